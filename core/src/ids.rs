@@ -1,0 +1,255 @@
+//! The names of things. Each is a type of its own, so that a rollout's id can't be passed for an effect's.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use sha2::{Digest, Sha256};
+
+/// What kind of object a workload is. `Deployment` is the first; the type leaves room for others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum Kind {
+    /// `apps/v1` Deployment.
+    Deployment,
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Kind::Deployment => f.write_str("Deployment"),
+        }
+    }
+}
+
+/// What a rollout moves: one object of one cluster.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Workload {
+    /// The cluster's name as the configuration has it.
+    pub cluster: String,
+    /// The Kubernetes namespace.
+    pub namespace: String,
+    /// The object's kind.
+    #[serde(default = "Workload::default_kind")]
+    pub kind: Kind,
+    /// The object's name.
+    pub name: String,
+}
+
+impl Workload {
+    fn default_kind() -> Kind {
+        Kind::Deployment
+    }
+
+    /// The name of the canary's Deployment and Service.
+    pub fn canary_name(&self) -> String {
+        format!("{}-canary", self.name)
+    }
+}
+
+/// The canonical key, `cluster/namespace/kind/name`: the Kafka key, and the prefix of the journal's.
+impl fmt::Display for Workload {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}/{}/{}", self.cluster, self.namespace, self.kind, self.name)
+    }
+}
+
+/// A key that is not `cluster/namespace/kind/name`.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is not a workload; write it as cluster/namespace/Deployment/name")]
+pub struct BadWorkload(String);
+
+impl FromStr for Workload {
+    type Err = BadWorkload;
+
+    fn from_str(text: &str) -> Result<Workload, BadWorkload> {
+        let parts: Vec<&str> = text.split('/').collect();
+        match parts.as_slice() {
+            [cluster, namespace, "Deployment", name] if parts.iter().all(|part| !part.is_empty()) => Ok(Workload {
+                cluster: (*cluster).to_owned(),
+                namespace: (*namespace).to_owned(),
+                kind: Kind::Deployment,
+                name: (*name).to_owned(),
+            }),
+            _ => Err(BadWorkload(text.to_owned())),
+        }
+    }
+}
+
+/// What makes an event the same event: CloudEvents' `source` and `id` together.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct EventId {
+    /// The producer, a URI reference.
+    pub source: String,
+    /// The producer's id for the event.
+    pub id: String,
+}
+
+impl fmt::Display for EventId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.source, self.id)
+    }
+}
+
+/// One attempt to move a workload. Derived from the event that asked for it, so that the same event read twice, by
+/// whomever, names the same rollout.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct RolloutId(pub String);
+
+impl RolloutId {
+    /// The rollout that `event` asks for on `workload`.
+    pub fn of(workload: &Workload, event: &EventId) -> RolloutId {
+        let hash = digest(&[&workload.to_string(), &event.source, &event.id]);
+        RolloutId(format!("{}-{}", workload.name, &hash[..10]))
+    }
+}
+
+impl fmt::Display for RolloutId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// One effect of one rollout, numbered in the order in which they were decided. It is written on the object that the
+/// effect changes (`bellwether.dev/effect`), which is how a successor knows that it has happened.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct EffectId(pub String);
+
+impl EffectId {
+    /// The `n`th effect of `rollout`.
+    pub fn of(rollout: &RolloutId, n: u32) -> EffectId {
+        EffectId(format!("{rollout}.{n}"))
+    }
+}
+
+impl fmt::Display for EffectId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// The content of a pod template, by hash. The template itself stays out of decisions, the API and logs, because its
+/// environment may hold secrets.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct TemplateHash(pub String);
+
+impl fmt::Display for TemplateHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Image reference by container name.
+pub type Images = BTreeMap<String, String>;
+
+/// A share of traffic in hundredths of a percent, 0 to 10 000. Written `"10%"` or `"0.5%"`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Weight(u16);
+
+impl Weight {
+    /// No traffic.
+    pub const ZERO: Weight = Weight(0);
+    /// All traffic.
+    pub const FULL: Weight = Weight(10_000);
+
+    /// So many whole percent; more than 100 is 100.
+    pub const fn percent(percent: u16) -> Weight {
+        if percent >= 100 { Weight::FULL } else { Weight(percent * 100) }
+    }
+
+    /// So many hundredths of a percent; more than 10 000 is 10 000.
+    pub const fn basis_points(points: u16) -> Weight {
+        if points > 10_000 { Weight::FULL } else { Weight(points) }
+    }
+
+    /// In hundredths of a percent, 0 to 10 000.
+    pub const fn as_basis_points(self) -> u16 {
+        self.0
+    }
+
+    /// As a share, 0 to 1.
+    pub fn as_share(self) -> f64 {
+        f64::from(self.0) / 10_000.0
+    }
+}
+
+impl fmt::Display for Weight {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} %", f64::from(self.0) / 100.0)
+    }
+}
+
+/// A weight that can't be read.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is not a weight; write a percentage from 0 to 100 with at most two decimals, as in \"10%\"")]
+pub struct BadWeight(String);
+
+impl FromStr for Weight {
+    type Err = BadWeight;
+
+    fn from_str(text: &str) -> Result<Weight, BadWeight> {
+        let bad = || BadWeight(text.to_owned());
+        let number: f64 = text.strip_suffix('%').ok_or_else(bad)?.trim().parse().map_err(|_| bad())?;
+        let points = number * 100.0;
+        let whole = (points + 0.5).floor();
+        if (0.0..=10_000.0).contains(&points) && (points - whole).abs() < 1e-6 {
+            Ok(Weight(whole as u16))
+        } else {
+            Err(bad())
+        }
+    }
+}
+
+impl Serialize for Weight {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&format_args!("{}%", f64::from(self.0) / 100.0))
+    }
+}
+
+impl<'de> Deserialize<'de> for Weight {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Weight, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        text.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+/// The SHA-256 of the parts, each followed by a zero byte so that `("ab", "c")` is not `("a", "bc")`; lower-case hex.
+pub fn digest(parts: &[&str]) -> String {
+    let mut hasher = Sha256::new();
+    for part in parts {
+        hasher.update(part.as_bytes());
+        hasher.update([0]);
+    }
+    hasher.finalize().iter().fold(String::with_capacity(64), |mut hex, byte| {
+        use fmt::Write as _;
+        // Writing to a String can't fail.
+        let _ = write!(hex, "{byte:02x}");
+        hex
+    })
+}
+
+/// An image reference without its tag and digest: `registry:5000/shop/web:1.2@sha256:…` is `registry:5000/shop/web`.
+pub fn repository(image: &str) -> &str {
+    let name = image.split_once('@').map_or(image, |(name, _)| name);
+    match name.rsplit_once(':') {
+        Some((repository, tag)) if !tag.contains('/') => repository,
+        _ => name,
+    }
+}
+
+/// What people call an image: its tag, else the first twelve digits of its digest, else `latest`.
+pub fn version(image: &str) -> &str {
+    let (name, digest) = image.split_once('@').map_or((image, None), |(name, digest)| (name, Some(digest)));
+    match (name.rsplit_once(':'), digest) {
+        (Some((_, tag)), _) if !tag.contains('/') => tag,
+        (_, Some(digest)) => {
+            let hex = digest.split_once(':').map_or(digest, |(_, hex)| hex);
+            hex.get(..12).unwrap_or(hex)
+        }
+        _ => "latest",
+    }
+}

@@ -1,0 +1,16 @@
+//! The decisions of Bellwether, and nothing else.
+//!
+//! An [`engine::Engine`] is told what happened ([`event::Event`]) and when, and answers with what it decided, why, and
+//! what is to be done about it. It does no I/O, reads no clock and rolls no dice: the same inputs give the same bytes
+//! out, on any machine. The daemon, the demo, the simulator and the replayer all drive this one engine.
+//!
+//! To read it, follow the modules in the order below.
+
+pub mod time;
+pub mod ids;
+pub mod sighting;
+pub mod event;
+pub mod effect;
+pub mod metric;
+pub mod policy;
+pub mod watch;

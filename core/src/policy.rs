@@ -1,0 +1,567 @@
+//! The rules for a set of workloads, as written and as checked.
+//!
+//! [`RawPolicy`] is what TOML holds. [`RawPolicy::check`] turns it into a [`Policy`], or into *all* of its problems, each
+//! with the path of the key that it is about; after that nothing in the engine looks at the raw form again. A policy
+//! carries the definitions of its metrics, so that a rollout can keep the policy that it began with, whatever becomes
+//! of the configuration.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
+
+use crate::ids::{Weight, Workload, digest, repository};
+use crate::metric::{Limit, Metric, MetricKind};
+use crate::time::Span;
+
+/// A policy as it is written in TOML.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct RawPolicy {
+    /// Its name: unique, and what people see.
+    pub name: String,
+    /// What it is for.
+    #[serde(rename = "match")]
+    pub matches: Match,
+    /// Whether it acts.
+    #[serde(default)]
+    pub mode: Mode,
+    /// How the new version is introduced.
+    #[serde(default)]
+    pub strategy: Strategy,
+    /// What splits the traffic.
+    #[serde(default)]
+    pub traffic: TrafficKind,
+    /// The route to split, where it is not to be found by the workload's Service.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub route: Option<RouteName>,
+    /// The canary must be available within this time.
+    #[serde(default = "defaults::ready_within")]
+    pub ready_within: Span,
+    /// The stable must be available with the new version within this time.
+    #[serde(default = "defaults::promote_within")]
+    pub promote_within: Span,
+    /// After so long on hold the rollout is given up.
+    #[serde(default = "defaults::max_hold")]
+    pub max_hold: Span,
+    /// How long evidence may be missing before the rollout is held.
+    #[serde(default)]
+    pub patience: Patience,
+    /// What is looked at while the canary has traffic.
+    #[serde(default, rename = "check")]
+    pub checks: Vec<RawCheck>,
+    /// The stops on the way up.
+    #[serde(default, rename = "step")]
+    pub steps: Vec<RawStep>,
+    /// The watch after promotion.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub guard: Option<RawGuard>,
+}
+
+/// Defaults that `config/default.toml` states too; a test compares them.
+mod defaults {
+    use super::Span;
+
+    pub(super) fn ready_within() -> Span {
+        Span::from_secs(300)
+    }
+
+    pub(super) fn promote_within() -> Span {
+        Span::from_secs(600)
+    }
+
+    pub(super) fn max_hold() -> Span {
+        Span::from_secs(3600)
+    }
+
+    pub(super) fn patience() -> Span {
+        Span::from_secs(600)
+    }
+
+    pub(super) fn quantile() -> f64 {
+        0.95
+    }
+
+    pub(super) fn every() -> Span {
+        Span::from_secs(30)
+    }
+
+    pub(super) fn window() -> Span {
+        Span::from_secs(300)
+    }
+
+    pub(super) fn breaches() -> u32 {
+        1
+    }
+
+    pub(super) fn min_requests() -> u64 {
+        100
+    }
+}
+
+/// Which workloads a policy is for, and which images it lets in. Patterns are literal but for `*`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Match {
+    /// Namespaces.
+    pub namespaces: Vec<String>,
+    /// Workload names.
+    pub workloads: Vec<String>,
+    /// Image repositories, without tag or digest.
+    pub images: Vec<String>,
+}
+
+/// Whether a policy acts or only says what it would do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Mode {
+    /// It acts.
+    #[default]
+    Enforce,
+    /// It writes nothing to the cluster; its decisions are recorded like any other.
+    Observe,
+}
+
+/// How the new version is introduced.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Strategy {
+    /// A small copy beside the stable, with a rising share of the traffic.
+    #[default]
+    Canary,
+}
+
+/// What splits the traffic.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum TrafficKind {
+    /// The weights of a Gateway API HTTPRoute.
+    #[default]
+    Gateway,
+    /// The number of pods behind one Service.
+    Replicas,
+}
+
+/// A rule of an HTTPRoute.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct RouteName {
+    /// The HTTPRoute, in the workload's namespace.
+    pub name: String,
+    /// The rule, counted from 0; `None`: every rule that sends traffic to the workload's Service.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rule: Option<usize>,
+}
+
+/// How traffic is split, as an adapter is told.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "by", rename_all = "kebab-case")]
+pub enum Traffic {
+    /// By the weights of HTTPRoutes: those that send traffic to the workload's Service, or the one that is named.
+    Gateway {
+        /// The named one.
+        route: Option<RouteName>,
+    },
+    /// By the number of pods.
+    Replicas,
+}
+
+/// How long evidence may be missing before a rollout is held.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
+pub struct Patience {
+    /// Nothing can be seen.
+    pub blind: Span,
+    /// There is not enough to judge.
+    pub insufficient: Span,
+}
+
+impl Default for Patience {
+    fn default() -> Patience {
+        Patience { blind: defaults::patience(), insufficient: defaults::patience() }
+    }
+}
+
+/// One stop on the way up, as written.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct RawStep {
+    /// The canary's share of the traffic.
+    pub weight: Weight,
+    /// It is judged for at least this long.
+    pub min_time: Span,
+    /// After it has passed, wait so long before going on.
+    #[serde(default)]
+    pub pause: Span,
+    /// The checks that hold here, by name; `None`: all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub checks: Option<Vec<String>>,
+}
+
+/// A check, as written.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct RawCheck {
+    /// Its name; by default the metric's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// What is measured: the name of a metric.
+    pub metric: String,
+    /// The rule.
+    #[serde(default)]
+    pub judge: JudgeKind,
+    /// The value may not be above this (`"5%"`, `"500ms"`, a number).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max: Option<RawLimit>,
+    /// The value may not be below this.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub min: Option<RawLimit>,
+    /// For histograms: which quantile is compared, between 0 and 1.
+    #[serde(default = "defaults::quantile")]
+    pub quantile: f64,
+    /// How often the rule is applied.
+    #[serde(default = "defaults::every")]
+    pub every: Span,
+    /// Over how long a time the value is taken.
+    #[serde(default = "defaults::window")]
+    pub window: Span,
+    /// So many looks over the limit in a row are a regression.
+    #[serde(default = "defaults::breaches")]
+    pub breaches: u32,
+    /// With fewer requests in the window nothing is said.
+    #[serde(default = "defaults::min_requests")]
+    pub min_requests: u64,
+}
+
+/// The rule by which a check is judged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum JudgeKind {
+    /// The value over the window against the limit, so many times in a row.
+    #[default]
+    Threshold,
+}
+
+/// A limit as written: with a unit, or a bare number.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum RawLimit {
+    /// A bare number.
+    Number(f64),
+    /// A number with its unit.
+    Text(String),
+}
+
+/// The guard, as written.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct RawGuard {
+    /// How long it watches.
+    #[serde(rename = "for")]
+    pub length: Span,
+    /// What it looks at.
+    #[serde(rename = "check")]
+    pub checks: Vec<RawCheck>,
+}
+
+/// A checked policy.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Policy {
+    /// Its name.
+    pub name: String,
+    /// The first twelve digits of the hash of all that it says, its metrics included.
+    pub hash: String,
+    /// What it is for.
+    pub matches: Match,
+    /// Whether it acts.
+    pub mode: Mode,
+    /// How traffic is split.
+    pub traffic: Traffic,
+    /// The canary must be available within this time.
+    pub ready_within: Span,
+    /// The stable must be available with the new version within this time.
+    pub promote_within: Span,
+    /// After so long on hold the rollout is given up.
+    pub max_hold: Span,
+    /// How long evidence may be missing before the rollout is held.
+    pub patience: Patience,
+    /// The stops on the way up: at least one.
+    pub steps: Vec<Step>,
+    /// The watch after promotion.
+    pub guard: Option<Guard>,
+    /// The definitions of the metrics that the checks name.
+    pub metrics: BTreeMap<String, Metric>,
+}
+
+/// One stop on the way up.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Step {
+    /// The canary's share of the traffic.
+    pub weight: Weight,
+    /// It is judged for at least this long.
+    pub min_time: Span,
+    /// After it has passed, wait so long before going on.
+    pub pause: Span,
+    /// The checks that hold here.
+    pub checks: Vec<Check>,
+}
+
+/// The watch after promotion.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Guard {
+    /// How long it watches.
+    pub length: Span,
+    /// What it looks at.
+    pub checks: Vec<Check>,
+}
+
+/// A metric, a limit, and the rule by which one is held against the other.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Check {
+    /// Its name, unique within its step or guard.
+    pub name: String,
+    /// The metric's name in [`Policy::metrics`].
+    pub metric: String,
+    /// The limit, in the metric's own unit.
+    pub limit: Limit,
+    /// For histograms: which quantile.
+    pub quantile: f64,
+    /// How often the rule is applied.
+    pub every: Span,
+    /// Over how long a time the value is taken.
+    pub window: Span,
+    /// So many looks over the limit in a row are a regression; at least 1.
+    pub breaches: u32,
+    /// With fewer requests in the window nothing is said.
+    pub min_requests: u64,
+}
+
+/// What is wrong with a policy, and where.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problem {
+    /// The keys that lead to it, indices included, below the policy: `["step", "0", "weight"]`.
+    pub path: Vec<String>,
+    /// What is wrong and what to do about it.
+    pub message: String,
+}
+
+impl RawPolicy {
+    /// The policy, or all that is wrong with it. `metrics` are the definitions that a check may name.
+    ///
+    /// # Errors
+    /// Every problem that was found, in the order of the keys.
+    pub fn check(&self, metrics: &BTreeMap<String, Metric>) -> Result<Policy, Vec<Problem>> {
+        let mut problems = Problems::default();
+        self.check_match(&mut problems);
+        let checks = problems.within("check", |problems| checked(&self.checks, metrics, problems));
+        let steps = self.check_steps(&checks, &mut problems);
+        let guard = self.guard.as_ref().map(|guard| Guard {
+            length: guard.length,
+            checks: problems.within("guard", |problems| {
+                if guard.checks.is_empty() {
+                    problems.add(&["check"], "the guard looks at nothing; give it a check, or leave the guard out");
+                }
+                problems.within("check", |problems| checked(&guard.checks, metrics, problems))
+            }),
+        });
+        if self.route.is_some() && self.traffic == TrafficKind::Replicas {
+            problems.add(&["route"], "a route is split by weights; leave it out, or set traffic = \"gateway\"");
+        }
+        if !problems.found.is_empty() {
+            return Err(problems.found);
+        }
+        let named: BTreeSet<&String> =
+            steps.iter().flat_map(|step| &step.checks).chain(guard.iter().flat_map(|guard| &guard.checks)).map(|check| &check.metric).collect();
+        let metrics: BTreeMap<String, Metric> =
+            metrics.iter().filter(|(name, _)| named.contains(name)).map(|(name, metric)| (name.clone(), metric.clone())).collect();
+        let mut policy = Policy {
+            name: self.name.clone(),
+            hash: String::new(),
+            matches: self.matches.clone(),
+            mode: self.mode,
+            traffic: match self.traffic {
+                TrafficKind::Gateway => Traffic::Gateway { route: self.route.clone() },
+                TrafficKind::Replicas => Traffic::Replicas,
+            },
+            ready_within: self.ready_within,
+            promote_within: self.promote_within,
+            max_hold: self.max_hold,
+            patience: self.patience.clone(),
+            steps,
+            guard,
+            metrics,
+        };
+        policy.hash = policy.digest();
+        Ok(policy)
+    }
+
+    fn check_match(&self, problems: &mut Problems) {
+        if self.name.is_empty() {
+            problems.add(&["name"], "a policy needs a name");
+        }
+        for (key, patterns) in [
+            ("namespaces", &self.matches.namespaces),
+            ("workloads", &self.matches.workloads),
+            ("images", &self.matches.images),
+        ] {
+            if patterns.is_empty() {
+                problems.add(&["match", key], "an empty list matches nothing; write [\"*\"] to match everything");
+            }
+        }
+    }
+
+    fn check_steps(&self, checks: &[Check], problems: &mut Problems) -> Vec<Step> {
+        if self.steps.is_empty() {
+            problems.add(&["step"], "a policy needs at least one step, such as { weight = \"10%\", min-time = \"15m\" }");
+        }
+        let mut before = Weight::ZERO;
+        let mut steps = Vec::new();
+        for (index, raw) in self.steps.iter().enumerate() {
+            let at = index.to_string();
+            if raw.weight <= before {
+                problems.add(&["step", &at, "weight"], "each step's weight must be above the one before it, and above 0%");
+            }
+            if raw.weight == Weight::FULL {
+                problems.add(&["step", &at, "weight"], "a step at 100% has nothing to be compared with; promotion does that");
+            }
+            before = raw.weight;
+            let wanted = step_checks(raw, &at, checks, problems);
+            if wanted.is_empty() {
+                problems.add(&["step", &at, "checks"], "this step would pass whatever happens; it needs at least one check");
+            }
+            steps.push(Step { weight: raw.weight, min_time: raw.min_time, pause: raw.pause, checks: wanted });
+        }
+        steps
+    }
+}
+
+fn step_checks(raw: &RawStep, at: &str, checks: &[Check], problems: &mut Problems) -> Vec<Check> {
+    let Some(names) = &raw.checks else { return checks.to_vec() };
+    let mut wanted = Vec::new();
+    for (n, name) in names.iter().enumerate() {
+        match checks.iter().find(|check| check.name == *name) {
+            Some(check) => wanted.push(check.clone()),
+            None => {
+                let known: Vec<&str> = checks.iter().map(|check| check.name.as_str()).collect();
+                problems.add(&["step", at, "checks", &n.to_string()], format!("there is no check {name:?}; there are {known:?}"));
+            }
+        }
+    }
+    wanted
+}
+
+fn checked(raw: &[RawCheck], metrics: &BTreeMap<String, Metric>, problems: &mut Problems) -> Vec<Check> {
+    let mut checks: Vec<Check> = Vec::new();
+    for (index, raw) in raw.iter().enumerate() {
+        problems.within(&index.to_string(), |problems| {
+            let Some(check) = one_check(raw, metrics, problems) else { return };
+            if checks.iter().any(|other| other.name == check.name) {
+                problems.add(&["name"], format!("there are two checks {:?}; give this one another name", check.name));
+            }
+            checks.push(check);
+        });
+    }
+    checks
+}
+
+fn one_check(raw: &RawCheck, metrics: &BTreeMap<String, Metric>, problems: &mut Problems) -> Option<Check> {
+    let Some(metric) = metrics.get(&raw.metric) else {
+        let near: Vec<&str> = metrics.keys().map(String::as_str).collect();
+        problems.add(&["metric"], format!("there is no metric {:?}; there are {}", raw.metric, near.join(", ")));
+        return None;
+    };
+    if raw.breaches == 0 {
+        problems.add(&["breaches"], "at least one look over the limit is needed to say that it was over");
+    }
+    if raw.every == Span::ZERO || raw.window < raw.every {
+        problems.add(&["window"], "the window must be at least as long as `every`, and `every` longer than nothing");
+    }
+    if metric.kind == MetricKind::Histogram && !(raw.quantile > 0.0 && raw.quantile < 1.0) {
+        problems.add(&["quantile"], "a quantile lies between 0 and 1, as in 0.95");
+    }
+    let limit = match (&raw.max, &raw.min) {
+        (Some(max), None) => read_limit(max, "max", metric, problems).map(Limit::Max),
+        (None, Some(min)) => read_limit(min, "min", metric, problems).map(Limit::Min),
+        (None, None) => {
+            problems.add(&["max"], "a check needs a limit: `max` or `min`");
+            None
+        }
+        (Some(_), Some(_)) => {
+            problems.add(&["min"], "a check has one limit, `max` or `min`; write a second check for the other");
+            None
+        }
+    }?;
+    Some(Check {
+        name: raw.name.clone().unwrap_or_else(|| raw.metric.clone()),
+        metric: raw.metric.clone(),
+        limit,
+        quantile: raw.quantile,
+        every: raw.every,
+        window: raw.window,
+        breaches: raw.breaches.max(1),
+        // A gauge or a query counts no requests, so there is no number of them to ask for.
+        min_requests: if metric.kind.counts_requests() { raw.min_requests } else { 0 },
+    })
+}
+
+fn read_limit(raw: &RawLimit, key: &str, metric: &Metric, problems: &mut Problems) -> Option<f64> {
+    let read = metric.unit().read(raw);
+    if let Err(message) = &read {
+        problems.add(&[key], message.clone());
+    }
+    read.ok()
+}
+
+/// Problems as they are found, each below the keys that are being looked at.
+#[derive(Default)]
+struct Problems {
+    at: Vec<String>,
+    found: Vec<Problem>,
+}
+
+impl Problems {
+    fn add(&mut self, path: &[&str], message: impl Into<String>) {
+        let path = self.at.iter().cloned().chain(path.iter().map(|key| (*key).to_owned())).collect();
+        self.found.push(Problem { path, message: message.into() });
+    }
+
+    fn within<T>(&mut self, key: &str, look: impl FnOnce(&mut Problems) -> T) -> T {
+        self.at.push(key.to_owned());
+        let result = look(self);
+        self.at.pop();
+        result
+    }
+}
+
+impl Policy {
+    /// Whether this policy is for `workload`.
+    pub fn covers(&self, workload: &Workload) -> bool {
+        any(&self.matches.namespaces, &workload.namespace) && any(&self.matches.workloads, &workload.name)
+    }
+
+    /// Whether `image` comes from a repository that this policy lets in.
+    pub fn allows(&self, image: &str) -> bool {
+        any(&self.matches.images, repository(image))
+    }
+
+    fn digest(&self) -> String {
+        let nameless = Policy { hash: String::new(), ..self.clone() };
+        // A policy is made of maps, lists, numbers and text: serializing it can't fail.
+        let text = serde_json::to_string(&nameless).unwrap_or_default();
+        digest(&[&text])[..12].to_owned()
+    }
+}
+
+fn any(patterns: &[String], text: &str) -> bool {
+    patterns.iter().any(|pattern| matches_glob(pattern, text))
+}
+
+/// Whether `text` is `pattern`, where each `*` stands for any run of characters.
+pub fn matches_glob(pattern: &str, text: &str) -> bool {
+    let Some((head, rest)) = pattern.split_once('*') else { return pattern == text };
+    let Some(tail) = text.strip_prefix(head) else { return false };
+    tail.char_indices().map(|(at, _)| at).chain([tail.len()]).any(|at| matches_glob(rest, &tail[at..]))
+}

@@ -1,0 +1,3 @@
+//! The daemon around the engine: what it is told, where it keeps its memory, and how it acts.
+
+pub mod ports;

@@ -1,0 +1,240 @@
+//! What the daemon needs of the world, as small traits. Adapters implement them; `daemon` and `perform` know nothing
+//! else of the adapters. The demo and the tests implement the same traits in memory.
+//!
+//! Whatever an adapter has to say on its own (a record was consumed, a Deployment changed) it sends as a [`Wake`].
+
+use std::collections::BTreeMap;
+
+use async_trait::async_trait;
+use bellwether_core::effect::{Effect, Message};
+use bellwether_core::event::Outcome;
+use bellwether_core::ids::{EffectId, TemplateHash, Workload};
+use bellwether_core::sighting::Sighting;
+use bellwether_core::time::{Span, Timestamp};
+use secrecy::{ExposeSecret, SecretString};
+
+/// The number of a partition of the events topic, and of the journal's. The embedded journal has one, 0.
+pub type Partition = i32;
+
+/// Everything that can wake the daemon, from wherever it comes.
+#[derive(Debug)]
+pub enum Wake {
+    /// This process now owns a partition.
+    Assigned(Partition),
+    /// It no longer does. Nothing may be written for it any more; `done` is told when that is so.
+    Revoked {
+        /// Which one.
+        partition: Partition,
+        /// Dropped when the daemon has let go of it.
+        done: tokio::sync::oneshot::Sender<()>,
+    },
+    /// A record of the events topic.
+    Record(Record),
+    /// A workload, its canary or its route has changed.
+    Seen {
+        /// Which one.
+        workload: Workload,
+        /// How it stands.
+        sighting: Sighting,
+        /// The templates that the sighting names, for the journal.
+        templates: Vec<Template>,
+    },
+}
+
+/// One record of the events topic, as it was read.
+#[derive(Debug, Clone, Default)]
+pub struct Record {
+    /// Where it was read.
+    pub partition: Partition,
+    /// Its position there.
+    pub offset: i64,
+    /// The producer's key.
+    pub key: Option<Vec<u8>>,
+    /// The content.
+    pub value: Option<Vec<u8>>,
+    /// The headers, in order; a header without a value is empty.
+    pub headers: Vec<(String, Vec<u8>)>,
+    /// Answered once the record is committed: how it was taken. For the HTTP intake; `None` from Kafka.
+    pub answer: Option<std::sync::Arc<tokio::sync::Mutex<Option<tokio::sync::oneshot::Sender<Taken>>>>>,
+}
+
+/// How a record was taken.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Taken {
+    /// It reached the engine; what the engine said.
+    Decided(String),
+    /// It is not for us; why.
+    Ignored(String),
+    /// It can't be understood, or can't be done; why.
+    Dead(String),
+}
+
+/// The content of a pod template. Its environment may hold secrets, so it can't be printed.
+#[derive(Clone)]
+pub struct Template {
+    /// Its name everywhere else.
+    pub hash: TemplateHash,
+    json: SecretString,
+}
+
+impl Template {
+    /// The template that is written as `json`. The adapter that reads it computes the hash.
+    pub fn new(hash: TemplateHash, json: String) -> Template {
+        Template { hash, json: SecretString::from(json) }
+    }
+
+    /// The JSON, for the API server and the journal and for nobody else.
+    pub fn expose(&self) -> &str {
+        self.json.expose_secret()
+    }
+}
+
+impl std::fmt::Debug for Template {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Template").field("hash", &self.hash).finish_non_exhaustive()
+    }
+}
+
+/// The mark of whoever acts: written on what it changes, and never overwritten by a lower one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Epoch(pub u64);
+
+/// Kubernetes, the traffic included.
+#[async_trait]
+pub trait Cluster: Send + Sync {
+    /// One attempt at an effect that touches the cluster. Repeating it is harmless. `template` is the content of the
+    /// template that the effect names, if it names one. The survey's templates come back beside the outcome.
+    async fn perform(&self, effect: &Effect, epoch: Epoch, template: Option<&Template>) -> (Outcome, Vec<Template>);
+}
+
+/// A metrics store that speaks PromQL.
+#[async_trait]
+pub trait Metrics: Send + Sync {
+    /// The instant vector of `query` at `at`.
+    async fn instant(&self, query: &str, at: Timestamp) -> Result<Vec<Point>, MetricsError>;
+}
+
+/// One element of an instant vector.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Point {
+    /// Its labels.
+    pub labels: BTreeMap<String, String>,
+    /// Its value.
+    pub value: f64,
+}
+
+/// Why there is no answer that can be counted with.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum MetricsError {
+    /// Nobody answered in time, or somebody said to come back later (429, 5xx).
+    #[error("{0}")]
+    Unavailable(String),
+    /// The query itself was refused (4xx): a part of it may be fine.
+    #[error("{0}")]
+    Refused(String),
+    /// The answer carries warnings, so some of it may be missing.
+    #[error("partial answer: {0}")]
+    Partial(String),
+    /// The answer is not an instant vector, or holds what can't be read.
+    #[error("unreadable answer: {0}")]
+    Unreadable(String),
+}
+
+/// What the API server knows about pods, by name; pods that are gone are remembered while a rollout may need them.
+pub trait Pods: Send + Sync {
+    /// Whose pod it is.
+    fn locate(&self, namespace: &str, pod: &str) -> Option<PodFacts>;
+    /// The name of the Service that the workload's pods are behind, and its port, for gateway metrics.
+    fn service(&self, workload: &Workload) -> Option<(String, u16)>;
+}
+
+/// What the sampler needs to know of a pod.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PodFacts {
+    /// The uid of the Deployment above its ReplicaSet.
+    pub deployment_uid: String,
+    /// Its `pod-template-hash`.
+    pub pod_hash: String,
+    /// When it started.
+    pub started: Timestamp,
+    /// Restarts of each container so far: a change is the evidence for a counter's reset.
+    pub restarts: BTreeMap<String, u32>,
+}
+
+/// Where people are told.
+#[async_trait]
+pub trait Notify: Send + Sync {
+    /// One attempt to send a message.
+    async fn send(&self, effect: &EffectId, workload: &Workload, message: &Message) -> Result<(), NotifyError>;
+}
+
+/// Why a message was not sent.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum NotifyError {
+    /// Later: after so long, if the other side said.
+    #[error("{message}")]
+    Later {
+        /// How long to wait, if said.
+        after: Option<Span>,
+        /// What the other side said.
+        message: String,
+    },
+    /// The same again would be refused again.
+    #[error("{0}")]
+    Refused(String),
+}
+
+/// All that one commit writes, together or not at all.
+#[derive(Debug, Clone, Default)]
+pub struct Batch {
+    /// The first offset of the events topic that is not consumed yet; `None`: unchanged.
+    pub next_offset: Option<i64>,
+    /// Journal entries by key; `None` removes.
+    pub puts: Vec<(String, Option<Vec<u8>>)>,
+    /// Records for the decisions topic: key (the workload) and JSON.
+    pub decisions: Vec<(String, Vec<u8>)>,
+    /// Records that go to the dead-letter topic, with what was wrong.
+    pub dead: Vec<(Record, String)>,
+    /// Records of another partition, to be produced again under this key.
+    pub rekeyed: Vec<(Record, String)>,
+}
+
+impl Batch {
+    /// Nothing to write.
+    pub fn is_empty(&self) -> bool {
+        let Self { next_offset, puts, decisions, dead, rekeyed } = self;
+        next_offset.is_none() && puts.is_empty() && decisions.is_empty() && dead.is_empty() && rekeyed.is_empty()
+    }
+}
+
+/// The durable log of one partition. Opening it fences whoever had it before.
+#[async_trait]
+pub trait Journal: Send {
+    /// All entries, and nothing that an earlier owner left unfinished. The first call after opening.
+    async fn restore(&mut self) -> Result<BTreeMap<String, Vec<u8>>, JournalError>;
+    /// Writes all of `batch`, or nothing.
+    async fn commit(&mut self, batch: Batch) -> Result<(), JournalError>;
+}
+
+/// Opens the journal of a partition.
+#[async_trait]
+pub trait Journals: Send + Sync {
+    /// How many partitions there are: what a workload's key is hashed over.
+    fn partitions(&self) -> i32;
+    /// The journal of one of them, for this process alone.
+    async fn open(&self, partition: Partition) -> Result<Box<dyn Journal>, JournalError>;
+}
+
+/// Why the journal did not do as it was told.
+#[derive(Debug, thiserror::Error)]
+pub enum JournalError {
+    /// Somebody else owns the partition now: let go of it.
+    #[error("another process has taken over: {0}")]
+    Fenced(String),
+    /// It is not known whether the batch was written: open the journal again, restore, and decide from there.
+    #[error("{0}")]
+    Unknown(String),
+    /// The journal is not what it must be (wrong settings, unreadable entries): a person has to look.
+    #[error("{0}")]
+    Broken(String),
+}
