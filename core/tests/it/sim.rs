@@ -1,0 +1,2 @@
+#[test] fn nothing() {}
+#[test] fn dbg() { let mut s = crate::story::Story::new(crate::story::policy(serde_json::json!({}))); s.request("v2-err8"); println!("{:?}", s.run(700)); println!("{:#?}", s.kinds()); let st=s.engine.state(&crate::story::workload()).unwrap(); let r=st.rollout.as_ref().unwrap(); println!("{:?} {} {:?} {:?} {:?}", r.phase, r.progress, r.doing, st.sighting, r.watching); println!("{:?} {:?}", s.engine.next_wakeup(), s.now); }
