@@ -9,6 +9,7 @@ use async_trait::async_trait;
 use bellwether_core::effect::{Effect, Message};
 use bellwether_core::event::Outcome;
 use bellwether_core::ids::{EffectId, TemplateHash, Workload};
+use bellwether_core::metric::Metric;
 use bellwether_core::sighting::Sighting;
 use bellwether_core::time::{Span, Timestamp};
 use secrecy::{ExposeSecret, SecretString};
@@ -159,6 +160,19 @@ pub struct PodFacts {
     pub started: Timestamp,
     /// Restarts of each container so far: a change is the evidence for a counter's reset.
     pub restarts: BTreeMap<String, u32>,
+}
+
+/// Tries the queries of a rollout before there is traffic to judge.
+#[async_trait]
+pub trait Probe: Send + Sync {
+    /// Runs every query once: [`Outcome::Probed`] with what is wrong with them, or a failure if nobody answered.
+    async fn probe(&self, workload: &Workload, metrics: &[(String, Metric)]) -> Outcome;
+}
+
+/// Whatever can be asked to look again: after a partition is taken over, its engine has to see its workloads anew.
+pub trait Sights: Send + Sync {
+    /// Sends every sighting of interest again.
+    fn resend(&self);
 }
 
 /// Where people are told.

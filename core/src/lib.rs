@@ -25,4 +25,6 @@ pub mod rollout;
 pub mod message;
 pub mod engine;
 pub mod record;
+pub mod view;
+pub mod show;
 pub mod model;

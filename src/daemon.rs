@@ -1,0 +1,234 @@
+//! The daemon: which partitions it has, and what goes to which of them.
+//!
+//! It decides nothing about rollouts. It opens a [`Shard`] for each partition that it is given, hands on what the adapters
+//! tell it, and asks the sampler for counts at every tick of one grid that all rollouts share.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use bellwether_core::time::Timestamp;
+use bellwether_core::watch::Watch;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use crate::journal::partition_of;
+use crate::ports::{Metrics, Partition, Pods, Sights, Wake};
+use crate::sampling::{Sampler, SamplingOptions};
+use crate::shard::{End, Shard, Shared, Told};
+
+/// So much may wait for one shard. It is as much as a partition is likely to have of events, and small enough that
+/// whoever fills it feels it soon.
+const INBOX: usize = 1024;
+
+/// What a daemon is made of.
+pub struct Parts {
+    /// What its shards share.
+    pub shared: Shared,
+    /// Whatever the adapters have to say.
+    pub wakes: mpsc::Receiver<Wake>,
+    /// What counts are read from.
+    pub metrics: Arc<dyn Metrics>,
+    /// Whose pods are whose.
+    pub pods: Arc<dyn Pods>,
+    /// How often, and how long after.
+    pub sampling: SamplingOptions,
+    /// Who is asked to look again when a partition has been taken over.
+    pub sights: Arc<dyn Sights>,
+    /// When the loop was last seen alive.
+    pub heartbeat: watch::Sender<Timestamp>,
+    /// The partitions that are restored and owned.
+    pub owned: watch::Sender<Vec<Partition>>,
+    /// Stop, and change nothing because of it.
+    pub stop: CancellationToken,
+}
+
+struct Open {
+    inbox: mpsc::Sender<Told>,
+    task: JoinHandle<(Partition, End)>,
+}
+
+/// Runs until it is stopped.
+///
+/// # Errors
+/// A partition's journal is broken: the message says how. A person has to look.
+pub async fn run(parts: Parts) -> anyhow::Result<()> {
+    let Parts { shared, mut wakes, metrics, pods, sampling, sights, heartbeat, owned, stop } = parts;
+    let mut daemon = Daemon { shared, shards: BTreeMap::new(), sights, owned };
+    let (tick_tx, mut ticks) = mpsc::channel(1);
+    let sampler = Sampler::new(metrics, pods, sampling.clone());
+    let (blocks_tx, mut blocks) = mpsc::channel::<Told>(INBOX);
+    let clock = daemon.shared.clock.clone();
+    let sampling_task = tokio::spawn(sample(sampler, sampling, clock.clone(), tick_tx, blocks_tx));
+    let result = loop {
+        // Only a mark of life: nobody listening is no reason to die.
+        let _ = heartbeat.send(clock.now());
+        let beat = bellwether_core::time::Span::from_secs(1).after(clock.now());
+        tokio::select! {
+            () = stop.cancelled() => break Ok(()),
+            wake = wakes.recv() => match wake {
+                Some(wake) => daemon.wake(wake).await,
+                None => break Ok(()),
+            },
+            Some(answer) = ticks.recv() => daemon.watches(answer),
+            Some(told) = blocks.recv() => daemon.tell(told).await,
+            ended = daemon.ended() => if let Err(error) = daemon.close(ended).await { break Err(error) },
+            () = clock.sleep_until(beat) => {}
+        }
+    };
+    sampling_task.abort();
+    daemon.drain().await;
+    result
+}
+
+struct Daemon {
+    shared: Shared,
+    shards: BTreeMap<Partition, Open>,
+    sights: Arc<dyn Sights>,
+    owned: watch::Sender<Vec<Partition>>,
+}
+
+impl Daemon {
+    async fn wake(&mut self, wake: Wake) {
+        match wake {
+            Wake::Assigned(partition) => self.open(partition),
+            Wake::Revoked { partition, done } => {
+                if let Some(Open { inbox, task }) = self.shards.remove(&partition) {
+                    drop(inbox);
+                    // What is under way is committed or not; either way nothing more is written.
+                    let _ = task.await;
+                }
+                self.publish();
+                drop(done);
+            }
+            Wake::Record(record) => {
+                let partition = record.partition;
+                self.send(partition, Told::Record(record)).await;
+            }
+            Wake::Seen { workload, sighting, templates } => {
+                self.tell(Told::Seen { workload, sighting, templates }).await;
+            }
+        }
+    }
+
+    fn open(&mut self, partition: Partition) {
+        if self.shards.contains_key(&partition) {
+            return;
+        }
+        let (inbox, receiver) = mpsc::channel(INBOX);
+        let (shared, sights) = (self.shared.clone(), self.sights.clone());
+        let task = tokio::spawn(async move {
+            match Shard::open(partition, shared, receiver).await {
+                Ok(shard) => {
+                    sights.resend();
+                    (partition, shard.run().await)
+                }
+                Err(end) => (partition, end),
+            }
+        });
+        self.shards.insert(partition, Open { inbox, task });
+        self.publish();
+    }
+
+    fn publish(&self) {
+        let _ = self.owned.send(self.shards.keys().copied().collect());
+    }
+
+    async fn tell(&mut self, told: Told) {
+        let workload = match &told {
+            Told::Seen { workload, .. } | Told::Measured { workload, .. } => workload,
+            Told::Performed(report) => &report.effect.workload,
+            Told::Record(_) | Told::Policies(_) | Told::Watches(_) => return,
+        };
+        let partition = partition_of(workload.to_string().as_bytes(), self.shared.journals.partitions());
+        self.send(partition, told).await;
+    }
+
+    /// To the shard, if it is ours; what is not ours is somebody else's to see.
+    async fn send(&self, partition: Partition, told: Told) {
+        if let Some(shard) = self.shards.get(&partition) {
+            // A shard that has ended is cleared away by `close`.
+            let _ = shard.inbox.send(told).await;
+        }
+    }
+
+    /// Asks every shard, without waiting for one that is busy with its journal.
+    fn watches(&self, answer: oneshot::Sender<Vec<Watch>>) {
+        let inboxes: Vec<mpsc::Sender<Told>> = self.shards.values().map(|shard| shard.inbox.clone()).collect();
+        tokio::spawn(async move {
+            let mut all = Vec::new();
+            for inbox in inboxes {
+                let (ask, answered) = oneshot::channel();
+                if inbox.send(Told::Watches(ask)).await.is_ok()
+                    && let Ok(watches) = answered.await
+                {
+                    all.extend(watches);
+                }
+            }
+            // The sampler has gone: the daemon is stopping.
+            let _ = answer.send(all);
+        });
+    }
+
+    /// The next shard that ends by itself.
+    async fn ended(&mut self) -> Option<(Partition, End)> {
+        let tasks = self.shards.values_mut().map(|shard| &mut shard.task);
+        let mut tasks: futures::stream::FuturesUnordered<_> = tasks.collect();
+        use futures::StreamExt as _;
+        match tasks.next().await {
+            Some(Ok(ended)) => Some(ended),
+            Some(Err(panic)) => {
+                tracing::error!(%panic, "a shard has panicked");
+                None
+            }
+            None => std::future::pending().await,
+        }
+    }
+
+    async fn close(&mut self, ended: Option<(Partition, End)>) -> anyhow::Result<()> {
+        let Some((partition, end)) = ended else { anyhow::bail!("a shard has panicked; its journal is whole") };
+        self.shards.remove(&partition);
+        self.publish();
+        match end {
+            End::Closed => Ok(()),
+            End::Fenced(message) => {
+                tracing::warn!(partition, %message, "let go of the partition: another process has taken it over");
+                Ok(())
+            }
+            End::Broken(message) => anyhow::bail!("partition {partition}: {message}"),
+        }
+    }
+
+    /// Lets every shard finish what it is writing. Nothing is decided because of it.
+    async fn drain(&mut self) {
+        for (_, Open { inbox, task }) in std::mem::take(&mut self.shards) {
+            drop(inbox);
+            let _ = task.await;
+        }
+        self.publish();
+    }
+}
+
+/// Asks for watches at every tick of the grid, and hands on what was counted.
+async fn sample(
+    mut sampler: Sampler,
+    options: SamplingOptions,
+    clock: Arc<dyn crate::clock::Clock>,
+    ask: mpsc::Sender<oneshot::Sender<Vec<Watch>>>,
+    blocks: mpsc::Sender<Told>,
+) {
+    loop {
+        let tick = crate::sampling::next_tick(clock.now(), options.interval);
+        clock.sleep_until(tick).await;
+        let (send, watches) = oneshot::channel();
+        if ask.send(send).await.is_err() {
+            return;
+        }
+        let Ok(watches) = watches.await else { return };
+        for (workload, block) in sampler.tick(&watches, options.lag.before(tick)).await {
+            if blocks.send(Told::Measured { workload, block }).await.is_err() {
+                return;
+            }
+        }
+    }
+}
