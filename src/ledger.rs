@@ -288,7 +288,9 @@ fn named(key: &str, workload: &str) -> Result<Workload, JournalError> {
 }
 
 fn broken(key: &str, error: &dyn std::fmt::Display) -> JournalError {
-    JournalError::Broken(format!("journal entry {key:?} can't be read: {error}; it was written by another version, or is damaged"))
+    JournalError::Broken(format!(
+        "journal entry {key:?} can't be read: {error}; it was written by another version, or is damaged"
+    ))
 }
 
 fn read<T: for<'de> Deserialize<'de>>(key: &str, value: &[u8]) -> Result<T, JournalError> {

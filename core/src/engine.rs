@@ -46,6 +46,8 @@ pub struct State {
     pub queued: Option<Queued>,
     /// Messages that are not known to be sent.
     pub outbox: Vec<Doing>,
+    /// When it last changed: time does not run backwards over a restart either.
+    pub changed: Timestamp,
 }
 
 /// A request that waits.
@@ -65,7 +67,16 @@ pub struct Queued {
 impl State {
     /// A workload of which nothing is known.
     pub fn new(workload: Workload) -> State {
-        State { workload, sighting: None, last_good: None, last_accepted: None, rollout: None, queued: None, outbox: Vec::new() }
+        State {
+            workload,
+            sighting: None,
+            last_good: None,
+            last_accepted: None,
+            rollout: None,
+            queued: None,
+            outbox: Vec::new(),
+            changed: Timestamp::MIN,
+        }
     }
 
     fn wakeup(&self, now: Timestamp) -> Option<Timestamp> {
@@ -150,7 +161,9 @@ impl Engine {
 
     /// Puts a workload back as it was.
     pub fn restore(&mut self, state: State) {
-        self.set_wakeup(&state.workload, state.wakeup(self.now));
+        self.now = self.now.max(state.changed);
+        // Whatever fell due while nobody was there is due now.
+        self.set_wakeup(&state.workload, state.wakeup(Timestamp::MIN));
         self.states.insert(state.workload.clone(), state);
     }
 
@@ -161,7 +174,8 @@ impl Engine {
 
     /// Lets go of the events that need no longer be remembered, and names them for the journal.
     pub fn forget_seen(&mut self, now: Timestamp) -> Vec<EventId> {
-        let old: Vec<EventId> = self.seen.iter().filter(|(_, until)| **until <= now).map(|(id, _)| id.clone()).collect();
+        let old: Vec<EventId> =
+            self.seen.iter().filter(|(_, until)| **until <= now).map(|(id, _)| id.clone()).collect();
         for id in &old {
             self.seen.remove(id);
         }
@@ -192,10 +206,7 @@ impl Engine {
 
     /// What to measure at the next tick.
     pub fn watches(&self) -> Vec<Watch> {
-        self.states
-            .values()
-            .filter_map(|state| state.active()?.watch(state.sighting.as_ref()))
-            .collect()
+        self.states.values().filter_map(|state| state.active()?.watch(state.sighting.as_ref())).collect()
     }
 
     /// The next instant at which [`Event::Tick`] may change something.
@@ -224,7 +235,8 @@ impl Engine {
                 let task = Task::Guard { artifact: artifact.clone() };
                 let reason = Reason::Deployed { by: id.source.clone(), artifact: artifact.clone() };
                 let (id, time, workload) = (id.clone(), *time, workload.clone());
-                let policy = self.policies.iter().find(|policy| policy.guard.is_some() && policy.covers(&workload)).cloned();
+                let policy =
+                    self.policies.iter().find(|policy| policy.guard.is_some() && policy.covers(&workload)).cloned();
                 match policy {
                     Some(policy) => vec![self.asked(input, workload, id, time, Wish { task, policy, reason })],
                     None => {
@@ -286,7 +298,14 @@ impl Engine {
     }
 
     /// A rollout is asked for, and a policy is for it.
-    fn asked(&mut self, input: Input, workload: Workload, id: EventId, time: Option<Timestamp>, wish: Wish) -> Transition {
+    fn asked(
+        &mut self,
+        input: Input,
+        workload: Workload,
+        id: EventId,
+        time: Option<Timestamp>,
+        wish: Wish,
+    ) -> Transition {
         if self.seen.contains_key(&id) {
             return refused(workload, input, Took::Ignored, Reason::Duplicate { event: id }, Some(wish.policy));
         }
@@ -345,11 +364,16 @@ impl Engine {
         let mut out = Out::default();
         let changed = change(state, now, &mut out);
         follow_up(state, now, &mut out);
+        if changed {
+            state.changed = now;
+        }
         let reason = match (changed, &state.rollout) {
             (true, Some(rollout)) => rollout.reason.clone(),
             (true, None) | (false, _) => Reason::Irrelevant,
         };
-        let wakeup = state.wakeup(now);
+        // What was due before this event is still due: only a tick is sure to have looked at the clock.
+        let due = self.wakeup_of.get(workload).copied().filter(|at| *at <= now && input.event != Event::Tick);
+        let wakeup = due.or_else(|| state.wakeup(now));
         self.set_wakeup(workload, wakeup);
         Transition {
             workload: workload.clone(),
@@ -478,7 +502,9 @@ fn follow_up(state: &mut State, now: Timestamp, out: &mut Out) {
 
 fn record_good(state: &mut State, now: Timestamp) {
     let promoted = state.rollout.as_ref().filter(|rollout| {
-        rollout.ending() == Some(Ending::Promoted) && rollout.ended == Some(now) && rollout.policy.mode == crate::policy::Mode::Enforce
+        rollout.ending() == Some(Ending::Promoted)
+            && rollout.ended == Some(now)
+            && rollout.policy.mode == crate::policy::Mode::Enforce
     });
     let stable = state.sighting.as_ref().and_then(|sighting| sighting.stable.as_ref());
     if let (Some(rollout), Some(stable)) = (promoted, stable)

@@ -75,7 +75,8 @@ fn ended(ending: Ending, decision: &Decision, rollout: &Rollout) -> Message {
     let cluster = &rollout.workload.cluster;
     let name = &rollout.workload.name;
     let observed = if decision.observed_only { " (observe-only: nothing was written)" } else { "" };
-    let judged = rollout.judgement.as_ref().map_or_else(|| decision.why.clone(), |judgement| judgement.reason.to_string());
+    let judged =
+        rollout.judgement.as_ref().map_or_else(|| decision.why.clone(), |judgement| judgement.reason.to_string());
     let after = Span::between(rollout.started, decision.at);
     let back = change(&to, &from);
     let (mood, title, now) = match ending {
@@ -87,12 +88,16 @@ fn ended(ending: Ending, decision: &Decision, rollout: &Rollout) -> Message {
         Ending::RolledBack => (
             Mood::Bad,
             format!("{cluster}: {name} rolled back {back}"),
-            format!("The old version serves all of the traffic, after {after}; the new one is not tried again until it is asked for again."),
+            format!(
+                "The old version serves all of the traffic, after {after}; the new one is not tried again until it is asked for again."
+            ),
         ),
         Ending::GivenUp => (
             Mood::Asking,
             format!("{cluster}: {name} {} given up", change(&from, &to)),
-            format!("Nothing could be decided in {after}. Nothing is said against the version: ask for it again when the cause is gone."),
+            format!(
+                "Nothing could be decided in {after}. Nothing is said against the version: ask for it again when the cause is gone."
+            ),
         ),
         Ending::Refused | Ending::Superseded | Ending::Unchanged => (
             Mood::Asking,
@@ -100,7 +105,14 @@ fn ended(ending: Ending, decision: &Decision, rollout: &Rollout) -> Message {
             "Nothing was changed. Mend the cause and ask again.".to_owned(),
         ),
     };
-    Message { mood, title: title + observed, why: judged, now, command: Some(why_command(rollout)), footer: footer(rollout) }
+    Message {
+        mood,
+        title: title + observed,
+        why: judged,
+        now,
+        command: Some(why_command(rollout)),
+        footer: footer(rollout),
+    }
 }
 
 fn images(rollout: &Rollout) -> (Images, Images) {
@@ -119,5 +131,8 @@ fn why_command(rollout: &Rollout) -> String {
 
 fn footer(rollout: &Rollout) -> String {
     let policy = &rollout.policy;
-    format!("{} · policy {}@{} · {}/{}", rollout.id, policy.name, policy.hash, rollout.workload.namespace, rollout.workload.name)
+    format!(
+        "{} · policy {}@{} · {}/{}",
+        rollout.id, policy.name, policy.hash, rollout.workload.namespace, rollout.workload.name
+    )
 }

@@ -75,7 +75,9 @@ impl Set {
 
     fn arm(&self, now: Timestamp) -> Arm {
         let available = self.available(now);
-        let done = available == self.replicas && !self.says(NO_PULL) && !self.says(NEVER_READY)
+        let done = available == self.replicas
+            && !self.says(NO_PULL)
+            && !self.says(NEVER_READY)
             && now >= self.ready_after.after(self.changed);
         let template = template_of(&self.images);
         let trouble = (self.says(NO_PULL) && now >= self.ready_after.after(self.changed)).then(|| Trouble {
@@ -107,7 +109,8 @@ impl Model {
         let uid = format!("uid-{}", workload.name);
         let templates = BTreeMap::from([(template_of(&images), images.clone())]);
         let stable = Set { uid, images, replicas, generation: 1, kept: replicas, changed: Timestamp::MIN, ready_after };
-        self.workloads.insert(workload, Deployed { stable, canary: None, routed: None, obstacles: Vec::new(), templates });
+        self.workloads
+            .insert(workload, Deployed { stable, canary: None, routed: None, obstacles: Vec::new(), templates });
     }
 
     /// Somebody changes the workload's images by hand.

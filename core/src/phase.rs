@@ -57,7 +57,10 @@ impl Phase {
 
     /// Whether the canary is, or may be, in the traffic.
     pub fn has_canary_traffic(self) -> bool {
-        matches!(self, Phase::Growing | Phase::Stepping | Phase::Promoting | Phase::Returning | Phase::Restoring | Phase::Draining)
+        matches!(
+            self,
+            Phase::Growing | Phase::Stepping | Phase::Promoting | Phase::Returning | Phase::Restoring | Phase::Draining
+        )
     }
 }
 
@@ -171,7 +174,9 @@ pub fn next(phase: Phase, trigger: Trigger) -> Move {
         Phase::Gating => match trigger {
             Trigger::Accepted => To(Phase::Preparing),
             Trigger::Guardable => To(Phase::Guarding),
-            Trigger::Refused | Trigger::Superseded | Trigger::Overdue | Trigger::GaveUp | Trigger::WorkloadGone => To(Phase::Ended),
+            Trigger::Refused | Trigger::Superseded | Trigger::Overdue | Trigger::GaveUp | Trigger::WorkloadGone => {
+                To(Phase::Ended)
+            }
             Trigger::CanaryReady
             | Trigger::CanaryFailed
             | Trigger::StepPassed
@@ -225,7 +230,9 @@ pub fn next(phase: Phase, trigger: Trigger) -> Move {
         Phase::Stepping => match trigger {
             Trigger::StepPassed => To(Phase::Growing),
             Trigger::LastStepPassed => To(Phase::Promoting),
-            Trigger::CanaryFailed | Trigger::Refused | Trigger::Superseded | Trigger::Regressed | Trigger::GaveUp => To(Phase::Draining),
+            Trigger::CanaryFailed | Trigger::Refused | Trigger::Superseded | Trigger::Regressed | Trigger::GaveUp => {
+                To(Phase::Draining)
+            }
             // The weight is asked for and not seen: held, and given up in time.
             Trigger::Overdue => Stay,
             Trigger::WorkloadGone => To(Phase::Removing),
@@ -241,9 +248,11 @@ pub fn next(phase: Phase, trigger: Trigger) -> Move {
         Phase::Promoting => match trigger {
             Trigger::StableReady => To(Phase::Returning),
             // The old template first: the canary keeps the traffic until the stable can take it.
-            Trigger::Regressed | Trigger::StableFailed | Trigger::CanaryFailed | Trigger::Refused | Trigger::Overdue => {
-                To(Phase::Restoring)
-            }
+            Trigger::Regressed
+            | Trigger::StableFailed
+            | Trigger::CanaryFailed
+            | Trigger::Refused
+            | Trigger::Overdue => To(Phase::Restoring),
             // From here on a newer request waits, and a hold asks without giving up half-way.
             Trigger::Superseded | Trigger::GaveUp => Stay,
             Trigger::WorkloadGone => To(Phase::Removing),
@@ -304,7 +313,12 @@ pub fn next(phase: Phase, trigger: Trigger) -> Move {
         },
         Phase::Restoring => match trigger {
             Trigger::StableReady => To(Phase::Draining),
-            Trigger::Superseded | Trigger::GaveUp | Trigger::Overdue | Trigger::StableFailed | Trigger::CanaryFailed | Trigger::Refused => Stay,
+            Trigger::Superseded
+            | Trigger::GaveUp
+            | Trigger::Overdue
+            | Trigger::StableFailed
+            | Trigger::CanaryFailed
+            | Trigger::Refused => Stay,
             Trigger::WorkloadGone => To(Phase::Removing),
             Trigger::Accepted
             | Trigger::Guardable

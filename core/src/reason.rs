@@ -308,13 +308,18 @@ impl fmt::Display for Reason {
             Reason::Deployed { by, artifact: Some(artifact) } => write!(f, "{by} says that it deployed {artifact}"),
             Reason::Deployed { by, artifact: None } => write!(f, "{by} says that it deployed"),
             Reason::Duplicate { event } => write!(f, "event {event} has come before"),
-            Reason::Stale { time, last } => write!(f, "the event is of {time}, and one of {last} has been accepted already"),
+            Reason::Stale { time, last } => {
+                write!(f, "the event is of {time}, and one of {last} has been accepted already")
+            }
             Reason::Irrelevant => f.write_str("nothing that is known depends on it"),
             Reason::NoPolicy { workload } => {
                 write!(f, "no policy is for {workload}; add one whose match names its namespace and name")
             }
             Reason::WrongPolicy { policy, workload } => {
-                write!(f, "there is no policy {policy:?} that is for {workload}; leave the policy out, or extend its match")
+                write!(
+                    f,
+                    "there is no policy {policy:?} that is for {workload}; leave the policy out, or extend its match"
+                )
             }
             Reason::NoImage => f.write_str("the event names no image; give `image`, or `images` by container"),
             Reason::ImageNotAllowed { image, policy, allowed } => write!(
@@ -338,7 +343,9 @@ impl fmt::Display for Reason {
                 write!(f, "container {container} runs {found}, and the event expects {expected}; look, then ask again")
             }
             Reason::Unchanged => f.write_str("the workload runs these images already"),
-            Reason::NoReplicas => f.write_str("the workload is scaled to 0, so there is nothing to compare a canary with"),
+            Reason::NoReplicas => {
+                f.write_str("the workload is scaled to 0, so there is nothing to compare a canary with")
+            }
             Reason::NoWorkload { workload, message } => write!(f, "there is no {workload}: {message}"),
             Reason::Obstructed { obstacles } => {
                 f.write_str(&obstacles.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))
@@ -348,14 +355,19 @@ impl fmt::Display for Reason {
                 warnings.iter().try_for_each(|warning| write!(f, "; beware: {warning}"))
             }
             Reason::Guardable { to } => write!(f, "guarding {}", change(&Images::new(), to)),
-            Reason::NoLastGood => {
-                f.write_str("no earlier version is known to have been good, so there is nothing to go back to; not guarded")
-            }
+            Reason::NoLastGood => f.write_str(
+                "no earlier version is known to have been good, so there is nothing to go back to; not guarded",
+            ),
             Reason::Unreadable { problems } => write!(f, "the policy's metrics can't be read: {}", problems.join("; ")),
             Reason::CanaryReady { replicas: 1, took } => {
-                write!(f, "the canary is available after {took} (1 pod: a fault of that pod or its node looks like a fault of the version)")
+                write!(
+                    f,
+                    "the canary is available after {took} (1 pod: a fault of that pod or its node looks like a fault of the version)"
+                )
             }
-            Reason::CanaryReady { replicas, took } => write!(f, "the canary's {replicas} pods are available after {took}"),
+            Reason::CanaryReady { replicas, took } => {
+                write!(f, "the canary's {replicas} pods are available after {took}")
+            }
             Reason::CanaryFailed { trouble } => write!(f, "the canary can't run: pod {trouble}"),
             Reason::NotReady { available, replicas, within } => {
                 write!(f, "{available} of {replicas} canary pods were available within {within}")
@@ -384,7 +396,9 @@ impl fmt::Display for Reason {
             Reason::StableNotReady { available, replicas, within } => {
                 write!(f, "{available} of {replicas} pods were available with the new version within {within}")
             }
-            Reason::Restored { replicas } => write!(f, "the workload's {replicas} pods are available with the old version again"),
+            Reason::Restored { replicas } => {
+                write!(f, "the workload's {replicas} pods are available with the old version again")
+            }
             Reason::Emptied => f.write_str("the canary has no traffic any more"),
             Reason::CanaryGone => f.write_str("nothing of the canary is left"),
             Reason::GuardPassed { evidence, after } => write!(f, "{}; guarded for {after}", sentence(evidence)),

@@ -218,7 +218,14 @@ pub struct World<'a> {
 
 impl Rollout {
     /// A rollout that has just been asked for; it has decided nothing yet.
-    pub fn begin(event: EventId, workload: Workload, task: Task, policy: Policy, reason: Reason, now: Timestamp) -> Rollout {
+    pub fn begin(
+        event: EventId,
+        workload: Workload,
+        task: Task,
+        policy: Policy,
+        reason: Reason,
+        now: Timestamp,
+    ) -> Rollout {
         Rollout {
             id: RolloutId::of(&workload, &event),
             event,
@@ -352,8 +359,12 @@ impl Rollout {
         };
         let (trigger, reason, to) = match &self.task {
             Task::Guard { .. } => match last_good {
-                Some(good) if good.template == stable.template => (Some(Trigger::Refused), Reason::Unchanged, stable.images.clone()),
-                Some(_) => (Some(Trigger::Guardable), Reason::Guardable { to: stable.images.clone() }, stable.images.clone()),
+                Some(good) if good.template == stable.template => {
+                    (Some(Trigger::Refused), Reason::Unchanged, stable.images.clone())
+                }
+                Some(_) => {
+                    (Some(Trigger::Guardable), Reason::Guardable { to: stable.images.clone() }, stable.images.clone())
+                }
                 None => (None, Reason::NoLastGood, stable.images.clone()),
             },
             Task::Roll { request } => match self.accept(request, stable, survey) {
@@ -451,7 +462,8 @@ impl Rollout {
         if to == Phase::Guarding {
             self.watching = None;
         }
-        let kind = if to == Phase::Ended && !matches!(Kind::of(trigger), Kind::Refuse | Kind::GiveUp | Kind::Supersede) {
+        let kind = if to == Phase::Ended && !matches!(Kind::of(trigger), Kind::Refuse | Kind::GiveUp | Kind::Supersede)
+        {
             Kind::Finish
         } else {
             Kind::of(trigger)
@@ -514,7 +526,8 @@ impl Rollout {
             return None;
         }
         let sighting = world.sighting?;
-        if let Some(trouble) = sighting.canary.as_ref().filter(|_| self.canary_made).and_then(|arm| arm.trouble.clone()) {
+        if let Some(trouble) = sighting.canary.as_ref().filter(|_| self.canary_made).and_then(|arm| arm.trouble.clone())
+        {
             let has_started = self.phase != Phase::Preparing || self.progress > 0;
             if has_started && next(self.phase, Trigger::CanaryFailed) != Move::Stay {
                 return Some((Trigger::CanaryFailed, Reason::CanaryFailed { trouble }));
@@ -586,9 +599,12 @@ impl Rollout {
             Phase::Gating | Phase::Preparing | Phase::Growing => Some(self.policy.ready_within),
             Phase::Stepping if self.is_watching_this_step() => None,
             Phase::Stepping => Some(self.policy.ready_within),
-            Phase::Promoting | Phase::Returning | Phase::Cleaning | Phase::Restoring | Phase::Draining | Phase::Removing => {
-                Some(self.policy.promote_within)
-            }
+            Phase::Promoting
+            | Phase::Returning
+            | Phase::Cleaning
+            | Phase::Restoring
+            | Phase::Draining
+            | Phase::Removing => Some(self.policy.promote_within),
             Phase::Guarding | Phase::Ended => None,
         }
     }
@@ -797,7 +813,12 @@ impl Rollout {
 
     fn changes(&self) -> Images {
         let Some(basis) = &self.basis else { return Images::new() };
-        basis.to.iter().filter(|(name, image)| basis.from.get(*name) != Some(*image)).map(|(n, i)| (n.clone(), i.clone())).collect()
+        basis
+            .to
+            .iter()
+            .filter(|(name, image)| basis.from.get(*name) != Some(*image))
+            .map(|(n, i)| (n.clone(), i.clone()))
+            .collect()
     }
 
     fn probed_metrics(&self) -> Vec<(String, crate::metric::Metric)> {
@@ -876,9 +897,7 @@ impl Rollout {
         let guards = self.phase == Phase::Guarding;
         let begins = match self.phase {
             Phase::Guarding => self.watching.is_none() && self.policy.guard.is_some(),
-            Phase::Stepping => {
-                !self.is_watching_this_step() && self.progress >= 1 && self.weight_seen(world.sighting)
-            }
+            Phase::Stepping => !self.is_watching_this_step() && self.progress >= 1 && self.weight_seen(world.sighting),
             Phase::Gating
             | Phase::Preparing
             | Phase::Growing
@@ -1057,7 +1076,9 @@ fn ceil(value: f64) -> f64 {
 
 fn ending_of(trigger: Trigger, reason: &Reason) -> Option<Ending> {
     match trigger {
-        Trigger::Regressed | Trigger::CanaryFailed | Trigger::StableFailed | Trigger::Overdue => Some(Ending::RolledBack),
+        Trigger::Regressed | Trigger::CanaryFailed | Trigger::StableFailed | Trigger::Overdue => {
+            Some(Ending::RolledBack)
+        }
         Trigger::Refused if matches!(reason, Reason::Unchanged) => Some(Ending::Unchanged),
         Trigger::Refused => Some(Ending::Refused),
         Trigger::Superseded => Some(Ending::Superseded),

@@ -101,10 +101,9 @@ impl Evidence {
             (MetricKind::Ratio, Some(hits)) => format!("{hits} of {} requests in {}", subject.n, self.window),
             (MetricKind::Availability, Some(hits)) => format!("{hits} of {} pods ready", subject.n),
             (MetricKind::Histogram | MetricKind::Throughput, _) => format!("{} requests in {}", subject.n, self.window),
-            (
-                MetricKind::Ratio | MetricKind::Availability | MetricKind::Gauge | MetricKind::Query,
-                _,
-            ) => format!("over {}", self.window),
+            (MetricKind::Ratio | MetricKind::Availability | MetricKind::Gauge | MetricKind::Query, _) => {
+                format!("over {}", self.window)
+            }
         };
         if let Some(stable) = &self.stable {
             text.push_str("; stable ");
@@ -137,7 +136,11 @@ impl fmt::Display for Evidence {
                 let broken = self.limit.broken();
                 // A quantile beyond the last bucket already says `>`.
                 let value = self.unit.show(subject.value);
-                let looks = if self.breaches_needed > 1 { format!(" at {} looks in a row", self.breaches) } else { String::new() };
+                let looks = if self.breaches_needed > 1 {
+                    format!(" at {} looks in a row", self.breaches)
+                } else {
+                    String::new()
+                };
                 let at_least = if subject.beyond { "at least " } else { "" };
                 write!(f, "{name} {at_least}{value} {broken} {limit}{looks} ({})", self.basis(subject))
             }
@@ -154,7 +157,11 @@ impl fmt::Display for Evidence {
                 let n = subject.as_ref().map_or(0, |subject| subject.n);
                 let limit = format!("limit {limit}");
                 if self.kind.counts_requests() {
-                    write!(f, "{name}: {n} requests in {}, need at least {} to judge it ({limit})", self.window, self.need)
+                    write!(
+                        f,
+                        "{name}: {n} requests in {}, need at least {} to judge it ({limit})",
+                        self.window, self.need
+                    )
                 } else {
                     write!(f, "{name}: no value yet in {} ({limit})", self.window)
                 }

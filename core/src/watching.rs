@@ -156,7 +156,9 @@ impl Watching {
             Standing::Blind(evidence) => {
                 Reason::Blind { evidence, since: self.lacking.map_or(self.since, |(_, since)| since) }
             }
-            Standing::Insufficient(evidence) if evidence.is_empty() => Reason::Waiting { until: least.after(self.since), passing: false },
+            Standing::Insufficient(evidence) if evidence.is_empty() => {
+                Reason::Waiting { until: least.after(self.since), passing: false }
+            }
             Standing::Insufficient(evidence) => Reason::Insufficient { evidence },
             Standing::Pass(_) => Reason::Waiting { until: least.after(self.since), passing: true },
         }

@@ -114,7 +114,9 @@ impl Sum {
             },
             (Some(Sum::Value { sum, n }), Reading::Value(value)) => Sum::Value { sum: sum + value, n: n + 1 },
             (_, Reading::Ratio { hits, total }) => Sum::Ratio { hits: *hits, total: *total },
-            (_, Reading::Histogram { edges, counts }) => Sum::Histogram { edges: edges.clone(), counts: counts.clone() },
+            (_, Reading::Histogram { edges, counts }) => {
+                Sum::Histogram { edges: edges.clone(), counts: counts.clone() }
+            }
             (_, Reading::Count(n)) => Sum::Count { n: *n, time },
             (_, Reading::Value(value)) => Sum::Value { sum: *value, n: 1 },
         }

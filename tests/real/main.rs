@@ -14,7 +14,7 @@ use std::process::ExitCode;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
 use libtest_mimic::{Arguments, Conclusion, Failed, Trial};
 use tokio::runtime::Runtime;
 
@@ -24,9 +24,6 @@ use crate::stories::Told;
 
 /// Stories mostly wait, so more of them than cores are told at a time.
 const STORIES_AT_A_TIME: usize = 4;
-
-/// A story that takes longer hangs.
-const STORY: Duration = Duration::from_secs(15 * 60);
 
 struct World {
     runtime: Runtime,
@@ -87,7 +84,7 @@ impl World {
         self.runtime.block_on(async {
             let result = match result {
                 Ok(()) => Ok(()),
-                Err(error) => Err(error.context(story.describe().await)),
+                Err(error) => Err(anyhow!("{error:#}\n{}", story.describe().await)),
             };
             story.end().await;
             result

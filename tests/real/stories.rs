@@ -2,15 +2,23 @@
 
 mod plane;
 
-use anyhow::Result;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
 use tokio::runtime::Runtime;
+use tokio::time::timeout;
 
 use crate::plane::story::Story;
+
+/// A story that takes longer hangs.
+const LONGEST: Duration = Duration::from_secs(15 * 60);
+
+type Tell = dyn FnOnce(&Runtime, &Story) -> Result<()> + Send;
 
 /// A test: what it is called, and what happens.
 pub struct Told {
     pub name: &'static str,
-    pub tell: Box<dyn FnOnce(&Runtime, &Story) -> Result<()> + Send>,
+    pub tell: Box<Tell>,
 }
 
 pub fn all() -> Vec<Told> {
@@ -18,5 +26,9 @@ pub fn all() -> Vec<Told> {
 }
 
 pub fn told(name: &'static str, tell: impl AsyncFnOnce(&Story) -> Result<()> + Send + 'static) -> Told {
-    Told { name, tell: Box::new(move |runtime, story| runtime.block_on(tell(story))) }
+    let tell = move |runtime: &Runtime, story: &Story| {
+        let ended = runtime.block_on(async { timeout(LONGEST, tell(story)).await });
+        ended.with_context(|| format!("the story is not over after {LONGEST:?}"))?
+    };
+    Told { name, tell: Box::new(tell) }
 }

@@ -75,10 +75,7 @@ fn consecutive_breaches_are_asked_for() {
     let mut story = Story::new(policy(json!({ "check": check })));
     story.request("v2-err8");
     assert_eq!(story.run(HOUR), Some(Ending::RolledBack));
-    assert_eq!(
-        story.whys()[2],
-        "error-rate 8 % > 5 % at 3 looks in a row (60 of 750 requests in 5m; stable 0 %)"
-    );
+    assert_eq!(story.whys()[2], "error-rate 8 % > 5 % at 3 looks in a row (60 of 750 requests in 5m; stable 0 %)");
 }
 
 #[test]
@@ -259,7 +256,10 @@ fn bad_requests_are_refused_in_words() {
 #[test]
 fn what_the_survey_finds_ends_it_before_anything_is_written() {
     for (changes, why) in [
-        (json!({ "images": { "side": "registry.test/shop/web:v2" } }), "the workload has no container \"side\"; it has app"),
+        (
+            json!({ "images": { "side": "registry.test/shop/web:v2" } }),
+            "the workload has no container \"side\"; it has app",
+        ),
         (
             json!({ "expectedCurrent": images("v0") }),
             "container app runs registry.test/shop/web:v1, and the event expects registry.test/shop/web:v0; look, then ask again",

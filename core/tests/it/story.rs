@@ -7,7 +7,7 @@ use bellwether_core::effect::{Act, Effect, Message};
 use bellwether_core::engine::{Engine, Took, Transition};
 use bellwether_core::event::{Block, Event, Gap, Reading, Request, Sample};
 use bellwether_core::ids::{EventId, Images, Kind, Workload};
-use bellwether_core::metric::{ArmSource, Hits, HistogramUnit, Metric, MetricKind};
+use bellwether_core::metric::{ArmSource, HistogramUnit, Hits, Metric, MetricKind};
 use bellwether_core::model::Model;
 use bellwether_core::policy::{Policy, RawPolicy};
 use bellwether_core::sighting::Sighting;

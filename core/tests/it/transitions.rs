@@ -41,7 +41,9 @@ fn the_end_can_be_reached_from_every_phase() {
 #[test]
 fn a_regression_never_removes_a_canary_that_has_traffic() {
     for phase in Phase::ALL.into_iter().filter(|phase| phase.has_canary_traffic()) {
-        for trigger in [Trigger::Regressed, Trigger::CanaryFailed, Trigger::StableFailed, Trigger::GaveUp, Trigger::Superseded] {
+        for trigger in
+            [Trigger::Regressed, Trigger::CanaryFailed, Trigger::StableFailed, Trigger::GaveUp, Trigger::Superseded]
+        {
             assert_ne!(next(phase, trigger), Move::To(Phase::Removing), "{phase} {trigger:?}");
         }
     }

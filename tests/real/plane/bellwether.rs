@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use tokio::process::Command;
 
-use super::process::Process;
+use super::process::{Process, read_log};
 use super::story::Story;
 use super::wait;
 
@@ -138,8 +138,7 @@ impl Bellwether {
 
     /// Everything that its runs wrote so far, stdout and stderr.
     pub fn log(&self) -> String {
-        let log = fs::read(self.logs.join(format!("{}.log", self.name))).unwrap_or_default();
-        String::from_utf8_lossy(&log).into_owned()
+        read_log(&self.logs.join(format!("{}.log", self.name)))
     }
 
     /// Waits until the log has a line with all of these words in it; returns the line.

@@ -1,11 +1,11 @@
 //! A program of the plane: its output goes to a file, its readiness is a condition, and it dies with its owner.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use tokio::process::{Child, Command};
 
 use super::wait;
@@ -33,16 +33,16 @@ impl Process {
     pub async fn until_ready<T>(&mut self, deadline: Duration, probe: impl AsyncFnMut() -> Result<T>) -> Result<T> {
         let what = format!("{} to be ready", self.name);
         let result = tokio::select! {
-            status = self.child.wait() => Err(anyhow::anyhow!("{} ended with {} before it was ready", self.name, status?)),
+            status = self.child.wait() => Err(anyhow!("{} ended with {} before it was ready", self.name, status?)),
             ready = wait::until(&what, deadline, probe) => ready,
         };
-        result.with_context(|| format!("the end of {}:\n{}", self.log.display(), self.tail()))
+        result.map_err(|error| anyhow!("{error:#}; {}", self.last_words()))
     }
 
     /// An error, with the end of the log, when the program has ended.
     pub fn ensure_running(&mut self) -> Result<()> {
         if let Some(status) = self.child.try_wait()? {
-            bail!("{} ended with {status}; the end of {}:\n{}", self.name, self.log.display(), self.tail());
+            bail!("{} ended with {status}; {}", self.name, self.last_words());
         }
         Ok(())
     }
@@ -61,23 +61,29 @@ impl Process {
         let id = self.id().with_context(|| format!("{} has ended already", self.name))?;
         Command::new("sh").args(["-c", &format!("kill -TERM {id}")]).status().await?;
         let ended = tokio::time::timeout(deadline, self.child.wait()).await;
-        let status = ended.with_context(|| format!("{} ignored SIGTERM:\n{}", self.name, self.tail()))??;
+        let status = ended.with_context(|| format!("{} ignored SIGTERM; {}", self.name, self.last_words()))??;
         Ok(status.code())
     }
 
     /// Waits for an end that nobody asked for, and returns its exit code.
     pub async fn ended(&mut self, deadline: Duration) -> Result<Option<i32>> {
         let ended = tokio::time::timeout(deadline, self.child.wait()).await;
-        Ok(ended.with_context(|| format!("{} did not end:\n{}", self.name, self.tail()))??.code())
-    }
-    pub fn log(&self) -> String {
-        // A log may be cut in the middle of a character while it is written.
-        std::fs::read(&self.log).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default()
+        Ok(ended.with_context(|| format!("{} did not end; {}", self.name, self.last_words()))??.code())
     }
 
-    pub fn tail(&self) -> String {
-        let log = self.log();
-        let lines: Vec<_> = log.lines().collect();
-        lines[lines.len().saturating_sub(TAIL_LINES)..].join("\n")
+    fn last_words(&self) -> String {
+        format!("the end of {}:\n{}", self.log.display(), tail(&self.log, TAIL_LINES))
     }
+}
+
+/// All of a log. It may be cut in the middle of a character while it is written.
+pub fn read_log(log: &Path) -> String {
+    fs::read(log).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default()
+}
+
+/// The last lines of a log.
+pub fn tail(log: &Path, lines: usize) -> String {
+    let text = read_log(log);
+    let all: Vec<_> = text.lines().collect();
+    all[all.len().saturating_sub(lines)..].join("\n")
 }

@@ -19,6 +19,7 @@ use super::behaviour::Behaviour;
 use super::kafka::Record;
 use super::load::{Counts, Load};
 use super::pods::{PORT, Served};
+use super::process::tail;
 use super::{Plane, gateway, wait};
 
 const ROUTES: (&str, &str) = ("gateway.networking.k8s.io/v1", "HTTPRoute");
@@ -328,10 +329,7 @@ impl Story {
         for path in files
             .filter(|path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(&self.namespace)))
         {
-            let log = fs::read(&path).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default();
-            let lines: Vec<_> = log.lines().collect();
-            let tail = lines[lines.len().saturating_sub(60)..].join("\n    ");
-            let _ = writeln!(text, "  the end of {}:\n    {tail}", path.display());
+            let _ = writeln!(text, "  the end of {}:\n{}", path.display(), tail(&path, 60));
         }
         text
     }

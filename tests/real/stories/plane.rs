@@ -87,7 +87,12 @@ async fn an_image_turns_bad_after_a_while(story: &Story) -> Result<()> {
     story.create_web(1, "registry.test/shop/web:v3-after5-err100").await?;
     let load = story.load(20.0)?;
     let what = "the version to turn bad";
-    story.wait_until(what, SOON, async || Ok(ensure!(load.counts().failed() > 0, "{:?}", load.counts()))).await?;
+    story
+        .wait_until(what, SOON, async || {
+            ensure!(load.counts().failed() > 0, "{:?}", load.counts());
+            Ok(())
+        })
+        .await?;
     let counts = load.stop().await?;
     let seen = counts.of_version("v3-after5-err100");
     ensure!(seen.errors < seen.total, "it was bad from the start: {seen:?}");
