@@ -1,8 +1,8 @@
 //! The member of the consumer group: one thread that polls, and waits for nobody.
 //!
 //! A consumer that is not polled is thrown out of its group, so nothing the daemon does may hold up the polling. Records
-//! go into a bounded channel; when it is full they wait here in order, and the partitions are paused until the daemon
-//! has caught up. The one thing the thread does wait for is a daemon that has to let go of a revoked partition, and for
+//! go into a bounded channel; when it is full they wait here in order, and when enough of them wait the partitions are
+//! paused until the daemon has caught up. Not sooner: a pause throws away what was fetched ahead. The one thing the thread does wait for is a daemon that has to let go of a revoked partition, and for
 //! that it waits five seconds at most: the broker refuses late writes anyway.
 
 use std::collections::{HashSet, VecDeque};
@@ -30,6 +30,10 @@ const LET_GO: Duration = Duration::from_secs(5);
 const IDLE_POLL: Duration = Duration::from_millis(50);
 /// … and when something does.
 const BUSY_POLL: Duration = Duration::from_millis(5);
+/// So many records may wait for room in the channel before the partitions are paused …
+const MANY: usize = 256;
+/// … or so many bytes; they flow again when a quarter of either is left.
+const HEAVY: usize = 8 << 20;
 /// How long a question to the broker about committed offsets may take.
 const ASK: Duration = Duration::from_secs(5);
 
@@ -136,21 +140,21 @@ impl Gate {
         self.flush();
     }
 
-    /// Sends what there is room for. Whether nothing waits any more.
-    fn flush(&self) -> bool {
+    /// Sends what there is room for. What still waits, as a share of what may.
+    fn flush(&self) -> Load {
         let mut waiting = self.waiting();
         while let Some(wake) = waiting.pop_front() {
             match self.wakes.try_send(wake) {
                 Ok(()) => {}
                 Err(mpsc::error::TrySendError::Full(wake)) => {
                     waiting.push_front(wake);
-                    return false;
+                    break;
                 }
                 // The daemon is gone: nothing matters any more.
                 Err(mpsc::error::TrySendError::Closed(_)) => waiting.clear(),
             }
         }
-        true
+        Load::of(&waiting)
     }
 
     /// Drops the records of a partition that have not been sent: they will be read again, by whoever owns it then.
@@ -161,6 +165,33 @@ impl Gate {
     fn waiting(&self) -> MutexGuard<'_, VecDeque<Wake>> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// How much waits for room in the channel.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Load {
+    None,
+    Light,
+    /// Between the two marks: what flows goes on, what is paused stays so.
+    Middling,
+    Full,
+}
+
+impl Load {
+    fn of(waiting: &VecDeque<Wake>) -> Load {
+        let bytes: usize = waiting.iter().map(|wake| if let Wake::Record(record) = wake { size(record) } else { 0 }).sum();
+        match waiting.len() {
+            0 => Load::None,
+            many if many >= MANY || bytes >= HEAVY => Load::Full,
+            some if some >= MANY / 4 || bytes >= HEAVY / 4 => Load::Middling,
+            _ => Load::Light,
+        }
+    }
+}
+
+fn size(record: &Record) -> usize {
+    let headers: usize = record.headers.iter().map(|(name, value)| name.len() + value.len()).sum();
+    record.key.as_ref().map_or(0, Vec::len) + record.value.as_ref().map_or(0, Vec::len) + headers
 }
 
 /// Hears of rebalances, on the polling thread, inside `poll`.
@@ -246,9 +277,13 @@ impl Poller {
         while !self.stop.load(Ordering::SeqCst) && !self.gate.wakes.is_closed() {
             self.polled.mark();
             self.obey();
-            let room = self.gate.flush();
-            self.choke(!room);
-            match self.consumer.poll(if room { IDLE_POLL } else { BUSY_POLL }) {
+            let load = self.gate.flush();
+            match load {
+                Load::Full => self.choke(true),
+                Load::Middling => {}
+                Load::Light | Load::None => self.choke(false),
+            }
+            match self.consumer.poll(if load == Load::None { IDLE_POLL } else { BUSY_POLL }) {
                 Some(Ok(message)) => {
                     let record = record(&message);
                     // A record that was on its way when its partition was stopped is read again later.

@@ -268,7 +268,8 @@ impl Options {
             .set("transaction.timeout.ms", TRANSACTION_TIMEOUT_MS)
             // While the markers of the previous transaction are being written the broker answers "concurrent
             // transactions"; librdkafka's 100 ms of patience would be most of a commit.
-            .set("retry.backoff.ms", "2");
+            .set("retry.backoff.ms", "2")
+            .set("retry.backoff.max.ms", "20");
         Ok(config)
     }
 }
