@@ -1,1 +1,6 @@
+//! The tests that need no services.
 
+#[path = "../support/journal_suite.rs"]
+mod journal_suite;
+
+mod journal;

@@ -1,0 +1,3 @@
+//! The commands. Only they construct adapters.
+
+pub mod emit;
