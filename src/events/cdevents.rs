@@ -118,7 +118,8 @@ impl Envelope {
 /// `content` goes where the schemas allow it: into the subject of an event of the vocabulary, and into `customData` of
 /// a custom one.
 pub fn wrap(ty: &str, source: &str, id: &str, at: Timestamp, subject: &str, content: Value) -> CloudEvent {
-    let context = json!({ "specversion": "0.5.1", "id": id, "source": source, "type": ty, "timestamp": at.to_string() });
+    let context =
+        json!({ "specversion": "0.5.1", "id": id, "source": source, "type": ty, "timestamp": at.to_string() });
     let data = if ty.starts_with("dev.cdeventsx.") {
         json!({ "context": context, "subject": { "id": subject, "content": {} }, "customData": content,
                 "customDataContentType": "application/json" })

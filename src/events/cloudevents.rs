@@ -70,7 +70,9 @@ pub enum CloudEventError {
     #[error("content-type {0:?} is batch mode, which is not read here; send one event per record")]
     Batch(String),
     /// A format other than JSON.
-    #[error("content-type {0:?} is not JSON; send application/json, or application/cloudevents+json for structured mode")]
+    #[error(
+        "content-type {0:?} is not JSON; send application/json, or application/cloudevents+json for structured mode"
+    )]
     NotJson(String),
     /// The value, or the data in it, is not JSON.
     #[error("the content is not JSON: {0}; send one JSON object")]
@@ -252,9 +254,7 @@ fn assemble(
     let mut required = |attribute: &'static str| match attributes.remove(attribute) {
         Some(value) if value.is_empty() => Err(bad(attribute, "", "it must not be empty")),
         Some(value) => Ok(value),
-        None => {
-            Err(CloudEventError::Missing { attribute, header: format!("{}{attribute}", binding.prefix()) })
-        }
+        None => Err(CloudEventError::Missing { attribute, header: format!("{}{attribute}", binding.prefix()) }),
     };
     let specversion = required("specversion")?;
     if specversion != "1.0" {

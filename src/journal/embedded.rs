@@ -221,18 +221,16 @@ fn write_batch(writing: &redb::WriteTransaction, batch: &Batch) -> Result<(), re
         };
     }
     let mut table = writing.open_table(DECISIONS)?;
-    let mut number = table.last()?.map_or(0, |(last, _)| last.value() + 1);
-    for (key, json) in decisions {
+    let next = table.last()?.map_or(0, |(last, _)| last.value() + 1);
+    for (number, (key, json)) in (next..).zip(decisions) {
         table.insert(number, (key.as_str(), json.as_slice()))?;
-        number += 1;
     }
     let mut table = writing.open_table(DEAD)?;
-    let mut number = table.last()?.map_or(0, |(last, _)| last.value() + 1);
-    for (record, wrong) in dead {
+    let next = table.last()?.map_or(0, |(last, _)| last.value() + 1);
+    for (number, (record, wrong)) in (next..).zip(dead) {
         let headers = record.headers.iter().map(|(name, value)| (name.as_str(), value.as_slice())).collect();
         let row: DeadRow<'_> = (record.offset, record.key.as_deref(), record.value.as_deref(), headers, wrong);
         table.insert(number, row)?;
-        number += 1;
     }
     if let Some(next) = next_offset {
         writing.open_table(CONSUMED)?.insert(NEXT_OFFSET, next)?;

@@ -3,4 +3,5 @@
 #[path = "../support/journal_suite.rs"]
 mod journal_suite;
 
+mod events;
 mod journal;

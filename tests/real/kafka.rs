@@ -209,7 +209,11 @@ async fn static_member(options: Options) {
         journal.commit(Batch { next_offset: Some(round), ..Batch::default() }).await.unwrap();
         daemon.stop().await;
     }
-    assert!(started.elapsed() < Duration::from_secs(9), "a restart must not wait for the session: {:?}", started.elapsed());
+    assert!(
+        started.elapsed() < Duration::from_secs(9),
+        "a restart must not wait for the session: {:?}",
+        started.elapsed()
+    );
 }
 
 async fn same_instance(options: Options) {
@@ -268,7 +272,10 @@ async fn slow(options: Options) {
     let emitter = kafka.emitter().unwrap();
     let key = key_on(0, 4);
     let padding = "x".repeat(2000);
-    let sent = (0..2000).map(|n| { let (emitter, record) = (emitter.clone(), event(&key, &format!("{n} {padding}"))); async move { emitter.send(&record).await } });
+    let sent = (0..2000).map(|n| {
+        let (emitter, record) = (emitter.clone(), event(&key, &format!("{n} {padding}")));
+        async move { emitter.send(&record).await }
+    });
     for result in futures::future::join_all(sent).await {
         result.unwrap();
     }
@@ -309,7 +316,12 @@ async fn hostile_header(options: Options) {
 
 async fn compacted(options: Options) {
     // As the adapter creates it, but with a broker that is in a hurry.
-    let hurry = [("cleanup.policy", "compact"), ("segment.ms", "200"), ("min.cleanable.dirty.ratio", "0.01"), ("max.compaction.lag.ms", "500")];
+    let hurry = [
+        ("cleanup.policy", "compact"),
+        ("segment.ms", "200"),
+        ("min.cleanable.dirty.ratio", "0.01"),
+        ("max.compaction.lag.ms", "500"),
+    ];
     create(&options, &options.topic, 4, &[]).await;
     create(&options, &options.journal_topic, 4, &hurry).await;
     let kafka = Kafka::connect(options.clone()).await.unwrap();
@@ -344,7 +356,9 @@ async fn latency(options: Options) {
     let mut daemon = Daemon::start(&kafka);
     daemon.until_assigned(&[0, 1, 2, 3]).await;
     let mut journal = daemon.open(0).await;
-    for (label, records, pause) in [("one record, spaced", 1, 50), ("50 records, spaced", 50, 50), ("50 records, back to back", 50, 0)] {
+    for (label, records, pause) in
+        [("one record, spaced", 1, 50), ("50 records, spaced", 50, 50), ("50 records, back to back", 50, 0)]
+    {
         let mut took = Vec::new();
         for n in 0..200 {
             let rows: Vec<(String, Option<Vec<u8>>)> =
@@ -355,7 +369,10 @@ async fn latency(options: Options) {
             tokio::time::sleep(Duration::from_millis(pause)).await;
         }
         took.sort();
-        eprintln!("commit, {label}: p50 {:?}, p90 {:?}, p99 {:?}, max {:?}", took[100], took[180], took[198], took[199]);
+        eprintln!(
+            "commit, {label}: p50 {:?}, p90 {:?}, p99 {:?}, max {:?}",
+            took[100], took[180], took[198], took[199]
+        );
         // Ten times what an idle box takes. The client library's own way to wait for deliveries takes 100 ms.
         assert!(took[100] < Duration::from_millis(80), "p50 {:?}", took[100]);
     }

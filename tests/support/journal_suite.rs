@@ -41,7 +41,10 @@ async fn what_is_put_is_restored_and_what_is_removed_is_not(journals: &dyn Journ
 
 async fn the_last_value_of_a_key_counts(journals: &dyn Journals) {
     let (mut journal, _) = opened(journals).await;
-    journal.commit(puts(&[("k", Some("old")), ("k", Some("newer")), ("gone", Some("x")), ("gone", None)])).await.unwrap();
+    journal
+        .commit(puts(&[("k", Some("old")), ("k", Some("newer")), ("gone", Some("x")), ("gone", None)]))
+        .await
+        .unwrap();
     journal.commit(puts(&[("k", Some("newest")), ("back", None), ("back", Some("again"))])).await.unwrap();
     let (mut journal, entries) = opened(journals).await;
     assert_eq!(entries, expected(&[("a/snap", "1"), ("back", "again"), ("epoch", "7"), ("k", "newest")]));
@@ -53,7 +56,8 @@ async fn opening_again_fences_the_earlier_handle(journals: &dyn Journals) {
     let (mut first, _) = opened(journals).await;
     first.commit(puts(&[("owner", Some("first"))])).await.unwrap();
     let (mut second, _) = opened(journals).await;
-    let refused = first.commit(Batch { decisions: decided(&[99]).decisions, ..puts(&[("owner", Some("zombie"))]) }).await;
+    let refused =
+        first.commit(Batch { decisions: decided(&[99]).decisions, ..puts(&[("owner", Some("zombie"))]) }).await;
     assert!(matches!(refused, Err(JournalError::Fenced(_))), "{refused:?}");
     second.commit(puts(&[("next", Some("second"))])).await.unwrap();
     let (mut third, entries) = opened(journals).await;

@@ -40,8 +40,7 @@ impl Emitter {
 
     /// Writes `record` where its key belongs. `partition`, `offset` and `answer` of the record mean nothing here.
     pub async fn send(&self, record: &Record) -> Result<Written, Error> {
-        let mut message: FutureRecord<'_, [u8], [u8]> =
-            FutureRecord::to(&self.topic).headers(headers(&record.headers));
+        let mut message: FutureRecord<'_, [u8], [u8]> = FutureRecord::to(&self.topic).headers(headers(&record.headers));
         message.key = record.key.as_deref();
         message.payload = record.value.as_deref();
         match self.producer.send(message, PATIENCE).await {

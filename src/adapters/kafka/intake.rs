@@ -5,7 +5,7 @@
 //! paused until the daemon has caught up. Not sooner: a pause throws away what was fetched ahead. The one thing the thread does wait for is a daemon that has to let go of a revoked partition, and for
 //! that it waits five seconds at most: the broker refuses late writes anyway.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::{HashMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -91,11 +91,7 @@ impl Clock {
 }
 
 /// Starts the thread.
-pub(super) fn start(
-    options: &Options,
-    ownership: Arc<Ownership>,
-    wakes: mpsc::Sender<Wake>,
-) -> Result<Intake, Error> {
+pub(super) fn start(options: &Options, ownership: Arc<Ownership>, wakes: mpsc::Sender<Wake>) -> Result<Intake, Error> {
     ownership.join();
     let gate = Arc::new(Gate { wakes, waiting: Mutex::default() });
     let context = Rebalances { ownership: Arc::clone(&ownership), gate: Arc::clone(&gate) };
@@ -109,7 +105,7 @@ pub(super) fn start(
         consumer,
         ownership,
         gate,
-        started: HashSet::new(),
+        started: HashMap::new(),
         again: Vec::new(),
         choked: false,
         stop: Arc::clone(&stop),
@@ -179,7 +175,8 @@ enum Load {
 
 impl Load {
     fn of(waiting: &VecDeque<Wake>) -> Load {
-        let bytes: usize = waiting.iter().map(|wake| if let Wake::Record(record) = wake { size(record) } else { 0 }).sum();
+        let bytes: usize =
+            waiting.iter().map(|wake| if let Wake::Record(record) = wake { size(record) } else { 0 }).sum();
         match waiting.len() {
             0 => Load::None,
             many if many >= MANY || bytes >= HEAVY => Load::Full,
@@ -262,8 +259,8 @@ struct Poller {
     consumer: BaseConsumer<Rebalances>,
     ownership: Arc<Ownership>,
     gate: Arc<Gate>,
-    /// Partitions whose journal is open, so that their records may flow.
-    started: HashSet<Partition>,
+    /// Partitions whose journal is open, so that their records may flow, and the least offset that is still wanted.
+    started: HashMap<Partition, i64>,
     /// Partitions in doubt, and when they are assigned again.
     again: Vec<(Partition, Instant)>,
     /// The daemon is behind: everything is paused.
@@ -285,10 +282,8 @@ impl Poller {
             }
             match self.consumer.poll(if load == Load::None { IDLE_POLL } else { BUSY_POLL }) {
                 Some(Ok(message)) => {
-                    let record = record(&message);
-                    // A record that was on its way when its partition was stopped is read again later.
-                    if self.started.contains(&record.partition) && self.ownership.owns(record.partition) {
-                        self.gate.push(Wake::Record(record));
+                    if is_wanted(&mut self.started, &self.ownership, message.partition(), message.offset()) {
+                        self.gate.push(Wake::Record(record(&message)));
                     }
                 }
                 Some(Err(KafkaError::MessageConsumptionFatal(code))) => {
@@ -297,7 +292,7 @@ impl Poller {
                 Some(Err(error)) => tracing::warn!(%error, "the consumer goes on"),
                 None => {}
             }
-            self.started.retain(|partition| self.ownership.owns(*partition));
+            self.started.retain(|partition, _| self.ownership.owns(*partition));
         }
         Ok(())
     }
@@ -331,7 +326,8 @@ impl Poller {
             }
         }
         let now = Instant::now();
-        let (due, later): (Vec<_>, Vec<_>) = std::mem::take(&mut self.again).into_iter().partition(|(_, at)| *at <= now);
+        let (due, later): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut self.again).into_iter().partition(|(_, at)| *at <= now);
         self.again = later;
         for (partition, _) in due.into_iter().filter(|(partition, _)| self.ownership.owns(*partition)) {
             self.gate.push(Wake::Assigned(partition));
@@ -343,7 +339,8 @@ impl Poller {
             // The open transaction is over by now (the journal is open), so the committed offset is the last word.
             // Asking for it holds up the polling, though never for longer than the group tolerates.
             let committed = self.consumer.committed_offsets(self.list(partition), ASK)?;
-            let offset = committed.find_partition(&self.topic, partition).map_or(Offset::Invalid, |found| found.offset());
+            let offset =
+                committed.find_partition(&self.topic, partition).map_or(Offset::Invalid, |found| found.offset());
             let mut target = TopicPartitionList::new();
             let offset = if matches!(offset, Offset::Offset(_)) { offset } else { Offset::Beginning };
             target.add_partition_offset(&self.topic, partition, offset)?;
@@ -351,7 +348,7 @@ impl Poller {
                 element.error()?;
             }
         }
-        self.started.insert(partition);
+        self.started.insert(partition, 0);
         if self.choked { Ok(()) } else { self.consumer.resume(&self.list(partition)) }
     }
 
@@ -371,7 +368,7 @@ impl Poller {
             return;
         }
         let mut list = TopicPartitionList::new();
-        for partition in &self.started {
+        for partition in self.started.keys() {
             list.add_partition(&self.topic, *partition);
         }
         match if choked { self.consumer.pause(&list) } else { self.consumer.resume(&list) } {
@@ -385,6 +382,19 @@ impl Poller {
         let mut list = TopicPartitionList::new();
         list.add_partition(&self.topic, partition);
         list
+    }
+}
+
+/// Whether a record goes to the daemon. One that was on its way when its partition was stopped does not: it is read again
+/// later. Nor does one that went already: after a pause on a busy broker, the client was seen to fetch once more from where
+/// it had first begun.
+fn is_wanted(started: &mut HashMap<Partition, i64>, ownership: &Ownership, partition: Partition, offset: i64) -> bool {
+    match started.get_mut(&partition) {
+        Some(next) if offset >= *next && ownership.owns(partition) => {
+            *next = offset + 1;
+            true
+        }
+        _ => false,
     }
 }
 

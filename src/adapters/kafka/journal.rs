@@ -98,7 +98,8 @@ async fn fence(options: Arc<Options>, partition: Partition) -> Result<Producer, 
     let opened = tokio::task::spawn_blocking(move || {
         let id = format!("{}-{partition}", options.group);
         let config = options.transactional_producer(&id).map_err(|error| Failure::Broken(error.to_string()))?;
-        let producer: Producer = config.create().map_err(|error| Failure::Broken(super::error::client(&error).to_string()))?;
+        let producer: Producer =
+            config.create().map_err(|error| Failure::Broken(super::error::client(&error).to_string()))?;
         let deadline = Instant::now() + OPENING;
         transaction::patiently(deadline, || producer.init_transactions(CALL))
             .map_err(|error| transaction::classify(&error))?;
@@ -161,14 +162,12 @@ impl Drop for KafkaJournal {
 fn read_entries(options: &Options, partition: Partition) -> Result<BTreeMap<String, Vec<u8>>, Failure> {
     let mut entries = BTreeMap::new();
     let mut unreadable = None;
-    read_to_end(options, &options.journal_topic, partition, |message| {
-        match message.key().map(std::str::from_utf8) {
-            Some(Ok(key)) => match message.payload() {
-                Some(value) => drop(entries.insert(key.to_owned(), value.to_vec())),
-                None => drop(entries.remove(key)),
-            },
-            _ => drop(unreadable.get_or_insert(message.offset())),
-        }
+    read_to_end(options, &options.journal_topic, partition, |message| match message.key().map(std::str::from_utf8) {
+        Some(Ok(key)) => match message.payload() {
+            Some(value) => drop(entries.insert(key.to_owned(), value.to_vec())),
+            None => drop(entries.remove(key)),
+        },
+        _ => drop(unreadable.get_or_insert(message.offset())),
     })
     .map_err(|error| Failure::Unknown(error.to_string()))?;
     match unreadable {

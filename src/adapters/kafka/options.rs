@@ -166,7 +166,8 @@ impl Options {
 
     /// What can be known to be wrong without asking a broker.
     pub fn validate(&self) -> Result<(), Error> {
-        let wrong = |setting, value: &dyn ToString, remedy| Err(Error::Setting { setting, value: value.to_string(), remedy });
+        let wrong =
+            |setting, value: &dyn ToString, remedy| Err(Error::Setting { setting, value: value.to_string(), remedy });
         if self.brokers.trim().is_empty() {
             return wrong("brokers", &"empty", "write host:port, several with commas between");
         }
@@ -182,7 +183,11 @@ impl Options {
         }
         let topics = [&self.topic, &self.journal_topic, &self.decisions_topic, &self.dlq()];
         if (1..topics.len()).any(|n| topics[..n].contains(&topics[n])) {
-            return wrong("topic", &self.topic, "events, journal, decisions and dead letters each need a topic of their own");
+            return wrong(
+                "topic",
+                &self.topic,
+                "events, journal, decisions and dead letters each need a topic of their own",
+            );
         }
         for name in self.properties.keys().chain(self.property_files.keys()) {
             if RESERVED.contains(&name.as_str()) {
@@ -276,7 +281,8 @@ impl Options {
 
 impl Security {
     fn apply(&self, config: &mut ClientConfig) -> Result<(), Error> {
-        let Self { protocol, mechanism, username, password_file, ca_file, cert_file, key_file, key_password_file } = self;
+        let Self { protocol, mechanism, username, password_file, ca_file, cert_file, key_file, key_password_file } =
+            self;
         config.set(
             "security.protocol",
             match protocol {
@@ -310,7 +316,10 @@ impl Security {
 
 /// The content of a secret's file, without the line end that editors and `echo` leave behind.
 fn secret(setting: &str, path: &Path) -> Result<String, Error> {
-    let text = std::fs::read_to_string(path)
-        .map_err(|source| Error::Secret { setting: setting.to_owned(), path: path.to_owned(), source })?;
+    let text = std::fs::read_to_string(path).map_err(|source| Error::Secret {
+        setting: setting.to_owned(),
+        path: path.to_owned(),
+        source,
+    })?;
     Ok(text.trim_end_matches(['\n', '\r']).to_owned())
 }

@@ -39,11 +39,7 @@ struct Owned {
 /// What a journal asks of the polling thread.
 pub(super) enum Command {
     /// The journal is open: let records flow, from the committed offset if `wind_back`.
-    Start {
-        partition: Partition,
-        wind_back: bool,
-        done: oneshot::Sender<Result<(), String>>,
-    },
+    Start { partition: Partition, wind_back: bool, done: oneshot::Sender<Result<(), String>> },
     /// Something may have been lost: stop the flow, and assign the partition again at this time.
     Again { partition: Partition, at: Instant },
 }

@@ -51,12 +51,7 @@ pub(super) fn read_to_end(
 }
 
 /// Waits until all that is written is committed or aborted. The number of records there may be; 0: none at all.
-fn await_stable(
-    options: &Options,
-    committed: &BaseConsumer,
-    topic: &str,
-    partition: Partition,
-) -> Result<i64, Error> {
+fn await_stable(options: &Options, committed: &BaseConsumer, topic: &str, partition: Partition) -> Result<i64, Error> {
     let failed = |problem: String| Error::Read { topic: format!("{topic}[{partition}]"), problem };
     let mut config = options.reader()?;
     config.set("isolation.level", "read_uncommitted");

@@ -38,7 +38,8 @@ pub(super) async fn ensure(options: &Options) -> Result<i32, Error> {
     let partitions = found[0].unwrap_or(options.partitions);
     let admin: AdminClient<DefaultClientContext> =
         options.producer()?.create().map_err(|error| error::client(&error))?;
-    let missing: Vec<&Wanted> = wanted.iter().zip(&found).filter(|(_, found)| found.is_none()).map(|(w, _)| w).collect();
+    let missing: Vec<&Wanted> =
+        wanted.iter().zip(&found).filter(|(_, found)| found.is_none()).map(|(w, _)| w).collect();
     if !missing.is_empty() {
         create(&admin, options, &missing, partitions).await?;
     }
@@ -70,10 +71,9 @@ async fn describe(options: &Options, wanted: &[Wanted]) -> Result<Vec<Option<i32
 
 /// The number of partitions of a topic; `None`: there is no such topic.
 pub(super) fn partitions_of(consumer: &BaseConsumer, options: &Options, topic: &str) -> Result<Option<i32>, Error> {
-    let metadata = consumer.fetch_metadata(Some(topic), PATIENCE).map_err(|error| Error::Unreachable {
-        brokers: options.brokers.clone(),
-        problem: error.to_string(),
-    })?;
+    let metadata = consumer
+        .fetch_metadata(Some(topic), PATIENCE)
+        .map_err(|error| Error::Unreachable { brokers: options.brokers.clone(), problem: error.to_string() })?;
     let Some(found) = metadata.topics().iter().find(|found| found.name() == topic) else { return Ok(None) };
     match found.error().filter(IsError::is_error).map(RDKafkaErrorCode::from) {
         None => Ok(Some(i32::try_from(found.partitions().len()).unwrap_or(i32::MAX)).filter(|count| *count > 0)),
@@ -112,10 +112,10 @@ async fn create(
         })
         .collect();
     let patience = AdminOptions::new().operation_timeout(Some(PATIENCE)).request_timeout(Some(PATIENCE));
-    let results = admin.create_topics(&topics, &patience).await.map_err(|error| Error::Unreachable {
-        brokers: options.brokers.clone(),
-        problem: error.to_string(),
-    })?;
+    let results = admin
+        .create_topics(&topics, &patience)
+        .await
+        .map_err(|error| Error::Unreachable { brokers: options.brokers.clone(), problem: error.to_string() })?;
     for result in results {
         match result {
             Ok(name) => tracing::info!(topic = name, partitions, "created a topic"),

@@ -178,7 +178,9 @@ fn dead_letter<'a>(dlq: &'a str, options: &Options, record: &'a Record, wrong: &
     let mut letter = to(dlq);
     letter.key = record.key.as_deref();
     letter.payload = record.value.as_deref().filter(|value| value.len() <= MAX_DEAD_BYTES);
-    if letter.payload.is_none() && let Some(value) = &record.value {
+    if letter.payload.is_none()
+        && let Some(value) = &record.value
+    {
         added.push(("dlq-value-left-behind-bytes", value.len().to_string()));
     }
     let headers = added.iter().fold(headers(&record.headers), |headers, (key, value)| {
@@ -189,11 +191,9 @@ fn dead_letter<'a>(dlq: &'a str, options: &Options, record: &'a Record, wrong: &
 
 /// Headers as librdkafka has them.
 pub(super) fn headers(headers: &[(String, Vec<u8>)]) -> OwnedHeaders {
-    headers
-        .iter()
-        .fold(OwnedHeaders::new_with_capacity(headers.len() + 5), |all, (key, value)| {
-            all.insert(Header { key, value: Some(value.as_slice()) })
-        })
+    headers.iter().fold(OwnedHeaders::new_with_capacity(headers.len() + 5), |all, (key, value)| {
+        all.insert(Header { key, value: Some(value.as_slice()) })
+    })
 }
 
 /// What an error of a transactional producer means for whoever owns the partition.
