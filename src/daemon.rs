@@ -6,15 +6,15 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use bellwether_core::time::Timestamp;
+use bellwether_core::time::{Span, Timestamp};
 use bellwether_core::watch::Watch;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use crate::clock::Clock;
 use crate::journal::partition_of;
-use crate::ports::{Metrics, Partition, Pods, Sights, Wake};
-use crate::sampling::{Sampler, SamplingOptions};
+use crate::ports::{Counts, Partition, Sights, Wake};
 use crate::shard::{End, Shard, Shared, Told};
 
 /// So much may wait for one shard. It is as much as a partition is likely to have of events, and small enough that
@@ -27,12 +27,10 @@ pub struct Parts {
     pub shared: Shared,
     /// Whatever the adapters have to say.
     pub wakes: mpsc::Receiver<Wake>,
-    /// What counts are read from.
-    pub metrics: Arc<dyn Metrics>,
-    /// Whose pods are whose.
-    pub pods: Arc<dyn Pods>,
-    /// How often, and how long after.
-    pub sampling: SamplingOptions,
+    /// What counts for it.
+    pub counts: Box<dyn Counts>,
+    /// When it is asked to.
+    pub grid: Grid,
     /// Who is asked to look again when a partition has been taken over.
     pub sights: Arc<dyn Sights>,
     /// When the loop was last seen alive.
@@ -41,6 +39,24 @@ pub struct Parts {
     pub owned: watch::Sender<Vec<Partition>>,
     /// Stop, and change nothing because of it.
     pub stop: CancellationToken,
+}
+
+/// The instants at which counts are read: the same ones for every rollout, so that one question serves all of them.
+#[derive(Debug, Clone, Copy)]
+pub struct Grid {
+    /// From one to the next.
+    pub interval: Span,
+    /// So far in the past the counters are read, because a scrape and its ingestion take time.
+    pub lag: Span,
+}
+
+impl Grid {
+    /// The first instant of the grid after `now`.
+    fn after(self, now: Timestamp) -> Timestamp {
+        let interval = i64::try_from(self.interval.as_millis()).unwrap_or(i64::MAX).max(1);
+        let next = (now.as_millisecond().div_euclid(interval) + 1).saturating_mul(interval);
+        Timestamp::from_millisecond(next).unwrap_or(Timestamp::MAX)
+    }
 }
 
 struct Open {
@@ -53,17 +69,16 @@ struct Open {
 /// # Errors
 /// A partition's journal is broken: the message says how. A person has to look.
 pub async fn run(parts: Parts) -> anyhow::Result<()> {
-    let Parts { shared, mut wakes, metrics, pods, sampling, sights, heartbeat, owned, stop } = parts;
+    let Parts { shared, mut wakes, counts, grid, sights, heartbeat, owned, stop } = parts;
     let mut daemon = Daemon { shared, shards: BTreeMap::new(), sights, owned };
     let (tick_tx, mut ticks) = mpsc::channel(1);
-    let sampler = Sampler::new(metrics, pods, sampling.clone());
     let (blocks_tx, mut blocks) = mpsc::channel::<Told>(INBOX);
     let clock = daemon.shared.clock.clone();
-    let sampling_task = tokio::spawn(sample(sampler, sampling, clock.clone(), tick_tx, blocks_tx));
+    let sampling_task = tokio::spawn(sample(counts, grid, clock.clone(), tick_tx, blocks_tx));
     let result = loop {
         // Only a mark of life: nobody listening is no reason to die.
         let _ = heartbeat.send(clock.now());
-        let beat = bellwether_core::time::Span::from_secs(1).after(clock.now());
+        let beat = Span::from_secs(1).after(clock.now());
         tokio::select! {
             () = stop.cancelled() => break Ok(()),
             wake = wakes.recv() => match wake {
@@ -211,21 +226,21 @@ impl Daemon {
 
 /// Asks for watches at every tick of the grid, and hands on what was counted.
 async fn sample(
-    mut sampler: Sampler,
-    options: SamplingOptions,
-    clock: Arc<dyn crate::clock::Clock>,
+    mut counts: Box<dyn Counts>,
+    grid: Grid,
+    clock: Arc<dyn Clock>,
     ask: mpsc::Sender<oneshot::Sender<Vec<Watch>>>,
     blocks: mpsc::Sender<Told>,
 ) {
     loop {
-        let tick = crate::sampling::next_tick(clock.now(), options.interval);
+        let tick = grid.after(clock.now());
         clock.sleep_until(tick).await;
         let (send, watches) = oneshot::channel();
         if ask.send(send).await.is_err() {
             return;
         }
         let Ok(watches) = watches.await else { return };
-        for (workload, block) in sampler.tick(&watches, options.lag.before(tick)).await {
+        for (workload, block) in counts.tick(&watches, grid.lag.before(tick)).await {
             if blocks.send(Told::Measured { workload, block }).await.is_err() {
                 return;
             }

@@ -7,6 +7,7 @@ pub mod journal;
 pub mod ledger;
 pub mod perform;
 pub mod show;
+pub mod metrics;
 pub mod shard;
 pub mod daemon;
 pub mod adapters;

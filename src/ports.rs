@@ -7,11 +7,12 @@ use std::collections::BTreeMap;
 
 use async_trait::async_trait;
 use bellwether_core::effect::{Effect, Message};
-use bellwether_core::event::Outcome;
+use bellwether_core::event::{Block, Outcome};
 use bellwether_core::ids::{EffectId, TemplateHash, Workload};
 use bellwether_core::metric::Metric;
 use bellwether_core::sighting::Sighting;
 use bellwether_core::time::{Span, Timestamp};
+use bellwether_core::watch::Watch;
 use secrecy::{ExposeSecret, SecretString};
 
 /// The number of a partition of the events topic, and of the journal's. The embedded journal has one, 0.
@@ -139,6 +140,13 @@ pub enum MetricsError {
     /// The answer is not an instant vector, or holds what can't be read.
     #[error("unreadable answer: {0}")]
     Unreadable(String),
+}
+
+/// Whatever counts what is watched: the sampler over a metrics store, or the demo's world.
+#[async_trait]
+pub trait Counts: Send {
+    /// What was counted of each watch up to `at`, since the tick before; nothing of a watch that has just begun.
+    async fn tick(&mut self, watches: &[Watch], at: Timestamp) -> Vec<(Workload, Block)>;
 }
 
 /// What the API server knows about pods, by name; pods that are gone are remembered while a rollout may need them.

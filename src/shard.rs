@@ -18,7 +18,7 @@ use bellwether_core::watch::Watch;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::clock::Clock;
-use crate::events::{DecodeOptions, Decoded, decode};
+use crate::events::decode::{DecodeOptions, Decoded, decode};
 use crate::journal::partition_of;
 use crate::ledger::Ledger;
 use crate::perform::{Hands, Lanes, Order, Report};
