@@ -14,3 +14,4 @@ pub mod effect;
 pub mod metric;
 pub mod policy;
 pub mod watch;
+pub mod view;
