@@ -1,0 +1,4 @@
+//! The world as it really is: each adapter holds its options, its errors and its side of a port. Deleting one is
+//! deleting a file and a line here.
+
+pub mod slack;
