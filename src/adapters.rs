@@ -1,4 +1,6 @@
-//! What touches the world. Each adapter knows the ports and the core's types, and none of the others.
+//! The world as it really is: each adapter holds its options, its errors and its side of a port. Deleting one is
+//! deleting a file and a line here.
 
 pub mod kafka;
 pub mod memory;
+pub mod slack;

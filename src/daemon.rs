@@ -12,7 +12,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::clock::Clock;
+use crate::clock::{Clock, Stopwatch};
 use crate::journal::partition_of;
 use crate::ports::{Counts, Partition, Sights, Wake};
 use crate::shard::{End, Shard, Shared, Told};
@@ -34,7 +34,7 @@ pub struct Parts {
     /// Who is asked to look again when a partition has been taken over.
     pub sights: Arc<dyn Sights>,
     /// When the loop was last seen alive.
-    pub heartbeat: watch::Sender<Timestamp>,
+    pub heartbeat: watch::Sender<Stopwatch>,
     /// The partitions that are restored and owned.
     pub owned: watch::Sender<Vec<Partition>>,
     /// Stop, and change nothing because of it.
@@ -77,7 +77,7 @@ pub async fn run(parts: Parts) -> anyhow::Result<()> {
     let sampling_task = tokio::spawn(sample(counts, grid, clock.clone(), tick_tx, blocks_tx));
     let result = loop {
         // Only a mark of life: nobody listening is no reason to die.
-        let _ = heartbeat.send(clock.now());
+        let _ = heartbeat.send(Stopwatch::start());
         let beat = Span::from_secs(1).after(clock.now());
         tokio::select! {
             () = stop.cancelled() => break Ok(()),

@@ -2,13 +2,18 @@
 
 pub mod ports;
 pub mod clock;
+pub mod secret;
+pub mod telemetry;
+pub mod metrics;
 pub mod events;
 pub mod journal;
 pub mod ledger;
 pub mod perform;
 pub mod show;
-pub mod metrics;
 pub mod shard;
 pub mod daemon;
 pub mod adapters;
+pub mod http;
+pub mod config;
+pub mod exit;
 pub mod cli;

@@ -12,6 +12,8 @@ use bellwether_core::event::{Failure, FailureKind, Outcome};
 use bellwether_core::ids::Workload;
 use tokio::sync::Semaphore;
 
+use crate::clock::Stopwatch;
+use crate::metrics::{self, Attempt};
 use crate::ports::{Cluster, Epoch, Notify, NotifyError, Probe, Template};
 
 /// So many attempts at once, over all workloads: enough to keep an API server busy, few enough to be polite.
@@ -56,6 +58,14 @@ impl Hands {
 
     /// One attempt.
     pub async fn perform(&self, order: Order) -> Report {
+        let watch = Stopwatch::start();
+        let report = self.attempt(order).await;
+        let attempt = if matches!(report.outcome, Outcome::Failed(_)) { Attempt::Failed } else { Attempt::Done };
+        metrics::effect(report.effect.act.name(), attempt, watch.elapsed());
+        report
+    }
+
+    async fn attempt(&self, order: Order) -> Report {
         let Order { effect, epoch, template } = order;
         // A message may wait long for its sink, and takes no room from what changes the cluster meanwhile.
         if let Act::Notify { message } = &effect.act {

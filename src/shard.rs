@@ -12,15 +12,17 @@ use bellwether_core::engine::{Engine, Took, Transition};
 use bellwether_core::event::{Block, Event};
 use bellwether_core::ids::Workload;
 use bellwether_core::policy::Policy;
+use bellwether_core::reason::Reason;
 use bellwether_core::sighting::Sighting;
 use bellwether_core::time::{Span, Timestamp};
 use bellwether_core::watch::Watch;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::clock::Clock;
+use crate::clock::{Clock, Stopwatch};
 use crate::events::decode::{DecodeOptions, Decoded, decode};
 use crate::journal::partition_of;
 use crate::ledger::Ledger;
+use crate::metrics::{self, EventResult};
 use crate::perform::{Hands, Lanes, Order, Report};
 use crate::ports::{Batch, Epoch, Journal, JournalError, Journals, Partition, Record, Taken, Template};
 use crate::show::Shows;
@@ -176,7 +178,7 @@ impl Shard {
             let now = self.shared.clock.now();
             let mut batch = Batch::default();
             let consequences = self.step(&mut told, now, &mut batch).map_err(ended)?;
-            let result = if batch.is_empty() { Ok(()) } else { self.journal.commit(batch).await };
+            let result = self.commit(batch).await;
             match result {
                 Ok(()) => {
                     self.follow(consequences).await;
@@ -189,6 +191,16 @@ impl Shard {
                 Err(error) => return Err(ended(error)),
             }
         }
+    }
+
+    async fn commit(&mut self, batch: Batch) -> Result<(), JournalError> {
+        if batch.is_empty() {
+            return Ok(());
+        }
+        let watch = Stopwatch::start();
+        let result = self.journal.commit(batch).await;
+        metrics::journal_commit(watch.elapsed());
+        result
     }
 
     /// What needs no commit is done at once; the rest comes back.
@@ -258,12 +270,12 @@ impl Shard {
         batch.next_offset = Some(record.offset + 1);
         let taken = match decode(record, &self.shared.decoding, now) {
             Decoded::Ignored(why) => {
-                crate::metrics::event(why.label());
+                metrics::event(EventResult::Ignored);
                 tracing::debug!(partition = self.partition, offset = record.offset, %why, "event left alone");
                 Taken::Ignored(why.to_string())
             }
             Decoded::Dead(error) => {
-                crate::metrics::event("dead");
+                metrics::event(EventResult::Dead);
                 tracing::warn!(partition = self.partition, offset = record.offset, %error, "event can't be understood");
                 batch.dead.push((record.clone(), error.to_string()));
                 Taken::Dead(error.to_string())
@@ -286,7 +298,7 @@ impl Shard {
         let key = workload.to_string();
         let home = partition_of(key.as_bytes(), self.shared.journals.partitions());
         if home != self.partition {
-            crate::metrics::event("rekeyed");
+            metrics::event(EventResult::Rekeyed);
             tracing::info!(partition = self.partition, offset = record.offset, %workload, home, "event sent on to the partition of its workload");
             batch.rekeyed.push((record.clone(), key));
             return Ok(Taken::Ignored(format!("sent on to partition {home}")));
@@ -296,16 +308,17 @@ impl Shard {
         let why = transition.reason.to_string();
         let taken = match transition.took {
             Took::Changed => {
-                crate::metrics::event("accepted");
+                metrics::event(EventResult::Taken);
                 Taken::Decided(why)
             }
             Took::Ignored => {
-                crate::metrics::event("ignored");
+                let duplicate = matches!(transition.reason, Reason::Duplicate { .. });
+                metrics::event(if duplicate { EventResult::Duplicate } else { EventResult::Ignored });
                 tracing::info!(%workload, %why, "event left alone");
                 Taken::Ignored(why)
             }
             Took::Rejected => {
-                crate::metrics::event("rejected");
+                metrics::event(EventResult::Dead);
                 tracing::warn!(%workload, %why, "event rejected");
                 batch.dead.push((record.clone(), why.clone()));
                 Taken::Dead(why)
@@ -321,7 +334,7 @@ impl Shard {
         let mut changed: BTreeMap<Workload, ()> = BTreeMap::new();
         for transition in transitions {
             for decision in &transition.decisions {
-                crate::metrics::decision(decision.kind);
+                metrics::decision(decision.kind.name());
                 tracing::info!(
                     rollout = %decision.rollout,
                     workload = %decision.workload,

@@ -1,24 +1,16 @@
 //! What people are shown, as it is now: every reader takes it from here, and nobody asks an engine.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bellwether_core::decision::Decision;
 use bellwether_core::engine::State;
-use bellwether_core::view::RolloutView;
+use bellwether_core::view::View;
 use tokio::sync::{broadcast, watch};
 
 /// Rollouts that are shown at most; of those that are over, the oldest make room.
 const MOST_SHOWN: usize = 20_000;
 /// So many decisions may lie unread before a slow listener misses some.
 const MOST_UNREAD: usize = 1024;
-
-/// Every rollout that is worth showing, by its id.
-#[derive(Debug, Clone, Default)]
-pub struct View {
-    /// By id.
-    pub rollouts: BTreeMap<String, RolloutView>,
-}
 
 /// Where shards say what has become of their rollouts.
 #[derive(Debug, Clone)]

@@ -54,9 +54,10 @@ impl Kind {
     }
 }
 
-impl fmt::Display for Kind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
+impl Kind {
+    /// Its name, for people and for labels.
+    pub fn name(self) -> &'static str {
+        match self {
             Kind::Start => "start",
             Kind::Advance => "advance",
             Kind::Hold => "hold",
@@ -68,7 +69,13 @@ impl fmt::Display for Kind {
             Kind::Refuse => "refuse",
             Kind::Proceed => "proceed",
             Kind::Finish => "finish",
-        })
+        }
+    }
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
     }
 }
 

@@ -3,6 +3,8 @@
 //! The API, the CLI, the dashboard and the demo show this and nothing else, so that they cannot disagree; it is made
 //! from the engine's state in one place and carries no rule of its own.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use crate::ids::{Images, Weight, version};
@@ -106,4 +108,12 @@ impl RolloutView {
             None => version(to).to_owned(),
         }
     }
+}
+
+/// Everything that is shown, published after each turn of the daemon's loop.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct View {
+    /// The rollouts by id.
+    pub rollouts: BTreeMap<String, RolloutView>,
 }

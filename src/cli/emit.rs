@@ -14,8 +14,10 @@ use packageurl::PackageUrl;
 use serde_json::{Value, json};
 
 use crate::adapters::kafka::{Emitter, Options};
+use crate::config;
 use crate::events::cdevents::{DEPLOYED, REQUESTED, wrap};
 use crate::events::cloudevents::{CloudEvent, STRUCTURED};
+use crate::exit;
 
 /// The source of events that people send by hand. Not a daemon's own: those are ignored by it.
 const DEFAULT_SOURCE: &str = "/bellwether-cli";
@@ -107,20 +109,32 @@ fn pair(text: &str) -> Result<(String, String), String> {
     }
 }
 
-/// Sends the event and says where it went. `configured` is the `[kafka]` section of the configuration.
-pub async fn run(args: EmitArgs, configured: Options) -> anyhow::Result<()> {
+/// Sends the event and says where it went. The configuration is read only if its `[kafka]` section is needed.
+///
+/// # Errors
+/// The event can't be written, or can't be sent.
+pub async fn run(args: EmitArgs, shared: &super::Common) -> anyhow::Result<u8> {
     let EmitArgs { what, common } = args;
     let event = compose(what, &common, Timestamp::now())?;
     if common.print {
-        print_line(&serde_json::to_string_pretty(&event.to_structured())?);
-        return Ok(());
+        super::print(&format!("{}\n", serde_json::to_string_pretty(&event.to_structured())?));
+        return Ok(exit::OK);
     }
     let said = match &common.url {
         Some(url) => post(url, &event).await?,
-        None => produce(&common, configured, &event).await?,
+        None => produce(&common, configured(shared, &common)?, &event).await?,
     };
-    print_line(&format!("{} {said}", event.id));
-    Ok(())
+    super::print(&format!("{} {said}\n", event.id));
+    Ok(exit::OK)
+}
+
+/// The `[kafka]` section; its defaults where there is no configuration and the arguments say all that is needed.
+fn configured(shared: &super::Common, common: &Common) -> anyhow::Result<Options> {
+    if common.brokers.is_some() && shared.config.is_empty() {
+        return Ok(Options::default());
+    }
+    let config = config::load(&shared.sources()).map_err(|report| anyhow::anyhow!("{report}"))?;
+    Ok(config.kafka)
 }
 
 /// The event that the arguments describe.
@@ -200,11 +214,6 @@ async fn post(url: &str, event: &CloudEvent) -> anyhow::Result<String> {
     }
 }
 
-/// The command's result is its output.
-#[allow(clippy::print_stdout)]
-fn print_line(text: &str) {
-    println!("{text}");
-}
 
 #[cfg(test)]
 mod tests {

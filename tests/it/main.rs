@@ -1,7 +1,9 @@
-//! The tests that need no services.
+//! Everything that needs no service, in one binary.
+#![expect(clippy::unwrap_used, reason = "a test that can't go on has failed")]
 
 #[path = "../support/journal_suite.rs"]
 mod journal_suite;
 
 mod events;
 mod journal;
+mod tidy;
