@@ -5,3 +5,4 @@ mod journal_suite;
 
 mod events;
 mod journal;
+mod kafka;
