@@ -6,4 +6,5 @@ mod journal_suite;
 
 mod events;
 mod journal;
+mod kafka;
 mod tidy;

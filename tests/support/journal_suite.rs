@@ -1,9 +1,9 @@
 //! What every journal must do. Both implementations pass these; the daemon relies on nothing else.
 //!
-//! `rdkafka`'s mock cluster is no third one. It fences by producer epoch, and counts a transaction's requests, but it
-//! has no markers: `EndTxn` only checks the epoch, `Fetch` reports no aborted transactions, and `TxnOffsetCommit` stores
-//! nothing. What was aborted stays readable, so "all or nothing" can't be shown with it. It has no admin API either.
-//! It is used where that does not matter (a broker that fails on request); this suite needs the real one.
+//! `rdkafka`'s mock cluster is no third one (read in its source, rdkafka_mock_handlers.c of librdkafka 2.12.1). It fences by
+//! producer epoch and answers a transaction's requests, but it has no markers: `EndTxn` only checks the epoch, `Fetch`
+//! reports no aborted transactions, and `TxnOffsetCommit` stores nothing. What was aborted stays readable, so "all or
+//! nothing" can't be shown with it. It has no admin API either. This suite needs a real broker.
 
 use bellwether::ports::{Batch, Journal, JournalError, Journals};
 use std::collections::BTreeMap;

@@ -281,11 +281,7 @@ impl Poller {
                 Load::Light | Load::None => self.choke(false),
             }
             match self.consumer.poll(if load == Load::None { IDLE_POLL } else { BUSY_POLL }) {
-                Some(Ok(message)) => {
-                    if is_wanted(&mut self.started, &self.ownership, message.partition(), message.offset()) {
-                        self.gate.push(Wake::Record(record(&message)));
-                    }
-                }
+                Some(Ok(message)) => hand_on(&mut self.started, &self.ownership, &self.gate, &message),
                 Some(Err(KafkaError::MessageConsumptionFatal(code))) => {
                     return Err(Error::Consumer(format!("{code}; is kafka.instance-id used twice?")));
                 }
@@ -385,16 +381,16 @@ impl Poller {
     }
 }
 
-/// Whether a record goes to the daemon. One that was on its way when its partition was stopped does not: it is read again
-/// later. Nor does one that went already: after a pause on a busy broker, the client was seen to fetch once more from where
-/// it had first begun.
-fn is_wanted(started: &mut HashMap<Partition, i64>, ownership: &Ownership, partition: Partition, offset: i64) -> bool {
+/// Passes a record to the daemon, unless it was on its way when its partition was stopped (it is read again later), or
+/// has been passed before: after a pause on a busy broker, the client was seen to fetch once more from where it had begun.
+fn hand_on(started: &mut HashMap<Partition, i64>, ownership: &Ownership, gate: &Gate, message: &BorrowedMessage<'_>) {
+    let (partition, offset) = (message.partition(), message.offset());
     match started.get_mut(&partition) {
         Some(next) if offset >= *next && ownership.owns(partition) => {
             *next = offset + 1;
-            true
+            gate.push(Wake::Record(record(message)));
         }
-        _ => false,
+        _ => {}
     }
 }
 

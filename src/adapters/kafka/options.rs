@@ -223,12 +223,12 @@ impl Options {
         let mut config = self.reader()?;
         config
             .set("session.timeout.ms", self.session_timeout.as_millis().to_string())
-            .set("heartbeat.interval.ms", (self.session_timeout.as_millis() / 4).to_string())
             .set("enable.partition.eof", "false")
             // Eager: every rebalance takes everything back and gives it out again. Cooperative rebalancing would keep
             // partitions flowing through one, at the price of a protocol whose client-side faults are still being
             // found; with static membership a restart is no rebalance at all, and restoring a partition is cheap.
             .set("partition.assignment.strategy", "range");
+        unless_set(&mut config, "heartbeat.interval.ms", &(self.session_timeout.as_millis() / 4).to_string());
         if let Some(id) = &self.instance_id {
             config.set("group.instance.id", id);
         }
@@ -247,35 +247,38 @@ impl Options {
             .set("auto.offset.reset", "earliest")
             .set("isolation.level", "read_committed")
             .set("allow.auto.create.topics", "false")
-            .set("enable.partition.eof", "true")
-            // The broker answers at once when there is something, so this bounds only idle waiting.
-            .set("fetch.wait.max.ms", "100")
-            .set("fetch.error.backoff.ms", "50");
+            .set("enable.partition.eof", "true");
+        // The broker answers at once when there is something, so this bounds only idle waiting.
+        unless_set(&mut config, "fetch.wait.max.ms", "100");
+        unless_set(&mut config, "fetch.error.backoff.ms", "50");
         Ok(config)
     }
 
     /// For producing single events.
     pub(super) fn producer(&self) -> Result<ClientConfig, Error> {
         let mut config = self.client()?;
-        config
-            .set("enable.idempotence", "true")
-            .set("linger.ms", "0")
-            .set("partitioner", "murmur2_random")
-            .set("message.max.bytes", (MAX_ENTRY_BYTES + OVERHEAD_BYTES).to_string());
+        config.set("enable.idempotence", "true").set("partitioner", "murmur2_random");
+        unless_set(&mut config, "linger.ms", "0");
+        unless_set(&mut config, "message.max.bytes", &(MAX_ENTRY_BYTES + OVERHEAD_BYTES).to_string());
         Ok(config)
     }
 
     /// For the transactions of one partition's journal.
     pub(super) fn transactional_producer(&self, id: &str) -> Result<ClientConfig, Error> {
         let mut config = self.producer()?;
-        config
-            .set("transactional.id", id)
-            .set("transaction.timeout.ms", TRANSACTION_TIMEOUT_MS)
-            // While the markers of the previous transaction are being written the broker answers "concurrent
-            // transactions"; librdkafka's 100 ms of patience would be most of a commit.
-            .set("retry.backoff.ms", "2")
-            .set("retry.backoff.max.ms", "20");
+        config.set("transactional.id", id).set("transaction.timeout.ms", TRANSACTION_TIMEOUT_MS);
+        // While the markers of the previous transaction are being written the broker answers "concurrent transactions";
+        // librdkafka's 100 ms of patience would be most of a commit.
+        unless_set(&mut config, "retry.backoff.ms", "2");
+        unless_set(&mut config, "retry.backoff.max.ms", "20");
         Ok(config)
+    }
+}
+
+/// A value that the person who configures may know better.
+fn unless_set(config: &mut ClientConfig, name: &str, value: &str) {
+    if config.get(name).is_none() {
+        config.set(name, value);
     }
 }
 
