@@ -132,6 +132,22 @@ fn a_key_that_is_missing_is_told_where_it_belongs() {
 }
 
 #[test]
+fn what_only_follows_from_another_mistake_is_not_said_twice() {
+    let rows = [
+        GOOD.replace("otel-http", "otel-htp"),
+        GOOD.replace("images", "image"),
+        GOOD.replace("max =", "maxx ="),
+        GOOD.replace("metric = \"errors\"\n", ""),
+        GOOD.replace("\"10%\"", "10"),
+        format!("{GOOD}checks = [\"errors\"]\n").replace("metric =", "metrik ="),
+    ];
+    for text in rows {
+        let report = said(&[("a.toml", &text)], &[], &[]);
+        assert!(report.starts_with("1 problem "), "{text}\n{report}");
+    }
+}
+
+#[test]
 fn a_variable_and_a_flag_are_named() {
     let env = [
         ("BELLWETHER_KAFKA__PARTITIONS", "six"),

@@ -86,16 +86,19 @@ fn remedy(path: &[String], message: &str) -> String {
 
 /// A name that is not among the known ones, and the one that was probably meant.
 pub(super) fn unknown(what: &str, name: &str, known: &[&str]) -> String {
-    let near = known
-        .iter()
-        .map(|known| (strsim::damerau_levenshtein(name, known), known))
-        .filter(|(distance, known)| *distance <= known.len().max(name.len()).div_ceil(3))
-        .min();
+    let near =
+        known.iter().filter(|known| is_near(name, known)).min_by_key(|known| strsim::damerau_levenshtein(name, known));
     match near {
-        Some((_, near)) => format!("unknown {what} `{name}`; did you mean `{near}`?"),
+        Some(near) => format!("unknown {what} `{name}`; did you mean `{near}`?"),
         None if known.is_empty() => format!("unknown {what} `{name}`"),
+        None if known.len() == 1 => format!("unknown {what} `{name}`; there is only `{}`", known[0]),
         None => format!("unknown {what} `{name}`; there are {}", known.join(", ")),
     }
+}
+
+/// Whether one may have been meant by the other: at most a third of the letters differ.
+pub(super) fn is_near(name: &str, known: &str) -> bool {
+    strsim::damerau_levenshtein(name, known) <= known.len().max(name.len()).div_ceil(3)
 }
 
 fn show(actual: &Actual) -> String {
