@@ -82,7 +82,7 @@ impl fmt::Display for Problem {
             Place::Named(name) => write!(f, "   ╭─[{name}]\n   ╰── {said}"),
             Place::File { path: _, line, column, width, text } => {
                 let margin = " ".repeat(line.to_string().len().max(2));
-                let shown = words::masked(text);
+                let shown = words::masked(text, &self.path);
                 let hidden = shown != *text;
                 writeln!(f, "{margin} ╭─[{}]", self.place)?;
                 writeln!(f, "{line:>2} │ {shown}")?;

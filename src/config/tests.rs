@@ -270,6 +270,22 @@ fn no_secret_is_repeated() {
 }
 
 #[test]
+fn a_name_tells_a_secret_but_a_metric_may_be_about_tokens() {
+    let rows = [
+        ("kafka.properties", "ssl.key.pem", true),
+        ("kafka.properties", "sasl.password", true),
+        ("prometheus.headers", "Authorization", true),
+        ("prometheus.headers", "X-Scope-OrgID", false),
+        ("kafka.security", "password-file", false),
+        ("metric", "token-usage", false),
+    ];
+    for (table, key, secret) in rows {
+        let path: Vec<String> = table.split('.').chain([key]).map(str::to_owned).collect();
+        assert_eq!(words::is_secret(&path), secret, "{path:?}");
+    }
+}
+
+#[test]
 fn what_is_in_force_is_shown_with_its_origin_and_without_secrets() {
     let text = format!(
         "{GOOD}[kafka.properties]\n\"sasl.password\" = \"SECRET\"\n[prometheus]\nurl = \"http://me:SECRET@prom:9090/x\"\n"
