@@ -106,13 +106,9 @@ struct Daemon {
 impl Daemon {
     async fn wake(&mut self, wake: Wake) {
         match wake {
-            Wake::Assigned(partition) => self.open(partition),
+            Wake::Assigned(partition) => self.open(partition).await,
             Wake::Revoked { partition, done } => {
-                if let Some(Open { inbox, task }) = self.shards.remove(&partition) {
-                    drop(inbox);
-                    // What is under way is committed or not; either way nothing more is written.
-                    let _ = task.await;
-                }
+                self.let_go(partition).await;
                 self.publish();
                 drop(done);
             }
@@ -126,10 +122,9 @@ impl Daemon {
         }
     }
 
-    fn open(&mut self, partition: Partition) {
-        if self.shards.contains_key(&partition) {
-            return;
-        }
+    /// Assigned means: open and restore, also where the partition was held before. The earlier shard ends first.
+    async fn open(&mut self, partition: Partition) {
+        self.let_go(partition).await;
         let (inbox, receiver) = mpsc::channel(INBOX);
         let (shared, sights) = (self.shared.clone(), self.sights.clone());
         let task = tokio::spawn(async move {
@@ -143,6 +138,14 @@ impl Daemon {
         });
         self.shards.insert(partition, Open { inbox, task });
         self.publish();
+    }
+
+    async fn let_go(&mut self, partition: Partition) {
+        if let Some(Open { inbox, task }) = self.shards.remove(&partition) {
+            drop(inbox);
+            // What is under way is committed or not; either way nothing more is written.
+            let _ = task.await;
+        }
     }
 
     fn publish(&self) {
@@ -208,6 +211,10 @@ impl Daemon {
             End::Closed => Ok(()),
             End::Fenced(message) => {
                 tracing::warn!(partition, %message, "let go of the partition: another process has taken it over");
+                Ok(())
+            }
+            End::Unknown(message) => {
+                tracing::warn!(partition, %message, "let go of the partition until it is assigned again");
                 Ok(())
             }
             End::Broken(message) => anyhow::bail!("partition {partition}: {message}"),

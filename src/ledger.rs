@@ -2,7 +2,7 @@
 //!
 //! Per workload `W` (its canonical key) the journal holds `W/snap`, the state at its last decision; `W/block/<slot>`, the
 //! inputs since, in slots that are used again after the next snapshot and that name the snapshot they follow; and
-//! `W/template/<hash>`, the pod templates that may have to be put back. `seen/<source>/<id>` remembers events, `epoch`
+//! `W/template/<hash>`, the pod templates that may have to be put back. `seen/<hash>` remembers events, `epoch`
 //! counts owners. Restoring is the snapshot, then the inputs through the ordinary `step`: there is no second way in
 //! which a state can come about. Compaction keeps the last value of each key, which is all that restoring reads.
 //!
@@ -15,7 +15,7 @@ use bellwether_core::decision::Decision;
 use bellwether_core::effect::{Act, Effect};
 use bellwether_core::engine::{Engine, State, Took, Transition};
 use bellwether_core::event::{Event, Input};
-use bellwether_core::ids::{EventId, TemplateHash, Workload};
+use bellwether_core::ids::{EventId, TemplateHash, Workload, digest};
 use bellwether_core::policy::Policy;
 use bellwether_core::record::{ENGINE, Record, asks};
 use bellwether_core::time::Timestamp;
@@ -46,7 +46,7 @@ struct Slot {
     input: Input,
 }
 
-/// `seen/<source>/<id>`.
+/// `seen/<hash of source and id>`.
 #[derive(Debug, Serialize, Deserialize)]
 struct Seen {
     event: EventId,
@@ -174,7 +174,7 @@ impl Ledger {
         batch: &mut Batch,
     ) -> Result<(), JournalError> {
         if let Some((event, until)) = &transition.seen {
-            let key = format!("seen/{}/{}", event.source, event.id);
+            let key = seen_key(event);
             batch.puts.push((key.clone(), Some(write(&key, &Seen { event: event.clone(), until: *until })?)));
         }
         let workload = &transition.workload;
@@ -269,7 +269,7 @@ impl Ledger {
     /// Forgets events that are older than the topic's retention: they can't come again.
     pub fn forget_seen(&mut self, now: Timestamp, batch: &mut Batch) {
         for event in self.engine.forget_seen(now) {
-            batch.puts.push((format!("seen/{}/{}", event.source, event.id), None));
+            batch.puts.push((seen_key(&event), None));
         }
     }
 
@@ -281,6 +281,11 @@ impl Ledger {
         batch.puts.push((EPOCH.to_owned(), Some(write(EPOCH, &epoch.0)?)));
         Ok(())
     }
+}
+
+/// A source and an id may both contain slashes, so their hash is the key; the entry has them in full.
+fn seen_key(event: &EventId) -> String {
+    format!("seen/{}", digest(&[&event.source, &event.id]))
 }
 
 fn named(key: &str, workload: &str) -> Result<Workload, JournalError> {

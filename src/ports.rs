@@ -37,7 +37,7 @@ pub enum Wake {
         /// Which one.
         workload: Workload,
         /// How it stands.
-        sighting: Sighting,
+        sighting: Box<Sighting>,
         /// The templates that the sighting names, for the journal.
         templates: Vec<Template>,
     },
@@ -253,7 +253,7 @@ pub enum JournalError {
     /// Somebody else owns the partition now: let go of it.
     #[error("another process has taken over: {0}")]
     Fenced(String),
-    /// It is not known whether the batch was written: open the journal again, restore, and decide from there.
+    /// It is not known whether the batch was written: let go, and wait for [`Wake::Assigned`].
     #[error("{0}")]
     Unknown(String),
     /// The journal is not what it must be (wrong settings, unreadable entries): a person has to look.

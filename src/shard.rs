@@ -2,8 +2,8 @@
 //!
 //! Everything that is told to the engine passes through here, one batch at a time: step, commit, and only then act. What
 //! has been decided is therefore in the journal before the world hears of it, and whatever dies in between is taken up
-//! from there. When it is not known whether a commit was written, the journal is opened again and the same batch is told
-//! to the engine that comes out of it: events that it has seen already do nothing.
+//! from there. When it is not known whether a commit was written, the shard ends; the partition is assigned again from its
+//! last committed offset, and its successor begins where the journal says, as after any restart.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -31,8 +31,6 @@ use crate::show::Shows;
 const MOST_IN_BATCH: usize = 256;
 /// How often events that can't come again are forgotten.
 const FORGET_EVERY: Span = Span::from_secs(60);
-/// How long to wait before a journal that does not answer is opened again.
-const REOPEN_AFTER: Span = Span::from_secs(1);
 
 /// What a shard can be told.
 #[derive(Debug)]
@@ -44,7 +42,7 @@ pub enum Told {
         /// Which.
         workload: Workload,
         /// How it stands.
-        sighting: Sighting,
+        sighting: Box<Sighting>,
         /// The templates that the sighting names.
         templates: Vec<Template>,
     },
@@ -87,6 +85,8 @@ pub enum End {
     Closed,
     /// Another process owns the partition now.
     Fenced(String),
+    /// It is not known whether the journal was written; the partition is assigned again.
+    Unknown(String),
     /// The journal is not what it must be.
     Broken(String),
 }
@@ -115,12 +115,10 @@ struct Consequences {
 impl Shard {
     /// Opens the partition: fences whoever had it, restores what they left, and takes up what they had begun.
     ///
-    /// A journal that does not answer is tried again until it does.
-    ///
     /// # Errors
-    /// The partition is somebody else's, or its journal can't be read.
+    /// The partition is somebody else's, or its journal does not answer or can't be read.
     pub async fn open(partition: Partition, shared: Shared, inbox: mpsc::Receiver<Told>) -> Result<Shard, End> {
-        let (ledger, journal, epoch) = open_until_known(partition, &shared).await?;
+        let (ledger, journal, epoch) = open(partition, &shared).await.map_err(ended)?;
         // Unbounded, because nothing may wait in here; bounded all the same by one report an effect under way.
         let (reports, reported) = mpsc::unbounded_channel();
         let forgot = shared.clock.now();
@@ -173,24 +171,13 @@ impl Shard {
     }
 
     async fn take(&mut self, told: Vec<Told>) -> Result<(), End> {
-        let mut told = self.aside(told);
-        loop {
-            let now = self.shared.clock.now();
-            let mut batch = Batch::default();
-            let consequences = self.step(&mut told, now, &mut batch).map_err(ended)?;
-            let result = self.commit(batch).await;
-            match result {
-                Ok(()) => {
-                    self.follow(consequences).await;
-                    return Ok(());
-                }
-                Err(JournalError::Unknown(error)) => {
-                    tracing::warn!(partition = self.partition, %error, "it is not known whether the journal was written; opening it again");
-                    self.reopen().await?;
-                }
-                Err(error) => return Err(ended(error)),
-            }
-        }
+        let told = self.aside(told);
+        let now = self.shared.clock.now();
+        let mut batch = Batch::default();
+        let consequences = self.step(&told, now, &mut batch).map_err(ended)?;
+        self.commit(batch).await.map_err(ended)?;
+        self.follow(consequences).await;
+        Ok(())
     }
 
     async fn commit(&mut self, batch: Batch) -> Result<(), JournalError> {
@@ -228,14 +215,14 @@ impl Shard {
         rest
     }
 
-    fn step(&mut self, told: &mut [Told], now: Timestamp, batch: &mut Batch) -> Result<Consequences, JournalError> {
+    fn step(&mut self, told: &[Told], now: Timestamp, batch: &mut Batch) -> Result<Consequences, JournalError> {
         let mut consequences = Consequences::default();
         consequences.transitions.extend(self.ledger.step(Event::Tick, now, batch)?);
         for told in told {
             match told {
                 Told::Record(record) => self.record(record, now, batch, &mut consequences)?,
                 Told::Seen { workload, sighting, templates } => {
-                    let event = Event::Seen { workload: workload.clone(), sighting: sighting.clone() };
+                    let event = Event::Seen { workload: workload.clone(), sighting: sighting.as_ref().clone() };
                     consequences.transitions.extend(self.ledger.step(event, now, batch)?);
                     self.ledger.keep_templates(workload, templates.clone(), batch);
                 }
@@ -375,25 +362,6 @@ impl Shard {
             let _ = reports.send(Told::Performed(Box::new(report)));
         });
     }
-
-    async fn reopen(&mut self) -> Result<(), End> {
-        (self.ledger, self.journal, self.epoch) = open_until_known(self.partition, &self.shared).await?;
-        self.take_up();
-        Ok(())
-    }
-}
-
-async fn open_until_known(partition: Partition, shared: &Shared) -> Result<(Ledger, Box<dyn Journal>, Epoch), End> {
-    loop {
-        match open(partition, shared).await {
-            Ok(opened) => return Ok(opened),
-            Err(JournalError::Unknown(error)) => {
-                tracing::warn!(partition, %error, "the journal can't be opened; trying again");
-                shared.clock.sleep_until(REOPEN_AFTER.after(shared.clock.now())).await;
-            }
-            Err(error) => return Err(ended(error)),
-        }
-    }
 }
 
 /// Opens the journal, restores from it, and commits a raised epoch before anything is done in its name.
@@ -413,7 +381,8 @@ async fn open(partition: Partition, shared: &Shared) -> Result<(Ledger, Box<dyn 
 fn ended(error: JournalError) -> End {
     match error {
         JournalError::Fenced(message) => End::Fenced(message),
-        JournalError::Unknown(message) | JournalError::Broken(message) => End::Broken(message),
+        JournalError::Unknown(message) => End::Unknown(message),
+        JournalError::Broken(message) => End::Broken(message),
     }
 }
 

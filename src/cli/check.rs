@@ -1,9 +1,11 @@
 //! `bellwether check`: every problem of the configuration, and with `--online` of everything that it names. It writes
 //! nothing anywhere, so it can be run beside a daemon.
 
+use anyhow::Context;
 use clap::Args;
+use serde::Serialize;
 
-use super::{Common, print, table};
+use super::{Common, Output, print, table};
 use crate::config::{self, Config};
 use crate::exit;
 
@@ -16,7 +18,8 @@ pub struct CheckArgs {
 }
 
 /// How bad a finding is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Level {
     /// As it should be.
     Fine,
@@ -27,7 +30,7 @@ pub enum Level {
 }
 
 /// One thing that was looked at.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Finding {
     /// How bad it is.
     pub level: Level,
@@ -66,23 +69,42 @@ pub trait Probe: Send + Sync {
 /// Checks. The online probes are wired in [`probes`].
 ///
 /// # Errors
-/// Never: whatever is wrong is printed, and is in the exit code.
+/// Never for what is wrong: that is printed, and is in the exit code.
 pub async fn run(args: &CheckArgs, common: &Common) -> anyhow::Result<u8> {
-    let config = match config::load(&common.sources()) {
-        Ok(config) => config,
+    let findings = match config::load(&common.sources()) {
+        Ok(config) => look(&config, args.online).await,
+        Err(report) if common.output == Output::Json => of_report(&report),
         Err(report) => {
             print(&format!("{report}\n"));
             return Ok(exit::ERROR);
         }
     };
-    let mut findings = vec![of_config(&config)];
-    if args.online {
+    match common.output {
+        Output::Json => print(&(serde_json::to_string_pretty(&findings).context("findings as JSON")? + "\n")),
+        Output::Table => print(&render(&findings, table::colours())),
+    }
+    Ok(code(&findings))
+}
+
+async fn look(config: &Config, online: bool) -> Vec<Finding> {
+    let mut findings = vec![of_config(config)];
+    if online {
         for probe in probes() {
-            findings.extend(probe.look(&config).await);
+            findings.extend(probe.look(config).await);
         }
     }
-    print(&render(&findings, table::colours()));
-    Ok(code(&findings))
+    findings
+}
+
+/// The report for programs: a finding for each problem, whose message holds its own remedy.
+fn of_report(report: &config::Report) -> Vec<Finding> {
+    let finding = |problem: &config::Problem| Finding {
+        level: Level::Problem,
+        area: "config".to_owned(),
+        text: format!("{}: {}", problem.place, problem.message),
+        remedy: None,
+    };
+    report.problems.iter().map(finding).collect()
 }
 
 /// The probes of `--online`: a line for each adapter.

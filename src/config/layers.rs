@@ -86,7 +86,8 @@ impl Layers {
 
     /// The tree as a `T`, without whatever of it can't be read. `None`: nothing is left to go on with.
     pub(super) fn deserialize<T: DeserializeOwned>(&self) -> (Option<T>, Found<'_>) {
-        let mut found = Found { layers: self, problems: self.early.clone(), removed: BTreeSet::new() };
+        let mut found =
+            Found { layers: self, problems: self.early.clone(), removed: self.lost_metrics(), blamed: BTreeSet::new() };
         let mut tree = self.tree.clone();
         loop {
             match tree.deserialize::<T>() {
@@ -104,6 +105,12 @@ impl Layers {
                 }
             }
         }
+    }
+
+    /// What a preset that is not there would have defined: who names it is not at fault.
+    fn lost_metrics(&self) -> BTreeSet<Vec<String>> {
+        let presets = self.early.iter().filter(|problem| problem.path.first().is_some_and(|key| key == "presets"));
+        presets.map(|problem| vec!["metric".to_owned(), problem.message.clone()]).collect()
     }
 
     fn unreadable(&self, path: &[String], error: &Error) -> Problem {
@@ -144,6 +151,8 @@ pub(super) struct Found<'a> {
     layers: &'a Layers,
     problems: Vec<Problem>,
     removed: BTreeSet<Vec<String>>,
+    /// Where something was read and found wrong.
+    blamed: BTreeSet<Vec<String>>,
 }
 
 impl Found<'_> {
@@ -151,7 +160,9 @@ impl Found<'_> {
     pub(super) fn add(&mut self, path: &[&str], message: impl Into<String>) {
         let read: Vec<String> = path.iter().map(|key| (*key).to_owned()).collect();
         let path = self.original(&read);
-        if !self.follows(&path) {
+        let follows = self.follows(&path);
+        self.blamed.insert(path.clone());
+        if !follows {
             let place = self.layers.place(&path, false);
             self.problems.push(Problem { place, path: self.layers.within_file(&path), message: message.into() });
         }
@@ -182,18 +193,24 @@ impl Found<'_> {
         Report::new(self.problems)
     }
 
-    /// Whether a key is only missing because it was taken out.
+    /// Whether a key is only missing because it was taken out, or was misspelt.
     fn explains(&self, path: &[String], kind: &Kind) -> bool {
         let Kind::MissingField(name) = kind else { return false };
         self.removed.iter().any(|removed| {
             removed.len() == path.len() + 1
                 && removed.starts_with(path)
-                && removed.last().is_some_and(|last| last == name)
+                && removed.last().is_some_and(|last| words::is_near(last, name))
         })
     }
 
     /// Whether something at or around `path`, or a sibling that it may depend on, was taken out.
     fn follows(&self, path: &[String]) -> bool {
+        // A check that is wrong is no check, and the steps that name it are not at fault.
+        let is_check =
+            |other: &Vec<String>| other.starts_with(&path[..2]) && other.get(2).is_some_and(|key| key == "check");
+        if path.iter().any(|key| key == "checks") && self.removed.iter().chain(&self.blamed).any(is_check) {
+            return true;
+        }
         self.removed.iter().any(|removed| {
             let around = &removed[..removed.len() - 1];
             let is_rule = removed[0] == "policy" || removed[0] == "metric";
@@ -203,8 +220,7 @@ impl Found<'_> {
                 || (is_rule && path.len() == removed.len() && path.starts_with(around))
                 // A list that has lost an item may look empty, …
                 || (is_item && path == around)
-                // … and what names a check or a metric that is gone is not at fault.
-                || (is_item && removed.iter().any(|key| key == "check") && path.iter().any(|key| key == "checks"))
+                // … and a metric that is gone is not missed by mistake.
                 || (removed[0] == "metric" && path.last().is_some_and(|key| key == "metric"))
         })
     }

@@ -64,17 +64,27 @@ impl fmt::Display for Report {
     }
 }
 
+/// `file:line:column`, or the name.
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Place::File { path, line, column, .. } => write!(f, "{}:{line}:{column}", path.display()),
+            Place::Named(name) => f.write_str(name),
+        }
+    }
+}
+
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let key = words::key(&self.path);
         let said = if key.is_empty() { self.message.clone() } else { format!("{key}: {}", self.message) };
         match &self.place {
             Place::Named(name) => write!(f, "   ╭─[{name}]\n   ╰── {said}"),
-            Place::File { path, line, column, width, text } => {
+            Place::File { path: _, line, column, width, text } => {
                 let margin = " ".repeat(line.to_string().len().max(2));
-                let shown = words::masked(text);
+                let shown = words::masked(text, &self.path);
                 let hidden = shown != *text;
-                writeln!(f, "{margin} ╭─[{}:{line}:{column}]", path.display())?;
+                writeln!(f, "{margin} ╭─[{}]", self.place)?;
                 writeln!(f, "{line:>2} │ {shown}")?;
                 // Under a masked line there is nothing to point at but its beginning.
                 let (before, width) = if hidden { (0, 1) } else { (column - 1, *width) };

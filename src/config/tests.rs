@@ -132,6 +132,22 @@ fn a_key_that_is_missing_is_told_where_it_belongs() {
 }
 
 #[test]
+fn what_only_follows_from_another_mistake_is_not_said_twice() {
+    let rows = [
+        GOOD.replace("otel-http", "otel-htp"),
+        GOOD.replace("images", "image"),
+        GOOD.replace("max =", "maxx ="),
+        GOOD.replace("metric = \"errors\"\n", ""),
+        GOOD.replace("\"10%\"", "10"),
+        format!("{GOOD}checks = [\"errors\"]\n").replace("metric =", "metrik ="),
+    ];
+    for text in rows {
+        let report = said(&[("a.toml", &text)], &[], &[]);
+        assert!(report.starts_with("1 problem "), "{text}\n{report}");
+    }
+}
+
+#[test]
 fn a_variable_and_a_flag_are_named() {
     let env = [
         ("BELLWETHER_KAFKA__PARTITIONS", "six"),
@@ -251,6 +267,22 @@ fn no_secret_is_repeated() {
            · ┬
            · ╰── prometheus.headers.X-Id: 3 is not a text in quotation marks"#]],
     );
+}
+
+#[test]
+fn a_name_tells_a_secret_but_a_metric_may_be_about_tokens() {
+    let rows = [
+        ("kafka.properties", "ssl.key.pem", true),
+        ("kafka.properties", "sasl.password", true),
+        ("prometheus.headers", "Authorization", true),
+        ("prometheus.headers", "X-Scope-OrgID", false),
+        ("kafka.security", "password-file", false),
+        ("metric", "token-usage", false),
+    ];
+    for (table, key, secret) in rows {
+        let path: Vec<String> = table.split('.').chain([key]).map(str::to_owned).collect();
+        assert_eq!(words::is_secret(&path), secret, "{path:?}");
+    }
 }
 
 #[test]

@@ -21,7 +21,12 @@ pub(super) fn key(path: &[String]) -> String {
 
 /// Whether the value there must not be repeated to anybody. The name decides, since a map's keys are the user's own.
 pub(super) fn is_secret(path: &[String]) -> bool {
-    path.iter().any(|key| is_secret_name(key))
+    !is_rule(path) && path.iter().any(|key| is_secret_name(key))
+}
+
+/// Policies and metrics hold no secrets, and a metric may well be about tokens.
+fn is_rule(path: &[String]) -> bool {
+    path.first().is_some_and(|first| first == "metric" || first == "policy")
 }
 
 fn is_secret_name(name: &str) -> bool {
@@ -37,16 +42,19 @@ fn is_secret_name(name: &str) -> bool {
         "apikey",
         "webhook",
         "credential",
+        "private",
+        "key.pem",
+        "oauthbearer.config",
     ];
     // The name of a file is not its content.
     !name.ends_with("-file") && !name.ends_with(".location") && telling.iter().any(|word| name.contains(word))
 }
 
 /// A line of a file, fit to be shown: what follows a secret's name is left out.
-pub(super) fn masked(line: &str) -> String {
+pub(super) fn masked(line: &str, path: &[String]) -> String {
     let names = line.split(|c: char| !(c.is_alphanumeric() || "._-".contains(c)));
     let user_info = line.contains("://") && line.contains('@');
-    if user_info || names.into_iter().any(is_secret_name) {
+    if !is_rule(path) && (user_info || names.into_iter().any(is_secret_name)) {
         let name: String = line.chars().take_while(|c| *c != '=').collect();
         return format!("{}= (not shown)", name.trim_end().to_owned() + " ");
     }
@@ -86,16 +94,19 @@ fn remedy(path: &[String], message: &str) -> String {
 
 /// A name that is not among the known ones, and the one that was probably meant.
 pub(super) fn unknown(what: &str, name: &str, known: &[&str]) -> String {
-    let near = known
-        .iter()
-        .map(|known| (strsim::damerau_levenshtein(name, known), known))
-        .filter(|(distance, known)| *distance <= known.len().max(name.len()).div_ceil(3))
-        .min();
+    let near =
+        known.iter().filter(|known| is_near(name, known)).min_by_key(|known| strsim::damerau_levenshtein(name, known));
     match near {
-        Some((_, near)) => format!("unknown {what} `{name}`; did you mean `{near}`?"),
+        Some(near) => format!("unknown {what} `{name}`; did you mean `{near}`?"),
         None if known.is_empty() => format!("unknown {what} `{name}`"),
+        None if known.len() == 1 => format!("unknown {what} `{name}`; there is only `{}`", known[0]),
         None => format!("unknown {what} `{name}`; there are {}", known.join(", ")),
     }
+}
+
+/// Whether one may have been meant by the other: at most a third of the letters differ.
+pub(super) fn is_near(name: &str, known: &str) -> bool {
+    strsim::damerau_levenshtein(name, known) <= known.len().max(name.len()).div_ceil(3)
 }
 
 fn show(actual: &Actual) -> String {

@@ -4,6 +4,7 @@
 #[path = "../support/journal_suite.rs"]
 mod journal_suite;
 
+mod cli;
 mod events;
 mod journal;
 mod kafka;
