@@ -70,7 +70,7 @@ pub enum Command {
     /// Watch five rollouts with nothing installed.
     Demo(demo::DemoArgs),
     /// Send an event.
-    Emit(emit::EmitArgs),
+    Emit(Box<emit::EmitArgs>),
     /// List rollouts.
     Get(get::GetArgs),
     /// Say why a rollout stands as it does.
@@ -103,7 +103,7 @@ pub async fn dispatch(cli: Cli) -> anyhow::Result<u8> {
     match command {
         Command::Run(args) => run::run(args, &common).await,
         Command::Demo(args) => demo::run(args, &common).await,
-        Command::Emit(args) => emit::run(args, &common).await,
+        Command::Emit(args) => emit::run(*args, &common).await,
         Command::Get(args) => get::run(&args, &common).await,
         Command::Why(args) => why::run(&args, &common).await,
         Command::Status(args) => status::run(&args, &common).await,

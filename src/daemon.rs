@@ -87,7 +87,7 @@ pub async fn run(parts: Parts) -> anyhow::Result<()> {
             },
             Some(answer) = ticks.recv() => daemon.watches(answer),
             Some(told) = blocks.recv() => daemon.tell(told).await,
-            ended = daemon.ended() => if let Err(error) = daemon.close(ended).await { break Err(error) },
+            ended = daemon.ended() => if let Err(error) = daemon.close(ended) { break Err(error) },
             () = clock.sleep_until(beat) => {}
         }
     };
@@ -203,7 +203,7 @@ impl Daemon {
         }
     }
 
-    async fn close(&mut self, ended: Option<(Partition, End)>) -> anyhow::Result<()> {
+    fn close(&mut self, ended: Option<(Partition, End)>) -> anyhow::Result<()> {
         let Some((partition, end)) = ended else { anyhow::bail!("a shard has panicked; its journal is whole") };
         self.shards.remove(&partition);
         self.publish();

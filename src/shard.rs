@@ -122,8 +122,18 @@ impl Shard {
         // Unbounded, because nothing may wait in here; bounded all the same by one report an effect under way.
         let (reports, reported) = mpsc::unbounded_channel();
         let forgot = shared.clock.now();
-        let mut shard =
-            Shard { partition, shared, inbox, reports, reported, lanes: Lanes::default(), ledger, journal, epoch, forgot };
+        let mut shard = Shard {
+            partition,
+            shared,
+            inbox,
+            reports,
+            reported,
+            lanes: Lanes::default(),
+            ledger,
+            journal,
+            epoch,
+            forgot,
+        };
         shard.take_up();
         Ok(shard)
     }
@@ -153,7 +163,8 @@ impl Shard {
 
     /// All that waits, or nothing because time has passed; `None`: the inbox is closed.
     async fn next(&mut self) -> Option<Vec<Told>> {
-        let wakeup = self.ledger.engine().next_wakeup().map_or(Timestamp::MAX, |at| at.min(FORGET_EVERY.after(self.forgot)));
+        let wakeup =
+            self.ledger.engine().next_wakeup().map_or(Timestamp::MAX, |at| at.min(FORGET_EVERY.after(self.forgot)));
         let first = tokio::select! {
             biased;
             told = self.reported.recv() => told,

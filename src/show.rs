@@ -50,7 +50,8 @@ impl Shows {
             let view = Arc::make_mut(view);
             view.rollouts.insert(shown.id.clone(), shown);
             if view.rollouts.len() > MOST_SHOWN {
-                let oldest = view.rollouts.values().filter(|shown| shown.ended.is_some()).min_by_key(|shown| shown.ended);
+                let oldest =
+                    view.rollouts.values().filter(|shown| shown.ended.is_some()).min_by_key(|shown| shown.ended);
                 if let Some(id) = oldest.map(|shown| shown.id.clone()) {
                     view.rollouts.remove(&id);
                 }

@@ -85,9 +85,9 @@ pub struct Evidence {
 impl Evidence {
     /// What is measured, as people call it: `error-rate`, or `response-time p95`.
     fn subject_name(&self) -> String {
-        match self.quantile {
-            Some(q) => format!("{} p{}", self.check, trimmed(q * 100.0)),
-            None => self.check.clone(),
+        match self.quantile.map(|q| format!("p{}", trimmed(q * 100.0))) {
+            Some(quantile) if !self.check.ends_with(&quantile) => format!("{} {quantile}", self.check),
+            Some(_) | None => self.check.clone(),
         }
     }
 

@@ -70,7 +70,11 @@ impl World {
     pub async fn watch(self, wakes: mpsc::Sender<Wake>) {
         loop {
             for (workload, sighting) in self.changed() {
-                if wakes.send(Wake::Seen { workload, sighting: Box::new(sighting), templates: Vec::new() }).await.is_err() {
+                if wakes
+                    .send(Wake::Seen { workload, sighting: Box::new(sighting), templates: Vec::new() })
+                    .await
+                    .is_err()
+                {
                     return;
                 }
             }

@@ -202,7 +202,8 @@ async fn serve(
     intake: mpsc::Sender<crate::ports::Wake>,
     stop: &CancellationToken,
 ) -> Option<SocketAddr> {
-    let any = |port| http::Options { listen: SocketAddr::from((Ipv4Addr::LOCALHOST, port)), ..http::Options::default() };
+    let any =
+        |port| http::Options { listen: SocketAddr::from((Ipv4Addr::LOCALHOST, port)), ..http::Options::default() };
     let (options, listener) = match http::bind(&any(8080)).await {
         Ok(listener) => (any(8080), listener),
         Err(_) => (any(0), http::bind(&any(0)).await.ok()?),

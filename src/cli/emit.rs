@@ -14,6 +14,7 @@ use packageurl::PackageUrl;
 use serde_json::{Value, json};
 
 use crate::adapters::kafka::{Emitter, Options};
+use crate::clock::{Clock as _, SystemClock};
 use crate::config;
 use crate::events::cdevents::{DEPLOYED, REQUESTED, wrap};
 use crate::events::cloudevents::{CloudEvent, STRUCTURED};
@@ -115,7 +116,7 @@ fn pair(text: &str) -> Result<(String, String), String> {
 /// The event can't be written, or can't be sent.
 pub async fn run(args: EmitArgs, shared: &super::Common) -> anyhow::Result<u8> {
     let EmitArgs { what, common } = args;
-    let event = compose(what, &common, Timestamp::now())?;
+    let event = compose(what, &common, SystemClock.now())?;
     if common.print {
         super::print(&format!("{}\n", serde_json::to_string_pretty(&event.to_structured())?));
         return Ok(exit::OK);
@@ -213,7 +214,6 @@ async fn post(url: &str, event: &CloudEvent) -> anyhow::Result<String> {
         bail!("{url} answers {status}: {text}")
     }
 }
-
 
 #[cfg(test)]
 mod tests {

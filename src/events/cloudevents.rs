@@ -228,7 +228,9 @@ fn structured(binding: Binding, value: &[u8]) -> Result<CloudEvent, CloudEventEr
             Value::Bool(flag) => flag.to_string(),
             // The JSON format lets producers write an absent attribute as null.
             Value::Null => continue,
-            other => return Err(bad(&name, &other.to_string(), "attributes are text, numbers or true and false")),
+            other @ (Value::Array(_) | Value::Object(_)) => {
+                return Err(bad(&name, &other.to_string(), "attributes are text, numbers or true and false"));
+            }
         };
         attributes.insert(name, text);
     }

@@ -217,7 +217,9 @@ fn meaning(event: CloudEvent, options: &DecodeOptions, now: Timestamp) -> Result
     let (id, time) = (EventId { source, id }, time.or(envelope.context.timestamp));
     let (event, workload) = match known {
         Known::Requested => requested(envelope, id, time)?,
-        _ => deployed(envelope, id, time, options)?,
+        Known::Deployed | Known::RequestedOfOtherVersion | Known::DeployedOfOtherVersion | Known::Other => {
+            deployed(envelope, id, time, options)?
+        }
     };
     check_names(&workload)?;
     if options.acts_in(&workload.cluster) {

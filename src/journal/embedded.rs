@@ -281,6 +281,7 @@ fn dead_letter((offset, key, value, headers, wrong): DeadRow<'_>) -> (Record, St
     (Record { partition: 0, offset, key, value, headers, answer: None }, wrong.to_owned())
 }
 
+#[expect(clippy::wildcard_enum_match_arm, reason = "redb's other errors speak for themselves")]
 fn cannot_open(path: &Path, error: DatabaseError) -> JournalError {
     let path = path.display();
     JournalError::Broken(match error {

@@ -91,6 +91,7 @@ pub enum Error {
 }
 
 /// A client that could not be created. librdkafka's own words hold the value, which may be a secret: left out.
+#[expect(clippy::wildcard_enum_match_arm, reason = "librdkafka has many errors, and most speak for themselves")]
 pub(super) fn client(error: &KafkaError) -> Error {
     Error::Client(match error {
         KafkaError::ClientConfig(_, problem, name, _) if problem.contains(name) => problem.clone(),

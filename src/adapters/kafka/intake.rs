@@ -4,6 +4,10 @@
 //! go into a bounded channel; when it is full they wait here in order, and when enough of them wait the partitions are
 //! paused until the daemon has caught up. Not sooner: a pause throws away what was fetched ahead. The one thing the thread does wait for is a daemon that has to let go of a revoked partition, and for
 //! that it waits five seconds at most: the broker refuses late writes anyway.
+#![expect(
+    clippy::disallowed_methods,
+    reason = "deadlines of blocking calls, on threads of their own; no decision sees them"
+)]
 
 use std::collections::{HashMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};

@@ -2,6 +2,10 @@
 //!
 //! The polling thread writes it and carries out the commands; the journals read it and leave commands. Neither waits
 //! for the other while holding the lock.
+#![expect(
+    clippy::disallowed_methods,
+    reason = "deadlines of blocking calls, on threads of their own; no decision sees them"
+)]
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

@@ -3,6 +3,10 @@
 //! "The end" is the high watermark when the reading begins, not the last stable offset. If a transaction is open below
 //! it, the two differ, and stopping at the stable one would pass off an older state as the newest. So the reader waits
 //! for them to meet, and says what is wrong if they don't.
+#![expect(
+    clippy::disallowed_methods,
+    reason = "deadlines of blocking calls, on threads of their own; no decision sees them"
+)]
 
 use std::time::{Duration, Instant};
 

@@ -4,6 +4,10 @@
 //! producer is finished. The first is done here, until a deadline. For the rest there is one rule, because a delayed
 //! request of an abandoned transaction may still land in a later one of the same producer: the producer is dropped, and
 //! its successor gets a new epoch.
+#![expect(
+    clippy::disallowed_methods,
+    reason = "deadlines of blocking calls, on threads of their own; no decision sees them"
+)]
 
 use std::time::{Duration, Instant};
 
