@@ -3,4 +3,5 @@
 
 pub mod kafka;
 pub mod memory;
+pub mod prometheus;
 pub mod slack;

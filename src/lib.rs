@@ -12,6 +12,7 @@ pub mod perform;
 pub mod show;
 pub mod shard;
 pub mod daemon;
+pub mod sampling;
 pub mod adapters;
 pub mod http;
 pub mod config;

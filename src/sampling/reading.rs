@@ -1,0 +1,235 @@
+//! From what the processes have counted to what a metric says of the two arms.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bellwether_core::event::{Gap, Reading, Sample};
+use bellwether_core::metric::{Hits, Metric, MetricKind};
+use regex::Regex;
+
+use super::difference::Counted;
+use super::snapshot::{Class, Process, Snapshot, edge};
+
+/// One of the two that are compared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Arm {
+    /// The candidate.
+    Canary,
+    /// What serves.
+    Stable,
+}
+
+/// Says whose a process's class is; `None`: neither arm's.
+pub type Whose<'a> = &'a dyn Fn(&Process, Option<&Class>) -> Option<Arm>;
+
+/// What one family has counted in a block.
+pub struct Counts<'a> {
+    /// The family's class labels.
+    pub labels: &'a [String],
+    /// By process.
+    pub counted: &'a BTreeMap<Process, Counted>,
+    /// Whose.
+    pub whose: Whose<'a>,
+}
+
+/// What one process has counted for one arm, by class; `None`: it begins here.
+type Share<'a> = BTreeMap<&'a Class, Option<u64>>;
+
+impl Counts<'_> {
+    /// The arms' processes with what they have counted, or the first gap among them.
+    fn shares(&self) -> Result<Vec<(&Process, Arm, Share<'_>)>, Gap> {
+        let mut shares = Vec::new();
+        for (process, counted) in self.counted {
+            let classes = match counted {
+                Ok(classes) => classes,
+                Err(gap) if (self.whose)(process, None).is_some() => return Err(gap.clone()),
+                Err(_) => continue,
+            };
+            for arm in [Arm::Canary, Arm::Stable] {
+                let share: Share<'_> = classes
+                    .iter()
+                    .filter(|(class, _)| (self.whose)(process, Some(class)) == Some(arm))
+                    .map(|(class, count)| (class, *count))
+                    .collect();
+                if !share.is_empty() {
+                    shares.push((process, arm, share));
+                }
+            }
+        }
+        Ok(shares)
+    }
+
+    fn position(&self, label: &str) -> Option<usize> {
+        self.labels.iter().position(|name| name == label)
+    }
+}
+
+/// A sample with what `read` makes of each arm.
+fn arms(mut read: impl FnMut(Arm) -> Result<Option<Reading>, Gap>) -> Sample {
+    match (read(Arm::Canary), read(Arm::Stable)) {
+        (Ok(canary), Ok(stable)) => Sample::Arms { canary, stable },
+        (Err(gap), _) | (_, Err(gap)) => Sample::Gap(gap),
+    }
+}
+
+fn malformed(what: impl Into<String>) -> Gap {
+    Gap::Malformed { what: what.into() }
+}
+
+/// The sample of a ratio, a histogram or a throughput, from its family and that of its hits.
+pub fn counted(metric: &Metric, all: &Counts<'_>, hits: Option<&Counts<'_>>) -> Sample {
+    let sample = match metric.kind {
+        MetricKind::Histogram => histogram(all),
+        MetricKind::Ratio => match (hits, &metric.hits) {
+            (Some(hits), _) => ratio_of_two(all, hits),
+            (None, Some(hits)) => ratio_by_label(hits, all),
+            (None, None) => Err(malformed("the ratio does not say what it looks for")),
+        },
+        _ => all.shares().map(|shares| {
+            arms(
+                |arm| Ok(of(&shares, arm).map(|own| Reading::Count(own.iter().map(|share| sum(share.values())).sum()))),
+            )
+        }),
+    };
+    sample.unwrap_or_else(Sample::Gap)
+}
+
+/// The shares of `arm`, if it has any.
+fn of<'a, 'b>(shares: &'b [(&Process, Arm, Share<'a>)], arm: Arm) -> Option<Vec<&'b Share<'a>>> {
+    let own: Vec<_> = shares.iter().filter(|(_, whose, _)| *whose == arm).map(|(.., share)| share).collect();
+    (!own.is_empty()).then_some(own)
+}
+
+fn sum<'a>(counts: impl Iterator<Item = &'a Option<u64>>) -> u64 {
+    counts.flatten().sum()
+}
+
+/// What a label's value must look like to be a hit.
+///
+/// # Errors
+/// In the words of whoever can't read the expression.
+pub fn pattern(hits: &Hits) -> Result<(Regex, bool), String> {
+    let (text, wanted) = match (&hits.matches, &hits.not) {
+        (Some(text), None) => (text, true),
+        (None, Some(text)) => (text, false),
+        _ => return Err("the hits need `matches` or `not`".to_owned()),
+    };
+    // Anchored, and with a dot that matches a newline too, as in Prometheus 3.
+    let regex =
+        Regex::new(&format!("^(?s:{text})$")).map_err(|error| format!("{text:?} is no regular expression: {error}"))?;
+    Ok((regex, wanted))
+}
+
+fn ratio_by_label(hits: &Hits, all: &Counts<'_>) -> Result<Sample, Gap> {
+    let (regex, wanted) = pattern(hits).map_err(malformed)?;
+    let at = hits
+        .label
+        .as_deref()
+        .and_then(|label| all.position(label))
+        .ok_or_else(|| malformed("the hits have no label"))?;
+    let is_hit = |class: &Class| class.values.get(at).is_some_and(|value| regex.is_match(value) == wanted);
+    let shares = all.shares()?;
+    Ok(arms(|arm| {
+        let Some(own) = of(&shares, arm) else { return Ok(None) };
+        let all = own.iter().flat_map(|share| share.iter());
+        Ok(Some(Reading::Ratio {
+            hits: sum(all.clone().filter(|(class, _)| is_hit(class)).map(|(_, count)| count)),
+            total: sum(all.map(|(_, count)| count)),
+        }))
+    }))
+}
+
+fn ratio_of_two(all: &Counts<'_>, hits: &Counts<'_>) -> Result<Sample, Gap> {
+    let (totals, hits) = (all.shares()?, hits.shares()?);
+    let known: BTreeSet<(&Process, Arm)> = totals.iter().map(|(process, arm, _)| (*process, *arm)).collect();
+    if let Some((process, ..)) = hits.iter().find(|(process, arm, _)| !known.contains(&(*process, *arm))) {
+        return Err(malformed(format!("{} counts hits, but not what they are hits of", process.join("/"))));
+    }
+    Ok(arms(|arm| {
+        let Some(own) = of(&totals, arm) else { return Ok(None) };
+        let total = own.iter().map(|share| sum(share.values())).sum();
+        // No series of hits yet: the processes are there, and have seen none.
+        let hits = of(&hits, arm).iter().flatten().map(|share| sum(share.values())).sum();
+        if hits > total {
+            return Err(malformed(format!("{hits} hits of {total}: the one is not a part of the other")));
+        }
+        Ok(Some(Reading::Ratio { hits, total }))
+    }))
+}
+
+fn histogram(all: &Counts<'_>) -> Result<Sample, Gap> {
+    let at = all.position("le").ok_or_else(|| malformed("the histogram has no label `le`"))?;
+    let shares = all.shares()?;
+    Ok(arms(|arm| {
+        let Some(own) = of(&shares, arm) else { return Ok(None) };
+        let mut merged: Option<(Vec<f64>, Vec<u64>)> = None;
+        for share in own {
+            let (edges, counts) = buckets(share, at)?;
+            merged = Some(match merged {
+                None => (edges, counts),
+                Some((before, _)) if before != edges => {
+                    return Err(malformed("the arm's processes have different buckets"));
+                }
+                Some((edges, sum)) => (edges, sum.iter().zip(counts).map(|(a, b)| a + b).collect()),
+            });
+        }
+        Ok(merged.map(|(edges, counts)| Reading::Histogram { edges, counts }))
+    }))
+}
+
+/// One process's buckets, no longer cumulative.
+fn buckets(share: &Share<'_>, at: usize) -> Result<(Vec<f64>, Vec<u64>), Gap> {
+    let mut cumulative: Vec<(f64, u64)> = Vec::new();
+    for (class, count) in share {
+        let bound =
+            class.values.get(at).and_then(|text| edge(text)).ok_or_else(|| malformed("a bucket without a bound"))?;
+        match cumulative.iter_mut().find(|(edge, _)| *edge == bound) {
+            Some((_, sum)) => *sum += count.unwrap_or(0),
+            None => cumulative.push((bound, count.unwrap_or(0))),
+        }
+    }
+    cumulative.sort_by(|a, b| a.0.total_cmp(&b.0));
+    let (mut edges, mut counts, mut below) = (Vec::new(), Vec::new(), 0);
+    for (bound, upto) in cumulative {
+        let own = upto
+            .checked_sub(below)
+            .ok_or_else(|| malformed(format!("bucket {bound} has counted less than the one below")))?;
+        (edges.push(bound), counts.push(own));
+        below = upto;
+    }
+    if edges.pop() != Some(f64::INFINITY) {
+        return Err(malformed("a histogram has no +Inf bucket"));
+    }
+    Ok((edges, counts))
+}
+
+/// The sample of a gauge: the mean over each arm's processes.
+pub fn gauge(now: &Snapshot, whose: Whose<'_>) -> Sample {
+    arms(|arm| {
+        let (mut sum, mut n) = (0.0, 0.0);
+        for (process, cells) in &now.0 {
+            let Ok(cells) = cells else { continue };
+            let own = cells.iter().filter(|(class, _)| whose(process, Some(class)) == Some(arm));
+            let values: Vec<f64> = own.map(|(_, cell)| cell.value).collect();
+            if values.iter().any(|value| !value.is_finite()) {
+                return Err(Gap::NotANumber { series: process.join("/") });
+            }
+            if !values.is_empty() {
+                (sum, n) = (sum + values.iter().sum::<f64>(), n + 1.0);
+            }
+        }
+        Ok((n > 0.0).then(|| Reading::Value(sum / n)))
+    })
+}
+
+/// The reading of a raw query's answer for one arm.
+///
+/// # Errors
+/// More than one element, or one that is no number.
+pub fn value(values: &[f64]) -> Result<Option<Reading>, Gap> {
+    match values {
+        [] => Ok(None),
+        [value] if value.is_finite() => Ok(Some(Reading::Value(*value))),
+        [_] => Err(Gap::NotANumber { series: "the query".to_owned() }),
+        more => Err(malformed(format!("the query gave {} values instead of one", more.len()))),
+    }
+}

@@ -1,0 +1,381 @@
+//! What is remembered of one watch between two ticks, and the block that it makes of the next one.
+//!
+//! The memory is that of the last instant that could be read. While Prometheus does not answer, or what it has is old,
+//! each tick gives a block of gaps and the memory stays: the first good block then covers the whole time, with the
+//! right totals. What is not remembered (the daemon has restarted, a metric is new, one query alone had failed) is
+//! asked again as of the instant at which the block begins, because Prometheus still has it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bellwether_core::event::{Block, Gap, Sample};
+use bellwether_core::metric::{Metric, MetricKind};
+use bellwether_core::time::{Span, Timestamp};
+use bellwether_core::watch::{ArmKey, Watch};
+
+use super::Options;
+use super::answers::Answers;
+use super::difference::{Counted, Facts, Memory, Setting};
+use super::plan::{Ask, Family, Source, families, service_values};
+use super::reading::{Arm, Counts, counted, gauge};
+use super::snapshot::{Class, Process, Snapshot, Targets, process, targets};
+use crate::ports::{PodFacts, Pods};
+
+/// One watch's memory.
+#[derive(Debug, Clone, PartialEq)]
+pub struct State {
+    /// The rollout that it is of.
+    since: Timestamp,
+    /// The last instant that could be read: where the next block with counts begins.
+    good: Timestamp,
+    /// The end of the last block that was handed out.
+    reported: Option<Timestamp>,
+    families: BTreeMap<Family, Known>,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+struct Known {
+    at: Timestamp,
+    labels: BTreeSet<String>,
+    memory: Memory,
+}
+
+/// Where a watch stands at the beginning of a tick.
+pub struct Start {
+    /// Where its block begins; `None`: this tick is its first reading, and there is no block.
+    pub from: Option<Timestamp>,
+    state: State,
+}
+
+/// What has to be asked again for a family.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Missing {
+    Nothing,
+    /// Its values at the beginning of the block.
+    Values,
+    /// These, and what there has been before.
+    Everything,
+}
+
+impl Start {
+    /// Where `watch` stands, given what is remembered of its workload. `None`: nothing new can be read yet.
+    pub fn of(watch: &Watch, remembered: Option<&State>, at: Timestamp) -> Option<Start> {
+        let fits = |state: &&State| {
+            // Another process may have gone on with it meanwhile: its blocks must not be counted again.
+            let agrees = watch.last.is_none_or(|last| Some(last) == state.reported || last == state.good);
+            state.since == watch.since && agrees
+        };
+        let fresh = |good| State { since: watch.since, good, reported: watch.last, families: BTreeMap::new() };
+        let start = match (remembered.filter(fits), watch.last) {
+            (Some(state), _) => Start { from: Some(state.good), state: state.clone() },
+            (None, Some(last)) => Start { from: Some(last), state: fresh(last) },
+            (None, None) => Start { from: None, state: fresh(at) },
+        };
+        let reached = start.from.max(start.state.reported.filter(|_| start.from.is_some()));
+        reached.is_none_or(|reached| reached < at).then_some(start)
+    }
+
+    fn missing(&self, family: &Family, labels: &BTreeSet<String>) -> Missing {
+        match self.state.families.get(family) {
+            _ if self.from.is_none() => Missing::Nothing,
+            Some(known) if known.labels != *labels => Missing::Everything,
+            Some(known) if known.at == self.state.good => Missing::Nothing,
+            Some(_) => Missing::Values,
+            None => Missing::Everything,
+        }
+    }
+
+    /// What must be asked as of [`Start::from`], of all that is asked of this tick.
+    pub fn again<'a>(&self, asks: impl Iterator<Item = &'a Ask>) -> BTreeSet<Ask> {
+        let mut again = BTreeSet::new();
+        for ask in asks {
+            let Ask::Series(family, labels) = ask else { continue };
+            let missing = self.missing(family, labels);
+            let targets = Ask::Targets(family.source.clone());
+            let own = [ask].into_iter().chain(family.source.has_targets().then_some(&targets));
+            if !family.counter || missing == Missing::Nothing {
+                continue;
+            }
+            let past = (missing == Missing::Everything).then(|| self.past());
+            again.extend(own.flat_map(|ask| ask.again(past)));
+        }
+        again
+    }
+
+    /// How far back it must be known what there has been: the rollout's time so far, rounded up to a power of two
+    /// minutes, so that after a restart a few queries serve all rollouts.
+    fn past(&self) -> Span {
+        let time = Span::between(self.state.since, self.state.good);
+        Span::from_secs(time.as_millis().div_ceil(60_000).next_power_of_two().saturating_mul(60))
+    }
+}
+
+/// One watch at one tick: all that is needed to make its block.
+pub struct Turn<'a> {
+    /// Its index in the tick's list.
+    pub index: usize,
+    /// Itself.
+    pub watch: &'a Watch,
+    /// The instant that was read.
+    pub at: Timestamp,
+    /// What was asked of this instant.
+    pub asks: &'a BTreeMap<Ask, Vec<usize>>,
+    /// The answers.
+    pub now: &'a Answers,
+    /// The answers as of the block's beginning, for what was not remembered.
+    pub then: &'a Answers,
+    /// The samples of its raw queries.
+    pub queries: BTreeMap<String, Sample>,
+    /// Whose pod it is.
+    pub pods: &'a dyn Pods,
+    /// How to read.
+    pub options: &'a Options,
+}
+
+/// What became of a family.
+enum Read {
+    /// Counted up to this tick.
+    Counted { labels: Vec<String>, counted: BTreeMap<Process, Counted>, memory: Memory },
+    /// It can be read now, but from where it is to be counted is not known. With the memory that begins here, unless
+    /// the beginning has to be asked again.
+    Begun { gap: Gap, labels: Vec<String>, memory: Option<Memory> },
+    /// It can't be read.
+    Unread(Gap),
+}
+
+impl Turn<'_> {
+    /// The block, if there is one, and what to remember.
+    pub fn finish(self, start: Start) -> (Option<Block>, State) {
+        let wanted: BTreeSet<Family> =
+            self.watch.metrics.values().flat_map(families).filter(|family| family.counter).collect();
+        let reads: BTreeMap<Family, Read> = self
+            .asks
+            .iter()
+            .filter_map(|(ask, _)| match ask {
+                Ask::Series(family, labels) if wanted.contains(family) => {
+                    Some((family.clone(), self.read(family, labels, ask, &start)))
+                }
+                _ => None,
+            })
+            .collect();
+        let unread = !reads.is_empty() && reads.values().all(|read| matches!(read, Read::Unread(_)));
+        let block = start.from.map(|from| Block {
+            from: if unread { start.state.reported.unwrap_or(from) } else { from },
+            to: self.at,
+            metrics: self.samples(&reads),
+        });
+        let state = self.remember(start, reads, unread);
+        (block, state)
+    }
+
+    fn remember(&self, start: Start, reads: BTreeMap<Family, Read>, unread: bool) -> State {
+        let mut state = start.state;
+        state.families.retain(|family, _| reads.contains_key(family));
+        for (family, read) in reads {
+            if let Read::Counted { labels, memory, .. } | Read::Begun { labels, memory: Some(memory), .. } = read {
+                let known = Known { at: self.at, labels: labels.into_iter().collect(), memory };
+                state.families.insert(family, known);
+            }
+        }
+        if !unread {
+            state.good = self.at;
+        }
+        state.reported = start.from.map(|_| self.at);
+        state
+    }
+
+    fn read(&self, family: &Family, labels: &BTreeSet<String>, ask: &Ask, start: &Start) -> Read {
+        let list: Vec<String> = labels.iter().cloned().collect();
+        let now = self
+            .snapshot(self.now, family, &list, ask)
+            .and_then(|now| Ok((now, self.targets(self.now, &family.source)?)));
+        let (now, targets) = match now {
+            Ok(now) => now,
+            Err(gap) => return Read::Unread(gap),
+        };
+        let setting = self.setting(self.at, labels);
+        let facts = |process: &Process| self.facts(&family.source, process);
+        let memory = match self.memory(family, &list, ask, start) {
+            Ok(memory) => memory,
+            Err(gap) => {
+                // Where Prometheus knew nothing of the beginning, whoever is there now begins now.
+                let anew = || Memory::default().advance(&now, &targets, &facts, setting).0;
+                let memory = (gap == Gap::NoBaseline).then(anew);
+                return Read::Begun { gap, labels: list, memory };
+            }
+        };
+        if let Some(seconds) = start.from.and_then(|from| self.stale(&family.source, &memory, &now, &targets, from)) {
+            return Read::Unread(Gap::Stale { seconds });
+        }
+        let (memory, counted) = memory.advance(&now, &targets, &facts, setting);
+        Read::Counted { labels: list, counted, memory }
+    }
+
+    fn setting(&self, at: Timestamp, labels: &BTreeSet<String>) -> Setting {
+        // What is asked after the tick is at most a tick old.
+        let behind = Span::from_millis(self.options.lag.as_millis() + self.options.interval.as_millis());
+        Setting { since: self.watch.since, at, behind, buckets: labels.contains("le") }
+    }
+
+    /// The family's memory as of the block's beginning.
+    fn memory(&self, family: &Family, labels: &[String], ask: &Ask, start: &Start) -> Result<Memory, Gap> {
+        let set: BTreeSet<String> = labels.iter().cloned().collect();
+        let known = start.state.families.get(family).map(|known| known.memory.clone()).unwrap_or_default();
+        let missing = start.missing(family, &set);
+        if missing == Missing::Nothing {
+            return Ok(known);
+        }
+        let then = self.snapshot(self.then, family, labels, ask)?;
+        let targets = self.targets(self.then, &family.source)?;
+        let setting = self.setting(start.state.good, &set);
+        let facts = |process: &Process| self.facts(&family.source, process);
+        if missing == Missing::Values {
+            return Ok(known.advance(&then, &targets, &facts, setting).0);
+        }
+        let past = start.past();
+        let points = self.then.points(&Ask::PastSeries(family.clone(), set, past), self.index)?;
+        let names = Snapshot::names(family, labels, &points);
+        let mut seen: Vec<Process> = Vec::new();
+        if family.source.has_targets() {
+            let points = self.then.points(&Ask::PastTargets(family.source.clone(), past), self.index)?;
+            seen.extend(points.iter().filter(|point| point.value == 1.0).map(|point| process(&family.source, point)));
+        }
+        if names.is_empty() && seen.is_empty() {
+            // Prometheus knows nothing of that time. Whoever is there now may have been counted already.
+            return Err(Gap::NoBaseline);
+        }
+        Ok(Memory::restored(&then, &targets, seen, names, &facts, setting))
+    }
+
+    fn snapshot(&self, answers: &Answers, family: &Family, labels: &[String], ask: &Ask) -> Result<Snapshot, Gap> {
+        Ok(Snapshot::read(family, labels, &answers.points(ask, self.index)?))
+    }
+
+    fn targets(&self, answers: &Answers, source: &Source) -> Result<Targets, Gap> {
+        if !source.has_targets() {
+            return Ok(None);
+        }
+        let points = answers.points(&Ask::Targets(source.clone()), self.index)?;
+        // Without a single `up` series (a pushed metric, other labels) nobody can be asked, which is not the same as
+        // all being gone.
+        Ok(Some(targets(source, &points)).filter(|targets| !targets.is_empty()))
+    }
+
+    fn pod(&self, source: &Source, process: &Process) -> Option<PodFacts> {
+        self.pods.locate(source.value(process, "namespace")?, source.value(process, "pod")?)
+    }
+
+    fn facts(&self, source: &Source, process: &Process) -> Facts {
+        if source.service.is_some() {
+            return Facts::default();
+        }
+        let Some(pod) = self.pod(source, process) else { return Facts::default() };
+        let container = source.value(process, "container").and_then(|name| pod.restarts.get(name)).copied();
+        let name = |label| source.value(process, label).unwrap_or_default().to_owned();
+        Facts {
+            pod: Some((name("namespace"), name("pod"))),
+            started: Some(pod.started),
+            restarts: Some(container.unwrap_or_else(|| pod.restarts.values().sum())),
+        }
+    }
+
+    /// The arm of a process, or of a class of it; at a gateway every process is both arms'.
+    fn whose(&self, source: &Source, process: &Process, class: Option<&Class>) -> Option<Arm> {
+        if source.service.is_some() {
+            let Some(class) = class else { return Some(Arm::Stable) };
+            let [stable, canary] = service_values(source, self.watch, self.pods)?;
+            return match class.owner.as_ref()? {
+                owner if *owner == canary => self.watch.canary.as_ref().map(|_| Arm::Canary),
+                owner => (*owner == stable).then_some(Arm::Stable),
+            };
+        }
+        let pod = self.pod(source, process)?;
+        let is = |arm: &ArmKey| {
+            arm.deployment_uid == pod.deployment_uid && arm.pod_hash.as_ref().is_none_or(|hash| *hash == pod.pod_hash)
+        };
+        match &self.watch.canary {
+            Some(canary) if is(canary) => Some(Arm::Canary),
+            _ => is(&self.watch.stable).then_some(Arm::Stable),
+        }
+    }
+
+    /// How old the newest sample is, in seconds, if that is too old to go by: of a process that is said to be up, or of
+    /// an arm of which nothing can be scraped any more although it is there.
+    fn stale(
+        &self,
+        source: &Source,
+        memory: &Memory,
+        now: &Snapshot,
+        targets: &Targets,
+        from: Timestamp,
+    ) -> Option<u64> {
+        let seconds = |at: Timestamp| at.as_millisecond() as f64 / 1000.0;
+        let age = |scraped: f64| (seconds(self.at) - scraped).max(0.0) as u64;
+        let ours = |process: &Process| self.whose(source, process, None);
+        let Some(targets) = targets else {
+            let was = memory.processes().any(|process| ours(process).is_some());
+            let is = now.0.keys().any(|process| ours(process).is_some());
+            let had_targets = memory.scraped().any(|(process, _)| ours(process).is_some());
+            return (had_targets || was && !is).then(|| age(seconds(from)));
+        };
+        let limit = 2.5 * self.options.scrape_interval.as_secs_f64();
+        let own: Vec<_> = targets.iter().filter_map(|(process, target)| Some((ours(process)?, target))).collect();
+        let old = own.iter().filter(|(_, target)| target.up && seconds(self.at) - target.scraped > limit);
+        if let Some(oldest) = old.map(|(_, target)| age(target.scraped)).max() {
+            return Some(oldest);
+        }
+        [Arm::Canary, Arm::Stable].into_iter().find_map(|arm| {
+            let before = memory.scraped().filter(|(process, _)| ours(process) == Some(arm)).map(|(_, scraped)| scraped);
+            let last = before.max_by(f64::total_cmp)?;
+            let is_down = own.iter().any(|(whose, _)| *whose == arm)
+                && !own.iter().any(|(whose, target)| *whose == arm && target.up);
+            (is_down || own.is_empty()).then(|| age(last))
+        })
+    }
+
+    fn samples(&self, reads: &BTreeMap<Family, Read>) -> BTreeMap<String, Sample> {
+        let metrics = self.watch.metrics.iter().filter(|(_, metric)| metric.kind != MetricKind::Availability);
+        metrics
+            .map(|(name, metric)| {
+                let sample = match metric.kind {
+                    MetricKind::Query => self.queries.get(name).cloned().unwrap_or(Sample::Gap(Gap::NoBaseline)),
+                    MetricKind::Gauge => self.gauge(metric).unwrap_or_else(Sample::Gap),
+                    _ => self.count(metric, reads).unwrap_or_else(Sample::Gap),
+                };
+                (name.clone(), sample)
+            })
+            .collect()
+    }
+
+    fn gauge(&self, metric: &Metric) -> Result<Sample, Gap> {
+        let source = Source::of(metric);
+        let wanted = families(metric);
+        let ask = self.asks.keys().find(|ask| matches!(ask, Ask::Series(family, _) if wanted.contains(family)));
+        let (Some(ask @ Ask::Series(family, labels)), whose) =
+            (ask, |process: &Process, class: Option<&Class>| self.whose(&source, process, class))
+        else {
+            return Err(Gap::NoBaseline);
+        };
+        let labels: Vec<String> = labels.iter().cloned().collect();
+        let now = self.snapshot(self.now, family, &labels, ask)?;
+        let targets = self.targets(self.now, &source)?;
+        match self.stale(&source, &Memory::default(), &now, &targets, self.at) {
+            Some(seconds) => Err(Gap::Stale { seconds }),
+            None => Ok(gauge(&now, &whose)),
+        }
+    }
+
+    fn count(&self, metric: &Metric, reads: &BTreeMap<Family, Read>) -> Result<Sample, Gap> {
+        let source = Source::of(metric);
+        let whose = |process: &Process, class: Option<&Class>| self.whose(&source, process, class);
+        let counts: Vec<Counts<'_>> = families(metric)
+            .iter()
+            .map(|family| match reads.get(family) {
+                Some(Read::Counted { labels, counted, .. }) => Ok(Counts { labels, counted, whose: &whose }),
+                Some(Read::Begun { gap, .. } | Read::Unread(gap)) => Err(gap.clone()),
+                None => Err(Gap::NoBaseline),
+            })
+            .collect::<Result<_, Gap>>()?;
+        let all = counts.first().ok_or(Gap::NoBaseline)?;
+        Ok(counted(metric, all, counts.get(1)))
+    }
+}

@@ -1,0 +1,270 @@
+//! Series in memory, for the demo and the tests: it answers the questions that [`super::plan`] asks, as Prometheus
+//! would, and refuses all others. Samples have instants, series go stale, and an outage can be ordered.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Mutex;
+
+use async_trait::async_trait;
+use bellwether_core::time::{Span, Timestamp};
+use regex::Regex;
+
+use super::plan::PART;
+use crate::ports::{Metrics, MetricsError, Point};
+
+/// After so long without a sample a series is gone, as in Prometheus.
+const LOOKBACK: Span = Span::from_secs(300);
+
+type Labels = BTreeMap<String, String>;
+
+/// A few series and their samples.
+#[derive(Debug, Default)]
+pub struct Store {
+    inner: Mutex<Inner>,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    /// By name and labels, then by time in milliseconds; no value: the series ended there.
+    series: BTreeMap<(String, Labels), BTreeMap<i64, Option<f64>>>,
+    /// What raw queries give.
+    answers: BTreeMap<String, Vec<f64>>,
+    outage: Option<MetricsError>,
+    refused: Option<String>,
+    asked: Vec<String>,
+}
+
+impl Store {
+    /// A sample of a series. `NaN` is a value like any other.
+    pub fn put(&self, name: &str, labels: &[(&str, &str)], at: Timestamp, value: f64) {
+        self.write(name, labels, at, Some(value));
+    }
+
+    /// The series ends here: its target is gone, or no longer has it.
+    pub fn end(&self, name: &str, labels: &[(&str, &str)], at: Timestamp) {
+        self.write(name, labels, at, None);
+    }
+
+    /// What a raw query gives from now on.
+    pub fn answer(&self, query: &str, values: &[f64]) {
+        self.lock().answers.insert(query.to_owned(), values.to_vec());
+    }
+
+    /// Every question gets this error, until `None`.
+    pub fn outage(&self, error: Option<MetricsError>) {
+        self.lock().outage = error;
+    }
+
+    /// Questions that contain this text are refused.
+    pub fn refuse(&self, text: Option<&str>) {
+        self.lock().refused = text.map(str::to_owned);
+    }
+
+    /// All questions since the last call.
+    pub fn asked(&self) -> Vec<String> {
+        std::mem::take(&mut self.lock().asked)
+    }
+
+    fn write(&self, name: &str, labels: &[(&str, &str)], at: Timestamp, value: Option<f64>) {
+        let labels = labels.iter().map(|(label, value)| ((*label).to_owned(), (*value).to_owned())).collect();
+        let mut inner = self.lock();
+        let samples = inner.series.entry((name.to_owned(), labels)).or_default();
+        samples.insert(at.as_millisecond(), value);
+        // The demo runs for hours of its own time; nobody asks for more than the newest samples of a rollout.
+        while samples.len() > 10_000 {
+            samples.pop_first();
+        }
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Inner> {
+        // A panic elsewhere leaves the samples as good as they were.
+        self.inner.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}
+
+#[async_trait]
+impl Metrics for Store {
+    async fn instant(&self, query: &str, at: Timestamp) -> Result<Vec<Point>, MetricsError> {
+        let mut inner = self.lock();
+        inner.asked.push(query.to_owned());
+        if let Some(error) = &inner.outage {
+            return Err(error.clone());
+        }
+        if inner.refused.as_ref().is_some_and(|text| query.contains(text)) {
+            return Err(MetricsError::Refused("400 bad_data: refused as ordered".to_owned()));
+        }
+        if let Some(values) = inner.answers.get(query) {
+            return Ok(values.iter().map(|value| Point { labels: Labels::new(), value: *value }).collect());
+        }
+        let unknown = || MetricsError::Refused(format!("400 bad_data: this store can't answer {query}"));
+        let mut rest = query;
+        let mut points = Vec::new();
+        loop {
+            points.extend(term(&mut rest, &inner, at).ok_or_else(unknown)?);
+            match rest.strip_prefix(" or ") {
+                Some(tail) => rest = tail,
+                None if rest.is_empty() => return Ok(points),
+                None => return Err(unknown()),
+            }
+        }
+    }
+}
+
+fn eat<'a>(rest: &mut &'a str, token: &str) -> Option<()> {
+    *rest = rest.strip_prefix(token)?;
+    Some(())
+}
+
+fn until<'a>(rest: &mut &'a str, end: char) -> Option<&'a str> {
+    let (text, tail) = rest.split_once(end)?;
+    *rest = tail;
+    Some(text)
+}
+
+/// `label_replace(…, part)`, an aggregation, or a selector.
+fn term(rest: &mut &str, inner: &Inner, at: Timestamp) -> Option<Vec<Point>> {
+    if eat(rest, "label_replace(").is_some() {
+        let mut points = aggregation(rest, inner, at)?;
+        eat(rest, &format!(", \"{PART}\", \""))?;
+        let part = until(rest, '"')?.to_owned();
+        eat(rest, ", \"\", \"\")")?;
+        points.iter_mut().for_each(|point| drop(point.labels.insert(PART.to_owned(), part.clone())));
+        return Some(points);
+    }
+    aggregation(rest, inner, at)
+}
+
+fn aggregation(rest: &mut &str, inner: &Inner, at: Timestamp) -> Option<Vec<Point>> {
+    let Some((function, _)) =
+        rest.split_once(" by (").filter(|(name, _)| ["sum", "count", "min", "max"].contains(name))
+    else {
+        return selected(rest, inner, at);
+    };
+    let function = function.to_owned();
+    *rest = &rest[function.len() + " by (".len()..];
+    let by: BTreeSet<String> = until(rest, ')')?.split(", ").map(|label| label.trim_matches('"').to_owned()).collect();
+    eat(rest, " (")?;
+    let points = selected(rest, inner, at)?;
+    eat(rest, ")")?;
+    let mut groups: BTreeMap<Labels, Vec<f64>> = BTreeMap::new();
+    for mut point in points {
+        point.labels.retain(|label, _| by.contains(label));
+        groups.entry(point.labels).or_default().push(point.value);
+    }
+    let fold = |values: &[f64]| match function.as_str() {
+        "sum" => values.iter().sum(),
+        "count" => values.len() as f64,
+        "min" => values.iter().copied().fold(f64::INFINITY, f64::min),
+        _ => values.iter().copied().fold(f64::NEG_INFINITY, f64::max),
+    };
+    Some(groups.into_iter().map(|(labels, values)| Point { labels, value: fold(&values) }).collect())
+}
+
+/// A selector, its timestamps, or a range of it.
+fn selected(rest: &mut &str, inner: &Inner, at: Timestamp) -> Option<Vec<Point>> {
+    let function = ["timestamp", "max_over_time", "last_over_time"]
+        .into_iter()
+        .find(|name| eat(rest, &format!("{name}(")).is_some());
+    let name = until(rest, '{')?.to_owned();
+    let matchers = matchers(rest, name.is_empty())?;
+    let range = if function.is_some_and(|name| name.ends_with("_over_time")) {
+        eat(rest, "[")?;
+        let seconds = until(rest, 's')?.parse().ok()?;
+        eat(rest, "]")?;
+        Some(Span::from_secs(seconds))
+    } else {
+        None
+    };
+    if function.is_some() {
+        eat(rest, ")")?;
+    }
+    let series = inner.series.iter().filter(|((of, labels), _)| {
+        let value =
+            |label: &str| if label == "__name__" { of.as_str() } else { labels.get(label).map_or("", String::as_str) };
+        (name.is_empty() || *of == name) && matchers.iter().all(|matcher| matcher.takes(value(&matcher.label)))
+    });
+    Some(
+        series
+            .filter_map(|((of, labels), samples)| {
+                let value = evaluate(samples, function, range, at)?;
+                let mut labels = labels.clone();
+                if function.is_none() {
+                    labels.insert("__name__".to_owned(), of.clone());
+                }
+                Some(Point { labels, value })
+            })
+            .collect(),
+    )
+}
+
+fn evaluate(
+    samples: &BTreeMap<i64, Option<f64>>,
+    function: Option<&str>,
+    range: Option<Span>,
+    at: Timestamp,
+) -> Option<f64> {
+    let first = range.unwrap_or(LOOKBACK).before(at).as_millisecond() + 1;
+    let mut inside = samples.range(first..=at.as_millisecond()).rev();
+    match function {
+        Some("max_over_time") => inside.filter_map(|(_, value)| *value).reduce(f64::max),
+        Some("last_over_time") => inside.find_map(|(_, value)| *value),
+        Some(_) => inside.next().and_then(|(time, value)| value.map(|_| *time as f64 / 1000.0)),
+        None => inside.next().and_then(|(_, value)| *value),
+    }
+}
+
+struct Matcher {
+    label: String,
+    regex: Regex,
+    wanted: bool,
+}
+
+impl Matcher {
+    fn takes(&self, value: &str) -> bool {
+        self.regex.is_match(value) == self.wanted
+    }
+}
+
+/// `a="b", c=~"d|e"}`, behind the opening brace; the name of the series may be the first, in quotes.
+fn matchers(rest: &mut &str, quoted_name: bool) -> Option<Vec<Matcher>> {
+    let mut found = Vec::new();
+    if quoted_name && rest.starts_with('"') {
+        let name = string(rest)?;
+        found.push(Matcher {
+            label: "__name__".to_owned(),
+            regex: Regex::new(&format!("^{}$", regex::escape(&name))).ok()?,
+            wanted: true,
+        });
+    }
+    loop {
+        if eat(rest, "}").is_some() {
+            return Some(found);
+        }
+        let _ = eat(rest, ",");
+        *rest = rest.trim_start();
+        let end = rest.find(['=', '!'])?;
+        let label = rest[..end].trim().trim_matches('"').to_owned();
+        *rest = &rest[end..];
+        let operator = ["=~", "!~", "!=", "="].into_iter().find(|operator| eat(rest, operator).is_some())?;
+        let text = string(rest)?;
+        let pattern = if operator.ends_with('~') { text } else { regex::escape(&text) };
+        let regex = Regex::new(&format!("^(?s:{pattern})$")).ok()?;
+        found.push(Matcher { label, regex, wanted: !operator.starts_with('!') });
+    }
+}
+
+fn string(rest: &mut &str) -> Option<String> {
+    eat(rest, "\"")?;
+    let (mut text, mut escaped) = (String::new(), false);
+    for (at, character) in rest.char_indices() {
+        match (escaped, character) {
+            (false, '"') => {
+                *rest = &rest[at + 1..];
+                return Some(text);
+            }
+            (false, '\\') => escaped = true,
+            (true, 'n') => (text.push('\n'), escaped = false).1,
+            (_, character) => (text.push(character), escaped = false).1,
+        }
+    }
+    None
+}
