@@ -194,9 +194,10 @@ fn sections(raw: &Raw, found: &mut layers::Found<'_>) {
     if !["http://", "https://"].iter().any(|scheme| raw.prometheus.url.starts_with(scheme)) {
         found.add(&["prometheus", "url"], "a URL begins with http:// or https://, as in \"http://prometheus:9090\"");
     }
-    for (key, number) in
-        [("concurrency", raw.prometheus.concurrency), ("queries-per-second", raw.prometheus.queries_per_second)]
-    {
+    for (key, number) in [
+        ("concurrency", raw.prometheus.concurrency as u64),
+        ("queries-per-second", u64::from(raw.prometheus.queries_per_second)),
+    ] {
         if number == 0 {
             found.add(&["prometheus", key], "with 0 nothing would ever be asked; write at least 1");
         }

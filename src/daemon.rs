@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use bellwether_core::policy::Policy;
 use bellwether_core::time::{Span, Timestamp};
 use bellwether_core::watch::Watch;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -33,6 +34,8 @@ pub struct Parts {
     pub grid: Grid,
     /// Who is asked to look again when a partition has been taken over.
     pub sights: Arc<dyn Sights>,
+    /// The policies, now and after a reload.
+    pub policies: watch::Receiver<Vec<Policy>>,
     /// When the loop was last seen alive.
     pub heartbeat: watch::Sender<Stopwatch>,
     /// The partitions that are restored and owned.
@@ -69,7 +72,7 @@ struct Open {
 /// # Errors
 /// A partition's journal is broken: the message says how. A person has to look.
 pub async fn run(parts: Parts) -> anyhow::Result<()> {
-    let Parts { shared, mut wakes, counts, grid, sights, heartbeat, owned, stop } = parts;
+    let Parts { shared, mut wakes, counts, grid, sights, mut policies, heartbeat, owned, stop } = parts;
     let mut daemon = Daemon { shared, shards: BTreeMap::new(), sights, owned };
     let (tick_tx, mut ticks) = mpsc::channel(1);
     let (blocks_tx, mut blocks) = mpsc::channel::<Told>(INBOX);
@@ -85,6 +88,10 @@ pub async fn run(parts: Parts) -> anyhow::Result<()> {
                 Some(wake) => daemon.wake(wake).await,
                 None => break Ok(()),
             },
+            Ok(()) = policies.changed() => {
+                let reloaded = policies.borrow_and_update().clone();
+                daemon.reload(reloaded).await;
+            }
             Some(answer) = ticks.recv() => daemon.watches(answer),
             Some(told) = blocks.recv() => daemon.tell(told).await,
             ended = daemon.ended() => if let Err(error) = daemon.close(ended) { break Err(error) },
@@ -138,6 +145,15 @@ impl Daemon {
         });
         self.shards.insert(partition, Open { inbox, task });
         self.publish();
+    }
+
+    async fn reload(&mut self, policies: Vec<Policy>) {
+        self.shared.blank.set_policies(policies.clone());
+        for shard in self.shards.values() {
+            // A shard that has ended opens again with the new ones.
+            let _ = shard.inbox.send(Told::Policies(policies.clone())).await;
+        }
+        self.sights.resend();
     }
 
     async fn let_go(&mut self, partition: Partition) {

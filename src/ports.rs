@@ -6,13 +6,12 @@
 use std::collections::BTreeMap;
 
 use async_trait::async_trait;
-use bellwether_core::effect::{Effect, Message};
+use bellwether_core::effect::{Effect, Message, Probed};
 use bellwether_core::event::{Block, Outcome};
 use bellwether_core::ids::{EffectId, TemplateHash, Workload};
-use bellwether_core::metric::Metric;
 use bellwether_core::sighting::Sighting;
 use bellwether_core::time::{Span, Timestamp};
-use bellwether_core::watch::Watch;
+use bellwether_core::watch::{ArmKey, Watch};
 use secrecy::{ExposeSecret, SecretString};
 
 /// The number of a partition of the events topic, and of the journal's. The embedded journal has one, 0.
@@ -174,7 +173,7 @@ pub struct PodFacts {
 #[async_trait]
 pub trait Probe: Send + Sync {
     /// Runs every query once: [`Outcome::Probed`] with what is wrong with them, or a failure if nobody answered.
-    async fn probe(&self, workload: &Workload, metrics: &[(String, Metric)]) -> Outcome;
+    async fn probe(&self, workload: &Workload, stable: &ArmKey, metrics: &[Probed]) -> Outcome;
 }
 
 /// Whatever can be asked to look again: after a partition is taken over, its engine has to see its workloads anew.

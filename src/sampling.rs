@@ -194,3 +194,13 @@ async fn again(desk: &Desk<'_>, asks: &BTreeMap<Ask, Vec<usize>>, starts: &[Star
     let answered = again.iter().map(|(at, asks)| async move { (*at, desk.ask(asks, *at).await) });
     join_all(answered).await.into_iter().collect()
 }
+
+#[async_trait::async_trait]
+impl crate::ports::Counts for Sampler {
+    async fn tick(&mut self, watches: &[Watch], at: Timestamp) -> Vec<(Workload, Block)> {
+        let watch = crate::clock::Stopwatch::start();
+        let blocks = Sampler::tick(self, watches, at).await;
+        crate::metrics::sampler_tick(watch.elapsed());
+        blocks
+    }
+}

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::ids::{EffectId, Images, RolloutId, TemplateHash, Weight, Workload};
 use crate::metric::Metric;
 use crate::policy::Traffic;
+use crate::watch::ArmKey;
 
 /// One act on the world, with its name.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -33,8 +34,10 @@ pub enum Act {
     },
     /// Run every query of the rollout once, and say what is wrong with them. Writes nothing.
     Probe {
-        /// The metrics whose queries are tried, by name.
-        metrics: Vec<(String, Metric)>,
+        /// The metrics whose queries are tried.
+        metrics: Vec<Probed>,
+        /// The stable, whose series are there already.
+        stable: ArmKey,
     },
     /// Make the canary's Deployment (and, with a router, its Service and its place in the route at weight 0), or
     /// bring those that are there to this size and these images.
@@ -121,6 +124,18 @@ impl Act {
             | Act::Note { .. } => true,
         }
     }
+}
+
+/// A metric whose query is tried.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Probed {
+    /// Its name.
+    pub name: String,
+    /// How it is measured.
+    pub metric: Metric,
+    /// The limits that it is held against, in its own unit: a histogram's must be edges of its buckets.
+    pub limits: Vec<f64>,
 }
 
 /// What people are told, already in words; the sink only lays it out.

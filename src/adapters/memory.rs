@@ -8,14 +8,14 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
-use bellwether_core::effect::{Effect, Message};
+use bellwether_core::effect::{Effect, Message, Probed};
 use bellwether_core::event::{Block, Outcome, Reading, Sample};
 use bellwether_core::ids::{EffectId, Images, Workload};
 use bellwether_core::metric::{Metric, MetricKind};
 use bellwether_core::model::Model;
 use bellwether_core::sighting::Sighting;
 use bellwether_core::time::{Span, Timestamp};
-use bellwether_core::watch::Watch;
+use bellwether_core::watch::{ArmKey, Watch};
 use tokio::sync::mpsc;
 
 use crate::clock::Clock;
@@ -126,7 +126,7 @@ impl Notify for World {
 
 #[async_trait]
 impl Probe for World {
-    async fn probe(&self, _: &Workload, _: &[(String, Metric)]) -> Outcome {
+    async fn probe(&self, _: &Workload, _: &ArmKey, _: &[Probed]) -> Outcome {
         Outcome::Probed { problems: Vec::new() }
     }
 }

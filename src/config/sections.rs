@@ -36,63 +36,7 @@ pub mod kubernetes {
 
 /// `[prometheus]`.
 pub mod prometheus {
-    use std::collections::BTreeMap;
-    use std::path::PathBuf;
-
-    use bellwether_core::time::Span;
-    use serde::Deserialize;
-
-    /// How Prometheus is asked, and how often.
-    #[derive(Debug, Clone, Deserialize)]
-    #[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
-    pub struct Options {
-        /// Its base URL.
-        pub url: String,
-        /// How long a query may take.
-        pub timeout: Span,
-        /// The file that holds a bearer token.
-        pub bearer_token_file: Option<PathBuf>,
-        /// The user for basic authentication.
-        pub username: Option<String>,
-        /// The file that holds the password for it.
-        pub password_file: Option<PathBuf>,
-        /// The CA's certificates.
-        pub ca_file: Option<PathBuf>,
-        /// Further request headers.
-        pub headers: BTreeMap<String, String>,
-        /// Queries at the same time.
-        pub concurrency: u32,
-        /// Queries per second.
-        pub queries_per_second: u32,
-        /// How long before now the counters are read.
-        pub lag: Span,
-        /// How often they are read.
-        pub interval: Span,
-        /// How often Prometheus scrapes.
-        pub scrape_interval: Span,
-        /// Whether answers with warnings count.
-        pub accept_partial: bool,
-    }
-
-    impl Default for Options {
-        fn default() -> Options {
-            Options {
-                url: "http://localhost:9090".to_owned(),
-                timeout: Span::from_secs(10),
-                bearer_token_file: None,
-                username: None,
-                password_file: None,
-                ca_file: None,
-                headers: BTreeMap::new(),
-                concurrency: 4,
-                queries_per_second: 20,
-                lag: Span::from_secs(20),
-                interval: Span::from_secs(15),
-                scrape_interval: Span::from_secs(15),
-                accept_partial: false,
-            }
-        }
-    }
+    pub use crate::adapters::prometheus::Options;
 }
 
 /// `[events]`.

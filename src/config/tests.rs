@@ -46,7 +46,7 @@ presets = ["otel-http"]
 name = "web"
 match = { namespaces = ["shop"], workloads = ["web"], images = ["ghcr.io/acme/*"] }
 [[policy.check]]
-metric = "errors"
+metric = "error-rate"
 max = "1%"
 [[policy.step]]
 weight = "10%"
@@ -137,9 +137,9 @@ fn what_only_follows_from_another_mistake_is_not_said_twice() {
         GOOD.replace("otel-http", "otel-htp"),
         GOOD.replace("images", "image"),
         GOOD.replace("max =", "maxx ="),
-        GOOD.replace("metric = \"errors\"\n", ""),
+        GOOD.replace("metric = \"error-rate\"\n", ""),
         GOOD.replace("\"10%\"", "10"),
-        format!("{GOOD}checks = [\"errors\"]\n").replace("metric =", "metrik ="),
+        format!("{GOOD}checks = [\"error-rate\"]\n").replace("metric =", "metrik ="),
     ];
     for text in rows {
         let report = said(&[("a.toml", &text)], &[], &[]);
@@ -311,11 +311,13 @@ fn what_is_in_force_is_shown_with_its_origin_and_without_secrets() {
         path = "bellwether.redb"                         # default
 
         [kafka]
-        brokers = ["localhost:9092"]                     # default
+        brokers = "localhost:9092"                       # default
+        decisions-retention = "90d"                      # default
         decisions-topic = "bellwether.decisions"         # default
+        events-retention = "7d"                          # default
         group = "bellwether"                             # default
         journal-topic = "bellwether.journal"             # default
-        partitions = 6                                   # default
+        partitions = 12                                  # default
         replication = 3                                  # default
         session-timeout = "30s"                          # environment variable BELLWETHER_KAFKA__SESSION_TIMEOUT
         topic = "bellwether.events"                      # default
@@ -323,7 +325,10 @@ fn what_is_in_force_is_shown_with_its_origin_and_without_secrets() {
         [kafka.properties]
         "sasl.password" = "(not shown)"                  # a.toml:13
 
+        [kafka.property-files]
+
         [kafka.security]
+        protocol = "plaintext"                           # default
 
         [kubernetes]
         namespaces = []                                  # default
@@ -336,24 +341,24 @@ fn what_is_in_force_is_shown_with_its_origin_and_without_secrets() {
         [metric.availability]
         kind = "availability"                            # preset otel-http
 
-        [metric.errors]
+        [metric.error-rate]
         kind = "ratio"                                   # preset otel-http
         series = "http_server_request_duration_seconds_count" # preset otel-http
 
-        [metric.errors.hits]
+        [metric.error-rate.hits]
         label = "http_response_status_code"              # preset otel-http
         matches = "5.."                                  # preset otel-http
 
-        [metric.latency]
+        [metric.response-time]
         kind = "histogram"                               # preset otel-http
         series = "http_server_request_duration_seconds"  # preset otel-http
         unit = "seconds"                                 # preset otel-http
 
-        [metric.success]
+        [metric.success-rate]
         kind = "ratio"                                   # preset otel-http
         series = "http_server_request_duration_seconds_count" # preset otel-http
 
-        [metric.success.hits]
+        [metric.success-rate.hits]
         label = "http_response_status_code"              # preset otel-http
         not = "5.."                                      # preset otel-http
 
@@ -366,7 +371,7 @@ fn what_is_in_force_is_shown_with_its_origin_and_without_secrets() {
 
         [[policy.check]]
         max = "1%"                                       # a.toml:8
-        metric = "errors"                                # a.toml:7
+        metric = "error-rate"                            # a.toml:7
 
         [policy.match]
         images = ["ghcr.io/acme/*"]                      # a.toml:5
@@ -381,10 +386,10 @@ fn what_is_in_force_is_shown_with_its_origin_and_without_secrets() {
         accept-partial = false                           # default
         concurrency = 4                                  # default
         interval = "15s"                                 # default
-        lag = "20s"                                      # default
+        lag = "15s"                                      # default
         queries-per-second = 20                          # default
         scrape-interval = "15s"                          # default
-        timeout = "10s"                                  # default
+        timeout = "4s"                                   # default
         url = "http://(not shown)@prom:9090/x"           # a.toml:15
 
         [prometheus.headers]
@@ -407,12 +412,15 @@ fn later_layers_win() {
         ("b.toml", "[kafka]\ngroup = \"b\"\ntopic = \"b\""),
     ];
     let env = [("BELLWETHER_KAFKA__TOPIC", "env"), ("BELLWETHER_KAFKA__DLQ_TOPIC", "env")];
-    let got = with(&files, &env, &["kafka.dlq-topic=flag", "kafka.brokers=[x:1, y:2]"], |sources| {
+    let got = with(&files, &env, &["kafka.dlq-topic=flag", "kubernetes.namespaces=[x, y]"], |sources| {
         let config = load(sources).unwrap();
         let kafka = config.kafka;
-        format!("{} {} {} {:?} {:?}", config.cluster, kafka.group, kafka.topic, kafka.dlq_topic, kafka.brokers)
+        format!(
+            "{} {} {} {:?} {:?}",
+            config.cluster, kafka.group, kafka.topic, kafka.dlq_topic, config.kubernetes.namespaces
+        )
     });
-    assert_eq!(got, r#"a b env Some("flag") ["x:1", "y:2"]"#);
+    assert_eq!(got, r#"a b env Some("flag") ["x", "y"]"#);
 }
 
 #[test]
@@ -471,9 +479,14 @@ fn the_reference_lists_exactly_the_keys_that_there_are() {
         let Kind::UnknownField(_, known) = error.kind else {
             // A map takes any key, and so lists none that are ours.
             assert!(
-                [vec!["kafka", "properties"], vec!["prometheus", "headers"], vec!["metric"]]
-                    .iter()
-                    .any(|map| *map == path),
+                [
+                    vec!["kafka", "properties"],
+                    vec!["kafka", "property-files"],
+                    vec!["prometheus", "headers"],
+                    vec!["metric"]
+                ]
+                .iter()
+                .any(|map| *map == path),
                 "{path:?}: {error}"
             );
             continue;
