@@ -56,7 +56,9 @@ struct Remembered {
     started: Option<f64>,
     /// The restarts that are accounted for.
     restarts: Option<u32>,
-    /// A restart was noticed as of this instant, and is not accounted for.
+    /// The restarts that the API server knew of, accounted for or not …
+    told: Option<u32>,
+    /// … and since when it has known of as many.
     noticed: Option<Timestamp>,
     /// It has been in sight, but what its series were then is not known.
     blank: bool,
@@ -328,12 +330,25 @@ impl Look<'_> {
         Ok(if fell || was_zero { Restart::Yes } else { Restart::Unclear })
     }
 
+    /// How many of the restarts that the API server knows of are in this reading for sure. It is ahead of the counters,
+    /// so one that happened just now is still to come.
+    fn accounted_for(&self, past: Option<&Remembered>, restart: &Option<Result<Restart, Gap>>) -> Option<u32> {
+        let now = self.facts.restarts?;
+        let Some(before) = past.and_then(|past| past.restarts) else { return Some(0) };
+        match restart {
+            Some(Ok(Restart::No)) if now > before && past.is_some_and(|past| self.is_accounted_for(past)) => Some(now),
+            Some(Ok(Restart::Yes)) if now > before => Some(before + 1),
+            _ => Some(before.min(now)),
+        }
+    }
+
     /// How the process is remembered after this reading.
     fn remembered(&self, past: Option<&Remembered>) -> Remembered {
         let restart = past.map(|past| self.restarted(past));
         let began_anew = matches!(restart, None | Some(Ok(Restart::Yes)));
-        let unclear = matches!(restart, Some(Ok(Restart::Unclear) | Err(_)));
         let started = self.target.and_then(|target| target.started);
+        let restarts = self.accounted_for(past, &restart);
+        let pending = self.facts.restarts > restarts;
         let mut series: BTreeMap<Class, Past> = BTreeMap::new();
         if let (false, Some(past)) = (began_anew, past) {
             series.extend(past.series.keys().map(|class| (class.clone(), Past { lost: true, ..Past::default() })));
@@ -346,12 +361,12 @@ impl Look<'_> {
         Remembered {
             scraped: self.target.map(|target| target.scraped),
             started: started.or(past.and_then(|past| past.started).filter(|_| !began_anew)),
-            restarts: if unclear {
-                past.and_then(|past| past.restarts)
-            } else {
-                self.facts.restarts.or(past.and_then(|past| past.restarts))
-            },
-            noticed: unclear.then(|| past.and_then(|past| past.noticed).unwrap_or(self.setting.at)),
+            restarts,
+            told: self.facts.restarts,
+            noticed: pending.then(|| {
+                let same = past.filter(|past| past.told == self.facts.restarts);
+                same.and_then(|past| past.noticed).unwrap_or(self.setting.at)
+            }),
             blank,
             series,
         }
