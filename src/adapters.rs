@@ -2,6 +2,7 @@
 //! deleting a file and a line here.
 
 pub mod kafka;
+pub mod kubernetes;
 pub mod memory;
 pub mod prometheus;
 pub mod slack;

@@ -71,7 +71,7 @@ pub async fn run(_: RunArgs, common: &Common) -> anyhow::Result<u8> {
 
     let shows = Shows::default();
     let sampling = sampling_options(&config);
-    let prober = Prober::new(prometheus.clone(), Arc::new(cluster.clone()), sampling);
+    let prober = Prober::new(prometheus.clone(), Arc::new(cluster.clone()), Arc::clone(&clock), sampling);
     let (heartbeat, beat) = watch::channel(Stopwatch::start());
     let (owned, owns) = watch::channel(Vec::new());
     let parts = Parts {

@@ -8,30 +8,7 @@ pub mod kafka {
 
 /// `[kubernetes]`.
 pub mod kubernetes {
-    use std::path::PathBuf;
-
-    use bellwether_core::time::Span;
-    use serde::Deserialize;
-
-    /// How the API server is reached, and what of it is watched.
-    #[derive(Debug, Clone, Deserialize)]
-    #[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
-    pub struct Options {
-        /// The kubeconfig; empty: the service account, then the usual places.
-        pub kubeconfig: Option<PathBuf>,
-        /// The kubeconfig's context.
-        pub context: Option<String>,
-        /// The namespaces to watch; empty: all.
-        pub namespaces: Vec<String>,
-        /// How long a request may take.
-        pub timeout: Span,
-    }
-
-    impl Default for Options {
-        fn default() -> Options {
-            Options { kubeconfig: None, context: None, namespaces: Vec::new(), timeout: Span::from_secs(10) }
-        }
-    }
+    pub use crate::adapters::kubernetes::Options;
 }
 
 /// `[prometheus]`.

@@ -377,8 +377,8 @@ async fn tell(story: &[Happening], says_start: bool) -> Result<(), TestCaseError
                     }
                     _ if waiting => {}
                     Some((_, _, Sample::Gap(_))) => gap = true,
-                    // A daemon that restarts before the first block begins again.
-                    None => gap = true,
+                    // A daemon that restarts before the first block begins again, with what it can see now.
+                    None => (counted, books) = ((0, 0), Books::seeing(&world)),
                 }
                 if gap {
                     // What a gap swallows is lost, but nothing more: the accounts begin anew.
@@ -403,13 +403,25 @@ impl Books {
         Books { last: world.last_scraped.clone(), total: (0, 0) }
     }
 
+    /// From what can be scraped now.
+    fn seeing(world: &World) -> Books {
+        let mut books = Books { last: BTreeMap::new(), total: (0, 0) };
+        books.scrape(world);
+        books.total = (0, 0);
+        books
+    }
+
     fn scrape(&mut self, world: &World) {
         for (name, exporter) in &world.exporters {
             if exporter.down {
                 continue;
             }
-            let key = (name.clone(), exporter.life);
-            let before = self.last.insert(key, (exporter.errors, exporter.total)).unwrap_or_default();
+            let now = (exporter.errors, exporter.total);
+            let is_known = self.last.keys().any(|(known, _)| known == name);
+            // A process that was there before the rollout begins where it is first seen.
+            let is_old = if world.says_start { exporter.started <= 0 } else { world.pod_started(name) <= t(0) };
+            let first = if !is_known && is_old { now } else { (0, 0) };
+            let before = self.last.insert((name.clone(), exporter.life), now).unwrap_or(first);
             self.total.0 += exporter.errors - before.0;
             self.total.1 += exporter.total - before.1;
         }
@@ -551,6 +563,10 @@ impl World {
         let exporter = self.exporters.get_mut(name).unwrap();
         exporter.total += total;
         exporter.errors += errors;
+    }
+
+    fn pod_started(&self, name: &str) -> Timestamp {
+        self.pods.0.lock().unwrap()[name].started
     }
 
     fn down(&mut self, name: &str, down: bool) {

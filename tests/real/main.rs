@@ -3,6 +3,9 @@
 //! `tests/run real [filter]` provisions what this needs and runs it; `cargo test --release --test real -- [filter]` is
 //! enough once that is there. The plane is started once, in a namespace of its own, and the stories are told side by side.
 
+#[path = "../support/journal_suite.rs"]
+mod journal_suite;
+mod kafka;
 mod namespace;
 mod plane;
 mod stories;
@@ -44,7 +47,8 @@ fn main() -> ExitCode {
 
 fn run(arguments: &Arguments) -> Result<Conclusion> {
     let world = Arc::new(OnceLock::new());
-    let trials = stories::all().into_iter().map(|told| trial(told, world.clone())).collect();
+    let mut trials: Vec<Trial> = stories::all().into_iter().map(|told| trial(told, world.clone())).collect();
+    trials.extend(kafka::trials(plane::kafka::BROKERS));
     if arguments.list {
         return Ok(libtest_mimic::run(arguments, trials));
     }

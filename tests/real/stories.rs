@@ -1,6 +1,8 @@
 //! The stories that are told on the plane. A new one is a function and a line in the list of its file.
 
 mod plane;
+mod rollout;
+mod scene;
 
 use std::time::Duration;
 
@@ -22,7 +24,7 @@ pub struct Told {
 }
 
 pub fn all() -> Vec<Told> {
-    [plane::stories()].into_iter().flatten().collect()
+    [plane::stories(), rollout::stories()].into_iter().flatten().collect()
 }
 
 pub fn told(name: &'static str, tell: impl AsyncFnOnce(&Story) -> Result<()> + Send + 'static) -> Told {

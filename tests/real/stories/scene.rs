@@ -1,0 +1,237 @@
+//! A workload, its route, and a Bellwether that looks after it: where the rollout stories begin.
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use serde_json::Value;
+use tokio::sync::OnceCell;
+
+use crate::plane::bellwether::Bellwether;
+use crate::plane::story::{Objects, Story};
+use crate::plane::{kafka, prometheus};
+
+pub const GOOD: &str = "registry.test/shop/web:v1";
+/// As it is shipped: the account, and what it may do.
+const RBAC: &str = concat!(
+    include_str!("../../../deploy/kustomize/base/namespace.yaml"),
+    "\n---\n",
+    include_str!("../../../deploy/kustomize/base/service-account.yaml"),
+    "\n---\n",
+    include_str!("../../../deploy/kustomize/base/cluster-role.yaml"),
+    "\n---\n",
+    include_str!("../../../deploy/kustomize/base/cluster-role-binding.yaml"),
+);
+const SOON: Duration = Duration::from_secs(60);
+
+/// The shipped account is put in once, for all stories.
+static ACCOUNT: OnceCell<()> = OnceCell::const_new();
+
+pub struct Scene<'a> {
+    story: &'a Story,
+    pub bellwether: Bellwether,
+}
+
+/// A policy in which things go quickly: the weights of its steps, and whatever else it says.
+pub fn policy(weights: &str, rest: &str) -> String {
+    let mut text = String::from(
+        r#"
+[[policy]]
+name = "story"
+match = { namespaces = ["*"], workloads = ["*"], images = ["registry.test/shop/*"] }
+traffic = "gateway"
+ready-within = "60s"
+promote-within = "60s"
+max-hold = "10s"
+patience = { blind = "10s", insufficient = "15s" }
+
+[[policy.check]]
+metric = "error-rate"
+max = "2%"
+every = "2s"
+window = "10s"
+min-requests = 30
+
+[[policy.check]]
+metric = "response-time"
+max = "500ms"
+every = "2s"
+window = "10s"
+min-requests = 30
+"#,
+    );
+    for weight in weights.split(' ') {
+        let _ = write!(text, "\n[[policy.step]]\nweight = {weight:?}\nmin-time = \"8s\"\n");
+    }
+    text + rest
+}
+
+impl<'a> Scene<'a> {
+    pub async fn begin(story: &'a Story, policy: &str) -> Result<Scene<'a>> {
+        Self::begin_with(story, policy, &[("app", GOOD)]).await
+    }
+
+    pub async fn begin_with(story: &'a Story, policy: &str, containers: &[(&str, &str)]) -> Result<Scene<'a>> {
+        ACCOUNT.get_or_try_init(|| story.plane.kubernetes.apply_yaml(RBAC, Some("bellwether"))).await?;
+        story.create_web_of(4, containers).await?;
+        let account = story.plane.kubernetes.kubeconfig_of_account("bellwether", "bellwether").await?;
+        let mut bellwether = Bellwether::new(story, "bellwether", account)?;
+        bellwether.configure(&config(story, bellwether.port, policy))?;
+        bellwether.start().await?;
+        bellwether.until_ready(SOON).await?;
+        Ok(Scene { story, bellwether })
+    }
+
+    pub fn api(&self) -> String {
+        self.bellwether.url("")
+    }
+
+    fn workload(&self) -> String {
+        format!("test/{}/Deployment/web", self.story.namespace)
+    }
+
+    /// Asks for an image, as a pipeline would.
+    pub async fn request(&self, image: &str, more: &[&str]) -> Result<()> {
+        let (workload, config) = (self.workload(), self.bellwether.config());
+        let config = config.to_str().context("a path in UTF-8")?;
+        let mut arguments = vec!["emit", "request", "--workload", &workload, "--image", image, "--config", config];
+        arguments.extend(more);
+        let output = self.bellwether.cli(&arguments).await?;
+        ensure!(output.code == Some(0), "{output:?}");
+        Ok(())
+    }
+
+    /// Says that somebody else has deployed.
+    pub async fn deployed(&self) -> Result<()> {
+        let (subject, config) = (format!("service/{}", self.story.namespace), self.bellwether.config());
+        let config = config.to_str().context("a path in UTF-8")?;
+        let artifact = "pkg:oci/web@sha256%3A2c26b46b68ffc68ff99b453c1d30413413422d706483bfa0f98a5e886266e7ae";
+        let arguments =
+            ["emit", "deployed", "--environment", "test", "--subject", &subject, "--artifact", artifact, "--config", config];
+        let output = self.bellwether.cli(&arguments).await?;
+        ensure!(output.code == Some(0), "{output:?}");
+        Ok(())
+    }
+
+    /// Waits until the daemon knows the workload as healthy, which is what the guard goes back to.
+    pub async fn seen_healthy(&self) -> Result<()> {
+        self.story
+            .wait_until("the workload in the journal", SOON, async || {
+                let journal = self.story.records("journal").await?;
+                let key = format!("{}/snap", self.workload());
+                let snap = journal.iter().rev().find(|record| record.key.as_deref() == Some(key.as_bytes()));
+                let value = snap.and_then(|record| record.value.as_deref()).context("no snapshot yet")?;
+                let snap: Value = serde_json::from_slice(value)?;
+                ensure!(snap["state"]["last-good"].is_object(), "{snap:#}");
+                Ok(())
+            })
+            .await
+    }
+
+    /// Waits until the newest rollout is as it should be.
+    pub async fn until(&self, deadline: Duration, what: &str, is: impl Fn(&Value) -> bool) -> Result<Value> {
+        self.story
+            .wait_until(&format!("a rollout that is {what}"), deadline, async || {
+                let (status, body) = self.bellwether.get("/api/v1/rollouts").await?;
+                ensure!(status == 200, "{status}: {body}");
+                let rollouts: Vec<Value> = serde_json::from_str(&body)?;
+                let rollout = rollouts.into_iter().next().context("no rollout yet")?;
+                ensure!(is(&rollout), "{rollout:#}");
+                Ok(rollout)
+            })
+            .await
+    }
+
+    pub async fn ended(&self, deadline: Duration) -> Result<Value> {
+        self.until(deadline, "over", |rollout| rollout["outcome"].is_string()).await
+    }
+
+    /// All decisions on the topic, in order.
+    pub async fn decisions(&self) -> Result<Vec<Value>> {
+        let mut decisions = Vec::new();
+        for record in self.story.records("decisions").await? {
+            let record: Value = serde_json::from_slice(record.value.as_deref().context("a record without a value")?)?;
+            decisions.extend(record["decisions"].as_array().into_iter().flatten().cloned());
+        }
+        Ok(decisions)
+    }
+
+    /// The recorded inputs give the recorded decisions.
+    pub async fn replays(&self) -> Result<()> {
+        let config = self.bellwether.config();
+        let config = config.to_str().context("a path in UTF-8")?;
+        let output = self.bellwether.cli(&["replay", "--check", "--config", config]).await?;
+        ensure!(output.code == Some(0), "{output:?}");
+        ensure!(!output.stdout.is_empty(), "nothing was replayed: {output:?}");
+        Ok(())
+    }
+
+    /// The user's objects are as they should be, and nothing of ours is left behind.
+    pub async fn left_as_it_was(&self, expected: Objects) -> Result<()> {
+        self.story
+            .wait_until("nothing left behind", SOON, async || {
+                let leftovers = self.story.leftovers().await?;
+                ensure!(leftovers.is_empty(), "left behind: {leftovers:?}");
+                Ok(())
+            })
+            .await?;
+        expected.ensure_same(&self.story.snapshot().await?)
+    }
+
+    /// What our account wrote to this story's namespace, by the API server's own account.
+    pub fn writes(&self) -> Result<Vec<String>> {
+        let mut writes = Vec::new();
+        for event in self.story.plane.kubernetes.audit()? {
+            let ours = event["user"]["username"] == "system:serviceaccount:bellwether:bellwether";
+            let here = event["objectRef"]["namespace"] == self.story.namespace.as_str();
+            let verb = event["verb"].as_str().unwrap_or_default();
+            if ours && here && !["get", "list", "watch"].contains(&verb) {
+                writes.push(format!("{verb} {}/{}", event["objectRef"]["resource"], event["objectRef"]["name"]));
+            }
+        }
+        Ok(writes)
+    }
+}
+
+fn config(story: &Story, port: u16, policy: &str) -> String {
+    let (namespace, group) = (&story.namespace, story.group());
+    let [events, journal, decisions] = ["events", "journal", "decisions"].map(|kind| story.topic(kind));
+    let (brokers, prometheus) = (kafka::BROKERS, prometheus::URL);
+    format!(
+        r#"
+cluster = "test"
+presets = ["otel-http"]
+
+[kafka]
+brokers = "{brokers}"
+topic = "{events}"
+journal-topic = "{journal}"
+decisions-topic = "{decisions}"
+group = "{group}"
+instance-id = "{group}-0"
+session-timeout = "6s"
+partitions = 3
+replication = 1
+
+[prometheus]
+url = "{prometheus}"
+interval = "1s"
+lag = "3s"
+scrape-interval = "1s"
+
+[kubernetes]
+namespaces = ["{namespace}"]
+
+[http]
+listen = "127.0.0.1:{port}"
+
+[[events.mapping]]
+environment = "test"
+subject = "service/{namespace}"
+namespace = "{namespace}"
+name = "web"
+
+{policy}
+"#
+    )
+}
