@@ -167,10 +167,15 @@ impl Metric {
             MetricKind::Query | MetricKind::Availability => false,
         };
         if needs_series != self.series.is_some() {
-            let message = if needs_series { "this kind of metric needs the name of its series" } else { "this kind of metric has no series" };
+            let message = if needs_series {
+                "this kind of metric needs the name of its series"
+            } else {
+                "this kind of metric has no series"
+            };
             problems.push(("series", message.to_owned()));
         }
-        if self.series.as_ref().is_some_and(|series| self.kind == MetricKind::Histogram && series.ends_with("_bucket")) {
+        if self.series.as_ref().is_some_and(|series| self.kind == MetricKind::Histogram && series.ends_with("_bucket"))
+        {
             problems.push(("series", "name the histogram without `_bucket`".to_owned()));
         }
         if (self.kind == MetricKind::Query) != self.query.is_some() {
@@ -207,10 +212,15 @@ impl Unit {
         let read = match (self, raw) {
             (Unit::Percent, RawLimit::Text(text)) => percent(text).filter(|share| (0.0..=1.0).contains(share)),
             (Unit::Seconds, RawLimit::Text(text)) => text.parse::<Span>().ok().map(Span::as_secs_f64),
-            (Unit::Milliseconds, RawLimit::Text(text)) => text.parse::<Span>().ok().map(|span| span.as_secs_f64() * 1000.0),
-            (Unit::PerSecond, RawLimit::Text(text)) => text.strip_suffix("/s").and_then(|number| number.trim().parse().ok()),
+            (Unit::Milliseconds, RawLimit::Text(text)) => {
+                text.parse::<Span>().ok().map(|span| span.as_secs_f64() * 1000.0)
+            }
+            (Unit::PerSecond, RawLimit::Text(text)) => {
+                text.strip_suffix("/s").and_then(|number| number.trim().parse().ok())
+            }
             (Unit::Number | Unit::PerSecond, RawLimit::Number(number)) => Some(*number),
-            (Unit::Number, RawLimit::Text(_)) | (Unit::Percent | Unit::Seconds | Unit::Milliseconds, RawLimit::Number(_)) => None,
+            (Unit::Number, RawLimit::Text(_))
+            | (Unit::Percent | Unit::Seconds | Unit::Milliseconds, RawLimit::Number(_)) => None,
         };
         read.filter(|value| value.is_finite()).ok_or_else(|| {
             let written = match raw {

@@ -373,10 +373,17 @@ impl RawPolicy {
         if !problems.found.is_empty() {
             return Err(problems.found);
         }
-        let named: BTreeSet<&String> =
-            steps.iter().flat_map(|step| &step.checks).chain(guard.iter().flat_map(|guard| &guard.checks)).map(|check| &check.metric).collect();
-        let metrics: BTreeMap<String, Metric> =
-            metrics.iter().filter(|(name, _)| named.contains(name)).map(|(name, metric)| (name.clone(), metric.clone())).collect();
+        let named: BTreeSet<&String> = steps
+            .iter()
+            .flat_map(|step| &step.checks)
+            .chain(guard.iter().flat_map(|guard| &guard.checks))
+            .map(|check| &check.metric)
+            .collect();
+        let metrics: BTreeMap<String, Metric> = metrics
+            .iter()
+            .filter(|(name, _)| named.contains(name))
+            .map(|(name, metric)| (name.clone(), metric.clone()))
+            .collect();
         let mut policy = Policy {
             name: self.name.clone(),
             hash: String::new(),
@@ -415,22 +422,30 @@ impl RawPolicy {
 
     fn check_steps(&self, checks: &[Check], problems: &mut Problems) -> Vec<Step> {
         if self.steps.is_empty() {
-            problems.add(&["step"], "a policy needs at least one step, such as { weight = \"10%\", min-time = \"15m\" }");
+            problems
+                .add(&["step"], "a policy needs at least one step, such as { weight = \"10%\", min-time = \"15m\" }");
         }
         let mut before = Weight::ZERO;
         let mut steps = Vec::new();
         for (index, raw) in self.steps.iter().enumerate() {
             let at = index.to_string();
             if raw.weight <= before {
-                problems.add(&["step", &at, "weight"], "each step's weight must be above the one before it, and above 0%");
+                problems
+                    .add(&["step", &at, "weight"], "each step's weight must be above the one before it, and above 0%");
             }
             if raw.weight == Weight::FULL {
-                problems.add(&["step", &at, "weight"], "a step at 100% has nothing to be compared with; promotion does that");
+                problems.add(
+                    &["step", &at, "weight"],
+                    "a step at 100% has nothing to be compared with; promotion does that",
+                );
             }
             before = raw.weight;
             let wanted = step_checks(raw, &at, checks, problems);
             if wanted.is_empty() {
-                problems.add(&["step", &at, "checks"], "this step would pass whatever happens; it needs at least one check");
+                problems.add(
+                    &["step", &at, "checks"],
+                    "this step would pass whatever happens; it needs at least one check",
+                );
             }
             steps.push(Step { weight: raw.weight, min_time: raw.min_time, pause: raw.pause, checks: wanted });
         }
@@ -446,7 +461,10 @@ fn step_checks(raw: &RawStep, at: &str, checks: &[Check], problems: &mut Problem
             Some(check) => wanted.push(check.clone()),
             None => {
                 let known: Vec<&str> = checks.iter().map(|check| check.name.as_str()).collect();
-                problems.add(&["step", at, "checks", &n.to_string()], format!("there is no check {name:?}; there are {known:?}"));
+                problems.add(
+                    &["step", at, "checks", &n.to_string()],
+                    format!("there is no check {name:?}; there are {known:?}"),
+                );
             }
         }
     }

@@ -1,0 +1,223 @@
+//! Kubernetes, the traffic included: what is asked of it ([`Cluster`]), what is seen in it ([`Kubernetes::watch`]), and
+//! whose pod is whose ([`Pods`]).
+//!
+//! The adapter acts and reports; it decides nothing about rollouts. Its pure half (what a canary looks like, the
+//! arithmetic of weights, what stands in the way, what an object says) asks no server and is tested without one: [`template`],
+//! [`build`], [`route`], [`survey`], [`facts`], [`objects`]. The other half reads, compares and writes, one attempt a call.
+//!
+//! Three rules hold for every write. It is fenced: an object that carries a higher `bellwether.dev/epoch` is not touched.
+//! It is repeatable: what is so already is not written again. And it is conditional: what others own is changed by a
+//! JSON Patch that tests uid and resourceVersion, what is ours by server-side apply with both.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bellwether_core::effect::{Act, Effect};
+use bellwether_core::event::{Failure, FailureKind, Outcome};
+use bellwether_core::ids::Workload;
+use bellwether_core::time::Span;
+use kube::Client;
+use kube::config::{Config, KubeConfigOptions, Kubeconfig};
+use serde::{Deserialize, Serialize};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use crate::ports::{Cluster, Epoch, PodFacts, Pods, Template, Wake};
+
+mod marks;
+mod template;
+mod patch;
+mod owners;
+mod build;
+mod route;
+mod facts;
+mod survey;
+mod failure;
+mod server;
+mod look;
+mod canary;
+mod stable;
+mod objects;
+mod watch;
+mod access;
+
+pub use access::{REQUIRED, Verb};
+pub use watch::{Filter, Readiness};
+
+/// How to reach a cluster.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
+pub struct Options {
+    /// A kubeconfig file; without one, `KUBECONFIG`, `~/.kube/config` and the pod's service account are tried in turn.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kubeconfig: Option<PathBuf>,
+    /// The context of the kubeconfig; without one, its current context.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub context: Option<String>,
+    /// The namespaces that are watched; empty: all (which needs a ClusterRole).
+    pub namespaces: Vec<String>,
+    /// The deadline of each call.
+    pub timeout: Span,
+}
+
+impl Default for Options {
+    fn default() -> Options {
+        Options { kubeconfig: None, context: None, namespaces: Vec::new(), timeout: Span::from_secs(10) }
+    }
+}
+
+/// Why there is no client. An API server that does not answer is none of the reasons: that shows in
+/// [`Kubernetes::readiness`].
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectError {
+    /// The kubeconfig can't be used.
+    #[error("kubeconfig {}: {source}", path.display())]
+    Kubeconfig {
+        /// Which file.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: kube::config::KubeconfigError,
+    },
+    /// The context is not there.
+    #[error("kubeconfig: {0}")]
+    Context(#[source] kube::config::KubeconfigError),
+    /// Neither a kubeconfig nor a service account was found.
+    #[error("no kubeconfig and no service account: {0}")]
+    Nothing(#[source] kube::config::InferConfigError),
+    /// The credentials can't be used.
+    #[error("the Kubernetes client can't be made: {0}")]
+    Client(#[source] kube::Error),
+}
+
+/// One cluster. Cloning it is cheap: the clones share the connection and what has been seen.
+#[derive(Clone)]
+pub struct Kubernetes {
+    cluster: Arc<str>,
+    namespaces: Arc<[String]>,
+    server: server::Server,
+    seen: Arc<watch::Seen>,
+}
+
+impl Kubernetes {
+    /// A client for the cluster that is called `cluster_name` in workloads. Asks the API server nothing yet.
+    ///
+    /// # Errors
+    /// The configuration or the credentials can't be used.
+    pub async fn connect(options: &Options, cluster_name: &str) -> Result<Kubernetes, ConnectError> {
+        let mut config = config(options).await?;
+        // One attempt a call: whether and when there is another is decided by whoever committed the intent.
+        config.default_retry = false;
+        config.connect_timeout = Some(options.timeout.to_std());
+        let client = Client::try_from(config).map_err(ConnectError::Client)?;
+        Ok(Kubernetes {
+            cluster: Arc::from(cluster_name),
+            namespaces: options.namespaces.clone().into(),
+            server: server::Server {
+                client,
+                timeout: options.timeout.to_std(),
+                cluster_wide: options.namespaces.is_empty(),
+            },
+            seen: Arc::default(),
+        })
+    }
+
+    /// Watches until `cancel` says so, or until nobody listens to `wakes` any more. Workloads that `wanted` turns down are
+    /// not reported.
+    pub async fn watch(
+        &self,
+        wanted: impl Fn(&Workload) -> bool + Send + Sync + 'static,
+        wakes: mpsc::Sender<Wake>,
+        cancel: CancellationToken,
+    ) {
+        let Self { cluster, namespaces, server, seen } = self;
+        watch::run(server, cluster, namespaces, seen, Arc::new(wanted), &wakes, &cancel).await;
+    }
+
+    /// Sends the present sightings of these workloads again, changed or not: a new owner of a partition needs a first look.
+    /// Returns at once; what has not been listed yet is sent when it has.
+    pub fn resend(&self, workloads: impl Fn(&Workload) -> bool) {
+        let all = self.seen.with(|objects| objects.all_workloads(&self.cluster));
+        self.seen.ask(all.into_iter().filter(|workload| workloads(workload)));
+    }
+
+    /// Whether the watches can be relied on.
+    pub fn readiness(&self) -> Readiness {
+        self.seen.readiness()
+    }
+
+    /// The verbs that our account lacks; `namespace: None` asks for all namespaces at once.
+    ///
+    /// # Errors
+    /// The API server did not answer.
+    pub async fn missing_verbs(&self, namespace: Option<&str>) -> Result<Vec<Verb>, Failure> {
+        access::missing(&self.server, namespace).await
+    }
+
+    async fn act(
+        &self,
+        effect: &Effect,
+        epoch: Epoch,
+        template: Option<&Template>,
+    ) -> Result<(Outcome, Vec<Template>), Failure> {
+        let server = &self.server;
+        if effect.workload.cluster != *self.cluster {
+            let message = format!("this is cluster {}, not {}", self.cluster, effect.workload.cluster);
+            return Err(failure::new(FailureKind::Refused, message));
+        }
+        match &effect.act {
+            Act::Survey { traffic } => return look::survey(server, &effect.workload, traffic).await,
+            Act::ApplyCanary { stable_uid, images, replicas, traffic } => {
+                let wanted = canary::Wanted { stable_uid, images, replicas: *replicas, traffic };
+                canary::apply(server, effect, epoch, &wanted).await?;
+            }
+            Act::SetWeight { weight, traffic } => canary::set_weight(server, effect, epoch, *weight, traffic).await?,
+            Act::RemoveCanary { traffic } => canary::remove(server, effect, epoch, traffic).await?,
+            Act::Promote { stable_uid, from, images } => {
+                stable::promote(server, effect, epoch, stable_uid, from, images).await?;
+            }
+            Act::Restore { stable_uid, template: hash } => {
+                stable::restore(server, effect, epoch, stable_uid, hash, template).await?;
+            }
+            Act::Note { warning, reason, note } => stable::note(server, effect, *warning, reason, note).await?,
+            Act::Probe { .. } | Act::Notify { .. } => {
+                let message = format!("{} is nothing that Kubernetes can do", effect.act.name());
+                return Err(failure::new(FailureKind::Refused, message));
+            }
+        }
+        Ok((Outcome::Done, Vec::new()))
+    }
+}
+
+async fn config(options: &Options) -> Result<Config, ConnectError> {
+    let chosen = KubeConfigOptions { context: options.context.clone(), ..KubeConfigOptions::default() };
+    match &options.kubeconfig {
+        Some(path) => {
+            let failed = |source| ConnectError::Kubeconfig { path: path.clone(), source };
+            let file = Kubeconfig::read_from(path).map_err(failed)?;
+            Config::from_custom_kubeconfig(file, &chosen).await.map_err(failed)
+        }
+        None if options.context.is_some() => Config::from_kubeconfig(&chosen).await.map_err(ConnectError::Context),
+        None => Config::infer().await.map_err(ConnectError::Nothing),
+    }
+}
+
+#[async_trait]
+impl Cluster for Kubernetes {
+    async fn perform(&self, effect: &Effect, epoch: Epoch, template: Option<&Template>) -> (Outcome, Vec<Template>) {
+        self.act(effect, epoch, template).await.unwrap_or_else(|failure| (Outcome::Failed(failure), Vec::new()))
+    }
+}
+
+impl Pods for Kubernetes {
+    fn locate(&self, namespace: &str, pod: &str) -> Option<PodFacts> {
+        self.seen.with(|objects| objects.locate(namespace, pod))
+    }
+
+    fn service(&self, workload: &Workload) -> Option<(String, u16)> {
+        self.seen.with(|objects| objects.service(workload))
+    }
+}
+
+#[cfg(test)]
+mod tests;

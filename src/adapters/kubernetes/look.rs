@@ -1,0 +1,128 @@
+//! A survey: one fresh look at a workload and at everything around it. Two rounds of parallel reads, because which pods,
+//! ReplicaSets and claims matter is said by the Deployment.
+
+use bellwether_core::event::{Failure, Outcome};
+use bellwether_core::ids::Workload;
+use bellwether_core::policy::Traffic;
+use bellwether_core::sighting::{Arm, Sighting, Survey};
+use futures::future::try_join_all;
+use futures::try_join;
+use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
+use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod, Service};
+use k8s_openapi::api::networking::v1::NetworkPolicy;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
+use kube::api::{Api, ListParams};
+use kube::core::{DynamicObject, Selector};
+use serde_json::Value;
+
+use super::facts::{Deployment, PodState, ReplicaSet};
+use super::server::{Server, replica_set_type};
+use super::survey::{self, Surroundings};
+use super::{marks, route};
+use crate::ports::Template;
+
+/// Looks at the workload, and at all that may stand in a canary's way.
+///
+/// # Errors
+/// A read failed.
+pub async fn survey(
+    server: &Server,
+    workload: &Workload,
+    traffic: &Traffic,
+) -> Result<(Outcome, Vec<Template>), Failure> {
+    let Some(surroundings) = surroundings(server, workload, traffic).await? else {
+        let sighting = Sighting { stable: None, canary: None, routed: None };
+        return Ok((surveyed(sighting, Vec::new()), Vec::new()));
+    };
+    let canary = surroundings.canary.as_ref().filter(|canary| marks::is_ours(&canary.metadata));
+    let (stable, canary) =
+        try_join!(arm(server, workload, Some(&surroundings.deployment)), arm(server, workload, canary))?;
+    let templates = stable.iter().map(|(deployment, _)| deployment.template.clone()).collect();
+    let sighting = Sighting {
+        stable: stable.map(|(_, arm)| arm),
+        canary: canary.map(|(_, arm)| arm),
+        routed: route::routed(&surroundings.routes, workload),
+    };
+    Ok((surveyed(sighting, surroundings.obstacles(workload, traffic)), templates))
+}
+
+fn surveyed(sighting: Sighting, obstacles: Vec<bellwether_core::sighting::Obstacle>) -> Outcome {
+    Outcome::Surveyed(Box::new(Survey { sighting, obstacles }))
+}
+
+/// Everything around a workload; `None`: there is no such Deployment.
+///
+/// # Errors
+/// A read failed.
+pub async fn surroundings(
+    server: &Server,
+    workload: &Workload,
+    traffic: &Traffic,
+) -> Result<Option<Surroundings>, Failure> {
+    let Workload { namespace, name, .. } = workload;
+    let canary_name = workload.canary_name();
+    let all = ListParams::default();
+    let by_replicas = *traffic == Traffic::Replicas;
+    let (deployment, canary, canary_service, services, routes, policies, monitors, autoscalers) = try_join!(
+        server.deployment(namespace, name),
+        server.deployment(namespace, &canary_name),
+        server.service(namespace, &canary_name),
+        server.list("Services", server.of::<Service>(namespace), &all),
+        async { if by_replicas { Ok(Vec::new()) } else { server.list_routes(namespace).await } },
+        server.list("NetworkPolicies", server.of::<NetworkPolicy>(namespace), &all),
+        server.list_monitors(namespace),
+        async {
+            let scalers = server.of::<HorizontalPodAutoscaler>(namespace);
+            if by_replicas { server.list("HorizontalPodAutoscalers", scalers, &all).await } else { Ok(Vec::new()) }
+        },
+    )?;
+    let Some(deployment) = deployment else { return Ok(None) };
+    let claims = claims(server, namespace, &deployment).await?;
+    Ok(Some(Surroundings {
+        deployment,
+        canary,
+        canary_service,
+        services,
+        routes,
+        policies,
+        monitors,
+        autoscalers,
+        claims,
+    }))
+}
+
+async fn claims(
+    server: &Server,
+    namespace: &str,
+    deployment: &DynamicObject,
+) -> Result<Vec<PersistentVolumeClaim>, Failure> {
+    let names = deployment.data.pointer("/spec/template").map(survey::claims).unwrap_or_default();
+    let api = server.of::<PersistentVolumeClaim>(namespace);
+    let reads = names.iter().map(|name| {
+        let api = api.clone();
+        async move { server.call(&format!("reading PersistentVolumeClaim {namespace}/{name}"), api.get_opt(name)).await }
+    });
+    Ok(try_join_all(reads).await?.into_iter().flatten().collect())
+}
+
+async fn arm(
+    server: &Server,
+    workload: &Workload,
+    object: Option<&DynamicObject>,
+) -> Result<Option<(Deployment, Arm)>, Failure> {
+    let Some((object, deployment)) = object.and_then(|object| Some((object, Deployment::read(object)?))) else {
+        return Ok(None);
+    };
+    let selector = object.data.pointer("/spec/selector").cloned().unwrap_or(Value::Null);
+    let selector: LabelSelector = serde_json::from_value(selector).unwrap_or_default();
+    let params = ListParams::default().labels_from(&Selector::try_from(selector).unwrap_or_default());
+    let sets = Api::namespaced_with(server.client.clone(), &workload.namespace, &replica_set_type());
+    let (sets, pods) = try_join!(
+        server.list::<DynamicObject>("ReplicaSets", sets, &params),
+        server.list("pods", server.of::<Pod>(&workload.namespace), &params),
+    )?;
+    let sets: Vec<ReplicaSet> = sets.iter().filter_map(ReplicaSet::read).collect();
+    let pods: Vec<PodState> = pods.iter().filter_map(PodState::read).collect();
+    let arm = deployment.arm(&sets, &pods);
+    Ok(Some((deployment, arm)))
+}

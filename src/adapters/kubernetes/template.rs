@@ -1,0 +1,119 @@
+//! A pod template: its name (a hash), its images, and how new ones get in.
+//!
+//! Templates are kept as JSON and never as `k8s-openapi`'s types: those drop what they do not know, and a rollback must
+//! bring back fields that are newer than this program.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+use bellwether_core::ids::{Images, TemplateHash, digest};
+use serde_json::Value;
+
+use super::marks::{POD_TEMPLATE_HASH, PREFIX};
+
+const LISTS: [&str; 2] = ["initContainers", "containers"];
+const HASH_DIGITS: usize = 16;
+
+/// The template's name: the first 16 digits of the SHA-256 of its JSON with sorted keys. Left out are the label that the
+/// Deployment controller adds in a ReplicaSet, our own marks, and nulls, which the API server writes or not as it likes.
+pub fn hash(template: &Value) -> TemplateHash {
+    let mut template = template.clone();
+    if let Some(metadata) = template.get_mut("metadata").and_then(Value::as_object_mut) {
+        for part in ["labels", "annotations"] {
+            if let Some(entries) = metadata.get_mut(part).and_then(Value::as_object_mut) {
+                entries.retain(|key, _| key != POD_TEMPLATE_HASH && !key.starts_with(PREFIX));
+                if entries.is_empty() {
+                    metadata.remove(part);
+                }
+            }
+        }
+    }
+    let mut text = String::new();
+    write_canonical(&template, &mut text);
+    TemplateHash(digest(&[&text])[..HASH_DIGITS].to_owned())
+}
+
+fn write_canonical(value: &Value, out: &mut String) {
+    match value {
+        Value::Object(entries) => {
+            let entries: BTreeMap<&String, &Value> = entries.iter().filter(|(_, value)| !value.is_null()).collect();
+            out.push('{');
+            for (key, value) in entries {
+                // Writing to a String can't fail.
+                let _ = write!(out, "{}:", Value::from(key.as_str()));
+                write_canonical(value, out);
+                out.push(',');
+            }
+            out.push('}');
+        }
+        Value::Array(items) => {
+            out.push('[');
+            for item in items {
+                write_canonical(item, out);
+                out.push(',');
+            }
+            out.push(']');
+        }
+        plain => {
+            let _ = write!(out, "{plain}");
+        }
+    }
+}
+
+/// The image of every container, those that run first included.
+pub fn images(template: &Value) -> Images {
+    containers(template)
+        .filter_map(|(_, _, container)| {
+            Some((container.get("name")?.as_str()?.to_owned(), container.get("image")?.as_str()?.to_owned()))
+        })
+        .collect()
+}
+
+/// Every container, with the list that it is in and its place there.
+pub fn containers(template: &Value) -> impl Iterator<Item = (&'static str, usize, &Value)> {
+    LISTS.into_iter().flat_map(move |list| {
+        let items = template.get("spec").and_then(|spec| spec.get(list)).and_then(Value::as_array);
+        items.into_iter().flatten().enumerate().map(move |(index, container)| (list, index, container))
+    })
+}
+
+/// Where an image has to change: the container's list, its place there, and the new image. Containers that have theirs
+/// already are left out.
+pub fn changes<'a>(template: &Value, images: &'a Images) -> Vec<(&'static str, usize, &'a str)> {
+    containers(template)
+        .filter_map(|(list, index, container)| {
+            let wanted = images.get(container.get("name")?.as_str()?)?;
+            (container.get("image").and_then(Value::as_str) != Some(wanted)).then_some((list, index, wanted.as_str()))
+        })
+        .collect()
+}
+
+/// The containers that `images` names and the template does not have.
+pub fn unknown(template: &Value, images: &Images) -> Vec<String> {
+    let there = self::images(template);
+    images.keys().filter(|name| !there.contains_key(*name)).cloned().collect()
+}
+
+/// The template with the images of `images` in it.
+pub fn with_images(template: &Value, images: &Images) -> Value {
+    let mut changed = template.clone();
+    for (list, index, image) in changes(template, images) {
+        if let Some(place) =
+            changed.get_mut("spec").and_then(|spec| spec.get_mut(list)).and_then(|all| all.get_mut(index))
+        {
+            place["image"] = Value::from(image);
+        }
+    }
+    changed
+}
+
+/// The labels of the template's pods.
+pub fn labels(template: &Value) -> BTreeMap<String, String> {
+    template
+        .pointer("/metadata/labels")
+        .and_then(Value::as_object)
+        .into_iter()
+        .flatten()
+        .filter_map(|(key, value)| Some((key.clone(), value.as_str()?.to_owned())))
+        .collect()
+}

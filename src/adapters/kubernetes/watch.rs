@@ -1,0 +1,409 @@
+//! The watches: one per kind (and per namespace, where only some may be seen), whatever the number of rollouts.
+//!
+//! A change marks the workloads that it may concern; a moment later each of them is looked at once, and the sighting is
+//! sent if it is another one than the last. So a rollout of a hundred pods costs tens of sightings and not thousands, and
+//! what is sent is a level and not an edge: a change that was missed is in the next sighting.
+//!
+//! A watch that fails is begun again by kube's watcher, which waits longer each time (0.8 s to 30 s, with jitter). A kind
+//! that the API server does not know (the Gateway API is not installed) counts as listed and empty, and is asked for
+//! again like any other failure.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Debug;
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::Duration;
+
+use bellwether_core::ids::Workload;
+use bellwether_core::sighting::Sighting;
+use bellwether_core::time::Timestamp;
+use futures::StreamExt;
+use futures::stream::{BoxStream, SelectAll};
+use k8s_openapi::api::core::v1::{Pod, Service};
+use kube::api::Api;
+use kube::core::{ApiResource, DynamicObject, Resource, ResourceExt};
+use kube::runtime::{WatchStreamExt, watcher};
+use serde::de::DeserializeOwned;
+use tokio::sync::{Notify, mpsc};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::facts::{Deployment, PodState, ReplicaSet};
+use super::marks::POD_TEMPLATE_HASH;
+use super::objects::{Change, Objects, Update};
+use super::server::{Server, deployment_type, replica_set_type, route_type};
+use crate::ports::Wake;
+
+/// From a change to the look at what it concerns. Changes come in bursts: a pod that starts makes five.
+const DEBOUNCE: Duration = Duration::from_millis(100);
+/// The API server is asked this often whether it is there: quiet watches say nothing for minutes.
+const HEARTBEAT: Duration = Duration::from_secs(10);
+/// Watches are begun anew this often by the server's clock; one that has silently died is noticed 5 s later.
+const WATCH_SECONDS: u32 = 60;
+
+/// Says which workloads are of interest.
+pub type Filter = Arc<dyn Fn(&Workload) -> bool + Send + Sync>;
+
+/// What the watches know, shared between the task that fills it and those that ask.
+#[derive(Debug, Default)]
+pub struct Seen {
+    objects: RwLock<Objects>,
+    state: Mutex<State>,
+    /// Workloads whose sighting is to be sent again, changed or not.
+    asked: Mutex<BTreeSet<Workload>>,
+    ask: Notify,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// By watch: why its list is not through yet; `None`: it is.
+    lists: BTreeMap<String, Option<String>>,
+    contact: Option<Timestamp>,
+    error: Option<String>,
+}
+
+/// Whether the watches can be relied on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Readiness {
+    /// The lists that are not through yet, each with the reason; empty: all are.
+    pub waiting: Vec<String>,
+    /// When the API server last answered.
+    pub contact: Option<Timestamp>,
+    /// Why it did not answer after that.
+    pub error: Option<String>,
+}
+
+impl Readiness {
+    /// All lists are through. It stays so: after that, only the API server may be away.
+    pub fn is_ready(&self) -> bool {
+        self.contact.is_some() && self.waiting.is_empty()
+    }
+}
+
+impl Seen {
+    /// Reads what is known.
+    pub fn with<T>(&self, read: impl FnOnce(&Objects) -> T) -> T {
+        read(&self.objects.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Has the sightings of these workloads sent again, changed or not.
+    pub fn ask(&self, workloads: impl IntoIterator<Item = Workload>) {
+        lock(&self.asked).extend(workloads);
+        self.ask.notify_one();
+    }
+
+    /// Whether the watches can be relied on.
+    pub fn readiness(&self) -> Readiness {
+        let state = lock(&self.state);
+        Readiness {
+            waiting: state
+                .lists
+                .iter()
+                .filter_map(|(watch, reason)| reason.as_ref().map(|reason| format!("{watch}: {reason}")))
+                .collect(),
+            contact: state.contact,
+            error: state.error.clone(),
+        }
+    }
+
+    fn listed_all(&self) -> bool {
+        let state = lock(&self.state);
+        !state.lists.is_empty() && state.lists.values().all(Option::is_none)
+    }
+
+    fn expect(&self, watch: &str) {
+        lock(&self.state).lists.insert(watch.to_owned(), Some("not listed yet".to_owned()));
+    }
+
+    fn listed(&self, watch: &str) {
+        lock(&self.state).lists.insert(watch.to_owned(), None);
+        self.answered();
+    }
+
+    fn answered(&self) {
+        let mut state = lock(&self.state);
+        state.contact = Some(Timestamp::now());
+        state.error = None;
+    }
+
+    fn failed(&self, watch: &str, error: String) {
+        let mut state = lock(&self.state);
+        if let Some(reason @ Some(_)) = state.lists.get_mut(watch) {
+            *reason = Some(error.clone());
+        }
+        state.error = Some(error);
+    }
+}
+
+/// What comes out of a watch.
+enum Report {
+    Update(Update),
+    Failed(String),
+    /// The API server does not know this kind.
+    Unknown,
+}
+
+type Reports = SelectAll<BoxStream<'static, (String, Report)>>;
+
+/// Watches until `cancel` says so or nobody listens, and sends a [`Wake::Seen`] for each workload of interest that has
+/// changed.
+pub async fn run(
+    server: &Server,
+    cluster: &str,
+    namespaces: &[String],
+    seen: &Seen,
+    wanted: Filter,
+    wakes: &mpsc::Sender<Wake>,
+    cancel: &CancellationToken,
+) {
+    let mut reports = watches(server, namespaces, seen);
+    let mut sender = Sender {
+        cluster,
+        seen,
+        wanted,
+        wakes,
+        sent: BTreeMap::new(),
+        marked: BTreeSet::new(),
+        due: None,
+        begun: false,
+    };
+    let mut heartbeat = tokio::time::interval(HEARTBEAT);
+    heartbeat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut beat: BoxStream<'_, ()> = Box::pin(futures::stream::pending());
+    loop {
+        let due = sender.due;
+        let alive = tokio::select! {
+            () = cancel.cancelled() => false,
+            Some((watch, report)) = reports.next() => {
+                sender.take(&watch, report);
+                true
+            }
+            () = async { tokio::time::sleep_until(due.unwrap_or_else(Instant::now)).await }, if due.is_some() => {
+                sender.send(cancel).await
+            }
+            () = seen.ask.notified() => {
+                sender.mark_asked();
+                true
+            }
+            _ = heartbeat.tick() => {
+                beat = Box::pin(futures::stream::once(check(server, seen)).chain(futures::stream::pending()));
+                true
+            }
+            Some(()) = beat.next() => true,
+        };
+        if !alive {
+            return;
+        }
+    }
+}
+
+async fn check(server: &Server, seen: &Seen) {
+    match server.call("asking the API server for its version", server.client.apiserver_version()).await {
+        Ok(_) => seen.answered(),
+        Err(failure) => seen.failed("", failure.message),
+    }
+}
+
+/// Collects what is to be looked at, and sends what has changed.
+struct Sender<'a> {
+    cluster: &'a str,
+    seen: &'a Seen,
+    wanted: Filter,
+    wakes: &'a mpsc::Sender<Wake>,
+    /// The last sighting of each workload.
+    sent: BTreeMap<Workload, Sighting>,
+    marked: BTreeSet<Workload>,
+    due: Option<Instant>,
+    /// All lists are through. Before, a sighting would be of half a cluster.
+    begun: bool,
+}
+
+impl Sender<'_> {
+    fn take(&mut self, watch: &str, report: Report) {
+        match report {
+            Report::Failed(error) => {
+                tracing::warn!(watch, error, "a watch failed; it is begun again");
+                self.seen.failed(watch, error);
+            }
+            Report::Unknown => self.seen.listed(watch),
+            Report::Update(update) => {
+                let whole = update.is_whole();
+                let mut objects = self.seen.objects.write().unwrap_or_else(PoisonError::into_inner);
+                let concerned: BTreeSet<_> = objects.take(update).into_iter().collect();
+                let workloads: Vec<Workload> =
+                    concerned.into_iter().flat_map(|it| objects.workloads(self.cluster, it)).collect();
+                drop(objects);
+                if whole {
+                    self.seen.listed(watch);
+                }
+                self.mark(workloads);
+            }
+        }
+        if !self.begun && self.seen.listed_all() {
+            self.begun = true;
+            let all = self.seen.with(|objects| objects.all_workloads(self.cluster));
+            self.mark(all);
+        }
+    }
+
+    fn mark(&mut self, workloads: impl IntoIterator<Item = Workload>) {
+        if !self.begun {
+            return;
+        }
+        let wanted = &self.wanted;
+        self.marked.extend(workloads.into_iter().filter(|workload| wanted(workload)));
+        if !self.marked.is_empty() {
+            self.due.get_or_insert_with(|| Instant::now() + DEBOUNCE);
+        }
+    }
+
+    fn mark_asked(&mut self) {
+        let asked = std::mem::take(&mut *lock(&self.seen.asked));
+        for workload in &asked {
+            self.sent.remove(workload);
+        }
+        self.mark(asked);
+    }
+
+    /// Whether somebody still listens.
+    async fn send(&mut self, cancel: &CancellationToken) -> bool {
+        self.due = None;
+        for workload in std::mem::take(&mut self.marked) {
+            let Some((sighting, templates)) = self.seen.with(|objects| objects.sighting(&workload)) else { continue };
+            let last = self.sent.get(&workload);
+            if last == Some(&sighting) || (last.is_none() && is_nothing(&sighting)) {
+                continue;
+            }
+            if is_nothing(&sighting) {
+                self.sent.remove(&workload);
+            } else {
+                self.sent.insert(workload.clone(), sighting.clone());
+            }
+            let wake = Wake::Seen { workload, sighting, templates };
+            let heard = tokio::select! {
+                () = cancel.cancelled() => false,
+                sent = self.wakes.send(wake) => sent.is_ok(),
+            };
+            if !heard {
+                return false;
+            }
+        }
+        true
+    }
+}
+
+fn is_nothing(sighting: &Sighting) -> bool {
+    sighting.stable.is_none() && sighting.canary.is_none() && sighting.routed.is_none()
+}
+
+fn watches(server: &Server, namespaces: &[String], seen: &Seen) -> Reports {
+    let scopes: Vec<Option<&str>> =
+        if namespaces.is_empty() { vec![None] } else { namespaces.iter().map(|it| Some(it.as_str())).collect() };
+    let mut all = SelectAll::new();
+    for scope in scopes {
+        let dynamic = |kind: ApiResource| -> Api<DynamicObject> {
+            match scope {
+                Some(namespace) => Api::namespaced_with(server.client.clone(), namespace, &kind),
+                None => Api::all_with(server.client.clone(), &kind),
+            }
+        };
+        let pods: Api<Pod> = scoped(server, scope);
+        let services: Api<Service> = scoped(server, scope);
+        let name = |kind: &str| {
+            let name = scope.map_or_else(|| kind.to_owned(), |namespace| format!("{kind} in {namespace}"));
+            seen.expect(&name);
+            name
+        };
+        let plain = watcher::Config::default().timeout(WATCH_SECONDS);
+        all.push(watch(
+            name("Deployments"),
+            dynamic(deployment_type()),
+            plain.clone(),
+            Deployment::read,
+            Update::Deployment,
+        ));
+        all.push(watch(
+            name("ReplicaSets"),
+            dynamic(replica_set_type()),
+            plain.clone(),
+            ReplicaSet::read,
+            Update::ReplicaSet,
+        ));
+        // Pods of Deployments alone.
+        let of_sets = plain.clone().labels(POD_TEMPLATE_HASH);
+        all.push(watch(name("Pods"), pods, of_sets, PodState::read, Update::Pod));
+        all.push(watch(name("HTTPRoutes"), dynamic(route_type()), plain.clone(), trimmed_route, Update::Route));
+        all.push(watch(name("Services"), services, plain, trimmed_service, Update::Service));
+    }
+    all
+}
+
+fn scoped<K>(server: &Server, scope: Option<&str>) -> Api<K>
+where
+    K: Resource<DynamicType = (), Scope = kube::core::NamespaceResourceScope>,
+{
+    match scope {
+        Some(namespace) => Api::namespaced(server.client.clone(), namespace),
+        None => Api::all(server.client.clone()),
+    }
+}
+
+fn trimmed_route(route: &DynamicObject) -> Option<DynamicObject> {
+    let mut route = route.clone();
+    route.managed_fields_mut().clear();
+    Some(route)
+}
+
+fn trimmed_service(service: &Service) -> Option<Service> {
+    let mut service = service.clone();
+    service.managed_fields_mut().clear();
+    service.status = None;
+    Some(service)
+}
+
+/// One watch as a stream of reports. An object that `read` can't use is as good as gone.
+fn watch<K, T>(
+    name: String,
+    api: Api<K>,
+    config: watcher::Config,
+    read: fn(&K) -> Option<T>,
+    update: fn(Change<T>) -> Update,
+) -> BoxStream<'static, (String, Report)>
+where
+    K: Resource + Clone + DeserializeOwned + Debug + Send + 'static,
+    T: Send + 'static,
+{
+    let stream = watcher::watcher(api, config).default_backoff();
+    stream
+        .filter_map(move |event| {
+            let report = match event {
+                Ok(event) => change(event, read).map(|change| Report::Update(update(change))),
+                Err(watcher::Error::InitialListFailed(kube::Error::Api(status))) if status.code == 404 => {
+                    Some(Report::Unknown)
+                }
+                // The list is begun anew: nothing is wrong.
+                Err(watcher::Error::WatchError(status)) if status.code == 410 => None,
+                Err(error) => Some(Report::Failed(error.to_string())),
+            };
+            let named = report.map(|report| (name.clone(), report));
+            async move { named }
+        })
+        .boxed()
+}
+
+fn change<K: Resource, T>(event: watcher::Event<K>, read: fn(&K) -> Option<T>) -> Option<Change<T>> {
+    let key = |object: &K| (object.namespace().unwrap_or_default(), object.name_any());
+    Some(match event {
+        watcher::Event::Init => Change::Begin,
+        watcher::Event::InitApply(object) => Change::Listed(key(&object), read(&object)?),
+        watcher::Event::InitDone => Change::Whole,
+        watcher::Event::Apply(object) => match read(&object) {
+            Some(row) => Change::Set(key(&object), row),
+            None => Change::Gone(key(&object)),
+        },
+        watcher::Event::Delete(object) => Change::Gone(key(&object)),
+    })
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
