@@ -1,4 +1,7 @@
-//! The adapters: each knows the ports and one neighbour of the daemon, and never another adapter.
+//! The world as it really is: each adapter holds its options, its errors and its side of a port. Deleting one is
+//! deleting a file and a line here.
 
-/// Kubernetes, the traffic included.
+pub mod kafka;
 pub mod kubernetes;
+pub mod memory;
+pub mod slack;

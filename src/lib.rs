@@ -1,5 +1,19 @@
 //! The daemon around the engine: what it is told, where it keeps its memory, and how it acts.
 
 pub mod ports;
-/// The world, one file a neighbour.
+pub mod clock;
+pub mod secret;
+pub mod telemetry;
+pub mod metrics;
+pub mod events;
+pub mod journal;
+pub mod ledger;
+pub mod perform;
+pub mod show;
+pub mod shard;
+pub mod daemon;
 pub mod adapters;
+pub mod http;
+pub mod config;
+pub mod exit;
+pub mod cli;

@@ -1,1 +1,18 @@
-fn main() {}
+//! Parses, dispatches, and turns what came of it into an exit code.
+
+use std::process::ExitCode;
+
+use bellwether::cli::{self, Cli};
+use bellwether::exit;
+use clap::Parser;
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    match cli::dispatch(Cli::parse()).await {
+        Ok(code) => ExitCode::from(code),
+        Err(error) => {
+            cli::complain(&error);
+            ExitCode::from(exit::ERROR)
+        }
+    }
+}

@@ -7,10 +7,12 @@ use std::collections::BTreeMap;
 
 use async_trait::async_trait;
 use bellwether_core::effect::{Effect, Message};
-use bellwether_core::event::Outcome;
+use bellwether_core::event::{Block, Outcome};
 use bellwether_core::ids::{EffectId, TemplateHash, Workload};
+use bellwether_core::metric::Metric;
 use bellwether_core::sighting::Sighting;
 use bellwether_core::time::{Span, Timestamp};
+use bellwether_core::watch::Watch;
 use secrecy::{ExposeSecret, SecretString};
 
 /// The number of a partition of the events topic, and of the journal's. The embedded journal has one, 0.
@@ -35,7 +37,7 @@ pub enum Wake {
         /// Which one.
         workload: Workload,
         /// How it stands.
-        sighting: Sighting,
+        sighting: Box<Sighting>,
         /// The templates that the sighting names, for the journal.
         templates: Vec<Template>,
     },
@@ -140,6 +142,13 @@ pub enum MetricsError {
     Unreadable(String),
 }
 
+/// Whatever counts what is watched: the sampler over a metrics store, or the demo's world.
+#[async_trait]
+pub trait Counts: Send {
+    /// What was counted of each watch up to `at`, since the tick before; nothing of a watch that has just begun.
+    async fn tick(&mut self, watches: &[Watch], at: Timestamp) -> Vec<(Workload, Block)>;
+}
+
 /// What the API server knows about pods, by name; pods that are gone are remembered while a rollout may need them.
 pub trait Pods: Send + Sync {
     /// Whose pod it is.
@@ -159,6 +168,19 @@ pub struct PodFacts {
     pub started: Timestamp,
     /// Restarts of each container so far: a change is the evidence for a counter's reset.
     pub restarts: BTreeMap<String, u32>,
+}
+
+/// Tries the queries of a rollout before there is traffic to judge.
+#[async_trait]
+pub trait Probe: Send + Sync {
+    /// Runs every query once: [`Outcome::Probed`] with what is wrong with them, or a failure if nobody answered.
+    async fn probe(&self, workload: &Workload, metrics: &[(String, Metric)]) -> Outcome;
+}
+
+/// Whatever can be asked to look again: after a partition is taken over, its engine has to see its workloads anew.
+pub trait Sights: Send + Sync {
+    /// Sends every sighting of interest again.
+    fn resend(&self);
 }
 
 /// Where people are told.
@@ -231,7 +253,7 @@ pub enum JournalError {
     /// Somebody else owns the partition now: let go of it.
     #[error("another process has taken over: {0}")]
     Fenced(String),
-    /// It is not known whether the batch was written: open the journal again, restore, and decide from there.
+    /// It is not known whether the batch was written: let go, and wait for [`Wake::Assigned`].
     #[error("{0}")]
     Unknown(String),
     /// The journal is not what it must be (wrong settings, unreadable entries): a person has to look.

@@ -91,7 +91,9 @@ impl FromStr for Span {
 
     fn from_str(text: &str) -> Result<Span, BadSpan> {
         let bad = || BadSpan(text.to_owned());
-        let length: jiff::SignedDuration = text.parse().map_err(|_| bad())?;
+        let written: jiff::Span = text.parse().map_err(|_| bad())?;
+        // A day is 24 hours here: nobody waits for a change of the clocks.
+        let length = written.to_duration(jiff::SpanRelativeTo::days_are_24_hours()).map_err(|_| bad())?;
         u64::try_from(length.as_millis()).map(Span).map_err(|_| bad())
     }
 }

@@ -7,7 +7,7 @@
 //!
 //! Three rules hold for every write. It is fenced: an object that carries a higher `bellwether.dev/epoch` is not touched.
 //! It is repeatable: what is so already is not written again. And it is conditional: what others own is changed by a
-//! JSON Patch that tests uid and resourceVersion, what is ours by server-side apply with both.
+//! JSON Patch that tests what it was worked out from, what is ours by server-side apply with uid and resourceVersion.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -23,7 +23,8 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use crate::ports::{Cluster, Epoch, PodFacts, Pods, Template, Wake};
+use crate::clock::Clock;
+use crate::ports::{Cluster, Epoch, PodFacts, Pods, Sights, Template, Wake};
 
 mod marks;
 mod template;
@@ -43,13 +44,13 @@ mod watch;
 mod access;
 
 pub use access::{REQUIRED, Verb};
-pub use watch::{Filter, Readiness};
+pub use watch::Readiness;
 
 /// How to reach a cluster.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
 pub struct Options {
-    /// A kubeconfig file; without one, `KUBECONFIG`, `~/.kube/config` and the pod's service account are tried in turn.
+    /// A kubeconfig file; without one, the pod's service account, `KUBECONFIG` and `~/.kube/config` are tried in turn.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub kubeconfig: Option<PathBuf>,
     /// The context of the kubeconfig; without one, its current context.
@@ -79,12 +80,9 @@ pub enum ConnectError {
         /// What is wrong with it.
         source: kube::config::KubeconfigError,
     },
-    /// The context is not there.
-    #[error("kubeconfig: {0}")]
-    Context(#[source] kube::config::KubeconfigError),
-    /// Neither a kubeconfig nor a service account was found.
-    #[error("no kubeconfig and no service account: {0}")]
-    Nothing(#[source] kube::config::InferConfigError),
+    /// There is neither a service account nor a kubeconfig that can be used.
+    #[error("no service account, and no kubeconfig that can be used: {0}")]
+    Nothing(#[source] kube::config::KubeconfigError),
     /// The credentials can't be used.
     #[error("the Kubernetes client can't be made: {0}")]
     Client(#[source] kube::Error),
@@ -97,6 +95,7 @@ pub struct Kubernetes {
     namespaces: Arc<[String]>,
     server: server::Server,
     seen: Arc<watch::Seen>,
+    clock: Arc<dyn Clock>,
 }
 
 impl Kubernetes {
@@ -104,7 +103,11 @@ impl Kubernetes {
     ///
     /// # Errors
     /// The configuration or the credentials can't be used.
-    pub async fn connect(options: &Options, cluster_name: &str) -> Result<Kubernetes, ConnectError> {
+    pub async fn connect(
+        options: &Options,
+        cluster_name: &str,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Kubernetes, ConnectError> {
         let mut config = config(options).await?;
         // One attempt a call: whether and when there is another is decided by whoever committed the intent.
         config.default_retry = false;
@@ -119,6 +122,7 @@ impl Kubernetes {
                 cluster_wide: options.namespaces.is_empty(),
             },
             seen: Arc::default(),
+            clock,
         })
     }
 
@@ -130,15 +134,9 @@ impl Kubernetes {
         wakes: mpsc::Sender<Wake>,
         cancel: CancellationToken,
     ) {
-        let Self { cluster, namespaces, server, seen } = self;
-        watch::run(server, cluster, namespaces, seen, Arc::new(wanted), &wakes, &cancel).await;
-    }
-
-    /// Sends the present sightings of these workloads again, changed or not: a new owner of a partition needs a first look.
-    /// Returns at once; what has not been listed yet is sent when it has.
-    pub fn resend(&self, workloads: impl Fn(&Workload) -> bool) {
-        let all = self.seen.with(|objects| objects.all_workloads(&self.cluster));
-        self.seen.ask(all.into_iter().filter(|workload| workloads(workload)));
+        let Self { cluster, namespaces, server, seen, clock } = self;
+        let scope = watch::Scope { cluster, namespaces, wanted: Box::new(wanted) };
+        watch::run(server, scope, seen, &**clock, &wakes, &cancel).await;
     }
 
     /// Whether the watches can be relied on.
@@ -166,10 +164,10 @@ impl Kubernetes {
             return Err(failure::new(FailureKind::Refused, message));
         }
         match &effect.act {
-            Act::Survey { traffic } => return look::survey(server, &effect.workload, traffic).await,
+            Act::Survey { traffic } => return Box::pin(look::survey(server, &effect.workload, traffic)).await,
             Act::ApplyCanary { stable_uid, images, replicas, traffic } => {
                 let wanted = canary::Wanted { stable_uid, images, replicas: *replicas, traffic };
-                canary::apply(server, effect, epoch, &wanted).await?;
+                Box::pin(canary::apply(server, effect, epoch, &wanted)).await?;
             }
             Act::SetWeight { weight, traffic } => canary::set_weight(server, effect, epoch, *weight, traffic).await?,
             Act::RemoveCanary { traffic } => canary::remove(server, effect, epoch, traffic).await?,
@@ -179,7 +177,10 @@ impl Kubernetes {
             Act::Restore { stable_uid, template: hash } => {
                 stable::restore(server, effect, epoch, stable_uid, hash, template).await?;
             }
-            Act::Note { warning, reason, note } => stable::note(server, effect, *warning, reason, note).await?,
+            Act::Note { warning, reason, note } => {
+                let what = stable::Note { warning: *warning, reason, note, at: self.clock.now() };
+                stable::note(server, effect, &what).await?;
+            }
             Act::Probe { .. } | Act::Notify { .. } => {
                 let message = format!("{} is nothing that Kubernetes can do", effect.act.name());
                 return Err(failure::new(FailureKind::Refused, message));
@@ -191,14 +192,15 @@ impl Kubernetes {
 
 async fn config(options: &Options) -> Result<Config, ConnectError> {
     let chosen = KubeConfigOptions { context: options.context.clone(), ..KubeConfigOptions::default() };
-    match &options.kubeconfig {
-        Some(path) => {
-            let failed = |source| ConnectError::Kubeconfig { path: path.clone(), source };
-            let file = Kubeconfig::read_from(path).map_err(failed)?;
-            Config::from_custom_kubeconfig(file, &chosen).await.map_err(failed)
-        }
-        None if options.context.is_some() => Config::from_kubeconfig(&chosen).await.map_err(ConnectError::Context),
-        None => Config::infer().await.map_err(ConnectError::Nothing),
+    if let Some(path) = &options.kubeconfig {
+        let failed = |source| ConnectError::Kubeconfig { path: path.clone(), source };
+        let file = Kubeconfig::read_from(path).map_err(failed)?;
+        return Config::from_custom_kubeconfig(file, &chosen).await.map_err(failed);
+    }
+    // A context is a kubeconfig's: whoever names one does not mean the pod's account.
+    match Config::incluster() {
+        Ok(config) if options.context.is_none() => Ok(config),
+        _ => Config::from_kubeconfig(&chosen).await.map_err(ConnectError::Nothing),
     }
 }
 
@@ -216,6 +218,13 @@ impl Pods for Kubernetes {
 
     fn service(&self, workload: &Workload) -> Option<(String, u16)> {
         self.seen.with(|objects| objects.service(workload))
+    }
+}
+
+impl Sights for Kubernetes {
+    fn resend(&self) {
+        let all = self.seen.with(|objects| objects.all_workloads(&self.cluster));
+        self.seen.ask(all);
     }
 }
 

@@ -1,1 +1,11 @@
+//! Everything that needs no service, in one binary.
+#![expect(clippy::unwrap_used, reason = "a test that can't go on has failed")]
 
+#[path = "../support/journal_suite.rs"]
+mod journal_suite;
+
+mod cli;
+mod events;
+mod journal;
+mod kafka;
+mod tidy;

@@ -1,1 +1,120 @@
-fn main() {}
+//! The real tests: the daemon against a real Kafka, Kubernetes API, gateway and Prometheus.
+//!
+//! `tests/run real [filter]` provisions what this needs and runs it; `cargo test --release --test real -- [filter]` is
+//! enough once that is there. The plane is started once, in a namespace of its own, and the stories are told side by side.
+
+mod namespace;
+mod plane;
+mod stories;
+
+use std::env;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, anyhow};
+use libtest_mimic::{Arguments, Conclusion, Failed, Trial};
+use tokio::runtime::Runtime;
+
+use crate::plane::Plane;
+use crate::plane::story::Story;
+use crate::stories::Told;
+
+/// Stories mostly wait, so more of them than cores are told at a time.
+const STORIES_AT_A_TIME: usize = 4;
+
+struct World {
+    runtime: Runtime,
+    plane: Arc<Plane>,
+}
+
+fn main() -> ExitCode {
+    let mut arguments = Arguments::from_args();
+    arguments.test_threads.get_or_insert(STORIES_AT_A_TIME);
+    match run(&arguments) {
+        Ok(conclusion) => conclusion.exit_code(),
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(arguments: &Arguments) -> Result<Conclusion> {
+    let world = Arc::new(OnceLock::new());
+    let trials = stories::all().into_iter().map(|told| trial(told, world.clone())).collect();
+    if arguments.list {
+        return Ok(libtest_mimic::run(arguments, trials));
+    }
+    namespace::enter()?;
+    let logs = fresh_logs()?;
+    let shown = format!("the logs of all programs are in {}", logs.display());
+    let _ = world.set(World::start(&logs).with_context(|| shown.clone())?);
+    let conclusion = libtest_mimic::run(arguments, trials);
+    if conclusion.has_failed() {
+        println!("{shown}");
+    } else {
+        let _ = fs::remove_dir_all(&logs);
+    }
+    Ok(conclusion)
+}
+
+fn trial(told: Told, world: Arc<OnceLock<World>>) -> Trial {
+    Trial::test(told.name, move || {
+        let world = world.get().ok_or("the plane was not started")?;
+        world.tell(told).map_err(|error| Failed::from(format!("{error:#}")))
+    })
+}
+
+impl World {
+    fn start(logs: &Path) -> Result<Self> {
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let started = Instant::now();
+        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+        let plane = runtime.block_on(Plane::start(&cache()?, &namespace::data(), logs))?;
+        println!("plane: all of it is ready after {:.1} s", started.elapsed().as_secs_f64());
+        Ok(Self { runtime, plane: Arc::new(plane) })
+    }
+
+    fn tell(&self, told: Told) -> Result<()> {
+        let story = self.runtime.block_on(Story::begin(self.plane.clone(), told.name))?;
+        let result = (told.tell)(&self.runtime, &story);
+        self.runtime.block_on(async {
+            let result = match result {
+                Ok(()) => Ok(()),
+                Err(error) => Err(anyhow!("{error:#}\n{}", story.describe().await)),
+            };
+            story.end().await;
+            result
+        })
+    }
+}
+
+/// Where `tests/provision` puts things.
+fn cache() -> Result<PathBuf> {
+    if let Some(cache) = env::var_os("BELLWETHER_CACHE") {
+        return Ok(cache.into());
+    }
+    let caches = match env::var_os("XDG_CACHE_HOME") {
+        Some(caches) => PathBuf::from(caches),
+        None => PathBuf::from(env::var_os("HOME").context("neither XDG_CACHE_HOME nor HOME is set")?).join(".cache"),
+    };
+    Ok(caches.join("bellwether"))
+}
+
+/// A folder for this run's logs; those of runs that failed stay for a day.
+fn fresh_logs() -> Result<PathBuf> {
+    let all = Path::new(env!("CARGO_TARGET_TMPDIR")).join("logs");
+    fs::create_dir_all(&all)?;
+    for entry in fs::read_dir(&all)?.flatten() {
+        let age = entry.metadata()?.modified()?.elapsed().unwrap_or_default();
+        if age > Duration::from_secs(24 * 3600) {
+            let _ = fs::remove_dir_all(entry.path());
+        }
+    }
+    let logs = all.join(jiff::Timestamp::now().as_millisecond().to_string());
+    fs::create_dir_all(&logs)?;
+    Ok(logs)
+}

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use bellwether_core::ids::{Images, TemplateHash};
+use bellwether_core::ids::TemplateHash;
 use bellwether_core::sighting::{Arm, Trouble};
 use bellwether_core::time::Timestamp;
 use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
@@ -128,7 +128,6 @@ impl Deployment {
         })
     }
 
-
     /// The arm that this Deployment is, with what its ReplicaSets and pods say.
     pub fn arm<'a>(
         &self,
@@ -172,7 +171,6 @@ impl ReplicaSet {
                 reason,
                 message,
             }),
-            name,
         })
     }
 }

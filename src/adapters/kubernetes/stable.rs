@@ -1,6 +1,6 @@
 //! Writes on the stable Deployment, which belongs to somebody else: new images, an old template back, an Event.
 //!
-//! They are JSON Patches that hold only for the object and the resourceVersion that were read. `spec.replicas` belongs
+//! They are JSON Patches that hold only for the object as it was read. `spec.replicas` belongs
 //! to whoever scales the workload and is never written.
 
 use bellwether_core::effect::Effect;
@@ -142,18 +142,32 @@ async fn write(server: &Server, effect: &Effect, epoch: Epoch, mut draft: Draft)
     server.patch(server.deployments(namespace), "Deployment", name, patch).await
 }
 
+/// What a Kubernetes Event says.
+#[derive(Debug)]
+pub struct Note<'a> {
+    /// `Warning` instead of `Normal`.
+    pub warning: bool,
+    /// One CamelCase word.
+    pub reason: &'a str,
+    /// One sentence.
+    pub note: &'a str,
+    /// When it is written.
+    pub at: Timestamp,
+}
+
 /// Puts a Kubernetes Event on the Deployment. Its name is the effect's, so that a second attempt finds the first.
 ///
 /// # Errors
 /// A read or the write failed.
-pub async fn note(server: &Server, effect: &Effect, warning: bool, reason: &str, note: &str) -> Result<(), Failure> {
+pub async fn note(server: &Server, effect: &Effect, note: &Note<'_>) -> Result<(), Failure> {
     let workload = &effect.workload;
     let there = server.deployment(&workload.namespace, &workload.name).await?.ok_or_else(|| gone(workload))?;
-    let event = event(effect, there.metadata.uid, (warning, reason, note), Timestamp::now());
+    let event = event(effect, there.metadata.uid, note);
     server.create(server.of::<Event>(&workload.namespace), "an Event", &event).await
 }
 
-fn event(effect: &Effect, uid: Option<String>, (warning, reason, note): (bool, &str, &str), now: Timestamp) -> Event {
+fn event(effect: &Effect, uid: Option<String>, note: &Note<'_>) -> Event {
+    let &Note { warning, reason, note, at } = note;
     let Workload { namespace, name, .. } = &effect.workload;
     let id = &digest(&[&effect.id.0])[..16];
     Event {
@@ -176,8 +190,8 @@ fn event(effect: &Effect, uid: Option<String>, (warning, reason, note): (bool, &
         message: Some(shortened(note).to_owned()),
         source: Some(EventSource { component: Some(MANAGER.to_owned()), host: None }),
         reporting_component: Some(MANAGER.to_owned()),
-        first_timestamp: Some(Time(now)),
-        last_timestamp: Some(Time(now)),
+        first_timestamp: Some(Time(at)),
+        last_timestamp: Some(Time(at)),
         count: Some(1),
         ..Event::default()
     }

@@ -54,7 +54,7 @@ fn write_canonical(value: &Value, out: &mut String) {
             }
             out.push(']');
         }
-        plain => {
+        plain @ (Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_)) => {
             let _ = write!(out, "{plain}");
         }
     }

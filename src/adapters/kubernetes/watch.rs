@@ -10,7 +10,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use bellwether_core::ids::Workload;
@@ -24,13 +24,13 @@ use kube::core::{ApiResource, DynamicObject, Resource, ResourceExt};
 use kube::runtime::{WatchStreamExt, watcher};
 use serde::de::DeserializeOwned;
 use tokio::sync::{Notify, mpsc};
-use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::facts::{Deployment, PodState, ReplicaSet};
 use super::marks::POD_TEMPLATE_HASH;
 use super::objects::{Change, Objects, Update};
 use super::server::{Server, deployment_type, replica_set_type, route_type};
+use crate::clock::Clock;
 use crate::ports::Wake;
 
 /// From a change to the look at what it concerns. Changes come in bursts: a pod that starts makes five.
@@ -41,7 +41,17 @@ const HEARTBEAT: Duration = Duration::from_secs(10);
 const WATCH_SECONDS: u32 = 60;
 
 /// Says which workloads are of interest.
-pub type Filter = Arc<dyn Fn(&Workload) -> bool + Send + Sync>;
+type Filter = Box<dyn Fn(&Workload) -> bool + Send + Sync>;
+
+/// What is watched.
+pub struct Scope<'a> {
+    /// The cluster's name.
+    pub cluster: &'a str,
+    /// The namespaces; empty: all.
+    pub namespaces: &'a [String],
+    /// The workloads whose sightings are sent.
+    pub wanted: Filter,
+}
 
 /// What the watches know, shared between the task that fills it and those that ask.
 #[derive(Debug, Default)]
@@ -114,14 +124,14 @@ impl Seen {
         lock(&self.state).lists.insert(watch.to_owned(), Some("not listed yet".to_owned()));
     }
 
-    fn listed(&self, watch: &str) {
+    fn listed(&self, watch: &str, now: Timestamp) {
         lock(&self.state).lists.insert(watch.to_owned(), None);
-        self.answered();
+        self.answered(now);
     }
 
-    fn answered(&self) {
+    fn answered(&self, now: Timestamp) {
         let mut state = lock(&self.state);
-        state.contact = Some(Timestamp::now());
+        state.contact = Some(now);
         state.error = None;
     }
 
@@ -136,7 +146,7 @@ impl Seen {
 
 /// What comes out of a watch.
 enum Report {
-    Update(Update),
+    Update(Box<Update>),
     Failed(String),
     /// The API server does not know this kind.
     Unknown,
@@ -148,44 +158,46 @@ type Reports = SelectAll<BoxStream<'static, (String, Report)>>;
 /// changed.
 pub async fn run(
     server: &Server,
-    cluster: &str,
-    namespaces: &[String],
+    scope: Scope<'_>,
     seen: &Seen,
-    wanted: Filter,
+    clock: &dyn Clock,
     wakes: &mpsc::Sender<Wake>,
     cancel: &CancellationToken,
 ) {
+    let Scope { cluster, namespaces, wanted } = scope;
     let mut reports = watches(server, namespaces, seen);
     let mut sender = Sender {
         cluster,
         seen,
+        clock,
         wanted,
         wakes,
         sent: BTreeMap::new(),
         marked: BTreeSet::new(),
-        due: None,
+        burst: false,
         begun: false,
     };
+    let mut pause: BoxStream<'_, ()> = Box::pin(futures::stream::pending());
     let mut heartbeat = tokio::time::interval(HEARTBEAT);
     heartbeat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut beat: BoxStream<'_, ()> = Box::pin(futures::stream::pending());
     loop {
-        let due = sender.due;
+        if sender.is_due() {
+            pause = once(tokio::time::sleep(DEBOUNCE));
+        }
         let alive = tokio::select! {
             () = cancel.cancelled() => false,
             Some((watch, report)) = reports.next() => {
                 sender.take(&watch, report);
                 true
             }
-            () = async { tokio::time::sleep_until(due.unwrap_or_else(Instant::now)).await }, if due.is_some() => {
-                sender.send(cancel).await
-            }
+            Some(()) = pause.next() => sender.send(cancel).await,
             () = seen.ask.notified() => {
                 sender.mark_asked();
                 true
             }
             _ = heartbeat.tick() => {
-                beat = Box::pin(futures::stream::once(check(server, seen)).chain(futures::stream::pending()));
+                beat = once(check(server, seen, clock));
                 true
             }
             Some(()) = beat.next() => true,
@@ -196,9 +208,14 @@ pub async fn run(
     }
 }
 
-async fn check(server: &Server, seen: &Seen) {
+/// A future that is awaited beside others, and that never ends a second time.
+fn once<'a>(future: impl Future<Output = ()> + Send + 'a) -> BoxStream<'a, ()> {
+    futures::stream::once(future).chain(futures::stream::pending()).boxed()
+}
+
+async fn check(server: &Server, seen: &Seen, clock: &dyn Clock) {
     match server.call("asking the API server for its version", server.client.apiserver_version()).await {
-        Ok(_) => seen.answered(),
+        Ok(_) => seen.answered(clock.now()),
         Err(failure) => seen.failed("", failure.message),
     }
 }
@@ -207,12 +224,14 @@ async fn check(server: &Server, seen: &Seen) {
 struct Sender<'a> {
     cluster: &'a str,
     seen: &'a Seen,
+    clock: &'a dyn Clock,
     wanted: Filter,
     wakes: &'a mpsc::Sender<Wake>,
     /// The last sighting of each workload.
     sent: BTreeMap<Workload, Sighting>,
     marked: BTreeSet<Workload>,
-    due: Option<Instant>,
+    /// Something is marked and the wait for more has begun.
+    burst: bool,
     /// All lists are through. Before, a sighting would be of half a cluster.
     begun: bool,
 }
@@ -224,16 +243,16 @@ impl Sender<'_> {
                 tracing::warn!(watch, error, "a watch failed; it is begun again");
                 self.seen.failed(watch, error);
             }
-            Report::Unknown => self.seen.listed(watch),
+            Report::Unknown => self.seen.listed(watch, self.clock.now()),
             Report::Update(update) => {
                 let whole = update.is_whole();
                 let mut objects = self.seen.objects.write().unwrap_or_else(PoisonError::into_inner);
-                let concerned: BTreeSet<_> = objects.take(update).into_iter().collect();
+                let concerned: BTreeSet<_> = objects.take(*update).into_iter().collect();
                 let workloads: Vec<Workload> =
                     concerned.into_iter().flat_map(|it| objects.workloads(self.cluster, it)).collect();
                 drop(objects);
                 if whole {
-                    self.seen.listed(watch);
+                    self.seen.listed(watch, self.clock.now());
                 }
                 self.mark(workloads);
             }
@@ -251,9 +270,13 @@ impl Sender<'_> {
         }
         let wanted = &self.wanted;
         self.marked.extend(workloads.into_iter().filter(|workload| wanted(workload)));
-        if !self.marked.is_empty() {
-            self.due.get_or_insert_with(|| Instant::now() + DEBOUNCE);
-        }
+    }
+
+    /// Whether the wait for more is to begin now: once for each burst.
+    fn is_due(&mut self) -> bool {
+        let begins = !self.burst && !self.marked.is_empty();
+        self.burst |= begins;
+        begins
     }
 
     fn mark_asked(&mut self) {
@@ -266,7 +289,7 @@ impl Sender<'_> {
 
     /// Whether somebody still listens.
     async fn send(&mut self, cancel: &CancellationToken) -> bool {
-        self.due = None;
+        self.burst = false;
         for workload in std::mem::take(&mut self.marked) {
             let Some((sighting, templates)) = self.seen.with(|objects| objects.sighting(&workload)) else { continue };
             let last = self.sent.get(&workload);
@@ -278,7 +301,7 @@ impl Sender<'_> {
             } else {
                 self.sent.insert(workload.clone(), sighting.clone());
             }
-            let wake = Wake::Seen { workload, sighting, templates };
+            let wake = Wake::Seen { workload, sighting: Box::new(sighting), templates };
             let heard = tokio::select! {
                 () = cancel.cancelled() => false,
                 sent = self.wakes.send(wake) => sent.is_ok(),
@@ -347,17 +370,17 @@ where
     }
 }
 
-fn trimmed_route(route: &DynamicObject) -> Option<DynamicObject> {
+fn trimmed_route(route: &DynamicObject) -> Option<Box<DynamicObject>> {
     let mut route = route.clone();
     route.managed_fields_mut().clear();
-    Some(route)
+    Some(Box::new(route))
 }
 
-fn trimmed_service(service: &Service) -> Option<Service> {
+fn trimmed_service(service: &Service) -> Option<Box<Service>> {
     let mut service = service.clone();
     service.managed_fields_mut().clear();
     service.status = None;
-    Some(service)
+    Some(Box::new(service))
 }
 
 /// One watch as a stream of reports. An object that `read` can't use is as good as gone.
@@ -376,7 +399,7 @@ where
     stream
         .filter_map(move |event| {
             let report = match event {
-                Ok(event) => change(event, read).map(|change| Report::Update(update(change))),
+                Ok(event) => change(event, read).map(|change| Report::Update(Box::new(update(change)))),
                 Err(watcher::Error::InitialListFailed(kube::Error::Api(status))) if status.code == 404 => {
                     Some(Report::Unknown)
                 }

@@ -1,0 +1,111 @@
+//! From numbers to verdicts.
+//!
+//! The `threshold` judge is the article's rule, made honest: the value over a sliding window against a limit, so many
+//! times in a row; below a minimum of requests it says `insufficient`, and where nothing can be seen it says `blind`.
+//! (In the article a missing metric counts as healthy.)
+
+use serde::{Deserialize, Serialize};
+
+use crate::event::Gap;
+use crate::metric::{Limit, Metric, MetricKind};
+use crate::policy::Check;
+use crate::sighting::Arm;
+use crate::time::{Span, Timestamp};
+use crate::verdict::{Evidence, Measure, Verdict};
+use crate::window::{Ring, Side};
+
+/// What a check remembers from look to look.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct CheckState {
+    /// Looks over the limit in a row.
+    breaches: u32,
+    /// When it last looked.
+    looked: Option<Timestamp>,
+    /// What it last said.
+    pub evidence: Option<Evidence>,
+}
+
+/// All that a look may see.
+#[derive(Debug, Clone, Copy)]
+pub struct View<'a> {
+    /// The counts.
+    pub ring: &'a Ring,
+    /// Whose counts are judged.
+    pub side: Side,
+    /// The Deployment that is judged, for its availability.
+    pub arm: Option<&'a Arm>,
+}
+
+impl CheckState {
+    /// Looks, if it is time to: at the first block, and then every `check.every`. `at` is the end of the newest block.
+    pub fn look(&mut self, check: &Check, metric: &Metric, view: View<'_>, at: Timestamp) {
+        if self.looked.is_some_and(|before| Span::between(before, at) < check.every) {
+            return;
+        }
+        self.looked = Some(at);
+        let gap = if metric.kind == MetricKind::Availability { None } else { view.ring.gap(&check.metric).cloned() };
+        let subject = measure(check, metric, view, view.side);
+        let verdict = self.judge(check, subject.as_ref(), gap.as_ref());
+        let stable = match view.side {
+            Side::Canary if metric.kind != MetricKind::Availability => measure(check, metric, view, Side::Stable),
+            Side::Canary | Side::Stable => None,
+        };
+        self.evidence = Some(Evidence {
+            check: check.name.clone(),
+            kind: metric.kind,
+            unit: metric.unit(),
+            quantile: (metric.kind == MetricKind::Histogram).then_some(check.quantile),
+            limit: check.limit,
+            window: check.window,
+            need: check.min_requests,
+            subject,
+            stable: stable.filter(|stable| stable.n > 0 || !metric.kind.counts_requests()),
+            breaches: self.breaches,
+            breaches_needed: check.breaches,
+            gap,
+            verdict,
+        });
+    }
+
+    /// A look that can't see neither adds to the breaches nor ends their row; one on too few requests ends it.
+    fn judge(&mut self, check: &Check, subject: Option<&Measure>, gap: Option<&Gap>) -> Verdict {
+        if gap.is_some() {
+            return Verdict::Blind;
+        }
+        let Some(subject) = subject.filter(|subject| subject.n >= check.min_requests) else {
+            self.breaches = 0;
+            return Verdict::Insufficient;
+        };
+        let Some(broken) = is_broken(check.limit, subject) else { return Verdict::Insufficient };
+        if !broken {
+            self.breaches = 0;
+            return Verdict::Pass;
+        }
+        self.breaches = self.breaches.saturating_add(1);
+        if self.breaches >= check.breaches { Verdict::Regressed } else { Verdict::Insufficient }
+    }
+}
+
+/// Whether the limit is broken; `None`: the buckets can't tell, because the value lies somewhere above the last edge
+/// and the limit does too.
+fn is_broken(limit: Limit, subject: &Measure) -> Option<bool> {
+    match limit {
+        Limit::Max(max) if subject.beyond => (subject.value >= max).then_some(true),
+        Limit::Min(min) if subject.beyond => (subject.value >= min).then_some(false),
+        Limit::Max(_) | Limit::Min(_) => Some(limit.is_broken_by(subject.value)),
+    }
+}
+
+fn measure(check: &Check, metric: &Metric, view: View<'_>, side: Side) -> Option<Measure> {
+    if metric.kind == MetricKind::Availability {
+        return view.arm.map(availability);
+    }
+    view.ring.measure(&check.metric, side, check.window, check.quantile)
+}
+
+/// The share of the pods asked for that are ready. A Deployment of none has nothing that could be missing.
+fn availability(arm: &Arm) -> Measure {
+    let ready = arm.ready.min(arm.replicas);
+    let value = if arm.replicas == 0 { 1.0 } else { f64::from(ready) / f64::from(arm.replicas) };
+    Measure { value, hits: Some(u64::from(ready)), n: u64::from(arm.replicas), beyond: false }
+}

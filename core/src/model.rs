@@ -1,0 +1,256 @@
+//! A cluster made of plain values: what Deployments, their pods and a route do with the effects that the engine asks for.
+//!
+//! The demo and the simulator live in it. It is deterministic, and simpler than the real one on purpose: a template is its
+//! images, a pod becomes ready a set time after it was asked for, and an image may say of itself that it can't be pulled
+//! or never becomes ready. The real adapter's tests check the same acts against a real API server.
+
+use std::collections::BTreeMap;
+
+use crate::effect::{Act, Effect};
+use crate::event::{Failure, FailureKind, Outcome};
+use crate::ids::{EffectId, Images, TemplateHash, Weight, Workload, digest};
+use crate::sighting::{Arm, Obstacle, Routed, Sighting, Survey, Trouble};
+use crate::time::{Span, Timestamp};
+
+/// A cluster made of plain values.
+#[derive(Debug, Clone, Default)]
+pub struct Model {
+    workloads: BTreeMap<Workload, Deployed>,
+    /// Effects that changed something, in order, with the workload and whether they were performed before.
+    pub changes: Vec<EffectId>,
+}
+
+/// One workload of the model.
+#[derive(Debug, Clone)]
+struct Deployed {
+    stable: Set,
+    canary: Option<Set>,
+    routed: Option<Weight>,
+    obstacles: Vec<Obstacle>,
+    templates: BTreeMap<TemplateHash, Images>,
+}
+
+/// A Deployment of the model.
+#[derive(Debug, Clone)]
+struct Set {
+    uid: String,
+    images: Images,
+    replicas: u32,
+    generation: i64,
+    /// Pods that are ready whatever happens: those of before the last change.
+    kept: u32,
+    changed: Timestamp,
+    ready_after: Span,
+}
+
+/// The hash of a template that is nothing but its images.
+pub fn template_of(images: &Images) -> TemplateHash {
+    let parts: Vec<&str> = images.iter().flat_map(|(container, image)| [container.as_str(), image.as_str()]).collect();
+    TemplateHash(digest(&parts)[..16].to_owned())
+}
+
+/// An image whose tag contains this can't be pulled.
+pub const NO_PULL: &str = "nopull";
+/// An image whose tag contains this never becomes ready.
+pub const NEVER_READY: &str = "neverready";
+
+impl Set {
+    fn says(&self, word: &str) -> bool {
+        self.images.values().any(|image| image.contains(word))
+    }
+
+    fn available(&self, now: Timestamp) -> u32 {
+        let in_time = now >= self.ready_after.after(self.changed);
+        let runs = !self.says(NO_PULL) && !self.says(NEVER_READY);
+        if in_time && runs { self.replicas } else { self.kept.min(self.replicas) }
+    }
+
+    fn change(&mut self, images: Images, replicas: u32, now: Timestamp, kept: u32) {
+        self.images = images;
+        self.replicas = replicas;
+        self.generation += 1;
+        self.kept = kept;
+        self.changed = now;
+    }
+
+    fn arm(&self, now: Timestamp) -> Arm {
+        let available = self.available(now);
+        let done = available == self.replicas
+            && !self.says(NO_PULL)
+            && !self.says(NEVER_READY)
+            && now >= self.ready_after.after(self.changed);
+        let template = template_of(&self.images);
+        let trouble = (self.says(NO_PULL) && now >= self.ready_after.after(self.changed)).then(|| Trouble {
+            object: "pod-0".to_owned(),
+            reason: "ImagePullBackOff".to_owned(),
+            message: format!("Back-off pulling image {:?}", self.images.values().next().map_or("", String::as_str)),
+        });
+        Arm {
+            uid: self.uid.clone(),
+            pod_hash: Some(template.0.clone()),
+            template,
+            images: self.images.clone(),
+            generation: self.generation,
+            observed_generation: self.generation,
+            replicas: self.replicas,
+            total: if done { self.replicas } else { self.replicas + 1 },
+            updated: if done { self.replicas } else { 0 },
+            ready: available,
+            available,
+            paused: false,
+            trouble,
+        }
+    }
+}
+
+impl Model {
+    /// Puts a workload in, available at once.
+    pub fn deploy(&mut self, workload: Workload, images: Images, replicas: u32, ready_after: Span) {
+        let uid = format!("uid-{}", workload.name);
+        let templates = BTreeMap::from([(template_of(&images), images.clone())]);
+        let stable = Set { uid, images, replicas, generation: 1, kept: replicas, changed: Timestamp::MIN, ready_after };
+        self.workloads
+            .insert(workload, Deployed { stable, canary: None, routed: None, obstacles: Vec::new(), templates });
+    }
+
+    /// Somebody changes the workload's images by hand.
+    pub fn set_images(&mut self, workload: &Workload, images: Images, now: Timestamp) {
+        if let Some(deployed) = self.workloads.get_mut(workload) {
+            let kept = deployed.stable.available(now);
+            let replicas = deployed.stable.replicas;
+            deployed.templates.insert(template_of(&images), images.clone());
+            deployed.stable.change(images, replicas, now, kept);
+        }
+    }
+
+    /// What stands in the way of a canary, from now on.
+    pub fn obstruct(&mut self, workload: &Workload, obstacles: Vec<Obstacle>) {
+        if let Some(deployed) = self.workloads.get_mut(workload) {
+            deployed.obstacles = obstacles;
+        }
+    }
+
+    /// Somebody deletes the workload; its canary goes with it.
+    pub fn delete(&mut self, workload: &Workload) {
+        self.workloads.remove(workload);
+    }
+
+    /// The workloads, in order.
+    pub fn workloads(&self) -> impl Iterator<Item = &Workload> {
+        self.workloads.keys()
+    }
+
+    /// The canary's share of the traffic, as it really is.
+    pub fn share(&self, workload: &Workload, now: Timestamp) -> f64 {
+        let Some(deployed) = self.workloads.get(workload) else { return 0.0 };
+        let Some(canary) = &deployed.canary else { return 0.0 };
+        match deployed.routed {
+            Some(weight) => weight.as_share(),
+            None => {
+                let (c, s) = (f64::from(canary.available(now)), f64::from(deployed.stable.available(now)));
+                if c + s == 0.0 { 0.0 } else { c / (c + s) }
+            }
+        }
+    }
+
+    /// The workload as it stands.
+    pub fn sighting(&self, workload: &Workload, now: Timestamp) -> Sighting {
+        let Some(deployed) = self.workloads.get(workload) else {
+            return Sighting { stable: None, canary: None, routed: None };
+        };
+        Sighting {
+            stable: Some(deployed.stable.arm(now)),
+            canary: deployed.canary.as_ref().map(|canary| canary.arm(now)),
+            routed: deployed.routed.map(|weight| Routed { weight, accepted: true }),
+        }
+    }
+
+    /// Does what `effect` asks, once: what is so already is not done again.
+    pub fn perform(&mut self, effect: &Effect, now: Timestamp) -> Outcome {
+        let survey = self.sighting(&effect.workload, now);
+        let Some(deployed) = self.workloads.get_mut(&effect.workload) else {
+            // What is gone needs no clearing away.
+            return match effect.act {
+                Act::RemoveCanary { .. } | Act::Notify { .. } => Outcome::Done,
+                Act::Survey { .. }
+                | Act::Probe { .. }
+                | Act::ApplyCanary { .. }
+                | Act::SetWeight { .. }
+                | Act::Promote { .. }
+                | Act::Restore { .. }
+                | Act::Note { .. } => failed(FailureKind::Gone, format!("there is no {}", effect.workload)),
+            };
+        };
+        let changed = match &effect.act {
+            Act::Survey { .. } => {
+                return Outcome::Surveyed(Box::new(Survey { sighting: survey, obstacles: deployed.obstacles.clone() }));
+            }
+            Act::Probe { .. } => return Outcome::Probed { problems: Vec::new() },
+            Act::Notify { .. } | Act::Note { .. } => false,
+            Act::ApplyCanary { images, replicas, traffic, .. } => {
+                deployed.apply_canary(images, *replicas, *traffic != crate::policy::Traffic::Replicas, now)
+            }
+            Act::SetWeight { weight, traffic } => {
+                let by_weight = *traffic != crate::policy::Traffic::Replicas;
+                by_weight && deployed.canary.is_some() && deployed.routed.replace(*weight) != Some(*weight)
+            }
+            Act::Promote { images, .. } => {
+                let mut all = deployed.stable.images.clone();
+                all.extend(images.clone());
+                deployed.change_stable(all, now)
+            }
+            Act::Restore { template, .. } => match deployed.templates.get(template).cloned() {
+                Some(images) => deployed.change_stable(images, now),
+                None => return failed(FailureKind::Refused, format!("nobody knows template {template}")),
+            },
+            Act::RemoveCanary { .. } => {
+                let was = deployed.canary.take().is_some() || deployed.routed.is_some();
+                deployed.routed = None;
+                was
+            }
+        };
+        if changed {
+            self.changes.push(effect.id.clone());
+        }
+        Outcome::Done
+    }
+}
+
+impl Deployed {
+    fn apply_canary(&mut self, images: &Images, replicas: u32, by_weight: bool, now: Timestamp) -> bool {
+        let mut all = self.stable.images.clone();
+        all.extend(images.clone());
+        self.templates.insert(template_of(&all), all.clone());
+        if by_weight {
+            self.routed.get_or_insert(Weight::ZERO);
+        }
+        match &mut self.canary {
+            Some(canary) if canary.images == all && canary.replicas == replicas => false,
+            Some(canary) => {
+                let kept = canary.available(now);
+                canary.change(all, replicas, now, kept);
+                true
+            }
+            None => {
+                let uid = format!("{}-canary", self.stable.uid);
+                let ready_after = self.stable.ready_after;
+                self.canary =
+                    Some(Set { uid, images: all, replicas, generation: 1, kept: 0, changed: now, ready_after });
+                true
+            }
+        }
+    }
+
+    fn change_stable(&mut self, images: Images, now: Timestamp) -> bool {
+        if self.stable.images == images {
+            return false;
+        }
+        let (kept, replicas) = (self.stable.available(now), self.stable.replicas);
+        self.stable.change(images, replicas, now, kept);
+        true
+    }
+}
+
+fn failed(kind: FailureKind, message: String) -> Outcome {
+    Outcome::Failed(Failure { kind, message })
+}

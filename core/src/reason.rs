@@ -1,0 +1,413 @@
+//! Why something was decided, or why nothing was: as data, with one `Display` that makes the sentence which the log, the
+//! CLI, the API, Slack and Kubernetes Events all show.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::ids::{EventId, Images, Weight, Workload, version};
+use crate::sighting::{Obstacle, Trouble};
+use crate::time::{Span, Timestamp};
+use crate::verdict::Evidence;
+
+/// Why.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "because", rename_all = "kebab-case")]
+#[must_use = "an unread reason explains nothing"]
+pub enum Reason {
+    // --- an event, and whether it is taken up
+    /// Somebody asked for a new version.
+    Requested {
+        /// Who: the event's source.
+        by: String,
+        /// In their words.
+        why: Option<String>,
+    },
+    /// Somebody else deployed.
+    Deployed {
+        /// Who said so.
+        by: String,
+        /// What they named.
+        artifact: Option<String>,
+    },
+    /// The same event has come before.
+    Duplicate {
+        /// Which.
+        event: EventId,
+    },
+    /// The event is older than the last one that was accepted for its workload.
+    Stale {
+        /// The event's time.
+        time: Timestamp,
+        /// The time of the last accepted one.
+        last: Timestamp,
+    },
+    /// The event is of no consequence to any workload that is known.
+    Irrelevant,
+    /// No policy is for this workload.
+    NoPolicy {
+        /// The workload.
+        workload: Workload,
+    },
+    /// The policy that the event names does not exist or is for other workloads.
+    WrongPolicy {
+        /// The name.
+        policy: String,
+        /// The workload.
+        workload: Workload,
+    },
+    /// The event names no image.
+    NoImage,
+    /// The policy does not let this image in.
+    ImageNotAllowed {
+        /// The image.
+        image: String,
+        /// The policy.
+        policy: String,
+        /// What it lets in.
+        allowed: Vec<String>,
+    },
+    /// Another rollout of the workload runs; this one waits for it.
+    Queued,
+    // --- what the survey says
+    /// The bare image fits no container, or several.
+    AmbiguousImage {
+        /// The image.
+        image: String,
+        /// The containers that it fits.
+        fits: Vec<String>,
+        /// The containers that there are.
+        containers: Vec<String>,
+    },
+    /// The workload has no such container.
+    NoContainer {
+        /// The container that the event names.
+        container: String,
+        /// Those that there are.
+        containers: Vec<String>,
+    },
+    /// Other images run than the event expects.
+    Unexpected {
+        /// The container.
+        container: String,
+        /// What the event expects.
+        expected: String,
+        /// What runs.
+        found: String,
+    },
+    /// The workload runs these images already.
+    Unchanged,
+    /// The workload is scaled to nothing.
+    NoReplicas,
+    /// The workload does not exist, or exists no longer.
+    NoWorkload {
+        /// The workload.
+        workload: Workload,
+        /// What the API said.
+        message: String,
+    },
+    /// Something stands in the way.
+    Obstructed {
+        /// What, all of it.
+        obstacles: Vec<Obstacle>,
+    },
+    /// Nothing stands in the way.
+    Accepted {
+        /// The images that change.
+        from: Images,
+        /// To these.
+        to: Images,
+        /// What is worth saying all the same.
+        warnings: Vec<Obstacle>,
+    },
+    /// Somebody else deployed, and there is a good version to go back to.
+    Guardable {
+        /// The images that are guarded.
+        to: Images,
+    },
+    /// Somebody else deployed, and no version before it is known to have been good.
+    NoLastGood,
+    /// Queries of the policy can't be used.
+    Unreadable {
+        /// What is wrong with them.
+        problems: Vec<String>,
+    },
+    // --- the way up
+    /// The canary is available.
+    CanaryReady {
+        /// So many pods.
+        replicas: u32,
+        /// After so long.
+        took: Span,
+    },
+    /// The canary's pods can't run.
+    CanaryFailed {
+        /// In their own words.
+        trouble: Trouble,
+    },
+    /// The canary was not available in time.
+    NotReady {
+        /// So many pods were.
+        available: u32,
+        /// Of so many.
+        replicas: u32,
+        /// Within this time.
+        within: Span,
+    },
+    /// Every check passes, for long enough.
+    Passed {
+        /// What they say.
+        evidence: Vec<Evidence>,
+        /// The canary had its traffic for so long.
+        after: Span,
+    },
+    /// A check has regressed.
+    Regressed {
+        /// What it says, and what the others that regressed say.
+        evidence: Vec<Evidence>,
+    },
+    /// Some checks say nothing yet.
+    Insufficient {
+        /// What they say.
+        evidence: Vec<Evidence>,
+    },
+    /// Some checks can't be seen.
+    Blind {
+        /// What they say.
+        evidence: Vec<Evidence>,
+        /// Since when.
+        since: Timestamp,
+    },
+    /// The canary gets far more traffic than was asked for.
+    ShareOff {
+        /// Asked.
+        asked: Weight,
+        /// Seen, 0 to 1.
+        seen: f64,
+        /// Of so many requests.
+        n: u64,
+    },
+    /// Nothing is wrong so far, and the step's time is not over (or nothing has been counted yet).
+    Waiting {
+        /// It ends then.
+        until: Timestamp,
+        /// All checks pass; else none has looked yet.
+        passing: bool,
+    },
+    /// What was missing has come back.
+    Recovered,
+    /// Held for as long as the policy allows.
+    HoldExpired {
+        /// Why it was held.
+        held: Box<Reason>,
+        /// For so long.
+        after: Span,
+    },
+    /// A newer request has come.
+    Superseded {
+        /// Whose.
+        by: EventId,
+    },
+    // --- the stable
+    /// The stable Deployment is available with the new version.
+    StableReady {
+        /// So many pods.
+        replicas: u32,
+        /// After so long.
+        took: Span,
+    },
+    /// The stable Deployment's pods can't run with the new version.
+    StableFailed {
+        /// In their own words.
+        trouble: Trouble,
+    },
+    /// The stable Deployment was not available in time.
+    StableNotReady {
+        /// So many pods were.
+        available: u32,
+        /// Of so many.
+        replicas: u32,
+        /// Within this time.
+        within: Span,
+    },
+    /// The stable Deployment is available with its old template again.
+    Restored {
+        /// So many pods.
+        replicas: u32,
+    },
+    /// The canary has no traffic any more.
+    Emptied,
+    /// Nothing of the canary is left.
+    CanaryGone,
+    /// The guard saw nothing wrong.
+    GuardPassed {
+        /// What its checks say.
+        evidence: Vec<Evidence>,
+        /// It watched for so long.
+        after: Span,
+    },
+    /// The policy has no guard.
+    NoGuard,
+    // --- the world
+    /// An act fails, and is tried again.
+    Failing {
+        /// Which.
+        act: String,
+        /// What the world says.
+        message: String,
+        /// So many times.
+        attempts: u32,
+    },
+    /// An act was refused for good.
+    ActRefused {
+        /// Which.
+        act: String,
+        /// What the world says.
+        message: String,
+    },
+    /// A phase takes longer than the policy allows, and goes on trying.
+    Slow {
+        /// What it waits for.
+        waiting_for: String,
+        /// For so long already.
+        after: Span,
+    },
+}
+
+fn sentence(evidence: &[Evidence]) -> String {
+    evidence.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
+}
+
+/// `v1 → v2`, or with the containers' names if there are several.
+pub fn change(from: &Images, to: &Images) -> String {
+    let changed: Vec<(&String, &String, Option<&String>)> = to
+        .iter()
+        .map(|(container, image)| (container, image, from.get(container)))
+        .filter(|(_, image, before)| *before != Some(*image))
+        .collect();
+    let arrow = |image: &str, before: Option<&String>| match before {
+        Some(before) => format!("{} → {}", version(before), version(image)),
+        None => version(image).to_owned(),
+    };
+    match changed.as_slice() {
+        [] => "the same images".to_owned(),
+        [(_, image, before)] => arrow(image, *before),
+        many => many
+            .iter()
+            .map(|(container, image, before)| format!("{container} {}", arrow(image, *before)))
+            .collect::<Vec<_>>()
+            .join(", "),
+    }
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Reason::Requested { by, why: Some(why) } => write!(f, "requested by {by}: {why}"),
+            Reason::Requested { by, why: None } => write!(f, "requested by {by}"),
+            Reason::Deployed { by, artifact: Some(artifact) } => write!(f, "{by} says that it deployed {artifact}"),
+            Reason::Deployed { by, artifact: None } => write!(f, "{by} says that it deployed"),
+            Reason::Duplicate { event } => write!(f, "event {event} has come before"),
+            Reason::Stale { time, last } => {
+                write!(f, "the event is of {time}, and one of {last} has been accepted already")
+            }
+            Reason::Irrelevant => f.write_str("nothing that is known depends on it"),
+            Reason::NoPolicy { workload } => {
+                write!(f, "no policy is for {workload}; add one whose match names its namespace and name")
+            }
+            Reason::WrongPolicy { policy, workload } => {
+                write!(
+                    f,
+                    "there is no policy {policy:?} that is for {workload}; leave the policy out, or extend its match"
+                )
+            }
+            Reason::NoImage => f.write_str("the event names no image; give `image`, or `images` by container"),
+            Reason::ImageNotAllowed { image, policy, allowed } => write!(
+                f,
+                "policy {policy} does not let image {image} in (it allows {}); add its repository to match.images",
+                allowed.join(", ")
+            ),
+            Reason::Queued => f.write_str("another rollout of the workload runs; this one waits for it"),
+            Reason::AmbiguousImage { image, fits, containers } if fits.is_empty() => write!(
+                f,
+                "image {image} has the repository of no container (there are {}); name the container in `images`",
+                containers.join(", ")
+            ),
+            Reason::AmbiguousImage { image, fits, .. } => {
+                write!(f, "image {image} fits containers {}; name one of them in `images`", fits.join(" and "))
+            }
+            Reason::NoContainer { container, containers } => {
+                write!(f, "the workload has no container {container:?}; it has {}", containers.join(", "))
+            }
+            Reason::Unexpected { container, expected, found } => {
+                write!(f, "container {container} runs {found}, and the event expects {expected}; look, then ask again")
+            }
+            Reason::Unchanged => f.write_str("the workload runs these images already"),
+            Reason::NoReplicas => {
+                f.write_str("the workload is scaled to 0, so there is nothing to compare a canary with")
+            }
+            Reason::NoWorkload { workload, message } => write!(f, "there is no {workload}: {message}"),
+            Reason::Obstructed { obstacles } => {
+                f.write_str(&obstacles.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))
+            }
+            Reason::Accepted { from, to, warnings } => {
+                f.write_str(&change(from, to))?;
+                warnings.iter().try_for_each(|warning| write!(f, "; beware: {warning}"))
+            }
+            Reason::Guardable { to } => write!(f, "guarding {}", change(&Images::new(), to)),
+            Reason::NoLastGood => f.write_str(
+                "no earlier version is known to have been good, so there is nothing to go back to; not guarded",
+            ),
+            Reason::Unreadable { problems } => write!(f, "the policy's metrics can't be read: {}", problems.join("; ")),
+            Reason::CanaryReady { replicas: 1, took } => {
+                write!(
+                    f,
+                    "the canary is available after {took} (1 pod: a fault of that pod or its node looks like a fault of the version)"
+                )
+            }
+            Reason::CanaryReady { replicas, took } => {
+                write!(f, "the canary's {replicas} pods are available after {took}")
+            }
+            Reason::CanaryFailed { trouble } => write!(f, "the canary can't run: pod {trouble}"),
+            Reason::NotReady { available, replicas, within } => {
+                write!(f, "{available} of {replicas} canary pods were available within {within}")
+            }
+            Reason::Passed { evidence, after } => write!(f, "{}; watched for {after}", sentence(evidence)),
+            Reason::Regressed { evidence } | Reason::Insufficient { evidence } => f.write_str(&sentence(evidence)),
+            Reason::Blind { evidence, since } => {
+                write!(f, "blind since {since}: {}; not judging, nothing was changed", sentence(evidence))
+            }
+            Reason::ShareOff { asked, seen, n } => write!(
+                f,
+                "the canary gets {:.1} % of the traffic, and {asked} was asked for (of {n} requests); the route or sticky sessions split otherwise",
+                seen * 100.0
+            ),
+            Reason::Waiting { until, passing: true } => write!(f, "all checks pass; the step's time ends at {until}"),
+            Reason::Waiting { until, passing: false } => {
+                write!(f, "waiting for the first counts; the step's time ends at {until}")
+            }
+            Reason::Recovered => f.write_str("what was missing has come back"),
+            Reason::HoldExpired { held, after } => write!(f, "held for {after} without a decision: {held}"),
+            Reason::Superseded { by } => write!(f, "event {by} asks for a newer version"),
+            Reason::StableReady { replicas, took } => {
+                write!(f, "the workload's {replicas} pods are available with the new version after {took}")
+            }
+            Reason::StableFailed { trouble } => write!(f, "the workload can't run with the new version: pod {trouble}"),
+            Reason::StableNotReady { available, replicas, within } => {
+                write!(f, "{available} of {replicas} pods were available with the new version within {within}")
+            }
+            Reason::Restored { replicas } => {
+                write!(f, "the workload's {replicas} pods are available with the old version again")
+            }
+            Reason::Emptied => f.write_str("the canary has no traffic any more"),
+            Reason::CanaryGone => f.write_str("nothing of the canary is left"),
+            Reason::GuardPassed { evidence, after } => write!(f, "{}; guarded for {after}", sentence(evidence)),
+            Reason::NoGuard => f.write_str("the policy has no guard"),
+            Reason::Failing { act, message, attempts } => write!(f, "{act} fails, {attempts} times so far: {message}"),
+            Reason::ActRefused { act, message } => write!(f, "{act} was refused: {message}"),
+            Reason::Slow { waiting_for, after } => {
+                write!(f, "still waiting for {waiting_for} after {after}; it goes on trying, but somebody should look")
+            }
+        }
+    }
+}

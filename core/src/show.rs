@@ -1,0 +1,124 @@
+//! From what the engine knows to what people are shown.
+
+use crate::decision::Ending;
+use crate::metric::MetricKind;
+use crate::phase::Phase;
+use crate::policy::Mode;
+use crate::rollout::{Rollout, Task};
+use crate::time::Span;
+use crate::verdict::{Evidence, Measure};
+use crate::view::{CheckView, DecisionView, RolloutView};
+
+/// A rollout as it stands.
+pub fn view(rollout: &Rollout) -> RolloutView {
+    let basis = rollout.basis.as_ref();
+    let steps = rollout.policy.steps.len();
+    let step = |at: usize| matches!(rollout.task, Task::Roll { .. }).then_some((at + 1, steps));
+    RolloutView {
+        id: rollout.id.to_string(),
+        workload: rollout.workload.to_string(),
+        from: basis.map(|basis| basis.from.clone()).unwrap_or_default(),
+        to: basis.map_or_else(|| asked_for(rollout), |basis| basis.to.clone()),
+        policy: format!("{}@{}", rollout.policy.name, rollout.policy.hash),
+        mode: match rollout.policy.mode {
+            Mode::Enforce => "enforce".to_owned(),
+            Mode::Observe => "observe".to_owned(),
+        },
+        phase: rollout.phase.to_string(),
+        step: step(rollout.step),
+        weight: rollout.weight,
+        observed: rollout.watching.as_ref().and_then(|watching| watching.share()).map(|(share, _)| share),
+        held: rollout.held.as_ref().map(|held| held.reason.to_string()),
+        outcome: rollout.ending().map(|ending| outcome(ending).to_owned()),
+        reason: reason(rollout),
+        next: next(rollout),
+        since: rollout.since,
+        started: rollout.started,
+        ended: rollout.ended,
+        checks: rollout.watching.iter().flat_map(|watching| watching.evidence()).map(check).collect(),
+        history: rollout
+            .history
+            .iter()
+            .map(|entry| DecisionView {
+                at: entry.at,
+                decision: entry.kind.to_string(),
+                reason: entry.why.clone(),
+                step: step(entry.step),
+            })
+            .collect(),
+    }
+}
+
+/// How a rollout ended, in one word for programs.
+fn outcome(ending: Ending) -> &'static str {
+    match ending {
+        Ending::Promoted => "promoted",
+        Ending::RolledBack => "rolled-back",
+        Ending::GivenUp => "given-up",
+        Ending::Superseded => "superseded",
+        Ending::Refused => "refused",
+        Ending::Unchanged => "unchanged",
+    }
+}
+
+fn asked_for(rollout: &Rollout) -> crate::ids::Images {
+    match &rollout.task {
+        Task::Roll { request } => request.images.clone(),
+        Task::Guard { .. } => crate::ids::Images::new(),
+    }
+}
+
+/// Why it stands as it does: what was decided about the version, once something was; else why nothing is yet.
+fn reason(rollout: &Rollout) -> String {
+    match (&rollout.judgement, &rollout.held) {
+        (Some(judgement), _) => judgement.reason.to_string(),
+        (None, Some(held)) => held.reason.to_string(),
+        (None, None) => rollout.reason.to_string(),
+    }
+}
+
+fn next(rollout: &Rollout) -> String {
+    let Some(step) = rollout.policy.steps.get(rollout.step) else { return String::new() };
+    if let Some(held) = rollout.held.as_ref().filter(|_| rollout.phase != Phase::Ended) {
+        let until = rollout.policy.max_hold.after(held.since);
+        return format!("goes on when the cause is gone, and is given up at {until}");
+    }
+    match rollout.phase {
+        Phase::Gating => "look at the workload".to_owned(),
+        Phase::Preparing => format!("{} of the traffic, once the canary is available", step.weight),
+        Phase::Growing => format!("{} of the traffic, once the canary has grown", step.weight),
+        Phase::Stepping => match rollout.policy.steps.get(rollout.step + 1) {
+            Some(further) => format!("{} of the traffic, if every check passes", further.weight),
+            None => "promotion, if every check passes".to_owned(),
+        },
+        Phase::Promoting => "the traffic returns, once the workload is available with the new version".to_owned(),
+        Phase::Returning => "the canary is removed, once it has no traffic".to_owned(),
+        Phase::Cleaning => match &rollout.policy.guard {
+            Some(guard) => format!("the guard watches for {}", guard.length),
+            None => "nothing: it is promoted".to_owned(),
+        },
+        Phase::Guarding => "nothing more, if every check of the guard passes to its end".to_owned(),
+        Phase::Restoring => "the traffic returns, once the workload is available with the old version".to_owned(),
+        Phase::Draining => "the canary is removed, once it has no traffic".to_owned(),
+        Phase::Removing => "nothing, once the canary is gone".to_owned(),
+        Phase::Ended => "nothing".to_owned(),
+    }
+}
+
+fn check(evidence: &Evidence) -> CheckView {
+    let show = |measure: &Measure| {
+        let beyond = if measure.beyond { "> " } else { "" };
+        format!("{beyond}{}", evidence.unit.show(measure.value))
+    };
+    let counted = evidence.subject.as_ref().filter(|subject| subject.n > 0 || !evidence.kind.counts_requests());
+    CheckView {
+        name: evidence.check.clone(),
+        verdict: evidence.verdict.to_string(),
+        canary: counted.map(show),
+        stable: evidence.stable.as_ref().map(show),
+        limit: format!("{} {}", evidence.limit.kept(), evidence.unit.show(evidence.limit.value())),
+        n: evidence.subject.as_ref().map_or(0, |subject| subject.n),
+        window: if evidence.kind == MetricKind::Availability { Span::ZERO } else { evidence.window },
+        sentence: evidence.to_string(),
+    }
+}

@@ -1,0 +1,309 @@
+//! Rollouts from their event to their end, each a story of one paragraph.
+
+use bellwether_core::decision::Ending;
+use bellwether_core::effect::Act;
+use bellwether_core::engine::Took;
+use bellwether_core::event::Event;
+use bellwether_core::ids::{EventId, Weight};
+use bellwether_core::sighting::Obstacle;
+use serde_json::json;
+
+use crate::story::{Story, images, policy, workload};
+
+const HOUR: u64 = 3600;
+
+#[test]
+fn a_good_version_is_promoted() {
+    let mut story = Story::new(policy(json!({})));
+    assert_eq!(story.request("v2"), Took::Changed);
+    assert_eq!(story.run(HOUR), Some(Ending::Promoted));
+    assert_eq!(story.kinds(), ["start", "advance", "promote", "proceed", "proceed", "proceed", "finish"]);
+    assert_eq!(story.running(), images("v2"));
+    let sighting = story.model.sighting(&workload(), story.now);
+    assert!(sighting.canary.is_none() && sighting.routed.is_none(), "nothing of ours is left");
+    assert_eq!(
+        story.whys()[2],
+        "error-rate 0 % ≤ 5 % (0 of 2850 requests in 5m; stable 0 %); \
+         response-time p95 238 ms ≤ 1 s (2850 requests in 5m; stable 238 ms); watched for 5m"
+    );
+    assert_eq!(story.messages.len(), 1);
+    assert_eq!(story.messages[0].title, "test: web v1 → v2 promoted");
+}
+
+#[test]
+fn three_steps_go_up_one_after_the_other() {
+    let steps = json!([
+        { "weight": "5%", "min-time": "1m" }, { "weight": "25%", "min-time": "1m", "pause": "30s" }, { "weight": "50%", "min-time": "1m" }]);
+    let mut story = Story::new(policy(json!({ "step": steps })));
+    story.request("v2");
+    assert_eq!(story.run(HOUR), Some(Ending::Promoted));
+    let weights: Vec<Weight> = story
+        .effects
+        .iter()
+        .filter_map(|effect| if let Act::SetWeight { weight, .. } = &effect.act { Some(*weight) } else { None })
+        .collect();
+    assert_eq!(weights, [5, 25, 50, 0].map(Weight::percent));
+    let sizes: Vec<u32> = story
+        .effects
+        .iter()
+        .filter_map(|effect| if let Act::ApplyCanary { replicas, .. } = effect.act { Some(replicas) } else { None })
+        .collect();
+    assert_eq!(sizes, [2, 3, 5], "the canary grows before its weight does");
+}
+
+#[test]
+fn a_version_with_errors_is_rolled_back() {
+    let mut story = Story::new(policy(json!({})));
+    story.request("v2-err8");
+    assert_eq!(story.run(HOUR), Some(Ending::RolledBack));
+    assert_eq!(story.kinds(), ["start", "advance", "roll back", "proceed", "finish"]);
+    assert_eq!(story.whys()[2], "error-rate 8 % > 5 % (12 of 150 requests in 5m; stable 0 %)");
+    assert_eq!(story.running(), images("v1"));
+}
+
+#[test]
+fn a_slow_version_is_rolled_back() {
+    let mut story = Story::new(policy(json!({})));
+    story.request("v2-slow");
+    assert_eq!(story.run(HOUR), Some(Ending::RolledBack));
+    assert_eq!(story.whys()[2], "response-time p95 4 s > 1 s (150 requests in 5m; stable 238 ms)");
+}
+
+#[test]
+fn consecutive_breaches_are_asked_for() {
+    let check = json!([{ "metric": "error-rate", "max": "5%", "window": "5m", "every": "30s", "breaches": 3 }]);
+    let mut story = Story::new(policy(json!({ "check": check })));
+    story.request("v2-err8");
+    assert_eq!(story.run(HOUR), Some(Ending::RolledBack));
+    assert_eq!(story.whys()[2], "error-rate 8 % > 5 % at 3 looks in a row (60 of 750 requests in 5m; stable 0 %)");
+}
+
+#[test]
+fn without_traffic_it_is_held_and_says_so_and_is_given_up_in_time() {
+    let mut story = Story::new(policy(json!({})));
+    story.rps = 0;
+    story.request("v2");
+    assert_eq!(story.run(HOUR / 2), None);
+    let rollout = story.engine.state(&workload()).unwrap().rollout.as_ref().unwrap();
+    assert!(rollout.held.is_some());
+    assert_eq!(
+        story.whys()[2],
+        "error-rate: 0 requests in 5m, need at least 100 to judge it (limit 5 %); \
+         response-time p95: 0 requests in 5m, need at least 100 to judge it (limit 1 s)"
+    );
+    assert_eq!(story.run(2 * HOUR), Some(Ending::GivenUp));
+    assert_eq!(story.kinds(), ["start", "advance", "hold", "give up", "proceed", "finish"]);
+    assert_eq!(story.running(), images("v1"));
+    assert_eq!(story.messages.len(), 2);
+}
+
+#[test]
+fn traffic_that_comes_back_resumes_a_held_rollout() {
+    let mut story = Story::new(policy(json!({})));
+    story.rps = 0;
+    story.request("v2");
+    story.run(HOUR / 3);
+    story.rps = 100;
+    assert_eq!(story.run(HOUR), Some(Ending::Promoted));
+    assert!(story.kinds().contains(&"resume".to_owned()));
+}
+
+/// Argo Rollouts and Flagger roll a healthy canary back when their metrics are away for one or two minutes.
+#[test]
+fn a_prometheus_that_is_away_for_ten_minutes_rolls_nothing_back() {
+    let mut story = Story::new(policy(json!({ "patience": { "blind": "2m" } })));
+    story.request("v2");
+    story.run(60);
+    story.away = true;
+    assert_eq!(story.run(600), None);
+    assert_eq!(story.kinds(), ["start", "advance", "hold"]);
+    assert!(story.whys()[2].starts_with("blind since "), "{}", story.whys()[2]);
+    assert!(story.whys()[2].ends_with("not judging, nothing was changed"), "{}", story.whys()[2]);
+    story.away = false;
+    assert_eq!(story.run(HOUR), Some(Ending::Promoted));
+}
+
+#[test]
+fn a_version_that_turns_bad_after_promotion_is_rolled_back_by_the_guard() {
+    let guard = json!({ "for": "5m", "check": [
+        { "metric": "error-rate", "max": "15%", "every": "30s" },
+        { "metric": "availability", "min": "95%", "every": "30s" }] });
+    let mut story = Story::new(policy(json!({ "guard": guard })));
+    story.request("v2-late");
+    assert_eq!(story.run(HOUR), Some(Ending::RolledBack));
+    assert_eq!(story.running(), images("v1"));
+    assert!(story.whys().contains(&"error-rate 50 % > 15 % (750 of 1500 requests in 5m)"), "{:#?}", story.whys());
+    assert_eq!(story.engine.state(&workload()).unwrap().last_good.as_ref().unwrap().images, images("v1"));
+}
+
+#[test]
+fn a_guard_that_sees_nothing_wrong_makes_the_version_the_last_good_one() {
+    let guard = json!({ "for": "5m", "check": [{ "metric": "availability", "min": "95%", "every": "30s" }] });
+    let mut story = Story::new(policy(json!({ "guard": guard })));
+    story.request("v2");
+    assert_eq!(story.run(HOUR), Some(Ending::Promoted));
+    assert_eq!(story.engine.state(&workload()).unwrap().last_good.as_ref().unwrap().images, images("v2"));
+    assert!(story.whys().last().unwrap().contains("availability 100 % ≥ 95 % (10 of 10 pods ready)"));
+}
+
+#[test]
+fn what_somebody_else_deployed_is_guarded_and_rolled_back() {
+    let guard = json!({ "for": "5m", "check": [{ "metric": "error-rate", "max": "15%", "every": "30s" }] });
+    let mut story = Story::new(policy(json!({ "guard": guard })));
+    story.second();
+    story.model.set_images(&workload(), images("v2-late"), story.now);
+    let id = EventId { source: "argo".into(), id: "1".into() };
+    let time = Some(story.now);
+    story.tell(Event::Deployed { id, time, workload: workload(), artifact: None });
+    assert_eq!(story.run(HOUR), Some(Ending::RolledBack));
+    assert_eq!(story.running(), images("v1"));
+}
+
+#[test]
+fn an_image_that_cannot_be_pulled_ends_it_at_once_in_the_pods_words() {
+    let mut story = Story::new(policy(json!({})));
+    story.request("v2-nopull");
+    assert_eq!(story.run(30), Some(Ending::RolledBack));
+    assert_eq!(
+        story.whys()[1],
+        "the canary can't run: pod pod-0 ImagePullBackOff: Back-off pulling image \"registry.test/shop/web:v2-nopull\""
+    );
+}
+
+#[test]
+fn a_canary_that_never_becomes_ready_is_removed_after_its_time() {
+    let mut story = Story::new(policy(json!({})));
+    story.request("v2-neverready");
+    assert_eq!(story.run(HOUR), Some(Ending::RolledBack));
+    assert_eq!(story.whys()[1], "0 of 2 canary pods were available within 5m");
+}
+
+#[test]
+fn a_stable_that_cannot_take_the_version_gets_its_old_template_back_before_the_traffic_does() {
+    let mut story = Story::new(policy(json!({})));
+    story.request("v2");
+    while !story.kinds().contains(&"promote".to_owned()) {
+        story.second();
+    }
+    story.model.set_images(&workload(), images("v2-neverready"), story.now);
+    assert_eq!(story.run(HOUR), Some(Ending::RolledBack));
+    let acts: Vec<&str> = story.effects.iter().map(|effect| effect.act.name()).filter(|name| *name != "note").collect();
+    let restore = acts.iter().position(|name| *name == "restore").unwrap();
+    assert_eq!(acts[restore..], ["restore", "set-weight", "remove-canary", "notify"]);
+    assert_eq!(story.running(), images("v1"));
+}
+
+#[test]
+fn a_duplicate_event_is_one_rollout() {
+    let mut story = Story::new(policy(json!({})));
+    assert_eq!(story.request("v2"), Took::Changed);
+    assert_eq!(story.request("v2"), Took::Ignored);
+    assert_eq!(story.run(HOUR), Some(Ending::Promoted));
+    assert_eq!(story.request("v2"), Took::Ignored);
+    assert_eq!(story.kinds().iter().filter(|kind| *kind == "start").count(), 1);
+}
+
+#[test]
+fn a_newer_version_takes_the_place_of_one_that_is_not_decided_yet() {
+    let mut story = Story::new(policy(json!({})));
+    story.request("v2");
+    story.run(60);
+    story.request("v3");
+    while story.running() != images("v3") {
+        story.second();
+    }
+    assert_eq!(story.kinds()[..6], ["start", "advance", "supersede", "proceed", "finish", "start"]);
+    assert_eq!(story.whys()[2], "event ci/v3 asks for a newer version");
+}
+
+#[test]
+fn observe_only_decides_and_writes_nothing() {
+    let mut story = Story::new(policy(json!({ "mode": "observe" })));
+    story.request("v2");
+    assert_eq!(story.run(3 * HOUR), Some(Ending::GivenUp));
+    assert!(story.effects.iter().all(|effect| !effect.act.writes()), "{:#?}", story.effects);
+    assert!(story.decisions.iter().all(|decision| decision.observed_only));
+    assert!(story.model.changes.is_empty());
+}
+
+#[test]
+fn bad_requests_are_refused_in_words() {
+    for (changes, took, why) in [
+        (json!({ "images": {} }), Took::Rejected, "the event names no image; give `image`, or `images` by container"),
+        (
+            json!({ "images": { "app": "evil.test/x:1" } }),
+            Took::Rejected,
+            "policy test does not let image evil.test/x:1 in (it allows registry.test/shop/*); add its repository to match.images",
+        ),
+        (
+            json!({ "policy": "other" }),
+            Took::Rejected,
+            "there is no policy \"other\" that is for test/shop/Deployment/web; leave the policy out, or extend its match",
+        ),
+    ] {
+        let mut story = Story::new(policy(json!({})));
+        let mut json = json!({ "workload": workload(), "images": images("v2") });
+        json.as_object_mut().unwrap().extend(changes.as_object().unwrap().clone());
+        let id = EventId { source: "ci".into(), id: "1".into() };
+        let event = Event::Requested { id, time: None, request: serde_json::from_value(json).unwrap() };
+        let transitions = story.engine.step(event, story.now);
+        assert_eq!(transitions[0].took, took);
+        assert_eq!(transitions[0].reason.to_string(), why);
+        assert!(transitions[0].effects.is_empty());
+    }
+}
+
+#[test]
+fn what_the_survey_finds_ends_it_before_anything_is_written() {
+    for (changes, why) in [
+        (
+            json!({ "images": { "side": "registry.test/shop/web:v2" } }),
+            "the workload has no container \"side\"; it has app",
+        ),
+        (
+            json!({ "expectedCurrent": images("v0") }),
+            "container app runs registry.test/shop/web:v1, and the event expects registry.test/shop/web:v0; look, then ask again",
+        ),
+        (json!({ "images": images("v1") }), "the workload runs these images already"),
+        (
+            json!({ "images": {}, "image": "registry.test/shop/other:v2" }),
+            "image registry.test/shop/other:v2 has the repository of no container (there are app); name the container in `images`",
+        ),
+    ] {
+        let mut story = Story::new(policy(json!({})));
+        story.ask("v2", changes);
+        assert_eq!(story.whys(), [why]);
+        assert!(story.model.changes.is_empty());
+    }
+}
+
+#[test]
+fn obstacles_refuse_by_name() {
+    let mut story = Story::new(policy(json!({})));
+    story.model.obstruct(&workload(), vec![Obstacle::ReadWriteOnceVolume { claim: "data".into() }]);
+    story.request("v2");
+    assert!(story.whys()[0].starts_with("volume claim data is ReadWriteOnce"), "{:?}", story.whys());
+    assert!(story.model.changes.is_empty());
+}
+
+#[test]
+fn a_deleted_workload_ends_it() {
+    let mut story = Story::new(policy(json!({})));
+    story.request("v2");
+    story.run(60);
+    story.model.delete(&workload());
+    assert_eq!(story.run(60), Some(Ending::GivenUp));
+}
+
+#[test]
+fn by_replicas_the_canary_is_as_large_as_its_share() {
+    let mut story = Story::new(policy(json!({ "traffic": "replicas" })));
+    story.request("v2");
+    assert_eq!(story.run(HOUR), Some(Ending::Promoted));
+    let sizes: Vec<u32> = story
+        .effects
+        .iter()
+        .filter_map(|effect| if let Act::ApplyCanary { replicas, .. } = effect.act { Some(replicas) } else { None })
+        .collect();
+    assert_eq!(sizes, [1], "1 of 11 is the nearest to 10 %");
+}

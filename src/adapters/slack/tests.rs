@@ -1,0 +1,111 @@
+//! Against a webhook of our own, in this process.
+
+use std::sync::{Arc, Mutex};
+
+use axum::Router;
+use axum::http::StatusCode;
+use axum::response::IntoResponse;
+use axum::routing::post;
+
+use super::*;
+
+fn message(why: &str) -> Message {
+    Message {
+        mood: Mood::Bad,
+        title: "web 1.8.0 rolled back to 1.7.3".to_owned(),
+        why: why.to_owned(),
+        now: "100 % on 1.7.3".to_owned(),
+        command: Some("bellwether why shop/web".to_owned()),
+        footer: "policy web".to_owned(),
+    }
+}
+
+fn workload() -> Workload {
+    "prod/shop/Deployment/web".parse().unwrap()
+}
+
+/// What the sender makes of an answer, and what was sent.
+async fn answered(status: StatusCode, headers: &[(&'static str, &'static str)]) -> (Result<(), NotifyError>, Value) {
+    let seen = Arc::new(Mutex::new(Value::Null));
+    let (inside, headers) = (Arc::clone(&seen), headers.to_vec());
+    let handler = move |axum::Json(body): axum::Json<Value>| async move {
+        *inside.lock().unwrap() = body;
+        let mut response = (status, "said").into_response();
+        for (name, value) in headers {
+            response.headers_mut().insert(name, value.parse().unwrap());
+        }
+        response
+    };
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move { axum::serve(listener, Router::new().route("/T0/SECRET", post(handler))).await });
+    let sent = slack(&format!("http://{address}/T0/SECRET"))
+        .send(&EffectId("web-1.7".to_owned()), &workload(), &message("x < 1 % & more"))
+        .await;
+    let body = seen.lock().unwrap().clone();
+    (sent, body)
+}
+
+fn slack(url: &str) -> Slack {
+    let webhook = Some(Secret(SecretString::from(url)));
+    Slack::open(&Options { webhook, timeout: Span::from_millis(500), ..Options::default() }).unwrap().unwrap()
+}
+
+#[tokio::test]
+async fn a_message_has_its_text_and_nothing_in_it_is_markup() {
+    let (sent, body) = answered(StatusCode::OK, &[]).await;
+    assert_eq!(sent, Ok(()));
+    assert_eq!(body["text"], "🔴 prod: web 1.8.0 rolled back to 1.7.3");
+    assert_eq!(body["blocks"][1]["text"]["text"], "*Why*  x &lt; 1 % &amp; more");
+    assert!(
+        body["blocks"][4]["elements"][0]["text"].as_str().unwrap().ends_with("web-1.7"),
+        "the dedup mark is missing: {body}"
+    );
+}
+
+#[tokio::test]
+async fn what_slack_answers_decides_whether_it_is_tried_again() {
+    let later = |after| Some((true, after));
+    let rows = [
+        (StatusCode::TOO_MANY_REQUESTS, vec![("retry-after", "30")], later(Some(Span::from_secs(30)))),
+        (StatusCode::INTERNAL_SERVER_ERROR, vec![], later(None)),
+        (StatusCode::BAD_GATEWAY, vec![], later(None)),
+        (StatusCode::NOT_FOUND, vec![], Some((false, None))),
+        (StatusCode::FORBIDDEN, vec![], Some((false, None))),
+        (StatusCode::OK, vec![], None),
+    ];
+    for (status, headers, expected) in rows {
+        let (sent, _) = answered(status, &headers).await;
+        let got = sent.err().map(|error| match error {
+            NotifyError::Later { after, .. } => (true, after),
+            NotifyError::Refused(_) => (false, None),
+        });
+        assert_eq!(got, expected, "{status}");
+    }
+}
+
+#[tokio::test]
+async fn no_error_names_the_webhook() {
+    let unreachable =
+        slack("http://127.0.0.1:1/T0/SECRET").send(&EffectId("e".to_owned()), &workload(), &message("x")).await;
+    let (refused, _) = answered(StatusCode::FORBIDDEN, &[]).await;
+    let bad = Slack::open(&Options { webhook: Some(Secret(SecretString::from("SECRET"))), ..Options::default() })
+        .err()
+        .unwrap();
+    for said in [format!("{unreachable:?}"), format!("{refused:?}"), format!("{bad} {bad:?}")] {
+        assert!(!said.contains("SECRET"), "{said}");
+    }
+    assert!(matches!(unreachable, Err(NotifyError::Later { .. })));
+}
+
+#[test]
+fn long_texts_are_cut_where_slack_would_refuse_them() {
+    let body = render(
+        &EffectId("e".to_owned()),
+        &workload(),
+        &Message { title: "t".repeat(400), ..message(&"<".repeat(4000)) },
+    );
+    assert_eq!(body["blocks"][0]["text"]["text"].as_str().unwrap().chars().count(), HEADER);
+    let why = body["blocks"][1]["text"]["text"].as_str().unwrap();
+    assert!(why.chars().count() <= SECTION && why.ends_with("&lt;…"), "{why}");
+}

@@ -1,0 +1,134 @@
+//! The command line: what can be asked for, and nothing of how it is done. Data goes to standard output and everything
+//! else to standard error, so that a pipe gets data alone.
+
+pub mod api;
+pub mod check;
+pub mod config;
+pub mod demo;
+pub mod emit;
+pub mod get;
+pub mod replay;
+pub mod run;
+pub mod status;
+pub mod table;
+pub mod why;
+
+use std::io::Write;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::config::Sources;
+
+/// Lets a new version lead a little traffic, and decides whether the rest follows.
+#[derive(Debug, Parser)]
+#[command(
+    version,
+    propagate_version = true,
+    after_help = "Exit codes: 0 promoted or done, 1 error, 2 usage, 3 rolled back, 4 held past the timeout or given up."
+)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+    /// What every command takes.
+    #[command(flatten)]
+    pub common: Common,
+}
+
+/// What every command takes.
+#[derive(Debug, Clone, Args)]
+pub struct Common {
+    /// A configuration file, or a directory of them; may be repeated, later ones win.
+    #[arg(long, global = true, env = "BELLWETHER_CONFIG", value_name = "FILE", value_delimiter = ',')]
+    pub config: Vec<PathBuf>,
+    /// Set one value, as in kafka.group=canary; may be repeated.
+    #[arg(long, global = true, value_name = "KEY=VALUE")]
+    pub set: Vec<String>,
+    /// Where the daemon answers.
+    #[arg(long, global = true, env = "BELLWETHER_API", default_value = "http://127.0.0.1:8080", value_name = "URL")]
+    pub api: String,
+    /// How data is printed.
+    #[arg(long, global = true, value_enum, default_value_t = Output::Table)]
+    pub output: Output,
+}
+
+/// How data is printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Output {
+    /// For people.
+    Table,
+    /// For programs.
+    Json,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run the daemon.
+    Run(run::RunArgs),
+    /// Watch five rollouts with nothing installed.
+    Demo(demo::DemoArgs),
+    /// Send an event.
+    Emit(emit::EmitArgs),
+    /// List rollouts.
+    Get(get::GetArgs),
+    /// Say why a rollout stands as it does.
+    Why(why::WhyArgs),
+    /// Say how a rollout stands, or wait until it has ended.
+    Status(status::StatusArgs),
+    /// Check the configuration, and with --online everything that it names.
+    Check(check::CheckArgs),
+    /// Show the configuration.
+    Config(config::ConfigArgs),
+    /// Decide recorded inputs again.
+    Replay(replay::ReplayArgs),
+}
+
+impl Common {
+    /// The layers of the configuration. Without `--config`, `/etc/bellwether/bellwether.toml` if it is there.
+    pub fn sources(&self) -> Sources {
+        let usual = PathBuf::from("/etc/bellwether/bellwether.toml");
+        let files = if self.config.is_empty() && usual.exists() { vec![usual] } else { self.config.clone() };
+        Sources::of_process(files, self.set.clone())
+    }
+}
+
+/// Does what was asked for, and returns the exit code.
+///
+/// # Errors
+/// If it could not be done.
+pub async fn dispatch(cli: Cli) -> anyhow::Result<u8> {
+    let Cli { command, common } = cli;
+    match command {
+        Command::Run(args) => run::run(args, &common).await,
+        Command::Demo(args) => demo::run(args, &common).await,
+        Command::Emit(args) => emit::run(args, &common).await,
+        Command::Get(args) => get::run(&args, &common).await,
+        Command::Why(args) => why::run(&args, &common).await,
+        Command::Status(args) => status::run(&args, &common).await,
+        Command::Check(args) => check::run(&args, &common).await,
+        Command::Config(args) => config::run(&args, &common),
+        Command::Replay(args) => replay::run(args, &common).await,
+    }
+}
+
+/// Prints data. A reader that has gone away, as in `| head`, is no error.
+pub fn print(text: &str) {
+    // `print!` would panic on a closed pipe.
+    let mut out = std::io::stdout().lock();
+    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+}
+
+/// Prints what went wrong, with every cause.
+pub fn complain(error: &anyhow::Error) {
+    tell(&format!("error: {error:#}\n"));
+}
+
+/// Prints something that is not data.
+pub fn tell(text: &str) {
+    let _ = std::io::stderr().lock().write_all(text.as_bytes());
+}
+
+#[cfg(test)]
+mod tests;

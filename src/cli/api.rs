@@ -1,0 +1,61 @@
+//! The daemon's API as the CLI asks it.
+
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use bellwether_core::view::RolloutView;
+use reqwest::Url;
+
+/// A daemon.
+pub struct Api {
+    client: reqwest::Client,
+    base: Url,
+}
+
+impl Api {
+    /// The daemon at `base`.
+    ///
+    /// # Errors
+    /// If that is not a URL.
+    pub fn new(base: &str) -> anyhow::Result<Api> {
+        crate::telemetry::install_tls();
+        let base =
+            Url::parse(base).with_context(|| format!("{base:?} is not a URL; write --api http://127.0.0.1:8080"))?;
+        let client = reqwest::Client::builder().timeout(Duration::from_secs(10)).build().context("no HTTP client")?;
+        Ok(Api { client, base })
+    }
+
+    /// The rollouts that fit, the newest first.
+    ///
+    /// # Errors
+    /// If the daemon does not answer, or not with rollouts.
+    pub async fn rollouts(&self, filter: &[(&str, &str)]) -> anyhow::Result<Vec<RolloutView>> {
+        let mut url = self.base.join("/api/v1/rollouts").context("--api")?;
+        url.query_pairs_mut().extend_pairs(filter);
+        let asked = format!("{} does not answer; is the daemon running, and is --api right?", self.base);
+        let response = self.client.get(url).send().await.context(asked)?;
+        if !response.status().is_success() {
+            bail!("{} answered {}: {}", self.base, response.status(), response.text().await.unwrap_or_default());
+        }
+        let mut rollouts: Vec<RolloutView> = response.json().await.context("the answer is not a list of rollouts")?;
+        rollouts.sort_by_key(|rollout| std::cmp::Reverse(rollout.started));
+        Ok(rollouts)
+    }
+
+    /// The newest rollout of a workload, or the one by that id; `None`: there is none.
+    ///
+    /// # Errors
+    /// If the daemon does not answer, or if more than one workload has the name.
+    pub async fn find(&self, name: &str) -> anyhow::Result<Option<RolloutView>> {
+        let all = self.rollouts(&[]).await?;
+        let named = |rollout: &&RolloutView| {
+            let short = rollout.short_workload();
+            rollout.id == name || rollout.workload == name || short == name || short.rsplit('/').next() == Some(name)
+        };
+        let found: Vec<&RolloutView> = all.iter().filter(named).collect();
+        if let Some(other) = found.iter().find(|other| other.workload != found[0].workload) {
+            bail!("{name:?} is {} and {}; write namespace/name", found[0].short_workload(), other.short_workload());
+        }
+        Ok(found.first().map(|rollout| (*rollout).clone()))
+    }
+}

@@ -1,0 +1,317 @@
+//! `bellwether demo`: the real engine, daemon, journal and HTTP server, in a world of plain values under a fast clock.
+//!
+//! Nothing is installed and nothing is left behind. Five versions are asked for, by events that take the same way as any
+//! other; their policy is the article's, shipped as `config/policies/article.toml`. Whoever reads along sees what an
+//! operator would see, a hundred times faster.
+
+use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::{Context as _, ensure};
+use bellwether_core::decision::{Decision, Ending, Kind};
+use bellwether_core::engine::Engine;
+use bellwether_core::event::Request;
+use bellwether_core::ids::{Images, Kind as WorkloadKind, Workload};
+use bellwether_core::phase::Phase;
+use bellwether_core::policy::Policy;
+use bellwether_core::reason::change;
+use bellwether_core::time::{Span, Timestamp};
+use clap::Args;
+use tokio::sync::{broadcast, mpsc, watch};
+use tokio_util::sync::CancellationToken;
+
+use super::{Common, print, table, tell};
+use crate::adapters::memory::World;
+use crate::clock::{Clock, FastClock, Stopwatch};
+use crate::config::{self, Sources};
+use crate::daemon::{self, Grid, Parts};
+use crate::events::cdevents::{REQUESTED, wrap};
+use crate::events::decode::DecodeOptions;
+use crate::events::mapping::Mapping;
+use crate::exit;
+use crate::http;
+use crate::journal::embedded::{Embedded, Intake};
+use crate::perform::Hands;
+use crate::shard::Shared;
+use crate::show::Shows;
+
+/// So many of the demo's seconds pass in one of ours.
+const FACTOR: u32 = 60;
+/// A story that has not come to its end by then has failed; in the demo's time.
+const PATIENCE: Span = Span::from_secs(55 * FACTOR as u64);
+
+/// What `demo` takes.
+#[derive(Debug, Args)]
+pub struct DemoArgs {
+    /// Go on serving the page when the stories are over, until Ctrl-C.
+    #[arg(long)]
+    stay: bool,
+}
+
+/// What a story comes to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Outcome {
+    Ended(Ending),
+    Held,
+}
+
+struct Story {
+    name: &'static str,
+    tag: &'static str,
+    rps: u64,
+    tells: &'static str,
+    comes_to: Outcome,
+}
+
+const STORIES: [Story; 5] = [
+    Story {
+        name: "checkout",
+        tag: "1.8.0",
+        rps: 120,
+        tells: "a good version is promoted",
+        comes_to: Outcome::Ended(Ending::Promoted),
+    },
+    Story {
+        name: "search",
+        tag: "2.1.0-err8",
+        rps: 200,
+        tells: "one with errors is rolled back",
+        comes_to: Outcome::Ended(Ending::RolledBack),
+    },
+    Story {
+        name: "recs",
+        tag: "3.0.0-slow",
+        rps: 80,
+        tells: "a slow one is rolled back",
+        comes_to: Outcome::Ended(Ending::RolledBack),
+    },
+    Story { name: "billing", tag: "0.9.0", rps: 0, tells: "one without traffic is held", comes_to: Outcome::Held },
+    Story {
+        name: "cart",
+        tag: "5.2.0-late",
+        rps: 150,
+        tells: "one that turns bad after promotion is rolled back by the guard",
+        comes_to: Outcome::Ended(Ending::RolledBack),
+    },
+];
+
+/// Runs the demo.
+///
+/// # Errors
+/// A story has not come to the end that it should.
+pub async fn run(args: DemoArgs, _: &Common) -> anyhow::Result<u8> {
+    let clock: Arc<dyn Clock> = Arc::new(FastClock::new(FACTOR));
+    let folder = tempfile_folder()?;
+    let result = play(&args, clock, &folder).await;
+    // Left behind only if it can't be removed, and then it is in the system's temporary folder.
+    let _ = std::fs::remove_dir_all(&folder);
+    result
+}
+
+fn tempfile_folder() -> anyhow::Result<PathBuf> {
+    let folder = std::env::temp_dir().join(format!("bellwether-demo-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).with_context(|| format!("can't make the folder {}", folder.display()))?;
+    Ok(folder)
+}
+
+async fn play(args: &DemoArgs, clock: Arc<dyn Clock>, folder: &Path) -> anyhow::Result<u8> {
+    let journal = Embedded::open(folder.join("journal.redb"))?;
+    let world = World::new(Arc::clone(&clock));
+    for story in &STORIES {
+        world.deploy(&workload(story.name), images(story.name, "1.0.0"), 4, story.rps);
+    }
+    let shows = Shows::default();
+    let mut decisions = shows.decisions();
+    let (wakes, inbox) = mpsc::channel(1024);
+    let stop = CancellationToken::new();
+    let (heartbeat, beat) = watch::channel(Stopwatch::start());
+    let parts = parts(&clock, policies(folder)?, &journal, &world, &shows, inbox, heartbeat, &stop);
+    let page = serve(&shows, beat, wakes.clone(), &stop).await;
+    introduce(page);
+    let daemon = tokio::spawn(daemon::run(parts));
+    let intake = journal.intake(wakes.clone()).await;
+    tokio::spawn(world.clone().watch(wakes));
+    for story in &STORIES {
+        ask(&intake, story, clock.now()).await?;
+    }
+    let told = follow(&mut decisions, clock.as_ref()).await;
+    let code = summarize(&told);
+    if args.stay {
+        tell("Ctrl-C ends it.\n");
+        tokio::signal::ctrl_c().await.context("Ctrl-C can't be waited for")?;
+    }
+    stop.cancel();
+    daemon.await.context("the daemon panicked")??;
+    Ok(code)
+}
+
+/// The article's policy, read as any other file is.
+fn policies(folder: &Path) -> anyhow::Result<Vec<Policy>> {
+    let file = folder.join("article.toml");
+    std::fs::write(&file, include_str!("../../config/policies/article.toml"))
+        .with_context(|| format!("can't write {}", file.display()))?;
+    let sources = Sources { files: vec![file], ..Sources::default() };
+    let config = config::load(&sources).map_err(|report| anyhow::anyhow!("{report}"))?;
+    Ok(config.policies)
+}
+
+#[expect(clippy::too_many_arguments, reason = "all that a daemon is made of, once")]
+fn parts(
+    clock: &Arc<dyn Clock>,
+    policies: Vec<Policy>,
+    journal: &Embedded,
+    world: &World,
+    shows: &Shows,
+    wakes: mpsc::Receiver<crate::ports::Wake>,
+    heartbeat: watch::Sender<Stopwatch>,
+    stop: &CancellationToken,
+) -> Parts {
+    Parts {
+        shared: Shared {
+            clock: Arc::clone(clock),
+            hands: Hands::new(Arc::new(world.clone()), Arc::new(world.clone()), Arc::new(world.clone())),
+            journals: Arc::new(journal.clone()),
+            decoding: Arc::new(DecodeOptions::new("demo", Mapping::default())),
+            shows: shows.clone(),
+            blank: Engine::new("demo".to_owned(), policies, Span::from_secs(86_400)),
+        },
+        wakes,
+        counts: Box::new(world.clone()),
+        grid: Grid { interval: Span::from_secs(15), lag: Span::ZERO },
+        sights: Arc::new(world.clone()),
+        heartbeat,
+        owned: watch::Sender::default(),
+        stop: stop.clone(),
+    }
+}
+
+fn workload(name: &str) -> Workload {
+    Workload { cluster: "demo".into(), namespace: "shop".into(), kind: WorkloadKind::Deployment, name: name.into() }
+}
+
+fn images(name: &str, tag: &str) -> Images {
+    Images::from([("app".to_owned(), format!("registry.example/shop/{name}:{tag}"))])
+}
+
+/// The page on loopback; `None`: no port can be had, and the demo goes on without.
+async fn serve(
+    shows: &Shows,
+    heartbeat: watch::Receiver<Stopwatch>,
+    intake: mpsc::Sender<crate::ports::Wake>,
+    stop: &CancellationToken,
+) -> Option<SocketAddr> {
+    let any =
+        |port| http::Options { listen: SocketAddr::from((Ipv4Addr::LOCALHOST, port)), ..http::Options::default() };
+    let (options, listener) = match http::bind(&any(8080)).await {
+        Ok(listener) => (any(8080), listener),
+        Err(_) => (any(0), http::bind(&any(0)).await.ok()?),
+    };
+    let address = listener.local_addr().ok()?;
+    let metrics = crate::metrics::install().ok()?;
+    let (_, conditions) = watch::channel(Vec::new());
+    let shown = http::Shown { view: shows.watch(), conditions, heartbeat, metrics, intake };
+    let stop = stop.clone();
+    tokio::spawn(async move { http::serve(listener, &options, shown, stop).await });
+    Some(address)
+}
+
+fn introduce(page: Option<SocketAddr>) {
+    let page = page.map(|address| format!("Page  http://{address}/\n")).unwrap_or_default();
+    print(&format!(
+        "A demo: the real engine, daemon and journal in a world of plain values, {FACTOR} times as fast. Nothing is installed.\n\
+         Policy: config/policies/article.toml (10 % for 15 min; errors ≤ 5 %, p95 ≤ 5 s; then a guard for 5 min)\n{page}\n",
+    ));
+}
+
+async fn ask(intake: &Intake, story: &Story, now: Timestamp) -> anyhow::Result<()> {
+    let workload = workload(story.name);
+    let key = workload.to_string();
+    let request = Request {
+        images: images(story.name, story.tag),
+        workload,
+        image: None,
+        expected_current: None,
+        policy: None,
+        model: None,
+        reason: Some(story.tells.to_owned()),
+    };
+    let event = wrap(REQUESTED, "/demo", story.name, now, &key, serde_json::to_value(&request)?);
+    let taken = intake.submit(event.to_record(&key)).await?;
+    ensure!(matches!(taken, crate::ports::Taken::Decided(_)), "the event for {key} was not taken: {taken:?}");
+    Ok(())
+}
+
+/// Prints decisions as they come, until every story has come to its end; what each came to, and why.
+async fn follow(
+    decisions: &mut broadcast::Receiver<Decision>,
+    clock: &dyn Clock,
+) -> BTreeMap<String, (Outcome, String)> {
+    let mut came_to = BTreeMap::new();
+    let mut why = BTreeMap::new();
+    let colours = table::colours();
+    let end = PATIENCE.after(clock.now());
+    while came_to.len() < STORIES.len() {
+        let decision = tokio::select! {
+            decision = decisions.recv() => match decision {
+                Ok(decision) => decision,
+                Err(broadcast::error::RecvError::Lagged(_)) => continue,
+                Err(broadcast::error::RecvError::Closed) => break,
+            },
+            () = clock.sleep_until(end) => break,
+        };
+        print(&line(&decision, colours));
+        let name = decision.workload.name.clone();
+        // What decided the story, not what confirmed it.
+        if matches!(decision.kind, Kind::RollBack | Kind::Hold) || decision.from == Phase::Guarding {
+            why.entry(name.clone()).or_insert_with(|| decision.why.clone());
+        }
+        let outcome = match (decision.ending, decision.kind) {
+            (Some(ending), _) => Outcome::Ended(ending),
+            (None, Kind::Hold) => Outcome::Held,
+            (None, _) => continue,
+        };
+        let reason = why.get(&name).cloned().unwrap_or(decision.why);
+        came_to.insert(name, (outcome, reason));
+    }
+    came_to
+}
+
+fn line(decision: &Decision, colours: bool) -> String {
+    let time = decision.at.to_string();
+    let time = time.get(11..19).unwrap_or(&time);
+    let state = match decision.kind {
+        Kind::RollBack => "regressed",
+        Kind::Hold | Kind::GiveUp => "held",
+        Kind::Promote | Kind::Finish => "pass",
+        Kind::Start | Kind::Advance | Kind::Resume | Kind::Supersede | Kind::Refuse | Kind::Proceed => "",
+    };
+    let kind = table::paint(state, &format!("{:<9}", decision.kind.name()), colours);
+    format!("{time}  {:<9} {kind}  {:<10} {}\n", decision.workload.name, decision.to.to_string(), decision.why)
+}
+
+fn summarize(came_to: &BTreeMap<String, (Outcome, String)>) -> u8 {
+    let mut text = String::from("\n");
+    let mut all_well = true;
+    for story in &STORIES {
+        let (from, to) = (images(story.name, "1.0.0"), images(story.name, story.tag));
+        let (well, outcome, why) = match came_to.get(story.name) {
+            Some((outcome, why)) => (*outcome == story.comes_to, words(*outcome), why.as_str()),
+            None => (false, "nothing yet".to_owned(), "it took too long"),
+        };
+        all_well &= well;
+        let mark = if well { "✔" } else { "✖" };
+        text += &format!("{mark} {:<9} {:<19} {outcome:<12} {}\n", story.name, change(&from, &to), story.tells);
+        text += &format!("            {why}\n");
+    }
+    print(&text);
+    if all_well { exit::OK } else { exit::ERROR }
+}
+
+fn words(outcome: Outcome) -> String {
+    match outcome {
+        Outcome::Ended(ending) => ending.to_string(),
+        Outcome::Held => "held".to_owned(),
+    }
+}

@@ -1,0 +1,42 @@
+//! Aligned columns, and colour where a person is looking.
+
+use std::io::IsTerminal;
+
+/// The rows under their headings, each column as wide as its widest cell.
+pub fn table(headings: &[&str], rows: &[Vec<String>]) -> String {
+    let width = |cell: &str| cell.chars().count();
+    let widths: Vec<usize> = headings
+        .iter()
+        .enumerate()
+        .map(|(at, heading)| {
+            rows.iter().filter_map(|row| row.get(at)).map(|cell| width(cell)).chain([width(heading)]).max().unwrap_or(0)
+        })
+        .collect();
+    let line = |cells: Vec<&str>| {
+        let padded: Vec<String> = cells
+            .iter()
+            .zip(&widths)
+            .map(|(cell, wide)| format!("{cell}{}", " ".repeat(wide.saturating_sub(width(cell)))))
+            .collect();
+        padded.join("  ").trim_end().to_owned() + "\n"
+    };
+    std::iter::once(line(headings.to_vec()))
+        .chain(rows.iter().map(|row| line(row.iter().map(String::as_str).collect())))
+        .collect()
+}
+
+/// Whether standard output is a person's, who has not asked for no colours (`NO_COLOR`).
+pub fn colours() -> bool {
+    std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+}
+
+/// `text` in the colour of a state.
+pub fn paint(state: &str, text: &str, colours: bool) -> String {
+    let code = match state {
+        "promoted" | "pass" => "32",
+        "rolled-back" | "regressed" | "refused" => "31",
+        "held" | "given-up" | "insufficient" | "blind" => "33",
+        _ => return text.to_owned(),
+    };
+    if colours { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
+}

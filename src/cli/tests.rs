@@ -1,0 +1,105 @@
+//! What people are shown, word for word.
+
+use bellwether_core::ids::Weight;
+use bellwether_core::time::{Span, Timestamp};
+use bellwether_core::view::{CheckView, DecisionView, RolloutView};
+use clap::CommandFactory;
+use expect_test::{Expect, expect};
+
+use super::check::Finding;
+
+fn check(actual: &str, expected: &Expect) {
+    expected.assert_eq(actual);
+}
+
+pub(super) fn rollout() -> RolloutView {
+    let at: Timestamp = "2026-03-01T03:07:41Z".parse().unwrap();
+    let reason = "errors 4.88 % > 1 % (118 of 2418 requests over 5m; stable 0.44 %)".to_owned();
+    RolloutView {
+        id: "web-0123456789".to_owned(),
+        workload: "prod/shop/Deployment/web".to_owned(),
+        from: [("app".to_owned(), "ghcr.io/acme/web:1.7.3".to_owned())].into(),
+        to: [("app".to_owned(), "ghcr.io/acme/web:1.8.0".to_owned())].into(),
+        policy: "web".to_owned(),
+        mode: "enforce".to_owned(),
+        phase: "step".to_owned(),
+        step: Some((2, 3)),
+        weight: Weight::percent(25),
+        observed: Some(0.247),
+        held: None,
+        outcome: Some("rolled-back".to_owned()),
+        reason: reason.clone(),
+        next: "nothing; 1.8.0 is not tried again until a new event asks for it".to_owned(),
+        since: at,
+        started: at,
+        ended: Some(at),
+        checks: vec![CheckView {
+            name: "errors".to_owned(),
+            verdict: "regressed".to_owned(),
+            canary: Some("4.88 %".to_owned()),
+            stable: Some("0.44 %".to_owned()),
+            limit: "≤ 1 %".to_owned(),
+            n: 2418,
+            window: Span::from_secs(300),
+            sentence: reason.clone(),
+        }],
+        history: vec![DecisionView { at, decision: "roll-back".to_owned(), reason, step: Some((2, 3)) }],
+    }
+}
+
+#[test]
+fn the_command_line_is_consistent() {
+    super::Cli::command().debug_assert();
+}
+
+#[test]
+fn get_is_one_line_for_each_rollout() {
+    check(
+        &super::get::list(&[rollout()]),
+        &expect![[r#"
+        WORKLOAD  FROM → TO      STATE        STEP  WEIGHT (SEEN)  CHECKS             NEXT
+        shop/web  1.7.3 → 1.8.0  rolled-back  2/3   25 % (24.7 %)  errors: regressed  nothing; 1.8.0 is not tried again until a new event asks for it
+    "#]],
+    );
+}
+
+#[test]
+fn why_says_value_limit_stable_n_window_and_what_happens_next() {
+    check(
+        &super::why::explain(&rollout(), false),
+        &expect![[r#"
+        shop/web  1.7.3 → 1.8.0  rolled-back, step 2 of 3 at 25 % (24.7 %), since 2026-03-01T03:07:41Z
+        errors 4.88 % > 1 % (118 of 2418 requests over 5m; stable 0.44 %)
+
+        CHECK   CANARY  STABLE  LIMIT  N     WINDOW  VERDICT
+        errors  4.88 %  0.44 %  ≤ 1 %  2418  5m      regressed
+
+        AT                    DECISION   WHY
+        2026-03-01T03:07:41Z  roll-back  errors 4.88 % > 1 % (118 of 2418 requests over 5m; stable 0.44 %)
+
+        Next: nothing; 1.8.0 is not tried again until a new event asks for it
+        web-0123456789 · policy web · enforce
+    "#]],
+    );
+}
+
+#[test]
+fn a_check_ends_with_its_sum_and_every_problem_with_its_remedy() {
+    let findings = [
+        Finding::fine("config", "1 policy, 2 metrics"),
+        Finding::problem("rbac", "patch httproutes in shop: no", "kubectl apply -k deploy/kustomize"),
+        Finding::warning("gitops", "managed by argocd-controller", "ignoreDifferences"),
+    ];
+    assert_eq!(super::check::code(&findings), 1);
+    check(
+        &super::check::render(&findings, false),
+        &expect![[r#"
+        ✔ config  1 policy, 2 metrics
+        ✖ rbac    patch httproutes in shop: no
+                  fix: kubectl apply -k deploy/kustomize
+        ⚠ gitops  managed by argocd-controller
+                  fix: ignoreDifferences
+        1 problem, 1 warning.
+    "#]],
+    );
+}

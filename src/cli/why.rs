@@ -1,0 +1,81 @@
+//! `bellwether why`: a rollout's reason, the numbers that it rests on, and how it came to this.
+
+use anyhow::{Context, bail};
+use bellwether_core::view::RolloutView;
+use clap::Args;
+
+use super::api::Api;
+use super::get::{state, weight};
+use super::table::{colours, paint, table};
+use super::{Common, Output, print};
+use crate::exit;
+
+/// What `why` takes.
+#[derive(Debug, Args)]
+pub struct WhyArgs {
+    /// The workload (`name` or `namespace/name`), or a rollout's id.
+    workload: String,
+}
+
+/// Says why.
+///
+/// # Errors
+/// If the daemon does not answer, or knows no such rollout.
+pub async fn run(args: &WhyArgs, common: &Common) -> anyhow::Result<u8> {
+    let Some(rollout) = Api::new(&common.api)?.find(&args.workload).await? else {
+        bail!("there is no rollout of {:?}; `bellwether get` lists them", args.workload);
+    };
+    match common.output {
+        Output::Json => print(&(serde_json::to_string_pretty(&rollout).context("a rollout as JSON")? + "\n")),
+        Output::Table => print(&explain(&rollout, colours())),
+    }
+    Ok(exit::OK)
+}
+
+/// All that is known of one rollout.
+pub fn explain(rollout: &RolloutView, colours: bool) -> String {
+    let state = state(rollout);
+    let step = rollout.step.map_or_else(String::new, |(step, of)| format!(", step {step} of {of}"));
+    let mut text = format!(
+        "{}  {}  {}{step} at {}, since {:.0}\n{}\n",
+        rollout.short_workload(),
+        rollout.versions(),
+        paint(state, state, colours),
+        weight(rollout),
+        rollout.since,
+        rollout.reason,
+    );
+    if !rollout.checks.is_empty() {
+        let value = |value: &Option<String>| value.clone().unwrap_or_else(|| "–".to_owned());
+        let rows: Vec<Vec<String>> = rollout
+            .checks
+            .iter()
+            .map(|check| {
+                let (n, window) = (check.n.to_string(), check.window.to_string());
+                // The verdict is last, so that colours do not count as width.
+                let verdict = paint(&check.verdict, &check.verdict, colours);
+                vec![
+                    check.name.clone(),
+                    value(&check.canary),
+                    value(&check.stable),
+                    check.limit.clone(),
+                    n,
+                    window,
+                    verdict,
+                ]
+            })
+            .collect();
+        text += "\n";
+        text += &table(&["CHECK", "CANARY", "STABLE", "LIMIT", "N", "WINDOW", "VERDICT"], &rows);
+    }
+    if !rollout.history.is_empty() {
+        let rows: Vec<Vec<String>> = rollout
+            .history
+            .iter()
+            .map(|decision| vec![format!("{:.0}", decision.at), decision.decision.clone(), decision.reason.clone()])
+            .collect();
+        text += "\n";
+        text += &table(&["AT", "DECISION", "WHY"], &rows);
+    }
+    format!("{text}\nNext: {}\n{} · policy {} · {}\n", rollout.next, rollout.id, rollout.policy, rollout.mode)
+}

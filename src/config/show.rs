@@ -1,0 +1,126 @@
+//! The configuration that is in force, as TOML, with the origin of each value: the answer to "where does that come
+//! from?". Secrets are left out, by the name of their key.
+
+use figment::value::{Dict, Value};
+
+use super::layers::Layers;
+use super::report::{Place, Report};
+use super::{Sources, words};
+
+/// The effective configuration; with `origin`, each value's origin beside it.
+///
+/// # Errors
+/// If the layers can't be read. Wrong values are shown as they are.
+pub fn show(sources: &Sources, origin: bool) -> Result<String, Report> {
+    let layers = Layers::read(sources)?;
+    let mut page = Page { layers: &layers, origin, text: String::new() };
+    if let Value::Dict(_, dict) = &layers.tree {
+        page.table(&mut Vec::new(), dict, &[]);
+    }
+    Ok(page.text)
+}
+
+struct Page<'a> {
+    layers: &'a Layers,
+    origin: bool,
+    text: String,
+}
+
+impl Page<'_> {
+    /// A table: its plain values first, since in TOML whatever follows a header belongs to it. `name` is the path as a
+    /// header has it, `path` the one with indices.
+    fn table(&mut self, path: &mut Vec<String>, dict: &Dict, name: &[String]) {
+        let (tables, plain): (Vec<_>, Vec<_>) = dict.iter().partition(|(_, value)| is_table(value));
+        for (key, value) in plain {
+            path.push(key.clone());
+            self.line(path, key, value);
+            path.pop();
+        }
+        for (key, value) in tables {
+            path.push(key.clone());
+            let name: Vec<String> = name.iter().cloned().chain([key.clone()]).collect();
+            let header = name.iter().map(|key| bare(key)).collect::<Vec<_>>().join(".");
+            match value {
+                Value::Dict(_, inner) => {
+                    if inner.values().any(|value| !is_table(value)) || inner.is_empty() {
+                        self.text.push_str(&format!("\n[{header}]\n"));
+                    }
+                    self.table(path, inner, &name);
+                }
+                Value::Array(_, items) => {
+                    for (index, item) in items.iter().enumerate() {
+                        let Value::Dict(_, inner) = item else { continue };
+                        self.text.push_str(&format!("\n[[{header}]]\n"));
+                        path.push(index.to_string());
+                        self.table(path, inner, &name);
+                        path.pop();
+                    }
+                }
+                Value::String(..) | Value::Char(..) | Value::Bool(..) | Value::Num(..) | Value::Empty(..) => {}
+            }
+            path.pop();
+        }
+    }
+
+    fn line(&mut self, path: &[String], key: &str, value: &Value) {
+        let shown = if words::is_secret(path) { "\"(not shown)\"".to_owned() } else { written(value) };
+        let line = format!("{} = {shown}", bare(key));
+        if self.origin {
+            let origin = match self.layers.place(path, true) {
+                Place::File { path, line, .. } => format!("{}:{line}", path.display()),
+                Place::Named(name) => name,
+            };
+            self.text.push_str(&format!("{line:<48} # {origin}\n"));
+        } else {
+            self.text.push_str(&line);
+            self.text.push('\n');
+        }
+    }
+}
+
+fn is_table(value: &Value) -> bool {
+    match value {
+        Value::Dict(..) => true,
+        Value::Array(_, items) => items.first().is_some_and(|item| matches!(item, Value::Dict(..))),
+        Value::String(..) | Value::Char(..) | Value::Bool(..) | Value::Num(..) | Value::Empty(..) => false,
+    }
+}
+
+fn bare(key: &str) -> String {
+    let plain = !key.is_empty() && key.chars().all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_');
+    if plain { key.to_owned() } else { toml::Value::from(key).to_string() }
+}
+
+fn written(value: &Value) -> String {
+    match value {
+        Value::String(_, text) => toml::Value::from(without_user(text)).to_string(),
+        Value::Char(_, c) => toml::Value::from(c.to_string()).to_string(),
+        Value::Bool(_, value) => value.to_string(),
+        Value::Num(..) => value.to_i128().map_or_else(
+            || {
+                value
+                    .to_num()
+                    .and_then(|number| number.to_f64())
+                    .map_or_else(String::new, |number| toml::Value::from(number).to_string())
+            },
+            |number| number.to_string(),
+        ),
+        Value::Empty(..) => "\"\"".to_owned(),
+        Value::Array(_, items) => format!("[{}]", items.iter().map(written).collect::<Vec<_>>().join(", ")),
+        Value::Dict(_, dict) => {
+            let inner: Vec<String> =
+                dict.iter().map(|(key, value)| format!("{} = {}", bare(key), written(value))).collect();
+            format!("{{ {} }}", inner.join(", "))
+        }
+    }
+}
+
+/// A URL without the user and password that may stand before its host.
+fn without_user(text: &str) -> String {
+    let Some((scheme, rest)) = text.split_once("://") else { return text.to_owned() };
+    let (authority, path) = rest.find('/').map_or((rest, ""), |at| rest.split_at(at));
+    match authority.rsplit_once('@') {
+        Some((_, host)) => format!("{scheme}://(not shown)@{host}{path}"),
+        None => text.to_owned(),
+    }
+}

@@ -1,0 +1,532 @@
+//! What a person is told who has written something wrong, word for word.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+
+use expect_test::{Expect, expect};
+use figment::error::Kind;
+use figment::value::{Dict, Value};
+
+use super::*;
+
+/// The report of these files, variables and flags, or `fine`.
+fn said(files: &[(&str, &str)], env: &[(&str, &str)], flags: &[&str]) -> String {
+    with(files, env, flags, |sources| load(sources).map_or_else(|report| report.to_string(), |_| "fine".to_owned()))
+}
+
+fn with<T>(files: &[(&str, &str)], env: &[(&str, &str)], flags: &[&str], look: impl FnOnce(&Sources) -> T) -> T
+where
+    T: Into<String> + From<String>,
+{
+    let directory = tempfile::tempdir().unwrap();
+    let mut paths = Vec::new();
+    for (name, text) in files {
+        let path = directory.path().join(name);
+        if !text.is_empty() {
+            std::fs::write(&path, text).unwrap();
+        }
+        paths.push(path);
+    }
+    let sources = Sources {
+        files: paths,
+        env: env.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect(),
+        flags: flags.iter().map(|flag| (*flag).to_owned()).collect(),
+    };
+    let text: String = look(&sources).into();
+    T::from(text.replace(&format!("{}/", directory.path().display()), ""))
+}
+
+fn check(files: &[(&str, &str)], env: &[(&str, &str)], flags: &[&str], expected: &Expect) {
+    expected.assert_eq(&said(files, env, flags));
+}
+
+const GOOD: &str = r#"
+presets = ["otel-http"]
+[[policy]]
+name = "web"
+match = { namespaces = ["shop"], workloads = ["web"], images = ["ghcr.io/acme/*"] }
+[[policy.check]]
+metric = "errors"
+max = "1%"
+[[policy.step]]
+weight = "10%"
+min-time = "15m"
+"#;
+
+#[test]
+fn an_unknown_key_is_shown_with_the_one_that_was_meant() {
+    check(
+        &[("a.toml", "[kafka]\nbrokrs = [\"a:9092\"]\n")],
+        &[],
+        &[],
+        &expect![[r#"
+        1 problem in the configuration
+           ╭─[a.toml:2:1]
+         2 │ brokrs = ["a:9092"]
+           · ──┬───
+           ·   ╰── kafka.brokrs: unknown key `brokrs`; did you mean `brokers`?"#]],
+    );
+}
+
+#[test]
+fn a_length_of_time_without_its_unit_is_told_which_to_write() {
+    check(
+        &[("a.toml", &GOOD.replace("max = \"1%\"", "max = \"1%\"\nwindow = 5"))],
+        &[],
+        &[],
+        &expect![[r#"
+        1 problem in the configuration
+           ╭─[a.toml:9:10]
+         9 │ window = 5
+           ·          ┬
+           ·          ╰── policy[0].check[0].window: 5 is not a length of time with its unit, as in "30s", "5m" or "1h30m""#]],
+    );
+}
+
+#[test]
+fn all_problems_come_at_once_whatever_their_kind() {
+    let text = GOOD.replace("max = \"1%\"", "max = \"500ms\"").replace("\"15m\"", "\"15\"")
+        + "[http]\nlisten = \"here\"\nevnts = true\n[log]\nformat = \"jsn\"\n";
+    check(
+        &[("a.toml", &text)],
+        &[],
+        &[],
+        &expect![[r#"
+            5 problems in the configuration
+               ╭─[a.toml:8:7]
+             8 │ max = "500ms"
+               ·       ───┬───
+               ·          ╰── policy[0].check[0].max: "500ms" is not a percentage from "0%" to "100%"
+               ╭─[a.toml:11:12]
+            11 │ min-time = "15"
+               ·            ─┬──
+               ·             ╰── policy[0].step[0].min-time: "15" is not a length of time; it needs a number and a unit, as in "30s", "5m" or "1h30m"
+               ╭─[a.toml:13:10]
+            13 │ listen = "here"
+               ·          ──┬───
+               ·            ╰── http.listen: invalid socket address syntax; write an address and a port, as in "127.0.0.1:8080"
+               ╭─[a.toml:14:1]
+            14 │ evnts = true
+               · ──┬──
+               ·   ╰── http.evnts: unknown key `evnts`; did you mean `events`?
+               ╭─[a.toml:16:10]
+            16 │ format = "jsn"
+               ·          ──┬──
+               ·            ╰── log.format: unknown value `jsn`; did you mean `json`?"#]],
+    );
+}
+
+#[test]
+fn a_key_that_is_missing_is_told_where_it_belongs() {
+    check(
+        &[("a.toml", &GOOD.replace("min-time = \"15m\"\n", ""))],
+        &[],
+        &[],
+        &expect![[r#"
+        1 problem in the configuration
+           ╭─[a.toml:9:1]
+         9 │ [[policy.step]]
+           · ───────┬───────
+           ·        ╰── policy[0].step[0]: `min-time` is missing here, and it has no default"#]],
+    );
+}
+
+#[test]
+fn what_only_follows_from_another_mistake_is_not_said_twice() {
+    let rows = [
+        GOOD.replace("otel-http", "otel-htp"),
+        GOOD.replace("images", "image"),
+        GOOD.replace("max =", "maxx ="),
+        GOOD.replace("metric = \"errors\"\n", ""),
+        GOOD.replace("\"10%\"", "10"),
+        format!("{GOOD}checks = [\"errors\"]\n").replace("metric =", "metrik ="),
+    ];
+    for text in rows {
+        let report = said(&[("a.toml", &text)], &[], &[]);
+        assert!(report.starts_with("1 problem "), "{text}\n{report}");
+    }
+}
+
+#[test]
+fn a_variable_and_a_flag_are_named() {
+    let env = [
+        ("BELLWETHER_KAFKA__PARTITIONS", "six"),
+        ("BELLWETHER_SERVICE_HOST", "10.0.0.1"),
+        ("BELLWETHER_PORT_8080_TCP", "tcp://x"),
+    ];
+    check(
+        &[],
+        &env,
+        &["prometheus.urll=x", "nonsense"],
+        &expect![[r#"
+        3 problems in the configuration
+           ╭─[environment variable BELLWETHER_KAFKA__PARTITIONS]
+           ╰── kafka.partitions: "six" is not a whole number
+           ╭─[flag --set nonsense]
+           ╰── write --set section.key=value, as in --set kafka.group=canary
+           ╭─[flag --set prometheus.urll]
+           ╰── prometheus.urll: unknown key `urll`; did you mean `url`?"#]],
+    );
+}
+
+#[test]
+fn a_file_that_is_not_there_is_named() {
+    check(
+        &[("missing.toml", "")],
+        &[],
+        &[],
+        &expect![[r#"
+        1 problem in the configuration
+           ╭─[missing.toml]
+           ╰── the file can't be read: No such file or directory (os error 2); check --config"#]],
+    );
+}
+
+#[test]
+fn what_is_not_toml_is_shown() {
+    check(
+        &[("a.toml", "cluster = \"prod\n[kafka\nbrokers = []\n")],
+        &[],
+        &[],
+        &expect![[r#"
+        2 problems in the configuration
+           ╭─[a.toml:1:16]
+         1 │ cluster = "prod
+           ·                ┬
+           ·                ╰── this is not TOML: invalid basic string, expected `"`
+           ╭─[a.toml:2:7]
+         2 │ [kafka
+           ·       ┬
+           ·       ╰── this is not TOML: unclosed table, expected `]`"#]],
+    );
+}
+
+#[test]
+fn sections_that_contradict_themselves_are_refused() {
+    let text = "presets = [\"otel\"]\n[http]\nlisten = \"0.0.0.0:80\"\nevents = true\n[kafka]\npartitions = 0\n[prometheus]\nurl = \"prometheus\"\n";
+    check(
+        &[("a.toml", text)],
+        &[],
+        &[],
+        &expect![[r#"
+        4 problems in the configuration
+           ╭─[a.toml:1:12]
+         1 │ presets = ["otel"]
+           ·            ──┬───
+           ·              ╰── presets[0]: unknown preset `otel`; there are otel-http, traefik
+           ╭─[a.toml:4:10]
+         4 │ events = true
+           ·          ─┬──
+           ·           ╰── http.events: whoever reaches 0.0.0.0:80 could ask for rollouts; listen on 127.0.0.1, or use Kafka
+           ╭─[a.toml:6:14]
+         6 │ partitions = 0
+           ·              ┬
+           ·              ╰── kafka.partitions: at least 1 is needed
+           ╭─[a.toml:8:7]
+         8 │ url = "prometheus"
+           ·       ─────┬──────
+           ·            ╰── prometheus.url: a URL begins with http:// or https://, as in "http://prometheus:9090""#]],
+    );
+}
+
+#[test]
+fn policies_add_up_over_files_and_their_problems_are_found_in_the_right_one() {
+    let second = GOOD.replace("\"web\"\nmatch", "\"other\"\nmatch").replace("10%", "0%");
+    check(
+        &[("a.toml", GOOD), ("b.toml", &second)],
+        &[],
+        &[],
+        &expect![[r#"
+            1 problem in the configuration
+               ╭─[b.toml:10:10]
+            10 │ weight = "0%"
+               ·          ─┬──
+               ·           ╰── policy[0].step[0].weight: each step's weight must be above the one before it, and above 0%"#]],
+    );
+}
+
+#[test]
+fn no_secret_is_repeated() {
+    let text = "[slack]\nwebhook = \"https://hooks/SECRET\"\n[kafka.properties]\n\"sasl.password\" = [\"SECRET\"]\n[prometheus]\nheaders = { Authorization = \"Bearer SECRET\", X-Id = 3 }\n";
+    check(
+        &[("a.toml", text)],
+        &[],
+        &[],
+        &expect![[r#"
+        3 problems in the configuration
+           ╭─[a.toml:2:1]
+         2 │ webhook = (not shown)
+           · ┬
+           · ╰── slack.webhook: a secret does not belong here; write it to a file of its own and name that in `webhook-file`
+           ╭─[a.toml:4:19]
+         4 │ "sasl.password" = (not shown)
+           · ┬
+           · ╰── kafka.properties."sasl.password": this is not a text
+           ╭─[a.toml:6:53]
+         6 │ headers = (not shown)
+           · ┬
+           · ╰── prometheus.headers.X-Id: 3 is not a text in quotation marks"#]],
+    );
+}
+
+#[test]
+fn a_name_tells_a_secret_but_a_metric_may_be_about_tokens() {
+    let rows = [
+        ("kafka.properties", "ssl.key.pem", true),
+        ("kafka.properties", "sasl.password", true),
+        ("prometheus.headers", "Authorization", true),
+        ("prometheus.headers", "X-Scope-OrgID", false),
+        ("kafka.security", "password-file", false),
+        ("metric", "token-usage", false),
+    ];
+    for (table, key, secret) in rows {
+        let path: Vec<String> = table.split('.').chain([key]).map(str::to_owned).collect();
+        assert_eq!(words::is_secret(&path), secret, "{path:?}");
+    }
+}
+
+#[test]
+fn what_is_in_force_is_shown_with_its_origin_and_without_secrets() {
+    let text = format!(
+        "{GOOD}[kafka.properties]\n\"sasl.password\" = \"SECRET\"\n[prometheus]\nurl = \"http://me:SECRET@prom:9090/x\"\n"
+    );
+    let env = [("BELLWETHER_SLACK__WEBHOOK", "https://hooks/SECRET"), ("BELLWETHER_KAFKA__SESSION_TIMEOUT", "30s")];
+    let shown = with(&[("a.toml", &text)], &env, &["cluster=prod"], |sources| show(sources, true).unwrap());
+    assert!(!shown.contains("SECRET"), "{shown}");
+    expect![[r#"
+        cluster = "prod"                                 # flag --set cluster
+        presets = ["otel-http"]                          # a.toml:2
+
+        [events]
+        mapping = []                                     # default
+
+        [http]
+        events = false                                   # default
+        heartbeat = "30s"                                # default
+        listen = "127.0.0.1:8080"                        # default
+        timeout = "10s"                                  # default
+
+        [journal]
+        kind = "kafka"                                   # default
+        path = "bellwether.redb"                         # default
+
+        [kafka]
+        brokers = ["localhost:9092"]                     # default
+        decisions-topic = "bellwether.decisions"         # default
+        group = "bellwether"                             # default
+        journal-topic = "bellwether.journal"             # default
+        partitions = 6                                   # default
+        replication = 3                                  # default
+        session-timeout = "30s"                          # environment variable BELLWETHER_KAFKA__SESSION_TIMEOUT
+        topic = "bellwether.events"                      # default
+
+        [kafka.properties]
+        "sasl.password" = "(not shown)"                  # a.toml:13
+
+        [kafka.security]
+
+        [kubernetes]
+        namespaces = []                                  # default
+        timeout = "10s"                                  # default
+
+        [log]
+        filter = "info"                                  # default
+        format = "human"                                 # default
+
+        [metric.availability]
+        kind = "availability"                            # preset otel-http
+
+        [metric.errors]
+        kind = "ratio"                                   # preset otel-http
+        series = "http_server_request_duration_seconds_count" # preset otel-http
+
+        [metric.errors.hits]
+        label = "http_response_status_code"              # preset otel-http
+        matches = "5.."                                  # preset otel-http
+
+        [metric.latency]
+        kind = "histogram"                               # preset otel-http
+        series = "http_server_request_duration_seconds"  # preset otel-http
+        unit = "seconds"                                 # preset otel-http
+
+        [metric.success]
+        kind = "ratio"                                   # preset otel-http
+        series = "http_server_request_duration_seconds_count" # preset otel-http
+
+        [metric.success.hits]
+        label = "http_response_status_code"              # preset otel-http
+        not = "5.."                                      # preset otel-http
+
+        [metric.throughput]
+        kind = "throughput"                              # preset otel-http
+        series = "http_server_request_duration_seconds_count" # preset otel-http
+
+        [[policy]]
+        name = "web"                                     # a.toml:4
+
+        [[policy.check]]
+        max = "1%"                                       # a.toml:8
+        metric = "errors"                                # a.toml:7
+
+        [policy.match]
+        images = ["ghcr.io/acme/*"]                      # a.toml:5
+        namespaces = ["shop"]                            # a.toml:5
+        workloads = ["web"]                              # a.toml:5
+
+        [[policy.step]]
+        min-time = "15m"                                 # a.toml:11
+        weight = "10%"                                   # a.toml:10
+
+        [prometheus]
+        accept-partial = false                           # default
+        concurrency = 4                                  # default
+        interval = "15s"                                 # default
+        lag = "20s"                                      # default
+        queries-per-second = 20                          # default
+        scrape-interval = "15s"                          # default
+        timeout = "10s"                                  # default
+        url = "http://(not shown)@prom:9090/x"           # a.toml:15
+
+        [prometheus.headers]
+
+        [slack]
+        messages-per-second = 1                          # default
+        timeout = "5s"                                   # default
+        webhook = "(not shown)"                          # environment variable BELLWETHER_SLACK__WEBHOOK
+    "#]]
+    .assert_eq(&shown);
+    let plain = with(&[("a.toml", &text)], &env, &[], |sources| show(sources, false).unwrap());
+    let read: Dict = toml::from_str(&plain).unwrap();
+    assert_eq!(read["policy"].as_array().map(<[Value]>::len), Some(1), "{plain}");
+}
+
+#[test]
+fn later_layers_win() {
+    let files = [
+        ("a.toml", "cluster = \"a\"\n[kafka]\ngroup = \"a\"\ntopic = \"a\""),
+        ("b.toml", "[kafka]\ngroup = \"b\"\ntopic = \"b\""),
+    ];
+    let env = [("BELLWETHER_KAFKA__TOPIC", "env"), ("BELLWETHER_KAFKA__DLQ_TOPIC", "env")];
+    let got = with(&files, &env, &["kafka.dlq-topic=flag", "kafka.brokers=[x:1, y:2]"], |sources| {
+        let config = load(sources).unwrap();
+        let kafka = config.kafka;
+        format!("{} {} {} {:?} {:?}", config.cluster, kafka.group, kafka.topic, kafka.dlq_topic, kafka.brokers)
+    });
+    assert_eq!(got, r#"a b env Some("flag") ["x:1", "y:2"]"#);
+}
+
+#[test]
+fn a_directory_is_all_the_files_in_it() {
+    let directory = tempfile::tempdir().unwrap();
+    std::fs::write(directory.path().join("a.toml"), GOOD).unwrap();
+    std::fs::write(directory.path().join("b.toml"), GOOD.replace("\"web\"\nmatch", "\"other\"\nmatch")).unwrap();
+    std::fs::write(directory.path().join(".hidden.toml"), "nonsense").unwrap();
+    let config = load(&Sources { files: vec![directory.path().to_owned()], ..Sources::default() }).unwrap();
+    assert_eq!(config.policies.iter().map(|policy| policy.name.as_str()).collect::<Vec<_>>(), ["web", "other"]);
+}
+
+#[test]
+fn the_shipped_policies_are_good() {
+    for (path, steps) in [("config/policies/article.toml", 1), ("config/policies/canary.toml", 3)] {
+        let file = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(path);
+        let config =
+            load(&Sources { files: vec![file], ..Sources::default() }).unwrap_or_else(|report| panic!("{report}"));
+        assert_eq!(config.policies[0].steps.len(), steps, "{path}");
+    }
+}
+
+#[test]
+fn every_preset_is_good() {
+    for (name, _) in PRESETS {
+        let flags = vec![format!("presets=[{name}]")];
+        let config = load(&Sources { flags, ..Sources::default() }).unwrap_or_else(|report| panic!("{report}"));
+        assert!(!config.metrics.is_empty(), "{name}");
+    }
+}
+
+/// The reference with its commented-out keys, which begin with `#` and no space.
+fn uncommented() -> String {
+    DEFAULT
+        .lines()
+        .map(|line| {
+            line.strip_prefix('#')
+                .filter(|rest| rest.starts_with(|c: char| c == '[' || c.is_ascii_lowercase()))
+                .unwrap_or(line)
+        })
+        .collect::<Vec<_>>()
+        .join("\n")
+}
+
+#[test]
+fn the_reference_lists_exactly_the_keys_that_there_are() {
+    let tree = Value::from(toml::from_str::<Dict>(&uncommented()).unwrap());
+    let _: Raw = tree.deserialize().unwrap();
+    let mut tables = Vec::new();
+    collect_tables(&tree, &mut Vec::new(), &mut tables);
+    for (path, listed) in tables {
+        // serde says itself which keys a table takes, if it is asked for one that it does not.
+        let mut probed = tree.clone();
+        assert!(insert_unknown(&mut probed, &path), "{path:?}");
+        let Err(error) = probed.deserialize::<Raw>() else { panic!("{path:?} takes any key") };
+        let Kind::UnknownField(_, known) = error.kind else {
+            // A map takes any key, and so lists none that are ours.
+            assert!(
+                [vec!["kafka", "properties"], vec!["prometheus", "headers"], vec!["metric"]]
+                    .iter()
+                    .any(|map| *map == path),
+                "{path:?}: {error}"
+            );
+            continue;
+        };
+        let known: BTreeSet<&str> = known.iter().copied().collect();
+        let listed: BTreeSet<&str> = listed.iter().map(String::as_str).collect();
+        let alternatives: BTreeSet<&str> = match path.last().map(String::as_str) {
+            // The guard's checks take what the steps' checks take; `max` has its alternative beside it.
+            Some(_) if path.first().is_some_and(|first| first == "policy") && path.iter().any(|key| key == "guard") => {
+                continue;
+            }
+            Some("hits") => ["not", "series"].into(),
+            _ if path.iter().any(|key| key == "check") => ["min"].into(),
+            _ => BTreeSet::new(),
+        };
+        assert_eq!(&listed | &alternatives, known, "the keys of {path:?} in config/default.toml");
+    }
+}
+
+fn collect_tables(value: &Value, path: &mut Vec<String>, tables: &mut Vec<(Vec<String>, Vec<String>)>) {
+    match value {
+        Value::Dict(_, dict) => {
+            tables.push((path.clone(), dict.keys().cloned().collect()));
+            for (key, value) in dict {
+                path.push(key.clone());
+                collect_tables(value, path, tables);
+                path.pop();
+            }
+        }
+        Value::Array(_, items) => {
+            for (index, value) in items.iter().enumerate() {
+                path.push(index.to_string());
+                collect_tables(value, path, tables);
+                path.pop();
+            }
+        }
+        Value::String(..) | Value::Char(..) | Value::Bool(..) | Value::Num(..) | Value::Empty(..) => {}
+    }
+}
+
+fn insert_unknown(value: &mut Value, path: &[String]) -> bool {
+    match (value, path) {
+        (Value::Dict(_, dict), []) => dict.insert("?".to_owned(), Value::from(1)).is_none(),
+        (Value::Dict(_, dict), [key, rest @ ..]) => dict.get_mut(key).is_some_and(|value| insert_unknown(value, rest)),
+        (Value::Array(_, items), [key, rest @ ..]) => insert_unknown(&mut items[key.parse::<usize>().unwrap()], rest),
+        _ => false,
+    }
+}
+
+#[test]
+fn the_reference_states_the_defaults_that_the_program_has() {
+    let stated: Raw = Value::from(toml::from_str::<Dict>(DEFAULT).unwrap()).deserialize().unwrap();
+    let built_in: Raw =
+        Value::from(Dict::from([("cluster".to_owned(), Value::from("default"))])).deserialize().unwrap();
+    assert_eq!(format!("{stated:#?}"), format!("{built_in:#?}"));
+}

@@ -1,0 +1,256 @@
+//! The daemon: which partitions it has, and what goes to which of them.
+//!
+//! It decides nothing about rollouts. It opens a [`Shard`] for each partition that it is given, hands on what the adapters
+//! tell it, and asks the sampler for counts at every tick of one grid that all rollouts share.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use bellwether_core::time::{Span, Timestamp};
+use bellwether_core::watch::Watch;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use crate::clock::{Clock, Stopwatch};
+use crate::journal::partition_of;
+use crate::ports::{Counts, Partition, Sights, Wake};
+use crate::shard::{End, Shard, Shared, Told};
+
+/// So much may wait for one shard. It is as much as a partition is likely to have of events, and small enough that
+/// whoever fills it feels it soon.
+const INBOX: usize = 1024;
+
+/// What a daemon is made of.
+pub struct Parts {
+    /// What its shards share.
+    pub shared: Shared,
+    /// Whatever the adapters have to say.
+    pub wakes: mpsc::Receiver<Wake>,
+    /// What counts for it.
+    pub counts: Box<dyn Counts>,
+    /// When it is asked to.
+    pub grid: Grid,
+    /// Who is asked to look again when a partition has been taken over.
+    pub sights: Arc<dyn Sights>,
+    /// When the loop was last seen alive.
+    pub heartbeat: watch::Sender<Stopwatch>,
+    /// The partitions that are restored and owned.
+    pub owned: watch::Sender<Vec<Partition>>,
+    /// Stop, and change nothing because of it.
+    pub stop: CancellationToken,
+}
+
+/// The instants at which counts are read: the same ones for every rollout, so that one question serves all of them.
+#[derive(Debug, Clone, Copy)]
+pub struct Grid {
+    /// From one to the next.
+    pub interval: Span,
+    /// So far in the past the counters are read, because a scrape and its ingestion take time.
+    pub lag: Span,
+}
+
+impl Grid {
+    /// The first instant of the grid after `now`.
+    fn after(self, now: Timestamp) -> Timestamp {
+        let interval = i64::try_from(self.interval.as_millis()).unwrap_or(i64::MAX).max(1);
+        let next = (now.as_millisecond().div_euclid(interval) + 1).saturating_mul(interval);
+        Timestamp::from_millisecond(next).unwrap_or(Timestamp::MAX)
+    }
+}
+
+struct Open {
+    inbox: mpsc::Sender<Told>,
+    task: JoinHandle<(Partition, End)>,
+}
+
+/// Runs until it is stopped.
+///
+/// # Errors
+/// A partition's journal is broken: the message says how. A person has to look.
+pub async fn run(parts: Parts) -> anyhow::Result<()> {
+    let Parts { shared, mut wakes, counts, grid, sights, heartbeat, owned, stop } = parts;
+    let mut daemon = Daemon { shared, shards: BTreeMap::new(), sights, owned };
+    let (tick_tx, mut ticks) = mpsc::channel(1);
+    let (blocks_tx, mut blocks) = mpsc::channel::<Told>(INBOX);
+    let clock = daemon.shared.clock.clone();
+    let sampling_task = tokio::spawn(sample(counts, grid, clock.clone(), tick_tx, blocks_tx));
+    let result = loop {
+        // Only a mark of life: nobody listening is no reason to die.
+        let _ = heartbeat.send(Stopwatch::start());
+        let beat = Span::from_secs(1).after(clock.now());
+        tokio::select! {
+            () = stop.cancelled() => break Ok(()),
+            wake = wakes.recv() => match wake {
+                Some(wake) => daemon.wake(wake).await,
+                None => break Ok(()),
+            },
+            Some(answer) = ticks.recv() => daemon.watches(answer),
+            Some(told) = blocks.recv() => daemon.tell(told).await,
+            ended = daemon.ended() => if let Err(error) = daemon.close(ended).await { break Err(error) },
+            () = clock.sleep_until(beat) => {}
+        }
+    };
+    sampling_task.abort();
+    daemon.drain().await;
+    result
+}
+
+struct Daemon {
+    shared: Shared,
+    shards: BTreeMap<Partition, Open>,
+    sights: Arc<dyn Sights>,
+    owned: watch::Sender<Vec<Partition>>,
+}
+
+impl Daemon {
+    async fn wake(&mut self, wake: Wake) {
+        match wake {
+            Wake::Assigned(partition) => self.open(partition).await,
+            Wake::Revoked { partition, done } => {
+                self.let_go(partition).await;
+                self.publish();
+                drop(done);
+            }
+            Wake::Record(record) => {
+                let partition = record.partition;
+                self.send(partition, Told::Record(record)).await;
+            }
+            Wake::Seen { workload, sighting, templates } => {
+                self.tell(Told::Seen { workload, sighting, templates }).await;
+            }
+        }
+    }
+
+    /// Assigned means: open and restore, also where the partition was held before. The earlier shard ends first.
+    async fn open(&mut self, partition: Partition) {
+        self.let_go(partition).await;
+        let (inbox, receiver) = mpsc::channel(INBOX);
+        let (shared, sights) = (self.shared.clone(), self.sights.clone());
+        let task = tokio::spawn(async move {
+            match Shard::open(partition, shared, receiver).await {
+                Ok(shard) => {
+                    sights.resend();
+                    (partition, shard.run().await)
+                }
+                Err(end) => (partition, end),
+            }
+        });
+        self.shards.insert(partition, Open { inbox, task });
+        self.publish();
+    }
+
+    async fn let_go(&mut self, partition: Partition) {
+        if let Some(Open { inbox, task }) = self.shards.remove(&partition) {
+            drop(inbox);
+            // What is under way is committed or not; either way nothing more is written.
+            let _ = task.await;
+        }
+    }
+
+    fn publish(&self) {
+        let _ = self.owned.send(self.shards.keys().copied().collect());
+    }
+
+    async fn tell(&mut self, told: Told) {
+        let workload = match &told {
+            Told::Seen { workload, .. } | Told::Measured { workload, .. } => workload,
+            Told::Performed(report) => &report.effect.workload,
+            Told::Record(_) | Told::Policies(_) | Told::Watches(_) => return,
+        };
+        let partition = partition_of(workload.to_string().as_bytes(), self.shared.journals.partitions());
+        self.send(partition, told).await;
+    }
+
+    /// To the shard, if it is ours; what is not ours is somebody else's to see.
+    async fn send(&self, partition: Partition, told: Told) {
+        if let Some(shard) = self.shards.get(&partition) {
+            // A shard that has ended is cleared away by `close`.
+            let _ = shard.inbox.send(told).await;
+        }
+    }
+
+    /// Asks every shard, without waiting for one that is busy with its journal.
+    fn watches(&self, answer: oneshot::Sender<Vec<Watch>>) {
+        let inboxes: Vec<mpsc::Sender<Told>> = self.shards.values().map(|shard| shard.inbox.clone()).collect();
+        tokio::spawn(async move {
+            let mut all = Vec::new();
+            for inbox in inboxes {
+                let (ask, answered) = oneshot::channel();
+                if inbox.send(Told::Watches(ask)).await.is_ok()
+                    && let Ok(watches) = answered.await
+                {
+                    all.extend(watches);
+                }
+            }
+            // The sampler has gone: the daemon is stopping.
+            let _ = answer.send(all);
+        });
+    }
+
+    /// The next shard that ends by itself.
+    async fn ended(&mut self) -> Option<(Partition, End)> {
+        let tasks = self.shards.values_mut().map(|shard| &mut shard.task);
+        let mut tasks: futures::stream::FuturesUnordered<_> = tasks.collect();
+        use futures::StreamExt as _;
+        match tasks.next().await {
+            Some(Ok(ended)) => Some(ended),
+            Some(Err(panic)) => {
+                tracing::error!(%panic, "a shard has panicked");
+                None
+            }
+            None => std::future::pending().await,
+        }
+    }
+
+    async fn close(&mut self, ended: Option<(Partition, End)>) -> anyhow::Result<()> {
+        let Some((partition, end)) = ended else { anyhow::bail!("a shard has panicked; its journal is whole") };
+        self.shards.remove(&partition);
+        self.publish();
+        match end {
+            End::Closed => Ok(()),
+            End::Fenced(message) => {
+                tracing::warn!(partition, %message, "let go of the partition: another process has taken it over");
+                Ok(())
+            }
+            End::Unknown(message) => {
+                tracing::warn!(partition, %message, "let go of the partition until it is assigned again");
+                Ok(())
+            }
+            End::Broken(message) => anyhow::bail!("partition {partition}: {message}"),
+        }
+    }
+
+    /// Lets every shard finish what it is writing. Nothing is decided because of it.
+    async fn drain(&mut self) {
+        for (_, Open { inbox, task }) in std::mem::take(&mut self.shards) {
+            drop(inbox);
+            let _ = task.await;
+        }
+        self.publish();
+    }
+}
+
+/// Asks for watches at every tick of the grid, and hands on what was counted.
+async fn sample(
+    mut counts: Box<dyn Counts>,
+    grid: Grid,
+    clock: Arc<dyn Clock>,
+    ask: mpsc::Sender<oneshot::Sender<Vec<Watch>>>,
+    blocks: mpsc::Sender<Told>,
+) {
+    loop {
+        let tick = grid.after(clock.now());
+        clock.sleep_until(tick).await;
+        let (send, watches) = oneshot::channel();
+        if ask.send(send).await.is_err() {
+            return;
+        }
+        let Ok(watches) = watches.await else { return };
+        for (workload, block) in counts.tick(&watches, grid.lag.before(tick)).await {
+            if blocks.send(Told::Measured { workload, block }).await.is_err() {
+                return;
+            }
+        }
+    }
+}

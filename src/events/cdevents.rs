@@ -1,0 +1,141 @@
+//! CDEvents, as far as they concern a rollout: the envelope of releases 0.3 to 0.5.1, and the content of
+//! `service.deployed` and `service.upgraded`.
+//!
+//! The releases differ in names that nobody here needs (`context.version` became `context.specversion`, `subject.type`
+//! went away, `chainId` and `links` came), so one lenient reading serves them all. Our own request is a custom event in
+//! the same envelope, and is the opposite: read strictly, because a field that is silently ignored there is a wish that
+//! is silently not granted.
+
+use bellwether_core::time::Timestamp;
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+
+use super::cloudevents::CloudEvent;
+
+/// The type of the request that starts a rollout.
+pub const REQUESTED: &str = "dev.cdeventsx.bellwether-rollout.requested.0.1.0";
+/// The same without its version.
+pub const REQUESTED_ANY: &str = "dev.cdeventsx.bellwether-rollout.requested.";
+/// The type of the event that says a service was deployed, as it is written.
+pub const DEPLOYED: &str = "dev.cdevents.service.deployed.0.3.0";
+
+/// The releases of `service.deployed` and `service.upgraded` that are understood.
+const SERVICE_VERSIONS: [&str; 4] = ["0.1.0", "0.1.1", "0.2.0", "0.3.0"];
+
+/// What a type says that it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Known {
+    /// Our own request.
+    Requested,
+    /// Our own request, in a version that does not exist (yet).
+    RequestedOfOtherVersion,
+    /// A service was deployed or upgraded by somebody else.
+    Deployed,
+    /// The same in a version that is not understood.
+    DeployedOfOtherVersion,
+    /// Anything else.
+    Other,
+}
+
+/// What `ty` is to us.
+pub fn recognise(ty: &str) -> Known {
+    if ty == REQUESTED {
+        return Known::Requested;
+    }
+    if ty.starts_with(REQUESTED_ANY) {
+        return Known::RequestedOfOtherVersion;
+    }
+    let version =
+        ty.strip_prefix("dev.cdevents.service.deployed.").or_else(|| ty.strip_prefix("dev.cdevents.service.upgraded."));
+    match version {
+        Some(version) if SERVICE_VERSIONS.contains(&version) => Known::Deployed,
+        Some(_) => Known::DeployedOfOtherVersion,
+        None => Known::Other,
+    }
+}
+
+/// The envelope. What is not named here is not needed, and not refused.
+#[derive(Debug, Deserialize)]
+pub struct Envelope {
+    /// Which event this is.
+    pub context: Context,
+    /// What it is about.
+    pub subject: Subject,
+    /// What the producer wanted to add. Of a custom event: the content.
+    #[serde(default, rename = "customData")]
+    pub custom_data: Value,
+}
+
+/// Which event it is. The CloudEvent around it says the same, and wins where only one of them speaks.
+#[derive(Debug, Deserialize)]
+pub struct Context {
+    /// Unique within the source.
+    pub id: Option<String>,
+    /// The event's type.
+    #[serde(rename = "type")]
+    pub ty: Option<String>,
+    /// When, by the producer's clock.
+    pub timestamp: Option<Timestamp>,
+}
+
+/// What an event is about.
+#[derive(Debug, Deserialize)]
+pub struct Subject {
+    /// Of a service: `service/shop-api`.
+    pub id: Option<String>,
+    /// What is said of it.
+    #[serde(default)]
+    pub content: Value,
+}
+
+/// The content of `service.deployed` and `service.upgraded`.
+#[derive(Debug, Deserialize)]
+pub struct ServiceContent {
+    /// Where.
+    pub environment: Reference,
+    /// What, as a package URL.
+    #[serde(rename = "artifactId")]
+    pub artifact: Option<String>,
+}
+
+/// A thing by its id.
+#[derive(Debug, Deserialize)]
+pub struct Reference {
+    /// The id.
+    pub id: String,
+}
+
+impl Envelope {
+    /// The content of a custom event: of the two places where producers put it, the one that is not empty.
+    pub fn custom_content(self) -> Value {
+        let empty = |value: &Value| value.is_null() || value.as_object().is_some_and(Map::is_empty);
+        if empty(&self.subject.content) && !empty(&self.custom_data) { self.custom_data } else { self.subject.content }
+    }
+}
+
+/// An event of CDEvents 0.5.1 in the CloudEvent that carries it.
+///
+/// `content` goes where the schemas allow it: into the subject of an event of the vocabulary, and into `customData` of
+/// a custom one.
+pub fn wrap(ty: &str, source: &str, id: &str, at: Timestamp, subject: &str, content: Value) -> CloudEvent {
+    let context =
+        json!({ "specversion": "0.5.1", "id": id, "source": source, "type": ty, "timestamp": at.to_string() });
+    let data = if ty.starts_with("dev.cdeventsx.") {
+        json!({ "context": context, "subject": { "id": subject, "content": {} }, "customData": content,
+                "customDataContentType": "application/json" })
+    } else {
+        json!({ "context": context, "subject": { "id": subject, "content": content } })
+    };
+    CloudEvent {
+        id: id.to_owned(),
+        source: source.to_owned(),
+        ty: ty.to_owned(),
+        time: Some(at),
+        subject: Some(subject.to_owned()),
+        partitionkey: None,
+        expirytime: None,
+        traceparent: None,
+        extensions: Default::default(),
+        data,
+    }
+}

@@ -1,0 +1,315 @@
+//! CloudEvents 1.0 over Kafka and HTTP, in binary and in structured mode.
+//!
+//! The SDK crates bring their own types for messages, attributes and data, and a Kafka client of a fixed version; the
+//! two bindings themselves are a prefix, a content type and a JSON object. Kafka prefixes attributes with `ce_` and
+//! HTTP with `ce-` (and percent-encodes their values): that is all that differs between them here.
+
+use std::collections::BTreeMap;
+
+use bellwether_core::time::Timestamp;
+use serde_json::{Map, Value};
+
+use crate::ports::Record;
+
+/// The largest event that is read, headers included. Larger ones are refused before they are parsed.
+pub const MAX_EVENT_BYTES: usize = 1 << 20;
+
+/// The longest attribute: ids and sources become keys of the journal, subjects are matched against patterns.
+pub const MAX_ATTRIBUTE_BYTES: usize = 1024;
+
+/// The content type of structured mode.
+pub const STRUCTURED: &str = "application/cloudevents+json";
+
+/// One CloudEvent whose data is JSON.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CloudEvent {
+    /// Unique within `source`.
+    pub id: String,
+    /// Who says so, a URI reference.
+    pub source: String,
+    /// What kind of thing happened.
+    pub ty: String,
+    /// When, by the producer's clock.
+    pub time: Option<Timestamp>,
+    /// What it happened to.
+    pub subject: Option<String>,
+    /// The key that the producer wants events to be ordered by.
+    pub partitionkey: Option<String>,
+    /// After this instant nobody should act on it any more.
+    pub expirytime: Option<Timestamp>,
+    /// The W3C trace that it belongs to.
+    pub traceparent: Option<String>,
+    /// All other attributes.
+    pub extensions: BTreeMap<String, String>,
+    /// What happened.
+    pub data: Value,
+}
+
+/// Why bytes are not a CloudEvent that can be read here.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum CloudEventError {
+    /// An attribute that every CloudEvent has.
+    #[error("attribute {attribute} is missing; a producer in binary mode sends it as header {header}")]
+    Missing {
+        /// Which.
+        attribute: &'static str,
+        /// The header that carries it in this binding.
+        header: String,
+    },
+    /// An attribute that can't be what it says.
+    #[error("attribute {attribute} is {value:?}; {remedy}")]
+    Bad {
+        /// Which.
+        attribute: String,
+        /// Its value, shortened.
+        value: String,
+        /// What it should have been.
+        remedy: &'static str,
+    },
+    /// Several events in one record.
+    #[error("content-type {0:?} is batch mode, which is not read here; send one event per record")]
+    Batch(String),
+    /// A format other than JSON.
+    #[error(
+        "content-type {0:?} is not JSON; send application/json, or application/cloudevents+json for structured mode"
+    )]
+    NotJson(String),
+    /// The value, or the data in it, is not JSON.
+    #[error("the content is not JSON: {0}; send one JSON object")]
+    Unparsable(String),
+    /// A record without a value.
+    #[error("the record has no value (a tombstone); an event carries its data in the value")]
+    NoValue,
+    /// An event without data.
+    #[error("the event has no data; send it as JSON in `data`")]
+    NoData,
+    /// Larger than what is read.
+    #[error("the event has {0} bytes, more than the {MAX_EVENT_BYTES} that are read; send a reference instead")]
+    TooLarge(usize),
+}
+
+/// How a binding writes the names of attributes as headers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Binding {
+    Kafka,
+    Http,
+}
+
+impl Binding {
+    fn prefix(self) -> &'static str {
+        match self {
+            Binding::Kafka => "ce_",
+            Binding::Http => "ce-",
+        }
+    }
+}
+
+impl CloudEvent {
+    /// The event in a Kafka record.
+    pub fn from_record(record: &Record) -> Result<CloudEvent, CloudEventError> {
+        let value = record.value.as_deref().ok_or(CloudEventError::NoValue)?;
+        let headers = record.headers.iter().map(|(name, value)| (name.as_str(), value.as_slice()));
+        read(Binding::Kafka, headers, value)
+    }
+
+    /// The event in an HTTP request. Header names may be in any case.
+    pub fn from_http<'a>(
+        headers: impl IntoIterator<Item = (&'a str, &'a [u8])>,
+        body: &[u8],
+    ) -> Result<CloudEvent, CloudEventError> {
+        read(Binding::Http, headers.into_iter(), body)
+    }
+
+    /// The event as JSON, for structured mode.
+    pub fn to_structured(&self) -> Value {
+        let mut event: Map<String, Value> =
+            self.attributes().into_iter().map(|(name, value)| (name, Value::String(value))).collect();
+        event.insert("datacontenttype".to_owned(), Value::from("application/json"));
+        event.insert("data".to_owned(), self.data.clone());
+        Value::Object(event)
+    }
+
+    /// The event as a Kafka record in binary mode, under `key`.
+    pub fn to_record(&self, key: &str) -> Record {
+        let named = self.attributes().into_iter().map(|(name, value)| (format!("ce_{name}"), value.into_bytes()));
+        let content_type = ("content-type".to_owned(), b"application/json".to_vec());
+        Record {
+            key: Some(key.as_bytes().to_vec()),
+            value: Some(self.data.to_string().into_bytes()),
+            headers: named.chain([content_type]).collect(),
+            ..Record::default()
+        }
+    }
+
+    /// All attributes but the data's own, by their names in the specification.
+    fn attributes(&self) -> Vec<(String, String)> {
+        let Self { id, source, ty, time, subject, partitionkey, expirytime, traceparent, extensions, data: _ } = self;
+        let always = [("specversion", "1.0"), ("id", id), ("source", source), ("type", ty)];
+        let mut all: Vec<(String, String)> =
+            always.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        let optional = [
+            ("time", time.map(|at| at.to_string())),
+            ("subject", subject.clone()),
+            ("partitionkey", partitionkey.clone()),
+            ("expirytime", expirytime.map(|at| at.to_string())),
+            ("traceparent", traceparent.clone()),
+        ];
+        all.extend(optional.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))));
+        all.extend(extensions.iter().map(|(name, value)| (name.clone(), value.clone())));
+        all
+    }
+}
+
+fn read<'a>(
+    binding: Binding,
+    headers: impl Iterator<Item = (&'a str, &'a [u8])>,
+    value: &[u8],
+) -> Result<CloudEvent, CloudEventError> {
+    let headers: Vec<_> = headers.collect();
+    let size = value.len() + headers.iter().map(|(name, value)| name.len() + value.len()).sum::<usize>();
+    if size > MAX_EVENT_BYTES {
+        return Err(CloudEventError::TooLarge(size));
+    }
+    let content_type = headers
+        .iter()
+        .find(|(name, _)| name.eq_ignore_ascii_case("content-type"))
+        .map(|(_, value)| String::from_utf8_lossy(value).into_owned())
+        .unwrap_or_default();
+    let media = content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    match media.as_str() {
+        STRUCTURED => structured(binding, value),
+        batch if batch.starts_with("application/cloudevents-batch") => {
+            Err(CloudEventError::Batch(shorten(&content_type)))
+        }
+        other if other.starts_with("application/cloudevents") => Err(CloudEventError::NotJson(shorten(&content_type))),
+        other if is_json(other) => binary(binding, &headers, value),
+        _ => Err(CloudEventError::NotJson(shorten(&content_type))),
+    }
+}
+
+/// Whether data of this media type is JSON. Without a type it is taken for JSON, as the specification says of events
+/// that are written in JSON, and parsed or refused accordingly.
+fn is_json(media: &str) -> bool {
+    media.is_empty() || media == "application/json" || media == "text/json" || media.ends_with("+json")
+}
+
+fn binary(binding: Binding, headers: &[(&str, &[u8])], value: &[u8]) -> Result<CloudEvent, CloudEventError> {
+    let mut attributes = BTreeMap::new();
+    for (header, value) in headers {
+        let lower = header.to_ascii_lowercase();
+        let Some(name) = lower.strip_prefix(binding.prefix()) else { continue };
+        let text = std::str::from_utf8(value).map_err(|_| bad(name, &String::from_utf8_lossy(value), "write UTF-8"))?;
+        let text = match binding {
+            Binding::Kafka => text.to_owned(),
+            Binding::Http => percent_decode(text)
+                .ok_or_else(|| bad(name, text, "percent-encode it as the HTTP binding of CloudEvents says"))?,
+        };
+        attributes.insert(name.to_owned(), text);
+    }
+    if value.is_empty() {
+        return Err(CloudEventError::NoData);
+    }
+    let data = serde_json::from_slice(value).map_err(|error| CloudEventError::Unparsable(error.to_string()))?;
+    assemble(binding, attributes, data)
+}
+
+fn structured(binding: Binding, value: &[u8]) -> Result<CloudEvent, CloudEventError> {
+    let mut event: Map<String, Value> =
+        serde_json::from_slice(value).map_err(|error| CloudEventError::Unparsable(error.to_string()))?;
+    if event.contains_key("data_base64") {
+        return Err(bad("data_base64", "…", "send the data as JSON in `data`"));
+    }
+    let data = event.remove("data");
+    let mut attributes = BTreeMap::new();
+    for (name, value) in event {
+        let text = match value {
+            Value::String(text) => text,
+            Value::Number(number) => number.to_string(),
+            Value::Bool(flag) => flag.to_string(),
+            // The JSON format lets producers write an absent attribute as null.
+            Value::Null => continue,
+            other => return Err(bad(&name, &other.to_string(), "attributes are text, numbers or true and false")),
+        };
+        attributes.insert(name, text);
+    }
+    if let Some(media) = attributes.remove("datacontenttype").filter(|media| {
+        let essence = media.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+        !is_json(&essence)
+    }) {
+        return Err(CloudEventError::NotJson(shorten(&media)));
+    }
+    assemble(binding, attributes, data.filter(|data| !data.is_null()).ok_or(CloudEventError::NoData)?)
+}
+
+fn assemble(
+    binding: Binding,
+    mut attributes: BTreeMap<String, String>,
+    data: Value,
+) -> Result<CloudEvent, CloudEventError> {
+    for (name, value) in &attributes {
+        if value.len() > MAX_ATTRIBUTE_BYTES || value.chars().any(char::is_control) {
+            return Err(bad(name, value, "use at most 1024 bytes and no control characters"));
+        }
+    }
+    let mut required = |attribute: &'static str| match attributes.remove(attribute) {
+        Some(value) if value.is_empty() => Err(bad(attribute, "", "it must not be empty")),
+        Some(value) => Ok(value),
+        None => Err(CloudEventError::Missing { attribute, header: format!("{}{attribute}", binding.prefix()) }),
+    };
+    let specversion = required("specversion")?;
+    if specversion != "1.0" {
+        return Err(bad("specversion", &specversion, "only CloudEvents 1.0 is read"));
+    }
+    let (id, source, ty) = (required("id")?, required("source")?, required("type")?);
+    let (time, expirytime) = (instant(&mut attributes, "time")?, instant(&mut attributes, "expirytime")?);
+    Ok(CloudEvent {
+        id,
+        source,
+        ty,
+        time,
+        subject: attributes.remove("subject"),
+        partitionkey: attributes.remove("partitionkey"),
+        expirytime,
+        traceparent: attributes.remove("traceparent"),
+        extensions: attributes,
+        data,
+    })
+}
+
+fn instant(
+    attributes: &mut BTreeMap<String, String>,
+    name: &'static str,
+) -> Result<Option<Timestamp>, CloudEventError> {
+    let Some(text) = attributes.remove(name) else { return Ok(None) };
+    let parsed = text.parse().map_err(|_| bad(name, &text, "write it as RFC 3339, as in 2026-01-31T12:00:00Z"))?;
+    Ok(Some(parsed))
+}
+
+fn bad(attribute: &str, value: &str, remedy: &'static str) -> CloudEventError {
+    CloudEventError::Bad { attribute: shorten(attribute), value: shorten(value), remedy }
+}
+
+/// What an error repeats of a stranger's text: enough to recognise it.
+pub(super) fn shorten(text: &str) -> String {
+    match text.char_indices().nth(80) {
+        Some((at, _)) => format!("{}…", &text[..at]),
+        None => text.to_owned(),
+    }
+}
+
+/// The HTTP binding's encoding of header values: `%` and two hexadecimal digits for each byte of UTF-8, and optional
+/// double quotes around the whole. `None` where it is none.
+fn percent_decode(text: &str) -> Option<String> {
+    let text = text.strip_prefix('"').and_then(|text| text.strip_suffix('"')).unwrap_or(text);
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.bytes();
+    while let Some(byte) = rest.next() {
+        if byte == b'%' {
+            let (high, low) = (char::from(rest.next()?).to_digit(16)?, char::from(rest.next()?).to_digit(16)?);
+            bytes.push(u8::try_from(high * 16 + low).ok()?);
+        } else {
+            bytes.push(byte);
+        }
+    }
+    String::from_utf8(bytes).ok()
+}

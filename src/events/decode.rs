@@ -1,0 +1,309 @@
+//! What a record means to this daemon: an event for the engine, something to ignore for a named reason, or something
+//! for the dead letters.
+//!
+//! The line between the last two: what is addressed to us and impossible, or can't be read at all, is dead and kept
+//! with its bytes; what is readable and not for us is ignored and counted. A topic is shared, and other people's events
+//! must not fill our dead letters.
+
+use std::fmt;
+
+use bellwether_core::event::{Event, Request};
+use bellwether_core::ids::{EventId, Workload};
+use bellwether_core::time::Timestamp;
+use packageurl::PackageUrl;
+use serde::Deserialize;
+
+use super::cdevents::{self, Envelope, Known, ServiceContent};
+use super::cloudevents::{CloudEvent, CloudEventError, MAX_ATTRIBUTE_BYTES, shorten};
+use super::mapping::{Facts, Mapping};
+use crate::ports::Record;
+
+/// Who we are, and how other people's words are translated.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DecodeOptions {
+    /// The cluster that this daemon acts in.
+    pub cluster: String,
+    /// Further clusters whose events it takes.
+    pub further_clusters: Vec<String>,
+    /// From CDEvents to workloads.
+    pub mapping: Mapping,
+    /// The source of the events that this daemon sends, so that it does not listen to itself.
+    pub own_source: String,
+}
+
+impl DecodeOptions {
+    /// The daemon of `cluster`, with the source `/bellwether/<cluster>`.
+    pub fn new(cluster: impl Into<String>, mapping: Mapping) -> DecodeOptions {
+        let cluster = cluster.into();
+        let own_source = format!("/bellwether/{cluster}");
+        DecodeOptions { cluster, further_clusters: Vec::new(), mapping, own_source }
+    }
+
+    fn acts_in(&self, cluster: &str) -> bool {
+        self.cluster == cluster || self.further_clusters.iter().any(|further| further == cluster)
+    }
+}
+
+/// What a record means.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Decoded {
+    /// Something for the engine.
+    Event {
+        /// What happened.
+        event: Box<Event>,
+        /// To which workload. Its `Display` is the canonical key, which says on which partition it belongs.
+        workload: Workload,
+    },
+    /// Readable, and not for us.
+    Ignored(Ignored),
+    /// Unreadable, or addressed to us and impossible.
+    Dead(DecodeError),
+}
+
+/// Why a readable event is left alone.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Ignored {
+    /// A type that means nothing to us.
+    NotForUs {
+        /// Which.
+        ty: String,
+    },
+    /// A type that we know, in a version that we don't.
+    OtherVersion {
+        /// Which.
+        ty: String,
+    },
+    /// The workload is in a cluster that somebody else looks after.
+    OtherCluster {
+        /// Which.
+        cluster: String,
+    },
+    /// We sent it ourselves.
+    Own,
+    /// Its producer says that it is too late to act on it.
+    Expired {
+        /// Since when.
+        at: Timestamp,
+    },
+    /// No rule of the mapping is for it.
+    NoMapping {
+        /// The event's subject.
+        subject: String,
+        /// The event's environment.
+        environment: String,
+    },
+}
+
+impl Ignored {
+    /// The reason as a metric's label.
+    pub fn label(&self) -> &'static str {
+        match self {
+            Ignored::NotForUs { .. } => "not-for-us",
+            Ignored::OtherVersion { .. } => "other-version",
+            Ignored::OtherCluster { .. } => "other-cluster",
+            Ignored::Own => "own",
+            Ignored::Expired { .. } => "expired",
+            Ignored::NoMapping { .. } => "no-mapping",
+        }
+    }
+}
+
+impl fmt::Display for Ignored {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Ignored::NotForUs { ty } => write!(f, "events of type {ty} mean nothing here"),
+            Ignored::OtherVersion { ty } => write!(f, "{ty} is not a version that is understood here"),
+            Ignored::OtherCluster { cluster } => write!(f, "cluster {cluster} is not looked after here"),
+            Ignored::Own => f.write_str("it was sent by this daemon itself"),
+            Ignored::Expired { at } => write!(f, "it expired at {at}"),
+            Ignored::NoMapping { subject, environment } => {
+                write!(f, "no rule of the mapping is for subject {subject:?} in environment {environment:?}")
+            }
+        }
+    }
+}
+
+/// What is wrong with an event that was meant for us, or that nobody can read.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum DecodeError {
+    /// Not a CloudEvent.
+    #[error(transparent)]
+    CloudEvent(#[from] CloudEventError),
+    /// Our own type in a version that does not exist.
+    #[error("type {0:?} is not a version that is understood here; send {requested}", requested = cdevents::REQUESTED)]
+    UnknownVersion(String),
+    /// Not the envelope of CDEvents.
+    #[error("the data is not a CDEvent: {0}")]
+    Envelope(String),
+    /// The two envelopes disagree.
+    #[error("CDEvents context.{field} is {inner:?} and the CloudEvent's {field} is {outer:?}; send the same in both")]
+    Disagree {
+        /// About what.
+        field: &'static str,
+        /// The CDEvent's.
+        inner: String,
+        /// The CloudEvent's.
+        outer: String,
+    },
+    /// The content is not what its type promises.
+    #[error("the event's content can't be read: {0}")]
+    Content(String),
+    /// A request for nothing.
+    #[error("the request names no image; set `images` (by container) or `image`")]
+    NoImage,
+    /// A request for two things.
+    #[error("the request has both `image` and `images`; set one of them")]
+    TwoImages,
+    /// Not a package URL.
+    #[error("artifactId {value:?} is not a package URL ({problem}); write it as pkg:oci/NAME@sha256%3A…")]
+    Artifact {
+        /// As it was sent.
+        value: String,
+        /// What the parser says.
+        problem: String,
+    },
+    /// No Kubernetes object can be called this.
+    #[error("{part} {value:?} can't be the {part} of a workload; {remedy}")]
+    Name {
+        /// Which part of the workload.
+        part: &'static str,
+        /// As it was sent, or made by the mapping.
+        value: String,
+        /// What it should be.
+        remedy: &'static str,
+    },
+}
+
+/// What `record` means at `now` to the daemon that `options` describe.
+pub fn decode(record: &Record, options: &DecodeOptions, now: Timestamp) -> Decoded {
+    let meant = CloudEvent::from_record(record).map_err(Stop::from).and_then(|event| meaning(event, options, now));
+    match meant {
+        Ok((event, workload)) => Decoded::Event { event: Box::new(event), workload },
+        Err(Stop::Ignore(reason)) => Decoded::Ignored(reason),
+        Err(Stop::Die(error)) => Decoded::Dead(error),
+    }
+}
+
+/// Where the reading ends early.
+enum Stop {
+    Ignore(Ignored),
+    Die(DecodeError),
+}
+
+impl<E: Into<DecodeError>> From<E> for Stop {
+    fn from(error: E) -> Stop {
+        Stop::Die(error.into())
+    }
+}
+
+fn meaning(event: CloudEvent, options: &DecodeOptions, now: Timestamp) -> Result<(Event, Workload), Stop> {
+    if event.source == options.own_source {
+        return Err(Stop::Ignore(Ignored::Own));
+    }
+    let known = cdevents::recognise(&event.ty);
+    match known {
+        Known::Other => return Err(Stop::Ignore(Ignored::NotForUs { ty: shorten(&event.ty) })),
+        Known::DeployedOfOtherVersion => return Err(Stop::Ignore(Ignored::OtherVersion { ty: shorten(&event.ty) })),
+        Known::RequestedOfOtherVersion => return Err(DecodeError::UnknownVersion(shorten(&event.ty)).into()),
+        Known::Requested | Known::Deployed => {}
+    }
+    if let Some(at) = event.expirytime.filter(|at| *at < now) {
+        return Err(Stop::Ignore(Ignored::Expired { at }));
+    }
+    let CloudEvent { id, source, ty, time, data, .. } = event;
+    let envelope: Envelope = read(data).map_err(DecodeError::Envelope)?;
+    agree("id", envelope.context.id.as_deref(), &id)?;
+    agree("type", envelope.context.ty.as_deref(), &ty)?;
+    let (id, time) = (EventId { source, id }, time.or(envelope.context.timestamp));
+    let (event, workload) = match known {
+        Known::Requested => requested(envelope, id, time)?,
+        _ => deployed(envelope, id, time, options)?,
+    };
+    check_names(&workload)?;
+    if options.acts_in(&workload.cluster) {
+        Ok((event, workload))
+    } else {
+        Err(Stop::Ignore(Ignored::OtherCluster { cluster: workload.cluster }))
+    }
+}
+
+fn agree(field: &'static str, inner: Option<&str>, outer: &str) -> Result<(), DecodeError> {
+    match inner {
+        Some(inner) if inner != outer => {
+            Err(DecodeError::Disagree { field, inner: shorten(inner), outer: shorten(outer) })
+        }
+        _ => Ok(()),
+    }
+}
+
+fn requested(envelope: Envelope, id: EventId, time: Option<Timestamp>) -> Result<(Event, Workload), Stop> {
+    let request: Request = read(envelope.custom_content()).map_err(DecodeError::Content)?;
+    match (&request.image, request.images.is_empty()) {
+        (None, true) => Err(DecodeError::NoImage.into()),
+        (Some(_), false) => Err(DecodeError::TwoImages.into()),
+        _ => {
+            let workload = request.workload.clone();
+            Ok((Event::Requested { id, time, request }, workload))
+        }
+    }
+}
+
+fn deployed(
+    envelope: Envelope,
+    id: EventId,
+    time: Option<Timestamp>,
+    options: &DecodeOptions,
+) -> Result<(Event, Workload), Stop> {
+    let content: ServiceContent = read(envelope.subject.content).map_err(DecodeError::Content)?;
+    let subject = envelope.subject.id.ok_or_else(|| DecodeError::Content("missing field `subject.id`".to_owned()))?;
+    for (name, text) in [("subject.id", &subject), ("environment.id", &content.environment.id)] {
+        if text.len() > MAX_ATTRIBUTE_BYTES {
+            return Err(DecodeError::Content(format!("{name} is longer than {MAX_ATTRIBUTE_BYTES} bytes")).into());
+        }
+    }
+    let purl = content.artifact.as_deref().map(package).transpose()?;
+    let facts = Facts {
+        environment: &content.environment.id,
+        subject: &subject,
+        artifact: content.artifact.as_deref().zip(purl.as_ref()),
+    };
+    let Some(workload) = options.mapping.workload(&facts, &options.cluster) else {
+        let (subject, environment) = (shorten(&subject), shorten(&content.environment.id));
+        return Err(Stop::Ignore(Ignored::NoMapping { subject, environment }));
+    };
+    let event = Event::Deployed { id, time, workload: workload.clone(), artifact: content.artifact.clone() };
+    Ok((event, workload))
+}
+
+fn package(text: &str) -> Result<PackageUrl<'static>, DecodeError> {
+    let bad = |problem: String| DecodeError::Artifact { value: shorten(text), problem };
+    if text.len() > MAX_ATTRIBUTE_BYTES {
+        return Err(bad("it is too long".to_owned()));
+    }
+    text.parse().map_err(|error: packageurl::Error| bad(error.to_string()))
+}
+
+/// Reads JSON, and says which field is wrong. serde repeats the offending value whole, so the sentence is cut.
+fn read<T: for<'de> Deserialize<'de>>(value: serde_json::Value) -> Result<T, String> {
+    serde_json::from_value(value).map_err(|error| error.to_string().chars().take(300).collect())
+}
+
+/// The names become keys of the journal and paths of the API server, so a slash or a space in one is refused here.
+fn check_names(workload: &Workload) -> Result<(), DecodeError> {
+    let Workload { cluster, namespace, kind: _, name } = workload;
+    let plain = |text: &str| text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._".contains(&byte));
+    if cluster.is_empty() || cluster.len() > 253 || !plain(cluster) {
+        let remedy = "use letters, digits, '-', '.' and '_'";
+        return Err(DecodeError::Name { part: "cluster", value: shorten(cluster), remedy });
+    }
+    for (part, value, longest) in [("namespace", namespace, 63), ("name", name, 253)] {
+        let inside = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
+        let allowed = |byte: u8| inside(byte) || byte == b'-' || (byte == b'.' && part == "name");
+        let ends = value.bytes().next().is_some_and(inside) && value.bytes().last().is_some_and(inside);
+        if !ends || value.len() > longest || !value.bytes().all(allowed) {
+            let remedy = "Kubernetes wants lower-case letters, digits and '-'";
+            return Err(DecodeError::Name { part, value: shorten(value), remedy });
+        }
+    }
+    Ok(())
+}

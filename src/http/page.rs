@@ -1,0 +1,83 @@
+//! The page: one table, made here, without scripts and without a request to anybody else. It loads itself anew.
+
+use std::fmt::Write as _;
+
+use bellwether_core::view::{RolloutView, View};
+
+/// The whole page.
+pub(super) fn render(view: &View) -> String {
+    let mut rollouts: Vec<&RolloutView> = view.rollouts.values().collect();
+    // What goes on comes first, and then the newest.
+    rollouts.sort_by_key(|rollout| (rollout.ended.is_some(), std::cmp::Reverse(rollout.started)));
+    let body: String = rollouts.into_iter().map(section).collect();
+    let body = if body.is_empty() { "<p>No rollouts yet.</p>".to_owned() } else { body };
+    format!(
+        "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><meta http-equiv=\"refresh\" content=\"5\">\
+         <meta name=\"viewport\" content=\"width=device-width\"><title>Bellwether</title>\
+         <link rel=\"stylesheet\" href=\"/style.css\"></head>\n<body><h1>Bellwether</h1>\n{body}\n</body></html>\n"
+    )
+}
+
+fn section(rollout: &RolloutView) -> String {
+    let state = rollout.outcome.as_deref().or(rollout.held.as_ref().map(|_| "held")).unwrap_or(&rollout.phase);
+    let step = rollout.step.map_or_else(String::new, |(step, of)| format!(" · step {step} of {of}"));
+    let observed = rollout.observed.map_or_else(String::new, |share| format!(" (seen {:.1} %)", share * 100.0));
+    let mut html = String::new();
+    // Writing to a String can't fail.
+    let _ = write!(
+        html,
+        "<section class=\"{}\"><h2>{} <small>{}</small></h2><p><b>{}</b>{step} · {}{observed} of the traffic · policy {}</p><p>{}</p><p>{}</p>",
+        class(state),
+        escape(&rollout.short_workload()),
+        escape(&rollout.versions()),
+        escape(state),
+        rollout.weight,
+        escape(&rollout.policy),
+        escape(&rollout.reason),
+        escape(&rollout.next),
+    );
+    if !rollout.checks.is_empty() {
+        html.push_str("<table><tr><th>check<th>canary<th>stable<th>limit<th>n<th>window<th>verdict</tr>");
+        for check in &rollout.checks {
+            let value = |value: &Option<String>| escape(value.as_deref().unwrap_or("–"));
+            let _ = write!(
+                html,
+                "<tr><td>{}<td>{}<td>{}<td>{}<td>{}<td>{}<td class=\"{}\">{}</tr>",
+                escape(&check.name),
+                value(&check.canary),
+                value(&check.stable),
+                escape(&check.limit),
+                check.n,
+                check.window,
+                class(&check.verdict),
+                escape(&check.verdict),
+            );
+        }
+        html.push_str("</table>");
+    }
+    for decision in rollout.history.iter().rev().take(20) {
+        let _ = write!(
+            html,
+            "<p class=\"decision\">{:.0} <b>{}</b> {}</p>",
+            decision.at,
+            escape(&decision.decision),
+            escape(&decision.reason)
+        );
+    }
+    html.push_str("</section>\n");
+    html
+}
+
+fn class(state: &str) -> &'static str {
+    match state {
+        "promoted" | "pass" => "good",
+        "rolled-back" | "regressed" => "bad",
+        "held" | "given-up" | "insufficient" => "asking",
+        "blind" => "blind",
+        _ => "going",
+    }
+}
+
+fn escape(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;").replace('\'', "&#39;")
+}

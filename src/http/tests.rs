@@ -1,0 +1,175 @@
+//! Over a real socket, asked as a client would.
+
+use bellwether_core::ids::Weight;
+use bellwether_core::view::DecisionView;
+use tokio::sync::mpsc::Receiver;
+
+use super::*;
+use crate::ports::Taken;
+
+struct Server {
+    base: String,
+    conditions: watch::Sender<Conditions>,
+    _others: (watch::Sender<Arc<View>>, watch::Sender<Stopwatch>),
+}
+
+/// A server that shows one rollout, and the other end of its intake.
+async fn server(options: Options) -> (Server, Receiver<Wake>) {
+    let rollout = rollout_view();
+    let (view_to, view) = watch::channel(Arc::new(View { rollouts: [(rollout.id.clone(), rollout)].into() }));
+    let (conditions_to, conditions) = watch::channel(vec![("kafka".to_owned(), Ok(()))]);
+    let (heartbeat_to, heartbeat) = watch::channel(Stopwatch::start());
+    let (intake, wakes) = mpsc::channel(1);
+    let metrics = metrics_exporter_prometheus::PrometheusBuilder::new().build_recorder().handle();
+    let shown = Shown { view, conditions, heartbeat, metrics, intake };
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let base = format!("http://{}", listener.local_addr().unwrap());
+    tokio::spawn(async move { serve(listener, &options, shown, CancellationToken::new()).await });
+    (Server { base, conditions: conditions_to, _others: (view_to, heartbeat_to) }, wakes)
+}
+
+fn rollout_view() -> RolloutView {
+    let at = bellwether_core::time::Timestamp::UNIX_EPOCH;
+    RolloutView {
+        id: "web-1".to_owned(),
+        workload: "prod/shop/Deployment/web".to_owned(),
+        from: [("app".to_owned(), "acme/web:1".to_owned())].into(),
+        to: [("app".to_owned(), "acme/web:2".to_owned())].into(),
+        policy: "web".to_owned(),
+        mode: "enforce".to_owned(),
+        phase: "step".to_owned(),
+        step: Some((1, 3)),
+        weight: Weight::percent(10),
+        observed: Some(0.1),
+        held: None,
+        outcome: None,
+        reason: "<script>alert(1)</script>".to_owned(),
+        next: "looks again in 30s".to_owned(),
+        since: at,
+        started: at,
+        ended: None,
+        checks: Vec::new(),
+        history: vec![DecisionView { at, decision: "start".to_owned(), reason: "asked for".to_owned(), step: None }],
+    }
+}
+
+fn client() -> reqwest::Client {
+    crate::telemetry::install_tls();
+    reqwest::Client::new()
+}
+
+async fn got(base: &str, path: &str) -> (u16, String) {
+    let response = client().get(format!("{base}{path}")).send().await.unwrap();
+    (response.status().as_u16(), response.text().await.unwrap())
+}
+
+#[tokio::test]
+async fn each_address_answers_as_documented() {
+    let (server, _wakes) = server(Options::default()).await;
+    for (path, status, part) in [
+        ("/livez", 200, "ok"),
+        ("/readyz", 200, "ready"),
+        ("/readyz?verbose", 200, "[+] kafka ok"),
+        ("/metrics", 200, ""),
+        ("/version", 200, "bellwether"),
+        ("/api/v1/rollouts", 200, "\"id\":\"web-1\""),
+        ("/api/v1/rollouts?namespace=shop&workload=web&phase=step", 200, "web-1"),
+        ("/api/v1/rollouts?namespace=other", 200, "[]"),
+        ("/api/v1/rollouts?colour=red", 400, "colour"),
+        ("/api/v1/rollouts/web-1", 200, "\"weight\":\"10%\""),
+        ("/api/v1/rollouts/none", 404, "there is no rollout"),
+        ("/nothing", 404, ""),
+    ] {
+        let (code, body) = got(&server.base, path).await;
+        assert!(code == status && body.contains(part), "{path}: {code} {body}");
+    }
+}
+
+#[tokio::test]
+async fn a_condition_that_does_not_hold_makes_it_unready_and_says_why() {
+    let (server, _wakes) = server(Options::default()).await;
+    server.conditions.send_replace(vec![("kafka".to_owned(), Err("no partition assigned".to_owned()))]);
+    assert_eq!(got(&server.base, "/readyz").await, (503, "[-] kafka no partition assigned\nnot ready\n".to_owned()));
+    assert_eq!(got(&server.base, "/livez").await.0, 200, "a restart would not cure that");
+}
+
+#[tokio::test]
+async fn a_loop_that_stands_still_is_dead() {
+    let (server, _wakes) = server(Options { heartbeat: Span::ZERO, ..Options::default() }).await;
+    assert_eq!(got(&server.base, "/livez").await.0, 503);
+}
+
+#[tokio::test]
+async fn the_page_escapes_what_others_wrote_and_asks_nobody_else() {
+    let (server, _wakes) = server(Options::default()).await;
+    let response = client().get(&server.base).send().await.unwrap();
+    let policy = response.headers()["content-security-policy"].to_str().unwrap().to_owned();
+    let page = response.text().await.unwrap();
+    assert!(page.contains("&lt;script&gt;") && !page.contains("<script"), "{page}");
+    assert!(!page.contains("http://") && !page.contains("https://"), "{page}");
+    assert!(policy.starts_with("default-src 'none'"), "{policy}");
+}
+
+/// What a client that posts an event is told when the daemon answers `taken`.
+async fn posted(taken: Option<Taken>, headers: &[(&str, &str)]) -> (u16, String) {
+    let (server, mut wakes) =
+        server(Options { events: true, timeout: Span::from_millis(300), ..Options::default() }).await;
+    let daemon = tokio::spawn(async move {
+        let Some(Wake::Record(record)) = wakes.recv().await else { return Vec::new() };
+        let sender = record.answer.unwrap().lock().await.take().unwrap();
+        match taken {
+            Some(taken) => drop(sender.send(taken)),
+            None => tokio::time::sleep(std::time::Duration::from_secs(1)).await,
+        }
+        record.headers
+    });
+    let mut request = client().post(format!("{}/api/v1/events", server.base)).header("ce-id", "a%20b").body("{}");
+    for (name, value) in headers {
+        request = request.header(*name, *value);
+    }
+    let response = request.send().await.unwrap();
+    let answer = (response.status().as_u16(), response.text().await.unwrap());
+    if answer.0 == 202 {
+        assert!(daemon.await.unwrap().contains(&("ce_id".to_owned(), b"a b".to_vec())));
+    }
+    answer
+}
+
+#[tokio::test]
+async fn an_event_is_answered_with_what_became_of_it() {
+    for (taken, headers, status, part) in [
+        (Some(Taken::Decided("started web-1".to_owned())), vec![], 202, "started web-1"),
+        (Some(Taken::Ignored("no policy".to_owned())), vec![], 202, "no policy"),
+        (Some(Taken::Dead("no subject".to_owned())), vec![], 422, "no subject"),
+        (None, vec![], 503, "send the same one again"),
+        (None, vec![("origin", "http://evil.example")], 403, "web pages"),
+        (None, vec![("host", "evil.example")], 403, "localhost"),
+    ] {
+        let (code, body) = posted(taken, &headers).await;
+        assert!(code == status && body.contains(part), "{code} {body}");
+    }
+}
+
+#[tokio::test]
+async fn without_the_option_there_is_no_intake() {
+    let (server, _wakes) = server(Options::default()).await;
+    let response = client().post(format!("{}/api/v1/events", server.base)).body("{}").send().await.unwrap();
+    assert_eq!(response.status(), 404);
+}
+
+#[tokio::test]
+async fn a_body_that_is_too_large_is_refused() {
+    let (server, _wakes) = server(Options { events: true, ..Options::default() }).await;
+    let response =
+        client().post(format!("{}/api/v1/events", server.base)).body(vec![b'x'; BODY_LIMIT + 1]).send().await;
+    // The server may hang up before all of it is sent.
+    assert!(response.is_err() || response.unwrap().status() == 413);
+}
+
+#[tokio::test]
+async fn a_daemon_that_is_busy_says_so() {
+    let (server, wakes) = server(Options { events: true, ..Options::default() }).await;
+    drop(wakes);
+    let response = client().post(format!("{}/api/v1/events", server.base)).body("{}").send().await.unwrap();
+    assert_eq!((response.status().as_u16(), response.headers()["retry-after"].to_str().unwrap()), (503, "1"));
+}

@@ -1,0 +1,159 @@
+//! From an effect to the port that performs it, one attempt at a time.
+//!
+//! Effects on one workload are performed in the order in which they were decided, each after the one before has answered:
+//! a weight of 0 never overtakes the weight of 25 that it takes back. Messages to people go by a lane of their own, so
+//! that a slow Slack delays no rollback. Whether and when to try again is the engine's decision.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+use bellwether_core::effect::{Act, Effect};
+use bellwether_core::event::{Failure, FailureKind, Outcome};
+use bellwether_core::ids::Workload;
+use tokio::sync::Semaphore;
+
+use crate::clock::Stopwatch;
+use crate::metrics::{self, Attempt};
+use crate::ports::{Cluster, Epoch, Notify, NotifyError, Probe, Template};
+
+/// So many attempts at once, over all workloads: enough to keep an API server busy, few enough to be polite.
+const MOST_AT_ONCE: usize = 32;
+
+/// Everything that effects are performed with.
+#[derive(Clone)]
+pub struct Hands {
+    cluster: Arc<dyn Cluster>,
+    notify: Arc<dyn Notify>,
+    probe: Arc<dyn Probe>,
+    room: Arc<Semaphore>,
+}
+
+/// An effect that is to be performed, with all that it needs.
+#[derive(Debug, Clone)]
+pub struct Order {
+    /// What to do.
+    pub effect: Effect,
+    /// On whose behalf.
+    pub epoch: Epoch,
+    /// The template that it names.
+    pub template: Option<Template>,
+}
+
+/// What became of an order.
+#[derive(Debug)]
+pub struct Report {
+    /// Which effect.
+    pub effect: Effect,
+    /// What became of it.
+    pub outcome: Outcome,
+    /// The templates that were seen on the way.
+    pub templates: Vec<Template>,
+}
+
+impl Hands {
+    /// Hands for these ports.
+    pub fn new(cluster: Arc<dyn Cluster>, notify: Arc<dyn Notify>, probe: Arc<dyn Probe>) -> Hands {
+        Hands { cluster, notify, probe, room: Arc::new(Semaphore::new(MOST_AT_ONCE)) }
+    }
+
+    /// One attempt.
+    pub async fn perform(&self, order: Order) -> Report {
+        let watch = Stopwatch::start();
+        let report = self.attempt(order).await;
+        let attempt = if matches!(report.outcome, Outcome::Failed(_)) { Attempt::Failed } else { Attempt::Done };
+        metrics::effect(report.effect.act.name(), attempt, watch.elapsed());
+        report
+    }
+
+    async fn attempt(&self, order: Order) -> Report {
+        let Order { effect, epoch, template } = order;
+        // A message may wait long for its sink, and takes no room from what changes the cluster meanwhile.
+        if let Act::Notify { message } = &effect.act {
+            let outcome = sent(self.notify.send(&effect.id, &effect.workload, message).await);
+            return Report { effect, outcome, templates: Vec::new() };
+        }
+        // The semaphore is never closed.
+        let _room = self.room.acquire().await.ok();
+        let (outcome, templates) = match &effect.act {
+            Act::Probe { metrics } => (self.probe.probe(&effect.workload, metrics).await, Vec::new()),
+            Act::Survey { .. }
+            | Act::ApplyCanary { .. }
+            | Act::SetWeight { .. }
+            | Act::Promote { .. }
+            | Act::Restore { .. }
+            | Act::RemoveCanary { .. }
+            | Act::Notify { .. }
+            | Act::Note { .. } => self.cluster.perform(&effect, epoch, template.as_ref()).await,
+        };
+        Report { effect, outcome, templates }
+    }
+}
+
+fn sent(result: Result<(), NotifyError>) -> Outcome {
+    let failed = |kind, message| Outcome::Failed(Failure { kind, message });
+    match result {
+        Ok(()) => Outcome::Done,
+        Err(NotifyError::Later { message, .. }) => failed(FailureKind::Unavailable, message),
+        Err(NotifyError::Refused(message)) => failed(FailureKind::Refused, message),
+    }
+}
+
+/// Which of a workload's two lanes an effect goes by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Lane {
+    Cluster,
+    People,
+}
+
+/// The orders that wait for the one before them.
+#[derive(Debug, Default)]
+pub struct Lanes {
+    /// A lane with an order under way is here, with those behind it.
+    waiting: BTreeMap<(Workload, Lane), VecDeque<Order>>,
+}
+
+impl Lanes {
+    /// Takes an order in: it is given back if it may begin now.
+    pub fn begin(&mut self, order: Order) -> Option<Order> {
+        use std::collections::btree_map::Entry;
+        match self.waiting.entry(lane(&order.effect)) {
+            Entry::Vacant(free) => {
+                free.insert(VecDeque::new());
+                Some(order)
+            }
+            Entry::Occupied(mut taken) => {
+                taken.get_mut().push_back(order);
+                None
+            }
+        }
+    }
+
+    /// An order is over: the one behind it may begin.
+    pub fn finish(&mut self, effect: &Effect) -> Option<Order> {
+        let lane = lane(effect);
+        let next = self.waiting.get_mut(&lane)?.pop_front();
+        if next.is_none() {
+            self.waiting.remove(&lane);
+        }
+        next
+    }
+
+    /// Whether nothing is under way.
+    pub fn is_idle(&self) -> bool {
+        self.waiting.is_empty()
+    }
+}
+
+fn lane(effect: &Effect) -> (Workload, Lane) {
+    let lane = match effect.act {
+        Act::Notify { .. } | Act::Note { .. } => Lane::People,
+        Act::Survey { .. }
+        | Act::Probe { .. }
+        | Act::ApplyCanary { .. }
+        | Act::SetWeight { .. }
+        | Act::Promote { .. }
+        | Act::Restore { .. }
+        | Act::RemoveCanary { .. } => Lane::Cluster,
+    };
+    (effect.workload.clone(), lane)
+}

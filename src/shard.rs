@@ -1,0 +1,407 @@
+//! One partition: its engine, its journal, and the order in which things happen to them.
+//!
+//! Everything that is told to the engine passes through here, one batch at a time: step, commit, and only then act. What
+//! has been decided is therefore in the journal before the world hears of it, and whatever dies in between is taken up
+//! from there. When it is not known whether a commit was written, the shard ends; the partition is assigned again from its
+//! last committed offset, and its successor begins where the journal says, as after any restart.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use bellwether_core::engine::{Engine, Took, Transition};
+use bellwether_core::event::{Block, Event};
+use bellwether_core::ids::Workload;
+use bellwether_core::policy::Policy;
+use bellwether_core::reason::Reason;
+use bellwether_core::sighting::Sighting;
+use bellwether_core::time::{Span, Timestamp};
+use bellwether_core::watch::Watch;
+use tokio::sync::{mpsc, oneshot};
+
+use crate::clock::{Clock, Stopwatch};
+use crate::events::decode::{DecodeOptions, Decoded, decode};
+use crate::journal::partition_of;
+use crate::ledger::Ledger;
+use crate::metrics::{self, EventResult};
+use crate::perform::{Hands, Lanes, Order, Report};
+use crate::ports::{Batch, Epoch, Journal, JournalError, Journals, Partition, Record, Taken, Template};
+use crate::show::Shows;
+
+/// So many things that wait are taken into one commit.
+const MOST_IN_BATCH: usize = 256;
+/// How often events that can't come again are forgotten.
+const FORGET_EVERY: Span = Span::from_secs(60);
+
+/// What a shard can be told.
+#[derive(Debug)]
+pub enum Told {
+    /// A record of the events topic.
+    Record(Record),
+    /// A workload has changed.
+    Seen {
+        /// Which.
+        workload: Workload,
+        /// How it stands.
+        sighting: Box<Sighting>,
+        /// The templates that the sighting names.
+        templates: Vec<Template>,
+    },
+    /// A block of counts.
+    Measured {
+        /// Whose.
+        workload: Workload,
+        /// The counts.
+        block: Block,
+    },
+    /// An effect was performed, or was not.
+    Performed(Box<Report>),
+    /// New policies, for rollouts that begin from now on.
+    Policies(Vec<Policy>),
+    /// What is to be measured?
+    Watches(oneshot::Sender<Vec<Watch>>),
+}
+
+/// What every shard of a daemon shares.
+#[derive(Clone)]
+pub struct Shared {
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// What effects are performed with.
+    pub hands: Hands,
+    /// Where the journals are opened.
+    pub journals: Arc<dyn Journals>,
+    /// How records are read.
+    pub decoding: Arc<DecodeOptions>,
+    /// What people are shown.
+    pub shows: Shows,
+    /// An engine with the configuration, that knows nothing.
+    pub blank: Engine,
+}
+
+/// Why a shard has ended.
+#[derive(Debug)]
+pub enum End {
+    /// Told to: its inbox is closed.
+    Closed,
+    /// Another process owns the partition now.
+    Fenced(String),
+    /// It is not known whether the journal was written; the partition is assigned again.
+    Unknown(String),
+    /// The journal is not what it must be.
+    Broken(String),
+}
+
+/// One partition.
+pub struct Shard {
+    partition: Partition,
+    shared: Shared,
+    inbox: mpsc::Receiver<Told>,
+    reports: mpsc::UnboundedSender<Told>,
+    reported: mpsc::UnboundedReceiver<Told>,
+    lanes: Lanes,
+    ledger: Ledger,
+    journal: Box<dyn Journal>,
+    epoch: Epoch,
+    forgot: Timestamp,
+}
+
+/// What follows from a batch, once it is committed.
+#[derive(Default)]
+struct Consequences {
+    transitions: Vec<Transition>,
+    answers: Vec<(Record, Taken)>,
+}
+
+impl Shard {
+    /// Opens the partition: fences whoever had it, restores what they left, and takes up what they had begun.
+    ///
+    /// # Errors
+    /// The partition is somebody else's, or its journal does not answer or can't be read.
+    pub async fn open(partition: Partition, shared: Shared, inbox: mpsc::Receiver<Told>) -> Result<Shard, End> {
+        let (ledger, journal, epoch) = open(partition, &shared).await.map_err(ended)?;
+        // Unbounded, because nothing may wait in here; bounded all the same by one report an effect under way.
+        let (reports, reported) = mpsc::unbounded_channel();
+        let forgot = shared.clock.now();
+        let mut shard = Shard {
+            partition,
+            shared,
+            inbox,
+            reports,
+            reported,
+            lanes: Lanes::default(),
+            ledger,
+            journal,
+            epoch,
+            forgot,
+        };
+        shard.take_up();
+        Ok(shard)
+    }
+
+    fn take_up(&mut self) {
+        for state in self.ledger.engine().states() {
+            self.shared.shows.show(state);
+        }
+        for effect in self.ledger.engine().unfinished() {
+            tracing::info!(effect = %effect.id, act = effect.act.name(), workload = %effect.workload, "taken up again");
+            self.order(effect);
+        }
+    }
+
+    /// Runs until it is told to end, or can't go on.
+    pub async fn run(mut self) -> End {
+        loop {
+            let told = match self.next().await {
+                Some(told) => told,
+                None => return End::Closed,
+            };
+            if let Err(end) = self.take(told).await {
+                return end;
+            }
+        }
+    }
+
+    /// All that waits, or nothing because time has passed; `None`: the inbox is closed.
+    async fn next(&mut self) -> Option<Vec<Told>> {
+        let wakeup =
+            self.ledger.engine().next_wakeup().map_or(Timestamp::MAX, |at| at.min(FORGET_EVERY.after(self.forgot)));
+        let first = tokio::select! {
+            biased;
+            told = self.reported.recv() => told,
+            told = self.inbox.recv() => Some(told?),
+            () = self.shared.clock.sleep_until(wakeup) => None,
+        };
+        let mut told: Vec<Told> = first.into_iter().collect();
+        while told.len() < MOST_IN_BATCH {
+            match self.reported.try_recv().ok().or_else(|| self.inbox.try_recv().ok()) {
+                Some(more) => told.push(more),
+                None => break,
+            }
+        }
+        Some(told)
+    }
+
+    async fn take(&mut self, told: Vec<Told>) -> Result<(), End> {
+        let told = self.aside(told);
+        let now = self.shared.clock.now();
+        let mut batch = Batch::default();
+        let consequences = self.step(&told, now, &mut batch).map_err(ended)?;
+        self.commit(batch).await.map_err(ended)?;
+        self.follow(consequences).await;
+        Ok(())
+    }
+
+    async fn commit(&mut self, batch: Batch) -> Result<(), JournalError> {
+        if batch.is_empty() {
+            return Ok(());
+        }
+        let watch = Stopwatch::start();
+        let result = self.journal.commit(batch).await;
+        metrics::journal_commit(watch.elapsed());
+        result
+    }
+
+    /// What needs no commit is done at once; the rest comes back.
+    fn aside(&mut self, told: Vec<Told>) -> Vec<Told> {
+        let mut rest = Vec::with_capacity(told.len());
+        for told in told {
+            match told {
+                Told::Policies(policies) => {
+                    self.ledger.set_policies(policies.clone());
+                    self.shared.blank.set_policies(policies);
+                }
+                Told::Watches(answer) => {
+                    // Nobody waits for it any more: then nobody needs it.
+                    let _ = answer.send(self.ledger.engine().watches());
+                }
+                Told::Performed(report) => {
+                    if let Some(next) = self.lanes.finish(&report.effect) {
+                        self.perform(next);
+                    }
+                    rest.push(Told::Performed(report));
+                }
+                Told::Record(_) | Told::Seen { .. } | Told::Measured { .. } => rest.push(told),
+            }
+        }
+        rest
+    }
+
+    fn step(&mut self, told: &[Told], now: Timestamp, batch: &mut Batch) -> Result<Consequences, JournalError> {
+        let mut consequences = Consequences::default();
+        consequences.transitions.extend(self.ledger.step(Event::Tick, now, batch)?);
+        for told in told {
+            match told {
+                Told::Record(record) => self.record(record, now, batch, &mut consequences)?,
+                Told::Seen { workload, sighting, templates } => {
+                    let event = Event::Seen { workload: workload.clone(), sighting: sighting.as_ref().clone() };
+                    consequences.transitions.extend(self.ledger.step(event, now, batch)?);
+                    self.ledger.keep_templates(workload, templates.clone(), batch);
+                }
+                Told::Measured { workload, block } => {
+                    let event = Event::Measured { workload: workload.clone(), block: block.clone() };
+                    consequences.transitions.extend(self.ledger.step(event, now, batch)?);
+                }
+                Told::Performed(report) => {
+                    let Report { effect, outcome, templates } = report.as_ref();
+                    let (workload, id) = (effect.workload.clone(), effect.id.clone());
+                    let event = Event::Performed { workload: workload.clone(), effect: id, outcome: outcome.clone() };
+                    consequences.transitions.extend(self.ledger.step(event, now, batch)?);
+                    self.ledger.keep_templates(&workload, templates.clone(), batch);
+                }
+                Told::Policies(_) | Told::Watches(_) => {}
+            }
+        }
+        if Span::between(self.forgot, now) >= FORGET_EVERY {
+            self.forgot = now;
+            self.ledger.forget_seen(now, batch);
+        }
+        Ok(consequences)
+    }
+
+    fn record(
+        &mut self,
+        record: &Record,
+        now: Timestamp,
+        batch: &mut Batch,
+        consequences: &mut Consequences,
+    ) -> Result<(), JournalError> {
+        batch.next_offset = Some(record.offset + 1);
+        let taken = match decode(record, &self.shared.decoding, now) {
+            Decoded::Ignored(why) => {
+                metrics::event(EventResult::Ignored);
+                tracing::debug!(partition = self.partition, offset = record.offset, %why, "event left alone");
+                Taken::Ignored(why.to_string())
+            }
+            Decoded::Dead(error) => {
+                metrics::event(EventResult::Dead);
+                tracing::warn!(partition = self.partition, offset = record.offset, %error, "event can't be understood");
+                batch.dead.push((record.clone(), error.to_string()));
+                Taken::Dead(error.to_string())
+            }
+            Decoded::Event { event, workload } => self.event(record, *event, &workload, now, batch, consequences)?,
+        };
+        consequences.answers.push((record.clone(), taken));
+        Ok(())
+    }
+
+    fn event(
+        &mut self,
+        record: &Record,
+        event: Event,
+        workload: &Workload,
+        now: Timestamp,
+        batch: &mut Batch,
+        consequences: &mut Consequences,
+    ) -> Result<Taken, JournalError> {
+        let key = workload.to_string();
+        let home = partition_of(key.as_bytes(), self.shared.journals.partitions());
+        if home != self.partition {
+            metrics::event(EventResult::Rekeyed);
+            tracing::info!(partition = self.partition, offset = record.offset, %workload, home, "event sent on to the partition of its workload");
+            batch.rekeyed.push((record.clone(), key));
+            return Ok(Taken::Ignored(format!("sent on to partition {home}")));
+        }
+        let transitions = self.ledger.step(event, now, batch)?;
+        let Some(transition) = transitions.first() else { return Ok(Taken::Ignored(String::new())) };
+        let why = transition.reason.to_string();
+        let taken = match transition.took {
+            Took::Changed => {
+                metrics::event(EventResult::Taken);
+                Taken::Decided(why)
+            }
+            Took::Ignored => {
+                let duplicate = matches!(transition.reason, Reason::Duplicate { .. });
+                metrics::event(if duplicate { EventResult::Duplicate } else { EventResult::Ignored });
+                tracing::info!(%workload, %why, "event left alone");
+                Taken::Ignored(why)
+            }
+            Took::Rejected => {
+                metrics::event(EventResult::Dead);
+                tracing::warn!(%workload, %why, "event rejected");
+                batch.dead.push((record.clone(), why.clone()));
+                Taken::Dead(why)
+            }
+        };
+        consequences.transitions.extend(transitions);
+        Ok(taken)
+    }
+
+    /// The batch is committed: now the world may hear of it.
+    async fn follow(&mut self, consequences: Consequences) {
+        let Consequences { transitions, answers } = consequences;
+        let mut changed: BTreeMap<Workload, ()> = BTreeMap::new();
+        for transition in transitions {
+            for decision in &transition.decisions {
+                metrics::decision(decision.kind.name());
+                tracing::info!(
+                    rollout = %decision.rollout,
+                    workload = %decision.workload,
+                    decision = %decision.kind,
+                    phase = %decision.to,
+                    weight = %decision.weight,
+                    "{}", decision.why
+                );
+                self.shared.shows.decided(decision);
+            }
+            for effect in transition.effects {
+                self.order(effect);
+            }
+            changed.insert(transition.workload, ());
+        }
+        for workload in changed.keys() {
+            if let Some(state) = self.ledger.engine().state(workload) {
+                self.shared.shows.show(state);
+            }
+        }
+        for (record, taken) in answers {
+            answer(&record, taken).await;
+        }
+    }
+
+    fn order(&mut self, effect: bellwether_core::effect::Effect) {
+        let template = self.ledger.template(&effect);
+        if let Some(order) = self.lanes.begin(Order { effect, epoch: self.epoch, template }) {
+            self.perform(order);
+        }
+    }
+
+    fn perform(&self, order: Order) {
+        let (hands, reports) = (self.shared.hands.clone(), self.reports.clone());
+        tokio::spawn(async move {
+            let report = hands.perform(order).await;
+            // The shard has ended: its successor asks again.
+            let _ = reports.send(Told::Performed(Box::new(report)));
+        });
+    }
+}
+
+/// Opens the journal, restores from it, and commits a raised epoch before anything is done in its name.
+async fn open(partition: Partition, shared: &Shared) -> Result<(Ledger, Box<dyn Journal>, Epoch), JournalError> {
+    let mut journal = shared.journals.open(partition).await?;
+    let entries = journal.restore().await?;
+    let (ledger, before) = Ledger::restore(&entries, shared.blank.clone())?;
+    let epoch = Epoch(before.0 + 1);
+    let mut batch = Batch::default();
+    Ledger::raise_epoch(epoch, &mut batch)?;
+    journal.commit(batch).await?;
+    let workloads = ledger.engine().states().count();
+    tracing::info!(partition, epoch = epoch.0, workloads, "partition restored");
+    Ok((ledger, journal, epoch))
+}
+
+fn ended(error: JournalError) -> End {
+    match error {
+        JournalError::Fenced(message) => End::Fenced(message),
+        JournalError::Unknown(message) => End::Unknown(message),
+        JournalError::Broken(message) => End::Broken(message),
+    }
+}
+
+async fn answer(record: &Record, taken: Taken) {
+    if let Some(slot) = &record.answer
+        && let Some(sender) = slot.lock().await.take()
+    {
+        // Whoever asked has gone away; the event is taken all the same.
+        let _ = sender.send(taken);
+    }
+}

@@ -1,0 +1,61 @@
+//! What people are shown, as it is now: every reader takes it from here, and nobody asks an engine.
+
+use std::sync::Arc;
+
+use bellwether_core::decision::Decision;
+use bellwether_core::engine::State;
+use bellwether_core::view::View;
+use tokio::sync::{broadcast, watch};
+
+/// Rollouts that are shown at most; of those that are over, the oldest make room.
+const MOST_SHOWN: usize = 20_000;
+/// So many decisions may lie unread before a slow listener misses some.
+const MOST_UNREAD: usize = 1024;
+
+/// Where shards say what has become of their rollouts.
+#[derive(Debug, Clone)]
+pub struct Shows {
+    view: Arc<watch::Sender<Arc<View>>>,
+    decisions: broadcast::Sender<Decision>,
+}
+
+impl Default for Shows {
+    fn default() -> Shows {
+        Shows { view: Arc::new(watch::Sender::default()), decisions: broadcast::channel(MOST_UNREAD).0 }
+    }
+}
+
+impl Shows {
+    /// What there is to see, now and later.
+    pub fn watch(&self) -> watch::Receiver<Arc<View>> {
+        self.view.subscribe()
+    }
+
+    /// Every decision from now on.
+    pub fn decisions(&self) -> broadcast::Receiver<Decision> {
+        self.decisions.subscribe()
+    }
+
+    /// A decision was committed.
+    pub fn decided(&self, decision: &Decision) {
+        // Nobody listens: then nobody misses it.
+        let _ = self.decisions.send(decision.clone());
+    }
+
+    /// A workload has changed.
+    pub fn show(&self, state: &State) {
+        let Some(rollout) = &state.rollout else { return };
+        let shown = bellwether_core::show::view(rollout);
+        self.view.send_modify(|view| {
+            let view = Arc::make_mut(view);
+            view.rollouts.insert(shown.id.clone(), shown);
+            if view.rollouts.len() > MOST_SHOWN {
+                let oldest =
+                    view.rollouts.values().filter(|shown| shown.ended.is_some()).min_by_key(|shown| shown.ended);
+                if let Some(id) = oldest.map(|shown| shown.id.clone()) {
+                    view.rollouts.remove(&id);
+                }
+            }
+        });
+    }
+}

@@ -1,0 +1,42 @@
+//! The program itself: what it prints where, and its exit codes.
+
+use std::process::Command;
+
+/// The exit code, standard output and standard error.
+fn run(arguments: &[&str]) -> (i32, String, String) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_bellwether"));
+    for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("BELLWETHER_")) {
+        command.env_remove(name);
+    }
+    let output = command.args(arguments).output().unwrap();
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+    (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
+}
+
+#[test]
+fn data_goes_to_stdout_complaints_to_stderr_and_the_exit_code_says_which() {
+    let nowhere = "http://127.0.0.1:1";
+    let rows: &[(&[&str], i32, &str, &str)] = &[
+        (&["bogus"], 2, "", "unrecognized subcommand"),
+        (&["status", "web", "--until", "promoted"], 2, "", "--wait"),
+        (&["get", "--api", nowhere], 1, "", "is the daemon running"),
+        (&["status", "web", "--api", nowhere], 1, "", "is the daemon running"),
+        (&["why", "web", "--api", "nonsense"], 1, "", "not a URL"),
+        (&["check", "--config", "config/policies"], 0, "2 policies", ""),
+        (&["check", "--set", "kafka.brokrs=x"], 1, "did you mean `brokers`?", ""),
+        (&["check", "--set", "kafka.brokrs=x", "--output", "json"], 1, "\"level\": \"problem\"", ""),
+        (&["config", "show", "--origin", "--set", "cluster=prod"], 0, "# flag --set cluster", ""),
+        (&["--version"], 0, "bellwether ", ""),
+    ];
+    for (arguments, code, out, err) in rows {
+        let (got, stdout, stderr) = run(arguments);
+        assert_eq!(got, *code, "{arguments:?}: {stdout}{stderr}");
+        assert!(stdout.contains(out) && stderr.contains(err), "{arguments:?}: {stdout}{stderr}");
+        assert!(stdout.is_empty() || stderr.is_empty(), "{arguments:?} mixes data and complaints: {stdout}{stderr}");
+    }
+}
+
+#[test]
+fn the_reference_is_printed_as_it_is() {
+    assert_eq!(run(&["config", "default"]), (0, include_str!("../../config/default.toml").to_owned(), String::new()));
+}

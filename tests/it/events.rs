@@ -1,0 +1,317 @@
+//! What a record means: every reason to ignore one, every reason to bury one, in both modes and both envelopes.
+
+use bellwether::events::cloudevents::{CloudEvent, MAX_EVENT_BYTES};
+use bellwether::events::decode::{DecodeOptions, Decoded, decode};
+use bellwether::events::mapping::Mapping;
+use bellwether::ports::Record;
+use bellwether_core::event::Event;
+use bellwether_core::time::Timestamp;
+use serde_json::{Value, json};
+
+const REQUESTED: &str = "dev.cdeventsx.bellwether-rollout.requested.0.1.0";
+const DEPLOYED: &str = "dev.cdevents.service.deployed.0.3.0";
+
+#[test]
+fn a_request_is_read_in_either_mode_and_from_either_place() {
+    let in_subject = envelope(REQUESTED, json!({ "id": "x", "content": request() }), json!({}));
+    let in_custom_data = envelope(REQUESTED, json!({ "id": "x", "content": {} }), request());
+    for data in [in_subject, in_custom_data] {
+        for record in [binary(REQUESTED, &data), structured(REQUESTED, &data)] {
+            let Decoded::Event { event, workload } = decoded(&record) else { panic!("{:?}", decoded(&record)) };
+            assert_eq!(workload.to_string(), "prod/shop/Deployment/web");
+            let Event::Requested { id, time, request } = *event else { panic!("{event:?}") };
+            assert_eq!((id.source.as_str(), id.id.as_str()), ("/ci", "e-1"));
+            assert_eq!(time, Some(at("2026-01-31T11:59:00Z")));
+            assert_eq!(request.images["app"], "registry/shop/web:2");
+            assert_eq!(request.expected_current.unwrap()["app"], "registry/shop/web:1");
+        }
+    }
+}
+
+#[test]
+fn a_deployment_is_read_in_every_release_of_the_envelope() {
+    let content =
+        json!({ "environment": { "id": "prod-eu", "source": "/env" }, "artifactId": "pkg:oci/web@sha256%3Aabc?tag=2" });
+    // Release, version of the event, what the context and the subject have beside the common fields.
+    let rows = [
+        ("0.2", "0.1.0", json!({ "version": "0.1.2" }), json!({ "type": "service" })),
+        ("0.3", "0.1.1", json!({ "version": "0.3.0" }), json!({ "type": "service" })),
+        ("0.4", "0.2.0", json!({ "version": "0.4.1", "chainId": "c", "links": [] }), json!({ "type": "service" })),
+        ("0.5.0, both keys", "0.3.0", json!({ "version": "0.5.0", "specversion": "0.5.0" }), json!({})),
+        ("0.5.1", "0.3.0", json!({ "specversion": "0.5.1", "schemaUri": "https://x/y" }), json!({})),
+    ];
+    for (release, version, context, subject) in rows {
+        for verb in ["deployed", "upgraded"] {
+            let ty = format!("dev.cdevents.service.{verb}.{version}");
+            let subject = merged(json!({ "id": "service/web", "source": "/cd", "content": content }), subject.clone());
+            let mut data = envelope(&ty, subject, Value::Null);
+            data["context"] = merged(data["context"].clone(), context.clone());
+            let record = binary(&ty, &data);
+            let Decoded::Event { event, workload } = decoded(&record) else {
+                panic!("{release}: {:?}", decoded(&record))
+            };
+            assert_eq!(workload.to_string(), "prod/shop/Deployment/web", "{release}");
+            let Event::Deployed { artifact, .. } = *event else { panic!("{event:?}") };
+            assert_eq!(artifact.as_deref(), Some("pkg:oci/web@sha256%3Aabc?tag=2"), "{release}");
+        }
+    }
+}
+
+#[test]
+fn what_is_not_for_us_is_ignored_for_a_named_reason() {
+    let elsewhere = with(request(), "/workload/cluster", json!("staging"));
+    let rows = [
+        ("not-for-us", binary("dev.cdevents.change.merged.0.2.0", &json!({}))),
+        ("not-for-us", binary("com.example.anything", &json!([1]))),
+        ("other-version", binary("dev.cdevents.service.deployed.9.0.0", &json!({}))),
+        ("other-cluster", requested(elsewhere)),
+        ("own", header(requested(request()), "ce_source", "/bellwether/prod")),
+        ("expired", header(requested(request()), "ce_expirytime", "2026-01-31T11:59:59Z")),
+        ("no-mapping", deployed("service/web", "dev", "pkg:oci/web@1")),
+        ("no-mapping", deployed("function/web", "prod-eu", "pkg:oci/web@1")),
+    ];
+    for (label, record) in rows {
+        let Decoded::Ignored(reason) = decoded(&record) else { panic!("{label}: {:?}", decoded(&record)) };
+        assert_eq!(reason.label(), label, "{reason}");
+    }
+    let not_yet = header(requested(request()), "ce_expirytime", "2026-01-31T12:00:00Z");
+    assert!(matches!(decoded(&not_yet), Decoded::Event { .. }), "at its very expiry it still counts");
+}
+
+#[test]
+fn what_is_ours_and_impossible_is_dead_and_says_what_and_how_to_mend_it() {
+    let no_image =
+        json!({ "workload": { "cluster": "prod", "namespace": "shop", "kind": "Deployment", "name": "web" } });
+    let other_id = with(envelope(REQUESTED, json!({ "content": request() }), Value::Null), "/context/id", json!("e-2"));
+    let rows: Vec<(Record, &[&str])> = vec![
+        (without(requested(request()), "ce_id"), &["attribute id is missing", "header ce_id"]),
+        (without(requested(request()), "ce_specversion"), &["specversion is missing"]),
+        (header(requested(request()), "ce_specversion", "0.3"), &["specversion", "\"0.3\"", "only CloudEvents 1.0"]),
+        (header(requested(request()), "ce_source", ""), &["source", "must not be empty"]),
+        (header(requested(request()), "ce_time", "yesterday"), &["time", "yesterday", "RFC 3339"]),
+        (header(requested(request()), "ce_expirytime", "never"), &["expirytime", "never", "RFC 3339"]),
+        (header(requested(request()), "ce_id", &"x".repeat(2000)), &["attribute id", "at most 1024 bytes"]),
+        (header(requested(request()), "ce_id", "a\nb"), &["attribute id", "no control characters"]),
+        (
+            header(requested(request()), "content-type", "application/cloudevents-batch+json"),
+            &["batch mode", "one event per record"],
+        ),
+        (header(requested(request()), "content-type", "application/cloudevents+avro"), &["avro", "not JSON"]),
+        (header(requested(request()), "content-type", "text/plain"), &["text/plain", "not JSON"]),
+        (Record { value: None, ..requested(request()) }, &["no value", "tombstone"]),
+        (Record { value: Some(Vec::new()), ..requested(request()) }, &["no data"]),
+        (Record { value: Some(b"{".to_vec()), ..requested(request()) }, &["not JSON"]),
+        (Record { value: Some(vec![b' '; MAX_EVENT_BYTES + 1]), ..requested(request()) }, &["1048576"]),
+        (Record { value: Some("[".repeat(100_000).into_bytes()), ..requested(request()) }, &["recursion limit"]),
+        (structured_raw("[]"), &["not JSON", "one JSON object"]),
+        (
+            structured_raw(r#"{"specversion":"1.0","id":"1","source":"s","type":"t","data_base64":"e30="}"#),
+            &["data_base64"],
+        ),
+        (structured_raw(r#"{"specversion":"1.0","id":"1","source":"s","type":"t"}"#), &["no data"]),
+        (
+            structured_raw(r#"{"specversion":"1.0","id":{},"source":"s","type":"t","data":{}}"#),
+            &["attribute id", "text, numbers"],
+        ),
+        (
+            binary("dev.cdeventsx.bellwether-rollout.requested.9.9.9", &json!({})),
+            &["requested.9.9.9", "send dev.cdeventsx.bellwether-rollout.requested.0.1.0"],
+        ),
+        (binary(REQUESTED, &json!({ "workload": {} })), &["not a CDEvent", "context"]),
+        (binary(REQUESTED, &other_id), &["context.id", "\"e-2\"", "\"e-1\""]),
+        (requested(no_image), &["names no image"]),
+        (requested(with(request(), "/image", json!("x"))), &["both `image` and `images`"]),
+        (requested(with(request(), "/imagse", json!({}))), &["unknown field `imagse`"]),
+        (requested(with(request(), "/workload/kind", json!("StatefulSet"))), &["StatefulSet", "Deployment"]),
+        (requested(with(request(), "/workload/name", json!("a/b"))), &["name", "\"a/b\"", "lower-case"]),
+        (requested(with(request(), "/workload/namespace", json!("Shop"))), &["namespace", "\"Shop\""]),
+        (requested(with(request(), "/workload/cluster", json!(""))), &["cluster"]),
+        (deployed("service/web", "prod-eu", "web:2"), &["artifactId", "web:2", "pkg:oci"]),
+        (deployed("service/Web_1", "prod-eu", "pkg:oci/web@1"), &["name", "Web_1"]),
+        (
+            binary(DEPLOYED, &envelope(DEPLOYED, json!({ "id": "service/web", "content": {} }), Value::Null)),
+            &["environment"],
+        ),
+    ];
+    for (record, parts) in rows {
+        let Decoded::Dead(error) = decoded(&record) else { panic!("{parts:?}: {:?}", decoded(&record)) };
+        let text = error.to_string();
+        assert!(parts.iter().all(|part| text.contains(part)), "{parts:?}: {text}");
+        assert!(text.len() < 600, "an error repeats no more than it must: {text}");
+    }
+}
+
+#[test]
+fn the_first_rule_that_matches_and_can_be_filled_in_names_the_workload() {
+    let mapping = json!([
+        { "environment": "prod-*", "subject": "service/*", "artifact": "pkg:npm/*", "namespace": "npm", "name": "{{purl-name}}" },
+        { "environment": "edge", "cluster": "{{environment}}", "namespace": "ns-{{subject-name}}-x", "name": "{{ subject-name }}" },
+        { "environment": "prod-*", "namespace": "shop", "name": "{{subject-name}}" },
+    ]);
+    let mut options = DecodeOptions::new("prod", serde_json::from_value(mapping).unwrap());
+    options.further_clusters.push("edge".to_owned());
+    let rows = [
+        (deployed("service/web", "prod-1", "pkg:npm/%40shop/front@1"), "prod/npm/Deployment/front"),
+        (deployed("service/web", "prod-1", "pkg:oci/web@1"), "prod/shop/Deployment/web"),
+        (deployed("team/a/web", "edge", "pkg:oci/web@1"), "edge/ns-web-x/Deployment/web"),
+    ];
+    for (record, expected) in rows {
+        let Decoded::Event { workload, .. } = decode(&record, &options, now()) else { panic!("{expected}") };
+        assert_eq!(workload.to_string(), expected);
+    }
+}
+
+#[test]
+fn a_template_that_can_not_be_filled_in_is_refused_when_it_is_read() {
+    for (name, part) in
+        [("{{subjct}}", "\"subjct\" is no placeholder"), ("a-{{subject", "does not close"), ("", "not be empty")]
+    {
+        let error = serde_json::from_value::<Mapping>(json!([{ "namespace": "shop", "name": name }])).unwrap_err();
+        assert!(error.to_string().contains(part), "{error}");
+    }
+    let unknown = serde_json::from_value::<Mapping>(json!([{ "namespace": "shop", "name": "x", "enviroment": "*" }]));
+    assert!(unknown.unwrap_err().to_string().contains("enviroment"));
+}
+
+#[test]
+fn an_event_comes_back_as_it_was_written_in_every_binding() {
+    let mut event = CloudEvent::from_record(&requested(request())).unwrap();
+    event.traceparent = Some("00-aa-bb-01".to_owned());
+    event.expirytime = Some(at("2026-02-01T00:00:00Z"));
+    event.extensions.insert("severitytext".to_owned(), "info".to_owned());
+    let record = event.to_record("prod/shop/Deployment/web");
+    assert_eq!(CloudEvent::from_record(&record).unwrap(), event);
+    assert_eq!(record.key.unwrap(), b"prod/shop/Deployment/web");
+    let body = event.to_structured().to_string();
+    let header = [("Content-Type", b"application/cloudevents+json; charset=UTF-8".as_slice())];
+    assert_eq!(CloudEvent::from_http(header, body.as_bytes()).unwrap(), event);
+}
+
+#[test]
+fn http_headers_are_percent_decoded_and_of_any_case() {
+    let headers = |id: &'static [u8]| {
+        [
+            ("CE-SpecVersion", b"1.0".as_slice()),
+            ("ce-id", id),
+            ("Ce-Source", b"/ci"),
+            ("ce-type", b"t"),
+            ("content-type", b"application/json"),
+        ]
+    };
+    for (sent, read) in
+        [(b"plain".as_slice(), "plain"), (b"%E2%82%AC%20x", "€ x"), (b"\"quoted\"", "quoted"), (b"", "")]
+    {
+        let event = CloudEvent::from_http(headers(sent), b"{}");
+        assert_eq!(event.map_or_else(|_| String::new(), |event| event.id), read);
+    }
+    for bad in [b"%zz".as_slice(), b"%e", b"%ff", &[0xff]] {
+        assert!(CloudEvent::from_http(headers(bad), b"{}").is_err(), "{bad:?}");
+    }
+}
+
+#[test]
+fn no_bytes_make_the_decoder_panic() {
+    let whole = structured(REQUESTED, &envelope(REQUESTED, json!({ "content": request() }), Value::Null));
+    let bytes = whole.value.clone().unwrap();
+    for cut in 0..bytes.len() {
+        let mut flipped = bytes.clone();
+        flipped[cut] ^= 0x80;
+        for value in [bytes[..cut].to_vec(), flipped] {
+            decoded(&Record { value: Some(value), ..whole.clone() });
+        }
+    }
+}
+
+// ---- helpers ----
+
+fn decoded(record: &Record) -> Decoded {
+    let mapping =
+        json!([{ "environment": "prod-*", "subject": "service/*", "namespace": "shop", "name": "{{subject-name}}" }]);
+    decode(record, &DecodeOptions::new("prod", serde_json::from_value(mapping).unwrap()), now())
+}
+
+fn now() -> Timestamp {
+    at("2026-01-31T12:00:00Z")
+}
+
+fn at(text: &str) -> Timestamp {
+    text.parse().unwrap()
+}
+
+fn request() -> Value {
+    json!({
+        "workload": { "cluster": "prod", "namespace": "shop", "kind": "Deployment", "name": "web" },
+        "images": { "app": "registry/shop/web:2" },
+        "expectedCurrent": { "app": "registry/shop/web:1" },
+        "reason": "release 2"
+    })
+}
+
+fn envelope(ty: &str, subject: Value, custom_data: Value) -> Value {
+    let context = json!({ "id": "e-1", "source": "/ci", "type": ty, "timestamp": "2026-01-31T11:59:00Z" });
+    json!({ "context": context, "subject": subject, "customData": custom_data })
+}
+
+fn requested(content: Value) -> Record {
+    binary(REQUESTED, &envelope(REQUESTED, json!({ "id": "x", "content": content }), Value::Null))
+}
+
+fn deployed(subject: &str, environment: &str, artifact: &str) -> Record {
+    let content = json!({ "environment": { "id": environment }, "artifactId": artifact });
+    binary(DEPLOYED, &envelope(DEPLOYED, json!({ "id": subject, "content": content }), Value::Null))
+}
+
+fn binary(ty: &str, data: &Value) -> Record {
+    let headers = [
+        ("ce_specversion", "1.0"),
+        ("ce_id", "e-1"),
+        ("ce_source", "/ci"),
+        ("ce_type", ty),
+        ("content-type", "application/json"),
+    ];
+    Record {
+        value: Some(data.to_string().into_bytes()),
+        headers: headers.iter().map(|(name, value)| ((*name).to_owned(), value.as_bytes().to_vec())).collect(),
+        ..Record::default()
+    }
+}
+
+fn structured(ty: &str, data: &Value) -> Record {
+    let event = json!({ "specversion": "1.0", "id": "e-1", "source": "/ci", "type": ty, "data": data, "subject": null,
+                        "datacontenttype": "application/json", "sequence": 7 });
+    structured_raw(&event.to_string())
+}
+
+fn structured_raw(json: &str) -> Record {
+    let content_type = b"Application/CloudEvents+JSON; charset=UTF-8".to_vec();
+    Record {
+        value: Some(json.as_bytes().to_vec()),
+        headers: vec![("content-type".to_owned(), content_type)],
+        ..Record::default()
+    }
+}
+
+fn header(mut record: Record, name: &str, value: &str) -> Record {
+    record.headers.retain(|(other, _)| other != name);
+    record.headers.push((name.to_owned(), value.as_bytes().to_vec()));
+    record
+}
+
+fn without(mut record: Record, name: &str) -> Record {
+    record.headers.retain(|(other, _)| other != name);
+    record
+}
+
+/// `value` with the field at `pointer` set; the field may be new.
+fn with(mut value: Value, pointer: &str, field: Value) -> Value {
+    let (parent, name) = pointer.rsplit_once('/').unwrap();
+    value.pointer_mut(parent).unwrap()[name] = field;
+    value
+}
+
+fn merged(mut base: Value, more: Value) -> Value {
+    for (name, value) in more.as_object().unwrap() {
+        base[name] = value.clone();
+    }
+    base
+}

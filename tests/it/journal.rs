@@ -1,0 +1,107 @@
+//! The journal in a file: the suite of every journal, and what only a file has.
+
+use bellwether::journal::embedded::{Embedded, SubmitError, read_dead, read_decisions};
+use bellwether::ports::{Batch, JournalError, Journals, Record, Taken, Wake};
+use tokio::sync::mpsc;
+
+use crate::journal_suite::{self, decided, opened, puts};
+
+#[tokio::test]
+async fn it_does_what_every_journal_does() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("state/journal.redb");
+    let journal = Embedded::open(&path).unwrap();
+    journal_suite::check(&journal).await;
+    drop(journal);
+    let decisions = read_decisions(&path).unwrap();
+    let json: Vec<String> = decisions.into_iter().map(|(_, json)| String::from_utf8(json).unwrap()).collect();
+    assert_eq!(json, journal_suite::decisions());
+}
+
+#[tokio::test]
+async fn what_was_committed_is_there_after_the_process_has_ended() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("journal.redb");
+    let journal = Embedded::open(&path).unwrap();
+    opened(&journal).await.0.commit(puts(&[("k", Some("v"))])).await.unwrap();
+    drop(journal);
+    let (_, entries) = opened(&Embedded::open(&path).unwrap()).await;
+    assert_eq!(entries["k"], b"v");
+}
+
+#[tokio::test]
+async fn a_second_process_on_the_same_file_is_refused_by_name() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("journal.redb");
+    let _first = Embedded::open(&path).unwrap();
+    let error = Embedded::open(&path).err().unwrap();
+    assert!(matches!(error, JournalError::Broken(_)));
+    let text = error.to_string();
+    assert!(text.contains("journal.redb") && text.contains("in use by another process"), "{text}");
+}
+
+#[tokio::test]
+async fn a_file_that_is_no_journal_is_refused_and_left_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("notes.txt");
+    std::fs::write(&path, "not a database, but somebody's notes").unwrap();
+    assert!(matches!(Embedded::open(&path), Err(JournalError::Broken(_))));
+    assert_eq!(std::fs::read_to_string(&path).unwrap(), "not a database, but somebody's notes");
+}
+
+#[tokio::test]
+async fn dead_letters_keep_their_bytes() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("journal.redb");
+    let journal = Embedded::open(&path).unwrap();
+    let record = Record {
+        offset: 4,
+        key: Some(vec![0, 255]),
+        value: None,
+        headers: vec![("ce_id".to_owned(), b"1".to_vec()), ("ce_id".to_owned(), Vec::new())],
+        ..Record::default()
+    };
+    let batch = Batch { dead: vec![(record.clone(), "it is a tombstone".to_owned())], ..decided(&[1]) };
+    opened(&journal).await.0.commit(batch).await.unwrap();
+    drop(journal);
+    let dead = read_dead(&path).unwrap();
+    assert_eq!(dead.len(), 1);
+    let (read, wrong) = &dead[0];
+    assert_eq!((read.offset, &read.key, &read.value, &read.headers), (4, &record.key, &record.value, &record.headers));
+    assert_eq!(wrong, "it is a tombstone");
+}
+
+#[tokio::test]
+async fn records_are_numbered_on_from_the_last_consumed_one_and_answered() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("journal.redb");
+    for first in [0, 2] {
+        let journal = Embedded::open(&path).unwrap();
+        let (wakes, mut daemon) = mpsc::channel(8);
+        let intake = journal.intake(wakes).await;
+        assert!(matches!(daemon.recv().await, Some(Wake::Assigned(0))));
+        let (mut handle, _) = opened(&journal).await;
+        let serve = async {
+            for expected in [first, first + 1] {
+                let Some(Wake::Record(record)) = daemon.recv().await else { panic!("no record") };
+                assert_eq!((record.partition, record.offset), (0, expected));
+                handle.commit(Batch { next_offset: Some(record.offset + 1), ..Batch::default() }).await.unwrap();
+                let answer = record.answer.unwrap().lock().await.take().unwrap();
+                answer.send(Taken::Decided(format!("took {expected}"))).unwrap();
+            }
+        };
+        let submit = async { (intake.submit(Record::default()).await, intake.submit(Record::default()).await) };
+        let ((), (one, two)) = tokio::join!(serve, submit);
+        assert_eq!(one, Ok(Taken::Decided(format!("took {first}"))));
+        assert_eq!(two, Ok(Taken::Decided(format!("took {}", first + 1))));
+        drop(daemon);
+        assert_eq!(intake.submit(Record::default()).await, Err(SubmitError::Stopped));
+    }
+}
+
+#[tokio::test]
+async fn there_is_only_partition_zero() {
+    let dir = tempfile::tempdir().unwrap();
+    let journal = Embedded::open(dir.path().join("journal.redb")).unwrap();
+    assert!(matches!(journal.open(1).await, Err(JournalError::Broken(_))));
+}

@@ -1,0 +1,53 @@
+//! What the `[kafka]` section refuses before any broker is asked.
+
+use std::path::PathBuf;
+
+use bellwether::adapters::kafka::{Emitter, Options};
+use serde_json::{Value, json};
+
+#[test]
+fn an_empty_section_is_a_whole_one() {
+    let options: Options = serde_json::from_value(json!({})).unwrap();
+    assert_eq!(options, Options::default());
+    options.validate().unwrap();
+    assert_eq!(options.dlq(), "bellwether.events.dlq");
+    assert_eq!(serde_json::from_value::<Options>(serde_json::to_value(&options).unwrap()).unwrap(), options);
+}
+
+#[test]
+fn what_would_break_the_daemons_promises_is_refused_by_name() {
+    let rows: [(Value, &[&str]); 8] = [
+        (json!({ "brokers": " " }), &["kafka.brokers", "host:port"]),
+        (json!({ "partitions": 0 }), &["kafka.partitions is 0"]),
+        (json!({ "replication": 0 }), &["kafka.replication is 0"]),
+        (json!({ "session-timeout": "1s" }), &["kafka.session-timeout is 1s", "6s"]),
+        (json!({ "journal-topic": "bellwether.events" }), &["a topic of their own"]),
+        (json!({ "properties": { "isolation.level": "read_uncommitted" } }), &["isolation.level", "relies on"]),
+        (json!({ "properties": { "sasl.password": "hunter2" } }), &["sasl.password", "kafka.property-files"]),
+        (json!({ "property-files": { "group.id": "/x" } }), &["group.id"]),
+    ];
+    for (section, parts) in rows {
+        let error = serde_json::from_value::<Options>(section).unwrap().validate().unwrap_err().to_string();
+        assert!(parts.iter().all(|part| error.contains(part)) && !error.contains("hunter2"), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_can_not_be_made_says_why_and_never_a_secret() {
+    let dir = tempfile::tempdir().unwrap();
+    let secret = dir.path().join("secret");
+    std::fs::write(&secret, "hunter2\n").unwrap();
+    let missing = PathBuf::from("/nowhere/password");
+    let rows = [
+        (json!({ "security": { "password-file": missing } }), "kafka.security.password-file: /nowhere/password"),
+        (json!({ "property-files": { "ssl.keystore.password": missing } }), "/nowhere/password can't be read"),
+        (json!({ "property-files": { "linger.ms": secret } }), "linger.ms"),
+        (json!({ "property-files": { "no.such.thing": secret } }), "no.such.thing"),
+        (json!({ "properties": { "security.protocol": "carrier-pigeon" } }), "security.protocol"),
+    ];
+    for (section, part) in rows {
+        let options: Options = serde_json::from_value(section).unwrap();
+        let error = Emitter::connect(&options).err().map(|error| error.to_string()).unwrap_or_default();
+        assert!(error.contains(part) && !error.contains("hunter2"), "{part}: {error}");
+    }
+}

@@ -1,0 +1,134 @@
+//! The arrows of the design, read from the `use` lines. What is broken is named by its rule, so that whoever breaks it
+//! knows what the rule is for.
+
+use std::path::{Path, PathBuf};
+
+/// A rule: files under `of` say nothing of any of `not`.
+struct Rule {
+    of: &'static [&'static str],
+    not: &'static [&'static str],
+    why: &'static str,
+}
+
+const RULES: &[Rule] = &[
+    Rule {
+        of: &["src/adapters/"],
+        not: &["crate::daemon", "crate::cli", "crate::http", "crate::perform", "crate::config"],
+        why: "adapters know ports and core types, so that deleting one is deleting a file and a line",
+    },
+    Rule {
+        of: &["src/daemon", "src/perform"],
+        not: &["crate::adapters", "crate::cli", "crate::http", "crate::config"],
+        why: "the daemon knows ports and no adapters, so that the demo and the tests run the same daemon",
+    },
+    Rule {
+        of: &["src/ports.rs", "src/clock.rs", "src/metrics.rs", "src/secret.rs"],
+        not: &["crate::adapters", "crate::daemon", "crate::perform", "crate::cli", "crate::http", "crate::config"],
+        why: "what everybody uses points at nobody",
+    },
+    Rule {
+        of: &["src/http", "src/config", "src/journal", "src/sampling", "src/events"],
+        not: &["crate::cli", "crate::daemon"],
+        why: "only the command line puts the parts together",
+    },
+];
+
+/// The lines of our sources that are not tests, with their places.
+fn lines() -> Vec<(String, usize, String)> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut files = Vec::new();
+    walk(&root.join("src"), &mut files);
+    files.sort();
+    let mut lines = Vec::new();
+    for file in files {
+        let name = file.strip_prefix(root).unwrap().display().to_string();
+        if name.ends_with("/tests.rs") {
+            continue;
+        }
+        let text = std::fs::read_to_string(&file).unwrap();
+        for (at, line) in text.lines().enumerate().take_while(|(_, line)| line.trim() != "mod tests {") {
+            if !line.trim_start().starts_with("//") {
+                lines.push((name.clone(), at + 1, line.to_owned()));
+            }
+        }
+    }
+    lines
+}
+
+fn walk(directory: &Path, files: &mut Vec<PathBuf>) {
+    for entry in std::fs::read_dir(directory).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            walk(&path, files);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            files.push(path);
+        }
+    }
+}
+
+#[test]
+fn arrows_point_one_way() {
+    let mut broken = Vec::new();
+    for (file, at, line) in lines() {
+        for rule in RULES.iter().filter(|rule| rule.of.iter().any(|of| file.starts_with(of))) {
+            for not in rule.not.iter().filter(|not| names(&line, not)) {
+                broken.push(format!("{file}:{at} names {not}: {}", rule.why));
+            }
+        }
+    }
+    assert!(broken.is_empty(), "{}", broken.join("\n"));
+}
+
+/// Whether the line names the module itself, and not one whose name only begins so.
+fn names(line: &str, module: &str) -> bool {
+    line.match_indices(module).any(|(at, _)| {
+        let after = line[at + module.len()..].chars().next();
+        after.is_none_or(|c| !(c.is_alphanumeric() || c == '_'))
+    })
+}
+
+#[test]
+fn adapters_do_not_know_each_other() {
+    let mut broken = Vec::new();
+    for (file, at, line) in lines() {
+        let Some(rest) = file.strip_prefix("src/adapters/") else { continue };
+        let own = rest.split(['/', '.']).next().unwrap_or_default();
+        for (start, _) in line.match_indices("crate::adapters::") {
+            let named: String = line[start + "crate::adapters::".len()..]
+                .chars()
+                .take_while(|c| c.is_alphanumeric() || *c == '_')
+                .collect();
+            if named != own {
+                broken.push(format!("{file}:{at} names adapter {named}: deleting one must not break another"));
+            }
+        }
+    }
+    assert!(broken.is_empty(), "{}", broken.join("\n"));
+}
+
+#[test]
+fn only_the_command_line_constructs_adapters() {
+    let mut broken = Vec::new();
+    for (file, at, line) in lines() {
+        let may = ["src/cli", "src/adapters", "src/lib.rs"].iter().any(|place| file.starts_with(place));
+        // The configuration is made of the adapters' own options; that is all it may name of them.
+        let options = file.starts_with("src/config") && (line.contains("::Options") || line.contains("pub use"));
+        if !may && !options && names(&line, "crate::adapters") {
+            broken.push(format!("{file}:{at} names an adapter: only src/cli puts the parts together"));
+        }
+    }
+    assert!(broken.is_empty(), "{}", broken.join("\n"));
+}
+
+#[test]
+fn the_core_has_no_runtime_and_no_client() {
+    let manifest = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("core/Cargo.toml")).unwrap();
+    let manifest: toml::Table = toml::from_str(&manifest).unwrap();
+    let allowed = ["jiff", "libm", "serde", "serde_json", "sha2", "thiserror"];
+    for name in manifest["dependencies"].as_table().unwrap().keys() {
+        assert!(
+            allowed.contains(&name.as_str()),
+            "core depends on {name}: it does no I/O, reads no clock and gives the same bytes for the same inputs"
+        );
+    }
+}

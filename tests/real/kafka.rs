@@ -1,0 +1,557 @@
+//! The Kafka adapter against a real broker: topics, journal, intake, dead letters, taking over. Each test has topics and
+//! a group of its own, so they run side by side on one broker.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::future::Future;
+use std::time::{Duration, Instant};
+
+use bellwether::adapters::kafka::{Error, Intake, Kafka, Options, read_decisions};
+use bellwether::journal::partition_of;
+use bellwether::ports::{Batch, Journal, JournalError, Journals, Partition, Record, Wake};
+use libtest_mimic::{Failed, Trial};
+use rdkafka::ClientConfig;
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::client::DefaultClientContext;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::message::{Header, Headers, Message, OwnedHeaders};
+use rdkafka::producer::{FutureProducer, FutureRecord};
+use tokio::sync::mpsc;
+
+use crate::journal_suite::{self, decided, opened, puts};
+
+/// How long anything may take.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// All tests, for a broker at `brokers`.
+pub fn trials(brokers: &str) -> Vec<Trial> {
+    vec![
+        trial("kafka_journal_does_what_every_journal_does", brokers, every_journal),
+        trial("kafka_missing_topics_are_created_and_accepted_again", brokers, created),
+        trial("kafka_topics_with_wrong_settings_are_refused_by_name", brokers, refused),
+        trial("kafka_nobody_answering_is_said_with_the_brokers", brokers, unreachable),
+        trial("kafka_our_partition_of_is_the_brokers_clients", brokers, partitions_agree),
+        trial("kafka_records_flow_once_the_journal_is_open_and_go_on_after_a_restart", brokers, flow),
+        trial("kafka_dead_letters_and_rekeyed_records_are_in_the_transaction", brokers, dead_and_rekeyed),
+        trial("kafka_a_second_replica_takes_its_share_and_fences_the_first", brokers, shared),
+        trial("kafka_a_static_member_comes_back_to_its_partitions", brokers, static_member),
+        trial("kafka_a_second_process_with_the_same_instance_id_ends_the_first", brokers, same_instance),
+        trial("kafka_after_doubt_the_uncommitted_records_come_again", brokers, doubt),
+        trial("kafka_a_slow_daemon_gets_everything_in_order", brokers, slow),
+        trial("kafka_a_header_whose_name_is_not_text_does_no_harm", brokers, hostile_header),
+        trial("kafka_restoring_survives_compaction", brokers, compacted),
+        trial("kafka_commit_latency", brokers, latency),
+    ]
+}
+
+async fn every_journal(options: Options) {
+    let kafka = Kafka::connect(options.clone()).await.unwrap();
+    journal_suite::check(&kafka).await;
+    let decisions = read_decisions(&options, |key, _| key.starts_with("prod/shop/")).await.unwrap();
+    let decisions: Vec<String> = decisions.into_iter().map(|json| String::from_utf8(json).unwrap()).collect();
+    assert_eq!(decisions, journal_suite::decisions());
+    assert!(read_decisions(&options, |key, _| key == "somebody/else").await.unwrap().is_empty());
+}
+
+async fn created(options: Options) {
+    let (one, two) = tokio::join!(Kafka::connect(options.clone()), Kafka::connect(options.clone()));
+    assert_eq!((one.unwrap().partitions(), two.unwrap().partitions()), (4, 4));
+    let other = Options { partitions: 7, ..options };
+    assert_eq!(Kafka::connect(other).await.unwrap().partitions(), 4, "what is there counts");
+}
+
+async fn refused(options: Options) {
+    let rows: [(&str, i32, &[(&str, &str)], &[&str]); 3] = [
+        ("journal", 4, &[("cleanup.policy", "delete")], &["cleanup.policy = delete", "compact"]),
+        ("journal", 3, &[("cleanup.policy", "compact")], &["partitions = 3", "needs the 4"]),
+        ("decisions", 4, &[("cleanup.policy", "compact")], &["cleanup.policy = compact", "set it to delete"]),
+    ];
+    for (n, (role, partitions, settings, parts)) in rows.into_iter().enumerate() {
+        let mut options = options.clone();
+        let name = format!("{}.{n}", options.topic);
+        *(if role == "journal" { &mut options.journal_topic } else { &mut options.decisions_topic }) = name.clone();
+        create(&options, &name, partitions, settings).await;
+        let error = Kafka::connect(options).await.err().unwrap().to_string();
+        assert!(error.contains(&name) && parts.iter().all(|part| error.contains(part)), "{error}");
+    }
+    let many = Options { replication: 3, topic: format!("{}.many", options.topic), ..options };
+    let error = Kafka::connect(many).await.err().unwrap().to_string();
+    assert!(error.contains("kafka.replication"), "{error}");
+}
+
+async fn unreachable(options: Options) {
+    let options = Options { brokers: "127.0.0.1:1".to_owned(), ..options };
+    let error = Kafka::connect(options).await.err().unwrap();
+    assert!(matches!(error, Error::Unreachable { .. }), "{error}");
+    assert!(error.to_string().contains("127.0.0.1:1"), "{error}");
+}
+
+async fn partitions_agree(options: Options) {
+    let kafka = Kafka::connect(options).await.unwrap();
+    let emitter = kafka.emitter().unwrap();
+    for n in 0..200 {
+        let key = format!("prod/team-{}/Deployment/{}", n % 7, "abcdefgh".repeat(n % 5) + &n.to_string());
+        let written = emitter.send(&event(&key, "{}")).await.unwrap();
+        assert_eq!(written.partition, partition_of(key.as_bytes(), 4), "{key}");
+    }
+}
+
+async fn flow(options: Options) {
+    let kafka = Kafka::connect(options.clone()).await.unwrap();
+    let emitter = kafka.emitter().unwrap();
+    let key = key_on(2, 4);
+    for n in 0..3 {
+        emitter.send(&event(&key, &n.to_string())).await.unwrap();
+    }
+    let mut daemon = Daemon::start(&kafka);
+    daemon.until_assigned(&[0, 1, 2, 3]).await;
+    daemon.nothing_comes(Duration::from_millis(400)).await;
+    let mut journal = daemon.open(2).await;
+    for n in 0..2 {
+        let record = daemon.record().await;
+        assert_eq!((record.partition, record.offset, text(&record)), (2, n, n.to_string()));
+        assert!(record.headers.contains(&("ce_id".to_owned(), b"1".to_vec())));
+    }
+    journal.commit(Batch { next_offset: Some(2), ..puts(&[("k", Some("v"))]) }).await.unwrap();
+    daemon.stop().await;
+    let kafka = Kafka::connect(options).await.unwrap();
+    let mut daemon = Daemon::start(&kafka);
+    daemon.until_assigned(&[0, 1, 2, 3]).await;
+    let mut journal = kafka.open(2).await.unwrap();
+    assert_eq!(journal.restore().await.unwrap()["k"], b"v");
+    let record = daemon.record().await;
+    assert_eq!((record.offset, text(&record)), (2, "2".to_owned()));
+    daemon.stop().await;
+}
+
+async fn dead_and_rekeyed(options: Options) {
+    let kafka = Kafka::connect(options.clone()).await.unwrap();
+    let canonical = key_on(3, 4);
+    let foreign = (0..).map(|n| format!("foreign-{n}")).find(|key| partition_of(key.as_bytes(), 4) == 1).unwrap();
+    let emitter = kafka.emitter().unwrap();
+    emitter.send(&event(&foreign, "\u{0}garbage")).await.unwrap();
+    emitter.send(&event(&foreign, "elsewhere")).await.unwrap();
+    let mut daemon = Daemon::start(&kafka);
+    daemon.until_assigned(&[0, 1, 2, 3]).await;
+    let mut journal = daemon.open(1).await;
+    let (bad, misplaced) = (daemon.record().await, daemon.record().await);
+    let batch = Batch {
+        next_offset: Some(2),
+        puts: vec![("seen".to_owned(), Some(b"1".to_vec()))],
+        dead: vec![(bad.clone(), "not JSON".to_owned())],
+        rekeyed: vec![(misplaced, canonical.clone())],
+        ..decided(&[1])
+    };
+    journal.commit(batch).await.unwrap();
+    let letters = read_all(&options, &options.dlq(), 1);
+    assert_eq!(letters.len(), 1);
+    let (letter, headers) = &letters[0];
+    assert_eq!((&letter.key, &letter.value), (&bad.key, &bad.value));
+    let added = ["dlq-original-topic", "dlq-original-partition", "dlq-original-offset", "dlq-error", "ce_id"];
+    let values: Vec<&str> = added.iter().map(|name| headers[*name].as_str()).collect();
+    assert_eq!(values, [options.topic.as_str(), "1", "0", "not JSON", "1"]);
+    let mut other = daemon.open(3).await;
+    let record = daemon.record().await;
+    assert_eq!((record.partition, record.key.as_deref()), (3, Some(canonical.as_bytes())));
+    assert_eq!(text(&record), "elsewhere");
+    other.commit(Batch { next_offset: Some(1), ..Batch::default() }).await.unwrap();
+    daemon.stop().await;
+    // All of it or nothing: what a fenced owner wrote is in none of the topics.
+    let (mut zombie, _) = opened(&kafka_alone(&options)).await;
+    let (_heir, _) = opened(&kafka_alone(&options)).await;
+    let batch = Batch { dead: vec![(bad, "zombie".to_owned())], ..decided(&[2]) };
+    assert!(matches!(zombie.commit(batch).await, Err(JournalError::Fenced(_))));
+    assert_eq!(read_all(&options, &options.dlq(), 1).len(), 1);
+    assert_eq!(read_decisions(&options, |_, _| true).await.unwrap().len(), 1);
+}
+
+async fn shared(options: Options) {
+    let first = Kafka::connect(options.clone()).await.unwrap();
+    let mut one = Daemon::start(&first);
+    one.until_assigned(&[0, 1, 2, 3]).await;
+    let mut journals = BTreeMap::new();
+    for partition in 0..4 {
+        let mut journal = one.open(partition).await;
+        journal.commit(puts(&[("owner", Some("one"))])).await.unwrap();
+        journals.insert(partition, journal);
+    }
+    let second = Kafka::connect(options.clone()).await.unwrap();
+    let mut two = Daemon::start(&second);
+    let gives = async {
+        one.until(|daemon| daemon.held.is_empty()).await;
+        one.until(|daemon| daemon.held.len() == 2).await;
+    };
+    tokio::join!(gives, two.until(|daemon| daemon.held.len() == 2));
+    let theirs = two.held.clone();
+    assert_eq!(one.held.union(&theirs).count(), 4, "{:?} {theirs:?}", one.held);
+    for partition in theirs {
+        let refused = journals.get_mut(&partition).unwrap().commit(puts(&[("owner", Some("late"))])).await;
+        assert!(matches!(refused, Err(JournalError::Fenced(_))), "{refused:?}");
+        let foreign = first.open(partition).await.err().unwrap();
+        assert!(matches!(foreign, JournalError::Fenced(_)), "{foreign}");
+        let mut journal = second.open(partition).await.unwrap();
+        assert_eq!(journal.restore().await.unwrap()["owner"], b"one");
+        journal.commit(Batch { next_offset: Some(0), ..puts(&[("owner", Some("two"))]) }).await.unwrap();
+    }
+    // Whoever goes leaves its partitions to the other.
+    two.stop().await;
+    one.until_assigned(&[0, 1, 2, 3]).await;
+    one.stop().await;
+}
+
+async fn static_member(options: Options) {
+    let options = Options { instance_id: Some("replica-0".to_owned()), ..options };
+    let started = Instant::now();
+    for round in 0..2 {
+        let kafka = Kafka::connect(options.clone()).await.unwrap();
+        let mut daemon = Daemon::start(&kafka);
+        daemon.until_assigned(&[0, 1, 2, 3]).await;
+        let mut journal = daemon.open(0).await;
+        journal.commit(Batch { next_offset: Some(round), ..Batch::default() }).await.unwrap();
+        daemon.stop().await;
+    }
+    assert!(
+        started.elapsed() < Duration::from_secs(9),
+        "a restart must not wait for the session: {:?}",
+        started.elapsed()
+    );
+}
+
+async fn same_instance(options: Options) {
+    let options = Options { instance_id: Some("replica-0".to_owned()), ..options };
+    let first = Kafka::connect(options.clone()).await.unwrap();
+    let mut one = Daemon::start(&first);
+    one.until_assigned(&[0, 1, 2, 3]).await;
+    let mut journal = one.open(0).await;
+    let second = Kafka::connect(options).await.unwrap();
+    let mut two = Daemon::start(&second);
+    two.until_assigned(&[0, 1, 2, 3]).await;
+    let late = journal.commit(Batch { next_offset: Some(0), ..puts(&[("late", Some("1"))]) }).await;
+    assert!(matches!(late, Err(JournalError::Fenced(_))), "{late:?}");
+    let serve = one.until(|daemon| daemon.held.is_empty());
+    tokio::time::timeout(PATIENCE, serve).await.unwrap();
+    let ended = tokio::time::timeout(PATIENCE, one.intake.ended()).await.unwrap();
+    assert!(ended.unwrap_err().to_string().contains("instance-id"));
+    let (_, entries) = (0, two.open_and_restore(0).await);
+    assert!(!entries.contains_key("late"));
+    two.stop().await;
+}
+
+async fn doubt(options: Options) {
+    let kafka = Kafka::connect(options.clone()).await.unwrap();
+    let emitter = kafka.emitter().unwrap();
+    let key = key_on(0, 4);
+    for n in 0..4 {
+        emitter.send(&event(&key, &n.to_string())).await.unwrap();
+    }
+    let mut daemon = Daemon::start(&kafka);
+    daemon.until_assigned(&[0, 1, 2, 3]).await;
+    let mut journal = daemon.open(0).await;
+    for n in 0..4 {
+        assert_eq!(text(&daemon.record().await), n.to_string());
+    }
+    journal.commit(Batch { next_offset: Some(1), ..puts(&[("k", Some("1"))]) }).await.unwrap();
+    // Somebody takes the transactional id, but the group says that the partition is ours.
+    let (_zombie, _) = opened(&kafka_alone(&options)).await;
+    let lost = journal.commit(Batch { next_offset: Some(4), ..puts(&[("k", Some("4"))]) }).await;
+    assert!(matches!(lost, Err(JournalError::Unknown(_))), "{lost:?}");
+    let spent = journal.commit(puts(&[("k", Some("5"))])).await;
+    assert!(matches!(spent, Err(JournalError::Unknown(_))), "{spent:?}");
+    daemon.held.remove(&0);
+    daemon.until_assigned(&[0]).await;
+    let mut journal = kafka.open(0).await.unwrap();
+    assert_eq!(journal.restore().await.unwrap()["k"], b"1");
+    for n in 1..4 {
+        assert_eq!(text(&daemon.record().await), n.to_string(), "from the committed offset");
+    }
+    journal.commit(Batch { next_offset: Some(4), ..Batch::default() }).await.unwrap();
+    daemon.stop().await;
+}
+
+async fn slow(options: Options) {
+    let kafka = Kafka::connect(options).await.unwrap();
+    let emitter = kafka.emitter().unwrap();
+    let key = key_on(0, 4);
+    let padding = "x".repeat(2000);
+    let sent = (0..2000).map(|n| {
+        let (emitter, record) = (emitter.clone(), event(&key, &format!("{n} {padding}")));
+        async move { emitter.send(&record).await }
+    });
+    for result in futures::future::join_all(sent).await {
+        result.unwrap();
+    }
+    let mut daemon = Daemon::with_room(&kafka, 2);
+    daemon.until_assigned(&[0, 1, 2, 3]).await;
+    let _journal = daemon.open(0).await;
+    for offset in 0..2000 {
+        assert_eq!(daemon.record().await.offset, offset);
+        if offset % 400 == 0 {
+            tokio::time::sleep(Duration::from_millis(200)).await;
+            assert!(daemon.intake.silent_for() < Duration::from_millis(500), "polled while nobody takes anything");
+        }
+    }
+    daemon.stop().await;
+}
+
+async fn hostile_header(options: Options) {
+    let kafka = Kafka::connect(options.clone()).await.unwrap();
+    let producer: FutureProducer = client(&options).create().unwrap();
+    // SAFETY: the name is handed to librdkafka as bytes and never looked at as text.
+    let bytes = vec![0xff, 0xfe];
+    let name = unsafe { std::str::from_utf8_unchecked(&bytes) };
+    let headers = OwnedHeaders::new()
+        .insert(Header { key: name, value: Some("x") })
+        .insert(Header { key: "fine", value: Some("y") })
+        .insert(Header { key: "empty", value: None::<&str> });
+    let record: FutureRecord<'_, str, str> =
+        FutureRecord::to(&options.topic).partition(0).headers(headers).payload("{}");
+    producer.send(record, PATIENCE).await.unwrap();
+    let mut daemon = Daemon::start(&kafka);
+    daemon.until_assigned(&[0, 1, 2, 3]).await;
+    let _journal = daemon.open(0).await;
+    let record = daemon.record().await;
+    let names: Vec<&str> = record.headers.iter().map(|(name, _)| name.as_str()).collect();
+    assert_eq!(names, ["\u{fffd}", "fine", "empty"]);
+    daemon.stop().await;
+}
+
+async fn compacted(options: Options) {
+    // As the adapter creates it, but with a broker that is in a hurry.
+    let hurry = [
+        ("cleanup.policy", "compact"),
+        ("segment.ms", "200"),
+        ("min.cleanable.dirty.ratio", "0.01"),
+        ("max.compaction.lag.ms", "500"),
+    ];
+    create(&options, &options.topic, 4, &[]).await;
+    create(&options, &options.journal_topic, 4, &hurry).await;
+    let kafka = Kafka::connect(options.clone()).await.unwrap();
+    let (mut journal, _) = opened(&kafka).await;
+    for n in 0..300 {
+        let (slot, value) = (format!("w/block/{}", n % 5), n.to_string());
+        journal.commit(puts(&[("w/snap", Some(&value)), (&slot, Some(&value))])).await.unwrap();
+    }
+    journal.commit(puts(&[("w/block/4", None)])).await.unwrap();
+    let before = opened(&kafka).await.1;
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        // The active segment is not compacted: another record closes it.
+        let (mut journal, _) = opened(&kafka).await;
+        journal.commit(puts(&[("epoch", Some("1"))])).await.unwrap();
+        let left = read_all(&options, &options.journal_topic, 1).len();
+        if left < 100 {
+            break;
+        }
+        assert!(Instant::now() < deadline, "the broker did not compact: {left} records are left");
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+    let mut after = opened(&kafka).await.1;
+    after.remove("epoch");
+    assert_eq!(after, before);
+    let newest: Vec<&str> = after.values().map(|value| std::str::from_utf8(value).unwrap()).collect();
+    assert_eq!(newest, ["295", "296", "297", "298", "299"]);
+}
+
+async fn latency(options: Options) {
+    let kafka = Kafka::connect(options).await.unwrap();
+    let mut daemon = Daemon::start(&kafka);
+    daemon.until_assigned(&[0, 1, 2, 3]).await;
+    let mut journal = daemon.open(0).await;
+    for (label, records, pause) in
+        [("one record, spaced", 1, 50), ("50 records, spaced", 50, 50), ("50 records, back to back", 50, 0)]
+    {
+        let mut took = Vec::new();
+        for n in 0..200 {
+            let rows: Vec<(String, Option<Vec<u8>>)> =
+                (0..records).map(|row| (format!("w/block/{row}"), Some(vec![b'x'; 400]))).collect();
+            let started = Instant::now();
+            journal.commit(Batch { next_offset: Some(n), puts: rows, ..Batch::default() }).await.unwrap();
+            took.push(started.elapsed());
+            tokio::time::sleep(Duration::from_millis(pause)).await;
+        }
+        took.sort();
+        eprintln!(
+            "commit, {label}: p50 {:?}, p90 {:?}, p99 {:?}, max {:?}",
+            took[100], took[180], took[198], took[199]
+        );
+        // Ten times what an idle box takes. The client library's own way to wait for deliveries takes 100 ms.
+        assert!(took[100] < Duration::from_millis(80), "p50 {:?}", took[100]);
+    }
+    daemon.stop().await;
+}
+
+// ---- helpers ----
+
+/// A test with topics and a group of its own.
+fn trial<F: Future<Output = ()> + Send + 'static>(name: &'static str, brokers: &str, body: fn(Options) -> F) -> Trial {
+    let brokers = brokers.to_owned();
+    Trial::test(name, move || {
+        let unique = format!("{name}.{}", std::process::id());
+        let options = Options {
+            brokers,
+            topic: format!("{unique}.events"),
+            journal_topic: format!("{unique}.journal"),
+            decisions_topic: format!("{unique}.decisions"),
+            group: unique,
+            partitions: 4,
+            replication: 1,
+            ..Options::default()
+        };
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+        let finished = runtime.block_on(async { tokio::time::timeout(PATIENCE * 3, body(options)).await });
+        finished.map_err(|_| Failed::from("it did not come to an end"))
+    })
+}
+
+/// A daemon that does as it is told, and notes what it holds.
+struct Daemon {
+    kafka: Kafka,
+    intake: Intake,
+    wakes: mpsc::Receiver<Wake>,
+    held: BTreeSet<Partition>,
+}
+
+impl Daemon {
+    fn start(kafka: &Kafka) -> Daemon {
+        Daemon::with_room(kafka, 64)
+    }
+
+    fn with_room(kafka: &Kafka, room: usize) -> Daemon {
+        let (sender, wakes) = mpsc::channel(room);
+        Daemon { kafka: kafka.clone(), intake: kafka.consume(sender).unwrap(), wakes, held: BTreeSet::new() }
+    }
+
+    /// The next record; assignments and revocations on the way are noted.
+    async fn next(&mut self) -> Option<Record> {
+        match self.wakes.recv().await.expect("the intake goes on") {
+            Wake::Assigned(partition) => drop(self.held.insert(partition)),
+            Wake::Revoked { partition, done } => {
+                self.held.remove(&partition);
+                drop(done);
+            }
+            Wake::Record(record) => return Some(record),
+            other => panic!("{other:?}"),
+        }
+        None
+    }
+
+    async fn until(&mut self, enough: impl Fn(&Daemon) -> bool) {
+        let deadline = tokio::time::Instant::now() + PATIENCE;
+        while !enough(self) {
+            let unexpected = tokio::time::timeout_at(deadline, self.next()).await.expect("in time");
+            assert!(unexpected.is_none(), "{unexpected:?}");
+        }
+    }
+
+    async fn until_assigned(&mut self, partitions: &[Partition]) {
+        let wanted: BTreeSet<Partition> = partitions.iter().copied().collect();
+        self.until(|daemon| daemon.held.is_superset(&wanted)).await;
+    }
+
+    async fn record(&mut self) -> Record {
+        let found = async {
+            loop {
+                if let Some(record) = self.next().await {
+                    return record;
+                }
+            }
+        };
+        tokio::time::timeout(PATIENCE, found).await.expect("a record in time")
+    }
+
+    async fn nothing_comes(&mut self, during: Duration) {
+        if let Ok(wake) = tokio::time::timeout(during, self.wakes.recv()).await {
+            panic!("{wake:?}");
+        }
+    }
+
+    async fn open(&self, partition: Partition) -> Box<dyn Journal> {
+        let mut journal = self.kafka.open(partition).await.unwrap();
+        journal.restore().await.unwrap();
+        journal
+    }
+
+    async fn open_and_restore(&self, partition: Partition) -> BTreeMap<String, Vec<u8>> {
+        self.kafka.open(partition).await.unwrap().restore().await.unwrap()
+    }
+
+    /// Leaves the group, and lets go of everything when asked.
+    async fn stop(self) {
+        let Daemon { intake, mut wakes, .. } = self;
+        let serve = async { while wakes.recv().await.is_some() {} };
+        let (stopped, ()) = tokio::join!(tokio::time::timeout(PATIENCE, intake.stop()), serve);
+        stopped.unwrap().unwrap();
+    }
+}
+
+/// A process that is no member of the group, and can open any journal.
+fn kafka_alone(options: &Options) -> Kafka {
+    Kafka::with_topics(options.clone(), 4)
+}
+
+fn event(key: &str, value: &str) -> Record {
+    Record {
+        key: Some(key.as_bytes().to_vec()),
+        value: Some(value.as_bytes().to_vec()),
+        headers: vec![("ce_id".to_owned(), b"1".to_vec())],
+        ..Record::default()
+    }
+}
+
+fn text(record: &Record) -> String {
+    String::from_utf8(record.value.clone().unwrap()).unwrap()
+}
+
+fn key_on(partition: Partition, partitions: i32) -> String {
+    let keys = (0..).map(|n| format!("prod/shop/Deployment/web-{n}"));
+    keys.into_iter().find(|key| partition_of(key.as_bytes(), partitions) == partition).unwrap()
+}
+
+fn client(options: &Options) -> ClientConfig {
+    let mut config = ClientConfig::new();
+    config.set("bootstrap.servers", &options.brokers).set("group.id", "the-tests-own");
+    config
+}
+
+async fn create(options: &Options, name: &str, partitions: i32, settings: &[(&str, &str)]) {
+    let admin: AdminClient<DefaultClientContext> = client(options).create().unwrap();
+    let topic = NewTopic::new(name, partitions, TopicReplication::Fixed(1));
+    let topic = settings.iter().fold(topic, |topic, (name, value)| topic.set(name, value));
+    let results = admin.create_topics([&topic], &AdminOptions::new().operation_timeout(Some(PATIENCE))).await.unwrap();
+    results.into_iter().for_each(|result| drop(result.unwrap()));
+}
+
+/// All committed records of a topic with four partitions, by a client that shares nothing with the product. `at_least`
+/// so many are waited for.
+fn read_all(options: &Options, topic: &str, at_least: usize) -> Vec<(Record, HashMap<String, String>)> {
+    let consumer: BaseConsumer = client(options)
+        .set("isolation.level", "read_committed")
+        .set("auto.offset.reset", "earliest")
+        .set("enable.auto.commit", "false")
+        .create()
+        .unwrap();
+    let mut list = rdkafka::TopicPartitionList::new();
+    for partition in 0..4 {
+        list.add_partition_offset(topic, partition, rdkafka::Offset::Beginning).unwrap();
+    }
+    consumer.assign(&list).unwrap();
+    let (mut found, mut quiet) = (Vec::new(), 0);
+    let deadline = Instant::now() + PATIENCE;
+    while (quiet < 8 || found.len() < at_least) && Instant::now() < deadline {
+        let Some(message) = consumer.poll(Duration::from_millis(100)) else {
+            quiet += 1;
+            continue;
+        };
+        let message = message.unwrap();
+        quiet = 0;
+        let mut headers = HashMap::new();
+        if let Some(all) = message.headers() {
+            for header in all.iter() {
+                let value = String::from_utf8_lossy(header.value.unwrap_or_default()).into_owned();
+                headers.insert(header.key.to_owned(), value);
+            }
+        }
+        let (key, value) = (message.key().map(<[u8]>::to_vec), message.payload().map(<[u8]>::to_vec));
+        found.push((Record { key, value, partition: message.partition(), ..Record::default() }, headers));
+    }
+    found
+}

@@ -1,0 +1,229 @@
+//! Kafka: one KRaft node, and what the stories do with it: make topics, write records, read all of them.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::client::DefaultClientContext;
+use rdkafka::config::{ClientConfig, FromClientConfig};
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::{Header, Headers, Message, OwnedHeaders};
+use rdkafka::producer::{FutureProducer, FutureRecord};
+use rdkafka::{Offset, TopicPartitionList};
+use tokio::process::Command;
+
+use super::process::Process;
+use super::wait;
+
+pub const BROKERS: &str = "127.0.0.1:9092";
+
+/// A cluster id is 16 bytes in base64; these are "bellwether-tests".
+const CLUSTER_ID: &str = "YmVsbHdldGhlci10ZXN0cw";
+
+const START: Duration = Duration::from_secs(120);
+const REQUEST: Duration = Duration::from_secs(20);
+
+pub struct Kafka {
+    _broker: Process,
+    admin: AdminClient<DefaultClientContext>,
+    producer: FutureProducer,
+}
+
+/// A record as it was read.
+#[derive(Debug, Clone)]
+pub struct Record {
+    pub partition: i32,
+    pub offset: i64,
+    pub timestamp_ms: Option<i64>,
+    pub key: Option<Vec<u8>>,
+    pub value: Option<Vec<u8>>,
+    pub headers: BTreeMap<String, String>,
+}
+
+impl Record {
+    pub fn key_text(&self) -> String {
+        String::from_utf8_lossy(self.key.as_deref().unwrap_or_default()).into_owned()
+    }
+
+    pub fn json(&self) -> Result<serde_json::Value> {
+        let value = self.value.as_deref().context("a record without a value")?;
+        serde_json::from_slice(value).with_context(|| format!("no JSON: {}", String::from_utf8_lossy(value)))
+    }
+}
+
+impl Kafka {
+    pub async fn start(cache: &Path, data: &Path, logs: &Path) -> Result<Self> {
+        let dir = data.join("kafka");
+        fs::create_dir_all(&dir)?;
+        let settings = dir.join("server.properties");
+        fs::write(&settings, properties(&dir.join("data")))?;
+
+        let mut format = java(cache, "kafka.tools.StorageTool", &dir);
+        format.args(["format", "-t", CLUSTER_ID, "-c"]).arg(&settings);
+        let output = format.output().await.context("starting java")?;
+        ensure!(output.status.success(), "Kafka's storage: {}", String::from_utf8_lossy(&output.stderr));
+
+        let mut command = java(cache, "kafka.Kafka", &dir);
+        command.arg(&settings);
+        let mut broker = Process::spawn("kafka", command, logs)?;
+        let admin = AdminClient::from_config(&client())?;
+        // Brokers are asked in a thread of their own: librdkafka's calls wait.
+        let asked = std::sync::Arc::new(BaseConsumer::from_config(&client())?);
+        broker
+            .until_ready(START, async || {
+                let asked = asked.clone();
+                let metadata = blocking(move || Ok(asked.fetch_metadata(None, Duration::from_secs(2))?)).await?;
+                ensure!(!metadata.brokers().is_empty(), "no broker has registered");
+                Ok(())
+            })
+            .await?;
+        let producer = client().set("acks", "all").set("linger.ms", "0").create()?;
+        Ok(Self { _broker: broker, admin, producer })
+    }
+
+    pub async fn create_topic(&self, name: &str, partitions: i32, settings: &[(&str, &str)]) -> Result<()> {
+        let mut topic = NewTopic::new(name, partitions, TopicReplication::Fixed(1));
+        for (key, value) in settings {
+            topic = topic.set(key, value);
+        }
+        let options = AdminOptions::new().request_timeout(Some(REQUEST)).operation_timeout(Some(REQUEST));
+        let results = self.admin.create_topics([&topic], &options).await?;
+        for result in results {
+            result.map_err(|(topic, code)| anyhow::anyhow!("creating the topic {topic}: {code}"))?;
+        }
+        Ok(())
+    }
+
+    /// Writes one record; returns its partition and offset.
+    pub async fn produce(
+        &self,
+        topic: &str,
+        key: Option<&str>,
+        headers: &[(&str, &str)],
+        value: &[u8],
+    ) -> Result<(i32, i64)> {
+        let headers = headers
+            .iter()
+            .fold(OwnedHeaders::new(), |headers, (key, value)| headers.insert(Header { key, value: Some(*value) }));
+        let mut record = FutureRecord::to(topic).payload(value).headers(headers);
+        if let Some(key) = key {
+            record = record.key(key);
+        }
+        let delivery = self.producer.send(record, REQUEST).await;
+        let delivery = delivery.map_err(|(error, _)| error).with_context(|| format!("a record for {topic}"))?;
+        Ok((delivery.partition, delivery.offset))
+    }
+
+    /// All committed records of a topic up to its end as it is now, by partition and offset; none when it is missing.
+    pub async fn records(&self, topic: &str) -> Result<Vec<Record>> {
+        let name = topic.to_owned();
+        let what = format!("reading the topic {topic}");
+        wait::until(&what, REQUEST, async || {
+            let name = name.clone();
+            blocking(move || read_all(&name)).await
+        })
+        .await
+    }
+}
+
+/// What every client of this broker needs; a story adds its own.
+pub fn client() -> ClientConfig {
+    let mut config = ClientConfig::new();
+    config.set("bootstrap.servers", BROKERS);
+    // The broker is started while the first client is waiting for it.
+    config.set("reconnect.backoff.max.ms", "200");
+    config
+}
+
+async fn blocking<T: Send + 'static>(call: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+    tokio::task::spawn_blocking(call).await.context("a call to Kafka")?
+}
+
+fn read_all(topic: &str) -> Result<Vec<Record>> {
+    let mut config = client();
+    // A consumer without a group: it only reads what it assigns to itself.
+    config.set("group.id", "unused").set("enable.auto.commit", "false").set("isolation.level", "read_committed");
+    config.set("enable.partition.eof", "true");
+    let consumer: BaseConsumer = config.create()?;
+    let metadata = consumer.fetch_metadata(Some(topic), REQUEST)?;
+    let found = metadata.topics().first().context("no metadata of the topic")?;
+    if found.error().is_some() {
+        return Ok(Vec::new());
+    }
+    let mut partitions = TopicPartitionList::new();
+    for partition in found.partitions() {
+        partitions.add_partition_offset(topic, partition.id(), Offset::Beginning)?;
+    }
+    consumer.assign(&partitions)?;
+
+    let mut open = partitions.count();
+    let mut records = Vec::new();
+    while open > 0 {
+        match consumer.poll(REQUEST).context("no record and no end of the topic came")? {
+            Ok(message) => records.push(record(&message)),
+            Err(KafkaError::PartitionEOF(_)) => open -= 1,
+            Err(KafkaError::MessageConsumption(RDKafkaErrorCode::UnknownTopicOrPartition)) => return Ok(Vec::new()),
+            Err(error) => return Err(error.into()),
+        }
+    }
+    records.sort_by_key(|record| (record.partition, record.offset));
+    Ok(records)
+}
+
+fn record(message: &impl Message) -> Record {
+    let mut headers = BTreeMap::new();
+    for header in message.headers().into_iter().flat_map(Headers::iter) {
+        let value = String::from_utf8_lossy(header.value.unwrap_or_default()).into_owned();
+        headers.insert(header.key.to_owned(), value);
+    }
+    Record {
+        partition: message.partition(),
+        offset: message.offset(),
+        timestamp_ms: message.timestamp().to_millis(),
+        key: message.key().map(<[u8]>::to_vec),
+        value: message.payload().map(<[u8]>::to_vec),
+        headers,
+    }
+}
+
+fn java(cache: &Path, class: &str, dir: &Path) -> Command {
+    let jars: PathBuf = cache.join("kafka/lib/*");
+    let mut command = Command::new("java");
+    // One collector thread and the quick compiler alone: the broker shares two cores with everything else.
+    command.args(["-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-cp"]).arg(jars).arg(class);
+    command.current_dir(dir);
+    command
+}
+
+/// As a production broker but for the number of copies, and with fewer partitions of the internal topics, since creating
+/// fifty of each takes seconds here.
+fn properties(data: &Path) -> String {
+    let mut lines = vec![format!("log.dirs={}", data.display())];
+    let settings = [
+        ("process.roles", "broker,controller"),
+        ("node.id", "1"),
+        ("controller.quorum.voters", "1@127.0.0.1:9093"),
+        ("listeners", "PLAINTEXT://127.0.0.1:9092,CONTROLLER://127.0.0.1:9093"),
+        ("advertised.listeners", "PLAINTEXT://127.0.0.1:9092"),
+        ("controller.listener.names", "CONTROLLER"),
+        ("auto.create.topics.enable", "false"),
+        ("default.replication.factor", "1"),
+        ("min.insync.replicas", "1"),
+        ("offsets.topic.replication.factor", "1"),
+        ("offsets.topic.num.partitions", "4"),
+        ("transaction.state.log.replication.factor", "1"),
+        ("transaction.state.log.min.isr", "1"),
+        ("transaction.state.log.num.partitions", "4"),
+        ("group.initial.rebalance.delay.ms", "0"),
+        // Lets a static member be declared dead quickly.
+        ("group.min.session.timeout.ms", "1000"),
+        // A segment is made at its full size at once otherwise.
+        ("log.index.size.max.bytes", "65536"),
+    ];
+    lines.extend(settings.map(|(key, value)| format!("{key}={value}")));
+    lines.join("\n")
+}
