@@ -51,3 +51,6 @@ fn owns_an_image(fields: &Value) -> bool {
             .is_some_and(|containers| containers.values().any(|container| container.get("f:image").is_some()))
     })
 }
+
+#[cfg(test)]
+mod tests;

@@ -117,3 +117,6 @@ pub fn labels(template: &Value) -> BTreeMap<String, String> {
         .filter_map(|(key, value)| Some((key.clone(), value.as_str()?.to_owned())))
         .collect()
 }
+
+#[cfg(test)]
+mod tests;

@@ -148,8 +148,6 @@ impl Seen {
 enum Report {
     Update(Box<Update>),
     Failed(String),
-    /// The API server does not know this kind.
-    Unknown,
 }
 
 type Reports = SelectAll<BoxStream<'static, (String, Report)>>;
@@ -243,7 +241,6 @@ impl Sender<'_> {
                 tracing::warn!(watch, error, "a watch failed; it is begun again");
                 self.seen.failed(watch, error);
             }
-            Report::Unknown => self.seen.listed(watch, self.clock.now()),
             Report::Update(update) => {
                 let whole = update.is_whole();
                 let mut objects = self.seen.objects.write().unwrap_or_else(PoisonError::into_inner);
@@ -400,8 +397,9 @@ where
         .filter_map(move |event| {
             let report = match event {
                 Ok(event) => change(event, read).map(|change| Report::Update(Box::new(update(change)))),
+                // The API server does not know this kind: whatever there was of it is gone.
                 Err(watcher::Error::InitialListFailed(kube::Error::Api(status))) if status.code == 404 => {
-                    Some(Report::Unknown)
+                    Some(Report::Update(Box::new(update(Change::Whole))))
                 }
                 // The list is begun anew: nothing is wrong.
                 Err(watcher::Error::WatchError(status)) if status.code == 410 => None,
