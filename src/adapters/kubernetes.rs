@@ -7,7 +7,7 @@
 //!
 //! Three rules hold for every write. It is fenced: an object that carries a higher `bellwether.dev/epoch` is not touched.
 //! It is repeatable: what is so already is not written again. And it is conditional: what others own is changed by a
-//! JSON Patch that tests uid and resourceVersion, what is ours by server-side apply with both.
+//! JSON Patch that tests what it was worked out from, what is ours by server-side apply with uid and resourceVersion.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -164,10 +164,10 @@ impl Kubernetes {
             return Err(failure::new(FailureKind::Refused, message));
         }
         match &effect.act {
-            Act::Survey { traffic } => return look::survey(server, &effect.workload, traffic).await,
+            Act::Survey { traffic } => return Box::pin(look::survey(server, &effect.workload, traffic)).await,
             Act::ApplyCanary { stable_uid, images, replicas, traffic } => {
                 let wanted = canary::Wanted { stable_uid, images, replicas: *replicas, traffic };
-                canary::apply(server, effect, epoch, &wanted).await?;
+                Box::pin(canary::apply(server, effect, epoch, &wanted)).await?;
             }
             Act::SetWeight { weight, traffic } => canary::set_weight(server, effect, epoch, *weight, traffic).await?,
             Act::RemoveCanary { traffic } => canary::remove(server, effect, epoch, traffic).await?,

@@ -11,14 +11,15 @@ const PATCH_DID_NOT_APPLY: &str = "the server rejected our request due to an err
 
 /// The failure that this error is.
 pub fn of(doing: &str, error: &kube::Error) -> Failure {
-    match error {
-        kube::Error::Api(status) => of_status(doing, status),
-        kube::Error::BuildRequest(_) | kube::Error::HttpError(_) => {
-            new(FailureKind::Refused, format!("{doing}: {error}"))
-        }
-        // Connections, TLS, tokens, unreadable answers: all may be otherwise next time.
-        other => new(FailureKind::Unavailable, format!("{doing}: {}", with_sources(other))),
+    if let kube::Error::Api(status) = error {
+        return of_status(doing, status);
     }
+    // Our own mistake in a request stays one; connections, TLS, tokens and unreadable answers may be otherwise next time.
+    let ours = matches!(error, kube::Error::BuildRequest(_) | kube::Error::HttpError(_));
+    let kind = if ours { FailureKind::Refused } else { FailureKind::Unavailable };
+    // The cause says it all; kube's own word for it is "ServiceError".
+    let words = if let kube::Error::Service(cause) = error { with_sources(&**cause) } else { with_sources(error) };
+    new(kind, format!("{doing}: {words}"))
 }
 
 /// The failure that this answer is.

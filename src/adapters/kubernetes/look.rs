@@ -30,7 +30,7 @@ pub async fn survey(
     workload: &Workload,
     traffic: &Traffic,
 ) -> Result<(Outcome, Vec<Template>), Failure> {
-    let Some(surroundings) = surroundings(server, workload, traffic).await? else {
+    let Some(surroundings) = Box::pin(surroundings(server, workload, traffic)).await? else {
         let sighting = Sighting { stable: None, canary: None, routed: None };
         return Ok((surveyed(sighting, Vec::new()), Vec::new()));
     };

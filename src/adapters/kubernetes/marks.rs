@@ -77,3 +77,6 @@ pub fn fence_epoch(stored: Option<u64>, Epoch(ours): Epoch, object: &str) -> Res
         _ => Ok(()),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -107,8 +107,8 @@ pub struct Objects {
     deployments: Table<Deployment>,
     replica_sets: Table<ReplicaSet>,
     pods: Table<PodState>,
-    routes: Table<DynamicObject>,
-    services: Table<Service>,
+    routes: Table<Box<DynamicObject>>,
+    services: Table<Box<Service>>,
     gone: Memory,
 }
 
@@ -142,9 +142,9 @@ pub enum Update {
     /// Of a pod.
     Pod(Change<PodState>),
     /// Of an HTTPRoute.
-    Route(Change<DynamicObject>),
+    Route(Change<Box<DynamicObject>>),
     /// Of a Service.
-    Service(Change<Service>),
+    Service(Change<Box<Service>>),
 }
 
 impl Update {
@@ -277,7 +277,7 @@ impl Objects {
         let sighting = Sighting {
             stable: stable.map(arm),
             canary: canary.map(arm),
-            routed: route::routed(self.routes.of(namespace), workload),
+            routed: route::routed(self.routes.of(namespace).map(|route| &**route), workload),
         };
         Some((sighting, stable.map(|stable| stable.template.clone()).into_iter().collect()))
     }
@@ -295,8 +295,8 @@ impl Objects {
     /// by name.
     pub fn service(&self, workload: &Workload) -> Option<(String, u16)> {
         let stable = self.deployments.get(&workload.namespace, &workload.name)?;
-        let all: Vec<Service> = self.services.of(&workload.namespace).cloned().collect();
-        let services = survey::selecting(&all, &stable.pod_labels, workload);
+        let all = self.services.of(&workload.namespace).map(|service| &**service);
+        let services = survey::selecting(all, &stable.pod_labels, workload);
         let named = services.iter().find_map(|service| {
             let name = service.metadata.name.as_deref()?;
             let port = self.routes.of(&workload.namespace).find_map(|route| route::port_of(route, name))?;

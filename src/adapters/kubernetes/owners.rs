@@ -32,6 +32,8 @@ pub fn last_writer<'a>(metadata: &'a ObjectMeta, path: &[&str]) -> Option<&'a st
         .filter(|entry| entry.fields_v1.as_ref().is_some_and(|fields| at(&fields.0, path).is_some()))
         .max_by_key(|entry| entry.time.as_ref().map(|time| time.0))
         .and_then(|entry| entry.manager.as_deref())
+        // The API server's word for a client that did not say who it is.
+        .filter(|manager| *manager != "unknown")
 }
 
 fn entries(metadata: &ObjectMeta) -> impl Iterator<Item = &ManagedFieldsEntry> {
@@ -49,3 +51,6 @@ fn owns_an_image(fields: &Value) -> bool {
             .is_some_and(|containers| containers.values().any(|container| container.get("f:image").is_some()))
     })
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,10 +1,15 @@
-//! JSON Patches with their preconditions. A patch begins with `test`s on the object's uid and resourceVersion, so that
-//! it changes the object that was looked at, as it was looked at, or nothing.
+//! JSON Patches with their preconditions: a patch changes the object that was looked at, as it was looked at, or nothing.
+//!
+//! "As it was" is the uid, the generation (which counts changes of `spec`) and our own annotations: all that a patch is
+//! worked out from. The resourceVersion would say more than is meant: it changes with every status, and while pods come
+//! and go, or a gateway takes note of a route, a rollback would lose the race against status after status.
 
 use json_patch::jsonptr::PointerBuf;
 use json_patch::{AddOperation, Patch, PatchOperation, RemoveOperation, ReplaceOperation, TestOperation};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde_json::{Value, json};
+
+use super::marks::{self, EPOCH, ORIGINAL_WEIGHTS};
 
 /// A patch that is being written.
 #[derive(Debug, Default)]
@@ -19,7 +24,12 @@ impl Draft {
     pub fn of(metadata: &ObjectMeta) -> Draft {
         let mut draft = Draft { annotations_there: metadata.annotations.is_some(), ..Draft::default() };
         draft.test(&["metadata", "uid"], json!(metadata.uid));
-        draft.test(&["metadata", "resourceVersion"], json!(metadata.resource_version));
+        draft.test(&["metadata", "generation"], json!(metadata.generation));
+        for key in [EPOCH, ORIGINAL_WEIGHTS] {
+            if let Some(value) = marks::annotation(metadata, key) {
+                draft.test(&["metadata", "annotations", key], json!(value));
+            }
+        }
         draft.preconditions = draft.operations.len();
         draft
     }

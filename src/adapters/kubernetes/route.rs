@@ -105,6 +105,8 @@ pub fn join(
 ) -> Result<Option<Patch>, Failure> {
     let mut draft = Draft::of(&route.metadata);
     let mut noted = record(route, workload).map(|record| record.rules).unwrap_or_default();
+    // What was noted of rules that somebody has written anew since is about rules that are no more.
+    noted.retain(|noted| rules(route).get(noted.rule).is_some_and(|rule| canary_of(route, rule, workload).is_some()));
     let mut joined = false;
     for &index in rules_to_join {
         let Some(rule) = rules(route).get(index) else { continue };
@@ -118,7 +120,6 @@ pub fn join(
         ours["weight"] = json!(0);
         test_name(&mut draft, index, stable, &refs);
         draft.add(&["spec", "rules", &index.to_string(), "backendRefs", "-"], ours);
-        noted.retain(|noted| noted.rule != index);
         noted.push(RuleRecord {
             rule: index,
             backends: refs.iter().map(|backend| (name(backend).to_owned(), written_weight(backend))).collect(),
@@ -156,7 +157,7 @@ pub fn set_weight(
         let stable = only_place(route, index, &refs, service)?;
         let originals: Vec<u64> = originals(route, workload, index, rule, noted.as_ref())
             .into_iter()
-            .map(|weight| weight.unwrap_or(DEFAULT_WEIGHT))
+            .map(|weight| weight.unwrap_or(DEFAULT_WEIGHT).min(MAX_WEIGHT))
             .collect();
         let wanted = split(&originals, stable, canary, share);
         for (place, (backend, wanted)) in refs.iter().zip(wanted).enumerate() {

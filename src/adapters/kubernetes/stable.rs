@@ -1,6 +1,6 @@
 //! Writes on the stable Deployment, which belongs to somebody else: new images, an old template back, an Event.
 //!
-//! They are JSON Patches that hold only for the object and the resourceVersion that were read. `spec.replicas` belongs
+//! They are JSON Patches that hold only for the object as it was read. `spec.replicas` belongs
 //! to whoever scales the workload and is never written.
 
 use bellwether_core::effect::Effect;

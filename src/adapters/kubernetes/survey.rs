@@ -241,9 +241,13 @@ pub fn claims(template: &Value) -> Vec<String> {
 }
 
 /// The Services that select pods with these labels, by name; the canary's own is none of them.
-pub fn selecting<'a>(services: &'a [Service], labels: &Labels, workload: &Workload) -> Vec<&'a Service> {
+pub fn selecting<'a>(
+    services: impl IntoIterator<Item = &'a Service>,
+    labels: &Labels,
+    workload: &Workload,
+) -> Vec<&'a Service> {
     let mut found: Vec<&Service> = services
-        .iter()
+        .into_iter()
         .filter(|service| !marks::is_ours(&service.metadata) && name(&service.metadata) != workload.canary_name())
         .filter(|service| selects(service, labels))
         .collect();

@@ -54,7 +54,7 @@ fn write_canonical(value: &Value, out: &mut String) {
             }
             out.push(']');
         }
-        plain => {
+        plain @ (Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_)) => {
             let _ = write!(out, "{plain}");
         }
     }
@@ -117,3 +117,6 @@ pub fn labels(template: &Value) -> BTreeMap<String, String> {
         .filter_map(|(key, value)| Some((key.clone(), value.as_str()?.to_owned())))
         .collect()
 }
+
+#[cfg(test)]
+mod tests;

@@ -146,10 +146,8 @@ impl Seen {
 
 /// What comes out of a watch.
 enum Report {
-    Update(Update),
+    Update(Box<Update>),
     Failed(String),
-    /// The API server does not know this kind.
-    Unknown,
 }
 
 type Reports = SelectAll<BoxStream<'static, (String, Report)>>;
@@ -243,11 +241,10 @@ impl Sender<'_> {
                 tracing::warn!(watch, error, "a watch failed; it is begun again");
                 self.seen.failed(watch, error);
             }
-            Report::Unknown => self.seen.listed(watch, self.clock.now()),
             Report::Update(update) => {
                 let whole = update.is_whole();
                 let mut objects = self.seen.objects.write().unwrap_or_else(PoisonError::into_inner);
-                let concerned: BTreeSet<_> = objects.take(update).into_iter().collect();
+                let concerned: BTreeSet<_> = objects.take(*update).into_iter().collect();
                 let workloads: Vec<Workload> =
                     concerned.into_iter().flat_map(|it| objects.workloads(self.cluster, it)).collect();
                 drop(objects);
@@ -370,17 +367,17 @@ where
     }
 }
 
-fn trimmed_route(route: &DynamicObject) -> Option<DynamicObject> {
+fn trimmed_route(route: &DynamicObject) -> Option<Box<DynamicObject>> {
     let mut route = route.clone();
     route.managed_fields_mut().clear();
-    Some(route)
+    Some(Box::new(route))
 }
 
-fn trimmed_service(service: &Service) -> Option<Service> {
+fn trimmed_service(service: &Service) -> Option<Box<Service>> {
     let mut service = service.clone();
     service.managed_fields_mut().clear();
     service.status = None;
-    Some(service)
+    Some(Box::new(service))
 }
 
 /// One watch as a stream of reports. An object that `read` can't use is as good as gone.
@@ -399,9 +396,10 @@ where
     stream
         .filter_map(move |event| {
             let report = match event {
-                Ok(event) => change(event, read).map(|change| Report::Update(update(change))),
+                Ok(event) => change(event, read).map(|change| Report::Update(Box::new(update(change)))),
+                // The API server does not know this kind: whatever there was of it is gone.
                 Err(watcher::Error::InitialListFailed(kube::Error::Api(status))) if status.code == 404 => {
-                    Some(Report::Unknown)
+                    Some(Report::Update(Box::new(update(Change::Whole))))
                 }
                 // The list is begun anew: nothing is wrong.
                 Err(watcher::Error::WatchError(status)) if status.code == 410 => None,

@@ -1,1 +1,171 @@
+use bellwether_core::ids::Kind;
+use serde_json::json;
 
+use super::*;
+use crate::adapters::kubernetes::marks::{EFFECT, EPOCH, ROLLOUT};
+
+#[test]
+fn with_a_router_one_label_changes_and_both_selectors_stay_apart() {
+    let built = canary(&stable(), Some("app"));
+    let labels = template::labels(&built["spec"]["template"]);
+    assert_eq!(labels["app"], "web-canary");
+    assert_eq!(labels["tier"], "front");
+    assert_eq!(labels[TRACK], CANARY);
+    assert_eq!(
+        built["spec"]["selector"]["matchLabels"],
+        json!({"app": "web-canary", TRACK: "canary", "tier": "front"})
+    );
+    assert_eq!(built["metadata"]["annotations"][CHANGED_LABEL], "app");
+}
+
+#[test]
+fn by_replicas_the_pods_keep_their_labels_and_the_selector_has_one_more() {
+    let built = canary(&stable(), None);
+    assert_eq!(template::labels(&built["spec"]["template"])["app"], "web");
+    assert_eq!(built["spec"]["selector"]["matchLabels"], json!({"app": "web", TRACK: "canary", "tier": "front"}));
+    assert!(built["metadata"]["annotations"].get(CHANGED_LABEL).is_none());
+}
+
+#[test]
+fn a_label_that_the_stables_selector_does_not_name_joins_the_canarys() {
+    let mut one = stable();
+    one["spec"]["selector"] = json!({"matchLabels": {"tier": "front"}});
+    let built = canary(&one, Some("app"));
+    assert_eq!(
+        built["spec"]["selector"]["matchLabels"],
+        json!({"app": "web-canary", TRACK: "canary", "tier": "front"})
+    );
+}
+
+#[test]
+fn expressions_stay_but_for_those_about_the_changed_label() {
+    let mut one = stable();
+    let about = |key: &str| json!({"key": key, "operator": "In", "values": ["web", "front"]});
+    one["spec"]["selector"] = json!({"matchExpressions": [about("app"), about("tier")]});
+    let built = canary(&one, Some("app"));
+    assert_eq!(built["spec"]["selector"]["matchExpressions"], json!([about("tier")]));
+    assert_eq!(built["spec"]["selector"]["matchLabels"], json!({"app": "web-canary", TRACK: "canary"}));
+}
+
+#[test]
+fn of_two_containers_one_changes_and_everything_else_is_the_stables() {
+    let built = canary(&stable(), Some("app"));
+    assert_eq!(built["spec"]["template"]["spec"]["containers"][0]["image"], "shop/web:2");
+    assert_eq!(
+        built["spec"]["template"]["spec"]["containers"][1],
+        stable()["spec"]["template"]["spec"]["containers"][1]
+    );
+    assert_eq!(built["spec"]["minReadySeconds"], 5);
+    assert_eq!(built["spec"]["replicas"], 2);
+    assert!(built["spec"].get("paused").is_none());
+}
+
+#[test]
+fn the_stable_owns_the_canary_without_controlling_it() {
+    let owner = &canary(&stable(), None)["metadata"]["ownerReferences"][0];
+    assert_eq!((&owner["uid"], &owner["kind"]), (&json!("stable-uid"), &json!("Deployment")));
+    assert_eq!((&owner["controller"], &owner["blockOwnerDeletion"]), (&json!(false), &json!(false)));
+}
+
+#[test]
+fn marks_of_other_tools_are_not_copied() {
+    let mut one = stable();
+    one["metadata"]["annotations"] = json!({
+        "argocd.argoproj.io/tracking-id": "x", "meta.helm.sh/release-name": "x", "deployment.kubernetes.io/revision": "7",
+        "kubectl.kubernetes.io/last-applied-configuration": "{}", "bellwether.dev/epoch": "9", "team": "shop",
+    });
+    one["metadata"]["labels"] = json!({"app": "web", "helm.sh/chart": "x", "app.kubernetes.io/managed-by": "Helm", "argocd.argoproj.io/instance": "x"});
+    let metadata = canary(&one, Some("app"))["metadata"].clone();
+    assert_eq!(
+        metadata["annotations"],
+        json!({"team": "shop", EFFECT: "web-1.1", EPOCH: "3", ROLLOUT: "web-1", CHANGED_LABEL: "app"})
+    );
+    assert_eq!(metadata["labels"], json!({"app": "web-canary", MANAGED_BY: MANAGER, TRACK: "canary"}));
+}
+
+#[test]
+fn argos_instance_label_goes_only_where_argo_goes_by_it() {
+    let label = |annotations: Value, manager: &str| {
+        let mut one = stable();
+        one["metadata"]["labels"] = json!({INSTANCE: "shop"});
+        one["metadata"]["annotations"] = annotations;
+        one["metadata"]["managedFields"] = json!([{"manager": manager}]);
+        canary(&one, None)["metadata"]["labels"].get(INSTANCE).is_some()
+    };
+    assert!(label(json!({}), "helm"));
+    assert!(!label(json!({}), "argocd-controller"));
+    assert!(label(json!({ARGO_TRACKING_ID: "x"}), "argocd-controller"));
+}
+
+#[test]
+fn a_changed_value_stays_a_labels_value() {
+    for (value, expected) in [("web", "web-canary"), ("", "canary"), ("a", "a-canary")] {
+        assert_eq!(canary_value(value), expected);
+    }
+    let long = canary_value(&"x".repeat(63));
+    assert_eq!((long.len(), long.ends_with("-canary")), (63, true));
+}
+
+#[test]
+fn the_canarys_service_has_the_stables_ports_and_the_canarys_pods() {
+    let built = clone_of(json!({
+        "type": "NodePort", "clusterIP": "10.0.0.1", "selector": {"app": "web"},
+        "ports": [{"name": "http", "port": 80, "targetPort": 8080, "nodePort": 30_000, "appProtocol": "h2c"}],
+    }));
+    assert_eq!(
+        built["spec"],
+        json!({
+            "type": "ClusterIP",
+            "selector": {"app": "web-canary", TRACK: "canary"},
+            "ports": [{"name": "http", "port": 80, "targetPort": 8080, "appProtocol": "h2c"}],
+        })
+    );
+    assert_eq!(built["metadata"]["name"], "web-canary");
+    assert_eq!(built["metadata"]["ownerReferences"][0]["uid"], "stable-uid");
+}
+
+#[test]
+fn a_headless_service_is_cloned_headless() {
+    assert_eq!(clone_of(json!({"clusterIP": "None", "selector": {"app": "web"}}))["spec"]["clusterIP"], "None");
+}
+
+fn stable() -> Value {
+    let labels = json!({"app": "web", "tier": "front"});
+    json!({
+        "metadata": {"name": "web", "namespace": "demo", "uid": "stable-uid", "labels": {"app": "web"}},
+        "spec": {
+            "replicas": 5, "minReadySeconds": 5, "paused": true,
+            "selector": {"matchLabels": labels},
+            "template": {
+                "metadata": {"labels": labels, "creationTimestamp": null},
+                "spec": {"containers": [
+                    {"name": "web", "image": "shop/web:1"},
+                    {"name": "side", "image": "shop/side:1", "env": [{"name": "A", "value": "1"}]},
+                ]},
+            },
+        },
+    })
+}
+
+fn canary(stable: &Value, changed_label: Option<&str>) -> Value {
+    with_shape(changed_label, |shape| deployment(&object(stable), shape))
+}
+
+fn clone_of(spec: Value) -> Value {
+    let one: Service = serde_json::from_value(json!({"metadata": {"name": "web"}, "spec": spec})).unwrap();
+    with_shape(Some("app"), |shape| service(&one, &object(&stable()), shape))
+}
+
+fn with_shape(changed_label: Option<&str>, build: impl FnOnce(&Shape<'_>) -> Value) -> Value {
+    let workload =
+        Workload { cluster: "test".into(), namespace: "demo".into(), kind: Kind::Deployment, name: "web".into() };
+    let images = Images::from([("web".to_owned(), "shop/web:2".to_owned())]);
+    let annotations = [(EFFECT, "web-1.1"), (EPOCH, "3"), (ROLLOUT, "web-1")]
+        .map(|(key, value)| (key.to_owned(), value.to_owned()))
+        .into();
+    build(&Shape { workload: &workload, images: &images, replicas: 2, changed_label, annotations: &annotations })
+}
+
+fn object(value: &Value) -> DynamicObject {
+    serde_json::from_value(value.clone()).unwrap()
+}

@@ -1,1 +1,48 @@
+use kube::core::response::{StatusCause, StatusDetails};
 
+use super::*;
+
+#[test]
+fn an_answer_says_what_the_next_attempt_may_hope_for() {
+    let rbac = r#"deployments.apps "web" is forbidden: User "system:serviceaccount:a:b" cannot patch resource "deployments" in API group "apps" in the namespace "shop""#;
+    for (code, message, kind) in [
+        (403, rbac, FailureKind::Forbidden),
+        (403, "pods \"x\" is forbidden: exceeded quota: q", FailureKind::Refused),
+        (400, "admission webhook \"policy\" denied the request: no", FailureKind::Refused),
+        (422, "Deployment.apps \"web\" is invalid: spec.replicas: Invalid value", FailureKind::Refused),
+        (422, PATCH_DID_NOT_APPLY, FailureKind::Conflict),
+        (409, "the object has been modified", FailureKind::Conflict),
+        (404, "deployments.apps \"web\" not found", FailureKind::Gone),
+        (401, "Unauthorized", FailureKind::Unavailable),
+        (429, "too many requests", FailureKind::Unavailable),
+        (500, "failed calling webhook \"policy\": context deadline exceeded", FailureKind::Unavailable),
+        (503, "apiserver not ready", FailureKind::Unavailable),
+    ] {
+        let status = Status { code, message: message.to_owned(), ..Status::default() };
+        let failure = of_status("patching Deployment web", &status);
+        assert_eq!(failure.kind, kind, "{code} {message}");
+    }
+}
+
+#[test]
+fn a_missing_verb_is_told_in_the_apis_words() {
+    let message = r#"User "u" cannot patch resource "deployments" in API group "apps" in the namespace "shop""#;
+    let failure = of_status("patching", &Status { code: 403, message: message.to_owned(), ..Status::default() });
+    assert!(failure.message.contains("cannot patch resource \"deployments\""), "{}", failure.message);
+    assert!(failure.message.contains("namespace \"shop\""), "{}", failure.message);
+}
+
+#[test]
+fn a_namespace_on_its_way_out_is_gone() {
+    let cause = StatusCause { reason: "NamespaceTerminating".to_owned(), message: String::new(), field: String::new() };
+    let details = StatusDetails {
+        causes: vec![cause],
+        name: String::new(),
+        group: String::new(),
+        kind: String::new(),
+        uid: String::new(),
+        retry_after_seconds: 0,
+    };
+    let status = Status { code: 403, details: Some(details), ..Status::default() };
+    assert_eq!(of_status("creating", &status).kind, FailureKind::Gone);
+}

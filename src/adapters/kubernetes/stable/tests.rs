@@ -1,1 +1,145 @@
+use bellwether_core::effect::Act;
+use bellwether_core::ids::{EffectId, Kind, RolloutId};
 
+use super::*;
+
+#[test]
+fn a_promotion_changes_the_named_images_and_nothing_else() {
+    let before = deployment("shop/web:1");
+    let after = apply(&before, promotion(&web(), &object(&before), &hash(&before), &images("shop/web:2")).unwrap());
+    let mut expected = before;
+    expected["spec"]["template"]["spec"]["containers"][0]["image"] = json!("shop/web:2");
+    assert_eq!(after["spec"], expected["spec"]);
+}
+
+#[test]
+fn images_that_are_there_already_are_not_written_again() {
+    let there = object(&deployment("shop/web:2"));
+    assert!(promotion(&web(), &there, &TemplateHash("another".into()), &images("shop/web:2")).unwrap().is_none());
+}
+
+#[test]
+fn a_template_that_somebody_changed_is_not_promoted_and_they_are_named() {
+    let mut changed = deployment("shop/web:1");
+    changed["metadata"]["managedFields"] =
+        json!([{"manager": "kubectl-edit", "fieldsV1": {"f:spec": {"f:template": {}}}}]);
+    let refused =
+        promotion(&web(), &object(&changed), &TemplateHash("another".into()), &images("shop/web:2")).unwrap_err();
+    assert_eq!(refused.kind, FailureKind::Conflict);
+    assert!(refused.message.starts_with("kubectl-edit has changed the pod template"), "{}", refused.message);
+}
+
+#[test]
+fn a_container_that_is_not_there_is_refused_by_name() {
+    let there = deployment("shop/web:1");
+    let nope = Images::from([("nope".to_owned(), "x".to_owned())]);
+    let refused = promotion(&web(), &object(&there), &hash(&there), &nope).unwrap_err();
+    assert_eq!(
+        (refused.kind, refused.message.as_str()),
+        (FailureKind::Refused, "Deployment demo/web has no container nope")
+    );
+}
+
+#[test]
+fn a_promotion_holds_only_for_the_deployment_that_was_looked_at() {
+    let before = deployment("shop/web:1");
+    for (pointer, value) in [
+        ("/metadata/uid", json!("another")),
+        ("/metadata/generation", json!(8)),
+        ("/spec/template/spec/containers/0/name", json!("another")),
+        ("/metadata/annotations/bellwether.dev~1epoch", json!("9")),
+    ] {
+        let draft = promotion(&web(), &object(&before), &hash(&before), &images("shop/web:2")).unwrap();
+        let mut other = before.clone();
+        *other.pointer_mut(pointer).unwrap() = value;
+        assert!(json_patch::patch(&mut other, &draft.unwrap().finish().unwrap()).is_err(), "{pointer}");
+    }
+}
+
+#[test]
+fn a_restored_template_is_the_whole_one_that_was_stored() {
+    let mut good = deployment("shop/web:1");
+    good["spec"]["template"]["spec"]["fieldOfTomorrow"] = json!({"a": 1});
+    let bad = deployment("shop/web:2");
+    let stored = Template::new(hash(&good), good["spec"]["template"].to_string());
+    let after = apply(&bad, restoration(&object(&bad), &hash(&good), Some(&stored)).unwrap());
+    assert_eq!(after["spec"], good["spec"]);
+    assert!(restoration(&object(&after), &hash(&good), Some(&stored)).unwrap().is_none());
+}
+
+#[test]
+fn a_template_that_is_not_the_one_it_is_called_is_not_put_back() {
+    let there = deployment("shop/web:2");
+    let name = TemplateHash("wanted".into());
+    for stored in [
+        None,
+        Some(Template::new(name.clone(), deployment("shop/web:1")["spec"]["template"].to_string())),
+        Some(Template::new(name.clone(), "{".to_owned())),
+    ] {
+        assert_eq!(restoration(&object(&there), &name, stored.as_ref()).unwrap_err().kind, FailureKind::Refused);
+    }
+}
+
+#[test]
+fn another_uid_is_another_deployment() {
+    let metadata = object(&deployment("shop/web:1")).metadata;
+    assert!(same(&web(), &metadata, "uid").is_ok());
+    assert_eq!(same(&web(), &metadata, "another").unwrap_err().kind, FailureKind::Gone);
+}
+
+#[test]
+fn an_event_is_named_after_its_effect_and_is_about_the_deployment() {
+    let note = Note { warning: true, reason: "RolledBack", note: "5 % > 1 %", at: Timestamp::UNIX_EPOCH };
+    let one = event(&effect("web-1.7"), Some("uid".to_owned()), &note);
+    assert_eq!(one.metadata.name, event(&effect("web-1.7"), None, &note).metadata.name);
+    assert_ne!(one.metadata.name, event(&effect("web-1.8"), None, &note).metadata.name);
+    assert_eq!(one.involved_object.uid.as_deref(), Some("uid"));
+    assert_eq!((one.type_.as_deref(), one.reason.as_deref()), (Some("Warning"), Some("RolledBack")));
+}
+
+#[test]
+fn a_long_note_is_cut_between_characters() {
+    assert_eq!(shortened(&"ä".repeat(900)).len(), 1024);
+    assert_eq!(shortened(&format!("a{}", "ä".repeat(900))).len(), 1023);
+    assert_eq!(shortened("short"), "short");
+}
+
+fn effect(id: &str) -> Effect {
+    Effect {
+        id: EffectId(id.to_owned()),
+        rollout: RolloutId("web-1".to_owned()),
+        workload: web(),
+        act: Act::Note { warning: true, reason: String::new(), note: String::new() },
+    }
+}
+
+fn images(image: &str) -> Images {
+    Images::from([("web".to_owned(), image.to_owned())])
+}
+
+fn deployment(image: &str) -> Value {
+    json!({
+        "metadata": {"name": "web", "namespace": "demo", "uid": "uid", "generation": 7, "resourceVersion": "1",
+            "annotations": {"bellwether.dev/epoch": "3"}},
+        "spec": {"replicas": 3, "template": {"metadata": {"labels": {"app": "web"}}, "spec": {"containers": [
+            {"name": "web", "image": image}, {"name": "side", "image": "shop/side:1"}]}}},
+    })
+}
+
+fn hash(deployment: &Value) -> TemplateHash {
+    template::hash(&deployment["spec"]["template"])
+}
+
+fn object(value: &Value) -> DynamicObject {
+    serde_json::from_value(value.clone()).unwrap()
+}
+
+fn apply(value: &Value, draft: Option<Draft>) -> Value {
+    let mut changed = value.clone();
+    json_patch::patch(&mut changed, &draft.and_then(Draft::finish).expect("a patch")).unwrap();
+    changed
+}
+
+fn web() -> Workload {
+    Workload { cluster: "test".into(), namespace: "demo".into(), kind: Kind::Deployment, name: "web".into() }
+}

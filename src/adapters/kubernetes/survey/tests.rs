@@ -1,1 +1,238 @@
+use bellwether_core::ids::Kind;
+use serde_json::json;
 
+use super::*;
+
+#[test]
+fn an_ordinary_workload_has_no_obstacles() {
+    assert_eq!(obstacles(&around(), &gateway()), []);
+    assert_eq!(obstacles(&around(), &Traffic::Replicas), []);
+}
+
+#[test]
+fn what_makes_a_second_pod_hang_is_named() {
+    let mut one = around();
+    one.deployment.data["spec"]["template"]["spec"]["containers"][0]["ports"] =
+        json!([{"containerPort": 80, "hostPort": 8080}, {"containerPort": 81}]);
+    one.deployment.data["spec"]["paused"] = json!(true);
+    one.claims =
+        vec![claim("data", &["ReadWriteOnce"]), claim("shared", &["ReadWriteMany"]), claim("ro", &["ReadOnlyMany"])];
+    assert_eq!(
+        obstacles(&one, &gateway()),
+        [Obstacle::ReadWriteOnceVolume { claim: "data".into() }, Obstacle::HostPort { port: 8080 }, Obstacle::Paused,]
+    );
+}
+
+#[test]
+fn the_claims_that_the_pods_mount_are_found() {
+    let template = json!({"spec": {"volumes": [{"name": "a", "persistentVolumeClaim": {"claimName": "data"}}, {"name": "b", "emptyDir": {}}]}});
+    assert_eq!(claims(&template), ["data"]);
+}
+
+#[test]
+fn a_name_that_somebody_else_has_is_taken_and_our_own_is_not() {
+    let taken = |kind: &str| Obstacle::NameTaken { kind: kind.into(), name: "web-canary".into() };
+    for (labels, expected) in [(json!({}), true), (json!({marks::MANAGED_BY: marks::MANAGER}), false)] {
+        let mut one = around();
+        let metadata = json!({"metadata": {"name": "web-canary", "labels": labels}});
+        one.canary = Some(from(metadata.clone()));
+        one.canary_service = Some(from(metadata));
+        let expected = if expected { vec![taken("Deployment"), taken("Service")] } else { vec![] };
+        assert_eq!(obstacles(&one, &gateway()), expected);
+    }
+}
+
+#[test]
+fn by_replicas_the_canary_needs_no_service_of_its_own() {
+    let mut one = around();
+    one.canary_service = Some(from(json!({"metadata": {"name": "web-canary"}})));
+    assert_eq!(obstacles(&one, &Traffic::Replicas), []);
+}
+
+#[test]
+fn traffic_needs_a_service_and_a_route() {
+    let mut no_service = around();
+    no_service.services = vec![service("other", json!({"app": "other"})), service("none", json!({}))];
+    assert_eq!(obstacles(&no_service, &gateway()), [Obstacle::NoService]);
+    assert_eq!(obstacles(&no_service, &Traffic::Replicas), [Obstacle::NoService]);
+
+    let mut no_route = around();
+    no_route.routes = vec![route("shop", "other")];
+    assert_eq!(obstacles(&no_route, &gateway()), [Obstacle::NoRoute { service: "web".into() }]);
+    assert_eq!(obstacles(&no_route, &Traffic::Replicas), []);
+}
+
+#[test]
+fn a_route_that_the_policy_names_must_be_there() {
+    let named = |name: &str, rule| Traffic::Gateway { route: Some(RouteName { name: name.into(), rule }) };
+    assert_eq!(obstacles(&around(), &named("shop", Some(0))), []);
+    assert_eq!(obstacles(&around(), &named("nope", None)), [Obstacle::RouteMissing { route: "nope".into() }]);
+    assert_eq!(
+        obstacles(&around(), &named("shop", Some(1))),
+        [Obstacle::RouteMissing { route: "shop (rule 1)".into() }]
+    );
+}
+
+#[test]
+fn of_several_services_the_one_that_is_routed_to_is_split() {
+    let mut one = around();
+    one.services.insert(0, service("a-metrics", json!({"app": "web"})));
+    assert_eq!(one.path(&web(), &gateway()).unwrap().service, "web");
+    assert_eq!(one.path(&web(), &Traffic::Replicas).unwrap().service, "a-metrics");
+}
+
+#[test]
+fn the_label_that_names_the_application_changes_unless_somebody_depends_on_it() {
+    let key = |policies: &[Value]| {
+        let mut one = around();
+        one.policies = policies.iter().cloned().map(from).collect();
+        one.path(&web(), &gateway()).unwrap().changed_label.unwrap()
+    };
+    let by_app = json!({"metadata": {"name": "p"}, "spec": {"podSelector": {"matchLabels": {"app": "web"}}}});
+    let by_tier = json!({"metadata": {"name": "t"}, "spec": {"podSelector": {"matchLabels": {"tier": "front"}}}});
+    assert_eq!(key(&[]), "app");
+    assert_eq!(key(std::slice::from_ref(&by_app)), "tier");
+    // No key is free: the first is reported with whoever would miss it.
+    assert_eq!(key(&[by_app, by_tier]), "app");
+}
+
+#[test]
+fn a_canary_that_is_there_keeps_its_label() {
+    let mut one = around();
+    one.canary = Some(from(json!({"metadata": {"name": "web-canary", "labels": {marks::MANAGED_BY: marks::MANAGER},
+        "annotations": {marks::CHANGED_LABEL: "tier"}}})));
+    assert_eq!(one.path(&web(), &gateway()).unwrap().changed_label.as_deref(), Some("tier"));
+}
+
+#[test]
+fn a_network_policy_that_would_miss_the_canary_is_named() {
+    let mut one = single_label();
+    let peer = json!({"podSelector": {"matchLabels": {"app": "web"}}});
+    for (spec, missed) in [
+        (json!({"podSelector": {"matchLabels": {"app": "web"}}}), true),
+        (json!({"podSelector": {"matchExpressions": [{"key": "app", "operator": "In", "values": ["web"]}]}}), true),
+        (json!({"podSelector": {"matchLabels": {"app": "db"}}, "ingress": [{"from": [peer]}]}), true),
+        (json!({"podSelector": {"matchLabels": {"app": "db"}}, "egress": [{"to": [peer]}]}), true),
+        (json!({"podSelector": {}}), false),
+        (json!({"podSelector": {"matchLabels": {"app": "other"}}}), false),
+    ] {
+        one.policies = vec![from(json!({"metadata": {"name": "p"}, "spec": spec}))];
+        let expected = if missed { vec![Obstacle::NetworkPolicyMisses { name: "p".into() }] } else { vec![] };
+        assert_eq!(obstacles(&one, &gateway()), expected, "{spec}");
+        assert_eq!(obstacles(&one, &Traffic::Replicas), [], "{spec}");
+    }
+}
+
+#[test]
+fn a_monitor_that_would_miss_the_canary_is_named() {
+    let mut one = single_label();
+    one.services[0].metadata.labels = Some(Labels::from([("app".into(), "web".into())]));
+    one.services.push(from(
+        json!({"metadata": {"name": "metrics", "labels": {"for": "metrics"}}, "spec": {"selector": {"app": "web"}}}),
+    ));
+    for (kind, namespace, spec, missed) in [
+        ("PodMonitor", "demo", json!({"selector": {"matchLabels": {"app": "web"}}}), true),
+        ("PodMonitor", "demo", json!({"selector": {}}), false),
+        ("PodMonitor", "demo", json!({"selector": {"matchLabels": {"app": "other"}}}), false),
+        ("PodMonitor", "monitoring", json!({"selector": {"matchLabels": {"app": "web"}}}), false),
+        (
+            "PodMonitor",
+            "monitoring",
+            json!({"selector": {"matchLabels": {"app": "web"}}, "namespaceSelector": {"any": true}}),
+            true,
+        ),
+        (
+            "PodMonitor",
+            "monitoring",
+            json!({"selector": {"matchLabels": {"app": "web"}}, "namespaceSelector": {"matchNames": ["demo"]}}),
+            true,
+        ),
+        // The canary's Service is a clone of `web`, so whoever finds that finds the canary …
+        ("ServiceMonitor", "demo", json!({"selector": {"matchLabels": {"app": "web"}}}), false),
+        // … but not through a Service that is not cloned.
+        ("ServiceMonitor", "demo", json!({"selector": {"matchLabels": {"for": "metrics"}}}), true),
+        ("ServiceMonitor", "demo", json!({"selector": {"matchLabels": {"for": "nothing"}}}), false),
+    ] {
+        one.monitors = vec![from(json!({"apiVersion": "monitoring.coreos.com/v1", "kind": kind,
+            "metadata": {"name": "m", "namespace": namespace}, "spec": spec}))];
+        let expected = if missed { vec![Obstacle::MonitorMisses { name: format!("{kind} m") }] } else { vec![] };
+        assert_eq!(obstacles(&one, &gateway()), expected, "{kind} {spec}");
+    }
+}
+
+#[test]
+fn a_template_that_argo_owns_is_said() {
+    let mut one = around();
+    one.deployment.metadata.managed_fields = Some(vec![from(json!({"manager": "argocd-controller", "fieldsV1":
+        {"f:spec": {"f:template": {"f:spec": {"f:containers": {"k:{}": {"f:image": {}}}}}}}}))]);
+    assert_eq!(obstacles(&one, &gateway()), [Obstacle::OwnedByGitOps { manager: "argocd-controller".into() }]);
+}
+
+#[test]
+fn an_autoscaler_counts_the_canary_only_by_replicas() {
+    let mut one = around();
+    let scaler = |name: &str, kind: &str| {
+        from(json!({"metadata": {"name": "hpa"},
+        "spec": {"maxReplicas": 5, "scaleTargetRef": {"kind": kind, "name": name}}}))
+    };
+    one.autoscalers = vec![scaler("web", "Deployment"), scaler("other", "Deployment"), scaler("web", "StatefulSet")];
+    assert_eq!(obstacles(&one, &gateway()), []);
+    assert_eq!(obstacles(&one, &Traffic::Replicas), [Obstacle::AutoscalerCountsCanary { name: "hpa".into() }]);
+}
+
+fn obstacles(around: &Surroundings, traffic: &Traffic) -> Vec<Obstacle> {
+    around.obstacles(&web(), traffic)
+}
+
+fn around() -> Surroundings {
+    Surroundings {
+        deployment: from(json!({
+            "metadata": {"name": "web", "namespace": "demo", "uid": "uid"},
+            "spec": {"template": {"metadata": {"labels": {"app": "web", "tier": "front", "zone": "a"}},
+                "spec": {"containers": [{"name": "web", "image": "shop/web:1"}]}}},
+        })),
+        canary: None,
+        canary_service: None,
+        services: vec![
+            service("web", json!({"app": "web", "tier": "front"})),
+            service("other", json!({"app": "other"})),
+        ],
+        routes: vec![route("shop", "web")],
+        policies: Vec::new(),
+        monitors: Vec::new(),
+        autoscalers: Vec::new(),
+        claims: Vec::new(),
+    }
+}
+
+/// The Service selects on one label, so there is no other to change.
+fn single_label() -> Surroundings {
+    Surroundings { services: vec![service("web", json!({"app": "web"}))], ..around() }
+}
+
+fn service(name: &str, selector: Value) -> Service {
+    from(
+        json!({"metadata": {"name": name, "namespace": "demo"}, "spec": {"selector": selector, "ports": [{"port": 80}]}}),
+    )
+}
+
+fn route(name: &str, service: &str) -> DynamicObject {
+    from(json!({"apiVersion": "gateway.networking.k8s.io/v1", "kind": "HTTPRoute",
+        "metadata": {"name": name, "namespace": "demo"}, "spec": {"rules": [{"backendRefs": [{"name": service, "port": 80}]}]}}))
+}
+
+fn claim(name: &str, modes: &[&str]) -> PersistentVolumeClaim {
+    from(json!({"metadata": {"name": name}, "spec": {"accessModes": modes}}))
+}
+
+fn gateway() -> Traffic {
+    Traffic::Gateway { route: None }
+}
+
+fn web() -> Workload {
+    Workload { cluster: "test".into(), namespace: "demo".into(), kind: Kind::Deployment, name: "web".into() }
+}
+
+fn from<T: serde::de::DeserializeOwned>(value: Value) -> T {
+    serde_json::from_value(value).unwrap()
+}
