@@ -304,18 +304,23 @@ impl Look<'_> {
                 _ => self.unless_it_fell(past)?,
             });
         }
-        let restarted = matches!((past.restarts, self.facts.restarts), (Some(was), Some(is)) if is > was);
-        if !restarted || self.is_accounted_for(past) {
-            return Ok(Restart::No);
+        match (self.settled(past), self.facts.restarts) {
+            (Some(was), Some(is)) if is > was => self.unless_it_fell(past),
+            _ => Ok(Restart::No),
         }
-        self.unless_it_fell(past)
     }
 
-    /// The API server is ahead of the counters. A restart that it knew of before the last reading's scrape is already
-    /// in that reading.
-    fn is_accounted_for(&self, past: &Remembered) -> bool {
-        let (Some(noticed), Some(scraped)) = (past.noticed, past.scraped) else { return false };
-        scraped > self.setting.behind.after(noticed).as_millisecond() as f64 / 1000.0
+    /// How many restarts the last reading had in it for sure. The API server is ahead of the counters; a restart that
+    /// it knew of well before the last reading's scrape is in that reading, and one that it has heard of since is not.
+    fn settled(&self, past: &Remembered) -> Option<u32> {
+        match (past.noticed, past.scraped) {
+            (Some(noticed), Some(scraped))
+                if scraped > self.setting.behind.after(noticed).as_millisecond() as f64 / 1000.0 =>
+            {
+                past.told
+            }
+            _ => past.restarts,
+        }
     }
 
     fn unless_it_fell(&self, past: &Remembered) -> Result<Restart, Gap> {
@@ -334,9 +339,8 @@ impl Look<'_> {
     /// so one that happened just now is still to come.
     fn accounted_for(&self, past: Option<&Remembered>, restart: &Option<Result<Restart, Gap>>) -> Option<u32> {
         let now = self.facts.restarts?;
-        let Some(before) = past.and_then(|past| past.restarts) else { return Some(0) };
+        let Some(before) = past.and_then(|past| self.settled(past)) else { return Some(0) };
         match restart {
-            Some(Ok(Restart::No)) if now > before && past.is_some_and(|past| self.is_accounted_for(past)) => Some(now),
             Some(Ok(Restart::Yes)) if now > before => Some(before + 1),
             _ => Some(before.min(now)),
         }
@@ -372,3 +376,6 @@ impl Look<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

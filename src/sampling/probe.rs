@@ -1,1 +1,319 @@
-//! Probe.
+//! Trying every query once, before any traffic moves: a metric that can't be read would otherwise be found out when a
+//! rollout is blind. What is wrong is said in a sentence with what to do; what may only be missing because there has
+//! been no traffic yet is a warning, because a new service must be able to have its first rollout.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bellwether_core::ids::Workload;
+use bellwether_core::metric::{ArmSource, Metric, MetricKind};
+use bellwether_core::time::{Span, Timestamp};
+use bellwether_core::watch::{ArmKey, Watch};
+
+use super::filled;
+use super::plan::{Ask, PART, asks, class_label, families, queries};
+use super::promql::{literal, selector, string};
+use super::reading::pattern;
+use super::snapshot::edge;
+use crate::ports::{Metrics, MetricsError, Pods, Point};
+
+/// A metric to be tried.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Wanted {
+    /// Its name.
+    pub name: String,
+    /// How it is measured.
+    pub metric: Metric,
+    /// The limits that it is held against, in its unit: in a histogram each has to be an edge.
+    pub limits: Vec<f64>,
+}
+
+/// Something that was found.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Finding {
+    /// It can't be measured like this.
+    Problem(String),
+    /// It may be that there was no traffic yet.
+    Warning(String),
+}
+
+impl Finding {
+    /// The sentence, if it is a problem.
+    pub fn problem(self) -> Option<String> {
+        match self {
+            Finding::Problem(text) => Some(text),
+            Finding::Warning(_) => None,
+        }
+    }
+}
+
+/// Whose metrics are tried, and where.
+pub struct Probe<'a> {
+    /// Who is asked.
+    pub metrics: &'a dyn Metrics,
+    /// Who knows the pods.
+    pub pods: &'a dyn Pods,
+    /// Whose.
+    pub workload: &'a Workload,
+    /// What serves now.
+    pub stable: &'a ArmKey,
+    /// What `{{window}}` stands for.
+    pub window: Span,
+}
+
+/// All that is wrong with `wanted`, in their order.
+pub async fn probe(probe: &Probe<'_>, wanted: &[Wanted], at: Timestamp) -> Vec<Finding> {
+    let mut found = Vec::new();
+    for wanted in wanted {
+        let findings = match wanted.metric.kind {
+            MetricKind::Availability => Vec::new(),
+            MetricKind::Query => probe.query(wanted, at).await,
+            _ => probe.series(wanted, at).await,
+        };
+        for finding in findings {
+            if !found.contains(&finding) {
+                found.push(finding);
+            }
+        }
+    }
+    found
+}
+
+fn problem(name: &str, text: impl std::fmt::Display) -> Finding {
+    Finding::Problem(format!("{name}: {text}"))
+}
+
+fn warning(name: &str, text: impl std::fmt::Display) -> Finding {
+    Finding::Warning(format!("{name}: {text}"))
+}
+
+impl Probe<'_> {
+    async fn query(&self, wanted: &Wanted, at: Timestamp) -> Vec<Finding> {
+        let name = &wanted.name;
+        let text = match filled(&wanted.metric, self.workload, self.stable, self.stable, self.pods, self.window) {
+            Ok(text) => text,
+            Err(what) => return vec![problem(name, what)],
+        };
+        match self.metrics.instant(&text, at).await {
+            Err(error) => vec![problem(name, refusal(&error))],
+            Ok(points) if points.is_empty() => vec![warning(name, "the query gives nothing for the stable yet")],
+            Ok(points) if points.len() > 1 => {
+                vec![problem(name, format!("the query gives {} values instead of one; aggregate them", points.len()))]
+            }
+            Ok(_) => Vec::new(),
+        }
+    }
+
+    async fn series(&self, wanted: &Wanted, at: Timestamp) -> Vec<Finding> {
+        let (name, metric) = (&wanted.name, &wanted.metric);
+        let mut found = Vec::new();
+        if let Some(Err(what)) = metric.hits.as_ref().filter(|hits| hits.label.is_some()).map(pattern) {
+            found.push(problem(name, what));
+        }
+        if matches!(metric.arms, ArmSource::Service { .. }) && self.pods.service(self.workload).is_none() {
+            found.push(problem(
+                name,
+                format!("the Service of {} is not known, and the series are told apart by it", self.workload),
+            ));
+            return found;
+        }
+        match self.sample(wanted, at).await {
+            Err(error) => found.push(problem(name, refusal(&error))),
+            Ok(points) if points.iter().any(|point| !point.labels.contains_key(PART)) => {
+                found.extend(self.shape(wanted, &points));
+            }
+            Ok(_) => found.extend(self.absent(wanted, at).await),
+        }
+        found.extend(self.targets(wanted, at).await);
+        found
+    }
+
+    /// The answer to the very queries that the sampler will ask.
+    async fn sample(&self, wanted: &Wanted, at: Timestamp) -> Result<Vec<Point>, MetricsError> {
+        let mut points = Vec::new();
+        for text in self.texts(wanted, |ask| matches!(ask, Ask::Series(..))) {
+            points.extend(self.metrics.instant(&text, at).await?);
+        }
+        Ok(points)
+    }
+
+    fn texts(&self, wanted: &Wanted, which: impl Fn(&Ask) -> bool) -> Vec<String> {
+        let watch = Watch {
+            workload: self.workload.clone(),
+            metrics: BTreeMap::from([(wanted.name.clone(), wanted.metric.clone())]),
+            canary: None,
+            stable: self.stable.clone(),
+            since: Timestamp::UNIX_EPOCH,
+            last: None,
+        };
+        let watches = [watch];
+        let wanted = asks(&watches);
+        let asked = wanted.iter().filter(|(ask, _)| which(ask));
+        asked.flat_map(|(ask, who)| queries(ask, who, &watches, self.pods)).map(|query| query.text).collect()
+    }
+
+    /// What the labels of the series that are there say.
+    fn shape(&self, wanted: &Wanted, points: &[Point]) -> Vec<Finding> {
+        let (name, metric) = (&wanted.name, &wanted.metric);
+        let series = metric.series.as_deref().unwrap_or_default();
+        let has =
+            |label: &str| points.iter().any(|point| point.labels.get(label).is_some_and(|value| !value.is_empty()));
+        let mut found = Vec::new();
+        if let Some(label) = class_label(metric).filter(|label| !has(label)) {
+            found.push(problem(name, format!("the series of {series} have no label {label:?}")));
+        }
+        if metric.arms == ArmSource::Pods && !has("pod") {
+            found.push(problem(
+                name,
+                format!("the series of {series} have no label \"pod\", so canary and stable can't be told apart"),
+            ));
+        }
+        let unknown = || {
+            points.iter().filter_map(|point| self.pods.locate(point.labels.get("namespace")?, point.labels.get("pod")?))
+        };
+        if metric.arms == ArmSource::Pods && has("pod") && unknown().next().is_none() {
+            found.push(problem(name, format!("no label \"pod\" of {series} names a pod that the cluster knows")));
+        }
+        if metric.kind == MetricKind::Histogram {
+            found.extend(buckets(wanted, points));
+        }
+        found
+    }
+
+    /// Why the query has found no series.
+    async fn absent(&self, wanted: &Wanted, at: Timestamp) -> Vec<Finding> {
+        let (name, metric) = (&wanted.name, &wanted.metric);
+        let mut found = Vec::new();
+        // The first family is what is counted; hits that are counted apart come later than the first hit.
+        for family in families(metric).into_iter().take(1) {
+            let series = family.series.as_str();
+            let any = format!("count by (pod) ({})", selector(series, &[]));
+            match self.metrics.instant(&any, at).await {
+                Err(error) => found.push(problem(name, refusal(&error))),
+                Ok(points) if points.is_empty() => found.push(self.unknown_name(wanted, series, at).await),
+                Ok(points) => {
+                    let with_pods =
+                        points.iter().any(|point| point.labels.get("pod").is_some_and(|pod| !pod.is_empty()));
+                    found.push(if metric.arms == ArmSource::Pods && !with_pods {
+                        problem(
+                            name,
+                            format!(
+                                "the series of {series} have no label \"pod\", so canary and stable can't be told apart"
+                            ),
+                        )
+                    } else {
+                        warning(name, format!("{} has no series of {series} yet", self.workload))
+                    });
+                }
+            }
+        }
+        found
+    }
+
+    async fn unknown_name(&self, wanted: &Wanted, series: &str, at: Timestamp) -> Finding {
+        let name = &wanted.name;
+        let plain = wanted.metric.series.as_deref().unwrap_or_default();
+        if wanted.metric.kind == MetricKind::Histogram {
+            let summary = format!("count by (quantile) ({})", selector(plain, &[]));
+            let points = self.metrics.instant(&summary, at).await.unwrap_or_default();
+            if points.iter().any(|point| point.labels.contains_key("quantile")) {
+                return problem(
+                    name,
+                    format!(
+                        "{plain} is a summary, and the quantiles of several pods can't be put together; it needs a histogram"
+                    ),
+                );
+            }
+            if !points.is_empty() {
+                return problem(name, format!("{plain} has no classic buckets: there is no {series}"));
+            }
+        }
+        match self.similar(series, at).await {
+            similar if similar.is_empty() => warning(
+                name,
+                format!(
+                    "there is no series {series} at all; nobody has been asked for anything yet, or the name is wrong"
+                ),
+            ),
+            similar => problem(name, format!("there is no series {series}; did you mean {}?", similar.join(" or "))),
+        }
+    }
+
+    /// Names with a word that begins like the longest one of `series`, the likest first.
+    async fn similar(&self, series: &str, at: Timestamp) -> Vec<String> {
+        let words: Vec<&str> = series.split(['_', ':', '.']).filter(|word| word.len() > 3).collect();
+        let Some(longest) = words.iter().max_by_key(|word| word.len()) else { return Vec::new() };
+        let stem: String = longest.chars().take(5).collect();
+        let matcher = format!("__name__=~{}", string(&format!(".*{}.*", literal(&stem))));
+        let names = format!("count by (__name__) ({{{matcher}}})");
+        let points = self.metrics.instant(&names, at).await.unwrap_or_default();
+        let names: BTreeSet<&String> = points.iter().filter_map(|point| point.labels.get("__name__")).collect();
+        let mut near: Vec<(f64, &String)> =
+            names.into_iter().map(|name| (strsim::jaro_winkler(name, series), name)).collect();
+        near.retain(|(likeness, _)| *likeness > 0.85);
+        near.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(b.1)));
+        near.into_iter().take(2).map(|(_, name)| name.clone()).collect()
+    }
+
+    /// Whether anybody can say that the processes are there.
+    async fn targets(&self, wanted: &Wanted, at: Timestamp) -> Vec<Finding> {
+        let name = &wanted.name;
+        let texts = self.texts(wanted, |ask| matches!(ask, Ask::Targets(_)));
+        if texts.is_empty() {
+            let advice = "without `targets` nobody can say whether the gateway is scraped; write, for example, targets = 'job=\"gateway\"'";
+            return vec![warning(name, advice)];
+        }
+        let mut found = Vec::new();
+        for text in texts {
+            match self.metrics.instant(&text, at).await {
+                // The same words as for the series: it is said once.
+                Err(error) => found.push(problem(name, refusal(&error))),
+                Ok(points) if points.is_empty() => found.push(warning(name, "no `up` series has the labels of its targets, so a scrape that fails looks like a pod that is gone")),
+                Ok(_) => {}
+            }
+        }
+        found
+    }
+}
+
+fn refusal(error: &MetricsError) -> String {
+    match error {
+        MetricsError::Refused(words) => format!("Prometheus refuses the query: {words}"),
+        other => format!("Prometheus can't be asked: {other}"),
+    }
+}
+
+/// What is wrong with the buckets: no `+Inf`, or a limit that lies between two of them.
+fn buckets(wanted: &Wanted, points: &[Point]) -> Vec<Finding> {
+    let series = wanted.metric.series.as_deref().unwrap_or_default();
+    let unit = wanted.metric.unit();
+    let mut edges: Vec<f64> = points.iter().filter_map(|point| edge(point.labels.get("le")?)).collect();
+    edges.sort_by(f64::total_cmp);
+    edges.dedup();
+    if edges.is_empty() {
+        return Vec::new();
+    }
+    let mut found = Vec::new();
+    if edges.last() != Some(&f64::INFINITY) {
+        found.push(problem(&wanted.name, format!("{series} has no +Inf bucket")));
+    }
+    edges.retain(|edge| edge.is_finite());
+    for limit in &wanted.limits {
+        // Not `==`: 0.3 s may have been computed from 300 ms.
+        if edges.iter().any(|edge| (edge - limit).abs() <= 1e-9 * limit.abs()) {
+            continue;
+        }
+        let below = edges.iter().rev().find(|edge| *edge < limit);
+        let above = edges.iter().find(|edge| *edge > limit);
+        let nearest: Vec<String> = below.into_iter().chain(above).map(|edge| unit.show(*edge)).collect();
+        let nearest = match nearest.as_slice() {
+            [] => "it has none but +Inf".to_owned(),
+            [one] => format!("the nearest is {one}"),
+            both => format!("the nearest are {}", both.join(" and ")),
+        };
+        found.push(problem(&wanted.name, format!("{} is not an edge of {series}; {nearest}", unit.show(*limit))));
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests;

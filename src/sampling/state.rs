@@ -20,6 +20,9 @@ use super::reading::{Arm, Counts, counted, gauge};
 use super::snapshot::{Class, Process, Snapshot, Targets, process, targets};
 use crate::ports::{PodFacts, Pods};
 
+/// An instant query finds samples that are this old, unless the server is set otherwise.
+const LOOKBACK: Span = Span::from_secs(300);
+
 /// One watch's memory.
 #[derive(Debug, Clone, PartialEq)]
 pub struct State {
@@ -85,7 +88,7 @@ impl Start {
     }
 
     /// What must be asked as of [`Start::from`], of all that is asked of this tick.
-    pub fn again<'a>(&self, asks: impl Iterator<Item = &'a Ask>) -> BTreeSet<Ask> {
+    pub fn again<'a>(&self, asks: impl Iterator<Item = &'a Ask>, lag: Span) -> BTreeSet<Ask> {
         let mut again = BTreeSet::new();
         for ask in asks {
             let Ask::Series(family, labels) = ask else { continue };
@@ -95,17 +98,19 @@ impl Start {
             if !family.counter || missing == Missing::Nothing {
                 continue;
             }
-            let past = (missing == Missing::Everything).then(|| self.past());
+            let past = (missing == Missing::Everything).then(|| self.past(lag));
             again.extend(own.flat_map(|ask| ask.again(past)));
         }
         again
     }
 
-    /// How far back it must be known what there has been: the rollout's time so far, rounded up to a power of two
-    /// minutes, so that after a restart a few queries serve all rollouts.
-    fn past(&self) -> Span {
-        let time = Span::between(self.state.since, self.state.good);
-        Span::from_secs(time.as_millis().div_ceil(60_000).next_power_of_two().saturating_mul(60))
+    /// How far back it must be known what there has been: the rollout's time so far and what its first reading may have
+    /// seen of the time before, rounded up to a power of two minutes, so that after a restart a few queries serve all
+    /// rollouts. Too far is harmless: at worst a gap more when an old process comes back.
+    fn past(&self, lag: Span) -> Span {
+        let time = Span::between(self.state.since, self.state.good).as_millis();
+        let time = time + lag.as_millis() + LOOKBACK.as_millis();
+        Span::from_secs(time.div_ceil(60_000).next_power_of_two().saturating_mul(60))
     }
 }
 
@@ -231,7 +236,7 @@ impl Turn<'_> {
         if missing == Missing::Values {
             return Ok(known.advance(&then, &targets, &facts, setting).0);
         }
-        let past = start.past();
+        let past = start.past(self.options.lag);
         let points = self.then.points(&Ask::PastSeries(family.clone(), set, past), self.index)?;
         let names = Snapshot::names(family, labels, &points);
         let mut seen: Vec<Process> = Vec::new();

@@ -56,7 +56,9 @@ async fn scrapes_that_stop_are_stale_and_then_one_block() {
         let block = world.read(at).await;
         match at {
             15 | 30 => assert!(matches!(block, Some((_, _, Sample::Arms { .. }))), "{at}: {block:?}"),
-            _ => assert_eq!(block, Some((at - 15, at, Sample::Gap(Gap::Stale { seconds: u64::try_from(at).unwrap() })))),
+            _ => {
+                assert_eq!(block, Some((at - 15, at, Sample::Gap(Gap::Stale { seconds: u64::try_from(at).unwrap() }))))
+            }
         }
     }
     assert_eq!(world.tick(75).await, arms(30, 75, None, Some((0, 12))));
@@ -204,12 +206,20 @@ async fn a_gateway_tells_the_arms_apart_by_their_services() {
     let mut world = World::new();
     world.metric = Metric {
         series: Some("gateway_requests_total".to_owned()),
-        arms: ArmSource::Service { label: "service".to_owned(), value: "{{namespace}}-{{service}}-{{port}}".to_owned() },
+        arms: ArmSource::Service {
+            label: "service".to_owned(),
+            value: "{{namespace}}-{{service}}-{{port}}".to_owned(),
+        },
         targets: Some("job=\"gateway\"".to_owned()),
         ..world.metric.clone()
     };
     let count = |world: &World, service: &str, code: &str, at: i64, value: f64| {
-        world.store.put("gateway_requests_total", &[("instance", "g:1"), ("job", "gateway"), ("service", service), ("code", code)], t(at), value);
+        world.store.put(
+            "gateway_requests_total",
+            &[("instance", "g:1"), ("job", "gateway"), ("service", service), ("code", code)],
+            t(at),
+            value,
+        );
         world.store.put("up", &[("instance", "g:1"), ("job", "gateway")], t(at), 1.0);
     };
     // What an earlier canary left in the gateway's counters is not this one's.
@@ -227,7 +237,13 @@ async fn a_gateway_tells_the_arms_apart_by_their_services() {
 async fn a_raw_query_is_asked_for_each_arm() {
     let mut world = World::new();
     let query = r#"sum(depth{pod=~"{{workload}}-{{pod-hash}}-.*"})"#;
-    world.metric = Metric { kind: MetricKind::Query, series: None, hits: None, query: Some(query.to_owned()), ..world.metric.clone() };
+    world.metric = Metric {
+        kind: MetricKind::Query,
+        series: None,
+        hits: None,
+        query: Some(query.to_owned()),
+        ..world.metric.clone()
+    };
     let (canary, stable) = (r#"sum(depth{pod=~"web-canary-h2-.*"})"#, r#"sum(depth{pod=~"web-h1-.*"})"#);
     world.store.answer(stable, &[0.0]);
     world.store.answer(canary, &[0.0]);
@@ -361,13 +377,12 @@ async fn tell(story: &[Happening], says_start: bool) -> Result<(), TestCaseError
                     }
                     _ if waiting => {}
                     Some((_, _, Sample::Gap(_))) => gap = true,
-                    // A daemon that restarts before the first block begins again.
-                    None => gap = true,
+                    // A daemon that restarts before the first block begins again, with what it can see now.
+                    None => (counted, books) = ((0, 0), Books::seeing(&world)),
                 }
                 if gap {
                     // What a gap swallows is lost, but nothing more: the accounts begin anew.
-                    (counted, gap) = ((0, 0), false);
-                    books = Books::begun(&world);
+                    (counted, gap, books.total) = ((0, 0), false, (0, 0));
                 }
             }
         }
@@ -387,13 +402,25 @@ impl Books {
         Books { last: world.last_scraped.clone(), total: (0, 0) }
     }
 
+    /// From what can be scraped now.
+    fn seeing(world: &World) -> Books {
+        let mut books = Books { last: BTreeMap::new(), total: (0, 0) };
+        books.scrape(world);
+        books.total = (0, 0);
+        books
+    }
+
     fn scrape(&mut self, world: &World) {
         for (name, exporter) in &world.exporters {
             if exporter.down {
                 continue;
             }
-            let key = (name.clone(), exporter.life);
-            let before = self.last.insert(key, (exporter.errors, exporter.total)).unwrap_or_default();
+            let now = (exporter.errors, exporter.total);
+            let is_known = self.last.keys().any(|(known, _)| known == name);
+            // A process that was there before the rollout begins where it is first seen.
+            let is_old = if world.says_start { exporter.started <= 0 } else { world.pod_started(name) <= t(0) };
+            let first = if !is_known && is_old { now } else { (0, 0) };
+            let before = self.last.insert((name.clone(), exporter.life), now).unwrap_or(first);
             self.total.0 += exporter.errors - before.0;
             self.total.1 += exporter.total - before.1;
         }
@@ -537,13 +564,18 @@ impl World {
         exporter.errors += errors;
     }
 
+    fn pod_started(&self, name: &str) -> Timestamp {
+        self.pods.0.lock().unwrap()[name].started
+    }
+
     fn down(&mut self, name: &str, down: bool) {
         self.exporters.get_mut(name).unwrap().down = down;
     }
 
     fn restart_pod(&mut self, name: &str) {
         let exporter = self.exporters.get_mut(name).unwrap();
-        *exporter = Exporter { life: exporter.life + 1, started: self.at + 5, down: exporter.down, ..Exporter::default() };
+        *exporter =
+            Exporter { life: exporter.life + 1, started: self.at + 5, down: exporter.down, ..Exporter::default() };
         let mut pods = self.pods.0.lock().unwrap();
         *pods.get_mut(name).unwrap().restarts.get_mut("app").unwrap() += 1;
     }

@@ -1,0 +1,129 @@
+use bellwether_core::ids::Kind;
+use expect_test::{Expect, expect};
+
+use super::super::store::Store;
+use super::*;
+use crate::ports::PodFacts;
+
+#[tokio::test]
+async fn what_can_be_read_is_not_spoken_of() {
+    check(&[("up", ""), ("requests_total", "code=200")], RATIO, &[], expect![""]).await;
+    check(&[("up", ""), ("seconds_bucket", "le=0.25"), ("seconds_bucket", "le=+Inf")], HISTOGRAM, &[0.25], expect![""])
+        .await;
+}
+
+#[tokio::test]
+async fn what_is_wrong_is_said_in_a_sentence() {
+    check(
+        &[("up", ""), ("requests_total", "status=200")],
+        RATIO,
+        &[],
+        expect![[r#"Problem("m: the series of requests_total have no label \"code\"")"#]],
+    )
+    .await;
+    check(
+        &[("up", ""), ("request_total", "code=200")],
+        RATIO,
+        &[],
+        expect![[r#"Problem("m: there is no series requests_total; did you mean request_total?")"#]],
+    )
+    .await;
+    check(
+        &[("up", ""), ("requests_total", "pod=,code=200")],
+        RATIO,
+        &[],
+        expect![[r#"Problem("m: the series of requests_total have no label \"pod\", so canary and stable can't be told apart")"#]],
+    )
+    .await;
+    check(
+        &[("up", ""), ("seconds_bucket", "le=0.25"), ("seconds_bucket", "le=1.0"), ("seconds_bucket", "le=+Inf")],
+        HISTOGRAM,
+        &[0.5, 2.0, 1.0],
+        expect![[r#"
+            Problem("m: 500 ms is not an edge of seconds; the nearest are 250 ms and 1 s")
+            Problem("m: 2 s is not an edge of seconds; the nearest is 1 s")"#]],
+    )
+    .await;
+    check(
+        &[("up", ""), ("seconds_bucket", "le=0.25")],
+        HISTOGRAM,
+        &[],
+        expect![[r#"Problem("m: seconds has no +Inf bucket")"#]],
+    )
+    .await;
+    check(
+        &[("up", ""), ("seconds", "quantile=0.95")],
+        HISTOGRAM,
+        &[],
+        expect![[
+            r#"Problem("m: seconds is a summary, and the quantiles of several pods can't be put together; it needs a histogram")"#
+        ]],
+    )
+    .await;
+    check(
+        &[("up", ""), ("requests_total", "code=200")],
+        "kind = \"ratio\"\nseries = \"requests_total\"\nhits = { label = \"code\", matches = \"5(\" }",
+        &[],
+        expect![[r#"Problem("m: \"5(\" is no regular expression: regex parse error:\n    ^(?s:5()$\n     ^\nerror: unclosed group")"#]],
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn no_traffic_yet_is_a_warning() {
+    check(
+        &[("up", ""), ("requests_total", "pod=other-1,code=200")],
+        RATIO,
+        &[],
+        expect![[r#"Warning("m: c/shop/Deployment/web has no series of requests_total yet")"#]],
+    )
+    .await;
+    check(&[], RATIO, &[], expect![[r#"
+        Warning("m: there is no series requests_total at all; nobody has been asked for anything yet, or the name is wrong")
+        Warning("m: no `up` series has the labels of its targets, so a scrape that fails looks like a pod that is gone")"#]]).await;
+}
+
+const RATIO: &str = "kind = \"ratio\"\nseries = \"requests_total\"\nhits = { label = \"code\", matches = \"5..\" }";
+const HISTOGRAM: &str = "kind = \"histogram\"\nseries = \"seconds\"";
+
+struct OnePod;
+
+impl Pods for OnePod {
+    fn locate(&self, _: &str, pod: &str) -> Option<PodFacts> {
+        (pod == "web-1").then(|| PodFacts {
+            deployment_uid: "stable".to_owned(),
+            pod_hash: "h1".to_owned(),
+            started: Timestamp::UNIX_EPOCH,
+            restarts: BTreeMap::new(),
+        })
+    }
+
+    fn service(&self, _: &Workload) -> Option<(String, u16)> {
+        Some(("web".to_owned(), 80))
+    }
+}
+
+/// Each series is a name and `label=value,…` beside the pod's own labels.
+async fn check(series: &[(&str, &str)], metric: &str, limits: &[f64], expected: Expect) {
+    let at = Timestamp::from_second(1000).unwrap();
+    let store = Store::default();
+    for (name, labels) in series {
+        let mut all =
+            BTreeMap::from([("namespace", "shop"), ("pod", "web-1"), ("container", "app"), ("instance", "i")]);
+        all.extend(labels.split(',').filter_map(|pair| pair.split_once('=')));
+        let all: Vec<(&str, &str)> = all.into_iter().filter(|(_, value)| !value.is_empty()).collect();
+        store.put(name, &all, at, 1.0);
+    }
+    let workload = Workload {
+        cluster: "c".to_owned(),
+        namespace: "shop".to_owned(),
+        kind: Kind::Deployment,
+        name: "web".to_owned(),
+    };
+    let stable = ArmKey { deployment_uid: "stable".to_owned(), pod_hash: None, name: "web".to_owned() };
+    let asked =
+        Probe { metrics: &store, pods: &OnePod, workload: &workload, stable: &stable, window: Span::from_secs(60) };
+    let wanted = Wanted { name: "m".to_owned(), metric: toml::from_str(metric).unwrap(), limits: limits.to_vec() };
+    let found: Vec<String> = probe(&asked, &[wanted], at).await.iter().map(|finding| format!("{finding:?}")).collect();
+    expected.assert_eq(&found.join("\n"));
+}
