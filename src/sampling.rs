@@ -103,8 +103,11 @@ impl Sampler {
 
         let asks = plan::asks(&watches);
         let desk = Desk { metrics: &*self.metrics, pods: &*self.pods, watches: &watches };
-        let (now, then, queries) =
-            futures::join!(desk.ask(&asks, at), again(&desk, &asks, &starts, self.options.lag), self.queries(&watches, at));
+        let (now, then, queries) = futures::join!(
+            desk.ask(&asks, at),
+            again(&desk, &asks, &starts, self.options.lag),
+            self.queries(&watches, at)
+        );
 
         let mut blocks = Vec::new();
         for (((index, watch), start), queries) in watches.iter().enumerate().zip(starts).zip(queries) {
@@ -182,7 +185,12 @@ fn filled(
 }
 
 /// What was not remembered, as of the instants at which the blocks begin.
-async fn again(desk: &Desk<'_>, asks: &BTreeMap<Ask, Vec<usize>>, starts: &[Start], lag: Span) -> BTreeMap<Timestamp, Answers> {
+async fn again(
+    desk: &Desk<'_>,
+    asks: &BTreeMap<Ask, Vec<usize>>,
+    starts: &[Start],
+    lag: Span,
+) -> BTreeMap<Timestamp, Answers> {
     let mut again: BTreeMap<Timestamp, BTreeMap<Ask, Vec<usize>>> = BTreeMap::new();
     for (index, start) in starts.iter().enumerate() {
         let Some(from) = start.from else { continue };

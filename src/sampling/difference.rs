@@ -376,3 +376,6 @@ impl Look<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

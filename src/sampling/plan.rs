@@ -83,7 +83,7 @@ pub fn families(metric: &Metric) -> Vec<Family> {
     let Some(series) = &metric.series else { return Vec::new() };
     let family = |series: &str, counter| Family {
         series: series.to_owned(),
-        matching: metric.matching.clone().filter(|text| !text.trim().is_empty()),
+        matching: metric.matching.as_deref().map(trimmed).filter(|text| !text.is_empty()),
         source: Source::of(metric),
         counter,
     };
@@ -144,7 +144,7 @@ impl Ask {
     fn text(&self, filter: &Filter) -> String {
         match self {
             Ask::Series(family, classes) => {
-                let by = grouping(&family.source, classes);
+                let by = grouping(family, classes);
                 let series = selector(&family.series, &matchers(family, filter));
                 if family.counter {
                     format!("sum by ({by}) ({series}) or {}", part("members", &format!("count by ({by}) ({series})")))
@@ -153,12 +153,12 @@ impl Ask {
                 }
             }
             Ask::PastSeries(family, classes, span) => {
-                let by = grouping(&family.source, classes);
+                let by = grouping(family, classes);
                 let series = selector(&family.series, &matchers(family, filter));
                 format!("count by ({by}) (last_over_time({series}[{}s]))", seconds(*span))
             }
             Ask::Targets(source) => {
-                let by = grouping(source, &BTreeSet::new());
+                let by = list(source.process.iter());
                 let up = selector("up", &target_matchers(source, filter));
                 let started = selector("process_start_time_seconds", &target_matchers(source, filter));
                 format!(
@@ -168,7 +168,7 @@ impl Ask {
                 )
             }
             Ask::PastTargets(source, span) => {
-                let by = grouping(source, &BTreeSet::new());
+                let by = list(source.process.iter());
                 let up = selector("up", &target_matchers(source, filter));
                 format!("max by ({by}) (max_over_time({up}[{}s]))", seconds(*span))
             }
@@ -184,19 +184,23 @@ fn seconds(span: Span) -> u64 {
     span.as_millis().div_ceil(1000).max(1)
 }
 
-fn grouping(source: &Source, classes: &BTreeSet<String>) -> String {
-    let owner = source.service.as_ref().map(|(label, _)| label);
-    let mut labels: Vec<&String> = source.process.iter().collect();
-    for label in owner.into_iter().chain(classes) {
-        if !labels.contains(&label) {
-            labels.push(label);
+fn grouping(family: &Family, classes: &BTreeSet<String>) -> String {
+    let owner = family.source.service.as_ref().map(|(label, _)| label);
+    list(family.source.process.iter().chain(owner).chain(classes))
+}
+
+fn list<'a>(labels: impl Iterator<Item = &'a String>) -> String {
+    let mut names: Vec<String> = Vec::new();
+    for name in labels.map(|label| label_name(label)) {
+        if !names.contains(&name) {
+            names.push(name);
         }
     }
-    labels.into_iter().map(|label| label_name(label)).collect::<Vec<_>>().join(", ")
+    names.join(", ")
 }
 
 fn matchers(family: &Family, filter: &Filter) -> Vec<String> {
-    let mut matchers: Vec<String> = family.matching.iter().map(|text| trimmed(text)).collect();
+    let mut matchers: Vec<String> = family.matching.iter().cloned().collect();
     match &family.source.service {
         Some((label, _)) => matchers.push(one_of(label, &filter.values)),
         None => matchers.extend(filter.pods()),
@@ -333,3 +337,6 @@ pub fn service_values(source: &Source, watch: &Watch, pods: &dyn Pods) -> Option
     };
     Some([value(&service), value(&watch.workload.canary_name())])
 }
+
+#[cfg(test)]
+mod tests;

@@ -233,3 +233,6 @@ pub fn value(values: &[f64]) -> Result<Option<Reading>, Gap> {
         more => Err(malformed(format!("the query gave {} values instead of one", more.len()))),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -382,8 +382,7 @@ async fn tell(story: &[Happening], says_start: bool) -> Result<(), TestCaseError
                 }
                 if gap {
                     // What a gap swallows is lost, but nothing more: the accounts begin anew.
-                    (counted, gap) = ((0, 0), false);
-                    books = Books::begun(&world);
+                    (counted, gap, books.total) = ((0, 0), false, (0, 0));
                 }
             }
         }

@@ -1,0 +1,120 @@
+//! The questions, word by word: what an operator sees in Prometheus' query log.
+
+use std::path::Path;
+
+use bellwether_core::ids::{Kind, Workload};
+use bellwether_core::time::Timestamp;
+use expect_test::expect;
+
+use super::*;
+use crate::ports::PodFacts;
+
+#[test]
+fn an_error_rate_and_a_throughput_of_two_workloads_are_one_query() {
+    let text =
+        texts(&[watch("web", "shop", &[("errors", RATIO), ("rate", RATE)]), watch("api", "pay", &[("errors", RATIO)])]);
+    expect![[r#"
+        sum by (namespace, pod, container, instance, code) (requests_total{route!="/healthz", namespace=~"pay|shop", pod=~"api-.*|web-.*"}) or label_replace(count by (namespace, pod, container, instance, code) (requests_total{route!="/healthz", namespace=~"pay|shop", pod=~"api-.*|web-.*"}), "bellwether_part", "members", "", "")
+        min by (namespace, pod, container, instance) (up{namespace=~"pay|shop", pod=~"api-.*|web-.*"}) or label_replace(max by (namespace, pod, container, instance) (timestamp(up{namespace=~"pay|shop", pod=~"api-.*|web-.*"})), "bellwether_part", "scraped", "", "") or label_replace(max by (namespace, pod, container, instance) (process_start_time_seconds{namespace=~"pay|shop", pod=~"api-.*|web-.*"}), "bellwether_part", "started", "", "")"#]]
+    .assert_eq(&text);
+}
+
+#[test]
+fn a_gateways_series_are_asked_for_by_service_and_always_for_both() {
+    let gateway = r#"
+        kind = "histogram"
+        series = "gateway_seconds"
+        arms = { service = { label = "service", value = "{{namespace}}-{{service}}-{{port}}" } }
+        targets = '{job="gateway",}'
+    "#;
+    expect![[r#"
+        sum by (instance, service, le) (gateway_seconds_bucket{service=~"shop-web-80|shop-web-canary-80"}) or label_replace(count by (instance, service, le) (gateway_seconds_bucket{service=~"shop-web-80|shop-web-canary-80"}), "bellwether_part", "members", "", "")
+        min by (instance) (up{job="gateway"}) or label_replace(max by (instance) (timestamp(up{job="gateway"})), "bellwether_part", "scraped", "", "") or label_replace(max by (instance) (process_start_time_seconds{job="gateway"}), "bellwether_part", "started", "", "")"#]]
+    .assert_eq(&texts(&[watch("web", "shop", &[("time", gateway)])]));
+}
+
+#[test]
+fn a_gauge_is_not_counted_and_a_name_with_a_dot_is_quoted() {
+    let gauge = "kind = \"gauge\"\nseries = \"queue.depth\"\nprocess = [\"pod\", \"shard.id\"]";
+    expect![[r#"
+        sum by (namespace, pod, "shard.id") ({"queue.depth", namespace="shop", pod=~"web-.*"})
+        min by (namespace, pod, "shard.id") (up{namespace="shop", pod=~"web-.*"}) or label_replace(max by (namespace, pod, "shard.id") (timestamp(up{namespace="shop", pod=~"web-.*"})), "bellwether_part", "scraped", "", "") or label_replace(max by (namespace, pod, "shard.id") (process_start_time_seconds{namespace="shop", pod=~"web-.*"}), "bellwether_part", "started", "", "")"#]]
+    .assert_eq(&texts(&[watch("web", "shop", &[("depth", gauge)])]));
+}
+
+#[test]
+fn a_chunk_is_short_and_no_watch_is_left_out() {
+    let watches: Vec<Watch> =
+        (0..3000).map(|n| watch(&format!("web{n}"), &format!("n{}", n % 700), &[("errors", RATIO)])).collect();
+    for (ask, wanted) in asks(&watches) {
+        let queries = queries(&ask, &wanted, &watches, &Names);
+        let mut members: Vec<usize> = queries.iter().flat_map(|query| query.watches.clone()).collect();
+        members.sort_unstable();
+        assert_eq!(members, (0..3000).collect::<Vec<_>>());
+        assert!(queries.iter().all(|query| query.text.len() <= MAX_TEXT), "{}", queries[0].text.len());
+    }
+}
+
+#[test]
+fn the_presets_are_metrics_without_problems() {
+    for name in ["otel-http", "traefik"] {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("config/presets/{name}.toml"));
+        let mut preset: BTreeMap<String, BTreeMap<String, Metric>> =
+            toml::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
+        let metrics = preset.remove("metric").unwrap();
+        assert!(preset.is_empty());
+        let names: Vec<&str> = metrics.keys().map(String::as_str).collect();
+        assert_eq!(names, ["availability", "error-rate", "response-time", "success-rate", "throughput"], "{name}");
+        for (metric, definition) in &metrics {
+            assert_eq!(definition.problems(), [], "{name}: {metric}");
+            assert!(definition.hits.iter().all(|hits| super::super::reading::pattern(hits).is_ok()));
+        }
+        let rates = ["error-rate", "success-rate", "throughput"].map(|name| families(&metrics[name]));
+        assert!(rates.windows(2).all(|pair| pair[0] == pair[1]), "{name}: the three read one family");
+    }
+}
+
+const RATIO: &str = r#"
+    kind = "ratio"
+    series = "requests_total"
+    matching = 'route!="/healthz"'
+    hits = { label = "code", matches = "5.." }
+"#;
+const RATE: &str = "kind = \"throughput\"\nseries = \"requests_total\"\nmatching = ' route!=\"/healthz\"'";
+
+struct Names;
+
+impl Pods for Names {
+    fn locate(&self, _: &str, _: &str) -> Option<PodFacts> {
+        None
+    }
+
+    fn service(&self, workload: &Workload) -> Option<(String, u16)> {
+        Some((workload.name.clone(), 80))
+    }
+}
+
+fn watch(name: &str, namespace: &str, metrics: &[(&str, &str)]) -> Watch {
+    Watch {
+        workload: Workload {
+            cluster: "c".to_owned(),
+            namespace: namespace.to_owned(),
+            kind: Kind::Deployment,
+            name: name.to_owned(),
+        },
+        metrics: metrics.iter().map(|(name, text)| ((*name).to_owned(), toml::from_str(text).unwrap())).collect(),
+        canary: Some(ArmKey { deployment_uid: "u2".to_owned(), pod_hash: None, name: format!("{name}-canary") }),
+        stable: ArmKey { deployment_uid: "u1".to_owned(), pod_hash: None, name: name.to_owned() },
+        since: Timestamp::UNIX_EPOCH,
+        last: None,
+    }
+}
+
+fn texts(watches: &[Watch]) -> String {
+    let texts: Vec<String> = asks(watches)
+        .iter()
+        .flat_map(|(ask, wanted)| queries(ask, wanted, watches, &Names))
+        .map(|query| query.text)
+        .collect();
+    texts.join("\n")
+}
