@@ -22,6 +22,7 @@ use reqwest::{StatusCode, Url};
 use serde::{Deserialize, Serialize};
 use tokio::sync::Semaphore;
 
+use crate::clock::{Clock as _, SystemClock};
 use crate::ports::{Metrics, MetricsError, Point};
 use answer::{Answer, read_error, read_points};
 use credentials::Credentials;
@@ -246,7 +247,7 @@ impl Prometheus {
     fn look_at_the_clock(&self, headers: &HeaderMap) {
         let date = headers.get(DATE).and_then(|date| date.to_str().ok());
         let Some(theirs) = date.and_then(|date| jiff::fmt::rfc2822::parse(date).ok()) else { return };
-        let ahead = theirs.timestamp().as_millisecond() - Timestamp::now().as_millisecond();
+        let ahead = theirs.timestamp().as_millisecond() - SystemClock.now().as_millisecond();
         let before = self.skew_ms.swap(ahead, Ordering::Relaxed);
         if ahead.abs() > MAX_SKEW_MS && before.abs() <= MAX_SKEW_MS {
             tracing::warn!(url = %self.shown, ahead_ms = ahead, "the clocks of Prometheus and of this machine differ");

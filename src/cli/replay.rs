@@ -50,7 +50,8 @@ pub async fn run(args: ReplayArgs, common: &Common) -> anyhow::Result<u8> {
         }
     }
     let (same, skipped) = (replayer.same, replayer.skipped);
-    let beginning = if skipped > 0 { format!("; {skipped} records before the first basis left out") } else { String::new() };
+    let beginning =
+        if skipped > 0 { format!("; {skipped} records before the first basis left out") } else { String::new() };
     super::tell(&format!("{same} decisions came out the same, {different} records differ{beginning}\n"));
     Ok(if args.check && different > 0 { exit::ERROR } else { exit::OK })
 }

@@ -1,6 +1,7 @@
 //! Trying every query once, before any traffic moves: a metric that can't be read would otherwise be found out when a
 //! rollout is blind. What is wrong is said in a sentence with what to do; what may only be missing because there has
 //! been no traffic yet is a warning, because a new service must be able to have its first rollout.
+#![expect(clippy::wildcard_enum_match_arm, reason = "asks about one kind, and leaves all others alone")]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -33,7 +34,12 @@ pub struct Prober {
 
 impl Prober {
     /// Asks `metrics`, at the instants that a sampler with the same options would.
-    pub fn new(metrics: Arc<dyn Metrics>, pods: Arc<dyn Pods>, clock: Arc<dyn Clock>, options: super::Options) -> Prober {
+    pub fn new(
+        metrics: Arc<dyn Metrics>,
+        pods: Arc<dyn Pods>,
+        clock: Arc<dyn Clock>,
+        options: super::Options,
+    ) -> Prober {
         Prober { metrics, pods, clock, options }
     }
 

@@ -1,4 +1,5 @@
 //! From what the processes have counted to what a metric says of the two arms.
+#![expect(clippy::wildcard_enum_match_arm, reason = "asks about one kind, and leaves all others alone")]
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -193,7 +194,8 @@ fn buckets(share: &Share<'_>, at: usize) -> Result<(Vec<f64>, Vec<u64>), Gap> {
         let own = upto
             .checked_sub(below)
             .ok_or_else(|| malformed(format!("bucket {bound} has counted less than the one below")))?;
-        (edges.push(bound), counts.push(own));
+        edges.push(bound);
+        counts.push(own);
         below = upto;
     }
     if edges.pop() != Some(f64::INFINITY) {

@@ -109,7 +109,7 @@ impl Metrics for Store {
     }
 }
 
-fn eat<'a>(rest: &mut &'a str, token: &str) -> Option<()> {
+fn eat(rest: &mut &str, token: &str) -> Option<()> {
     *rest = rest.strip_prefix(token)?;
     Some(())
 }

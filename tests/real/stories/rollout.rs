@@ -43,7 +43,7 @@ async fn a_good_version_is_promoted(story: &Story) -> Result<()> {
     let steps: Vec<&str> = history(&rollout).filter(|entry| entry.0 == "advance").map(|entry| entry.1).collect();
     // Ready, then twice from a step to the next and each time ready again.
     ensure!(steps.len() == 5, "{steps:#?}");
-    scene.left_as_it_was(before.with_image("web", "app", V2)).await?;
+    scene.left_marked(before.with_image("web", "app", V2)).await?;
     scene.replays().await
 }
 
@@ -70,7 +70,10 @@ async fn rolled_back(story: &Story, image: &str) -> Result<String> {
     load.stop().await?;
     scene.left_as_it_was(before).await?;
     scene.replays().await?;
-    let status = scene.bellwether.cli(&["status", rollout["id"].as_str().context("id")?, "--wait", "--api", &scene.api()]).await?;
+    let status = scene
+        .bellwether
+        .cli(&["status", rollout["id"].as_str().context("id")?, "--wait", "--api", &scene.api()])
+        .await?;
     ensure!(status.code == Some(3), "{status:?}");
     Ok(rollout["reason"].as_str().context("reason")?.to_owned())
 }
@@ -84,7 +87,10 @@ async fn without_traffic_it_is_held(story: &Story) -> Result<()> {
     ensure!(why.contains("0 requests in 10s, need at least 30 to judge it"), "{why}");
     let rollout = scene.ended(LONG).await?;
     ensure!(rollout["outcome"] == "given-up", "{rollout:#}");
-    let status = scene.bellwether.cli(&["status", rollout["id"].as_str().context("id")?, "--wait", "--api", &scene.api()]).await?;
+    let status = scene
+        .bellwether
+        .cli(&["status", rollout["id"].as_str().context("id")?, "--wait", "--api", &scene.api()])
+        .await?;
     ensure!(status.code == Some(4), "{status:?}");
     scene.left_as_it_was(before).await
 }
@@ -98,7 +104,7 @@ async fn the_guard_brings_it_back(story: &Story) -> Result<()> {
     load.stop().await?;
     ensure!(rollout["outcome"] == "rolled-back", "{rollout:#}");
     ensure!(history(&rollout).any(|entry| entry.0 == "promote"), "it was never promoted: {rollout:#}");
-    scene.left_as_it_was(before).await?;
+    scene.left_marked(before).await?;
     scene.replays().await
 }
 
@@ -123,7 +129,7 @@ async fn what_somebody_else_deployed_is_guarded(story: &Story) -> Result<()> {
     let rollout = scene.ended(LONG).await?;
     load.stop().await?;
     ensure!(rollout["outcome"] == "rolled-back", "{rollout:#}");
-    scene.left_as_it_was(before).await
+    scene.left_marked(before).await
 }
 
 async fn an_image_that_cannot_be_pulled(story: &Story) -> Result<()> {
@@ -148,7 +154,7 @@ async fn of_two_containers_one_changes(story: &Story) -> Result<()> {
     ensure!(rollout["outcome"] == "promoted", "{rollout:#}");
     let images = story.images("web").await?;
     ensure!(images["app"] == V2 && images["side"] == side, "{images:?}");
-    scene.left_as_it_was(before.with_image("web", "app", V2)).await
+    scene.left_marked(before.with_image("web", "app", V2)).await
 }
 
 async fn a_duplicate_event_is_one_rollout(story: &Story) -> Result<()> {
@@ -201,13 +207,15 @@ async fn killed_once_in_each_phase(story: &Story) -> Result<()> {
     ensure!(numbers.len() == all, "a decision was taken twice: {numbers:?}");
     let promotions = decisions.iter().filter(|decision| decision["kind"] == "promote").count();
     ensure!(promotions == 1, "{promotions} promotions");
-    scene.left_as_it_was(before.with_image("web", "app", V2)).await?;
+    scene.left_marked(before.with_image("web", "app", V2)).await?;
     scene.replays().await
 }
 
 /// The decisions of a rollout as it is shown: what, and why.
 fn history(rollout: &Value) -> impl Iterator<Item = (&str, &str)> {
-    rollout["history"].as_array().into_iter().flatten().map(|entry| {
-        (entry["decision"].as_str().unwrap_or_default(), entry["reason"].as_str().unwrap_or_default())
-    })
+    rollout["history"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .map(|entry| (entry["decision"].as_str().unwrap_or_default(), entry["reason"].as_str().unwrap_or_default()))
 }
