@@ -360,7 +360,7 @@ fn what_is_in_force_is_shown_with_its_origin_and_without_secrets() {
 
         [metric.success-rate.hits]
         label = "http_response_status_code"              # preset otel-http
-        not = "5.."                                      # preset otel-http
+        not = "5..|"                                     # preset otel-http
 
         [metric.throughput]
         kind = "throughput"                              # preset otel-http
