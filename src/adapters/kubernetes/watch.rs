@@ -27,6 +27,7 @@ use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
 
 use super::facts::{Deployment, PodState, ReplicaSet};
+use super::failure;
 use super::marks::POD_TEMPLATE_HASH;
 use super::objects::{Change, Objects, Update};
 use super::server::{Server, deployment_type, replica_set_type, route_type};
@@ -105,11 +106,7 @@ impl Seen {
     pub fn readiness(&self) -> Readiness {
         let state = lock(&self.state);
         Readiness {
-            waiting: state
-                .lists
-                .iter()
-                .filter_map(|(watch, reason)| reason.as_ref().map(|reason| format!("{watch}: {reason}")))
-                .collect(),
+            waiting: state.lists.values().flatten().cloned().collect(),
             contact: state.contact,
             error: state.error.clone(),
         }
@@ -121,7 +118,7 @@ impl Seen {
     }
 
     fn expect(&self, watch: &str) {
-        lock(&self.state).lists.insert(watch.to_owned(), Some("not listed yet".to_owned()));
+        lock(&self.state).lists.insert(watch.to_owned(), Some(format!("{watch} are not listed yet")));
     }
 
     fn listed(&self, watch: &str, now: Timestamp) {
@@ -176,9 +173,7 @@ pub async fn run(
         begun: false,
     };
     let mut pause: BoxStream<'_, ()> = Box::pin(futures::stream::pending());
-    let mut heartbeat = tokio::time::interval(HEARTBEAT);
-    heartbeat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    let mut beat: BoxStream<'_, ()> = Box::pin(futures::stream::pending());
+    let mut heart = std::pin::pin!(heartbeat(server, seen, clock));
     loop {
         if sender.is_due() {
             pause = once(tokio::time::sleep(DEBOUNCE));
@@ -194,11 +189,7 @@ pub async fn run(
                 sender.mark_asked();
                 true
             }
-            _ = heartbeat.tick() => {
-                beat = once(check(server, seen, clock));
-                true
-            }
-            Some(()) = beat.next() => true,
+            () = &mut heart => false,
         };
         if !alive {
             return;
@@ -211,10 +202,14 @@ fn once<'a>(future: impl Future<Output = ()> + Send + 'a) -> BoxStream<'a, ()> {
     futures::stream::once(future).chain(futures::stream::pending()).boxed()
 }
 
-async fn check(server: &Server, seen: &Seen, clock: &dyn Clock) {
-    match server.call("asking the API server for its version", server.client.apiserver_version()).await {
-        Ok(_) => seen.answered(clock.now()),
-        Err(failure) => seen.failed("", failure.message),
+/// Never ends.
+async fn heartbeat(server: &Server, seen: &Seen, clock: &dyn Clock) {
+    loop {
+        match server.call("asking the API server for its version", server.client.apiserver_version()).await {
+            Ok(_) => seen.answered(clock.now()),
+            Err(failure) => seen.failed("", failure.message),
+        }
+        tokio::time::sleep(HEARTBEAT).await;
     }
 }
 
@@ -403,12 +398,23 @@ where
                 }
                 // The list is begun anew: nothing is wrong.
                 Err(watcher::Error::WatchError(status)) if status.code == 410 => None,
-                Err(error) => Some(Report::Failed(error.to_string())),
+                Err(error) => Some(Report::Failed(words(&name, &error))),
             };
             let named = report.map(|report| (name.clone(), report));
             async move { named }
         })
         .boxed()
+}
+
+/// The API server's own words, where it has spoken.
+fn words(watch: &str, error: &watcher::Error) -> String {
+    match error {
+        watcher::Error::InitialListFailed(error)
+        | watcher::Error::WatchStartFailed(error)
+        | watcher::Error::WatchFailed(error) => failure::of(&format!("watching {watch}"), error).message,
+        watcher::Error::WatchError(status) => failure::of_status(&format!("watching {watch}"), status).message,
+        watcher::Error::NoResourceVersion => error.to_string(),
+    }
 }
 
 fn change<K: Resource, T>(event: watcher::Event<K>, read: fn(&K) -> Option<T>) -> Option<Change<T>> {

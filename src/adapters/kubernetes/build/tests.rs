@@ -108,7 +108,7 @@ fn a_changed_value_stays_a_labels_value() {
 
 #[test]
 fn the_canarys_service_has_the_stables_ports_and_the_canarys_pods() {
-    let built = clone_of(json!({
+    let built = clone_of(&json!({
         "type": "NodePort", "clusterIP": "10.0.0.1", "selector": {"app": "web"},
         "ports": [{"name": "http", "port": 80, "targetPort": 8080, "nodePort": 30_000, "appProtocol": "h2c"}],
     }));
@@ -126,7 +126,7 @@ fn the_canarys_service_has_the_stables_ports_and_the_canarys_pods() {
 
 #[test]
 fn a_headless_service_is_cloned_headless() {
-    assert_eq!(clone_of(json!({"clusterIP": "None", "selector": {"app": "web"}}))["spec"]["clusterIP"], "None");
+    assert_eq!(clone_of(&json!({"clusterIP": "None", "selector": {"app": "web"}}))["spec"]["clusterIP"], "None");
 }
 
 fn stable() -> Value {
@@ -151,7 +151,7 @@ fn canary(stable: &Value, changed_label: Option<&str>) -> Value {
     with_shape(changed_label, |shape| deployment(&object(stable), shape))
 }
 
-fn clone_of(spec: Value) -> Value {
+fn clone_of(spec: &Value) -> Value {
     let one: Service = serde_json::from_value(json!({"metadata": {"name": "web"}, "spec": spec})).unwrap();
     with_shape(Some("app"), |shape| service(&one, &object(&stable()), shape))
 }

@@ -5,7 +5,7 @@ use super::*;
 #[test]
 fn an_arm_counts_what_the_status_says() {
     let arm = arm(
-        &deployment(json!({"observedGeneration": 7, "replicas": 3, "updatedReplicas": 3, "readyReplicas": 2,
+        &deployment(&json!({"observedGeneration": 7, "replicas": 3, "updatedReplicas": 3, "readyReplicas": 2,
         "availableReplicas": 1})),
         &[],
         &[],
@@ -18,7 +18,7 @@ fn an_arm_counts_what_the_status_says() {
 
 #[test]
 fn a_status_that_is_not_there_yet_is_zero_and_replicas_are_one() {
-    let mut bare = deployment(json!({}));
+    let mut bare = deployment(&json!({}));
     bare["spec"].as_object_mut().unwrap().remove("replicas");
     let arm = arm(&bare, &[], &[]);
     assert_eq!((arm.replicas, arm.total, arm.available, arm.observed_generation), (1, 0, 0, 0));
@@ -27,14 +27,14 @@ fn a_status_that_is_not_there_yet_is_zero_and_replicas_are_one() {
 #[test]
 fn the_pod_hash_is_that_of_the_replica_set_with_the_same_template() {
     let sets = [set("old", "shop/web:0", 9), set("new", "shop/web:1", 2)];
-    assert_eq!(arm(&deployment(json!({})), &sets, &[]).pod_hash.as_deref(), Some("new"));
+    assert_eq!(arm(&deployment(&json!({})), &sets, &[]).pod_hash.as_deref(), Some("new"));
 }
 
 #[test]
 fn a_replica_set_of_another_deployment_does_not_count() {
     let mut other = set("other", "shop/web:1", 1);
     other["metadata"]["ownerReferences"][0]["uid"] = json!("another-uid");
-    assert_eq!(arm(&deployment(json!({})), &[other], &[]).pod_hash, None);
+    assert_eq!(arm(&deployment(&json!({})), &[other], &[]).pod_hash, None);
 }
 
 #[test]
@@ -62,7 +62,7 @@ fn trouble_is_told_in_the_words_of_whoever_has_it() {
         (gated, None),
         (json!({}), None),
     ] {
-        let found = arm(&deployment(json!({})), &[set("new", "shop/web:1", 1)], &[pod("new-1", "new", &status)]);
+        let found = arm(&deployment(&json!({})), &[set("new", "shop/web:1", 1)], &[pod("new-1", "new", &status)]);
         assert_eq!(found.trouble.map(|trouble| trouble.to_string()).as_deref(), expected, "{status}");
     }
 }
@@ -73,14 +73,14 @@ fn pods_of_an_old_template_and_pods_that_go_are_in_no_trouble_of_ours() {
     let sets = [set("old", "shop/web:0", 1), set("new", "shop/web:1", 2)];
     let mut going = pod("new-1", "new", &stuck);
     going["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
-    assert_eq!(arm(&deployment(json!({})), &sets, &[pod("old-1", "old", &stuck), going]).trouble, None);
+    assert_eq!(arm(&deployment(&json!({})), &sets, &[pod("old-1", "old", &stuck), going]).trouble, None);
 }
 
 #[test]
 fn of_two_stuck_pods_the_first_by_name_speaks() {
     let stuck = json!({"conditions": [{"type": "PodScheduled", "status": "False", "reason": "Unschedulable"}]});
     let pods = [pod("new-2", "new", &stuck), pod("new-1", "new", &stuck)];
-    let found = arm(&deployment(json!({})), &[set("new", "shop/web:1", 1)], &pods);
+    let found = arm(&deployment(&json!({})), &[set("new", "shop/web:1", 1)], &pods);
     assert_eq!(found.trouble.unwrap().object, "new-1");
 }
 
@@ -89,7 +89,7 @@ fn a_quota_or_an_admission_that_says_no_is_told_by_the_replica_set() {
     let mut refused = set("new", "shop/web:1", 1);
     refused["status"] = json!({"conditions": [{"type": "ReplicaFailure", "status": "True", "reason": "FailedCreate",
         "message": "exceeded quota"}]});
-    let found = arm(&deployment(json!({})), &[refused], &[]).trouble.unwrap();
+    let found = arm(&deployment(&json!({})), &[refused], &[]).trouble.unwrap();
     assert_eq!(found.to_string(), "set-new FailedCreate: exceeded quota");
 }
 
@@ -97,11 +97,11 @@ fn a_quota_or_an_admission_that_says_no_is_told_by_the_replica_set() {
 fn a_deployment_that_cannot_make_its_replica_set_says_so_itself() {
     let status = json!({"conditions": [{"type": "Progressing", "status": "False", "reason": "ReplicaSetCreateError",
         "message": "denied"}]});
-    let found = arm(&deployment(status), &[], &[]).trouble.unwrap();
+    let found = arm(&deployment(&status), &[], &[]).trouble.unwrap();
     assert_eq!(found.to_string(), "web ReplicaSetCreateError: denied");
     let slow =
         json!({"conditions": [{"type": "Progressing", "status": "False", "reason": "ProgressDeadlineExceeded"}]});
-    assert_eq!(arm(&deployment(slow), &[], &[]).trouble, None);
+    assert_eq!(arm(&deployment(&slow), &[], &[]).trouble, None);
 }
 
 #[test]
@@ -116,7 +116,7 @@ fn restarts_are_counted_by_container() {
 
 #[test]
 fn a_templates_secrets_are_not_printed() {
-    let mut secret = deployment(json!({}));
+    let mut secret = deployment(&json!({}));
     secret["spec"]["template"]["spec"]["containers"][0]["env"] = json!([{"name": "A", "value": "hunter2"}]);
     let read = Deployment::read(&serde_json::from_value(secret).unwrap()).unwrap();
     assert!(!format!("{read:?}").contains("hunter2"));
@@ -136,7 +136,7 @@ fn template(image: &str) -> Value {
     json!({"metadata": {"labels": {"app": "web"}}, "spec": {"containers": [{"name": "web", "image": image}]}})
 }
 
-fn deployment(status: Value) -> Value {
+fn deployment(status: &Value) -> Value {
     json!({
         "metadata": {"name": "web", "namespace": "demo", "uid": "uid", "generation": 7},
         "spec": {"replicas": 3, "template": template("shop/web:1")},

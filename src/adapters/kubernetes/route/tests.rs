@@ -7,14 +7,14 @@ use super::*;
 
 #[test]
 fn the_canary_enters_at_weight_0_with_the_stables_port() {
-    let joined = after_join(route(&[&[("web", None)]]));
+    let joined = after_join(&route(&[&[("web", None)]]));
     assert_eq!(weights(&joined), [[named("web", None), named("web-canary", Some(0))]]);
     assert_eq!(joined.pointer("/spec/rules/0/backendRefs/1/port"), Some(&json!(80)));
 }
 
 #[test]
 fn joining_twice_changes_nothing() {
-    let joined = object(after_join(route(&[&[("web", None)]])));
+    let joined = object(after_join(&route(&[&[("web", None)]])));
     assert!(join(&joined, &web(), "web", &[0], &mark(1)).unwrap().is_none());
 }
 
@@ -31,7 +31,7 @@ fn leaving_gives_back_exactly_what_was_there() {
     ] {
         for points in [0, 1, 33, 1000, 3333, 5000, 9999, 10_000] {
             let before = route(rules);
-            let moved = after_weight(after_join(before.clone()), points);
+            let moved = after_weight(after_join(&before), points);
             let left = apply(&moved, leave(&object(moved.clone()), &web()));
             assert_eq!(left["spec"], before["spec"], "{rules:?} at {points}");
             assert!(left.pointer("/metadata/annotations").is_none_or(|it| it == &json!({})), "{left}");
@@ -42,49 +42,49 @@ fn leaving_gives_back_exactly_what_was_there() {
 
 #[test]
 fn leaving_twice_changes_nothing() {
-    let left = apply_leave(after_join(route(&[&[("web", None)]])));
+    let left = apply_leave(&after_join(&route(&[&[("web", None)]])));
     assert!(leave(&object(left), &web()).is_none());
 }
 
 #[test]
 fn a_rule_is_never_left_without_a_backend() {
-    let mut joined = after_weight(after_join(route(&[&[("web", Some(4))]])), 1000);
+    let mut joined = after_weight(after_join(&route(&[&[("web", Some(4))]])), 1000);
     joined["spec"]["rules"][0]["backendRefs"].as_array_mut().unwrap().remove(0);
-    assert_eq!(weights(&apply_leave(joined)), [[named("web", Some(1))]]);
+    assert_eq!(weights(&apply_leave(&joined)), [[named("web", Some(1))]]);
 }
 
 #[test]
 fn without_its_record_the_stable_gets_what_both_had() {
-    let mut joined = after_weight(after_join(route(&[&[("web", None), ("other", None)]])), 1000);
+    let mut joined = after_weight(after_join(&route(&[&[("web", None), ("other", None)]])), 1000);
     joined["metadata"]["annotations"] = json!({});
-    assert_eq!(weights(&apply_leave(joined)), [[named("web", Some(100)), named("other", Some(100))]]);
+    assert_eq!(weights(&apply_leave(&joined)), [[named("web", Some(100)), named("other", Some(100))]]);
 }
 
 #[test]
 fn a_rule_that_somebody_has_written_since_keeps_what_they_wrote() {
-    let mut joined = after_weight(after_join(route(&[&[("web", None)]])), 1000);
+    let mut joined = after_weight(after_join(&route(&[&[("web", None)]])), 1000);
     joined["spec"]["rules"][0]["backendRefs"].as_array_mut().unwrap().push(json!({"name": "new", "weight": 50}));
-    assert_eq!(weights(&apply_leave(joined)), [[named("web", Some(100)), named("new", Some(50))]]);
+    assert_eq!(weights(&apply_leave(&joined)), [[named("web", Some(100)), named("new", Some(50))]]);
 }
 
 #[test]
 fn a_rule_that_moved_finds_its_record_by_its_backends() {
     let before = route(&[&[("web", Some(3)), ("other", Some(1))]]);
-    let mut joined = after_weight(after_join(before.clone()), 1000);
+    let mut joined = after_weight(after_join(&before), 1000);
     joined["spec"]["rules"].as_array_mut().unwrap().insert(0, json!({"backendRefs": [{"name": "first"}]}));
-    let left = apply_leave(joined);
+    let left = apply_leave(&joined);
     assert_eq!(left["spec"]["rules"][1], before["spec"]["rules"][0]);
 }
 
 #[test]
 fn two_workloads_on_one_route_do_not_touch_each_others_records() {
     let both = route(&[&[("web", None)], &[("api", Some(2))]]);
-    let joined = after_join(both.clone());
+    let joined = after_join(&both);
     let api = Workload { name: "api".to_owned(), ..web() };
     // The other partition's epoch is far lower, and does not count here.
     let with_api = apply(&joined, join(&object(joined.clone()), &api, "api", &[1], &mark(0)).unwrap());
     assert_eq!((epoch(&object(with_api.clone()), &web()), epoch(&object(with_api.clone()), &api)), (Some(1), Some(0)));
-    let left = apply_leave(with_api);
+    let left = apply_leave(&with_api);
     assert_eq!(weights(&left), [vec![named("web", None)], vec![named("api", Some(2)), named("api-canary", Some(0))]]);
     let left = apply(&left, leave(&object(left.clone()), &api));
     assert_eq!(left["spec"], both["spec"]);
@@ -120,7 +120,7 @@ fn a_patch_holds_only_for_the_route_that_was_looked_at() {
 #[test]
 #[expect(clippy::type_complexity, reason = "a table of rows")]
 fn only_the_stables_part_is_split() {
-    let rows: [(&[(&str, Option<u64>)], u16, &[u64]); 8] = [
+    let rows: [(Rule<'_>, u16, &[u64]); 8] = [
         (&[("web", None)], 1000, &[90, 10]),
         (&[("web", None)], 5000, &[50, 50]),
         (&[("web", None)], 50, &[9950, 50]),
@@ -131,7 +131,7 @@ fn only_the_stables_part_is_split() {
         (&[("web", Some(500_000)), ("other", Some(500_000))], 2500, &[375_000, 500_000, 125_000]),
     ];
     for (rule, points, expected) in rows {
-        let moved = after_weight(after_join(route(&[rule])), points);
+        let moved = after_weight(after_join(&route(&[rule])), points);
         let found: Vec<u64> = weights(&moved)[0].iter().map(|(_, weight)| weight.unwrap_or(1)).collect();
         assert_eq!(found, expected, "{rule:?} at {points}");
     }
@@ -143,7 +143,7 @@ fn others_keep_their_share_and_the_canary_gets_exactly_its_own() {
         for other in [0, 1, 5, 33, 100] {
             for points in [1, 10, 250, 1000, 3333, 5000, 9999] {
                 let rule = [("web", Some(stable)), ("other", Some(other))];
-                let moved = after_weight(after_join(route(&[&rule])), points);
+                let moved = after_weight(after_join(&route(&[&rule])), points);
                 let found: Vec<u64> = weights(&moved)[0].iter().map(|(_, weight)| weight.unwrap_or(1)).collect();
                 let [web, others, canary] = found[..] else { panic!("{found:?}") };
                 assert_eq!(canary * 10_000, (web + canary) * u64::from(points), "{rule:?} at {points}");
@@ -156,7 +156,7 @@ fn others_keep_their_share_and_the_canary_gets_exactly_its_own() {
 
 #[test]
 fn weights_that_do_not_fit_are_rounded_and_the_canary_keeps_some() {
-    let moved = after_weight(after_join(route(&[&[("web", Some(1)), ("other", Some(999_999))]])), 1);
+    let moved = after_weight(after_join(&route(&[&[("web", Some(1)), ("other", Some(999_999))]])), 1);
     let found: Vec<u64> = weights(&moved)[0].iter().map(|(_, weight)| weight.unwrap_or(1)).collect();
     assert!(found.iter().all(|weight| *weight <= MAX_WEIGHT), "{found:?}");
     assert!(found[2] >= 1, "{found:?}");
@@ -164,13 +164,13 @@ fn weights_that_do_not_fit_are_rounded_and_the_canary_keeps_some() {
 
 #[test]
 fn the_same_weight_again_changes_nothing() {
-    let moved = object(after_weight(after_join(route(&[&[("web", None)]])), 1000));
+    let moved = object(after_weight(after_join(&route(&[&[("web", None)]])), 1000));
     assert!(set_weight(&moved, &web(), Weight::percent(10), &mark(1)).unwrap().is_none());
 }
 
 #[test]
 fn weights_go_up_and_down_and_come_from_the_originals_each_time() {
-    let mut now = after_join(route(&[&[("web", Some(3)), ("other", Some(1))]]));
+    let mut now = after_join(&route(&[&[("web", Some(3)), ("other", Some(1))]]));
     for (points, expected) in [(500, [285, 100, 15]), (2500, [225, 100, 75]), (1, [29_997, 10_000, 3]), (0, [3, 1, 0])]
     {
         now = after_weight(now, points);
@@ -181,7 +181,7 @@ fn weights_go_up_and_down_and_come_from_the_originals_each_time() {
 
 #[test]
 fn a_reference_that_somebody_took_out_is_said_and_none_is_fine_at_0() {
-    let mut joined = after_join(route(&[&[("web", None)], &[("web", None)]]));
+    let mut joined = after_join(&route(&[&[("web", None)], &[("web", None)]]));
     joined["spec"]["rules"][1]["backendRefs"].as_array_mut().unwrap().remove(1);
     let lost = object(joined);
     let refused = set_weight(&lost, &web(), Weight::percent(10), &mark(1)).unwrap_err();
@@ -192,9 +192,9 @@ fn a_reference_that_somebody_took_out_is_said_and_none_is_fine_at_0() {
 
 #[test]
 fn a_route_that_lost_us_can_be_joined_again() {
-    let mut joined = after_join(route(&[&[("web", None)], &[("web", None)]]));
+    let mut joined = after_join(&route(&[&[("web", None)], &[("web", None)]]));
     joined["spec"]["rules"] = json!([{"backendRefs": [{"name": "web", "port": 80}]}]);
-    let again = after_weight(after_join(joined), 1000);
+    let again = after_weight(after_join(&joined), 1000);
     assert_eq!(routed([&object(again)], &web()).unwrap().weight, Weight::percent(10));
 }
 
@@ -239,7 +239,7 @@ fn only_services_of_the_same_namespace_are_meant() {
 
 #[test]
 fn the_lowest_share_of_all_rules_is_the_canarys() {
-    let mut joined = after_weight(after_join(route(&[&[("web", None)], &[("web", Some(9)), ("other", None)]])), 2500);
+    let mut joined = after_weight(after_join(&route(&[&[("web", None)], &[("web", Some(9)), ("other", None)]])), 2500);
     assert_eq!(seen(&joined).weight, Weight::percent(25));
     joined["spec"]["rules"][1]["backendRefs"][2]["weight"] = json!(0);
     assert_eq!(seen(&joined).weight, Weight::ZERO);
@@ -260,7 +260,7 @@ fn a_route_is_accepted_when_every_parent_says_so_of_this_generation() {
         (vec![("Accepted", "True", 1), ("ResolvedRefs", "False", 1)], false),
         (vec![], false),
     ] {
-        let mut joined = after_join(route(&[&[("web", None)]]));
+        let mut joined = after_join(&route(&[&[("web", None)]]));
         joined["status"] = json!({"parents": [parent("gateway", &conditions)]});
         assert_eq!(seen(&joined).accepted, accepted, "{conditions:?}");
         // A parent that the route names no more has no say.
@@ -271,7 +271,7 @@ fn a_route_is_accepted_when_every_parent_says_so_of_this_generation() {
 
 #[test]
 fn a_route_that_nobody_has_taken_up_is_not_accepted() {
-    assert!(!seen(&after_join(route(&[&[("web", None)]]))).accepted);
+    assert!(!seen(&after_join(&route(&[&[("web", None)]]))).accepted);
 }
 
 #[test]
@@ -324,10 +324,10 @@ fn apply(value: &Value, patch: Option<Patch>) -> Value {
     changed
 }
 
-fn after_join(value: Value) -> Value {
+fn after_join(value: &Value) -> Value {
     let there = object(value.clone());
     let rules = rules_to(&there, &web(), "web", None);
-    apply(&value, join(&there, &web(), "web", &rules, &mark(1)).unwrap())
+    apply(value, join(&there, &web(), "web", &rules, &mark(1)).unwrap())
 }
 
 fn after_weight(value: Value, points: u16) -> Value {
@@ -337,8 +337,8 @@ fn after_weight(value: Value, points: u16) -> Value {
     }
 }
 
-fn apply_leave(value: Value) -> Value {
-    apply(&value, leave(&object(value.clone()), &web()))
+fn apply_leave(value: &Value) -> Value {
+    apply(value, leave(&object(value.clone()), &web()))
 }
 
 fn seen(value: &Value) -> Routed {

@@ -52,7 +52,7 @@ fn by_replicas_the_canary_needs_no_service_of_its_own() {
 #[test]
 fn traffic_needs_a_service_and_a_route() {
     let mut no_service = around();
-    no_service.services = vec![service("other", json!({"app": "other"})), service("none", json!({}))];
+    no_service.services = vec![service("other", &json!({"app": "other"})), service("none", &json!({}))];
     assert_eq!(obstacles(&no_service, &gateway()), [Obstacle::NoService]);
     assert_eq!(obstacles(&no_service, &Traffic::Replicas), [Obstacle::NoService]);
 
@@ -76,7 +76,7 @@ fn a_route_that_the_policy_names_must_be_there() {
 #[test]
 fn of_several_services_the_one_that_is_routed_to_is_split() {
     let mut one = around();
-    one.services.insert(0, service("a-metrics", json!({"app": "web"})));
+    one.services.insert(0, service("a-metrics", &json!({"app": "web"})));
     assert_eq!(one.path(&web(), &gateway()).unwrap().service, "web");
     assert_eq!(one.path(&web(), &Traffic::Replicas).unwrap().service, "a-metrics");
 }
@@ -194,8 +194,8 @@ fn around() -> Surroundings {
         canary: None,
         canary_service: None,
         services: vec![
-            service("web", json!({"app": "web", "tier": "front"})),
-            service("other", json!({"app": "other"})),
+            service("web", &json!({"app": "web", "tier": "front"})),
+            service("other", &json!({"app": "other"})),
         ],
         routes: vec![route("shop", "web")],
         policies: Vec::new(),
@@ -207,10 +207,10 @@ fn around() -> Surroundings {
 
 /// The Service selects on one label, so there is no other to change.
 fn single_label() -> Surroundings {
-    Surroundings { services: vec![service("web", json!({"app": "web"}))], ..around() }
+    Surroundings { services: vec![service("web", &json!({"app": "web"}))], ..around() }
 }
 
-fn service(name: &str, selector: Value) -> Service {
+fn service(name: &str, selector: &Value) -> Service {
     from(
         json!({"metadata": {"name": name, "namespace": "demo"}, "spec": {"selector": selector, "ports": [{"port": 80}]}}),
     )
