@@ -118,7 +118,6 @@ fn a_patch_holds_only_for_the_route_that_was_looked_at() {
 // ---- weights ----
 
 #[test]
-#[expect(clippy::type_complexity, reason = "a table of rows")]
 fn only_the_stables_part_is_split() {
     let rows: [(Rule<'_>, u16, &[u64]); 8] = [
         (&[("web", None)], 1000, &[90, 10]),
