@@ -69,8 +69,10 @@ pub trait Probe: Send + Sync {
 /// Checks. The online probes are wired in [`probes`].
 ///
 /// # Errors
-/// Never for what is wrong: that is printed, and is in the exit code.
+/// `--online` is asked for. What is wrong is no error: it is printed, and is in the exit code.
 pub async fn run(args: &CheckArgs, common: &Common) -> anyhow::Result<u8> {
+    // A check that looks at nothing must not say that all is well.
+    anyhow::ensure!(!args.online, "check --online is not built yet; without it, the configuration alone is checked");
     let findings = match config::load(&common.sources()) {
         Ok(config) => look(&config, args.online).await,
         Err(report) if common.output == Output::Json => of_report(&report),
