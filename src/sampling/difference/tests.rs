@@ -235,3 +235,29 @@ fn what_is_no_count_is_a_gap() {
         ),
     ]);
 }
+
+#[test]
+fn a_process_under_a_new_name_is_not_counted_twice() {
+    let second = |second| Timestamp::from_second(second).unwrap();
+    for (was, is, wanted) in [
+        (None, None, Err(Gap::NoBaseline)),
+        (Some(1001.0), Some(1001.0), Err(Gap::NoBaseline)),
+        (Some(1001.0), Some(1015.0), Ok(12)),
+    ] {
+        let mut memory = Memory::default();
+        let mut counted = BTreeMap::new();
+        for (at, instance, value, started) in [(1010, "old:80", 9.0, was), (1025, "new:80", 12.0, is)] {
+            let process: Process = ["shop", "web-1", instance].map(str::to_owned).to_vec();
+            let cells = BTreeMap::from([(Class::default(), Cell { value, members: 1 })]);
+            let snapshot = Snapshot(BTreeMap::from([(process.clone(), Ok(cells))]));
+            let target = Target { up: true, scraped: at as f64, started };
+            let pod = Some(("shop".to_owned(), "web-1".to_owned()));
+            let facts = |_: &Process| Facts { pod: pod.clone(), started: Some(second(1001)), restarts: None };
+            let setting = Setting { since: second(1000), at: second(at), behind: Span::ZERO, buckets: false };
+            (memory, counted) = memory.advance(&snapshot, &Some(BTreeMap::from([(process, target)])), &facts, setting);
+        }
+        let all: Result<u64, Gap> =
+            counted.into_values().map(|one| one.map(|own| own.values().flatten().sum::<u64>())).sum();
+        assert_eq!(all, wanted, "{was:?} {is:?}");
+    }
+}
