@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bellwether_core::policy::Policy;
-use bellwether_core::time::{Span, Timestamp};
+use bellwether_core::time::Span;
 use bellwether_core::watch::Watch;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 use crate::clock::{Clock, Stopwatch};
 use crate::journal::partition_of;
 use crate::ports::{Counts, Partition, Sights, Wake};
+use crate::sampling::next_tick;
 use crate::shard::{End, Shard, Shared, Told};
 
 /// So much may wait for one shard. It is as much as a partition is likely to have of events, and small enough that
@@ -51,15 +52,6 @@ pub struct Grid {
     pub interval: Span,
     /// So far in the past the counters are read, because a scrape and its ingestion take time.
     pub lag: Span,
-}
-
-impl Grid {
-    /// The first instant of the grid after `now`.
-    fn after(self, now: Timestamp) -> Timestamp {
-        let interval = i64::try_from(self.interval.as_millis()).unwrap_or(i64::MAX).max(1);
-        let next = (now.as_millisecond().div_euclid(interval) + 1).saturating_mul(interval);
-        Timestamp::from_millisecond(next).unwrap_or(Timestamp::MAX)
-    }
 }
 
 struct Open {
@@ -256,7 +248,7 @@ async fn sample(
     blocks: mpsc::Sender<Told>,
 ) {
     loop {
-        let tick = grid.after(clock.now());
+        let tick = next_tick(clock.now(), grid.interval);
         clock.sleep_until(tick).await;
         let (send, watches) = oneshot::channel();
         if ask.send(send).await.is_err() {

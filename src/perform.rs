@@ -137,11 +137,6 @@ impl Lanes {
         }
         next
     }
-
-    /// Whether nothing is under way.
-    pub fn is_idle(&self) -> bool {
-        self.waiting.is_empty()
-    }
 }
 
 fn lane(effect: &Effect) -> (Workload, Lane) {

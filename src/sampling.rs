@@ -74,7 +74,8 @@ pub fn grid(now: Timestamp, interval: Span, lag: Span) -> (Timestamp, Timestamp)
 
 /// The first tick after `now`.
 pub fn next_tick(now: Timestamp, interval: Span) -> Timestamp {
-    interval.after(grid(now, interval, Span::ZERO).0)
+    // A grid without distance would be no end of ticks in one instant.
+    interval.max(Span::from_millis(1)).after(grid(now, interval, Span::ZERO).0)
 }
 
 /// Takes the readings, and remembers the last one of what is watched.

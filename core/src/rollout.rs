@@ -287,11 +287,7 @@ impl Rollout {
         let side_arm = self.judged_arm(world.sighting).cloned();
         let metrics = &self.policy.metrics;
         if let Some(watching) = &mut self.watching {
-            let checks = if watching.guards {
-                self.policy.guard.as_ref().map_or(&[][..], |guard| &guard.checks)
-            } else {
-                self.policy.steps.get(watching.step).map_or(&[][..], |step| &step.checks)
-            };
+            let checks = checks_of(&self.policy, watching.guards, watching.step);
             watching.absorb(block, checks, metrics, side_arm.as_ref(), world.now);
         }
         self.drive(world, out);
@@ -934,25 +930,8 @@ impl Rollout {
             | Phase::Ended => false,
         };
         if begins {
-            self.watching = Some(Watching::new(self.step, guards, self.checks().len(), world.now));
-        }
-    }
-
-    /// The checks that hold now.
-    pub fn checks(&self) -> &[Check] {
-        match self.phase {
-            Phase::Guarding => self.policy.guard.as_ref().map_or(&[], |guard| &guard.checks),
-            Phase::Growing => self.policy.steps.get(self.step.saturating_sub(1)).map_or(&[], |step| &step.checks),
-            Phase::Gating
-            | Phase::Preparing
-            | Phase::Stepping
-            | Phase::Promoting
-            | Phase::Returning
-            | Phase::Cleaning
-            | Phase::Restoring
-            | Phase::Draining
-            | Phase::Removing
-            | Phase::Ended => self.policy.steps.get(self.step).map_or(&[], |step| &step.checks),
+            let checks = checks_of(&self.policy, guards, self.step).len();
+            self.watching = Some(Watching::new(self.step, guards, checks, world.now));
         }
     }
 
@@ -1086,6 +1065,15 @@ impl Rollout {
         .flatten()
         .filter(|at| *at > now)
         .min()
+    }
+}
+
+/// The checks of a step, or of the guard.
+fn checks_of(policy: &Policy, guards: bool, step: usize) -> &[Check] {
+    if guards {
+        policy.guard.as_ref().map_or(&[], |guard| &guard.checks)
+    } else {
+        policy.steps.get(step).map_or(&[], |step| &step.checks)
     }
 }
 
