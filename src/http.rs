@@ -17,6 +17,7 @@ use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
+use bellwether_core::phase::Phase;
 use bellwether_core::time::Span;
 use bellwether_core::view::{RolloutView, View};
 use metrics_exporter_prometheus::PrometheusHandle;
@@ -212,6 +213,13 @@ async fn readyz(State(app): State<App>, request: Request) -> Response {
 }
 
 async fn metrics(State(app): State<App>) -> Response {
+    let view = Arc::clone(&app.shown.view.borrow());
+    let active: Vec<&str> =
+        view.rollouts.values().filter(|shown| shown.ended.is_none()).map(|shown| shown.phase.as_str()).collect();
+    for phase in Phase::ALL.into_iter().filter(|phase| *phase != Phase::Ended) {
+        let name = phase.to_string();
+        crate::metrics::rollouts(phase, active.iter().filter(|found| **found == name).count());
+    }
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], app.shown.metrics.render()).into_response()
 }
 

@@ -4,6 +4,7 @@
 
 use std::time::Duration;
 
+use bellwether_core::phase::Phase;
 use metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
 
@@ -155,8 +156,8 @@ pub fn effect(act: &'static str, attempt: Attempt, took: Duration) {
 }
 
 /// So many rollouts are in this phase.
-pub fn rollouts(phase: &'static str, count: usize) {
-    gauge!(ROLLOUTS, "phase" => phase).set(count as f64);
+pub fn rollouts(phase: Phase, count: usize) {
+    gauge!(ROLLOUTS, "phase" => phase.to_string()).set(count as f64);
 }
 
 /// A query was answered, or was not; `error` is the kind of the failure.
@@ -205,7 +206,7 @@ mod tests {
             event(EventResult::Taken);
             decision("advance");
             effect("promote", Attempt::Done, Duration::from_millis(20));
-            rollouts("step", 3);
+            rollouts(Phase::Stepping, 3);
             promql(Duration::from_millis(5), Some("timeout"));
             sampler_tick(Duration::from_millis(5));
             journal_commit(Duration::from_millis(5));

@@ -141,6 +141,18 @@ pub enum MetricsError {
     Unreadable(String),
 }
 
+impl MetricsError {
+    /// Its kind, for a metric's label.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            MetricsError::Unavailable(_) => "unavailable",
+            MetricsError::Refused(_) => "refused",
+            MetricsError::Partial(_) => "partial",
+            MetricsError::Unreadable(_) => "unreadable",
+        }
+    }
+}
+
 /// Whatever counts what is watched: the sampler over a metrics store, or the demo's world.
 #[async_trait]
 pub trait Counts: Send {

@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use bellwether_core::decision::Decision;
-use bellwether_core::engine::State;
-use bellwether_core::view::View;
+use bellwether_core::engine::{State, Transition};
+use bellwether_core::show;
+use bellwether_core::view::{RolloutView, View};
 use tokio::sync::{broadcast, watch};
 
 /// Rollouts that are shown at most; of those that are over, the oldest make room.
@@ -44,8 +45,19 @@ impl Shows {
 
     /// A workload has changed.
     pub fn show(&self, state: &State) {
-        let Some(rollout) = &state.rollout else { return };
-        let shown = bellwether_core::show::view(rollout);
+        if let Some(rollout) = &state.rollout {
+            self.put(show::view(rollout));
+        }
+    }
+
+    /// A request may have been turned away.
+    pub fn turned_away(&self, transition: &Transition) {
+        if let Some(shown) = show::turned_away(transition) {
+            self.put(shown);
+        }
+    }
+
+    fn put(&self, shown: RolloutView) {
         self.view.send_modify(|view| {
             let view = Arc::make_mut(view);
             view.rollouts.insert(shown.id.clone(), shown);

@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
+use crate::effect::Probed;
 use crate::ids::{Weight, Workload, digest, repository};
 use crate::metric::{Limit, Metric, MetricKind};
 use crate::time::Span;
@@ -563,6 +564,29 @@ impl Policy {
     /// Whether `image` comes from a repository that this policy lets in.
     pub fn allows(&self, image: &str) -> bool {
         any(&self.matches.images, repository(image))
+    }
+
+    /// The metrics that are measured by queries; availability is seen.
+    pub fn measured_metrics(&self) -> BTreeMap<String, Metric> {
+        let measured = |metric: &Metric| metric.kind != MetricKind::Availability;
+        self.metrics.iter().filter(|(_, metric)| measured(metric)).map(|(n, m)| (n.clone(), m.clone())).collect()
+    }
+
+    /// Those metrics with every limit that a check holds them against: what is tried before there is traffic.
+    pub fn probed(&self) -> Vec<Probed> {
+        let guard = self.guard.iter().flat_map(|guard| &guard.checks);
+        let checks: Vec<&Check> = self.steps.iter().flat_map(|step| &step.checks).chain(guard).collect();
+        let limits = |name: &str| {
+            let of_metric = checks.iter().filter(|check| check.metric == name);
+            let mut limits: Vec<f64> = of_metric.map(|check| check.limit.value()).collect();
+            limits.sort_by(f64::total_cmp);
+            limits.dedup();
+            limits
+        };
+        self.measured_metrics()
+            .into_iter()
+            .map(|(name, metric)| Probed { limits: limits(&name), name, metric })
+            .collect()
     }
 
     fn digest(&self) -> String {

@@ -7,15 +7,12 @@
 //! In each phase it has a short list of [acts](Rollout::acts), done one after the other, each committed before it is
 //! performed and repeated until the world has confirmed it. The phase's condition is looked at after its last act.
 
-use std::collections::BTreeMap;
-
 use serde::{Deserialize, Serialize};
 
 use crate::decision::{Decision, Ending, Kind};
-use crate::effect::{Act, Effect, Probed};
+use crate::effect::{Act, Effect};
 use crate::event::{Block, Failure, FailureKind, Outcome, Request};
 use crate::ids::{EffectId, EventId, Images, RolloutId, TemplateHash, Weight, Workload, repository};
-use crate::metric::{Metric, MetricKind};
 use crate::phase::{Move, Phase, Trigger, next};
 use crate::policy::{Check, Mode, Policy, Traffic};
 use crate::reason::Reason;
@@ -737,7 +734,9 @@ impl Rollout {
         };
         match self.phase {
             Phase::Gating => vec![Act::Survey { traffic }],
-            Phase::Preparing => vec![apply(), Act::Probe { metrics: self.probed(), stable: self.stable_key(basis) }],
+            Phase::Preparing => {
+                vec![apply(), Act::Probe { metrics: self.policy.probed(), stable: self.stable_key(basis) }]
+            }
             Phase::Growing => vec![apply()],
             Phase::Stepping => vec![Act::SetWeight { weight: self.asked(), traffic }],
             Phase::Promoting => vec![Act::Promote {
@@ -822,28 +821,6 @@ impl Rollout {
     fn stable_key(&self, basis: &Basis) -> ArmKey {
         let (deployment_uid, name) = (basis.stable_uid.clone(), self.workload.name.clone());
         ArmKey { deployment_uid, pod_hash: None, name }
-    }
-
-    /// The metrics that are measured; availability is seen.
-    fn measured_metrics(&self) -> BTreeMap<String, Metric> {
-        let measured = |metric: &Metric| metric.kind != MetricKind::Availability;
-        self.policy.metrics.iter().filter(|(_, metric)| measured(metric)).map(|(n, m)| (n.clone(), m.clone())).collect()
-    }
-
-    fn probed(&self) -> Vec<Probed> {
-        let guard = self.policy.guard.iter().flat_map(|guard| &guard.checks);
-        let checks: Vec<&Check> = self.policy.steps.iter().flat_map(|step| &step.checks).chain(guard).collect();
-        let limits = |name: &str| {
-            let of_metric = checks.iter().filter(|check| check.metric == name);
-            let mut limits: Vec<f64> = of_metric.map(|check| check.limit.value()).collect();
-            limits.sort_by(f64::total_cmp);
-            limits.dedup();
-            limits
-        };
-        self.measured_metrics()
-            .into_iter()
-            .map(|(name, metric)| Probed { limits: limits(&name), name, metric })
-            .collect()
     }
 
     /// The canary's share that the rollout wants now.
@@ -983,7 +960,7 @@ impl Rollout {
         let canary = sighting.canary.as_ref().filter(|_| !guards);
         Some(Watch {
             workload: self.workload.clone(),
-            metrics: self.measured_metrics(),
+            metrics: self.policy.measured_metrics(),
             canary: canary.map(|arm| key(arm, self.workload.canary_name(), arm.pod_hash.clone())),
             // Under guard only the version that is guarded counts; while it is being promoted, either.
             stable: ArmKey { pod_hash: stable.pod_hash.clone().filter(|_| guards), ..self.stable_key(basis) },

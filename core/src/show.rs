@@ -1,9 +1,12 @@
 //! From what the engine knows to what people are shown.
 
-use crate::decision::Ending;
+use crate::decision::{Ending, Kind};
+use crate::engine::{Took, Transition};
+use crate::event::Event;
+use crate::ids::{Images, RolloutId, Weight};
 use crate::metric::MetricKind;
 use crate::phase::Phase;
-use crate::policy::Mode;
+use crate::policy::{Mode, Policy};
 use crate::rollout::{Rollout, Task};
 use crate::time::Span;
 use crate::verdict::{Evidence, Measure};
@@ -19,7 +22,7 @@ pub fn view(rollout: &Rollout) -> RolloutView {
         workload: rollout.workload.to_string(),
         from: basis.map(|basis| basis.from.clone()).unwrap_or_default(),
         to: basis.map_or_else(|| asked_for(rollout), |basis| basis.to.clone()),
-        policy: format!("{}@{}", rollout.policy.name, rollout.policy.hash),
+        policy: named(&rollout.policy),
         mode: match rollout.policy.mode {
             Mode::Enforce => "enforce".to_owned(),
             Mode::Observe => "observe".to_owned(),
@@ -49,6 +52,38 @@ pub fn view(rollout: &Rollout) -> RolloutView {
     }
 }
 
+/// A request that was turned away before there was a rollout of it: whoever waits for it by its id has an answer.
+/// `None`: it was not a request, or was not turned away.
+pub fn turned_away(transition: &Transition) -> Option<RolloutView> {
+    let Event::Requested { id, request, .. } = &transition.input.event else { return None };
+    let (at, reason) = (transition.input.at, transition.reason.to_string());
+    (transition.took == Took::Rejected).then(|| RolloutView {
+        id: RolloutId::of(&transition.workload, id).to_string(),
+        workload: transition.workload.to_string(),
+        from: Images::new(),
+        to: request.images.clone(),
+        policy: transition.policy.as_ref().map(named).unwrap_or_default(),
+        mode: String::new(),
+        phase: Phase::Ended.to_string(),
+        step: None,
+        weight: Weight::ZERO,
+        observed: None,
+        held: None,
+        outcome: Some(outcome(Ending::Refused).to_owned()),
+        reason: reason.clone(),
+        next: "nothing; mend the cause and ask again".to_owned(),
+        since: at,
+        started: at,
+        ended: Some(at),
+        checks: Vec::new(),
+        history: vec![DecisionView { at, decision: Kind::Refuse.to_string(), reason, step: None }],
+    })
+}
+
+fn named(policy: &Policy) -> String {
+    format!("{}@{}", policy.name, policy.hash)
+}
+
 /// How a rollout ended, in one word for programs.
 fn outcome(ending: Ending) -> &'static str {
     match ending {
@@ -61,10 +96,10 @@ fn outcome(ending: Ending) -> &'static str {
     }
 }
 
-fn asked_for(rollout: &Rollout) -> crate::ids::Images {
+fn asked_for(rollout: &Rollout) -> Images {
     match &rollout.task {
         Task::Roll { request } => request.images.clone(),
-        Task::Guard { .. } => crate::ids::Images::new(),
+        Task::Guard { .. } => Images::new(),
     }
 }
 

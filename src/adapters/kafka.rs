@@ -33,7 +33,7 @@ pub mod emitter;
 
 pub use emitter::Emitter;
 pub use error::Error;
-pub use intake::Intake;
+pub use intake::{Intake, Pulse};
 pub use options::{Options, Protocol, Security};
 pub use reader::read_decisions;
 
@@ -53,6 +53,15 @@ impl Kafka {
         options.validate()?;
         let partitions = topics::ensure(&options).await?;
         Ok(Kafka { options: Arc::new(options), partitions, ownership: Arc::default() })
+    }
+
+    /// What [`Kafka::connect`] would find: the topics that it would have to create. Creates nothing itself.
+    ///
+    /// # Errors
+    /// As those of `connect`.
+    pub async fn inspect(options: &Options) -> Result<Vec<String>, Error> {
+        options.validate()?;
+        topics::inspect(options).await
     }
 
     /// A cluster whose topics somebody else vouches for, for tests against clusters without an admin API.

@@ -16,6 +16,8 @@ use async_trait::async_trait;
 use bellwether_core::effect::{Act, Effect};
 use bellwether_core::event::{Failure, FailureKind, Outcome};
 use bellwether_core::ids::Workload;
+use bellwether_core::policy::Traffic;
+use bellwether_core::sighting::Survey;
 use bellwether_core::time::Span;
 use kube::Client;
 use kube::config::{Config, KubeConfigOptions, Kubeconfig};
@@ -144,6 +146,19 @@ impl Kubernetes {
         self.seen.readiness()
     }
 
+    /// The workloads that the watches have seen, canaries apart.
+    pub fn workloads(&self) -> Vec<Workload> {
+        self.seen.with(|objects| objects.all_workloads(&self.cluster))
+    }
+
+    /// One fresh look at a workload, and at what stands in a canary's way. Reads only.
+    ///
+    /// # Errors
+    /// A read failed.
+    pub async fn survey(&self, workload: &Workload, traffic: &Traffic) -> Result<Survey, Failure> {
+        Ok(Box::pin(look::survey(&self.server, workload, traffic)).await?.0)
+    }
+
     /// The verbs that our account lacks; `namespace: None` asks for all namespaces at once.
     ///
     /// # Errors
@@ -164,7 +179,10 @@ impl Kubernetes {
             return Err(failure::new(FailureKind::Refused, message));
         }
         match &effect.act {
-            Act::Survey { traffic } => return Box::pin(look::survey(server, &effect.workload, traffic)).await,
+            Act::Survey { traffic } => {
+                let (survey, templates) = Box::pin(look::survey(server, &effect.workload, traffic)).await?;
+                return Ok((Outcome::Surveyed(Box::new(survey)), templates));
+            }
             Act::ApplyCanary { stable_uid, images, replicas, traffic } => {
                 let wanted = canary::Wanted { stable_uid, images, replicas: *replicas, traffic };
                 Box::pin(canary::apply(server, effect, epoch, &wanted)).await?;
@@ -223,8 +241,7 @@ impl Pods for Kubernetes {
 
 impl Sights for Kubernetes {
     fn resend(&self) {
-        let all = self.seen.with(|objects| objects.all_workloads(&self.cluster));
-        self.seen.ask(all);
+        self.seen.ask(self.workloads());
     }
 }
 

@@ -22,7 +22,8 @@ use reqwest::{StatusCode, Url};
 use serde::{Deserialize, Serialize};
 use tokio::sync::Semaphore;
 
-use crate::clock::{Clock as _, SystemClock};
+use crate::clock::{Clock as _, Stopwatch, SystemClock};
+use crate::metrics;
 use crate::ports::{Metrics, MetricsError, Point};
 use answer::{Answer, read_error, read_points};
 use credentials::Credentials;
@@ -260,9 +261,8 @@ struct BuildInformation {
     version: String,
 }
 
-#[async_trait]
-impl Metrics for Prometheus {
-    async fn instant(&self, query: &str, at: Timestamp) -> Result<Vec<Point>, MetricsError> {
+impl Prometheus {
+    async fn ask(&self, query: &str, at: Timestamp) -> Result<Vec<Point>, MetricsError> {
         // The semaphore is never closed, so there is always a place some time.
         let _place = self.places.acquire().await.map_err(|error| MetricsError::Unavailable(error.to_string()))?;
         self.pace.until_ready().await;
@@ -290,6 +290,16 @@ impl Metrics for Prometheus {
                 read_points(answer.data)
             }
         }
+    }
+}
+
+#[async_trait]
+impl Metrics for Prometheus {
+    async fn instant(&self, query: &str, at: Timestamp) -> Result<Vec<Point>, MetricsError> {
+        let watch = Stopwatch::start();
+        let answer = self.ask(query, at).await;
+        metrics::promql(watch.elapsed(), answer.as_ref().err().map(MetricsError::kind));
+        answer
     }
 }
 

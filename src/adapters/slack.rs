@@ -6,6 +6,7 @@
 
 use std::num::NonZeroU32;
 use std::path::PathBuf;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use bellwether_core::effect::{Message, Mood};
@@ -16,6 +17,7 @@ use reqwest::{StatusCode, Url};
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 use serde_json::{Value, json};
+use tokio::time::Instant;
 
 use crate::metrics::{self, Attempt};
 use crate::ports::{Notify, NotifyError};
@@ -24,6 +26,8 @@ use crate::secret::{self, Secret, SecretError};
 /// Block Kit's own bounds, in characters.
 const HEADER: usize = 150;
 const SECTION: usize = 3000;
+/// Slack asks for seconds. Whoever answers with a day is not obeyed for longer than this.
+const LONGEST_PAUSE: Span = Span::from_secs(300);
 
 /// How Slack is reached.
 #[derive(Debug, Clone, Deserialize)]
@@ -75,6 +79,8 @@ pub struct Slack {
     client: reqwest::Client,
     webhook: SecretString,
     limiter: DefaultDirectRateLimiter,
+    /// Nothing is sent before this instant: Slack has asked for it, and counts every try against us.
+    not_before: Mutex<Instant>,
 }
 
 impl Slack {
@@ -102,10 +108,17 @@ impl Slack {
         // One at a time: a burst is what Slack answers with 429.
         let quota = Quota::per_second(options.messages_per_second).allow_burst(NonZeroU32::MIN);
         let limiter = RateLimiter::direct(quota);
-        Ok(Some(Slack { client, webhook, limiter }))
+        Ok(Some(Slack { client, webhook, limiter, not_before: Mutex::new(Instant::now()) }))
+    }
+
+    /// Whoever panicked over it left it readable.
+    fn pause(&self) -> MutexGuard<'_, Instant> {
+        self.not_before.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn post(&self, body: &Value) -> Result<(), NotifyError> {
+        let not_before = *self.pause();
+        tokio::time::sleep_until(not_before).await;
         self.limiter.until_ready().await;
         let request = self.client.post(self.webhook.expose_secret()).json(body);
         let response = request.send().await.map_err(|error| NotifyError::Later {
@@ -120,6 +133,9 @@ impl Slack {
             .map(Span::from_secs);
         if status.is_success() {
             return Ok(());
+        }
+        if let Some(after) = after {
+            *self.pause() = Instant::now() + after.min(LONGEST_PAUSE).to_std();
         }
         let said = response.text().await.unwrap_or_default();
         let message = format!("Slack answered {status}: {}", cut(said.trim(), 200));
@@ -156,7 +172,7 @@ fn cause(error: &dyn std::error::Error) -> String {
 /// The message in Block Kit. `text` is what the phone shows, and what is shown where blocks are not.
 fn render(effect: &EffectId, workload: &Workload, message: &Message) -> Value {
     let Message { mood, title, why, now, command, footer } = message;
-    let title = format!("{} {}: {title}", mark(*mood), workload.cluster);
+    let title = format!("{} {title}", mark(*mood));
     let mut blocks = vec![
         json!({ "type": "header", "text": { "type": "plain_text", "text": cut(&title, HEADER), "emoji": true } }),
         section(&format!("*Why*  {}", escape(why))),

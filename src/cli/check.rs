@@ -9,6 +9,8 @@ use super::{Common, Output, print, table};
 use crate::config::{self, Config};
 use crate::exit;
 
+mod online;
+
 /// What `check` takes.
 #[derive(Debug, Args)]
 pub struct CheckArgs {
@@ -34,7 +36,7 @@ pub enum Level {
 pub struct Finding {
     /// How bad it is.
     pub level: Level,
-    /// What it is about: `config`, `kafka`, `rbac`, …
+    /// What it is about: `config`, `kafka`, `rbac`, the workload `shop/web`, …
     pub area: String,
     /// What was found.
     pub text: String,
@@ -45,36 +47,42 @@ pub struct Finding {
 impl Finding {
     /// As it should be.
     pub fn fine(area: &str, text: impl Into<String>) -> Finding {
-        Finding { level: Level::Fine, area: area.to_owned(), text: text.into(), remedy: None }
+        Finding::said(Level::Fine, area, text)
     }
 
     /// Worth knowing.
     pub fn warning(area: &str, text: impl Into<String>, remedy: impl Into<String>) -> Finding {
-        Finding { level: Level::Warning, area: area.to_owned(), text: text.into(), remedy: Some(remedy.into()) }
+        Finding::said(Level::Warning, area, text).with(remedy)
     }
 
     /// It won't work.
     pub fn problem(area: &str, text: impl Into<String>, remedy: impl Into<String>) -> Finding {
-        Finding { level: Level::Problem, area: area.to_owned(), text: text.into(), remedy: Some(remedy.into()) }
+        Finding::said(Level::Problem, area, text).with(remedy)
+    }
+
+    /// A sentence that holds its own remedy.
+    pub fn said(level: Level, area: &str, text: impl Into<String>) -> Finding {
+        Finding { level, area: area.to_owned(), text: text.into(), remedy: None }
+    }
+
+    fn with(self, remedy: impl Into<String>) -> Finding {
+        Finding { remedy: Some(remedy.into()), ..self }
     }
 }
 
-/// Looks at one part of the world. A probe never fails: what goes wrong is a finding.
-#[async_trait::async_trait]
-pub trait Probe: Send + Sync {
-    /// What was found.
-    async fn look(&self, config: &Config) -> Vec<Finding>;
-}
-
-/// Checks. The online probes are wired in [`probes`].
+/// Checks.
 ///
 /// # Errors
-/// `--online` is asked for. What is wrong is no error: it is printed, and is in the exit code.
+/// The findings can't be printed. What is wrong is no error: it is printed, and is in the exit code.
 pub async fn run(args: &CheckArgs, common: &Common) -> anyhow::Result<u8> {
-    // A check that looks at nothing must not say that all is well.
-    anyhow::ensure!(!args.online, "check --online is not built yet; without it, the configuration alone is checked");
     let findings = match config::load(&common.sources()) {
-        Ok(config) => look(&config, args.online).await,
+        Ok(config) => {
+            let mut findings = vec![of_config(&config)];
+            if args.online {
+                findings.extend(online::look(&config).await);
+            }
+            findings
+        }
         Err(report) if common.output == Output::Json => of_report(&report),
         Err(report) => {
             print(&format!("{report}\n"));
@@ -88,30 +96,10 @@ pub async fn run(args: &CheckArgs, common: &Common) -> anyhow::Result<u8> {
     Ok(code(&findings))
 }
 
-async fn look(config: &Config, online: bool) -> Vec<Finding> {
-    let mut findings = vec![of_config(config)];
-    if online {
-        for probe in probes() {
-            findings.extend(probe.look(config).await);
-        }
-    }
-    findings
-}
-
 /// The report for programs: a finding for each problem, whose message holds its own remedy.
 fn of_report(report: &config::Report) -> Vec<Finding> {
-    let finding = |problem: &config::Problem| Finding {
-        level: Level::Problem,
-        area: "config".to_owned(),
-        text: format!("{}: {}", problem.place, problem.message),
-        remedy: None,
-    };
-    report.problems.iter().map(finding).collect()
-}
-
-/// The probes of `--online`: a line for each adapter.
-fn probes() -> Vec<Box<dyn Probe>> {
-    Vec::new()
+    let text = |problem: &config::Problem| format!("{}: {}", problem.place, problem.message);
+    report.problems.iter().map(|problem| Finding::said(Level::Problem, "config", text(problem))).collect()
 }
 
 fn of_config(config: &Config) -> Finding {

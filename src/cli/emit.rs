@@ -1,13 +1,14 @@
 //! `bellwether emit`: sends one event, to Kafka, to a daemon over HTTP, or to the screen.
 //!
 //! It writes what any pipeline could write itself, so `--print` is also the documentation of the format. The id is
-//! derived from what is sent and when: a retry of the *same* event is made by giving the id that the first try printed.
+//! derived from what is sent and when: a retry of the *same* event is made by giving the id that the first try named. Standard output has the rollout's id,
+//! which `status` and `why` take.
 
 use std::collections::BTreeMap;
 
 use anyhow::{Context as _, bail};
 use bellwether_core::event::Request;
-use bellwether_core::ids::{Images, Workload, digest};
+use bellwether_core::ids::{EventId, Images, RolloutId, Workload, digest};
 use bellwether_core::time::Timestamp;
 use clap::{Args, Subcommand};
 use packageurl::PackageUrl;
@@ -125,8 +126,17 @@ pub async fn run(args: EmitArgs, shared: &super::Common) -> anyhow::Result<u8> {
         Some(url) => post(url, &event).await?,
         None => produce(&common, configured(shared, &common)?, &event).await?,
     };
-    super::print(&format!("{} {said}\n", event.id));
+    super::tell(&format!("event {} {said}\n", event.id));
+    // What a pipeline goes on with: the rollout's name is derived from the event's.
+    let name = rollout(&event).map_or_else(|| event.id.clone(), |id| id.to_string());
+    super::print(&format!("{name}\n"));
     Ok(exit::OK)
+}
+
+/// The rollout that a request asks for.
+fn rollout(event: &CloudEvent) -> Option<RolloutId> {
+    let workload: Workload = event.partitionkey.as_ref().filter(|_| event.ty == REQUESTED)?.parse().ok()?;
+    Some(RolloutId::of(&workload, &EventId { source: event.source.clone(), id: event.id.clone() }))
 }
 
 /// The `[kafka]` section; its defaults where there is no configuration and the arguments say all that is needed.

@@ -11,6 +11,7 @@ use bellwether_core::engine::Engine;
 use bellwether_core::ids::Workload;
 use bellwether_core::policy::Policy;
 use clap::Args;
+use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
@@ -40,6 +41,10 @@ use crate::telemetry;
 const WAKES: usize = 1024;
 /// How often the conditions of `/readyz` are looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// A consumer that has not polled for so long hangs.
+const SILENT: Duration = Duration::from_secs(10);
+/// How often the metrics are tidied up.
+const UPKEEP_EVERY: Duration = Duration::from_secs(5);
 
 /// What `run` takes.
 #[derive(Debug, Args)]
@@ -95,7 +100,8 @@ pub async fn run(_: RunArgs, common: &Common) -> anyhow::Result<u8> {
 
     let watching = tokio::spawn(watch_cluster(cluster.clone(), config.cluster.clone(), policies, wakes, stop.clone()));
     let (conditions_now, conditions) = watch::channel(unready());
-    let conditions_task = tokio::spawn(follow_conditions(cluster, owns, conditions_now));
+    let conditions_task = tokio::spawn(follow_conditions(cluster, owns, memory.pulse(), conditions_now));
+    let upkeep = tokio::spawn(keep_up(metrics.clone()));
     let shown = Shown { view: shows.watch(), conditions, heartbeat: beat, metrics, intake: memory.http_intake() };
     let server = tokio::spawn(serve(listener, config.http.clone(), shown, stop.clone()));
     let reloading = tokio::spawn(reload_on_signal(common.clone(), policies_now)?);
@@ -108,7 +114,7 @@ pub async fn run(_: RunArgs, common: &Common) -> anyhow::Result<u8> {
     // Nothing is decided because of the shutdown: what was committed is taken up by whoever comes next.
     stop.cancel();
     memory.stop().await;
-    for task in [watching, conditions_task, reloading] {
+    for task in [watching, conditions_task, reloading, upkeep] {
         task.abort();
     }
     server.await.context("the HTTP server")??;
@@ -121,7 +127,8 @@ fn load(common: &Common) -> anyhow::Result<Config> {
     config::load(&common.sources()).map_err(|report| anyhow!("{report}"))
 }
 
-fn sampling_options(config: &Config) -> sampling::Options {
+/// How the counters are read.
+pub(super) fn sampling_options(config: &Config) -> sampling::Options {
     let prometheus = &config.prometheus;
     sampling::Options {
         interval: prometheus.interval,
@@ -166,6 +173,14 @@ impl Memory {
     fn http_intake(&self) -> mpsc::Sender<Wake> {
         match self {
             Memory::Kafka { http, .. } | Memory::Embedded { http, .. } => http.clone(),
+        }
+    }
+
+    /// Whether the consumer lives, where there is one.
+    fn pulse(&self) -> Option<Arc<kafka::Pulse>> {
+        match self {
+            Memory::Kafka { intake, .. } => intake.as_ref().map(kafka::Intake::pulse),
+            Memory::Embedded { .. } => None,
         }
     }
 
@@ -256,6 +271,7 @@ fn unready() -> Conditions {
 async fn follow_conditions(
     cluster: Kubernetes,
     owned: watch::Receiver<Vec<Partition>>,
+    consumer: Option<Arc<kafka::Pulse>>,
     conditions: watch::Sender<Conditions>,
 ) {
     loop {
@@ -264,11 +280,25 @@ async fn follow_conditions(
             _ => Ok(()),
         };
         let seen = if cluster.readiness().is_ready() { Ok(()) } else { Err("not listed yet".to_owned()) };
-        let now = vec![("partitions".to_owned(), partitions), ("kubernetes".to_owned(), seen)];
+        let mut now = vec![("partitions".to_owned(), partitions), ("kubernetes".to_owned(), seen)];
+        now.extend(consumer.as_deref().map(|pulse| ("kafka".to_owned(), polled(pulse))));
         if conditions.send(now).is_err() {
             return;
         }
         tokio::time::sleep(LOOK_EVERY).await;
+    }
+}
+
+fn polled(pulse: &kafka::Pulse) -> Result<(), String> {
+    let silent = pulse.silent_for();
+    if silent <= SILENT { Ok(()) } else { Err(format!("the consumer has not polled for {} s", silent.as_secs())) }
+}
+
+/// What histograms take in is put into their buckets now and then, also where nobody scrapes.
+async fn keep_up(metrics: PrometheusHandle) {
+    loop {
+        tokio::time::sleep(UPKEEP_EVERY).await;
+        metrics.run_upkeep();
     }
 }
 

@@ -23,8 +23,6 @@ use crate::ports::Record;
 pub struct DecodeOptions {
     /// The cluster that this daemon acts in.
     pub cluster: String,
-    /// Further clusters whose events it takes.
-    pub further_clusters: Vec<String>,
     /// From CDEvents to workloads.
     pub mapping: Mapping,
     /// The source of the events that this daemon sends, so that it does not listen to itself.
@@ -36,11 +34,7 @@ impl DecodeOptions {
     pub fn new(cluster: impl Into<String>, mapping: Mapping) -> DecodeOptions {
         let cluster = cluster.into();
         let own_source = format!("/bellwether/{cluster}");
-        DecodeOptions { cluster, further_clusters: Vec::new(), mapping, own_source }
-    }
-
-    fn acts_in(&self, cluster: &str) -> bool {
-        self.cluster == cluster || self.further_clusters.iter().any(|further| further == cluster)
+        DecodeOptions { cluster, mapping, own_source }
     }
 }
 
@@ -222,7 +216,7 @@ fn meaning(event: CloudEvent, options: &DecodeOptions, now: Timestamp) -> Result
         }
     };
     check_names(&workload)?;
-    if options.acts_in(&workload.cluster) {
+    if options.cluster == workload.cluster {
         Ok((event, workload))
     } else {
         Err(Stop::Ignore(Ignored::OtherCluster { cluster: workload.cluster }))

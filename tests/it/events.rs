@@ -145,15 +145,14 @@ fn what_is_ours_and_impossible_is_dead_and_says_what_and_how_to_mend_it() {
 fn the_first_rule_that_matches_and_can_be_filled_in_names_the_workload() {
     let mapping = json!([
         { "environment": "prod-*", "subject": "service/*", "artifact": "pkg:npm/*", "namespace": "npm", "name": "{{purl-name}}" },
-        { "environment": "edge", "cluster": "{{environment}}", "namespace": "ns-{{subject-name}}-x", "name": "{{ subject-name }}" },
+        { "environment": "prod", "cluster": "{{environment}}", "namespace": "ns-{{subject-name}}-x", "name": "{{ subject-name }}" },
         { "environment": "prod-*", "namespace": "shop", "name": "{{subject-name}}" },
     ]);
-    let mut options = DecodeOptions::new("prod", serde_json::from_value(mapping).unwrap());
-    options.further_clusters.push("edge".to_owned());
+    let options = DecodeOptions::new("prod", serde_json::from_value(mapping).unwrap());
     let rows = [
         (deployed("service/web", "prod-1", "pkg:npm/%40shop/front@1"), "prod/npm/Deployment/front"),
         (deployed("service/web", "prod-1", "pkg:oci/web@1"), "prod/shop/Deployment/web"),
-        (deployed("team/a/web", "edge", "pkg:oci/web@1"), "edge/ns-web-x/Deployment/web"),
+        (deployed("team/a/web", "prod", "pkg:oci/web@1"), "prod/ns-web-x/Deployment/web"),
     ];
     for (record, expected) in rows {
         let Decoded::Event { workload, .. } = decode(&record, &options, now()) else { panic!("{expected}") };

@@ -5,6 +5,7 @@
 mod journal_suite;
 
 mod cli;
+mod daemon;
 mod events;
 mod journal;
 mod kafka;

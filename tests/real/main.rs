@@ -10,12 +10,11 @@ mod namespace;
 mod plane;
 mod stories;
 
-use std::env;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::{Arc, OnceLock};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anyhow::{Context, Result, anyhow};
 use libtest_mimic::{Arguments, Conclusion, Failed, Trial};
@@ -53,7 +52,7 @@ fn run(arguments: &Arguments) -> Result<Conclusion> {
         return Ok(libtest_mimic::run(arguments, trials));
     }
     namespace::enter()?;
-    let logs = fresh_logs()?;
+    let logs = plane::fresh_logs()?;
     let shown = format!("the logs of all programs are in {}", logs.display());
     let _ = world.set(World::start(&logs).with_context(|| shown.clone())?);
     let conclusion = libtest_mimic::run(arguments, trials);
@@ -77,7 +76,7 @@ impl World {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let started = Instant::now();
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-        let plane = runtime.block_on(Plane::start(&cache()?, &namespace::data(), logs))?;
+        let plane = runtime.block_on(Plane::start(&plane::cache()?, &namespace::data(), logs))?;
         println!("plane: all of it is ready after {:.1} s", started.elapsed().as_secs_f64());
         Ok(Self { runtime, plane: Arc::new(plane) })
     }
@@ -94,31 +93,4 @@ impl World {
             result
         })
     }
-}
-
-/// Where `tests/provision` puts things.
-fn cache() -> Result<PathBuf> {
-    if let Some(cache) = env::var_os("BELLWETHER_CACHE") {
-        return Ok(cache.into());
-    }
-    let caches = match env::var_os("XDG_CACHE_HOME") {
-        Some(caches) => PathBuf::from(caches),
-        None => PathBuf::from(env::var_os("HOME").context("neither XDG_CACHE_HOME nor HOME is set")?).join(".cache"),
-    };
-    Ok(caches.join("bellwether"))
-}
-
-/// A folder for this run's logs; those of runs that failed stay for a day.
-fn fresh_logs() -> Result<PathBuf> {
-    let all = Path::new(env!("CARGO_TARGET_TMPDIR")).join("logs");
-    fs::create_dir_all(&all)?;
-    for entry in fs::read_dir(&all)?.flatten() {
-        let age = entry.metadata()?.modified()?.elapsed().unwrap_or_default();
-        if age > Duration::from_secs(24 * 3600) {
-            let _ = fs::remove_dir_all(entry.path());
-        }
-    }
-    let logs = all.join(jiff::Timestamp::now().as_millisecond().to_string());
-    fs::create_dir_all(&logs)?;
-    Ok(logs)
 }

@@ -15,9 +15,13 @@ pub mod behaviour;
 pub mod pods;
 pub mod targets;
 pub mod load;
+pub mod proxy;
+pub mod slack;
 pub mod story;
 pub mod bellwether;
 
+use std::env;
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, Ordering};
@@ -90,4 +94,31 @@ async fn timed<T>(what: &str, start: impl Future<Output = Result<T>>) -> Result<
 /// For all HTTP of the harness: never by a proxy, never for ever.
 pub fn http_client() -> Result<reqwest::Client> {
     Ok(reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(10)).build()?)
+}
+
+/// Where `tests/provision` puts things.
+pub fn cache() -> Result<PathBuf> {
+    if let Some(cache) = env::var_os("BELLWETHER_CACHE") {
+        return Ok(cache.into());
+    }
+    let caches = match env::var_os("XDG_CACHE_HOME") {
+        Some(caches) => PathBuf::from(caches),
+        None => PathBuf::from(env::var_os("HOME").context("neither XDG_CACHE_HOME nor HOME is set")?).join(".cache"),
+    };
+    Ok(caches.join("bellwether"))
+}
+
+/// A folder for this run's logs; those of runs that failed stay for a day.
+pub fn fresh_logs() -> Result<PathBuf> {
+    let all = Path::new(env!("CARGO_TARGET_TMPDIR")).join("logs");
+    fs::create_dir_all(&all)?;
+    for entry in fs::read_dir(&all)?.flatten() {
+        let age = entry.metadata()?.modified()?.elapsed().unwrap_or_default();
+        if age > Duration::from_secs(24 * 3600) {
+            let _ = fs::remove_dir_all(entry.path());
+        }
+    }
+    let logs = all.join(jiff::Timestamp::now().as_millisecond().to_string());
+    fs::create_dir_all(&logs)?;
+    Ok(logs)
 }

@@ -1,5 +1,8 @@
 //! The stories that are told on the plane. A new one is a function and a line in the list of its file.
 
+mod away;
+mod input;
+mod people;
 mod plane;
 mod rollout;
 mod scene;
@@ -24,7 +27,10 @@ pub struct Told {
 }
 
 pub fn all() -> Vec<Told> {
-    [plane::stories(), rollout::stories()].into_iter().flatten().collect()
+    [plane::stories(), rollout::stories(), input::stories(), away::stories(), people::stories()]
+        .into_iter()
+        .flatten()
+        .collect()
 }
 
 pub fn told(name: &'static str, tell: impl AsyncFnOnce(&Story) -> Result<()> + Send + 'static) -> Told {

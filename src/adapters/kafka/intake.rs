@@ -20,12 +20,13 @@ use rdkafka::config::FromClientConfigAndContext;
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext, Rebalance};
 use rdkafka::error::KafkaError;
 use rdkafka::message::{BorrowedMessage, Headers, Message};
-use rdkafka::{Offset, TopicPartitionList};
+use rdkafka::{Offset, Statistics, TopicPartitionList};
 use tokio::sync::{mpsc, oneshot};
 
 use super::error::{self, Error};
 use super::options::Options;
 use super::ownership::{Command, Ownership};
+use crate::metrics;
 use crate::ports::{Partition, Record, Wake};
 
 /// How long a daemon may take to let go of what is revoked.
@@ -44,7 +45,7 @@ const ASK: Duration = Duration::from_secs(5);
 /// A running member of the group.
 pub struct Intake {
     stop: Arc<AtomicBool>,
-    polled: Arc<Clock>,
+    pulse: Arc<Pulse>,
     ended: oneshot::Receiver<Result<(), Error>>,
 }
 
@@ -62,9 +63,9 @@ impl Intake {
         self.ended().await
     }
 
-    /// How long ago the thread polled. More than a few seconds mean that it hangs.
-    pub fn silent_for(&self) -> Duration {
-        self.polled.elapsed()
+    /// When the thread last polled, for whoever looks after the daemon's health.
+    pub fn pulse(&self) -> Arc<Pulse> {
+        Arc::clone(&self.pulse)
     }
 }
 
@@ -74,13 +75,14 @@ impl Drop for Intake {
     }
 }
 
-/// When something last happened, for reading from other threads.
-struct Clock {
+/// When the consumer was last polled.
+#[derive(Debug)]
+pub struct Pulse {
     start: Instant,
     millis: AtomicU64,
 }
 
-impl Clock {
+impl Pulse {
     fn mark(&self) {
         self.millis.store(self.now(), Ordering::Relaxed);
     }
@@ -89,7 +91,8 @@ impl Clock {
         u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
 
-    fn elapsed(&self) -> Duration {
+    /// How long ago. More than a few seconds mean that the thread hangs.
+    pub fn silent_for(&self) -> Duration {
         Duration::from_millis(self.now().saturating_sub(self.millis.load(Ordering::Relaxed)))
     }
 }
@@ -103,7 +106,7 @@ pub(super) fn start(options: &Options, ownership: Arc<Ownership>, wakes: mpsc::S
         .map_err(|error| error::client(&error))?;
     consumer.subscribe(&[&options.topic]).map_err(|error| error::client(&error))?;
     let (stop, (told, ended)) = (Arc::new(AtomicBool::new(false)), oneshot::channel());
-    let polled = Arc::new(Clock { start: Instant::now(), millis: AtomicU64::new(0) });
+    let pulse = Arc::new(Pulse { start: Instant::now(), millis: AtomicU64::new(0) });
     let mut poller = Poller {
         topic: options.topic.clone(),
         consumer,
@@ -113,7 +116,7 @@ pub(super) fn start(options: &Options, ownership: Arc<Ownership>, wakes: mpsc::S
         again: Vec::new(),
         choked: false,
         stop: Arc::clone(&stop),
-        polled: Arc::clone(&polled),
+        pulse: Arc::clone(&pulse),
     };
     std::thread::Builder::new()
         .name("kafka-intake".to_owned())
@@ -125,7 +128,7 @@ pub(super) fn start(options: &Options, ownership: Arc<Ownership>, wakes: mpsc::S
             let _ = told.send(result);
         })
         .map_err(|error| Error::Consumer(format!("its thread can't be started: {error}")))?;
-    Ok(Intake { stop, polled, ended })
+    Ok(Intake { stop, pulse, ended })
 }
 
 /// The way to the daemon: the channel, and what waits for room in it. Wakes are never reordered.
@@ -201,7 +204,17 @@ struct Rebalances {
     gate: Arc<Gate>,
 }
 
-impl ClientContext for Rebalances {}
+impl ClientContext for Rebalances {
+    fn stats(&self, statistics: Statistics) {
+        let topics = statistics.topics.into_values();
+        for (partition, state) in topics.flat_map(|topic| topic.partitions) {
+            // Negative: not known, or not ours any more. -1 is the partition of what has none.
+            if partition >= 0 {
+                metrics::kafka_lag(partition, state.consumer_lag.max(0));
+            }
+        }
+    }
+}
 
 impl ConsumerContext for Rebalances {
     fn pre_rebalance(&self, consumer: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
@@ -270,13 +283,13 @@ struct Poller {
     /// The daemon is behind: everything is paused.
     choked: bool,
     stop: Arc<AtomicBool>,
-    polled: Arc<Clock>,
+    pulse: Arc<Pulse>,
 }
 
 impl Poller {
     fn run(&mut self) -> Result<(), Error> {
         while !self.stop.load(Ordering::SeqCst) && !self.gate.wakes.is_closed() {
-            self.polled.mark();
+            self.pulse.mark();
             self.obey();
             let load = self.gate.flush();
             match load {

@@ -228,6 +228,8 @@ impl Options {
             // partitions flowing through one, at the price of a protocol whose client-side faults are still being
             // found; with static membership a restart is no rebalance at all, and restoring a partition is cheap.
             .set("partition.assignment.strategy", "range");
+        // For the lag that the metrics show.
+        unless_set(&mut config, "statistics.interval.ms", "5000");
         unless_set(&mut config, "heartbeat.interval.ms", &(self.session_timeout.as_millis() / 4).to_string());
         if let Some(id) = &self.instance_id {
             config.set("group.instance.id", id);

@@ -53,6 +53,34 @@ pub(super) async fn ensure(options: &Options) -> Result<i32, Error> {
     found[0].ok_or_else(|| Error::Read { topic: options.topic.clone(), problem: "it is not there".to_owned() })
 }
 
+/// Checks what is there, and names what [`ensure`] would create.
+pub(super) async fn inspect(options: &Options) -> Result<Vec<String>, Error> {
+    let mut present = Vec::new();
+    let mut counts = Vec::new();
+    let mut missing = Vec::new();
+    let wanted = wanted(options);
+    let found = describe(options, &wanted).await?;
+    for (topic, count) in wanted.into_iter().zip(found) {
+        match count {
+            Some(_) => {
+                present.push(topic);
+                counts.push(count);
+            }
+            None => missing.push(topic.name),
+        }
+    }
+    // Without the events topic there is no number that the others have to agree with.
+    if present.first().is_some_and(|topic| topic.role == Role::Events) {
+        check_partitions(&present, &counts)?;
+    }
+    if !present.is_empty() {
+        let admin: AdminClient<DefaultClientContext> =
+            options.producer()?.create().map_err(|error| error::client(&error))?;
+        check_settings(&admin, &present).await?;
+    }
+    Ok(missing)
+}
+
 fn wanted(options: &Options) -> [Wanted; 4] {
     [
         Wanted { role: Role::Events, name: options.topic.clone() },

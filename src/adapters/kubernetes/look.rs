@@ -1,7 +1,7 @@
 //! A survey: one fresh look at a workload and at everything around it. Two rounds of parallel reads, because which pods,
 //! ReplicaSets and claims matter is said by the Deployment.
 
-use bellwether_core::event::{Failure, Outcome};
+use bellwether_core::event::Failure;
 use bellwether_core::ids::Workload;
 use bellwether_core::policy::Traffic;
 use bellwether_core::sighting::{Arm, Sighting, Survey};
@@ -29,10 +29,10 @@ pub async fn survey(
     server: &Server,
     workload: &Workload,
     traffic: &Traffic,
-) -> Result<(Outcome, Vec<Template>), Failure> {
+) -> Result<(Survey, Vec<Template>), Failure> {
     let Some(surroundings) = Box::pin(surroundings(server, workload, traffic)).await? else {
         let sighting = Sighting { stable: None, canary: None, routed: None };
-        return Ok((surveyed(sighting, Vec::new()), Vec::new()));
+        return Ok((Survey { sighting, obstacles: Vec::new() }, Vec::new()));
     };
     let canary = surroundings.canary.as_ref().filter(|canary| marks::is_ours(&canary.metadata));
     let (stable, canary) =
@@ -43,11 +43,7 @@ pub async fn survey(
         canary: canary.map(|(_, arm)| arm),
         routed: route::routed(&surroundings.routes, workload),
     };
-    Ok((surveyed(sighting, surroundings.obstacles(workload, traffic)), templates))
-}
-
-fn surveyed(sighting: Sighting, obstacles: Vec<bellwether_core::sighting::Obstacle>) -> Outcome {
-    Outcome::Surveyed(Box::new(Survey { sighting, obstacles }))
+    Ok((Survey { sighting, obstacles: surroundings.obstacles(workload, traffic) }, templates))
 }
 
 /// Everything around a workload; `None`: there is no such Deployment.

@@ -12,7 +12,7 @@ use super::*;
 fn message(why: &str) -> Message {
     Message {
         mood: Mood::Bad,
-        title: "web 1.8.0 rolled back to 1.7.3".to_owned(),
+        title: "prod: web 1.8.0 rolled back to 1.7.3".to_owned(),
         why: why.to_owned(),
         now: "100 % on 1.7.3".to_owned(),
         command: Some("bellwether why shop/web".to_owned()),

@@ -96,6 +96,11 @@ impl Bellwether {
         process.kill().await
     }
 
+    /// Another signal, by its name without `SIG`.
+    pub async fn signal(&mut self, name: &str) -> Result<()> {
+        self.process.as_mut().with_context(|| format!("{} does not run", self.name))?.signal(name).await
+    }
+
     /// SIGTERM, and the exit code.
     pub async fn terminate(&mut self, deadline: Duration) -> Result<Option<i32>> {
         let mut process = self.process.take().with_context(|| format!("{} does not run", self.name))?;

@@ -20,6 +20,10 @@ use super::process::Process;
 use super::wait;
 
 pub const BROKERS: &str = "127.0.0.1:9092";
+/// A broker tells its clients where it is, so a door in front of it needs a listener of its own: what comes to the one
+/// is told to go on by the other. For one story at a time.
+pub const BEHIND_THE_DOOR: &str = "127.0.0.1:9094";
+pub const DOOR_PORT: u16 = 9095;
 
 /// A cluster id is 16 bytes in base64; these are "bellwether-tests".
 const CLUSTER_ID: &str = "YmVsbHdldGhlci10ZXN0cw";
@@ -207,8 +211,10 @@ fn properties(data: &Path) -> String {
         ("process.roles", "broker,controller"),
         ("node.id", "1"),
         ("controller.quorum.voters", "1@127.0.0.1:9093"),
-        ("listeners", "PLAINTEXT://127.0.0.1:9092,CONTROLLER://127.0.0.1:9093"),
-        ("advertised.listeners", "PLAINTEXT://127.0.0.1:9092"),
+        ("listeners", "PLAINTEXT://127.0.0.1:9092,CONTROLLER://127.0.0.1:9093,DOOR://127.0.0.1:9094"),
+        ("advertised.listeners", "PLAINTEXT://127.0.0.1:9092,DOOR://127.0.0.1:9095"),
+        ("listener.security.protocol.map", "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,DOOR:PLAINTEXT"),
+        ("inter.broker.listener.name", "PLAINTEXT"),
         ("controller.listener.names", "CONTROLLER"),
         ("auto.create.topics.enable", "false"),
         ("default.replication.factor", "1"),

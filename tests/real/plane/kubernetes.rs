@@ -115,16 +115,17 @@ impl Kubernetes {
         Ok(())
     }
 
-    /// A kubeconfig with a token of this service account, and so with its rights.
-    pub async fn kubeconfig_of_account(&self, namespace: &str, account: &str) -> Result<PathBuf> {
+    /// A kubeconfig with a token of this service account, and so with its rights, for the API server at `server`.
+    pub async fn kubeconfig_of_account(&self, namespace: &str, account: &str, server: &str) -> Result<PathBuf> {
         let accounts: Api<ServiceAccount> = Api::namespaced(self.client.clone(), namespace);
         let spec = TokenRequestSpec { expiration_seconds: Some(6 * 3600), ..Default::default() };
         let request = TokenRequest { spec, ..Default::default() };
         let answer = accounts.create_token_request(account, &PostParams::default(), &request).await;
         let answer = answer.with_context(|| format!("a token of the service account {namespace}/{account}"))?;
         let token = answer.status.context("a token request without an answer")?.token;
-        let file = self.dir.join(format!("{namespace}.{account}.kubeconfig"));
-        write_kubeconfig(&self.dir, &file, &token)?;
+        let port = server.rsplit(':').next().unwrap_or_default();
+        let file = self.dir.join(format!("{namespace}.{account}.{port}.kubeconfig"));
+        write_kubeconfig(&self.dir, &file, &token, server)?;
         Ok(file)
     }
 
@@ -273,16 +274,16 @@ fn kubeconfig(dir: &Path, user: &str) -> PathBuf {
 
 fn new_kubeconfig(dir: &Path, user: &str) -> Result<PathBuf> {
     let file = kubeconfig(dir, user);
-    write_kubeconfig(dir, &file, &Kubernetes::token(user))?;
+    write_kubeconfig(dir, &file, &Kubernetes::token(user), SERVER)?;
     Ok(file)
 }
 
-fn write_kubeconfig(dir: &Path, file: &Path, token: &str) -> Result<()> {
+fn write_kubeconfig(dir: &Path, file: &Path, token: &str, server: &str) -> Result<()> {
     // JSON is YAML.
     let config = json!({
         "apiVersion": "v1",
         "kind": "Config",
-        "clusters": [{"name": "plane", "cluster": {"server": SERVER, "certificate-authority": certificate(dir)}}],
+        "clusters": [{"name": "plane", "cluster": {"server": server, "certificate-authority": certificate(dir)}}],
         "users": [{"name": "user", "user": {"token": token}}],
         "contexts": [{"name": "plane", "context": {"cluster": "plane", "user": "user"}}],
         "current-context": "plane",

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use tokio::process::{Child, Command};
 
 use super::wait;
@@ -56,10 +56,17 @@ impl Process {
         self.child.kill().await.with_context(|| format!("killing {}", self.name))
     }
 
+    /// Sends a signal, by its name without `SIG`.
+    pub async fn signal(&self, name: &str) -> Result<()> {
+        let id = self.id().with_context(|| format!("{} has ended already", self.name))?;
+        let status = Command::new("sh").args(["-c", &format!("kill -{name} {id}")]).status().await?;
+        ensure!(status.success(), "SIG{name} to {}: {status}", self.name);
+        Ok(())
+    }
+
     /// SIGTERM, and the exit code it ends with; `None` when a signal ended it.
     pub async fn terminate(&mut self, deadline: Duration) -> Result<Option<i32>> {
-        let id = self.id().with_context(|| format!("{} has ended already", self.name))?;
-        Command::new("sh").args(["-c", &format!("kill -TERM {id}")]).status().await?;
+        self.signal("TERM").await?;
         let ended = tokio::time::timeout(deadline, self.child.wait()).await;
         let status = ended.with_context(|| format!("{} ignored SIGTERM; {}", self.name, self.last_words()))??;
         Ok(status.code())

@@ -9,6 +9,7 @@ use kube::config::{KubeConfigOptions, Kubeconfig};
 use serde_json::json;
 
 use super::{Told, told};
+use crate::plane::kubernetes::SERVER;
 use crate::plane::pods::Served;
 use crate::plane::story::Story;
 
@@ -201,7 +202,7 @@ subjects: [{{kind: ServiceAccount, name: reader, namespace: {}}}]\n",
         story.namespace
     );
     kubernetes.apply_yaml(&account, Some(&story.namespace)).await?;
-    let file = kubernetes.kubeconfig_of_account(&story.namespace, "reader").await?;
+    let file = kubernetes.kubeconfig_of_account(&story.namespace, "reader", SERVER).await?;
     let kubeconfig = Kubeconfig::read_from(file)?;
     let config = kube::Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await?;
     let client = kube::Client::try_from(config)?;

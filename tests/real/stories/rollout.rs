@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
-use super::scene::{GOOD, Scene, policy};
+use super::scene::{GOOD, Scene, Setup, policy};
 use super::{Told, told};
 use crate::plane::story::Story;
 
@@ -145,7 +145,8 @@ async fn an_image_that_cannot_be_pulled(story: &Story) -> Result<()> {
 
 async fn of_two_containers_one_changes(story: &Story) -> Result<()> {
     let side = "registry.test/shop/side:v1";
-    let scene = Scene::begin_with(story, &policy("20%", ""), &[("app", GOOD), ("side", side)]).await?;
+    let containers = [("app", GOOD), ("side", side)];
+    let scene = Scene::begin_with(story, Setup { containers: &containers, ..Setup::default() }).await?;
     let before = story.snapshot().await?;
     let load = story.load(150.0)?;
     scene.request(V2, &[]).await?;

@@ -7,11 +7,14 @@ use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 use tokio::sync::OnceCell;
 
-use crate::plane::bellwether::Bellwether;
+use crate::plane::bellwether::{Bellwether, Output};
 use crate::plane::story::{Objects, Story};
-use crate::plane::{kafka, prometheus};
+use crate::plane::{kafka, kubernetes, prometheus};
 
 pub const GOOD: &str = "registry.test/shop/web:v1";
+const SERVICE_ACCOUNT: &str = include_str!("../../../deploy/kustomize/base/service-account.yaml");
+const ROLE: &str = include_str!("../../../deploy/kustomize/namespaced/role.yaml");
+const ROLE_BINDING: &str = include_str!("../../../deploy/kustomize/namespaced/role-binding.yaml");
 /// As it is shipped: the account, and what it may do.
 const RBAC: &str = concat!(
     include_str!("../../../deploy/kustomize/base/namespace.yaml"),
@@ -30,6 +33,8 @@ static ACCOUNT: OnceCell<()> = OnceCell::const_new();
 pub struct Scene<'a> {
     story: &'a Story,
     pub bellwether: Bellwether,
+    /// Who it is to the API server.
+    user: String,
 }
 
 /// A policy in which things go quickly: the weights of its steps, and whatever else it says.
@@ -66,59 +71,104 @@ min-requests = 30
     text + rest
 }
 
+/// What a scene begins with. The default is what most stories want.
+pub struct Setup<'a> {
+    pub policy: String,
+    /// Container and image.
+    pub containers: &'a [(&'a str, &'a str)],
+    /// Whether an HTTPRoute sends traffic to the workload.
+    pub routed: bool,
+    /// Further sections of the configuration.
+    pub more: String,
+    /// Further lines of its section `[http]`.
+    pub http: &'a str,
+    pub brokers: &'a str,
+    pub prometheus: String,
+    /// The API server as the daemon is told.
+    pub server: String,
+    /// Run under the shipped Role of one namespace, with this text in it replaced: what it may not do.
+    pub namespaced: Option<(&'a str, &'a str)>,
+}
+
+impl Default for Setup<'_> {
+    fn default() -> Self {
+        Self {
+            policy: policy("20%", ""),
+            containers: &[("app", GOOD)],
+            routed: true,
+            more: String::new(),
+            http: "",
+            brokers: kafka::BROKERS,
+            prometheus: prometheus::URL.to_owned(),
+            server: kubernetes::SERVER.to_owned(),
+            namespaced: None,
+        }
+    }
+}
+
 impl<'a> Scene<'a> {
     pub async fn begin(story: &'a Story, policy: &str) -> Result<Scene<'a>> {
-        Self::begin_with(story, policy, &[("app", GOOD)]).await
+        Self::begin_with(story, Setup { policy: policy.to_owned(), ..Setup::default() }).await
     }
 
-    pub async fn begin_with(story: &'a Story, policy: &str, containers: &[(&str, &str)]) -> Result<Scene<'a>> {
-        ACCOUNT.get_or_try_init(|| story.plane.kubernetes.apply_yaml(RBAC, Some("bellwether"))).await?;
-        story.create_web_of(4, containers).await?;
-        let account = story.plane.kubernetes.kubeconfig_of_account("bellwether", "bellwether").await?;
-        let mut bellwether = Bellwether::new(story, "bellwether", account)?;
-        bellwether.configure(&config(story, bellwether.port, policy))?;
-        bellwether.start().await?;
-        bellwether.until_ready(SOON).await?;
-        Ok(Scene { story, bellwether })
+    pub async fn begin_with(story: &'a Story, setup: Setup<'_>) -> Result<Scene<'a>> {
+        let mut scene = Self::set(story, setup).await?;
+        scene.bellwether.start().await?;
+        scene.bellwether.until_ready(SOON).await?;
+        Ok(scene)
+    }
+
+    /// Everything but the daemon's start.
+    pub async fn set(story: &'a Story, setup: Setup<'_>) -> Result<Scene<'a>> {
+        if setup.routed {
+            story.create_web_of(4, setup.containers).await?;
+        } else {
+            story.create_workload("web", 4, setup.containers).await?;
+        }
+        let at = account(story, setup.namespaced).await?;
+        let kubeconfig = story.plane.kubernetes.kubeconfig_of_account(&at, "bellwether", &setup.server).await?;
+        let bellwether = Bellwether::new(story, "bellwether", kubeconfig)?;
+        bellwether.configure(&config(story, bellwether.port, &setup))?;
+        let user = format!("system:serviceaccount:{at}:bellwether");
+        Ok(Scene { story, bellwether, user })
+    }
+
+    /// A configuration that differs in `setup`; counts from the next start or reload.
+    pub fn configure(&self, setup: &Setup<'_>) -> Result<()> {
+        self.bellwether.configure(&config(self.story, self.bellwether.port, setup))
+    }
+
+    /// A command of the CLI that reads the scene's configuration.
+    pub async fn cli(&self, arguments: &[&str]) -> Result<Output> {
+        let config = self.bellwether.config();
+        let config = ["--config", config.to_str().context("a path in UTF-8")?];
+        self.bellwether.cli(&[arguments, &config].concat()).await
     }
 
     pub fn api(&self) -> String {
         self.bellwether.url("")
     }
 
-    fn workload(&self) -> String {
+    pub fn workload(&self) -> String {
         format!("test/{}/Deployment/web", self.story.namespace)
     }
 
-    /// Asks for an image, as a pipeline would.
-    pub async fn request(&self, image: &str, more: &[&str]) -> Result<()> {
-        let (workload, config) = (self.workload(), self.bellwether.config());
-        let config = config.to_str().context("a path in UTF-8")?;
-        let mut arguments = vec!["emit", "request", "--workload", &workload, "--image", image, "--config", config];
-        arguments.extend(more);
-        let output = self.bellwether.cli(&arguments).await?;
+    /// Asks for an image, as a pipeline would; the rollout's id.
+    pub async fn request(&self, image: &str, more: &[&str]) -> Result<String> {
+        let workload = self.workload();
+        let request = ["emit", "request", "--workload", &workload, "--image", image];
+        let output = self.cli(&[&request, more].concat()).await?;
         ensure!(output.code == Some(0), "{output:?}");
-        Ok(())
+        Ok(output.stdout.trim().to_owned())
     }
 
     /// Says that somebody else has deployed.
     pub async fn deployed(&self) -> Result<()> {
-        let (subject, config) = (format!("service/{}", self.story.namespace), self.bellwether.config());
-        let config = config.to_str().context("a path in UTF-8")?;
+        let subject = format!("service/{}", self.story.namespace);
         let artifact = "pkg:oci/web@sha256%3A2c26b46b68ffc68ff99b453c1d30413413422d706483bfa0f98a5e886266e7ae";
-        let arguments = [
-            "emit",
-            "deployed",
-            "--environment",
-            "test",
-            "--subject",
-            &subject,
-            "--artifact",
-            artifact,
-            "--config",
-            config,
-        ];
-        let output = self.bellwether.cli(&arguments).await?;
+        let output = self
+            .cli(&["emit", "deployed", "--environment", "test", "--subject", &subject, "--artifact", artifact])
+            .await?;
         ensure!(output.code == Some(0), "{output:?}");
         Ok(())
     }
@@ -168,9 +218,7 @@ impl<'a> Scene<'a> {
 
     /// The recorded inputs give the recorded decisions.
     pub async fn replays(&self) -> Result<()> {
-        let config = self.bellwether.config();
-        let config = config.to_str().context("a path in UTF-8")?;
-        let output = self.bellwether.cli(&["replay", "--check", "--config", config]).await?;
+        let output = self.cli(&["replay", "--check"]).await?;
         ensure!(output.code == Some(0), "{output:?}");
         ensure!(!output.stdout.is_empty(), "nothing was replayed: {output:?}");
         Ok(())
@@ -201,7 +249,7 @@ impl<'a> Scene<'a> {
     pub fn writes(&self) -> Result<Vec<String>> {
         let mut writes = Vec::new();
         for event in self.story.plane.kubernetes.audit()? {
-            let ours = event["user"]["username"] == "system:serviceaccount:bellwether:bellwether";
+            let ours = event["user"]["username"] == self.user.as_str();
             let here = event["objectRef"]["namespace"] == self.story.namespace.as_str();
             let verb = event["verb"].as_str().unwrap_or_default();
             if ours && here && !["get", "list", "watch"].contains(&verb) {
@@ -212,10 +260,28 @@ impl<'a> Scene<'a> {
     }
 }
 
-fn config(story: &Story, port: u16, policy: &str) -> String {
+/// The account that the daemon runs under; its namespace.
+async fn account(story: &Story, namespaced: Option<(&str, &str)>) -> Result<String> {
+    let kubernetes = &story.plane.kubernetes;
+    let Some((may, may_not)) = namespaced else {
+        ACCOUNT.get_or_try_init(|| kubernetes.apply_yaml(RBAC, Some("bellwether"))).await?;
+        return Ok("bellwether".to_owned());
+    };
+    let role = ROLE.replace(may, may_not);
+    ensure!(role != ROLE || may == may_not, "the shipped role has no {may:?}");
+    // The last line is the account's name; kustomize would add the namespace.
+    let binding = format!("{ROLE_BINDING}    namespace: {}\n", story.namespace);
+    let account = SERVICE_ACCOUNT.replace("namespace: bellwether", &format!("namespace: {}", story.namespace));
+    for manifest in [&account, &role, &binding] {
+        kubernetes.apply_yaml(manifest, Some(&story.namespace)).await?;
+    }
+    Ok(story.namespace.clone())
+}
+
+fn config(story: &Story, port: u16, setup: &Setup<'_>) -> String {
     let (namespace, group) = (&story.namespace, story.group());
     let [events, journal, decisions] = ["events", "journal", "decisions"].map(|kind| story.topic(kind));
-    let (brokers, prometheus) = (kafka::BROKERS, prometheus::URL);
+    let Setup { brokers, prometheus, policy, more, http, .. } = setup;
     format!(
         r#"
 cluster = "test"
@@ -243,6 +309,7 @@ namespaces = ["{namespace}"]
 
 [http]
 listen = "127.0.0.1:{port}"
+{http}
 
 [[events.mapping]]
 environment = "test"
@@ -250,6 +317,7 @@ subject = "service/{namespace}"
 namespace = "{namespace}"
 name = "web"
 
+{more}
 {policy}
 "#
     )

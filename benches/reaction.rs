@@ -1,0 +1,178 @@
+//! How fast the daemon reacts, on a real Kafka, API server and gateway that have nothing else to do.
+//!
+//! *Event to canary*: from just before the event is produced until the API server has answered the write that creates the
+//! canary's Deployment. *Verdict to weight 0*: from the decision to roll back until the API server has answered the write
+//! that takes the canary's weight away. The ends are the API server's own (its audit log, in microseconds), so nothing
+//! that the daemon says about itself is in the figures but the instant of its decision.
+//!
+//! `tests/run bench` runs it; `BELLWETHER_SAMPLES` is how many rollouts are timed.
+
+#[path = "../tests/real"]
+mod real {
+    pub mod namespace;
+    pub mod plane;
+}
+#[allow(dead_code, reason = "a kit for the stories, of which this uses a part")]
+#[path = "../tests/real/stories/scene.rs"]
+mod scene;
+
+use std::collections::BTreeMap;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use futures::{StreamExt, TryStreamExt, stream};
+use jiff::Timestamp;
+use real::{namespace, plane};
+use serde_json::{Value, json};
+
+use crate::plane::Plane;
+use crate::plane::story::Story;
+use crate::scene::{GOOD, Scene, Setup};
+
+/// Often enough for a 99th percentile, seldom enough that nothing waits for the one before.
+const SAMPLES: usize = 200;
+const PAUSE: Duration = Duration::from_millis(1000);
+const LONG: Duration = Duration::from_secs(300);
+/// Every rollout regresses at its first look, so that there is a decision to time.
+const POLICY: &str = r#"
+[metric.always]
+kind = "query"
+query = "vector(1)"
+
+[[policy]]
+name = "bench"
+match = { namespaces = ["*"], workloads = ["*"], images = ["*"] }
+
+[[policy.check]]
+metric = "always"
+max = 0.5
+every = "1s"
+window = "5s"
+
+[[policy.step]]
+weight = "10%"
+min-time = "60s"
+"#;
+
+fn main() -> ExitCode {
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> Result<()> {
+    let samples = std::env::var("BELLWETHER_SAMPLES").ok().map_or(Ok(SAMPLES), |text| text.parse())?;
+    namespace::enter()?;
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let logs = plane::fresh_logs()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let plane = Arc::new(Plane::start(&plane::cache()?, &namespace::data(), &logs).await?);
+        let story = Story::begin(plane, "reaction").await?;
+        let result = measure(&story, samples).await;
+        if result.is_err() {
+            eprintln!("{}", story.describe().await);
+        }
+        result
+    })
+}
+
+async fn measure(story: &Story, samples: usize) -> Result<()> {
+    let scene = Scene::begin_with(story, Setup { policy: POLICY.to_owned(), ..Setup::default() }).await?;
+    let names: Vec<String> = (0..samples).map(|n| format!("w{n}")).collect();
+    stream::iter(&names).map(|name| workload(story, name)).buffer_unordered(8).try_collect::<Vec<()>>().await?;
+    println!("{samples} workloads are there");
+
+    let mut sent = BTreeMap::new();
+    for name in &names {
+        sent.insert(name.clone(), Timestamp::now());
+        request(story, name).await?;
+        tokio::time::sleep(PAUSE).await;
+    }
+    story
+        .wait_until("every rollout to be over", LONG, async || {
+            let (_, body) = scene.bellwether.get("/api/v1/rollouts").await?;
+            let rollouts: Vec<Value> = serde_json::from_str(&body)?;
+            let over = rollouts.iter().filter(|rollout| rollout["outcome"] == "rolled-back").count();
+            ensure!(over == samples, "{over} of {samples}");
+            Ok(())
+        })
+        .await?;
+
+    let audit = story.plane.kubernetes.audit()?;
+    let mut to_canary = Vec::new();
+    for (name, sent) in &sent {
+        to_canary.push(milliseconds(*sent, written(&audit, "deployments", &format!("{name}-canary"), *sent)?));
+    }
+    let mut to_zero = Vec::new();
+    for decision in scene.decisions().await?.iter().filter(|decision| decision["kind"] == "roll-back") {
+        let at: Timestamp = decision["at"].as_str().context("at")?.parse()?;
+        let name = decision["workload"]["name"].as_str().context("workload")?;
+        to_zero.push(milliseconds(at, written(&audit, "httproutes", name, at)?));
+    }
+    ensure!(to_zero.len() == samples, "{} decisions to roll back", to_zero.len());
+    println!("\n{:<26} {:>6} {:>9} {:>9} {:>9} {:>9}", "", "n", "p50", "p90", "p99", "max");
+    show("event → canary exists", to_canary);
+    show("verdict → weight 0", to_zero);
+    Ok(())
+}
+
+async fn workload(story: &Story, name: &str) -> Result<()> {
+    story.create_workload(name, 1, &[("app", GOOD)]).await?;
+    story
+        .create(json!({
+            "apiVersion": "gateway.networking.k8s.io/v1",
+            "kind": "HTTPRoute",
+            "metadata": {"name": name},
+            "spec": {
+                "hostnames": [format!("{name}.{}", story.host)],
+                "parentRefs": [{"name": plane::gateway::NAME, "namespace": plane::gateway::NAMESPACE}],
+                "rules": [{"backendRefs": [{"name": name, "port": 80}]}],
+            },
+        }))
+        .await?;
+    Ok(())
+}
+
+async fn request(story: &Story, name: &str) -> Result<()> {
+    let workload = json!({"cluster": "test", "namespace": story.namespace, "kind": "Deployment", "name": name});
+    let content = json!({"workload": workload, "image": "registry.test/shop/web:v2"});
+    let (ty, now) = ("dev.cdeventsx.bellwether-rollout.requested.0.1.0", Timestamp::now());
+    let context = json!({"specversion": "0.5.1", "id": name, "source": "/bench", "type": ty, "timestamp": now});
+    let data = json!({"context": context, "subject": {"id": name, "source": "/bench", "content": content}});
+    let event = json!({"specversion": "1.0", "id": name, "source": "/bench", "type": ty, "data": data});
+    let key = format!("test/{}/Deployment/{name}", story.namespace);
+    let headers = [("content-type", "application/cloudevents+json")];
+    story.produce("events", Some(&key), &headers, event.to_string().as_bytes()).await?;
+    Ok(())
+}
+
+/// When the API server had answered our account's first write to an object after `since`.
+fn written(audit: &[Value], resource: &str, name: &str, since: Timestamp) -> Result<Timestamp> {
+    let times = audit.iter().filter_map(|entry| {
+        let object = &entry["objectRef"];
+        let ours = entry["user"]["username"] == "system:serviceaccount:bellwether:bellwether";
+        let write = entry["stage"] == "ResponseComplete" && ["create", "patch"].contains(&entry["verb"].as_str()?);
+        let good = entry["responseStatus"]["code"].as_u64()? < 300;
+        let it = object["resource"] == resource && object["name"] == name;
+        (ours && write && good && it).then(|| entry["stageTimestamp"].as_str()?.parse::<Timestamp>().ok())?
+    });
+    times.filter(|at| *at >= since).min().with_context(|| format!("no write to {resource} {name} after {since}"))
+}
+
+fn milliseconds(from: Timestamp, to: Timestamp) -> f64 {
+    (to.as_microsecond() - from.as_microsecond()) as f64 / 1000.0
+}
+
+fn show(what: &str, mut values: Vec<f64>) {
+    values.sort_by(f64::total_cmp);
+    let at = |share: f64| values[((values.len() as f64 * share).ceil() as usize).clamp(1, values.len()) - 1];
+    let [p50, p90, p99, max] = [0.5, 0.9, 0.99, 1.0].map(at);
+    println!("{what:<26} {:>6} {p50:>6.1} ms {p90:>6.1} ms {p99:>6.1} ms {max:>6.1} ms", values.len());
+}

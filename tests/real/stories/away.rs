@@ -1,0 +1,170 @@
+//! What the daemon does while something that it needs is away: it changes nothing, says so, and goes on by itself.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use serde_json::Value;
+
+use super::scene::{Scene, Setup, policy};
+use super::{Told, told};
+use crate::plane::proxy::{Door, Proxy};
+use crate::plane::story::Story;
+use crate::plane::{kafka, kubernetes, prometheus};
+
+const V2: &str = "registry.test/shop/web:v2";
+const SOON: Duration = Duration::from_secs(60);
+const LONG: Duration = Duration::from_secs(180);
+/// The doors' ports; the daemons' own begin elsewhere.
+const DOORS: u16 = 30_000;
+
+pub fn stories() -> Vec<Told> {
+    vec![
+        told("away::prometheus_is_away_at_the_start_and_later", prometheus_is_away),
+        told("away::a_prometheus_that_never_answers_is_blind", a_silent_prometheus),
+        told("away::the_api_server_is_away_at_the_start_and_later", the_api_server_is_away),
+        told("away::kafka_is_away_for_a_while", kafka_is_away),
+        told("away::told_to_stop_it_stops_and_decides_nothing", told_to_stop),
+    ]
+}
+
+/// Long enough in each step that something can happen in it, and patient with a hold.
+fn patient() -> String {
+    policy("20% 40%", "")
+        .replace("max-hold = \"10s\"", "max-hold = \"120s\"")
+        .replace("blind = \"10s\"", "blind = \"4s\"")
+}
+
+async fn door(story: &Story, behind: &str) -> Result<Proxy> {
+    Proxy::start(DOORS + story.plane.number(), behind).await
+}
+
+fn address(url: &str) -> &str {
+    url.rsplit('/').next().unwrap_or_default()
+}
+
+async fn prometheus_is_away(story: &Story) -> Result<()> {
+    let door = door(story, address(prometheus::URL)).await?;
+    door.set(Door::Closed).await;
+    let prometheus = format!("http://{}", door.address);
+    let scene = Scene::begin_with(story, Setup { policy: patient(), prometheus, ..Setup::default() }).await?;
+    let load = story.load(100.0)?;
+    scene.request(V2, &[]).await?;
+    let failing = |rollout: &Value| rollout["reason"].as_str().is_some_and(|why| why.starts_with("probe fails"));
+    scene.until(SOON, "waiting for Prometheus", failing).await?;
+    ensure!(load.counts().of_version("v2").total == 0, "it had traffic unseen");
+    door.set(Door::Open).await;
+    scene.until(SOON, "on its way", |rollout| rollout["phase"] == "stepping" && rollout["checks"][0]["n"] != 0).await?;
+    let promoted = held_blind_and_on(&scene, || door.set(Door::Closed), || door.set(Door::Open)).await?;
+    let counts = load.stop().await?;
+    ensure!(counts.failed() == 0, "{counts:?}");
+    ensure!(promoted["outcome"] == "promoted", "{promoted:#}");
+    scene.replays().await
+}
+
+async fn a_silent_prometheus(story: &Story) -> Result<()> {
+    let door = door(story, address(prometheus::URL)).await?;
+    let prometheus = format!("http://{}\"\ntimeout = \"1s", door.address);
+    let scene = Scene::begin_with(story, Setup { policy: patient(), prometheus, ..Setup::default() }).await?;
+    let load = story.load(100.0)?;
+    scene.request(V2, &[]).await?;
+    scene.until(SOON, "on its way", |rollout| rollout["phase"] == "stepping" && rollout["checks"][0]["n"] != 0).await?;
+    let promoted = held_blind_and_on(&scene, || door.set(Door::Silent), || door.set(Door::Open)).await?;
+    load.stop().await?;
+    ensure!(promoted["outcome"] == "promoted", "{promoted:#}");
+    scene.replays().await
+}
+
+/// Blind it is held, and nothing else; seeing again it goes on to its end.
+async fn held_blind_and_on(scene: &Scene<'_>, away: impl AsyncFnOnce(), back: impl AsyncFnOnce()) -> Result<Value> {
+    let step = scene.until(SOON, "there", |_| true).await?["step"].clone();
+    away().await;
+    let held = scene.until(SOON, "held", |rollout| rollout["held"].is_string()).await?;
+    let why = held["held"].as_str().context("held")?;
+    ensure!(why.starts_with("blind since ") && why.contains("nothing was changed"), "{why}");
+    ensure!(held["step"] == step && held["phase"] == "stepping", "it went on: {held:#}");
+    back().await;
+    scene.ended(LONG).await
+}
+
+async fn the_api_server_is_away(story: &Story) -> Result<()> {
+    let behind = address(kubernetes::SERVER);
+    let door = door(story, behind).await?;
+    door.set(Door::Closed).await;
+    let server = format!("https://{}", door.address);
+    let mut scene = Scene::set(story, Setup { policy: patient(), server, ..Setup::default() }).await?;
+    scene.bellwether.start().await?;
+    story
+        .wait_until("a daemon that says what it waits for", SOON, async || {
+            let (status, body) = scene.bellwether.get("/readyz?verbose").await?;
+            ensure!(status == 503 && body.contains("kubernetes"), "{status}: {body}");
+            Ok(())
+        })
+        .await?;
+    door.set(Door::Open).await;
+    scene.bellwether.until_ready(SOON).await?;
+    let before = story.snapshot().await?;
+    let load = story.load(100.0)?;
+    scene.request(V2, &[]).await?;
+    scene.until(SOON, "on its way", |rollout| rollout["phase"] == "stepping" && rollout["checks"][0]["n"] != 0).await?;
+    door.set(Door::Closed).await;
+    // The step passes while nobody can be asked to go further.
+    let failing = |rollout: &Value| rollout["reason"].as_str().is_some_and(|why| why.contains("fails, "));
+    scene.until(SOON, "trying", failing).await?;
+    door.set(Door::Open).await;
+    let rollout = scene.ended(LONG).await?;
+    let counts = load.stop().await?;
+    ensure!(rollout["outcome"] == "promoted" && counts.failed() == 0, "{rollout:#} {counts:?}");
+    scene.left_marked(before.with_image("web", "app", V2)).await?;
+    scene.replays().await
+}
+
+async fn kafka_is_away(story: &Story) -> Result<()> {
+    let door = Proxy::start(kafka::DOOR_PORT, kafka::BEHIND_THE_DOOR).await?;
+    let brokers = door.address.to_string();
+    let mut scene =
+        Scene::begin_with(story, Setup { policy: patient(), brokers: &brokers, ..Setup::default() }).await?;
+    let before = story.snapshot().await?;
+    let load = story.load(100.0)?;
+    scene.request(V2, &[]).await?;
+    scene.until(SOON, "on its way", |rollout| rollout["phase"] == "stepping" && rollout["checks"][0]["n"] != 0).await?;
+    door.set(Door::Closed).await;
+    story
+        .wait_until("a daemon that says that it has no journal", SOON, async || {
+            let (status, body) = scene.bellwether.get("/readyz?verbose").await?;
+            ensure!(status == 503 && body.contains("partitions"), "{status}: {body}");
+            Ok(())
+        })
+        .await?;
+    let weights = story.weights("web").await?;
+    door.set(Door::Open).await;
+    scene.bellwether.until_ready(LONG).await?;
+    ensure!(weights["web-canary"] > 0, "it changed something without its journal: {weights:?}");
+    let rollout = scene.ended(LONG).await?;
+    let counts = load.stop().await?;
+    ensure!(rollout["outcome"] == "promoted" && counts.failed() == 0, "{rollout:#} {counts:?}");
+    let decisions = scene.decisions().await?;
+    let promotions = decisions.iter().filter(|decision| decision["kind"] == "promote").count();
+    ensure!(promotions == 1, "{promotions} promotions");
+    scene.left_marked(before.with_image("web", "app", V2)).await?;
+    scene.replays().await
+}
+
+async fn told_to_stop(story: &Story) -> Result<()> {
+    let mut scene = Scene::begin(story, &patient()).await?;
+    let load = story.load(100.0)?;
+    scene.request(V2, &[]).await?;
+    scene.until(SOON, "on its way", |rollout| rollout["phase"] == "stepping" && rollout["checks"][0]["n"] != 0).await?;
+    let before = scene.decisions().await?.len();
+    let code = scene.bellwether.terminate(SOON).await?;
+    ensure!(code == Some(0), "{code:?}: {}", scene.bellwether.log());
+    let after = scene.decisions().await?;
+    let moved = after[before.min(after.len())..]
+        .iter()
+        .any(|decision| decision["kind"] == "promote" || decision["kind"] == "roll-back");
+    ensure!(!moved && story.weights("web").await?["web-canary"] > 0, "{after:#?}");
+    scene.bellwether.start().await?;
+    let rollout = scene.ended(LONG).await?;
+    load.stop().await?;
+    ensure!(rollout["outcome"] == "promoted", "{rollout:#}");
+    scene.replays().await
+}
