@@ -145,6 +145,18 @@ pub enum Reading {
     Value(f64),
 }
 
+impl Reading {
+    /// The requests that were counted; `None`: it does not count any.
+    pub fn requests(&self) -> Option<u64> {
+        match self {
+            Reading::Ratio { total, .. } => Some(*total),
+            Reading::Histogram { counts, .. } => Some(counts.iter().fold(0, |sum, count| sum.saturating_add(*count))),
+            Reading::Count(n) => Some(*n),
+            Reading::Value(_) => None,
+        }
+    }
+}
+
 /// Why nothing was measured. A gap is not a zero.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "gap", rename_all = "kebab-case")]

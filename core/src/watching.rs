@@ -1,10 +1,10 @@
 //! The judging of one step, or of the guard: from when its weight was seen until the next one's.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
-use crate::event::{Block, Reading, Sample};
+use crate::event::Block;
 use crate::ids::Weight;
 use crate::judge::{CheckState, View};
 use crate::metric::Metric;
@@ -13,7 +13,7 @@ use crate::reason::Reason;
 use crate::sighting::Arm;
 use crate::time::{Span, Timestamp};
 use crate::verdict::{Evidence, Verdict};
-use crate::window::{Ring, Side};
+use crate::window::{Ring, Side, reading};
 
 /// With fewer requests in both arms together nothing is said about their shares.
 const SHARE_NEEDS: u64 = 100;
@@ -165,17 +165,22 @@ impl Watching {
     }
 
     /// The canary's share of the requests that were counted, and their number; `None`: nothing is counted in both arms.
+    ///
+    /// An arm without a reading is not an arm without requests: a canary's first scrape comes some blocks after its first
+    /// request, and brings all of them at once. So the other arm's counts of those blocks belong to it.
     pub fn share(&self) -> Option<(f64, u64)> {
-        let (canary, stable) = self.ring.blocks().fold((0u64, 0u64), |(canary, stable), block| {
-            let counted = block.metrics.values().find_map(|sample| match sample {
-                Sample::Arms { canary, stable } => Some((requests(canary.as_ref())?, requests(stable.as_ref())?)),
-                Sample::Gap(_) => None,
-            });
-            let (c, s) = counted.unwrap_or((0, 0));
-            (canary.saturating_add(c), stable.saturating_add(s))
-        });
-        let n = canary.saturating_add(stable);
-        (n > 0).then(|| (canary as f64 / n as f64, n))
+        let names: BTreeSet<&String> = self.ring.blocks().flat_map(|block| block.metrics.keys()).collect();
+        names.into_iter().find_map(|name| {
+            let (canary, stable) = (self.requests(name, Side::Canary)?, self.requests(name, Side::Stable)?);
+            let n = canary.saturating_add(stable);
+            (n > 0).then(|| (canary as f64 / n as f64, n))
+        })
+    }
+
+    /// The requests that a metric has counted in one arm; `None`: it has not been seen.
+    fn requests(&self, metric: &str, side: Side) -> Option<u64> {
+        let counts = self.ring.blocks().filter_map(|block| reading(block.metrics.get(metric)?, side)?.requests());
+        counts.reduce(u64::saturating_add)
     }
 
     /// The share and the number of requests, if the canary gets more than twice what was asked for.
@@ -184,11 +189,33 @@ impl Watching {
     }
 }
 
-fn requests(reading: Option<&Reading>) -> Option<u64> {
-    match reading? {
-        Reading::Ratio { total, .. } => Some(*total),
-        Reading::Histogram { counts, .. } => Some(counts.iter().sum()),
-        Reading::Count(n) => Some(*n),
-        Reading::Value(_) => None,
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::{Reading, Sample};
+
+    fn watching(blocks: &[(Option<u64>, Option<u64>)]) -> Watching {
+        let at = |n: usize| Timestamp::from_second(n as i64 * 10).unwrap();
+        let mut watching = Watching::new(0, false, 0, at(0));
+        for (n, (canary, stable)) in blocks.iter().enumerate() {
+            let sample = Sample::Arms { canary: canary.map(Reading::Count), stable: stable.map(Reading::Count) };
+            let metrics = BTreeMap::from([("requests".to_owned(), sample)]);
+            watching.ring.push(Block { from: at(n), to: at(n + 1), metrics }, Span::from_secs(3600));
+        }
+        watching
+    }
+
+    #[test]
+    fn the_share_of_a_canary_that_is_scraped_late_is_of_all_that_came_meanwhile() {
+        let rows: [(&[(Option<u64>, Option<u64>)], Option<(f64, u64)>); 5] = [
+            (&[], None),
+            (&[(None, Some(80)), (None, Some(80))], None),
+            (&[(None, Some(80)), (None, Some(80)), (Some(60), Some(80))], Some((0.2, 300))),
+            (&[(Some(10), None), (Some(10), Some(80))], Some((0.2, 100))),
+            (&[(Some(0), Some(0))], None),
+        ];
+        for (blocks, expected) in rows {
+            assert_eq!(watching(blocks).share(), expected, "{blocks:?}");
+        }
     }
 }

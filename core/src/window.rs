@@ -79,7 +79,8 @@ impl Ring {
     }
 }
 
-fn reading(sample: &Sample, side: Side) -> Option<&Reading> {
+/// What a sample has of one side.
+pub fn reading(sample: &Sample, side: Side) -> Option<&Reading> {
     match (sample, side) {
         (Sample::Arms { canary, .. }, Side::Canary) => canary.as_ref(),
         (Sample::Arms { stable, .. }, Side::Stable) => stable.as_ref(),

@@ -49,7 +49,9 @@ pub struct CloudEvent {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CloudEventError {
     /// An attribute that every CloudEvent has.
-    #[error("attribute {attribute} is missing; a producer in binary mode sends it as header {header}")]
+    #[error(
+        "attribute {attribute} is missing; a producer in binary mode sends it as header {header} (ce-{attribute} over HTTP)"
+    )]
     Missing {
         /// Which.
         attribute: &'static str,

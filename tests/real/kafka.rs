@@ -286,7 +286,10 @@ async fn slow(options: Options) {
         assert_eq!(daemon.record().await.offset, offset);
         if offset % 400 == 0 {
             tokio::time::sleep(Duration::from_millis(200)).await;
-            assert!(daemon.intake.silent_for() < Duration::from_millis(500), "polled while nobody takes anything");
+            assert!(
+                daemon.intake.pulse().silent_for() < Duration::from_millis(500),
+                "polled while nobody takes anything"
+            );
         }
     }
     daemon.stop().await;

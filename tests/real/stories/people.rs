@@ -89,7 +89,7 @@ async fn an_event_over_http(story: &Story) -> Result<()> {
     let http = crate::plane::http_client()?;
     for (headers, body, status, words) in [
         (vec![("content-type", "application/cloudevents+json")], "{", 422, "JSON"),
-        (vec![("content-type", "application/json")], "{}", 422, "CloudEvent"),
+        (vec![("content-type", "application/json")], "{}", 422, "ce-specversion"),
         (vec![("content-type", "application/json"), ("origin", "https://evil.test")], "{}", 403, "web pages"),
     ] {
         let request =
@@ -119,6 +119,8 @@ async fn a_reload(story: &Story) -> Result<()> {
     scene.configure(&setup(policy("20%", "").replace("max = \"2%\"", "max = \"2s\"")))?;
     scene.bellwether.signal("HUP").await?;
     scene.bellwether.until_logged(&["the new configuration is refused"], SOON).await?;
+    // The CLI reads the same file.
+    scene.configure(&setup(policy("20%", "")))?;
     let load = story.load(150.0)?;
     // With the old one 5 % are too many, with the new one they are not.
     scene.request("registry.test/shop/web:v2-err5", &[]).await?;

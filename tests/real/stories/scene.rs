@@ -9,7 +9,7 @@ use tokio::sync::OnceCell;
 
 use crate::plane::bellwether::{Bellwether, Output};
 use crate::plane::story::{Objects, Story};
-use crate::plane::{kafka, kubernetes, prometheus};
+use crate::plane::{SCRAPE_INTERVAL, kafka, kubernetes, prometheus};
 
 pub const GOOD: &str = "registry.test/shop/web:v1";
 const SERVICE_ACCOUNT: &str = include_str!("../../../deploy/kustomize/base/service-account.yaml");
@@ -26,6 +26,8 @@ const RBAC: &str = concat!(
     include_str!("../../../deploy/kustomize/base/cluster-role-binding.yaml"),
 );
 const SOON: Duration = Duration::from_secs(60);
+/// `prometheus.lag` below.
+const LAG: Duration = Duration::from_secs(3);
 
 /// The shipped account is put in once, for all stories.
 static ACCOUNT: OnceCell<()> = OnceCell::const_new();
@@ -115,7 +117,22 @@ impl<'a> Scene<'a> {
         let mut scene = Self::set(story, setup).await?;
         scene.bellwether.start().await?;
         scene.bellwether.until_ready(SOON).await?;
+        scene.scraped().await?;
         Ok(scene)
+    }
+
+    /// Waits until Prometheus has known the pods for as long as the daemon looks back. A workload that is rolled out in its
+    /// first seconds is not what the stories are about: the stable's first requests would be missing from the counts.
+    async fn scraped(&self) -> Result<()> {
+        let up = format!("count(up{{namespace={:?}}} == 1)", self.story.namespace);
+        let (prometheus, lag) = (&self.story.plane.prometheus, LAG + SCRAPE_INTERVAL);
+        self.story
+            .wait_until("Prometheus to know the pods", SOON, async || {
+                let found = prometheus.query(&up, jiff::Timestamp::now() - lag).await?;
+                ensure!(found.first().is_some_and(|sample| sample.value >= 4.0), "{found:?}");
+                Ok(())
+            })
+            .await
     }
 
     /// Everything but the daemon's start.
@@ -195,7 +212,8 @@ impl<'a> Scene<'a> {
                 let (status, body) = self.bellwether.get("/api/v1/rollouts").await?;
                 ensure!(status == 200, "{status}: {body}");
                 let rollouts: Vec<Value> = serde_json::from_str(&body)?;
-                let rollout = rollouts.into_iter().next().context("no rollout yet")?;
+                let started = |rollout: &Value| rollout["started"].as_str().map(str::to_owned);
+                let rollout = rollouts.into_iter().max_by_key(started).context("no rollout yet")?;
                 ensure!(is(&rollout), "{rollout:#}");
                 Ok(rollout)
             })
