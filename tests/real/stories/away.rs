@@ -34,6 +34,11 @@ fn patient() -> String {
         .replace("blind = \"10s\"", "blind = \"4s\"")
 }
 
+/// In a step, with counts.
+fn is_judged(rollout: &Value) -> bool {
+    rollout["phase"] == "stepping" && rollout["checks"][0]["n"].as_u64().is_some_and(|n| n > 0)
+}
+
 async fn door(story: &Story, behind: &str) -> Result<Proxy> {
     Proxy::start(DOORS + story.plane.number(), behind).await
 }
@@ -53,7 +58,7 @@ async fn prometheus_is_away(story: &Story) -> Result<()> {
     scene.until(SOON, "waiting for Prometheus", failing).await?;
     ensure!(load.counts().of_version("v2").total == 0, "it had traffic unseen");
     door.set(Door::Open).await;
-    scene.until(SOON, "on its way", |rollout| rollout["phase"] == "stepping" && rollout["checks"][0]["n"] != 0).await?;
+    scene.until(SOON, "on its way", is_judged).await?;
     let promoted = held_blind_and_on(&scene, || door.set(Door::Closed), || door.set(Door::Open)).await?;
     let counts = load.stop().await?;
     ensure!(counts.failed() == 0, "{counts:?}");
@@ -67,7 +72,7 @@ async fn a_silent_prometheus(story: &Story) -> Result<()> {
     let scene = Scene::begin_with(story, Setup { policy: patient(), prometheus, ..Setup::default() }).await?;
     let load = story.load(100.0)?;
     scene.request(V2, &[]).await?;
-    scene.until(SOON, "on its way", |rollout| rollout["phase"] == "stepping" && rollout["checks"][0]["n"] != 0).await?;
+    scene.until(SOON, "on its way", is_judged).await?;
     let promoted = held_blind_and_on(&scene, || door.set(Door::Silent), || door.set(Door::Open)).await?;
     load.stop().await?;
     ensure!(promoted["outcome"] == "promoted", "{promoted:#}");
@@ -105,7 +110,7 @@ async fn the_api_server_is_away(story: &Story) -> Result<()> {
     let before = story.snapshot().await?;
     let load = story.load(100.0)?;
     scene.request(V2, &[]).await?;
-    scene.until(SOON, "on its way", |rollout| rollout["phase"] == "stepping" && rollout["checks"][0]["n"] != 0).await?;
+    scene.until(SOON, "on its way", is_judged).await?;
     door.set(Door::Closed).await;
     // The step passes while nobody can be asked to go further.
     let failing = |rollout: &Value| rollout["reason"].as_str().is_some_and(|why| why.contains("fails, "));
@@ -126,7 +131,7 @@ async fn kafka_is_away(story: &Story) -> Result<()> {
     let before = story.snapshot().await?;
     let load = story.load(100.0)?;
     scene.request(V2, &[]).await?;
-    scene.until(SOON, "on its way", |rollout| rollout["phase"] == "stepping" && rollout["checks"][0]["n"] != 0).await?;
+    scene.until(SOON, "on its way", is_judged).await?;
     door.set(Door::Closed).await;
     story
         .wait_until("a daemon that says that it has no journal", SOON, async || {
@@ -153,7 +158,7 @@ async fn told_to_stop(story: &Story) -> Result<()> {
     let mut scene = Scene::begin(story, &patient()).await?;
     let load = story.load(100.0)?;
     scene.request(V2, &[]).await?;
-    scene.until(SOON, "on its way", |rollout| rollout["phase"] == "stepping" && rollout["checks"][0]["n"] != 0).await?;
+    scene.until(SOON, "on its way", is_judged).await?;
     let before = scene.decisions().await?.len();
     let code = scene.bellwether.terminate(SOON).await?;
     ensure!(code == Some(0), "{code:?}: {}", scene.bellwether.log());
