@@ -194,9 +194,13 @@ impl Model {
                 let by_weight = *traffic != crate::policy::Traffic::Replicas;
                 by_weight && deployed.canary.is_some() && deployed.routed.replace(*weight) != Some(*weight)
             }
-            Act::Promote { images, .. } => {
+            Act::Promote { images, from, .. } => {
                 let mut all = deployed.stable.images.clone();
                 all.extend(images.clone());
+                if all != deployed.stable.images && template_of(&deployed.stable.images) != *from {
+                    let message = "somebody has changed the pod template meanwhile".to_owned();
+                    return failed(FailureKind::Conflict, message);
+                }
                 deployed.change_stable(all, now)
             }
             Act::Restore { template, .. } => match deployed.templates.get(template).cloned() {

@@ -89,6 +89,11 @@ impl Phase {
         matches!(self, Phase::Growing | Phase::Stepping | Phase::Promoting | Phase::Returning)
     }
 
+    /// Whether the next thing that happens if all goes well gives the version more traffic, or promotes it.
+    pub fn rises(self) -> bool {
+        matches!(self, Phase::Preparing | Phase::Growing | Phase::Stepping)
+    }
+
     /// Whether nothing is decided yet about the version.
     pub fn is_before_promotion(self) -> bool {
         matches!(self, Phase::Gating | Phase::Preparing | Phase::Growing | Phase::Stepping)
@@ -158,7 +163,7 @@ pub enum Trigger {
     CanaryReady,
     /// The canary's own pods say that it can't run.
     CanaryFailed,
-    /// The step's minimum time is over and every check passes; there is a further step.
+    /// The step's minimum time is over and every check passes, or a person says so; there is a further step.
     StepPassed,
     /// The same, at the last step.
     LastStepPassed,
@@ -180,11 +185,22 @@ pub enum Trigger {
     GuardPassed,
     /// The workload is gone, or another one has its name.
     WorkloadGone,
+    /// Somebody wants the old version back: a person aborts, or the stable's own images are asked for.
+    Recalled,
+    /// The stable has another template now, and somebody says that this is the one to start from.
+    Rebased,
+    /// What was done to the canary or its share has been undone by somebody, and is done again.
+    Undone,
 }
 
 impl Trigger {
+    /// Whether it leads to more traffic for the version, or to its promotion.
+    pub fn rises(self) -> bool {
+        matches!(self, Trigger::CanaryReady | Trigger::StepPassed | Trigger::LastStepPassed)
+    }
+
     /// All of them.
-    pub const ALL: [Trigger; 17] = [
+    pub const ALL: [Trigger; 20] = [
         Trigger::Accepted,
         Trigger::Guardable,
         Trigger::Refused,
@@ -202,6 +218,9 @@ impl Trigger {
         Trigger::CanaryGone,
         Trigger::GuardPassed,
         Trigger::WorkloadGone,
+        Trigger::Recalled,
+        Trigger::Rebased,
+        Trigger::Undone,
     ];
 }
 
@@ -240,22 +259,30 @@ const fn moves(phase: Phase) -> &'static [(&'static [Trigger], Move)] {
         Phase::Gating => &[
             (&[Accepted], To(Phase::Preparing)),
             (&[Guardable], To(Phase::Guarding)),
-            (&[Refused, Superseded, Overdue, GaveUp, WorkloadGone], To(Phase::Ended)),
+            (&[Refused, Superseded, Overdue, GaveUp, Recalled, WorkloadGone], To(Phase::Ended)),
         ],
         Phase::Preparing => &[
             (&[CanaryReady], To(Phase::Stepping)),
+            // Only if a person says so.
+            (&[LastStepPassed], To(Phase::Promoting)),
             // No traffic yet, so there is none to take back first.
-            (&[CanaryFailed, Refused, Superseded, GaveUp, Overdue, WorkloadGone], To(Phase::Removing)),
+            (
+                &[CanaryFailed, Refused, Superseded, GaveUp, Overdue, Recalled, Rebased, WorkloadGone],
+                To(Phase::Removing),
+            ),
         ],
         Phase::Growing => &[
             (&[CanaryReady], To(Phase::Stepping)),
-            (&[CanaryFailed, Refused, Superseded, Regressed, GaveUp, Overdue], To(Phase::Draining)),
+            // Only if a person says so.
+            (&[LastStepPassed], To(Phase::Promoting)),
+            (&[CanaryFailed, Refused, Superseded, Regressed, GaveUp, Overdue, Recalled, Rebased], To(Phase::Draining)),
             (&[WorkloadGone], To(Phase::Removing)),
         ],
         Phase::Stepping => &[
             (&[StepPassed], To(Phase::Growing)),
             (&[LastStepPassed], To(Phase::Promoting)),
-            (&[CanaryFailed, Refused, Superseded, Regressed, GaveUp], To(Phase::Draining)),
+            (&[Undone], To(Phase::Growing)),
+            (&[CanaryFailed, Refused, Superseded, Regressed, GaveUp, Recalled, Rebased], To(Phase::Draining)),
             // The weight is asked for and not seen: held, and given up in time.
             (&[Overdue], Stay),
             (&[WorkloadGone], To(Phase::Removing)),
@@ -263,39 +290,41 @@ const fn moves(phase: Phase) -> &'static [(&'static [Trigger], Move)] {
         Phase::Promoting => &[
             (&[StableReady], To(Phase::Returning)),
             // The old template first: the canary keeps the traffic until the stable can take it.
-            (&[Regressed, StableFailed, CanaryFailed, Refused, Overdue], To(Phase::Restoring)),
+            (&[Regressed, StableFailed, CanaryFailed, Refused, Overdue, Recalled], To(Phase::Restoring)),
+            (&[Rebased], To(Phase::Draining)),
             // From here on a newer request waits, and a hold asks without giving up half-way.
             (&[Superseded, GaveUp], Stay),
             (&[WorkloadGone], To(Phase::Removing)),
         ],
         Phase::Returning => &[
             (&[Emptied], To(Phase::Cleaning)),
-            (&[Regressed, StableFailed], To(Phase::Restoring)),
+            (&[Regressed, StableFailed, Recalled], To(Phase::Restoring)),
             (&[Superseded, GaveUp, Overdue, CanaryFailed, Refused], Stay),
             (&[WorkloadGone], To(Phase::Removing)),
         ],
         Phase::Cleaning => &[
             (&[CanaryGone], To(Phase::Guarding)),
-            (&[Superseded, GaveUp, Overdue, Refused], Stay),
+            (&[Superseded, GaveUp, Overdue, Refused, Recalled], Stay),
             (&[WorkloadGone], To(Phase::Removing)),
         ],
         Phase::Guarding => &[
-            (&[GuardPassed, GaveUp, WorkloadGone], To(Phase::Ended)),
-            (&[Regressed, StableFailed], To(Phase::Restoring)),
+            (&[GuardPassed, GaveUp, Rebased, WorkloadGone], To(Phase::Ended)),
+            (&[Regressed, StableFailed, Recalled], To(Phase::Restoring)),
             (&[Superseded], Stay),
         ],
         Phase::Restoring => &[
             (&[StableReady], To(Phase::Draining)),
-            (&[Superseded, GaveUp, Overdue, StableFailed, CanaryFailed, Refused], Stay),
+            (&[Superseded, GaveUp, Overdue, StableFailed, CanaryFailed, Refused, Recalled], Stay),
             (&[WorkloadGone], To(Phase::Removing)),
         ],
         Phase::Draining => &[
             (&[Emptied, WorkloadGone], To(Phase::Removing)),
-            (&[Superseded, GaveUp, Overdue, CanaryFailed, Refused], Stay),
+            (&[Superseded, GaveUp, Overdue, CanaryFailed, Refused, Recalled], Stay),
         ],
-        Phase::Removing => {
-            &[(&[CanaryGone], To(Phase::Ended)), (&[Superseded, GaveUp, Overdue, Refused, WorkloadGone], Stay)]
-        }
+        Phase::Removing => &[
+            (&[CanaryGone], To(Phase::Ended)),
+            (&[Superseded, GaveUp, Overdue, Refused, Recalled, WorkloadGone], Stay),
+        ],
         Phase::Ended => &[],
     }
 }

@@ -9,10 +9,11 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::command::{Freeze, Order};
 use crate::decision::{Decision, Ending, Kind};
 use crate::effect::Effect;
 use crate::event::{Block, Failure, FailureKind, Outcome, Request};
-use crate::ids::{EffectId, EventId, Images, RolloutId, TemplateHash, Weight, Workload};
+use crate::ids::{EffectId, EventId, Images, RolloutId, Scope, TemplateHash, Weight, Workload};
 use crate::phase::{Move, Phase, Trigger, next};
 use crate::policy::{Mode, Policy};
 use crate::reason::Reason;
@@ -26,6 +27,7 @@ mod deadlines;
 mod happened;
 mod holding;
 mod judging;
+mod orders;
 
 use judging::checks_of;
 
@@ -74,6 +76,28 @@ pub struct LastGood {
     pub images: Images,
     /// Since when it is known to be good.
     pub since: Timestamp,
+}
+
+/// A version that has failed on a workload, and is not tried again until somebody says so.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Quarantined {
+    /// What was to change, by container.
+    pub images: Images,
+    /// Since when.
+    pub since: Timestamp,
+    /// In which rollout it failed.
+    pub rollout: RolloutId,
+    /// Why, in words.
+    pub why: String,
+}
+
+impl Quarantined {
+    /// Whether going from `from` to `to` brings in all that failed.
+    pub fn bars(&self, from: &Images, to: &Images) -> bool {
+        let within = |images: &Images| self.images.iter().all(|(name, image)| images.get(name) == Some(image));
+        within(to) && !within(from)
+    }
 }
 
 /// An act that was asked for and is not confirmed.
@@ -195,6 +219,15 @@ pub struct Rollout {
     pub last_block: Option<Timestamp>,
     /// It stays where it is and asks.
     pub held: Option<Held>,
+    /// So much of the time since it is in this phase it was held.
+    #[serde(default)]
+    pub waited: Span,
+    /// A person says that it stays here.
+    #[serde(default)]
+    pub paused: Option<Order>,
+    /// The gates that a person has opened; never more than the policy has.
+    #[serde(default)]
+    pub approved: Vec<String>,
     /// What was decided about the version.
     pub judgement: Option<Judgement>,
     /// What has been decided, for people.
@@ -221,6 +254,21 @@ pub struct World<'a> {
     pub sighting: Option<&'a Sighting>,
     /// The version to go back to from under guard.
     pub last_good: Option<&'a LastGood>,
+    /// The freeze that is in force.
+    pub frozen: Option<(&'a Scope, &'a Freeze)>,
+    /// The versions that have failed here.
+    pub quarantine: &'a [Quarantined],
+}
+
+impl World<'_> {
+    /// That nothing may rise, and who says so.
+    pub fn frozen_reason(&self) -> Option<Reason> {
+        self.frozen.map(|(scope, freeze)| Reason::Frozen {
+            scope: scope.to_string(),
+            order: freeze.order.clone(),
+            until: freeze.until,
+        })
+    }
 }
 
 impl Rollout {
@@ -255,9 +303,20 @@ impl Rollout {
             watching: None,
             last_block: None,
             held: None,
+            waited: Span::ZERO,
+            paused: None,
+            approved: Vec::new(),
             judgement: None,
             history: Vec::new(),
             reason,
+        }
+    }
+
+    /// A rollout that a person asked for again says so first: the others' events say who asked.
+    pub fn tell_of_retry(&mut self, out: &mut Out) {
+        if matches!(self.reason, Reason::Retried { .. }) {
+            let (reason, now) = (self.reason.clone(), self.started);
+            self.decide(Kind::Retry, self.phase, reason, now, out);
         }
     }
 
@@ -274,6 +333,7 @@ impl Rollout {
     fn observes(&self) -> bool {
         self.policy.mode == Mode::Observe
     }
+
     /// A newer request has come.
     pub fn superseded(&mut self, by: EventId, world: World<'_>, out: &mut Out) {
         self.move_on(Trigger::Superseded, Reason::Superseded { by }, world, out);
@@ -310,7 +370,7 @@ impl Rollout {
             }
             Outcome::Surveyed(survey) => {
                 self.act_done();
-                if let Some((trigger, reason)) = self.surveyed(&survey, world.last_good) {
+                if let Some((trigger, reason)) = self.surveyed(&survey, world) {
                     self.move_on(trigger, reason, world, out);
                 }
             }
@@ -392,6 +452,7 @@ impl Rollout {
         self.progress = 0;
         self.doing = None;
         self.held = None;
+        self.waited = Span::ZERO;
         if to == Phase::Ended {
             self.ended = Some(world.now);
             self.watching = None;
@@ -399,7 +460,8 @@ impl Rollout {
         if to == Phase::Guarding {
             self.watching = None;
         }
-        let kind = if to == Phase::Ended && !matches!(Kind::of(trigger), Kind::Refuse | Kind::GiveUp | Kind::Supersede)
+        let kind = if to == Phase::Ended
+            && !matches!(Kind::of(trigger), Kind::Refuse | Kind::GiveUp | Kind::Supersede | Kind::Abort)
         {
             Kind::Finish
         } else {
@@ -441,7 +503,9 @@ fn ending_of(trigger: Trigger, reason: &Reason) -> Option<Ending> {
         }
         Trigger::Refused if matches!(reason, Reason::Unchanged) => Some(Ending::Unchanged),
         Trigger::Refused => Some(Ending::Refused),
-        Trigger::Superseded => Some(Ending::Superseded),
+        Trigger::Superseded | Trigger::Rebased => Some(Ending::Superseded),
+        Trigger::Recalled if matches!(reason, Reason::Recalled { .. }) => Some(Ending::Superseded),
+        Trigger::Recalled => Some(Ending::Aborted),
         Trigger::GaveUp | Trigger::WorkloadGone => Some(Ending::GivenUp),
         Trigger::GuardPassed => Some(Ending::Promoted),
         Trigger::Accepted
@@ -451,6 +515,7 @@ fn ending_of(trigger: Trigger, reason: &Reason) -> Option<Ending> {
         | Trigger::LastStepPassed
         | Trigger::StableReady
         | Trigger::Emptied
-        | Trigger::CanaryGone => None,
+        | Trigger::CanaryGone
+        | Trigger::Undone => None,
     }
 }

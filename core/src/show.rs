@@ -55,6 +55,7 @@ fn outcome(ending: Ending) -> &'static str {
         Ending::Promoted => "promoted",
         Ending::RolledBack => "rolled-back",
         Ending::GivenUp => "given-up",
+        Ending::Aborted => "aborted",
         Ending::Superseded => "superseded",
         Ending::Refused => "refused",
         Ending::Unchanged => "unchanged",
@@ -80,8 +81,11 @@ fn reason(rollout: &Rollout) -> String {
 fn next(rollout: &Rollout) -> String {
     let Some(step) = rollout.policy.steps.get(rollout.step) else { return String::new() };
     if let Some(held) = rollout.held.as_ref().filter(|_| rollout.phase != Phase::Ended) {
-        let until = rollout.policy.max_hold.after(held.since);
-        return format!("goes on when the cause is gone, and is given up at {until}");
+        return match (rollout.hold_ends(held), rollout.patience(&held.reason)) {
+            (Some(at), Some(_)) => format!("goes on when the cause is gone, and is given up at {at}"),
+            (Some(at), None) => format!("goes on at {at}"),
+            (None, _) => "goes on when the cause is gone".to_owned(),
+        };
     }
     match rollout.phase {
         Phase::Gating => "look at the workload".to_owned(),

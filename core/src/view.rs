@@ -36,7 +36,7 @@ pub struct RolloutView {
     pub observed: Option<f64>,
     /// Why it is held, if it is.
     pub held: Option<String>,
-    /// How it ended: `promoted`, `rolled-back`, `given-up`, `superseded` or `refused`.
+    /// How it ended: `promoted`, `rolled-back`, `given-up`, `aborted`, `superseded` or `refused`.
     pub outcome: Option<String>,
     /// Why it stands as it does, in one sentence.
     pub reason: String,

@@ -1,6 +1,6 @@
 //! The survey: whether what is asked for can be done on the workload as it was found, and which images it is to have.
 
-use super::{Basis, LastGood, Rollout, Task};
+use super::{Basis, Quarantined, Rollout, Task, World};
 use crate::event::Request;
 use crate::ids::{Images, repository};
 use crate::phase::Trigger;
@@ -9,7 +9,8 @@ use crate::reason::Reason;
 use crate::sighting::{Arm, Survey};
 
 impl Rollout {
-    pub(super) fn surveyed(&mut self, survey: &Survey, last_good: Option<&LastGood>) -> Option<(Trigger, Reason)> {
+    pub(super) fn surveyed(&mut self, survey: &Survey, world: World<'_>) -> Option<(Trigger, Reason)> {
+        let last_good = world.last_good;
         let Some(stable) = &survey.sighting.stable else {
             let message = "the API server has no such Deployment".to_owned();
             return Some((Trigger::Refused, Reason::NoWorkload { workload: self.workload.clone(), message }));
@@ -24,7 +25,7 @@ impl Rollout {
                 }
                 None => (None, Reason::NoLastGood, stable.images.clone()),
             },
-            Task::Roll { request } => match self.accept(request, stable, survey) {
+            Task::Roll { request } => match self.accept(request, stable, survey, world) {
                 Ok((to, reason)) => (Some(Trigger::Accepted), reason, to),
                 Err(reason) => (Some(Trigger::Refused), reason, stable.images.clone()),
             },
@@ -44,7 +45,13 @@ impl Rollout {
     }
 
     /// The images that the workload is to have, or why it can't have them.
-    pub(super) fn accept(&self, request: &Request, stable: &Arm, survey: &Survey) -> Result<(Images, Reason), Reason> {
+    pub(super) fn accept(
+        &self,
+        request: &Request,
+        stable: &Arm,
+        survey: &Survey,
+        world: World<'_>,
+    ) -> Result<(Images, Reason), Reason> {
         if stable.replicas == 0 {
             return Err(Reason::NoReplicas);
         }
@@ -59,6 +66,10 @@ impl Rollout {
         if to == stable.images {
             return Err(Reason::Unchanged);
         }
+        if let Some(barred) = world.quarantine.iter().find(|failed| failed.bars(&stable.images, &to)) {
+            let Quarantined { images, since, rollout, why } = barred.clone();
+            return Err(Reason::Quarantined { images, since, rollout, why });
+        }
         let acts = self.policy.mode == Mode::Enforce;
         let (refusals, warnings): (Vec<_>, Vec<_>) =
             survey.obstacles.iter().cloned().partition(|obstacle| acts && obstacle.refuses());
@@ -70,7 +81,7 @@ impl Rollout {
 }
 
 /// The images that the workload is to have: its own, with those that the request names.
-fn wanted_images(request: &Request, running: &Images) -> Result<Images, Reason> {
+pub(super) fn wanted_images(request: &Request, running: &Images) -> Result<Images, Reason> {
     let containers = || running.keys().cloned().collect::<Vec<_>>();
     let mut to = running.clone();
     for (container, image) in &request.images {

@@ -98,7 +98,8 @@ impl Rollout {
         Effect { id, rollout: self.id.clone(), workload: self.workload.clone(), act }
     }
 
-    pub(super) fn changes(&self) -> Images {
+    /// The images that it changes, as they are to be.
+    pub fn changes(&self) -> Images {
         let Some(basis) = &self.basis else { return Images::new() };
         basis
             .to

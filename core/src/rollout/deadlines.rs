@@ -1,15 +1,14 @@
 //! Time: how long a phase may take, what is said when it takes longer, and when to look again.
 
-use super::{Rollout, World};
+use super::{Held, Rollout, World};
 use crate::phase::{Limit, Phase, Trigger};
 use crate::reason::Reason;
 use crate::time::{Span, Timestamp};
-use crate::watching::Lack;
 
 impl Rollout {
     pub(super) fn overdue(&self, world: World<'_>) -> Option<(Trigger, Reason)> {
         let limit = self.time_limit()?;
-        if Span::between(self.since, world.now) < limit || self.held.is_some() {
+        if !self.is_late(world.now) || self.held.is_some() {
             return None;
         }
         let reason = if matches!(self.phase, Phase::Preparing | Phase::Growing) {
@@ -30,6 +29,15 @@ impl Rollout {
             self.slow(world.now)
         };
         Some((Trigger::Overdue, reason))
+    }
+
+    /// Whether the phase has taken longer than it may, the time on hold left out.
+    pub(super) fn is_late(&self, now: Timestamp) -> bool {
+        self.time_limit().is_some_and(|limit| now >= self.runs_out(limit))
+    }
+
+    fn runs_out(&self, limit: Span) -> Timestamp {
+        limit.after(self.waited.after(self.since))
     }
 
     /// How long the phase may take, apart from the time in which it judges.
@@ -56,6 +64,16 @@ impl Rollout {
         }
     }
 
+    /// When time ends a hold: its cause ends by itself, or its patience does.
+    pub fn hold_ends(&self, held: &Held) -> Option<Timestamp> {
+        #[expect(clippy::wildcard_enum_match_arm, reason = "all others are ended by patience")]
+        match &held.reason {
+            Reason::OutsideWindow { opens, .. } => Some(*opens),
+            Reason::Frozen { until: Some(until), .. } => Some(*until),
+            reason => self.patience(reason).map(|patience| patience.after(held.since)),
+        }
+    }
+
     /// The next instant after `now` at which time alone may change something.
     pub fn wakeup(&self, now: Timestamp) -> Option<Timestamp> {
         if self.phase == Phase::Ended {
@@ -65,14 +83,11 @@ impl Rollout {
         let pause = self.policy.steps.get(self.step).map_or(Span::ZERO, |step| step.pause);
         [
             self.doing.as_ref().and_then(|doing| doing.retry),
-            self.time_limit().map(|limit| limit.after(self.since)),
-            self.held.as_ref().map(|held| self.policy.max_hold.after(held.since)),
+            self.time_limit().map(|limit| self.runs_out(limit)),
+            self.held.as_ref().and_then(|held| self.hold_ends(held)),
             watching.map(|watching| self.least_time().after(watching.since)),
             watching.and_then(|watching| watching.passed).map(|passed| pause.after(passed)),
-            watching.and_then(|watching| watching.lacking).map(|(lack, since)| match lack {
-                Lack::Sight => self.policy.patience.blind.after(since),
-                Lack::Evidence => self.policy.patience.insufficient.after(since),
-            }),
+            watching.and_then(|watching| watching.lacking).map(|(lack, since)| self.patience_with(lack).0.after(since)),
         ]
         .into_iter()
         .flatten()

@@ -3,7 +3,7 @@
 use super::{Rollout, World};
 use crate::ids::Weight;
 use crate::phase::{Move, Phase, Trigger, next};
-use crate::policy::Traffic;
+use crate::policy::{Then, Traffic};
 use crate::reason::Reason;
 use crate::sighting::{Arm, Sighting};
 use crate::time::{Span, Timestamp};
@@ -20,6 +20,7 @@ impl Rollout {
             .or_else(|| leads(self.failed(world)))
             .or_else(|| leads(self.regressed()))
             .or_else(|| leads(self.reached(world)))
+            .or_else(|| leads(self.lost_patience(world.now)))
             .or_else(|| leads(self.gave_up(world.now)))
             .or_else(|| leads(self.overdue(world)))
     }
@@ -67,11 +68,28 @@ impl Rollout {
         let held = self.held.as_ref()?;
         let after = Span::between(held.since, now);
         let reason = || Reason::HoldExpired { held: Box::new(held.reason.clone()), after };
-        (after >= self.policy.max_hold).then(|| (Trigger::GaveUp, reason()))
+        (after >= self.patience(&held.reason)?).then(|| (Trigger::GaveUp, reason()))
+    }
+
+    /// Something is missing for longer than the policy's patience, and the policy says in words what to do then.
+    pub(super) fn lost_patience(&self, now: Timestamp) -> Option<(Trigger, Reason)> {
+        let (then, reason) = self.lack_of_evidence(now)?;
+        match then {
+            Then::Hold => None,
+            Then::GiveUp => Some((Trigger::GaveUp, reason)),
+            Then::RollBack => Some((Trigger::Regressed, reason)),
+        }
+    }
+
+    /// What the phase is for has come about, and nothing stands in its way.
+    pub(super) fn reached(&self, world: World<'_>) -> Option<(Trigger, Reason)> {
+        let (trigger, reason) = self.come_about(world)?;
+        let stopped = trigger.rises() && (self.held.is_some() || self.brake(trigger, world.now).is_some());
+        (!stopped).then_some((trigger, reason))
     }
 
     /// What the phase is for has come about.
-    pub(super) fn reached(&self, world: World<'_>) -> Option<(Trigger, Reason)> {
+    pub(super) fn come_about(&self, world: World<'_>) -> Option<(Trigger, Reason)> {
         if self.progress < self.acts().len() {
             return None;
         }
@@ -140,7 +158,7 @@ impl Rollout {
         let watching = self.watching.as_ref().filter(|_| self.is_watching_this_step())?;
         let Standing::Pass(evidence) = watching.standing() else { return None };
         let passed = watching.passed?;
-        if now < step.pause.after(passed) || !self.weight_seen(sighting) || self.held.is_some() {
+        if now < step.pause.after(passed) || !self.weight_seen(sighting) {
             return None;
         }
         let last = self.step + 1 == self.policy.steps.len();
