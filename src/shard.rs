@@ -236,7 +236,7 @@ impl Shard {
             match told {
                 Told::Record(record) => self.record(record, now, batch, &mut consequences)?,
                 Told::Seen { workload, sighting, templates } => {
-                    let event = Event::Seen { workload: workload.clone(), sighting: sighting.as_ref().clone() };
+                    let event = Event::Seen { workload: workload.clone(), sighting: sighting.clone() };
                     consequences.transitions.extend(self.ledger.step(event, now, batch)?);
                     self.ledger.keep_templates(workload, templates.clone(), batch);
                 }

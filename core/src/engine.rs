@@ -299,7 +299,7 @@ impl Engine {
                 self.commanded(input, id, time, &command)
             }
             Event::Seen { workload, sighting } => {
-                let (workload, sighting) = (workload.clone(), sighting.clone());
+                let (workload, sighting) = (workload.clone(), sighting.as_ref().clone());
                 vec![self.sighted(input, workload, sighting)]
             }
             Event::Measured { workload, block } => {
@@ -507,8 +507,7 @@ impl Engine {
             (false, _) => {
                 let mut refusal = None;
                 let mut transition = self.known(input, workload, |state, now, out| {
-                    let obeyed = with_rollout(state, now, |rollout, world| rollout.obey(verb, order, world, out));
-                    refusal = obeyed.and_then(Result::err);
+                    refusal = obey(state, verb, (id, order), now, out);
                     refusal.is_none()
                 });
                 if let Some(reason) = refusal {
@@ -673,14 +672,28 @@ fn performed(state: &mut State, effect: &EffectId, outcome: Outcome, now: Timest
         told(state, at, outcome, now);
         return true;
     }
-    if let (Outcome::Surveyed(survey), Some(rollout)) = (&outcome, &state.rollout)
-        && matches!(rollout.task, Task::Roll { .. })
-    {
-        // Asked for before anybody had looked: what is found now, healthy, is what was good.
-        state.sighting.get_or_insert_with(|| survey.sighting.clone());
-        found_healthy(state, now);
+    if let Outcome::Surveyed(survey) = &outcome {
+        take_survey(state, &survey.sighting, now);
     }
     with_rollout(state, now, |rollout, world| rollout.performed(effect, outcome, world, out)).unwrap_or(false)
+}
+
+/// A survey is a fresh read: it may know of a change that the watches have not told yet.
+fn take_survey(state: &mut State, found: &Sighting, now: Timestamp) {
+    let generation =
+        |sighting: &Sighting| sighting.stable.as_ref().map(|stable| (stable.uid.clone(), stable.generation));
+    let newer = match (state.sighting.as_ref().and_then(generation), generation(found)) {
+        (Some((known, before)), Some((uid, after))) => known == uid && before < after,
+        (None, _) => true,
+        (Some(_), None) => false,
+    };
+    if newer {
+        state.sighting = Some(found.clone());
+    }
+    // Asked for before anybody had looked: what is found now, healthy, is what was good.
+    if state.rollout.as_ref().is_some_and(|rollout| matches!(rollout.task, Task::Roll { .. })) {
+        found_healthy(state, now);
+    }
 }
 
 /// A message was sent, or was not.
@@ -736,6 +749,19 @@ fn enqueue(state: &mut State, queued: Queued, now: Timestamp, out: &mut Out) {
             rollout.superseded(by, world, out);
         }
     });
+}
+
+/// Tells the rollout, and asks again for what it was asked for if it is to begin anew; why not, if it refuses.
+fn obey(state: &mut State, verb: &Verb, by: (EventId, Order), now: Timestamp, out: &mut Out) -> Option<Reason> {
+    let (event, order) = by;
+    let guarded = state.active().is_some_and(|rollout| rollout.phase == Phase::Guarding);
+    let refusal = with_rollout(state, now, |rollout, world| rollout.obey(verb, order, world, out))?.err();
+    if let Some(rollout) = state.rollout.as_ref().filter(|rollout| rollout.begins_again() && !guarded) {
+        let (task, policy) = (rollout.task.clone(), rollout.policy.clone());
+        let reason = rollout.judgement.as_ref().map_or(Reason::Recovered, |judgement| judgement.reason.clone());
+        state.queued.get_or_insert(Queued { event, task, policy, reason });
+    }
+    refusal
 }
 
 /// What follows from any change: a finished promotion is good, people are told, and what waits begins.

@@ -57,7 +57,7 @@ pub enum Event {
         /// Whose.
         workload: Workload,
         /// How it stands now.
-        sighting: Sighting,
+        sighting: Box<Sighting>,
     },
     /// One block of counts, or the reason why there is none.
     Measured {

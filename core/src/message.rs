@@ -82,6 +82,9 @@ pub fn outlook(rollout: &Rollout) -> String {
         Reason::Frozen { .. } => "It goes on by itself when the freeze is over",
         Reason::Paused { .. } => "It goes on when somebody resumes it",
         Reason::NeedsApproval { .. } => "It goes on when somebody approves",
+        Reason::TemplateEdited { .. } | Reason::Scaled { .. } | Reason::Fought { .. } => {
+            "It goes on when that is taken back or accepted"
+        }
         _ => "It goes on by itself when the cause is gone",
     };
     match rollout.patience(&held.reason) {
@@ -96,7 +99,10 @@ fn answer(reason: &Reason, rollout: &Rollout) -> String {
     let workload = &rollout.workload;
     match reason {
         Reason::NeedsApproval { gate, .. } => format!("bellwether emit approve --workload {workload} --gate {gate}"),
-        Reason::Paused { .. } => format!("bellwether emit resume --workload {workload}"),
+        Reason::Paused { .. } | Reason::TemplateEdited { .. } | Reason::Scaled { .. } | Reason::Fought { .. } => {
+            format!("bellwether emit resume --workload {workload}")
+        }
+        Reason::StableBroken { .. } => format!("bellwether emit promote --full --workload {workload}"),
         Reason::Frozen { scope, .. } => format!("bellwether emit unfreeze --scope {scope}"),
         _ => why_command(rollout),
     }

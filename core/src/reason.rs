@@ -340,6 +340,56 @@ pub enum Reason {
     },
     /// The policy has no guard.
     NoGuard,
+    // --- somebody else's hand
+    /// The stable has another template than the rollout rests on.
+    TemplateEdited {
+        /// Who wrote it, if that is known.
+        by: Option<String>,
+    },
+    /// A person has scaled the workload.
+    Scaled {
+        /// From so many replicas.
+        from: u32,
+        /// To so many.
+        to: u32,
+        /// Who.
+        by: String,
+    },
+    /// What is ours was changed, and is put back.
+    Undone {
+        /// What.
+        what: String,
+        /// Who changed it, if that is known.
+        by: Option<String>,
+    },
+    /// What is ours was changed again and again.
+    Fought {
+        /// What.
+        what: String,
+        /// Who changed it, if that is known.
+        by: Option<String>,
+        /// It was put back so many times.
+        times: u32,
+    },
+    /// Somebody has deleted the canary.
+    CanaryDeleted,
+    /// The new template of the stable is the one to start from.
+    Rebased {
+        /// Who says so, and why.
+        order: Order,
+    },
+    /// The stable version has no pod that serves, and the canary has.
+    StableBroken {
+        /// Of so many pods.
+        replicas: u32,
+        /// In their own words.
+        trouble: Option<Trouble>,
+    },
+    /// The version to go back to can't run.
+    RestoreFailed {
+        /// In its pods' own words.
+        trouble: Trouble,
+    },
     // --- the world
     /// An act fails, and is tried again.
     Failing {
@@ -364,6 +414,11 @@ pub enum Reason {
         /// For so long already.
         after: Span,
     },
+}
+
+/// A field manager's name, or a word for nobody in particular.
+fn somebody(by: &Option<String>) -> &str {
+    by.as_deref().unwrap_or("somebody")
 }
 
 fn sentence(evidence: &[Evidence]) -> String {
@@ -522,6 +577,34 @@ impl fmt::Display for Reason {
             Reason::CanaryGone => f.write_str("nothing of the canary is left"),
             Reason::GuardPassed { evidence, after } => write!(f, "{}; guarded for {after}", sentence(evidence)),
             Reason::NoGuard => f.write_str("the policy has no guard"),
+            Reason::TemplateEdited { by } => write!(
+                f,
+                "{} has changed the workload's pod template meanwhile, and what this rollout rests on is gone; `resume` accepts the new one, `abort` ends it and leaves the new one alone",
+                somebody(by)
+            ),
+            Reason::Scaled { from, to, by } => write!(
+                f,
+                "{by} has scaled the workload from {from} to {to} meanwhile; `resume` goes on with {to}, `abort` ends it"
+            ),
+            Reason::Undone { what, by } => write!(f, "{} has changed {what}; it is put back", somebody(by)),
+            Reason::Fought { what, by, times } => write!(
+                f,
+                "{} has changed {what} again, after it was put back {times} times; `resume` puts it back once more, `abort` ends it",
+                somebody(by)
+            ),
+            Reason::CanaryDeleted => f.write_str("somebody has deleted the canary"),
+            Reason::Rebased { order } => write!(f, "{order} accepts the workload's new pod template"),
+            Reason::StableBroken { replicas, trouble } => {
+                write!(f, "none of the workload's {replicas} pods is available with the old version")?;
+                if let Some(trouble) = trouble {
+                    write!(f, " (pod {trouble})")?;
+                }
+                f.write_str(", and the canary keeps its traffic; `promote --full` goes on with the new one")
+            }
+            Reason::RestoreFailed { trouble } => write!(
+                f,
+                "the version to go back to can't run either: pod {trouble}; it goes on trying, and somebody has to look"
+            ),
             Reason::Failing { act, message, attempts } => write!(f, "{act} fails, {attempts} times so far: {message}"),
             Reason::ActRefused { act, message } => write!(f, "{act} was refused: {message}"),
             Reason::Slow { waiting_for, after } => {

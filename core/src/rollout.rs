@@ -24,6 +24,7 @@ use crate::watching::Watching;
 mod accept;
 mod acting;
 mod deadlines;
+mod hands;
 mod happened;
 mod holding;
 mod judging;
@@ -203,6 +204,18 @@ pub struct Rollout {
     pub step: usize,
     /// The canary's share that was last asked for.
     pub weight: Weight,
+    /// So many pods are asked for of the canary in this phase.
+    #[serde(default)]
+    pub size: u32,
+    /// The step's share and its canary have been seen as they were asked for.
+    #[serde(default)]
+    pub settled: bool,
+    /// So often what is ours was changed by somebody and put back.
+    #[serde(default)]
+    pub fights: u32,
+    /// The template that the stable has by our doing, once it has.
+    #[serde(default)]
+    pub promoted: Option<TemplateHash>,
     /// A canary was asked for, and is not known to be gone.
     pub canary_made: bool,
     /// The template to put back, in `restoring`.
@@ -295,6 +308,10 @@ impl Rollout {
             progress: 0,
             step: 0,
             weight: Weight::ZERO,
+            size: 0,
+            settled: false,
+            fights: 0,
+            promoted: None,
             canary_made: false,
             back_to: None,
             doing: None,
@@ -415,6 +432,7 @@ impl Rollout {
         // Each round moves to another phase. A good rollout has fewer phases than this, so the bound is never met
         // but by a table with a circle in it.
         for _ in 0..Phase::ALL.len() {
+            self.follow_settling(world);
             self.begin_watching(world);
             self.follow_standing(world.now);
             self.follow_hold(world, out);
@@ -447,6 +465,16 @@ impl Rollout {
         if trigger == Trigger::StepPassed {
             self.step += 1;
         }
+        if matches!(to, Phase::Preparing | Phase::Growing) {
+            self.size = self.canary_size(self.step, world.sighting);
+        }
+        if matches!(to, Phase::Returning | Phase::Guarding) {
+            self.promoted = self.standing_template(world).or(self.promoted.take());
+        }
+        if trigger == Trigger::Undone {
+            self.fights += 1;
+        }
+        self.settled = false;
         self.phase = to;
         self.since = world.now;
         self.progress = 0;
@@ -503,6 +531,7 @@ fn ending_of(trigger: Trigger, reason: &Reason) -> Option<Ending> {
         }
         Trigger::Refused if matches!(reason, Reason::Unchanged) => Some(Ending::Unchanged),
         Trigger::Refused => Some(Ending::Refused),
+        Trigger::Rebased if matches!(reason, Reason::Aborted { .. }) => Some(Ending::Aborted),
         Trigger::Superseded | Trigger::Rebased => Some(Ending::Superseded),
         Trigger::Recalled if matches!(reason, Reason::Recalled { .. }) => Some(Ending::Superseded),
         Trigger::Recalled => Some(Ending::Aborted),

@@ -3,7 +3,7 @@
 use crate::decision::Ending;
 use crate::metric::MetricKind;
 use crate::phase::Phase;
-use crate::policy::Mode;
+use crate::policy::{Mode, Strategy};
 use crate::rollout::{Rollout, Task};
 use crate::time::Span;
 use crate::verdict::{Evidence, Measure};
@@ -24,7 +24,7 @@ pub fn view(rollout: &Rollout) -> RolloutView {
             Mode::Enforce => "enforce".to_owned(),
             Mode::Observe => "observe".to_owned(),
         },
-        phase: rollout.phase.to_string(),
+        phase: phase(rollout).to_owned(),
         step: step(rollout.step),
         weight: rollout.weight,
         observed: rollout.watching.as_ref().and_then(|watching| watching.share()).map(|(share, _)| share),
@@ -46,6 +46,18 @@ pub fn view(rollout: &Rollout) -> RolloutView {
                 step: step(entry.step),
             })
             .collect(),
+    }
+}
+
+/// The phase's name. Blue-green goes through the same ones and has its own words for two of them.
+fn phase(rollout: &Rollout) -> &'static str {
+    let switches = rollout.policy.strategy == Strategy::BlueGreen;
+    if switches && rollout.phase == Phase::Preparing {
+        "preview"
+    } else if switches && rollout.phase == Phase::Stepping {
+        "switched"
+    } else {
+        rollout.phase.traits().name
     }
 }
 

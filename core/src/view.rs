@@ -26,7 +26,7 @@ pub struct RolloutView {
     pub policy: String,
     /// `enforce` or `observe`.
     pub mode: String,
-    /// The phase's name.
+    /// The phase's name; of a blue-green rollout `preview` for preparing and `switched` for stepping.
     pub phase: String,
     /// Which step of how many, counted from 1.
     pub step: Option<(usize, usize)>,

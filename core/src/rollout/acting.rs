@@ -8,7 +8,8 @@ use crate::ids::{EffectId, Images, Weight};
 use crate::metric::{Metric, MetricKind};
 use crate::phase::{Phase, Share};
 use crate::policy::{Check, Traffic};
-use crate::sighting::Arm;
+use crate::reason::Reason;
+use crate::sighting::{Arm, Sighting};
 use crate::watch::ArmKey;
 
 impl Rollout {
@@ -21,7 +22,7 @@ impl Rollout {
         let apply = || Act::ApplyCanary {
             stable_uid: basis.stable_uid.clone(),
             images: self.changes(),
-            replicas: self.canary_size(self.step),
+            replicas: self.size(),
             traffic: traffic.clone(),
         };
         match self.phase {
@@ -51,6 +52,13 @@ impl Rollout {
     }
 
     pub(super) fn next_act(&mut self, world: World<'_>, out: &mut Out) {
+        // What somebody else has changed is not changed back while they are asked.
+        if self.held.as_ref().is_some_and(|held| matches!(held.reason, Reason::TemplateEdited { .. })) {
+            return;
+        }
+        if self.doing.as_ref().is_some_and(|doing| !self.may(&doing.effect.act, world)) {
+            return;
+        }
         if let Some(doing) = &mut self.doing {
             out.effects.extend(doing.due(world.now));
             return;
@@ -82,13 +90,16 @@ impl Rollout {
         }
     }
 
-    /// Traffic is only ever sent to a version that is available: it does not go back to a workload without an
-    /// available pod while the canary has one.
-    pub(super) fn may(&self, act: &Act, world: World<'_>) -> bool {
-        let Act::SetWeight { weight: Weight::ZERO, .. } = act else { return true };
-        let Some(sighting) = world.sighting else { return true };
+    /// Traffic is only ever sent to a version that is available: more of it not to a canary without an available pod, and
+    /// none of it back to a workload without one while the canary has one.
+    fn may(&self, act: &Act, world: World<'_>) -> bool {
+        let (Act::SetWeight { weight, .. }, Some(sighting)) = (act, world.sighting) else { return true };
         let available = |arm: &Option<Arm>| arm.as_ref().is_some_and(|arm| arm.available > 0);
-        available(&sighting.stable) || !available(&sighting.canary)
+        if *weight == Weight::ZERO {
+            available(&sighting.stable) || !available(&sighting.canary)
+        } else {
+            available(&sighting.canary) || self.observes()
+        }
     }
 
     /// An effect of this rollout with the next number.
@@ -145,11 +156,12 @@ impl Rollout {
         }
     }
 
-    /// How many pods the canary needs for a step: its share of the workload's, rounded up, and at least two where the
-    /// workload has two, because one pod can't be told from its node. Where pods are the traffic, as many as come
-    /// nearest to the share.
-    pub fn canary_size(&self, step: usize) -> u32 {
-        let stable = f64::from(self.basis.as_ref().map_or(1, |basis| basis.replicas.max(1)));
+    /// How many pods the canary needs for a step: its share of the workload's as it is now, rounded up, and at least two
+    /// where the workload has two, because one pod can't be told from its node. Where pods are the traffic, as many as
+    /// come nearest to the share.
+    pub(super) fn canary_size(&self, step: usize, sighting: Option<&Sighting>) -> u32 {
+        let now = sighting.and_then(|sighting| sighting.stable.as_ref()).map(|stable| stable.replicas);
+        let stable = f64::from(now.or(self.basis.as_ref().map(|basis| basis.replicas)).unwrap_or(1).max(1));
         let share = self.policy.steps.get(step).map_or(0.0, |step| step.weight.as_share());
         let size = match self.policy.traffic {
             Traffic::Gateway { .. } => ceil(stable * share).max(if stable >= 2.0 { 2.0 } else { 1.0 }),
@@ -158,12 +170,18 @@ impl Rollout {
         size as u32
     }
 
+    /// How many pods are asked for of the canary in this phase.
+    pub fn size(&self) -> u32 {
+        // A state from before sizes were kept has none.
+        if self.size == 0 { self.canary_size(self.step, None) } else { self.size }
+    }
+
     /// The share that the split in use can achieve for the present step.
     pub fn achievable(&self) -> Weight {
         match self.policy.traffic {
             Traffic::Gateway { .. } => self.asked(),
             Traffic::Replicas => {
-                let canary = f64::from(self.canary_size(self.step));
+                let canary = f64::from(self.size());
                 let stable = f64::from(self.basis.as_ref().map_or(1, |basis| basis.replicas.max(1)));
                 Weight::basis_points((canary / (canary + stable) * 10_000.0 + 0.5).floor() as u16)
             }

@@ -13,11 +13,7 @@ impl Rollout {
         }
         let reason = if matches!(self.phase, Phase::Preparing | Phase::Growing) {
             let canary = world.sighting.and_then(|sighting| sighting.canary.as_ref());
-            Reason::NotReady {
-                available: canary.map_or(0, |arm| arm.available),
-                replicas: self.canary_size(self.step),
-                within: limit,
-            }
+            Reason::NotReady { available: canary.map_or(0, |arm| arm.available), replicas: self.size(), within: limit }
         } else if self.phase == Phase::Promoting {
             let stable = world.sighting.and_then(|sighting| sighting.stable.as_ref());
             Reason::StableNotReady {

@@ -18,6 +18,7 @@ impl Rollout {
         };
         leads(self.gone(world))
             .or_else(|| leads(self.failed(world)))
+            .or_else(|| leads(self.to_put_back(world)))
             .or_else(|| leads(self.regressed()))
             .or_else(|| leads(self.reached(world)))
             .or_else(|| leads(self.lost_patience(world.now)))
@@ -98,7 +99,7 @@ impl Rollout {
         match self.phase {
             Phase::Gating | Phase::Ended => None,
             Phase::Preparing | Phase::Growing => {
-                let size = self.canary_size(self.step);
+                let size = self.size();
                 self.canary_available(sighting, size)
                     .then_some((Trigger::CanaryReady, Reason::CanaryReady { replicas: size, took }))
             }
@@ -145,7 +146,7 @@ impl Rollout {
             return true;
         }
         match self.policy.traffic {
-            Traffic::Replicas => self.canary_available(sighting, self.canary_size(self.step)),
+            Traffic::Replicas => self.canary_available(sighting, self.size()),
             Traffic::Gateway { .. } => {
                 let routed = sighting.and_then(|sighting| sighting.routed);
                 routed.is_some_and(|routed| routed.accepted && routed.weight == self.asked())

@@ -17,7 +17,8 @@ impl Rollout {
         if self.phase == Phase::Gating && self.basis.is_some() {
             return Some(Reason::NoLastGood);
         }
-        self.told_to_stay(world)
+        self.foreign_hand(world)
+            .or_else(|| self.told_to_stay(world))
             .or_else(|| self.slow_on_purpose(world.now))
             .or_else(|| self.lack_of_evidence(world.now).filter(|(then, _)| *then == Then::Hold).map(|(_, why)| why))
             .or_else(|| self.come_about(world).and_then(|(trigger, _)| self.brake(trigger, world.now)))
@@ -98,6 +99,8 @@ impl Rollout {
         #[expect(clippy::wildcard_enum_match_arm, reason = "the policy's max-hold is for every cause but these")]
         match reason {
             Reason::OutsideWindow { .. } | Reason::Frozen { until: Some(_), .. } => None,
+            // Back is where nobody serves.
+            Reason::StableBroken { .. } => None,
             Reason::NeedsApproval { gate, .. } => {
                 self.policy.approvals.iter().find(|known| known.name == *gate).map(|gate| gate.patience)
             }

@@ -46,8 +46,20 @@ impl Rollout {
             };
             return Err(self.busy(remedy));
         }
-        self.move_on(Trigger::Recalled, Reason::Aborted { order }, world, out);
+        // A template that somebody else has written meanwhile is not ours to take back.
+        let trigger = if self.is_edited() { Trigger::Rebased } else { Trigger::Recalled };
+        self.move_on(trigger, Reason::Aborted { order }, world, out);
         Ok(())
+    }
+
+    /// Held because the stable has another template now.
+    fn is_edited(&self) -> bool {
+        self.held.as_ref().is_some_and(|held| matches!(held.reason, Reason::TemplateEdited { .. }))
+    }
+
+    /// Whether it ended (or is ending) so that what it was asked for begins again on the workload as it is now.
+    pub fn begins_again(&self) -> bool {
+        self.judgement.as_ref().is_some_and(|judgement| matches!(judgement.reason, Reason::Rebased { .. }))
     }
 
     fn can_be_recalled(&self) -> bool {
@@ -86,7 +98,11 @@ impl Rollout {
             (None, Some(reason @ Reason::OutsideWindow { .. })) => {
                 return Err(format!("{reason}; `promote` goes on all the same"));
             }
-            (None, Some(_)) => self.look_again(world.now),
+            (None, Some(Reason::TemplateEdited { .. })) => {
+                self.move_on(Trigger::Rebased, Reason::Rebased { order }, world, out);
+                return Ok(());
+            }
+            (None, Some(_)) => self.look_again(world),
             (Some(_), _) => self.paused = None,
         }
         self.end_hold(world.now);
@@ -95,8 +111,14 @@ impl Rollout {
     }
 
     /// Fresh patience for whatever was waited for in vain.
-    fn look_again(&mut self, now: Timestamp) {
+    fn look_again(&mut self, world: World<'_>) {
+        let now = world.now;
         self.held = None;
+        self.fights = 0;
+        let replicas = world.sighting.and_then(|sighting| sighting.stable.as_ref()).map(|stable| stable.replicas);
+        if let (Some(basis), Some(replicas)) = (&mut self.basis, replicas) {
+            basis.replicas = replicas;
+        }
         self.waited = Span::between(self.since, now);
         if self.judges() {
             self.watching = None;
@@ -142,8 +164,7 @@ impl Rollout {
         if let Some(frozen) = world.frozen_reason() {
             return Err(format!("{frozen}; `unfreeze` first"));
         }
-        let size = self.canary_size(self.step);
-        if self.progress < self.acts().len() || !self.canary_available(world.sighting, size) {
+        if self.progress < self.acts().len() || !self.canary_available(world.sighting, self.size()) {
             return Err(self.busy("its canary is not available, and traffic goes only to what is"));
         }
         let last = self.step + 1 >= self.policy.steps.len();

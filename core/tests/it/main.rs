@@ -5,6 +5,7 @@
 
 mod hand;
 mod lifecycle;
+mod middle;
 mod sim;
 mod story;
 mod transitions;

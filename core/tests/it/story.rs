@@ -196,7 +196,7 @@ impl Story {
         let sighting = self.model.sighting(&workload(), self.now);
         if self.seen.as_ref() != Some(&sighting) {
             self.seen = Some(sighting.clone());
-            self.tell(Event::Seen { workload: workload(), sighting });
+            self.tell(Event::Seen { workload: workload(), sighting: Box::new(sighting) });
         }
     }
 
