@@ -6,13 +6,19 @@
 //! that the daemon says about itself is in the figures but the instant of its decision.
 //!
 //! `tests/run bench` runs it; `BELLWETHER_SAMPLES` is how many rollouts are timed.
+#![expect(
+    clippy::disallowed_methods,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "it measures and prints, as do the parts that it shares with the tests"
+)]
 
 #[path = "../tests/real"]
 mod real {
     pub mod namespace;
     pub mod plane;
 }
-#[allow(dead_code, reason = "a kit for the stories, of which this uses a part")]
+#[expect(dead_code, reason = "a kit for the stories, of which this uses a part")]
 #[path = "../tests/real/stories/scene.rs"]
 mod scene;
 

@@ -2,8 +2,8 @@
 //!
 //! Per workload `W` (its canonical key) the journal holds `W/snap`, the state at its last decision; `W/block/<slot>`, the
 //! inputs since, in slots that are used again after the next snapshot and that name the snapshot they follow; and
-//! `W/template/<hash>`, the pod templates that may have to be put back. `seen/<hash>` remembers events, `epoch`
-//! counts owners. Restoring is the snapshot, then the inputs through the ordinary `step`: there is no second way in
+//! `W/template/<hash>`, the pod templates that may have to be put back. `seen/<hash>` remembers events,
+//! `freeze/<scope>` who has frozen what, and `epoch` counts owners. Restoring is the snapshot, then the inputs through the ordinary `step`: there is no second way in
 //! which a state can come about. Compaction keeps the last value of each key, which is all that restoring reads.
 //!
 //! The same inputs, together with what was decided on them, go to the decisions topic at each snapshot, so that anybody
@@ -11,11 +11,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use bellwether_core::command::Freeze;
 use bellwether_core::decision::Decision;
 use bellwether_core::effect::{Act, Effect};
 use bellwether_core::engine::{Engine, State, Took, Transition};
 use bellwether_core::event::{Event, Input};
-use bellwether_core::ids::{EventId, TemplateHash, Workload, digest};
+use bellwether_core::ids::{EventId, Scope, TemplateHash, Workload, digest};
 use bellwether_core::policy::Policy;
 use bellwether_core::record::{ENGINE, Record, asks};
 use bellwether_core::time::Timestamp;
@@ -28,6 +29,7 @@ use crate::ports::{Batch, Epoch, JournalError, Template};
 const SNAPSHOT_EVERY: usize = 16;
 
 const EPOCH: &str = "epoch";
+const FREEZE: &str = "freeze/";
 
 /// `W/snap`.
 #[derive(Debug, Serialize, Deserialize)]
@@ -86,6 +88,9 @@ impl Ledger {
             } else if key.starts_with("seen/") {
                 let Seen { event, until } = read(key, value)?;
                 ledger.engine.restore_seen(event, until);
+            } else if let Some(scope) = key.strip_prefix(FREEZE) {
+                let scope: Scope = scope.parse().map_err(|error| broken(key, &error))?;
+                ledger.engine.restore_freeze(scope, read(key, value)?);
             } else if let Some(workload) = key.strip_suffix("/snap") {
                 ledger.restore_workload(workload, read(key, value)?, entries, &blank)?;
             } else if let Some((workload, hash)) = key.split_once("/template/") {
@@ -146,8 +151,11 @@ impl Ledger {
     pub fn step(&mut self, event: Event, now: Timestamp, batch: &mut Batch) -> Result<Vec<Transition>, JournalError> {
         let basis = self.basis(&event, batch)?;
         let transitions = self.engine.step(event, now);
-        for transition in transitions.iter().filter(|transition| transition.took == Took::Changed) {
-            self.remember(transition, basis.clone(), batch)?;
+        for transition in &transitions {
+            remember_for_all(transition, batch)?;
+            if let (Took::Changed, Some(workload)) = (transition.took, &transition.workload) {
+                self.remember(workload, transition, basis.clone(), batch)?;
+            }
         }
         Ok(transitions)
     }
@@ -158,26 +166,25 @@ impl Ledger {
         let workload = match event {
             Event::Requested { request, .. } => &request.workload,
             Event::Deployed { workload, .. } => workload,
+            Event::Commanded { command, .. } => match command.scope.workload() {
+                Some(workload) if asks(event) => workload,
+                _ => return Ok(None),
+            },
             Event::Seen { .. } | Event::Measured { .. } | Event::Performed { .. } | Event::Tick => return Ok(None),
         };
         if self.tails.get(workload).is_some_and(|tail| !tail.inputs.is_empty()) {
             self.snapshot(workload, batch)?;
         }
-        let state = self.engine.state(workload).cloned().unwrap_or_else(|| State::new(workload.clone()));
-        Ok(Some(Box::new(state)))
+        Ok(Some(Box::new(self.engine.basis(workload))))
     }
 
     fn remember(
         &mut self,
+        workload: &Workload,
         transition: &Transition,
         basis: Option<Box<State>>,
         batch: &mut Batch,
     ) -> Result<(), JournalError> {
-        if let Some((event, until)) = &transition.seen {
-            let key = seen_key(event);
-            batch.puts.push((key.clone(), Some(write(&key, &Seen { event: event.clone(), until: *until })?)));
-        }
-        let workload = &transition.workload;
         let tail = self.tails.entry(workload.clone()).or_default();
         let first = tail.seq == 0;
         tail.inputs.push(transition.input.clone());
@@ -266,8 +273,11 @@ impl Ledger {
         }
     }
 
-    /// Forgets events that are older than the topic's retention: they can't come again.
-    pub fn forget_seen(&mut self, now: Timestamp, batch: &mut Batch) {
+    /// Forgets events that are older than the topic's retention (they can't come again), and freezes that are over.
+    pub fn forget(&mut self, now: Timestamp, batch: &mut Batch) {
+        for scope in self.engine.forget_freezes(now) {
+            batch.puts.push((format!("{FREEZE}{scope}"), None));
+        }
         for event in self.engine.forget_seen(now) {
             batch.puts.push((seen_key(&event), None));
         }
@@ -281,6 +291,20 @@ impl Ledger {
         batch.puts.push((EPOCH.to_owned(), Some(write(EPOCH, &epoch.0)?)));
         Ok(())
     }
+}
+
+/// What is remembered of a transition whatever workload it is about: the event, and a freeze that begins or ends.
+fn remember_for_all(transition: &Transition, batch: &mut Batch) -> Result<(), JournalError> {
+    if let Some((event, until)) = &transition.seen {
+        let key = seen_key(event);
+        batch.puts.push((key.clone(), Some(write(&key, &Seen { event: event.clone(), until: *until })?)));
+    }
+    if let Some((scope, freeze)) = &transition.freeze {
+        let key = format!("{FREEZE}{scope}");
+        let value = freeze.as_ref().map(|freeze: &Freeze| write(&key, freeze)).transpose()?;
+        batch.puts.push((key, value));
+    }
+    Ok(())
 }
 
 /// A source and an id may both contain slashes, so their hash is the key; the entry has them in full.

@@ -228,8 +228,19 @@ pub struct Batch {
     pub decisions: Vec<(String, Vec<u8>)>,
     /// Records that go to the dead-letter topic, with what was wrong.
     pub dead: Vec<(Record, String)>,
-    /// Records of another partition, to be produced again under this key.
-    pub rekeyed: Vec<(Record, String)>,
+    /// Records that belong on other partitions, or on all of them.
+    pub rekeyed: Vec<Rekeyed>,
+}
+
+/// A record that is produced again where it belongs.
+#[derive(Debug, Clone)]
+pub struct Rekeyed {
+    /// As it was read.
+    pub record: Record,
+    /// Under this key.
+    pub key: String,
+    /// On this partition.
+    pub partition: Partition,
 }
 
 impl Batch {

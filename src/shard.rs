@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use bellwether_core::engine::{Engine, Took, Transition};
 use bellwether_core::event::{Block, Event};
-use bellwether_core::ids::Workload;
+use bellwether_core::ids::{Scope, Workload};
 use bellwether_core::policy::Policy;
 use bellwether_core::reason::Reason;
 use bellwether_core::sighting::Sighting;
@@ -24,13 +24,16 @@ use crate::journal::partition_of;
 use crate::ledger::Ledger;
 use crate::metrics::{self, EventResult};
 use crate::perform::{Hands, Lanes, Order, Report};
-use crate::ports::{Batch, Epoch, Journal, JournalError, Journals, Partition, Record, Taken, Template};
+use crate::ports::{Batch, Epoch, Journal, JournalError, Journals, Partition, Record, Rekeyed, Taken, Template};
 use crate::show::Shows;
 
 /// So many things that wait are taken into one commit.
 const MOST_IN_BATCH: usize = 256;
 /// How often events that can't come again are forgotten.
 const FORGET_EVERY: Span = Span::from_secs(60);
+
+/// The header of a record that is on every partition: each is to take it in, and none to send it on.
+const EVERYWHERE: &str = "bellwether-everywhere";
 
 /// What a shard can be told.
 #[derive(Debug)]
@@ -233,7 +236,7 @@ impl Shard {
             match told {
                 Told::Record(record) => self.record(record, now, batch, &mut consequences)?,
                 Told::Seen { workload, sighting, templates } => {
-                    let event = Event::Seen { workload: workload.clone(), sighting: sighting.as_ref().clone() };
+                    let event = Event::Seen { workload: workload.clone(), sighting: sighting.clone() };
                     consequences.transitions.extend(self.ledger.step(event, now, batch)?);
                     self.ledger.keep_templates(workload, templates.clone(), batch);
                 }
@@ -253,7 +256,7 @@ impl Shard {
         }
         if Span::between(self.forgot, now) >= FORGET_EVERY {
             self.forgot = now;
-            self.ledger.forget_seen(now, batch);
+            self.ledger.forget(now, batch);
         }
         Ok(consequences)
     }
@@ -278,7 +281,7 @@ impl Shard {
                 batch.dead.push((record.clone(), error.to_string()));
                 Taken::Dead(error.to_string())
             }
-            Decoded::Event { event, workload } => self.event(record, *event, &workload, now, batch, consequences)?,
+            Decoded::Event { event, scope } => self.event(record, *event, &scope, now, batch, consequences)?,
         };
         consequences.answers.push((record.clone(), taken));
         Ok(())
@@ -288,18 +291,19 @@ impl Shard {
         &mut self,
         record: &Record,
         event: Event,
-        workload: &Workload,
+        scope: &Scope,
         now: Timestamp,
         batch: &mut Batch,
         consequences: &mut Consequences,
     ) -> Result<Taken, JournalError> {
-        let key = workload.to_string();
-        let home = partition_of(key.as_bytes(), self.shared.journals.partitions());
-        if home != self.partition {
+        let copies = elsewhere(record, scope, self.partition, self.shared.journals.partitions());
+        if !copies.is_empty() {
+            let to: Vec<String> = copies.iter().map(|copy| copy.partition.to_string()).collect();
+            let to = to.join(", ");
             metrics::event(EventResult::Rekeyed);
-            tracing::info!(partition = self.partition, offset = record.offset, %workload, home, "event sent on to the partition of its workload");
-            batch.rekeyed.push((record.clone(), key));
-            return Ok(Taken::Ignored(format!("sent on to partition {home}")));
+            tracing::info!(partition = self.partition, offset = record.offset, %scope, to, "event sent on to where it belongs");
+            batch.rekeyed.extend(copies);
+            return Ok(Taken::Ignored(format!("sent on to partition {to}")));
         }
         let transitions = self.ledger.step(event, now, batch)?;
         let Some(transition) = transitions.first() else { return Ok(Taken::Ignored(String::new())) };
@@ -312,12 +316,12 @@ impl Shard {
             Took::Ignored => {
                 let duplicate = matches!(transition.reason, Reason::Duplicate { .. });
                 metrics::event(if duplicate { EventResult::Duplicate } else { EventResult::Ignored });
-                tracing::info!(%workload, %why, "event left alone");
+                tracing::info!(%scope, %why, "event left alone");
                 Taken::Ignored(why)
             }
             Took::Rejected => {
                 metrics::event(EventResult::Dead);
-                tracing::warn!(%workload, %why, "event rejected");
+                tracing::warn!(%scope, %why, "event rejected");
                 batch.dead.push((record.clone(), why.clone()));
                 Taken::Dead(why)
             }
@@ -347,7 +351,7 @@ impl Shard {
             for effect in transition.effects {
                 self.order(effect);
             }
-            changed.insert(transition.workload, ());
+            changed.extend(transition.workload.map(|workload| (workload, ())));
         }
         for workload in changed.keys() {
             if let Some(state) = self.ledger.engine().state(workload) {
@@ -374,6 +378,23 @@ impl Shard {
             let _ = reports.send(Told::Performed(Box::new(report)));
         });
     }
+}
+
+/// The copies by which an event reaches where it belongs; none: it is there. What is about one workload belongs on the
+/// partition of its key. What is wider belongs on every partition, and says so in a header once it has been sent there.
+fn elsewhere(record: &Record, scope: &Scope, here: Partition, partitions: i32) -> Vec<Rekeyed> {
+    let key = scope.to_string();
+    let copy = |record: Record, partition| Rekeyed { record, key: key.clone(), partition };
+    if scope.workload().is_some() {
+        let home = partition_of(key.as_bytes(), partitions);
+        return if home == here { Vec::new() } else { vec![copy(record.clone(), home)] };
+    }
+    if partitions <= 1 || record.headers.iter().any(|(name, _)| name == EVERYWHERE) {
+        return Vec::new();
+    }
+    let mut marked = record.clone();
+    marked.headers.push((EVERYWHERE.to_owned(), here.to_string().into_bytes()));
+    (0..partitions).map(|partition| copy(marked.clone(), partition)).collect()
 }
 
 /// Opens the journal, restores from it, and commits a raised epoch before anything is done in its name.
@@ -404,5 +425,30 @@ async fn answer(record: &Record, taken: Taken) {
     {
         // Whoever asked has gone away; the event is taken all the same.
         let _ = sender.send(taken);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_workloads_event_goes_to_its_partition_and_a_wider_one_to_all_of_them_once() {
+        let record = Record { partition: 1, offset: 7, ..Record::default() };
+        let to = |scope: &str, here, partitions, record: &Record| -> Vec<Partition> {
+            let copies = elsewhere(record, &scope.parse().unwrap(), here, partitions);
+            assert!(copies.iter().all(|copy| copy.key == scope));
+            copies.iter().map(|copy| copy.partition).collect()
+        };
+        let workload = "prod/shop/Deployment/web";
+        let home = partition_of(workload.as_bytes(), 4);
+        assert_eq!(to(workload, home, 4, &record), Vec::<Partition>::new());
+        assert_eq!(to(workload, (home + 1) % 4, 4, &record), [home]);
+        for wide in ["prod", "prod/shop"] {
+            assert_eq!(to(wide, 1, 4, &record), [0, 1, 2, 3]);
+            let copies = elsewhere(&record, &wide.parse().unwrap(), 1, 4);
+            assert_eq!(to(wide, 3, 4, &copies[3].record), Vec::<Partition>::new(), "it is there, and is taken in");
+            assert_eq!(to(wide, 0, 1, &record), Vec::<Partition>::new(), "one partition is all of them");
+        }
     }
 }

@@ -25,6 +25,12 @@ pub enum Kind {
     Promote,
     /// The old version comes back.
     RollBack,
+    /// A person wants the old version back.
+    Abort,
+    /// A person opens a gate.
+    Approve,
+    /// A person asks once more.
+    Retry,
     /// Nobody answered: the traffic goes to the stable, and nothing is said against the version.
     GiveUp,
     /// A newer request takes its place.
@@ -46,9 +52,10 @@ impl Kind {
             Trigger::LastStepPassed => Kind::Promote,
             Trigger::Regressed | Trigger::CanaryFailed | Trigger::StableFailed | Trigger::Overdue => Kind::RollBack,
             Trigger::Refused => Kind::Refuse,
-            Trigger::Superseded => Kind::Supersede,
+            Trigger::Superseded | Trigger::Rebased => Kind::Supersede,
+            Trigger::Recalled => Kind::Abort,
             Trigger::GaveUp | Trigger::WorkloadGone => Kind::GiveUp,
-            Trigger::StableReady | Trigger::Emptied | Trigger::CanaryGone => Kind::Proceed,
+            Trigger::StableReady | Trigger::Emptied | Trigger::CanaryGone | Trigger::Undone => Kind::Proceed,
             Trigger::GuardPassed => Kind::Finish,
         }
     }
@@ -64,6 +71,9 @@ impl Kind {
             Kind::Resume => "resume",
             Kind::Promote => "promote",
             Kind::RollBack => "roll back",
+            Kind::Abort => "abort",
+            Kind::Approve => "approve",
+            Kind::Retry => "retry",
             Kind::GiveUp => "give up",
             Kind::Supersede => "supersede",
             Kind::Refuse => "refuse",
@@ -89,6 +99,8 @@ pub enum Ending {
     RolledBack,
     /// The old version serves (or, after a promotion, the new one), because nothing could be decided.
     GivenUp,
+    /// The old version serves, because a person wanted it back.
+    Aborted,
     /// A newer request took its place.
     Superseded,
     /// It was never begun.
@@ -103,6 +115,7 @@ impl fmt::Display for Ending {
             Ending::Promoted => "promoted",
             Ending::RolledBack => "rolled back",
             Ending::GivenUp => "given up",
+            Ending::Aborted => "aborted",
             Ending::Superseded => "superseded",
             Ending::Refused => "refused",
             Ending::Unchanged => "unchanged",

@@ -8,15 +8,16 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
+use crate::command::{Command, Freeze, Order, Verb};
 use crate::decision::{Decision, Ending};
 use crate::effect::{Act, Effect};
 use crate::event::{Event, FailureKind, Input, Outcome, Request};
-use crate::ids::{EffectId, EventId, Workload};
+use crate::ids::{EffectId, EventId, Scope, Workload};
 use crate::message;
 use crate::phase::Phase;
 use crate::policy::Policy;
 use crate::reason::Reason;
-use crate::rollout::{Doing, LastGood, Out, Rollout, Task, World};
+use crate::rollout::{Doing, LastGood, Out, Quarantined, Rollout, Task, World};
 use crate::sighting::{Arm, Sighting};
 use crate::time::{Span, Timestamp};
 use crate::watch::Watch;
@@ -25,6 +26,8 @@ use crate::watch::Watch;
 const MOST_MESSAGES: usize = 16;
 /// After so many attempts (about twenty minutes of them) a message is dropped.
 const MOST_ATTEMPTS: u32 = 40;
+/// So many failed versions of a workload are remembered; the oldest are forgotten first.
+const MOST_QUARANTINED: usize = 16;
 /// An Event is a courtesy: it is dropped sooner.
 const MOST_NOTE_ATTEMPTS: u32 = 4;
 
@@ -44,6 +47,13 @@ pub struct State {
     pub rollout: Option<Rollout>,
     /// The newest request that waits for it to end.
     pub queued: Option<Queued>,
+    /// The freezes that it lies in. They are here as well as in the engine, so that this state and its inputs are all
+    /// that a replay needs.
+    #[serde(default)]
+    pub freezes: BTreeMap<Scope, Freeze>,
+    /// The versions that have failed here, oldest first.
+    #[serde(default)]
+    pub quarantine: Vec<Quarantined>,
     /// Messages that are not known to be sent.
     pub outbox: Vec<Doing>,
     /// When it last changed: time does not run backwards over a restart either.
@@ -74,6 +84,8 @@ impl State {
             last_accepted: None,
             rollout: None,
             queued: None,
+            freezes: BTreeMap::new(),
+            quarantine: Vec::new(),
             outbox: Vec::new(),
             changed: Timestamp::MIN,
         }
@@ -82,7 +94,15 @@ impl State {
     fn wakeup(&self, now: Timestamp) -> Option<Timestamp> {
         let rollout = self.rollout.as_ref().and_then(|rollout| rollout.wakeup(now));
         let outbox = self.outbox.iter().filter_map(|doing| doing.retry).filter(|at| *at > now);
-        rollout.into_iter().chain(outbox).min()
+        let waits = self.queued.is_some() || rollout.is_some();
+        let thaws = self.freezes.values().filter_map(|freeze| freeze.until).filter(|at| waits && *at > now);
+        rollout.into_iter().chain(outbox).chain(thaws).min()
+    }
+
+    /// The freeze that is in force: of several the one without an end, or with the latest.
+    pub fn frozen(&self, now: Timestamp) -> Option<(&Scope, &Freeze)> {
+        let in_force = self.freezes.iter().filter(|(_, freeze)| freeze.holds(now));
+        in_force.max_by_key(|(_, freeze)| freeze.until.unwrap_or(Timestamp::MAX))
     }
 
     /// The rollout, unless it is over.
@@ -106,8 +126,8 @@ pub enum Took {
 #[derive(Debug, Clone)]
 #[must_use = "what is not committed is lost"]
 pub struct Transition {
-    /// Which workload.
-    pub workload: Workload,
+    /// Which workload; `None`: it is about the partition.
+    pub workload: Option<Workload>,
     /// The input, for the journal.
     pub input: Input,
     /// What the engine made of it.
@@ -120,6 +140,8 @@ pub struct Transition {
     pub effects: Vec<Effect>,
     /// The event to remember as seen, and until when.
     pub seen: Option<(EventId, Timestamp)>,
+    /// The freeze to keep, or to forget.
+    pub freeze: Option<(Scope, Option<Freeze>)>,
     /// The policy that was looked up for the event, which a replay needs.
     pub policy: Option<Policy>,
 }
@@ -132,6 +154,7 @@ pub struct Engine {
     retention: Span,
     states: BTreeMap<Workload, State>,
     seen: BTreeMap<EventId, Timestamp>,
+    freezes: BTreeMap<Scope, Freeze>,
     /// When to wake which workload, and the same by workload, so that an entry is found without a search.
     wakeups: BTreeSet<(Timestamp, Workload)>,
     wakeup_of: BTreeMap<Workload, Timestamp>,
@@ -148,6 +171,7 @@ impl Engine {
             retention,
             states: BTreeMap::new(),
             seen: BTreeMap::new(),
+            freezes: BTreeMap::new(),
             wakeups: BTreeSet::new(),
             wakeup_of: BTreeMap::new(),
             now: Timestamp::MIN,
@@ -164,12 +188,28 @@ impl Engine {
         self.now = self.now.max(state.changed);
         // Whatever fell due while nobody was there is due now.
         self.set_wakeup(&state.workload, state.wakeup(Timestamp::MIN));
+        self.freezes.extend(state.freezes.clone());
         self.states.insert(state.workload.clone(), state);
     }
 
     /// Remembers an event as seen, until then.
     pub fn restore_seen(&mut self, event: EventId, until: Timestamp) {
         self.seen.insert(event, until);
+    }
+
+    /// Puts a freeze back as it was.
+    pub fn restore_freeze(&mut self, scope: Scope, freeze: Freeze) {
+        self.freezes.insert(scope, freeze);
+    }
+
+    /// Lets go of the freezes that are over, and names them for the journal.
+    pub fn forget_freezes(&mut self, now: Timestamp) -> Vec<Scope> {
+        let over: Vec<Scope> =
+            self.freezes.iter().filter(|(_, freeze)| !freeze.holds(now)).map(|(scope, _)| scope.clone()).collect();
+        for scope in &over {
+            self.freezes.remove(scope);
+        }
+        over
     }
 
     /// Lets go of the events that need no longer be remembered, and names them for the journal.
@@ -197,6 +237,15 @@ impl Engine {
     /// What is known of `workload`.
     pub fn state(&self, workload: &Workload) -> Option<&State> {
         self.states.get(workload)
+    }
+
+    /// What is known of `workload`, or what would be if it had just been heard of.
+    pub fn basis(&self, workload: &Workload) -> State {
+        self.states.get(workload).cloned().unwrap_or_else(|| {
+            let covering = self.freezes.iter().filter(|(scope, _)| scope.covers(workload));
+            let freezes = covering.map(|(scope, freeze)| (scope.clone(), freeze.clone())).collect();
+            State { freezes, ..State::new(workload.clone()) }
+        })
     }
 
     /// All that is known, in the order of the workloads.
@@ -245,8 +294,12 @@ impl Engine {
                     }
                 }
             }
+            Event::Commanded { id, time, command } => {
+                let (id, time, command) = (id.clone(), *time, command.clone());
+                self.commanded(input, id, time, &command)
+            }
             Event::Seen { workload, sighting } => {
-                let (workload, sighting) = (workload.clone(), sighting.clone());
+                let (workload, sighting) = (workload.clone(), sighting.as_ref().clone());
                 vec![self.sighted(input, workload, sighting)]
             }
             Event::Measured { workload, block } => {
@@ -271,19 +324,25 @@ impl Engine {
             .collect()
     }
 
+    /// The policy that a request names, or the first that is for its workload.
+    fn policy_for(&self, request: &Request) -> Result<Policy, Reason> {
+        let workload = &request.workload;
+        let mut covering = self.policies.iter().filter(|policy| policy.covers(workload));
+        let found = match &request.policy {
+            Some(name) => covering.find(|policy| policy.name == *name),
+            None => covering.next(),
+        };
+        found.cloned().ok_or_else(|| match request.policy.clone() {
+            Some(policy) => Reason::WrongPolicy { policy, workload: workload.clone() },
+            None => Reason::NoPolicy { workload: workload.clone() },
+        })
+    }
+
     fn requested(&mut self, input: Input, id: EventId, time: Option<Timestamp>, request: Request) -> Transition {
         let workload = request.workload.clone();
-        let covers = |policy: &&Policy| policy.covers(&workload);
-        let policy = match &request.policy {
-            Some(name) => self.policies.iter().filter(|policy| policy.name == *name).find(covers),
-            None => self.policies.iter().find(covers),
-        };
-        let Some(policy) = policy.cloned() else {
-            let reason = match request.policy {
-                Some(policy) => Reason::WrongPolicy { policy, workload: workload.clone() },
-                None => Reason::NoPolicy { workload: workload.clone() },
-            };
-            return refused(workload, input, Took::Rejected, reason, None);
+        let policy = match self.policy_for(&request) {
+            Ok(policy) => policy,
+            Err(reason) => return refused(workload, input, Took::Rejected, reason, None),
         };
         if request.images.is_empty() && request.image.is_none() {
             return refused(workload, input, Took::Rejected, Reason::NoImage, Some(policy));
@@ -317,7 +376,7 @@ impl Engine {
         }
         let until = self.retention.after(self.now);
         self.seen.insert(id.clone(), until);
-        self.states.entry(workload.clone()).or_insert_with(|| State::new(workload.clone()));
+        self.make(&workload);
         let policy = wish.policy.clone();
         let queued = Queued { event: id.clone(), task: wish.task, policy: wish.policy, reason: wish.reason };
         let mut transition = self.known(input, &workload, |state, now, out| {
@@ -330,12 +389,173 @@ impl Engine {
         transition
     }
 
+    /// Makes a state for a workload that has just been heard of.
+    fn make(&mut self, workload: &Workload) {
+        if !self.states.contains_key(workload) {
+            self.states.insert(workload.clone(), self.basis(workload));
+        }
+    }
+
+    /// A verb. The first transition says what became of it; a freeze has one more for each workload that it changes.
+    fn commanded(&mut self, input: Input, id: EventId, time: Option<Timestamp>, command: &Command) -> Vec<Transition> {
+        if self.seen.contains_key(&id) {
+            return vec![unheard(command, input, Took::Ignored, Reason::Duplicate { event: id })];
+        }
+        let until = self.retention.after(self.now);
+        self.seen.insert(id.clone(), until);
+        let order = Order::of(&id, command);
+        let mut transitions = match (&command.verb, command.scope.workload()) {
+            (Verb::Freeze { until }, _) => {
+                let freeze = Freeze { order, since: self.now, until: *until };
+                self.froze(input, &command.scope, Some(freeze))
+            }
+            (Verb::Unfreeze, _) => self.unfroze(input, &command.scope, order),
+            (_, Some(workload)) => vec![self.told(input, workload, id.clone(), time, command, order)],
+            (verb, None) => {
+                let instead = format!("{} is no workload; name cluster/namespace/Deployment/name", command.scope);
+                let reason = Reason::CantObey { verb: verb.name().to_owned(), instead };
+                vec![unheard(command, input, Took::Rejected, reason)]
+            }
+        };
+        if let Some(first) = transitions.first_mut() {
+            first.seen = Some((id, until));
+        }
+        transitions
+    }
+
+    fn unfroze(&mut self, input: Input, scope: &Scope, order: Order) -> Vec<Transition> {
+        if self.freezes.get(scope).is_some_and(|freeze| freeze.holds(self.now)) {
+            let reason = Reason::Unfrozen { scope: scope.to_string(), order };
+            let mut transitions = self.froze(input, scope, None);
+            if let Some(first) = transitions.first_mut() {
+                first.reason = reason;
+            }
+            return transitions;
+        }
+        let in_force = self.freezes.iter().filter(|(_, freeze)| freeze.holds(self.now));
+        let frozen: Vec<String> = in_force.map(|(scope, _)| scope.to_string()).collect();
+        let there = if frozen.is_empty() { "nothing is".to_owned() } else { format!("{} is", frozen.join(", ")) };
+        let reason =
+            Reason::CantObey { verb: "unfreeze".to_owned(), instead: format!("{scope} is not frozen; {there}") };
+        vec![Transition { workload: scope.workload().cloned(), ..of_partition(input, Took::Rejected, reason) }]
+    }
+
+    /// A freeze begins (`Some`) or ends, here and in every workload that it covers.
+    fn froze(&mut self, input: Input, scope: &Scope, freeze: Option<Freeze>) -> Vec<Transition> {
+        let reason = match &freeze {
+            Some(Freeze { order, until, .. }) => {
+                Reason::Frozen { scope: scope.to_string(), order: order.clone(), until: *until }
+            }
+            None => Reason::Irrelevant,
+        };
+        match &freeze {
+            Some(freeze) => self.freezes.insert(scope.clone(), freeze.clone()),
+            None => self.freezes.remove(scope),
+        };
+        let mut transitions = vec![of_partition(input.clone(), Took::Changed, reason)];
+        transitions[0].freeze = Some((scope.clone(), freeze.clone()));
+        let covered: Vec<Workload> = self.states.keys().filter(|workload| scope.covers(workload)).cloned().collect();
+        for workload in covered {
+            transitions.push(self.known(input.clone(), &workload, |state, now, out| {
+                match &freeze {
+                    Some(freeze) => state.freezes.insert(scope.clone(), freeze.clone()),
+                    None => state.freezes.remove(scope),
+                };
+                with_rollout(state, now, |rollout, world| rollout.drive(world, out));
+                true
+            }));
+        }
+        transitions
+    }
+
+    /// A verb for one workload.
+    fn told(
+        &mut self,
+        input: Input,
+        workload: &Workload,
+        id: EventId,
+        time: Option<Timestamp>,
+        command: &Command,
+        order: Order,
+    ) -> Transition {
+        let verb = &command.verb;
+        let cant = |instead: String| Reason::CantObey { verb: verb.name().to_owned(), instead };
+        let reject = |input, reason| refused(workload.clone(), input, Took::Rejected, reason, None);
+        let state = self.states.get(workload);
+        // It was meant for what was there before the last request.
+        if let (Some(time), Some(last)) = (time, state.and_then(|state| state.last_accepted))
+            && time < last
+        {
+            return refused(workload.clone(), input, Took::Ignored, Reason::Stale { time, last }, None);
+        }
+        let Some((state, rollout)) = state.and_then(|state| Some((state, state.rollout.as_ref()?))) else {
+            let instead = format!("no rollout of {workload} is known; `bellwether emit request` asks for one");
+            return reject(input, cant(instead));
+        };
+        if let Some(meant) = command.rollout.as_ref().filter(|meant| **meant != rollout.id) {
+            return reject(input, cant(format!("it is meant for {meant}, and {} is the rollout now", rollout.id)));
+        }
+        match (state.active().is_none(), *verb == Verb::Retry) {
+            (true, true) => match self.wish_again(state, rollout, order) {
+                Ok((wish, request)) => self.retried(input, workload, id, wish, &request),
+                Err(instead) => reject(input, cant(instead)),
+            },
+            (true, false) => {
+                let ending = rollout.ending().map_or_else(|| "over".to_owned(), |ending| ending.to_string());
+                reject(input, cant(format!("no rollout of {workload} runs; the last, {}, is {ending}", rollout.id)))
+            }
+            (false, _) => {
+                let mut refusal = None;
+                let mut transition = self.known(input, workload, |state, now, out| {
+                    refusal = obey(state, verb, (id, order), now, out);
+                    refusal.is_none()
+                });
+                if let Some(reason) = refusal {
+                    transition.took = Took::Rejected;
+                    transition.reason = reason;
+                }
+                transition
+            }
+        }
+    }
+
+    /// What the last rollout was asked for, once more, by the policy of today.
+    fn wish_again(&self, state: &State, rollout: &Rollout, order: Order) -> Result<(Wish, Request), String> {
+        if state.queued.is_some() {
+            return Err("a newer request waits already".to_owned());
+        }
+        let Task::Roll { request } = &rollout.task else {
+            return Err(format!("{} guarded what somebody else deployed; ask for the version instead", rollout.id));
+        };
+        if rollout.ending() == Some(Ending::Promoted) {
+            return Err(format!("{} was promoted, so there is nothing to try again", rollout.id));
+        }
+        let policy = self.policy_for(request).map_err(|reason| reason.to_string())?;
+        let reason = Reason::Retried { order, of: rollout.id.clone() };
+        Ok((Wish { task: rollout.task.clone(), policy, reason }, request.clone()))
+    }
+
+    fn retried(&mut self, input: Input, workload: &Workload, id: EventId, wish: Wish, request: &Request) -> Transition {
+        let policy = wish.policy.clone();
+        let queued = Queued { event: id, task: wish.task, policy: wish.policy, reason: wish.reason };
+        let asked_for = |name: &String, image: &String| {
+            request.images.get(name) == Some(image) || request.image.as_ref() == Some(image)
+        };
+        let mut transition = self.known(input, workload, |state, now, out| {
+            state.quarantine.retain(|failed| !failed.images.iter().all(|(name, image)| asked_for(name, image)));
+            enqueue(state, queued, now, out);
+            true
+        });
+        transition.policy = Some(policy);
+        transition
+    }
+
     fn sighted(&mut self, input: Input, workload: Workload, sighting: Sighting) -> Transition {
         if !self.states.contains_key(&workload) {
             if !self.covers(&workload) {
                 return refused(workload, input, Took::Ignored, Reason::Irrelevant, None);
             }
-            self.states.insert(workload.clone(), State::new(workload.clone()));
+            self.make(&workload);
         }
         self.known(input, &workload, |state, now, out| {
             if state.sighting.as_ref() == Some(&sighting) {
@@ -363,26 +583,31 @@ impl Engine {
         };
         let mut out = Out::default();
         let changed = change(state, now, &mut out);
-        follow_up(state, now, &mut out);
         if changed {
+            follow_up(state, now, &mut out);
             state.changed = now;
         }
-        let reason = match (changed, &state.rollout) {
-            (true, Some(rollout)) => rollout.reason.clone(),
-            (true, None) | (false, _) => Reason::Irrelevant,
+        let waits = state.queued.as_ref().filter(|_| state.active().is_none()).and(state.frozen(now));
+        let reason = match (changed, waits, &state.rollout) {
+            (true, Some((scope, freeze)), _) => {
+                Reason::Frozen { scope: scope.to_string(), order: freeze.order.clone(), until: freeze.until }
+            }
+            (true, None, Some(rollout)) => rollout.reason.clone(),
+            (true, None, None) | (false, ..) => Reason::Irrelevant,
         };
         // What was due before this event is still due: only a tick is sure to have looked at the clock.
         let due = self.wakeup_of.get(workload).copied().filter(|at| *at <= now && input.event != Event::Tick);
         let wakeup = due.or_else(|| state.wakeup(now));
         self.set_wakeup(workload, wakeup);
         Transition {
-            workload: workload.clone(),
+            workload: Some(workload.clone()),
             input,
             took: if changed { Took::Changed } else { Took::Ignored },
             reason,
             decisions: out.decisions,
             effects: out.effects,
             seen: None,
+            freeze: None,
             policy: None,
         }
     }
@@ -406,19 +631,35 @@ struct Wish {
 }
 
 fn refused(workload: Workload, input: Input, took: Took, reason: Reason, policy: Option<Policy>) -> Transition {
-    Transition { workload, input, took, reason, decisions: Vec::new(), effects: Vec::new(), seen: None, policy }
+    let (decisions, effects) = (Vec::new(), Vec::new());
+    Transition { workload: Some(workload), input, took, reason, decisions, effects, seen: None, freeze: None, policy }
+}
+
+/// A transition that is about the partition.
+fn of_partition(input: Input, took: Took, reason: Reason) -> Transition {
+    let (decisions, effects) = (Vec::new(), Vec::new());
+    Transition { workload: None, input, took, reason, decisions, effects, seen: None, freeze: None, policy: None }
+}
+
+/// A verb that changes nothing.
+fn unheard(command: &Command, input: Input, took: Took, reason: Reason) -> Transition {
+    Transition { workload: command.scope.workload().cloned(), ..of_partition(input, took, reason) }
 }
 
 /// Runs `act` on the rollout that is not over, with the world as this state knows it.
 fn with_rollout<T>(state: &mut State, now: Timestamp, act: impl FnOnce(&mut Rollout, World<'_>) -> T) -> Option<T> {
-    let State { sighting, last_good, rollout, .. } = state;
+    let frozen = state.frozen(now).map(|(scope, freeze)| (scope.clone(), freeze.clone()));
+    let State { sighting, last_good, rollout, quarantine, .. } = state;
     let rollout = rollout.as_mut().filter(|rollout| rollout.phase != Phase::Ended)?;
-    Some(act(rollout, World { now, sighting: sighting.as_ref(), last_good: last_good.as_ref() }))
+    let frozen = frozen.as_ref().map(|(scope, freeze)| (scope, freeze));
+    let (sighting, last_good) = (sighting.as_ref(), last_good.as_ref());
+    Some(act(rollout, World { now, sighting, last_good, frozen, quarantine }))
 }
 
 /// Time has passed for this workload.
 fn wake(state: &mut State, now: Timestamp, out: &mut Out) -> bool {
     let before = state.clone();
+    state.freezes.retain(|_, freeze| freeze.holds(now));
     with_rollout(state, now, |rollout, world| rollout.drive(world, out));
     for doing in &mut state.outbox {
         out.effects.extend(doing.due(now));
@@ -431,14 +672,28 @@ fn performed(state: &mut State, effect: &EffectId, outcome: Outcome, now: Timest
         told(state, at, outcome, now);
         return true;
     }
-    if let (Outcome::Surveyed(survey), Some(rollout)) = (&outcome, &state.rollout)
-        && matches!(rollout.task, Task::Roll { .. })
-    {
-        // Asked for before anybody had looked: what is found now, healthy, is what was good.
-        state.sighting.get_or_insert_with(|| survey.sighting.clone());
-        found_healthy(state, now);
+    if let Outcome::Surveyed(survey) = &outcome {
+        take_survey(state, &survey.sighting, now);
     }
     with_rollout(state, now, |rollout, world| rollout.performed(effect, outcome, world, out)).unwrap_or(false)
+}
+
+/// A survey is a fresh read: it may know of a change that the watches have not told yet.
+fn take_survey(state: &mut State, found: &Sighting, now: Timestamp) {
+    let generation =
+        |sighting: &Sighting| sighting.stable.as_ref().map(|stable| (stable.uid.clone(), stable.generation));
+    let newer = match (state.sighting.as_ref().and_then(generation), generation(found)) {
+        (Some((known, before)), Some((uid, after))) => known == uid && before < after,
+        (None, _) => true,
+        (Some(_), None) => false,
+    };
+    if newer {
+        state.sighting = Some(found.clone());
+    }
+    // Asked for before anybody had looked: what is found now, healthy, is what was good.
+    if state.rollout.as_ref().is_some_and(|rollout| matches!(rollout.task, Task::Roll { .. })) {
+        found_healthy(state, now);
+    }
 }
 
 /// A message was sent, or was not.
@@ -476,6 +731,18 @@ fn good(arm: &Arm, since: Timestamp) -> LastGood {
 /// yet, and waits for the rest.
 fn enqueue(state: &mut State, queued: Queued, now: Timestamp, out: &mut Out) {
     let by = queued.event.clone();
+    // The stable's own images mid-rollout: back at once, and that is all that was asked for.
+    let recalled = with_rollout(state, now, |rollout, world| match &queued.task {
+        Task::Roll { request } if rollout.is_recalled_by(request) => {
+            rollout.recalled(by.clone(), world, out);
+            true
+        }
+        Task::Roll { .. } | Task::Guard { .. } => false,
+    });
+    if recalled == Some(true) {
+        state.queued = None;
+        return;
+    }
     state.queued = Some(queued);
     with_rollout(state, now, |rollout, world| {
         if rollout.can_be_superseded() {
@@ -484,18 +751,38 @@ fn enqueue(state: &mut State, queued: Queued, now: Timestamp, out: &mut Out) {
     });
 }
 
+/// Tells the rollout, and asks again for what it was asked for if it is to begin anew; why not, if it refuses.
+fn obey(state: &mut State, verb: &Verb, by: (EventId, Order), now: Timestamp, out: &mut Out) -> Option<Reason> {
+    let (event, order) = by;
+    let guarded = state.active().is_some_and(|rollout| rollout.phase == Phase::Guarding);
+    let refusal = with_rollout(state, now, |rollout, world| rollout.obey(verb, order, world, out))?.err();
+    if let Some(rollout) = state.rollout.as_ref().filter(|rollout| rollout.begins_again() && !guarded) {
+        let (task, policy) = (rollout.task.clone(), rollout.policy.clone());
+        let reason = rollout.judgement.as_ref().map_or(Reason::Recovered, |judgement| judgement.reason.clone());
+        state.queued.get_or_insert(Queued { event, task, policy, reason });
+    }
+    refusal
+}
+
 /// What follows from any change: a finished promotion is good, people are told, and what waits begins.
 fn follow_up(state: &mut State, now: Timestamp, out: &mut Out) {
     let mut told = 0;
     loop {
         record_good(state, now);
+        if out.decisions[told..].iter().any(|decision| decision.ending == Some(Ending::RolledBack)) {
+            record_failed(state);
+        }
         tell(state, &out.decisions[told..], &mut out.effects);
         told = out.decisions.len();
         if state.active().is_some() {
             return;
         }
-        let Some(Queued { event, task, policy, reason }) = state.queued.take() else { return };
-        state.rollout = Some(Rollout::begin(event, state.workload.clone(), task, policy, reason, now));
+        let frozen = state.frozen(now).is_some();
+        let may = |queued: &mut Queued| !frozen || matches!(queued.task, Task::Guard { .. });
+        let Some(Queued { event, task, policy, reason }) = state.queued.take_if(may) else { return };
+        let mut rollout = Rollout::begin(event, state.workload.clone(), task, policy, reason, now);
+        rollout.tell_of_retry(out);
+        state.rollout = Some(rollout);
         with_rollout(state, now, |rollout, world| rollout.drive(world, out));
     }
 }
@@ -512,6 +799,25 @@ fn record_good(state: &mut State, now: Timestamp) {
         && state.last_good.as_ref().is_none_or(|good| good.template != stable.template)
     {
         state.last_good = Some(good(stable, now));
+    }
+}
+
+/// A version that was found wanting is not tried again until somebody says so. What nothing was found against is not.
+fn record_failed(state: &mut State) {
+    let failed = state.rollout.as_ref().filter(|rollout| rollout.policy.mode == crate::policy::Mode::Enforce);
+    let Some((rollout, judgement)) = failed.and_then(|rollout| Some((rollout, rollout.judgement.as_ref()?))) else {
+        return;
+    };
+    let images = rollout.changes();
+    if matches!(judgement.reason, Reason::Blind { .. } | Reason::Insufficient { .. }) || images.is_empty() {
+        return;
+    }
+    let (since, why) = (judgement.at, judgement.reason.to_string());
+    let failed = Quarantined { images, since, rollout: rollout.id.clone(), why };
+    state.quarantine.retain(|known| known.images != failed.images);
+    state.quarantine.push(failed);
+    if state.quarantine.len() > MOST_QUARANTINED {
+        state.quarantine.remove(0);
     }
 }
 

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::command::Command;
 use crate::ids::{EffectId, EventId, Images, Workload};
 use crate::sighting::{Sighting, Survey};
 use crate::time::Timestamp;
@@ -42,12 +43,21 @@ pub enum Event {
         /// The artifact that the event names (a package URL), for people.
         artifact: Option<String>,
     },
+    /// A person, or a pipeline in their name, steps in.
+    Commanded {
+        /// Which event this is; its source is who.
+        id: EventId,
+        /// When its producer says it happened.
+        time: Option<Timestamp>,
+        /// What is told.
+        command: Command,
+    },
     /// Something in the cluster has changed.
     Seen {
         /// Whose.
         workload: Workload,
         /// How it stands now.
-        sighting: Sighting,
+        sighting: Box<Sighting>,
     },
     /// One block of counts, or the reason why there is none.
     Measured {

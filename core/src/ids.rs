@@ -253,3 +253,89 @@ pub fn version(image: &str) -> &str {
         _ => "latest",
     }
 }
+
+/// What a freeze is about: a cluster, a namespace of it, or one workload. Written as the beginning of a workload's key:
+/// `prod`, `prod/shop`, `prod/shop/Deployment/web`.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Scope {
+    /// Everything in a cluster.
+    Cluster(String),
+    /// Everything in a namespace.
+    Namespace {
+        /// Of this cluster.
+        cluster: String,
+        /// The namespace.
+        namespace: String,
+    },
+    /// One workload.
+    Workload(Workload),
+}
+
+impl Scope {
+    /// Whether `workload` is in it.
+    pub fn covers(&self, workload: &Workload) -> bool {
+        match self {
+            Scope::Cluster(cluster) => *cluster == workload.cluster,
+            Scope::Namespace { cluster, namespace } => *cluster == workload.cluster && *namespace == workload.namespace,
+            Scope::Workload(one) => one == workload,
+        }
+    }
+
+    /// The cluster that it lies in.
+    pub fn cluster(&self) -> &str {
+        match self {
+            Scope::Cluster(cluster) | Scope::Namespace { cluster, .. } => cluster,
+            Scope::Workload(workload) => &workload.cluster,
+        }
+    }
+
+    /// The workload, if it is no more than one.
+    pub fn workload(&self) -> Option<&Workload> {
+        match self {
+            Scope::Workload(workload) => Some(workload),
+            Scope::Cluster(_) | Scope::Namespace { .. } => None,
+        }
+    }
+}
+
+impl fmt::Display for Scope {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Scope::Cluster(cluster) => f.write_str(cluster),
+            Scope::Namespace { cluster, namespace } => write!(f, "{cluster}/{namespace}"),
+            Scope::Workload(workload) => write!(f, "{workload}"),
+        }
+    }
+}
+
+/// A scope that can't be read.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is not a scope; write cluster, cluster/namespace or cluster/namespace/Deployment/name")]
+pub struct BadScope(String);
+
+impl FromStr for Scope {
+    type Err = BadScope;
+
+    fn from_str(text: &str) -> Result<Scope, BadScope> {
+        let bad = || BadScope(text.to_owned());
+        match text.split('/').collect::<Vec<_>>().as_slice() {
+            [cluster] if !cluster.is_empty() => Ok(Scope::Cluster((*cluster).to_owned())),
+            [cluster, namespace] if !cluster.is_empty() && !namespace.is_empty() => {
+                Ok(Scope::Namespace { cluster: (*cluster).to_owned(), namespace: (*namespace).to_owned() })
+            }
+            _ => text.parse().map(Scope::Workload).map_err(|_| bad()),
+        }
+    }
+}
+
+impl Serialize for Scope {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Scope {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Scope, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+    }
+}

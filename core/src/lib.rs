@@ -8,10 +8,12 @@
 
 pub mod time;
 pub mod ids;
+pub mod command;
 pub mod sighting;
 pub mod event;
 pub mod effect;
 pub mod metric;
+pub mod calendar;
 pub mod policy;
 pub mod watch;
 pub mod verdict;

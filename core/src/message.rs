@@ -1,6 +1,7 @@
 //! What people are told about a decision: the Slack message and the Kubernetes Event.
 //!
-//! At most three messages a rollout: one when it is first held, and always the last one. There is none when it starts.
+//! Few messages a rollout: one when it is first held, one for each gate that waits for a person, and always the last one.
+//! There is none when it starts.
 
 use crate::decision::{Decision, Ending, Kind};
 use crate::effect::{Act, Message, Mood};
@@ -18,7 +19,9 @@ pub fn about(decision: &Decision, rollout: &Rollout) -> Vec<Act> {
     acts.extend(note(decision, rollout));
     let first_hold =
         decision.kind == Kind::Hold && rollout.history.iter().filter(|entry| entry.kind == Kind::Hold).count() == 1;
-    if first_hold {
+    // A gate has nobody to open it who was not asked.
+    let asks = decision.kind == Kind::Hold && matches!(decision.reason, Reason::NeedsApproval { .. });
+    if first_hold || asks {
         acts.push(Act::Notify { message: held(decision, rollout) });
     }
     if let Some(ending) = decision.ending.filter(|ending| !matches!(ending, Ending::Superseded | Ending::Unchanged)) {
@@ -35,6 +38,9 @@ fn note(decision: &Decision, rollout: &Rollout) -> Option<Act> {
         Kind::Resume => (false, "RolloutResumed"),
         Kind::Promote => (false, "RolloutPromoted"),
         Kind::RollBack => (true, "RolloutRolledBack"),
+        Kind::Abort => (true, "RolloutAborted"),
+        Kind::Approve => (false, "RolloutApproved"),
+        Kind::Retry => (false, "RolloutRetried"),
         Kind::GiveUp => (true, "RolloutGivenUp"),
         Kind::Supersede => (false, "RolloutSuperseded"),
         Kind::Refuse => (!matches!(decision.reason, Reason::Unchanged), "RolloutRefused"),
@@ -61,12 +67,44 @@ fn held(decision: &Decision, rollout: &Rollout) -> Message {
         mood: if blind { Mood::Blind } else { Mood::Asking },
         title: format!("{}: {} {word}", rollout.workload.cluster, named(rollout)),
         why: decision.why.clone(),
-        now: format!(
-            "Nothing was changed: the canary keeps {} of the traffic. It goes on by itself when the cause is gone, and is given up after {} on hold.",
-            decision.weight, rollout.policy.max_hold
-        ),
-        command: Some(why_command(rollout)),
+        now: format!("Nothing was changed: the canary keeps {} of the traffic. {}", decision.weight, outlook(rollout)),
+        command: Some(answer(&decision.reason, rollout)),
         footer: footer(rollout),
+    }
+}
+
+/// How a hold ends, in a sentence.
+#[expect(clippy::wildcard_enum_match_arm, reason = "few of the many reasons have words of their own here")]
+pub fn outlook(rollout: &Rollout) -> String {
+    let Some(held) = &rollout.held else { return String::new() };
+    let by_itself = match &held.reason {
+        Reason::OutsideWindow { .. } => "It goes on by itself when the window opens",
+        Reason::Frozen { .. } => "It goes on by itself when the freeze is over",
+        Reason::Paused { .. } => "It goes on when somebody resumes it",
+        Reason::NeedsApproval { .. } => "It goes on when somebody approves",
+        Reason::TemplateEdited { .. } | Reason::Scaled { .. } | Reason::Fought { .. } => {
+            "It goes on when that is taken back or accepted"
+        }
+        _ => "It goes on by itself when the cause is gone",
+    };
+    match rollout.patience(&held.reason) {
+        Some(patience) => format!("{by_itself}, and is given up after {patience} on hold."),
+        None => format!("{by_itself}."),
+    }
+}
+
+/// The command that answers a hold.
+#[expect(clippy::wildcard_enum_match_arm, reason = "few of the many reasons have a command of their own")]
+fn answer(reason: &Reason, rollout: &Rollout) -> String {
+    let workload = &rollout.workload;
+    match reason {
+        Reason::NeedsApproval { gate, .. } => format!("bellwether emit approve --workload {workload} --gate {gate}"),
+        Reason::Paused { .. } | Reason::TemplateEdited { .. } | Reason::Scaled { .. } | Reason::Fought { .. } => {
+            format!("bellwether emit resume --workload {workload}")
+        }
+        Reason::StableBroken { .. } => format!("bellwether emit promote --full --workload {workload}"),
+        Reason::Frozen { scope, .. } => format!("bellwether emit unfreeze --scope {scope}"),
+        _ => why_command(rollout),
     }
 }
 
@@ -89,8 +127,13 @@ fn ended(ending: Ending, decision: &Decision, rollout: &Rollout) -> Message {
             Mood::Bad,
             format!("{cluster}: {name} rolled back {back}"),
             format!(
-                "The old version serves all of the traffic, after {after}; the new one is not tried again until it is asked for again."
+                "The old version serves all of the traffic, after {after}. The new one is quarantined: `bellwether emit retry` tries it again."
             ),
+        ),
+        Ending::Aborted => (
+            Mood::Asking,
+            format!("{cluster}: {name} {} aborted", change(&from, &to)),
+            format!("The old version serves all of the traffic, after {after}. Nothing is said against the new one."),
         ),
         Ending::GivenUp => (
             Mood::Asking,

@@ -26,6 +26,7 @@ struct Deployed {
     stable: Set,
     canary: Option<Set>,
     routed: Option<Weight>,
+    route_by: Option<String>,
     obstacles: Vec<Obstacle>,
     templates: BTreeMap<TemplateHash, Images>,
 }
@@ -41,6 +42,8 @@ struct Set {
     kept: u32,
     changed: Timestamp,
     ready_after: Span,
+    template_by: Option<String>,
+    replicas_by: Option<String>,
 }
 
 /// The hash of a template that is nothing but its images.
@@ -53,15 +56,22 @@ pub fn template_of(images: &Images) -> TemplateHash {
 pub const NO_PULL: &str = "nopull";
 /// An image whose tag contains this never becomes ready.
 pub const NEVER_READY: &str = "neverready";
+/// An image whose tag contains this becomes ready as a canary, and never as the workload itself.
+pub const NEVER_TAKEN: &str = "nevertaken";
 
 impl Set {
     fn says(&self, word: &str) -> bool {
         self.images.values().any(|image| image.contains(word))
     }
 
+    fn runs(&self) -> bool {
+        let taken = !self.says(NEVER_TAKEN) || self.uid.ends_with("-canary");
+        !self.says(NO_PULL) && !self.says(NEVER_READY) && taken
+    }
+
     fn available(&self, now: Timestamp) -> u32 {
         let in_time = now >= self.ready_after.after(self.changed);
-        let runs = !self.says(NO_PULL) && !self.says(NEVER_READY);
+        let runs = self.runs();
         if in_time && runs { self.replicas } else { self.kept.min(self.replicas) }
     }
 
@@ -75,10 +85,7 @@ impl Set {
 
     fn arm(&self, now: Timestamp) -> Arm {
         let available = self.available(now);
-        let done = available == self.replicas
-            && !self.says(NO_PULL)
-            && !self.says(NEVER_READY)
-            && now >= self.ready_after.after(self.changed);
+        let done = available == self.replicas && self.runs() && now >= self.ready_after.after(self.changed);
         let template = template_of(&self.images);
         let trouble = (self.says(NO_PULL) && now >= self.ready_after.after(self.changed)).then(|| Trouble {
             object: "pod-0".to_owned(),
@@ -99,6 +106,8 @@ impl Set {
             available,
             paused: false,
             trouble,
+            template_by: self.template_by.clone(),
+            replicas_by: self.replicas_by.clone(),
         }
     }
 }
@@ -108,9 +117,21 @@ impl Model {
     pub fn deploy(&mut self, workload: Workload, images: Images, replicas: u32, ready_after: Span) {
         let uid = format!("uid-{}", workload.name);
         let templates = BTreeMap::from([(template_of(&images), images.clone())]);
-        let stable = Set { uid, images, replicas, generation: 1, kept: replicas, changed: Timestamp::MIN, ready_after };
-        self.workloads
-            .insert(workload, Deployed { stable, canary: None, routed: None, obstacles: Vec::new(), templates });
+        let stable = Set {
+            uid,
+            images,
+            replicas,
+            generation: 1,
+            kept: replicas,
+            changed: Timestamp::MIN,
+            ready_after,
+            template_by: None,
+            replicas_by: None,
+        };
+        self.workloads.insert(
+            workload,
+            Deployed { stable, canary: None, routed: None, route_by: None, obstacles: Vec::new(), templates },
+        );
     }
 
     /// Somebody changes the workload's images by hand.
@@ -120,6 +141,56 @@ impl Model {
             let replicas = deployed.stable.replicas;
             deployed.templates.insert(template_of(&images), images.clone());
             deployed.stable.change(images, replicas, now, kept);
+            deployed.stable.template_by = Some("kubectl-edit".to_owned());
+        }
+    }
+
+    /// Somebody scales the workload; `by` is their field manager.
+    pub fn scale(&mut self, workload: &Workload, replicas: u32, by: &str, now: Timestamp) {
+        if let Some(deployed) = self.workloads.get_mut(workload) {
+            let (kept, images) = (deployed.stable.available(now), deployed.stable.images.clone());
+            deployed.stable.change(images, replicas, now, kept);
+            deployed.stable.replicas_by = Some(by.to_owned());
+        }
+    }
+
+    /// Somebody writes another image into our canary.
+    pub fn edit_canary(&mut self, workload: &Workload, images: Images, now: Timestamp) {
+        if let Some(canary) = self.workloads.get_mut(workload).and_then(|deployed| deployed.canary.as_mut()) {
+            let (kept, replicas) = (canary.available(now), canary.replicas);
+            canary.change(images, replicas, now, kept);
+            canary.template_by = Some("kubectl-edit".to_owned());
+        }
+    }
+
+    /// Somebody deletes our canary's Deployment; the route goes on naming it.
+    pub fn delete_canary(&mut self, workload: &Workload) {
+        if let Some(deployed) = self.workloads.get_mut(workload) {
+            deployed.canary = None;
+        }
+    }
+
+    /// Somebody writes another share into the route, or takes our reference out of it.
+    pub fn edit_route(&mut self, workload: &Workload, weight: Option<Weight>) {
+        if let Some(deployed) = self.workloads.get_mut(workload).filter(|deployed| deployed.routed.is_some()) {
+            deployed.routed = weight;
+            deployed.route_by = Some("kubectl-patch".to_owned());
+        }
+    }
+
+    /// All pods of the workload itself die, for as long as nobody changes it.
+    pub fn break_stable(&mut self, workload: &Workload, now: Timestamp) {
+        if let Some(deployed) = self.workloads.get_mut(workload) {
+            deployed.stable.kept = 0;
+            deployed.stable.changed = now;
+            deployed.stable.ready_after = Span::from_secs(7 * 86_400);
+        }
+    }
+
+    /// They come back.
+    pub fn mend_stable(&mut self, workload: &Workload, ready_after: Span) {
+        if let Some(deployed) = self.workloads.get_mut(workload) {
+            deployed.stable.ready_after = ready_after;
         }
     }
 
@@ -156,12 +227,13 @@ impl Model {
     /// The workload as it stands.
     pub fn sighting(&self, workload: &Workload, now: Timestamp) -> Sighting {
         let Some(deployed) = self.workloads.get(workload) else {
-            return Sighting { stable: None, canary: None, routed: None };
+            return Sighting { stable: None, canary: None, routed: None, route_by: None };
         };
         Sighting {
             stable: Some(deployed.stable.arm(now)),
             canary: deployed.canary.as_ref().map(|canary| canary.arm(now)),
             routed: deployed.routed.map(|weight| Routed { weight, accepted: true }),
+            route_by: deployed.route_by.clone(),
         }
     }
 
@@ -192,11 +264,18 @@ impl Model {
             }
             Act::SetWeight { weight, traffic } => {
                 let by_weight = *traffic != crate::policy::Traffic::Replicas;
-                by_weight && deployed.canary.is_some() && deployed.routed.replace(*weight) != Some(*weight)
+                if by_weight && deployed.routed.is_none() && *weight > Weight::ZERO {
+                    return failed(FailureKind::Conflict, "no route sends traffic to the canary".to_owned());
+                }
+                by_weight && deployed.routed.is_some() && deployed.routed.replace(*weight) != Some(*weight)
             }
-            Act::Promote { images, .. } => {
+            Act::Promote { images, from, .. } => {
                 let mut all = deployed.stable.images.clone();
                 all.extend(images.clone());
+                if all != deployed.stable.images && template_of(&deployed.stable.images) != *from {
+                    let message = "somebody has changed the pod template meanwhile".to_owned();
+                    return failed(FailureKind::Conflict, message);
+                }
                 deployed.change_stable(all, now)
             }
             Act::Restore { template, .. } => match deployed.templates.get(template).cloned() {
@@ -206,6 +285,7 @@ impl Model {
             Act::RemoveCanary { .. } => {
                 let was = deployed.canary.take().is_some() || deployed.routed.is_some();
                 deployed.routed = None;
+                deployed.route_by = None;
                 was
             }
         };
@@ -221,11 +301,12 @@ impl Deployed {
         let mut all = self.stable.images.clone();
         all.extend(images.clone());
         self.templates.insert(template_of(&all), all.clone());
+        let joined = by_weight && self.routed.is_none();
         if by_weight {
             self.routed.get_or_insert(Weight::ZERO);
         }
         match &mut self.canary {
-            Some(canary) if canary.images == all && canary.replicas == replicas => false,
+            Some(canary) if canary.images == all && canary.replicas == replicas => joined,
             Some(canary) => {
                 let kept = canary.available(now);
                 canary.change(all, replicas, now, kept);
@@ -234,8 +315,17 @@ impl Deployed {
             None => {
                 let uid = format!("{}-canary", self.stable.uid);
                 let ready_after = self.stable.ready_after;
-                self.canary =
-                    Some(Set { uid, images: all, replicas, generation: 1, kept: 0, changed: now, ready_after });
+                self.canary = Some(Set {
+                    uid,
+                    images: all,
+                    replicas,
+                    generation: 1,
+                    kept: 0,
+                    changed: now,
+                    ready_after,
+                    template_by: None,
+                    replicas_by: None,
+                });
                 true
             }
         }

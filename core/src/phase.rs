@@ -1,4 +1,4 @@
-//! Where a rollout can be, what can happen to it there, and where it goes then: one exhaustive match.
+//! Where a rollout can be, what can happen to it there, and where it goes then.
 //!
 //! A rollout moves only through [`next`]. That a canary is removed only after its traffic, or that the old template
 //! comes back before the traffic does, is a line in this table and not a branch somewhere else. `docs/state-machine.md`
@@ -55,31 +55,95 @@ impl Phase {
         Phase::Ended,
     ];
 
+    /// What the phase is like.
+    pub const fn traits(self) -> Traits {
+        match self {
+            Phase::Gating => row("gating", Share::None, Limit::Ready, "the survey"),
+            Phase::Preparing => row("preparing", Share::None, Limit::Ready, "the canary's pods"),
+            Phase::Growing => row("growing", Share::Kept, Limit::Ready, "the canary's pods"),
+            Phase::Stepping => row("stepping", Share::Step, Limit::Ready, "the gateway to accept the weight"),
+            Phase::Promoting => {
+                row("promoting", Share::Kept, Limit::Promote, "the workload's pods with the new version")
+            }
+            Phase::Returning => {
+                row("returning", Share::Leaving, Limit::Promote, "the traffic to return to the workload")
+            }
+            Phase::Cleaning => row("cleaning", Share::None, Limit::Promote, "the canary to disappear"),
+            Phase::Guarding => row("guarding", Share::None, Limit::None, "the guard's time"),
+            Phase::Restoring => {
+                row("restoring", Share::Kept, Limit::Promote, "the workload's pods with the old version")
+            }
+            Phase::Draining => row("draining", Share::Leaving, Limit::Promote, "the traffic to return to the workload"),
+            Phase::Removing => row("removing", Share::None, Limit::Promote, "the canary to disappear"),
+            Phase::Ended => row("ended", Share::None, Limit::None, "nothing"),
+        }
+    }
+
     /// Whether the canary is, or may be, in the traffic.
     pub fn has_canary_traffic(self) -> bool {
-        matches!(
-            self,
-            Phase::Growing | Phase::Stepping | Phase::Promoting | Phase::Returning | Phase::Restoring | Phase::Draining
-        )
+        self.traits().share != Share::None
     }
+
+    /// Whether the canary and the stable are counted side by side.
+    pub fn compares(self) -> bool {
+        matches!(self, Phase::Growing | Phase::Stepping | Phase::Promoting | Phase::Returning)
+    }
+
+    /// Whether the next thing that happens if all goes well gives the version more traffic, or promotes it.
+    pub fn rises(self) -> bool {
+        matches!(self, Phase::Preparing | Phase::Growing | Phase::Stepping)
+    }
+
+    /// Whether nothing is decided yet about the version.
+    pub fn is_before_promotion(self) -> bool {
+        matches!(self, Phase::Gating | Phase::Preparing | Phase::Growing | Phase::Stepping)
+    }
+}
+
+/// What a phase is like: a row of the table above.
+#[derive(Debug, Clone, Copy)]
+pub struct Traits {
+    /// Its name.
+    pub name: &'static str,
+    /// The canary's share of the traffic.
+    pub share: Share,
+    /// Which of the policy's times bounds it, apart from the time in which it judges.
+    pub limit: Limit,
+    /// What it waits for, in words.
+    pub waiting_for: &'static str,
+}
+
+const fn row(name: &'static str, share: Share, limit: Limit, waiting_for: &'static str) -> Traits {
+    Traits { name, share, limit, waiting_for }
+}
+
+/// The canary's share of the traffic in a phase.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Share {
+    /// None, and none is left from before.
+    None,
+    /// What it had before.
+    Kept,
+    /// The step's.
+    Step,
+    /// None is asked for, and some may be left.
+    Leaving,
+}
+
+/// Which of the policy's times bounds a phase.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Limit {
+    /// None: it judges, or is over.
+    None,
+    /// `ready-within`.
+    Ready,
+    /// `promote-within`.
+    Promote,
 }
 
 impl fmt::Display for Phase {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Phase::Gating => "gating",
-            Phase::Preparing => "preparing",
-            Phase::Growing => "growing",
-            Phase::Stepping => "stepping",
-            Phase::Promoting => "promoting",
-            Phase::Returning => "returning",
-            Phase::Cleaning => "cleaning",
-            Phase::Guarding => "guarding",
-            Phase::Restoring => "restoring",
-            Phase::Draining => "draining",
-            Phase::Removing => "removing",
-            Phase::Ended => "ended",
-        })
+        f.write_str(self.traits().name)
     }
 }
 
@@ -99,7 +163,7 @@ pub enum Trigger {
     CanaryReady,
     /// The canary's own pods say that it can't run.
     CanaryFailed,
-    /// The step's minimum time is over and every check passes; there is a further step.
+    /// The step's minimum time is over and every check passes, or a person says so; there is a further step.
     StepPassed,
     /// The same, at the last step.
     LastStepPassed,
@@ -121,11 +185,22 @@ pub enum Trigger {
     GuardPassed,
     /// The workload is gone, or another one has its name.
     WorkloadGone,
+    /// Somebody wants the old version back: a person aborts, or the stable's own images are asked for.
+    Recalled,
+    /// The stable has another template now, and somebody says that this is the one to start from.
+    Rebased,
+    /// What was done to the canary or its share has been undone by somebody, and is done again.
+    Undone,
 }
 
 impl Trigger {
+    /// Whether it leads to more traffic for the version, or to its promotion.
+    pub fn rises(self) -> bool {
+        matches!(self, Trigger::CanaryReady | Trigger::StepPassed | Trigger::LastStepPassed)
+    }
+
     /// All of them.
-    pub const ALL: [Trigger; 17] = [
+    pub const ALL: [Trigger; 20] = [
         Trigger::Accepted,
         Trigger::Guardable,
         Trigger::Refused,
@@ -143,6 +218,9 @@ impl Trigger {
         Trigger::CanaryGone,
         Trigger::GuardPassed,
         Trigger::WorkloadGone,
+        Trigger::Recalled,
+        Trigger::Rebased,
+        Trigger::Undone,
     ];
 }
 
@@ -169,197 +247,84 @@ impl fmt::Display for Move {
 
 /// The table.
 pub fn next(phase: Phase, trigger: Trigger) -> Move {
-    use Move::{Never, Stay, To};
+    let found = moves(phase).iter().find(|(triggers, _)| triggers.contains(&trigger));
+    found.map_or(Move::Never, |(_, to)| *to)
+}
+
+/// What leads somewhere, or stays on purpose; what is not listed can't happen there. The written table shows every pair.
+const fn moves(phase: Phase) -> &'static [(&'static [Trigger], Move)] {
+    use Move::{Stay, To};
+    use Trigger::*;
     match phase {
-        Phase::Gating => match trigger {
-            Trigger::Accepted => To(Phase::Preparing),
-            Trigger::Guardable => To(Phase::Guarding),
-            Trigger::Refused | Trigger::Superseded | Trigger::Overdue | Trigger::GaveUp | Trigger::WorkloadGone => {
-                To(Phase::Ended)
-            }
-            Trigger::CanaryReady
-            | Trigger::CanaryFailed
-            | Trigger::StepPassed
-            | Trigger::LastStepPassed
-            | Trigger::Regressed
-            | Trigger::StableReady
-            | Trigger::StableFailed
-            | Trigger::Emptied
-            | Trigger::CanaryGone
-            | Trigger::GuardPassed => Never,
-        },
-        Phase::Preparing => match trigger {
-            Trigger::CanaryReady => To(Phase::Stepping),
+        Phase::Gating => &[
+            (&[Accepted], To(Phase::Preparing)),
+            (&[Guardable], To(Phase::Guarding)),
+            (&[Refused, Superseded, Overdue, GaveUp, Recalled, WorkloadGone], To(Phase::Ended)),
+        ],
+        Phase::Preparing => &[
+            (&[CanaryReady], To(Phase::Stepping)),
+            // Only if a person says so.
+            (&[LastStepPassed], To(Phase::Promoting)),
             // No traffic yet, so there is none to take back first.
-            Trigger::CanaryFailed
-            | Trigger::Refused
-            | Trigger::Superseded
-            | Trigger::GaveUp
-            | Trigger::Overdue
-            | Trigger::WorkloadGone => To(Phase::Removing),
-            Trigger::Accepted
-            | Trigger::Guardable
-            | Trigger::StepPassed
-            | Trigger::LastStepPassed
-            | Trigger::Regressed
-            | Trigger::StableReady
-            | Trigger::StableFailed
-            | Trigger::Emptied
-            | Trigger::CanaryGone
-            | Trigger::GuardPassed => Never,
-        },
-        Phase::Growing => match trigger {
-            Trigger::CanaryReady => To(Phase::Stepping),
-            Trigger::CanaryFailed
-            | Trigger::Refused
-            | Trigger::Superseded
-            | Trigger::Regressed
-            | Trigger::GaveUp
-            | Trigger::Overdue => To(Phase::Draining),
-            Trigger::WorkloadGone => To(Phase::Removing),
-            Trigger::Accepted
-            | Trigger::Guardable
-            | Trigger::StepPassed
-            | Trigger::LastStepPassed
-            | Trigger::StableReady
-            | Trigger::StableFailed
-            | Trigger::Emptied
-            | Trigger::CanaryGone
-            | Trigger::GuardPassed => Never,
-        },
-        Phase::Stepping => match trigger {
-            Trigger::StepPassed => To(Phase::Growing),
-            Trigger::LastStepPassed => To(Phase::Promoting),
-            Trigger::CanaryFailed | Trigger::Refused | Trigger::Superseded | Trigger::Regressed | Trigger::GaveUp => {
-                To(Phase::Draining)
-            }
+            (
+                &[CanaryFailed, Refused, Superseded, GaveUp, Overdue, Recalled, Rebased, WorkloadGone],
+                To(Phase::Removing),
+            ),
+        ],
+        Phase::Growing => &[
+            (&[CanaryReady], To(Phase::Stepping)),
+            // Only if a person says so.
+            (&[LastStepPassed], To(Phase::Promoting)),
+            (&[CanaryFailed, Refused, Superseded, Regressed, GaveUp, Overdue, Recalled, Rebased], To(Phase::Draining)),
+            (&[WorkloadGone], To(Phase::Removing)),
+        ],
+        Phase::Stepping => &[
+            (&[StepPassed], To(Phase::Growing)),
+            (&[LastStepPassed], To(Phase::Promoting)),
+            (&[Undone], To(Phase::Growing)),
+            (&[CanaryFailed, Refused, Superseded, Regressed, GaveUp, Recalled, Rebased], To(Phase::Draining)),
             // The weight is asked for and not seen: held, and given up in time.
-            Trigger::Overdue => Stay,
-            Trigger::WorkloadGone => To(Phase::Removing),
-            Trigger::Accepted
-            | Trigger::Guardable
-            | Trigger::CanaryReady
-            | Trigger::StableReady
-            | Trigger::StableFailed
-            | Trigger::Emptied
-            | Trigger::CanaryGone
-            | Trigger::GuardPassed => Never,
-        },
-        Phase::Promoting => match trigger {
-            Trigger::StableReady => To(Phase::Returning),
+            (&[Overdue], Stay),
+            (&[WorkloadGone], To(Phase::Removing)),
+        ],
+        Phase::Promoting => &[
+            (&[StableReady], To(Phase::Returning)),
             // The old template first: the canary keeps the traffic until the stable can take it.
-            Trigger::Regressed
-            | Trigger::StableFailed
-            | Trigger::CanaryFailed
-            | Trigger::Refused
-            | Trigger::Overdue => To(Phase::Restoring),
+            (&[Regressed, StableFailed, CanaryFailed, Refused, Overdue, Recalled], To(Phase::Restoring)),
+            (&[Rebased], To(Phase::Draining)),
             // From here on a newer request waits, and a hold asks without giving up half-way.
-            Trigger::Superseded | Trigger::GaveUp => Stay,
-            Trigger::WorkloadGone => To(Phase::Removing),
-            Trigger::Accepted
-            | Trigger::Guardable
-            | Trigger::CanaryReady
-            | Trigger::StepPassed
-            | Trigger::LastStepPassed
-            | Trigger::Emptied
-            | Trigger::CanaryGone
-            | Trigger::GuardPassed => Never,
-        },
-        Phase::Returning => match trigger {
-            Trigger::Emptied => To(Phase::Cleaning),
-            Trigger::Regressed | Trigger::StableFailed => To(Phase::Restoring),
-            Trigger::Superseded | Trigger::GaveUp | Trigger::Overdue | Trigger::CanaryFailed | Trigger::Refused => Stay,
-            Trigger::WorkloadGone => To(Phase::Removing),
-            Trigger::Accepted
-            | Trigger::Guardable
-            | Trigger::CanaryReady
-            | Trigger::StepPassed
-            | Trigger::LastStepPassed
-            | Trigger::StableReady
-            | Trigger::CanaryGone
-            | Trigger::GuardPassed => Never,
-        },
-        Phase::Cleaning => match trigger {
-            Trigger::CanaryGone => To(Phase::Guarding),
-            Trigger::Superseded | Trigger::GaveUp | Trigger::Overdue | Trigger::Refused => Stay,
-            Trigger::WorkloadGone => To(Phase::Removing),
-            Trigger::Accepted
-            | Trigger::Guardable
-            | Trigger::CanaryReady
-            | Trigger::CanaryFailed
-            | Trigger::StepPassed
-            | Trigger::LastStepPassed
-            | Trigger::Regressed
-            | Trigger::StableReady
-            | Trigger::StableFailed
-            | Trigger::Emptied
-            | Trigger::GuardPassed => Never,
-        },
-        Phase::Guarding => match trigger {
-            Trigger::GuardPassed | Trigger::GaveUp | Trigger::WorkloadGone => To(Phase::Ended),
-            Trigger::Regressed | Trigger::StableFailed => To(Phase::Restoring),
-            Trigger::Superseded => Stay,
-            Trigger::Accepted
-            | Trigger::Guardable
-            | Trigger::Refused
-            | Trigger::CanaryReady
-            | Trigger::CanaryFailed
-            | Trigger::StepPassed
-            | Trigger::LastStepPassed
-            | Trigger::Overdue
-            | Trigger::StableReady
-            | Trigger::Emptied
-            | Trigger::CanaryGone => Never,
-        },
-        Phase::Restoring => match trigger {
-            Trigger::StableReady => To(Phase::Draining),
-            Trigger::Superseded
-            | Trigger::GaveUp
-            | Trigger::Overdue
-            | Trigger::StableFailed
-            | Trigger::CanaryFailed
-            | Trigger::Refused => Stay,
-            Trigger::WorkloadGone => To(Phase::Removing),
-            Trigger::Accepted
-            | Trigger::Guardable
-            | Trigger::CanaryReady
-            | Trigger::StepPassed
-            | Trigger::LastStepPassed
-            | Trigger::Regressed
-            | Trigger::Emptied
-            | Trigger::CanaryGone
-            | Trigger::GuardPassed => Never,
-        },
-        Phase::Draining => match trigger {
-            Trigger::Emptied => To(Phase::Removing),
-            Trigger::Superseded | Trigger::GaveUp | Trigger::Overdue | Trigger::CanaryFailed | Trigger::Refused => Stay,
-            Trigger::WorkloadGone => To(Phase::Removing),
-            Trigger::Accepted
-            | Trigger::Guardable
-            | Trigger::CanaryReady
-            | Trigger::StepPassed
-            | Trigger::LastStepPassed
-            | Trigger::Regressed
-            | Trigger::StableReady
-            | Trigger::StableFailed
-            | Trigger::CanaryGone
-            | Trigger::GuardPassed => Never,
-        },
-        Phase::Removing => match trigger {
-            Trigger::CanaryGone => To(Phase::Ended),
-            Trigger::Superseded | Trigger::GaveUp | Trigger::Overdue | Trigger::Refused | Trigger::WorkloadGone => Stay,
-            Trigger::Accepted
-            | Trigger::Guardable
-            | Trigger::CanaryReady
-            | Trigger::CanaryFailed
-            | Trigger::StepPassed
-            | Trigger::LastStepPassed
-            | Trigger::Regressed
-            | Trigger::StableReady
-            | Trigger::StableFailed
-            | Trigger::Emptied
-            | Trigger::GuardPassed => Never,
-        },
-        Phase::Ended => Never,
+            (&[Superseded, GaveUp], Stay),
+            (&[WorkloadGone], To(Phase::Removing)),
+        ],
+        Phase::Returning => &[
+            (&[Emptied], To(Phase::Cleaning)),
+            (&[Regressed, StableFailed, Recalled], To(Phase::Restoring)),
+            (&[Superseded, GaveUp, Overdue, CanaryFailed, Refused], Stay),
+            (&[WorkloadGone], To(Phase::Removing)),
+        ],
+        Phase::Cleaning => &[
+            (&[CanaryGone], To(Phase::Guarding)),
+            (&[Superseded, GaveUp, Overdue, Refused, Recalled], Stay),
+            (&[WorkloadGone], To(Phase::Removing)),
+        ],
+        Phase::Guarding => &[
+            (&[GuardPassed, GaveUp, Rebased, WorkloadGone], To(Phase::Ended)),
+            (&[Regressed, StableFailed, Recalled], To(Phase::Restoring)),
+            (&[Superseded], Stay),
+        ],
+        Phase::Restoring => &[
+            (&[StableReady], To(Phase::Draining)),
+            (&[Superseded, GaveUp, Overdue, StableFailed, CanaryFailed, Refused, Recalled], Stay),
+            (&[WorkloadGone], To(Phase::Removing)),
+        ],
+        Phase::Draining => &[
+            (&[Emptied, WorkloadGone], To(Phase::Removing)),
+            (&[Superseded, GaveUp, Overdue, CanaryFailed, Refused, Recalled], Stay),
+        ],
+        Phase::Removing => &[
+            (&[CanaryGone], To(Phase::Ended)),
+            (&[Superseded, GaveUp, Overdue, Refused, Recalled, WorkloadGone], Stay),
+        ],
+        Phase::Ended => &[],
     }
 }

@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
+use crate::calendar::{ChangeWindow, RawWindow};
 use crate::effect::Probed;
 use crate::ids::{Weight, Workload, digest, repository};
 use crate::metric::{Limit, Metric, MetricKind};
@@ -44,9 +45,18 @@ pub struct RawPolicy {
     /// After so long on hold the rollout is given up.
     #[serde(default = "defaults::max_hold")]
     pub max_hold: Span,
-    /// How long evidence may be missing before the rollout is held.
+    /// How long evidence may be missing, and what is done then.
     #[serde(default)]
     pub patience: Patience,
+    /// Gates that a person opens.
+    #[serde(default, rename = "approval", skip_serializing_if = "Vec::is_empty")]
+    pub approvals: Vec<Approval>,
+    /// When traffic may move to the new version; `None`: at any time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub window: Option<RawWindow>,
+    /// With `strategy = "blue-green"`: how it switches.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub blue_green: Option<BlueGreen>,
     /// What is looked at while the canary has traffic.
     #[serde(default, rename = "check")]
     pub checks: Vec<RawCheck>,
@@ -76,6 +86,10 @@ mod defaults {
 
     pub(super) fn patience() -> Span {
         Span::from_secs(600)
+    }
+
+    pub(super) fn approval() -> Span {
+        Span::from_secs(86_400)
     }
 
     pub(super) fn quantile() -> f64 {
@@ -129,6 +143,8 @@ pub enum Strategy {
     /// A small copy beside the stable, with a rising share of the traffic.
     #[default]
     Canary,
+    /// A copy of full size, and one switch of all the traffic, back from which there is one switch too.
+    BlueGreen,
 }
 
 /// What splits the traffic.
@@ -166,7 +182,60 @@ pub enum Traffic {
     Replicas,
 }
 
-/// How long evidence may be missing before a rollout is held.
+/// How a blue-green rollout switches.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct BlueGreen {
+    /// How long the new version is watched with all of the traffic while the old one stands by untouched.
+    pub keep_stable: Span,
+}
+
+/// A gate that a person opens, with the verb `approve`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Approval {
+    /// Its name, unique in its policy.
+    pub name: String,
+    /// What it stands before.
+    pub before: Before,
+    /// After so long without an answer the rollout is given up.
+    #[serde(default = "defaults::approval")]
+    pub patience: Span,
+}
+
+/// What a gate stands before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Before {
+    /// The first traffic.
+    Traffic,
+    /// The promotion.
+    Promotion,
+}
+
+impl std::fmt::Display for Before {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Before::Traffic => "the first traffic",
+            Before::Promotion => "the promotion",
+        })
+    }
+}
+
+/// What is done when patience is over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Then {
+    /// Stay and ask; after `max-hold` it is given up.
+    #[default]
+    Hold,
+    /// The traffic goes to the stable, and nothing is said against the version.
+    GiveUp,
+    /// As after a regression. Nothing has been found wrong; it is here for those who want exactly that.
+    RollBack,
+}
+
+/// How long evidence may be missing, and what is done then.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
 pub struct Patience {
@@ -174,11 +243,20 @@ pub struct Patience {
     pub blind: Span,
     /// There is not enough to judge.
     pub insufficient: Span,
+    /// What is done after nothing could be seen for so long.
+    pub on_blind: Then,
+    /// What is done after there was too little for so long.
+    pub on_insufficient: Then,
 }
 
 impl Default for Patience {
     fn default() -> Patience {
-        Patience { blind: defaults::patience(), insufficient: defaults::patience() }
+        Patience {
+            blind: defaults::patience(),
+            insufficient: defaults::patience(),
+            on_blind: Then::Hold,
+            on_insufficient: Then::Hold,
+        }
     }
 }
 
@@ -276,6 +354,9 @@ pub struct Policy {
     pub matches: Match,
     /// Whether it acts.
     pub mode: Mode,
+    /// How the new version is introduced.
+    #[serde(default)]
+    pub strategy: Strategy,
     /// How traffic is split.
     pub traffic: Traffic,
     /// The canary must be available within this time.
@@ -284,8 +365,14 @@ pub struct Policy {
     pub promote_within: Span,
     /// After so long on hold the rollout is given up.
     pub max_hold: Span,
-    /// How long evidence may be missing before the rollout is held.
+    /// How long evidence may be missing, and what is done then.
     pub patience: Patience,
+    /// Gates that a person opens.
+    #[serde(default)]
+    pub approvals: Vec<Approval>,
+    /// When traffic may move to the new version; `None`: at any time.
+    #[serde(default)]
+    pub window: Option<ChangeWindow>,
     /// The stops on the way up: at least one.
     pub steps: Vec<Step>,
     /// The watch after promotion.
@@ -358,7 +445,12 @@ impl RawPolicy {
         let mut problems = Problems::default();
         self.check_match(&mut problems);
         let checks = problems.within("check", |problems| checked(&self.checks, metrics, problems));
-        let steps = self.check_steps(&checks, &mut problems);
+        let steps = match self.strategy {
+            Strategy::Canary => self.check_steps(&checks, &mut problems),
+            Strategy::BlueGreen => self.check_blue_green(&checks, &mut problems),
+        };
+        let window = self.check_window(&mut problems);
+        self.check_approvals(&mut problems);
         let guard = self.guard.as_ref().map(|guard| Guard {
             length: guard.length,
             checks: problems.within("guard", |problems| {
@@ -390,6 +482,7 @@ impl RawPolicy {
             hash: String::new(),
             matches: self.matches.clone(),
             mode: self.mode,
+            strategy: self.strategy,
             traffic: match self.traffic {
                 TrafficKind::Gateway => Traffic::Gateway { route: self.route.clone() },
                 TrafficKind::Replicas => Traffic::Replicas,
@@ -398,6 +491,8 @@ impl RawPolicy {
             promote_within: self.promote_within,
             max_hold: self.max_hold,
             patience: self.patience.clone(),
+            approvals: self.approvals.clone(),
+            window,
             steps,
             guard,
             metrics,
@@ -421,10 +516,58 @@ impl RawPolicy {
         }
     }
 
+    /// The one switch as a step like any other: all of the traffic, and the old side untouched until it has passed.
+    fn check_blue_green(&self, checks: &[Check], problems: &mut Problems) -> Vec<Step> {
+        if !self.steps.is_empty() {
+            problems.add(&["step"], "blue-green switches once; leave the steps out, or set strategy = \"canary\"");
+        }
+        if self.traffic == TrafficKind::Replicas {
+            problems.add(&["traffic"], "a switch of all traffic needs a router; set traffic = \"gateway\"");
+        }
+        if checks.is_empty() {
+            problems.add(&["check"], "the switch would pass whatever happens; it needs at least one check");
+        }
+        let Some(BlueGreen { keep_stable }) = self.blue_green.clone() else {
+            problems.add(&["blue-green"], "say how long the old version stands by, as in keep-stable = \"10m\"");
+            return Vec::new();
+        };
+        vec![Step { weight: Weight::FULL, min_time: keep_stable, pause: Span::ZERO, checks: checks.to_vec() }]
+    }
+
+    fn check_window(&self, problems: &mut Problems) -> Option<ChangeWindow> {
+        self.window.as_ref().and_then(|window| match window.check() {
+            Ok(window) => Some(window),
+            Err(found) => {
+                for (key, message) in found {
+                    problems.add(&["window", key], message);
+                }
+                None
+            }
+        })
+    }
+
+    fn check_approvals(&self, problems: &mut Problems) {
+        for (index, gate) in self.approvals.iter().enumerate() {
+            let at = index.to_string();
+            if gate.name.is_empty() {
+                problems.add(&["approval", &at, "name"], "a gate needs a name to be opened by");
+            }
+            if self.approvals.iter().take(index).any(|other| other.name == gate.name) {
+                problems.add(
+                    &["approval", &at, "name"],
+                    format!("there are two gates {:?}; give this one another name", gate.name),
+                );
+            }
+        }
+    }
+
     fn check_steps(&self, checks: &[Check], problems: &mut Problems) -> Vec<Step> {
         if self.steps.is_empty() {
             problems
                 .add(&["step"], "a policy needs at least one step, such as { weight = \"10%\", min-time = \"15m\" }");
+        }
+        if self.blue_green.is_some() {
+            problems.add(&["blue-green"], "this is for strategy = \"blue-green\"; set it, or leave this out");
         }
         let mut before = Weight::ZERO;
         let mut steps = Vec::new();

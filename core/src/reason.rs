@@ -5,7 +5,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::ids::{EventId, Images, Weight, Workload, version};
+use crate::command::Order;
+use crate::ids::{EventId, Images, RolloutId, Weight, Workload, version};
 use crate::sighting::{Obstacle, Trouble};
 use crate::time::{Span, Timestamp};
 use crate::verdict::Evidence;
@@ -69,6 +70,97 @@ pub enum Reason {
     },
     /// Another rollout of the workload runs; this one waits for it.
     Queued,
+    // --- a person
+    /// A person wants the old version back.
+    Aborted {
+        /// Who, and why.
+        order: Order,
+    },
+    /// The images that the stable runs are asked for again.
+    Recalled {
+        /// By which event.
+        by: EventId,
+    },
+    /// A person says that it goes on.
+    Promoted {
+        /// Who, and why.
+        order: Order,
+        /// What had not passed, and is not waited for.
+        skips: Vec<String>,
+    },
+    /// A person says that it stays here.
+    Paused {
+        /// Who, and why.
+        order: Order,
+    },
+    /// A person says that it looks again.
+    Resumed {
+        /// Who, and why.
+        order: Order,
+    },
+    /// A person opens a gate.
+    Approved {
+        /// Who, and why.
+        order: Order,
+        /// Which.
+        gate: String,
+    },
+    /// A person asks once more.
+    Retried {
+        /// Who, and why.
+        order: Order,
+        /// For what this rollout was to bring.
+        of: RolloutId,
+    },
+    /// Nothing starts and no weight rises.
+    Frozen {
+        /// Where: a scope, as it is written.
+        scope: String,
+        /// Who says so, and why.
+        order: Order,
+        /// Until then, if it ends by itself.
+        until: Option<Timestamp>,
+    },
+    /// A freeze is over.
+    Unfrozen {
+        /// Where: a scope, as it is written.
+        scope: String,
+        /// Who says so, and why.
+        order: Order,
+    },
+    /// A verb that makes no sense here.
+    CantObey {
+        /// Which.
+        verb: String,
+        /// What there is instead, and what to do.
+        instead: String,
+    },
+    // --- gates
+    /// A gate waits for a person.
+    NeedsApproval {
+        /// Which.
+        gate: String,
+        /// What it is before, in words.
+        before: String,
+    },
+    /// It is not the time for changes.
+    OutsideWindow {
+        /// The window, in words.
+        window: String,
+        /// When it opens.
+        opens: Timestamp,
+    },
+    /// The version has failed here before.
+    Quarantined {
+        /// What of it.
+        images: Images,
+        /// Since when.
+        since: Timestamp,
+        /// In which rollout.
+        rollout: RolloutId,
+        /// Why.
+        why: String,
+    },
     // --- what the survey says
     /// The bare image fits no container, or several.
     AmbiguousImage {
@@ -248,6 +340,56 @@ pub enum Reason {
     },
     /// The policy has no guard.
     NoGuard,
+    // --- somebody else's hand
+    /// The stable has another template than the rollout rests on.
+    TemplateEdited {
+        /// Who wrote it, if that is known.
+        by: Option<String>,
+    },
+    /// A person has scaled the workload.
+    Scaled {
+        /// From so many replicas.
+        from: u32,
+        /// To so many.
+        to: u32,
+        /// Who.
+        by: String,
+    },
+    /// What is ours was changed, and is put back.
+    Undone {
+        /// What.
+        what: String,
+        /// Who changed it, if that is known.
+        by: Option<String>,
+    },
+    /// What is ours was changed again and again.
+    Fought {
+        /// What.
+        what: String,
+        /// Who changed it, if that is known.
+        by: Option<String>,
+        /// It was put back so many times.
+        times: u32,
+    },
+    /// Somebody has deleted the canary.
+    CanaryDeleted,
+    /// The new template of the stable is the one to start from.
+    Rebased {
+        /// Who says so, and why.
+        order: Order,
+    },
+    /// The stable version has no pod that serves, and the canary has.
+    StableBroken {
+        /// Of so many pods.
+        replicas: u32,
+        /// In their own words.
+        trouble: Option<Trouble>,
+    },
+    /// The version to go back to can't run.
+    RestoreFailed {
+        /// In its pods' own words.
+        trouble: Trouble,
+    },
     // --- the world
     /// An act fails, and is tried again.
     Failing {
@@ -272,6 +414,11 @@ pub enum Reason {
         /// For so long already.
         after: Span,
     },
+}
+
+/// A field manager's name, or a word for nobody in particular.
+fn somebody(by: &Option<String>) -> &str {
+    by.as_deref().unwrap_or("somebody")
 }
 
 fn sentence(evidence: &[Evidence]) -> String {
@@ -328,6 +475,33 @@ impl fmt::Display for Reason {
                 allowed.join(", ")
             ),
             Reason::Queued => f.write_str("another rollout of the workload runs; this one waits for it"),
+            Reason::Aborted { order } => write!(f, "aborted by {order}"),
+            Reason::Recalled { by } => write!(f, "event {by} asks for the version that the stable runs"),
+            Reason::Promoted { order, skips } if skips.is_empty() => {
+                write!(f, "promoted by {order}; every check passes, so nothing is skipped")
+            }
+            Reason::Promoted { order, skips } => write!(f, "promoted by {order}; skipped: {}", skips.join(", ")),
+            Reason::Paused { order } => write!(f, "paused by {order}"),
+            Reason::Resumed { order } => write!(f, "resumed by {order}: it looks again, with fresh patience"),
+            Reason::Approved { order, gate } => write!(f, "gate {gate} was opened by {order}"),
+            Reason::Retried { order, of } => write!(f, "{of} is tried again, by {order}"),
+            Reason::Frozen { scope, order, until: Some(until) } => {
+                write!(f, "{scope} is frozen until {until} by {order}: nothing starts, and no weight rises")
+            }
+            Reason::Frozen { scope, order, until: None } => {
+                write!(f, "{scope} is frozen by {order}: nothing starts, and no weight rises")
+            }
+            Reason::Unfrozen { scope, order } => write!(f, "{scope} is frozen no longer, by {order}"),
+            Reason::CantObey { verb, instead } => write!(f, "can't {verb}: {instead}"),
+            Reason::NeedsApproval { gate, before } => write!(f, "gate {gate} waits for an approval before {before}"),
+            Reason::OutsideWindow { window, opens } => {
+                write!(f, "outside the change window ({window}), which opens at {opens}")
+            }
+            Reason::Quarantined { images, since, rollout, why } => write!(
+                f,
+                "{} is quarantined since {since}, because {rollout} failed: {why}; `bellwether emit retry` lifts it",
+                change(&Images::new(), images)
+            ),
             Reason::AmbiguousImage { image, fits, containers } if fits.is_empty() => write!(
                 f,
                 "image {image} has the repository of no container (there are {}); name the container in `images`",
@@ -403,6 +577,34 @@ impl fmt::Display for Reason {
             Reason::CanaryGone => f.write_str("nothing of the canary is left"),
             Reason::GuardPassed { evidence, after } => write!(f, "{}; guarded for {after}", sentence(evidence)),
             Reason::NoGuard => f.write_str("the policy has no guard"),
+            Reason::TemplateEdited { by } => write!(
+                f,
+                "{} has changed the workload's pod template meanwhile, and what this rollout rests on is gone; `resume` accepts the new one, `abort` ends it and leaves the new one alone",
+                somebody(by)
+            ),
+            Reason::Scaled { from, to, by } => write!(
+                f,
+                "{by} has scaled the workload from {from} to {to} meanwhile; `resume` goes on with {to}, `abort` ends it"
+            ),
+            Reason::Undone { what, by } => write!(f, "{} has changed {what}; it is put back", somebody(by)),
+            Reason::Fought { what, by, times } => write!(
+                f,
+                "{} has changed {what} again, after it was put back {times} times; `resume` puts it back once more, `abort` ends it",
+                somebody(by)
+            ),
+            Reason::CanaryDeleted => f.write_str("somebody has deleted the canary"),
+            Reason::Rebased { order } => write!(f, "{order} accepts the workload's new pod template"),
+            Reason::StableBroken { replicas, trouble } => {
+                write!(f, "none of the workload's {replicas} pods is available with the old version")?;
+                if let Some(trouble) = trouble {
+                    write!(f, " (pod {trouble})")?;
+                }
+                f.write_str(", and the canary keeps its traffic; `promote --full` goes on with the new one")
+            }
+            Reason::RestoreFailed { trouble } => write!(
+                f,
+                "the version to go back to can't run either: pod {trouble}; it goes on trying, and somebody has to look"
+            ),
             Reason::Failing { act, message, attempts } => write!(f, "{act} fails, {attempts} times so far: {message}"),
             Reason::ActRefused { act, message } => write!(f, "{act} was refused: {message}"),
             Reason::Slow { waiting_for, after } => {

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::command::Verb;
 use crate::decision::Decision;
 use crate::engine::{Engine, State};
 use crate::event::{Event, Input};
@@ -107,5 +108,9 @@ fn compare(record: &Record, replayed: &[Decision]) -> Result<(), Box<Difference>
 
 /// Whether an event asks for a rollout, so that a record with it needs its basis.
 pub fn asks(event: &Event) -> bool {
-    matches!(event, Event::Requested { .. } | Event::Deployed { .. })
+    match event {
+        Event::Requested { .. } | Event::Deployed { .. } => true,
+        Event::Commanded { command, .. } => command.verb == Verb::Retry,
+        Event::Seen { .. } | Event::Measured { .. } | Event::Performed { .. } | Event::Tick => false,
+    }
 }

@@ -6,7 +6,7 @@ use crate::event::Event;
 use crate::ids::{Images, RolloutId, Weight};
 use crate::metric::MetricKind;
 use crate::phase::Phase;
-use crate::policy::{Mode, Policy};
+use crate::policy::{Mode, Policy, Strategy};
 use crate::rollout::{Rollout, Task};
 use crate::time::Span;
 use crate::verdict::{Evidence, Measure};
@@ -27,7 +27,7 @@ pub fn view(rollout: &Rollout) -> RolloutView {
             Mode::Enforce => "enforce".to_owned(),
             Mode::Observe => "observe".to_owned(),
         },
-        phase: rollout.phase.to_string(),
+        phase: phase(rollout).to_owned(),
         step: step(rollout.step),
         weight: rollout.weight,
         observed: rollout.watching.as_ref().and_then(|watching| watching.share()).map(|(share, _)| share),
@@ -58,8 +58,8 @@ pub fn turned_away(transition: &Transition) -> Option<RolloutView> {
     let Event::Requested { id, request, .. } = &transition.input.event else { return None };
     let (at, reason) = (transition.input.at, transition.reason.to_string());
     (transition.took == Took::Rejected).then(|| RolloutView {
-        id: RolloutId::of(&transition.workload, id).to_string(),
-        workload: transition.workload.to_string(),
+        id: RolloutId::of(&request.workload, id).to_string(),
+        workload: request.workload.to_string(),
         from: Images::new(),
         to: request.images.clone(),
         policy: transition.policy.as_ref().map(named).unwrap_or_default(),
@@ -84,12 +84,25 @@ fn named(policy: &Policy) -> String {
     format!("{}@{}", policy.name, policy.hash)
 }
 
+/// The phase's name. Blue-green goes through the same ones and has its own words for two of them.
+fn phase(rollout: &Rollout) -> &'static str {
+    let switches = rollout.policy.strategy == Strategy::BlueGreen;
+    if switches && rollout.phase == Phase::Preparing {
+        "preview"
+    } else if switches && rollout.phase == Phase::Stepping {
+        "switched"
+    } else {
+        rollout.phase.traits().name
+    }
+}
+
 /// How a rollout ended, in one word for programs.
 fn outcome(ending: Ending) -> &'static str {
     match ending {
         Ending::Promoted => "promoted",
         Ending::RolledBack => "rolled-back",
         Ending::GivenUp => "given-up",
+        Ending::Aborted => "aborted",
         Ending::Superseded => "superseded",
         Ending::Refused => "refused",
         Ending::Unchanged => "unchanged",
@@ -115,8 +128,11 @@ fn reason(rollout: &Rollout) -> String {
 fn next(rollout: &Rollout) -> String {
     let Some(step) = rollout.policy.steps.get(rollout.step) else { return String::new() };
     if let Some(held) = rollout.held.as_ref().filter(|_| rollout.phase != Phase::Ended) {
-        let until = rollout.policy.max_hold.after(held.since);
-        return format!("goes on when the cause is gone, and is given up at {until}");
+        return match (rollout.hold_ends(held), rollout.patience(&held.reason)) {
+            (Some(at), Some(_)) => format!("goes on when the cause is gone, and is given up at {at}"),
+            (Some(at), None) => format!("goes on at {at}"),
+            (None, _) => "goes on when the cause is gone".to_owned(),
+        };
     }
     match rollout.phase {
         Phase::Gating => "look at the workload".to_owned(),

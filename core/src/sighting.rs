@@ -17,6 +17,9 @@ pub struct Sighting {
     /// The share that the route gives the canary's Service, where a router does the splitting and our reference is
     /// in it; `None`: no reference of ours.
     pub routed: Option<Routed>,
+    /// Whoever wrote the rules of that route last, ourselves left out: a field manager.
+    #[serde(default)]
+    pub route_by: Option<String>,
 }
 
 /// What the route says of the canary.
@@ -57,6 +60,12 @@ pub struct Arm {
     pub paused: bool,
     /// What keeps a pod of the present template from starting, in the pod's or the API's own words.
     pub trouble: Option<Trouble>,
+    /// Whoever wrote its pod template last, ourselves left out: a field manager.
+    #[serde(default)]
+    pub template_by: Option<String>,
+    /// Whoever wrote its size last, ourselves left out.
+    #[serde(default)]
+    pub replicas_by: Option<String>,
 }
 
 impl Arm {

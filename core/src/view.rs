@@ -26,7 +26,7 @@ pub struct RolloutView {
     pub policy: String,
     /// `enforce` or `observe`.
     pub mode: String,
-    /// The phase's name.
+    /// The phase's name; of a blue-green rollout `preview` for preparing and `switched` for stepping.
     pub phase: String,
     /// Which step of how many, counted from 1.
     pub step: Option<(usize, usize)>,
@@ -36,7 +36,7 @@ pub struct RolloutView {
     pub observed: Option<f64>,
     /// Why it is held, if it is.
     pub held: Option<String>,
-    /// How it ended: `promoted`, `rolled-back`, `given-up`, `superseded` or `refused`.
+    /// How it ended: `promoted`, `rolled-back`, `given-up`, `aborted`, `superseded` or `refused`.
     pub outcome: Option<String>,
     /// Why it stands as it does, in one sentence.
     pub reason: String,

@@ -194,7 +194,10 @@ mod tests {
     use super::*;
     use crate::event::{Reading, Sample};
 
-    fn watching(blocks: &[(Option<u64>, Option<u64>)]) -> Watching {
+    /// What a block has of the canary and of the stable.
+    type Requests = (Option<u64>, Option<u64>);
+
+    fn watching(blocks: &[Requests]) -> Watching {
         let at = |n: usize| Timestamp::from_second(n as i64 * 10).unwrap();
         let mut watching = Watching::new(0, false, 0, at(0));
         for (n, (canary, stable)) in blocks.iter().enumerate() {
@@ -207,7 +210,7 @@ mod tests {
 
     #[test]
     fn the_share_of_a_canary_that_is_scraped_late_is_of_all_that_came_meanwhile() {
-        let rows: [(&[(Option<u64>, Option<u64>)], Option<(f64, u64)>); 5] = [
+        let rows: &[(&[Requests], Option<(f64, u64)>)] = &[
             (&[], None),
             (&[(None, Some(80)), (None, Some(80))], None),
             (&[(None, Some(80)), (None, Some(80)), (Some(60), Some(80))], Some((0.2, 300))),
@@ -215,7 +218,7 @@ mod tests {
             (&[(Some(0), Some(0))], None),
         ];
         for (blocks, expected) in rows {
-            assert_eq!(watching(blocks).share(), expected, "{blocks:?}");
+            assert_eq!(watching(blocks).share(), *expected, "{blocks:?}");
         }
     }
 }

@@ -88,7 +88,7 @@ impl Journals for Kafka {
     }
 
     async fn open(&self, partition: Partition) -> Result<Box<dyn Journal>, JournalError> {
-        let opened = journal::KafkaJournal::open(&self.options, self.partitions, &self.ownership, partition).await?;
+        let opened = journal::KafkaJournal::open(&self.options, &self.ownership, partition).await?;
         Ok(Box::new(opened))
     }
 }

@@ -284,9 +284,16 @@ fn line(decision: &Decision, colours: bool) -> String {
     let time = time.get(11..19).unwrap_or(&time);
     let state = match decision.kind {
         Kind::RollBack => "regressed",
-        Kind::Hold | Kind::GiveUp => "held",
+        Kind::Hold | Kind::GiveUp | Kind::Abort => "held",
         Kind::Promote | Kind::Finish => "pass",
-        Kind::Start | Kind::Advance | Kind::Resume | Kind::Supersede | Kind::Refuse | Kind::Proceed => "",
+        Kind::Start
+        | Kind::Advance
+        | Kind::Resume
+        | Kind::Supersede
+        | Kind::Refuse
+        | Kind::Proceed
+        | Kind::Approve
+        | Kind::Retry => "",
     };
     let kind = table::paint(state, &format!("{:<9}", decision.kind.name()), colours);
     format!("{time}  {:<9} {kind}  {:<10} {}\n", decision.workload.name, decision.to.to_string(), decision.why)

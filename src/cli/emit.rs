@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use anyhow::{Context as _, bail};
 use bellwether_core::event::Request;
-use bellwether_core::ids::{EventId, Images, RolloutId, Workload, digest};
+use bellwether_core::ids::{EventId, Images, RolloutId, Scope, Workload, digest};
 use bellwether_core::time::Timestamp;
 use clap::{Args, Subcommand};
 use packageurl::PackageUrl;
@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 use crate::adapters::kafka::{Emitter, Options};
 use crate::clock::{Clock as _, SystemClock};
 use crate::config;
-use crate::events::cdevents::{DEPLOYED, REQUESTED, wrap};
+use crate::events::cdevents::{DEPLOYED, REQUESTED, VERB, VERB_VERSION, wrap};
 use crate::events::cloudevents::{CloudEvent, STRUCTURED};
 use crate::exit;
 
@@ -64,6 +64,63 @@ enum What {
     Request(RequestArgs),
     /// Say that somebody else has deployed a service, so that it is guarded
     Deployed(DeployedArgs),
+    /// Take the old version back; nothing is said against the new one
+    Abort(ToldArgs),
+    /// Go on although a check has not passed or a gate is closed: one step, or to the end
+    Promote {
+        #[command(flatten)]
+        told: ToldArgs,
+        /// To the end
+        #[arg(long)]
+        full: bool,
+    },
+    /// Stay here; a regression still rolls back
+    Pause(ToldArgs),
+    /// End a pause, or look again with fresh patience
+    Resume(ToldArgs),
+    /// Ask once more for what the last rollout was to bring, and lift its quarantine
+    Retry(ToldArgs),
+    /// Open an approval gate
+    Approve {
+        #[command(flatten)]
+        told: ToldArgs,
+        /// Which gate (default: the one that is waited for)
+        #[arg(long)]
+        gate: Option<String>,
+    },
+    /// Nothing starts and no weight rises; rollbacks may
+    Freeze {
+        #[command(flatten)]
+        scope: ScopeArgs,
+        /// It ends by itself then, as in 2026-01-31T12:00:00Z
+        #[arg(long, value_name = "TIME")]
+        until: Option<Timestamp>,
+    },
+    /// End a freeze
+    Unfreeze(ScopeArgs),
+}
+
+#[derive(Debug, Args)]
+struct ToldArgs {
+    /// The workload: cluster/namespace/Deployment/name
+    #[arg(long)]
+    workload: Workload,
+    /// Refuse if another rollout than this runs by now
+    #[arg(long)]
+    rollout: Option<String>,
+    /// Why, for people
+    #[arg(long)]
+    reason: Option<String>,
+}
+
+#[derive(Debug, Args)]
+struct ScopeArgs {
+    /// What: cluster, cluster/namespace or cluster/namespace/Deployment/name
+    #[arg(long)]
+    scope: Scope,
+    /// Why, for people
+    #[arg(long)]
+    reason: Option<String>,
 }
 
 #[derive(Debug, Args)]
@@ -150,24 +207,64 @@ fn configured(shared: &super::Common, common: &Common) -> anyhow::Result<Options
 
 /// The event that the arguments describe.
 fn compose(what: What, common: &Common, now: Timestamp) -> anyhow::Result<CloudEvent> {
-    let (ty, subject, content) = match what {
-        What::Request(request) => requested(request)?,
-        What::Deployed(deployed) => (DEPLOYED, deployed.subject.clone(), service(&deployed)?),
-    };
+    let Parts { ty, subject, content } = parts(what)?;
     let id = match &common.id {
         Some(id) if id.is_empty() => bail!("--id must not be empty"),
         Some(id) => id.clone(),
-        None => digest(&[ty, &common.source, &subject, &content.to_string(), &now.to_string()])[..32].to_owned(),
+        None => digest(&[&ty, &common.source, &subject, &content.to_string(), &now.to_string()])[..32].to_owned(),
     };
-    let mut event = wrap(ty, &common.source, &id, now, &subject, content);
+    let mut event = wrap(&ty, &common.source, &id, now, &subject, content);
     event.expirytime = common.expires;
-    if ty == REQUESTED {
+    if ty != DEPLOYED {
         event.partitionkey = Some(subject);
     }
     Ok(event)
 }
 
-fn requested(args: RequestArgs) -> anyhow::Result<(&'static str, String, Value)> {
+/// What differs from event to event.
+struct Parts {
+    ty: String,
+    subject: String,
+    content: Value,
+}
+
+fn parts(what: What) -> anyhow::Result<Parts> {
+    Ok(match what {
+        What::Request(request) => requested(request)?,
+        What::Deployed(deployed) => {
+            let content = service(&deployed)?;
+            Parts { ty: DEPLOYED.to_owned(), subject: deployed.subject, content }
+        }
+        What::Abort(args) => told("abort", args, json!({})),
+        What::Promote { told: args, full } => told("promote", args, json!({ "full": full })),
+        What::Pause(args) => told("pause", args, json!({})),
+        What::Resume(args) => told("resume", args, json!({})),
+        What::Retry(args) => told("retry", args, json!({})),
+        What::Approve { told: args, gate } => told("approve", args, json!({ "gate": gate })),
+        What::Freeze { scope, until } => scoped("freeze", scope, json!({ "until": until })),
+        What::Unfreeze(scope) => scoped("unfreeze", scope, json!({})),
+    })
+}
+
+fn told(verb: &str, args: ToldArgs, more: Value) -> Parts {
+    let ToldArgs { workload, rollout, reason } = args;
+    let content = json!({ "workload": workload, "rollout": rollout, "reason": reason });
+    Parts { ty: format!("{VERB}{verb}{VERB_VERSION}"), subject: workload.to_string(), content: both(content, more) }
+}
+
+fn scoped(verb: &str, args: ScopeArgs, more: Value) -> Parts {
+    let ScopeArgs { scope, reason } = args;
+    let content = both(json!({ "scope": scope, "reason": reason }), more);
+    Parts { ty: format!("{VERB}{verb}{VERB_VERSION}"), subject: scope.to_string(), content }
+}
+
+/// The fields of both that are not null.
+fn both(one: Value, other: Value) -> Value {
+    let fields = |value: Value| if let Value::Object(fields) = value { fields } else { serde_json::Map::new() };
+    fields(one).into_iter().chain(fields(other)).filter(|(_, value)| !value.is_null()).collect()
+}
+
+fn requested(args: RequestArgs) -> anyhow::Result<Parts> {
     let RequestArgs { workload, image, images, expected_current, policy, model, reason } = args;
     let request = Request {
         images: by_container(images)?,
@@ -178,7 +275,8 @@ fn requested(args: RequestArgs) -> anyhow::Result<(&'static str, String, Value)>
         model,
         reason,
     };
-    Ok((REQUESTED, request.workload.to_string(), serde_json::to_value(&request)?))
+    let content = serde_json::to_value(&request)?;
+    Ok(Parts { ty: REQUESTED.to_owned(), subject: request.workload.to_string(), content })
 }
 
 fn by_container(pairs: Vec<(String, String)>) -> anyhow::Result<Images> {
@@ -252,12 +350,26 @@ mod tests {
             serde_json::from_value(json!([{ "namespace": "shop", "name": "{{subject-name}}" }])).unwrap();
         let options = DecodeOptions::new("prod", mapping);
         let deployed = "emit deployed --environment prod-eu --subject service/web --artifact pkg:oci/web@sha256%3Aabc";
-        for line in [REQUEST, "emit request --workload prod/shop/Deployment/web --image r/web:2 --reason x", deployed] {
+        let verbs = [
+            "emit abort --workload prod/shop/Deployment/web --rollout web-1 --reason x",
+            "emit promote --workload prod/shop/Deployment/web --full",
+            "emit pause --workload prod/shop/Deployment/web",
+            "emit resume --workload prod/shop/Deployment/web",
+            "emit retry --workload prod/shop/Deployment/web",
+            "emit approve --workload prod/shop/Deployment/web --gate qa",
+            "emit freeze --scope prod/shop/Deployment/web --until 2026-02-01T00:00:00Z",
+            "emit unfreeze --scope prod/shop/Deployment/web",
+        ];
+        for line in verbs.into_iter().chain([
+            REQUEST,
+            "emit request --workload prod/shop/Deployment/web --image r/web:2 --reason x",
+            deployed,
+        ]) {
             let event = composed(line).unwrap();
             let record = event.to_record("any");
             let decoded = decode(&record, &options, "2026-01-31T12:00:01Z".parse().unwrap());
-            let Decoded::Event { workload, .. } = decoded else { panic!("{decoded:?}") };
-            assert_eq!(workload.to_string(), "prod/shop/Deployment/web");
+            let Decoded::Event { scope, .. } = decoded else { panic!("{decoded:?}") };
+            assert_eq!(scope.to_string(), "prod/shop/Deployment/web");
         }
     }
 
@@ -277,6 +389,7 @@ mod tests {
             ("emit request --workload prod/shop/Deployment/web --images app", "CONTAINER=REF"),
             ("emit request --workload prod/shop/Deployment/web --images a=1,a=2", "named twice"),
             ("emit request --workload prod/shop/Deployment/web --image x --images a=1", "cannot be used with"),
+            ("emit freeze --scope a/b/c", "cluster/namespace/Deployment/name"),
             ("emit deployed --environment e --subject service/x --artifact web:1", "package URL"),
         ];
         for (line, part) in rows {

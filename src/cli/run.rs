@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, anyhow};
 use bellwether_core::engine::Engine;
-use bellwether_core::ids::Workload;
+use bellwether_core::ids::{Scope, Workload};
 use bellwether_core::policy::Policy;
 use clap::Args;
 use metrics_exporter_prometheus::PrometheusHandle;
@@ -209,7 +209,7 @@ async fn produce(mut posted: mpsc::Receiver<Wake>, emitter: Emitter, decoding: A
     while let Some(wake) = posted.recv().await {
         let Wake::Record(record) = wake else { continue };
         let taken = match decode(&record, &decoding, SystemClock.now()) {
-            Decoded::Event { workload, .. } => send(&emitter, &record, &workload).await,
+            Decoded::Event { scope, .. } => send(&emitter, &record, &scope).await,
             Decoded::Ignored(why) => Some(Taken::Ignored(why.to_string())),
             Decoded::Dead(error) => Some(Taken::Dead(error.to_string())),
         };
@@ -217,12 +217,12 @@ async fn produce(mut posted: mpsc::Receiver<Wake>, emitter: Emitter, decoding: A
     }
 }
 
-async fn send(emitter: &Emitter, record: &Record, workload: &Workload) -> Option<Taken> {
-    let keyed = Record { key: Some(workload.to_string().into_bytes()), answer: None, ..record.clone() };
+async fn send(emitter: &Emitter, record: &Record, scope: &Scope) -> Option<Taken> {
+    let keyed = Record { key: Some(scope.to_string().into_bytes()), answer: None, ..record.clone() };
     match emitter.send(&keyed).await {
         Ok(written) => Some(Taken::Decided(format!("on partition {}, offset {}", written.partition, written.offset))),
         Err(error) => {
-            tracing::warn!(%error, %workload, "an event that was posted could not be produced");
+            tracing::warn!(%error, %scope, "an event that was posted could not be produced");
             None
         }
     }

@@ -75,7 +75,7 @@ fn code(rollout: &RolloutView, promoted_is_enough: bool) -> Option<u8> {
     match rollout.outcome.as_deref() {
         Some("promoted") => Some(exit::OK),
         Some("rolled-back") => Some(exit::ROLLED_BACK),
-        Some("given-up") => Some(exit::HELD),
+        Some("given-up" | "aborted") => Some(exit::HELD),
         Some(_) => Some(exit::ERROR),
         None if promoted_is_enough && rollout.phase == "guarding" => Some(exit::OK),
         None => None,
@@ -100,6 +100,7 @@ mod tests {
             (Some("promoted"), "done", false, Some(0)),
             (Some("rolled-back"), "done", false, Some(3)),
             (Some("given-up"), "done", false, Some(4)),
+            (Some("aborted"), "done", false, Some(4)),
             (Some("superseded"), "done", false, Some(1)),
             (Some("refused"), "done", false, Some(1)),
             (None, "guarding", true, Some(0)),

@@ -35,7 +35,7 @@ pub fn paint(state: &str, text: &str, colours: bool) -> String {
     let code = match state {
         "promoted" | "pass" => "32",
         "rolled-back" | "regressed" | "refused" => "31",
-        "held" | "given-up" | "insufficient" | "blind" => "33",
+        "held" | "given-up" | "aborted" | "insufficient" | "blind" => "33",
         _ => return text.to_owned(),
     };
     if colours { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }

@@ -435,7 +435,12 @@ fn a_directory_is_all_the_files_in_it() {
 
 #[test]
 fn the_shipped_policies_are_good() {
-    for (path, steps) in [("config/policies/article.toml", 1), ("config/policies/canary.toml", 3)] {
+    let shipped = [
+        ("config/policies/article.toml", 1),
+        ("config/policies/blue-green.toml", 1),
+        ("config/policies/canary.toml", 3),
+    ];
+    for (path, steps) in shipped {
         let file = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(path);
         let config =
             load(&Sources { files: vec![file], ..Sources::default() }).unwrap_or_else(|report| panic!("{report}"));

@@ -16,6 +16,14 @@ use super::cloudevents::CloudEvent;
 pub const REQUESTED: &str = "dev.cdeventsx.bellwether-rollout.requested.0.1.0";
 /// The same without its version.
 pub const REQUESTED_ANY: &str = "dev.cdeventsx.bellwether-rollout.requested.";
+/// What the types of the verbs begin with: `….abort.0.1.0` and its like, one type each, so that Kafka's ACLs and whoever
+/// reads the topic can tell them apart.
+pub const VERB: &str = "dev.cdeventsx.bellwether-rollout.";
+/// The version of the verbs' types.
+pub const VERB_VERSION: &str = ".0.1.0";
+/// The verbs.
+pub const VERBS: [&str; 8] = ["abort", "promote", "pause", "resume", "retry", "approve", "freeze", "unfreeze"];
+
 /// The type of the event that says a service was deployed, as it is written.
 pub const DEPLOYED: &str = "dev.cdevents.service.deployed.0.3.0";
 
@@ -27,8 +35,10 @@ const SERVICE_VERSIONS: [&str; 4] = ["0.1.0", "0.1.1", "0.2.0", "0.3.0"];
 pub enum Known {
     /// Our own request.
     Requested,
-    /// Our own request, in a version that does not exist (yet).
+    /// Our own request, or a verb, in a version that does not exist (yet).
     RequestedOfOtherVersion,
+    /// Somebody steps in: which verb.
+    Verb(&'static str),
     /// A service was deployed or upgraded by somebody else.
     Deployed,
     /// The same in a version that is not understood.
@@ -44,6 +54,11 @@ pub fn recognise(ty: &str) -> Known {
     }
     if ty.starts_with(REQUESTED_ANY) {
         return Known::RequestedOfOtherVersion;
+    }
+    if let Some((verb, version)) = ty.strip_prefix(VERB).and_then(|rest| Some(rest.split_at(rest.find('.')?)))
+        && let Some(verb) = VERBS.iter().find(|known| **known == verb)
+    {
+        return if version == VERB_VERSION { Known::Verb(verb) } else { Known::RequestedOfOtherVersion };
     }
     let version =
         ty.strip_prefix("dev.cdevents.service.deployed.").or_else(|| ty.strip_prefix("dev.cdevents.service.upgraded."));

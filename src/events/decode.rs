@@ -7,8 +7,9 @@
 
 use std::fmt;
 
+use bellwether_core::command::{Command, Verb};
 use bellwether_core::event::{Event, Request};
-use bellwether_core::ids::{EventId, Workload};
+use bellwether_core::ids::{EventId, RolloutId, Scope, Workload};
 use bellwether_core::time::Timestamp;
 use packageurl::PackageUrl;
 use serde::Deserialize;
@@ -45,8 +46,9 @@ pub enum Decoded {
     Event {
         /// What happened.
         event: Box<Event>,
-        /// To which workload. Its `Display` is the canonical key, which says on which partition it belongs.
-        workload: Workload,
+        /// To what. Of one workload its `Display` is the canonical key, which says on which partition it belongs; what
+        /// is wider belongs on all of them.
+        scope: Scope,
     },
     /// Readable, and not for us.
     Ignored(Ignored),
@@ -172,7 +174,7 @@ pub enum DecodeError {
 pub fn decode(record: &Record, options: &DecodeOptions, now: Timestamp) -> Decoded {
     let meant = CloudEvent::from_record(record).map_err(Stop::from).and_then(|event| meaning(event, options, now));
     match meant {
-        Ok((event, workload)) => Decoded::Event { event: Box::new(event), workload },
+        Ok((event, scope)) => Decoded::Event { event: Box::new(event), scope },
         Err(Stop::Ignore(reason)) => Decoded::Ignored(reason),
         Err(Stop::Die(error)) => Decoded::Dead(error),
     }
@@ -190,7 +192,7 @@ impl<E: Into<DecodeError>> From<E> for Stop {
     }
 }
 
-fn meaning(event: CloudEvent, options: &DecodeOptions, now: Timestamp) -> Result<(Event, Workload), Stop> {
+fn meaning(event: CloudEvent, options: &DecodeOptions, now: Timestamp) -> Result<(Event, Scope), Stop> {
     if event.source == options.own_source {
         return Err(Stop::Ignore(Ignored::Own));
     }
@@ -199,7 +201,7 @@ fn meaning(event: CloudEvent, options: &DecodeOptions, now: Timestamp) -> Result
         Known::Other => return Err(Stop::Ignore(Ignored::NotForUs { ty: shorten(&event.ty) })),
         Known::DeployedOfOtherVersion => return Err(Stop::Ignore(Ignored::OtherVersion { ty: shorten(&event.ty) })),
         Known::RequestedOfOtherVersion => return Err(DecodeError::UnknownVersion(shorten(&event.ty)).into()),
-        Known::Requested | Known::Deployed => {}
+        Known::Requested | Known::Verb(_) | Known::Deployed => {}
     }
     if let Some(at) = event.expirytime.filter(|at| *at < now) {
         return Err(Stop::Ignore(Ignored::Expired { at }));
@@ -209,18 +211,72 @@ fn meaning(event: CloudEvent, options: &DecodeOptions, now: Timestamp) -> Result
     agree("id", envelope.context.id.as_deref(), &id)?;
     agree("type", envelope.context.ty.as_deref(), &ty)?;
     let (id, time) = (EventId { source, id }, time.or(envelope.context.timestamp));
-    let (event, workload) = match known {
-        Known::Requested => requested(envelope, id, time)?,
+    let (event, scope) = match known {
+        Known::Requested => of_workload(requested(envelope, id, time)?),
+        Known::Verb(verb) => commanded(verb, envelope, id, time)?,
         Known::Deployed | Known::RequestedOfOtherVersion | Known::DeployedOfOtherVersion | Known::Other => {
-            deployed(envelope, id, time, options)?
+            of_workload(deployed(envelope, id, time, options)?)
         }
     };
-    check_names(&workload)?;
-    if options.cluster == workload.cluster {
-        Ok((event, workload))
+    check_names(&scope)?;
+    if options.cluster == scope.cluster() {
+        Ok((event, scope))
     } else {
-        Err(Stop::Ignore(Ignored::OtherCluster { cluster: workload.cluster }))
+        Err(Stop::Ignore(Ignored::OtherCluster { cluster: scope.cluster().to_owned() }))
     }
+}
+
+fn of_workload((event, workload): (Event, Workload)) -> (Event, Scope) {
+    (event, Scope::Workload(workload))
+}
+
+/// The content of a verb. What a verb has no use for is refused, like a field that does not exist.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+struct VerbContent {
+    workload: Option<Workload>,
+    scope: Option<Scope>,
+    rollout: Option<RolloutId>,
+    reason: Option<String>,
+    full: Option<bool>,
+    gate: Option<String>,
+    until: Option<Timestamp>,
+}
+
+fn commanded(
+    verb: &'static str,
+    envelope: Envelope,
+    id: EventId,
+    time: Option<Timestamp>,
+) -> Result<(Event, Scope), DecodeError> {
+    let content: VerbContent = read(envelope.custom_content()).map_err(DecodeError::Content)?;
+    let VerbContent { workload, scope, rollout, reason, full, gate, until } = content;
+    let of_others = [
+        ("full", full.is_some() && verb != "promote"),
+        ("gate", gate.is_some() && verb != "approve"),
+        ("until", until.is_some() && verb != "freeze"),
+        ("rollout", rollout.is_some() && matches!(verb, "freeze" | "unfreeze")),
+    ];
+    if let Some((field, _)) = of_others.iter().find(|(_, given)| *given) {
+        return Err(DecodeError::Content(format!("{verb} has no field `{field}`; leave it out")));
+    }
+    let scope = match (workload, scope) {
+        (Some(workload), None) => Scope::Workload(workload),
+        (None, Some(scope)) => scope,
+        _ => return Err(DecodeError::Content(format!("{verb} needs `workload` or `scope`, and one of them"))),
+    };
+    let verb = match verb {
+        "abort" => Verb::Abort,
+        "promote" => Verb::Promote { full: full.unwrap_or(false) },
+        "pause" => Verb::Pause,
+        "resume" => Verb::Resume,
+        "retry" => Verb::Retry,
+        "approve" => Verb::Approve { gate },
+        "freeze" => Verb::Freeze { until },
+        _ => Verb::Unfreeze,
+    };
+    let command = Command { scope: scope.clone(), verb, rollout, reason };
+    Ok((Event::Commanded { id, time, command }, scope))
 }
 
 fn agree(field: &'static str, inner: Option<&str>, outer: &str) -> Result<(), DecodeError> {
@@ -285,14 +341,19 @@ fn read<T: for<'de> Deserialize<'de>>(value: serde_json::Value) -> Result<T, Str
 }
 
 /// The names become keys of the journal and paths of the API server, so a slash or a space in one is refused here.
-fn check_names(workload: &Workload) -> Result<(), DecodeError> {
-    let Workload { cluster, namespace, kind: _, name } = workload;
+fn check_names(scope: &Scope) -> Result<(), DecodeError> {
+    let (cluster, namespace, name) = match scope {
+        Scope::Cluster(cluster) => (cluster, None, None),
+        Scope::Namespace { cluster, namespace } => (cluster, Some(namespace), None),
+        Scope::Workload(Workload { cluster, namespace, kind: _, name }) => (cluster, Some(namespace), Some(name)),
+    };
     let plain = |text: &str| text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._".contains(&byte));
     if cluster.is_empty() || cluster.len() > 253 || !plain(cluster) {
         let remedy = "use letters, digits, '-', '.' and '_'";
         return Err(DecodeError::Name { part: "cluster", value: shorten(cluster), remedy });
     }
-    for (part, value, longest) in [("namespace", namespace, 63), ("name", name, 253)] {
+    let parts = [("namespace", namespace, 63), ("name", name, 253)];
+    for (part, value, longest) in parts.into_iter().filter_map(|(part, value, longest)| Some((part, value?, longest))) {
         let inside = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
         let allowed = |byte: u8| inside(byte) || byte == b'-' || (byte == b'.' && part == "name");
         let ends = value.bytes().next().is_some_and(inside) && value.bytes().last().is_some_and(inside);

@@ -72,7 +72,7 @@ fn class(state: &str) -> &'static str {
     match state {
         "promoted" | "pass" => "good",
         "rolled-back" | "regressed" => "bad",
-        "held" | "given-up" | "insufficient" => "asking",
+        "held" | "given-up" | "aborted" | "insufficient" => "asking",
         "blind" => "blind",
         _ => "going",
     }

@@ -17,8 +17,8 @@ fn a_request_is_read_in_either_mode_and_from_either_place() {
     let in_custom_data = envelope(REQUESTED, json!({ "id": "x", "content": {} }), request());
     for data in [in_subject, in_custom_data] {
         for record in [binary(REQUESTED, &data), structured(REQUESTED, &data)] {
-            let Decoded::Event { event, workload } = decoded(&record) else { panic!("{:?}", decoded(&record)) };
-            assert_eq!(workload.to_string(), "prod/shop/Deployment/web");
+            let Decoded::Event { event, scope } = decoded(&record) else { panic!("{:?}", decoded(&record)) };
+            assert_eq!(scope.to_string(), "prod/shop/Deployment/web");
             let Event::Requested { id, time, request } = *event else { panic!("{event:?}") };
             assert_eq!((id.source.as_str(), id.id.as_str()), ("/ci", "e-1"));
             assert_eq!(time, Some(at("2026-01-31T11:59:00Z")));
@@ -47,10 +47,8 @@ fn a_deployment_is_read_in_every_release_of_the_envelope() {
             let mut data = envelope(&ty, subject, Value::Null);
             data["context"] = merged(data["context"].clone(), context.clone());
             let record = binary(&ty, &data);
-            let Decoded::Event { event, workload } = decoded(&record) else {
-                panic!("{release}: {:?}", decoded(&record))
-            };
-            assert_eq!(workload.to_string(), "prod/shop/Deployment/web", "{release}");
+            let Decoded::Event { event, scope } = decoded(&record) else { panic!("{release}: {:?}", decoded(&record)) };
+            assert_eq!(scope.to_string(), "prod/shop/Deployment/web", "{release}");
             let Event::Deployed { artifact, .. } = *event else { panic!("{event:?}") };
             assert_eq!(artifact.as_deref(), Some("pkg:oci/web@sha256%3Aabc?tag=2"), "{release}");
         }
@@ -155,8 +153,8 @@ fn the_first_rule_that_matches_and_can_be_filled_in_names_the_workload() {
         (deployed("team/a/web", "prod", "pkg:oci/web@1"), "prod/ns-web-x/Deployment/web"),
     ];
     for (record, expected) in rows {
-        let Decoded::Event { workload, .. } = decode(&record, &options, now()) else { panic!("{expected}") };
-        assert_eq!(workload.to_string(), expected);
+        let Decoded::Event { scope, .. } = decode(&record, &options, now()) else { panic!("{expected}") };
+        assert_eq!(scope.to_string(), expected);
     }
 }
 

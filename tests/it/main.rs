@@ -1,5 +1,5 @@
 //! Everything that needs no service, in one binary.
-#![expect(clippy::unwrap_used, reason = "a test that can't go on has failed")]
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test that can't go on has failed")]
 
 #[path = "../support/journal_suite.rs"]
 mod journal_suite;

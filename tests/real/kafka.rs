@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use bellwether::adapters::kafka::{Error, Intake, Kafka, Options, read_decisions};
 use bellwether::journal::partition_of;
-use bellwether::ports::{Batch, Journal, JournalError, Journals, Partition, Record, Wake};
+use bellwether::ports::{Batch, Journal, JournalError, Journals, Partition, Record, Rekeyed, Wake};
 use libtest_mimic::{Failed, Trial};
 use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
@@ -138,7 +138,7 @@ async fn dead_and_rekeyed(options: Options) {
         next_offset: Some(2),
         puts: vec![("seen".to_owned(), Some(b"1".to_vec()))],
         dead: vec![(bad.clone(), "not JSON".to_owned())],
-        rekeyed: vec![(misplaced, canonical.clone())],
+        rekeyed: vec![Rekeyed { record: misplaced, key: canonical.clone(), partition: 3 }],
         ..decided(&[1])
     };
     journal.commit(batch).await.unwrap();

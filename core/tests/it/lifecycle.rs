@@ -181,11 +181,7 @@ fn a_canary_that_never_becomes_ready_is_removed_after_its_time() {
 #[test]
 fn a_stable_that_cannot_take_the_version_gets_its_old_template_back_before_the_traffic_does() {
     let mut story = Story::new(policy(json!({})));
-    story.request("v2");
-    while !story.kinds().contains(&"promote".to_owned()) {
-        story.second();
-    }
-    story.model.set_images(&workload(), images("v2-neverready"), story.now);
+    story.request("v2-nevertaken");
     assert_eq!(story.run(HOUR), Some(Ending::RolledBack));
     let acts: Vec<&str> = story.effects.iter().map(|effect| effect.act.name()).filter(|name| *name != "note").collect();
     let restore = acts.iter().position(|name| *name == "restore").unwrap();

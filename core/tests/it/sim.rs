@@ -5,14 +5,15 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
+use bellwether_core::command::{Command, Freeze, Verb};
 use bellwether_core::decision::{Decision, Kind as Decided};
 use bellwether_core::effect::{Act, Effect};
 use bellwether_core::engine::{Engine, State, Took, Transition};
 use bellwether_core::event::{Block, Event, Failure, FailureKind, Gap, Input, Outcome, Reading, Request, Sample};
-use bellwether_core::ids::{EffectId, EventId, Images, Kind, Weight, Workload};
+use bellwether_core::ids::{EventId, Images, Kind, Scope, Weight, Workload};
 use bellwether_core::model::Model;
 use bellwether_core::phase::Phase;
-use bellwether_core::policy::Policy;
+use bellwether_core::policy::{Policy, Then};
 use bellwether_core::reason::Reason;
 use bellwether_core::record::{ENGINE, Record, Replayer, asks};
 use bellwether_core::sighting::Sighting;
@@ -37,7 +38,7 @@ fn every_seed_keeps_the_invariants() {
     }
     println!("{ended:?}");
     if one.is_none() {
-        for ending in ["promoted", "rolled back", "given up", "superseded", "refused"] {
+        for ending in ["promoted", "rolled back", "given up", "aborted", "superseded", "refused"] {
             assert!(ended.contains_key(ending), "the simulator never came to {ending:?}: {ended:?}");
         }
     }
@@ -75,6 +76,7 @@ struct Sim {
     /// The journal: a snapshot of each workload and the inputs since.
     journal: BTreeMap<Workload, (State, Vec<Input>)>,
     seen: Vec<(EventId, Timestamp)>,
+    freezes: BTreeMap<Scope, Freeze>,
     records: Vec<Record>,
     model: Model,
     now: Timestamp,
@@ -85,6 +87,8 @@ struct Sim {
     weights: BTreeMap<Workload, Weight>,
     started: BTreeSet<String>,
     interfered: BTreeSet<Workload>,
+    /// Workloads on whose canary or route somebody else has had a hand.
+    meddled: BTreeSet<Workload>,
     requests: u32,
     rps: u64,
 }
@@ -114,6 +118,7 @@ impl Sim {
             blank,
             journal: BTreeMap::new(),
             seen: Vec::new(),
+            freezes: BTreeMap::new(),
             records: Vec::new(),
             model,
             now,
@@ -123,6 +128,7 @@ impl Sim {
             weights: BTreeMap::new(),
             started: BTreeSet::new(),
             interfered: BTreeSet::new(),
+            meddled: BTreeSet::new(),
             requests: 0,
             rps,
         }
@@ -134,6 +140,9 @@ impl Sim {
             self.second(second);
         }
         self.faults = false;
+        for scope in self.freezes.keys().cloned().collect::<Vec<_>>() {
+            self.command(scope, Verb::Unfreeze);
+        }
         for second in 0..24 * 3600 {
             if second % 60 == 0 && self.engine.states().all(|state| state.active().is_none()) {
                 break;
@@ -189,13 +198,68 @@ impl Sim {
         if self.dice.below(200) == 0 {
             self.die();
         }
+        if self.dice.below(150) == 0 {
+            self.verb();
+        }
         if self.dice.below(500) == 0 {
             self.rps = *self.dice.pick(&[0, 1, 20, 200]);
+        }
+        if self.dice.below(400) == 0 {
+            self.meddle();
         }
         if self.dice.below(3000) == 0 {
             let name = *self.dice.pick(&NAMES);
             self.model.delete(&workload(name));
         }
+    }
+
+    /// Somebody else's hand, on what is ours or on what we rest on.
+    fn meddle(&mut self) {
+        let workload = workload(self.dice.pick::<&str>(&NAMES));
+        let now = self.now;
+        self.meddled.insert(workload.clone());
+        match self.dice.below(7) {
+            0 => {
+                self.model.set_images(&workload, images("v1"), now);
+                self.interfered.insert(workload);
+            }
+            1 => self.model.scale(&workload, 1 + self.dice.below(12) as u32, "kube-controller-manager", now),
+            2 => self.model.scale(&workload, 1 + self.dice.below(12) as u32, "kubectl", now),
+            3 => self.model.edit_canary(&workload, images("v0-hand"), now),
+            4 => self.model.delete_canary(&workload),
+            5 => self.model.edit_route(&workload, None),
+            _ => self.model.edit_route(&workload, Some(Weight::percent(self.dice.below(100) as u16))),
+        }
+    }
+
+    /// Somebody steps in, at any time and whether or not it makes sense.
+    fn verb(&mut self) {
+        let name = workload(self.dice.pick::<&str>(&NAMES));
+        let until = self.dice.chance(50).then(|| Span::from_secs(self.dice.below(900)).after(self.now));
+        let verb = match self.dice.below(10) {
+            0 => Verb::Abort,
+            1 => Verb::Promote { full: self.dice.chance(50) },
+            2 => Verb::Pause,
+            3 | 4 => Verb::Resume,
+            5 => Verb::Retry,
+            6 | 7 => Verb::Approve { gate: None },
+            8 => Verb::Freeze { until },
+            _ => Verb::Unfreeze,
+        };
+        let broad = matches!(verb, Verb::Freeze { .. } | Verb::Unfreeze) && self.dice.chance(50);
+        let scope = if broad { "test/shop".parse().unwrap() } else { Scope::Workload(name) };
+        self.command(scope, verb);
+    }
+
+    fn command(&mut self, scope: Scope, verb: Verb) {
+        self.requests += 1;
+        let id = EventId { source: "ann".into(), id: self.requests.to_string() };
+        let command = Command { scope, verb, rollout: None, reason: None };
+        let event = Event::Commanded { id, time: Some(self.now), command };
+        if self.faults && self.dice.chance(30) {
+            self.tell(event.clone());
+        }
+        self.tell(event);
     }
 
     fn request(&mut self) {
@@ -239,6 +303,9 @@ impl Sim {
         for (event, until) in &self.seen {
             engine.restore_seen(event.clone(), *until);
         }
+        for (scope, freeze) in &self.freezes {
+            engine.restore_freeze(scope.clone(), freeze.clone());
+        }
         self.engine = engine;
         // What was on its way to the dead one is lost.
         if self.dice.chance(50) {
@@ -254,7 +321,7 @@ impl Sim {
         if self.faults && self.dice.chance(30) {
             return;
         }
-        self.tell(Event::Seen { workload: workload(name), sighting });
+        self.tell(Event::Seen { workload: workload(name), sighting: Box::new(sighting) });
     }
 
     fn tell(&mut self, event: Event) {
@@ -271,15 +338,18 @@ impl Sim {
             concerned.map(|state| (state.workload.clone(), state.clone())).collect();
         let transitions = self.engine.step(event, now);
         for transition in &transitions {
-            self.check(transition, before.get(&transition.workload));
+            self.seen.extend(transition.seen.clone());
+            match transition.freeze.clone() {
+                Some((scope, Some(freeze))) => self.freezes.insert(scope, freeze),
+                Some((scope, None)) => self.freezes.remove(&scope),
+                None => None,
+            };
+            let Some(workload) = &transition.workload else { continue };
+            self.check(transition, before.get(workload));
             if transition.took == Took::Changed {
-                self.commit(transition, before.get(&transition.workload));
+                self.commit(workload, transition, before.get(workload));
             } else {
-                assert_eq!(
-                    self.engine.state(&transition.workload),
-                    before.get(&transition.workload),
-                    "ignored, yet changed"
-                );
+                assert_eq!(self.engine.state(workload), before.get(workload), "ignored, yet changed");
             }
         }
         for effect in transitions.into_iter().flat_map(|transition| transition.effects) {
@@ -287,23 +357,29 @@ impl Sim {
         }
     }
 
-    fn commit(&mut self, transition: &Transition, before: Option<&State>) {
-        let state = self.engine.state(&transition.workload).unwrap().clone();
+    /// What the engine makes of a workload that it has just heard of.
+    fn fresh(&self, workload: &Workload) -> State {
+        let freezes = self.freezes.iter().filter(|(scope, _)| scope.covers(workload));
+        let freezes = freezes.map(|(scope, freeze)| (scope.clone(), freeze.clone())).collect();
+        State { freezes, ..State::new(workload.clone()) }
+    }
+
+    fn commit(&mut self, workload: &Workload, transition: &Transition, before: Option<&State>) {
+        let state = self.engine.state(workload).unwrap().clone();
         let matters = !transition.decisions.is_empty() || !transition.effects.is_empty() || transition.seen.is_some();
-        self.seen.extend(transition.seen.clone());
         self.decisions.extend(transition.decisions.clone());
-        let basis = asks(&transition.input.event)
-            .then(|| Box::new(before.cloned().unwrap_or_else(|| State::new(transition.workload.clone()))));
+        let basis =
+            asks(&transition.input.event).then(|| Box::new(before.cloned().unwrap_or_else(|| self.fresh(workload))));
         self.records.push(Record {
             engine: ENGINE.into(),
-            workload: transition.workload.clone(),
+            workload: workload.clone(),
             n: self.records.len() as u64,
             basis,
             policies: transition.policy.iter().cloned().collect(),
             inputs: vec![transition.input.clone()],
             decisions: transition.decisions.clone(),
         });
-        let entry = self.journal.entry(transition.workload.clone()).or_insert_with(|| (state.clone(), Vec::new()));
+        let entry = self.journal.entry(workload.clone()).or_insert_with(|| (state.clone(), Vec::new()));
         if matters || entry.1.len() >= 16 {
             *entry = (through_json(&state), Vec::new());
         } else if entry.0 != state {
@@ -316,11 +392,21 @@ impl Sim {
         let was = before.and_then(|state| state.rollout.as_ref());
         for decision in &transition.decisions {
             match decision.kind {
-                Decided::Promote => assert!(all_pass(&decision.reason), "promoted on {:?}", decision.reason),
+                Decided::Promote => assert!(
+                    all_pass(&decision.reason) || ordered(&decision.reason),
+                    "promoted on {:?}",
+                    decision.reason
+                ),
                 Decided::Advance if decision.from == Phase::Stepping => {
-                    assert!(all_pass(&decision.reason), "advanced on {:?}", decision.reason);
+                    assert!(
+                        all_pass(&decision.reason) || ordered(&decision.reason),
+                        "advanced on {:?}",
+                        decision.reason
+                    );
                 }
-                Decided::RollBack => assert!(condemns(&decision.reason), "rolled back on {:?}", decision.reason),
+                Decided::RollBack => {
+                    assert!(condemns(&decision.reason, &was.unwrap().policy), "rolled back on {:?}", decision.reason)
+                }
                 Decided::Start => {
                     let id = decision.rollout.to_string();
                     assert!(self.started.insert(id.clone()), "{id} started twice");
@@ -328,7 +414,8 @@ impl Sim {
                 _ => {}
             }
         }
-        if was.is_some_and(|was| was.phase == Phase::Ended) && !asks(&transition.input.event) {
+        let waits = before.is_some_and(|before| before.queued.is_some());
+        if was.is_some_and(|was| was.phase == Phase::Ended) && !asks(&transition.input.event) && !waits {
             let only_messages = |effect: &Effect| matches!(effect.act, Act::Notify { .. } | Act::Note { .. });
             assert!(
                 transition.effects.iter().all(only_messages) && transition.decisions.is_empty(),
@@ -353,9 +440,10 @@ impl Sim {
         } else {
             self.check_safe(&effect);
             let outcome = self.model.perform(&effect, self.now);
-            let mut ids: Vec<&EffectId> = self.model.changes.iter().collect();
-            ids.sort();
-            assert!(ids.windows(2).all(|pair| pair[0] != pair[1]), "an effect changed the world twice");
+            let times = self.model.changes.iter().filter(|id| **id == effect.id).count();
+            // An attempt whose answer was lost is made again, and what somebody did in between is put right by it.
+            let meddled = self.meddled.contains(&effect.workload);
+            assert!(times <= 1 || meddled, "{effect:?} changed the world twice");
             if lost { unavailable() } else { outcome }
         };
         let delay = if self.faults { self.dice.below(20) } else { 1 };
@@ -371,11 +459,18 @@ impl Sim {
     /// Traffic goes only to what is available, and a canary goes only when it has none.
     fn check_safe(&self, effect: &Effect) {
         let sighting: Sighting = self.model.sighting(&effect.workload, self.now);
+        let known =
+            self.engine.state(&effect.workload).and_then(|state| state.sighting.clone()).unwrap_or(sighting.clone());
         let available = |arm: &Option<bellwether_core::sighting::Arm>| arm.as_ref().map_or(0, |arm| arm.available);
         match &effect.act {
             Act::SetWeight { weight, .. } if *weight > Weight::ZERO && sighting.stable.is_some() => {
                 let repeated = sighting.routed.is_some_and(|routed| routed.weight == *weight);
-                assert!(available(&sighting.canary) > 0 || repeated, "traffic to a canary that is not available");
+                // What somebody did to the canary since the last look can't be known.
+                let meddled = self.meddled.contains(&effect.workload) && available(&known.canary) > 0;
+                assert!(
+                    available(&sighting.canary) > 0 || repeated || meddled,
+                    "traffic to a canary that is not available"
+                );
             }
             Act::SetWeight { weight: Weight::ZERO, .. } if sighting.stable.is_some() && sighting.canary.is_some() => {
                 assert!(
@@ -383,9 +478,19 @@ impl Sim {
                     "traffic to a workload that is not available"
                 );
             }
+            Act::ApplyCanary { images, .. } => {
+                // What has traffic is never changed under it, unless somebody else did and it is put back.
+                let serves = sighting.routed.is_some_and(|routed| routed.weight > Weight::ZERO);
+                if let Some(canary) = sighting.canary.as_ref().filter(|_| serves) {
+                    let same = images.iter().all(|(name, image)| canary.images.get(name) == Some(image));
+                    assert!(same || canary.template_by.is_some(), "the canary is changed under its traffic");
+                }
+            }
             Act::RemoveCanary { .. } if sighting.stable.is_some() => {
                 let routed = sighting.routed.map_or(Weight::ZERO, |routed| routed.weight);
-                assert_eq!(routed, Weight::ZERO, "a canary with traffic is removed");
+                // Taking it out of the route is the act's first half, so a share by hand in the last moment does no harm.
+                let by_hand = sighting.route_by.is_some();
+                assert!(routed == Weight::ZERO || by_hand, "a canary with traffic is removed");
             }
             _ => {}
         }
@@ -450,6 +555,7 @@ fn about(event: &Event) -> Option<Workload> {
         | Event::Seen { workload, .. }
         | Event::Measured { workload, .. }
         | Event::Performed { workload, .. } => Some(workload.clone()),
+        Event::Commanded { command, .. } => command.scope.workload().cloned(),
         Event::Tick => None,
     }
 }
@@ -480,6 +586,11 @@ fn unavailable() -> Outcome {
     Outcome::Failed(Failure { kind: FailureKind::Unavailable, message: "connection reset".into() })
 }
 
+/// A person said so, and what it skips is said too.
+fn ordered(reason: &Reason) -> bool {
+    matches!(reason, Reason::Promoted { .. })
+}
+
 fn all_pass(reason: &Reason) -> bool {
     match reason {
         Reason::Passed { evidence, .. } => {
@@ -489,9 +600,11 @@ fn all_pass(reason: &Reason) -> bool {
     }
 }
 
-/// `blind` and `insufficient` never roll back: only a regression, or pods that do not run, do.
-fn condemns(reason: &Reason) -> bool {
+/// `blind` and `insufficient` never roll back unless the policy says so: only a regression, or pods that do not run, do.
+fn condemns(reason: &Reason, policy: &Policy) -> bool {
     match reason {
+        Reason::Blind { .. } => policy.patience.on_blind == Then::RollBack,
+        Reason::Insufficient { .. } => policy.patience.on_insufficient == Then::RollBack,
         Reason::Regressed { evidence } => evidence.iter().all(|evidence| evidence.verdict == Verdict::Regressed),
         Reason::CanaryFailed { .. }
         | Reason::StableFailed { .. }
@@ -531,7 +644,7 @@ fn random_policy(dice: &mut Dice) -> Policy {
     let breaches = 1 + dice.below(3);
     let mut changes = json!({
         "step": steps,
-        "traffic": dice.pick(&["gateway", "replicas"]),
+        "traffic": dice.pick(&["gateway", "gateway", "replicas"]),
         "mode": if dice.chance(10) { "observe" } else { "enforce" },
         "ready-within": "2m",
         "promote-within": "3m",
@@ -542,6 +655,26 @@ fn random_policy(dice: &mut Dice) -> Policy {
             { "metric": "response-time", "max": "1s", "window": "1m", "every": "30s", "min-requests": 20 },
         ],
     });
+    if dice.chance(20) {
+        changes["strategy"] = "blue-green".into();
+        changes["blue-green"] = json!({ "keep-stable": format!("{}s", dice.below(600)) });
+        changes["traffic"] = "gateway".into();
+        changes["step"] = json!([]);
+    }
+    if dice.chance(25) {
+        let patience = format!("{}m", 1 + dice.below(20));
+        changes["approval"] =
+            json!([{ "name": "qa", "before": dice.pick(&["traffic", "promotion"]), "patience": patience }]);
+    }
+    if dice.chance(15) {
+        // The simulated world begins at 8:00, and this opens within two hours for most of a day.
+        changes["window"] = json!({ "from": format!("09:{}", 10 + dice.below(50)), "to": "08:05" });
+    }
+    if dice.chance(20) {
+        let then = ["give-up", "hold", "roll-back"];
+        changes["patience"] = json!({
+            "blind": "2m", "insufficient": "5m", "on-blind": dice.pick(&then), "on-insufficient": dice.pick(&then) });
+    }
     if dice.chance(50) {
         changes["guard"] = json!({ "for": "3m", "check": [
             { "metric": "error-rate", "max": "5%", "window": "1m", "every": "15s" },

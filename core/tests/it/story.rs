@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
+use bellwether_core::command::Command;
 use bellwether_core::decision::{Decision, Ending};
 use bellwether_core::effect::{Act, Effect, Message};
 use bellwether_core::engine::{Engine, Took, Transition};
@@ -10,6 +11,7 @@ use bellwether_core::ids::{EventId, Images, Kind, Workload};
 use bellwether_core::metric::{ArmSource, HistogramUnit, Hits, Metric, MetricKind};
 use bellwether_core::model::Model;
 use bellwether_core::policy::{Policy, RawPolicy};
+use bellwether_core::rollout::Rollout;
 use bellwether_core::sighting::Sighting;
 use bellwether_core::time::{Span, Timestamp};
 
@@ -84,6 +86,8 @@ pub struct Story {
     pub decisions: Vec<Decision>,
     pub effects: Vec<Effect>,
     pub messages: Vec<Message>,
+    said: u32,
+    answer: String,
     queue: VecDeque<Event>,
     seen: Option<Sighting>,
     carry: (u64, u64),
@@ -104,6 +108,8 @@ impl Story {
             decisions: Vec::new(),
             effects: Vec::new(),
             messages: Vec::new(),
+            said: 0,
+            answer: String::new(),
             queue: VecDeque::new(),
             seen: None,
             carry: (0, 0),
@@ -127,9 +133,42 @@ impl Story {
         self.tell(Event::Requested { id, time: Some(self.now), request })
     }
 
+    /// A verb, told to the workload unless `changes` say otherwise: what became of it, in words.
+    pub fn say(&mut self, verb: &str, changes: serde_json::Value) -> (Took, String) {
+        let mut json = serde_json::json!({ "scope": workload().to_string(), "verb": { "verb": verb } });
+        if verb == "promote" {
+            json["verb"]["full"] = false.into();
+        }
+        for (key, value) in changes.as_object().unwrap() {
+            let inner = ["full", "gate", "until"].contains(&key.as_str());
+            if inner { json["verb"][key] = value.clone() } else { json[key] = value.clone() }
+        }
+        let command: Command = serde_json::from_value(json).unwrap();
+        self.said += 1;
+        let id = EventId { source: "ann".into(), id: self.said.to_string() };
+        let took = self.tell(Event::Commanded { id, time: Some(self.now), command });
+        (took, self.answer.clone())
+    }
+
+    pub fn rollout(&self) -> &Rollout {
+        self.engine.state(&workload()).unwrap().rollout.as_ref().unwrap()
+    }
+
+    /// Goes on until the rollout is held for something that is said so.
+    pub fn run_until_held(&mut self, why: &str) {
+        for _ in 0..3 * 3600 {
+            self.second();
+            if self.rollout().held.as_ref().is_some_and(|held| held.reason.to_string().contains(why)) {
+                return;
+            }
+        }
+        panic!("never held for {why:?}: {:#?}", self.whys());
+    }
+
     pub fn tell(&mut self, event: Event) -> Took {
         let transitions = self.engine.step(event, self.now);
         let took = transitions.first().map_or(Took::Ignored, |transition| transition.took);
+        self.answer = transitions.first().map_or_else(String::new, |transition| transition.reason.to_string());
         self.take(transitions);
         while let Some(event) = self.queue.pop_front() {
             let transitions = self.engine.step(event, self.now);
@@ -157,7 +196,7 @@ impl Story {
         let sighting = self.model.sighting(&workload(), self.now);
         if self.seen.as_ref() != Some(&sighting) {
             self.seen = Some(sighting.clone());
-            self.tell(Event::Seen { workload: workload(), sighting });
+            self.tell(Event::Seen { workload: workload(), sighting: Box::new(sighting) });
         }
     }
 

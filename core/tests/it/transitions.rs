@@ -59,6 +59,8 @@ fn document() -> String {
     let mut text = String::from(
         "# The state machine\n\n\
          Written by `core/tests/it/transitions.rs` from `core/src/phase.rs`; do not edit. \
+         Both strategies go through it: for blue-green `preparing` is the preview at full size, and `stepping`, \
+         at its only step of 100 %, is the switch. \
          `stay`: it goes on with what it does, on purpose. `-`: can't happen there.\n\n",
     );
     let phases: Vec<String> = Phase::ALL.iter().map(ToString::to_string).collect();

@@ -29,7 +29,6 @@ const STARTING: Duration = Duration::from_secs(15);
 /// An open journal.
 pub(super) struct KafkaJournal {
     options: Arc<Options>,
-    partitions: i32,
     ownership: Arc<Ownership>,
     partition: Partition,
     /// The generation in which it was opened; `None`: nobody in this process is a member.
@@ -42,7 +41,6 @@ impl KafkaJournal {
     /// Fences whoever had the partition, and lets its records flow.
     pub(super) async fn open(
         options: &Arc<Options>,
-        partitions: i32,
         ownership: &Arc<Ownership>,
         partition: Partition,
     ) -> Result<KafkaJournal, JournalError> {
@@ -55,7 +53,6 @@ impl KafkaJournal {
         };
         let mut journal = KafkaJournal {
             options: Arc::clone(options),
-            partitions,
             ownership: Arc::clone(ownership),
             partition,
             membership,
@@ -125,12 +122,12 @@ impl Journal for KafkaJournal {
     }
 
     async fn commit(&mut self, batch: Batch) -> Result<(), JournalError> {
-        let (options, partition, partitions) = (Arc::clone(&self.options), self.partition, self.partitions);
+        let (options, partition) = (Arc::clone(&self.options), self.partition);
         let membership = self.membership.clone();
         if membership.as_ref().is_some_and(|membership| !self.ownership.is_current(partition, membership)) {
             return Err(JournalError::Fenced(format!("partition {partition} was taken back")));
         }
-        let target = Target { options: &options, partition, partitions, membership: membership.as_deref() };
+        let target = Target { options: &options, partition, membership: membership.as_deref() };
         transaction::check(&batch, &target)?;
         if batch.is_empty() {
             return Ok(());
@@ -140,7 +137,7 @@ impl Journal for KafkaJournal {
         };
         let options = Arc::clone(&self.options);
         let writing = tokio::task::spawn_blocking(move || {
-            let target = Target { options: &options, partition, partitions, membership: membership.as_deref() };
+            let target = Target { options: &options, partition, membership: membership.as_deref() };
             // On an error the producer is dropped here, where it may block.
             transaction::run(&producer, &batch, &target).map(|()| producer)
         });

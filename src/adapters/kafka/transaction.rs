@@ -19,8 +19,7 @@ use rdkafka::producer::{BaseRecord, DefaultProducerContext, Producer as _, Threa
 use rdkafka::{Offset, error::KafkaResult};
 
 use super::options::{MAX_ENTRY_BYTES, Options};
-use crate::journal::partition_of;
-use crate::ports::{Batch, JournalError, Partition, Record};
+use crate::ports::{Batch, JournalError, Partition, Record, Rekeyed};
 
 /// A producer that is polled in the background: one that nobody polls takes ten times as long to commit.
 pub(super) type Producer = ThreadedProducer<DefaultProducerContext>;
@@ -41,8 +40,6 @@ const MAX_ERROR_CHARS: usize = 1000;
 pub(super) struct Target<'a> {
     pub(super) options: &'a Options,
     pub(super) partition: Partition,
-    /// Of the events topic.
-    pub(super) partitions: i32,
     /// The member whose offsets are committed; `None`: nobody here is one.
     pub(super) membership: Option<&'a ConsumerGroupMetadata>,
 }
@@ -142,9 +139,8 @@ fn produce(producer: &Producer, batch: &Batch, target: &Target<'_>, deadline: In
     for (record, wrong) in dead {
         send(producer, dead_letter(&dlq, options, record, wrong), deadline)?;
     }
-    for (record, key) in rekeyed {
-        let place = partition_of(key.as_bytes(), target.partitions);
-        let mut copy = to(&options.topic).partition(place).key(key.as_bytes()).headers(headers(&record.headers));
+    for Rekeyed { record, key, partition } in rekeyed {
+        let mut copy = to(&options.topic).partition(*partition).key(key.as_bytes()).headers(headers(&record.headers));
         copy.payload = record.value.as_deref();
         send(producer, copy, deadline)?;
     }

@@ -14,7 +14,7 @@ use kube::core::DynamicObject;
 use serde_json::Value;
 
 use super::marks::{self, POD_TEMPLATE_HASH};
-use super::template;
+use super::{owners, template};
 use crate::ports::Template;
 
 /// The states in which a container waits for a person.
@@ -116,6 +116,8 @@ impl Deployment {
             available: count("/status/availableReplicas", 0),
             paused: object.data.pointer("/spec/paused").and_then(Value::as_bool).unwrap_or(false),
             trouble: deployment_trouble(&name, &object.data),
+            template_by: owners::last_writer(metadata, &["f:spec", "f:template"]).map(str::to_owned),
+            replicas_by: owners::last_writer(metadata, &["f:spec", "f:replicas"]).map(str::to_owned),
         };
         Some(Deployment {
             uid: arm.uid.clone(),

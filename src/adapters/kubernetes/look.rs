@@ -31,7 +31,7 @@ pub async fn survey(
     traffic: &Traffic,
 ) -> Result<(Survey, Vec<Template>), Failure> {
     let Some(surroundings) = Box::pin(surroundings(server, workload, traffic)).await? else {
-        let sighting = Sighting { stable: None, canary: None, routed: None };
+        let sighting = Sighting { stable: None, canary: None, routed: None, route_by: None };
         return Ok((Survey { sighting, obstacles: Vec::new() }, Vec::new()));
     };
     let canary = surroundings.canary.as_ref().filter(|canary| marks::is_ours(&canary.metadata));
@@ -42,6 +42,7 @@ pub async fn survey(
         stable: stable.map(|(_, arm)| arm),
         canary: canary.map(|(_, arm)| arm),
         routed: route::routed(&surroundings.routes, workload),
+        route_by: route::written_by(&surroundings.routes, workload),
     };
     Ok((Survey { sighting, obstacles: surroundings.obstacles(workload, traffic) }, templates))
 }

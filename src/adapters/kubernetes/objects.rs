@@ -278,6 +278,7 @@ impl Objects {
             stable: stable.map(arm),
             canary: canary.map(arm),
             routed: route::routed(self.routes.of(namespace).map(|route| &**route), workload),
+            route_by: route::written_by(self.routes.of(namespace).map(|route| &**route), workload),
         };
         Some((sighting, stable.map(|stable| stable.template.clone()).into_iter().collect()))
     }

@@ -23,12 +23,11 @@ pub fn is_argo(metadata: &ObjectMeta) -> bool {
     entries(metadata).any(|entry| entry.manager.as_deref().is_some_and(|manager| manager.starts_with("argocd")))
 }
 
-/// Whoever wrote last at `path` (`["f:spec", "f:template"]`), ourselves left out.
+/// Whoever wrote last at `path` (`["f:spec", "f:template"]`), ourselves left out; also by a subresource, as `kubectl scale`
+/// and autoscalers do.
 pub fn last_writer<'a>(metadata: &'a ObjectMeta, path: &[&str]) -> Option<&'a str> {
     entries(metadata)
-        .filter(|entry| {
-            entry.manager.as_deref() != Some(MANAGER) && entry.subresource.as_deref().is_none_or(str::is_empty)
-        })
+        .filter(|entry| entry.manager.as_deref() != Some(MANAGER))
         .filter(|entry| entry.fields_v1.as_ref().is_some_and(|fields| at(&fields.0, path).is_some()))
         .max_by_key(|entry| entry.time.as_ref().map(|time| time.0))
         .and_then(|entry| entry.manager.as_deref())

@@ -234,6 +234,12 @@ pub fn routed<'a>(routes: impl IntoIterator<Item = &'a DynamicObject>, workload:
         .reduce(|one, other| Routed { weight: one.weight.min(other.weight), accepted: one.accepted && other.accepted })
 }
 
+/// Whoever wrote the rules of a route that holds the workload's canary last, ourselves left out.
+pub fn written_by<'a>(routes: impl IntoIterator<Item = &'a DynamicObject>, workload: &Workload) -> Option<String> {
+    let mut held = routes.into_iter().filter(|route| holds(route, workload));
+    held.find_map(|route| super::owners::last_writer(&route.metadata, &["f:spec", "f:rules"])).map(str::to_owned)
+}
+
 fn routed_by(route: &DynamicObject, workload: &Workload) -> Option<Routed> {
     let noted = record(route, workload);
     let service = noted.as_ref().map(|noted| noted.service.as_str());

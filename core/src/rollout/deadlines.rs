@@ -1,0 +1,93 @@
+//! Time: how long a phase may take, what is said when it takes longer, and when to look again.
+
+use super::{Held, Rollout, World};
+use crate::phase::{Limit, Phase, Trigger};
+use crate::reason::Reason;
+use crate::time::{Span, Timestamp};
+
+impl Rollout {
+    pub(super) fn overdue(&self, world: World<'_>) -> Option<(Trigger, Reason)> {
+        let limit = self.time_limit()?;
+        if !self.is_late(world.now) || self.held.is_some() {
+            return None;
+        }
+        let reason = if matches!(self.phase, Phase::Preparing | Phase::Growing) {
+            let canary = world.sighting.and_then(|sighting| sighting.canary.as_ref());
+            Reason::NotReady { available: canary.map_or(0, |arm| arm.available), replicas: self.size(), within: limit }
+        } else if self.phase == Phase::Promoting {
+            let stable = world.sighting.and_then(|sighting| sighting.stable.as_ref());
+            Reason::StableNotReady {
+                available: stable.map_or(0, |arm| arm.updated.min(arm.available)),
+                replicas: stable.map_or(0, |arm| arm.replicas),
+                within: limit,
+            }
+        } else {
+            self.slow(world.now)
+        };
+        Some((Trigger::Overdue, reason))
+    }
+
+    /// Whether the phase has taken longer than it may, the time on hold left out.
+    pub(super) fn is_late(&self, now: Timestamp) -> bool {
+        self.time_limit().is_some_and(|limit| now >= self.runs_out(limit))
+    }
+
+    fn runs_out(&self, limit: Span) -> Timestamp {
+        limit.after(self.waited.after(self.since))
+    }
+
+    /// How long the phase may take, apart from the time in which it judges.
+    pub(super) fn time_limit(&self) -> Option<Span> {
+        let judges = self.phase == Phase::Stepping && self.is_watching_this_step();
+        let asks = self.phase == Phase::Gating && self.basis.is_some();
+        match self.phase.traits().limit {
+            Limit::Ready if judges || asks => None,
+            Limit::Ready => Some(self.policy.ready_within),
+            Limit::Promote => Some(self.policy.promote_within),
+            Limit::None => None,
+        }
+    }
+
+    pub(super) fn slow(&self, now: Timestamp) -> Reason {
+        let after = Span::between(self.since, now);
+        match self.doing.as_ref().and_then(|doing| Some((doing, doing.failure.as_ref()?))) {
+            Some((doing, failure)) => Reason::Failing {
+                act: doing.effect.act.name().to_owned(),
+                message: failure.message.clone(),
+                attempts: doing.attempts,
+            },
+            None => Reason::Slow { waiting_for: self.phase.traits().waiting_for.to_owned(), after },
+        }
+    }
+
+    /// When time ends a hold: its cause ends by itself, or its patience does.
+    pub fn hold_ends(&self, held: &Held) -> Option<Timestamp> {
+        #[expect(clippy::wildcard_enum_match_arm, reason = "all others are ended by patience")]
+        match &held.reason {
+            Reason::OutsideWindow { opens, .. } => Some(*opens),
+            Reason::Frozen { until: Some(until), .. } => Some(*until),
+            reason => self.patience(reason).map(|patience| patience.after(held.since)),
+        }
+    }
+
+    /// The next instant after `now` at which time alone may change something.
+    pub fn wakeup(&self, now: Timestamp) -> Option<Timestamp> {
+        if self.phase == Phase::Ended {
+            return None;
+        }
+        let watching = self.watching.as_ref().filter(|_| self.judges());
+        let pause = self.policy.steps.get(self.step).map_or(Span::ZERO, |step| step.pause);
+        [
+            self.doing.as_ref().and_then(|doing| doing.retry),
+            self.time_limit().map(|limit| self.runs_out(limit)),
+            self.held.as_ref().and_then(|held| self.hold_ends(held)),
+            watching.map(|watching| self.least_time().after(watching.since)),
+            watching.and_then(|watching| watching.passed).map(|passed| pause.after(passed)),
+            watching.and_then(|watching| watching.lacking).map(|(lack, since)| self.patience_with(lack).0.after(since)),
+        ]
+        .into_iter()
+        .flatten()
+        .filter(|at| *at > now)
+        .min()
+    }
+}

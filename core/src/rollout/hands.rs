@@ -1,0 +1,122 @@
+//! Somebody else's hand: what a person, a tool or another controller has changed meanwhile, and what follows from it.
+//!
+//! Three kinds of change are told apart. What the rollout rests on (the stable's template, its size by hand) is not ours
+//! to change back: it is held and named. What is ours (the canary, its share of the route) is put back, but no more than
+//! twice: whoever changes it a third time means it. And an autoscaler's changes are what it is for: the canary's size
+//! follows them at the next step.
+
+use super::{Rollout, Task, World};
+use crate::ids::{TemplateHash, Weight};
+use crate::phase::{Phase, Trigger};
+use crate::policy::Traffic;
+use crate::reason::Reason;
+use crate::sighting::{Arm, Sighting};
+
+/// So often somebody's change of what is ours is changed back.
+const MOST_FIGHTS: u32 = 2;
+
+/// Who scales workloads for a living, by the names of their field managers.
+const AUTOSCALERS: [&str; 4] = ["kube-controller-manager", "autoscal", "keda", "bellwether"];
+
+impl Rollout {
+    /// Why somebody's change means that the rollout stays where it is and asks.
+    pub(super) fn foreign_hand(&self, world: World<'_>) -> Option<Reason> {
+        let sighting = world.sighting?;
+        let stable = sighting.stable.as_ref()?;
+        self.other_template(stable)
+            .or_else(|| self.unsound(sighting, stable))
+            .or_else(|| self.scaled_by_hand(stable))
+            .or_else(|| self.fought(sighting))
+    }
+
+    /// The stable's template is neither what it was nor what it was to become.
+    fn other_template(&self, stable: &Arm) -> Option<Reason> {
+        let basis = self.basis.as_ref()?;
+        let (was, is) = (stable.template == basis.template, self.has_new_images(stable));
+        let expected = match self.phase {
+            Phase::Preparing | Phase::Growing | Phase::Stepping => was,
+            Phase::Promoting => was || is,
+            Phase::Guarding => self.promoted.as_ref().is_none_or(|promoted| *promoted == stable.template),
+            Phase::Gating
+            | Phase::Returning
+            | Phase::Cleaning
+            | Phase::Restoring
+            | Phase::Draining
+            | Phase::Removing
+            | Phase::Ended => true,
+        };
+        (!expected).then(|| Reason::TemplateEdited { by: stable.template_by.clone() })
+    }
+
+    /// The version that serves, or is to serve again, can't.
+    fn unsound(&self, sighting: &Sighting, stable: &Arm) -> Option<Reason> {
+        if self.phase == Phase::Restoring && self.back_to.as_ref() == Some(&stable.template) {
+            return stable.trouble.clone().map(|trouble| Reason::RestoreFailed { trouble });
+        }
+        let canary = sighting.canary.as_ref().map_or(0, |canary| canary.available);
+        let broken = self.phase.rises() && stable.replicas > 0 && stable.available == 0 && canary > 0;
+        broken.then(|| Reason::StableBroken { replicas: stable.replicas, trouble: stable.trouble.clone() })
+    }
+
+    fn scaled_by_hand(&self, stable: &Arm) -> Option<Reason> {
+        let from = self.basis.as_ref()?.replicas;
+        let by = stable.replicas_by.as_ref().filter(|by| !AUTOSCALERS.iter().any(|known| by.contains(known)))?;
+        let scaled = self.phase.rises() && stable.replicas != from;
+        scaled.then(|| Reason::Scaled { from, to: stable.replicas, by: by.clone() })
+    }
+
+    /// What is ours was changed once more after it had been put back as often as we do.
+    fn fought(&self, sighting: &Sighting) -> Option<Reason> {
+        let (what, by) = self.undone(sighting)?;
+        (self.fights >= MOST_FIGHTS).then(|| Reason::Fought { what: what.to_owned(), by, times: self.fights })
+    }
+
+    /// What is ours was changed by somebody, and is to be put back.
+    pub(super) fn to_put_back(&self, world: World<'_>) -> Option<(Trigger, Reason)> {
+        let sighting = world.sighting?;
+        let made = self.canary_made && !self.observes();
+        if made && sighting.canary.is_none() && self.has_canary_in_traffic() {
+            return Some((Trigger::GaveUp, Reason::CanaryDeleted));
+        }
+        let (what, by) = self.undone(sighting).filter(|_| self.fights < MOST_FIGHTS)?;
+        Some((Trigger::Undone, Reason::Undone { what: what.to_owned(), by }))
+    }
+
+    fn has_canary_in_traffic(&self) -> bool {
+        self.phase == Phase::Stepping || (self.phase == Phase::Growing && self.weight > Weight::ZERO)
+    }
+
+    /// What is not as it was seen to be after it had been done, and who did that.
+    fn undone(&self, sighting: &Sighting) -> Option<(&'static str, Option<String>)> {
+        let canary = sighting.canary.as_ref()?;
+        if self.phase != Phase::Stepping || !self.settled {
+            return None;
+        }
+        if !self.has_new_images(canary) || canary.replicas != self.size() {
+            let by = canary.template_by.clone().or_else(|| canary.replicas_by.clone());
+            return Some(("the canary", by));
+        }
+        let by_weight = self.policy.traffic != Traffic::Replicas;
+        let share = sighting.routed.map(|routed| routed.weight);
+        (by_weight && share != Some(self.asked()))
+            .then(|| ("the canary's share of the route", sighting.route_by.clone()))
+    }
+
+    /// Once the step's share and its canary have been seen as they were asked for, a difference is somebody's doing.
+    pub(super) fn follow_settling(&mut self, world: World<'_>) {
+        let asked = self.phase == Phase::Stepping && self.progress >= 1 && !self.observes();
+        let size = self.size();
+        if asked && !self.settled && self.weight_seen(world.sighting) && self.canary_available(world.sighting, size) {
+            self.settled = true;
+        }
+    }
+
+    /// The template that the stable has by our doing, or had when the guard began.
+    pub(super) fn standing_template(&self, world: World<'_>) -> Option<TemplateHash> {
+        if matches!(self.task, Task::Guard { .. }) {
+            return self.basis.as_ref().map(|basis| basis.template.clone());
+        }
+        let stable = world.sighting?.stable.as_ref()?;
+        self.has_new_images(stable).then(|| stable.template.clone())
+    }
+}

@@ -1,0 +1,179 @@
+//! What has happened: from all that the rollout knows to the trigger that the phase table has a line for.
+
+use super::{Rollout, World};
+use crate::ids::Weight;
+use crate::phase::{Move, Phase, Trigger, next};
+use crate::policy::{Then, Traffic};
+use crate::reason::Reason;
+use crate::sighting::{Arm, Sighting};
+use crate::time::{Span, Timestamp};
+use crate::watching::Standing;
+
+impl Rollout {
+    /// The first thing, in order of urgency, that has happened.
+    pub(super) fn happened(&self, world: World<'_>) -> Option<(Trigger, Reason)> {
+        // What leads nowhere from here must not hide what does.
+        let leads = |found: Option<(Trigger, Reason)>| {
+            found.filter(|(trigger, _)| matches!(next(self.phase, *trigger), Move::To(_)))
+        };
+        leads(self.gone(world))
+            .or_else(|| leads(self.failed(world)))
+            .or_else(|| leads(self.to_put_back(world)))
+            .or_else(|| leads(self.regressed()))
+            .or_else(|| leads(self.reached(world)))
+            .or_else(|| leads(self.lost_patience(world.now)))
+            .or_else(|| leads(self.gave_up(world.now)))
+            .or_else(|| leads(self.overdue(world)))
+    }
+
+    pub(super) fn gone(&self, world: World<'_>) -> Option<(Trigger, Reason)> {
+        let (basis, sighting) = (self.basis.as_ref()?, world.sighting?);
+        let message = match &sighting.stable {
+            Some(stable) if stable.uid == basis.stable_uid => return None,
+            Some(_) => "it was deleted, and another one has its name",
+            None => "it was deleted",
+        };
+        let reason = Reason::NoWorkload { workload: self.workload.clone(), message: message.to_owned() };
+        Some((Trigger::WorkloadGone, reason))
+    }
+
+    pub(super) fn failed(&self, world: World<'_>) -> Option<(Trigger, Reason)> {
+        if self.observes() {
+            return None;
+        }
+        let sighting = world.sighting?;
+        if let Some(trouble) = sighting.canary.as_ref().filter(|_| self.canary_made).and_then(|arm| arm.trouble.clone())
+        {
+            let has_started = self.phase != Phase::Preparing || self.progress > 0;
+            if has_started && next(self.phase, Trigger::CanaryFailed) != Move::Stay {
+                return Some((Trigger::CanaryFailed, Reason::CanaryFailed { trouble }));
+            }
+        }
+        let stable = sighting.stable.as_ref().filter(|arm| self.has_new_images(arm))?;
+        let trouble = stable.trouble.clone()?;
+        Some((Trigger::StableFailed, Reason::StableFailed { trouble }))
+    }
+
+    pub(super) fn has_new_images(&self, arm: &Arm) -> bool {
+        self.basis.as_ref().is_some_and(|basis| arm.images == basis.to)
+    }
+
+    pub(super) fn regressed(&self) -> Option<(Trigger, Reason)> {
+        match self.watching.as_ref()?.standing() {
+            Standing::Regressed(evidence) => Some((Trigger::Regressed, Reason::Regressed { evidence })),
+            Standing::Pass(_) | Standing::Blind(_) | Standing::Insufficient(_) => None,
+        }
+    }
+
+    pub(super) fn gave_up(&self, now: Timestamp) -> Option<(Trigger, Reason)> {
+        let held = self.held.as_ref()?;
+        let after = Span::between(held.since, now);
+        let reason = || Reason::HoldExpired { held: Box::new(held.reason.clone()), after };
+        (after >= self.patience(&held.reason)?).then(|| (Trigger::GaveUp, reason()))
+    }
+
+    /// Something is missing for longer than the policy's patience, and the policy says in words what to do then.
+    pub(super) fn lost_patience(&self, now: Timestamp) -> Option<(Trigger, Reason)> {
+        let (then, reason) = self.lack_of_evidence(now)?;
+        match then {
+            Then::Hold => None,
+            Then::GiveUp => Some((Trigger::GaveUp, reason)),
+            Then::RollBack => Some((Trigger::Regressed, reason)),
+        }
+    }
+
+    /// What the phase is for has come about, and nothing stands in its way.
+    pub(super) fn reached(&self, world: World<'_>) -> Option<(Trigger, Reason)> {
+        let (trigger, reason) = self.come_about(world)?;
+        let stopped = trigger.rises() && (self.held.is_some() || self.brake(trigger, world.now).is_some());
+        (!stopped).then_some((trigger, reason))
+    }
+
+    /// What the phase is for has come about.
+    pub(super) fn come_about(&self, world: World<'_>) -> Option<(Trigger, Reason)> {
+        if self.progress < self.acts().len() {
+            return None;
+        }
+        let sighting = world.sighting;
+        let took = Span::between(self.since, world.now);
+        match self.phase {
+            Phase::Gating | Phase::Ended => None,
+            Phase::Preparing | Phase::Growing => {
+                let size = self.size();
+                self.canary_available(sighting, size)
+                    .then_some((Trigger::CanaryReady, Reason::CanaryReady { replicas: size, took }))
+            }
+            Phase::Stepping => self.step_passed(sighting, world.now),
+            Phase::Promoting => {
+                let stable = sighting.and_then(|sighting| sighting.stable.as_ref());
+                let ready = stable.is_some_and(|arm| self.has_new_images(arm) && arm.is_settled());
+                let replicas = stable.map_or(0, |arm| arm.available);
+                (ready || self.observes()).then_some((Trigger::StableReady, Reason::StableReady { replicas, took }))
+            }
+            Phase::Returning | Phase::Draining => {
+                (self.observes() || self.is_empty(sighting)).then_some((Trigger::Emptied, Reason::Emptied))
+            }
+            Phase::Cleaning | Phase::Removing => {
+                let gone = sighting.is_none_or(|sighting| sighting.canary.is_none() && sighting.routed.is_none());
+                (gone || !self.canary_made || self.observes()).then_some((Trigger::CanaryGone, Reason::CanaryGone))
+            }
+            Phase::Restoring => {
+                let stable = sighting.and_then(|sighting| sighting.stable.as_ref());
+                let back = stable.is_some_and(|arm| self.back_to.as_ref() == Some(&arm.template) && arm.is_settled());
+                let replicas = stable.map_or(0, |arm| arm.available);
+                (back || self.observes()).then_some((Trigger::StableReady, Reason::Restored { replicas }))
+            }
+            Phase::Guarding => self.guard_passed(world.now),
+        }
+    }
+
+    pub(super) fn canary_available(&self, sighting: Option<&Sighting>, size: u32) -> bool {
+        let canary = sighting.and_then(|sighting| sighting.canary.as_ref());
+        self.observes() || canary.is_some_and(|arm| arm.has_available(size) && self.has_new_images(arm))
+    }
+
+    pub(super) fn is_empty(&self, sighting: Option<&Sighting>) -> bool {
+        let routed = sighting.and_then(|sighting| sighting.routed);
+        match self.policy.traffic {
+            // Pods behind one Service have traffic until they are gone; there is no weight to wait for.
+            Traffic::Replicas => true,
+            Traffic::Gateway { .. } => !self.canary_made || routed.is_none_or(|routed| routed.weight == Weight::ZERO),
+        }
+    }
+
+    pub(super) fn weight_seen(&self, sighting: Option<&Sighting>) -> bool {
+        if self.observes() {
+            return true;
+        }
+        match self.policy.traffic {
+            Traffic::Replicas => self.canary_available(sighting, self.size()),
+            Traffic::Gateway { .. } => {
+                let routed = sighting.and_then(|sighting| sighting.routed);
+                routed.is_some_and(|routed| routed.accepted && routed.weight == self.asked())
+            }
+        }
+    }
+
+    pub(super) fn step_passed(&self, sighting: Option<&Sighting>, now: Timestamp) -> Option<(Trigger, Reason)> {
+        let step = self.policy.steps.get(self.step)?;
+        let watching = self.watching.as_ref().filter(|_| self.is_watching_this_step())?;
+        let Standing::Pass(evidence) = watching.standing() else { return None };
+        let passed = watching.passed?;
+        if now < step.pause.after(passed) || !self.weight_seen(sighting) {
+            return None;
+        }
+        let last = self.step + 1 == self.policy.steps.len();
+        let trigger = if last { Trigger::LastStepPassed } else { Trigger::StepPassed };
+        Some((trigger, Reason::Passed { evidence, after: Span::between(watching.since, now) }))
+    }
+
+    pub(super) fn guard_passed(&self, now: Timestamp) -> Option<(Trigger, Reason)> {
+        if self.policy.guard.is_none() {
+            return Some((Trigger::GuardPassed, Reason::NoGuard));
+        }
+        let watching = self.watching.as_ref()?;
+        let Standing::Pass(evidence) = watching.standing() else { return None };
+        watching.passed?;
+        Some((Trigger::GuardPassed, Reason::GuardPassed { evidence, after: Span::between(watching.since, now) }))
+    }
+}

@@ -1,0 +1,149 @@
+//! Holding: why a rollout should stay where it is and ask, for how long, and when the cause is gone.
+//!
+//! There is one hold, whatever its cause. It keeps the weight, it stops the clock of the phase, it never stops a rollback,
+//! and it ends when its cause is gone or when its patience is.
+
+use super::{Held, Out, Rollout, Task, World};
+use crate::decision::Kind;
+use crate::phase::{Move, Phase, Trigger, next};
+use crate::policy::{Approval, Before, Then};
+use crate::reason::Reason;
+use crate::time::{Span, Timestamp};
+use crate::watching::{Lack, Standing};
+
+impl Rollout {
+    /// Why the rollout should stay where it is and ask, if it should. What is first here is what is said.
+    fn cause_to_hold(&self, world: World<'_>) -> Option<Reason> {
+        if self.phase == Phase::Gating && self.basis.is_some() {
+            return Some(Reason::NoLastGood);
+        }
+        self.foreign_hand(world)
+            .or_else(|| self.told_to_stay(world))
+            .or_else(|| self.slow_on_purpose(world.now))
+            .or_else(|| self.lack_of_evidence(world.now).filter(|(then, _)| *then == Then::Hold).map(|(_, why)| why))
+            .or_else(|| self.come_about(world).and_then(|(trigger, _)| self.brake(trigger, world.now)))
+    }
+
+    /// A person says that it stays here.
+    fn told_to_stay(&self, world: World<'_>) -> Option<Reason> {
+        if !self.phase.rises() {
+            return None;
+        }
+        let paused = self.paused.clone().map(|order| Reason::Paused { order });
+        paused.or_else(|| world.frozen_reason().filter(|_| matches!(self.task, Task::Roll { .. })))
+    }
+
+    /// A phase that takes too long and has nowhere else to go.
+    fn slow_on_purpose(&self, now: Timestamp) -> Option<Reason> {
+        let stays = next(self.phase, Trigger::Overdue) == Move::Stay;
+        (stays && self.is_late(now)).then(|| self.slow(now))
+    }
+
+    /// What is missing for longer than the policy's patience, and what the policy does then.
+    pub(super) fn lack_of_evidence(&self, now: Timestamp) -> Option<(Then, Reason)> {
+        let watching = self.watching.as_ref().filter(|_| self.judges())?;
+        if let Some((seen, n)) = watching.share_off(self.achievable()).filter(|_| self.phase == Phase::Stepping) {
+            return Some((Then::Hold, Reason::ShareOff { asked: self.achievable(), seen, n }));
+        }
+        let (lack, since) = watching.lacking?;
+        let (patience, then) = self.patience_with(lack);
+        if Span::between(since, now) < patience {
+            return None;
+        }
+        match watching.standing() {
+            Standing::Blind(evidence) => Some((then, Reason::Blind { evidence, since })),
+            Standing::Insufficient(evidence) => Some((then, Reason::Insufficient { evidence })),
+            Standing::Pass(_) | Standing::Regressed(_) => None,
+        }
+    }
+
+    /// How long something may be missing, and what is done then.
+    pub(super) fn patience_with(&self, lack: Lack) -> (Span, Then) {
+        let patience = &self.policy.patience;
+        match lack {
+            Lack::Sight => (patience.blind, patience.on_blind),
+            Lack::Evidence => (patience.insufficient, patience.on_insufficient),
+        }
+    }
+
+    /// Why this way up is closed for now: a gate that nobody has opened, or not the time for changes.
+    pub(super) fn brake(&self, trigger: Trigger, now: Timestamp) -> Option<Reason> {
+        if !trigger.rises() {
+            return None;
+        }
+        if let Some(gate) = self.closed_gate(trigger) {
+            return Some(Reason::NeedsApproval { gate: gate.name.clone(), before: gate.before.to_string() });
+        }
+        let window = self.policy.window.as_ref()?;
+        let opens = window.opens(now)?;
+        Some(Reason::OutsideWindow { window: window.to_string(), opens })
+    }
+
+    fn closed_gate(&self, trigger: Trigger) -> Option<&Approval> {
+        let before = if trigger == Trigger::LastStepPassed { Before::Promotion } else { Before::Traffic };
+        // The first traffic is what `preparing` leads to; the steps after it have no gates.
+        if before == Before::Traffic && self.phase != Phase::Preparing {
+            return None;
+        }
+        self.closed_gates().find(|gate| gate.before == before)
+    }
+
+    /// The gates that nobody has opened yet.
+    pub(super) fn closed_gates(&self) -> impl Iterator<Item = &Approval> {
+        self.policy.approvals.iter().filter(|gate| !self.approved.contains(&gate.name))
+    }
+
+    /// How long the rollout is held for this reason before it is given up; `None`: the reason ends by itself, or
+    /// giving up would be worse.
+    pub fn patience(&self, reason: &Reason) -> Option<Span> {
+        #[expect(clippy::wildcard_enum_match_arm, reason = "the policy's max-hold is for every cause but these")]
+        match reason {
+            Reason::OutsideWindow { .. } | Reason::Frozen { until: Some(_), .. } => None,
+            // Back is where nobody serves.
+            Reason::StableBroken { .. } => None,
+            Reason::NeedsApproval { gate, .. } => {
+                self.policy.approvals.iter().find(|known| known.name == *gate).map(|gate| gate.patience)
+            }
+            _ => Some(self.policy.max_hold),
+        }
+    }
+
+    pub(super) fn follow_hold(&mut self, world: World<'_>, out: &mut Out) {
+        match (self.cause_to_hold(world), &self.held) {
+            (Some(reason), Some(held)) if is_same_hold(&held.reason, &reason) => {}
+            (Some(reason), _) => {
+                self.end_hold(world.now);
+                self.held = Some(Held { since: world.now, reason: reason.clone() });
+                self.decide(Kind::Hold, self.phase, reason, world.now, out);
+            }
+            (None, Some(_)) => {
+                self.end_hold(world.now);
+                self.decide(Kind::Resume, self.phase, Reason::Recovered, world.now, out);
+            }
+            (None, None) => {}
+        }
+    }
+
+    /// The time on hold does not count against the phase.
+    pub(super) fn end_hold(&mut self, now: Timestamp) {
+        if let Some(held) = self.held.take() {
+            let held = Span::between(held.since, now);
+            self.waited = Span::from_millis(self.waited.as_millis().saturating_add(held.as_millis()));
+        }
+    }
+}
+
+/// Whether `after` is the same hold as `before`, so that its patience goes on. What is missing may change its kind, and is
+/// missing all the same.
+fn is_same_hold(before: &Reason, after: &Reason) -> bool {
+    let evidence = |reason: &Reason| {
+        matches!(reason, Reason::Blind { .. } | Reason::Insufficient { .. } | Reason::ShareOff { .. })
+    };
+    let slow = |reason: &Reason| matches!(reason, Reason::Slow { .. } | Reason::Failing { .. });
+    match (before, after) {
+        (Reason::NeedsApproval { gate: before, .. }, Reason::NeedsApproval { gate: after, .. }) => before == after,
+        _ if evidence(before) && evidence(after) => true,
+        _ if slow(before) && slow(after) => true,
+        _ => std::mem::discriminant(before) == std::mem::discriminant(after),
+    }
+}

@@ -1,0 +1,94 @@
+//! Judging: when the windows begin, what is measured, and whose numbers count.
+
+use super::{Rollout, World};
+use crate::phase::Phase;
+use crate::policy::{Check, Policy};
+use crate::sighting::{Arm, Sighting};
+use crate::time::{Span, Timestamp};
+use crate::watch::{ArmKey, Watch};
+use crate::watching::Watching;
+
+impl Rollout {
+    pub(super) fn is_watched(&self) -> bool {
+        self.phase.compares() || (self.phase == Phase::Guarding && self.policy.guard.is_some())
+    }
+
+    pub(super) fn is_watching_this_step(&self) -> bool {
+        self.watching.as_ref().is_some_and(|watching| !watching.guards && watching.step == self.step)
+    }
+
+    pub(super) fn judged_arm<'a>(&self, sighting: Option<&'a Sighting>) -> Option<&'a Arm> {
+        let sighting = sighting?;
+        if self.phase == Phase::Guarding { sighting.stable.as_ref() } else { sighting.canary.as_ref() }
+    }
+
+    /// Windows begin when the step's weight has been seen, or the guard has begun.
+    pub(super) fn begin_watching(&mut self, world: World<'_>) {
+        let guards = self.phase == Phase::Guarding;
+        let begins = if guards {
+            self.watching.is_none() && self.policy.guard.is_some()
+        } else {
+            let applies = self.phase == Phase::Stepping && self.progress >= 1;
+            applies && !self.is_watching_this_step() && self.weight_seen(world.sighting)
+        };
+        if begins {
+            let checks = checks_of(&self.policy, guards, self.step).len();
+            self.watching = Some(Watching::new(self.step, guards, checks, world.now));
+        }
+    }
+
+    pub(super) fn least_time(&self) -> Span {
+        let step = || self.policy.steps.get(self.step).map(|step| step.min_time);
+        let guard = || self.policy.guard.as_ref().map(|guard| guard.length);
+        if self.phase == Phase::Guarding { guard() } else { step() }.unwrap_or(Span::ZERO)
+    }
+
+    pub(super) fn judges(&self) -> bool {
+        self.phase == Phase::Guarding || (self.phase == Phase::Stepping && self.is_watching_this_step())
+    }
+
+    pub(super) fn follow_standing(&mut self, now: Timestamp) {
+        if !self.judges() {
+            return;
+        }
+        let least = self.least_time();
+        if let Some(watching) = &mut self.watching {
+            watching.follow(least, now);
+            self.reason = watching.reason(least);
+        }
+    }
+
+    /// What to measure for this rollout; `None`: nothing.
+    pub fn watch(&self, sighting: Option<&Sighting>) -> Option<Watch> {
+        let (sighting, basis) = (sighting?, self.basis.as_ref()?);
+        if !self.is_watched() {
+            return None;
+        }
+        let key = |arm: &Arm, name: String, pod_hash: Option<String>| ArmKey {
+            deployment_uid: arm.uid.clone(),
+            pod_hash,
+            name,
+        };
+        let stable = sighting.stable.as_ref()?;
+        let guards = self.phase == Phase::Guarding;
+        let canary = sighting.canary.as_ref().filter(|_| !guards);
+        Some(Watch {
+            workload: self.workload.clone(),
+            metrics: self.policy.measured_metrics(),
+            canary: canary.map(|arm| key(arm, self.workload.canary_name(), arm.pod_hash.clone())),
+            // Under guard only the version that is guarded counts; while it is being promoted, either.
+            stable: ArmKey { pod_hash: stable.pod_hash.clone().filter(|_| guards), ..self.stable_key(basis) },
+            since: self.started,
+            last: self.last_block,
+        })
+    }
+}
+
+/// The checks of a step, or of the guard.
+pub(super) fn checks_of(policy: &Policy, guards: bool, step: usize) -> &[Check] {
+    if guards {
+        policy.guard.as_ref().map_or(&[], |guard| &guard.checks)
+    } else {
+        policy.steps.get(step).map_or(&[], |step| &step.checks)
+    }
+}

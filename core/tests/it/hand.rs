@@ -1,0 +1,346 @@
+//! The human's hand: verbs, gates, windows, quarantine and patience, each in a story of one paragraph.
+
+use bellwether_core::decision::Ending;
+use bellwether_core::effect::Act;
+use bellwether_core::engine::Took;
+use bellwether_core::ids::{Images, Weight};
+use bellwether_core::phase::Phase;
+use serde_json::json;
+
+use crate::story::{Story, images, policy, workload};
+
+const HOUR: u64 = 3600;
+
+/// Two steps of five minutes.
+fn two_steps() -> serde_json::Value {
+    json!([{ "weight": "10%", "min-time": "5m" }, { "weight": "50%", "min-time": "5m" }])
+}
+
+/// A rollout of v2 that has its canary, and its first share of the traffic, since a minute.
+fn begun(changes: serde_json::Value) -> Story {
+    let mut story = Story::new(policy(changes));
+    story.request("v2");
+    story.run(60);
+    assert_eq!(story.rollout().phase, Phase::Stepping, "{:#?}", story.whys());
+    story
+}
+
+#[test]
+fn an_abort_takes_the_old_version_back_and_quarantines_nothing() {
+    let mut story = begun(json!({}));
+    assert_eq!(story.say("abort", json!({ "reason": "wrong branch" })).0, Took::Changed);
+    assert_eq!(story.run(60), Some(Ending::Aborted));
+    assert_eq!(story.kinds(), ["start", "advance", "abort", "proceed", "finish"]);
+    assert_eq!(story.whys()[2], "aborted by ann (wrong branch)");
+    assert_eq!(story.messages[0].title, "test: web v1 → v2 aborted");
+    assert_eq!(story.running(), images("v1"));
+    story.ask("again", json!({ "images": images("v2") }));
+    assert_eq!(story.run(HOUR), Some(Ending::Promoted));
+}
+
+#[test]
+fn an_abort_after_the_promotion_puts_the_old_template_back_first() {
+    let guard = json!({ "for": "30m", "check": [{ "metric": "error-rate", "max": "15%", "every": "30s" }] });
+    let mut story = Story::new(policy(json!({ "guard": guard })));
+    story.request("v2");
+    while story.running() != images("v2") || story.rollout().phase != Phase::Guarding {
+        story.second();
+    }
+    story.say("abort", json!({}));
+    assert_eq!(story.run(60), Some(Ending::Aborted));
+    assert_eq!(story.running(), images("v1"));
+}
+
+#[test]
+fn a_promotion_by_hand_goes_one_step_or_to_the_end_and_says_what_it_skips() {
+    let mut story = begun(json!({ "step": two_steps() }));
+    story.say("promote", json!({ "reason": "INC-812" }));
+    assert_eq!(story.whys()[2], "promoted by ann (INC-812); skipped: the rest of the step's 5m");
+    story.run(30);
+    assert_eq!(story.rollout().weight, Weight::percent(50));
+    story.say("promote", json!({ "full": true }));
+    assert_eq!(story.run(60), Some(Ending::Promoted));
+
+    let mut story = begun(json!({ "step": two_steps(), "approval": [{ "name": "qa", "before": "promotion" }] }));
+    story.rps = 0;
+    story.say("promote", json!({ "full": true }));
+    let why = story.whys()[2];
+    assert_eq!(why, "promoted by ann; skipped: the rest of the step's 5m, step 2 at 50 %, gate qa");
+    assert_eq!(story.run(60), Some(Ending::Promoted));
+}
+
+#[test]
+fn a_canary_that_is_not_available_is_not_promoted_by_hand_either() {
+    let mut story = Story::new(policy(json!({})));
+    story.request("v2-neverready");
+    story.run(60);
+    let (took, answer) = story.say("promote", json!({ "full": true }));
+    assert_eq!(took, Took::Rejected);
+    assert!(answer.ends_with("its canary is not available, and traffic goes only to what is"), "{answer}");
+}
+
+#[test]
+fn a_pause_holds_until_it_is_resumed_and_is_given_up_in_time() {
+    let mut story = begun(json!({ "max-hold": "30m" }));
+    story.say("pause", json!({ "reason": "demo at noon" }));
+    assert_eq!(story.run(25 * 60), None);
+    assert_eq!(story.whys()[2], "paused by ann (demo at noon)");
+    assert_eq!(
+        story.messages[0].command.as_deref(),
+        Some("bellwether emit resume --workload test/shop/Deployment/web")
+    );
+    assert!(story.messages[0].now.ends_with("and is given up after 30m on hold."), "{}", story.messages[0].now);
+    story.say("resume", json!({}));
+    assert_eq!(story.run(60), Some(Ending::Promoted), "its step had passed meanwhile");
+
+    let mut story = begun(json!({ "max-hold": "30m" }));
+    story.say("pause", json!({}));
+    assert_eq!(story.run(HOUR), Some(Ending::GivenUp));
+    assert_eq!(story.running(), images("v1"));
+}
+
+#[test]
+fn a_paused_version_that_turns_bad_is_rolled_back_all_the_same() {
+    let mut story = Story::new(policy(json!({ "step": two_steps() })));
+    story.request("v2-err8");
+    story.say("pause", json!({}));
+    assert_eq!(story.run(2 * HOUR), Some(Ending::GivenUp), "paused before it had traffic");
+    let mut story = Story::new(policy(json!({})));
+    story.rps = 1;
+    story.request("v2-err8");
+    story.run(60);
+    story.say("pause", json!({}));
+    story.rps = 100;
+    assert_eq!(story.run(HOUR), Some(Ending::RolledBack));
+}
+
+#[test]
+fn the_time_on_hold_does_not_count_against_a_phase() {
+    let mut story = Story::new(policy(json!({ "ready-within": "2m" })));
+    story.request("v2");
+    story.say("pause", json!({}));
+    story.run(30 * 60);
+    story.say("resume", json!({}));
+    assert_eq!(story.run(HOUR), Some(Ending::Promoted));
+}
+
+#[test]
+fn a_resume_looks_again_with_fresh_patience() {
+    let mut story = Story::new(policy(json!({})));
+    story.rps = 0;
+    story.request("v2");
+    story.run_until_held("0 requests");
+    story.say("resume", json!({}));
+    assert!(story.rollout().held.is_none());
+    assert_eq!(story.run(9 * 60), None);
+    assert!(story.rollout().held.is_none(), "the patience is fresh");
+    story.run_until_held("0 requests");
+}
+
+#[test]
+fn a_version_that_failed_is_quarantined_until_it_is_retried() {
+    let mut story = Story::new(policy(json!({})));
+    story.request("v2-err8");
+    assert_eq!(story.run(HOUR), Some(Ending::RolledBack));
+    story.ask("again", json!({ "images": images("v2-err8") }));
+    assert_eq!(story.run(1), Some(Ending::Refused));
+    let why = story.whys().pop().unwrap().to_owned();
+    assert!(why.starts_with("v2-err8 is quarantined since "), "{why}");
+    assert!(why.contains("failed: error-rate 8 % > 5 %"), "{why}");
+    assert!(why.ends_with("`bellwether emit retry` lifts it"), "{why}");
+    story.ask("other", json!({ "images": images("v3") }));
+    assert_eq!(story.run(HOUR), Some(Ending::Promoted), "another version is welcome");
+
+    let mut story = Story::new(policy(json!({})));
+    story.request("v2-err8");
+    story.run(HOUR);
+    let failed = story.rollout().id.clone();
+    assert_eq!(story.say("retry", json!({ "reason": "the database was down" })).0, Took::Changed);
+    assert_ne!(story.rollout().id, failed);
+    let retried = format!("{failed} is tried again, by ann (the database was down)");
+    assert!(story.whys().contains(&retried.as_str()), "{:#?}", story.whys());
+    assert_eq!(story.run(HOUR), Some(Ending::RolledBack), "it is judged like any other");
+}
+
+#[test]
+fn what_was_given_up_is_not_quarantined() {
+    let mut story = Story::new(policy(json!({ "max-hold": "1m" })));
+    story.rps = 0;
+    story.request("v2");
+    assert_eq!(story.run(HOUR), Some(Ending::GivenUp));
+    story.rps = 100;
+    story.ask("again", json!({ "images": images("v2") }));
+    assert_eq!(story.run(HOUR), Some(Ending::Promoted));
+}
+
+#[test]
+fn while_it_is_frozen_nothing_starts_and_the_newest_request_waits() {
+    for scope in ["test", "test/shop", "test/shop/Deployment/web"] {
+        let mut story = Story::new(policy(json!({})));
+        story.say("freeze", json!({ "scope": scope, "reason": "peak night" }));
+        story.request("v2");
+        story.request("v3");
+        assert_eq!(story.run(HOUR), None);
+        assert!(story.decisions.is_empty() && story.model.changes.is_empty());
+        story.say("unfreeze", json!({ "scope": scope }));
+        assert_eq!(story.run(HOUR), Some(Ending::Promoted));
+        assert_eq!(story.running(), images("v3"));
+    }
+}
+
+#[test]
+fn a_freeze_with_an_end_ends_by_itself() {
+    let mut story = Story::new(policy(json!({})));
+    let until = bellwether_core::time::Span::from_secs(HOUR).after(story.now);
+    story.say("freeze", json!({ "scope": "test/shop", "until": until.to_string() }));
+    story.request("v2");
+    assert_eq!(story.run(HOUR - 1), None);
+    assert!(story.decisions.is_empty());
+    assert_eq!(story.run(HOUR), Some(Ending::Promoted));
+}
+
+#[test]
+fn a_freeze_holds_the_weight_and_stops_no_rollback() {
+    let mut story = begun(json!({ "step": two_steps() }));
+    story.say("freeze", json!({ "scope": "test/shop" }));
+    assert_eq!(story.run(30 * 60), None);
+    assert_eq!(story.rollout().weight, Weight::percent(10));
+    let (took, answer) = story.say("promote", json!({}));
+    assert_eq!((took, answer.ends_with("`unfreeze` first")), (Took::Rejected, true), "{answer}");
+    assert_eq!(story.say("abort", json!({})).0, Took::Changed);
+    assert_eq!(story.run(60), Some(Ending::Aborted));
+}
+
+#[test]
+fn a_gate_before_the_first_traffic_asks_and_is_opened_by_name() {
+    let gates = json!([{ "name": "qa", "before": "traffic", "patience": "2h" }]);
+    let mut story = Story::new(policy(json!({ "approval": gates })));
+    story.request("v2");
+    story.run_until_held("gate qa waits for an approval before the first traffic");
+    let command = story.messages[0].command.clone().unwrap();
+    assert_eq!(command, "bellwether emit approve --workload test/shop/Deployment/web --gate qa");
+    assert_eq!(story.run(HOUR), None, "its own patience is longer than the ready-within and the max-hold");
+    assert!(!story.effects.iter().any(|effect| matches!(effect.act, Act::SetWeight { .. })));
+    let (took, answer) = story.say("approve", json!({ "gate": "legal" }));
+    assert_eq!((took, answer.contains("no closed gate \"legal\"; it has qa")), (Took::Rejected, true), "{answer}");
+    story.say("approve", json!({}));
+    assert_eq!(story.run(HOUR), Some(Ending::Promoted));
+    assert!(story.whys().contains(&"gate qa was opened by ann"));
+}
+
+#[test]
+fn a_gate_before_the_promotion_that_nobody_opens_gives_up() {
+    let gates = json!([{ "name": "release", "before": "promotion", "patience": "20m" }]);
+    let mut story = Story::new(policy(json!({ "approval": gates })));
+    story.request("v2");
+    story.run_until_held("gate release waits for an approval before the promotion");
+    assert_eq!(story.run(HOUR), Some(Ending::GivenUp));
+    assert_eq!(story.running(), images("v1"));
+}
+
+#[test]
+fn outside_the_change_window_nothing_rises_and_a_bad_version_is_rolled_back() {
+    // The story begins on a Friday at 8:00 UTC, which is 9:00 in Berlin.
+    let window = json!({ "days": ["fri"], "from": "11:00", "to": "17:00", "zone": "Europe/Berlin" });
+    let mut story = Story::new(policy(json!({ "window": window })));
+    story.request("v2");
+    story.run_until_held(
+        "outside the change window (Fri 11:00–17:00 Europe/Berlin), which opens at 2027-01-15T10:00:00Z",
+    );
+    assert_eq!(story.rollout().phase, Phase::Preparing);
+    assert_eq!(story.run(HOUR + 1800), None, "longer than the max-hold, because it ends by itself");
+    assert_eq!(story.run(HOUR), Some(Ending::Promoted));
+
+    let mut story = Story::new(policy(json!({ "window": { "from": "07:00", "to": "08:02" }, "step": two_steps() })));
+    story.request("v2-err8");
+    story.run(HOUR);
+    assert_eq!(story.rollout().ending(), Some(Ending::RolledBack));
+}
+
+#[test]
+fn the_policy_may_say_in_words_what_blindness_does() {
+    for (then, ending) in [("give-up", Ending::GivenUp), ("roll-back", Ending::RolledBack)] {
+        let patience = json!({ "blind": "2m", "on-blind": then });
+        let mut story = begun(json!({ "patience": patience }));
+        story.away = true;
+        assert_eq!(story.run(5 * 60), Some(ending));
+        assert!(story.whys()[2].starts_with("blind since "), "{}", story.whys()[2]);
+        assert!(story.engine.state(&workload()).unwrap().quarantine.is_empty(), "nothing was found against it");
+    }
+}
+
+#[test]
+fn the_stables_own_images_mid_rollout_mean_back_at_once() {
+    let mut story = begun(json!({}));
+    story.ask("back", json!({ "images": images("v1") }));
+    assert_eq!(story.run(30), Some(Ending::Superseded));
+    assert_eq!(story.whys()[2], "event ci/back asks for the version that the stable runs");
+
+    let mut story = Story::new(policy(json!({})));
+    story.request("v2");
+    while story.rollout().phase != Phase::Promoting {
+        story.second();
+    }
+    story.ask("back", json!({ "images": images("v1") }));
+    assert_eq!(story.run(60), Some(Ending::Superseded));
+    assert_eq!(story.running(), images("v1"));
+}
+
+#[test]
+fn a_verb_that_makes_no_sense_says_what_there_is() {
+    let mut story = Story::new(policy(json!({})));
+    let none = "no rollout of test/shop/Deployment/web is known; `bellwether emit request` asks for one";
+    for verb in ["abort", "promote", "pause", "resume", "retry", "approve"] {
+        assert_eq!(story.say(verb, json!({})), (Took::Rejected, format!("can't {verb}: {none}")));
+    }
+    let (_, answer) = story.say("unfreeze", json!({ "scope": "test/shop" }));
+    assert_eq!(answer, "can't unfreeze: test/shop is not frozen; nothing is");
+    let (_, answer) = story.say("abort", json!({ "scope": "test/shop" }));
+    assert_eq!(answer, "can't abort: test/shop is no workload; name cluster/namespace/Deployment/name");
+
+    let mut story = begun(json!({}));
+    let id = story.rollout().id.to_string();
+    for (verb, changes, answer) in [
+        ("resume", json!({}), format!("can't resume: {id} is stepping; it is not held")),
+        ("approve", json!({}), format!("can't approve: no gate of {id} is closed")),
+        (
+            "abort",
+            json!({ "rollout": "web-0" }),
+            format!("can't abort: it is meant for web-0, and {id} is the rollout now"),
+        ),
+        (
+            "retry",
+            json!({}),
+            format!("can't retry: {id} is stepping; a retry is for what has ended; abort this one first, or wait"),
+        ),
+    ] {
+        assert_eq!(story.say(verb, changes), (Took::Rejected, answer));
+    }
+    assert_eq!(story.say("abort", json!({ "rollout": id })).0, Took::Changed);
+    let (_, answer) = story.say("abort", json!({}));
+    assert!(answer.ends_with("the old version is on its way back already"), "{answer}");
+}
+
+#[test]
+fn a_verb_from_before_the_last_request_is_not_meant_for_it() {
+    let mut story = begun(json!({}));
+    let before = story.now;
+    story.second();
+    story.request("v3");
+    story.run(30);
+    story.now = before;
+    assert_eq!(story.say("abort", json!({})).0, Took::Ignored);
+    story.now = bellwether_core::time::Span::from_secs(60).after(before);
+    assert_eq!(story.say("abort", json!({})).0, Took::Changed);
+}
+
+#[test]
+fn a_bare_image_is_lifted_from_quarantine_too() {
+    let mut story = Story::new(policy(json!({})));
+    let image = images("v2-err8")["app"].clone();
+    story.ask("bare", json!({ "images": Images::new(), "image": image }));
+    assert_eq!(story.run(HOUR), Some(Ending::RolledBack));
+    assert_eq!(story.engine.state(&workload()).unwrap().quarantine.len(), 1);
+    story.say("retry", json!({}));
+    assert!(story.engine.state(&workload()).unwrap().quarantine.is_empty());
+}

@@ -1,0 +1,267 @@
+//! What changes in the middle: other hands on the workload, on the canary and on the route, and a stable that breaks.
+
+use bellwether_core::decision::Ending;
+use bellwether_core::effect::Act;
+use bellwether_core::engine::Took;
+use bellwether_core::ids::Weight;
+use bellwether_core::phase::Phase;
+use bellwether_core::time::Span;
+use serde_json::json;
+
+use crate::story::{Story, images, policy, workload};
+
+const HOUR: u64 = 3600;
+
+/// A rollout of v2 that has had its first share of the traffic for a minute, and goes to 50 % after five.
+fn begun() -> Story {
+    let steps = json!([{ "weight": "10%", "min-time": "5m" }, { "weight": "50%", "min-time": "5m" }]);
+    let mut story = Story::new(policy(json!({ "step": steps })));
+    story.request("v2");
+    story.run(60);
+    assert_eq!(story.rollout().phase, Phase::Stepping, "{:#?}", story.whys());
+    story
+}
+
+fn sizes(story: &Story) -> Vec<u32> {
+    let size = |act: &Act| if let Act::ApplyCanary { replicas, .. } = act { Some(*replicas) } else { None };
+    story.effects.iter().filter_map(|effect| size(&effect.act)).collect()
+}
+
+#[test]
+fn an_edit_of_the_workload_is_named_and_held_and_not_changed_back() {
+    let mut story = begun();
+    story.model.set_images(&workload(), images("v9"), story.now);
+    story.run_until_held("kubectl-edit has changed the workload's pod template meanwhile");
+    assert_eq!(story.run(HOUR / 2), None);
+    assert_eq!((story.running(), story.rollout().weight), (images("v9"), Weight::percent(10)));
+    story.say("abort", json!({}));
+    assert_eq!(story.run(60), Some(Ending::Aborted));
+    assert_eq!(story.running(), images("v9"), "it is not ours to take back");
+    assert!(story.model.sighting(&workload(), story.now).canary.is_none());
+}
+
+#[test]
+fn an_edit_that_is_accepted_is_what_the_rollout_begins_again_from() {
+    let mut story = begun();
+    story.model.set_images(&workload(), images("v9"), story.now);
+    story.run_until_held("pod template");
+    story.say("resume", json!({ "reason": "that was me" }));
+    assert!(story.whys().contains(&"ann (that was me) accepts the workload's new pod template"));
+    assert_eq!(story.run(HOUR), Some(Ending::Promoted));
+    let begun = story.kinds().iter().filter(|kind| *kind == "start").count();
+    assert_eq!((begun, story.running()), (2, images("v2")));
+    assert_eq!(story.rollout().basis.as_ref().unwrap().from, images("v9"));
+}
+
+#[test]
+fn an_edit_that_is_taken_back_goes_on_by_itself() {
+    let mut story = begun();
+    story.model.set_images(&workload(), images("v9"), story.now);
+    story.run_until_held("pod template");
+    story.model.set_images(&workload(), images("v1"), story.now);
+    assert_eq!(story.run(HOUR), Some(Ending::Promoted));
+}
+
+#[test]
+fn an_edit_while_it_is_promoted_is_not_fought_for_ever() {
+    let mut story = begun();
+    while story.rollout().phase != Phase::Promoting {
+        story.second();
+    }
+    story.model.set_images(&workload(), images("v9"), story.now);
+    story.run_until_held("pod template");
+    let writes = story.model.changes.len();
+    assert_eq!(story.run(3 * HOUR), None, "past the promotion it asks, and gives nothing up half-way");
+    assert_eq!(story.model.changes.len(), writes);
+    story.say("resume", json!({}));
+    while story.rollout().phase != Phase::Guarding && story.rollout().ending() != Some(Ending::Promoted) {
+        story.second();
+    }
+    assert_eq!(story.running(), images("v2"), "it began again, and was judged again");
+}
+
+#[test]
+fn a_rollout_undo_under_guard_is_held_and_named() {
+    let guard = json!({ "for": "30m", "check": [{ "metric": "error-rate", "max": "15%", "every": "30s" }] });
+    let mut story = Story::new(policy(json!({ "guard": guard })));
+    story.request("v2");
+    while story.running() != images("v2") || story.rollout().phase != Phase::Guarding {
+        story.second();
+    }
+    story.model.set_images(&workload(), images("v1"), story.now);
+    story.run_until_held("pod template");
+    story.say("resume", json!({}));
+    assert_eq!(story.run(60), Some(Ending::Superseded), "what is there is accepted");
+    assert_eq!(story.running(), images("v1"));
+}
+
+#[test]
+fn a_person_who_scales_is_asked_and_an_autoscaler_is_followed() {
+    let mut story = begun();
+    story.model.scale(&workload(), 20, "kube-controller-manager", story.now);
+    assert_eq!(story.run(HOUR), Some(Ending::Promoted));
+    assert_eq!(sizes(&story), [2, 10], "the second step follows the workload's size");
+
+    let mut story = begun();
+    story.model.scale(&workload(), 4, "kubectl", story.now);
+    story.run_until_held("kubectl has scaled the workload from 10 to 4 meanwhile");
+    story.say("resume", json!({}));
+    assert_eq!(story.run(HOUR), Some(Ending::Promoted));
+    assert_eq!(sizes(&story), [2, 2]);
+}
+
+#[test]
+fn a_changed_share_is_put_back_twice_and_then_asked_about() {
+    for weight in [Some(Weight::percent(40)), None] {
+        let mut story = begun();
+        for _ in 0..2 {
+            story.model.edit_route(&workload(), weight);
+            story.run(10);
+            let routed = story.model.sighting(&workload(), story.now).routed.unwrap();
+            assert_eq!(routed.weight, Weight::percent(10), "{:#?}", story.whys());
+        }
+        story.model.edit_route(&workload(), weight);
+        story.run_until_held(
+            "kubectl-patch has changed the canary's share of the route again, after it was put back 2 times",
+        );
+        let writes = story.model.changes.len();
+        story.run(600);
+        assert_eq!(story.model.changes.len(), writes, "held, not fought");
+        story.say("resume", json!({}));
+        assert_eq!(story.run(HOUR), Some(Ending::Promoted));
+    }
+}
+
+#[test]
+fn an_edited_canary_is_put_back_and_a_deleted_one_ends_it() {
+    let mut story = begun();
+    story.model.edit_canary(&workload(), images("v8"), story.now);
+    assert_eq!(story.run(HOUR), Some(Ending::Promoted));
+    assert!(story.whys().contains(&"kubectl-edit has changed the canary; it is put back"), "{:#?}", story.whys());
+
+    let mut story = begun();
+    story.model.delete_canary(&workload());
+    assert_eq!(story.run(60), Some(Ending::GivenUp));
+    assert!(story.whys().contains(&"somebody has deleted the canary"));
+    assert!(story.engine.state(&workload()).unwrap().quarantine.is_empty());
+}
+
+#[test]
+fn when_the_stable_is_the_broken_one_the_canary_keeps_the_traffic() {
+    let mut story = begun();
+    story.model.break_stable(&workload(), story.now);
+    story.run_until_held(
+        "none of the workload's 10 pods is available with the old version, and the canary keeps its traffic",
+    );
+    assert_eq!(story.run(3 * HOUR), None, "giving up would send the traffic to nobody");
+    assert_eq!(story.model.share(&workload(), story.now), 0.1);
+    assert_eq!(story.say("promote", json!({ "full": true })).0, Took::Changed);
+    story.model.mend_stable(&workload(), Span::from_secs(5));
+    assert_eq!(story.run(HOUR), Some(Ending::Promoted));
+}
+
+#[test]
+fn a_rollback_to_what_cannot_run_either_says_so_at_once_and_goes_on() {
+    let mut story = Story::new(policy(json!({})));
+    story.model.deploy(workload(), images("v1-nopull"), 10, Span::from_secs(5));
+    story.request("v2-nevertaken");
+    while story.rollout().phase != Phase::Restoring {
+        story.second();
+    }
+    story.run_until_held("the version to go back to can't run either: pod pod-0 ImagePullBackOff");
+    assert_eq!(story.rollout().phase, Phase::Restoring);
+}
+
+#[test]
+fn a_newer_version_never_takes_over_the_share_of_the_one_before() {
+    let mut story = begun();
+    story.request("v3");
+    while story.rollout().phase != Phase::Stepping || story.rollout().changes() != images("v3") {
+        let canary = story.model.sighting(&workload(), story.now).canary;
+        if canary.is_some_and(|canary| canary.images == images("v3")) && story.rollout().phase != Phase::Stepping {
+            assert_eq!(story.model.share(&workload(), story.now), 0.0);
+        }
+        story.second();
+    }
+}
+
+#[test]
+fn a_newer_version_waits_for_a_promotion_and_only_the_newest_does() {
+    let mut story = begun();
+    while story.rollout().phase != Phase::Promoting {
+        story.second();
+    }
+    story.request("v3");
+    story.request("v4");
+    assert_eq!(story.run(60), None, "v4 has begun at once after v2");
+    assert_eq!(story.rollout().changes(), images("v4"));
+    assert_eq!(story.running(), images("v2"));
+}
+
+#[test]
+fn a_recreated_workload_cancels_its_rollout() {
+    let mut story = begun();
+    story.model.delete(&workload());
+    story.second();
+    story.model.deploy(workload(), images("v1"), 3, Span::from_secs(5));
+    assert_eq!(story.run(60), Some(Ending::GivenUp));
+}
+
+#[test]
+fn blue_green_switches_once_and_back_at_once() {
+    let blue_green = |tag: &str| {
+        let changes = json!({ "strategy": "blue-green", "step": [], "blue-green": { "keep-stable": "10m" } });
+        let mut story = Story::new(policy(changes));
+        story.request(tag);
+        story
+    };
+    let mut story = blue_green("v2");
+    story.run(60);
+    assert_eq!((sizes(&story), story.model.share(&workload(), story.now)), (vec![10], 1.0));
+    assert_eq!(story.running(), images("v1"), "the old side is untouched");
+    assert_eq!(bellwether_core::show::view(story.rollout()).phase, "switched");
+    assert_eq!(story.run(HOUR), Some(Ending::Promoted));
+    assert_eq!(story.running(), images("v2"));
+
+    let mut story = blue_green("v2-err8");
+    assert_eq!(story.run(HOUR), Some(Ending::RolledBack));
+    assert_eq!(story.kinds(), ["start", "advance", "roll back", "proceed", "finish"]);
+    assert!(!story.effects.iter().any(|effect| matches!(effect.act, Act::Restore { .. } | Act::Promote { .. })));
+}
+
+#[test]
+fn a_blue_green_policy_that_makes_no_sense_says_so() {
+    let raw = |changes: serde_json::Value| {
+        let mut json = json!({
+            "name": "x", "match": { "namespaces": ["*"], "workloads": ["*"], "images": ["*"] },
+            "strategy": "blue-green", "check": [{ "metric": "error-rate", "max": "5%" }] });
+        json.as_object_mut().unwrap().extend(changes.as_object().unwrap().clone());
+        let raw: bellwether_core::policy::RawPolicy = serde_json::from_value(json).unwrap();
+        raw.check(&crate::story::metrics())
+            .map(|_| String::new())
+            .unwrap_or_else(|problems| problems[0].message.clone())
+    };
+    let kept = json!({ "keep-stable": "10m" });
+    for (changes, message) in [
+        (json!({ "blue-green": kept }), ""),
+        (json!({}), "say how long the old version stands by"),
+        (json!({ "blue-green": kept, "traffic": "replicas" }), "needs a router"),
+        (json!({ "blue-green": kept, "step": [{ "weight": "10%", "min-time": "1m" }] }), "switches once"),
+        (json!({ "blue-green": kept, "window": { "from": "9", "to": "17:00" } }), "not a time of day"),
+        (
+            json!({ "blue-green": kept, "window": { "from": "09:00", "to": "17:00", "zone": "Mars" } }),
+            "not a time zone",
+        ),
+        (
+            json!({ "blue-green": kept, "approval": [{ "name": "a", "before": "traffic" }, { "name": "a", "before": "promotion" }] }),
+            "two gates \"a\"",
+        ),
+        (
+            json!({ "strategy": "canary", "blue-green": kept, "step": [{ "weight": "10%", "min-time": "1m" }] }),
+            "is for strategy = \"blue-green\"",
+        ),
+    ] {
+        let found = raw(changes.clone());
+        assert!(found.contains(message), "{changes}: {found}");
+    }
+}
