@@ -259,7 +259,7 @@ const fn moves(phase: Phase) -> &'static [(&'static [Trigger], Move)] {
         Phase::Gating => &[
             (&[Accepted], To(Phase::Preparing)),
             (&[Guardable], To(Phase::Guarding)),
-            (&[Refused, Superseded, Overdue, GaveUp, Recalled, WorkloadGone], To(Phase::Ended)),
+            (&[Refused, Superseded, GaveUp, Recalled, WorkloadGone], To(Phase::Ended)),
         ],
         Phase::Preparing => &[
             (&[CanaryReady], To(Phase::Stepping)),

@@ -24,7 +24,9 @@ impl Rollout {
         } else {
             self.slow(world.now)
         };
-        Some((Trigger::Overdue, reason))
+        // Nobody has looked at the workload yet, so there is nothing to say against the version.
+        let trigger = if self.phase == Phase::Gating { Trigger::GaveUp } else { Trigger::Overdue };
+        Some((trigger, reason))
     }
 
     /// Whether the phase has taken longer than it may, the time on hold left out.

@@ -274,6 +274,16 @@ fn what_the_survey_finds_ends_it_before_anything_is_written() {
 }
 
 #[test]
+fn a_workload_that_nobody_could_look_at_is_given_up_without_a_word_against_the_version() {
+    let mut story = Story::new(policy(json!({})));
+    story.api_away = true;
+    story.request("v2");
+    assert_eq!(story.run(600), Some(Ending::GivenUp));
+    assert!(story.whys()[0].starts_with("survey fails, "), "{:?}", story.whys());
+    assert!(story.model.changes.is_empty());
+}
+
+#[test]
 fn obstacles_refuse_by_name() {
     let mut story = Story::new(policy(json!({})));
     story.model.obstruct(&workload(), vec![Obstacle::ReadWriteOnceVolume { claim: "data".into() }]);

@@ -6,7 +6,7 @@ use bellwether_core::command::Command;
 use bellwether_core::decision::{Decision, Ending};
 use bellwether_core::effect::{Act, Effect, Message};
 use bellwether_core::engine::{Engine, Took, Transition};
-use bellwether_core::event::{Block, Event, Gap, Reading, Request, Sample};
+use bellwether_core::event::{Block, Event, Failure, FailureKind, Gap, Outcome, Reading, Request, Sample};
 use bellwether_core::ids::{EventId, Images, Kind, Workload};
 use bellwether_core::metric::{ArmSource, HistogramUnit, Hits, Metric, MetricKind};
 use bellwether_core::model::Model;
@@ -83,6 +83,8 @@ pub struct Story {
     pub rps: u64,
     /// Prometheus does not answer.
     pub away: bool,
+    /// The API server does not answer.
+    pub api_away: bool,
     pub decisions: Vec<Decision>,
     pub effects: Vec<Effect>,
     pub messages: Vec<Message>,
@@ -105,6 +107,7 @@ impl Story {
             now,
             rps: 100,
             away: false,
+            api_away: false,
             decisions: Vec::new(),
             effects: Vec::new(),
             messages: Vec::new(),
@@ -184,7 +187,11 @@ impl Story {
                 if let Act::Notify { message } = &effect.act {
                     self.messages.push(message.clone());
                 }
-                let outcome = self.model.perform(&effect, self.now);
+                let outcome = if self.api_away && !matches!(effect.act, Act::Notify { .. }) {
+                    Outcome::Failed(Failure { kind: FailureKind::Unavailable, message: "connection refused".into() })
+                } else {
+                    self.model.perform(&effect, self.now)
+                };
                 let (workload, id) = (effect.workload.clone(), effect.id.clone());
                 self.queue.push_back(Event::Performed { workload, effect: id, outcome });
                 self.effects.push(effect);
