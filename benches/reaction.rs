@@ -3,7 +3,8 @@
 //! *Event to canary*: from just before the event is produced until the API server has answered the write that creates the
 //! canary's Deployment. *Verdict to weight 0*: from the decision to roll back until the API server has answered the write
 //! that takes the canary's weight away. The ends are the API server's own (its audit log, in microseconds), so nothing
-//! that the daemon says about itself is in the figures but the instant of its decision.
+//! that the daemon says about itself is in the figures but the instant of its decision. *Killed to decided*: from a SIGKILL
+//! in the middle of a step until the rollout's verdict is committed.
 //!
 //! `tests/run bench` runs it; `BELLWETHER_SAMPLES` is how many rollouts are timed.
 #![expect(
@@ -34,6 +35,7 @@ use real::{namespace, plane};
 use serde_json::{Value, json};
 
 use crate::plane::Plane;
+use crate::plane::bellwether::Bellwether;
 use crate::plane::story::Story;
 use crate::scene::{GOOD, Scene, Setup};
 
@@ -41,6 +43,9 @@ use crate::scene::{GOOD, Scene, Setup};
 const SAMPLES: usize = 200;
 const PAUSE: Duration = Duration::from_millis(1000);
 const LONG: Duration = Duration::from_secs(300);
+const SOON: Duration = Duration::from_secs(60);
+/// So often a daemon is killed, with and without another one beside it.
+const DEATHS: usize = 10;
 /// Every rollout regresses at its first look, so that there is a decision to time.
 const POLICY: &str = r#"
 [metric.always]
@@ -126,7 +131,71 @@ async fn measure(story: &Story, samples: usize) -> Result<()> {
     println!("\n{:<26} {:>6} {:>9} {:>9} {:>9} {:>9}", "", "n", "p50", "p90", "p99", "max");
     show("event → canary exists", to_canary);
     show("verdict → weight 0", to_zero);
+    take_over(story, scene).await
+}
+
+/// How long it takes after a SIGKILL until a rollout that was under way is decided: by the daemon itself, started again at
+/// once, and by another one, while the first stays away. What is waited for is a verdict, so the time holds the way back
+/// into the group, the restoring, and the reading of two ticks.
+async fn take_over(story: &Story, scene: Scene<'_>) -> Result<()> {
+    let mut daemons = [scene.bellwether.twin(story, "a")?, scene.bellwether.twin(story, "b")?];
+    drop(scene);
+    daemons[0].start().await?;
+    daemons[0].until_ready(SOON).await?;
+    let mut alone = Vec::new();
+    for n in 0..DEATHS {
+        alone.push(died(story, &mut daemons[..1], &format!("alone{n}"), true).await?);
+    }
+    daemons[1].start().await?;
+    daemons[1].until_ready(SOON).await?;
+    let mut other = Vec::new();
+    for n in 0..DEATHS {
+        other.push(died(story, &mut daemons, &format!("other{n}"), false).await?);
+    }
+    show("killed → decided by itself", alone);
+    show("killed → by the other one", other);
     Ok(())
+}
+
+async fn died(story: &Story, daemons: &mut [Bellwether], name: &str, comes_back: bool) -> Result<f64> {
+    workload(story, name).await?;
+    request(story, name).await?;
+    let owner = story
+        .wait_until("a rollout in its step", SOON, async || {
+            for (n, daemon) in daemons.iter().enumerate() {
+                let (_, body) = daemon.get("/api/v1/rollouts").await?;
+                let rollouts: Vec<Value> = serde_json::from_str(&body)?;
+                let ours = |rollout: &&Value| rollout["workload"].as_str().is_some_and(|key| key.ends_with(name));
+                if rollouts.iter().find(ours).is_some_and(|rollout| rollout["phase"] == "stepping") {
+                    return Ok(n);
+                }
+            }
+            anyhow::bail!("not yet")
+        })
+        .await?;
+    let killed = Timestamp::now();
+    daemons[owner].kill().await?;
+    if comes_back {
+        daemons[owner].start_unready()?;
+    }
+    let decided = story
+        .wait_until("a verdict", LONG, async || {
+            for record in story.records("decisions").await? {
+                for decision in record.json()?["decisions"].as_array().into_iter().flatten() {
+                    if decision["kind"] == "roll-back" && decision["workload"]["name"] == name {
+                        return Ok(decision["at"].as_str().context("at")?.parse::<Timestamp>()?);
+                    }
+                }
+            }
+            anyhow::bail!("none yet")
+        })
+        .await?;
+    if !comes_back {
+        daemons[owner].start().await?;
+        daemons[owner].until_ready(SOON).await?;
+    }
+    ensure!(decided > killed, "{name} was decided before the daemon was killed: the policy is too quick");
+    Ok(milliseconds(killed, decided))
 }
 
 async fn workload(story: &Story, name: &str) -> Result<()> {

@@ -14,6 +14,7 @@ use tokio::sync::Semaphore;
 
 use crate::clock::Stopwatch;
 use crate::metrics::{self, Attempt};
+use crate::points::{self, Point};
 use crate::ports::{Cluster, Epoch, Notify, NotifyError, Probe, Template};
 
 /// So many attempts at once, over all workloads: enough to keep an API server busy, few enough to be polite.
@@ -60,6 +61,9 @@ impl Hands {
     pub async fn perform(&self, order: Order) -> Report {
         let watch = Stopwatch::start();
         let report = self.attempt(order).await;
+        if report.effect.act.writes() {
+            points::reached(Point::Acted);
+        }
         let attempt = if matches!(report.outcome, Outcome::Failed(_)) { Attempt::Failed } else { Attempt::Done };
         metrics::effect(report.effect.act.name(), attempt, watch.elapsed());
         report

@@ -24,6 +24,7 @@ use crate::journal::partition_of;
 use crate::ledger::Ledger;
 use crate::metrics::{self, EventResult};
 use crate::perform::{Hands, Lanes, Order, Report};
+use crate::points::{self, Point};
 use crate::ports::{Batch, Epoch, Journal, JournalError, Journals, Partition, Record, Rekeyed, Taken, Template};
 use crate::show::Shows;
 
@@ -189,6 +190,7 @@ impl Shard {
         let now = self.shared.clock.now();
         let mut batch = Batch::default();
         let consequences = self.step(&told, now, &mut batch).map_err(ended)?;
+        points::reached(Point::Decided);
         self.commit(batch).await.map_err(ended)?;
         self.follow(consequences).await;
         Ok(())
@@ -201,6 +203,7 @@ impl Shard {
         let watch = Stopwatch::start();
         let result = self.journal.commit(batch).await;
         metrics::journal_commit(watch.elapsed());
+        points::reached(Point::Committed);
         result
     }
 
@@ -268,6 +271,7 @@ impl Shard {
         batch: &mut Batch,
         consequences: &mut Consequences,
     ) -> Result<(), JournalError> {
+        points::reached(Point::Polled);
         batch.next_offset = Some(record.offset + 1);
         let taken = match decode(record, &self.shared.decoding, now) {
             Decoded::Ignored(why) => {

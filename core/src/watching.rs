@@ -197,6 +197,8 @@ mod tests {
     /// What a block has of the canary and of the stable.
     type Requests = (Option<u64>, Option<u64>);
 
+    type Row<'a> = (&'a [Requests], Option<(f64, u64)>);
+
     fn watching(blocks: &[Requests]) -> Watching {
         let at = |n: usize| Timestamp::from_second(n as i64 * 10).unwrap();
         let mut watching = Watching::new(0, false, 0, at(0));
@@ -210,7 +212,7 @@ mod tests {
 
     #[test]
     fn the_share_of_a_canary_that_is_scraped_late_is_of_all_that_came_meanwhile() {
-        let rows: &[(&[Requests], Option<(f64, u64)>)] = &[
+        let rows: [Row<'_>; 5] = [
             (&[], None),
             (&[(None, Some(80)), (None, Some(80))], None),
             (&[(None, Some(80)), (None, Some(80)), (Some(60), Some(80))], Some((0.2, 300))),
@@ -218,7 +220,7 @@ mod tests {
             (&[(Some(0), Some(0))], None),
         ];
         for (blocks, expected) in rows {
-            assert_eq!(watching(blocks).share(), *expected, "{blocks:?}");
+            assert_eq!(watching(blocks).share(), expected, "{blocks:?}");
         }
     }
 }

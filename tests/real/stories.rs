@@ -2,6 +2,8 @@
 
 mod away;
 mod input;
+mod kills;
+mod middle;
 mod people;
 mod plane;
 mod rollout;
@@ -27,10 +29,18 @@ pub struct Told {
 }
 
 pub fn all() -> Vec<Told> {
-    [plane::stories(), rollout::stories(), input::stories(), away::stories(), people::stories()]
-        .into_iter()
-        .flatten()
-        .collect()
+    [
+        plane::stories(),
+        rollout::stories(),
+        input::stories(),
+        away::stories(),
+        people::stories(),
+        kills::stories(),
+        middle::stories(),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
 }
 
 pub fn told(name: &'static str, tell: impl AsyncFnOnce(&Story) -> Result<()> + Send + 'static) -> Told {

@@ -19,6 +19,7 @@ use rdkafka::producer::{BaseRecord, DefaultProducerContext, Producer as _, Threa
 use rdkafka::{Offset, error::KafkaResult};
 
 use super::options::{MAX_ENTRY_BYTES, Options};
+use crate::points::{self, Point};
 use crate::ports::{Batch, JournalError, Partition, Record, Rekeyed};
 
 /// A producer that is polled in the background: one that nobody polls takes ten times as long to commit.
@@ -98,6 +99,7 @@ fn attempt(producer: &Producer, batch: &Batch, target: &Target<'_>, deadline: In
         patiently(deadline, || producer.send_offsets_to_transaction(&offsets, membership, CALL))?;
     }
     await_delivery(producer, deadline);
+    points::reached(Point::Produced);
     patiently(deadline, || producer.commit_transaction(CALL))
 }
 

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use bellwether::points::Point;
 use tokio::process::Command;
 
 use super::process::{Process, read_log};
@@ -24,6 +25,8 @@ pub struct Bellwether {
     name: String,
     logs: PathBuf,
     kubeconfig: PathBuf,
+    /// Where it dies by itself: a point's name, and how often it is passed before.
+    dies_at: Option<String>,
     process: Option<Process>,
 }
 
@@ -42,7 +45,17 @@ impl Bellwether {
         let dir = story.plane.data.join("bellwether").join(&name);
         fs::create_dir_all(&dir)?;
         let port = FIRST_PORT + story.plane.number();
-        Ok(Self { port, dir, name, logs: story.plane.logs.clone(), kubeconfig, process: None })
+        Ok(Self { port, dir, name, logs: story.plane.logs.clone(), kubeconfig, dies_at: None, process: None })
+    }
+
+    /// Another replica of it: the same configuration but for its port and its name in the group.
+    pub fn twin(&self, story: &Story, name: &str) -> Result<Self> {
+        let twin = Self::new(story, name, self.kubeconfig.clone())?;
+        let config = fs::read_to_string(self.config()).context("the config file")?;
+        let ours = [format!("127.0.0.1:{}", self.port), format!("instance-id = \"{}-0\"", story.group())];
+        let theirs = [format!("127.0.0.1:{}", twin.port), format!("instance-id = \"{}-{name}\"", story.group())];
+        twin.configure(&ours.iter().zip(theirs).fold(config, |config, (ours, theirs)| config.replace(ours, &theirs)))?;
+        Ok(twin)
     }
 
     pub fn config(&self) -> PathBuf {
@@ -52,6 +65,21 @@ impl Bellwether {
     /// Writes the config file; counts from the next start.
     pub fn configure(&self, toml: &str) -> Result<()> {
         fs::write(self.config(), toml).context("the config file")
+    }
+
+    /// From its next start on it dies at this point, as a SIGKILL would have it.
+    pub fn dies_at(&mut self, point: Option<(Point, u64)>) {
+        self.dies_at = point.map(|(point, passes)| format!("{}:{passes}", point.name()));
+    }
+
+    /// Whether it has died by itself within this time.
+    pub async fn has_died(&mut self, within: Duration) -> Result<bool> {
+        let process = self.process.as_mut().with_context(|| format!("{} does not run", self.name))?;
+        let died = process.ended(within).await.is_ok();
+        if died {
+            self.process = None;
+        }
+        Ok(died)
     }
 
     /// Starts `run --config FILE` and waits until it is alive. Also after [`Bellwether::kill`]: the log goes on.
@@ -72,6 +100,7 @@ impl Bellwether {
         ensure!(self.process.is_none(), "{} runs already", self.name);
         let mut command = self.command();
         command.args(["run", "--config"]).arg(self.config());
+        command.envs(self.dies_at.iter().map(|at| ("BELLWETHER_DIE_AT", at)));
         self.process = Some(Process::spawn(&self.name, command, &self.logs)?);
         Ok(())
     }

@@ -22,6 +22,7 @@ use super::pods::{PORT, Served};
 use super::process::tail;
 use super::{Plane, gateway, wait};
 
+const FLOWS: &str = "flowcontrol.apiserver.k8s.io/v1";
 const ROUTES: (&str, &str) = ("gateway.networking.k8s.io/v1", "HTTPRoute");
 
 /// For what the plane does by itself, like rolling out a Deployment. Generous: two cores do all of it.
@@ -32,6 +33,15 @@ pub struct Story {
     pub namespace: String,
     /// The host name that this story's route has, and nobody else's.
     pub host: String,
+}
+
+/// Ends with the story.
+pub struct Writing(tokio::task::JoinHandle<()>);
+
+impl Drop for Writing {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
 }
 
 /// The user's objects as they are in the API: `Kind/name` to `spec`.
@@ -272,6 +282,61 @@ impl Story {
             }
         }
         Ok(found)
+    }
+
+    // ---- faults ----
+
+    /// The API server answers this user with 429 and nothing else until [`Story::unjail`]: a flow without any share.
+    pub async fn jail(&self, user: &str) -> Result<String> {
+        let (kubernetes, name) = (&self.plane.kubernetes, self.namespace.clone());
+        let limited = json!({"nominalConcurrencyShares": 0, "lendablePercent": 0, "borrowingLimitPercent": 0, "limitResponse": {"type": "Reject"}});
+        kubernetes
+            .create(json!({
+                "apiVersion": FLOWS,
+                "kind": "PriorityLevelConfiguration",
+                "metadata": {"name": name},
+                "spec": {"type": "Limited", "limited": limited},
+            }))
+            .await?;
+        let everything =
+            json!({"verbs": ["*"], "apiGroups": ["*"], "resources": ["*"], "clusterScope": true, "namespaces": ["*"]});
+        let subject = json!({"kind": "User", "user": {"name": user}});
+        kubernetes
+            .create(json!({
+                "apiVersion": FLOWS,
+                "kind": "FlowSchema",
+                "metadata": {"name": name},
+                "spec": {
+                    "priorityLevelConfiguration": {"name": name},
+                    "matchingPrecedence": 1,
+                    "rules": [{"subjects": [subject], "resourceRules": [everything]}],
+                },
+            }))
+            .await?;
+        Ok(name)
+    }
+
+    /// Ends what [`Story::jail`] began.
+    pub async fn unjail(&self, name: String) -> Result<()> {
+        for kind in ["FlowSchema", "PriorityLevelConfiguration"] {
+            self.plane.kubernetes.objects(FLOWS, kind, None).delete(&name, &DeleteParams::default()).await?;
+        }
+        Ok(())
+    }
+
+    /// Somebody who writes to the Deployment and the route `web` all the time, and changes nothing that matters, until this
+    /// is dropped.
+    pub fn writing_to_everything(&self) -> Writing {
+        let (deployments, routes) = (self.objects("apps/v1", "Deployment"), self.routes());
+        Writing(tokio::spawn(async move {
+            for n in 0u64.. {
+                let patch = Patch::Merge(json!({"metadata": {"annotations": {"somebody.test/else": n.to_string()}}}));
+                // A conflict is what this is for.
+                let _ = deployments.patch("web", &PatchParams::default(), &patch).await;
+                let _ = routes.patch("web", &PatchParams::default(), &patch).await;
+                tokio::time::sleep(Duration::from_millis(30)).await;
+            }
+        }))
     }
 
     // ---- traffic ----

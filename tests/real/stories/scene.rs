@@ -36,7 +36,7 @@ pub struct Scene<'a> {
     story: &'a Story,
     pub bellwether: Bellwether,
     /// Who it is to the API server.
-    user: String,
+    pub user: String,
 }
 
 /// A policy in which things go quickly: the weights of its steps, and whatever else it says.

@@ -1,0 +1,262 @@
+//! A daemon that is killed again and again, in the worst moments: between reading and deciding, between producing and
+//! committing, between committing and acting, between acting and knowing. What it did is read off the API server's audit
+//! log and the raw topics, never off what it says of itself.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use bellwether::points::Point;
+use futures::{StreamExt, TryStreamExt, stream};
+use serde_json::{Value, json};
+
+use super::scene::{GOOD, Scene, Setup};
+use super::{Told, told};
+use crate::plane::gateway;
+use crate::plane::story::Story;
+
+const KILLS: usize = 40;
+const ROLLOUTS: usize = 40;
+/// A life that passes its point too seldom ends by our hand.
+const LONGEST_LIFE: Duration = Duration::from_millis(3500);
+const LONG: Duration = Duration::from_secs(240);
+
+/// No traffic is needed to judge these: what is killed here is not the sampler but the order of things. Every third
+/// version is a bad one.
+const POLICY: &str = r#"
+[metric.always]
+kind = "query"
+query = "vector(1)"
+
+[[policy]]
+name = "good"
+match = { namespaces = ["*"], workloads = ["good*"], images = ["*"] }
+patience = { blind = "60s", insufficient = "60s" }
+[[policy.check]]
+metric = "always"
+max = 2
+every = "1s"
+window = "3s"
+[[policy.step]]
+weight = "10%"
+min-time = "15s"
+[[policy.step]]
+weight = "50%"
+min-time = "15s"
+
+[[policy]]
+name = "bad"
+match = { namespaces = ["*"], workloads = ["bad*"], images = ["*"] }
+patience = { blind = "60s", insufficient = "60s" }
+[[policy.check]]
+metric = "always"
+max = 0.5
+every = "1s"
+window = "20s"
+breaches = 12
+[[policy.step]]
+weight = "10%"
+min-time = "60s"
+"#;
+
+pub fn stories() -> Vec<Told> {
+    vec![told("kills::forty_kills_over_forty_rollouts_change_nothing", forty_kills)]
+}
+
+async fn forty_kills(story: &Story) -> Result<()> {
+    let mut scene = Scene::set(story, Setup { policy: POLICY.to_owned(), ..Setup::default() }).await?;
+    let names: Vec<String> =
+        (0..ROLLOUTS).map(|n| if n % 3 == 2 { format!("bad{n}") } else { format!("good{n}") }).collect();
+    let references = ["good-reference".to_owned(), "bad-reference".to_owned()];
+    let all: Vec<&String> = references.iter().chain(&names).collect();
+    stream::iter(&all).map(|name| workload(story, name)).buffer_unordered(8).try_collect::<Vec<()>>().await?;
+
+    // Undisturbed first: what each kind of rollout writes.
+    scene.bellwether.start().await?;
+    for name in &references {
+        request(story, name).await?;
+    }
+    ended(story, &scene, &references).await?;
+    scene.bellwether.kill().await?;
+
+    for name in &names {
+        request(story, name).await?;
+    }
+    let began = Instant::now();
+    let seed = std::env::var("BELLWETHER_SEED").ok().map_or(Ok(1), |text| text.parse())?;
+    let died = lives(&mut scene, seed).await.with_context(|| format!("seed {seed}"))?;
+    scene.bellwether.dies_at(None);
+    scene.bellwether.start().await?;
+    ended(story, &scene, &names).await.with_context(|| format!("seed {seed}"))?;
+    println!("seed {seed}: {KILLS} kills ({died:?} at their points) and {ROLLOUTS} rollouts in {:?}", began.elapsed());
+
+    let writes = writes(story)?;
+    for name in &names {
+        let kind = if name.starts_with("good") { &references[0] } else { &references[1] };
+        let (mine, reference) = (of(&writes, name), of(&writes, kind));
+        ensure!(
+            mine == reference,
+            "seed {seed}: {name} was written otherwise than without kills:\n{mine:#?}\n{reference:#?}"
+        );
+    }
+    nothing_twice(&scene).await.with_context(|| format!("seed {seed}"))?;
+    scene.replays().await
+}
+
+/// Forty lives, each with a death of its own; how many met it at their point.
+async fn lives(scene: &mut Scene<'_>, seed: u64) -> Result<BTreeMap<&'static str, usize>> {
+    let mut dice = Dice(seed);
+    let mut died = BTreeMap::new();
+    for _ in 0..KILLS {
+        let point = Point::ALL[dice.below(Point::ALL.len() as u64) as usize];
+        // Records are read in the first moments of a life or never, and the rest happens all the time.
+        let passes = if point == Point::Polled { dice.below(8) } else { dice.below(60) };
+        scene.bellwether.dies_at(Some((point, passes)));
+        scene.bellwether.start_unready()?;
+        if scene.bellwether.has_died(LONGEST_LIFE).await? {
+            *died.entry(point.name()).or_insert(0) += 1;
+        } else {
+            scene.bellwether.kill().await?;
+        }
+    }
+    Ok(died)
+}
+
+/// SplitMix64, so that a seed is a run.
+struct Dice(u64);
+
+impl Dice {
+    fn below(&mut self, n: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (z ^ (z >> 31)) % n
+    }
+}
+
+async fn workload(story: &Story, name: &str) -> Result<()> {
+    story.create_workload(name, 1, &[("app", GOOD)]).await?;
+    story
+        .create(json!({
+            "apiVersion": "gateway.networking.k8s.io/v1",
+            "kind": "HTTPRoute",
+            "metadata": {"name": name},
+            "spec": {
+                "hostnames": [format!("{name}.{}", story.host)],
+                "parentRefs": [{"name": gateway::NAME, "namespace": gateway::NAMESPACE}],
+                "rules": [{"backendRefs": [{"name": name, "port": 80}]}],
+            },
+        }))
+        .await?;
+    Ok(())
+}
+
+async fn request(story: &Story, name: &str) -> Result<()> {
+    let workload = json!({"cluster": "test", "namespace": story.namespace, "kind": "Deployment", "name": name});
+    let content = json!({"workload": workload, "image": "registry.test/shop/web:v2"});
+    let (ty, now) = ("dev.cdeventsx.bellwether-rollout.requested.0.1.0", jiff::Timestamp::now());
+    let context = json!({"specversion": "0.5.1", "id": name, "source": "/kills", "type": ty, "timestamp": now});
+    let data = json!({"context": context, "subject": {"id": name, "source": "/kills", "content": content}});
+    let event = json!({"specversion": "1.0", "id": name, "source": "/kills", "type": ty, "data": data});
+    let key = format!("test/{}/Deployment/{name}", story.namespace);
+    let headers = [("content-type", "application/cloudevents+json")];
+    story.produce("events", Some(&key), &headers, event.to_string().as_bytes()).await?;
+    Ok(())
+}
+
+/// Waits until each of these has ended as it does without kills.
+async fn ended(story: &Story, scene: &Scene<'_>, names: &[String]) -> Result<()> {
+    story
+        .wait_until("every rollout to end as it should", LONG, async || {
+            let (status, body) = scene.bellwether.get("/api/v1/rollouts").await?;
+            ensure!(status == 200, "{status}: {body}");
+            let rollouts: Vec<Value> = serde_json::from_str(&body)?;
+            for name in names {
+                let wanted = if name.starts_with("good") { "promoted" } else { "rolled-back" };
+                let rollout = rollouts
+                    .iter()
+                    .find(|rollout| rollout["workload"].as_str().is_some_and(|key| key.ends_with(&format!("/{name}"))))
+                    .with_context(|| format!("no rollout of {name}"))?;
+                ensure!(rollout["outcome"] == wanted, "{name}: {rollout:#}");
+            }
+            Ok(())
+        })
+        .await
+}
+
+/// A write of ours that changed something: which object, and what it was afterwards.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Write {
+    object: String,
+    after: String,
+}
+
+/// Our writes to the story's objects that changed something, in the order in which the API server answered.
+fn writes(story: &Story) -> Result<Vec<Write>> {
+    let mut writes = Vec::new();
+    let mut last: BTreeMap<String, String> = BTreeMap::new();
+    let mut by_effect: BTreeMap<(String, String), String> = BTreeMap::new();
+    for entry in story.plane.kubernetes.audit()? {
+        let object = &entry["objectRef"];
+        let ours = entry["user"]["username"] == "system:serviceaccount:bellwether:bellwether";
+        let here = object["namespace"] == story.namespace.as_str();
+        let done = entry["responseStatus"]["code"].as_u64().is_some_and(|code| code < 300);
+        let [verb, resource, name] =
+            [&entry["verb"], &object["resource"], &object["name"]].map(|text| text.as_str().unwrap_or_default());
+        if !(ours && here && done) || !["create", "patch", "delete"].contains(&verb) || resource == "events" {
+            continue;
+        }
+        let object = format!("{resource}/{name}");
+        let response = &entry["responseObject"];
+        let after = if verb == "delete" { "gone".to_owned() } else { essence(resource, &response["spec"]) };
+        // An effect says on the object which one it was; seen twice, it must have left the same.
+        if let Some(effect) = response.pointer("/metadata/annotations/bellwether.dev~1effect").and_then(Value::as_str)
+            && verb != "delete"
+        {
+            let before = by_effect.insert((object.clone(), effect.to_owned()), after.clone());
+            ensure!(
+                before.as_ref().is_none_or(|before| *before == after),
+                "{effect} changed {object} twice: {before:?} {after}"
+            );
+        }
+        if last.insert(object.clone(), after.clone()).as_ref() != Some(&after) {
+            writes.push(Write { object, after });
+        }
+    }
+    Ok(writes)
+}
+
+/// What a write of ours is about.
+fn essence(resource: &str, spec: &Value) -> String {
+    match resource {
+        "deployments" => {
+            let image = spec.pointer("/template/spec/containers/0/image");
+            format!("{} of {}", spec["replicas"], image.unwrap_or(&Value::Null))
+        }
+        "httproutes" => spec.pointer("/rules/0/backendRefs").unwrap_or(&Value::Null).to_string(),
+        _ => spec["selector"].to_string(),
+    }
+}
+
+/// The writes to one workload's objects, with its name taken out.
+fn of(writes: &[Write], name: &str) -> Vec<Write> {
+    let mine = |object: &str| object.split('/').nth(1).is_some_and(|it| it == name || it == format!("{name}-canary"));
+    writes
+        .iter()
+        .filter(|write| mine(&write.object))
+        .map(|write| Write { object: write.object.replace(name, "*"), after: write.after.replace(name, "*") })
+        .collect()
+}
+
+/// No decision is on the topic twice.
+async fn nothing_twice(scene: &Scene<'_>) -> Result<()> {
+    let decisions = scene.decisions().await?;
+    let mut seen = BTreeSet::new();
+    for decision in &decisions {
+        let id = (decision["rollout"].to_string(), decision["n"].as_u64().context("n")?);
+        ensure!(seen.insert(id.clone()), "decision {id:?} is on the topic twice");
+    }
+    ensure!(seen.len() > ROLLOUTS * 5, "only {} decisions", seen.len());
+    Ok(())
+}
