@@ -11,10 +11,10 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bellwether_core::command::Verb;
 use bellwether_core::effect::Effect;
-use bellwether_core::engine::{Engine, State};
+use bellwether_core::engine::{Engine, State, Took};
 use bellwether_core::event::{Event, Failure, FailureKind, Gap, Outcome};
 use bellwether_core::ids::{Scope, Workload};
-use bellwether_core::record::{Record, Replayer};
+use bellwether_core::record::{Record, Replayer, asks};
 use bellwether_core::sighting::Sighting;
 use bellwether_core::time::{Span, Timestamp};
 
@@ -86,17 +86,18 @@ enum Defect {
     WrongRollbackTarget,
 }
 
-/// Each defect is found, and by the assertion that is there for it.
+/// Each defect is found, and by an assertion that is there for it. (An event that is taken twice either starts a rollout
+/// twice, or makes a state that its journal does not: whichever comes first.)
 #[test]
 fn each_deliberate_defect_is_found() {
     let most = std::env::var("BELLWETHER_DEFECT_SEEDS").ok().and_then(|seeds| seeds.parse().ok()).unwrap_or(200);
     for (defect, words) in [
-        (Defect::SkipDedup, "started twice"),
-        (Defect::ActBeforeCommit, "nobody has committed"),
-        (Defect::NoFencing, "wrote over epoch"),
-        (Defect::BlindPromotes, "a pass on nothing that could be seen"),
-        (Defect::CountTwice, "counts twice"),
-        (Defect::WrongRollbackTarget, "restored another version"),
+        (Defect::SkipDedup, ["started twice", "restored otherwise"].as_slice()),
+        (Defect::ActBeforeCommit, &["nobody has committed"]),
+        (Defect::NoFencing, &["wrote over epoch"]),
+        (Defect::BlindPromotes, &["a pass on nothing that could be seen"]),
+        (Defect::CountTwice, &["counts twice"]),
+        (Defect::WrongRollbackTarget, &["restored another version"]),
     ] {
         let found = (0..most).find_map(|seed| {
             let end = std::panic::catch_unwind(|| Sim::new(seed, Some(defect)).run());
@@ -104,7 +105,7 @@ fn each_deliberate_defect_is_found() {
         });
         let (seed, said) = found.unwrap_or_else(|| panic!("{defect:?} was not found in {most} seeds"));
         println!("{defect:?} was found at seed {seed}: {}", said.lines().next().unwrap_or_default());
-        assert!(said.contains(words), "{defect:?} at seed {seed}: {said}");
+        assert!(words.iter().any(|words| said.contains(words)), "{defect:?} at seed {seed}: {said}");
     }
 }
 
@@ -324,7 +325,10 @@ impl Sim {
 
     fn look(&mut self, name: &str) {
         let sighting = self.api.model.sighting(&workload(name), self.now);
-        if self.faults && self.dice.chance(30) {
+        let known = self.daemon.engine.state(&workload(name)).and_then(|state| state.sighting.as_ref());
+        // A watch sends what has changed; now and then it begins again and sends all.
+        let same = known == Some(&sighting);
+        if (same && !self.dice.chance(5)) || (self.faults && self.dice.chance(30)) {
             return;
         }
         self.tell(Event::Seen { workload: workload(name), sighting: Box::new(sighting) });
@@ -343,13 +347,17 @@ impl Sim {
         let concerned = engine.states().filter(|state| about.as_ref().is_none_or(|about| *about == state.workload));
         let before: BTreeMap<Workload, State> =
             concerned.map(|state| (state.workload.clone(), state.clone())).collect();
-        let basis = about.as_ref().map(|workload| engine.basis(workload));
+        let basis = about.as_ref().filter(|_| asks(&event)).map(|workload| engine.basis(workload));
         let mut steps = Vec::new();
         for transition in engine.step(event, now) {
-            let of = |workload: &Workload| (before.get(workload).cloned(), engine.state(workload).cloned());
-            let (before, after) = transition.workload.as_ref().map_or((None, None), of);
-            let ignored = transition.took != bellwether_core::engine::Took::Changed;
+            let workload = transition.workload.as_ref();
+            let (before, after) = (
+                workload.and_then(|workload| before.get(workload)),
+                workload.and_then(|workload| engine.state(workload)),
+            );
+            let ignored = transition.took != Took::Changed;
             assert!(!ignored || before == after, "ignored, yet changed");
+            let (before, after) = if ignored { (None, None) } else { (before.cloned(), after.cloned()) };
             steps.push(Step { transition, before, basis: basis.clone(), after });
         }
         let effects: Vec<Effect> = steps.iter().flat_map(|step| step.transition.effects.clone()).collect();
