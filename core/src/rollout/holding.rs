@@ -124,6 +124,7 @@ impl Rollout {
             (Some(reason), _) => {
                 self.end_hold(world.now);
                 self.held = Some(Held { since: world.now, reason: reason.clone() });
+                self.tidy_again();
                 self.decide(Kind::Hold, self.phase, reason, world.now, out);
             }
             (None, Some(_)) => {
@@ -131,6 +132,13 @@ impl Rollout {
                 self.decide(Kind::Resume, self.phase, Reason::Recovered, world.now, out);
             }
             (None, None) => {}
+        }
+    }
+
+    /// A phase that takes what is ours away, and takes too long, does so once more: somebody may have put it back.
+    pub(super) fn tidy_again(&mut self) {
+        if self.phase.tidies() && self.doing.is_none() {
+            self.progress = 0;
         }
     }
 
