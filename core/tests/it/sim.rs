@@ -334,10 +334,10 @@ impl Sim {
         self.tell(Event::Seen { workload: workload(name), sighting: Box::new(sighting) });
     }
 
-    fn tell(&mut self, event: Event) {
+    fn tell(&mut self, event: Event) -> bool {
         // The clock of the machine is set back now and then.
         let now = if self.faults && self.dice.chance(2) { Span::from_secs(30).before(self.now) } else { self.now };
-        self.turn(event, now, None);
+        self.turn(event, now, None)
     }
 
     /// Step, commit, and only then act. `false`: it is not known whether that was written, and another has taken over.
@@ -480,6 +480,7 @@ impl Sim {
                 block = self.counters.healthy(from, self.now);
             }
             let event = Event::Measured { workload: watch.workload.clone(), block };
+            let before = self.oracle.blind.clone();
             if unseen {
                 self.oracle.blind.insert(watch.workload);
             } else {
@@ -488,7 +489,10 @@ impl Sim {
             if self.faults && self.dice.chance(10) {
                 self.tell(event.clone());
             }
-            self.tell(event);
+            if !self.tell(event) {
+                // Nobody may have been told.
+                self.oracle.blind = before;
+            }
         }
     }
 
