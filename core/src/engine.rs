@@ -94,8 +94,7 @@ impl State {
     fn wakeup(&self, now: Timestamp) -> Option<Timestamp> {
         let rollout = self.rollout.as_ref().and_then(|rollout| rollout.wakeup(now));
         let outbox = self.outbox.iter().filter_map(|doing| doing.retry).filter(|at| *at > now);
-        let waits = self.queued.is_some() || rollout.is_some();
-        let thaws = self.freezes.values().filter_map(|freeze| freeze.until).filter(|at| waits && *at > now);
+        let thaws = self.freezes.values().filter_map(|freeze| freeze.until).filter(|at| *at > now);
         rollout.into_iter().chain(outbox).chain(thaws).min()
     }
 
@@ -405,6 +404,11 @@ impl Engine {
         self.seen.insert(id.clone(), until);
         let order = Order::of(&id, command);
         let mut transitions = match (&command.verb, command.scope.workload()) {
+            (Verb::Freeze { until: Some(until) }, _) if *until <= self.now => {
+                let instead = format!("it would have been over at {until}; name a later end, or none");
+                let reason = Reason::CantObey { verb: "freeze".to_owned(), instead };
+                vec![unheard(command, input, Took::Rejected, reason)]
+            }
             (Verb::Freeze { until }, _) => {
                 let freeze = Freeze { order, since: self.now, until: *until };
                 self.froze(input, &command.scope, Some(freeze))
@@ -672,7 +676,11 @@ fn performed(state: &mut State, effect: &EffectId, outcome: Outcome, now: Timest
         told(state, at, outcome, now);
         return true;
     }
-    if let Outcome::Surveyed(survey) = &outcome {
+    let waits =
+        state.active().and_then(|rollout| rollout.doing.as_ref()).is_some_and(|doing| doing.effect.id == *effect);
+    if let Outcome::Surveyed(survey) = &outcome
+        && waits
+    {
         take_survey(state, &survey.sighting, now);
     }
     with_rollout(state, now, |rollout, world| rollout.performed(effect, outcome, world, out)).unwrap_or(false)

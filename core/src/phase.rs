@@ -94,6 +94,11 @@ impl Phase {
         matches!(self, Phase::Preparing | Phase::Growing | Phase::Stepping)
     }
 
+    /// Whether it only takes away what is ours.
+    pub fn tidies(self) -> bool {
+        matches!(self, Phase::Returning | Phase::Cleaning | Phase::Draining | Phase::Removing)
+    }
+
     /// Whether nothing is decided yet about the version.
     pub fn is_before_promotion(self) -> bool {
         matches!(self, Phase::Gating | Phase::Preparing | Phase::Growing | Phase::Stepping)

@@ -207,7 +207,7 @@ pub struct Rollout {
     /// So many pods are asked for of the canary in this phase.
     #[serde(default)]
     pub size: u32,
-    /// The step's share and its canary have been seen as they were asked for.
+    /// The step's share has been seen as it was asked for.
     #[serde(default)]
     pub settled: bool,
     /// So often what is ours was changed by somebody and put back.
@@ -427,20 +427,22 @@ impl Rollout {
         }
     }
 
-    /// Asks again and again whether something has happened, until nothing has; then sees to acts and holds.
+    /// Asks again and again whether something has happened, until nothing has; sees to acts and holds meanwhile. Told
+    /// nothing new, a second call changes nothing.
     pub fn drive(&mut self, world: World<'_>, out: &mut Out) {
-        // Each round moves to another phase. A good rollout has fewer phases than this, so the bound is never met
-        // but by a table with a circle in it.
-        for _ in 0..Phase::ALL.len() {
+        // Each round moves to another phase, or past an act. A good rollout has fewer of both than this, so the bound is
+        // never met but by a table with a circle in it.
+        for _ in 0..2 * Phase::ALL.len() {
+            let before = (self.phase, self.step, self.progress);
             self.follow_settling(world);
             self.begin_watching(world);
             self.follow_standing(world.now);
             self.follow_hold(world, out);
             self.next_act(world, out);
-            let Some((trigger, reason)) = self.happened(world) else { break };
-            let before = self.phase;
-            self.move_on(trigger, reason, world, out);
-            if self.phase == before && trigger != Trigger::StepPassed {
+            if let Some((trigger, reason)) = self.happened(world) {
+                self.move_on(trigger, reason, world, out);
+            }
+            if (self.phase, self.step, self.progress) == before {
                 break;
             }
         }

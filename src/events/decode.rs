@@ -126,7 +126,7 @@ pub enum DecodeError {
     #[error(transparent)]
     CloudEvent(#[from] CloudEventError),
     /// Our own type in a version that does not exist.
-    #[error("type {0:?} is not a version that is understood here; send {requested}", requested = cdevents::REQUESTED)]
+    #[error("type {0:?} is not a version that is understood here; send {understood}", understood = understood(.0))]
     UnknownVersion(String),
     /// Not the envelope of CDEvents.
     #[error("the data is not a CDEvent: {0}")]
@@ -168,6 +168,12 @@ pub enum DecodeError {
         /// What it should be.
         remedy: &'static str,
     },
+}
+
+/// The same type in the version that is understood.
+fn understood(ty: &str) -> String {
+    let name: Vec<&str> = ty.split('.').take(4).collect();
+    name.join(".") + cdevents::VERB_VERSION
 }
 
 /// What `record` means at `now` to the daemon that `options` describe.

@@ -29,6 +29,23 @@ fn a_request_is_read_in_either_mode_and_from_either_place() {
 }
 
 #[test]
+fn a_verb_is_read_with_its_scope_and_with_who_says_it() {
+    let rows = [
+        (told("freeze", json!({ "scope": "prod" })), "prod"),
+        (told("unfreeze", json!({ "scope": "prod/shop" })), "prod/shop"),
+        (told("abort", json!({ "workload": request()["workload"], "reason": "x" })), "prod/shop/Deployment/web"),
+    ];
+    for (record, expected) in rows {
+        let Decoded::Event { event, scope } = decoded(&record) else { panic!("{:?}", decoded(&record)) };
+        assert_eq!(scope.to_string(), expected);
+        let Event::Commanded { id, command, .. } = *event else { panic!("{event:?}") };
+        assert_eq!((id.source.as_str(), command.scope.to_string().as_str()), ("/ci", expected));
+    }
+    let elsewhere = told("freeze", json!({ "scope": "staging" }));
+    assert!(matches!(decoded(&elsewhere), Decoded::Ignored(_)), "another cluster is not ours to freeze");
+}
+
+#[test]
 fn a_deployment_is_read_in_every_release_of_the_envelope() {
     let content =
         json!({ "environment": { "id": "prod-eu", "source": "/env" }, "artifactId": "pkg:oci/web@sha256%3Aabc?tag=2" });
@@ -115,6 +132,16 @@ fn what_is_ours_and_impossible_is_dead_and_says_what_and_how_to_mend_it() {
             binary("dev.cdeventsx.bellwether-rollout.requested.9.9.9", &json!({})),
             &["requested.9.9.9", "send dev.cdeventsx.bellwether-rollout.requested.0.1.0"],
         ),
+        (
+            binary("dev.cdeventsx.bellwether-rollout.abort.9.9.9", &json!({})),
+            &["abort.9.9.9", "send dev.cdeventsx.bellwether-rollout.abort.0.1.0"],
+        ),
+        (told("abort", json!({})), &["abort needs `workload` or `scope`"]),
+        (told("abort", json!({ "scope": "prod/shop/Deployment/web", "full": true })), &["abort has no field `full`"]),
+        (told("freeze", json!({ "scope": "prod/shop", "gate": "qa" })), &["freeze has no field `gate`"]),
+        (told("freeze", json!({ "scope": "prod/Shop" })), &["namespace", "\"Shop\""]),
+        (told("freeze", json!({ "scope": "a/b/c" })), &["is not a scope"]),
+        (told("promote", json!({ "scope": "prod", "fulll": true })), &["unknown field `fulll`"]),
         (binary(REQUESTED, &json!({ "workload": {} })), &["not a CDEvent", "context"]),
         (binary(REQUESTED, &other_id), &["context.id", "\"e-2\"", "\"e-1\""]),
         (requested(no_image), &["names no image"]),
@@ -251,6 +278,11 @@ fn envelope(ty: &str, subject: Value, custom_data: Value) -> Value {
 
 fn requested(content: Value) -> Record {
     binary(REQUESTED, &envelope(REQUESTED, json!({ "id": "x", "content": content }), Value::Null))
+}
+
+fn told(verb: &str, content: Value) -> Record {
+    let ty = format!("dev.cdeventsx.bellwether-rollout.{verb}.0.1.0");
+    binary(&ty, &envelope(&ty, json!({ "id": "x", "content": {} }), content))
 }
 
 fn deployed(subject: &str, environment: &str, artifact: &str) -> Record {

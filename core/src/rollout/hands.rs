@@ -89,26 +89,24 @@ impl Rollout {
     /// What is not as it was seen to be after it had been done, and who did that.
     fn undone(&self, sighting: &Sighting) -> Option<(&'static str, Option<String>)> {
         let canary = sighting.canary.as_ref()?;
-        if self.phase != Phase::Stepping || !self.settled {
+        if self.phase != Phase::Stepping {
             return None;
         }
         if !self.has_new_images(canary) || canary.replicas != self.size() {
             let by = canary.template_by.clone().or_else(|| canary.replicas_by.clone());
             return Some(("the canary", by));
         }
-        let by_weight = self.policy.traffic != Traffic::Replicas;
+        let by_weight = self.policy.traffic != Traffic::Replicas && self.settled;
         let share = sighting.routed.map(|routed| routed.weight);
         (by_weight && share != Some(self.asked()))
             .then(|| ("the canary's share of the route", sighting.route_by.clone()))
     }
 
-    /// Once the step's share and its canary have been seen as they were asked for, a difference is somebody's doing.
+    /// Once the step's share has been seen as it was asked for, a difference is somebody's doing. (The canary was seen as it
+    /// was asked for before the step began.)
     pub(super) fn follow_settling(&mut self, world: World<'_>) {
         let asked = self.phase == Phase::Stepping && self.progress >= 1 && !self.observes();
-        let size = self.size();
-        if asked && !self.settled && self.weight_seen(world.sighting) && self.canary_available(world.sighting, size) {
-            self.settled = true;
-        }
+        self.settled = self.settled || (asked && self.weight_seen(world.sighting));
     }
 
     /// The template that the stable has by our doing, or had when the guard began.

@@ -20,6 +20,7 @@ impl Rollout {
         self.foreign_hand(world)
             .or_else(|| self.told_to_stay(world))
             .or_else(|| self.slow_on_purpose(world.now))
+            .or_else(|| self.share_unseen(world))
             .or_else(|| self.lack_of_evidence(world.now).filter(|(then, _)| *then == Then::Hold).map(|(_, why)| why))
             .or_else(|| self.come_about(world).and_then(|(trigger, _)| self.brake(trigger, world.now)))
     }
@@ -37,6 +38,15 @@ impl Rollout {
     fn slow_on_purpose(&self, now: Timestamp) -> Option<Reason> {
         let stays = next(self.phase, Trigger::Overdue) == Move::Stay;
         (stays && self.is_late(now)).then(|| self.slow(now))
+    }
+
+    /// The step has passed, and its share is not (or no longer) what the gateway has accepted, for longer than that may take.
+    fn share_unseen(&self, world: World<'_>) -> Option<Reason> {
+        let watching = self.watching.as_ref().filter(|_| self.phase == Phase::Stepping && self.judges())?;
+        let passed = watching.passed.filter(|_| matches!(watching.standing(), Standing::Pass(_)))?;
+        let after = Span::between(passed, world.now);
+        let late = after >= self.policy.ready_within && !self.weight_seen(world.sighting);
+        late.then(|| Reason::Slow { waiting_for: self.phase.traits().waiting_for.to_owned(), after })
     }
 
     /// What is missing for longer than the policy's patience, and what the policy does then.
@@ -114,6 +124,7 @@ impl Rollout {
             (Some(reason), _) => {
                 self.end_hold(world.now);
                 self.held = Some(Held { since: world.now, reason: reason.clone() });
+                self.tidy_again();
                 self.decide(Kind::Hold, self.phase, reason, world.now, out);
             }
             (None, Some(_)) => {
@@ -121,6 +132,13 @@ impl Rollout {
                 self.decide(Kind::Resume, self.phase, Reason::Recovered, world.now, out);
             }
             (None, None) => {}
+        }
+    }
+
+    /// A phase that takes what is ours away, and takes too long, does so once more: somebody may have put it back.
+    pub(super) fn tidy_again(&mut self) {
+        if self.phase.tidies() && self.doing.is_none() {
+            self.progress = 0;
         }
     }
 

@@ -127,6 +127,7 @@ impl Rollout {
             self.basis = None;
             self.progress = 0;
         }
+        self.tidy_again();
         if let Some(doing) = &mut self.doing {
             doing.attempts = 0;
             doing.retry = doing.retry.map(|_| now);

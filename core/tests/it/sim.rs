@@ -1,27 +1,40 @@
-//! A seeded simulator: random policies, versions, requests and traffic, in a world where answers are lost, effects fail
-//! or happen although they seemed to fail, sightings come late or twice, clocks jump back and the daemon dies between
-//! any two steps. After every step the invariants of the design are asserted; after the faults have stopped, every
-//! rollout ends. A failing seed is printed, and `BELLWETHER_SEED=N` plays it again; `BELLWETHER_SEEDS=N` plays N of them.
+//! A seeded simulator: random policies, versions, requests, verbs and traffic, in a model of the whole world. The broker
+//! loses commits and answers, and fences; the API server meets conflicts, loses answers, fences, and has other people's
+//! hands in it; Prometheus has gaps, and processes that restart; the daemon dies between any two steps, or sleeps while
+//! another takes over and wakes with writes in its hands. After every commit and every write the invariants of the design
+//! are asserted; after the faults have stopped, every rollout ends. A failing seed is printed, and `BELLWETHER_SEED=N`
+//! plays it again; `BELLWETHER_SEEDS=N` plays N of them.
+//!
+//! The simulator is tested too: six defects that a shell could have are each found by it.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use bellwether_core::command::{Command, Freeze, Verb};
-use bellwether_core::decision::{Decision, Kind as Decided};
-use bellwether_core::effect::{Act, Effect};
-use bellwether_core::engine::{Engine, State, Took, Transition};
-use bellwether_core::event::{Block, Event, Failure, FailureKind, Gap, Input, Outcome, Reading, Request, Sample};
-use bellwether_core::ids::{EventId, Images, Kind, Scope, Weight, Workload};
-use bellwether_core::model::Model;
-use bellwether_core::phase::Phase;
-use bellwether_core::policy::{Policy, Then};
-use bellwether_core::reason::Reason;
-use bellwether_core::record::{ENGINE, Record, Replayer, asks};
+use bellwether_core::command::Verb;
+use bellwether_core::effect::Effect;
+use bellwether_core::engine::{Engine, State, Took};
+use bellwether_core::event::{Event, Failure, FailureKind, Gap, Outcome};
+use bellwether_core::ids::{Scope, Workload};
+use bellwether_core::record::{Record, Replayer, asks};
 use bellwether_core::sighting::Sighting;
 use bellwether_core::time::{Span, Timestamp};
-use bellwether_core::verdict::Verdict;
-use serde_json::json;
 
-use crate::story::{images, policy};
+use crate::story::images;
+
+mod api;
+mod broker;
+mod counters;
+mod dice;
+mod mischief;
+mod oracle;
+
+use api::Api;
+use broker::{Answer, Batch, Broker, Fate, Step};
+use counters::{Counters, gap};
+use dice::Dice;
+use mischief::{NAMES, random_policy, workload};
+use oracle::Oracle;
+
+const GRID: i64 = 15;
 
 #[test]
 fn every_seed_keeps_the_invariants() {
@@ -30,7 +43,7 @@ fn every_seed_keeps_the_invariants() {
     let seeds = one.map_or(0..many, |seed| seed..seed + 1);
     let mut ended = BTreeMap::new();
     for seed in seeds {
-        let outcome = std::panic::catch_unwind(|| Sim::new(seed).run());
+        let outcome = std::panic::catch_unwind(|| Sim::new(seed, None).run());
         match outcome {
             Ok(endings) => endings.into_iter().for_each(|ending| *ended.entry(ending).or_insert(0u32) += 1),
             Err(_) => panic!("seed={seed}; play it again with BELLWETHER_SEED={seed}"),
@@ -44,112 +57,154 @@ fn every_seed_keeps_the_invariants() {
     }
 }
 
-/// A small generator with a good spread (Steele, Lea, Flood 2014: SplitMix64); seeds are reproducible for ever.
-struct Dice(u64);
-
-impl Dice {
-    fn roll(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
+#[test]
+fn the_same_seed_gives_the_same_bytes() {
+    for seed in 0..3 {
+        let bytes = || {
+            let mut sim = Sim::new(seed, None);
+            sim.faulty_hour();
+            serde_json::to_vec(&sim.broker.records).unwrap()
+        };
+        assert_eq!(bytes(), bytes(), "seed {seed}");
     }
+}
 
-    fn below(&mut self, n: u64) -> u64 {
-        self.roll() % n
-    }
+/// What a shell could do wrong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Defect {
+    /// A successor does not restore which events were seen.
+    SkipDedup,
+    /// Effects are performed before what asked for them is committed.
+    ActBeforeCommit,
+    /// The API server's objects are written whatever epoch is on them.
+    NoFencing,
+    /// What can't be seen counts as healthy.
+    BlindPromotes,
+    /// A successor counts the last block again.
+    CountTwice,
+    /// A rollback goes to the revision before, and not to the one that was good.
+    WrongRollbackTarget,
+}
 
-    fn chance(&mut self, percent: u64) -> bool {
-        self.below(100) < percent
+/// Each defect is found, and by an assertion that is there for it. (An event that is taken twice either starts a rollout
+/// twice, or makes a state that its journal does not: whichever comes first.)
+#[test]
+fn each_deliberate_defect_is_found() {
+    let most = std::env::var("BELLWETHER_DEFECT_SEEDS").ok().and_then(|seeds| seeds.parse().ok()).unwrap_or(200);
+    for (defect, words) in [
+        (Defect::SkipDedup, ["started twice", "restored otherwise"].as_slice()),
+        (Defect::ActBeforeCommit, &["nobody has committed"]),
+        (Defect::NoFencing, &["wrote over epoch"]),
+        (Defect::BlindPromotes, &["a pass on nothing that could be seen"]),
+        (Defect::CountTwice, &["counts twice"]),
+        (Defect::WrongRollbackTarget, &["restored another version"]),
+    ] {
+        let found = (0..most).find_map(|seed| {
+            let end = std::panic::catch_unwind(|| Sim::new(seed, Some(defect)).run());
+            Some((seed, said(end.err()?.as_ref())))
+        });
+        let (seed, said) = found.unwrap_or_else(|| panic!("{defect:?} was not found in {most} seeds"));
+        println!("{defect:?} was found at seed {seed}: {}", said.lines().next().unwrap_or_default());
+        assert!(words.iter().any(|words| said.contains(words)), "{defect:?} at seed {seed}: {said}");
     }
+}
 
-    fn pick<'a, T>(&mut self, of: &'a [T]) -> &'a T {
-        &of[self.below(of.len() as u64) as usize]
-    }
+fn said(panic: &(dyn std::any::Any + Send)) -> String {
+    let text = panic.downcast_ref::<String>().cloned();
+    text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned())).unwrap_or_default()
+}
+
+/// A process: an engine, and what it may write as.
+struct Daemon {
+    engine: Engine,
+    producer: u64,
+    epoch: u64,
+    offset: usize,
+}
+
+/// A write on its way to the API server.
+struct Flight {
+    at: Timestamp,
+    effect: Effect,
+    epoch: u64,
 }
 
 struct Sim {
     dice: Dice,
-    engine: Engine,
+    defect: Option<Defect>,
     blank: Engine,
-    /// The journal: a snapshot of each workload and the inputs since.
-    journal: BTreeMap<Workload, (State, Vec<Input>)>,
-    seen: Vec<(EventId, Timestamp)>,
-    freezes: BTreeMap<Scope, Freeze>,
-    records: Vec<Record>,
-    model: Model,
+    daemon: Daemon,
+    broker: Broker,
+    api: Api,
+    counters: Counters,
+    oracle: Oracle,
     now: Timestamp,
     faults: bool,
-    /// Answers on their way, with the second at which they arrive.
+    /// Writes on their way, in the order in which they were sent; those of one workload land in that order.
+    flights: VecDeque<Flight>,
+    /// Answers on their way to the daemon.
     on_the_way: VecDeque<(Timestamp, Event)>,
-    decisions: Vec<Decision>,
-    weights: BTreeMap<Workload, Weight>,
-    started: BTreeSet<String>,
+    /// Events that a producer sends once more.
+    late: Vec<(Timestamp, Event)>,
     interfered: BTreeSet<Workload>,
-    /// Workloads on whose canary or route somebody else has had a hand.
-    meddled: BTreeSet<Workload>,
     requests: u32,
     rps: u64,
-}
-
-const NAMES: [&str; 3] = ["api", "web", "worker"];
-const TAGS: [&str; 8] = ["good", "err8", "err3", "slow", "late", "nopull", "neverready", "good-too"];
-
-fn workload(name: &str) -> Workload {
-    Workload { cluster: "test".into(), namespace: "shop".into(), kind: Kind::Deployment, name: name.into() }
+    /// Prometheus does not answer until then.
+    away: Timestamp,
+    /// The successor's first count.
+    recounts: BTreeSet<Workload>,
 }
 
 impl Sim {
-    fn new(seed: u64) -> Sim {
+    fn new(seed: u64, defect: Option<Defect>) -> Sim {
         let mut dice = Dice(seed);
         let now = Timestamp::from_second(1_800_000_000).unwrap();
-        let mut model = Model::default();
+        let mut api = Api::default();
         for name in NAMES {
             let replicas = 1 + dice.below(12) as u32;
-            model.deploy(workload(name), images("v1"), replicas, Span::from_secs(1 + dice.below(60)));
+            api.model.deploy(workload(name), images("v1"), replicas, Span::from_secs(1 + dice.below(60)));
         }
         let policy = random_policy(&mut dice);
         let blank = Engine::new("test".into(), vec![policy], Span::from_secs(7 * 86_400));
         let rps = *dice.pick(&[0, 1, 20, 200]);
-        Sim {
+        let mut sim = Sim {
             dice,
-            engine: blank.clone(),
+            defect,
+            daemon: Daemon { engine: blank.clone(), producer: 0, epoch: 0, offset: 0 },
             blank,
-            journal: BTreeMap::new(),
-            seen: Vec::new(),
-            freezes: BTreeMap::new(),
-            records: Vec::new(),
-            model,
+            broker: Broker::default(),
+            api,
+            counters: Counters::default(),
+            oracle: Oracle::default(),
             now,
             faults: true,
+            flights: VecDeque::new(),
             on_the_way: VecDeque::new(),
-            decisions: Vec::new(),
-            weights: BTreeMap::new(),
-            started: BTreeSet::new(),
+            late: Vec::new(),
             interfered: BTreeSet::new(),
-            meddled: BTreeSet::new(),
             requests: 0,
             rps,
-        }
+            away: Timestamp::MIN,
+            recounts: BTreeSet::new(),
+        };
+        sim.take_over();
+        sim
     }
 
     /// An hour of faults and requests, then a day in which everything must end.
     fn run(mut self) -> Vec<String> {
-        for second in 0..3600 {
-            self.second(second);
-        }
+        self.faulty_hour();
         self.faults = false;
-        for scope in self.freezes.keys().cloned().collect::<Vec<_>>() {
+        for scope in self.broker.freezes.keys().cloned().collect::<Vec<Scope>>() {
             self.command(scope, Verb::Unfreeze);
         }
         for second in 0..24 * 3600 {
-            if second % 60 == 0 && self.engine.states().all(|state| state.active().is_none()) {
+            if second % 60 == 59 && self.daemon.engine.states().all(|state| state.active().is_none()) {
                 break;
             }
             self.second(second);
         }
-        for state in self.engine.states() {
+        for state in self.daemon.engine.states() {
             // Somebody else's hand in the middle may leave a rollout nothing but to ask; and then it has asked.
             let asks = state.active().is_some_and(|rollout| rollout.held.is_some());
             if self.interfered.contains(&state.workload) && asks {
@@ -161,7 +216,13 @@ impl Sim {
             assert!(rollout.is_none_or(|rollout| rollout.ending().is_some()));
         }
         self.replay();
-        self.decisions.iter().filter_map(|decision| decision.ending).map(|ending| ending.to_string()).collect()
+        self.broker.decisions.iter().filter_map(|decision| decision.ending).map(|ending| ending.to_string()).collect()
+    }
+
+    fn faulty_hour(&mut self) {
+        for second in 0..3600 {
+            self.second(second);
+        }
     }
 
     fn second(&mut self, second: u64) {
@@ -169,6 +230,12 @@ impl Sim {
         if self.faults {
             self.mischief();
         }
+        let now = self.now;
+        for (_, event) in self.late.extract_if(.., |(at, _)| *at <= now).collect::<Vec<_>>() {
+            self.broker.events.push(event);
+        }
+        self.land();
+        self.consume();
         while self.on_the_way.front().is_some_and(|(at, _)| *at <= self.now) {
             if let Some((_, event)) = self.on_the_way.pop_front() {
                 self.tell(event);
@@ -179,274 +246,180 @@ impl Sim {
                 self.look(name);
             }
         }
-        if self.engine.next_wakeup().is_some_and(|at| at <= self.now) {
-            self.tell_at(Event::Tick, self.now);
-            assert!(
-                self.engine.next_wakeup().is_none_or(|at| at > self.now),
-                "a wakeup that changes nothing comes again"
-            );
+        if self.daemon.engine.next_wakeup().is_some_and(|at| at <= self.now) {
+            let stood = self.turn(Event::Tick, self.now, None);
+            let next = self.daemon.engine.next_wakeup();
+            assert!(!stood || next.is_none_or(|at| at > self.now), "a wakeup that changes nothing comes again");
         }
-        if self.now.as_second() % 15 == 0 {
+        if self.now.as_second() % GRID == 0 {
             self.measure();
         }
     }
 
-    fn mischief(&mut self) {
-        if self.dice.below(300) == 0 {
-            self.request();
-        }
-        if self.dice.below(200) == 0 {
-            self.die();
-        }
-        if self.dice.below(150) == 0 {
-            self.verb();
-        }
-        if self.dice.below(500) == 0 {
-            self.rps = *self.dice.pick(&[0, 1, 20, 200]);
-        }
-        if self.dice.below(400) == 0 {
-            self.meddle();
-        }
-        if self.dice.below(3000) == 0 {
-            let name = *self.dice.pick(&NAMES);
-            self.model.delete(&workload(name));
-        }
-    }
+    // --- the daemon
 
-    /// Somebody else's hand, on what is ours or on what we rest on.
-    fn meddle(&mut self) {
-        let workload = workload(self.dice.pick::<&str>(&NAMES));
-        let now = self.now;
-        self.meddled.insert(workload.clone());
-        match self.dice.below(7) {
-            0 => {
-                self.model.set_images(&workload, images("v1"), now);
-                self.interfered.insert(workload);
-            }
-            1 => self.model.scale(&workload, 1 + self.dice.below(12) as u32, "kube-controller-manager", now),
-            2 => self.model.scale(&workload, 1 + self.dice.below(12) as u32, "kubectl", now),
-            3 => self.model.edit_canary(&workload, images("v0-hand"), now),
-            4 => self.model.delete_canary(&workload),
-            5 => self.model.edit_route(&workload, None),
-            _ => self.model.edit_route(&workload, Some(Weight::percent(self.dice.below(100) as u16))),
-        }
-    }
-
-    /// Somebody steps in, at any time and whether or not it makes sense.
-    fn verb(&mut self) {
-        let name = workload(self.dice.pick::<&str>(&NAMES));
-        let until = self.dice.chance(50).then(|| Span::from_secs(self.dice.below(900)).after(self.now));
-        let verb = match self.dice.below(10) {
-            0 => Verb::Abort,
-            1 => Verb::Promote { full: self.dice.chance(50) },
-            2 => Verb::Pause,
-            3 | 4 => Verb::Resume,
-            5 => Verb::Retry,
-            6 | 7 => Verb::Approve { gate: None },
-            8 => Verb::Freeze { until },
-            _ => Verb::Unfreeze,
-        };
-        let broad = matches!(verb, Verb::Freeze { .. } | Verb::Unfreeze) && self.dice.chance(50);
-        let scope = if broad { "test/shop".parse().unwrap() } else { Scope::Workload(name) };
-        self.command(scope, verb);
-    }
-
-    fn command(&mut self, scope: Scope, verb: Verb) {
-        self.requests += 1;
-        let id = EventId { source: "ann".into(), id: self.requests.to_string() };
-        let command = Command { scope, verb, rollout: None, reason: None };
-        let event = Event::Commanded { id, time: Some(self.now), command };
-        if self.faults && self.dice.chance(30) {
-            self.tell(event.clone());
-        }
-        self.tell(event);
-    }
-
-    fn request(&mut self) {
-        self.requests += 1;
-        let name = *self.dice.pick(&NAMES);
-        let tag = format!("v{}-{}", self.requests, self.dice.pick(&TAGS));
-        let id = EventId { source: "ci".into(), id: self.requests.to_string() };
-        let time = Some(self.now);
-        if self.dice.chance(10) {
-            // Somebody else deploys, and says so.
-            let to = images(&tag);
-            self.interfered.insert(workload(name));
-            self.model.set_images(&workload(name), to, self.now);
-            let event = Event::Deployed { id, time, workload: workload(name), artifact: None };
-            return self.tell(event);
-        }
-        let mut wanted = images(&tag);
-        if self.dice.chance(5) {
-            wanted.insert("side".to_owned(), "registry.test/shop/side:v1".to_owned());
-        }
-        let request: Request = serde_json::from_value(json!({ "workload": workload(name), "images": wanted })).unwrap();
-        let event = Event::Requested { id, time, request };
-        if self.dice.chance(30) {
-            self.tell(event.clone());
-        }
-        self.tell(event);
-    }
-
-    /// The daemon dies, and its successor restores from the journal: the same state, and the same effects again.
-    fn die(&mut self) {
+    /// A new owner: fences the old one, restores what was committed, and takes up what was begun.
+    fn take_over(&mut self) {
+        let producer = self.broker.init();
+        let epoch = self.broker.epoch + 1;
         let mut engine = self.blank.clone();
-        for (workload, (state, inputs)) in &self.journal {
+        for (workload, entry) in &self.broker.journal {
             let mut alone = self.blank.clone();
-            alone.restore(state.clone());
-            for input in inputs {
+            alone.restore(entry.snapshot.clone());
+            for input in &entry.inputs {
                 let _ = alone.step(input.event.clone(), input.at);
             }
-            assert_eq!(alone.state(workload), self.engine.state(workload), "restored otherwise");
-            engine.restore(alone.state(workload).unwrap().clone());
+            let restored = alone.state(workload).unwrap();
+            assert_eq!(restored, &entry.committed, "restored otherwise");
+            engine.restore(restored.clone());
         }
-        for (event, until) in &self.seen {
-            engine.restore_seen(event.clone(), *until);
+        if self.defect != Some(Defect::SkipDedup) {
+            for (event, until) in &self.broker.seen {
+                engine.restore_seen(event.clone(), *until);
+            }
         }
-        for (scope, freeze) in &self.freezes {
+        for (scope, freeze) in &self.broker.freezes {
             engine.restore_freeze(scope.clone(), freeze.clone());
         }
-        self.engine = engine;
+        self.daemon = Daemon { engine, producer, epoch, offset: self.broker.offset };
+        let (answer, _) = self.broker.commit(producer, Batch { epoch: Some(epoch), ..Batch::default() }, Fate::Written);
+        assert_eq!(answer, Answer::Written);
         // What was on its way to the dead one is lost.
-        if self.dice.chance(50) {
-            self.on_the_way.clear();
+        self.on_the_way.clear();
+        self.recounts = NAMES.map(workload).into();
+        for effect in self.daemon.engine.unfinished() {
+            self.send(effect);
         }
-        for effect in self.engine.unfinished() {
-            self.perform(effect);
+    }
+
+    /// SIGKILL. What it had sent is sent, or is not.
+    fn crash(&mut self) {
+        let Dice(seed) = self.dice;
+        let mut coin = Dice(seed ^ 0x5bd1_e995);
+        self.flights.retain(|_| coin.chance(50));
+        self.dice.below(2);
+        self.take_over();
+    }
+
+    /// SIGSTOP: another takes over, and later the first one wakes, with its writes in its hands and a commit on its lips.
+    fn pause_and_take_over(&mut self) {
+        let sleeps = Span::from_secs(self.dice.below(120));
+        for flight in &mut self.flights {
+            flight.at = sleeps.after(flight.at);
+        }
+        let zombie = self.daemon.producer;
+        self.take_over();
+        let (answer, _) = self.broker.commit(zombie, Batch::default(), Fate::Written);
+        assert_eq!(answer, Answer::Fenced, "a producer that was fenced commits");
+    }
+
+    /// The next records of the topic, each with its offset in the transaction of what it leads to.
+    fn consume(&mut self) {
+        while self.daemon.offset < self.broker.events.len() {
+            let offset = self.daemon.offset;
+            let event = self.broker.events[offset].clone();
+            self.daemon.offset += 1;
+            self.turn(event, self.now, Some(offset + 1));
         }
     }
 
     fn look(&mut self, name: &str) {
-        let sighting = self.model.sighting(&workload(name), self.now);
-        if self.faults && self.dice.chance(30) {
+        let sighting = self.api.model.sighting(&workload(name), self.now);
+        let known = self.daemon.engine.state(&workload(name)).and_then(|state| state.sighting.as_ref());
+        // A watch sends what has changed; now and then it begins again and sends all.
+        let same = known == Some(&sighting);
+        if (same && !self.dice.chance(5)) || (self.faults && self.dice.chance(30)) {
             return;
         }
         self.tell(Event::Seen { workload: workload(name), sighting: Box::new(sighting) });
     }
 
-    fn tell(&mut self, event: Event) {
+    fn tell(&mut self, event: Event) -> bool {
         // The clock of the machine is set back now and then.
         let now = if self.faults && self.dice.chance(2) { Span::from_secs(30).before(self.now) } else { self.now };
-        self.tell_at(event, now);
+        self.turn(event, now, None)
     }
 
-    fn tell_at(&mut self, event: Event, now: Timestamp) {
+    /// Step, commit, and only then act. `false`: it is not known whether that was written, and another has taken over.
+    fn turn(&mut self, event: Event, now: Timestamp, next_offset: Option<usize>) -> bool {
         let about = about(&event);
-        let concerned =
-            self.engine.states().filter(|state| about.as_ref().is_none_or(|about| *about == state.workload));
+        let engine = &mut self.daemon.engine;
+        let concerned = engine.states().filter(|state| about.as_ref().is_none_or(|about| *about == state.workload));
         let before: BTreeMap<Workload, State> =
             concerned.map(|state| (state.workload.clone(), state.clone())).collect();
-        let transitions = self.engine.step(event, now);
-        for transition in &transitions {
-            self.seen.extend(transition.seen.clone());
-            match transition.freeze.clone() {
-                Some((scope, Some(freeze))) => self.freezes.insert(scope, freeze),
-                Some((scope, None)) => self.freezes.remove(&scope),
-                None => None,
-            };
-            let Some(workload) = &transition.workload else { continue };
-            self.check(transition, before.get(workload));
-            if transition.took == Took::Changed {
-                self.commit(workload, transition, before.get(workload));
-            } else {
-                assert_eq!(self.engine.state(workload), before.get(workload), "ignored, yet changed");
-            }
-        }
-        for effect in transitions.into_iter().flat_map(|transition| transition.effects) {
-            self.perform(effect);
-        }
-    }
-
-    /// What the engine makes of a workload that it has just heard of.
-    fn fresh(&self, workload: &Workload) -> State {
-        let freezes = self.freezes.iter().filter(|(scope, _)| scope.covers(workload));
-        let freezes = freezes.map(|(scope, freeze)| (scope.clone(), freeze.clone())).collect();
-        State { freezes, ..State::new(workload.clone()) }
-    }
-
-    fn commit(&mut self, workload: &Workload, transition: &Transition, before: Option<&State>) {
-        let state = self.engine.state(workload).unwrap().clone();
-        let matters = !transition.decisions.is_empty() || !transition.effects.is_empty() || transition.seen.is_some();
-        self.decisions.extend(transition.decisions.clone());
-        let basis =
-            asks(&transition.input.event).then(|| Box::new(before.cloned().unwrap_or_else(|| self.fresh(workload))));
-        self.records.push(Record {
-            engine: ENGINE.into(),
-            workload: workload.clone(),
-            n: self.records.len() as u64,
-            basis,
-            policies: transition.policy.iter().cloned().collect(),
-            inputs: vec![transition.input.clone()],
-            decisions: transition.decisions.clone(),
-        });
-        let entry = self.journal.entry(workload.clone()).or_insert_with(|| (state.clone(), Vec::new()));
-        if matters || entry.1.len() >= 16 {
-            *entry = (through_json(&state), Vec::new());
-        } else if entry.0 != state {
-            entry.1.push(transition.input.clone());
-        }
-    }
-
-    /// What the design promises, of one step.
-    fn check(&mut self, transition: &Transition, before: Option<&State>) {
-        let was = before.and_then(|state| state.rollout.as_ref());
-        for decision in &transition.decisions {
-            match decision.kind {
-                Decided::Promote => assert!(
-                    all_pass(&decision.reason) || ordered(&decision.reason),
-                    "promoted on {:?}",
-                    decision.reason
-                ),
-                Decided::Advance if decision.from == Phase::Stepping => {
-                    assert!(
-                        all_pass(&decision.reason) || ordered(&decision.reason),
-                        "advanced on {:?}",
-                        decision.reason
-                    );
-                }
-                Decided::RollBack => {
-                    assert!(condemns(&decision.reason, &was.unwrap().policy), "rolled back on {:?}", decision.reason)
-                }
-                Decided::Start => {
-                    let id = decision.rollout.to_string();
-                    assert!(self.started.insert(id.clone()), "{id} started twice");
-                }
-                _ => {}
-            }
-        }
-        let waits = before.is_some_and(|before| before.queued.is_some());
-        if was.is_some_and(|was| was.phase == Phase::Ended) && !asks(&transition.input.event) && !waits {
-            let only_messages = |effect: &Effect| matches!(effect.act, Act::Notify { .. } | Act::Note { .. });
-            assert!(
-                transition.effects.iter().all(only_messages) && transition.decisions.is_empty(),
-                "acts after its end"
+        let basis = about.as_ref().filter(|_| asks(&event)).map(|workload| engine.basis(workload));
+        let mut steps = Vec::new();
+        for transition in engine.step(event, now) {
+            let workload = transition.workload.as_ref();
+            let (before, after) = (
+                workload.and_then(|workload| before.get(workload)),
+                workload.and_then(|workload| engine.state(workload)),
             );
+            let ignored = transition.took != Took::Changed;
+            assert!(!ignored || before == after, "ignored, yet changed");
+            let (before, after) = if ignored { (None, None) } else { (before.cloned(), after.cloned()) };
+            steps.push(Step { transition, before, basis: basis.clone(), after });
         }
-        for effect in &transition.effects {
-            if let Act::SetWeight { weight, .. } = effect.act {
-                let old = self.weights.insert(effect.workload.clone(), weight).unwrap_or_default();
-                let again = was.and_then(|was| was.doing.as_ref()).is_some_and(|doing| doing.effect.id == effect.id);
-                let decided = transition.decisions.iter().any(|decision| decision.kind == Decided::Advance);
-                assert!(weight <= old || again || decided, "the weight rises from {old} to {weight} undecided");
-            }
+        let effects: Vec<Effect> = steps.iter().flat_map(|step| step.transition.effects.clone()).collect();
+        if self.defect == Some(Defect::ActBeforeCommit) {
+            effects.iter().cloned().for_each(|effect| self.send(effect));
+        }
+        let fate = match self.dice.below(if self.faults { 400 } else { u64::MAX }) {
+            0 => Fate::WrittenUnheard,
+            1 => Fate::Lost,
+            _ => Fate::Written,
+        };
+        let batch = Batch { next_offset, epoch: None, steps };
+        let (answer, written) = self.broker.commit(self.daemon.producer, batch, fate);
+        for step in &written {
+            self.oracle.committed(step);
+        }
+        match answer {
+            Answer::Written if self.defect == Some(Defect::ActBeforeCommit) => {}
+            Answer::Written => effects.into_iter().for_each(|effect| self.send(effect)),
+            Answer::Unknown => self.take_over(),
+            Answer::Fenced => panic!("the owner is fenced"),
+        }
+        answer == Answer::Written
+    }
+
+    // --- the cluster
+
+    fn send(&mut self, effect: Effect) {
+        let delay = if self.faults { self.dice.below(4) } else { 0 };
+        let mut at = Span::from_secs(delay).after(self.now);
+        // One at a time for each workload, in the order in which they were decided.
+        let epoch = self.daemon.epoch;
+        let before = self.flights.iter().rev().find(|it| it.effect.workload == effect.workload && it.epoch == epoch);
+        at = at.max(before.map_or(Timestamp::MIN, |before| before.at));
+        self.flights.push_back(Flight { at, effect, epoch });
+    }
+
+    fn land(&mut self) {
+        let now = self.now;
+        let (due, rest): (VecDeque<_>, VecDeque<_>) =
+            std::mem::take(&mut self.flights).into_iter().partition(|flight| flight.at <= now);
+        self.flights = rest;
+        for flight in due {
+            self.perform(flight);
         }
     }
 
-    fn perform(&mut self, effect: Effect) {
+    fn perform(&mut self, flight: Flight) {
+        let Flight { effect, epoch, .. } = flight;
+        assert!(self.broker.intents.contains(&effect.id), "{} is performed, and nobody has committed it", effect.id);
         let lost = self.faults && self.dice.chance(10);
         let done_all_the_same = self.dice.chance(50);
         let outcome = if lost && !done_all_the_same {
-            unavailable()
+            unavailable(if self.dice.chance(30) { FailureKind::Conflict } else { FailureKind::Unavailable })
         } else {
-            self.check_safe(&effect);
-            let outcome = self.model.perform(&effect, self.now);
-            let times = self.model.changes.iter().filter(|id| **id == effect.id).count();
-            // An attempt whose answer was lost is made again, and what somebody did in between is put right by it.
-            let meddled = self.meddled.contains(&effect.workload);
-            assert!(times <= 1 || meddled, "{effect:?} changed the world twice");
-            if lost { unavailable() } else { outcome }
+            let outcome = self.attempt(&effect, epoch);
+            if lost { unavailable(FailureKind::Unavailable) } else { outcome }
         };
-        let delay = if self.faults { self.dice.below(20) } else { 1 };
+        if epoch != self.daemon.epoch {
+            return;
+        }
+        let delay = if self.faults { self.dice.below(16) } else { 1 };
         let at = Span::from_secs(delay).after(self.now);
         let event = Event::Performed { workload: effect.workload, effect: effect.id, outcome };
         if self.faults && self.dice.chance(5) {
@@ -456,94 +429,85 @@ impl Sim {
         self.on_the_way.make_contiguous().sort_by_key(|(at, _)| *at);
     }
 
-    /// Traffic goes only to what is available, and a canary goes only when it has none.
-    fn check_safe(&self, effect: &Effect) {
-        let sighting: Sighting = self.model.sighting(&effect.workload, self.now);
-        let known =
-            self.engine.state(&effect.workload).and_then(|state| state.sighting.clone()).unwrap_or(sighting.clone());
-        let available = |arm: &Option<bellwether_core::sighting::Arm>| arm.as_ref().map_or(0, |arm| arm.available);
-        match &effect.act {
-            Act::SetWeight { weight, .. } if *weight > Weight::ZERO && sighting.stable.is_some() => {
-                let repeated = sighting.routed.is_some_and(|routed| routed.weight == *weight);
-                // What somebody did to the canary since the last look can't be known.
-                let meddled = self.meddled.contains(&effect.workload) && available(&known.canary) > 0;
-                assert!(
-                    available(&sighting.canary) > 0 || repeated || meddled,
-                    "traffic to a canary that is not available"
-                );
-            }
-            Act::SetWeight { weight: Weight::ZERO, .. } if sighting.stable.is_some() && sighting.canary.is_some() => {
-                assert!(
-                    available(&sighting.stable) > 0 || available(&sighting.canary) == 0,
-                    "traffic to a workload that is not available"
-                );
-            }
-            Act::ApplyCanary { images, .. } => {
-                // What has traffic is never changed under it, unless somebody else did and it is put back.
-                let serves = sighting.routed.is_some_and(|routed| routed.weight > Weight::ZERO);
-                if let Some(canary) = sighting.canary.as_ref().filter(|_| serves) {
-                    let same = images.iter().all(|(name, image)| canary.images.get(name) == Some(image));
-                    assert!(same || canary.template_by.is_some(), "the canary is changed under its traffic");
-                }
-            }
-            Act::RemoveCanary { .. } if sighting.stable.is_some() => {
-                let routed = sighting.routed.map_or(Weight::ZERO, |routed| routed.weight);
-                // Taking it out of the route is the act's first half, so a share by hand in the last moment does no harm.
-                let by_hand = sighting.route_by.is_some();
-                assert!(routed == Weight::ZERO || by_hand, "a canary with traffic is removed");
-            }
-            _ => {}
+    fn attempt(&mut self, effect: &Effect, epoch: u64) -> Outcome {
+        let world = self.api.model.sighting(&effect.workload, self.now);
+        if epoch == self.daemon.epoch {
+            self.oracle.safe(effect, &world);
         }
+        let outcome = self.api.perform(effect, epoch, self.now, self.defect);
+        if outcome == Outcome::Done {
+            let world: Sighting = self.api.model.sighting(&effect.workload, self.now);
+            self.oracle.restored(effect, &world);
+        }
+        let times = self.api.model.changes.iter().filter(|id| **id == effect.id).count();
+        // An attempt whose answer was lost is made again, and what somebody did in between is put right by it.
+        let meddled = self.oracle.meddled.contains(&effect.workload) || self.interfered.contains(&effect.workload);
+        assert!(times <= 1 || meddled, "{effect:?} changed the world twice");
+        outcome
     }
 
+    // --- the counts
+
     fn measure(&mut self) {
-        for watch in self.engine.watches() {
+        if self.faults && self.dice.below(100) == 0 {
+            self.away = Span::from_secs(self.dice.below(600)).after(self.now);
+        }
+        let watches = self.daemon.engine.watches();
+        for watch in &watches {
+            let sighting = self.api.model.sighting(&watch.workload, self.now);
+            let traffic = (self.rps * GRID as u64, self.api.model.share(&watch.workload, self.now));
+            self.counters.advance(&watch.workload, &sighting, traffic, self.now, &mut self.dice);
+        }
+        for watch in watches {
             if self.faults && self.dice.chance(10) {
                 continue;
             }
-            let gap = self.faults && self.dice.chance(10);
-            let from = watch.last.unwrap_or_else(|| Span::from_secs(15).before(self.now));
-            let block = self.block(&watch.workload, from, watch.canary.is_none(), gap);
-            let event = Event::Measured { workload: watch.workload, block };
+            let sighting = self.api.model.sighting(&watch.workload, self.now);
+            let mut from = watch.last.unwrap_or_else(|| Span::from_secs(GRID as u64).before(self.now));
+            if self.recounts.remove(&watch.workload) && self.defect == Some(Defect::CountTwice) {
+                from = Span::from_secs(GRID as u64).before(from);
+            }
+            let known = self.counters.has(&watch.workload, from);
+            let gone = self.now < self.away || (self.faults && self.dice.chance(5));
+            let unseen = gone || !known;
+            let guards = watch.canary.is_none();
+            let mut block = self.counters.block(&watch.workload, &sighting, (from, self.now), guards);
+            if gone {
+                let error = "timeout".to_owned();
+                block = gap(from, self.now, &Gap::Unanswered { error });
+            }
+            if unseen && self.defect == Some(Defect::BlindPromotes) {
+                block = self.counters.healthy(from, self.now);
+            }
+            let event = Event::Measured { workload: watch.workload.clone(), block };
+            let before = self.oracle.blind.clone();
+            if unseen {
+                self.oracle.blind.insert(watch.workload);
+            } else {
+                self.oracle.blind.remove(&watch.workload);
+            }
             if self.faults && self.dice.chance(10) {
                 self.tell(event.clone());
             }
-            self.tell(event);
+            if !self.tell(event) {
+                // Nobody may have been told.
+                self.oracle.blind = before;
+            }
         }
     }
 
-    fn block(&mut self, workload: &Workload, from: Timestamp, guarding: bool, gap: bool) -> Block {
-        let sighting = self.model.sighting(workload, self.now);
-        let n = self.rps * Span::between(from, self.now).as_millis() / 1000;
-        let canary_n = (n as f64 * self.model.share(workload, self.now)) as u64;
-        let mut metrics = BTreeMap::new();
-        for name in ["error-rate", "response-time"] {
-            let mut arm = |arm: Option<&bellwether_core::sighting::Arm>, n: u64| {
-                arm.map(|arm| reading(name, &arm.images, n, guarding, &mut self.dice))
-            };
-            let sample = if gap {
-                Sample::Gap(Gap::Unanswered { error: "timeout".into() })
-            } else {
-                Sample::Arms {
-                    canary: arm(sighting.canary.as_ref().filter(|_| !guarding), canary_n),
-                    stable: arm(sighting.stable.as_ref(), n - canary_n),
-                }
-            };
-            metrics.insert(name.to_owned(), sample);
-        }
-        Block { from, to: self.now, metrics }
-    }
+    // --- the audit
 
     fn replay(&self) {
         let mut replayer = Replayer::default();
-        for record in &self.records {
+        for record in &self.broker.records {
             let json = serde_json::to_vec(record).unwrap();
             let record: Record = serde_json::from_slice(&json).unwrap();
             if let Err(difference) = replayer.replay(&record) {
                 panic!("{difference}");
             }
         }
-        assert_eq!(replayer.same, self.decisions.len() - skipped(&self.records), "all decisions come out again");
+        assert_eq!(replayer.same, self.broker.decisions.len(), "all decisions come out again");
     }
 }
 
@@ -560,126 +524,6 @@ fn about(event: &Event) -> Option<Workload> {
     }
 }
 
-/// Decisions on records before the first basis of their workload can't be replayed: there are none.
-fn skipped(records: &[Record]) -> usize {
-    let mut begun = BTreeSet::new();
-    let mut skipped = 0;
-    for record in records {
-        if record.basis.is_some() {
-            begun.insert(&record.workload);
-        }
-        if !begun.contains(&record.workload) {
-            skipped += record.decisions.len();
-        }
-    }
-    assert_eq!(skipped, 0);
-    skipped
-}
-
-fn through_json(state: &State) -> State {
-    let back: State = serde_json::from_slice(&serde_json::to_vec(state).unwrap()).unwrap();
-    assert_eq!(&back, state, "a state survives its journal");
-    back
-}
-
-fn unavailable() -> Outcome {
-    Outcome::Failed(Failure { kind: FailureKind::Unavailable, message: "connection reset".into() })
-}
-
-/// A person said so, and what it skips is said too.
-fn ordered(reason: &Reason) -> bool {
-    matches!(reason, Reason::Promoted { .. })
-}
-
-fn all_pass(reason: &Reason) -> bool {
-    match reason {
-        Reason::Passed { evidence, .. } => {
-            !evidence.is_empty() && evidence.iter().all(|evidence| evidence.verdict == Verdict::Pass)
-        }
-        _ => false,
-    }
-}
-
-/// `blind` and `insufficient` never roll back unless the policy says so: only a regression, or pods that do not run, do.
-fn condemns(reason: &Reason, policy: &Policy) -> bool {
-    match reason {
-        Reason::Blind { .. } => policy.patience.on_blind == Then::RollBack,
-        Reason::Insufficient { .. } => policy.patience.on_insufficient == Then::RollBack,
-        Reason::Regressed { evidence } => evidence.iter().all(|evidence| evidence.verdict == Verdict::Regressed),
-        Reason::CanaryFailed { .. }
-        | Reason::StableFailed { .. }
-        | Reason::NotReady { .. }
-        | Reason::StableNotReady { .. } => true,
-        _ => false,
-    }
-}
-
-fn reading(metric: &str, images: &Images, n: u64, guarding: bool, dice: &mut Dice) -> Reading {
-    let image = images.values().next().unwrap();
-    let percent = if image.contains("err8") || (guarding && image.contains("late")) {
-        8
-    } else if image.contains("err3") {
-        3
-    } else {
-        0
-    };
-    if metric == "error-rate" {
-        let hits = (0..n.min(2000)).filter(|_| dice.chance(percent)).count() as u64;
-        return Reading::Ratio { hits, total: n };
-    }
-    let quick = if image.contains("slow") { n * 80 / 100 } else { n };
-    Reading::Histogram { edges: vec![0.25, 1.0, 5.0], counts: vec![quick, 0, n - quick, 0] }
-}
-
-fn random_policy(dice: &mut Dice) -> Policy {
-    let mut weight = 0;
-    let mut steps = Vec::new();
-    for _ in 0..1 + dice.below(3) {
-        weight += 5 + dice.below(25);
-        let (min, pause) = (dice.below(300), if dice.chance(20) { dice.below(120) } else { 0 });
-        steps.push(
-            json!({ "weight": format!("{weight}%"), "min-time": format!("{min}s"), "pause": format!("{pause}s") }),
-        );
-    }
-    let breaches = 1 + dice.below(3);
-    let mut changes = json!({
-        "step": steps,
-        "traffic": dice.pick(&["gateway", "gateway", "replicas"]),
-        "mode": if dice.chance(10) { "observe" } else { "enforce" },
-        "ready-within": "2m",
-        "promote-within": "3m",
-        "max-hold": format!("{}m", 1 + dice.below(30)),
-        "patience": { "blind": "2m", "insufficient": "5m" },
-        "check": [
-            { "metric": "error-rate", "max": "5%", "window": "2m", "every": "15s", "breaches": breaches },
-            { "metric": "response-time", "max": "1s", "window": "1m", "every": "30s", "min-requests": 20 },
-        ],
-    });
-    if dice.chance(20) {
-        changes["strategy"] = "blue-green".into();
-        changes["blue-green"] = json!({ "keep-stable": format!("{}s", dice.below(600)) });
-        changes["traffic"] = "gateway".into();
-        changes["step"] = json!([]);
-    }
-    if dice.chance(25) {
-        let patience = format!("{}m", 1 + dice.below(20));
-        changes["approval"] =
-            json!([{ "name": "qa", "before": dice.pick(&["traffic", "promotion"]), "patience": patience }]);
-    }
-    if dice.chance(15) {
-        // The simulated world begins at 8:00, and this opens within two hours for most of a day.
-        changes["window"] = json!({ "from": format!("09:{}", 10 + dice.below(50)), "to": "08:05" });
-    }
-    if dice.chance(20) {
-        let then = ["give-up", "hold", "roll-back"];
-        changes["patience"] = json!({
-            "blind": "2m", "insufficient": "5m", "on-blind": dice.pick(&then), "on-insufficient": dice.pick(&then) });
-    }
-    if dice.chance(50) {
-        changes["guard"] = json!({ "for": "3m", "check": [
-            { "metric": "error-rate", "max": "5%", "window": "1m", "every": "15s" },
-            { "metric": "availability", "min": "50%", "window": "1m", "every": "15s", "breaches": 8 },
-        ]});
-    }
-    policy(changes)
+fn unavailable(kind: FailureKind) -> Outcome {
+    Outcome::Failed(Failure { kind, message: "connection reset".into() })
 }
