@@ -339,7 +339,7 @@ impl Shard {
         let Consequences { transitions, answers } = consequences;
         let mut changed: BTreeMap<Workload, ()> = BTreeMap::new();
         for transition in transitions {
-            self.shared.shows.turned_away(&transition);
+            self.shared.shows.passed(&transition);
             for decision in &transition.decisions {
                 metrics::decision(decision.kind.name());
                 tracing::info!(

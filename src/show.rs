@@ -50,11 +50,11 @@ impl Shows {
         }
     }
 
-    /// A request may have been turned away.
-    pub fn turned_away(&self, transition: &Transition) {
-        if let Some(shown) = show::turned_away(transition) {
-            self.put(shown);
-        }
+    /// What a step says of rollouts that are in no state: a request that was turned away, and a rollout that ended and made
+    /// room for the next one.
+    pub fn passed(&self, transition: &Transition) {
+        show::turned_away(transition).into_iter().for_each(|shown| self.put(shown));
+        transition.replaced.iter().for_each(|rollout| self.put(show::view(rollout)));
     }
 
     fn put(&self, shown: RolloutView) {

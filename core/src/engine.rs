@@ -137,6 +137,8 @@ pub struct Transition {
     pub decisions: Vec<Decision>,
     /// What is asked of the world, in order, once this is committed.
     pub effects: Vec<Effect>,
+    /// A rollout that ended and made room for the next one: this is the last that is seen of it.
+    pub replaced: Option<Box<Rollout>>,
     /// The event to remember as seen, and until when.
     pub seen: Option<(EventId, Timestamp)>,
     /// The freeze to keep, or to forget.
@@ -610,6 +612,7 @@ impl Engine {
             reason,
             decisions: out.decisions,
             effects: out.effects,
+            replaced: out.replaced,
             seen: None,
             freeze: None,
             policy: None,
@@ -636,13 +639,35 @@ struct Wish {
 
 fn refused(workload: Workload, input: Input, took: Took, reason: Reason, policy: Option<Policy>) -> Transition {
     let (decisions, effects) = (Vec::new(), Vec::new());
-    Transition { workload: Some(workload), input, took, reason, decisions, effects, seen: None, freeze: None, policy }
+    Transition {
+        workload: Some(workload),
+        input,
+        took,
+        reason,
+        decisions,
+        effects,
+        replaced: None,
+        seen: None,
+        freeze: None,
+        policy,
+    }
 }
 
 /// A transition that is about the partition.
 fn of_partition(input: Input, took: Took, reason: Reason) -> Transition {
     let (decisions, effects) = (Vec::new(), Vec::new());
-    Transition { workload: None, input, took, reason, decisions, effects, seen: None, freeze: None, policy: None }
+    Transition {
+        workload: None,
+        input,
+        took,
+        reason,
+        decisions,
+        effects,
+        replaced: None,
+        seen: None,
+        freeze: None,
+        policy: None,
+    }
 }
 
 /// A verb that changes nothing.
@@ -790,7 +815,7 @@ fn follow_up(state: &mut State, now: Timestamp, out: &mut Out) {
         let Some(Queued { event, task, policy, reason }) = state.queued.take_if(may) else { return };
         let mut rollout = Rollout::begin(event, state.workload.clone(), task, policy, reason, now);
         rollout.tell_of_retry(out);
-        state.rollout = Some(rollout);
+        out.replaced = state.rollout.replace(rollout).map(Box::new);
         with_rollout(state, now, |rollout, world| rollout.drive(world, out));
     }
 }

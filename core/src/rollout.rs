@@ -256,6 +256,8 @@ pub struct Out {
     pub decisions: Vec<Decision>,
     /// What it asks of the world, in order.
     pub effects: Vec<Effect>,
+    /// A rollout that ended and made room for the next one in the same step.
+    pub replaced: Option<Box<Rollout>>,
 }
 
 /// All that a rollout may know besides itself.

@@ -240,8 +240,15 @@ impl Sender<'_> {
                 let whole = update.is_whole();
                 let mut objects = self.seen.objects.write().unwrap_or_else(PoisonError::into_inner);
                 let concerned: BTreeSet<_> = objects.take(*update).into_iter().collect();
-                let workloads: Vec<Workload> =
-                    concerned.into_iter().flat_map(|it| objects.workloads(self.cluster, it)).collect();
+                let mut workloads = Vec::new();
+                for (namespace, name) in concerned {
+                    if name.is_none() {
+                        // A Deployment that is gone may still have its reference in the route.
+                        let sent = self.sent.keys().filter(|workload| workload.namespace == namespace);
+                        workloads.extend(sent.cloned());
+                    }
+                    workloads.extend(objects.workloads(self.cluster, (namespace, name)));
+                }
                 drop(objects);
                 if whole {
                     self.seen.listed(watch, self.clock.now());

@@ -308,7 +308,7 @@ impl Story {
                 "metadata": {"name": name},
                 "spec": {
                     "priorityLevelConfiguration": {"name": name},
-                    "matchingPrecedence": 1,
+                    "matchingPrecedence": 2,
                     "rules": [{"subjects": [subject], "resourceRules": [everything]}],
                 },
             }))

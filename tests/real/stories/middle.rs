@@ -1,6 +1,7 @@
 //! What comes in the middle: a newer version, a person's word, somebody else's hand, a switch and a switch back. The load
 //! goes on all the while, and what it counts is held against what the pods counted themselves.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -9,6 +10,7 @@ use serde_json::{Value, json};
 
 use super::scene::{GOOD, Scene, Setup, policy};
 use super::{Told, told};
+use crate::plane::kafka::Record;
 use crate::plane::load::Load;
 use crate::plane::story::Story;
 
@@ -180,10 +182,8 @@ async fn a_person_decides(story: &Story) -> Result<()> {
     let promoted = comes_to(&scene, "promoted").await?;
     let history = promoted["history"].to_string();
     ensure!(history.contains("skip") && history.contains("/people/ann"), "{history}");
-    accounted_for(story, load).await?;
     scene.left_marked(before.with_image("web", "app", V2)).await?;
 
-    let load = story.load(100.0)?;
     scene.request(V3, &[]).await?;
     scene.until(SOON, "in a step", is_stepping).await?;
     say(&scene, "abort", &[]).await?;
@@ -206,18 +206,25 @@ async fn frozen_and_gated(story: &Story) -> Result<()> {
     let frozen =
         scene.cli(&["emit", "freeze", "--scope", &scope, "--reason", "a holiday", "--source", "/people/ann"]).await?;
     ensure!(frozen.code == Some(0), "{frozen:?}");
-    // Told to one partition, it holds for the workloads of all.
-    scene.bellwether.until_logged(&["freez", &story.namespace], SOON).await.ok();
-    scene.request(V2, &[]).await?;
-    let (until, mut asked) = (Duration::from_secs(5), false);
-    let began = std::time::Instant::now();
-    while began.elapsed() < until {
-        let (_, body) = scene.bellwether.get("/api/v1/rollouts").await?;
-        asked |= body.contains("v2");
-        ensure!(!story.weights("web").await?.contains_key("web-canary"), "it went on in spite of the freeze: {body}");
-        tokio::time::sleep(Duration::from_millis(200)).await;
-    }
-    let _ = asked;
+    // Told to one partition, it is kept for the workloads of all three.
+    story
+        .wait_until("the freeze in every partition", SOON, async || {
+            let journal = story.records("journal").await?;
+            let kept = |record: &&Record| record.key_text().starts_with("freeze/") && record.value.is_some();
+            let partitions: BTreeSet<i32> = journal.iter().filter(kept).map(|record| record.partition).collect();
+            ensure!(partitions.len() == 3, "{partitions:?}");
+            Ok(())
+        })
+        .await?;
+    let waiting = scene.request(V2, &[]).await?;
+    story
+        .wait_until("the request to wait", SOON, async || {
+            let state = scene.state().await?;
+            ensure!(state["queued"].is_object() && state["rollout"].is_null(), "{state:#}");
+            Ok(())
+        })
+        .await?;
+    ensure!(rollout(&scene, &waiting).await?.is_none(), "it began in spite of the freeze");
     let unfrozen = scene.cli(&["emit", "unfreeze", "--scope", &scope, "--source", "/people/ann"]).await?;
     ensure!(unfrozen.code == Some(0), "{unfrozen:?}");
     let held = scene

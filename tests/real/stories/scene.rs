@@ -194,15 +194,20 @@ impl<'a> Scene<'a> {
     pub async fn seen_healthy(&self) -> Result<()> {
         self.story
             .wait_until("the workload in the journal", SOON, async || {
-                let journal = self.story.records("journal").await?;
-                let key = format!("{}/snap", self.workload());
-                let snap = journal.iter().rev().find(|record| record.key.as_deref() == Some(key.as_bytes()));
-                let value = snap.and_then(|record| record.value.as_deref()).context("no snapshot yet")?;
-                let snap: Value = serde_json::from_slice(value)?;
-                ensure!(snap["state"]["last-good"].is_object(), "{snap:#}");
+                let state = self.state().await?;
+                ensure!(state["last-good"].is_object(), "{state:#}");
                 Ok(())
             })
             .await
+    }
+
+    /// What the journal has of the workload.
+    pub async fn state(&self) -> Result<Value> {
+        let journal = self.story.records("journal").await?;
+        let key = format!("{}/snap", self.workload());
+        let snap = journal.iter().rev().find(|record| record.key.as_deref() == Some(key.as_bytes()));
+        let snap = snap.context("no snapshot yet")?.json()?;
+        Ok(snap["state"].clone())
     }
 
     /// Waits until the newest rollout is as it should be.
