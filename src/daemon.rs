@@ -153,7 +153,14 @@ impl Daemon {
             drop(inbox);
             // What is under way is committed or not; either way nothing more is written.
             let _ = task.await;
+            self.forget(partition);
         }
+    }
+
+    /// What was shown of a partition that is not ours any more would be stale from now on.
+    fn forget(&self, partition: Partition) {
+        let partitions = self.shared.journals.partitions();
+        self.shared.shows.forget(|shown| partition_of(shown.workload.as_bytes(), partitions) == partition);
     }
 
     fn publish(&self) {
@@ -214,6 +221,7 @@ impl Daemon {
     fn close(&mut self, ended: Option<(Partition, End)>) -> anyhow::Result<()> {
         let Some((partition, end)) = ended else { anyhow::bail!("a shard has panicked; its journal is whole") };
         self.shards.remove(&partition);
+        self.forget(partition);
         self.publish();
         match end {
             End::Closed => Ok(()),

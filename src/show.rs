@@ -57,6 +57,11 @@ impl Shows {
         transition.replaced.iter().for_each(|rollout| self.put(show::view(rollout)));
     }
 
+    /// These rollouts are somebody else's to show from now on.
+    pub fn forget(&self, is_theirs: impl Fn(&RolloutView) -> bool) {
+        self.view.send_modify(|view| Arc::make_mut(view).rollouts.retain(|_, shown| !is_theirs(shown)));
+    }
+
     fn put(&self, shown: RolloutView) {
         self.view.send_modify(|view| {
             let view = Arc::make_mut(view);

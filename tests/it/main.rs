@@ -7,6 +7,7 @@ mod journal_suite;
 mod cli;
 mod daemon;
 mod events;
+mod faults;
 mod journal;
 mod kafka;
 mod tidy;

@@ -13,7 +13,7 @@ mod stories;
 use std::fs;
 use std::path::Path;
 use std::process::ExitCode;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 use std::time::Instant;
 
 use anyhow::{Context, Result, anyhow};
@@ -30,6 +30,8 @@ const STORIES_AT_A_TIME: usize = 4;
 struct World {
     runtime: Runtime,
     plane: Arc<Plane>,
+    /// Written by who has to be alone.
+    company: RwLock<()>,
 }
 
 fn main() -> ExitCode {
@@ -78,10 +80,16 @@ impl World {
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
         let plane = runtime.block_on(Plane::start(&plane::cache()?, &namespace::data(), logs))?;
         println!("plane: all of it is ready after {:.1} s", started.elapsed().as_secs_f64());
-        Ok(Self { runtime, plane: Arc::new(plane) })
+        Ok(Self { runtime, plane: Arc::new(plane), company: RwLock::new(()) })
     }
 
     fn tell(&self, told: Told) -> Result<()> {
+        let (_alone, _among_others);
+        if told.alone {
+            _alone = self.company.write().unwrap_or_else(PoisonError::into_inner);
+        } else {
+            _among_others = self.company.read().unwrap_or_else(PoisonError::into_inner);
+        }
         let story = self.runtime.block_on(Story::begin(self.plane.clone(), told.name))?;
         let result = (told.tell)(&self.runtime, &story);
         self.runtime.block_on(async {

@@ -25,22 +25,30 @@ type Tell = dyn FnOnce(&Runtime, &Story) -> Result<()> + Send;
 /// A test: what it is called, and what happens.
 pub struct Told {
     pub name: &'static str,
+    /// Nobody else's story is told meanwhile: it takes away what all of them need.
+    pub alone: bool,
     pub tell: Box<Tell>,
 }
 
+/// The long ones first, so that nobody waits for them in the end, and then those that are told alone.
 pub fn all() -> Vec<Told> {
-    [
-        plane::stories(),
-        rollout::stories(),
-        input::stories(),
+    let mut all: Vec<Told> = [
+        middle::stories(),
+        kills::stories(),
         away::stories(),
         people::stories(),
-        kills::stories(),
-        middle::stories(),
+        rollout::stories(),
+        input::stories(),
+        plane::stories(),
     ]
     .into_iter()
     .flatten()
-    .collect()
+    .collect();
+    if std::env::var_os("BELLWETHER_SOAK").is_some() {
+        all.extend(away::soaks());
+    }
+    all.sort_by_key(|told| told.alone);
+    all
 }
 
 pub fn told(name: &'static str, tell: impl AsyncFnOnce(&Story) -> Result<()> + Send + 'static) -> Told {
@@ -48,5 +56,9 @@ pub fn told(name: &'static str, tell: impl AsyncFnOnce(&Story) -> Result<()> + S
         let ended = runtime.block_on(async { timeout(LONGEST, tell(story)).await });
         ended.with_context(|| format!("the story is not over after {LONGEST:?}"))?
     };
-    Told { name, tell: Box::new(tell) }
+    Told { name, alone: false, tell: Box::new(tell) }
+}
+
+pub fn told_alone(name: &'static str, tell: impl AsyncFnOnce(&Story) -> Result<()> + Send + 'static) -> Told {
+    Told { alone: true, ..told(name, tell) }
 }

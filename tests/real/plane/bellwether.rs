@@ -126,8 +126,8 @@ impl Bellwether {
     }
 
     /// Another signal, by its name without `SIG`.
-    pub async fn signal(&mut self, name: &str) -> Result<()> {
-        self.process.as_mut().with_context(|| format!("{} does not run", self.name))?.signal(name).await
+    pub async fn signal(&self, name: &str) -> Result<()> {
+        self.process.as_ref().with_context(|| format!("{} does not run", self.name))?.signal(name).await
     }
 
     /// SIGTERM, and the exit code.

@@ -15,6 +15,7 @@ use rdkafka::message::{Header, Headers, Message, OwnedHeaders};
 use rdkafka::producer::{FutureProducer, FutureRecord};
 use rdkafka::{Offset, TopicPartitionList};
 use tokio::process::Command;
+use tokio::sync::Mutex;
 
 use super::process::Process;
 use super::wait;
@@ -32,7 +33,10 @@ const START: Duration = Duration::from_secs(120);
 const REQUEST: Duration = Duration::from_secs(20);
 
 pub struct Kafka {
-    _broker: Process,
+    broker: Mutex<Process>,
+    cache: PathBuf,
+    dir: PathBuf,
+    logs: PathBuf,
     admin: AdminClient<DefaultClientContext>,
     producer: FutureProducer,
 }
@@ -71,22 +75,19 @@ impl Kafka {
         let output = format.output().await.context("starting java")?;
         ensure!(output.status.success(), "Kafka's storage: {}", String::from_utf8_lossy(&output.stderr));
 
-        let mut command = java(cache, "kafka.Kafka", &dir);
-        command.arg(&settings);
-        let mut broker = Process::spawn("kafka", command, logs)?;
+        let broker = Mutex::new(start_broker(cache, &dir, logs).await?);
         let admin = AdminClient::from_config(&client())?;
-        // Brokers are asked in a thread of their own: librdkafka's calls wait.
-        let asked = std::sync::Arc::new(BaseConsumer::from_config(&client())?);
-        broker
-            .until_ready(START, async || {
-                let asked = asked.clone();
-                let metadata = blocking(move || Ok(asked.fetch_metadata(None, Duration::from_secs(2))?)).await?;
-                ensure!(!metadata.brokers().is_empty(), "no broker has registered");
-                Ok(())
-            })
-            .await?;
         let producer = client().set("acks", "all").set("linger.ms", "0").create()?;
-        Ok(Self { _broker: broker, admin, producer })
+        Ok(Self { broker, cache: cache.to_owned(), dir, logs: logs.to_owned(), admin, producer })
+    }
+
+    /// SIGKILL, and back after a while with everything that it had written.
+    pub async fn restart(&self, away: Duration) -> Result<()> {
+        let mut broker = self.broker.lock().await;
+        broker.kill().await?;
+        tokio::time::sleep(away).await;
+        *broker = start_broker(&self.cache, &self.dir, &self.logs).await?;
+        Ok(())
     }
 
     pub async fn create_topic(&self, name: &str, partitions: i32, settings: &[(&str, &str)]) -> Result<()> {
@@ -132,6 +133,23 @@ impl Kafka {
         })
         .await
     }
+}
+
+async fn start_broker(cache: &Path, dir: &Path, logs: &Path) -> Result<Process> {
+    let mut command = java(cache, "kafka.Kafka", dir);
+    command.arg(dir.join("server.properties"));
+    let mut broker = Process::spawn("kafka", command, logs)?;
+    // Brokers are asked in a thread of their own: librdkafka's calls wait.
+    let asked = std::sync::Arc::new(BaseConsumer::from_config(&client())?);
+    broker
+        .until_ready(START, async || {
+            let asked = asked.clone();
+            let metadata = blocking(move || Ok(asked.fetch_metadata(None, Duration::from_secs(2))?)).await?;
+            ensure!(!metadata.brokers().is_empty(), "no broker has registered");
+            Ok(())
+        })
+        .await?;
+    Ok(broker)
 }
 
 /// What every client of this broker needs; a story adds its own.

@@ -1,12 +1,12 @@
 //! What the daemon does while something that it needs is away: it changes nothing, says so, and goes on by itself.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
 use super::scene::{Scene, Setup, policy};
-use super::{Told, told};
+use super::{Told, told, told_alone};
 use crate::plane::proxy::{Door, Proxy};
 use crate::plane::story::Story;
 use crate::plane::{kafka, kubernetes, prometheus};
@@ -23,6 +23,8 @@ pub fn stories() -> Vec<Told> {
         told("away::a_prometheus_that_never_answers_is_blind", a_silent_prometheus),
         told("away::the_api_server_is_away_at_the_start_and_later", the_api_server_is_away),
         told("away::kafka_is_away_for_a_while", kafka_is_away),
+        told("away::prometheus_is_away_for_two_minutes", async |story| prometheus_is_away_for(story, 120).await),
+        told_alone("away::kafka_is_killed_and_comes_back", kafka_is_killed),
         told("away::told_to_stop_it_stops_and_decides_nothing", told_to_stop),
     ]
 }
@@ -150,9 +152,59 @@ async fn kafka_is_away(story: &Story) -> Result<()> {
     let rollout = scene.ended(LONG).await?;
     let counts = load.stop().await?;
     ensure!(rollout["outcome"] == "promoted" && counts.failed() == 0, "{rollout:#} {counts:?}");
+    scene.decided_once().await?;
+    scene.left_marked(before.with_image("web", "app", V2)).await?;
+    scene.replays().await
+}
+
+/// What is told by `tests/run soak`: too long for every day.
+pub fn soaks() -> Vec<Told> {
+    vec![told("soak::prometheus_is_away_for_ten_minutes", async |story| prometheus_is_away_for(story, 600).await)]
+}
+
+/// Blind is said within the patience that the policy sets and one tick; nothing is decided meanwhile, and it goes on by
+/// itself afterwards.
+async fn prometheus_is_away_for(story: &Story, seconds: u64) -> Result<()> {
+    let patience = seconds.min(120) / 4;
+    let policy = patient()
+        .replace("blind = \"4s\"", &format!("blind = \"{patience}s\""))
+        .replace("max-hold = \"120s\"", "max-hold = \"1h\"");
+    let door = door(story, address(prometheus::URL)).await?;
+    let prometheus = format!("http://{}", door.address);
+    let scene = Scene::begin_with(story, Setup { policy, prometheus, ..Setup::default() }).await?;
+    let load = story.load(50.0)?;
+    scene.request(V2, &[]).await?;
+    scene.until(SOON, "on its way", is_judged).await?;
+    let before = scene.decisions().await?.len();
+    door.set(Door::Closed).await;
+    let closed = Instant::now();
+    let held = scene.until(Duration::from_secs(patience) + SOON, "held", |rollout| rollout["held"].is_string()).await?;
+    println!("{seconds} s without Prometheus: held after {:?}, with a patience of {patience} s", closed.elapsed());
+    ensure!(held["held"].as_str().is_some_and(|why| why.starts_with("blind since ")), "{held:#}");
+    tokio::time::sleep(Duration::from_secs(seconds).saturating_sub(closed.elapsed())).await;
     let decisions = scene.decisions().await?;
-    let promotions = decisions.iter().filter(|decision| decision["kind"] == "promote").count();
-    ensure!(promotions == 1, "{promotions} promotions");
+    let meanwhile: Vec<&Value> = decisions[before..].iter().map(|decision| &decision["kind"]).collect();
+    ensure!(meanwhile == ["hold"], "it decided what it could not see: {meanwhile:?}");
+    door.set(Door::Open).await;
+    let rollout = scene.ended(LONG).await?;
+    let counts = load.stop().await?;
+    ensure!(rollout["outcome"] == "promoted" && counts.failed() == 0, "{rollout:#} {counts:?}");
+    scene.replays().await
+}
+
+/// For all of the plane: the broker itself dies, in the middle of whatever it was doing.
+async fn kafka_is_killed(story: &Story) -> Result<()> {
+    let mut scene = Scene::begin(story, &patient()).await?;
+    let before = story.snapshot().await?;
+    let load = story.load(100.0)?;
+    scene.request(V2, &[]).await?;
+    scene.until(SOON, "on its way", is_judged).await?;
+    story.plane.kafka.restart(Duration::from_secs(5)).await?;
+    scene.bellwether.until_ready(LONG).await?;
+    let rollout = scene.ended(LONG).await?;
+    let counts = load.stop().await?;
+    ensure!(rollout["outcome"] == "promoted" && counts.failed() == 0, "{rollout:#} {counts:?}");
+    scene.decided_once().await?;
     scene.left_marked(before.with_image("web", "app", V2)).await?;
     scene.replays().await
 }

@@ -2,16 +2,17 @@
 //! committing, between committing and acting, between acting and knowing. What it did is read off the API server's audit
 //! log and the raw topics, never off what it says of itself.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use bellwether::points::Point;
 use futures::{StreamExt, TryStreamExt, stream};
 use serde_json::{Value, json};
 
-use super::scene::{GOOD, Scene, Setup};
+use super::scene::{GOOD, Scene, Setup, policy};
 use super::{Told, told};
+use crate::plane::bellwether::Bellwether;
 use crate::plane::gateway;
 use crate::plane::story::Story;
 
@@ -19,6 +20,7 @@ const KILLS: usize = 40;
 const ROLLOUTS: usize = 40;
 /// A life that passes its point too seldom ends by our hand.
 const LONGEST_LIFE: Duration = Duration::from_millis(3500);
+const SOON: Duration = Duration::from_secs(60);
 const LONG: Duration = Duration::from_secs(240);
 
 /// No traffic is needed to judge these: what is killed here is not the sampler but the order of things. Every third
@@ -60,7 +62,10 @@ min-time = "60s"
 "#;
 
 pub fn stories() -> Vec<Told> {
-    vec![told("kills::forty_kills_over_forty_rollouts_change_nothing", forty_kills)]
+    vec![
+        told("kills::forty_kills_over_forty_rollouts_change_nothing", forty_kills),
+        told("kills::who_wakes_up_too_late_writes_nothing", woken_too_late),
+    ]
 }
 
 async fn forty_kills(story: &Story) -> Result<()> {
@@ -251,12 +256,78 @@ fn of(writes: &[Write], name: &str) -> Vec<Write> {
 
 /// No decision is on the topic twice.
 async fn nothing_twice(scene: &Scene<'_>) -> Result<()> {
-    let decisions = scene.decisions().await?;
-    let mut seen = BTreeSet::new();
-    for decision in &decisions {
-        let id = (decision["rollout"].to_string(), decision["n"].as_u64().context("n")?);
-        ensure!(seen.insert(id.clone()), "decision {id:?} is on the topic twice");
+    let decisions = scene.each_decision_once().await?;
+    ensure!(decisions.len() > ROLLOUTS * 5, "only {} decisions", decisions.len());
+    Ok(())
+}
+
+/// A daemon is stopped for longer than its session; another one takes over, and the first one wakes up in the belief that
+/// nothing has happened.
+async fn woken_too_late(story: &Story) -> Result<()> {
+    let slow = policy("10% 30%", "").replace("max-hold = \"10s\"", "max-hold = \"120s\"");
+    let scene = Scene::begin(story, &slow).await?;
+    let mut twin = scene.bellwether.twin(story, "twin")?;
+    twin.start().await?;
+    twin.until_ready(SOON).await?;
+    let before = story.snapshot().await?;
+    let load = story.load(100.0)?;
+    let id = scene.request("registry.test/shop/web:v2", &[]).await?;
+    let pair = [&scene.bellwether, &twin];
+    let (sleeper, other) = story
+        .wait_until("a rollout in its step", SOON, async || {
+            for (n, daemon) in pair.into_iter().enumerate() {
+                if shown(daemon, &id).await?.is_some_and(|rollout| rollout["phase"] == "stepping") {
+                    return Ok((daemon, pair[1 - n]));
+                }
+            }
+            bail!("not yet")
+        })
+        .await?;
+    sleeper.signal("STOP").await?;
+    let ended = story
+        .wait_until("the other one to bring it to its end", LONG, async || {
+            let rollout = shown(other, &id).await?.context("not taken over yet")?;
+            ensure!(rollout["outcome"].is_string(), "{rollout:#}");
+            Ok(rollout)
+        })
+        .await;
+    sleeper.signal("CONT").await?;
+    ensure!(ended?["outcome"] == "promoted");
+    // It has understood when it shows nothing of it any more, and has its share of the partitions again.
+    story
+        .wait_until("the first one to have let go", SOON, async || {
+            ensure!(shown(sleeper, &id).await?.is_none(), "it still shows it");
+            let (status, body) = sleeper.get("/readyz?verbose").await?;
+            ensure!(status == 200, "{body}");
+            Ok(())
+        })
+        .await?;
+    let counts = load.stop().await?;
+    ensure!(counts.failed() == 0, "{counts:?}");
+    epochs_only_rise(story)?;
+    scene.decided_once().await?;
+    scene.left_marked(before.with_image("web", "app", "registry.test/shop/web:v2")).await?;
+    scene.replays().await
+}
+
+async fn shown(daemon: &Bellwether, id: &str) -> Result<Option<Value>> {
+    let (status, body) = daemon.get(&format!("/api/v1/rollouts/{id}")).await?;
+    Ok(if status == 200 { Some(serde_json::from_str(&body)?) } else { None })
+}
+
+/// On every object the epoch of whoever wrote last is the highest so far.
+fn epochs_only_rise(story: &Story) -> Result<()> {
+    let mut highest: BTreeMap<String, u64> = BTreeMap::new();
+    for entry in story.plane.kubernetes.audit()? {
+        let object = &entry["objectRef"];
+        let epoch = entry["responseObject"].pointer("/metadata/annotations/bellwether.dev~1epoch");
+        let Some(epoch) = epoch.and_then(Value::as_str).and_then(|text| text.parse::<u64>().ok()) else { continue };
+        if object["namespace"] == story.namespace.as_str() {
+            let name = format!("{}/{}", object["resource"], object["name"]);
+            let before = highest.insert(name.clone(), epoch).unwrap_or(0);
+            ensure!(before <= epoch, "{name} was written in epoch {epoch} after epoch {before}");
+        }
     }
-    ensure!(seen.len() > ROLLOUTS * 5, "only {} decisions", seen.len());
+    ensure!(!highest.is_empty(), "nothing was written");
     Ok(())
 }

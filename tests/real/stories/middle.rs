@@ -333,8 +333,9 @@ async fn too_many_and_conflicts(story: &Story) -> Result<()> {
     scene.until(SOON, "in a step", is_stepping).await?;
     let writing = story.writing_to_everything();
     let jail = story.jail(&scene.user).await?;
-    let failing =
-        |rollout: &Value| rollout["reason"].as_str().is_some_and(|why| why.contains("fails, ") && why.contains("429"));
+    let failing = |rollout: &Value| {
+        rollout["reason"].as_str().is_some_and(|why| why.contains("fails, ") && why.contains("Too many requests"))
+    };
     let seen = scene.until(SOON, "told that there are too many requests", failing).await;
     story.unjail(jail).await?;
     seen?;

@@ -201,13 +201,7 @@ async fn killed_once_in_each_phase(story: &Story) -> Result<()> {
     ensure!(rollout["outcome"] == "promoted", "{rollout:#}");
     let counts = load.stop().await?;
     ensure!(counts.failed() == 0, "{counts:?}");
-    let decisions = scene.decisions().await?;
-    let mut numbers: Vec<u64> = decisions.iter().filter_map(|decision| decision["n"].as_u64()).collect();
-    let all = numbers.len();
-    numbers.dedup();
-    ensure!(numbers.len() == all, "a decision was taken twice: {numbers:?}");
-    let promotions = decisions.iter().filter(|decision| decision["kind"] == "promote").count();
-    ensure!(promotions == 1, "{promotions} promotions");
+    scene.decided_once().await?;
     scene.left_marked(before.with_image("web", "app", V2)).await?;
     scene.replays().await
 }

@@ -1,5 +1,6 @@
 //! A workload, its route, and a Bellwether that looks after it: where the rollout stories begin.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::time::Duration;
 
@@ -237,6 +238,25 @@ impl<'a> Scene<'a> {
             decisions.extend(record["decisions"].as_array().into_iter().flatten().cloned());
         }
         Ok(decisions)
+    }
+
+    /// All decisions; each is on the topic once.
+    pub async fn each_decision_once(&self) -> Result<Vec<Value>> {
+        let decisions = self.decisions().await?;
+        let mut seen = BTreeSet::new();
+        for decision in &decisions {
+            let id = (decision["rollout"].to_string(), decision["n"].as_u64().context("n")?);
+            ensure!(seen.insert(id.clone()), "decision {id:?} is on the topic twice");
+        }
+        Ok(decisions)
+    }
+
+    /// The same where there is one promotion.
+    pub async fn decided_once(&self) -> Result<()> {
+        let decisions = self.each_decision_once().await?;
+        let promotions = decisions.iter().filter(|decision| decision["kind"] == "promote").count();
+        ensure!(promotions == 1, "{promotions} promotions");
+        Ok(())
     }
 
     /// The recorded inputs give the recorded decisions.
