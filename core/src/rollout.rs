@@ -440,6 +440,7 @@ impl Rollout {
             self.begin_watching(world);
             self.follow_standing(world.now);
             self.follow_hold(world, out);
+            self.say_standing();
             self.next_act(world, out);
             if let Some((trigger, reason)) = self.happened(world) {
                 self.move_on(trigger, reason, world, out);

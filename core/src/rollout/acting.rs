@@ -90,14 +90,15 @@ impl Rollout {
     }
 
     /// Traffic is only ever sent to a version that is available: more of it not to a canary without an available pod, and
-    /// none of it back to a workload without one while the canary has one.
+    /// none of it back to a workload without one while the canary has one. A share that was decided on and is not there
+    /// yet waits for a pause or a freeze to end, like one that was not.
     fn may(&self, act: &Act, world: World<'_>) -> bool {
         let (Act::SetWeight { weight, .. }, Some(sighting)) = (act, world.sighting) else { return true };
         let available = |arm: &Option<Arm>| arm.as_ref().is_some_and(|arm| arm.available > 0);
         if *weight == Weight::ZERO {
             available(&sighting.stable) || !available(&sighting.canary)
         } else {
-            available(&sighting.canary) || self.observes()
+            self.told_to_stay(world).is_none() && (available(&sighting.canary) || self.observes())
         }
     }
 

@@ -26,7 +26,7 @@ impl Rollout {
     }
 
     /// A person says that it stays here.
-    fn told_to_stay(&self, world: World<'_>) -> Option<Reason> {
+    pub(super) fn told_to_stay(&self, world: World<'_>) -> Option<Reason> {
         if !self.phase.rises() {
             return None;
         }

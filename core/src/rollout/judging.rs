@@ -48,12 +48,17 @@ impl Rollout {
     }
 
     pub(super) fn follow_standing(&mut self, now: Timestamp) {
-        if !self.judges() {
-            return;
-        }
         let least = self.least_time();
-        if let Some(watching) = &mut self.watching {
+        let judges = self.judges();
+        if let Some(watching) = self.watching.as_mut().filter(|_| judges) {
             watching.follow(least, now);
+        }
+    }
+
+    /// Why nothing is decided at present, where a hold does not say more.
+    pub(super) fn say_standing(&mut self) {
+        let least = self.least_time();
+        if let Some(watching) = self.watching.as_ref().filter(|_| self.judges() && self.held.is_none()) {
             self.reason = watching.reason(least);
         }
     }

@@ -480,9 +480,8 @@ impl Sim {
                 block = self.counters.healthy(from, self.now);
             }
             let event = Event::Measured { workload: watch.workload.clone(), block };
-            let before = self.oracle.blind.clone();
             if unseen {
-                self.oracle.blind.insert(watch.workload);
+                self.oracle.blind.insert(watch.workload.clone());
             } else {
                 self.oracle.blind.remove(&watch.workload);
             }
@@ -490,8 +489,8 @@ impl Sim {
                 self.tell(event.clone());
             }
             if !self.tell(event) {
-                // Nobody may have been told.
-                self.oracle.blind = before;
+                // It is not known whether the successor has been told, so nothing can be asked of it.
+                self.oracle.blind.remove(&watch.workload);
             }
         }
     }

@@ -19,6 +19,8 @@ use super::broker::Step;
 pub struct Oracle {
     started: BTreeSet<String>,
     weights: BTreeMap<Workload, Weight>,
+    /// Workloads whose next share is decided, and not asked for yet.
+    advanced: BTreeSet<Workload>,
     /// Workloads of which the last block had nothing to see in it.
     pub blind: BTreeSet<Workload>,
     /// Workloads that somebody else has had a hand on.
@@ -31,6 +33,11 @@ impl Oracle {
         let (transition, before) = (&step.transition, step.before.as_ref());
         for decision in &transition.decisions {
             self.decided(decision, before, step.after.as_ref());
+            if decision.kind == Kind::Advance {
+                self.advanced.insert(decision.workload.clone());
+            } else if decision.kind == Kind::Start {
+                self.advanced.remove(&decision.workload);
+            }
         }
         let was = before.and_then(|state| state.rollout.as_ref());
         let waits = before.is_some_and(|before| before.queued.is_some());
@@ -43,8 +50,11 @@ impl Oracle {
             if let Act::SetWeight { weight, .. } = effect.act {
                 let old = self.weights.insert(effect.workload.clone(), weight).unwrap_or_default();
                 let again = was.and_then(|was| was.doing.as_ref()).is_some_and(|doing| doing.effect.id == effect.id);
-                let decided = transition.decisions.iter().any(|decision| decision.kind == Kind::Advance);
+                // Decided now, or before and waited for since.
+                let decided = self.advanced.remove(&effect.workload);
                 assert!(weight <= old || again || decided, "the weight rises from {old} to {weight} undecided");
+                let frozen = step.after.as_ref().is_some_and(|after| after.frozen(transition.input.at).is_some());
+                assert!(weight == Weight::ZERO || !frozen, "the weight rises while it is frozen");
             }
         }
         step.after.as_ref().into_iter().for_each(counts_once);
