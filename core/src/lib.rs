@@ -16,6 +16,7 @@ pub mod policy;
 pub mod watch;
 pub mod verdict;
 pub mod window;
+pub mod stats;
 pub mod judge;
 pub mod reason;
 pub mod phase;
