@@ -180,7 +180,8 @@ pub fn ln_normal_cdf(z: f64) -> f64 {
     } else {
         // Mills' ratio, asymptotically (Abramowitz and Stegun 26.2.12).
         let y = 1.0 / (z * z);
-        -0.5 * z * z - libm::log(-z) - HALF_LN_2PI + libm::log1p(-y * (1.0 - 3.0 * y * (1.0 - 5.0 * y * (1.0 - 7.0 * y))))
+        -0.5 * z * z - libm::log(-z) - HALF_LN_2PI
+            + libm::log1p(-y * (1.0 - 3.0 * y * (1.0 - 5.0 * y * (1.0 - 7.0 * y))))
     }
 }
 
@@ -316,7 +317,7 @@ mod tests {
         close(normal_quantile(0.01), -2.326_347_874_040_841, 1e-14);
         close(normal_quantile(1e-300), -37.04709629936121, 1e-12);
         close(ln_normal_cdf(0.0), -LN_2, 1e-15);
-        close(ln_normal_cdf(-10.0), -53.231_285_151_247_1, 1e-11);
+        close(ln_normal_cdf(-10.0), -53.231_285_150_512_47, 1e-11);
         assert!((ln_normal_cdf(-30.001) - ln_normal_cdf(-29.999) + 0.002 * 30.033).abs() < 1e-4);
     }
 

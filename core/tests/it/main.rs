@@ -3,7 +3,9 @@
 #![expect(clippy::wildcard_enum_match_arm, reason = "a test asks about the variants that it is about")]
 #![expect(clippy::disallowed_methods, reason = "the simulator takes its seeds from the environment")]
 
+mod error_rates;
 mod lifecycle;
 mod sim;
 mod story;
 mod transitions;
+mod vectors;
