@@ -252,10 +252,9 @@ impl Row {
     /// One rollout, poll by poll, with the φ that was known before each.
     fn simulate(&self, random: &mut Random) -> Vec<Poll> {
         let mut dispersion = Dispersion::default();
-        for poll in 0..HISTORY {
+        for _ in 0..HISTORY {
             // The weather before the rollout is that of its beginning; all traffic goes to the stable.
             let weather = (self.weather)(0, random);
-            let _ = poll;
             let pods = self.pods(weather.canary + weather.stable, weather.p_stable, random);
             dispersion.absorb(&pods);
         }
@@ -394,8 +393,9 @@ fn is_above(promise: f64, count: usize, runs: usize) -> bool {
 struct Random(u64);
 
 impl Random {
+    /// Its step is a multiple of nothing that seeds are, so that no stream is another's, begun later.
     fn new(seed: u64) -> Random {
-        Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15))
+        Random(Random(seed.wrapping_mul(0xd134_2543_de82_ef95)).next())
     }
 
     fn next(&mut self) -> u64 {
