@@ -21,6 +21,13 @@ use super::tally::Unusable;
 /// No component goes beyond this, so that sums and differences stay finite.
 const FURTHEST: f64 = 1e300;
 
+/// The part of the stake for a fault that is there from the start: most are.
+const HEAD: f64 = 0.6;
+/// The part for a fault that begins during the planned blocks. An even spread costs a late fault `ln(blocks / EVEN)` nats.
+const EVEN: f64 = 0.35;
+/// The part for whatever takes longer than planned.
+const TAIL: f64 = 1.0 - HEAD - EVEN;
+
 /// When the fault that a test looks for may begin.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -29,8 +36,8 @@ pub enum Onset {
     First,
     /// At any block: half at the first, and `1/(2 s (s-1))` at block `s`.
     Any,
-    /// At any block, of which about so many are planned: half at the first, a quarter evenly over the planned ones, and
-    /// `1/(4 s (s-1))` at block `s`, so that something is left however long it takes.
+    /// At any block, of which about so many are planned: [`HEAD`] at the first, [`EVEN`] evenly over the others, and the rest
+    /// as `1/(s (s-1))` at block `s`, so that something is left however long it takes.
     Planned(u32),
 }
 
@@ -42,11 +49,12 @@ impl Onset {
             (_, 0) => 0.0,
             (Onset::First, 1) => 1.0,
             (Onset::First, _) => 0.0,
-            (Onset::Any | Onset::Planned(_), 1) => 0.5,
+            (Onset::Any, 1) => 0.5,
+            (Onset::Planned(_), 1) => HEAD,
             (Onset::Any, _) => 0.5 / (s * (s - 1.0)),
             (Onset::Planned(blocks), _) => {
-                let even = if t <= u64::from(blocks) { 0.25 / f64::from(blocks - 1) } else { 0.0 };
-                even + 0.25 / (s * (s - 1.0))
+                let even = if t <= u64::from(blocks) { EVEN / f64::from(blocks - 1) } else { 0.0 };
+                even + TAIL / (s * (s - 1.0))
             }
         }
     }
@@ -60,8 +68,8 @@ impl Onset {
             (Onset::Any, _) => 0.5 / s,
             (Onset::Planned(blocks), _) => {
                 let left = u64::from(blocks).saturating_sub(t) as f64;
-                let even = if blocks > 1 { 0.25 * left / f64::from(blocks - 1) } else { 0.25 };
-                even + 0.25 / s
+                let even = if blocks > 1 { EVEN * left / f64::from(blocks - 1) } else { EVEN };
+                even + TAIL / s
             }
         }
     }

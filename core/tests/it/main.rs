@@ -4,6 +4,7 @@
 #![expect(clippy::disallowed_methods, reason = "the simulator takes its seeds from the environment")]
 
 mod error_rates;
+mod evidence;
 mod lifecycle;
 mod sim;
 mod story;
