@@ -131,10 +131,12 @@ struct Weather {
     p_stable: f64,
 }
 
+/// By poll, from 0.
+type Forecast = Box<dyn Fn(usize, &mut Random) -> Weather>;
+
 struct Row {
     name: String,
-    /// By poll, from 0.
-    weather: Box<dyn Fn(usize, &mut Random) -> Weather>,
+    weather: Forecast,
     /// Errors come so many at a time.
     cluster: u64,
     /// The fault begins with this poll.
