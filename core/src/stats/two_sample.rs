@@ -124,10 +124,12 @@ fn nearest_difference(d: f64, alt: Shares, canary: f64, stable: f64) -> Shares {
             canary * spread_b + of_canary * (1.0 - 2.0 * t) + stable * spread_c + of_stable * (1.0 - 2.0 * (t + d));
         let newton = t - value / slope;
         let next = if newton > low && newton < high { newton } else { 0.5 * (low + high) };
-        if (next - t).abs() <= 1e-16 * t {
+        let step = (next - t).abs();
+        t = next;
+        // Newton's steps square the error: the next one would be below the last digit.
+        if step <= 1e-11 * t {
             break;
         }
-        t = next;
     }
     Shares { canary: t + d, stable: t }
 }
@@ -271,6 +273,24 @@ mod tests {
                 }
             }
         }
+    }
+
+    /// Else the block would choose what it is held against, and every block could win.
+    #[test]
+    fn a_block_is_bet_on_before_it_is_learnt_from() {
+        let pair = Pair { canary: Tally::of(9, 50).unwrap(), stable: Tally::of(20, 400).unwrap() };
+        let effects = Effects::worse(Null::Ratio(1.0), Onset::First).unwrap();
+        let mut state = EffectsState::default();
+        effects.absorb(&mut state, pair, Phi::ONE).unwrap();
+        assert!(effects.ln_e(&state).abs() < 1e-12, "nothing was known yet");
+        effects.absorb(&mut state, pair, Phi::ONE).unwrap();
+        let learnt = effects.alternatives(Worth::from(pair.stable));
+        let mut fixed = Mixture::default();
+        absorb_alternatives(Null::Ratio(1.0), &learnt, Onset::First, &mut fixed, pair, Phi::ONE).unwrap();
+        assert!((effects.ln_e(&state) - fixed.ln_e(Onset::First)).abs() < 1e-12);
+        let mut plug_in = PlugIn::default();
+        plug_in.absorb(Null::Ratio(1.0), pair, Phi::ONE);
+        assert_eq!(plug_in.ln_e(), 0.0);
     }
 
     #[test]
