@@ -46,7 +46,7 @@ fn a_good_version_is_rolled_back_no_more_often_than_promised() {
 
 #[test]
 fn a_bad_version_is_rolled_back_soon() {
-    let runs = runs() / 4;
+    let runs = runs().min(5000);
     println!(
         "\nseconds from onset to rollback in {runs} rollouts, median (90th percentile); part that ends within the hour\n"
     );
@@ -193,11 +193,11 @@ const MISSED: &[(&str, &str)] = &[(
 )];
 
 impl Goal {
-    /// Of few rollouts a percentile scatters by more than a poll.
+    /// Of few rollouts a percentile scatters; with 5,000 the goal is taken at its word.
     fn is_met_by(self, delays: &Delays, runs: usize) -> bool {
-        let chance = if runs >= 5000 { 0.0 } else { 2.0 * POLL };
-        let p90 = self.p90.is_none_or(|p90| delays.at(0.9) <= p90 + 2.0 * POLL + chance);
-        delays.at(0.5) <= self.median + POLL + chance && p90
+        let chance = if runs >= 5000 { 1.0 } else { 1.0 + 4.0 / (runs as f64).sqrt() };
+        let p90 = self.p90.is_none_or(|p90| delays.at(0.9) <= (p90 + 2.0 * POLL) * chance);
+        delays.at(0.5) <= (self.median + POLL) * chance && p90
     }
 }
 
@@ -372,7 +372,7 @@ impl std::fmt::Display for Delays {
 
 fn runs() -> usize {
     let asked = std::env::var("BELLWETHER_RUNS").ok().and_then(|runs| runs.parse().ok());
-    asked.unwrap_or(if cfg!(debug_assertions) { 200 } else { 2000 })
+    asked.unwrap_or(if cfg!(debug_assertions) { 100 } else { 2000 })
 }
 
 fn share(count: usize, runs: usize) -> String {

@@ -379,7 +379,6 @@ fn kayenta_judge(group: &Value, check: &mut Check) {
             must_have_data: params["must"] == true,
             outlier_factor: None,
         };
-        // Where all of a replaced sample is NaN, Kayenta's own cleaning would have left nothing to replace.
         let judgement = mann_whitney::judge(&numbers(&case["control"]), &numbers(&case["experiment"]), &settings);
         check.same(name, &judgement.label, &label(&case["classification"]));
         check.same(name, &judgement.critical, &case["critical"].as_bool().unwrap());
