@@ -78,7 +78,7 @@ impl Harm {
         self.estimate
     }
 
-    /// `ln` of the evidence that the excess is above `excess` requests.
+    /// `ln` of the evidence that the excess is above `excess` requests; `-∞` where no bet is left.
     pub fn ln_e(&self, excess: f64) -> f64 {
         let left = self.bets.iter().zip(RATES).filter_map(|(bet, rate)| Some((*bet)? - rate * excess));
         ln_sum_exp(left) - libm::log(RATES.len() as f64)
