@@ -29,3 +29,4 @@ pub mod record;
 pub mod view;
 pub mod show;
 pub mod model;
+pub mod rivals;

@@ -15,6 +15,8 @@
 
 use std::collections::BTreeMap;
 
+use serde::{Deserialize, Serialize};
+
 use super::special::normal_quantile;
 
 /// The part of the estimated shift that is tolerated.
@@ -25,7 +27,8 @@ const TAIL: f64 = 0.01;
 const ROOT_TOLERANCE: f64 = 1e-4;
 
 /// Which way is bad.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Direction {
     /// Up.
     Increase,
@@ -37,7 +40,8 @@ pub enum Direction {
 }
 
 /// What becomes of values that are NaN.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Missing {
     /// They are left out, and a metric without values has no data.
     #[default]
@@ -47,7 +51,8 @@ pub enum Missing {
 }
 
 /// By which number an effect must be large to count.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Effect {
     /// The canary's mean over the stable's; unknown if either is zero, and then it is not asked for.
     #[default]
@@ -57,7 +62,8 @@ pub enum Effect {
 }
 
 /// The settings of one metric. `None` among the bounds: 1 for a mean ratio, 0.5 for the common language effect.
-#[derive(Debug, Clone, Copy, PartialEq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Settings {
     /// Which way is bad.
     pub direction: Direction,
