@@ -65,11 +65,16 @@ impl Ring {
 
     /// One arm's value of `metric` over the last `window`; `None`: the arm has no reading in it.
     pub fn measure(&self, metric: &str, side: Side, window: Span, quantile: f64) -> Option<Measure> {
-        let start = window.before(self.last()?);
+        self.measure_at(metric, side, window, quantile, self.last()?)
+    }
+
+    /// The same over the `window` that ends at `at`.
+    pub fn measure_at(&self, metric: &str, side: Side, window: Span, quantile: f64, at: Timestamp) -> Option<Measure> {
+        let start = window.before(at);
         let readings = self
             .blocks
             .iter()
-            .filter(|block| block.to > start)
+            .filter(|block| block.to > start && block.to <= at)
             .filter_map(|block| Some((block, reading(block.metrics.get(metric)?, side)?)));
         let mut sum: Option<Sum> = None;
         for (block, reading) in readings {

@@ -3,9 +3,16 @@
 #![expect(clippy::wildcard_enum_match_arm, reason = "a test asks about the variants that it is about")]
 #![expect(clippy::disallowed_methods, reason = "the simulator takes its seeds from the environment")]
 
+mod counting;
+mod error_rates;
+mod evidence;
 mod hand;
 mod lifecycle;
+mod long_paths;
 mod middle;
 mod sim;
+#[path = "../support/simulation.rs"]
+mod simulation;
 mod story;
 mod transitions;
+mod vectors;

@@ -1,0 +1,183 @@
+//! One arm against an absolute limit: is the share of bad requests above `s`, or is it shown to be below?
+//!
+//! *Compliance* mixes all shares below the limit by a Beta(½, ½) prior that is cut off at `s` (Jeffreys' prior, which
+//! needs no guess of how good the canary is); *violation* in closed form mixes all shares above it:
+//!
+//! ```text
+//! ln e = ln B(a+x, b+n-x) + ln T(a+x, b+n-x) - ln B(a, b) - ln T(a, b) - x ln s - (n-x) ln(1-s)
+//! ```
+//!
+//! where `T` is the mass of Beta(·) on the alternative's side of `s`. Each share in the mixture gives a likelihood ratio
+//! with expectation at most one for every block whose true share is on the null's side, so the mixture is an e-process.
+//!
+//! A limit can be broken late. For rollback the product therefore takes [`LimitGrid`], which has the restarts of
+//! [`super::mixture`] and one logarithm per component; the closed form says what a single look at all counts says, is
+//! consistent for every share, and answers how many requests without an error prove a limit.
+//!
+//! Overdispersion divides the likelihood's exponent. For a mixture over fixed shares, raising every block's likelihood
+//! to `1/φ_t` is the same as counting `x_t/φ_t` hits of `n_t/φ_t`: so [`Worth`] is a sufficient state, also when φ
+//! changes on the way.
+
+use serde::{Deserialize, Serialize};
+
+use super::BadTest;
+use super::mixture::{Mixture, Onset};
+use super::odds_grid::{Grid, WORSE};
+use super::special::{beta_tails, ln_beta_against};
+use super::tally::{Phi, Tally, Unusable, Worth};
+
+/// A limit for a share, and the prior over the shares on either side of it.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Ceiling {
+    limit: f64,
+    a: f64,
+    b: f64,
+    /// `ln B(a,b) - a ln s - b ln(1-s)` plus `ln` of the prior's mass below the limit.
+    prior_below: f64,
+    /// The same above it.
+    prior_above: f64,
+}
+
+impl Ceiling {
+    /// A share of at most `limit`, with Jeffreys' prior.
+    ///
+    /// # Errors
+    /// [`BadTest::Limit`] unless the limit lies between 0 and 1.
+    pub fn new(limit: f64) -> Result<Ceiling, BadTest> {
+        if !(limit > 0.0 && limit < 1.0) {
+            return Err(BadTest::Limit(limit));
+        }
+        let (a, b) = (0.5, 0.5);
+        let tails = beta_tails(limit, a, b);
+        let front = ln_beta_against(a, b, limit);
+        Ok(Ceiling { limit, a, b, prior_below: front + tails.lower, prior_above: front + tails.upper })
+    }
+
+    /// `ln e` against "the share is at most the limit".
+    pub fn ln_violation(&self, counts: Worth) -> f64 {
+        let (a, b) = (self.a + counts.hits(), self.b + counts.misses());
+        ln_beta_against(a, b, self.limit) + beta_tails(self.limit, a, b).upper - self.prior_above
+    }
+
+    /// `ln e` against "the share is at least the limit": once it reaches `ln(1/β)`, the limit is shown to hold.
+    pub fn ln_compliance(&self, counts: Worth) -> f64 {
+        let (a, b) = (self.a + counts.hits(), self.b + counts.misses());
+        ln_beta_against(a, b, self.limit) + beta_tails(self.limit, a, b).lower - self.prior_below
+    }
+
+    /// So many requests show that the limit holds, however often one looks, if the share among them is `share`: the least
+    /// `n` whose compliance evidence reaches `1/level`. With a share of 0: how many requests without an error it takes.
+    /// `None`: the share is not below the limit by enough to be shown at all.
+    ///
+    /// # Errors
+    /// [`BadTest::Level`] unless `level` lies between 0 and 1.
+    pub fn requests_to_show(&self, share: f64, level: f64) -> Result<Option<u64>, BadTest> {
+        if !(level > 0.0 && level < 1.0) {
+            return Err(BadTest::Level(level));
+        }
+        if !(0.0..self.limit).contains(&share) {
+            return Ok(None);
+        }
+        let goal = -libm::log(level);
+        let enough = |n: u64| {
+            let n = n as f64;
+            self.ln_compliance(Worth { hits: n * share, misses: n * (1.0 - share) }) >= goal
+        };
+        let Some(mut above) = (0..53).map(|power| 1u64 << power).find(|n| enough(*n)) else { return Ok(None) };
+        let mut below = above / 2;
+        while above - below > 1 {
+            let middle = below + (above - below) / 2;
+            if enough(middle) { above = middle } else { below = middle }
+        }
+        Ok(Some(above))
+    }
+}
+
+/// The test of one arm's share against a limit, by the same grid of odds.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct LimitGrid {
+    limit: f64,
+    onset: Onset,
+    grid: Grid,
+}
+
+impl LimitGrid {
+    /// Evidence that the share is above `limit`, which lies between 0 and 1.
+    ///
+    /// # Errors
+    /// [`BadTest::Limit`] unless it does.
+    pub fn above(limit: f64, onset: Onset) -> Result<LimitGrid, BadTest> {
+        if !(limit > 0.0 && limit < 1.0) {
+            return Err(BadTest::Limit(limit));
+        }
+        Ok(LimitGrid { limit, onset, grid: Grid::new(&WORSE)? })
+    }
+
+    /// Takes a block in.
+    ///
+    /// # Errors
+    /// [`Unusable::OtherShape`] if the state is another test's.
+    pub fn absorb(&self, state: &mut Mixture, tally: Tally, phi: Phi) -> Result<(), Unusable> {
+        state.absorb(self.onset, &self.factors(tally, phi))
+    }
+
+    /// `ln` of each component's factor for one block.
+    pub(super) fn factors(&self, tally: Tally, phi: Phi) -> Vec<f64> {
+        self.grid.factors(self.limit, tally.hits(), tally.n(), phi)
+    }
+
+    /// The evidence so far: `ln E`.
+    pub fn ln_e(&self, state: &Mixture) -> f64 {
+        state.ln_e(self.onset)
+    }
+
+    /// When the fault may begin.
+    pub fn onset(&self) -> Onset {
+        self.onset
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_limit_lies_between_none_and_all() {
+        for limit in [f64::NAN, 0.0, 1.0, 5.0, -0.1] {
+            assert!(LimitGrid::above(limit, Onset::Any).is_err(), "{limit}");
+            assert!(Ceiling::new(limit).is_err(), "{limit}");
+        }
+    }
+
+    #[test]
+    fn evidence_grows_with_errors_and_shrinks_without() {
+        let ceiling = Ceiling::new(0.01).unwrap();
+        let at = |x, n| Worth::from(Tally::of(x, n).unwrap());
+        for n in [100, 1000, 100_000] {
+            for x in 0..50 {
+                assert!(ceiling.ln_violation(at(x + 1, n)) > ceiling.ln_violation(at(x, n)), "{x} {n}");
+                assert!(ceiling.ln_compliance(at(x + 1, n)) < ceiling.ln_compliance(at(x, n)), "{x} {n}");
+            }
+        }
+    }
+
+    /// What is said of a block at φ = 4 is what is said of a quarter of its counts.
+    #[test]
+    fn phi_makes_four_errors_count_as_one() {
+        let ceiling = Ceiling::new(0.05).unwrap();
+        let mut quarter = Worth::default();
+        quarter.absorb(Tally::of(40, 400).unwrap(), Phi::learnt(4.0));
+        let plain = Worth::from(Tally::of(10, 100).unwrap());
+        assert_eq!(ceiling.ln_violation(quarter), ceiling.ln_violation(plain));
+    }
+
+    #[test]
+    fn absurd_counts_give_finite_evidence() {
+        let ceiling = Ceiling::new(1e-4).unwrap();
+        for (x, n) in [(0, 0), (0, 1u64 << 53), (1 << 53, 1 << 53), (1 << 40, 1 << 53)] {
+            let counts = Worth::from(Tally::of(x, n).unwrap());
+            assert!(ceiling.ln_violation(counts).is_finite(), "{x} {n}");
+            assert!(ceiling.ln_compliance(counts).is_finite(), "{x} {n}");
+        }
+    }
+}
