@@ -48,8 +48,9 @@ fn main() -> ExitCode {
 
 fn run(arguments: &Arguments) -> Result<Conclusion> {
     let world = Arc::new(OnceLock::new());
-    let mut trials: Vec<Trial> = stories::all().into_iter().map(|told| trial(told, world.clone())).collect();
-    trials.extend(kafka::trials(plane::kafka::BROKERS));
+    // Those of Kafka first: they know nothing of stories that have to be alone.
+    let mut trials = kafka::trials(plane::kafka::BROKERS);
+    trials.extend(stories::all().into_iter().map(|told| trial(told, world.clone())));
     if arguments.list {
         return Ok(libtest_mimic::run(arguments, trials));
     }

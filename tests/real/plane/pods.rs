@@ -80,6 +80,9 @@ pub struct Pod {
     gone: Mutex<Option<Instant>>,
     requests: AtomicU64,
     series: Mutex<BTreeMap<(String, u16), Histogram>>,
+    /// By the host that was asked for. An address that is free again is soon another pod's, and a gateway that has not heard
+    /// of it yet sends one story's requests to another story's pod: they stay that story's.
+    by_host: Mutex<BTreeMap<String, Served>>,
 }
 
 #[derive(Default, Clone)]
@@ -135,6 +138,19 @@ impl Pods {
     }
 }
 
+impl Pods {
+    /// What all pods counted of the requests to one host.
+    pub fn served_to(&self, host: &str) -> Served {
+        let mut sum = Served::default();
+        for pod in lock(&self.known.places).all.values() {
+            let served = lock(&pod.by_host).get(host).copied().unwrap_or_default();
+            sum.total += served.total;
+            sum.errors += served.errors;
+        }
+        sum
+    }
+}
+
 impl Pod {
     pub fn version(&self) -> &str {
         behaviour::tag(&self.image)
@@ -180,6 +196,7 @@ impl Pod {
             gone: Mutex::default(),
             requests: AtomicU64::new(0),
             series: Mutex::default(),
+            by_host: Mutex::default(),
         })
     }
 
@@ -187,7 +204,7 @@ impl Pod {
         lock(&self.gone).is_none_or(|since| since.elapsed() < GRACE)
     }
 
-    async fn serve(&self, method: &Method) -> (StatusCode, &'static str) {
+    async fn serve(&self, method: &Method, host: &str) -> (StatusCode, &'static str) {
         let received = Instant::now();
         let n = self.requests.fetch_add(1, Ordering::Relaxed);
         let answer = self.behaviour.answer(n, self.born.elapsed());
@@ -199,6 +216,11 @@ impl Pod {
             false => (StatusCode::OK, "ok\n"),
         };
         // Counted before it is sent: who has the answer finds it in the count.
+        let mut hosts = lock(&self.by_host);
+        let served = hosts.entry(host.to_owned()).or_default();
+        served.total += 1;
+        served.errors += u64::from(answer.fails);
+        drop(hosts);
         let mut series = lock(&self.series);
         series.entry((method.to_string(), status.as_u16())).or_default().record(received.elapsed());
         (status, body)
@@ -259,7 +281,8 @@ async fn answer(State(known): State<Arc<Known>>, ConnectInfo(local): ConnectInfo
         return "ok\n".into_response();
     }
     let method = request.method().clone();
-    let (status, body) = pod.serve(&method).await;
+    let host = request.headers().get("host").and_then(|host| host.to_str().ok()).unwrap_or_default().to_owned();
+    let (status, body) = pod.serve(&method, &host).await;
     let who = [("x-pod", pod.name.as_str()), ("x-version", pod.version())];
     (status, who, body).into_response()
 }

@@ -83,12 +83,14 @@ async fn a_silent_prometheus(story: &Story) -> Result<()> {
 
 /// Blind it is held, and nothing else; seeing again it goes on to its end.
 async fn held_blind_and_on(scene: &Scene<'_>, away: impl AsyncFnOnce(), back: impl AsyncFnOnce()) -> Result<Value> {
-    let step = scene.until(SOON, "there", |_| true).await?["step"].clone();
     away().await;
     let held = scene.until(SOON, "held", |rollout| rollout["held"].is_string()).await?;
     let why = held["held"].as_str().context("held")?;
     ensure!(why.starts_with("blind since ") && why.contains("nothing was changed"), "{why}");
-    ensure!(held["step"] == step && held["phase"] == "stepping", "it went on: {held:#}");
+    let decided = scene.decisions().await?.len();
+    let still = scene.until(SOON, "there", |_| true).await?;
+    ensure!(still["step"] == held["step"] && still["phase"] == "stepping", "it went on: {still:#}");
+    ensure!(scene.decisions().await?.len() == decided, "it decided something");
     back().await;
     scene.ended(LONG).await
 }
