@@ -2,8 +2,8 @@
 
 use std::fmt::Write;
 
-const WIDTH: f64 = 960.0;
-const LEFT: f64 = 330.0;
+const WIDTH: f64 = 1000.0;
+const LEFT: f64 = 372.0;
 const RIGHT: f64 = 70.0;
 const TOP: f64 = 104.0;
 const LINE: f64 = 11.0;
@@ -39,7 +39,7 @@ impl Picture {
              <title>{title}</title>\n{STYLE}\n<text class=\"title\" x=\"12\" y=\"24\">{title}</text>\n"
         );
         for (index, (name, colour)) in names.iter().zip(COLOURS).enumerate() {
-            let (x, y) = (12.0 + 235.0 * (index % 4) as f64, 46.0 + 18.0 * (index / 4) as f64);
+            let (x, y) = (12.0 + 245.0 * (index % 4) as f64, 46.0 + 18.0 * (index / 4) as f64);
             let _ = writeln!(text, "<rect x=\"{x}\" y=\"{}\" width=\"10\" height=\"10\" fill=\"{colour}\"/>", y - 9.0);
             let _ = writeln!(text, "<text x=\"{}\" y=\"{y}\">{}</text>", x + 15.0, escaped(name));
         }
@@ -81,10 +81,10 @@ fn place(row: usize, judges: usize) -> (f64, f64) {
 pub fn bars(names: &[&str], rows: &[(String, Vec<f64>)]) -> String {
     let mut picture = Picture::new("Good versions rolled back within the hour", names, rows.len());
     let x = |part: f64| LEFT + part * (WIDTH - LEFT - RIGHT);
-    for percent in [0u32, 25, 50, 75, 100] {
+    for percent in [25u32, 50, 75, 100] {
         picture.tick(x(f64::from(percent) / 100.0), &format!("{percent} %"), "grid");
     }
-    picture.tick(x(0.01), "", "promise");
+    picture.tick(x(0.01), "1 %", "promise");
     for (index, (name, parts)) in rows.iter().enumerate() {
         let (top, middle) = place(index, names.len());
         picture.row(middle, name);
@@ -94,9 +94,9 @@ pub fn bars(names: &[&str], rows: &[(String, Vec<f64>)]) -> String {
             let _ = writeln!(
                 picture.text,
                 "<rect x=\"{LEFT}\" y=\"{y:.1}\" width=\"{width:.1}\" height=\"{}\" fill=\"{colour}\"/>\
-                 <text class=\"small\" x=\"{:.1}\" y=\"{:.1}\">{:.1} %</text>",
+                 <text class=\"small\" x=\"{:.1}\" y=\"{:.1}\">{:.2} %</text>",
                 LINE - 1.0,
-                LEFT + width + 4.0,
+                (LEFT + width).max(x(0.01)) + 4.0,
                 y + LINE - 2.5,
                 100.0 * part
             );
