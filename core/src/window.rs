@@ -9,6 +9,7 @@ use std::collections::VecDeque;
 use serde::{Deserialize, Serialize};
 
 use crate::event::{Block, Gap, Reading, Sample};
+use crate::stats::quantile::classic;
 use crate::time::{Span, Timestamp};
 use crate::verdict::Measure;
 
@@ -144,29 +145,19 @@ impl Sum {
     }
 }
 
-/// The quantile from buckets, by linear interpolation within the bucket that it falls into (as PromQL's
-/// `histogram_quantile` does it; the lowest bucket begins at 0 if its edge is positive). Above the last edge nothing is
-/// known but that it is above.
+/// The quantile that Prometheus would show. Above the last edge nothing is known but that it is above.
 fn quantile_of(edges: &[f64], counts: &[u64], quantile: f64) -> Measure {
-    let n: u64 = counts.iter().sum();
-    let rank = quantile * n as f64;
-    let mut below = 0u64;
-    for (index, edge) in edges.iter().enumerate() {
-        let count = counts.get(index).copied().unwrap_or(0);
-        let upto = below + count;
-        if upto as f64 >= rank && count > 0 {
-            let start = match index.checked_sub(1).and_then(|before| edges.get(before)) {
-                Some(edge) => *edge,
-                None if *edge > 0.0 => 0.0,
-                None => *edge,
-            };
-            let share = (rank - below as f64) / count as f64;
-            return Measure { value: start + (edge - start) * share.clamp(0.0, 1.0), hits: None, n, beyond: false };
-        }
-        below = upto;
-    }
-    let last = edges.last().copied().unwrap_or(0.0);
-    Measure { value: if n == 0 { 0.0 } else { last }, hits: None, n, beyond: n > 0 }
+    let mut n = 0u64;
+    let mut upto = |count: u64| {
+        n = n.saturating_add(count);
+        n as f64
+    };
+    let counts = counts.iter().copied().chain(std::iter::repeat(0));
+    let ends = edges.iter().copied().chain([f64::INFINITY]);
+    let buckets: Vec<(f64, f64)> = ends.zip(counts).map(|(end, count)| (end, upto(count))).collect();
+    let within = edges.len().checked_sub(1).and_then(|last| buckets.get(last)).map_or(0.0, |(_, count)| *count);
+    let beyond = n > 0 && quantile * n as f64 > within;
+    Measure { value: classic(quantile, &buckets).unwrap_or(0.0), hits: None, n, beyond }
 }
 
 #[cfg(test)]

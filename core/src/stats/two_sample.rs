@@ -106,33 +106,37 @@ fn nearest_ratio(r: f64, alt: Shares, canary: f64, stable: f64) -> Shares {
     Shares { canary: r * share, stable: share }
 }
 
-/// On the line `A = B + d` it is least at the one root of a cubic between the alternative's `b` and `a - d`: Newton's
-/// steps, and halves where one would leave the bracket.
+/// On the line `A = B + d` it is least at the one root of a cubic between the alternative's `b` and `a - d`: Halley's steps
+/// (Scavo and Thoo 1995), and halves where one would leave the bracket.
 fn nearest_difference(d: f64, alt: Shares, canary: f64, stable: f64) -> Shares {
     let (mut low, mut high) = (alt.stable, alt.canary - d);
     let mut t = (canary * high + stable * low) / (canary + stable);
     for _ in 0..80 {
         let (of_canary, of_stable) = (canary * (t + d - alt.canary), stable * (t - alt.stable));
         let (spread_b, spread_c) = (t * (1.0 - t), (t + d) * (1.0 - t - d));
+        let (tilt_b, tilt_c) = (1.0 - 2.0 * t, 1.0 - 2.0 * (t + d));
         let value = of_canary * spread_b + of_stable * spread_c;
         if value < 0.0 {
             low = t
         } else {
             high = t
         }
-        let slope =
-            canary * spread_b + of_canary * (1.0 - 2.0 * t) + stable * spread_c + of_stable * (1.0 - 2.0 * (t + d));
-        let newton = t - value / slope;
-        let next = if newton > low && newton < high { newton } else { 0.5 * (low + high) };
-        let step = (next - t).abs();
-        t = next;
-        // Newton's steps square the error: the next one would be below the last digit.
-        if step <= 1e-11 * t {
+        let slope = canary * spread_b + of_canary * tilt_b + stable * spread_c + of_stable * tilt_c;
+        let half_curve = canary * tilt_b + stable * tilt_c - of_canary - of_stable;
+        let step = value * slope / (slope * slope - value * half_curve);
+        // Halley's steps cube the error: after this one nothing is left of it. (Nor need it heed the bracket, whose ends
+        // are by now as inexact as floats.)
+        if step.abs() <= NEAR * t {
+            t -= step;
             break;
         }
+        t = if t - step > low && t - step < high { t - step } else { 0.5 * (low + high) };
     }
     Shares { canary: t + d, stable: t }
 }
+
+/// A step that is this small a part of its root makes the root as exact as a float.
+const NEAR: f64 = 1e-6;
 
 /// The alternative is what both arms have shown so far: it needs no guess, and learns.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
@@ -270,6 +274,30 @@ mod tests {
                     if other.are_inner() {
                         assert!(distance(alt, other, canary, stable) >= least - 1e-12, "{null:?} {share}");
                     }
+                }
+            }
+        }
+    }
+
+    /// Few steps must not mean few digits.
+    #[test]
+    fn halleys_steps_find_what_halving_finds() {
+        for d in [0.0, 1e-4, 0.001, 0.05, 0.3] {
+            for (a, b) in [(0.0013, 0.0001), (0.02, 0.005), (0.3, 0.1), (0.7, 0.05), (0.999, 1e-6)] {
+                for (canary, stable) in [(1.0, 1.0), (5.0, 95.0), (14_250.0, 3.0), (1e6, 1e9), (1e9, 1e3)] {
+                    let alt = Shares { canary: a, stable: b };
+                    let Some(nearest) = Null::Difference(d).nearest(alt, canary, stable) else { continue };
+                    let (mut low, mut high) = (b, a - d);
+                    for _ in 0..200 {
+                        let t = 0.5 * (low + high);
+                        let of_canary = canary * (t + d - a) * t * (1.0 - t);
+                        let of_stable = stable * (t - b) * (t + d) * (1.0 - t - d);
+                        if of_canary + of_stable < 0.0 { low = t } else { high = t }
+                    }
+                    assert!(
+                        (nearest.stable / low - 1.0).abs() < 1e-12,
+                        "{d} {alt:?} {canary} {stable}: {nearest:?} {low}"
+                    );
                 }
             }
         }

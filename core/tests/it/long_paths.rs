@@ -67,6 +67,7 @@ fn binomial(random: &mut Random, n: u64, p: f64) -> u64 {
 }
 
 /// Counts, prints, and says which rows break the promise.
+#[expect(clippy::print_stdout, reason = "the table is part of the test")]
 fn promise(what: &str, count: impl Fn(usize) -> bool) -> Option<String> {
     let runs = runs();
     let count = (0..runs).filter(|run| count(*run)).count();

@@ -1,0 +1,92 @@
+//! What one block costs one check, judge by judge. The machine's own, and the best of several rounds.
+
+use std::hint::black_box;
+use std::time::Instant;
+
+use bellwether_core::rivals::Rule;
+use bellwether_core::rivals::flagger::Steps;
+use bellwether_core::stats::harm::Harm;
+use bellwether_core::stats::mixture::{Mixture, Onset};
+use bellwether_core::stats::odds_grid::OddsGrid;
+use bellwether_core::stats::slo::LimitGrid;
+use bellwether_core::stats::tally::Phi;
+use bellwether_core::stats::two_sample::{Effects, EffectsState, Null};
+use bellwether_core::time::Span;
+
+use crate::rivals;
+use crate::simulation::{Poll, alike};
+
+const ROUNDS: usize = 30;
+
+pub fn table() {
+    println!("\n### Cost: one block for one check (the best of {ROUNDS} hours)\n\n| judge | ns |\n| --- | --- |");
+    let polls = alike().get(2).unwrap().simulate(0);
+    ours(&polls);
+    theirs(&polls);
+}
+
+/// The best round's nanoseconds per block.
+fn print(name: &str, polls: &[Poll], mut hour: impl FnMut()) {
+    let round = |_| {
+        let start = Instant::now();
+        hour();
+        start.elapsed().as_nanos() as f64 / polls.len() as f64
+    };
+    println!("| {name} | {:.0} |", (0..ROUNDS).map(round).fold(f64::INFINITY, f64::min));
+}
+
+fn ours(polls: &[Poll]) {
+    let onset = Onset::Planned(240);
+    let grid = OddsGrid::worse(1.25, onset).unwrap();
+    print("Bellwether: errors against stable", polls, || {
+        let mut state = Mixture::default();
+        for poll in polls {
+            grid.absorb(&mut state, poll.pair, poll.phi).unwrap();
+            black_box(grid.ln_e(&state));
+        }
+    });
+    let limit = LimitGrid::above(0.01, onset).unwrap();
+    print("Bellwether: errors against a limit", polls, || {
+        let mut state = Mixture::default();
+        for poll in polls {
+            limit.absorb(&mut state, poll.pair.canary, poll.phi).unwrap();
+            black_box(limit.ln_e(&state));
+        }
+    });
+    for (name, null) in [("ratio", Null::Ratio(1.25)), ("difference", Null::Difference(0.001))] {
+        let effects = Effects::worse(null, onset).unwrap();
+        print(&format!("Bellwether: shares against stable, {name}"), polls, || {
+            let mut state = EffectsState::default();
+            for poll in polls {
+                effects.absorb(&mut state, poll.pair, poll.phi).unwrap();
+                black_box(effects.ln_e(&state));
+            }
+        });
+    }
+    print("Bellwether: harm", polls, || {
+        let mut harm = Harm::default();
+        for poll in polls {
+            harm.absorb(poll.pair, Phi::ONE);
+            black_box(harm.exceeds(100.0, 0.001));
+        }
+    });
+}
+
+/// With the recording's own work, which they share when they run side by side.
+fn theirs(polls: &[Poll]) {
+    let hour = Span::from_secs(3600);
+    let blocks: Vec<_> = polls.iter().enumerate().map(|(index, poll)| rivals::block(index, poll, false)).collect();
+    let print = |name: &str, rule: &dyn Fn() -> Box<dyn Rule>| {
+        print(name, polls, || {
+            let (mut recording, mut rule) = (rivals::recording(), rule());
+            for block in &blocks {
+                recording.play(block.clone(), &mut [rule.as_mut()]);
+            }
+            black_box(rule.outcome());
+        });
+    };
+    print("article", &|| Box::new(rivals::article()));
+    print("Argo", &|| Box::new(rivals::argo(1000, hour)));
+    print("Flagger", &|| Box::new(rivals::flagger(Steps::Even { step: 1, most: 100 })));
+    print("Kayenta every 10 min", &|| Box::new(rivals::kayenta(600, hour)));
+}
