@@ -2,7 +2,6 @@
 //!
 //! `evidence.rs` shows block by block that no test expects to win; here it is counted that none does, when what it has
 //! learnt in one block decides what it bets on in the next. `BELLWETHER_RUNS` sets the number of rollouts.
-#![expect(clippy::print_stdout, reason = "the measured shares are what this is for")]
 
 use bellwether_core::stats::harm::Harm;
 use bellwether_core::stats::mixture::{Mixture, Onset};
