@@ -42,6 +42,9 @@ pub struct RawPolicy {
     /// The stable must be available with the new version within this time.
     #[serde(default = "defaults::promote_within")]
     pub promote_within: Span,
+    /// How long a copy that has no traffic any more goes on running, for what the gateway still sends it.
+    #[serde(default = "defaults::drain")]
+    pub drain: Span,
     /// After so long on hold the rollout is given up.
     #[serde(default = "defaults::max_hold")]
     pub max_hold: Span,
@@ -78,6 +81,10 @@ mod defaults {
 
     pub(super) fn promote_within() -> Span {
         Span::from_secs(600)
+    }
+
+    pub(super) fn drain() -> Span {
+        Span::from_secs(10)
     }
 
     pub(super) fn max_hold() -> Span {
@@ -363,6 +370,10 @@ pub struct Policy {
     pub ready_within: Span,
     /// The stable must be available with the new version within this time.
     pub promote_within: Span,
+    /// How long a copy that has no traffic any more goes on running. That a gateway has accepted a weight of 0 does not
+    /// mean that each of its proxies has: one that is late would answer for the missing pods with errors.
+    #[serde(default = "defaults::drain")]
+    pub drain: Span,
     /// After so long on hold the rollout is given up.
     pub max_hold: Span,
     /// How long evidence may be missing, and what is done then.
@@ -489,6 +500,7 @@ impl RawPolicy {
             },
             ready_within: self.ready_within,
             promote_within: self.promote_within,
+            drain: self.drain,
             max_hold: self.max_hold,
             patience: self.patience.clone(),
             approvals: self.approvals.clone(),

@@ -62,6 +62,9 @@ impl Rollout {
             out.effects.extend(doing.due(world.now));
             return;
         }
+        if self.drained_at().is_some_and(|at| world.now < at) {
+            return;
+        }
         let acts = self.acts();
         while let Some(act) = acts.get(self.progress) {
             if !self.may(act, world) {

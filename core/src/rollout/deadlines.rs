@@ -2,6 +2,7 @@
 
 use super::{Held, Rollout, World};
 use crate::phase::{Limit, Phase, Trigger};
+use crate::policy::Traffic;
 use crate::reason::Reason;
 use crate::time::{Span, Timestamp};
 
@@ -35,7 +36,7 @@ impl Rollout {
     }
 
     fn runs_out(&self, limit: Span) -> Timestamp {
-        limit.after(self.waited.after(self.since))
+        limit.after(self.waited.after(self.drained_at().unwrap_or(self.since)))
     }
 
     /// How long the phase may take, apart from the time in which it judges.
@@ -62,6 +63,14 @@ impl Rollout {
         }
     }
 
+    /// From when on a canary that has had traffic may be removed. Pods behind one Service are out of the traffic when they
+    /// are told to end, so there is nothing to wait for.
+    pub(super) fn drained_at(&self) -> Option<Timestamp> {
+        let waits = matches!(self.phase, Phase::Cleaning | Phase::Removing) && self.canary_made && !self.observes();
+        let split = matches!(self.policy.traffic, Traffic::Gateway { .. });
+        (waits && split).then(|| self.policy.drain.after(self.since))
+    }
+
     /// When time ends a hold: its cause ends by itself, or its patience does.
     pub fn hold_ends(&self, held: &Held) -> Option<Timestamp> {
         #[expect(clippy::wildcard_enum_match_arm, reason = "all others are ended by patience")]
@@ -83,6 +92,7 @@ impl Rollout {
             self.doing.as_ref().and_then(|doing| doing.retry),
             self.time_limit().map(|limit| self.runs_out(limit)),
             self.held.as_ref().and_then(|held| self.hold_ends(held)),
+            self.drained_at(),
             watching.map(|watching| self.least_time().after(watching.since)),
             watching.and_then(|watching| watching.passed).map(|passed| pause.after(passed)),
             watching.and_then(|watching| watching.passed).map(|passed| self.policy.ready_within.after(passed)),

@@ -137,7 +137,9 @@ impl Rollout {
         match self.policy.traffic {
             // Pods behind one Service have traffic until they are gone; there is no weight to wait for.
             Traffic::Replicas => true,
-            Traffic::Gateway { .. } => !self.canary_made || routed.is_none_or(|routed| routed.weight == Weight::ZERO),
+            Traffic::Gateway { .. } => {
+                !self.canary_made || routed.is_none_or(|routed| routed.accepted && routed.weight == Weight::ZERO)
+            }
         }
     }
 

@@ -5,7 +5,9 @@ use bellwether_core::effect::Act;
 use bellwether_core::engine::Took;
 use bellwether_core::event::Event;
 use bellwether_core::ids::{EventId, Weight};
+use bellwether_core::phase::Phase;
 use bellwether_core::sighting::Obstacle;
+use bellwether_core::time::Span;
 use serde_json::json;
 
 use crate::story::{Story, images, policy, workload};
@@ -59,6 +61,19 @@ fn a_version_with_errors_is_rolled_back() {
     assert_eq!(story.kinds(), ["start", "advance", "roll back", "proceed", "finish"]);
     assert_eq!(story.whys()[2], "error-rate 8 % > 5 % (12 of 150 requests in 5m; stable 0 %)");
     assert_eq!(story.running(), images("v1"));
+}
+
+#[test]
+fn a_canary_without_traffic_runs_on_for_proxies_that_learn_of_it_late() {
+    for drain in [0, 30] {
+        let mut story = Story::new(policy(json!({ "drain": format!("{drain}s") })));
+        story.request("v2-err50");
+        story.run(HOUR);
+        let [.., emptied, gone] = story.decisions.as_slice() else { panic!("{:?}", story.kinds()) };
+        assert_eq!((emptied.to, gone.to), (Phase::Removing, Phase::Ended));
+        let took = Span::between(emptied.at, gone.at);
+        assert!(took >= Span::from_secs(drain) && took < Span::from_secs(drain + 10), "{took} with {drain} s");
+    }
 }
 
 #[test]

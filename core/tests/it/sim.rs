@@ -87,12 +87,12 @@ enum Defect {
 }
 
 /// Each defect is found, and by an assertion that is there for it. (An event that is taken twice either starts a rollout
-/// twice, or makes a state that its journal does not: whichever comes first.)
+/// twice, or makes a state or a decision that its journal does not: whichever comes first.)
 #[test]
 fn each_deliberate_defect_is_found() {
     let most = std::env::var("BELLWETHER_DEFECT_SEEDS").ok().and_then(|seeds| seeds.parse().ok()).unwrap_or(200);
     for (defect, words) in [
-        (Defect::SkipDedup, ["started twice", "restored otherwise"].as_slice()),
+        (Defect::SkipDedup, ["started twice", "restored otherwise", "of the record differs"].as_slice()),
         (Defect::ActBeforeCommit, &["nobody has committed"]),
         (Defect::NoFencing, &["wrote over epoch"]),
         (Defect::BlindPromotes, &["a pass on nothing that could be seen"]),

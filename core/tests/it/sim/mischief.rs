@@ -139,6 +139,7 @@ pub fn random_policy(dice: &mut Dice) -> Policy {
         "mode": if dice.chance(10) { "observe" } else { "enforce" },
         "ready-within": "2m",
         "promote-within": "3m",
+        "drain": format!("{}s", dice.below(60)),
         "max-hold": format!("{}m", 1 + dice.below(30)),
         "patience": { "blind": "2m", "insufficient": "5m" },
         "check": [
