@@ -32,12 +32,14 @@ use anyhow::{Context, Result, ensure};
 use futures::{StreamExt, TryStreamExt, stream};
 use jiff::Timestamp;
 use real::{namespace, plane};
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use crate::plane::Plane;
 use crate::plane::bellwether::Bellwether;
 use crate::plane::story::Story;
 use crate::scene::{GOOD, Scene, Setup};
+
+const V2: &str = "registry.test/shop/web:v2";
 
 /// Often enough for a 99th percentile, seldom enough that nothing waits for the one before.
 const SAMPLES: usize = 200;
@@ -111,13 +113,17 @@ fn run() -> Result<()> {
 async fn measure(story: &Story, samples: usize) -> Result<()> {
     let scene = Scene::begin_with(story, Setup { policy: POLICY.to_owned(), ..Setup::default() }).await?;
     let names: Vec<String> = (0..samples).map(|n| format!("w{n}")).collect();
-    stream::iter(&names).map(|name| workload(story, name)).buffer_unordered(8).try_collect::<Vec<()>>().await?;
+    stream::iter(&names)
+        .map(|name| story.create_routed(name, GOOD))
+        .buffer_unordered(8)
+        .try_collect::<Vec<()>>()
+        .await?;
     println!("{samples} workloads are there");
 
     let mut sent = BTreeMap::new();
     for name in &names {
         sent.insert(name.clone(), Timestamp::now());
-        request(story, name).await?;
+        story.ask_for(name, V2).await?;
         tokio::time::sleep(PAUSE).await;
     }
     story
@@ -172,8 +178,8 @@ async fn take_over(story: &Story, scene: Scene<'_>) -> Result<()> {
 }
 
 async fn died(story: &Story, daemons: &mut [Bellwether], name: &str, comes_back: bool) -> Result<f64> {
-    workload(story, name).await?;
-    request(story, name).await?;
+    story.create_routed(name, GOOD).await?;
+    story.ask_for(name, V2).await?;
     let owner = story
         .wait_until("a rollout in its step", SOON, async || {
             for (n, daemon) in daemons.iter().enumerate() {
@@ -207,36 +213,6 @@ async fn died(story: &Story, daemons: &mut [Bellwether], name: &str, comes_back:
         daemons[owner].until_ready(SOON).await?;
     }
     Ok(milliseconds(killed, judged))
-}
-
-async fn workload(story: &Story, name: &str) -> Result<()> {
-    story.create_workload(name, 1, &[("app", GOOD)]).await?;
-    story
-        .create(json!({
-            "apiVersion": "gateway.networking.k8s.io/v1",
-            "kind": "HTTPRoute",
-            "metadata": {"name": name},
-            "spec": {
-                "hostnames": [format!("{name}.{}", story.host)],
-                "parentRefs": [{"name": plane::gateway::NAME, "namespace": plane::gateway::NAMESPACE}],
-                "rules": [{"backendRefs": [{"name": name, "port": 80}]}],
-            },
-        }))
-        .await?;
-    Ok(())
-}
-
-async fn request(story: &Story, name: &str) -> Result<()> {
-    let workload = json!({"cluster": "test", "namespace": story.namespace, "kind": "Deployment", "name": name});
-    let content = json!({"workload": workload, "image": "registry.test/shop/web:v2"});
-    let (ty, now) = ("dev.cdeventsx.bellwether-rollout.requested.0.1.0", Timestamp::now());
-    let context = json!({"specversion": "0.5.1", "id": name, "source": "/bench", "type": ty, "timestamp": now});
-    let data = json!({"context": context, "subject": {"id": name, "source": "/bench", "content": content}});
-    let event = json!({"specversion": "1.0", "id": name, "source": "/bench", "type": ty, "data": data});
-    let key = format!("test/{}/Deployment/{name}", story.namespace);
-    let headers = [("content-type", "application/cloudevents+json")];
-    story.produce("events", Some(&key), &headers, event.to_string().as_bytes()).await?;
-    Ok(())
 }
 
 /// When the API server had answered our account's first write to an object after `since`.

@@ -8,6 +8,7 @@
 mod intake;
 mod page;
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -17,7 +18,7 @@ use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
-use bellwether_core::phase::Phase;
+use bellwether_core::show;
 use bellwether_core::time::Span;
 use bellwether_core::view::{RolloutView, View};
 use metrics_exporter_prometheus::PrometheusHandle;
@@ -214,12 +215,12 @@ async fn readyz(State(app): State<App>, request: Request) -> Response {
 
 async fn metrics(State(app): State<App>) -> Response {
     let view = Arc::clone(&app.shown.view.borrow());
-    let active: Vec<&str> =
-        view.rollouts.values().filter(|shown| shown.ended.is_none()).map(|shown| shown.phase.as_str()).collect();
-    for phase in Phase::ALL.into_iter().filter(|phase| *phase != Phase::Ended) {
-        let name = phase.to_string();
-        crate::metrics::rollouts(phase, active.iter().filter(|found| **found == name).count());
+    // A phase that nothing is in any more goes back to 0.
+    let mut counts: BTreeMap<&str, usize> = show::phases().map(|name| (name, 0)).collect();
+    for shown in view.rollouts.values().filter(|shown| shown.ended.is_none()) {
+        *counts.entry(&shown.phase).or_default() += 1;
     }
+    counts.into_iter().for_each(|(phase, count)| crate::metrics::rollouts(phase, count));
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], app.shown.metrics.render()).into_response()
 }
 

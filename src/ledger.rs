@@ -2,9 +2,10 @@
 //!
 //! Per workload `W` (its canonical key) the journal holds `W/snap`, the state at its last decision; `W/block/<slot>`, the
 //! inputs since, in slots that are used again after the next snapshot and that name the snapshot they follow; and
-//! `W/template/<hash>`, the pod templates that may have to be put back. `seen/<hash>` remembers events,
-//! `freeze/<scope>` who has frozen what, and `epoch` counts owners. Restoring is the snapshot, then the inputs through the ordinary `step`: there is no second way in
-//! which a state can come about. Compaction keeps the last value of each key, which is all that restoring reads.
+//! `W/template/<hash>`, the pod templates that may have to be put back. `seen/<hash>` remembers events, `freeze/<scope>` who
+//! has frozen what, and `epoch` counts owners. Restoring is the snapshot, then the inputs through the ordinary `step`: there
+//! is no second way in which a state can come about. Compaction keeps the last value of each key, which is all that
+//! restoring reads.
 //!
 //! The same inputs, together with what was decided on them, go to the decisions topic at each snapshot, so that anybody
 //! can replay them.

@@ -4,7 +4,6 @@
 
 use std::time::Duration;
 
-use bellwether_core::phase::Phase;
 use metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
 
@@ -155,9 +154,9 @@ pub fn effect(act: &'static str, attempt: Attempt, took: Duration) {
     histogram!(EFFECT_DURATION, "act" => act).record(took.as_secs_f64());
 }
 
-/// So many rollouts are in this phase.
-pub fn rollouts(phase: Phase, count: usize) {
-    gauge!(ROLLOUTS, "phase" => phase.to_string()).set(count as f64);
+/// So many rollouts are in this phase, by the name that it is shown with.
+pub fn rollouts(phase: &str, count: usize) {
+    gauge!(ROLLOUTS, "phase" => phase.to_owned()).set(count as f64);
 }
 
 /// A query was answered, or was not; `error` is the kind of the failure.
@@ -206,7 +205,7 @@ mod tests {
             event(EventResult::Taken);
             decision("advance");
             effect("promote", Attempt::Done, Duration::from_millis(20));
-            rollouts(Phase::Stepping, 3);
+            rollouts("stepping", 3);
             promql(Duration::from_millis(5), Some("timeout"));
             sampler_tick(Duration::from_millis(5));
             journal_commit(Duration::from_millis(5));

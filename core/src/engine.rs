@@ -605,17 +605,13 @@ impl Engine {
         let due = self.wakeup_of.get(workload).copied().filter(|at| *at <= now && input.event != Event::Tick);
         let wakeup = due.or_else(|| state.wakeup(now));
         self.set_wakeup(workload, wakeup);
+        let took = if changed { Took::Changed } else { Took::Ignored };
         Transition {
             workload: Some(workload.clone()),
-            input,
-            took: if changed { Took::Changed } else { Took::Ignored },
-            reason,
             decisions: out.decisions,
             effects: out.effects,
             replaced: out.replaced,
-            seen: None,
-            freeze: None,
-            policy: None,
+            ..of_partition(input, took, reason)
         }
     }
 
@@ -638,31 +634,18 @@ struct Wish {
 }
 
 fn refused(workload: Workload, input: Input, took: Took, reason: Reason, policy: Option<Policy>) -> Transition {
-    let (decisions, effects) = (Vec::new(), Vec::new());
-    Transition {
-        workload: Some(workload),
-        input,
-        took,
-        reason,
-        decisions,
-        effects,
-        replaced: None,
-        seen: None,
-        freeze: None,
-        policy,
-    }
+    Transition { workload: Some(workload), policy, ..of_partition(input, took, reason) }
 }
 
 /// A transition that is about the partition.
 fn of_partition(input: Input, took: Took, reason: Reason) -> Transition {
-    let (decisions, effects) = (Vec::new(), Vec::new());
     Transition {
         workload: None,
         input,
         took,
         reason,
-        decisions,
-        effects,
+        decisions: Vec::new(),
+        effects: Vec::new(),
         replaced: None,
         seen: None,
         freeze: None,

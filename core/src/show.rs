@@ -84,16 +84,19 @@ fn named(policy: &Policy) -> String {
     format!("{}@{}", policy.name, policy.hash)
 }
 
-/// The phase's name. Blue-green goes through the same ones and has its own words for two of them.
+/// Blue-green's own words for two of the phases that it goes through like any other.
+const SWITCHING: [(Phase, &str); 2] = [(Phase::Preparing, "preview"), (Phase::Stepping, "switched")];
+
+/// The phase's name.
 fn phase(rollout: &Rollout) -> &'static str {
     let switches = rollout.policy.strategy == Strategy::BlueGreen;
-    if switches && rollout.phase == Phase::Preparing {
-        "preview"
-    } else if switches && rollout.phase == Phase::Stepping {
-        "switched"
-    } else {
-        rollout.phase.traits().name
-    }
+    let own = SWITCHING.iter().find(|(phase, _)| switches && *phase == rollout.phase);
+    own.map_or(rollout.phase.traits().name, |(_, name)| name)
+}
+
+/// Every name that [`RolloutView::phase`] can have.
+pub fn phases() -> impl Iterator<Item = &'static str> {
+    Phase::ALL.into_iter().map(|phase| phase.traits().name).chain(SWITCHING.map(|(_, name)| name))
 }
 
 /// How a rollout ended, in one word for programs.

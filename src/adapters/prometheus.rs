@@ -29,7 +29,7 @@ use answer::{Answer, read_error, read_points};
 use credentials::Credentials;
 
 /// More than this between the server's clock and ours is worth a warning: instants are chosen by our clock.
-const MAX_SKEW_MS: i64 = 5_000;
+pub const MAX_SKEW_MS: i64 = 5_000;
 
 /// An answer longer than this is not read: no grouped query has one, and a mistaken query must not fill the memory.
 const MAX_ANSWER: usize = 256 * 1024 * 1024;

@@ -1,8 +1,8 @@
 //! `bellwether emit`: sends one event, to Kafka, to a daemon over HTTP, or to the screen.
 //!
 //! It writes what any pipeline could write itself, so `--print` is also the documentation of the format. The id is
-//! derived from what is sent and when: a retry of the *same* event is made by giving the id that the first try named. Standard output has the rollout's id,
-//! which `status` and `why` take.
+//! derived from what is sent and when: a retry of the *same* event is made by giving the id that the first try named.
+//! Standard output has the rollout's id, which `status` and `why` take.
 
 use std::collections::BTreeMap;
 

@@ -220,6 +220,7 @@ fn blue_green_switches_once_and_back_at_once() {
     assert_eq!((sizes(&story), story.model.share(&workload(), story.now)), (vec![10], 1.0));
     assert_eq!(story.running(), images("v1"), "the old side is untouched");
     assert_eq!(bellwether_core::show::view(story.rollout()).phase, "switched");
+    assert!(bellwether_core::show::phases().any(|name| name == "switched"), "the metrics count what is listed");
     assert_eq!(story.run(HOUR), Some(Ending::Promoted));
     assert_eq!(story.running(), images("v2"));
 

@@ -16,13 +16,13 @@ use tokio_util::sync::CancellationToken;
 use super::{Finding, Level, counted};
 use crate::adapters::kafka::Kafka;
 use crate::adapters::kubernetes::{Kubernetes, Verb};
-use crate::adapters::prometheus::Prometheus;
+use crate::adapters::prometheus::{MAX_SKEW_MS, Prometheus};
 use crate::adapters::slack::Slack;
 use crate::cli::run;
 use crate::clock::{Clock, Stopwatch, SystemClock};
 use crate::config::Config;
 use crate::config::sections::journal::Kind;
-use crate::ports::{Metrics, MetricsError};
+use crate::ports::Metrics;
 use crate::sampling::probe::{self, Prober};
 use crate::telemetry;
 
@@ -71,15 +71,10 @@ async fn prometheus(config: &Config) -> (Option<Arc<Prometheus>>, Finding) {
     }
     let version = match prometheus.server_version().await {
         Ok(version) => format!("version {version}"),
-        Err(
-            MetricsError::Unavailable(_)
-            | MetricsError::Refused(_)
-            | MetricsError::Partial(_)
-            | MetricsError::Unreadable(_),
-        ) => "answers; it does not tell its version".to_owned(),
+        Err(_) => "answers; it does not tell its version".to_owned(),
     };
     let ahead = prometheus.clock_ahead_ms();
-    let found = if ahead.abs() > 5_000 {
+    let found = if ahead.abs() > MAX_SKEW_MS {
         let text = format!(
             "{version}; its clock is {} s {} ours",
             ahead.abs() / 1000,
@@ -230,16 +225,17 @@ async fn of_workload(
         let remedy = "nothing, if that is meant; a rollout of it would be refused";
         findings.push(Finding::warning(&area, "it is scaled to 0", remedy));
     }
+    let probed = policy.probed();
     if let Some(prober) = prober {
         let key = ArmKey { deployment_uid: stable.uid, pod_hash: None, name: workload.name.clone() };
-        let found = prober.findings(workload, &key, &policy.probed()).await;
+        let found = prober.findings(workload, &key, &probed).await;
         findings.extend(found.into_iter().map(|found| match found {
             probe::Finding::Problem(text) => Finding::said(Level::Problem, &area, text),
             probe::Finding::Warning(text) => Finding::said(Level::Warning, &area, text),
         }));
     }
     if findings.is_empty() {
-        let metrics = counted(policy.probed().len(), "metric", "metrics");
+        let metrics = counted(probed.len(), "metric", "metrics");
         findings.push(Finding::fine(&area, format!("nothing stands in the way, and {metrics} can be read")));
     }
     findings

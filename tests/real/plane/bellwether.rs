@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use bellwether::points::Point;
+use serde_json::Value;
 use tokio::process::Command;
 
 use super::process::{Process, read_log};
@@ -159,6 +160,12 @@ impl Bellwether {
     pub async fn get(&self, path: &str) -> Result<(u16, String)> {
         let answer = super::http_client()?.get(self.url(path)).send().await?;
         Ok((answer.status().as_u16(), answer.text().await?))
+    }
+
+    /// The rollout by that id as it is shown; `None`: this daemon shows none.
+    pub async fn rollout(&self, id: &str) -> Result<Option<Value>> {
+        let (status, body) = self.get(&format!("/api/v1/rollouts/{id}")).await?;
+        Ok(if status == 200 { Some(serde_json::from_str(&body)?) } else { None })
     }
 
     /// A command of the CLI, with exactly these arguments.

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{Event, Pod};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
@@ -21,6 +22,9 @@ use super::load::{Counts, Load};
 use super::pods::{PORT, Served};
 use super::process::tail;
 use super::{Plane, gateway, wait};
+
+/// The header of an event in structured mode.
+pub const STRUCTURED: (&str, &str) = ("content-type", "application/cloudevents+json");
 
 const FLOWS: &str = "flowcontrol.apiserver.k8s.io/v1";
 const ROUTES: (&str, &str) = ("gateway.networking.k8s.io/v1", "HTTPRoute");
@@ -124,6 +128,36 @@ impl Story {
             Ok(())
         })
         .await
+    }
+
+    /// A workload of one pod with a route and a host of its own, for stories of many. Nobody waits for the gateway.
+    pub async fn create_routed(&self, name: &str, image: &str) -> Result<()> {
+        self.create_workload(name, 1, &[("app", image)]).await?;
+        self.create(json!({
+            "apiVersion": ROUTES.0,
+            "kind": ROUTES.1,
+            "metadata": {"name": name},
+            "spec": {
+                "hostnames": [format!("{name}.{}", self.host)],
+                "parentRefs": [{"name": gateway::NAME, "namespace": gateway::NAMESPACE}],
+                "rules": [{"backendRefs": [{"name": name, "port": 80}]}],
+            },
+        }))
+        .await?;
+        Ok(())
+    }
+
+    /// Asks for a rollout as any producer could: without the CLI. The event's id is the workload's name.
+    pub async fn ask_for(&self, name: &str, image: &str) -> Result<()> {
+        let content = json!({"workload": self.workload(name), "image": image});
+        let key = format!("test/{}/Deployment/{name}", self.namespace);
+        self.produce("events", Some(&key), &[STRUCTURED], &request(name, &content, Timestamp::now())).await?;
+        Ok(())
+    }
+
+    /// A workload of this story, as an event names it.
+    pub fn workload(&self, name: &str) -> Value {
+        json!({"cluster": "test", "namespace": self.namespace, "kind": "Deployment", "name": name})
     }
 
     /// Creates an object in the story's namespace.
@@ -334,7 +368,8 @@ impl Story {
                 // A conflict is what this is for.
                 let _ = deployments.patch("web", &PatchParams::default(), &patch).await;
                 let _ = routes.patch("web", &PatchParams::default(), &patch).await;
-                tokio::time::sleep(Duration::from_millis(30)).await;
+                // Seldom enough for the gateway to get its own status in between; it serves all the stories.
+                tokio::time::sleep(Duration::from_millis(250)).await;
             }
         }))
     }
@@ -459,6 +494,15 @@ impl Objects {
         ensure!(differences.is_empty(), "the user's objects are not as they were:\n{differences}");
         Ok(())
     }
+}
+
+/// A request with this content, as a CloudEvent in structured mode.
+pub fn request(id: &str, content: &Value, at: Timestamp) -> Vec<u8> {
+    let ty = "dev.cdeventsx.bellwether-rollout.requested.0.1.0";
+    let context = json!({"specversion": "0.5.1", "id": id, "source": "/ci", "type": ty, "timestamp": at});
+    let data = json!({"context": context, "subject": {"id": id, "source": "/ci", "content": content}});
+    let event = json!({"specversion": "1.0", "id": id, "source": "/ci", "type": ty, "datacontenttype": "application/json", "data": data});
+    event.to_string().into_bytes()
 }
 
 /// As a user's chart would have it, with the port and the requests that a canary has to copy.

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
-use super::scene::{Scene, Setup, policy};
+use super::scene::{Scene, Setup, patient};
 use super::{Told, told, told_alone};
 use crate::plane::proxy::{Door, Proxy};
 use crate::plane::story::Story;
@@ -29,11 +29,9 @@ pub fn stories() -> Vec<Told> {
     ]
 }
 
-/// Long enough in each step that something can happen in it, and patient with a hold.
-fn patient() -> String {
-    policy("20% 40%", "")
-        .replace("max-hold = \"10s\"", "max-hold = \"120s\"")
-        .replace("blind = \"10s\"", "blind = \"4s\"")
+/// Long enough in each step that something can happen in it, patient with a hold, and soon blind.
+fn soon_blind() -> String {
+    patient("20% 40%").replace("blind = \"10s\"", "blind = \"4s\"")
 }
 
 /// In a step, with counts.
@@ -53,7 +51,7 @@ async fn prometheus_is_away(story: &Story) -> Result<()> {
     let door = door(story, address(prometheus::URL)).await?;
     door.set(Door::Closed).await;
     let prometheus = format!("http://{}", door.address);
-    let scene = Scene::begin_with(story, Setup { policy: patient(), prometheus, ..Setup::default() }).await?;
+    let scene = Scene::begin_with(story, Setup { policy: soon_blind(), prometheus, ..Setup::default() }).await?;
     let load = story.load(100.0)?;
     scene.request(V2, &[]).await?;
     let failing = |rollout: &Value| rollout["reason"].as_str().is_some_and(|why| why.starts_with("probe fails"));
@@ -71,7 +69,7 @@ async fn prometheus_is_away(story: &Story) -> Result<()> {
 async fn a_silent_prometheus(story: &Story) -> Result<()> {
     let door = door(story, address(prometheus::URL)).await?;
     let prometheus = format!("http://{}\"\ntimeout = \"1s", door.address);
-    let scene = Scene::begin_with(story, Setup { policy: patient(), prometheus, ..Setup::default() }).await?;
+    let scene = Scene::begin_with(story, Setup { policy: soon_blind(), prometheus, ..Setup::default() }).await?;
     let load = story.load(100.0)?;
     scene.request(V2, &[]).await?;
     scene.until(SOON, "on its way", is_judged).await?;
@@ -100,7 +98,7 @@ async fn the_api_server_is_away(story: &Story) -> Result<()> {
     let door = door(story, behind).await?;
     door.set(Door::Closed).await;
     let server = format!("https://{}", door.address);
-    let mut scene = Scene::set(story, Setup { policy: patient(), server, ..Setup::default() }).await?;
+    let mut scene = Scene::set(story, Setup { policy: soon_blind(), server, ..Setup::default() }).await?;
     scene.bellwether.start().await?;
     story
         .wait_until("a daemon that says what it waits for", SOON, async || {
@@ -134,7 +132,7 @@ async fn kafka_is_away(story: &Story) -> Result<()> {
     let door = Proxy::start(kafka::DOOR_PORT, kafka::BEHIND_THE_DOOR).await?;
     let brokers = door.address.to_string();
     let mut scene =
-        Scene::begin_with(story, Setup { policy: patient(), brokers: &brokers, ..Setup::default() }).await?;
+        Scene::begin_with(story, Setup { policy: soon_blind(), brokers: &brokers, ..Setup::default() }).await?;
     let before = story.snapshot().await?;
     let load = story.load(100.0)?;
     scene.request(V2, &[]).await?;
@@ -168,7 +166,7 @@ pub fn soaks() -> Vec<Told> {
 /// itself afterwards.
 async fn prometheus_is_away_for(story: &Story, seconds: u64) -> Result<()> {
     let patience = seconds.min(120) / 4;
-    let policy = patient()
+    let policy = soon_blind()
         .replace("blind = \"4s\"", &format!("blind = \"{patience}s\""))
         .replace("max-hold = \"120s\"", "max-hold = \"1h\"");
     let door = door(story, address(prometheus::URL)).await?;
@@ -177,9 +175,11 @@ async fn prometheus_is_away_for(story: &Story, seconds: u64) -> Result<()> {
     let load = story.load(50.0)?;
     scene.request(V2, &[]).await?;
     scene.until(SOON, "on its way", is_judged).await?;
-    let before = scene.decisions().await?.len();
     door.set(Door::Closed).await;
     let closed = Instant::now();
+    // What was seen before may still be decided on.
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    let before = scene.decisions().await?.len();
     let held = scene.until(Duration::from_secs(patience) + SOON, "held", |rollout| rollout["held"].is_string()).await?;
     println!("{seconds} s without Prometheus: held after {:?}, with a patience of {patience} s", closed.elapsed());
     ensure!(held["held"].as_str().is_some_and(|why| why.starts_with("blind since ")), "{held:#}");
@@ -196,7 +196,7 @@ async fn prometheus_is_away_for(story: &Story, seconds: u64) -> Result<()> {
 
 /// For all of the plane: the broker itself dies, in the middle of whatever it was doing.
 async fn kafka_is_killed(story: &Story) -> Result<()> {
-    let mut scene = Scene::begin(story, &patient()).await?;
+    let mut scene = Scene::begin(story, &soon_blind()).await?;
     let before = story.snapshot().await?;
     let load = story.load(100.0)?;
     scene.request(V2, &[]).await?;
@@ -212,7 +212,7 @@ async fn kafka_is_killed(story: &Story) -> Result<()> {
 }
 
 async fn told_to_stop(story: &Story) -> Result<()> {
-    let mut scene = Scene::begin(story, &patient()).await?;
+    let mut scene = Scene::begin(story, &soon_blind()).await?;
     let load = story.load(100.0)?;
     scene.request(V2, &[]).await?;
     scene.until(SOON, "on its way", is_judged).await?;

@@ -8,14 +8,13 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 use bellwether::points::Point;
 use futures::{StreamExt, TryStreamExt, stream};
-use serde_json::{Value, json};
+use serde_json::Value;
 
-use super::scene::{GOOD, Scene, Setup, policy};
+use super::scene::{GOOD, Scene, Setup, patient};
 use super::{Told, told};
-use crate::plane::bellwether::Bellwether;
-use crate::plane::gateway;
 use crate::plane::story::Story;
 
+const V2: &str = "registry.test/shop/web:v2";
 const KILLS: usize = 40;
 const ROLLOUTS: usize = 40;
 /// A life that passes its point too seldom ends by our hand.
@@ -74,18 +73,18 @@ async fn forty_kills(story: &Story) -> Result<()> {
         (0..ROLLOUTS).map(|n| if n % 3 == 2 { format!("bad{n}") } else { format!("good{n}") }).collect();
     let references = ["good-reference".to_owned(), "bad-reference".to_owned()];
     let all: Vec<&String> = references.iter().chain(&names).collect();
-    stream::iter(&all).map(|name| workload(story, name)).buffer_unordered(8).try_collect::<Vec<()>>().await?;
+    stream::iter(&all).map(|name| story.create_routed(name, GOOD)).buffer_unordered(8).try_collect::<Vec<()>>().await?;
 
     // Undisturbed first: what each kind of rollout writes.
     scene.bellwether.start().await?;
     for name in &references {
-        request(story, name).await?;
+        story.ask_for(name, V2).await?;
     }
     ended(story, &scene, &references).await?;
     scene.bellwether.kill().await?;
 
     for name in &names {
-        request(story, name).await?;
+        story.ask_for(name, V2).await?;
     }
     let began = Instant::now();
     let seed = std::env::var("BELLWETHER_SEED").ok().map_or(Ok(1), |text| text.parse())?;
@@ -138,36 +137,6 @@ impl Dice {
         z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         (z ^ (z >> 31)) % n
     }
-}
-
-async fn workload(story: &Story, name: &str) -> Result<()> {
-    story.create_workload(name, 1, &[("app", GOOD)]).await?;
-    story
-        .create(json!({
-            "apiVersion": "gateway.networking.k8s.io/v1",
-            "kind": "HTTPRoute",
-            "metadata": {"name": name},
-            "spec": {
-                "hostnames": [format!("{name}.{}", story.host)],
-                "parentRefs": [{"name": gateway::NAME, "namespace": gateway::NAMESPACE}],
-                "rules": [{"backendRefs": [{"name": name, "port": 80}]}],
-            },
-        }))
-        .await?;
-    Ok(())
-}
-
-async fn request(story: &Story, name: &str) -> Result<()> {
-    let workload = json!({"cluster": "test", "namespace": story.namespace, "kind": "Deployment", "name": name});
-    let content = json!({"workload": workload, "image": "registry.test/shop/web:v2"});
-    let (ty, now) = ("dev.cdeventsx.bellwether-rollout.requested.0.1.0", jiff::Timestamp::now());
-    let context = json!({"specversion": "0.5.1", "id": name, "source": "/kills", "type": ty, "timestamp": now});
-    let data = json!({"context": context, "subject": {"id": name, "source": "/kills", "content": content}});
-    let event = json!({"specversion": "1.0", "id": name, "source": "/kills", "type": ty, "data": data});
-    let key = format!("test/{}/Deployment/{name}", story.namespace);
-    let headers = [("content-type", "application/cloudevents+json")];
-    story.produce("events", Some(&key), &headers, event.to_string().as_bytes()).await?;
-    Ok(())
 }
 
 /// Waits until each of these has ended as it does without kills.
@@ -264,19 +233,18 @@ async fn nothing_twice(scene: &Scene<'_>) -> Result<()> {
 /// A daemon is stopped for longer than its session; another one takes over, and the first one wakes up in the belief that
 /// nothing has happened.
 async fn woken_too_late(story: &Story) -> Result<()> {
-    let slow = policy("10% 30%", "").replace("max-hold = \"10s\"", "max-hold = \"120s\"");
-    let scene = Scene::begin(story, &slow).await?;
+    let scene = Scene::begin(story, &patient("10% 30%")).await?;
     let mut twin = scene.bellwether.twin(story, "twin")?;
     twin.start().await?;
     twin.until_ready(SOON).await?;
     let before = story.snapshot().await?;
     let load = story.load(100.0)?;
-    let id = scene.request("registry.test/shop/web:v2", &[]).await?;
+    let id = scene.request(V2, &[]).await?;
     let pair = [&scene.bellwether, &twin];
     let (sleeper, other) = story
         .wait_until("a rollout in its step", SOON, async || {
             for (n, daemon) in pair.into_iter().enumerate() {
-                if shown(daemon, &id).await?.is_some_and(|rollout| rollout["phase"] == "stepping") {
+                if daemon.rollout(&id).await?.is_some_and(|rollout| rollout["phase"] == "stepping") {
                     return Ok((daemon, pair[1 - n]));
                 }
             }
@@ -286,7 +254,7 @@ async fn woken_too_late(story: &Story) -> Result<()> {
     sleeper.signal("STOP").await?;
     let ended = story
         .wait_until("the other one to bring it to its end", LONG, async || {
-            let rollout = shown(other, &id).await?.context("not taken over yet")?;
+            let rollout = other.rollout(&id).await?.context("not taken over yet")?;
             ensure!(rollout["outcome"].is_string(), "{rollout:#}");
             Ok(rollout)
         })
@@ -296,7 +264,7 @@ async fn woken_too_late(story: &Story) -> Result<()> {
     // It has understood when it shows nothing of it any more, and has its share of the partitions again.
     story
         .wait_until("the first one to have let go", SOON, async || {
-            ensure!(shown(sleeper, &id).await?.is_none(), "it still shows it");
+            ensure!(sleeper.rollout(&id).await?.is_none(), "it still shows it");
             let (status, body) = sleeper.get("/readyz?verbose").await?;
             ensure!(status == 200, "{body}");
             Ok(())
@@ -306,13 +274,8 @@ async fn woken_too_late(story: &Story) -> Result<()> {
     ensure!(counts.failed() == 0, "{counts:?}");
     epochs_only_rise(story)?;
     scene.decided_once().await?;
-    scene.left_marked(before.with_image("web", "app", "registry.test/shop/web:v2")).await?;
+    scene.left_marked(before.with_image("web", "app", V2)).await?;
     scene.replays().await
-}
-
-async fn shown(daemon: &Bellwether, id: &str) -> Result<Option<Value>> {
-    let (status, body) = daemon.get(&format!("/api/v1/rollouts/{id}")).await?;
-    Ok(if status == 200 { Some(serde_json::from_str(&body)?) } else { None })
 }
 
 /// On every object the epoch of whoever wrote last is the highest so far.

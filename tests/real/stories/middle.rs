@@ -8,7 +8,7 @@ use anyhow::{Context, Result, ensure};
 use kube::api::{DeleteParams, Patch, PatchParams};
 use serde_json::{Value, json};
 
-use super::scene::{GOOD, Scene, Setup, policy};
+use super::scene::{GOOD, Scene, Setup, patient, policy};
 use super::{Told, told};
 use crate::plane::kafka::Record;
 use crate::plane::load::Load;
@@ -46,6 +46,7 @@ strategy = "blue-green"
 match = { namespaces = ["*"], workloads = ["*"], images = ["registry.test/shop/*"] }
 ready-within = "60s"
 promote-within = "60s"
+drain = "2s"
 [policy.blue-green]
 keep-stable = "10s"
 [[policy.check]]
@@ -77,7 +78,7 @@ async fn fifty_thousand_requests(story: &Story) -> Result<()> {
     let second = scene.request("registry.test/shop/web:v5", &[]).await?;
     never_unchecked(story, &scene, &second, before).await?;
     comes_to(&scene, "promoted").await?;
-    let superseded = rollout(&scene, &first).await?;
+    let superseded = scene.bellwether.rollout(&first).await?;
     ensure!(superseded.is_none_or(|rollout| rollout["outcome"] == "superseded"), "the first one was not superseded");
 
     // Switched, watched, promoted; and switched, found out, switched back.
@@ -139,17 +140,12 @@ async fn never_unchecked(story: &Story, scene: &Scene<'_>, id: &str, before: i64
                 // Not "not yet": it must never be so.
                 return Ok(false);
             }
-            let rollout = rollout(scene, id).await?.context("no rollout yet")?;
+            let rollout = scene.bellwether.rollout(id).await?.context("no rollout yet")?;
             ensure!(newer && weight > 0 && rollout["phase"] == "stepping", "{weight} for {canary:?}: {rollout:#}");
             Ok(true)
         })
         .await
         .and_then(|fine| Ok(ensure!(fine, "the newer version had the older one's weight of {before}")))
-}
-
-async fn rollout(scene: &Scene<'_>, id: &str) -> Result<Option<Value>> {
-    let (status, body) = scene.bellwether.get(&format!("/api/v1/rollouts/{id}")).await?;
-    Ok(if status == 200 { Some(serde_json::from_str(&body)?) } else { None })
 }
 
 async fn comes_to(scene: &Scene<'_>, outcome: &str) -> Result<Value> {
@@ -172,8 +168,7 @@ async fn say(scene: &Scene<'_>, verb: &str, more: &[&str]) -> Result<()> {
 }
 
 async fn a_person_decides(story: &Story) -> Result<()> {
-    let scene =
-        Scene::begin(story, &policy("10% 50%", "").replace("max-hold = \"10s\"", "max-hold = \"120s\"")).await?;
+    let scene = Scene::begin(story, &patient("10% 50%")).await?;
     let before = story.snapshot().await?;
     let load = story.load(100.0)?;
     scene.request(V2, &[]).await?;
@@ -203,8 +198,7 @@ async fn a_person_decides(story: &Story) -> Result<()> {
 }
 
 async fn frozen_and_gated(story: &Story) -> Result<()> {
-    let gated = policy("20%", "").replace("max-hold = \"10s\"", "max-hold = \"120s\"")
-        + "\n[[policy.approval]]\nname = \"release\"\nbefore = \"promotion\"\n";
+    let gated = patient("20%") + "\n[[policy.approval]]\nname = \"release\"\nbefore = \"promotion\"\n";
     let scene = Scene::begin(story, &gated).await?;
     let before = story.snapshot().await?;
     let load = story.load(100.0)?;
@@ -230,7 +224,7 @@ async fn frozen_and_gated(story: &Story) -> Result<()> {
             Ok(())
         })
         .await?;
-    ensure!(rollout(&scene, &waiting).await?.is_none(), "it began in spite of the freeze");
+    ensure!(scene.bellwether.rollout(&waiting).await?.is_none(), "it began in spite of the freeze");
     let unfrozen = scene.cli(&["emit", "unfreeze", "--scope", &scope, "--source", "/people/ann"]).await?;
     ensure!(unfrozen.code == Some(0), "{unfrozen:?}");
     let held = scene
@@ -273,7 +267,7 @@ async fn the_stable_image_again(story: &Story) -> Result<()> {
     scene.request(GOOD, &[]).await?;
     let ended = story
         .wait_until("the first one to be over", SOON, async || {
-            let rollout = rollout(&scene, &id).await?.context("no rollout")?;
+            let rollout = scene.bellwether.rollout(&id).await?.context("no rollout")?;
             ensure!(rollout["outcome"].is_string(), "{rollout:#}");
             Ok(rollout)
         })
@@ -285,8 +279,7 @@ async fn the_stable_image_again(story: &Story) -> Result<()> {
 }
 
 async fn somebody_elses_edit(story: &Story) -> Result<()> {
-    let scene =
-        Scene::begin(story, &policy("10% 50%", "").replace("max-hold = \"10s\"", "max-hold = \"120s\"")).await?;
+    let scene = Scene::begin(story, &patient("10% 50%")).await?;
     let load = story.load(100.0)?;
     scene.request(V2, &[]).await?;
     scene.until(SOON, "in a step", is_stepping).await?;
@@ -330,9 +323,9 @@ async fn a_deleted_workload(story: &Story) -> Result<()> {
 /// The API server says that there are too many requests (by its own means: a flow that may have none), and somebody writes
 /// to the same objects all the time.
 async fn too_many_and_conflicts(story: &Story) -> Result<()> {
-    let patient = policy("10% 50%", "").replace("max-hold = \"10s\"", "max-hold = \"120s\"");
     let scene =
-        Scene::begin_with(story, Setup { policy: patient, namespaced: Some(("", "")), ..Setup::default() }).await?;
+        Scene::begin_with(story, Setup { policy: patient("10% 50%"), namespaced: Some(("", "")), ..Setup::default() })
+            .await?;
     let before = story.snapshot().await?;
     let load = story.load(100.0)?;
     scene.request(V2, &[]).await?;

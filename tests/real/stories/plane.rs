@@ -47,7 +47,8 @@ async fn the_route_splits_the_traffic(story: &Story) -> Result<()> {
 
     let first = story.send(100.0, 200).await?;
     ensure!(first.failed() == 0 && first.answered() == 200, "{first:?}");
-    ensure!(first.of_version("v2").total.abs_diff(20) <= 2, "{:?}", first.by_version);
+    // Exact in each round of ten; a round begins anew whenever some other story changes the gateway's configuration.
+    ensure!(first.of_version("v2").total.abs_diff(20) <= 6, "{:?}", first.by_version);
     ensure!(
         story.served() == first.by_version,
         "the pods counted {:?}, the users {:?}",

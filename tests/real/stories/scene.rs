@@ -50,6 +50,7 @@ match = { namespaces = ["*"], workloads = ["*"], images = ["registry.test/shop/*
 traffic = "gateway"
 ready-within = "60s"
 promote-within = "60s"
+drain = "2s"
 max-hold = "10s"
 patience = { blind = "10s", insufficient = "15s" }
 
@@ -72,6 +73,11 @@ min-requests = 30
         let _ = write!(text, "\n[[policy.step]]\nweight = {weight:?}\nmin-time = \"8s\"\n");
     }
     text + rest
+}
+
+/// The same, for stories in which a hold is not the end: it is given up after two minutes.
+pub fn patient(weights: &str) -> String {
+    policy(weights, "").replace("max-hold = \"10s\"", "max-hold = \"120s\"")
 }
 
 /// What a scene begins with. The default is what most stories want.
