@@ -74,7 +74,13 @@ async fn fifty_thousand_requests(story: &Story) -> Result<()> {
     scene
         .until(SOON, "in its second step", |rollout| rollout["step"] == json!([2, 3]) && rollout["phase"] == "stepping")
         .await?;
-    let before = story.weights("web").await?["web-canary"];
+    let before = story
+        .wait_until("the second step's share in the route", SOON, async || {
+            let weight = story.weights("web").await?.get("web-canary").copied().unwrap_or(0);
+            ensure!(weight >= 30, "{weight}");
+            Ok(weight)
+        })
+        .await?;
     let second = scene.request("registry.test/shop/web:v5", &[]).await?;
     never_unchecked(story, &scene, &second, before).await?;
     comes_to(&scene, "promoted").await?;
