@@ -114,6 +114,9 @@ pub struct Block {
     pub to: Timestamp,
     /// By metric.
     pub metrics: BTreeMap<String, Sample>,
+    /// What each of the stable's processes counted, where a check learns from that how errors cluster.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub processes: BTreeMap<String, Vec<Reading>>,
 }
 
 /// What was measured of one metric in one block.

@@ -37,6 +37,16 @@ pub struct View<'a> {
 }
 
 impl CheckState {
+    /// Says what the sequential judge has found, or that the newest block could not be seen.
+    pub fn take(&mut self, evidence: Option<Evidence>, gap: Option<&Gap>) {
+        self.evidence = evidence.map(|evidence| match gap {
+            Some(gap) if evidence.verdict != Verdict::Regressed => {
+                Evidence { verdict: Verdict::Blind, gap: Some(gap.clone()), ..evidence }
+            }
+            Some(_) | None => evidence,
+        });
+    }
+
     /// Looks, if it is time to: at the first block, and then every `check.every`. `at` is the end of the newest block.
     pub fn look(&mut self, check: &Check, metric: &Metric, view: View<'_>, at: Timestamp) {
         if self.looked.is_some_and(|before| Span::between(before, at) < check.every) {
@@ -64,6 +74,7 @@ impl CheckState {
             breaches_needed: check.breaches,
             gap,
             verdict,
+            weighed: None,
         });
     }
 

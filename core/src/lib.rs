@@ -20,6 +20,7 @@ pub mod verdict;
 pub mod window;
 pub mod stats;
 pub mod judge;
+pub mod sequential;
 pub mod reason;
 pub mod phase;
 pub mod decision;

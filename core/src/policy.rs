@@ -12,7 +12,8 @@ use serde::{Deserialize, Serialize};
 use crate::calendar::{ChangeWindow, RawWindow};
 use crate::effect::Probed;
 use crate::ids::{Weight, Workload, digest, repository};
-use crate::metric::{Limit, Metric, MetricKind};
+use crate::metric::{Limit, Metric, MetricKind, Unit};
+use crate::sequential::{self, Proof, Rule};
 use crate::time::Span;
 
 /// A policy as it is written in TOML.
@@ -48,6 +49,12 @@ pub struct RawPolicy {
     /// After so long on hold the rollout is given up.
     #[serde(default = "defaults::max_hold")]
     pub max_hold: Span,
+    /// Of the rollouts of good versions, the sequential judge rolls back at most this part.
+    #[serde(default = "defaults::alpha")]
+    pub alpha: RawLimit,
+    /// What it shows to be good enough is not, in at most this part.
+    #[serde(default = "defaults::beta")]
+    pub beta: RawLimit,
     /// How long evidence may be missing, and what is done then.
     #[serde(default)]
     pub patience: Patience,
@@ -73,7 +80,7 @@ pub struct RawPolicy {
 
 /// Defaults that `config/default.toml` states too; a test compares them.
 mod defaults {
-    use super::Span;
+    use super::{RawLimit, Span};
 
     pub(super) fn ready_within() -> Span {
         Span::from_secs(300)
@@ -97,6 +104,22 @@ mod defaults {
 
     pub(super) fn approval() -> Span {
         Span::from_secs(86_400)
+    }
+
+    pub(super) fn margin() -> f64 {
+        1.25
+    }
+
+    pub(super) fn floor() -> RawLimit {
+        RawLimit::Text("0.1%".to_owned())
+    }
+
+    pub(super) fn alpha() -> RawLimit {
+        RawLimit::Text("1%".to_owned())
+    }
+
+    pub(super) fn beta() -> RawLimit {
+        RawLimit::Text("5%".to_owned())
     }
 
     pub(super) fn quantile() -> f64 {
@@ -278,6 +301,9 @@ pub struct RawStep {
     /// After it has passed, wait so long before going on.
     #[serde(default)]
     pub pause: Span,
+    /// What the sequential judge asks for; by default `no-alarm`, and at the last step `non-inferior`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub proof: Option<Proof>,
     /// The checks that hold here, by name; `None`: all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub checks: Option<Vec<String>>,
@@ -295,6 +321,12 @@ pub struct RawCheck {
     /// The rule.
     #[serde(default)]
     pub judge: JudgeKind,
+    /// By the sequential judge: the canary's share may be so many times the stable's …
+    #[serde(default = "defaults::margin")]
+    pub margin: f64,
+    /// … or above it by so much.
+    #[serde(default = "defaults::floor")]
+    pub floor: RawLimit,
     /// The value may not be above this (`"5%"`, `"500ms"`, a number).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max: Option<RawLimit>,
@@ -325,6 +357,8 @@ pub enum JudgeKind {
     /// The value over the window against the limit, so many times in a row.
     #[default]
     Threshold,
+    /// Evidence against the limit and against the stable, looked at after every block.
+    Sequential,
 }
 
 /// A limit as written: with a unit, or a bare number.
@@ -402,6 +436,9 @@ pub struct Step {
     pub min_time: Span,
     /// After it has passed, wait so long before going on.
     pub pause: Span,
+    /// What the sequential judge asks for.
+    #[serde(default)]
+    pub proof: Proof,
     /// The checks that hold here.
     pub checks: Vec<Check>,
 }
@@ -436,6 +473,9 @@ pub struct Check {
     pub breaches: u32,
     /// With fewer requests in the window nothing is said.
     pub min_requests: u64,
+    /// Judged by the sequential judge, with these settings; `None`: by the threshold judge.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sequential: Option<Rule>,
 }
 
 /// What is wrong with a policy, and where.
@@ -456,13 +496,13 @@ impl RawPolicy {
         let mut problems = Problems::default();
         self.check_match(&mut problems);
         let checks = problems.within("check", |problems| checked(&self.checks, metrics, problems));
-        let steps = match self.strategy {
+        let mut steps = match self.strategy {
             Strategy::Canary => self.check_steps(&checks, &mut problems),
             Strategy::BlueGreen => self.check_blue_green(&checks, &mut problems),
         };
         let window = self.check_window(&mut problems);
         self.check_approvals(&mut problems);
-        let guard = self.guard.as_ref().map(|guard| Guard {
+        let mut guard = self.guard.as_ref().map(|guard| Guard {
             length: guard.length,
             checks: problems.within("guard", |problems| {
                 if guard.checks.is_empty() {
@@ -474,6 +514,21 @@ impl RawPolicy {
         if self.route.is_some() && self.traffic == TrafficKind::Replicas {
             problems.add(&["route"], "a route is split by weights; leave it out, or set traffic = \"gateway\"");
         }
+        let mut rate = |key: &str, raw: &RawLimit| {
+            let found = Unit::Percent.read(raw).and_then(|rate| {
+                if rate > 0.0 && rate < 0.5 {
+                    Ok(rate)
+                } else {
+                    Err(format!("an error rate of {rate} is not above 0% and below 50%"))
+                }
+            });
+            found.unwrap_or_else(|message| {
+                problems.add(&[key], message);
+                0.01
+            })
+        };
+        let (alpha, beta) = (rate("alpha", &self.alpha), rate("beta", &self.beta));
+        share_out(alpha, beta, &checks, &mut steps, guard.as_mut());
         if !problems.found.is_empty() {
             return Err(problems.found);
         }
@@ -543,7 +598,13 @@ impl RawPolicy {
             problems.add(&["blue-green"], "say how long the old version stands by, as in keep-stable = \"10m\"");
             return Vec::new();
         };
-        vec![Step { weight: Weight::FULL, min_time: keep_stable, pause: Span::ZERO, checks: checks.to_vec() }]
+        vec![Step {
+            weight: Weight::FULL,
+            min_time: keep_stable,
+            pause: Span::ZERO,
+            proof: Proof::NonInferior,
+            checks: checks.to_vec(),
+        }]
     }
 
     fn check_window(&self, problems: &mut Problems) -> Option<ChangeWindow> {
@@ -603,7 +664,9 @@ impl RawPolicy {
                     "this step would pass whatever happens; it needs at least one check",
                 );
             }
-            steps.push(Step { weight: raw.weight, min_time: raw.min_time, pause: raw.pause, checks: wanted });
+            let last = index + 1 == self.steps.len();
+            let proof = raw.proof.unwrap_or(if last { Proof::NonInferior } else { Proof::NoAlarm });
+            steps.push(Step { weight: raw.weight, min_time: raw.min_time, pause: raw.pause, proof, checks: wanted });
         }
         steps
     }
@@ -678,7 +741,45 @@ fn one_check(raw: &RawCheck, metrics: &BTreeMap<String, Metric>, problems: &mut 
         breaches: raw.breaches.max(1),
         // A gauge or a query counts no requests, so there is no number of them to ask for.
         min_requests: if metric.kind.counts_requests() { raw.min_requests } else { 0 },
+        sequential: (raw.judge == JudgeKind::Sequential).then(|| rule(raw, limit, metric, problems)).flatten(),
     })
+}
+
+/// The sequential judge's settings; its error rates are the policy's, and come later.
+fn rule(raw: &RawCheck, limit: Limit, metric: &Metric, problems: &mut Problems) -> Option<Rule> {
+    if !matches!(metric.kind, MetricKind::Ratio | MetricKind::Histogram) {
+        problems.add(
+            &["judge"],
+            "the sequential judge counts requests, good ones and bad ones; for this metric set judge = \"threshold\"",
+        );
+        return None;
+    }
+    if metric.kind == MetricKind::Histogram && matches!(limit, Limit::Min(_)) {
+        problems.add(&["min"], "the sequential judge counts what is above a limit; write `max`");
+        return None;
+    }
+    let floor = Unit::Percent.read(&raw.floor).map_err(|message| problems.add(&["floor"], message)).ok()?;
+    if raw.margin < 1.0 {
+        problems.add(&["margin"], format!("a margin of {} asks for an improvement; it must be at least 1", raw.margin));
+    }
+    let rule = Rule { margin: raw.margin, floor, level: 0.01, beta: 0.05 };
+    if let Err(error) = sequential::check(rule, sequential::allowed(limit, metric.kind, raw.quantile)) {
+        problems.add(&["judge"], format!("the sequential judge has no test for this: {error}"));
+    }
+    Some(rule)
+}
+
+/// Divides `alpha` among all claims that may roll back: two of each check (against its limit, and against the stable), and
+/// one of each of the guard's.
+fn share_out(alpha: f64, beta: f64, checks: &[Check], steps: &mut [Step], guard: Option<&mut Guard>) {
+    let judged = |checks: &[Check]| checks.iter().filter(|check| check.sequential.is_some()).count();
+    let claims = 2 * judged(checks) + guard.as_ref().map_or(0, |guard| judged(&guard.checks));
+    let all =
+        steps.iter_mut().flat_map(|step| &mut step.checks).chain(guard.into_iter().flat_map(|guard| &mut guard.checks));
+    for rule in all.filter_map(|check| check.sequential.as_mut()) {
+        rule.level = alpha / claims.max(1) as f64;
+        rule.beta = beta;
+    }
 }
 
 fn read_limit(raw: &RawLimit, key: &str, metric: &Metric, problems: &mut Problems) -> Option<f64> {
@@ -721,10 +822,24 @@ impl Policy {
         any(&self.matches.images, repository(image))
     }
 
+    /// How long the steps together, or the guard, are planned to be watched.
+    pub fn planned(&self, guards: bool) -> Span {
+        let guard = || self.guard.as_ref().map_or(Span::ZERO, |guard| guard.length);
+        let times = || self.steps.iter().flat_map(|step| [step.min_time, step.pause]);
+        let steps = || Span::from_millis(times().map(Span::as_millis).fold(0, u64::saturating_add));
+        if guards { guard() } else { steps() }
+    }
+
     /// The metrics that are measured by queries; availability is seen.
     pub fn measured_metrics(&self) -> BTreeMap<String, Metric> {
         let measured = |metric: &Metric| metric.kind != MetricKind::Availability;
         self.metrics.iter().filter(|(_, metric)| measured(metric)).map(|(n, m)| (n.clone(), m.clone())).collect()
+    }
+
+    /// The metrics of which it must be learnt how errors cluster.
+    pub fn clustered(&self) -> BTreeSet<String> {
+        let checks = self.steps.iter().flat_map(|step| &step.checks);
+        checks.filter(|check| check.sequential.is_some()).map(|check| check.metric.clone()).collect()
     }
 
     /// Those metrics with every limit that a check holds them against: what is tried before there is traffic.

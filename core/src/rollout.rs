@@ -7,6 +7,8 @@
 //! In each phase it has a short list of [acts](Rollout::acts), done one after the other, each committed before it is
 //! performed and repeated until the world has confirmed it. The phase's condition is looked at after its last act.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use crate::command::{Freeze, Order};
@@ -17,9 +19,10 @@ use crate::ids::{EffectId, EventId, Images, RolloutId, Scope, TemplateHash, Weig
 use crate::phase::{Move, Phase, Trigger, next};
 use crate::policy::{Mode, Policy};
 use crate::reason::Reason;
+use crate::sequential::{Proof, State};
 use crate::sighting::Sighting;
 use crate::time::{Span, Timestamp};
-use crate::watching::Watching;
+use crate::watching::{Rules, Watching};
 
 mod accept;
 mod acting;
@@ -228,6 +231,9 @@ pub struct Rollout {
     pub decisions: u32,
     /// What is being judged.
     pub watching: Option<Watching>,
+    /// What the sequential judge has seen, by check: of all steps so far, or of the guard.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub evidence: BTreeMap<String, State>,
     /// The end of the last block.
     pub last_block: Option<Timestamp>,
     /// It stays where it is and asks.
@@ -320,6 +326,7 @@ impl Rollout {
             effects: 0,
             decisions: 0,
             watching: None,
+            evidence: BTreeMap::new(),
             last_block: None,
             held: None,
             waited: Span::ZERO,
@@ -369,7 +376,12 @@ impl Rollout {
         let metrics = &self.policy.metrics;
         if let Some(watching) = &mut self.watching {
             let checks = checks_of(&self.policy, watching.guards, watching.step);
-            watching.absorb(block, checks, metrics, side_arm.as_ref(), world.now);
+            let proof = match self.policy.steps.get(watching.step) {
+                Some(step) if !watching.guards => step.proof,
+                Some(_) | None => Proof::NoAlarm,
+            };
+            let rules = Rules { checks, metrics, proof, planned: self.policy.planned(watching.guards) };
+            watching.absorb(block, &rules, &mut self.evidence, side_arm.as_ref(), world.now);
         }
         self.drive(world, out);
         true

@@ -4,7 +4,7 @@ use crate::decision::{Ending, Kind};
 use crate::engine::{Took, Transition};
 use crate::event::Event;
 use crate::ids::{Images, RolloutId, Weight};
-use crate::metric::MetricKind;
+use crate::metric::{MetricKind, Unit};
 use crate::phase::Phase;
 use crate::policy::{Mode, Policy, Strategy};
 use crate::rollout::{Rollout, Task};
@@ -162,7 +162,8 @@ fn next(rollout: &Rollout) -> String {
 fn check(evidence: &Evidence) -> CheckView {
     let show = |measure: &Measure| {
         let beyond = if measure.beyond { "> " } else { "" };
-        format!("{beyond}{}", evidence.unit.show(measure.value))
+        let unit = if evidence.weighed.is_some() { Unit::Percent } else { evidence.unit };
+        format!("{beyond}{}", unit.show(measure.value))
     };
     let counted = evidence.subject.as_ref().filter(|subject| subject.n > 0 || !evidence.kind.counts_requests());
     CheckView {
@@ -170,7 +171,7 @@ fn check(evidence: &Evidence) -> CheckView {
         verdict: evidence.verdict.to_string(),
         canary: counted.map(show),
         stable: evidence.stable.as_ref().map(show),
-        limit: format!("{} {}", evidence.limit.kept(), evidence.unit.show(evidence.limit.value())),
+        limit: evidence.shown_limit(),
         n: evidence.subject.as_ref().map_or(0, |subject| subject.n),
         window: if evidence.kind == MetricKind::Availability { Span::ZERO } else { evidence.window },
         sentence: evidence.to_string(),

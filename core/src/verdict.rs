@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::event::Gap;
 use crate::metric::{Limit, MetricKind, Unit};
+use crate::sequential::Weighed;
 use crate::time::Span;
 
 /// What a check says.
@@ -80,6 +81,9 @@ pub struct Evidence {
     pub gap: Option<Gap>,
     /// What follows from all this.
     pub verdict: Verdict,
+    /// By the sequential judge: how much evidence there is, and for what.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub weighed: Option<Weighed>,
 }
 
 impl Evidence {
@@ -88,6 +92,14 @@ impl Evidence {
         match self.quantile.map(|q| format!("p{}", trimmed(q * 100.0))) {
             Some(quantile) if !self.check.ends_with(&quantile) => format!("{} {quantile}", self.check),
             Some(_) | None => self.check.clone(),
+        }
+    }
+
+    /// The limit as people read it: `≤ 5 %`.
+    pub fn shown_limit(&self) -> String {
+        match &self.weighed {
+            Some(weighed) => format!("{} {}", self.limit.kept(), weighed.limit(self)),
+            None => format!("{} {}", self.limit.kept(), self.unit.show(self.limit.value())),
         }
     }
 
@@ -121,8 +133,16 @@ fn trimmed(value: f64) -> String {
 
 impl fmt::Display for Evidence {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let name = self.subject_name();
-        let limit = self.unit.show(self.limit.value());
+        let (name, limit) = match &self.weighed {
+            Some(weighed) => (weighed.name(self), weighed.limit(self)),
+            None => (self.subject_name(), self.unit.show(self.limit.value())),
+        };
+        if let Some(weighed) = &self.weighed {
+            let enough = self.subject.as_ref().is_some_and(|subject| subject.n >= self.need);
+            if self.verdict != Verdict::Blind && (enough || self.verdict == Verdict::Regressed) {
+                return weighed.say(self, f);
+            }
+        }
         match (self.verdict, &self.subject) {
             (Verdict::Blind, _) => match &self.gap {
                 Some(gap) => write!(f, "{name} can't be seen: {gap}"),

@@ -1,6 +1,6 @@
 //! What the engine wants measured. The sampler asks for this list at every tick; it decides nothing about it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
@@ -15,6 +15,9 @@ pub struct Watch {
     pub workload: Workload,
     /// What to measure, by name. Availability is not among them: it is seen, not measured.
     pub metrics: BTreeMap<String, Metric>,
+    /// The metrics of which each of the stable's processes is wanted by itself, too.
+    #[serde(default)]
+    pub each: BTreeSet<String>,
     /// The canary; `None` while the guard watches: there is only one arm then.
     pub canary: Option<ArmKey>,
     /// The stable.

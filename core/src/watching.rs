@@ -10,6 +10,7 @@ use crate::judge::{CheckState, View};
 use crate::metric::Metric;
 use crate::policy::Check;
 use crate::reason::Reason;
+use crate::sequential::{Asked, Proof, State};
 use crate::sighting::Arm;
 use crate::time::{Span, Timestamp};
 use crate::verdict::{Evidence, Verdict};
@@ -39,6 +40,19 @@ pub enum Standing {
     Insufficient(Vec<Evidence>),
     /// All pass.
     Pass(Vec<Evidence>),
+}
+
+/// By what it is judged.
+#[derive(Debug, Clone, Copy)]
+pub struct Rules<'a> {
+    /// The checks of the step, or of the guard.
+    pub checks: &'a [Check],
+    /// The metrics that they name.
+    pub metrics: &'a BTreeMap<String, Metric>,
+    /// What passes by the sequential judge.
+    pub proof: Proof,
+    /// How long the rollout, or the guard, is planned to be watched.
+    pub planned: Span,
 }
 
 /// The judging of one step, or of the guard.
@@ -79,25 +93,36 @@ impl Watching {
     /// requests were split by the weight before.
     pub fn absorb(
         &mut self,
-        block: Block,
-        checks: &[Check],
-        metrics: &BTreeMap<String, Metric>,
+        mut block: Block,
+        rules: &Rules<'_>,
+        states: &mut BTreeMap<String, State>,
         arm: Option<&Arm>,
         now: Timestamp,
     ) {
         if block.from < self.since {
             return;
         }
-        let at = block.to;
-        let keep = checks.iter().map(|check| check.window).max().unwrap_or(Span::ZERO);
+        let (from, at) = (block.from, block.to);
+        // Read once, and not kept in the ring.
+        let processes = std::mem::take(&mut block.processes);
+        let keep = rules.checks.iter().map(|check| check.window).max().unwrap_or(Span::ZERO);
         if !self.ring.push(block, keep) {
             return;
         }
         let view = View { ring: &self.ring, side: if self.guards { Side::Stable } else { Side::Canary }, arm };
-        for (state, check) in self.checks.iter_mut().zip(checks) {
-            if let Some(metric) = metrics.get(&check.metric) {
-                state.look(check, metric, view, at);
+        for (said, check) in self.checks.iter_mut().zip(rules.checks) {
+            let Some(metric) = rules.metrics.get(&check.metric) else { continue };
+            let Some(rule) = check.sequential else {
+                said.look(check, metric, view, at);
+                continue;
+            };
+            let asked = Asked { check, rule, metric, side: view.side };
+            let state = states.entry(check.name.clone()).or_insert_with(|| State::new(from, at, rules.planned));
+            if let Some(sample) = view.ring.newest().and_then(|block| block.metrics.get(&check.metric)) {
+                let processes = processes.get(&check.metric).map_or(&[][..], Vec::as_slice);
+                state.absorb(asked, sample, processes, at);
             }
+            said.take(state.evidence(asked, rules.proof), view.ring.gap(&check.metric));
         }
         self.note_lack(now);
     }
@@ -205,7 +230,9 @@ mod tests {
         for (n, (canary, stable)) in blocks.iter().enumerate() {
             let sample = Sample::Arms { canary: canary.map(Reading::Count), stable: stable.map(Reading::Count) };
             let metrics = BTreeMap::from([("requests".to_owned(), sample)]);
-            watching.ring.push(Block { from: at(n), to: at(n + 1), metrics }, Span::from_secs(3600));
+            watching
+                .ring
+                .push(Block { from: at(n), to: at(n + 1), metrics, processes: BTreeMap::new() }, Span::from_secs(3600));
         }
         watching
     }

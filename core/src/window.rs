@@ -59,6 +59,11 @@ impl Ring {
         self.blocks.iter()
     }
 
+    /// The newest block.
+    pub fn newest(&self) -> Option<&Block> {
+        self.blocks.back()
+    }
+
     /// The end of the newest block.
     pub fn last(&self) -> Option<Timestamp> {
         self.blocks.back().map(|block| block.to)
@@ -171,7 +176,12 @@ mod tests {
 
     fn block(from: i64, to: i64, hits: u64, total: u64) -> Block {
         let sample = Sample::Arms { canary: Some(Reading::Ratio { hits, total }), stable: None };
-        Block { from: at(from), to: at(to), metrics: BTreeMap::from([("errors".to_owned(), sample)]) }
+        Block {
+            from: at(from),
+            to: at(to),
+            metrics: BTreeMap::from([("errors".to_owned(), sample)]),
+            processes: BTreeMap::new(),
+        }
     }
 
     fn ratio(ring: &Ring, window: u64) -> Option<(u64, u64)> {
@@ -206,7 +216,12 @@ mod tests {
         let mut ring = Ring::default();
         ring.push(block(0, 10, 1, 100), Span::from_secs(60));
         let gap = Sample::Gap(Gap::NoBaseline);
-        let empty = Block { from: at(10), to: at(20), metrics: BTreeMap::from([("errors".to_owned(), gap)]) };
+        let empty = Block {
+            from: at(10),
+            to: at(20),
+            metrics: BTreeMap::from([("errors".to_owned(), gap)]),
+            processes: BTreeMap::new(),
+        };
         ring.push(empty, Span::from_secs(60));
         assert_eq!(ring.gap("errors"), Some(&Gap::NoBaseline));
         assert_eq!(ratio(&ring, 60), Some((1, 100)));

@@ -181,6 +181,7 @@ impl Probe<'_> {
 
     fn texts(&self, wanted: &Wanted, which: impl Fn(&Ask) -> bool) -> Vec<String> {
         let watch = Watch {
+            each: BTreeSet::new(),
             workload: self.workload.clone(),
             metrics: BTreeMap::from([(wanted.name.clone(), wanted.metric.clone())]),
             canary: None,

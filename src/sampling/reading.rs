@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use bellwether_core::event::{Gap, Reading, Sample};
-use bellwether_core::metric::{Hits, Metric, MetricKind};
+use bellwether_core::metric::{ArmSource, Hits, Metric, MetricKind};
 use regex::Regex;
 
 use super::difference::Counted;
@@ -92,6 +92,30 @@ pub fn counted(metric: &Metric, all: &Counts<'_>, hits: Option<&Counts<'_>>) -> 
         }),
     };
     sample.unwrap_or_else(Sample::Gap)
+}
+
+/// With more processes than this no more is learnt of how errors cluster.
+const MOST_PROCESSES: usize = 32;
+
+/// What each of the stable's processes has counted, where they are its pods: through a gateway they are not.
+pub fn each(metric: &Metric, all: &Counts<'_>, hits: Option<&Counts<'_>>) -> Vec<Reading> {
+    if metric.arms != ArmSource::Pods {
+        return Vec::new();
+    }
+    let alone = |counts: &Counts<'_>, process: &Process| -> BTreeMap<Process, Counted> {
+        counts.counted.get(process).map(|counted| (process.clone(), counted.clone())).into_iter().collect()
+    };
+    let one = |process: &Process| {
+        let (own, own_hits) = (alone(all, process), hits.map(|hits| alone(hits, process)));
+        let all = Counts { labels: all.labels, counted: &own, whose: all.whose };
+        let hits = hits.zip(own_hits.as_ref());
+        let hits = hits.map(|(hits, counted)| Counts { labels: hits.labels, counted, whose: hits.whose });
+        match counted(metric, &all, hits.as_ref()) {
+            Sample::Arms { stable, .. } => stable,
+            Sample::Gap(_) => None,
+        }
+    };
+    all.counted.keys().filter_map(one).take(MOST_PROCESSES).collect()
 }
 
 /// The shares of `arm`, if it has any.

@@ -8,7 +8,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use bellwether_core::event::{Block, Gap, Sample};
+use bellwether_core::event::{Block, Gap, Reading, Sample};
 use bellwether_core::metric::{Metric, MetricKind};
 use bellwether_core::time::{Span, Timestamp};
 use bellwether_core::watch::{ArmKey, Watch};
@@ -17,7 +17,7 @@ use super::Options;
 use super::answers::Answers;
 use super::difference::{Counted, Facts, Memory, Setting};
 use super::plan::{Ask, Family, Source, families, service_values};
-use super::reading::{Arm, Counts, counted, gauge};
+use super::reading::{Arm, Counts, counted, each, gauge};
 use super::snapshot::{Class, Process, Snapshot, Targets, process, targets};
 use crate::ports::{PodFacts, Pods};
 
@@ -168,6 +168,7 @@ impl Turn<'_> {
             from: if unread { start.state.reported.unwrap_or(from) } else { from },
             to: self.at,
             metrics: self.samples(&reads),
+            processes: self.each(&reads),
         });
         let state = self.remember(start, reads, unread);
         (block, state)
@@ -370,7 +371,22 @@ impl Turn<'_> {
         }
     }
 
+    /// What each of the stable's processes has counted, of the metrics of which that is wanted.
+    fn each(&self, reads: &BTreeMap<Family, Read>) -> BTreeMap<String, Vec<Reading>> {
+        let wanted = self.watch.metrics.iter().filter(|(name, _)| self.watch.each.contains(*name));
+        wanted.filter_map(|(name, metric)| Some((name.clone(), self.counts(metric, reads, each).ok()?))).collect()
+    }
+
     fn count(&self, metric: &Metric, reads: &BTreeMap<Family, Read>) -> Result<Sample, Gap> {
+        self.counts(metric, reads, counted)
+    }
+
+    fn counts<T>(
+        &self,
+        metric: &Metric,
+        reads: &BTreeMap<Family, Read>,
+        read: impl FnOnce(&Metric, &Counts<'_>, Option<&Counts<'_>>) -> T,
+    ) -> Result<T, Gap> {
         let source = Source::of(metric);
         let whose = |process: &Process, class: Option<&Class>| self.whose(&source, process, class);
         let counts: Vec<Counts<'_>> = families(metric)
@@ -382,6 +398,6 @@ impl Turn<'_> {
             })
             .collect::<Result<_, Gap>>()?;
         let all = counts.first().ok_or(Gap::NoBaseline)?;
-        Ok(counted(metric, all, counts.get(1)))
+        Ok(read(metric, all, counts.get(1)))
     }
 }

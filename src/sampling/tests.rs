@@ -513,6 +513,7 @@ impl World {
             name: name.to_owned(),
         };
         Watch {
+            each: std::collections::BTreeSet::new(),
             workload: Workload {
                 cluster: "c".to_owned(),
                 namespace: "shop".to_owned(),
@@ -627,7 +628,7 @@ impl World {
         let mut sampler = self.sampler.take().unwrap_or_else(|| self.sampler());
         let blocks = sampler.tick(&[watch], t(at)).await;
         self.sampler = Some(sampler);
-        let (_, Block { from, to, metrics }) = blocks.into_iter().next()?;
+        let (_, Block { from, to, metrics, .. }) = blocks.into_iter().next()?;
         self.last = Some(to);
         let second = |time: Timestamp| time.as_second() - 1_700_000_000;
         Some((second(from), second(to), metrics["errors"].clone()))

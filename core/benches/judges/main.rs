@@ -15,6 +15,7 @@
 mod contest;
 mod plot;
 mod rivals;
+#[expect(dead_code, reason = "a kit of which this uses a part")]
 #[path = "../../tests/support/simulation.rs"]
 mod simulation;
 mod timing;

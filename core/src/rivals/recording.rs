@@ -137,7 +137,12 @@ mod tests {
     }
 
     fn block(from: i64, sample: Sample) -> Block {
-        Block { from: at(from), to: at(from + 15), metrics: BTreeMap::from([("errors".to_owned(), sample)]) }
+        Block {
+            from: at(from),
+            to: at(from + 15),
+            metrics: BTreeMap::from([("errors".to_owned(), sample)]),
+            processes: BTreeMap::new(),
+        }
     }
 
     fn counted(hits: u64, total: u64) -> Sample {

@@ -1,5 +1,7 @@
 //! Judging: when the windows begin, what is measured, and whose numbers count.
 
+use std::collections::BTreeSet;
+
 use super::{Rollout, World};
 use crate::phase::Phase;
 use crate::policy::{Check, Policy};
@@ -33,6 +35,9 @@ impl Rollout {
         };
         if begins {
             let checks = checks_of(&self.policy, guards, self.step).len();
+            if guards {
+                self.evidence.clear();
+            }
             self.watching = Some(Watching::new(self.step, guards, checks, world.now));
         }
     }
@@ -80,6 +85,7 @@ impl Rollout {
         Some(Watch {
             workload: self.workload.clone(),
             metrics: self.policy.measured_metrics(),
+            each: if guards { BTreeSet::new() } else { self.policy.clustered() },
             canary: canary.map(|arm| key(arm, self.workload.canary_name(), arm.pod_hash.clone())),
             // Under guard only the version that is guarded counts; while it is being promoted, either.
             stable: ArmKey { pod_hash: stable.pod_hash.clone().filter(|_| guards), ..self.stable_key(basis) },

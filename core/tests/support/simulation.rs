@@ -116,6 +116,8 @@ pub fn worse() -> Vec<Row> {
 pub struct Poll {
     pub pair: Pair,
     pub phi: Phi,
+    /// The stable's, one by one.
+    pub pods: [Tally; PODS],
 }
 
 impl Row {
@@ -138,7 +140,7 @@ impl Row {
                 let stable = Tally::new(sum(Tally::hits), sum(Tally::n)).unwrap();
                 let phi = dispersion.phi();
                 dispersion.absorb(&pods);
-                Poll { pair: Pair { canary, stable }, phi }
+                Poll { pair: Pair { canary, stable }, phi, pods }
             })
             .collect()
     }

@@ -96,6 +96,7 @@ impl Pods for Names {
 
 fn watch(name: &str, namespace: &str, metrics: &[(&str, &str)]) -> Watch {
     Watch {
+        each: std::collections::BTreeSet::new(),
         workload: Workload {
             cluster: "c".to_owned(),
             namespace: namespace.to_owned(),

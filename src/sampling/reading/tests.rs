@@ -90,6 +90,24 @@ fn hits_that_are_counted_apart_are_a_part_of_the_whole() {
 }
 
 #[test]
+fn each_of_the_stables_pods_is_told_by_itself_and_a_gateways_processes_are_not() {
+    let hits = r#"{ label = "code", matches = "5.." }"#;
+    let metric: Metric = toml::from_str(&format!("kind = \"ratio\"\nseries = \"x\"\nhits = {hits}")).unwrap();
+    let mut counted_by = by_code(&[("200", Some(10)), ("500", Some(3))]);
+    for (name, ok, bad) in [("web-2", 7, 0), ("web-canary-1", 1, 1)] {
+        let own = by_code(&[("200", Some(ok)), ("500", Some(bad))]).into_values().next().unwrap();
+        counted_by.insert(vec![name.to_owned()], own);
+    }
+    counted_by.insert(vec!["web-3".to_owned()], Err(Gap::NoBaseline));
+    let whose: Whose<'_> = &|process, _| Some(if process[0].contains("canary") { Arm::Canary } else { Arm::Stable });
+    let counts = Counts { labels: &["code".to_owned()], counted: &counted_by, whose };
+    let wanted = [Reading::Ratio { hits: 3, total: 13 }, Reading::Ratio { hits: 0, total: 7 }];
+    assert_eq!(each(&metric, &counts, None), wanted);
+    let arms = ArmSource::Service { label: "service".to_owned(), value: "{{service}}".to_owned() };
+    assert_eq!(each(&Metric { arms, ..metric }, &counts, None), []);
+}
+
+#[test]
 fn the_other_arms_gap_is_both_arms_gap_and_a_strangers_is_nobodys() {
     let metric: Metric = toml::from_str("kind = \"throughput\"\nseries = \"x\"").unwrap();
     let mut counted_by = by_code(&[("", Some(3))]);

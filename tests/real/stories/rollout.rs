@@ -19,6 +19,9 @@ pub fn stories() -> Vec<Told> {
         told("rollout::a_good_version_is_promoted_in_three_steps", a_good_version_is_promoted),
         told("rollout::five_percent_of_errors_are_rolled_back", errors_are_rolled_back),
         told("rollout::a_slow_p95_is_rolled_back", a_slow_p95_is_rolled_back),
+        told("rollout::the_evidence_rolls_errors_back", the_evidence_rolls_errors_back),
+        told("rollout::the_evidence_rolls_a_slow_p95_back", the_evidence_rolls_slowness_back),
+        told("rollout::the_evidence_promotes", the_evidence_promotes),
         told("rollout::without_traffic_it_is_held_and_says_so", without_traffic_it_is_held),
         told("rollout::the_guard_brings_the_last_good_version_back", the_guard_brings_it_back),
         told("rollout::what_somebody_else_deployed_is_guarded", what_somebody_else_deployed_is_guarded),
@@ -51,6 +54,70 @@ async fn errors_are_rolled_back(story: &Story) -> Result<()> {
     let why = rolled_back(story, "registry.test/shop/web:v2-err5").await?;
     ensure!(why.starts_with("error-rate ") && why.contains("> 2 %") && why.contains("requests in 10s"), "{why}");
     Ok(())
+}
+
+/// The same checks by the sequential judge; a limit of 10 % would let twice as many errors through.
+fn by_evidence(weights: &str) -> String {
+    policy(weights, "")
+        .replace("[[policy.check]]", "[[policy.check]]\njudge = \"sequential\"")
+        .replace("max = \"2%\"", "max = \"10%\"")
+        .replace("min-time = \"8s\"", "min-time = \"20s\"")
+}
+
+async fn the_evidence_rolls_errors_back(story: &Story) -> Result<()> {
+    let why = found_out(story, "registry.test/shop/web:v2-err5").await?;
+    ensure!(why.starts_with("error-rate ") && why.contains("> 1.25 times the stable's 0 %"), "{why}");
+    Ok(())
+}
+
+async fn the_evidence_rolls_slowness_back(story: &Story) -> Result<()> {
+    let why = found_out(story, "registry.test/shop/web:v2-slow20_800").await?;
+    ensure!(why.starts_with("response-time above 500 ms ") && why.contains("; evidence "), "{why}");
+    Ok(())
+}
+
+/// The sentence with which a bad version was rolled back while it had 10 % of 200 requests a second.
+async fn found_out(story: &Story, image: &str) -> Result<String> {
+    let policy = by_evidence("10%").replace("min-time = \"20s\"", "min-time = \"60s\"");
+    let scene = Scene::begin(story, &policy).await?;
+    let before = story.snapshot().await?;
+    let load = story.load(200.0)?;
+    scene.request(image, &[]).await?;
+    let rollout = scene.ended(LONG).await?;
+    ensure!(rollout["outcome"] == "rolled-back", "{rollout:#}");
+    load.stop().await?;
+    let decisions = scene.decisions().await?;
+    let decided = |kind: &str| -> Result<&Value> {
+        decisions.iter().find(|decision| decision["kind"] == kind).with_context(|| format!("no {kind}: {decisions:#?}"))
+    };
+    let at = |decision: &Value| -> Result<jiff::Timestamp> { Ok(decision["at"].as_str().context("at")?.parse()?) };
+    let back = decided("roll-back")?;
+    println!(
+        "{image} was rolled back {:?} after its first traffic",
+        at(back)?.duration_since(at(decided("advance")?)?)
+    );
+    scene.left_as_it_was(before).await?;
+    scene.replays().await?;
+    Ok(back["why"].as_str().context("why")?.to_owned())
+}
+
+async fn the_evidence_promotes(story: &Story) -> Result<()> {
+    let scene = Scene::begin(story, &by_evidence("10% 50%")).await?;
+    let before = story.snapshot().await?;
+    let load = story.load(200.0)?;
+    scene.request(V2, &[]).await?;
+    let rollout = scene.ended(LONG).await?;
+    ensure!(rollout["outcome"] == "promoted", "{rollout:#}");
+    let counts = load.stop().await?;
+    ensure!(counts.failed() == 0, "{} requests failed: {counts:?}", counts.failed());
+    let steps: Vec<&str> = history(&rollout).filter(|entry| entry.0 != "start").map(|entry| entry.1).collect();
+    ensure!(
+        steps.iter().any(|why| why.contains("error-rate 0 % is not shown to be > 10 % or > 1.25 times the stable's (")),
+        "{steps:#?}"
+    );
+    ensure!(steps.iter().any(|why| why.contains("error-rate 0 % is shown to be ≤ 10 %")), "{steps:#?}");
+    scene.left_marked(before.with_image("web", "app", V2)).await?;
+    scene.replays().await
 }
 
 async fn a_slow_p95_is_rolled_back(story: &Story) -> Result<()> {

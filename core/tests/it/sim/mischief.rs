@@ -143,7 +143,10 @@ pub fn random_policy(dice: &mut Dice) -> Policy {
         "max-hold": format!("{}m", 1 + dice.below(30)),
         "patience": { "blind": "2m", "insufficient": "5m" },
         "check": [
-            { "metric": "error-rate", "max": "5%", "window": "2m", "every": "15s", "breaches": breaches },
+            {
+                "metric": "error-rate", "max": "5%", "window": "2m", "every": "15s", "breaches": breaches,
+                "judge": dice.pick(&["threshold", "sequential"]),
+            },
             { "metric": "response-time", "max": "1s", "window": "1m", "every": "30s", "min-requests": 20 },
         ],
     });

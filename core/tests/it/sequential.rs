@@ -1,0 +1,149 @@
+//! The sequential judge as the product runs it, with both claims and the clusters it assumes: how often it is wrong, how soon
+//! it is right, and what it says.
+
+use bellwether_core::decision::Ending;
+use bellwether_core::event::{Reading, Sample};
+use bellwether_core::metric::Metric;
+use bellwether_core::policy::{Check, Policy, RawPolicy};
+use bellwether_core::sequential::{Asked, Proof, State};
+use bellwether_core::stats::tally::{Pair, Tally};
+use bellwether_core::time::{Span, Timestamp};
+use bellwether_core::verdict::Verdict;
+use bellwether_core::window::Side;
+use serde_json::json;
+
+use crate::counting::is_above;
+use crate::simulation::{ALPHA, Delays, POLL, Row, alike, runs, share, worse};
+use crate::story::{Story, images, metrics, policy};
+
+const HOUR: u64 = 3600;
+
+/// Errors of at most `max`, by the sequential judge.
+fn sequential(max: &str) -> Policy {
+    policy(json!({
+        "step": [{ "weight": "10%", "min-time": "5m" }],
+        "check": [{ "metric": "error-rate", "judge": "sequential", "max": max }],
+    }))
+}
+
+/// The poll at whose end it alarms, from 0. Without `pods` it can't learn how errors cluster.
+fn alarm(policy: &Policy, row: &Row, pods: bool, run: usize) -> Option<usize> {
+    let check: &Check = &policy.steps[0].checks[0];
+    let metric: &Metric = &policy.metrics["error-rate"];
+    let at = |poll: usize| Timestamp::from_second((poll as f64 * POLL) as i64).unwrap();
+    let mut state = State::new(at(0), at(1), Span::from_secs(HOUR));
+    let asked = Asked { check, rule: check.sequential.unwrap(), metric, side: Side::Canary };
+    row.simulate(run).iter().enumerate().position(|(n, poll)| {
+        let pods: Vec<Reading> = poll.pods.iter().filter(|_| pods).map(|pod| ratio(*pod)).collect();
+        state.absorb(asked, &sample(poll.pair), &pods, at(n + 1));
+        let evidence = state.evidence(asked, Proof::NoAlarm).unwrap();
+        evidence.verdict == Verdict::Regressed
+    })
+}
+
+fn sample(pair: Pair) -> Sample {
+    Sample::Arms { canary: Some(ratio(pair.canary)), stable: Some(ratio(pair.stable)) }
+}
+
+fn ratio(tally: Tally) -> Reading {
+    Reading::Ratio { hits: tally.hits() as u64, total: tally.n() as u64 }
+}
+
+#[test]
+fn good_versions_are_rolled_back_no_more_often_than_promised() {
+    let runs = runs() / 4;
+    println!("\nfalse rollbacks in {runs} rollouts, limit 3 % (99 % bound)\n");
+    println!("| rollout | φ learnt on the way | taken for 2 |\n| --- | --- | --- |");
+    let judge = sequential("3%");
+    for row in alike() {
+        let count = (0..runs).filter(|run| alarm(&judge, &row, true, *run).is_some()).count();
+        let assumed = (0..runs).filter(|run| alarm(&judge, &row, false, *run).is_some()).count();
+        println!("| {} | {} | {} |", row.name, share(count, runs), share(assumed, runs));
+        // Larger clusters than assumed are printed as they are, and promise nothing: that is what "not calibrated" says.
+        assert!(row.cluster > 2 || !is_above(ALPHA, count, runs), "{}: {}", row.name, share(count, runs));
+    }
+}
+
+#[test]
+fn bad_versions_are_rolled_back() {
+    let runs = runs() / 8;
+    println!("\nseconds from onset to rollback in {runs} rollouts, median (90th percentile); part within the hour\n");
+    let judge = sequential("3%");
+    for row in worse() {
+        let mut delays = Delays::default();
+        for run in 0..runs {
+            delays.add(&row, alarm(&judge, &row, true, run).map(|poll| (poll + 1) as f64 * POLL));
+        }
+        println!("| {} | {delays} |", row.name);
+        // Tenfold is never missed; the smallest differences are within the margin, and the floor of 0.1 points.
+        assert!(!row.name.contains("0.1 → 1 %") || delays.part() > 0.99, "{}: {delays}", row.name);
+    }
+}
+
+#[test]
+fn it_says_what_it_weighed() {
+    let judged = |tag: &str| {
+        let mut story = Story::new(sequential("5%"));
+        story.request(tag);
+        let ending = story.run(HOUR);
+        (ending, story.whys().iter().map(|why| (*why).to_owned()).collect::<Vec<_>>(), story.running())
+    };
+    let (ending, whys, running) = judged("v2-err8");
+    assert_eq!(ending, Some(Ending::RolledBack));
+    assert_eq!(
+        whys[2],
+        "error-rate 8 % > 1.25 times the stable's 0 % (24 of 300 requests in 30s against 0 of 2700; evidence 81657, needs 200, not \
+         calibrated)"
+    );
+    assert_eq!(running, images("v1"));
+    let (ending, whys, running) = judged("v2");
+    assert_eq!(ending, Some(Ending::Promoted));
+    assert_eq!(
+        whys[2],
+        "error-rate 0 % is shown to be ≤ 5 % (0 of 2850 requests in 4m 45s; stable 0 %; evidence over 1000000, needs 20, not calibrated); \
+         watched for 5m"
+    );
+    assert_eq!(running, images("v2"));
+}
+
+#[test]
+fn what_it_cannot_judge_is_refused_in_words() {
+    for (check, words) in [
+        (json!({ "metric": "availability", "min": "95%" }), "counts requests"),
+        (json!({ "metric": "response-time", "min": "1s" }), "write `max`"),
+        (json!({ "metric": "error-rate", "max": "0%" }), "must be above 0"),
+        (json!({ "metric": "error-rate", "max": "1%", "margin": 0.5 }), "at least 1"),
+        (json!({ "metric": "error-rate", "max": "1%", "floor": 0.1 }), "a percentage"),
+    ] {
+        let mut check = check;
+        check["judge"] = "sequential".into();
+        let problems = raw(json!({ "check": [check] })).check(&metrics()).unwrap_err();
+        assert!(problems.iter().any(|problem| problem.message.contains(words)), "{check}: {problems:#?}");
+    }
+    for (key, rate) in [("alpha", "0%"), ("alpha", "100%"), ("beta", "60%"), ("beta", "much")] {
+        let problems = raw(json!({ key: rate })).check(&metrics()).unwrap_err();
+        assert_eq!(problems[0].path, [key], "{problems:#?}");
+    }
+}
+
+#[test]
+fn alpha_is_shared_by_all_that_may_roll_back() {
+    let check = json!({ "metric": "error-rate", "judge": "sequential", "max": "5%" });
+    let slow = json!({ "metric": "response-time", "judge": "sequential", "max": "1s" });
+    let policy = policy(json!({ "alpha": "2%", "check": [check, slow], "guard": { "for": "5m", "check": [check] } }));
+    let guard = policy.guard.iter().flat_map(|guard| &guard.checks);
+    let levels: Vec<f64> =
+        policy.steps[0].checks.iter().chain(guard).map(|check| check.sequential.unwrap().level).collect();
+    assert_eq!(levels, [0.02 / 5.0; 3], "two claims of each check, one of the guard's");
+}
+
+fn raw(changes: serde_json::Value) -> RawPolicy {
+    let mut json = json!({
+        "name": "test",
+        "match": { "namespaces": ["shop"], "workloads": ["*"], "images": ["*"] },
+        "step": [{ "weight": "10%", "min-time": "5m" }],
+        "check": [{ "metric": "error-rate", "max": "5%" }],
+    });
+    json.as_object_mut().unwrap().extend(changes.as_object().unwrap().clone());
+    serde_json::from_value(json).unwrap()
+}
