@@ -22,7 +22,7 @@ fn data_goes_to_stdout_complaints_to_stderr_and_the_exit_code_says_which() {
         (&["get", "--api", nowhere], 1, "", "is the daemon running"),
         (&["status", "web", "--api", nowhere], 1, "", "is the daemon running"),
         (&["why", "web", "--api", "nonsense"], 1, "", "not a URL"),
-        (&["check", "--config", "config/policies"], 0, "3 policies", ""),
+        (&["check", "--config", "config/policies"], 0, "4 policies", ""),
         (&["check", "--set", "kafka.brokrs=x"], 1, "did you mean `brokers`?", ""),
         (&["check", "--set", "kafka.brokrs=x", "--output", "json"], 1, "\"level\": \"problem\"", ""),
         (&["config", "show", "--origin", "--set", "cluster=prod"], 0, "# flag --set cluster", ""),

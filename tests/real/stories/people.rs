@@ -115,7 +115,7 @@ async fn an_event_over_http(story: &Story) -> Result<()> {
 }
 
 async fn a_reload(story: &Story) -> Result<()> {
-    let mut scene = Scene::begin(story, &policy("20%", "")).await?;
+    let scene = Scene::begin(story, &policy("20%", "")).await?;
     let setup = |policy: String| Setup { policy, ..Setup::default() };
     scene.configure(&setup(policy("20%", "").replace("max = \"2%\"", "max = \"2s\"")))?;
     scene.bellwether.signal("HUP").await?;
