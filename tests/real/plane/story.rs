@@ -151,7 +151,13 @@ impl Story {
     pub async fn ask_for(&self, name: &str, image: &str) -> Result<()> {
         let content = json!({"workload": self.workload(name), "image": image});
         let key = format!("test/{}/Deployment/{name}", self.namespace);
-        self.produce("events", Some(&key), &[STRUCTURED], &request(name, &content, Timestamp::now())).await?;
+        self.produce(
+            "events",
+            Some(&key),
+            &[STRUCTURED],
+            &request(&format!("{name}/{image}"), &content, Timestamp::now()),
+        )
+        .await?;
         Ok(())
     }
 
