@@ -49,41 +49,30 @@ const LONG: Duration = Duration::from_secs(300);
 const SOON: Duration = Duration::from_secs(60);
 /// So often a daemon is killed, with and without another one beside it.
 const DEATHS: usize = 10;
-/// Every rollout of a `w` regresses at its first look, so that there is a decision to time; the others pass and go on.
-const POLICY: &str = r#"
-[metric.always]
-kind = "query"
-query = "vector(1)"
+/// A metric that is always 1.
+const METRIC: &str = "[metric.always]\nkind = \"query\"\nquery = \"vector(1)\"\n";
 
+/// A policy that holds the 1 against `max`, for a step that is longer than what is timed.
+fn policy(name: &str, workloads: &str, max: f64) -> String {
+    format!(
+        r#"
 [[policy]]
-name = "calm"
-match = { namespaces = ["*"], workloads = ["alone*", "other*"], images = ["*"] }
+name = "{name}"
+match = {{ namespaces = ["*"], workloads = {workloads}, images = ["*"] }}
+drain = "1s"
 
 [[policy.check]]
 metric = "always"
-max = 2
+max = {max:?}
 every = "1s"
 window = "5s"
 
 [[policy.step]]
 weight = "10%"
 min-time = "1h"
-
-[[policy]]
-name = "bench"
-match = { namespaces = ["*"], workloads = ["*"], images = ["*"] }
-drain = "1s"
-
-[[policy.check]]
-metric = "always"
-max = 0.5
-every = "1s"
-window = "5s"
-
-[[policy.step]]
-weight = "10%"
-min-time = "60s"
-"#;
+"#
+    )
+}
 
 fn main() -> ExitCode {
     match run() {
@@ -113,7 +102,10 @@ fn run() -> Result<()> {
 }
 
 async fn measure(story: &Story, samples: usize) -> Result<()> {
-    let scene = Scene::begin_with(story, Setup { policy: POLICY.to_owned(), ..Setup::default() }).await?;
+    // Every rollout of a `w` regresses at its first look, so that there is a decision to time; the others pass and go on.
+    let policies = [policy("calm", r#"["alone*", "other*"]"#, 2.0), policy("bench", r#"["*"]"#, 0.5)];
+    let policy = METRIC.to_owned() + &policies.concat();
+    let scene = Scene::begin_with(story, Setup { policy, ..Setup::default() }).await?;
     let names: Vec<String> = (0..WORKLOADS).map(|n| format!("w{n}")).collect();
     stream::iter(&names)
         .map(|name| story.create_routed(name, GOOD))

@@ -119,6 +119,13 @@ pub struct Block {
     pub processes: BTreeMap<String, Vec<Reading>>,
 }
 
+impl Block {
+    /// A block without its processes one by one.
+    pub fn new(from: Timestamp, to: Timestamp, metrics: BTreeMap<String, Sample>) -> Block {
+        Block { from, to, metrics, processes: BTreeMap::new() }
+    }
+}
+
 /// What was measured of one metric in one block.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]

@@ -113,6 +113,8 @@ pub struct Asked<'a> {
     pub metric: &'a Metric,
     /// Who is judged: the canary, or under guard the stable.
     pub side: Side,
+    /// What passes.
+    pub proof: Proof,
 }
 
 impl Asked<'_> {
@@ -198,11 +200,23 @@ impl State {
         }
     }
 
-    /// Takes in the block that ends at `until`; `processes` are the stable's, one by one. What can't be counted changes nothing.
-    pub fn absorb(&mut self, asked: Asked<'_>, sample: &Sample, processes: &[Reading], until: Timestamp) {
-        let Asked { check, side, .. } = asked;
+    /// Takes in the block that ends at `until`, and says what follows from all of them. `processes` are the stable's, one by
+    /// one. What can't be counted changes nothing. `None`: there is no such test, which the policy's check refuses.
+    pub fn look(
+        &mut self,
+        asked: Asked<'_>,
+        sample: &Sample,
+        processes: &[Reading],
+        until: Timestamp,
+    ) -> Option<Evidence> {
+        let tests = Tests::new(asked.rule, asked.allowed(), self.onset).ok()?;
         self.until = until;
-        let Ok(tests) = Tests::new(asked.rule, asked.allowed(), self.onset) else { return };
+        self.absorb(&tests, asked, sample, processes);
+        Some(self.evidence(&tests, asked))
+    }
+
+    fn absorb(&mut self, tests: &Tests, asked: Asked<'_>, sample: &Sample, processes: &[Reading]) {
+        let Asked { check, side, .. } = asked;
         let of = |side| reading(sample, side).and_then(|reading| Counts::of(reading, check)).unwrap_or_default();
         let subject = of(side);
         let stable = if side == Side::Canary { of(Side::Stable) } else { Counts::default() };
@@ -220,9 +234,7 @@ impl State {
         self.dispersion.absorb(&each.collect::<Vec<_>>());
     }
 
-    /// What follows from all of it.
-    pub fn weigh(&self, asked: Asked<'_>, proof: Proof) -> Option<Weighed> {
-        let tests = Tests::new(asked.rule, asked.allowed(), self.onset).ok()?;
+    fn weigh(&self, tests: &Tests, asked: Asked<'_>) -> Weighed {
         let beside = asked.side == Side::Canary;
         let relative = ln_least(&[tests.worse.ln_e(&self.worse), tests.further.ln_e(&self.further)]);
         let alarm = larger((Claim::Limit, tests.above.ln_e(&self.above)), (Claim::Relative, relative), beside);
@@ -231,20 +243,19 @@ impl State {
             (Claim::Relative, tests.better.ln_e(&self.better)),
             beside,
         );
-        Some(Weighed {
+        Weighed {
             allowed: asked.allowed(),
             rule: asked.rule,
-            proof,
+            proof: asked.proof,
             alarm,
             shown,
             calibrated: self.dispersion.phi().calibrated,
-        })
+        }
     }
 
-    /// What it says, for people too.
-    pub fn evidence(&self, asked: Asked<'_>, proof: Proof) -> Option<Evidence> {
+    fn evidence(&self, tests: &Tests, asked: Asked<'_>) -> Evidence {
         let Asked { check, metric, side, .. } = asked;
-        let weighed = self.weigh(asked, proof)?;
+        let weighed = self.weigh(tests, asked);
         let stable = self.stable.measure(check.limit);
         let verdict = if weighed.alarms() {
             Verdict::Regressed
@@ -253,7 +264,7 @@ impl State {
         } else {
             Verdict::Insufficient
         };
-        Some(Evidence {
+        Evidence {
             check: check.name.clone(),
             kind: metric.kind,
             unit: metric.unit(),
@@ -268,7 +279,7 @@ impl State {
             gap: None,
             verdict,
             weighed: Some(weighed),
-        })
+        }
     }
 }
 

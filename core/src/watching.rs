@@ -116,13 +116,11 @@ impl Watching {
                 said.look(check, metric, view, at);
                 continue;
             };
-            let asked = Asked { check, rule, metric, side: view.side };
+            let asked = Asked { check, rule, metric, side: view.side, proof: rules.proof };
             let state = states.entry(check.name.clone()).or_insert_with(|| State::new(from, at, rules.planned));
-            if let Some(sample) = view.ring.newest().and_then(|block| block.metrics.get(&check.metric)) {
-                let processes = processes.get(&check.metric).map_or(&[][..], Vec::as_slice);
-                state.absorb(asked, sample, processes, at);
-            }
-            said.take(state.evidence(asked, rules.proof), view.ring.gap(&check.metric));
+            let Some(sample) = view.ring.newest().and_then(|block| block.metrics.get(&check.metric)) else { continue };
+            let processes = processes.get(&check.metric).map_or(&[][..], Vec::as_slice);
+            said.take(state.look(asked, sample, processes, at), view.ring.gap(&check.metric));
         }
         self.note_lack(now);
     }
@@ -230,9 +228,7 @@ mod tests {
         for (n, (canary, stable)) in blocks.iter().enumerate() {
             let sample = Sample::Arms { canary: canary.map(Reading::Count), stable: stable.map(Reading::Count) };
             let metrics = BTreeMap::from([("requests".to_owned(), sample)]);
-            watching
-                .ring
-                .push(Block { from: at(n), to: at(n + 1), metrics, processes: BTreeMap::new() }, Span::from_secs(3600));
+            watching.ring.push(Block::new(at(n), at(n + 1), metrics), Span::from_secs(3600));
         }
         watching
     }

@@ -176,12 +176,7 @@ mod tests {
 
     fn block(from: i64, to: i64, hits: u64, total: u64) -> Block {
         let sample = Sample::Arms { canary: Some(Reading::Ratio { hits, total }), stable: None };
-        Block {
-            from: at(from),
-            to: at(to),
-            metrics: BTreeMap::from([("errors".to_owned(), sample)]),
-            processes: BTreeMap::new(),
-        }
+        Block::new(at(from), at(to), BTreeMap::from([("errors".to_owned(), sample)]))
     }
 
     fn ratio(ring: &Ring, window: u64) -> Option<(u64, u64)> {
@@ -216,12 +211,7 @@ mod tests {
         let mut ring = Ring::default();
         ring.push(block(0, 10, 1, 100), Span::from_secs(60));
         let gap = Sample::Gap(Gap::NoBaseline);
-        let empty = Block {
-            from: at(10),
-            to: at(20),
-            metrics: BTreeMap::from([("errors".to_owned(), gap)]),
-            processes: BTreeMap::new(),
-        };
+        let empty = Block::new(at(10), at(20), BTreeMap::from([("errors".to_owned(), gap)]));
         ring.push(empty, Span::from_secs(60));
         assert_eq!(ring.gap("errors"), Some(&Gap::NoBaseline));
         assert_eq!(ratio(&ring, 60), Some((1, 100)));

@@ -167,7 +167,7 @@ impl Inner {
             };
             metrics.insert(name.clone(), sample);
         }
-        Block { from, to, metrics, processes: BTreeMap::new() }
+        Block::new(from, to, metrics)
     }
 
     fn reading(&mut self, name: &str, metric: &Metric, images: &Images, n: u64, guarding: bool) -> Reading {

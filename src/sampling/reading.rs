@@ -115,7 +115,8 @@ pub fn each(metric: &Metric, all: &Counts<'_>, hits: Option<&Counts<'_>>) -> Vec
             Sample::Gap(_) => None,
         }
     };
-    all.counted.keys().filter_map(one).take(MOST_PROCESSES).collect()
+    let stable = all.counted.keys().filter(|process| (all.whose)(process, None) == Some(Arm::Stable));
+    stable.filter_map(one).take(MOST_PROCESSES).collect()
 }
 
 /// The shares of `arm`, if it has any.

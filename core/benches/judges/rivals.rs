@@ -115,12 +115,7 @@ pub fn block(index: usize, poll: &Poll, is_away: bool) -> Block {
     } else {
         Sample::Arms { canary: ratio(poll.pair.canary), stable: ratio(poll.pair.stable) }
     };
-    Block {
-        from: at(index),
-        to: at(index + 1),
-        metrics: BTreeMap::from([("errors".to_owned(), sample)]),
-        processes: BTreeMap::new(),
-    }
+    Block::new(at(index), at(index + 1), BTreeMap::from([("errors".to_owned(), sample)]))
 }
 
 /// What becomes of each.

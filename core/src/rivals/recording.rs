@@ -137,12 +137,7 @@ mod tests {
     }
 
     fn block(from: i64, sample: Sample) -> Block {
-        Block {
-            from: at(from),
-            to: at(from + 15),
-            metrics: BTreeMap::from([("errors".to_owned(), sample)]),
-            processes: BTreeMap::new(),
-        }
+        Block::new(at(from), at(from + 15), BTreeMap::from([("errors".to_owned(), sample)]))
     }
 
     fn counted(hits: u64, total: u64) -> Sample {

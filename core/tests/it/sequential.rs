@@ -1,4 +1,4 @@
-//! The sequential judge as the product runs it, with both claims and the clusters it assumes: how often it is wrong, how soon
+//! The sequential judge as the product runs it, with both claims and what it learns of clusters: how often it is wrong, how soon
 //! it is right, and what it says.
 
 use std::collections::BTreeMap;
@@ -34,11 +34,10 @@ fn alarm(policy: &Policy, row: &Row, pods: bool, run: usize) -> Option<usize> {
     let metric: &Metric = &policy.metrics["error-rate"];
     let at = |poll: usize| Timestamp::from_second((poll as f64 * POLL) as i64).unwrap();
     let mut state = State::new(at(0), at(1), Span::from_secs(HOUR));
-    let asked = Asked { check, rule: check.sequential.unwrap(), metric, side: Side::Canary };
+    let asked = Asked { check, rule: check.sequential.unwrap(), metric, side: Side::Canary, proof: Proof::NoAlarm };
     row.simulate(run).iter().enumerate().position(|(n, poll)| {
         let pods: Vec<Reading> = poll.pods.iter().filter(|_| pods).map(|pod| ratio(*pod)).collect();
-        state.absorb(asked, &sample(poll.pair), &pods, at(n + 1));
-        let evidence = state.evidence(asked, Proof::NoAlarm).unwrap();
+        let evidence = state.look(asked, &sample(poll.pair), &pods, at(n + 1)).unwrap();
         evidence.verdict == Verdict::Regressed
     })
 }

@@ -254,7 +254,7 @@ impl Story {
             };
             metrics.insert(name.to_owned(), sample);
         }
-        Block { from, to, metrics, processes: BTreeMap::new() }
+        Block::new(from, to, metrics)
     }
 
     pub fn kinds(&self) -> Vec<String> {

@@ -13,8 +13,7 @@ use crate::plane::story::Story;
 const V2: &str = "registry.test/shop/web:v2";
 const SOON: Duration = Duration::from_secs(60);
 const LONG: Duration = Duration::from_secs(180);
-/// Slack's ports; the daemons' own begin elsewhere.
-/// Below the ports that the system gives to whoever connects.
+/// Slack's ports: none of the daemons', and below those that the system gives to whoever connects.
 const SLACKS: u16 = 25_000;
 
 pub fn stories() -> Vec<Told> {

@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use super::scene::{GOOD, Scene, Setup, policy};
 use super::{Told, told};
+use crate::plane::load::Counts;
 use crate::plane::story::Story;
 
 const V2: &str = "registry.test/shop/web:v2";
@@ -34,20 +35,27 @@ pub fn stories() -> Vec<Told> {
 }
 
 async fn a_good_version_is_promoted(story: &Story) -> Result<()> {
-    let scene = Scene::begin(story, &policy("10% 30% 50%", "")).await?;
+    let (rollout, counts) = promoted(story, &policy("10% 30% 50%", ""), 100.0).await?;
+    ensure!(counts.of_version("v2").total > 0, "nothing reached v2: {counts:?}");
+    let steps: Vec<&str> = history(&rollout).filter(|entry| entry.0 == "advance").map(|entry| entry.1).collect();
+    // Ready, then twice from a step to the next and each time ready again.
+    ensure!(steps.len() == 5, "{steps:#?}");
+    Ok(())
+}
+
+/// A good version is promoted, nobody has noticed, and nothing of ours is left but our marks; the rollout, and the traffic.
+async fn promoted(story: &Story, policy: &str, per_second: f64) -> Result<(Value, Counts)> {
+    let scene = Scene::begin(story, policy).await?;
     let before = story.snapshot().await?;
-    let load = story.load(100.0)?;
+    let load = story.load(per_second)?;
     scene.request(V2, &[]).await?;
     let rollout = scene.ended(LONG).await?;
     ensure!(rollout["outcome"] == "promoted", "{rollout:#}");
     let counts = load.stop().await?;
     ensure!(counts.failed() == 0, "{} requests failed: {counts:?}", counts.failed());
-    ensure!(counts.of_version("v2").total > 0, "nothing reached v2: {counts:?}");
-    let steps: Vec<&str> = history(&rollout).filter(|entry| entry.0 == "advance").map(|entry| entry.1).collect();
-    // Ready, then twice from a step to the next and each time ready again.
-    ensure!(steps.len() == 5, "{steps:#?}");
     scene.left_marked(before.with_image("web", "app", V2)).await?;
-    scene.replays().await
+    scene.replays().await?;
+    Ok((rollout, counts))
 }
 
 async fn errors_are_rolled_back(story: &Story) -> Result<()> {
@@ -79,45 +87,27 @@ async fn the_evidence_rolls_slowness_back(story: &Story) -> Result<()> {
 /// The sentence with which a bad version was rolled back while it had 10 % of 200 requests a second.
 async fn found_out(story: &Story, image: &str) -> Result<String> {
     let policy = by_evidence("10%").replace("min-time = \"20s\"", "min-time = \"60s\"");
-    let scene = Scene::begin(story, &policy).await?;
-    let before = story.snapshot().await?;
-    let load = story.load(200.0)?;
-    scene.request(image, &[]).await?;
-    let rollout = scene.ended(LONG).await?;
-    ensure!(rollout["outcome"] == "rolled-back", "{rollout:#}");
-    load.stop().await?;
+    let (scene, _) = returned(story, &policy, 200.0, image).await?;
     let decisions = scene.decisions().await?;
     let decided = |kind: &str| -> Result<&Value> {
         decisions.iter().find(|decision| decision["kind"] == kind).with_context(|| format!("no {kind}: {decisions:#?}"))
     };
     let at = |decision: &Value| -> Result<jiff::Timestamp> { Ok(decision["at"].as_str().context("at")?.parse()?) };
     let back = decided("roll-back")?;
-    println!(
-        "{image} was rolled back {:?} after its first traffic",
-        at(back)?.duration_since(at(decided("advance")?)?)
-    );
-    scene.left_as_it_was(before).await?;
-    scene.replays().await?;
+    let took = at(back)?.duration_since(at(decided("advance")?)?);
+    println!("{image} was rolled back {took:?} after its first traffic");
     Ok(back["why"].as_str().context("why")?.to_owned())
 }
 
 async fn the_evidence_promotes(story: &Story) -> Result<()> {
-    let scene = Scene::begin(story, &by_evidence("10% 50%")).await?;
-    let before = story.snapshot().await?;
-    let load = story.load(200.0)?;
-    scene.request(V2, &[]).await?;
-    let rollout = scene.ended(LONG).await?;
-    ensure!(rollout["outcome"] == "promoted", "{rollout:#}");
-    let counts = load.stop().await?;
-    ensure!(counts.failed() == 0, "{} requests failed: {counts:?}", counts.failed());
+    let (rollout, _) = promoted(story, &by_evidence("10% 50%"), 200.0).await?;
     let steps: Vec<&str> = history(&rollout).filter(|entry| entry.0 != "start").map(|entry| entry.1).collect();
     ensure!(
         steps.iter().any(|why| why.contains("error-rate 0 % is not shown to be > 10 % or > 1.25 times the stable's (")),
         "{steps:#?}"
     );
     ensure!(steps.iter().any(|why| why.contains("error-rate 0 % is shown to be ≤ 10 %")), "{steps:#?}");
-    scene.left_marked(before.with_image("web", "app", V2)).await?;
-    scene.replays().await
+    Ok(())
 }
 
 async fn a_slow_p95_is_rolled_back(story: &Story) -> Result<()> {
@@ -126,23 +116,29 @@ async fn a_slow_p95_is_rolled_back(story: &Story) -> Result<()> {
     Ok(())
 }
 
-/// A version that is found wanting in its first step leaves everything as it was; why it was.
+/// Why a version was found wanting in its first step; whoever waits for it is told by the exit code.
 async fn rolled_back(story: &Story, image: &str) -> Result<String> {
-    let scene = Scene::begin(story, &policy("20%", "")).await?;
-    let before = story.snapshot().await?;
-    let load = story.load(150.0)?;
-    scene.request(image, &[]).await?;
-    let rollout = scene.ended(LONG).await?;
-    ensure!(rollout["outcome"] == "rolled-back", "{rollout:#}");
-    load.stop().await?;
-    scene.left_as_it_was(before).await?;
-    scene.replays().await?;
+    let (scene, rollout) = returned(story, &policy("20%", ""), 150.0, image).await?;
     let status = scene
         .bellwether
         .cli(&["status", rollout["id"].as_str().context("id")?, "--wait", "--api", &scene.api()])
         .await?;
     ensure!(status.code == Some(3), "{status:?}");
     Ok(rollout["reason"].as_str().context("reason")?.to_owned())
+}
+
+/// A version that is found wanting leaves everything as it was.
+async fn returned<'a>(story: &'a Story, policy: &str, per_second: f64, image: &str) -> Result<(Scene<'a>, Value)> {
+    let scene = Scene::begin(story, policy).await?;
+    let before = story.snapshot().await?;
+    let load = story.load(per_second)?;
+    scene.request(image, &[]).await?;
+    let rollout = scene.ended(LONG).await?;
+    ensure!(rollout["outcome"] == "rolled-back", "{rollout:#}");
+    load.stop().await?;
+    scene.left_as_it_was(before).await?;
+    scene.replays().await?;
+    Ok((scene, rollout))
 }
 
 async fn without_traffic_it_is_held(story: &Story) -> Result<()> {

@@ -86,12 +86,7 @@ impl Counters {
         };
         let quick = Reading::Histogram { edges: vec![0.25, 1.0, 5.0], counts: vec![500, 0, 0, 0] };
         let times = Sample::Arms { canary: Some(quick.clone()), stable: Some(quick) };
-        Block {
-            processes: BTreeMap::new(),
-            from,
-            to,
-            metrics: BTreeMap::from([("error-rate".to_owned(), ratio), ("response-time".to_owned(), times)]),
-        }
+        Block::new(from, to, BTreeMap::from([("error-rate".to_owned(), ratio), ("response-time".to_owned(), times)]))
     }
 
     pub fn block(&self, workload: &Workload, sighting: &Sighting, span: (Timestamp, Timestamp), guards: bool) -> Block {
@@ -116,18 +111,13 @@ impl Counters {
             ("error-rate".to_owned(), Sample::Arms { canary: canary.map(ratio), stable: stable.map(ratio) }),
             ("response-time".to_owned(), Sample::Arms { canary: canary.map(times), stable: stable.map(times) }),
         ]);
-        Block { from, to, metrics, processes: BTreeMap::new() }
+        Block::new(from, to, metrics)
     }
 }
 
 pub fn gap(from: Timestamp, to: Timestamp, why: &Gap) -> Block {
     let names = ["error-rate", "response-time"];
-    Block {
-        from,
-        to,
-        metrics: names.iter().map(|name| ((*name).to_owned(), Sample::Gap(why.clone()))).collect(),
-        processes: BTreeMap::new(),
-    }
+    Block::new(from, to, names.iter().map(|name| ((*name).to_owned(), Sample::Gap(why.clone()))).collect())
 }
 
 /// Percent of errors, and of slow requests. `late` is fine as a canary, and turns bad as the workload itself.
