@@ -63,6 +63,7 @@ drain = "1s"
 
 [[policy.check]]
 metric = "always"
+judge = "threshold"
 max = {max:?}
 every = "1s"
 window = "5s"

@@ -79,7 +79,9 @@ impl Hands {
         // The semaphore is never closed.
         let _room = self.room.acquire().await.ok();
         let (outcome, templates) = match &effect.act {
-            Act::Probe { metrics, stable } => (self.probe.probe(&effect.workload, stable, metrics).await, Vec::new()),
+            Act::Probe { metrics, stable, learn } => {
+                (self.probe.probe(&effect.workload, stable, metrics, learn).await, Vec::new())
+            }
             Act::Survey { .. }
             | Act::ApplyCanary { .. }
             | Act::SetWeight { .. }

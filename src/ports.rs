@@ -9,8 +9,9 @@ use async_trait::async_trait;
 use bellwether_core::effect::{Effect, Message, Probed};
 use bellwether_core::event::{Block, Outcome};
 use bellwether_core::ids::{EffectId, TemplateHash, Workload};
+use bellwether_core::sequential::Bad;
 use bellwether_core::sighting::Sighting;
-use bellwether_core::time::{Span, Timestamp};
+use bellwether_core::time::{Span, Stretch, Timestamp};
 use bellwether_core::watch::{ArmKey, Watch};
 use secrecy::{ExposeSecret, SecretString};
 
@@ -113,6 +114,8 @@ pub trait Cluster: Send + Sync {
 pub trait Metrics: Send + Sync {
     /// The instant vector of `query` at `at`.
     async fn instant(&self, query: &str, at: Timestamp) -> Result<Vec<Point>, MetricsError>;
+    /// The instant vector of `query` at each tick of `stretch` at which it has elements.
+    async fn range(&self, query: &str, stretch: Stretch) -> Result<BTreeMap<Timestamp, Vec<Point>>, MetricsError>;
 }
 
 /// One element of an instant vector.
@@ -184,8 +187,9 @@ pub struct PodFacts {
 /// Tries the queries of a rollout before there is traffic to judge.
 #[async_trait]
 pub trait Probe: Send + Sync {
-    /// Runs every query once: [`Outcome::Probed`] with what is wrong with them, or a failure if nobody answered.
-    async fn probe(&self, workload: &Workload, stable: &ArmKey, metrics: &[Probed]) -> Outcome;
+    /// Runs every query once and looks at the past: [`Outcome::Probed`] with what is wrong with them and what was learnt of
+    /// `learn`, or a failure if nobody answered.
+    async fn probe(&self, workload: &Workload, stable: &ArmKey, metrics: &[Probed], learn: &[Bad]) -> Outcome;
 }
 
 /// Whatever can be asked to look again: after a partition is taken over, its engine has to see its workloads anew.

@@ -6,7 +6,7 @@
 //!
 //! In reading order: [`plan`] makes questions of watches, [`answers`] puts them, [`snapshot`] reads what came back,
 //! [`difference`] subtracts, [`reading`] makes samples of it, [`state`] keeps what the next tick needs. [`probe`] tries
-//! all of it once, for people.
+//! all of it once, for people, and [`history`] goes through the past.
 
 pub mod promql;
 pub mod plan;
@@ -14,6 +14,7 @@ pub mod answers;
 pub mod snapshot;
 pub mod difference;
 pub mod reading;
+pub mod history;
 pub mod state;
 pub mod probe;
 pub mod store;

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::ids::{EffectId, Images, RolloutId, TemplateHash, Weight, Workload};
 use crate::metric::Metric;
 use crate::policy::Traffic;
+use crate::sequential::Bad;
 use crate::watch::ArmKey;
 
 /// One act on the world, with its name.
@@ -32,12 +33,16 @@ pub enum Act {
         /// How traffic would be split.
         traffic: Traffic,
     },
-    /// Run every query of the rollout once, and say what is wrong with them. Writes nothing.
+    /// Run every query of the rollout once and say what is wrong with them, and learn from the past how the stable's
+    /// errors cluster. Writes nothing.
     Probe {
         /// The metrics whose queries are tried.
         metrics: Vec<Probed>,
         /// The stable, whose series are there already.
         stable: ArmKey,
+        /// Of what it is learnt.
+        #[serde(default)]
+        learn: Vec<Bad>,
     },
     /// Make the canary's Deployment (and, with a router, its Service and its place in the route at weight 0), or
     /// bring those that are there to this size and these images.

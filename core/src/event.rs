@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::command::Command;
 use crate::ids::{EffectId, EventId, Images, Workload};
+use crate::sequential::Learnt;
 use crate::sighting::{Sighting, Survey};
 use crate::time::Timestamp;
 
@@ -237,7 +238,7 @@ impl std::fmt::Display for Gap {
 }
 
 /// What became of an effect.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "outcome", rename_all = "kebab-case")]
 pub enum Outcome {
     /// Carried out, now or at an earlier attempt.
@@ -248,6 +249,9 @@ pub enum Outcome {
     Probed {
         /// What is wrong with them; empty: nothing.
         problems: Vec<String>,
+        /// What the past has taught.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        learnt: Vec<Learnt>,
     },
     /// Not carried out.
     Failed(Failure),

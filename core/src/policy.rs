@@ -13,7 +13,7 @@ use crate::calendar::{ChangeWindow, RawWindow};
 use crate::effect::Probed;
 use crate::ids::{Weight, Workload, digest, repository};
 use crate::metric::{Limit, Metric, MetricKind, Unit};
-use crate::sequential::{self, Proof, Rule};
+use crate::sequential::{self, Bad, Proof, Rule};
 use crate::time::Span;
 
 /// A policy as it is written in TOML.
@@ -318,15 +318,15 @@ pub struct RawCheck {
     pub name: Option<String>,
     /// What is measured: the name of a metric.
     pub metric: String,
-    /// The rule.
-    #[serde(default)]
-    pub judge: JudgeKind,
-    /// By the sequential judge: the canary's share may be so many times the stable's …
-    #[serde(default = "defaults::margin")]
-    pub margin: f64,
-    /// … or above it by so much.
-    #[serde(default = "defaults::floor")]
-    pub floor: RawLimit,
+    /// The rule; by default `sequential` where requests are counted, and `threshold` where they are not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub judge: Option<JudgeKind>,
+    /// By the sequential judge: the canary's share may be so many times the stable's (1.25) …
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub margin: Option<f64>,
+    /// … or above it by so much (0.1 %).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub floor: Option<RawLimit>,
     /// The value may not be above this (`"5%"`, `"500ms"`, a number).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max: Option<RawLimit>,
@@ -336,26 +336,25 @@ pub struct RawCheck {
     /// For histograms: which quantile is compared, between 0 and 1.
     #[serde(default = "defaults::quantile")]
     pub quantile: f64,
-    /// How often the rule is applied.
-    #[serde(default = "defaults::every")]
-    pub every: Span,
-    /// Over how long a time the value is taken.
-    #[serde(default = "defaults::window")]
-    pub window: Span,
-    /// So many looks over the limit in a row are a regression.
-    #[serde(default = "defaults::breaches")]
-    pub breaches: u32,
-    /// With fewer requests in the window nothing is said.
+    /// By the threshold judge: how often the rule is applied (30 s).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub every: Option<Span>,
+    /// By the threshold judge: over how long a time the value is taken (5 min).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub window: Option<Span>,
+    /// By the threshold judge: so many looks over the limit in a row are a regression (1).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub breaches: Option<u32>,
+    /// With fewer requests nothing is said: in the window, or by the sequential judge since the first step.
     #[serde(default = "defaults::min_requests")]
     pub min_requests: u64,
 }
 
 /// The rule by which a check is judged.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum JudgeKind {
     /// The value over the window against the limit, so many times in a row.
-    #[default]
     Threshold,
     /// Evidence against the limit and against the stable, looked at after every block.
     Sequential,
@@ -710,10 +709,11 @@ fn one_check(raw: &RawCheck, metrics: &BTreeMap<String, Metric>, problems: &mut 
         problems.add(&["metric"], format!("there is no metric {:?}; there are {}", raw.metric, near.join(", ")));
         return None;
     };
-    if raw.breaches == 0 {
+    let (every, window) = (raw.every.unwrap_or_else(defaults::every), raw.window.unwrap_or_else(defaults::window));
+    if raw.breaches == Some(0) {
         problems.add(&["breaches"], "at least one look over the limit is needed to say that it was over");
     }
-    if raw.every == Span::ZERO || raw.window < raw.every {
+    if every == Span::ZERO || window < every {
         problems.add(&["window"], "the window must be at least as long as `every`, and `every` longer than nothing");
     }
     if metric.kind == MetricKind::Histogram && !(raw.quantile > 0.0 && raw.quantile < 1.0) {
@@ -731,18 +731,49 @@ fn one_check(raw: &RawCheck, metrics: &BTreeMap<String, Metric>, problems: &mut 
             None
         }
     }?;
+    let judge = raw.judge.unwrap_or_else(|| usual_judge(metric.kind, limit));
+    refuse_settings_of_another(raw, judge, problems);
     Some(Check {
         name: raw.name.clone().unwrap_or_else(|| raw.metric.clone()),
         metric: raw.metric.clone(),
         limit,
         quantile: raw.quantile,
-        every: raw.every,
-        window: raw.window,
-        breaches: raw.breaches.max(1),
+        every,
+        window,
+        breaches: raw.breaches.unwrap_or_else(defaults::breaches).max(1),
         // A gauge or a query counts no requests, so there is no number of them to ask for.
         min_requests: if metric.kind.counts_requests() { raw.min_requests } else { 0 },
-        sequential: (raw.judge == JudgeKind::Sequential).then(|| rule(raw, limit, metric, problems)).flatten(),
+        sequential: (judge == JudgeKind::Sequential).then(|| rule(raw, limit, metric, problems)).flatten(),
     })
+}
+
+/// By evidence where good and bad requests can be counted; by thresholds where they can't.
+fn usual_judge(kind: MetricKind, limit: Limit) -> JudgeKind {
+    match (kind, limit) {
+        (MetricKind::Ratio, _) | (MetricKind::Histogram, Limit::Max(_)) => JudgeKind::Sequential,
+        (
+            MetricKind::Histogram
+            | MetricKind::Throughput
+            | MetricKind::Gauge
+            | MetricKind::Query
+            | MetricKind::Availability,
+            _,
+        ) => JudgeKind::Threshold,
+    }
+}
+
+/// A setting that the judge does not look at is somebody's mistake, and not to be passed over.
+fn refuse_settings_of_another(raw: &RawCheck, judge: JudgeKind, problems: &mut Problems) {
+    let of_threshold =
+        [("every", raw.every.is_some()), ("window", raw.window.is_some()), ("breaches", raw.breaches.is_some())];
+    let of_sequential = [("margin", raw.margin.is_some()), ("floor", raw.floor.is_some())];
+    let (settings, other) = match judge {
+        JudgeKind::Sequential => (&of_threshold[..], "threshold"),
+        JudgeKind::Threshold => (&of_sequential[..], "sequential"),
+    };
+    for (key, _) in settings.iter().filter(|(_, written)| *written) {
+        problems.add(&[key], format!("only the {other} judge looks at this; leave it out, or set judge = \"{other}\""));
+    }
 }
 
 /// The sequential judge's settings; its error rates are the policy's, and come later.
@@ -758,11 +789,15 @@ fn rule(raw: &RawCheck, limit: Limit, metric: &Metric, problems: &mut Problems) 
         problems.add(&["min"], "the sequential judge counts what is above a limit; write `max`");
         return None;
     }
-    let floor = Unit::Percent.read(&raw.floor).map_err(|message| problems.add(&["floor"], message)).ok()?;
-    if raw.margin < 1.0 {
-        problems.add(&["margin"], format!("a margin of {} asks for an improvement; it must be at least 1", raw.margin));
+    let margin = raw.margin.unwrap_or_else(defaults::margin);
+    let floor = Unit::Percent
+        .read(&raw.floor.clone().unwrap_or_else(defaults::floor))
+        .map_err(|message| problems.add(&["floor"], message))
+        .ok()?;
+    if margin < 1.0 {
+        problems.add(&["margin"], format!("a margin of {margin} asks for an improvement; it must be at least 1"));
     }
-    let rule = Rule { margin: raw.margin, floor, level: 0.01, beta: 0.05 };
+    let rule = Rule { margin, floor, level: 0.01, beta: 0.05 };
     if let Err(error) = sequential::check(rule, sequential::allowed(limit, metric.kind, raw.quantile)) {
         problems.add(&["judge"], format!("the sequential judge has no test for this: {error}"));
     }
@@ -836,10 +871,22 @@ impl Policy {
         self.metrics.iter().filter(|(_, metric)| measured(metric)).map(|(n, m)| (n.clone(), m.clone())).collect()
     }
 
-    /// The metrics of which it must be learnt how errors cluster.
+    /// What the sequential judge counts: of this it must be learnt how it clusters.
+    pub fn learnable(&self) -> Vec<Bad> {
+        let guard = self.guard.iter().flat_map(|guard| &guard.checks);
+        let checks = self.steps.iter().flat_map(|step| &step.checks).chain(guard);
+        let mut learnable: Vec<Bad> = Vec::new();
+        for bad in checks.filter(|check| check.sequential.is_some()).map(Bad::of) {
+            if !learnable.contains(&bad) {
+                learnable.push(bad);
+            }
+        }
+        learnable
+    }
+
+    /// The metrics of that.
     pub fn clustered(&self) -> BTreeSet<String> {
-        let checks = self.steps.iter().flat_map(|step| &step.checks);
-        checks.filter(|check| check.sequential.is_some()).map(|check| check.metric.clone()).collect()
+        self.learnable().into_iter().map(|bad| bad.metric).collect()
     }
 
     /// Those metrics with every limit that a check holds them against: what is tried before there is traffic.

@@ -19,7 +19,7 @@ use crate::ids::{EffectId, EventId, Images, RolloutId, Scope, TemplateHash, Weig
 use crate::phase::{Move, Phase, Trigger, next};
 use crate::policy::{Mode, Policy};
 use crate::reason::Reason;
-use crate::sequential::{Proof, State};
+use crate::sequential::{Learnt, Proof, State};
 use crate::sighting::Sighting;
 use crate::time::{Span, Timestamp};
 use crate::watching::{Rules, Watching};
@@ -234,6 +234,9 @@ pub struct Rollout {
     /// What the sequential judge has seen, by check: of all steps so far, or of the guard.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub evidence: BTreeMap<String, State>,
+    /// What the past has taught of how errors cluster.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub learnt: Vec<Learnt>,
     /// The end of the last block.
     pub last_block: Option<Timestamp>,
     /// It stays where it is and asks.
@@ -327,6 +330,7 @@ impl Rollout {
             decisions: 0,
             watching: None,
             evidence: BTreeMap::new(),
+            learnt: Vec::new(),
             last_block: None,
             held: None,
             waited: Span::ZERO,
@@ -380,7 +384,8 @@ impl Rollout {
                 Some(step) if !watching.guards => step.proof,
                 Some(_) | None => Proof::NoAlarm,
             };
-            let rules = Rules { checks, metrics, proof, planned: self.policy.planned(watching.guards) };
+            let planned = self.policy.planned(watching.guards);
+            let rules = Rules { checks, metrics, proof, planned, learnt: &self.learnt };
             watching.absorb(block, &rules, &mut self.evidence, side_arm.as_ref(), world.now);
         }
         self.drive(world, out);
@@ -394,8 +399,11 @@ impl Rollout {
         }
         match outcome {
             Outcome::Done => self.act_done(),
-            Outcome::Probed { problems } if problems.is_empty() => self.act_done(),
-            Outcome::Probed { problems } => {
+            Outcome::Probed { problems, learnt } if problems.is_empty() => {
+                self.learnt = learnt;
+                self.act_done();
+            }
+            Outcome::Probed { problems, .. } => {
                 self.act_done();
                 self.move_on(Trigger::Refused, Reason::Unreadable { problems }, world, out);
             }

@@ -22,7 +22,7 @@ use std::fmt::{self, Write as _};
 
 use serde::{Deserialize, Serialize};
 
-use crate::event::{Reading, Sample};
+use crate::event::{Block, Reading, Sample};
 use crate::metric::{Limit, Metric, MetricKind, Unit};
 use crate::policy::Check;
 use crate::stats::BadTest;
@@ -61,6 +61,46 @@ pub enum Proof {
     NoAlarm,
     /// It is shown that the version is not worse than it may be.
     NonInferior,
+}
+
+/// What is counted as bad: of which metric, and on which side of which limit. How it clusters depends on nothing else.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Bad {
+    /// The metric's name.
+    pub metric: String,
+    /// The limit.
+    pub limit: Limit,
+}
+
+impl Bad {
+    /// What `check` counts.
+    pub fn of(check: &Check) -> Bad {
+        Bad { metric: check.metric.clone(), limit: check.limit }
+    }
+
+    /// Learns from blocks of the past, in which each of the stable's processes was counted by itself.
+    pub fn learn(self, blocks: &[Block]) -> Learnt {
+        let mut dispersion = Dispersion::default();
+        for processes in blocks.iter().filter_map(|block| block.processes.get(&self.metric)) {
+            dispersion.absorb(&tallies(processes, self.limit));
+        }
+        Learnt { bad: self, dispersion }
+    }
+}
+
+/// What the past has taught of the clusters of something bad.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Learnt {
+    /// Of what.
+    pub bad: Bad,
+    /// What.
+    pub dispersion: Dispersion,
+}
+
+fn tallies(processes: &[Reading], limit: Limit) -> Vec<Tally> {
+    processes.iter().filter_map(|reading| Counts::of(reading, limit)?.tally()).collect()
 }
 
 /// The highest share of bad requests that a check allows: its limit, the other way round where the good ones are counted,
@@ -131,8 +171,8 @@ struct Counts {
 }
 
 impl Counts {
-    fn of(reading: &Reading, check: &Check) -> Option<Counts> {
-        match (reading, check.limit) {
+    fn of(reading: &Reading, limit: Limit) -> Option<Counts> {
+        match (reading, limit) {
             (Reading::Ratio { hits, total }, Limit::Max(_)) => Some(Counts { bad: *hits, n: *total }),
             (Reading::Ratio { hits, total }, Limit::Min(_)) => {
                 Some(Counts { bad: total.checked_sub(*hits)?, n: *total })
@@ -181,8 +221,8 @@ pub struct State {
 }
 
 impl State {
-    /// Before a first block from `since` to `until`, with so long a time planned.
-    pub fn new(since: Timestamp, until: Timestamp, planned: Span) -> State {
+    /// Before a first block from `since` to `until`, with so long a time planned, and with what the past has taught.
+    pub fn new(since: Timestamp, until: Timestamp, planned: Span, dispersion: Dispersion) -> State {
         let block = Span::between(since, until).as_secs_f64();
         let blocks = if block > 0.0 { planned.as_secs_f64() / block } else { 1.0 };
         State {
@@ -196,7 +236,7 @@ impl State {
             above: Mixture::default(),
             better: Mixture::default(),
             below: Worth::default(),
-            dispersion: Dispersion::default(),
+            dispersion,
         }
     }
 
@@ -217,7 +257,7 @@ impl State {
 
     fn absorb(&mut self, tests: &Tests, asked: Asked<'_>, sample: &Sample, processes: &[Reading]) {
         let Asked { check, side, .. } = asked;
-        let of = |side| reading(sample, side).and_then(|reading| Counts::of(reading, check)).unwrap_or_default();
+        let of = |side| reading(sample, side).and_then(|reading| Counts::of(reading, check.limit)).unwrap_or_default();
         let subject = of(side);
         let stable = if side == Side::Canary { of(Side::Stable) } else { Counts::default() };
         let (Some(canary), Some(beside)) = (subject.tally(), stable.tally()) else { return };
@@ -230,8 +270,7 @@ impl State {
         self.below.absorb(canary, phi);
         self.subject.add(subject);
         self.stable.add(stable);
-        let each = processes.iter().filter_map(|reading| Counts::of(reading, check)?.tally());
-        self.dispersion.absorb(&each.collect::<Vec<_>>());
+        self.dispersion.absorb(&tallies(processes, check.limit));
     }
 
     fn weigh(&self, tests: &Tests, asked: Asked<'_>) -> Weighed {

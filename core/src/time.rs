@@ -127,3 +127,32 @@ impl<'de> Deserialize<'de> for Span {
         deserializer.deserialize_any(Visitor)
     }
 }
+/// A stretch has no more ticks than this; of a longer one they are further apart.
+const MOST_TICKS: u64 = 2_000;
+
+/// A stretch of time, and the instants in it at which something is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stretch {
+    /// The first tick.
+    pub from: Timestamp,
+    /// None is later than this.
+    pub to: Timestamp,
+    /// How far they are apart.
+    pub step: Span,
+}
+
+impl Stretch {
+    /// The last `length` before `to`, with ticks `interval` apart, or further if there would be too many.
+    pub fn before(to: Timestamp, length: Span, interval: Span) -> Stretch {
+        let interval = interval.as_millis().max(1);
+        let step = interval * length.as_millis().div_ceil(interval.saturating_mul(MOST_TICKS)).max(1);
+        let ticks = length.as_millis() / step;
+        Stretch { from: Span::from_millis(ticks * step).before(to), to, step: Span::from_millis(step) }
+    }
+
+    /// The ticks, from the first.
+    pub fn ticks(self) -> impl Iterator<Item = Timestamp> {
+        let next = move |at: &Timestamp| Some(self.step.max(Span::from_millis(1)).after(*at));
+        std::iter::successors(Some(self.from), next).take_while(move |at| *at <= self.to)
+    }
+}

@@ -10,8 +10,9 @@ use crate::judge::{CheckState, View};
 use crate::metric::Metric;
 use crate::policy::Check;
 use crate::reason::Reason;
-use crate::sequential::{Asked, Proof, State};
+use crate::sequential::{Asked, Bad, Learnt, Proof, State};
 use crate::sighting::Arm;
+use crate::stats::dispersion::Dispersion;
 use crate::time::{Span, Timestamp};
 use crate::verdict::{Evidence, Verdict};
 use crate::window::{Ring, Side, reading};
@@ -53,6 +54,15 @@ pub struct Rules<'a> {
     pub proof: Proof,
     /// How long the rollout, or the guard, is planned to be watched.
     pub planned: Span,
+    /// What the past has taught of how errors cluster.
+    pub learnt: &'a [Learnt],
+}
+
+impl Rules<'_> {
+    fn dispersion(&self, check: &Check) -> Dispersion {
+        let bad = Bad::of(check);
+        self.learnt.iter().find(|learnt| learnt.bad == bad).map(|learnt| learnt.dispersion).unwrap_or_default()
+    }
 }
 
 /// The judging of one step, or of the guard.
@@ -117,7 +127,9 @@ impl Watching {
                 continue;
             };
             let asked = Asked { check, rule, metric, side: view.side, proof: rules.proof };
-            let state = states.entry(check.name.clone()).or_insert_with(|| State::new(from, at, rules.planned));
+            let state = states
+                .entry(check.name.clone())
+                .or_insert_with(|| State::new(from, at, rules.planned, rules.dispersion(check)));
             let Some(sample) = view.ring.newest().and_then(|block| block.metrics.get(&check.metric)) else { continue };
             let processes = processes.get(&check.metric).map_or(&[][..], Vec::as_slice);
             said.take(state.look(asked, sample, processes, at), view.ring.gap(&check.metric));

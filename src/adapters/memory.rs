@@ -13,6 +13,7 @@ use bellwether_core::event::{Block, Outcome, Reading, Sample};
 use bellwether_core::ids::{EffectId, Images, Workload};
 use bellwether_core::metric::{Metric, MetricKind};
 use bellwether_core::model::Model;
+use bellwether_core::sequential::Bad;
 use bellwether_core::sighting::Sighting;
 use bellwether_core::time::{Span, Timestamp};
 use bellwether_core::watch::{ArmKey, Watch};
@@ -126,8 +127,8 @@ impl Notify for World {
 
 #[async_trait]
 impl Probe for World {
-    async fn probe(&self, _: &Workload, _: &ArmKey, _: &[Probed]) -> Outcome {
-        Outcome::Probed { problems: Vec::new() }
+    async fn probe(&self, _: &Workload, _: &ArmKey, _: &[Probed], _: &[Bad]) -> Outcome {
+        Outcome::Probed { problems: Vec::new(), learnt: Vec::new() }
     }
 }
 

@@ -14,7 +14,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicI64, Ordering};
 
 use async_trait::async_trait;
-use bellwether_core::time::{Span, Timestamp};
+use bellwether_core::time::{Span, Stretch, Timestamp};
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 use prometheus_http_query::Client;
 use reqwest::header::{AUTHORIZATION, DATE, HeaderMap, HeaderName, HeaderValue};
@@ -25,7 +25,7 @@ use tokio::sync::Semaphore;
 use crate::clock::{Clock as _, Stopwatch, SystemClock};
 use crate::metrics;
 use crate::ports::{Metrics, MetricsError, Point};
-use answer::{Answer, read_error, read_points};
+use answer::{Answer, read_error, read_points, read_ranges};
 use credentials::Credentials;
 
 /// More than this between the server's clock and ours is worth a warning: instants are chosen by our clock.
@@ -277,7 +277,30 @@ impl Prometheus {
             None => request,
         });
         let response = request.post_raw().await.map_err(|error| self.unreachable(&error))?;
-        let answer: Answer<answer::Data> = self.read(response).await?;
+        read_points(self.whole(query, self.read(response).await?)?)
+    }
+
+    async fn ask_range(&self, query: &str, stretch: Stretch) -> Result<BTreeMap<Timestamp, Vec<Point>>, MetricsError> {
+        // The semaphore is never closed, so there is always a place some time.
+        let _place = self.places.acquire().await.map_err(|error| MetricsError::Unavailable(error.to_string()))?;
+        self.pace.until_ready().await;
+        let seconds = |at: Timestamp| format!("{:.3}", at.as_millisecond() as f64 / 1000.0);
+        let form = [
+            ("query", query.to_owned()),
+            // To the millisecond, which the client's own range query does not take.
+            ("start", seconds(stretch.from)),
+            ("end", seconds(stretch.to)),
+            ("step", format!("{:.3}", stretch.step.as_secs_f64())),
+            ("timeout", format!("{}ms", self.timeout.as_millis())),
+        ];
+        let url = format!("{}/api/v1/query_range", self.shown.trim_end_matches('/'));
+        let request = self.client.inner().post(url).headers(self.authorization().await?).form(&form);
+        let response = request.send().await.map_err(|error| self.unreachable(&error.without_url()))?;
+        read_ranges(self.whole(query, self.read(response).await?)?)
+    }
+
+    /// The data of an answer from which nothing is missing, or only what may be.
+    fn whole(&self, query: &str, answer: Answer<answer::Data>) -> Result<Option<answer::Data>, MetricsError> {
         for info in &answer.infos {
             tracing::debug!(query, info, "Prometheus remarks");
         }
@@ -287,7 +310,7 @@ impl Prometheus {
                 if let Some(warning) = warning {
                     tracing::warn!(query, warning, "a partial answer is taken for a whole one, as configured");
                 }
-                read_points(answer.data)
+                Ok(answer.data)
             }
         }
     }
@@ -298,6 +321,13 @@ impl Metrics for Prometheus {
     async fn instant(&self, query: &str, at: Timestamp) -> Result<Vec<Point>, MetricsError> {
         let watch = Stopwatch::start();
         let answer = self.ask(query, at).await;
+        metrics::promql(watch.elapsed(), answer.as_ref().err().map(MetricsError::kind));
+        answer
+    }
+
+    async fn range(&self, query: &str, stretch: Stretch) -> Result<BTreeMap<Timestamp, Vec<Point>>, MetricsError> {
+        let watch = Stopwatch::start();
+        let answer = self.ask_range(query, stretch).await;
         metrics::promql(watch.elapsed(), answer.as_ref().err().map(MetricsError::kind));
         answer
     }

@@ -439,7 +439,6 @@ fn the_shipped_policies_are_good() {
         ("config/policies/article.toml", 1),
         ("config/policies/blue-green.toml", 1),
         ("config/policies/canary.toml", 3),
-        ("config/policies/sequential.toml", 2),
     ];
     for (path, steps) in shipped {
         let file = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(path);

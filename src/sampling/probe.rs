@@ -10,19 +10,23 @@ use async_trait::async_trait;
 
 use bellwether_core::event::{Failure, FailureKind, Outcome};
 use bellwether_core::ids::Workload;
-use bellwether_core::metric::{ArmSource, MetricKind};
-use bellwether_core::time::{Span, Timestamp};
+use bellwether_core::metric::{ArmSource, Metric, MetricKind};
+use bellwether_core::sequential::{Bad, Learnt};
+use bellwether_core::time::{Span, Stretch, Timestamp};
 use bellwether_core::watch::{ArmKey, Watch};
 
-use super::filled;
 use super::plan::{Ask, PART, asks, class_label, families, queries};
 use super::promql::{literal, selector, string};
 use super::reading::pattern;
 use super::snapshot::edge;
+use super::{filled, grid, history};
 use crate::clock::Clock;
 use crate::ports::{Metrics, MetricsError, Pods, Point};
 
 pub use bellwether_core::effect::Probed as Wanted;
+
+/// How much of the past is looked at: enough to know how errors cluster of a service that has a few in a minute.
+const PAST: Span = Span::from_secs(20 * 60);
 
 /// Tries the metrics of a rollout before it has traffic.
 pub struct Prober {
@@ -54,7 +58,7 @@ impl Prober {
 
 #[async_trait]
 impl crate::ports::Probe for Prober {
-    async fn probe(&self, workload: &Workload, stable: &ArmKey, wanted: &[Wanted]) -> Outcome {
+    async fn probe(&self, workload: &Workload, stable: &ArmKey, wanted: &[Wanted], learn: &[Bad]) -> Outcome {
         // A store that is away says nothing about the queries: they are tried again later.
         if let Err(MetricsError::Unavailable(message)) = self.metrics.instant("vector(1)", self.clock.now()).await {
             return Outcome::Failed(Failure { kind: FailureKind::Unavailable, message });
@@ -66,7 +70,36 @@ impl crate::ports::Probe for Prober {
                 Finding::Warning(warning) => tracing::info!(%workload, %warning, "tried the metrics"),
             }
         }
-        Outcome::Probed { problems }
+        let learnt = if problems.is_empty() { self.learn(workload, stable, wanted, learn).await } else { Vec::new() };
+        Outcome::Probed { problems, learnt }
+    }
+}
+
+impl Prober {
+    /// What the last minutes teach of how errors cluster. What can't be read teaches nothing, and is no obstacle: the
+    /// rollout learns on its way, and says that it had not been calibrated.
+    async fn learn(&self, workload: &Workload, stable: &ArmKey, wanted: &[Wanted], learn: &[Bad]) -> Vec<Learnt> {
+        let pods_of = |wanted: &&Wanted| {
+            wanted.metric.arms == ArmSource::Pods && learn.iter().any(|bad| bad.metric == wanted.name)
+        };
+        let metrics: BTreeMap<String, Metric> =
+            wanted.iter().filter(pods_of).map(|wanted| (wanted.name.clone(), wanted.metric.clone())).collect();
+        if metrics.is_empty() {
+            return Vec::new();
+        }
+        let (_, to) = grid(self.clock.now(), self.options.interval, self.options.lag);
+        let stretch = Stretch::before(to, PAST, self.options.interval);
+        let watch = Watch {
+            workload: workload.clone(),
+            each: metrics.keys().cloned().collect(),
+            metrics,
+            canary: None,
+            stable: stable.clone(),
+            since: stretch.from,
+            last: None,
+        };
+        let blocks = history::blocks(self.metrics.clone(), self.pods.clone(), watch, stretch, self.options).await;
+        learn.iter().map(|bad| bad.clone().learn(&blocks)).collect()
     }
 }
 

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Mutex;
 
 use async_trait::async_trait;
-use bellwether_core::time::{Span, Timestamp};
+use bellwether_core::time::{Span, Stretch, Timestamp};
 use regex::Regex;
 
 use super::plan::PART;
@@ -106,6 +106,14 @@ impl Metrics for Store {
                 None => return Err(unknown()),
             }
         }
+    }
+
+    async fn range(&self, query: &str, stretch: Stretch) -> Result<BTreeMap<Timestamp, Vec<Point>>, MetricsError> {
+        let mut instants = BTreeMap::new();
+        for at in stretch.ticks() {
+            instants.insert(at, self.instant(query, at).await?);
+        }
+        Ok(instants)
     }
 }
 

@@ -57,6 +57,7 @@ match = { namespaces = ["shop"], workloads = ["*"], images = ["r/*"] }
 
 [[policy.check]]
 metric = "errors"
+judge = "threshold"
 max = "5%"
 every = "15s"
 window = "60s"

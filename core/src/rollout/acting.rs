@@ -25,7 +25,8 @@ impl Rollout {
         match self.phase {
             Phase::Gating => vec![Act::Survey { traffic }],
             Phase::Preparing => {
-                vec![apply(), Act::Probe { metrics: self.policy.probed(), stable: self.stable_key(basis) }]
+                let (metrics, stable) = (self.policy.probed(), self.stable_key(basis));
+                vec![apply(), Act::Probe { metrics, stable, learn: self.policy.learnable() }]
             }
             Phase::Growing => vec![apply()],
             Phase::Stepping => vec![Act::SetWeight { weight: self.asked(), traffic }],

@@ -40,7 +40,7 @@ fn an_abort_takes_the_old_version_back_and_quarantines_nothing() {
 
 #[test]
 fn an_abort_after_the_promotion_puts_the_old_template_back_first() {
-    let guard = json!({ "for": "30m", "check": [{ "metric": "error-rate", "max": "15%", "every": "30s" }] });
+    let guard = json!({ "for": "30m", "check": [{ "metric": "error-rate", "judge": "threshold", "max": "15%", "every": "30s" }] });
     let mut story = Story::new(policy(json!({ "guard": guard })));
     story.request("v2");
     while story.running() != images("v2") || story.rollout().phase != Phase::Guarding {

@@ -86,7 +86,7 @@ fn a_slow_version_is_rolled_back() {
 
 #[test]
 fn consecutive_breaches_are_asked_for() {
-    let check = json!([{ "metric": "error-rate", "max": "5%", "window": "5m", "every": "30s", "breaches": 3 }]);
+    let check = json!([{ "metric": "error-rate", "judge": "threshold", "max": "5%", "window": "5m", "every": "30s", "breaches": 3 }]);
     let mut story = Story::new(policy(json!({ "check": check })));
     story.request("v2-err8");
     assert_eq!(story.run(HOUR), Some(Ending::RolledBack));
@@ -141,8 +141,8 @@ fn a_prometheus_that_is_away_for_ten_minutes_rolls_nothing_back() {
 #[test]
 fn a_version_that_turns_bad_after_promotion_is_rolled_back_by_the_guard() {
     let guard = json!({ "for": "5m", "check": [
-        { "metric": "error-rate", "max": "15%", "every": "30s" },
-        { "metric": "availability", "min": "95%", "every": "30s" }] });
+        { "metric": "error-rate", "judge": "threshold", "max": "15%", "every": "30s" },
+        { "metric": "availability", "judge": "threshold", "min": "95%", "every": "30s" }] });
     let mut story = Story::new(policy(json!({ "guard": guard })));
     story.request("v2-late");
     assert_eq!(story.run(HOUR), Some(Ending::RolledBack));
@@ -153,7 +153,7 @@ fn a_version_that_turns_bad_after_promotion_is_rolled_back_by_the_guard() {
 
 #[test]
 fn a_guard_that_sees_nothing_wrong_makes_the_version_the_last_good_one() {
-    let guard = json!({ "for": "5m", "check": [{ "metric": "availability", "min": "95%", "every": "30s" }] });
+    let guard = json!({ "for": "5m", "check": [{ "metric": "availability", "judge": "threshold", "min": "95%", "every": "30s" }] });
     let mut story = Story::new(policy(json!({ "guard": guard })));
     story.request("v2");
     assert_eq!(story.run(HOUR), Some(Ending::Promoted));
@@ -163,7 +163,7 @@ fn a_guard_that_sees_nothing_wrong_makes_the_version_the_last_good_one() {
 
 #[test]
 fn what_somebody_else_deployed_is_guarded_and_rolled_back() {
-    let guard = json!({ "for": "5m", "check": [{ "metric": "error-rate", "max": "15%", "every": "30s" }] });
+    let guard = json!({ "for": "5m", "check": [{ "metric": "error-rate", "judge": "threshold", "max": "15%", "every": "30s" }] });
     let mut story = Story::new(policy(json!({ "guard": guard })));
     story.second();
     story.model.set_images(&workload(), images("v2-late"), story.now);

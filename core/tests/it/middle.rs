@@ -82,7 +82,7 @@ fn an_edit_while_it_is_promoted_is_not_fought_for_ever() {
 
 #[test]
 fn a_rollout_undo_under_guard_is_held_and_named() {
-    let guard = json!({ "for": "30m", "check": [{ "metric": "error-rate", "max": "15%", "every": "30s" }] });
+    let guard = json!({ "for": "30m", "check": [{ "metric": "error-rate", "judge": "threshold", "max": "15%", "every": "30s" }] });
     let mut story = Story::new(policy(json!({ "guard": guard })));
     story.request("v2");
     while story.running() != images("v2") || story.rollout().phase != Phase::Guarding {

@@ -57,8 +57,8 @@ pub fn policy(changes: serde_json::Value) -> Policy {
         "ready-within": "5m",
         "step": [{ "weight": "10%", "min-time": "5m" }],
         "check": [
-            { "metric": "error-rate", "max": "5%", "window": "5m", "every": "30s" },
-            { "metric": "response-time", "max": "1s", "window": "5m", "every": "30s" },
+            { "metric": "error-rate", "judge": "threshold", "max": "5%", "window": "5m", "every": "30s" },
+            { "metric": "response-time", "judge": "threshold", "max": "1s", "window": "5m", "every": "30s" },
         ],
     });
     if let (Some(json), Some(changes)) = (json.as_object_mut(), changes.as_object()) {

@@ -124,13 +124,7 @@ impl Row {
     /// One rollout, poll by poll.
     pub fn simulate(&self, run: usize) -> Vec<Poll> {
         let random = &mut Random::new(run as u64 + 1);
-        let mut dispersion = Dispersion::default();
-        for _ in 0..HISTORY {
-            // The weather before the rollout is that of its beginning; all traffic goes to the stable.
-            let weather = (self.weather)(0, random);
-            let pods = self.pods(weather.canary + weather.stable, weather.p_stable, random);
-            dispersion.absorb(&pods);
-        }
+        let mut dispersion = self.history(random);
         (0..self.polls)
             .map(|poll| {
                 let weather = (self.weather)(poll, random);
@@ -143,6 +137,22 @@ impl Row {
                 Poll { pair: Pair { canary, stable }, phi, pods }
             })
             .collect()
+    }
+
+    /// What the stable's pods had shown before it.
+    pub fn seed(&self, run: usize) -> Dispersion {
+        self.history(&mut Random::new(run as u64 + 1))
+    }
+
+    fn history(&self, random: &mut Random) -> Dispersion {
+        let mut dispersion = Dispersion::default();
+        for _ in 0..HISTORY {
+            // The weather before the rollout is that of its beginning; all traffic goes to the stable.
+            let weather = (self.weather)(0, random);
+            let pods = self.pods(weather.canary + weather.stable, weather.p_stable, random);
+            dispersion.absorb(&pods);
+        }
+        dispersion
     }
 
     fn pods(&self, rps: f64, p: f64, random: &mut Random) -> [Tally; PODS] {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use bellwether_core::time::Timestamp;
 use serde::Deserialize;
 
 use crate::ports::{MetricsError, Point};
@@ -73,6 +74,42 @@ fn point(element: Element) -> Result<Point, MetricsError> {
         }
         (None, None) => Err(MetricsError::Unreadable(format!("{name} has no value"))),
     }
+}
+
+#[derive(Debug, Deserialize)]
+struct Row {
+    #[serde(default)]
+    metric: BTreeMap<String, String>,
+    #[serde(default)]
+    values: Vec<(f64, String)>,
+    #[serde(default)]
+    histograms: Vec<serde_json::Value>,
+}
+
+/// The points of a range query, by instant.
+///
+/// # Errors
+/// What is in the answer instead.
+pub fn read_ranges(data: Option<Data>) -> Result<BTreeMap<Timestamp, Vec<Point>>, MetricsError> {
+    let unreadable = |what: String| MetricsError::Unreadable(what);
+    let data = data.ok_or_else(|| unreadable("there is no data in it".to_owned()))?;
+    if data.result_type != "matrix" {
+        return Err(unreadable(format!("the range query gives a {}, not a matrix", data.result_type)));
+    }
+    let rows: Vec<Row> = serde_json::from_value(data.result).map_err(|error| unreadable(error.to_string()))?;
+    let mut instants: BTreeMap<Timestamp, Vec<Point>> = BTreeMap::new();
+    for row in rows {
+        if !row.histograms.is_empty() {
+            return Err(unreadable("it has native histograms, which can't be read here".to_owned()));
+        }
+        for (seconds, text) in row.values {
+            let at = Timestamp::from_millisecond((seconds * 1000.0).round() as i64)
+                .map_err(|error| unreadable(error.to_string()))?;
+            let value = number(&text).ok_or_else(|| unreadable(format!("{text:?} is not a sample's value")))?;
+            instants.entry(at).or_default().push(Point { labels: row.metric.clone(), value });
+        }
+    }
+    Ok(instants)
 }
 
 /// `NaN`, `+Inf` and `-Inf` included: whoever asked decides what they mean.

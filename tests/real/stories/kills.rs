@@ -35,6 +35,7 @@ match = { namespaces = ["*"], workloads = ["good*"], images = ["*"] }
 patience = { blind = "60s", insufficient = "60s" }
 [[policy.check]]
 metric = "always"
+judge = "threshold"
 max = 2
 every = "1s"
 window = "3s"
@@ -51,6 +52,7 @@ match = { namespaces = ["*"], workloads = ["bad*"], images = ["*"] }
 patience = { blind = "60s", insufficient = "60s" }
 [[policy.check]]
 metric = "always"
+judge = "threshold"
 max = 0.5
 every = "1s"
 window = "20s"

@@ -51,6 +51,7 @@ drain = "2s"
 keep-stable = "10s"
 [[policy.check]]
 metric = "error-rate"
+judge = "threshold"
 max = "2%"
 every = "2s"
 window = "10s"

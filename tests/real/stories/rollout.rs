@@ -176,6 +176,7 @@ const GUARD: &str = r#"
 for = "60s"
 [[policy.guard.check]]
 metric = "error-rate"
+judge = "threshold"
 max = "15%"
 every = "2s"
 window = "10s"

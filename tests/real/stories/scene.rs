@@ -56,6 +56,7 @@ patience = { blind = "10s", insufficient = "15s" }
 
 [[policy.check]]
 metric = "error-rate"
+judge = "threshold"
 max = "2%"
 every = "2s"
 window = "10s"
@@ -63,6 +64,7 @@ min-requests = 30
 
 [[policy.check]]
 metric = "response-time"
+judge = "threshold"
 max = "500ms"
 every = "2s"
 window = "10s"

@@ -133,6 +133,11 @@ pub fn random_policy(dice: &mut Dice) -> Policy {
         );
     }
     let breaches = 1 + dice.below(3);
+    let errors = if dice.chance(50) {
+        json!({ "metric": "error-rate", "max": "5%" })
+    } else {
+        json!({ "metric": "error-rate", "judge": "threshold", "max": "5%", "window": "2m", "every": "15s", "breaches": breaches })
+    };
     let mut changes = json!({
         "step": steps,
         "traffic": dice.pick(&["gateway", "gateway", "replicas"]),
@@ -143,11 +148,8 @@ pub fn random_policy(dice: &mut Dice) -> Policy {
         "max-hold": format!("{}m", 1 + dice.below(30)),
         "patience": { "blind": "2m", "insufficient": "5m" },
         "check": [
-            {
-                "metric": "error-rate", "max": "5%", "window": "2m", "every": "15s", "breaches": breaches,
-                "judge": dice.pick(&["threshold", "sequential"]),
-            },
-            { "metric": "response-time", "max": "1s", "window": "1m", "every": "30s", "min-requests": 20 },
+            errors,
+            { "metric": "response-time", "judge": "threshold", "max": "1s", "window": "1m", "every": "30s", "min-requests": 20 },
         ],
     });
     if dice.chance(20) {
@@ -172,8 +174,8 @@ pub fn random_policy(dice: &mut Dice) -> Policy {
     }
     if dice.chance(50) {
         changes["guard"] = json!({ "for": "3m", "check": [
-            { "metric": "error-rate", "max": "5%", "window": "1m", "every": "15s" },
-            { "metric": "availability", "min": "50%", "window": "1m", "every": "15s", "breaches": 8 },
+            { "metric": "error-rate", "judge": "threshold", "max": "5%", "window": "1m", "every": "15s" },
+            { "metric": "availability", "judge": "threshold", "min": "50%", "window": "1m", "every": "15s", "breaches": 8 },
         ]});
     }
     policy(changes)
