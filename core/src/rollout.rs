@@ -234,7 +234,7 @@ pub struct Rollout {
     /// What the sequential judge has seen, by check: of all steps so far, or of the guard.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub evidence: BTreeMap<String, State>,
-    /// What the past has taught of how errors cluster.
+    /// What the past has taught of what is counted.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub learnt: Vec<Learnt>,
     /// The end of the last block.

@@ -80,23 +80,43 @@ impl Bad {
     }
 
     /// Learns from blocks of the past, in which each of the stable's processes was counted by itself.
-    pub fn learn(self, blocks: &[Block]) -> Learnt {
-        let mut dispersion = Dispersion::default();
+    pub fn learn(&self, blocks: &[Block]) -> Past {
+        let mut past = Past::default();
         for processes in blocks.iter().filter_map(|block| block.processes.get(&self.metric)) {
-            dispersion.absorb(&tallies(processes, self.limit));
+            past.absorb(&tallies(processes, self.limit));
         }
-        Learnt { bad: self, dispersion }
+        past
     }
 }
 
-/// What the past has taught of the clusters of something bad.
+/// What the stable's processes have shown of something bad.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Past {
+    /// How it clusters.
+    dispersion: Dispersion,
+    /// How much there was of it.
+    counts: Counts,
+}
+
+impl Past {
+    /// Takes in a block, process by process.
+    pub fn absorb(&mut self, processes: &[Tally]) {
+        self.dispersion.absorb(processes);
+        for tally in processes {
+            self.counts.add(Counts { bad: tally.hits() as u64, n: tally.n() as u64 });
+        }
+    }
+}
+
+/// What the past has taught, and of what.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Learnt {
     /// Of what.
     pub bad: Bad,
     /// What.
-    pub dispersion: Dispersion,
+    pub past: Past,
 }
 
 fn tallies(processes: &[Reading], limit: Limit) -> Vec<Tally> {
@@ -222,7 +242,7 @@ pub struct State {
 
 impl State {
     /// Before a first block from `since` to `until`, with so long a time planned, and with what the past has taught.
-    pub fn new(since: Timestamp, until: Timestamp, planned: Span, dispersion: Dispersion) -> State {
+    pub fn new(since: Timestamp, until: Timestamp, planned: Span, past: Past) -> State {
         let block = Span::between(since, until).as_secs_f64();
         let blocks = if block > 0.0 { planned.as_secs_f64() / block } else { 1.0 };
         State {
@@ -232,11 +252,11 @@ impl State {
             subject: Counts::default(),
             stable: Counts::default(),
             worse: Mixture::default(),
-            further: EffectsState::default(),
+            further: past.counts.tally().map(EffectsState::seeded).unwrap_or_default(),
             above: Mixture::default(),
             better: Mixture::default(),
             below: Worth::default(),
-            dispersion,
+            dispersion: past.dispersion,
         }
     }
 

@@ -10,9 +10,8 @@ use crate::judge::{CheckState, View};
 use crate::metric::Metric;
 use crate::policy::Check;
 use crate::reason::Reason;
-use crate::sequential::{Asked, Bad, Learnt, Proof, State};
+use crate::sequential::{Asked, Bad, Learnt, Past, Proof, State};
 use crate::sighting::Arm;
-use crate::stats::dispersion::Dispersion;
 use crate::time::{Span, Timestamp};
 use crate::verdict::{Evidence, Verdict};
 use crate::window::{Ring, Side, reading};
@@ -54,14 +53,14 @@ pub struct Rules<'a> {
     pub proof: Proof,
     /// How long the rollout, or the guard, is planned to be watched.
     pub planned: Span,
-    /// What the past has taught of how errors cluster.
+    /// What the past has taught of what is counted.
     pub learnt: &'a [Learnt],
 }
 
 impl Rules<'_> {
-    fn dispersion(&self, check: &Check) -> Dispersion {
+    fn past(&self, check: &Check) -> Past {
         let bad = Bad::of(check);
-        self.learnt.iter().find(|learnt| learnt.bad == bad).map(|learnt| learnt.dispersion).unwrap_or_default()
+        self.learnt.iter().find(|learnt| learnt.bad == bad).map(|learnt| learnt.past).unwrap_or_default()
     }
 }
 
@@ -129,7 +128,7 @@ impl Watching {
             let asked = Asked { check, rule, metric, side: view.side, proof: rules.proof };
             let state = states
                 .entry(check.name.clone())
-                .or_insert_with(|| State::new(from, at, rules.planned, rules.dispersion(check)));
+                .or_insert_with(|| State::new(from, at, rules.planned, rules.past(check)));
             let Some(sample) = view.ring.newest().and_then(|block| block.metrics.get(&check.metric)) else { continue };
             let processes = processes.get(&check.metric).map_or(&[][..], Vec::as_slice);
             said.take(state.look(asked, sample, processes, at), view.ring.gap(&check.metric));

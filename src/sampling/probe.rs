@@ -99,7 +99,7 @@ impl Prober {
             last: None,
         };
         let blocks = history::blocks(self.metrics.clone(), self.pods.clone(), watch, stretch, self.options).await;
-        learn.iter().map(|bad| bad.clone().learn(&blocks)).collect()
+        learn.iter().map(|bad| Learnt { bad: bad.clone(), past: bad.learn(&blocks) }).collect()
     }
 }
 

@@ -3,15 +3,20 @@
 use std::hint::black_box;
 use std::time::Instant;
 
+use bellwether_core::event::{Reading, Sample};
+use bellwether_core::metric::{ArmSource, HistogramUnit, Hits, Limit, Metric, MetricKind};
+use bellwether_core::policy::Check;
 use bellwether_core::rivals::Rule;
 use bellwether_core::rivals::flagger::Steps;
+use bellwether_core::sequential::{self, Asked, Past, Proof, State};
 use bellwether_core::stats::harm::Harm;
 use bellwether_core::stats::mixture::{Mixture, Onset};
 use bellwether_core::stats::odds_grid::OddsGrid;
 use bellwether_core::stats::slo::LimitGrid;
-use bellwether_core::stats::tally::Phi;
+use bellwether_core::stats::tally::{Phi, Tally};
 use bellwether_core::stats::two_sample::{Effects, EffectsState, Null};
-use bellwether_core::time::Span;
+use bellwether_core::time::{Span, Timestamp};
+use bellwether_core::window::Side;
 
 use crate::rivals;
 use crate::simulation::{Poll, alike};
@@ -33,6 +38,37 @@ fn print(name: &str, polls: &[Poll], mut hour: impl FnMut()) {
         start.elapsed().as_nanos() as f64 / polls.len() as f64
     };
     println!("| {name} | {:.0} |", (0..ROUNDS).map(round).fold(f64::INFINITY, f64::min));
+}
+
+/// At most 3 % of errors.
+fn checked() -> (Check, Metric) {
+    let (limit, second) = (Limit::Max(0.03), Span::from_secs(1));
+    let rule = sequential::Rule { margin: 1.25, floor: 0.001, level: 0.005, beta: 0.05 };
+    let text = |text: &str| Some(text.to_owned());
+    let check = Check {
+        name: "error-rate".to_owned(),
+        metric: "error-rate".to_owned(),
+        limit,
+        quantile: 0.95,
+        every: second,
+        window: second,
+        breaches: 1,
+        min_requests: 100,
+        sequential: Some(rule),
+    };
+    let hits = Hits { label: text("code"), matches: text("5.."), not: None, series: None };
+    let metric = Metric {
+        kind: MetricKind::Ratio,
+        series: text("requests_total"),
+        matching: None,
+        hits: Some(hits),
+        unit: HistogramUnit::Seconds,
+        query: None,
+        arms: ArmSource::Pods,
+        process: Vec::new(),
+        targets: None,
+    };
+    (check, metric)
 }
 
 fn ours(polls: &[Poll]) {
@@ -63,6 +99,26 @@ fn ours(polls: &[Poll]) {
             }
         });
     }
+    let (check, metric) = checked();
+    let rule = check.sequential.unwrap();
+    let asked = Asked { check: &check, rule, metric: &metric, side: Side::Canary, proof: Proof::NonInferior };
+    let at = |second: i64| Timestamp::from_second(15 * second).unwrap();
+    let ratio = |tally: &Tally| Reading::Ratio { hits: tally.hits() as u64, total: tally.n() as u64 };
+    let blocks: Vec<(Sample, Vec<Reading>)> = polls
+        .iter()
+        .map(|Poll { pair, pods, .. }| {
+            let sample = Sample::Arms { canary: Some(ratio(&pair.canary)), stable: Some(ratio(&pair.stable)) };
+            (sample, pods.iter().map(ratio).collect())
+        })
+        .collect();
+    let mut state = State::new(at(0), at(1), Span::from_secs(3600), Past::default());
+    print("Bellwether: a whole look, both claims, both proofs, clusters and evidence", polls, || {
+        state = State::new(at(0), at(1), Span::from_secs(3600), Past::default());
+        for (n, (sample, pods)) in blocks.iter().enumerate() {
+            black_box(state.look(asked, sample, pods, at(n as i64 + 1)));
+        }
+    });
+    println!("\nThe state of one check after an hour: {} bytes of JSON", serde_json::to_string(&state).unwrap().len());
     print("Bellwether: harm", polls, || {
         let mut harm = Harm::default();
         for poll in polls {

@@ -21,7 +21,7 @@
 //! **One arm against a limit.** A request fails with probability at most `s`. Betting on `m` times the odds of `s` is
 //! the same arithmetic with requests in place of errors, and exact for Bernoulli trials; see [`super::slo`].
 
-use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
 
 use super::BadTest;
 use super::mixture::{Mixture, Onset};
@@ -34,14 +34,40 @@ pub const WORSE: [f64; 8] = [1.25, 1.5, 2.0, 3.0, 5.0, 10.0, 20.0, 50.0];
 /// How many times better than the margin it may be.
 pub const BETTER: [f64; 8] = [0.8, 0.67, 0.5, 0.33, 0.2, 0.1, 0.05, 0.02];
 
+static LN_WORSE: [(f64, f64); 8] = [
+    (1.25, 0.22314355131420976),
+    (1.5, 0.4054651081081644),
+    (2.0, std::f64::consts::LN_2),
+    (3.0, 1.0986122886681096),
+    (5.0, 1.6094379124341003),
+    (10.0, std::f64::consts::LN_10),
+    (20.0, 2.995732273553991),
+    (50.0, 3.912023005428146),
+];
+static LN_BETTER: [(f64, f64); 8] = [
+    (0.8, -0.2231435513142097),
+    (0.67, -0.40047756659712525),
+    (0.5, -std::f64::consts::LN_2),
+    (0.33, -1.1086626245216111),
+    (0.2, -1.6094379124341003),
+    (0.1, -2.3025850929940455),
+    (0.05, -2.995732273553991),
+    (0.02, -3.912023005428146),
+];
+
 /// A grid of odds ratios, all on one side of one.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq)]
 pub(super) struct Grid {
     /// Each with its logarithm, which is needed in every block.
-    pub(super) multipliers: Vec<(f64, f64)>,
+    multipliers: Cow<'static, [(f64, f64)]>,
 }
 
 impl Grid {
+    /// [`WORSE`], at no cost: a check's tests are made anew for each block.
+    pub(super) const WORSE: Grid = Grid { multipliers: Cow::Borrowed(&LN_WORSE) };
+    /// [`BETTER`], likewise.
+    const BETTER: Grid = Grid { multipliers: Cow::Borrowed(&LN_BETTER) };
+
     /// From its multipliers.
     ///
     /// # Errors
@@ -70,7 +96,7 @@ impl Grid {
 }
 
 /// The test of the canary's rate against `margin` times the stable's.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct OddsGrid {
     margin: f64,
     onset: Onset,
@@ -84,7 +110,7 @@ impl OddsGrid {
     /// # Errors
     /// [`BadTest::Margin`] unless the margin is finite and above 0.
     pub fn worse(margin: f64, onset: Onset) -> Result<OddsGrid, BadTest> {
-        OddsGrid::with_grid(margin, onset, &WORSE)
+        OddsGrid::of(margin, onset, Grid::WORSE)
     }
 
     /// Evidence that the canary's rate is *below* `margin` times the stable's: what a promotion rests on. It speaks of
@@ -93,7 +119,7 @@ impl OddsGrid {
     /// # Errors
     /// [`BadTest::Margin`] unless the margin is finite and above 0.
     pub fn better(margin: f64) -> Result<OddsGrid, BadTest> {
-        OddsGrid::with_grid(margin, Onset::First, &BETTER)
+        OddsGrid::of(margin, Onset::First, Grid::BETTER)
     }
 
     /// With alternatives of one's own, as multiples of the margin.
@@ -101,10 +127,14 @@ impl OddsGrid {
     /// # Errors
     /// [`BadTest`], if the margin or the grid is none.
     pub fn with_grid(margin: f64, onset: Onset, multipliers: &[f64]) -> Result<OddsGrid, BadTest> {
+        OddsGrid::of(margin, onset, Grid::new(multipliers)?)
+    }
+
+    fn of(margin: f64, onset: Onset, grid: Grid) -> Result<OddsGrid, BadTest> {
         if !(margin.is_finite() && margin > 0.0) {
             return Err(BadTest::Margin(margin));
         }
-        Ok(OddsGrid { margin, onset, grid: Grid::new(multipliers)? })
+        Ok(OddsGrid { margin, onset, grid })
     }
 
     /// Takes a block in. A block in which one arm has no requests, or neither has an error, says nothing.
@@ -160,6 +190,12 @@ mod tests {
         for grid in [&[][..], &[1.0], &[0.5, 2.0], &[0.0], &[f64::NAN], &[f64::INFINITY]] {
             assert_eq!(Grid::new(grid), Err(BadTest::Grid), "{grid:?}");
         }
+    }
+
+    #[test]
+    fn the_logarithms_that_are_written_down_are_those_that_are_computed() {
+        assert_eq!(Grid::WORSE, Grid::new(&WORSE).unwrap());
+        assert_eq!(Grid::BETTER, Grid::new(&BETTER).unwrap());
     }
 
     #[test]

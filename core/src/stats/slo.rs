@@ -18,11 +18,9 @@
 //! to `1/φ_t` is the same as counting `x_t/φ_t` hits of `n_t/φ_t`: so [`Worth`] is a sufficient state, also when φ
 //! changes on the way.
 
-use serde::{Deserialize, Serialize};
-
 use super::BadTest;
 use super::mixture::{Mixture, Onset};
-use super::odds_grid::{Grid, WORSE};
+use super::odds_grid::Grid;
 use super::special::{beta_tails, ln_beta_against};
 use super::tally::{Phi, Tally, Unusable, Worth};
 
@@ -94,7 +92,7 @@ impl Ceiling {
 }
 
 /// The test of one arm's share against a limit, by the same grid of odds.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct LimitGrid {
     limit: f64,
     onset: Onset,
@@ -110,7 +108,7 @@ impl LimitGrid {
         if !(limit > 0.0 && limit < 1.0) {
             return Err(BadTest::Limit(limit));
         }
-        Ok(LimitGrid { limit, onset, grid: Grid::new(&WORSE)? })
+        Ok(LimitGrid { limit, onset, grid: Grid::WORSE })
     }
 
     /// Takes a block in.

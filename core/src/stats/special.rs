@@ -14,10 +14,14 @@ const STIRLING_FROM: f64 = 10.0;
 /// Where both parameters are above this, the incomplete beta function is taken from its expansion.
 const EXPANSION_FROM: f64 = 1e6;
 
+/// A term that is smaller than another one by this factor, as a logarithm, adds less than 1e-19 to it: not worth two
+/// transcendental functions, of which a block needs dozens.
+const NEGLIGIBLE: f64 = 45.0;
+
 /// `ln(e^a + e^b)`, without overflow.
 pub fn ln_add_exp(a: f64, b: f64) -> f64 {
     let (low, high) = if a < b { (a, b) } else { (b, a) };
-    if low == f64::NEG_INFINITY { high } else { high + libm::log1p(libm::exp(low - high)) }
+    if low == f64::NEG_INFINITY || high - low > NEGLIGIBLE { high } else { high + libm::log1p(libm::exp(low - high)) }
 }
 
 /// `ln Σ e^x`; of nothing: `-∞`.
@@ -26,7 +30,8 @@ pub fn ln_sum_exp(terms: impl Iterator<Item = f64> + Clone) -> f64 {
     if high.is_infinite() {
         return high;
     }
-    high + libm::log(terms.map(|term| libm::exp(term - high)).sum())
+    let counts = terms.filter(|term| high - term <= NEGLIGIBLE);
+    high + libm::log(counts.map(|term| libm::exp(term - high)).sum())
 }
 
 /// `ln(1 - e^x)` for `x <= 0`: near 0 and far below it equally exact (Mächler 2012, "Accurately computing

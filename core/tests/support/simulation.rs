@@ -124,7 +124,10 @@ impl Row {
     /// One rollout, poll by poll.
     pub fn simulate(&self, run: usize) -> Vec<Poll> {
         let random = &mut Random::new(run as u64 + 1);
-        let mut dispersion = self.history(random);
+        let mut dispersion = Dispersion::default();
+        for pods in self.history(random) {
+            dispersion.absorb(&pods);
+        }
         (0..self.polls)
             .map(|poll| {
                 let weather = (self.weather)(poll, random);
@@ -139,20 +142,18 @@ impl Row {
             .collect()
     }
 
-    /// What the stable's pods had shown before it.
-    pub fn seed(&self, run: usize) -> Dispersion {
+    /// What the stable's pods had shown before it, poll by poll.
+    pub fn past(&self, run: usize) -> Vec<[Tally; PODS]> {
         self.history(&mut Random::new(run as u64 + 1))
     }
 
-    fn history(&self, random: &mut Random) -> Dispersion {
-        let mut dispersion = Dispersion::default();
-        for _ in 0..HISTORY {
+    fn history(&self, random: &mut Random) -> Vec<[Tally; PODS]> {
+        let poll = |_| {
             // The weather before the rollout is that of its beginning; all traffic goes to the stable.
             let weather = (self.weather)(0, random);
-            let pods = self.pods(weather.canary + weather.stable, weather.p_stable, random);
-            dispersion.absorb(&pods);
-        }
-        dispersion
+            self.pods(weather.canary + weather.stable, weather.p_stable, random)
+        };
+        (0..HISTORY).map(poll).collect()
     }
 
     fn pods(&self, rps: f64, p: f64, random: &mut Random) -> [Tally; PODS] {
