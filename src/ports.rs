@@ -114,6 +114,9 @@ pub trait Cluster: Send + Sync {
 pub trait Metrics: Send + Sync {
     /// The instant vector of `query` at `at`.
     async fn instant(&self, query: &str, at: Timestamp) -> Result<Vec<Point>, MetricsError>;
+    /// What the exporters say that `name` is: `counter`, `gauge`, `histogram`, `summary` or another word; `None`: they say
+    /// nothing, or the store does not keep it.
+    async fn type_of(&self, name: &str) -> Result<Option<String>, MetricsError>;
     /// The instant vector of `query` at each tick of `stretch` at which it has elements.
     async fn range(&self, query: &str, stretch: Stretch) -> Result<BTreeMap<Timestamp, Vec<Point>>, MetricsError>;
 }

@@ -327,6 +327,10 @@ pub struct RawCheck {
     /// … or above it by so much (0.1 %).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub floor: Option<RawLimit>,
+    /// By the sequential judge: so many requests may be bad that would not have been at the stable's share; without it
+    /// nobody counts them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub harm: Option<f64>,
     /// The value may not be above this (`"5%"`, `"500ms"`, a number).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max: Option<RawLimit>,
@@ -507,7 +511,14 @@ impl RawPolicy {
                 if guard.checks.is_empty() {
                     problems.add(&["check"], "the guard looks at nothing; give it a check, or leave the guard out");
                 }
-                problems.within("check", |problems| checked(&guard.checks, metrics, problems))
+                problems.within("check", |problems| {
+                    for (index, _) in guard.checks.iter().enumerate().filter(|(_, check)| check.harm.is_some()) {
+                        let message =
+                            "under guard there is no stable beside it, so nobody can say what would have been";
+                        problems.add(&[&index.to_string(), "harm"], message);
+                    }
+                    checked(&guard.checks, metrics, problems)
+                })
             }),
         });
         if self.route.is_some() && self.traffic == TrafficKind::Replicas {
@@ -766,7 +777,8 @@ fn usual_judge(kind: MetricKind, limit: Limit) -> JudgeKind {
 fn refuse_settings_of_another(raw: &RawCheck, judge: JudgeKind, problems: &mut Problems) {
     let of_threshold =
         [("every", raw.every.is_some()), ("window", raw.window.is_some()), ("breaches", raw.breaches.is_some())];
-    let of_sequential = [("margin", raw.margin.is_some()), ("floor", raw.floor.is_some())];
+    let of_sequential =
+        [("margin", raw.margin.is_some()), ("floor", raw.floor.is_some()), ("harm", raw.harm.is_some())];
     let (settings, other) = match judge {
         JudgeKind::Sequential => (&of_threshold[..], "threshold"),
         JudgeKind::Threshold => (&of_sequential[..], "sequential"),
@@ -797,18 +809,22 @@ fn rule(raw: &RawCheck, limit: Limit, metric: &Metric, problems: &mut Problems) 
     if margin < 1.0 {
         problems.add(&["margin"], format!("a margin of {margin} asks for an improvement; it must be at least 1"));
     }
-    let rule = Rule { margin, floor, level: 0.01, beta: 0.05 };
+    if raw.harm.is_some_and(|harm| !(harm.is_finite() && harm >= 1.0)) {
+        problems.add(&["harm"], "a number of requests that may be bad is needed, at least 1");
+    }
+    let rule = Rule { margin, floor, harm: raw.harm, level: 0.01, beta: 0.05 };
     if let Err(error) = sequential::check(rule, sequential::allowed(limit, metric.kind, raw.quantile)) {
         problems.add(&["judge"], format!("the sequential judge has no test for this: {error}"));
     }
     Some(rule)
 }
 
-/// Divides `alpha` among all claims that may roll back: two of each check (against its limit, and against the stable), and
-/// one of each of the guard's.
+/// Divides `alpha` among all claims that may roll back: two of each check (against its limit, and against the stable), a
+/// third where it has a budget for harm, and one of each of the guard's.
 fn share_out(alpha: f64, beta: f64, checks: &[Check], steps: &mut [Step], guard: Option<&mut Guard>) {
-    let judged = |checks: &[Check]| checks.iter().filter(|check| check.sequential.is_some()).count();
-    let claims = 2 * judged(checks) + guard.as_ref().map_or(0, |guard| judged(&guard.checks));
+    let rules = |checks: &[Check]| checks.iter().filter_map(|check| check.sequential).collect::<Vec<Rule>>();
+    let of_steps: usize = rules(checks).iter().map(|rule| if rule.harm.is_some() { 3 } else { 2 }).sum();
+    let claims = of_steps + guard.as_ref().map_or(0, |guard| rules(&guard.checks).len());
     let all =
         steps.iter_mut().flat_map(|step| &mut step.checks).chain(guard.into_iter().flat_map(|guard| &mut guard.checks));
     for rule in all.filter_map(|check| check.sequential.as_mut()) {

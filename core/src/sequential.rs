@@ -1,11 +1,13 @@
 //! The `sequential` judge: it may look at every block, and its error rate is the one that the policy states.
 //!
 //! A check counts requests of a bad kind: failed ones, or ones slower than a limit at a bucket's edge. It holds their share
-//! against its limit, and against the stable's share beside it. Two claims may alarm, and either one is a regression:
+//! against its limit, and against the stable's share beside it. Two claims may alarm, or three, and each is a regression:
 //!
 //! - the share is above the limit ([`LimitGrid`]);
 //! - the share is above `margin` times the stable's *and* above the stable's by more than `floor` ([`OddsGrid`] and
-//!   [`Effects`], of which the smaller evidence counts).
+//!   [`Effects`], of which the smaller evidence counts);
+//! - where the policy says how many that may be: more than `harm` requests were bad that would not have been at the
+//!   stable's share ([`Harm`]). A small difference in much traffic is found by this, whatever the margin.
 //!
 //! A claim alarms when its evidence reaches `1/level`. The level is the policy's `alpha` divided by the number of claims
 //! that could roll the rollout back, those of the guard included, so that all of them together are wrong in at most
@@ -28,6 +30,7 @@ use crate::policy::Check;
 use crate::stats::BadTest;
 use crate::stats::combine::ln_least;
 use crate::stats::dispersion::Dispersion;
+use crate::stats::harm::Harm;
 use crate::stats::histogram::slower_than;
 use crate::stats::mixture::{Mixture, Onset};
 use crate::stats::odds_grid::OddsGrid;
@@ -46,6 +49,9 @@ pub struct Rule {
     pub margin: f64,
     /// And it may be above the stable's by so much, as a share.
     pub floor: f64,
+    /// So many requests may be bad that would not have been at the stable's share; `None`: nobody has said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub harm: Option<f64>,
     /// The error rate of each claim that may roll back: its part of the policy's `alpha`.
     pub level: f64,
     /// The error rate of a proof.
@@ -237,6 +243,8 @@ pub struct State {
     above: Mixture,
     better: Mixture,
     below: Worth,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    harm: Option<Harm>,
     dispersion: Dispersion,
 }
 
@@ -256,6 +264,7 @@ impl State {
             above: Mixture::default(),
             better: Mixture::default(),
             below: Worth::default(),
+            harm: None,
             dispersion: past.dispersion,
         }
     }
@@ -288,6 +297,9 @@ impl State {
         let _ = tests.above.absorb(&mut self.above, canary, phi);
         let _ = tests.better.absorb(&mut self.better, pair, phi);
         self.below.absorb(canary, phi);
+        if asked.rule.harm.is_some() {
+            self.harm.get_or_insert_default().absorb(pair, phi);
+        }
         self.subject.add(subject);
         self.stable.add(stable);
         self.dispersion.absorb(&tallies(processes, check.limit));
@@ -296,18 +308,19 @@ impl State {
     fn weigh(&self, tests: &Tests, asked: Asked<'_>) -> Weighed {
         let beside = asked.side == Side::Canary;
         let relative = ln_least(&[tests.worse.ln_e(&self.worse), tests.further.ln_e(&self.further)]);
-        let alarm = larger((Claim::Limit, tests.above.ln_e(&self.above)), (Claim::Relative, relative), beside);
-        let shown = larger(
-            (Claim::Limit, tests.below.ln_compliance(self.below)),
-            (Claim::Relative, tests.better.ln_e(&self.better)),
-            beside,
-        );
+        let harm = asked.rule.harm.zip(self.harm);
+        let harmed = harm.map(|(budget, harm)| (Claim::Harm, harm.ln_e(budget)));
+        let compared = beside.then_some((Claim::Relative, relative));
+        let alarm = largest((Claim::Limit, tests.above.ln_e(&self.above)), compared.into_iter().chain(harmed));
+        let proven = beside.then(|| (Claim::Relative, tests.better.ln_e(&self.better)));
+        let shown = largest((Claim::Limit, tests.below.ln_compliance(self.below)), proven.into_iter());
         Weighed {
             allowed: asked.allowed(),
             rule: asked.rule,
             proof: asked.proof,
             alarm,
             shown,
+            excess: harm.and_then(|(_, harm)| harm.lower_bound(asked.rule.level)),
             calibrated: self.dispersion.phi().calibrated,
         }
     }
@@ -342,8 +355,8 @@ impl State {
     }
 }
 
-fn larger(limit: (Claim, f64), relative: (Claim, f64), beside: bool) -> (Claim, f64) {
-    if beside && relative.1 > limit.1 { relative } else { limit }
+fn largest(limit: (Claim, f64), others: impl Iterator<Item = (Claim, f64)>) -> (Claim, f64) {
+    others.fold(limit, |most, other| if other.1 > most.1 { other } else { most })
 }
 
 /// What the evidence is about.
@@ -354,6 +367,8 @@ pub enum Claim {
     Limit,
     /// The stable's share.
     Relative,
+    /// The requests that were bad for nothing but the version.
+    Harm,
 }
 
 /// How much there is against a version, and how much for it. All evidence is a logarithm, in nats.
@@ -370,6 +385,9 @@ pub struct Weighed {
     pub alarm: (Claim, f64),
     /// The claim with the most evidence for it.
     pub shown: (Claim, f64),
+    /// Where there is a budget for it: so many requests at least were bad that would not have been at the stable's share.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub excess: Option<f64>,
     /// Whether the size of clusters of errors is known.
     pub calibrated: bool,
 }
@@ -391,6 +409,11 @@ impl Weighed {
             (Claim::Relative, Some(stable)) => {
                 format!("{sign} {} times the stable's {}", self.rule.margin, Unit::Percent.show(stable.value))
             }
+            (Claim::Harm, _) => format!(
+                "was bad for {:.0} requests more than the stable would have been, {sign} {:.0}",
+                libm::floor(self.excess.unwrap_or(0.0)),
+                self.rule.harm.unwrap_or(0.0)
+            ),
             (Claim::Relative | Claim::Limit, _) => format!("{sign} {}", self.limit(evidence)),
         };
         let (text, (_, ln_e), needed) = match (evidence.verdict, self.proof) {
@@ -412,7 +435,7 @@ impl Weighed {
         let value = Unit::Percent.show(subject.value);
         let counted = format!("{} of {} requests in {}", subject.hits.unwrap_or(0), subject.n, evidence.window);
         let beside = evidence.stable.as_ref().map_or(String::new(), |stable| {
-            if evidence.verdict == Verdict::Regressed && self.alarm.0 == Claim::Relative {
+            if evidence.verdict == Verdict::Regressed && self.alarm.0 != Claim::Limit {
                 format!(" against {} of {}", stable.hits.unwrap_or(0), stable.n)
             } else {
                 format!("; stable {}", Unit::Percent.show(stable.value))

@@ -316,11 +316,39 @@ impl Prometheus {
     }
 }
 
+impl Prometheus {
+    async fn ask_type(&self, name: &str) -> Result<Option<String>, MetricsError> {
+        // The semaphore is never closed, so there is always a place some time.
+        let _place = self.places.acquire().await.map_err(|error| MetricsError::Unavailable(error.to_string()))?;
+        self.pace.until_ready().await;
+        let url = format!("{}/api/v1/metadata", self.shown.trim_end_matches('/'));
+        let request = self.client.inner().get(url).headers(self.authorization().await?);
+        let response = request.query(&[("metric", name)]).send().await;
+        let response = response.map_err(|error| self.unreachable(&error.without_url()))?;
+        let answer: Answer<BTreeMap<String, Vec<Description>>> = self.read(response).await?;
+        let described = answer.data.and_then(|mut data| data.remove(name)).unwrap_or_default();
+        Ok(described.into_iter().map(|description| description.kind).find(|kind| kind != "unknown"))
+    }
+}
+
+#[derive(Deserialize)]
+struct Description {
+    #[serde(rename = "type")]
+    kind: String,
+}
+
 #[async_trait]
 impl Metrics for Prometheus {
     async fn instant(&self, query: &str, at: Timestamp) -> Result<Vec<Point>, MetricsError> {
         let watch = Stopwatch::start();
         let answer = self.ask(query, at).await;
+        metrics::promql(watch.elapsed(), answer.as_ref().err().map(MetricsError::kind));
+        answer
+    }
+
+    async fn type_of(&self, name: &str) -> Result<Option<String>, MetricsError> {
+        let watch = Stopwatch::start();
+        let answer = self.ask_type(name).await;
         metrics::promql(watch.elapsed(), answer.as_ref().err().map(MetricsError::kind));
         answer
     }

@@ -69,6 +69,10 @@ impl Metrics for History {
         }
     }
 
+    async fn type_of(&self, name: &str) -> Result<Option<String>, MetricsError> {
+        self.metrics.type_of(name).await
+    }
+
     async fn range(&self, query: &str, stretch: Stretch) -> Known {
         self.metrics.range(query, stretch).await
     }

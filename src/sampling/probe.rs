@@ -200,6 +200,25 @@ impl Probe<'_> {
             Ok(_) => found.extend(self.absent(wanted, at).await),
         }
         found.extend(self.targets(wanted, at).await);
+        found.extend(self.gauges(wanted).await);
+        found
+    }
+
+    /// What is not counted, although the metric counts it: a gauge rises and falls, and each fall would be taken for a
+    /// restart.
+    async fn gauges(&self, wanted: &Wanted) -> Vec<Finding> {
+        let mut found = Vec::new();
+        for family in families(&wanted.metric).into_iter().filter(|family| family.counter) {
+            let series = family.series.as_str();
+            // A store that does not keep what exporters say is no reason to refuse anything.
+            if let Ok(Some(kind)) = self.metrics.type_of(series).await
+                && matches!(kind.as_str(), "gauge" | "stateset" | "info")
+            {
+                let text =
+                    format!("{series} is a {kind}, and only what counters count can be compared; name a counter");
+                found.push(problem(&wanted.name, text));
+            }
+        }
         found
     }
 

@@ -28,9 +28,12 @@ struct Inner {
     series: BTreeMap<(String, Labels), BTreeMap<i64, Option<f64>>>,
     /// What raw queries give.
     answers: BTreeMap<String, Vec<f64>>,
+    /// What exporters say that a name is.
+    types: BTreeMap<String, String>,
     outage: Option<MetricsError>,
     refused: Option<String>,
     asked: Vec<String>,
+    ranges: Vec<String>,
 }
 
 impl Store {
@@ -49,6 +52,11 @@ impl Store {
         self.lock().answers.insert(query.to_owned(), values.to_vec());
     }
 
+    /// What the exporters say that `name` is.
+    pub fn declare(&self, name: &str, kind: &str) {
+        self.lock().types.insert(name.to_owned(), kind.to_owned());
+    }
+
     /// Every question gets this error, until `None`.
     pub fn outage(&self, error: Option<MetricsError>) {
         self.lock().outage = error;
@@ -62,6 +70,11 @@ impl Store {
     /// All questions since the last call.
     pub fn asked(&self) -> Vec<String> {
         std::mem::take(&mut self.lock().asked)
+    }
+
+    /// All questions about a stretch since the last call.
+    pub fn ranges(&self) -> Vec<String> {
+        std::mem::take(&mut self.lock().ranges)
     }
 
     fn write(&self, name: &str, labels: &[(&str, &str)], at: Timestamp, value: Option<f64>) {
@@ -108,7 +121,12 @@ impl Metrics for Store {
         }
     }
 
+    async fn type_of(&self, name: &str) -> Result<Option<String>, MetricsError> {
+        Ok(self.lock().types.get(name).cloned())
+    }
+
     async fn range(&self, query: &str, stretch: Stretch) -> Result<BTreeMap<Timestamp, Vec<Point>>, MetricsError> {
+        self.lock().ranges.push(query.to_owned());
         let mut instants = BTreeMap::new();
         for at in stretch.ticks() {
             instants.insert(at, self.instant(query, at).await?);

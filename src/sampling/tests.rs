@@ -7,12 +7,12 @@ use std::sync::{Arc, Mutex};
 use bellwether_core::event::{Block, Gap, Reading, Sample};
 use bellwether_core::ids::{Kind, Workload};
 use bellwether_core::metric::{ArmSource, Hits, Metric, MetricKind};
-use bellwether_core::time::{Span, Timestamp};
+use bellwether_core::time::{Span, Stretch, Timestamp};
 use bellwether_core::watch::{ArmKey, Watch};
 use proptest::prelude::*;
 
 use super::store::Store;
-use super::{Options, Sampler, grid, next_tick};
+use super::{Options, Sampler, grid, history, next_tick};
 use crate::ports::{MetricsError, PodFacts, Pods};
 
 #[tokio::test]
@@ -24,6 +24,43 @@ async fn blocks_telescope_to_what_was_counted() {
     assert_eq!(world.tick(15).await, arms(0, 15, Some((1, 10)), Some((3, 100))));
     world.count("web-1", 50, 0);
     assert_eq!(world.tick(30).await, arms(15, 30, Some((0, 0)), Some((0, 50))));
+}
+
+/// With a second pod that begins late, a process that starts again, and one that can't be scraped for a while.
+#[tokio::test]
+async fn the_past_is_counted_as_the_present_was() {
+    let mut world = World::new();
+    let mut lived = Vec::new();
+    for tick in 0..20 {
+        let at = 15 * tick;
+        world.count("web-1", 10, u64::from(tick % 3 == 0));
+        match tick {
+            4 => world.add("web-2", "stable", at),
+            9 => world.restart_pod("web-1"),
+            13 => world.down("web-1", true),
+            15 => world.down("web-1", false),
+            _ => {}
+        }
+        if tick > 5 {
+            world.count("web-2", 7, 1);
+        }
+        lived.extend(world.tick(at).await);
+    }
+    world.store.asked();
+    let watch = Watch { each: std::collections::BTreeSet::from(["errors".to_owned()]), ..world.watch() };
+    let stretch = Stretch::before(t(285), Span::from_secs(285), Span::from_secs(15));
+    let (store, pods) = (Arc::clone(&world.store), Arc::clone(&world.pods));
+    let blocks = history::blocks(store, pods, watch, stretch, Options::default()).await;
+    let second = |time: Timestamp| time.as_second() - 1_700_000_000;
+    let seen: Vec<(i64, i64, Sample)> =
+        blocks.iter().map(|block| (second(block.from), second(block.to), block.metrics["errors"].clone())).collect();
+    assert_eq!(seen, lived);
+    assert_eq!(lived.len(), 19);
+    // One pod is no two: where both were counted, both are there.
+    assert!(blocks.iter().any(|block| block.processes["errors"].len() == 2), "{blocks:#?}");
+    // A range is asked for once; what comes from it, for each tick.
+    let ranges = world.store.ranges();
+    assert!(ranges.len() <= 4, "{ranges:#?}");
 }
 
 #[tokio::test]

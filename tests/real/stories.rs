@@ -1,6 +1,7 @@
 //! The stories that are told on the plane. A new one is a function and a line in the list of its file.
 
 mod away;
+mod evidence;
 mod input;
 mod kills;
 mod middle;
@@ -38,6 +39,7 @@ pub fn all() -> Vec<Told> {
         away::stories(),
         people::stories(),
         rollout::stories(),
+        evidence::stories(),
         input::stories(),
         plane::stories(),
     ]

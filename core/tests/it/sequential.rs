@@ -163,6 +163,30 @@ fn it_says_what_it_weighed() {
     assert_eq!(running, images("v2"));
 }
 
+/// Twice the stable's errors are within the floor, and are many where there is much traffic.
+#[test]
+fn harm_has_a_budget_however_small_the_difference() {
+    let judged = |harm: Option<u32>| {
+        let mut check = json!({ "metric": "error-rate", "max": "5%", "margin": 3.0, "floor": "3%" });
+        if let Some(harm) = harm {
+            check["harm"] = harm.into();
+        }
+        let mut story = Story::new(policy(
+            json!({ "step": [{ "weight": "10%", "min-time": "10m", "proof": "no-alarm" }], "check": [check] }),
+        ));
+        story.request("v2-err2");
+        (story.run(HOUR), story.whys().get(2).map(|why| (*why).to_owned()).unwrap_or_default())
+    };
+    assert_eq!(judged(None).0, Some(Ending::Promoted));
+    let (ending, why) = judged(Some(30));
+    assert_eq!(why, "");
+    assert_eq!(ending, Some(Ending::RolledBack));
+    let problems =
+        raw(json!({ "guard": { "for": "5m", "check": [{ "metric": "error-rate", "max": "5%", "harm": 9 }] } }));
+    let problems = problems.check(&metrics()).unwrap_err();
+    assert_eq!(problems[0].path, ["guard", "check", "0", "harm"], "{problems:#?}");
+}
+
 #[test]
 fn what_it_cannot_judge_is_refused_in_words() {
     for (check, words) in [

@@ -75,6 +75,40 @@ async fn every_answer_is_points_or_the_right_error() {
 }
 
 #[tokio::test]
+async fn a_range_is_points_by_instant() {
+    let body = r#"{"status":"success","data":{"resultType":"matrix","result":[
+        {"metric":{"pod":"a"},"values":[[1.25,"3"],[2.25,"4"]]},{"metric":{"pod":"b"},"values":[[2.25,"NaN"]]}]}}"#;
+    let server = Server::start(Status::OK, body).await;
+    let at = |ms: i64| Timestamp::from_millisecond(ms).unwrap();
+    let stretch = Stretch { from: at(1250), to: at(2250), step: Span::from_millis(500) };
+    let instants = server.client(|_| {}).range("up", stretch).await.unwrap();
+    assert_eq!(server.seen().body, "query=up&start=1.250&end=2.250&step=0.500&timeout=4000ms");
+    assert_eq!(instants.keys().copied().collect::<Vec<_>>(), [at(1250), at(2250)]);
+    let pods: Vec<&str> = instants[&at(2250)].iter().map(|point| point.labels["pod"].as_str()).collect();
+    assert_eq!(pods, ["a", "b"]);
+
+    for (body, words) in [
+        (ONE, "the range query gives a vector, not a matrix"),
+        (r#"{"status":"success","data":{"resultType":"matrix","result":[{"histograms":[[1,{}]]}]}}"#, "native"),
+        (r#"{"status":"success","data":{"resultType":"matrix","result":[{"values":[[1,"x"]]}]}}"#, "not a sample"),
+        (r#"{"status":"success"}"#, "no data"),
+    ] {
+        let server = Server::start(Status::OK, body).await;
+        let error = server.client(|_| {}).range("up", stretch).await.unwrap_err();
+        assert!(error.to_string().contains(words), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn what_the_exporters_say_of_a_name_is_asked_of_the_metadata() {
+    let body = r#"{"status":"success","data":{"up":[{"type":"unknown","help":""},{"type":"gauge","help":""}]}}"#;
+    let server = Server::start(Status::OK, body).await;
+    let client = server.client(|_| {});
+    assert_eq!(client.type_of("up").await.unwrap().as_deref(), Some("gauge"));
+    assert_eq!(client.type_of("down").await.unwrap(), None);
+}
+
+#[tokio::test]
 async fn a_partial_answer_counts_where_somebody_wants_it() {
     let server = Server::start(Status::OK, &ONE.replace("\"data\"", r#""warnings":["w"],"data""#)).await;
     let points = server.client(|options| options.accept_partial = true).instant("up", Timestamp::UNIX_EPOCH).await;
@@ -233,6 +267,8 @@ impl Server {
         };
         let router = Router::new()
             .route("/api/v1/query", post(handler.clone()))
+            .route("/api/v1/query_range", post(handler.clone()))
+            .route("/api/v1/metadata", get(handler.clone()))
             .route("/prefix/api/v1/status/buildinfo", get(handler));
         tokio::spawn(async move { axum::serve(listener, router).await });
         Server { address, seen }

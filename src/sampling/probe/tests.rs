@@ -103,6 +103,25 @@ impl Pods for OnePod {
     }
 }
 
+#[tokio::test]
+async fn what_rises_and_falls_is_not_counted() {
+    for (kind, said) in [
+        (
+            "gauge",
+            "[Problem(\"m: requests_total is a gauge, and only what counters count can be compared; name a counter\")]",
+        ),
+        ("counter", "[]"),
+    ] {
+        let at = Timestamp::from_second(1000).unwrap();
+        let store = Store::default();
+        let labels = [("namespace", "shop"), ("pod", "web-1"), ("container", "app"), ("instance", "i")];
+        store.put("up", &labels, at, 1.0);
+        store.put("requests_total", &[&labels[..], &[("code", "200")]].concat(), at, 1.0);
+        store.declare("requests_total", kind);
+        assert_eq!(format!("{:?}", found(&store, RATIO, &[], at).await), said);
+    }
+}
+
 /// Each series is a name and `label=value,…` beside the pod's own labels.
 async fn check(series: &[(&str, &str)], metric: &str, limits: &[f64], expected: Expect) {
     let at = Timestamp::from_second(1000).unwrap();
@@ -114,6 +133,12 @@ async fn check(series: &[(&str, &str)], metric: &str, limits: &[f64], expected: 
         let all: Vec<(&str, &str)> = all.into_iter().filter(|(_, value)| !value.is_empty()).collect();
         store.put(name, &all, at, 1.0);
     }
+    let found: Vec<String> =
+        found(&store, metric, limits, at).await.iter().map(|finding| format!("{finding:?}")).collect();
+    expected.assert_eq(&found.join("\n"));
+}
+
+async fn found(store: &Store, metric: &str, limits: &[f64], at: Timestamp) -> Vec<Finding> {
     let workload = Workload {
         cluster: "c".to_owned(),
         namespace: "shop".to_owned(),
@@ -122,8 +147,7 @@ async fn check(series: &[(&str, &str)], metric: &str, limits: &[f64], expected: 
     };
     let stable = ArmKey { deployment_uid: "stable".to_owned(), pod_hash: None, name: "web".to_owned() };
     let asked =
-        Probe { metrics: &store, pods: &OnePod, workload: &workload, stable: &stable, window: Span::from_secs(60) };
+        Probe { metrics: store, pods: &OnePod, workload: &workload, stable: &stable, window: Span::from_secs(60) };
     let wanted = Wanted { name: "m".to_owned(), metric: toml::from_str(metric).unwrap(), limits: limits.to_vec() };
-    let found: Vec<String> = probe(&asked, &[wanted], at).await.iter().map(|finding| format!("{finding:?}")).collect();
-    expected.assert_eq(&found.join("\n"));
+    probe(&asked, &[wanted], at).await
 }

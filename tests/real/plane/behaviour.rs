@@ -29,6 +29,13 @@ pub struct Answer {
     pub delay: Duration,
 }
 
+impl Answer {
+    /// Both happen.
+    pub fn and(self, other: Answer) -> Answer {
+        Answer { fails: self.fails || other.fails, delay: self.delay.max(other.delay) }
+    }
+}
+
 #[derive(Debug, Clone, PartialEq)]
 struct Share {
     percent: f64,
@@ -71,7 +78,7 @@ impl Behaviour {
     /// What happens to request number `n` of a pod that has run for `age`.
     pub fn answer(&self, n: u64, age: Duration) -> Answer {
         let fails = self.errors.iter().any(|share| share.hits(n, age, 61));
-        let delays = self.delays.iter().filter(|(share, _)| share.hits(n, age, 37));
+        let delays = self.delays.iter().filter(|(share, _)| share.hits(n, age, 979));
         Answer { fails, delay: delays.map(|(_, delay)| *delay).max().unwrap_or_default() }
     }
 }

@@ -55,6 +55,16 @@ impl Drop for Pods {
 #[derive(Default)]
 struct Known {
     places: Mutex<Places>,
+    weather: Mutex<HashMap<String, Weather>>,
+}
+
+/// What all pods of a namespace have in common, whichever their image.
+#[derive(Default, Clone)]
+pub struct Weather {
+    /// How often they are scraped, where not as often as all others.
+    pub scraped: Option<&'static str>,
+    /// What else becomes of their requests: a dependency is ill.
+    pub incident: Behaviour,
 }
 
 #[derive(Default)]
@@ -113,6 +123,16 @@ impl Pods {
         let (changed, changes) = watch::channel(0);
         let watcher = tokio::spawn(follow(client, known.clone(), changed));
         Ok(Self { known, changes, tasks: [server, watcher] })
+    }
+
+    /// From now on it is like this in a namespace; how often it is scraped, from the next pod on.
+    pub fn set_weather(&self, namespace: &str, weather: Weather) {
+        lock(&self.known.weather).insert(namespace.to_owned(), weather);
+    }
+
+    /// How it is there.
+    pub fn weather(&self, namespace: &str) -> Weather {
+        self.known.weather(namespace)
     }
 
     /// The pods of a namespace that ran at some time, those that are gone included.
@@ -204,10 +224,11 @@ impl Pod {
         lock(&self.gone).is_none_or(|since| since.elapsed() < GRACE)
     }
 
-    async fn serve(&self, method: &Method, host: &str) -> (StatusCode, &'static str) {
+    async fn serve(&self, method: &Method, host: &str, incident: &Behaviour) -> (StatusCode, &'static str) {
         let received = Instant::now();
         let n = self.requests.fetch_add(1, Ordering::Relaxed);
-        let answer = self.behaviour.answer(n, self.born.elapsed());
+        let age = self.born.elapsed();
+        let answer = self.behaviour.answer(n, age).and(incident.answer(n, age));
         if !answer.delay.is_zero() {
             tokio::time::sleep(answer.delay).await;
         }
@@ -282,7 +303,8 @@ async fn answer(State(known): State<Arc<Known>>, ConnectInfo(local): ConnectInfo
     }
     let method = request.method().clone();
     let host = request.headers().get("host").and_then(|host| host.to_str().ok()).unwrap_or_default().to_owned();
-    let (status, body) = pod.serve(&method, &host).await;
+    let incident = known.weather(&pod.namespace).incident;
+    let (status, body) = pod.serve(&method, &host, &incident).await;
     let who = [("x-pod", pod.name.as_str()), ("x-version", pod.version())];
     (status, who, body).into_response()
 }
@@ -305,6 +327,10 @@ async fn follow(client: Client, known: Arc<Known>, changed: watch::Sender<u64>) 
 }
 
 impl Known {
+    fn weather(&self, namespace: &str) -> Weather {
+        lock(&self.weather).get(namespace).cloned().unwrap_or_default()
+    }
+
     fn learn(&self, event: Event<core::Pod>, listed: &mut HashSet<String>) {
         let mut places = lock(&self.places);
         match event {

@@ -41,15 +41,16 @@ impl Targets {
 /// The labels are those of a stock PodMonitor: no version and no track, which is what most clusters have.
 fn write(pods: &Pods, file: &Path) -> Result<()> {
     let targets = pods.running().into_iter().map(|pod| {
-        json!({
-            "targets": [format!("{}:{PORT}", pod.address)],
-            "labels": {
-                "namespace": pod.namespace,
-                "pod": pod.name,
-                "container": pod.container,
-                "app": pod.labels.get("app"),
-            },
-        })
+        let mut labels = json!({
+            "namespace": pod.namespace,
+            "pod": pod.name,
+            "container": pod.container,
+            "app": pod.labels.get("app"),
+        });
+        if let Some(interval) = pods.weather(&pod.namespace).scraped {
+            labels["__scrape_interval__"] = interval.into();
+        }
+        json!({ "targets": [format!("{}:{PORT}", pod.address)], "labels": labels })
     });
     let text = serde_json::Value::from_iter(targets).to_string();
     // Renamed into place: Prometheus never reads half a list.

@@ -95,6 +95,8 @@ pub struct Setup<'a> {
     pub http: &'a str,
     pub brokers: &'a str,
     pub prometheus: String,
+    /// How often it is read, how far in the past, and how often the pods are scraped.
+    pub reading: [&'a str; 3],
     /// The API server as the daemon is told.
     pub server: String,
     /// Run under the shipped Role of one namespace, with this text in it replaced: what it may not do.
@@ -111,6 +113,7 @@ impl Default for Setup<'_> {
             http: "",
             brokers: kafka::BROKERS,
             prometheus: prometheus::URL.to_owned(),
+            reading: ["1s", "3s", "1s"],
             server: kubernetes::SERVER.to_owned(),
             namespaced: None,
         }
@@ -332,7 +335,7 @@ async fn account(story: &Story, namespaced: Option<(&str, &str)>) -> Result<Stri
 fn config(story: &Story, port: u16, setup: &Setup<'_>) -> String {
     let (namespace, group) = (&story.namespace, story.group());
     let [events, journal, decisions] = ["events", "journal", "decisions"].map(|kind| story.topic(kind));
-    let Setup { brokers, prometheus, policy, more, http, .. } = setup;
+    let Setup { brokers, prometheus, reading: [interval, lag, scraped], policy, more, http, .. } = setup;
     format!(
         r#"
 cluster = "test"
@@ -351,9 +354,9 @@ replication = 1
 
 [prometheus]
 url = "{prometheus}"
-interval = "1s"
-lag = "3s"
-scrape-interval = "1s"
+interval = "{interval}"
+lag = "{lag}"
+scrape-interval = "{scraped}"
 
 [kubernetes]
 namespaces = ["{namespace}"]
