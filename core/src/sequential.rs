@@ -283,6 +283,12 @@ impl State {
     }
 }
 
+/// The bad requests of a reading and all of them, as the sequential judge counts them. `None`: it does not count any, or can't
+/// tell the bad ones (no bucket ends at the limit).
+pub fn counted(reading: &Reading, check: &Check) -> Option<Tally> {
+    Counts::of(reading, check)?.tally()
+}
+
 fn larger(limit: (Claim, f64), relative: (Claim, f64), beside: bool) -> (Claim, f64) {
     if beside && relative.1 > limit.1 { relative } else { limit }
 }

@@ -10,6 +10,7 @@ mod hand;
 mod lifecycle;
 mod long_paths;
 mod middle;
+mod plan;
 mod sequential;
 mod sim;
 #[path = "../support/simulation.rs"]

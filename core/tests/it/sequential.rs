@@ -21,7 +21,7 @@ use crate::story::{Story, images, metrics, policy};
 const HOUR: u64 = 3600;
 
 /// Errors of at most `max`, by the sequential judge.
-fn sequential(max: &str) -> Policy {
+pub fn sequential(max: &str) -> Policy {
     policy(json!({
         "step": [{ "weight": "10%", "min-time": "5m" }],
         "check": [{ "metric": "error-rate", "judge": "sequential", "max": max }],
@@ -29,7 +29,7 @@ fn sequential(max: &str) -> Policy {
 }
 
 /// The poll at whose end it alarms, from 0. Without `pods` it can't learn how errors cluster.
-fn alarm(policy: &Policy, row: &Row, pods: bool, run: usize) -> Option<usize> {
+pub fn alarm(policy: &Policy, row: &Row, pods: bool, run: usize) -> Option<usize> {
     let check: &Check = &policy.steps[0].checks[0];
     let metric: &Metric = &policy.metrics["error-rate"];
     let at = |poll: usize| Timestamp::from_second((poll as f64 * POLL) as i64).unwrap();
