@@ -279,6 +279,7 @@ impl State {
             gap: None,
             verdict,
             weighed: Some(weighed),
+            ranked: None,
         }
     }
 }

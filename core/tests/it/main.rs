@@ -11,6 +11,7 @@ mod lifecycle;
 mod long_paths;
 mod middle;
 mod plan;
+mod ranks;
 mod sequential;
 mod sim;
 #[path = "../support/simulation.rs"]
