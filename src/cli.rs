@@ -7,6 +7,7 @@ pub mod config;
 pub mod demo;
 pub mod emit;
 pub mod get;
+pub mod plan;
 pub mod replay;
 pub mod run;
 pub mod status;
@@ -79,6 +80,8 @@ pub enum Command {
     Status(status::StatusArgs),
     /// Check the configuration, and with --online everything that it names.
     Check(check::CheckArgs),
+    /// Say what a policy can find at present, and how soon.
+    Plan(plan::PlanArgs),
     /// Show the configuration.
     Config(config::ConfigArgs),
     /// Decide recorded inputs again.
@@ -108,6 +111,7 @@ pub async fn dispatch(cli: Cli) -> anyhow::Result<u8> {
         Command::Why(args) => why::run(&args, &common).await,
         Command::Status(args) => status::run(&args, &common).await,
         Command::Check(args) => check::run(&args, &common).await,
+        Command::Plan(args) => plan::run(&args, &common).await,
         Command::Config(args) => config::run(&args, &common),
         Command::Replay(args) => replay::run(args, &common).await,
     }

@@ -2,10 +2,12 @@
 //!
 //! The `threshold` judge is the article's rule, made honest: the value over a sliding window against a limit, so many
 //! times in a row; below a minimum of requests it says `insufficient`, and where nothing can be seen it says `blind`.
-//! (In the article a missing metric counts as healthy.)
+//! (In the article a missing metric counts as healthy.) The `mann-whitney` judge asks the same question of ranks instead of
+//! the limit ([`ranks`]); all else is alike.
 
 use serde::{Deserialize, Serialize};
 
+use self::ranks::Ranked;
 use crate::event::Gap;
 use crate::metric::{Limit, Metric, MetricKind};
 use crate::policy::Check;
@@ -13,6 +15,8 @@ use crate::sighting::Arm;
 use crate::time::{Span, Timestamp};
 use crate::verdict::{Evidence, Measure, Verdict};
 use crate::window::{Ring, Side};
+
+pub mod ranks;
 
 /// What a check remembers from look to look.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
@@ -55,7 +59,12 @@ impl CheckState {
         self.looked = Some(at);
         let gap = if metric.kind == MetricKind::Availability { None } else { view.ring.gap(&check.metric).cloned() };
         let subject = measure(check, metric, view, view.side);
-        let verdict = self.judge(check, subject.as_ref(), gap.as_ref());
+        let ranked = check.ranks.as_ref().map(|settings| Ranked::of(check, metric, settings, view.ring));
+        let is_broken = |subject: &Measure| match &ranked {
+            Some(ranked) => ranked.is_broken(),
+            None => is_broken(check.limit, subject),
+        };
+        let verdict = self.judge(check, subject.as_ref(), gap.as_ref(), is_broken);
         let stable = match view.side {
             Side::Canary if metric.kind != MetricKind::Availability => measure(check, metric, view, Side::Stable),
             Side::Canary | Side::Stable => None,
@@ -75,11 +84,18 @@ impl CheckState {
             gap,
             verdict,
             weighed: None,
+            ranked,
         });
     }
 
     /// A look that can't see neither adds to the breaches nor ends their row; one on too few requests ends it.
-    fn judge(&mut self, check: &Check, subject: Option<&Measure>, gap: Option<&Gap>) -> Verdict {
+    fn judge(
+        &mut self,
+        check: &Check,
+        subject: Option<&Measure>,
+        gap: Option<&Gap>,
+        is_broken: impl Fn(&Measure) -> Option<bool>,
+    ) -> Verdict {
         if gap.is_some() {
             return Verdict::Blind;
         }
@@ -87,7 +103,7 @@ impl CheckState {
             self.breaches = 0;
             return Verdict::Insufficient;
         };
-        let Some(broken) = is_broken(check.limit, subject) else { return Verdict::Insufficient };
+        let Some(broken) = is_broken(subject) else { return Verdict::Insufficient };
         if !broken {
             self.breaches = 0;
             return Verdict::Pass;

@@ -1,8 +1,9 @@
 //! The decisions of Bellwether, and nothing else.
 //!
 //! An [`engine::Engine`] is told what happened ([`event::Event`]) and when, and answers with what it decided, why, and
-//! what is to be done about it. It does no I/O, reads no clock and rolls no dice: the same inputs give the same bytes
-//! out, on any machine. The daemon, the demo, the simulator and the replayer all drive this one engine.
+//! what is to be done about it. It does no I/O, reads no clock and throws no dice (but [`plan`], whose seeds are fixed):
+//! the same inputs give the same bytes out, on any machine. The daemon, the demo, the simulator and the replayer all
+//! drive this one engine.
 //!
 //! To read it, follow the modules in the order below.
 
@@ -32,4 +33,5 @@ pub mod record;
 pub mod view;
 pub mod show;
 pub mod model;
+pub mod plan;
 pub mod rivals;

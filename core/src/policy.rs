@@ -14,6 +14,7 @@ use crate::effect::Probed;
 use crate::ids::{Weight, Workload, digest, repository};
 use crate::metric::{Limit, Metric, MetricKind, Unit};
 use crate::sequential::{self, Bad, Proof, Rule};
+use crate::stats::mann_whitney;
 use crate::time::Span;
 
 /// A policy as it is written in TOML.
@@ -362,6 +363,8 @@ pub enum JudgeKind {
     Threshold,
     /// Evidence against the limit and against the stable, looked at after every block.
     Sequential,
+    /// Kayenta's: whether the canary's values of the window rank to the bad side of the stable's, so many times in a row.
+    MannWhitney,
 }
 
 /// A limit as written: with a unit, or a bare number.
@@ -476,9 +479,12 @@ pub struct Check {
     pub breaches: u32,
     /// With fewer requests in the window nothing is said.
     pub min_requests: u64,
-    /// Judged by the sequential judge, with these settings; `None`: by the threshold judge.
+    /// Judged by the sequential judge, with these settings; `None`: by the threshold judge, or the mann-whitney judge.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sequential: Option<Rule>,
+    /// Judged by the mann-whitney judge, with these settings.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ranks: Option<mann_whitney::Settings>,
 }
 
 /// What is wrong with a policy, and where.
@@ -511,6 +517,7 @@ impl RawPolicy {
                 if guard.checks.is_empty() {
                     problems.add(&["check"], "the guard looks at nothing; give it a check, or leave the guard out");
                 }
+                refuse_ranks(&guard.checks, "the guard has no stable beside it", problems);
                 problems.within("check", |problems| {
                     for (index, _) in guard.checks.iter().enumerate().filter(|(_, check)| check.harm.is_some()) {
                         let message =
@@ -601,6 +608,7 @@ impl RawPolicy {
         if self.traffic == TrafficKind::Replicas {
             problems.add(&["traffic"], "a switch of all traffic needs a router; set traffic = \"gateway\"");
         }
+        refuse_ranks(&self.checks, "after the switch the stable has no traffic", problems);
         if checks.is_empty() {
             problems.add(&["check"], "the switch would pass whatever happens; it needs at least one check");
         }
@@ -755,6 +763,7 @@ fn one_check(raw: &RawCheck, metrics: &BTreeMap<String, Metric>, problems: &mut 
         // A gauge or a query counts no requests, so there is no number of them to ask for.
         min_requests: if metric.kind.counts_requests() { raw.min_requests } else { 0 },
         sequential: (judge == JudgeKind::Sequential).then(|| rule(raw, limit, metric, problems)).flatten(),
+        ranks: (judge == JudgeKind::MannWhitney).then(|| ranks(limit, metric, problems)).flatten(),
     })
 }
 
@@ -781,10 +790,32 @@ fn refuse_settings_of_another(raw: &RawCheck, judge: JudgeKind, problems: &mut P
         [("margin", raw.margin.is_some()), ("floor", raw.floor.is_some()), ("harm", raw.harm.is_some())];
     let (settings, other) = match judge {
         JudgeKind::Sequential => (&of_threshold[..], "threshold"),
-        JudgeKind::Threshold => (&of_sequential[..], "sequential"),
+        JudgeKind::Threshold | JudgeKind::MannWhitney => (&of_sequential[..], "sequential"),
     };
     for (key, _) in settings.iter().filter(|(_, written)| *written) {
         problems.add(&[key], format!("only the {other} judge looks at this; leave it out, or set judge = \"{other}\""));
+    }
+}
+
+/// The mann-whitney judge's settings: Kayenta's own, and the limit's bad side.
+fn ranks(limit: Limit, metric: &Metric, problems: &mut Problems) -> Option<mann_whitney::Settings> {
+    if matches!(metric.kind, MetricKind::Throughput | MetricKind::Availability) {
+        let remedy = "the mann-whitney judge compares values of both arms, and this metric has none that could be alike; set judge = \"threshold\"";
+        problems.add(&["judge"], remedy);
+        return None;
+    }
+    let direction = match limit {
+        Limit::Max(_) => mann_whitney::Direction::Increase,
+        Limit::Min(_) => mann_whitney::Direction::Decrease,
+    };
+    Some(mann_whitney::Settings { direction, ..mann_whitney::Settings::default() })
+}
+
+/// There must be a stable with traffic beside what is ranked.
+fn refuse_ranks(checks: &[RawCheck], why: &str, problems: &mut Problems) {
+    for (index, _) in checks.iter().enumerate().filter(|(_, check)| check.judge == Some(JudgeKind::MannWhitney)) {
+        let remedy = format!("{why}, so there is nothing to rank against; set judge = \"threshold\"");
+        problems.add(&["check", &index.to_string(), "judge"], remedy);
     }
 }
 

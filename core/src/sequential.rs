@@ -69,6 +69,9 @@ pub enum Proof {
     NonInferior,
 }
 
+/// How much of the past is looked at: enough to know how errors cluster of a service that has a few in a minute.
+pub const PAST: Span = Span::from_secs(20 * 60);
+
 /// What is counted as bad: of which metric, and on which side of which limit. How it clusters depends on nothing else.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -351,8 +354,15 @@ impl State {
             gap: None,
             verdict,
             weighed: Some(weighed),
+            ranked: None,
         }
     }
+}
+
+/// The bad requests of a reading and all of them, as the sequential judge counts them. `None`: it does not count any, or can't
+/// tell the bad ones (no bucket ends at the limit).
+pub fn counted(reading: &Reading, check: &Check) -> Option<Tally> {
+    Counts::of(reading, check.limit)?.tally()
 }
 
 fn largest(limit: (Claim, f64), others: impl Iterator<Item = (Claim, f64)>) -> (Claim, f64) {
@@ -409,9 +419,10 @@ impl Weighed {
             (Claim::Relative, Some(stable)) => {
                 format!("{sign} {} times the stable's {}", self.rule.margin, Unit::Percent.show(stable.value))
             }
-            (Claim::Harm, _) => format!(
-                "was bad for {:.0} requests more than the stable would have been, {sign} {:.0}",
+            (Claim::Harm, stable) => format!(
+                "has cost at least {:.0} requests that the stable's {} would not have, {sign} {:.0}",
                 libm::floor(self.excess.unwrap_or(0.0)),
+                Unit::Percent.show(stable.as_ref().map_or(0.0, |stable| stable.value)),
                 self.rule.harm.unwrap_or(0.0)
             ),
             (Claim::Relative | Claim::Limit, _) => format!("{sign} {}", self.limit(evidence)),

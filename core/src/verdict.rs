@@ -8,6 +8,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::event::Gap;
+use crate::judge::ranks::Ranked;
 use crate::metric::{Limit, MetricKind, Unit};
 use crate::sequential::Weighed;
 use crate::time::Span;
@@ -84,6 +85,9 @@ pub struct Evidence {
     /// By the sequential judge: how much evidence there is, and for what.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub weighed: Option<Weighed>,
+    /// By the mann-whitney judge: what was compared.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ranked: Option<Ranked>,
 }
 
 impl Evidence {
@@ -142,6 +146,12 @@ impl fmt::Display for Evidence {
             if self.verdict != Verdict::Blind && (enough || self.verdict == Verdict::Regressed) {
                 return weighed.say(self, f);
             }
+        }
+        if let (Some(ranked), Some(subject)) = (&self.ranked, &self.subject)
+            && self.verdict != Verdict::Blind
+            && subject.n >= self.need
+        {
+            return ranked.say(self, f);
         }
         match (self.verdict, &self.subject) {
             (Verdict::Blind, _) => match &self.gap {

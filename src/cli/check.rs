@@ -11,6 +11,8 @@ use crate::exit;
 
 mod online;
 
+pub(super) use online::{listed, watch};
+
 /// What `check` takes.
 #[derive(Debug, Args)]
 pub struct CheckArgs {

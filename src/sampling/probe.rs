@@ -11,7 +11,7 @@ use async_trait::async_trait;
 use bellwether_core::event::{Failure, FailureKind, Outcome};
 use bellwether_core::ids::Workload;
 use bellwether_core::metric::{ArmSource, Metric, MetricKind};
-use bellwether_core::sequential::{Bad, Learnt};
+use bellwether_core::sequential::{Bad, Learnt, PAST};
 use bellwether_core::time::{Span, Stretch, Timestamp};
 use bellwether_core::watch::{ArmKey, Watch};
 
@@ -24,9 +24,6 @@ use crate::clock::Clock;
 use crate::ports::{Metrics, MetricsError, Pods, Point};
 
 pub use bellwether_core::effect::Probed as Wanted;
-
-/// How much of the past is looked at: enough to know how errors cluster of a service that has a few in a minute.
-const PAST: Span = Span::from_secs(20 * 60);
 
 /// Tries the metrics of a rollout before it has traffic.
 pub struct Prober {

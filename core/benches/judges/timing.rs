@@ -55,6 +55,7 @@ fn checked() -> (Check, Metric) {
         breaches: 1,
         min_requests: 100,
         sequential: Some(rule),
+        ranks: None,
     };
     let hits = Hits { label: text("code"), matches: text("5.."), not: None, series: None };
     let metric = Metric {

@@ -89,7 +89,8 @@ pub struct Settings {
 }
 
 /// What is said of one metric.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Label {
     /// No difference that counts.
     Pass,
@@ -106,7 +107,8 @@ pub enum Label {
 }
 
 /// The shift from stable to canary.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub struct Shift {
     /// The lower end of the confidence interval.
     pub lower: f64,

@@ -3,12 +3,13 @@
 //! `BELLWETHER_RUNS=20000 cargo test --release -p bellwether-core error_rates -- --nocapture` prints what it counts.
 //! Without it fewer rollouts are simulated, to see that nothing has broken. What a rollout is: `support/simulation.rs`.
 
+use bellwether_core::plan::dice::Random;
 use bellwether_core::stats::mixture::{Mixture, Onset};
 use bellwether_core::stats::odds_grid::OddsGrid;
 use bellwether_core::stats::tally::{Pair, Phi, Tally};
 
 use crate::counting::is_above;
-use crate::simulation::{ALPHA, Delays, Judge, POLL, Random, Row, Seed, alike, runs, share, worse};
+use crate::simulation::{ALPHA, Delays, Judge, POLL, Row, Seed, alike, runs, share, worse};
 
 #[test]
 fn a_good_version_is_rolled_back_no_more_often_than_promised() {

@@ -3,6 +3,7 @@
 //! `evidence.rs` shows block by block that no test expects to win; here it is counted that none does, when what it has
 //! learnt in one block decides what it bets on in the next. `BELLWETHER_RUNS` sets the number of rollouts.
 
+use bellwether_core::plan::dice::Random;
 use bellwether_core::stats::harm::Harm;
 use bellwether_core::stats::mixture::{Mixture, Onset};
 use bellwether_core::stats::slo::LimitGrid;
@@ -10,7 +11,7 @@ use bellwether_core::stats::tally::{Pair, Phi, Tally};
 use bellwether_core::stats::two_sample::{Effects, EffectsState, Null};
 
 use crate::counting::is_above;
-use crate::simulation::{ALPHA, HOUR, POLL, Random, runs, share};
+use crate::simulation::{ALPHA, HOUR, POLL, runs, share};
 
 const ONSET: Onset = Onset::Planned(HOUR as u32);
 /// The share that is hit, by poll from 0: of the stable's requests.

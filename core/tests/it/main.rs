@@ -10,6 +10,8 @@ mod hand;
 mod lifecycle;
 mod long_paths;
 mod middle;
+mod plan;
+mod ranks;
 mod sequential;
 mod sim;
 #[path = "../support/simulation.rs"]

@@ -3,6 +3,7 @@
 //! A rollout here is an hour of polls every 15 s. Requests are Poisson; errors come alone or in clusters, each of which
 //! hits one pod in one poll. The seeds are fixed, so the same rollout is the same for every judge, everywhere.
 
+use bellwether_core::plan::dice::Random;
 use bellwether_core::stats::dispersion::Dispersion;
 use bellwether_core::stats::mixture::{Mixture, Onset};
 use bellwether_core::stats::odds_grid::OddsGrid;
@@ -271,48 +272,4 @@ fn upper(count: usize, runs: usize, tail: f64) -> f64 {
         if too_few > libm::log(tail) { low = middle } else { high = middle }
     }
     high
-}
-
-/// SplitMix64 (Steele, Lea and Flood 2014): small, fast, and good enough to count with.
-pub struct Random(u64);
-
-impl Random {
-    /// Its step is a multiple of nothing that seeds are, so that no stream is another's, begun later.
-    pub fn new(seed: u64) -> Random {
-        Random(Random(seed.wrapping_mul(0xd134_2543_de82_ef95)).next())
-    }
-
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    /// Above 0 and below 1.
-    pub fn uniform(&mut self) -> f64 {
-        ((self.next() >> 11) as f64 + 0.5) / 9_007_199_254_740_992.0
-    }
-
-    /// By multiplying uniforms up to a mean of 30, above in two halves; where the mean is large (requests, never errors)
-    /// by a rounded normal.
-    pub fn poisson(&mut self, mean: f64) -> u64 {
-        if mean > 500.0 {
-            let radius = (-2.0 * libm::log(self.uniform())).sqrt();
-            let normal = radius * libm::cos(std::f64::consts::TAU * self.uniform());
-            return libm::round(mean + mean.sqrt() * normal).max(0.0) as u64;
-        }
-        if mean > 30.0 {
-            return self.poisson(mean / 2.0) + self.poisson(mean / 2.0);
-        }
-        let goal = libm::exp(-mean);
-        let mut product = self.uniform();
-        let mut count = 0;
-        while product > goal {
-            product *= self.uniform();
-            count += 1;
-        }
-        count
-    }
 }

@@ -152,12 +152,13 @@ fn forbidden((verb, group, resource): Verb, place: &str) -> Finding {
 }
 
 /// Watches, as the daemon does: the metrics' probe asks whose pod is whose.
-async fn watch(cluster: Kubernetes, stop: CancellationToken) {
+pub(in crate::cli) async fn watch(cluster: Kubernetes, stop: CancellationToken) {
     let (wakes, _nobody) = mpsc::channel(1);
     cluster.watch(|_| false, wakes, stop).await;
 }
 
-async fn listed(cluster: &Kubernetes) -> Result<(), Finding> {
+/// Waits until everything has been listed once.
+pub(in crate::cli) async fn listed(cluster: &Kubernetes) -> Result<(), Finding> {
     let watch = Stopwatch::start();
     while !cluster.readiness().is_ready() {
         if watch.elapsed() > PATIENCE {

@@ -1,0 +1,210 @@
+//! `bellwether plan`: what a policy can find at present, and how soon. It writes nothing anywhere.
+
+use std::collections::BTreeMap;
+use std::str::FromStr;
+
+use anyhow::{Context, bail};
+use bellwether_core::ids::Workload;
+use bellwether_core::metric::Unit;
+use bellwether_core::plan::{CheckPlan, Plan, Present, RolloutPlan};
+use bellwether_core::policy::{Check, Policy, RawLimit};
+use bellwether_core::time::Span;
+use clap::Args;
+
+use super::table::table;
+use super::{Common, Output, print};
+use crate::config::{self, Config};
+use crate::exit;
+
+mod online;
+mod past;
+
+/// What `plan` takes.
+#[derive(Debug, Args)]
+pub struct PlanArgs {
+    /// The policy; without it the one that is for the workload, or the only one.
+    #[arg(long, value_name = "NAME")]
+    policy: Option<String>,
+    /// The workload whose traffic of the last hour counts, as namespace/Deployment/name.
+    #[arg(long, value_name = "WORKLOAD", required_unless_present = "rps", conflicts_with = "rps")]
+    workload: Option<String>,
+    /// Ask nobody: so many requests a second.
+    #[arg(long, value_name = "N", requires = "share")]
+    rps: Option<f64>,
+    /// … of which this share is bad now, as in 0.1%; or of one check alone, as in error-rate=0.1%; may be repeated.
+    #[arg(long, value_name = "[CHECK=]SHARE", requires = "rps")]
+    share: Vec<Share>,
+}
+
+/// A share of bad requests, of one check or of all.
+#[derive(Debug, Clone, PartialEq)]
+struct Share {
+    check: Option<String>,
+    share: f64,
+}
+
+impl FromStr for Share {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Share, String> {
+        let (check, share) = match text.rsplit_once('=') {
+            Some((check, share)) => (Some(check.to_owned()), share),
+            None => (None, text),
+        };
+        Ok(Share { check, share: Unit::Percent.read(&RawLimit::Text(share.to_owned()))? })
+    }
+}
+
+/// Plans.
+///
+/// # Errors
+/// The configuration, Prometheus or the cluster can't be read, or there is no such policy or workload.
+pub async fn run(args: &PlanArgs, common: &Common) -> anyhow::Result<u8> {
+    let config = config::load(&common.sources()).map_err(|report| anyhow::anyhow!("{report}"))?;
+    let workload = args.workload.as_deref().map(|text| workload(text, &config.cluster)).transpose()?;
+    let policy = policy(&config, args.policy.as_deref(), workload.as_ref())?;
+    let present = match &workload {
+        Some(workload) => {
+            let blocks = online::last_hour(&config, policy, workload).await?;
+            let of = |check: &Check| Some((check.name.clone(), Present::of(&blocks, check)?));
+            checks(policy).filter_map(of).collect()
+        }
+        None => told(policy, args.rps.unwrap_or(0.0), &args.share)?,
+    };
+    let plan = Plan::new(policy, &present, config.prometheus.interval);
+    match common.output {
+        Output::Json => print(&(serde_json::to_string_pretty(&plan).context("a plan as JSON")? + "\n")),
+        Output::Table => print(&render(&plan, config.prometheus.interval, config.prometheus.lag)),
+    }
+    Ok(exit::OK)
+}
+
+/// A workload of this cluster may be named without it.
+pub(super) fn workload(text: &str, cluster: &str) -> anyhow::Result<Workload> {
+    let full = if text.matches('/').count() == 2 { format!("{cluster}/{text}") } else { text.to_owned() };
+    full.parse().with_context(|| format!("--workload {text:?}; write namespace/Deployment/name"))
+}
+
+/// The policy that is named, or that is for `workload`, or that is the only one.
+pub(super) fn policy<'a>(
+    config: &'a Config,
+    name: Option<&str>,
+    workload: Option<&Workload>,
+) -> anyhow::Result<&'a Policy> {
+    let names = || config.policies.iter().map(|policy| policy.name.as_str()).collect::<Vec<_>>().join(", ");
+    match (name, workload, config.policies.as_slice()) {
+        (_, _, []) => bail!("there is no policy; add a [[policy]], or name its file with --config"),
+        (Some(name), ..) => config
+            .policies
+            .iter()
+            .find(|policy| policy.name == name)
+            .with_context(|| format!("there is no policy {name:?}; there are {}", names())),
+        (None, Some(workload), _) => {
+            config.policies.iter().find(|policy| policy.covers(workload)).with_context(|| {
+                format!("no policy is for {workload}; there are {}, choose one with --policy", names())
+            })
+        }
+        (None, None, [policy]) => Ok(policy),
+        (None, None, _) => bail!("there are the policies {}; choose one with --policy", names()),
+    }
+}
+
+fn checks(policy: &Policy) -> impl Iterator<Item = &Check> {
+    policy.steps.iter().flat_map(|step| &step.checks)
+}
+
+/// What the command line says of each check. The last one that is for a check counts.
+fn told(policy: &Policy, rps: f64, shares: &[Share]) -> anyhow::Result<BTreeMap<String, Present>> {
+    let known: Vec<&str> = checks(policy).map(|check| check.name.as_str()).collect();
+    let mut named = shares.iter().filter_map(|share| share.check.as_deref());
+    if let Some(name) = named.find(|name| !known.contains(name)) {
+        bail!("--share {name}: policy {} has no check of this name; it has {}", policy.name, known.join(", "));
+    }
+    let mut present = BTreeMap::new();
+    for name in known {
+        let of = shares.iter().rev().find(|share| share.check.as_deref().is_none_or(|check| check == name));
+        if let Some(share) = of {
+            let numbers = Present::new(rps, share.share, None);
+            present.insert(name.to_owned(), numbers.with_context(|| format!("--rps {rps}"))?);
+        }
+    }
+    Ok(present)
+}
+
+/// For people: for each check a line about its traffic, a line for each fault at each step, and what the whole rollout does.
+pub fn render(plan: &Plan, block: Span, lag: Span) -> String {
+    let mut text =
+        format!("policy {}: its steps take at least {}, with a look every {block}\n", plan.policy, plan.takes);
+    for check in &plan.checks {
+        text += &format!("\n{}", of_check(check));
+    }
+    text + &format!(
+        "\nTimes are medians from a step's first request on; what is decided comes {lag} later (prometheus.lag).\n"
+    )
+}
+
+fn of_check(check: &CheckPlan) -> String {
+    let Some(present) = &check.present else { return format!("{}: {}\n", check.check, unsaid(&check.rollout)) };
+    if let RolloutPlan::Unsaid(_) = check.rollout {
+        return format!("{}: {}\n", check.check, unsaid(&check.rollout));
+    }
+    let mut text = format!("{}: {present}\n", check.check);
+    if check.broken_now {
+        text += "The present version itself is over the limit: one like it would be rolled back.\n";
+    }
+    let of_step = check.steps.iter().flat_map(|step| {
+        step.faults.iter().map(move |(fault, found)| {
+            let step = [step.step.to_string(), step.weight.to_string(), step.lasts.to_string()];
+            step.into_iter().chain([fault.to_string(), found.to_string()]).collect()
+        })
+    });
+    let rows: Vec<Vec<String>> = of_step.chain(of_rollout(&check.rollout)).collect();
+    text += &table(&["STEP", "WEIGHT", "LASTS", "CANARY", "FOUND AFTER"], &rows);
+    match &check.rollout {
+        RolloutPlan::Evidence { proof: Some(proof), .. } => text + &format!("{}\n", capital(&proof.to_string())),
+        RolloutPlan::Looks { healthy, .. } => {
+            text + &format!(
+                "A version like the present one is rolled back in {} of the rollouts.\n",
+                Unit::Percent.show(*healthy)
+            )
+        }
+        RolloutPlan::Evidence { proof: None, .. } | RolloutPlan::Unsaid(_) => text,
+    }
+}
+
+fn unsaid(rollout: &RolloutPlan) -> &str {
+    match rollout {
+        RolloutPlan::Unsaid(why) => why,
+        RolloutPlan::Evidence { .. } | RolloutPlan::Looks { .. } => "",
+    }
+}
+
+fn of_rollout(rollout: &RolloutPlan) -> Vec<Vec<String>> {
+    let row = |fault: String, found: String| {
+        let dash = || "–".to_owned();
+        vec!["all".to_owned(), dash(), dash(), fault, found]
+    };
+    let part = |part: f64| match part {
+        0.0 => "none rolled back".to_owned(),
+        1.0 => "all rolled back".to_owned(),
+        part => format!("{} rolled back", Unit::Percent.show(part)),
+    };
+    match rollout {
+        RolloutPlan::Evidence { faults, .. } => {
+            let found = |found: &f64, median: &Option<Span>| match median {
+                Some(median) => format!("{}, half within {median}", part(*found)),
+                None => part(*found),
+            };
+            faults.iter().map(|(fault, of, median)| row(fault.to_string(), found(of, median))).collect()
+        }
+        RolloutPlan::Looks { faults, .. } => {
+            faults.iter().map(|(fault, of)| row(fault.to_string(), part(*of))).collect()
+        }
+        RolloutPlan::Unsaid(_) => Vec::new(),
+    }
+}
+
+fn capital(text: &str) -> String {
+    let mut letters = text.chars();
+    letters.next().map_or_else(String::new, |first| first.to_uppercase().chain(letters).collect::<String>() + ".")
+}
