@@ -7,6 +7,7 @@ pub mod config;
 pub mod demo;
 pub mod emit;
 pub mod get;
+pub mod past;
 pub mod plan;
 pub mod replay;
 pub mod run;

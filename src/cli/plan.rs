@@ -12,12 +12,12 @@ use bellwether_core::time::Span;
 use clap::Args;
 
 use super::table::table;
-use super::{Common, Output, print};
+use super::{Common, Output, past, print};
 use crate::config::{self, Config};
 use crate::exit;
 
-mod online;
-mod past;
+/// So much of the past says what the traffic is at present.
+const HOUR: Span = Span::from_secs(3600);
 
 /// What `plan` takes.
 #[derive(Debug, Args)]
@@ -65,7 +65,7 @@ pub async fn run(args: &PlanArgs, common: &Common) -> anyhow::Result<u8> {
     let policy = policy(&config, args.policy.as_deref(), workload.as_ref())?;
     let present = match &workload {
         Some(workload) => {
-            let blocks = online::last_hour(&config, policy, workload).await?;
+            let blocks = past::blocks(&config, policy, workload, HOUR).await?;
             let of = |check: &Check| Some((check.name.clone(), Present::of(&blocks, check)?));
             checks(policy).filter_map(of).collect()
         }

@@ -1,54 +1,75 @@
-//! The traffic of the last hour, as the sampler would have counted it.
+//! The past of a workload, from the Prometheus and the cluster that the configuration names: what `plan` and `calibrate` go by.
 
 use std::sync::Arc;
 
+use anyhow::{Context, anyhow, bail};
 use bellwether_core::event::Block;
 use bellwether_core::ids::Workload;
 use bellwether_core::policy::Policy;
-use bellwether_core::time::{Span, Timestamp};
+use bellwether_core::time::{Span, Stretch, Timestamp};
 use bellwether_core::watch::{ArmKey, Watch};
+use tokio_util::sync::CancellationToken;
 
+use crate::adapters::kubernetes::Kubernetes;
+use crate::adapters::prometheus::Prometheus;
+use crate::cli::check::{listed, watch};
+use crate::cli::run::sampling_options;
+use crate::clock::{Clock, SystemClock};
+use crate::config::Config;
 use crate::ports::{Metrics, Pods};
-use crate::sampling::{Options, Sampler};
+use crate::sampling::{Options, grid, history};
+use crate::telemetry;
 
-/// How far it looks back …
-const HOUR: u64 = 3600;
-/// … and how often it reads on the way: often enough to learn how errors cluster, and not sixty times a query for nothing.
-const EVERY: u64 = 60;
+/// What was counted of the workload's stable in the last `length`, pod by pod. What could not be seen is a gap in it.
+///
+/// # Errors
+/// Prometheus or the cluster can't be asked, or there is no such workload.
+pub async fn blocks(config: &Config, policy: &Policy, workload: &Workload, length: Span) -> anyhow::Result<Vec<Block>> {
+    telemetry::install_tls();
+    let prometheus = Prometheus::new(&config.prometheus).context("see [prometheus] in the configuration")?;
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let cluster = Kubernetes::connect(&config.kubernetes, &config.cluster, Arc::clone(&clock)).await;
+    let cluster = cluster.context("see [kubernetes] in the configuration")?;
+    let stop = CancellationToken::new();
+    let watching = tokio::spawn(watch(cluster.clone(), stop.clone()));
+    let blocks = async {
+        listed(&cluster).await.map_err(|found| anyhow!(found.text))?;
+        let survey = cluster.survey(workload, &policy.traffic).await.map_err(|failure| anyhow!(failure.message))?;
+        let Some(stable) = survey.sighting.stable else {
+            bail!("there is no workload {workload}; compare it with `kubectl get deployments -A`");
+        };
+        let options = sampling_options(config);
+        let (_, end) = grid(clock.now(), options.interval, options.lag);
+        let stable = ArmKey { deployment_uid: stable.uid, pod_hash: None, name: workload.name.clone() };
+        let asked = Asked { metrics: Arc::new(prometheus), pods: Arc::new(cluster.clone()), options };
+        Ok(asked.blocks(policy, workload, stable, Stretch::before(end, length, options.interval)).await)
+    }
+    .await;
+    stop.cancel();
+    // It ends because it was told to; what it could still say was not asked for.
+    let _ = watching.await;
+    blocks
+}
 
 /// Who is asked, and how.
-pub(super) struct Asked {
-    pub(super) metrics: Arc<dyn Metrics>,
-    pub(super) pods: Arc<dyn Pods>,
-    pub(super) options: Options,
+struct Asked {
+    metrics: Arc<dyn Metrics>,
+    pods: Arc<dyn Pods>,
+    options: Options,
 }
 
 impl Asked {
-    /// What was counted of the workload in the hour before `end`, minute by minute. What could not be seen is a gap in it.
-    pub(super) async fn hour(
-        &self,
-        policy: &Policy,
-        workload: &Workload,
-        stable: ArmKey,
-        end: Timestamp,
-    ) -> Vec<Block> {
-        let begin = Span::from_secs(HOUR).before(end);
+    async fn blocks(&self, policy: &Policy, workload: &Workload, stable: ArmKey, stretch: Stretch) -> Vec<Block> {
         let watch = Watch {
             workload: workload.clone(),
             metrics: policy.measured_metrics(),
             each: policy.measured_metrics().into_keys().collect(),
             canary: None,
             stable,
-            since: begin,
+            since: Timestamp::UNIX_EPOCH,
             last: None,
         };
-        let mut sampler = Sampler::new(Arc::clone(&self.metrics), Arc::clone(&self.pods), self.options);
-        let mut blocks = Vec::new();
-        for minute in 0..=HOUR / EVERY {
-            let at = Span::from_secs(minute * EVERY).after(begin);
-            blocks.extend(sampler.tick(std::slice::from_ref(&watch), at).await.into_iter().map(|(_, block)| block));
-        }
-        blocks
+        history::blocks(Arc::clone(&self.metrics), Arc::clone(&self.pods), watch, stretch, self.options).await
     }
 }
 
@@ -114,7 +135,14 @@ mod tests {
         let workload =
             Workload { cluster: "c".into(), namespace: "shop".into(), kind: Kind::Deployment, name: "web".into() };
         let stable = ArmKey { deployment_uid: "uid".to_owned(), pod_hash: None, name: "web".to_owned() };
-        let blocks = asked.hour(policy, &workload, stable, Timestamp::from_second(end).unwrap()).await;
+        let blocks = asked
+            .blocks(
+                policy,
+                &workload,
+                stable,
+                Stretch::before(Timestamp::from_second(end).unwrap(), Span::from_secs(3600), Span::from_secs(15)),
+            )
+            .await;
         let present = Present::of(&blocks, &policy.steps[0].checks[0]).unwrap();
         assert!((present.rps - 20.0).abs() < 0.2, "{present:?}");
         assert!((present.share - 0.005).abs() < 0.0005, "{present:?}");
