@@ -1,6 +1,7 @@
 //! The stories that are told on the plane. A new one is a function and a line in the list of its file.
 
 mod away;
+mod counting;
 mod evidence;
 mod input;
 mod kills;
@@ -40,6 +41,7 @@ pub fn all() -> Vec<Told> {
         people::stories(),
         rollout::stories(),
         evidence::stories(),
+        counting::stories(),
         input::stories(),
         plane::stories(),
     ]

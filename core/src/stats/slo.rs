@@ -18,6 +18,8 @@
 //! to `1/φ_t` is the same as counting `x_t/φ_t` hits of `n_t/φ_t`: so [`Worth`] is a sufficient state, also when φ
 //! changes on the way.
 
+use std::f64::consts::PI;
+
 use super::BadTest;
 use super::mixture::{Mixture, Onset};
 use super::odds_grid::Grid;
@@ -45,10 +47,10 @@ impl Ceiling {
         if !(limit > 0.0 && limit < 1.0) {
             return Err(BadTest::Limit(limit));
         }
-        let (a, b) = (0.5, 0.5);
-        let tails = beta_tails(limit, a, b);
-        let front = ln_beta_against(a, b, limit);
-        Ok(Ceiling { limit, a, b, prior_below: front + tails.lower, prior_above: front + tails.upper })
+        // Jeffreys' prior is the arcsine law, whose masses need no series: this is made anew for each block.
+        let part = |share: f64| libm::log(libm::asin(libm::sqrt(share)) * 2.0 / PI);
+        let front = libm::log(PI) - 0.5 * (libm::log(limit) + libm::log1p(-limit));
+        Ok(Ceiling { limit, a: 0.5, b: 0.5, prior_below: front + part(limit), prior_above: front + part(1.0 - limit) })
     }
 
     /// `ln e` against "the share is at most the limit".
@@ -144,6 +146,17 @@ mod tests {
         for limit in [f64::NAN, 0.0, 1.0, 5.0, -0.1] {
             assert!(LimitGrid::above(limit, Onset::Any).is_err(), "{limit}");
             assert!(Ceiling::new(limit).is_err(), "{limit}");
+        }
+    }
+
+    #[test]
+    fn the_priors_masses_are_those_of_the_incomplete_beta_function() {
+        for limit in [1e-9, 1e-4, 0.01, 0.05, 0.3, 0.5, 0.9, 0.999_999] {
+            let (ceiling, tails) = (Ceiling::new(limit).unwrap(), beta_tails(limit, 0.5, 0.5));
+            let front = ln_beta_against(0.5, 0.5, limit);
+            for (ours, theirs) in [(ceiling.prior_below, tails.lower), (ceiling.prior_above, tails.upper)] {
+                assert!((ours - (front + theirs)).abs() < 1e-12 * ours.abs().max(1.0), "{limit}: {ours}");
+            }
         }
     }
 

@@ -38,7 +38,9 @@ impl Prometheus {
         let targets = dir.join("pods.json");
         fs::write(&targets, "[]")?;
         let settings = dir.join("prometheus.yml");
-        fs::write(&settings, config(&targets, scrape_interval))?;
+        // Whoever has exporters of their own tells of them in a file of this name beside it.
+        let extra = dir.join("extra-*.json");
+        fs::write(&settings, config(&targets, &extra, scrape_interval))?;
 
         let mut command = Command::new(cache.join("bin/prometheus"));
         command.arg(format!("--config.file={}", settings.display()));
@@ -76,13 +78,14 @@ fn sample(result: &Value) -> Result<Sample> {
     Ok(Sample { labels, value: value.parse()? })
 }
 
-fn config(targets: &Path, interval: Duration) -> String {
-    let (interval, targets, traefik) = (interval.as_millis(), targets.display(), gateway::ADMIN_ADDRESS);
+fn config(targets: &Path, extra: &Path, interval: Duration) -> String {
+    let (targets, extra) = (targets.display(), extra.display());
+    let (interval, traefik) = (interval.as_millis(), gateway::ADMIN_ADDRESS);
     format!(
         "global: {{scrape_interval: {interval}ms, scrape_timeout: {interval}ms, evaluation_interval: {interval}ms}}
 scrape_configs:
   - job_name: pods
-    file_sd_configs: [{{files: ['{targets}'], refresh_interval: 1s}}]
+    file_sd_configs: [{{files: ['{targets}', '{extra}'], refresh_interval: 1s}}]
   - job_name: traefik
     static_configs: [{{targets: ['{traefik}']}}]
 "
