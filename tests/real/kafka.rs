@@ -60,7 +60,8 @@ async fn created(options: Options) {
 }
 
 async fn refused(options: Options) {
-    let rows: [(&str, i32, &[(&str, &str)], &[&str]); 3] = [
+    type Row<'a> = (&'a str, i32, &'a [(&'a str, &'a str)], &'a [&'a str]);
+    let rows: [Row<'_>; 3] = [
         ("journal", 4, &[("cleanup.policy", "delete")], &["cleanup.policy = delete", "compact"]),
         ("journal", 3, &[("cleanup.policy", "compact")], &["partitions = 3", "needs the 4"]),
         ("decisions", 4, &[("cleanup.policy", "compact")], &["cleanup.policy = compact", "set it to delete"]),

@@ -2,6 +2,14 @@
 //!
 //! `tests/run real [filter]` provisions what this needs and runs it; `cargo test --release --test real -- [filter]` is
 //! enough once that is there. The plane is started once, in a namespace of its own, and the stories are told side by side.
+#![expect(
+    clippy::disallowed_methods,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "it is a test, although it has its own `main`"
+)]
 
 #[path = "../support/journal_suite.rs"]
 mod journal_suite;

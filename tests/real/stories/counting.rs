@@ -77,26 +77,25 @@ async fn known_counts(story: &Story) -> Result<()> {
 
 fn begins_anew(scene: &mut Scene, step: u64) {
     // Nothing is counted shortly before: what no scrape has seen is nobody's to count.
-    scene.pod("web-1").idle = (20..30).contains(&step);
+    scene.change("web-1", |pod| pod.idle = (20..30).contains(&step));
     if step == 28 {
-        let pod = scene.pod("web-1");
-        (pod.ok, pod.bad, pod.started) = (0, 0, SystemClock.now());
+        scene.change("web-1", |pod| (pod.ok, pod.bad, pod.started) = (0, 0, SystemClock.now()));
         scene.facts("web-1", |facts| *facts.restarts.entry("app".to_owned()).or_default() += 1);
     }
 }
 
 fn comes_late(scene: &mut Scene, step: u64) {
-    scene.pod("web-1").only_good = step < 30;
+    scene.change("web-1", |pod| pod.only_good = step < 30);
 }
 
 fn fails_for_a_while(scene: &mut Scene, step: u64) {
-    scene.pod("web-1").away = (20..36).contains(&step);
+    scene.change("web-1", |pod| pod.away = (20..36).contains(&step));
 }
 
 fn is_upgraded(scene: &mut Scene, step: u64) {
     for (old, new, at) in [("web-1", "web-3", 24), ("web-2", "web-4", 30)] {
         if (at - 8..at).contains(&step) {
-            scene.pod(old).idle = true;
+            scene.change(old, |pod| pod.idle = true);
         }
         if step == at {
             scene.remove(old);
@@ -108,25 +107,24 @@ fn is_upgraded(scene: &mut Scene, step: u64) {
 fn has_a_canary(scene: &mut Scene, step: u64) {
     match step {
         20 => scene.add("web-canary-1", "canary", "h2"),
-        42..50 => scene.pod("web-canary-1").idle = true,
+        42..50 => scene.change("web-canary-1", |pod| pod.idle = true),
         50 => scene.remove("web-canary-1"),
         _ => {}
     }
 }
 
 fn is_spelled_otherwise(scene: &mut Scene, _: u64) {
-    scene.pod("web-2").long_edges = true;
+    scene.change("web-2", |pod| pod.long_edges = true);
 }
 
 fn falls(scene: &mut Scene, step: u64) {
     if step == 30 {
-        let pod = scene.pod("web-1");
-        (pod.ok, pod.bad) = (pod.ok / 2, pod.bad / 2);
+        scene.change("web-1", |pod| (pod.ok, pod.bad) = (pod.ok / 2, pod.bad / 2));
     }
 }
 
 fn loses_its_last_bucket(scene: &mut Scene, step: u64) {
-    scene.pod("web-1").endless = (20..30).contains(&step);
+    scene.change("web-1", |pod| pod.endless = (20..30).contains(&step));
 }
 
 /// An exporter and what it has counted.
@@ -268,10 +266,10 @@ impl Scene {
         }
     }
 
-    /// A change of one pod's process; of one that is gone, nothing comes.
-    fn pod(&mut self, name: &str) -> impl std::ops::DerefMut<Target = Process> + '_ {
-        let processes = lock(&self.processes);
-        Held { processes, name: name.to_owned() }
+    fn change(&mut self, name: &str, change: impl FnOnce(&mut Process)) {
+        if let Some(process) = lock(&self.processes).get_mut(name) {
+            change(process);
+        }
     }
 
     fn facts(&mut self, name: &str, change: impl FnOnce(&mut PodFacts)) {
@@ -337,26 +335,6 @@ impl Scene {
             ensure!(fits, "{metric}: counted {all:?}, seen {seen:?}, gaps {gaps:#?}");
         }
         Ok(())
-    }
-}
-
-/// A process that is changed, under its lock.
-struct Held<'a> {
-    processes: MutexGuard<'a, BTreeMap<String, Process>>,
-    name: String,
-}
-
-impl std::ops::Deref for Held<'_> {
-    type Target = Process;
-
-    fn deref(&self) -> &Process {
-        &self.processes[&self.name]
-    }
-}
-
-impl std::ops::DerefMut for Held<'_> {
-    fn deref_mut(&mut self) -> &mut Process {
-        self.processes.get_mut(&self.name).expect("a pod that is there")
     }
 }
 

@@ -152,7 +152,10 @@ async fn never_unchecked(story: &Story, scene: &Scene<'_>, id: &str, before: i64
             Ok(true)
         })
         .await
-        .and_then(|fine| Ok(ensure!(fine, "the newer version had the older one's weight of {before}")))
+        .and_then(|fine| {
+            ensure!(fine, "the newer version had the older one's weight of {before}");
+            Ok(())
+        })
 }
 
 async fn comes_to(scene: &Scene<'_>, outcome: &str) -> Result<Value> {
