@@ -180,8 +180,8 @@ fn writes(story: &Story) -> Result<Vec<Write>> {
         let done = entry["responseStatus"]["code"].as_u64().is_some_and(|code| code < 300);
         let [verb, resource, name] =
             [&entry["verb"], &object["resource"], &object["name"]].map(|text| text.as_str().unwrap_or_default());
-        let writes = ["create", "patch", "delete"].contains(&verb) && resource != "events";
-        if !(ours && here && done && writes) {
+        let changes = ["create", "patch", "delete"].contains(&verb) && resource != "events";
+        if !(ours && here && done && changes) {
             continue;
         }
         let object = format!("{resource}/{name}");
