@@ -116,7 +116,8 @@ fn checks(policy: &Policy) -> impl Iterator<Item = &Check> {
 /// What the command line says of each check. The last one that is for a check counts.
 fn told(policy: &Policy, rps: f64, shares: &[Share]) -> anyhow::Result<BTreeMap<String, Present>> {
     let known: Vec<&str> = checks(policy).map(|check| check.name.as_str()).collect();
-    for name in shares.iter().filter_map(|share| share.check.as_deref()).filter(|name| !known.contains(name)) {
+    let unknown = shares.iter().filter_map(|share| share.check.as_deref()).find(|name| !known.contains(name));
+    if let Some(name) = unknown {
         bail!("--share {name}: policy {} has no check of this name; it has {}", policy.name, known.join(", "));
     }
     let mut present = BTreeMap::new();

@@ -1,0 +1,98 @@
+//! False alarms: what is rolled back although both arms are the same.
+
+use serde::{Deserialize, Serialize};
+
+use super::{Judge, Judged};
+use crate::event::{Block, Reading, Sample};
+use crate::rivals::End;
+use crate::stats::confidence::upper_part;
+use crate::time::Span;
+
+/// How sure the bound is: it is too low in one history of twenty.
+pub const TAIL: f64 = 0.05;
+
+/// What one judge does to stretches in which both arms are the same.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct FalseAlarms {
+    /// Who.
+    pub who: String,
+    /// So many stretches.
+    pub stretches: usize,
+    /// So many of them it rolls back …
+    pub rolled_back: usize,
+    /// … which, in the long run, is at most this part of them (Clopper and Pearson 1934, one-sided, 95 %).
+    pub at_most: f64,
+    /// So many it holds, or does not decide before the stretch is over.
+    pub undecided: usize,
+    /// The first that it rolls back.
+    pub first: Option<Judged>,
+}
+
+/// Has `judge` decide about one stretch of `length` after the other. A last one that is shorter is left out, and so is one in
+/// which a canary never was.
+pub fn false_alarms(judge: &Judge, blocks: &[Block], length: Span) -> FalseAlarms {
+    let judged: Vec<Judged> = stretches(blocks, length).filter_map(|stretch| judge.judge(stretch)).collect();
+    let ended = |end: End| judged.iter().filter(|judged| judged.end == Some(end)).count();
+    let rolled_back = ended(End::RolledBack);
+    FalseAlarms {
+        who: judge.name().to_owned(),
+        stretches: judged.len(),
+        rolled_back,
+        at_most: upper_part(rolled_back, judged.len(), TAIL),
+        undecided: judged.len() - rolled_back - ended(End::Promoted),
+        first: judged.into_iter().find(|judged| judged.end == Some(End::RolledBack)),
+    }
+}
+
+fn stretches(blocks: &[Block], length: Span) -> impl Iterator<Item = &[Block]> {
+    let mut rest = blocks;
+    std::iter::from_fn(move || {
+        let first = rest.first()?;
+        let end = length.max(Span::from_millis(1)).after(first.from);
+        let size = rest.iter().take_while(|block| block.to <= end).count();
+        if size == rest.len() && rest.last().is_none_or(|last| last.to < end) {
+            return None;
+        }
+        // A block that is longer than all of it is skipped.
+        let (stretch, left) = rest.split_at(size);
+        rest = if size == 0 { left.get(1..).unwrap_or_default() } else { left };
+        Some(stretch)
+    })
+    .filter(|stretch| stretch.iter().any(has_canary))
+}
+
+fn has_canary(block: &Block) -> bool {
+    block.metrics.values().any(|sample| matches!(sample, Sample::Arms { canary: Some(_), .. }))
+}
+
+/// Takes one of the stable's pods for a canary: the same version, whatever the real canary was. Only what was recorded pod by pod
+/// can be split so; the rest is left out, as is a block with fewer than two pods.
+pub fn one_pod_as_canary(blocks: &[Block]) -> Vec<Block> {
+    let split = |block: &Block| {
+        let metrics = block.processes.iter().filter_map(|(metric, pods)| {
+            let (canary, stable) = pods.split_first()?;
+            let stable = stable.iter().cloned().reduce(|sum, pod| added(&sum, &pod))?;
+            Some((metric.clone(), Sample::Arms { canary: Some(canary.clone()), stable: Some(stable) }))
+        });
+        let processes =
+            block.processes.iter().map(|(metric, pods)| (metric.clone(), pods.iter().skip(1).cloned().collect()));
+        Block { from: block.from, to: block.to, metrics: metrics.collect(), processes: processes.collect() }
+    };
+    blocks.iter().map(split).filter(|block| !block.metrics.is_empty()).collect()
+}
+
+/// Counts of one kind, together. What can't be added stays as it was.
+fn added(sum: &Reading, pod: &Reading) -> Reading {
+    match (sum, pod) {
+        (Reading::Ratio { hits, total }, Reading::Ratio { hits: more_hits, total: more }) => {
+            Reading::Ratio { hits: hits.saturating_add(*more_hits), total: total.saturating_add(*more) }
+        }
+        (Reading::Histogram { edges, counts }, Reading::Histogram { edges: same, counts: more }) if edges == same => {
+            let counts = counts.iter().zip(more).map(|(count, more)| count.saturating_add(*more)).collect();
+            Reading::Histogram { edges: edges.clone(), counts }
+        }
+        (Reading::Count(count), Reading::Count(more)) => Reading::Count(count.saturating_add(*more)),
+        (sum, _) => sum.clone(),
+    }
+}
