@@ -2,6 +2,8 @@
 //! else to standard error, so that a pipe gets data alone.
 
 pub mod api;
+pub mod backtest;
+pub mod calibrate;
 pub mod check;
 pub mod config;
 pub mod demo;
@@ -83,6 +85,10 @@ pub enum Command {
     Check(check::CheckArgs),
     /// Say what a policy can find at present, and how soon.
     Plan(plan::PlanArgs),
+    /// Count the false alarms that a policy would have had in a workload's past.
+    Calibrate(calibrate::CalibrateArgs),
+    /// Say what a policy, and the rules of others, would have decided on what was counted.
+    Backtest(backtest::BacktestArgs),
     /// Show the configuration.
     Config(config::ConfigArgs),
     /// Decide recorded inputs again.
@@ -113,6 +119,8 @@ pub async fn dispatch(cli: Cli) -> anyhow::Result<u8> {
         Command::Status(args) => status::run(&args, &common).await,
         Command::Check(args) => check::run(&args, &common).await,
         Command::Plan(args) => plan::run(&args, &common).await,
+        Command::Calibrate(args) => calibrate::run(&args, &common).await,
+        Command::Backtest(args) => backtest::run(&args, &common).await,
         Command::Config(args) => config::run(&args, &common),
         Command::Replay(args) => replay::run(args, &common).await,
     }

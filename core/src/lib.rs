@@ -35,3 +35,4 @@ pub mod show;
 pub mod model;
 pub mod plan;
 pub mod rivals;
+pub mod backtest;

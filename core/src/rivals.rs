@@ -29,6 +29,9 @@ pub mod kayenta;
 /// Nothing looks more often than this, whatever it is told: a rule that looks all the time would never let time pass.
 const SHORTEST: Span = Span::from_secs(1);
 
+/// What Flagger calls the percentage of requests that succeed, and others after it.
+pub const SUCCESS: &str = "request-success-rate";
+
 /// What a query came to.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]

@@ -1,7 +1,7 @@
 //! `bellwether replay`: recorded inputs through the ordinary engine, once more. With `--check` it fails unless every
 //! decision comes out byte for byte as it was recorded.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, anyhow};
 use bellwether_core::decision::Decision;
@@ -36,7 +36,7 @@ pub struct ReplayArgs {
 pub async fn run(args: ReplayArgs, common: &Common) -> anyhow::Result<u8> {
     let mut replayer = Replayer::default();
     let mut different = 0;
-    for json in records(&args, common).await? {
+    for json in records(args.file.as_deref(), common).await? {
         let record: Record = serde_json::from_slice(&json).context("a record can't be read; is it of this version?")?;
         if args.workload.as_ref().is_some_and(|wanted| *wanted != record.workload.to_string()) {
             continue;
@@ -56,8 +56,9 @@ pub async fn run(args: ReplayArgs, common: &Common) -> anyhow::Result<u8> {
     Ok(if args.check && different > 0 { exit::ERROR } else { exit::OK })
 }
 
-async fn records(args: &ReplayArgs, common: &Common) -> anyhow::Result<Vec<Vec<u8>>> {
-    if let Some(file) = &args.file {
+/// The lines of a file, or else all records of the decisions topic or of the embedded journal.
+pub(super) async fn records(file: Option<&Path>, common: &Common) -> anyhow::Result<Vec<Vec<u8>>> {
+    if let Some(file) = file {
         let text = std::fs::read(file).with_context(|| format!("can't read {}", file.display()))?;
         return Ok(text.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()).map(<[u8]>::to_vec).collect());
     }

@@ -5,7 +5,7 @@
 //! as makes the interval narrowest after a number of requests that is named in advance. Nothing is decided by it: the
 //! judges have tests of their own.
 
-use super::special::ln_beta_against;
+use super::special::{beta_tails, ln_beta_against};
 use super::tally::Worth;
 
 /// The level that the prior's weight is tuned for. It moves the width by a hair, never the validity.
@@ -48,6 +48,21 @@ pub fn share(counts: Worth, alpha: f64, tuned_for: f64) -> Interval {
     }
 }
 
+/// The part of all that may be like `count` of `runs`: the share at which so few, or fewer, would be seen with a probability of
+/// `tail` (Clopper and Pearson 1934; one look, and runs that do not depend on each other). Without runs it is 1.
+pub fn upper_part(count: usize, runs: usize, tail: f64) -> f64 {
+    if count >= runs {
+        return 1.0;
+    }
+    let (mut low, mut high) = (0.0, 1.0);
+    for _ in 0..60 {
+        let middle = 0.5 * (low + high);
+        let too_few = beta_tails(middle, count as f64 + 1.0, (runs - count) as f64).upper;
+        if too_few > libm::log(tail) { low = middle } else { high = middle }
+    }
+    high
+}
+
 /// Between `outer`, an end of the unit interval, and `inner`, which is not refuted: where refuting ends. If not even the
 /// outermost share is refuted, that end.
 fn edge(outer: f64, inner: f64, refuted: impl Fn(f64) -> bool) -> f64 {
@@ -79,6 +94,15 @@ mod tests {
             assert!(interval.lower <= 0.2 && 0.2 <= interval.upper, "{n}");
             assert!(interval.upper - interval.lower < width, "{n}");
             width = interval.upper - interval.lower;
+        }
+    }
+
+    /// By hand: of 299 runs without one, `0.99^299 = 5 %`; the exact bounds of 1 in 10 and 5 in 100 are in every table.
+    #[test]
+    fn the_upper_part_is_that_of_clopper_and_pearson() {
+        for (count, runs, expected) in [(0, 299, 0.01), (1, 10, 0.394), (5, 100, 0.1023), (7, 7, 1.0), (0, 0, 1.0)] {
+            let upper = upper_part(count, runs, 0.05);
+            assert!((upper - expected).abs() < 2e-4, "{count} of {runs}: {upper}");
         }
     }
 

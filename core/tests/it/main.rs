@@ -3,6 +3,7 @@
 #![expect(clippy::wildcard_enum_match_arm, reason = "a test asks about the variants that it is about")]
 #![expect(clippy::disallowed_methods, reason = "the simulator takes its seeds from the environment")]
 
+mod backtest;
 mod counting;
 mod error_rates;
 mod evidence;

@@ -4,10 +4,10 @@
 //! hits one pod in one poll. The seeds are fixed, so the same rollout is the same for every judge, everywhere.
 
 use bellwether_core::plan::dice::Random;
+use bellwether_core::stats::confidence::upper_part;
 use bellwether_core::stats::dispersion::Dispersion;
 use bellwether_core::stats::mixture::{Mixture, Onset};
 use bellwether_core::stats::odds_grid::OddsGrid;
-use bellwether_core::stats::special::beta_tails;
 use bellwether_core::stats::tally::{Pair, Phi, Tally};
 
 /// The error rate that is promised.
@@ -256,20 +256,5 @@ pub fn runs() -> usize {
 
 /// `0.27 % (≤ 0.37 %)`: a part, and the one-sided 99 % bound for it.
 pub fn share(count: usize, runs: usize) -> String {
-    format!("{:.2} % (≤ {:.2} %)", 100.0 * count as f64 / runs as f64, 100.0 * upper(count, runs, 0.01))
-}
-
-/// The probability below which `count` or fewer of `runs` would have been seen in a part `tail` of all series only
-/// (Clopper and Pearson 1934).
-fn upper(count: usize, runs: usize, tail: f64) -> f64 {
-    if count >= runs {
-        return 1.0;
-    }
-    let (mut low, mut high) = (0.0, 1.0);
-    for _ in 0..60 {
-        let middle = 0.5 * (low + high);
-        let too_few = beta_tails(middle, count as f64 + 1.0, (runs - count) as f64).upper;
-        if too_few > libm::log(tail) { low = middle } else { high = middle }
-    }
-    high
+    format!("{:.2} % (≤ {:.2} %)", 100.0 * count as f64 / runs as f64, 100.0 * upper_part(count, runs, 0.01))
 }

@@ -1,0 +1,223 @@
+//! `bellwether backtest`: what a policy, and the rules of others, would have decided on what was counted. It writes nothing anywhere.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use anyhow::{Context, bail};
+use bellwether_core::backtest::alarms::{FalseAlarms, false_alarms, one_pod_as_canary};
+use bellwether_core::backtest::theirs::{Rival, errors};
+use bellwether_core::backtest::{Judge, Judged, length};
+use bellwether_core::event::Block;
+use bellwether_core::metric::Unit;
+use bellwether_core::policy::Policy;
+use bellwether_core::rivals::recording::{Form, Query};
+use bellwether_core::time::Span;
+use clap::{Args, ValueEnum};
+use serde::Serialize;
+
+use self::recorded::{Case, cases};
+use super::table::table;
+use super::{Common, Output, plan, print, replay};
+use crate::config::{self, Config};
+use crate::exit;
+
+mod recorded;
+
+/// What `backtest` takes.
+#[derive(Debug, Args)]
+pub struct BacktestArgs {
+    /// Blocks of counts or records of decisions, one JSON object a line; without it the decisions that `replay` reads.
+    #[arg(value_name = "FILE")]
+    file: Option<PathBuf>,
+    /// The policy; without it the one that is for the workload, or the only one.
+    #[arg(long, value_name = "NAME")]
+    policy: Option<String>,
+    /// Only this workload, as namespace/Deployment/name.
+    #[arg(long)]
+    workload: Option<String>,
+    /// An AnalysisTemplate or a Canary (YAML or JSON), instead of the usual settings of others; may be repeated.
+    #[arg(long, value_name = "MANIFEST")]
+    import: Vec<PathBuf>,
+    /// What a metric of a manifest is in the recording: FORM is plain, success, success-percent or milliseconds, WINDOW as in
+    /// 1m; may be repeated.
+    #[arg(long, value_name = "NAME=METRIC[:FORM[:WINDOW]]")]
+    query: Vec<Explained>,
+    /// Both arms ran the same version ("arms"), or are to be made of the stable's pods ("pods"): count false alarms.
+    #[arg(long, value_enum)]
+    same: Option<Same>,
+    /// How long a stretch is of which a false alarm is counted; without it as long as the policy's steps.
+    #[arg(long, value_name = "TIME", requires = "same")]
+    stretch: Option<Span>,
+}
+
+/// Where two arms are alike.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Same {
+    /// Canary and stable as they were recorded.
+    Arms,
+    /// One of the stable's pods and the others.
+    Pods,
+}
+
+/// A metric of a manifest, explained.
+#[derive(Debug, Clone)]
+struct Explained {
+    name: String,
+    query: Query,
+}
+
+impl FromStr for Explained {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Explained, String> {
+        let (name, rest) = text.split_once('=').ok_or("write NAME=METRIC, as in success-rate=error-rate:success:1m")?;
+        let mut parts = rest.split(':');
+        let metric = parts.next().unwrap_or_default().to_owned();
+        let form = match parts.next().unwrap_or("plain") {
+            "plain" => Form::Plain,
+            "success" => Form::Success,
+            "success-percent" => Form::SuccessPercent,
+            "milliseconds" => Form::Milliseconds,
+            other => {
+                return Err(format!("{other:?} is no form; write plain, success, success-percent or milliseconds"));
+            }
+        };
+        let window = parts.next().unwrap_or("1m").parse::<Span>().map_err(|error| error.to_string())?;
+        Ok(Explained { name: name.to_owned(), query: Query { metric, window, quantile: 0.95, form } })
+    }
+}
+
+/// What came of one rollout, or of one history.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "kebab-case")]
+struct Tested {
+    of: String,
+    /// What was really decided.
+    recorded: Option<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    judged: Vec<Judged>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    false_alarms: Vec<FalseAlarms>,
+}
+
+/// Tests.
+///
+/// # Errors
+/// The recording, the configuration or a manifest can't be read, or do not go together.
+pub async fn run(args: &BacktestArgs, common: &Common) -> anyhow::Result<u8> {
+    let config = config::load(&common.sources()).map_err(|report| anyhow::anyhow!("{report}"))?;
+    let lines = replay::records(args.file.as_deref(), common).await?;
+    let workload = args.workload.as_deref().map(|text| plan::workload(text, &config.cluster)).transpose()?;
+    let mut cases = cases(&lines)?;
+    cases.retain(|case| workload.is_none() || case.workload == workload);
+    if cases.is_empty() {
+        let whose = workload.map_or(String::new(), |workload| format!(" of {workload}"));
+        bail!(
+            "there is no rollout{whose} with a block of counts in it; give it blocks, or records of the decisions topic"
+        );
+    }
+    let tested = cases.into_iter().map(|case| test(case, args, &config)).collect::<anyhow::Result<Vec<Tested>>>()?;
+    match common.output {
+        Output::Json => print(&(serde_json::to_string_pretty(&tested).context("a backtest as JSON")? + "\n")),
+        Output::Table => print(&render(&tested)),
+    }
+    Ok(exit::OK)
+}
+
+fn test(case: Case, args: &BacktestArgs, config: &Config) -> anyhow::Result<Tested> {
+    let policy = plan::policy(config, args.policy.as_deref(), case.workload.as_ref())?;
+    let (blocks, lasts) = match args.same {
+        None => (case.blocks.clone(), None),
+        Some(Same::Arms) => (case.blocks, Some(args.stretch.unwrap_or(policy.planned(false)))),
+        Some(Same::Pods) => (pods(&case.blocks)?, Some(args.stretch.unwrap_or(policy.planned(false)))),
+    };
+    let judges = judges(policy, args, &blocks, lasts.unwrap_or(length(&blocks)))?;
+    let tested = Tested { of: case.name, recorded: case.recorded, judged: Vec::new(), false_alarms: Vec::new() };
+    Ok(match lasts {
+        None => {
+            Tested { judged: judges.iter().filter_map(|judge| judge.judge(&blocks, &case.learnt)).collect(), ..tested }
+        }
+        Some(lasts) => {
+            let alarms = judges.iter().map(|judge| false_alarms(judge, &blocks, lasts));
+            Tested { false_alarms: alarms.collect(), ..tested }
+        }
+    })
+}
+
+fn pods(blocks: &[Block]) -> anyhow::Result<Vec<Block>> {
+    let split = one_pod_as_canary(blocks, 0);
+    if split.is_empty() {
+        bail!(
+            "--same pods: no block has two of the stable's pods one by one; they are recorded where a check has judge = \
+             \"sequential\" and its metric is of pods"
+        );
+    }
+    Ok(split)
+}
+
+/// Our policy, then the others.
+fn judges(policy: &Policy, args: &BacktestArgs, blocks: &[Block], lasts: Span) -> anyhow::Result<Vec<Judge>> {
+    let mut judges = vec![Judge::Ours(Box::new(policy.clone()))];
+    if args.import.is_empty() {
+        // Without one share of errors there is nothing that the usual settings are about.
+        let rivals = errors(blocks).map(|errors| Rival::usual(&errors, lasts)).unwrap_or_default();
+        judges.extend(rivals.into_iter().map(Judge::Theirs));
+    }
+    let queries: BTreeMap<String, Query> =
+        args.query.iter().map(|explained| (explained.name.clone(), explained.query.clone())).collect();
+    for path in &args.import {
+        for manifest in manifests(path)? {
+            let rival = Rival::from_manifest(&manifest, &queries, blocks, lasts);
+            let rival = rival.with_context(|| format!("{}: see --query", path.display()))?;
+            judges.push(Judge::Theirs(rival));
+        }
+    }
+    Ok(judges.into_iter().map(|judge| judge.fit(blocks)).collect::<Result<_, _>>()?)
+}
+
+/// JSON is YAML, too.
+fn manifests(path: &std::path::Path) -> anyhow::Result<Vec<serde_json::Value>> {
+    let text = std::fs::read_to_string(path).with_context(|| format!("can't read {}", path.display()))?;
+    serde_saphyr::from_multiple(&text).with_context(|| format!("{} is not YAML", path.display()))
+}
+
+fn render(tested: &[Tested]) -> String {
+    let mut text = String::new();
+    for Tested { of, recorded, judged, false_alarms } in tested {
+        if !text.is_empty() {
+            text.push('\n');
+        }
+        text += &match recorded {
+            Some(recorded) => format!("{of}, where it was decided: {recorded}\n"),
+            None => format!("{of}\n"),
+        };
+        let rows: Vec<Vec<String>> = judged.iter().map(decision).collect();
+        if !rows.is_empty() {
+            text += &table(&["WHO", "DECISION", "AFTER", "WHY"], &rows);
+        }
+        let rows: Vec<Vec<String>> = false_alarms.iter().map(alarms).collect();
+        if !rows.is_empty() {
+            text += &table(&["WHO", "ROLLED BACK", "AT MOST (95 %)", "UNDECIDED", "THE FIRST ONE"], &rows);
+        }
+    }
+    text
+}
+
+fn decision(judged: &Judged) -> Vec<String> {
+    let end = judged.end.map_or_else(|| "undecided".to_owned(), |end| end.to_string());
+    vec![judged.who.clone(), end, judged.after.to_string(), judged.why.clone()]
+}
+
+fn alarms(alarms: &FalseAlarms) -> Vec<String> {
+    vec![
+        alarms.who.clone(),
+        format!("{} of {}", alarms.rolled_back, alarms.stretches),
+        Unit::Percent.show(alarms.at_most),
+        alarms.undecided.to_string(),
+        alarms.first.as_ref().map_or_else(|| "–".to_owned(), |first| format!("{}: {}", first.at, first.why)),
+    ]
+}
+
+#[cfg(test)]
+mod tests;

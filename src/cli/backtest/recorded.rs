@@ -1,0 +1,131 @@
+//! What can be tested on: blocks, one a line, or the records of the decisions topic, whose inputs have the blocks in them.
+//!
+//! Blocks that are read from Prometheus' past are to come in by this door, too: whoever has a `Vec<Block>` has a [`Case`].
+
+use std::collections::BTreeMap;
+
+use anyhow::{Context, bail};
+use bellwether_core::decision::Kind;
+use bellwether_core::event::{Block, Event, Outcome};
+use bellwether_core::ids::Workload;
+use bellwether_core::record::{Record, asks};
+use bellwether_core::sequential::Learnt;
+use serde_json::Value;
+
+/// The blocks of one rollout, or of a history.
+#[derive(Debug, PartialEq)]
+pub(super) struct Case {
+    /// What people call it.
+    pub(super) name: String,
+    /// Whose it is, if the recording says so.
+    pub(super) workload: Option<Workload>,
+    /// What was decided, if the recording says so.
+    pub(super) recorded: Option<String>,
+    /// What the time before it taught, if the recording says so.
+    pub(super) learnt: Vec<Learnt>,
+    /// In order of time.
+    pub(super) blocks: Vec<Block>,
+}
+
+/// The cases in these lines that have a block.
+///
+/// # Errors
+/// A line is neither a block nor a record, or a block overlaps the one before it.
+pub(super) fn cases(lines: &[Vec<u8>]) -> anyhow::Result<Vec<Case>> {
+    let mut blocks = Vec::new();
+    let mut records = Records::default();
+    for (index, line) in lines.iter().enumerate() {
+        let place = || format!("line {}", index + 1);
+        let value: Value = serde_json::from_slice(line).with_context(|| format!("{} is not JSON", place()))?;
+        if value.get("inputs").is_some() {
+            let record = serde_json::from_value(value);
+            records.take(record.with_context(|| format!("{} is not a record of this version", place()))?);
+        } else if value.get("metrics").is_some() {
+            let block: Block = serde_json::from_value(value).with_context(|| format!("{} is not a block", place()))?;
+            if blocks.last().is_some_and(|last: &Block| block.from < last.to) {
+                bail!("{}: this block begins at {}, before the one before it ends; sort them", place(), block.from);
+            }
+            blocks.push(block);
+        } else {
+            bail!("{} is neither a block (from, to, metrics) nor a record of decisions (inputs)", place());
+        }
+    }
+    let plain =
+        Case { name: "the recorded blocks".to_owned(), workload: None, recorded: None, learnt: Vec::new(), blocks };
+    Ok([plain].into_iter().chain(records.cases).filter(|case| !case.blocks.is_empty()).collect())
+}
+
+/// Rollouts as they are read.
+#[derive(Default)]
+struct Records {
+    cases: Vec<Case>,
+    /// The case that a workload's blocks belong to at present.
+    open: BTreeMap<Workload, usize>,
+}
+
+impl Records {
+    fn take(&mut self, record: Record) {
+        let Record { workload, inputs, decisions, .. } = record;
+        for input in inputs {
+            if asks(&input.event) || !self.open.contains_key(&workload) {
+                let is_asked = asks(&input.event);
+                self.begin(&workload, is_asked);
+            }
+            let open = self.open.get(&workload).and_then(|index| self.cases.get_mut(*index));
+            let Some(case) = open else { continue };
+            match input.event {
+                // What is measured after the decision is the guard's.
+                Event::Measured { block, .. } if case.recorded.is_none() => {
+                    if case.blocks.last().is_none_or(|last| block.from >= last.to) {
+                        case.blocks.push(block);
+                    }
+                }
+                Event::Performed { outcome: Outcome::Probed { learnt, .. }, .. } => case.learnt = learnt,
+                Event::Measured { .. }
+                | Event::Performed { .. }
+                | Event::Requested { .. }
+                | Event::Deployed { .. }
+                | Event::Commanded { .. }
+                | Event::Seen { .. }
+                | Event::Tick => {}
+            }
+        }
+        let Some(case) = self.open.get(&workload).and_then(|index| self.cases.get_mut(*index)) else { return };
+        for decision in decisions {
+            case.name = decision.rollout.to_string();
+            if case.recorded.is_none() && ends(decision.kind) {
+                case.recorded = Some(format!("{} at {}: {}", decision.kind, decision.at, decision.why));
+            }
+        }
+    }
+
+    /// A recording that begins in the middle of a rollout has no beginning to test from.
+    fn begin(&mut self, workload: &Workload, is_asked: bool) {
+        if is_asked {
+            self.open.insert(workload.clone(), self.cases.len());
+            let name = workload.to_string();
+            self.cases.push(Case {
+                name,
+                workload: Some(workload.clone()),
+                recorded: None,
+                learnt: Vec::new(),
+                blocks: Vec::new(),
+            });
+        }
+    }
+}
+
+/// Whether this decides about the canary.
+fn ends(kind: Kind) -> bool {
+    match kind {
+        Kind::Promote | Kind::RollBack | Kind::Abort | Kind::GiveUp | Kind::Supersede | Kind::Refuse => true,
+        Kind::Start
+        | Kind::Advance
+        | Kind::Hold
+        | Kind::Resume
+        | Kind::Approve
+        | Kind::Retry
+        | Kind::Proceed
+        | Kind::Finish => false,
+    }
+}

@@ -1,0 +1,109 @@
+//! Recordings as they are read, and what people are shown, word for word.
+
+use bellwether_core::event::{Reading, Sample};
+use bellwether_core::time::Timestamp;
+use expect_test::expect;
+
+use super::*;
+
+fn lines(blocks: usize, errors: impl Fn(usize) -> u64) -> Vec<Vec<u8>> {
+    let at = |n: usize| Timestamp::from_second(15 * i64::try_from(n).unwrap()).unwrap();
+    let ratio = |hits| Some(Reading::Ratio { hits, total: 1000 });
+    let block = |n: usize| {
+        let sample = Sample::Arms { canary: ratio(errors(n)), stable: ratio(1) };
+        Block::new(at(n), at(n + 1), BTreeMap::from([("error-rate".to_owned(), sample)]))
+    };
+    (0..blocks).map(|n| serde_json::to_vec(&block(n)).unwrap()).collect()
+}
+
+fn args(import: Vec<PathBuf>, same: Option<Same>) -> BacktestArgs {
+    BacktestArgs { file: None, policy: None, workload: None, import, query: Vec::new(), same, stretch: None }
+}
+
+const POLICY: &str = r#"
+    [metric.error-rate]
+    kind = "ratio"
+    series = "requests_total"
+    hits = { label = "code", matches = "5.." }
+    [[policy]]
+    name = "shop"
+    match = { namespaces = ["*"], workloads = ["*"], images = ["*"] }
+    check = [{ metric = "error-rate", judge = "sequential", max = "1%" }]
+    step = [{ weight = "10%", min-time = "10m" }]
+"#;
+
+fn tested(lines: &[Vec<u8>], args: &BacktestArgs) -> anyhow::Result<String> {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("policy.toml");
+    std::fs::write(&file, POLICY).unwrap();
+    let config = config::load(&config::Sources { files: vec![file], ..config::Sources::default() }).unwrap();
+    let tested = cases(lines)?.into_iter().map(|case| test(case, args, &config)).collect::<anyhow::Result<Vec<_>>>()?;
+    Ok(render(&tested))
+}
+
+#[test]
+fn each_says_what_it_would_have_decided_when_and_why() {
+    let text = tested(&lines(120, |n| if n < 8 { 1 } else { 30 }), &args(Vec::new(), None)).unwrap();
+    expect![[r#"
+        the recorded blocks
+        WHO                 DECISION     AFTER   WHY
+        shop                rolled back  2m 30s  error-rate 0.68 % > 1.25 times the stable's 0.1 % (68 of 10000 requests in 2m 30s against 10 of 10000; evidence 8310, needs 200, not calibrated)
+        the article's rule  promoted     15m     it had looked to its end and nothing was against it
+        Argo Rollouts       rolled back  6m      success-rate failed 4 times, 3 are allowed; the last time it saw 0.97
+        Flagger             rolled back  8m      request-success-rate failed 5 times, 5 are allowed; the last time it saw 97
+        Kayenta             rolled back  30m     it scored 0, and had to score at least 95
+    "#]].assert_eq(&text);
+}
+
+#[test]
+fn false_alarms_are_counted_with_their_bound() {
+    let text = tested(&lines(400, |_| 1), &args(Vec::new(), Some(Same::Arms))).unwrap();
+    expect![[r#"
+        the recorded blocks
+        WHO                 ROLLED BACK  AT MOST (95 %)  UNDECIDED  THE FIRST ONE
+        shop                0 of 10      25.9 %          0          –
+        the article's rule  0 of 10      25.9 %          10         –
+        Argo Rollouts       0 of 10      25.9 %          0          –
+        Flagger             0 of 10      25.9 %          0          –
+        Kayenta             0 of 10      25.9 %          0          –
+    "#]]
+    .assert_eq(&text);
+    let error = tested(&lines(400, |_| 1), &args(Vec::new(), Some(Same::Pods))).unwrap_err().to_string();
+    assert!(error.contains("no block has two of the stable's pods"), "{error}");
+}
+
+#[test]
+fn a_canary_of_flagger_is_read_from_yaml() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("canary.yaml");
+    let canary = "kind: Canary\nmetadata: { name: web }\nspec:\n  analysis:\n    interval: 1m\n    threshold: 2\n    \
+                  stepWeight: 5\n    maxWeight: 50\n    metrics:\n    - name: request-success-rate\n      \
+                  thresholdRange: { min: 99 }\n";
+    std::fs::write(&file, canary).unwrap();
+    let text = tested(&lines(120, |_| 30), &args(vec![file.clone()], None)).unwrap();
+    assert!(text.contains("Flagger web  rolled back  3m"), "{text}");
+    std::fs::write(&file, "kind: Rollout\nspec: {}\n").unwrap();
+    let error = format!("{:#}", tested(&lines(9, |_| 0), &args(vec![file], None)).unwrap_err());
+    assert!(error.contains("give a manifest of kind"), "{error}");
+}
+
+#[test]
+fn a_line_that_is_nothing_is_named() {
+    let mut bad = lines(3, |_| 0);
+    bad.push(br#"{"x": 1}"#.to_vec());
+    let said = |lines: &[Vec<u8>]| format!("{:#}", cases(lines).unwrap_err());
+    assert!(said(&bad).contains("line 4 is neither a block"), "{}", said(&bad));
+    bad[3] = bad[0].clone();
+    assert!(said(&bad).contains("line 4: this block begins at 1970-01-01T00:00:00Z, before"), "{}", said(&bad));
+    bad[3] = b"nonsense".to_vec();
+    assert!(said(&bad).contains("line 4 is not JSON"), "{}", said(&bad));
+}
+
+#[test]
+fn a_query_is_explained_in_three_words() {
+    let explained: Explained = "rate=error-rate:success:5m".parse().unwrap();
+    assert_eq!(explained.query.form, Form::Success);
+    assert_eq!((explained.name.as_str(), explained.query.window), ("rate", Span::from_secs(300)));
+    assert!("rate".parse::<Explained>().unwrap_err().contains("NAME=METRIC"));
+    assert!("rate=a:b".parse::<Explained>().unwrap_err().contains("\"b\" is no form"));
+}
