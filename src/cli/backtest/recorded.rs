@@ -6,9 +6,9 @@ use std::collections::BTreeMap;
 
 use anyhow::{Context, bail};
 use bellwether_core::decision::Kind;
-use bellwether_core::event::{Block, Event};
+use bellwether_core::event::{Block, Event, Sample};
 use bellwether_core::ids::Workload;
-use bellwether_core::record::{Record, asks};
+use bellwether_core::record::Record;
 use serde_json::Value;
 
 /// The blocks of one rollout, or of a history.
@@ -24,7 +24,7 @@ pub(super) struct Case {
     pub(super) blocks: Vec<Block>,
 }
 
-/// The cases in these lines that have a block.
+/// The cases in these lines in which there was a canary.
 ///
 /// # Errors
 /// A line is neither a block nor a record, or a block overlaps the one before it.
@@ -48,7 +48,12 @@ pub(super) fn cases(lines: &[Vec<u8>]) -> anyhow::Result<Vec<Case>> {
         }
     }
     let plain = Case { name: "the recorded blocks".to_owned(), workload: None, recorded: None, blocks };
-    Ok([plain].into_iter().chain(records.cases).filter(|case| !case.blocks.is_empty()).collect())
+    Ok([plain].into_iter().chain(records.cases).filter(|case| case.blocks.iter().any(has_canary)).collect())
+}
+
+/// A deployment of somebody else's is only guarded, and has no canary to decide about.
+fn has_canary(block: &Block) -> bool {
+    block.metrics.values().any(|sample| matches!(sample, Sample::Arms { canary: Some(_), .. }))
 }
 
 /// Rollouts as they are read.
@@ -60,37 +65,32 @@ struct Records {
 }
 
 impl Records {
+    /// Inputs come before the decisions that are made on them, and a rollout's start before its first block. A recording that
+    /// begins in the middle of a rollout has no beginning of it to test from; and what is measured after the decision is the
+    /// guard's.
     fn take(&mut self, record: Record) {
         let Record { workload, inputs, decisions, .. } = record;
-        for input in inputs {
-            if asks(&input.event) || !self.open.contains_key(&workload) {
-                let is_asked = asks(&input.event);
-                self.begin(&workload, is_asked);
-            }
-            let open = self.open.get(&workload).and_then(|index| self.cases.get_mut(*index));
-            if let (Some(case), Event::Measured { block, .. }) = (open, input.event) {
-                // What is measured after the decision is the guard's.
-                let is_next = case.blocks.last().is_none_or(|last| block.from >= last.to);
-                if case.recorded.is_none() && is_next {
+        let open = self.open.get(&workload).and_then(|index| self.cases.get_mut(*index));
+        if let Some(case) = open.filter(|case| case.recorded.is_none()) {
+            for input in inputs {
+                let Event::Measured { block, .. } = input.event else { continue };
+                if case.blocks.last().is_none_or(|last| block.from >= last.to) {
                     case.blocks.push(block);
                 }
             }
         }
-        let Some(case) = self.open.get(&workload).and_then(|index| self.cases.get_mut(*index)) else { return };
         for decision in decisions {
-            case.name = decision.rollout.to_string();
-            if case.recorded.is_none() && ends(decision.kind) {
+            let name = decision.rollout.to_string();
+            if decision.kind == Kind::Start {
+                self.open.insert(workload.clone(), self.cases.len());
+                let workload = Some(workload.clone());
+                self.cases.push(Case { name, workload, recorded: None, blocks: Vec::new() });
+            } else if let Some(case) = self.cases.iter_mut().rev().find(|case| case.name == name)
+                && case.recorded.is_none()
+                && ends(decision.kind)
+            {
                 case.recorded = Some(format!("{} at {}: {}", decision.kind, decision.at, decision.why));
             }
-        }
-    }
-
-    /// A recording that begins in the middle of a rollout has no beginning to test from.
-    fn begin(&mut self, workload: &Workload, is_asked: bool) {
-        if is_asked {
-            self.open.insert(workload.clone(), self.cases.len());
-            let name = workload.to_string();
-            self.cases.push(Case { name, workload: Some(workload.clone()), recorded: None, blocks: Vec::new() });
         }
     }
 }
