@@ -41,6 +41,9 @@ fn data_goes_to_stdout_complaints_to_stderr_and_the_exit_code_says_which() {
         (&[&PLAN[..], &["--workload", "web"]].concat(), 1, "", "write namespace/Deployment/name"),
         (&PLAN, 2, "", "--workload"),
         (&["plan", "--config", "config/policies", "--rps", "9", "--share", "1%"], 1, "", "choose one with --policy"),
+        (&["backtest", "no-such-file", "--config", "config/policies"], 1, "", "can't read no-such-file"),
+        (&["backtest", "x", "--query", "a=b:c"], 2, "", "is no form"),
+        (&["backtest", "x", "--stretch", "5m"], 2, "", "--same"),
         (&["config", "show", "--origin", "--set", "cluster=prod"], 0, "# flag --set cluster", ""),
         (&["--version"], 0, "bellwether ", ""),
     ];

@@ -6,9 +6,9 @@ use std::collections::BTreeMap;
 
 use anyhow::{Context, bail};
 use bellwether_core::decision::Kind;
-use bellwether_core::event::{Block, Event, Outcome};
+use bellwether_core::event::{Block, Event, Outcome, Sample};
 use bellwether_core::ids::Workload;
-use bellwether_core::record::{Record, asks};
+use bellwether_core::record::Record;
 use bellwether_core::sequential::Learnt;
 use serde_json::Value;
 
@@ -27,7 +27,7 @@ pub(super) struct Case {
     pub(super) blocks: Vec<Block>,
 }
 
-/// The cases in these lines that have a block.
+/// The cases in these lines in which there was a canary.
 ///
 /// # Errors
 /// A line is neither a block nor a record, or a block overlaps the one before it.
@@ -50,9 +50,13 @@ pub(super) fn cases(lines: &[Vec<u8>]) -> anyhow::Result<Vec<Case>> {
             bail!("{} is neither a block (from, to, metrics) nor a record of decisions (inputs)", place());
         }
     }
-    let plain =
-        Case { name: "the recorded blocks".to_owned(), workload: None, recorded: None, learnt: Vec::new(), blocks };
-    Ok([plain].into_iter().chain(records.cases).filter(|case| !case.blocks.is_empty()).collect())
+    let plain = Case { name: "the recorded blocks".to_owned(), workload: None, recorded: None, learnt: Vec::new(), blocks };
+    Ok([plain].into_iter().chain(records.cases).filter(|case| case.blocks.iter().any(has_canary)).collect())
+}
+
+/// A deployment of somebody else's is only guarded, and has no canary to decide about.
+fn has_canary(block: &Block) -> bool {
+    block.metrics.values().any(|sample| matches!(sample, Sample::Arms { canary: Some(_), .. }))
 }
 
 /// Rollouts as they are read.
@@ -64,21 +68,27 @@ struct Records {
 }
 
 impl Records {
+    /// Inputs come before the decisions that are made on them, and a rollout's start before its first block. A recording that
+    /// begins in the middle of a rollout has no beginning of it to test from; and what is measured after the decision is the
+    /// guard's.
     fn take(&mut self, record: Record) {
         let Record { workload, inputs, decisions, .. } = record;
-        for input in inputs {
-            if asks(&input.event) || !self.open.contains_key(&workload) {
-                let is_asked = asks(&input.event);
-                self.begin(&workload, is_asked);
-            }
-            let open = self.open.get(&workload).and_then(|index| self.cases.get_mut(*index));
-            let Some(case) = open else { continue };
-            match input.event {
-                // What is measured after the decision is the guard's.
-                Event::Measured { block, .. } if case.recorded.is_none() => {
-                    if case.blocks.last().is_none_or(|last| block.from >= last.to) {
-                        case.blocks.push(block);
+        let open = self.open.get(&workload).and_then(|index| self.cases.get_mut(*index));
+        if let Some(case) = open.filter(|case| case.recorded.is_none()) {
+            for input in inputs {
+                match input.event {
+                    Event::Measured { block, .. } => {
+                        if case.blocks.last().is_none_or(|last| block.from >= last.to) {
+                            case.blocks.push(block);
+                        }
                     }
+                    Event::Performed { outcome: Outcome::Probed { learnt, .. }, .. } => case.learnt = learnt,
+                    Event::Performed { .. }
+                    | Event::Requested { .. }
+                    | Event::Deployed { .. }
+                    | Event::Commanded { .. }
+                    | Event::Seen { .. }
+                    | Event::Tick => {}
                 }
                 Event::Performed { outcome: Outcome::Probed { learnt, .. }, .. } => case.learnt = learnt,
                 Event::Measured { .. }
@@ -90,27 +100,18 @@ impl Records {
                 | Event::Tick => {}
             }
         }
-        let Some(case) = self.open.get(&workload).and_then(|index| self.cases.get_mut(*index)) else { return };
         for decision in decisions {
-            case.name = decision.rollout.to_string();
-            if case.recorded.is_none() && ends(decision.kind) {
+            let name = decision.rollout.to_string();
+            if decision.kind == Kind::Start {
+                self.open.insert(workload.clone(), self.cases.len());
+                let workload = Some(workload.clone());
+                self.cases.push(Case { name, workload, recorded: None, learnt: Vec::new(), blocks: Vec::new() });
+            } else if let Some(case) = self.cases.iter_mut().rev().find(|case| case.name == name)
+                && case.recorded.is_none()
+                && ends(decision.kind)
+            {
                 case.recorded = Some(format!("{} at {}: {}", decision.kind, decision.at, decision.why));
             }
-        }
-    }
-
-    /// A recording that begins in the middle of a rollout has no beginning to test from.
-    fn begin(&mut self, workload: &Workload, is_asked: bool) {
-        if is_asked {
-            self.open.insert(workload.clone(), self.cases.len());
-            let name = workload.to_string();
-            self.cases.push(Case {
-                name,
-                workload: Some(workload.clone()),
-                recorded: None,
-                learnt: Vec::new(),
-                blocks: Vec::new(),
-            });
         }
     }
 }

@@ -1,6 +1,11 @@
 //! Recordings as they are read, and what people are shown, word for word.
 
-use bellwether_core::event::{Reading, Sample};
+use bellwether_core::decision::{Decision, Kind};
+use bellwether_core::event::{Event, Input, Reading, Sample};
+use bellwether_core::ids::{EventId, RolloutId, Weight, Workload};
+use bellwether_core::phase::Phase;
+use bellwether_core::reason::Reason;
+use bellwether_core::record::Record;
 use bellwether_core::time::Timestamp;
 use expect_test::expect;
 
@@ -106,4 +111,56 @@ fn a_query_is_explained_in_three_words() {
     assert_eq!((explained.name.as_str(), explained.query.window), ("rate", Span::from_secs(300)));
     assert!("rate".parse::<Explained>().unwrap_err().contains("NAME=METRIC"));
     assert!("rate=a:b".parse::<Explained>().unwrap_err().contains("\"b\" is no form"));
+}
+
+/// Two rollouts of one workload: what comes before the first start has no beginning, and what comes after a promotion is the
+/// guard's.
+#[test]
+fn records_of_decisions_are_rollouts_with_what_was_decided() {
+    let at = |n: i64| Timestamp::from_second(15 * n).unwrap();
+    let workload: Workload = "c/shop/Deployment/web".parse().unwrap();
+    let event = |id: &str| EventId { source: "ci".to_owned(), id: id.to_owned() };
+    let sample = Sample::Arms { canary: Some(Reading::Ratio { hits: 0, total: 1 }), stable: None };
+    let measured = |n: i64| Event::Measured {
+        workload: workload.clone(),
+        block: Block::new(at(n), at(n + 1), BTreeMap::from([("error-rate".to_owned(), sample.clone())])),
+    };
+    let decision = |kind, id| Decision {
+        rollout: RolloutId::of(&workload, &event(id)),
+        workload: workload.clone(),
+        n: 0,
+        at: at(9),
+        kind,
+        from: Phase::Stepping,
+        to: Phase::Promoting,
+        step: 0,
+        weight: Weight::FULL,
+        ending: None,
+        observed_only: false,
+        reason: Reason::Recovered,
+        why: "all is well".to_owned(),
+    };
+    let record = |n, events: Vec<Event>, decisions: Vec<Decision>| {
+        let inputs = events.into_iter().map(|event| Input { at: at(n), event }).collect();
+        let n = u64::try_from(n).unwrap();
+        let (engine, workload) = ("0".to_owned(), workload.clone());
+        let record = Record { engine, workload, n, basis: None, policies: Vec::new(), inputs, decisions };
+        serde_json::to_vec(&record).unwrap()
+    };
+    let lines = [
+        record(0, vec![measured(0)], Vec::new()),
+        record(1, Vec::new(), vec![decision(Kind::Start, "1")]),
+        record(2, vec![measured(1)], vec![decision(Kind::Advance, "1")]),
+        // Another request, which waits, is not the end of the first.
+        record(3, vec![measured(2)], vec![decision(Kind::Refuse, "0"), decision(Kind::Promote, "1")]),
+        record(4, vec![measured(3)], vec![decision(Kind::Finish, "1")]),
+        record(5, Vec::new(), vec![decision(Kind::Start, "2")]),
+        record(6, vec![measured(4)], Vec::new()),
+    ];
+    let cases = cases(&lines).unwrap();
+    let begins: Vec<Vec<Timestamp>> =
+        cases.iter().map(|case| case.blocks.iter().map(|block| block.from).collect()).collect();
+    assert_eq!(begins, [vec![at(1), at(2)], vec![at(4)]]);
+    assert_eq!(cases[0].recorded.as_deref(), Some("promote at 1970-01-01T00:02:15Z: all is well"));
+    assert_eq!((cases[0].workload.as_ref(), cases[1].recorded.as_ref()), (Some(&workload), None));
 }
