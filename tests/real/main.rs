@@ -3,6 +3,12 @@
 //! `tests/run real [filter]` provisions what this needs and runs it; `cargo test --release --test real -- [filter]` is
 //! enough once that is there. The plane is started once, in a namespace of its own, and the stories are told side by side.
 
+#[path = "../../core/tests/support/broker.rs"]
+mod broker;
+#[path = "../support/broker_script.rs"]
+mod broker_script;
+#[path = "../../core/tests/support/dice.rs"]
+mod dice;
 #[path = "../support/journal_suite.rs"]
 mod journal_suite;
 mod kafka;

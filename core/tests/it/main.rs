@@ -3,7 +3,11 @@
 #![expect(clippy::wildcard_enum_match_arm, reason = "a test asks about the variants that it is about")]
 #![expect(clippy::disallowed_methods, reason = "the simulator takes its seeds from the environment")]
 
+#[path = "../support/broker.rs"]
+mod broker;
 mod counting;
+#[path = "../support/dice.rs"]
+mod dice;
 mod error_rates;
 mod evidence;
 mod hand;
