@@ -263,7 +263,8 @@ impl Batch {
 pub trait Journal: Send {
     /// All entries, and nothing that an earlier owner left unfinished. The first call after opening.
     async fn restore(&mut self) -> Result<BTreeMap<String, Vec<u8>>, JournalError>;
-    /// Writes all of `batch`, or nothing.
+    /// Writes all of `batch`, or nothing. For an empty one no broker is asked, so it may be fine though
+    /// another owner has taken over.
     async fn commit(&mut self, batch: Batch) -> Result<(), JournalError>;
 }
 

@@ -149,6 +149,9 @@ impl Journal for Handle {
     }
 
     async fn commit(&mut self, batch: Batch) -> Result<(), JournalError> {
+        if batch.is_empty() {
+            return Ok(());
+        }
         if self.spent {
             return Err(JournalError::Unknown("an earlier commit failed; open the journal again".to_owned()));
         }

@@ -24,18 +24,19 @@ const fn fault(n: u32, what: &'static str, expected: &'static str, shown: &'stat
 const KILLS: &str = "kills::forty_kills_over_forty_rollouts_change_nothing";
 const SEEDS: &str = "every_seed_keeps_the_invariants";
 const DOUBT: &str = "after_a_commit_that_nobody_knows_of_the_partition_begins_again";
+const MODEL: &str = "kafka_does_as_the_simulators_broker_does";
 const ZOMBIE: &str = "kills::who_wakes_up_too_late_writes_nothing";
 
 #[rustfmt::skip]
 const FAULTS: &[Fault] = &[
     fault(1, "killed after reading an event, before its transaction", "the event is read again; one decision", &[KILLS, "rollout::killed_once_in_each_phase_it_goes_on"]),
-    fault(2, "killed between producing and committing", "the successor aborts what was open and decides again, the same", &[KILLS, SEEDS]),
+    fault(2, "killed between producing and committing", "the successor aborts what was open and decides again, the same", &[KILLS, MODEL, SEEDS]),
     fault(3, "killed after the commit, before the act", "the successor carries the committed intent out, once", &[KILLS, "killed_after_each_decision_it_is_taken_up_and_ends_the_same"]),
     fault(4, "killed after the act, before anybody knew", "the successor finds the effect's mark and does not write again", &[KILLS, SEEDS]),
     fault(5, "stopped for longer than the session, and woken", "another one has taken over; nothing late is committed or written", &[ZOMBIE, "kafka_a_second_replica_takes_its_share_and_fences_the_first", SEEDS]),
     fault(6, "a commit whose answer is lost, and which happened", "the partition is opened again; no second intent", &[DOUBT, "kafka_after_doubt_the_uncommitted_records_come_again", SEEDS]),
     fault(7, "a commit whose answer is lost, and which did not happen", "the partition is opened again; the intent is committed once", &[DOUBT, SEEDS]),
-    fault(8, "a late request of an abandoned transaction", "its producer's epoch is over; it changes nothing", &[SEEDS, "kafka_journal_does_what_every_journal_does"]),
+    fault(8, "a late request of an abandoned transaction", "its producer's epoch is over; it changes nothing", &[SEEDS, MODEL, "kafka_journal_does_what_every_journal_does"]),
     fault(9, "the transaction coordinator moves in the middle", "tried again until the deadline, else begun again", &[]),
     fault(10, "a broker restarts and does not know the topic for a moment", "nothing is lost in silence", &["away::kafka_is_killed_and_comes_back"]),
     fault(11, "a rebalance in the middle of a judgement", "the old owner lets go before the new one restores", &["kafka_a_second_replica_takes_its_share_and_fences_the_first", ZOMBIE]),

@@ -1,6 +1,12 @@
 //! Everything that needs no service, in one binary.
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test that can't go on has failed")]
 
+#[path = "../../core/tests/support/broker.rs"]
+mod broker;
+#[path = "../support/broker_script.rs"]
+mod broker_script;
+#[path = "../../core/tests/support/dice.rs"]
+mod dice;
 #[path = "../support/journal_suite.rs"]
 mod journal_suite;
 
@@ -10,4 +16,5 @@ mod events;
 mod faults;
 mod journal;
 mod kafka;
+mod script;
 mod tidy;

@@ -19,12 +19,16 @@ use tokio::sync::mpsc;
 
 use crate::journal_suite::{self, decided, opened, puts};
 
+mod script;
+
 /// How long anything may take.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// All tests, for a broker at `brokers`.
 pub fn trials(brokers: &str) -> Vec<Trial> {
     vec![
+        // The longest first, beside the others.
+        trial("kafka_does_as_the_simulators_broker_does", brokers, script::agrees),
         trial("kafka_journal_does_what_every_journal_does", brokers, every_journal),
         trial("kafka_missing_topics_are_created_and_accepted_again", brokers, created),
         trial("kafka_topics_with_wrong_settings_are_refused_by_name", brokers, refused),

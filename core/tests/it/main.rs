@@ -4,7 +4,11 @@
 #![expect(clippy::disallowed_methods, reason = "the simulator takes its seeds from the environment")]
 
 mod backtest;
+#[path = "../support/broker.rs"]
+mod broker;
 mod counting;
+#[path = "../support/dice.rs"]
+mod dice;
 mod error_rates;
 mod evidence;
 mod hand;

@@ -18,23 +18,25 @@ use bellwether_core::record::{Record, Replayer, asks};
 use bellwether_core::sighting::Sighting;
 use bellwether_core::time::{Span, Timestamp};
 
+use crate::broker::{Answer, Batch, Broker, Fate, Producer};
+use crate::dice::Dice;
 use crate::story::images;
 
 mod api;
 mod broker;
 mod counters;
-mod dice;
 mod mischief;
 mod oracle;
 
 use api::Api;
-use broker::{Answer, Batch, Broker, Fate, Step};
+use broker::{Kept, Step, Writes};
 use counters::{Counters, gap};
-use dice::Dice;
 use mischief::{NAMES, random_policy, workload};
 use oracle::Oracle;
 
 const GRID: i64 = 15;
+/// All is on one partition here.
+const PARTITION: usize = 0;
 
 #[test]
 fn every_seed_keeps_the_invariants() {
@@ -63,7 +65,7 @@ fn the_same_seed_gives_the_same_bytes() {
         let bytes = || {
             let mut sim = Sim::new(seed, None);
             sim.faulty_hour();
-            serde_json::to_vec(&sim.broker.records).unwrap()
+            serde_json::to_vec(&sim.kept().records).unwrap()
         };
         assert_eq!(bytes(), bytes(), "seed {seed}");
     }
@@ -117,7 +119,7 @@ fn said(panic: &(dyn std::any::Any + Send)) -> String {
 /// A process: an engine, and what it may write as.
 struct Daemon {
     engine: Engine,
-    producer: u64,
+    producer: Producer,
     epoch: u64,
     offset: usize,
 }
@@ -134,7 +136,7 @@ struct Sim {
     defect: Option<Defect>,
     blank: Engine,
     daemon: Daemon,
-    broker: Broker,
+    broker: Broker<Kept>,
     api: Api,
     counters: Counters,
     oracle: Oracle,
@@ -167,12 +169,14 @@ impl Sim {
         let policy = random_policy(&mut dice);
         let blank = Engine::new("test".into(), vec![policy], Span::from_secs(7 * 86_400));
         let rps = *dice.pick(&[0, 1, 20, 200]);
+        let mut broker = Broker::new(1);
+        let producer = broker.init(PARTITION);
         let mut sim = Sim {
             dice,
             defect,
-            daemon: Daemon { engine: blank.clone(), producer: 0, epoch: 0, offset: 0 },
+            daemon: Daemon { engine: blank.clone(), producer, epoch: 0, offset: 0 },
             blank,
-            broker: Broker::default(),
+            broker,
             api,
             counters: Counters::default(),
             oracle: Oracle::default(),
@@ -195,7 +199,7 @@ impl Sim {
     fn run(mut self) -> Vec<String> {
         self.faulty_hour();
         self.faults = false;
-        for scope in self.broker.freezes.keys().cloned().collect::<Vec<Scope>>() {
+        for scope in self.kept().freezes.keys().cloned().collect::<Vec<Scope>>() {
             self.command(scope, Verb::Unfreeze);
         }
         for second in 0..24 * 3600 {
@@ -216,7 +220,11 @@ impl Sim {
             assert!(rollout.is_none_or(|rollout| rollout.ending().is_some()));
         }
         self.replay();
-        self.broker.decisions.iter().filter_map(|decision| decision.ending).map(|ending| ending.to_string()).collect()
+        self.kept().decisions.iter().filter_map(|decision| decision.ending).map(|ending| ending.to_string()).collect()
+    }
+
+    fn kept(&self) -> &Kept {
+        &self.broker.at(PARTITION).topics
     }
 
     fn faulty_hour(&mut self) {
@@ -232,7 +240,7 @@ impl Sim {
         }
         let now = self.now;
         for (_, event) in self.late.extract_if(.., |(at, _)| *at <= now).collect::<Vec<_>>() {
-            self.broker.events.push(event);
+            self.broker.append(PARTITION, event);
         }
         self.land();
         self.consume();
@@ -260,10 +268,10 @@ impl Sim {
 
     /// A new owner: fences the old one, restores what was committed, and takes up what was begun.
     fn take_over(&mut self) {
-        let producer = self.broker.init();
-        let epoch = self.broker.epoch + 1;
+        let producer = self.broker.init(PARTITION);
+        let epoch = self.kept().epoch + 1;
         let mut engine = self.blank.clone();
-        for (workload, entry) in &self.broker.journal {
+        for (workload, entry) in &self.kept().journal {
             let mut alone = self.blank.clone();
             alone.restore(entry.snapshot.clone());
             for input in &entry.inputs {
@@ -274,15 +282,16 @@ impl Sim {
             engine.restore(restored.clone());
         }
         if self.defect != Some(Defect::SkipDedup) {
-            for (event, until) in &self.broker.seen {
+            for (event, until) in &self.kept().seen {
                 engine.restore_seen(event.clone(), *until);
             }
         }
-        for (scope, freeze) in &self.broker.freezes {
+        for (scope, freeze) in &self.kept().freezes {
             engine.restore_freeze(scope.clone(), freeze.clone());
         }
-        self.daemon = Daemon { engine, producer, epoch, offset: self.broker.offset };
-        let (answer, _) = self.broker.commit(producer, Batch { epoch: Some(epoch), ..Batch::default() }, Fate::Written);
+        self.daemon = Daemon { engine, producer, epoch, offset: self.broker.at(PARTITION).offset };
+        let batch = Batch { next_offset: None, writes: Writes { epoch: Some(epoch), steps: Vec::new() } };
+        let (answer, _) = self.broker.commit(producer, batch, Fate::Written);
         assert_eq!(answer, Answer::Written);
         // What was on its way to the dead one is lost.
         self.on_the_way.clear();
@@ -307,17 +316,18 @@ impl Sim {
         for flight in &mut self.flights {
             flight.at = sleeps.after(flight.at);
         }
-        let zombie = self.daemon.producer;
+        let (zombie, offset) = (self.daemon.producer, self.daemon.offset);
         self.take_over();
-        let (answer, _) = self.broker.commit(zombie, Batch::default(), Fate::Written);
+        let batch = Batch { next_offset: Some(offset), ..Batch::default() };
+        let (answer, _) = self.broker.commit(zombie, batch, Fate::Written);
         assert_eq!(answer, Answer::Fenced, "a producer that was fenced commits");
     }
 
     /// The next records of the topic, each with its offset in the transaction of what it leads to.
     fn consume(&mut self) {
-        while self.daemon.offset < self.broker.events.len() {
+        while self.daemon.offset < self.broker.at(PARTITION).events.len() {
             let offset = self.daemon.offset;
-            let event = self.broker.events[offset].clone();
+            let event = self.broker.at(PARTITION).events[offset].clone();
             self.daemon.offset += 1;
             self.turn(event, self.now, Some(offset + 1));
         }
@@ -369,9 +379,9 @@ impl Sim {
             1 => Fate::Lost,
             _ => Fate::Written,
         };
-        let batch = Batch { next_offset, epoch: None, steps };
+        let batch = Batch { next_offset, writes: Writes { epoch: None, steps } };
         let (answer, written) = self.broker.commit(self.daemon.producer, batch, fate);
-        for step in &written {
+        for step in written.iter().flat_map(|batch| &batch.writes.steps) {
             self.oracle.committed(step);
         }
         match answer {
@@ -407,7 +417,7 @@ impl Sim {
 
     fn perform(&mut self, flight: Flight) {
         let Flight { effect, epoch, .. } = flight;
-        assert!(self.broker.intents.contains(&effect.id), "{} is performed, and nobody has committed it", effect.id);
+        assert!(self.kept().intents.contains(&effect.id), "{} is performed, and nobody has committed it", effect.id);
         let lost = self.faults && self.dice.chance(10);
         let done_all_the_same = self.dice.chance(50);
         let outcome = if lost && !done_all_the_same {
@@ -499,14 +509,14 @@ impl Sim {
 
     fn replay(&self) {
         let mut replayer = Replayer::default();
-        for record in &self.broker.records {
+        for record in &self.kept().records {
             let json = serde_json::to_vec(record).unwrap();
             let record: Record = serde_json::from_slice(&json).unwrap();
             if let Err(difference) = replayer.replay(&record) {
                 panic!("{difference}");
             }
         }
-        assert_eq!(replayer.same, self.broker.decisions.len(), "all decisions come out again");
+        assert_eq!(replayer.same, self.kept().decisions.len(), "all decisions come out again");
     }
 }
 

@@ -50,7 +50,8 @@ pub(super) fn cases(lines: &[Vec<u8>]) -> anyhow::Result<Vec<Case>> {
             bail!("{} is neither a block (from, to, metrics) nor a record of decisions (inputs)", place());
         }
     }
-    let plain = Case { name: "the recorded blocks".to_owned(), workload: None, recorded: None, learnt: Vec::new(), blocks };
+    let plain =
+        Case { name: "the recorded blocks".to_owned(), workload: None, recorded: None, learnt: Vec::new(), blocks };
     Ok([plain].into_iter().chain(records.cases).filter(|case| case.blocks.iter().any(has_canary)).collect())
 }
 
@@ -90,14 +91,6 @@ impl Records {
                     | Event::Seen { .. }
                     | Event::Tick => {}
                 }
-                Event::Performed { outcome: Outcome::Probed { learnt, .. }, .. } => case.learnt = learnt,
-                Event::Measured { .. }
-                | Event::Performed { .. }
-                | Event::Requested { .. }
-                | Event::Deployed { .. }
-                | Event::Commanded { .. }
-                | Event::Seen { .. }
-                | Event::Tick => {}
             }
         }
         for decision in decisions {

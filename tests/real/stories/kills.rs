@@ -12,6 +12,7 @@ use serde_json::Value;
 
 use super::scene::{GOOD, Scene, Setup, patient};
 use super::{Told, told};
+use crate::dice::Dice;
 use crate::plane::story::Story;
 
 const V2: &str = "registry.test/shop/web:v2";
@@ -126,19 +127,6 @@ async fn lives(scene: &mut Scene<'_>, seed: u64) -> Result<BTreeMap<&'static str
         }
     }
     Ok(died)
-}
-
-/// SplitMix64, so that a seed is a run.
-struct Dice(u64);
-
-impl Dice {
-    fn below(&mut self, n: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (z ^ (z >> 31)) % n
-    }
 }
 
 /// Waits until each of these has ended as it does without kills.

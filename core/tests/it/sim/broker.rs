@@ -1,7 +1,5 @@
-//! A broker of plain values: a topic of events, a compacted journal, a topic of decisions, and transactions over all three.
-//!
-//! A transaction is written whole or not at all; whoever asked for it may not hear which. `init` gives its caller a new
-//! producer epoch, after which no older producer can commit, and ends what an older one has left open.
+//! What the daemon keeps on the model broker: a compacted journal of its engine's states, and a topic of decisions. The
+//! broker itself, with its transactions and epochs, is in `core/tests/support/broker.rs`.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,6 +10,8 @@ use bellwether_core::event::{Event, Input};
 use bellwether_core::ids::{EffectId, EventId, Scope, Workload};
 use bellwether_core::record::{ENGINE, Record, asks};
 use bellwether_core::time::Timestamp;
+
+use crate::broker::Topics;
 
 /// So many inputs are kept before a snapshot.
 const SNAPSHOT_EVERY: usize = 16;
@@ -24,30 +24,11 @@ pub struct Step {
     pub after: Option<State>,
 }
 
-/// All that one commit writes.
+/// What one commit writes beside its offset.
 #[derive(Default)]
-pub struct Batch {
-    pub next_offset: Option<usize>,
+pub struct Writes {
     pub epoch: Option<u64>,
     pub steps: Vec<Step>,
-}
-
-/// What the broker does with a commit.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Fate {
-    /// It is written, and the producer hears so.
-    Written,
-    /// It is written, and the producer hears nothing.
-    WrittenUnheard,
-    /// It is aborted; the producer hears nothing.
-    Lost,
-}
-
-#[derive(Debug, PartialEq, Eq)]
-pub enum Answer {
-    Written,
-    Unknown,
-    Fenced,
 }
 
 /// What is in the journal of one workload.
@@ -58,10 +39,9 @@ pub struct Entry {
     pub committed: State,
 }
 
+/// A compacted journal, and a topic of decisions.
 #[derive(Default)]
-pub struct Broker {
-    pub events: Vec<Event>,
-    pub offset: usize,
+pub struct Kept {
     pub journal: BTreeMap<Workload, Entry>,
     pub seen: Vec<(EventId, Timestamp)>,
     pub freezes: BTreeMap<Scope, Freeze>,
@@ -69,33 +49,26 @@ pub struct Broker {
     pub records: Vec<Record>,
     pub decisions: Vec<Decision>,
     pub intents: BTreeSet<EffectId>,
-    producer: u64,
 }
 
-impl Broker {
-    /// A producer with the next epoch.
-    pub fn init(&mut self) -> u64 {
-        self.producer += 1;
-        self.producer
+impl Topics for Kept {
+    type Event = Event;
+    type Writes = Writes;
+
+    fn write(&mut self, writes: &Writes) {
+        self.epoch = writes.epoch.unwrap_or(self.epoch);
+        for step in &writes.steps {
+            self.keep(step);
+        }
     }
 
-    /// Writes all of `batch`, or nothing; the steps come back if they are written.
-    pub fn commit(&mut self, producer: u64, batch: Batch, fate: Fate) -> (Answer, Vec<Step>) {
-        if producer != self.producer {
-            return (Answer::Fenced, Vec::new());
-        }
-        if fate == Fate::Lost {
-            return (Answer::Unknown, Vec::new());
-        }
-        self.offset = batch.next_offset.unwrap_or(self.offset);
-        self.epoch = batch.epoch.unwrap_or(self.epoch);
-        for step in &batch.steps {
-            self.write(step);
-        }
-        (if fate == Fate::Written { Answer::Written } else { Answer::Unknown }, batch.steps)
+    fn nothing(writes: &Writes) -> bool {
+        writes.epoch.is_none() && writes.steps.is_empty()
     }
+}
 
-    fn write(&mut self, step: &Step) {
+impl Kept {
+    fn keep(&mut self, step: &Step) {
         let transition = &step.transition;
         self.seen.extend(transition.seen.clone());
         match transition.freeze.clone() {

@@ -8,7 +8,7 @@ use bellwether_core::ids::Workload;
 use bellwether_core::sighting::{Arm, Sighting};
 use bellwether_core::time::{Span, Timestamp};
 
-use super::dice::Dice;
+use crate::dice::Dice;
 
 const KEPT: Span = Span::from_secs(3600);
 

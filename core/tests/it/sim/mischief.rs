@@ -7,8 +7,8 @@ use bellwether_core::policy::Policy;
 use bellwether_core::time::Span;
 use serde_json::json;
 
-use super::Sim;
-use super::dice::Dice;
+use super::{PARTITION, Sim};
+use crate::dice::Dice;
 use crate::story::{images, policy};
 
 pub const NAMES: [&str; 3] = ["api", "web", "worker"];
@@ -47,13 +47,13 @@ impl Sim {
     /// A producer sends an event, and may send it again.
     fn produce(&mut self, event: Event) {
         if self.faults && self.dice.chance(30) {
-            self.broker.events.push(event.clone());
+            self.broker.append(PARTITION, event.clone());
         }
         if self.faults && self.dice.chance(10) {
             let again = Span::from_secs(self.dice.below(600)).after(self.now);
             self.late.push((again, event.clone()));
         }
-        self.broker.events.push(event);
+        self.broker.append(PARTITION, event);
     }
 
     fn request(&mut self) {
