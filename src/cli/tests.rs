@@ -110,7 +110,7 @@ fn a_check_ends_with_its_sum_and_every_problem_with_its_remedy() {
 #[test]
 fn a_plan_says_for_each_step_what_is_found_when_and_what_would_find_it() {
     let config = crate::config::load(&crate::config::Sources {
-        files: vec!["config/policies/sequential.toml".into()],
+        files: vec!["config/policies/canary.toml".into()],
         ..crate::config::Sources::default()
     })
     .unwrap();
@@ -121,28 +121,33 @@ fn a_plan_says_for_each_step_what_is_found_when_and_what_would_find_it() {
     check(
         &super::plan::render(&plan, block, block),
         &expect![[r#"
-        policy sequential: its steps take at least 15m, with a look every 15s
+            policy canary: its steps take at least 20m, with a look every 15s
 
-        error-rate: 100 requests/s, 0.1 % bad, clusters not known and taken for 2
-        STEP  WEIGHT  LASTS  CANARY          FOUND AFTER
-        1     5 %     5m     0.15 % (1.5x)   allowed by limit and margin
-        1     5 %     5m     0.2 % (2x)      allowed by limit and margin
-        1     5 %     5m     0.5 % (5x)      about 33m: not within the step; no weight up to 50 % would do, a longer step would
-        1     5 %     5m     1 % (10x)       about 6m 30s: not within the step; raise the weight to 10 %
-        1     5 %     5m     2 % (limit x2)  about 2m
-        2     25 %    10m    0.15 % (1.5x)   allowed by limit and margin
-        2     25 %    10m    0.2 % (2x)      allowed by limit and margin
-        2     25 %    10m    0.5 % (5x)      about 9m 15s
-        2     25 %    10m    1 % (10x)       about 2m 15s
-        2     25 %    10m    2 % (limit x2)  about 1m
-        all   –       –      0.5 % (5x)      79.2 % rolled back, half within 11m 30s
-        all   –       –      1 % (10x)       all rolled back, half within 5m 30s
-        all   –       –      2 % (limit x2)  all rolled back, half within 2m
-        A version like the present one is shown to be good enough after about 5m.
+            error-rate: 100 requests/s, 0.1 % bad, clusters not known and taken for 2
+            STEP  WEIGHT  LASTS  CANARY          FOUND AFTER
+            1     5 %     5m     0.15 % (1.5x)   allowed by limit and margin
+            1     5 %     5m     0.2 % (2x)      allowed by limit and margin
+            1     5 %     5m     0.5 % (5x)      about 35m: not within the step; no weight up to 50 % would do, a longer step would
+            1     5 %     5m     1 % (10x)       about 6m 45s: not within the step; raise the weight to 10 %
+            1     5 %     5m     2 % (limit x2)  about 2m 30s
+            2     25 %    5m     0.15 % (1.5x)   allowed by limit and margin
+            2     25 %    5m     0.2 % (2x)      allowed by limit and margin
+            2     25 %    5m     0.5 % (5x)      about 8m 30s: not within the step; no weight up to 50 % would do, a longer step would
+            2     25 %    5m     1 % (10x)       about 2m 15s
+            2     25 %    5m     2 % (limit x2)  about 1m
+            3     50 %    10m    0.15 % (1.5x)   allowed by limit and margin
+            3     50 %    10m    0.2 % (2x)      allowed by limit and margin
+            3     50 %    10m    0.5 % (5x)      about 6m 15s
+            3     50 %    10m    1 % (10x)       about 1m 45s
+            3     50 %    10m    2 % (limit x2)  about 1m
+            all   –       –      0.5 % (5x)      all rolled back, half within 11m
+            all   –       –      1 % (10x)       all rolled back, half within 5m 45s
+            all   –       –      2 % (limit x2)  all rolled back, half within 2m 30s
+            A version like the present one is shown to be good enough after about 10m.
 
-        p95: nothing is known of its requests
+            p95: nothing is known of its requests
 
-        Times are medians from a step's first request on; what is decided comes 15s later (prometheus.lag).
-    "#]],
+            Times are medians from a step's first request on; what is decided comes 15s later (prometheus.lag).
+        "#]],
     );
 }

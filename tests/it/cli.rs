@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-const PLAN: [&str; 3] = ["plan", "--config", "config/policies/sequential.toml"];
+const PLAN: [&str; 3] = ["plan", "--config", "config/policies/canary.toml"];
 
 /// The exit code, standard output and standard error.
 fn run(arguments: &[&str]) -> (i32, String, String) {
@@ -24,7 +24,7 @@ fn data_goes_to_stdout_complaints_to_stderr_and_the_exit_code_says_which() {
         (&["get", "--api", nowhere], 1, "", "is the daemon running"),
         (&["status", "web", "--api", nowhere], 1, "", "is the daemon running"),
         (&["why", "web", "--api", "nonsense"], 1, "", "not a URL"),
-        (&["check", "--config", "config/policies"], 0, "4 policies", ""),
+        (&["check", "--config", "config/policies"], 0, "3 policies", ""),
         (&["check", "--set", "kafka.brokrs=x"], 1, "did you mean `brokers`?", ""),
         (&["check", "--set", "kafka.brokrs=x", "--output", "json"], 1, "\"level\": \"problem\"", ""),
         (&[&PLAN[..], &["--rps", "100", "--share", "0.1%"]].concat(), 0, "1 % (10x)", ""),
@@ -37,7 +37,7 @@ fn data_goes_to_stdout_complaints_to_stderr_and_the_exit_code_says_which() {
         (&[&PLAN[..], &["--rps", "0", "--share", "0.1%"]].concat(), 1, "", "0 requests a second"),
         (&[&PLAN[..], &["--rps", "9", "--share", "p59=1%"]].concat(), 1, "", "it has error-rate, p95"),
         (&[&PLAN[..], &["--rps", "9", "--share", "1"]].concat(), 2, "", "a percentage"),
-        (&[&PLAN[..], &["--rps", "9", "--share", "1%", "--policy", "web"]].concat(), 1, "", "there are sequential"),
+        (&[&PLAN[..], &["--rps", "9", "--share", "1%", "--policy", "web"]].concat(), 1, "", "there are canary"),
         (&[&PLAN[..], &["--workload", "web"]].concat(), 1, "", "write namespace/Deployment/name"),
         (&PLAN, 2, "", "--workload"),
         (&["plan", "--config", "config/policies", "--rps", "9", "--share", "1%"], 1, "", "choose one with --policy"),

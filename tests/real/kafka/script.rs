@@ -12,6 +12,8 @@ use std::time::{Duration, Instant};
 use bellwether::adapters::kafka::{Emitter, Intake, Kafka, Options, read_decisions};
 use bellwether::ports::{Batch, Journal, JournalError, Journals, Partition, Wake};
 use bellwether_core::time::Span;
+use rdkafka::admin::{AdminClient, AdminOptions};
+use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerGroupMetadata};
 use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::message::Message;
@@ -56,8 +58,20 @@ pub async fn agrees(options: Options) {
     let (built, steps) = (started.elapsed(), scripts.iter().map(|script| script.ops.len()).sum::<usize>());
     let seen = stage.clone().play_all(scripts).await;
     eprintln!("{steps} steps after {built:.1?}, in {:.1?}: {seen:?}", started.elapsed());
+    tear_down(&stage.options).await;
     let missing: Vec<&str> = SHOWN.into_iter().filter(|what| !seen.contains_key(*what)).collect();
     assert!(one.is_some() || missing.is_empty(), "no script came to {missing:?}");
+}
+
+/// A broker with hundreds of partitions more takes longer to come back, for the story that kills it.
+async fn tear_down(options: &Options) {
+    let admin: AdminClient<DefaultClientContext> = client(options).create().unwrap();
+    let dlq = options.dlq();
+    let topics = [options.topic.as_str(), &options.journal_topic, &options.decisions_topic, &dlq];
+    let patience = AdminOptions::new().operation_timeout(Some(PATIENCE));
+    for deleted in admin.delete_topics(&topics, &patience).await.unwrap() {
+        deleted.unwrap();
+    }
 }
 
 /// What the scripts share.
