@@ -213,5 +213,14 @@ fn sections(raw: &Raw, found: &mut layers::Found<'_>) {
     }
 }
 
+/// The configuration that `text` alone gives, for tests.
+#[cfg(test)]
+pub fn of_text(text: &str) -> Config {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("bellwether.toml");
+    std::fs::write(&file, text).unwrap();
+    load(&Sources { files: vec![file], ..Sources::default() }).unwrap()
+}
+
 #[cfg(test)]
 mod tests;

@@ -518,14 +518,9 @@ impl RawPolicy {
                     problems.add(&["check"], "the guard looks at nothing; give it a check, or leave the guard out");
                 }
                 refuse_ranks(&guard.checks, "the guard has no stable beside it", problems);
-                problems.within("check", |problems| {
-                    for (index, _) in guard.checks.iter().enumerate().filter(|(_, check)| check.harm.is_some()) {
-                        let message =
-                            "under guard there is no stable beside it, so nobody can say what would have been";
-                        problems.add(&[&index.to_string(), "harm"], message);
-                    }
-                    checked(&guard.checks, metrics, problems)
-                })
+                let message = "under guard there is no stable beside it, so nobody can say what would have been";
+                refuse(&guard.checks, "harm", |check| check.harm.is_some(), message, problems);
+                problems.within("check", |problems| checked(&guard.checks, metrics, problems))
             }),
         });
         if self.route.is_some() && self.traffic == TrafficKind::Replicas {
@@ -813,9 +808,14 @@ fn ranks(limit: Limit, metric: &Metric, problems: &mut Problems) -> Option<mann_
 
 /// There must be a stable with traffic beside what is ranked.
 fn refuse_ranks(checks: &[RawCheck], why: &str, problems: &mut Problems) {
-    for (index, _) in checks.iter().enumerate().filter(|(_, check)| check.judge == Some(JudgeKind::MannWhitney)) {
-        let remedy = format!("{why}, so there is nothing to rank against; set judge = \"threshold\"");
-        problems.add(&["check", &index.to_string(), "judge"], remedy);
+    let remedy = format!("{why}, so there is nothing to rank against; set judge = \"threshold\"");
+    refuse(checks, "judge", |check| check.judge == Some(JudgeKind::MannWhitney), &remedy, problems);
+}
+
+/// A key that these checks may not have where they are.
+fn refuse(checks: &[RawCheck], key: &str, has: impl Fn(&RawCheck) -> bool, message: &str, problems: &mut Problems) {
+    for (index, _) in checks.iter().enumerate().filter(|(_, check)| has(check)) {
+        problems.add(&["check", &index.to_string(), key], message);
     }
 }
 
@@ -854,7 +854,7 @@ fn rule(raw: &RawCheck, limit: Limit, metric: &Metric, problems: &mut Problems) 
 /// third where it has a budget for harm, and one of each of the guard's.
 fn share_out(alpha: f64, beta: f64, checks: &[Check], steps: &mut [Step], guard: Option<&mut Guard>) {
     let rules = |checks: &[Check]| checks.iter().filter_map(|check| check.sequential).collect::<Vec<Rule>>();
-    let of_steps: usize = rules(checks).iter().map(|rule| if rule.harm.is_some() { 3 } else { 2 }).sum();
+    let of_steps: usize = rules(checks).iter().map(|rule| rule.claims()).sum();
     let claims = of_steps + guard.as_ref().map_or(0, |guard| rules(&guard.checks).len());
     let all =
         steps.iter_mut().flat_map(|step| &mut step.checks).chain(guard.into_iter().flat_map(|guard| &mut guard.checks));

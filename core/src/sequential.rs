@@ -58,6 +58,13 @@ pub struct Rule {
     pub beta: f64,
 }
 
+impl Rule {
+    /// So many claims may roll a rollout back where a stable is beside it: limit, comparison, and harm if it has a budget.
+    pub fn claims(self) -> usize {
+        2 + usize::from(self.harm.is_some())
+    }
+}
+
 /// What passes a step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -103,7 +110,7 @@ impl Bad {
 #[serde(rename_all = "kebab-case")]
 pub struct Past {
     /// How it clusters.
-    dispersion: Dispersion,
+    pub dispersion: Dispersion,
     /// How much there was of it.
     counts: Counts,
 }

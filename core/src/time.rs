@@ -127,6 +127,7 @@ impl<'de> Deserialize<'de> for Span {
         deserializer.deserialize_any(Visitor)
     }
 }
+
 /// A stretch has no more ticks than this; of a longer one they are further apart.
 const MOST_TICKS: u64 = 2_000;
 

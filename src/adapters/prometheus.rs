@@ -20,7 +20,7 @@ use prometheus_http_query::Client;
 use reqwest::header::{AUTHORIZATION, DATE, HeaderMap, HeaderName, HeaderValue};
 use reqwest::{StatusCode, Url};
 use serde::{Deserialize, Serialize};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::clock::{Clock as _, Stopwatch, SystemClock};
 use crate::metrics;
@@ -189,7 +189,7 @@ impl Prometheus {
     /// # Errors
     /// As [`Metrics::instant`]; a store that has no such page (an older Thanos, a proxy) gives `Refused`.
     pub async fn server_version(&self) -> Result<String, MetricsError> {
-        let url = format!("{}/api/v1/status/buildinfo", self.shown.trim_end_matches('/'));
+        let url = self.page("status/buildinfo");
         let request = self.client.inner().get(url).headers(self.authorization().await?);
         let response = request.send().await.map_err(|error| self.unreachable(&error))?;
         let answer: Answer<BuildInformation> = self.read(response).await?;
@@ -262,15 +262,25 @@ struct BuildInformation {
 }
 
 impl Prometheus {
-    async fn ask(&self, query: &str, at: Timestamp) -> Result<Vec<Point>, MetricsError> {
+    /// A place among those who ask at a time, at the pace at which they may.
+    async fn place(&self) -> Result<SemaphorePermit<'_>, MetricsError> {
         // The semaphore is never closed, so there is always a place some time.
-        let _place = self.places.acquire().await.map_err(|error| MetricsError::Unavailable(error.to_string()))?;
+        let place = self.places.acquire().await.map_err(|error| MetricsError::Unavailable(error.to_string()))?;
         self.pace.until_ready().await;
+        Ok(place)
+    }
+
+    fn page(&self, path: &str) -> String {
+        format!("{}/api/v1/{path}", self.shown.trim_end_matches('/'))
+    }
+
+    async fn ask(&self, query: &str, at: Timestamp) -> Result<Vec<Point>, MetricsError> {
+        let _place = self.place().await?;
         let request = self
             .client
             .query(query)
             // To the millisecond, which `at()` does not take.
-            .query("time", format!("{:.3}", at.as_millisecond() as f64 / 1000.0))
+            .query("time", seconds(at))
             .timeout(i64::try_from(self.timeout.as_millis()).unwrap_or(i64::MAX));
         let request = self.authorization().await?.into_iter().fold(request, |request, (name, value)| match name {
             Some(name) => request.header(name, value),
@@ -281,10 +291,7 @@ impl Prometheus {
     }
 
     async fn ask_range(&self, query: &str, stretch: Stretch) -> Result<BTreeMap<Timestamp, Vec<Point>>, MetricsError> {
-        // The semaphore is never closed, so there is always a place some time.
-        let _place = self.places.acquire().await.map_err(|error| MetricsError::Unavailable(error.to_string()))?;
-        self.pace.until_ready().await;
-        let seconds = |at: Timestamp| format!("{:.3}", at.as_millisecond() as f64 / 1000.0);
+        let _place = self.place().await?;
         let form = [
             ("query", query.to_owned()),
             // To the millisecond, which the client's own range query does not take.
@@ -293,7 +300,7 @@ impl Prometheus {
             ("step", format!("{:.3}", stretch.step.as_secs_f64())),
             ("timeout", format!("{}ms", self.timeout.as_millis())),
         ];
-        let url = format!("{}/api/v1/query_range", self.shown.trim_end_matches('/'));
+        let url = self.page("query_range");
         let request = self.client.inner().post(url).headers(self.authorization().await?).form(&form);
         let response = request.send().await.map_err(|error| self.unreachable(&error.without_url()))?;
         read_ranges(self.whole(query, self.read(response).await?)?)
@@ -314,14 +321,10 @@ impl Prometheus {
             }
         }
     }
-}
 
-impl Prometheus {
     async fn ask_type(&self, name: &str) -> Result<Option<String>, MetricsError> {
-        // The semaphore is never closed, so there is always a place some time.
-        let _place = self.places.acquire().await.map_err(|error| MetricsError::Unavailable(error.to_string()))?;
-        self.pace.until_ready().await;
-        let url = format!("{}/api/v1/metadata", self.shown.trim_end_matches('/'));
+        let _place = self.place().await?;
+        let url = self.page("metadata");
         let request = self.client.inner().get(url).headers(self.authorization().await?);
         let response = request.query(&[("metric", name)]).send().await;
         let response = response.map_err(|error| self.unreachable(&error.without_url()))?;
@@ -337,27 +340,30 @@ struct Description {
     kind: String,
 }
 
+fn seconds(at: Timestamp) -> String {
+    format!("{:.3}", at.as_millisecond() as f64 / 1000.0)
+}
+
+/// Asks, and lets the metrics know how long that took and how it ended.
+async fn timed<T>(asking: impl Future<Output = Result<T, MetricsError>>) -> Result<T, MetricsError> {
+    let watch = Stopwatch::start();
+    let answer = asking.await;
+    metrics::promql(watch.elapsed(), answer.as_ref().err().map(MetricsError::kind));
+    answer
+}
+
 #[async_trait]
 impl Metrics for Prometheus {
     async fn instant(&self, query: &str, at: Timestamp) -> Result<Vec<Point>, MetricsError> {
-        let watch = Stopwatch::start();
-        let answer = self.ask(query, at).await;
-        metrics::promql(watch.elapsed(), answer.as_ref().err().map(MetricsError::kind));
-        answer
+        timed(self.ask(query, at)).await
     }
 
     async fn type_of(&self, name: &str) -> Result<Option<String>, MetricsError> {
-        let watch = Stopwatch::start();
-        let answer = self.ask_type(name).await;
-        metrics::promql(watch.elapsed(), answer.as_ref().err().map(MetricsError::kind));
-        answer
+        timed(self.ask_type(name)).await
     }
 
     async fn range(&self, query: &str, stretch: Stretch) -> Result<BTreeMap<Timestamp, Vec<Point>>, MetricsError> {
-        let watch = Stopwatch::start();
-        let answer = self.ask_range(query, stretch).await;
-        metrics::promql(watch.elapsed(), answer.as_ref().err().map(MetricsError::kind));
-        answer
+        timed(self.ask_range(query, stretch)).await
     }
 }
 

@@ -126,20 +126,19 @@ pub async fn run(args: &BacktestArgs, common: &Common) -> anyhow::Result<u8> {
 }
 
 fn test(case: Case, args: &BacktestArgs, config: &Config) -> anyhow::Result<Tested> {
-    let policy = plan::policy(config, args.policy.as_deref(), case.workload.as_ref())?;
+    let Case { name, workload, recorded, learnt, blocks } = case;
+    let policy = plan::policy(config, args.policy.as_deref(), workload.as_ref())?;
     let (blocks, lasts) = match args.same {
-        None => (case.blocks.clone(), None),
-        Some(Same::Arms) => (case.blocks, Some(args.stretch.unwrap_or(policy.planned(false)))),
-        Some(Same::Pods) => (pods(&case.blocks)?, Some(args.stretch.unwrap_or(policy.planned(false)))),
+        None => (blocks, None),
+        Some(Same::Arms) => (blocks, Some(args.stretch.unwrap_or(policy.planned(false)))),
+        Some(Same::Pods) => (pods(&blocks)?, Some(args.stretch.unwrap_or(policy.planned(false)))),
     };
     let judges = judges(policy, args, &blocks, lasts.unwrap_or(length(&blocks)))?;
-    let tested = Tested { of: case.name, recorded: case.recorded, judged: Vec::new(), false_alarms: Vec::new() };
+    let tested = Tested { of: name, recorded, judged: Vec::new(), false_alarms: Vec::new() };
     Ok(match lasts {
-        None => {
-            Tested { judged: judges.iter().filter_map(|judge| judge.judge(&blocks, &case.learnt)).collect(), ..tested }
-        }
+        None => Tested { judged: judges.iter().filter_map(|judge| judge.judge(&blocks, &learnt)).collect(), ..tested },
         Some(lasts) => {
-            let alarms = judges.iter().map(|judge| false_alarms(judge, &blocks, lasts));
+            let alarms = judges.iter().map(|judge| false_alarms(judge, [&*blocks], lasts));
             Tested { false_alarms: alarms.collect(), ..tested }
         }
     })

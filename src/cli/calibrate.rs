@@ -5,11 +5,10 @@
 
 use anyhow::{Context, bail};
 use bellwether_core::backtest::Judge;
-use bellwether_core::backtest::alarms::{FalseAlarms, TAIL, false_alarms, one_pod_as_canary, pods};
+use bellwether_core::backtest::alarms::{FalseAlarms, false_alarms, one_pod_as_canary, pods};
 use bellwether_core::event::Block;
 use bellwether_core::metric::Unit;
 use bellwether_core::policy::Policy;
-use bellwether_core::stats::confidence::upper_part;
 use bellwether_core::time::Span;
 use clap::Args;
 use serde::Serialize;
@@ -75,24 +74,18 @@ fn calibrate(policy: &Policy, blocks: &[Block], stretch: Span) -> anyhow::Result
     let mut names: Vec<&str> = policy.steps.iter().flat_map(|step| &step.checks).map(|check| &*check.name).collect();
     names.sort_unstable();
     names.dedup();
-    let mut found = Vec::new();
-    for name in names {
+    let split: Vec<Vec<Block>> = (0..count).map(|pod| one_pod_as_canary(blocks, pod)).collect();
+    let of = |name: &str| {
         let alone = alone(policy, name);
         let rule = alone.steps.iter().flat_map(|step| &step.checks).find_map(|check| check.sequential);
-        let mut all: Option<FalseAlarms> = None;
-        for pod in 0..count {
-            let split = one_pod_as_canary(blocks, pod);
-            // What only the cluster knows (availability) is not in the past of the counters.
-            let Ok(judge) = Judge::Ours(Box::new(alone.clone())).fit(&split) else { continue };
-            let alarms = false_alarms(&judge, &split, stretch);
-            all = Some(match all {
-                Some(sum) => added(sum, alarms),
-                None => alarms,
-            });
-        }
-        let promised = rule.map(|rule| rule.level * if rule.harm.is_some() { 3.0 } else { 2.0 });
-        found.extend(all.map(|alarms| Calibrated { check: name.to_owned(), promised, alarms }));
-    }
+        // What only the cluster knows (availability) is not in the past of the counters.
+        let fit = |blocks: &[Block]| Judge::Ours(Box::new(alone.clone())).fit(blocks).ok();
+        let histories: Vec<&[Block]> = split.iter().map(Vec::as_slice).filter(|blocks| fit(blocks).is_some()).collect();
+        let alarms = false_alarms(&fit(histories.first()?)?, histories, stretch);
+        let promised = rule.map(|rule| rule.level * rule.claims() as f64);
+        Some(Calibrated { check: name.to_owned(), promised, alarms })
+    };
+    let found: Vec<Calibrated> = names.into_iter().filter_map(of).collect();
     if found.iter().all(|check| check.alarms.stretches == 0) {
         bail!(
             "there is no stretch of {stretch} in the past that was looked at; ask for more with --over, or for a shorter --stretch"
@@ -109,18 +102,6 @@ fn alone(policy: &Policy, name: &str) -> Policy {
     }
     alone.steps.retain(|step| !step.checks.is_empty());
     alone
-}
-
-fn added(sum: FalseAlarms, more: FalseAlarms) -> FalseAlarms {
-    let (rolled_back, stretches) = (sum.rolled_back + more.rolled_back, sum.stretches + more.stretches);
-    FalseAlarms {
-        who: sum.who,
-        stretches,
-        rolled_back,
-        at_most: upper_part(rolled_back, stretches, TAIL),
-        undecided: sum.undecided + more.undecided,
-        first: sum.first.or(more.first),
-    }
 }
 
 fn render(policy: &Policy, stretch: Span, found: &[Calibrated]) -> String {
@@ -152,7 +133,6 @@ mod tests {
     use bellwether_core::time::Timestamp;
 
     use super::*;
-    use crate::config::Sources;
 
     const POLICY: &str = r#"
         [metric.error-rate]
@@ -170,10 +150,7 @@ mod tests {
     "#;
 
     fn policy() -> Policy {
-        let directory = tempfile::tempdir().unwrap();
-        let file = directory.path().join("policy.toml");
-        std::fs::write(&file, POLICY).unwrap();
-        config::load(&Sources { files: vec![file], ..Sources::default() }).unwrap().policies.remove(0)
+        crate::config::of_text(POLICY).policies.remove(0)
     }
 
     /// Two hours of four pods; errors come ten at a time, to one pod after the other.

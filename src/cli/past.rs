@@ -81,7 +81,7 @@ mod tests {
     use bellwether_core::plan::Present;
 
     use super::*;
-    use crate::config::{self, Sources};
+    use crate::config;
     use crate::ports::PodFacts;
     use crate::sampling::store::Store;
 
@@ -114,10 +114,7 @@ mod tests {
     /// Two pods with 10 requests a second each; one request of two hundred fails, and the failures come two at a time.
     #[tokio::test]
     async fn the_last_hours_requests_their_bad_share_and_their_clusters_are_found() {
-        let directory = tempfile::tempdir().unwrap();
-        let file = directory.path().join("policy.toml");
-        std::fs::write(&file, POLICY).unwrap();
-        let config = config::load(&Sources { files: vec![file], ..Sources::default() }).unwrap();
+        let config = config::of_text(POLICY);
         let policy = &config.policies[0];
         let store = Store::default();
         let end = 10_000;

@@ -26,13 +26,11 @@ pub async fn blocks(
 ) -> Vec<Block> {
     let history = History { metrics, stretch, known: Mutex::default() };
     let mut sampler = Sampler::new(Arc::new(history), pods, Options { interval: stretch.step, ..options });
-    let mut watches = [Watch { since: stretch.from, last: None, ..watch }];
+    let mut watch = Watch { since: stretch.from, last: None, ..watch };
     let mut blocks: Vec<Block> = Vec::new();
     for at in stretch.ticks() {
-        for (_, block) in sampler.tick(&watches, at).await {
-            for watch in &mut watches {
-                watch.last = Some(block.to);
-            }
+        for (_, block) in sampler.tick(std::slice::from_ref(&watch), at).await {
+            watch.last = Some(block.to);
             blocks.push(block);
         }
     }

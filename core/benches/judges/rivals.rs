@@ -5,15 +5,15 @@
 
 use std::collections::BTreeMap;
 
+use bellwether_core::backtest::theirs::of_kayenta;
 use bellwether_core::event::{Block, Gap, Reading, Sample};
 use bellwether_core::metric::Limit;
 use bellwether_core::rivals::argo::{self, Argo};
 use bellwether_core::rivals::article::{self, Article};
 use bellwether_core::rivals::flagger::{self, Flagger, Steps};
-use bellwether_core::rivals::kayenta::{self, Kayenta};
+use bellwether_core::rivals::kayenta::Kayenta;
 use bellwether_core::rivals::recording::{Form, Query, Recording};
 use bellwether_core::rivals::{Outcome, Rule};
-use bellwether_core::stats::mann_whitney;
 use bellwether_core::time::{Span, Timestamp};
 
 use crate::contest::Outage;
@@ -76,23 +76,8 @@ pub fn flagger(steps: Steps) -> Flagger {
     Flagger::new(flagger::Settings { interval: MINUTE, threshold: 5, steps, metrics: vec![rate] }, start())
 }
 
-/// In percent, for in smaller numbers its root finder sees nothing.
 pub fn kayenta(interval: u64, lasts: Span) -> Kayenta {
-    let settings =
-        mann_whitney::Settings { direction: mann_whitney::Direction::Decrease, ..mann_whitney::Settings::default() };
-    let groups = vec!["errors".to_owned()];
-    let metric = kayenta::Metric { name: "request-success-rate".to_owned(), groups, settings };
-    let settings = kayenta::Settings {
-        lifetime: lasts,
-        interval: Span::from_secs(interval),
-        begin_after: Span::ZERO,
-        lookback: None,
-        pass: 95.0,
-        marginal: 75.0,
-        metrics: vec![metric],
-        weights: BTreeMap::new(),
-    };
-    Kayenta::new(settings, start())
+    Kayenta::new(of_kayenta(Span::from_secs(interval), lasts), start())
 }
 
 /// An empty recording that answers all of their queries.

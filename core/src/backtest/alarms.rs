@@ -33,15 +33,10 @@ pub struct FalseAlarms {
     pub first: Option<Judged>,
 }
 
-/// Has `judge` decide about one stretch of `length` after the other, each with what the time before it teaches. A last one that is
-/// shorter is left out, and so is one in which a canary never was.
-pub fn false_alarms(judge: &Judge, blocks: &[Block], length: Span) -> FalseAlarms {
-    let judged: Vec<Judged> = stretches(blocks, length)
-        .filter_map(|stretch| {
-            let learnt = judge.learn(before(blocks, stretch.start));
-            judge.judge(blocks.get(stretch)?, &learnt)
-        })
-        .collect();
+/// Has `judge` decide about one stretch of `length` after the other of each of `histories`, with what the time before it teaches. A
+/// last one that is shorter is left out, and so is one in which a canary never was.
+pub fn false_alarms<'a>(judge: &Judge, histories: impl IntoIterator<Item = &'a [Block]>, length: Span) -> FalseAlarms {
+    let judged: Vec<Judged> = histories.into_iter().flat_map(|blocks| judged(judge, blocks, length)).collect();
     let ended = |end: End| judged.iter().filter(|judged| judged.end == Some(end)).count();
     let rolled_back = ended(End::RolledBack);
     FalseAlarms {
@@ -52,6 +47,14 @@ pub fn false_alarms(judge: &Judge, blocks: &[Block], length: Span) -> FalseAlarm
         undecided: judged.len() - rolled_back - ended(End::Promoted),
         first: judged.into_iter().find(|judged| judged.end == Some(End::RolledBack)),
     }
+}
+
+fn judged(judge: &Judge, blocks: &[Block], length: Span) -> Vec<Judged> {
+    let of = |stretch: Range<usize>| {
+        let learnt = judge.learn(before(blocks, stretch.start));
+        judge.judge(blocks.get(stretch)?, &learnt)
+    };
+    stretches(blocks, length).filter_map(of).collect()
 }
 
 /// As much of the time before a block as a rollout learns from.
@@ -80,7 +83,8 @@ fn stretches(blocks: &[Block], length: Span) -> impl Iterator<Item = Range<usize
     .filter(|stretch| blocks.get(stretch.clone()).is_some_and(|blocks| blocks.iter().any(has_canary)))
 }
 
-fn has_canary(block: &Block) -> bool {
+/// Whether a canary was counted in it.
+pub fn has_canary(block: &Block) -> bool {
     block.metrics.values().any(|sample| matches!(sample, Sample::Arms { canary: Some(_), .. }))
 }
 

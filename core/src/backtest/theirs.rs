@@ -59,7 +59,7 @@ impl Rival {
             rival("the article's rule", Settings::Article(of_article()), "error-rate", five_minutes),
             rival("Argo Rollouts", Settings::Argo(of_argo(lasts)), "success-rate", query(MINUTE, Form::Success)),
             rival("Flagger", Settings::Flagger(of_flagger()), SUCCESS, percent()),
-            rival("Kayenta", Settings::Kayenta(of_kayenta(lasts)), SUCCESS, percent()),
+            rival("Kayenta", Settings::Kayenta(of_kayenta(lasts, lasts)), SUCCESS, percent()),
         ]
     }
 
@@ -182,14 +182,15 @@ fn of_flagger() -> flagger::Settings {
     flagger::Settings { interval: MINUTE, threshold: 5, steps, metrics: vec![metric] }
 }
 
-/// In percent, for in smaller numbers its root finder sees nothing.
-fn of_kayenta(lasts: Span) -> kayenta::Settings {
+/// One metric, the success rate, scored every `interval` until `lasts` is over. In percent, for in smaller numbers its root finder
+/// sees nothing.
+pub fn of_kayenta(interval: Span, lasts: Span) -> kayenta::Settings {
     let settings =
         mann_whitney::Settings { direction: mann_whitney::Direction::Decrease, ..mann_whitney::Settings::default() };
     let metric = kayenta::Metric { name: SUCCESS.to_owned(), groups: vec!["errors".to_owned()], settings };
     kayenta::Settings {
         lifetime: lasts,
-        interval: lasts,
+        interval,
         begin_after: Span::ZERO,
         lookback: None,
         pass: 95.0,

@@ -2,7 +2,16 @@
 
 use core::f64::consts::TAU;
 
-/// SplitMix64 (Steele, Lea and Flood 2014): small, fast, and good enough to count with.
+/// The next 64 bits of SplitMix64 (Steele, Lea and Flood 2014): small, fast, and good enough to count with.
+pub fn split_mix(state: &mut u64) -> u64 {
+    *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let mut z = *state;
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
+}
+
+/// A stream of numbers from a seed.
 #[derive(Debug, Clone)]
 pub struct Random(u64);
 
@@ -13,11 +22,7 @@ impl Random {
     }
 
     fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
+        split_mix(&mut self.0)
     }
 
     /// Above 0 and below 1.

@@ -10,9 +10,8 @@ use super::dice::Random;
 use crate::event::{Block, Reading, Sample};
 use crate::metric::{Limit, MetricKind};
 use crate::policy::Check;
-use crate::sequential::counted;
-use crate::stats::dispersion::Dispersion;
-use crate::stats::tally::{Phi, Tally};
+use crate::sequential::{Bad, counted};
+use crate::stats::tally::Phi;
 use crate::time::Span;
 use crate::window::{Side, reading};
 
@@ -75,18 +74,17 @@ impl Present {
     /// What blocks of the stable have of `check`'s requests. `None`: none of them counts any.
     pub fn of(blocks: &[Block], check: &Check) -> Option<Present> {
         let (mut seconds, mut bad, mut n) = (0.0, 0.0, 0.0);
-        let (mut dispersion, mut pods) = (Dispersion::default(), 0);
+        let mut pods = 0;
         for block in blocks {
             let seen = block.metrics.get(&check.metric).and_then(|sample| reading(sample, Side::Stable));
             let Some(tally) = seen.and_then(|reading| counted(reading, check)) else { continue };
             seconds += Span::between(block.from, block.to).as_secs_f64();
             (bad, n) = (bad + tally.hits(), n + tally.n());
             let each = block.processes.get(&check.metric).map_or(&[][..], Vec::as_slice);
-            let each: Vec<Tally> = each.iter().filter_map(|reading| counted(reading, check)).collect();
-            pods = pods.max(u32::try_from(each.len()).unwrap_or(u32::MAX));
-            dispersion.absorb(&each);
+            let each = each.iter().filter_map(|reading| counted(reading, check)).count();
+            pods = pods.max(u32::try_from(each).unwrap_or(u32::MAX));
         }
-        let phi = dispersion.phi();
+        let phi = Bad::of(check).learn(blocks).dispersion.phi();
         let clusters = (phi.calibrated && pods >= 2).then(|| Clusters { phi: phi.value().min(1000.0), pods });
         Present::new(n / seconds, if n > 0.0 { bad / n } else { 0.0 }, clusters).ok()
     }

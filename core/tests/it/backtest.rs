@@ -127,7 +127,7 @@ fn where_both_arms_are_the_same_every_rollback_is_false_and_is_counted_with_its_
     let mut random = Random::new(3);
     let errors: Vec<(u64, u64)> = (0..48 * 60).map(|_| (random.poisson(9.0), random.poisson(9.0))).collect();
     let blocks = recorded(|n| errors.get(n).copied(), errors.len() + 7);
-    let alarms = |judge: Judge| false_alarms(&judge.fit(&blocks).unwrap(), &blocks, STRETCH);
+    let alarms = |judge: Judge| false_alarms(&judge.fit(&blocks).unwrap(), [&*blocks], STRETCH);
     let ours = alarms(Judge::Ours(Box::new(ours())));
     assert_eq!((ours.stretches, ours.rolled_back), (48, 0), "{ours:?}");
     // 1 - 0.05^(1/48)

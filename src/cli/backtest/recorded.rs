@@ -5,8 +5,9 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Context, bail};
+use bellwether_core::backtest::alarms::has_canary;
 use bellwether_core::decision::Kind;
-use bellwether_core::event::{Block, Event, Outcome, Sample};
+use bellwether_core::event::{Block, Event, Outcome};
 use bellwether_core::ids::Workload;
 use bellwether_core::record::Record;
 use bellwether_core::sequential::Learnt;
@@ -52,12 +53,8 @@ pub(super) fn cases(lines: &[Vec<u8>]) -> anyhow::Result<Vec<Case>> {
     }
     let plain =
         Case { name: "the recorded blocks".to_owned(), workload: None, recorded: None, learnt: Vec::new(), blocks };
+    // A deployment of somebody else's is only guarded, and has no canary to decide about.
     Ok([plain].into_iter().chain(records.cases).filter(|case| case.blocks.iter().any(has_canary)).collect())
-}
-
-/// A deployment of somebody else's is only guarded, and has no canary to decide about.
-fn has_canary(block: &Block) -> bool {
-    block.metrics.values().any(|sample| matches!(sample, Sample::Arms { canary: Some(_), .. }))
 }
 
 /// Rollouts as they are read.

@@ -38,10 +38,7 @@ const POLICY: &str = r#"
 "#;
 
 fn tested(lines: &[Vec<u8>], args: &BacktestArgs) -> anyhow::Result<String> {
-    let directory = tempfile::tempdir().unwrap();
-    let file = directory.path().join("policy.toml");
-    std::fs::write(&file, POLICY).unwrap();
-    let config = config::load(&config::Sources { files: vec![file], ..config::Sources::default() }).unwrap();
+    let config = config::of_text(POLICY);
     let tested = cases(lines)?.into_iter().map(|case| test(case, args, &config)).collect::<anyhow::Result<Vec<_>>>()?;
     Ok(render(&tested))
 }
