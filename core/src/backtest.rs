@@ -25,6 +25,7 @@ use crate::time::{Span, Timestamp};
 
 mod ours;
 pub mod theirs;
+pub mod canaries;
 pub mod alarms;
 
 use theirs::Rival;

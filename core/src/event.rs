@@ -252,6 +252,9 @@ pub enum Outcome {
         /// What the past has taught.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         learnt: Vec<Learnt>,
+        /// What was asked of the metrics store for each metric: for whoever wants to ask it again.
+        #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+        queries: BTreeMap<String, Vec<String>>,
     },
     /// Not carried out.
     Failed(Failure),

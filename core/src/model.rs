@@ -257,7 +257,9 @@ impl Model {
             Act::Survey { .. } => {
                 return Outcome::Surveyed(Box::new(Survey { sighting: survey, obstacles: deployed.obstacles.clone() }));
             }
-            Act::Probe { .. } => return Outcome::Probed { problems: Vec::new(), learnt: Vec::new() },
+            Act::Probe { .. } => {
+                return Outcome::Probed { problems: Vec::new(), learnt: Vec::new(), queries: BTreeMap::new() };
+            }
             Act::Notify { .. } | Act::Note { .. } => false,
             Act::ApplyCanary { images, replicas, traffic, .. } => {
                 deployed.apply_canary(images, *replicas, *traffic != crate::policy::Traffic::Replicas, now)

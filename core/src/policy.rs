@@ -328,6 +328,9 @@ pub struct RawCheck {
     /// … or above it by so much (0.1 %).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub floor: Option<RawLimit>,
+    /// By the sequential judge: whether it is enough to keep either the limit or the comparison with the stable (false).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub either: Option<bool>,
     /// By the sequential judge: so many requests may be bad that would not have been at the stable's share; without it
     /// nobody counts them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -518,6 +521,8 @@ impl RawPolicy {
                     problems.add(&["check"], "the guard looks at nothing; give it a check, or leave the guard out");
                 }
                 refuse_ranks(&guard.checks, "the guard has no stable beside it", problems);
+                let message = "under guard there is no stable beside it to compare with; leave it out";
+                refuse(&guard.checks, "either", |check| check.either.is_some(), message, problems);
                 let message = "under guard there is no stable beside it, so nobody can say what would have been";
                 refuse(&guard.checks, "harm", |check| check.harm.is_some(), message, problems);
                 problems.within("check", |problems| checked(&guard.checks, metrics, problems))
@@ -781,8 +786,12 @@ fn usual_judge(kind: MetricKind, limit: Limit) -> JudgeKind {
 fn refuse_settings_of_another(raw: &RawCheck, judge: JudgeKind, problems: &mut Problems) {
     let of_threshold =
         [("every", raw.every.is_some()), ("window", raw.window.is_some()), ("breaches", raw.breaches.is_some())];
-    let of_sequential =
-        [("margin", raw.margin.is_some()), ("floor", raw.floor.is_some()), ("harm", raw.harm.is_some())];
+    let of_sequential = [
+        ("margin", raw.margin.is_some()),
+        ("floor", raw.floor.is_some()),
+        ("either", raw.either.is_some()),
+        ("harm", raw.harm.is_some()),
+    ];
     let (settings, other) = match judge {
         JudgeKind::Sequential => (&of_threshold[..], "threshold"),
         JudgeKind::Threshold | JudgeKind::MannWhitney => (&of_sequential[..], "sequential"),
@@ -843,24 +852,22 @@ fn rule(raw: &RawCheck, limit: Limit, metric: &Metric, problems: &mut Problems) 
     if raw.harm.is_some_and(|harm| !(harm.is_finite() && harm >= 1.0)) {
         problems.add(&["harm"], "a number of requests that may be bad is needed, at least 1");
     }
-    let rule = Rule { margin, floor, harm: raw.harm, level: 0.01, beta: 0.05 };
+    let either = raw.either.unwrap_or(false);
+    let rule = Rule { margin, floor, either, harm: raw.harm, alpha: 0.01, checks: 1, of_guard: 0, beta: 0.05 };
     if let Err(error) = sequential::check(rule, sequential::allowed(limit, metric.kind, raw.quantile)) {
         problems.add(&["judge"], format!("the sequential judge has no test for this: {error}"));
     }
     Some(rule)
 }
 
-/// Divides `alpha` among all claims that may roll back: two of each check (against its limit, and against the stable), a
-/// third where it has a budget for harm, and one of each of the guard's.
+/// Divides `alpha` among all checks that may roll back on evidence, the guard's included.
 fn share_out(alpha: f64, beta: f64, checks: &[Check], steps: &mut [Step], guard: Option<&mut Guard>) {
-    let rules = |checks: &[Check]| checks.iter().filter_map(|check| check.sequential).collect::<Vec<Rule>>();
-    let of_steps: usize = rules(checks).iter().map(|rule| rule.claims()).sum();
-    let claims = of_steps + guard.as_ref().map_or(0, |guard| rules(&guard.checks).len());
+    let count = |checks: &[Check]| checks.iter().filter(|check| check.sequential.is_some()).count() as u32;
+    let (of_steps, of_guard) = (count(checks), guard.as_ref().map_or(0, |guard| count(&guard.checks)));
     let all =
         steps.iter_mut().flat_map(|step| &mut step.checks).chain(guard.into_iter().flat_map(|guard| &mut guard.checks));
     for rule in all.filter_map(|check| check.sequential.as_mut()) {
-        rule.level = alpha / claims.max(1) as f64;
-        rule.beta = beta;
+        *rule = Rule { alpha, beta, checks: of_steps, of_guard, ..*rule };
     }
 }
 

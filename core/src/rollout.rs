@@ -399,7 +399,7 @@ impl Rollout {
         }
         match outcome {
             Outcome::Done => self.act_done(),
-            Outcome::Probed { problems, learnt } if problems.is_empty() => {
+            Outcome::Probed { problems, learnt, .. } if problems.is_empty() => {
                 self.learnt = learnt;
                 self.act_done();
             }

@@ -9,16 +9,21 @@
 //! - where the policy says how many that may be: more than `harm` requests were bad that would not have been at the
 //!   stable's share ([`Harm`]). A small difference in much traffic is found by this, whatever the margin.
 //!
-//! A claim alarms when its evidence reaches `1/level`. The level is the policy's `alpha` divided by the number of claims
-//! that could roll the rollout back, those of the guard included, so that all of them together are wrong in at most
-//! `alpha` of the rollouts of good versions, however often they are looked at.
+//! A good version is one of which no claim is true. So the claims of a check put their evidence together, as a mean that is
+//! weighted beforehand ([`STAKES`]): where none is true, its expectation is at most one as well, and it reaches what it needs
+//! no later than any of them would alone with its part of the level. (With `either`, a version is bad only if limit *and*
+//! comparison are broken: there the smaller evidence of the two takes the place of both.)
+//!
+//! A check alarms when that mean reaches `1/level`. The level is the policy's `alpha` divided by the number of checks that
+//! could roll the rollout back, those of the guard included, so that all of them together are wrong in at most `alpha` of
+//! the rollouts of good versions, however often they are looked at.
 //!
 //! No alarm is not a proof. A step asks for either ([`Proof`]): for requests enough and no alarm, or for evidence of
 //! `1/beta` that the share is below the limit, or below `margin` times the stable's.
 //!
 //! The evidence is carried on from step to step, since each block brings its own split of the traffic. Errors come in
 //! clusters; how large they are is learnt from the stable's pods ([`Dispersion`]), each block after it was judged. Until
-//! enough is known of that, [`Phi::ASSUMED`](crate::stats::tally::Phi::ASSUMED) divides the evidence, and the sentence says "not calibrated".
+//! enough is known of that, [`Phi::ASSUMED`] divides the evidence, and the sentence says "not calibrated".
 
 use std::fmt::{self, Write as _};
 
@@ -28,14 +33,15 @@ use crate::event::{Block, Reading, Sample};
 use crate::metric::{Limit, Metric, MetricKind, Unit};
 use crate::policy::Check;
 use crate::stats::BadTest;
-use crate::stats::combine::ln_least;
+use crate::stats::combine::{ln_least, ln_weighted_mean};
+use crate::stats::confidence::{self, Interval};
 use crate::stats::dispersion::Dispersion;
 use crate::stats::harm::Harm;
 use crate::stats::histogram::slower_than;
 use crate::stats::mixture::{Mixture, Onset};
 use crate::stats::odds_grid::OddsGrid;
 use crate::stats::slo::{Ceiling, LimitGrid};
-use crate::stats::tally::{Pair, Tally, Worth};
+use crate::stats::tally::{Pair, Phi, Tally, Worth};
 use crate::stats::two_sample::{Effects, EffectsState, Null};
 use crate::time::{Span, Timestamp};
 use crate::verdict::{Evidence, Measure, Verdict};
@@ -52,18 +58,39 @@ pub struct Rule {
     /// So many requests may be bad that would not have been at the stable's share; `None`: nobody has said.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub harm: Option<f64>,
-    /// The error rate of each claim that may roll back: its part of the policy's `alpha`.
-    pub level: f64,
+    /// Whether a version is good enough if it keeps either the limit or the comparison; else it has to keep both.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub either: bool,
+    /// The error rate of all that may roll a rollout back.
+    pub alpha: f64,
+    /// So many checks share it: those of the steps …
+    pub checks: u32,
+    /// … and those of the guard.
+    pub of_guard: u32,
     /// The error rate of a proof.
     pub beta: f64,
 }
 
 impl Rule {
-    /// So many claims may roll a rollout back where a stable is beside it: limit, comparison, and harm if it has a budget.
-    pub fn claims(self) -> usize {
-        2 + usize::from(self.harm.is_some())
+    /// This check's part of `alpha`.
+    pub fn level(self) -> f64 {
+        self.alpha / f64::from(self.checks.saturating_add(self.of_guard).max(1))
+    }
+
+    /// What `alpha` covers, if it is more than this check.
+    fn covers(self) -> String {
+        let share = Unit::Percent.show(self.alpha);
+        match (self.checks, self.of_guard) {
+            (0 | 1, 0) | (0, 1) => format!("at {share}"),
+            (checks, 0) => format!("{share} over {checks} checks"),
+            (checks, guard) => format!("{share} over {checks} and {guard} of the guard"),
+        }
     }
 }
+
+/// How the claims of a check share its evidence, before they are weighed: what is compared with the stable finds most
+/// faults first, a broken limit is plain to see, and harm adds up by itself.
+const STAKES: [(Claim, f64); 4] = [(Claim::Relative, 4.0), (Claim::Both, 4.0), (Claim::Limit, 1.0), (Claim::Harm, 1.0)];
 
 /// What passes a step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -78,6 +105,11 @@ pub enum Proof {
 
 /// How much of the past is looked at: enough to know how errors cluster of a service that has a few in a minute.
 pub const PAST: Span = Span::from_secs(20 * 60);
+
+/// What people are shown is wrong so often …
+const SHOWN: f64 = 0.05;
+/// … and narrowest after so many requests.
+const TUNED: f64 = 1000.0;
 
 /// What is counted as bad: of which metric, and on which side of which limit. How it clusters depends on nothing else.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -317,22 +349,31 @@ impl State {
 
     fn weigh(&self, tests: &Tests, asked: Asked<'_>) -> Weighed {
         let beside = asked.side == Side::Canary;
-        let relative = ln_least(&[tests.worse.ln_e(&self.worse), tests.further.ln_e(&self.further)]);
+        let above = tests.above.ln_e(&self.above);
+        let relative = || ln_least(&[tests.worse.ln_e(&self.worse), tests.further.ln_e(&self.further)]);
         let harm = asked.rule.harm.zip(self.harm);
         let harmed = harm.map(|(budget, harm)| (Claim::Harm, harm.ln_e(budget)));
-        let compared = beside.then_some((Claim::Relative, relative));
-        let alarm = largest((Claim::Limit, tests.above.ln_e(&self.above)), compared.into_iter().chain(harmed));
-        let proven = beside.then(|| (Claim::Relative, tests.better.ln_e(&self.better)));
-        let shown = largest((Claim::Limit, tests.below.ln_compliance(self.below)), proven.into_iter());
+        let against = match (beside, asked.rule.either) {
+            (false, _) => [Some((Claim::Limit, above)), None, harmed],
+            (true, false) => [Some((Claim::Limit, above)), Some((Claim::Relative, relative())), harmed],
+            (true, true) => [Some((Claim::Both, ln_least(&[above, relative()]))), None, harmed],
+        };
         Weighed {
             allowed: asked.allowed(),
             rule: asked.rule,
             proof: asked.proof,
-            alarm,
-            shown,
-            excess: harm.and_then(|(_, harm)| harm.lower_bound(asked.rule.level)),
-            calibrated: self.dispersion.phi().calibrated,
+            alarm: together(against.into_iter().flatten()),
+            shown: (asked.proof == Proof::NonInferior).then(|| self.shown(tests, beside)),
+            excess: harm.and_then(|(_, harm)| harm.lower_bound(asked.rule.level())),
+            phi: self.dispersion.phi(),
         }
+    }
+
+    /// The claim with the most evidence for the version.
+    fn shown(&self, tests: &Tests, beside: bool) -> (Claim, f64) {
+        let below = (Claim::Limit, tests.below.ln_compliance(self.below));
+        let better = (Claim::Relative, tests.better.ln_e(&self.better));
+        if beside && better.1 > below.1 { better } else { below }
     }
 
     fn evidence(&self, tests: &Tests, asked: Asked<'_>) -> Evidence {
@@ -372,8 +413,18 @@ pub fn counted(reading: &Reading, check: &Check) -> Option<Tally> {
     Counts::of(reading, check.limit)?.tally()
 }
 
-fn largest(limit: (Claim, f64), others: impl Iterator<Item = (Claim, f64)>) -> (Claim, f64) {
-    others.fold(limit, |most, other| if other.1 > most.1 { other } else { most })
+/// The evidence of several claims as one, and the claim that has the most part in it.
+fn together(claims: impl Iterator<Item = (Claim, f64)>) -> (Claim, f64) {
+    let stake = |claim: Claim| STAKES.iter().find(|(of, _)| *of == claim).map_or(0.0, |(_, stake)| *stake);
+    let (mut evidence, mut most) = (Vec::with_capacity(3), (Claim::Limit, f64::NEG_INFINITY));
+    for (claim, ln_e) in claims {
+        evidence.push((stake(claim), ln_e));
+        let part = libm::log(stake(claim)) + ln_e;
+        if part > most.1 {
+            most = (claim, part);
+        }
+    }
+    (most.0, ln_weighted_mean(&evidence))
 }
 
 /// What the evidence is about.
@@ -384,6 +435,8 @@ pub enum Claim {
     Limit,
     /// The stable's share.
     Relative,
+    /// Limit and stable's share, where it is enough to keep one of them.
+    Both,
     /// The requests that were bad for nothing but the version.
     Harm,
 }
@@ -398,56 +451,57 @@ pub struct Weighed {
     pub rule: Rule,
     /// What passes.
     pub proof: Proof,
-    /// The claim with the most evidence against the version.
+    /// The evidence against the version, and the claim that has the most part in it.
     pub alarm: (Claim, f64),
-    /// The claim with the most evidence for it.
-    pub shown: (Claim, f64),
+    /// Where the step asks for a proof: the claim with the most evidence for the version.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shown: Option<(Claim, f64)>,
     /// Where there is a budget for it: so many requests at least were bad that would not have been at the stable's share.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub excess: Option<f64>,
-    /// Whether the size of clusters of errors is known.
-    pub calibrated: bool,
+    /// How errors cluster, and whether that is known.
+    pub phi: Phi,
 }
 
 impl Weighed {
     fn alarms(&self) -> bool {
-        self.alarm.1 >= -libm::log(self.rule.level)
+        self.alarm.1 >= -libm::log(self.rule.level())
     }
 
     fn passes(&self) -> bool {
-        self.proof == Proof::NoAlarm || self.shown.1 >= -libm::log(self.rule.beta)
+        self.shown.is_none_or(|(_, ln_e)| ln_e >= -libm::log(self.rule.beta))
     }
 
     /// The sentence about `evidence`, which this is a part of.
     pub(crate) fn say(&self, evidence: &Evidence, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Some(subject) = &evidence.subject else { return write!(f, "{}", evidence.check) };
         let (kept, broken) = (evidence.limit.kept(), evidence.limit.broken());
-        let against = |claim: Claim, sign: &str| match (claim, &evidence.stable) {
-            (Claim::Relative, Some(stable)) => {
-                format!("{sign} {} times the stable's {}", self.rule.margin, Unit::Percent.show(stable.value))
+        let stable = Unit::Percent.show(evidence.stable.as_ref().map_or(0.0, |stable| stable.value));
+        let against = |claim: Claim, sign: &str| match claim {
+            Claim::Limit => format!("{sign} {}", self.limit(evidence)),
+            Claim::Relative => format!("{sign} {} times the stable's {stable}", self.rule.margin),
+            Claim::Both => {
+                format!("{sign} {} and {sign} {} times the stable's {stable}", self.limit(evidence), self.rule.margin)
             }
-            (Claim::Harm, stable) => format!(
-                "has cost at least {:.0} requests that the stable's {} would not have, {sign} {:.0}",
+            Claim::Harm => format!(
+                "has cost at least {:.0} requests that the stable's {stable} would not have, {sign} {:.0}",
                 libm::floor(self.excess.unwrap_or(0.0)),
-                Unit::Percent.show(stable.as_ref().map_or(0.0, |stable| stable.value)),
                 self.rule.harm.unwrap_or(0.0)
             ),
-            (Claim::Relative | Claim::Limit, _) => format!("{sign} {}", self.limit(evidence)),
         };
-        let (text, (_, ln_e), needed) = match (evidence.verdict, self.proof) {
-            (Verdict::Regressed, _) => (against(self.alarm.0, broken), self.alarm, self.rule.level),
-            (Verdict::Pass, Proof::NonInferior) => {
-                (format!("is shown to be {}", against(self.shown.0, kept)), self.shown, self.rule.beta)
-            }
-            (_, Proof::NonInferior) => {
-                (format!("is not shown yet to be {}", against(self.shown.0, kept)), self.shown, self.rule.beta)
-            }
-            (_, Proof::NoAlarm) => {
+        let alarm = (self.alarm.1, self.rule.level(), self.rule.covers());
+        let proof = |ln_e| (ln_e, self.rule.beta, format!("at {}", Unit::Percent.show(self.rule.beta)));
+        let (text, (ln_e, needed, covers)) = match (evidence.verdict, self.shown) {
+            (Verdict::Regressed, _) => (against(self.alarm.0, broken), alarm),
+            (Verdict::Pass, Some((claim, ln_e))) => (format!("is shown to be {}", against(claim, kept)), proof(ln_e)),
+            (_, Some((claim, ln_e))) => (format!("is not shown yet to be {}", against(claim, kept)), proof(ln_e)),
+            (_, None) => {
                 let mut text = format!("is not shown to be {}", against(Claim::Limit, broken));
                 if evidence.stable.is_some() {
-                    let _ = write!(text, " or {broken} {} times the stable's", self.rule.margin);
+                    let joined = if self.rule.either { "and" } else { "or" };
+                    let _ = write!(text, " {joined} {broken} {} times the stable's", self.rule.margin);
                 }
-                (text, self.alarm, self.rule.level)
+                (text, alarm)
             }
         };
         let value = Unit::Percent.show(subject.value);
@@ -459,9 +513,21 @@ impl Weighed {
                 format!("; stable {}", Unit::Percent.show(stable.value))
             }
         });
-        let doubt = if self.calibrated { "" } else { ", not calibrated" };
+        let doubt = if self.phi.calibrated { "" } else { ", not calibrated" };
         let (has, needs) = (odds(ln_e), odds(-libm::log(needed)));
-        write!(f, "{} {value} {text} ({counted}{beside}; evidence {has}, needs {needs}{doubt})", self.name(evidence))
+        write!(
+            f,
+            "{} {value} {text} ({counted}{beside}; evidence {has}, needs {needs} {covers}{doubt})",
+            self.name(evidence)
+        )
+    }
+
+    /// Between which shares the true one is, with 95 % confidence at every look; `None`: nothing was counted.
+    pub(crate) fn between(&self, measure: &Measure) -> Option<Interval> {
+        let tally = Tally::of(measure.hits?, measure.n).ok().filter(|tally| tally.n() > 0.0)?;
+        let mut counts = Worth::default();
+        counts.absorb(tally, self.phi);
+        Some(confidence::share(counts, SHOWN, TUNED))
     }
 
     /// What is counted.

@@ -166,11 +166,17 @@ fn check(evidence: &Evidence) -> CheckView {
         format!("{beyond}{}", unit.show(measure.value))
     };
     let counted = evidence.subject.as_ref().filter(|subject| subject.n > 0 || !evidence.kind.counts_requests());
+    let between = |measure: &Measure| {
+        let interval = evidence.weighed.as_ref()?.between(measure)?;
+        Some(format!("{} to {}", Unit::Percent.show(interval.lower), Unit::Percent.show(interval.upper)))
+    };
     CheckView {
         name: evidence.check.clone(),
         verdict: evidence.verdict.to_string(),
         canary: counted.map(show),
+        canary_between: counted.and_then(between),
         stable: evidence.stable.as_ref().map(show),
+        stable_between: evidence.stable.as_ref().and_then(between),
         limit: evidence.shown_limit(),
         n: evidence.subject.as_ref().map_or(0, |subject| subject.n),
         window: if evidence.kind == MetricKind::Availability { Span::ZERO } else { evidence.window },

@@ -64,8 +64,14 @@ pub struct CheckView {
     pub verdict: String,
     /// The canary's value, with its unit.
     pub canary: Option<String>,
+    /// Between which values the true one is, with 95 % confidence whenever one looks; where requests are counted as evidence.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub canary_between: Option<String>,
     /// The stable's.
     pub stable: Option<String>,
+    /// The same of the stable.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stable_between: Option<String>,
     /// The limit, with its comparator and unit.
     pub limit: String,
     /// How many requests the value rests on.

@@ -128,7 +128,7 @@ impl Notify for World {
 #[async_trait]
 impl Probe for World {
     async fn probe(&self, _: &Workload, _: &ArmKey, _: &[Probed], _: &[Bad]) -> Outcome {
-        Outcome::Probed { problems: Vec::new(), learnt: Vec::new() }
+        Outcome::Probed { problems: Vec::new(), learnt: Vec::new(), queries: BTreeMap::new() }
     }
 }
 

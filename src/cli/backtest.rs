@@ -6,19 +6,22 @@ use std::str::FromStr;
 
 use anyhow::{Context, bail};
 use bellwether_core::backtest::alarms::{FalseAlarms, false_alarms, one_pod_as_canary};
+use bellwether_core::backtest::canaries::{Found, canaries};
 use bellwether_core::backtest::theirs::{Rival, errors};
 use bellwether_core::backtest::{Judge, Judged, length};
 use bellwether_core::event::Block;
+use bellwether_core::ids::Workload;
 use bellwether_core::metric::Unit;
 use bellwether_core::policy::Policy;
 use bellwether_core::rivals::recording::{Form, Query};
-use bellwether_core::time::Span;
+use bellwether_core::time::{Span, Timestamp};
 use clap::{Args, ValueEnum};
 use serde::Serialize;
 
 use self::recorded::{Case, cases};
+use super::past::Wanted;
 use super::table::table;
-use super::{Common, Output, plan, print, replay};
+use super::{Common, Output, past, plan, print, replay};
 use crate::config::{self, Config};
 use crate::exit;
 
@@ -36,6 +39,12 @@ pub struct BacktestArgs {
     /// Only this workload, as namespace/Deployment/name.
     #[arg(long)]
     workload: Option<String>,
+    /// No recording, but so much of the workload's past in Prometheus: each canary that it had in that time.
+    #[arg(long, value_name = "TIME", requires = "workload", conflicts_with = "file")]
+    over: Option<Span>,
+    /// Where that past ends, as in 2026-11-26T12:00:00Z; without it now.
+    #[arg(long, value_name = "INSTANT", requires = "over")]
+    to: Option<Timestamp>,
     /// An AnalysisTemplate or a Canary (YAML or JSON), instead of the usual settings of others; may be repeated.
     #[arg(long, value_name = "MANIFEST")]
     import: Vec<PathBuf>,
@@ -107,14 +116,20 @@ struct Tested {
 /// The recording, the configuration or a manifest can't be read, or do not go together.
 pub async fn run(args: &BacktestArgs, common: &Common) -> anyhow::Result<u8> {
     let config = config::load(&common.sources()).map_err(|report| anyhow::anyhow!("{report}"))?;
-    let lines = replay::records(args.file.as_deref(), common).await?;
     let workload = args.workload.as_deref().map(|text| plan::workload(text, &config.cluster)).transpose()?;
-    let mut cases = cases(&lines)?;
-    cases.retain(|case| workload.is_none() || case.workload == workload);
+    let cases = match (args.over, &workload) {
+        (Some(over), Some(workload)) => from_prometheus(args, over, workload, &config).await?,
+        _ => {
+            let mut cases = cases(&replay::records(args.file.as_deref(), common).await?)?;
+            cases.retain(|case| workload.is_none() || case.workload == workload);
+            cases
+        }
+    };
     if cases.is_empty() {
         let whose = workload.map_or(String::new(), |workload| format!(" of {workload}"));
         bail!(
-            "there is no rollout{whose} with a block of counts in it; give it blocks, or records of the decisions topic"
+            "there is no rollout{whose} with a block of counts in it; give it blocks, records of the decisions topic, or a \
+             longer past with --over"
         );
     }
     let tested = cases.into_iter().map(|case| test(case, args, &config)).collect::<anyhow::Result<Vec<Tested>>>()?;
@@ -123,6 +138,30 @@ pub async fn run(args: &BacktestArgs, common: &Common) -> anyhow::Result<u8> {
         Output::Table => print(&render(&tested)),
     }
     Ok(exit::OK)
+}
+
+/// Every canary that the workload had in that past; or all of it, where a stable's pod is to stand in for one.
+async fn from_prometheus(
+    args: &BacktestArgs,
+    over: Span,
+    workload: &Workload,
+    config: &Config,
+) -> anyhow::Result<Vec<Case>> {
+    let policy = plan::policy(config, args.policy.as_deref(), Some(workload))?;
+    let canary = !matches!(args.same, Some(Same::Pods));
+    let blocks = past::blocks(config, policy, workload, Wanted { over, to: args.to, canary }).await?;
+    let case = |found: Found| Case {
+        name: match found.blocks.first() {
+            Some(first) => format!("{workload} from {}", first.from),
+            None => workload.to_string(),
+        },
+        workload: Some(workload.clone()),
+        recorded: None,
+        learnt: Judge::Ours(Box::new(policy.clone())).learn(found.before),
+        blocks: found.blocks.to_vec(),
+    };
+    let whole = || Found { before: &[], blocks: &blocks };
+    Ok(if canary { canaries(&blocks).into_iter().map(case).collect() } else { vec![case(whole())] })
 }
 
 fn test(case: Case, args: &BacktestArgs, config: &Config) -> anyhow::Result<Tested> {

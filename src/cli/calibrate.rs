@@ -9,10 +9,11 @@ use bellwether_core::backtest::alarms::{FalseAlarms, false_alarms, one_pod_as_ca
 use bellwether_core::event::Block;
 use bellwether_core::metric::Unit;
 use bellwether_core::policy::Policy;
-use bellwether_core::time::Span;
+use bellwether_core::time::{Span, Timestamp};
 use clap::Args;
 use serde::Serialize;
 
+use super::past::Wanted;
 use super::table::table;
 use super::{Common, Output, past, plan, print};
 use crate::{config, exit};
@@ -29,6 +30,9 @@ pub struct CalibrateArgs {
     /// How much of the past.
     #[arg(long, value_name = "TIME", default_value = "24h")]
     over: Span,
+    /// Where that ends, as in 2026-11-26T12:00:00Z; without it now.
+    #[arg(long, value_name = "INSTANT")]
+    to: Option<Timestamp>,
     /// How long a stretch is; without it as long as the policy's steps.
     #[arg(long, value_name = "TIME")]
     stretch: Option<Span>,
@@ -53,7 +57,8 @@ pub async fn run(args: &CalibrateArgs, common: &Common) -> anyhow::Result<u8> {
     let config = config::load(&common.sources()).map_err(|report| anyhow::anyhow!("{report}"))?;
     let workload = plan::workload(&args.workload, &config.cluster)?;
     let policy = plan::policy(&config, args.policy.as_deref(), Some(&workload))?;
-    let blocks = past::blocks(&config, policy, &workload, args.over).await?;
+    let blocks =
+        past::blocks(&config, policy, &workload, Wanted { over: args.over, to: args.to, canary: false }).await?;
     let stretch = args.stretch.unwrap_or(policy.planned(false));
     let found = calibrate(policy, &blocks, stretch)?;
     match common.output {
@@ -82,7 +87,7 @@ fn calibrate(policy: &Policy, blocks: &[Block], stretch: Span) -> anyhow::Result
         let fit = |blocks: &[Block]| Judge::Ours(Box::new(alone.clone())).fit(blocks).ok();
         let histories: Vec<&[Block]> = split.iter().map(Vec::as_slice).filter(|blocks| fit(blocks).is_some()).collect();
         let alarms = false_alarms(&fit(histories.first()?)?, histories, stretch);
-        let promised = rule.map(|rule| rule.level * rule.claims() as f64);
+        let promised = rule.map(|rule| rule.level());
         Some(Calibrated { check: name.to_owned(), promised, alarms })
     };
     let found: Vec<Calibrated> = names.into_iter().filter_map(of).collect();

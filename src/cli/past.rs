@@ -1,5 +1,12 @@
-//! The past of a workload, from the Prometheus and the cluster that the configuration names: what `plan` and `calibrate` go by.
+//! The past of a workload, from the Prometheus and the cluster that the configuration names: what `plan`, `calibrate`
+//! and `backtest` go by.
+//!
+//! Of a pod that is gone the cluster knows nothing any more, and the past is full of them: they are told by what Kubernetes
+//! makes their names of, the Deployment's and a template's hash. A decision never goes by that; what a name can't tell
+//! (when the process started, how often it was restarted) is not known of them, so what they did before they were first
+//! scraped is not counted, in neither arm, and a counter of theirs that falls is a gap.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use anyhow::{Context, anyhow, bail};
@@ -16,15 +23,31 @@ use crate::cli::check::{listed, watch};
 use crate::cli::run::sampling_options;
 use crate::clock::{Clock, SystemClock};
 use crate::config::Config;
-use crate::ports::{Metrics, Pods};
+use crate::ports::{Metrics, PodFacts, Pods};
 use crate::sampling::{Options, grid, history};
 use crate::telemetry;
 
-/// What was counted of the workload's stable in the last `length`, pod by pod. What could not be seen is a gap in it.
+/// Which stretch of the past.
+#[derive(Debug, Clone, Copy)]
+pub struct Wanted {
+    /// How long it is.
+    pub over: Span,
+    /// Where it ends; `None`: now.
+    pub to: Option<Timestamp>,
+    /// Whether a canary was in it, and is told apart; else there is the stable alone.
+    pub canary: bool,
+}
+
+/// What was counted of the workload in that stretch, and of the stable pod by pod. What could not be seen is a gap in it.
 ///
 /// # Errors
 /// Prometheus or the cluster can't be asked, or there is no such workload.
-pub async fn blocks(config: &Config, policy: &Policy, workload: &Workload, length: Span) -> anyhow::Result<Vec<Block>> {
+pub async fn blocks(
+    config: &Config,
+    policy: &Policy,
+    workload: &Workload,
+    wanted: Wanted,
+) -> anyhow::Result<Vec<Block>> {
     telemetry::install_tls();
     let prometheus = Prometheus::new(&config.prometheus).context("see [prometheus] in the configuration")?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
@@ -39,10 +62,11 @@ pub async fn blocks(config: &Config, policy: &Policy, workload: &Workload, lengt
             bail!("there is no workload {workload}; compare it with `kubectl get deployments -A`");
         };
         let options = sampling_options(config);
-        let (_, end) = grid(clock.now(), options.interval, options.lag);
-        let stable = ArmKey { deployment_uid: stable.uid, pod_hash: None, name: workload.name.clone() };
-        let asked = Asked { metrics: Arc::new(prometheus), pods: Arc::new(cluster.clone()), options };
-        Ok(asked.blocks(policy, workload, stable, Stretch::before(end, length, options.interval)).await)
+        let (_, newest) = grid(clock.now(), options.interval, options.lag);
+        let end = wanted.to.map_or(newest, |to| grid(to, options.interval, Span::ZERO).1).min(newest);
+        let sources = Sources { metrics: Arc::new(prometheus), pods: Arc::new(cluster.clone()), options };
+        let stretch = Stretch::before(end, wanted.over, options.interval);
+        Ok(sources.blocks(policy, workload, stable.uid, wanted.canary, stretch).await)
     }
     .await;
     stop.cancel();
@@ -52,37 +76,85 @@ pub async fn blocks(config: &Config, policy: &Policy, workload: &Workload, lengt
 }
 
 /// Who is asked, and how.
-struct Asked {
+struct Sources {
     metrics: Arc<dyn Metrics>,
     pods: Arc<dyn Pods>,
     options: Options,
 }
 
-impl Asked {
-    async fn blocks(&self, policy: &Policy, workload: &Workload, stable: ArmKey, stretch: Stretch) -> Vec<Block> {
+impl Sources {
+    async fn blocks(
+        &self,
+        policy: &Policy,
+        workload: &Workload,
+        stable: String,
+        canary: bool,
+        stretch: Stretch,
+    ) -> Vec<Block> {
+        let gone = Gone { pods: Arc::clone(&self.pods), name: workload.name.clone(), stable: stable.clone() };
+        let arm = |deployment_uid, name| ArmKey { deployment_uid, pod_hash: None, name };
         let watch = Watch {
             workload: workload.clone(),
             metrics: policy.measured_metrics(),
             each: policy.measured_metrics().into_keys().collect(),
-            canary: None,
-            stable,
+            canary: canary.then(|| arm(CANARY.to_owned(), workload.canary_name())),
+            stable: arm(stable, workload.name.clone()),
             since: Timestamp::UNIX_EPOCH,
             last: None,
         };
-        history::blocks(Arc::clone(&self.metrics), Arc::clone(&self.pods), watch, stretch, self.options).await
+        history::blocks(Arc::clone(&self.metrics), Arc::new(gone), watch, stretch, self.options).await
+    }
+}
+
+/// The uid of all canaries that the workload ever had: each had one of its own.
+const CANARY: &str = "the canaries of the past";
+
+/// The pods that are there, and those that are gone.
+struct Gone {
+    pods: Arc<dyn Pods>,
+    /// The workload's name.
+    name: String,
+    /// The uid of its Deployment.
+    stable: String,
+}
+
+impl Gone {
+    /// `DEPLOYMENT-HASH-SUFFIX`.
+    fn by_name(&self, pod: &str) -> Option<PodFacts> {
+        let rest = pod.strip_prefix(&self.name)?.strip_prefix('-')?;
+        let (rest, uid) = match rest.strip_prefix("canary-") {
+            Some(rest) => (rest, CANARY),
+            None => (rest, &*self.stable),
+        };
+        let (hash, suffix) = rest.split_once('-')?;
+        let made = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric());
+        (made(hash) && made(suffix)).then(|| PodFacts {
+            deployment_uid: uid.to_owned(),
+            pod_hash: hash.to_owned(),
+            started: Timestamp::UNIX_EPOCH,
+            restarts: BTreeMap::new(),
+        })
+    }
+}
+
+impl Pods for Gone {
+    fn locate(&self, namespace: &str, pod: &str) -> Option<PodFacts> {
+        let there = self.pods.locate(namespace, pod).filter(|facts| facts.deployment_uid == self.stable);
+        there.or_else(|| self.by_name(pod))
+    }
+
+    fn service(&self, workload: &Workload) -> Option<(String, u16)> {
+        self.pods.service(workload)
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
     use bellwether_core::ids::Kind;
     use bellwether_core::plan::Present;
 
     use super::*;
     use crate::config;
-    use crate::ports::PodFacts;
     use crate::sampling::store::Store;
 
     struct OneDeployment;
@@ -92,6 +164,18 @@ mod tests {
             let started = Timestamp::from_second(1).ok()?;
             let (uid, hash) = ("uid".to_owned(), "hash".to_owned());
             Some(PodFacts { deployment_uid: uid, pod_hash: hash, started, restarts: BTreeMap::new() })
+        }
+
+        fn service(&self, _: &Workload) -> Option<(String, u16)> {
+            None
+        }
+    }
+
+    struct NoPods;
+
+    impl Pods for NoPods {
+        fn locate(&self, _: &str, _: &str) -> Option<PodFacts> {
+            None
         }
 
         fn service(&self, _: &Workload) -> Option<(String, u16)> {
@@ -128,21 +212,30 @@ mod tests {
                 store.put("up", &labels("")[..3], at, 1.0);
             }
         }
-        let asked = Asked { metrics: Arc::new(store), pods: Arc::new(OneDeployment), options: Options::default() };
+        let sources = Sources { metrics: Arc::new(store), pods: Arc::new(OneDeployment), options: Options::default() };
         let workload =
             Workload { cluster: "c".into(), namespace: "shop".into(), kind: Kind::Deployment, name: "web".into() };
-        let stable = ArmKey { deployment_uid: "uid".to_owned(), pod_hash: None, name: "web".to_owned() };
-        let blocks = asked
-            .blocks(
-                policy,
-                &workload,
-                stable,
-                Stretch::before(Timestamp::from_second(end).unwrap(), Span::from_secs(3600), Span::from_secs(15)),
-            )
-            .await;
+        let end = Timestamp::from_second(end).unwrap();
+        let stretch = Stretch::before(end, Span::from_secs(3600), Span::from_secs(15));
+        let blocks = sources.blocks(policy, &workload, "uid".to_owned(), false, stretch).await;
         let present = Present::of(&blocks, &policy.steps[0].checks[0]).unwrap();
         assert!((present.rps - 20.0).abs() < 0.2, "{present:?}");
         assert!((present.share - 0.005).abs() < 0.0005, "{present:?}");
         assert_eq!(present.clusters.map(|clusters| clusters.pods), Some(2), "{present:?}");
+    }
+
+    #[test]
+    fn pods_that_are_gone_are_told_by_their_names() {
+        let gone = Gone { pods: Arc::new(NoPods), name: "web".to_owned(), stable: "uid".to_owned() };
+        for (pod, whose) in [
+            ("web-5d8f9c7b6-x2x4z", Some("uid")),
+            ("web-canary-5d8f9c7b6-x2x4z", Some(CANARY)),
+            ("web-admin-5d8f9c7b6-x2x4z", None),
+            ("webshop-5d8f9c7b6-x2x4z", None),
+            ("web-0", None),
+            ("web", None),
+        ] {
+            assert_eq!(gone.locate("shop", pod).map(|facts| facts.deployment_uid).as_deref(), whose, "{pod}");
+        }
     }
 }

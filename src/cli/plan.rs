@@ -65,7 +65,8 @@ pub async fn run(args: &PlanArgs, common: &Common) -> anyhow::Result<u8> {
     let policy = policy(&config, args.policy.as_deref(), workload.as_ref())?;
     let present = match &workload {
         Some(workload) => {
-            let blocks = past::blocks(&config, policy, workload, HOUR).await?;
+            let blocks =
+                past::blocks(&config, policy, workload, Wanted { over: HOUR, to: None, canary: false }).await?;
             let of = |check: &Check| Some((check.name.clone(), Present::of(&blocks, check)?));
             checks(policy).filter_map(of).collect()
         }

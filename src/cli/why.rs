@@ -46,7 +46,11 @@ pub fn explain(rollout: &RolloutView, colours: bool) -> String {
         rollout.reason,
     );
     if !rollout.checks.is_empty() {
-        let value = |value: &Option<String>| value.clone().unwrap_or_else(|| "–".to_owned());
+        let value = |value: &Option<String>, between: &Option<String>| match (value, between) {
+            (Some(value), Some(between)) => format!("{value} ({between})"),
+            (Some(value), None) => value.clone(),
+            (None, _) => "–".to_owned(),
+        };
         let rows: Vec<Vec<String>> = rollout
             .checks
             .iter()
@@ -56,8 +60,8 @@ pub fn explain(rollout: &RolloutView, colours: bool) -> String {
                 let verdict = paint(&check.verdict, &check.verdict, colours);
                 vec![
                     check.name.clone(),
-                    value(&check.canary),
-                    value(&check.stable),
+                    value(&check.canary, &check.canary_between),
+                    value(&check.stable, &check.stable_between),
                     check.limit.clone(),
                     n,
                     window,

@@ -46,10 +46,12 @@ impl Prober {
 
     /// All that was found, warnings included.
     pub async fn findings(&self, workload: &Workload, stable: &ArmKey, wanted: &[Wanted]) -> Vec<Finding> {
-        let at = self.options.lag.before(self.clock.now());
-        let window = self.options.window;
-        let (metrics, pods) = (self.metrics.as_ref(), self.pods.as_ref());
-        probe(&Probe { metrics, pods, workload, stable, window }, wanted, at).await
+        probe(&self.at(workload, stable), wanted, self.options.lag.before(self.clock.now())).await
+    }
+
+    fn at<'a>(&'a self, workload: &'a Workload, stable: &'a ArmKey) -> Probe<'a> {
+        let (metrics, pods, window) = (self.metrics.as_ref(), self.pods.as_ref(), self.options.window);
+        Probe { metrics, pods, workload, stable, window }
     }
 }
 
@@ -68,7 +70,9 @@ impl crate::ports::Probe for Prober {
             }
         }
         let learnt = if problems.is_empty() { self.learn(workload, stable, wanted, learn).await } else { Vec::new() };
-        Outcome::Probed { problems, learnt }
+        let probe = self.at(workload, stable);
+        let queries = wanted.iter().map(|wanted| (wanted.name.clone(), probe.asked(wanted))).collect();
+        Outcome::Probed { problems, learnt, queries }
     }
 }
 
@@ -160,9 +164,23 @@ fn warning(name: &str, text: impl std::fmt::Display) -> Finding {
 }
 
 impl Probe<'_> {
+    /// What is asked for a metric.
+    fn asked(&self, wanted: &Wanted) -> Vec<String> {
+        match wanted.metric.kind {
+            MetricKind::Availability => Vec::new(),
+            MetricKind::Query => self.filled(&wanted.metric).into_iter().collect(),
+            _ => self.texts(wanted, |_| true),
+        }
+    }
+
+    /// A query of the policy's own, for the stable.
+    fn filled(&self, metric: &Metric) -> Result<String, String> {
+        filled(metric, self.workload, self.stable, self.stable, self.pods, self.window)
+    }
+
     async fn query(&self, wanted: &Wanted, at: Timestamp) -> Vec<Finding> {
         let name = &wanted.name;
-        let text = match filled(&wanted.metric, self.workload, self.stable, self.stable, self.pods, self.window) {
+        let text = match self.filled(&wanted.metric) {
             Ok(text) => text,
             Err(what) => return vec![problem(name, what)],
         };

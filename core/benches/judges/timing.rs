@@ -43,7 +43,16 @@ fn print(name: &str, polls: &[Poll], mut hour: impl FnMut()) {
 /// At most 3 % of errors.
 fn checked() -> (Check, Metric) {
     let (limit, second) = (Limit::Max(0.03), Span::from_secs(1));
-    let rule = sequential::Rule { margin: 1.25, floor: 0.001, harm: None, level: 0.005, beta: 0.05 };
+    let rule = sequential::Rule {
+        margin: 1.25,
+        floor: 0.001,
+        either: false,
+        harm: None,
+        alpha: 0.01,
+        checks: 1,
+        of_guard: 0,
+        beta: 0.05,
+    };
     let text = |text: &str| Some(text.to_owned());
     let check = Check {
         name: "error-rate".to_owned(),

@@ -5,10 +5,10 @@ use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
 
+use super::canaries::{before, has_canary};
 use super::{Judge, Judged};
 use crate::event::{Block, Reading, Sample};
 use crate::rivals::End;
-use crate::sequential::PAST;
 use crate::stats::confidence::upper_part;
 use crate::time::Span;
 
@@ -57,14 +57,6 @@ fn judged(judge: &Judge, blocks: &[Block], length: Span) -> Vec<Judged> {
     stretches(blocks, length).filter_map(of).collect()
 }
 
-/// As much of the time before a block as a rollout learns from.
-fn before(blocks: &[Block], index: usize) -> &[Block] {
-    let earlier = blocks.get(..index).unwrap_or_default();
-    let Some(end) = earlier.last().map(|last| last.to) else { return earlier };
-    let first = earlier.partition_point(|block| block.from < PAST.before(end));
-    earlier.get(first..).unwrap_or_default()
-}
-
 /// Where the stretches are.
 fn stretches(blocks: &[Block], length: Span) -> impl Iterator<Item = Range<usize>> {
     let mut at = 0;
@@ -81,11 +73,6 @@ fn stretches(blocks: &[Block], length: Span) -> impl Iterator<Item = Range<usize
         Some(stretch)
     })
     .filter(|stretch| blocks.get(stretch.clone()).is_some_and(|blocks| blocks.iter().any(has_canary)))
-}
-
-/// Whether a canary was counted in it.
-pub fn has_canary(block: &Block) -> bool {
-    block.metrics.values().any(|sample| matches!(sample, Sample::Arms { canary: Some(_), .. }))
 }
 
 /// The most of the stable's pods that were counted one by one in a block.

@@ -149,16 +149,16 @@ fn it_says_what_it_weighed() {
     assert_eq!(ending, Some(Ending::RolledBack));
     assert_eq!(
         whys[2],
-        "error-rate 8 % > 1.25 times the stable's 0 % (24 of 300 requests in 30s against 0 of 2700; evidence 81657, needs 200, not \
-         calibrated)"
+        "error-rate 8 % > 1.25 times the stable's 0 % (24 of 300 requests in 30s against 0 of 2700; evidence 65326, needs 100 at \
+         1 %, not calibrated)"
     );
     assert_eq!(running, images("v1"));
     let (ending, whys, running) = judged("v2");
     assert_eq!(ending, Some(Ending::Promoted));
     assert_eq!(
         whys[2],
-        "error-rate 0 % is shown to be ≤ 5 % (0 of 2850 requests in 4m 45s; stable 0 %; evidence over 1000000, needs 20, not calibrated); \
-         watched for 5m"
+        "error-rate 0 % is shown to be ≤ 5 % (0 of 2850 requests in 4m 45s; stable 0 %; evidence over 1000000, needs 20 at 5 %, not \
+         calibrated); watched for 5m"
     );
     assert_eq!(running, images("v2"));
 }
@@ -181,14 +181,46 @@ fn harm_has_a_budget_however_small_the_difference() {
     let (ending, why) = judged(Some(30));
     assert_eq!(
         why,
-        "error-rate 2 % has cost at least 30 requests that the stable's 0 % would not have, > 30 (66 of 3300 requests in 5m 30s \
-         against 0 of 29700; evidence 462, needs 300, not calibrated)"
+        "error-rate 2 % has cost at least 35 requests that the stable's 0 % would not have, > 30 (69 of 3450 requests in 5m 45s \
+         against 0 of 31050; evidence 252, needs 100 at 1 %, not calibrated)"
     );
     assert_eq!(ending, Some(Ending::RolledBack));
     let problems =
         raw(json!({ "guard": { "for": "5m", "check": [{ "metric": "error-rate", "max": "5%", "harm": 9 }] } }));
     let problems = problems.check(&metrics()).unwrap_err();
     assert_eq!(problems[0].path, ["guard", "check", "0", "harm"], "{problems:#?}");
+}
+
+/// What is broken must be broken for a reason: with `either`, a canary above the limit that is no worse than its stable stays.
+#[test]
+fn limit_and_comparison_are_both_kept_or_where_it_is_said_either() {
+    let judged = |either: bool, canary: u64, stable: u64| {
+        let check = json!({ "metric": "error-rate", "max": "5%", "either": either });
+        let policy = policy(json!({ "step": [{ "weight": "10%", "min-time": "10m" }], "check": [check] }));
+        let check = &policy.steps[0].checks[0];
+        let at = |n: i64| Timestamp::from_second(15 * n).unwrap();
+        let mut state = State::new(at(0), at(1), Span::from_secs(HOUR), Past::default());
+        let proof = Proof::NoAlarm;
+        let rule = check.sequential.unwrap();
+        let asked = Asked { check, rule, metric: &policy.metrics["error-rate"], side: Side::Canary, proof };
+        let pair = Pair { canary: Tally::of(canary, 500).unwrap(), stable: Tally::of(stable, 500).unwrap() };
+        let evidence = (1..=20).map(|n| state.look(asked, &sample(pair), &[], at(n)).unwrap()).last().unwrap();
+        (evidence.verdict, evidence.to_string())
+    };
+    for (either, canary, stable, verdict) in [
+        (false, 40, 40, Verdict::Regressed),
+        (true, 40, 40, Verdict::Pass),
+        (false, 20, 5, Verdict::Regressed),
+        (true, 20, 5, Verdict::Pass),
+        (true, 60, 5, Verdict::Regressed),
+    ] {
+        let (found, why) = judged(either, canary, stable);
+        assert_eq!(found, verdict, "{either} {canary} {stable}: {why}");
+        assert!(!why.contains(" and > ") || either, "{why}");
+    }
+    let problems =
+        raw(json!({ "guard": { "for": "5m", "check": [{ "metric": "error-rate", "max": "5%", "either": true }] } }));
+    assert_eq!(problems.check(&metrics()).unwrap_err()[0].path, ["guard", "check", "0", "either"]);
 }
 
 #[test]
@@ -218,8 +250,8 @@ fn alpha_is_shared_by_all_that_may_roll_back() {
     let policy = policy(json!({ "alpha": "2%", "check": [check, slow], "guard": { "for": "5m", "check": [check] } }));
     let guard = policy.guard.iter().flat_map(|guard| &guard.checks);
     let levels: Vec<f64> =
-        policy.steps[0].checks.iter().chain(guard).map(|check| check.sequential.unwrap().level).collect();
-    assert_eq!(levels, [0.02 / 5.0; 3], "two claims of each check, one of the guard's");
+        policy.steps[0].checks.iter().chain(guard).map(|check| check.sequential.unwrap().level()).collect();
+    assert_eq!(levels, [0.02 / 3.0; 3], "two checks, and one of the guard's");
 }
 
 fn raw(changes: serde_json::Value) -> RawPolicy {

@@ -1,11 +1,9 @@
 //! What can be tested on: blocks, one a line, or the records of the decisions topic, whose inputs have the blocks in them.
-//!
-//! Blocks that are read from Prometheus' past are to come in by this door, too: whoever has a `Vec<Block>` has a [`Case`].
 
 use std::collections::BTreeMap;
 
 use anyhow::{Context, bail};
-use bellwether_core::backtest::alarms::has_canary;
+use bellwether_core::backtest::canaries::has_canary;
 use bellwether_core::decision::Kind;
 use bellwether_core::event::{Block, Event, Outcome};
 use bellwether_core::ids::Workload;

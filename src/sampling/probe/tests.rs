@@ -151,3 +151,21 @@ async fn found(store: &Store, metric: &str, limits: &[f64], at: Timestamp) -> Ve
     let wanted = Wanted { name: "m".to_owned(), metric: toml::from_str(metric).unwrap(), limits: limits.to_vec() };
     probe(&asked, &[wanted], at).await
 }
+
+#[tokio::test]
+async fn what_is_asked_is_said_as_it_is_asked() {
+    let workload =
+        Workload { cluster: "c".into(), namespace: "shop".into(), kind: Kind::Deployment, name: "web".into() };
+    let stable = ArmKey { deployment_uid: "stable".to_owned(), pod_hash: None, name: "web".to_owned() };
+    let store = Store::default();
+    let window = Span::from_secs(60);
+    let probe = Probe { metrics: &store, pods: &OnePod, workload: &workload, stable: &stable, window };
+    let asked = |metric: &str| {
+        probe.asked(&Wanted { name: "m".to_owned(), metric: toml::from_str(metric).unwrap(), limits: Vec::new() })
+    };
+    let ratio = asked("kind = 'ratio'\nseries = 'requests_total'\nhits = { label = 'code', matches = '5..' }");
+    assert!(ratio.iter().any(|text| text.contains("requests_total")), "{ratio:?}");
+    assert!(ratio.iter().any(|text| text.contains("up")), "whether it is scraped is asked, too: {ratio:?}");
+    let own = asked("kind = 'query'\nquery = 'avg(load{namespace=\"{{namespace}}\"})'");
+    assert_eq!(own, ["avg(load{namespace=\"shop\"})"]);
+}

@@ -104,8 +104,38 @@ async fn worse_than_usual(story: &Story) -> Result<()> {
         ensure!(why.starts_with(check) && why.contains("> 1.25 times the stable's"), "{why}");
         ensure!(!why.contains("not calibrated"), "a minute of the stable's errors says how they come: {why}");
     }
+    the_past_says_the_same(&scene).await?;
     load.stop().await?;
     scene.replays().await
+}
+
+/// What people ask of the same Prometheus afterwards: what would have been decided, how often for nothing, and what can be found.
+async fn the_past_says_the_same(scene: &Scene<'_>) -> Result<()> {
+    let workload = scene.workload();
+    let asked = async |command: &[&str]| -> Result<Value> {
+        let arguments = [command, &["--workload", &workload, "--output", "json"]].concat();
+        let output = scene.cli(&arguments).await?;
+        ensure!(output.code == Some(0), "{arguments:?}: {output:?}");
+        Ok(serde_json::from_str(&output.stdout)?)
+    };
+    let tested = asked(&["backtest", "--over", "10m"]).await?;
+    let ours = |case: &Value| case["judged"][0].clone();
+    let cases: Vec<Value> = tested.as_array().context("cases")?.iter().map(ours).collect();
+    ensure!(cases.len() == 2, "both canaries are found, though their pods are gone: {tested:#}");
+    for (judged, check) in cases.iter().zip(["error-rate", "response-time above 500 ms"]) {
+        ensure!(judged["end"] == "rolled-back", "{judged:#}");
+        ensure!(judged["why"].as_str().is_some_and(|why| why.starts_with(check)), "{judged:#}");
+    }
+    let found = asked(&["calibrate", "--over", "3m", "--stretch", "30s"]).await?;
+    for check in found.as_array().context("checks")? {
+        ensure!(check["stretches"].as_u64() >= Some(4) && check["rolled-back"] == 0, "{found:#}");
+    }
+    let plan = asked(&["plan"]).await?;
+    let present = &plan["checks"][0]["present"];
+    ensure!((0.002..0.01).contains(&present["share"].as_f64().context("share")?), "one in 200 fails: {plan:#}");
+    ensure!((100.0..300.0).contains(&present["rps"].as_f64().context("rps")?), "200 a second: {plan:#}");
+    println!("the past: {tested:#}\n{found:#}\n{plan:#}");
+    Ok(())
 }
 
 /// While a version has traffic, one request in twenty begins to fail in both arms: that says nothing of the version.
