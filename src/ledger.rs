@@ -171,7 +171,11 @@ impl Ledger {
                 Some(workload) if asks(event) => workload,
                 _ => return Ok(None),
             },
-            Event::Seen { .. } | Event::Measured { .. } | Event::Performed { .. } | Event::Tick => return Ok(None),
+            Event::Tested { .. }
+            | Event::Seen { .. }
+            | Event::Measured { .. }
+            | Event::Performed { .. }
+            | Event::Tick => return Ok(None),
         };
         if self.tails.get(workload).is_some_and(|tail| !tail.inputs.is_empty()) {
             self.snapshot(workload, batch)?;
@@ -269,6 +273,7 @@ impl Ledger {
             | Act::SetWeight { .. }
             | Act::Promote { .. }
             | Act::RemoveCanary { .. }
+            | Act::Model { .. }
             | Act::Notify { .. }
             | Act::Note { .. } => None,
         }

@@ -85,6 +85,15 @@ pub enum Act {
         /// How traffic was split.
         traffic: Traffic,
     },
+    /// Something with the model that goes with the images, in the registry.
+    Model {
+        /// The environment whose current model it is about.
+        environment: String,
+        /// Which model and version, as the request names them.
+        model: String,
+        /// What.
+        act: ModelAct,
+    },
     /// Tell people.
     Notify {
         /// What.
@@ -112,6 +121,9 @@ impl Act {
             Act::Promote { .. } => "promote",
             Act::Restore { .. } => "restore",
             Act::RemoveCanary { .. } => "remove-canary",
+            Act::Model { act: ModelAct::Verify, .. } => "verify-model",
+            Act::Model { act: ModelAct::Point, .. } => "point-model",
+            Act::Model { act: ModelAct::Return { .. }, .. } => "return-model",
             Act::Notify { .. } => "notify",
             Act::Note { .. } => "note",
         }
@@ -120,15 +132,33 @@ impl Act {
     /// Whether it changes the cluster; in observe-only mode such an act is not performed.
     pub fn writes(&self) -> bool {
         match self {
-            Act::Survey { .. } | Act::Probe { .. } | Act::Notify { .. } => false,
+            Act::Survey { .. } | Act::Probe { .. } | Act::Model { act: ModelAct::Verify, .. } | Act::Notify { .. } => {
+                false
+            }
             Act::ApplyCanary { .. }
             | Act::SetWeight { .. }
             | Act::Promote { .. }
             | Act::Restore { .. }
             | Act::RemoveCanary { .. }
+            | Act::Model { act: ModelAct::Point | ModelAct::Return { .. }, .. }
             | Act::Note { .. } => true,
         }
     }
+}
+
+/// What can be done about a model.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ModelAct {
+    /// Look whether it is registered, and has passed what its environment asks for. Writes nothing.
+    Verify,
+    /// Make it the environment's current one.
+    Point,
+    /// Make the one current again that was, unless somebody has moved on meanwhile.
+    Return {
+        /// Which; `None`: there was none.
+        before: Option<String>,
+    },
 }
 
 /// A metric whose query is tried.

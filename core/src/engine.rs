@@ -17,6 +17,7 @@ use crate::message;
 use crate::phase::Phase;
 use crate::policy::Policy;
 use crate::reason::Reason;
+use crate::report::Report;
 use crate::rollout::{Doing, LastGood, Out, Quarantined, Rollout, Task, World};
 use crate::sighting::{Arm, Sighting};
 use crate::time::{Span, Timestamp};
@@ -54,6 +55,9 @@ pub struct State {
     /// The versions that have failed here, oldest first.
     #[serde(default)]
     pub quarantine: Vec<Quarantined>,
+    /// What was tested for it, oldest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub reports: Vec<Report>,
     /// Messages that are not known to be sent.
     pub outbox: Vec<Doing>,
     /// When it last changed: time does not run backwards over a restart either.
@@ -86,6 +90,7 @@ impl State {
             queued: None,
             freezes: BTreeMap::new(),
             quarantine: Vec::new(),
+            reports: Vec::new(),
             outbox: Vec::new(),
             changed: Timestamp::MIN,
         }
@@ -298,6 +303,10 @@ impl Engine {
             Event::Commanded { id, time, command } => {
                 let (id, time, command) = (id.clone(), *time, command.clone());
                 self.commanded(input, id, time, &command)
+            }
+            Event::Tested { id, workload, report } => {
+                let (id, workload, report) = (id.clone(), workload.clone(), report.clone());
+                vec![self.tested(input, workload, id, report)]
             }
             Event::Seen { workload, sighting } => {
                 let (workload, sighting) = (workload.clone(), sighting.as_ref().clone());
@@ -556,6 +565,26 @@ impl Engine {
         transition
     }
 
+    /// A report may come before what it is about is asked for.
+    fn tested(&mut self, input: Input, workload: Workload, id: EventId, report: Report) -> Transition {
+        if self.seen.contains_key(&id) {
+            return refused(workload, input, Took::Ignored, Reason::Duplicate { event: id }, None);
+        }
+        if !self.covers(&workload) {
+            return refused(workload.clone(), input, Took::Ignored, Reason::NoPolicy { workload }, None);
+        }
+        let until = self.retention.after(self.now);
+        self.seen.insert(id.clone(), until);
+        self.make(&workload);
+        let reason = Reason::Tested { report: Box::new(report.clone()) };
+        let transition = self.known(input, &workload, |state, now, out| {
+            report.join(&mut state.reports);
+            with_rollout(state, now, |rollout, world| rollout.drive(world, out));
+            true
+        });
+        Transition { seen: Some((id, until)), reason, ..transition }
+    }
+
     fn sighted(&mut self, input: Input, workload: Workload, sighting: Sighting) -> Transition {
         if !self.states.contains_key(&workload) {
             if !self.covers(&workload) {
@@ -661,11 +690,11 @@ fn unheard(command: &Command, input: Input, took: Took, reason: Reason) -> Trans
 /// Runs `act` on the rollout that is not over, with the world as this state knows it.
 fn with_rollout<T>(state: &mut State, now: Timestamp, act: impl FnOnce(&mut Rollout, World<'_>) -> T) -> Option<T> {
     let frozen = state.frozen(now).map(|(scope, freeze)| (scope.clone(), freeze.clone()));
-    let State { sighting, last_good, rollout, quarantine, .. } = state;
+    let State { sighting, last_good, rollout, quarantine, reports, .. } = state;
     let rollout = rollout.as_mut().filter(|rollout| rollout.phase != Phase::Ended)?;
     let frozen = frozen.as_ref().map(|(scope, freeze)| (scope, freeze));
     let (sighting, last_good) = (sighting.as_ref(), last_good.as_ref());
-    Some(act(rollout, World { now, sighting, last_good, frozen, quarantine }))
+    Some(act(rollout, World { now, sighting, last_good, frozen, quarantine, reports }))
 }
 
 /// Time has passed for this workload.
@@ -722,7 +751,11 @@ fn told(state: &mut State, at: usize, outcome: Outcome, now: Timestamp) {
         {
             doing.failed(failure, now);
         }
-        Outcome::Failed(_) | Outcome::Done | Outcome::Surveyed(_) | Outcome::Probed { .. } => {
+        Outcome::Failed(_)
+        | Outcome::Done
+        | Outcome::Surveyed(_)
+        | Outcome::Probed { .. }
+        | Outcome::Pointed { .. } => {
             state.outbox.remove(at);
         }
     }

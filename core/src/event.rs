@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::command::Command;
 use crate::ids::{EffectId, EventId, Images, Workload};
+use crate::report::Report;
 use crate::sequential::Learnt;
 use crate::sighting::{Sighting, Survey};
 use crate::time::Timestamp;
@@ -52,6 +53,15 @@ pub enum Event {
         time: Option<Timestamp>,
         /// What is told.
         command: Command,
+    },
+    /// A suite was run on something that a rollout may bring in.
+    Tested {
+        /// Which event this is.
+        id: EventId,
+        /// For which workload.
+        workload: Workload,
+        /// What came of it.
+        report: Report,
     },
     /// Something in the cluster has changed.
     Seen {
@@ -255,6 +265,11 @@ pub enum Outcome {
         /// What was asked of the metrics store for each metric: for whoever wants to ask it again.
         #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
         queries: BTreeMap<String, Vec<String>>,
+    },
+    /// The environment's current model is the one that was asked for.
+    Pointed {
+        /// The one before; `None`: there was none.
+        before: Option<String>,
     },
     /// Not carried out.
     Failed(Failure),

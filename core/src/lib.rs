@@ -11,6 +11,7 @@ pub mod time;
 pub mod ids;
 pub mod command;
 pub mod sighting;
+pub mod report;
 pub mod event;
 pub mod effect;
 pub mod metric;

@@ -20,7 +20,8 @@ pub fn about(decision: &Decision, rollout: &Rollout) -> Vec<Act> {
     let first_hold =
         decision.kind == Kind::Hold && rollout.history.iter().filter(|entry| entry.kind == Kind::Hold).count() == 1;
     // A gate has nobody to open it who was not asked.
-    let asks = decision.kind == Kind::Hold && matches!(decision.reason, Reason::NeedsApproval { .. });
+    let asks = decision.kind == Kind::Hold
+        && matches!(decision.reason, Reason::NeedsApproval { .. } | Reason::NeedsReport { .. });
     if first_hold || asks {
         acts.push(Act::Notify { message: held(decision, rollout) });
     }
@@ -82,6 +83,7 @@ pub fn outlook(rollout: &Rollout) -> String {
         Reason::Frozen { .. } => "It goes on by itself when the freeze is over",
         Reason::Paused { .. } => "It goes on when somebody resumes it",
         Reason::NeedsApproval { .. } => "It goes on when somebody approves",
+        Reason::NeedsReport { .. } => "It goes on when the suite has passed",
         Reason::TemplateEdited { .. } | Reason::Scaled { .. } | Reason::Fought { .. } => {
             "It goes on when that is taken back or accepted"
         }
@@ -99,6 +101,7 @@ fn answer(reason: &Reason, rollout: &Rollout) -> String {
     let workload = &rollout.workload;
     match reason {
         Reason::NeedsApproval { gate, .. } => format!("bellwether emit approve --workload {workload} --gate {gate}"),
+        Reason::NeedsReport { suite, .. } => format!("bellwether emit approve --workload {workload} --gate {suite}"),
         Reason::Paused { .. } | Reason::TemplateEdited { .. } | Reason::Scaled { .. } | Reason::Fought { .. } => {
             format!("bellwether emit resume --workload {workload}")
         }

@@ -12,10 +12,16 @@ use crate::ids::{EffectId, Images, TemplateHash, Weight, Workload, digest};
 use crate::sighting::{Arm, Obstacle, Routed, Sighting, Survey, Trouble};
 use crate::time::{Span, Timestamp};
 
+mod registry;
+
+pub use registry::Registry;
+
 /// A cluster made of plain values.
 #[derive(Debug, Clone, Default)]
 pub struct Model {
     workloads: BTreeMap<Workload, Deployed>,
+    /// The registry of the models that go with the images.
+    pub models: Registry,
     /// Effects that changed something, in order, with the workload and whether they were performed before.
     pub changes: Vec<EffectId>,
 }
@@ -239,6 +245,9 @@ impl Model {
 
     /// Does what `effect` asks, once: what is so already is not done again.
     pub fn perform(&mut self, effect: &Effect, now: Timestamp) -> Outcome {
+        if let Act::Model { environment, model, act } = &effect.act {
+            return self.models.perform(&effect.id, environment, model, act);
+        }
         let survey = self.sighting(&effect.workload, now);
         let Some(deployed) = self.workloads.get_mut(&effect.workload) else {
             // What is gone needs no clearing away.
@@ -250,6 +259,7 @@ impl Model {
                 | Act::SetWeight { .. }
                 | Act::Promote { .. }
                 | Act::Restore { .. }
+                | Act::Model { .. }
                 | Act::Note { .. } => failed(FailureKind::Gone, format!("there is no {}", effect.workload)),
             };
         };
@@ -260,7 +270,7 @@ impl Model {
             Act::Probe { .. } => {
                 return Outcome::Probed { problems: Vec::new(), learnt: Vec::new(), queries: BTreeMap::new() };
             }
-            Act::Notify { .. } | Act::Note { .. } => false,
+            Act::Model { .. } | Act::Notify { .. } | Act::Note { .. } => false,
             Act::ApplyCanary { images, replicas, traffic, .. } => {
                 deployed.apply_canary(images, *replicas, *traffic != crate::policy::Traffic::Replicas, now)
             }

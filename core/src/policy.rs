@@ -59,6 +59,12 @@ pub struct RawPolicy {
     /// How long evidence may be missing, and what is done then.
     #[serde(default)]
     pub patience: Patience,
+    /// The suites that must have passed, on what is asked for, before its first traffic.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub require: Vec<String>,
+    /// Whose current model a rollout moves that brings one; without it the registry is left alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model: Option<ModelBinding>,
     /// Gates that a person opens.
     #[serde(default, rename = "approval", skip_serializing_if = "Vec::is_empty")]
     pub approvals: Vec<Approval>,
@@ -219,6 +225,14 @@ pub enum Traffic {
 pub struct BlueGreen {
     /// How long the new version is watched with all of the traffic while the old one stands by untouched.
     pub keep_stable: Span,
+}
+
+/// The environment of the model registry whose current model a rollout moves.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct ModelBinding {
+    /// Its name.
+    pub environment: String,
 }
 
 /// A gate that a person opens, with the verb `approve`.
@@ -421,6 +435,12 @@ pub struct Policy {
     pub max_hold: Span,
     /// How long evidence may be missing, and what is done then.
     pub patience: Patience,
+    /// The suites that must have passed before the first traffic.
+    #[serde(default)]
+    pub require: Vec<String>,
+    /// Whose current model a rollout moves.
+    #[serde(default)]
+    pub model: Option<ModelBinding>,
     /// Gates that a person opens.
     #[serde(default)]
     pub approvals: Vec<Approval>,
@@ -575,6 +595,8 @@ impl RawPolicy {
             drain: self.drain,
             max_hold: self.max_hold,
             patience: self.patience.clone(),
+            require: self.require.clone(),
+            model: self.model.clone(),
             approvals: self.approvals.clone(),
             window,
             steps,
@@ -638,6 +660,19 @@ impl RawPolicy {
     }
 
     fn check_approvals(&self, problems: &mut Problems) {
+        if self.model.as_ref().is_some_and(|bound| bound.environment.is_empty()) {
+            problems.add(&["model", "environment"], "an environment has a name, such as \"production\"");
+        }
+        for (index, suite) in self.require.iter().enumerate() {
+            let at = index.to_string();
+            if suite.is_empty() {
+                problems.add(&["require", &at], "a suite has a name, such as \"behaviour\"");
+            }
+            // A person opens both by name.
+            if self.approvals.iter().any(|gate| gate.name == *suite) {
+                problems.add(&["require", &at], format!("{suite:?} is a gate's name, too; call the gate otherwise"));
+            }
+        }
         for (index, gate) in self.approvals.iter().enumerate() {
             let at = index.to_string();
             if gate.name.is_empty() {

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::command::Order;
 use crate::ids::{EventId, Images, RolloutId, Weight, Workload, version};
+use crate::report::Report;
 use crate::sighting::{Obstacle, Trouble};
 use crate::time::{Span, Timestamp};
 use crate::verdict::Evidence;
@@ -136,6 +137,18 @@ pub enum Reason {
         instead: String,
     },
     // --- gates
+    /// A suite was run.
+    Tested {
+        /// What came of it.
+        report: Box<Report>,
+    },
+    /// A suite that the policy requires has not passed.
+    NeedsReport {
+        /// Which.
+        suite: String,
+        /// What came of it so far; `None`: nothing is known of it.
+        report: Option<Box<Report>>,
+    },
     /// A gate waits for a person.
     NeedsApproval {
         /// Which.
@@ -493,6 +506,13 @@ impl fmt::Display for Reason {
             }
             Reason::Unfrozen { scope, order } => write!(f, "{scope} is frozen no longer, by {order}"),
             Reason::CantObey { verb, instead } => write!(f, "can't {verb}: {instead}"),
+            Reason::Tested { report } => report.fmt(f),
+            Reason::NeedsReport { suite, report: None } => {
+                write!(f, "suite {suite} is required before the first traffic, and nobody has reported that it passed")
+            }
+            Reason::NeedsReport { suite, report: Some(report) } => {
+                write!(f, "suite {suite} is required before the first traffic, and has not passed: {report}")
+            }
             Reason::NeedsApproval { gate, before } => write!(f, "gate {gate} waits for an approval before {before}"),
             Reason::OutsideWindow { window, opens } => {
                 write!(f, "outside the change window ({window}), which opens at {opens}")

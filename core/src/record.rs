@@ -111,6 +111,8 @@ pub fn asks(event: &Event) -> bool {
     match event {
         Event::Requested { .. } | Event::Deployed { .. } => true,
         Event::Commanded { command, .. } => command.verb == Verb::Retry,
-        Event::Seen { .. } | Event::Measured { .. } | Event::Performed { .. } | Event::Tick => false,
+        Event::Tested { .. } | Event::Seen { .. } | Event::Measured { .. } | Event::Performed { .. } | Event::Tick => {
+            false
+        }
     }
 }

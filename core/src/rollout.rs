@@ -19,6 +19,7 @@ use crate::ids::{EffectId, EventId, Images, RolloutId, Scope, TemplateHash, Weig
 use crate::phase::{Move, Phase, Trigger, next};
 use crate::policy::{Mode, Policy};
 use crate::reason::Reason;
+use crate::report::Report;
 use crate::sequential::{Learnt, Proof, State};
 use crate::sighting::Sighting;
 use crate::time::{Span, Timestamp};
@@ -102,6 +103,13 @@ impl Quarantined {
         let within = |images: &Images| self.images.iter().all(|(name, image)| images.get(name) == Some(image));
         within(to) && !within(from)
     }
+}
+
+/// The environment's current model was changed by this rollout.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pointed {
+    /// The one before; `None`: there was none.
+    pub before: Option<String>,
 }
 
 /// An act that was asked for and is not confirmed.
@@ -221,6 +229,9 @@ pub struct Rollout {
     pub promoted: Option<TemplateHash>,
     /// A canary was asked for, and is not known to be gone.
     pub canary_made: bool,
+    /// The environment's current model is this rollout's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pointed: Option<Pointed>,
     /// The template to put back, in `restoring`.
     pub back_to: Option<TemplateHash>,
     /// The act that is not confirmed.
@@ -282,6 +293,8 @@ pub struct World<'a> {
     pub frozen: Option<(&'a Scope, &'a Freeze)>,
     /// The versions that have failed here.
     pub quarantine: &'a [Quarantined],
+    /// What was tested for the workload, oldest first.
+    pub reports: &'a [Report],
 }
 
 impl World<'_> {
@@ -324,6 +337,7 @@ impl Rollout {
             fights: 0,
             promoted: None,
             canary_made: false,
+            pointed: None,
             back_to: None,
             doing: None,
             effects: 0,
@@ -399,6 +413,10 @@ impl Rollout {
         }
         match outcome {
             Outcome::Done => self.act_done(),
+            Outcome::Pointed { before } => {
+                self.pointed = Some(Pointed { before });
+                self.act_done();
+            }
             Outcome::Probed { problems, learnt, .. } if problems.is_empty() => {
                 self.learnt = learnt;
                 self.act_done();

@@ -199,7 +199,7 @@ impl Kubernetes {
                 let what = stable::Note { warning: *warning, reason, note, at: self.clock.now() };
                 stable::note(server, effect, &what).await?;
             }
-            Act::Probe { .. } | Act::Notify { .. } => {
+            Act::Probe { .. } | Act::Model { .. } | Act::Notify { .. } => {
                 let message = format!("{} is nothing that Kubernetes can do", effect.act.name());
                 return Err(failure::new(FailureKind::Refused, message));
             }

@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use anyhow::{Context as _, bail};
 use bellwether_core::event::Request;
 use bellwether_core::ids::{EventId, Images, RolloutId, Scope, Workload, digest};
+use bellwether_core::report::Tested;
 use bellwether_core::time::Timestamp;
 use clap::{Args, Subcommand};
 use packageurl::PackageUrl;
@@ -17,7 +18,7 @@ use serde_json::{Value, json};
 use crate::adapters::kafka::{Emitter, Options};
 use crate::clock::{Clock as _, SystemClock};
 use crate::config;
-use crate::events::cdevents::{DEPLOYED, REQUESTED, VERB, VERB_VERSION, wrap};
+use crate::events::cdevents::{DEPLOYED, REQUESTED, TESTED, VERB, VERB_VERSION, wrap};
 use crate::events::cloudevents::{CloudEvent, STRUCTURED};
 use crate::exit;
 
@@ -64,6 +65,8 @@ enum What {
     Request(RequestArgs),
     /// Say that somebody else has deployed a service, so that it is guarded
     Deployed(DeployedArgs),
+    /// Say what came of a suite, so that a policy that requires it lets the version have traffic, or not
+    Tested(TestedArgs),
     /// Take the old version back; nothing is said against the new one
     Abort(ToldArgs),
     /// Go on although a check has not passed or a gate is closed: one step, or to the end
@@ -161,6 +164,38 @@ struct DeployedArgs {
     artifact: String,
 }
 
+#[derive(Debug, Args)]
+struct TestedArgs {
+    /// For which workload: cluster/namespace/Deployment/name
+    #[arg(long)]
+    workload: Workload,
+    /// The suite, as the policy's `require` names it
+    #[arg(long)]
+    suite: String,
+    /// What came of it: pass, fail, inconclusive, error or skipped
+    #[arg(long, value_parser = result)]
+    result: Tested,
+    /// An image that was tested, by digest if possible; may be repeated
+    #[arg(long = "image", value_name = "REF", required_unless_present = "model")]
+    images: Vec<String>,
+    /// The model that was tested, as the request names it
+    #[arg(long)]
+    model: Option<String>,
+    /// Where it was tested
+    #[arg(long, default_value = "ci")]
+    environment: String,
+    /// All of it in one sentence
+    #[arg(long)]
+    summary: Option<String>,
+    /// Where all of it can be read
+    #[arg(long)]
+    link: Option<String>,
+}
+
+fn result(text: &str) -> Result<Tested, String> {
+    serde_json::from_value(Value::from(text)).map_err(|_| "write pass, fail, inconclusive, error or skipped".to_owned())
+}
+
 fn pair(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
         Some((name, value)) if !name.is_empty() && !value.is_empty() => Ok((name.to_owned(), value.to_owned())),
@@ -207,13 +242,18 @@ fn configured(shared: &super::Common, common: &Common) -> anyhow::Result<Options
 
 /// The event that the arguments describe.
 fn compose(what: What, common: &Common, now: Timestamp) -> anyhow::Result<CloudEvent> {
-    let Parts { ty, subject, content } = parts(what)?;
+    let Parts { ty, subject, content, custom } = parts(what)?;
     let id = match &common.id {
         Some(id) if id.is_empty() => bail!("--id must not be empty"),
         Some(id) => id.clone(),
-        None => digest(&[&ty, &common.source, &subject, &content.to_string(), &now.to_string()])[..32].to_owned(),
+        None => digest(&[&ty, &common.source, &subject, &content.to_string(), &custom.to_string(), &now.to_string()])
+            [..32]
+            .to_owned(),
     };
     let mut event = wrap(&ty, &common.source, &id, now, &subject, content);
+    if !custom.is_null() {
+        event.data["customData"] = custom;
+    }
     event.expirytime = common.expires;
     if ty != DEPLOYED {
         event.partitionkey = Some(subject);
@@ -226,6 +266,8 @@ struct Parts {
     ty: String,
     subject: String,
     content: Value,
+    /// What the vocabulary has no room for.
+    custom: Value,
 }
 
 fn parts(what: What) -> anyhow::Result<Parts> {
@@ -233,8 +275,9 @@ fn parts(what: What) -> anyhow::Result<Parts> {
         What::Request(request) => requested(request)?,
         What::Deployed(deployed) => {
             let content = service(&deployed)?;
-            Parts { ty: DEPLOYED.to_owned(), subject: deployed.subject, content }
+            Parts { ty: DEPLOYED.to_owned(), subject: deployed.subject, content, custom: Value::Null }
         }
+        What::Tested(tested) => suite(tested),
         What::Abort(args) => told("abort", args, json!({})),
         What::Promote { told: args, full } => told("promote", args, json!({ "full": full })),
         What::Pause(args) => told("pause", args, json!({})),
@@ -249,19 +292,38 @@ fn parts(what: What) -> anyhow::Result<Parts> {
 fn told(verb: &str, args: ToldArgs, more: Value) -> Parts {
     let ToldArgs { workload, rollout, reason } = args;
     let content = json!({ "workload": workload, "rollout": rollout, "reason": reason });
-    Parts { ty: format!("{VERB}{verb}{VERB_VERSION}"), subject: workload.to_string(), content: both(content, more) }
+    let (subject, content) = (workload.to_string(), both(content, more));
+    Parts { ty: format!("{VERB}{verb}{VERB_VERSION}"), subject, content, custom: Value::Null }
 }
 
 fn scoped(verb: &str, args: ScopeArgs, more: Value) -> Parts {
     let ScopeArgs { scope, reason } = args;
     let content = both(json!({ "scope": scope, "reason": reason }), more);
-    Parts { ty: format!("{VERB}{verb}{VERB_VERSION}"), subject: scope.to_string(), content }
+    Parts { ty: format!("{VERB}{verb}{VERB_VERSION}"), subject: scope.to_string(), content, custom: Value::Null }
 }
 
 /// The fields of both that are not null.
 fn both(one: Value, other: Value) -> Value {
     let fields = |value: Value| if let Value::Object(fields) = value { fields } else { serde_json::Map::new() };
     fields(one).into_iter().chain(fields(other)).filter(|(_, value)| !value.is_null()).collect()
+}
+
+/// The vocabulary's outcomes are fewer than ours, and it does not say for whom and on what.
+fn suite(args: TestedArgs) -> Parts {
+    let TestedArgs { workload, suite, result, images, model, environment, summary, link } = args;
+    let outcome = match result {
+        Tested::Pass => "success",
+        Tested::Fail => "failure",
+        Tested::Inconclusive | Tested::Error => "error",
+        Tested::Skipped => "cancel",
+    };
+    let content = json!({
+        "outcome": outcome, "environment": { "id": environment }, "testSuite": { "id": suite, "name": suite },
+        "reason": summary,
+    });
+    let on = json!({ "workload": workload, "images": images, "model": model, "result": result, "link": link });
+    let custom = json!({ "bellwether": both(on, json!({})) });
+    Parts { ty: TESTED.to_owned(), subject: workload.to_string(), content: both(content, json!({})), custom }
 }
 
 fn requested(args: RequestArgs) -> anyhow::Result<Parts> {
@@ -276,7 +338,8 @@ fn requested(args: RequestArgs) -> anyhow::Result<Parts> {
         reason,
     };
     let content = serde_json::to_value(&request)?;
-    Ok(Parts { ty: REQUESTED.to_owned(), subject: request.workload.to_string(), content })
+    let subject = request.workload.to_string();
+    Ok(Parts { ty: REQUESTED.to_owned(), subject, content, custom: Value::Null })
 }
 
 fn by_container(pairs: Vec<(String, String)>) -> anyhow::Result<Images> {
@@ -359,6 +422,8 @@ mod tests {
             "emit approve --workload prod/shop/Deployment/web --gate qa",
             "emit freeze --scope prod/shop/Deployment/web --until 2026-02-01T00:00:00Z",
             "emit unfreeze --scope prod/shop/Deployment/web",
+            "emit tested --workload prod/shop/Deployment/web --suite behaviour --result pass --image r/web:2",
+            "emit tested --workload prod/shop/Deployment/web --suite behaviour --result inconclusive --model chat@1.2.0",
         ];
         for line in verbs.into_iter().chain([
             REQUEST,
@@ -389,6 +454,8 @@ mod tests {
             ("emit request --workload prod/shop/Deployment/web --images app", "CONTAINER=REF"),
             ("emit request --workload prod/shop/Deployment/web --images a=1,a=2", "named twice"),
             ("emit request --workload prod/shop/Deployment/web --image x --images a=1", "cannot be used with"),
+            ("emit tested --workload prod/shop/Deployment/web --suite s --result good --image r/web:2", "pass, fail"),
+            ("emit tested --workload prod/shop/Deployment/web --suite s --result pass", "--image"),
             ("emit freeze --scope a/b/c", "cluster/namespace/Deployment/name"),
             ("emit deployed --environment e --subject service/x --artifact web:1", "package URL"),
         ];

@@ -6,6 +6,8 @@
 //! the same envelope, and is the opposite: read strictly, because a field that is silently ignored there is a wish that
 //! is silently not granted.
 
+use bellwether_core::ids::Workload;
+use bellwether_core::report::Tested;
 use bellwether_core::time::Timestamp;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
@@ -27,6 +29,13 @@ pub const VERBS: [&str; 8] = ["abort", "promote", "pause", "resume", "retry", "a
 /// The type of the event that says a service was deployed, as it is written.
 pub const DEPLOYED: &str = "dev.cdevents.service.deployed.0.3.0";
 
+/// What the type of the event begins with that says a suite was run.
+const TESTED_ANY: &str = "dev.cdevents.testsuiterun.finished.";
+/// The same as it is written.
+pub const TESTED: &str = "dev.cdevents.testsuiterun.finished.0.3.0";
+/// Its releases that are understood.
+const TESTED_VERSIONS: [&str; 3] = ["0.1.0", "0.2.0", "0.3.0"];
+
 /// The releases of `service.deployed` and `service.upgraded` that are understood.
 const SERVICE_VERSIONS: [&str; 4] = ["0.1.0", "0.1.1", "0.2.0", "0.3.0"];
 
@@ -39,10 +48,12 @@ pub enum Known {
     RequestedOfOtherVersion,
     /// Somebody steps in: which verb.
     Verb(&'static str),
+    /// A suite was run.
+    Tested,
     /// A service was deployed or upgraded by somebody else.
     Deployed,
-    /// The same in a version that is not understood.
-    DeployedOfOtherVersion,
+    /// One of these in a version that is not understood.
+    OfOtherVersion,
     /// Anything else.
     Other,
 }
@@ -64,8 +75,12 @@ pub fn recognise(ty: &str) -> Known {
         ty.strip_prefix("dev.cdevents.service.deployed.").or_else(|| ty.strip_prefix("dev.cdevents.service.upgraded."));
     match version {
         Some(version) if SERVICE_VERSIONS.contains(&version) => Known::Deployed,
-        Some(_) => Known::DeployedOfOtherVersion,
-        None => Known::Other,
+        Some(_) => Known::OfOtherVersion,
+        None => match ty.strip_prefix(TESTED_ANY) {
+            Some(version) if TESTED_VERSIONS.contains(&version) => Known::Tested,
+            Some(_) => Known::OfOtherVersion,
+            None => Known::Other,
+        },
     }
 }
 
@@ -111,6 +126,44 @@ pub struct ServiceContent {
     /// What, as a package URL.
     #[serde(rename = "artifactId")]
     pub artifact: Option<String>,
+}
+
+/// The content of `testsuiterun.finished`.
+#[derive(Debug, Deserialize)]
+pub struct TestedContent {
+    /// `success`, `failure`, `cancel` or `error`; before 0.3.0 `pass` and `fail`.
+    pub outcome: String,
+    /// Which suite.
+    #[serde(rename = "testSuite")]
+    pub suite: Option<Suite>,
+    /// Why, in the tester's words.
+    pub reason: Option<String>,
+}
+
+/// A suite.
+#[derive(Debug, Deserialize)]
+pub struct Suite {
+    /// Its id.
+    pub id: String,
+    /// Its name, which is what a policy requires; without it the id.
+    pub name: Option<String>,
+}
+
+/// What `testsuiterun.finished` has no room for, in its `customData` under `bellwether`: for whom, and on what.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct TestedOn {
+    /// For which workload.
+    pub workload: Workload,
+    /// The images that were tested.
+    #[serde(default)]
+    pub images: Vec<String>,
+    /// The model that was tested.
+    pub model: Option<String>,
+    /// What came of it, where the event's outcomes are too few: `inconclusive` and `skipped`.
+    pub result: Option<Tested>,
+    /// Where all of it can be read.
+    pub link: Option<String>,
 }
 
 /// A thing by its id.

@@ -10,11 +10,12 @@ use std::fmt;
 use bellwether_core::command::{Command, Verb};
 use bellwether_core::event::{Event, Request};
 use bellwether_core::ids::{EventId, RolloutId, Scope, Workload};
+use bellwether_core::report::{Report, Tested};
 use bellwether_core::time::Timestamp;
 use packageurl::PackageUrl;
 use serde::Deserialize;
 
-use super::cdevents::{self, Envelope, Known, ServiceContent};
+use super::cdevents::{self, Envelope, Known, ServiceContent, TestedContent, TestedOn};
 use super::cloudevents::{CloudEvent, CloudEventError, MAX_ATTRIBUTE_BYTES, shorten};
 use super::mapping::{Facts, Mapping};
 use crate::ports::Record;
@@ -205,9 +206,9 @@ fn meaning(event: CloudEvent, options: &DecodeOptions, now: Timestamp) -> Result
     let known = cdevents::recognise(&event.ty);
     match known {
         Known::Other => return Err(Stop::Ignore(Ignored::NotForUs { ty: shorten(&event.ty) })),
-        Known::DeployedOfOtherVersion => return Err(Stop::Ignore(Ignored::OtherVersion { ty: shorten(&event.ty) })),
+        Known::OfOtherVersion => return Err(Stop::Ignore(Ignored::OtherVersion { ty: shorten(&event.ty) })),
         Known::RequestedOfOtherVersion => return Err(DecodeError::UnknownVersion(shorten(&event.ty)).into()),
-        Known::Requested | Known::Verb(_) | Known::Deployed => {}
+        Known::Requested | Known::Verb(_) | Known::Tested | Known::Deployed => {}
     }
     if let Some(at) = event.expirytime.filter(|at| *at < now) {
         return Err(Stop::Ignore(Ignored::Expired { at }));
@@ -220,7 +221,8 @@ fn meaning(event: CloudEvent, options: &DecodeOptions, now: Timestamp) -> Result
     let (event, scope) = match known {
         Known::Requested => of_workload(requested(envelope, id, time)?),
         Known::Verb(verb) => commanded(verb, envelope, id, time)?,
-        Known::Deployed | Known::RequestedOfOtherVersion | Known::DeployedOfOtherVersion | Known::Other => {
+        Known::Tested => of_workload(tested(envelope, id, time.unwrap_or(now))?),
+        Known::Deployed | Known::RequestedOfOtherVersion | Known::OfOtherVersion | Known::Other => {
             of_workload(deployed(envelope, id, time, options)?)
         }
     };
@@ -304,6 +306,58 @@ fn requested(envelope: Envelope, id: EventId, time: Option<Timestamp>) -> Result
             Ok((Event::Requested { id, time, request }, workload))
         }
     }
+}
+
+/// A suite that somebody else runs for something else is none of ours: one of ours says for which workload.
+fn tested(envelope: Envelope, id: EventId, at: Timestamp) -> Result<(Event, Workload), Stop> {
+    let mut custom = envelope.custom_data;
+    let on = match custom.get_mut("bellwether").map(serde_json::Value::take) {
+        Some(on) => {
+            read::<TestedOn>(on).map_err(|error| DecodeError::Content(format!("customData.bellwether: {error}")))?
+        }
+        None => {
+            return Err(Stop::Ignore(Ignored::NotForUs {
+                ty: "testsuiterun without customData.bellwether".to_owned(),
+            }));
+        }
+    };
+    let content: TestedContent = read(envelope.subject.content).map_err(DecodeError::Content)?;
+    let suite = content.suite.map(|suite| suite.name.unwrap_or(suite.id));
+    let suite = suite.ok_or_else(|| DecodeError::Content("missing field `testSuite`".to_owned()))?;
+    let result = match (content.outcome.as_str(), on.result) {
+        ("success" | "pass", None | Some(Tested::Pass)) => Tested::Pass,
+        ("failure" | "fail", None | Some(Tested::Fail)) => Tested::Fail,
+        ("cancel", None) => Tested::Skipped,
+        ("error", None) => Tested::Error,
+        ("cancel" | "error", Some(result)) if result != Tested::Pass => result,
+        (outcome, result) => {
+            let result = result.map_or("none".to_owned(), |result| result.to_string());
+            return Err(DecodeError::Content(format!(
+                "outcome {} and result {result} don't go together; send success with pass, failure with fail, and cancel or error with the rest",
+                shorten(outcome)
+            ))
+            .into());
+        }
+    };
+    if on.images.is_empty() && on.model.is_none() {
+        return Err(DecodeError::Content(
+            "customData.bellwether names neither images nor a model, so it is about nothing".to_owned(),
+        )
+        .into());
+    }
+    let texts = [Some(&suite), content.reason.as_ref(), on.model.as_ref(), on.link.as_ref()];
+    if on.images.len() > 32
+        || texts.into_iter().flatten().chain(&on.images).any(|text| text.len() > MAX_ATTRIBUTE_BYTES)
+    {
+        return Err(DecodeError::Content(format!(
+            "a text is longer than {MAX_ATTRIBUTE_BYTES} bytes, or there are more than 32 images"
+        ))
+        .into());
+    }
+    let (by, workload) = (id.source.clone(), on.workload);
+    let report =
+        Report { suite, result, images: on.images, model: on.model, summary: content.reason, link: on.link, by, at };
+    Ok((Event::Tested { id, workload: workload.clone(), report }, workload))
 }
 
 fn deployed(

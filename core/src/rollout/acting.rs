@@ -1,7 +1,7 @@
 //! Acting: what there is to do in each phase, in order, one act at a time.
 
-use super::{Basis, Doing, Out, Rollout, World};
-use crate::effect::{Act, Effect};
+use super::{Basis, Doing, Out, Rollout, Task, World};
+use crate::effect::{Act, Effect, ModelAct};
 use crate::ids::{EffectId, Images, Weight};
 use crate::phase::{Phase, Share};
 use crate::policy::Traffic;
@@ -26,7 +26,8 @@ impl Rollout {
             Phase::Gating => vec![Act::Survey { traffic }],
             Phase::Preparing => {
                 let (metrics, stable) = (self.policy.probed(), self.stable_key(basis));
-                vec![apply(), Act::Probe { metrics, stable, learn: self.policy.learnable() }]
+                let probe = Act::Probe { metrics, stable, learn: self.policy.learnable() };
+                self.model_act(ModelAct::Verify).into_iter().chain([apply(), probe]).collect()
             }
             Phase::Growing => vec![apply()],
             Phase::Stepping => vec![Act::SetWeight { weight: self.asked(), traffic }],
@@ -38,17 +39,31 @@ impl Rollout {
             Phase::Returning | Phase::Draining if self.canary_made => {
                 vec![Act::SetWeight { weight: Weight::ZERO, traffic }]
             }
-            Phase::Cleaning | Phase::Removing if self.canary_made => vec![Act::RemoveCanary { traffic }],
+            // The model is current once all of the traffic is its, and no longer once none of it is.
+            Phase::Cleaning => self.model_act(ModelAct::Point).into_iter().chain(self.removal()).collect(),
+            Phase::Removing => self.removal().into_iter().chain(self.model_return()).collect(),
             Phase::Restoring => match &self.back_to {
                 Some(template) => {
                     vec![Act::Restore { stable_uid: basis.stable_uid.clone(), template: template.clone() }]
                 }
                 None => Vec::new(),
             },
-            Phase::Returning | Phase::Draining | Phase::Cleaning | Phase::Removing | Phase::Guarding | Phase::Ended => {
-                Vec::new()
-            }
+            Phase::Returning | Phase::Draining | Phase::Guarding | Phase::Ended => Vec::new(),
         }
+    }
+
+    fn removal(&self) -> Option<Act> {
+        self.canary_made.then(|| Act::RemoveCanary { traffic: self.policy.traffic.clone() })
+    }
+
+    /// Where the policy binds models to an environment, and the request brings one.
+    fn model_act(&self, act: ModelAct) -> Option<Act> {
+        let (Task::Roll { request }, Some(bound)) = (&self.task, &self.policy.model) else { return None };
+        Some(Act::Model { environment: bound.environment.clone(), model: request.model.clone()?, act })
+    }
+
+    fn model_return(&self) -> Option<Act> {
+        self.model_act(ModelAct::Return { before: self.pointed.as_ref()?.before.clone() })
     }
 
     pub(super) fn next_act(&mut self, world: World<'_>, out: &mut Out) {
@@ -79,6 +94,7 @@ impl Rollout {
                 | Act::Promote { .. }
                 | Act::Restore { .. }
                 | Act::RemoveCanary { .. }
+                | Act::Model { .. }
                 | Act::Notify { .. }
                 | Act::Note { .. } => {}
             }

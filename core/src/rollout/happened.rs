@@ -5,6 +5,7 @@ use crate::ids::Weight;
 use crate::phase::{Move, Phase, Trigger, next};
 use crate::policy::{Then, Traffic};
 use crate::reason::Reason;
+use crate::report::Tested;
 use crate::sighting::{Arm, Sighting};
 use crate::time::{Span, Timestamp};
 use crate::watching::Standing;
@@ -19,6 +20,7 @@ impl Rollout {
         leads(self.gone(world))
             .or_else(|| leads(self.failed(world)))
             .or_else(|| leads(self.to_put_back(world)))
+            .or_else(|| leads(self.unfit(world)))
             .or_else(|| leads(self.regressed()))
             .or_else(|| leads(self.reached(world)))
             .or_else(|| leads(self.lost_patience(world.now)))
@@ -58,6 +60,16 @@ impl Rollout {
         self.basis.as_ref().is_some_and(|basis| arm.images == basis.to)
     }
 
+    /// A suite that the policy requires was run on what this brings in, and does not hold.
+    fn unfit(&self, world: World<'_>) -> Option<(Trigger, Reason)> {
+        if !self.phase.is_before_promotion() {
+            return None;
+        }
+        let failed = |suite: &String| self.report(suite, world).filter(|report| report.result == Tested::Fail);
+        let report = self.required().find_map(failed)?.clone();
+        Some((Trigger::Refused, Reason::Tested { report: Box::new(report) }))
+    }
+
     pub(super) fn regressed(&self) -> Option<(Trigger, Reason)> {
         match self.watching.as_ref()?.standing() {
             Standing::Regressed(evidence) => Some((Trigger::Regressed, Reason::Regressed { evidence })),
@@ -85,7 +97,7 @@ impl Rollout {
     /// What the phase is for has come about, and nothing stands in its way.
     pub(super) fn reached(&self, world: World<'_>) -> Option<(Trigger, Reason)> {
         let (trigger, reason) = self.come_about(world)?;
-        let stopped = trigger.rises() && (self.held.is_some() || self.brake(trigger, world.now).is_some());
+        let stopped = trigger.rises() && (self.held.is_some() || self.brake(trigger, world).is_some());
         (!stopped).then_some((trigger, reason))
     }
 

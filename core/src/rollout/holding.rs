@@ -8,6 +8,7 @@ use crate::decision::Kind;
 use crate::phase::{Move, Phase, Trigger, next};
 use crate::policy::{Approval, Before, Then};
 use crate::reason::Reason;
+use crate::report::{self, Report, Tested};
 use crate::time::{Span, Timestamp};
 use crate::watching::{Lack, Standing};
 
@@ -22,7 +23,7 @@ impl Rollout {
             .or_else(|| self.slow_on_purpose(world.now))
             .or_else(|| self.share_unseen(world))
             .or_else(|| self.lack_of_evidence(world.now).filter(|(then, _)| *then == Then::Hold).map(|(_, why)| why))
-            .or_else(|| self.come_about(world).and_then(|(trigger, _)| self.brake(trigger, world.now)))
+            .or_else(|| self.come_about(world).and_then(|(trigger, _)| self.brake(trigger, world)))
     }
 
     /// A person says that it stays here.
@@ -77,15 +78,22 @@ impl Rollout {
     }
 
     /// Why this way up is closed for now: a gate that nobody has opened, or not the time for changes.
-    pub(super) fn brake(&self, trigger: Trigger, now: Timestamp) -> Option<Reason> {
+    pub(super) fn brake(&self, trigger: Trigger, world: World<'_>) -> Option<Reason> {
         if !trigger.rises() {
             return None;
+        }
+        // No traffic before what is required has passed.
+        if self.phase == Phase::Preparing
+            && let Some(suite) = self.unproven(world).next()
+        {
+            let report = self.report(suite, world).cloned().map(Box::new);
+            return Some(Reason::NeedsReport { suite: suite.clone(), report });
         }
         if let Some(gate) = self.closed_gate(trigger) {
             return Some(Reason::NeedsApproval { gate: gate.name.clone(), before: gate.before.to_string() });
         }
         let window = self.policy.window.as_ref()?;
-        let opens = window.opens(now)?;
+        let opens = window.opens(world.now)?;
         Some(Reason::OutsideWindow { window: window.to_string(), opens })
     }
 
@@ -96,6 +104,26 @@ impl Rollout {
             return None;
         }
         self.closed_gates().find(|gate| gate.before == before)
+    }
+
+    /// The suites that are required, but for those that a person has let pass.
+    pub(super) fn required(&self) -> impl Iterator<Item = &String> {
+        self.policy.require.iter().filter(|suite| !self.approved.contains(suite))
+    }
+
+    /// Those that have not passed.
+    pub(super) fn unproven(&self, world: World<'_>) -> impl Iterator<Item = &String> {
+        self.required()
+            .filter(move |suite| self.report(suite, world).is_none_or(|report| report.result != Tested::Pass))
+    }
+
+    /// The newest report of a suite about what this brings in.
+    pub(super) fn report<'a>(&self, suite: &str, world: World<'a>) -> Option<&'a Report> {
+        let model = match &self.task {
+            Task::Roll { request } => request.model.as_deref(),
+            Task::Guard { .. } => None,
+        };
+        report::newest(world.reports, suite, &self.changes(), model)
     }
 
     /// The gates that nobody has opened yet.
@@ -160,6 +188,9 @@ fn is_same_hold(before: &Reason, after: &Reason) -> bool {
     let slow = |reason: &Reason| matches!(reason, Reason::Slow { .. } | Reason::Failing { .. });
     match (before, after) {
         (Reason::NeedsApproval { gate: before, .. }, Reason::NeedsApproval { gate: after, .. }) => before == after,
+        (Reason::NeedsReport { suite: before, report: was }, Reason::NeedsReport { suite: after, report: is }) => {
+            before == after && was == is
+        }
         _ if evidence(before) && evidence(after) => true,
         _ if slow(before) && slow(after) => true,
         _ => std::mem::discriminant(before) == std::mem::discriminant(after),

@@ -7,7 +7,7 @@ use crate::event::Request;
 use crate::ids::EventId;
 use crate::phase::{Move, Phase, Trigger, next};
 use crate::reason::Reason;
-use crate::time::{Span, Timestamp};
+use crate::time::Span;
 use crate::verdict::Verdict;
 
 use super::accept::wanted_images;
@@ -23,7 +23,7 @@ impl Rollout {
             Verb::Promote { full } => self.promote(*full, order, world, out),
             Verb::Pause => self.pause(order),
             Verb::Resume => self.resume(order, world, out),
-            Verb::Approve { gate } => self.approve(gate.as_deref(), order, world.now, out),
+            Verb::Approve { gate } => self.approve(gate.as_deref(), order, world, out),
             Verb::Retry => Err(self.busy("a retry is for what has ended; abort this one first, or wait")),
             Verb::Freeze { .. } | Verb::Unfreeze => Err(self.busy("a freeze is not told to a rollout")),
         }
@@ -95,6 +95,9 @@ impl Rollout {
             (None, None) => return Err(self.busy("it is not held")),
             (None, Some(reason @ Reason::Frozen { .. })) => return Err(format!("{reason}; `unfreeze` ends it")),
             (None, Some(reason @ Reason::NeedsApproval { .. })) => return Err(format!("{reason}; `approve` opens it")),
+            (None, Some(reason @ Reason::NeedsReport { .. })) => {
+                return Err(format!("{reason}; `approve` with the suite's name goes on without it"));
+            }
             (None, Some(reason @ Reason::OutsideWindow { .. })) => {
                 return Err(format!("{reason}; `promote` goes on all the same"));
             }
@@ -134,14 +137,19 @@ impl Rollout {
         }
     }
 
-    fn approve(&mut self, gate: Option<&str>, order: Order, now: Timestamp, out: &mut Out) -> Result<(), String> {
+    fn approve(&mut self, gate: Option<&str>, order: Order, world: World<'_>, out: &mut Out) -> Result<(), String> {
         if !self.phase.is_before_promotion() {
             return Err(self.busy("its gates are behind it"));
         }
         let waits = self.held.as_ref().and_then(|held| {
-            if let Reason::NeedsApproval { gate, .. } = &held.reason { Some(gate.as_str()) } else { None }
+            if let Reason::NeedsApproval { gate: name, .. } | Reason::NeedsReport { suite: name, .. } = &held.reason {
+                Some(name.as_str())
+            } else {
+                None
+            }
         });
-        let closed: Vec<&str> = self.closed_gates().map(|gate| gate.name.as_str()).collect();
+        let gates = self.closed_gates().map(|gate| gate.name.as_str());
+        let closed: Vec<&str> = gates.chain(self.unproven(world).map(String::as_str)).collect();
         let gate = match (gate.or(waits), closed.as_slice()) {
             (_, []) => return Err(format!("no gate of {} is closed", self.id)),
             (Some(gate), closed) if closed.contains(&gate) => gate.to_owned(),
@@ -152,7 +160,7 @@ impl Rollout {
             (None, many) => return Err(format!("{} has several gates; name one of {}", self.id, many.join(", "))),
         };
         self.approved.push(gate.clone());
-        self.decide(Kind::Approve, self.phase, Reason::Approved { order, gate }, now, out);
+        self.decide(Kind::Approve, self.phase, Reason::Approved { order, gate }, world.now, out);
         Ok(())
     }
 
@@ -175,14 +183,14 @@ impl Rollout {
             (false, true) => Trigger::StepPassed,
             (false, false) => Trigger::CanaryReady,
         };
-        let skips = self.skipped_by(trigger, world.now);
+        let skips = self.skipped_by(trigger, world);
         self.paused = None;
         self.move_on(trigger, Reason::Promoted { order, skips }, world, out);
         Ok(())
     }
 
     /// What had not passed and is not waited for, in words.
-    fn skipped_by(&self, trigger: Trigger, now: Timestamp) -> Vec<String> {
+    fn skipped_by(&self, trigger: Trigger, world: World<'_>) -> Vec<String> {
         let mut skips = Vec::new();
         if trigger != Trigger::CanaryReady {
             skips.extend(self.unpassed());
@@ -195,7 +203,10 @@ impl Rollout {
             trigger == Trigger::LastStepPassed || (now && self.phase == Phase::Preparing)
         });
         skips.extend(gates.map(|gate| format!("gate {}", gate.name)));
-        let closed = self.policy.window.as_ref().filter(|window| window.opens(now).is_some());
+        if self.phase == Phase::Preparing {
+            skips.extend(self.unproven(world).map(|suite| format!("suite {suite}")));
+        }
+        let closed = self.policy.window.as_ref().filter(|window| window.opens(world.now).is_some());
         skips.extend(closed.map(|window| format!("the change window {window}")));
         skips.extend(self.paused.as_ref().map(|order| format!("the pause of {order}")));
         skips

@@ -15,6 +15,7 @@ mod hand;
 mod lifecycle;
 mod long_paths;
 mod middle;
+mod models;
 mod plan;
 mod ranks;
 mod sequential;
@@ -22,5 +23,6 @@ mod sim;
 #[path = "../support/simulation.rs"]
 mod simulation;
 mod story;
+mod suites;
 mod transitions;
 mod vectors;

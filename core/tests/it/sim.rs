@@ -525,6 +525,7 @@ fn about(event: &Event) -> Option<Workload> {
     match event {
         Event::Requested { request, .. } => Some(request.workload.clone()),
         Event::Deployed { workload, .. }
+        | Event::Tested { workload, .. }
         | Event::Seen { workload, .. }
         | Event::Measured { workload, .. }
         | Event::Performed { workload, .. } => Some(workload.clone()),

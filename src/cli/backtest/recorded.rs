@@ -83,6 +83,7 @@ impl Records {
                     | Event::Requested { .. }
                     | Event::Deployed { .. }
                     | Event::Commanded { .. }
+                    | Event::Tested { .. }
                     | Event::Seen { .. }
                     | Event::Tick => {}
                 }
