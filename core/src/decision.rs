@@ -37,6 +37,8 @@ pub enum Kind {
     Supersede,
     /// It can't be done, or need not be.
     Refuse,
+    /// A check that only warns has regressed.
+    Warn,
     /// An earlier decision is carried out further.
     Proceed,
     /// It is over.
@@ -73,6 +75,7 @@ impl Kind {
             Kind::RollBack => "roll back",
             Kind::Abort => "abort",
             Kind::Approve => "approve",
+            Kind::Warn => "warn",
             Kind::Retry => "retry",
             Kind::GiveUp => "give up",
             Kind::Supersede => "supersede",

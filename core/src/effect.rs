@@ -92,7 +92,7 @@ pub enum Act {
         /// Which model and version, as the request names them.
         model: String,
         /// What.
-        act: ModelAct,
+        what: ModelAct,
     },
     /// Tell people.
     Notify {
@@ -121,9 +121,9 @@ impl Act {
             Act::Promote { .. } => "promote",
             Act::Restore { .. } => "restore",
             Act::RemoveCanary { .. } => "remove-canary",
-            Act::Model { act: ModelAct::Verify, .. } => "verify-model",
-            Act::Model { act: ModelAct::Point, .. } => "point-model",
-            Act::Model { act: ModelAct::Return { .. }, .. } => "return-model",
+            Act::Model { what: ModelAct::Verify, .. } => "verify-model",
+            Act::Model { what: ModelAct::Point, .. } => "point-model",
+            Act::Model { what: ModelAct::Return { .. }, .. } => "return-model",
             Act::Notify { .. } => "notify",
             Act::Note { .. } => "note",
         }
@@ -132,7 +132,7 @@ impl Act {
     /// Whether it changes the cluster; in observe-only mode such an act is not performed.
     pub fn writes(&self) -> bool {
         match self {
-            Act::Survey { .. } | Act::Probe { .. } | Act::Model { act: ModelAct::Verify, .. } | Act::Notify { .. } => {
+            Act::Survey { .. } | Act::Probe { .. } | Act::Model { what: ModelAct::Verify, .. } | Act::Notify { .. } => {
                 false
             }
             Act::ApplyCanary { .. }
@@ -140,7 +140,7 @@ impl Act {
             | Act::Promote { .. }
             | Act::Restore { .. }
             | Act::RemoveCanary { .. }
-            | Act::Model { act: ModelAct::Point | ModelAct::Return { .. }, .. }
+            | Act::Model { what: ModelAct::Point | ModelAct::Return { .. }, .. }
             | Act::Note { .. } => true,
         }
     }

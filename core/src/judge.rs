@@ -8,7 +8,7 @@
 use serde::{Deserialize, Serialize};
 
 use self::ranks::Ranked;
-use crate::event::Gap;
+use crate::event::{Gap, Reading};
 use crate::metric::{Limit, Metric, MetricKind};
 use crate::policy::Check;
 use crate::sighting::Arm;
@@ -16,6 +16,7 @@ use crate::time::{Span, Timestamp};
 use crate::verdict::{Evidence, Measure, Verdict};
 use crate::window::{Ring, Side};
 
+pub mod drift;
 pub mod ranks;
 
 /// What a check remembers from look to look.
@@ -27,6 +28,9 @@ pub struct CheckState {
     looked: Option<Timestamp>,
     /// What it last said.
     pub evidence: Option<Evidence>,
+    /// It only warns, so nothing waits for it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub warns: bool,
 }
 
 /// All that a look may see.
@@ -38,6 +42,8 @@ pub struct View<'a> {
     pub side: Side,
     /// The Deployment that is judged, for its availability.
     pub arm: Option<&'a Arm>,
+    /// How the stable's requests were distributed before, where a drift is held against that.
+    pub past: Option<&'a Reading>,
 }
 
 impl CheckState {
@@ -58,15 +64,27 @@ impl CheckState {
         }
         self.looked = Some(at);
         let gap = if metric.kind == MetricKind::Availability { None } else { view.ring.gap(&check.metric).cloned() };
-        let subject = measure(check, metric, view, view.side);
+        let drift = match metric.kind {
+            MetricKind::Drift => drift::measure(check, metric, view.ring, view.past),
+            _ => None,
+        };
+        let (subject, drifted) = match drift {
+            Some((subject, drifted)) => (Some(subject), Some(drifted)),
+            None => (measure(check, metric, view, view.side), None),
+        };
         let ranked = check.ranks.as_ref().map(|settings| Ranked::of(check, metric, settings, view.ring));
         let is_broken = |subject: &Measure| match &ranked {
             Some(ranked) => ranked.is_broken(),
-            None => is_broken(check.limit, subject),
+            None => is_broken(check.limit, subject)
+                .map(|broken| broken && drifted.is_none_or(|drifted| drifted.is_more_than_chance())),
         };
-        let verdict = self.judge(check, subject.as_ref(), gap.as_ref(), is_broken);
+        // A distance needs enough on both sides.
+        let enough = drifted.is_none_or(|drifted| drifted.reference >= check.min_requests);
+        let verdict = self.judge(check, subject.as_ref().filter(|_| enough), gap.as_ref(), is_broken);
         let stable = match view.side {
-            Side::Canary if metric.kind != MetricKind::Availability => measure(check, metric, view, Side::Stable),
+            Side::Canary if !matches!(metric.kind, MetricKind::Availability | MetricKind::Drift) => {
+                measure(check, metric, view, Side::Stable)
+            }
             Side::Canary | Side::Stable => None,
         };
         self.evidence = Some(Evidence {
@@ -85,6 +103,7 @@ impl CheckState {
             verdict,
             weighed: None,
             ranked,
+            drifted,
         });
     }
 
@@ -124,8 +143,11 @@ fn is_broken(limit: Limit, subject: &Measure) -> Option<bool> {
 }
 
 fn measure(check: &Check, metric: &Metric, view: View<'_>, side: Side) -> Option<Measure> {
-    if metric.kind == MetricKind::Availability {
-        return view.arm.map(availability);
+    match metric.kind {
+        MetricKind::Availability => return view.arm.map(availability),
+        // Without a distance there is no value; its requests are no limit's affair.
+        MetricKind::Drift => return None,
+        MetricKind::Ratio | MetricKind::Histogram | MetricKind::Throughput | MetricKind::Gauge | MetricKind::Query => {}
     }
     view.ring.measure(&check.metric, side, check.window, check.quantile)
 }

@@ -25,6 +25,9 @@ pub fn about(decision: &Decision, rollout: &Rollout) -> Vec<Act> {
     if first_hold || asks {
         acts.push(Act::Notify { message: held(decision, rollout) });
     }
+    if decision.kind == Kind::Warn {
+        acts.push(Act::Notify { message: warned(decision, rollout) });
+    }
     if let Some(ending) = decision.ending.filter(|ending| !matches!(ending, Ending::Superseded | Ending::Unchanged)) {
         acts.push(Act::Notify { message: ended(ending, decision, rollout) });
     }
@@ -46,6 +49,7 @@ fn note(decision: &Decision, rollout: &Rollout) -> Option<Act> {
         Kind::Supersede => (false, "RolloutSuperseded"),
         Kind::Refuse => (!matches!(decision.reason, Reason::Unchanged), "RolloutRefused"),
         Kind::Finish => (false, "RolloutFinished"),
+        Kind::Warn => (true, "RolloutWarned"),
         Kind::Proceed => return None,
     };
     // A workload that is gone has nothing to put an Event on.
@@ -70,6 +74,20 @@ fn held(decision: &Decision, rollout: &Rollout) -> Message {
         why: decision.why.clone(),
         now: format!("Nothing was changed: the canary keeps {} of the traffic. {}", decision.weight, outlook(rollout)),
         command: Some(answer(&decision.reason, rollout)),
+        footer: footer(rollout),
+    }
+}
+
+fn warned(decision: &Decision, rollout: &Rollout) -> Message {
+    Message {
+        mood: Mood::Asking,
+        title: format!("{}: {} warned", rollout.workload.cluster, named(rollout)),
+        why: decision.why.clone(),
+        now: format!(
+            "Nothing was changed: the canary keeps {} of the traffic, and the rollout goes on.",
+            decision.weight
+        ),
+        command: Some(why_command(rollout)),
         footer: footer(rollout),
     }
 }

@@ -25,6 +25,12 @@ pub struct Metric {
     /// For a histogram: the unit of its edges.
     #[serde(default)]
     pub unit: HistogramUnit,
+    /// For `drift`: by which measure two distributions are apart.
+    #[serde(default, skip_serializing_if = "is_usual")]
+    pub distance: Distance,
+    /// For `drift`: from what.
+    #[serde(default, skip_serializing_if = "is_usual")]
+    pub against: Against,
     /// For `query`: any PromQL, with `{{namespace}}`, `{{workload}}`, `{{service}}`, `{{pod-hash}}` and `{{window}}`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub query: Option<String>,
@@ -49,6 +55,8 @@ pub enum MetricKind {
     Ratio,
     /// A quantile of counted events by size.
     Histogram,
+    /// How far the canary's distribution over a histogram's buckets is from another.
+    Drift,
     /// Counted events per second.
     Throughput,
     /// The mean of a gauge over the arm's pods.
@@ -63,10 +71,38 @@ impl MetricKind {
     /// Whether its readings come with a number of requests.
     pub fn counts_requests(self) -> bool {
         match self {
-            MetricKind::Ratio | MetricKind::Histogram => true,
+            MetricKind::Ratio | MetricKind::Histogram | MetricKind::Drift => true,
             MetricKind::Throughput | MetricKind::Gauge | MetricKind::Query | MetricKind::Availability => false,
         }
     }
+}
+
+/// By which measure two distributions are apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Distance {
+    /// The population stability index.
+    #[default]
+    Psi,
+    /// The Jensen-Shannon distance, in nats.
+    JensenShannon,
+    /// The largest gap between the cumulative distributions.
+    KolmogorovSmirnov,
+}
+
+/// What the canary's distribution is held against.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Against {
+    /// The stable's, at the same time.
+    #[default]
+    Stable,
+    /// The stable's, in the twenty minutes before the rollout.
+    Past,
+}
+
+fn is_usual<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }
 
 /// Which of the counted events a ratio looks for: those whose label matches, or does not, or those that another
@@ -139,7 +175,7 @@ impl Metric {
         match self.kind {
             MetricKind::Ratio | MetricKind::Availability => Unit::Percent,
             MetricKind::Throughput => Unit::PerSecond,
-            MetricKind::Gauge | MetricKind::Query => Unit::Number,
+            MetricKind::Gauge | MetricKind::Query | MetricKind::Drift => Unit::Number,
             MetricKind::Histogram => match self.unit {
                 HistogramUnit::Seconds => Unit::Seconds,
                 HistogramUnit::Milliseconds => Unit::Milliseconds,
@@ -163,7 +199,11 @@ impl Metric {
     pub fn problems(&self) -> Vec<(&'static str, String)> {
         let mut problems = Vec::new();
         let needs_series = match self.kind {
-            MetricKind::Ratio | MetricKind::Histogram | MetricKind::Throughput | MetricKind::Gauge => true,
+            MetricKind::Ratio
+            | MetricKind::Histogram
+            | MetricKind::Drift
+            | MetricKind::Throughput
+            | MetricKind::Gauge => true,
             MetricKind::Query | MetricKind::Availability => false,
         };
         if needs_series != self.series.is_some() {
@@ -174,9 +214,14 @@ impl Metric {
             };
             problems.push(("series", message.to_owned()));
         }
-        if self.series.as_ref().is_some_and(|series| self.kind == MetricKind::Histogram && series.ends_with("_bucket"))
-        {
+        let buckets = matches!(self.kind, MetricKind::Histogram | MetricKind::Drift);
+        if self.series.as_ref().is_some_and(|series| buckets && series.ends_with("_bucket")) {
             problems.push(("series", "name the histogram without `_bucket`".to_owned()));
+        }
+        for (key, usual) in [("distance", is_usual(&self.distance)), ("against", is_usual(&self.against))] {
+            if self.kind != MetricKind::Drift && !usual {
+                problems.push((key, "this belongs to kind = \"drift\", and to no other".to_owned()));
+            }
         }
         if (self.kind == MetricKind::Query) != self.query.is_some() {
             problems.push(("query", "a `query` belongs to kind = \"query\", and to no other".to_owned()));
@@ -316,6 +361,7 @@ impl fmt::Display for MetricKind {
         f.write_str(match self {
             MetricKind::Ratio => "ratio",
             MetricKind::Histogram => "histogram",
+            MetricKind::Drift => "drift",
             MetricKind::Throughput => "throughput",
             MetricKind::Gauge => "gauge",
             MetricKind::Query => "query",

@@ -245,8 +245,8 @@ impl Model {
 
     /// Does what `effect` asks, once: what is so already is not done again.
     pub fn perform(&mut self, effect: &Effect, now: Timestamp) -> Outcome {
-        if let Act::Model { environment, model, act } = &effect.act {
-            return self.models.perform(&effect.id, environment, model, act);
+        if let Act::Model { environment, model, what } = &effect.act {
+            return self.models.perform(&effect.id, environment, model, what);
         }
         let survey = self.sighting(&effect.workload, now);
         let Some(deployed) = self.workloads.get_mut(&effect.workload) else {

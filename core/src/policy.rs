@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::calendar::{ChangeWindow, RawWindow};
 use crate::effect::Probed;
 use crate::ids::{Weight, Workload, digest, repository};
-use crate::metric::{Limit, Metric, MetricKind, Unit};
+use crate::metric::{Against, Limit, Metric, MetricKind, Unit};
 use crate::sequential::{self, Bad, Proof, Rule};
 use crate::stats::mann_whitney;
 use crate::time::Span;
@@ -367,6 +367,9 @@ pub struct RawCheck {
     /// By the threshold judge: so many looks over the limit in a row are a regression (1).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub breaches: Option<u32>,
+    /// What a regression does: `roll-back`, or `warn`, which is what a drift does without it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub on_regressed: Option<OnRegressed>,
     /// With fewer requests nothing is said: in the window, or by the sequential judge since the first step.
     #[serde(default = "defaults::min_requests")]
     pub min_requests: u64,
@@ -382,6 +385,16 @@ pub enum JudgeKind {
     Sequential,
     /// Kayenta's: whether the canary's values of the window rank to the bad side of the stable's, so many times in a row.
     MannWhitney,
+}
+
+/// What a check's regression does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum OnRegressed {
+    /// The old version comes back.
+    RollBack,
+    /// It is said, once, and nothing is held up by the check.
+    Warn,
 }
 
 /// A limit as written: with a unit, or a bare number.
@@ -502,6 +515,9 @@ pub struct Check {
     pub breaches: u32,
     /// With fewer requests in the window nothing is said.
     pub min_requests: u64,
+    /// It only warns: whatever it says, the rollout goes on.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub warns: bool,
     /// Judged by the sequential judge, with these settings; `None`: by the threshold judge, or the mann-whitney judge.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sequential: Option<Rule>,
@@ -532,6 +548,9 @@ impl RawPolicy {
             Strategy::Canary => self.check_steps(&checks, &mut problems),
             Strategy::BlueGreen => self.check_blue_green(&checks, &mut problems),
         };
+        if self.strategy == Strategy::BlueGreen {
+            refuse_drift(&self.checks, metrics, "after the switch the stable has no traffic", &mut problems);
+        }
         let window = self.check_window(&mut problems);
         self.check_approvals(&mut problems);
         let mut guard = self.guard.as_ref().map(|guard| Guard {
@@ -541,6 +560,7 @@ impl RawPolicy {
                     problems.add(&["check"], "the guard looks at nothing; give it a check, or leave the guard out");
                 }
                 refuse_ranks(&guard.checks, "the guard has no stable beside it", problems);
+                refuse_drift(&guard.checks, metrics, "the guard has no stable beside it", problems);
                 let message = "under guard there is no stable beside it to compare with; leave it out";
                 refuse(&guard.checks, "either", |check| check.either.is_some(), message, problems);
                 let message = "under guard there is no stable beside it, so nobody can say what would have been";
@@ -785,6 +805,9 @@ fn one_check(raw: &RawCheck, metrics: &BTreeMap<String, Metric>, problems: &mut 
             None
         }
     }?;
+    if metric.kind == MetricKind::Drift && matches!(limit, Limit::Min(_)) {
+        problems.add(&["min"], "a drift is a distance, and too far is what is bad; write `max`");
+    }
     let judge = raw.judge.unwrap_or_else(|| usual_judge(metric.kind, limit));
     refuse_settings_of_another(raw, judge, problems);
     Some(Check {
@@ -797,6 +820,10 @@ fn one_check(raw: &RawCheck, metrics: &BTreeMap<String, Metric>, problems: &mut 
         breaches: raw.breaches.unwrap_or_else(defaults::breaches).max(1),
         // A gauge or a query counts no requests, so there is no number of them to ask for.
         min_requests: if metric.kind.counts_requests() { raw.min_requests } else { 0 },
+        warns: match raw.on_regressed {
+            Some(on_regressed) => on_regressed == OnRegressed::Warn,
+            None => metric.kind == MetricKind::Drift,
+        },
         sequential: (judge == JudgeKind::Sequential).then(|| rule(raw, limit, metric, problems)).flatten(),
         ranks: (judge == JudgeKind::MannWhitney).then(|| ranks(limit, metric, problems)).flatten(),
     })
@@ -808,6 +835,7 @@ fn usual_judge(kind: MetricKind, limit: Limit) -> JudgeKind {
         (MetricKind::Ratio, _) | (MetricKind::Histogram, Limit::Max(_)) => JudgeKind::Sequential,
         (
             MetricKind::Histogram
+            | MetricKind::Drift
             | MetricKind::Throughput
             | MetricKind::Gauge
             | MetricKind::Query
@@ -838,7 +866,7 @@ fn refuse_settings_of_another(raw: &RawCheck, judge: JudgeKind, problems: &mut P
 
 /// The mann-whitney judge's settings: Kayenta's own, and the limit's bad side.
 fn ranks(limit: Limit, metric: &Metric, problems: &mut Problems) -> Option<mann_whitney::Settings> {
-    if matches!(metric.kind, MetricKind::Throughput | MetricKind::Availability) {
+    if matches!(metric.kind, MetricKind::Throughput | MetricKind::Drift | MetricKind::Availability) {
         let remedy = "the mann-whitney judge compares values of both arms, and this metric has none that could be alike; set judge = \"threshold\"";
         problems.add(&["judge"], remedy);
         return None;
@@ -854,6 +882,16 @@ fn ranks(limit: Limit, metric: &Metric, problems: &mut Problems) -> Option<mann_
 fn refuse_ranks(checks: &[RawCheck], why: &str, problems: &mut Problems) {
     let remedy = format!("{why}, so there is nothing to rank against; set judge = \"threshold\"");
     refuse(checks, "judge", |check| check.judge == Some(JudgeKind::MannWhitney), &remedy, problems);
+}
+
+/// Nor is there anything to drift from, but the past.
+fn refuse_drift(checks: &[RawCheck], metrics: &BTreeMap<String, Metric>, why: &str, problems: &mut Problems) {
+    let beside = |check: &RawCheck| {
+        let metric = metrics.get(&check.metric);
+        metric.is_some_and(|metric| metric.kind == MetricKind::Drift && metric.against == Against::Stable)
+    };
+    let remedy = format!("{why}, so there is nothing to drift from; give the metric against = \"past\"");
+    refuse(checks, "metric", beside, &remedy, problems);
 }
 
 /// A key that these checks may not have where they are.
@@ -897,12 +935,17 @@ fn rule(raw: &RawCheck, limit: Limit, metric: &Metric, problems: &mut Problems) 
 
 /// Divides `alpha` among all checks that may roll back on evidence, the guard's included.
 fn share_out(alpha: f64, beta: f64, checks: &[Check], steps: &mut [Step], guard: Option<&mut Guard>) {
-    let count = |checks: &[Check]| checks.iter().filter(|check| check.sequential.is_some()).count() as u32;
+    let may = |check: &&Check| check.sequential.is_some() && !check.warns;
+    let count = |checks: &[Check]| checks.iter().filter(may).count() as u32;
     let (of_steps, of_guard) = (count(checks), guard.as_ref().map_or(0, |guard| count(&guard.checks)));
     let all =
         steps.iter_mut().flat_map(|step| &mut step.checks).chain(guard.into_iter().flat_map(|guard| &mut guard.checks));
-    for rule in all.filter_map(|check| check.sequential.as_mut()) {
-        *rule = Rule { alpha, beta, checks: of_steps, of_guard, ..*rule };
+    for check in all {
+        // What only warns takes no part of what the others share.
+        let (checks, of_guard) = if check.warns { (1, 0) } else { (of_steps, of_guard) };
+        if let Some(rule) = &mut check.sequential {
+            *rule = Rule { alpha, beta, checks, of_guard, ..*rule };
+        }
     }
 }
 
@@ -960,12 +1003,17 @@ impl Policy {
         self.metrics.iter().filter(|(_, metric)| measured(metric)).map(|(n, m)| (n.clone(), m.clone())).collect()
     }
 
-    /// What the sequential judge counts: of this it must be learnt how it clusters.
+    /// What the sequential judge counts, of which it must be learnt how it clusters; and what a drift is held against that was
+    /// before.
     pub fn learnable(&self) -> Vec<Bad> {
         let guard = self.guard.iter().flat_map(|guard| &guard.checks);
         let checks = self.steps.iter().flat_map(|step| &step.checks).chain(guard);
         let mut learnable: Vec<Bad> = Vec::new();
-        for bad in checks.filter(|check| check.sequential.is_some()).map(Bad::of) {
+        let past = |check: &Check| {
+            let metric = self.metrics.get(&check.metric);
+            metric.is_some_and(|metric| metric.kind == MetricKind::Drift && metric.against == Against::Past)
+        };
+        for bad in checks.filter(|check| check.sequential.is_some() || past(check)).map(Bad::of) {
             if !learnable.contains(&bad) {
                 learnable.push(bad);
             }
@@ -975,7 +1023,7 @@ impl Policy {
 
     /// The metrics of that.
     pub fn clustered(&self) -> BTreeSet<String> {
-        self.learnable().into_iter().map(|bad| bad.metric).collect()
+        self.learnable().into_iter().filter(|bad| !bad.shape).map(|bad| bad.metric).collect()
     }
 
     /// Those metrics with every limit that a check holds them against: what is tried before there is traffic.

@@ -271,6 +271,11 @@ pub enum Reason {
         /// What it says, and what the others that regressed say.
         evidence: Vec<Evidence>,
     },
+    /// A check that only warns has regressed.
+    Warned {
+        /// What it says.
+        evidence: Box<Evidence>,
+    },
     /// Some checks say nothing yet.
     Insufficient {
         /// What they say.
@@ -568,6 +573,7 @@ impl fmt::Display for Reason {
             }
             Reason::Passed { evidence, after } => write!(f, "{}; watched for {after}", sentence(evidence)),
             Reason::Regressed { evidence } | Reason::Insufficient { evidence } => f.write_str(&sentence(evidence)),
+            Reason::Warned { evidence } => write!(f, "{evidence}; this check only warns"),
             Reason::Blind { evidence, since } => {
                 write!(f, "blind since {since}: {}; not judging, nothing was changed", sentence(evidence))
             }

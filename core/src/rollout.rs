@@ -261,6 +261,9 @@ pub struct Rollout {
     /// The gates that a person has opened; never more than the policy has.
     #[serde(default)]
     pub approved: Vec<String>,
+    /// The checks that have warned.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warned: Vec<String>,
     /// What was decided about the version.
     pub judgement: Option<Judgement>,
     /// What has been decided, for people.
@@ -350,6 +353,7 @@ impl Rollout {
             waited: Span::ZERO,
             paused: None,
             approved: Vec::new(),
+            warned: Vec::new(),
             judgement: None,
             history: Vec::new(),
             reason,
@@ -477,6 +481,7 @@ impl Rollout {
             self.follow_settling(world);
             self.begin_watching(world);
             self.follow_standing(world.now);
+            self.warn(world.now, out);
             self.follow_hold(world, out);
             self.say_standing();
             self.next_act(world, out);

@@ -45,7 +45,7 @@ use crate::stats::tally::{Pair, Phi, Tally, Worth};
 use crate::stats::two_sample::{Effects, EffectsState, Null};
 use crate::time::{Span, Timestamp};
 use crate::verdict::{Evidence, Measure, Verdict};
-use crate::window::{Side, reading};
+use crate::window::{Side, reading, total};
 
 /// The judge's settings for one check.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -119,17 +119,25 @@ pub struct Bad {
     pub metric: String,
     /// The limit.
     pub limit: Limit,
+    /// Of a drift it is learnt how its requests were distributed.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub shape: bool,
 }
 
 impl Bad {
     /// What `check` counts.
     pub fn of(check: &Check) -> Bad {
-        Bad { metric: check.metric.clone(), limit: check.limit }
+        Bad { metric: check.metric.clone(), limit: check.limit, shape: check.sequential.is_none() }
     }
 
     /// Learns from blocks of the past, in which each of the stable's processes was counted by itself.
     pub fn learn(&self, blocks: &[Block]) -> Past {
         let mut past = Past::default();
+        if self.shape {
+            past.shape = total(blocks.iter(), &self.metric, Side::Stable)
+                .map(|(edges, counts)| Reading::Histogram { edges, counts });
+            return past;
+        }
         for processes in blocks.iter().filter_map(|block| block.processes.get(&self.metric)) {
             past.absorb(&tallies(processes, self.limit));
         }
@@ -138,13 +146,16 @@ impl Bad {
 }
 
 /// What the stable's processes have shown of something bad.
-#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Past {
     /// How it clusters.
     pub dispersion: Dispersion,
     /// How much there was of it.
     counts: Counts,
+    /// How its requests were distributed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shape: Option<Reading>,
 }
 
 impl Past {
@@ -403,6 +414,7 @@ impl State {
             verdict,
             weighed: Some(weighed),
             ranked: None,
+            drifted: None,
         }
     }
 }

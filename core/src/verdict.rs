@@ -8,6 +8,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::event::Gap;
+use crate::judge::drift::Drifted;
 use crate::judge::ranks::Ranked;
 use crate::metric::{Limit, MetricKind, Unit};
 use crate::sequential::Weighed;
@@ -88,6 +89,9 @@ pub struct Evidence {
     /// By the mann-whitney judge: what was compared.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ranked: Option<Ranked>,
+    /// Of a drift: what was compared.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub drifted: Option<Drifted>,
 }
 
 impl Evidence {
@@ -116,7 +120,9 @@ impl Evidence {
         let mut text = match (self.kind, subject.hits) {
             (MetricKind::Ratio, Some(hits)) => format!("{hits} of {} requests in {}", subject.n, self.window),
             (MetricKind::Availability, Some(hits)) => format!("{hits} of {} pods ready", subject.n),
-            (MetricKind::Histogram | MetricKind::Throughput, _) => format!("{} requests in {}", subject.n, self.window),
+            (MetricKind::Histogram | MetricKind::Drift | MetricKind::Throughput, _) => {
+                format!("{} requests in {}", subject.n, self.window)
+            }
             (MetricKind::Ratio | MetricKind::Availability | MetricKind::Gauge | MetricKind::Query, _) => {
                 format!("over {}", self.window)
             }
@@ -152,6 +158,12 @@ impl fmt::Display for Evidence {
             && subject.n >= self.need
         {
             return ranked.say(self, f);
+        }
+        if let (Some(drifted), Some(subject)) = (&self.drifted, &self.subject)
+            && self.verdict != Verdict::Blind
+            && subject.n.min(drifted.reference) >= self.need
+        {
+            return drifted.say(self, f);
         }
         match (self.verdict, &self.subject) {
             (Verdict::Blind, _) => match &self.gap {

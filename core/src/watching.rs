@@ -60,7 +60,7 @@ pub struct Rules<'a> {
 impl Rules<'_> {
     fn past(&self, check: &Check) -> Past {
         let bad = Bad::of(check);
-        self.learnt.iter().find(|learnt| learnt.bad == bad).map(|learnt| learnt.past).unwrap_or_default()
+        self.learnt.iter().find(|learnt| learnt.bad == bad).map(|learnt| learnt.past.clone()).unwrap_or_default()
     }
 }
 
@@ -118,11 +118,14 @@ impl Watching {
         if !self.ring.push(block, keep) {
             return;
         }
-        let view = View { ring: &self.ring, side: if self.guards { Side::Stable } else { Side::Canary }, arm };
+        let view =
+            View { ring: &self.ring, side: if self.guards { Side::Stable } else { Side::Canary }, arm, past: None };
         for (said, check) in self.checks.iter_mut().zip(rules.checks) {
+            said.warns = check.warns;
             let Some(metric) = rules.metrics.get(&check.metric) else { continue };
             let Some(rule) = check.sequential else {
-                said.look(check, metric, view, at);
+                let past = rules.past(check);
+                said.look(check, metric, View { past: past.shape.as_ref(), ..view }, at);
                 continue;
             };
             let asked = Asked { check, rule, metric, side: view.side, proof: rules.proof };
@@ -156,10 +159,12 @@ impl Watching {
         }
     }
 
-    /// What all checks together say.
+    /// What all checks together say, but for those that only warn.
     pub fn standing(&self) -> Standing {
+        let voting = || self.checks.iter().filter(|check| !check.warns);
         let with = |verdict: Verdict| -> Vec<Evidence> {
-            self.evidence().filter(|evidence| evidence.verdict == verdict).cloned().collect()
+            let said = voting().filter_map(|check| check.evidence.as_ref());
+            said.filter(|evidence| evidence.verdict == verdict).cloned().collect()
         };
         for (verdict, standing) in [
             (Verdict::Regressed, Standing::Regressed as fn(Vec<Evidence>) -> Standing),
@@ -172,10 +177,16 @@ impl Watching {
             }
         }
         // A check that has not looked yet says nothing.
-        if self.checks.iter().any(|check| check.evidence.is_none()) {
+        if self.checks.iter().any(|check| check.evidence.is_none() && !check.warns) {
             return Standing::Insufficient(Vec::new());
         }
         Standing::Pass(with(Verdict::Pass))
+    }
+
+    /// What those say that only warn, and have something to warn of.
+    pub fn warnings(&self) -> impl Iterator<Item = &Evidence> {
+        let warning = self.checks.iter().filter(|check| check.warns).filter_map(|check| check.evidence.as_ref());
+        warning.filter(|evidence| evidence.verdict == Verdict::Regressed)
     }
 
     /// What each check last said.

@@ -69,6 +69,12 @@ impl Ring {
         self.blocks.back().map(|block| block.to)
     }
 
+    /// One arm's counts by bucket over the last `window`, with the buckets' edges; `None`: it has none.
+    pub fn counts(&self, metric: &str, side: Side, window: Span) -> Option<(Vec<f64>, Vec<u64>)> {
+        let start = window.before(self.last()?);
+        total(self.blocks.iter().filter(|block| block.to > start), metric, side)
+    }
+
     /// One arm's value of `metric` over the last `window`; `None`: the arm has no reading in it.
     pub fn measure(&self, metric: &str, side: Side, window: Span, quantile: f64) -> Option<Measure> {
         self.measure_at(metric, side, window, quantile, self.last()?)
@@ -88,6 +94,14 @@ impl Ring {
         }
         sum.and_then(|sum| sum.measure(quantile))
     }
+}
+
+/// One arm's counts by bucket in all of these blocks; `None`: it has none.
+pub fn total<'a>(blocks: impl Iterator<Item = &'a Block>, metric: &str, side: Side) -> Option<(Vec<f64>, Vec<u64>)> {
+    let readings = blocks.filter_map(|block| Some((block, reading(block.metrics.get(metric)?, side)?)));
+    let sum = readings
+        .fold(None, |sum, (block, reading)| Some(Sum::add(sum, reading, Span::between(block.from, block.to))))?;
+    if let Sum::Histogram { edges, counts } = sum { Some((edges, counts)) } else { None }
 }
 
 /// What a sample has of one side.

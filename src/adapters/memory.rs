@@ -181,7 +181,7 @@ impl Inner {
                 *carry = hundredths % 100;
                 Reading::Ratio { hits: (hundredths / 100).min(n), total: n }
             }
-            MetricKind::Histogram => {
+            MetricKind::Histogram | MetricKind::Drift => {
                 let quick = if image.contains("slow") { n * 88 / 100 } else { n * 99 / 100 };
                 let counts = vec![quick / 2, quick - quick / 2, 0, 0, n - quick, 0];
                 Reading::Histogram { edges: vec![0.1, 0.25, 1.0, 5.0, 10.0], counts }

@@ -293,6 +293,7 @@ fn line(decision: &Decision, colours: bool) -> String {
         | Kind::Refuse
         | Kind::Proceed
         | Kind::Approve
+        | Kind::Warn
         | Kind::Retry => "",
     };
     let kind = table::paint(state, &format!("{:<9}", decision.kind.name()), colours);

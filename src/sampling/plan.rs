@@ -93,7 +93,7 @@ pub fn families(metric: &Metric) -> Vec<Family> {
             let hits = metric.hits.as_ref().and_then(|hits| hits.series.as_deref());
             std::iter::once(series.as_str()).chain(hits).map(|series| family(series, true)).collect()
         }
-        MetricKind::Histogram => vec![family(&format!("{series}_bucket"), true)],
+        MetricKind::Histogram | MetricKind::Drift => vec![family(&format!("{series}_bucket"), true)],
         MetricKind::Throughput => vec![family(series, true)],
         MetricKind::Gauge => vec![family(series, false)],
         MetricKind::Query | MetricKind::Availability => Vec::new(),
@@ -103,7 +103,7 @@ pub fn families(metric: &Metric) -> Vec<Family> {
 /// The label by which a metric divides its family into classes.
 pub fn class_label(metric: &Metric) -> Option<&str> {
     match metric.kind {
-        MetricKind::Histogram => Some("le"),
+        MetricKind::Histogram | MetricKind::Drift => Some("le"),
         MetricKind::Ratio => metric.hits.as_ref()?.label.as_deref(),
         _ => None,
     }

@@ -80,8 +80,10 @@ impl Prober {
     /// What the last minutes teach of how errors cluster. What can't be read teaches nothing, and is no obstacle: the
     /// rollout learns on its way, and says that it had not been calibrated.
     async fn learn(&self, workload: &Workload, stable: &ArmKey, wanted: &[Wanted], learn: &[Bad]) -> Vec<Learnt> {
+        // How errors cluster is told by pods alone; how requests were distributed, by whoever counts them.
         let pods_of = |wanted: &&Wanted| {
-            wanted.metric.arms == ArmSource::Pods && learn.iter().any(|bad| bad.metric == wanted.name)
+            let by_pods = wanted.metric.arms == ArmSource::Pods;
+            learn.iter().any(|bad| bad.metric == wanted.name && (by_pods || bad.shape))
         };
         let metrics: BTreeMap<String, Metric> =
             wanted.iter().filter(pods_of).map(|wanted| (wanted.name.clone(), wanted.metric.clone())).collect();

@@ -79,7 +79,7 @@ fn malformed(what: impl Into<String>) -> Gap {
 /// The sample of a ratio, a histogram or a throughput, from its family and that of its hits.
 pub fn counted(metric: &Metric, all: &Counts<'_>, hits: Option<&Counts<'_>>) -> Sample {
     let sample = match metric.kind {
-        MetricKind::Histogram => histogram(all),
+        MetricKind::Histogram | MetricKind::Drift => histogram(all),
         MetricKind::Ratio => match (hits, &metric.hits) {
             (Some(hits), _) => ratio_of_two(all, hits),
             (None, Some(hits)) => ratio_by_label(hits, all),

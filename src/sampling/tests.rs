@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 
 use bellwether_core::event::{Block, Gap, Reading, Sample};
 use bellwether_core::ids::{Kind, Workload};
-use bellwether_core::metric::{ArmSource, Hits, Metric, MetricKind};
+use bellwether_core::metric::{Against, ArmSource, Distance, Hits, Metric, MetricKind};
 use bellwether_core::time::{Span, Stretch, Timestamp};
 use bellwether_core::watch::{ArmKey, Watch};
 use proptest::prelude::*;
@@ -522,6 +522,8 @@ impl World {
             hits: Some(hits),
             unit: bellwether_core::metric::HistogramUnit::Seconds,
             query: None,
+            distance: Distance::Psi,
+            against: Against::Stable,
             arms: ArmSource::Pods,
             process: Vec::new(),
             targets: None,

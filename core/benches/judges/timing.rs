@@ -4,7 +4,7 @@ use std::hint::black_box;
 use std::time::Instant;
 
 use bellwether_core::event::{Reading, Sample};
-use bellwether_core::metric::{ArmSource, HistogramUnit, Hits, Limit, Metric, MetricKind};
+use bellwether_core::metric::{Against, ArmSource, Distance, HistogramUnit, Hits, Limit, Metric, MetricKind};
 use bellwether_core::policy::Check;
 use bellwether_core::rivals::Rule;
 use bellwether_core::rivals::flagger::Steps;
@@ -65,6 +65,7 @@ fn checked() -> (Check, Metric) {
         min_requests: 100,
         sequential: Some(rule),
         ranks: None,
+        warns: false,
     };
     let hits = Hits { label: text("code"), matches: text("5.."), not: None, series: None };
     let metric = Metric {
@@ -74,6 +75,8 @@ fn checked() -> (Check, Metric) {
         hits: Some(hits),
         unit: HistogramUnit::Seconds,
         query: None,
+        distance: Distance::Psi,
+        against: Against::Stable,
         arms: ArmSource::Pods,
         process: Vec::new(),
         targets: None,

@@ -71,7 +71,7 @@ fn end(
         let (sample, _) = split.block(check, metric.kind, block.as_secs_f64(), random);
         let metrics = BTreeMap::from([(check.metric.clone(), sample)]);
         ring.push(Block::new(at(n), at(n + 1), metrics), check.window);
-        state.look(check, metric, View { ring: &ring, side: Side::Canary, arm: None }, at(n + 1));
+        state.look(check, metric, View { ring: &ring, side: Side::Canary, arm: None, past: None }, at(n + 1));
         said = state.evidence.as_ref().map_or(said, |evidence| evidence.verdict);
         if said == Verdict::Regressed {
             return (said, Span::between(at(0), at(n + 1)));

@@ -57,9 +57,9 @@ impl Rollout {
     }
 
     /// Where the policy binds models to an environment, and the request brings one.
-    fn model_act(&self, act: ModelAct) -> Option<Act> {
+    fn model_act(&self, what: ModelAct) -> Option<Act> {
         let (Task::Roll { request }, Some(bound)) = (&self.task, &self.policy.model) else { return None };
-        Some(Act::Model { environment: bound.environment.clone(), model: request.model.clone()?, act })
+        Some(Act::Model { environment: bound.environment.clone(), model: request.model.clone()?, what })
     }
 
     fn model_return(&self) -> Option<Act> {

@@ -2,11 +2,14 @@
 
 use std::collections::BTreeSet;
 
-use super::{Rollout, World};
+use super::{Out, Rollout, World};
+use crate::decision::Kind;
 use crate::phase::Phase;
 use crate::policy::{Check, Policy};
+use crate::reason::Reason;
 use crate::sighting::{Arm, Sighting};
 use crate::time::{Span, Timestamp};
+use crate::verdict::Evidence;
 use crate::watch::{ArmKey, Watch};
 use crate::watching::Watching;
 
@@ -57,6 +60,16 @@ impl Rollout {
         let judges = self.judges();
         if let Some(watching) = self.watching.as_mut().filter(|_| judges) {
             watching.follow(least, now);
+        }
+    }
+
+    /// Each check that only warns is heard once.
+    pub(super) fn warn(&mut self, now: Timestamp, out: &mut Out) {
+        let warnings = self.watching.iter().flat_map(|watching| watching.warnings());
+        let new: Vec<Evidence> = warnings.filter(|evidence| !self.warned.contains(&evidence.check)).cloned().collect();
+        for evidence in new {
+            self.warned.push(evidence.check.clone());
+            self.decide(Kind::Warn, self.phase, Reason::Warned { evidence: Box::new(evidence) }, now, out);
         }
     }
 

@@ -9,6 +9,7 @@ mod broker;
 mod counting;
 #[path = "../support/dice.rs"]
 mod dice;
+mod drifts;
 mod error_rates;
 mod evidence;
 mod hand;

@@ -34,7 +34,7 @@ fn said(policy: &Policy, blocks: &[(u64, u64)], gap: bool) -> Evidence {
     samples.extend(gap.then_some(Sample::Gap(Gap::NoBaseline)));
     for (n, sample) in samples.into_iter().enumerate() {
         ring.push(Block::new(at(n), at(n + 1), BTreeMap::from([("error-rate".to_owned(), sample)])), check.window);
-        state.look(check, metric, View { ring: &ring, side: Side::Canary, arm: None }, at(n + 1));
+        state.look(check, metric, View { ring: &ring, side: Side::Canary, arm: None, past: None }, at(n + 1));
     }
     state.evidence.unwrap()
 }

@@ -8,7 +8,7 @@ use bellwether_core::effect::{Act, Effect, Message};
 use bellwether_core::engine::{Engine, Took, Transition};
 use bellwether_core::event::{Block, Event, Failure, FailureKind, Gap, Outcome, Reading, Request, Sample};
 use bellwether_core::ids::{EventId, Images, Kind, Workload};
-use bellwether_core::metric::{ArmSource, HistogramUnit, Hits, Metric, MetricKind};
+use bellwether_core::metric::{Against, ArmSource, Distance, HistogramUnit, Hits, Metric, MetricKind};
 use bellwether_core::model::Model;
 use bellwether_core::policy::{Policy, RawPolicy};
 use bellwether_core::rollout::Rollout;
@@ -34,6 +34,8 @@ fn metric(kind: MetricKind, series: Option<&str>) -> Metric {
         hits: None,
         unit: HistogramUnit::Seconds,
         query: None,
+        distance: Distance::Psi,
+        against: Against::Stable,
         arms: ArmSource::Pods,
         process: Vec::new(),
         targets: None,

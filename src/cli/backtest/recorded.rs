@@ -114,6 +114,7 @@ fn ends(kind: Kind) -> bool {
         | Kind::Hold
         | Kind::Resume
         | Kind::Approve
+        | Kind::Warn
         | Kind::Retry
         | Kind::Proceed
         | Kind::Finish => false,

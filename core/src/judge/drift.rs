@@ -1,0 +1,157 @@
+//! Whether the canary's answers are distributed otherwise than the stable's, or than the stable's were: the distances that
+//! people speak of, over the check's window, bucket by bucket.
+//!
+//! All distances are above zero where nothing has drifted, and the more so the less there is to count: ten buckets and a
+//! hundred answers on each side have a population stability index of 0.18 by chance alone. What is expected by chance is
+//! taken off before the limit is looked at, and a distance that chance gives more often than once in a thousand is no drift
+//! whatever its size:
+//!
+//! ```text
+//! PSI: (k-1)(1/n + 1/m)      Jensen-Shannon: divergence less (k-1)(1/n + 1/m)/8      Kolmogorov-Smirnov: 0.8687 √(1/n + 1/m)
+//! ```
+//!
+//! (`k` buckets that are not empty, `n` and `m` answers. The second follows from the first by PSI ≈ 8 JSD near zero; 0.8687 is the
+//! mean of Kolmogorov's distribution, √(π/2) ln 2.) It says that something changed, not that it became worse: so such a
+//! check warns, unless the policy says in words that it rolls back.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::event::Reading;
+use crate::metric::{Against, Distance, Metric};
+use crate::policy::Check;
+use crate::stats::drift::{chi_square, jensen_shannon, kolmogorov_limit, population_stability};
+use crate::verdict::{Evidence, Measure, Verdict};
+use crate::window::{Ring, Side};
+
+/// Chance gives so much more rarely than this.
+const CHANCE: f64 = 0.001;
+/// The mean of Kolmogorov's distribution.
+const KOLMOGOROV_MEAN: f64 = 0.868_731_160_636_159_6;
+
+/// How far two distributions are apart.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Drifted {
+    /// By which measure.
+    pub distance: Distance,
+    /// From what.
+    pub against: Against,
+    /// Answers on that side.
+    pub reference: u64,
+    /// What was taken off, because chance gives it.
+    pub chance: f64,
+    /// How often chance gives as much as was seen.
+    pub p: f64,
+}
+
+/// The distance over the check's window; `None`: a side has nothing, or they have other buckets.
+pub fn measure(check: &Check, metric: &Metric, ring: &Ring, past: Option<&Reading>) -> Option<(Measure, Drifted)> {
+    let of = |side| ring.counts(&check.metric, side, check.window);
+    let (subject, reference) = match metric.against {
+        Against::Stable => (of(Side::Canary)?, of(Side::Stable)?),
+        Against::Past => (of(Side::Canary).or_else(|| of(Side::Stable))?, histogram(past?)?),
+    };
+    if subject.0 != reference.0 {
+        return None;
+    }
+    let count = |counts: &[u64]| counts.iter().fold(0u64, |sum, count| sum.saturating_add(*count));
+    let (n, m) = (count(&subject.1), count(&reference.1));
+    if n == 0 || m == 0 {
+        return None;
+    }
+    let found = apart(metric.distance, &reference.1, &subject.1);
+    let drifted =
+        Drifted { distance: metric.distance, against: metric.against, reference: m, chance: found.chance, p: found.p };
+    Some((Measure { value: found.value, hits: None, n, beyond: false }, drifted))
+}
+
+impl Drifted {
+    /// Whether that is more than chance gives.
+    pub fn is_more_than_chance(&self) -> bool {
+        self.p < CHANCE
+    }
+
+    /// The sentence about `evidence`, which this is a part of.
+    pub(crate) fn say(&self, evidence: &Evidence, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Some(subject) = &evidence.subject else { return f.write_str(&evidence.check) };
+        let whom = match self.against {
+            Against::Stable => "the stable's",
+            Against::Past => "the stable's past",
+        };
+        let (value, limit) = (evidence.unit.show(subject.value), evidence.unit.show(evidence.limit.value()));
+        let verdict = match evidence.verdict {
+            Verdict::Regressed => "has drifted from",
+            _ if subject.value > evidence.limit.value() => "may have drifted from",
+            _ => "has not drifted from",
+        };
+        write!(
+            f,
+            "{} {verdict} {whom}: {} {value}, limit {limit} ({} requests in {} against {}; {} taken off for chance)",
+            evidence.check,
+            self.distance,
+            subject.n,
+            evidence.window,
+            self.reference,
+            evidence.unit.show(self.chance),
+        )
+    }
+}
+
+struct Apart {
+    value: f64,
+    chance: f64,
+    p: f64,
+}
+
+fn apart(distance: Distance, reference: &[u64], subject: &[u64]) -> Apart {
+    let as_f64 = |counts: &[u64]| counts.iter().map(|count| *count as f64).collect::<Vec<f64>>();
+    let (r, s) = (as_f64(reference), as_f64(subject));
+    let (m, n): (f64, f64) = (r.iter().sum(), s.iter().sum());
+    let noise = 1.0 / n + 1.0 / m;
+    let used = r.iter().zip(&s).filter(|(r, s)| **r + **s > 0.0).count();
+    let freedom = used.saturating_sub(1) as f64;
+    let by_buckets = || chi_square(&r, &s).map_or(1.0, |test| test.p);
+    let share = |counts: &[f64], all: f64| counts.iter().map(|count| count / all).collect::<Vec<f64>>();
+    match distance {
+        Distance::Psi => {
+            let chance = freedom * noise;
+            let seen = population_stability(&share(&r, m), &share(&s, n));
+            Apart { value: (seen - chance).max(0.0), chance, p: by_buckets() }
+        }
+        Distance::JensenShannon => {
+            let chance = freedom * noise / 8.0;
+            let seen = jensen_shannon(&r, &s);
+            let value = (seen * seen - chance).max(0.0).sqrt();
+            Apart { value, chance: seen - value, p: by_buckets() }
+        }
+        Distance::KolmogorovSmirnov => {
+            let mut upto = (0.0, 0.0);
+            let gaps = r.iter().zip(&s).map(|(r, s)| {
+                upto = (upto.0 + r / m, upto.1 + s / n);
+                (upto.0 - upto.1).abs()
+            });
+            let seen = gaps.fold(0.0, f64::max);
+            let chance = KOLMOGOROV_MEAN * noise.sqrt();
+            Apart { value: (seen - chance).max(0.0), chance, p: kolmogorov_limit(n as usize, m as usize, seen) }
+        }
+    }
+}
+
+fn histogram(reading: &Reading) -> Option<(Vec<f64>, Vec<u64>)> {
+    match reading {
+        Reading::Histogram { edges, counts } => Some((edges.clone(), counts.clone())),
+        Reading::Ratio { .. } | Reading::Count(_) | Reading::Value(_) => None,
+    }
+}
+
+impl fmt::Display for Distance {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Distance::Psi => "PSI",
+            Distance::JensenShannon => "Jensen-Shannon",
+            Distance::KolmogorovSmirnov => "Kolmogorov-Smirnov",
+        })
+    }
+}

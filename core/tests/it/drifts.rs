@@ -1,0 +1,150 @@
+//! Drift of what a version answers: how often chance alone is called one, what is found, and that it only warns.
+
+use std::collections::BTreeMap;
+
+use bellwether_core::decision::{Ending, Kind};
+use bellwether_core::event::{Block, Reading, Sample};
+use bellwether_core::judge::{CheckState, View};
+use bellwether_core::metric::Metric;
+use bellwether_core::policy::{Policy, RawPolicy};
+use bellwether_core::time::{Span, Timestamp};
+use bellwether_core::verdict::Verdict;
+use bellwether_core::window::{Ring, Side};
+use serde_json::{Value, json};
+
+use crate::counting::is_above;
+use crate::dice::Dice;
+use crate::story::{Story, metrics};
+
+const HOUR: u64 = 3600;
+const BUCKETS: [f64; 9] = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0];
+/// Ten buckets, as answers' lengths come.
+const USUAL: [f64; 10] = [0.05, 0.15, 0.2, 0.2, 0.15, 0.1, 0.07, 0.04, 0.03, 0.01];
+/// The same, longer.
+const LONGER: [f64; 10] = [0.02, 0.06, 0.1, 0.15, 0.2, 0.17, 0.13, 0.09, 0.05, 0.03];
+
+fn drift(distance: &str, against: &str) -> Metric {
+    serde_json::from_value(json!({
+        "kind": "drift", "series": "answer_tokens", "unit": "number", "distance": distance, "against": against,
+    }))
+    .unwrap()
+}
+
+fn raw(metric: Metric, changes: Value) -> Result<Policy, String> {
+    let mut all = metrics();
+    all.insert("length".to_owned(), metric);
+    let mut json = json!({
+        "name": "test",
+        "match": { "namespaces": ["shop"], "workloads": ["*"], "images": ["*"] },
+        "step": [{ "weight": "10%", "min-time": "5m" }],
+        "check": [{ "metric": "length", "max": 0.1, "min-requests": 200 }],
+    });
+    json.as_object_mut().unwrap().extend(changes.as_object().unwrap().clone());
+    let raw: RawPolicy = serde_json::from_value(json).unwrap();
+    raw.check(&all).map_err(|problems| problems.iter().map(|problem| problem.message.clone()).collect())
+}
+
+fn counts(dice: &mut Dice, shares: &[f64], n: u64) -> Reading {
+    let mut counts = vec![0; shares.len()];
+    for _ in 0..n {
+        let mut at = dice.share();
+        let bucket = shares.iter().position(|share| {
+            at -= share;
+            at < 0.0
+        });
+        counts[bucket.unwrap_or(shares.len() - 1)] += 1;
+    }
+    Reading::Histogram { edges: BUCKETS.to_vec(), counts }
+}
+
+/// The verdict on `n` answers of a canary against `m` of the stable.
+fn judged(distance: &str, shares: &[f64], n: u64, m: u64, seed: u64) -> (Verdict, String) {
+    let policy = raw(drift(distance, "stable"), json!({})).unwrap();
+    let check = &policy.steps[0].checks[0];
+    let mut dice = Dice(seed);
+    let sample =
+        Sample::Arms { canary: Some(counts(&mut dice, shares, n)), stable: Some(counts(&mut dice, &USUAL, m)) };
+    let at = |second| Timestamp::from_second(second).unwrap();
+    let mut ring = Ring::default();
+    ring.push(Block::new(at(0), at(60), BTreeMap::from([("length".to_owned(), sample)])), Span::from_secs(600));
+    let mut state = CheckState::default();
+    let view = View { ring: &ring, side: Side::Canary, arm: None, past: None };
+    state.look(check, &policy.metrics["length"], view, at(60));
+    let evidence = state.evidence.unwrap();
+    (evidence.verdict, evidence.to_string())
+}
+
+#[test]
+fn chance_alone_is_hardly_ever_called_a_drift_and_a_real_one_is_found() {
+    const RUNS: usize = 1000;
+    println!("\nof {RUNS} looks: no drift, and answers half as long again\n\n| distance | n | m | alike | longer |");
+    for distance in ["psi", "jensen-shannon", "kolmogorov-smirnov"] {
+        for (n, m) in [(250, 2000), (1000, 10_000)] {
+            let share = |shares: &[f64]| {
+                let drifted = |seed: &usize| judged(distance, shares, n, m, *seed as u64).0 == Verdict::Regressed;
+                (0..RUNS).filter(drifted).count()
+            };
+            let (alike, longer) = (share(&USUAL), share(&LONGER));
+            println!("| {distance} | {n} | {m} | {alike} | {longer} |");
+            assert!(!is_above(0.001, alike, RUNS), "{distance} {n}: {alike} of {RUNS}");
+            assert!(longer * 10 > RUNS * 9, "{distance} {n}: {longer} of {RUNS}");
+        }
+    }
+}
+
+#[test]
+fn it_says_what_was_compared_and_what_was_taken_off() {
+    let (verdict, said) = judged("psi", &LONGER, 1000, 10_000, 1);
+    assert_eq!(verdict, Verdict::Regressed);
+    assert!(said.starts_with("length has drifted from the stable's: PSI 0.3"), "{said}");
+    assert!(said.ends_with("limit 0.1 (1000 requests in 5m against 10000; 0.0099 taken off for chance)"), "{said}");
+    let (verdict, said) = judged("psi", &LONGER, 100, 10_000, 1);
+    assert_eq!(verdict, Verdict::Insufficient, "{said}");
+    let (verdict, said) = judged("psi", &USUAL, 1000, 10_000, 1);
+    assert_eq!(verdict, Verdict::Pass, "{said}");
+}
+
+#[test]
+fn a_drift_that_cannot_be_compared_is_refused() {
+    for (metric, changes, words) in [
+        (drift("psi", "stable"), json!({ "check": [{ "metric": "length", "min": 0.1 }] }), "write `max`"),
+        (
+            drift("psi", "stable"),
+            json!({ "guard": { "for": "5m", "check": [{ "metric": "length", "max": 0.1 }] } }),
+            "against = \"past\"",
+        ),
+        (
+            drift("psi", "stable"),
+            json!({ "check": [{ "metric": "length", "max": 0.1, "judge": "sequential" }] }),
+            "counts requests",
+        ),
+    ] {
+        let problems = raw(metric, changes).unwrap_err();
+        assert!(problems.contains(words), "{problems}");
+    }
+}
+
+#[test]
+fn a_check_that_only_warns_is_heard_once_and_holds_nothing_up() {
+    let check = |on_regressed: &str| {
+        json!([
+            { "metric": "error-rate", "max": "5%" },
+            { "metric": "response-time", "max": "1s", "on-regressed": on_regressed, "name": "slow" },
+        ])
+    };
+    let mut story = Story::new(crate::story::policy(json!({ "check": check("warn") })));
+    story.request("v2-slow");
+    assert_eq!(story.run(HOUR), Some(Ending::Promoted));
+    let warned: Vec<&str> = story.whys().into_iter().filter(|why| why.ends_with("; this check only warns")).collect();
+    assert_eq!(warned.len(), 1, "{warned:?}");
+    assert!(warned[0].starts_with("slow above 1 s "), "{warned:?}");
+    assert_eq!(story.kinds().iter().filter(|kind| **kind == Kind::Warn.name()).count(), 1);
+    assert!(story.messages.iter().any(|message| message.title.ends_with("warned")));
+    // The other check has all of alpha.
+    let alone = story.rollout().policy.steps[0].checks[0].sequential.unwrap();
+    assert_eq!(alone.level(), alone.alpha);
+
+    let mut story = Story::new(crate::story::policy(json!({ "check": check("roll-back") })));
+    story.request("v2-slow");
+    assert_eq!(story.run(HOUR), Some(Ending::RolledBack));
+}
