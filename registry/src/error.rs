@@ -89,6 +89,16 @@ pub enum Error {
         /// Why not.
         why: String,
     },
+    /// A version that is not signed as it should be.
+    #[error("{name} {version} is not signed: {why}")]
+    Signature {
+        /// Of which model.
+        name: ModelName,
+        /// Which version.
+        version: Version,
+        /// What is wrong.
+        why: String,
+    },
     /// A version that may not become current.
     #[error("{name} {version} may not become current in {environment}: {}", reasons.join("; "))]
     Refused {

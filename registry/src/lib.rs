@@ -24,6 +24,7 @@ pub mod list;
 mod pieces;
 pub mod fetch;
 pub mod report;
+pub mod signature;
 pub mod line;
 pub mod point;
 pub mod gc;
@@ -38,6 +39,7 @@ pub use self::error::Error;
 pub use self::manifest::Manifest;
 pub use self::name::{Alias, Environment, ModelName, Reference, Suite, Version};
 pub use self::options::Options;
+use self::signature::Key;
 use self::store::Store;
 
 /// What this crate's functions return.
@@ -49,6 +51,8 @@ pub struct Registry {
     store: Store,
     /// The suites that a version must have passed before it becomes current there.
     require: BTreeMap<Environment, Vec<Suite>>,
+    /// The key with which it must be signed.
+    key: Option<Key>,
 }
 
 impl Registry {
@@ -57,7 +61,7 @@ impl Registry {
     /// # Errors
     /// The options are wrong, or there is no such directory. Nothing is asked of a bucket yet.
     pub fn open(options: &Options) -> Result<Registry> {
-        Ok(Registry { store: open::open(options, false)?, require: options.require.clone() })
+        Registry::of(open::open(options, false)?, options)
     }
 
     /// The same, and a directory that is not there is made.
@@ -65,7 +69,12 @@ impl Registry {
     /// # Errors
     /// The options are wrong, or the directory can't be made.
     pub fn create(options: &Options) -> Result<Registry> {
-        Ok(Registry { store: open::open(options, true)?, require: options.require.clone() })
+        Registry::of(open::open(options, true)?, options)
+    }
+
+    fn of(store: Store, options: &Options) -> Result<Registry> {
+        let key = options.signature_key.as_deref().map(Key::read).transpose()?;
+        Ok(Registry { store, require: options.require.clone(), key })
     }
 
     /// A registry in any store, for tests. `part` is the size of an upload's parts.
@@ -73,6 +82,7 @@ impl Registry {
         Registry {
             store: Store { inner, place: "a store".to_owned(), part, flying: 2, root: None },
             require: BTreeMap::new(),
+            key: None,
         }
     }
 

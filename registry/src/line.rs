@@ -118,6 +118,17 @@ pub(crate) enum Aim {
     Nowhere,
 }
 
+impl Aim {
+    /// The action, and the version if it names one.
+    fn says(&self) -> (Action, Option<&Version>) {
+        match self {
+            Aim::To { action, version, .. } => (*action, Some(version)),
+            Aim::Back { to, .. } => (Action::Restore, to.as_ref()),
+            Aim::Nowhere => (Action::Remove, None),
+        }
+    }
+}
+
 /// An aim, once it is known where the pointer stands.
 pub(crate) struct Target {
     pub(crate) action: Action,
@@ -162,17 +173,15 @@ impl Registry {
     pub(crate) async fn advance(&self, line: &Line, aim: &Aim, mark: &Mark) -> Result<Moved> {
         for _ in 0..ATTEMPTS {
             let stands = self.stands(line).await?;
-            let target = self.target(line, aim, stands.as_ref()).await;
-            if let (Some(effect), Some(stands)) = (&mark.effect, &stands)
-                && let Some(number) = stands.effects.get(effect)
-            {
-                return self.repeated(line, *number, effect, target).await;
+            let (action, version) = aim.says();
+            if let Some(done) = self.turn(line, stands.as_ref(), mark, action, version).await? {
+                return Ok(done);
             }
             let found = stands.as_ref().map_or(0, |stands| stands.number);
             if let Some(expected) = mark.expected.filter(|expected| *expected != found) {
                 return Err(Error::Moved { line: line.title.clone(), expected, found });
             }
-            let target = target?;
+            let target = self.target(line, aim, stands.as_ref()).await?;
             if let Some(stands) = &stands
                 && mark.effect.is_none()
                 && stands.version == target.version
@@ -186,22 +195,28 @@ impl Registry {
         Err(Error::Contended { line: line.title.clone(), attempts: ATTEMPTS })
     }
 
-    /// An effect that has had its turn. If it asks for the same, that is what came of it, whatever happened since.
-    async fn repeated(&self, line: &Line, number: u64, effect: &str, target: Result<Target>) -> Result<Moved> {
-        let to = self.step(line, number).await?;
-        // Where a way back leads by itself has changed by its own doing.
-        let same = |target: &Target| {
-            target.action == to.action && (target.version == to.version || to.action == Action::Restore)
-        };
-        match target {
-            Ok(target) if !same(&target) => Err(Error::Effect {
-                effect: effect.to_owned(),
-                line: line.title.clone(),
-                was: shown(to.action, to.version.as_ref()),
-                asked: shown(target.action, target.version.as_ref()),
-            }),
-            _ => Ok(Moved { now: false, to }),
+    /// What came of an effect that has had its turn, whatever happened since; `None`: it has not. It has to ask for the same.
+    pub(crate) async fn turn(
+        &self,
+        line: &Line,
+        stands: Option<&Move>,
+        mark: &Mark,
+        action: Action,
+        version: Option<&Version>,
+    ) -> Result<Option<Moved>> {
+        let (Some(effect), Some(stands)) = (&mark.effect, stands) else { return Ok(None) };
+        let Some(number) = stands.effects.get(effect) else { return Ok(None) };
+        let to = self.step(line, *number).await?;
+        // A way back that names no version leads elsewhere by now, by its own doing.
+        if action == to.action && version.is_none_or(|version| to.version.as_ref() == Some(version)) {
+            return Ok(Some(Moved { now: false, to }));
         }
+        Err(Error::Effect {
+            effect: effect.clone(),
+            line: line.title.clone(),
+            was: shown(to.action, to.version.as_ref()),
+            asked: shown(action, version),
+        })
     }
 
     /// Creates the next move; `None`: somebody else has.

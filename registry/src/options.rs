@@ -26,6 +26,8 @@ pub struct Options {
     pub encryption: Encryption,
     /// The key of `kms`.
     pub kms_key: Option<String>,
+    /// The public key (PEM) with which a version must be signed before it becomes current anywhere.
+    pub signature_key: Option<PathBuf>,
     /// The suites that must have passed before a version becomes current in an environment.
     pub require: BTreeMap<Environment, Vec<Suite>>,
 }
@@ -53,6 +55,7 @@ impl Default for Options {
             ca_file: None,
             encryption: Encryption::default(),
             kms_key: None,
+            signature_key: None,
             require: BTreeMap::new(),
         }
     }

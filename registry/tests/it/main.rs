@@ -9,6 +9,7 @@ mod damage;
 mod dying;
 mod refused;
 mod reports;
+mod signed;
 mod stores;
 mod unstable;
 mod versions;

@@ -46,7 +46,9 @@ async fn a_version_is_current_when_all_its_suites_have_passed_and_not_before() {
         assert!(error.contains(verdict) && !error.contains("quality"), "{error}");
     }
     registry.attach(&manifest, report(&manifest, "safety", "pass", 5)).await.unwrap();
-    let moved = registry.promote(&both).await.unwrap().to;
+    let mut effect = both.clone();
+    effect.mark.effect = Some("effect-1".to_owned());
+    let moved = registry.promote(&effect).await.unwrap().to;
     let suites: Vec<String> = moved.reports.iter().map(|evidence| evidence.suite.to_string()).collect();
     assert_eq!(suites, ["quality", "safety"]);
     let bytes = registry.report(&manifest, &moved.reports[1].report).await.unwrap();
@@ -54,6 +56,9 @@ async fn a_version_is_current_when_all_its_suites_have_passed_and_not_before() {
     // The last run counts, not the one that somebody likes.
     registry.attach(&manifest, report(&manifest, "safety", "fail", 6)).await.unwrap();
     assert!(matches!(registry.promote(&both).await.unwrap_err(), Error::Refused { .. }));
+    // But what was done is done.
+    let again = registry.promote(&effect).await.unwrap();
+    assert!(!again.now && again.to == moved);
     // Elsewhere nothing is asked for.
     registry
         .promote(&Promotion { environment: "staging".parse().unwrap(), ..promotion("model", "1.0.0", 9) })
