@@ -1,0 +1,92 @@
+//! Gates: which reports open them.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use bellwether_registry::point::Promotion;
+use bellwether_registry::{Error, Manifest, Registry};
+use object_store::memory::InMemory;
+use serde_json::json;
+
+use crate::suite::{at, draft, promotion, register, write_model};
+
+/// A report on this version.
+pub fn report(manifest: &Manifest, suite: &str, verdict: &str, second: i64) -> Vec<u8> {
+    let subject = json!({"model": manifest.name, "version": manifest.version, "digest": manifest.checksum});
+    serde_json::to_vec(&json!({
+        "schema": "bellwether.dev/gate-report/v1",
+        "suite": suite,
+        "verdict": verdict,
+        "subject": subject,
+        "finished": at(second),
+        "more": [1, 2, 3],
+    }))
+    .unwrap()
+}
+
+async fn registered() -> (Registry, Manifest) {
+    let directory = tempfile::tempdir().unwrap();
+    let places = write_model(directory.path(), &[("model.bin", 10)]);
+    let require = BTreeMap::from([("production".parse().unwrap(), vec!["safety".parse().unwrap()])]);
+    let registry = Registry::on(Arc::new(InMemory::new()), 100).requiring(require);
+    let manifest = register(&registry, draft("model", "1.0.0"), &places).await.unwrap();
+    (registry, manifest)
+}
+
+#[tokio::test]
+async fn a_version_is_current_when_all_its_suites_have_passed_and_not_before() {
+    let (registry, manifest) = registered().await;
+    let both = Promotion { require: vec!["quality".parse().unwrap()], ..promotion("model", "1.0.0", 9) };
+    let error = registry.promote(&both).await.unwrap_err().to_string();
+    assert!(error.contains("no quality report") && error.contains("no safety report"), "{error}");
+    registry.attach(&manifest, report(&manifest, "quality", "pass", 1)).await.unwrap();
+    for (second, verdict) in [(1, "fail"), (2, "inconclusive"), (3, "error"), (4, "skipped")] {
+        registry.attach(&manifest, report(&manifest, "safety", verdict, second)).await.unwrap();
+        let error = registry.promote(&both).await.unwrap_err().to_string();
+        assert!(error.contains(verdict) && !error.contains("quality"), "{error}");
+    }
+    registry.attach(&manifest, report(&manifest, "safety", "pass", 5)).await.unwrap();
+    let mut effect = both.clone();
+    effect.mark.effect = Some("effect-1".to_owned());
+    let moved = registry.promote(&effect).await.unwrap().to;
+    let suites: Vec<String> = moved.reports.iter().map(|evidence| evidence.suite.to_string()).collect();
+    assert_eq!(suites, ["quality", "safety"]);
+    let bytes = registry.report(&manifest, &moved.reports[1].report).await.unwrap();
+    assert_eq!(bytes, report(&manifest, "safety", "pass", 5));
+    // The last run counts, not the one that somebody likes.
+    registry.attach(&manifest, report(&manifest, "safety", "fail", 6)).await.unwrap();
+    assert!(matches!(registry.promote(&both).await.unwrap_err(), Error::Refused { .. }));
+    // But what was done is done.
+    let again = registry.promote(&effect).await.unwrap();
+    assert!(!again.now && again.to == moved);
+    // Elsewhere nothing is asked for.
+    registry
+        .promote(&Promotion { environment: "staging".parse().unwrap(), ..promotion("model", "1.0.0", 9) })
+        .await
+        .unwrap();
+}
+
+#[tokio::test]
+async fn a_report_about_something_else_is_refused() {
+    let (registry, manifest) = registered().await;
+    let good = String::from_utf8(report(&manifest, "safety", "pass", 1)).unwrap();
+    let other = format!("sha256:{}", "0".repeat(64));
+    let rows = [
+        (good.replace("1.0.0", "1.0.1"), "it is about model 1.0.1"),
+        (good.replace(&manifest.checksum.to_string(), &other), "run the suite on what is registered"),
+        (good.replace("/v1", "/v2"), "schema"),
+        (good.replace("\"pass\"", "\"passed\""), "passed"),
+        (good.replace("\"safety\"", "\"../safety\""), "suite of gates"),
+        (good.replace("finished", "ended"), "finished"),
+        ("not JSON".to_owned(), "no gate report"),
+    ];
+    for (text, words) in rows {
+        let error = registry.attach(&manifest, text.clone().into_bytes()).await.unwrap_err().to_string();
+        assert!(error.contains(words), "{text}: {error}");
+    }
+    assert!(registry.reports(&manifest).await.unwrap().is_empty());
+    for _ in 0..2 {
+        registry.attach(&manifest, good.clone().into_bytes()).await.unwrap();
+    }
+    assert_eq!(registry.reports(&manifest).await.unwrap().len(), 1, "the same one twice is one");
+}
