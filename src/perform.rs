@@ -15,7 +15,7 @@ use tokio::sync::Semaphore;
 use crate::clock::Stopwatch;
 use crate::metrics::{self, Attempt};
 use crate::points::{self, Point};
-use crate::ports::{Cluster, Epoch, Notify, NotifyError, Probe, Template};
+use crate::ports::{Cluster, Epoch, Models, Notify, NotifyError, Probe, Template};
 
 /// So many attempts at once, over all workloads: enough to keep an API server busy, few enough to be polite.
 const MOST_AT_ONCE: usize = 32;
@@ -26,6 +26,7 @@ pub struct Hands {
     cluster: Arc<dyn Cluster>,
     notify: Arc<dyn Notify>,
     probe: Arc<dyn Probe>,
+    models: Arc<dyn Models>,
     room: Arc<Semaphore>,
 }
 
@@ -53,8 +54,13 @@ pub struct Report {
 
 impl Hands {
     /// Hands for these ports.
-    pub fn new(cluster: Arc<dyn Cluster>, notify: Arc<dyn Notify>, probe: Arc<dyn Probe>) -> Hands {
-        Hands { cluster, notify, probe, room: Arc::new(Semaphore::new(MOST_AT_ONCE)) }
+    pub fn new(
+        cluster: Arc<dyn Cluster>,
+        notify: Arc<dyn Notify>,
+        probe: Arc<dyn Probe>,
+        models: Arc<dyn Models>,
+    ) -> Hands {
+        Hands { cluster, notify, probe, models, room: Arc::new(Semaphore::new(MOST_AT_ONCE)) }
     }
 
     /// One attempt.
@@ -81,6 +87,9 @@ impl Hands {
         let (outcome, templates) = match &effect.act {
             Act::Probe { metrics, stable, learn } => {
                 (self.probe.probe(&effect.workload, stable, metrics, learn).await, Vec::new())
+            }
+            Act::Model { environment, model, what } => {
+                (self.models.perform(&effect.id, environment, model, what).await, Vec::new())
             }
             Act::Survey { .. }
             | Act::ApplyCanary { .. }
@@ -154,7 +163,8 @@ fn lane(effect: &Effect) -> (Workload, Lane) {
         | Act::SetWeight { .. }
         | Act::Promote { .. }
         | Act::Restore { .. }
-        | Act::RemoveCanary { .. } => Lane::Cluster,
+        | Act::RemoveCanary { .. }
+        | Act::Model { .. } => Lane::Cluster,
     };
     (effect.workload.clone(), lane)
 }

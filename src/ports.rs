@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use async_trait::async_trait;
-use bellwether_core::effect::{Effect, Message, Probed};
+use bellwether_core::effect::{Effect, Message, ModelAct, Probed};
 use bellwether_core::event::{Block, Outcome};
 use bellwether_core::ids::{EffectId, TemplateHash, Workload};
 use bellwether_core::sequential::Bad;
@@ -185,6 +185,13 @@ pub struct PodFacts {
     pub started: Timestamp,
     /// Restarts of each container so far: a change is the evidence for a counter's reset.
     pub restarts: BTreeMap<String, u32>,
+}
+
+/// The registry of models.
+#[async_trait]
+pub trait Models: Send + Sync {
+    /// One attempt at an act on a model, written `name@version`. Repeating it is harmless.
+    async fn perform(&self, effect: &EffectId, environment: &str, model: &str, what: &ModelAct) -> Outcome;
 }
 
 /// Tries the queries of a rollout before there is traffic to judge.

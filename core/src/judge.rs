@@ -64,10 +64,8 @@ impl CheckState {
         }
         self.looked = Some(at);
         let gap = if metric.kind == MetricKind::Availability { None } else { view.ring.gap(&check.metric).cloned() };
-        let drift = match metric.kind {
-            MetricKind::Drift => drift::measure(check, metric, view.ring, view.past),
-            _ => None,
-        };
+        let drifts = metric.kind == MetricKind::Drift;
+        let drift = drifts.then(|| drift::measure(check, metric, view.ring, view.past)).flatten();
         let (subject, drifted) = match drift {
             Some((subject, drifted)) => (Some(subject), Some(drifted)),
             None => (measure(check, metric, view, view.side), None),

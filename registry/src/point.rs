@@ -3,6 +3,7 @@
 //! A way back leads only to where the pointer has been: what was never current somewhere is promoted. And it never asks a
 //! gate: a rollback that has to wait for a report is none.
 
+use crate::digest::Digest;
 use crate::error::Error;
 pub use crate::line::Mark;
 use crate::line::{Action, Aim, Evidence, Line, Move, Moved, Target};
@@ -76,6 +77,23 @@ impl Registry {
         if let Some(done) = self.turn(&line, stands.as_ref(), mark, Action::Promote, Some(version)).await? {
             return Ok(done);
         }
+        let (checksum, reports) = self.may(environment, name, version, require).await?;
+        let aim = Aim::To { action: Action::Promote, version: version.clone(), checksum, reports };
+        self.advance(&line, &aim, mark).await
+    }
+
+    /// Whether a version may become current: it is registered, signed where that is asked for, and has passed what the
+    /// environment and `require` name. Its digest, and the reports.
+    ///
+    /// # Errors
+    /// Why it may not, or the store fails.
+    pub async fn may(
+        &self,
+        environment: &Environment,
+        name: &ModelName,
+        version: &Version,
+        require: &[Suite],
+    ) -> Result<(Digest, Vec<Evidence>)> {
         let manifest = self.manifest(name, version).await?;
         if let Some(key) = &self.key {
             self.verify_signature(&manifest, key).await?;
@@ -85,10 +103,16 @@ impl Registry {
         suites.sort_unstable();
         suites.dedup();
         let passed = self.passed(&manifest, &suites, environment.to_string().as_str()).await?;
-        let reports: Vec<Evidence> =
-            passed.into_iter().map(|report| Evidence { suite: report.suite, report: report.digest }).collect();
-        let aim = Aim::To { action: Action::Promote, version: version.clone(), checksum: manifest.checksum, reports };
-        self.advance(&line, &aim, mark).await
+        let evidence = passed.into_iter().map(|report| Evidence { suite: report.suite, report: report.digest });
+        Ok((manifest.checksum, evidence.collect()))
+    }
+
+    /// Makes nothing current, as it was before the first promotion.
+    ///
+    /// # Errors
+    /// Somebody has moved the pointer away from where it was expected, or the store fails.
+    pub async fn clear(&self, environment: &Environment, name: &ModelName, mark: &Mark) -> Result<Moved> {
+        self.advance(&environment_line(environment, name), &Aim::Nowhere, mark).await
     }
 
     /// Goes back to a version that has been current, or to the one before.

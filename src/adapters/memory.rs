@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
-use bellwether_core::effect::{Effect, Message, Probed};
+use bellwether_core::effect::{Effect, Message, ModelAct, Probed};
 use bellwether_core::event::{Block, Outcome, Reading, Sample};
 use bellwether_core::ids::{EffectId, Images, Workload};
 use bellwether_core::metric::{Metric, MetricKind};
@@ -20,7 +20,7 @@ use bellwether_core::watch::{ArmKey, Watch};
 use tokio::sync::mpsc;
 
 use crate::clock::Clock;
-use crate::ports::{Cluster, Counts, Epoch, Notify, NotifyError, Probe, Sights, Template, Wake};
+use crate::ports::{Cluster, Counts, Epoch, Models, Notify, NotifyError, Probe, Sights, Template, Wake};
 
 /// How often the world is looked at for changes.
 const LOOK_EVERY: Span = Span::from_secs(1);
@@ -129,6 +129,13 @@ impl Notify for World {
 impl Probe for World {
     async fn probe(&self, _: &Workload, _: &ArmKey, _: &[Probed], _: &[Bad]) -> Outcome {
         Outcome::Probed { problems: Vec::new(), learnt: Vec::new(), queries: BTreeMap::new() }
+    }
+}
+
+#[async_trait]
+impl Models for World {
+    async fn perform(&self, effect: &EffectId, environment: &str, model: &str, what: &ModelAct) -> Outcome {
+        self.lock().model.models.perform(effect, environment, model, what)
     }
 }
 

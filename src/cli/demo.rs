@@ -171,7 +171,12 @@ fn parts(
     Parts {
         shared: Shared {
             clock: Arc::clone(clock),
-            hands: Hands::new(Arc::new(world.clone()), Arc::new(world.clone()), Arc::new(world.clone())),
+            hands: Hands::new(
+                Arc::new(world.clone()),
+                Arc::new(world.clone()),
+                Arc::new(world.clone()),
+                Arc::new(world.clone()),
+            ),
             journals: Arc::new(journal.clone()),
             decoding: Arc::new(DecodeOptions::new("demo", Mapping::default())),
             shows: shows.clone(),

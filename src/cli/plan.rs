@@ -11,6 +11,7 @@ use bellwether_core::policy::{Check, Policy, RawLimit};
 use bellwether_core::time::Span;
 use clap::Args;
 
+use super::past::Wanted;
 use super::table::table;
 use super::{Common, Output, past, print};
 use crate::config::{self, Config};

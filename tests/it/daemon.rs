@@ -189,7 +189,12 @@ impl Stage {
         let parts = Parts {
             shared: Shared {
                 clock: Arc::clone(&self.clock),
-                hands: Hands::new(Arc::new(cluster), Arc::new(self.world.clone()), Arc::new(self.world.clone())),
+                hands: Hands::new(
+                    Arc::new(cluster),
+                    Arc::new(self.world.clone()),
+                    Arc::new(self.world.clone()),
+                    Arc::new(self.world.clone()),
+                ),
                 journals: Arc::new(journals),
                 decoding: Arc::new(DecodeOptions::new("test", Mapping::default())),
                 shows,

@@ -81,10 +81,10 @@ impl Drifted {
             Against::Past => "the stable's past",
         };
         let (value, limit) = (evidence.unit.show(subject.value), evidence.unit.show(evidence.limit.value()));
-        let verdict = match evidence.verdict {
-            Verdict::Regressed => "has drifted from",
-            _ if subject.value > evidence.limit.value() => "may have drifted from",
-            _ => "has not drifted from",
+        let verdict = match (evidence.verdict, subject.value > evidence.limit.value()) {
+            (Verdict::Regressed, _) => "has drifted from",
+            (_, true) => "may have drifted from",
+            (_, false) => "has not drifted from",
         };
         write!(
             f,

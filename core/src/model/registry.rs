@@ -41,7 +41,7 @@ impl Registry {
     }
 
     /// Does what is asked, once.
-    pub(super) fn perform(&mut self, effect: &EffectId, environment: &str, model: &str, act: &ModelAct) -> Outcome {
+    pub fn perform(&mut self, effect: &EffectId, environment: &str, model: &str, act: &ModelAct) -> Outcome {
         let refused = |message| failed(FailureKind::Refused, message);
         if !self.registered.contains(model) {
             return refused(format!("model {model} is not registered"));

@@ -47,7 +47,7 @@ fn raw(metric: Metric, changes: Value) -> Result<Policy, String> {
 fn counts(dice: &mut Dice, shares: &[f64], n: u64) -> Reading {
     let mut counts = vec![0; shares.len()];
     for _ in 0..n {
-        let mut at = dice.share();
+        let mut at = dice.below(1 << 53) as f64 / (1u64 << 53) as f64;
         let bucket = shares.iter().position(|share| {
             at -= share;
             at < 0.0

@@ -12,11 +12,6 @@ impl Dice {
         self.roll() % n
     }
 
-    /// From 0 to below 1.
-    pub fn share(&mut self) -> f64 {
-        (self.roll() >> 11) as f64 / (1u64 << 53) as f64
-    }
-
     pub fn chance(&mut self, percent: u64) -> bool {
         self.below(100) < percent
     }

@@ -22,7 +22,17 @@ fn lines(blocks: usize, errors: impl Fn(usize) -> u64) -> Vec<Vec<u8>> {
 }
 
 fn args(import: Vec<PathBuf>, same: Option<Same>) -> BacktestArgs {
-    BacktestArgs { file: None, policy: None, workload: None, import, query: Vec::new(), same, stretch: None }
+    BacktestArgs {
+        file: None,
+        policy: None,
+        workload: None,
+        over: None,
+        to: None,
+        import,
+        query: Vec::new(),
+        same,
+        stretch: None,
+    }
 }
 
 const POLICY: &str = r#"
