@@ -81,9 +81,9 @@ impl Rule {
     fn covers(self) -> String {
         let share = Unit::Percent.show(self.alpha);
         match (self.checks, self.of_guard) {
-            (0 | 1, 0) | (0, 1) => format!("at {share}"),
-            (checks, 0) => format!("{share} over {checks} checks"),
-            (checks, guard) => format!("{share} over {checks} and {guard} of the guard"),
+            (0 | 1, 0) | (0, 1) => format!(" at {share}"),
+            (checks, 0) => format!(": {share} over {checks} checks"),
+            (checks, guard) => format!(": {share} over {checks} checks and {guard} of the guard"),
         }
     }
 }
@@ -502,7 +502,7 @@ impl Weighed {
             ),
         };
         let alarm = (self.alarm.1, self.rule.level(), self.rule.covers());
-        let proof = |ln_e| (ln_e, self.rule.beta, format!("at {}", Unit::Percent.show(self.rule.beta)));
+        let proof = |ln_e| (ln_e, self.rule.beta, format!(" at {}", Unit::Percent.show(self.rule.beta)));
         let (text, (ln_e, needed, covers)) = match (evidence.verdict, self.shown) {
             (Verdict::Regressed, _) => (against(self.alarm.0, broken), alarm),
             (Verdict::Pass, Some((claim, ln_e))) => (format!("is shown to be {}", against(claim, kept)), proof(ln_e)),
@@ -529,7 +529,7 @@ impl Weighed {
         let (has, needs) = (odds(ln_e), odds(-libm::log(needed)));
         write!(
             f,
-            "{} {value} {text} ({counted}{beside}; evidence {has}, needs {needs} {covers}{doubt})",
+            "{} {value} {text} ({counted}{beside}; evidence {has}, needs {needs}{covers}{doubt})",
             self.name(evidence)
         )
     }
