@@ -858,7 +858,9 @@ fn record_failed(state: &mut State) {
         return;
     };
     let images = rollout.changes();
-    if matches!(judgement.reason, Reason::Blind { .. } | Reason::Insufficient { .. }) || images.is_empty() {
+    // Losing to the stable says nothing against a version but that the other one is better.
+    let harmless = matches!(judgement.reason, Reason::Blind { .. } | Reason::Insufficient { .. } | Reason::Lost { .. });
+    if harmless || images.is_empty() {
         return;
     }
     let (since, why) = (judgement.at, judgement.reason.to_string());

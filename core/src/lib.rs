@@ -23,6 +23,7 @@ pub mod window;
 pub mod stats;
 pub mod judge;
 pub mod sequential;
+pub mod reward;
 pub mod reason;
 pub mod phase;
 pub mod decision;

@@ -74,6 +74,9 @@ pub struct RawPolicy {
     /// With `strategy = "blue-green"`: how it switches.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub blue_green: Option<BlueGreen>,
+    /// With `strategy = "ab"`: who gets the canary, and what is wanted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ab: Option<RawAb>,
     /// What is looked at while the canary has traffic.
     #[serde(default, rename = "check")]
     pub checks: Vec<RawCheck>,
@@ -87,7 +90,11 @@ pub struct RawPolicy {
 
 /// Defaults that `config/default.toml` states too; a test compares them.
 mod defaults {
-    use super::{RawLimit, Span};
+    use super::{RawLimit, Span, Weight};
+
+    pub(super) fn half() -> Weight {
+        Weight::percent(50)
+    }
 
     pub(super) fn ready_within() -> Span {
         Span::from_secs(300)
@@ -182,6 +189,8 @@ pub enum Strategy {
     Canary,
     /// A copy of full size, and one switch of all the traffic, back from which there is one switch too.
     BlueGreen,
+    /// To a cohort, until there is a winner or a draw.
+    Ab,
 }
 
 /// What splits the traffic.
@@ -210,13 +219,90 @@ pub struct RouteName {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "by", rename_all = "kebab-case")]
 pub enum Traffic {
-    /// By the weights of HTTPRoutes: those that send traffic to the workload's Service, or the one that is named.
+    /// By HTTPRoutes: those that send traffic to the workload's Service, or the one that is named.
     Gateway {
         /// The named one.
         route: Option<RouteName>,
+        /// Whose requests the canary gets; `None`: its share of everybody's, by weight.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        cohort: Option<Cohort>,
     },
     /// By the number of pods.
     Replicas,
+}
+
+/// Those requests that have a header, or a cookie, of this value.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Cohort {
+    /// A header.
+    Header {
+        /// Its name.
+        header: String,
+        /// Its value.
+        value: String,
+    },
+    /// A cookie.
+    Cookie {
+        /// Its name.
+        cookie: String,
+        /// Its value.
+        value: String,
+    },
+}
+
+/// An A/B test, as written.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct RawAb {
+    /// Whose requests the canary gets.
+    pub who: Cohort,
+    /// How large a part of all requests that is, about: the canary is made so large.
+    #[serde(default = "defaults::half")]
+    pub share: Weight,
+    /// What is wanted: the name of a ratio, whose hits are the rewarded requests.
+    pub reward: String,
+    /// Fewer of them are better.
+    #[serde(default)]
+    pub less: bool,
+    /// It goes on for at least this long, also with a winner.
+    #[serde(default)]
+    pub shortest: Span,
+    /// Without a winner by then it is a draw.
+    pub longest: Span,
+    /// So often, at most, is one of two equal versions called the winner.
+    #[serde(default = "defaults::beta")]
+    pub level: RawLimit,
+    /// Who stays after a draw.
+    #[serde(default)]
+    pub on_draw: Stays,
+}
+
+/// Who stays after a draw.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Stays {
+    /// The version that was there.
+    #[default]
+    Stable,
+    /// The new one.
+    Canary,
+}
+
+/// A checked A/B test.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Ab {
+    /// The metric that counts rewards.
+    pub reward: String,
+    /// Fewer are better.
+    pub less: bool,
+    /// The test's error rate.
+    pub level: f64,
+    /// Without a winner by then it is a draw.
+    pub longest: Span,
+    /// Who stays then.
+    pub on_draw: Stays,
 }
 
 /// How a blue-green rollout switches.
@@ -460,6 +546,9 @@ pub struct Policy {
     /// When traffic may move to the new version; `None`: at any time.
     #[serde(default)]
     pub window: Option<ChangeWindow>,
+    /// The one step is an A/B test.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ab: Option<Ab>,
     /// The stops on the way up: at least one.
     pub steps: Vec<Step>,
     /// The watch after promotion.
@@ -547,10 +636,12 @@ impl RawPolicy {
         let mut steps = match self.strategy {
             Strategy::Canary => self.check_steps(&checks, &mut problems),
             Strategy::BlueGreen => self.check_blue_green(&checks, &mut problems),
+            Strategy::Ab => self.check_ab_steps(&checks, &mut problems),
         };
         if self.strategy == Strategy::BlueGreen {
             refuse_drift(&self.checks, metrics, "after the switch the stable has no traffic", &mut problems);
         }
+        let ab = self.check_ab(metrics, &mut problems);
         let window = self.check_window(&mut problems);
         self.check_approvals(&mut problems);
         let mut guard = self.guard.as_ref().map(|guard| Guard {
@@ -594,6 +685,7 @@ impl RawPolicy {
             .flat_map(|step| &step.checks)
             .chain(guard.iter().flat_map(|guard| &guard.checks))
             .map(|check| &check.metric)
+            .chain(ab.iter().map(|test| &test.reward))
             .collect();
         let metrics: BTreeMap<String, Metric> = metrics
             .iter()
@@ -607,7 +699,10 @@ impl RawPolicy {
             mode: self.mode,
             strategy: self.strategy,
             traffic: match self.traffic {
-                TrafficKind::Gateway => Traffic::Gateway { route: self.route.clone() },
+                TrafficKind::Gateway => {
+                    let cohort = self.ab.as_ref().map(|test| test.who.clone());
+                    Traffic::Gateway { route: self.route.clone(), cohort }
+                }
                 TrafficKind::Replicas => Traffic::Replicas,
             },
             ready_within: self.ready_within,
@@ -619,6 +714,7 @@ impl RawPolicy {
             model: self.model.clone(),
             approvals: self.approvals.clone(),
             window,
+            ab: ab.clone(),
             steps,
             guard,
             metrics,
@@ -665,6 +761,58 @@ impl RawPolicy {
             proof: Proof::NonInferior,
             checks: checks.to_vec(),
         }]
+    }
+
+    /// One step, at which the cohort has the canary for as long as the test takes.
+    fn check_ab_steps(&self, checks: &[Check], problems: &mut Problems) -> Vec<Step> {
+        if !self.steps.is_empty() {
+            problems.add(&["step"], "an A/B test has no steps; say who gets the canary in [policy.ab]");
+        }
+        if self.traffic == TrafficKind::Replicas {
+            problems.add(&["traffic"], "only a router can tell requests apart; set traffic = \"gateway\"");
+        }
+        if checks.is_empty() {
+            problems.add(&["check"], "an A/B test needs a guard rail: at least one check that would end it");
+        }
+        let Some(test) = &self.ab else {
+            problems.add(&["ab"], "say who gets the canary and what is wanted: who, reward and longest");
+            return Vec::new();
+        };
+        let (weight, min_time, proof) = (test.share, test.shortest, Proof::NoAlarm);
+        vec![Step { weight, min_time, pause: Span::ZERO, proof, checks: checks.to_vec() }]
+    }
+
+    fn check_ab(&self, metrics: &BTreeMap<String, Metric>, problems: &mut Problems) -> Option<Ab> {
+        let test = self.ab.as_ref()?;
+        problems.within("ab", |problems| {
+            if self.strategy != Strategy::Ab {
+                problems.add(&[], "this is for strategy = \"ab\"; set it, or leave this out");
+            }
+            match metrics.get(&test.reward) {
+                Some(metric) if metric.kind == MetricKind::Ratio => {}
+                Some(_) => problems.add(&["reward"], "a reward is a ratio: rewarded requests, of all of them"),
+                None => problems.add(&["reward"], format!("there is no metric {:?}", test.reward)),
+            }
+            if test.longest <= test.shortest {
+                problems.add(&["longest"], "it must be longer than `shortest`");
+            }
+            if test.share == Weight::ZERO || test.share == Weight::FULL {
+                problems.add(&["share"], "both versions need requests: a share between 0% and 100%");
+            }
+            let (Cohort::Header { header: name, value } | Cohort::Cookie { cookie: name, value }) = &test.who;
+            let plain = |text: &str| {
+                !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte))
+            };
+            if !plain(name) || !plain(value) {
+                problems.add(&["who"], "names and values here are letters, digits, '-', '_' and '.'");
+            }
+            let level = Unit::Percent.read(&test.level).map_err(|message| problems.add(&["level"], message)).ok()?;
+            if !(level > 0.0 && level < 0.5) {
+                problems.add(&["level"], "an error rate is above 0 % and below 50 %");
+            }
+            let (reward, less, longest, on_draw) = (test.reward.clone(), test.less, test.longest, test.on_draw);
+            Some(Ab { reward, less, level, longest, on_draw })
+        })
     }
 
     fn check_window(&self, problems: &mut Problems) -> Option<ChangeWindow> {
@@ -1008,7 +1156,7 @@ impl Policy {
     pub fn learnable(&self) -> Vec<Bad> {
         let guard = self.guard.iter().flat_map(|guard| &guard.checks);
         let checks = self.steps.iter().flat_map(|step| &step.checks).chain(guard);
-        let mut learnable: Vec<Bad> = Vec::new();
+        let mut learnable: Vec<Bad> = self.ab.iter().map(Bad::rewarded).collect();
         let past = |check: &Check| {
             let metric = self.metrics.get(&check.metric);
             metric.is_some_and(|metric| metric.kind == MetricKind::Drift && metric.against == Against::Past)

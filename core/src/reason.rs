@@ -7,7 +7,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::command::Order;
 use crate::ids::{EventId, Images, RolloutId, Weight, Workload, version};
+use crate::policy::Stays;
 use crate::report::Report;
+use crate::reward::Score;
 use crate::sighting::{Obstacle, Trouble};
 use crate::time::{Span, Timestamp};
 use crate::verdict::Evidence;
@@ -270,6 +272,32 @@ pub enum Reason {
     Regressed {
         /// What it says, and what the others that regressed say.
         evidence: Vec<Evidence>,
+    },
+    /// An A/B test goes on.
+    Undecided {
+        /// How it stands.
+        score: Box<Score>,
+        /// Without a winner by then it is a draw.
+        until: Timestamp,
+    },
+    /// The canary has won its A/B test.
+    Won {
+        /// How it stands.
+        score: Box<Score>,
+    },
+    /// The stable has.
+    Lost {
+        /// How it stands.
+        score: Box<Score>,
+    },
+    /// An A/B test is over, and nobody has won.
+    Draw {
+        /// How it stands.
+        score: Box<Score>,
+        /// It took so long.
+        after: Span,
+        /// Who stays.
+        stays: Stays,
     },
     /// A check that only warns has regressed.
     Warned {
@@ -573,6 +601,16 @@ impl fmt::Display for Reason {
             }
             Reason::Passed { evidence, after } => write!(f, "{}; watched for {after}", sentence(evidence)),
             Reason::Regressed { evidence } | Reason::Insufficient { evidence } => f.write_str(&sentence(evidence)),
+            Reason::Undecided { score, until } => write!(f, "no winner yet: {score}; a draw at {until}"),
+            Reason::Won { score } => write!(f, "the canary has won: {score}"),
+            Reason::Lost { score } => write!(f, "the stable has won: {score}"),
+            Reason::Draw { score, after, stays } => {
+                let stays = match stays {
+                    Stays::Stable => "the stable",
+                    Stays::Canary => "the canary",
+                };
+                write!(f, "a draw after {after}, and {stays} stays: {score}")
+            }
             Reason::Warned { evidence } => write!(f, "{evidence}; this check only warns"),
             Reason::Blind { evidence, since } => {
                 write!(f, "blind since {since}: {}; not judging, nothing was changed", sentence(evidence))

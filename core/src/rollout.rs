@@ -20,6 +20,7 @@ use crate::phase::{Move, Phase, Trigger, next};
 use crate::policy::{Mode, Policy};
 use crate::reason::Reason;
 use crate::report::Report;
+use crate::reward::Reward;
 use crate::sequential::{Learnt, Proof, State};
 use crate::sighting::Sighting;
 use crate::time::{Span, Timestamp};
@@ -245,6 +246,9 @@ pub struct Rollout {
     /// What the sequential judge has seen, by check: of all steps so far, or of the guard.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub evidence: BTreeMap<String, State>,
+    /// What has been seen of its A/B test.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reward: Option<Reward>,
     /// What the past has taught of what is counted.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub learnt: Vec<Learnt>,
@@ -347,6 +351,7 @@ impl Rollout {
             decisions: 0,
             watching: None,
             evidence: BTreeMap::new(),
+            reward: None,
             learnt: Vec::new(),
             last_block: None,
             held: None,
@@ -394,6 +399,7 @@ impl Rollout {
             return false;
         }
         self.last_block = Some(block.to);
+        self.count_rewards(&block);
         let side_arm = self.judged_arm(world.sighting).cloned();
         let metrics = &self.policy.metrics;
         if let Some(watching) = &mut self.watching {

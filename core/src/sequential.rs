@@ -31,7 +31,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::event::{Block, Reading, Sample};
 use crate::metric::{Limit, Metric, MetricKind, Unit};
-use crate::policy::Check;
+use crate::policy::{Ab, Check};
 use crate::stats::BadTest;
 use crate::stats::combine::{ln_least, ln_weighted_mean};
 use crate::stats::confidence::{self, Interval};
@@ -128,6 +128,11 @@ impl Bad {
     /// What `check` counts.
     pub fn of(check: &Check) -> Bad {
         Bad { metric: check.metric.clone(), limit: check.limit, shape: check.sequential.is_none() }
+    }
+
+    /// The rewarded requests of an A/B test.
+    pub fn rewarded(test: &Ab) -> Bad {
+        Bad { metric: test.reward.clone(), limit: Limit::Max(1.0), shape: false }
     }
 
     /// Learns from blocks of the past, in which each of the stable's processes was counted by itself.

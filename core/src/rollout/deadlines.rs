@@ -94,6 +94,7 @@ impl Rollout {
             self.held.as_ref().and_then(|held| self.hold_ends(held)),
             self.drained_at(),
             watching.map(|watching| self.least_time().after(watching.since)),
+            watching.zip(self.policy.ab.as_ref()).map(|(watching, test)| test.longest.after(watching.since)),
             watching.and_then(|watching| watching.passed).map(|passed| pause.after(passed)),
             watching.and_then(|watching| watching.passed).map(|passed| self.policy.ready_within.after(passed)),
             watching.and_then(|watching| watching.lacking).map(|(lack, since)| self.patience_with(lack).0.after(since)),

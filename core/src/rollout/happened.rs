@@ -3,9 +3,10 @@
 use super::{Rollout, World};
 use crate::ids::Weight;
 use crate::phase::{Move, Phase, Trigger, next};
-use crate::policy::{Then, Traffic};
+use crate::policy::{Stays, Then, Traffic};
 use crate::reason::Reason;
 use crate::report::Tested;
+use crate::reward::Ahead;
 use crate::sighting::{Arm, Sighting};
 use crate::time::{Span, Timestamp};
 use crate::watching::Standing;
@@ -22,6 +23,7 @@ impl Rollout {
             .or_else(|| leads(self.to_put_back(world)))
             .or_else(|| leads(self.unfit(world)))
             .or_else(|| leads(self.regressed()))
+            .or_else(|| leads(self.lost(world.now)))
             .or_else(|| leads(self.reached(world)))
             .or_else(|| leads(self.lost_patience(world.now)))
             .or_else(|| leads(self.gave_up(world.now)))
@@ -82,6 +84,22 @@ impl Rollout {
         let after = Span::between(held.since, now);
         let reason = || Reason::HoldExpired { held: Box::new(held.reason.clone()), after };
         (after >= self.patience(&held.reason)?).then(|| (Trigger::GaveUp, reason()))
+    }
+
+    /// An A/B test that the stable has won, or that nobody has.
+    fn lost(&self, now: Timestamp) -> Option<(Trigger, Reason)> {
+        let (score, since) = self.score()?;
+        let test = self.policy.ab.as_ref()?;
+        let after = Span::between(since, now);
+        match score.ahead {
+            Ahead::Stable if after >= self.least_time() => {
+                Some((Trigger::Regressed, Reason::Lost { score: Box::new(score) }))
+            }
+            Ahead::Nobody if after >= test.longest && test.on_draw == Stays::Stable => {
+                Some((Trigger::GaveUp, Reason::Draw { score: Box::new(score), after, stays: test.on_draw }))
+            }
+            Ahead::Stable | Ahead::Nobody | Ahead::Canary => None,
+        }
     }
 
     /// Something is missing for longer than the policy's patience, and the policy says in words what to do then.
@@ -175,6 +193,17 @@ impl Rollout {
         let passed = watching.passed?;
         if now < step.pause.after(passed) || !self.weight_seen(sighting) {
             return None;
+        }
+        if let (Some((score, since)), Some(test)) = (self.score(), &self.policy.ab) {
+            let after = Span::between(since, now);
+            let score = Box::new(score);
+            return match score.ahead {
+                Ahead::Canary => Some((Trigger::LastStepPassed, Reason::Won { score })),
+                Ahead::Nobody if after >= test.longest && test.on_draw == Stays::Canary => {
+                    Some((Trigger::LastStepPassed, Reason::Draw { score, after, stays: test.on_draw }))
+                }
+                Ahead::Nobody | Ahead::Stable => None,
+            };
         }
         let last = self.step + 1 == self.policy.steps.len();
         let trigger = if last { Trigger::LastStepPassed } else { Trigger::StepPassed };

@@ -4,9 +4,12 @@ use std::collections::BTreeSet;
 
 use super::{Out, Rollout, World};
 use crate::decision::Kind;
+use crate::event::Block;
 use crate::phase::Phase;
 use crate::policy::{Check, Policy};
 use crate::reason::Reason;
+use crate::reward::{Reward, Score};
+use crate::sequential::Bad;
 use crate::sighting::{Arm, Sighting};
 use crate::time::{Span, Timestamp};
 use crate::verdict::Evidence;
@@ -63,6 +66,26 @@ impl Rollout {
         }
     }
 
+    /// The rewards of a block that began with the cohort's traffic where it is.
+    pub(super) fn count_rewards(&mut self, block: &Block) {
+        let began = self.watching.as_ref().filter(|watching| !watching.guards).map(|watching| watching.since);
+        let (Some(test), Some(since)) = (&self.policy.ab, began) else { return };
+        if block.from < since || self.phase != Phase::Stepping {
+            return;
+        }
+        let bad = Bad::rewarded(test);
+        let past = || self.learnt.iter().find(|learnt| learnt.bad == bad).map(|learnt| learnt.past.clone());
+        let reward = self.reward.get_or_insert_with(|| Reward::new(&past().unwrap_or_default()));
+        reward.absorb(block, &test.reward);
+    }
+
+    /// How the A/B test stands, if this is one, and when it began.
+    pub(super) fn score(&self) -> Option<(Score, Timestamp)> {
+        let watching = self.watching.as_ref().filter(|_| self.phase == Phase::Stepping && self.judges())?;
+        let score = self.reward.clone().unwrap_or_default().score(self.policy.ab.as_ref()?);
+        Some((score, watching.since))
+    }
+
     /// Each check that only warns is heard once.
     pub(super) fn warn(&mut self, now: Timestamp, out: &mut Out) {
         let warnings = self.watching.iter().flat_map(|watching| watching.warnings());
@@ -78,6 +101,11 @@ impl Rollout {
         let least = self.least_time();
         if let Some(watching) = self.watching.as_ref().filter(|_| self.judges() && self.held.is_none()) {
             self.reason = watching.reason(least);
+            if let (Some((score, since)), Some(test)) = (self.score(), &self.policy.ab)
+                && matches!(self.reason, Reason::Waiting { passing: true, .. })
+            {
+                self.reason = Reason::Undecided { score: Box::new(score), until: test.longest.after(since) };
+            }
         }
     }
 

@@ -3,6 +3,7 @@
 #![expect(clippy::wildcard_enum_match_arm, reason = "a test asks about the variants that it is about")]
 #![expect(clippy::disallowed_methods, reason = "the simulator takes its seeds from the environment")]
 
+mod ab;
 mod backtest;
 #[path = "../support/broker.rs"]
 mod broker;

@@ -6,7 +6,7 @@
 use bellwether_core::effect::Effect;
 use bellwether_core::event::{Failure, FailureKind};
 use bellwether_core::ids::{Images, Weight, Workload};
-use bellwether_core::policy::{RouteName, Traffic};
+use bellwether_core::policy::{Cohort, RouteName, Traffic};
 use futures::{TryFutureExt, try_join};
 use k8s_openapi::api::core::v1::Service;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -59,10 +59,10 @@ pub async fn apply(server: &Server, effect: &Effect, epoch: Epoch, wanted: &Want
         annotations: &annotations,
     };
     apply_deployment(server, &around, &shape).await?;
-    if let Traffic::Gateway { route } = wanted.traffic {
+    if let Traffic::Gateway { route, cohort } = wanted.traffic {
         apply_service(server, &around, &path, &shape).await?;
         let mark = Mark { effect: effect.id.to_string(), epoch };
-        join_routes(server, &around, workload, &path.service, route.as_ref(), &mark).await?;
+        join_routes(server, &around, workload, &path.service, (route.as_ref(), cohort.as_ref()), &mark).await?;
     }
     Ok(())
 }
@@ -137,13 +137,13 @@ async fn join_routes(
     around: &Surroundings,
     workload: &Workload,
     service: &str,
-    named: Option<&RouteName>,
+    (named, cohort): (Option<&RouteName>, Option<&Cohort>),
     mark: &Mark,
 ) -> Result<(), Failure> {
     for there in &around.routes {
         fence_route(there, workload, mark.epoch)?;
         let rules = route::rules_to(there, workload, service, named);
-        if let Some(patch) = route::join(there, workload, service, &rules, mark)? {
+        if let Some(patch) = route::join(there, workload, service, &rules, cohort, mark)? {
             server.patch(server.routes(&workload.namespace), "HTTPRoute", route_name(there), patch).await?;
         }
     }

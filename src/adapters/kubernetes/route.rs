@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 
 use bellwether_core::event::{Failure, FailureKind};
 use bellwether_core::ids::{Weight, Workload};
-use bellwether_core::policy::RouteName;
+use bellwether_core::policy::{Cohort, RouteName};
 use bellwether_core::sighting::Routed;
 use json_patch::Patch;
 use kube::core::DynamicObject;
@@ -23,6 +23,8 @@ use serde_json::{Value, json};
 use super::marks::{self, ORIGINAL_WEIGHTS};
 use super::patch::Draft;
 use crate::ports::Epoch;
+
+mod cohort;
 
 /// The Gateway API allows no more.
 const MAX_WEIGHT: u64 = 1_000_000;
@@ -45,6 +47,9 @@ struct Record {
     effect: String,
     epoch: u64,
     rules: Vec<RuleRecord>,
+    /// Whose requests the canary gets; `None`: a share of everybody's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    cohort: Option<Cohort>,
 }
 
 /// One rule as it was: the backends' names in their order, and their weights (`null`: there was none).
@@ -101,10 +106,15 @@ pub fn join(
     workload: &Workload,
     service: &str,
     rules_to_join: &[usize],
+    cohort: Option<&Cohort>,
     mark: &Mark,
 ) -> Result<Option<Patch>, Failure> {
     let mut draft = Draft::of(&route.metadata);
-    let mut noted = record(route, workload).map(|record| record.rules).unwrap_or_default();
+    let known = record(route, workload);
+    if cohort.is_some() && known.as_ref().is_some_and(|known| known.cohort.as_ref() == cohort) {
+        return Ok(None);
+    }
+    let mut noted = known.map(|record| record.rules).unwrap_or_default();
     // What was noted of rules that somebody has written anew since is about rules that are no more.
     noted.retain(|noted| rules(route).get(noted.rule).is_some_and(|rule| canary_of(route, rule, workload).is_some()));
     let mut joined = false;
@@ -115,11 +125,14 @@ pub fn join(
         }
         let refs = backends(rule);
         let stable = only_place(route, index, &refs, service)?;
-        let mut ours = refs[stable].clone();
-        ours["name"] = json!(workload.canary_name());
-        ours["weight"] = json!(0);
         test_name(&mut draft, index, stable, &refs);
-        draft.add(&["spec", "rules", &index.to_string(), "backendRefs", "-"], ours);
+        // A cohort has rules of its own, once it has traffic.
+        if cohort.is_none() {
+            let mut ours = refs[stable].clone();
+            ours["name"] = json!(workload.canary_name());
+            ours["weight"] = json!(0);
+            draft.add(&["spec", "rules", &index.to_string(), "backendRefs", "-"], ours);
+        }
         noted.push(RuleRecord {
             rule: index,
             backends: refs.iter().map(|backend| (name(backend).to_owned(), written_weight(backend))).collect(),
@@ -129,7 +142,8 @@ pub fn join(
     if !joined {
         return Ok(None);
     }
-    let record = Record { service: service.to_owned(), effect: mark.effect.clone(), epoch: mark.epoch.0, rules: noted };
+    let (effect, epoch) = (mark.effect.clone(), mark.epoch.0);
+    let record = Record { service: service.to_owned(), effect, epoch, rules: noted, cohort: cohort.cloned() };
     write_record(route, workload, Some(record), &mut draft);
     Ok(draft.finish())
 }
@@ -146,6 +160,9 @@ pub fn set_weight(
 ) -> Result<Option<Patch>, Failure> {
     let mut draft = Draft::of(&route.metadata);
     let noted = record(route, workload);
+    if let Some(noted) = noted.as_ref().filter(|noted| noted.cohort.is_some()) {
+        return cohort::set(route, workload, noted, share, mark);
+    }
     // Without a record (somebody has taken the annotation away) the likeliest name is the workload's own.
     let service = noted.as_ref().map_or(workload.name.as_str(), |noted| noted.service.as_str());
     let mut held = 0;
@@ -196,6 +213,9 @@ pub fn set_weight(
 pub fn leave(route: &DynamicObject, workload: &Workload) -> Option<Patch> {
     let mut draft = Draft::of(&route.metadata);
     let noted = record(route, workload);
+    if noted.as_ref().is_some_and(|noted| noted.cohort.is_some()) {
+        return cohort::leave(route, workload);
+    }
     for (index, rule) in rules(route).iter().enumerate() {
         let Some(canary) = canary_of(route, rule, workload) else { continue };
         let refs = backends(rule);
@@ -242,6 +262,9 @@ pub fn written_by<'a>(routes: impl IntoIterator<Item = &'a DynamicObject>, workl
 
 fn routed_by(route: &DynamicObject, workload: &Workload) -> Option<Routed> {
     let noted = record(route, workload);
+    if let Some(noted) = noted.as_ref().filter(|noted| noted.cohort.is_some()) {
+        return Some(Routed { weight: cohort::share(route, workload, noted), accepted: accepted(route) });
+    }
     let service = noted.as_ref().map(|noted| noted.service.as_str());
     let shares: Vec<Weight> = rules(route)
         .iter()

@@ -65,7 +65,7 @@ impl Surroundings {
         let first = services.first().ok_or(Obstacle::NoService)?;
         match traffic {
             Traffic::Replicas => Ok(Path { service: name(&first.metadata), changed_label: None }),
-            Traffic::Gateway { route } => {
+            Traffic::Gateway { route, .. } => {
                 let service = self.routed_service(workload, &services, route.as_ref())?;
                 let changed_label = self.changed_label(service, workload);
                 Ok(Path { service: name(&service.metadata), changed_label })

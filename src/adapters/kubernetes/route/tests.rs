@@ -15,7 +15,7 @@ fn the_canary_enters_at_weight_0_with_the_stables_port() {
 #[test]
 fn joining_twice_changes_nothing() {
     let joined = object(after_join(&route(&[&[("web", None)]])));
-    assert!(join(&joined, &web(), "web", &[0], &mark(1)).unwrap().is_none());
+    assert!(join(&joined, &web(), "web", &[0], None, &mark(1)).unwrap().is_none());
 }
 
 #[test]
@@ -82,7 +82,7 @@ fn two_workloads_on_one_route_do_not_touch_each_others_records() {
     let joined = after_join(&both);
     let api = Workload { name: "api".to_owned(), ..web() };
     // The other partition's epoch is far lower, and does not count here.
-    let with_api = apply(&joined, join(&object(joined.clone()), &api, "api", &[1], &mark(0)).unwrap());
+    let with_api = apply(&joined, join(&object(joined.clone()), &api, "api", &[1], None, &mark(0)).unwrap());
     assert_eq!((epoch(&object(with_api.clone()), &web()), epoch(&object(with_api.clone()), &api)), (Some(1), Some(0)));
     let left = apply_leave(&with_api);
     assert_eq!(weights(&left), [vec![named("web", None)], vec![named("api", Some(2)), named("api-canary", Some(0))]]);
@@ -93,13 +93,13 @@ fn two_workloads_on_one_route_do_not_touch_each_others_records() {
 #[test]
 fn a_service_that_a_rule_names_twice_is_refused() {
     let twice = object(route(&[&[("web", Some(1)), ("web", Some(2))]]));
-    assert_eq!(join(&twice, &web(), "web", &[0], &mark(1)).unwrap_err().kind, FailureKind::Refused);
+    assert_eq!(join(&twice, &web(), "web", &[0], None, &mark(1)).unwrap_err().kind, FailureKind::Refused);
 }
 
 #[test]
 fn a_patch_holds_only_for_the_route_that_was_looked_at() {
     let looked_at = route(&[&[("web", None)]]);
-    let patch = join(&object(looked_at.clone()), &web(), "web", &[0], &mark(1)).unwrap().unwrap();
+    let patch = join(&object(looked_at.clone()), &web(), "web", &[0], None, &mark(1)).unwrap().unwrap();
     for (pointer, value) in [
         ("/metadata/uid", json!("another")),
         ("/metadata/generation", json!(2)),
@@ -326,7 +326,7 @@ fn apply(value: &Value, patch: Option<Patch>) -> Value {
 fn after_join(value: &Value) -> Value {
     let there = object(value.clone());
     let rules = rules_to(&there, &web(), "web", None);
-    apply(value, join(&there, &web(), "web", &rules, &mark(1)).unwrap())
+    apply(value, join(&there, &web(), "web", &rules, None, &mark(1)).unwrap())
 }
 
 fn after_weight(value: Value, points: u16) -> Value {
@@ -361,4 +361,46 @@ fn web() -> Workload {
 
 fn mark(epoch: u64) -> Mark {
     Mark { effect: "web-1.1".to_owned(), epoch: Epoch(epoch) }
+}
+
+// ---- a cohort ----
+
+#[test]
+fn a_cohort_has_rules_of_its_own_while_it_has_traffic_and_they_leave_no_trace() {
+    let header = Cohort::Header { header: "x-bucket".to_owned(), value: "b".to_owned() };
+    let cookie = Cohort::Cookie { cookie: "bucket".to_owned(), value: "b.1".to_owned() };
+    let asked = [
+        (header, json!({ "name": "x-bucket", "type": "Exact", "value": "b" })),
+        (cookie, json!({ "name": "Cookie", "type": "RegularExpression", "value": "(^|.*;[ ]*)bucket=b\\.1($|;.*)" })),
+    ];
+    for (cohort, expected) in asked {
+        let mut before = route(&[&[("web", None)], &[("other", None)], &[("web", Some(3)), ("other", None)]]);
+        before["spec"]["rules"][0]["matches"] =
+            json!([{ "path": { "value": "/shop" } }, { "path": { "value": "/s" } }]);
+        before["spec"]["rules"][0]["name"] = json!("shop");
+        let joined =
+            apply(&before, join(&object(before.clone()), &web(), "web", &[0, 2], Some(&cohort), &mark(1)).unwrap());
+        assert_eq!(joined["spec"], before["spec"], "nothing has changed for anybody");
+        assert!(join(&object(joined.clone()), &web(), "web", &[0, 2], Some(&cohort), &mark(2)).unwrap().is_none());
+        let moved = after_weight(joined.clone(), 5000);
+        let rules = moved["spec"]["rules"].as_array().unwrap();
+        assert_eq!(rules.len(), 5);
+        assert_eq!(rules[..3], before["spec"]["rules"].as_array().unwrap()[..]);
+        assert_eq!(rules[3]["matches"][0], json!({ "path": { "value": "/shop" }, "headers": [expected] }));
+        assert_eq!(rules[3]["matches"][1]["path"], json!({ "value": "/s" }));
+        assert_eq!(rules[4]["matches"], json!([{ "headers": [expected] }]));
+        assert_eq!(rules[3].get("name"), None);
+        assert_eq!(weights(&moved)[3], [named("web-canary", Some(5000))]);
+        assert_eq!(routed([&object(moved.clone())], &web()).unwrap().weight, Weight::percent(50));
+        let again = set_weight(&object(moved.clone()), &web(), Weight::percent(50), &mark(3)).unwrap();
+        assert!(again.is_none(), "{again:?}");
+        let back = after_weight(moved.clone(), 0);
+        assert_eq!(back["spec"], before["spec"]);
+        assert_eq!(routed([&object(back.clone())], &web()).unwrap().weight, Weight::ZERO);
+        for at in [moved, back] {
+            let left = apply(&at, leave(&object(at.clone()), &web()));
+            assert_eq!(left["spec"], before["spec"]);
+            assert!(left.pointer("/metadata/annotations").is_none_or(|it| it == &json!({})), "{left}");
+        }
+    }
 }

@@ -64,7 +64,8 @@ fn traffic_needs_a_service_and_a_route() {
 
 #[test]
 fn a_route_that_the_policy_names_must_be_there() {
-    let named = |name: &str, rule| Traffic::Gateway { route: Some(RouteName { name: name.into(), rule }) };
+    let named =
+        |name: &str, rule| Traffic::Gateway { route: Some(RouteName { name: name.into(), rule }), cohort: None };
     assert_eq!(obstacles(&around(), &named("shop", Some(0))), []);
     assert_eq!(obstacles(&around(), &named("nope", None)), [Obstacle::RouteMissing { route: "nope".into() }]);
     assert_eq!(
@@ -226,7 +227,7 @@ fn claim(name: &str, modes: &[&str]) -> PersistentVolumeClaim {
 }
 
 fn gateway() -> Traffic {
-    Traffic::Gateway { route: None }
+    Traffic::Gateway { route: None, cohort: None }
 }
 
 fn web() -> Workload {
