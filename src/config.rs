@@ -68,6 +68,8 @@ pub struct Config {
     pub prometheus: sections::prometheus::Options,
     /// The API server.
     pub kubernetes: sections::kubernetes::Options,
+    /// Where the models are.
+    pub registry: sections::registry::Options,
     /// How events of others are read.
     pub events: sections::events::DecodeOptions,
     /// Where people are told.
@@ -98,6 +100,8 @@ struct Raw {
     prometheus: sections::prometheus::Options,
     #[serde(default)]
     kubernetes: sections::kubernetes::Options,
+    #[serde(default)]
+    registry: sections::registry::Options,
     #[serde(default)]
     events: sections::events::DecodeOptions,
     #[serde(default)]
@@ -134,6 +138,7 @@ pub fn load(sources: &Sources) -> Result<Config, Report> {
         journal,
         prometheus,
         kubernetes,
+        registry,
         events,
         slack,
         http,
@@ -141,7 +146,20 @@ pub fn load(sources: &Sources) -> Result<Config, Report> {
         metric,
         policy: _,
     } = raw;
-    Ok(Config { cluster, kafka, journal, prometheus, kubernetes, events, slack, http, log, metrics: metric, policies })
+    Ok(Config {
+        cluster,
+        kafka,
+        journal,
+        prometheus,
+        kubernetes,
+        registry,
+        events,
+        slack,
+        http,
+        log,
+        metrics: metric,
+        policies,
+    })
 }
 
 /// The checked policies; those that are wrong are left out, and said.
@@ -207,6 +225,9 @@ fn sections(raw: &Raw, found: &mut layers::Found<'_>) {
     }
     for (key, message) in raw.http.problems().into_iter() {
         found.add(&["http", key], message);
+    }
+    for (key, message) in raw.registry.problems() {
+        found.add(&["registry", key], message);
     }
     for (key, message) in raw.log.problems() {
         found.add(&["log", key], message);

@@ -16,6 +16,11 @@ pub mod prometheus {
     pub use crate::adapters::prometheus::Options;
 }
 
+/// `[registry]`.
+pub mod registry {
+    pub use bellwether_registry::Options;
+}
+
 /// `[events]`.
 pub mod events {
     use serde::Deserialize;
