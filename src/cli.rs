@@ -9,6 +9,7 @@ pub mod config;
 pub mod demo;
 pub mod emit;
 pub mod get;
+pub mod model;
 pub mod past;
 pub mod plan;
 pub mod replay;
@@ -89,6 +90,8 @@ pub enum Command {
     Calibrate(calibrate::CalibrateArgs),
     /// Say what a policy, and the rules of others, would have decided on what was counted.
     Backtest(backtest::BacktestArgs),
+    /// Register models, and say which version is current where.
+    Model(Box<model::ModelArgs>),
     /// Show the configuration.
     Config(config::ConfigArgs),
     /// Decide recorded inputs again.
@@ -121,6 +124,7 @@ pub async fn dispatch(cli: Cli) -> anyhow::Result<u8> {
         Command::Plan(args) => plan::run(&args, &common).await,
         Command::Calibrate(args) => calibrate::run(&args, &common).await,
         Command::Backtest(args) => backtest::run(&args, &common).await,
+        Command::Model(args) => model::run(*args, &common).await,
         Command::Config(args) => config::run(&args, &common),
         Command::Replay(args) => replay::run(args, &common).await,
     }

@@ -488,6 +488,7 @@ fn the_reference_lists_exactly_the_keys_that_there_are() {
                     vec!["kafka", "properties"],
                     vec!["kafka", "property-files"],
                     vec!["prometheus", "headers"],
+                    vec!["registry", "require"],
                     vec!["metric"]
                 ]
                 .iter()

@@ -1,4 +1,4 @@
-//! The real tests: the daemon against a real Kafka, Kubernetes API, gateway and Prometheus.
+//! The real tests: the daemon against a real Kafka, Kubernetes API, gateway, Prometheus and S3.
 //!
 //! `tests/run real [filter]` provisions what this needs and runs it; `cargo test --release --test real -- [filter]` is
 //! enough once that is there. The plane is started once, in a namespace of its own, and the stories are told side by side.
@@ -22,6 +22,9 @@ mod journal_suite;
 mod kafka;
 mod namespace;
 mod plane;
+mod registry;
+#[path = "../../registry/tests/support/suite.rs"]
+mod registry_suite;
 mod stories;
 
 use std::fs;
@@ -62,8 +65,9 @@ fn main() -> ExitCode {
 
 fn run(arguments: &Arguments) -> Result<Conclusion> {
     let world = Arc::new(OnceLock::new());
-    // Those of Kafka first: they know nothing of stories that have to be alone.
+    // Those of Kafka and the registry first: they know nothing of stories that have to be alone.
     let mut trials = kafka::trials(plane::kafka::BROKERS);
+    trials.extend(registry::trials(std::env::var_os("BELLWETHER_SOAK").is_some()));
     trials.extend(stories::all().into_iter().map(|told| trial(told, world.clone())));
     if arguments.list {
         return Ok(libtest_mimic::run(arguments, trials));

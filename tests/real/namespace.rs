@@ -13,6 +13,8 @@ use std::process::Command;
 
 use anyhow::{Context, Result};
 
+use crate::plane::s3::CREDENTIALS;
+
 /// The address that the API server advertises; it refuses to advertise a loopback one.
 pub const NODE_ADDRESS: &str = "10.65.0.1";
 
@@ -51,7 +53,7 @@ pub fn enter() -> Result<()> {
         command.arg("--map-root-user");
     }
     command.args(["sh", "-c", &setup, "sh"]).arg(env::current_exe()?).args(env::args_os().skip(1));
-    command.env(INSIDE, "1");
+    command.env(INSIDE, "1").envs(CREDENTIALS);
     // Nothing in here can reach a proxy.
     for name in ["http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"] {
         command.env_remove(name);

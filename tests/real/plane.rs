@@ -1,4 +1,4 @@
-//! The plane: a real Kafka, Kubernetes API, gateway and Prometheus, started once for all stories.
+//! The plane: a real Kafka, Kubernetes API, gateway, Prometheus and S3, started once for all stories.
 //!
 //! Nothing in it is made up but the containers: [`pods`] plays those. Each file is one part; [`story`] is what a test sees.
 
@@ -11,6 +11,7 @@ pub mod kafka;
 pub mod kubernetes;
 pub mod gateway;
 pub mod prometheus;
+pub mod s3;
 pub mod behaviour;
 pub mod pods;
 pub mod targets;
@@ -34,6 +35,7 @@ use self::kafka::Kafka;
 use self::kubernetes::Kubernetes;
 use self::pods::Pods;
 use self::prometheus::Prometheus;
+use self::s3::S3;
 use self::targets::Targets;
 
 /// Short, so that a story does not take minutes; a whole number of them is in every window.
@@ -50,6 +52,7 @@ pub struct Plane {
     pub data: PathBuf,
     numbers: AtomicU16,
     _gateway: Gateway,
+    _s3: S3,
     _targets: Targets,
 }
 
@@ -57,12 +60,13 @@ impl Plane {
     pub async fn start(cache: &Path, data: &Path, logs: &Path) -> Result<Self> {
         let kafka = timed("Kafka", Kafka::start(cache, data, logs));
         let prometheus = timed("Prometheus", Prometheus::start(cache, data, logs, SCRAPE_INTERVAL));
+        let s3 = timed("S3", S3::start(cache, data, logs));
         let cluster = async {
             let kubernetes = timed("Kubernetes", Kubernetes::start(cache, data, logs)).await?;
             let gateway = timed("the gateway", Gateway::start(cache, logs, &kubernetes)).await?;
             Ok((kubernetes, gateway))
         };
-        let (kafka, prometheus, (kubernetes, gateway)) = tokio::try_join!(kafka, prometheus, cluster)?;
+        let (kafka, prometheus, s3, (kubernetes, gateway)) = tokio::try_join!(kafka, prometheus, s3, cluster)?;
         let pods = Arc::new(Pods::start(kubernetes.client.clone()).await?);
         let targets = Targets::start(pods.clone(), prometheus.targets.clone());
         Ok(Self {
@@ -74,6 +78,7 @@ impl Plane {
             data: data.to_owned(),
             numbers: AtomicU16::new(0),
             _gateway: gateway,
+            _s3: s3,
             _targets: targets,
         })
     }

@@ -1,0 +1,104 @@
+//! `model list`.
+
+use bellwether_registry::list::{Filter, ModelSummary, Page, VersionReq};
+use bellwether_registry::{Manifest, ModelName, Registry, Version};
+use clap::Args;
+use serde::Serialize;
+
+use super::show;
+use super::words::{or_dash, short, size};
+use crate::cli::table::table;
+use crate::cli::{Output, tell};
+use crate::exit;
+
+/// What `model list` takes.
+#[derive(Debug, Args)]
+pub(super) struct ListArgs {
+    /// Only this model's versions; without it the models.
+    #[arg(value_name = "NAME")]
+    name: Option<ModelName>,
+    /// Only with this tag; may be repeated.
+    #[arg(long, value_name = "TAG", value_delimiter = ',', requires = "name")]
+    tag: Vec<String>,
+    /// Only of this framework.
+    #[arg(long, value_name = "NAME", requires = "name")]
+    framework: Option<String>,
+    /// Only in this range, as in ">=1.2, <2".
+    #[arg(long, value_name = "RANGE", requires = "name")]
+    range: Option<VersionReq>,
+    /// So many on a page.
+    #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u16).range(1..=1000))]
+    limit: u16,
+    /// Where the page before says that this one begins.
+    #[arg(long, value_name = "TOKEN")]
+    page: Option<String>,
+}
+
+pub(super) async fn list(args: &ListArgs, registry: &Registry, output: Output) -> anyhow::Result<u8> {
+    match &args.name {
+        None => models(args, registry, output).await,
+        Some(name) => versions(name, args, registry, output).await,
+    }
+}
+
+async fn models(args: &ListArgs, registry: &Registry, output: Output) -> anyhow::Result<u8> {
+    let page = registry.models(usize::from(args.limit), args.page.as_deref()).await?;
+    show(output, &page, |page: &Page<ModelSummary>| {
+        let row = |model: &ModelSummary| {
+            let latest = model.latest.as_ref().map_or_else(|| "–".to_owned(), ToString::to_string);
+            vec![model.name.to_string(), latest, model.versions.to_string()]
+        };
+        table(&["MODEL", "LATEST", "VERSIONS"], &page.items.iter().map(row).collect::<Vec<_>>())
+    })?;
+    more(page.next.as_deref(), output);
+    Ok(exit::OK)
+}
+
+/// A version, and where it is current.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "kebab-case")]
+struct Listed {
+    #[serde(flatten)]
+    manifest: Manifest,
+    current_in: Vec<String>,
+    aliases: Vec<String>,
+}
+
+async fn versions(name: &ModelName, args: &ListArgs, registry: &Registry, output: Output) -> anyhow::Result<u8> {
+    let filter = Filter { tags: args.tag.clone(), framework: args.framework.clone(), range: args.range.clone() };
+    let found = registry.list(name, &filter, usize::from(args.limit), args.page.as_deref()).await?;
+    let (environments, aliases) = (registry.environments(name).await?, registry.aliases(name).await?);
+    let items = found.items.into_iter().map(|manifest| {
+        let at = |version: &Version| *version == manifest.version;
+        let current_in = environments.iter().filter(|(_, version)| at(version)).map(|(name, _)| name.to_string());
+        let aliases = aliases.iter().filter(|(_, version)| at(version)).map(|(name, _)| name.to_string());
+        let (current_in, aliases) = (current_in.collect(), aliases.collect());
+        Listed { manifest, current_in, aliases }
+    });
+    let page = Page { items: items.collect(), next: found.next };
+    show(output, &page, |page| table(&HEADINGS, &page.items.iter().map(row).collect::<Vec<_>>()))?;
+    more(page.next.as_deref(), output);
+    Ok(exit::OK)
+}
+
+const HEADINGS: [&str; 8] = ["VERSION", "CURRENT IN", "ALIASES", "FRAMEWORK", "SIZE", "CHECKSUM", "REGISTERED", "TAGS"];
+
+fn row(Listed { manifest, current_in, aliases }: &Listed) -> Vec<String> {
+    vec![
+        manifest.version.to_string(),
+        or_dash(&current_in.join(", ")),
+        or_dash(&aliases.join(", ")),
+        or_dash(&manifest.framework),
+        size(manifest.size),
+        short(&manifest.checksum),
+        format!("{:.10} by {}", manifest.created_at.to_string(), manifest.created_by),
+        or_dash(&manifest.tags.join(", ")),
+    ]
+}
+
+/// The JSON has it in itself.
+fn more(next: Option<&str>, output: Output) {
+    if let (Some(next), Output::Table) = (next, output) {
+        tell(&format!("there are more: --page {next}\n"));
+    }
+}

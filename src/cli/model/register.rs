@@ -1,0 +1,122 @@
+//! `model register` and `model attach`.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use anyhow::{Context, bail};
+use bellwether_registry::register::Draft;
+use bellwether_registry::{Digest, ModelName, Registry, Version, source};
+use clap::Args;
+use serde_json::Value;
+
+use super::words::{card, size};
+use super::{Which, show};
+use crate::cli::Output;
+use crate::clock::{Clock, SystemClock};
+use crate::exit;
+
+/// What `model register` takes.
+#[derive(Debug, Args)]
+pub(super) struct RegisterArgs {
+    /// The model.
+    #[arg(value_name = "NAME")]
+    name: ModelName,
+    /// Its version, as in 1.4.0 or 2.0.0-rc.1.
+    #[arg(value_name = "VERSION")]
+    version: Version,
+    /// Its files, or the directories that they are in.
+    #[arg(value_name = "PATH", required = true)]
+    paths: Vec<PathBuf>,
+    /// Who registers it.
+    #[arg(long, env = "BELLWETHER_BY", value_name = "WHO")]
+    by: String,
+    /// What people are told of it.
+    #[arg(long, default_value = "", value_name = "TEXT")]
+    description: String,
+    /// What runs it, as in pytorch.
+    #[arg(long, default_value = "", value_name = "NAME")]
+    framework: String,
+    /// Which version of that.
+    #[arg(long, default_value = "", value_name = "VERSION", requires = "framework")]
+    framework_version: String,
+    /// How well it does, as in rouge-l=0.41; may be repeated.
+    #[arg(long, value_name = "NAME=NUMBER", value_parser = metric)]
+    metric: Vec<(String, f64)>,
+    /// A file with a JSON object: what its makers found when they tried it.
+    #[arg(long, value_name = "FILE")]
+    validation: Option<PathBuf>,
+    /// A word to find it by; may be repeated.
+    #[arg(long, value_name = "TAG", value_delimiter = ',')]
+    tag: Vec<String>,
+    /// What it must be, as sha256:…: the digest of its file; of several, that of what `sha256sum` prints of them.
+    #[arg(long, value_name = "DIGEST")]
+    checksum: Option<Digest>,
+}
+
+fn metric(text: &str) -> Result<(String, f64), String> {
+    let wrong = || format!("{text:?} is no metric; write NAME=NUMBER, as in rouge-l=0.41");
+    let (name, number) = text.split_once('=').filter(|(name, _)| !name.is_empty()).ok_or_else(wrong)?;
+    Ok((name.to_owned(), number.parse().map_err(|_| wrong())?))
+}
+
+pub(super) async fn register(args: RegisterArgs, registry: &Registry, output: Output) -> anyhow::Result<u8> {
+    let files = source::files(&args.paths)?;
+    let draft = Draft {
+        name: args.name,
+        version: args.version,
+        description: args.description,
+        framework: args.framework,
+        framework_version: args.framework_version,
+        performance_metrics: unique(args.metric)?,
+        validation_results: args.validation.map(validation).transpose()?.unwrap_or_default(),
+        tags: args.tag,
+        checksum: args.checksum,
+        by: args.by,
+    };
+    let manifest = Box::pin(registry.register(draft, files, SystemClock.now())).await?;
+    show(output, &manifest, |manifest| {
+        let count = manifest.files.len();
+        let files = if count == 1 { "1 file".to_owned() } else { format!("{count} files") };
+        let (name, version) = (&manifest.name, &manifest.version);
+        format!("registered, {files}, {}, in {}\n{}", size(manifest.size), registry.place(), card(manifest))
+            + &format!("Next: bellwether model promote {name} {version} --to ENVIRONMENT\n")
+    })?;
+    Ok(exit::OK)
+}
+
+fn unique(metrics: Vec<(String, f64)>) -> anyhow::Result<BTreeMap<String, f64>> {
+    let mut unique = BTreeMap::new();
+    for (name, value) in metrics {
+        if unique.insert(name.clone(), value).is_some() {
+            bail!("--metric {name} is given twice; leave one out");
+        }
+    }
+    Ok(unique)
+}
+
+fn validation(path: PathBuf) -> anyhow::Result<BTreeMap<String, Value>> {
+    let text = std::fs::read_to_string(&path).with_context(|| format!("can't read {}", path.display()))?;
+    serde_json::from_str(&text).with_context(|| format!("{} is no JSON object", path.display()))
+}
+
+/// What `model attach` takes.
+#[derive(Debug, Args)]
+pub(super) struct AttachArgs {
+    #[command(flatten)]
+    which: Which,
+    /// The report, as `bellwether gate run` writes it.
+    #[arg(value_name = "REPORT")]
+    report: PathBuf,
+}
+
+pub(super) async fn attach(args: &AttachArgs, registry: &Registry, output: Output) -> anyhow::Result<u8> {
+    let version = registry.resolve(&args.which.name, &args.which.version).await?;
+    let manifest = registry.manifest(&args.which.name, &version).await?;
+    let report = std::fs::read(&args.report).with_context(|| format!("can't read {}", args.report.display()))?;
+    let attached = registry.attach(&manifest, report).await?;
+    show(output, &attached, |attached| {
+        let (suite, verdict, digest) = (&attached.suite, attached.verdict, &attached.digest);
+        format!("{} {version}: {suite} is {verdict}, {digest}\n", manifest.name)
+    })?;
+    Ok(exit::OK)
+}
