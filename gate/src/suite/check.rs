@@ -30,7 +30,7 @@ impl Problems {
     }
 }
 
-pub(super) fn check(raw: RawSuite, sha256: String) -> Result<Suite, SuiteError> {
+pub(super) fn check(raw: RawSuite, sha256: (String, String)) -> Result<Suite, SuiteError> {
     let mut problems = Problems::default();
     let mut error_rate = |key: &str, limit: &RawLimit| {
         let rate = problems.percent(key, limit);
@@ -66,7 +66,14 @@ pub(super) fn check(raw: RawSuite, sha256: String) -> Result<Suite, SuiteError> 
     Ok(suite(raw, sha256, alpha, beta, max_missing, gates))
 }
 
-fn suite(raw: RawSuite, sha256: String, alpha: f64, beta: f64, max_missing: f64, gates: Vec<Gate>) -> Suite {
+fn suite(
+    raw: RawSuite,
+    (sha256, run_sha256): (String, String),
+    alpha: f64,
+    beta: f64,
+    max_missing: f64,
+    gates: Vec<Gate>,
+) -> Suite {
     let target = raw.target;
     let model = target.model.clone();
     let endpoint = |raw: RawEndpoint| Endpoint {
@@ -77,6 +84,7 @@ fn suite(raw: RawSuite, sha256: String, alpha: f64, beta: f64, max_missing: f64,
     Suite {
         name: raw.name,
         sha256,
+        run_sha256,
         seed: raw.seed,
         alpha,
         beta,
