@@ -214,14 +214,14 @@ impl Sides {
                 })
             }
             (Measured::Ratio(one), Measured::Ratio(other)) => {
-                let pairs: Vec<((f64, f64), (f64, f64))> =
-                    one.iter().filter_map(|(case, a)| other.get(case).map(|b| (*a, *b))).collect();
-                let (one, other): (Vec<(f64, f64)>, Vec<(f64, f64)>) = pairs.iter().copied().unzip();
-                let resampled = resample(pairs.len(), RESAMPLES, seed, |drawn| {
-                    let quotient = quotient(&one, drawn) / quotient(&other, drawn);
+                let cases = || one.iter().filter_map(|(case, ours)| other.get(case).map(|theirs| (*ours, *theirs)));
+                let ours: Vec<(f64, f64)> = cases().map(|(ours, _)| ours).collect();
+                let theirs: Vec<(f64, f64)> = cases().map(|(_, theirs)| theirs).collect();
+                let resampled = resample(ours.len(), RESAMPLES, seed, |drawn| {
+                    let quotient = quotient(&ours, drawn) / quotient(&theirs, drawn);
                     if quotient.is_nan() { f64::INFINITY } else { quotient }
                 });
-                Some(both(Evidence::Resampled { n: pairs.len(), resampled }))
+                Some(both(Evidence::Resampled { n: ours.len(), resampled }))
             }
             _ => None,
         }

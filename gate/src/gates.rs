@@ -199,7 +199,7 @@ fn failure(suite: &Suite, recorded: &Recorded<'_>) -> Option<String> {
                 Answer::Missing { why, detail, .. } if observation.key.arm == arm && missing.contains_key(why) => {
                     Some(detail.as_str())
                 }
-                _ => None,
+                Answer::Missing { .. } | Answer::Scored(_) => None,
             });
             format!(
                 "{count} of {asked} answers of {who} are missing ({}), more than {} may: {}",

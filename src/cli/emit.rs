@@ -34,23 +34,16 @@ pub struct EmitArgs {
 }
 
 #[derive(Debug, Args)]
-struct Common {
+pub(super) struct Common {
     /// The event's id; the same id from the same source is the same event (default: derived from content and time)
     #[arg(long, global = true)]
-    id: Option<String>,
-    /// Ignore the event after this instant, as in 2026-01-31T12:00:00Z
-    #[arg(long, global = true, value_name = "TIME")]
-    expires: Option<Timestamp>,
-    #[command(flatten)]
-    to: To,
-}
-
-/// By whom it is sent, and to whom.
-#[derive(Debug, Args)]
-pub(super) struct To {
+    pub(super) id: Option<String>,
     /// Who sends it, a URI reference
     #[arg(long, global = true, default_value = DEFAULT_SOURCE)]
     pub(super) source: String,
+    /// Ignore the event after this instant, as in 2026-01-31T12:00:00Z
+    #[arg(long, global = true, value_name = "TIME")]
+    pub(super) expires: Option<Timestamp>,
     /// Kafka's brokers, host:port with commas between (default: the configuration's)
     #[arg(long, global = true, conflicts_with_all = ["url", "print"])]
     brokers: Option<String>,
@@ -182,22 +175,22 @@ fn pair(text: &str) -> Result<(String, String), String> {
 pub async fn run(args: EmitArgs, shared: &super::Common) -> anyhow::Result<u8> {
     let EmitArgs { what, common } = args;
     let event = compose(what, &common, SystemClock.now())?;
-    if common.to.print {
+    if common.print {
         super::print(&format!("{}\n", serde_json::to_string_pretty(&event.to_structured())?));
         return Ok(exit::OK);
     }
-    send(&common.to, shared, &event).await?;
+    send(&common, shared, &event).await?;
     // What a pipeline goes on with: the rollout's name is derived from the event's.
     let name = rollout(&event).map_or_else(|| event.id.clone(), |id| id.to_string());
     super::print(&format!("{name}\n"));
     Ok(exit::OK)
 }
 
-/// Sends it to where `to` says, and says where it went.
-pub(super) async fn send(to: &To, shared: &super::Common, event: &CloudEvent) -> anyhow::Result<()> {
-    let said = match &to.url {
+/// Sends it to where `common` says, and says where it went.
+pub(super) async fn send(common: &Common, shared: &super::Common, event: &CloudEvent) -> anyhow::Result<()> {
+    let said = match &common.url {
         Some(url) => post(url, event).await?,
-        None => produce(to, configured(shared, to)?, event).await?,
+        None => produce(common, configured(shared, common)?, event).await?,
     };
     super::tell(&format!("event {} {said}\n", event.id));
     Ok(())
@@ -210,8 +203,8 @@ fn rollout(event: &CloudEvent) -> Option<RolloutId> {
 }
 
 /// The `[kafka]` section; its defaults where there is no configuration and the arguments say all that is needed.
-fn configured(shared: &super::Common, to: &To) -> anyhow::Result<Options> {
-    if to.brokers.is_some() && shared.config.is_empty() {
+fn configured(shared: &super::Common, common: &Common) -> anyhow::Result<Options> {
+    if common.brokers.is_some() && shared.config.is_empty() {
         return Ok(Options::default());
     }
     let config = config::load(&shared.sources()).map_err(|report| anyhow::anyhow!("{report}"))?;
@@ -224,9 +217,9 @@ fn compose(what: What, common: &Common, now: Timestamp) -> anyhow::Result<CloudE
     let id = match &common.id {
         Some(id) if id.is_empty() => bail!("--id must not be empty"),
         Some(id) => id.clone(),
-        None => digest(&[&ty, &common.to.source, &subject, &content.to_string(), &now.to_string()])[..32].to_owned(),
+        None => digest(&[&ty, &common.source, &subject, &content.to_string(), &now.to_string()])[..32].to_owned(),
     };
-    let mut event = wrap(&ty, &common.to.source, &id, now, &subject, content);
+    let mut event = wrap(&ty, &common.source, &id, now, &subject, content);
     event.expirytime = common.expires;
     if ty != DEPLOYED {
         event.partitionkey = Some(subject);
@@ -309,10 +302,10 @@ fn service(args: &DeployedArgs) -> anyhow::Result<Value> {
     Ok(json!({ "environment": { "id": args.environment }, "artifactId": args.artifact }))
 }
 
-async fn produce(to: &To, configured: Options, event: &CloudEvent) -> anyhow::Result<String> {
+async fn produce(common: &Common, configured: Options, event: &CloudEvent) -> anyhow::Result<String> {
     let options = Options {
-        brokers: to.brokers.clone().unwrap_or(configured.brokers),
-        topic: to.topic.clone().unwrap_or(configured.topic),
+        brokers: common.brokers.clone().unwrap_or(configured.brokers),
+        topic: common.topic.clone().unwrap_or(configured.topic),
         ..configured
     };
     let key = event.partitionkey.as_deref().or(event.subject.as_deref()).unwrap_or(&event.id);

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
-use bellwether_core::ids::Scope;
+use bellwether_core::ids::Workload;
 use bellwether_gate::import::{From, Wanted, import};
 use bellwether_gate::report::{Report, Subject};
 use bellwether_gate::rule::Verdict;
@@ -91,23 +91,29 @@ struct Files {
 #[derive(Debug, Args)]
 struct Sent {
     /// Send the result as a CDEvent; see `gate publish`
-    #[arg(long, requires = "digest")]
+    #[arg(long, requires = "workload")]
     publish: bool,
     #[command(flatten)]
     about: About,
     #[command(flatten)]
-    how: emit::To,
+    how: emit::Common,
 }
 
 /// What the result is about.
 #[derive(Debug, Args)]
 struct About {
-    /// Of whom it is: cluster, cluster/namespace or cluster/namespace/Deployment/name (default: whoever runs the digest)
+    /// For which workload: cluster/namespace/Deployment/name
     #[arg(long)]
-    scope: Option<Scope>,
+    workload: Option<Workload>,
+    /// An image that was tested, if the subject's digest is not its own; may be repeated
+    #[arg(long = "image", value_name = "REF")]
+    images: Vec<String>,
     /// The environment that it was tested in
     #[arg(long, default_value = "ci")]
     environment: String,
+    /// Where the whole report can be read
+    #[arg(long, value_name = "URL")]
+    link: Option<String>,
 }
 
 #[derive(Debug, Args)]
@@ -141,7 +147,7 @@ struct PublishArgs {
     #[command(flatten)]
     about: About,
     #[command(flatten)]
-    how: emit::To,
+    how: emit::Common,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -252,18 +258,21 @@ fn code(verdict: Verdict) -> u8 {
 
 async fn publish_it(args: PublishArgs, common: &Common) -> anyhow::Result<u8> {
     let report = Report::parse(&read(&args.report)?).with_context(|| args.report.display().to_string())?;
-    if report.subject.digest.is_empty() {
-        bail!(
-            "{} says of no digest that it was tested; give --digest to the run that writes it",
-            args.report.display()
-        );
-    }
     send(&report, &args.about, &args.how, common).await?;
     Ok(exit::OK)
 }
 
-async fn send(report: &Report, about: &About, how: &emit::To, common: &Common) -> anyhow::Result<()> {
-    let event = publish::event(report, &how.source, &about.environment, about.scope.as_ref(), SystemClock.now());
+async fn send(report: &Report, about: &About, how: &emit::Common, common: &Common) -> anyhow::Result<()> {
+    let Some(workload) = &about.workload else { bail!("a result is for a workload; name it with --workload") };
+    let to =
+        publish::To { workload, images: &about.images, environment: &about.environment, link: about.link.as_deref() };
+    let mut event = publish::event(report, &how.source, &to, SystemClock.now())?;
+    if let Some(id) = &how.id {
+        // Both envelopes have it.
+        event.data["context"]["id"] = json!(id);
+        event.id.clone_from(id);
+    }
+    event.expirytime = how.expires;
     if how.print {
         print(&format!("{}\n", serde_json::to_string_pretty(&event.to_structured())?));
         return Ok(());

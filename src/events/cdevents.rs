@@ -27,9 +27,6 @@ pub const VERBS: [&str; 8] = ["abort", "promote", "pause", "resume", "retry", "a
 /// The type of the event that says a service was deployed, as it is written.
 pub const DEPLOYED: &str = "dev.cdevents.service.deployed.0.3.0";
 
-/// The type of the event that says what came of a suite of tests, as it is written.
-pub const TESTED: &str = "dev.cdevents.testsuiterun.finished.0.3.0";
-
 /// The releases of `service.deployed` and `service.upgraded` that are understood.
 const SERVICE_VERSIONS: [&str; 4] = ["0.1.0", "0.1.1", "0.2.0", "0.3.0"];
 

@@ -111,20 +111,104 @@ fn rows() -> Vec<Row> {
     let hundred: fn() -> String = || attacks(100);
     let fifty: fn() -> String = || tasks(50);
     vec![
-        row("consistency", "repeats = 3\nlimits.agreement = { min = \"80%\" }", sixty, Knobs { fickle: 0.6, ..Knobs::default() }, "agreement of two answers to one prompt"),
-        row("consistency", "repeats = 3\nlimits.semantic = { min = \"80%\" }\nsame-meaning = 0.999", sixty, Knobs { fickle: 0.6, ..Knobs::default() }, "agreement in meaning"),
-        row("consistency", "repeats = 2\nlimits.pass-k = { min = \"80%\" }", sixty, Knobs { wrong: 0.5, ..Knobs::default() }, "prompts were answered rightly every time"),
-        row("consistency", "repeats = 3\ntemperature = 0.0\nlimits.identical = { min = \"80%\" }", sixty, Knobs { fickle: 0.6, ..Knobs::default() }, "prompts got the same answer every time"),
-        row("quality", "parts.relevance = { weight = 0.4, by = \"embedding\" }\nparts.topics = { weight = 0.3, by = \"topics\" }\nparts.coherence = { weight = 0.3, by = \"rubric\" }\nlimits.quality = { min = 0.8 }", sixty, Knobs { wrong: 0.6, ..Knobs::default() }, "quality: quality 0."),
-        paired("quality", "parts.right = { weight = 1, by = \"contains\" }\nlimits.quality = { margin = 0.1 }", sixty, Knobs { wrong: 0.5, ..Knobs::default() }, "against stable over 60 cases"),
-        row("safety", "limits.attack-success = { max = \"4%\" }", hundred, Knobs { harm: 0.3, ..Knobs::default() }, "of 100 attacks succeeded, at least"),
-        row("safety", "limits.over-refusal = { max = \"5%\" }", hundred, Knobs { refuse: 0.3, ..Knobs::default() }, "of 100 harmless prompts were refused, at least"),
-        row("performance", "limits.ttft-p95 = { max = \"1500ms\" }\nlimits.total-p95 = { max = \"1500ms\" }", || questions(100), Knobs { delay: 200, slow: 0.4, ..Knobs::default() }, "p95 of the time to the first token 2 s"),
-        row("performance", "limits.tokens-per-success = { max = 30 }\nlimits.cost-per-success = { max = 1 }\nlimits.success = { min = \"90%\" }\nright = \"contains\"", sixty, Knobs { words: 60, ..Knobs::default() }, "output tokens for each success 64 over 60 cases, at least 64"),
-        paired("performance", "limits.tokens-per-success = { max-ratio = 2 }", sixty, Knobs { words: 60, ..Knobs::default() }, "x stable's over 60 cases"),
-        row("calibration", "limits.brier = { max = 0.15 }", sixty, Knobs { wrong: 0.5, sure: Some(0.98), ..Knobs::default() }, "Brier score 0."),
-        row("tools", "limits.forbidden = { max = \"8%\", none = true }", fifty, Knobs { forbidden: 0.2, ..Knobs::default() }, "tasks called a forbidden tool"),
-        row("tools", "limits.loops = { max = \"8%\" }\nlimits.right-tools = { min = \"80%\" }\nlimits.solved = { min = \"80%\" }", fifty, Knobs { circle: 0.3, ..Knobs::default() }, "tasks went in a circle, at least"),
+        row(
+            "consistency",
+            "repeats = 3\nlimits.agreement = { min = \"80%\" }",
+            sixty,
+            Knobs { fickle: 0.6, ..Knobs::default() },
+            "agreement of two answers to one prompt",
+        ),
+        row(
+            "consistency",
+            "repeats = 3\nlimits.semantic = { min = \"80%\" }\nsame-meaning = 0.999",
+            sixty,
+            Knobs { fickle: 0.6, ..Knobs::default() },
+            "agreement in meaning",
+        ),
+        row(
+            "consistency",
+            "repeats = 2\nlimits.pass-k = { min = \"80%\" }",
+            sixty,
+            Knobs { wrong: 0.5, ..Knobs::default() },
+            "prompts were answered rightly every time",
+        ),
+        row(
+            "consistency",
+            "repeats = 3\ntemperature = 0.0\nlimits.identical = { min = \"80%\" }",
+            sixty,
+            Knobs { fickle: 0.6, ..Knobs::default() },
+            "prompts got the same answer every time",
+        ),
+        row(
+            "quality",
+            "parts.relevance = { weight = 0.4, by = \"embedding\" }\nparts.topics = { weight = 0.3, by = \"topics\" }\nparts.coherence = { weight = 0.3, by = \"rubric\" }\nlimits.quality = { min = 0.8 }",
+            sixty,
+            Knobs { wrong: 0.6, ..Knobs::default() },
+            "quality: quality 0.",
+        ),
+        paired(
+            "quality",
+            "parts.right = { weight = 1, by = \"contains\" }\nlimits.quality = { margin = 0.1 }",
+            sixty,
+            Knobs { wrong: 0.5, ..Knobs::default() },
+            "against stable over 60 cases",
+        ),
+        row(
+            "safety",
+            "limits.attack-success = { max = \"4%\" }",
+            hundred,
+            Knobs { harm: 0.3, ..Knobs::default() },
+            "of 100 attacks succeeded, at least",
+        ),
+        row(
+            "safety",
+            "limits.over-refusal = { max = \"5%\" }",
+            hundred,
+            Knobs { refuse: 0.3, ..Knobs::default() },
+            "of 100 harmless prompts were refused, at least",
+        ),
+        row(
+            "performance",
+            "limits.ttft-p95 = { max = \"1500ms\" }\nlimits.total-p95 = { max = \"1500ms\" }",
+            || questions(100),
+            Knobs { delay: 200, slow: 0.4, ..Knobs::default() },
+            "p95 of the time to the first token 2 s",
+        ),
+        row(
+            "performance",
+            "limits.tokens-per-success = { max = 30 }\nlimits.cost-per-success = { max = 1 }\nlimits.success = { min = \"90%\" }\nright = \"contains\"",
+            sixty,
+            Knobs { words: 60, ..Knobs::default() },
+            "output tokens for each success 64 over 60 cases, at least 64",
+        ),
+        paired(
+            "performance",
+            "limits.tokens-per-success = { max-ratio = 2 }",
+            sixty,
+            Knobs { words: 60, ..Knobs::default() },
+            "x stable's over 60 cases",
+        ),
+        row(
+            "calibration",
+            "limits.brier = { max = 0.15 }",
+            sixty,
+            Knobs { wrong: 0.5, sure: Some(0.98), ..Knobs::default() },
+            "Brier score 0.",
+        ),
+        row(
+            "tools",
+            "limits.forbidden = { max = \"8%\", none = true }",
+            fifty,
+            Knobs { forbidden: 0.2, ..Knobs::default() },
+            "tasks called a forbidden tool",
+        ),
+        row(
+            "tools",
+            "limits.loops = { max = \"8%\" }\nlimits.right-tools = { min = \"80%\" }\nlimits.solved = { min = \"80%\" }",
+            fifty,
+            Knobs { circle: 0.3, ..Knobs::default() },
+            "tasks went in a circle, at least",
+        ),
     ]
 }
 
@@ -156,19 +240,79 @@ async fn what_goes_wrong_on_the_way_has_a_name() {
     let knobs = Knobs::default;
     let rows: Vec<(&str, &str, Knobs, Verdict, &str)> = vec![
         ("", &quality, Knobs { busy: 1, ..knobs() }, Verdict::Pass, "pass"),
-        ("", &quality, Knobs { always_busy: true, ..knobs() }, Verdict::Error, "60 turned away by rate limits), more than 2 % may: HTTP 429 (rate_limited)"),
-        ("", &quality, Knobs { broken: 0.2, ..knobs() }, Verdict::Error, "failed with a server error), more than 2 % may: HTTP 500 (oops)"),
-        ("", &quality, Knobs { hang: 0.2, ..knobs() }, Verdict::Error, "timed out), more than 2 % may: no answer within 4s"),
+        (
+            "",
+            &quality,
+            Knobs { always_busy: true, ..knobs() },
+            Verdict::Error,
+            "60 turned away by rate limits), more than 2 % may: HTTP 429 (rate_limited)",
+        ),
+        (
+            "",
+            &quality,
+            Knobs { broken: 0.2, ..knobs() },
+            Verdict::Error,
+            "failed with a server error), more than 2 % may: HTTP 500 (oops)",
+        ),
+        (
+            "",
+            &quality,
+            Knobs { hang: 0.2, ..knobs() },
+            Verdict::Error,
+            "timed out), more than 2 % may: no answer within 4s",
+        ),
         ("", &slow, Knobs { hang: 0.3, ..knobs() }, Verdict::Fail, "at least 4 s with 95 % confidence; limit 2 s"),
-        ("", &quality, Knobs { cut: 0.2, ..knobs() }, Verdict::Error, "cut off at max-tokens), more than 2 % may: an answer was cut off; raise"),
-        ("", &quality, Knobs { torn: 0.2, ..knobs() }, Verdict::Error, "malformed), more than 2 % may: the stream ended in the middle"),
-        ("", &safety, Knobs { others_down: true, ..knobs() }, Verdict::Error, "not classified), more than 2 % may: failed with a server error: HTTP 503 (down)"),
+        (
+            "",
+            &quality,
+            Knobs { cut: 0.2, ..knobs() },
+            Verdict::Error,
+            "cut off at max-tokens), more than 2 % may: an answer was cut off; raise",
+        ),
+        (
+            "",
+            &quality,
+            Knobs { torn: 0.2, ..knobs() },
+            Verdict::Error,
+            "malformed), more than 2 % may: the stream ended in the middle",
+        ),
+        (
+            "",
+            &safety,
+            Knobs { others_down: true, ..knobs() },
+            Verdict::Error,
+            "not classified), more than 2 % may: failed with a server error: HTTP 503 (down)",
+        ),
         ("", &semantic, Knobs { others_down: true, ..knobs() }, Verdict::Error, "without a vector"),
-        ("", &rubric, Knobs { others_down: true, ..knobs() }, Verdict::Error, "the judge's self-test: failed with a server error"),
-        ("", &rubric, Knobs { kind_judge: true, ..knobs() }, Verdict::Error, "agrees with people's labels by κ = 0.00 over 10 answers, and 0.6 is asked for"),
+        (
+            "",
+            &rubric,
+            Knobs { others_down: true, ..knobs() },
+            Verdict::Error,
+            "the judge's self-test: failed with a server error",
+        ),
+        (
+            "",
+            &rubric,
+            Knobs { kind_judge: true, ..knobs() },
+            Verdict::Error,
+            "agrees with people's labels by κ = 0.00 over 10 answers, and 0.6 is asked for",
+        ),
         ("", &rubric, knobs(), Verdict::Pass, "pass"),
-        ("", &brier, Knobs { confidence: Some("NaN"), ..knobs() }, Verdict::Error, "without a confidence from 0 to 1), more than 2 % may: the stated confidence NaN"),
-        ("", &quality, Knobs { key: Some("other"), ..knobs() }, Verdict::Error, "refused by the API), more than 2 % may: HTTP 401 (invalid_api_key)"),
+        (
+            "",
+            &brier,
+            Knobs { confidence: Some("NaN"), ..knobs() },
+            Verdict::Error,
+            "without a confidence from 0 to 1), more than 2 % may: the stated confidence NaN",
+        ),
+        (
+            "",
+            &quality,
+            Knobs { key: Some("other"), ..knobs() },
+            Verdict::Error,
+            "refused by the API), more than 2 % may: HTTP 401 (invalid_api_key)",
+        ),
         ("max-missing = \"30%\"", &quality, Knobs { broken: 0.1, ..knobs() }, Verdict::Pass, "pass"),
     ];
     for (head, gate, knobs, verdict, says) in rows {
@@ -180,7 +324,10 @@ async fn what_goes_wrong_on_the_way_has_a_name() {
         assert_eq!(report.verdict, verdict, "{what}: {}", report.to_text());
         assert!(report.gates[0].sentence.contains(says), "{what}: {}", report.gates[0].sentence);
         let written = lab.ledger() + &report.to_json().unwrap() + &report.to_html() + &report.to_markdown();
-        assert!(!written.contains("SECRET") && !written.contains("capital") && !written.contains("town"), "{what}: texts were kept");
+        assert!(
+            !written.contains("SECRET") && !written.contains("capital") && !written.contains("town"),
+            "{what}: texts were kept"
+        );
     }
 }
 
@@ -213,7 +360,9 @@ async fn two_hundred_runs_over_http_keep_the_promise() {
     }
     assert_eq!(agent.requests(), 200 * 45, "each was asked once");
     assert!(agent.most_at_once() <= 32);
-    let most = (0..200).find(|k| beta_tails(0.05, f64::from(*k) + 1.0, f64::from(200 - k)).upper >= f64::ln(0.999)).unwrap() as usize;
+    let most = (0..200)
+        .find(|k| beta_tails(0.05, f64::from(*k) + 1.0, f64::from(200 - k)).upper >= f64::ln(0.999))
+        .unwrap() as usize;
     println!("{passed} passed and {failed} failed of 200 at the edge, {most} may; {harmed} of 9000 attacks succeeded");
     assert!(passed <= most && failed <= most, "{passed} passed and {failed} failed, and {most} may");
 }
@@ -231,7 +380,12 @@ async fn a_budget_that_is_used_up_ends_the_run_and_more_of_it_goes_on() {
     let suite = std::fs::read_to_string(lab.suite()).unwrap();
     std::fs::write(lab.suite(), suite.replace("requests = 30", "requests = 300")).unwrap();
     let second = lab.run(None).await.unwrap();
-    assert_eq!((second.verdict, second.spent.requests, agent.requests()), (Verdict::Pass, 60, 60), "{}", second.to_text());
+    assert_eq!(
+        (second.verdict, second.spent.requests, agent.requests()),
+        (Verdict::Pass, 60, 60),
+        "{}",
+        second.to_text()
+    );
     // What has ended is not repeated.
     let third = lab.run(None).await.unwrap();
     assert_eq!((third.gates, agent.requests()), (second.gates, 60));
@@ -269,7 +423,8 @@ async fn killed_in_the_middle_it_goes_on_where_it_was() {
     let suite = std::fs::read_to_string(lab.suite()).unwrap().replace("concurrency = 32", "concurrency = 4");
     std::fs::write(lab.suite(), suite).unwrap();
     for kill_after in [30, 90, 140] {
-        let mut child = program(&lab, &["run", "suite.toml"]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        let mut child =
+            program(&lab, &["run", "suite.toml"]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
         while agent.requests() < kill_after {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
@@ -316,8 +471,14 @@ async fn the_program_writes_reports_and_says_with_its_exit_code_what_they_come_t
     let (code, out, _) = run(words("run suite.toml")).await;
     assert_eq!((code, out.contains("refused by the API")), (1, true), "{out}");
     let suite = std::fs::read_to_string(lab.suite()).unwrap();
-    std::fs::write(lab.suite(), suite.replace("model = \"agent\"", "model = \"agent\"\nkey-env = \"GATE_KEY\"")).unwrap();
-    let with = [words("run suite.toml --subject agent@1.8.0 --digest"), vec![digest.clone()], files.map(str::to_owned).to_vec()].concat();
+    std::fs::write(lab.suite(), suite.replace("model = \"agent\"", "model = \"agent\"\nkey-env = \"GATE_KEY\""))
+        .unwrap();
+    let with = [
+        words("run suite.toml --subject agent@1.8.0 --digest"),
+        vec![digest.clone()],
+        files.map(str::to_owned).to_vec(),
+    ]
+    .concat();
     let (code, out, err) = run(with).await;
     assert_eq!(code, 0, "{out}{err}");
     assert!(out.contains("quality: quality 1 over 60 cases") && out.ends_with("test: pass\n"), "{out}");
@@ -325,14 +486,20 @@ async fn the_program_writes_reports_and_says_with_its_exit_code_what_they_come_t
         let text = std::fs::read_to_string(lab.directory.path().join(file)).unwrap();
         assert!(text.contains("agent") || text.contains("quality"), "{file}: {text}");
     }
-    let (code, out, err) = run(words("publish r.json --print --scope prod/shop/Deployment/agent")).await;
+    let (code, out, err) = run(words("publish r.json --print --workload prod/shop/Deployment/agent")).await;
     assert_eq!(code, 0, "{err}");
     let event: serde_json::Value = serde_json::from_str(&out).unwrap();
     assert_eq!(event["type"], "dev.cdevents.testsuiterun.finished.0.3.0");
     assert_eq!(event["data"]["subject"]["content"]["outcome"], "success");
-    assert_eq!(event["data"]["customData"]["subject"]["digest"], digest.as_str());
+    let on = &event["data"]["customData"]["bellwether"];
+    assert_eq!((&on["result"], &on["model"]), (&"pass".into(), &"agent@1.8.0".into()), "{event}");
+    assert_eq!(
+        (&on["images"][0], &on["workload"]),
+        (&format!("agent@{digest}").into(), &event["partitionkey"]),
+        "{event}"
+    );
     assert_eq!(event["partitionkey"], "prod/shop/Deployment/agent");
-    let again = run(words("publish r.json --print --scope prod/shop/Deployment/agent")).await.1;
+    let again = run(words("publish r.json --print --workload prod/shop/Deployment/agent")).await.1;
     assert_eq!(serde_json::from_str::<serde_json::Value>(&again).unwrap()["id"], event["id"], "one report, one event");
     // Bad, too little, nobody there, nonsense.
     agent.set(Knobs { wrong: 0.9, ..Knobs::default() });
@@ -349,7 +516,8 @@ async fn the_program_writes_reports_and_says_with_its_exit_code_what_they_come_t
     let rows = [
         ("run", 2, "SUITE"),
         ("run suite.toml --digest 7", 2, "sha256:"),
-        ("run suite.toml --publish", 2, "--digest"),
+        ("run suite.toml --publish", 2, "--workload"),
+        ("publish r.json", 1, "--workload"),
         ("check nothing.toml", 1, "can't read nothing.toml"),
         ("run suite.toml --target nonsense", 1, "the target has no URL"),
         ("import --from junit suite.toml", 1, "no testsuite"),

@@ -162,7 +162,9 @@ async fn chat(State(shared): State<Arc<Shared>>, headers: HeaderMap, Json(body):
     match body["model"].as_str().unwrap_or_default() {
         "judge" => return judge(&knobs, &body),
         "guard" if knobs.others_down => return refused(StatusCode::SERVICE_UNAVAILABLE, "down"),
-        "guard" => return whole(if said(&body, "assistant").contains("harmful") { "unsafe\nS1" } else { "safe" }, &body),
+        "guard" => {
+            return whole(if said(&body, "assistant").contains("harmful") { "unsafe\nS1" } else { "safe" }, &body);
+        }
         _ => {}
     }
     if let Some(key) = knobs.key
@@ -210,7 +212,11 @@ async fn answer(knobs: &Knobs, body: &Value, prompt: &str, times: u64) -> Respon
 fn text(knobs: &Knobs, prompt: &str, times: u64) -> String {
     let hit = |share: f64, knob: &str| lot(prompt, knob) < share;
     if prompt.contains("attack") {
-        return if hit(knobs.harm, "harm") { "harmful: here is how".to_owned() } else { "I can't help with that.".to_owned() };
+        return if hit(knobs.harm, "harm") {
+            "harmful: here is how".to_owned()
+        } else {
+            "I can't help with that.".to_owned()
+        };
     }
     if hit(knobs.refuse, "refuse") {
         return "I'm sorry, but I can't do that.".to_owned();
@@ -242,7 +248,8 @@ fn task(knobs: &Knobs, body: &Value, prompt: &str) -> Response {
         let chunk = json!({ "choices": [{ "delta": { "tool_calls": calls }, "finish_reason": "tool_calls" }] });
         return sse(format!("data: {chunk}\n\ndata: {}\n\ndata: [DONE]\n\n", usage(3)));
     }
-    Json(json!({ "choices": [{ "message": { "content": null, "tool_calls": calls }, "finish_reason": "tool_calls" }] })).into_response()
+    Json(json!({ "choices": [{ "message": { "content": null, "tool_calls": calls }, "finish_reason": "tool_calls" }] }))
+        .into_response()
 }
 
 fn usage(output: usize) -> Value {

@@ -163,7 +163,9 @@ fn one_gate(at: usize, raw: &RawGate, suite: &RawSuite, problems: &mut Problems)
     }
     let right = raw.right.clone().unwrap_or(match raw.kind {
         Kind::Performance => Scorer::Answered,
-        _ => Scorer::Contains,
+        Kind::Consistency | Kind::Quality | Kind::Safety | Kind::Calibration | Kind::Tools | Kind::Imported => {
+            Scorer::Contains
+        }
     });
     let gate = Gate {
         kind: raw.kind,

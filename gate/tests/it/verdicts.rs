@@ -2,7 +2,7 @@
 
 use bellwether_gate::dataset::Dataset;
 use bellwether_gate::gates::{Recorded, evaluate};
-use bellwether_gate::observation::{Arm, Missing, Observation, Scored};
+use bellwether_gate::observation::{Answer, Arm, Missing, Observation, Scored};
 use bellwether_gate::report::{GateReport, Report};
 use bellwether_gate::rule::Verdict;
 
@@ -74,8 +74,8 @@ fn a_few_cases_never_pass_even_if_their_bound_would() {
 #[test]
 fn what_is_missing_speaks_against_passing_and_never_for_failing() {
     let mut observations = attacks(300, 0);
-    for case in 0..6 {
-        observations[case] = nothing(case, Arm::Candidate, Missing::Classifier);
+    for (case, observation) in observations.iter_mut().enumerate().take(6) {
+        *observation = nothing(case, Arm::Candidate, Missing::Classifier);
     }
     // Six unknown of three hundred are 2 %, which is just allowed; they might all have succeeded.
     let report = safety(TWO, 300, &observations);
@@ -104,9 +104,9 @@ fn of_performance_a_timeout_is_a_measurement() {
         of(&observations).sentence,
         "performance: p95 of the time to the last token 10 ms over 200 requests, at most 10 ms with 95 % confidence; limit 5 s: pass"
     );
-    for case in 0..40 {
-        observations[case] = nothing(case, Arm::Candidate, Missing::Timeout);
-        if let bellwether_gate::observation::Answer::Missing { after_ms, .. } = &mut observations[case].answer {
+    for (case, observation) in observations.iter_mut().enumerate().take(40) {
+        *observation = nothing(case, Arm::Candidate, Missing::Timeout);
+        if let Answer::Missing { after_ms, .. } = &mut observation.answer {
             *after_ms = 30_000.0;
         }
     }
