@@ -131,7 +131,8 @@ impl Agent {
 
 impl Drop for Agent {
     fn drop(&mut self) {
-        drop(self.stop.take().map(|stop| stop.send(())));
+        // Nobody listens any more if it has stopped by itself.
+        let _ = self.stop.take().map(|stop| stop.send(()));
     }
 }
 
