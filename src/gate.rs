@@ -9,6 +9,7 @@ pub mod ask;
 pub mod budget;
 pub mod client;
 pub mod ledger;
+pub mod load;
 pub mod publish;
 pub mod run;
 pub mod wire;

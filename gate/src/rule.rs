@@ -9,6 +9,9 @@
 //! on. Holm's and not weights, because nobody can say in advance which of the gates matters how much more, and because it
 //! never asks for more than equal shares would. Each bound that is reported is at the level at which it was held against its
 //! limit, so that a reader sees the verdict in the number.
+//!
+//! Two kinds of claims are outside of these promises, because somebody has asked for something else: a plain threshold, and
+//! `none`, which one single case refutes.
 
 use serde::{Deserialize, Serialize};
 

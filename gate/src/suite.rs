@@ -5,6 +5,7 @@
 
 mod check;
 pub mod raw;
+pub mod words;
 
 use std::collections::BTreeMap;
 
@@ -13,7 +14,7 @@ use serde::Serialize;
 
 use crate::dataset::{Case, sha256};
 use crate::metric::{Kind, Metric};
-pub use raw::{Api, ClassifierApi, ConfidenceFrom, Mode, OnInconclusive, Price, RuleKind, Sampling, Scorer};
+pub use words::{Api, ClassifierApi, ConfidenceFrom, Mode, OnInconclusive, Price, RuleKind, Sampling, Scorer};
 
 /// A checked suite.
 #[derive(Debug, Clone, PartialEq)]

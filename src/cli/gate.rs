@@ -13,8 +13,9 @@ use serde_json::json;
 use super::{Common, Output, emit, print, tell};
 use crate::clock::{Clock as _, SystemClock};
 use crate::exit;
+use crate::gate::load::Loaded;
 use crate::gate::publish;
-use crate::gate::run::{Loaded, Orders, run as run_suite};
+use crate::gate::run::{Orders, run as run_suite};
 
 /// What `gate` takes.
 #[derive(Debug, Args)]
@@ -184,12 +185,13 @@ async fn run_it(args: RunArgs, common: &Common) -> anyhow::Result<u8> {
     let mut loaded = Loaded::read(&args.suite)?;
     let named = args.of.subject.as_deref().map(|text| text.split_once('@').map_or(text, |(model, _)| model));
     loaded.aim(args.target.as_deref(), args.stable.as_deref(), named);
-    let orders = Orders {
-        subject: subject(&args.of, &loaded.suite.target.model),
-        ledger: args.ledger,
-        told: &|line| tell(&format!("{line}\n")),
-        clock: &SystemClock,
-    };
+    let subject = subject(&args.of, &loaded.suite.target.model);
+    // Not only when all has been asked.
+    if args.sent.publish && args.sent.about.images.is_empty() && subject.digest.is_empty() && subject.version.is_empty()
+    {
+        return Err(publish::AboutNothing.into());
+    }
+    let orders = Orders { subject, ledger: args.ledger, told: &|line| tell(&format!("{line}\n")), clock: &SystemClock };
     let report = run_suite(&loaded, &orders).await?;
     settle(&report, &args.files, &args.sent, common).await
 }

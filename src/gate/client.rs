@@ -68,7 +68,8 @@ pub enum Nothing {
     Exhausted(Exhausted),
 }
 
-/// An answer, and how long it took.
+/// An answer, and how long the attempt took that brought it: a server that turns requests away is judged by its answers to
+/// those that it takes, and what it never takes is missing.
 #[derive(Debug, Clone)]
 pub struct Timed {
     /// What came.
@@ -265,4 +266,35 @@ async fn next(response: &mut Response) -> Result<Option<Bytes>, Failed> {
         detail: plain(error),
         again: Some(None),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_servers_pause_is_read_in_seconds_and_nothing_else() {
+        let told_by = |text: &str| told(&HeaderMap::from_iter([(RETRY_AFTER, text.parse().unwrap())]));
+        assert_eq!(told_by("3"), Some(Duration::from_secs(3)));
+        assert_eq!(told_by("0.5"), Some(Duration::from_millis(500)));
+        for text in ["-1", "NaN", "soon", "Wed, 21 Oct 2026 07:28:00 GMT"] {
+            assert_eq!(told_by(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn of_an_error_only_a_word_is_kept() {
+        assert_eq!(
+            code(&json!({ "error": { "code": "rate_limited", "message": "x" } })).as_deref(),
+            Some("rate_limited")
+        );
+        assert_eq!(code(&json!({ "error": { "type": "server_error" } })).as_deref(), Some("server_error"));
+        for error in
+            [json!({ "code": "you said: hello" }), json!({ "message": "hello" }), json!("hello"), json!({ "code": 7 })]
+        {
+            assert_eq!(code(&json!({ "error": error })), None);
+        }
+    }
 }

@@ -6,7 +6,9 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use bellwether::clock::SystemClock;
-use bellwether::gate::run::{Loaded, Orders, RunError, run};
+use bellwether::gate::load::{Loaded, RunError};
+use bellwether::gate::run::{Orders, run};
+use bellwether_core::ids::Workload;
 use bellwether_core::stats::special::beta_tails;
 use bellwether_gate::report::{Report, Subject};
 use bellwether_gate::rule::Verdict;
@@ -14,6 +16,9 @@ use bellwether_gate::suite::Suite;
 use tempfile::TempDir;
 
 use crate::agent::{Agent, Knobs, lot};
+
+const KEY: &str = "k-3c41f05e";
+const WORKLOAD: &str = "prod/shop/Deployment/agent";
 
 /// A suite in a directory of its own.
 struct Lab {
@@ -172,7 +177,7 @@ fn rows() -> Vec<Row> {
             "limits.ttft-p95 = { max = \"1500ms\" }\nlimits.total-p95 = { max = \"1500ms\" }",
             || questions(100),
             Knobs { delay: 200, slow: 0.4, ..Knobs::default() },
-            "p95 of the time to the first token 2 s",
+            "p95 of the time to the last token 2",
         ),
         row(
             "performance",
@@ -261,7 +266,7 @@ async fn what_goes_wrong_on_the_way_has_a_name() {
             Verdict::Error,
             "timed out), more than 2 % may: no answer within 4s",
         ),
-        ("", &slow, Knobs { hang: 0.3, ..knobs() }, Verdict::Fail, "at least 4 s with 95 % confidence; limit 2 s"),
+        ("", &slow, Knobs { hang: 0.3, ..knobs() }, Verdict::Fail, "with 95 % confidence; limit 2 s: fail"),
         (
             "",
             &quality,
@@ -451,19 +456,20 @@ async fn killed_in_the_middle_it_goes_on_where_it_was() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_program_writes_reports_and_says_with_its_exit_code_what_they_come_to() {
-    let agent = Agent::start(Knobs { key: Some("bellwether"), ..Knobs::default() }).await;
+    let agent = Agent::start(Knobs { key: Some(KEY), ..Knobs::default() }).await;
     let quality = gate("quality", "parts.right = { weight = 1, by = \"contains\" }\nlimits.quality = { min = 0.7 }");
     let digest = format!("sha256:{}", "ab".repeat(32));
     let files = ["--report", "r.json", "--junit", "r.xml", "--html", "r.html", "--markdown", "r.md"];
     let lab = Lab::new(&agent, "", &quality, &questions(60));
     let run = |arguments: Vec<String>| {
         let mut command = program(&lab, &arguments.iter().map(String::as_str).collect::<Vec<_>>());
-        // A key that every test process has.
-        command.env("GATE_KEY", "bellwether");
+        command.env("GATE_KEY", KEY);
         async move {
             let output = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
             let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
-            (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
+            let (out, err) = (text(output.stdout), text(output.stderr));
+            assert!(!out.contains(KEY) && !err.contains(KEY), "the key is printed: {out}{err}");
+            (output.status.code().unwrap(), out, err)
         }
     };
     let words = |text: &str| text.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
@@ -484,7 +490,7 @@ async fn the_program_writes_reports_and_says_with_its_exit_code_what_they_come_t
     assert!(out.contains("quality: quality 1 over 60 cases") && out.ends_with("test: pass\n"), "{out}");
     for file in ["r.json", "r.xml", "r.html", "r.md"] {
         let text = std::fs::read_to_string(lab.directory.path().join(file)).unwrap();
-        assert!(text.contains("agent") || text.contains("quality"), "{file}: {text}");
+        assert!(text.contains("quality") && !text.contains(KEY), "{file}: {text}");
     }
     let (code, out, err) = run(words("publish r.json --print --workload prod/shop/Deployment/agent")).await;
     assert_eq!(code, 0, "{err}");
@@ -493,14 +499,16 @@ async fn the_program_writes_reports_and_says_with_its_exit_code_what_they_come_t
     assert_eq!(event["data"]["subject"]["content"]["outcome"], "success");
     let on = &event["data"]["customData"]["bellwether"];
     assert_eq!((&on["result"], &on["model"]), (&"pass".into(), &"agent@1.8.0".into()), "{event}");
-    assert_eq!(
-        (&on["images"][0], &on["workload"]),
-        (&format!("agent@{digest}").into(), &event["partitionkey"]),
-        "{event}"
-    );
-    assert_eq!(event["partitionkey"], "prod/shop/Deployment/agent");
+    assert_eq!(on["images"][0], format!("agent@{digest}"), "{event}");
+    let workload: Workload = serde_json::from_value(on["workload"].clone()).unwrap();
+    assert_eq!((workload.to_string().as_str(), &event["partitionkey"]), (WORKLOAD, &WORKLOAD.into()), "{event}");
     let again = run(words("publish r.json --print --workload prod/shop/Deployment/agent")).await.1;
     assert_eq!(serde_json::from_str::<serde_json::Value>(&again).unwrap()["id"], event["id"], "one report, one event");
+    let send = words("run suite.toml --subject agent@1.8.0 --publish --workload prod/shop/Deployment/agent --url");
+    let send = [send, vec![agent.url.trim_end_matches("/v1").to_owned()]].concat();
+    let (code, _, err) = run(send).await;
+    assert_eq!((code, err.contains("was taken by")), (0, true), "{err}");
+    assert_eq!(agent.events()[0]["data"]["customData"]["bellwether"]["model"], "agent@1.8.0");
     // Bad, too little, nobody there, nonsense.
     agent.set(Knobs { wrong: 0.9, ..Knobs::default() });
     let (code, out, _) = run(words("run suite.toml --subject agent@1.8.1 --output json")).await;
@@ -518,6 +526,11 @@ async fn the_program_writes_reports_and_says_with_its_exit_code_what_they_come_t
         ("run suite.toml --digest 7", 2, "sha256:"),
         ("run suite.toml --publish", 2, "--workload"),
         ("publish r.json", 1, "--workload"),
+        (
+            "run suite.toml --subject agent --publish --workload prod/shop/Deployment/agent",
+            1,
+            "neither which image nor",
+        ),
         ("check nothing.toml", 1, "can't read nothing.toml"),
         ("run suite.toml --target nonsense", 1, "the target has no URL"),
         ("import --from junit suite.toml", 1, "no testsuite"),

@@ -77,6 +77,8 @@ struct Shared {
     knobs: Mutex<Knobs>,
     /// By prompt, how often it was asked.
     asked: Mutex<BTreeMap<String, u64>>,
+    /// What was sent where a daemon would be.
+    events: Mutex<Vec<Value>>,
     requests: AtomicU64,
     under_way: AtomicU64,
     most_at_once: AtomicU64,
@@ -87,6 +89,7 @@ impl Agent {
         let shared = Arc::new(Shared {
             knobs: Mutex::new(knobs),
             asked: Mutex::default(),
+            events: Mutex::default(),
             requests: AtomicU64::new(0),
             under_way: AtomicU64::new(0),
             most_at_once: AtomicU64::new(0),
@@ -95,6 +98,7 @@ impl Agent {
             .route("/v1/chat/completions", post(chat))
             .route("/v1/moderations", post(moderations))
             .route("/v1/embeddings", post(embeddings))
+            .route("/api/v1/events", post(event))
             .with_state(shared.clone());
         let listener = tokio::net::TcpListener::bind(SocketAddr::from(([127, 0, 0, 1], 0))).await.unwrap();
         let url = format!("http://{}/v1", listener.local_addr().unwrap());
@@ -121,6 +125,10 @@ impl Agent {
     /// By prompt, how often it was asked.
     pub fn asked(&self) -> BTreeMap<String, u64> {
         self.shared.asked.lock().unwrap().clone()
+    }
+
+    pub fn events(&self) -> Vec<Value> {
+        self.shared.events.lock().unwrap().clone()
     }
 
     /// As a process that is started anew: it has forgotten who asked.
@@ -300,6 +308,11 @@ async fn moderations(State(shared): State<Arc<Shared>>, Json(body): Json<Value>)
     let harmful = body["input"].as_str().is_some_and(|text| text.contains("harmful"));
     let score = if harmful { 0.97 } else { 0.01 };
     Json(json!({ "results": [{ "flagged": harmful, "category_scores": { "violence": score } }] })).into_response()
+}
+
+async fn event(State(shared): State<Arc<Shared>>, body: String) -> StatusCode {
+    shared.events.lock().unwrap().push(serde_json::from_str(&body).unwrap());
+    StatusCode::ACCEPTED
 }
 
 /// A direction for each word, added up.

@@ -1,6 +1,6 @@
 //! Markdown, short enough for a summary.
 
-use super::{Report, sign};
+use super::{GateReport, Report, sign};
 
 pub(super) fn render(report: &Report) -> String {
     let subject = &report.subject;
@@ -23,9 +23,8 @@ pub(super) fn render(report: &Report) -> String {
         text += &format!("\nStopped early: {}\n", report.stopped);
     }
     text += &format!(
-        "\nA good version fails in at most {} % of runs; what is not good enough passes in at most {} %. {} requests, {} tokens{}.\n",
-        percent(report.alpha),
-        percent(report.beta),
+        "\n{} {} requests, {} tokens{}.\n",
+        promise(report),
         report.spent.requests,
         report.spent.tokens,
         report.spent.money.map_or_else(String::new, |money| format!(", {money:.2} in money")),
@@ -38,6 +37,19 @@ pub(super) fn render(report: &Report) -> String {
         text += "\n</details>\n";
     }
     text
+}
+
+/// What the verdict is worth.
+fn promise(report: &Report) -> String {
+    let plain = |gate: &GateReport| gate.claims.iter().any(|claim| claim.confidence.is_none() && claim.n > 0);
+    if report.gates.iter().any(plain) {
+        return "Some limits were held against plain numbers, which promises nothing.".to_owned();
+    }
+    format!(
+        "A good version fails in at most {} % of runs; what is not good enough passes in at most {} %.",
+        percent(report.alpha),
+        percent(report.beta)
+    )
 }
 
 fn percent(share: f64) -> f64 {

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use bellwether_core::metric::Unit;
 use bellwether_core::policy::RawLimit;
 
-use super::raw::{RawEndpoint, RawGate, RawLimits, RawSuite, RuleKind, Scorer};
+use super::raw::{RawEndpoint, RawGate, RawLimits, RawSuite};
+use super::words::{RuleKind, Scorer};
 use super::{Against, Ask, Budget, Classifier, Endpoint, Gate, Judge, Limit, Part, Suite, SuiteError};
 use crate::dataset::Case;
 use crate::metric::{Kind, Metric, Shape, Worse};

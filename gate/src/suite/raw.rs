@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 
 use bellwether_core::policy::RawLimit;
 use bellwether_core::time::Span;
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 
+use super::words::{Api, ClassifierApi, ConfidenceFrom, Mode, OnInconclusive, Price, RuleKind, Sampling, Scorer};
 use crate::metric::Kind;
 
 /// The file.
@@ -117,29 +118,6 @@ fn four() -> u32 {
     4
 }
 
-/// Which of the API's endpoints.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Api {
-    /// `/chat/completions`.
-    #[default]
-    Chat,
-    /// `/completions`.
-    Completions,
-}
-
-/// How answers are sampled; what is not set is the server's business.
-#[derive(Debug, Clone, PartialEq, Default, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
-pub struct Sampling {
-    /// Temperature.
-    pub temperature: Option<f64>,
-    /// Nucleus.
-    pub top_p: Option<f64>,
-    /// An answer that is cut off here is not an answer.
-    pub max_tokens: Option<u32>,
-}
-
 /// Who scores by a rubric.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
@@ -192,17 +170,6 @@ fn half() -> f64 {
     0.5
 }
 
-/// How a classifier is asked.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum ClassifierApi {
-    /// `/moderations`, with a score for each category.
-    #[default]
-    Moderations,
-    /// A guard model behind `/chat/completions` that answers `safe` or `unsafe`.
-    Guard,
-}
-
 /// How much may be spent.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
@@ -220,23 +187,6 @@ pub struct RawBudget {
 impl Default for RawBudget {
     fn default() -> RawBudget {
         RawBudget { time: Span::from_secs(3600), requests: 20_000, tokens: None, money: None }
-    }
-}
-
-/// What a million tokens cost.
-#[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
-pub struct Price {
-    /// Of the question.
-    pub input: f64,
-    /// Of the answer.
-    pub output: f64,
-}
-
-impl Price {
-    /// What so many tokens cost.
-    pub fn of(self, input: u64, output: u64) -> f64 {
-        (self.input * input as f64 + self.output * output as f64) / 1e6
     }
 }
 
@@ -314,78 +264,4 @@ pub struct RawLimits {
     /// One is one too many.
     #[serde(default)]
     pub none: bool,
-}
-
-/// How a number is held against its limit.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum RuleKind {
-    /// What can be said of it with confidence.
-    #[default]
-    Bound,
-    /// The number as it is, which promises nothing.
-    Threshold,
-}
-
-/// Whether a gate decides.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Mode {
-    /// It does.
-    #[default]
-    Enforce,
-    /// It doesn't, and what it finds is said aloud.
-    Warn,
-    /// It doesn't; it is tried out.
-    Shadow,
-}
-
-/// What an inconclusive gate means for its suite.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum OnInconclusive {
-    /// The suite is inconclusive, too.
-    #[default]
-    Hold,
-    /// As if it had failed.
-    Fail,
-    /// As if it had passed.
-    Pass,
-}
-
-/// How an answer is scored.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Scorer {
-    /// One of the expected answers, in its normal form, and nothing else.
-    Exact,
-    /// The words of one of the expected answers stand in it.
-    Contains,
-    /// It matches this pattern.
-    Regex(String),
-    /// The words that it shares with the nearest of the expected answers, or with the reference.
-    TokenF1,
-    /// The longest common run of words with the reference.
-    RougeL,
-    /// The share of the topics that it speaks of.
-    Topics,
-    /// It does not say the same again and again.
-    Fluency,
-    /// The cosine of its vector with the reference's, or with the prompt's.
-    Embedding,
-    /// The judge's rubric.
-    Rubric,
-    /// That there is one.
-    Answered,
-}
-
-/// Where confidence comes from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum ConfidenceFrom {
-    /// The answer states it.
-    #[default]
-    Stated,
-    /// The probability of its tokens.
-    Logprobs,
 }

@@ -7,6 +7,7 @@ mod imports;
 mod input;
 mod lab;
 mod reports;
+mod schema;
 mod scorers;
 mod vectors;
 mod verdicts;

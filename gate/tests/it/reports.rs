@@ -9,6 +9,7 @@ use quick_xml::Reader;
 use quick_xml::events::Event;
 
 use crate::lab::{answer, cases, nothing, suite};
+use crate::schema::problems;
 
 /// A suite with a gate of each fate, and names that want to be markup.
 fn report() -> Report {
@@ -70,12 +71,25 @@ fn json_comes_back_as_the_same_value_and_another_form_is_refused() {
 }
 
 #[test]
+fn the_schema_says_what_is_in_a_report() {
+    let schema: serde_json::Value = serde_json::from_str(include_str!("../../report.schema.json")).unwrap();
+    let mut value: serde_json::Value = serde_json::from_str(&report().to_json().unwrap()).unwrap();
+    assert_eq!(problems(&schema, &schema, &value, "report"), Vec::<String>::new());
+    value["gates"][0]["claims"][0]["verdict"] = "perhaps".into();
+    value["more"] = 1.into();
+    assert_eq!(problems(&schema, &schema, &value, "report").len(), 2);
+}
+
+#[test]
 fn markdown_has_a_line_for_each_gate_and_no_foreign_markup() {
     let text = report().to_markdown();
     assert!(text.starts_with("## ❌ agent & co: fail\n"), "{text}");
     assert_eq!(text.lines().filter(|line| line.starts_with("| ") && line.contains("200 |")).count(), 3, "{text}");
     assert!(text.contains("safe \\| &lt;b>ty (warn)"), "{text}");
     assert!(text.contains("A good version fails in at most 5 % of runs"), "{text}");
+    let mut plain = report();
+    plain.gates[0].claims[0].confidence = None;
+    assert!(plain.to_markdown().contains("which promises nothing"), "{text}");
 }
 
 #[test]
