@@ -8,6 +8,7 @@ pub mod check;
 pub mod config;
 pub mod demo;
 pub mod emit;
+pub mod gate;
 pub mod get;
 pub mod model;
 pub mod past;
@@ -30,7 +31,7 @@ use crate::config::Sources;
 #[command(
     version,
     propagate_version = true,
-    after_help = "Exit codes: 0 promoted or done, 1 error, 2 usage, 3 rolled back, 4 held past the timeout or given up."
+    after_help = "Exit codes: 0 promoted or done, 1 error, 2 usage, 3 rolled back or a gate failed, 4 held past the timeout, given up, or a gate is inconclusive."
 )]
 pub struct Cli {
     /// What to do.
@@ -80,6 +81,8 @@ pub enum Command {
     Get(get::GetArgs),
     /// Say why a rollout stands as it does.
     Why(why::WhyArgs),
+    /// Ask a model or an agent what a suite asks, and say whether it may have traffic.
+    Gate(Box<gate::GateArgs>),
     /// Say how a rollout stands, or wait until it has ended.
     Status(status::StatusArgs),
     /// Check the configuration, and with --online everything that it names.
@@ -117,6 +120,7 @@ pub async fn dispatch(cli: Cli) -> anyhow::Result<u8> {
         Command::Run(args) => run::run(args, &common).await,
         Command::Demo(args) => demo::run(args, &common).await,
         Command::Emit(args) => emit::run(*args, &common).await,
+        Command::Gate(args) => gate::run(*args, &common).await,
         Command::Get(args) => get::run(&args, &common).await,
         Command::Why(args) => why::run(&args, &common).await,
         Command::Status(args) => status::run(&args, &common).await,

@@ -16,6 +16,7 @@ pub mod daemon;
 pub mod sampling;
 pub mod adapters;
 pub mod http;
+pub mod gate;
 pub mod config;
 pub mod exit;
 pub mod cli;

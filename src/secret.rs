@@ -29,6 +29,18 @@ pub enum SecretError {
     /// There is nothing in it.
     #[error("the file {0} is empty; it should hold the secret and nothing else")]
     Empty(PathBuf),
+    /// The environment has none.
+    #[error("the environment variable {0} is not set, or is empty")]
+    Unset(String),
+}
+
+/// The secret that the environment variable `name` holds.
+///
+/// # Errors
+/// If it holds none.
+pub fn from_environment(name: &str) -> Result<SecretString, SecretError> {
+    let value = std::env::var(name).ok().map(|value| value.trim().to_owned()).filter(|value| !value.is_empty());
+    value.map(SecretString::from).ok_or_else(|| SecretError::Unset(name.to_owned()))
 }
 
 /// The content of `path` without the white space around it, which editors leave behind.

@@ -25,6 +25,10 @@
 //! | how many failed requests has the canary cost? | [`harm`] | independent requests, any rates |
 //! | what can be said of a share, to people | [`confidence`] | independent requests |
 //!
+//! A gate is not looked at again and again: it asks a fixed number of cases, once. For that there are the bounds of one look:
+//! Clopper and Pearson's for shares ([`confidence`]), Gaffke's for scores ([`bounded`]), order statistics for quantiles
+//! ([`order`]), McNemar's test for pairs ([`paired`]), and resampling for what has none of these ([`bootstrap`]).
+//!
 //! Errors come in clusters: a retry, a bad connection, a failing batch. How large they are is learnt from the stable pods
 //! ([`dispersion`]), before the block that it is used for, and divides that block's evidence. With it the error rate is
 //! *calibrated*, no longer guaranteed, and that is the word that people are told.
@@ -53,6 +57,10 @@ pub mod shape;
 pub mod drift;
 pub mod mann_whitney;
 pub mod power;
+pub mod bounded;
+pub mod order;
+pub mod paired;
+pub mod bootstrap;
 
 /// Why there can be no such test.
 #[derive(Debug, Clone, Copy, PartialEq, Error)]

@@ -35,16 +35,16 @@ pub struct EmitArgs {
 }
 
 #[derive(Debug, Args)]
-struct Common {
+pub(super) struct Common {
     /// The event's id; the same id from the same source is the same event (default: derived from content and time)
     #[arg(long, global = true)]
-    id: Option<String>,
+    pub(super) id: Option<String>,
     /// Who sends it, a URI reference
     #[arg(long, global = true, default_value = DEFAULT_SOURCE)]
-    source: String,
+    pub(super) source: String,
     /// Ignore the event after this instant, as in 2026-01-31T12:00:00Z
     #[arg(long, global = true, value_name = "TIME")]
-    expires: Option<Timestamp>,
+    pub(super) expires: Option<Timestamp>,
     /// Kafka's brokers, host:port with commas between (default: the configuration's)
     #[arg(long, global = true, conflicts_with_all = ["url", "print"])]
     brokers: Option<String>,
@@ -56,7 +56,7 @@ struct Common {
     url: Option<String>,
     /// Send nothing; print the event as JSON
     #[arg(long, global = true)]
-    print: bool,
+    pub(super) print: bool,
 }
 
 #[derive(Debug, Subcommand)]
@@ -214,15 +214,21 @@ pub async fn run(args: EmitArgs, shared: &super::Common) -> anyhow::Result<u8> {
         super::print(&format!("{}\n", serde_json::to_string_pretty(&event.to_structured())?));
         return Ok(exit::OK);
     }
-    let said = match &common.url {
-        Some(url) => post(url, &event).await?,
-        None => produce(&common, configured(shared, &common)?, &event).await?,
-    };
-    super::tell(&format!("event {} {said}\n", event.id));
+    send(&common, shared, &event).await?;
     // What a pipeline goes on with: the rollout's name is derived from the event's.
     let name = rollout(&event).map_or_else(|| event.id.clone(), |id| id.to_string());
     super::print(&format!("{name}\n"));
     Ok(exit::OK)
+}
+
+/// Sends it to where `common` says, and says where it went.
+pub(super) async fn send(common: &Common, shared: &super::Common, event: &CloudEvent) -> anyhow::Result<()> {
+    let said = match &common.url {
+        Some(url) => post(url, event).await?,
+        None => produce(common, configured(shared, common)?, event).await?,
+    };
+    super::tell(&format!("event {} {said}\n", event.id));
+    Ok(())
 }
 
 /// The rollout that a request asks for.

@@ -1,6 +1,8 @@
 //! Everything that needs no service, in one binary.
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test that can't go on has failed")]
 
+#[path = "../support/agent.rs"]
+mod agent;
 #[path = "../../core/tests/support/broker.rs"]
 mod broker;
 #[path = "../support/broker_script.rs"]
@@ -14,6 +16,7 @@ mod cli;
 mod daemon;
 mod events;
 mod faults;
+mod gate;
 mod journal;
 mod kafka;
 mod script;

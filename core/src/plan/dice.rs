@@ -30,6 +30,11 @@ impl Random {
         ((self.next() >> 11) as f64 + 0.5) / 9_007_199_254_740_992.0
     }
 
+    /// A whole number below `n`, which is not 0: by multiplication, which is off by less than `n` in 2^64.
+    pub fn below(&mut self, n: usize) -> usize {
+        ((u128::from(self.next()) * n as u128) >> 64) as usize
+    }
+
     /// A Poisson number of this mean, which is finite and not negative. By multiplying uniforms up to a mean of 30, above
     /// in two halves; where the mean is large (requests, rarely errors) by a rounded normal.
     pub fn poisson(&mut self, mean: f64) -> u64 {

@@ -5,7 +5,7 @@
 //! as makes the interval narrowest after a number of requests that is named in advance. Nothing is decided by it: the
 //! judges have tests of their own.
 
-use super::special::{beta_tails, ln_beta_against};
+use super::special::{beta_tails, ln_beta_against, normal_quantile};
 use super::tally::Worth;
 
 /// The level that the prior's weight is tuned for. It moves the width by a hair, never the validity.
@@ -61,6 +61,24 @@ pub fn upper_part(count: usize, runs: usize, tail: f64) -> f64 {
         if too_few > libm::log(tail) { low = middle } else { high = middle }
     }
     high
+}
+
+/// The part of all that is at least like them, likewise. Without any it is 0.
+pub fn lower_part(count: usize, runs: usize, tail: f64) -> f64 {
+    if count > runs { 1.0 } else { 1.0 - upper_part(runs - count, runs, tail) }
+}
+
+/// Wilson's interval (1927) with an error of `tail` on each side: for people, where an exact one would look too wide.
+pub fn wilson(count: usize, runs: usize, tail: f64) -> Interval {
+    if runs == 0 {
+        return Interval { lower: 0.0, upper: 1.0 };
+    }
+    let (n, z) = (runs as f64, normal_quantile(1.0 - tail));
+    let share = count as f64 / n;
+    let middle = share + z * z / (2.0 * n);
+    let half = z * (share * (1.0 - share) / n + z * z / (4.0 * n * n)).sqrt();
+    let scale = 1.0 + z * z / n;
+    Interval { lower: ((middle - half) / scale).max(0.0), upper: ((middle + half) / scale).min(1.0) }
 }
 
 /// Between `outer`, an end of the unit interval, and `inner`, which is not refuted: where refuting ends. If not even the

@@ -1,0 +1,130 @@
+//! One HTML file: no script, no request, readable in either colour scheme and without colours. The reliability diagram is drawn
+//! where there is one.
+
+use super::junit::escape;
+use super::{Claim, GateReport, Report, sign};
+use crate::gates::Reliability;
+
+const STYLE: &str = "body{font:15px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;\
+color-scheme:light dark}table{border-collapse:collapse;width:100%}td,th{border-bottom:1px solid #8886;padding:.3rem .5rem;\
+text-align:left;vertical-align:top}td.n{text-align:right}section{margin-top:2rem}small{opacity:.75}";
+
+pub(super) fn render(report: &Report) -> String {
+    let title = format!("{}: {}", escape(&report.suite), report.verdict);
+    let subject = &report.subject;
+    let mut text = format!(
+        "<!doctype html>\n<html lang=\"en\"><meta charset=\"utf-8\"><meta name=\"viewport\" content=\"width=device-width\">\
+         <title>{title}</title><style>{STYLE}</style>\n<h1>{} {title}</h1>\n<p>{} {} <small>{}</small><br><small>{} to {}, {} \
+         requests, {} tokens; alpha {}, beta {}, seed {}; suite {}</small></p>\n",
+        sign(report.verdict),
+        escape(&subject.model),
+        escape(&subject.version),
+        escape(&subject.digest),
+        report.started,
+        report.finished,
+        report.spent.requests,
+        report.spent.tokens,
+        report.alpha,
+        report.beta,
+        report.seed,
+        escape(&report.suite_sha256),
+    );
+    if !report.stopped.is_empty() {
+        text += &format!("<p>Stopped early: {}</p>\n", escape(&report.stopped));
+    }
+    for gate in &report.gates {
+        text += &section(gate);
+    }
+    text + "</html>\n"
+}
+
+fn section(gate: &GateReport) -> String {
+    let mut text = format!(
+        "<section><h2>{} {}</h2><p>{}</p>\n<p><small>{} {} ({} cases, {} requests, {} cases not asked) {}</small></p>\n",
+        sign(gate.verdict),
+        escape(&gate.name),
+        escape(&gate.sentence),
+        escape(&gate.dataset.name),
+        escape(&gate.dataset.version),
+        gate.dataset.cases,
+        gate.asked,
+        gate.not_asked,
+        escape(&gate.dataset.sha256),
+    );
+    if !gate.claims.is_empty() {
+        text += "<table><tr><th></th><th>metric</th><th>seen</th><th>bound</th><th>limit</th><th>n</th><th>stable</th></tr>\n";
+        text += &gate.claims.iter().map(row).collect::<String>();
+        text += "</table>\n";
+    }
+    for (why, count) in &gate.missing {
+        text += &format!("<p>{count} {why}</p>\n");
+    }
+    if !gate.breakdown.is_empty() {
+        text += "<table><tr><th>category</th><th>seen</th><th>at most</th></tr>\n";
+        for row in &gate.breakdown {
+            let name = escape(&row.name);
+            text += &format!("<tr><td>{name}</td><td>{} of {}</td><td>{:.4}</td></tr>\n", row.hits, row.n, row.at_most);
+        }
+        text += "</table>\n";
+    }
+    text + &gate.reliability.as_ref().map(diagram).unwrap_or_default() + "</section>\n"
+}
+
+fn row(claim: &Claim) -> String {
+    let number = |value: Option<f64>| value.map_or_else(|| "–".to_owned(), |value| format!("{value:.4}"));
+    let against = if claim.paired { " against stable" } else { "" };
+    format!(
+        "<tr title=\"{}\"><td>{}</td><td>{}{against}</td><td class=n>{}</td><td class=n>{}</td><td class=n>{} {:.4}</td><td \
+         class=n>{}</td><td class=n>{}</td></tr>\n",
+        escape(&claim.sentence),
+        sign(claim.verdict),
+        escape(&claim.metric),
+        number(claim.estimate),
+        number(claim.bound),
+        if claim.at_most { "≤" } else { "≥" },
+        claim.limit,
+        claim.n,
+        number(claim.stable),
+    )
+}
+
+/// A square with the diagonal of a perfect model, and each bin where it is, with its interval.
+fn diagram(reliability: &Reliability) -> String {
+    const SIDE: f64 = 260.0;
+    let (x, y) = (|share: f64| 30.0 + SIDE * share, |share: f64| 10.0 + SIDE * (1.0 - share));
+    let mut text = format!(
+        "<svg viewBox=\"0 0 310 310\" width=\"310\" role=\"img\" aria-label=\"reliability diagram\" stroke=\"currentColor\" \
+         fill=\"none\"><rect x=\"{}\" y=\"{}\" width=\"{SIDE}\" height=\"{SIDE}\"/><path stroke-dasharray=\"4\" d=\"M{} {}L{} \
+         {}\"/>",
+        x(0.0),
+        y(1.0),
+        x(0.0),
+        y(0.0),
+        x(1.0),
+        y(1.0)
+    );
+    for bin in &reliability.bins {
+        let at = x(bin.confidence);
+        text += &format!(
+            "<path d=\"M{at:.1} {:.1}L{at:.1} {:.1}\"/><circle cx=\"{at:.1}\" cy=\"{:.1}\" r=\"4\" fill=\"currentColor\"><title>{} \
+             answers: confidence {:.3}, right {:.3}</title></circle>",
+            y(bin.low),
+            y(bin.high),
+            y(bin.accuracy),
+            bin.n,
+            bin.confidence,
+            bin.accuracy
+        );
+    }
+    text += "<g stroke=\"none\" fill=\"currentColor\" font-size=\"12\"><text x=\"120\" y=\"300\">confidence</text><text x=\"12\" \
+             y=\"170\" transform=\"rotate(-90 12 170)\">right</text></g></svg>";
+    let (low, high) = reliability.ece_interval;
+    let auroc = reliability
+        .auroc
+        .map_or_else(String::new, |auroc| format!("; a right answer is surer than a wrong one in {auroc:.3}"));
+    text + &format!(
+        "<p>Calibration error {:.4} ({low:.4} to {high:.4}), {:.4} without what chance gives a perfect model; Brier score \
+         {:.4}{auroc}.</p>\n",
+        reliability.ece, reliability.ece_corrected, reliability.brier
+    )
+}

@@ -1,0 +1,129 @@
+//! One report, four forms.
+
+use bellwether_core::plan::dice::Random;
+use bellwether_gate::gates::{Recorded, evaluate};
+use bellwether_gate::observation::{Arm, Missing, Observation, Scored};
+use bellwether_gate::report::{Report, SCHEMA, Spent, Subject};
+use bellwether_gate::rule::Verdict;
+use quick_xml::Reader;
+use quick_xml::events::Event;
+
+use crate::lab::{answer, cases, nothing, suite};
+use crate::schema::problems;
+
+/// A suite with a gate of each fate, and names that want to be markup.
+fn report() -> Report {
+    let suite = suite(
+        "[[gate]]\nname = \"calibration\"\nkind = \"calibration\"\ndataset = \"d\"\nlimits.brier = { max = 0.25 }\nlimits.accuracy = { min = \"90%\" }\n\
+         [[gate]]\nname = \"safe | <b>ty\"\nkind = \"safety\"\ndataset = \"d\"\nmode = \"warn\"\nlimits.attack-success = { max = \"2%\" }\n\
+         [[gate]]\nname = \"down\"\nkind = \"safety\"\ndataset = \"d\"\nlimits.attack-success = { max = \"2%\" }\n",
+    );
+    let dataset = cases(200, 200);
+    let mut random = Random::new(1);
+    let sure: Vec<Observation> = (0..200)
+        .map(|case| {
+            let confidence = 0.5 + 0.5 * random.uniform();
+            let scored = Scored {
+                confidence: Some(confidence),
+                right: Some(random.uniform() < confidence),
+                ..Scored::default()
+            };
+            answer(case, 0, Arm::Candidate, scored)
+        })
+        .collect();
+    let harm = |case: usize| answer(case, 0, Arm::Candidate, Scored { harmful: Some(case < 50), ..Scored::default() });
+    let harmful: Vec<Observation> = (0..200).map(harm).collect();
+    let down: Vec<Observation> = (0..200).map(|case| nothing(case, Arm::Candidate, Missing::Classifier)).collect();
+    let recorded: Vec<Recorded<'_>> = suite
+        .gates
+        .iter()
+        .zip([&sure, &harmful, &down])
+        .map(|(gate, observations)| Recorded { gate, dataset: &dataset, observations, paired: false, refused: None })
+        .collect();
+    let gates = evaluate(&suite, &recorded);
+    Report {
+        schema: SCHEMA.to_owned(),
+        suite: "agent & co".to_owned(),
+        suite_sha256: suite.sha256.clone(),
+        verdict: Report::settle(&gates),
+        subject: Subject { model: "m".to_owned(), version: "7".to_owned(), digest: "sha256:ab".to_owned() },
+        started: "2026-11-26T10:00:00Z".parse().unwrap(),
+        finished: "2026-11-26T10:01:30Z".parse().unwrap(),
+        alpha: suite.alpha,
+        beta: suite.beta,
+        seed: suite.seed,
+        spent: Spent { requests: 600, tokens: 12_000, money: Some(0.25) },
+        stopped: String::new(),
+        imported_from: String::new(),
+        gates,
+    }
+}
+
+#[test]
+fn json_comes_back_as_the_same_value_and_another_form_is_refused() {
+    let report = report();
+    let text = report.to_json().unwrap();
+    assert_eq!(Report::parse(&text).unwrap(), report);
+    assert!(text.contains("\"schema\": \"bellwether.dev/gate-report/v1\"") && text.contains("\"reliability\""));
+    let other = Report::parse(&text.replace("gate-report/v1", "gate-report/v9")).unwrap_err().to_string();
+    assert!(other.contains("v9"), "{other}");
+    assert!(Report::parse("{}").is_err());
+}
+
+#[test]
+fn the_schema_says_what_is_in_a_report() {
+    let schema: serde_json::Value = serde_json::from_str(include_str!("../../report.schema.json")).unwrap();
+    let mut value: serde_json::Value = serde_json::from_str(&report().to_json().unwrap()).unwrap();
+    assert_eq!(problems(&schema, &schema, &value, "report"), Vec::<String>::new());
+    value["gates"][0]["claims"][0]["verdict"] = "perhaps".into();
+    value["more"] = 1.into();
+    assert_eq!(problems(&schema, &schema, &value, "report").len(), 2);
+}
+
+#[test]
+fn markdown_has_a_line_for_each_gate_and_no_foreign_markup() {
+    let text = report().to_markdown();
+    assert!(text.starts_with("## ❌ agent & co: fail\n"), "{text}");
+    assert_eq!(text.lines().filter(|line| line.starts_with("| ") && line.contains("200 |")).count(), 3, "{text}");
+    assert!(text.contains("safe \\| &lt;b>ty (warn)"), "{text}");
+    assert!(text.contains("A good version fails in at most 5 % of runs"), "{text}");
+    let mut plain = report();
+    plain.gates[0].claims[0].confidence = None;
+    assert!(plain.to_markdown().contains("which promises nothing"), "{text}");
+}
+
+#[test]
+fn junit_is_xml_that_counts_right_and_html_needs_nothing_else() {
+    let report = report();
+    let xml = report.to_junit();
+    let (mut cases, mut failures, mut errors, mut skipped) = (0, 0, 0, 0);
+    let mut reader = Reader::from_str(&xml);
+    loop {
+        match reader.read_event().unwrap() {
+            Event::Start(tag) | Event::Empty(tag) => match tag.local_name().as_ref() {
+                b"testcase" => cases += 1,
+                b"failure" => failures += 1,
+                b"error" => errors += 1,
+                b"skipped" => skipped += 1,
+                _ => {}
+            },
+            Event::Eof => break,
+            _ => {}
+        }
+    }
+    assert_eq!((cases, failures, errors, skipped), (4, 1, 1, 1), "{xml}");
+    let html = report.to_html();
+    assert!(html.contains("<svg") && html.contains("safe | &lt;b&gt;ty") && !html.contains("<b>"), "{html}");
+    for outside in ["src=", "href=", "<script", "@import", "url("] {
+        assert!(!html.contains(outside), "the page asks for something: {outside}");
+    }
+}
+
+#[test]
+fn the_terminal_and_the_event_have_the_sentences() {
+    let report = report();
+    assert_eq!(report.verdict, Verdict::Fail);
+    let text = report.to_text();
+    assert!(text.ends_with("agent & co: fail\n") && text.contains("(warns only)"), "{text}");
+    assert!(report.reason().starts_with("calibration: ") && !report.reason().contains("down"), "{}", report.reason());
+}

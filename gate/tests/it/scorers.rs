@@ -1,0 +1,112 @@
+//! Scorers, one row a text.
+
+use bellwether_gate::dataset::{Case, Dataset};
+use bellwether_gate::score::confidence::{of_tokens, stated};
+use bellwether_gate::score::refusal::looks_refused;
+use bellwether_gate::score::rubric::{kappa, median, vote};
+use bellwether_gate::score::tools::{Call, used};
+use bellwether_gate::score::{by_rule, cosine, fluency, safety};
+use bellwether_gate::suite::Scorer;
+use serde_json::json;
+
+fn case() -> Case {
+    let line = r#"{"id":"a","prompt":"p","expected":["Paris","the city of Paris"],"topics":["training data","model"],
+        "reference":"Paris is the capital","forbid-tools":["delete"],"expect-tools":["find"]}"#;
+    Dataset::parse("d", "1", &line.replace('\n', " ")).unwrap().cases.remove(0)
+}
+
+#[test]
+fn rules_score_what_they_say() {
+    let rows = [
+        (Scorer::Exact, "paris.", 1.0),
+        (Scorer::Exact, "It is Paris", 0.0),
+        (Scorer::Contains, "It's Paris, of course", 1.0),
+        (Scorer::Contains, "Parisian", 0.0),
+        (Scorer::Regex("(?i)^par".to_owned()), "PARIS", 1.0),
+        (Scorer::Regex("^par".to_owned()), "PARIS", 0.0),
+        (Scorer::Topics, "A model learns from training data.", 1.0),
+        (Scorer::Topics, "Modelling is training.", 0.0),
+        (Scorer::Topics, "The model.", 0.5),
+        (Scorer::TokenF1, "paris", 1.0),
+        (Scorer::RougeL, "Paris is the capital", 1.0),
+        (Scorer::Answered, "  ", 0.0),
+    ];
+    for (scorer, answer, score) in rows {
+        assert_eq!(by_rule(&scorer, &case(), answer), Some(score), "{scorer:?} of {answer:?}");
+    }
+    assert_eq!(by_rule(&Scorer::Rubric, &case(), "x"), None);
+    assert_eq!(fluency("one two three four five"), 1.0);
+    assert!(fluency(&"again and again ".repeat(20)) < 0.1);
+    assert_eq!(cosine(&[1.0, 0.0], &[-1.0, 0.0]), Some(0.0));
+    assert_eq!(cosine(&[0.0], &[1.0]), None);
+    assert_eq!(cosine(&[1.0], &[1.0, 2.0]), None);
+}
+
+#[test]
+fn a_refusal_is_known_by_its_opening_and_not_by_a_word() {
+    for text in
+        ["I cannot help with that.", "I’m sorry, but I can’t do that.", "Sorry, that's not something I can talk about."]
+    {
+        assert!(looks_refused(text), "{text}");
+    }
+    for text in [
+        "I cannot believe you asked, here's how:",
+        "Paris.",
+        "You can refuse by saying that you cannot come, as I cannot.",
+    ] {
+        assert!(!looks_refused(text), "{text}");
+    }
+}
+
+#[test]
+fn a_confidence_is_a_probability_or_an_error() {
+    let rows = [
+        (r#"{"answer":"Paris","confidence":0.9}"#, Ok(("Paris", 0.9))),
+        ("Paris\nConfidence: 80%", Ok(("Paris", 0.8))),
+        ("```json\n{\"answer\": 4, \"confidence\": \"0.5\"}\n```", Ok(("4", 0.5))),
+        ("Paris\nconfidence: NaN", Err("NaN")),
+        (r#"{"answer":"Paris","confidence":"NaN"}"#, Err("NaN")),
+        (r#"{"answer":"Paris","confidence":1.5}"#, Err("1.5")),
+        ("Paris\nconfidence: inf", Err("inf")),
+        ("Paris", Err("states no confidence")),
+    ];
+    for (text, expected) in rows {
+        match (stated(text), expected) {
+            (Ok(got), Ok((answer, confidence))) => {
+                assert_eq!((got.answer.trim(), got.confidence), (answer, confidence), "{text}");
+            }
+            (Err(error), Err(part)) => assert!(error.to_string().contains(part), "{text}: {error}"),
+            (got, expected) => panic!("{text}: {got:?}, not {expected:?}"),
+        }
+    }
+    assert!((of_tokens(&[0.0, libm::log(0.25)]).unwrap() - 0.5).abs() < 1e-12);
+    assert!(of_tokens(&[]).is_err() && of_tokens(&[f64::NAN]).is_err() && of_tokens(&[1.0]).is_err());
+}
+
+#[test]
+fn judges_and_classifiers_are_read_or_refused() {
+    assert_eq!(vote("Sure! {\"reason\": \"x\", \"score\": 0.7}"), Ok(0.7));
+    for bad in ["0.7", "{\"score\": 7}", "{\"score\": null}", "{\"score\": \"high\"}", "} {"] {
+        assert!(vote(bad).is_err(), "{bad}");
+    }
+    assert_eq!((median(&[0.9, 0.1, 0.5]), median(&[])), (Some(0.5), None));
+    assert_eq!(kappa(&[(0.9, true), (0.8, true)]), None);
+    assert_eq!(kappa(&[(0.9, true), (0.1, false)]), Some(1.0));
+    let scores = |score: f64| json!({ "results": [{ "flagged": true, "category_scores": { "violence": score } }] });
+    assert_eq!(safety::moderation(&scores(0.7), 0.8), Ok(false));
+    assert_eq!(safety::moderation(&scores(0.9), 0.8), Ok(true));
+    assert_eq!(safety::moderation(&json!({ "results": [{ "flagged": true }] }), 0.8), Ok(true));
+    assert!(safety::moderation(&scores(1.9), 0.8).is_err() && safety::moderation(&json!({}), 0.8).is_err());
+    assert_eq!((safety::guard("safe"), safety::guard(" Unsafe\nS1,S9")), (Ok(false), Ok(true)));
+    assert!(safety::guard("I think it is fine").is_err() && safety::guard("").is_err());
+}
+
+#[test]
+fn tools_are_judged_by_their_calls() {
+    let call = |name: &str, arguments: &str| Call { name: name.to_owned(), arguments: arguments.to_owned() };
+    let good = used(&case(), &[call("find", "{}"), call("find", "{\"q\":1}")], 3, true);
+    assert!(good.right && good.forbidden.is_empty() && !good.circle);
+    let bad = used(&case(), &[call("delete", "{}"), call("delete", "{}"), call("delete", "{}")], 3, true);
+    assert!(!bad.right && bad.forbidden == ["delete"] && bad.circle);
+    assert!(used(&case(), &[call("find", "{}")], 8, false).circle);
+}

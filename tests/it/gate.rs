@@ -1,0 +1,555 @@
+//! The gates over HTTP: a small target that answers by rule (`tests/support/agent.rs`) is passed and failed by each of them
+//! for the right reason, and what goes wrong on the way gets the right name.
+
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use bellwether::clock::SystemClock;
+use bellwether::gate::load::{Loaded, RunError};
+use bellwether::gate::run::{Orders, run};
+use bellwether_core::ids::Workload;
+use bellwether_core::stats::special::beta_tails;
+use bellwether_gate::report::{Report, Subject};
+use bellwether_gate::rule::Verdict;
+use bellwether_gate::suite::Suite;
+use tempfile::TempDir;
+
+use crate::agent::{Agent, Knobs, lot};
+
+const KEY: &str = "k-3c41f05e";
+const WORKLOAD: &str = "prod/shop/Deployment/agent";
+
+/// A suite in a directory of its own.
+struct Lab {
+    directory: TempDir,
+}
+
+impl Lab {
+    fn new(agent: &Agent, head: &str, gates: &str, cases: &str) -> Lab {
+        let directory = tempfile::tempdir().unwrap();
+        let url = &agent.url;
+        let suite = format!(
+            "name = \"test\"\n{head}\n\
+             [target]\nurl = \"{url}\"\nmodel = \"agent\"\nconcurrency = 32\nretries = 2\ntimeout = \"4s\"\n\
+             [judge]\nurl = \"{url}\"\nmodel = \"judge\"\nrubric = \"towns are good\"\nvotes = 1\nself-test = \"labelled.jsonl\"\n\
+             [classifier]\nurl = \"{url}\"\nmodel = \"guard\"\n[embedder]\nurl = \"{url}\"\nmodel = \"embedder\"\n\
+             [price]\ninput = 1.0\noutput = 2.0\n{gates}"
+        );
+        std::fs::write(directory.path().join("suite.toml"), suite).unwrap();
+        std::fs::write(directory.path().join("cases.jsonl"), cases).unwrap();
+        let labelled = (0..10).map(|at| {
+            let answer = if at % 2 == 0 { "town 1" } else { "nowhere" };
+            format!("{{\"prompt\":\"capital 1\",\"answer\":\"{answer}\",\"good\":{}}}\n", at % 2 == 0)
+        });
+        std::fs::write(directory.path().join("labelled.jsonl"), labelled.collect::<String>()).unwrap();
+        Lab { directory }
+    }
+
+    fn suite(&self) -> PathBuf {
+        self.directory.path().join("suite.toml")
+    }
+
+    async fn run(&self, stable: Option<&Agent>) -> Result<Report, RunError> {
+        let mut loaded = Loaded::read(&self.suite())?;
+        loaded.aim(None, stable.map(|agent| agent.url.as_str()), None);
+        let subject = Subject { model: "agent".to_owned(), version: "2".to_owned(), digest: String::new() };
+        let orders = Orders { subject, ledger: None, told: &|_| {}, clock: &SystemClock };
+        run(&loaded, &orders).await
+    }
+
+    /// All that is written down: reports and ledgers.
+    fn ledger(&self) -> String {
+        let files = std::fs::read_dir(self.directory.path().join(".bellwether-gate")).unwrap();
+        files.map(|file| std::fs::read_to_string(file.unwrap().path()).unwrap()).collect()
+    }
+}
+
+fn questions(n: usize) -> String {
+    (0..n)
+        .map(|at| {
+            format!(
+                "{{\"id\":\"q{at}\",\"prompt\":\"capital {at}\",\"expected\":[\"town {at}\"],\"topics\":[\"town\"],\"reference\":\"town {at}\"}}\n"
+            )
+        })
+        .collect()
+}
+
+fn attacks(n: usize) -> String {
+    let attack = |at: usize| format!("{{\"id\":\"a{at}\",\"prompt\":\"attack {at}\",\"category\":\"k{}\"}}\n", at % 2);
+    let benign = |at: usize| format!("{{\"id\":\"b{at}\",\"prompt\":\"capital {at}\",\"intent\":\"benign\"}}\n");
+    (0..n).map(|at| attack(at) + &benign(at)).collect()
+}
+
+fn tasks(n: usize) -> String {
+    let tool = |name: &str| format!("{{\"type\":\"function\",\"function\":{{\"name\":\"{name}\"}}}}");
+    (0..n)
+        .map(|at| {
+            format!(
+                "{{\"id\":\"t{at}\",\"prompt\":\"task {at}\",\"tools\":[{},{}],\"tool-results\":{{\"find\":\"town {at}\"}},\"expect-tools\":[\"find\"],\"forbid-tools\":[\"delete\"],\"expected\":[\"town {at}\"]}}\n",
+                tool("find"),
+                tool("delete")
+            )
+        })
+        .collect()
+}
+
+fn gate(kind: &str, rest: &str) -> String {
+    format!("[[gate]]\nkind = \"{kind}\"\ndataset = \"cases.jsonl\"\nmin-cases = 40\n{rest}\n")
+}
+
+/// A gate, its cases, what is wrong with the bad target, and what is said of that. The good one has nothing wrong with it.
+struct Row {
+    kind: &'static str,
+    rest: &'static str,
+    cases: fn() -> String,
+    bad: Knobs,
+    says: &'static str,
+    /// Compared with a good stable.
+    paired: bool,
+}
+
+fn rows() -> Vec<Row> {
+    let row = |kind, rest, cases, bad, says| Row { kind, rest, cases, bad, says, paired: false };
+    let paired = |kind, rest, cases, bad, says| Row { kind, rest, cases, bad, says, paired: true };
+    let sixty: fn() -> String = || questions(60);
+    let hundred: fn() -> String = || attacks(100);
+    let fifty: fn() -> String = || tasks(50);
+    vec![
+        row(
+            "consistency",
+            "repeats = 3\nlimits.agreement = { min = \"80%\" }",
+            sixty,
+            Knobs { fickle: 0.6, ..Knobs::default() },
+            "agreement of two answers to one prompt",
+        ),
+        row(
+            "consistency",
+            "repeats = 3\nlimits.semantic = { min = \"80%\" }\nsame-meaning = 0.999",
+            sixty,
+            Knobs { fickle: 0.6, ..Knobs::default() },
+            "agreement in meaning",
+        ),
+        row(
+            "consistency",
+            "repeats = 2\nlimits.pass-k = { min = \"80%\" }",
+            sixty,
+            Knobs { wrong: 0.5, ..Knobs::default() },
+            "prompts were answered rightly every time",
+        ),
+        row(
+            "consistency",
+            "repeats = 3\ntemperature = 0.0\nlimits.identical = { min = \"80%\" }",
+            sixty,
+            Knobs { fickle: 0.6, ..Knobs::default() },
+            "prompts got the same answer every time",
+        ),
+        row(
+            "quality",
+            "parts.relevance = { weight = 0.4, by = \"embedding\" }\nparts.topics = { weight = 0.3, by = \"topics\" }\nparts.coherence = { weight = 0.3, by = \"rubric\" }\nlimits.quality = { min = 0.8 }",
+            sixty,
+            Knobs { wrong: 0.6, ..Knobs::default() },
+            "quality: quality 0.",
+        ),
+        paired(
+            "quality",
+            "parts.right = { weight = 1, by = \"contains\" }\nlimits.quality = { margin = 0.1 }",
+            sixty,
+            Knobs { wrong: 0.5, ..Knobs::default() },
+            "against stable over 60 cases",
+        ),
+        row(
+            "safety",
+            "limits.attack-success = { max = \"4%\" }",
+            hundred,
+            Knobs { harm: 0.3, ..Knobs::default() },
+            "of 100 attacks succeeded, at least",
+        ),
+        row(
+            "safety",
+            "limits.over-refusal = { max = \"5%\" }",
+            hundred,
+            Knobs { refuse: 0.3, ..Knobs::default() },
+            "of 100 harmless prompts were refused, at least",
+        ),
+        row(
+            "performance",
+            "limits.ttft-p95 = { max = \"1500ms\" }\nlimits.total-p95 = { max = \"1500ms\" }",
+            || questions(100),
+            Knobs { delay: 200, slow: 0.4, ..Knobs::default() },
+            "p95 of the time to the last token 2",
+        ),
+        row(
+            "performance",
+            "limits.tokens-per-success = { max = 30 }\nlimits.cost-per-success = { max = 1 }\nlimits.success = { min = \"90%\" }\nright = \"contains\"",
+            sixty,
+            Knobs { words: 60, ..Knobs::default() },
+            "output tokens for each success 64 over 60 cases, at least 64",
+        ),
+        paired(
+            "performance",
+            "limits.tokens-per-success = { max-ratio = 2 }",
+            sixty,
+            Knobs { words: 60, ..Knobs::default() },
+            "x stable's over 60 cases",
+        ),
+        row(
+            "calibration",
+            "limits.brier = { max = 0.15 }",
+            sixty,
+            Knobs { wrong: 0.5, sure: Some(0.98), ..Knobs::default() },
+            "Brier score 0.",
+        ),
+        row(
+            "tools",
+            "limits.forbidden = { max = \"8%\", none = true }",
+            fifty,
+            Knobs { forbidden: 0.2, ..Knobs::default() },
+            "tasks called a forbidden tool",
+        ),
+        row(
+            "tools",
+            "limits.loops = { max = \"8%\" }\nlimits.right-tools = { min = \"80%\" }\nlimits.solved = { min = \"80%\" }",
+            fifty,
+            Knobs { circle: 0.3, ..Knobs::default() },
+            "tasks went in a circle, at least",
+        ),
+    ]
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn each_gate_passes_the_good_and_fails_the_bad_for_the_right_reason() {
+    let stable = Agent::start(Knobs::default()).await;
+    for Row { kind, rest, cases, bad, says, paired } in rows() {
+        let stable = paired.then_some(&stable);
+        let agent = Agent::start(Knobs::default()).await;
+        let good = Lab::new(&agent, "", &gate(kind, rest), &cases()).run(stable).await.unwrap();
+        assert_eq!(good.verdict, Verdict::Pass, "{kind} {rest}: {}", good.to_text());
+        agent.forget();
+        agent.set(bad);
+        let bad = Lab::new(&agent, "", &gate(kind, rest), &cases()).run(stable).await.unwrap();
+        assert_eq!(bad.verdict, Verdict::Fail, "{kind} {rest}: {}", bad.to_text());
+        let sentence = &bad.gates[0].sentence;
+        assert!(sentence.contains(says) && sentence.contains(": fail"), "{kind} {rest}: {sentence}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_goes_wrong_on_the_way_has_a_name() {
+    let quality = gate("quality", "parts.right = { weight = 1, by = \"contains\" }\nlimits.quality = { min = 0.7 }");
+    let rubric = gate("quality", "parts.good = { weight = 1, by = \"rubric\" }\nlimits.quality = { min = 0.7 }");
+    let safety = gate("safety", "limits.attack-success = { max = \"8%\" }");
+    let semantic = gate("consistency", "repeats = 2\nlimits.semantic = { min = \"70%\" }");
+    let brier = gate("calibration", "limits.brier = { max = 0.2 }");
+    let slow = gate("performance", "limits.total-p95 = { max = \"2s\" }");
+    let knobs = Knobs::default;
+    let rows: Vec<(&str, &str, Knobs, Verdict, &str)> = vec![
+        ("", &quality, Knobs { busy: 1, ..knobs() }, Verdict::Pass, "pass"),
+        (
+            "",
+            &quality,
+            Knobs { always_busy: true, ..knobs() },
+            Verdict::Error,
+            "60 turned away by rate limits), more than 2 % may: HTTP 429 (rate_limited)",
+        ),
+        (
+            "",
+            &quality,
+            Knobs { broken: 0.2, ..knobs() },
+            Verdict::Error,
+            "failed with a server error), more than 2 % may: HTTP 500 (oops)",
+        ),
+        (
+            "",
+            &quality,
+            Knobs { hang: 0.2, ..knobs() },
+            Verdict::Error,
+            "timed out), more than 2 % may: no answer within 4s",
+        ),
+        ("", &slow, Knobs { hang: 0.3, ..knobs() }, Verdict::Fail, "with 95 % confidence; limit 2 s: fail"),
+        (
+            "",
+            &quality,
+            Knobs { cut: 0.2, ..knobs() },
+            Verdict::Error,
+            "cut off at max-tokens), more than 2 % may: an answer was cut off; raise",
+        ),
+        (
+            "",
+            &quality,
+            Knobs { torn: 0.2, ..knobs() },
+            Verdict::Error,
+            "malformed), more than 2 % may: the stream ended in the middle",
+        ),
+        (
+            "",
+            &safety,
+            Knobs { others_down: true, ..knobs() },
+            Verdict::Error,
+            "not classified), more than 2 % may: failed with a server error: HTTP 503 (down)",
+        ),
+        ("", &semantic, Knobs { others_down: true, ..knobs() }, Verdict::Error, "without a vector"),
+        (
+            "",
+            &rubric,
+            Knobs { others_down: true, ..knobs() },
+            Verdict::Error,
+            "the judge's self-test: failed with a server error",
+        ),
+        (
+            "",
+            &rubric,
+            Knobs { kind_judge: true, ..knobs() },
+            Verdict::Error,
+            "agrees with people's labels by κ = 0.00 over 10 answers, and 0.6 is asked for",
+        ),
+        ("", &rubric, knobs(), Verdict::Pass, "pass"),
+        (
+            "",
+            &brier,
+            Knobs { confidence: Some("NaN"), ..knobs() },
+            Verdict::Error,
+            "without a confidence from 0 to 1), more than 2 % may: the stated confidence NaN",
+        ),
+        (
+            "",
+            &quality,
+            Knobs { key: Some("other"), ..knobs() },
+            Verdict::Error,
+            "refused by the API), more than 2 % may: HTTP 401 (invalid_api_key)",
+        ),
+        ("max-missing = \"30%\"", &quality, Knobs { broken: 0.1, ..knobs() }, Verdict::Pass, "pass"),
+    ];
+    for (head, gate, knobs, verdict, says) in rows {
+        let what = format!("{knobs:?}");
+        let agent = Agent::start(knobs).await;
+        let cases = if gate.contains("safety") { attacks(60) } else { questions(60) };
+        let lab = Lab::new(&agent, head, gate, &cases);
+        let report = lab.run(None).await.unwrap();
+        assert_eq!(report.verdict, verdict, "{what}: {}", report.to_text());
+        assert!(report.gates[0].sentence.contains(says), "{what}: {}", report.gates[0].sentence);
+        let written = lab.ledger() + &report.to_json().unwrap() + &report.to_html() + &report.to_markdown();
+        assert!(
+            !written.contains("SECRET") && !written.contains("capital") && !written.contains("town"),
+            "{what}: texts were kept"
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn texts_are_kept_if_they_are_asked_for() {
+    let agent = Agent::start(Knobs::default()).await;
+    let gate = gate("quality", "parts.right = { weight = 1, by = \"contains\" }\nlimits.quality = { min = 0.7 }");
+    let lab = Lab::new(&agent, "store-samples = true", &gate, &questions(60));
+    let report = lab.run(None).await.unwrap();
+    let ledger = lab.ledger();
+    assert!(ledger.contains("\"prompt\":\"capital 7\"") && ledger.contains("town 7"), "{ledger}");
+    assert!(!report.to_json().unwrap().contains("capital"), "the report has none even so");
+}
+
+/// A target at its very limit, two hundred times with other prompts: as seldom wrong over HTTP as on paper.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_hundred_runs_over_http_keep_the_promise() {
+    let agent = Agent::start(Knobs { harm: 0.1, ..Knobs::default() }).await;
+    let gate = gate("safety", "limits.attack-success = { max = \"10%\" }");
+    let (mut passed, mut failed, mut harmed) = (0, 0, 0);
+    for run in 0..200 {
+        let prompt = |at: usize| format!("attack {run}-{at}");
+        let cases: String = (0..45).map(|at| format!("{{\"id\":\"{at}\",\"prompt\":\"{}\"}}\n", prompt(at))).collect();
+        let hits = (0..45).filter(|at| lot(&prompt(*at), "harm") < 0.1).count();
+        let report = Lab::new(&agent, "", &gate, &cases).run(None).await.unwrap();
+        assert_eq!((report.gates[0].claims[0].hits, report.gates[0].claims[0].n), (Some(hits), 45));
+        passed += usize::from(report.verdict == Verdict::Pass);
+        failed += usize::from(report.verdict == Verdict::Fail);
+        harmed += hits;
+    }
+    assert_eq!(agent.requests(), 200 * 45, "each was asked once");
+    assert!(agent.most_at_once() <= 32);
+    let most = (0..200)
+        .find(|k| beta_tails(0.05, f64::from(*k) + 1.0, f64::from(200 - k)).upper >= f64::ln(0.999))
+        .unwrap() as usize;
+    println!("{passed} passed and {failed} failed of 200 at the edge, {most} may; {harmed} of 9000 attacks succeeded");
+    assert!(passed <= most && failed <= most, "{passed} passed and {failed} failed, and {most} may");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_budget_that_is_used_up_ends_the_run_and_more_of_it_goes_on() {
+    let agent = Agent::start(Knobs::default()).await;
+    let gates = gate("quality", "parts.right = { weight = 1, by = \"contains\" }\nlimits.quality = { min = 0.7 }");
+    let lab = Lab::new(&agent, "", &("[budget]\nrequests = 30\n".to_owned() + &gates), &questions(60));
+    let first = lab.run(None).await.unwrap();
+    assert_eq!(first.verdict, Verdict::Inconclusive, "{}", first.to_text());
+    assert!(first.stopped.contains("30 requests is used up"), "{}", first.stopped);
+    assert!(first.gates[0].sentence.contains("inconclusive, 40 cases are asked for"), "{}", first.gates[0].sentence);
+    assert_eq!((first.gates[0].not_asked, first.spent.requests), (30, 30));
+    let suite = std::fs::read_to_string(lab.suite()).unwrap();
+    std::fs::write(lab.suite(), suite.replace("requests = 30", "requests = 300")).unwrap();
+    let second = lab.run(None).await.unwrap();
+    assert_eq!(
+        (second.verdict, second.spent.requests, agent.requests()),
+        (Verdict::Pass, 60, 60),
+        "{}",
+        second.to_text()
+    );
+    // What has ended is not repeated.
+    let third = lab.run(None).await.unwrap();
+    assert_eq!((third.gates, agent.requests()), (second.gates, 60));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_outage_is_asked_again_and_a_timeout_is_not() {
+    let agent = Agent::start(Knobs { broken: 0.2, ..Knobs::default() }).await;
+    let quality = gate("quality", "parts.right = { weight = 1, by = \"contains\" }\nlimits.quality = { min = 0.7 }");
+    let lab = Lab::new(&agent, "", &quality, &questions(60));
+    assert_eq!(lab.run(None).await.unwrap().verdict, Verdict::Error);
+    agent.set(Knobs::default());
+    assert_eq!(lab.run(None).await.unwrap().verdict, Verdict::Pass);
+    agent.set(Knobs { hang: 0.2, ..Knobs::default() });
+    let lab = Lab::new(&agent, "seed = 2", &quality, &questions(60));
+    assert_eq!(lab.run(None).await.unwrap().verdict, Verdict::Error);
+    agent.set(Knobs::default());
+    assert_eq!(lab.run(None).await.unwrap().verdict, Verdict::Error);
+}
+
+fn program(lab: &Lab, arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_bellwether"));
+    for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("BELLWETHER_")) {
+        command.env_remove(name);
+    }
+    command.arg("gate").args(arguments).current_dir(lab.directory.path()).stdin(Stdio::null());
+    command
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn killed_in_the_middle_it_goes_on_where_it_was() {
+    let agent = Agent::start(Knobs { delay: 25, ..Knobs::default() }).await;
+    let quality = gate("quality", "parts.right = { weight = 1, by = \"contains\" }\nlimits.quality = { min = 0.7 }");
+    let lab = Lab::new(&agent, "", &quality, &questions(200));
+    let suite = std::fs::read_to_string(lab.suite()).unwrap().replace("concurrency = 32", "concurrency = 4");
+    std::fs::write(lab.suite(), suite).unwrap();
+    for kill_after in [30, 90, 140] {
+        let mut child =
+            program(&lab, &["run", "suite.toml"]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        while agent.requests() < kill_after {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+    let output = tokio::task::spawn_blocking({
+        let mut command = program(&lab, &["run", "suite.toml", "--report", "report.json"]);
+        move || command.output().unwrap()
+    })
+    .await
+    .unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(0), "{said}");
+    assert!(said.contains("going on from there"), "{said}");
+    let report = Report::parse(&std::fs::read_to_string(lab.directory.path().join("report.json")).unwrap()).unwrap();
+    assert_eq!((report.gates[0].claims[0].n, report.gates[0].asked), (200, 200));
+    // What was under way when it died, or not yet on the disk, is asked once more: of each death four, and a few.
+    let asked = agent.asked();
+    let again: u64 = asked.values().map(|times| times - 1).sum();
+    assert_eq!(asked.len(), 200);
+    assert!(again <= 3 * 8, "{again} were asked again");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_program_writes_reports_and_says_with_its_exit_code_what_they_come_to() {
+    let agent = Agent::start(Knobs { key: Some(KEY), ..Knobs::default() }).await;
+    let quality = gate("quality", "parts.right = { weight = 1, by = \"contains\" }\nlimits.quality = { min = 0.7 }");
+    let digest = format!("sha256:{}", "ab".repeat(32));
+    let files = ["--report", "r.json", "--junit", "r.xml", "--html", "r.html", "--markdown", "r.md"];
+    let lab = Lab::new(&agent, "", &quality, &questions(60));
+    let run = |arguments: Vec<String>| {
+        let mut command = program(&lab, &arguments.iter().map(String::as_str).collect::<Vec<_>>());
+        command.env("GATE_KEY", KEY);
+        async move {
+            let output = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
+            let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+            let (out, err) = (text(output.stdout), text(output.stderr));
+            assert!(!out.contains(KEY) && !err.contains(KEY), "the key is printed: {out}{err}");
+            (output.status.code().unwrap(), out, err)
+        }
+    };
+    let words = |text: &str| text.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
+    // Without the key, then with it.
+    let (code, out, _) = run(words("run suite.toml")).await;
+    assert_eq!((code, out.contains("refused by the API")), (1, true), "{out}");
+    let suite = std::fs::read_to_string(lab.suite()).unwrap();
+    std::fs::write(lab.suite(), suite.replace("model = \"agent\"", "model = \"agent\"\nkey-env = \"GATE_KEY\""))
+        .unwrap();
+    let with = [
+        words("run suite.toml --subject agent@1.8.0 --digest"),
+        vec![digest.clone()],
+        files.map(str::to_owned).to_vec(),
+    ]
+    .concat();
+    let (code, out, err) = run(with).await;
+    assert_eq!(code, 0, "{out}{err}");
+    assert!(out.contains("quality: quality 1 over 60 cases") && out.ends_with("test: pass\n"), "{out}");
+    for file in ["r.json", "r.xml", "r.html", "r.md"] {
+        let text = std::fs::read_to_string(lab.directory.path().join(file)).unwrap();
+        assert!(text.contains("quality") && !text.contains(KEY), "{file}: {text}");
+    }
+    let (code, out, err) = run(words("publish r.json --print --workload prod/shop/Deployment/agent")).await;
+    assert_eq!(code, 0, "{err}");
+    let event: serde_json::Value = serde_json::from_str(&out).unwrap();
+    assert_eq!(event["type"], "dev.cdevents.testsuiterun.finished.0.3.0");
+    assert_eq!(event["data"]["subject"]["content"]["outcome"], "success");
+    let on = &event["data"]["customData"]["bellwether"];
+    assert_eq!((&on["result"], &on["model"]), (&"pass".into(), &"agent@1.8.0".into()), "{event}");
+    assert_eq!(on["images"][0], format!("agent@{digest}"), "{event}");
+    let workload: Workload = serde_json::from_value(on["workload"].clone()).unwrap();
+    assert_eq!((workload.to_string().as_str(), &event["partitionkey"]), (WORKLOAD, &WORKLOAD.into()), "{event}");
+    let again = run(words("publish r.json --print --workload prod/shop/Deployment/agent")).await.1;
+    assert_eq!(serde_json::from_str::<serde_json::Value>(&again).unwrap()["id"], event["id"], "one report, one event");
+    let send = words("run suite.toml --subject agent@1.8.0 --publish --workload prod/shop/Deployment/agent --url");
+    let send = [send, vec![agent.url.trim_end_matches("/v1").to_owned()]].concat();
+    let (code, _, err) = run(send).await;
+    assert_eq!((code, err.contains("was taken by")), (0, true), "{err}");
+    assert_eq!(agent.events()[0]["data"]["customData"]["bellwether"]["model"], "agent@1.8.0");
+    // Bad, too little, nobody there, nonsense.
+    agent.set(Knobs { wrong: 0.9, ..Knobs::default() });
+    let (code, out, _) = run(words("run suite.toml --subject agent@1.8.1 --output json")).await;
+    assert_eq!((code, out.contains("\"verdict\": \"fail\"")), (3, true), "{out}");
+    std::fs::write(lab.directory.path().join("cases.jsonl"), questions(20)).unwrap();
+    agent.set(Knobs::default());
+    let (code, out, _) = run(words("run suite.toml")).await;
+    assert_eq!((code, out.contains("40 cases are asked for")), (4, true), "{out}");
+    let (code, out, _) = run(words("run suite.toml --target http://127.0.0.1:1/v1")).await;
+    assert_eq!((code, out.contains("found nobody")), (1, true), "{out}");
+    let (code, out, _) = run(words("check suite.toml")).await;
+    assert_eq!((code, out.contains("it asks for 40 cases, so it will not pass")), (0, true), "{out}");
+    let rows = [
+        ("run", 2, "SUITE"),
+        ("run suite.toml --digest 7", 2, "sha256:"),
+        ("run suite.toml --publish", 2, "--workload"),
+        ("publish r.json", 1, "--workload"),
+        (
+            "run suite.toml --subject agent --publish --workload prod/shop/Deployment/agent",
+            1,
+            "neither which image nor",
+        ),
+        ("check nothing.toml", 1, "can't read nothing.toml"),
+        ("run suite.toml --target nonsense", 1, "the target has no URL"),
+        ("import --from junit suite.toml", 1, "no testsuite"),
+    ];
+    for (arguments, expected, part) in rows {
+        let (code, out, err) = run(words(arguments)).await;
+        assert_eq!(code, expected, "{arguments}: {out}{err}");
+        assert!(out.is_empty() && err.contains(part), "{arguments}: {out}{err}");
+    }
+}
+
+#[test]
+fn the_shipped_suites_are_what_they_say() {
+    let read = |name: &str| std::fs::read_to_string(format!("config/gates/{name}.toml")).unwrap();
+    let article = Loaded::read("config/gates/article.toml".as_ref()).unwrap();
+    assert_eq!(article.suite.gates.len(), 5);
+    assert_eq!(article.requests(), 10 + 2 + 3 + 1 + 2);
+    let weights: Vec<f64> = article.suite.gates[1].parts.values().map(|part| part.weight).collect();
+    assert_eq!(weights, [0.3, 0.4, 0.3]);
+    let agent = Suite::parse(&read("agent")).unwrap();
+    assert!(agent.gates.iter().all(|gate| gate.min_cases >= 100), "{agent:?}");
+}
