@@ -9,10 +9,12 @@ pub mod config;
 pub mod demo;
 pub mod emit;
 pub mod get;
+pub mod load;
 pub mod past;
 pub mod plan;
 pub mod replay;
 pub mod run;
+pub mod smoke;
 pub mod status;
 pub mod table;
 pub mod why;
@@ -29,7 +31,8 @@ use crate::config::Sources;
 #[command(
     version,
     propagate_version = true,
-    after_help = "Exit codes: 0 promoted or done, 1 error, 2 usage, 3 rolled back, 4 held past the timeout or given up."
+    after_help = "Exit codes: 0 promoted or done, 1 error, 2 usage, 3 rolled back or failed, 4 held past the timeout, given up \
+                  or inconclusive."
 )]
 pub struct Cli {
     /// What to do.
@@ -89,6 +92,10 @@ pub enum Command {
     Calibrate(calibrate::CalibrateArgs),
     /// Say what a policy, and the rules of others, would have decided on what was counted.
     Backtest(backtest::BacktestArgs),
+    /// Send requests at a set rate, and say how they were answered.
+    Load(Box<load::LoadArgs>),
+    /// Send a few named requests, and say whether each was answered as it should be.
+    Smoke(smoke::SmokeArgs),
     /// Show the configuration.
     Config(config::ConfigArgs),
     /// Decide recorded inputs again.
@@ -121,6 +128,8 @@ pub async fn dispatch(cli: Cli) -> anyhow::Result<u8> {
         Command::Plan(args) => plan::run(&args, &common).await,
         Command::Calibrate(args) => calibrate::run(&args, &common).await,
         Command::Backtest(args) => backtest::run(&args, &common).await,
+        Command::Load(args) => load::run(*args, &common).await,
+        Command::Smoke(args) => smoke::run(args, &common).await,
         Command::Config(args) => config::run(&args, &common),
         Command::Replay(args) => replay::run(args, &common).await,
     }

@@ -10,3 +10,7 @@ pub const USAGE: u8 = 2;
 pub const ROLLED_BACK: u8 = 3;
 /// The rollout was held past the timeout, or given up.
 pub const HELD: u8 = 4;
+/// A test failed: a behavioural gate, a threshold of a load test, an expectation of a smoke test.
+pub const FAILED: u8 = 3;
+/// A test could not say: too little was seen, or this end was the bottleneck.
+pub const INCONCLUSIVE: u8 = 4;

@@ -16,6 +16,8 @@ pub mod daemon;
 pub mod sampling;
 pub mod adapters;
 pub mod http;
+pub mod load;
+pub mod smoke;
 pub mod config;
 pub mod exit;
 pub mod cli;

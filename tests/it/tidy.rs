@@ -27,6 +27,11 @@ const RULES: &[Rule] = &[
         why: "what everybody uses points at nobody",
     },
     Rule {
+        of: &["src/load", "src/smoke"],
+        not: &["crate::adapters", "crate::daemon", "crate::perform", "crate::cli", "crate::http", "crate::config"],
+        why: "a load test and a smoke test know nothing of rollouts, so that they test whatever answers",
+    },
+    Rule {
         of: &["src/http", "src/config", "src/journal", "src/sampling", "src/events"],
         not: &["crate::cli", "crate::daemon"],
         why: "only the command line puts the parts together",

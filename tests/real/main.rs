@@ -20,6 +20,7 @@ mod dice;
 #[path = "../support/journal_suite.rs"]
 mod journal_suite;
 mod kafka;
+mod lint;
 mod namespace;
 mod plane;
 mod stories;
@@ -64,6 +65,7 @@ fn run(arguments: &Arguments) -> Result<Conclusion> {
     let world = Arc::new(OnceLock::new());
     // Those of Kafka first: they know nothing of stories that have to be alone.
     let mut trials = kafka::trials(plane::kafka::BROKERS);
+    trials.extend(lint::trials());
     trials.extend(stories::all().into_iter().map(|told| trial(told, world.clone())));
     if arguments.list {
         return Ok(libtest_mimic::run(arguments, trials));
