@@ -10,11 +10,13 @@ pub mod demo;
 pub mod emit;
 pub mod gate;
 pub mod get;
+pub mod load;
 pub mod model;
 pub mod past;
 pub mod plan;
 pub mod replay;
 pub mod run;
+pub mod smoke;
 pub mod status;
 pub mod table;
 pub mod why;
@@ -31,7 +33,8 @@ use crate::config::Sources;
 #[command(
     version,
     propagate_version = true,
-    after_help = "Exit codes: 0 promoted or done, 1 error, 2 usage, 3 rolled back or a gate failed, 4 held past the timeout, given up, or a gate is inconclusive."
+    after_help = "Exit codes: 0 promoted or done, 1 error, 2 usage, 3 rolled back or failed, 4 held past the timeout, given up \
+                  or inconclusive."
 )]
 pub struct Cli {
     /// What to do.
@@ -95,6 +98,10 @@ pub enum Command {
     Backtest(backtest::BacktestArgs),
     /// Register models, and say which version is current where.
     Model(Box<model::ModelArgs>),
+    /// Send requests at a set rate, and say how they were answered.
+    Load(Box<load::LoadArgs>),
+    /// Send a few named requests, and say whether each was answered as it should be.
+    Smoke(smoke::SmokeArgs),
     /// Show the configuration.
     Config(config::ConfigArgs),
     /// Decide recorded inputs again.
@@ -129,6 +136,8 @@ pub async fn dispatch(cli: Cli) -> anyhow::Result<u8> {
         Command::Calibrate(args) => calibrate::run(&args, &common).await,
         Command::Backtest(args) => backtest::run(&args, &common).await,
         Command::Model(args) => model::run(*args, &common).await,
+        Command::Load(args) => load::run(*args, &common).await,
+        Command::Smoke(args) => smoke::run(args, &common).await,
         Command::Config(args) => config::run(&args, &common),
         Command::Replay(args) => replay::run(args, &common).await,
     }

@@ -31,8 +31,14 @@ pub const DEFAULT: &str = include_str!("../config/default.toml");
 
 /// The embedded presets of metrics, by the name that `presets` takes.
 pub const PRESETS: &[(&str, &str)] = &[
+    ("envoy-gateway", include_str!("../config/presets/envoy-gateway.toml")),
+    ("istio", include_str!("../config/presets/istio.toml")),
+    ("linkerd", include_str!("../config/presets/linkerd.toml")),
+    ("nginx", include_str!("../config/presets/nginx.toml")),
+    ("otel-genai", include_str!("../config/presets/otel-genai.toml")),
     ("otel-http", include_str!("../config/presets/otel-http.toml")),
     ("traefik", include_str!("../config/presets/traefik.toml")),
+    ("vllm", include_str!("../config/presets/vllm.toml")),
 ];
 
 /// Where the configuration comes from, below the defaults; later ones win.

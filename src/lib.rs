@@ -17,6 +17,8 @@ pub mod sampling;
 pub mod adapters;
 pub mod http;
 pub mod gate;
+pub mod load;
+pub mod smoke;
 pub mod config;
 pub mod exit;
 pub mod cli;

@@ -374,10 +374,17 @@ fn embedded(name: &str, text: &str) -> Result<Layer, Report> {
 fn with_presets(mut figment: Figment) -> Result<(Figment, Vec<(usize, String)>), Report> {
     // If it is not a list of texts, that is said when the whole is read.
     let names: Vec<String> = figment.extract_inner("presets").unwrap_or_default();
-    let mut unknown = Vec::new();
+    let (mut unknown, mut defined) = (Vec::new(), BTreeSet::new());
     for (index, name) in names.iter().enumerate() {
         match PRESETS.iter().find(|(known, _)| known == name) {
-            Some((_, text)) => figment = figment.join(embedded(&format!("preset {name}"), text)?),
+            Some((_, text)) => {
+                let mut preset = embedded(&format!("preset {name}"), text)?;
+                // A metric of two presets is all the first one's: half of each would measure something else.
+                if let Some(Value::Dict(_, metrics)) = preset.dict.get_mut("metric") {
+                    metrics.retain(|metric, _| defined.insert(metric.clone()));
+                }
+                figment = figment.join(preset);
+            }
             None => unknown.push((
                 index,
                 words::unknown("preset", name, &PRESETS.iter().map(|(name, _)| *name).collect::<Vec<_>>()),

@@ -213,7 +213,7 @@ fn sections_that_contradict_themselves_are_refused() {
            ╭─[a.toml:1:12]
          1 │ presets = ["otel"]
            ·            ──┬───
-           ·              ╰── presets[0]: unknown preset `otel`; there are otel-http, traefik
+           ·              ╰── presets[0]: unknown preset `otel`; there are envoy-gateway, istio, linkerd, nginx, otel-genai, otel-http, traefik, vllm
            ╭─[a.toml:4:10]
          4 │ events = true
            ·          ─┬──
@@ -455,6 +455,18 @@ fn every_preset_is_good() {
         let config = load(&Sources { flags, ..Sources::default() }).unwrap_or_else(|report| panic!("{report}"));
         assert!(!config.metrics.is_empty(), "{name}");
     }
+}
+
+#[test]
+fn a_metric_of_two_presets_is_all_the_first_ones() {
+    let load = |presets: &str| {
+        let flags = vec![format!("presets=[{presets}]")];
+        load(&Sources { flags, ..Sources::default() }).unwrap_or_else(|report| panic!("{report}")).metrics
+    };
+    let (vllm, http, both) = (load("vllm"), load("otel-http"), load("otel-http, vllm"));
+    assert_eq!(both["error-rate"], http["error-rate"]);
+    assert_eq!(both["time-to-first-token"], vllm["time-to-first-token"]);
+    assert_eq!(load("vllm, otel-http")["error-rate"], vllm["error-rate"]);
 }
 
 /// The reference with its commented-out keys, which begin with `#` and no space.

@@ -32,6 +32,11 @@ const RULES: &[Rule] = &[
         why: "a gate is run in CI as well as beside a daemon, and knows of none",
     },
     Rule {
+        of: &["src/load", "src/smoke"],
+        not: &["crate::adapters", "crate::daemon", "crate::perform", "crate::cli", "crate::http", "crate::config"],
+        why: "a load test and a smoke test know nothing of rollouts, so that they test whatever answers",
+    },
+    Rule {
         of: &["src/http", "src/config", "src/journal", "src/sampling", "src/events"],
         not: &["crate::cli", "crate::daemon"],
         why: "only the command line puts the parts together",

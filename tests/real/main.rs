@@ -20,6 +20,7 @@ mod dice;
 #[path = "../support/journal_suite.rs"]
 mod journal_suite;
 mod kafka;
+mod lint;
 mod namespace;
 mod plane;
 mod registry;
@@ -68,6 +69,7 @@ fn run(arguments: &Arguments) -> Result<Conclusion> {
     // Those of Kafka and the registry first: they know nothing of stories that have to be alone.
     let mut trials = kafka::trials(plane::kafka::BROKERS);
     trials.extend(registry::trials(std::env::var_os("BELLWETHER_SOAK").is_some()));
+    trials.extend(lint::trials());
     trials.extend(stories::all().into_iter().map(|told| trial(told, world.clone())));
     if arguments.list {
         return Ok(libtest_mimic::run(arguments, trials));

@@ -1,0 +1,31 @@
+#!/usr/bin/env bash
+# The pipeline in a terminal: the six stages one after the other, or those that are named. The first that does not pass
+# ends it, with its exit code.
+#
+#   deploy/shell/pipeline.sh                      all of them
+#   deploy/shell/pipeline.sh model staging        these
+#
+# What each of them wants in the environment is at the top of its file in stages/, and in docs/pipeline.md.
+set -euo pipefail
+
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+all=(quality tests model image staging production)
+(($#)) || set -- "${all[@]}"
+
+for stage in "$@"; do
+    [[ " ${all[*]} " == *" $stage "* ]] || {
+        printf 'error: there is no stage %s; there are: %s\n' "$stage" "${all[*]}" >&2
+        exit 2
+    }
+done
+
+for stage in "$@"; do
+    printf '\n==== %s\n' "$stage" >&2
+    status=0
+    "$BASH" "$here/stages/$stage.sh" || status=$?
+    if ((status)); then
+        printf '==== %s stopped the pipeline (%d)\n' "$stage" "$status" >&2
+        exit "$status"
+    fi
+done
+printf '\n==== all passed\n' >&2

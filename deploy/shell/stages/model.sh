@@ -1,0 +1,54 @@
+#!/usr/bin/env bash
+# Stage 3, the model: fetched and verified, asked how it behaves, and how fast it is.
+#
+#   MODEL_NAME, MODEL_VERSION    what the registry has
+#   HOOKS/serve                  if it is there: given the model's folder, starts a server and prints its URL; it is called
+#                                again with "stop" in the end. Otherwise TARGET is a server that has the model already.
+#   GATE_SUITE                   the behavioural suite (default: ci/gate.toml)
+#   GATE_PUBLISH                 if set: the daemon is told the result too, so that a gate in its policy can open
+#   BENCHMARK_PATH, _BODIES      what the benchmark asks: the path, and bodies in a JSONL file
+#   BENCHMARK_RATE, _TIME        how often and how long (default: 5/s for 60s)
+#   BENCHMARK_LIMITS             thresholds with spaces between them, as in "p95<=5s errors<=1%"
+#   TARGET_TOKEN                 a secret: the target's bearer token
+# shellcheck source-path=SCRIPTDIR
+source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+
+want MODEL_NAME MODEL_VERSION
+need_bellwether
+identity
+secret_file TARGET_TOKEN TARGET_TOKEN_FILE
+subject=$MODEL_NAME@$MODEL_VERSION
+
+say "fetching $subject; what is not what was registered is refused"
+"$bellwether" model get "$subject" --to "$out/model" --output json >"$out/model.json"
+digest=$(sed -n 's/.*"digest": *"\(sha256:[0-9a-f]\{64\}\)".*/\1/p' "$out/model.json" | head -n 1)
+[[ -n $digest ]] || die "the registry says no digest for $subject"
+tell MODEL_DIGEST "$digest"
+
+if has_hook serve; then
+    # Also if a gate fails below: a server that is left behind would answer the next run with this model.
+    trap 'hook serve stop || true; forget' EXIT
+    TARGET=$(hook serve "$out/model")
+fi
+want TARGET
+
+say "behavioural gate"
+gate=(gate run "${GATE_SUITE:-ci/gate.toml}" --target "$TARGET" --subject "$subject" --digest "$digest"
+    --report "$out/gate.json" --markdown "$out/gate.md")
+[[ -z ${GATE_PUBLISH:-} ]] || gate+=(--publish)
+status=0
+"$bellwether" "${gate[@]}" || status=$?
+summary "$out/gate.md"
+# What failed is kept beside the version as well as what passed; what could not be run says nothing about it.
+if ((status == 0 || status == 3 || status == 4)); then
+    "$bellwether" model attach "$MODEL_NAME" "$MODEL_VERSION" "$out/gate.json"
+fi
+((status == 0)) || exit "$status"
+
+say "benchmark"
+benchmark=(load "$TARGET${BENCHMARK_PATH:-/v1/chat/completions}" --rate "${BENCHMARK_RATE:-5/s}"
+    --duration "${BENCHMARK_TIME:-60s}" --warm-up "${BENCHMARK_WARM_UP:-10s}" --report "$out/benchmark.json")
+[[ -z ${BENCHMARK_BODIES:-} ]] || benchmark+=(--body-file "$BENCHMARK_BODIES")
+[[ -z ${TARGET_TOKEN_FILE:-} ]] || benchmark+=(--bearer-token-file "$TARGET_TOKEN_FILE")
+for limit in ${BENCHMARK_LIMITS:-p95<=10s errors<=1%}; do benchmark+=(--threshold "$limit"); done
+"$bellwether" "${benchmark[@]}"

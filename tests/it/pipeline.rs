@@ -1,0 +1,290 @@
+//! What ships for pipelines: that nothing runs in them which somebody else could change, that no job may more than it
+//! needs, and that all of them run the same stages.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+
+const STAGES: [&str; 6] = ["quality", "tests", "model", "image", "staging", "production"];
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn text(path: impl AsRef<Path>) -> String {
+    std::fs::read_to_string(root().join(path)).unwrap()
+}
+
+/// The workflows by name, as text and as what it means.
+fn workflows() -> Vec<(String, String, Value)> {
+    let mut paths: Vec<PathBuf> = std::fs::read_dir(root().join("deploy/github"))
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.extension().is_some_and(|extension| extension == "yml"))
+        .collect();
+    paths.sort();
+    paths
+        .into_iter()
+        .map(|path| {
+            let text = std::fs::read_to_string(&path).unwrap();
+            let value = serde_saphyr::from_str(&text).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+            (path.file_name().unwrap().to_string_lossy().into_owned(), text, value)
+        })
+        .collect()
+}
+
+fn jobs(workflow: &Value) -> impl Iterator<Item = (&String, &Value)> {
+    workflow["jobs"].as_object().unwrap().iter()
+}
+
+#[test]
+fn every_action_is_pinned_by_its_commit_and_says_its_version() {
+    let mut pinned = 0;
+    for (name, text, _) in workflows() {
+        for line in text.lines().filter(|line| line.trim_start().trim_start_matches("- ").starts_with("uses:")) {
+            let (_, uses) = line.split_once("uses:").unwrap();
+            if uses.trim().starts_with("./") {
+                continue;
+            }
+            let (action, version) = uses.split_once('#').unwrap_or_else(|| panic!("{name}: {line} says no version"));
+            let commit = action.trim().split_once('@').map(|(_, commit)| commit).unwrap_or_default();
+            assert!(commit.len() == 40 && commit.chars().all(|c| c.is_ascii_hexdigit()), "{name}: {line}");
+            assert!(version.trim().starts_with('v'), "{name}: {line}");
+            pinned += 1;
+        }
+    }
+    assert!(pinned >= 12);
+}
+
+#[test]
+fn every_job_says_what_it_may_and_how_long() {
+    for (name, _, workflow) in workflows() {
+        assert_eq!(workflow["permissions"], serde_json::json!({}), "{name}: a job has what it asks for, and no more");
+        for (job, steps) in jobs(&workflow) {
+            assert!(steps["permissions"].is_object(), "{name}: {job} has no permissions of its own");
+            // A job that calls a workflow has that one's time.
+            assert!(steps["timeout-minutes"].is_u64() || steps["uses"].is_string(), "{name}: {job} may take for ever");
+            let writes: Vec<&String> = steps["permissions"]
+                .as_object()
+                .unwrap()
+                .iter()
+                .filter(|(_, may)| *may == "write")
+                .map(|(what, _)| what)
+                .collect();
+            let allowed = match job.as_str() {
+                "image" => vec!["packages"],
+                "model" | "staging" | "production" => vec!["id-token"],
+                _ => vec![],
+            };
+            assert_eq!(writes, allowed, "{name}: {job}");
+        }
+    }
+}
+
+#[test]
+fn no_value_is_pasted_into_a_script() {
+    for (name, _, workflow) in workflows() {
+        for (job, steps) in jobs(&workflow) {
+            for step in steps["steps"].as_array().into_iter().flatten() {
+                let run = step["run"].as_str().unwrap_or_default();
+                assert!(!run.contains("${{"), "{name}: {job}: {run:?} would run whatever the value says");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_caller_gives_what_the_stages_ask_for() {
+    let all = workflows();
+    let (_, _, caller) = all.iter().find(|(name, ..)| name == "pipeline.yml").unwrap();
+    for stage in STAGES {
+        let (_, _, called) = all.iter().find(|(name, ..)| *name == format!("stage-{stage}.yml")).unwrap();
+        let call = &caller["jobs"][stage];
+        assert_eq!(call["uses"], format!("./.github/workflows/stage-{stage}.yml"));
+        assert_eq!(call["permissions"], called["jobs"][stage]["permissions"], "{stage}");
+        let inputs = called["on"]["workflow_call"]["inputs"].as_object().unwrap();
+        let given = call["with"].as_object();
+        for (input, says) in inputs.iter().filter(|(_, says)| says["required"] == true) {
+            assert!(given.is_some_and(|given| given.contains_key(input)), "{stage}: {input}: {says}");
+        }
+        assert!(given.into_iter().flatten().all(|(input, _)| inputs.contains_key(input)), "{stage}: {given:?}");
+    }
+}
+
+#[test]
+fn github_gitlab_and_a_terminal_run_the_same_stages() {
+    let gitlab = text("deploy/gitlab/bellwether.gitlab-ci.yml");
+    let parsed: Value = serde_saphyr::from_str(&gitlab).unwrap();
+    let shell = text("deploy/shell/pipeline.sh");
+    assert_eq!(parsed["stages"], serde_json::json!(STAGES));
+    assert!(shell.contains(&format!("all=({})", STAGES.join(" "))));
+    for stage in STAGES {
+        let line = format!("\"$SCRIPTS/stages/{stage}.sh\"");
+        assert!(text(format!("deploy/github/stage-{stage}.yml")).contains(&line), "{stage}");
+        let script = parsed[stage]["script"].as_array().unwrap();
+        assert_eq!(script.last().unwrap(), &line, "{stage}");
+        assert!(parsed[stage]["timeout"].is_string() || parsed[".stage"]["timeout"].is_string(), "{stage}");
+        let path = root().join(format!("deploy/shell/stages/{stage}.sh"));
+        use std::os::unix::fs::PermissionsExt as _;
+        assert!(path.metadata().unwrap().permissions().mode() & 0o111 == 0o111, "{} is no program", path.display());
+    }
+}
+
+/// The variables at the top of a stage are all that it looks at; docs/pipeline.md repeats them.
+#[test]
+fn what_a_stage_is_told_is_written_down() {
+    let documented = text("docs/pipeline.md");
+    for stage in STAGES {
+        let script = text(format!("deploy/shell/stages/{stage}.sh"));
+        let variables: BTreeSet<&str> = script
+            .split("${")
+            .skip(1)
+            .filter_map(|rest| rest.split([':', '}']).next())
+            .filter(|name| name.len() > 3 && name.chars().all(|c| c.is_ascii_uppercase() || c == '_'))
+            .filter(|name| !["BASH_SOURCE"].contains(name))
+            .collect();
+        for variable in variables {
+            assert!(documented.contains(&format!("`{variable}`")), "{stage} looks at {variable}: docs/pipeline.md");
+        }
+    }
+}
+
+/// A project with hooks, and programs that only write down how they were called; what they answer is in the environment.
+struct Project(tempfile::TempDir);
+
+impl Project {
+    fn new() -> Project {
+        let project = Project(tempfile::tempdir().unwrap());
+        let digest = "0".repeat(64);
+        project.program(
+            "bin/bellwether",
+            &format!(
+                r#"echo "bellwether $*" >>"$LOG"
+            case "$1 $2" in
+            "model get") echo '{{ "digest": "sha256:{digest}" }}' ;;
+            "gate run") exit "${{GATE:-0}}" ;;
+            "emit request") echo assistant-0123456789 ;;
+            "status assistant-0123456789") exit "${{ROLLED:-0}}" ;;
+            "load http://staging/") exit "${{LOADED:-0}}" ;;
+            esac"#
+            ),
+        );
+        project.program(
+            "bin/docker",
+            &format!(
+                r#"echo "docker $1 $2" >>"$LOG"
+            while [ "$1" != --metadata-file ]; do shift; done
+            echo '{{ "containerimage.digest": "sha256:{digest}" }}' >"$2""#
+            ),
+        );
+        for name in ["grype", "kubectl"] {
+            project.program(&format!("bin/{name}"), &format!("echo \"{name} $1 $2\" >>\"$LOG\""));
+        }
+        for hook in ["quality", "test"] {
+            project.program(&format!("ci/{hook}"), &format!("echo \"{hook}\" >>\"$LOG\""));
+        }
+        project.program("ci/serve", r#"echo "serve $1" >>"$LOG"; echo http://model"#);
+        project
+    }
+
+    fn program(&self, name: &str, script: &str) {
+        use std::os::unix::fs::PermissionsExt as _;
+        let path = self.0.path().join(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+    }
+
+    /// The exit code of the whole pipeline, and the calls.
+    fn run(&self, more: &[(&str, &str)]) -> (i32, Vec<String>) {
+        let (home, log) = (self.0.path(), self.0.path().join("log"));
+        let usual = [
+            ("MODEL_NAME", "assistant"),
+            ("MODEL_VERSION", "2.4.0"),
+            ("IMAGE", "r/assistant"),
+            ("IMAGE_TAG", "1"),
+            ("STAGING_URL", "http://staging"),
+            ("STAGING_WORKLOAD", "shop/assistant"),
+            ("WORKLOAD", "prod/shop/Deployment/assistant"),
+            ("KAFKA_PASSWORD", "hush"),
+        ];
+        let output = std::process::Command::new(root().join("deploy/shell/pipeline.sh"))
+            .current_dir(home)
+            .env_clear()
+            .env("PATH", format!("{}:/usr/bin:/bin", home.join("bin").display()))
+            .env("LOG", &log)
+            .envs(usual.into_iter().chain(more.iter().copied()))
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        let calls = std::fs::read_to_string(&log).unwrap_or_default();
+        let _ = std::fs::remove_file(&log);
+        assert!(!calls.contains("hush") && !said.contains("hush"), "{calls}\n{said}");
+        let left = home.join("out/.KAFKA_PASSWORD");
+        assert!(!left.exists(), "a secret is left in a folder that is uploaded");
+        (output.status.code().unwrap_or_else(|| panic!("{said}")), calls.lines().map(str::to_owned).collect())
+    }
+}
+
+#[test]
+fn a_good_version_goes_through_all_stages_to_its_pointer() {
+    let digest = format!("sha256:{}", "0".repeat(64));
+    let (code, calls) = Project::new().run(&[]);
+    let calls = calls.join("\n").replace(&digest, "DIGEST");
+    assert_eq!(code, 0, "{calls}");
+    expect_test::expect![[r#"
+        quality
+        grype dir:. --fail-on
+        test
+        bellwether model get assistant@2.4.0 --to out/model --output json
+        serve out/model
+        bellwether gate run ci/gate.toml --target http://model --subject assistant@2.4.0 --digest DIGEST --report out/gate.json --markdown out/gate.md
+        bellwether model attach assistant 2.4.0 out/gate.json
+        bellwether load http://model/v1/chat/completions --rate 5/s --duration 60s --warm-up 10s --report out/benchmark.json --threshold p95<=10s --threshold errors<=1%
+        serve stop
+        docker buildx build
+        grype registry:r/assistant@DIGEST --fail-on
+        kubectl --namespace shop
+        kubectl --namespace shop
+        bellwether smoke ci/smoke.toml --base http://staging --junit out/smoke.xml --report out/smoke.json
+        bellwether load http://staging/ --rate 20/s --duration 300s --warm-up 15s --report out/load.json --threshold p95<=1s --threshold errors<=1%
+        bellwether model promote assistant 2.4.0 --to canary --require safety,quality
+        bellwether emit request --workload prod/shop/Deployment/assistant --image r/assistant:1@DIGEST --reason pipeline --model assistant@2.4.0
+        bellwether status assistant-0123456789 --wait --timeout 2h
+        bellwether why assistant-0123456789
+        bellwether model promote assistant 2.4.0 --to production --require safety,quality"#]]
+    .assert_eq(&calls);
+}
+
+#[test]
+fn what_stops_a_stage_stops_the_pipeline_with_its_exit_code() {
+    let project = Project::new();
+    // An unsafe model stops at its gate: its report is kept, its server ended, and nothing is built.
+    let (code, calls) = project.run(&[("GATE", "3")]);
+    assert_eq!((code, calls.last().map(String::as_str)), (3, Some("serve stop")), "{calls:?}");
+    assert!(calls.iter().any(|call| call.contains("model attach")), "{calls:?}");
+    // What could not be asked says nothing about the model, so nothing is kept beside it.
+    let (code, calls) = project.run(&[("GATE", "1")]);
+    assert!(code == 1 && !calls.iter().any(|call| call.contains("model attach")), "{calls:?}");
+    // A load test that can't say stops it as well as one that fails.
+    let (code, calls) = project.run(&[("LOADED", "4")]);
+    assert!(code == 4 && calls.last().is_some_and(|call| call.starts_with("bellwether load")), "{calls:?}");
+    // What is rolled back in production never had the pointer.
+    let (code, calls) = project.run(&[("ROLLED", "3")]);
+    assert!(code == 3 && !calls.iter().any(|call| call.contains("--to production")), "{calls:?}");
+    assert!(calls.last().is_some_and(|call| call.starts_with("bellwether why")), "{calls:?}");
+    // What is not set is named before anything is done.
+    let (code, calls) = project.run(&[("WORKLOAD", "")]);
+    assert!(code == 1 && !calls.iter().any(|call| call.contains("--to canary")), "{calls:?}");
+}
+
+/// Runs the shell itself, so that the scripts are at least shell; `tests/run real` has the linters.
+#[test]
+fn the_scripts_are_shell() {
+    let stages = std::fs::read_dir(root().join("deploy/shell/stages")).unwrap().map(|entry| entry.unwrap().path());
+    for script in stages.chain([root().join("deploy/shell/pipeline.sh")]) {
+        let output = std::process::Command::new("bash").arg("-n").arg(&script).output().unwrap();
+        assert!(output.status.success(), "{}: {}", script.display(), String::from_utf8_lossy(&output.stderr));
+    }
+}
