@@ -14,9 +14,12 @@ use crate::digest::{Digest, Hasher};
 use crate::error::Error;
 use crate::store::Store;
 
+/// The largest piece. A piece is put together in memory, for a while twice.
+const LARGEST: u64 = 4 << 20;
+
 /// The bytes of an object from `start` to `size`, in order.
 pub(crate) fn pieces(store: &Store, key: &Path, start: u64, size: u64) -> impl Stream<Item = Result<Bytes>> {
-    let step = store.part as u64;
+    let step = LARGEST.min(store.part as u64);
     let ranges = (0..size.saturating_sub(start).div_ceil(step))
         .map(move |n| start + n * step..(start + (n + 1) * step).min(size));
     let (store, key) = (store.clone(), key.clone());

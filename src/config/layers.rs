@@ -333,6 +333,7 @@ fn unreadable_file(path: &Path, error: &std::io::Error) -> Problem {
 fn is_not_a_setting(name: &str) -> bool {
     let nested = name.contains("__");
     name == "API"
+        || name == "BY"
         || name == "CONFIG"
         || (!nested && (name.starts_with("SERVICE_") || name == "PORT" || name.starts_with("PORT_")))
 }

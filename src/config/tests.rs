@@ -152,6 +152,7 @@ fn a_variable_and_a_flag_are_named() {
     let env = [
         ("BELLWETHER_KAFKA__PARTITIONS", "six"),
         ("BELLWETHER_SERVICE_HOST", "10.0.0.1"),
+        ("BELLWETHER_BY", "ada"),
         ("BELLWETHER_PORT_8080_TCP", "tcp://x"),
     ];
     check(
@@ -393,6 +394,13 @@ fn what_is_in_force_is_shown_with_its_origin_and_without_secrets() {
         url = "http://(not shown)@prom:9090/x"           # a.toml:15
 
         [prometheus.headers]
+
+        [registry]
+        allow-http = false                               # default
+        encryption = "bucket"                            # default
+        url = "bellwether-models"                        # default
+
+        [registry.require]
 
         [slack]
         messages-per-second = 1                          # default

@@ -153,7 +153,7 @@ fn said(output: Output, moved: &Moved, title: &str) -> anyhow::Result<u8> {
     show(output, &json!({ "moved": now, "move": to }), |_| {
         let version = version(to);
         match (now, &to.before) {
-            (false, _) => format!("{title} is {version} already, since {} (move {})\n", to.at, to.number),
+            (false, _) => format!("{title} is {version} already, since {:.0} (move {})\n", to.at, to.number),
             (true, Some(before)) => format!("{title} is {version} now (move {}); before: {before}\n", to.number),
             (true, None) => format!("{title} is {version} now (move {}), the first\n", to.number),
         }
@@ -205,7 +205,7 @@ fn row(moved: &Move) -> Vec<String> {
     let reports: Vec<String> = moved.reports.iter().map(|evidence| evidence.suite.to_string()).collect();
     vec![
         moved.number.to_string(),
-        moved.at.to_string(),
+        format!("{:.0}", moved.at),
         what.to_owned(),
         version(moved),
         moved.by.clone(),

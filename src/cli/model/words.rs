@@ -39,7 +39,7 @@ pub(super) fn card(manifest: &Manifest) -> String {
         ("framework", framework.trim().to_owned()),
         ("size", size(manifest.size)),
         ("checksum", manifest.checksum.to_string()),
-        ("registered", format!("{} by {}", manifest.created_at, manifest.created_by)),
+        ("registered", format!("{:.0} by {}", manifest.created_at, manifest.created_by)),
         ("tags", manifest.tags.join(", ")),
     ];
     for (what, value) in rows.iter().filter(|(_, value)| !value.is_empty()) {
