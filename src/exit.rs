@@ -8,9 +8,9 @@ pub const ERROR: u8 = 1;
 pub const USAGE: u8 = 2;
 /// The rollout was rolled back.
 pub const ROLLED_BACK: u8 = 3;
+/// A gate failed (`gate`): what a rollback is to a rollout.
+pub const FAILED: u8 = ROLLED_BACK;
 /// The rollout was held past the timeout, or given up.
 pub const HELD: u8 = 4;
-/// A test failed: a behavioural gate, a threshold of a load test, an expectation of a smoke test.
-pub const FAILED: u8 = 3;
-/// A test could not say: too little was seen, or this end was the bottleneck.
-pub const INCONCLUSIVE: u8 = 4;
+/// Neither passed nor failed (`gate`): as undecided as a rollout on hold.
+pub const INCONCLUSIVE: u8 = HELD;
