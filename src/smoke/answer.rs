@@ -49,10 +49,12 @@ impl Answer {
         matches!(self.status, 502..=504) && !expect.status.contains(&self.status)
     }
 
-    /// All that is not as expected.
+    /// All that is not as expected. With another status the rest is another answer's, and only follows from it.
     pub fn problems(&self, expect: &Expect) -> Vec<String> {
+        if let Some(problem) = self.status_problem(expect) {
+            return vec![problem];
+        }
         let mut problems = Vec::new();
-        problems.extend(self.status_problem(expect));
         for (name, wanted) in &expect.headers {
             let found = self.headers.get(name).map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
             match found {
@@ -63,13 +65,7 @@ impl Answer {
                 Some(_) => {}
             }
         }
-        for text in expect.contains.iter().filter(|text| !self.body.contains(*text)) {
-            problems.push(format!("{text:?} is not in the body, which is {}", self.shown()));
-        }
-        if let Some(wanted) = expect.matches.as_ref().filter(|wanted| !wanted.is_match(&self.body)) {
-            problems.push(format!("nothing in the body matches {wanted}; it is {}", self.shown()));
-        }
-        problems.extend(self.json_problems(expect));
+        problems.extend(self.body_problems(expect));
         if let Some(within) = expect.within.filter(|within| self.took > within.to_std()) {
             problems.push(format!("it took {}, and {within} is allowed", self.took_words()));
         }
@@ -87,12 +83,26 @@ impl Answer {
         (!good).then(|| format!("it answers {}, not {wanted}: {}", self.status, self.shown()))
     }
 
+    /// What is wrong with the body, and in the end, once, what it is.
+    fn body_problems(&self, expect: &Expect) -> Vec<String> {
+        let missing = expect.contains.iter().filter(|text| !self.body.contains(*text));
+        let mut problems: Vec<String> = missing.map(|text| format!("{text:?} is not in the body")).collect();
+        if let Some(wanted) = expect.matches.as_ref().filter(|wanted| !wanted.is_match(&self.body)) {
+            problems.push(format!("nothing in the body matches {wanted}"));
+        }
+        problems.extend(self.json_problems(expect));
+        if let Some(last) = problems.last_mut() {
+            *last = format!("{last}; the body is {}", self.shown());
+        }
+        problems
+    }
+
     fn json_problems(&self, expect: &Expect) -> Vec<String> {
         if expect.json.is_empty() {
             return Vec::new();
         }
         let Ok(body) = serde_json::from_str::<Value>(&self.body) else {
-            return vec![format!("the body is not JSON: {}", self.shown())];
+            return vec!["the body is not JSON".to_owned()];
         };
         let differs = |(pointer, wanted): (&String, &Value)| match body.pointer(pointer) {
             Some(found) if equal(found, wanted) => None,
@@ -167,7 +177,6 @@ mod tests {
     #[test]
     fn all_that_differs_is_named_with_what_was_found() {
         let expect = Expect {
-            status: vec![204],
             headers: vec![
                 ("content-type".to_owned(), Regex::new("^(?:text/.*)$").unwrap()),
                 ("x-id".to_owned(), Regex::new(".").unwrap()),
@@ -176,10 +185,10 @@ mod tests {
             matches: Some(Regex::new("^no").unwrap()),
             json: [("/n".to_owned(), json!(2)), ("/m".to_owned(), json!(null))].into(),
             within: Some(Span::from_millis(100)),
+            ..Expect::default()
         };
         let said = answer().problems(&expect).join("\n");
         let parts = [
-            "it answers 200, not 204",
             "which does not match text/.*",
             "there is no header x-id",
             "\"refused\" is not in the body",
@@ -191,6 +200,11 @@ mod tests {
         for part in parts {
             assert!(said.contains(part), "{part}: {said}");
         }
+        assert_eq!(said.matches("the body is {").count() + said.matches("the body is \"").count(), 1, "{said}");
+        // What follows from another status is not said beside it.
+        let other = Expect { status: vec![204], ..expect };
+        let [only] = &answer().problems(&other)[..] else { panic!() };
+        assert!(only.starts_with("it answers 200, not 204: "), "{only}");
     }
 
     #[test]

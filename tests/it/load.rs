@@ -121,8 +121,14 @@ async fn each_way_of_not_answering_well_has_its_name() {
         .route("/cut", any(cut))
         .route("/302", any(async || (StatusCode::FOUND, [("location", "/500")])));
     async fn cut() -> Response {
-        let parts = [Ok("half of "), Err(std::io::Error::other("gone"))];
-        Body::from_stream(stream::iter(parts)).into_response()
+        // Not at once: what breaks before it is flushed has never begun.
+        let parts = stream::unfold(false, async |begun| {
+            if begun {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+            Some((if begun { Err(std::io::Error::other("gone")) } else { Ok("half of ") }, true))
+        });
+        Body::from_stream(Box::pin(parts)).into_response()
     }
     let base = serve(router).await;
     // Nobody listens where somebody did a moment ago.

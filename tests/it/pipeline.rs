@@ -162,7 +162,7 @@ impl Project {
             &format!(
                 r#"echo "bellwether $*" >>"$LOG"
             case "$1 $2" in
-            "model get") echo '{{ "digest": "sha256:{digest}" }}' ;;
+            "model get") echo '{{ "checksum": "sha256:{digest}" }}' ;;
             "gate run") exit "${{GATE:-0}}" ;;
             "emit request") echo assistant-0123456789 ;;
             "status assistant-0123456789") exit "${{ROLLED:-0}}" ;;
@@ -237,7 +237,7 @@ fn a_good_version_goes_through_all_stages_to_its_pointer() {
         quality
         grype dir:. --fail-on
         test
-        bellwether model get assistant@2.4.0 --to out/model --output json
+        bellwether model get assistant 2.4.0 --to out/model --output json
         serve out/model
         bellwether gate run ci/gate.toml --target http://model --subject assistant@2.4.0 --digest DIGEST --report out/gate.json --markdown out/gate.md
         bellwether model attach assistant 2.4.0 out/gate.json

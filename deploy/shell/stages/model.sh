@@ -5,7 +5,7 @@
 #   HOOKS/serve                  if it is there: given the model's folder, starts a server and prints its URL; it is called
 #                                again with "stop" in the end. Otherwise TARGET is a server that has the model already.
 #   GATE_SUITE                   the behavioural suite (default: ci/gate.toml)
-#   GATE_PUBLISH                 if set: the daemon is told the result too, so that a gate in its policy can open
+#   GATE_PUBLISH                 if set: the daemon is told the result for WORKLOAD too, so that a gate in its policy can open
 #   BENCHMARK_PATH, _BODIES      what the benchmark asks: the path, and bodies in a JSONL file
 #   BENCHMARK_RATE, _TIME        how often and how long (default: 5/s for 60s)
 #   BENCHMARK_LIMITS             thresholds with spaces between them, as in "p95<=5s errors<=1%"
@@ -20,8 +20,8 @@ secret_file TARGET_TOKEN TARGET_TOKEN_FILE
 subject=$MODEL_NAME@$MODEL_VERSION
 
 say "fetching $subject; what is not what was registered is refused"
-"$bellwether" model get "$subject" --to "$out/model" --output json >"$out/model.json"
-digest=$(sed -n 's/.*"digest": *"\(sha256:[0-9a-f]\{64\}\)".*/\1/p' "$out/model.json" | head -n 1)
+"$bellwether" model get "$MODEL_NAME" "$MODEL_VERSION" --to "$out/model" --output json >"$out/model.json"
+digest=$(sed -n 's/.*"checksum": *"\(sha256:[0-9a-f]\{64\}\)".*/\1/p' "$out/model.json" | head -n 1)
 [[ -n $digest ]] || die "the registry says no digest for $subject"
 tell MODEL_DIGEST "$digest"
 
@@ -35,7 +35,10 @@ want TARGET
 say "behavioural gate"
 gate=(gate run "${GATE_SUITE:-ci/gate.toml}" --target "$TARGET" --subject "$subject" --digest "$digest"
     --report "$out/gate.json" --markdown "$out/gate.md")
-[[ -z ${GATE_PUBLISH:-} ]] || gate+=(--publish)
+if [[ -n ${GATE_PUBLISH:-} ]]; then
+    want WORKLOAD
+    gate+=(--publish --workload "$WORKLOAD")
+fi
 status=0
 "$bellwether" "${gate[@]}" || status=$?
 summary "$out/gate.md"
