@@ -38,6 +38,7 @@ gate=(gate run "${GATE_SUITE:-ci/gate.toml}" --target "$TARGET" --subject "$subj
 if [[ -n ${GATE_PUBLISH:-} ]]; then
     want WORKLOAD
     gate+=(--publish --workload "$WORKLOAD")
+    [[ -z ${EVENTS_URL:-} ]] || gate+=(--url "$EVENTS_URL")
 fi
 status=0
 "$bellwether" "${gate[@]}" || status=$?

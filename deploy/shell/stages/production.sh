@@ -5,9 +5,8 @@
 #   IMAGE_REF                      what stage 4 told
 #   WORKLOAD                       cluster/namespace/Deployment/name
 #   POLICY                         the policy, if not the one that is for the workload
-#   MODEL_NAME, MODEL_VERSION      the model, if there is one: its gates must have passed, and when the rollout is
-#                                  promoted so is the model
-#   MODEL_REQUIRE                  which gates (default: safety,quality)
+#   MODEL_NAME, MODEL_VERSION      the model, if there is one. Where the policy names an environment ([policy.model]) the
+#                                  daemon asks the registry whether it may, and moves the pointer forth and back
 #   BELLWETHER_KAFKA__BROKERS      where the event goes, with the other BELLWETHER_KAFKA__… or BELLWETHER_CONFIG
 #   KAFKA_PASSWORD                 a secret: the SASL password
 #   EVENTS_URL                     instead of Kafka: a daemon on one machine
@@ -24,7 +23,6 @@ need_bellwether
 identity
 secret_file KAFKA_PASSWORD BELLWETHER_KAFKA__SECURITY__PASSWORD_FILE
 export BELLWETHER_BY=${BELLWETHER_BY:-${RUN_URL:-pipeline}}
-require=${MODEL_REQUIRE:-safety,quality}
 
 request=(emit request --workload "$WORKLOAD" --image "$IMAGE_REF" --reason "${REASON:-pipeline}${RUN_URL:+ $RUN_URL}")
 [[ -z ${RUN_URL:-} ]] || request+=(--source "$RUN_URL")
@@ -32,10 +30,8 @@ request=(emit request --workload "$WORKLOAD" --image "$IMAGE_REF" --reason "${RE
 [[ -z ${EVENTS_URL:-} ]] || request+=(--url "$EVENTS_URL")
 if [[ -n ${MODEL_NAME:-} ]]; then
     want MODEL_VERSION
+    # Refused before any traffic moves if it is not registered or has not passed; its pointer moves with the traffic.
     request+=(--model "$MODEL_NAME@$MODEL_VERSION")
-    # Refused here if a gate's report is missing or has not passed, before any traffic moves.
-    say "the model's way to production: $require"
-    "$bellwether" model promote "$MODEL_NAME" "$MODEL_VERSION" --to canary --require "$require"
 fi
 
 say "asking for $IMAGE_REF on $WORKLOAD"
@@ -52,8 +48,5 @@ status=0
     printf '```\n'
 } >"$out/rollout.md"
 summary "$out/rollout.md"
-# Rolled back (3): the image is, and the model's pointer to production was never moved. Held or given up (4): a person is asked.
-((status == 0)) || exit "$status"
-
-[[ -z ${MODEL_NAME:-} ]] ||
-    "$bellwether" model promote "$MODEL_NAME" "$MODEL_VERSION" --to production --require "$require"
+# Rolled back (3): so is the model's pointer. Held or given up (4): a person is asked.
+exit "$status"
