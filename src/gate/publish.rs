@@ -12,11 +12,11 @@ use bellwether_gate::report::Report;
 use bellwether_gate::rule::Verdict;
 use serde_json::{Value, json};
 
-use crate::events::cdevents::wrap;
+use crate::events::cdevents::{TESTED, wrap};
 use crate::events::cloudevents::CloudEvent;
 
-/// The event's type.
-const TESTED: &str = "dev.cdevents.testsuiterun.finished.0.3.0";
+
+
 
 /// The longest reason, in bytes: attributes of events are not read beyond 1024.
 const REASON: usize = 1000;

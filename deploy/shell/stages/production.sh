@@ -12,7 +12,6 @@
 #   EVENTS_URL                     instead of Kafka: a daemon on one machine
 #   BELLWETHER_API                 where the daemon answers
 #   ROLLOUT_TIMEOUT                how long is waited (default: 2h)
-#   BELLWETHER_BY                  who moves the model's pointers (default: the run)
 #   REASON, RUN_URL                what people read in Slack and `bellwether why`
 # shellcheck source-path=SCRIPTDIR
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
@@ -22,7 +21,6 @@ want IMAGE_REF WORKLOAD
 need_bellwether
 identity
 secret_file KAFKA_PASSWORD BELLWETHER_KAFKA__SECURITY__PASSWORD_FILE
-export BELLWETHER_BY=${BELLWETHER_BY:-${RUN_URL:-pipeline}}
 
 request=(emit request --workload "$WORKLOAD" --image "$IMAGE_REF" --reason "${REASON:-pipeline}${RUN_URL:+ $RUN_URL}")
 [[ -z ${RUN_URL:-} ]] || request+=(--source "$RUN_URL")
