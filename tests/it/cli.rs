@@ -71,7 +71,12 @@ fn data_goes_to_stdout_complaints_to_stderr_and_the_exit_code_says_which() {
         (&["model", "list", "--registry", "s3://id:secret@bucket"], 1, "", "credentials do not belong here"),
         (&["model", "get", "../up"], 2, "", "is no model name"),
         (&["model", "register", "m", "1.2", "src", "--by", "ada"], 2, "", "as in 1.4.0"),
-        (&["model", "register", "m", "1.2.0", "src", "--by", "ada", "--checksum", "md5:0"], 2, "", "`sha256sum` prints"),
+        (
+            &["model", "register", "m", "1.2.0", "src", "--by", "ada", "--checksum", "md5:0"],
+            2,
+            "",
+            "`sha256sum` prints",
+        ),
         (&["model", "promote", "m", "1.2.0", "--to", "production"], 2, "", "--by"),
         (&["model", "alias", "m", "champion", "1.2.0"], 2, "", "--by"),
         (&["model", "list", "--tag", "x"], 2, "", "<NAME>"),
