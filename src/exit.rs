@@ -8,9 +8,9 @@ pub const ERROR: u8 = 1;
 pub const USAGE: u8 = 2;
 /// The rollout was rolled back.
 pub const ROLLED_BACK: u8 = 3;
-/// A gate failed (`gate`): what a rollback is to a rollout.
+/// A gate failed, a threshold of a load test or an expectation of a smoke test: what a rollback is to a rollout.
 pub const FAILED: u8 = ROLLED_BACK;
 /// The rollout was held past the timeout, or given up.
 pub const HELD: u8 = 4;
-/// Neither passed nor failed (`gate`): as undecided as a rollout on hold.
+/// Neither passed nor failed (`gate`, `load`): as undecided as a rollout on hold.
 pub const INCONCLUSIVE: u8 = HELD;
