@@ -15,9 +15,6 @@ use serde_json::{Value, json};
 use crate::events::cdevents::{TESTED, wrap};
 use crate::events::cloudevents::CloudEvent;
 
-
-
-
 /// The longest reason, in bytes: attributes of events are not read beyond 1024.
 const REASON: usize = 1000;
 

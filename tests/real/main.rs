@@ -13,6 +13,9 @@
 
 #[path = "../../core/tests/support/broker.rs"]
 mod broker;
+#[expect(dead_code, reason = "the quick tests ask more of it")]
+#[path = "../support/agent.rs"]
+mod agent;
 #[path = "../support/broker_script.rs"]
 mod broker_script;
 #[path = "../../core/tests/support/dice.rs"]

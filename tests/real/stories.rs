@@ -1,6 +1,7 @@
 //! The stories that are told on the plane. A new one is a function and a line in the list of its file.
 
 mod away;
+mod cohort;
 mod counting;
 mod evidence;
 mod input;
@@ -10,6 +11,7 @@ mod people;
 mod plane;
 mod rollout;
 mod scene;
+mod stages;
 
 use std::time::Duration;
 
@@ -44,6 +46,8 @@ pub fn all() -> Vec<Told> {
         counting::stories(),
         input::stories(),
         plane::stories(),
+        stages::stories(),
+        cohort::stories(),
     ]
     .into_iter()
     .flatten()

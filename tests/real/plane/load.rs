@@ -73,20 +73,23 @@ impl Counts {
     }
 }
 
+/// What a cohort's requests carry.
+pub type Header = Option<(&'static str, &'static str)>;
+
 impl Load {
     /// Sends until [`Load::stop`], or until `limit` requests are sent.
-    pub fn start(host: &str, per_second: f64, limit: Option<u64>) -> Result<Self> {
+    pub fn start(host: &str, per_second: f64, limit: Option<u64>, header: Header) -> Result<Self> {
         let http = reqwest::Client::builder().no_proxy().timeout(TIMEOUT).build().context("the load's client")?;
         let counts = Arc::new(Mutex::new(Counts::default()));
         let (stop, stopped) = watch::channel(false);
-        let sender = Sender { http, host: host.to_owned(), counts: counts.clone() };
+        let sender = Sender { http, host: host.to_owned(), header, counts: counts.clone() };
         let task = tokio::spawn(sender.run(Duration::from_secs_f64(1.0 / per_second), limit, stopped));
         Ok(Self { counts, stop, task: Some(task) })
     }
 
     /// Sends so many requests and waits for all the answers.
     pub async fn send(host: &str, per_second: f64, requests: u64) -> Result<Counts> {
-        let mut load = Self::start(host, per_second, Some(requests))?;
+        let mut load = Self::start(host, per_second, Some(requests), None)?;
         load.join().await
     }
 
@@ -118,6 +121,7 @@ impl Drop for Load {
 struct Sender {
     http: reqwest::Client,
     host: String,
+    header: Header,
     counts: Arc<Mutex<Counts>>,
 }
 
@@ -140,6 +144,7 @@ impl Sender {
 
     fn request(&self) -> impl Future<Output = ()> + use<> {
         let request = self.http.get(format!("http://{}/", gateway::ADDRESS)).header("host", &self.host);
+        let request = self.header.into_iter().fold(request, |request, (name, value)| request.header(name, value));
         let counts = self.counts.clone();
         let lock =
             move |change: &dyn Fn(&mut Counts)| change(&mut counts.lock().unwrap_or_else(PoisonError::into_inner));

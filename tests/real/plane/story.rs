@@ -384,7 +384,12 @@ impl Story {
 
     /// Traffic to this story's host until it is stopped.
     pub fn load(&self, per_second: f64) -> Result<Load> {
-        Load::start(&self.host, per_second, None)
+        Load::start(&self.host, per_second, None, None)
+    }
+
+    /// The same, of those who have this header.
+    pub fn load_of(&self, per_second: f64, header: (&'static str, &'static str)) -> Result<Load> {
+        Load::start(&self.host, per_second, None, Some(header))
     }
 
     /// So many requests, and all their answers.

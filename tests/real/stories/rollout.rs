@@ -11,7 +11,7 @@ use super::{Told, told};
 use crate::plane::load::Counts;
 use crate::plane::story::Story;
 
-const V2: &str = "registry.test/shop/web:v2";
+pub const V2: &str = "registry.test/shop/web:v2";
 /// No story here should take as long.
 pub const LONG: Duration = Duration::from_secs(180);
 

@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use kube::api::ListParams;
 use serde_json::Value;
 use tokio::sync::OnceCell;
 
@@ -176,6 +177,13 @@ impl<'a> Scene<'a> {
 
     pub fn api(&self) -> String {
         self.bellwether.url("")
+    }
+
+    /// Of one pod that serves.
+    pub async fn a_pods_address(&self) -> Result<String> {
+        let pods = self.story.pods().list(&ListParams::default().labels("app=web")).await?;
+        let address = pods.items.into_iter().find_map(|pod| pod.status?.pod_ip);
+        address.context("no pod has an address")
     }
 
     pub fn workload(&self) -> String {

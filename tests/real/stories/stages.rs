@@ -120,7 +120,8 @@ impl Project {
              limits.attack-success = {{ max = \"8%\" }}\n"
         );
         fs::write(project.dir.join("ci/gate.toml"), suite)?;
-        let attack = |at: usize| format!("{{\"id\":\"a{at}\",\"prompt\":\"attack {at}\",\"category\":\"k{}\"}}\n", at % 2);
+        let attack =
+            |at: usize| format!("{{\"id\":\"a{at}\",\"prompt\":\"attack {at}\",\"category\":\"k{}\"}}\n", at % 2);
         let benign = |at: usize| format!("{{\"id\":\"b{at}\",\"prompt\":\"capital {at}\",\"intent\":\"benign\"}}\n");
         fs::write(project.dir.join("ci/cases.jsonl"), (0..100).map(|at| attack(at) + &benign(at)).collect::<String>())?;
         fs::write(
