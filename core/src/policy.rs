@@ -233,22 +233,16 @@ pub enum Traffic {
 
 /// Those requests that have a header, or a cookie, of this value.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(untagged)]
-pub enum Cohort {
-    /// A header.
-    Header {
-        /// Its name.
-        header: String,
-        /// Its value.
-        value: String,
-    },
-    /// A cookie.
-    Cookie {
-        /// Its name.
-        cookie: String,
-        /// Its value.
-        value: String,
-    },
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Cohort {
+    /// The header's name; or
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub header: Option<String>,
+    /// the cookie's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cookie: Option<String>,
+    /// The value.
+    pub value: String,
 }
 
 /// An A/B test, as written.
@@ -799,13 +793,7 @@ impl RawPolicy {
             if test.share == Weight::ZERO || test.share == Weight::FULL {
                 problems.add(&["share"], "both versions need requests: a share between 0% and 100%");
             }
-            let (Cohort::Header { header: name, value } | Cohort::Cookie { cookie: name, value }) = &test.who;
-            let plain = |text: &str| {
-                !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte))
-            };
-            if !plain(name) || !plain(value) {
-                problems.add(&["who"], "names and values here are letters, digits, '-', '_' and '.'");
-            }
+            problems.within("who", |problems| test.who.check(problems));
             let level = Unit::Percent.read(&test.level).map_err(|message| problems.add(&["level"], message)).ok()?;
             if !(level > 0.0 && level < 0.5) {
                 problems.add(&["level"], "an error rate is above 0 % and below 50 %");
@@ -1123,6 +1111,20 @@ impl Problems {
         let result = look(self);
         self.at.pop();
         result
+    }
+}
+
+impl Cohort {
+    fn check(&self, problems: &mut Problems) {
+        let names: Vec<&String> = self.header.iter().chain(&self.cookie).collect();
+        if names.len() != 1 {
+            problems.add(&[], "write { header, value } or { cookie, value }");
+        }
+        let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+        let plain = |text: &str| !text.is_empty() && text.bytes().all(allowed);
+        if !names.iter().all(|name| plain(name)) || !plain(&self.value) {
+            problems.add(&[], "names and values here are letters, digits, '-', '_' and '.'");
+        }
     }
 }
 

@@ -73,18 +73,18 @@ fn why_says_value_limit_stable_n_window_and_what_happens_next() {
     check(
         &super::why::explain(&rollout(), false),
         &expect![[r#"
-        shop/web  1.7.3 → 1.8.0  rolled-back, step 2 of 3 at 25 % (24.7 %), since 2026-03-01T03:07:41Z
-        errors 4.88 % > 1 % (118 of 2418 requests over 5m; stable 0.44 %)
+            shop/web  1.7.3 → 1.8.0  rolled-back, step 2 of 3 at 25 % (24.7 %), since 2026-03-01T03:07:41Z
+            errors 4.88 % > 1 % (118 of 2418 requests over 5m; stable 0.44 %)
 
-        CHECK   CANARY  STABLE  LIMIT  N     WINDOW  VERDICT
-        errors  4.88 %  0.44 %  ≤ 1 %  2418  5m      regressed
+            CHECK   CANARY                 STABLE  LIMIT  N     WINDOW  VERDICT
+            errors  4.88 % (3.9 % to 6 %)  0.44 %  ≤ 1 %  2418  5m      regressed
 
-        AT                    DECISION   WHY
-        2026-03-01T03:07:41Z  roll-back  errors 4.88 % > 1 % (118 of 2418 requests over 5m; stable 0.44 %)
+            AT                    DECISION   WHY
+            2026-03-01T03:07:41Z  roll-back  errors 4.88 % > 1 % (118 of 2418 requests over 5m; stable 0.44 %)
 
-        Next: nothing; 1.8.0 is not tried again until a new event asks for it
-        web-0123456789 · policy web · enforce
-    "#]],
+            Next: nothing; 1.8.0 is not tried again until a new event asks for it
+            web-0123456789 · policy web · enforce
+        "#]],
     );
 }
 
@@ -129,22 +129,22 @@ fn a_plan_says_for_each_step_what_is_found_when_and_what_would_find_it() {
             STEP  WEIGHT  LASTS  CANARY          FOUND AFTER
             1     5 %     5m     0.15 % (1.5x)   allowed by limit and margin
             1     5 %     5m     0.2 % (2x)      allowed by limit and margin
-            1     5 %     5m     0.5 % (5x)      about 35m: not within the step; no weight up to 50 % would do, a longer step would
+            1     5 %     5m     0.5 % (5x)      about 32m: not within the step; no weight up to 50 % would do, a longer step would
             1     5 %     5m     1 % (10x)       about 6m 45s: not within the step; raise the weight to 10 %
-            1     5 %     5m     2 % (limit x2)  about 2m 30s
+            1     5 %     5m     2 % (limit x2)  about 2m 15s
             2     25 %    5m     0.15 % (1.5x)   allowed by limit and margin
             2     25 %    5m     0.2 % (2x)      allowed by limit and margin
-            2     25 %    5m     0.5 % (5x)      about 8m 30s: not within the step; no weight up to 50 % would do, a longer step would
+            2     25 %    5m     0.5 % (5x)      about 8m 15s: not within the step; no weight up to 50 % would do, a longer step would
             2     25 %    5m     1 % (10x)       about 2m 15s
             2     25 %    5m     2 % (limit x2)  about 1m
             3     50 %    10m    0.15 % (1.5x)   allowed by limit and margin
             3     50 %    10m    0.2 % (2x)      allowed by limit and margin
-            3     50 %    10m    0.5 % (5x)      about 6m 15s
+            3     50 %    10m    0.5 % (5x)      about 6m
             3     50 %    10m    1 % (10x)       about 1m 45s
-            3     50 %    10m    2 % (limit x2)  about 1m
+            3     50 %    10m    2 % (limit x2)  about 45s
             all   –       –      0.5 % (5x)      all rolled back, half within 11m
             all   –       –      1 % (10x)       all rolled back, half within 5m 45s
-            all   –       –      2 % (limit x2)  all rolled back, half within 2m 30s
+            all   –       –      2 % (limit x2)  all rolled back, half within 2m 15s
             A version like the present one is shown to be good enough after about 10m.
 
             p95: nothing is known of its requests

@@ -525,6 +525,7 @@ fn the_reference_lists_exactly_the_keys_that_there_are() {
                 continue;
             }
             Some("hits") => ["not", "series"].into(),
+            Some("who") => ["cookie"].into(),
             _ if path.iter().any(|key| key == "check") => ["min"].into(),
             _ => BTreeSet::new(),
         };

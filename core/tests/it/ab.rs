@@ -90,6 +90,7 @@ fn a_test_that_makes_no_sense_is_refused_in_words() {
         (json!({ "reward": "joy" }), json!({}), "no metric \"joy\""),
         (json!({ "shortest": "3h" }), json!({}), "longer than `shortest`"),
         (json!({ "who": { "header": "x-bucket", "value": "b c" } }), json!({}), "letters, digits"),
+        (json!({ "who": { "value": "b" } }), json!({}), "{ header, value } or { cookie, value }"),
         (json!({ "level": "70%" }), json!({}), "below 50 %"),
         (json!({}), json!({ "check": [] }), "guard rail"),
         (json!({}), json!({ "traffic": "replicas" }), "a router"),

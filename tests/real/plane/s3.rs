@@ -32,7 +32,7 @@ impl S3 {
     pub async fn start(cache: &Path, data: &Path, logs: &Path) -> Result<Self> {
         std::fs::create_dir_all(objects(data)).context("the bucket's folder")?;
         // Beside the objects and not in their attributes, which not every kernel has for files in memory.
-        let sidecar = data.join("s3-metadata");
+        let sidecar = data.join("metadata-of-s3");
         std::fs::create_dir_all(&sidecar)?;
         let mut command = Command::new(cache.join("bin/versitygw"));
         let [(_, id), (_, key)] = CREDENTIALS;

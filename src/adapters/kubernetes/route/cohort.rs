@@ -114,12 +114,11 @@ fn copy(route: &DynamicObject, rule: &Value, workload: &Workload, noted: &Record
 }
 
 fn header(cohort: &Cohort) -> Value {
-    match cohort {
-        Cohort::Header { header, value } => json!({ "name": header, "type": "Exact", "value": value }),
-        Cohort::Cookie { cookie, value } => {
-            let literal = |text: &str| text.replace('.', "\\.");
-            let pattern = format!("(^|.*;[ ]*){}={}($|;.*)", literal(cookie), literal(value));
-            json!({ "name": "Cookie", "type": "RegularExpression", "value": pattern })
-        }
-    }
+    let value = &cohort.value;
+    let Some(cookie) = &cohort.cookie else {
+        return json!({ "name": cohort.header, "type": "Exact", "value": value });
+    };
+    let literal = |text: &str| text.replace('.', "\\.");
+    let pattern = format!("(^|.*;[ ]*){}={}($|;.*)", literal(cookie), literal(value));
+    json!({ "name": "Cookie", "type": "RegularExpression", "value": pattern })
 }
