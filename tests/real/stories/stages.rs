@@ -191,6 +191,9 @@ impl Project {
             ("ROLLOUT_TIMEOUT", "4m".to_owned()),
         ]);
         let mut command = Command::new("bash");
+        for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("BELLWETHER_")) {
+            command.env_remove(name);
+        }
         command.arg(script).args(stages).current_dir(&self.dir).envs(env).kill_on_drop(true);
         let output = command.output().await?;
         let said = [output.stdout, output.stderr].concat();
