@@ -76,6 +76,9 @@ impl Place {
 
     fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(PROGRAM);
+        for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("BELLWETHER_")) {
+            command.env_remove(name);
+        }
         command.arg("model").args(arguments).args(["--registry", &self.url, "--output", "json"]);
         command.env("BELLWETHER_BY", "ada").stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         if let Some(endpoint) = self.options().endpoint {
