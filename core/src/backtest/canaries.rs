@@ -4,8 +4,6 @@ use std::ops::Range;
 
 use crate::event::{Block, Sample};
 use crate::sequential::PAST;
-use crate::time::Span;
-
 /// A canary that was found in a past, and the blocks before it that a rollout learns from.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Found<'a> {
@@ -15,20 +13,24 @@ pub struct Found<'a> {
     pub blocks: &'a [Block],
 }
 
-/// Without a count of a canary for so long, the next one is another.
-const APART: Span = Span::from_secs(120);
+/// After so many blocks in which the stable alone was counted, the next canary is another. (A block that could not be seen
+/// says nothing of either.)
+const APART: usize = 2;
 
 /// The canaries of a past, one after the other.
 pub fn canaries(blocks: &[Block]) -> Vec<Found<'_>> {
     let mut ranges: Vec<Range<usize>> = Vec::new();
-    for (index, block) in blocks.iter().enumerate().filter(|(_, block)| has_canary(block)) {
-        let last = ranges.last_mut().zip(blocks.get(..index));
-        match last.filter(|(range, before)| {
-            before.get(range.end - 1).is_some_and(|last| Span::between(last.to, block.from) < APART)
-        }) {
-            Some((range, _)) => range.end = index + 1,
+    let mut alone = APART;
+    for (index, block) in blocks.iter().enumerate() {
+        if !has_canary(block) {
+            alone += usize::from(has_stable(block));
+            continue;
+        }
+        match ranges.last_mut().filter(|_| alone < APART) {
+            Some(range) => range.end = index + 1,
             None => ranges.push(index..index + 1),
         }
+        alone = 0;
     }
     let found = |range: Range<usize>| Some(Found { before: before(blocks, range.start), blocks: blocks.get(range)? });
     ranges.into_iter().filter_map(found).collect()
@@ -37,6 +39,10 @@ pub fn canaries(blocks: &[Block]) -> Vec<Found<'_>> {
 /// Whether a canary was counted in it.
 pub fn has_canary(block: &Block) -> bool {
     block.metrics.values().any(|sample| matches!(sample, Sample::Arms { canary: Some(_), .. }))
+}
+
+fn has_stable(block: &Block) -> bool {
+    block.metrics.values().any(|sample| matches!(sample, Sample::Arms { stable: Some(_), .. }))
 }
 
 /// As much of the time before a block as a rollout learns from.
@@ -66,7 +72,7 @@ mod tests {
     }
 
     #[test]
-    fn a_canary_lasts_until_nothing_is_counted_of_it_for_two_minutes() {
+    fn a_canary_lasts_until_the_stable_alone_is_counted_twice() {
         let (yes, no) = (true, false);
         for (seen, lengths) in [
             (&[no, no][..], &[][..]),
