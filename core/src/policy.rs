@@ -637,7 +637,7 @@ impl RawPolicy {
         }
         let ab = self.check_ab(metrics, &mut problems);
         let window = self.check_window(&mut problems);
-        self.check_approvals(&mut problems);
+        self.check_gates(&mut problems);
         let mut guard = self.guard.as_ref().map(|guard| Guard {
             length: guard.length,
             checks: problems.within("guard", |problems| {
@@ -815,7 +815,7 @@ impl RawPolicy {
         })
     }
 
-    fn check_approvals(&self, problems: &mut Problems) {
+    fn check_gates(&self, problems: &mut Problems) {
         if self.model.as_ref().is_some_and(|bound| bound.environment.is_empty()) {
             problems.add(&["model", "environment"], "an environment has a name, such as \"production\"");
         }

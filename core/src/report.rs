@@ -85,6 +85,16 @@ fn is_same(one: &str, other: &str) -> bool {
     one == other || digest(one).is_some_and(|one| digest(other) == Some(one))
 }
 
+impl Tested {
+    /// What several come to: what is refuted stays refuted whatever else went wrong, and what was skipped says nothing.
+    pub fn of_all(results: impl Iterator<Item = Tested> + Clone) -> Tested {
+        [Tested::Fail, Tested::Error, Tested::Inconclusive, Tested::Pass]
+            .into_iter()
+            .find(|result| results.clone().any(|other| other == *result))
+            .unwrap_or(Tested::Skipped)
+    }
+}
+
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Report { suite, result, summary, by, .. } = self;

@@ -15,11 +15,11 @@ use serde::{Deserialize, Serialize};
 use crate::event::{Block, Reading};
 use crate::metric::Unit;
 use crate::policy::Ab;
-use crate::sequential::Past;
+use crate::sequential::{Past, odds};
 use crate::stats::dispersion::Dispersion;
-use crate::stats::mixture::{Mixture, Onset};
+use crate::stats::mixture::Onset;
 use crate::stats::tally::{Pair, Tally};
-use crate::stats::two_sample::{Null, PSEUDO, Shares, absorb_alternatives};
+use crate::stats::two_sample::{Effects, EffectsState, Null};
 use crate::window::{Side, reading};
 
 /// The odds of a reward may be so many times the other version's. Rewards differ by less than errors do.
@@ -31,8 +31,8 @@ const LIFTS: [f64; 8] = [1.02, 1.05, 1.1, 1.2, 1.35, 1.6, 2.0, 3.0];
 pub struct Reward {
     canary: Seen,
     stable: Seen,
-    above: Mixture,
-    below: Mixture,
+    above: EffectsState,
+    below: EffectsState,
     dispersion: Dispersion,
 }
 
@@ -91,14 +91,12 @@ impl Reward {
         let of = |side| reading(sample, side).and_then(seen);
         let (Some(canary), Some(stable)) = (of(Side::Canary), of(Side::Stable)) else { return };
         let (Some(canary_tally), Some(stable_tally)) = (canary.tally(), stable.tally()) else { return };
-        let phi = self.dispersion.phi();
-        let null = Null::Ratio(1.0);
-        let (for_canary, for_stable) = (lifted(self.stable), lifted(self.canary));
+        let (phi, Some(lift)) = (self.dispersion.phi(), lift()) else { return };
         let forth = Pair { canary: canary_tally, stable: stable_tally };
         let back = Pair { canary: stable_tally, stable: canary_tally };
-        // Neither can fail: the counts are counts, and the states are these tests' own.
-        let _ = absorb_alternatives(null, &for_canary, Onset::First, &mut self.above, forth, phi);
-        let _ = absorb_alternatives(null, &for_stable, Onset::First, &mut self.below, back, phi);
+        // Neither can fail: the counts are counts, and the states are this test's own.
+        let _ = lift.absorb(&mut self.above, forth, phi);
+        let _ = lift.absorb(&mut self.below, back, phi);
         self.canary.add(canary);
         self.stable.add(stable);
         let pods = block.processes.get(metric).into_iter().flatten();
@@ -107,7 +105,8 @@ impl Reward {
 
     /// How it stands by the rules of `test`.
     pub fn score(&self, test: &Ab) -> Score {
-        let (above, below) = (self.above.ln_e(Onset::First), self.below.ln_e(Onset::First));
+        let ln_e = |state| lift().map_or(0.0, |lift| lift.ln_e(state));
+        let (above, below) = (ln_e(&self.above), ln_e(&self.below));
         let (for_canary, for_stable) = if test.less { (below, above) } else { (above, below) };
         let needed = -libm::log(test.level / 2.0);
         let ahead = if for_canary >= needed {
@@ -130,14 +129,9 @@ impl Reward {
     }
 }
 
-/// Alternatives above what the other arm has shown so far.
-fn lifted(other: Seen) -> [Shares; LIFTS.len()] {
-    // Nothing is known yet: a share that every null allows says nothing.
-    if other.n == 0 {
-        return [Shares { canary: 0.0, stable: 0.0 }; LIFTS.len()];
-    }
-    let share = (other.hits as f64 + PSEUDO) / (other.n as f64 + 2.0 * PSEUDO);
-    LIFTS.map(|lift| Shares { canary: lift * share / (1.0 + (lift - 1.0) * share), stable: share })
+/// One arm above the other, by any lift.
+fn lift() -> Option<Effects> {
+    Effects::among(Null::Ratio(1.0), Onset::First, LIFTS).ok()
 }
 
 fn seen(reading: &Reading) -> Option<Seen> {
@@ -164,11 +158,6 @@ impl Seen {
 
 impl fmt::Display for Score {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let odds = |ln_e: f64| match libm::exp(ln_e) {
-            e if e >= 1e6 => "over 1000000".to_owned(),
-            e if e >= 10.0 => format!("{e:.0}"),
-            e => format!("{e:.1}"),
-        };
         let share = |seen: Seen| Unit::Percent.show(seen.share());
         let doubt = if self.calibrated { "" } else { ", not calibrated" };
         write!(

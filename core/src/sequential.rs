@@ -183,6 +183,13 @@ pub struct Learnt {
     pub past: Past,
 }
 
+impl Learnt {
+    /// What `learnt` has of `bad`; `None`: nothing is known.
+    pub fn of<'a>(learnt: &'a [Learnt], bad: &Bad) -> Option<&'a Past> {
+        learnt.iter().find(|learnt| learnt.bad == *bad).map(|learnt| &learnt.past)
+    }
+}
+
 fn tallies(processes: &[Reading], limit: Limit) -> Vec<Tally> {
     processes.iter().filter_map(|reading| Counts::of(reading, limit)?.tally()).collect()
 }
@@ -203,17 +210,18 @@ struct Tests {
     further: Effects,
     above: LimitGrid,
     better: OddsGrid,
-    below: Ceiling,
+    /// Where a proof is asked for.
+    below: Option<Ceiling>,
 }
 
 impl Tests {
-    fn new(rule: Rule, allowed: f64, onset: Onset) -> Result<Tests, BadTest> {
+    fn new(rule: Rule, allowed: f64, onset: Onset, proof: Proof) -> Result<Tests, BadTest> {
         Ok(Tests {
             worse: OddsGrid::worse(rule.margin, onset)?,
             further: Effects::worse(Null::Difference(rule.floor), onset)?,
             above: LimitGrid::above(allowed, onset)?,
             better: OddsGrid::better(rule.margin)?,
-            below: Ceiling::new(allowed)?,
+            below: (proof == Proof::NonInferior).then(|| Ceiling::new(allowed)).transpose()?,
         })
     }
 }
@@ -223,7 +231,7 @@ impl Tests {
 /// # Errors
 /// [`BadTest`]: which of the numbers is none.
 pub fn check(rule: Rule, allowed: f64) -> Result<(), BadTest> {
-    Tests::new(rule, allowed, Onset::First).map(|_| ())
+    Tests::new(rule, allowed, Onset::First, Proof::NonInferior).map(|_| ())
 }
 
 /// What is asked: which check, of whom.
@@ -336,7 +344,7 @@ impl State {
         processes: &[Reading],
         until: Timestamp,
     ) -> Option<Evidence> {
-        let tests = Tests::new(asked.rule, asked.allowed(), self.onset).ok()?;
+        let tests = Tests::new(asked.rule, asked.allowed(), self.onset, asked.proof).ok()?;
         self.until = until;
         self.absorb(&tests, asked, sample, processes);
         Some(self.evidence(&tests, asked))
@@ -379,16 +387,16 @@ impl State {
             rule: asked.rule,
             proof: asked.proof,
             alarm: together(against.into_iter().flatten()),
-            shown: (asked.proof == Proof::NonInferior).then(|| self.shown(tests, beside)),
+            shown: tests.below.as_ref().map(|ceiling| self.shown(ceiling, &tests.better, beside)),
             excess: harm.and_then(|(_, harm)| harm.lower_bound(asked.rule.level())),
             phi: self.dispersion.phi(),
         }
     }
 
     /// The claim with the most evidence for the version.
-    fn shown(&self, tests: &Tests, beside: bool) -> (Claim, f64) {
-        let below = (Claim::Limit, tests.below.ln_compliance(self.below));
-        let better = (Claim::Relative, tests.better.ln_e(&self.better));
+    fn shown(&self, ceiling: &Ceiling, better: &OddsGrid, beside: bool) -> (Claim, f64) {
+        let below = (Claim::Limit, ceiling.ln_compliance(self.below));
+        let better = (Claim::Relative, better.ln_e(&self.better));
         if beside && better.1 > below.1 { better } else { below }
     }
 
@@ -564,7 +572,7 @@ impl Weighed {
 }
 
 /// Evidence as people read it: so many to one.
-fn odds(ln_e: f64) -> String {
+pub(crate) fn odds(ln_e: f64) -> String {
     match libm::exp(ln_e) {
         e if e >= 1e6 => "over 1000000".to_owned(),
         e if e >= 10.0 => format!("{e:.0}"),

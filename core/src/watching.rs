@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::event::Block;
 use crate::ids::Weight;
 use crate::judge::{CheckState, View};
-use crate::metric::Metric;
+use crate::metric::{Metric, MetricKind};
 use crate::policy::Check;
 use crate::reason::Reason;
 use crate::sequential::{Asked, Bad, Learnt, Past, Proof, State};
@@ -58,9 +58,8 @@ pub struct Rules<'a> {
 }
 
 impl Rules<'_> {
-    fn past(&self, check: &Check) -> Past {
-        let bad = Bad::of(check);
-        self.learnt.iter().find(|learnt| learnt.bad == bad).map(|learnt| learnt.past.clone()).unwrap_or_default()
+    fn past(&self, check: &Check) -> Option<&Past> {
+        Learnt::of(self.learnt, &Bad::of(check))
     }
 }
 
@@ -124,14 +123,15 @@ impl Watching {
             said.warns = check.warns;
             let Some(metric) = rules.metrics.get(&check.metric) else { continue };
             let Some(rule) = check.sequential else {
-                let past = rules.past(check);
-                said.look(check, metric, View { past: past.shape.as_ref(), ..view }, at);
+                let drifts = metric.kind == MetricKind::Drift;
+                let past = drifts.then(|| rules.past(check)).flatten().and_then(|past| past.shape.as_ref());
+                said.look(check, metric, View { past, ..view }, at);
                 continue;
             };
             let asked = Asked { check, rule, metric, side: view.side, proof: rules.proof };
             let state = states
                 .entry(check.name.clone())
-                .or_insert_with(|| State::new(from, at, rules.planned, rules.past(check)));
+                .or_insert_with(|| State::new(from, at, rules.planned, rules.past(check).cloned().unwrap_or_default()));
             let Some(sample) = view.ring.newest().and_then(|block| block.metrics.get(&check.metric)) else { continue };
             let processes = processes.get(&check.metric).map_or(&[][..], Vec::as_slice);
             said.take(state.look(asked, sample, processes, at), view.ring.gap(&check.metric));

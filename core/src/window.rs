@@ -83,25 +83,22 @@ impl Ring {
     /// The same over the `window` that ends at `at`.
     pub fn measure_at(&self, metric: &str, side: Side, window: Span, quantile: f64, at: Timestamp) -> Option<Measure> {
         let start = window.before(at);
-        let readings = self
-            .blocks
-            .iter()
-            .filter(|block| block.to > start && block.to <= at)
-            .filter_map(|block| Some((block, reading(block.metrics.get(metric)?, side)?)));
-        let mut sum: Option<Sum> = None;
-        for (block, reading) in readings {
-            sum = Some(Sum::add(sum, reading, Span::between(block.from, block.to)));
-        }
-        sum.and_then(|sum| sum.measure(quantile))
+        let blocks = self.blocks.iter().filter(|block| block.to > start && block.to <= at);
+        sum(blocks, metric, side)?.measure(quantile)
     }
 }
 
 /// One arm's counts by bucket in all of these blocks; `None`: it has none.
 pub fn total<'a>(blocks: impl Iterator<Item = &'a Block>, metric: &str, side: Side) -> Option<(Vec<f64>, Vec<u64>)> {
+    match sum(blocks, metric, side)? {
+        Sum::Histogram { edges, counts } => Some((edges, counts)),
+        Sum::Ratio { .. } | Sum::Count { .. } | Sum::Value { .. } => None,
+    }
+}
+
+fn sum<'a>(blocks: impl Iterator<Item = &'a Block>, metric: &str, side: Side) -> Option<Sum> {
     let readings = blocks.filter_map(|block| Some((block, reading(block.metrics.get(metric)?, side)?)));
-    let sum = readings
-        .fold(None, |sum, (block, reading)| Some(Sum::add(sum, reading, Span::between(block.from, block.to))))?;
-    if let Sum::Histogram { edges, counts } = sum { Some((edges, counts)) } else { None }
+    readings.fold(None, |sum, (block, reading)| Some(Sum::add(sum, reading, Span::between(block.from, block.to))))
 }
 
 /// What a sample has of one side.

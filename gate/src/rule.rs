@@ -13,48 +13,11 @@
 //! Two kinds of claims are outside of these promises, because somebody has asked for something else: a plain threshold, and
 //! `none`, which one single case refutes.
 
-use serde::{Deserialize, Serialize};
-
 use crate::evidence::{Evidence, Sides};
 use crate::suite::RuleKind;
 
 /// What came of a claim, a gate or a suite.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Verdict {
-    /// Shown.
-    Pass,
-    /// Refuted.
-    Fail,
-    /// Neither.
-    Inconclusive,
-    /// Nothing was measured.
-    Error,
-    /// There was nothing to hold it against.
-    Skipped,
-}
-
-impl std::fmt::Display for Verdict {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Verdict::Pass => "pass",
-            Verdict::Fail => "fail",
-            Verdict::Inconclusive => "inconclusive",
-            Verdict::Error => "error",
-            Verdict::Skipped => "skipped",
-        })
-    }
-}
-
-impl Verdict {
-    /// What several come to: what is refuted stays refuted whatever else went wrong, and what was skipped says nothing.
-    pub fn of_all(verdicts: impl Iterator<Item = Verdict> + Clone) -> Verdict {
-        [Verdict::Fail, Verdict::Error, Verdict::Inconclusive, Verdict::Pass]
-            .into_iter()
-            .find(|verdict| verdicts.clone().any(|other| other == *verdict))
-            .unwrap_or(Verdict::Skipped)
-    }
-}
+pub use bellwether_core::report::Tested as Verdict;
 
 /// A claim: something is at most, or at least, so much.
 #[derive(Debug, Clone)]

@@ -35,32 +35,7 @@ struct Subject {
 }
 
 /// What a suite found.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Verdict {
-    /// It is good enough.
-    Pass,
-    /// It is not.
-    Fail,
-    /// There was too little to say.
-    Inconclusive,
-    /// It could not be tried.
-    Error,
-    /// It was not tried.
-    Skipped,
-}
-
-impl std::fmt::Display for Verdict {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Verdict::Pass => "pass",
-            Verdict::Fail => "fail",
-            Verdict::Inconclusive => "inconclusive",
-            Verdict::Error => "error",
-            Verdict::Skipped => "skipped",
-        })
-    }
-}
+pub use bellwether_core::report::Tested as Verdict;
 
 /// A report that is attached to a version.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]

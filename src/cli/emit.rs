@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 use crate::adapters::kafka::{Emitter, Options};
 use crate::clock::{Clock as _, SystemClock};
 use crate::config;
-use crate::events::cdevents::{DEPLOYED, REQUESTED, TESTED, VERB, VERB_VERSION, wrap};
+use crate::events::cdevents::{self, DEPLOYED, REQUESTED, TESTED, VERB, VERB_VERSION, wrap};
 use crate::events::cloudevents::{CloudEvent, STRUCTURED};
 use crate::exit;
 
@@ -314,22 +314,13 @@ fn both(one: Value, other: Value) -> Value {
     fields(one).into_iter().chain(fields(other)).filter(|(_, value)| !value.is_null()).collect()
 }
 
-/// The vocabulary's outcomes are fewer than ours, and it does not say for whom and on what.
+/// The vocabulary does not say for whom and on what.
 fn suite(args: TestedArgs) -> Parts {
     let TestedArgs { workload, suite, result, images, model, environment, summary, link } = args;
-    let outcome = match result {
-        Tested::Pass => "success",
-        Tested::Fail => "failure",
-        Tested::Inconclusive | Tested::Error => "error",
-        Tested::Skipped => "cancel",
-    };
-    let content = json!({
-        "outcome": outcome, "environment": { "id": environment }, "testSuite": { "id": suite, "name": suite },
-        "reason": summary,
-    });
+    let content = cdevents::tested(&suite, result, &environment, summary.as_deref());
     let on = json!({ "workload": workload, "images": images, "model": model, "result": result, "link": link });
     let custom = json!({ "bellwether": both(on, json!({})) });
-    Parts { ty: TESTED.to_owned(), subject: workload.to_string(), content: both(content, json!({})), custom }
+    Parts { ty: TESTED.to_owned(), subject: workload.to_string(), content, custom }
 }
 
 fn requested(args: RequestArgs) -> anyhow::Result<Parts> {

@@ -140,6 +140,24 @@ pub struct TestedContent {
     pub reason: Option<String>,
 }
 
+/// The content that says so, as it is written. The vocabulary's outcomes are fewer than ours: only what passed is a success, and
+/// what is inconclusive is an error, because a reader that knows nothing of us must not take it for passed.
+pub fn tested(suite: &str, result: Tested, environment: &str, reason: Option<&str>) -> Value {
+    let outcome = match result {
+        Tested::Pass => "success",
+        Tested::Fail => "failure",
+        Tested::Inconclusive | Tested::Error => "error",
+        Tested::Skipped => "cancel",
+    };
+    let mut content = json!({
+        "outcome": outcome, "environment": { "id": environment }, "testSuite": { "id": suite, "name": suite },
+    });
+    if let Some(reason) = reason {
+        content["reason"] = json!(reason);
+    }
+    content
+}
+
 /// A suite.
 #[derive(Debug, Deserialize)]
 pub struct Suite {

@@ -1,18 +1,15 @@
 //! A report as a CDEvent: `testsuiterun.finished`, which whoever follows deliveries understands, with what a policy's `require`
 //! needs in `customData.bellwether`: for which workload, on which images and model, and what came of it in our own words.
 //!
-//! The vocabulary's outcomes are success, failure, cancel and error. Only `pass` is a success. What is inconclusive is an error
-//! there, because a reader that knows nothing of us must not take it for passed. The event has no prompt, no answer and no
-//! score of a case in it.
+//! The event has no prompt, no answer and no score of a case in it.
 
 use bellwether_core::ids::{Workload, digest};
 use bellwether_core::time::Timestamp;
 use bellwether_gate::dataset::sha256;
 use bellwether_gate::report::Report;
-use bellwether_gate::rule::Verdict;
 use serde_json::{Value, json};
 
-use crate::events::cdevents::{TESTED, wrap};
+use crate::events::cdevents::{TESTED, tested, wrap};
 use crate::events::cloudevents::CloudEvent;
 
 /// The longest reason, in bytes: attributes of events are not read beyond 1024.
@@ -58,12 +55,7 @@ pub fn event(report: &Report, source: &str, to: &To<'_>, now: Timestamp) -> Resu
     let sha256 = sha256(&report.to_json().unwrap_or_default());
     let gates: Vec<Value> =
         report.gates.iter().map(|gate| json!({ "name": gate.name, "verdict": gate.verdict })).collect();
-    let content = json!({
-        "environment": { "id": to.environment },
-        "testSuite": { "id": report.suite, "name": report.suite },
-        "outcome": outcome(report.verdict),
-        "reason": cut(&report.reason()),
-    });
+    let content = tested(&report.suite, report.verdict, to.environment, Some(cut(&report.reason())));
     let mut on = json!({ "workload": to.workload, "images": images, "result": report.verdict });
     for (key, value) in [("model", model.as_deref()), ("link", to.link)] {
         if let Some(value) = value {
@@ -79,15 +71,6 @@ pub fn event(report: &Report, source: &str, to: &To<'_>, now: Timestamp) -> Resu
     event.data["customDataContentType"] = json!("application/json");
     event.partitionkey = Some(workload);
     Ok(event)
-}
-
-fn outcome(verdict: Verdict) -> &'static str {
-    match verdict {
-        Verdict::Pass => "success",
-        Verdict::Fail => "failure",
-        Verdict::Inconclusive | Verdict::Error => "error",
-        Verdict::Skipped => "cancel",
-    }
 }
 
 fn cut(reason: &str) -> &str {

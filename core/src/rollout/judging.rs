@@ -9,7 +9,7 @@ use crate::phase::Phase;
 use crate::policy::{Check, Policy};
 use crate::reason::Reason;
 use crate::reward::{Reward, Score};
-use crate::sequential::Bad;
+use crate::sequential::{Bad, Learnt};
 use crate::sighting::{Arm, Sighting};
 use crate::time::{Span, Timestamp};
 use crate::verdict::Evidence;
@@ -73,16 +73,15 @@ impl Rollout {
         if block.from < since || self.phase != Phase::Stepping {
             return;
         }
-        let bad = Bad::rewarded(test);
-        let past = || self.learnt.iter().find(|learnt| learnt.bad == bad).map(|learnt| learnt.past.clone());
-        let reward = self.reward.get_or_insert_with(|| Reward::new(&past().unwrap_or_default()));
-        reward.absorb(block, &test.reward);
+        let past = Learnt::of(&self.learnt, &Bad::rewarded(test));
+        self.reward.get_or_insert_with(|| past.map(Reward::new).unwrap_or_default()).absorb(block, &test.reward);
     }
 
     /// How the A/B test stands, if this is one, and when it began.
     pub(super) fn score(&self) -> Option<(Score, Timestamp)> {
         let watching = self.watching.as_ref().filter(|_| self.phase == Phase::Stepping && self.judges())?;
-        let score = self.reward.clone().unwrap_or_default().score(self.policy.ab.as_ref()?);
+        let test = self.policy.ab.as_ref()?;
+        let score = self.reward.as_ref().map_or_else(|| Reward::default().score(test), |reward| reward.score(test));
         Some((score, watching.since))
     }
 

@@ -188,6 +188,7 @@ pub fn absorb_alternatives(
 pub struct Effects {
     null: Null,
     onset: Onset,
+    multipliers: [f64; WORSE.len()],
 }
 
 /// The state of [`Effects`].
@@ -211,7 +212,15 @@ impl Effects {
     /// # Errors
     /// [`BadTest::Margin`] if the margin is none.
     pub fn worse(null: Null, onset: Onset) -> Result<Effects, BadTest> {
-        Ok(Effects { null: null.check()?, onset })
+        Effects::among(null, onset, WORSE)
+    }
+
+    /// The same, betting on these multiples of the odds that `null` allows.
+    ///
+    /// # Errors
+    /// [`BadTest::Margin`] if the margin is none.
+    pub fn among(null: Null, onset: Onset, multipliers: [f64; WORSE.len()]) -> Result<Effects, BadTest> {
+        Ok(Effects { null: null.check()?, onset, multipliers })
     }
 
     /// Takes a block in.
@@ -234,7 +243,7 @@ impl Effects {
         }
         let share = smoothed(stable);
         let most = self.null.most(share);
-        WORSE.map(|m| Shares { canary: m * most / (1.0 + (m - 1.0) * most), stable: share })
+        self.multipliers.map(|m| Shares { canary: m * most / (1.0 + (m - 1.0) * most), stable: share })
     }
 
     /// The evidence so far: `ln E`.
