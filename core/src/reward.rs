@@ -131,7 +131,7 @@ impl Reward {
 
 /// One arm above the other, by any lift.
 fn lift() -> Option<Effects> {
-    Effects::among(Null::Ratio(1.0), Onset::First, LIFTS).ok()
+    Effects::among(Null::Ratio(1.0), Onset::First, &LIFTS).ok()
 }
 
 fn seen(reading: &Reading) -> Option<Seen> {

@@ -33,7 +33,7 @@ use crate::event::{Block, Reading, Sample};
 use crate::metric::{Limit, Metric, MetricKind, Unit};
 use crate::policy::{Ab, Check};
 use crate::stats::BadTest;
-use crate::stats::combine::{ln_least, ln_weighted_mean};
+use crate::stats::combine::ln_least;
 use crate::stats::confidence::{self, Interval};
 use crate::stats::dispersion::Dispersion;
 use crate::stats::harm::Harm;
@@ -41,7 +41,8 @@ use crate::stats::histogram::slower_than;
 use crate::stats::mixture::{Mixture, Onset};
 use crate::stats::odds_grid::OddsGrid;
 use crate::stats::slo::{Ceiling, LimitGrid};
-use crate::stats::tally::{Pair, Phi, Tally, Worth};
+use crate::stats::special::ln_sum_exp;
+use crate::stats::tally::{Pair, Phi, Tally, Unusable, Worth};
 use crate::stats::two_sample::{Effects, EffectsState, Null};
 use crate::time::{Span, Timestamp};
 use crate::verdict::{Evidence, Measure, Verdict};
@@ -90,7 +91,8 @@ impl Rule {
 
 /// How the claims of a check share its evidence, before they are weighed: what is compared with the stable finds most
 /// faults first, a broken limit is plain to see, and harm adds up by itself.
-const STAKES: [(Claim, f64); 4] = [(Claim::Relative, 4.0), (Claim::Both, 4.0), (Claim::Limit, 1.0), (Claim::Harm, 1.0)];
+const STAKES: [(Claim, f64); 4] =
+    [(Claim::Relative, 19.0), (Claim::Both, 19.0), (Claim::Limit, 1.0), (Claim::Harm, 2.0)];
 
 /// What passes a step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -357,11 +359,10 @@ impl State {
         let stable = if side == Side::Canary { of(Side::Stable) } else { Counts::default() };
         let (Some(canary), Some(beside)) = (subject.tally(), stable.tally()) else { return };
         let (pair, phi) = (Pair { canary, stable: beside }, self.dispersion.phi());
-        // None of these can fail: the counts are counts, and the state is these tests' own.
-        let _ = tests.worse.absorb(&mut self.worse, pair, phi);
-        let _ = tests.further.absorb(&mut self.further, pair, phi);
-        let _ = tests.above.absorb(&mut self.above, canary, phi);
-        let _ = tests.better.absorb(&mut self.better, pair, phi);
+        take(&mut self.worse, |state| tests.worse.absorb(state, pair, phi));
+        take(&mut self.further, |state| tests.further.absorb(state, pair, phi));
+        take(&mut self.above, |state| tests.above.absorb(state, canary, phi));
+        take(&mut self.better, |state| tests.better.absorb(state, pair, phi));
         self.below.absorb(canary, phi);
         if asked.rule.harm.is_some() {
             self.harm.get_or_insert_default().absorb(pair, phi);
@@ -432,6 +433,15 @@ impl State {
     }
 }
 
+/// The counts are counts, so only the state can be another test's: that of a version of this program which bet on other
+/// alternatives. Then the test begins anew, with this block: evidence is lost, and no promise.
+fn take<S: Default>(state: &mut S, absorb: impl Fn(&mut S) -> Result<(), Unusable>) {
+    if absorb(state).is_err() {
+        *state = S::default();
+        let _ = absorb(state);
+    }
+}
+
 /// The bad requests of a reading and all of them, as the sequential judge counts them. `None`: it does not count any, or can't
 /// tell the bad ones (no bucket ends at the limit).
 pub fn counted(reading: &Reading, check: &Check) -> Option<Tally> {
@@ -439,17 +449,13 @@ pub fn counted(reading: &Reading, check: &Check) -> Option<Tally> {
 }
 
 /// The evidence of several claims as one, and the claim that has the most part in it.
-fn together(claims: impl Iterator<Item = (Claim, f64)>) -> (Claim, f64) {
+fn together(claims: impl Iterator<Item = (Claim, f64)> + Clone) -> (Claim, f64) {
     let stake = |claim: Claim| STAKES.iter().find(|(of, _)| *of == claim).map_or(0.0, |(_, stake)| *stake);
-    let (mut evidence, mut most) = (Vec::with_capacity(3), (Claim::Limit, f64::NEG_INFINITY));
-    for (claim, ln_e) in claims {
-        evidence.push((stake(claim), ln_e));
-        let part = libm::log(stake(claim)) + ln_e;
-        if part > most.1 {
-            most = (claim, part);
-        }
-    }
-    (most.0, ln_weighted_mean(&evidence))
+    let all: f64 = claims.clone().map(|(claim, _)| stake(claim)).sum();
+    let parts = claims.map(|(claim, ln_e)| (claim, libm::log(stake(claim) / all) + ln_e));
+    let most =
+        parts.clone().fold((Claim::Limit, f64::NEG_INFINITY), |most, part| if part.1 > most.1 { part } else { most });
+    (most.0, ln_sum_exp(parts.map(|(_, ln_e)| ln_e)))
 }
 
 /// What the evidence is about.

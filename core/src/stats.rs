@@ -56,7 +56,6 @@ pub mod quantile;
 pub mod shape;
 pub mod drift;
 pub mod mann_whitney;
-pub mod power;
 pub mod bounded;
 pub mod order;
 pub mod paired;

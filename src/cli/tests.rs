@@ -134,16 +134,16 @@ fn a_plan_says_for_each_step_what_is_found_when_and_what_would_find_it() {
             1     5 %     5m     2 % (limit x2)  about 2m 15s
             2     25 %    5m     0.15 % (1.5x)   allowed by limit and margin
             2     25 %    5m     0.2 % (2x)      allowed by limit and margin
-            2     25 %    5m     0.5 % (5x)      about 8m 15s: not within the step; no weight up to 50 % would do, a longer step would
+            2     25 %    5m     0.5 % (5x)      about 7m 45s: not within the step; no weight up to 50 % would do, a longer step would
             2     25 %    5m     1 % (10x)       about 2m 15s
             2     25 %    5m     2 % (limit x2)  about 1m
             3     50 %    10m    0.15 % (1.5x)   allowed by limit and margin
             3     50 %    10m    0.2 % (2x)      allowed by limit and margin
-            3     50 %    10m    0.5 % (5x)      about 6m
+            3     50 %    10m    0.5 % (5x)      about 5m 45s
             3     50 %    10m    1 % (10x)       about 1m 45s
             3     50 %    10m    2 % (limit x2)  about 45s
-            all   –       –      0.5 % (5x)      all rolled back, half within 11m
-            all   –       –      1 % (10x)       all rolled back, half within 5m 45s
+            all   –       –      0.5 % (5x)      all rolled back, half within 10m 30s
+            all   –       –      1 % (10x)       all rolled back, half within 5m 30s
             all   –       –      2 % (limit x2)  all rolled back, half within 2m 15s
             A version like the present one is shown to be good enough after about 10m.
 

@@ -5,8 +5,8 @@
 //! BELLWETHER_RUNS=20000 cargo bench -p bellwether-core --bench judges -- --write
 //! ```
 //!
-//! prints the tables as Markdown, and with `--write` draws `docs/figures/*.svg`. The seeds are fixed: the same command
-//! gives the same tables. (The times per block are the machine's.)
+//! prints the tables as Markdown, and with `--write` draws `docs/figures/*.svg`; with `--cost` it prints only what a block costs.
+//! The seeds are fixed: the same command gives the same tables. (The times per block are the machine's.)
 #![expect(clippy::unwrap_used, reason = "a measurement that can't go on has failed")]
 #![expect(clippy::print_stdout, reason = "the tables are what it is for")]
 #![expect(clippy::disallowed_methods, reason = "it asks how much to simulate, and writes the pictures")]
@@ -27,6 +27,9 @@ use simulation::{alike, runs, share, worse};
 
 fn main() {
     let asked = |word: &str| std::env::args().any(|argument| argument == word);
+    if asked("--cost") {
+        return timing::table();
+    }
     let runs = runs();
     let contest = Contest::new();
     let alike = false_rollbacks(&contest, runs);

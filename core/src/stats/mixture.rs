@@ -22,9 +22,9 @@ use super::tally::Unusable;
 const FURTHEST: f64 = 1e300;
 
 /// The part of the stake for a fault that is there from the start: most are.
-const HEAD: f64 = 0.6;
+const HEAD: f64 = 0.75;
 /// The part for a fault that begins during the planned blocks. An even spread costs a late fault `ln(blocks / EVEN)` nats.
-const EVEN: f64 = 0.35;
+const EVEN: f64 = 0.22;
 /// The part for whatever takes longer than planned.
 const TAIL: f64 = 1.0 - HEAD - EVEN;
 
@@ -111,14 +111,24 @@ impl Mixture {
         Ok(())
     }
 
-    /// `ln E`: the evidence against the null so far, in nats. It may be looked at after every block, and at level α the
-    /// null is rejected once it reaches `ln(1/α)`. Before the first block it is 0.
+    /// `ln E`: the evidence against the null so far, in nats, if as much is staked on each component. It may be looked at
+    /// after every block, and at level α the null is rejected once it reaches `ln(1/α)`. Before the first block it is 0.
     pub fn ln_e(&self, onset: Onset) -> f64 {
+        let even = -libm::log(self.ln_r.len() as f64);
+        self.sum(onset, self.ln_r.iter().map(|ln_r| ln_r + even))
+    }
+
+    /// The same for stakes of which the logarithms are `ln_stakes`: one per component, fixed before the first block, and one
+    /// in sum.
+    pub fn ln_e_staked(&self, onset: Onset, ln_stakes: &[f64]) -> f64 {
+        self.sum(onset, self.ln_r.iter().zip(ln_stakes).map(|(ln_r, ln_stake)| ln_r + ln_stake))
+    }
+
+    fn sum(&self, onset: Onset, staked: impl Iterator<Item = f64> + Clone) -> f64 {
         if self.blocks == 0 || self.ln_r.is_empty() {
             return 0.0;
         }
-        let mean = ln_sum_exp(self.ln_r.iter().copied()) - libm::log(self.ln_r.len() as f64);
-        bounded(ln_add_exp(mean, libm::log(onset.rest(self.blocks))))
+        bounded(ln_sum_exp(staked.chain([libm::log(onset.rest(self.blocks))])))
     }
 
     /// So many blocks have been taken in.

@@ -27,48 +27,55 @@ use super::BadTest;
 use super::mixture::{Mixture, Onset};
 use super::tally::{Pair, Phi, Unusable};
 
-/// How many times worse than the margin the canary may be: small steps where it takes long to tell, large ones where a
-/// few errors tell.
-pub const WORSE: [f64; 8] = [1.25, 1.5, 2.0, 3.0, 5.0, 10.0, 20.0, 50.0];
+/// How many times worse than the margin the canary may be. Five are enough: what a coarser grid loses between its points, it
+/// gains by less to spread the stake over (docs/figures-judges.md).
+pub const WORSE: [f64; 5] = [1.2, 1.5, 2.2, 6.0, 30.0];
 
 /// How many times better than the margin it may be.
-pub const BETTER: [f64; 8] = [0.8, 0.67, 0.5, 0.33, 0.2, 0.1, 0.05, 0.02];
+pub const BETTER: [f64; 5] = [0.8, 0.6, 0.4, 0.2, 0.05];
 
-static LN_WORSE: [(f64, f64); 8] = [
-    (1.25, 0.22314355131420976),
+/// [`WORSE`], each with its logarithm.
+static LN_WORSE: [(f64, f64); 5] = [
+    (1.2, 0.1823215567939546),
     (1.5, 0.4054651081081644),
-    (2.0, std::f64::consts::LN_2),
-    (3.0, 1.0986122886681096),
-    (5.0, 1.6094379124341003),
-    (10.0, std::f64::consts::LN_10),
-    (20.0, 2.995732273553991),
-    (50.0, 3.912023005428146),
+    (2.2, 0.7884573603642703),
+    (6.0, 1.791759469228055),
+    (30.0, 3.4011973816621555),
 ];
-static LN_BETTER: [(f64, f64); 8] = [
+
+/// [`BETTER`], likewise.
+static LN_BETTER: [(f64, f64); 5] = [
     (0.8, -0.2231435513142097),
-    (0.67, -0.40047756659712525),
-    (0.5, -std::f64::consts::LN_2),
-    (0.33, -1.1086626245216111),
+    (0.6, -0.5108256237659907),
+    (0.4, -0.916290731874155),
     (0.2, -1.6094379124341003),
-    (0.1, -2.3025850929940455),
     (0.05, -2.995732273553991),
-    (0.02, -3.912023005428146),
 ];
+
+/// The logarithm of what is staked on each of [`WORSE`]: 8, 20, 32, 20 and 20 hundredths. The most on twice as bad, which takes
+/// longest to tell of all that is worth telling, and where a nat less to come by is minutes.
+static LN_STAKES: [f64; 5] =
+    [-2.5257286443082556, -1.6094379124341003, -1.1394342831883648, -1.6094379124341003, -1.6094379124341003];
+
+/// As much on each of five.
+static LN_FIFTH: [f64; 5] = [-1.6094379124341003; 5];
 
 /// A grid of odds ratios, all on one side of one.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Grid {
     /// Each with its logarithm, which is needed in every block.
     multipliers: Cow<'static, [(f64, f64)]>,
+    /// The logarithm of each one's part of the stake.
+    ln_stakes: Cow<'static, [f64]>,
 }
 
 impl Grid {
     /// [`WORSE`], at no cost: a check's tests are made anew for each block.
-    pub(super) const WORSE: Grid = Grid { multipliers: Cow::Borrowed(&LN_WORSE) };
+    pub(super) const WORSE: Grid = Grid { multipliers: Cow::Borrowed(&LN_WORSE), ln_stakes: Cow::Borrowed(&LN_STAKES) };
     /// [`BETTER`], likewise.
-    const BETTER: Grid = Grid { multipliers: Cow::Borrowed(&LN_BETTER) };
+    const BETTER: Grid = Grid { multipliers: Cow::Borrowed(&LN_BETTER), ln_stakes: Cow::Borrowed(&LN_FIFTH) };
 
-    /// From its multipliers.
+    /// From its multipliers, of which none is worth more than another.
     ///
     /// # Errors
     /// [`BadTest::Grid`] unless all are finite and above 1, or all above 0 and below 1.
@@ -78,7 +85,21 @@ impl Grid {
         if multipliers.is_empty() || !(worse || better) {
             return Err(BadTest::Grid);
         }
-        Ok(Grid { multipliers: multipliers.iter().map(|m| (*m, libm::log(*m))).collect() })
+        let even = -libm::log(multipliers.len() as f64);
+        Ok(Grid {
+            multipliers: multipliers.iter().map(|m| (*m, libm::log(*m))).collect(),
+            ln_stakes: multipliers.iter().map(|_| even).collect(),
+        })
+    }
+
+    /// The multipliers.
+    pub(super) fn multipliers(&self) -> impl Iterator<Item = f64> {
+        self.multipliers.iter().map(|(m, _)| *m)
+    }
+
+    /// The evidence of a state of this grid.
+    pub(super) fn ln_e(&self, state: &Mixture, onset: Onset) -> f64 {
+        state.ln_e_staked(onset, &self.ln_stakes)
     }
 
     /// `hits` of `trials` had probability `q` each under the null: the `ln` of each component's factor.
@@ -159,17 +180,7 @@ impl OddsGrid {
 
     /// The evidence so far: `ln E`.
     pub fn ln_e(&self, state: &Mixture) -> f64 {
-        state.ln_e(self.onset)
-    }
-
-    /// When the fault may begin.
-    pub fn onset(&self) -> Onset {
-        self.onset
-    }
-
-    /// The alternatives, as multiples of the margin.
-    pub fn multipliers(&self) -> impl Iterator<Item = f64> {
-        self.grid.multipliers.iter().map(|(m, _)| *m)
+        self.grid.ln_e(state, self.onset)
     }
 }
 
@@ -194,8 +205,11 @@ mod tests {
 
     #[test]
     fn the_logarithms_that_are_written_down_are_those_that_are_computed() {
-        assert_eq!(Grid::WORSE, Grid::new(&WORSE).unwrap());
+        assert_eq!(Grid::WORSE.multipliers, Grid::new(&WORSE).unwrap().multipliers);
         assert_eq!(Grid::BETTER, Grid::new(&BETTER).unwrap());
+        let stakes = [0.08, 0.2, 0.32, 0.2, 0.2];
+        assert!(stakes.iter().sum::<f64>() < 1.0 + 1e-12, "more than the whole stake is no e-process");
+        assert!(LN_STAKES.iter().zip(stakes).all(|(ln, stake)| (ln - libm::log(stake)).abs() < 1e-15));
     }
 
     #[test]

@@ -23,7 +23,7 @@ use std::f64::consts::PI;
 use super::BadTest;
 use super::mixture::{Mixture, Onset};
 use super::odds_grid::Grid;
-use super::special::{beta_tails, ln_beta_against};
+use super::special::{beta_tails_against, ln_beta_against};
 use super::tally::{Phi, Tally, Unusable, Worth};
 
 /// A limit for a share, and the prior over the shares on either side of it.
@@ -56,13 +56,15 @@ impl Ceiling {
     /// `ln e` against "the share is at most the limit".
     pub fn ln_violation(&self, counts: Worth) -> f64 {
         let (a, b) = (self.a + counts.hits(), self.b + counts.misses());
-        ln_beta_against(a, b, self.limit) + beta_tails(self.limit, a, b).upper - self.prior_above
+        let against = ln_beta_against(a, b, self.limit);
+        against + beta_tails_against(self.limit, a, b, || against).upper - self.prior_above
     }
 
     /// `ln e` against "the share is at least the limit": once it reaches `ln(1/β)`, the limit is shown to hold.
     pub fn ln_compliance(&self, counts: Worth) -> f64 {
         let (a, b) = (self.a + counts.hits(), self.b + counts.misses());
-        ln_beta_against(a, b, self.limit) + beta_tails(self.limit, a, b).lower - self.prior_below
+        let against = ln_beta_against(a, b, self.limit);
+        against + beta_tails_against(self.limit, a, b, || against).lower - self.prior_below
     }
 
     /// So many requests show that the limit holds, however often one looks, if the share among them is `share`: the least
@@ -128,17 +130,13 @@ impl LimitGrid {
 
     /// The evidence so far: `ln E`.
     pub fn ln_e(&self, state: &Mixture) -> f64 {
-        state.ln_e(self.onset)
-    }
-
-    /// When the fault may begin.
-    pub fn onset(&self) -> Onset {
-        self.onset
+        self.grid.ln_e(state, self.onset)
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::special::beta_tails;
     use super::*;
 
     #[test]

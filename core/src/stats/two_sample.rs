@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 
 use super::BadTest;
 use super::mixture::{Mixture, Onset};
-use super::odds_grid::WORSE;
+use super::odds_grid::Grid;
 use super::tally::{Pair, Phi, Tally, Unusable, Worth};
 
 /// What a new arm is believed to have seen already: so many hits and as many misses, in plug-in estimates. 0.18 loses
@@ -171,24 +171,24 @@ fn smoothed(counts: Worth) -> f64 {
 /// [`Unusable::OtherShape`] if the state is another test's.
 pub fn absorb_alternatives(
     null: Null,
-    alternatives: &[Shares],
+    alternatives: impl Iterator<Item = Shares>,
     onset: Onset,
     state: &mut Mixture,
     pair: Pair,
     phi: Phi,
 ) -> Result<(), Unusable> {
-    let factors: Vec<f64> = alternatives.iter().map(|alt| null.ln_e(*alt, pair) / phi.value()).collect();
+    let factors: Vec<f64> = alternatives.map(|alt| null.ln_e(alt, pair) / phi.value()).collect();
     state.absorb(onset, &factors)
 }
 
 /// What the product runs: the stable's share is learnt, and the canary is bet to have a grid of multiples of what the
 /// null would allow it. So neither the rate must be guessed, nor does the canary's own past blunt the bet on a fault
 /// that begins late.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Effects {
     null: Null,
     onset: Onset,
-    multipliers: [f64; WORSE.len()],
+    grid: Grid,
 }
 
 /// The state of [`Effects`].
@@ -212,15 +212,15 @@ impl Effects {
     /// # Errors
     /// [`BadTest::Margin`] if the margin is none.
     pub fn worse(null: Null, onset: Onset) -> Result<Effects, BadTest> {
-        Effects::among(null, onset, WORSE)
+        Ok(Effects { null: null.check()?, onset, grid: Grid::WORSE })
     }
 
-    /// The same, betting on these multiples of the odds that `null` allows.
+    /// The same, betting as much on each of these multiples of the odds that `null` allows.
     ///
     /// # Errors
-    /// [`BadTest::Margin`] if the margin is none.
-    pub fn among(null: Null, onset: Onset, multipliers: [f64; WORSE.len()]) -> Result<Effects, BadTest> {
-        Ok(Effects { null: null.check()?, onset, multipliers })
+    /// [`BadTest`], if the margin or the grid is none.
+    pub fn among(null: Null, onset: Onset, multipliers: &[f64]) -> Result<Effects, BadTest> {
+        Ok(Effects { null: null.check()?, onset, grid: Grid::new(multipliers)? })
     }
 
     /// Takes a block in.
@@ -229,26 +229,22 @@ impl Effects {
     /// [`Unusable::OtherShape`] if the state is another test's.
     pub fn absorb(&self, state: &mut EffectsState, pair: Pair, phi: Phi) -> Result<(), Unusable> {
         let alternatives = self.alternatives(state.stable);
-        absorb_alternatives(self.null, &alternatives, self.onset, &mut state.mixture, pair, phi)?;
+        absorb_alternatives(self.null, alternatives, self.onset, &mut state.mixture, pair, phi)?;
         state.stable.absorb(pair.stable, Phi::ONE);
         Ok(())
     }
 
     /// Odds, not shares, are multiplied, so that no alternative leaves the unit interval.
-    fn alternatives(&self, stable: Worth) -> [Shares; WORSE.len()] {
+    fn alternatives(&self, stable: Worth) -> impl Iterator<Item = Shares> {
         // Nothing is known yet: a share that every null allows says nothing.
-        let nothing = Shares { canary: 0.0, stable: 0.0 };
-        if stable.n() == 0.0 {
-            return [nothing; WORSE.len()];
-        }
-        let share = smoothed(stable);
+        let share = if stable.n() == 0.0 { 0.0 } else { smoothed(stable) };
         let most = self.null.most(share);
-        self.multipliers.map(|m| Shares { canary: m * most / (1.0 + (m - 1.0) * most), stable: share })
+        self.grid.multipliers().map(move |m| Shares { canary: m * most / (1.0 + (m - 1.0) * most), stable: share })
     }
 
     /// The evidence so far: `ln E`.
     pub fn ln_e(&self, state: &EffectsState) -> f64 {
-        state.mixture.ln_e(self.onset)
+        self.grid.ln_e(&state.mixture, self.onset)
     }
 }
 
@@ -321,10 +317,10 @@ mod tests {
         effects.absorb(&mut state, pair, Phi::ONE).unwrap();
         assert!(effects.ln_e(&state).abs() < 1e-12, "nothing was known yet");
         effects.absorb(&mut state, pair, Phi::ONE).unwrap();
-        let learnt = effects.alternatives(Worth::from(pair.stable));
+        let learnt: Vec<Shares> = effects.alternatives(Worth::from(pair.stable)).collect();
         let mut fixed = Mixture::default();
-        absorb_alternatives(Null::Ratio(1.0), &learnt, Onset::First, &mut fixed, pair, Phi::ONE).unwrap();
-        assert!((effects.ln_e(&state) - fixed.ln_e(Onset::First)).abs() < 1e-12);
+        absorb_alternatives(Null::Ratio(1.0), learnt.into_iter(), Onset::First, &mut fixed, pair, Phi::ONE).unwrap();
+        assert!((effects.ln_e(&state) - Grid::WORSE.ln_e(&fixed, Onset::First)).abs() < 1e-12);
         let mut plug_in = PlugIn::default();
         plug_in.absorb(Null::Ratio(1.0), pair, Phi::ONE);
         assert_eq!(plug_in.ln_e(), 0.0);

@@ -149,7 +149,7 @@ fn it_says_what_it_weighed() {
     assert_eq!(ending, Some(Ending::RolledBack));
     assert_eq!(
         whys[2],
-        "error-rate 8 % > 1.25 times the stable's 0 % (24 of 300 requests in 30s against 0 of 2700; evidence 65326, needs 100 at \
+        "error-rate 8 % > 1.25 times the stable's 0 % (24 of 300 requests in 30s against 0 of 2700; evidence 68935, needs 100 at \
          1 %, not calibrated)"
     );
     assert_eq!(running, images("v1"));
@@ -182,7 +182,7 @@ fn harm_has_a_budget_however_small_the_difference() {
     assert_eq!(
         why,
         "error-rate 2 % has cost at least 35 requests that the stable's 0 % would not have, > 30 (69 of 3450 requests in 5m 45s \
-         against 0 of 31050; evidence 252, needs 100 at 1 %, not calibrated)"
+         against 0 of 31050; evidence 137, needs 100 at 1 %, not calibrated)"
     );
     assert_eq!(ending, Some(Ending::RolledBack));
     let problems =
@@ -221,6 +221,28 @@ fn limit_and_comparison_are_both_kept_or_where_it_is_said_either() {
     let problems =
         raw(json!({ "guard": { "for": "5m", "check": [{ "metric": "error-rate", "max": "5%", "either": true }] } }));
     assert_eq!(problems.check(&metrics()).unwrap_err()[0].path, ["guard", "check", "0", "either"]);
+}
+
+/// A rollout that began under a version of the program with other alternatives is judged all the same, from now on.
+#[test]
+fn a_state_of_other_alternatives_begins_anew() {
+    let policy = sequential("5%");
+    let check = &policy.steps[0].checks[0];
+    let at = |n: i64| Timestamp::from_second(15 * n).unwrap();
+    let (metric, rule, proof) = (&policy.metrics["error-rate"], check.sequential.unwrap(), Proof::NoAlarm);
+    let asked = Asked { check, rule, metric, side: Side::Canary, proof };
+    let pair = Pair { canary: Tally::of(40, 500).unwrap(), stable: Tally::of(5, 500).unwrap() };
+    let mut state = State::new(at(0), at(1), Span::from_secs(HOUR), Past::default());
+    state.look(asked, &sample(pair), &[], at(1)).unwrap();
+    let mut old = serde_json::to_value(&state).unwrap();
+    for mixture in [&["worse"][..], &["further", "mixture"], &["above"], &["better"]] {
+        let place = mixture.iter().fold(&mut old, |place, key| &mut place[*key]);
+        assert!(place["ln_r"].is_array(), "{place}");
+        place["ln_r"] = json!(vec![0.0; 8]);
+    }
+    let mut state: State = serde_json::from_value(old).unwrap();
+    let evidence = (2..=20).map(|n| state.look(asked, &sample(pair), &[], at(n)).unwrap()).last().unwrap();
+    assert_eq!(evidence.verdict, Verdict::Regressed, "{evidence}");
 }
 
 #[test]

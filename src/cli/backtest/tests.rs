@@ -59,7 +59,7 @@ fn each_says_what_it_would_have_decided_when_and_why() {
     expect![[r#"
         the recorded blocks
         WHO                 DECISION     AFTER   WHY
-        shop                rolled back  2m 30s  error-rate 0.68 % > 1.25 times the stable's 0.1 % (68 of 10000 requests in 2m 30s against 10 of 10000; evidence 6788, needs 100 at 1 %, not calibrated)
+        shop                rolled back  2m 30s  error-rate 0.68 % > 1.25 times the stable's 0.1 % (68 of 10000 requests in 2m 30s against 10 of 10000; evidence 4620, needs 100 at 1 %, not calibrated)
         the article's rule  promoted     15m     it had looked to its end and nothing was against it
         Argo Rollouts       rolled back  6m      success-rate failed 4 times, 3 are allowed; the last time it saw 0.97
         Flagger             rolled back  8m      request-success-rate failed 5 times, 5 are allowed; the last time it saw 97
