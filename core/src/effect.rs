@@ -55,6 +55,9 @@ pub enum Act {
         replicas: u32,
         /// How traffic is split.
         traffic: Traffic,
+        /// And beside it, in the stable's own traffic, as many fresh pods of the stable.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        baseline: bool,
     },
     /// Give the canary this share of the traffic.
     SetWeight {
@@ -80,7 +83,7 @@ pub enum Act {
         template: TemplateHash,
     },
     /// Take the canary out of the route and give the rules their original weights, then remove the canary's Service
-    /// and Deployment. What is not there is removed already.
+    /// and Deployment, and that of a fresh baseline. What is not there is removed already.
     RemoveCanary {
         /// How traffic was split.
         traffic: Traffic,

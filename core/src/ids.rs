@@ -46,6 +46,11 @@ impl Workload {
     pub fn canary_name(&self) -> String {
         format!("{}-canary", self.name)
     }
+
+    /// The name of the fresh baseline's Deployment.
+    pub fn baseline_name(&self) -> String {
+        format!("{}-baseline", self.name)
+    }
 }
 
 /// The canonical key, `cluster/namespace/kind/name`: the Kafka key, and the prefix of the journal's.

@@ -31,6 +31,7 @@ pub struct Model {
 struct Deployed {
     stable: Set,
     canary: Option<Set>,
+    baseline: Option<Set>,
     routed: Option<Weight>,
     route_by: Option<String>,
     obstacles: Vec<Obstacle>,
@@ -136,7 +137,15 @@ impl Model {
         };
         self.workloads.insert(
             workload,
-            Deployed { stable, canary: None, routed: None, route_by: None, obstacles: Vec::new(), templates },
+            Deployed {
+                stable,
+                canary: None,
+                baseline: None,
+                routed: None,
+                route_by: None,
+                obstacles: Vec::new(),
+                templates,
+            },
         );
     }
 
@@ -174,6 +183,11 @@ impl Model {
         if let Some(deployed) = self.workloads.get_mut(workload) {
             deployed.canary = None;
         }
+    }
+
+    /// Somebody deletes the fresh baseline, if there is one.
+    pub fn delete_baseline(&mut self, workload: &Workload) -> bool {
+        self.workloads.get_mut(workload).is_some_and(|deployed| deployed.baseline.take().is_some())
     }
 
     /// Somebody writes another share into the route, or takes our reference out of it.
@@ -224,7 +238,8 @@ impl Model {
         match deployed.routed {
             Some(weight) => weight.as_share(),
             None => {
-                let (c, s) = (f64::from(canary.available(now)), f64::from(deployed.stable.available(now)));
+                let pods = |set: &Set| f64::from(set.available(now));
+                let (c, s) = (pods(canary), pods(&deployed.stable) + deployed.baseline.as_ref().map_or(0.0, pods));
                 if c + s == 0.0 { 0.0 } else { c / (c + s) }
             }
         }
@@ -233,11 +248,12 @@ impl Model {
     /// The workload as it stands.
     pub fn sighting(&self, workload: &Workload, now: Timestamp) -> Sighting {
         let Some(deployed) = self.workloads.get(workload) else {
-            return Sighting { stable: None, canary: None, routed: None, route_by: None };
+            return Sighting::NOTHING;
         };
         Sighting {
             stable: Some(deployed.stable.arm(now)),
             canary: deployed.canary.as_ref().map(|canary| canary.arm(now)),
+            baseline: deployed.baseline.as_ref().map(|baseline| baseline.arm(now)),
             routed: deployed.routed.map(|weight| Routed { weight, accepted: true }),
             route_by: deployed.route_by.clone(),
         }
@@ -271,8 +287,9 @@ impl Model {
                 return Outcome::Probed { problems: Vec::new(), learnt: Vec::new(), queries: BTreeMap::new() };
             }
             Act::Model { .. } | Act::Notify { .. } | Act::Note { .. } => false,
-            Act::ApplyCanary { images, replicas, traffic, .. } => {
-                deployed.apply_canary(images, *replicas, *traffic != crate::policy::Traffic::Replicas, now)
+            Act::ApplyCanary { images, replicas, traffic, baseline, .. } => {
+                let fresh = *baseline && deployed.apply_baseline(*replicas, now);
+                deployed.apply_canary(images, *replicas, *traffic != crate::policy::Traffic::Replicas, now) || fresh
             }
             Act::SetWeight { weight, traffic } => {
                 let by_weight = *traffic != crate::policy::Traffic::Replicas;
@@ -295,7 +312,8 @@ impl Model {
                 None => return failed(FailureKind::Refused, format!("nobody knows template {template}")),
             },
             Act::RemoveCanary { .. } => {
-                let was = deployed.canary.take().is_some() || deployed.routed.is_some();
+                let baseline = deployed.baseline.take().is_some();
+                let was = deployed.canary.take().is_some() || deployed.routed.is_some() || baseline;
                 deployed.routed = None;
                 deployed.route_by = None;
                 was
@@ -317,30 +335,13 @@ impl Deployed {
         if by_weight {
             self.routed.get_or_insert(Weight::ZERO);
         }
-        match &mut self.canary {
-            Some(canary) if canary.images == all && canary.replicas == replicas => joined,
-            Some(canary) => {
-                let kept = canary.available(now);
-                canary.change(all, replicas, now, kept);
-                true
-            }
-            None => {
-                let uid = format!("{}-canary", self.stable.uid);
-                let ready_after = self.stable.ready_after;
-                self.canary = Some(Set {
-                    uid,
-                    images: all,
-                    replicas,
-                    generation: 1,
-                    kept: 0,
-                    changed: now,
-                    ready_after,
-                    template_by: None,
-                    replicas_by: None,
-                });
-                true
-            }
-        }
+        let uid = format!("{}-canary", self.stable.uid);
+        apply(&mut self.canary, uid, all, replicas, self.stable.ready_after, now) || joined
+    }
+
+    fn apply_baseline(&mut self, replicas: u32, now: Timestamp) -> bool {
+        let (uid, images) = (format!("{}-baseline", self.stable.uid), self.stable.images.clone());
+        apply(&mut self.baseline, uid, images, replicas, self.stable.ready_after, now)
     }
 
     fn change_stable(&mut self, images: Images, now: Timestamp) -> bool {
@@ -351,6 +352,24 @@ impl Deployed {
         self.stable.change(images, replicas, now, kept);
         true
     }
+}
+
+/// Makes a Deployment of ours, or brings the one that is there to this size and these images; whether that changed anything.
+fn apply(set: &mut Option<Set>, uid: String, images: Images, replicas: u32, ready_after: Span, now: Timestamp) -> bool {
+    match set {
+        Some(there) if there.images == images && there.replicas == replicas => return false,
+        Some(there) => {
+            let kept = there.available(now);
+            there.change(images, replicas, now, kept);
+        }
+        None => {
+            let (generation, kept, changed) = (1, 0, now);
+            let (template_by, replicas_by) = (None, None);
+            *set =
+                Some(Set { uid, images, replicas, generation, kept, changed, ready_after, template_by, replicas_by });
+        }
+    }
+    true
 }
 
 fn failed(kind: FailureKind, message: String) -> Outcome {

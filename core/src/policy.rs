@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::calendar::{ChangeWindow, RawWindow};
 use crate::effect::Probed;
 use crate::ids::{Weight, Workload, digest, repository};
-use crate::metric::{Against, Limit, Metric, MetricKind, Unit};
+use crate::metric::{Against, ArmSource, Limit, Metric, MetricKind, Unit};
 use crate::sequential::{self, Bad, Proof, Rule};
 use crate::stats::mann_whitney;
 use crate::time::Span;
@@ -38,6 +38,9 @@ pub struct RawPolicy {
     /// The route to split, where it is not to be found by the workload's Service.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub route: Option<RouteName>,
+    /// Whether the canary is compared with as many pods of the stable that were started with it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub fresh_baseline: bool,
     /// The canary must be available within this time.
     #[serde(default = "defaults::ready_within")]
     pub ready_within: Span,
@@ -516,6 +519,9 @@ pub struct Policy {
     pub strategy: Strategy,
     /// How traffic is split.
     pub traffic: Traffic,
+    /// The canary is compared with as many fresh pods of the stable, so that both are equally cold.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub fresh_baseline: bool,
     /// The canary must be available within this time.
     pub ready_within: Span,
     /// The stable must be available with the new version within this time.
@@ -635,6 +641,7 @@ impl RawPolicy {
         if self.strategy == Strategy::BlueGreen {
             refuse_drift(&self.checks, metrics, "after the switch the stable has no traffic", &mut problems);
         }
+        self.check_baseline(&steps, metrics, &mut problems);
         let ab = self.check_ab(metrics, &mut problems);
         let window = self.check_window(&mut problems);
         self.check_gates(&mut problems);
@@ -699,6 +706,7 @@ impl RawPolicy {
                 }
                 TrafficKind::Replicas => Traffic::Replicas,
             },
+            fresh_baseline: self.fresh_baseline,
             ready_within: self.ready_within,
             promote_within: self.promote_within,
             drain: self.drain,
@@ -755,6 +763,29 @@ impl RawPolicy {
             proof: Proof::NonInferior,
             checks: checks.to_vec(),
         }]
+    }
+
+    /// The fresh baseline has its requests from the stable's share, and is told apart by its pods.
+    fn check_baseline(&self, steps: &[Step], metrics: &BTreeMap<String, Metric>, problems: &mut Problems) {
+        if !self.fresh_baseline {
+            return;
+        }
+        let mut add = |message: String| problems.add(&["fresh-baseline"], message);
+        if self.strategy != Strategy::Canary {
+            add("it stands beside a canary on its way up; leave it out, or set strategy = \"canary\"".to_owned());
+        }
+        if let Some(step) = steps.iter().find(|step| step.weight > Weight::percent(50)) {
+            let weight = step.weight;
+            add(format!("at {weight} too few requests are left for it; end the steps at 50%, or leave it out"));
+        }
+        let checked: BTreeSet<&String> =
+            steps.iter().flat_map(|step| &step.checks).map(|check| &check.metric).collect();
+        let gateways = |name: &&String| metrics.get(*name).is_some_and(|metric| metric.arms != ArmSource::Pods);
+        if let Some(name) = checked.into_iter().find(gateways) {
+            add(format!(
+                "{name} is counted at the gateway, which can't tell it from the stable; use a metric of the pods"
+            ));
+        }
     }
 
     /// One step, at which the cohort has the canary for as long as the test takes.

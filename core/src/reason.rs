@@ -252,6 +252,17 @@ pub enum Reason {
         /// In their own words.
         trouble: Trouble,
     },
+    /// The canary was available in time, and the fresh baseline beside it was not.
+    BaselineNotReady {
+        /// So many pods were.
+        available: u32,
+        /// Of so many.
+        replicas: u32,
+        /// Within this time.
+        within: Span,
+        /// What keeps the others from starting.
+        trouble: Option<Trouble>,
+    },
     /// The canary was not available in time.
     NotReady {
         /// So many pods were.
@@ -598,6 +609,13 @@ impl fmt::Display for Reason {
             Reason::CanaryFailed { trouble } => write!(f, "the canary can't run: pod {trouble}"),
             Reason::NotReady { available, replicas, within } => {
                 write!(f, "{available} of {replicas} canary pods were available within {within}")
+            }
+            Reason::BaselineNotReady { available, replicas, within, trouble } => {
+                write!(
+                    f,
+                    "{available} of {replicas} pods of the fresh baseline were available within {within}, and without it the canary would be compared with pods that are warm"
+                )?;
+                trouble.iter().try_for_each(|trouble| write!(f, "; pod {trouble}"))
             }
             Reason::Passed { evidence, after } => write!(f, "{}; watched for {after}", sentence(evidence)),
             Reason::Regressed { evidence } | Reason::Insufficient { evidence } => f.write_str(&sentence(evidence)),

@@ -14,12 +14,25 @@ pub struct Sighting {
     pub stable: Option<Arm>,
     /// The Deployment `NAME-canary`, if it is there and ours.
     pub canary: Option<Arm>,
+    /// The Deployment `NAME-baseline`, if it is there and ours.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub baseline: Option<Arm>,
     /// The share that the route gives the canary's Service, where a router does the splitting and our reference is
     /// in it; `None`: no reference of ours.
     pub routed: Option<Routed>,
     /// Whoever wrote the rules of that route last, ourselves left out: a field manager.
     #[serde(default)]
     pub route_by: Option<String>,
+}
+
+impl Sighting {
+    /// What is seen of a workload that is not there.
+    pub const NOTHING: Sighting = Sighting { stable: None, canary: None, baseline: None, routed: None, route_by: None };
+
+    /// Canary, baseline and our place in the route are gone.
+    pub fn has_nothing_of_ours(&self) -> bool {
+        self.canary.is_none() && self.baseline.is_none() && self.routed.is_none()
+    }
 }
 
 /// What the route says of the canary.

@@ -183,8 +183,8 @@ impl Kubernetes {
                 let (survey, templates) = Box::pin(look::survey(server, &effect.workload, traffic)).await?;
                 return Ok((Outcome::Surveyed(Box::new(survey)), templates));
             }
-            Act::ApplyCanary { stable_uid, images, replicas, traffic } => {
-                let wanted = canary::Wanted { stable_uid, images, replicas: *replicas, traffic };
+            Act::ApplyCanary { stable_uid, images, replicas, traffic, baseline } => {
+                let wanted = canary::Wanted { stable_uid, images, replicas: *replicas, traffic, baseline: *baseline };
                 Box::pin(canary::apply(server, effect, epoch, &wanted)).await?;
             }
             Act::SetWeight { weight, traffic } => canary::set_weight(server, effect, epoch, *weight, traffic).await?,

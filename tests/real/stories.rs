@@ -1,6 +1,7 @@
 //! The stories that are told on the plane. A new one is a function and a line in the list of its file.
 
 mod away;
+mod baseline;
 mod cohort;
 mod counting;
 mod evidence;
@@ -48,6 +49,7 @@ pub fn all() -> Vec<Told> {
         plane::stories(),
         stages::stories(),
         cohort::stories(),
+        baseline::stories(),
     ]
     .into_iter()
     .flatten()

@@ -21,6 +21,7 @@ impl Rollout {
             images: self.changes(),
             replicas: self.size(),
             traffic: traffic.clone(),
+            baseline: self.policy.fresh_baseline,
         };
         match self.phase {
             Phase::Gating => vec![Act::Survey { traffic }],
@@ -163,9 +164,14 @@ impl Rollout {
         let share = self.policy.steps.get(step).map_or(0.0, |step| step.weight.as_share());
         let size = match self.policy.traffic {
             Traffic::Gateway { .. } => ceil(stable * share).max(if stable >= 2.0 { 2.0 } else { 1.0 }),
-            Traffic::Replicas => (stable * share / (1.0 - share) + 0.5).floor().max(1.0),
+            Traffic::Replicas => (stable * share / (1.0 - self.copies() * share) + 0.5).floor().max(1.0),
         };
         size as u32
+    }
+
+    /// How many of our Deployments of the canary's size there are.
+    fn copies(&self) -> f64 {
+        if self.policy.fresh_baseline { 2.0 } else { 1.0 }
     }
 
     /// How many pods are asked for of the canary in this phase.
@@ -181,7 +187,7 @@ impl Rollout {
             Traffic::Replicas => {
                 let canary = f64::from(self.size());
                 let stable = f64::from(self.basis.as_ref().map_or(1, |basis| basis.replicas.max(1)));
-                Weight::basis_points((canary / (canary + stable) * 10_000.0 + 0.5).floor() as u16)
+                Weight::basis_points((canary / (self.copies() * canary + stable) * 10_000.0 + 0.5).floor() as u16)
             }
         }
     }

@@ -4,6 +4,7 @@ use super::{Held, Rollout, World};
 use crate::phase::{Limit, Phase, Trigger};
 use crate::policy::Traffic;
 use crate::reason::Reason;
+use crate::sighting::Sighting;
 use crate::time::{Span, Timestamp};
 
 impl Rollout {
@@ -13,6 +14,10 @@ impl Rollout {
             return None;
         }
         let reason = if matches!(self.phase, Phase::Preparing | Phase::Growing) {
+            if self.canary_alone_available(world.sighting, self.size()) && self.lacks_baseline(world.sighting) {
+                // Nothing is wrong with the version.
+                return Some((Trigger::GaveUp, self.baseline_not_ready(world.sighting, limit)));
+            }
             let canary = world.sighting.and_then(|sighting| sighting.canary.as_ref());
             Reason::NotReady { available: canary.map_or(0, |arm| arm.available), replicas: self.size(), within: limit }
         } else if self.phase == Phase::Promoting {
@@ -28,6 +33,16 @@ impl Rollout {
         // Nobody has looked at the workload yet, so there is nothing to say against the version.
         let trigger = if self.phase == Phase::Gating { Trigger::GaveUp } else { Trigger::Overdue };
         Some((trigger, reason))
+    }
+
+    fn baseline_not_ready(&self, sighting: Option<&Sighting>, within: Span) -> Reason {
+        let baseline = sighting.and_then(|sighting| sighting.baseline.as_ref());
+        Reason::BaselineNotReady {
+            available: baseline.map_or(0, |arm| arm.available),
+            replicas: self.size(),
+            within,
+            trouble: baseline.and_then(|arm| arm.trouble.clone()),
+        }
     }
 
     /// Whether the phase has taken longer than it may, the time on hold left out.

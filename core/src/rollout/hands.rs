@@ -96,6 +96,10 @@ impl Rollout {
             let by = canary.template_by.clone().or_else(|| canary.replicas_by.clone());
             return Some(("the canary", by));
         }
+        let baseline = sighting.baseline.as_ref();
+        if self.policy.fresh_baseline && baseline.is_none_or(|baseline| baseline.replicas != self.size()) {
+            return Some(("the fresh baseline", baseline.and_then(|baseline| baseline.replicas_by.clone())));
+        }
         let by_weight = self.policy.traffic != Traffic::Replicas && self.settled;
         let share = sighting.routed.map(|routed| routed.weight);
         (by_weight && share != Some(self.asked()))

@@ -144,7 +144,7 @@ impl Rollout {
                 (self.observes() || self.is_empty(sighting)).then_some((Trigger::Emptied, Reason::Emptied))
             }
             Phase::Cleaning | Phase::Removing => {
-                let gone = sighting.is_none_or(|sighting| sighting.canary.is_none() && sighting.routed.is_none());
+                let gone = sighting.is_none_or(Sighting::has_nothing_of_ours);
                 (gone || !self.canary_made || self.observes()).then_some((Trigger::CanaryGone, Reason::CanaryGone))
             }
             Phase::Restoring => {
@@ -157,9 +157,19 @@ impl Rollout {
         }
     }
 
+    /// The canary is available, and so is the fresh baseline where one is to stand beside it.
     pub(super) fn canary_available(&self, sighting: Option<&Sighting>, size: u32) -> bool {
+        self.canary_alone_available(sighting, size) && (self.observes() || !self.lacks_baseline(sighting))
+    }
+
+    pub(super) fn canary_alone_available(&self, sighting: Option<&Sighting>, size: u32) -> bool {
         let canary = sighting.and_then(|sighting| sighting.canary.as_ref());
         self.observes() || canary.is_some_and(|arm| arm.has_available(size) && self.has_new_images(arm))
+    }
+
+    pub(super) fn lacks_baseline(&self, sighting: Option<&Sighting>) -> bool {
+        let baseline = sighting.and_then(|sighting| sighting.baseline.as_ref());
+        self.policy.fresh_baseline && !baseline.is_some_and(|arm| arm.has_available(self.size()))
     }
 
     pub(super) fn is_empty(&self, sighting: Option<&Sighting>) -> bool {

@@ -53,8 +53,8 @@ impl Rollout {
     /// What is missing for longer than the policy's patience, and what the policy does then.
     pub(super) fn lack_of_evidence(&self, now: Timestamp) -> Option<(Then, Reason)> {
         let watching = self.watching.as_ref().filter(|_| self.judges())?;
-        // How many of the requests are a cohort's is not ours to say.
-        let by_weight = self.policy.ab.is_none();
+        // How many of the requests are a cohort's is not ours to say; and a fresh baseline has about as many as the canary.
+        let by_weight = self.policy.ab.is_none() && !self.policy.fresh_baseline;
         if let Some((seen, n)) =
             watching.share_off(self.achievable()).filter(|_| self.phase == Phase::Stepping && by_weight)
         {

@@ -122,13 +122,19 @@ impl Rollout {
         let stable = sighting.stable.as_ref()?;
         let guards = self.phase == Phase::Guarding;
         let canary = sighting.canary.as_ref().filter(|_| !guards);
+        let beside = if self.policy.fresh_baseline && !guards {
+            let baseline = sighting.baseline.as_ref()?;
+            key(baseline, self.workload.baseline_name(), baseline.pod_hash.clone())
+        } else {
+            // Under guard only the version that is guarded counts; while it is being promoted, either.
+            ArmKey { pod_hash: stable.pod_hash.clone().filter(|_| guards), ..self.stable_key(basis) }
+        };
         Some(Watch {
             workload: self.workload.clone(),
             metrics: self.policy.measured_metrics(),
             each: if guards { BTreeSet::new() } else { self.policy.clustered() },
             canary: canary.map(|arm| key(arm, self.workload.canary_name(), arm.pod_hash.clone())),
-            // Under guard only the version that is guarded counts; while it is being promoted, either.
-            stable: ArmKey { pod_hash: stable.pod_hash.clone().filter(|_| guards), ..self.stable_key(basis) },
+            stable: beside,
             since: self.started,
             last: self.last_block,
         })

@@ -5,6 +5,7 @@
 
 mod ab;
 mod backtest;
+mod baseline;
 #[path = "../support/broker.rs"]
 mod broker;
 mod counting;

@@ -1,8 +1,9 @@
-//! The canary's objects, made from the stable's. Nothing here asks a server.
+//! The canary's objects and the fresh baseline's, made from the stable's. Nothing here asks a server.
 //!
 //! Two Deployments must never touch each other's pods. Adoption follows the controller's owner reference, so it is safe
 //! that by replica ratio the stable's selector matches the canary's pods too (its Service has to); the canary's own
-//! selector has one label more ([`TRACK`]) and matches no pod of the stable in either mode.
+//! selector has one label more ([`TRACK`]) and matches no pod of the stable in either mode. A fresh baseline is always in the
+//! stable's traffic, whoever splits it: it is a canary by replica ratio that changes no image.
 
 use std::collections::BTreeMap;
 
@@ -34,11 +35,13 @@ const NOT_COPIED: [&str; 9] = [
     PREFIX,
 ];
 
-/// What a canary is to be.
+/// What a canary, or a baseline, is to be.
 #[derive(Debug, Clone)]
 pub struct Shape<'a> {
     /// Of which workload.
     pub workload: &'a Workload,
+    /// [`CANARY`] or [`BASELINE`](super::marks::BASELINE): the value of [`TRACK`], and the end of its name.
+    pub track: &'static str,
     /// The images that differ from the stable's.
     pub images: &'a Images,
     /// How many pods.
@@ -50,14 +53,25 @@ pub struct Shape<'a> {
     pub annotations: &'a BTreeMap<String, String>,
 }
 
-/// The labels of the canary's pods.
-pub fn pod_labels(stable: &BTreeMap<String, String>, changed_label: Option<&str>) -> BTreeMap<String, String> {
+impl Shape<'_> {
+    /// The name of its objects.
+    pub fn name(&self) -> String {
+        format!("{}-{}", self.workload.name, self.track)
+    }
+}
+
+/// The labels of its pods.
+pub fn pod_labels(
+    stable: &BTreeMap<String, String>,
+    changed_label: Option<&str>,
+    track: &str,
+) -> BTreeMap<String, String> {
     let mut labels = stable.clone();
     labels.remove(POD_TEMPLATE_HASH);
     if let Some(value) = changed_label.and_then(|key| labels.get_mut(key)) {
         *value = canary_value(value);
     }
-    labels.insert(TRACK.to_owned(), CANARY.to_owned());
+    labels.insert(TRACK.to_owned(), track.to_owned());
     labels
 }
 
@@ -69,11 +83,11 @@ pub fn canary_value(value: &str) -> String {
     }
 }
 
-/// The canary's Deployment, for server-side apply.
+/// Its Deployment, for server-side apply.
 pub fn deployment(stable: &DynamicObject, shape: &Shape<'_>) -> Value {
     let mut spec = stable.data.get("spec").cloned().unwrap_or_else(|| json!({}));
     let stable_template = spec.get("template").cloned().unwrap_or_default();
-    let labels = pod_labels(&template::labels(&stable_template), shape.changed_label);
+    let labels = pod_labels(&template::labels(&stable_template), shape.changed_label, shape.track);
     let mut pods = template::with_images(&stable_template, shape.images);
     pods["metadata"]["labels"] = json!(labels);
     if let Some(metadata) = pods["metadata"].as_object_mut() {
@@ -102,7 +116,7 @@ pub fn service(service: &Service, stable: &DynamicObject, shape: &Shape<'_>) -> 
     if let Some(value) = shape.changed_label.and_then(|key| wanted.get_mut(key)) {
         *value = canary_value(value);
     }
-    wanted.insert(TRACK.to_owned(), CANARY.to_owned());
+    wanted.insert(TRACK.to_owned(), shape.track.to_owned());
     let mut ports = json!(spec.ports.unwrap_or_default());
     for port in ports.as_array_mut().into_iter().flatten().filter_map(Value::as_object_mut) {
         port.remove("nodePort");
@@ -154,11 +168,11 @@ fn metadata(copied: &ObjectMeta, stable: &DynamicObject, shape: &Shape<'_>) -> V
         labels.remove(INSTANCE);
     }
     labels.insert(MANAGED_BY.to_owned(), MANAGER.to_owned());
-    labels.insert(TRACK.to_owned(), CANARY.to_owned());
+    labels.insert(TRACK.to_owned(), shape.track.to_owned());
     let mut annotations = copy(copied.annotations.as_ref());
     annotations.extend(shape.annotations.clone());
     json!({
-        "name": shape.workload.canary_name(),
+        "name": shape.name(),
         "namespace": shape.workload.namespace,
         "labels": labels,
         "annotations": annotations,

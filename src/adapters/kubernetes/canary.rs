@@ -1,4 +1,4 @@
-//! The canary's life: made or resized, given its share, removed.
+//! The canary's life: made or resized, given its share, removed; and that of a fresh baseline, which comes and goes with it.
 //!
 //! Each act reads first and compares, and writes only what is not so yet. That makes it harmless to repeat after an
 //! answer that got lost, and it is where a process with an older epoch finds out that it is one.
@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use super::build::{self, Shape};
 use super::failure;
 use super::look;
-use super::marks::{self, EFFECT};
+use super::marks::{self, BASELINE, CANARY, EFFECT};
 use super::route::{self, Mark};
 use super::server::Server;
 use super::survey::{Path, Surroundings};
@@ -34,6 +34,8 @@ pub struct Wanted<'a> {
     pub replicas: u32,
     /// How traffic is split.
     pub traffic: &'a Traffic,
+    /// Whether a fresh baseline stands beside it.
+    pub baseline: bool,
 }
 
 /// Makes the canary, or brings the one that is there to this size and these images.
@@ -53,12 +55,17 @@ pub async fn apply(server: &Server, effect: &Effect, epoch: Epoch, wanted: &Want
     let annotations = marks::annotations(effect, epoch);
     let shape = Shape {
         workload,
+        track: CANARY,
         images: wanted.images,
         replicas: wanted.replicas,
         changed_label: path.changed_label.as_deref(),
         annotations: &annotations,
     };
-    apply_deployment(server, &around, &shape).await?;
+    apply_deployment(server, &around, around.canary.as_ref(), &shape).await?;
+    if wanted.baseline {
+        let shape = Shape { track: BASELINE, images: &Images::new(), changed_label: None, ..shape.clone() };
+        apply_deployment(server, &around, around.baseline.as_ref(), &shape).await?;
+    }
     if let Traffic::Gateway { route, cohort } = wanted.traffic {
         apply_service(server, &around, &path, &shape).await?;
         let mark = Mark { effect: effect.id.to_string(), epoch };
@@ -71,6 +78,8 @@ pub async fn apply(server: &Server, effect: &Effect, epoch: Epoch, wanted: &Want
 fn free_to_write(around: &Surroundings, workload: &Workload, epoch: Epoch, wanted: &Wanted<'_>) -> Result<(), Failure> {
     let canary = around.canary.as_ref().map(|canary| &canary.metadata);
     ours_to_write("Deployment", canary, wanted.stable_uid, epoch)?;
+    let baseline = around.baseline.as_ref().filter(|_| wanted.baseline).map(|baseline| &baseline.metadata);
+    ours_to_write("Deployment", baseline, wanted.stable_uid, epoch)?;
     if *wanted.traffic != Traffic::Replicas {
         let service = around.canary_service.as_ref().map(|service| &service.metadata);
         ours_to_write("Service", service, wanted.stable_uid, epoch)?;
@@ -106,16 +115,21 @@ fn ours_to_write(kind: &str, metadata: Option<&ObjectMeta>, stable_uid: &str, ep
     marks::fence(metadata, epoch)
 }
 
-async fn apply_deployment(server: &Server, around: &Surroundings, shape: &Shape<'_>) -> Result<(), Failure> {
+async fn apply_deployment(
+    server: &Server,
+    around: &Surroundings,
+    there: Option<&DynamicObject>,
+    shape: &Shape<'_>,
+) -> Result<(), Failure> {
     let mut built = build::deployment(&around.deployment, shape);
-    if let Some(there) = &around.canary {
+    if let Some(there) = there {
         if has_effect(&there.metadata, shape) && same_deployment(&there.data, &built) {
             return Ok(());
         }
         pin(&mut built, &there.metadata);
     }
     let api = server.deployments(&shape.workload.namespace);
-    server.apply(api, "Deployment", &shape.workload.canary_name(), &built).await
+    server.apply(api, "Deployment", &shape.name(), &built).await
 }
 
 async fn apply_service(server: &Server, around: &Surroundings, path: &Path, shape: &Shape<'_>) -> Result<(), Failure> {
@@ -129,7 +143,7 @@ async fn apply_service(server: &Server, around: &Surroundings, path: &Path, shap
         pin(&mut built, &there.metadata);
     }
     let api = server.of::<Service>(&shape.workload.namespace);
-    server.apply(api, "Service", &shape.workload.canary_name(), &built).await
+    server.apply(api, "Service", &shape.name(), &built).await
 }
 
 async fn join_routes(
@@ -195,17 +209,16 @@ pub async fn set_weight(
 /// A read or a write failed.
 pub async fn remove(server: &Server, effect: &Effect, epoch: Epoch, traffic: &Traffic) -> Result<(), Failure> {
     let Workload { namespace, name, .. } = &effect.workload;
-    let canary_name = effect.workload.canary_name();
-    let (stable, deployment, service) = try_join!(
+    let (canary_name, baseline_name) = (effect.workload.canary_name(), effect.workload.baseline_name());
+    let (stable, deployment, baseline, service) = try_join!(
         server.deployment(namespace, name),
         server.deployment(namespace, &canary_name),
+        server.deployment(namespace, &baseline_name),
         server.service(namespace, &canary_name),
     )?;
     let stable_uid = stable.as_ref().and_then(|stable| stable.metadata.uid.as_deref());
-    for metadata in
-        [stable.as_ref().map(|it| &it.metadata), deployment.as_ref().map(|it| &it.metadata)].into_iter().flatten()
-    {
-        marks::fence(metadata, epoch)?;
+    for there in stable.iter().chain(&deployment) {
+        marks::fence(&there.metadata, epoch)?;
     }
     if *traffic != Traffic::Replicas {
         leave_routes(server, &effect.workload, epoch).await?;
@@ -214,8 +227,11 @@ pub async fn remove(server: &Server, effect: &Effect, epoch: Epoch, traffic: &Tr
         marks::fence(&service.metadata, epoch)?;
         server.delete(server.of::<Service>(namespace), "Service", &canary_name, service.metadata.uid).await?;
     }
-    if let Some(canary) = deployment.filter(|canary| removable(&canary.metadata, stable_uid)) {
-        server.delete(server.deployments(namespace), "Deployment", &canary_name, canary.metadata.uid).await?;
+    for (name, there) in [(&canary_name, deployment), (&baseline_name, baseline)] {
+        if let Some(there) = there.filter(|there| removable(&there.metadata, stable_uid)) {
+            marks::fence(&there.metadata, epoch)?;
+            server.delete(server.deployments(namespace), "Deployment", name, there.metadata.uid).await?;
+        }
     }
     Ok(())
 }

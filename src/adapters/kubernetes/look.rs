@@ -31,16 +31,20 @@ pub async fn survey(
     traffic: &Traffic,
 ) -> Result<(Survey, Vec<Template>), Failure> {
     let Some(surroundings) = Box::pin(surroundings(server, workload, traffic)).await? else {
-        let sighting = Sighting { stable: None, canary: None, routed: None, route_by: None };
-        return Ok((Survey { sighting, obstacles: Vec::new() }, Vec::new()));
+        return Ok((Survey { sighting: Sighting::NOTHING, obstacles: Vec::new() }, Vec::new()));
     };
-    let canary = surroundings.canary.as_ref().filter(|canary| marks::is_ours(&canary.metadata));
-    let (stable, canary) =
-        try_join!(arm(server, workload, Some(&surroundings.deployment)), arm(server, workload, canary))?;
+    let ours = |found: &'_ Option<DynamicObject>| found.clone().filter(|found| marks::is_ours(&found.metadata));
+    let (canary, baseline) = (ours(&surroundings.canary), ours(&surroundings.baseline));
+    let (stable, canary, baseline) = try_join!(
+        arm(server, workload, Some(&surroundings.deployment)),
+        arm(server, workload, canary.as_ref()),
+        arm(server, workload, baseline.as_ref()),
+    )?;
     let templates = stable.iter().map(|(deployment, _)| deployment.template.clone()).collect();
     let sighting = Sighting {
         stable: stable.map(|(_, arm)| arm),
         canary: canary.map(|(_, arm)| arm),
+        baseline: baseline.map(|(_, arm)| arm),
         routed: route::routed(&surroundings.routes, workload),
         route_by: route::written_by(&surroundings.routes, workload),
     };
@@ -57,12 +61,13 @@ pub async fn surroundings(
     traffic: &Traffic,
 ) -> Result<Option<Surroundings>, Failure> {
     let Workload { namespace, name, .. } = workload;
-    let canary_name = workload.canary_name();
+    let (canary_name, baseline_name) = (workload.canary_name(), workload.baseline_name());
     let all = ListParams::default();
     let by_replicas = *traffic == Traffic::Replicas;
-    let (deployment, canary, canary_service, services, routes, policies, monitors, autoscalers) = try_join!(
+    let (deployment, canary, baseline, canary_service, services, routes, policies, monitors, autoscalers) = try_join!(
         server.deployment(namespace, name),
         server.deployment(namespace, &canary_name),
+        server.deployment(namespace, &baseline_name),
         server.service(namespace, &canary_name),
         server.list("Services", server.of::<Service>(namespace), &all),
         async { if by_replicas { Ok(Vec::new()) } else { server.list_routes(namespace).await } },
@@ -78,6 +83,7 @@ pub async fn surroundings(
     Ok(Some(Surroundings {
         deployment,
         canary,
+        baseline,
         canary_service,
         services,
         routes,

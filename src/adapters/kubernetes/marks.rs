@@ -25,8 +25,10 @@ pub const CHANGED_LABEL: &str = "bellwether.dev/changed-label";
 pub const ORIGINAL_WEIGHTS: &str = "bellwether.dev/original-weights";
 /// On the canary's pods and in its selector.
 pub const TRACK: &str = "bellwether.dev/track";
-/// The value of [`TRACK`].
+/// The value of [`TRACK`] on what is the canary's …
 pub const CANARY: &str = "canary";
+/// … and on what is the fresh baseline's.
+pub const BASELINE: &str = "baseline";
 /// Kubernetes' own label for who made an object.
 pub const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
 /// Kubernetes' label on the pods of one ReplicaSet.

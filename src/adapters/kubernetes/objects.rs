@@ -17,7 +17,8 @@ use crate::ports::{PodFacts, Template};
 /// Pods that are gone and still known: about 15 MB, or the churn of 500 rollouts of 100 pods.
 const REMEMBERED: usize = 50_000;
 /// How the name of a canary's Deployment ends.
-const CANARY_SUFFIX: &str = "-canary";
+/// How the names of our Deployments end.
+const OURS: [&str; 2] = ["-canary", "-baseline"];
 
 /// An object's namespace and name.
 pub type Key = (String, String);
@@ -231,7 +232,7 @@ impl Objects {
         concerned
     }
 
-    /// The workloads that a change of this Deployment concerns: itself, and the one whose canary it is.
+    /// The workloads that a change of this Deployment concerns: itself, and the one whose canary or baseline it is.
     pub fn workloads(&self, cluster: &str, (namespace, name): (String, Option<String>)) -> Vec<Workload> {
         let workload = |name: &str| Workload {
             cluster: cluster.to_owned(),
@@ -241,8 +242,8 @@ impl Objects {
         };
         match name {
             Some(name) => {
-                let stable = name.strip_suffix(CANARY_SUFFIX).map(workload);
-                stable.into_iter().chain([workload(&name)]).collect()
+                let stable = OURS.iter().filter_map(|suffix| name.strip_suffix(suffix)).map(workload);
+                stable.chain([workload(&name)]).collect()
             }
             None => self.deployments.of(&namespace).filter(|it| !it.ours).map(|it| workload(&it.name)).collect(),
         }
@@ -269,14 +270,15 @@ impl Objects {
         if stable.is_some_and(|stable| stable.ours) {
             return None;
         }
-        let canary = self
-            .deployments
-            .get(namespace, &workload.canary_name())
-            .filter(|canary| canary.ours && stable.is_none_or(|stable| canary.owners.contains(&stable.uid)));
+        let ours = |name: String| {
+            let found = self.deployments.get(namespace, &name).filter(|found| found.ours);
+            found.filter(|found| stable.is_none_or(|stable| found.owners.contains(&stable.uid)))
+        };
         let arm = |it: &Deployment| it.arm(self.replica_sets.of(namespace), self.pods.of(namespace));
         let sighting = Sighting {
             stable: stable.map(arm),
-            canary: canary.map(arm),
+            canary: ours(workload.canary_name()).map(arm),
+            baseline: ours(workload.baseline_name()).map(arm),
             routed: route::routed(self.routes.of(namespace).map(|route| &**route), workload),
             route_by: route::written_by(self.routes.of(namespace).map(|route| &**route), workload),
         };

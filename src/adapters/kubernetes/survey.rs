@@ -30,6 +30,8 @@ pub struct Surroundings {
     pub deployment: DynamicObject,
     /// The Deployment that has the canary's name.
     pub canary: Option<DynamicObject>,
+    /// The Deployment that has the fresh baseline's name.
+    pub baseline: Option<DynamicObject>,
     /// The Service that has the canary's name.
     pub canary_service: Option<Service>,
     /// All Services of the namespace.
@@ -99,7 +101,7 @@ impl Surroundings {
     /// Service that the canary gets a clone of.
     fn missed(&self, changed_label: Option<&str>, cloned: &str, workload: &Workload) -> Vec<Obstacle> {
         let stable = self.stable_labels();
-        let canary = build::pod_labels(&stable, changed_label);
+        let canary = build::pod_labels(&stable, changed_label, marks::CANARY);
         let policies = self.policies.iter().filter(|policy| {
             selectors(policy).any(|selector| matches(selector, &stable) && !matches(selector, &canary))
         });

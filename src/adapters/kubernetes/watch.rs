@@ -314,7 +314,7 @@ impl Sender<'_> {
 }
 
 fn is_nothing(sighting: &Sighting) -> bool {
-    sighting.stable.is_none() && sighting.canary.is_none() && sighting.routed.is_none()
+    sighting.stable.is_none() && sighting.has_nothing_of_ours()
 }
 
 fn watches(server: &Server, namespaces: &[String], seen: &Seen) -> Reports {

@@ -7,6 +7,7 @@
 //! | `err<percent>` | that share of the requests gets a 500 |
 //! | `slow<percent>_<ms>` | that share takes so long |
 //! | `after<seconds>` | the marks to its right begin so long after the pod's start |
+//! | `until<seconds>` | the marks to its right end so long after the pod's start: it is cold at first |
 //! | `nopull` | the image cannot be pulled (the pod never runs; see `stages.yaml`) |
 //! | `crash` | the container ends at once, again and again (likewise) |
 //!
@@ -40,6 +41,7 @@ impl Answer {
 struct Share {
     percent: f64,
     after: Duration,
+    until: Duration,
 }
 
 /// The tag of an image; the whole of it is what a pod calls its version.
@@ -53,22 +55,25 @@ impl Behaviour {
     /// that behaves well.
     pub fn of(image: &str) -> Result<Self> {
         let mut behaviour = Self::default();
-        let mut after = Duration::ZERO;
+        let mut when = (Duration::ZERO, Duration::MAX);
         for mark in tag(image).split('-').skip(1) {
-            behaviour.add(mark, &mut after).with_context(|| format!("the mark `{mark}` of the image {image}"))?;
+            behaviour.add(mark, &mut when).with_context(|| format!("the mark `{mark}` of the image {image}"))?;
         }
         Ok(behaviour)
     }
 
-    fn add(&mut self, mark: &str, after: &mut Duration) -> Result<()> {
+    fn add(&mut self, mark: &str, when: &mut (Duration, Duration)) -> Result<()> {
+        let (after, until) = *when;
         if let Some(percent) = mark.strip_prefix("err") {
-            self.errors.push(Share { percent: parse_percent(percent)?, after: *after });
+            self.errors.push(Share { percent: parse_percent(percent)?, after, until });
         } else if let Some(slow) = mark.strip_prefix("slow") {
             let (percent, ms) = slow.split_once('_').context("slow<percent>_<ms>")?;
-            let share = Share { percent: parse_percent(percent)?, after: *after };
+            let share = Share { percent: parse_percent(percent)?, after, until };
             self.delays.push((share, Duration::from_millis(ms.parse()?)));
         } else if let Some(seconds) = mark.strip_prefix("after") {
-            *after = Duration::from_secs(seconds.parse()?);
+            when.0 = Duration::from_secs(seconds.parse()?);
+        } else if let Some(seconds) = mark.strip_prefix("until") {
+            when.1 = Duration::from_secs(seconds.parse()?);
         } else {
             ensure!(["nopull", "crash"].contains(&mark), "no such mark; see tests/real/plane/behaviour.rs");
         }
@@ -90,7 +95,7 @@ impl Share {
     fn hits(&self, n: u64, age: Duration, stride: u64) -> bool {
         let block = if self.percent.fract() == 0.0 { 100 } else { 1000 };
         let place = (n % block) * stride % block;
-        age >= self.after && (place as f64) < self.percent * block as f64 / 100.0
+        (self.after..self.until).contains(&age) && (place as f64) < self.percent * block as f64 / 100.0
     }
 }
 

@@ -23,7 +23,7 @@ pub fn stories() -> Vec<Told> {
 }
 
 /// The same checks by the sequential judge; a limit of 10 % would let twice as many errors through.
-fn by_evidence(weights: &str) -> String {
+pub fn by_evidence(weights: &str) -> String {
     policy(weights, "")
         .replace("judge = \"threshold\"\n", "")
         .replace("every = \"2s\"\nwindow = \"10s\"\n", "")

@@ -115,6 +115,7 @@ impl Sim {
             1 => model.scale(&workload, 1 + self.dice.below(12) as u32, "kube-controller-manager", now),
             2 => model.scale(&workload, 1 + self.dice.below(12) as u32, "kubectl", now),
             3 => model.edit_canary(&workload, images("v0-hand"), now),
+            4 if model.delete_baseline(&workload) => {}
             4 => model.delete_canary(&workload),
             5 => model.edit_route(&workload, None),
             _ => model.edit_route(&workload, Some(Weight::percent(self.dice.below(100) as u16))),
@@ -157,6 +158,9 @@ pub fn random_policy(dice: &mut Dice) -> Policy {
         changes["blue-green"] = json!({ "keep-stable": format!("{}s", dice.below(600)) });
         changes["traffic"] = "gateway".into();
         changes["step"] = json!([]);
+    }
+    if weight <= 50 && weight % 3 == 0 && changes["strategy"].is_null() {
+        changes["fresh-baseline"] = true.into();
     }
     if dice.chance(25) {
         let patience = format!("{}m", 1 + dice.below(20));

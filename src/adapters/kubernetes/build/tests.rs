@@ -2,7 +2,7 @@ use bellwether_core::ids::Kind;
 use serde_json::json;
 
 use super::*;
-use crate::adapters::kubernetes::marks::{EFFECT, EPOCH, ROLLOUT};
+use crate::adapters::kubernetes::marks::{BASELINE, EFFECT, EPOCH, ROLLOUT};
 
 #[test]
 fn with_a_router_one_label_changes_and_both_selectors_stay_apart() {
@@ -24,6 +24,21 @@ fn by_replicas_the_pods_keep_their_labels_and_the_selector_has_one_more() {
     assert_eq!(template::labels(&built["spec"]["template"])["app"], "web");
     assert_eq!(built["spec"]["selector"]["matchLabels"], json!({"app": "web", TRACK: "canary", "tier": "front"}));
     assert!(built["metadata"]["annotations"].get(CHANGED_LABEL).is_none());
+}
+
+/// It has to be in the stable's traffic, and to run what the stable runs.
+#[test]
+fn a_baseline_is_the_stable_once_more_with_a_selector_of_its_own() {
+    let images = Images::new();
+    let built = with_shape(None, |shape| {
+        deployment(&object(&stable()), &Shape { track: BASELINE, images: &images, ..shape.clone() })
+    });
+    assert_eq!(built["metadata"]["name"], "web-baseline");
+    assert_eq!(built["spec"]["selector"]["matchLabels"], json!({"app": "web", TRACK: "baseline", "tier": "front"}));
+    let (theirs, ours) = (stable()["spec"]["template"].clone(), built["spec"]["template"].clone());
+    assert_eq!(ours["spec"], theirs["spec"]);
+    let labels = template::labels(&theirs);
+    assert!(labels.iter().all(|(key, value)| template::labels(&ours).get(key) == Some(value)), "{ours:#}");
 }
 
 #[test]
@@ -163,7 +178,15 @@ fn with_shape(changed_label: Option<&str>, build: impl FnOnce(&Shape<'_>) -> Val
     let annotations = [(EFFECT, "web-1.1"), (EPOCH, "3"), (ROLLOUT, "web-1")]
         .map(|(key, value)| (key.to_owned(), value.to_owned()))
         .into();
-    build(&Shape { workload: &workload, images: &images, replicas: 2, changed_label, annotations: &annotations })
+    let shape = Shape {
+        workload: &workload,
+        track: CANARY,
+        images: &images,
+        replicas: 2,
+        changed_label,
+        annotations: &annotations,
+    };
+    build(&shape)
 }
 
 fn object(value: &Value) -> DynamicObject {

@@ -193,6 +193,7 @@ fn around() -> Surroundings {
                 "spec": {"containers": [{"name": "web", "image": "shop/web:1"}]}}},
         })),
         canary: None,
+        baseline: None,
         canary_service: None,
         services: vec![
             service("web", &json!({"app": "web", "tier": "front"})),

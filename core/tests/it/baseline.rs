@@ -1,0 +1,117 @@
+//! A fresh baseline: the canary is compared with as many pods of the stable that were started with it.
+
+use bellwether_core::decision::Ending;
+use bellwether_core::effect::Act;
+use bellwether_core::ids::Weight;
+use bellwether_core::phase::Phase;
+use bellwether_core::policy::RawPolicy;
+use bellwether_core::time::Span;
+use serde_json::{Value, json};
+
+use crate::story::{Story, images, metrics, policy, workload};
+
+const HOUR: u64 = 3600;
+
+fn changes() -> Value {
+    let steps = json!([{ "weight": "10%", "min-time": "5m" }, { "weight": "50%", "min-time": "5m" }]);
+    json!({ "fresh-baseline": true, "step": steps })
+}
+
+/// A rollout of v2 that has had its first share of the traffic for a minute.
+fn begun() -> Story {
+    let mut story = Story::new(policy(changes()));
+    story.request("v2");
+    story.run(60);
+    assert_eq!(story.rollout().phase, Phase::Stepping, "{:#?}", story.whys());
+    story
+}
+
+/// The pods of canary and baseline.
+fn pods(story: &Story) -> (Option<u32>, Option<u32>) {
+    let sighting = story.model.sighting(&workload(), story.now);
+    (sighting.canary.map(|arm| arm.replicas), sighting.baseline.map(|arm| arm.replicas))
+}
+
+#[test]
+fn it_comes_grows_and_goes_with_the_canary_and_runs_the_stables_images() {
+    let mut story = begun();
+    assert_eq!(pods(&story), (Some(2), Some(2)));
+    let baseline = story.model.sighting(&workload(), story.now).baseline.unwrap();
+    assert_eq!(baseline.images, images("v1"));
+    while story.rollout().weight != Weight::percent(50) {
+        story.second();
+    }
+    assert_eq!(pods(&story), (Some(5), Some(5)));
+    assert_eq!(story.run(HOUR), Some(Ending::Promoted));
+    assert_eq!((pods(&story), story.running()), ((None, None), images("v2")));
+}
+
+#[test]
+fn it_is_what_the_canary_is_compared_with() {
+    let story = begun();
+    let watches = story.engine.watches();
+    let watch = watches.iter().find(|watch| watch.workload == workload()).unwrap();
+    let baseline = story.model.sighting(&workload(), story.now).baseline.unwrap();
+    assert_eq!((watch.stable.name.as_str(), &watch.stable.deployment_uid), ("web-baseline", &baseline.uid));
+    assert_eq!(watch.stable.pod_hash, baseline.pod_hash, "its own pods alone");
+}
+
+#[test]
+fn by_replicas_it_is_a_part_of_the_pods_that_the_share_is_of() {
+    let mut changes = changes();
+    changes["traffic"] = "replicas".into();
+    changes["step"] = json!([{ "weight": "25%", "min-time": "5m" }]);
+    let mut story = Story::new(policy(changes));
+    story.request("v2");
+    story.run(60);
+    // 5 of 10 + 5 + 5.
+    assert_eq!(pods(&story), (Some(5), Some(5)));
+    assert_eq!(story.rollout().achievable(), Weight::percent(25));
+}
+
+#[test]
+fn if_somebody_deletes_it_it_is_put_back() {
+    let mut story = begun();
+    assert!(story.model.delete_baseline(&workload()));
+    story.run(60);
+    assert!(story.whys().iter().any(|why| why.contains("the fresh baseline")), "{:#?}", story.whys());
+    assert_eq!(pods(&story), (Some(2), Some(2)));
+    assert_eq!(story.run(HOUR), Some(Ending::Promoted));
+}
+
+#[test]
+fn a_baseline_that_never_starts_is_no_fault_of_the_version() {
+    let mut story = Story::new(policy(changes()));
+    story.model.deploy(workload(), images("v1-neverready"), 10, Span::from_secs(5));
+    story.request("v2");
+    assert_eq!(story.run(HOUR), Some(Ending::GivenUp), "{:#?}", story.whys());
+    assert!(
+        story.whys().iter().any(|why| why.starts_with("0 of 2 pods of the fresh baseline were available within 5m"))
+    );
+    assert_eq!(pods(&story), (None, None));
+    assert!(
+        !story
+            .effects
+            .iter()
+            .any(|effect| matches!(effect.act, Act::SetWeight { weight, .. } if weight > Weight::ZERO))
+    );
+    assert!(story.engine.state(&workload()).unwrap().quarantine.is_empty());
+}
+
+#[test]
+fn where_it_could_not_be_compared_with_it_is_refused() {
+    for (change, words) in [
+        (json!({ "step": [{ "weight": "60%", "min-time": "5m" }] }), "too few requests are left for it"),
+        (json!({ "strategy": "blue-green", "step": [], "blue-green": { "keep-stable": "10m" } }), "beside a canary"),
+    ] {
+        let mut json = changes();
+        json.as_object_mut().unwrap().extend(change.as_object().unwrap().clone());
+        json["name"] = "test".into();
+        json["match"] = json!({ "namespaces": ["shop"], "workloads": ["*"], "images": ["*"] });
+        json["check"] = json!([{ "metric": "error-rate", "max": "5%" }]);
+        let raw: RawPolicy = serde_json::from_value(json).unwrap();
+        let problems = raw.check(&metrics()).unwrap_err();
+        let found = problems.iter().find(|problem| problem.path == ["fresh-baseline"]);
+        assert!(found.is_some_and(|problem| problem.message.contains(words)), "{words}: {problems:#?}");
+    }
+}
