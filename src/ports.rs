@@ -4,6 +4,7 @@
 //! Whatever an adapter has to say on its own (a record was consumed, a Deployment changed) it sends as a [`Wake`].
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use bellwether_core::effect::{Effect, Message, ModelAct, Probed};
@@ -126,8 +127,56 @@ pub trait Metrics: Send + Sync {
 pub struct Point {
     /// Its labels.
     pub labels: BTreeMap<String, String>,
-    /// Its value.
+    /// Its value; NaN where it is a native histogram.
     pub value: f64,
+    /// The native histogram that it is.
+    pub native: Option<Arc<Native>>,
+}
+
+impl Point {
+    /// A plain number.
+    pub fn number(labels: BTreeMap<String, String>, value: f64) -> Point {
+        Point { labels, value, native: None }
+    }
+
+    /// A native histogram.
+    pub fn native(labels: BTreeMap<String, String>, native: Arc<Native>) -> Point {
+        Point { labels, value: f64::NAN, native: Some(native) }
+    }
+}
+
+/// A native histogram as it came.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Native {
+    /// All observations; those that are no number are in no bucket.
+    pub count: f64,
+    /// The buckets that have any.
+    pub buckets: Vec<Bucket>,
+}
+
+/// A bucket of a native histogram.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Bucket {
+    /// Which of its bounds belong to it: 0 the upper, 1 the lower, 2 neither, 3 both.
+    pub rule: u8,
+    /// Where it begins.
+    pub lower: f64,
+    /// Where it ends.
+    pub upper: f64,
+    /// What is in it, and in no other.
+    pub count: f64,
+}
+
+impl Bucket {
+    /// Whether both bounds belong to it, as to the one around zero.
+    pub fn is_closed(&self) -> bool {
+        self.rule == 3
+    }
+
+    /// Whether its upper bound belongs to it and the lower does not, as with every one above zero.
+    pub fn is_open_below(&self) -> bool {
+        self.rule == 0
+    }
 }
 
 /// Why there is no answer that can be counted with.

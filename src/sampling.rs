@@ -4,13 +4,14 @@
 //! is of raw counters at an explicit instant in the past, so that what was counted between two of them is a subtraction
 //! and not an estimate. What can't be known is a typed gap, for both arms together; it decides nothing about either.
 //!
-//! In reading order: [`plan`] makes questions of watches, [`answers`] puts them, [`snapshot`] reads what came back,
-//! [`difference`] subtracts, [`reading`] makes samples of it, [`state`] keeps what the next tick needs. [`probe`] tries
-//! all of it once, for people, and [`history`] goes through the past.
+//! In reading order: [`plan`] makes questions of watches, [`answers`] puts them, [`native`] makes native histograms
+//! classic ones, [`snapshot`] reads what came back, [`difference`] subtracts, [`reading`] makes samples of it, [`state`]
+//! keeps what the next tick needs. [`probe`] tries all of it once, for people, and [`history`] goes through the past.
 
 pub mod promql;
 pub mod plan;
 pub mod answers;
+pub mod native;
 pub mod snapshot;
 pub mod difference;
 pub mod reading;

@@ -166,6 +166,7 @@ pub enum Reading {
     /// Counted events by size: as many as `edges` and one more, above the last edge. Not cumulative.
     Histogram {
         /// The buckets' upper bounds, ascending, in the metric's own unit.
+        #[serde(with = "edges")]
         edges: Vec<f64>,
         /// Events per bucket.
         counts: Vec<u64>,
@@ -174,6 +175,37 @@ pub enum Reading {
     Count(u64),
     /// A value at the block's end.
     Value(f64),
+}
+
+/// Edges as they are written down: one by one, or as those of a native histogram, which are many and always the same.
+mod edges {
+    use serde::de::Error as _;
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    use crate::stats::histogram::NativeEdges;
+
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Written {
+        Each(Vec<f64>),
+        Native(NativeEdges),
+    }
+
+    pub fn serialize<S: Serializer>(edges: &[f64], serializer: S) -> Result<S::Ok, S::Error> {
+        match NativeEdges::of(edges) {
+            Some(native) => native.serialize(serializer),
+            None => edges.serialize(serializer),
+        }
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<f64>, D::Error> {
+        match Written::deserialize(deserializer)? {
+            Written::Each(edges) => Ok(edges),
+            Written::Native(native) => {
+                native.edges().ok_or_else(|| D::Error::custom(format!("{native:?} are no edges of a histogram")))
+            }
+        }
+    }
 }
 
 impl Reading {

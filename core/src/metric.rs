@@ -5,7 +5,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::policy::RawLimit;
-use crate::time::Span;
+use crate::time::seconds;
 
 /// How to measure something. Which keys a kind takes is checked in [`Metric::problems`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -25,6 +25,9 @@ pub struct Metric {
     /// For a histogram: the unit of its edges.
     #[serde(default)]
     pub unit: HistogramUnit,
+    /// For a histogram or a drift: whether it is a native histogram, which has one series and no `le`.
+    #[serde(default, skip_serializing_if = "is_usual")]
+    pub native: bool,
     /// For `drift`: by which measure two distributions are apart.
     #[serde(default, skip_serializing_if = "is_usual")]
     pub distance: Distance,
@@ -223,6 +226,9 @@ impl Metric {
                 problems.push((key, "this belongs to kind = \"drift\", and to no other".to_owned()));
             }
         }
+        if self.native && !buckets {
+            problems.push(("native", "only kind = \"histogram\" and kind = \"drift\" have buckets".to_owned()));
+        }
         if (self.kind == MetricKind::Query) != self.query.is_some() {
             problems.push(("query", "a `query` belongs to kind = \"query\", and to no other".to_owned()));
         }
@@ -256,10 +262,8 @@ impl Unit {
     pub fn read(self, raw: &RawLimit) -> Result<f64, String> {
         let read = match (self, raw) {
             (Unit::Percent, RawLimit::Text(text)) => percent(text).filter(|share| (0.0..=1.0).contains(share)),
-            (Unit::Seconds, RawLimit::Text(text)) => text.parse::<Span>().ok().map(Span::as_secs_f64),
-            (Unit::Milliseconds, RawLimit::Text(text)) => {
-                text.parse::<Span>().ok().map(|span| span.as_secs_f64() * 1000.0)
-            }
+            (Unit::Seconds, RawLimit::Text(text)) => seconds(text).ok(),
+            (Unit::Milliseconds, RawLimit::Text(text)) => seconds(text).ok().map(|seconds| seconds * 1000.0),
             (Unit::PerSecond, RawLimit::Text(text)) => {
                 text.strip_suffix("/s").and_then(|number| number.trim().parse().ok())
             }
@@ -284,11 +288,20 @@ impl Unit {
 
     /// A value as people read it: `4.88 %`, `312 ms`, `5 s`, `10/s`.
     pub fn show(self, value: f64) -> String {
+        self.put(value, digits)
+    }
+
+    /// A value as people may write it down again, with four digits: `297.3 ms`. (`stats::histogram` knows it again.)
+    pub fn write(self, value: f64) -> String {
+        self.put(value, four_digits)
+    }
+
+    fn put(self, value: f64, digits: impl Fn(f64) -> String) -> String {
         match self {
             Unit::Percent => format!("{} %", digits(value * 100.0)),
             Unit::Seconds if value < 1.0 => format!("{} ms", digits(value * 1000.0)),
             Unit::Seconds => format!("{} s", digits(value)),
-            Unit::Milliseconds => Unit::Seconds.show(value / 1000.0),
+            Unit::Milliseconds => Unit::Seconds.put(value / 1000.0, digits),
             Unit::PerSecond => format!("{}/s", digits(value)),
             Unit::Number => digits(value),
         }
@@ -309,6 +322,16 @@ fn digits(value: f64) -> String {
         s if s >= 0.01 => 3,
         _ => 4,
     };
+    decimal(value, places)
+}
+
+/// Four significant digits, and whole numbers whole.
+fn four_digits(value: f64) -> String {
+    let before = libm::floor(libm::log10(value.abs())).clamp(-12.0, 3.0);
+    decimal(value, (3.0 - before) as usize)
+}
+
+fn decimal(value: f64, places: usize) -> String {
     let text = format!("{value:.places$}");
     if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.').to_owned() } else { text }
 }
@@ -367,5 +390,60 @@ impl fmt::Display for MetricKind {
             MetricKind::Query => "query",
             MetricKind::Availability => "availability",
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::stats::histogram::{NativeEdges, edge_at};
+
+    #[test]
+    fn a_limit_is_as_exact_as_it_is_written() {
+        for (unit, text, wanted) in [
+            (Unit::Seconds, "500ms", 0.5),
+            (Unit::Seconds, "300ms", 0.3),
+            (Unit::Seconds, "2.5ms", 0.0025),
+            (Unit::Seconds, "297.3 ms", 0.2973),
+            (Unit::Seconds, "4.757s", 4.757),
+            (Unit::Seconds, "1m30s", 90.0),
+            (Unit::Milliseconds, "2.5ms", 2.5),
+            (Unit::Milliseconds, "1s", 1000.0),
+        ] {
+            assert_eq!(unit.read(&RawLimit::Text(text.to_owned())), Ok(wanted), "{text}");
+        }
+        for text in ["5", "-5s", "5 apples"] {
+            assert!(Unit::Seconds.read(&RawLimit::Text(text.to_owned())).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn an_edge_that_is_written_down_is_that_edge_when_it_is_read() {
+        let edges = NativeEdges { schema: 2, from: -40, to: 80 }.edges().unwrap();
+        for (at, edge) in edges.iter().enumerate() {
+            for (unit, plain) in [(Unit::Seconds, false), (Unit::Milliseconds, false), (Unit::Number, true)] {
+                let written = unit.write(*edge);
+                let raw =
+                    if plain { RawLimit::Number(written.parse().unwrap()) } else { RawLimit::Text(written.clone()) };
+                assert_eq!(edge_at(&edges, unit.read(&raw).unwrap()), Some(at), "{written}");
+            }
+        }
+        let written = [0.25, edges[33], 1.0, edges[49], 0.0].map(|edge| Unit::Seconds.write(edge));
+        assert_eq!(written, ["250 ms", "297.3 ms", "1 s", "4.757 s", "0 ms"]);
+    }
+
+    #[test]
+    fn only_a_histogram_is_native() {
+        for (kind, wanted) in [
+            (r#"{ "kind": "histogram", "series": "seconds", "native": true }"#, vec![]),
+            (r#"{ "kind": "drift", "series": "seconds", "native": true }"#, vec![]),
+            (r#"{ "kind": "histogram", "series": "seconds_bucket", "native": true }"#, vec!["series"]),
+            (r#"{ "kind": "throughput", "series": "seconds", "native": true }"#, vec!["native"]),
+            (r#"{ "kind": "throughput", "series": "seconds", "native": false }"#, vec![]),
+        ] {
+            let metric: Metric = serde_json::from_str(kind).unwrap();
+            let problems: Vec<&str> = metric.problems().into_iter().map(|(key, _)| key).collect();
+            assert_eq!(problems, wanted, "{kind}");
+        }
     }
 }

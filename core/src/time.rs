@@ -90,12 +90,25 @@ impl FromStr for Span {
     type Err = BadSpan;
 
     fn from_str(text: &str) -> Result<Span, BadSpan> {
-        let bad = || BadSpan(text.to_owned());
-        let written: jiff::Span = text.parse().map_err(|_| bad())?;
-        // A day is 24 hours here: nobody waits for a change of the clocks.
-        let length = written.to_duration(jiff::SpanRelativeTo::days_are_24_hours()).map_err(|_| bad())?;
-        u64::try_from(length.as_millis()).map(Span).map_err(|_| bad())
+        u64::try_from(duration(text)?.as_millis()).map(Span).map_err(|_| BadSpan(text.to_owned()))
     }
+}
+
+fn duration(text: &str) -> Result<jiff::SignedDuration, BadSpan> {
+    let bad = || BadSpan(text.to_owned());
+    let written: jiff::Span = text.parse().map_err(|_| bad())?;
+    // A day is 24 hours here: nobody waits for a change of the clocks.
+    let length = written.to_duration(jiff::SpanRelativeTo::days_are_24_hours()).map_err(|_| bad())?;
+    if length.is_negative() { Err(bad()) } else { Ok(length) }
+}
+
+/// A length of time in seconds, as exactly as it is written: "2.5ms" is no whole number of milliseconds, as a [`Span`] is.
+///
+/// # Errors
+/// [`BadSpan`]: it is none.
+pub fn seconds(text: &str) -> Result<f64, BadSpan> {
+    // No length that can be written is so long that the nanoseconds lose what was written.
+    Ok(duration(text)?.as_nanos() as f64 / 1e9)
 }
 
 impl Serialize for Span {

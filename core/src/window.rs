@@ -9,7 +9,8 @@ use std::collections::VecDeque;
 use serde::{Deserialize, Serialize};
 
 use crate::event::{Block, Gap, Reading, Sample};
-use crate::stats::quantile::classic;
+use crate::stats::histogram::NativeEdges;
+use crate::stats::quantile::{classic, native};
 use crate::time::{Span, Timestamp};
 use crate::verdict::Measure;
 
@@ -161,7 +162,8 @@ impl Sum {
     }
 }
 
-/// The quantile that Prometheus would show. Above the last edge nothing is known but that it is above.
+/// The quantile that Prometheus would show, of a native histogram's buckets about that: its dashboards may have finer ones.
+/// Above the last edge nothing is known but that it is above.
 fn quantile_of(edges: &[f64], counts: &[u64], quantile: f64) -> Measure {
     let mut n = 0u64;
     let mut upto = |count: u64| {
@@ -173,7 +175,16 @@ fn quantile_of(edges: &[f64], counts: &[u64], quantile: f64) -> Measure {
     let buckets: Vec<(f64, f64)> = ends.zip(counts).map(|(end, count)| (end, upto(count))).collect();
     let within = edges.len().checked_sub(1).and_then(|last| buckets.get(last)).map_or(0.0, |(_, count)| *count);
     let beyond = n > 0 && quantile * n as f64 > within;
-    Measure { value: classic(quantile, &buckets).unwrap_or(0.0), hits: None, n, beyond }
+    let is_native = !beyond && NativeEdges::of(edges).is_some();
+    let value = if is_native { of_native(&buckets, quantile) } else { classic(quantile, &buckets) };
+    Measure { value: value.unwrap_or(0.0), hits: None, n, beyond }
+}
+
+/// From cumulative counts up to the edges of a native histogram.
+fn of_native(upto: &[(f64, f64)], quantile: f64) -> Option<f64> {
+    let lower = [(0.0, 0.0)].into_iter().chain(upto.iter().copied());
+    let buckets: Vec<_> = lower.zip(upto).map(|((start, below), (end, upto))| (start, *end, upto - below)).collect();
+    native(quantile, &buckets)
 }
 
 #[cfg(test)]
@@ -243,5 +254,22 @@ mod tests {
             assert_eq!(measure.beyond, beyond, "{counts:?} {q}");
         }
         assert_eq!(quantile_of(&edges, &[0, 0, 0, 0], 0.5).n, 0);
+    }
+
+    #[test]
+    fn between_native_edges_a_quantile_grows_by_factors() {
+        let edges = NativeEdges { schema: 2, from: -1, to: 1 }.edges().unwrap();
+        for (counts, q, value, beyond) in [
+            ([0, 10, 0, 0], 0.5, libm::exp2(-0.125), false),
+            ([0, 5, 5, 0], 0.75, libm::exp2(0.125), false),
+            ([10, 0, 0, 0], 0.5, libm::exp2(-0.25) / 2.0, false),
+            ([0, 5, 5, 0], 1.0, libm::exp2(0.25), false),
+            ([0, 0, 0, 10], 0.5, libm::exp2(0.25), true),
+        ] {
+            let measure = quantile_of(&edges, &counts, q);
+            assert!((measure.value - value).abs() < 1e-12, "{counts:?} {q}: {}", measure.value);
+            assert_eq!(measure.beyond, beyond, "{counts:?} {q}");
+        }
+        assert_eq!(quantile_of(&edges, &[0, 0, 0, 0], 0.5).value, 0.0);
     }
 }

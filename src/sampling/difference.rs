@@ -271,7 +271,12 @@ impl Look<'_> {
         }
         let gone = past.series.iter().find(|(class, before)| !before.lost && !cells.contains_key(class));
         if let Some((class, _)) = gone {
-            return Err(Gap::Vanished { series: label(class) });
+            let series = label(class);
+            return Err(if self.is_but_a_bucket(class, cells) {
+                Gap::Malformed { what: format!("bucket {series} has gone") }
+            } else {
+                Gap::Vanished { series }
+            });
         }
         let mut counted = BTreeMap::new();
         for (class, cell) in cells {
@@ -293,6 +298,12 @@ impl Look<'_> {
             counted.insert(class.clone(), Some(added));
         }
         Ok(counted)
+    }
+
+    /// Whether a class that is missing is a bucket of a histogram that is there: it has other buckets now, as a native one may
+    /// at any time. That says nothing of its process.
+    fn is_but_a_bucket(&self, class: &Class, cells: &BTreeMap<Class, Cell>) -> bool {
+        self.setting.buckets && cells.keys().any(|other| other.owner == class.owner)
     }
 
     fn restarted(&self, past: &Remembered) -> Result<Restart, Gap> {
@@ -328,7 +339,7 @@ impl Look<'_> {
         let cells = self.cells()?;
         let fell =
             past.series.iter().filter(|(_, before)| !before.lost).any(|(class, before)| match cells.get(class) {
-                None => true,
+                None => !self.is_but_a_bucket(class, cells),
                 Some(cell) => cell.members < before.members || before.count.is_some_and(|was| cell.value < was as f64),
             });
         // From zero to anything is the same number, restarted or not.

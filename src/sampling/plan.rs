@@ -19,6 +19,9 @@ use crate::ports::Pods;
 /// The label that tells the parts of one answer apart; no exporter has it.
 pub const PART: &str = "bellwether_part";
 
+/// The label with a bucket's upper bound. A native histogram has none, and is counted as if it had.
+pub const BOUND: &str = "le";
+
 /// A query text longer than this is cut in two: proxies and Prometheus' own form parser have limits near it.
 const MAX_TEXT: usize = 8 * 1024;
 /// Nor does a selector have more alternatives than this.
@@ -27,7 +30,7 @@ const MAX_ALTERNATIVES: usize = 500;
 /// Series that are read together.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Family {
-    /// The name of the series, with `_bucket` for a histogram.
+    /// The name of the series, with `_bucket` for a classic histogram.
     pub series: String,
     /// Further matchers, as people wrote them.
     pub matching: Option<String>,
@@ -35,6 +38,8 @@ pub struct Family {
     pub source: Source,
     /// Counters are differenced; gauges are taken as they are.
     pub counter: bool,
+    /// They are native histograms, which have their buckets in them and no label for it.
+    pub native: bool,
 }
 
 /// Which processes export a family: what `up` is asked for.
@@ -87,12 +92,14 @@ pub fn families(metric: &Metric) -> Vec<Family> {
         matching: metric.matching.as_deref().map(trimmed).filter(|text| !text.is_empty()),
         source: Source::of(metric),
         counter,
+        native: metric.native,
     };
     match metric.kind {
         MetricKind::Ratio => {
             let hits = metric.hits.as_ref().and_then(|hits| hits.series.as_deref());
             std::iter::once(series.as_str()).chain(hits).map(|series| family(series, true)).collect()
         }
+        MetricKind::Histogram | MetricKind::Drift if metric.native => vec![family(series, true)],
         MetricKind::Histogram | MetricKind::Drift => vec![family(&format!("{series}_bucket"), true)],
         MetricKind::Throughput => vec![family(series, true)],
         MetricKind::Gauge => vec![family(series, false)],
@@ -103,7 +110,7 @@ pub fn families(metric: &Metric) -> Vec<Family> {
 /// The label by which a metric divides its family into classes.
 pub fn class_label(metric: &Metric) -> Option<&str> {
     match metric.kind {
-        MetricKind::Histogram | MetricKind::Drift => Some("le"),
+        MetricKind::Histogram | MetricKind::Drift => Some(BOUND),
         MetricKind::Ratio => metric.hits.as_ref()?.label.as_deref(),
         _ => None,
     }
@@ -187,6 +194,7 @@ fn seconds(span: Span) -> u64 {
 
 fn grouping(family: &Family, classes: &BTreeSet<String>) -> String {
     let owner = family.source.service.as_ref().map(|(label, _)| label);
+    let classes = classes.iter().filter(|label| !(family.native && *label == BOUND));
     list(family.source.process.iter().chain(owner).chain(classes))
 }
 

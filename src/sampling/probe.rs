@@ -12,14 +12,15 @@ use bellwether_core::event::{Failure, FailureKind, Outcome};
 use bellwether_core::ids::Workload;
 use bellwether_core::metric::{ArmSource, Metric, MetricKind};
 use bellwether_core::sequential::{Bad, Learnt, PAST};
+use bellwether_core::stats::histogram::edge_at;
 use bellwether_core::time::{Span, Stretch, Timestamp};
 use bellwether_core::watch::{ArmKey, Watch};
 
-use super::plan::{Ask, PART, asks, class_label, families, queries};
+use super::plan::{Ask, BOUND, PART, asks, class_label, families, queries};
 use super::promql::{literal, selector, string};
 use super::reading::pattern;
 use super::snapshot::edge;
-use super::{filled, grid, history};
+use super::{filled, grid, history, native};
 use crate::clock::Clock;
 use crate::ports::{Metrics, MetricsError, Pods, Point};
 
@@ -189,6 +190,12 @@ impl Probe<'_> {
         match self.metrics.instant(&text, at).await {
             Err(error) => vec![problem(name, refusal(&error))],
             Ok(points) if points.is_empty() => vec![warning(name, "the query gives nothing for the stable yet")],
+            Ok(points) if points.iter().any(|point| point.native.is_some()) => {
+                vec![problem(
+                    name,
+                    "the query gives a native histogram instead of a number; take a share or a quantile of it",
+                )]
+            }
             Ok(points) if points.len() > 1 => {
                 vec![problem(name, format!("the query gives {} values instead of one; aggregate them", points.len()))]
             }
@@ -214,7 +221,16 @@ impl Probe<'_> {
             Ok(points) if points.iter().any(|point| !point.labels.contains_key(PART)) => {
                 found.extend(self.shape(wanted, &points));
             }
-            Ok(_) => found.extend(self.absent(wanted, at).await),
+            // So many there are, and no sum.
+            Ok(points) if !points.is_empty() => {
+                let series = metric.series.as_deref().unwrap_or_default();
+                found.push(problem(name, format!("some of {series} are native histograms and some are not")));
+            }
+            Ok(_) => {
+                found.extend(self.absent(wanted, at).await);
+                // These edges are known before anything has been counted.
+                found.extend(metric.native.then(|| limits(wanted, &native::edges())).into_iter().flatten());
+            }
         }
         found.extend(self.targets(wanted, at).await);
         found.extend(self.gauges(wanted).await);
@@ -229,7 +245,7 @@ impl Probe<'_> {
             let series = family.series.as_str();
             // A store that does not keep what exporters say is no reason to refuse anything.
             if let Ok(Some(kind)) = self.metrics.type_of(series).await
-                && matches!(kind.as_str(), "gauge" | "stateset" | "info")
+                && matches!(kind.as_str(), "gauge" | "gaugehistogram" | "stateset" | "info")
             {
                 let text =
                     format!("{series} is a {kind}, and only what counters count can be compared; name a counter");
@@ -271,7 +287,10 @@ impl Probe<'_> {
         let has =
             |label: &str| points.iter().any(|point| point.labels.get(label).is_some_and(|value| !value.is_empty()));
         let mut found = Vec::new();
-        if let Some(label) = class_label(metric).filter(|label| !has(label)) {
+        if let Some(kind) = self.other_form(wanted, points) {
+            return vec![problem(name, kind)];
+        }
+        if let Some(label) = class_label(metric).filter(|label| !metric.native && !has(label)) {
             found.push(problem(name, format!("the series of {series} have no label {label:?}")));
         }
         if metric.arms == ArmSource::Pods && !has("pod") {
@@ -286,10 +305,29 @@ impl Probe<'_> {
         if metric.arms == ArmSource::Pods && has("pod") && unknown().next().is_none() {
             found.push(problem(name, format!("no label \"pod\" of {series} names a pod that the cluster knows")));
         }
-        if metric.kind == MetricKind::Histogram {
+        if metric.native {
+            found.extend(natives(wanted, points));
+        } else if metric.kind == MetricKind::Histogram {
             found.extend(buckets(wanted, points));
         }
         found
+    }
+
+    /// What the series are instead of what the metric takes them for.
+    fn other_form(&self, wanted: &Wanted, points: &[Point]) -> Option<String> {
+        let metric = &wanted.metric;
+        let series = metric.series.as_deref().unwrap_or_default();
+        let mut sums = points.iter().filter(|point| !point.labels.contains_key(PART));
+        if metric.native {
+            let plain = sums.any(|point| point.native.is_none());
+            return plain.then(|| format!("{series} has plain numbers and is no native histogram; leave out `native`"));
+        }
+        let native = sums.any(|point| point.native.is_some());
+        native.then(|| {
+            format!(
+                "{series} is a native histogram, which kind = \"histogram\" with native = true can read, and no other"
+            )
+        })
     }
 
     /// Why the query has found no series.
@@ -325,20 +363,10 @@ impl Probe<'_> {
     async fn unknown_name(&self, wanted: &Wanted, series: &str, at: Timestamp) -> Finding {
         let name = &wanted.name;
         let plain = wanted.metric.series.as_deref().unwrap_or_default();
-        if wanted.metric.kind == MetricKind::Histogram {
-            let summary = format!("count by (quantile) ({})", selector(plain, &[]));
-            let points = self.metrics.instant(&summary, at).await.unwrap_or_default();
-            if points.iter().any(|point| point.labels.contains_key("quantile")) {
-                return problem(
-                    name,
-                    format!(
-                        "{plain} is a summary, and the quantiles of several pods can't be put together; it needs a histogram"
-                    ),
-                );
-            }
-            if !points.is_empty() {
-                return problem(name, format!("{plain} has no classic buckets: there is no {series}"));
-            }
+        if matches!(wanted.metric.kind, MetricKind::Histogram | MetricKind::Drift)
+            && let Some(form) = self.histogram_of_another_form(plain, wanted.metric.native, at).await
+        {
+            return problem(name, form);
         }
         match self.similar(series, at).await {
             similar if similar.is_empty() => warning(
@@ -349,6 +377,33 @@ impl Probe<'_> {
             ),
             similar => problem(name, format!("there is no series {series}; did you mean {}?", similar.join(" or "))),
         }
+    }
+
+    /// What there is in place of the histogram that is wanted, classic or native, in a sentence.
+    async fn histogram_of_another_form(&self, plain: &str, native: bool, at: Timestamp) -> Option<String> {
+        let ask = |query: String| async move { self.metrics.instant(&query, at).await.unwrap_or_default() };
+        let classic = format!("{plain}_bucket");
+        if native {
+            let points = ask(format!("count by (pod) ({})", selector(&classic, &[]))).await;
+            return (!points.is_empty()).then(|| {
+                format!("there is no native histogram {plain}, but a classic one, {classic}: leave out `native`")
+            });
+        }
+        let points = ask(format!("count by (quantile) ({})", selector(plain, &[]))).await;
+        if points.iter().any(|point| point.labels.contains_key("quantile")) {
+            return Some(format!(
+                "{plain} is a summary, and the quantiles of several pods can't be put together; it needs a histogram"
+            ));
+        }
+        if points.is_empty() {
+            return None;
+        }
+        // Natives have a number as well as everything else; only a sum shows what they are.
+        let sums = ask(format!("sum by (pod) ({})", selector(plain, &[]))).await;
+        Some(match sums.iter().any(|point| point.native.is_some()) {
+            true => format!("{plain} is a native histogram: write native = true"),
+            false => format!("{plain} has no classic buckets: there is no {classic}"),
+        })
     }
 
     /// Names with a word that begins like the longest one of `series`, the likest first.
@@ -398,8 +453,7 @@ fn refusal(error: &MetricsError) -> String {
 /// What is wrong with the buckets: no `+Inf`, or a limit that lies between two of them.
 fn buckets(wanted: &Wanted, points: &[Point]) -> Vec<Finding> {
     let series = wanted.metric.series.as_deref().unwrap_or_default();
-    let unit = wanted.metric.unit();
-    let mut edges: Vec<f64> = points.iter().filter_map(|point| edge(point.labels.get("le")?)).collect();
+    let mut edges: Vec<f64> = points.iter().filter_map(|point| edge(point.labels.get(BOUND)?)).collect();
     edges.sort_by(f64::total_cmp);
     edges.dedup();
     if edges.is_empty() {
@@ -410,22 +464,46 @@ fn buckets(wanted: &Wanted, points: &[Point]) -> Vec<Finding> {
         found.push(problem(&wanted.name, format!("{series} has no +Inf bucket")));
     }
     edges.retain(|edge| edge.is_finite());
-    for limit in &wanted.limits {
-        // Not `==`: 0.3 s may have been computed from 300 ms.
-        if edges.iter().any(|edge| (edge - limit).abs() <= 1e-9 * limit.abs()) {
-            continue;
-        }
-        let below = edges.iter().rev().find(|edge| *edge < limit);
-        let above = edges.iter().find(|edge| *edge > limit);
-        let nearest: Vec<String> = below.into_iter().chain(above).map(|edge| unit.show(*edge)).collect();
-        let nearest = match nearest.as_slice() {
-            [] => "it has none but +Inf".to_owned(),
-            [one] => format!("the nearest is {one}"),
-            both => format!("the nearest are {}", both.join(" and ")),
-        };
-        found.push(problem(&wanted.name, format!("{} is not an edge of {series}; {nearest}", unit.show(*limit))));
-    }
+    found.extend(limits(wanted, &edges));
     found
+}
+
+/// The same of native histograms: buckets that can't be counted, or a limit that is an edge of not all of them.
+fn natives(wanted: &Wanted, points: &[Point]) -> Vec<Finding> {
+    let mut edges = native::edges();
+    for native in points.iter().filter_map(|point| point.native.as_deref()) {
+        match native::cumulative(native) {
+            Ok(counts) => edges.retain(|edge| counts.iter().any(|(own, _)| own == edge)),
+            Err(what) => {
+                let series = wanted.metric.series.as_deref().unwrap_or_default();
+                return vec![problem(&wanted.name, format!("{series} can't be counted: {what}"))];
+            }
+        }
+    }
+    limits(wanted, &edges)
+}
+
+/// The limits that are no edges, with the nearest ones that are. A drift's limit is none of latency.
+fn limits(wanted: &Wanted, edges: &[f64]) -> Vec<Finding> {
+    if wanted.metric.kind != MetricKind::Histogram {
+        return Vec::new();
+    }
+    let series = wanted.metric.series.as_deref().unwrap_or_default();
+    let unit = wanted.metric.unit();
+    let misses = wanted.limits.iter().filter(|limit| edge_at(edges, **limit).is_none());
+    misses
+        .map(|limit| {
+            let below = edges.iter().rev().find(|edge| *edge < limit);
+            let above = edges.iter().find(|edge| *edge > limit);
+            let nearest: Vec<String> = below.into_iter().chain(above).map(|edge| unit.write(*edge)).collect();
+            let nearest = match nearest.as_slice() {
+                [] => "it has none but +Inf".to_owned(),
+                [one] => format!("the nearest is {one}"),
+                both => format!("the nearest are {}", both.join(" and ")),
+            };
+            problem(&wanted.name, format!("{} is not an edge of {series}; {nearest}", unit.write(*limit)))
+        })
+        .collect()
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ use bellwether_core::metric::{ArmSource, Hits, Metric, MetricKind};
 use regex::Regex;
 
 use super::difference::Counted;
+use super::plan::BOUND;
 use super::snapshot::{Class, Process, Snapshot, edge};
 
 /// One of the two that are compared.
@@ -79,7 +80,7 @@ fn malformed(what: impl Into<String>) -> Gap {
 /// The sample of a ratio, a histogram or a throughput, from its family and that of its hits.
 pub fn counted(metric: &Metric, all: &Counts<'_>, hits: Option<&Counts<'_>>) -> Sample {
     let sample = match metric.kind {
-        MetricKind::Histogram | MetricKind::Drift => histogram(all),
+        MetricKind::Histogram | MetricKind::Drift => histogram(all, metric.native),
         MetricKind::Ratio => match (hits, &metric.hits) {
             (Some(hits), _) => ratio_of_two(all, hits),
             (None, Some(hits)) => ratio_by_label(hits, all),
@@ -182,51 +183,68 @@ fn ratio_of_two(all: &Counts<'_>, hits: &Counts<'_>) -> Result<Sample, Gap> {
     }))
 }
 
-fn histogram(all: &Counts<'_>) -> Result<Sample, Gap> {
-    let at = all.position("le").ok_or_else(|| malformed("the histogram has no label `le`"))?;
+/// Cumulative counts by bound, ascending; the last is `+Inf`.
+type Cumulative = Vec<(f64, u64)>;
+
+fn histogram(all: &Counts<'_>, native: bool) -> Result<Sample, Gap> {
+    let at = all.position(BOUND).ok_or_else(|| malformed("the histogram has no label `le`"))?;
     let shares = all.shares()?;
     Ok(arms(|arm| {
         let Some(own) = of(&shares, arm) else { return Ok(None) };
-        let mut merged: Option<(Vec<f64>, Vec<u64>)> = None;
+        let mut merged: Option<Cumulative> = None;
         for share in own {
-            let (edges, counts) = buckets(share, at)?;
+            let counts = cumulative(share, at)?;
             merged = Some(match merged {
-                None => (edges, counts),
-                Some((before, _)) if before != edges => {
-                    return Err(malformed("the arm's processes have different buckets"));
-                }
-                Some((edges, sum)) => (edges, sum.iter().zip(counts).map(|(a, b)| a + b).collect()),
+                None => counts,
+                Some(sum) if native || have_same_edges(&sum, &counts) => at_common_edges(&sum, &counts),
+                Some(_) => return Err(malformed("the arm's processes have different buckets")),
             });
         }
-        Ok(merged.map(|(edges, counts)| Reading::Histogram { edges, counts }))
+        Ok(merged.map(by_bucket))
     }))
 }
 
-/// One process's buckets, no longer cumulative.
-fn buckets(share: &Share<'_>, at: usize) -> Result<(Vec<f64>, Vec<u64>), Gap> {
-    let mut cumulative: Vec<(f64, u64)> = Vec::new();
+fn have_same_edges(a: &Cumulative, b: &Cumulative) -> bool {
+    a.len() == b.len() && a.iter().zip(b).all(|((a, _), (b, _))| a == b)
+}
+
+/// The sum at the edges that both have. Of native histograms one may have coarser buckets than another; at an edge of both
+/// the counts are as exact as ever.
+fn at_common_edges(a: &Cumulative, b: &Cumulative) -> Cumulative {
+    let find = |edge: f64| b.binary_search_by(|(other, _)| other.total_cmp(&edge)).ok().and_then(|at| b.get(at));
+    a.iter().filter_map(|(edge, upto)| Some((*edge, upto + find(*edge)?.1))).collect()
+}
+
+/// One process's cumulative counts.
+fn cumulative(share: &Share<'_>, at: usize) -> Result<Cumulative, Gap> {
+    let mut counts: Cumulative = Vec::new();
     for (class, count) in share {
         let bound =
             class.values.get(at).and_then(|text| edge(text)).ok_or_else(|| malformed("a bucket without a bound"))?;
-        match cumulative.iter_mut().find(|(edge, _)| *edge == bound) {
+        match counts.iter_mut().find(|(edge, _)| *edge == bound) {
             Some((_, sum)) => *sum += count.unwrap_or(0),
-            None => cumulative.push((bound, count.unwrap_or(0))),
+            None => counts.push((bound, count.unwrap_or(0))),
         }
     }
-    cumulative.sort_by(|a, b| a.0.total_cmp(&b.0));
-    let (mut edges, mut counts, mut below) = (Vec::new(), Vec::new(), 0);
-    for (bound, upto) in cumulative {
-        let own = upto
-            .checked_sub(below)
-            .ok_or_else(|| malformed(format!("bucket {bound} has counted less than the one below")))?;
-        edges.push(bound);
-        counts.push(own);
-        below = upto;
+    counts.sort_by(|a, b| a.0.total_cmp(&b.0));
+    if let Some((_, (bound, _))) = counts.iter().zip(counts.iter().skip(1)).find(|((_, below), (_, upto))| upto < below)
+    {
+        return Err(malformed(format!("bucket {bound} has counted less than the one below")));
     }
-    if edges.pop() != Some(f64::INFINITY) {
-        return Err(malformed("a histogram has no +Inf bucket"));
+    match counts.last() {
+        Some((bound, _)) if *bound == f64::INFINITY => Ok(counts),
+        _ => Err(malformed("a histogram has no +Inf bucket")),
     }
-    Ok((edges, counts))
+}
+
+/// What is in each bucket alone.
+fn by_bucket(counts: Cumulative) -> Reading {
+    let (mut edges, upto): (Vec<f64>, Vec<u64>) = counts.into_iter().unzip();
+    edges.pop();
+    let below = [0].into_iter().chain(upto.iter().copied());
+    // Nothing is below the one below it, which has been looked at, so nothing is cut off here.
+    let counts = upto.iter().zip(below).map(|(upto, below)| upto.saturating_sub(below)).collect();
+    Reading::Histogram { edges, counts }
 }
 
 /// The sample of a gauge: the mean over each arm's processes.

@@ -1,9 +1,10 @@
 //! What Prometheus answered, by process and class. Nothing is judged here but what can't be told apart later: two
-//! spellings of one bucket's bound, and buckets that do not belong together.
+//! spellings of one bucket's bound, and buckets that do not belong together. A native histogram is made a classic one.
 
 use std::collections::BTreeMap;
 
-use super::plan::{Family, PART, Source};
+use super::native::{cumulative, edges};
+use super::plan::{BOUND, Family, PART, Source};
 use crate::ports::Point;
 
 /// An exporting process: the values of its source's process labels, in their order.
@@ -62,6 +63,9 @@ fn class(family: &Family, labels: &[String], point: &Point) -> Class {
 impl Snapshot {
     /// The answer to [`super::plan::Ask::Series`]; `labels` are the family's class labels.
     pub fn read(family: &Family, labels: &[String], points: &[&Point]) -> Snapshot {
+        if family.native {
+            return natives(family, labels, points);
+        }
         let mut cells: BTreeMap<Process, BTreeMap<Class, Cell>> = BTreeMap::new();
         for point in points {
             let of = cells.entry(process(&family.source, point)).or_default();
@@ -73,7 +77,7 @@ impl Snapshot {
                 cell.value = point.value;
             }
         }
-        let bound = labels.iter().position(|label| label == "le");
+        let bound = labels.iter().position(|label| label == BOUND);
         Snapshot(
             cells
                 .into_iter()
@@ -91,8 +95,15 @@ impl Snapshot {
     /// Which classes of which processes the answer to [`super::plan::Ask::PastSeries`] names.
     pub fn names(family: &Family, labels: &[String], points: &[&Point]) -> BTreeMap<Process, Vec<Class>> {
         let mut names: BTreeMap<Process, Vec<Class>> = BTreeMap::new();
-        let bound = labels.iter().position(|label| label == "le");
+        let bound = labels.iter().position(|label| label == BOUND);
         for point in points {
+            if let (Some(at), true) = (bound, family.native) {
+                // Which of the edges there have been is not known, so that none of them may count from zero.
+                let all = edges().into_iter().chain([f64::INFINITY]);
+                let all = all.map(|edge| at_bound(class(family, labels, point), at, edge));
+                names.entry(process(&family.source, point)).or_default().extend(all);
+                continue;
+            }
             let mut class = class(family, labels, point);
             if let Some(text) = bound.and_then(|at| class.values.get_mut(at)) {
                 *text = spelled(edge(text).unwrap_or(f64::NAN));
@@ -101,6 +112,50 @@ impl Snapshot {
         }
         names
     }
+}
+
+/// One owner's native histograms in a process: their sum, and of how many.
+#[derive(Default)]
+struct Summed<'a> {
+    sum: Option<&'a Point>,
+    members: u64,
+}
+
+/// The answer of a family of native histograms, as cumulative counts by bound.
+fn natives(family: &Family, labels: &[String], points: &[&Point]) -> Snapshot {
+    let mut summed: BTreeMap<Process, BTreeMap<Class, Summed<'_>>> = BTreeMap::new();
+    for point in points {
+        let of = summed.entry(process(&family.source, point)).or_default();
+        let own = of.entry(class(family, labels, point)).or_default();
+        if point.labels.contains_key(PART) {
+            own.members = point.value as u64;
+        } else {
+            own.sum = Some(point);
+        }
+    }
+    let at = labels.iter().position(|label| label == BOUND).unwrap_or_default();
+    let cells = |classes: BTreeMap<Class, Summed<'_>>| -> Result<BTreeMap<Class, Cell>, String> {
+        let mut cells = BTreeMap::new();
+        for (class, Summed { sum, members }) in classes {
+            // Prometheus leaves out a sum that there is not.
+            let sum = sum.ok_or_else(|| format!("some of {} are native histograms and some are not", family.series))?;
+            let native = sum.native.as_ref().ok_or_else(|| format!("{} is no native histogram", family.series))?;
+            let counts = cumulative(native)?;
+            cells.extend(
+                counts.into_iter().map(|(edge, value)| (at_bound(class.clone(), at, edge), Cell { value, members })),
+            );
+        }
+        Ok(cells)
+    };
+    Snapshot(summed.into_iter().map(|(process, classes)| (process, cells(classes))).collect())
+}
+
+/// The class that a bucket of `class` up to `edge` is.
+fn at_bound(mut class: Class, at: usize, edge: f64) -> Class {
+    if let Some(text) = class.values.get_mut(at) {
+        *text = spelled(edge);
+    }
+    class
 }
 
 /// The answer to [`super::plan::Ask::Targets`].
@@ -150,10 +205,7 @@ fn merge_bounds(classes: BTreeMap<Class, Cell>, at: usize) -> Result<BTreeMap<Cl
     merged
         .into_iter()
         .map(|(class, cells)| {
-            let mut infinite = class.clone();
-            if let Some(text) = infinite.values.get_mut(at) {
-                "+Inf".clone_into(text);
-            }
+            let infinite = at_bound(class.clone(), at, f64::INFINITY);
             let Some(&all) = complete.get(&infinite) else { return Err("a histogram has no +Inf bucket".to_owned()) };
             one_bucket(&cells, all).map(|cell| (class, cell)).ok_or_else(|| {
                 "the histograms of one process have different buckets, so that their sum is none".to_owned()

@@ -16,7 +16,7 @@ use bellwether_core::watch::{ArmKey, Watch};
 use super::Options;
 use super::answers::Answers;
 use super::difference::{Counted, Facts, Memory, Setting};
-use super::plan::{Ask, Family, Source, families, service_values};
+use super::plan::{Ask, BOUND, Family, Source, families, service_values};
 use super::reading::{Arm, Counts, counted, each, gauge};
 use super::snapshot::{Class, Process, Snapshot, Targets, process, targets};
 use crate::ports::{PodFacts, Pods};
@@ -220,7 +220,7 @@ impl Turn<'_> {
     fn setting(&self, at: Timestamp, labels: &BTreeSet<String>) -> Setting {
         // What is asked after the tick is at most a tick old.
         let behind = Span::from_millis(self.options.lag.as_millis() + self.options.interval.as_millis());
-        Setting { since: self.watch.since, at, behind, buckets: labels.contains("le") }
+        Setting { since: self.watch.since, at, behind, buckets: labels.contains(BOUND) }
     }
 
     /// The family's memory as of the block's beginning.

@@ -2,19 +2,43 @@
 //! would, and refuses all others. Samples have instants, series go stale, and an outage can be ordered.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use bellwether_core::time::{Span, Stretch, Timestamp};
 use regex::Regex;
 
 use super::plan::PART;
-use crate::ports::{Metrics, MetricsError, Point};
+use crate::ports::{Metrics, MetricsError, Native, Point};
 
 /// After so long without a sample a series is gone, as in Prometheus.
 const LOOKBACK: Span = Span::from_secs(300);
 
 type Labels = BTreeMap<String, String>;
+
+/// What was scraped.
+#[derive(Debug, Clone, PartialEq)]
+enum Value {
+    Number(f64),
+    Native(Arc<Native>),
+}
+
+impl Value {
+    /// As a number, where one is wanted.
+    fn number(&self) -> f64 {
+        match self {
+            Value::Number(value) => *value,
+            Value::Native(_) => f64::NAN,
+        }
+    }
+
+    fn at(self, labels: Labels) -> Point {
+        match self {
+            Value::Number(value) => Point::number(labels, value),
+            Value::Native(native) => Point::native(labels, native),
+        }
+    }
+}
 
 /// A few series and their samples.
 #[derive(Debug, Default)]
@@ -25,7 +49,7 @@ pub struct Store {
 #[derive(Debug, Default)]
 struct Inner {
     /// By name and labels, then by time in milliseconds; no value: the series ended there.
-    series: BTreeMap<(String, Labels), BTreeMap<i64, Option<f64>>>,
+    series: BTreeMap<(String, Labels), BTreeMap<i64, Option<Value>>>,
     /// What raw queries give.
     answers: BTreeMap<String, Vec<f64>>,
     /// What exporters say that a name is.
@@ -39,7 +63,12 @@ struct Inner {
 impl Store {
     /// A sample of a series. `NaN` is a value like any other.
     pub fn put(&self, name: &str, labels: &[(&str, &str)], at: Timestamp, value: f64) {
-        self.write(name, labels, at, Some(value));
+        self.write(name, labels, at, Some(Value::Number(value)));
+    }
+
+    /// A sample of a native histogram.
+    pub fn put_native(&self, name: &str, labels: &[(&str, &str)], at: Timestamp, native: Native) {
+        self.write(name, labels, at, Some(Value::Native(Arc::new(native))));
     }
 
     /// The series ends here: its target is gone, or no longer has it.
@@ -77,7 +106,7 @@ impl Store {
         std::mem::take(&mut self.lock().ranges)
     }
 
-    fn write(&self, name: &str, labels: &[(&str, &str)], at: Timestamp, value: Option<f64>) {
+    fn write(&self, name: &str, labels: &[(&str, &str)], at: Timestamp, value: Option<Value>) {
         let labels = labels.iter().map(|(label, value)| ((*label).to_owned(), (*value).to_owned())).collect();
         let mut inner = self.lock();
         let samples = inner.series.entry((name.to_owned(), labels)).or_default();
@@ -106,7 +135,7 @@ impl Metrics for Store {
             return Err(MetricsError::Refused("400 bad_data: refused as ordered".to_owned()));
         }
         if let Some(values) = inner.answers.get(query) {
-            return Ok(values.iter().map(|value| Point { labels: Labels::new(), value: *value }).collect());
+            return Ok(values.iter().map(|value| Point::number(Labels::new(), *value)).collect());
         }
         let unknown = || MetricsError::Refused(format!("400 bad_data: this store can't answer {query}"));
         let mut rest = query;
@@ -171,18 +200,40 @@ fn aggregation(rest: &mut &str, inner: &Inner, at: Timestamp) -> Option<Vec<Poin
     eat(rest, " (")?;
     let points = selected(rest, inner, at)?;
     eat(rest, ")")?;
-    let mut groups: BTreeMap<Labels, Vec<f64>> = BTreeMap::new();
+    let mut groups: BTreeMap<Labels, Vec<Point>> = BTreeMap::new();
     for mut point in points {
         point.labels.retain(|label, _| by.contains(label));
-        groups.entry(point.labels).or_default().push(point.value);
+        groups.entry(point.labels.clone()).or_default().push(point);
     }
-    let fold = |values: &[f64]| match function.as_str() {
-        "sum" => values.iter().sum(),
-        "count" => values.len() as f64,
-        "min" => values.iter().copied().fold(f64::INFINITY, f64::min),
-        _ => values.iter().copied().fold(f64::NEG_INFINITY, f64::max),
+    let fold = |points: &[Point]| {
+        let mut values = points.iter().map(|point| point.value);
+        Some(match function.as_str() {
+            "sum" => return sum(points),
+            "count" => Value::Number(points.len() as f64),
+            "min" => Value::Number(values.fold(f64::INFINITY, f64::min)),
+            _ => Value::Number(values.by_ref().fold(f64::NEG_INFINITY, f64::max)),
+        })
     };
-    Some(groups.into_iter().map(|(labels, values)| Point { labels, value: fold(&values) }).collect())
+    Some(groups.into_iter().filter_map(|(labels, points)| Some(fold(&points)?.at(labels))).collect())
+}
+
+/// Numbers have a sum, and native histograms (of one schema, here) have one, but not both together.
+fn sum(points: &[Point]) -> Option<Value> {
+    let natives: Vec<&Arc<Native>> = points.iter().filter_map(|point| point.native.as_ref()).collect();
+    if natives.is_empty() {
+        return Some(Value::Number(points.iter().map(|point| point.value).sum()));
+    }
+    let mut sum = Native::default();
+    for native in &natives {
+        sum.count += native.count;
+        for bucket in &native.buckets {
+            match sum.buckets.iter_mut().find(|own| (own.lower, own.upper) == (bucket.lower, bucket.upper)) {
+                Some(own) => own.count += bucket.count,
+                None => sum.buckets.push(*bucket),
+            }
+        }
+    }
+    (natives.len() == points.len()).then(|| Value::Native(Arc::new(sum)))
 }
 
 /// A selector, its timestamps, or a range of it.
@@ -216,25 +267,27 @@ fn selected(rest: &mut &str, inner: &Inner, at: Timestamp) -> Option<Vec<Point>>
                 if function.is_none() {
                     labels.insert("__name__".to_owned(), of.clone());
                 }
-                Some(Point { labels, value })
+                Some(value.at(labels))
             })
             .collect(),
     )
 }
 
 fn evaluate(
-    samples: &BTreeMap<i64, Option<f64>>,
+    samples: &BTreeMap<i64, Option<Value>>,
     function: Option<&str>,
     range: Option<Span>,
     at: Timestamp,
-) -> Option<f64> {
+) -> Option<Value> {
     let first = range.unwrap_or(LOOKBACK).before(at).as_millisecond() + 1;
     let mut inside = samples.range(first..=at.as_millisecond()).rev();
     match function {
-        Some("max_over_time") => inside.filter_map(|(_, value)| *value).reduce(f64::max),
-        Some("last_over_time") => inside.find_map(|(_, value)| *value),
-        Some(_) => inside.next().and_then(|(time, value)| value.map(|_| *time as f64 / 1000.0)),
-        None => inside.next().and_then(|(_, value)| *value),
+        Some("max_over_time") => {
+            inside.filter_map(|(_, value)| Some(value.as_ref()?.number())).reduce(f64::max).map(Value::Number)
+        }
+        Some("last_over_time") => inside.find_map(|(_, value)| value.clone()),
+        Some(_) => inside.next().and_then(|(time, value)| value.as_ref().map(|_| Value::Number(*time as f64 / 1000.0))),
+        None => inside.next().and_then(|(_, value)| value.clone()),
     }
 }
 

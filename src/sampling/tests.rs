@@ -15,6 +15,8 @@ use super::store::Store;
 use super::{Options, Sampler, grid, history, next_tick};
 use crate::ports::{MetricsError, PodFacts, Pods};
 
+mod native;
+
 #[tokio::test]
 async fn blocks_telescope_to_what_was_counted() {
     let mut world = World::new();
@@ -527,6 +529,7 @@ impl World {
             arms: ArmSource::Pods,
             process: Vec::new(),
             targets: None,
+            native: false,
         };
         let mut world = World {
             store: Arc::default(),

@@ -80,6 +80,7 @@ fn checked() -> (Check, Metric) {
         arms: ArmSource::Pods,
         process: Vec::new(),
         targets: None,
+        native: false,
     };
     (check, metric)
 }

@@ -7,6 +7,7 @@
 //! Buckets here are as a block brings them: ascending finite edges, and one count more than edges, of what came above the
 //! one edge and not above the next; not cumulative.
 
+use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use super::combine::ln_weighted_mean;
@@ -16,6 +17,8 @@ use super::tally::{Pair, Phi, Tally, Unusable};
 
 /// `0.5` and `0.500000000001` are the same edge, spelled by different clients.
 const SAME: f64 = 1e-9;
+/// An edge that has more digits than people write, such as 4.756828460010884, is meant by a limit this near to it: 4.757.
+const WRITTEN: f64 = 1e-3;
 
 /// Why a share can't be counted.
 #[derive(Debug, Clone, Copy, PartialEq, Error)]
@@ -43,8 +46,7 @@ pub fn slower_than(edges: &[f64], counts: &[u64], limit: f64) -> Result<Tally, N
     if counts.len() != edges.len() + 1 {
         return Err(Unusable::OtherShape.into());
     }
-    let near = |edge: &f64| (edge - limit).abs() <= SAME * limit.abs();
-    let Some(at) = edges.iter().position(near) else {
+    let Some(at) = edge_at(edges, limit) else {
         let below = edges.iter().copied().filter(|edge| *edge < limit).reduce(f64::max);
         let above = edges.iter().copied().filter(|edge| *edge > limit).reduce(f64::min);
         return Err(NoShare::NoEdge { limit, below, above });
@@ -53,24 +55,59 @@ pub fn slower_than(edges: &[f64], counts: &[u64], limit: f64) -> Result<Tally, N
     Ok(Tally::of(sum(&mut counts.iter().skip(at + 1)), sum(&mut counts.iter()))?)
 }
 
-/// The edge of a native histogram's buckets that is nearest to `limit` on their logarithmic scale, for `limit > 0`:
-/// `2^(i / 2^schema)`. Edges of a lower schema are edges of every higher one, so when Prometheus merges buckets the limit
-/// is snapped anew and may move, by less than a bucket.
-pub fn nearest_native_edge(schema: i32, limit: f64) -> f64 {
-    let per_octave = libm::ldexp(1.0, schema.clamp(-4, 8));
-    let index = libm::round(libm::log2(limit) * per_octave);
-    libm::exp2(index / per_octave)
+/// Which of `edges` a limit means, as people wrote it. `None`: none.
+pub fn edge_at(edges: &[f64], limit: f64) -> Option<usize> {
+    let away = |edge: &f64| (edge - limit).abs();
+    let (at, edge) = edges.iter().enumerate().min_by(|a, b| away(a.1).total_cmp(&away(b.1)))?;
+    let within = if is_written_in_full(*edge) { SAME } else { WRITTEN };
+    (away(edge) <= within * limit.abs()).then_some(at)
 }
 
-/// How many of a native histogram's observations were above `edge`: `buckets` are `(lower, upper, count)`, and `edge` is
-/// from [`nearest_native_edge`] at their schema. A bucket that the edge cuts counts as not above it.
-///
-/// # Errors
-/// If the counts can't be used.
-pub fn native_slower_than(buckets: &[(f64, f64, f64)], edge: f64) -> Result<Tally, Unusable> {
-    let above = buckets.iter().filter(|(lower, ..)| *lower >= edge * (1.0 - SAME));
-    let hits = above.map(|(_, _, count)| count).sum();
-    Tally::new(hits, buckets.iter().map(|(_, _, count)| count).sum())
+/// Whether four digits are all that a number has.
+fn is_written_in_full(edge: f64) -> bool {
+    let digits = libm::exp10(3.0 - libm::floor(libm::log10(edge.abs())));
+    let written = libm::round(edge * digits) / digits;
+    (edge - written).abs() <= SAME * edge.abs() || !written.is_finite()
+}
+
+/// Where bucket `index` of a native histogram ends: `2^(index / 2^schema)`. The same edge of two schemas is the same number,
+/// bit by bit.
+pub fn native_edge(schema: i32, index: i32) -> f64 {
+    libm::exp2(f64::from(index) / libm::ldexp(1.0, schema))
+}
+
+/// All edges of one schema from one to another, by their indices. It is what the many edges of a native histogram are
+/// written down as.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NativeEdges {
+    /// The schema.
+    pub schema: i32,
+    /// The first.
+    pub from: i32,
+    /// The last.
+    pub to: i32,
+}
+
+impl NativeEdges {
+    /// More edges than that are a mistake, and would fill the memory.
+    const MOST: u32 = 4096;
+
+    /// What `edges` are, if they can be nothing else: whole powers of two may also be a classic histogram's.
+    pub fn of(edges: &[f64]) -> Option<NativeEdges> {
+        let (first, more) = (*edges.first()?, i32::try_from(edges.len().checked_sub(2)?).ok()? + 1);
+        [2, 1].into_iter().find_map(|schema| {
+            let from = libm::round(libm::log2(first) * libm::ldexp(1.0, schema)) as i32;
+            let found = NativeEdges { schema, from, to: from.checked_add(more)? };
+            (found.edges()? == edges).then_some(found)
+        })
+    }
+
+    /// The edges, ascending. `None`: there are no such.
+    pub fn edges(self) -> Option<Vec<f64>> {
+        let fine = (-4..=8).contains(&self.schema) && self.from <= self.to && self.to.abs_diff(self.from) < Self::MOST;
+        fine.then(|| (self.from..=self.to).map(|index| native_edge(self.schema, index)).collect())
+    }
 }
 
 /// Is the canary slower *anywhere*? One test per edge, and the mean of their evidence: an e-process for "the canary's
@@ -153,17 +190,45 @@ mod tests {
     }
 
     #[test]
-    fn native_edges_are_those_of_the_schema_and_survive_a_merge() {
-        for schema in -2..=8 {
-            let edge = nearest_native_edge(schema, 0.5);
-            let half_a_bucket = libm::exp2(0.5 * libm::ldexp(1.0, -schema));
-            assert!(edge / 0.5 <= half_a_bucket && 0.5 / edge <= half_a_bucket, "{schema} {edge}");
-            if schema >= 0 {
-                assert_eq!(edge, 0.5, "{schema}");
-            }
+    fn a_limit_is_the_edge_that_people_can_write_down() {
+        let (half, more, most) = (0.5, native_edge(2, -3), native_edge(2, 9));
+        let edges = [0.015_625, half, more, most];
+        for (limit, wanted) in [
+            (0.5946, Some(2)),
+            (0.595, Some(2)),
+            (0.594, Some(2)),
+            (0.6, None),
+            (4.757, Some(3)),
+            (4.7, None),
+            (0.5, Some(1)),
+            // What can be written in full is not meant by what is only near it.
+            (0.5001, None),
+            (0.01563, Some(0)),
+            (0.016, None),
+        ] {
+            assert_eq!(edge_at(&edges, limit), wanted, "{limit}");
         }
-        let buckets = [(0.125, 0.25, 20.0), (0.25, 0.5, 50.0), (0.5, 1.0, 25.0), (1.0, 2.0, 5.0)];
-        assert_eq!(native_slower_than(&buckets, 0.5), Tally::new(30.0, 100.0));
-        assert!(native_slower_than(&[(0.5, 1.0, f64::NAN)], 0.5).is_err());
+        assert_eq!(edge_at(&[], 1.0), None);
+        assert_eq!(edge_at(&[0.0], 1.0), None);
+        assert_eq!(slower_than(&edges, &[1, 2, 3, 4, 5], 4.757), Ok(Tally::of(5, 15).unwrap()));
+    }
+
+    #[test]
+    fn native_edges_are_the_same_in_every_schema_and_are_known_again() {
+        for index in -40..=40 {
+            assert_eq!(native_edge(1, index).to_bits(), native_edge(2, 2 * index).to_bits());
+            assert_eq!(native_edge(0, index).to_bits(), libm::ldexp(1.0, index).to_bits());
+        }
+        for (schema, from, to, wanted) in [(2, -40, 80, 2), (2, 3, 4, 2), (1, -20, 40, 1), (2, -4, -2, 2)] {
+            let edges = NativeEdges { schema, from, to }.edges().unwrap();
+            assert_eq!(NativeEdges::of(&edges), Some(NativeEdges { schema: wanted, from, to }));
+        }
+        let powers = NativeEdges { schema: 0, from: -3, to: 3 }.edges().unwrap();
+        for classic in [&[][..], &[0.5], &powers, &[0.1, 0.5, 1.0], &[0.5, native_edge(2, -3), 1.0], &[f64::NAN, 1.0]] {
+            assert_eq!(NativeEdges::of(classic), None, "{classic:?}");
+        }
+        for (schema, from, to) in [(2, 1, 0), (9, 0, 1), (0, 0, i32::MAX), (0, i32::MIN, i32::MAX)] {
+            assert_eq!(NativeEdges { schema, from, to }.edges(), None);
+        }
     }
 }

@@ -39,6 +39,7 @@ fn metric(kind: MetricKind, series: Option<&str>) -> Metric {
         arms: ArmSource::Pods,
         process: Vec::new(),
         targets: None,
+        native: false,
     }
 }
 

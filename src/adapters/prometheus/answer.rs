@@ -1,11 +1,12 @@
 //! The envelope of an answer, with the warnings that typed clients leave out.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use bellwether_core::time::Timestamp;
 use serde::Deserialize;
 
-use crate::ports::{MetricsError, Point};
+use crate::ports::{Bucket, MetricsError, Native, Point};
 
 /// What Prometheus answers.
 #[derive(Debug, Deserialize)]
@@ -41,7 +42,16 @@ struct Element {
     metric: BTreeMap<String, String>,
     value: Option<(f64, String)>,
     #[serde(default)]
-    histogram: Option<serde_json::Value>,
+    histogram: Option<(f64, Histogram)>,
+}
+
+/// A native histogram; its sum is of no use here.
+#[derive(Debug, Deserialize)]
+struct Histogram {
+    count: String,
+    /// Only those that have something in them: the boundary rule, the bounds, and the count.
+    #[serde(default)]
+    buckets: Vec<(u8, String, String, String)>,
 }
 
 /// The points of an instant vector. A scalar is a vector of one without labels.
@@ -65,15 +75,18 @@ pub fn read_points(data: Option<Data>) -> Result<Vec<Point>, MetricsError> {
 fn point(element: Element) -> Result<Point, MetricsError> {
     let name = element.metric.get("__name__").cloned().unwrap_or_default();
     match (element.value, element.histogram) {
-        (Some((_, text)), _) => match number(&text) {
-            Some(value) => Ok(Point { labels: element.metric, value }),
-            None => Err(MetricsError::Unreadable(format!("{text:?} is not a sample's value"))),
-        },
-        (None, Some(_)) => {
-            Err(MetricsError::Unreadable(format!("{name} is a native histogram, which can't be read here")))
-        }
+        (Some((_, text)), _) => Ok(Point::number(element.metric, number(&text)?)),
+        (None, Some((_, histogram))) => Ok(Point::native(element.metric, Arc::new(native(&histogram)?))),
         (None, None) => Err(MetricsError::Unreadable(format!("{name} has no value"))),
     }
+}
+
+fn native(histogram: &Histogram) -> Result<Native, MetricsError> {
+    let bucket = |(rule, lower, upper, count): &(u8, String, String, String)| {
+        Ok(Bucket { rule: *rule, lower: number(lower)?, upper: number(upper)?, count: number(count)? })
+    };
+    let buckets = histogram.buckets.iter().map(bucket).collect::<Result<_, MetricsError>>()?;
+    Ok(Native { count: number(&histogram.count)?, buckets })
 }
 
 #[derive(Debug, Deserialize)]
@@ -83,7 +96,7 @@ struct Row {
     #[serde(default)]
     values: Vec<(f64, String)>,
     #[serde(default)]
-    histograms: Vec<serde_json::Value>,
+    histograms: Vec<(f64, Histogram)>,
 }
 
 /// The points of a range query, by instant.
@@ -99,22 +112,26 @@ pub fn read_ranges(data: Option<Data>) -> Result<BTreeMap<Timestamp, Vec<Point>>
     let rows: Vec<Row> = serde_json::from_value(data.result).map_err(|error| unreadable(error.to_string()))?;
     let mut instants: BTreeMap<Timestamp, Vec<Point>> = BTreeMap::new();
     for row in rows {
-        if !row.histograms.is_empty() {
-            return Err(unreadable("it has native histograms, which can't be read here".to_owned()));
-        }
         for (seconds, text) in row.values {
-            let at = Timestamp::from_millisecond((seconds * 1000.0).round() as i64)
-                .map_err(|error| unreadable(error.to_string()))?;
-            let value = number(&text).ok_or_else(|| unreadable(format!("{text:?} is not a sample's value")))?;
-            instants.entry(at).or_default().push(Point { labels: row.metric.clone(), value });
+            let point = Point::number(row.metric.clone(), number(&text)?);
+            instants.entry(instant(seconds)?).or_default().push(point);
+        }
+        for (seconds, histogram) in row.histograms {
+            let point = Point::native(row.metric.clone(), Arc::new(native(&histogram)?));
+            instants.entry(instant(seconds)?).or_default().push(point);
         }
     }
     Ok(instants)
 }
 
+fn instant(seconds: f64) -> Result<Timestamp, MetricsError> {
+    Timestamp::from_millisecond((seconds * 1000.0).round() as i64)
+        .map_err(|error| MetricsError::Unreadable(error.to_string()))
+}
+
 /// `NaN`, `+Inf` and `-Inf` included: whoever asked decides what they mean.
-fn number(text: &str) -> Option<f64> {
-    text.parse().ok()
+fn number(text: &str) -> Result<f64, MetricsError> {
+    text.parse().map_err(|_| MetricsError::Unreadable(format!("{text:?} is not a sample's value")))
 }
 
 /// Prometheus' own words for an error, or the beginning of whatever a proxy sent in its place.

@@ -13,6 +13,7 @@ use bellwether_core::time::Span;
 use tokio::net::TcpListener;
 
 use super::*;
+use crate::ports::{Bucket, Native};
 
 const ONE: &str =
     r#"{"status":"success","data":{"resultType":"vector","result":[{"metric":{"pod":"a"},"value":[1.5,"3"]}]}}"#;
@@ -22,7 +23,7 @@ async fn a_query_is_a_form_with_its_instant_and_its_time_limit() {
     let server = Server::start(Status::OK, ONE).await;
     let at = Timestamp::from_millisecond(1_700_000_000_250).unwrap();
     let points = server.client(|_| {}).instant("up{a=\"b+c\"}", at).await.unwrap();
-    assert_eq!(points, [Point { labels: BTreeMap::from([("pod".to_owned(), "a".to_owned())]), value: 3.0 }]);
+    assert_eq!(points, [Point::number(BTreeMap::from([("pod".to_owned(), "a".to_owned())]), 3.0)]);
     let seen = server.seen();
     assert_eq!(seen.body, "query=up%7Ba%3D%22b%2Bc%22%7D&time=1700000000.250&timeout=4000ms");
     assert_eq!(seen.headers.get("content-type").unwrap(), "application/x-www-form-urlencoded");
@@ -57,7 +58,12 @@ async fn every_answer_is_points_or_the_right_error() {
         (
             200,
             ONE.replace(r#""value":[1.5,"3"]"#, r#""histogram":[1,{}]"#),
-            Err("unreadable answer:  is a native histogram, which can't be read here"),
+            Err("unreadable answer: missing field `count`"),
+        ),
+        (
+            200,
+            ONE.replace(r#""value":[1.5,"3"]"#, r#""histogram":[1,{"count":"2","buckets":[[0,"1","x","2"]]}]"#),
+            Err("unreadable answer: \"x\" is not a sample's value"),
         ),
         (400, refusal.to_owned(), Err("400 bad_data: parse error at char 3")),
         (422, refusal.replace("bad_data", "execution"), Err("422 execution: parse error at char 3")),
@@ -89,7 +95,10 @@ async fn a_range_is_points_by_instant() {
 
     for (body, words) in [
         (ONE, "the range query gives a vector, not a matrix"),
-        (r#"{"status":"success","data":{"resultType":"matrix","result":[{"histograms":[[1,{}]]}]}}"#, "native"),
+        (
+            r#"{"status":"success","data":{"resultType":"matrix","result":[{"histograms":[[1,{}]]}]}}"#,
+            "missing field `count`",
+        ),
         (r#"{"status":"success","data":{"resultType":"matrix","result":[{"values":[[1,"x"]]}]}}"#, "not a sample"),
         (r#"{"status":"success"}"#, "no data"),
     ] {
@@ -97,6 +106,36 @@ async fn a_range_is_points_by_instant() {
         let error = server.client(|_| {}).range("up", stretch).await.unwrap_err();
         assert!(error.to_string().contains(words), "{error}");
     }
+}
+
+#[tokio::test]
+async fn a_native_histogram_is_read_as_it_is_said() {
+    let histogram = r#"[1.25,{"count":"7","sum":"NaN","buckets":[[3,"-0.001","0.001","2"],[0,"0.5","1","3.5"]]}]"#;
+    let empty = r#"[2.25,{"count":"0","sum":"0"}]"#;
+    let wanted = Native {
+        count: 7.0,
+        buckets: vec![
+            Bucket { rule: 3, lower: -0.001, upper: 0.001, count: 2.0 },
+            Bucket { rule: 0, lower: 0.5, upper: 1.0, count: 3.5 },
+        ],
+    };
+    let body = ONE.replace(r#""value":[1.5,"3"]"#, &format!(r#""histogram":{histogram}"#));
+    let server = Server::start(Status::OK, &body).await;
+    let points = server.client(|_| {}).instant("seconds", Timestamp::UNIX_EPOCH).await.unwrap();
+    assert_eq!(points.len(), 1);
+    assert_eq!((points[0].native.as_deref(), points[0].value.is_nan()), (Some(&wanted), true));
+
+    let body = format!(
+        r#"{{"status":"success","data":{{"resultType":"matrix","result":[
+            {{"metric":{{"pod":"a"}},"values":[[1.25,"3"]],"histograms":[{histogram},{empty}]}}]}}}}"#
+    );
+    let server = Server::start(Status::OK, &body).await;
+    let at = |ms: i64| Timestamp::from_millisecond(ms).unwrap();
+    let stretch = Stretch { from: at(1250), to: at(2250), step: Span::from_millis(1000) };
+    let instants = server.client(|_| {}).range("seconds", stretch).await.unwrap();
+    let natives = |at| instants[&at].iter().map(|point| point.native.as_deref()).collect::<Vec<_>>();
+    assert_eq!(natives(at(1250)), [None, Some(&wanted)]);
+    assert_eq!(natives(at(2250)), [Some(&Native::default())]);
 }
 
 #[tokio::test]

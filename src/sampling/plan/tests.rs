@@ -32,6 +32,16 @@ fn a_gateways_series_are_asked_for_by_service_and_always_for_both() {
 }
 
 #[test]
+fn a_native_histogram_is_asked_for_by_its_plain_name() {
+    let native = "kind = \"histogram\"\nseries = \"seconds\"\nnative = true";
+    let drift = "kind = \"drift\"\nseries = \"seconds\"\nnative = true";
+    let text = texts(&[watch("web", "shop", &[("time", native), ("shape", drift)])]);
+    expect![[r#"sum by (namespace, pod, container, instance) (seconds{namespace="shop", pod=~"web-.*"}) or label_replace(count by (namespace, pod, container, instance) (seconds{namespace="shop", pod=~"web-.*"}), "bellwether_part", "members", "", "")"#]]
+    .assert_eq(text.lines().next().unwrap());
+    assert_eq!(text.lines().count(), 2, "one family, whoever counts it");
+}
+
+#[test]
 fn a_gauge_is_not_counted_and_a_name_with_a_dot_is_quoted() {
     let gauge = "kind = \"gauge\"\nseries = \"queue.depth\"\nprocess = [\"pod\", \"shard.id\"]";
     expect![[r#"

@@ -3,7 +3,7 @@ use expect_test::{Expect, expect};
 
 use super::super::store::Store;
 use super::*;
-use crate::ports::PodFacts;
+use crate::ports::{Bucket, Native, PodFacts};
 
 #[tokio::test]
 async fn what_can_be_read_is_not_spoken_of() {
@@ -70,6 +70,132 @@ async fn what_is_wrong_is_said_in_a_sentence() {
 }
 
 #[tokio::test]
+async fn a_native_histogram_is_tried_as_one() {
+    let problem = |text: &str| format!("Problem(\"m: {text}\")");
+    let between = "300 ms is not an edge of seconds; the nearest are 297.3 ms and 353.6 ms";
+    let beyond = "524.3 s is not an edge of seconds";
+    for (what, samples, metric, limits, wanted) in [
+        ("edges as people write them", &[native("a", 3)][..], NATIVE, &[0.5, 0.2973, 0.595, 4.757][..], vec![]),
+        ("no edge", &[native("a", 3)], NATIVE, &[0.3], vec![problem(between)]),
+        (
+            "an edge of finer buckets",
+            &[native("a", 3), native("b", 0)],
+            NATIVE,
+            &[0.2973, 0.5],
+            vec![problem("297.3 ms is not an edge of seconds; the nearest are 250 ms and 500 ms")],
+        ),
+        ("nobody asked it anything", &[nothing()], NATIVE, &[0.3, 0.5], vec![problem(between)]),
+        (
+            "native, and not said so",
+            &[native("a", 3)],
+            HISTOGRAM,
+            &[0.5],
+            vec![problem("seconds is a native histogram: write native = true")],
+        ),
+        (
+            "native, and counted as a whole",
+            &[native("a", 3)],
+            "kind = \"throughput\"\nseries = \"seconds\"",
+            &[],
+            vec![problem(
+                "seconds is a native histogram, which kind = \\\"histogram\\\" with native = true can read, and no other",
+            )],
+        ),
+        (
+            "both under one name",
+            &[native("a", 3), number("b")],
+            NATIVE,
+            &[0.5],
+            vec![problem("some of seconds are native histograms and some are not")],
+        ),
+        (
+            "a plain number",
+            &[number("a")],
+            NATIVE,
+            &[0.5],
+            vec![problem("seconds has plain numbers and is no native histogram; leave out `native`")],
+        ),
+        (
+            "buckets of one's own",
+            &[("a", Some(Native { count: 1.0, buckets: vec![bucket(0.1, 0.25)] }))],
+            NATIVE,
+            &[0.5],
+            vec![problem(
+                "seconds can't be counted: its bucket (0.1, 0.25] is none of an exponential schema; name its classic \
+                 histogram without `native`",
+            )],
+        ),
+    ] {
+        let found = of_natives(samples, metric, limits).await;
+        assert_eq!(found, wanted, "{what}");
+    }
+    let found = of_natives(&[native("a", 3)], NATIVE, &[f64::from(1 << 20) + 1e6]).await;
+    assert_eq!(found.len(), 1, "{found:?} {beyond}");
+}
+
+#[tokio::test]
+async fn a_classic_histogram_is_not_taken_for_a_native_one() {
+    let classic = [("up", ""), ("seconds_bucket", "le=0.25"), ("seconds_bucket", "le=+Inf")];
+    check(&classic, NATIVE, &[0.5], expect![[
+        r#"Problem("m: there is no native histogram seconds, but a classic one, seconds_bucket: leave out `native`")"#
+    ]])
+    .await;
+    // Before anything has been counted, the edges are known.
+    check(
+        &[("up", "")],
+        NATIVE,
+        &[0.3, 0.5],
+        expect![[r#"
+        Warning("m: there is no series seconds at all; nobody has been asked for anything yet, or the name is wrong")
+        Problem("m: 300 ms is not an edge of seconds; the nearest are 297.3 ms and 353.6 ms")"#]],
+    )
+    .await;
+}
+
+const NATIVE: &str = "kind = \"histogram\"\nseries = \"seconds\"\nnative = true";
+
+type Routed = (&'static str, Option<Native>);
+
+/// One bucket, around one half, of a route's requests.
+fn native(route: &'static str, schema: i32) -> Routed {
+    let width = f64::from(-schema).exp2().exp2();
+    (route, Some(Native { count: 1.0, buckets: vec![bucket(0.5 / width, 0.5)] }))
+}
+
+fn nothing() -> Routed {
+    ("a", Some(Native::default()))
+}
+
+fn number(route: &'static str) -> Routed {
+    (route, None)
+}
+
+fn bucket(lower: f64, upper: f64) -> Bucket {
+    Bucket { rule: 0, lower, upper, count: 1.0 }
+}
+
+/// What is found where routes are counted natively, or as numbers.
+async fn of_natives(samples: &[Routed], metric: &str, limits: &[f64]) -> Vec<String> {
+    let at = Timestamp::from_second(1000).unwrap();
+    let store = Store::default();
+    let labels = |pod| [("namespace", "shop"), ("pod", pod), ("container", "app"), ("instance", "i")];
+    store.put("up", &labels("web-1"), at, 1.0);
+    for (index, (route, native)) in samples.iter().enumerate() {
+        let mixed = samples.iter().any(|(_, native)| native.is_none());
+        // The store adds up what is of one schema, as Prometheus adds up what is not.
+        let instance = if mixed { "i".to_owned() } else { format!("i{index}") };
+        let mut labels = labels("web-1");
+        labels[3].1 = &instance;
+        let labels = [&labels[..], &[("route", *route)]].concat();
+        match native {
+            Some(native) => store.put_native("seconds", &labels, at, native.clone()),
+            None => store.put("seconds", &labels, at, 1.0),
+        }
+    }
+    found(&store, metric, limits, at).await.iter().map(|finding| format!("{finding:?}")).collect()
+}
+
+#[tokio::test]
 async fn no_traffic_yet_is_a_warning() {
     check(
         &[("up", ""), ("requests_total", "pod=other-1,code=200")],
@@ -106,6 +232,10 @@ impl Pods for OnePod {
 #[tokio::test]
 async fn what_rises_and_falls_is_not_counted() {
     for (kind, said) in [
+        (
+            "gaugehistogram",
+            "[Problem(\"m: requests_total is a gaugehistogram, and only what counters count can be compared; name a counter\")]",
+        ),
         (
             "gauge",
             "[Problem(\"m: requests_total is a gauge, and only what counters count can be compared; name a counter\")]",

@@ -140,7 +140,7 @@ fn check_members(buckets: &[(&str, f64, u64)], expected: Expect) {
 
     let metric: Metric = toml::from_str(HISTOGRAM).unwrap();
     let source = Source { process: vec!["pod".to_owned()], targets: None, service: None };
-    let family = Family { series: "seconds_bucket".to_owned(), matching: None, source, counter: true };
+    let family = Family { series: "seconds_bucket".to_owned(), matching: None, source, counter: true, native: false };
     let labels = ["le".to_owned()];
     let points: Vec<Point> = buckets
         .iter()
@@ -148,7 +148,7 @@ fn check_members(buckets: &[(&str, f64, u64)], expected: Expect) {
             let own = BTreeMap::from([("pod".to_owned(), "web-1".to_owned()), ("le".to_owned(), (*le).to_owned())]);
             let mut counted = own.clone();
             counted.insert(PART.to_owned(), "members".to_owned());
-            [Point { labels: own, value: *value }, Point { labels: counted, value: *members as f64 }]
+            [Point::number(own, *value), Point::number(counted, *members as f64)]
         })
         .collect();
     let target = Target { up: true, scraped: 1.0, started: None };
