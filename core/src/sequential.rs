@@ -29,7 +29,7 @@ use std::fmt::{self, Write as _};
 
 use serde::{Deserialize, Serialize};
 
-use crate::event::{Block, Reading, Sample};
+use crate::event::{Block, Gap, Reading, Sample};
 use crate::metric::{Limit, Metric, MetricKind, Unit};
 use crate::policy::{Ab, Check};
 use crate::stats::BadTest;
@@ -37,7 +37,7 @@ use crate::stats::combine::ln_least;
 use crate::stats::confidence::{self, Interval};
 use crate::stats::dispersion::Dispersion;
 use crate::stats::harm::Harm;
-use crate::stats::histogram::slower_than;
+use crate::stats::histogram::{edge_at, slower_than};
 use crate::stats::mixture::{Mixture, Onset};
 use crate::stats::odds_grid::OddsGrid;
 use crate::stats::slo::{Ceiling, LimitGrid};
@@ -255,6 +255,20 @@ impl Asked<'_> {
     fn allowed(self) -> f64 {
         allowed(self.check.limit, self.metric.kind, self.check.quantile)
     }
+
+    /// Why nothing of `sample` is counted, although it was measured: an arm's buckets have no edge at the limit any more, as
+    /// a native histogram's may not when it has become coarser. Then the other arm is not counted, either.
+    pub fn gap(self, sample: &Sample) -> Option<Gap> {
+        let Limit::Max(limit) = self.check.limit else { return None };
+        let mut readings = [Side::Canary, Side::Stable].into_iter().filter_map(|side| reading(sample, side));
+        let has_edge = |reading: &Reading| match reading {
+            Reading::Histogram { edges, .. } => edge_at(edges, limit).is_some(),
+            Reading::Ratio { .. } | Reading::Count(_) | Reading::Value(_) => true,
+        };
+        let limit = || self.metric.unit().write(limit);
+        (!readings.all(has_edge))
+            .then(|| Gap::Malformed { what: format!("no bucket of {} ends at {}", self.check.metric, limit()) })
+    }
 }
 
 /// Counts of whole requests: the bad ones, and all.
@@ -354,6 +368,9 @@ impl State {
 
     fn absorb(&mut self, tests: &Tests, asked: Asked<'_>, sample: &Sample, processes: &[Reading]) {
         let Asked { check, side, .. } = asked;
+        if asked.gap(sample).is_some() {
+            return;
+        }
         let of = |side| reading(sample, side).and_then(|reading| Counts::of(reading, check.limit)).unwrap_or_default();
         let subject = of(side);
         let stable = if side == Side::Canary { of(Side::Stable) } else { Counts::default() };

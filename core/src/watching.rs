@@ -134,7 +134,8 @@ impl Watching {
                 .or_insert_with(|| State::new(from, at, rules.planned, rules.past(check).cloned().unwrap_or_default()));
             let Some(sample) = view.ring.newest().and_then(|block| block.metrics.get(&check.metric)) else { continue };
             let processes = processes.get(&check.metric).map_or(&[][..], Vec::as_slice);
-            said.take(state.look(asked, sample, processes, at), view.ring.gap(&check.metric));
+            let gap = view.ring.gap(&check.metric).cloned().or_else(|| asked.gap(sample));
+            said.take(state.look(asked, sample, processes, at), gap.as_ref());
         }
         self.note_lack(now);
     }

@@ -5,6 +5,7 @@ mod baseline;
 mod cohort;
 mod counting;
 mod evidence;
+mod exposition;
 mod input;
 mod kills;
 mod middle;

@@ -196,7 +196,7 @@ mod tests {
         for (limit, wanted) in [
             (0.5946, Some(2)),
             (0.595, Some(2)),
-            (0.594, Some(2)),
+            (0.594, None),
             (0.6, None),
             (4.757, Some(3)),
             (4.7, None),

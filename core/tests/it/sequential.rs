@@ -286,3 +286,30 @@ fn raw(changes: serde_json::Value) -> RawPolicy {
     json.as_object_mut().unwrap().extend(changes.as_object().unwrap().clone());
     serde_json::from_value(json).unwrap()
 }
+
+#[test]
+fn a_limit_that_an_arms_buckets_have_lost_counts_for_neither_arm_and_is_said() {
+    let policy = policy(json!({ "check": [{ "metric": "response-time", "max": "297.3ms" }] }));
+    let (check, metric) = (&policy.steps[0].checks[0], &policy.metrics["response-time"]);
+    let asked = Asked { check, rule: check.sequential.unwrap(), metric, side: Side::Canary, proof: Proof::NoAlarm };
+    let edge = |schema, index| bellwether_core::stats::histogram::native_edge(schema, index);
+    let fine = || Some(Reading::Histogram { edges: vec![0.25, edge(2, -7), 0.5], counts: vec![50, 40, 9, 1] });
+    let coarse = || Some(Reading::Histogram { edges: vec![0.25, 0.5], counts: vec![50, 49, 1] });
+    let at = |n: i64| Timestamp::from_second(n * 15).unwrap();
+    let mut state = State::new(at(0), at(1), Span::from_secs(HOUR), Past::default());
+    for (n, (canary, stable, counted, wanted)) in [
+        (fine(), fine(), 100, None),
+        (coarse(), fine(), 100, Some("no bucket of response-time ends at 297.3 ms")),
+        (fine(), coarse(), 100, Some("no bucket of response-time ends at 297.3 ms")),
+        (None, fine(), 100, None),
+        (fine(), None, 200, None),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let sample = Sample::Arms { canary, stable };
+        assert_eq!(asked.gap(&sample).map(|gap| gap.to_string()).as_deref(), wanted, "{n}");
+        let subject = state.look(asked, &sample, &[], at(n as i64 + 1)).unwrap().subject.unwrap();
+        assert_eq!((subject.n, subject.hits), (counted, Some(counted / 10)), "{n}");
+    }
+}

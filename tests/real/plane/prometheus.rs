@@ -46,6 +46,8 @@ impl Prometheus {
         command.arg(format!("--config.file={}", settings.display()));
         command.arg(format!("--storage.tsdb.path={}", dir.join("data").display()));
         command.args(["--web.listen-address=127.0.0.1:9090", "--web.enable-lifecycle"]);
+        // Needed up to Prometheus 3.7. It asks for pages in protobuf then, and takes them in text.
+        command.arg("--enable-feature=native-histograms");
         // Five seconds by default, and again as many (fixed) in the discovery before it.
         command.arg("--scrape.discovery-reload-interval=1s");
         let mut program = Process::spawn("prometheus", command, logs)?;

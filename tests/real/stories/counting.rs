@@ -14,6 +14,8 @@ use anyhow::{Context, Result, ensure};
 use axum::Router;
 use axum::extract::State;
 use axum::http::StatusCode;
+use axum::http::header::CONTENT_TYPE;
+use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use bellwether::adapters::prometheus::{self, Prometheus};
 use bellwether::clock::{Clock as _, SystemClock};
@@ -27,6 +29,7 @@ use bellwether_core::watch::{ArmKey, Watch};
 use futures::future::try_join_all;
 use serde_json::json;
 
+use super::exposition::{self, Buckets, Page};
 use super::{Told, told};
 use crate::plane::prometheus::URL;
 use crate::plane::story::Story;
@@ -55,7 +58,7 @@ enum Comes {
 type Play = fn(&mut Scene, u64);
 
 async fn known_counts(story: &Story) -> Result<()> {
-    let scenes: [(&str, &[&str], Play, Comes); 10] = [
+    let scenes: [(&str, &[&str], Play, Comes); 13] = [
         ("two replicas, scraped at different times", &["web-1", "web-2"], |_, _| {}, Comes::Exactly),
         ("a process that begins anew", &["web-1", "web-2"], begins_anew, Comes::Exactly),
         ("a series that comes late", &["web-1"], comes_late, Comes::Exactly),
@@ -66,11 +69,15 @@ async fn known_counts(story: &Story) -> Result<()> {
         ("a canary that comes and goes", &["web-1"], has_a_canary, Comes::ExactlyAfterGaps(" s old")),
         ("buckets spelled both ways", &["web-1", "web-2"], is_spelled_otherwise, Comes::Exactly),
         ("a counter that falls by itself", &["web-1"], falls, Comes::LessWithGaps("fell")),
+        ("native: two replicas", &["web-1", "web-2"], |_, _| {}, Comes::Exactly),
+        ("native: a process that begins anew, with other buckets", &["web-1", "web-2"], begins_coarser, Comes::Exactly),
+        ("native: buckets that are merged", &["web-1"], is_coarsened, Comes::LessWithGaps("has gone")),
         ("a histogram without its last bucket", &["web-1"], loses_its_last_bucket, Comes::LessWithGaps("+Inf")),
     ];
     let mut tellings = Vec::new();
     for (n, (name, pods, play, comes)) in scenes.into_iter().enumerate() {
-        let scene = Scene::begin(story, format!("{}-{n}", story.namespace), pods).await?;
+        let native = name.starts_with("native");
+        let scene = Scene::begin(story, format!("{}-{n}", story.namespace), pods, native).await?;
         tellings.push(async move { scene.tell(play, comes).await.with_context(|| name.to_owned()) });
     }
     try_join_all(tellings).await.map(|_| ())
@@ -82,6 +89,22 @@ fn begins_anew(scene: &mut Scene, step: u64) {
     if step == 28 {
         scene.change("web-1", |pod| (pod.ok, pod.bad, pod.started) = (0, 0, SystemClock.now()));
         scene.facts("web-1", |facts| *facts.restarts.entry("app".to_owned()).or_default() += 1);
+    }
+}
+
+fn begins_coarser(scene: &mut Scene, step: u64) {
+    begins_anew(scene, step);
+    if step == 28 {
+        scene.change("web-1", |pod| pod.schema = 1);
+    }
+}
+
+/// Three times: once it makes no difference at the edges, and twice it does.
+fn is_coarsened(scene: &mut Scene, step: u64) {
+    for (at, schema) in [(15, 2), (30, 1), (45, 0)] {
+        if step == at {
+            scene.change("web-1", |pod| pod.schema = schema);
+        }
     }
 }
 
@@ -144,6 +167,10 @@ struct Process {
     long_edges: bool,
     /// It has no `+Inf`.
     endless: bool,
+    /// Its histogram is a native one …
+    native: bool,
+    /// … of this schema.
+    schema: i32,
     address: SocketAddr,
 }
 
@@ -164,6 +191,23 @@ impl Process {
         }
         page
     }
+
+    /// The same in protobuf, with a native histogram of two series: Prometheus merges them to the coarser one. The good ones
+    /// are of 0.65, and the bad ones of two millions, which is above all edges.
+    fn native_page(&self) -> Vec<u8> {
+        let Process { ok, bad, schema, .. } = *self;
+        let bucket = |eighths: i32, schema: i32| (eighths - 1).div_euclid(1 << (3 - schema)) + 1;
+        let buckets =
+            |schema, ok, bad| Buckets { schema, counts: vec![(bucket(-4, schema), ok), (bucket(168, schema), bad)] };
+        let (fine, coarse) = (buckets(schema, ok - ok / 4, bad), buckets(schema.min(2), ok / 4, 0));
+        let requests = [("200", ok), ("500", bad)];
+        let requests: Vec<(&str, u64)> = requests.into_iter().filter(|(code, n)| *code == "200" || *n > 0).collect();
+        Page::default()
+            .gauge("process_start_time_seconds", self.started.as_millisecond() as f64 / 1000.0)
+            .counters("requests_total", "code", &requests)
+            .natives("seconds", "route", &[("a", fine), ("b", coarse)])
+            .finish()
+    }
 }
 
 /// By pod.
@@ -173,9 +217,15 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-async fn page(State((processes, pod)): State<(Processes, String)>) -> (StatusCode, String) {
+async fn page(State((processes, pod)): State<(Processes, String)>) -> Response {
     let process = lock(&processes).get(&pod).filter(|process| !process.away).cloned();
-    process.map_or((StatusCode::SERVICE_UNAVAILABLE, String::new()), |process| (StatusCode::OK, process.page()))
+    match process {
+        None => StatusCode::SERVICE_UNAVAILABLE.into_response(),
+        Some(process) if process.native => {
+            ([(CONTENT_TYPE, exposition::CONTENT_TYPE)], process.native_page()).into_response()
+        }
+        Some(process) => process.page().into_response(),
+    }
 }
 
 /// What the cluster knows of the pods; who is gone is remembered.
@@ -202,10 +252,12 @@ struct Scene {
     counted: BTreeMap<String, (u64, u64)>,
     /// Addresses of the pods that may still come: a listener each.
     free: Vec<(String, SocketAddr)>,
+    /// Whether its histograms are native ones.
+    native: bool,
 }
 
 impl Scene {
-    async fn begin(story: &Story, namespace: String, pods: &[&str]) -> Result<Scene> {
+    async fn begin(story: &Story, namespace: String, pods: &[&str], native: bool) -> Result<Scene> {
         let folder = story.plane.prometheus.targets.parent().context("a folder")?;
         let mut scene = Scene {
             targets: folder.join(format!("extra-{namespace}.json")),
@@ -214,6 +266,7 @@ impl Scene {
             roster: Arc::default(),
             counted: BTreeMap::new(),
             free: Vec::new(),
+            native,
         };
         for pod in pods.iter().copied().chain(["web-3", "web-4", "web-canary-1"]) {
             let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
@@ -240,6 +293,8 @@ impl Scene {
             away: false,
             long_edges: false,
             endless: false,
+            native: self.native,
+            schema: 3,
             address,
         };
         lock(&self.processes).insert(name.to_owned(), process);
@@ -292,7 +347,7 @@ impl Scene {
 
     async fn tell(mut self, play: Play, comes: Comes) -> Result<()> {
         let stop = tokio_util::sync::CancellationToken::new();
-        let reading = tokio::spawn(read(self.namespace.clone(), self.roster.clone(), stop.clone()));
+        let reading = tokio::spawn(read(self.namespace.clone(), self.native, self.roster.clone(), stop.clone()));
         // Until Prometheus knows the exporters and a first reading has been taken: nothing has been counted yet.
         tokio::time::sleep(SETTLED).await;
         for step in 0..STEPS {
@@ -349,7 +404,12 @@ fn counts(reading: &Reading) -> Option<(u64, u64)> {
 }
 
 /// Reads once a second until it is stopped.
-async fn read(namespace: String, roster: Arc<Roster>, stop: tokio_util::sync::CancellationToken) -> Result<Vec<Block>> {
+async fn read(
+    namespace: String,
+    native: bool,
+    roster: Arc<Roster>,
+    stop: tokio_util::sync::CancellationToken,
+) -> Result<Vec<Block>> {
     let options =
         prometheus::Options { url: URL.to_owned(), queries_per_second: 200, ..prometheus::Options::default() };
     let second = Span::from_secs(1);
@@ -362,7 +422,7 @@ async fn read(namespace: String, roster: Arc<Roster>, stop: tokio_util::sync::Ca
             "errors".to_owned(),
             metric(r#"{"kind":"ratio","series":"requests_total","hits":{"label":"code","matches":"5.."}}"#)?,
         ),
-        ("slow".to_owned(), metric(r#"{"kind":"histogram","series":"seconds"}"#)?),
+        ("slow".to_owned(), Metric { native, ..metric(r#"{"kind":"histogram","series":"seconds"}"#)? }),
     ]);
     let mut watch = Watch {
         workload: Workload { cluster: "test".into(), namespace, kind: Kind::Deployment, name: "web".into() },
