@@ -185,7 +185,8 @@ fn named(gap: Gap, process: &Process) -> Gap {
 }
 
 fn label(class: &Class) -> String {
-    class.owner.iter().chain(&class.values).map(String::as_str).collect::<Vec<_>>().join(" ")
+    let parts = class.owner.iter().chain(&class.values).chain(&class.behind).map(String::as_str);
+    parts.filter(|part| !part.is_empty()).collect::<Vec<_>>().join(" ")
 }
 
 /// A counter's value, if it is one.
@@ -283,7 +284,7 @@ impl Look<'_> {
             let series = || label(class);
             let value = count(cell.value).ok_or_else(|| Gap::NotANumber { series: series() })?;
             let added = match past.series.get(class) {
-                None if self.setting.buckets && past.series.keys().any(|before| before.owner == class.owner) => {
+                None if self.is_but_a_bucket(class, &past.series) => {
                     return Err(Gap::Malformed { what: format!("bucket {} has appeared", series()) });
                 }
                 None => value,
@@ -300,10 +301,11 @@ impl Look<'_> {
         Ok(counted)
     }
 
-    /// Whether a class that is missing is a bucket of a histogram that is there: it has other buckets now, as a native one may
-    /// at any time. That says nothing of its process.
-    fn is_but_a_bucket(&self, class: &Class, cells: &BTreeMap<Class, Cell>) -> bool {
-        self.setting.buckets && cells.keys().any(|other| other.owner == class.owner)
+    /// Whether a class that is missing is a bucket of a histogram that is there: it has other buckets, as a native one may at
+    /// any time. That says nothing of its process.
+    fn is_but_a_bucket<T>(&self, class: &Class, there: &BTreeMap<Class, T>) -> bool {
+        let is_bucket = self.setting.buckets && class.behind.is_none();
+        is_bucket && there.keys().any(|other| other.owner == class.owner && other.behind.is_none())
     }
 
     fn restarted(&self, past: &Remembered) -> Result<Restart, Gap> {

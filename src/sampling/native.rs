@@ -10,6 +10,9 @@
 //! of a finer schema nothing is lost. Of a coarser one the edges between its own are left out, and where they had been
 //! before, the differences have a gap ([`super::difference`]), once. So it is with a zero bucket that grew over an edge.
 //!
+//! An exporter may empty a native histogram without having restarted. In a sum over several of a process the others could
+//! hide that, so how much each of them has counted is asked for beside the sum, and one that fell is a gap.
+//!
 //! Observations below zero are below every edge, which is what is counted of them: they are odd, but not slow. Those that
 //! are no number are above every edge, where the classic clients put them, too. Buckets that are no powers of two ("custom")
 //! are refused: which of them are empty is not said, and an edge that comes and goes can't be counted at.

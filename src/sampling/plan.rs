@@ -19,6 +19,9 @@ use crate::ports::Pods;
 /// The label that tells the parts of one answer apart; no exporter has it.
 pub const PART: &str = "bellwether_part";
 
+/// The part that says how many series there are behind a sum.
+pub const MEMBERS: &str = "members";
+
 /// The label with a bucket's upper bound. A native histogram has none, and is counted as if it had.
 pub const BOUND: &str = "le";
 
@@ -154,10 +157,14 @@ impl Ask {
             Ask::Series(family, classes) => {
                 let by = grouping(family, classes);
                 let series = selector(&family.series, &matchers(family, filter));
-                if family.counter {
-                    format!("sum by ({by}) ({series}) or {}", part("members", &format!("count by ({by}) ({series})")))
-                } else {
-                    format!("sum by ({by}) ({series})")
+                let sum = format!("sum by ({by}) ({series})");
+                let members = || part(MEMBERS, &format!("count by ({by}) ({series})"));
+                match (family.counter, family.native) {
+                    (false, _) => sum,
+                    (true, false) => format!("{sum} or {}", members()),
+                    (true, true) => {
+                        format!("{sum} or {} or {}", members(), part("behind", &format!("histogram_count({series})")))
+                    }
                 }
             }
             Ask::PastSeries(family, classes, span) => {

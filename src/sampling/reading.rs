@@ -218,7 +218,7 @@ fn at_common_edges(a: &Cumulative, b: &Cumulative) -> Cumulative {
 /// One process's cumulative counts.
 fn cumulative(share: &Share<'_>, at: usize) -> Result<Cumulative, Gap> {
     let mut counts: Cumulative = Vec::new();
-    for (class, count) in share {
+    for (class, count) in share.iter().filter(|(class, _)| class.behind.is_none()) {
         let bound =
             class.values.get(at).and_then(|text| edge(text)).ok_or_else(|| malformed("a bucket without a bound"))?;
         match counts.iter_mut().find(|(edge, _)| *edge == bound) {

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use super::native::{cumulative, edges};
-use super::plan::{BOUND, Family, PART, Source};
+use super::plan::{BOUND, Family, MEMBERS, PART, Source};
 use crate::ports::Point;
 
 /// An exporting process: the values of its source's process labels, in their order.
@@ -18,6 +18,9 @@ pub struct Class {
     pub owner: Option<String>,
     /// The values of the class labels.
     pub values: Vec<String>,
+    /// One of the series behind a sum of native histograms, by its labels. Nothing is counted of it: it is looked at because
+    /// an exporter may empty a native histogram at any time, and the others in the sum would hide that.
+    pub behind: Option<String>,
 }
 
 /// A sum of counters, or of gauges.
@@ -57,7 +60,14 @@ fn class(family: &Family, labels: &[String], point: &Point) -> Class {
     Class {
         owner: family.source.service.as_ref().map(|(label, _)| value(label)),
         values: labels.iter().map(value).collect(),
+        behind: None,
     }
+}
+
+/// All labels of a series, for [`Class::behind`].
+fn behind(point: &Point) -> String {
+    let labels = point.labels.iter().filter(|(name, _)| *name != PART);
+    labels.map(|(name, value)| format!("{name}={value:?}")).collect::<Vec<_>>().join(",")
 }
 
 impl Snapshot {
@@ -119,6 +129,7 @@ impl Snapshot {
 struct Summed<'a> {
     sum: Option<&'a Point>,
     members: u64,
+    behind: Vec<&'a Point>,
 }
 
 /// The answer of a family of native histograms, as cumulative counts by bound.
@@ -127,23 +138,26 @@ fn natives(family: &Family, labels: &[String], points: &[&Point]) -> Snapshot {
     for point in points {
         let of = summed.entry(process(&family.source, point)).or_default();
         let own = of.entry(class(family, labels, point)).or_default();
-        if point.labels.contains_key(PART) {
-            own.members = point.value as u64;
-        } else {
-            own.sum = Some(point);
+        match point.labels.get(PART).map(String::as_str) {
+            None => own.sum = Some(point),
+            Some(MEMBERS) => own.members = point.value as u64,
+            Some(_) => own.behind.push(point),
         }
     }
     let at = labels.iter().position(|label| label == BOUND).unwrap_or_default();
     let cells = |classes: BTreeMap<Class, Summed<'_>>| -> Result<BTreeMap<Class, Cell>, String> {
         let mut cells = BTreeMap::new();
-        for (class, Summed { sum, members }) in classes {
+        for (class, Summed { sum, members, behind: series }) in classes {
             // Prometheus leaves out a sum that there is not.
             let sum = sum.ok_or_else(|| format!("some of {} are native histograms and some are not", family.series))?;
             let native = sum.native.as_ref().ok_or_else(|| format!("{} is no native histogram", family.series))?;
             let counts = cumulative(native)?;
-            cells.extend(
-                counts.into_iter().map(|(edge, value)| (at_bound(class.clone(), at, edge), Cell { value, members })),
-            );
+            let bucket = |(edge, value)| (at_bound(class.clone(), at, edge), Cell { value, members });
+            cells.extend(counts.into_iter().map(bucket));
+            cells.extend(series.into_iter().map(|point| {
+                let class = Class { behind: Some(behind(point)), ..class.clone() };
+                (class, Cell { value: point.value, members: 1 })
+            }));
         }
         Ok(cells)
     };

@@ -238,7 +238,7 @@ fn sum(points: &[Point]) -> Option<Value> {
 
 /// A selector, its timestamps, or a range of it.
 fn selected(rest: &mut &str, inner: &Inner, at: Timestamp) -> Option<Vec<Point>> {
-    let function = ["timestamp", "max_over_time", "last_over_time"]
+    let function = ["timestamp", "max_over_time", "last_over_time", "histogram_count"]
         .into_iter()
         .find(|name| eat(rest, &format!("{name}(")).is_some());
     let name = until(rest, '{')?.to_owned();
@@ -286,6 +286,10 @@ fn evaluate(
             inside.filter_map(|(_, value)| Some(value.as_ref()?.number())).reduce(f64::max).map(Value::Number)
         }
         Some("last_over_time") => inside.find_map(|(_, value)| value.clone()),
+        Some("histogram_count") => match inside.next()?.1.as_ref()? {
+            Value::Native(native) => Some(Value::Number(native.count)),
+            Value::Number(_) => None,
+        },
         Some(_) => inside.next().and_then(|(time, value)| value.as_ref().map(|_| Value::Number(*time as f64 / 1000.0))),
         None => inside.next().and_then(|(_, value)| value.clone()),
     }

@@ -51,7 +51,7 @@ fn last(history: &[At]) -> String {
     let (mut memory, mut result) = (Memory::default(), None);
     for look in history {
         let cells = look.series.iter().map(|(class, value, members)| {
-            let class = Class { owner: None, values: vec![(*class).to_owned()] };
+            let class = Class { values: vec![(*class).to_owned()], ..Class::default() };
             (class, Cell { value: *value, members: *members })
         });
         let cells: BTreeMap<Class, Cell> = cells.collect();

@@ -39,7 +39,7 @@ fn a_bound_spelled_twice_is_one_bucket() {
 fn processes_with_different_buckets_have_no_sum() {
     let metric: Metric = toml::from_str(HISTOGRAM).unwrap();
     let bucket = |values: &[(&str, u64)]| -> Counted {
-        let class = |le: &str| Class { owner: None, values: vec![le.to_owned()] };
+        let class = |le: &str| Class { values: vec![le.to_owned()], ..Class::default() };
         Ok(values.iter().map(|(le, count)| (class(le), Some(*count))).collect())
     };
     let counted_by = BTreeMap::from([
@@ -123,7 +123,7 @@ fn the_other_arms_gap_is_both_arms_gap_and_a_strangers_is_nobodys() {
 }
 
 fn by_code(counts: &[(&str, Option<u64>)]) -> BTreeMap<Process, Counted> {
-    let class = |code: &str| Class { owner: None, values: vec![code.to_owned()] };
+    let class = |code: &str| Class { values: vec![code.to_owned()], ..Class::default() };
     BTreeMap::from([(vec!["web-1".to_owned()], Ok(counts.iter().map(|(code, count)| (class(code), *count)).collect()))])
 }
 

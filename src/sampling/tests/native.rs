@@ -45,6 +45,42 @@ async fn a_process_that_begins_anew_counts_from_zero_and_a_fall_without_that_is_
 }
 
 #[tokio::test]
+async fn one_of_several_that_is_emptied_is_a_gap_although_the_others_hide_it() {
+    let mut world = Latencies::new();
+    for (at, a, b, wanted) in [
+        (0, 5, 100, "no block"),
+        (15, 6, 200, "stable 1:101 (121 edges)"),
+        // Emptied, and more came to the other than went: the sum has grown.
+        (30, 1, 300, "counter web-1/app/10.0.0.1:80"),
+        (45, 2, 400, "stable 1:101 (121 edges)"),
+    ] {
+        for (route, count) in [("a", a), ("b", b)] {
+            let labels = [&labels("web-1")[..], &[("route", route)]].concat();
+            world.world.store.put_native("seconds", &labels, t(at), exponential(3, &[(0, count)]));
+        }
+        let seen = world.read(at).await;
+        assert!(seen.contains(wanted), "{at}: {seen}");
+        assert_eq!(seen.contains("route=\"a\" fell although its process had not restarted"), at == 30, "{at}: {seen}");
+    }
+    // A third one is new, and one that is gone is said to be.
+    let third = [&labels("web-1")[..], &[("route", "c")]].concat();
+    for (at, routes, wanted) in [(60, &["a", "b", "c"][..], "stable 1:7 (121 edges)"), (75, &["a", "b"], "disappeared")]
+    {
+        for (route, count) in [("a", 2), ("b", 400)].into_iter().filter(|(route, _)| routes.contains(route)) {
+            let labels = [&labels("web-1")[..], &[("route", route)]].concat();
+            world.world.store.put_native("seconds", &labels, t(at), exponential(3, &[(0, count)]));
+        }
+        if routes.contains(&"c") {
+            world.world.store.put_native("seconds", &third, t(at), exponential(3, &[(0, 7)]));
+        } else {
+            world.world.store.end("seconds", &third, t(at));
+        }
+        let seen = world.read(at).await;
+        assert!(seen.contains(wanted), "{at}: {seen}");
+    }
+}
+
+#[tokio::test]
 async fn a_schema_that_falls_or_rises_is_a_gap_once() {
     let mut world = Latencies::new();
     for (at, schema, buckets, wanted) in [
