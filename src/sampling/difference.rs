@@ -37,6 +37,18 @@ pub struct Facts {
     pub restarts: Option<u32>,
 }
 
+/// Whether classes are the buckets of a histogram. One that is missing is not zero, but equal to the one below.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Buckets {
+    /// They are none.
+    None,
+    /// Of a classic one, which has the same for as long as its process lives.
+    Classic,
+    /// Of a native one, which may have coarser ones at any time, and finer ones again. What was counted up to those that
+    /// there are at both readings is as exact as ever.
+    Native,
+}
+
 /// The circumstances of a reading.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Setting {
@@ -46,8 +58,8 @@ pub struct Setting {
     pub at: Timestamp,
     /// What the API server says now, it may have learnt so long after `at`.
     pub behind: Span,
-    /// The classes are the buckets of a histogram: one that is missing is not zero, but equal to the one below.
-    pub buckets: bool,
+    /// Whether the classes are the buckets of a histogram.
+    pub buckets: Buckets,
 }
 
 /// A process as it was when it was last in sight.
@@ -270,7 +282,8 @@ impl Look<'_> {
         if past.blank && !cells.is_empty() {
             return Err(Gap::NoBaseline);
         }
-        let gone = past.series.iter().find(|(class, before)| !before.lost && !cells.contains_key(class));
+        let is_gone = |class: &Class| !cells.contains_key(class) && !self.may_come_and_go(class, cells);
+        let gone = past.series.iter().find(|(class, before)| !before.lost && is_gone(class));
         if let Some((class, _)) = gone {
             let series = label(class);
             return Err(if self.is_but_a_bucket(class, cells) {
@@ -284,6 +297,12 @@ impl Look<'_> {
             let series = || label(class);
             let value = count(cell.value).ok_or_else(|| Gap::NotANumber { series: series() })?;
             let added = match past.series.get(class) {
+                // From now on, it is counted up to here again.
+                None | Some(Past { count: None, .. } | Past { lost: true, .. })
+                    if self.may_come_and_go(class, &past.series) =>
+                {
+                    continue;
+                }
                 None if self.is_but_a_bucket(class, &past.series) => {
                     return Err(Gap::Malformed { what: format!("bucket {} has appeared", series()) });
                 }
@@ -301,11 +320,15 @@ impl Look<'_> {
         Ok(counted)
     }
 
-    /// Whether a class that is missing is a bucket of a histogram that is there: it has other buckets, as a native one may at
-    /// any time. That says nothing of its process.
+    /// Whether a class that is missing is a bucket of a histogram that is there: that says nothing of its process.
     fn is_but_a_bucket<T>(&self, class: &Class, there: &BTreeMap<Class, T>) -> bool {
-        let is_bucket = self.setting.buckets && class.behind.is_none();
+        let is_bucket = self.setting.buckets != Buckets::None && class.behind.is_none();
         is_bucket && there.keys().any(|other| other.owner == class.owner && other.behind.is_none())
+    }
+
+    /// Whether nothing is wrong when it is: it lies between two edges of a native histogram, and not above all of them.
+    fn may_come_and_go<T>(&self, class: &Class, there: &BTreeMap<Class, T>) -> bool {
+        self.setting.buckets == Buckets::Native && !class.is_above_all() && self.is_but_a_bucket(class, there)
     }
 
     fn restarted(&self, past: &Remembered) -> Result<Restart, Gap> {

@@ -7,8 +7,8 @@
 //! and what is above the last one above it, both of which are true.
 //!
 //! An edge is only given where the count up to it is known. Every edge of a schema is one of all finer schemas, so that
-//! of a finer schema nothing is lost. Of a coarser one the edges between its own are left out, and where they had been
-//! before, the differences have a gap ([`super::difference`]), once. So it is with a zero bucket that grew over an edge.
+//! of a finer schema nothing is lost. Of a coarser one the edges between its own are left out: the differences and sums
+//! are of those that there are at both readings, and in all processes. So it is with a zero bucket that grew over an edge.
 //!
 //! An exporter may empty a native histogram without having restarted. In a sum over several of a process the others could
 //! hide that, so how much each of them has counted is asked for beside the sum, and one that fell is a gap.

@@ -23,6 +23,13 @@ pub struct Class {
     pub behind: Option<String>,
 }
 
+impl Class {
+    /// Whether it is the bucket that all histograms have.
+    pub fn is_above_all(&self) -> bool {
+        self.values.iter().any(|value| value == INFINITE)
+    }
+}
+
 /// A sum of counters, or of gauges.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Cell {
@@ -193,9 +200,12 @@ pub fn edge(text: &str) -> Option<f64> {
     text.parse::<f64>().ok().filter(|edge| !edge.is_nan())
 }
 
+/// How the last bound is spelled.
+const INFINITE: &str = "+Inf";
+
 /// The one spelling of a bound.
 fn spelled(edge: f64) -> String {
-    if edge == f64::INFINITY { "+Inf".to_owned() } else { edge.to_string() }
+    if edge == f64::INFINITY { INFINITE.to_owned() } else { edge.to_string() }
 }
 
 /// Buckets with equal bounds, in whatever spelling, made one.
@@ -213,7 +223,7 @@ fn merge_bounds(classes: BTreeMap<Class, Cell>, at: usize) -> Result<BTreeMap<Cl
     }
     let complete: BTreeMap<Class, u64> = merged
         .iter()
-        .filter(|(class, _)| class.values.get(at).is_some_and(|text| text == "+Inf"))
+        .filter(|(class, _)| class.values.get(at).is_some_and(|text| text == INFINITE))
         .map(|(class, cells)| (class.clone(), cells.iter().map(|cell| cell.members).sum()))
         .collect();
     merged

@@ -15,7 +15,7 @@ use bellwether_core::watch::{ArmKey, Watch};
 
 use super::Options;
 use super::answers::Answers;
-use super::difference::{Counted, Facts, Memory, Setting};
+use super::difference::{Buckets, Counted, Facts, Memory, Setting};
 use super::plan::{Ask, BOUND, Family, Source, families, service_values};
 use super::reading::{Arm, Counts, counted, each, gauge};
 use super::snapshot::{Class, Process, Snapshot, Targets, process, targets};
@@ -199,7 +199,7 @@ impl Turn<'_> {
             Ok(now) => now,
             Err(gap) => return Read::Unread(gap),
         };
-        let setting = self.setting(self.at, labels);
+        let setting = self.setting(self.at, family, labels);
         let facts = |process: &Process| self.facts(&family.source, process);
         let memory = match self.memory(family, &list, ask, start) {
             Ok(memory) => memory,
@@ -217,10 +217,15 @@ impl Turn<'_> {
         Read::Counted { labels: list, counted, memory }
     }
 
-    fn setting(&self, at: Timestamp, labels: &BTreeSet<String>) -> Setting {
+    fn setting(&self, at: Timestamp, family: &Family, labels: &BTreeSet<String>) -> Setting {
+        let buckets = match (labels.contains(BOUND), family.native) {
+            (false, _) => Buckets::None,
+            (true, false) => Buckets::Classic,
+            (true, true) => Buckets::Native,
+        };
         // What is asked after the tick is at most a tick old.
         let behind = Span::from_millis(self.options.lag.as_millis() + self.options.interval.as_millis());
-        Setting { since: self.watch.since, at, behind, buckets: labels.contains(BOUND) }
+        Setting { since: self.watch.since, at, behind, buckets }
     }
 
     /// The family's memory as of the block's beginning.
@@ -233,7 +238,7 @@ impl Turn<'_> {
         }
         let then = self.snapshot(self.then, family, labels, ask)?;
         let targets = self.targets(self.then, &family.source)?;
-        let setting = self.setting(start.state.good, &set);
+        let setting = self.setting(start.state.good, family, &set);
         let facts = |process: &Process| self.facts(&family.source, process);
         if missing == Missing::Values {
             return Ok(known.advance(&then, &targets, &facts, setting).0);

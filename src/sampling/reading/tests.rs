@@ -134,7 +134,7 @@ fn check_buckets(buckets: &[(&str, f64)], expected: Expect) {
 
 /// A process that starts from nothing and then has these buckets, each a sum of so many series.
 fn check_members(buckets: &[(&str, f64, u64)], expected: Expect) {
-    use super::super::difference::{Facts, Memory, Setting};
+    use super::super::difference::{Buckets, Facts, Memory, Setting};
     use super::super::snapshot::{Target, Targets};
     use bellwether_core::time::{Span, Timestamp};
 
@@ -154,7 +154,7 @@ fn check_members(buckets: &[(&str, f64, u64)], expected: Expect) {
     let target = Target { up: true, scraped: 1.0, started: None };
     let targets: Targets = Some(BTreeMap::from([(vec!["web-1".to_owned()], target)]));
     let epoch = Timestamp::UNIX_EPOCH;
-    let setting = Setting { since: epoch, at: epoch, behind: Span::ZERO, buckets: true };
+    let setting = Setting { since: epoch, at: epoch, behind: Span::ZERO, buckets: Buckets::Classic };
     let facts = |_: &Process| Facts::default();
     let (memory, _) = Memory::default().advance(&Snapshot::default(), &targets, &facts, setting);
     let snapshot = Snapshot::read(&family, &labels, &points.iter().collect::<Vec<_>>());
