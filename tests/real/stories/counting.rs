@@ -116,8 +116,9 @@ fn fails_for_a_while(scene: &mut Scene, step: u64) {
     scene.change("web-1", |pod| pod.away = (20..36).contains(&step));
 }
 
+/// One after the other, as a Deployment does it: Prometheus takes up to six seconds to hear of the first one's successor.
 fn is_upgraded(scene: &mut Scene, step: u64) {
-    for (old, new, at) in [("web-1", "web-3", 24), ("web-2", "web-4", 30)] {
+    for (old, new, at) in [("web-1", "web-3", 18), ("web-2", "web-4", 38)] {
         if (at - 8..at).contains(&step) {
             scene.change(old, |pod| pod.idle = true);
         }
