@@ -3,7 +3,9 @@
 //! one does, and the other looks again. So no store has to know how to replace an object, and no move is ever lost.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
+use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt, stream};
 use jiff::Timestamp;
 use object_store::path::Path;
@@ -21,6 +23,8 @@ const REMEMBERED: usize = 64;
 
 /// Somebody succeeds each time, so this is how many others may be ahead.
 const ATTEMPTS: u32 = 200;
+/// How long it is waited for a move that is there and can't be read yet.
+const LATE: [Duration; 3] = [Duration::from_millis(20), Duration::from_millis(100), Duration::from_millis(500)];
 
 /// A pointer.
 #[derive(Debug, Clone)]
@@ -154,12 +158,24 @@ impl Registry {
 
     async fn step(&self, line: &Line, number: u64) -> Result<Move> {
         let key = keys::step(&line.place, number);
-        let bytes = self.store.read(&key).await?.ok_or_else(|| Error::damaged(&key, "it is not there any more"))?;
+        let bytes = self.written(&key).await?;
         let moved: Move = seal::read(&key, &bytes)?;
         if moved.number != number {
             return Err(Error::damaged(&key, format!("it is move {}", moved.number)));
         }
         Ok(moved)
+    }
+
+    /// What is at a key that is known to be taken. Nobody removes a move; but a store that is written to may list it, or say
+    /// that it is taken, a moment before it can be read.
+    async fn written(&self, key: &Path) -> Result<Bytes> {
+        for wait in LATE {
+            if let Some(bytes) = self.store.read(key).await? {
+                return Ok(bytes);
+            }
+            tokio::time::sleep(wait).await;
+        }
+        self.store.read(key).await?.ok_or_else(|| Error::damaged(key, "it is not there any more"))
     }
 
     /// All moves, the newest first.

@@ -144,11 +144,11 @@ fn pages(versions: usize) -> Result<()> {
         let registry = Registry::open(&place.options())?;
         runtime()?.block_on(suite::pages(&registry, versions));
         println!("registry: {versions} versions in {} after {:.1} s", place.url, started.elapsed().as_secs_f64());
-        let page = place.said(&["list", "listed", "--limit", "7", "--range", "<9", "--page", "5.0.3"])?;
+        let page = place.said(&["list", "listed", "--limit", "7", "--range", "<9", "--page", "2.0.3"])?;
         let shown: Vec<&str> =
             page["items"].as_array().into_iter().flatten().filter_map(|item| item["version"].as_str()).collect();
-        ensure!(shown == ["5.0.2", "5.0.1", "5.0.0", "4.99.9", "4.99.8", "4.99.7", "4.99.6"], "{shown:?}");
-        ensure!(page["next"] == "4.99.6", "{page}");
+        ensure!(shown == ["2.0.2", "2.0.1", "2.0.0", "1.99.9", "1.99.8", "1.99.7", "1.99.6"], "{shown:?}");
+        ensure!(page["next"] == "1.99.6", "{page}");
     }
     Ok(())
 }

@@ -51,7 +51,7 @@ match = { namespaces = ["*"], workloads = ["*"], images = ["registry.test/shop/*
 traffic = "gateway"
 ready-within = "60s"
 promote-within = "60s"
-drain = "2s"
+drain = "4s"
 max-hold = "10s"
 patience = { blind = "10s", insufficient = "15s" }
 
