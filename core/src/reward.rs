@@ -105,7 +105,8 @@ impl Reward {
 
     /// How it stands by the rules of `test`.
     pub fn score(&self, test: &Ab) -> Score {
-        let ln_e = |state| lift().map_or(0.0, |lift| lift.ln_e(state));
+        let lift = lift();
+        let ln_e = |state| lift.as_ref().map_or(0.0, |lift| lift.ln_e(state));
         let (above, below) = (ln_e(&self.above), ln_e(&self.below));
         let (for_canary, for_stable) = if test.less { (below, above) } else { (above, below) };
         let needed = -libm::log(test.level / 2.0);

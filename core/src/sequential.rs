@@ -33,7 +33,7 @@ use crate::event::{Block, Gap, Reading, Sample};
 use crate::metric::{Limit, Metric, MetricKind, Unit};
 use crate::policy::{Ab, Check};
 use crate::stats::BadTest;
-use crate::stats::combine::ln_least;
+use crate::stats::combine::{ln_least, ln_weighted_mean};
 use crate::stats::confidence::{self, Interval};
 use crate::stats::dispersion::Dispersion;
 use crate::stats::harm::Harm;
@@ -41,7 +41,6 @@ use crate::stats::histogram::{edge_at, slower_than};
 use crate::stats::mixture::{Mixture, Onset};
 use crate::stats::odds_grid::OddsGrid;
 use crate::stats::slo::{Ceiling, LimitGrid};
-use crate::stats::special::ln_sum_exp;
 use crate::stats::tally::{Pair, Phi, Tally, Unusable, Worth};
 use crate::stats::two_sample::{Effects, EffectsState, Null};
 use crate::time::{Span, Timestamp};
@@ -404,7 +403,7 @@ impl State {
             allowed: asked.allowed(),
             rule: asked.rule,
             proof: asked.proof,
-            alarm: together(against.into_iter().flatten()),
+            alarm: together(against),
             shown: tests.below.as_ref().map(|ceiling| self.shown(ceiling, &tests.better, beside)),
             excess: harm.and_then(|(_, harm)| harm.lower_bound(asked.rule.level())),
             phi: self.dispersion.phi(),
@@ -466,13 +465,18 @@ pub fn counted(reading: &Reading, check: &Check) -> Option<Tally> {
 }
 
 /// The evidence of several claims as one, and the claim that has the most part in it.
-fn together(claims: impl Iterator<Item = (Claim, f64)> + Clone) -> (Claim, f64) {
+fn together(claims: [Option<(Claim, f64)>; 3]) -> (Claim, f64) {
     let stake = |claim: Claim| STAKES.iter().find(|(of, _)| *of == claim).map_or(0.0, |(_, stake)| *stake);
-    let all: f64 = claims.clone().map(|(claim, _)| stake(claim)).sum();
-    let parts = claims.map(|(claim, ln_e)| (claim, libm::log(stake(claim) / all) + ln_e));
-    let most =
-        parts.clone().fold((Claim::Limit, f64::NEG_INFINITY), |most, part| if part.1 > most.1 { part } else { most });
-    (most.0, ln_sum_exp(parts.map(|(_, ln_e)| ln_e)))
+    let mut most = (Claim::Limit, f64::NEG_INFINITY);
+    for (claim, ln_e) in claims.into_iter().flatten() {
+        let part = libm::log(stake(claim)) + ln_e;
+        if part > most.1 {
+            most = (claim, part);
+        }
+    }
+    // What is not claimed has no stake.
+    let evidence = claims.map(|claim| claim.map_or((0.0, 0.0), |(claim, ln_e)| (stake(claim), ln_e)));
+    (most.0, ln_weighted_mean(&evidence))
 }
 
 /// What the evidence is about.

@@ -15,7 +15,7 @@
 //!
 //! Observations below zero are below every edge, which is what is counted of them: they are odd, but not slow. Those that
 //! are no number are above every edge, where the classic clients put them, too. Buckets that are no powers of two ("custom")
-//! are refused: which of them are empty is not said, and an edge that comes and goes can't be counted at.
+//! are refused: of those that are empty nothing is said, so that nobody knows whether the limit is an edge.
 
 use bellwether_core::stats::histogram::{NativeEdges, native_edge};
 

@@ -14,7 +14,7 @@ impl Rollout {
             return None;
         }
         let reason = if matches!(self.phase, Phase::Preparing | Phase::Growing) {
-            if self.canary_alone_available(world.sighting, self.size()) && self.lacks_baseline(world.sighting) {
+            if self.canary_alone_available(world.sighting) && self.lacks_baseline(world.sighting) {
                 // Nothing is wrong with the version.
                 return Some((Trigger::GaveUp, self.baseline_not_ready(world.sighting, limit)));
             }

@@ -130,7 +130,7 @@ impl Rollout {
             Phase::Gating | Phase::Ended => None,
             Phase::Preparing | Phase::Growing => {
                 let size = self.size();
-                self.canary_available(sighting, size)
+                self.canary_available(sighting)
                     .then_some((Trigger::CanaryReady, Reason::CanaryReady { replicas: size, took }))
             }
             Phase::Stepping => self.step_passed(sighting, world.now),
@@ -158,13 +158,13 @@ impl Rollout {
     }
 
     /// The canary is available, and so is the fresh baseline where one is to stand beside it.
-    pub(super) fn canary_available(&self, sighting: Option<&Sighting>, size: u32) -> bool {
-        self.canary_alone_available(sighting, size) && (self.observes() || !self.lacks_baseline(sighting))
+    pub(super) fn canary_available(&self, sighting: Option<&Sighting>) -> bool {
+        self.canary_alone_available(sighting) && (self.observes() || !self.lacks_baseline(sighting))
     }
 
-    pub(super) fn canary_alone_available(&self, sighting: Option<&Sighting>, size: u32) -> bool {
+    pub(super) fn canary_alone_available(&self, sighting: Option<&Sighting>) -> bool {
         let canary = sighting.and_then(|sighting| sighting.canary.as_ref());
-        self.observes() || canary.is_some_and(|arm| arm.has_available(size) && self.has_new_images(arm))
+        self.observes() || canary.is_some_and(|arm| arm.has_available(self.size()) && self.has_new_images(arm))
     }
 
     pub(super) fn lacks_baseline(&self, sighting: Option<&Sighting>) -> bool {
@@ -188,7 +188,7 @@ impl Rollout {
             return true;
         }
         match self.policy.traffic {
-            Traffic::Replicas => self.canary_available(sighting, self.size()),
+            Traffic::Replicas => self.canary_available(sighting),
             Traffic::Gateway { .. } => {
                 let routed = sighting.and_then(|sighting| sighting.routed);
                 routed.is_some_and(|routed| routed.accepted && routed.weight == self.asked())

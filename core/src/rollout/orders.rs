@@ -173,7 +173,7 @@ impl Rollout {
         if let Some(frozen) = world.frozen_reason() {
             return Err(format!("{frozen}; `unfreeze` first"));
         }
-        if self.progress < self.acts().len() || !self.canary_available(world.sighting, self.size()) {
+        if self.progress < self.acts().len() || !self.canary_available(world.sighting) {
             return Err(self.busy("its canary is not available, and traffic goes only to what is"));
         }
         let last = self.step + 1 >= self.policy.steps.len();

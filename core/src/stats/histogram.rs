@@ -99,7 +99,8 @@ impl NativeEdges {
         [2, 1].into_iter().find_map(|schema| {
             let from = libm::round(libm::log2(first) * libm::ldexp(1.0, schema)) as i32;
             let found = NativeEdges { schema, from, to: from.checked_add(more)? };
-            (found.edges()? == edges).then_some(found)
+            // Nearly all edges are a classic histogram's, and their first one says so.
+            (native_edge(schema, from) == first && found.edges()? == edges).then_some(found)
         })
     }
 

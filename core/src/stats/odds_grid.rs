@@ -99,7 +99,7 @@ impl Grid {
 
     /// The evidence of a state of this grid.
     pub(super) fn ln_e(&self, state: &Mixture, onset: Onset) -> f64 {
-        state.ln_e_staked(onset, &self.ln_stakes)
+        state.ln_e(onset, &self.ln_stakes)
     }
 
     /// `hits` of `trials` had probability `q` each under the null: the `ln` of each component's factor.

@@ -57,14 +57,14 @@ impl Ceiling {
     pub fn ln_violation(&self, counts: Worth) -> f64 {
         let (a, b) = (self.a + counts.hits(), self.b + counts.misses());
         let against = ln_beta_against(a, b, self.limit);
-        against + beta_tails_against(self.limit, a, b, || against).upper - self.prior_above
+        against + beta_tails_against(self.limit, a, b, against).upper - self.prior_above
     }
 
     /// `ln e` against "the share is at least the limit": once it reaches `ln(1/β)`, the limit is shown to hold.
     pub fn ln_compliance(&self, counts: Worth) -> f64 {
         let (a, b) = (self.a + counts.hits(), self.b + counts.misses());
         let against = ln_beta_against(a, b, self.limit);
-        against + beta_tails_against(self.limit, a, b, || against).lower - self.prior_below
+        against + beta_tails_against(self.limit, a, b, against).lower - self.prior_below
     }
 
     /// So many requests show that the limit holds, however often one looks, if the share among them is `share`: the least

@@ -217,7 +217,7 @@ pub async fn remove(server: &Server, effect: &Effect, epoch: Epoch, traffic: &Tr
         server.service(namespace, &canary_name),
     )?;
     let stable_uid = stable.as_ref().and_then(|stable| stable.metadata.uid.as_deref());
-    for there in stable.iter().chain(&deployment) {
+    for there in stable.iter().chain(&deployment).chain(&baseline) {
         marks::fence(&there.metadata, epoch)?;
     }
     if *traffic != Traffic::Replicas {
@@ -229,7 +229,6 @@ pub async fn remove(server: &Server, effect: &Effect, epoch: Epoch, traffic: &Tr
     }
     for (name, there) in [(&canary_name, deployment), (&baseline_name, baseline)] {
         if let Some(there) = there.filter(|there| removable(&there.metadata, stable_uid)) {
-            marks::fence(&there.metadata, epoch)?;
             server.delete(server.deployments(namespace), "Deployment", name, there.metadata.uid).await?;
         }
     }

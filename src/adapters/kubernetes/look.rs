@@ -33,12 +33,10 @@ pub async fn survey(
     let Some(surroundings) = Box::pin(surroundings(server, workload, traffic)).await? else {
         return Ok((Survey { sighting: Sighting::NOTHING, obstacles: Vec::new() }, Vec::new()));
     };
-    let ours = |found: &'_ Option<DynamicObject>| found.clone().filter(|found| marks::is_ours(&found.metadata));
-    let (canary, baseline) = (ours(&surroundings.canary), ours(&surroundings.baseline));
     let (stable, canary, baseline) = try_join!(
         arm(server, workload, Some(&surroundings.deployment)),
-        arm(server, workload, canary.as_ref()),
-        arm(server, workload, baseline.as_ref()),
+        arm(server, workload, if_ours(surroundings.canary.as_ref())),
+        arm(server, workload, if_ours(surroundings.baseline.as_ref())),
     )?;
     let templates = stable.iter().map(|(deployment, _)| deployment.template.clone()).collect();
     let sighting = Sighting {
@@ -49,6 +47,10 @@ pub async fn survey(
         route_by: route::written_by(&surroundings.routes, workload),
     };
     Ok((Survey { sighting, obstacles: surroundings.obstacles(workload, traffic) }, templates))
+}
+
+fn if_ours(found: Option<&DynamicObject>) -> Option<&DynamicObject> {
+    found.filter(|found| marks::is_ours(&found.metadata))
 }
 
 /// Everything around a workload; `None`: there is no such Deployment.

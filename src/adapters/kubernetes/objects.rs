@@ -11,14 +11,12 @@ use k8s_openapi::api::core::v1::Service;
 use kube::core::DynamicObject;
 
 use super::facts::{Deployment, PodState, ReplicaSet};
+use super::marks::{BASELINE, CANARY};
 use super::{route, survey};
 use crate::ports::{PodFacts, Template};
 
 /// Pods that are gone and still known: about 15 MB, or the churn of 500 rollouts of 100 pods.
 const REMEMBERED: usize = 50_000;
-/// How the name of a canary's Deployment ends.
-/// How the names of our Deployments end.
-const OURS: [&str; 2] = ["-canary", "-baseline"];
 
 /// An object's namespace and name.
 pub type Key = (String, String);
@@ -242,8 +240,8 @@ impl Objects {
         };
         match name {
             Some(name) => {
-                let stable = OURS.iter().filter_map(|suffix| name.strip_suffix(suffix)).map(workload);
-                stable.chain([workload(&name)]).collect()
+                let stable = |track: &str| name.strip_suffix(track)?.strip_suffix('-').map(workload);
+                [CANARY, BASELINE].into_iter().filter_map(stable).chain([workload(&name)]).collect()
             }
             None => self.deployments.of(&namespace).filter(|it| !it.ours).map(|it| workload(&it.name)).collect(),
         }
