@@ -6,114 +6,23 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use serde::{Deserialize, Serialize};
-
-use crate::command::{Command, Freeze, Order, Verb};
-use crate::decision::{Decision, Ending};
-use crate::effect::{Act, Effect};
-use crate::event::{Event, FailureKind, Input, Outcome, Request};
-use crate::ids::{EffectId, EventId, Scope, Workload};
-use crate::message;
-use crate::phase::Phase;
+use crate::command::Freeze;
+use crate::decision::Decision;
+use crate::effect::Effect;
+use crate::event::{Event, Input, Request};
+use crate::ids::{EventId, Scope, Workload};
 use crate::policy::Policy;
 use crate::reason::Reason;
 use crate::report::Report;
-use crate::rollout::{Doing, LastGood, Out, Quarantined, Rollout, Task, World};
-use crate::sighting::{Arm, Sighting};
+use crate::rollout::{Doing, Out, Rollout, Task};
+use crate::sighting::Sighting;
 use crate::time::{Span, Timestamp};
 use crate::watch::Watch;
 
-/// So many messages of a workload may wait to be sent; the oldest go first.
-const MOST_MESSAGES: usize = 16;
-/// After so many attempts (about twenty minutes of them) a message is dropped.
-const MOST_ATTEMPTS: u32 = 40;
-/// So many failed versions of a workload are remembered; the oldest are forgotten first.
-const MOST_QUARANTINED: usize = 16;
-/// An Event is a courtesy: it is dropped sooner.
-const MOST_NOTE_ATTEMPTS: u32 = 4;
+mod orders;
+mod state;
 
-/// Everything that is known of one workload.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub struct State {
-    /// Which.
-    pub workload: Workload,
-    /// As it was last seen.
-    pub sighting: Option<Sighting>,
-    /// The version that is known to be good.
-    pub last_good: Option<LastGood>,
-    /// The time of the last event that was accepted.
-    pub last_accepted: Option<Timestamp>,
-    /// The rollout that runs, or the last one that did.
-    pub rollout: Option<Rollout>,
-    /// The newest request that waits for it to end.
-    pub queued: Option<Queued>,
-    /// The freezes that it lies in. They are here as well as in the engine, so that this state and its inputs are all
-    /// that a replay needs.
-    #[serde(default)]
-    pub freezes: BTreeMap<Scope, Freeze>,
-    /// The versions that have failed here, oldest first.
-    #[serde(default)]
-    pub quarantine: Vec<Quarantined>,
-    /// What was tested for it, oldest first.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub reports: Vec<Report>,
-    /// Messages that are not known to be sent.
-    pub outbox: Vec<Doing>,
-    /// When it last changed: time does not run backwards over a restart either.
-    pub changed: Timestamp,
-}
-
-/// A request that waits.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub struct Queued {
-    /// The event that asked.
-    pub event: EventId,
-    /// What for.
-    pub task: Task,
-    /// By which rules.
-    pub policy: Policy,
-    /// Why.
-    pub reason: Reason,
-}
-
-impl State {
-    /// A workload of which nothing is known.
-    pub fn new(workload: Workload) -> State {
-        State {
-            workload,
-            sighting: None,
-            last_good: None,
-            last_accepted: None,
-            rollout: None,
-            queued: None,
-            freezes: BTreeMap::new(),
-            quarantine: Vec::new(),
-            reports: Vec::new(),
-            outbox: Vec::new(),
-            changed: Timestamp::MIN,
-        }
-    }
-
-    fn wakeup(&self, now: Timestamp) -> Option<Timestamp> {
-        let rollout = self.rollout.as_ref().and_then(|rollout| rollout.wakeup(now));
-        let outbox = self.outbox.iter().filter_map(|doing| doing.retry).filter(|at| *at > now);
-        let thaws = self.freezes.values().filter_map(|freeze| freeze.until).filter(|at| *at > now);
-        rollout.into_iter().chain(outbox).chain(thaws).min()
-    }
-
-    /// The freeze that is in force: of several the one without an end, or with the latest.
-    pub fn frozen(&self, now: Timestamp) -> Option<(&Scope, &Freeze)> {
-        let in_force = self.freezes.iter().filter(|(_, freeze)| freeze.holds(now));
-        in_force.max_by_key(|(_, freeze)| freeze.until.unwrap_or(Timestamp::MAX))
-    }
-
-    /// The rollout, unless it is over.
-    pub fn active(&self) -> Option<&Rollout> {
-        self.rollout.as_ref().filter(|rollout| rollout.phase != Phase::Ended)
-    }
-}
+pub use state::{Queued, State};
 
 /// What the engine made of an input.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -315,12 +224,12 @@ impl Engine {
             Event::Measured { workload, block } => {
                 let (workload, block) = (workload.clone(), block.clone());
                 vec![self.known(input, &workload, |state, now, out| {
-                    with_rollout(state, now, |rollout, world| rollout.measured(block, world, out)).unwrap_or(false)
+                    state.with_rollout(now, |rollout, world| rollout.measured(block, world, out)).unwrap_or(false)
                 })]
             }
             Event::Performed { workload, effect, outcome } => {
                 let (workload, effect, outcome) = (workload.clone(), effect.clone(), outcome.clone());
-                vec![self.known(input, &workload, |state, now, out| performed(state, &effect, outcome, now, out))]
+                vec![self.known(input, &workload, |state, now, out| state.performed(&effect, outcome, now, out))]
             }
         }
     }
@@ -329,7 +238,7 @@ impl Engine {
         let due: Vec<Workload> =
             self.wakeups.iter().take_while(|(at, _)| *at <= self.now).map(|(_, workload)| workload.clone()).collect();
         due.iter()
-            .map(|workload| self.known(input.clone(), workload, wake))
+            .map(|workload| self.known(input.clone(), workload, State::wake))
             .filter(|transition| transition.took == Took::Changed)
             .collect()
     }
@@ -391,7 +300,7 @@ impl Engine {
         let queued = Queued { event: id.clone(), task: wish.task, policy: wish.policy, reason: wish.reason };
         let mut transition = self.known(input, &workload, |state, now, out| {
             state.last_accepted = time.max(state.last_accepted);
-            enqueue(state, queued, now, out);
+            state.enqueue(queued, now, out);
             true
         });
         transition.seen = Some((id, until));
@@ -404,165 +313,6 @@ impl Engine {
         if !self.states.contains_key(workload) {
             self.states.insert(workload.clone(), self.basis(workload));
         }
-    }
-
-    /// A verb. The first transition says what became of it; a freeze has one more for each workload that it changes.
-    fn commanded(&mut self, input: Input, id: EventId, time: Option<Timestamp>, command: &Command) -> Vec<Transition> {
-        if self.seen.contains_key(&id) {
-            return vec![unheard(command, input, Took::Ignored, Reason::Duplicate { event: id })];
-        }
-        let until = self.retention.after(self.now);
-        self.seen.insert(id.clone(), until);
-        let order = Order::of(&id, command);
-        let mut transitions = match (&command.verb, command.scope.workload()) {
-            (Verb::Freeze { until: Some(until) }, _) if *until <= self.now => {
-                let instead = format!("it would have been over at {until}; name a later end, or none");
-                let reason = Reason::CantObey { verb: "freeze".to_owned(), instead };
-                vec![unheard(command, input, Took::Rejected, reason)]
-            }
-            (Verb::Freeze { until }, _) => {
-                let freeze = Freeze { order, since: self.now, until: *until };
-                self.froze(input, &command.scope, Some(freeze))
-            }
-            (Verb::Unfreeze, _) => self.unfroze(input, &command.scope, order),
-            (_, Some(workload)) => vec![self.told(input, workload, id.clone(), time, command, order)],
-            (verb, None) => {
-                let instead = format!("{} is no workload; name cluster/namespace/Deployment/name", command.scope);
-                let reason = Reason::CantObey { verb: verb.name().to_owned(), instead };
-                vec![unheard(command, input, Took::Rejected, reason)]
-            }
-        };
-        if let Some(first) = transitions.first_mut() {
-            first.seen = Some((id, until));
-        }
-        transitions
-    }
-
-    fn unfroze(&mut self, input: Input, scope: &Scope, order: Order) -> Vec<Transition> {
-        if self.freezes.get(scope).is_some_and(|freeze| freeze.holds(self.now)) {
-            let reason = Reason::Unfrozen { scope: scope.to_string(), order };
-            let mut transitions = self.froze(input, scope, None);
-            if let Some(first) = transitions.first_mut() {
-                first.reason = reason;
-            }
-            return transitions;
-        }
-        let in_force = self.freezes.iter().filter(|(_, freeze)| freeze.holds(self.now));
-        let frozen: Vec<String> = in_force.map(|(scope, _)| scope.to_string()).collect();
-        let there = if frozen.is_empty() { "nothing is".to_owned() } else { format!("{} is", frozen.join(", ")) };
-        let reason =
-            Reason::CantObey { verb: "unfreeze".to_owned(), instead: format!("{scope} is not frozen; {there}") };
-        vec![Transition { workload: scope.workload().cloned(), ..of_partition(input, Took::Rejected, reason) }]
-    }
-
-    /// A freeze begins (`Some`) or ends, here and in every workload that it covers.
-    fn froze(&mut self, input: Input, scope: &Scope, freeze: Option<Freeze>) -> Vec<Transition> {
-        let reason = match &freeze {
-            Some(Freeze { order, until, .. }) => {
-                Reason::Frozen { scope: scope.to_string(), order: order.clone(), until: *until }
-            }
-            None => Reason::Irrelevant,
-        };
-        match &freeze {
-            Some(freeze) => self.freezes.insert(scope.clone(), freeze.clone()),
-            None => self.freezes.remove(scope),
-        };
-        let mut transitions = vec![of_partition(input.clone(), Took::Changed, reason)];
-        transitions[0].freeze = Some((scope.clone(), freeze.clone()));
-        let covered: Vec<Workload> = self.states.keys().filter(|workload| scope.covers(workload)).cloned().collect();
-        for workload in covered {
-            transitions.push(self.known(input.clone(), &workload, |state, now, out| {
-                match &freeze {
-                    Some(freeze) => state.freezes.insert(scope.clone(), freeze.clone()),
-                    None => state.freezes.remove(scope),
-                };
-                with_rollout(state, now, |rollout, world| rollout.drive(world, out));
-                true
-            }));
-        }
-        transitions
-    }
-
-    /// A verb for one workload.
-    fn told(
-        &mut self,
-        input: Input,
-        workload: &Workload,
-        id: EventId,
-        time: Option<Timestamp>,
-        command: &Command,
-        order: Order,
-    ) -> Transition {
-        let verb = &command.verb;
-        let cant = |instead: String| Reason::CantObey { verb: verb.name().to_owned(), instead };
-        let reject = |input, reason| refused(workload.clone(), input, Took::Rejected, reason, None);
-        let state = self.states.get(workload);
-        // It was meant for what was there before the last request.
-        if let (Some(time), Some(last)) = (time, state.and_then(|state| state.last_accepted))
-            && time < last
-        {
-            return refused(workload.clone(), input, Took::Ignored, Reason::Stale { time, last }, None);
-        }
-        let Some((state, rollout)) = state.and_then(|state| Some((state, state.rollout.as_ref()?))) else {
-            let instead = format!("no rollout of {workload} is known; `bellwether emit request` asks for one");
-            return reject(input, cant(instead));
-        };
-        if let Some(meant) = command.rollout.as_ref().filter(|meant| **meant != rollout.id) {
-            return reject(input, cant(format!("it is meant for {meant}, and {} is the rollout now", rollout.id)));
-        }
-        match (state.active().is_none(), *verb == Verb::Retry) {
-            (true, true) => match self.wish_again(state, rollout, order) {
-                Ok((wish, request)) => self.retried(input, workload, id, wish, &request),
-                Err(instead) => reject(input, cant(instead)),
-            },
-            (true, false) => {
-                let ending = rollout.ending().map_or_else(|| "over".to_owned(), |ending| ending.to_string());
-                reject(input, cant(format!("no rollout of {workload} runs; the last, {}, is {ending}", rollout.id)))
-            }
-            (false, _) => {
-                let mut refusal = None;
-                let mut transition = self.known(input, workload, |state, now, out| {
-                    refusal = obey(state, verb, (id, order), now, out);
-                    refusal.is_none()
-                });
-                if let Some(reason) = refusal {
-                    transition.took = Took::Rejected;
-                    transition.reason = reason;
-                }
-                transition
-            }
-        }
-    }
-
-    /// What the last rollout was asked for, once more, by the policy of today.
-    fn wish_again(&self, state: &State, rollout: &Rollout, order: Order) -> Result<(Wish, Request), String> {
-        if state.queued.is_some() {
-            return Err("a newer request waits already".to_owned());
-        }
-        let Task::Roll { request } = &rollout.task else {
-            return Err(format!("{} guarded what somebody else deployed; ask for the version instead", rollout.id));
-        };
-        if rollout.ending() == Some(Ending::Promoted) {
-            return Err(format!("{} was promoted, so there is nothing to try again", rollout.id));
-        }
-        let policy = self.policy_for(request).map_err(|reason| reason.to_string())?;
-        let reason = Reason::Retried { order, of: rollout.id.clone() };
-        Ok((Wish { task: rollout.task.clone(), policy, reason }, request.clone()))
-    }
-
-    fn retried(&mut self, input: Input, workload: &Workload, id: EventId, wish: Wish, request: &Request) -> Transition {
-        let policy = wish.policy.clone();
-        let queued = Queued { event: id, task: wish.task, policy: wish.policy, reason: wish.reason };
-        let asked_for = |name: &String, image: &String| {
-            request.images.get(name) == Some(image) || request.image.as_ref() == Some(image)
-        };
-        let mut transition = self.known(input, workload, |state, now, out| {
-            state.quarantine.retain(|failed| !failed.images.iter().all(|(name, image)| asked_for(name, image)));
-            enqueue(state, queued, now, out);
-            true
-        });
-        transition.policy = Some(policy);
-        transition
     }
 
     /// A report may come before what it is about is asked for.
@@ -579,7 +329,7 @@ impl Engine {
         let reason = Reason::Tested { report: Box::new(report.clone()) };
         let transition = self.known(input, &workload, |state, now, out| {
             report.join(&mut state.reports);
-            with_rollout(state, now, |rollout, world| rollout.drive(world, out));
+            state.with_rollout(now, |rollout, world| rollout.drive(world, out));
             true
         });
         Transition { seen: Some((id, until)), reason, ..transition }
@@ -598,9 +348,9 @@ impl Engine {
             }
             state.sighting = Some(sighting);
             if state.active().is_none() {
-                found_healthy(state, now);
+                state.found_healthy(now);
             }
-            with_rollout(state, now, |rollout, world| rollout.drive(world, out));
+            state.with_rollout(now, |rollout, world| rollout.drive(world, out));
             true
         })
     }
@@ -619,7 +369,7 @@ impl Engine {
         let mut out = Out::default();
         let changed = change(state, now, &mut out);
         if changed {
-            follow_up(state, now, &mut out);
+            state.follow_up(now, &mut out);
             state.changed = now;
         }
         let waits = state.queued.as_ref().filter(|_| state.active().is_none()).and(state.frozen(now));
@@ -679,211 +429,5 @@ fn of_partition(input: Input, took: Took, reason: Reason) -> Transition {
         seen: None,
         freeze: None,
         policy: None,
-    }
-}
-
-/// A verb that changes nothing.
-fn unheard(command: &Command, input: Input, took: Took, reason: Reason) -> Transition {
-    Transition { workload: command.scope.workload().cloned(), ..of_partition(input, took, reason) }
-}
-
-/// Runs `act` on the rollout that is not over, with the world as this state knows it.
-fn with_rollout<T>(state: &mut State, now: Timestamp, act: impl FnOnce(&mut Rollout, World<'_>) -> T) -> Option<T> {
-    let frozen = state.frozen(now).map(|(scope, freeze)| (scope.clone(), freeze.clone()));
-    let State { sighting, last_good, rollout, quarantine, reports, .. } = state;
-    let rollout = rollout.as_mut().filter(|rollout| rollout.phase != Phase::Ended)?;
-    let frozen = frozen.as_ref().map(|(scope, freeze)| (scope, freeze));
-    let (sighting, last_good) = (sighting.as_ref(), last_good.as_ref());
-    Some(act(rollout, World { now, sighting, last_good, frozen, quarantine, reports }))
-}
-
-/// Time has passed for this workload.
-fn wake(state: &mut State, now: Timestamp, out: &mut Out) -> bool {
-    let before = state.clone();
-    state.freezes.retain(|_, freeze| freeze.holds(now));
-    with_rollout(state, now, |rollout, world| rollout.drive(world, out));
-    for doing in &mut state.outbox {
-        out.effects.extend(doing.due(now));
-    }
-    *state != before
-}
-
-fn performed(state: &mut State, effect: &EffectId, outcome: Outcome, now: Timestamp, out: &mut Out) -> bool {
-    if let Some(at) = state.outbox.iter().position(|doing| doing.effect.id == *effect) {
-        told(state, at, outcome, now);
-        return true;
-    }
-    let waits =
-        state.active().and_then(|rollout| rollout.doing.as_ref()).is_some_and(|doing| doing.effect.id == *effect);
-    if let Outcome::Surveyed(survey) = &outcome
-        && waits
-    {
-        take_survey(state, &survey.sighting, now);
-    }
-    with_rollout(state, now, |rollout, world| rollout.performed(effect, outcome, world, out)).unwrap_or(false)
-}
-
-/// A survey is a fresh read: it may know of a change that the watches have not told yet.
-fn take_survey(state: &mut State, found: &Sighting, now: Timestamp) {
-    let generation =
-        |sighting: &Sighting| sighting.stable.as_ref().map(|stable| (stable.uid.clone(), stable.generation));
-    let newer = match (state.sighting.as_ref().and_then(generation), generation(found)) {
-        (Some((known, before)), Some((uid, after))) => known == uid && before < after,
-        (None, _) => true,
-        (Some(_), None) => false,
-    };
-    if newer {
-        state.sighting = Some(found.clone());
-    }
-    // Asked for before anybody had looked: what is found now, healthy, is what was good.
-    if state.rollout.as_ref().is_some_and(|rollout| matches!(rollout.task, Task::Roll { .. })) {
-        found_healthy(state, now);
-    }
-}
-
-/// A message was sent, or was not.
-fn told(state: &mut State, at: usize, outcome: Outcome, now: Timestamp) {
-    let Some(doing) = state.outbox.get_mut(at) else { return };
-    let limit = if matches!(doing.effect.act, Act::Note { .. }) { MOST_NOTE_ATTEMPTS } else { MOST_ATTEMPTS };
-    match outcome {
-        Outcome::Failed(failure)
-            if matches!(failure.kind, FailureKind::Unavailable | FailureKind::Conflict) && doing.attempts < limit =>
-        {
-            doing.failed(failure, now);
-        }
-        Outcome::Failed(_)
-        | Outcome::Done
-        | Outcome::Surveyed(_)
-        | Outcome::Probed { .. }
-        | Outcome::Pointed { .. } => {
-            state.outbox.remove(at);
-        }
-    }
-}
-
-/// A workload that is healthy when it is first seen is what there is to go back to.
-fn found_healthy(state: &mut State, now: Timestamp) {
-    if state.last_good.is_some() {
-        return;
-    }
-    let healthy = |arm: &&Arm| arm.is_settled() && arm.replicas > 0 && arm.trouble.is_none() && !arm.paused;
-    if let Some(stable) = state.sighting.as_ref().and_then(|sighting| sighting.stable.as_ref()).filter(healthy) {
-        state.last_good = Some(good(stable, now));
-    }
-}
-
-fn good(arm: &Arm, since: Timestamp) -> LastGood {
-    LastGood { template: arm.template.clone(), images: arm.images.clone(), since }
-}
-
-/// The newest request is the one that counts. It begins at once where nothing runs, ends what has not been decided
-/// yet, and waits for the rest.
-fn enqueue(state: &mut State, queued: Queued, now: Timestamp, out: &mut Out) {
-    let by = queued.event.clone();
-    // The stable's own images mid-rollout: back at once, and that is all that was asked for.
-    let recalled = with_rollout(state, now, |rollout, world| match &queued.task {
-        Task::Roll { request } if rollout.is_recalled_by(request) => {
-            rollout.recalled(by.clone(), world, out);
-            true
-        }
-        Task::Roll { .. } | Task::Guard { .. } => false,
-    });
-    if recalled == Some(true) {
-        state.queued = None;
-        return;
-    }
-    state.queued = Some(queued);
-    with_rollout(state, now, |rollout, world| {
-        if rollout.can_be_superseded() {
-            rollout.superseded(by, world, out);
-        }
-    });
-}
-
-/// Tells the rollout, and asks again for what it was asked for if it is to begin anew; why not, if it refuses.
-fn obey(state: &mut State, verb: &Verb, by: (EventId, Order), now: Timestamp, out: &mut Out) -> Option<Reason> {
-    let (event, order) = by;
-    let guarded = state.active().is_some_and(|rollout| rollout.phase == Phase::Guarding);
-    let refusal = with_rollout(state, now, |rollout, world| rollout.obey(verb, order, world, out))?.err();
-    if let Some(rollout) = state.rollout.as_ref().filter(|rollout| rollout.begins_again() && !guarded) {
-        let (task, policy) = (rollout.task.clone(), rollout.policy.clone());
-        let reason = rollout.judgement.as_ref().map_or(Reason::Recovered, |judgement| judgement.reason.clone());
-        state.queued.get_or_insert(Queued { event, task, policy, reason });
-    }
-    refusal
-}
-
-/// What follows from any change: a finished promotion is good, people are told, and what waits begins.
-fn follow_up(state: &mut State, now: Timestamp, out: &mut Out) {
-    let mut told = 0;
-    loop {
-        record_good(state, now);
-        if out.decisions[told..].iter().any(|decision| decision.ending == Some(Ending::RolledBack)) {
-            record_failed(state);
-        }
-        tell(state, &out.decisions[told..], &mut out.effects);
-        told = out.decisions.len();
-        if state.active().is_some() {
-            return;
-        }
-        let frozen = state.frozen(now).is_some();
-        let may = |queued: &mut Queued| !frozen || matches!(queued.task, Task::Guard { .. });
-        let Some(Queued { event, task, policy, reason }) = state.queued.take_if(may) else { return };
-        let mut rollout = Rollout::begin(event, state.workload.clone(), task, policy, reason, now);
-        rollout.tell_of_retry(out);
-        out.replaced = state.rollout.replace(rollout).map(Box::new);
-        with_rollout(state, now, |rollout, world| rollout.drive(world, out));
-    }
-}
-
-fn record_good(state: &mut State, now: Timestamp) {
-    let promoted = state.rollout.as_ref().filter(|rollout| {
-        rollout.ending() == Some(Ending::Promoted)
-            && rollout.ended == Some(now)
-            && rollout.policy.mode == crate::policy::Mode::Enforce
-    });
-    let stable = state.sighting.as_ref().and_then(|sighting| sighting.stable.as_ref());
-    if let (Some(rollout), Some(stable)) = (promoted, stable)
-        && rollout.basis.as_ref().is_some_and(|basis| basis.to == stable.images)
-        && state.last_good.as_ref().is_none_or(|good| good.template != stable.template)
-    {
-        state.last_good = Some(good(stable, now));
-    }
-}
-
-/// A version that was found wanting is not tried again until somebody says so. What nothing was found against is not.
-fn record_failed(state: &mut State) {
-    let failed = state.rollout.as_ref().filter(|rollout| rollout.policy.mode == crate::policy::Mode::Enforce);
-    let Some((rollout, judgement)) = failed.and_then(|rollout| Some((rollout, rollout.judgement.as_ref()?))) else {
-        return;
-    };
-    let images = rollout.changes();
-    // Losing to the stable says nothing against a version but that the other one is better.
-    let harmless = matches!(judgement.reason, Reason::Blind { .. } | Reason::Insufficient { .. } | Reason::Lost { .. });
-    if harmless || images.is_empty() {
-        return;
-    }
-    let (since, why) = (judgement.at, judgement.reason.to_string());
-    let failed = Quarantined { images, since, rollout: rollout.id.clone(), why };
-    state.quarantine.retain(|known| known.images != failed.images);
-    state.quarantine.push(failed);
-    if state.quarantine.len() > MOST_QUARANTINED {
-        state.quarantine.remove(0);
-    }
-}
-
-fn tell(state: &mut State, decisions: &[Decision], effects: &mut Vec<Effect>) {
-    let Some(rollout) = &mut state.rollout else { return };
-    for decision in decisions {
-        for act in message::about(decision, rollout) {
-            let effect = rollout.effect(act);
-            effects.push(effect.clone());
-            if state.outbox.len() >= MOST_MESSAGES {
-                // The terminal message always has its place: a note makes room first.
-                let note = state.outbox.iter().position(|doing| matches!(doing.effect.act, Act::Note { .. }));
-                state.outbox.remove(note.unwrap_or(0));
-            }
-            state.outbox.push(Doing::new(effect));
-        }
     }
 }
