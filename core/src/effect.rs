@@ -32,6 +32,9 @@ pub enum Act {
     Survey {
         /// How traffic would be split.
         traffic: Traffic,
+        /// Whether there is to be a fresh baseline.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        baseline: bool,
     },
     /// Run every query of the rollout once and say what is wrong with them, and learn from the past how the stable's
     /// errors cluster. Writes nothing.

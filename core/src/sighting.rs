@@ -179,6 +179,11 @@ pub enum Obstacle {
         /// The autoscaler.
         name: String,
     },
+    /// The fresh baseline's pods are the workload's own to its autoscaler.
+    AutoscalerCountsBaseline {
+        /// The autoscaler.
+        name: String,
+    },
 }
 
 impl Obstacle {
@@ -195,7 +200,7 @@ impl Obstacle {
             | Obstacle::NetworkPolicyMisses { .. }
             | Obstacle::MonitorMisses { .. }
             | Obstacle::OwnedByGitOps { .. } => true,
-            Obstacle::AutoscalerCountsCanary { .. } => false,
+            Obstacle::AutoscalerCountsCanary { .. } | Obstacle::AutoscalerCountsBaseline { .. } => false,
         }
     }
 }
@@ -235,6 +240,9 @@ impl fmt::Display for Obstacle {
             ),
             Obstacle::AutoscalerCountsCanary { name } => {
                 write!(f, "HorizontalPodAutoscaler {name} counts the canary's pods as the workload's own")
+            }
+            Obstacle::AutoscalerCountsBaseline { name } => {
+                write!(f, "HorizontalPodAutoscaler {name} counts the fresh baseline's pods as the workload's own")
             }
         }
     }

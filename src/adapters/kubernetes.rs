@@ -16,7 +16,7 @@ use async_trait::async_trait;
 use bellwether_core::effect::{Act, Effect};
 use bellwether_core::event::{Failure, FailureKind, Outcome};
 use bellwether_core::ids::Workload;
-use bellwether_core::policy::Traffic;
+use bellwether_core::policy::Policy;
 use bellwether_core::sighting::Survey;
 use bellwether_core::time::Span;
 use kube::Client;
@@ -151,12 +151,12 @@ impl Kubernetes {
         self.seen.with(|objects| objects.all_workloads(&self.cluster))
     }
 
-    /// One fresh look at a workload, and at what stands in a canary's way. Reads only.
+    /// One fresh look at a workload, and at what stands in the way of a canary by this policy. Reads only.
     ///
     /// # Errors
     /// A read failed.
-    pub async fn survey(&self, workload: &Workload, traffic: &Traffic) -> Result<Survey, Failure> {
-        Ok(Box::pin(look::survey(&self.server, workload, traffic)).await?.0)
+    pub async fn survey(&self, workload: &Workload, policy: &Policy) -> Result<Survey, Failure> {
+        Ok(Box::pin(look::survey(&self.server, workload, &policy.traffic, policy.fresh_baseline)).await?.0)
     }
 
     /// The verbs that our account lacks; `namespace: None` asks for all namespaces at once.
@@ -179,8 +179,8 @@ impl Kubernetes {
             return Err(failure::new(FailureKind::Refused, message));
         }
         match &effect.act {
-            Act::Survey { traffic } => {
-                let (survey, templates) = Box::pin(look::survey(server, &effect.workload, traffic)).await?;
+            Act::Survey { traffic, baseline } => {
+                let (survey, templates) = Box::pin(look::survey(server, &effect.workload, traffic, *baseline)).await?;
                 return Ok((Outcome::Surveyed(Box::new(survey)), templates));
             }
             Act::ApplyCanary { stable_uid, images, replicas, traffic, baseline } => {

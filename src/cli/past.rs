@@ -57,7 +57,7 @@ pub async fn blocks(
     let watching = tokio::spawn(watch(cluster.clone(), stop.clone()));
     let blocks = async {
         listed(&cluster).await.map_err(|found| anyhow!(found.text))?;
-        let survey = cluster.survey(workload, &policy.traffic).await.map_err(|failure| anyhow!(failure.message))?;
+        let survey = cluster.survey(workload, policy).await.map_err(|failure| anyhow!(failure.message))?;
         let Some(stable) = survey.sighting.stable else {
             bail!("there is no workload {workload}; compare it with `kubectl get deployments -A`");
         };

@@ -13,8 +13,9 @@ impl Rollout {
     /// What there is to do in this phase, in order.
     pub(super) fn acts(&self) -> Vec<Act> {
         let traffic = self.policy.traffic.clone();
+        let survey = Act::Survey { traffic: traffic.clone(), baseline: self.policy.fresh_baseline };
         let Some(basis) = &self.basis else {
-            return if self.phase == Phase::Gating { vec![Act::Survey { traffic }] } else { Vec::new() };
+            return if self.phase == Phase::Gating { vec![survey] } else { Vec::new() };
         };
         let apply = || Act::ApplyCanary {
             stable_uid: basis.stable_uid.clone(),
@@ -24,7 +25,7 @@ impl Rollout {
             baseline: self.policy.fresh_baseline,
         };
         match self.phase {
-            Phase::Gating => vec![Act::Survey { traffic }],
+            Phase::Gating => vec![survey],
             Phase::Preparing => {
                 let (metrics, stable) = (self.policy.probed(), self.stable_key(basis));
                 let probe = Act::Probe { metrics, stable, learn: self.policy.learnable() };

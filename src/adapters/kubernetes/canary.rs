@@ -44,7 +44,7 @@ pub struct Wanted<'a> {
 /// A read or a write failed, something has our names, or no traffic can be split.
 pub async fn apply(server: &Server, effect: &Effect, epoch: Epoch, wanted: &Wanted<'_>) -> Result<(), Failure> {
     let workload = &effect.workload;
-    let around = Box::pin(look::surroundings(server, workload, wanted.traffic)).await?;
+    let around = Box::pin(look::surroundings(server, workload, wanted.traffic, wanted.baseline)).await?;
     let around = around.ok_or_else(|| stable::gone(workload))?;
     stable::same(workload, &around.deployment.metadata, wanted.stable_uid)?;
     marks::fence(&around.deployment.metadata, epoch)?;

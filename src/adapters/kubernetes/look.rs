@@ -29,8 +29,9 @@ pub async fn survey(
     server: &Server,
     workload: &Workload,
     traffic: &Traffic,
+    fresh_baseline: bool,
 ) -> Result<(Survey, Vec<Template>), Failure> {
-    let Some(surroundings) = Box::pin(surroundings(server, workload, traffic)).await? else {
+    let Some(surroundings) = Box::pin(surroundings(server, workload, traffic, fresh_baseline)).await? else {
         return Ok((Survey { sighting: Sighting::NOTHING, obstacles: Vec::new() }, Vec::new()));
     };
     let (stable, canary, baseline) = try_join!(
@@ -46,7 +47,7 @@ pub async fn survey(
         routed: route::routed(&surroundings.routes, workload),
         route_by: route::written_by(&surroundings.routes, workload),
     };
-    Ok((Survey { sighting, obstacles: surroundings.obstacles(workload, traffic) }, templates))
+    Ok((Survey { sighting, obstacles: surroundings.obstacles(workload, traffic, fresh_baseline) }, templates))
 }
 
 fn if_ours(found: Option<&DynamicObject>) -> Option<&DynamicObject> {
@@ -61,6 +62,7 @@ pub async fn surroundings(
     server: &Server,
     workload: &Workload,
     traffic: &Traffic,
+    fresh_baseline: bool,
 ) -> Result<Option<Surroundings>, Failure> {
     let Workload { namespace, name, .. } = workload;
     let (canary_name, baseline_name) = (workload.canary_name(), workload.baseline_name());
@@ -77,7 +79,8 @@ pub async fn surroundings(
         server.list_monitors(namespace),
         async {
             let scalers = server.of::<HorizontalPodAutoscaler>(namespace);
-            if by_replicas { server.list("HorizontalPodAutoscalers", scalers, &all).await } else { Ok(Vec::new()) }
+            let counted = by_replicas || fresh_baseline;
+            if counted { server.list("HorizontalPodAutoscalers", scalers, &all).await } else { Ok(Vec::new()) }
         },
     )?;
     let Some(deployment) = deployment else { return Ok(None) };

@@ -75,10 +75,10 @@ impl Surroundings {
         }
     }
 
-    /// All that stands in the way of a canary, or is worth saying aloud.
-    pub fn obstacles(&self, workload: &Workload, traffic: &Traffic) -> Vec<Obstacle> {
+    /// All that stands in the way of a canary, and of a fresh baseline where there is to be one, or is worth saying aloud.
+    pub fn obstacles(&self, workload: &Workload, traffic: &Traffic, fresh_baseline: bool) -> Vec<Obstacle> {
         let mut found = self.own_obstacles();
-        found.extend(self.names_taken(workload, traffic));
+        found.extend(self.names_taken(workload, traffic, fresh_baseline));
         if let Some(manager) = owners::gitops_owner(&self.deployment.metadata) {
             found.push(Obstacle::OwnedByGitOps { manager: manager.to_owned() });
         }
@@ -86,13 +86,14 @@ impl Surroundings {
             Ok(path) => found.extend(self.missed(path.changed_label.as_deref(), &path.service, workload)),
             Err(obstacle) => found.push(obstacle),
         }
-        if *traffic == Traffic::Replicas {
-            found.extend(
-                self.autoscalers
-                    .iter()
-                    .filter(|scaler| targets(scaler, workload))
-                    .map(|scaler| Obstacle::AutoscalerCountsCanary { name: name(&scaler.metadata) }),
-            );
+        for scaler in self.autoscalers.iter().filter(|scaler| targets(scaler, workload)) {
+            let name = name(&scaler.metadata);
+            if *traffic == Traffic::Replicas {
+                found.push(Obstacle::AutoscalerCountsCanary { name: name.clone() });
+            }
+            if fresh_baseline {
+                found.push(Obstacle::AutoscalerCountsBaseline { name });
+            }
         }
         found
     }
@@ -215,15 +216,18 @@ impl Surroundings {
         found
     }
 
-    fn names_taken(&self, workload: &Workload, traffic: &Traffic) -> Vec<Obstacle> {
-        let taken = |kind: &str, metadata: Option<&ObjectMeta>| {
-            metadata
-                .filter(|metadata| !marks::is_ours(metadata))
-                .map(|_| Obstacle::NameTaken { kind: kind.to_owned(), name: workload.canary_name() })
-        };
-        let deployment = taken("Deployment", self.canary.as_ref().map(|canary| &canary.metadata));
-        let service = taken("Service", self.canary_service.as_ref().map(|service| &service.metadata));
-        deployment.into_iter().chain(service.filter(|_| *traffic != Traffic::Replicas)).collect()
+    fn names_taken(&self, workload: &Workload, traffic: &Traffic, fresh_baseline: bool) -> Vec<Obstacle> {
+        let deployment = self.canary.as_ref().map(|canary| ("Deployment", &canary.metadata));
+        let service = self.canary_service.as_ref().filter(|_| *traffic != Traffic::Replicas);
+        let service = service.map(|service| ("Service", &service.metadata));
+        let baseline = self.baseline.as_ref().filter(|_| fresh_baseline);
+        let baseline = baseline.map(|baseline| ("Deployment", &baseline.metadata));
+        let canary = [deployment, service].into_iter().flatten().map(|found| (found, workload.canary_name()));
+        canary
+            .chain(baseline.map(|found| (found, workload.baseline_name())))
+            .filter(|((_, metadata), _)| !marks::is_ours(metadata))
+            .map(|((kind, _), name)| Obstacle::NameTaken { kind: kind.to_owned(), name })
+            .collect()
     }
 
     fn stable_labels(&self) -> Labels {

@@ -212,7 +212,7 @@ async fn of_workload(
     prober: Option<&Prober>,
 ) -> Vec<Finding> {
     let area = format!("{}/{}", workload.namespace, workload.name);
-    let survey = match cluster.survey(workload, &policy.traffic).await {
+    let survey = match cluster.survey(workload, policy).await {
         Ok(survey) => survey,
         Err(failure) => return vec![Finding::problem(&area, failure.message, "see the lines above")],
     };

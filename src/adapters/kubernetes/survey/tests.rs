@@ -43,6 +43,31 @@ fn a_name_that_somebody_else_has_is_taken_and_our_own_is_not() {
 }
 
 #[test]
+fn a_fresh_baseline_needs_its_name_and_is_counted_by_an_autoscaler() {
+    let mut one = around();
+    one.baseline = Some(from(json!({"metadata": {"name": "web-baseline"}})));
+    one.autoscalers = vec![from(json!({
+        "metadata": {"name": "web"}, "spec": {"maxReplicas": 9, "scaleTargetRef": {"kind": "Deployment", "name": "web"}},
+    }))];
+    let name = |name: &str| name.to_owned();
+    let taken = Obstacle::NameTaken { kind: name("Deployment"), name: name("web-baseline") };
+    assert_eq!(
+        one.obstacles(&web(), &gateway(), true),
+        [taken, Obstacle::AutoscalerCountsBaseline { name: name("web") }]
+    );
+    assert_eq!(one.obstacles(&web(), &gateway(), false), [], "nothing is in the way of what nobody asks for");
+    one.baseline =
+        Some(from(json!({"metadata": {"name": "web-baseline", "labels": {marks::MANAGED_BY: marks::MANAGER}}})));
+    assert_eq!(
+        one.obstacles(&web(), &Traffic::Replicas, true),
+        [
+            Obstacle::AutoscalerCountsCanary { name: name("web") },
+            Obstacle::AutoscalerCountsBaseline { name: name("web") }
+        ]
+    );
+}
+
+#[test]
 fn by_replicas_the_canary_needs_no_service_of_its_own() {
     let mut one = around();
     one.canary_service = Some(from(json!({"metadata": {"name": "web-canary"}})));
@@ -182,7 +207,7 @@ fn an_autoscaler_counts_the_canary_only_by_replicas() {
 }
 
 fn obstacles(around: &Surroundings, traffic: &Traffic) -> Vec<Obstacle> {
-    around.obstacles(&web(), traffic)
+    around.obstacles(&web(), traffic, false)
 }
 
 fn around() -> Surroundings {
