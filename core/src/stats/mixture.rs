@@ -15,11 +15,11 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::special::{ln_add_exp, ln_sum_exp};
 use super::tally::Unusable;
 
-/// No component goes beyond this, so that sums and differences stay finite.
-const FURTHEST: f64 = 1e300;
+/// No component grows beyond this, so that sums and products stay finite. Evidence that is kept from growing is still valid,
+/// and 690 nats are more than anything asks for.
+const MOST: f64 = 1e300;
 
 /// The part of the stake for a fault that is there from the start: most are.
 const HEAD: f64 = 0.75;
@@ -80,8 +80,9 @@ impl Onset {
 pub struct Mixture {
     /// So many blocks have been taken in.
     blocks: u64,
-    /// `ln R_k`.
-    ln_r: Vec<f64>,
+    /// `R_k`.
+    #[serde(default)]
+    r: Vec<f64>,
 }
 
 impl Mixture {
@@ -93,33 +94,30 @@ impl Mixture {
         if factors.iter().any(|factor| factor.is_nan()) {
             return Err(Unusable::NotFinite);
         }
-        let t = self.blocks.saturating_add(1);
-        let stake = onset.stake(t);
         if self.blocks == 0 {
-            let ln_stake = libm::log(stake);
-            self.ln_r = factors.iter().map(|factor| bounded(ln_stake + factor)).collect();
-        } else {
-            if self.ln_r.len() != factors.len() {
-                return Err(Unusable::OtherShape);
-            }
-            let ln_stake = libm::log(stake);
-            for (ln_r, factor) in self.ln_r.iter_mut().zip(factors) {
-                *ln_r = bounded(ln_add_exp(*ln_r, ln_stake) + factor);
-            }
+            self.r = vec![0.0; factors.len()];
+        } else if self.r.len() != factors.len() {
+            return Err(Unusable::OtherShape);
         }
-        self.blocks = t;
+        self.blocks = self.blocks.saturating_add(1);
+        let stake = onset.stake(self.blocks);
+        for (r, factor) in self.r.iter_mut().zip(factors) {
+            let staked = *r + stake;
+            // What has lost everything stays lost, whatever it is multiplied by.
+            *r = if staked > 0.0 { (staked * libm::exp(*factor)).min(MOST) } else { 0.0 };
+        }
         Ok(())
     }
 
-    /// `ln E`: the evidence against the null so far, in nats, for stakes of which the logarithms are `ln_stakes`: one per
-    /// component, fixed before the first block, and one in sum. It may be looked at after every block, and at level α the
-    /// null is rejected once it reaches `ln(1/α)`. Before the first block it is 0.
-    pub fn ln_e(&self, onset: Onset, ln_stakes: &[f64]) -> f64 {
-        if self.blocks == 0 || self.ln_r.is_empty() {
+    /// `ln E`: the evidence against the null so far, in nats, for stakes that are fixed before the first block: one per
+    /// component, and one in sum. It may be looked at after every block, and at level α the null is rejected once it reaches
+    /// `ln(1/α)`. Before the first block it is 0. At least it is -690, and at most 690.
+    pub fn ln_e(&self, onset: Onset, stakes: &[f64]) -> f64 {
+        if self.blocks == 0 || self.r.is_empty() {
             return 0.0;
         }
-        let staked = self.ln_r.iter().zip(ln_stakes).map(|(ln_r, ln_stake)| ln_r + ln_stake);
-        bounded(ln_sum_exp(staked.chain([libm::log(onset.rest(self.blocks))])))
+        let mixed: f64 = self.r.iter().zip(stakes).map(|(r, stake)| r * stake).sum();
+        libm::log((mixed + onset.rest(self.blocks)).max(1.0 / MOST))
     }
 
     /// So many blocks have been taken in.
@@ -127,14 +125,10 @@ impl Mixture {
         self.blocks
     }
 
-    /// The components' `ln R_k`.
+    /// The components' `R_k`.
     pub fn components(&self) -> &[f64] {
-        &self.ln_r
+        &self.r
     }
-}
-
-fn bounded(ln: f64) -> f64 {
-    ln.clamp(-FURTHEST, FURTHEST)
 }
 
 #[cfg(test)]
@@ -143,7 +137,7 @@ mod tests {
 
     /// As much on each of so many.
     fn even(components: usize) -> Vec<f64> {
-        vec![-libm::log(components as f64); components]
+        vec![1.0 / components as f64; components]
     }
 
     const ONSETS: [Onset; 5] = [Onset::First, Onset::Any, Onset::Planned(0), Onset::Planned(1), Onset::Planned(240)];
@@ -185,8 +179,14 @@ mod tests {
     fn no_factor_is_too_large() {
         let mut mixture = Mixture::default();
         for factor in [f64::MAX, f64::MAX, f64::MIN, f64::MIN, f64::INFINITY, f64::NEG_INFINITY] {
-            mixture.absorb(Onset::Any, &[factor, 0.0]).unwrap();
-            assert!(mixture.ln_e(Onset::Any, &even(2)).is_finite(), "{factor}");
+            for onset in ONSETS {
+                mixture.absorb(onset, &[factor, 0.0]).unwrap();
+                assert!(mixture.ln_e(onset, &even(2)).is_finite(), "{factor}");
+                assert_eq!(
+                    serde_json::from_str::<Mixture>(&serde_json::to_string(&mixture).unwrap()).unwrap(),
+                    mixture
+                );
+            }
         }
     }
 }

@@ -32,10 +32,8 @@ pub struct Ceiling {
     limit: f64,
     a: f64,
     b: f64,
-    /// `ln B(a,b) - a ln s - b ln(1-s)` plus `ln` of the prior's mass below the limit.
-    prior_below: f64,
-    /// The same above it.
-    prior_above: f64,
+    /// `ln B(a,b) - a ln s - b ln(1-s)`.
+    front: f64,
 }
 
 impl Ceiling {
@@ -47,24 +45,22 @@ impl Ceiling {
         if !(limit > 0.0 && limit < 1.0) {
             return Err(BadTest::Limit(limit));
         }
-        // Jeffreys' prior is the arcsine law, whose masses need no series: this is made anew for each block.
-        let part = |share: f64| libm::log(libm::asin(libm::sqrt(share)) * 2.0 / PI);
         let front = libm::log(PI) - 0.5 * (libm::log(limit) + libm::log1p(-limit));
-        Ok(Ceiling { limit, a: 0.5, b: 0.5, prior_below: front + part(limit), prior_above: front + part(1.0 - limit) })
+        Ok(Ceiling { limit, a: 0.5, b: 0.5, front })
     }
 
     /// `ln e` against "the share is at most the limit".
     pub fn ln_violation(&self, counts: Worth) -> f64 {
         let (a, b) = (self.a + counts.hits(), self.b + counts.misses());
         let against = ln_beta_against(a, b, self.limit);
-        against + beta_tails_against(self.limit, a, b, against).upper - self.prior_above
+        against + beta_tails_against(self.limit, a, b, against).upper - self.front - ln_mass(1.0 - self.limit)
     }
 
     /// `ln e` against "the share is at least the limit": once it reaches `ln(1/β)`, the limit is shown to hold.
     pub fn ln_compliance(&self, counts: Worth) -> f64 {
         let (a, b) = (self.a + counts.hits(), self.b + counts.misses());
         let against = ln_beta_against(a, b, self.limit);
-        against + beta_tails_against(self.limit, a, b, against).lower - self.prior_below
+        against + beta_tails_against(self.limit, a, b, against).lower - self.front - ln_mass(self.limit)
     }
 
     /// So many requests show that the limit holds, however often one looks, if the share among them is `share`: the least
@@ -93,6 +89,12 @@ impl Ceiling {
         }
         Ok(Some(above))
     }
+}
+
+/// The logarithm of the prior's mass up to `share`, or from as far below one. Jeffreys' prior is the arcsine law, whose masses
+/// need no series: this is made anew for each block.
+fn ln_mass(share: f64) -> f64 {
+    libm::log(libm::asin(libm::sqrt(share)) * 2.0 / PI)
 }
 
 /// The test of one arm's share against a limit, by the same grid of odds.
@@ -152,7 +154,8 @@ mod tests {
         for limit in [1e-9, 1e-4, 0.01, 0.05, 0.3, 0.5, 0.9, 0.999_999] {
             let (ceiling, tails) = (Ceiling::new(limit).unwrap(), beta_tails(limit, 0.5, 0.5));
             let front = ln_beta_against(0.5, 0.5, limit);
-            for (ours, theirs) in [(ceiling.prior_below, tails.lower), (ceiling.prior_above, tails.upper)] {
+            let masses = [(ln_mass(limit), tails.lower), (ln_mass(1.0 - limit), tails.upper)];
+            for (ours, theirs) in masses.map(|(ours, theirs)| (ceiling.front + ours, theirs)) {
                 assert!((ours - (front + theirs)).abs() < 1e-12 * ours.abs().max(1.0), "{limit}: {ours}");
             }
         }

@@ -237,8 +237,8 @@ fn a_state_of_other_alternatives_begins_anew() {
     let mut old = serde_json::to_value(&state).unwrap();
     for mixture in [&["worse"][..], &["further", "mixture"], &["above"], &["better"]] {
         let place = mixture.iter().fold(&mut old, |place, key| &mut place[*key]);
-        assert!(place["ln_r"].is_array(), "{place}");
-        place["ln_r"] = json!(vec![0.0; 8]);
+        assert!(place["r"].is_array(), "{place}");
+        place["r"] = json!(vec![1.0; 8]);
     }
     let mut state: State = serde_json::from_value(old).unwrap();
     let evidence = (2..=20).map(|n| state.look(asked, &sample(pair), &[], at(n)).unwrap()).last().unwrap();

@@ -191,7 +191,7 @@ fn odds_grid(group: &Value, check: &mut Check) {
         let test = even(r0.parse().unwrap(), Onset::First, &group["multipliers"]);
         let state = path(&test, &group["blocks_xc_xb_nc_nb"], &theirs["log_e_path"], r0, check);
         for (ours, theirs) in state.components().iter().zip(rows(&theirs["final_component_log_lr"])) {
-            check.close(&format!("component at r0 {r0}"), *ours, theirs);
+            check.close(&format!("component at r0 {r0}"), libm::log(*ours), theirs);
         }
     }
 }
@@ -257,7 +257,7 @@ fn two_sample_grid(group: &Value, check: &mut Check) {
         rows(&group["alternatives_c_b"]).map(|alt| Shares { canary: f(&alt[0]), stable: f(&alt[1]) }).collect();
     for (name, null) in NULLS.into_iter().filter(|(name, _)| group.get(name).is_some()) {
         let mut state = Mixture::default();
-        let even = vec![-libm::log(alternatives.len() as f64); alternatives.len()];
+        let even = vec![1.0 / alternatives.len() as f64; alternatives.len()];
         for (at, (block, theirs)) in rows(&group["blocks_xc_nc_xb_nb"]).zip(rows(&group[name])).enumerate() {
             let block = pair(&block[0], &block[1], &block[2], &block[3]);
             absorb_alternatives(null, alternatives.iter().copied(), Onset::First, &mut state, block, Phi::ONE).unwrap();
