@@ -128,12 +128,15 @@ pub struct Block {
     /// What each of the stable's processes counted, where a check learns from that how errors cluster.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub processes: BTreeMap<String, Vec<Reading>>,
+    /// What each pod of the version that is judged counted, by its name: a fault of one of them is none of the version.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub pods: BTreeMap<String, BTreeMap<String, Reading>>,
 }
 
 impl Block {
-    /// A block without its processes one by one.
+    /// A block without its processes and pods one by one.
     pub fn new(from: Timestamp, to: Timestamp, metrics: BTreeMap<String, Sample>) -> Block {
-        Block { from, to, metrics, processes: BTreeMap::new() }
+        Block { from, to, metrics, processes: BTreeMap::new(), pods: BTreeMap::new() }
     }
 }
 

@@ -13,7 +13,7 @@ use crate::metric::{Limit, Metric, MetricKind};
 use crate::policy::Check;
 use crate::sighting::Arm;
 use crate::time::{Span, Timestamp};
-use crate::verdict::{Evidence, Measure, Verdict};
+use crate::verdict::{By, Evidence, Measure, Verdict};
 use crate::window::{Ring, Side};
 
 pub mod drift;
@@ -99,9 +99,11 @@ impl CheckState {
             breaches_needed: check.breaches,
             gap,
             verdict,
-            weighed: None,
-            ranked,
-            drifted,
+            by: match (ranked, drifted) {
+                (Some(ranked), _) => By::MannWhitney(ranked),
+                (None, Some(drifted)) => By::Drift(drifted),
+                (None, None) => By::Threshold,
+            },
         });
     }
 

@@ -22,6 +22,8 @@ pub mod verdict;
 pub mod window;
 pub mod stats;
 pub mod judge;
+mod counts;
+pub mod outlier;
 pub mod sequential;
 pub mod reward;
 pub mod reason;

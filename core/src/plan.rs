@@ -28,7 +28,7 @@ mod evidence;
 mod looks;
 mod say;
 
-use evidence::{DAY, Stretch, Way};
+use evidence::{DAY, Leg, Way};
 pub use looks::Looks;
 use traffic::Split;
 pub use traffic::{BadPresent, Clusters, Present};
@@ -229,8 +229,8 @@ impl Planner<'_> {
             return Found::Allowed;
         }
         let after = |weight: Weight, horizon: Span| {
-            let stretches = [Stretch { weight: weight.as_share(), lasts: DAY, looks: true }];
-            self.way(self.asked(metric, rule), present, fault.share, &stretches).median_alarm(horizon)
+            let legs = [Leg { weight: weight.as_share(), lasts: DAY, looks: true }];
+            self.way(self.asked(metric, rule), present, fault.share, &legs).median_alarm(horizon)
         };
         match after(step.weight, DAY) {
             Some(time) if time <= step.min_time => Found::Within { after: time },
@@ -242,12 +242,12 @@ impl Planner<'_> {
     }
 
     fn by_evidence(self, asked: Asked<'_>, present: Present, faults: &[Fault]) -> RolloutPlan {
-        let stretches = self.stretches(None);
+        let legs = self.legs(None);
         let most = allowed(self.check.limit, asked.metric.kind, self.check.quantile);
         let takes = self.policy.planned(false);
         let not_allowed = faults.iter().filter(|fault| !is_allowed(asked.rule, most, present.share, fault.share));
         let found = |fault: &Fault| {
-            let (part, median) = self.way(asked, present, fault.share, &stretches).alarms(takes);
+            let (part, median) = self.way(asked, present, fault.share, &legs).alarms(takes);
             (*fault, part, median)
         };
         let last = self.policy.steps.last().filter(|step| self.is_at(step) && step.proof == Proof::NonInferior);
@@ -262,8 +262,8 @@ impl Planner<'_> {
         let enough = Span::from_millis(self.policy.planned(false).as_millis().saturating_sub(last.pause.as_millis()));
         let before = Span::from_millis(enough.as_millis().saturating_sub(last.min_time.as_millis()));
         let after = |weight: Option<Weight>, horizon: Span| {
-            let stretches = self.stretches(weight);
-            self.way(asked, present, present.share, &stretches).median_proof(before, horizon)
+            let legs = self.legs(weight);
+            self.way(asked, present, present.share, &legs).median_proof(before, horizon)
         };
         let time = after(None, DAY);
         let within = time.is_some_and(|time| time <= enough);
@@ -294,11 +294,11 @@ impl Planner<'_> {
     }
 
     /// All steps, the last one with `weight` if there is one.
-    fn stretches(self, weight: Option<Weight>) -> Vec<Stretch> {
+    fn legs(self, weight: Option<Weight>) -> Vec<Leg> {
         let last = self.policy.steps.len().saturating_sub(1);
         let steps = self.policy.steps.iter().enumerate();
         steps
-            .map(|(index, step)| Stretch {
+            .map(|(index, step)| Leg {
                 weight: weight.filter(|_| index == last).unwrap_or(step.weight).as_share(),
                 lasts: Span::from_millis(step.min_time.as_millis().saturating_add(step.pause.as_millis())),
                 looks: self.is_at(step),
@@ -306,8 +306,8 @@ impl Planner<'_> {
             .collect()
     }
 
-    fn way<'a>(self, asked: Asked<'a>, present: Present, canary: f64, stretches: &'a [Stretch]) -> Way<'a> {
-        Way { asked, present, canary, stretches, block: self.block, planned: self.policy.planned(false) }
+    fn way<'a>(self, asked: Asked<'a>, present: Present, canary: f64, legs: &'a [Leg]) -> Way<'a> {
+        Way { asked, present, canary, legs, block: self.block, planned: self.policy.planned(false) }
     }
 }
 

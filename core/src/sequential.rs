@@ -25,26 +25,29 @@
 //! clusters; how large they are is learnt from the stable's pods ([`Dispersion`]), each block after it was judged. Until
 //! enough is known of that, [`Phi::ASSUMED`] divides the evidence, and the sentence says "not calibrated".
 
+use std::collections::BTreeMap;
 use std::fmt::{self, Write as _};
 
 use serde::{Deserialize, Serialize};
 
+use crate::counts::Counts;
 use crate::event::{Block, Gap, Reading, Sample};
 use crate::metric::{Limit, Metric, MetricKind, Unit};
+use crate::outlier::{Outlier, Pods};
 use crate::policy::{Ab, Check};
 use crate::stats::BadTest;
 use crate::stats::combine::{ln_least, ln_weighted_mean};
 use crate::stats::confidence::{self, Interval};
 use crate::stats::dispersion::Dispersion;
 use crate::stats::harm::Harm;
-use crate::stats::histogram::{edge_at, slower_than};
+use crate::stats::histogram::edge_at;
 use crate::stats::mixture::{Mixture, Onset};
 use crate::stats::odds_grid::OddsGrid;
 use crate::stats::slo::{Ceiling, LimitGrid};
 use crate::stats::tally::{Pair, Phi, Tally, Unusable, Worth};
 use crate::stats::two_sample::{Effects, EffectsState, Null};
 use crate::time::{Span, Timestamp};
-use crate::verdict::{Evidence, Measure, Verdict};
+use crate::verdict::{By, Evidence, Measure, Verdict};
 use crate::window::{Side, reading, total};
 
 /// The judge's settings for one check.
@@ -80,10 +83,15 @@ impl Rule {
     /// What `alpha` covers, if it is more than this check.
     fn covers(self) -> String {
         let share = Unit::Percent.show(self.alpha);
+        let checks = match self.checks {
+            1 => "1 check".to_owned(),
+            checks => format!("{checks} checks"),
+        };
         match (self.checks, self.of_guard) {
             (0 | 1, 0) | (0, 1) => format!(" at {share}"),
-            (checks, 0) => format!(": {share} over {checks} checks"),
-            (checks, guard) => format!(": {share} over {checks} checks and {guard} of the guard"),
+            (_, 0) => format!(": {share} over {checks}"),
+            (0, guard) => format!(": {share} over {guard} checks of the guard"),
+            (_, guard) => format!(": {share} over {checks} and {guard} of the guard"),
         }
     }
 }
@@ -270,42 +278,15 @@ impl Asked<'_> {
     }
 }
 
-/// Counts of whole requests: the bad ones, and all.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-struct Counts {
-    bad: u64,
-    n: u64,
-}
-
-impl Counts {
-    fn of(reading: &Reading, limit: Limit) -> Option<Counts> {
-        match (reading, limit) {
-            (Reading::Ratio { hits, total }, Limit::Max(_)) => Some(Counts { bad: *hits, n: *total }),
-            (Reading::Ratio { hits, total }, Limit::Min(_)) => {
-                Some(Counts { bad: total.checked_sub(*hits)?, n: *total })
-            }
-            (Reading::Histogram { edges, counts }, Limit::Max(max)) => {
-                let tally = slower_than(edges, counts, max).ok()?;
-                Some(Counts { bad: tally.hits() as u64, n: tally.n() as u64 })
-            }
-            (Reading::Histogram { .. } | Reading::Count(_) | Reading::Value(_), _) => None,
-        }
-    }
-
-    fn tally(self) -> Option<Tally> {
-        Tally::of(self.bad, self.n).ok()
-    }
-
-    fn add(&mut self, other: Counts) {
-        self.bad = self.bad.saturating_add(other.bad);
-        self.n = self.n.saturating_add(other.n);
-    }
-
-    fn measure(self, limit: Limit) -> Measure {
-        let hits = if matches!(limit, Limit::Min(_)) { self.n - self.bad } else { self.bad };
-        let value = if self.n == 0 { 0.0 } else { hits as f64 / self.n as f64 };
-        Measure { value, hits: Some(hits), n: self.n, beyond: false }
-    }
+/// What a block has of one metric.
+#[derive(Debug, Clone, Copy)]
+pub struct Seen<'a> {
+    /// Both arms' counts.
+    pub sample: &'a Sample,
+    /// Those of the stable's processes, one by one.
+    pub processes: &'a [Reading],
+    /// Those of the pods that are judged, by name, where they are known.
+    pub pods: Option<&'a BTreeMap<String, Reading>>,
 }
 
 /// What one check has seen so far, of the rollout or of the guard.
@@ -327,6 +308,8 @@ pub struct State {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     harm: Option<Harm>,
     dispersion: Dispersion,
+    #[serde(default, skip_serializing_if = "Pods::is_empty")]
+    pods: Pods,
 }
 
 impl State {
@@ -347,26 +330,22 @@ impl State {
             below: Worth::default(),
             harm: None,
             dispersion: past.dispersion,
+            pods: Pods::default(),
         }
     }
 
-    /// Takes in the block that ends at `until`, and says what follows from all of them. `processes` are the stable's, one by
-    /// one. What can't be counted changes nothing. `None`: there is no such test, which the policy's check refuses.
-    pub fn look(
-        &mut self,
-        asked: Asked<'_>,
-        sample: &Sample,
-        processes: &[Reading],
-        until: Timestamp,
-    ) -> Option<Evidence> {
+    /// Takes in the block that ends at `until`, and says what follows from all of them. What can't be counted changes
+    /// nothing. `None`: there is no such test, which the policy's check refuses.
+    pub fn look(&mut self, asked: Asked<'_>, seen: Seen<'_>, until: Timestamp) -> Option<Evidence> {
         let tests = Tests::new(asked.rule, asked.allowed(), self.onset, asked.proof).ok()?;
         self.until = until;
-        self.absorb(&tests, asked, sample, processes);
+        self.absorb(&tests, asked, seen);
         Some(self.evidence(&tests, asked))
     }
 
-    fn absorb(&mut self, tests: &Tests, asked: Asked<'_>, sample: &Sample, processes: &[Reading]) {
+    fn absorb(&mut self, tests: &Tests, asked: Asked<'_>, seen: Seen<'_>) {
         let Asked { check, side, .. } = asked;
+        let Seen { sample, processes, pods } = seen;
         if asked.gap(sample).is_some() {
             return;
         }
@@ -386,6 +365,8 @@ impl State {
         self.subject.add(subject);
         self.stable.add(stable);
         self.dispersion.absorb(&tallies(processes, check.limit));
+        let pods = pods.into_iter().flatten();
+        self.pods.absorb(pods.filter_map(|(name, reading)| Some((name, Counts::of(reading, check.limit)?))));
     }
 
     fn weigh(&self, tests: &Tests, asked: Asked<'_>) -> Weighed {
@@ -407,6 +388,7 @@ impl State {
             shown: tests.below.as_ref().map(|ceiling| self.shown(ceiling, &tests.better, beside)),
             excess: harm.and_then(|(_, harm)| harm.lower_bound(asked.rule.level())),
             phi: self.dispersion.phi(),
+            outlier: None,
         }
     }
 
@@ -417,11 +399,24 @@ impl State {
         if beside && better.1 > below.1 { better } else { below }
     }
 
+    /// The pod that may be to blame: without it, the version would keep limit and comparison as far as can be seen.
+    fn outlier(&self, asked: Asked<'_>) -> Option<Outlier> {
+        let Rule { margin, floor, either, .. } = asked.rule;
+        let stable = self.stable.share();
+        let keeps = |share: f64| {
+            let limit = share <= asked.allowed();
+            let beside = asked.side == Side::Stable || share <= margin * stable || share <= stable + floor;
+            if either { limit || beside } else { limit && beside }
+        };
+        self.pods.outlier(self.subject, self.dispersion.phi(), keeps)
+    }
+
     fn evidence(&self, tests: &Tests, asked: Asked<'_>) -> Evidence {
         let Asked { check, metric, side, .. } = asked;
-        let weighed = self.weigh(tests, asked);
+        let mut weighed = self.weigh(tests, asked);
         let stable = self.stable.measure(check.limit);
         let verdict = if weighed.alarms() {
+            weighed.outlier = self.outlier(asked);
             Verdict::Regressed
         } else if self.subject.n >= check.min_requests && weighed.passes() {
             Verdict::Pass
@@ -442,9 +437,7 @@ impl State {
             breaches_needed: 1,
             gap: None,
             verdict,
-            weighed: Some(weighed),
-            ranked: None,
-            drifted: None,
+            by: By::Sequential(weighed),
         }
     }
 }
@@ -494,7 +487,7 @@ pub enum Claim {
 }
 
 /// How much there is against a version, and how much for it. All evidence is a logarithm, in nats.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Weighed {
     /// The highest share of bad requests that the limit allows.
@@ -513,6 +506,9 @@ pub struct Weighed {
     pub excess: Option<f64>,
     /// How errors cluster, and whether that is known.
     pub phi: Phi,
+    /// Of a regression: the pod that may be to blame instead of the version.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub outlier: Option<Outlier>,
 }
 
 impl Weighed {
@@ -571,7 +567,8 @@ impl Weighed {
             f,
             "{} {value} {text} ({counted}{beside}; evidence {has}, needs {needs}{covers}{doubt})",
             self.name(evidence)
-        )
+        )?;
+        self.outlier.iter().try_for_each(|outlier| write!(f, "; {outlier}"))
     }
 
     /// Between which shares the true one is, with 95 % confidence at every look; `None`: nothing was counted.

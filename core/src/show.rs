@@ -9,7 +9,7 @@ use crate::phase::Phase;
 use crate::policy::{Mode, Policy, Strategy};
 use crate::rollout::{Rollout, Task};
 use crate::time::Span;
-use crate::verdict::{Evidence, Measure};
+use crate::verdict::{By, Evidence, Measure};
 use crate::view::{CheckView, DecisionView, RolloutView};
 
 /// A rollout as it stands.
@@ -160,14 +160,18 @@ fn next(rollout: &Rollout) -> String {
 }
 
 fn check(evidence: &Evidence) -> CheckView {
+    let weighed = match &evidence.by {
+        By::Sequential(weighed) => Some(weighed),
+        By::Threshold | By::MannWhitney(_) | By::Drift(_) => None,
+    };
     let show = |measure: &Measure| {
         let beyond = if measure.beyond { "> " } else { "" };
-        let unit = if evidence.weighed.is_some() { Unit::Percent } else { evidence.unit };
+        let unit = if weighed.is_some() { Unit::Percent } else { evidence.unit };
         format!("{beyond}{}", unit.show(measure.value))
     };
     let counted = evidence.subject.as_ref().filter(|subject| subject.n > 0 || !evidence.kind.counts_requests());
     let between = |measure: &Measure| {
-        let interval = evidence.weighed.as_ref()?.between(measure)?;
+        let interval = weighed?.between(measure)?;
         Some(format!("{} to {}", Unit::Percent.show(interval.lower), Unit::Percent.show(interval.upper)))
     };
     CheckView {

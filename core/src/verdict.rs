@@ -83,15 +83,24 @@ pub struct Evidence {
     pub gap: Option<Gap>,
     /// What follows from all this.
     pub verdict: Verdict,
-    /// By the sequential judge: how much evidence there is, and for what.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub weighed: Option<Weighed>,
-    /// By the mann-whitney judge: what was compared.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub ranked: Option<Ranked>,
-    /// Of a drift: what was compared.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub drifted: Option<Drifted>,
+    /// Whose verdict it is.
+    #[serde(default)]
+    pub by: By,
+}
+
+/// By which judge, with what only that one has to say.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum By {
+    /// `threshold`: the value is all that there is.
+    #[default]
+    Threshold,
+    /// `sequential`: how much evidence there is, and for what.
+    Sequential(Weighed),
+    /// `mann-whitney`: what was compared.
+    MannWhitney(Ranked),
+    /// A drift: what was compared.
+    Drift(Drifted),
 }
 
 impl Evidence {
@@ -105,9 +114,16 @@ impl Evidence {
 
     /// The limit as people read it: `≤ 5 %`.
     pub fn shown_limit(&self) -> String {
-        match &self.weighed {
-            Some(weighed) => format!("{} {}", self.limit.kept(), weighed.limit(self)),
-            None => format!("{} {}", self.limit.kept(), self.unit.show(self.limit.value())),
+        format!("{} {}", self.limit.kept(), self.named().1)
+    }
+
+    /// What is held against which limit.
+    fn named(&self) -> (String, String) {
+        match &self.by {
+            By::Sequential(weighed) => (weighed.name(self), weighed.limit(self)),
+            By::Threshold | By::MannWhitney(_) | By::Drift(_) => {
+                (self.subject_name(), self.unit.show(self.limit.value()))
+            }
         }
     }
 
@@ -143,28 +159,19 @@ fn trimmed(value: f64) -> String {
 
 impl fmt::Display for Evidence {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (name, limit) = match &self.weighed {
-            Some(weighed) => (weighed.name(self), weighed.limit(self)),
-            None => (self.subject_name(), self.unit.show(self.limit.value())),
-        };
-        if let Some(weighed) = &self.weighed {
-            let enough = self.subject.as_ref().is_some_and(|subject| subject.n >= self.need);
-            if self.verdict != Verdict::Blind && (enough || self.verdict == Verdict::Regressed) {
+        let n = self.subject.as_ref().map_or(0, |subject| subject.n);
+        // What can't be seen, or is too little, is said alike of all.
+        match &self.by {
+            By::Threshold => {}
+            _ if self.verdict == Verdict::Blind || self.subject.is_none() => {}
+            By::Sequential(weighed) if n >= self.need || self.verdict == Verdict::Regressed => {
                 return weighed.say(self, f);
             }
+            By::MannWhitney(ranked) if n >= self.need => return ranked.say(self, f),
+            By::Drift(drifted) if n.min(drifted.reference) >= self.need => return drifted.say(self, f),
+            By::Sequential(_) | By::MannWhitney(_) | By::Drift(_) => {}
         }
-        if let (Some(ranked), Some(subject)) = (&self.ranked, &self.subject)
-            && self.verdict != Verdict::Blind
-            && subject.n >= self.need
-        {
-            return ranked.say(self, f);
-        }
-        if let (Some(drifted), Some(subject)) = (&self.drifted, &self.subject)
-            && self.verdict != Verdict::Blind
-            && subject.n.min(drifted.reference) >= self.need
-        {
-            return drifted.say(self, f);
-        }
+        let (name, limit) = self.named();
         match (self.verdict, &self.subject) {
             (Verdict::Blind, _) => match &self.gap {
                 Some(gap) => write!(f, "{name} can't be seen: {gap}"),

@@ -18,6 +18,9 @@ pub struct Watch {
     /// The metrics of which each of the stable's processes is wanted by itself, too.
     #[serde(default)]
     pub each: BTreeSet<String>,
+    /// The metrics of which each pod of the version that is judged is wanted by its name, too.
+    #[serde(default)]
+    pub named: BTreeSet<String>,
     /// The canary; `None` while the guard watches: there is only one arm then.
     pub canary: Option<ArmKey>,
     /// The stable.

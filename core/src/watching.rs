@@ -10,7 +10,7 @@ use crate::judge::{CheckState, View};
 use crate::metric::{Metric, MetricKind};
 use crate::policy::Check;
 use crate::reason::Reason;
-use crate::sequential::{Asked, Bad, Learnt, Past, Proof, State};
+use crate::sequential::{Asked, Bad, Learnt, Past, Proof, Seen, State};
 use crate::sighting::Arm;
 use crate::time::{Span, Timestamp};
 use crate::verdict::{Evidence, Verdict};
@@ -112,7 +112,7 @@ impl Watching {
         }
         let (from, at) = (block.from, block.to);
         // Read once, and not kept in the ring.
-        let processes = std::mem::take(&mut block.processes);
+        let (processes, pods) = (std::mem::take(&mut block.processes), std::mem::take(&mut block.pods));
         let keep = rules.checks.iter().map(|check| check.window).max().unwrap_or(Span::ZERO);
         if !self.ring.push(block, keep) {
             return;
@@ -134,8 +134,9 @@ impl Watching {
                 .or_insert_with(|| State::new(from, at, rules.planned, rules.past(check).cloned().unwrap_or_default()));
             let Some(sample) = view.ring.newest().and_then(|block| block.metrics.get(&check.metric)) else { continue };
             let processes = processes.get(&check.metric).map_or(&[][..], Vec::as_slice);
+            let seen = Seen { sample, processes, pods: pods.get(&check.metric) };
             let gap = view.ring.gap(&check.metric).cloned().or_else(|| asked.gap(sample));
-            said.take(state.look(asked, sample, processes, at), gap.as_ref());
+            said.take(state.look(asked, seen, at), gap.as_ref());
         }
         self.note_lack(now);
     }

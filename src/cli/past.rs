@@ -6,7 +6,7 @@
 //! (when the process started, how often it was restarted) is not known of them, so what they did before they were first
 //! scraped is not counted, in neither arm, and a counter of theirs that falls is a gap.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use anyhow::{Context, anyhow, bail};
@@ -97,6 +97,7 @@ impl Sources {
             workload: workload.clone(),
             metrics: policy.measured_metrics(),
             each: policy.measured_metrics().into_keys().collect(),
+            named: if canary { policy.clustered() } else { BTreeSet::new() },
             canary: canary.then(|| arm(CANARY.to_owned(), workload.canary_name())),
             stable: arm(stable, workload.name.clone()),
             since: Timestamp::UNIX_EPOCH,

@@ -96,6 +96,7 @@ impl Prober {
         let watch = Watch {
             workload: workload.clone(),
             each: metrics.keys().cloned().collect(),
+            named: BTreeSet::new(),
             metrics,
             canary: None,
             stable: stable.clone(),
@@ -267,6 +268,7 @@ impl Probe<'_> {
     fn texts(&self, wanted: &Wanted, which: impl Fn(&Ask) -> bool) -> Vec<String> {
         let watch = Watch {
             each: BTreeSet::new(),
+            named: BTreeSet::new(),
             workload: self.workload.clone(),
             metrics: BTreeMap::from([(wanted.name.clone(), wanted.metric.clone())]),
             canary: None,

@@ -95,29 +95,42 @@ pub fn counted(metric: &Metric, all: &Counts<'_>, hits: Option<&Counts<'_>>) -> 
     sample.unwrap_or_else(Sample::Gap)
 }
 
-/// With more processes than this no more is learnt of how errors cluster.
-const MOST_PROCESSES: usize = 32;
+/// Of so many processes or pods an arm's counts are told one by one; what there are more is only in the sum.
+const MOST: usize = 32;
 
-/// What each of the stable's processes has counted, where they are its pods: through a gateway they are not.
-pub fn each(metric: &Metric, all: &Counts<'_>, hits: Option<&Counts<'_>>) -> Vec<Reading> {
+/// What an arm has counted, by the `part` of it that a process belongs to, where processes are its pods: through a gateway
+/// they are not. A part that can't be read is left out.
+pub fn parts<K: Ord>(
+    metric: &Metric,
+    all: &Counts<'_>,
+    hits: Option<&Counts<'_>>,
+    arm: Arm,
+    part: impl Fn(&Process) -> Option<K>,
+) -> BTreeMap<K, Reading> {
     if metric.arms != ArmSource::Pods {
-        return Vec::new();
+        return BTreeMap::new();
     }
-    let alone = |counts: &Counts<'_>, process: &Process| -> BTreeMap<Process, Counted> {
-        counts.counted.get(process).map(|counted| (process.clone(), counted.clone())).into_iter().collect()
+    let mut parts: BTreeMap<K, Vec<&Process>> = BTreeMap::new();
+    for process in all.counted.keys().filter(|process| (all.whose)(process, None) == Some(arm)) {
+        if let Some(part) = part(process) {
+            parts.entry(part).or_default().push(process);
+        }
+    }
+    let only = |counts: &Counts<'_>, own: &[&Process]| -> BTreeMap<Process, Counted> {
+        let counted = own.iter().filter_map(|process| counts.counted.get_key_value(*process));
+        counted.map(|(process, counted)| (process.clone(), counted.clone())).collect()
     };
-    let one = |process: &Process| {
-        let (own, own_hits) = (alone(all, process), hits.map(|hits| alone(hits, process)));
-        let all = Counts { labels: all.labels, counted: &own, whose: all.whose };
+    let read = |own: &[&Process]| {
+        let (totals, own_hits) = (only(all, own), hits.map(|hits| only(hits, own)));
         let hits = hits.zip(own_hits.as_ref());
         let hits = hits.map(|(hits, counted)| Counts { labels: hits.labels, counted, whose: hits.whose });
-        match counted(metric, &all, hits.as_ref()) {
+        match counted(metric, &Counts { labels: all.labels, counted: &totals, whose: all.whose }, hits.as_ref()) {
+            Sample::Arms { canary, .. } if arm == Arm::Canary => canary,
             Sample::Arms { stable, .. } => stable,
             Sample::Gap(_) => None,
         }
     };
-    let stable = all.counted.keys().filter(|process| (all.whose)(process, None) == Some(Arm::Stable));
-    stable.filter_map(one).take(MOST_PROCESSES).collect()
+    parts.into_iter().take(MOST).filter_map(|(part, own)| Some((part, read(&own)?))).collect()
 }
 
 /// The shares of `arm`, if it has any.

@@ -17,7 +17,7 @@ use super::Options;
 use super::answers::Answers;
 use super::difference::{Buckets, Counted, Facts, Memory, Setting};
 use super::plan::{Ask, BOUND, Family, Source, families, service_values};
-use super::reading::{Arm, Counts, counted, each, gauge};
+use super::reading::{Arm, Counts, counted, gauge, parts};
 use super::snapshot::{Class, Process, Snapshot, Targets, process, targets};
 use crate::ports::{PodFacts, Pods};
 
@@ -169,6 +169,7 @@ impl Turn<'_> {
             to: self.at,
             metrics: self.samples(&reads),
             processes: self.each(&reads),
+            pods: self.named(&reads),
         });
         let state = self.remember(start, reads, unread);
         (block, state)
@@ -378,8 +379,31 @@ impl Turn<'_> {
 
     /// What each of the stable's processes has counted, of the metrics of which that is wanted.
     fn each(&self, reads: &BTreeMap<Family, Read>) -> BTreeMap<String, Vec<Reading>> {
-        let wanted = self.watch.metrics.iter().filter(|(name, _)| self.watch.each.contains(*name));
-        wanted.filter_map(|(name, metric)| Some((name.clone(), self.counts(metric, reads, each).ok()?))).collect()
+        let processes = self.parts(&self.watch.each, reads, Arm::Stable, |_, process| Some(process.clone()));
+        processes.map(|(name, parts)| (name, parts.into_values().collect())).collect()
+    }
+
+    /// What each pod of the version that is judged has counted, likewise.
+    fn named(&self, reads: &BTreeMap<Family, Read>) -> BTreeMap<String, BTreeMap<String, Reading>> {
+        let judged = if self.watch.canary.is_some() { Arm::Canary } else { Arm::Stable };
+        let pod = |source: &Source, process: &Process| source.value(process, "pod").map(str::to_owned);
+        self.parts(&self.watch.named, reads, judged, pod).filter(|(_, pods)| !pods.is_empty()).collect()
+    }
+
+    fn parts<'s, K: Ord>(
+        &'s self,
+        wanted: &'s BTreeSet<String>,
+        reads: &'s BTreeMap<Family, Read>,
+        arm: Arm,
+        part: impl Fn(&Source, &Process) -> Option<K> + Copy + 's,
+    ) -> impl Iterator<Item = (String, BTreeMap<K, Reading>)> + 's {
+        self.watch.metrics.iter().filter(|(name, _)| wanted.contains(*name)).filter_map(move |(name, metric)| {
+            let source = Source::of(metric);
+            let read = |metric: &Metric, all: &Counts<'_>, hits: Option<&Counts<'_>>| {
+                parts(metric, all, hits, arm, |process| part(&source, process))
+            };
+            Some((name.clone(), self.counts(metric, reads, read).ok()?))
+        })
     }
 
     fn count(&self, metric: &Metric, reads: &BTreeMap<Family, Read>) -> Result<Sample, Gap> {

@@ -1,7 +1,7 @@
 //! The sampler over a store in memory: what restarts, outages and odd names do to the totals. The rules for a single
 //! counter are rows in `difference/tests.rs`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 
 use bellwether_core::event::{Block, Gap, Reading, Sample};
@@ -49,7 +49,7 @@ async fn the_past_is_counted_as_the_present_was() {
         lived.extend(world.tick(at).await);
     }
     world.store.asked();
-    let watch = Watch { each: std::collections::BTreeSet::from(["errors".to_owned()]), ..world.watch() };
+    let watch = Watch { each: BTreeSet::from(["errors".to_owned()]), ..world.watch() };
     let stretch = Stretch::before(t(285), Span::from_secs(285), Span::from_secs(15));
     let (store, pods) = (Arc::clone(&world.store), Arc::clone(&world.pods));
     let blocks = history::blocks(store, pods, watch, stretch, Options::default()).await;
@@ -555,7 +555,8 @@ impl World {
             name: name.to_owned(),
         };
         Watch {
-            each: std::collections::BTreeSet::new(),
+            each: BTreeSet::new(),
+            named: BTreeSet::from(["errors".to_owned()]),
             workload: Workload {
                 cluster: "c".to_owned(),
                 namespace: "shop".to_owned(),
@@ -670,7 +671,17 @@ impl World {
         let mut sampler = self.sampler.take().unwrap_or_else(|| self.sampler());
         let blocks = sampler.tick(&[watch], t(at)).await;
         self.sampler = Some(sampler);
-        let (_, Block { from, to, metrics, .. }) = blocks.into_iter().next()?;
+        let (_, Block { from, to, metrics, pods, .. }) = blocks.into_iter().next()?;
+        if let Sample::Arms { canary: Some(Reading::Ratio { hits, total }), .. } = &metrics["errors"]
+            && self.metric.arms == ArmSource::Pods
+        {
+            let counts = pods["errors"].values().map(|pod| match pod {
+                Reading::Ratio { hits, total } => (*hits, *total),
+                Reading::Histogram { .. } | Reading::Count(_) | Reading::Value(_) => panic!("{pod:?}"),
+            });
+            let sum = counts.fold((0, 0), |sum, pod| (sum.0 + pod.0, sum.1 + pod.1));
+            assert_eq!(sum, (*hits, *total), "what the canary's pods have counted is what the canary has");
+        }
         self.last = Some(to);
         let second = |time: Timestamp| time.as_second() - 1_700_000_000;
         Some((second(from), second(to), metrics["errors"].clone()))

@@ -1,5 +1,6 @@
 //! What one block costs one check, judge by judge. The machine's own, and the best of several rounds.
 
+use std::collections::BTreeMap;
 use std::hint::black_box;
 use std::time::Instant;
 
@@ -8,7 +9,7 @@ use bellwether_core::metric::{Against, ArmSource, Distance, HistogramUnit, Hits,
 use bellwether_core::policy::Check;
 use bellwether_core::rivals::Rule;
 use bellwether_core::rivals::flagger::Steps;
-use bellwether_core::sequential::{self, Asked, Past, Proof, State};
+use bellwether_core::sequential::{self, Asked, Past, Proof, Seen, State};
 use bellwether_core::stats::harm::Harm;
 use bellwether_core::stats::mixture::{Mixture, Onset};
 use bellwether_core::stats::odds_grid::OddsGrid;
@@ -118,18 +119,29 @@ fn ours(polls: &[Poll]) {
     let asked = Asked { check: &check, rule, metric: &metric, side: Side::Canary, proof: Proof::NonInferior };
     let at = |second: i64| Timestamp::from_second(15 * second).unwrap();
     let ratio = |tally: &Tally| Reading::Ratio { hits: tally.hits() as u64, total: tally.n() as u64 };
-    let blocks: Vec<(Sample, Vec<Reading>)> = polls
+    // The canary's requests are those of two pods.
+    let pods_of = |canary: &Tally| {
+        let (bad, n) = (canary.hits() as u64, canary.n() as u64);
+        let pods = [(bad / 2, n / 2), (bad - bad / 2, n - n / 2)].map(|(hits, total)| Reading::Ratio { hits, total });
+        ["web-canary-6d5f7c9b8d-2xk4p", "web-canary-6d5f7c9b8d-9qw7z"]
+            .map(str::to_owned)
+            .into_iter()
+            .zip(pods)
+            .collect()
+    };
+    let blocks: Vec<(Sample, Vec<Reading>, BTreeMap<String, Reading>)> = polls
         .iter()
         .map(|Poll { pair, pods, .. }| {
             let sample = Sample::Arms { canary: Some(ratio(&pair.canary)), stable: Some(ratio(&pair.stable)) };
-            (sample, pods.iter().map(ratio).collect())
+            (sample, pods.iter().map(ratio).collect(), pods_of(&pair.canary))
         })
         .collect();
     let mut state = State::new(at(0), at(1), Span::from_secs(3600), Past::default());
-    print("Bellwether: a whole look, both claims, both proofs, clusters and evidence", polls, || {
+    print("Bellwether: a whole look, both claims, both proofs, clusters, pods and evidence", polls, || {
         state = State::new(at(0), at(1), Span::from_secs(3600), Past::default());
-        for (n, (sample, pods)) in blocks.iter().enumerate() {
-            black_box(state.look(asked, sample, pods, at(n as i64 + 1)));
+        for (n, (sample, processes, pods)) in blocks.iter().enumerate() {
+            let seen = Seen { sample, processes, pods: Some(pods) };
+            black_box(state.look(asked, seen, at(n as i64 + 1)));
         }
     });
     println!("\nThe state of one check after an hour: {} bytes of JSON", serde_json::to_string(&state).unwrap().len());

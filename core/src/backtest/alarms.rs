@@ -92,7 +92,7 @@ pub fn one_pod_as_canary(blocks: &[Block], place: usize) -> Vec<Block> {
                 metrics.insert(metric.clone(), Sample::Arms { canary: Some(canary), stable: Some(stable) });
             }
         }
-        Block { from: block.from, to: block.to, metrics, processes }
+        Block { processes, ..Block::new(block.from, block.to, metrics) }
     };
     blocks.iter().map(split).filter(|block| !block.metrics.is_empty()).collect()
 }

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use super::dice::Random;
 use super::traffic::{Present, Split};
 use crate::event::Block;
-use crate::sequential::{Asked, Bad, PAST, Past, Proof, State};
+use crate::sequential::{Asked, Bad, PAST, Past, Proof, Seen, State};
 use crate::time::{Span, Timestamp};
 use crate::verdict::Verdict;
 
@@ -24,7 +24,7 @@ const PART: u64 = 20;
 
 /// A part of the way: so much of the traffic, for so long.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Stretch {
+pub(super) struct Leg {
     /// The canary's share of the traffic.
     pub(super) weight: f64,
     /// How long.
@@ -33,14 +33,14 @@ pub(super) struct Stretch {
     pub(super) looks: bool,
 }
 
-/// A check on its way. The last stretch has no end.
+/// A check on its way. The last leg has no end.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Way<'a> {
     pub(super) asked: Asked<'a>,
     pub(super) present: Present,
     /// The canary's share of bad requests.
     pub(super) canary: f64,
-    pub(super) stretches: &'a [Stretch],
+    pub(super) legs: &'a [Leg],
     /// Between two polls.
     pub(super) block: Span,
     /// How long the rollout is planned to take.
@@ -72,10 +72,10 @@ impl Way<'_> {
         let mut arrivals = Vec::new();
         let mut from = Span::ZERO;
         while from < horizon && arrivals.len() < enough {
-            let Some((stretch, to)) = self.block_after(from) else { break };
-            for slot in runs.iter_mut().filter(|_| stretch.looks) {
+            let Some((leg, to)) = self.block_after(from) else { break };
+            for slot in runs.iter_mut().filter(|_| leg.looks) {
                 let Some((state, random)) = slot else { continue };
-                match self.look(state, random, stretch, (from, to)) {
+                match self.look(state, random, leg, (from, to)) {
                     Some(verdict) if verdict == goal && to >= after => {
                         arrivals.push(to);
                         *slot = None;
@@ -93,18 +93,19 @@ impl Way<'_> {
         &self,
         state: &mut Option<State>,
         random: &mut Random,
-        stretch: Stretch,
+        leg: Leg,
         (from, to): (Span, Span),
     ) -> Option<Verdict> {
         let at = |span: Span| span.after(Timestamp::UNIX_EPOCH);
-        let split = Split { present: self.present, weight: stretch.weight, canary: self.canary };
+        let split = Split { present: self.present, weight: leg.weight, canary: self.canary };
         let seconds = Span::between(at(from), at(to)).as_secs_f64();
-        let (sample, pods) = split.block(self.asked.check, self.asked.metric.kind, seconds, random);
+        let (sample, processes) = split.block(self.asked.check, self.asked.metric.kind, seconds, random);
         if state.is_none() {
             *state = Some(State::new(at(from), self.block.after(at(from)), self.planned, self.past(random)));
         }
         let state = state.as_mut()?;
-        state.look(self.asked, &sample, &pods, at(to)).map(|evidence| evidence.verdict)
+        let seen = Seen { sample: &sample, processes: &processes, pods: None };
+        state.look(self.asked, seen, at(to)).map(|evidence| evidence.verdict)
     }
 
     /// What the stable's pods have shown before the rollout; of pods that are not known, nothing.
@@ -121,23 +122,23 @@ impl Way<'_> {
         Bad::of(check).learn(&(0..blocks).map(block).collect::<Vec<_>>())
     }
 
-    /// The stretch that the block after `from` belongs to, and the block's end.
-    fn block_after(&self, from: Span) -> Option<(Stretch, Span)> {
+    /// The leg that the block after `from` belongs to, and the block's end.
+    fn block_after(&self, from: Span) -> Option<(Leg, Span)> {
         let mut end = 0u64;
         let mut found = None;
-        for stretch in self.stretches.iter().filter(|stretch| stretch.lasts > Span::ZERO) {
-            end = end.saturating_add(stretch.lasts.as_millis());
-            found = Some((*stretch, end));
+        for leg in self.legs.iter().filter(|leg| leg.lasts > Span::ZERO) {
+            end = end.saturating_add(leg.lasts.as_millis());
+            found = Some((*leg, end));
             if from.as_millis() < end {
                 break;
             }
         }
-        let (stretch, end) = found?;
+        let (leg, end) = found?;
         let block = self.block.as_millis().max(1);
         let length = (from.as_millis() / PART / block * block).max(block);
         let to = from.as_millis().saturating_add(length);
-        // The last stretch goes on.
-        let to = if from.as_millis() < end { if stretch.looks { to.min(end) } else { end } } else { to };
-        Some((stretch, Span::from_millis(to)))
+        // The last leg goes on.
+        let to = if from.as_millis() < end { if leg.looks { to.min(end) } else { end } } else { to };
+        Some((leg, Span::from_millis(to)))
     }
 }

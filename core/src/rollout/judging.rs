@@ -133,6 +133,7 @@ impl Rollout {
             workload: self.workload.clone(),
             metrics: self.policy.measured_metrics(),
             each: if guards { BTreeSet::new() } else { self.policy.clustered() },
+            named: self.policy.clustered(),
             canary: canary.map(|arm| key(arm, self.workload.canary_name(), arm.pod_hash.clone())),
             stable: beside,
             since: self.started,

@@ -7,7 +7,7 @@ use bellwether_core::decision::Ending;
 use bellwether_core::event::{Reading, Sample};
 use bellwether_core::metric::Metric;
 use bellwether_core::policy::{Check, Policy, RawPolicy};
-use bellwether_core::sequential::{Asked, Past, Proof, State};
+use bellwether_core::sequential::{Asked, Past, Proof, Seen, State};
 use bellwether_core::stats::tally::{Pair, Tally};
 use bellwether_core::time::{Span, Timestamp};
 use bellwether_core::verdict::Verdict;
@@ -19,6 +19,11 @@ use crate::simulation::{ALPHA, Delays, POLL, Row, alike, runs, share, worse};
 use crate::story::{Story, images, metrics, policy};
 
 const HOUR: u64 = 3600;
+
+/// Of a metric, without the pods that are judged one by one.
+fn seen<'a>(sample: &'a Sample, processes: &'a [Reading]) -> Seen<'a> {
+    Seen { sample, processes, pods: None }
+}
 
 /// Errors of at most `max`, by the sequential judge.
 pub fn sequential(max: &str) -> Policy {
@@ -60,7 +65,7 @@ pub fn alarm(policy: &Policy, row: &Row, learns: Learns, run: usize) -> Option<u
     let asked = Asked { check, rule: check.sequential.unwrap(), metric, side: Side::Canary, proof: Proof::NoAlarm };
     row.simulate(run).iter().enumerate().position(|(n, poll)| {
         let pods: Vec<Reading> = poll.pods.iter().filter(|_| learns != Learns::Never).map(|pod| ratio(*pod)).collect();
-        let evidence = state.look(asked, &sample(poll.pair), &pods, at(n + 1)).unwrap();
+        let evidence = state.look(asked, seen(&sample(poll.pair), &pods), at(n + 1)).unwrap();
         evidence.verdict == Verdict::Regressed
     })
 }
@@ -204,7 +209,7 @@ fn limit_and_comparison_are_both_kept_or_where_it_is_said_either() {
         let rule = check.sequential.unwrap();
         let asked = Asked { check, rule, metric: &policy.metrics["error-rate"], side: Side::Canary, proof };
         let pair = Pair { canary: Tally::of(canary, 500).unwrap(), stable: Tally::of(stable, 500).unwrap() };
-        let evidence = (1..=20).map(|n| state.look(asked, &sample(pair), &[], at(n)).unwrap()).last().unwrap();
+        let evidence = (1..=20).map(|n| state.look(asked, seen(&sample(pair), &[]), at(n)).unwrap()).last().unwrap();
         (evidence.verdict, evidence.to_string())
     };
     for (either, canary, stable, verdict) in [
@@ -233,7 +238,7 @@ fn a_state_of_other_alternatives_begins_anew() {
     let asked = Asked { check, rule, metric, side: Side::Canary, proof };
     let pair = Pair { canary: Tally::of(40, 500).unwrap(), stable: Tally::of(5, 500).unwrap() };
     let mut state = State::new(at(0), at(1), Span::from_secs(HOUR), Past::default());
-    state.look(asked, &sample(pair), &[], at(1)).unwrap();
+    state.look(asked, seen(&sample(pair), &[]), at(1)).unwrap();
     let mut old = serde_json::to_value(&state).unwrap();
     for mixture in [&["worse"][..], &["further", "mixture"], &["above"], &["better"]] {
         let place = mixture.iter().fold(&mut old, |place, key| &mut place[*key]);
@@ -241,8 +246,72 @@ fn a_state_of_other_alternatives_begins_anew() {
         place["r"] = json!(vec![1.0; 8]);
     }
     let mut state: State = serde_json::from_value(old).unwrap();
-    let evidence = (2..=20).map(|n| state.look(asked, &sample(pair), &[], at(n)).unwrap()).last().unwrap();
+    let evidence = (2..=20).map(|n| state.look(asked, seen(&sample(pair), &[]), at(n)).unwrap()).last().unwrap();
     assert_eq!(evidence.verdict, Verdict::Regressed, "{evidence}");
+}
+
+/// The sentence with which a version of two pods is rolled back that had so many errors, each of 250 requests a block.
+fn rolled_back(side: Side, errors: [u64; 2]) -> String {
+    let policy = policy(json!({
+        "check": [{ "metric": "error-rate", "max": "2%" }],
+        "guard": { "for": "5m", "check": [{ "metric": "error-rate", "judge": "sequential", "max": "2%" }] },
+    }));
+    let guard = policy.guard.as_ref().unwrap();
+    let check = if side == Side::Stable { &guard.checks[0] } else { &policy.steps[0].checks[0] };
+    let (metric, rule) = (&policy.metrics["error-rate"], check.sequential.unwrap());
+    let asked = Asked { check, rule, metric, side, proof: Proof::NoAlarm };
+    let at = |n: i64| Timestamp::from_second(15 * n).unwrap();
+    let mut state = State::new(at(0), at(1), Span::from_secs(HOUR), Past::default());
+    let [one, other] = errors.map(|errors| Reading::Ratio { hits: errors, total: 250 });
+    let judged = Reading::Ratio { hits: errors.iter().sum(), total: 500 };
+    let stable = Reading::Ratio { hits: 5, total: 500 };
+    let sample = match side {
+        Side::Canary => Sample::Arms { canary: Some(judged), stable: Some(stable) },
+        Side::Stable => Sample::Arms { canary: None, stable: Some(judged) },
+    };
+    let pods = BTreeMap::from([("web-canary-a".to_owned(), one), ("web-canary-b".to_owned(), other)]);
+    let seen = Seen { sample: &sample, processes: &[], pods: Some(&pods) };
+    let evidence = (1..=40).map(|n| state.look(asked, seen, at(n)).unwrap());
+    let evidence = evidence.into_iter().find(|evidence| evidence.verdict == Verdict::Regressed).unwrap();
+    evidence.to_string()
+}
+
+#[test]
+fn a_bad_pod_is_told_from_a_bad_version() {
+    let blamed = "it or its node may be at fault, not the version";
+    let why = rolled_back(Side::Canary, [24, 1]);
+    assert!(why.ends_with(&format!("; pod web-canary-a has 72 of 750, the others 3 of 750: {blamed}")), "{why}");
+    let why = rolled_back(Side::Stable, [3, 40]);
+    assert!(why.contains("; pod web-canary-b has "), "the version that serves is told from its pods, too: {why}");
+    for (errors, what) in [([13, 12], "both are bad"), ([40, 14], "one is worse, and the other is bad")] {
+        for side in [Side::Canary, Side::Stable] {
+            let why = rolled_back(side, errors);
+            assert!(!why.contains(blamed), "{what}: {why}");
+        }
+    }
+}
+
+/// An hour of three checks, with twenty pods whose names are as long as they may be.
+#[test]
+fn the_whole_state_of_a_rollout_fits_in_four_kilobytes() {
+    let policy = policy(json!({ "check": [{ "metric": "error-rate", "max": "2%", "harm": 100 }] }));
+    let check = &policy.steps[0].checks[0];
+    let (metric, rule) = (&policy.metrics["error-rate"], check.sequential.unwrap());
+    let asked = Asked { check, rule, metric, side: Side::Canary, proof: Proof::NonInferior };
+    let at = |n: i64| Timestamp::from_second(1_700_000_000 + 15 * n).unwrap();
+    let mut state = State::new(at(0), at(1), Span::from_secs(HOUR), Past::default());
+    for n in 0..240i64 {
+        let bad = u64::try_from(n % 3).unwrap();
+        let pod = |pod: u64| (format!("web-{:059}", pod), Reading::Ratio { hits: (bad + pod) % 3, total: 100 });
+        let pods: BTreeMap<String, Reading> = (0..20).map(pod).collect();
+        let processes = vec![Reading::Ratio { hits: bad, total: 997 }; 5];
+        let arm = |hits, total| Some(Reading::Ratio { hits, total });
+        let sample = Sample::Arms { canary: arm(20, 2000), stable: arm(5 * bad, 4985) };
+        state.look(asked, Seen { sample: &sample, processes: &processes, pods: Some(&pods) }, at(n + 1)).unwrap();
+    }
+    let size = serde_json::to_string(&state).unwrap().len();
+    println!("the state of a check: {size} bytes of JSON");
+    assert!(3 * size <= 4096, "{size} bytes of each of three checks");
 }
 
 #[test]
@@ -309,7 +378,7 @@ fn a_limit_that_an_arms_buckets_have_lost_counts_for_neither_arm_and_is_said() {
     {
         let sample = Sample::Arms { canary, stable };
         assert_eq!(asked.gap(&sample).map(|gap| gap.to_string()).as_deref(), wanted, "{n}");
-        let subject = state.look(asked, &sample, &[], at(n as i64 + 1)).unwrap().subject.unwrap();
+        let subject = state.look(asked, seen(&sample, &[]), at(n as i64 + 1)).unwrap().subject.unwrap();
         assert_eq!((subject.n, subject.hits), (counted, Some(counted / 10)), "{n}");
     }
 }

@@ -120,7 +120,8 @@ impl Pods for Names {
 
 fn watch(name: &str, namespace: &str, metrics: &[(&str, &str)]) -> Watch {
     Watch {
-        each: std::collections::BTreeSet::new(),
+        each: BTreeSet::new(),
+        named: BTreeSet::new(),
         workload: Workload {
             cluster: "c".to_owned(),
             namespace: namespace.to_owned(),

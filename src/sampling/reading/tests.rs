@@ -90,7 +90,7 @@ fn hits_that_are_counted_apart_are_a_part_of_the_whole() {
 }
 
 #[test]
-fn each_of_the_stables_pods_is_told_by_itself_and_a_gateways_processes_are_not() {
+fn each_pod_of_an_arm_is_told_by_itself_and_a_gateways_processes_are_not() {
     let hits = r#"{ label = "code", matches = "5.." }"#;
     let metric: Metric = toml::from_str(&format!("kind = \"ratio\"\nseries = \"x\"\nhits = {hits}")).unwrap();
     let mut counted_by = by_code(&[("200", Some(10)), ("500", Some(3))]);
@@ -101,10 +101,17 @@ fn each_of_the_stables_pods_is_told_by_itself_and_a_gateways_processes_are_not()
     counted_by.insert(vec!["web-3".to_owned()], Err(Gap::NoBaseline));
     let whose: Whose<'_> = &|process, _| Some(if process[0].contains("canary") { Arm::Canary } else { Arm::Stable });
     let counts = Counts { labels: &["code".to_owned()], counted: &counted_by, whose };
-    let wanted = [Reading::Ratio { hits: 3, total: 13 }, Reading::Ratio { hits: 0, total: 7 }];
-    assert_eq!(each(&metric, &counts, None), wanted);
+    let ratio = |hits, total| Reading::Ratio { hits, total };
+    let named = |metric: &Metric, arm| -> Vec<(String, Reading)> {
+        parts(metric, &counts, None, arm, |process| process.first().cloned()).into_iter().collect()
+    };
+    let pods = [("web-1", ratio(3, 13)), ("web-2", ratio(0, 7))].map(|(name, counted)| (name.to_owned(), counted));
+    assert_eq!(named(&metric, Arm::Stable), pods);
+    assert_eq!(named(&metric, Arm::Canary), [("web-canary-1".to_owned(), ratio(1, 2))]);
+    let both = parts(&metric, &counts, None, Arm::Stable, |process| (process[0] != "web-3").then_some(()));
+    assert_eq!(both, BTreeMap::from([((), ratio(3, 20))]), "two processes of one pod are one");
     let arms = ArmSource::Service { label: "service".to_owned(), value: "{{service}}".to_owned() };
-    assert_eq!(each(&Metric { arms, ..metric }, &counts, None), []);
+    assert_eq!(named(&Metric { arms, ..metric.clone() }, Arm::Stable), []);
 }
 
 #[test]

@@ -86,6 +86,8 @@ pub struct Pod {
     pub started: Timestamp,
     uid: String,
     behaviour: Behaviour,
+    /// What its node does to it.
+    ill: Mutex<Behaviour>,
     born: Instant,
     gone: Mutex<Option<Instant>>,
     requests: AtomicU64,
@@ -180,6 +182,11 @@ impl Pod {
         lock(&self.gone).is_none()
     }
 
+    /// From now on its node is ill, whatever runs on it.
+    pub fn fall_ill(&self, how: Behaviour) {
+        *lock(&self.ill) = how;
+    }
+
     pub fn served(&self) -> Served {
         let mut served = Served::default();
         for ((_, status), histogram) in lock(&self.series).iter() {
@@ -212,6 +219,7 @@ impl Pod {
             started: Timestamp::now(),
             uid: object.metadata.uid.clone()?,
             behaviour,
+            ill: Mutex::default(),
             born: Instant::now(),
             gone: Mutex::default(),
             requests: AtomicU64::new(0),
@@ -228,7 +236,8 @@ impl Pod {
         let received = Instant::now();
         let n = self.requests.fetch_add(1, Ordering::Relaxed);
         let age = self.born.elapsed();
-        let answer = self.behaviour.answer(n, age).and(incident.answer(n, age));
+        let ill = lock(&self.ill).answer(n, age);
+        let answer = self.behaviour.answer(n, age).and(incident.answer(n, age)).and(ill);
         if !answer.delay.is_zero() {
             tokio::time::sleep(answer.delay).await;
         }

@@ -58,7 +58,7 @@ enum Comes {
 type Play = fn(&mut Scene, u64);
 
 async fn known_counts(story: &Story) -> Result<()> {
-    let scenes: [(&str, &[&str], Play, Comes); 13] = [
+    let scenes: [(&str, &[&str], Play, Comes); 14] = [
         ("two replicas, scraped at different times", &["web-1", "web-2"], |_, _| {}, Comes::Exactly),
         ("a process that begins anew", &["web-1", "web-2"], begins_anew, Comes::Exactly),
         ("a series that comes late", &["web-1"], comes_late, Comes::Exactly),
@@ -72,6 +72,7 @@ async fn known_counts(story: &Story) -> Result<()> {
         ("native: two replicas", &["web-1", "web-2"], |_, _| {}, Comes::Exactly),
         ("native: a process that begins anew, with other buckets", &["web-1", "web-2"], begins_coarser, Comes::Exactly),
         ("native: buckets that are merged", &["web-1"], is_coarsened, Comes::Exactly),
+        ("a counter that is no number", &["web-1"], is_no_number, Comes::LessWithGaps("not a number")),
         ("a histogram without its last bucket", &["web-1"], loses_its_last_bucket, Comes::LessWithGaps("+Inf")),
     ];
     let mut tellings = Vec::new();
@@ -148,6 +149,10 @@ fn falls(scene: &mut Scene, step: u64) {
     }
 }
 
+fn is_no_number(scene: &mut Scene, step: u64) {
+    scene.change("web-1", |pod| pod.no_number = (20..30).contains(&step));
+}
+
 fn loses_its_last_bucket(scene: &mut Scene, step: u64) {
     scene.change("web-1", |pod| pod.endless = (20..30).contains(&step));
 }
@@ -168,6 +173,8 @@ struct Process {
     long_edges: bool,
     /// It has no `+Inf`.
     endless: bool,
+    /// Its good ones are `NaN`.
+    no_number: bool,
     /// Its histogram is a native one …
     native: bool,
     /// … of this schema.
@@ -178,14 +185,15 @@ struct Process {
 impl Process {
     fn page(&self) -> String {
         let Process { ok, bad, .. } = self;
+        let good = if self.no_number { "NaN".to_owned() } else { ok.to_string() };
         let mut page = format!("process_start_time_seconds {:.3}\n", self.started.as_millisecond() as f64 / 1000.0);
-        let _ = writeln!(page, "requests_total{{code=\"200\"}} {ok}");
+        let _ = writeln!(page, "requests_total{{code=\"200\"}} {good}");
         if *bad > 0 {
             let _ = writeln!(page, "requests_total{{code=\"500\"}} {bad}");
         }
         let edges = if self.long_edges { ["0.5", "1.0"] } else { ["0.5", "1"] };
         for edge in edges {
-            let _ = writeln!(page, "seconds_bucket{{le=\"{edge}\"}} {ok}");
+            let _ = writeln!(page, "seconds_bucket{{le=\"{edge}\"}} {good}");
         }
         if !self.endless {
             let _ = writeln!(page, "seconds_bucket{{le=\"+Inf\"}} {}", ok + bad);
@@ -294,6 +302,7 @@ impl Scene {
             away: false,
             long_edges: false,
             endless: false,
+            no_number: false,
             native: self.native,
             schema: 3,
             address,
@@ -370,6 +379,10 @@ impl Scene {
             for block in blocks {
                 match block.metrics.get(metric).context("the metric")? {
                     Sample::Arms { canary, stable } => {
+                        let pods = block.pods.get(metric).into_iter().flatten().filter_map(|(_, pod)| counts(pod));
+                        let of_pods = pods.fold((0, 0), |sum, pod| (sum.0 + pod.0, sum.1 + pod.1));
+                        let of_canary = canary.as_ref().and_then(counts).unwrap_or_default();
+                        ensure!(of_pods == of_canary, "{metric}: the canary {of_canary:?}, its pods {of_pods:?}");
                         for (arm, reading) in [("canary", canary), ("stable", stable)] {
                             let Some((bad, n)) = reading.as_ref().and_then(counts) else { continue };
                             let sum = seen.entry(arm.to_owned()).or_default();
@@ -427,6 +440,7 @@ async fn read(
     ]);
     let mut watch = Watch {
         workload: Workload { cluster: "test".into(), namespace, kind: Kind::Deployment, name: "web".into() },
+        named: metrics.keys().cloned().collect(),
         metrics,
         each: std::collections::BTreeSet::new(),
         canary: Some(arm("canary", "web-canary")),

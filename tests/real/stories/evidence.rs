@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 
-use super::rollout::{LONG, history, promoted, returned};
+use super::rollout::{LONG, V2, history, promoted, returned};
 use super::scene::{Scene, Setup, policy};
 use super::{Told, told};
 use crate::plane::behaviour::Behaviour;
@@ -18,6 +18,7 @@ pub fn stories() -> Vec<Told> {
         told("evidence::an_incident_in_both_arms_rolls_nothing_back", an_incident_in_both),
         told("evidence::it_rolls_errors_back", the_evidence_rolls_errors_back),
         told("evidence::it_rolls_a_slow_p95_back", the_evidence_rolls_slowness_back),
+        told("evidence::a_bad_pod_is_told_from_a_bad_version", a_bad_pod),
         told("evidence::it_promotes", the_evidence_promotes),
     ]
 }
@@ -41,6 +42,28 @@ async fn the_evidence_rolls_slowness_back(story: &Story) -> Result<()> {
     let why = found_out(story, "registry.test/shop/web:v2-slow20_800").await?;
     ensure!(why.starts_with("response-time above 500 ms ") && why.contains("; evidence "), "{why}");
     Ok(())
+}
+
+/// One of the canary's two pods is on a node that is ill. Its users are served badly, so it is rolled back; but who reads why
+/// knows which pod it was, and that the version may be good.
+async fn a_bad_pod(story: &Story) -> Result<()> {
+    let policy = by_evidence("20%").replace("min-time = \"20s\"", "min-time = \"90s\"");
+    let scene = Scene::begin(story, &policy).await?;
+    let load = story.load(200.0)?;
+    scene.request(V2, &[]).await?;
+    scene.until(LONG, "traffic", |rollout| rollout["phase"] == "stepping").await?;
+    let pods: Vec<_> =
+        story.plane.pods.of(&story.namespace).into_iter().filter(|pod| pod.name.starts_with("web-canary-")).collect();
+    let [pod, _] = &pods[..] else { bail!("the canary has {} pods", pods.len()) };
+    pod.fall_ill(Behaviour::of("registry.test/shop/node:ill-err20")?);
+    let rollout = scene.ended(LONG).await?;
+    ensure!(rollout["outcome"] == "rolled-back", "{rollout:#}");
+    load.stop().await?;
+    let (_, why) = time_to_rollback(&scene, rollout["id"].as_str().context("id")?).await?;
+    println!("{why}");
+    ensure!(why.contains(&format!("; pod {} has ", pod.name)), "{}: {why}", pod.name);
+    ensure!(why.ends_with("it or its node may be at fault, not the version"), "{why}");
+    scene.replays().await
 }
 
 /// The sentence with which a bad version was rolled back while it had 10 % of 200 requests a second.
