@@ -11,6 +11,7 @@
 pub mod promql;
 pub mod plan;
 pub mod answers;
+mod count;
 pub mod native;
 pub mod snapshot;
 pub mod difference;
@@ -26,7 +27,7 @@ mod tests;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use bellwether_core::event::{Block, Gap, Reading, Sample};
+use bellwether_core::block::{Block, Gap, Reading, Sample};
 use bellwether_core::ids::Workload;
 use bellwether_core::metric::{Metric, MetricKind};
 use bellwether_core::time::{Span, Timestamp};

@@ -8,8 +8,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use bellwether_core::block::Block;
 use bellwether_core::engine::{Engine, Took, Transition};
-use bellwether_core::event::{Block, Event};
+use bellwether_core::event::Event;
 use bellwether_core::ids::{Scope, Workload};
 use bellwether_core::policy::Policy;
 use bellwether_core::reason::Reason;

@@ -16,11 +16,11 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::event::Block;
+use crate::block::Block;
+use crate::learnt::Learnt;
 use crate::metric::MetricKind;
 use crate::policy::Policy;
 use crate::rivals::End;
-use crate::sequential::Learnt;
 use crate::time::{Span, Timestamp};
 
 mod ours;

@@ -2,11 +2,11 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::event::Reading;
+use crate::block::Reading;
 use crate::metric::Limit;
 use crate::stats::histogram::slower_than;
 use crate::stats::tally::Tally;
-use crate::verdict::Measure;
+use crate::window::Measure;
 
 /// Counts of whole requests: the bad ones, and all.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]

@@ -6,10 +6,9 @@
 use serde::{Deserialize, Serialize};
 
 use crate::ids::{EffectId, Images, RolloutId, TemplateHash, Weight, Workload};
-use crate::metric::Metric;
+use crate::learnt::Bad;
 use crate::policy::Traffic;
-use crate::sequential::Bad;
-use crate::watch::ArmKey;
+use crate::watch::{ArmKey, Probed};
 
 /// One act on the world, with its name.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -165,18 +164,6 @@ pub enum ModelAct {
         /// Which; `None`: there was none.
         before: Option<String>,
     },
-}
-
-/// A metric whose query is tried.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub struct Probed {
-    /// Its name.
-    pub name: String,
-    /// How it is measured.
-    pub metric: Metric,
-    /// The limits that it is held against, in its own unit: a histogram's must be edges of its buckets.
-    pub limits: Vec<f64>,
 }
 
 /// What people are told, already in words; the sink only lays it out.

@@ -7,14 +7,13 @@
 
 use serde::{Deserialize, Serialize};
 
-use self::ranks::Ranked;
-use crate::event::{Gap, Reading};
+use crate::block::{Gap, Reading};
 use crate::metric::{Limit, Metric, MetricKind};
 use crate::policy::Check;
 use crate::sighting::Arm;
 use crate::time::{Span, Timestamp};
-use crate::verdict::{By, Evidence, Measure, Verdict};
-use crate::window::{Ring, Side};
+use crate::verdict::{By, Evidence, Verdict};
+use crate::window::{Measure, Ring, Side};
 
 pub mod drift;
 pub mod ranks;
@@ -70,7 +69,7 @@ impl CheckState {
             Some((subject, drifted)) => (Some(subject), Some(drifted)),
             None => (measure(check, metric, view, view.side), None),
         };
-        let ranked = check.ranks.as_ref().map(|settings| Ranked::of(check, metric, settings, view.ring));
+        let ranked = check.ranks.as_ref().map(|settings| ranks::rank(check, metric, settings, view.ring));
         let is_broken = |subject: &Measure| match &ranked {
             Some(ranked) => ranked.is_broken(),
             None => is_broken(check.limit, subject)

@@ -4,7 +4,6 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::policy::RawLimit;
 use crate::time::seconds;
 
 /// How to measure something. Which keys a kind takes is checked in [`Metric::problems`].
@@ -254,6 +253,16 @@ impl Hits {
     }
 }
 
+/// A limit as written: with a unit, or a bare number.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum RawLimit {
+    /// A bare number.
+    Number(f64),
+    /// A number with its unit.
+    Text(String),
+}
+
 impl Unit {
     /// A value that was written with its unit, or as a bare number where the unit is plain.
     ///
@@ -389,6 +398,16 @@ impl fmt::Display for MetricKind {
             MetricKind::Gauge => "gauge",
             MetricKind::Query => "query",
             MetricKind::Availability => "availability",
+        })
+    }
+}
+
+impl fmt::Display for Distance {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Distance::Psi => "PSI",
+            Distance::JensenShannon => "Jensen-Shannon",
+            Distance::KolmogorovSmirnov => "Kolmogorov-Smirnov",
         })
     }
 }

@@ -17,12 +17,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::ids::Weight;
 use crate::metric::{Limit, Metric, MetricKind};
-use crate::policy::{Check, Policy, Step};
-use crate::sequential::{Asked, Proof, Rule, allowed};
+use crate::policy::{Check, Policy, Proof, Rule, Step, allowed};
+use crate::sequential::Asked;
 use crate::time::Span;
 use crate::window::Side;
 
-pub mod dice;
 mod traffic;
 mod evidence;
 mod looks;

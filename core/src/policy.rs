@@ -10,22 +10,24 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 use crate::calendar::ChangeWindow;
-use crate::effect::Probed;
 use crate::ids::{Weight, Workload, digest, repository};
+use crate::learnt::Bad;
 use crate::metric::{Against, Limit, Metric, MetricKind};
-use crate::sequential::{Bad, Proof, Rule};
 use crate::stats::mann_whitney;
 use crate::time::Span;
+use crate::watch::Probed;
 
 mod check;
 mod checks;
 mod defaults;
+mod problems;
 mod raw;
+mod rule;
 
-pub use check::Problem;
-pub use raw::{
-    BlueGreen, JudgeKind, OnRegressed, RawAb, RawCheck, RawGuard, RawLimit, RawPolicy, RawStep, TrafficKind,
-};
+pub use problems::Problem;
+pub use raw::{BlueGreen, JudgeKind, OnRegressed, RawAb, RawCheck, RawGuard, RawPolicy, RawStep, TrafficKind};
+pub(crate) use rule::Tests;
+pub use rule::{Proof, Rule, allowed};
 
 /// A checked policy.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -112,12 +114,12 @@ impl Policy {
     pub fn learnable(&self) -> Vec<Bad> {
         let guard = self.guard.iter().flat_map(|guard| &guard.checks);
         let checks = self.steps.iter().flat_map(|step| &step.checks).chain(guard);
-        let mut learnable: Vec<Bad> = self.ab.iter().map(Bad::rewarded).collect();
+        let mut learnable: Vec<Bad> = self.ab.iter().map(Ab::rewarded).collect();
         let past = |check: &Check| {
             let metric = self.metrics.get(&check.metric);
             metric.is_some_and(|metric| metric.kind == MetricKind::Drift && metric.against == Against::Past)
         };
-        for bad in checks.filter(|check| check.sequential.is_some() || past(check)).map(Bad::of) {
+        for bad in checks.filter(|check| check.sequential.is_some() || past(check)).map(Check::bad) {
             if !learnable.contains(&bad) {
                 learnable.push(bad);
             }
@@ -290,6 +292,13 @@ pub struct Check {
     pub ranks: Option<mann_whitney::Settings>,
 }
 
+impl Check {
+    /// What it counts as bad.
+    pub fn bad(&self) -> Bad {
+        Bad { metric: self.metric.clone(), limit: self.limit, shape: self.sequential.is_none() }
+    }
+}
+
 /// A checked A/B test.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -304,6 +313,13 @@ pub struct Ab {
     pub longest: Span,
     /// Who stays then.
     pub on_draw: Stays,
+}
+
+impl Ab {
+    /// The requests that are rewarded.
+    pub fn rewarded(&self) -> Bad {
+        Bad { metric: self.reward.clone(), limit: Limit::Max(1.0), shape: false }
+    }
 }
 
 /// Who stays after a draw.

@@ -12,14 +12,15 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::event::{Block, Reading};
+use crate::block::{Block, Reading};
+use crate::learnt::Past;
 use crate::metric::Unit;
 use crate::policy::Ab;
-use crate::sequential::{Past, odds};
 use crate::stats::dispersion::Dispersion;
 use crate::stats::mixture::Onset;
 use crate::stats::tally::{Pair, Tally};
 use crate::stats::two_sample::{Effects, EffectsState, Null};
+use crate::verdict::odds;
 use crate::window::{Side, reading};
 
 /// The odds of a reward may be so many times the other version's. Rewards differ by less than errors do.

@@ -11,17 +11,19 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::block::Block;
 use crate::command::{Freeze, Order};
 use crate::decision::{Decision, Ending, Kind};
 use crate::effect::Effect;
-use crate::event::{Block, Failure, FailureKind, Outcome, Request};
+use crate::event::{Failure, FailureKind, Outcome, Request};
 use crate::ids::{EffectId, EventId, Images, RolloutId, Scope, TemplateHash, Weight, Workload};
+use crate::learnt::Learnt;
 use crate::phase::{Move, Phase, Trigger, next};
-use crate::policy::{Mode, Policy};
+use crate::policy::{Mode, Policy, Proof};
 use crate::reason::Reason;
 use crate::report::Report;
 use crate::reward::Reward;
-use crate::sequential::{Learnt, Proof, State};
+use crate::sequential::State;
 use crate::sighting::Sighting;
 use crate::time::{Span, Timestamp};
 use crate::watching::{Rules, Watching};

@@ -3,9 +3,9 @@
 //! A check counts requests of a bad kind: failed ones, or ones slower than a limit at a bucket's edge. It holds their share
 //! against its limit, and against the stable's share beside it. Two claims may alarm, or three, and each is a regression:
 //!
-//! - the share is above the limit ([`LimitGrid`]);
+//! - the share is above the limit ([`LimitGrid`](crate::stats::slo::LimitGrid));
 //! - the share is above `margin` times the stable's *and* above the stable's by more than `floor` ([`OddsGrid`] and
-//!   [`Effects`], of which the smaller evidence counts);
+//!   [`Effects`](crate::stats::two_sample::Effects), of which the smaller evidence counts);
 //! - where the policy says how many that may be: more than `harm` requests were bad that would not have been at the
 //!   stable's share ([`Harm`]). A small difference in much traffic is found by this, whatever the margin.
 //!
@@ -23,225 +23,35 @@
 //!
 //! The evidence is carried on from step to step, since each block brings its own split of the traffic. Errors come in
 //! clusters; how large they are is learnt from the stable's pods ([`Dispersion`]), each block after it was judged. Until
-//! enough is known of that, [`Phi::ASSUMED`] divides the evidence, and the sentence says "not calibrated".
+//! enough is known of that, [`Phi::ASSUMED`](crate::stats::tally::Phi::ASSUMED) divides the evidence, and the sentence says "not calibrated".
 
 use std::collections::BTreeMap;
-use std::fmt::{self, Write as _};
 
 use serde::{Deserialize, Serialize};
 
+use crate::block::{Gap, Reading, Sample};
 use crate::counts::Counts;
-use crate::event::{Block, Gap, Reading, Sample};
-use crate::metric::{Limit, Metric, MetricKind, Unit};
+use crate::learnt::{Past, tallies};
+use crate::metric::{Limit, Metric};
 use crate::outlier::{Outlier, Pods};
-use crate::policy::{Ab, Check};
-use crate::stats::BadTest;
+use crate::policy::{Check, Proof, Rule, Tests, allowed};
 use crate::stats::combine::{ln_least, ln_weighted_mean};
-use crate::stats::confidence::{self, Interval};
 use crate::stats::dispersion::Dispersion;
 use crate::stats::harm::Harm;
 use crate::stats::histogram::edge_at;
 use crate::stats::mixture::{Mixture, Onset};
 use crate::stats::odds_grid::OddsGrid;
-use crate::stats::slo::{Ceiling, LimitGrid};
-use crate::stats::tally::{Pair, Phi, Tally, Unusable, Worth};
-use crate::stats::two_sample::{Effects, EffectsState, Null};
+use crate::stats::slo::Ceiling;
+use crate::stats::tally::{Pair, Tally, Unusable, Worth};
+use crate::stats::two_sample::EffectsState;
 use crate::time::{Span, Timestamp};
-use crate::verdict::{By, Evidence, Measure, Verdict};
-use crate::window::{Side, reading, total};
-
-/// The judge's settings for one check.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub struct Rule {
-    /// The canary's share may be so many times the stable's; at least 1.
-    pub margin: f64,
-    /// And it may be above the stable's by so much, as a share.
-    pub floor: f64,
-    /// So many requests may be bad that would not have been at the stable's share; `None`: nobody has said.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub harm: Option<f64>,
-    /// Whether a version is good enough if it keeps either the limit or the comparison; else it has to keep both.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub either: bool,
-    /// The error rate of all that may roll a rollout back.
-    pub alpha: f64,
-    /// So many checks share it: those of the steps …
-    pub checks: u32,
-    /// … and those of the guard.
-    pub of_guard: u32,
-    /// The error rate of a proof.
-    pub beta: f64,
-}
-
-impl Rule {
-    /// This check's part of `alpha`.
-    pub fn level(self) -> f64 {
-        self.alpha / f64::from(self.checks.saturating_add(self.of_guard).max(1))
-    }
-
-    /// What `alpha` covers, if it is more than this check.
-    fn covers(self) -> String {
-        let share = Unit::Percent.show(self.alpha);
-        let checks = match self.checks {
-            1 => "1 check".to_owned(),
-            checks => format!("{checks} checks"),
-        };
-        match (self.checks, self.of_guard) {
-            (0 | 1, 0) | (0, 1) => format!(" at {share}"),
-            (_, 0) => format!(": {share} over {checks}"),
-            (0, guard) => format!(": {share} over {guard} checks of the guard"),
-            (_, guard) => format!(": {share} over {checks} and {guard} of the guard"),
-        }
-    }
-}
+use crate::verdict::{By, Claim, Evidence, Verdict, Weighed};
+use crate::window::{Side, reading};
 
 /// How the claims of a check share its evidence, before they are weighed: what is compared with the stable finds most
 /// faults first, a broken limit is plain to see, and harm adds up by itself.
 const STAKES: [(Claim, f64); 4] =
     [(Claim::Relative, 19.0), (Claim::Both, 19.0), (Claim::Limit, 1.0), (Claim::Harm, 2.0)];
-
-/// What passes a step.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Proof {
-    /// Enough requests, and no alarm.
-    #[default]
-    NoAlarm,
-    /// It is shown that the version is not worse than it may be.
-    NonInferior,
-}
-
-/// How much of the past is looked at: enough to know how errors cluster of a service that has a few in a minute.
-pub const PAST: Span = Span::from_secs(20 * 60);
-
-/// What people are shown is wrong so often …
-const SHOWN: f64 = 0.05;
-/// … and narrowest after so many requests.
-const TUNED: f64 = 1000.0;
-
-/// What is counted as bad: of which metric, and on which side of which limit. How it clusters depends on nothing else.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub struct Bad {
-    /// The metric's name.
-    pub metric: String,
-    /// The limit.
-    pub limit: Limit,
-    /// Of a drift it is learnt how its requests were distributed.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub shape: bool,
-}
-
-impl Bad {
-    /// What `check` counts.
-    pub fn of(check: &Check) -> Bad {
-        Bad { metric: check.metric.clone(), limit: check.limit, shape: check.sequential.is_none() }
-    }
-
-    /// The rewarded requests of an A/B test.
-    pub fn rewarded(test: &Ab) -> Bad {
-        Bad { metric: test.reward.clone(), limit: Limit::Max(1.0), shape: false }
-    }
-
-    /// Learns from blocks of the past, in which each of the stable's processes was counted by itself.
-    pub fn learn(&self, blocks: &[Block]) -> Past {
-        let mut past = Past::default();
-        if self.shape {
-            past.shape = total(blocks.iter(), &self.metric, Side::Stable)
-                .map(|(edges, counts)| Reading::Histogram { edges, counts });
-            return past;
-        }
-        for processes in blocks.iter().filter_map(|block| block.processes.get(&self.metric)) {
-            past.absorb(&tallies(processes, self.limit));
-        }
-        past
-    }
-}
-
-/// What the stable's processes have shown of something bad.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub struct Past {
-    /// How it clusters.
-    pub dispersion: Dispersion,
-    /// How much there was of it.
-    counts: Counts,
-    /// How its requests were distributed.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub shape: Option<Reading>,
-}
-
-impl Past {
-    /// Takes in a block, process by process.
-    pub fn absorb(&mut self, processes: &[Tally]) {
-        self.dispersion.absorb(processes);
-        for tally in processes {
-            self.counts.add(Counts { bad: tally.hits() as u64, n: tally.n() as u64 });
-        }
-    }
-}
-
-/// What the past has taught, and of what.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub struct Learnt {
-    /// Of what.
-    pub bad: Bad,
-    /// What.
-    pub past: Past,
-}
-
-impl Learnt {
-    /// What `learnt` has of `bad`; `None`: nothing is known.
-    pub fn of<'a>(learnt: &'a [Learnt], bad: &Bad) -> Option<&'a Past> {
-        learnt.iter().find(|learnt| learnt.bad == *bad).map(|learnt| &learnt.past)
-    }
-}
-
-fn tallies(processes: &[Reading], limit: Limit) -> Vec<Tally> {
-    processes.iter().filter_map(|reading| Counts::of(reading, limit)?.tally()).collect()
-}
-
-/// The highest share of bad requests that a check allows: its limit, the other way round where the good ones are counted,
-/// and for a quantile what may lie above it.
-pub fn allowed(limit: Limit, kind: MetricKind, quantile: f64) -> f64 {
-    match (limit, kind) {
-        (_, MetricKind::Histogram) => 1.0 - quantile,
-        (Limit::Max(max), _) => max,
-        (Limit::Min(min), _) => 1.0 - min,
-    }
-}
-
-/// A check's tests.
-struct Tests {
-    worse: OddsGrid,
-    further: Effects,
-    above: LimitGrid,
-    better: OddsGrid,
-    /// Where a proof is asked for.
-    below: Option<Ceiling>,
-}
-
-impl Tests {
-    fn new(rule: Rule, allowed: f64, onset: Onset, proof: Proof) -> Result<Tests, BadTest> {
-        Ok(Tests {
-            worse: OddsGrid::worse(rule.margin, onset)?,
-            further: Effects::worse(Null::Difference(rule.floor), onset)?,
-            above: LimitGrid::above(allowed, onset)?,
-            better: OddsGrid::better(rule.margin)?,
-            below: (proof == Proof::NonInferior).then(|| Ceiling::new(allowed)).transpose()?,
-        })
-    }
-}
-
-/// Whether there are such tests.
-///
-/// # Errors
-/// [`BadTest`]: which of the numbers is none.
-pub fn check(rule: Rule, allowed: f64) -> Result<(), BadTest> {
-    Tests::new(rule, allowed, Onset::First, Proof::NonInferior).map(|_| ())
-}
 
 /// What is asked: which check, of whom.
 #[derive(Debug, Clone, Copy)]
@@ -470,136 +280,4 @@ fn together(claims: [Option<(Claim, f64)>; 3]) -> (Claim, f64) {
     // What is not claimed has no stake.
     let evidence = claims.map(|claim| claim.map_or((0.0, 0.0), |(claim, ln_e)| (stake(claim), ln_e)));
     (most.0, ln_weighted_mean(&evidence))
-}
-
-/// What the evidence is about.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Claim {
-    /// The limit.
-    Limit,
-    /// The stable's share.
-    Relative,
-    /// Limit and stable's share, where it is enough to keep one of them.
-    Both,
-    /// The requests that were bad for nothing but the version.
-    Harm,
-}
-
-/// How much there is against a version, and how much for it. All evidence is a logarithm, in nats.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub struct Weighed {
-    /// The highest share of bad requests that the limit allows.
-    pub allowed: f64,
-    /// The settings.
-    pub rule: Rule,
-    /// What passes.
-    pub proof: Proof,
-    /// The evidence against the version, and the claim that has the most part in it.
-    pub alarm: (Claim, f64),
-    /// Where the step asks for a proof: the claim with the most evidence for the version.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub shown: Option<(Claim, f64)>,
-    /// Where there is a budget for it: so many requests at least were bad that would not have been at the stable's share.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub excess: Option<f64>,
-    /// How errors cluster, and whether that is known.
-    pub phi: Phi,
-    /// Of a regression: the pod that may be to blame instead of the version.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub outlier: Option<Outlier>,
-}
-
-impl Weighed {
-    fn alarms(&self) -> bool {
-        self.alarm.1 >= -libm::log(self.rule.level())
-    }
-
-    fn passes(&self) -> bool {
-        self.shown.is_none_or(|(_, ln_e)| ln_e >= -libm::log(self.rule.beta))
-    }
-
-    /// The sentence about `evidence`, which this is a part of.
-    pub(crate) fn say(&self, evidence: &Evidence, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Some(subject) = &evidence.subject else { return write!(f, "{}", evidence.check) };
-        let (kept, broken) = (evidence.limit.kept(), evidence.limit.broken());
-        let stable = Unit::Percent.show(evidence.stable.as_ref().map_or(0.0, |stable| stable.value));
-        let against = |claim: Claim, sign: &str| match claim {
-            Claim::Limit => format!("{sign} {}", self.limit(evidence)),
-            Claim::Relative => format!("{sign} {} times the stable's {stable}", self.rule.margin),
-            Claim::Both => {
-                format!("{sign} {} and {sign} {} times the stable's {stable}", self.limit(evidence), self.rule.margin)
-            }
-            Claim::Harm => format!(
-                "has cost at least {:.0} requests that the stable's {stable} would not have, {sign} {:.0}",
-                libm::floor(self.excess.unwrap_or(0.0)),
-                self.rule.harm.unwrap_or(0.0)
-            ),
-        };
-        let alarm = (self.alarm.1, self.rule.level(), self.rule.covers());
-        let proof = |ln_e| (ln_e, self.rule.beta, format!(" at {}", Unit::Percent.show(self.rule.beta)));
-        let (text, (ln_e, needed, covers)) = match (evidence.verdict, self.shown) {
-            (Verdict::Regressed, _) => (against(self.alarm.0, broken), alarm),
-            (Verdict::Pass, Some((claim, ln_e))) => (format!("is shown to be {}", against(claim, kept)), proof(ln_e)),
-            (_, Some((claim, ln_e))) => (format!("is not shown yet to be {}", against(claim, kept)), proof(ln_e)),
-            (_, None) => {
-                let mut text = format!("is not shown to be {}", against(Claim::Limit, broken));
-                if evidence.stable.is_some() {
-                    let joined = if self.rule.either { "and" } else { "or" };
-                    let _ = write!(text, " {joined} {broken} {} times the stable's", self.rule.margin);
-                }
-                (text, alarm)
-            }
-        };
-        let value = Unit::Percent.show(subject.value);
-        let counted = format!("{} of {} requests in {}", subject.hits.unwrap_or(0), subject.n, evidence.window);
-        let beside = evidence.stable.as_ref().map_or(String::new(), |stable| {
-            if evidence.verdict == Verdict::Regressed && self.alarm.0 != Claim::Limit {
-                format!(" against {} of {}", stable.hits.unwrap_or(0), stable.n)
-            } else {
-                format!("; stable {}", Unit::Percent.show(stable.value))
-            }
-        });
-        let doubt = if self.phi.calibrated { "" } else { ", not calibrated" };
-        let (has, needs) = (odds(ln_e), odds(-libm::log(needed)));
-        write!(
-            f,
-            "{} {value} {text} ({counted}{beside}; evidence {has}, needs {needs}{covers}{doubt})",
-            self.name(evidence)
-        )?;
-        self.outlier.iter().try_for_each(|outlier| write!(f, "; {outlier}"))
-    }
-
-    /// Between which shares the true one is, with 95 % confidence at every look; `None`: nothing was counted.
-    pub(crate) fn between(&self, measure: &Measure) -> Option<Interval> {
-        let tally = Tally::of(measure.hits?, measure.n).ok().filter(|tally| tally.n() > 0.0)?;
-        let mut counts = Worth::default();
-        counts.absorb(tally, self.phi);
-        Some(confidence::share(counts, SHOWN, TUNED))
-    }
-
-    /// What is counted.
-    pub(crate) fn name(&self, evidence: &Evidence) -> String {
-        if evidence.kind == MetricKind::Histogram {
-            format!("{} above {}", evidence.check, evidence.unit.show(evidence.limit.value()))
-        } else {
-            evidence.check.clone()
-        }
-    }
-
-    /// The limit for what is counted.
-    pub(crate) fn limit(&self, evidence: &Evidence) -> String {
-        let share = if evidence.kind == MetricKind::Histogram { self.allowed } else { evidence.limit.value() };
-        Unit::Percent.show(share)
-    }
-}
-
-/// Evidence as people read it: so many to one.
-pub(crate) fn odds(ln_e: f64) -> String {
-    match libm::exp(ln_e) {
-        e if e >= 1e6 => "over 1000000".to_owned(),
-        e if e >= 10.0 => format!("{e:.0}"),
-        e => format!("{e:.1}"),
-    }
 }

@@ -9,8 +9,9 @@ use crate::phase::Phase;
 use crate::policy::{Mode, Policy, Strategy};
 use crate::rollout::{Rollout, Task};
 use crate::time::Span;
-use crate::verdict::{By, Evidence, Measure};
+use crate::verdict::{By, Evidence};
 use crate::view::{CheckView, DecisionView, RolloutView};
+use crate::window::Measure;
 
 /// A rollout as it stands.
 pub fn view(rollout: &Rollout) -> RolloutView {

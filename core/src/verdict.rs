@@ -7,12 +7,20 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::event::Gap;
-use crate::judge::drift::Drifted;
-use crate::judge::ranks::Ranked;
+use crate::block::Gap;
 use crate::metric::{Limit, MetricKind, Unit};
-use crate::sequential::Weighed;
 use crate::time::Span;
+use crate::window::Measure;
+
+mod drifted;
+mod ranked;
+mod weighed;
+
+pub use drifted::Drifted;
+pub(crate) use ranked::LEAST;
+pub use ranked::Ranked;
+pub(crate) use weighed::odds;
+pub use weighed::{Claim, Weighed};
 
 /// What a check says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -37,20 +45,6 @@ impl fmt::Display for Verdict {
             Verdict::Blind => "blind",
         })
     }
-}
-
-/// One arm's value over a window.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub struct Measure {
-    /// In the metric's unit. A quantile that lies above the last bucket's edge is that edge, with `beyond` set.
-    pub value: f64,
-    /// For a ratio: how many of the events were of its kind.
-    pub hits: Option<u64>,
-    /// How many events (or pods) the value is taken from; 0 where nothing is counted.
-    pub n: u64,
-    /// The true value is above `value`, by an amount that the buckets can't tell.
-    pub beyond: bool,
 }
 
 /// A verdict and what it rests on.

@@ -41,3 +41,15 @@ pub struct ArmKey {
     /// The name of the arm's Deployment: its pods' names begin with it (a filter to ask for less, never the proof).
     pub name: String,
 }
+
+/// A metric whose query is tried.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Probed {
+    /// Its name.
+    pub name: String,
+    /// How it is measured.
+    pub metric: Metric,
+    /// The limits that it is held against, in its own unit: a histogram's must be edges of its buckets.
+    pub limits: Vec<f64>,
+}

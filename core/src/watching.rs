@@ -4,13 +4,14 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
-use crate::event::Block;
+use crate::block::Block;
 use crate::ids::Weight;
 use crate::judge::{CheckState, View};
+use crate::learnt::{Learnt, Past};
 use crate::metric::{Metric, MetricKind};
-use crate::policy::Check;
+use crate::policy::{Check, Proof};
 use crate::reason::Reason;
-use crate::sequential::{Asked, Bad, Learnt, Past, Proof, Seen, State};
+use crate::sequential::{Asked, Seen, State};
 use crate::sighting::Arm;
 use crate::time::{Span, Timestamp};
 use crate::verdict::{Evidence, Verdict};
@@ -59,7 +60,7 @@ pub struct Rules<'a> {
 
 impl Rules<'_> {
     fn past(&self, check: &Check) -> Option<&Past> {
-        Learnt::of(self.learnt, &Bad::of(check))
+        Learnt::of(self.learnt, &check.bad())
     }
 }
 
@@ -239,7 +240,7 @@ impl Watching {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::event::{Reading, Sample};
+    use crate::block::{Reading, Sample};
 
     /// What a block has of the canary and of the stable.
     type Requests = (Option<u64>, Option<u64>);

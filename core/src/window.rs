@@ -8,11 +8,24 @@ use std::collections::VecDeque;
 
 use serde::{Deserialize, Serialize};
 
-use crate::event::{Block, Gap, Reading, Sample};
+use crate::block::{Block, Gap, Reading, Sample};
 use crate::stats::histogram::NativeEdges;
 use crate::stats::quantile::{classic, native};
 use crate::time::{Span, Timestamp};
-use crate::verdict::Measure;
+
+/// One arm's value over a window.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Measure {
+    /// In the metric's unit. A quantile that lies above the last bucket's edge is that edge, with `beyond` set.
+    pub value: f64,
+    /// For a ratio: how many of the events were of its kind.
+    pub hits: Option<u64>,
+    /// How many events (or pods) the value is taken from; 0 where nothing is counted.
+    pub n: u64,
+    /// The true value is above `value`, by an amount that the buckets can't tell.
+    pub beyond: bool,
+}
 
 /// Never more blocks than this, however fine the grid: 512 blocks of 5 s are 42 minutes.
 const MOST_BLOCKS: usize = 512;

@@ -19,7 +19,6 @@ use crate::observation::{Answer, Arm, Missing, Observation};
 use crate::report::{Claim, GateReport, Kept};
 use crate::rule::{Question, Ruling, Verdict, judge};
 use crate::suite::{Against, Gate, Limit, Mode, OnInconclusive, Price, RuleKind, Suite};
-pub use calibration::{Bin, Reliability};
 
 /// What was recorded for one gate.
 #[derive(Debug, Clone)]

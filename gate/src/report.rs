@@ -11,7 +11,6 @@ use bellwether_core::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::dataset::Dataset;
-use crate::gates::Reliability;
 use crate::metric::Kind;
 use crate::observation::Missing;
 use crate::rule::Verdict;
@@ -118,6 +117,40 @@ pub struct GateReport {
     /// Of a calibration gate.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reliability: Option<Reliability>,
+}
+
+/// How confidence and correctness go together.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Reliability {
+    /// The mean distance of confidence and correctness over bins of equal size.
+    pub ece: f64,
+    /// The same without what chance gives a perfect model; not below 0.
+    pub ece_corrected: f64,
+    /// An interval for the plain one, by resampling; 5 % outside on each side.
+    pub ece_interval: (f64, f64),
+    /// The mean squared distance of confidence and correctness.
+    pub brier: f64,
+    /// How often a right answer is surer than a wrong one; `None`: there are not both.
+    pub auroc: Option<f64>,
+    /// By confidence.
+    pub bins: Vec<Bin>,
+}
+
+/// Answers of about the same confidence.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Bin {
+    /// How many.
+    pub n: usize,
+    /// How sure they are.
+    pub confidence: f64,
+    /// How many are right.
+    pub accuracy: f64,
+    /// Wilson's interval for that.
+    pub low: f64,
+    /// Its other end.
+    pub high: f64,
 }
 
 /// What is kept of a dataset.

@@ -8,15 +8,16 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
-use bellwether_core::effect::{Effect, Message, ModelAct, Probed};
-use bellwether_core::event::{Block, Outcome, Reading, Sample};
+use bellwether_core::block::{Block, Reading, Sample};
+use bellwether_core::effect::{Effect, Message, ModelAct};
+use bellwether_core::event::Outcome;
 use bellwether_core::ids::{EffectId, Images, Workload};
+use bellwether_core::learnt::Bad;
 use bellwether_core::metric::{Metric, MetricKind};
 use bellwether_core::model::Model;
-use bellwether_core::sequential::Bad;
 use bellwether_core::sighting::Sighting;
 use bellwether_core::time::{Span, Timestamp};
-use bellwether_core::watch::{ArmKey, Watch};
+use bellwether_core::watch::{ArmKey, Probed, Watch};
 use tokio::sync::mpsc;
 
 use crate::clock::Clock;

@@ -9,7 +9,7 @@ use bellwether_core::backtest::alarms::{FalseAlarms, false_alarms, one_pod_as_ca
 use bellwether_core::backtest::canaries::{Found, canaries};
 use bellwether_core::backtest::theirs::{Rival, errors};
 use bellwether_core::backtest::{Judge, Judged, length};
-use bellwether_core::event::Block;
+use bellwether_core::block::Block;
 use bellwether_core::ids::Workload;
 use bellwether_core::metric::Unit;
 use bellwether_core::policy::Policy;

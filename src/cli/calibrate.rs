@@ -6,7 +6,7 @@
 use anyhow::{Context, bail};
 use bellwether_core::backtest::Judge;
 use bellwether_core::backtest::alarms::{FalseAlarms, false_alarms, one_pod_as_canary, pods};
-use bellwether_core::event::Block;
+use bellwether_core::block::Block;
 use bellwether_core::metric::Unit;
 use bellwether_core::policy::Policy;
 use bellwether_core::time::{Span, Timestamp};
@@ -134,7 +134,7 @@ fn render(policy: &Policy, stretch: Span, found: &[Calibrated]) -> String {
 mod tests {
     use std::collections::BTreeMap;
 
-    use bellwether_core::event::Reading;
+    use bellwether_core::block::Reading;
     use bellwether_core::time::Timestamp;
 
     use super::*;

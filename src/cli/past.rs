@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use anyhow::{Context, anyhow, bail};
-use bellwether_core::event::Block;
+use bellwether_core::block::Block;
 use bellwether_core::ids::Workload;
 use bellwether_core::policy::Policy;
 use bellwether_core::time::{Span, Stretch, Timestamp};

@@ -5,9 +5,9 @@ use std::str::FromStr;
 
 use anyhow::{Context, bail};
 use bellwether_core::ids::Workload;
-use bellwether_core::metric::Unit;
+use bellwether_core::metric::{RawLimit, Unit};
 use bellwether_core::plan::{CheckPlan, Plan, Present, RolloutPlan};
-use bellwether_core::policy::{Check, Policy, RawLimit};
+use bellwether_core::policy::{Check, Policy};
 use bellwether_core::time::Span;
 use clap::Args;
 

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use bellwether_core::event::Gap;
+use bellwether_core::block::Gap;
 use bellwether_core::time::Timestamp;
 use bellwether_core::watch::Watch;
 use futures::future::join_all;

@@ -15,16 +15,14 @@
 
 use std::collections::BTreeMap;
 
-use bellwether_core::event::Gap;
+use bellwether_core::block::Gap;
 use bellwether_core::time::{Span, Timestamp};
 
+use super::count::count;
 use super::snapshot::{Cell, Class, Process, Snapshot, Target, Targets};
 
 /// Start times are computed from the boot time, which moves by a second when a clock is corrected.
 const START_JITTER: f64 = 2.0;
-
-/// Above this a float no longer holds every whole number.
-const MAX_COUNT: f64 = 9_007_199_254_740_992.0;
 
 /// What the API server knows of a process.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -199,13 +197,6 @@ fn named(gap: Gap, process: &Process) -> Gap {
 fn label(class: &Class) -> String {
     let parts = class.owner.iter().chain(&class.values).chain(&class.behind).map(String::as_str);
     parts.filter(|part| !part.is_empty()).collect::<Vec<_>>().join(" ")
-}
-
-/// A counter's value, if it is one.
-pub fn count(value: f64) -> Option<u64> {
-    let whole = value.round();
-    let fine = value.is_finite() && (0.0..=MAX_COUNT).contains(&whole) && (value - whole).abs() <= 1e-6;
-    fine.then_some(whole as u64)
 }
 
 /// One process at one reading.

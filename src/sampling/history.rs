@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use bellwether_core::event::Block;
+use bellwether_core::block::Block;
 use bellwether_core::time::{Stretch, Timestamp};
 use bellwether_core::watch::Watch;
 use tokio::sync::Mutex;

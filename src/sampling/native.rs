@@ -19,7 +19,7 @@
 
 use bellwether_core::stats::histogram::{NativeEdges, native_edge};
 
-use super::difference::count;
+use super::count::count;
 use crate::ports::{Bucket, Native};
 
 /// The schema of the edges …

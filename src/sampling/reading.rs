@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use bellwether_core::event::{Gap, Reading, Sample};
+use bellwether_core::block::{Gap, Reading, Sample};
 use bellwether_core::metric::{ArmSource, Hits, Metric, MetricKind};
 use regex::Regex;
 

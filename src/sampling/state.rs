@@ -8,7 +8,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use bellwether_core::event::{Block, Gap, Reading, Sample};
+use bellwether_core::block::{Block, Gap, Reading, Sample};
 use bellwether_core::metric::{Metric, MetricKind};
 use bellwether_core::time::{Span, Timestamp};
 use bellwether_core::watch::{ArmKey, Watch};

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 
-use bellwether_core::event::{Block, Gap, Reading, Sample};
+use bellwether_core::block::{Block, Gap, Reading, Sample};
 use bellwether_core::ids::{Kind, Workload};
 use bellwether_core::metric::{Against, ArmSource, Distance, Hits, Metric, MetricKind};
 use bellwether_core::time::{Span, Stretch, Timestamp};

@@ -45,9 +45,13 @@ const RULES: &[Rule] = &[
 
 /// The lines of our sources that are not tests, with their places.
 fn lines() -> Vec<(String, usize, String)> {
+    lines_of("src")
+}
+
+fn lines_of(directory: &str) -> Vec<(String, usize, String)> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut files = Vec::new();
-    walk(&root.join("src"), &mut files);
+    walk(&root.join(directory), &mut files);
     files.sort();
     let mut lines = Vec::new();
     for file in files {
@@ -95,6 +99,27 @@ fn names(line: &str, module: &str) -> bool {
         let after = line[at + module.len()..].chars().next();
         after.is_none_or(|c| !(c.is_alphanumeric() || c == '_'))
     })
+}
+
+/// Else somebody who reads it must know what comes later, and what is to be understood alone can't be.
+#[test]
+fn the_core_reads_from_top_to_bottom() {
+    let lines = lines_of("core/src");
+    let in_order: Vec<&str> = lines
+        .iter()
+        .filter(|(file, ..)| file == "core/src/lib.rs")
+        .filter_map(|(.., line)| line.trim_start_matches("pub ").strip_prefix("mod ")?.strip_suffix(';'))
+        .collect();
+    assert!(in_order.len() > 20, "{in_order:?}");
+    let mut broken = Vec::new();
+    for (file, at, line) in &lines {
+        let own = file.trim_start_matches("core/src/").split(['/', '.']).next().unwrap_or_default();
+        let Some(place) = in_order.iter().position(|module| *module == own) else { continue };
+        for later in in_order.iter().skip(place + 1).filter(|later| names(line, &format!("crate::{later}"))) {
+            broken.push(format!("{file}:{at} names {later}, which comes after {own} in core/src/lib.rs"));
+        }
+    }
+    assert!(broken.is_empty(), "{}", broken.join("\n"));
 }
 
 #[test]

@@ -17,7 +17,7 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use axum::{Json, Router};
-use bellwether_core::plan::dice::split_mix;
+use bellwether_core::dice::split_mix;
 use serde_json::{Value, json};
 use tokio::sync::oneshot;
 

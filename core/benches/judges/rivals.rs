@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use bellwether_core::backtest::theirs::of_kayenta;
-use bellwether_core::event::{Block, Gap, Reading, Sample};
+use bellwether_core::block::{Block, Gap, Reading, Sample};
 use bellwether_core::metric::Limit;
 use bellwether_core::rivals::argo::{self, Argo};
 use bellwether_core::rivals::article::{self, Article};

@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 use std::hint::black_box;
 use std::time::Instant;
 
-use bellwether_core::event::{Reading, Sample};
+use bellwether_core::block::{Reading, Sample};
+use bellwether_core::learnt::Past;
 use bellwether_core::metric::{Against, ArmSource, Distance, HistogramUnit, Hits, Limit, Metric, MetricKind};
-use bellwether_core::policy::Check;
+use bellwether_core::policy::{self, Check, Proof};
 use bellwether_core::rivals::Rule;
 use bellwether_core::rivals::flagger::Steps;
-use bellwether_core::sequential::{self, Asked, Past, Proof, Seen, State};
+use bellwether_core::sequential::{Asked, Seen, State};
 use bellwether_core::stats::harm::Harm;
 use bellwether_core::stats::mixture::{Mixture, Onset};
 use bellwether_core::stats::odds_grid::OddsGrid;
@@ -44,7 +45,7 @@ fn print(name: &str, polls: &[Poll], mut hour: impl FnMut()) {
 /// At most 3 % of errors.
 fn checked() -> (Check, Metric) {
     let (limit, second) = (Limit::Max(0.03), Span::from_secs(1));
-    let rule = sequential::Rule {
+    let rule = policy::Rule {
         margin: 1.25,
         floor: 0.001,
         either: false,

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::canaries::{before, has_canary};
 use super::{Judge, Judged};
-use crate::event::{Block, Reading, Sample};
+use crate::block::{Block, Reading, Sample};
 use crate::rivals::End;
 use crate::stats::confidence::upper_part;
 use crate::time::Span;

@@ -2,8 +2,8 @@
 
 use std::ops::Range;
 
-use crate::event::{Block, Sample};
-use crate::sequential::PAST;
+use crate::block::{Block, Sample};
+use crate::learnt::PAST;
 /// A canary that was found in a past, and the blocks before it that a rollout learns from.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Found<'a> {
@@ -58,7 +58,7 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
-    use crate::event::Reading;
+    use crate::block::Reading;
     use crate::time::Timestamp;
 
     /// One block a minute, in some of which a canary is counted.

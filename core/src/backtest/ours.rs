@@ -6,11 +6,12 @@
 use std::collections::BTreeMap;
 
 use super::Judged;
-use crate::event::Block;
+use crate::block::Block;
+use crate::learnt::Learnt;
 use crate::policy::{Policy, Step, Then};
 use crate::reason::Reason;
 use crate::rivals::End;
-use crate::sequential::{Learnt, State};
+use crate::sequential::State;
 use crate::time::{Span, Timestamp};
 use crate::verdict::Evidence;
 use crate::watching::{Lack, Rules, Standing, Watching};

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::Value;
 
 use super::Judged;
-use crate::event::{Block, Reading, Sample};
+use crate::block::{Block, Reading, Sample};
 use crate::metric::Limit;
 use crate::rivals::argo::{self, Argo};
 use crate::rivals::article::{self, Article};

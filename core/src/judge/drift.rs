@@ -14,37 +14,15 @@
 //! mean of Kolmogorov's distribution, √(π/2) ln 2.) It says that something changed, not that it became worse: so such a
 //! check warns, unless the policy says in words that it rolls back.
 
-use std::fmt;
-
-use serde::{Deserialize, Serialize};
-
-use crate::event::Reading;
+use crate::block::Reading;
 use crate::metric::{Against, Distance, Metric};
 use crate::policy::Check;
 use crate::stats::drift::{chi_square, jensen_shannon, kolmogorov_limit, population_stability};
-use crate::verdict::{Evidence, Measure, Verdict};
-use crate::window::{Ring, Side};
+use crate::verdict::Drifted;
+use crate::window::{Measure, Ring, Side};
 
-/// Chance gives so much more rarely than this.
-const CHANCE: f64 = 0.001;
 /// The mean of Kolmogorov's distribution.
 const KOLMOGOROV_MEAN: f64 = 0.868_731_160_636_159_6;
-
-/// How far two distributions are apart.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub struct Drifted {
-    /// By which measure.
-    pub distance: Distance,
-    /// From what.
-    pub against: Against,
-    /// Answers on that side.
-    pub reference: u64,
-    /// What was taken off, because chance gives it.
-    pub chance: f64,
-    /// How often chance gives as much as was seen.
-    pub p: f64,
-}
 
 /// The distance over the check's window; `None`: a side has nothing, or they have other buckets.
 pub fn measure(check: &Check, metric: &Metric, ring: &Ring, past: Option<&Reading>) -> Option<(Measure, Drifted)> {
@@ -65,38 +43,6 @@ pub fn measure(check: &Check, metric: &Metric, ring: &Ring, past: Option<&Readin
     let drifted =
         Drifted { distance: metric.distance, against: metric.against, reference: m, chance: found.chance, p: found.p };
     Some((Measure { value: found.value, hits: None, n, beyond: false }, drifted))
-}
-
-impl Drifted {
-    /// Whether that is more than chance gives.
-    pub fn is_more_than_chance(&self) -> bool {
-        self.p < CHANCE
-    }
-
-    /// The sentence about `evidence`, which this is a part of.
-    pub(crate) fn say(&self, evidence: &Evidence, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Some(subject) = &evidence.subject else { return f.write_str(&evidence.check) };
-        let whom = match self.against {
-            Against::Stable => "the stable's",
-            Against::Past => "the stable's past",
-        };
-        let (value, limit) = (evidence.unit.show(subject.value), evidence.unit.show(evidence.limit.value()));
-        let verdict = match (evidence.verdict, subject.value > evidence.limit.value()) {
-            (Verdict::Regressed, _) => "has drifted from",
-            (_, true) => "may have drifted from",
-            (_, false) => "has not drifted from",
-        };
-        write!(
-            f,
-            "{} {verdict} {whom}: {} {value}, limit {limit} ({} requests in {} against {}; {} taken off for chance)",
-            evidence.check,
-            self.distance,
-            subject.n,
-            evidence.window,
-            self.reference,
-            evidence.unit.show(self.chance),
-        )
-    }
 }
 
 struct Apart {
@@ -145,16 +91,6 @@ fn histogram(reading: &Reading) -> Option<(Vec<f64>, Vec<u64>)> {
     match reading {
         Reading::Histogram { edges, counts } => Some((edges.clone(), counts.clone())),
         Reading::Ratio { .. } | Reading::Count(_) | Reading::Value(_) => None,
-    }
-}
-
-impl fmt::Display for Distance {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Distance::Psi => "PSI",
-            Distance::JensenShannon => "Jensen-Shannon",
-            Distance::KolmogorovSmirnov => "Kolmogorov-Smirnov",
-        })
     }
 }
 

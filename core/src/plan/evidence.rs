@@ -6,10 +6,12 @@
 
 use std::collections::BTreeMap;
 
-use super::dice::Random;
 use super::traffic::{Present, Split};
-use crate::event::Block;
-use crate::sequential::{Asked, Bad, PAST, Past, Proof, Seen, State};
+use crate::block::Block;
+use crate::dice::Random;
+use crate::learnt::{PAST, Past};
+use crate::policy::Proof;
+use crate::sequential::{Asked, Seen, State};
 use crate::time::{Span, Timestamp};
 use crate::verdict::Verdict;
 
@@ -119,7 +121,7 @@ impl Way<'_> {
             let processes = BTreeMap::from([(check.metric.clone(), processes)]);
             Block { processes, ..Block::new(at, at, BTreeMap::new()) }
         };
-        Bad::of(check).learn(&(0..blocks).map(block).collect::<Vec<_>>())
+        check.bad().learn(&(0..blocks).map(block).collect::<Vec<_>>())
     }
 
     /// The leg that the block after `from` belongs to, and the block's end.

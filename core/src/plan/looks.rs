@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::dice::Random;
 use super::traffic::Split;
-use crate::event::Block;
+use crate::block::Block;
+use crate::dice::Random;
 use crate::judge::{CheckState, View};
 use crate::metric::Metric;
 use crate::policy::Check;

@@ -3,43 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::checks::{checked, refuse, refuse_drift, refuse_ranks};
-use super::raw::{BlueGreen, RawLimit, RawPolicy, RawStep, TrafficKind};
-use super::{Ab, Check, Cohort, Guard, Policy, Step, Strategy, Traffic};
+use super::problems::{Problem, Problems};
+use super::raw::{BlueGreen, RawPolicy, RawStep, TrafficKind};
+use super::{Ab, Check, Cohort, Guard, Policy, Proof, Rule, Step, Strategy, Traffic};
 use crate::calendar::ChangeWindow;
 use crate::ids::Weight;
-use crate::metric::{ArmSource, Metric, MetricKind, Unit};
-use crate::sequential::{Proof, Rule};
+use crate::metric::{ArmSource, Metric, MetricKind, RawLimit, Unit};
 use crate::time::Span;
-
-/// What is wrong with a policy, and where.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Problem {
-    /// The keys that lead to it, indices included, below the policy: `["step", "0", "weight"]`.
-    pub path: Vec<String>,
-    /// What is wrong and what to do about it.
-    pub message: String,
-}
-
-/// Problems as they are found, each below the keys that are being looked at.
-#[derive(Default)]
-pub(super) struct Problems {
-    at: Vec<String>,
-    found: Vec<Problem>,
-}
-
-impl Problems {
-    pub(super) fn add(&mut self, path: &[&str], message: impl Into<String>) {
-        let path = self.at.iter().cloned().chain(path.iter().map(|key| (*key).to_owned())).collect();
-        self.found.push(Problem { path, message: message.into() });
-    }
-
-    pub(super) fn within<T>(&mut self, key: &str, look: impl FnOnce(&mut Problems) -> T) -> T {
-        self.at.push(key.to_owned());
-        let result = look(self);
-        self.at.pop();
-        result
-    }
-}
 
 impl RawPolicy {
     /// The policy, or all that is wrong with it. `metrics` are the definitions that a check may name.
@@ -95,9 +65,7 @@ impl RawPolicy {
         };
         let (alpha, beta) = (rate("alpha", &self.alpha), rate("beta", &self.beta));
         share_out(alpha, beta, &checks, &mut steps, guard.as_mut());
-        if !problems.found.is_empty() {
-            return Err(problems.found);
-        }
+        problems.none()?;
         let named: BTreeSet<&String> = steps
             .iter()
             .flat_map(|step| &step.checks)

@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use super::check::Problems;
-use super::raw::{JudgeKind, OnRegressed, RawCheck, RawLimit};
-use super::{Check, defaults};
-use crate::metric::{Against, Limit, Metric, MetricKind, Unit};
-use crate::sequential::{self, Rule};
+use super::problems::Problems;
+use super::raw::{JudgeKind, OnRegressed, RawCheck};
+use super::{Check, allowed, defaults};
+use crate::metric::{Against, Limit, Metric, MetricKind, RawLimit, Unit};
+use crate::policy::Rule;
 use crate::stats::mann_whitney;
 use crate::time::Span;
 
@@ -185,7 +185,7 @@ pub(super) fn rule(raw: &RawCheck, limit: Limit, metric: &Metric, problems: &mut
     }
     let either = raw.either.unwrap_or(false);
     let rule = Rule { margin, floor, either, harm: raw.harm, alpha: 0.01, checks: 1, of_guard: 0, beta: 0.05 };
-    if let Err(error) = sequential::check(rule, sequential::allowed(limit, metric.kind, raw.quantile)) {
+    if let Err(error) = rule.check(allowed(limit, metric.kind, raw.quantile)) {
         problems.add(&["judge"], format!("the sequential judge has no test for this: {error}"));
     }
     Some(rule)

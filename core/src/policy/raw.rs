@@ -2,10 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Approval, Cohort, Match, Mode, ModelBinding, Patience, RouteName, Stays, Strategy, defaults};
+use super::{Approval, Cohort, Match, Mode, ModelBinding, Patience, Proof, RouteName, Stays, Strategy, defaults};
 use crate::calendar::RawWindow;
 use crate::ids::Weight;
-use crate::sequential::Proof;
+use crate::metric::RawLimit;
 use crate::time::Span;
 
 /// A policy as it is written in TOML.
@@ -218,16 +218,6 @@ pub enum OnRegressed {
     RollBack,
     /// It is said, once, and nothing is held up by the check.
     Warn,
-}
-
-/// A limit as written: with a unit, or a bare number.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(untagged)]
-pub enum RawLimit {
-    /// A bare number.
-    Number(f64),
-    /// A number with its unit.
-    Text(String),
 }
 
 /// The guard, as written.

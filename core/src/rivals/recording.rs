@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::{Answer, Rule, Source};
-use crate::event::{Block, Gap, Reading, Sample};
+use crate::block::{Block, Gap, Reading, Sample};
 use crate::time::{Span, Timestamp};
 use crate::window::{Ring, Side};
 

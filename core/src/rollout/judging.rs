@@ -3,13 +3,13 @@
 use std::collections::BTreeSet;
 
 use super::{Out, Rollout, World};
+use crate::block::Block;
 use crate::decision::Kind;
-use crate::event::Block;
+use crate::learnt::Learnt;
 use crate::phase::Phase;
 use crate::policy::{Check, Policy};
 use crate::reason::Reason;
 use crate::reward::{Reward, Score};
-use crate::sequential::{Bad, Learnt};
 use crate::sighting::{Arm, Sighting};
 use crate::time::{Span, Timestamp};
 use crate::verdict::Evidence;
@@ -73,7 +73,7 @@ impl Rollout {
         if block.from < since || self.phase != Phase::Stepping {
             return;
         }
-        let past = Learnt::of(&self.learnt, &Bad::rewarded(test));
+        let past = Learnt::of(&self.learnt, &test.rewarded());
         self.reward.get_or_insert_with(|| past.map(Reward::new).unwrap_or_default()).absorb(block, &test.reward);
     }
 

@@ -6,7 +6,7 @@
 //! many cases, not at every `n`: where an exact bound exists, that one is used. The seed is the caller's to record.
 
 use super::special::{ln_normal_cdf, normal_quantile};
-use crate::plan::dice::Random;
+use crate::dice::Random;
 
 /// What resampling has shown.
 #[derive(Debug, Clone)]

@@ -3,12 +3,12 @@
 
 use std::collections::BTreeMap;
 
+use bellwether_core::block::{Block, Reading, Sample};
 use bellwether_core::decision::Ending;
-use bellwether_core::event::{Block, Reading, Sample};
 use bellwether_core::ids::Weight;
+use bellwether_core::learnt::Past;
 use bellwether_core::policy::{Ab, Policy, RawPolicy, Stays};
 use bellwether_core::reward::{Ahead, Reward};
-use bellwether_core::sequential::Past;
 use bellwether_core::time::{Span, Timestamp};
 use serde_json::{Value, json};
 

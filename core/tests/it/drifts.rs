@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use bellwether_core::block::{Block, Reading, Sample};
 use bellwether_core::decision::{Ending, Kind};
-use bellwether_core::event::{Block, Reading, Sample};
 use bellwether_core::judge::{CheckState, View};
 use bellwether_core::metric::Metric;
 use bellwether_core::policy::{Policy, RawPolicy};

@@ -3,7 +3,7 @@
 //! `BELLWETHER_RUNS=20000 cargo test --release -p bellwether-core error_rates -- --nocapture` prints what it counts.
 //! Without it fewer rollouts are simulated, to see that nothing has broken. What a rollout is: `support/simulation.rs`.
 
-use bellwether_core::plan::dice::Random;
+use bellwether_core::dice::Random;
 use bellwether_core::stats::mixture::{Mixture, Onset};
 use bellwether_core::stats::odds_grid::OddsGrid;
 use bellwether_core::stats::tally::{Pair, Phi, Tally};

@@ -3,7 +3,7 @@
 //! `evidence.rs` shows block by block that no test expects to win; here it is counted that none does, when what it has
 //! learnt in one block decides what it bets on in the next. `BELLWETHER_RUNS` sets the number of rollouts.
 
-use bellwether_core::plan::dice::Random;
+use bellwether_core::dice::Random;
 use bellwether_core::stats::harm::Harm;
 use bellwether_core::stats::mixture::{Mixture, Onset};
 use bellwether_core::stats::slo::LimitGrid;

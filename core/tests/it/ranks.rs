@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use bellwether_core::block::{Block, Gap, Reading, Sample};
 use bellwether_core::decision::Ending;
-use bellwether_core::event::{Block, Gap, Reading, Sample};
 use bellwether_core::judge::{CheckState, View};
 use bellwether_core::metric::Metric;
 use bellwether_core::plan::{Found, Plan, Present};

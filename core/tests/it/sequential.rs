@@ -3,11 +3,12 @@
 
 use std::collections::BTreeMap;
 
+use bellwether_core::block::{Reading, Sample};
 use bellwether_core::decision::Ending;
-use bellwether_core::event::{Reading, Sample};
+use bellwether_core::learnt::Past;
 use bellwether_core::metric::Metric;
-use bellwether_core::policy::{Check, Policy, RawPolicy};
-use bellwether_core::sequential::{Asked, Past, Proof, Seen, State};
+use bellwether_core::policy::{Check, Policy, Proof, RawPolicy};
+use bellwether_core::sequential::{Asked, Seen, State};
 use bellwether_core::stats::tally::{Pair, Tally};
 use bellwether_core::time::{Span, Timestamp};
 use bellwether_core::verdict::Verdict;

@@ -9,10 +9,11 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
+use bellwether_core::block::Gap;
 use bellwether_core::command::Verb;
 use bellwether_core::effect::Effect;
 use bellwether_core::engine::{Engine, State, Took};
-use bellwether_core::event::{Event, Failure, FailureKind, Gap, Outcome};
+use bellwether_core::event::{Event, Failure, FailureKind, Outcome};
 use bellwether_core::ids::{Scope, Workload};
 use bellwether_core::record::{Record, Replayer, asks};
 use bellwether_core::sighting::Sighting;

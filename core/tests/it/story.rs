@@ -2,11 +2,12 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
+use bellwether_core::block::{Block, Gap, Reading, Sample};
 use bellwether_core::command::Command;
 use bellwether_core::decision::{Decision, Ending};
 use bellwether_core::effect::{Act, Effect, Message};
 use bellwether_core::engine::{Engine, Took, Transition};
-use bellwether_core::event::{Block, Event, Failure, FailureKind, Gap, Outcome, Reading, Request, Sample};
+use bellwether_core::event::{Event, Failure, FailureKind, Outcome, Request};
 use bellwether_core::ids::{EventId, Images, Kind, Workload};
 use bellwether_core::metric::{Against, ArmSource, Distance, HistogramUnit, Hits, Metric, MetricKind};
 use bellwether_core::model::Model;

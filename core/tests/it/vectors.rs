@@ -5,20 +5,16 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use bellwether_core::stats::combine;
-use bellwether_core::stats::confidence;
 use bellwether_core::stats::dispersion::Dispersion;
-use bellwether_core::stats::drift;
-use bellwether_core::stats::histogram;
 use bellwether_core::stats::mann_whitney::{self, Direction, Effect, Grouped, Label, Missing, Settings};
 use bellwether_core::stats::mixture::{Mixture, Onset};
 use bellwether_core::stats::odds_grid::OddsGrid;
-use bellwether_core::stats::quantile;
 use bellwether_core::stats::shape::Shapes;
 use bellwether_core::stats::slo::Ceiling;
 use bellwether_core::stats::special::{beta_tails, ln_beta, ln_beta_against};
 use bellwether_core::stats::tally::{Pair, Phi, Tally, Worth};
 use bellwether_core::stats::two_sample::{Null, PlugIn, Shares, absorb_alternatives};
+use bellwether_core::stats::{combine, confidence, drift, histogram, quantile};
 use serde_json::{Value, json};
 
 /// What becomes of a group.

@@ -1,4 +1,4 @@
-use bellwether_core::plan::dice::split_mix;
+use bellwether_core::dice::split_mix;
 
 /// Whole numbers from a seed; the same ones for ever.
 pub struct Dice(pub u64);

@@ -3,7 +3,7 @@
 //! A rollout here is an hour of polls every 15 s. Requests are Poisson; errors come alone or in clusters, each of which
 //! hits one pod in one poll. The seeds are fixed, so the same rollout is the same for every judge, everywhere.
 
-use bellwether_core::plan::dice::Random;
+use bellwether_core::dice::Random;
 use bellwether_core::stats::confidence::upper_part;
 use bellwether_core::stats::dispersion::Dispersion;
 use bellwether_core::stats::mixture::{Mixture, Onset};

@@ -5,14 +5,14 @@
 //! an error of 0.05. So bins are of equal size, what chance alone would give is taken off (Bröcker 2012; Ferro and Fricker
 //! 2012), and the diagram shows each bin with its interval.
 
-use bellwether_core::plan::dice::Random;
+use bellwether_core::dice::Random;
 use bellwether_core::stats::confidence::wilson;
-use serde::{Deserialize, Serialize};
 
 use super::{ByCase, mean, per_case};
 use crate::evidence::Measured;
 use crate::metric::Kind;
 use crate::observation::Scored;
+use crate::report::{Bin, Reliability};
 use crate::suite::Gate;
 
 /// The usual number of bins.
@@ -35,40 +35,6 @@ pub(super) fn measure(metric: &str, arm: &ByCase<'_>) -> Measured {
 
 fn said(scored: &Scored) -> Option<(f64, bool)> {
     scored.confidence.zip(scored.right)
-}
-
-/// How confidence and correctness go together.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub struct Reliability {
-    /// The mean distance of confidence and correctness over bins of equal size.
-    pub ece: f64,
-    /// The same without what chance gives a perfect model; not below 0.
-    pub ece_corrected: f64,
-    /// An interval for the plain one, by resampling; 5 % outside on each side.
-    pub ece_interval: (f64, f64),
-    /// The mean squared distance of confidence and correctness.
-    pub brier: f64,
-    /// How often a right answer is surer than a wrong one; `None`: there are not both.
-    pub auroc: Option<f64>,
-    /// By confidence.
-    pub bins: Vec<Bin>,
-}
-
-/// Answers of about the same confidence.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub struct Bin {
-    /// How many.
-    pub n: usize,
-    /// How sure they are.
-    pub confidence: f64,
-    /// How many are right.
-    pub accuracy: f64,
-    /// Wilson's interval for that.
-    pub low: f64,
-    /// Its other end.
-    pub high: f64,
 }
 
 pub(super) fn reliability(gate: &Gate, arm: &ByCase<'_>, seed: u64) -> Option<Reliability> {

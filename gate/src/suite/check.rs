@@ -2,8 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use bellwether_core::metric::Unit;
-use bellwether_core::policy::RawLimit;
+use bellwether_core::metric::{RawLimit, Unit};
 
 use super::raw::{RawEndpoint, RawGate, RawLimits, RawSuite};
 use super::words::{RuleKind, Scorer};

@@ -5,7 +5,7 @@
 //! quantile of that is a broken promise. A gate that never says anything would keep it, so in a better world it must mostly
 //! pass, and in a worse one mostly fail.
 
-use bellwether_core::plan::dice::Random;
+use bellwether_core::dice::Random;
 use bellwether_core::stats::bootstrap::resample;
 use bellwether_gate::dataset::Dataset;
 use bellwether_gate::gates::{Recorded, evaluate};

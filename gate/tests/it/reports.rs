@@ -1,6 +1,6 @@
 //! One report, four forms.
 
-use bellwether_core::plan::dice::Random;
+use bellwether_core::dice::Random;
 use bellwether_gate::gates::{Recorded, evaluate};
 use bellwether_gate::observation::{Arm, Missing, Observation, Scored};
 use bellwether_gate::report::{Report, SCHEMA, Spent, Subject};

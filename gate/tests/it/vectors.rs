@@ -5,7 +5,7 @@ use bellwether_core::stats::bootstrap::resample;
 use bellwether_core::stats::confidence::{lower_part, upper_part, wilson};
 use bellwether_core::stats::paired::mcnemar;
 use bellwether_core::stats::{bounded, order};
-use bellwether_gate::gates::Reliability;
+use bellwether_gate::report::Reliability;
 use bellwether_gate::score::overlap::{rouge_l, token_f1};
 use bellwether_gate::score::rubric::kappa;
 use serde_json::Value;

@@ -89,13 +89,8 @@ fn free_to_write(around: &Surroundings, workload: &Workload, epoch: Epoch, wante
     if unknown.is_empty() {
         Ok(())
     } else {
-        Err(failure::new(FailureKind::Refused, no_such_container(workload, &unknown)))
+        Err(failure::new(FailureKind::Refused, template::no_such_container(workload, &unknown)))
     }
-}
-
-/// For images of containers that are not there.
-pub fn no_such_container(workload: &Workload, unknown: &[String]) -> String {
-    format!("Deployment {}/{} has no container {}", workload.namespace, workload.name, unknown.join(", "))
 }
 
 fn ours_to_write(kind: &str, metadata: Option<&ObjectMeta>, stable_uid: &str, epoch: Epoch) -> Result<(), Failure> {

@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use super::marks::{self, EFFECT, EPOCH, MANAGER};
 use super::patch::Draft;
 use super::server::Server;
-use super::{canary, failure, owners, template};
+use super::{failure, owners, template};
 use crate::ports::{Epoch, Template};
 
 /// The API server takes no longer message.
@@ -65,7 +65,7 @@ fn promotion(
     let now = there.data.pointer("/spec/template").unwrap_or(&Value::Null);
     let unknown = template::unknown(now, images);
     if !unknown.is_empty() {
-        return Err(failure::new(FailureKind::Refused, canary::no_such_container(workload, &unknown)));
+        return Err(failure::new(FailureKind::Refused, template::no_such_container(workload, &unknown)));
     }
     let changes = template::changes(now, images);
     if changes.is_empty() {

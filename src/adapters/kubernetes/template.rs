@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use bellwether_core::ids::{Images, TemplateHash, digest};
+use bellwether_core::ids::{Images, TemplateHash, Workload, digest};
 use serde_json::Value;
 
 use super::marks::{POD_TEMPLATE_HASH, PREFIX};
@@ -116,6 +116,11 @@ pub fn labels(template: &Value) -> BTreeMap<String, String> {
         .flatten()
         .filter_map(|(key, value)| Some((key.clone(), value.as_str()?.to_owned())))
         .collect()
+}
+
+/// For images of containers that are not there.
+pub fn no_such_container(workload: &Workload, unknown: &[String]) -> String {
+    format!("Deployment {}/{} has no container {}", workload.namespace, workload.name, unknown.join(", "))
 }
 
 #[cfg(test)]

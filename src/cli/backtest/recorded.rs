@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 
 use anyhow::{Context, bail};
 use bellwether_core::backtest::canaries::has_canary;
+use bellwether_core::block::Block;
 use bellwether_core::decision::Kind;
-use bellwether_core::event::{Block, Event, Outcome};
+use bellwether_core::event::{Event, Outcome};
 use bellwether_core::ids::Workload;
+use bellwether_core::learnt::Learnt;
 use bellwether_core::record::Record;
-use bellwether_core::sequential::Learnt;
 use serde_json::Value;
 
 /// The blocks of one rollout, or of a history.

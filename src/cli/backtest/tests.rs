@@ -1,7 +1,8 @@
 //! Recordings as they are read, and what people are shown, word for word.
 
+use bellwether_core::block::{Reading, Sample};
 use bellwether_core::decision::{Decision, Kind};
-use bellwether_core::event::{Event, Input, Reading, Sample};
+use bellwether_core::event::{Event, Input};
 use bellwether_core::ids::{EventId, RolloutId, Weight, Workload};
 use bellwether_core::phase::Phase;
 use bellwether_core::reason::Reason;

@@ -21,7 +21,7 @@ use bellwether::adapters::prometheus::{self, Prometheus};
 use bellwether::clock::{Clock as _, SystemClock};
 use bellwether::ports::{PodFacts, Pods};
 use bellwether::sampling::{Options, Sampler, grid};
-use bellwether_core::event::{Block, Reading, Sample};
+use bellwether_core::block::{Block, Reading, Sample};
 use bellwether_core::ids::{Kind, Workload};
 use bellwether_core::metric::Metric;
 use bellwether_core::time::{Span, Timestamp};

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use bellwether_core::event::{Block, Gap, Reading, Sample};
+use bellwether_core::block::{Block, Gap, Reading, Sample};
 use bellwether_core::ids::Workload;
 use bellwether_core::sighting::{Arm, Sighting};
 use bellwether_core::time::{Span, Timestamp};
