@@ -1,18 +1,20 @@
 //! A whole world in memory: a cluster, its traffic and the people who are told, behind the same ports as the real ones.
 //!
 //! The demo runs in it, and so do tests of the daemon. The cluster is [`bellwether_core::model`]; what is added here is
-//! traffic: each workload has its requests per second, and an image's tag says how they fare (`err8`: 8 % of errors,
-//! `slow`: a p95 of 7 s, `late`: 30 % of errors once it serves all of the traffic).
+//! traffic: each workload has its requests per second, and an image's tag says how they fare (`err8`: 8 % of errors, `err0.5`:
+//! half a percent, `slow`: a p95 of 7 s, `late`: 30 % of errors once it serves all of the traffic). Which pod has them is left to
+//! dice with a fixed seed, as chance leaves it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use bellwether_core::block::{Block, Reading, Sample};
+use bellwether_core::dice::Random;
 use bellwether_core::effect::{Effect, Message, ModelAct};
 use bellwether_core::event::Outcome;
 use bellwether_core::ids::{EffectId, Images, Workload};
-use bellwether_core::learnt::Bad;
+use bellwether_core::learnt::{Bad, Learnt, PAST};
 use bellwether_core::metric::{Metric, MetricKind};
 use bellwether_core::model::Model;
 use bellwether_core::sighting::Sighting;
@@ -23,6 +25,8 @@ use tokio::sync::mpsc;
 use crate::clock::Clock;
 use crate::ports::{Cluster, Counts, Epoch, Models, Notify, NotifyError, Probe, Sights, Template, Wake};
 
+/// The blocks of the past.
+const BLOCK: Span = Span::from_secs(15);
 /// How often the world is looked at for changes.
 const LOOK_EVERY: Span = Span::from_secs(1);
 
@@ -39,8 +43,10 @@ struct Inner {
     rps: BTreeMap<Workload, u64>,
     sent: BTreeMap<Workload, Sighting>,
     last: BTreeMap<Workload, Timestamp>,
-    /// Hundredths of errors that did not make a whole one yet, by image.
+    /// Ten-thousandths of errors that did not make a whole one yet, by image.
     carry: BTreeMap<String, u64>,
+    /// Which pod an event falls to.
+    dice: Option<Random>,
     messages: Vec<(Workload, Message)>,
 }
 
@@ -128,8 +134,25 @@ impl Notify for World {
 
 #[async_trait]
 impl Probe for World {
-    async fn probe(&self, _: &Workload, _: &ArmKey, _: &[Probed], _: &[Bad]) -> Outcome {
-        Outcome::Probed { problems: Vec::new(), learnt: Vec::new(), queries: BTreeMap::new() }
+    async fn probe(&self, workload: &Workload, stable: &ArmKey, metrics: &[Probed], learn: &[Bad]) -> Outcome {
+        let metrics = metrics.iter().map(|probed| (probed.name.clone(), probed.metric.clone())).collect();
+        let now = self.clock.now();
+        let watch = Watch {
+            workload: workload.clone(),
+            each: learn.iter().map(|bad| bad.metric.clone()).collect(),
+            named: BTreeSet::new(),
+            metrics,
+            canary: None,
+            stable: stable.clone(),
+            since: now,
+            last: None,
+        };
+        let mut inner = self.lock();
+        let ends =
+            (0..PAST.as_millis() / BLOCK.as_millis()).map(|n| Span::from_millis(n * BLOCK.as_millis()).before(now));
+        let past: Vec<Block> = ends.map(|end| inner.block(&watch, BLOCK.before(end), end)).collect();
+        let learnt = learn.iter().map(|bad| Learnt { bad: bad.clone(), past: bad.learn(&past) }).collect();
+        Outcome::Probed { problems: Vec::new(), learnt, queries: BTreeMap::new() }
     }
 }
 
@@ -176,23 +199,74 @@ impl Inner {
             };
             metrics.insert(name.clone(), sample);
         }
-        Block::new(from, to, metrics)
+        let (stable, judged) = match (&sighting.stable, &sighting.canary) {
+            (Some(stable), Some(canary)) if !guarding => (stable.replicas, canary.replicas),
+            (Some(stable), _) => (stable.replicas, stable.replicas),
+            (None, _) => (0, 0),
+        };
+        let mut block = Block::new(from, to, metrics);
+        for (name, sample) in &block.metrics {
+            let Sample::Arms { canary, stable: beside } = sample else { continue };
+            if let Some(reading) = beside.as_ref().filter(|_| watch.each.contains(name)) {
+                block.processes.insert(name.clone(), self.parts(reading, stable));
+            }
+            if let Some(reading) =
+                if guarding { beside } else { canary }.as_ref().filter(|_| watch.named.contains(name))
+            {
+                let parts = self.parts(reading, judged).into_iter().enumerate();
+                let pods = parts.map(|(n, part)| (format!("{}-{n}", watch.workload.name), part)).collect();
+                block.pods.insert(name.clone(), pods);
+            }
+        }
+        block
+    }
+
+    /// What each of so many pods has of it.
+    fn parts(&mut self, reading: &Reading, pods: u32) -> Vec<Reading> {
+        let dice = self.dice.get_or_insert_with(|| Random::new(1));
+        let mut split = |count: u64| {
+            let mut parts = vec![0u64; pods as usize];
+            for _ in 0..count {
+                let at = (dice.uniform() * f64::from(pods)) as usize;
+                parts.iter_mut().skip(at).take(1).for_each(|part| *part += 1);
+            }
+            parts
+        };
+        match reading {
+            Reading::Ratio { hits, total } => {
+                let (hits, misses) = (split(*hits), split(total - hits));
+                hits.into_iter()
+                    .zip(misses)
+                    .map(|(hits, misses)| Reading::Ratio { hits, total: hits + misses })
+                    .collect()
+            }
+            Reading::Histogram { edges, counts } => {
+                let mut parts = vec![Vec::new(); pods as usize];
+                for count in counts {
+                    parts
+                        .iter_mut()
+                        .zip(split(*count))
+                        .for_each(|(part, count): (&mut Vec<u64>, u64)| part.push(count));
+                }
+                parts.into_iter().map(|counts| Reading::Histogram { edges: edges.clone(), counts }).collect()
+            }
+            Reading::Count(_) | Reading::Value(_) => Vec::new(),
+        }
     }
 
     fn reading(&mut self, name: &str, metric: &Metric, images: &Images, n: u64, guarding: bool) -> Reading {
         let image = images.values().next().map_or("", String::as_str);
         match metric.kind {
             MetricKind::Ratio => {
-                let percent = errors_of(image, guarding);
                 let carry = self.carry.entry(format!("{name} {image}")).or_default();
-                let hundredths = n * percent + *carry;
-                *carry = hundredths % 100;
-                Reading::Ratio { hits: (hundredths / 100).min(n), total: n }
+                let errors = n * errors_of(image, guarding) + *carry;
+                *carry = errors % 10_000;
+                Reading::Ratio { hits: (errors / 10_000).min(n), total: n }
             }
             MetricKind::Histogram | MetricKind::Drift => {
                 let quick = if image.contains("slow") { n * 88 / 100 } else { n * 99 / 100 };
-                let counts = vec![quick / 2, quick - quick / 2, 0, 0, n - quick, 0];
-                Reading::Histogram { edges: vec![0.1, 0.25, 1.0, 5.0, 10.0], counts }
+                let counts = vec![quick / 2, quick - quick / 2, 0, 0, 0, n - quick, 0];
+                Reading::Histogram { edges: vec![0.1, 0.25, 0.5, 1.0, 5.0, 10.0], counts }
             }
             MetricKind::Throughput => Reading::Count(n),
             MetricKind::Gauge | MetricKind::Query | MetricKind::Availability => Reading::Value(0.0),
@@ -200,10 +274,11 @@ impl Inner {
     }
 }
 
-/// Percent of errors, by what the image's tag says of itself.
+/// Errors in ten thousand, by what the image's tag says of itself.
 fn errors_of(image: &str, guarding: bool) -> u64 {
     if image.contains("late") {
-        return if guarding { 30 } else { 0 };
+        return if guarding { 3000 } else { 0 };
     }
-    image.rsplit_once("err").and_then(|(_, percent)| percent.parse().ok()).unwrap_or(0)
+    let percent: Option<f64> = image.rsplit_once("err").and_then(|(_, percent)| percent.parse().ok());
+    (percent.unwrap_or(0.0) * 100.0).round() as u64
 }

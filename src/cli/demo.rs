@@ -1,8 +1,8 @@
 //! `bellwether demo`: the real engine, daemon, journal and HTTP server, in a world of plain values under a fast clock.
 //!
-//! Nothing is installed and nothing is left behind. Five versions are asked for, by events that take the same way as any
-//! other; their policy is the article's, shipped as `config/policies/article.toml`. Whoever reads along sees what an
-//! operator would see, a hundred times faster.
+//! Nothing is installed and nothing is left behind. Six versions are asked for, by events that take the same way as any
+//! other; the policy of five is the article's, shipped as `config/policies/article.toml`, and that of the sixth is the usual one,
+//! `config/policies/canary.toml`. Whoever reads along sees what an operator would see, sixty times faster.
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -59,40 +59,70 @@ enum Outcome {
 
 struct Story {
     name: &'static str,
+    /// What runs.
+    from: &'static str,
+    /// What is asked for.
     tag: &'static str,
+    /// By which policy, if not the article's.
+    policy: Option<&'static str>,
     rps: u64,
     tells: &'static str,
     comes_to: Outcome,
 }
 
-const STORIES: [Story; 5] = [
+const STORIES: [Story; 6] = [
     Story {
         name: "checkout",
+        from: "1.0.0",
         tag: "1.8.0",
+        policy: None,
         rps: 120,
         tells: "a good version is promoted",
         comes_to: Outcome::Ended(Ending::Promoted),
     },
     Story {
         name: "search",
+        from: "1.0.0",
         tag: "2.1.0-err8",
+        policy: None,
         rps: 200,
         tells: "one with errors is rolled back",
         comes_to: Outcome::Ended(Ending::RolledBack),
     },
     Story {
         name: "recs",
+        from: "1.0.0",
         tag: "3.0.0-slow",
+        policy: None,
         rps: 80,
         tells: "a slow one is rolled back",
         comes_to: Outcome::Ended(Ending::RolledBack),
     },
-    Story { name: "billing", tag: "0.9.0", rps: 0, tells: "one without traffic is held", comes_to: Outcome::Held },
+    Story {
+        name: "billing",
+        from: "1.0.0",
+        tag: "0.9.0",
+        policy: None,
+        rps: 0,
+        tells: "one without traffic is held",
+        comes_to: Outcome::Held,
+    },
     Story {
         name: "cart",
+        from: "1.0.0",
         tag: "5.2.0-late",
+        policy: None,
         rps: 150,
         tells: "one that turns bad after promotion is rolled back by the guard",
+        comes_to: Outcome::Ended(Ending::RolledBack),
+    },
+    Story {
+        name: "payments",
+        from: "4.0.0-err0.2",
+        tag: "4.1.0-err0.8",
+        policy: Some("canary"),
+        rps: 400,
+        tells: "one that is worse than the stable, though within its limit, is found by comparison",
         comes_to: Outcome::Ended(Ending::RolledBack),
     },
 ];
@@ -120,7 +150,7 @@ async fn play(args: &DemoArgs, clock: Arc<dyn Clock>, folder: &Path) -> anyhow::
     let journal = Embedded::open(folder.join("journal.redb"))?;
     let world = World::new(Arc::clone(&clock));
     for story in &STORIES {
-        world.deploy(&workload(story.name), images(story.name, "1.0.0"), 4, story.rps);
+        world.deploy(&workload(story.name), images(story.name, story.from), 4, story.rps);
     }
     let shows = Shows::default();
     let mut decisions = shows.decisions();
@@ -147,14 +177,20 @@ async fn play(args: &DemoArgs, clock: Arc<dyn Clock>, folder: &Path) -> anyhow::
     Ok(code)
 }
 
-/// The article's policy, read as any other file is.
+/// The article's policy and the usual one, each read as any other file is.
 fn policies(folder: &Path) -> anyhow::Result<Vec<Policy>> {
-    let file = folder.join("article.toml");
-    std::fs::write(&file, include_str!("../../config/policies/article.toml"))
-        .with_context(|| format!("can't write {}", file.display()))?;
-    let sources = Sources { files: vec![file], ..Sources::default() };
-    let config = config::load(&sources).map_err(|report| anyhow::anyhow!("{report}"))?;
-    Ok(config.policies)
+    let mut policies = Vec::new();
+    for (name, text) in [
+        ("article.toml", include_str!("../../config/policies/article.toml")),
+        ("canary.toml", include_str!("../../config/policies/canary.toml")),
+    ] {
+        let file = folder.join(name);
+        std::fs::write(&file, text).with_context(|| format!("can't write {}", file.display()))?;
+        let sources = Sources { files: vec![file], ..Sources::default() };
+        let config = config::load(&sources).map_err(|report| anyhow::anyhow!("{report}"))?;
+        policies.extend(config.policies);
+    }
+    Ok(policies)
 }
 
 #[expect(clippy::too_many_arguments, reason = "all that a daemon is made of, once")]
@@ -227,7 +263,8 @@ fn introduce(page: Option<SocketAddr>) {
     let page = page.map(|address| format!("Page  http://{address}/\n")).unwrap_or_default();
     print(&format!(
         "A demo: the real engine, daemon and journal in a world of plain values, {FACTOR} times as fast. Nothing is installed.\n\
-         Policy: config/policies/article.toml (10 % for 15 min; errors ≤ 5 %, p95 ≤ 5 s; then a guard for 5 min)\n{page}\n",
+         Policy: config/policies/article.toml (10 % for 15 min; errors ≤ 5 %, p95 ≤ 5 s; then a guard for 5 min);\n\
+         payments: config/policies/canary.toml (5, 25, 50 %; errors ≤ 1 %, and not worse than the stable, at α = 1 %)\n{page}\n",
     ));
 }
 
@@ -239,7 +276,7 @@ async fn ask(intake: &Intake, story: &Story, now: Timestamp) -> anyhow::Result<(
         workload,
         image: None,
         expected_current: None,
-        policy: None,
+        policy: story.policy.map(str::to_owned),
         model: None,
         reason: Some(story.tells.to_owned()),
     };
@@ -309,14 +346,14 @@ fn summarize(came_to: &BTreeMap<String, (Outcome, String)>) -> u8 {
     let mut text = String::from("\n");
     let mut all_well = true;
     for story in &STORIES {
-        let (from, to) = (images(story.name, "1.0.0"), images(story.name, story.tag));
+        let (from, to) = (images(story.name, story.from), images(story.name, story.tag));
         let (well, outcome, why) = match came_to.get(story.name) {
             Some((outcome, why)) => (*outcome == story.comes_to, words(*outcome), why.as_str()),
             None => (false, "nothing yet".to_owned(), "it took too long"),
         };
         all_well &= well;
         let mark = if well { "✔" } else { "✖" };
-        text += &format!("{mark} {:<9} {:<19} {outcome:<12} {}\n", story.name, change(&from, &to), story.tells);
+        text += &format!("{mark} {:<9} {:<27} {outcome:<12} {}\n", story.name, change(&from, &to), story.tells);
         text += &format!("            {why}\n");
     }
     print(&text);
