@@ -21,7 +21,7 @@ strategy = "ab"
 match = { namespaces = ["*"], workloads = ["*"], images = ["registry.test/shop/*"] }
 ready-within = "60s"
 promote-within = "60s"
-drain = "2s"
+drain = "4s"
 
 [policy.ab]
 who = { header = "x-bucket", value = "b" }

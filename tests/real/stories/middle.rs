@@ -46,7 +46,7 @@ strategy = "blue-green"
 match = { namespaces = ["*"], workloads = ["*"], images = ["registry.test/shop/*"] }
 ready-within = "60s"
 promote-within = "60s"
-drain = "2s"
+drain = "4s"
 [policy.blue-green]
 keep-stable = "10s"
 [[policy.check]]
