@@ -113,9 +113,7 @@ impl Judge {
     /// What blocks of the time before a rollout teach it.
     pub fn learn(&self, before: &[Block]) -> Vec<Learnt> {
         match self {
-            Judge::Ours(policy) => {
-                policy.learnable().into_iter().map(|bad| Learnt { past: bad.learn(before), bad }).collect()
-            }
+            Judge::Ours(policy) => Learnt::from(policy.learnable(), before),
             Judge::Theirs(_) => Vec::new(),
         }
     }

@@ -77,6 +77,11 @@ pub struct Learnt {
 }
 
 impl Learnt {
+    /// What `blocks` of the past teach of each of these.
+    pub fn from(bad: impl IntoIterator<Item = Bad>, blocks: &[Block]) -> Vec<Learnt> {
+        bad.into_iter().map(|bad| Learnt { past: bad.learn(blocks), bad }).collect()
+    }
+
     /// What `learnt` has of `bad`; `None`: nothing is known.
     pub fn of<'a>(learnt: &'a [Learnt], bad: &Bad) -> Option<&'a Past> {
         learnt.iter().find(|learnt| learnt.bad == *bad).map(|learnt| &learnt.past)

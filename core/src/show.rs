@@ -9,7 +9,7 @@ use crate::phase::Phase;
 use crate::policy::{Mode, Policy, Strategy};
 use crate::rollout::{Rollout, Task};
 use crate::time::Span;
-use crate::verdict::{By, Evidence};
+use crate::verdict::Evidence;
 use crate::view::{CheckView, DecisionView, RolloutView};
 use crate::window::Measure;
 
@@ -161,10 +161,7 @@ fn next(rollout: &Rollout) -> String {
 }
 
 fn check(evidence: &Evidence) -> CheckView {
-    let weighed = match &evidence.by {
-        By::Sequential(weighed) => Some(weighed),
-        By::Threshold | By::MannWhitney(_) | By::Drift(_) => None,
-    };
+    let weighed = evidence.by.weighed();
     let show = |measure: &Measure| {
         let beyond = if measure.beyond { "> " } else { "" };
         let unit = if weighed.is_some() { Unit::Percent } else { evidence.unit };

@@ -97,6 +97,16 @@ pub enum By {
     Drift(Drifted),
 }
 
+impl By {
+    /// What the sequential judge has found, if it is its verdict.
+    pub fn weighed(&self) -> Option<&Weighed> {
+        match self {
+            By::Sequential(weighed) => Some(weighed),
+            By::Threshold | By::MannWhitney(_) | By::Drift(_) => None,
+        }
+    }
+}
+
 impl Evidence {
     /// What is measured, as people call it: `error-rate`, or `response-time p95`.
     fn subject_name(&self) -> String {
@@ -113,11 +123,9 @@ impl Evidence {
 
     /// What is held against which limit.
     fn named(&self) -> (String, String) {
-        match &self.by {
-            By::Sequential(weighed) => (weighed.name(self), weighed.limit(self)),
-            By::Threshold | By::MannWhitney(_) | By::Drift(_) => {
-                (self.subject_name(), self.unit.show(self.limit.value()))
-            }
+        match self.by.weighed() {
+            Some(weighed) => (weighed.name(self), weighed.limit(self)),
+            None => (self.subject_name(), self.unit.show(self.limit.value())),
         }
     }
 

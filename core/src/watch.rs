@@ -31,6 +31,14 @@ pub struct Watch {
     pub last: Option<Timestamp>,
 }
 
+impl Watch {
+    /// Of the stable alone, since then, and of none of its processes by itself.
+    pub fn of_stable(workload: Workload, metrics: BTreeMap<String, Metric>, stable: ArmKey, since: Timestamp) -> Watch {
+        let (each, named) = (BTreeSet::new(), BTreeSet::new());
+        Watch { workload, metrics, each, named, canary: None, stable, since, last: None }
+    }
+}
+
 /// Which pods, and which Service, an arm is.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct ArmKey {

@@ -5,7 +5,7 @@
 //! half a percent, `slow`: a p95 of 7 s, `late`: 30 % of errors once it serves all of the traffic). Which pod has them is left to
 //! dice with a fixed seed, as chance leaves it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
@@ -17,8 +17,8 @@ use bellwether_core::ids::{EffectId, Images, Workload};
 use bellwether_core::learnt::{Bad, Learnt, PAST};
 use bellwether_core::metric::{Metric, MetricKind};
 use bellwether_core::model::Model;
-use bellwether_core::sighting::Sighting;
-use bellwether_core::time::{Span, Timestamp};
+use bellwether_core::sighting::{Arm, Sighting};
+use bellwether_core::time::{Span, Stretch, Timestamp};
 use bellwether_core::watch::{ArmKey, Probed, Watch};
 use tokio::sync::mpsc;
 
@@ -137,21 +137,12 @@ impl Probe for World {
     async fn probe(&self, workload: &Workload, stable: &ArmKey, metrics: &[Probed], learn: &[Bad]) -> Outcome {
         let metrics = metrics.iter().map(|probed| (probed.name.clone(), probed.metric.clone())).collect();
         let now = self.clock.now();
-        let watch = Watch {
-            workload: workload.clone(),
-            each: learn.iter().map(|bad| bad.metric.clone()).collect(),
-            named: BTreeSet::new(),
-            metrics,
-            canary: None,
-            stable: stable.clone(),
-            since: now,
-            last: None,
-        };
+        let each = learn.iter().map(|bad| bad.metric.clone()).collect();
+        let watch = Watch { each, ..Watch::of_stable(workload.clone(), metrics, stable.clone(), now) };
         let mut inner = self.lock();
-        let ends =
-            (0..PAST.as_millis() / BLOCK.as_millis()).map(|n| Span::from_millis(n * BLOCK.as_millis()).before(now));
+        let ends = Stretch::before(now, PAST, BLOCK).ticks().skip(1);
         let past: Vec<Block> = ends.map(|end| inner.block(&watch, BLOCK.before(end), end)).collect();
-        let learnt = learn.iter().map(|bad| Learnt { bad: bad.clone(), past: bad.learn(&past) }).collect();
+        let learnt = Learnt::from(learn.iter().cloned(), &past);
         Outcome::Probed { problems: Vec::new(), learnt, queries: BTreeMap::new() }
     }
 }
@@ -199,36 +190,36 @@ impl Inner {
             };
             metrics.insert(name.clone(), sample);
         }
-        let (stable, judged) = match (&sighting.stable, &sighting.canary) {
-            (Some(stable), Some(canary)) if !guarding => (stable.replicas, canary.replicas),
-            (Some(stable), _) => (stable.replicas, stable.replicas),
-            (None, _) => (0, 0),
-        };
         let mut block = Block::new(from, to, metrics);
-        for (name, sample) in &block.metrics {
-            let Sample::Arms { canary, stable: beside } = sample else { continue };
-            if let Some(reading) = beside.as_ref().filter(|_| watch.each.contains(name)) {
-                block.processes.insert(name.clone(), self.parts(reading, stable));
-            }
-            if let Some(reading) =
-                if guarding { beside } else { canary }.as_ref().filter(|_| watch.named.contains(name))
-            {
-                let parts = self.parts(reading, judged).into_iter().enumerate();
-                let pods = parts.map(|(n, part)| (format!("{}-{n}", watch.workload.name), part)).collect();
-                block.pods.insert(name.clone(), pods);
-            }
-        }
+        self.tell_pods_apart(&mut block, watch, &sighting);
         block
     }
 
+    fn tell_pods_apart(&mut self, block: &mut Block, watch: &Watch, sighting: &Sighting) {
+        let size = |arm: &Option<Arm>| arm.as_ref().map_or(0, |arm| arm.replicas as usize);
+        let guarding = watch.canary.is_none();
+        for (name, sample) in &block.metrics {
+            let Sample::Arms { canary, stable } = sample else { continue };
+            let (judged, pods) =
+                if guarding { (stable, size(&sighting.stable)) } else { (canary, size(&sighting.canary)) };
+            if let (Some(stable), true) = (stable, watch.each.contains(name)) {
+                block.processes.insert(name.clone(), self.parts(stable, size(&sighting.stable)));
+            }
+            if let (Some(judged), true) = (judged, watch.named.contains(name)) {
+                let parts = self.parts(judged, pods).into_iter().enumerate();
+                let named = parts.map(|(n, part)| (format!("{}-{n}", watch.workload.name), part)).collect();
+                block.pods.insert(name.clone(), named);
+            }
+        }
+    }
+
     /// What each of so many pods has of it.
-    fn parts(&mut self, reading: &Reading, pods: u32) -> Vec<Reading> {
+    fn parts(&mut self, reading: &Reading, pods: usize) -> Vec<Reading> {
         let dice = self.dice.get_or_insert_with(|| Random::new(1));
         let mut split = |count: u64| {
-            let mut parts = vec![0u64; pods as usize];
+            let mut parts = vec![0u64; pods];
             for _ in 0..count {
-                let at = (dice.uniform() * f64::from(pods)) as usize;
-                parts.iter_mut().skip(at).take(1).for_each(|part| *part += 1);
+                parts.get_mut(dice.below(pods)).into_iter().for_each(|part| *part += 1);
             }
             parts
         };
@@ -241,7 +232,7 @@ impl Inner {
                     .collect()
             }
             Reading::Histogram { edges, counts } => {
-                let mut parts = vec![Vec::new(); pods as usize];
+                let mut parts = vec![Vec::new(); pods];
                 for count in counts {
                     parts
                         .iter_mut()

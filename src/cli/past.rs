@@ -93,15 +93,12 @@ impl Sources {
     ) -> Vec<Block> {
         let gone = Gone { pods: Arc::clone(&self.pods), name: workload.name.clone(), stable: stable.clone() };
         let arm = |deployment_uid, name| ArmKey { deployment_uid, pod_hash: None, name };
+        let (metrics, stable) = (policy.measured_metrics(), arm(stable, workload.name.clone()));
         let watch = Watch {
-            workload: workload.clone(),
-            metrics: policy.measured_metrics(),
-            each: policy.measured_metrics().into_keys().collect(),
+            each: metrics.keys().cloned().collect(),
             named: if canary { policy.clustered() } else { BTreeSet::new() },
             canary: canary.then(|| arm(CANARY.to_owned(), workload.canary_name())),
-            stable: arm(stable, workload.name.clone()),
-            since: Timestamp::UNIX_EPOCH,
-            last: None,
+            ..Watch::of_stable(workload.clone(), metrics, stable, Timestamp::UNIX_EPOCH)
         };
         history::blocks(Arc::clone(&self.metrics), Arc::new(gone), watch, stretch, self.options).await
     }

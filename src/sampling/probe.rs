@@ -93,18 +93,10 @@ impl Prober {
         }
         let (_, to) = grid(self.clock.now(), self.options.interval, self.options.lag);
         let stretch = Stretch::before(to, PAST, self.options.interval);
-        let watch = Watch {
-            workload: workload.clone(),
-            each: metrics.keys().cloned().collect(),
-            named: BTreeSet::new(),
-            metrics,
-            canary: None,
-            stable: stable.clone(),
-            since: stretch.from,
-            last: None,
-        };
+        let each = metrics.keys().cloned().collect();
+        let watch = Watch { each, ..Watch::of_stable(workload.clone(), metrics, stable.clone(), stretch.from) };
         let blocks = history::blocks(self.metrics.clone(), self.pods.clone(), watch, stretch, self.options).await;
-        learn.iter().map(|bad| Learnt { bad: bad.clone(), past: bad.learn(&blocks) }).collect()
+        Learnt::from(learn.iter().cloned(), &blocks)
     }
 }
 
@@ -266,17 +258,8 @@ impl Probe<'_> {
     }
 
     fn texts(&self, wanted: &Wanted, which: impl Fn(&Ask) -> bool) -> Vec<String> {
-        let watch = Watch {
-            each: BTreeSet::new(),
-            named: BTreeSet::new(),
-            workload: self.workload.clone(),
-            metrics: BTreeMap::from([(wanted.name.clone(), wanted.metric.clone())]),
-            canary: None,
-            stable: self.stable.clone(),
-            since: Timestamp::UNIX_EPOCH,
-            last: None,
-        };
-        let watches = [watch];
+        let metrics = BTreeMap::from([(wanted.name.clone(), wanted.metric.clone())]);
+        let watches = [Watch::of_stable(self.workload.clone(), metrics, self.stable.clone(), Timestamp::UNIX_EPOCH)];
         let wanted = asks(&watches);
         let asked = wanted.iter().filter(|(ask, _)| which(ask));
         asked.flat_map(|(ask, who)| queries(ask, who, &watches, self.pods)).map(|query| query.text).collect()

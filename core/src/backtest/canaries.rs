@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use crate::block::{Block, Sample};
 use crate::learnt::PAST;
+
 /// A canary that was found in a past, and the blocks before it that a rollout learns from.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Found<'a> {

@@ -4,9 +4,8 @@ use std::collections::BTreeMap;
 
 use super::problems::Problems;
 use super::raw::{JudgeKind, OnRegressed, RawCheck};
-use super::{Check, allowed, defaults};
+use super::{Check, Rule, allowed, defaults};
 use crate::metric::{Against, Limit, Metric, MetricKind, RawLimit, Unit};
-use crate::policy::Rule;
 use crate::stats::mann_whitney;
 use crate::time::Span;
 

@@ -2,8 +2,7 @@
 //! where there is one.
 
 use super::junit::escape;
-use super::{Claim, GateReport, Report, sign};
-use crate::report::Reliability;
+use super::{Claim, GateReport, Reliability, Report, sign};
 
 const STYLE: &str = "body{font:15px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;\
 color-scheme:light dark}table{border-collapse:collapse;width:100%}td,th{border-bottom:1px solid #8886;padding:.3rem .5rem;\

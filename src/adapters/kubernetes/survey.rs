@@ -217,17 +217,16 @@ impl Surroundings {
     }
 
     fn names_taken(&self, workload: &Workload, traffic: &Traffic, fresh_baseline: bool) -> Vec<Obstacle> {
-        let deployment = self.canary.as_ref().map(|canary| ("Deployment", &canary.metadata));
-        let service = self.canary_service.as_ref().filter(|_| *traffic != Traffic::Replicas);
-        let service = service.map(|service| ("Service", &service.metadata));
-        let baseline = self.baseline.as_ref().filter(|_| fresh_baseline);
-        let baseline = baseline.map(|baseline| ("Deployment", &baseline.metadata));
-        let canary = [deployment, service].into_iter().flatten().map(|found| (found, workload.canary_name()));
-        canary
-            .chain(baseline.map(|found| (found, workload.baseline_name())))
-            .filter(|((_, metadata), _)| !marks::is_ours(metadata))
-            .map(|((kind, _), name)| Obstacle::NameTaken { kind: kind.to_owned(), name })
-            .collect()
+        let deployment =
+            |there: &Option<DynamicObject>| there.as_ref().is_some_and(|there| !marks::is_ours(&there.metadata));
+        let service = self.canary_service.as_ref().is_some_and(|there| !marks::is_ours(&there.metadata));
+        let taken = [
+            ("Deployment", workload.canary_name(), deployment(&self.canary)),
+            ("Service", workload.canary_name(), service && *traffic != Traffic::Replicas),
+            ("Deployment", workload.baseline_name(), deployment(&self.baseline) && fresh_baseline),
+        ];
+        let taken = taken.into_iter().filter(|(.., taken)| *taken);
+        taken.map(|(kind, name, _)| Obstacle::NameTaken { kind: kind.to_owned(), name }).collect()
     }
 
     fn stable_labels(&self) -> Labels {
