@@ -18,7 +18,7 @@ mod words;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
-use bellwether_core::metric::Metric;
+use bellwether_core::measure::metric::Metric;
 use bellwether_core::policy::{Policy, RawPolicy};
 use serde::Deserialize;
 

@@ -6,9 +6,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use bellwether_core::measure::watch::Watch;
 use bellwether_core::policy::Policy;
 use bellwether_core::time::Span;
-use bellwether_core::watch::Watch;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;

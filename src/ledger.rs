@@ -12,14 +12,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use bellwether_core::command::Freeze;
-use bellwether_core::decision::Decision;
-use bellwether_core::effect::{Act, Effect};
+use bellwether_core::engine::record::{ENGINE, Record, asks};
 use bellwether_core::engine::{Engine, State, Took, Transition};
-use bellwether_core::event::{Event, Input};
 use bellwether_core::ids::{EventId, Scope, TemplateHash, Workload, digest};
+use bellwether_core::input::command::Freeze;
+use bellwether_core::input::effect::{Act, Effect};
+use bellwether_core::input::event::{Event, Input};
 use bellwether_core::policy::Policy;
-use bellwether_core::record::{ENGINE, Record, asks};
+use bellwether_core::rollout::decision::Decision;
 use bellwether_core::time::Timestamp;
 use serde::{Deserialize, Serialize};
 

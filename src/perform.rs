@@ -7,9 +7,9 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
-use bellwether_core::effect::{Act, Effect};
-use bellwether_core::event::{Failure, FailureKind, Outcome};
 use bellwether_core::ids::Workload;
+use bellwether_core::input::effect::{Act, Effect};
+use bellwether_core::input::event::{Failure, FailureKind, Outcome};
 use tokio::sync::Semaphore;
 
 use crate::clock::Stopwatch;

@@ -7,14 +7,14 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use bellwether_core::block::Block;
-use bellwether_core::effect::{Effect, Message, ModelAct};
-use bellwether_core::event::Outcome;
 use bellwether_core::ids::{EffectId, TemplateHash, Workload};
-use bellwether_core::learnt::Bad;
-use bellwether_core::sighting::Sighting;
+use bellwether_core::input::effect::{Effect, Message, ModelAct};
+use bellwether_core::input::event::Outcome;
+use bellwether_core::input::status::Sighting;
+use bellwether_core::measure::block::Block;
+use bellwether_core::measure::calibration::Bad;
+use bellwether_core::measure::watch::{ArmKey, Probed, Watch};
 use bellwether_core::time::{Span, Stretch, Timestamp};
-use bellwether_core::watch::{ArmKey, Probed, Watch};
 use secrecy::{ExposeSecret, SecretString};
 
 /// The number of a partition of the events topic, and of the journal's. The embedded journal has one, 0.

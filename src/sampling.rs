@@ -27,11 +27,11 @@ mod tests;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use bellwether_core::block::{Block, Gap, Reading, Sample};
 use bellwether_core::ids::Workload;
-use bellwether_core::metric::{Metric, MetricKind};
+use bellwether_core::measure::block::{Block, Gap, Reading, Sample};
+use bellwether_core::measure::metric::{Metric, MetricKind};
+use bellwether_core::measure::watch::{ArmKey, Watch};
 use bellwether_core::time::{Span, Timestamp};
-use bellwether_core::watch::{ArmKey, Watch};
 use futures::future::join_all;
 
 use answers::{Answers, Desk};

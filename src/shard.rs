@@ -8,15 +8,15 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use bellwether_core::block::Block;
 use bellwether_core::engine::{Engine, Took, Transition};
-use bellwether_core::event::Event;
 use bellwether_core::ids::{Scope, Workload};
+use bellwether_core::input::event::Event;
+use bellwether_core::input::status::Sighting;
+use bellwether_core::measure::block::Block;
+use bellwether_core::measure::watch::Watch;
 use bellwether_core::policy::Policy;
-use bellwether_core::reason::Reason;
-use bellwether_core::sighting::Sighting;
+use bellwether_core::rollout::reason::Reason;
 use bellwether_core::time::{Span, Timestamp};
-use bellwether_core::watch::Watch;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::clock::{Clock, Stopwatch};
@@ -368,7 +368,7 @@ impl Shard {
         }
     }
 
-    fn order(&mut self, effect: bellwether_core::effect::Effect) {
+    fn order(&mut self, effect: bellwether_core::input::effect::Effect) {
         let template = self.ledger.template(&effect);
         if let Some(order) = self.lanes.begin(Order { effect, epoch: self.epoch, template }) {
             self.perform(order);

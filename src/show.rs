@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use bellwether_core::decision::Decision;
+use bellwether_core::engine::show;
+use bellwether_core::engine::view::{RolloutView, View};
 use bellwether_core::engine::{State, Transition};
-use bellwether_core::show;
-use bellwether_core::view::{RolloutView, View};
+use bellwether_core::rollout::decision::Decision;
 use tokio::sync::{broadcast, watch};
 
 /// Rollouts that are shown at most; of those that are over, the oldest make room.

@@ -6,18 +6,22 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::command::Freeze;
-use crate::decision::Decision;
-use crate::effect::Effect;
-use crate::event::{Event, Input, Request};
 use crate::ids::{EventId, Scope, Workload};
+use crate::input::command::Freeze;
+use crate::input::effect::Effect;
+use crate::input::event::{Event, Input, Request};
+use crate::input::report::Report;
+use crate::input::status::Sighting;
+use crate::measure::watch::Watch;
 use crate::policy::Policy;
-use crate::reason::Reason;
-use crate::report::Report;
+use crate::rollout::decision::Decision;
+use crate::rollout::reason::Reason;
 use crate::rollout::{Doing, Out, Rollout, Task};
-use crate::sighting::Sighting;
 use crate::time::{Span, Timestamp};
-use crate::watch::Watch;
+
+pub mod record;
+pub mod view;
+pub mod show;
 
 mod orders;
 mod state;

@@ -9,14 +9,15 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
-use crate::calendar::ChangeWindow;
 use crate::ids::{Weight, Workload, digest, repository};
-use crate::learnt::Bad;
-use crate::metric::{Against, Limit, Metric, MetricKind};
+use crate::measure::calibration::Bad;
+use crate::measure::metric::{Against, Limit, Metric, MetricKind};
+use crate::measure::watch::Probed;
+use crate::policy::calendar::ChangeWindow;
 use crate::stats::mann_whitney;
 use crate::time::Span;
-use crate::watch::Probed;
 
+pub mod calendar;
 mod check;
 mod checks;
 mod defaults;

@@ -11,22 +11,28 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::block::Block;
-use crate::command::{Freeze, Order};
-use crate::decision::{Decision, Ending, Kind};
-use crate::effect::Effect;
-use crate::event::{Failure, FailureKind, Outcome, Request};
 use crate::ids::{EffectId, EventId, Images, RolloutId, Scope, TemplateHash, Weight, Workload};
-use crate::learnt::Learnt;
-use crate::phase::{Move, Phase, Trigger, next};
+use crate::input::command::{Freeze, Order};
+use crate::input::effect::Effect;
+use crate::input::event::{Failure, FailureKind, Outcome, Request};
+use crate::input::report::Report;
+use crate::input::status::Sighting;
+use crate::judge::reward::Reward;
+use crate::judge::sequential::State;
+use crate::measure::block::Block;
+use crate::measure::calibration::Learnt;
 use crate::policy::{Mode, Policy, Proof};
-use crate::reason::Reason;
-use crate::report::Report;
-use crate::reward::Reward;
-use crate::sequential::State;
-use crate::sighting::Sighting;
+use crate::rollout::analysis::{Rules, Watching};
+use crate::rollout::decision::{Decision, Ending, Kind};
+use crate::rollout::phase::{Move, Phase, Trigger, next};
+use crate::rollout::reason::Reason;
 use crate::time::{Span, Timestamp};
-use crate::watching::{Rules, Watching};
+
+pub mod phase;
+pub mod reason;
+pub mod decision;
+pub mod analysis;
+pub mod message;
 
 mod accept;
 mod acting;

@@ -203,7 +203,7 @@ fn failure(suite: &Suite, recorded: &Recorded<'_>) -> Option<String> {
             format!(
                 "{count} of {asked} answers of {who} are missing ({}), more than {} may: {}",
                 kinds.join(", "),
-                bellwether_core::metric::Unit::Percent.show(suite.max_missing),
+                bellwether_core::measure::metric::Unit::Percent.show(suite.max_missing),
                 words.unwrap_or_default()
             )
         })

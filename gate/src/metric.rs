@@ -1,6 +1,6 @@
 //! What gates measure, as one table: the name in a suite, which way is worse, what is measured of each case, and the words.
 
-use bellwether_core::metric::Unit;
+use bellwether_core::measure::metric::Unit;
 use serde::{Deserialize, Serialize};
 
 /// What a gate looks at.

@@ -13,11 +13,11 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use bellwether_core::effect::{Act, Effect};
-use bellwether_core::event::{Failure, FailureKind, Outcome};
 use bellwether_core::ids::Workload;
+use bellwether_core::input::effect::{Act, Effect};
+use bellwether_core::input::event::{Failure, FailureKind, Outcome};
+use bellwether_core::input::status::Survey;
 use bellwether_core::policy::Policy;
-use bellwether_core::sighting::Survey;
 use bellwether_core::time::Span;
 use kube::Client;
 use kube::config::{Config, KubeConfigOptions, Kubeconfig};

@@ -1,6 +1,6 @@
 //! A whole world in memory: a cluster, its traffic and the people who are told, behind the same ports as the real ones.
 //!
-//! The demo runs in it, and so do tests of the daemon. The cluster is [`bellwether_core::model`]; what is added here is
+//! The demo runs in it, and so do tests of the daemon. The cluster is [`bellwether_sim::model`]; what is added here is
 //! traffic: each workload has its requests per second, and an image's tag says how they fare (`err8`: 8 % of errors, `err0.5`:
 //! half a percent, `slow`: a p95 of 7 s, `late`: 30 % of errors once it serves all of the traffic). Which pod has them is left to
 //! dice with a fixed seed, as chance leaves it.
@@ -9,17 +9,17 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
-use bellwether_core::block::{Block, Reading, Sample};
 use bellwether_core::dice::Random;
-use bellwether_core::effect::{Effect, Message, ModelAct};
-use bellwether_core::event::Outcome;
 use bellwether_core::ids::{EffectId, Images, Workload};
-use bellwether_core::learnt::{Bad, Learnt, PAST};
-use bellwether_core::metric::{Metric, MetricKind};
-use bellwether_core::model::Model;
-use bellwether_core::sighting::{Arm, Sighting};
+use bellwether_core::input::effect::{Effect, Message, ModelAct};
+use bellwether_core::input::event::Outcome;
+use bellwether_core::input::status::{Arm, Sighting};
+use bellwether_core::measure::block::{Block, Reading, Sample};
+use bellwether_core::measure::calibration::{Bad, Learnt, PAST};
+use bellwether_core::measure::metric::{Metric, MetricKind};
+use bellwether_core::measure::watch::{ArmKey, Probed, Watch};
 use bellwether_core::time::{Span, Stretch, Timestamp};
-use bellwether_core::watch::{ArmKey, Probed, Watch};
+use bellwether_sim::model::Model;
 use tokio::sync::mpsc;
 
 use crate::clock::Clock;

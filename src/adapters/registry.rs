@@ -4,9 +4,9 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use bellwether_core::effect::ModelAct;
-use bellwether_core::event::{Failure, FailureKind, Outcome};
 use bellwether_core::ids::EffectId;
+use bellwether_core::input::effect::ModelAct;
+use bellwether_core::input::event::{Failure, FailureKind, Outcome};
 use bellwether_registry::point::{Mark, Promotion, Restoration};
 use bellwether_registry::{Environment, Error, ModelName, Options, Registry, Version};
 use tokio::sync::OnceCell;

@@ -9,8 +9,8 @@ use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
-use bellwether_core::effect::{Message, Mood};
 use bellwether_core::ids::{EffectId, Workload};
+use bellwether_core::input::effect::{Message, Mood};
 use bellwether_core::time::Span;
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 use reqwest::{StatusCode, Url};

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use bellwether_core::view::RolloutView;
+use bellwether_core::engine::view::RolloutView;
 use reqwest::Url;
 
 /// A daemon.

@@ -5,16 +5,16 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use anyhow::{Context, bail};
-use bellwether_core::backtest::alarms::{FalseAlarms, false_alarms, one_pod_as_canary};
-use bellwether_core::backtest::canaries::{Found, canaries};
-use bellwether_core::backtest::theirs::{Rival, errors};
-use bellwether_core::backtest::{Judge, Judged, length};
-use bellwether_core::block::Block;
 use bellwether_core::ids::Workload;
-use bellwether_core::metric::Unit;
+use bellwether_core::measure::block::Block;
+use bellwether_core::measure::metric::Unit;
 use bellwether_core::policy::Policy;
-use bellwether_core::rivals::recording::{Form, Query};
 use bellwether_core::time::{Span, Timestamp};
+use bellwether_lab::backtest::alarms::{FalseAlarms, false_alarms, one_pod_as_canary};
+use bellwether_lab::backtest::canaries::{Found, canaries};
+use bellwether_lab::backtest::theirs::{Rival, errors};
+use bellwether_lab::backtest::{Judge, Judged, length};
+use bellwether_lab::rivals::recording::{Form, Query};
 use clap::{Args, ValueEnum};
 use serde::Serialize;
 

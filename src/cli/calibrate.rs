@@ -4,12 +4,12 @@
 //! is taken for a canary, for one stretch of the past after the other, and every alarm is a false one. It writes nothing anywhere.
 
 use anyhow::{Context, bail};
-use bellwether_core::backtest::Judge;
-use bellwether_core::backtest::alarms::{FalseAlarms, false_alarms, one_pod_as_canary, pods};
-use bellwether_core::block::Block;
-use bellwether_core::metric::Unit;
+use bellwether_core::measure::block::Block;
+use bellwether_core::measure::metric::Unit;
 use bellwether_core::policy::Policy;
 use bellwether_core::time::{Span, Timestamp};
+use bellwether_lab::backtest::Judge;
+use bellwether_lab::backtest::alarms::{FalseAlarms, false_alarms, one_pod_as_canary, pods};
 use clap::Args;
 use serde::Serialize;
 
@@ -134,7 +134,7 @@ fn render(policy: &Policy, stretch: Span, found: &[Calibrated]) -> String {
 mod tests {
     use std::collections::BTreeMap;
 
-    use bellwether_core::block::Reading;
+    use bellwether_core::measure::block::Reading;
     use bellwether_core::time::Timestamp;
 
     use super::*;

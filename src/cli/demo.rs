@@ -10,13 +10,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context as _, ensure};
-use bellwether_core::decision::{Decision, Ending, Kind};
 use bellwether_core::engine::Engine;
-use bellwether_core::event::Request;
 use bellwether_core::ids::{Images, Kind as WorkloadKind, Workload};
-use bellwether_core::phase::Phase;
+use bellwether_core::input::event::Request;
 use bellwether_core::policy::Policy;
-use bellwether_core::reason::change;
+use bellwether_core::rollout::decision::{Decision, Ending, Kind};
+use bellwether_core::rollout::phase::Phase;
+use bellwether_core::rollout::reason::change;
 use bellwether_core::time::{Span, Timestamp};
 use clap::Args;
 use tokio::sync::{broadcast, mpsc, watch};

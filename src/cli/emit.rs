@@ -7,9 +7,9 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Context as _, bail};
-use bellwether_core::event::Request;
 use bellwether_core::ids::{EventId, Images, RolloutId, Scope, Workload, digest};
-use bellwether_core::report::Tested;
+use bellwether_core::input::event::Request;
+use bellwether_core::input::report::Tested;
 use bellwether_core::time::Timestamp;
 use clap::{Args, Subcommand};
 use packageurl::PackageUrl;

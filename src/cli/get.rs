@@ -1,7 +1,7 @@
 //! `bellwether get`: one line for each rollout.
 
 use anyhow::Context;
-use bellwether_core::view::RolloutView;
+use bellwether_core::engine::view::RolloutView;
 use clap::Args;
 
 use super::api::Api;

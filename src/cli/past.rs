@@ -10,11 +10,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use anyhow::{Context, anyhow, bail};
-use bellwether_core::block::Block;
 use bellwether_core::ids::Workload;
+use bellwether_core::measure::block::Block;
+use bellwether_core::measure::watch::{ArmKey, Watch};
 use bellwether_core::policy::Policy;
 use bellwether_core::time::{Span, Stretch, Timestamp};
-use bellwether_core::watch::{ArmKey, Watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::adapters::kubernetes::Kubernetes;
@@ -149,7 +149,7 @@ impl Pods for Gone {
 #[cfg(test)]
 mod tests {
     use bellwether_core::ids::Kind;
-    use bellwether_core::plan::Present;
+    use bellwether_lab::plan::Present;
 
     use super::*;
     use crate::config;

@@ -5,10 +5,10 @@ use std::str::FromStr;
 
 use anyhow::{Context, bail};
 use bellwether_core::ids::Workload;
-use bellwether_core::metric::{RawLimit, Unit};
-use bellwether_core::plan::{CheckPlan, Plan, Present, RolloutPlan};
+use bellwether_core::measure::metric::{RawLimit, Unit};
 use bellwether_core::policy::{Check, Policy};
 use bellwether_core::time::Span;
+use bellwether_lab::plan::{CheckPlan, Plan, Present, RolloutPlan};
 use clap::Args;
 
 use super::past::Wanted;

@@ -4,8 +4,8 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, anyhow};
-use bellwether_core::decision::Decision;
-use bellwether_core::record::{Record, Replayer};
+use bellwether_core::engine::record::{Record, Replayer};
+use bellwether_core::rollout::decision::Decision;
 use clap::Args;
 
 use super::{Common, Output, print};

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use anyhow::{Context, bail};
+use bellwether_core::engine::view::RolloutView;
 use bellwether_core::time::Span;
-use bellwether_core::view::RolloutView;
 use clap::{Args, ValueEnum};
 
 use super::api::Api;

@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use bellwether_core::engine::view::{CheckView, DecisionView, RolloutView};
 use bellwether_core::ids::Weight;
-use bellwether_core::plan::{Plan, Present};
 use bellwether_core::time::{Span, Timestamp};
-use bellwether_core::view::{CheckView, DecisionView, RolloutView};
+use bellwether_lab::plan::{Plan, Present};
 use clap::CommandFactory;
 use expect_test::{Expect, expect};
 

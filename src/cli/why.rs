@@ -1,7 +1,7 @@
 //! `bellwether why`: a rollout's reason, the numbers that it rests on, and how it came to this.
 
 use anyhow::{Context, bail};
-use bellwether_core::view::RolloutView;
+use bellwether_core::engine::view::RolloutView;
 use clap::Args;
 
 use super::api::Api;

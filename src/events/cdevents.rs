@@ -7,7 +7,7 @@
 //! is silently not granted.
 
 use bellwether_core::ids::Workload;
-use bellwether_core::report::Tested;
+use bellwether_core::input::report::Tested;
 use bellwether_core::time::Timestamp;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};

@@ -7,10 +7,10 @@
 
 use std::fmt;
 
-use bellwether_core::command::{Command, Verb};
-use bellwether_core::event::{Event, Request};
 use bellwether_core::ids::{EventId, RolloutId, Scope, Workload};
-use bellwether_core::report::{Report, Tested};
+use bellwether_core::input::command::{Command, Verb};
+use bellwether_core::input::event::{Event, Request};
+use bellwether_core::input::report::{Report, Tested};
 use bellwether_core::time::Timestamp;
 use packageurl::PackageUrl;
 use serde::Deserialize;

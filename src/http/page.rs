@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use bellwether_core::view::{RolloutView, View};
+use bellwether_core::engine::view::{RolloutView, View};
 
 /// The whole page.
 pub(super) fn render(view: &View) -> String {

@@ -1,7 +1,7 @@
 //! Over a real socket, asked as a client would.
 
+use bellwether_core::engine::view::DecisionView;
 use bellwether_core::ids::Weight;
-use bellwether_core::view::DecisionView;
 use tokio::sync::mpsc::Receiver;
 
 use super::*;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use bellwether_core::metric::Unit;
+use bellwether_core::measure::metric::Unit;
 use bellwether_core::time::Span;
 use serde::Serialize;
 

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use bellwether_core::metric::{RawLimit, Unit};
+use bellwether_core::measure::metric::{RawLimit, Unit};
 use bellwether_core::time::Span;
 use serde::{Serialize, Serializer};
 

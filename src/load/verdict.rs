@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use bellwether_core::metric::Unit;
+use bellwether_core::measure::metric::Unit;
 use serde::Serialize;
 
 use super::schedule::Schedule;

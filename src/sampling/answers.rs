@@ -4,9 +4,9 @@
 
 use std::collections::BTreeMap;
 
-use bellwether_core::block::Gap;
+use bellwether_core::measure::block::Gap;
+use bellwether_core::measure::watch::Watch;
 use bellwether_core::time::Timestamp;
-use bellwether_core::watch::Watch;
 use futures::future::join_all;
 
 use super::plan::{Ask, Query, queries, service_values};

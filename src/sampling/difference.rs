@@ -15,7 +15,7 @@
 
 use std::collections::BTreeMap;
 
-use bellwether_core::block::Gap;
+use bellwether_core::measure::block::Gap;
 use bellwether_core::time::{Span, Timestamp};
 
 use super::count::count;

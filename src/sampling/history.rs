@@ -8,9 +8,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use bellwether_core::block::Block;
+use bellwether_core::measure::block::Block;
+use bellwether_core::measure::watch::Watch;
 use bellwether_core::time::{Stretch, Timestamp};
-use bellwether_core::watch::Watch;
 use tokio::sync::Mutex;
 
 use super::{Options, Sampler};

@@ -9,9 +9,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use bellwether_core::metric::{ArmSource, Metric, MetricKind};
+use bellwether_core::measure::metric::{ArmSource, Metric, MetricKind};
+use bellwether_core::measure::watch::{ArmKey, Watch};
 use bellwether_core::time::Span;
-use bellwether_core::watch::{ArmKey, Watch};
 
 use super::promql::{begins_with, label_name, one_of, selector};
 use crate::ports::Pods;

@@ -8,13 +8,13 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
-use bellwether_core::event::{Failure, FailureKind, Outcome};
 use bellwether_core::ids::Workload;
-use bellwether_core::learnt::{Bad, Learnt, PAST};
-use bellwether_core::metric::{ArmSource, Metric, MetricKind};
+use bellwether_core::input::event::{Failure, FailureKind, Outcome};
+use bellwether_core::measure::calibration::{Bad, Learnt, PAST};
+use bellwether_core::measure::metric::{ArmSource, Metric, MetricKind};
+use bellwether_core::measure::watch::{ArmKey, Watch};
 use bellwether_core::stats::histogram::edge_at;
 use bellwether_core::time::{Span, Stretch, Timestamp};
-use bellwether_core::watch::{ArmKey, Watch};
 
 use super::plan::{Ask, BOUND, PART, asks, class_label, families, queries};
 use super::promql::{literal, selector, string};
@@ -24,7 +24,7 @@ use super::{filled, grid, history, native};
 use crate::clock::Clock;
 use crate::ports::{Metrics, MetricsError, Pods, Point};
 
-pub use bellwether_core::watch::Probed as Wanted;
+pub use bellwether_core::measure::watch::Probed as Wanted;
 
 /// Tries the metrics of a rollout before it has traffic.
 pub struct Prober {

@@ -3,8 +3,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use bellwether_core::block::{Gap, Reading, Sample};
-use bellwether_core::metric::{ArmSource, Hits, Metric, MetricKind};
+use bellwether_core::measure::block::{Gap, Reading, Sample};
+use bellwether_core::measure::metric::{ArmSource, Hits, Metric, MetricKind};
 use regex::Regex;
 
 use super::difference::Counted;

@@ -8,10 +8,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use bellwether_core::block::{Block, Gap, Reading, Sample};
-use bellwether_core::metric::{Metric, MetricKind};
+use bellwether_core::measure::block::{Block, Gap, Reading, Sample};
+use bellwether_core::measure::metric::{Metric, MetricKind};
+use bellwether_core::measure::watch::{ArmKey, Watch};
 use bellwether_core::time::{Span, Timestamp};
-use bellwether_core::watch::{ArmKey, Watch};
 
 use super::Options;
 use super::answers::Answers;

@@ -4,11 +4,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 
-use bellwether_core::block::{Block, Gap, Reading, Sample};
 use bellwether_core::ids::{Kind, Workload};
-use bellwether_core::metric::{Against, ArmSource, Distance, Hits, Metric, MetricKind};
+use bellwether_core::measure::block::{Block, Gap, Reading, Sample};
+use bellwether_core::measure::metric::{Against, ArmSource, Distance, Hits, Metric, MetricKind};
+use bellwether_core::measure::watch::{ArmKey, Watch};
 use bellwether_core::time::{Span, Stretch, Timestamp};
-use bellwether_core::watch::{ArmKey, Watch};
 use proptest::prelude::*;
 
 use super::store::Store;
@@ -522,7 +522,7 @@ impl World {
             series: Some("requests_total".to_owned()),
             matching: None,
             hits: Some(hits),
-            unit: bellwether_core::metric::HistogramUnit::Seconds,
+            unit: bellwether_core::measure::metric::HistogramUnit::Seconds,
             query: None,
             distance: Distance::Psi,
             against: Against::Stable,

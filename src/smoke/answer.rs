@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use bellwether_core::metric::Unit;
+use bellwether_core::measure::metric::Unit;
 use reqwest::header::HeaderMap;
 use serde::Serialize;
 use serde_json::Value;

@@ -23,14 +23,14 @@ use bellwether::ports::{
 };
 use bellwether::shard::Shared;
 use bellwether::show::Shows;
-use bellwether_core::decision::{Decision, Ending};
-use bellwether_core::effect::Effect;
 use bellwether_core::engine::Engine;
-use bellwether_core::event::{Outcome, Request};
+use bellwether_core::engine::view::View;
 use bellwether_core::ids::{Images, Workload};
+use bellwether_core::input::effect::Effect;
+use bellwether_core::input::event::{Outcome, Request};
 use bellwether_core::policy::Policy;
+use bellwether_core::rollout::decision::{Decision, Ending};
 use bellwether_core::time::Span;
-use bellwether_core::view::View;
 use tokio::runtime::Runtime;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
@@ -248,7 +248,8 @@ impl Stage {
     async fn decided(&self) -> Vec<String> {
         drop(self.journal().await);
         let records = read_decisions(&self.folder.path().join("journal.redb")).unwrap();
-        let records = records.iter().map(|(_, json)| serde_json::from_slice::<bellwether_core::record::Record>(json));
+        let records =
+            records.iter().map(|(_, json)| serde_json::from_slice::<bellwether_core::engine::record::Record>(json));
         let decisions: Vec<Decision> = records.flat_map(|record| record.unwrap().decisions).collect();
         let numbers: Vec<u32> = decisions.iter().map(|decision| decision.n).collect();
         assert_eq!(numbers, (0..decisions.len() as u32).collect::<Vec<u32>>(), "{:?}", told(&decisions));

@@ -4,7 +4,7 @@ use bellwether::events::cloudevents::{CloudEvent, MAX_EVENT_BYTES};
 use bellwether::events::decode::{DecodeOptions, Decoded, decode};
 use bellwether::events::mapping::Mapping;
 use bellwether::ports::Record;
-use bellwether_core::event::Event;
+use bellwether_core::input::event::Event;
 use bellwether_core::time::Timestamp;
 use serde_json::{Value, json};
 

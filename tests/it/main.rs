@@ -3,12 +3,8 @@
 
 #[path = "../support/agent.rs"]
 mod agent;
-#[path = "../../core/tests/support/broker.rs"]
-mod broker;
 #[path = "../support/broker_script.rs"]
 mod broker_script;
-#[path = "../../core/tests/support/dice.rs"]
-mod dice;
 #[path = "../support/journal_suite.rs"]
 mod journal_suite;
 

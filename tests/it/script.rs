@@ -8,9 +8,9 @@ use bellwether::journal::embedded::{Embedded, read_decisions};
 use bellwether::ports::{Batch, Journal, JournalError, Record, Wake};
 use tokio::sync::mpsc;
 
-use crate::broker::Answer;
 use crate::broker_script::{Model, Op, Script, Seen, Sight, Way, World, play, text};
 use crate::journal_suite::opened;
+use bellwether_sim::broker::Answer;
 
 const WAYS: [Way; 3] = [Way::Member, Way::Stranger, Way::Raw];
 

@@ -11,15 +11,11 @@
     reason = "it is a test, although it has its own `main`"
 )]
 
-#[path = "../../core/tests/support/broker.rs"]
-mod broker;
 #[expect(dead_code, reason = "the quick tests ask more of it")]
 #[path = "../support/agent.rs"]
 mod agent;
 #[path = "../support/broker_script.rs"]
 mod broker_script;
-#[path = "../../core/tests/support/dice.rs"]
-mod dice;
 #[path = "../support/journal_suite.rs"]
 mod journal_suite;
 mod kafka;

@@ -11,8 +11,8 @@ use std::collections::BTreeMap;
 
 use bellwether::ports;
 
-use crate::broker::{Answer, Batch, Broker, Fate, Fenced, Producer, Topics};
-use crate::dice::Dice;
+use bellwether_sim::broker::{Answer, Batch, Broker, Fate, Fenced, Producer, Topics};
+use bellwether_sim::dice::Dice;
 
 /// Keys of the journal: few, so that they are often written again.
 const KEYS: [&str; 4] = ["w/snap", "w/block/0", "w/block/1", "epoch"];

@@ -1,11 +1,11 @@
 //! What people tell the engine: verbs for one workload, and freezes for all that a scope covers.
 
 use super::{Engine, Queued, State, Took, Transition, Wish, of_partition, refused};
-use crate::command::{Command, Freeze, Order, Verb};
-use crate::decision::Ending;
-use crate::event::{Input, Request};
 use crate::ids::{EventId, Scope, Workload};
-use crate::reason::Reason;
+use crate::input::command::{Command, Freeze, Order, Verb};
+use crate::input::event::{Input, Request};
+use crate::rollout::decision::Ending;
+use crate::rollout::reason::Reason;
 use crate::rollout::{Rollout, Task};
 use crate::time::Timestamp;
 

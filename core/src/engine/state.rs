@@ -4,18 +4,18 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::command::{Freeze, Order, Verb};
-use crate::decision::{Decision, Ending};
-use crate::effect::{Act, Effect};
-use crate::event::{FailureKind, Outcome};
 use crate::ids::{EffectId, EventId, Scope, Workload};
-use crate::message;
-use crate::phase::Phase;
+use crate::input::command::{Freeze, Order, Verb};
+use crate::input::effect::{Act, Effect};
+use crate::input::event::{FailureKind, Outcome};
+use crate::input::report::Report;
+use crate::input::status::{Arm, Sighting};
 use crate::policy::{Mode, Policy};
-use crate::reason::Reason;
-use crate::report::Report;
+use crate::rollout::decision::{Decision, Ending};
+use crate::rollout::message;
+use crate::rollout::phase::Phase;
+use crate::rollout::reason::Reason;
 use crate::rollout::{Doing, LastGood, Out, Quarantined, Rollout, Task, World};
-use crate::sighting::{Arm, Sighting};
 use crate::time::Timestamp;
 
 /// So many messages of a workload may wait to be sent; the oldest go first.

@@ -14,12 +14,12 @@
 //! mean of Kolmogorov's distribution, √(π/2) ln 2.) It says that something changed, not that it became worse: so such a
 //! check warns, unless the policy says in words that it rolls back.
 
-use crate::block::Reading;
-use crate::metric::{Against, Distance, Metric};
+use crate::judge::verdict::Drifted;
+use crate::measure::block::Reading;
+use crate::measure::metric::{Against, Distance, Metric};
+use crate::measure::window::{Measure, Ring, Side};
 use crate::policy::Check;
 use crate::stats::drift::{chi_square, jensen_shannon, kolmogorov_limit, population_stability};
-use crate::verdict::Drifted;
-use crate::window::{Measure, Ring, Side};
 
 /// The mean of Kolmogorov's distribution.
 const KOLMOGOROV_MEAN: f64 = 0.868_731_160_636_159_6;

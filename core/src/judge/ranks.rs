@@ -7,12 +7,12 @@
 //! `insufficient`, where Kayenta passes it; and fewer than five values on a side are not tested, since of four against four
 //! nothing is as rare as 2 % (of two against two, a quarter of equal versions is called different).
 
-use crate::metric::{Metric, Unit};
+use crate::judge::verdict::{LEAST, Ranked};
+use crate::measure::metric::{Metric, Unit};
+use crate::measure::window::{Ring, Side};
 use crate::policy::Check;
 use crate::stats::mann_whitney::{self, Settings};
 use crate::time::Span;
-use crate::verdict::{LEAST, Ranked};
-use crate::window::{Ring, Side};
 
 /// Compares the window that ends with the newest block.
 pub fn rank(check: &Check, metric: &Metric, settings: &Settings, ring: &Ring) -> Ranked {

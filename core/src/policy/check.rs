@@ -6,9 +6,9 @@ use super::checks::{checked, refuse, refuse_drift, refuse_ranks};
 use super::problems::{Problem, Problems};
 use super::raw::{BlueGreen, RawPolicy, RawStep, TrafficKind};
 use super::{Ab, Check, Cohort, Guard, Policy, Proof, Rule, Step, Strategy, Traffic};
-use crate::calendar::ChangeWindow;
 use crate::ids::Weight;
-use crate::metric::{ArmSource, Metric, MetricKind, RawLimit, Unit};
+use crate::measure::metric::{ArmSource, Metric, MetricKind, RawLimit, Unit};
+use crate::policy::calendar::ChangeWindow;
 use crate::time::Span;
 
 impl RawPolicy {

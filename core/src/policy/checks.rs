@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::problems::Problems;
 use super::raw::{JudgeKind, OnRegressed, RawCheck};
 use super::{Check, Rule, allowed, defaults};
-use crate::metric::{Against, Limit, Metric, MetricKind, RawLimit, Unit};
+use crate::measure::metric::{Against, Limit, Metric, MetricKind, RawLimit, Unit};
 use crate::stats::mann_whitney;
 use crate::time::Span;
 

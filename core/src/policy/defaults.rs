@@ -1,7 +1,7 @@
 //! What a policy says where nobody says anything. `config/default.toml` states it too; a test compares them.
 
 use crate::ids::Weight;
-use crate::metric::RawLimit;
+use crate::measure::metric::RawLimit;
 use crate::time::Span;
 
 pub(super) fn half() -> Weight {

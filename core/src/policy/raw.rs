@@ -3,9 +3,9 @@
 use serde::{Deserialize, Serialize};
 
 use super::{Approval, Cohort, Match, Mode, ModelBinding, Patience, Proof, RouteName, Stays, Strategy, defaults};
-use crate::calendar::RawWindow;
 use crate::ids::Weight;
-use crate::metric::RawLimit;
+use crate::measure::metric::RawLimit;
+use crate::policy::calendar::RawWindow;
 use crate::time::Span;
 
 /// A policy as it is written in TOML.

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::metric::{Limit, MetricKind, Unit};
+use crate::measure::metric::{Limit, MetricKind, Unit};
 use crate::stats::BadTest;
 use crate::stats::mixture::Onset;
 use crate::stats::odds_grid::OddsGrid;

@@ -1,12 +1,12 @@
 //! The survey: whether what is asked for can be done on the workload as it was found, and which images it is to have.
 
 use super::{Basis, Quarantined, Rollout, Task, World};
-use crate::event::Request;
 use crate::ids::{Images, repository};
-use crate::phase::Trigger;
+use crate::input::event::Request;
+use crate::input::status::{Arm, Survey};
 use crate::policy::Mode;
-use crate::reason::Reason;
-use crate::sighting::{Arm, Survey};
+use crate::rollout::phase::Trigger;
+use crate::rollout::reason::Reason;
 
 impl Rollout {
     pub(super) fn surveyed(&mut self, survey: &Survey, world: World<'_>) -> Option<(Trigger, Reason)> {

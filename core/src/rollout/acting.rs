@@ -1,13 +1,13 @@
 //! Acting: what there is to do in each phase, in order, one act at a time.
 
 use super::{Basis, Doing, Out, Rollout, Task, World};
-use crate::effect::{Act, Effect, ModelAct};
 use crate::ids::{EffectId, Images, Weight};
-use crate::phase::{Phase, Share};
+use crate::input::effect::{Act, Effect, ModelAct};
+use crate::input::status::{Arm, Sighting};
+use crate::measure::watch::ArmKey;
 use crate::policy::Traffic;
-use crate::reason::Reason;
-use crate::sighting::{Arm, Sighting};
-use crate::watch::ArmKey;
+use crate::rollout::phase::{Phase, Share};
+use crate::rollout::reason::Reason;
 
 impl Rollout {
     /// What there is to do in this phase, in order.

@@ -1,10 +1,10 @@
 //! Time: how long a phase may take, what is said when it takes longer, and when to look again.
 
 use super::{Held, Rollout, World};
-use crate::phase::{Limit, Phase, Trigger};
+use crate::input::status::Sighting;
 use crate::policy::Traffic;
-use crate::reason::Reason;
-use crate::sighting::Sighting;
+use crate::rollout::phase::{Limit, Phase, Trigger};
+use crate::rollout::reason::Reason;
 use crate::time::{Span, Timestamp};
 
 impl Rollout {

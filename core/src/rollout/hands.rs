@@ -7,10 +7,10 @@
 
 use super::{Rollout, Task, World};
 use crate::ids::{TemplateHash, Weight};
-use crate::phase::{Phase, Trigger};
+use crate::input::status::{Arm, Sighting};
 use crate::policy::Traffic;
-use crate::reason::Reason;
-use crate::sighting::{Arm, Sighting};
+use crate::rollout::phase::{Phase, Trigger};
+use crate::rollout::reason::Reason;
 
 /// So often somebody's change of what is ours is changed back.
 const MOST_FIGHTS: u32 = 2;

@@ -2,14 +2,14 @@
 
 use super::{Rollout, World};
 use crate::ids::Weight;
-use crate::phase::{Move, Phase, Trigger, next};
+use crate::input::report::Tested;
+use crate::input::status::{Arm, Sighting};
+use crate::judge::reward::Ahead;
 use crate::policy::{Stays, Then, Traffic};
-use crate::reason::Reason;
-use crate::report::Tested;
-use crate::reward::Ahead;
-use crate::sighting::{Arm, Sighting};
+use crate::rollout::analysis::Standing;
+use crate::rollout::phase::{Move, Phase, Trigger, next};
+use crate::rollout::reason::Reason;
 use crate::time::{Span, Timestamp};
-use crate::watching::Standing;
 
 impl Rollout {
     /// The first thing, in order of urgency, that has happened.

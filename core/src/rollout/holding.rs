@@ -4,13 +4,13 @@
 //! and it ends when its cause is gone or when its patience is.
 
 use super::{Held, Out, Rollout, Task, World};
-use crate::decision::Kind;
-use crate::phase::{Move, Phase, Trigger, next};
+use crate::input::report::{self, Report, Tested};
 use crate::policy::{Approval, Before, Then};
-use crate::reason::Reason;
-use crate::report::{self, Report, Tested};
+use crate::rollout::analysis::{Lack, Standing};
+use crate::rollout::decision::Kind;
+use crate::rollout::phase::{Move, Phase, Trigger, next};
+use crate::rollout::reason::Reason;
 use crate::time::{Span, Timestamp};
-use crate::watching::{Lack, Standing};
 
 impl Rollout {
     /// Why the rollout should stay where it is and ask, if it should. What is first here is what is said.

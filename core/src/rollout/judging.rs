@@ -3,18 +3,18 @@
 use std::collections::BTreeSet;
 
 use super::{Out, Rollout, World};
-use crate::block::Block;
-use crate::decision::Kind;
-use crate::learnt::Learnt;
-use crate::phase::Phase;
+use crate::input::status::{Arm, Sighting};
+use crate::judge::reward::{Reward, Score};
+use crate::judge::verdict::Evidence;
+use crate::measure::block::Block;
+use crate::measure::calibration::Learnt;
+use crate::measure::watch::{ArmKey, Watch};
 use crate::policy::{Check, Policy};
-use crate::reason::Reason;
-use crate::reward::{Reward, Score};
-use crate::sighting::{Arm, Sighting};
+use crate::rollout::analysis::Watching;
+use crate::rollout::decision::Kind;
+use crate::rollout::phase::Phase;
+use crate::rollout::reason::Reason;
 use crate::time::{Span, Timestamp};
-use crate::verdict::Evidence;
-use crate::watch::{ArmKey, Watch};
-use crate::watching::Watching;
 
 impl Rollout {
     pub(super) fn is_watched(&self) -> bool {

@@ -1,14 +1,14 @@
 //! What a person tells a rollout. A verb is obeyed, or refused with a sentence that says what there is and what to do.
 
 use super::{Out, Rollout, World};
-use crate::command::{Order, Verb};
-use crate::decision::Kind;
-use crate::event::Request;
 use crate::ids::EventId;
-use crate::phase::{Move, Phase, Trigger, next};
-use crate::reason::Reason;
+use crate::input::command::{Order, Verb};
+use crate::input::event::Request;
+use crate::judge::verdict::Verdict;
+use crate::rollout::decision::Kind;
+use crate::rollout::phase::{Move, Phase, Trigger, next};
+use crate::rollout::reason::Reason;
 use crate::time::Span;
-use crate::verdict::Verdict;
 
 use super::accept::wanted_images;
 

@@ -3,18 +3,18 @@
 
 use std::collections::BTreeMap;
 
-use bellwether_core::block::{Block, Reading, Sample};
-use bellwether_core::decision::Ending;
 use bellwether_core::ids::Weight;
-use bellwether_core::learnt::Past;
+use bellwether_core::judge::reward::{Ahead, Reward};
+use bellwether_core::measure::block::{Block, Reading, Sample};
+use bellwether_core::measure::calibration::Past;
 use bellwether_core::policy::{Ab, Policy, RawPolicy, Stays};
-use bellwether_core::reward::{Ahead, Reward};
+use bellwether_core::rollout::decision::Ending;
 use bellwether_core::time::{Span, Timestamp};
 use serde_json::{Value, json};
 
-use crate::counting::is_above;
-use crate::dice::Dice;
-use crate::story::{Story, images, metrics};
+use bellwether_sim::counting::is_above;
+use bellwether_sim::dice::Dice;
+use bellwether_sim::story::{Story, images, metrics};
 
 const HOUR: u64 = 3600;
 

@@ -1,14 +1,14 @@
 //! A fresh baseline: the canary is compared with as many pods of the stable that were started with it.
 
-use bellwether_core::decision::Ending;
-use bellwether_core::effect::Act;
 use bellwether_core::ids::Weight;
-use bellwether_core::phase::Phase;
+use bellwether_core::input::effect::Act;
 use bellwether_core::policy::RawPolicy;
+use bellwether_core::rollout::decision::Ending;
+use bellwether_core::rollout::phase::Phase;
 use bellwether_core::time::Span;
 use serde_json::{Value, json};
 
-use crate::story::{Story, images, metrics, policy, workload};
+use bellwether_sim::story::{Story, images, metrics, policy, workload};
 
 const HOUR: u64 = 3600;
 

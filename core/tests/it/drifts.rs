@@ -2,19 +2,19 @@
 
 use std::collections::BTreeMap;
 
-use bellwether_core::block::{Block, Reading, Sample};
-use bellwether_core::decision::{Ending, Kind};
-use bellwether_core::judge::{CheckState, View};
-use bellwether_core::metric::Metric;
+use bellwether_core::judge::threshold::{CheckState, View};
+use bellwether_core::judge::verdict::Verdict;
+use bellwether_core::measure::block::{Block, Reading, Sample};
+use bellwether_core::measure::metric::Metric;
+use bellwether_core::measure::window::{Ring, Side};
 use bellwether_core::policy::{Policy, RawPolicy};
+use bellwether_core::rollout::decision::{Ending, Kind};
 use bellwether_core::time::{Span, Timestamp};
-use bellwether_core::verdict::Verdict;
-use bellwether_core::window::{Ring, Side};
 use serde_json::{Value, json};
 
-use crate::counting::is_above;
-use crate::dice::Dice;
-use crate::story::{Story, metrics};
+use bellwether_sim::counting::is_above;
+use bellwether_sim::dice::Dice;
+use bellwether_sim::story::{Story, metrics};
 
 const HOUR: u64 = 3600;
 const BUCKETS: [f64; 9] = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0];
@@ -132,7 +132,7 @@ fn a_check_that_only_warns_is_heard_once_and_holds_nothing_up() {
             { "metric": "response-time", "max": "1s", "on-regressed": on_regressed, "name": "slow" },
         ])
     };
-    let mut story = Story::new(crate::story::policy(json!({ "check": check("warn") })));
+    let mut story = Story::new(bellwether_sim::story::policy(json!({ "check": check("warn") })));
     story.request("v2-slow");
     assert_eq!(story.run(HOUR), Some(Ending::Promoted));
     let warned: Vec<&str> = story.whys().into_iter().filter(|why| why.ends_with("; this check only warns")).collect();
@@ -144,7 +144,7 @@ fn a_check_that_only_warns_is_heard_once_and_holds_nothing_up() {
     let alone = story.rollout().policy.steps[0].checks[0].sequential.unwrap();
     assert_eq!(alone.level(), alone.alpha);
 
-    let mut story = Story::new(crate::story::policy(json!({ "check": check("roll-back") })));
+    let mut story = Story::new(bellwether_sim::story::policy(json!({ "check": check("roll-back") })));
     story.request("v2-slow");
     assert_eq!(story.run(HOUR), Some(Ending::RolledBack));
 }

@@ -8,8 +8,8 @@ use bellwether_core::stats::mixture::{Mixture, Onset};
 use bellwether_core::stats::odds_grid::OddsGrid;
 use bellwether_core::stats::tally::{Pair, Phi, Tally};
 
-use crate::counting::is_above;
-use crate::simulation::{ALPHA, Delays, Judge, POLL, Row, Seed, alike, runs, share, worse};
+use bellwether_sim::counting::is_above;
+use bellwether_sim::polls::{ALPHA, Delays, Judge, POLL, Row, Seed, alike, runs, share, worse};
 
 #[test]
 fn a_good_version_is_rolled_back_no_more_often_than_promised() {

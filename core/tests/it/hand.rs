@@ -1,13 +1,13 @@
 //! The human's hand: verbs, gates, windows, quarantine and patience, each in a story of one paragraph.
 
-use bellwether_core::decision::Ending;
-use bellwether_core::effect::Act;
 use bellwether_core::engine::Took;
 use bellwether_core::ids::{Images, Weight};
-use bellwether_core::phase::Phase;
+use bellwether_core::input::effect::Act;
+use bellwether_core::rollout::decision::Ending;
+use bellwether_core::rollout::phase::Phase;
 use serde_json::json;
 
-use crate::story::{Story, images, policy, workload};
+use bellwether_sim::story::{Story, images, policy, workload};
 
 const HOUR: u64 = 3600;
 

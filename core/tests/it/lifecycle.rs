@@ -1,16 +1,16 @@
 //! Rollouts from their event to their end, each a story of one paragraph.
 
-use bellwether_core::decision::Ending;
-use bellwether_core::effect::Act;
 use bellwether_core::engine::Took;
-use bellwether_core::event::Event;
 use bellwether_core::ids::{EventId, Weight};
-use bellwether_core::phase::Phase;
-use bellwether_core::sighting::Obstacle;
+use bellwether_core::input::effect::Act;
+use bellwether_core::input::event::Event;
+use bellwether_core::input::status::Obstacle;
+use bellwether_core::rollout::decision::Ending;
+use bellwether_core::rollout::phase::Phase;
 use bellwether_core::time::Span;
 use serde_json::json;
 
-use crate::story::{Story, images, policy, workload};
+use bellwether_sim::story::{Story, images, policy, workload};
 
 const HOUR: u64 = 3600;
 

@@ -10,8 +10,8 @@ use bellwether_core::stats::slo::LimitGrid;
 use bellwether_core::stats::tally::{Pair, Phi, Tally};
 use bellwether_core::stats::two_sample::{Effects, EffectsState, Null};
 
-use crate::counting::is_above;
-use crate::simulation::{ALPHA, HOUR, POLL, runs, share};
+use bellwether_sim::counting::is_above;
+use bellwether_sim::polls::{ALPHA, HOUR, POLL, runs, share};
 
 const ONSET: Onset = Onset::Planned(HOUR as u32);
 /// The share that is hit, by poll from 0: of the stable's requests.

@@ -1,14 +1,14 @@
 //! What changes in the middle: other hands on the workload, on the canary and on the route, and a stable that breaks.
 
-use bellwether_core::decision::Ending;
-use bellwether_core::effect::Act;
 use bellwether_core::engine::Took;
 use bellwether_core::ids::Weight;
-use bellwether_core::phase::Phase;
+use bellwether_core::input::effect::Act;
+use bellwether_core::rollout::decision::Ending;
+use bellwether_core::rollout::phase::Phase;
 use bellwether_core::time::Span;
 use serde_json::json;
 
-use crate::story::{Story, images, policy, workload};
+use bellwether_sim::story::{Story, images, policy, workload};
 
 const HOUR: u64 = 3600;
 
@@ -219,8 +219,8 @@ fn blue_green_switches_once_and_back_at_once() {
     story.run(60);
     assert_eq!((sizes(&story), story.model.share(&workload(), story.now)), (vec![10], 1.0));
     assert_eq!(story.running(), images("v1"), "the old side is untouched");
-    assert_eq!(bellwether_core::show::view(story.rollout()).phase, "switched");
-    assert!(bellwether_core::show::phases().any(|name| name == "switched"), "the metrics count what is listed");
+    assert_eq!(bellwether_core::engine::show::view(story.rollout()).phase, "switched");
+    assert!(bellwether_core::engine::show::phases().any(|name| name == "switched"), "the metrics count what is listed");
     assert_eq!(story.run(HOUR), Some(Ending::Promoted));
     assert_eq!(story.running(), images("v2"));
 
@@ -238,7 +238,7 @@ fn a_blue_green_policy_that_makes_no_sense_says_so() {
             "strategy": "blue-green", "check": [{ "metric": "error-rate", "max": "5%" }] });
         json.as_object_mut().unwrap().extend(changes.as_object().unwrap().clone());
         let raw: bellwether_core::policy::RawPolicy = serde_json::from_value(json).unwrap();
-        raw.check(&crate::story::metrics())
+        raw.check(&bellwether_sim::story::metrics())
             .map(|_| String::new())
             .unwrap_or_else(|problems| problems[0].message.clone())
     };

@@ -1,10 +1,10 @@
 //! A rollout that brings a model: the environment's pointer follows the traffic, and comes back with it.
 
-use bellwether_core::decision::Ending;
-use bellwether_core::effect::Act;
+use bellwether_core::input::effect::Act;
+use bellwether_core::rollout::decision::Ending;
 use serde_json::json;
 
-use crate::story::{Story, policy};
+use bellwether_sim::story::{Story, policy};
 
 const HOUR: u64 = 3600;
 

@@ -2,18 +2,17 @@
 
 use std::collections::BTreeMap;
 
-use bellwether_core::block::{Block, Gap, Reading, Sample};
-use bellwether_core::decision::Ending;
-use bellwether_core::judge::{CheckState, View};
-use bellwether_core::metric::Metric;
-use bellwether_core::plan::{Found, Plan, Present};
+use bellwether_core::judge::threshold::{CheckState, View};
+use bellwether_core::judge::verdict::{Evidence, Verdict};
+use bellwether_core::measure::block::{Block, Gap, Reading, Sample};
+use bellwether_core::measure::metric::Metric;
+use bellwether_core::measure::window::{Ring, Side};
 use bellwether_core::policy::{Check, Policy, RawPolicy};
-use bellwether_core::time::{Span, Timestamp};
-use bellwether_core::verdict::{Evidence, Verdict};
-use bellwether_core::window::{Ring, Side};
+use bellwether_core::rollout::decision::Ending;
+use bellwether_core::time::Timestamp;
 use serde_json::json;
 
-use crate::story::{Story, images, metrics, policy};
+use bellwether_sim::story::{Story, images, metrics, policy};
 
 fn ranked(changes: serde_json::Value) -> Policy {
     let mut check =
@@ -138,15 +137,4 @@ fn where_there_is_nothing_to_rank_against_it_is_refused_with_the_way_out() {
         let found = found.unwrap_or_else(|| panic!("{problems:?}"));
         assert!(found.message.contains(why) && found.message.contains("set judge"), "{}", found.message);
     }
-}
-
-#[test]
-fn a_plan_runs_it_ahead_like_any_judge_of_windows() {
-    let present = BTreeMap::from([("error-rate".to_owned(), Present::new(1000.0, 0.005, None).unwrap())]);
-    let plan = Plan::new(&ranked(json!({})), &present, Span::from_secs(15));
-    let found = |index: usize| match plan.checks[0].steps[0].faults[index].1 {
-        Found::Looks(looks) => looks.rolled_back,
-        other => panic!("{other:?}"),
-    };
-    assert!(found(3) > 0.99, "tenfold: {}", found(3));
 }

@@ -3,81 +3,21 @@
 
 use std::collections::BTreeMap;
 
-use bellwether_core::block::{Reading, Sample};
-use bellwether_core::decision::Ending;
-use bellwether_core::learnt::Past;
-use bellwether_core::metric::Metric;
-use bellwether_core::policy::{Check, Policy, Proof, RawPolicy};
-use bellwether_core::sequential::{Asked, Seen, State};
+use bellwether_core::judge::sequential::{Asked, Seen, State};
+use bellwether_core::judge::verdict::Verdict;
+use bellwether_core::measure::block::{Reading, Sample};
+use bellwether_core::measure::calibration::Past;
+use bellwether_core::measure::window::Side;
+use bellwether_core::policy::{Policy, Proof, RawPolicy};
+use bellwether_core::rollout::decision::Ending;
 use bellwether_core::stats::tally::{Pair, Tally};
 use bellwether_core::time::{Span, Timestamp};
-use bellwether_core::verdict::Verdict;
-use bellwether_core::window::Side;
 use serde_json::json;
 
-use crate::counting::is_above;
-use crate::simulation::{ALPHA, Delays, POLL, Row, alike, runs, share, worse};
-use crate::story::{Story, images, metrics, policy};
-
-const HOUR: u64 = 3600;
-
-/// Of a metric, without the pods that are judged one by one.
-fn seen<'a>(sample: &'a Sample, processes: &'a [Reading]) -> Seen<'a> {
-    Seen { sample, processes, pods: None }
-}
-
-/// Errors of at most `max`, by the sequential judge.
-pub fn sequential(max: &str) -> Policy {
-    policy(json!({
-        "step": [{ "weight": "10%", "min-time": "5m" }],
-        "check": [{ "metric": "error-rate", "max": max }],
-    }))
-}
-
-/// The same without a margin: whatever is worse than the stable at all.
-fn strict(max: &str) -> Policy {
-    policy(json!({
-        "step": [{ "weight": "10%", "min-time": "5m" }],
-        "check": [{ "metric": "error-rate", "max": max, "margin": 1.0, "floor": "0%" }],
-    }))
-}
-
-/// How it learns how errors cluster.
-#[derive(Clone, Copy, PartialEq)]
-pub enum Learns {
-    /// From twenty minutes before the rollout, and on the way.
-    Before,
-    /// On the way.
-    OnTheWay,
-    /// Not at all.
-    Never,
-}
-
-/// The poll at whose end it alarms, from 0.
-pub fn alarm(policy: &Policy, row: &Row, learns: Learns, run: usize) -> Option<usize> {
-    let check: &Check = &policy.steps[0].checks[0];
-    let metric: &Metric = &policy.metrics["error-rate"];
-    let at = |poll: usize| Timestamp::from_second((poll as f64 * POLL) as i64).unwrap();
-    let mut past = Past::default();
-    for pods in row.past(run).iter().filter(|_| learns == Learns::Before) {
-        past.absorb(pods);
-    }
-    let mut state = State::new(at(0), at(1), Span::from_secs(HOUR), past);
-    let asked = Asked { check, rule: check.sequential.unwrap(), metric, side: Side::Canary, proof: Proof::NoAlarm };
-    row.simulate(run).iter().enumerate().position(|(n, poll)| {
-        let pods: Vec<Reading> = poll.pods.iter().filter(|_| learns != Learns::Never).map(|pod| ratio(*pod)).collect();
-        let evidence = state.look(asked, seen(&sample(poll.pair), &pods), at(n + 1)).unwrap();
-        evidence.verdict == Verdict::Regressed
-    })
-}
-
-fn sample(pair: Pair) -> Sample {
-    Sample::Arms { canary: Some(ratio(pair.canary)), stable: Some(ratio(pair.stable)) }
-}
-
-fn ratio(tally: Tally) -> Reading {
-    Reading::Ratio { hits: tally.hits() as u64, total: tally.n() as u64 }
-}
+use bellwether_sim::counting::is_above;
+use bellwether_sim::judged::{HOUR, Learns, alarm, sample, seen, sequential, strict};
+use bellwether_sim::polls::{ALPHA, Delays, POLL, alike, runs, share, worse};
+use bellwether_sim::story::{Story, images, metrics, policy};
 
 /// The product's judge, and what is done to it to see what that costs.
 fn columns() -> [(&'static str, Policy, Learns); 4] {

@@ -1,14 +1,14 @@
 //! Suites that a policy requires: no traffic before they have passed, on what is asked for and on nothing else.
 
-use bellwether_core::decision::Ending;
-use bellwether_core::effect::Act;
 use bellwether_core::engine::Took;
-use bellwether_core::event::Event;
 use bellwether_core::ids::EventId;
-use bellwether_core::report::{Report, Tested};
+use bellwether_core::input::effect::Act;
+use bellwether_core::input::event::Event;
+use bellwether_core::input::report::{Report, Tested};
+use bellwether_core::rollout::decision::Ending;
 use serde_json::json;
 
-use crate::story::{Story, images, policy, workload};
+use bellwether_sim::story::{Story, images, policy, workload};
 
 const HOUR: u64 = 3600;
 

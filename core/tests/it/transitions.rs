@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use bellwether_core::phase::{Move, Phase, Trigger, next};
+use bellwether_core::rollout::phase::{Move, Phase, Trigger, next};
 
 /// `docs/state-machine.md` is what the code says. `UPDATE_EXPECT=1 cargo test` writes it anew.
 #[test]

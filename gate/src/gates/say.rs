@@ -1,6 +1,6 @@
 //! Findings in one sentence each: what was seen, the bound that was read, the limit, the verdict.
 
-use bellwether_core::metric::Unit;
+use bellwether_core::measure::metric::Unit;
 
 use super::promises_nothing;
 use crate::evidence::Evidence;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use bellwether_core::metric::{RawLimit, Unit};
+use bellwether_core::measure::metric::{RawLimit, Unit};
 
 use super::raw::{RawEndpoint, RawGate, RawLimits, RawSuite};
 use super::words::{RuleKind, Scorer};

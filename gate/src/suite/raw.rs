@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use bellwether_core::metric::RawLimit;
+use bellwether_core::measure::metric::RawLimit;
 use bellwether_core::time::Span;
 use serde::Deserialize;
 

@@ -1,7 +1,7 @@
 //! The verbs that the adapter uses, once, as a list. The shipped roles are held against it by a test, and
 //! `check --online` asks the API server for each.
 
-use bellwether_core::event::Failure;
+use bellwether_core::input::event::Failure;
 use futures::future::try_join_all;
 use k8s_openapi::api::authorization::v1::{ResourceAttributes, SelfSubjectAccessReview, SelfSubjectAccessReviewSpec};
 use kube::api::{Api, PostParams};

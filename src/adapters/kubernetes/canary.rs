@@ -3,9 +3,9 @@
 //! Each act reads first and compares, and writes only what is not so yet. That makes it harmless to repeat after an
 //! answer that got lost, and it is where a process with an older epoch finds out that it is one.
 
-use bellwether_core::effect::Effect;
-use bellwether_core::event::{Failure, FailureKind};
 use bellwether_core::ids::{Images, Weight, Workload};
+use bellwether_core::input::effect::Effect;
+use bellwether_core::input::event::{Failure, FailureKind};
 use bellwether_core::policy::{Cohort, RouteName, Traffic};
 use futures::{TryFutureExt, try_join};
 use k8s_openapi::api::core::v1::Service;

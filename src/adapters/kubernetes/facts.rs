@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use bellwether_core::ids::TemplateHash;
-use bellwether_core::sighting::{Arm, Trouble};
+use bellwether_core::input::status::{Arm, Trouble};
 use bellwether_core::time::Timestamp;
 use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;

@@ -3,7 +3,7 @@
 //! The status code alone does not say: 403 is a missing verb, an exhausted quota, an admission that said no, or a
 //! namespace on its way out; 422 is an object that is wrong, or a `test` of a patch that found another value.
 
-use bellwether_core::event::{Failure, FailureKind};
+use bellwether_core::input::event::{Failure, FailureKind};
 use kube::core::Status;
 
 /// All that the API server says of a JSON Patch that does not fit the object, a failed `test` above all.

@@ -1,10 +1,10 @@
 //! A survey: one fresh look at a workload and at everything around it. Two rounds of parallel reads, because which pods,
 //! ReplicaSets and claims matter is said by the Deployment.
 
-use bellwether_core::event::Failure;
 use bellwether_core::ids::Workload;
+use bellwether_core::input::event::Failure;
+use bellwether_core::input::status::{Arm, Sighting, Survey};
 use bellwether_core::policy::Traffic;
-use bellwether_core::sighting::{Arm, Sighting, Survey};
 use futures::future::try_join_all;
 use futures::try_join;
 use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use bellwether_core::effect::Effect;
-use bellwether_core::event::{Failure, FailureKind};
+use bellwether_core::input::effect::Effect;
+use bellwether_core::input::event::{Failure, FailureKind};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use crate::ports::Epoch;

@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use bellwether_core::ids::{Kind, Workload};
-use bellwether_core::sighting::Sighting;
+use bellwether_core::input::status::Sighting;
 use k8s_openapi::api::core::v1::Service;
 use kube::core::DynamicObject;
 

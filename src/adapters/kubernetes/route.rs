@@ -11,10 +11,10 @@
 
 use std::collections::BTreeMap;
 
-use bellwether_core::event::{Failure, FailureKind};
 use bellwether_core::ids::{Weight, Workload};
+use bellwether_core::input::event::{Failure, FailureKind};
+use bellwether_core::input::status::Routed;
 use bellwether_core::policy::{Cohort, RouteName};
-use bellwether_core::sighting::Routed;
 use json_patch::Patch;
 use kube::core::DynamicObject;
 use serde::{Deserialize, Serialize};

@@ -6,7 +6,7 @@
 use std::fmt::Debug;
 use std::time::Duration;
 
-use bellwether_core::event::{Failure, FailureKind};
+use bellwether_core::input::event::{Failure, FailureKind};
 use json_patch::Patch as JsonPatch;
 use k8s_openapi::api::apps::v1 as apps;
 use k8s_openapi::api::core::v1::Service;

@@ -3,9 +3,9 @@
 //! They are JSON Patches that hold only for the object as it was read. `spec.replicas` belongs
 //! to whoever scales the workload and is never written.
 
-use bellwether_core::effect::Effect;
-use bellwether_core::event::{Failure, FailureKind};
 use bellwether_core::ids::{Images, TemplateHash, Workload, digest};
+use bellwether_core::input::effect::Effect;
+use bellwether_core::input::event::{Failure, FailureKind};
 use bellwether_core::time::Timestamp;
 use k8s_openapi::api::core::v1::{Event, EventSource, ObjectReference};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};

@@ -7,8 +7,8 @@
 use std::collections::BTreeMap;
 
 use bellwether_core::ids::Workload;
+use bellwether_core::input::status::Obstacle;
 use bellwether_core::policy::{RouteName, Traffic};
-use bellwether_core::sighting::Obstacle;
 use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Service};
 use k8s_openapi::api::networking::v1::{NetworkPolicy, NetworkPolicyPeer};

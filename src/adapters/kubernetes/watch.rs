@@ -14,7 +14,7 @@ use std::sync::{Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use bellwether_core::ids::Workload;
-use bellwether_core::sighting::Sighting;
+use bellwether_core::input::status::Sighting;
 use bellwether_core::time::Timestamp;
 use futures::StreamExt;
 use futures::stream::{BoxStream, SelectAll};

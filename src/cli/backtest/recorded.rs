@@ -3,13 +3,13 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Context, bail};
-use bellwether_core::backtest::canaries::has_canary;
-use bellwether_core::block::Block;
-use bellwether_core::decision::Kind;
-use bellwether_core::event::{Event, Outcome};
+use bellwether_core::engine::record::Record;
 use bellwether_core::ids::Workload;
-use bellwether_core::learnt::Learnt;
-use bellwether_core::record::Record;
+use bellwether_core::input::event::{Event, Outcome};
+use bellwether_core::measure::block::Block;
+use bellwether_core::measure::calibration::Learnt;
+use bellwether_core::rollout::decision::Kind;
+use bellwether_lab::backtest::canaries::has_canary;
 use serde_json::Value;
 
 /// The blocks of one rollout, or of a history.

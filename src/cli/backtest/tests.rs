@@ -1,12 +1,12 @@
 //! Recordings as they are read, and what people are shown, word for word.
 
-use bellwether_core::block::{Reading, Sample};
-use bellwether_core::decision::{Decision, Kind};
-use bellwether_core::event::{Event, Input};
+use bellwether_core::engine::record::Record;
 use bellwether_core::ids::{EventId, RolloutId, Weight, Workload};
-use bellwether_core::phase::Phase;
-use bellwether_core::reason::Reason;
-use bellwether_core::record::Record;
+use bellwether_core::input::event::{Event, Input};
+use bellwether_core::measure::block::{Reading, Sample};
+use bellwether_core::rollout::decision::{Decision, Kind};
+use bellwether_core::rollout::phase::Phase;
+use bellwether_core::rollout::reason::Reason;
 use bellwether_core::time::Timestamp;
 use expect_test::expect;
 

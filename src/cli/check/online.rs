@@ -7,9 +7,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bellwether_core::ids::Workload;
+use bellwether_core::input::status::Obstacle;
+use bellwether_core::measure::watch::ArmKey;
 use bellwether_core::policy::Policy;
-use bellwether_core::sighting::Obstacle;
-use bellwether_core::watch::ArmKey;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 

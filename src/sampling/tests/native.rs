@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use super::super::native::edges;
 use super::{Options, World, history, labels, t};
 use crate::ports::{Bucket, Native};
-use bellwether_core::block::{Block, Gap, Reading, Sample};
+use bellwether_core::measure::block::{Block, Gap, Reading, Sample};
 use std::sync::Arc;
 
 const HISTOGRAM: &str = "kind = \"histogram\"\nseries = \"seconds\"\nnative = true";

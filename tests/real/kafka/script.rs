@@ -22,8 +22,8 @@ use rdkafka::{Offset, TopicPartitionList};
 use tokio::sync::mpsc;
 
 use super::{PATIENCE, client, event, key_on};
-use crate::broker::Answer;
 use crate::broker_script::{Agreed, Op, Script, Seen, Sight, Way, World, play, text};
+use bellwether_sim::broker::Answer;
 
 const SEEDS: u64 = 40;
 const STEPS: usize = 25;

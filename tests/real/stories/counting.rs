@@ -21,11 +21,11 @@ use bellwether::adapters::prometheus::{self, Prometheus};
 use bellwether::clock::{Clock as _, SystemClock};
 use bellwether::ports::{PodFacts, Pods};
 use bellwether::sampling::{Options, Sampler, grid};
-use bellwether_core::block::{Block, Reading, Sample};
 use bellwether_core::ids::{Kind, Workload};
-use bellwether_core::metric::Metric;
+use bellwether_core::measure::block::{Block, Reading, Sample};
+use bellwether_core::measure::metric::Metric;
+use bellwether_core::measure::watch::{ArmKey, Watch};
 use bellwether_core::time::{Span, Timestamp};
-use bellwether_core::watch::{ArmKey, Watch};
 use futures::future::try_join_all;
 use serde_json::json;
 

@@ -12,8 +12,8 @@ use serde_json::Value;
 
 use super::scene::{GOOD, Scene, Setup, patient};
 use super::{Told, told};
-use crate::dice::Dice;
 use crate::plane::story::Story;
+use bellwether_sim::dice::Dice;
 
 const V2: &str = "registry.test/shop/web:v2";
 const KILLS: usize = 40;

@@ -5,8 +5,8 @@
 //! They are there exactly while the canary has its step's traffic, since a rule without a backend that counts would answer with
 //! 500; the weight of their one backend means nothing to a gateway, and says what was asked for.
 
-use bellwether_core::event::{Failure, FailureKind};
 use bellwether_core::ids::{Weight, Workload};
+use bellwether_core::input::event::{Failure, FailureKind};
 use bellwether_core::policy::Cohort;
 use json_patch::Patch;
 use kube::core::DynamicObject;

@@ -1,5 +1,5 @@
-use bellwether_core::effect::Act;
 use bellwether_core::ids::{EffectId, Kind, RolloutId};
+use bellwether_core::input::effect::Act;
 
 use super::*;
 

@@ -1,0 +1,187 @@
+//! From what the engine knows to what people are shown.
+
+use crate::engine::view::{CheckView, DecisionView, RolloutView};
+use crate::engine::{Took, Transition};
+use crate::ids::{Images, RolloutId, Weight};
+use crate::input::event::Event;
+use crate::judge::verdict::Evidence;
+use crate::measure::metric::{MetricKind, Unit};
+use crate::measure::window::Measure;
+use crate::policy::{Mode, Policy, Strategy};
+use crate::rollout::decision::{Ending, Kind};
+use crate::rollout::phase::Phase;
+use crate::rollout::{Rollout, Task};
+use crate::time::Span;
+
+/// A rollout as it stands.
+pub fn view(rollout: &Rollout) -> RolloutView {
+    let basis = rollout.basis.as_ref();
+    let steps = rollout.policy.steps.len();
+    let step = |at: usize| matches!(rollout.task, Task::Roll { .. }).then_some((at + 1, steps));
+    RolloutView {
+        id: rollout.id.to_string(),
+        workload: rollout.workload.to_string(),
+        from: basis.map(|basis| basis.from.clone()).unwrap_or_default(),
+        to: basis.map_or_else(|| asked_for(rollout), |basis| basis.to.clone()),
+        policy: named(&rollout.policy),
+        mode: match rollout.policy.mode {
+            Mode::Enforce => "enforce".to_owned(),
+            Mode::Observe => "observe".to_owned(),
+        },
+        phase: phase(rollout).to_owned(),
+        step: step(rollout.step),
+        weight: rollout.weight,
+        observed: rollout.watching.as_ref().and_then(|watching| watching.share()).map(|(share, _)| share),
+        held: rollout.held.as_ref().map(|held| held.reason.to_string()),
+        outcome: rollout.ending().map(|ending| outcome(ending).to_owned()),
+        reason: reason(rollout),
+        next: next(rollout),
+        since: rollout.since,
+        started: rollout.started,
+        ended: rollout.ended,
+        checks: rollout.watching.iter().flat_map(|watching| watching.evidence()).map(check).collect(),
+        history: rollout
+            .history
+            .iter()
+            .map(|entry| DecisionView {
+                at: entry.at,
+                decision: entry.kind.to_string(),
+                reason: entry.why.clone(),
+                step: step(entry.step),
+            })
+            .collect(),
+    }
+}
+
+/// A request that was turned away before there was a rollout of it: whoever waits for it by its id has an answer.
+/// `None`: it was not a request, or was not turned away.
+pub fn turned_away(transition: &Transition) -> Option<RolloutView> {
+    let Event::Requested { id, request, .. } = &transition.input.event else { return None };
+    let (at, reason) = (transition.input.at, transition.reason.to_string());
+    (transition.took == Took::Rejected).then(|| RolloutView {
+        id: RolloutId::of(&request.workload, id).to_string(),
+        workload: request.workload.to_string(),
+        from: Images::new(),
+        to: request.images.clone(),
+        policy: transition.policy.as_ref().map(named).unwrap_or_default(),
+        mode: String::new(),
+        phase: Phase::Ended.to_string(),
+        step: None,
+        weight: Weight::ZERO,
+        observed: None,
+        held: None,
+        outcome: Some(outcome(Ending::Refused).to_owned()),
+        reason: reason.clone(),
+        next: "nothing; mend the cause and ask again".to_owned(),
+        since: at,
+        started: at,
+        ended: Some(at),
+        checks: Vec::new(),
+        history: vec![DecisionView { at, decision: Kind::Refuse.to_string(), reason, step: None }],
+    })
+}
+
+fn named(policy: &Policy) -> String {
+    format!("{}@{}", policy.name, policy.hash)
+}
+
+/// Blue-green's own words for two of the phases that it goes through like any other.
+const SWITCHING: [(Phase, &str); 2] = [(Phase::Preparing, "preview"), (Phase::Stepping, "switched")];
+
+/// The phase's name.
+fn phase(rollout: &Rollout) -> &'static str {
+    let switches = rollout.policy.strategy == Strategy::BlueGreen;
+    let own = SWITCHING.iter().find(|(phase, _)| switches && *phase == rollout.phase);
+    own.map_or(rollout.phase.traits().name, |(_, name)| name)
+}
+
+/// Every name that [`RolloutView::phase`] can have.
+pub fn phases() -> impl Iterator<Item = &'static str> {
+    Phase::ALL.into_iter().map(|phase| phase.traits().name).chain(SWITCHING.map(|(_, name)| name))
+}
+
+/// How a rollout ended, in one word for programs.
+fn outcome(ending: Ending) -> &'static str {
+    match ending {
+        Ending::Promoted => "promoted",
+        Ending::RolledBack => "rolled-back",
+        Ending::GivenUp => "given-up",
+        Ending::Aborted => "aborted",
+        Ending::Superseded => "superseded",
+        Ending::Refused => "refused",
+        Ending::Unchanged => "unchanged",
+    }
+}
+
+fn asked_for(rollout: &Rollout) -> Images {
+    match &rollout.task {
+        Task::Roll { request } => request.images.clone(),
+        Task::Guard { .. } => Images::new(),
+    }
+}
+
+/// Why it stands as it does: what was decided about the version, once something was; else why nothing is yet.
+fn reason(rollout: &Rollout) -> String {
+    match (&rollout.judgement, &rollout.held) {
+        (Some(judgement), _) => judgement.reason.to_string(),
+        (None, Some(held)) => held.reason.to_string(),
+        (None, None) => rollout.reason.to_string(),
+    }
+}
+
+fn next(rollout: &Rollout) -> String {
+    let Some(step) = rollout.policy.steps.get(rollout.step) else { return String::new() };
+    if let Some(held) = rollout.held.as_ref().filter(|_| rollout.phase != Phase::Ended) {
+        return match (rollout.hold_ends(held), rollout.patience(&held.reason)) {
+            (Some(at), Some(_)) => format!("goes on when the cause is gone, and is given up at {at}"),
+            (Some(at), None) => format!("goes on at {at}"),
+            (None, _) => "goes on when the cause is gone".to_owned(),
+        };
+    }
+    match rollout.phase {
+        Phase::Gating => "look at the workload".to_owned(),
+        Phase::Preparing => format!("{} of the traffic, once the canary is available", step.weight),
+        Phase::Growing => format!("{} of the traffic, once the canary has grown", step.weight),
+        Phase::Stepping => match rollout.policy.steps.get(rollout.step + 1) {
+            Some(further) => format!("{} of the traffic, if every check passes", further.weight),
+            None => "promotion, if every check passes".to_owned(),
+        },
+        Phase::Promoting => "the traffic returns, once the workload is available with the new version".to_owned(),
+        Phase::Returning => "the canary is removed, once it has no traffic".to_owned(),
+        Phase::Cleaning => match &rollout.policy.guard {
+            Some(guard) => format!("the guard watches for {}", guard.length),
+            None => "nothing: it is promoted".to_owned(),
+        },
+        Phase::Guarding => "nothing more, if every check of the guard passes to its end".to_owned(),
+        Phase::Restoring => "the traffic returns, once the workload is available with the old version".to_owned(),
+        Phase::Draining => "the canary is removed, once it has no traffic".to_owned(),
+        Phase::Removing => "nothing, once the canary is gone".to_owned(),
+        Phase::Ended => "nothing".to_owned(),
+    }
+}
+
+fn check(evidence: &Evidence) -> CheckView {
+    let weighed = evidence.by.weighed();
+    let show = |measure: &Measure| {
+        let beyond = if measure.beyond { "> " } else { "" };
+        let unit = if weighed.is_some() { Unit::Percent } else { evidence.unit };
+        format!("{beyond}{}", unit.show(measure.value))
+    };
+    let counted = evidence.subject.as_ref().filter(|subject| subject.n > 0 || !evidence.kind.counts_requests());
+    let between = |measure: &Measure| {
+        let interval = weighed?.between(measure)?;
+        Some(format!("{} to {}", Unit::Percent.show(interval.lower), Unit::Percent.show(interval.upper)))
+    };
+    CheckView {
+        name: evidence.check.clone(),
+        verdict: evidence.verdict.to_string(),
+        canary: counted.map(show),
+        canary_between: counted.and_then(between),
+        stable: evidence.stable.as_ref().map(show),
+        stable_between: evidence.stable.as_ref().and_then(between),
+        limit: evidence.shown_limit(),
+        n: evidence.subject.as_ref().map_or(0, |subject| subject.n),
+        window: if evidence.kind == MetricKind::Availability { Span::ZERO } else { evidence.window },
+        sentence: evidence.to_string(),
+    }
+}

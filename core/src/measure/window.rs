@@ -1,0 +1,288 @@
+//! The last blocks of counts, and any sliding window as a sum over them.
+//!
+//! The ring holds blocks, not samples: what came between two readings of the counters, exactly. A window takes the
+//! blocks that end within it. A gap adds nothing to a sum and takes nothing away; what it means for a verdict is the
+//! judge's affair.
+
+use std::collections::VecDeque;
+
+use serde::{Deserialize, Serialize};
+
+use crate::measure::block::{Block, Gap, Reading, Sample};
+use crate::stats::histogram::NativeEdges;
+use crate::stats::quantile::{classic, native};
+use crate::time::{Span, Timestamp};
+
+/// One arm's value over a window.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Measure {
+    /// In the metric's unit. A quantile that lies above the last bucket's edge is that edge, with `beyond` set.
+    pub value: f64,
+    /// For a ratio: how many of the events were of its kind.
+    pub hits: Option<u64>,
+    /// How many events (or pods) the value is taken from; 0 where nothing is counted.
+    pub n: u64,
+    /// The true value is above `value`, by an amount that the buckets can't tell.
+    pub beyond: bool,
+}
+
+/// Never more blocks than this, however fine the grid: 512 blocks of 5 s are 42 minutes.
+const MOST_BLOCKS: usize = 512;
+
+/// The last blocks of one rollout.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct Ring {
+    blocks: VecDeque<Block>,
+}
+
+/// Whose numbers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Side {
+    /// The canary's.
+    Canary,
+    /// The stable's.
+    Stable,
+}
+
+impl Ring {
+    /// Takes a block in and lets go of those that ended more than `keep` before it. A block that does not end after
+    /// the last one is old news and is refused (`false`): a block counts once.
+    pub fn push(&mut self, block: Block, keep: Span) -> bool {
+        if self.blocks.back().is_some_and(|last| block.to <= last.to) {
+            return false;
+        }
+        let oldest = keep.before(block.to);
+        self.blocks.push_back(block);
+        while self.blocks.len() > MOST_BLOCKS || self.blocks.front().is_some_and(|first| first.to <= oldest) {
+            self.blocks.pop_front();
+        }
+        true
+    }
+
+    /// Why the newest block has nothing of `metric`; `None`: it has.
+    pub fn gap(&self, metric: &str) -> Option<&Gap> {
+        match self.blocks.back()?.metrics.get(metric)? {
+            Sample::Gap(gap) => Some(gap),
+            Sample::Arms { .. } => None,
+        }
+    }
+
+    /// The blocks, oldest first.
+    pub fn blocks(&self) -> impl Iterator<Item = &Block> {
+        self.blocks.iter()
+    }
+
+    /// The newest block.
+    pub fn newest(&self) -> Option<&Block> {
+        self.blocks.back()
+    }
+
+    /// The end of the newest block.
+    pub fn last(&self) -> Option<Timestamp> {
+        self.blocks.back().map(|block| block.to)
+    }
+
+    /// One arm's counts by bucket over the last `window`, with the buckets' edges; `None`: it has none.
+    pub fn counts(&self, metric: &str, side: Side, window: Span) -> Option<(Vec<f64>, Vec<u64>)> {
+        let start = window.before(self.last()?);
+        total(self.blocks.iter().filter(|block| block.to > start), metric, side)
+    }
+
+    /// One arm's value of `metric` over the last `window`; `None`: the arm has no reading in it.
+    pub fn measure(&self, metric: &str, side: Side, window: Span, quantile: f64) -> Option<Measure> {
+        self.measure_at(metric, side, window, quantile, self.last()?)
+    }
+
+    /// The same over the `window` that ends at `at`.
+    pub fn measure_at(&self, metric: &str, side: Side, window: Span, quantile: f64, at: Timestamp) -> Option<Measure> {
+        let start = window.before(at);
+        let blocks = self.blocks.iter().filter(|block| block.to > start && block.to <= at);
+        sum(blocks, metric, side)?.measure(quantile)
+    }
+}
+
+/// One arm's counts by bucket in all of these blocks; `None`: it has none.
+pub fn total<'a>(blocks: impl Iterator<Item = &'a Block>, metric: &str, side: Side) -> Option<(Vec<f64>, Vec<u64>)> {
+    match sum(blocks, metric, side)? {
+        Sum::Histogram { edges, counts } => Some((edges, counts)),
+        Sum::Ratio { .. } | Sum::Count { .. } | Sum::Value { .. } => None,
+    }
+}
+
+fn sum<'a>(blocks: impl Iterator<Item = &'a Block>, metric: &str, side: Side) -> Option<Sum> {
+    let readings = blocks.filter_map(|block| Some((block, reading(block.metrics.get(metric)?, side)?)));
+    readings.fold(None, |sum, (block, reading)| Some(Sum::add(sum, reading, Span::between(block.from, block.to))))
+}
+
+/// What a sample has of one side.
+pub fn reading(sample: &Sample, side: Side) -> Option<&Reading> {
+    match (sample, side) {
+        (Sample::Arms { canary, .. }, Side::Canary) => canary.as_ref(),
+        (Sample::Arms { stable, .. }, Side::Stable) => stable.as_ref(),
+        (Sample::Gap(_), _) => None,
+    }
+}
+
+/// A sum over readings of one kind. When the kind (or the buckets) changes in the middle, the sum begins again: numbers
+/// of different kinds can't be added.
+enum Sum {
+    Ratio { hits: u64, total: u64 },
+    Histogram { edges: Vec<f64>, counts: Vec<u64> },
+    Count { n: u64, time: Span },
+    Value { sum: f64, n: u32 },
+}
+
+impl Sum {
+    fn add(sum: Option<Sum>, reading: &Reading, time: Span) -> Sum {
+        match (sum, reading) {
+            (Some(Sum::Ratio { hits, total }), Reading::Ratio { hits: h, total: t }) => {
+                Sum::Ratio { hits: hits.saturating_add(*h), total: total.saturating_add(*t) }
+            }
+            (Some(Sum::Histogram { edges, mut counts }), Reading::Histogram { edges: e, counts: c })
+                if edges == *e && counts.len() == c.len() =>
+            {
+                counts.iter_mut().zip(c).for_each(|(sum, count)| *sum = sum.saturating_add(*count));
+                Sum::Histogram { edges, counts }
+            }
+            (Some(Sum::Count { n, time: before }), Reading::Count(count)) => Sum::Count {
+                n: n.saturating_add(*count),
+                time: Span::from_millis(before.as_millis().saturating_add(time.as_millis())),
+            },
+            (Some(Sum::Value { sum, n }), Reading::Value(value)) => Sum::Value { sum: sum + value, n: n + 1 },
+            (_, Reading::Ratio { hits, total }) => Sum::Ratio { hits: *hits, total: *total },
+            (_, Reading::Histogram { edges, counts }) => {
+                Sum::Histogram { edges: edges.clone(), counts: counts.clone() }
+            }
+            (_, Reading::Count(n)) => Sum::Count { n: *n, time },
+            (_, Reading::Value(value)) => Sum::Value { sum: *value, n: 1 },
+        }
+    }
+
+    fn measure(self, quantile: f64) -> Option<Measure> {
+        match self {
+            Sum::Ratio { hits, total } => {
+                let value = if total == 0 { 0.0 } else { hits as f64 / total as f64 };
+                Some(Measure { value, hits: Some(hits), n: total, beyond: false })
+            }
+            Sum::Histogram { edges, counts } => Some(quantile_of(&edges, &counts, quantile)),
+            Sum::Count { n, time } if time > Span::ZERO => {
+                Some(Measure { value: n as f64 / time.as_secs_f64(), hits: None, n, beyond: false })
+            }
+            Sum::Count { .. } => None,
+            Sum::Value { sum, n } => Some(Measure { value: sum / f64::from(n), hits: None, n: 0, beyond: false }),
+        }
+    }
+}
+
+/// The quantile that Prometheus would show, of a native histogram's buckets about that: its dashboards may have finer ones.
+/// Above the last edge nothing is known but that it is above.
+fn quantile_of(edges: &[f64], counts: &[u64], quantile: f64) -> Measure {
+    let mut n = 0u64;
+    let mut upto = |count: u64| {
+        n = n.saturating_add(count);
+        n as f64
+    };
+    let counts = counts.iter().copied().chain(std::iter::repeat(0));
+    let ends = edges.iter().copied().chain([f64::INFINITY]);
+    let buckets: Vec<(f64, f64)> = ends.zip(counts).map(|(end, count)| (end, upto(count))).collect();
+    let within = edges.len().checked_sub(1).and_then(|last| buckets.get(last)).map_or(0.0, |(_, count)| *count);
+    let beyond = n > 0 && quantile * n as f64 > within;
+    let is_native = !beyond && NativeEdges::of(edges).is_some();
+    let value = if is_native { of_native(&buckets, quantile) } else { classic(quantile, &buckets) };
+    Measure { value: value.unwrap_or(0.0), hits: None, n, beyond }
+}
+
+/// From cumulative counts up to the edges of a native histogram.
+fn of_native(upto: &[(f64, f64)], quantile: f64) -> Option<f64> {
+    let lower = [(0.0, 0.0)].into_iter().chain(upto.iter().copied());
+    let buckets: Vec<_> = lower.zip(upto).map(|((start, below), (end, upto))| (start, *end, upto - below)).collect();
+    native(quantile, &buckets)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeMap;
+
+    fn at(secs: i64) -> Timestamp {
+        Timestamp::from_second(secs).unwrap()
+    }
+
+    fn block(from: i64, to: i64, hits: u64, total: u64) -> Block {
+        let sample = Sample::Arms { canary: Some(Reading::Ratio { hits, total }), stable: None };
+        Block::new(at(from), at(to), BTreeMap::from([("errors".to_owned(), sample)]))
+    }
+
+    fn ratio(ring: &Ring, window: u64) -> Option<(u64, u64)> {
+        let measure = ring.measure("errors", Side::Canary, Span::from_secs(window), 0.95)?;
+        Some((measure.hits.unwrap(), measure.n))
+    }
+
+    #[test]
+    fn a_window_is_the_sum_of_the_blocks_that_end_in_it() {
+        let mut ring = Ring::default();
+        for n in 0..10 {
+            assert!(ring.push(block(n * 10, n * 10 + 10, 1, 100), Span::from_secs(60)));
+        }
+        assert_eq!(ratio(&ring, 10), Some((1, 100)));
+        assert_eq!(ratio(&ring, 30), Some((3, 300)));
+        assert_eq!(ratio(&ring, 1000), Some((6, 600)), "what is older than the ring keeps is gone");
+        assert_eq!(ring.measure("other", Side::Canary, Span::from_secs(60), 0.95), None);
+        assert_eq!(ring.measure("errors", Side::Stable, Span::from_secs(60), 0.95), None);
+    }
+
+    #[test]
+    fn a_block_counts_once() {
+        let mut ring = Ring::default();
+        assert!(ring.push(block(0, 10, 1, 100), Span::from_secs(60)));
+        assert!(!ring.push(block(0, 10, 1, 100), Span::from_secs(60)));
+        assert!(!ring.push(block(0, 5, 1, 100), Span::from_secs(60)));
+        assert_eq!(ratio(&ring, 60), Some((1, 100)));
+    }
+
+    #[test]
+    fn a_gap_adds_nothing_and_is_named() {
+        let mut ring = Ring::default();
+        ring.push(block(0, 10, 1, 100), Span::from_secs(60));
+        let gap = Sample::Gap(Gap::NoBaseline);
+        let empty = Block::new(at(10), at(20), BTreeMap::from([("errors".to_owned(), gap)]));
+        ring.push(empty, Span::from_secs(60));
+        assert_eq!(ring.gap("errors"), Some(&Gap::NoBaseline));
+        assert_eq!(ratio(&ring, 60), Some((1, 100)));
+    }
+
+    /// Reference values: `vectors/statistics.json`, group of `histogram_quantile` traps (science §3.10).
+    #[test]
+    fn quantiles_agree_with_promql() {
+        let edges = [0.1, 0.5, 1.0];
+        for (counts, q, value, beyond) in [
+            ([50, 40, 7, 3], 0.95, 0.857_142_857_142_857_1, false),
+            ([50, 40, 7, 3], 0.99, 1.0, true),
+            ([100, 0, 0, 0], 0.5, 0.05, false),
+            ([0, 0, 0, 10], 0.5, 1.0, true),
+        ] {
+            let measure = quantile_of(&edges, &counts, q);
+            assert!((measure.value - value).abs() < 1e-12, "{counts:?} {q}: {}", measure.value);
+            assert_eq!(measure.beyond, beyond, "{counts:?} {q}");
+        }
+        assert_eq!(quantile_of(&edges, &[0, 0, 0, 0], 0.5).n, 0);
+    }
+
+    #[test]
+    fn between_native_edges_a_quantile_grows_by_factors() {
+        let edges = NativeEdges { schema: 2, from: -1, to: 1 }.edges().unwrap();
+        for (counts, q, value, beyond) in [
+            ([0, 10, 0, 0], 0.5, libm::exp2(-0.125), false),
+            ([0, 5, 5, 0], 0.75, libm::exp2(0.125), false),
+            ([10, 0, 0, 0], 0.5, libm::exp2(-0.25) / 2.0, false),
+            ([0, 5, 5, 0], 1.0, libm::exp2(0.25), false),
+            ([0, 0, 0, 10], 0.5, libm::exp2(0.25), true),
+        ] {
+            let measure = quantile_of(&edges, &counts, q);
+            assert!((measure.value - value).abs() < 1e-12, "{counts:?} {q}: {}", measure.value);
+            assert_eq!(measure.beyond, beyond, "{counts:?} {q}");
+        }
+        assert_eq!(quantile_of(&edges, &[0, 0, 0, 0], 0.5).value, 0.0);
+    }
+}

@@ -1,0 +1,202 @@
+//! What people are told about a decision: the Slack message and the Kubernetes Event.
+//!
+//! Few messages a rollout: one when it is first held, one for each gate that waits for a person, and always the last one.
+//! There is none when it starts.
+
+use crate::ids::Images;
+use crate::input::effect::{Act, Message, Mood};
+use crate::rollout::Rollout;
+use crate::rollout::decision::{Decision, Ending, Kind};
+use crate::rollout::reason::{Reason, change};
+use crate::time::Span;
+
+/// A Kubernetes Event's note may have 1 kB.
+const NOTE_LIMIT: usize = 1000;
+
+/// What is to be told about `decision`, which is the last of `rollout`'s.
+pub fn about(decision: &Decision, rollout: &Rollout) -> Vec<Act> {
+    let mut acts = Vec::new();
+    acts.extend(note(decision, rollout));
+    let first_hold =
+        decision.kind == Kind::Hold && rollout.history.iter().filter(|entry| entry.kind == Kind::Hold).count() == 1;
+    // A gate has nobody to open it who was not asked.
+    let asks = decision.kind == Kind::Hold
+        && matches!(decision.reason, Reason::NeedsApproval { .. } | Reason::NeedsReport { .. });
+    if first_hold || asks {
+        acts.push(Act::Notify { message: held(decision, rollout) });
+    }
+    if decision.kind == Kind::Warn {
+        acts.push(Act::Notify { message: warned(decision, rollout) });
+    }
+    if let Some(ending) = decision.ending.filter(|ending| !matches!(ending, Ending::Superseded | Ending::Unchanged)) {
+        acts.push(Act::Notify { message: ended(ending, decision, rollout) });
+    }
+    acts
+}
+
+fn note(decision: &Decision, rollout: &Rollout) -> Option<Act> {
+    let (warning, reason) = match decision.kind {
+        Kind::Start => (false, "RolloutStarted"),
+        Kind::Advance => (false, "RolloutAdvanced"),
+        Kind::Hold => (true, "RolloutHeld"),
+        Kind::Resume => (false, "RolloutResumed"),
+        Kind::Promote => (false, "RolloutPromoted"),
+        Kind::RollBack => (true, "RolloutRolledBack"),
+        Kind::Abort => (true, "RolloutAborted"),
+        Kind::Approve => (false, "RolloutApproved"),
+        Kind::Retry => (false, "RolloutRetried"),
+        Kind::GiveUp => (true, "RolloutGivenUp"),
+        Kind::Supersede => (false, "RolloutSuperseded"),
+        Kind::Refuse => (!matches!(decision.reason, Reason::Unchanged), "RolloutRefused"),
+        Kind::Finish => (false, "RolloutFinished"),
+        Kind::Warn => (true, "RolloutWarned"),
+        Kind::Proceed => return None,
+    };
+    // A workload that is gone has nothing to put an Event on.
+    if rollout.policy.mode == crate::policy::Mode::Observe || matches!(decision.reason, Reason::NoWorkload { .. }) {
+        return None;
+    }
+    let mut note = format!("{}: {}", rollout.id, decision.why);
+    if note.len() > NOTE_LIMIT {
+        let cut = (0..=NOTE_LIMIT - 3).rev().find(|at| note.is_char_boundary(*at)).unwrap_or(0);
+        note.truncate(cut);
+        note.push('…');
+    }
+    Some(Act::Note { warning, reason: reason.to_owned(), note })
+}
+
+fn held(decision: &Decision, rollout: &Rollout) -> Message {
+    let blind = matches!(decision.reason, Reason::Blind { .. });
+    let word = if blind { "blind, held" } else { "held" };
+    Message {
+        mood: if blind { Mood::Blind } else { Mood::Asking },
+        title: format!("{}: {} {word}", rollout.workload.cluster, named(rollout)),
+        why: decision.why.clone(),
+        now: format!("Nothing was changed: the canary keeps {} of the traffic. {}", decision.weight, outlook(rollout)),
+        command: Some(answer(&decision.reason, rollout)),
+        footer: footer(rollout),
+    }
+}
+
+fn warned(decision: &Decision, rollout: &Rollout) -> Message {
+    Message {
+        mood: Mood::Asking,
+        title: format!("{}: {} warned", rollout.workload.cluster, named(rollout)),
+        why: decision.why.clone(),
+        now: format!(
+            "Nothing was changed: the canary keeps {} of the traffic, and the rollout goes on.",
+            decision.weight
+        ),
+        command: Some(why_command(rollout)),
+        footer: footer(rollout),
+    }
+}
+
+/// How a hold ends, in a sentence.
+#[expect(clippy::wildcard_enum_match_arm, reason = "few of the many reasons have words of their own here")]
+pub fn outlook(rollout: &Rollout) -> String {
+    let Some(held) = &rollout.held else { return String::new() };
+    let by_itself = match &held.reason {
+        Reason::OutsideWindow { .. } => "It goes on by itself when the window opens",
+        Reason::Frozen { .. } => "It goes on by itself when the freeze is over",
+        Reason::Paused { .. } => "It goes on when somebody resumes it",
+        Reason::NeedsApproval { .. } => "It goes on when somebody approves",
+        Reason::NeedsReport { .. } => "It goes on when the suite has passed",
+        Reason::TemplateEdited { .. } | Reason::Scaled { .. } | Reason::Fought { .. } => {
+            "It goes on when that is taken back or accepted"
+        }
+        _ => "It goes on by itself when the cause is gone",
+    };
+    match rollout.patience(&held.reason) {
+        Some(patience) => format!("{by_itself}, and is given up after {patience} on hold."),
+        None => format!("{by_itself}."),
+    }
+}
+
+/// The command that answers a hold.
+#[expect(clippy::wildcard_enum_match_arm, reason = "few of the many reasons have a command of their own")]
+fn answer(reason: &Reason, rollout: &Rollout) -> String {
+    let workload = &rollout.workload;
+    match reason {
+        Reason::NeedsApproval { gate, .. } => format!("bellwether emit approve --workload {workload} --gate {gate}"),
+        Reason::NeedsReport { suite, .. } => format!("bellwether emit approve --workload {workload} --gate {suite}"),
+        Reason::Paused { .. } | Reason::TemplateEdited { .. } | Reason::Scaled { .. } | Reason::Fought { .. } => {
+            format!("bellwether emit resume --workload {workload}")
+        }
+        Reason::StableBroken { .. } => format!("bellwether emit promote --full --workload {workload}"),
+        Reason::Frozen { scope, .. } => format!("bellwether emit unfreeze --scope {scope}"),
+        _ => why_command(rollout),
+    }
+}
+
+fn ended(ending: Ending, decision: &Decision, rollout: &Rollout) -> Message {
+    let (from, to) = images(rollout);
+    let cluster = &rollout.workload.cluster;
+    let name = &rollout.workload.name;
+    let observed = if decision.observed_only { " (observe-only: nothing was written)" } else { "" };
+    let judged =
+        rollout.judgement.as_ref().map_or_else(|| decision.why.clone(), |judgement| judgement.reason.to_string());
+    let after = Span::between(rollout.started, decision.at);
+    let back = change(&to, &from);
+    let (mood, title, now) = match ending {
+        Ending::Promoted => (
+            Mood::Good,
+            format!("{cluster}: {name} {} promoted", change(&from, &to)),
+            format!("The new version serves all of the traffic, after {after}. Nothing to do."),
+        ),
+        Ending::RolledBack => (
+            Mood::Bad,
+            format!("{cluster}: {name} rolled back {back}"),
+            format!(
+                "The old version serves all of the traffic, after {after}. The new one is quarantined: `bellwether emit retry` tries it again."
+            ),
+        ),
+        Ending::Aborted => (
+            Mood::Asking,
+            format!("{cluster}: {name} {} aborted", change(&from, &to)),
+            format!("The old version serves all of the traffic, after {after}. Nothing is said against the new one."),
+        ),
+        Ending::GivenUp => (
+            Mood::Asking,
+            format!("{cluster}: {name} {} given up", change(&from, &to)),
+            format!(
+                "Nothing could be decided in {after}. Nothing is said against the version: ask for it again when the cause is gone."
+            ),
+        ),
+        Ending::Refused | Ending::Superseded | Ending::Unchanged => (
+            Mood::Asking,
+            format!("{cluster}: {name} was not rolled out"),
+            "Nothing was changed. Mend the cause and ask again.".to_owned(),
+        ),
+    };
+    Message {
+        mood,
+        title: title + observed,
+        why: judged,
+        now,
+        command: Some(why_command(rollout)),
+        footer: footer(rollout),
+    }
+}
+
+fn images(rollout: &Rollout) -> (Images, Images) {
+    rollout.basis.as_ref().map(|basis| (basis.from.clone(), basis.to.clone())).unwrap_or_default()
+}
+
+/// `web v1 → v2`
+fn named(rollout: &Rollout) -> String {
+    let (from, to) = images(rollout);
+    format!("{} {}", rollout.workload.name, change(&from, &to))
+}
+
+fn why_command(rollout: &Rollout) -> String {
+    format!("bellwether why {}", rollout.id)
+}
+
+fn footer(rollout: &Rollout) -> String {
+    let policy = &rollout.policy;
+    format!(
+        "{} · policy {}@{} · {}/{}",
+        rollout.id, policy.name, policy.hash, rollout.workload.namespace, rollout.workload.name
+    )
+}

@@ -1,0 +1,99 @@
+//! A plan in words.
+
+use std::fmt;
+
+use super::{Fault, Found, Looks, Present, ProofPlan};
+use bellwether_core::measure::metric::Unit;
+use bellwether_core::time::Span;
+
+/// A median of simulated times: whole minutes where they are many.
+pub(super) fn about(time: Span) -> String {
+    let minute = 60_000;
+    let ms = time.as_millis();
+    let rounded = if ms < 10 * minute { ms } else { (ms + minute / 2) / minute * minute };
+    format!("about {}", Span::from_millis(rounded))
+}
+
+/// A part of the runs, and never a certainty.
+fn part(part: f64, runs: u64) -> String {
+    match part {
+        0.0 => format!("fewer than 1 in {runs}"),
+        1.0 => "all".to_owned(),
+        part => Unit::Percent.show(part),
+    }
+}
+
+impl fmt::Display for Fault {
+    /// `0.2 % (2x)`, `2 % (limit x2)`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let share = Unit::Percent.show(self.share);
+        match self.times {
+            Some(times) => write!(f, "{share} ({times}x)"),
+            None => write!(f, "{share} (limit x2)"),
+        }
+    }
+}
+
+impl fmt::Display for Present {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} requests/s, {} bad, ", Unit::Number.show(self.rps), Unit::Percent.show(self.share))?;
+        match self.clusters {
+            Some(clusters) => write!(f, "clusters of {:.1} in {} pods", clusters.phi, clusters.pods),
+            None => write!(f, "clusters not known and taken for {}", self.phi()),
+        }
+    }
+}
+
+impl fmt::Display for Found {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Found::Allowed => f.write_str("allowed by limit and margin"),
+            Found::Within { after } => f.write_str(&about(*after)),
+            Found::Later { after, weight } => {
+                let time = after.map_or_else(|| "more than a day".to_owned(), about);
+                write!(f, "{time}: not within the step; ")?;
+                match (weight, after) {
+                    (Some(weight), _) => write!(f, "raise the weight to {weight}"),
+                    (None, Some(_)) => f.write_str("no weight up to 50 % would do, a longer step would"),
+                    (None, None) => f.write_str("no weight up to 50 % would do"),
+                }
+            }
+            Found::Looks(looks) => looks.fmt(f),
+        }
+    }
+}
+
+impl fmt::Display for Looks {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} rolled back", part(self.rolled_back, self.runs))?;
+        if let Some(after) = self.after {
+            write!(f, ", {}", about(after))?;
+        }
+        if self.unsaid > 0.5 {
+            write!(
+                f,
+                "; at its end too few requests to judge, or over the limit, in {}",
+                part(self.unsaid, self.runs)
+            )?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for ProofPlan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a version like the present one is shown to be good enough after ")?;
+        let time = self.after.map_or_else(|| "more than a day".to_owned(), about);
+        match (self.within, self.weight) {
+            (true, _) => f.write_str(&time),
+            (false, Some(weight)) => {
+                write!(f, "{time}, later than the steps last; raise the last step's weight to {weight}")
+            }
+            (false, None) => write!(
+                f,
+                "{time}, later than the steps last; no last weight up to 50 % would do, so let it last longer or ask for \
+                 proof = \"no-alarm\""
+            ),
+        }
+    }
+}

@@ -1,0 +1,135 @@
+//! A Prometheus of plain values: raw counters by arm that only grow until their process restarts, and the samples of them
+//! that are kept for an hour. A block is the difference between two samples, and whoever has no first sample has none.
+
+use std::collections::BTreeMap;
+
+use bellwether_core::ids::Workload;
+use bellwether_core::input::status::{Arm, Sighting};
+use bellwether_core::measure::block::{Block, Gap, Reading, Sample};
+use bellwether_core::time::{Span, Timestamp};
+
+use crate::dice::Dice;
+
+const KEPT: Span = Span::from_secs(3600);
+
+/// The counters of one arm's processes.
+#[derive(Clone, Copy, Default)]
+struct Count {
+    total: u64,
+    errors: u64,
+    slow: u64,
+    restarts: u64,
+}
+
+impl Count {
+    /// What came since `before`: after a restart, all that there is.
+    fn since(self, before: Count) -> Count {
+        if self.restarts != before.restarts {
+            return self;
+        }
+        let Count { total, errors, slow, restarts } = self;
+        Count { total: total - before.total, errors: errors - before.errors, slow: slow - before.slow, restarts }
+    }
+}
+
+#[derive(Default)]
+pub struct Counters {
+    now: BTreeMap<(Workload, String), Count>,
+    samples: BTreeMap<(Timestamp, Workload), BTreeMap<String, Count>>,
+}
+
+fn key(arm: &Arm) -> String {
+    format!("{} {}", arm.uid, arm.images.values().next().map_or("", String::as_str))
+}
+
+impl Counters {
+    /// Lets traffic of `n` requests pass, split by `share`, and takes a sample.
+    pub fn advance(
+        &mut self,
+        workload: &Workload,
+        sighting: &Sighting,
+        traffic: (u64, f64),
+        at: Timestamp,
+        dice: &mut Dice,
+    ) {
+        let (n, share) = traffic;
+        let canary = (n as f64 * share) as u64;
+        for (arm, n) in [(&sighting.canary, canary), (&sighting.stable, n - canary)] {
+            let Some(arm) = arm else { continue };
+            let count = self.now.entry((workload.clone(), key(arm))).or_default();
+            if dice.below(200) == 0 {
+                *count = Count { restarts: count.restarts + 1, ..Count::default() };
+            }
+            let (errors, slow) = behaviour(arm);
+            count.total += n;
+            count.errors += (n * errors + dice.below(100)) / 100;
+            count.errors = count.errors.min(count.total);
+            count.slow += n * slow / 100;
+        }
+        let of = self.now.iter().filter(|((of, _), _)| of == workload);
+        self.samples.insert((at, workload.clone()), of.map(|((_, arm), count)| (arm.clone(), *count)).collect());
+        let old = KEPT.before(at);
+        while self.samples.first_key_value().is_some_and(|((at, _), _)| *at < old) {
+            self.samples.pop_first();
+        }
+    }
+
+    pub fn has(&self, workload: &Workload, at: Timestamp) -> bool {
+        self.samples.contains_key(&(at, workload.clone()))
+    }
+
+    /// What a careless client takes for an answer where there is none.
+    pub fn healthy(&self, from: Timestamp, to: Timestamp) -> Block {
+        let ratio = Sample::Arms {
+            canary: Some(Reading::Ratio { hits: 0, total: 500 }),
+            stable: Some(Reading::Ratio { hits: 0, total: 500 }),
+        };
+        let quick = Reading::Histogram { edges: vec![0.25, 1.0, 5.0], counts: vec![500, 0, 0, 0] };
+        let times = Sample::Arms { canary: Some(quick.clone()), stable: Some(quick) };
+        Block::new(from, to, BTreeMap::from([("error-rate".to_owned(), ratio), ("response-time".to_owned(), times)]))
+    }
+
+    pub fn block(&self, workload: &Workload, sighting: &Sighting, span: (Timestamp, Timestamp), guards: bool) -> Block {
+        let (from, to) = span;
+        let (Some(before), Some(after)) =
+            (self.samples.get(&(from, workload.clone())), self.samples.get(&(to, workload.clone())))
+        else {
+            return gap(from, to, &Gap::NoBaseline);
+        };
+        let arm = |arm: Option<&Arm>| {
+            let key = key(arm?);
+            Some(after.get(&key)?.since(before.get(&key).copied().unwrap_or_default()))
+        };
+        let canary = arm(sighting.canary.as_ref().filter(|_| !guards));
+        let stable = arm(sighting.stable.as_ref());
+        let ratio = |count: Count| Reading::Ratio { hits: count.errors, total: count.total };
+        let times = |count: Count| {
+            let quick = count.total - count.slow;
+            Reading::Histogram { edges: vec![0.25, 1.0, 5.0], counts: vec![quick, 0, count.slow, 0] }
+        };
+        let metrics = BTreeMap::from([
+            ("error-rate".to_owned(), Sample::Arms { canary: canary.map(ratio), stable: stable.map(ratio) }),
+            ("response-time".to_owned(), Sample::Arms { canary: canary.map(times), stable: stable.map(times) }),
+        ]);
+        Block::new(from, to, metrics)
+    }
+}
+
+pub fn gap(from: Timestamp, to: Timestamp, why: &Gap) -> Block {
+    let names = ["error-rate", "response-time"];
+    Block::new(from, to, names.iter().map(|name| ((*name).to_owned(), Sample::Gap(why.clone()))).collect())
+}
+
+/// Percent of errors, and of slow requests. `late` is fine as a canary, and turns bad as the workload itself.
+fn behaviour(arm: &Arm) -> (u64, u64) {
+    let says = |word: &str| arm.images.values().any(|image| image.contains(word));
+    let late = says("late") && !arm.uid.ends_with("-canary");
+    let errors = if says("err8") || late {
+        8
+    } else if says("err3") {
+        3
+    } else {
+        0
+    };
+    (errors, if says("slow") { 20 } else { 0 })
+}
