@@ -39,7 +39,7 @@ use crate::config::Sources;
 pub struct Cli {
     /// What to do.
     #[command(subcommand)]
-    pub command: Command,
+    pub command: CliCommand,
     /// What every command takes.
     #[command(flatten)]
     pub common: Common,
@@ -73,7 +73,7 @@ pub enum Output {
 
 /// The commands.
 #[derive(Debug, Subcommand)]
-pub enum Command {
+pub enum CliCommand {
     /// Run the daemon.
     Run(run::RunArgs),
     /// Watch five rollouts with nothing installed.
@@ -124,22 +124,22 @@ impl Common {
 pub async fn dispatch(cli: Cli) -> anyhow::Result<u8> {
     let Cli { command, common } = cli;
     match command {
-        Command::Run(args) => run::run(args, &common).await,
-        Command::Demo(args) => demo::run(args, &common).await,
-        Command::Emit(args) => emit::run(*args, &common).await,
-        Command::Gate(args) => gate::run(*args, &common).await,
-        Command::Get(args) => get::run(&args, &common).await,
-        Command::Why(args) => why::run(&args, &common).await,
-        Command::Status(args) => status::run(&args, &common).await,
-        Command::Check(args) => check::run(&args, &common).await,
-        Command::Plan(args) => plan::run(&args, &common).await,
-        Command::Calibrate(args) => calibrate::run(&args, &common).await,
-        Command::Backtest(args) => backtest::run(&args, &common).await,
-        Command::Model(args) => model::run(*args, &common).await,
-        Command::Load(args) => load::run(*args, &common).await,
-        Command::Smoke(args) => smoke::run(args, &common).await,
-        Command::Config(args) => config::run(&args, &common),
-        Command::Replay(args) => replay::run(args, &common).await,
+        CliCommand::Run(args) => run::run(args, &common).await,
+        CliCommand::Demo(args) => demo::run(args, &common).await,
+        CliCommand::Emit(args) => emit::run(*args, &common).await,
+        CliCommand::Gate(args) => gate::run(*args, &common).await,
+        CliCommand::Get(args) => get::run(&args, &common).await,
+        CliCommand::Why(args) => why::run(&args, &common).await,
+        CliCommand::Status(args) => status::run(&args, &common).await,
+        CliCommand::Check(args) => check::run(&args, &common).await,
+        CliCommand::Plan(args) => plan::run(&args, &common).await,
+        CliCommand::Calibrate(args) => calibrate::run(&args, &common).await,
+        CliCommand::Backtest(args) => backtest::run(&args, &common).await,
+        CliCommand::Model(args) => model::run(*args, &common).await,
+        CliCommand::Load(args) => load::run(*args, &common).await,
+        CliCommand::Smoke(args) => smoke::run(args, &common).await,
+        CliCommand::Config(args) => config::run(&args, &common),
+        CliCommand::Replay(args) => replay::run(args, &common).await,
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! A daemon that changes production must not start on a misunderstanding, and a person who made three mistakes wants
 //! to hear of three. So an unknown key is an error, every problem is reported at once, and each is shown where it was
-//! written: [`load`] returns a [`Config`] in which every policy has been checked, or a [`Report`] of all that is wrong.
+//! written: [`load`] returns a [`Config`] in which every policy has been checked, or a [`ConfigReport`] of all that is wrong.
 //!
 //! Later layers win: the embedded `config/default.toml` (which *is* the reference), presets of metrics, files in the
 //! order in which they are named, environment variables, flags. Tables merge key by key and lists replace each other;
@@ -23,7 +23,7 @@ use bellwether_core::policy::{Policy, RawPolicy};
 use serde::Deserialize;
 
 use self::layers::Layers;
-pub use self::report::{Place, Problem, Report};
+pub use self::report::{ConfigProblem, ConfigReport, SourcePlace};
 pub use self::show::show;
 
 /// `config/default.toml`, which is also what `bellwether config default` prints.
@@ -126,7 +126,7 @@ struct Raw {
 ///
 /// # Errors
 /// Everything that is wrong with it, each at its place.
-pub fn load(sources: &Sources) -> Result<Config, Report> {
+pub fn load(sources: &Sources) -> Result<Config, ConfigReport> {
     let layers = Layers::read(sources)?;
     let (raw, mut found) = layers.deserialize::<Raw>();
     found.extend_misplaced_secrets();
@@ -204,7 +204,7 @@ fn sections(raw: &Raw, found: &mut layers::Found<'_>) {
     if raw.cluster.is_empty() || raw.cluster.contains('/') {
         found.add(&["cluster"], "a cluster needs a name without a slash; it is the first part of every workload's key");
     }
-    if raw.journal.kind == sections::journal::Kind::Kafka && raw.kafka.brokers.trim().is_empty() {
+    if raw.journal.kind == sections::journal::JournalKind::Kafka && raw.kafka.brokers.trim().is_empty() {
         found.add(
             &["kafka", "brokers"],
             "name at least one broker, as in \"kafka:9092\", or set journal.kind = \"embedded\"",

@@ -15,9 +15,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::clock::{Clock, Stopwatch};
 use crate::journal::partition_of;
-use crate::ports::{Counts, Partition, Sights, Wake};
+use crate::ports::{BlockSource, Partition, StatusSource, Wake};
 use crate::sampling::next_tick;
-use crate::shard::{End, Shard, Shared, Told};
+use crate::shard::{Shard, ShardEnd, ShardInput, Shared};
 
 /// So much may wait for one shard. It is as much as a partition is likely to have of events, and small enough that
 /// whoever fills it feels it soon.
@@ -30,11 +30,11 @@ pub struct Parts {
     /// Whatever the adapters have to say.
     pub wakes: mpsc::Receiver<Wake>,
     /// What counts for it.
-    pub counts: Box<dyn Counts>,
+    pub counts: Box<dyn BlockSource>,
     /// When it is asked to.
     pub grid: Grid,
     /// Who is asked to look again when a partition has been taken over.
-    pub sights: Arc<dyn Sights>,
+    pub sights: Arc<dyn StatusSource>,
     /// The policies, now and after a reload.
     pub policies: watch::Receiver<Vec<Policy>>,
     /// When the loop was last seen alive.
@@ -55,8 +55,8 @@ pub struct Grid {
 }
 
 struct Open {
-    inbox: mpsc::Sender<Told>,
-    task: JoinHandle<(Partition, End)>,
+    inbox: mpsc::Sender<ShardInput>,
+    task: JoinHandle<(Partition, ShardEnd)>,
 }
 
 /// Runs until it is stopped.
@@ -67,7 +67,7 @@ pub async fn run(parts: Parts) -> anyhow::Result<()> {
     let Parts { shared, mut wakes, counts, grid, sights, mut policies, heartbeat, owned, stop } = parts;
     let mut daemon = Daemon { shared, shards: BTreeMap::new(), sights, owned };
     let (tick_tx, mut ticks) = mpsc::channel(1);
-    let (blocks_tx, mut blocks) = mpsc::channel::<Told>(INBOX);
+    let (blocks_tx, mut blocks) = mpsc::channel::<ShardInput>(INBOX);
     let clock = daemon.shared.clock.clone();
     let sampling_task = tokio::spawn(sample(counts, grid, clock.clone(), tick_tx, blocks_tx));
     let result = loop {
@@ -98,7 +98,7 @@ pub async fn run(parts: Parts) -> anyhow::Result<()> {
 struct Daemon {
     shared: Shared,
     shards: BTreeMap<Partition, Open>,
-    sights: Arc<dyn Sights>,
+    sights: Arc<dyn StatusSource>,
     owned: watch::Sender<Vec<Partition>>,
 }
 
@@ -113,10 +113,10 @@ impl Daemon {
             }
             Wake::Record(record) => {
                 let partition = record.partition;
-                self.send(partition, Told::Record(record)).await;
+                self.send(partition, ShardInput::Record(record)).await;
             }
-            Wake::Seen { workload, sighting, templates } => {
-                self.tell(Told::Seen { workload, sighting, templates }).await;
+            Wake::Observed { workload, status, templates } => {
+                self.tell(ShardInput::Observed { workload, status, templates }).await;
             }
         }
     }
@@ -143,7 +143,7 @@ impl Daemon {
         self.shared.blank.set_policies(policies.clone());
         for shard in self.shards.values() {
             // A shard that has ended opens again with the new ones.
-            let _ = shard.inbox.send(Told::Policies(policies.clone())).await;
+            let _ = shard.inbox.send(ShardInput::Policies(policies.clone())).await;
         }
         self.sights.resend();
     }
@@ -167,18 +167,18 @@ impl Daemon {
         let _ = self.owned.send(self.shards.keys().copied().collect());
     }
 
-    async fn tell(&mut self, told: Told) {
+    async fn tell(&mut self, told: ShardInput) {
         let workload = match &told {
-            Told::Seen { workload, .. } | Told::Measured { workload, .. } => workload,
-            Told::Performed(report) => &report.effect.workload,
-            Told::Record(_) | Told::Policies(_) | Told::Watches(_) => return,
+            ShardInput::Observed { workload, .. } | ShardInput::Measured { workload, .. } => workload,
+            ShardInput::Performed(report) => &report.effect.workload,
+            ShardInput::Record(_) | ShardInput::Policies(_) | ShardInput::Watches(_) => return,
         };
         let partition = partition_of(workload.to_string().as_bytes(), self.shared.journals.partitions());
         self.send(partition, told).await;
     }
 
     /// To the shard, if it is ours; what is not ours is somebody else's to see.
-    async fn send(&self, partition: Partition, told: Told) {
+    async fn send(&self, partition: Partition, told: ShardInput) {
         if let Some(shard) = self.shards.get(&partition) {
             // A shard that has ended is cleared away by `close`.
             let _ = shard.inbox.send(told).await;
@@ -187,12 +187,12 @@ impl Daemon {
 
     /// Asks every shard, without waiting for one that is busy with its journal.
     fn watches(&self, answer: oneshot::Sender<Vec<Watch>>) {
-        let inboxes: Vec<mpsc::Sender<Told>> = self.shards.values().map(|shard| shard.inbox.clone()).collect();
+        let inboxes: Vec<mpsc::Sender<ShardInput>> = self.shards.values().map(|shard| shard.inbox.clone()).collect();
         tokio::spawn(async move {
             let mut all = Vec::new();
             for inbox in inboxes {
                 let (ask, answered) = oneshot::channel();
-                if inbox.send(Told::Watches(ask)).await.is_ok()
+                if inbox.send(ShardInput::Watches(ask)).await.is_ok()
                     && let Ok(watches) = answered.await
                 {
                     all.extend(watches);
@@ -204,7 +204,7 @@ impl Daemon {
     }
 
     /// The next shard that ends by itself.
-    async fn ended(&mut self) -> Option<(Partition, End)> {
+    async fn ended(&mut self) -> Option<(Partition, ShardEnd)> {
         let tasks = self.shards.values_mut().map(|shard| &mut shard.task);
         let mut tasks: futures::stream::FuturesUnordered<_> = tasks.collect();
         use futures::StreamExt as _;
@@ -218,22 +218,22 @@ impl Daemon {
         }
     }
 
-    fn close(&mut self, ended: Option<(Partition, End)>) -> anyhow::Result<()> {
+    fn close(&mut self, ended: Option<(Partition, ShardEnd)>) -> anyhow::Result<()> {
         let Some((partition, end)) = ended else { anyhow::bail!("a shard has panicked; its journal is whole") };
         self.shards.remove(&partition);
         self.forget(partition);
         self.publish();
         match end {
-            End::Closed => Ok(()),
-            End::Fenced(message) => {
+            ShardEnd::Closed => Ok(()),
+            ShardEnd::Fenced(message) => {
                 tracing::warn!(partition, %message, "let go of the partition: another process has taken it over");
                 Ok(())
             }
-            End::Unknown(message) => {
+            ShardEnd::Unknown(message) => {
                 tracing::warn!(partition, %message, "let go of the partition until it is assigned again");
                 Ok(())
             }
-            End::Broken(message) => anyhow::bail!("partition {partition}: {message}"),
+            ShardEnd::Broken(message) => anyhow::bail!("partition {partition}: {message}"),
         }
     }
 
@@ -249,11 +249,11 @@ impl Daemon {
 
 /// Asks for watches at every tick of the grid, and hands on what was counted.
 async fn sample(
-    mut counts: Box<dyn Counts>,
+    mut counts: Box<dyn BlockSource>,
     grid: Grid,
     clock: Arc<dyn Clock>,
     ask: mpsc::Sender<oneshot::Sender<Vec<Watch>>>,
-    blocks: mpsc::Sender<Told>,
+    blocks: mpsc::Sender<ShardInput>,
 ) {
     loop {
         let tick = next_tick(clock.now(), grid.interval);
@@ -264,7 +264,7 @@ async fn sample(
         }
         let Ok(watches) = watches.await else { return };
         for (workload, block) in counts.tick(&watches, grid.lag.before(tick)).await {
-            if blocks.send(Told::Measured { workload, block }).await.is_err() {
+            if blocks.send(ShardInput::Measured { workload, block }).await.is_err() {
                 return;
             }
         }

@@ -19,7 +19,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use bellwether_core::engine::show;
-use bellwether_core::engine::view::{RolloutView, View};
+use bellwether_core::engine::view::{RolloutView, StatusView};
 use bellwether_core::time::Span;
 use metrics_exporter_prometheus::PrometheusHandle;
 use serde::Deserialize;
@@ -73,7 +73,7 @@ pub type Conditions = Vec<(String, Result<(), String>)>;
 #[derive(Clone)]
 pub struct Shown {
     /// The rollouts.
-    pub view: watch::Receiver<Arc<View>>,
+    pub view: watch::Receiver<Arc<StatusView>>,
     /// What has to hold before this process is ready.
     pub conditions: watch::Receiver<Conditions>,
     /// Started anew at each turn of the event loop.

@@ -12,8 +12,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use bellwether_core::engine::record::{ENGINE, Record, asks};
-use bellwether_core::engine::{Engine, State, Took, Transition};
+use bellwether_core::engine::record::{AuditRecord, ENGINE, asks};
+use bellwether_core::engine::{Disposition, Engine, Transition, WorkloadState};
 use bellwether_core::ids::{EventId, Scope, TemplateHash, Workload, digest};
 use bellwether_core::input::command::Freeze;
 use bellwether_core::input::effect::{Act, Effect};
@@ -23,7 +23,7 @@ use bellwether_core::rollout::decision::Decision;
 use bellwether_core::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::ports::{Batch, Epoch, JournalError, Template};
+use crate::ports::{Batch, Epoch, JournalError, PodTemplate};
 
 /// So many inputs are kept as blocks before a snapshot is taken: enough that snapshots are a small part of the journal,
 /// few enough that restoring reads little.
@@ -39,7 +39,7 @@ struct Snapshot {
     seq: u64,
     /// The number of the next decisions record.
     next_record: u64,
-    state: State,
+    state: WorkloadState,
 }
 
 /// `W/block/<slot>`.
@@ -63,7 +63,7 @@ struct Tail {
     next_record: u64,
     inputs: Vec<Input>,
     decisions: Vec<Decision>,
-    basis: Option<Box<State>>,
+    basis: Option<Box<WorkloadState>>,
     policies: Vec<Policy>,
 }
 
@@ -71,7 +71,7 @@ struct Tail {
 pub struct Ledger {
     engine: Engine,
     tails: BTreeMap<Workload, Tail>,
-    templates: BTreeMap<Workload, BTreeMap<TemplateHash, Template>>,
+    templates: BTreeMap<Workload, BTreeMap<TemplateHash, PodTemplate>>,
 }
 
 impl Ledger {
@@ -97,7 +97,7 @@ impl Ledger {
             } else if let Some((workload, hash)) = key.split_once("/template/") {
                 let workload: Workload = named(key, workload)?;
                 let json = String::from_utf8(value.clone()).map_err(|error| broken(key, &error))?;
-                let template = Template::new(TemplateHash(hash.to_owned()), json);
+                let template = PodTemplate::new(TemplateHash(hash.to_owned()), json);
                 ledger.templates.entry(workload).or_default().insert(template.hash.clone(), template);
             }
         }
@@ -154,7 +154,7 @@ impl Ledger {
         let transitions = self.engine.step(event, now);
         for transition in &transitions {
             remember_for_all(transition, batch)?;
-            if let (Took::Changed, Some(workload)) = (transition.took, &transition.workload) {
+            if let (Disposition::Changed, Some(workload)) = (transition.took, &transition.workload) {
                 self.remember(workload, transition, basis.clone(), batch)?;
             }
         }
@@ -163,7 +163,7 @@ impl Ledger {
 
     /// The state before an event that asks for a rollout: its record begins with it, so what came before is written
     /// to a record of its own.
-    fn basis(&mut self, event: &Event, batch: &mut Batch) -> Result<Option<Box<State>>, JournalError> {
+    fn basis(&mut self, event: &Event, batch: &mut Batch) -> Result<Option<Box<WorkloadState>>, JournalError> {
         let workload = match event {
             Event::Requested { request, .. } => &request.workload,
             Event::Deployed { workload, .. } => workload,
@@ -172,7 +172,7 @@ impl Ledger {
                 _ => return Ok(None),
             },
             Event::Tested { .. }
-            | Event::Seen { .. }
+            | Event::Observed { .. }
             | Event::Measured { .. }
             | Event::Performed { .. }
             | Event::Tick => return Ok(None),
@@ -187,7 +187,7 @@ impl Ledger {
         &mut self,
         workload: &Workload,
         transition: &Transition,
-        basis: Option<Box<State>>,
+        basis: Option<Box<WorkloadState>>,
         batch: &mut Batch,
     ) -> Result<(), JournalError> {
         let tail = self.tails.entry(workload.clone()).or_default();
@@ -211,7 +211,7 @@ impl Ledger {
     fn snapshot(&mut self, workload: &Workload, batch: &mut Batch) -> Result<(), JournalError> {
         let Some(state) = self.engine.state(workload) else { return Ok(()) };
         let tail = self.tails.entry(workload.clone()).or_default();
-        let record = Record {
+        let record = AuditRecord {
             engine: ENGINE.to_owned(),
             workload: workload.clone(),
             n: tail.next_record,
@@ -231,7 +231,7 @@ impl Ledger {
     }
 
     /// Keeps those of `templates` that may have to be put back, and lets go of those that no longer may.
-    pub fn keep_templates(&mut self, workload: &Workload, templates: Vec<Template>, batch: &mut Batch) {
+    pub fn keep_templates(&mut self, workload: &Workload, templates: Vec<PodTemplate>, batch: &mut Batch) {
         let needed = self.needed_templates(workload);
         let kept = self.templates.entry(workload.clone()).or_default();
         for template in templates.into_iter().filter(|template| needed.contains(&template.hash)) {
@@ -251,7 +251,7 @@ impl Ledger {
     fn needed_templates(&self, workload: &Workload) -> BTreeSet<TemplateHash> {
         let Some(state) = self.engine.state(workload) else { return BTreeSet::new() };
         let rollout = state.rollout.as_ref();
-        let stable = state.sighting.as_ref().and_then(|sighting| sighting.stable.as_ref());
+        let stable = state.status.as_ref().and_then(|status| status.stable.as_ref());
         [
             state.last_good.as_ref().map(|good| good.template.clone()),
             rollout.and_then(|rollout| rollout.basis.as_ref()).map(|basis| basis.template.clone()),
@@ -264,10 +264,10 @@ impl Ledger {
     }
 
     /// The content of the template that an effect names.
-    pub fn template(&self, effect: &Effect) -> Option<Template> {
+    pub fn template(&self, effect: &Effect) -> Option<PodTemplate> {
         match &effect.act {
             Act::Restore { template, .. } => self.templates.get(&effect.workload)?.get(template).cloned(),
-            Act::Survey { .. }
+            Act::Preflight { .. }
             | Act::Probe { .. }
             | Act::ApplyCanary { .. }
             | Act::SetWeight { .. }

@@ -14,73 +14,73 @@ use tokio::sync::Semaphore;
 
 use crate::clock::Stopwatch;
 use crate::metrics::{self, Attempt};
-use crate::points::{self, Point};
-use crate::ports::{Cluster, Epoch, Models, Notify, NotifyError, Probe, Template};
+use crate::points::{self, Failpoint};
+use crate::ports::{Cluster, Epoch, Models, Notify, NotifyError, PodTemplate, QueryProbe};
 
 /// So many attempts at once, over all workloads: enough to keep an API server busy, few enough to be polite.
 const MOST_AT_ONCE: usize = 32;
 
 /// Everything that effects are performed with.
 #[derive(Clone)]
-pub struct Hands {
+pub struct Executor {
     cluster: Arc<dyn Cluster>,
     notify: Arc<dyn Notify>,
-    probe: Arc<dyn Probe>,
+    probe: Arc<dyn QueryProbe>,
     models: Arc<dyn Models>,
     room: Arc<Semaphore>,
 }
 
 /// An effect that is to be performed, with all that it needs.
 #[derive(Debug, Clone)]
-pub struct Order {
+pub struct Job {
     /// What to do.
     pub effect: Effect,
     /// On whose behalf.
     pub epoch: Epoch,
     /// The template that it names.
-    pub template: Option<Template>,
+    pub template: Option<PodTemplate>,
 }
 
 /// What became of an order.
 #[derive(Debug)]
-pub struct Report {
+pub struct JobReport {
     /// Which effect.
     pub effect: Effect,
     /// What became of it.
     pub outcome: Outcome,
     /// The templates that were seen on the way.
-    pub templates: Vec<Template>,
+    pub templates: Vec<PodTemplate>,
 }
 
-impl Hands {
+impl Executor {
     /// Hands for these ports.
     pub fn new(
         cluster: Arc<dyn Cluster>,
         notify: Arc<dyn Notify>,
-        probe: Arc<dyn Probe>,
+        probe: Arc<dyn QueryProbe>,
         models: Arc<dyn Models>,
-    ) -> Hands {
-        Hands { cluster, notify, probe, models, room: Arc::new(Semaphore::new(MOST_AT_ONCE)) }
+    ) -> Executor {
+        Executor { cluster, notify, probe, models, room: Arc::new(Semaphore::new(MOST_AT_ONCE)) }
     }
 
     /// One attempt.
-    pub async fn perform(&self, order: Order) -> Report {
+    pub async fn perform(&self, order: Job) -> JobReport {
         let watch = Stopwatch::start();
         let report = self.attempt(order).await;
         if report.effect.act.writes() {
-            points::reached(Point::Acted);
+            points::reached(Failpoint::Acted);
         }
         let attempt = if matches!(report.outcome, Outcome::Failed(_)) { Attempt::Failed } else { Attempt::Done };
         metrics::effect(report.effect.act.name(), attempt, watch.elapsed());
         report
     }
 
-    async fn attempt(&self, order: Order) -> Report {
-        let Order { effect, epoch, template } = order;
+    async fn attempt(&self, order: Job) -> JobReport {
+        let Job { effect, epoch, template } = order;
         // A message may wait long for its sink, and takes no room from what changes the cluster meanwhile.
         if let Act::Notify { message } = &effect.act {
             let outcome = sent(self.notify.send(&effect.id, &effect.workload, message).await);
-            return Report { effect, outcome, templates: Vec::new() };
+            return JobReport { effect, outcome, templates: Vec::new() };
         }
         // The semaphore is never closed.
         let _room = self.room.acquire().await.ok();
@@ -91,7 +91,7 @@ impl Hands {
             Act::Model { environment, model, what } => {
                 (self.models.perform(&effect.id, environment, model, what).await, Vec::new())
             }
-            Act::Survey { .. }
+            Act::Preflight { .. }
             | Act::ApplyCanary { .. }
             | Act::SetWeight { .. }
             | Act::Promote { .. }
@@ -100,7 +100,7 @@ impl Hands {
             | Act::Notify { .. }
             | Act::Note { .. } => self.cluster.perform(&effect, epoch, template.as_ref()).await,
         };
-        Report { effect, outcome, templates }
+        JobReport { effect, outcome, templates }
     }
 }
 
@@ -124,12 +124,12 @@ enum Lane {
 #[derive(Debug, Default)]
 pub struct Lanes {
     /// A lane with an order under way is here, with those behind it.
-    waiting: BTreeMap<(Workload, Lane), VecDeque<Order>>,
+    waiting: BTreeMap<(Workload, Lane), VecDeque<Job>>,
 }
 
 impl Lanes {
     /// Takes an order in: it is given back if it may begin now.
-    pub fn begin(&mut self, order: Order) -> Option<Order> {
+    pub fn begin(&mut self, order: Job) -> Option<Job> {
         use std::collections::btree_map::Entry;
         match self.waiting.entry(lane(&order.effect)) {
             Entry::Vacant(free) => {
@@ -144,7 +144,7 @@ impl Lanes {
     }
 
     /// An order is over: the one behind it may begin.
-    pub fn finish(&mut self, effect: &Effect) -> Option<Order> {
+    pub fn finish(&mut self, effect: &Effect) -> Option<Job> {
         let lane = lane(effect);
         let next = self.waiting.get_mut(&lane)?.pop_front();
         if next.is_none() {
@@ -157,7 +157,7 @@ impl Lanes {
 fn lane(effect: &Effect) -> (Workload, Lane) {
     let lane = match effect.act {
         Act::Notify { .. } | Act::Note { .. } => Lane::People,
-        Act::Survey { .. }
+        Act::Preflight { .. }
         | Act::Probe { .. }
         | Act::ApplyCanary { .. }
         | Act::SetWeight { .. }

@@ -6,7 +6,7 @@
 
 /// Where the daemon is on its way from a record to a deed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Point {
+pub enum Failpoint {
     /// A record has been read, and nothing has been made of it yet.
     Polled,
     /// A batch has been decided, and its transaction has not begun.
@@ -19,25 +19,26 @@ pub enum Point {
     Acted,
 }
 
-impl Point {
+impl Failpoint {
     /// All of them, in their order.
-    pub const ALL: [Point; 5] = [Point::Polled, Point::Decided, Point::Produced, Point::Committed, Point::Acted];
+    pub const ALL: [Failpoint; 5] =
+        [Failpoint::Polled, Failpoint::Decided, Failpoint::Produced, Failpoint::Committed, Failpoint::Acted];
 
     /// The point's name.
     pub fn name(self) -> &'static str {
         match self {
-            Point::Polled => "polled",
-            Point::Decided => "decided",
-            Point::Produced => "produced",
-            Point::Committed => "committed",
-            Point::Acted => "acted",
+            Failpoint::Polled => "polled",
+            Failpoint::Decided => "decided",
+            Failpoint::Produced => "produced",
+            Failpoint::Committed => "committed",
+            Failpoint::Acted => "acted",
         }
     }
 }
 
 #[cfg(not(feature = "points"))]
 /// The daemon is there.
-pub fn reached(_: Point) {}
+pub fn reached(_: Failpoint) {}
 
 #[cfg(feature = "points")]
 pub use armed::reached;
@@ -49,12 +50,12 @@ mod armed {
 
     use rustix::process::{Signal, getpid, kill_process};
 
-    use super::Point;
+    use super::Failpoint;
 
     static PASSES: AtomicU64 = AtomicU64::new(0);
 
     /// The daemon is there.
-    pub fn reached(point: Point) {
+    pub fn reached(point: Failpoint) {
         static FATAL: OnceLock<Option<(String, u64)>> = OnceLock::new();
         let fatal = FATAL.get_or_init(|| {
             let text = std::env::var("BELLWETHER_DIE_AT").ok()?;

@@ -10,11 +10,11 @@ use async_trait::async_trait;
 use bellwether_core::ids::{EffectId, TemplateHash, Workload};
 use bellwether_core::input::effect::{Effect, Message, ModelAct};
 use bellwether_core::input::event::Outcome;
-use bellwether_core::input::status::Sighting;
+use bellwether_core::input::status::WorkloadStatus;
 use bellwether_core::measure::block::Block;
-use bellwether_core::measure::calibration::Bad;
-use bellwether_core::measure::watch::{ArmKey, Probed, Watch};
-use bellwether_core::time::{Span, Stretch, Timestamp};
+use bellwether_core::measure::calibration::Criterion;
+use bellwether_core::measure::watch::{ArmKey, ProbeTarget, Watch};
+use bellwether_core::time::{Span, TimeRange, Timestamp};
 use secrecy::{ExposeSecret, SecretString};
 
 /// The number of a partition of the events topic, and of the journal's. The embedded journal has one, 0.
@@ -33,21 +33,21 @@ pub enum Wake {
         done: tokio::sync::oneshot::Sender<()>,
     },
     /// A record of the events topic.
-    Record(Record),
+    Record(EventRecord),
     /// A workload, its canary or its route has changed.
-    Seen {
+    Observed {
         /// Which one.
         workload: Workload,
         /// How it stands.
-        sighting: Box<Sighting>,
+        status: Box<WorkloadStatus>,
         /// The templates that the sighting names, for the journal.
-        templates: Vec<Template>,
+        templates: Vec<PodTemplate>,
     },
 }
 
 /// One record of the events topic, as it was read.
 #[derive(Debug, Clone, Default)]
-pub struct Record {
+pub struct EventRecord {
     /// Where it was read.
     pub partition: Partition,
     /// Its position there.
@@ -59,12 +59,12 @@ pub struct Record {
     /// The headers, in order; a header without a value is empty.
     pub headers: Vec<(String, Vec<u8>)>,
     /// Answered once the record is committed: how it was taken. For the HTTP intake; `None` from Kafka.
-    pub answer: Option<std::sync::Arc<tokio::sync::Mutex<Option<tokio::sync::oneshot::Sender<Taken>>>>>,
+    pub answer: Option<std::sync::Arc<tokio::sync::Mutex<Option<tokio::sync::oneshot::Sender<Receipt>>>>>,
 }
 
 /// How a record was taken.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Taken {
+pub enum Receipt {
     /// It reached the engine; what the engine said.
     Decided(String),
     /// It is not for us; why.
@@ -75,16 +75,16 @@ pub enum Taken {
 
 /// The content of a pod template. Its environment may hold secrets, so it can't be printed.
 #[derive(Clone)]
-pub struct Template {
+pub struct PodTemplate {
     /// Its name everywhere else.
     pub hash: TemplateHash,
     json: SecretString,
 }
 
-impl Template {
+impl PodTemplate {
     /// The template that is written as `json`. The adapter that reads it computes the hash.
-    pub fn new(hash: TemplateHash, json: String) -> Template {
-        Template { hash, json: SecretString::from(json) }
+    pub fn new(hash: TemplateHash, json: String) -> PodTemplate {
+        PodTemplate { hash, json: SecretString::from(json) }
     }
 
     /// The JSON, for the API server and the journal and for nobody else.
@@ -93,7 +93,7 @@ impl Template {
     }
 }
 
-impl std::fmt::Debug for Template {
+impl std::fmt::Debug for PodTemplate {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Template").field("hash", &self.hash).finish_non_exhaustive()
     }
@@ -108,24 +108,33 @@ pub struct Epoch(pub u64);
 pub trait Cluster: Send + Sync {
     /// One attempt at an effect that touches the cluster. Repeating it is harmless. `template` is the content of the
     /// template that the effect names, if it names one. The survey's templates come back beside the outcome.
-    async fn perform(&self, effect: &Effect, epoch: Epoch, template: Option<&Template>) -> (Outcome, Vec<Template>);
+    async fn perform(
+        &self,
+        effect: &Effect,
+        epoch: Epoch,
+        template: Option<&PodTemplate>,
+    ) -> (Outcome, Vec<PodTemplate>);
 }
 
 /// A metrics store that speaks PromQL.
 #[async_trait]
 pub trait Metrics: Send + Sync {
     /// The instant vector of `query` at `at`.
-    async fn instant(&self, query: &str, at: Timestamp) -> Result<Vec<Point>, MetricsError>;
+    async fn instant(&self, query: &str, at: Timestamp) -> Result<Vec<SeriesPoint>, MetricsError>;
     /// What the exporters say that `name` is: `counter`, `gauge`, `histogram`, `summary` or another word; `None`: they say
     /// nothing, or the store does not keep it.
     async fn type_of(&self, name: &str) -> Result<Option<String>, MetricsError>;
     /// The instant vector of `query` at each tick of `stretch` at which it has elements.
-    async fn range(&self, query: &str, stretch: Stretch) -> Result<BTreeMap<Timestamp, Vec<Point>>, MetricsError>;
+    async fn range(
+        &self,
+        query: &str,
+        stretch: TimeRange,
+    ) -> Result<BTreeMap<Timestamp, Vec<SeriesPoint>>, MetricsError>;
 }
 
 /// One element of an instant vector.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Point {
+pub struct SeriesPoint {
     /// Its labels.
     pub labels: BTreeMap<String, String>,
     /// Its value; NaN where it is a native histogram.
@@ -134,15 +143,15 @@ pub struct Point {
     pub native: Option<Arc<Native>>,
 }
 
-impl Point {
+impl SeriesPoint {
     /// A plain number.
-    pub fn number(labels: BTreeMap<String, String>, value: f64) -> Point {
-        Point { labels, value, native: None }
+    pub fn number(labels: BTreeMap<String, String>, value: f64) -> SeriesPoint {
+        SeriesPoint { labels, value, native: None }
     }
 
     /// A native histogram.
-    pub fn native(labels: BTreeMap<String, String>, native: Arc<Native>) -> Point {
-        Point { labels, value: f64::NAN, native: Some(native) }
+    pub fn native(labels: BTreeMap<String, String>, native: Arc<Native>) -> SeriesPoint {
+        SeriesPoint { labels, value: f64::NAN, native: Some(native) }
     }
 }
 
@@ -211,13 +220,13 @@ impl MetricsError {
 
 /// Whatever counts what is watched: the sampler over a metrics store, or the demo's world.
 #[async_trait]
-pub trait Counts: Send {
+pub trait BlockSource: Send {
     /// What was counted of each watch up to `at`, since the tick before; nothing of a watch that has just begun.
     async fn tick(&mut self, watches: &[Watch], at: Timestamp) -> Vec<(Workload, Block)>;
 }
 
 /// What the API server knows about pods, by name; pods that are gone are remembered while a rollout may need them.
-pub trait Pods: Send + Sync {
+pub trait PodDirectory: Send + Sync {
     /// Whose pod it is.
     fn locate(&self, namespace: &str, pod: &str) -> Option<PodFacts>;
     /// The name of the Service that the workload's pods are behind, and its port, for gateway metrics.
@@ -246,14 +255,20 @@ pub trait Models: Send + Sync {
 
 /// Tries the queries of a rollout before there is traffic to judge.
 #[async_trait]
-pub trait Probe: Send + Sync {
+pub trait QueryProbe: Send + Sync {
     /// Runs every query once and looks at the past: [`Outcome::Probed`] with what is wrong with them and what was learnt of
     /// `learn`, or a failure if nobody answered.
-    async fn probe(&self, workload: &Workload, stable: &ArmKey, metrics: &[Probed], learn: &[Bad]) -> Outcome;
+    async fn probe(
+        &self,
+        workload: &Workload,
+        stable: &ArmKey,
+        metrics: &[ProbeTarget],
+        learn: &[Criterion],
+    ) -> Outcome;
 }
 
 /// Whatever can be asked to look again: after a partition is taken over, its engine has to see its workloads anew.
-pub trait Sights: Send + Sync {
+pub trait StatusSource: Send + Sync {
     /// Sends every sighting of interest again.
     fn resend(&self);
 }
@@ -291,7 +306,7 @@ pub struct Batch {
     /// Records for the decisions topic: key (the workload) and JSON.
     pub decisions: Vec<(String, Vec<u8>)>,
     /// Records that go to the dead-letter topic, with what was wrong.
-    pub dead: Vec<(Record, String)>,
+    pub dead: Vec<(EventRecord, String)>,
     /// Records that belong on other partitions, or on all of them.
     pub rekeyed: Vec<Rekeyed>,
 }
@@ -300,7 +315,7 @@ pub struct Batch {
 #[derive(Debug, Clone)]
 pub struct Rekeyed {
     /// As it was read.
-    pub record: Record,
+    pub record: EventRecord,
     /// Under this key.
     pub key: String,
     /// On this partition.

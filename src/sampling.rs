@@ -35,10 +35,10 @@ use bellwether_core::time::{Span, Timestamp};
 use futures::future::join_all;
 
 use answers::{Answers, Desk};
-use plan::Ask;
-use state::{Start, State, Turn};
+use plan::SeriesRequest;
+use state::{SamplerState, Start, Turn};
 
-use crate::ports::{Metrics, Pods};
+use crate::ports::{Metrics, PodDirectory};
 
 /// How readings are taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -84,14 +84,14 @@ pub fn next_tick(now: Timestamp, interval: Span) -> Timestamp {
 /// Takes the readings, and remembers the last one of what is watched.
 pub struct Sampler {
     metrics: Arc<dyn Metrics>,
-    pods: Arc<dyn Pods>,
+    pods: Arc<dyn PodDirectory>,
     options: Options,
-    states: BTreeMap<Workload, State>,
+    states: BTreeMap<Workload, SamplerState>,
 }
 
 impl Sampler {
     /// A sampler that has not seen anything yet.
-    pub fn new(metrics: Arc<dyn Metrics>, pods: Arc<dyn Pods>, options: Options) -> Sampler {
+    pub fn new(metrics: Arc<dyn Metrics>, pods: Arc<dyn PodDirectory>, options: Options) -> Sampler {
         Sampler { metrics, pods, options, states: BTreeMap::new() }
     }
 
@@ -172,7 +172,7 @@ fn filled(
     workload: &Workload,
     stable: &ArmKey,
     arm: &ArmKey,
-    pods: &dyn Pods,
+    pods: &dyn PodDirectory,
     window: Span,
 ) -> Result<String, String> {
     let service =
@@ -191,11 +191,11 @@ fn filled(
 /// What was not remembered, as of the instants at which the blocks begin.
 async fn again(
     desk: &Desk<'_>,
-    asks: &BTreeMap<Ask, Vec<usize>>,
+    asks: &BTreeMap<SeriesRequest, Vec<usize>>,
     starts: &[Start],
     lag: Span,
 ) -> BTreeMap<Timestamp, Answers> {
-    let mut again: BTreeMap<Timestamp, BTreeMap<Ask, Vec<usize>>> = BTreeMap::new();
+    let mut again: BTreeMap<Timestamp, BTreeMap<SeriesRequest, Vec<usize>>> = BTreeMap::new();
     for (index, start) in starts.iter().enumerate() {
         let Some(from) = start.from else { continue };
         let own = asks.iter().filter(|(_, wanted)| wanted.binary_search(&index).is_ok()).map(|(ask, _)| ask);
@@ -208,7 +208,7 @@ async fn again(
 }
 
 #[async_trait::async_trait]
-impl crate::ports::Counts for Sampler {
+impl crate::ports::BlockSource for Sampler {
     async fn tick(&mut self, watches: &[Watch], at: Timestamp) -> Vec<(Workload, Block)> {
         let watch = crate::clock::Stopwatch::start();
         let blocks = Sampler::tick(self, watches, at).await;

@@ -8,10 +8,10 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use bellwether_core::engine::{Engine, Took, Transition};
+use bellwether_core::engine::{Disposition, Engine, Transition};
 use bellwether_core::ids::{Scope, Workload};
 use bellwether_core::input::event::Event;
-use bellwether_core::input::status::Sighting;
+use bellwether_core::input::status::WorkloadStatus;
 use bellwether_core::measure::block::Block;
 use bellwether_core::measure::watch::Watch;
 use bellwether_core::policy::Policy;
@@ -24,10 +24,12 @@ use crate::events::decode::{DecodeOptions, Decoded, decode};
 use crate::journal::partition_of;
 use crate::ledger::Ledger;
 use crate::metrics::{self, EventResult};
-use crate::perform::{Hands, Lanes, Order, Report};
-use crate::points::{self, Point};
-use crate::ports::{Batch, Epoch, Journal, JournalError, Journals, Partition, Record, Rekeyed, Taken, Template};
-use crate::show::Shows;
+use crate::perform::{Executor, Job, JobReport, Lanes};
+use crate::points::{self, Failpoint};
+use crate::ports::{
+    Batch, Epoch, EventRecord, Journal, JournalError, Journals, Partition, PodTemplate, Receipt, Rekeyed,
+};
+use crate::show::StatusBoard;
 
 /// So many things that wait are taken into one commit.
 const MOST_IN_BATCH: usize = 256;
@@ -39,17 +41,17 @@ const EVERYWHERE: &str = "bellwether-everywhere";
 
 /// What a shard can be told.
 #[derive(Debug)]
-pub enum Told {
+pub enum ShardInput {
     /// A record of the events topic.
-    Record(Record),
+    Record(EventRecord),
     /// A workload has changed.
-    Seen {
+    Observed {
         /// Which.
         workload: Workload,
         /// How it stands.
-        sighting: Box<Sighting>,
+        status: Box<WorkloadStatus>,
         /// The templates that the sighting names.
-        templates: Vec<Template>,
+        templates: Vec<PodTemplate>,
     },
     /// A block of counts.
     Measured {
@@ -59,7 +61,7 @@ pub enum Told {
         block: Block,
     },
     /// An effect was performed, or was not.
-    Performed(Box<Report>),
+    Performed(Box<JobReport>),
     /// New policies, for rollouts that begin from now on.
     Policies(Vec<Policy>),
     /// What is to be measured?
@@ -72,20 +74,20 @@ pub struct Shared {
     /// The time.
     pub clock: Arc<dyn Clock>,
     /// What effects are performed with.
-    pub hands: Hands,
+    pub hands: Executor,
     /// Where the journals are opened.
     pub journals: Arc<dyn Journals>,
     /// How records are read.
     pub decoding: Arc<DecodeOptions>,
     /// What people are shown.
-    pub shows: Shows,
+    pub shows: StatusBoard,
     /// An engine with the configuration, that knows nothing.
     pub blank: Engine,
 }
 
 /// Why a shard has ended.
 #[derive(Debug)]
-pub enum End {
+pub enum ShardEnd {
     /// Told to: its inbox is closed.
     Closed,
     /// Another process owns the partition now.
@@ -100,9 +102,9 @@ pub enum End {
 pub struct Shard {
     partition: Partition,
     shared: Shared,
-    inbox: mpsc::Receiver<Told>,
-    reports: mpsc::UnboundedSender<Told>,
-    reported: mpsc::UnboundedReceiver<Told>,
+    inbox: mpsc::Receiver<ShardInput>,
+    reports: mpsc::UnboundedSender<ShardInput>,
+    reported: mpsc::UnboundedReceiver<ShardInput>,
     lanes: Lanes,
     ledger: Ledger,
     journal: Box<dyn Journal>,
@@ -114,7 +116,7 @@ pub struct Shard {
 #[derive(Default)]
 struct Consequences {
     transitions: Vec<Transition>,
-    answers: Vec<(Record, Taken)>,
+    answers: Vec<(EventRecord, Receipt)>,
 }
 
 impl Shard {
@@ -122,7 +124,11 @@ impl Shard {
     ///
     /// # Errors
     /// The partition is somebody else's, or its journal does not answer or can't be read.
-    pub async fn open(partition: Partition, shared: Shared, inbox: mpsc::Receiver<Told>) -> Result<Shard, End> {
+    pub async fn open(
+        partition: Partition,
+        shared: Shared,
+        inbox: mpsc::Receiver<ShardInput>,
+    ) -> Result<Shard, ShardEnd> {
         let (ledger, journal, epoch) = open(partition, &shared).await.map_err(ended)?;
         // Unbounded, because nothing may wait in here; bounded all the same by one report an effect under way.
         let (reports, reported) = mpsc::unbounded_channel();
@@ -154,11 +160,11 @@ impl Shard {
     }
 
     /// Runs until it is told to end, or can't go on.
-    pub async fn run(mut self) -> End {
+    pub async fn run(mut self) -> ShardEnd {
         loop {
             let told = match self.next().await {
                 Some(told) => told,
-                None => return End::Closed,
+                None => return ShardEnd::Closed,
             };
             if let Err(end) = self.take(told).await {
                 return end;
@@ -167,7 +173,7 @@ impl Shard {
     }
 
     /// All that waits, or nothing because time has passed; `None`: the inbox is closed.
-    async fn next(&mut self) -> Option<Vec<Told>> {
+    async fn next(&mut self) -> Option<Vec<ShardInput>> {
         let wakeup =
             self.ledger.engine().next_wakeup().map_or(Timestamp::MAX, |at| at.min(FORGET_EVERY.after(self.forgot)));
         let first = tokio::select! {
@@ -176,7 +182,7 @@ impl Shard {
             told = self.inbox.recv() => Some(told?),
             () = self.shared.clock.sleep_until(wakeup) => None,
         };
-        let mut told: Vec<Told> = first.into_iter().collect();
+        let mut told: Vec<ShardInput> = first.into_iter().collect();
         while told.len() < MOST_IN_BATCH {
             match self.reported.try_recv().ok().or_else(|| self.inbox.try_recv().ok()) {
                 Some(more) => told.push(more),
@@ -186,12 +192,12 @@ impl Shard {
         Some(told)
     }
 
-    async fn take(&mut self, told: Vec<Told>) -> Result<(), End> {
+    async fn take(&mut self, told: Vec<ShardInput>) -> Result<(), ShardEnd> {
         let told = self.aside(told);
         let now = self.shared.clock.now();
         let mut batch = Batch::default();
         let consequences = self.step(&told, now, &mut batch).map_err(ended)?;
-        points::reached(Point::Decided);
+        points::reached(Failpoint::Decided);
         self.commit(batch).await.map_err(ended)?;
         self.follow(consequences).await;
         Ok(())
@@ -204,58 +210,58 @@ impl Shard {
         let watch = Stopwatch::start();
         let result = self.journal.commit(batch).await;
         metrics::journal_commit(watch.elapsed());
-        points::reached(Point::Committed);
+        points::reached(Failpoint::Committed);
         result
     }
 
     /// What needs no commit is done at once; the rest comes back.
-    fn aside(&mut self, told: Vec<Told>) -> Vec<Told> {
+    fn aside(&mut self, told: Vec<ShardInput>) -> Vec<ShardInput> {
         let mut rest = Vec::with_capacity(told.len());
         for told in told {
             match told {
-                Told::Policies(policies) => {
+                ShardInput::Policies(policies) => {
                     self.ledger.set_policies(policies.clone());
                     self.shared.blank.set_policies(policies);
                 }
-                Told::Watches(answer) => {
+                ShardInput::Watches(answer) => {
                     // Nobody waits for it any more: then nobody needs it.
                     let _ = answer.send(self.ledger.engine().watches());
                 }
-                Told::Performed(report) => {
+                ShardInput::Performed(report) => {
                     if let Some(next) = self.lanes.finish(&report.effect) {
                         self.perform(next);
                     }
-                    rest.push(Told::Performed(report));
+                    rest.push(ShardInput::Performed(report));
                 }
-                Told::Record(_) | Told::Seen { .. } | Told::Measured { .. } => rest.push(told),
+                ShardInput::Record(_) | ShardInput::Observed { .. } | ShardInput::Measured { .. } => rest.push(told),
             }
         }
         rest
     }
 
-    fn step(&mut self, told: &[Told], now: Timestamp, batch: &mut Batch) -> Result<Consequences, JournalError> {
+    fn step(&mut self, told: &[ShardInput], now: Timestamp, batch: &mut Batch) -> Result<Consequences, JournalError> {
         let mut consequences = Consequences::default();
         consequences.transitions.extend(self.ledger.step(Event::Tick, now, batch)?);
         for told in told {
             match told {
-                Told::Record(record) => self.record(record, now, batch, &mut consequences)?,
-                Told::Seen { workload, sighting, templates } => {
-                    let event = Event::Seen { workload: workload.clone(), sighting: sighting.clone() };
+                ShardInput::Record(record) => self.record(record, now, batch, &mut consequences)?,
+                ShardInput::Observed { workload, status, templates } => {
+                    let event = Event::Observed { workload: workload.clone(), status: status.clone() };
                     consequences.transitions.extend(self.ledger.step(event, now, batch)?);
                     self.ledger.keep_templates(workload, templates.clone(), batch);
                 }
-                Told::Measured { workload, block } => {
+                ShardInput::Measured { workload, block } => {
                     let event = Event::Measured { workload: workload.clone(), block: block.clone() };
                     consequences.transitions.extend(self.ledger.step(event, now, batch)?);
                 }
-                Told::Performed(report) => {
-                    let Report { effect, outcome, templates } = report.as_ref();
+                ShardInput::Performed(report) => {
+                    let JobReport { effect, outcome, templates } = report.as_ref();
                     let (workload, id) = (effect.workload.clone(), effect.id.clone());
                     let event = Event::Performed { workload: workload.clone(), effect: id, outcome: outcome.clone() };
                     consequences.transitions.extend(self.ledger.step(event, now, batch)?);
                     self.ledger.keep_templates(&workload, templates.clone(), batch);
                 }
-                Told::Policies(_) | Told::Watches(_) => {}
+                ShardInput::Policies(_) | ShardInput::Watches(_) => {}
             }
         }
         if Span::between(self.forgot, now) >= FORGET_EVERY {
@@ -267,24 +273,24 @@ impl Shard {
 
     fn record(
         &mut self,
-        record: &Record,
+        record: &EventRecord,
         now: Timestamp,
         batch: &mut Batch,
         consequences: &mut Consequences,
     ) -> Result<(), JournalError> {
-        points::reached(Point::Polled);
+        points::reached(Failpoint::Polled);
         batch.next_offset = Some(record.offset + 1);
         let taken = match decode(record, &self.shared.decoding, now) {
             Decoded::Ignored(why) => {
                 metrics::event(EventResult::Ignored);
                 tracing::debug!(partition = self.partition, offset = record.offset, %why, "event left alone");
-                Taken::Ignored(why.to_string())
+                Receipt::Ignored(why.to_string())
             }
             Decoded::Dead(error) => {
                 metrics::event(EventResult::Dead);
                 tracing::warn!(partition = self.partition, offset = record.offset, %error, "event can't be understood");
                 batch.dead.push((record.clone(), error.to_string()));
-                Taken::Dead(error.to_string())
+                Receipt::Dead(error.to_string())
             }
             Decoded::Event { event, scope } => self.event(record, *event, &scope, now, batch, consequences)?,
         };
@@ -294,13 +300,13 @@ impl Shard {
 
     fn event(
         &mut self,
-        record: &Record,
+        record: &EventRecord,
         event: Event,
         scope: &Scope,
         now: Timestamp,
         batch: &mut Batch,
         consequences: &mut Consequences,
-    ) -> Result<Taken, JournalError> {
+    ) -> Result<Receipt, JournalError> {
         let copies = elsewhere(record, scope, self.partition, self.shared.journals.partitions());
         if !copies.is_empty() {
             let to: Vec<String> = copies.iter().map(|copy| copy.partition.to_string()).collect();
@@ -308,27 +314,27 @@ impl Shard {
             metrics::event(EventResult::Rekeyed);
             tracing::info!(partition = self.partition, offset = record.offset, %scope, to, "event sent on to where it belongs");
             batch.rekeyed.extend(copies);
-            return Ok(Taken::Ignored(format!("sent on to partition {to}")));
+            return Ok(Receipt::Ignored(format!("sent on to partition {to}")));
         }
         let transitions = self.ledger.step(event, now, batch)?;
-        let Some(transition) = transitions.first() else { return Ok(Taken::Ignored(String::new())) };
+        let Some(transition) = transitions.first() else { return Ok(Receipt::Ignored(String::new())) };
         let why = transition.reason.to_string();
         let taken = match transition.took {
-            Took::Changed => {
+            Disposition::Changed => {
                 metrics::event(EventResult::Taken);
-                Taken::Decided(why)
+                Receipt::Decided(why)
             }
-            Took::Ignored => {
+            Disposition::Ignored => {
                 let duplicate = matches!(transition.reason, Reason::Duplicate { .. });
                 metrics::event(if duplicate { EventResult::Duplicate } else { EventResult::Ignored });
                 tracing::info!(%scope, %why, "event left alone");
-                Taken::Ignored(why)
+                Receipt::Ignored(why)
             }
-            Took::Rejected => {
+            Disposition::Rejected => {
                 metrics::event(EventResult::Dead);
                 tracing::warn!(%scope, %why, "event rejected");
                 batch.dead.push((record.clone(), why.clone()));
-                Taken::Dead(why)
+                Receipt::Dead(why)
             }
         };
         consequences.transitions.extend(transitions);
@@ -370,26 +376,26 @@ impl Shard {
 
     fn order(&mut self, effect: bellwether_core::input::effect::Effect) {
         let template = self.ledger.template(&effect);
-        if let Some(order) = self.lanes.begin(Order { effect, epoch: self.epoch, template }) {
+        if let Some(order) = self.lanes.begin(Job { effect, epoch: self.epoch, template }) {
             self.perform(order);
         }
     }
 
-    fn perform(&self, order: Order) {
+    fn perform(&self, order: Job) {
         let (hands, reports) = (self.shared.hands.clone(), self.reports.clone());
         tokio::spawn(async move {
             let report = hands.perform(order).await;
             // The shard has ended: its successor asks again.
-            let _ = reports.send(Told::Performed(Box::new(report)));
+            let _ = reports.send(ShardInput::Performed(Box::new(report)));
         });
     }
 }
 
 /// The copies by which an event reaches where it belongs; none: it is there. What is about one workload belongs on the
 /// partition of its key. What is wider belongs on every partition, and says so in a header once it has been sent there.
-fn elsewhere(record: &Record, scope: &Scope, here: Partition, partitions: i32) -> Vec<Rekeyed> {
+fn elsewhere(record: &EventRecord, scope: &Scope, here: Partition, partitions: i32) -> Vec<Rekeyed> {
     let key = scope.to_string();
-    let copy = |record: Record, partition| Rekeyed { record, key: key.clone(), partition };
+    let copy = |record: EventRecord, partition| Rekeyed { record, key: key.clone(), partition };
     if scope.workload().is_some() {
         let home = partition_of(key.as_bytes(), partitions);
         return if home == here { Vec::new() } else { vec![copy(record.clone(), home)] };
@@ -416,15 +422,15 @@ async fn open(partition: Partition, shared: &Shared) -> Result<(Ledger, Box<dyn 
     Ok((ledger, journal, epoch))
 }
 
-fn ended(error: JournalError) -> End {
+fn ended(error: JournalError) -> ShardEnd {
     match error {
-        JournalError::Fenced(message) => End::Fenced(message),
-        JournalError::Unknown(message) => End::Unknown(message),
-        JournalError::Broken(message) => End::Broken(message),
+        JournalError::Fenced(message) => ShardEnd::Fenced(message),
+        JournalError::Unknown(message) => ShardEnd::Unknown(message),
+        JournalError::Broken(message) => ShardEnd::Broken(message),
     }
 }
 
-async fn answer(record: &Record, taken: Taken) {
+async fn answer(record: &EventRecord, taken: Receipt) {
     if let Some(slot) = &record.answer
         && let Some(sender) = slot.lock().await.take()
     {
@@ -439,8 +445,8 @@ mod tests {
 
     #[test]
     fn a_workloads_event_goes_to_its_partition_and_a_wider_one_to_all_of_them_once() {
-        let record = Record { partition: 1, offset: 7, ..Record::default() };
-        let to = |scope: &str, here, partitions, record: &Record| -> Vec<Partition> {
+        let record = EventRecord { partition: 1, offset: 7, ..EventRecord::default() };
+        let to = |scope: &str, here, partitions, record: &EventRecord| -> Vec<Partition> {
             let copies = elsewhere(record, &scope.parse().unwrap(), here, partitions);
             assert!(copies.iter().all(|copy| copy.key == scope));
             copies.iter().map(|copy| copy.partition).collect()

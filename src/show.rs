@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use bellwether_core::engine::show;
-use bellwether_core::engine::view::{RolloutView, View};
-use bellwether_core::engine::{State, Transition};
+use bellwether_core::engine::view::{RolloutView, StatusView};
+use bellwether_core::engine::{Transition, WorkloadState};
 use bellwether_core::rollout::decision::Decision;
 use tokio::sync::{broadcast, watch};
 
@@ -15,20 +15,20 @@ const MOST_UNREAD: usize = 1024;
 
 /// Where shards say what has become of their rollouts.
 #[derive(Debug, Clone)]
-pub struct Shows {
-    view: Arc<watch::Sender<Arc<View>>>,
+pub struct StatusBoard {
+    view: Arc<watch::Sender<Arc<StatusView>>>,
     decisions: broadcast::Sender<Decision>,
 }
 
-impl Default for Shows {
-    fn default() -> Shows {
-        Shows { view: Arc::new(watch::Sender::default()), decisions: broadcast::channel(MOST_UNREAD).0 }
+impl Default for StatusBoard {
+    fn default() -> StatusBoard {
+        StatusBoard { view: Arc::new(watch::Sender::default()), decisions: broadcast::channel(MOST_UNREAD).0 }
     }
 }
 
-impl Shows {
+impl StatusBoard {
     /// What there is to see, now and later.
-    pub fn watch(&self) -> watch::Receiver<Arc<View>> {
+    pub fn watch(&self) -> watch::Receiver<Arc<StatusView>> {
         self.view.subscribe()
     }
 
@@ -44,7 +44,7 @@ impl Shows {
     }
 
     /// A workload has changed.
-    pub fn show(&self, state: &State) {
+    pub fn show(&self, state: &WorkloadState) {
         if let Some(rollout) = &state.rollout {
             self.put(show::view(rollout));
         }

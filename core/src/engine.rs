@@ -1,7 +1,7 @@
 //! Many workloads, one at a time: who an event is for, whether it has come before, and what it changes.
 //!
 //! An engine owns the workloads of one partition. It holds at most one rollout of each, and the newest request that waits
-//! for it. Everything that it knows of a workload is a [`State`], which serializes to a snapshot; an engine that is
+//! for it. Everything that it knows of a workload is a [`WorkloadState`], which serializes to a snapshot; an engine that is
 //! given the snapshot and told the same inputs again is the same engine.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -10,13 +10,13 @@ use crate::ids::{EventId, Scope, Workload};
 use crate::input::command::Freeze;
 use crate::input::effect::Effect;
 use crate::input::event::{Event, Input, Request};
-use crate::input::report::Report;
-use crate::input::status::Sighting;
+use crate::input::report::SuiteReport;
+use crate::input::status::WorkloadStatus;
 use crate::measure::watch::Watch;
 use crate::policy::Policy;
 use crate::rollout::decision::Decision;
 use crate::rollout::reason::Reason;
-use crate::rollout::{Doing, Out, Rollout, Task};
+use crate::rollout::{InFlight, Rollout, StepOutput, Task};
 use crate::time::{Span, Timestamp};
 
 pub mod record;
@@ -26,11 +26,11 @@ pub mod show;
 mod orders;
 mod state;
 
-pub use state::{Queued, State};
+pub use state::{QueuedRequest, WorkloadState};
 
 /// What the engine made of an input.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Took {
+pub enum Disposition {
     /// It changed something, and has to be journaled.
     Changed,
     /// It changed nothing.
@@ -48,7 +48,7 @@ pub struct Transition {
     /// The input, for the journal.
     pub input: Input,
     /// What the engine made of it.
-    pub took: Took,
+    pub took: Disposition,
     /// Why.
     pub reason: Reason,
     /// What was decided, in order.
@@ -71,7 +71,7 @@ pub struct Engine {
     cluster: String,
     policies: Vec<Policy>,
     retention: Span,
-    states: BTreeMap<Workload, State>,
+    states: BTreeMap<Workload, WorkloadState>,
     seen: BTreeMap<EventId, Timestamp>,
     freezes: BTreeMap<Scope, Freeze>,
     /// When to wake which workload, and the same by workload, so that an entry is found without a search.
@@ -103,7 +103,7 @@ impl Engine {
     }
 
     /// Puts a workload back as it was.
-    pub fn restore(&mut self, state: State) {
+    pub fn restore(&mut self, state: WorkloadState) {
         self.now = self.now.max(state.changed);
         // Whatever fell due while nobody was there is due now.
         self.set_wakeup(&state.workload, state.wakeup(Timestamp::MIN));
@@ -143,38 +143,38 @@ impl Engine {
 
     /// What was asked of the world before a restart and is not known to have been done.
     pub fn unfinished(&self) -> Vec<Effect> {
-        let under_way = |doing: &Doing| doing.retry.is_none().then(|| doing.effect.clone());
+        let under_way = |in_flight: &InFlight| in_flight.retry.is_none().then(|| in_flight.effect.clone());
         self.states
             .values()
             .flat_map(|state| {
-                let doing = state.active().and_then(|rollout| rollout.doing.as_ref()).and_then(under_way);
-                doing.into_iter().chain(state.outbox.iter().filter_map(under_way))
+                let in_flight = state.active().and_then(|rollout| rollout.in_flight.as_ref()).and_then(under_way);
+                in_flight.into_iter().chain(state.outbox.iter().filter_map(under_way))
             })
             .collect()
     }
 
     /// What is known of `workload`.
-    pub fn state(&self, workload: &Workload) -> Option<&State> {
+    pub fn state(&self, workload: &Workload) -> Option<&WorkloadState> {
         self.states.get(workload)
     }
 
     /// What is known of `workload`, or what would be if it had just been heard of.
-    pub fn basis(&self, workload: &Workload) -> State {
+    pub fn basis(&self, workload: &Workload) -> WorkloadState {
         self.states.get(workload).cloned().unwrap_or_else(|| {
             let covering = self.freezes.iter().filter(|(scope, _)| scope.covers(workload));
             let freezes = covering.map(|(scope, freeze)| (scope.clone(), freeze.clone())).collect();
-            State { freezes, ..State::new(workload.clone()) }
+            WorkloadState { freezes, ..WorkloadState::new(workload.clone()) }
         })
     }
 
     /// All that is known, in the order of the workloads.
-    pub fn states(&self) -> impl Iterator<Item = &State> {
+    pub fn states(&self) -> impl Iterator<Item = &WorkloadState> {
         self.states.values()
     }
 
     /// What to measure at the next tick.
     pub fn watches(&self) -> Vec<Watch> {
-        self.states.values().filter_map(|state| state.active()?.watch(state.sighting.as_ref())).collect()
+        self.states.values().filter_map(|state| state.active()?.watch(state.status.as_ref())).collect()
     }
 
     /// The next instant at which [`Event::Tick`] may change something.
@@ -206,10 +206,10 @@ impl Engine {
                 let policy =
                     self.policies.iter().find(|policy| policy.guard.is_some() && policy.covers(&workload)).cloned();
                 match policy {
-                    Some(policy) => vec![self.asked(input, workload, id, time, Wish { task, policy, reason })],
+                    Some(policy) => vec![self.asked(input, workload, id, time, Proposal { task, policy, reason })],
                     None => {
                         let reason = Reason::NoPolicy { workload: workload.clone() };
-                        vec![refused(workload, input, Took::Ignored, reason, None)]
+                        vec![refused(workload, input, Disposition::Ignored, reason, None)]
                     }
                 }
             }
@@ -221,9 +221,9 @@ impl Engine {
                 let (id, workload, report) = (id.clone(), workload.clone(), report.clone());
                 vec![self.tested(input, workload, id, report)]
             }
-            Event::Seen { workload, sighting } => {
-                let (workload, sighting) = (workload.clone(), sighting.as_ref().clone());
-                vec![self.sighted(input, workload, sighting)]
+            Event::Observed { workload, status } => {
+                let (workload, status) = (workload.clone(), status.as_ref().clone());
+                vec![self.observed(input, workload, status)]
             }
             Event::Measured { workload, block } => {
                 let (workload, block) = (workload.clone(), block.clone());
@@ -242,8 +242,8 @@ impl Engine {
         let due: Vec<Workload> =
             self.wakeups.iter().take_while(|(at, _)| *at <= self.now).map(|(_, workload)| workload.clone()).collect();
         due.iter()
-            .map(|workload| self.known(input.clone(), workload, State::wake))
-            .filter(|transition| transition.took == Took::Changed)
+            .map(|workload| self.known(input.clone(), workload, WorkloadState::wake))
+            .filter(|transition| transition.took == Disposition::Changed)
             .collect()
     }
 
@@ -265,18 +265,18 @@ impl Engine {
         let workload = request.workload.clone();
         let policy = match self.policy_for(&request) {
             Ok(policy) => policy,
-            Err(reason) => return refused(workload, input, Took::Rejected, reason, None),
+            Err(reason) => return refused(workload, input, Disposition::Rejected, reason, None),
         };
         if request.images.is_empty() && request.image.is_none() {
-            return refused(workload, input, Took::Rejected, Reason::NoImage, Some(policy));
+            return refused(workload, input, Disposition::Rejected, Reason::NoImage, Some(policy));
         }
         if let Some(image) = request.images.values().chain(&request.image).find(|image| !policy.allows(image)) {
             let (image, allowed) = (image.clone(), policy.matches.images.clone());
             let reason = Reason::ImageNotAllowed { image, policy: policy.name.clone(), allowed };
-            return refused(workload, input, Took::Rejected, reason, Some(policy));
+            return refused(workload, input, Disposition::Rejected, reason, Some(policy));
         }
         let reason = Reason::Requested { by: id.source.clone(), why: request.reason.clone() };
-        self.asked(input, workload, id, time, Wish { task: Task::Roll { request }, policy, reason })
+        self.asked(input, workload, id, time, Proposal { task: Task::Roll { request }, policy, reason })
     }
 
     /// A rollout is asked for, and a policy is for it.
@@ -286,22 +286,22 @@ impl Engine {
         workload: Workload,
         id: EventId,
         time: Option<Timestamp>,
-        wish: Wish,
+        wish: Proposal,
     ) -> Transition {
         if self.seen.contains_key(&id) {
-            return refused(workload, input, Took::Ignored, Reason::Duplicate { event: id }, Some(wish.policy));
+            return refused(workload, input, Disposition::Ignored, Reason::Duplicate { event: id }, Some(wish.policy));
         }
         let last = self.states.get(&workload).and_then(|state| state.last_accepted);
         if let (Some(time), Some(last)) = (time, last)
             && time < last
         {
-            return refused(workload, input, Took::Ignored, Reason::Stale { time, last }, Some(wish.policy));
+            return refused(workload, input, Disposition::Ignored, Reason::Stale { time, last }, Some(wish.policy));
         }
         let until = self.retention.after(self.now);
         self.seen.insert(id.clone(), until);
         self.make(&workload);
         let policy = wish.policy.clone();
-        let queued = Queued { event: id.clone(), task: wish.task, policy: wish.policy, reason: wish.reason };
+        let queued = QueuedRequest { event: id.clone(), task: wish.task, policy: wish.policy, reason: wish.reason };
         let mut transition = self.known(input, &workload, |state, now, out| {
             state.last_accepted = time.max(state.last_accepted);
             state.enqueue(queued, now, out);
@@ -320,12 +320,12 @@ impl Engine {
     }
 
     /// A report may come before what it is about is asked for.
-    fn tested(&mut self, input: Input, workload: Workload, id: EventId, report: Report) -> Transition {
+    fn tested(&mut self, input: Input, workload: Workload, id: EventId, report: SuiteReport) -> Transition {
         if self.seen.contains_key(&id) {
-            return refused(workload, input, Took::Ignored, Reason::Duplicate { event: id }, None);
+            return refused(workload, input, Disposition::Ignored, Reason::Duplicate { event: id }, None);
         }
         if !self.covers(&workload) {
-            return refused(workload.clone(), input, Took::Ignored, Reason::NoPolicy { workload }, None);
+            return refused(workload.clone(), input, Disposition::Ignored, Reason::NoPolicy { workload }, None);
         }
         let until = self.retention.after(self.now);
         self.seen.insert(id.clone(), until);
@@ -339,18 +339,18 @@ impl Engine {
         Transition { seen: Some((id, until)), reason, ..transition }
     }
 
-    fn sighted(&mut self, input: Input, workload: Workload, sighting: Sighting) -> Transition {
+    fn observed(&mut self, input: Input, workload: Workload, status: WorkloadStatus) -> Transition {
         if !self.states.contains_key(&workload) {
             if !self.covers(&workload) {
-                return refused(workload, input, Took::Ignored, Reason::Irrelevant, None);
+                return refused(workload, input, Disposition::Ignored, Reason::Irrelevant, None);
             }
             self.make(&workload);
         }
         self.known(input, &workload, |state, now, out| {
-            if state.sighting.as_ref() == Some(&sighting) {
+            if state.status.as_ref() == Some(&status) {
                 return false;
             }
-            state.sighting = Some(sighting);
+            state.status = Some(status);
             if state.active().is_none() {
                 state.found_healthy(now);
             }
@@ -364,13 +364,13 @@ impl Engine {
         &mut self,
         input: Input,
         workload: &Workload,
-        change: impl FnOnce(&mut State, Timestamp, &mut Out) -> bool,
+        change: impl FnOnce(&mut WorkloadState, Timestamp, &mut StepOutput) -> bool,
     ) -> Transition {
         let now = self.now;
         let Some(state) = self.states.get_mut(workload) else {
-            return refused(workload.clone(), input, Took::Ignored, Reason::Irrelevant, None);
+            return refused(workload.clone(), input, Disposition::Ignored, Reason::Irrelevant, None);
         };
-        let mut out = Out::default();
+        let mut out = StepOutput::default();
         let changed = change(state, now, &mut out);
         if changed {
             state.follow_up(now, &mut out);
@@ -388,7 +388,7 @@ impl Engine {
         let due = self.wakeup_of.get(workload).copied().filter(|at| *at <= now && input.event != Event::Tick);
         let wakeup = due.or_else(|| state.wakeup(now));
         self.set_wakeup(workload, wakeup);
-        let took = if changed { Took::Changed } else { Took::Ignored };
+        let took = if changed { Disposition::Changed } else { Disposition::Ignored };
         Transition {
             workload: Some(workload.clone()),
             decisions: out.decisions,
@@ -410,18 +410,18 @@ impl Engine {
 }
 
 /// What is asked for, before it is known whether it has come before.
-struct Wish {
+struct Proposal {
     task: Task,
     policy: Policy,
     reason: Reason,
 }
 
-fn refused(workload: Workload, input: Input, took: Took, reason: Reason, policy: Option<Policy>) -> Transition {
+fn refused(workload: Workload, input: Input, took: Disposition, reason: Reason, policy: Option<Policy>) -> Transition {
     Transition { workload: Some(workload), policy, ..of_partition(input, took, reason) }
 }
 
 /// A transition that is about the partition.
-fn of_partition(input: Input, took: Took, reason: Reason) -> Transition {
+fn of_partition(input: Input, took: Disposition, reason: Reason) -> Transition {
     Transition {
         workload: None,
         input,

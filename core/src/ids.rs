@@ -9,15 +9,15 @@ use sha2::{Digest, Sha256};
 
 /// What kind of object a workload is. `Deployment` is the first; the type leaves room for others.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub enum Kind {
+pub enum WorkloadKind {
     /// `apps/v1` Deployment.
     Deployment,
 }
 
-impl fmt::Display for Kind {
+impl fmt::Display for WorkloadKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Kind::Deployment => f.write_str("Deployment"),
+            WorkloadKind::Deployment => f.write_str("Deployment"),
         }
     }
 }
@@ -32,14 +32,14 @@ pub struct Workload {
     pub namespace: String,
     /// The object's kind.
     #[serde(default = "Workload::default_kind")]
-    pub kind: Kind,
+    pub kind: WorkloadKind,
     /// The object's name.
     pub name: String,
 }
 
 impl Workload {
-    fn default_kind() -> Kind {
-        Kind::Deployment
+    fn default_kind() -> WorkloadKind {
+        WorkloadKind::Deployment
     }
 
     /// The name of the canary's Deployment and Service.
@@ -74,7 +74,7 @@ impl FromStr for Workload {
             [cluster, namespace, "Deployment", name] if parts.iter().all(|part| !part.is_empty()) => Ok(Workload {
                 cluster: (*cluster).to_owned(),
                 namespace: (*namespace).to_owned(),
-                kind: Kind::Deployment,
+                kind: WorkloadKind::Deployment,
                 name: (*name).to_owned(),
             }),
             _ => Err(BadWorkload(text.to_owned())),

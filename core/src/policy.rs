@@ -10,9 +10,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 use crate::ids::{Weight, Workload, digest, repository};
-use crate::measure::calibration::Bad;
+use crate::measure::calibration::Criterion;
 use crate::measure::metric::{Against, Limit, Metric, MetricKind};
-use crate::measure::watch::Probed;
+use crate::measure::watch::ProbeTarget;
 use crate::policy::calendar::ChangeWindow;
 use crate::stats::mann_whitney;
 use crate::time::Span;
@@ -25,10 +25,10 @@ mod problems;
 mod raw;
 mod rule;
 
-pub use problems::Problem;
+pub use problems::PolicyProblem;
 pub use raw::{BlueGreen, JudgeKind, OnRegressed, RawAb, RawCheck, RawGuard, RawPolicy, RawStep, TrafficKind};
-pub(crate) use rule::Tests;
-pub use rule::{Proof, Rule, allowed};
+pub(crate) use rule::SequentialTests;
+pub use rule::{Proof, SequentialRule, allowed};
 
 /// A checked policy.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -112,10 +112,10 @@ impl Policy {
 
     /// What the sequential judge counts, of which it must be learnt how it clusters; and what a drift is held against that was
     /// before.
-    pub fn learnable(&self) -> Vec<Bad> {
+    pub fn learnable(&self) -> Vec<Criterion> {
         let guard = self.guard.iter().flat_map(|guard| &guard.checks);
         let checks = self.steps.iter().flat_map(|step| &step.checks).chain(guard);
-        let mut learnable: Vec<Bad> = self.ab.iter().map(Ab::rewarded).collect();
+        let mut learnable: Vec<Criterion> = self.ab.iter().map(Ab::rewarded).collect();
         let past = |check: &Check| {
             let metric = self.metrics.get(&check.metric);
             metric.is_some_and(|metric| metric.kind == MetricKind::Drift && metric.against == Against::Past)
@@ -134,7 +134,7 @@ impl Policy {
     }
 
     /// Those metrics with every limit that a check holds them against: what is tried before there is traffic.
-    pub fn probed(&self) -> Vec<Probed> {
+    pub fn probed(&self) -> Vec<ProbeTarget> {
         let guard = self.guard.iter().flat_map(|guard| &guard.checks);
         let checks: Vec<&Check> = self.steps.iter().flat_map(|step| &step.checks).chain(guard).collect();
         let limits = |name: &str| {
@@ -146,7 +146,7 @@ impl Policy {
         };
         self.measured_metrics()
             .into_iter()
-            .map(|(name, metric)| Probed { limits: limits(&name), name, metric })
+            .map(|(name, metric)| ProbeTarget { limits: limits(&name), name, metric })
             .collect()
     }
 
@@ -287,16 +287,16 @@ pub struct Check {
     pub warns: bool,
     /// Judged by the sequential judge, with these settings; `None`: by the threshold judge, or the mann-whitney judge.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub sequential: Option<Rule>,
+    pub sequential: Option<SequentialRule>,
     /// Judged by the mann-whitney judge, with these settings.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub ranks: Option<mann_whitney::Settings>,
+    pub ranks: Option<mann_whitney::MannWhitneySettings>,
 }
 
 impl Check {
     /// What it counts as bad.
-    pub fn bad(&self) -> Bad {
-        Bad { metric: self.metric.clone(), limit: self.limit, shape: self.sequential.is_none() }
+    pub fn bad(&self) -> Criterion {
+        Criterion { metric: self.metric.clone(), limit: self.limit, shape: self.sequential.is_none() }
     }
 }
 
@@ -318,8 +318,8 @@ pub struct Ab {
 
 impl Ab {
     /// The requests that are rewarded.
-    pub fn rewarded(&self) -> Bad {
-        Bad { metric: self.reward.clone(), limit: Limit::Max(1.0), shape: false }
+    pub fn rewarded(&self) -> Criterion {
+        Criterion { metric: self.reward.clone(), limit: Limit::Max(1.0), shape: false }
     }
 }
 

@@ -12,19 +12,19 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::ids::{EffectId, EventId, Images, RolloutId, Scope, TemplateHash, Weight, Workload};
-use crate::input::command::{Freeze, Order};
+use crate::input::command::{Author, Freeze};
 use crate::input::effect::Effect;
 use crate::input::event::{Failure, FailureKind, Outcome, Request};
-use crate::input::report::Report;
-use crate::input::status::Sighting;
+use crate::input::report::SuiteReport;
+use crate::input::status::WorkloadStatus;
 use crate::judge::reward::Reward;
-use crate::judge::sequential::State;
+use crate::judge::sequential::SequentialState;
 use crate::measure::block::Block;
-use crate::measure::calibration::Learnt;
+use crate::measure::calibration::Calibration;
 use crate::policy::{Mode, Policy, Proof};
-use crate::rollout::analysis::{Rules, Watching};
-use crate::rollout::decision::{Decision, Ending, Kind};
-use crate::rollout::phase::{Move, Phase, Trigger, next};
+use crate::rollout::analysis::{AnalysisRules, StepAnalysis};
+use crate::rollout::decision::{Decision, DecisionKind, Ending};
+use crate::rollout::phase::{NextPhase, Phase, Trigger, next};
 use crate::rollout::reason::Reason;
 use crate::time::{Span, Timestamp};
 
@@ -37,8 +37,8 @@ pub mod message;
 mod accept;
 mod acting;
 mod deadlines;
-mod hands;
-mod happened;
+mod external;
+mod triggers;
 mod holding;
 mod judging;
 mod orders;
@@ -46,7 +46,7 @@ mod orders;
 use judging::checks_of;
 
 /// So many entries of a rollout's history are kept for people; the decisions topic has all of them.
-const MOST_HISTORY: usize = 64;
+const MAX_HISTORY: usize = 64;
 
 /// What a rollout is for.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -95,7 +95,7 @@ pub struct LastGood {
 /// A version that has failed on a workload, and is not tried again until somebody says so.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub struct Quarantined {
+pub struct QuarantineEntry {
     /// What was to change, by container.
     pub images: Images,
     /// Since when.
@@ -106,7 +106,7 @@ pub struct Quarantined {
     pub why: String,
 }
 
-impl Quarantined {
+impl QuarantineEntry {
     /// Whether going from `from` to `to` brings in all that failed.
     pub fn bars(&self, from: &Images, to: &Images) -> bool {
         let within = |images: &Images| self.images.iter().all(|(name, image)| images.get(name) == Some(image));
@@ -116,7 +116,7 @@ impl Quarantined {
 
 /// The environment's current model was changed by this rollout.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Pointed {
+pub struct PointerChange {
     /// The one before; `None`: there was none.
     pub before: Option<String>,
 }
@@ -124,7 +124,7 @@ pub struct Pointed {
 /// An act that was asked for and is not confirmed.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub struct Doing {
+pub struct InFlight {
     /// Which.
     pub effect: Effect,
     /// Attempts that failed.
@@ -135,10 +135,10 @@ pub struct Doing {
     pub failure: Option<Failure>,
 }
 
-impl Doing {
+impl InFlight {
     /// A first attempt, under way.
-    pub fn new(effect: Effect) -> Doing {
-        Doing { effect, attempts: 0, retry: None, failure: None }
+    pub fn new(effect: Effect) -> InFlight {
+        InFlight { effect, attempts: 0, retry: None, failure: None }
     }
 
     /// The attempt failed; the next is due after 250 ms, doubled each time up to 30 s.
@@ -159,7 +159,7 @@ impl Doing {
 /// A rollout that stays where it is and asks.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub struct Held {
+pub struct Hold {
     /// Since when.
     pub since: Timestamp,
     /// Why.
@@ -169,7 +169,7 @@ pub struct Held {
 /// What was decided about the version, while it is still being carried out.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub struct Judgement {
+pub struct Conclusion {
     /// How the rollout will end.
     pub ending: Ending,
     /// Why.
@@ -181,11 +181,11 @@ pub struct Judgement {
 /// One line of a rollout's history.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub struct Entry {
+pub struct HistoryEntry {
     /// When.
     pub at: Timestamp,
     /// What was decided.
-    pub kind: Kind,
+    pub kind: DecisionKind,
     /// Where that led.
     pub to: Phase,
     /// Which step, from 0.
@@ -232,7 +232,7 @@ pub struct Rollout {
     pub settled: bool,
     /// So often what is ours was changed by somebody and put back.
     #[serde(default)]
-    pub fights: u32,
+    pub revert_count: u32,
     /// The template that the stable has by our doing, once it has.
     #[serde(default)]
     pub promoted: Option<TemplateHash>,
@@ -240,36 +240,36 @@ pub struct Rollout {
     pub canary_made: bool,
     /// The environment's current model is this rollout's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub pointed: Option<Pointed>,
+    pub pointed: Option<PointerChange>,
     /// The template to put back, in `restoring`.
     pub back_to: Option<TemplateHash>,
     /// The act that is not confirmed.
-    pub doing: Option<Doing>,
+    pub in_flight: Option<InFlight>,
     /// So many effects have been numbered.
     pub effects: u32,
     /// So many decisions have been taken.
     pub decisions: u32,
     /// What is being judged.
-    pub watching: Option<Watching>,
+    pub analysis: Option<StepAnalysis>,
     /// What the sequential judge has seen, by check: of all steps so far, or of the guard.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub evidence: BTreeMap<String, State>,
+    pub evidence: BTreeMap<String, SequentialState>,
     /// What has been seen of its A/B test.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reward: Option<Reward>,
     /// What the past has taught of what is counted.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub learnt: Vec<Learnt>,
+    pub calibrations: Vec<Calibration>,
     /// The end of the last block.
     pub last_block: Option<Timestamp>,
     /// It stays where it is and asks.
-    pub held: Option<Held>,
+    pub held: Option<Hold>,
     /// So much of the time since it is in this phase it was held.
     #[serde(default)]
     pub waited: Span,
     /// A person says that it stays here.
     #[serde(default)]
-    pub paused: Option<Order>,
+    pub paused: Option<Author>,
     /// The gates that a person has opened; never more than the policy has.
     #[serde(default)]
     pub approved: Vec<String>,
@@ -277,16 +277,16 @@ pub struct Rollout {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub warned: Vec<String>,
     /// What was decided about the version.
-    pub judgement: Option<Judgement>,
+    pub conclusion: Option<Conclusion>,
     /// What has been decided, for people.
-    pub history: Vec<Entry>,
+    pub history: Vec<HistoryEntry>,
     /// The latest reason, which may be why nothing happens.
     pub reason: Reason,
 }
 
 /// What a rollout did in one step.
 #[derive(Debug, Default)]
-pub struct Out {
+pub struct StepOutput {
     /// What it decided, in order.
     pub decisions: Vec<Decision>,
     /// What it asks of the world, in order.
@@ -297,22 +297,22 @@ pub struct Out {
 
 /// All that a rollout may know besides itself.
 #[derive(Debug, Clone, Copy)]
-pub struct World<'a> {
+pub struct RolloutContext<'a> {
     /// The time.
     pub now: Timestamp,
     /// The workload as it was last seen.
-    pub sighting: Option<&'a Sighting>,
+    pub status: Option<&'a WorkloadStatus>,
     /// The version to go back to from under guard.
     pub last_good: Option<&'a LastGood>,
     /// The freeze that is in force.
     pub frozen: Option<(&'a Scope, &'a Freeze)>,
     /// The versions that have failed here.
-    pub quarantine: &'a [Quarantined],
+    pub quarantine: &'a [QuarantineEntry],
     /// What was tested for the workload, oldest first.
-    pub reports: &'a [Report],
+    pub reports: &'a [SuiteReport],
 }
 
-impl World<'_> {
+impl RolloutContext<'_> {
     /// That nothing may rise, and who says so.
     pub fn frozen_reason(&self) -> Option<Reason> {
         self.frozen.map(|(scope, freeze)| Reason::Frozen {
@@ -342,53 +342,53 @@ impl Rollout {
             started: now,
             ended: None,
             basis: None,
-            phase: Phase::Gating,
+            phase: Phase::Preflight,
             since: now,
             progress: 0,
             step: 0,
             weight: Weight::ZERO,
             size: 0,
             settled: false,
-            fights: 0,
+            revert_count: 0,
             promoted: None,
             canary_made: false,
             pointed: None,
             back_to: None,
-            doing: None,
+            in_flight: None,
             effects: 0,
             decisions: 0,
-            watching: None,
+            analysis: None,
             evidence: BTreeMap::new(),
             reward: None,
-            learnt: Vec::new(),
+            calibrations: Vec::new(),
             last_block: None,
             held: None,
             waited: Span::ZERO,
             paused: None,
             approved: Vec::new(),
             warned: Vec::new(),
-            judgement: None,
+            conclusion: None,
             history: Vec::new(),
             reason,
         }
     }
 
     /// A rollout that a person asked for again says so first: the others' events say who asked.
-    pub fn tell_of_retry(&mut self, out: &mut Out) {
+    pub fn tell_of_retry(&mut self, out: &mut StepOutput) {
         if matches!(self.reason, Reason::Retried { .. }) {
             let (reason, now) = (self.reason.clone(), self.started);
-            self.decide(Kind::Retry, self.phase, reason, now, out);
+            self.decide(DecisionKind::Retry, self.phase, reason, now, out);
         }
     }
 
     /// How it ended, if it has.
     pub fn ending(&self) -> Option<Ending> {
-        self.judgement.as_ref().filter(|_| self.phase == Phase::Ended).map(|judgement| judgement.ending)
+        self.conclusion.as_ref().filter(|_| self.phase == Phase::Ended).map(|conclusion| conclusion.ending)
     }
 
     /// Whether a newer request may still take its place; later it has to wait.
     pub fn can_be_superseded(&self) -> bool {
-        self.judgement.is_none() && matches!(next(self.phase, Trigger::Superseded), Move::To(_))
+        self.conclusion.is_none() && matches!(next(self.phase, Trigger::Superseded), NextPhase::To(_))
     }
 
     fn observes(&self) -> bool {
@@ -396,56 +396,62 @@ impl Rollout {
     }
 
     /// A newer request has come.
-    pub fn superseded(&mut self, by: EventId, world: World<'_>, out: &mut Out) {
+    pub fn superseded(&mut self, by: EventId, world: RolloutContext<'_>, out: &mut StepOutput) {
         self.move_on(Trigger::Superseded, Reason::Superseded { by }, world, out);
         self.drive(world, out);
     }
 
     /// A block of counts has come; `false`: it is not new.
-    pub fn measured(&mut self, block: Block, world: World<'_>, out: &mut Out) -> bool {
+    pub fn measured(&mut self, block: Block, world: RolloutContext<'_>, out: &mut StepOutput) -> bool {
         if self.last_block.is_some_and(|last| block.to <= last) || !self.is_watched() {
             return false;
         }
         self.last_block = Some(block.to);
         self.count_rewards(&block);
-        let side_arm = self.judged_arm(world.sighting).cloned();
+        let side_arm = self.judged_arm(world.status).cloned();
         let metrics = &self.policy.metrics;
-        if let Some(watching) = &mut self.watching {
-            let checks = checks_of(&self.policy, watching.guards, watching.step);
-            let proof = match self.policy.steps.get(watching.step) {
-                Some(step) if !watching.guards => step.proof,
+        if let Some(analysis) = &mut self.analysis {
+            let checks = checks_of(&self.policy, analysis.guards, analysis.step);
+            let proof = match self.policy.steps.get(analysis.step) {
+                Some(step) if !analysis.guards => step.proof,
                 Some(_) | None => Proof::NoAlarm,
             };
-            let planned = self.policy.planned(watching.guards);
-            let rules = Rules { checks, metrics, proof, planned, learnt: &self.learnt };
-            watching.absorb(block, &rules, &mut self.evidence, side_arm.as_ref(), world.now);
+            let planned = self.policy.planned(analysis.guards);
+            let rules = AnalysisRules { checks, metrics, proof, planned, calibrations: &self.calibrations };
+            analysis.absorb(block, &rules, &mut self.evidence, side_arm.as_ref(), world.now);
         }
         self.drive(world, out);
         true
     }
 
     /// An act was carried out, or was not; `false`: not one that is waited for.
-    pub fn performed(&mut self, effect: &EffectId, outcome: Outcome, world: World<'_>, out: &mut Out) -> bool {
-        if self.doing.as_ref().is_none_or(|doing| doing.effect.id != *effect) {
+    pub fn performed(
+        &mut self,
+        effect: &EffectId,
+        outcome: Outcome,
+        world: RolloutContext<'_>,
+        out: &mut StepOutput,
+    ) -> bool {
+        if self.in_flight.as_ref().is_none_or(|in_flight| in_flight.effect.id != *effect) {
             return false;
         }
         match outcome {
             Outcome::Done => self.act_done(),
             Outcome::Pointed { before } => {
-                self.pointed = Some(Pointed { before });
+                self.pointed = Some(PointerChange { before });
                 self.act_done();
             }
-            Outcome::Probed { problems, learnt, .. } if problems.is_empty() => {
-                self.learnt = learnt;
+            Outcome::Probed { problems, calibrations, .. } if problems.is_empty() => {
+                self.calibrations = calibrations;
                 self.act_done();
             }
             Outcome::Probed { problems, .. } => {
                 self.act_done();
                 self.move_on(Trigger::Refused, Reason::Unreadable { problems }, world, out);
             }
-            Outcome::Surveyed(survey) => {
+            Outcome::Preflight(preflight) => {
                 self.act_done();
-                if let Some((trigger, reason)) = self.surveyed(&survey, world) {
+                if let Some((trigger, reason)) = self.preflight_done(&preflight, world) {
                     self.move_on(trigger, reason, world, out);
                 }
             }
@@ -456,29 +462,29 @@ impl Rollout {
     }
 
     fn act_done(&mut self) {
-        self.doing = None;
+        self.in_flight = None;
         self.progress += 1;
     }
 
-    fn act_failed(&mut self, failure: Failure, world: World<'_>, out: &mut Out) {
-        let Some(doing) = &mut self.doing else { return };
-        let act = doing.effect.act.name().to_owned();
+    fn act_failed(&mut self, failure: Failure, world: RolloutContext<'_>, out: &mut StepOutput) {
+        let Some(in_flight) = &mut self.in_flight else { return };
+        let act = in_flight.effect.act.name().to_owned();
         let refused = match failure.kind {
             FailureKind::Gone => {
                 let reason = Reason::NoWorkload { workload: self.workload.clone(), message: failure.message };
-                self.doing = None;
+                self.in_flight = None;
                 return self.move_on(Trigger::WorkloadGone, reason, world, out);
             }
             FailureKind::Refused => true,
             // Before there is traffic, a missing permission is an answer; after that, somebody may still grant it.
-            FailureKind::Forbidden => matches!(self.phase, Phase::Gating | Phase::Preparing),
+            FailureKind::Forbidden => matches!(self.phase, Phase::Preflight | Phase::Preparing),
             FailureKind::Unavailable | FailureKind::Conflict | FailureKind::Fenced => false,
         };
         let message = failure.message.clone();
-        doing.failed(failure, world.now);
-        let attempts = doing.attempts;
-        if refused && matches!(next(self.phase, Trigger::Refused), Move::To(_)) {
-            self.doing = None;
+        in_flight.failed(failure, world.now);
+        let attempts = in_flight.attempts;
+        if refused && matches!(next(self.phase, Trigger::Refused), NextPhase::To(_)) {
+            self.in_flight = None;
             self.move_on(Trigger::Refused, Reason::ActRefused { act, message }, world, out);
         } else {
             self.reason = Reason::Failing { act, message, attempts };
@@ -487,19 +493,19 @@ impl Rollout {
 
     /// Asks again and again whether something has happened, until nothing has; sees to acts and holds meanwhile. Told
     /// nothing new, a second call changes nothing.
-    pub fn drive(&mut self, world: World<'_>, out: &mut Out) {
+    pub fn drive(&mut self, world: RolloutContext<'_>, out: &mut StepOutput) {
         // Each round moves to another phase, or past an act. A good rollout has fewer of both than this, so the bound is
         // never met but by a table with a circle in it.
         for _ in 0..2 * Phase::ALL.len() {
             let before = (self.phase, self.step, self.progress);
             self.follow_settling(world);
-            self.begin_watching(world);
-            self.follow_standing(world.now);
+            self.begin_analysis(world);
+            self.follow_analysis(world.now);
             self.warn(world.now, out);
             self.follow_hold(world, out);
-            self.say_standing();
+            self.report_analysis();
             self.next_act(world, out);
-            if let Some((trigger, reason)) = self.happened(world) {
+            if let Some((trigger, reason)) = self.trigger(world) {
                 self.move_on(trigger, reason, world, out);
             }
             if (self.phase, self.step, self.progress) == before {
@@ -508,8 +514,8 @@ impl Rollout {
         }
     }
 
-    fn move_on(&mut self, trigger: Trigger, reason: Reason, world: World<'_>, out: &mut Out) {
-        let Move::To(to) = next(self.phase, trigger) else {
+    fn move_on(&mut self, trigger: Trigger, reason: Reason, world: RolloutContext<'_>, out: &mut StepOutput) {
+        let NextPhase::To(to) = next(self.phase, trigger) else {
             self.reason = reason;
             return;
         };
@@ -518,7 +524,7 @@ impl Rollout {
             self.canary_made = false;
         }
         if let Some(ending) = ending_of(trigger, &reason) {
-            self.judgement.get_or_insert(Judgement { ending, reason: reason.clone(), at: world.now });
+            self.conclusion.get_or_insert(Conclusion { ending, reason: reason.clone(), at: world.now });
         }
         if to == Phase::Restoring {
             let good = world.last_good.filter(|_| from == Phase::Guarding).map(|good| good.template.clone());
@@ -528,43 +534,45 @@ impl Rollout {
             self.step += 1;
         }
         if matches!(to, Phase::Preparing | Phase::Growing) {
-            self.size = self.canary_size(self.step, world.sighting);
+            self.size = self.canary_size(self.step, world.status);
         }
         if matches!(to, Phase::Returning | Phase::Guarding) {
             self.promoted = self.standing_template(world).or(self.promoted.take());
         }
-        if trigger == Trigger::Undone {
-            self.fights += 1;
+        if trigger == Trigger::Reverted {
+            self.revert_count += 1;
         }
         self.settled = false;
         self.phase = to;
         self.since = world.now;
         self.progress = 0;
-        self.doing = None;
+        self.in_flight = None;
         self.held = None;
         self.waited = Span::ZERO;
         if to == Phase::Ended {
             self.ended = Some(world.now);
-            self.watching = None;
+            self.analysis = None;
         }
         if to == Phase::Guarding {
-            self.watching = None;
+            self.analysis = None;
         }
         let kind = if to == Phase::Ended
-            && !matches!(Kind::of(trigger), Kind::Refuse | Kind::GiveUp | Kind::Supersede | Kind::Abort)
-        {
-            Kind::Finish
+            && !matches!(
+                DecisionKind::of(trigger),
+                DecisionKind::Refuse | DecisionKind::GiveUp | DecisionKind::Supersede | DecisionKind::Abort
+            ) {
+            DecisionKind::Finish
         } else {
-            Kind::of(trigger)
+            DecisionKind::of(trigger)
         };
         self.decide(kind, from, reason, world.now, out);
     }
 
-    fn decide(&mut self, kind: Kind, from: Phase, reason: Reason, now: Timestamp, out: &mut Out) {
+    fn decide(&mut self, kind: DecisionKind, from: Phase, reason: Reason, now: Timestamp, out: &mut StepOutput) {
         let why = reason.to_string();
         self.reason = reason.clone();
-        self.history.push(Entry { at: now, kind, to: self.phase, step: self.step, why: why.clone() });
-        if self.history.len() > MOST_HISTORY {
+        self.history.push(HistoryEntry { at: now, kind, to: self.phase, step: self.step, why: why.clone() });
+        if self.history.len() > MAX_HISTORY {
             self.history.remove(1);
         }
         out.decisions.push(Decision {
@@ -607,6 +615,6 @@ fn ending_of(trigger: Trigger, reason: &Reason) -> Option<Ending> {
         | Trigger::StableReady
         | Trigger::Emptied
         | Trigger::CanaryGone
-        | Trigger::Undone => None,
+        | Trigger::Reverted => None,
     }
 }

@@ -146,7 +146,7 @@ const MOST_TICKS: u64 = 2_000;
 
 /// A stretch of time, and the instants in it at which something is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Stretch {
+pub struct TimeRange {
     /// The first tick.
     pub from: Timestamp,
     /// None is later than this.
@@ -155,13 +155,13 @@ pub struct Stretch {
     pub step: Span,
 }
 
-impl Stretch {
+impl TimeRange {
     /// The last `length` before `to`, with ticks `interval` apart, or further if there would be too many.
-    pub fn before(to: Timestamp, length: Span, interval: Span) -> Stretch {
+    pub fn before(to: Timestamp, length: Span, interval: Span) -> TimeRange {
         let interval = interval.as_millis().max(1);
         let step = interval * length.as_millis().div_ceil(interval.saturating_mul(MOST_TICKS)).max(1);
         let ticks = length.as_millis() / step;
-        Stretch { from: Span::from_millis(ticks * step).before(to), to, step: Span::from_millis(step) }
+        TimeRange { from: Span::from_millis(ticks * step).before(to), to, step: Span::from_millis(step) }
     }
 
     /// The ticks, from the first.

@@ -17,7 +17,7 @@ use crate::evidence::{Evidence, Sides};
 use crate::suite::RuleKind;
 
 /// What came of a claim, a gate or a suite.
-pub use bellwether_core::input::report::Tested as Verdict;
+pub use bellwether_core::input::report::SuiteResult as Verdict;
 
 /// A claim: something is at most, or at least, so much.
 #[derive(Debug, Clone)]

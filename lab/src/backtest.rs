@@ -16,9 +16,9 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::rivals::End;
+use crate::rivals::RivalEnd;
 use bellwether_core::measure::block::Block;
-use bellwether_core::measure::calibration::Learnt;
+use bellwether_core::measure::calibration::Calibration;
 use bellwether_core::measure::metric::MetricKind;
 use bellwether_core::policy::Policy;
 use bellwether_core::time::{Span, Timestamp};
@@ -32,7 +32,7 @@ use theirs::Rival;
 
 /// Whoever decides.
 #[derive(Debug, Clone)]
-pub enum Judge {
+pub enum BacktestJudge {
     /// A policy of ours.
     Ours(Box<Policy>),
     /// A rule of others.
@@ -46,7 +46,7 @@ pub struct Judged {
     /// Who.
     pub who: String,
     /// How it would have ended; `None`: the recording ended first.
-    pub end: Option<End>,
+    pub end: Option<RivalEnd>,
     /// When, or where the recording ended.
     pub at: Timestamp,
     /// How long after the first block's beginning.
@@ -78,12 +78,12 @@ pub enum Unfit {
     NoCheck(String),
 }
 
-impl Judge {
+impl BacktestJudge {
     /// What it is called.
     pub fn name(&self) -> &str {
         match self {
-            Judge::Ours(policy) => &policy.name,
-            Judge::Theirs(rival) => &rival.name,
+            BacktestJudge::Ours(policy) => &policy.name,
+            BacktestJudge::Theirs(rival) => &rival.name,
         }
     }
 
@@ -91,13 +91,13 @@ impl Judge {
     ///
     /// # Errors
     /// [`Unfit`]: what is missing.
-    pub fn fit(self, blocks: &[Block]) -> Result<Judge, Unfit> {
+    pub fn fit(self, blocks: &[Block]) -> Result<BacktestJudge, Unfit> {
         if blocks.is_empty() {
             return Err(Unfit::Empty);
         }
         let judge = match self {
-            Judge::Ours(policy) => Judge::Ours(Box::new(without_availability(*policy)?)),
-            Judge::Theirs(rival) => Judge::Theirs(rival),
+            BacktestJudge::Ours(policy) => BacktestJudge::Ours(Box::new(without_availability(*policy)?)),
+            BacktestJudge::Theirs(rival) => BacktestJudge::Theirs(rival),
         };
         let known = |metric: &str| blocks.iter().any(|block| block.metrics.contains_key(metric));
         match judge.metrics().into_iter().find(|metric| !known(metric)) {
@@ -111,28 +111,28 @@ impl Judge {
     }
 
     /// What blocks of the time before a rollout teach it.
-    pub fn learn(&self, before: &[Block]) -> Vec<Learnt> {
+    pub fn learn(&self, before: &[Block]) -> Vec<Calibration> {
         match self {
-            Judge::Ours(policy) => Learnt::from(policy.learnable(), before),
-            Judge::Theirs(_) => Vec::new(),
+            BacktestJudge::Ours(policy) => Calibration::from(policy.learnable(), before),
+            BacktestJudge::Theirs(_) => Vec::new(),
         }
     }
 
     fn metrics(&self) -> Vec<&str> {
         match self {
-            Judge::Ours(policy) => {
+            BacktestJudge::Ours(policy) => {
                 policy.steps.iter().flat_map(|step| &step.checks).map(|check| check.metric.as_str()).collect()
             }
-            Judge::Theirs(rival) => rival.queries.values().map(|query| query.metric.as_str()).collect(),
+            BacktestJudge::Theirs(rival) => rival.queries.values().map(|query| query.metric.as_str()).collect(),
         }
     }
 
     /// What it would have decided about a rollout that began with the first block, with what the time before had taught (only
     /// ours asks for that). `None`: there are no blocks.
-    pub fn judge(&self, blocks: &[Block], learnt: &[Learnt]) -> Option<Judged> {
+    pub fn judge(&self, blocks: &[Block], calibrations: &[Calibration]) -> Option<Judged> {
         match self {
-            Judge::Ours(policy) => ours::judge(policy, blocks, learnt),
-            Judge::Theirs(rival) => rival.judge(blocks),
+            BacktestJudge::Ours(policy) => ours::judge(policy, blocks, calibrations),
+            BacktestJudge::Theirs(rival) => rival.judge(blocks),
         }
     }
 }
@@ -163,7 +163,7 @@ fn without_availability(mut policy: Policy) -> Result<Policy, Unfit> {
 }
 
 impl Judged {
-    fn new(who: &str, end: Option<End>, (start, at): (Timestamp, Timestamp), why: String) -> Judged {
+    fn new(who: &str, end: Option<RivalEnd>, (start, at): (Timestamp, Timestamp), why: String) -> Judged {
         Judged { who: who.to_owned(), end, at, after: Span::between(start, at), why }
     }
 }

@@ -3,7 +3,7 @@
 //! A policy is written once, and the traffic decides what it is worth. Ten requests a second at 5 % are one error an hour;
 //! no judge finds double of that in five minutes, and whoever knows it beforehand raises the weight. So the policy's own judges
 //! are run ahead of the rollout, on blocks like those that the present traffic would give, with dice whose seed is fixed:
-//! the same question gets the same answer. The judges are the product's ([`State`](bellwether_core::judge::sequential::State),
+//! the same question gets the same answer. The judges are the product's ([`State`](bellwether_core::judge::sequential::SequentialState),
 //! [`CheckState`](bellwether_core::judge::threshold::CheckState)), so there is no formula here that could be wrong about them.
 //!
 //! It takes the traffic to stay as it is, and a fault to be there from the first request. Times are of traffic that is counted;
@@ -16,10 +16,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 use bellwether_core::ids::Weight;
-use bellwether_core::judge::sequential::Asked;
+use bellwether_core::judge::sequential::SequentialQuery;
 use bellwether_core::measure::metric::{Limit, Metric, MetricKind};
-use bellwether_core::measure::window::Side;
-use bellwether_core::policy::{Check, Policy, Proof, Rule, Step, allowed};
+use bellwether_core::measure::window::Arm;
+use bellwether_core::policy::{Check, Policy, Proof, SequentialRule, Step, allowed};
 use bellwether_core::time::Span;
 
 mod traffic;
@@ -41,7 +41,7 @@ const WEIGHTS: [u16; 10] = [1, 2, 5, 10, 15, 20, 25, 30, 40, 50];
 /// What a policy can find.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub struct Plan {
+pub struct RolloutForecast {
     /// The policy's name.
     pub policy: String,
     /// How long its steps take at least.
@@ -77,7 +77,7 @@ pub struct StepPlan {
     /// The step's least time.
     pub lasts: Span,
     /// What the canary might be like, and what becomes of it.
-    pub faults: Vec<(Fault, Found)>,
+    pub faults: Vec<(Fault, Detection)>,
 }
 
 /// What is found of one check's faults from the first step to the last.
@@ -115,7 +115,7 @@ pub struct Fault {
 /// What becomes of a fault at a step.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "found", rename_all = "kebab-case")]
-pub enum Found {
+pub enum Detection {
     /// The policy allows it: it is within the limit, and within the margin or the floor.
     Allowed,
     /// Within the step's least time.
@@ -146,15 +146,15 @@ pub struct ProofPlan {
     pub weight: Option<Weight>,
 }
 
-impl Plan {
+impl RolloutForecast {
     /// The plan for `policy` while each check's requests come as `present` says, by the checks' names, and are read every
     /// `block`.
-    pub fn new(policy: &Policy, present: &BTreeMap<String, Present>, block: Span) -> Plan {
+    pub fn new(policy: &Policy, present: &BTreeMap<String, Present>, block: Span) -> RolloutForecast {
         let mut seen = BTreeSet::new();
         let checks = policy.steps.iter().flat_map(|step| &step.checks).filter(|check| seen.insert(&check.name));
         let planner = |check| Planner { policy, check, block };
         let checks = checks.map(|check| planner(check).plan(present.get(&check.name).copied())).collect();
-        Plan { policy: policy.name.clone(), takes: policy.planned(false), checks }
+        RolloutForecast { policy: policy.name.clone(), takes: policy.planned(false), checks }
     }
 }
 
@@ -215,32 +215,32 @@ impl Planner<'_> {
         step.checks.iter().any(|check| check.name == self.check.name)
     }
 
-    fn asked<'a>(&'a self, metric: &'a Metric, rule: Rule) -> Asked<'a> {
-        Asked { check: self.check, rule, metric, side: Side::Canary, proof: Proof::NoAlarm }
+    fn asked<'a>(&'a self, metric: &'a Metric, rule: SequentialRule) -> SequentialQuery<'a> {
+        SequentialQuery { check: self.check, rule, metric, side: Arm::Canary, proof: Proof::NoAlarm }
     }
 
-    fn found(self, metric: &Metric, present: Present, step: &Step, fault: Fault) -> Found {
+    fn found(self, metric: &Metric, present: Present, step: &Step, fault: Fault) -> Detection {
         let Some(rule) = self.check.sequential else {
             let split = Split { present, weight: step.weight.as_share(), canary: fault.share };
-            return Found::Looks(looks::looks(self.check, metric, split, self.block, step.min_time));
+            return Detection::Looks(looks::looks(self.check, metric, split, self.block, step.min_time));
         };
         if is_allowed(rule, allowed(self.check.limit, metric.kind, self.check.quantile), present.share, fault.share) {
-            return Found::Allowed;
+            return Detection::Allowed;
         }
         let after = |weight: Weight, horizon: Span| {
             let legs = [Leg { weight: weight.as_share(), lasts: DAY, looks: true }];
             self.way(self.asked(metric, rule), present, fault.share, &legs).median_alarm(horizon)
         };
         match after(step.weight, DAY) {
-            Some(time) if time <= step.min_time => Found::Within { after: time },
+            Some(time) if time <= step.min_time => Detection::Within { after: time },
             time => {
                 let does = |weight: Weight| after(weight, step.min_time).is_some();
-                Found::Later { after: time, weight: least_weight(step.weight, does) }
+                Detection::Later { after: time, weight: least_weight(step.weight, does) }
             }
         }
     }
 
-    fn by_evidence(self, asked: Asked<'_>, present: Present, faults: &[Fault]) -> RolloutPlan {
+    fn by_evidence(self, asked: SequentialQuery<'_>, present: Present, faults: &[Fault]) -> RolloutPlan {
         let legs = self.legs(None);
         let most = allowed(self.check.limit, asked.metric.kind, self.check.quantile);
         let takes = self.policy.planned(false);
@@ -257,7 +257,7 @@ impl Planner<'_> {
     }
 
     /// The last step's pause comes after its proof.
-    fn proof(self, asked: Asked<'_>, present: Present, last: &Step) -> ProofPlan {
+    fn proof(self, asked: SequentialQuery<'_>, present: Present, last: &Step) -> ProofPlan {
         let enough = Span::from_millis(self.policy.planned(false).as_millis().saturating_sub(last.pause.as_millis()));
         let before = Span::from_millis(enough.as_millis().saturating_sub(last.min_time.as_millis()));
         let after = |weight: Option<Weight>, horizon: Span| {
@@ -280,7 +280,7 @@ impl Planner<'_> {
         };
         let of_fault = |index: usize| {
             let of_step = |step: &StepPlan| match step.faults.get(index) {
-                Some((_, Found::Looks(looks))) => looks.rolled_back,
+                Some((_, Detection::Looks(looks))) => looks.rolled_back,
                 Some(_) | None => 0.0,
             };
             any(&mut steps.iter().map(of_step))
@@ -305,7 +305,7 @@ impl Planner<'_> {
             .collect()
     }
 
-    fn way<'a>(self, asked: Asked<'a>, present: Present, canary: f64, legs: &'a [Leg]) -> Way<'a> {
+    fn way<'a>(self, asked: SequentialQuery<'a>, present: Present, canary: f64, legs: &'a [Leg]) -> Way<'a> {
         Way { asked, present, canary, legs, block: self.block, planned: self.policy.planned(false) }
     }
 }
@@ -319,7 +319,7 @@ fn faults(present: f64, allowed: f64) -> Vec<Fault> {
 }
 
 /// Whether neither claim of the sequential judge is true of this canary.
-fn is_allowed(rule: Rule, allowed: f64, stable: f64, canary: f64) -> bool {
+fn is_allowed(rule: SequentialRule, allowed: f64, stable: f64, canary: f64) -> bool {
     canary <= allowed && (canary <= rule.margin * stable || canary <= stable + rule.floor)
 }
 

@@ -5,8 +5,8 @@
 //! whoever thinks of changing wants to know what they have now; where a rule is known to differ from its documentation,
 //! its source wins, and the module says so.
 //!
-//! A [`Rule`] says when it looks next and is then asked to look. What it sees is not ours to say: it asks a [`Source`], and
-//! gets an [`Answer`], which may be that nobody answers. [`recording::Recording`] is such a source, made of recorded
+//! A [`RivalRule`] says when it looks next and is then asked to look. What it sees is not ours to say: it asks a [`RivalSource`], and
+//! gets an [`RivalAnswer`], which may be that nobody answers. [`recording::Recording`] is such a source, made of recorded
 //! blocks; the answers of a real Prometheus to the rule's own query are another.
 //!
 //! To read it, follow the modules in the order below.
@@ -15,7 +15,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use bellwether_core::measure::window::Side;
+use bellwether_core::measure::window::Arm;
 use bellwether_core::time::{Span, Timestamp};
 
 pub mod recording;
@@ -35,7 +35,7 @@ pub const SUCCESS: &str = "request-success-rate";
 /// What a query came to.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Answer {
+pub enum RivalAnswer {
     /// A number. (Not a NaN.)
     Value(f64),
     /// NaN: a ratio of nothing to nothing.
@@ -46,49 +46,49 @@ pub enum Answer {
     Refused,
 }
 
-impl Answer {
+impl RivalAnswer {
     /// The number, if it is one.
     pub fn value(self) -> Option<f64> {
         match self {
-            Answer::Value(value) => Some(value),
-            Answer::NotANumber | Answer::Empty | Answer::Refused => None,
+            RivalAnswer::Value(value) => Some(value),
+            RivalAnswer::NotANumber | RivalAnswer::Empty | RivalAnswer::Refused => None,
         }
     }
 }
 
-impl fmt::Display for Answer {
+impl fmt::Display for RivalAnswer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Answer::Value(value) => write!(f, "{value}"),
-            Answer::NotANumber => f.write_str("NaN"),
-            Answer::Empty => f.write_str("no data"),
-            Answer::Refused => f.write_str("no answer"),
+            RivalAnswer::Value(value) => write!(f, "{value}"),
+            RivalAnswer::NotANumber => f.write_str("NaN"),
+            RivalAnswer::Empty => f.write_str("no data"),
+            RivalAnswer::Refused => f.write_str("no answer"),
         }
     }
 }
 
 /// Whoever answers a rule's queries.
-pub trait Source {
+pub trait RivalSource {
     /// What the query of `metric` (the rule's own name for it) comes to for one arm at this instant.
-    fn ask(&self, metric: &str, side: Side, at: Timestamp) -> Answer;
+    fn ask(&self, metric: &str, side: Arm, at: Timestamp) -> RivalAnswer;
 }
 
 /// A rule that decides about a rollout by looking at it now and then.
-pub trait Rule {
+pub trait RivalRule {
     /// When it wants to look; `None`: it has ended.
     fn next_look(&self) -> Option<Timestamp>;
     /// It looks.
-    fn look(&mut self, at: Timestamp, source: &dyn Source);
+    fn look(&mut self, at: Timestamp, source: &dyn RivalSource);
     /// How it has ended, if it has.
-    fn outcome(&self) -> Option<&Outcome>;
+    fn outcome(&self) -> Option<&RivalOutcome>;
 }
 
 /// How a rule has ended.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub struct Outcome {
+pub struct RivalOutcome {
     /// What it did.
-    pub end: End,
+    pub end: RivalEnd,
     /// When.
     pub at: Timestamp,
     /// For what reason.
@@ -98,7 +98,7 @@ pub struct Outcome {
 /// What a rule does at its end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum End {
+pub enum RivalEnd {
     /// The canary becomes the stable, as far as this rule is concerned.
     Promoted,
     /// The canary is taken back.
@@ -118,7 +118,7 @@ pub enum Why {
         /// Which metric failed last.
         metric: String,
         /// What was seen then.
-        saw: Answer,
+        saw: RivalAnswer,
         /// So often it had failed …
         times: u32,
         /// … and so often it may.
@@ -151,12 +151,12 @@ pub enum Why {
     },
 }
 
-impl fmt::Display for End {
+impl fmt::Display for RivalEnd {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            End::Promoted => "promoted",
-            End::RolledBack => "rolled back",
-            End::Held => "held",
+            RivalEnd::Promoted => "promoted",
+            RivalEnd::RolledBack => "rolled back",
+            RivalEnd::Held => "held",
         })
     }
 }
@@ -179,7 +179,7 @@ impl fmt::Display for Why {
     }
 }
 
-impl fmt::Display for Outcome {
+impl fmt::Display for RivalOutcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: {}", self.end, self.why)
     }
@@ -187,8 +187,8 @@ impl fmt::Display for Outcome {
 
 #[cfg(test)]
 mod testing {
-    use super::{Answer, Outcome, Rule, Source};
-    use bellwether_core::measure::window::Side;
+    use super::{RivalAnswer, RivalOutcome, RivalRule, RivalSource};
+    use bellwether_core::measure::window::Arm;
     use bellwether_core::time::Timestamp;
 
     pub fn minute(n: i64) -> Timestamp {
@@ -196,30 +196,30 @@ mod testing {
     }
 
     /// A source with its answers written down.
-    pub struct Scripted(Box<dyn Fn(Timestamp) -> Answer>);
+    pub struct Scripted(Box<dyn Fn(Timestamp) -> RivalAnswer>);
 
     impl Scripted {
         /// One answer a minute.
-        pub fn by_minute(answers: &[Answer]) -> Scripted {
+        pub fn by_minute(answers: &[RivalAnswer]) -> Scripted {
             let answers = answers.to_vec();
             let of = move |at: Timestamp| answers.get((at.as_second() / 60) as usize).copied();
-            Scripted(Box::new(move |at| of(at).unwrap_or(Answer::Empty)))
+            Scripted(Box::new(move |at| of(at).unwrap_or(RivalAnswer::Empty)))
         }
 
         /// The same answer at all times but from `from` until `to`, when nobody answers.
-        pub fn away(from: Timestamp, to: Timestamp, otherwise: Answer) -> Scripted {
-            Scripted(Box::new(move |at| if at >= from && at < to { Answer::Refused } else { otherwise }))
+        pub fn away(from: Timestamp, to: Timestamp, otherwise: RivalAnswer) -> Scripted {
+            Scripted(Box::new(move |at| if at >= from && at < to { RivalAnswer::Refused } else { otherwise }))
         }
     }
 
-    impl Source for Scripted {
-        fn ask(&self, _: &str, _: Side, at: Timestamp) -> Answer {
+    impl RivalSource for Scripted {
+        fn ask(&self, _: &str, _: Arm, at: Timestamp) -> RivalAnswer {
             (self.0)(at)
         }
     }
 
     /// What becomes of a rule that looks until shortly before `end`.
-    pub fn played(rule: &mut dyn Rule, source: &dyn Source, end: Timestamp) -> Option<Outcome> {
+    pub fn played(rule: &mut dyn RivalRule, source: &dyn RivalSource, end: Timestamp) -> Option<RivalOutcome> {
         while let Some(at) = rule.next_look().filter(|at| *at < end) {
             rule.look(at, source);
         }

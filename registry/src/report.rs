@@ -35,7 +35,7 @@ struct Subject {
 }
 
 /// What a suite found.
-pub use bellwether_core::input::report::Tested as Verdict;
+pub use bellwether_core::input::report::SuiteResult as Verdict;
 
 /// A report that is attached to a version.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]

@@ -1,11 +1,11 @@
 //! The sequential judge on simulated polls: the poll at which it raises an alarm.
 
-use bellwether_core::judge::sequential::{Asked, Seen, State};
+use bellwether_core::judge::sequential::{SequentialInput, SequentialQuery, SequentialState};
 use bellwether_core::judge::verdict::Verdict;
 use bellwether_core::measure::block::{Reading, Sample};
-use bellwether_core::measure::calibration::Past;
+use bellwether_core::measure::calibration::History;
 use bellwether_core::measure::metric::Metric;
-use bellwether_core::measure::window::Side;
+use bellwether_core::measure::window::Arm;
 use bellwether_core::policy::{Check, Policy, Proof};
 use bellwether_core::stats::tally::{Pair, Tally};
 use bellwether_core::time::{Span, Timestamp};
@@ -18,8 +18,8 @@ use crate::story::policy;
 pub const HOUR: u64 = 3600;
 
 /// Of a metric, without the pods that are judged one by one.
-pub fn seen<'a>(sample: &'a Sample, processes: &'a [Reading]) -> Seen<'a> {
-    Seen { sample, processes, pods: None }
+pub fn seen<'a>(sample: &'a Sample, processes: &'a [Reading]) -> SequentialInput<'a> {
+    SequentialInput { sample, processes, pods: None }
 }
 
 /// Errors of at most `max`, by the sequential judge.
@@ -54,12 +54,13 @@ pub fn alarm(policy: &Policy, row: &Row, learns: Learns, run: usize) -> Option<u
     let check: &Check = &policy.steps[0].checks[0];
     let metric: &Metric = &policy.metrics["error-rate"];
     let at = |poll: usize| Timestamp::from_second((poll as f64 * POLL) as i64).unwrap();
-    let mut past = Past::default();
+    let mut past = History::default();
     for pods in row.past(run).iter().filter(|_| learns == Learns::Before) {
         past.absorb(pods);
     }
-    let mut state = State::new(at(0), at(1), Span::from_secs(HOUR), past);
-    let asked = Asked { check, rule: check.sequential.unwrap(), metric, side: Side::Canary, proof: Proof::NoAlarm };
+    let mut state = SequentialState::new(at(0), at(1), Span::from_secs(HOUR), past);
+    let asked =
+        SequentialQuery { check, rule: check.sequential.unwrap(), metric, side: Arm::Canary, proof: Proof::NoAlarm };
     row.simulate(run).iter().enumerate().position(|(n, poll)| {
         let pods: Vec<Reading> = poll.pods.iter().filter(|_| learns != Learns::Never).map(|pod| ratio(*pod)).collect();
         let evidence = state.look(asked, seen(&sample(poll.pair), &pods), at(n + 1)).unwrap();

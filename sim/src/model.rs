@@ -9,19 +9,21 @@ use std::collections::BTreeMap;
 use bellwether_core::ids::{EffectId, Images, TemplateHash, Weight, Workload, digest};
 use bellwether_core::input::effect::{Act, Effect};
 use bellwether_core::input::event::{Failure, FailureKind, Outcome};
-use bellwether_core::input::status::{Arm, Obstacle, Routed, Sighting, Survey, Trouble};
+use bellwether_core::input::status::{
+    DeploymentStatus, PodProblem, Preflight, PreflightIssue, RouteStatus, WorkloadStatus,
+};
 use bellwether_core::time::{Span, Timestamp};
 
 mod registry;
 
-pub use registry::Registry;
+pub use registry::ModelRegistry;
 
 /// A cluster made of plain values.
 #[derive(Debug, Clone, Default)]
 pub struct Model {
     workloads: BTreeMap<Workload, Deployed>,
     /// The registry of the models that go with the images.
-    pub models: Registry,
+    pub models: ModelRegistry,
     /// Effects that changed something, in order, with the workload and whether they were performed before.
     pub changes: Vec<EffectId>,
 }
@@ -34,7 +36,7 @@ struct Deployed {
     baseline: Option<Set>,
     routed: Option<Weight>,
     route_by: Option<String>,
-    obstacles: Vec<Obstacle>,
+    issues: Vec<PreflightIssue>,
     templates: BTreeMap<TemplateHash, Images>,
 }
 
@@ -90,16 +92,16 @@ impl Set {
         self.changed = now;
     }
 
-    fn arm(&self, now: Timestamp) -> Arm {
+    fn arm(&self, now: Timestamp) -> DeploymentStatus {
         let available = self.available(now);
         let done = available == self.replicas && self.runs() && now >= self.ready_after.after(self.changed);
         let template = template_of(&self.images);
-        let trouble = (self.says(NO_PULL) && now >= self.ready_after.after(self.changed)).then(|| Trouble {
+        let trouble = (self.says(NO_PULL) && now >= self.ready_after.after(self.changed)).then(|| PodProblem {
             object: "pod-0".to_owned(),
             reason: "ImagePullBackOff".to_owned(),
             message: format!("Back-off pulling image {:?}", self.images.values().next().map_or("", String::as_str)),
         });
-        Arm {
+        DeploymentStatus {
             uid: self.uid.clone(),
             pod_hash: Some(template.0.clone()),
             template,
@@ -143,7 +145,7 @@ impl Model {
                 baseline: None,
                 routed: None,
                 route_by: None,
-                obstacles: Vec::new(),
+                issues: Vec::new(),
                 templates,
             },
         );
@@ -215,9 +217,9 @@ impl Model {
     }
 
     /// What stands in the way of a canary, from now on.
-    pub fn obstruct(&mut self, workload: &Workload, obstacles: Vec<Obstacle>) {
+    pub fn obstruct(&mut self, workload: &Workload, issues: Vec<PreflightIssue>) {
         if let Some(deployed) = self.workloads.get_mut(workload) {
-            deployed.obstacles = obstacles;
+            deployed.issues = issues;
         }
     }
 
@@ -246,15 +248,15 @@ impl Model {
     }
 
     /// The workload as it stands.
-    pub fn sighting(&self, workload: &Workload, now: Timestamp) -> Sighting {
+    pub fn status(&self, workload: &Workload, now: Timestamp) -> WorkloadStatus {
         let Some(deployed) = self.workloads.get(workload) else {
-            return Sighting::NOTHING;
+            return WorkloadStatus::NOTHING;
         };
-        Sighting {
+        WorkloadStatus {
             stable: Some(deployed.stable.arm(now)),
             canary: deployed.canary.as_ref().map(|canary| canary.arm(now)),
             baseline: deployed.baseline.as_ref().map(|baseline| baseline.arm(now)),
-            routed: deployed.routed.map(|weight| Routed { weight, accepted: true }),
+            routed: deployed.routed.map(|weight| RouteStatus { weight, accepted: true }),
             route_by: deployed.route_by.clone(),
         }
     }
@@ -264,12 +266,12 @@ impl Model {
         if let Act::Model { environment, model, what } = &effect.act {
             return self.models.perform(&effect.id, environment, model, what);
         }
-        let survey = self.sighting(&effect.workload, now);
+        let preflight = self.status(&effect.workload, now);
         let Some(deployed) = self.workloads.get_mut(&effect.workload) else {
             // What is gone needs no clearing away.
             return match effect.act {
                 Act::RemoveCanary { .. } | Act::Notify { .. } => Outcome::Done,
-                Act::Survey { .. }
+                Act::Preflight { .. }
                 | Act::Probe { .. }
                 | Act::ApplyCanary { .. }
                 | Act::SetWeight { .. }
@@ -280,11 +282,11 @@ impl Model {
             };
         };
         let changed = match &effect.act {
-            Act::Survey { .. } => {
-                return Outcome::Surveyed(Box::new(Survey { sighting: survey, obstacles: deployed.obstacles.clone() }));
+            Act::Preflight { .. } => {
+                return Outcome::Preflight(Box::new(Preflight { status: preflight, issues: deployed.issues.clone() }));
             }
             Act::Probe { .. } => {
-                return Outcome::Probed { problems: Vec::new(), learnt: Vec::new(), queries: BTreeMap::new() };
+                return Outcome::Probed { problems: Vec::new(), calibrations: Vec::new(), queries: BTreeMap::new() };
             }
             Act::Model { .. } | Act::Notify { .. } | Act::Note { .. } => false,
             Act::ApplyCanary { images, replicas, traffic, baseline, .. } => {

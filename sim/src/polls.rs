@@ -179,16 +179,16 @@ pub enum Seed {
 
 /// The sequential judge.
 #[derive(Clone, Copy)]
-pub struct Judge {
+pub struct PollJudge {
     pub margin: f64,
     pub onset: Onset,
     pub phi: Seed,
 }
 
-impl Judge {
+impl PollJudge {
     /// As the product has it.
-    pub fn product(margin: f64) -> Judge {
-        Judge { margin, onset: Onset::Planned(HOUR as u32), phi: Seed::Pods }
+    pub fn product(margin: f64) -> PollJudge {
+        PollJudge { margin, onset: Onset::Planned(HOUR as u32), phi: Seed::Pods }
     }
 
     /// The poll at whose end it rolls back, from 0.

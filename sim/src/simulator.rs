@@ -9,13 +9,13 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use bellwether_core::engine::record::{Record, Replayer, asks};
-use bellwether_core::engine::{Engine, State, Took};
+use bellwether_core::engine::record::{AuditRecord, Replayer, asks};
+use bellwether_core::engine::{Disposition, Engine, WorkloadState};
 use bellwether_core::ids::{Scope, Workload};
 use bellwether_core::input::command::Verb;
 use bellwether_core::input::effect::Effect;
 use bellwether_core::input::event::{Event, Failure, FailureKind, Outcome};
-use bellwether_core::input::status::Sighting;
+use bellwether_core::input::status::WorkloadStatus;
 use bellwether_core::measure::block::Gap;
 use bellwether_core::time::{Span, Timestamp};
 
@@ -259,14 +259,14 @@ impl Simulator {
     }
 
     fn look(&mut self, name: &str) {
-        let sighting = self.api.model.sighting(&workload(name), self.now);
-        let known = self.daemon.engine.state(&workload(name)).and_then(|state| state.sighting.as_ref());
+        let status = self.api.model.status(&workload(name), self.now);
+        let known = self.daemon.engine.state(&workload(name)).and_then(|state| state.status.as_ref());
         // A watch sends what has changed; now and then it begins again and sends all.
-        let same = known == Some(&sighting);
+        let same = known == Some(&status);
         if (same && !self.dice.chance(5)) || (self.faults && self.dice.chance(30)) {
             return;
         }
-        self.tell(Event::Seen { workload: workload(name), sighting: Box::new(sighting) });
+        self.tell(Event::Observed { workload: workload(name), status: Box::new(status) });
     }
 
     fn tell(&mut self, event: Event) -> bool {
@@ -280,7 +280,7 @@ impl Simulator {
         let about = about(&event);
         let engine = &mut self.daemon.engine;
         let concerned = engine.states().filter(|state| about.as_ref().is_none_or(|about| *about == state.workload));
-        let before: BTreeMap<Workload, State> =
+        let before: BTreeMap<Workload, WorkloadState> =
             concerned.map(|state| (state.workload.clone(), state.clone())).collect();
         let basis = about.as_ref().filter(|_| asks(&event)).map(|workload| engine.basis(workload));
         let mut steps = Vec::new();
@@ -290,7 +290,7 @@ impl Simulator {
                 workload.and_then(|workload| before.get(workload)),
                 workload.and_then(|workload| engine.state(workload)),
             );
-            let ignored = transition.took != Took::Changed;
+            let ignored = transition.took != Disposition::Changed;
             assert!(!ignored || before == after, "ignored, yet changed");
             let (before, after) = if ignored { (None, None) } else { (before.cloned(), after.cloned()) };
             steps.push(Step { transition, before, basis: basis.clone(), after });
@@ -365,13 +365,13 @@ impl Simulator {
     }
 
     fn attempt(&mut self, effect: &Effect, epoch: u64) -> Outcome {
-        let world = self.api.model.sighting(&effect.workload, self.now);
+        let world = self.api.model.status(&effect.workload, self.now);
         if epoch == self.daemon.epoch {
             self.oracle.safe(effect, &world);
         }
         let outcome = self.api.perform(effect, epoch, self.now, self.defect);
         if outcome == Outcome::Done {
-            let world: Sighting = self.api.model.sighting(&effect.workload, self.now);
+            let world: WorkloadStatus = self.api.model.status(&effect.workload, self.now);
             self.oracle.restored(effect, &world);
         }
         let times = self.api.model.changes.iter().filter(|id| **id == effect.id).count();
@@ -389,15 +389,15 @@ impl Simulator {
         }
         let watches = self.daemon.engine.watches();
         for watch in &watches {
-            let sighting = self.api.model.sighting(&watch.workload, self.now);
+            let status = self.api.model.status(&watch.workload, self.now);
             let traffic = (self.rps * GRID as u64, self.api.model.share(&watch.workload, self.now));
-            self.counters.advance(&watch.workload, &sighting, traffic, self.now, &mut self.dice);
+            self.counters.advance(&watch.workload, &status, traffic, self.now, &mut self.dice);
         }
         for watch in watches {
             if self.faults && self.dice.chance(10) {
                 continue;
             }
-            let sighting = self.api.model.sighting(&watch.workload, self.now);
+            let status = self.api.model.status(&watch.workload, self.now);
             let mut from = watch.last.unwrap_or_else(|| Span::from_secs(GRID as u64).before(self.now));
             if self.recounts.remove(&watch.workload) && self.defect == Some(Defect::CountTwice) {
                 from = Span::from_secs(GRID as u64).before(from);
@@ -406,7 +406,7 @@ impl Simulator {
             let gone = self.now < self.away || (self.faults && self.dice.chance(5));
             let unseen = gone || !known;
             let guards = watch.canary.is_none();
-            let mut block = self.counters.block(&watch.workload, &sighting, (from, self.now), guards);
+            let mut block = self.counters.block(&watch.workload, &status, (from, self.now), guards);
             if gone {
                 let error = "timeout".to_owned();
                 block = gap(from, self.now, &Gap::Unanswered { error });
@@ -436,7 +436,7 @@ impl Simulator {
         let mut replayer = Replayer::default();
         for record in &self.kept().records {
             let json = serde_json::to_vec(record).unwrap();
-            let record: Record = serde_json::from_slice(&json).unwrap();
+            let record: AuditRecord = serde_json::from_slice(&json).unwrap();
             if let Err(difference) = replayer.replay(&record) {
                 panic!("{difference}");
             }
@@ -451,7 +451,7 @@ fn about(event: &Event) -> Option<Workload> {
         Event::Requested { request, .. } => Some(request.workload.clone()),
         Event::Deployed { workload, .. }
         | Event::Tested { workload, .. }
-        | Event::Seen { workload, .. }
+        | Event::Observed { workload, .. }
         | Event::Measured { workload, .. }
         | Event::Performed { workload, .. } => Some(workload.clone()),
         Event::Commanded { command, .. } => command.scope.workload().cloned(),

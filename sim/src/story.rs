@@ -3,12 +3,12 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use crate::model::Model;
-use bellwether_core::engine::{Engine, Took, Transition};
-use bellwether_core::ids::{EventId, Images, Kind, Workload};
+use bellwether_core::engine::{Disposition, Engine, Transition};
+use bellwether_core::ids::{EventId, Images, Workload, WorkloadKind};
 use bellwether_core::input::command::Command;
 use bellwether_core::input::effect::{Act, Effect, Message};
 use bellwether_core::input::event::{Event, Failure, FailureKind, Outcome, Request};
-use bellwether_core::input::status::Sighting;
+use bellwether_core::input::status::WorkloadStatus;
 use bellwether_core::measure::block::{Block, Gap, Reading, Sample};
 use bellwether_core::measure::metric::{Against, ArmSource, Distance, HistogramUnit, Hits, Metric, MetricKind};
 use bellwether_core::policy::{Policy, RawPolicy};
@@ -20,7 +20,7 @@ use bellwether_core::time::{Span, Timestamp};
 pub const GRID: i64 = 15;
 
 pub fn workload() -> Workload {
-    Workload { cluster: "test".into(), namespace: "shop".into(), kind: Kind::Deployment, name: "web".into() }
+    Workload { cluster: "test".into(), namespace: "shop".into(), kind: WorkloadKind::Deployment, name: "web".into() }
 }
 
 pub fn images(tag: &str) -> Images {
@@ -95,7 +95,7 @@ pub struct Story {
     said: u32,
     answer: String,
     queue: VecDeque<Event>,
-    seen: Option<Sighting>,
+    seen: Option<WorkloadStatus>,
     carry: (u64, u64),
 }
 
@@ -125,12 +125,12 @@ impl Story {
         story
     }
 
-    pub fn request(&mut self, tag: &str) -> Took {
+    pub fn request(&mut self, tag: &str) -> Disposition {
         self.ask(tag, serde_json::json!({}))
     }
 
     /// A request whose id is its tag, changed by `changes`.
-    pub fn ask(&mut self, tag: &str, changes: serde_json::Value) -> Took {
+    pub fn ask(&mut self, tag: &str, changes: serde_json::Value) -> Disposition {
         let mut json = serde_json::json!({ "workload": workload(), "images": images(tag) });
         if let (Some(json), Some(changes)) = (json.as_object_mut(), changes.as_object()) {
             json.extend(changes.clone());
@@ -141,7 +141,7 @@ impl Story {
     }
 
     /// A verb, told to the workload unless `changes` say otherwise: what became of it, in words.
-    pub fn say(&mut self, verb: &str, changes: serde_json::Value) -> (Took, String) {
+    pub fn say(&mut self, verb: &str, changes: serde_json::Value) -> (Disposition, String) {
         let mut json = serde_json::json!({ "scope": workload().to_string(), "verb": { "verb": verb } });
         if verb == "promote" {
             json["verb"]["full"] = false.into();
@@ -172,9 +172,9 @@ impl Story {
         panic!("never held for {why:?}: {:#?}", self.whys());
     }
 
-    pub fn tell(&mut self, event: Event) -> Took {
+    pub fn tell(&mut self, event: Event) -> Disposition {
         let transitions = self.engine.step(event, self.now);
-        let took = transitions.first().map_or(Took::Ignored, |transition| transition.took);
+        let took = transitions.first().map_or(Disposition::Ignored, |transition| transition.took);
         self.answer = transitions.first().map_or_else(String::new, |transition| transition.reason.to_string());
         self.take(transitions);
         while let Some(event) = self.queue.pop_front() {
@@ -204,10 +204,10 @@ impl Story {
     }
 
     fn look(&mut self) {
-        let sighting = self.model.sighting(&workload(), self.now);
-        if self.seen.as_ref() != Some(&sighting) {
-            self.seen = Some(sighting.clone());
-            self.tell(Event::Seen { workload: workload(), sighting: Box::new(sighting) });
+        let status = self.model.status(&workload(), self.now);
+        if self.seen.as_ref() != Some(&status) {
+            self.seen = Some(status.clone());
+            self.tell(Event::Observed { workload: workload(), status: Box::new(status) });
         }
     }
 
@@ -239,7 +239,7 @@ impl Story {
 
     fn block(&mut self, guarding: bool) -> Block {
         let (from, to) = (Span::from_secs(GRID as u64).before(self.now), self.now);
-        let sighting = self.model.sighting(&workload(), self.now);
+        let status = self.model.status(&workload(), self.now);
         let n = self.rps * GRID as u64;
         let canary_n = (n as f64 * self.model.share(&workload(), self.now)).round() as u64;
         let mut metrics = BTreeMap::new();
@@ -247,10 +247,10 @@ impl Story {
             let sample = if self.away {
                 Sample::Gap(Gap::Unanswered { error: "connection refused".into() })
             } else {
-                let canary = sighting.canary.as_ref().filter(|_| !guarding);
+                let canary = status.canary.as_ref().filter(|_| !guarding);
                 Sample::Arms {
                     canary: canary.map(|arm| reading(name, &arm.images, canary_n, guarding, &mut self.carry.0)),
-                    stable: sighting
+                    stable: status
                         .stable
                         .as_ref()
                         .map(|arm| reading(name, &arm.images, n - canary_n, guarding, &mut self.carry.1)),
@@ -270,7 +270,7 @@ impl Story {
     }
 
     pub fn running(&self) -> Images {
-        self.model.sighting(&workload(), self.now).stable.unwrap().images
+        self.model.status(&workload(), self.now).stable.unwrap().images
     }
 }
 

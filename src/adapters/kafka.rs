@@ -32,8 +32,8 @@ mod journal;
 pub mod emitter;
 
 pub use emitter::Emitter;
-pub use error::Error;
-pub use intake::{Intake, Pulse};
+pub use error::KafkaClientError;
+pub use intake::{KafkaIntake, Pulse};
 pub use options::{Options, Protocol, Security};
 pub use reader::read_decisions;
 
@@ -49,7 +49,7 @@ pub struct Kafka {
 
 impl Kafka {
     /// Connects, creates the topics that are missing, and refuses those that are not as they must be.
-    pub async fn connect(options: Options) -> Result<Kafka, Error> {
+    pub async fn connect(options: Options) -> Result<Kafka, KafkaClientError> {
         options.validate()?;
         let partitions = topics::ensure(&options).await?;
         Ok(Kafka { options: Arc::new(options), partitions, ownership: Arc::default() })
@@ -59,7 +59,7 @@ impl Kafka {
     ///
     /// # Errors
     /// As those of `connect`.
-    pub async fn inspect(options: &Options) -> Result<Vec<String>, Error> {
+    pub async fn inspect(options: &Options) -> Result<Vec<String>, KafkaClientError> {
         options.validate()?;
         topics::inspect(options).await
     }
@@ -71,12 +71,12 @@ impl Kafka {
 
     /// Joins the consumer group. Assignments, records and revocations arrive on `wakes`. Once per process: the journals
     /// of this value follow this membership.
-    pub fn consume(&self, wakes: mpsc::Sender<Wake>) -> Result<Intake, Error> {
+    pub fn consume(&self, wakes: mpsc::Sender<Wake>) -> Result<KafkaIntake, KafkaClientError> {
         intake::start(&self.options, Arc::clone(&self.ownership), wakes)
     }
 
     /// A producer for the events topic.
-    pub fn emitter(&self) -> Result<Emitter, Error> {
+    pub fn emitter(&self) -> Result<Emitter, KafkaClientError> {
         Emitter::connect(&self.options)
     }
 }

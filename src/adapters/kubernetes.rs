@@ -1,9 +1,9 @@
 //! Kubernetes, the traffic included: what is asked of it ([`Cluster`]), what is seen in it ([`Kubernetes::watch`]), and
-//! whose pod is whose ([`Pods`]).
+//! whose pod is whose ([`PodDirectory`]).
 //!
 //! The adapter acts and reports; it decides nothing about rollouts. Its pure half (what a canary looks like, the
 //! arithmetic of weights, what stands in the way, what an object says) asks no server and is tested without one: [`template`],
-//! [`build`], [`route`], [`survey`], [`facts`], [`objects`]. The other half reads, compares and writes, one attempt a call.
+//! [`build`], [`route`], [`preflight`], [`facts`], [`objects`]. The other half reads, compares and writes, one attempt a call.
 //!
 //! Three rules hold for every write. It is fenced: an object that carries a higher `bellwether.dev/epoch` is not touched.
 //! It is repeatable: what is so already is not written again. And it is conditional: what others own is changed by a
@@ -16,7 +16,7 @@ use async_trait::async_trait;
 use bellwether_core::ids::Workload;
 use bellwether_core::input::effect::{Act, Effect};
 use bellwether_core::input::event::{Failure, FailureKind, Outcome};
-use bellwether_core::input::status::Survey;
+use bellwether_core::input::status::Preflight;
 use bellwether_core::policy::Policy;
 use bellwether_core::time::Span;
 use kube::Client;
@@ -26,7 +26,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
-use crate::ports::{Cluster, Epoch, PodFacts, Pods, Sights, Template, Wake};
+use crate::ports::{Cluster, Epoch, PodDirectory, PodFacts, PodTemplate, StatusSource, Wake};
 
 mod marks;
 mod template;
@@ -35,7 +35,7 @@ mod owners;
 mod build;
 mod route;
 mod facts;
-mod survey;
+mod preflight;
 mod failure;
 mod server;
 mod look;
@@ -45,7 +45,7 @@ mod objects;
 mod watch;
 mod access;
 
-pub use access::{REQUIRED, Verb};
+pub use access::{ApiVerb, REQUIRED};
 pub use watch::Readiness;
 
 /// How to reach a cluster.
@@ -96,7 +96,7 @@ pub struct Kubernetes {
     cluster: Arc<str>,
     namespaces: Arc<[String]>,
     server: server::Server,
-    seen: Arc<watch::Seen>,
+    seen: Arc<watch::ClusterCache>,
     clock: Arc<dyn Clock>,
 }
 
@@ -137,7 +137,7 @@ impl Kubernetes {
         cancel: CancellationToken,
     ) {
         let Self { cluster, namespaces, server, seen, clock } = self;
-        let scope = watch::Scope { cluster, namespaces, wanted: Box::new(wanted) };
+        let scope = watch::WatchScope { cluster, namespaces, wanted: Box::new(wanted) };
         watch::run(server, scope, seen, &**clock, &wakes, &cancel).await;
     }
 
@@ -155,15 +155,15 @@ impl Kubernetes {
     ///
     /// # Errors
     /// A read failed.
-    pub async fn survey(&self, workload: &Workload, policy: &Policy) -> Result<Survey, Failure> {
-        Ok(Box::pin(look::survey(&self.server, workload, &policy.traffic, policy.fresh_baseline)).await?.0)
+    pub async fn preflight(&self, workload: &Workload, policy: &Policy) -> Result<Preflight, Failure> {
+        Ok(Box::pin(look::preflight(&self.server, workload, &policy.traffic, policy.fresh_baseline)).await?.0)
     }
 
     /// The verbs that our account lacks; `namespace: None` asks for all namespaces at once.
     ///
     /// # Errors
     /// The API server did not answer.
-    pub async fn missing_verbs(&self, namespace: Option<&str>) -> Result<Vec<Verb>, Failure> {
+    pub async fn missing_verbs(&self, namespace: Option<&str>) -> Result<Vec<ApiVerb>, Failure> {
         access::missing(&self.server, namespace).await
     }
 
@@ -171,20 +171,22 @@ impl Kubernetes {
         &self,
         effect: &Effect,
         epoch: Epoch,
-        template: Option<&Template>,
-    ) -> Result<(Outcome, Vec<Template>), Failure> {
+        template: Option<&PodTemplate>,
+    ) -> Result<(Outcome, Vec<PodTemplate>), Failure> {
         let server = &self.server;
         if effect.workload.cluster != *self.cluster {
             let message = format!("this is cluster {}, not {}", self.cluster, effect.workload.cluster);
             return Err(failure::new(FailureKind::Refused, message));
         }
         match &effect.act {
-            Act::Survey { traffic, baseline } => {
-                let (survey, templates) = Box::pin(look::survey(server, &effect.workload, traffic, *baseline)).await?;
-                return Ok((Outcome::Surveyed(Box::new(survey)), templates));
+            Act::Preflight { traffic, baseline } => {
+                let (preflight, templates) =
+                    Box::pin(look::preflight(server, &effect.workload, traffic, *baseline)).await?;
+                return Ok((Outcome::Preflight(Box::new(preflight)), templates));
             }
             Act::ApplyCanary { stable_uid, images, replicas, traffic, baseline } => {
-                let wanted = canary::Wanted { stable_uid, images, replicas: *replicas, traffic, baseline: *baseline };
+                let wanted =
+                    canary::CanarySpec { stable_uid, images, replicas: *replicas, traffic, baseline: *baseline };
                 Box::pin(canary::apply(server, effect, epoch, &wanted)).await?;
             }
             Act::SetWeight { weight, traffic } => canary::set_weight(server, effect, epoch, *weight, traffic).await?,
@@ -224,12 +226,17 @@ async fn config(options: &Options) -> Result<Config, ConnectError> {
 
 #[async_trait]
 impl Cluster for Kubernetes {
-    async fn perform(&self, effect: &Effect, epoch: Epoch, template: Option<&Template>) -> (Outcome, Vec<Template>) {
+    async fn perform(
+        &self,
+        effect: &Effect,
+        epoch: Epoch,
+        template: Option<&PodTemplate>,
+    ) -> (Outcome, Vec<PodTemplate>) {
         self.act(effect, epoch, template).await.unwrap_or_else(|failure| (Outcome::Failed(failure), Vec::new()))
     }
 }
 
-impl Pods for Kubernetes {
+impl PodDirectory for Kubernetes {
     fn locate(&self, namespace: &str, pod: &str) -> Option<PodFacts> {
         self.seen.with(|objects| objects.locate(namespace, pod))
     }
@@ -239,7 +246,7 @@ impl Pods for Kubernetes {
     }
 }
 
-impl Sights for Kubernetes {
+impl StatusSource for Kubernetes {
     fn resend(&self) {
         self.seen.ask(self.workloads());
     }

@@ -13,17 +13,19 @@ use bellwether_core::dice::Random;
 use bellwether_core::ids::{EffectId, Images, Workload};
 use bellwether_core::input::effect::{Effect, Message, ModelAct};
 use bellwether_core::input::event::Outcome;
-use bellwether_core::input::status::{Arm, Sighting};
+use bellwether_core::input::status::{DeploymentStatus, WorkloadStatus};
 use bellwether_core::measure::block::{Block, Reading, Sample};
-use bellwether_core::measure::calibration::{Bad, Learnt, PAST};
+use bellwether_core::measure::calibration::{Calibration, Criterion, PAST};
 use bellwether_core::measure::metric::{Metric, MetricKind};
-use bellwether_core::measure::watch::{ArmKey, Probed, Watch};
-use bellwether_core::time::{Span, Stretch, Timestamp};
+use bellwether_core::measure::watch::{ArmKey, ProbeTarget, Watch};
+use bellwether_core::time::{Span, TimeRange, Timestamp};
 use bellwether_sim::model::Model;
 use tokio::sync::mpsc;
 
 use crate::clock::Clock;
-use crate::ports::{Cluster, Counts, Epoch, Models, Notify, NotifyError, Probe, Sights, Template, Wake};
+use crate::ports::{
+    BlockSource, Cluster, Epoch, Models, Notify, NotifyError, PodTemplate, QueryProbe, StatusSource, Wake,
+};
 
 /// The blocks of the past.
 const BLOCK: Span = Span::from_secs(15);
@@ -32,7 +34,7 @@ const LOOK_EVERY: Span = Span::from_secs(1);
 
 /// A world in memory. Clones are the same world.
 #[derive(Clone)]
-pub struct World {
+pub struct MemoryWorld {
     clock: Arc<dyn Clock>,
     inner: Arc<Mutex<Inner>>,
 }
@@ -41,7 +43,7 @@ pub struct World {
 struct Inner {
     model: Model,
     rps: BTreeMap<Workload, u64>,
-    sent: BTreeMap<Workload, Sighting>,
+    sent: BTreeMap<Workload, WorkloadStatus>,
     last: BTreeMap<Workload, Timestamp>,
     /// Ten-thousandths of errors that did not make a whole one yet, by image.
     carry: BTreeMap<String, u64>,
@@ -50,10 +52,10 @@ struct Inner {
     messages: Vec<(Workload, Message)>,
 }
 
-impl World {
+impl MemoryWorld {
     /// An empty one.
-    pub fn new(clock: Arc<dyn Clock>) -> World {
-        World { clock, inner: Arc::default() }
+    pub fn new(clock: Arc<dyn Clock>) -> MemoryWorld {
+        MemoryWorld { clock, inner: Arc::default() }
     }
 
     /// Puts a workload in, with so many requests per second.
@@ -71,15 +73,15 @@ impl World {
     /// The images that a workload runs.
     pub fn images(&self, workload: &Workload) -> Option<Images> {
         let now = self.clock.now();
-        self.lock().model.sighting(workload, now).stable.map(|arm| arm.images)
+        self.lock().model.status(workload, now).stable.map(|arm| arm.images)
     }
 
     /// Sends what has changed, until nobody listens any more.
     pub async fn watch(self, wakes: mpsc::Sender<Wake>) {
         loop {
-            for (workload, sighting) in self.changed() {
+            for (workload, status) in self.changed() {
                 if wakes
-                    .send(Wake::Seen { workload, sighting: Box::new(sighting), templates: Vec::new() })
+                    .send(Wake::Observed { workload, status: Box::new(status), templates: Vec::new() })
                     .await
                     .is_err()
                 {
@@ -90,15 +92,15 @@ impl World {
         }
     }
 
-    fn changed(&self) -> Vec<(Workload, Sighting)> {
+    fn changed(&self) -> Vec<(Workload, WorkloadStatus)> {
         let now = self.clock.now();
         let mut inner = self.lock();
         let workloads: Vec<Workload> = inner.model.workloads().cloned().collect();
         let mut changed = Vec::new();
         for workload in workloads {
-            let sighting = inner.model.sighting(&workload, now);
-            if inner.sent.insert(workload.clone(), sighting.clone()).as_ref() != Some(&sighting) {
-                changed.push((workload, sighting));
+            let status = inner.model.status(&workload, now);
+            if inner.sent.insert(workload.clone(), status.clone()).as_ref() != Some(&status) {
+                changed.push((workload, status));
             }
         }
         changed
@@ -110,22 +112,22 @@ impl World {
     }
 }
 
-impl Sights for World {
+impl StatusSource for MemoryWorld {
     fn resend(&self) {
         self.lock().sent.clear();
     }
 }
 
 #[async_trait]
-impl Cluster for World {
-    async fn perform(&self, effect: &Effect, _: Epoch, _: Option<&Template>) -> (Outcome, Vec<Template>) {
+impl Cluster for MemoryWorld {
+    async fn perform(&self, effect: &Effect, _: Epoch, _: Option<&PodTemplate>) -> (Outcome, Vec<PodTemplate>) {
         let now = self.clock.now();
         (self.lock().model.perform(effect, now), Vec::new())
     }
 }
 
 #[async_trait]
-impl Notify for World {
+impl Notify for MemoryWorld {
     async fn send(&self, _: &EffectId, workload: &Workload, message: &Message) -> Result<(), NotifyError> {
         self.lock().messages.push((workload.clone(), message.clone()));
         Ok(())
@@ -133,29 +135,35 @@ impl Notify for World {
 }
 
 #[async_trait]
-impl Probe for World {
-    async fn probe(&self, workload: &Workload, stable: &ArmKey, metrics: &[Probed], learn: &[Bad]) -> Outcome {
+impl QueryProbe for MemoryWorld {
+    async fn probe(
+        &self,
+        workload: &Workload,
+        stable: &ArmKey,
+        metrics: &[ProbeTarget],
+        learn: &[Criterion],
+    ) -> Outcome {
         let metrics = metrics.iter().map(|probed| (probed.name.clone(), probed.metric.clone())).collect();
         let now = self.clock.now();
         let each = learn.iter().map(|bad| bad.metric.clone()).collect();
         let watch = Watch { each, ..Watch::of_stable(workload.clone(), metrics, stable.clone(), now) };
         let mut inner = self.lock();
-        let ends = Stretch::before(now, PAST, BLOCK).ticks().skip(1);
+        let ends = TimeRange::before(now, PAST, BLOCK).ticks().skip(1);
         let past: Vec<Block> = ends.map(|end| inner.block(&watch, BLOCK.before(end), end)).collect();
-        let learnt = Learnt::from(learn.iter().cloned(), &past);
-        Outcome::Probed { problems: Vec::new(), learnt, queries: BTreeMap::new() }
+        let calibrations = Calibration::from(learn.iter().cloned(), &past);
+        Outcome::Probed { problems: Vec::new(), calibrations, queries: BTreeMap::new() }
     }
 }
 
 #[async_trait]
-impl Models for World {
+impl Models for MemoryWorld {
     async fn perform(&self, effect: &EffectId, environment: &str, model: &str, what: &ModelAct) -> Outcome {
         self.lock().model.models.perform(effect, environment, model, what)
     }
 }
 
 #[async_trait]
-impl Counts for World {
+impl BlockSource for MemoryWorld {
     async fn tick(&mut self, watches: &[Watch], at: Timestamp) -> Vec<(Workload, Block)> {
         let mut inner = self.lock();
         let mut blocks = Vec::new();
@@ -174,16 +182,16 @@ impl Counts for World {
 
 impl Inner {
     fn block(&mut self, watch: &Watch, from: Timestamp, to: Timestamp) -> Block {
-        let sighting = self.model.sighting(&watch.workload, to);
+        let status = self.model.status(&watch.workload, to);
         let all = self.rps.get(&watch.workload).copied().unwrap_or(0) * Span::between(from, to).as_millis() / 1000;
         let to_canary = (all as f64 * self.model.share(&watch.workload, to)) as u64;
         let guarding = watch.canary.is_none();
         let mut metrics = BTreeMap::new();
         for (name, metric) in &watch.metrics {
-            let canary = sighting.canary.as_ref().filter(|_| !guarding);
+            let canary = status.canary.as_ref().filter(|_| !guarding);
             let sample = Sample::Arms {
                 canary: canary.map(|arm| self.reading(name, metric, &arm.images, to_canary, guarding)),
-                stable: sighting
+                stable: status
                     .stable
                     .as_ref()
                     .map(|arm| self.reading(name, metric, &arm.images, all - to_canary, guarding)),
@@ -191,19 +199,18 @@ impl Inner {
             metrics.insert(name.clone(), sample);
         }
         let mut block = Block::new(from, to, metrics);
-        self.tell_pods_apart(&mut block, watch, &sighting);
+        self.tell_pods_apart(&mut block, watch, &status);
         block
     }
 
-    fn tell_pods_apart(&mut self, block: &mut Block, watch: &Watch, sighting: &Sighting) {
-        let size = |arm: &Option<Arm>| arm.as_ref().map_or(0, |arm| arm.replicas as usize);
+    fn tell_pods_apart(&mut self, block: &mut Block, watch: &Watch, status: &WorkloadStatus) {
+        let size = |arm: &Option<DeploymentStatus>| arm.as_ref().map_or(0, |arm| arm.replicas as usize);
         let guarding = watch.canary.is_none();
         for (name, sample) in &block.metrics {
             let Sample::Arms { canary, stable } = sample else { continue };
-            let (judged, pods) =
-                if guarding { (stable, size(&sighting.stable)) } else { (canary, size(&sighting.canary)) };
+            let (judged, pods) = if guarding { (stable, size(&status.stable)) } else { (canary, size(&status.canary)) };
             if let (Some(stable), true) = (stable, watch.each.contains(name)) {
-                block.processes.insert(name.clone(), self.parts(stable, size(&sighting.stable)));
+                block.processes.insert(name.clone(), self.parts(stable, size(&status.stable)));
             }
             if let (Some(judged), true) = (judged, watch.named.contains(name)) {
                 let parts = self.parts(judged, pods).into_iter().enumerate();

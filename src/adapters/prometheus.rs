@@ -14,7 +14,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicI64, Ordering};
 
 use async_trait::async_trait;
-use bellwether_core::time::{Span, Stretch, Timestamp};
+use bellwether_core::time::{Span, TimeRange, Timestamp};
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 use prometheus_http_query::Client;
 use reqwest::header::{AUTHORIZATION, DATE, HeaderMap, HeaderName, HeaderValue};
@@ -24,7 +24,7 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::clock::{Clock as _, Stopwatch, SystemClock};
 use crate::metrics;
-use crate::ports::{Metrics, MetricsError, Point};
+use crate::ports::{Metrics, MetricsError, SeriesPoint};
 use answer::{Answer, read_error, read_points, read_ranges};
 use credentials::Credentials;
 
@@ -100,7 +100,7 @@ impl std::fmt::Debug for Options {
 
 /// Why Prometheus can't be asked as it is configured.
 #[derive(Debug, thiserror::Error)]
-pub enum SetupError {
+pub enum PrometheusSetupError {
     /// The URL is none.
     #[error("prometheus.url: {url:?} is not a URL that can be asked: {reason}")]
     Url {
@@ -154,7 +154,7 @@ impl Prometheus {
     ///
     /// # Errors
     /// What is wrong with the options or the files that they name.
-    pub fn new(options: &Options) -> Result<Prometheus, SetupError> {
+    pub fn new(options: &Options) -> Result<Prometheus, PrometheusSetupError> {
         // Another part of the process may have installed it already, which is as well.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let mut url = parse(&options.url)?;
@@ -163,14 +163,14 @@ impl Prometheus {
         // Never fails on a URL that has a host.
         let _ = (url.set_username(""), url.set_password(None));
         let client = Client::from(http, url.as_str())
-            .map_err(|error| SetupError::Url { url: url.to_string(), reason: error.to_string() })?;
+            .map_err(|error| PrometheusSetupError::Url { url: url.to_string(), reason: error.to_string() })?;
         let per_second = NonZeroU32::new(options.queries_per_second)
-            .ok_or(SetupError::Options("queries-per-second must be at least 1"))?;
+            .ok_or(PrometheusSetupError::Options("queries-per-second must be at least 1"))?;
         if options.concurrency == 0 {
-            return Err(SetupError::Options("concurrency must be at least 1"));
+            return Err(PrometheusSetupError::Options("concurrency must be at least 1"));
         }
         if options.timeout == Span::ZERO {
-            return Err(SetupError::Options("timeout must be longer than nothing"));
+            return Err(PrometheusSetupError::Options("timeout must be longer than nothing"));
         }
         Ok(Prometheus {
             client,
@@ -274,7 +274,7 @@ impl Prometheus {
         format!("{}/api/v1/{path}", self.shown.trim_end_matches('/'))
     }
 
-    async fn ask(&self, query: &str, at: Timestamp) -> Result<Vec<Point>, MetricsError> {
+    async fn ask(&self, query: &str, at: Timestamp) -> Result<Vec<SeriesPoint>, MetricsError> {
         let _place = self.place().await?;
         let request = self
             .client
@@ -290,7 +290,11 @@ impl Prometheus {
         read_points(self.whole(query, self.read(response).await?)?)
     }
 
-    async fn ask_range(&self, query: &str, stretch: Stretch) -> Result<BTreeMap<Timestamp, Vec<Point>>, MetricsError> {
+    async fn ask_range(
+        &self,
+        query: &str,
+        stretch: TimeRange,
+    ) -> Result<BTreeMap<Timestamp, Vec<SeriesPoint>>, MetricsError> {
         let _place = self.place().await?;
         let form = [
             ("query", query.to_owned()),
@@ -354,7 +358,7 @@ async fn timed<T>(asking: impl Future<Output = Result<T, MetricsError>>) -> Resu
 
 #[async_trait]
 impl Metrics for Prometheus {
-    async fn instant(&self, query: &str, at: Timestamp) -> Result<Vec<Point>, MetricsError> {
+    async fn instant(&self, query: &str, at: Timestamp) -> Result<Vec<SeriesPoint>, MetricsError> {
         timed(self.ask(query, at)).await
     }
 
@@ -362,13 +366,17 @@ impl Metrics for Prometheus {
         timed(self.ask_type(name)).await
     }
 
-    async fn range(&self, query: &str, stretch: Stretch) -> Result<BTreeMap<Timestamp, Vec<Point>>, MetricsError> {
+    async fn range(
+        &self,
+        query: &str,
+        stretch: TimeRange,
+    ) -> Result<BTreeMap<Timestamp, Vec<SeriesPoint>>, MetricsError> {
         timed(self.ask_range(query, stretch)).await
     }
 }
 
-fn parse(url: &str) -> Result<Url, SetupError> {
-    let refused = |reason: &str| SetupError::Url { url: bare(url), reason: reason.to_owned() };
+fn parse(url: &str) -> Result<Url, PrometheusSetupError> {
+    let refused = |reason: &str| PrometheusSetupError::Url { url: bare(url), reason: reason.to_owned() };
     let parsed = Url::parse(url).map_err(|error| refused(&error.to_string()))?;
     if !matches!(parsed.scheme(), "http" | "https") || !parsed.has_host() {
         return Err(refused("it needs http:// or https:// and a host"));
@@ -384,10 +392,10 @@ fn bare(url: &str) -> String {
     if scheme.is_empty() { rest.to_owned() } else { format!("{scheme}://{rest}") }
 }
 
-fn http_client(options: &Options) -> Result<reqwest::Client, SetupError> {
+fn http_client(options: &Options) -> Result<reqwest::Client, PrometheusSetupError> {
     let mut headers = HeaderMap::new();
     for (name, value) in &options.headers {
-        let bad = || SetupError::Header(name.clone());
+        let bad = || PrometheusSetupError::Header(name.clone());
         let key = HeaderName::try_from(name).map_err(|_| bad())?;
         let mut value = HeaderValue::try_from(value).map_err(|_| bad())?;
         value.set_sensitive(true);
@@ -400,16 +408,21 @@ fn http_client(options: &Options) -> Result<reqwest::Client, SetupError> {
         // A redirect would turn the POST into a GET without its form, and carry the headers to somebody else.
         .redirect(reqwest::redirect::Policy::none());
     if let Some(path) = &options.ca_file {
-        let pem = std::fs::read(path).map_err(|source| SetupError::File { path: path.clone(), source })?;
-        let bad =
-            |error: reqwest::Error| SetupError::Content { path: path.clone(), reason: credentials::causes(&error) };
+        let pem = std::fs::read(path).map_err(|source| PrometheusSetupError::File { path: path.clone(), source })?;
+        let bad = |error: reqwest::Error| PrometheusSetupError::Content {
+            path: path.clone(),
+            reason: credentials::causes(&error),
+        };
         let certificates = reqwest::Certificate::from_pem_bundle(&pem).map_err(bad)?;
         if certificates.is_empty() {
-            return Err(SetupError::Content { path: path.clone(), reason: "there is no certificate in it".to_owned() });
+            return Err(PrometheusSetupError::Content {
+                path: path.clone(),
+                reason: "there is no certificate in it".to_owned(),
+            });
         }
         builder = builder.tls_certs_only(certificates);
     }
-    builder.build().map_err(|error| SetupError::Client(credentials::causes(&error)))
+    builder.build().map_err(|error| PrometheusSetupError::Client(credentials::causes(&error)))
 }
 
 #[cfg(test)]

@@ -15,17 +15,17 @@ use crate::clock::Clock;
 use crate::ports::Models;
 
 /// A registry, and what time it is.
-pub struct Shelf {
+pub struct RegistryModels {
     options: Options,
     /// Opened when the first rollout brings a model: most daemons have none, and need none.
     registry: OnceCell<Registry>,
     clock: Arc<dyn Clock>,
 }
 
-impl Shelf {
+impl RegistryModels {
     /// The models that `options` name.
-    pub fn new(options: Options, clock: Arc<dyn Clock>) -> Shelf {
-        Shelf { options, registry: OnceCell::new(), clock }
+    pub fn new(options: Options, clock: Arc<dyn Clock>) -> RegistryModels {
+        RegistryModels { options, registry: OnceCell::new(), clock }
     }
 
     async fn act(&self, effect: &EffectId, environment: &str, model: &str, what: &ModelAct) -> Result<Outcome, Error> {
@@ -79,7 +79,7 @@ fn parts(model: &str) -> Result<(ModelName, Version), Error> {
 }
 
 #[async_trait]
-impl Models for Shelf {
+impl Models for RegistryModels {
     async fn perform(&self, effect: &EffectId, environment: &str, model: &str, what: &ModelAct) -> Outcome {
         self.act(effect, environment, model, what).await.unwrap_or_else(|error| {
             let kind = match &error {

@@ -11,15 +11,15 @@ use bellwether_core::measure::metric::Unit;
 use bellwether_core::policy::Policy;
 use bellwether_core::time::{Span, Timestamp};
 use bellwether_lab::backtest::alarms::{FalseAlarms, false_alarms, one_pod_as_canary};
-use bellwether_lab::backtest::canaries::{Found, canaries};
+use bellwether_lab::backtest::canaries::{FoundCanary, canaries};
 use bellwether_lab::backtest::theirs::{Rival, errors};
-use bellwether_lab::backtest::{Judge, Judged, length};
-use bellwether_lab::rivals::recording::{Form, Query};
+use bellwether_lab::backtest::{BacktestJudge, Judged, length};
+use bellwether_lab::rivals::recording::{Form, RecordedQuery};
 use clap::{Args, ValueEnum};
 use serde::Serialize;
 
 use self::recorded::{Case, cases};
-use super::past::Wanted;
+use super::past::PastRequest;
 use super::table::table;
 use super::{Common, Output, past, plan, print, replay};
 use crate::config::{self, Config};
@@ -73,7 +73,7 @@ enum Same {
 #[derive(Debug, Clone)]
 struct Explained {
     name: String,
-    query: Query,
+    query: RecordedQuery,
 }
 
 impl FromStr for Explained {
@@ -93,7 +93,7 @@ impl FromStr for Explained {
             }
         };
         let window = parts.next().unwrap_or("1m").parse::<Span>().map_err(|error| error.to_string())?;
-        Ok(Explained { name: name.to_owned(), query: Query { metric, window, quantile: 0.95, form } })
+        Ok(Explained { name: name.to_owned(), query: RecordedQuery { metric, window, quantile: 0.95, form } })
     }
 }
 
@@ -149,23 +149,23 @@ async fn from_prometheus(
 ) -> anyhow::Result<Vec<Case>> {
     let policy = plan::policy(config, args.policy.as_deref(), Some(workload))?;
     let canary = !matches!(args.same, Some(Same::Pods));
-    let blocks = past::blocks(config, policy, workload, Wanted { over, to: args.to, canary }).await?;
-    let case = |found: Found| Case {
+    let blocks = past::blocks(config, policy, workload, PastRequest { over, to: args.to, canary }).await?;
+    let case = |found: FoundCanary| Case {
         name: match found.blocks.first() {
             Some(first) => format!("{workload} from {}", first.from),
             None => workload.to_string(),
         },
         workload: Some(workload.clone()),
         recorded: None,
-        learnt: Judge::Ours(Box::new(policy.clone())).learn(found.before),
+        calibrations: BacktestJudge::Ours(Box::new(policy.clone())).learn(found.before),
         blocks: found.blocks.to_vec(),
     };
-    let whole = || Found { before: &[], blocks: &blocks };
+    let whole = || FoundCanary { before: &[], blocks: &blocks };
     Ok(if canary { canaries(&blocks).into_iter().map(case).collect() } else { vec![case(whole())] })
 }
 
 fn test(case: Case, args: &BacktestArgs, config: &Config) -> anyhow::Result<Tested> {
-    let Case { name, workload, recorded, learnt, blocks } = case;
+    let Case { name, workload, recorded, calibrations, blocks } = case;
     let policy = plan::policy(config, args.policy.as_deref(), workload.as_ref())?;
     let (blocks, lasts) = match args.same {
         None => (blocks, None),
@@ -175,7 +175,9 @@ fn test(case: Case, args: &BacktestArgs, config: &Config) -> anyhow::Result<Test
     let judges = judges(policy, args, &blocks, lasts.unwrap_or(length(&blocks)))?;
     let tested = Tested { of: name, recorded, judged: Vec::new(), false_alarms: Vec::new() };
     Ok(match lasts {
-        None => Tested { judged: judges.iter().filter_map(|judge| judge.judge(&blocks, &learnt)).collect(), ..tested },
+        None => {
+            Tested { judged: judges.iter().filter_map(|judge| judge.judge(&blocks, &calibrations)).collect(), ..tested }
+        }
         Some(lasts) => {
             let alarms = judges.iter().map(|judge| false_alarms(judge, [&*blocks], lasts));
             Tested { false_alarms: alarms.collect(), ..tested }
@@ -195,20 +197,20 @@ fn pods(blocks: &[Block]) -> anyhow::Result<Vec<Block>> {
 }
 
 /// Our policy, then the others.
-fn judges(policy: &Policy, args: &BacktestArgs, blocks: &[Block], lasts: Span) -> anyhow::Result<Vec<Judge>> {
-    let mut judges = vec![Judge::Ours(Box::new(policy.clone()))];
+fn judges(policy: &Policy, args: &BacktestArgs, blocks: &[Block], lasts: Span) -> anyhow::Result<Vec<BacktestJudge>> {
+    let mut judges = vec![BacktestJudge::Ours(Box::new(policy.clone()))];
     if args.import.is_empty() {
         // Without one share of errors there is nothing that the usual settings are about.
         let rivals = errors(blocks).map(|errors| Rival::usual(&errors, lasts)).unwrap_or_default();
-        judges.extend(rivals.into_iter().map(Judge::Theirs));
+        judges.extend(rivals.into_iter().map(BacktestJudge::Theirs));
     }
-    let queries: BTreeMap<String, Query> =
+    let queries: BTreeMap<String, RecordedQuery> =
         args.query.iter().map(|explained| (explained.name.clone(), explained.query.clone())).collect();
     for path in &args.import {
         for manifest in manifests(path)? {
             let rival = Rival::from_manifest(&manifest, &queries, blocks, lasts);
             let rival = rival.with_context(|| format!("{}: see --query", path.display()))?;
-            judges.push(Judge::Theirs(rival));
+            judges.push(BacktestJudge::Theirs(rival));
         }
     }
     Ok(judges.into_iter().map(|judge| judge.fit(blocks)).collect::<Result<_, _>>()?)

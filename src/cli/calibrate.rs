@@ -8,12 +8,12 @@ use bellwether_core::measure::block::Block;
 use bellwether_core::measure::metric::Unit;
 use bellwether_core::policy::Policy;
 use bellwether_core::time::{Span, Timestamp};
-use bellwether_lab::backtest::Judge;
+use bellwether_lab::backtest::BacktestJudge;
 use bellwether_lab::backtest::alarms::{FalseAlarms, false_alarms, one_pod_as_canary, pods};
 use clap::Args;
 use serde::Serialize;
 
-use super::past::Wanted;
+use super::past::PastRequest;
 use super::table::table;
 use super::{Common, Output, past, plan, print};
 use crate::{config, exit};
@@ -58,7 +58,7 @@ pub async fn run(args: &CalibrateArgs, common: &Common) -> anyhow::Result<u8> {
     let workload = plan::workload(&args.workload, &config.cluster)?;
     let policy = plan::policy(&config, args.policy.as_deref(), Some(&workload))?;
     let blocks =
-        past::blocks(&config, policy, &workload, Wanted { over: args.over, to: args.to, canary: false }).await?;
+        past::blocks(&config, policy, &workload, PastRequest { over: args.over, to: args.to, canary: false }).await?;
     let stretch = args.stretch.unwrap_or(policy.planned(false));
     let found = calibrate(policy, &blocks, stretch)?;
     match common.output {
@@ -84,7 +84,7 @@ fn calibrate(policy: &Policy, blocks: &[Block], stretch: Span) -> anyhow::Result
         let alone = alone(policy, name);
         let rule = alone.steps.iter().flat_map(|step| &step.checks).find_map(|check| check.sequential);
         // What only the cluster knows (availability) is not in the past of the counters.
-        let fit = |blocks: &[Block]| Judge::Ours(Box::new(alone.clone())).fit(blocks).ok();
+        let fit = |blocks: &[Block]| BacktestJudge::Ours(Box::new(alone.clone())).fit(blocks).ok();
         let histories: Vec<&[Block]> = split.iter().map(Vec::as_slice).filter(|blocks| fit(blocks).is_some()).collect();
         let alarms = false_alarms(&fit(histories.first()?)?, histories, stretch);
         let promised = rule.map(|rule| rule.level());

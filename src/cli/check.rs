@@ -35,7 +35,7 @@ pub enum Level {
 
 /// One thing that was looked at.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Finding {
+pub struct CheckFinding {
     /// How bad it is.
     pub level: Level,
     /// What it is about: `config`, `kafka`, `rbac`, the workload `shop/web`, …
@@ -46,29 +46,29 @@ pub struct Finding {
     pub remedy: Option<String>,
 }
 
-impl Finding {
+impl CheckFinding {
     /// As it should be.
-    pub fn fine(area: &str, text: impl Into<String>) -> Finding {
-        Finding::said(Level::Fine, area, text)
+    pub fn fine(area: &str, text: impl Into<String>) -> CheckFinding {
+        CheckFinding::said(Level::Fine, area, text)
     }
 
     /// Worth knowing.
-    pub fn warning(area: &str, text: impl Into<String>, remedy: impl Into<String>) -> Finding {
-        Finding::said(Level::Warning, area, text).with(remedy)
+    pub fn warning(area: &str, text: impl Into<String>, remedy: impl Into<String>) -> CheckFinding {
+        CheckFinding::said(Level::Warning, area, text).with(remedy)
     }
 
     /// It won't work.
-    pub fn problem(area: &str, text: impl Into<String>, remedy: impl Into<String>) -> Finding {
-        Finding::said(Level::Problem, area, text).with(remedy)
+    pub fn problem(area: &str, text: impl Into<String>, remedy: impl Into<String>) -> CheckFinding {
+        CheckFinding::said(Level::Problem, area, text).with(remedy)
     }
 
     /// A sentence that holds its own remedy.
-    pub fn said(level: Level, area: &str, text: impl Into<String>) -> Finding {
-        Finding { level, area: area.to_owned(), text: text.into(), remedy: None }
+    pub fn said(level: Level, area: &str, text: impl Into<String>) -> CheckFinding {
+        CheckFinding { level, area: area.to_owned(), text: text.into(), remedy: None }
     }
 
-    fn with(self, remedy: impl Into<String>) -> Finding {
-        Finding { remedy: Some(remedy.into()), ..self }
+    fn with(self, remedy: impl Into<String>) -> CheckFinding {
+        CheckFinding { remedy: Some(remedy.into()), ..self }
     }
 }
 
@@ -99,18 +99,18 @@ pub async fn run(args: &CheckArgs, common: &Common) -> anyhow::Result<u8> {
 }
 
 /// The report for programs: a finding for each problem, whose message holds its own remedy.
-fn of_report(report: &config::Report) -> Vec<Finding> {
-    let text = |problem: &config::Problem| format!("{}: {}", problem.place, problem.message);
-    report.problems.iter().map(|problem| Finding::said(Level::Problem, "config", text(problem))).collect()
+fn of_report(report: &config::ConfigReport) -> Vec<CheckFinding> {
+    let text = |problem: &config::ConfigProblem| format!("{}: {}", problem.place, problem.message);
+    report.problems.iter().map(|problem| CheckFinding::said(Level::Problem, "config", text(problem))).collect()
 }
 
-fn of_config(config: &Config) -> Finding {
+fn of_config(config: &Config) -> CheckFinding {
     let (policies, metrics) = (config.policies.len(), config.metrics.len());
     if policies == 0 {
         let remedy = "add a [[policy]]; config/policies/canary.toml is one to start from";
-        return Finding::warning("config", "there is no policy, so every event is ignored", remedy);
+        return CheckFinding::warning("config", "there is no policy, so every event is ignored", remedy);
     }
-    Finding::fine(
+    CheckFinding::fine(
         "config",
         format!("{}, {}", counted(policies, "policy", "policies"), counted(metrics, "metric", "metrics")),
     )
@@ -121,10 +121,10 @@ fn counted(n: usize, one: &str, many: &str) -> String {
 }
 
 /// A line for each finding, its remedy below it, and the sum.
-pub fn render(findings: &[Finding], colours: bool) -> String {
+pub fn render(findings: &[CheckFinding], colours: bool) -> String {
     let wide = findings.iter().map(|finding| finding.area.chars().count()).max().unwrap_or(0);
     let mut text = String::new();
-    for Finding { level, area, text: found, remedy } in findings {
+    for CheckFinding { level, area, text: found, remedy } in findings {
         let (mark, state) = match level {
             Level::Fine => ("✔", "pass"),
             Level::Warning => ("⚠", "held"),
@@ -146,6 +146,6 @@ pub fn render(findings: &[Finding], colours: bool) -> String {
 }
 
 /// A problem is an error; a warning is not.
-pub fn code(findings: &[Finding]) -> u8 {
+pub fn code(findings: &[CheckFinding]) -> u8 {
     if findings.iter().any(|finding| finding.level == Level::Problem) { exit::ERROR } else { exit::OK }
 }

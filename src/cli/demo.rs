@@ -11,10 +11,10 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, ensure};
 use bellwether_core::engine::Engine;
-use bellwether_core::ids::{Images, Kind as WorkloadKind, Workload};
+use bellwether_core::ids::{Images, Workload, WorkloadKind};
 use bellwether_core::input::event::Request;
 use bellwether_core::policy::Policy;
-use bellwether_core::rollout::decision::{Decision, Ending, Kind};
+use bellwether_core::rollout::decision::{Decision, DecisionKind, Ending};
 use bellwether_core::rollout::phase::Phase;
 use bellwether_core::rollout::reason::change;
 use bellwether_core::time::{Span, Timestamp};
@@ -23,7 +23,7 @@ use tokio::sync::{broadcast, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::{Common, print, table, tell};
-use crate::adapters::memory::World;
+use crate::adapters::memory::MemoryWorld;
 use crate::clock::{Clock, FastClock, Stopwatch};
 use crate::config::{self, Sources};
 use crate::daemon::{self, Grid, Parts};
@@ -32,10 +32,10 @@ use crate::events::decode::DecodeOptions;
 use crate::events::mapping::Mapping;
 use crate::exit;
 use crate::http;
-use crate::journal::embedded::{Embedded, Intake};
-use crate::perform::Hands;
+use crate::journal::embedded::{Embedded, EmbeddedIntake};
+use crate::perform::Executor;
 use crate::shard::Shared;
-use crate::show::Shows;
+use crate::show::StatusBoard;
 
 /// So many of the demo's seconds pass in one of ours.
 const FACTOR: u32 = 60;
@@ -148,11 +148,11 @@ fn tempfile_folder() -> anyhow::Result<PathBuf> {
 
 async fn play(args: &DemoArgs, clock: Arc<dyn Clock>, folder: &Path) -> anyhow::Result<u8> {
     let journal = Embedded::open(folder.join("journal.redb"))?;
-    let world = World::new(Arc::clone(&clock));
+    let world = MemoryWorld::new(Arc::clone(&clock));
     for story in &STORIES {
         world.deploy(&workload(story.name), images(story.name, story.from), 4, story.rps);
     }
-    let shows = Shows::default();
+    let shows = StatusBoard::default();
     let mut decisions = shows.decisions();
     let (wakes, inbox) = mpsc::channel(1024);
     let stop = CancellationToken::new();
@@ -198,8 +198,8 @@ fn parts(
     clock: &Arc<dyn Clock>,
     policies: Vec<Policy>,
     journal: &Embedded,
-    world: &World,
-    shows: &Shows,
+    world: &MemoryWorld,
+    shows: &StatusBoard,
     wakes: mpsc::Receiver<crate::ports::Wake>,
     heartbeat: watch::Sender<Stopwatch>,
     stop: &CancellationToken,
@@ -207,7 +207,7 @@ fn parts(
     Parts {
         shared: Shared {
             clock: Arc::clone(clock),
-            hands: Hands::new(
+            hands: Executor::new(
                 Arc::new(world.clone()),
                 Arc::new(world.clone()),
                 Arc::new(world.clone()),
@@ -239,7 +239,7 @@ fn images(name: &str, tag: &str) -> Images {
 
 /// The page on loopback; `None`: no port can be had, and the demo goes on without.
 async fn serve(
-    shows: &Shows,
+    shows: &StatusBoard,
     heartbeat: watch::Receiver<Stopwatch>,
     intake: mpsc::Sender<crate::ports::Wake>,
     stop: &CancellationToken,
@@ -268,7 +268,7 @@ fn introduce(page: Option<SocketAddr>) {
     ));
 }
 
-async fn ask(intake: &Intake, story: &Story, now: Timestamp) -> anyhow::Result<()> {
+async fn ask(intake: &EmbeddedIntake, story: &Story, now: Timestamp) -> anyhow::Result<()> {
     let workload = workload(story.name);
     let key = workload.to_string();
     let request = Request {
@@ -282,7 +282,7 @@ async fn ask(intake: &Intake, story: &Story, now: Timestamp) -> anyhow::Result<(
     };
     let event = wrap(REQUESTED, "/demo", story.name, now, &key, serde_json::to_value(&request)?);
     let taken = intake.submit(event.to_record(&key)).await?;
-    ensure!(matches!(taken, crate::ports::Taken::Decided(_)), "the event for {key} was not taken: {taken:?}");
+    ensure!(matches!(taken, crate::ports::Receipt::Decided(_)), "the event for {key} was not taken: {taken:?}");
     Ok(())
 }
 
@@ -307,12 +307,12 @@ async fn follow(
         print(&line(&decision, colours));
         let name = decision.workload.name.clone();
         // What decided the story, not what confirmed it.
-        if matches!(decision.kind, Kind::RollBack | Kind::Hold) || decision.from == Phase::Guarding {
+        if matches!(decision.kind, DecisionKind::RollBack | DecisionKind::Hold) || decision.from == Phase::Guarding {
             why.entry(name.clone()).or_insert_with(|| decision.why.clone());
         }
         let outcome = match (decision.ending, decision.kind) {
             (Some(ending), _) => Outcome::Ended(ending),
-            (None, Kind::Hold) => Outcome::Held,
+            (None, DecisionKind::Hold) => Outcome::Held,
             (None, _) => continue,
         };
         let reason = why.get(&name).cloned().unwrap_or(decision.why);
@@ -325,18 +325,18 @@ fn line(decision: &Decision, colours: bool) -> String {
     let time = decision.at.to_string();
     let time = time.get(11..19).unwrap_or(&time);
     let state = match decision.kind {
-        Kind::RollBack => "regressed",
-        Kind::Hold | Kind::GiveUp | Kind::Abort => "held",
-        Kind::Promote | Kind::Finish => "pass",
-        Kind::Start
-        | Kind::Advance
-        | Kind::Resume
-        | Kind::Supersede
-        | Kind::Refuse
-        | Kind::Proceed
-        | Kind::Approve
-        | Kind::Warn
-        | Kind::Retry => "",
+        DecisionKind::RollBack => "regressed",
+        DecisionKind::Hold | DecisionKind::GiveUp | DecisionKind::Abort => "held",
+        DecisionKind::Promote | DecisionKind::Finish => "pass",
+        DecisionKind::Start
+        | DecisionKind::Advance
+        | DecisionKind::Resume
+        | DecisionKind::Supersede
+        | DecisionKind::Refuse
+        | DecisionKind::Proceed
+        | DecisionKind::Approve
+        | DecisionKind::Warn
+        | DecisionKind::Retry => "",
     };
     let kind = table::paint(state, &format!("{:<9}", decision.kind.name()), colours);
     format!("{time}  {:<9} {kind}  {:<10} {}\n", decision.workload.name, decision.to.to_string(), decision.why)

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use anyhow::{Context as _, bail};
 use bellwether_core::ids::{EventId, Images, RolloutId, Scope, Workload, digest};
 use bellwether_core::input::event::Request;
-use bellwether_core::input::report::Tested;
+use bellwether_core::input::report::SuiteResult;
 use bellwether_core::time::Timestamp;
 use clap::{Args, Subcommand};
 use packageurl::PackageUrl;
@@ -174,7 +174,7 @@ struct TestedArgs {
     suite: String,
     /// What came of it: pass, fail, inconclusive, error or skipped
     #[arg(long, value_parser = result)]
-    result: Tested,
+    result: SuiteResult,
     /// An image that was tested, by digest if possible; may be repeated
     #[arg(long = "image", value_name = "REF", required_unless_present = "model")]
     images: Vec<String>,
@@ -192,7 +192,7 @@ struct TestedArgs {
     link: Option<String>,
 }
 
-fn result(text: &str) -> Result<Tested, String> {
+fn result(text: &str) -> Result<SuiteResult, String> {
     serde_json::from_value(Value::from(text)).map_err(|_| "write pass, fail, inconclusive, error or skipped".to_owned())
 }
 

@@ -14,7 +14,7 @@ use bellwether_core::ids::Workload;
 use bellwether_core::measure::block::Block;
 use bellwether_core::measure::watch::{ArmKey, Watch};
 use bellwether_core::policy::Policy;
-use bellwether_core::time::{Span, Stretch, Timestamp};
+use bellwether_core::time::{Span, TimeRange, Timestamp};
 use tokio_util::sync::CancellationToken;
 
 use crate::adapters::kubernetes::Kubernetes;
@@ -23,13 +23,13 @@ use crate::cli::check::{listed, watch};
 use crate::cli::run::sampling_options;
 use crate::clock::{Clock, SystemClock};
 use crate::config::Config;
-use crate::ports::{Metrics, PodFacts, Pods};
+use crate::ports::{Metrics, PodDirectory, PodFacts};
 use crate::sampling::{Options, grid, history};
 use crate::telemetry;
 
 /// Which stretch of the past.
 #[derive(Debug, Clone, Copy)]
-pub struct Wanted {
+pub struct PastRequest {
     /// How long it is.
     pub over: Span,
     /// Where it ends; `None`: now.
@@ -46,7 +46,7 @@ pub async fn blocks(
     config: &Config,
     policy: &Policy,
     workload: &Workload,
-    wanted: Wanted,
+    wanted: PastRequest,
 ) -> anyhow::Result<Vec<Block>> {
     telemetry::install_tls();
     let prometheus = Prometheus::new(&config.prometheus).context("see [prometheus] in the configuration")?;
@@ -54,31 +54,31 @@ pub async fn blocks(
     let cluster = Kubernetes::connect(&config.kubernetes, &config.cluster, Arc::clone(&clock)).await;
     let cluster = cluster.context("see [kubernetes] in the configuration")?;
     let stop = CancellationToken::new();
-    let watching = tokio::spawn(watch(cluster.clone(), stop.clone()));
+    let analysis = tokio::spawn(watch(cluster.clone(), stop.clone()));
     let blocks = async {
         listed(&cluster).await.map_err(|found| anyhow!(found.text))?;
-        let survey = cluster.survey(workload, policy).await.map_err(|failure| anyhow!(failure.message))?;
-        let Some(stable) = survey.sighting.stable else {
+        let preflight = cluster.preflight(workload, policy).await.map_err(|failure| anyhow!(failure.message))?;
+        let Some(stable) = preflight.status.stable else {
             bail!("there is no workload {workload}; compare it with `kubectl get deployments -A`");
         };
         let options = sampling_options(config);
         let (_, newest) = grid(clock.now(), options.interval, options.lag);
         let end = wanted.to.map_or(newest, |to| grid(to, options.interval, Span::ZERO).1).min(newest);
         let sources = Sources { metrics: Arc::new(prometheus), pods: Arc::new(cluster.clone()), options };
-        let stretch = Stretch::before(end, wanted.over, options.interval);
+        let stretch = TimeRange::before(end, wanted.over, options.interval);
         Ok(sources.blocks(policy, workload, stable.uid, wanted.canary, stretch).await)
     }
     .await;
     stop.cancel();
     // It ends because it was told to; what it could still say was not asked for.
-    let _ = watching.await;
+    let _ = analysis.await;
     blocks
 }
 
 /// Who is asked, and how.
 struct Sources {
     metrics: Arc<dyn Metrics>,
-    pods: Arc<dyn Pods>,
+    pods: Arc<dyn PodDirectory>,
     options: Options,
 }
 
@@ -89,7 +89,7 @@ impl Sources {
         workload: &Workload,
         stable: String,
         canary: bool,
-        stretch: Stretch,
+        stretch: TimeRange,
     ) -> Vec<Block> {
         let gone = Gone { pods: Arc::clone(&self.pods), name: workload.name.clone(), stable: stable.clone() };
         let arm = |deployment_uid, name| ArmKey { deployment_uid, pod_hash: None, name };
@@ -109,7 +109,7 @@ const CANARY: &str = "the canaries of the past";
 
 /// The pods that are there, and those that are gone.
 struct Gone {
-    pods: Arc<dyn Pods>,
+    pods: Arc<dyn PodDirectory>,
     /// The workload's name.
     name: String,
     /// The uid of its Deployment.
@@ -135,7 +135,7 @@ impl Gone {
     }
 }
 
-impl Pods for Gone {
+impl PodDirectory for Gone {
     fn locate(&self, namespace: &str, pod: &str) -> Option<PodFacts> {
         let there = self.pods.locate(namespace, pod).filter(|facts| facts.deployment_uid == self.stable);
         there.or_else(|| self.by_name(pod))
@@ -148,7 +148,7 @@ impl Pods for Gone {
 
 #[cfg(test)]
 mod tests {
-    use bellwether_core::ids::Kind;
+    use bellwether_core::ids::WorkloadKind;
     use bellwether_lab::plan::Present;
 
     use super::*;
@@ -157,7 +157,7 @@ mod tests {
 
     struct OneDeployment;
 
-    impl Pods for OneDeployment {
+    impl PodDirectory for OneDeployment {
         fn locate(&self, _: &str, _: &str) -> Option<PodFacts> {
             let started = Timestamp::from_second(1).ok()?;
             let (uid, hash) = ("uid".to_owned(), "hash".to_owned());
@@ -171,7 +171,7 @@ mod tests {
 
     struct NoPods;
 
-    impl Pods for NoPods {
+    impl PodDirectory for NoPods {
         fn locate(&self, _: &str, _: &str) -> Option<PodFacts> {
             None
         }
@@ -211,10 +211,14 @@ mod tests {
             }
         }
         let sources = Sources { metrics: Arc::new(store), pods: Arc::new(OneDeployment), options: Options::default() };
-        let workload =
-            Workload { cluster: "c".into(), namespace: "shop".into(), kind: Kind::Deployment, name: "web".into() };
+        let workload = Workload {
+            cluster: "c".into(),
+            namespace: "shop".into(),
+            kind: WorkloadKind::Deployment,
+            name: "web".into(),
+        };
         let end = Timestamp::from_second(end).unwrap();
-        let stretch = Stretch::before(end, Span::from_secs(3600), Span::from_secs(15));
+        let stretch = TimeRange::before(end, Span::from_secs(3600), Span::from_secs(15));
         let blocks = sources.blocks(policy, &workload, "uid".to_owned(), false, stretch).await;
         let present = Present::of(&blocks, &policy.steps[0].checks[0]).unwrap();
         assert!((present.rps - 20.0).abs() < 0.2, "{present:?}");

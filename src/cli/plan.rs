@@ -8,10 +8,10 @@ use bellwether_core::ids::Workload;
 use bellwether_core::measure::metric::{RawLimit, Unit};
 use bellwether_core::policy::{Check, Policy};
 use bellwether_core::time::Span;
-use bellwether_lab::plan::{CheckPlan, Plan, Present, RolloutPlan};
+use bellwether_lab::plan::{CheckPlan, Present, RolloutForecast, RolloutPlan};
 use clap::Args;
 
-use super::past::Wanted;
+use super::past::PastRequest;
 use super::table::table;
 use super::{Common, Output, past, print};
 use crate::config::{self, Config};
@@ -67,13 +67,13 @@ pub async fn run(args: &PlanArgs, common: &Common) -> anyhow::Result<u8> {
     let present = match &workload {
         Some(workload) => {
             let blocks =
-                past::blocks(&config, policy, workload, Wanted { over: HOUR, to: None, canary: false }).await?;
+                past::blocks(&config, policy, workload, PastRequest { over: HOUR, to: None, canary: false }).await?;
             let of = |check: &Check| Some((check.name.clone(), Present::of(&blocks, check)?));
             checks(policy).filter_map(of).collect()
         }
         None => told(policy, args.rps.unwrap_or(0.0), &args.share)?,
     };
-    let plan = Plan::new(policy, &present, config.prometheus.interval);
+    let plan = RolloutForecast::new(policy, &present, config.prometheus.interval);
     match common.output {
         Output::Json => print(&(serde_json::to_string_pretty(&plan).context("a plan as JSON")? + "\n")),
         Output::Table => print(&render(&plan, config.prometheus.interval, config.prometheus.lag)),
@@ -134,7 +134,7 @@ fn told(policy: &Policy, rps: f64, shares: &[Share]) -> anyhow::Result<BTreeMap<
 }
 
 /// For people: for each check a line about its traffic, a line for each fault at each step, and what the whole rollout does.
-pub fn render(plan: &Plan, block: Span, lag: Span) -> String {
+pub fn render(plan: &RolloutForecast, block: Span, lag: Span) -> String {
     let mut text =
         format!("policy {}: its steps take at least {}, with a look every {block}\n", plan.policy, plan.takes);
     for check in &plan.checks {

@@ -4,14 +4,14 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, anyhow};
-use bellwether_core::engine::record::{Record, Replayer};
+use bellwether_core::engine::record::{AuditRecord, Replayer};
 use bellwether_core::rollout::decision::Decision;
 use clap::Args;
 
 use super::{Common, Output, print};
 use crate::adapters::kafka;
 use crate::config;
-use crate::config::sections::journal::Kind;
+use crate::config::sections::journal::JournalKind;
 use crate::exit;
 use crate::journal::embedded;
 
@@ -37,7 +37,8 @@ pub async fn run(args: ReplayArgs, common: &Common) -> anyhow::Result<u8> {
     let mut replayer = Replayer::default();
     let mut different = 0;
     for json in records(args.file.as_deref(), common).await? {
-        let record: Record = serde_json::from_slice(&json).context("a record can't be read; is it of this version?")?;
+        let record: AuditRecord =
+            serde_json::from_slice(&json).context("a record can't be read; is it of this version?")?;
         if args.workload.as_ref().is_some_and(|wanted| *wanted != record.workload.to_string()) {
             continue;
         }
@@ -64,11 +65,11 @@ pub(super) async fn records(file: Option<&Path>, common: &Common) -> anyhow::Res
     }
     let config = config::load(&common.sources()).map_err(|report| anyhow!("{report}"))?;
     match config.journal.kind {
-        Kind::Embedded => {
+        JournalKind::Embedded => {
             let decisions = embedded::read_decisions(&config.journal.path)?;
             Ok(decisions.into_iter().map(|(_, json)| json).collect())
         }
-        Kind::Kafka => Ok(kafka::read_decisions(&config.kafka, |_, _| true).await?),
+        JournalKind::Kafka => Ok(kafka::read_decisions(&config.kafka, |_, _| true).await?),
     }
 }
 

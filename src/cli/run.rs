@@ -20,22 +20,22 @@ use super::Common;
 use crate::adapters::kafka::{self, Emitter, Kafka};
 use crate::adapters::kubernetes::Kubernetes;
 use crate::adapters::prometheus::Prometheus;
-use crate::adapters::registry::Shelf;
+use crate::adapters::registry::RegistryModels;
 use crate::adapters::slack::{NoNotify, Slack};
 use crate::clock::{Clock, Stopwatch, SystemClock};
-use crate::config::sections::journal::Kind;
+use crate::config::sections::journal::JournalKind;
 use crate::config::{self, Config};
 use crate::daemon::{self, Grid, Parts};
 use crate::events::decode::{DecodeOptions, Decoded, decode};
 use crate::exit;
 use crate::http::{self, Conditions, Shown};
 use crate::journal::embedded::{self, Embedded};
-use crate::perform::Hands;
-use crate::ports::{Journals, Notify, Partition, Record, Taken, Wake};
+use crate::perform::Executor;
+use crate::ports::{EventRecord, Journals, Notify, Partition, Receipt, Wake};
 use crate::sampling::probe::Prober;
 use crate::sampling::{self, Sampler};
 use crate::shard::Shared;
-use crate::show::Shows;
+use crate::show::StatusBoard;
 use crate::telemetry;
 
 /// So much may wait for the daemon.
@@ -75,16 +75,16 @@ pub async fn run(_: RunArgs, common: &Common) -> anyhow::Result<u8> {
     };
     let mut memory = Memory::open(&config, wakes.clone(), &decoding).await?;
 
-    let shows = Shows::default();
+    let shows = StatusBoard::default();
     let sampling = sampling_options(&config);
     let prober = Prober::new(prometheus.clone(), Arc::new(cluster.clone()), Arc::clone(&clock), sampling);
-    let shelf = Shelf::new(config.registry.clone(), Arc::clone(&clock));
+    let shelf = RegistryModels::new(config.registry.clone(), Arc::clone(&clock));
     let (heartbeat, beat) = watch::channel(Stopwatch::start());
     let (owned, owns) = watch::channel(Vec::new());
     let parts = Parts {
         shared: Shared {
             clock: Arc::clone(&clock),
-            hands: Hands::new(Arc::new(cluster.clone()), notify, Arc::new(prober), Arc::new(shelf)),
+            hands: Executor::new(Arc::new(cluster.clone()), notify, Arc::new(prober), Arc::new(shelf)),
             journals: memory.journals(),
             decoding,
             shows: shows.clone(),
@@ -100,7 +100,7 @@ pub async fn run(_: RunArgs, common: &Common) -> anyhow::Result<u8> {
         stop: stop.clone(),
     };
 
-    let watching = tokio::spawn(watch_cluster(cluster.clone(), config.cluster.clone(), policies, wakes, stop.clone()));
+    let analysis = tokio::spawn(watch_cluster(cluster.clone(), config.cluster.clone(), policies, wakes, stop.clone()));
     let (conditions_now, conditions) = watch::channel(unready());
     let conditions_task = tokio::spawn(follow_conditions(cluster, owns, memory.pulse(), conditions_now));
     let upkeep = tokio::spawn(keep_up(metrics.clone()));
@@ -116,7 +116,7 @@ pub async fn run(_: RunArgs, common: &Common) -> anyhow::Result<u8> {
     // Nothing is decided because of the shutdown: what was committed is taken up by whoever comes next.
     stop.cancel();
     memory.stop().await;
-    for task in [watching, conditions_task, reloading, upkeep] {
+    for task in [analysis, conditions_task, reloading, upkeep] {
         task.abort();
     }
     server.await.context("the HTTP server")??;
@@ -142,7 +142,7 @@ pub(super) fn sampling_options(config: &Config) -> sampling::Options {
 
 /// Where the daemon keeps its memory, and where its events come from.
 enum Memory {
-    Kafka { kafka: Kafka, intake: Option<kafka::Intake>, http: mpsc::Sender<Wake> },
+    Kafka { kafka: Kafka, intake: Option<kafka::KafkaIntake>, http: mpsc::Sender<Wake> },
     Embedded { journal: Embedded, http: mpsc::Sender<Wake> },
 }
 
@@ -150,13 +150,13 @@ impl Memory {
     async fn open(config: &Config, wakes: mpsc::Sender<Wake>, decoding: &Arc<DecodeOptions>) -> anyhow::Result<Memory> {
         let (http, posted) = mpsc::channel(WAKES);
         match config.journal.kind {
-            Kind::Kafka => {
+            JournalKind::Kafka => {
                 let kafka = Kafka::connect(config.kafka.clone()).await?;
                 let intake = Some(kafka.consume(wakes)?);
                 tokio::spawn(produce(posted, kafka.emitter()?, Arc::clone(decoding)));
                 Ok(Memory::Kafka { kafka, intake, http })
             }
-            Kind::Embedded => {
+            JournalKind::Embedded => {
                 let journal = Embedded::open(&config.journal.path)?;
                 let intake = journal.intake(wakes).await;
                 tokio::spawn(submit(posted, Arc::new(intake)));
@@ -181,7 +181,7 @@ impl Memory {
     /// Whether the consumer lives, where there is one.
     fn pulse(&self) -> Option<Arc<kafka::Pulse>> {
         match self {
-            Memory::Kafka { intake, .. } => intake.as_ref().map(kafka::Intake::pulse),
+            Memory::Kafka { intake, .. } => intake.as_ref().map(kafka::KafkaIntake::pulse),
             Memory::Embedded { .. } => None,
         }
     }
@@ -212,17 +212,17 @@ async fn produce(mut posted: mpsc::Receiver<Wake>, emitter: Emitter, decoding: A
         let Wake::Record(record) = wake else { continue };
         let taken = match decode(&record, &decoding, SystemClock.now()) {
             Decoded::Event { scope, .. } => send(&emitter, &record, &scope).await,
-            Decoded::Ignored(why) => Some(Taken::Ignored(why.to_string())),
-            Decoded::Dead(error) => Some(Taken::Dead(error.to_string())),
+            Decoded::Ignored(why) => Some(Receipt::Ignored(why.to_string())),
+            Decoded::Dead(error) => Some(Receipt::Dead(error.to_string())),
         };
         answer(&record, taken).await;
     }
 }
 
-async fn send(emitter: &Emitter, record: &Record, scope: &Scope) -> Option<Taken> {
-    let keyed = Record { key: Some(scope.to_string().into_bytes()), answer: None, ..record.clone() };
+async fn send(emitter: &Emitter, record: &EventRecord, scope: &Scope) -> Option<Receipt> {
+    let keyed = EventRecord { key: Some(scope.to_string().into_bytes()), answer: None, ..record.clone() };
     match emitter.send(&keyed).await {
-        Ok(written) => Some(Taken::Decided(format!("on partition {}, offset {}", written.partition, written.offset))),
+        Ok(written) => Some(Receipt::Decided(format!("on partition {}, offset {}", written.partition, written.offset))),
         Err(error) => {
             tracing::warn!(%error, %scope, "an event that was posted could not be produced");
             None
@@ -231,19 +231,19 @@ async fn send(emitter: &Emitter, record: &Record, scope: &Scope) -> Option<Taken
 }
 
 /// Events that were posted are the embedded journal's records.
-async fn submit(mut posted: mpsc::Receiver<Wake>, intake: Arc<embedded::Intake>) {
+async fn submit(mut posted: mpsc::Receiver<Wake>, intake: Arc<embedded::EmbeddedIntake>) {
     while let Some(wake) = posted.recv().await {
         let Wake::Record(record) = wake else { continue };
         let intake = Arc::clone(&intake);
         tokio::spawn(async move {
-            let taken = intake.submit(Record { answer: None, ..record.clone() }).await;
+            let taken = intake.submit(EventRecord { answer: None, ..record.clone() }).await;
             answer(&record, taken.ok()).await;
         });
     }
 }
 
 /// Without an answer the sender is told that nothing is known.
-async fn answer(record: &Record, taken: Option<Taken>) {
+async fn answer(record: &EventRecord, taken: Option<Receipt>) {
     if let Some(slot) = &record.answer
         && let Some(sender) = slot.lock().await.take()
         && let Some(taken) = taken

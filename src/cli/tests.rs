@@ -5,11 +5,11 @@ use std::collections::BTreeMap;
 use bellwether_core::engine::view::{CheckView, DecisionView, RolloutView};
 use bellwether_core::ids::Weight;
 use bellwether_core::time::{Span, Timestamp};
-use bellwether_lab::plan::{Plan, Present};
+use bellwether_lab::plan::{Present, RolloutForecast};
 use clap::CommandFactory;
 use expect_test::{Expect, expect};
 
-use super::check::Finding;
+use super::check::CheckFinding;
 
 fn check(actual: &str, expected: &Expect) {
     expected.assert_eq(actual);
@@ -91,9 +91,9 @@ fn why_says_value_limit_stable_n_window_and_what_happens_next() {
 #[test]
 fn a_check_ends_with_its_sum_and_every_problem_with_its_remedy() {
     let findings = [
-        Finding::fine("config", "1 policy, 2 metrics"),
-        Finding::problem("rbac", "patch httproutes in shop: no", "kubectl apply -k deploy/kustomize"),
-        Finding::warning("gitops", "managed by argocd-controller", "ignoreDifferences"),
+        CheckFinding::fine("config", "1 policy, 2 metrics"),
+        CheckFinding::problem("rbac", "patch httproutes in shop: no", "kubectl apply -k deploy/kustomize"),
+        CheckFinding::warning("gitops", "managed by argocd-controller", "ignoreDifferences"),
     ];
     assert_eq!(super::check::code(&findings), 1);
     check(
@@ -119,7 +119,7 @@ fn a_plan_says_for_each_step_what_is_found_when_and_what_would_find_it() {
     let present = Present::new(100.0, 0.001, None).unwrap();
     let errors = BTreeMap::from([("error-rate".to_owned(), present)]);
     let block = Span::from_secs(15);
-    let plan = Plan::new(&config.policies[0], &errors, block);
+    let plan = RolloutForecast::new(&config.policies[0], &errors, block);
     check(
         &super::plan::render(&plan, block, block),
         &expect![[r#"

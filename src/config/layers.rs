@@ -13,7 +13,7 @@ use figment::{Error, Figment, Metadata, Profile, Provider};
 use serde::de::DeserializeOwned;
 
 use super::places::{Source, position};
-use super::report::{Place, Problem, Report};
+use super::report::{ConfigProblem, ConfigReport, SourcePlace};
 use super::{DEFAULT, PRESETS, Sources, words};
 
 /// Keys that hold a secret themselves. They are taken from the environment and from nowhere else.
@@ -42,15 +42,15 @@ pub(super) struct Layers {
     pub(super) tree: Value,
     files: Vec<Source>,
     /// Problems of the layers themselves, which leave the rest readable.
-    early: Vec<Problem>,
+    early: Vec<ConfigProblem>,
 }
 
 impl Layers {
     /// Reads them. A file that can't be read or parsed ends it: what it would have said changes all the rest.
-    pub(super) fn read(sources: &Sources) -> Result<Layers, Report> {
+    pub(super) fn read(sources: &Sources) -> Result<Layers, ConfigReport> {
         let (files, problems) = read_files(&sources.files);
         if !problems.is_empty() {
-            return Err(Report::new(problems));
+            return Err(ConfigReport::new(problems));
         }
         let mut early = Vec::new();
         let mut upper: Vec<Layer> = Vec::new();
@@ -79,7 +79,7 @@ impl Layers {
         for (index, message) in unknown {
             let path = vec!["presets".to_owned(), index.to_string()];
             let place = layers.place(&path, false);
-            layers.early.push(Problem { place, path, message });
+            layers.early.push(ConfigProblem { place, path, message });
         }
         Ok(layers)
     }
@@ -113,20 +113,26 @@ impl Layers {
         presets.map(|problem| vec!["metric".to_owned(), problem.message.clone()]).collect()
     }
 
-    fn unreadable(&self, path: &[String], error: &Error) -> Problem {
+    fn unreadable(&self, path: &[String], error: &Error) -> ConfigProblem {
         let message =
             if words::is_secret(path) { "this is not a text".to_owned() } else { words::explain(path, &error.kind) };
-        Problem { place: self.place(path, words::is_about_the_key(&error.kind)), path: self.within_file(path), message }
+        ConfigProblem {
+            place: self.place(path, words::is_about_the_key(&error.kind)),
+            path: self.within_file(path),
+            message,
+        }
     }
 
     /// Where the value at `path`, or the nearest table around it, was written.
-    pub(super) fn place(&self, path: &[String], key: bool) -> Place {
+    pub(super) fn place(&self, path: &[String], key: bool) -> SourcePlace {
         let (value, _) = nearest(&self.tree, path);
-        let Some(metadata) = self.figment.get_metadata(value.tag()) else { return Place::Named("default".to_owned()) };
+        let Some(metadata) = self.figment.get_metadata(value.tag()) else {
+            return SourcePlace::Named("default".to_owned());
+        };
         let file = metadata.source.as_ref().and_then(|source| source.file_path());
         match file.and_then(|path| self.files.iter().find(|file| file.path == path)) {
             Some(file) => position(file, &self.within_file(path), key),
-            None => Place::Named(metadata.name.to_string()),
+            None => SourcePlace::Named(metadata.name.to_string()),
         }
     }
 
@@ -149,7 +155,7 @@ impl Layers {
 /// What was found wrong so far, and what was taken out of the tree for it.
 pub(super) struct Found<'a> {
     layers: &'a Layers,
-    problems: Vec<Problem>,
+    problems: Vec<ConfigProblem>,
     removed: BTreeSet<Vec<String>>,
     /// Where something was read and found wrong.
     blamed: BTreeSet<Vec<String>>,
@@ -164,7 +170,7 @@ impl Found<'_> {
         self.blamed.insert(path.clone());
         if !follows {
             let place = self.layers.place(&path, false);
-            self.problems.push(Problem { place, path: self.layers.within_file(&path), message: message.into() });
+            self.problems.push(ConfigProblem { place, path: self.layers.within_file(&path), message: message.into() });
         }
     }
 
@@ -176,11 +182,11 @@ impl Found<'_> {
                 continue;
             }
             let place = self.layers.place(&path, true);
-            if !matches!(&place, Place::Named(name) if name.starts_with("environment variable")) {
+            if !matches!(&place, SourcePlace::Named(name) if name.starts_with("environment variable")) {
                 let message =
                     "a secret does not belong here; write it to a file of its own and name that in `webhook-file`"
                         .to_owned();
-                self.problems.push(Problem { place, path, message });
+                self.problems.push(ConfigProblem { place, path, message });
             }
         }
     }
@@ -189,8 +195,8 @@ impl Found<'_> {
         self.problems.is_empty()
     }
 
-    pub(super) fn into_report(self) -> Report {
-        Report::new(self.problems)
+    pub(super) fn into_report(self) -> ConfigReport {
+        ConfigReport::new(self.problems)
     }
 
     /// Whether a key is only missing because it was taken out, or was misspelt.
@@ -287,7 +293,7 @@ fn remove(tree: &mut Value, path: &[String]) -> bool {
 }
 
 /// The files' contents, directories in the order of their names, and why some can't be had.
-fn read_files(paths: &[PathBuf]) -> (Vec<Source>, Vec<Problem>) {
+fn read_files(paths: &[PathBuf]) -> (Vec<Source>, Vec<ConfigProblem>) {
     let (mut files, mut problems) = (Vec::new(), Vec::new());
     for path in paths {
         match listed(path) {
@@ -323,9 +329,9 @@ fn listed(path: &Path) -> std::io::Result<Vec<PathBuf>> {
     Ok(paths)
 }
 
-fn unreadable_file(path: &Path, error: &std::io::Error) -> Problem {
+fn unreadable_file(path: &Path, error: &std::io::Error) -> ConfigProblem {
     let message = format!("the file can't be read: {error}; check --config");
-    Problem { place: Place::Named(path.display().to_string()), path: Vec::new(), message }
+    ConfigProblem { place: SourcePlace::Named(path.display().to_string()), path: Vec::new(), message }
 }
 
 /// Variables that carry our prefix and are no settings: the CLI's own, and those that Kubernetes sets in every pod
@@ -345,10 +351,14 @@ fn from_env(variable: &str, value: &str) -> Option<Layer> {
     Some(Layer { metadata, dict: nested(&keys, value) })
 }
 
-fn from_flag(flag: &str) -> Result<Layer, Problem> {
+fn from_flag(flag: &str) -> Result<Layer, ConfigProblem> {
     let Some((key, value)) = flag.split_once('=') else {
         let message = "write --set section.key=value, as in --set kafka.group=canary".to_owned();
-        return Err(Problem { place: Place::Named(format!("flag --set {flag}")), path: Vec::new(), message });
+        return Err(ConfigProblem {
+            place: SourcePlace::Named(format!("flag --set {flag}")),
+            path: Vec::new(),
+            message,
+        });
     };
     let keys: Vec<String> = key.trim().split('.').map(str::to_owned).collect();
     Ok(Layer { metadata: Metadata::named(format!("flag --set {}", key.trim())), dict: nested(&keys, value) })
@@ -366,13 +376,13 @@ fn nested(keys: &[String], value: &str) -> Dict {
     Dict::from([(first, inner)])
 }
 
-fn embedded(name: &str, text: &str) -> Result<Layer, Report> {
+fn embedded(name: &str, text: &str) -> Result<Layer, ConfigReport> {
     let source = Source { path: PathBuf::from(name), text: text.to_owned() };
     Ok(Layer { metadata: Metadata::named(name.to_owned()), dict: source.dict()? })
 }
 
 /// The figment with the presets that it asks for below everything that is written, and those that there are not.
-fn with_presets(mut figment: Figment) -> Result<(Figment, Vec<(usize, String)>), Report> {
+fn with_presets(mut figment: Figment) -> Result<(Figment, Vec<(usize, String)>), ConfigReport> {
     // If it is not a list of texts, that is said when the whole is read.
     let names: Vec<String> = figment.extract_inner("presets").unwrap_or_default();
     let (mut unknown, mut defined) = (Vec::new(), BTreeSet::new());
@@ -397,9 +407,9 @@ fn with_presets(mut figment: Figment) -> Result<(Figment, Vec<(usize, String)>),
 
 /// What figment can only say if our own layers are broken.
 #[expect(clippy::needless_pass_by_value, reason = "the shape that map_err wants")]
-pub(super) fn unexpected(error: Error) -> Report {
-    Report::new(vec![Problem {
-        place: Place::Named("configuration".to_owned()),
+pub(super) fn unexpected(error: Error) -> ConfigReport {
+    ConfigReport::new(vec![ConfigProblem {
+        place: SourcePlace::Named("configuration".to_owned()),
         path: error.path.clone(),
         message: error.kind.to_string(),
     }])

@@ -8,7 +8,7 @@ use figment::value::Dict;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::report::{Place, Problem, Report};
+use super::report::{ConfigProblem, ConfigReport, SourcePlace};
 
 /// A file and what is in it.
 pub(super) struct Source {
@@ -18,29 +18,29 @@ pub(super) struct Source {
 
 impl Source {
     /// Its content for figment.
-    pub(super) fn dict(&self) -> Result<Dict, Report> {
-        toml::from_str(&self.text).map_err(|error| Report::new(vec![self.syntax_error(&error)]))
+    pub(super) fn dict(&self) -> Result<Dict, ConfigReport> {
+        toml::from_str(&self.text).map_err(|error| ConfigReport::new(vec![self.syntax_error(&error)]))
     }
 
     /// Everything that keeps it from being TOML.
-    pub(super) fn syntax_errors(&self) -> Vec<Problem> {
+    pub(super) fn syntax_errors(&self) -> Vec<ConfigProblem> {
         let (_, errors) = DeTable::parse_recoverable(&self.text);
         errors.iter().map(|error| self.syntax_error(error)).collect()
     }
 
-    fn syntax_error(&self, error: &toml::de::Error) -> Problem {
+    fn syntax_error(&self, error: &toml::de::Error) -> ConfigProblem {
         let place = self.place(error.span().unwrap_or(0..0));
-        Problem { place, path: Vec::new(), message: format!("this is not TOML: {}", error.message()) }
+        ConfigProblem { place, path: Vec::new(), message: format!("this is not TOML: {}", error.message()) }
     }
 
     /// The first line of `span`, with what is to be underlined in it.
-    fn place(&self, span: Range<usize>) -> Place {
+    fn place(&self, span: Range<usize>) -> SourcePlace {
         let text = &self.text;
         let start = floor(text, span.start);
         let line_start = text[..start].rfind('\n').map_or(0, |at| at + 1);
         let line = text[line_start..].lines().next().unwrap_or_default();
         let end = floor(text, span.end).clamp(start, (line_start + line.len()).max(start));
-        Place::File {
+        SourcePlace::File {
             path: self.path.clone(),
             line: text[..line_start].matches('\n').count() + 1,
             column: text[line_start..start].chars().count() + 1,
@@ -55,7 +55,7 @@ fn floor(text: &str, at: usize) -> usize {
 }
 
 /// The place of the value at `path`, of its key if `key`, or of the innermost table that is there.
-pub(super) fn position(source: &Source, path: &[String], key: bool) -> Place {
+pub(super) fn position(source: &Source, path: &[String], key: bool) -> SourcePlace {
     let Ok(document) = DeTable::parse(&source.text) else { return source.place(0..0) };
     source.place(span(document.get_ref(), path, key).unwrap_or(0..0))
 }

@@ -7,7 +7,7 @@ use super::words;
 
 /// Where something was written.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Place {
+pub enum SourcePlace {
     /// In a file.
     File {
         /// Which.
@@ -27,9 +27,9 @@ pub enum Place {
 
 /// One thing that is wrong.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Problem {
+pub struct ConfigProblem {
     /// Where it was written.
-    pub place: Place,
+    pub place: SourcePlace,
     /// The keys that lead to it; empty: the file as a whole.
     pub path: Vec<String>,
     /// What is wrong, and what to do about it.
@@ -38,25 +38,25 @@ pub struct Problem {
 
 /// All that is wrong.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Report {
+pub struct ConfigReport {
     /// Never empty.
-    pub problems: Vec<Problem>,
+    pub problems: Vec<ConfigProblem>,
 }
 
-impl std::error::Error for Report {}
+impl std::error::Error for ConfigReport {}
 
-impl Report {
+impl ConfigReport {
     /// In the order of files and lines, so that a person can go through them from the top.
-    pub(super) fn new(mut problems: Vec<Problem>) -> Report {
+    pub(super) fn new(mut problems: Vec<ConfigProblem>) -> ConfigReport {
         problems.sort_by_key(|problem| match &problem.place {
-            Place::File { path, line, column, .. } => (0, path.clone(), *line, *column),
-            Place::Named(name) => (1, PathBuf::from(name), 0, 0),
+            SourcePlace::File { path, line, column, .. } => (0, path.clone(), *line, *column),
+            SourcePlace::Named(name) => (1, PathBuf::from(name), 0, 0),
         });
-        Report { problems }
+        ConfigReport { problems }
     }
 }
 
-impl fmt::Display for Report {
+impl fmt::Display for ConfigReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let count = self.problems.len();
         write!(f, "{count} problem{} in the configuration", if count == 1 { "" } else { "s" })?;
@@ -65,22 +65,22 @@ impl fmt::Display for Report {
 }
 
 /// `file:line:column`, or the name.
-impl fmt::Display for Place {
+impl fmt::Display for SourcePlace {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Place::File { path, line, column, .. } => write!(f, "{}:{line}:{column}", path.display()),
-            Place::Named(name) => f.write_str(name),
+            SourcePlace::File { path, line, column, .. } => write!(f, "{}:{line}:{column}", path.display()),
+            SourcePlace::Named(name) => f.write_str(name),
         }
     }
 }
 
-impl fmt::Display for Problem {
+impl fmt::Display for ConfigProblem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let key = words::key(&self.path);
         let said = if key.is_empty() { self.message.clone() } else { format!("{key}: {}", self.message) };
         match &self.place {
-            Place::Named(name) => write!(f, "   ╭─[{name}]\n   ╰── {said}"),
-            Place::File { path: _, line, column, width, text } => {
+            SourcePlace::Named(name) => write!(f, "   ╭─[{name}]\n   ╰── {said}"),
+            SourcePlace::File { path: _, line, column, width, text } => {
                 let margin = " ".repeat(line.to_string().len().max(2));
                 let shown = words::masked(text, &self.path);
                 let hidden = shown != *text;

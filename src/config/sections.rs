@@ -47,7 +47,7 @@ pub mod journal {
     #[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
     pub struct Options {
         /// In Kafka, or in a file.
-        pub kind: Kind,
+        pub kind: JournalKind,
         /// The file.
         pub path: PathBuf,
     }
@@ -55,7 +55,7 @@ pub mod journal {
     /// Which journal.
     #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
     #[serde(rename_all = "kebab-case")]
-    pub enum Kind {
+    pub enum JournalKind {
         /// In Kafka, beside the events.
         #[default]
         Kafka,
@@ -65,7 +65,7 @@ pub mod journal {
 
     impl Default for Options {
         fn default() -> Options {
-            Options { kind: Kind::default(), path: PathBuf::from("bellwether.redb") }
+            Options { kind: JournalKind::default(), path: PathBuf::from("bellwether.redb") }
         }
     }
 }

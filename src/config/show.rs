@@ -4,14 +4,14 @@
 use figment::value::{Dict, Value};
 
 use super::layers::Layers;
-use super::report::{Place, Report};
+use super::report::{ConfigReport, SourcePlace};
 use super::{Sources, words};
 
 /// The effective configuration; with `origin`, each value's origin beside it.
 ///
 /// # Errors
 /// If the layers can't be read. Wrong values are shown as they are.
-pub fn show(sources: &Sources, origin: bool) -> Result<String, Report> {
+pub fn show(sources: &Sources, origin: bool) -> Result<String, ConfigReport> {
     let layers = Layers::read(sources)?;
     let mut page = Page { layers: &layers, origin, text: String::new() };
     if let Value::Dict(_, dict) = &layers.tree {
@@ -67,8 +67,8 @@ impl Page<'_> {
         let line = format!("{} = {shown}", bare(key));
         if self.origin {
             let origin = match self.layers.place(path, true) {
-                Place::File { path, line, .. } => format!("{}:{line}", path.display()),
-                Place::Named(name) => name,
+                SourcePlace::File { path, line, .. } => format!("{}:{line}", path.display()),
+                SourcePlace::Named(name) => name,
             };
             self.text.push_str(&format!("{line:<48} # {origin}\n"));
         } else {

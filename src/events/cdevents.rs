@@ -7,7 +7,7 @@
 //! is silently not granted.
 
 use bellwether_core::ids::Workload;
-use bellwether_core::input::report::Tested;
+use bellwether_core::input::report::SuiteResult;
 use bellwether_core::time::Timestamp;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
@@ -90,7 +90,7 @@ pub struct Envelope {
     /// Which event this is.
     pub context: Context,
     /// What it is about.
-    pub subject: Subject,
+    pub subject: CdSubject,
     /// What the producer wanted to add. Of a custom event: the content.
     #[serde(default, rename = "customData")]
     pub custom_data: Value,
@@ -110,7 +110,7 @@ pub struct Context {
 
 /// What an event is about.
 #[derive(Debug, Deserialize)]
-pub struct Subject {
+pub struct CdSubject {
     /// Of a service: `service/shop-api`.
     pub id: Option<String>,
     /// What is said of it.
@@ -122,7 +122,7 @@ pub struct Subject {
 #[derive(Debug, Deserialize)]
 pub struct ServiceContent {
     /// Where.
-    pub environment: Reference,
+    pub environment: CdReference,
     /// What, as a package URL.
     #[serde(rename = "artifactId")]
     pub artifact: Option<String>,
@@ -135,19 +135,19 @@ pub struct TestedContent {
     pub outcome: String,
     /// Which suite.
     #[serde(rename = "testSuite")]
-    pub suite: Option<Suite>,
+    pub suite: Option<CdSuite>,
     /// Why, in the tester's words.
     pub reason: Option<String>,
 }
 
 /// The content that says so, as it is written. The vocabulary's outcomes are fewer than ours: only what passed is a success, and
 /// what is inconclusive is an error, because a reader that knows nothing of us must not take it for passed.
-pub fn tested(suite: &str, result: Tested, environment: &str, reason: Option<&str>) -> Value {
+pub fn tested(suite: &str, result: SuiteResult, environment: &str, reason: Option<&str>) -> Value {
     let outcome = match result {
-        Tested::Pass => "success",
-        Tested::Fail => "failure",
-        Tested::Inconclusive | Tested::Error => "error",
-        Tested::Skipped => "cancel",
+        SuiteResult::Pass => "success",
+        SuiteResult::Fail => "failure",
+        SuiteResult::Inconclusive | SuiteResult::Error => "error",
+        SuiteResult::Skipped => "cancel",
     };
     let mut content = json!({
         "outcome": outcome, "environment": { "id": environment }, "testSuite": { "id": suite, "name": suite },
@@ -160,7 +160,7 @@ pub fn tested(suite: &str, result: Tested, environment: &str, reason: Option<&st
 
 /// A suite.
 #[derive(Debug, Deserialize)]
-pub struct Suite {
+pub struct CdSuite {
     /// Its id.
     pub id: String,
     /// Its name, which is what a policy requires; without it the id.
@@ -179,14 +179,14 @@ pub struct TestedOn {
     /// The model that was tested.
     pub model: Option<String>,
     /// What came of it, where the event's outcomes are too few: `inconclusive` and `skipped`.
-    pub result: Option<Tested>,
+    pub result: Option<SuiteResult>,
     /// Where all of it can be read.
     pub link: Option<String>,
 }
 
 /// A thing by its id.
 #[derive(Debug, Deserialize)]
-pub struct Reference {
+pub struct CdReference {
     /// The id.
     pub id: String,
 }

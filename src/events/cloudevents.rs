@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use bellwether_core::time::Timestamp;
 use serde_json::{Map, Value};
 
-use crate::ports::Record;
+use crate::ports::EventRecord;
 
 /// The largest event that is read, headers included. Larger ones are refused before they are parsed.
 pub const MAX_EVENT_BYTES: usize = 1 << 20;
@@ -108,7 +108,7 @@ impl Binding {
 
 impl CloudEvent {
     /// The event in a Kafka record.
-    pub fn from_record(record: &Record) -> Result<CloudEvent, CloudEventError> {
+    pub fn from_record(record: &EventRecord) -> Result<CloudEvent, CloudEventError> {
         let value = record.value.as_deref().ok_or(CloudEventError::NoValue)?;
         let headers = record.headers.iter().map(|(name, value)| (name.as_str(), value.as_slice()));
         read(Binding::Kafka, headers, value)
@@ -132,14 +132,14 @@ impl CloudEvent {
     }
 
     /// The event as a Kafka record in binary mode, under `key`.
-    pub fn to_record(&self, key: &str) -> Record {
+    pub fn to_record(&self, key: &str) -> EventRecord {
         let named = self.attributes().into_iter().map(|(name, value)| (format!("ce_{name}"), value.into_bytes()));
         let content_type = ("content-type".to_owned(), b"application/json".to_vec());
-        Record {
+        EventRecord {
             key: Some(key.as_bytes().to_vec()),
             value: Some(self.data.to_string().into_bytes()),
             headers: named.chain([content_type]).collect(),
-            ..Record::default()
+            ..EventRecord::default()
         }
     }
 

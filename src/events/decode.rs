@@ -10,15 +10,15 @@ use std::fmt;
 use bellwether_core::ids::{EventId, RolloutId, Scope, Workload};
 use bellwether_core::input::command::{Command, Verb};
 use bellwether_core::input::event::{Event, Request};
-use bellwether_core::input::report::{Report, Tested};
+use bellwether_core::input::report::{SuiteReport, SuiteResult};
 use bellwether_core::time::Timestamp;
 use packageurl::PackageUrl;
 use serde::Deserialize;
 
 use super::cdevents::{self, Envelope, Known, ServiceContent, TestedContent, TestedOn};
 use super::cloudevents::{CloudEvent, CloudEventError, MAX_ATTRIBUTE_BYTES, shorten};
-use super::mapping::{Facts, Mapping};
-use crate::ports::Record;
+use super::mapping::{Mapping, SubjectFacts};
+use crate::ports::EventRecord;
 
 /// Who we are, and how other people's words are translated.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -178,7 +178,7 @@ fn understood(ty: &str) -> String {
 }
 
 /// What `record` means at `now` to the daemon that `options` describe.
-pub fn decode(record: &Record, options: &DecodeOptions, now: Timestamp) -> Decoded {
+pub fn decode(record: &EventRecord, options: &DecodeOptions, now: Timestamp) -> Decoded {
     let meant = CloudEvent::from_record(record).map_err(Stop::from).and_then(|event| meaning(event, options, now));
     match meant {
         Ok((event, scope)) => Decoded::Event { event: Box::new(event), scope },
@@ -325,11 +325,11 @@ fn tested(envelope: Envelope, id: EventId, at: Timestamp) -> Result<(Event, Work
     let suite = content.suite.map(|suite| suite.name.unwrap_or(suite.id));
     let suite = suite.ok_or_else(|| DecodeError::Content("missing field `testSuite`".to_owned()))?;
     let result = match (content.outcome.as_str(), on.result) {
-        ("success" | "pass", None | Some(Tested::Pass)) => Tested::Pass,
-        ("failure" | "fail", None | Some(Tested::Fail)) => Tested::Fail,
-        ("cancel", None) => Tested::Skipped,
-        ("error", None) => Tested::Error,
-        ("cancel" | "error", Some(result)) if result != Tested::Pass => result,
+        ("success" | "pass", None | Some(SuiteResult::Pass)) => SuiteResult::Pass,
+        ("failure" | "fail", None | Some(SuiteResult::Fail)) => SuiteResult::Fail,
+        ("cancel", None) => SuiteResult::Skipped,
+        ("error", None) => SuiteResult::Error,
+        ("cancel" | "error", Some(result)) if result != SuiteResult::Pass => result,
         (outcome, result) => {
             let result = result.map_or("none".to_owned(), |result| result.to_string());
             return Err(DecodeError::Content(format!(
@@ -355,8 +355,16 @@ fn tested(envelope: Envelope, id: EventId, at: Timestamp) -> Result<(Event, Work
         .into());
     }
     let (by, workload) = (id.source.clone(), on.workload);
-    let report =
-        Report { suite, result, images: on.images, model: on.model, summary: content.reason, link: on.link, by, at };
+    let report = SuiteReport {
+        suite,
+        result,
+        images: on.images,
+        model: on.model,
+        summary: content.reason,
+        link: on.link,
+        by,
+        at,
+    };
     Ok((Event::Tested { id, workload: workload.clone(), report }, workload))
 }
 
@@ -374,7 +382,7 @@ fn deployed(
         }
     }
     let purl = content.artifact.as_deref().map(package).transpose()?;
-    let facts = Facts {
+    let facts = SubjectFacts {
         environment: &content.environment.id,
         subject: &subject,
         artifact: content.artifact.as_deref().zip(purl.as_ref()),

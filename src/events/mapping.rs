@@ -12,7 +12,7 @@
 //! name = "{{subject-name}}"
 //! ```
 
-use bellwether_core::ids::{Kind, Workload};
+use bellwether_core::ids::{Workload, WorkloadKind};
 use bellwether_core::policy::matches_glob;
 use packageurl::PackageUrl;
 use serde::{Deserialize, Serialize};
@@ -22,13 +22,13 @@ use serde::{Deserialize, Serialize};
 #[serde(transparent)]
 pub struct Mapping {
     /// The first that matches counts.
-    pub rules: Vec<Rule>,
+    pub rules: Vec<MappingRule>,
 }
 
 /// One rule: which events it is for, and which workload they mean.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
-pub struct Rule {
+pub struct MappingRule {
     /// The environment's id; each `*` stands for any run of characters.
     #[serde(default = "anything")]
     pub environment: String,
@@ -40,11 +40,11 @@ pub struct Rule {
     pub artifact: Option<String>,
     /// The workload's cluster; absent: this daemon's own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub cluster: Option<Template>,
+    pub cluster: Option<MappingTemplate>,
     /// The workload's namespace.
-    pub namespace: Template,
+    pub namespace: MappingTemplate,
     /// The workload's name.
-    pub name: Template,
+    pub name: MappingTemplate,
 }
 
 fn anything() -> String {
@@ -53,7 +53,7 @@ fn anything() -> String {
 
 /// What an event says about itself.
 #[derive(Debug, Clone, Copy)]
-pub struct Facts<'a> {
+pub struct SubjectFacts<'a> {
     /// The environment's id.
     pub environment: &'a str,
     /// The subject's id.
@@ -65,13 +65,13 @@ pub struct Facts<'a> {
 impl Mapping {
     /// The workload that the event means, in the rule's words; nothing if no rule is for it. Whether a workload can
     /// have such a name is for the caller to say.
-    pub fn workload(&self, facts: &Facts<'_>, own_cluster: &str) -> Option<Workload> {
+    pub fn workload(&self, facts: &SubjectFacts<'_>, own_cluster: &str) -> Option<Workload> {
         self.rules.iter().filter(|rule| rule.matches(facts)).find_map(|rule| rule.workload(facts, own_cluster))
     }
 }
 
-impl Rule {
-    fn matches(&self, facts: &Facts<'_>) -> bool {
+impl MappingRule {
+    fn matches(&self, facts: &SubjectFacts<'_>) -> bool {
         let artifact_matches = match (&self.artifact, facts.artifact) {
             (None, _) => true,
             (Some(pattern), Some((artifact, _))) => matches_glob(pattern, artifact),
@@ -82,7 +82,7 @@ impl Rule {
             && matches_glob(&self.subject, facts.subject)
     }
 
-    fn workload(&self, facts: &Facts<'_>, own_cluster: &str) -> Option<Workload> {
+    fn workload(&self, facts: &SubjectFacts<'_>, own_cluster: &str) -> Option<Workload> {
         let cluster = match &self.cluster {
             Some(template) => template.render(facts)?,
             None => own_cluster.to_owned(),
@@ -90,7 +90,7 @@ impl Rule {
         Some(Workload {
             cluster,
             namespace: self.namespace.render(facts)?,
-            kind: Kind::Deployment,
+            kind: WorkloadKind::Deployment,
             name: self.name.render(facts)?,
         })
     }
@@ -99,7 +99,7 @@ impl Rule {
 /// Text with `{{placeholders}}`, checked when the configuration is read.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
-pub struct Template {
+pub struct MappingTemplate {
     text: String,
     parts: Vec<Part>,
 }
@@ -127,15 +127,15 @@ pub enum BadTemplate {
     Empty,
 }
 
-impl Template {
+impl MappingTemplate {
     /// The text with what the event says; nothing if it does not say what the template asks for.
-    fn render(&self, facts: &Facts<'_>) -> Option<String> {
+    fn render(&self, facts: &SubjectFacts<'_>) -> Option<String> {
         self.parts.iter().map(|part| part.render(facts)).collect()
     }
 }
 
 impl Part {
-    fn render(&self, facts: &Facts<'_>) -> Option<String> {
+    fn render(&self, facts: &SubjectFacts<'_>) -> Option<String> {
         Some(match self {
             Part::Literal(text) => text.clone(),
             Part::Subject => facts.subject.to_owned(),
@@ -146,10 +146,10 @@ impl Part {
     }
 }
 
-impl TryFrom<String> for Template {
+impl TryFrom<String> for MappingTemplate {
     type Error = BadTemplate;
 
-    fn try_from(text: String) -> Result<Template, BadTemplate> {
+    fn try_from(text: String) -> Result<MappingTemplate, BadTemplate> {
         let (mut parts, mut rest) = (Vec::new(), text.as_str());
         while let Some((literal, tail)) = rest.split_once("{{") {
             let (name, tail) = tail.split_once("}}").ok_or_else(|| BadTemplate::Unclosed(text.clone()))?;
@@ -168,12 +168,12 @@ impl TryFrom<String> for Template {
         if !rest.is_empty() {
             parts.push(Part::Literal(rest.to_owned()));
         }
-        if parts.is_empty() { Err(BadTemplate::Empty) } else { Ok(Template { text, parts }) }
+        if parts.is_empty() { Err(BadTemplate::Empty) } else { Ok(MappingTemplate { text, parts }) }
     }
 }
 
-impl From<Template> for String {
-    fn from(template: Template) -> String {
+impl From<MappingTemplate> for String {
+    fn from(template: MappingTemplate) -> String {
         template.text
     }
 }

@@ -12,7 +12,7 @@ use serde_json::json;
 use tokio::sync::{Mutex, mpsc, oneshot};
 
 use super::{App, problem};
-use crate::ports::{Record, Taken, Wake};
+use crate::ports::{EventRecord, Receipt, Wake};
 
 /// `POST /api/v1/events`.
 pub(super) async fn take(State(app): State<App>, headers: HeaderMap, body: Bytes) -> Response {
@@ -20,11 +20,11 @@ pub(super) async fn take(State(app): State<App>, headers: HeaderMap, body: Bytes
         return problem(StatusCode::FORBIDDEN, refusal);
     }
     let (answer, taken) = oneshot::channel();
-    let record = Record {
+    let record = EventRecord {
         value: Some(body.to_vec()),
         headers: kafka_headers(&headers),
         answer: Some(Arc::new(Mutex::new(Some(answer)))),
-        ..Record::default()
+        ..EventRecord::default()
     };
     match app.shown.intake.try_send(Wake::Record(record)) {
         Ok(()) => {}
@@ -34,9 +34,9 @@ pub(super) async fn take(State(app): State<App>, headers: HeaderMap, body: Bytes
         }
     }
     match taken.await {
-        Ok(Taken::Decided(what)) => (StatusCode::ACCEPTED, Json(json!({ "decided": what }))).into_response(),
-        Ok(Taken::Ignored(why)) => (StatusCode::ACCEPTED, Json(json!({ "ignored": why }))).into_response(),
-        Ok(Taken::Dead(why)) => problem(StatusCode::UNPROCESSABLE_ENTITY, &why),
+        Ok(Receipt::Decided(what)) => (StatusCode::ACCEPTED, Json(json!({ "decided": what }))).into_response(),
+        Ok(Receipt::Ignored(why)) => (StatusCode::ACCEPTED, Json(json!({ "ignored": why }))).into_response(),
+        Ok(Receipt::Dead(why)) => problem(StatusCode::UNPROCESSABLE_ENTITY, &why),
         Err(_) => busy("it is not known whether the event was taken; send the same one again"),
     }
 }

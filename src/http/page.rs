@@ -2,10 +2,10 @@
 
 use std::fmt::Write as _;
 
-use bellwether_core::engine::view::{RolloutView, View};
+use bellwether_core::engine::view::{RolloutView, StatusView};
 
 /// The whole page.
-pub(super) fn render(view: &View) -> String {
+pub(super) fn render(view: &StatusView) -> String {
     let mut rollouts: Vec<&RolloutView> = view.rollouts.values().collect();
     // What goes on comes first, and then the newest.
     rollouts.sort_by_key(|rollout| (rollout.ended.is_some(), std::cmp::Reverse(rollout.started)));

@@ -5,18 +5,18 @@ use bellwether_core::ids::Weight;
 use tokio::sync::mpsc::Receiver;
 
 use super::*;
-use crate::ports::Taken;
+use crate::ports::Receipt;
 
 struct Server {
     base: String,
     conditions: watch::Sender<Conditions>,
-    _others: (watch::Sender<Arc<View>>, watch::Sender<Stopwatch>),
+    _others: (watch::Sender<Arc<StatusView>>, watch::Sender<Stopwatch>),
 }
 
 /// A server that shows one rollout, and the other end of its intake.
 async fn server(options: Options) -> (Server, Receiver<Wake>) {
     let rollout = rollout_view();
-    let (view_to, view) = watch::channel(Arc::new(View { rollouts: [(rollout.id.clone(), rollout)].into() }));
+    let (view_to, view) = watch::channel(Arc::new(StatusView { rollouts: [(rollout.id.clone(), rollout)].into() }));
     let (conditions_to, conditions) = watch::channel(vec![("kafka".to_owned(), Ok(()))]);
     let (heartbeat_to, heartbeat) = watch::channel(Stopwatch::start());
     let (intake, wakes) = mpsc::channel(1);
@@ -111,7 +111,7 @@ async fn the_page_escapes_what_others_wrote_and_asks_nobody_else() {
 }
 
 /// What a client that posts an event is told when the daemon answers `taken`.
-async fn posted(taken: Option<Taken>, headers: &[(&str, &str)]) -> (u16, String) {
+async fn posted(taken: Option<Receipt>, headers: &[(&str, &str)]) -> (u16, String) {
     let (server, mut wakes) =
         server(Options { events: true, timeout: Span::from_millis(300), ..Options::default() }).await;
     let daemon = tokio::spawn(async move {
@@ -138,9 +138,9 @@ async fn posted(taken: Option<Taken>, headers: &[(&str, &str)]) -> (u16, String)
 #[tokio::test]
 async fn an_event_is_answered_with_what_became_of_it() {
     for (taken, headers, status, part) in [
-        (Some(Taken::Decided("started web-1".to_owned())), vec![], 202, "started web-1"),
-        (Some(Taken::Ignored("no policy".to_owned())), vec![], 202, "no policy"),
-        (Some(Taken::Dead("no subject".to_owned())), vec![], 422, "no subject"),
+        (Some(Receipt::Decided("started web-1".to_owned())), vec![], 202, "started web-1"),
+        (Some(Receipt::Ignored("no policy".to_owned())), vec![], 202, "no policy"),
+        (Some(Receipt::Dead("no subject".to_owned())), vec![], 422, "no subject"),
         (None, vec![], 503, "send the same one again"),
         (None, vec![("origin", "http://evil.example")], 403, "web pages"),
         (None, vec![("host", "evil.example")], 403, "localhost"),

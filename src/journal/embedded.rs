@@ -4,7 +4,7 @@
 //! file is refused at its start, by name. Within the process, opening the journal again ends the earlier handle, as
 //! `init_transactions` ends an earlier producer.
 //!
-//! The same file numbers the records that come in over HTTP ([`Intake`]), so that `next_offset` means here what it
+//! The same file numbers the records that come in over HTTP ([`EmbeddedIntake`]), so that `next_offset` means here what it
 //! means in Kafka.
 
 use std::collections::BTreeMap;
@@ -17,7 +17,7 @@ use async_trait::async_trait;
 use redb::{Database, DatabaseError, ReadableDatabase, ReadableTable, TableDefinition, TableError};
 use tokio::sync::{Mutex, mpsc, oneshot};
 
-use crate::ports::{Batch, Journal, JournalError, Journals, Partition, Record, Taken, Wake};
+use crate::ports::{Batch, EventRecord, Journal, JournalError, Journals, Partition, Receipt, Wake};
 
 const ENTRIES: TableDefinition<&str, &[u8]> = TableDefinition::new("entries");
 /// Key (the workload) and JSON, in the order of their decision.
@@ -71,17 +71,17 @@ impl Embedded {
     }
 
     /// The intake for records that don't come from Kafka. Tells the daemon that it owns partition 0.
-    pub async fn intake(&self, wakes: mpsc::Sender<Wake>) -> Intake {
+    pub async fn intake(&self, wakes: mpsc::Sender<Wake>) -> EmbeddedIntake {
         // Set once: there is one daemon in a process.
         let wakes = self.shared.wakes.get_or_init(|| wakes).clone();
         // If nobody listens, the first submitted record says so.
         let _ = wakes.send(Wake::Assigned(0)).await;
-        Intake { shared: Arc::clone(&self.shared), wakes, order: Mutex::new(()) }
+        EmbeddedIntake { shared: Arc::clone(&self.shared), wakes, order: Mutex::new(()) }
     }
 }
 
 /// Takes records over HTTP or from the CLI, and answers when they are committed.
-pub struct Intake {
+pub struct EmbeddedIntake {
     shared: Arc<Shared>,
     wakes: mpsc::Sender<Wake>,
     /// Numbers are given and sent in the same order.
@@ -99,16 +99,16 @@ pub enum SubmitError {
     Unknown,
 }
 
-impl Intake {
+impl EmbeddedIntake {
     /// Hands `record` to the daemon and waits for what becomes of it. Its partition and offset are set here.
-    pub async fn submit(&self, record: Record) -> Result<Taken, SubmitError> {
+    pub async fn submit(&self, record: EventRecord) -> Result<Receipt, SubmitError> {
         let (answer, answered) = oneshot::channel();
         {
             let _ordered = self.order.lock().await;
             let place = self.wakes.reserve().await.map_err(|_| SubmitError::Stopped)?;
             let offset = self.shared.next_record.fetch_add(1, Ordering::SeqCst);
             let answer = Some(Arc::new(Mutex::new(Some(answer))));
-            place.send(Wake::Record(Record { partition: 0, offset, answer, ..record }));
+            place.send(Wake::Record(EventRecord { partition: 0, offset, answer, ..record }));
         }
         answered.await.map_err(|_| SubmitError::Unknown)
     }
@@ -261,9 +261,9 @@ pub fn read_decisions(path: &Path) -> Result<Vec<(String, Vec<u8>)>, JournalErro
 }
 
 /// All dead letters in a journal's file, in their order: the record, and what was wrong with it.
-pub fn read_dead(path: &Path) -> Result<Vec<(Record, String)>, JournalError> {
+pub fn read_dead(path: &Path) -> Result<Vec<(EventRecord, String)>, JournalError> {
     let database = Database::open(path).map_err(|error| cannot_open(path, error))?;
-    let read = || -> Result<Vec<(Record, String)>, redb::Error> {
+    let read = || -> Result<Vec<(EventRecord, String)>, redb::Error> {
         let table = match database.begin_read()?.open_table(DEAD) {
             Err(TableError::TableDoesNotExist(_)) => return Ok(Vec::new()),
             other => other?,
@@ -278,10 +278,10 @@ pub fn read_dead(path: &Path) -> Result<Vec<(Record, String)>, JournalError> {
     read().map_err(|error| broken(path, error))
 }
 
-fn dead_letter((offset, key, value, headers, wrong): DeadRow<'_>) -> (Record, String) {
+fn dead_letter((offset, key, value, headers, wrong): DeadRow<'_>) -> (EventRecord, String) {
     let headers = headers.into_iter().map(|(name, value)| (name.to_owned(), value.to_vec())).collect();
     let (key, value) = (key.map(<[u8]>::to_vec), value.map(<[u8]>::to_vec));
-    (Record { partition: 0, offset, key, value, headers, answer: None }, wrong.to_owned())
+    (EventRecord { partition: 0, offset, key, value, headers, answer: None }, wrong.to_owned())
 }
 
 #[expect(clippy::wildcard_enum_match_arm, reason = "redb's other errors speak for themselves")]

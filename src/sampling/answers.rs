@@ -9,8 +9,8 @@ use bellwether_core::measure::watch::Watch;
 use bellwether_core::time::Timestamp;
 use futures::future::join_all;
 
-use super::plan::{Ask, Query, queries, service_values};
-use crate::ports::{Metrics, MetricsError, Pods, Point};
+use super::plan::{PromQuery, SeriesRequest, queries, service_values};
+use crate::ports::{Metrics, MetricsError, PodDirectory, SeriesPoint};
 
 /// To find one bad selector among the most that a chunk can hold takes eighteen queries. More than this is a family
 /// that is refused as a whole, and Prometheus shall not be asked a thousand times a tick for it.
@@ -21,24 +21,24 @@ pub struct Desk<'a> {
     /// Who answers.
     pub metrics: &'a dyn Metrics,
     /// Who knows whose pod it is.
-    pub pods: &'a dyn Pods,
+    pub pods: &'a dyn PodDirectory,
     /// Who wants to know.
     pub watches: &'a [Watch],
 }
 
 /// What one watch was answered.
-pub type Answer = Result<Vec<Point>, Gap>;
+pub type SeriesAnswer = Result<Vec<SeriesPoint>, Gap>;
 
 /// The answers to many questions, by question and watch.
 #[derive(Debug, Default)]
-pub struct Answers(BTreeMap<Ask, BTreeMap<usize, Answer>>);
+pub struct Answers(BTreeMap<SeriesRequest, BTreeMap<usize, SeriesAnswer>>);
 
 impl Answers {
     /// What the watch with this index was answered.
     ///
     /// # Errors
     /// The gap that stands for the answer.
-    pub fn points(&self, ask: &Ask, watch: usize) -> Result<Vec<&Point>, Gap> {
+    pub fn points(&self, ask: &SeriesRequest, watch: usize) -> Result<Vec<&SeriesPoint>, Gap> {
         match self.0.get(ask).and_then(|answers| answers.get(&watch)) {
             Some(Ok(points)) => Ok(points.iter().collect()),
             Some(Err(gap)) => Err(gap.clone()),
@@ -57,8 +57,8 @@ pub fn gap(error: &MetricsError) -> Gap {
 
 impl Desk<'_> {
     /// Puts every question once, as of `at`.
-    pub async fn ask(&self, asks: &BTreeMap<Ask, Vec<usize>>, at: Timestamp) -> Answers {
-        let chunks: Vec<(&Ask, Query)> = asks
+    pub async fn ask(&self, asks: &BTreeMap<SeriesRequest, Vec<usize>>, at: Timestamp) -> Answers {
+        let chunks: Vec<(&SeriesRequest, PromQuery)> = asks
             .iter()
             .flat_map(|(ask, wanted)| {
                 queries(ask, wanted, self.watches, self.pods).into_iter().map(move |query| (ask, query))
@@ -73,7 +73,7 @@ impl Desk<'_> {
         answers
     }
 
-    async fn chunk(&self, ask: &Ask, query: Query, at: Timestamp) -> BTreeMap<usize, Answer> {
+    async fn chunk(&self, ask: &SeriesRequest, query: PromQuery, at: Timestamp) -> BTreeMap<usize, SeriesAnswer> {
         let mut answers = BTreeMap::new();
         let (mut todo, mut halvings) = (vec![query], 0);
         while let Some(query) = todo.pop() {
@@ -96,14 +96,19 @@ impl Desk<'_> {
 
     /// Every point to the watches that it concerns. What belongs to none of them (a pod whose name begins alike, one
     /// that nobody knows yet) is dropped.
-    fn sort_out(&self, ask: &Ask, wanted: &[usize], points: Vec<Point>) -> BTreeMap<usize, Answer> {
+    fn sort_out(
+        &self,
+        ask: &SeriesRequest,
+        wanted: &[usize],
+        points: Vec<SeriesPoint>,
+    ) -> BTreeMap<usize, SeriesAnswer> {
         let mut owners: BTreeMap<String, Vec<usize>> = BTreeMap::new();
         for &index in wanted {
             for key in self.keys(ask, index) {
                 owners.entry(key).or_default().push(index);
             }
         }
-        let mut sorted: BTreeMap<usize, Vec<Point>> = wanted.iter().map(|index| (*index, Vec::new())).collect();
+        let mut sorted: BTreeMap<usize, Vec<SeriesPoint>> = wanted.iter().map(|index| (*index, Vec::new())).collect();
         for point in points {
             let Some(key) = self.key(ask, &point) else { continue };
             for index in owners.get(&key).into_iter().flatten() {
@@ -114,7 +119,7 @@ impl Desk<'_> {
     }
 
     /// What a watch's points are known by: its Deployments' uids, its Services' values, or nothing at a gateway.
-    fn keys(&self, ask: &Ask, index: usize) -> Vec<String> {
+    fn keys(&self, ask: &SeriesRequest, index: usize) -> Vec<String> {
         let Some(watch) = self.watches.get(index) else { return Vec::new() };
         match (ask, &ask.source().service) {
             (_, None) => {
@@ -123,19 +128,19 @@ impl Desk<'_> {
                 uids.dedup();
                 uids
             }
-            (Ask::Series(..) | Ask::PastSeries(..), Some(_)) => {
+            (SeriesRequest::Series(..) | SeriesRequest::PastSeries(..), Some(_)) => {
                 service_values(ask.source(), watch, self.pods).into_iter().flatten().collect()
             }
-            (Ask::Targets(_) | Ask::PastTargets(..), Some(_)) => vec![String::new()],
+            (SeriesRequest::Targets(_) | SeriesRequest::PastTargets(..), Some(_)) => vec![String::new()],
         }
     }
 
-    fn key(&self, ask: &Ask, point: &Point) -> Option<String> {
+    fn key(&self, ask: &SeriesRequest, point: &SeriesPoint) -> Option<String> {
         let label = |name: &str| point.labels.get(name);
         match (ask, &ask.source().service) {
             (_, None) => Some(self.pods.locate(label("namespace")?, label("pod")?)?.deployment_uid),
-            (Ask::Series(..) | Ask::PastSeries(..), Some((name, _))) => label(name).cloned(),
-            (Ask::Targets(_) | Ask::PastTargets(..), Some(_)) => Some(String::new()),
+            (SeriesRequest::Series(..) | SeriesRequest::PastSeries(..), Some((name, _))) => label(name).cloned(),
+            (SeriesRequest::Targets(_) | SeriesRequest::PastTargets(..), Some(_)) => Some(String::new()),
         }
     }
 }

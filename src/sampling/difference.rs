@@ -26,7 +26,7 @@ const START_JITTER: f64 = 2.0;
 
 /// What the API server knows of a process.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Facts {
+pub struct ProcessFacts {
     /// Namespace and name of its pod.
     pub pod: Option<(String, String)>,
     /// When its pod started.
@@ -99,7 +99,7 @@ impl Memory {
         targets: &Targets,
         seen: impl IntoIterator<Item = Process>,
         names: BTreeMap<Process, Vec<Class>>,
-        facts: &dyn Fn(&Process) -> Facts,
+        facts: &dyn Fn(&Process) -> ProcessFacts,
         setting: Setting,
     ) -> Memory {
         let (mut memory, _) = Memory::default().advance(now, targets, facts, setting);
@@ -120,7 +120,7 @@ impl Memory {
         &self,
         now: &Snapshot,
         targets: &Targets,
-        facts: &dyn Fn(&Process) -> Facts,
+        facts: &dyn Fn(&Process) -> ProcessFacts,
         setting: Setting,
     ) -> (Memory, BTreeMap<Process, Counted>) {
         let (mut memory, mut counted) = (Memory::default(), BTreeMap::new());
@@ -203,7 +203,7 @@ fn label(class: &Class) -> String {
 struct Look<'a> {
     series: Option<&'a Result<BTreeMap<Class, Cell>, String>>,
     target: Option<&'a Target>,
-    facts: Facts,
+    facts: ProcessFacts,
     setting: Setting,
 }
 

@@ -10,18 +10,18 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use bellwether_core::measure::block::Block;
 use bellwether_core::measure::watch::Watch;
-use bellwether_core::time::{Stretch, Timestamp};
+use bellwether_core::time::{TimeRange, Timestamp};
 use tokio::sync::Mutex;
 
 use super::{Options, Sampler};
-use crate::ports::{Metrics, MetricsError, Pods, Point};
+use crate::ports::{Metrics, MetricsError, PodDirectory, SeriesPoint};
 
 /// What was counted of `watch` in a stretch of the past, block by block.
 pub async fn blocks(
     metrics: Arc<dyn Metrics>,
-    pods: Arc<dyn Pods>,
+    pods: Arc<dyn PodDirectory>,
     watch: Watch,
-    stretch: Stretch,
+    stretch: TimeRange,
     options: Options,
 ) -> Vec<Block> {
     let history = History { metrics, stretch, known: Mutex::default() };
@@ -38,11 +38,11 @@ pub async fn blocks(
 }
 
 /// What a query gives at each instant of the stretch.
-type Known = Result<BTreeMap<Timestamp, Vec<Point>>, MetricsError>;
+type Known = Result<BTreeMap<Timestamp, Vec<SeriesPoint>>, MetricsError>;
 
 struct History {
     metrics: Arc<dyn Metrics>,
-    stretch: Stretch,
+    stretch: TimeRange,
     known: Mutex<BTreeMap<String, Arc<Known>>>,
 }
 
@@ -60,7 +60,7 @@ impl History {
 
 #[async_trait]
 impl Metrics for History {
-    async fn instant(&self, query: &str, at: Timestamp) -> Result<Vec<Point>, MetricsError> {
+    async fn instant(&self, query: &str, at: Timestamp) -> Result<Vec<SeriesPoint>, MetricsError> {
         match &*self.known(query).await {
             Ok(instants) => Ok(instants.get(&at).cloned().unwrap_or_default()),
             Err(error) => Err(error.clone()),
@@ -71,7 +71,7 @@ impl Metrics for History {
         self.metrics.type_of(name).await
     }
 
-    async fn range(&self, query: &str, stretch: Stretch) -> Known {
+    async fn range(&self, query: &str, stretch: TimeRange) -> Known {
         self.metrics.range(query, stretch).await
     }
 }

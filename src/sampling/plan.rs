@@ -14,7 +14,7 @@ use bellwether_core::measure::watch::{ArmKey, Watch};
 use bellwether_core::time::Span;
 
 use super::promql::{begins_with, label_name, one_of, selector};
-use crate::ports::Pods;
+use crate::ports::PodDirectory;
 
 /// The label that tells the parts of one answer apart; no exporter has it.
 pub const PART: &str = "bellwether_part";
@@ -38,7 +38,7 @@ pub struct Family {
     /// Further matchers, as people wrote them.
     pub matching: Option<String>,
     /// Which processes export them.
-    pub source: Source,
+    pub source: SeriesSource,
     /// Counters are differenced; gauges are taken as they are.
     pub counter: bool,
     /// They are native histograms, which have their buckets in them and no label for it.
@@ -47,7 +47,7 @@ pub struct Family {
 
 /// Which processes export a family: what `up` is asked for.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Source {
+pub struct SeriesSource {
     /// The labels that name a process.
     pub process: Vec<String>,
     /// Matchers for its `up` series.
@@ -56,9 +56,9 @@ pub struct Source {
     pub service: Option<(String, String)>,
 }
 
-impl Source {
+impl SeriesSource {
     /// The processes that export `metric`.
-    pub fn of(metric: &Metric) -> Source {
+    pub fn of(metric: &Metric) -> SeriesSource {
         let mut process = metric.process_labels();
         let service = match &metric.arms {
             ArmSource::Pods => None,
@@ -72,7 +72,7 @@ impl Source {
                 }
             }
         }
-        Source { process, targets: metric.targets.clone(), service }
+        SeriesSource { process, targets: metric.targets.clone(), service }
     }
 
     /// Whether there are `up` series to be asked for: a gateway's need matchers, pods are matched by their names.
@@ -93,7 +93,7 @@ pub fn families(metric: &Metric) -> Vec<Family> {
     let family = |series: &str, counter| Family {
         series: series.to_owned(),
         matching: metric.matching.as_deref().map(trimmed).filter(|text| !text.is_empty()),
-        source: Source::of(metric),
+        source: SeriesSource::of(metric),
         counter,
         native: metric.native,
     };
@@ -121,31 +121,33 @@ pub fn class_label(metric: &Metric) -> Option<&str> {
 
 /// What one query asks for.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Ask {
+pub enum SeriesRequest {
     /// The series of a family, divided by these labels.
     Series(Family, BTreeSet<String>),
     /// Which processes are scraped, when they last were, and when they started.
-    Targets(Source),
+    Targets(SeriesSource),
     /// Which series of a family there have been at any time in the span.
     PastSeries(Family, BTreeSet<String>, Span),
     /// Which processes have been scraped at any time in the span.
-    PastTargets(Source, Span),
+    PastTargets(SeriesSource, Span),
 }
 
-impl Ask {
+impl SeriesRequest {
     /// The processes that it is about.
-    pub fn source(&self) -> &Source {
+    pub fn source(&self) -> &SeriesSource {
         match self {
-            Ask::Series(family, _) | Ask::PastSeries(family, ..) => &family.source,
-            Ask::Targets(source) | Ask::PastTargets(source, _) => source,
+            SeriesRequest::Series(family, _) | SeriesRequest::PastSeries(family, ..) => &family.source,
+            SeriesRequest::Targets(source) | SeriesRequest::PastTargets(source, _) => source,
         }
     }
 
     /// What must be asked to have a beginning for it, with what there has been in `past` where nothing is remembered.
-    pub fn again(&self, past: Option<Span>) -> Vec<Ask> {
+    pub fn again(&self, past: Option<Span>) -> Vec<SeriesRequest> {
         let before = match (self, past) {
-            (Ask::Series(family, classes), Some(span)) => Some(Ask::PastSeries(family.clone(), classes.clone(), span)),
-            (Ask::Targets(source), Some(span)) => Some(Ask::PastTargets(source.clone(), span)),
+            (SeriesRequest::Series(family, classes), Some(span)) => {
+                Some(SeriesRequest::PastSeries(family.clone(), classes.clone(), span))
+            }
+            (SeriesRequest::Targets(source), Some(span)) => Some(SeriesRequest::PastTargets(source.clone(), span)),
             _ => None,
         };
         std::iter::once(self.clone()).chain(before).collect()
@@ -154,7 +156,7 @@ impl Ask {
     /// The PromQL, for the workloads of `filter`.
     fn text(&self, filter: &Filter) -> String {
         match self {
-            Ask::Series(family, classes) => {
+            SeriesRequest::Series(family, classes) => {
                 let by = grouping(family, classes);
                 let series = selector(&family.series, &matchers(family, filter));
                 let sum = format!("sum by ({by}) ({series})");
@@ -167,12 +169,12 @@ impl Ask {
                     }
                 }
             }
-            Ask::PastSeries(family, classes, span) => {
+            SeriesRequest::PastSeries(family, classes, span) => {
                 let by = grouping(family, classes);
                 let series = selector(&family.series, &matchers(family, filter));
                 format!("count by ({by}) (last_over_time({series}[{}s]))", seconds(*span))
             }
-            Ask::Targets(source) => {
+            SeriesRequest::Targets(source) => {
                 let by = list(source.process.iter());
                 let up = selector("up", &target_matchers(source, filter));
                 let started = selector("process_start_time_seconds", &target_matchers(source, filter));
@@ -182,7 +184,7 @@ impl Ask {
                     part("started", &format!("max by ({by}) ({started})")),
                 )
             }
-            Ask::PastTargets(source, span) => {
+            SeriesRequest::PastTargets(source, span) => {
                 let by = list(source.process.iter());
                 let up = selector("up", &target_matchers(source, filter));
                 format!("max by ({by}) (max_over_time({up}[{}s]))", seconds(*span))
@@ -224,7 +226,7 @@ fn matchers(family: &Family, filter: &Filter) -> Vec<String> {
     matchers
 }
 
-fn target_matchers(source: &Source, filter: &Filter) -> Vec<String> {
+fn target_matchers(source: &SeriesSource, filter: &Filter) -> Vec<String> {
     let mut matchers: Vec<String> = source.targets.iter().map(|text| trimmed(text)).collect();
     if source.service.is_none() {
         matchers.extend(filter.pods());
@@ -267,7 +269,7 @@ impl Filter {
 
 /// One query, and the watches (by their index) that its answer is for.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Query {
+pub struct PromQuery {
     /// The PromQL.
     pub text: String,
     /// For whom.
@@ -275,7 +277,7 @@ pub struct Query {
 }
 
 /// Everything that one tick asks for, by question: which watches need it.
-pub fn asks(watches: &[Watch]) -> BTreeMap<Ask, Vec<usize>> {
+pub fn asks(watches: &[Watch]) -> BTreeMap<SeriesRequest, Vec<usize>> {
     let mut classes: BTreeMap<Family, BTreeSet<String>> = BTreeMap::new();
     for metric in watches.iter().flat_map(|watch| watch.metrics.values()) {
         for (index, family) in families(metric).into_iter().enumerate() {
@@ -284,23 +286,23 @@ pub fn asks(watches: &[Watch]) -> BTreeMap<Ask, Vec<usize>> {
             classes.entry(family).or_default().extend(label.map(str::to_owned));
         }
     }
-    let mut asks: BTreeMap<Ask, Vec<usize>> = BTreeMap::new();
+    let mut asks: BTreeMap<SeriesRequest, Vec<usize>> = BTreeMap::new();
     for (index, watch) in watches.iter().enumerate() {
         let wanted: BTreeSet<Family> = watch.metrics.values().flat_map(families).collect();
-        let sources: BTreeSet<&Source> = wanted.iter().map(|family| &family.source).collect();
+        let sources: BTreeSet<&SeriesSource> = wanted.iter().map(|family| &family.source).collect();
         for source in sources.into_iter().filter(|source| source.has_targets()) {
-            asks.entry(Ask::Targets(source.clone())).or_default().push(index);
+            asks.entry(SeriesRequest::Targets(source.clone())).or_default().push(index);
         }
         for family in wanted {
             let classes = classes.get(&family).cloned().unwrap_or_default();
-            asks.entry(Ask::Series(family, classes)).or_default().push(index);
+            asks.entry(SeriesRequest::Series(family, classes)).or_default().push(index);
         }
     }
     asks
 }
 
 /// The queries that put `ask` for `wanted`, each short enough to be sent. A watch whose Service is not known has none.
-pub fn queries(ask: &Ask, wanted: &[usize], watches: &[Watch], pods: &dyn Pods) -> Vec<Query> {
+pub fn queries(ask: &SeriesRequest, wanted: &[usize], watches: &[Watch], pods: &dyn PodDirectory) -> Vec<PromQuery> {
     let mut queries = Vec::new();
     let mut open: Option<(Filter, Vec<usize>)> = None;
     for &index in wanted {
@@ -313,17 +315,17 @@ pub fn queries(ask: &Ask, wanted: &[usize], watches: &[Watch], pods: &dyn Pods) 
                     members.push(index);
                     (both, members)
                 } else {
-                    queries.push(Query { text: ask.text(&filter), watches: members });
+                    queries.push(PromQuery { text: ask.text(&filter), watches: members });
                     (own, vec![index])
                 }
             }
         });
     }
-    queries.extend(open.map(|(filter, watches)| Query { text: ask.text(&filter), watches }));
+    queries.extend(open.map(|(filter, watches)| PromQuery { text: ask.text(&filter), watches }));
     queries
 }
 
-fn filter(source: &Source, watch: &Watch, pods: &dyn Pods) -> Option<Filter> {
+fn filter(source: &SeriesSource, watch: &Watch, pods: &dyn PodDirectory) -> Option<Filter> {
     let mut filter = Filter::default();
     if source.service.is_some() {
         let [stable, canary] = service_values(source, watch, pods)?;
@@ -342,7 +344,7 @@ fn filter(source: &Source, watch: &Watch, pods: &dyn Pods) -> Option<Filter> {
 
 /// The values of a gateway's label for the stable's Service and the canary's; always both, so that what an earlier
 /// canary left in the gateway's counters is known when the next one comes.
-pub fn service_values(source: &Source, watch: &Watch, pods: &dyn Pods) -> Option<[String; 2]> {
+pub fn service_values(source: &SeriesSource, watch: &Watch, pods: &dyn PodDirectory) -> Option<[String; 2]> {
     let (_, template) = source.service.as_ref()?;
     let (service, port) = pods.service(&watch.workload)?;
     let value = |service: &str| {

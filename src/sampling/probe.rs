@@ -10,26 +10,26 @@ use async_trait::async_trait;
 
 use bellwether_core::ids::Workload;
 use bellwether_core::input::event::{Failure, FailureKind, Outcome};
-use bellwether_core::measure::calibration::{Bad, Learnt, PAST};
+use bellwether_core::measure::calibration::{Calibration, Criterion, PAST};
 use bellwether_core::measure::metric::{ArmSource, Metric, MetricKind};
 use bellwether_core::measure::watch::{ArmKey, Watch};
 use bellwether_core::stats::histogram::edge_at;
-use bellwether_core::time::{Span, Stretch, Timestamp};
+use bellwether_core::time::{Span, TimeRange, Timestamp};
 
-use super::plan::{Ask, BOUND, PART, asks, class_label, families, queries};
+use super::plan::{BOUND, PART, SeriesRequest, asks, class_label, families, queries};
 use super::promql::{literal, selector, string};
 use super::reading::pattern;
 use super::snapshot::edge;
 use super::{filled, grid, history, native};
 use crate::clock::Clock;
-use crate::ports::{Metrics, MetricsError, Pods, Point};
+use crate::ports::{Metrics, MetricsError, PodDirectory, SeriesPoint};
 
-pub use bellwether_core::measure::watch::Probed as Wanted;
+pub use bellwether_core::measure::watch::ProbeTarget as Wanted;
 
 /// Tries the metrics of a rollout before it has traffic.
 pub struct Prober {
     metrics: Arc<dyn Metrics>,
-    pods: Arc<dyn Pods>,
+    pods: Arc<dyn PodDirectory>,
     clock: Arc<dyn Clock>,
     options: super::Options,
 }
@@ -38,7 +38,7 @@ impl Prober {
     /// Asks `metrics`, at the instants that a sampler with the same options would.
     pub fn new(
         metrics: Arc<dyn Metrics>,
-        pods: Arc<dyn Pods>,
+        pods: Arc<dyn PodDirectory>,
         clock: Arc<dyn Clock>,
         options: super::Options,
     ) -> Prober {
@@ -46,19 +46,19 @@ impl Prober {
     }
 
     /// All that was found, warnings included.
-    pub async fn findings(&self, workload: &Workload, stable: &ArmKey, wanted: &[Wanted]) -> Vec<Finding> {
+    pub async fn findings(&self, workload: &Workload, stable: &ArmKey, wanted: &[Wanted]) -> Vec<ProbeFinding> {
         probe(&self.at(workload, stable), wanted, self.options.lag.before(self.clock.now())).await
     }
 
-    fn at<'a>(&'a self, workload: &'a Workload, stable: &'a ArmKey) -> Probe<'a> {
+    fn at<'a>(&'a self, workload: &'a Workload, stable: &'a ArmKey) -> ProbeRun<'a> {
         let (metrics, pods, window) = (self.metrics.as_ref(), self.pods.as_ref(), self.options.window);
-        Probe { metrics, pods, workload, stable, window }
+        ProbeRun { metrics, pods, workload, stable, window }
     }
 }
 
 #[async_trait]
-impl crate::ports::Probe for Prober {
-    async fn probe(&self, workload: &Workload, stable: &ArmKey, wanted: &[Wanted], learn: &[Bad]) -> Outcome {
+impl crate::ports::QueryProbe for Prober {
+    async fn probe(&self, workload: &Workload, stable: &ArmKey, wanted: &[Wanted], learn: &[Criterion]) -> Outcome {
         // A store that is away says nothing about the queries: they are tried again later.
         if let Err(MetricsError::Unavailable(message)) = self.metrics.instant("vector(1)", self.clock.now()).await {
             return Outcome::Failed(Failure { kind: FailureKind::Unavailable, message });
@@ -66,21 +66,28 @@ impl crate::ports::Probe for Prober {
         let mut problems = Vec::new();
         for finding in self.findings(workload, stable, wanted).await {
             match finding {
-                Finding::Problem(problem) => problems.push(problem),
-                Finding::Warning(warning) => tracing::info!(%workload, %warning, "tried the metrics"),
+                ProbeFinding::Problem(problem) => problems.push(problem),
+                ProbeFinding::Warning(warning) => tracing::info!(%workload, %warning, "tried the metrics"),
             }
         }
-        let learnt = if problems.is_empty() { self.learn(workload, stable, wanted, learn).await } else { Vec::new() };
+        let calibrations =
+            if problems.is_empty() { self.learn(workload, stable, wanted, learn).await } else { Vec::new() };
         let probe = self.at(workload, stable);
         let queries = wanted.iter().map(|wanted| (wanted.name.clone(), probe.asked(wanted))).collect();
-        Outcome::Probed { problems, learnt, queries }
+        Outcome::Probed { problems, calibrations, queries }
     }
 }
 
 impl Prober {
     /// What the last minutes teach of how errors cluster. What can't be read teaches nothing, and is no obstacle: the
     /// rollout learns on its way, and says that it had not been calibrated.
-    async fn learn(&self, workload: &Workload, stable: &ArmKey, wanted: &[Wanted], learn: &[Bad]) -> Vec<Learnt> {
+    async fn learn(
+        &self,
+        workload: &Workload,
+        stable: &ArmKey,
+        wanted: &[Wanted],
+        learn: &[Criterion],
+    ) -> Vec<Calibration> {
         // How errors cluster is told by pods alone; how requests were distributed, by whoever counts them.
         let pods_of = |wanted: &&Wanted| {
             let by_pods = wanted.metric.arms == ArmSource::Pods;
@@ -92,39 +99,39 @@ impl Prober {
             return Vec::new();
         }
         let (_, to) = grid(self.clock.now(), self.options.interval, self.options.lag);
-        let stretch = Stretch::before(to, PAST, self.options.interval);
+        let stretch = TimeRange::before(to, PAST, self.options.interval);
         let each = metrics.keys().cloned().collect();
         let watch = Watch { each, ..Watch::of_stable(workload.clone(), metrics, stable.clone(), stretch.from) };
         let blocks = history::blocks(self.metrics.clone(), self.pods.clone(), watch, stretch, self.options).await;
-        Learnt::from(learn.iter().cloned(), &blocks)
+        Calibration::from(learn.iter().cloned(), &blocks)
     }
 }
 
 /// Something that was found.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Finding {
+pub enum ProbeFinding {
     /// It can't be measured like this.
     Problem(String),
     /// It may be that there was no traffic yet.
     Warning(String),
 }
 
-impl Finding {
+impl ProbeFinding {
     /// The sentence, if it is a problem.
     pub fn problem(self) -> Option<String> {
         match self {
-            Finding::Problem(text) => Some(text),
-            Finding::Warning(_) => None,
+            ProbeFinding::Problem(text) => Some(text),
+            ProbeFinding::Warning(_) => None,
         }
     }
 }
 
 /// Whose metrics are tried, and where.
-pub struct Probe<'a> {
+pub struct ProbeRun<'a> {
     /// Who is asked.
     pub metrics: &'a dyn Metrics,
     /// Who knows the pods.
-    pub pods: &'a dyn Pods,
+    pub pods: &'a dyn PodDirectory,
     /// Whose.
     pub workload: &'a Workload,
     /// What serves now.
@@ -134,7 +141,7 @@ pub struct Probe<'a> {
 }
 
 /// All that is wrong with `wanted`, in their order.
-pub async fn probe(probe: &Probe<'_>, wanted: &[Wanted], at: Timestamp) -> Vec<Finding> {
+pub async fn probe(probe: &ProbeRun<'_>, wanted: &[Wanted], at: Timestamp) -> Vec<ProbeFinding> {
     let mut found = Vec::new();
     for wanted in wanted {
         let findings = match wanted.metric.kind {
@@ -151,15 +158,15 @@ pub async fn probe(probe: &Probe<'_>, wanted: &[Wanted], at: Timestamp) -> Vec<F
     found
 }
 
-fn problem(name: &str, text: impl std::fmt::Display) -> Finding {
-    Finding::Problem(format!("{name}: {text}"))
+fn problem(name: &str, text: impl std::fmt::Display) -> ProbeFinding {
+    ProbeFinding::Problem(format!("{name}: {text}"))
 }
 
-fn warning(name: &str, text: impl std::fmt::Display) -> Finding {
-    Finding::Warning(format!("{name}: {text}"))
+fn warning(name: &str, text: impl std::fmt::Display) -> ProbeFinding {
+    ProbeFinding::Warning(format!("{name}: {text}"))
 }
 
-impl Probe<'_> {
+impl ProbeRun<'_> {
     /// What is asked for a metric.
     fn asked(&self, wanted: &Wanted) -> Vec<String> {
         match wanted.metric.kind {
@@ -174,7 +181,7 @@ impl Probe<'_> {
         filled(metric, self.workload, self.stable, self.stable, self.pods, self.window)
     }
 
-    async fn query(&self, wanted: &Wanted, at: Timestamp) -> Vec<Finding> {
+    async fn query(&self, wanted: &Wanted, at: Timestamp) -> Vec<ProbeFinding> {
         let name = &wanted.name;
         let text = match self.filled(&wanted.metric) {
             Ok(text) => text,
@@ -196,7 +203,7 @@ impl Probe<'_> {
         }
     }
 
-    async fn series(&self, wanted: &Wanted, at: Timestamp) -> Vec<Finding> {
+    async fn series(&self, wanted: &Wanted, at: Timestamp) -> Vec<ProbeFinding> {
         let (name, metric) = (&wanted.name, &wanted.metric);
         let mut found = Vec::new();
         if let Some(Err(what)) = metric.hits.as_ref().filter(|hits| hits.label.is_some()).map(pattern) {
@@ -232,7 +239,7 @@ impl Probe<'_> {
 
     /// What is not counted, although the metric counts it: a gauge rises and falls, and each fall would be taken for a
     /// restart.
-    async fn gauges(&self, wanted: &Wanted) -> Vec<Finding> {
+    async fn gauges(&self, wanted: &Wanted) -> Vec<ProbeFinding> {
         let mut found = Vec::new();
         for family in families(&wanted.metric).into_iter().filter(|family| family.counter) {
             let series = family.series.as_str();
@@ -249,15 +256,15 @@ impl Probe<'_> {
     }
 
     /// The answer to the very queries that the sampler will ask.
-    async fn sample(&self, wanted: &Wanted, at: Timestamp) -> Result<Vec<Point>, MetricsError> {
+    async fn sample(&self, wanted: &Wanted, at: Timestamp) -> Result<Vec<SeriesPoint>, MetricsError> {
         let mut points = Vec::new();
-        for text in self.texts(wanted, |ask| matches!(ask, Ask::Series(..))) {
+        for text in self.texts(wanted, |ask| matches!(ask, SeriesRequest::Series(..))) {
             points.extend(self.metrics.instant(&text, at).await?);
         }
         Ok(points)
     }
 
-    fn texts(&self, wanted: &Wanted, which: impl Fn(&Ask) -> bool) -> Vec<String> {
+    fn texts(&self, wanted: &Wanted, which: impl Fn(&SeriesRequest) -> bool) -> Vec<String> {
         let metrics = BTreeMap::from([(wanted.name.clone(), wanted.metric.clone())]);
         let watches = [Watch::of_stable(self.workload.clone(), metrics, self.stable.clone(), Timestamp::UNIX_EPOCH)];
         let wanted = asks(&watches);
@@ -266,7 +273,7 @@ impl Probe<'_> {
     }
 
     /// What the labels of the series that are there say.
-    fn shape(&self, wanted: &Wanted, points: &[Point]) -> Vec<Finding> {
+    fn shape(&self, wanted: &Wanted, points: &[SeriesPoint]) -> Vec<ProbeFinding> {
         let (name, metric) = (&wanted.name, &wanted.metric);
         let series = metric.series.as_deref().unwrap_or_default();
         let has =
@@ -299,7 +306,7 @@ impl Probe<'_> {
     }
 
     /// What the series are instead of what the metric takes them for.
-    fn other_form(&self, wanted: &Wanted, points: &[Point]) -> Option<String> {
+    fn other_form(&self, wanted: &Wanted, points: &[SeriesPoint]) -> Option<String> {
         let metric = &wanted.metric;
         let series = metric.series.as_deref().unwrap_or_default();
         let mut sums = points.iter().filter(|point| !point.labels.contains_key(PART));
@@ -316,7 +323,7 @@ impl Probe<'_> {
     }
 
     /// Why the query has found no series.
-    async fn absent(&self, wanted: &Wanted, at: Timestamp) -> Vec<Finding> {
+    async fn absent(&self, wanted: &Wanted, at: Timestamp) -> Vec<ProbeFinding> {
         let (name, metric) = (&wanted.name, &wanted.metric);
         let mut found = Vec::new();
         // The first family is what is counted; hits that are counted apart come later than the first hit.
@@ -345,7 +352,7 @@ impl Probe<'_> {
         found
     }
 
-    async fn unknown_name(&self, wanted: &Wanted, series: &str, at: Timestamp) -> Finding {
+    async fn unknown_name(&self, wanted: &Wanted, series: &str, at: Timestamp) -> ProbeFinding {
         let name = &wanted.name;
         let plain = wanted.metric.series.as_deref().unwrap_or_default();
         if matches!(wanted.metric.kind, MetricKind::Histogram | MetricKind::Drift)
@@ -408,9 +415,9 @@ impl Probe<'_> {
     }
 
     /// Whether anybody can say that the processes are there.
-    async fn targets(&self, wanted: &Wanted, at: Timestamp) -> Vec<Finding> {
+    async fn targets(&self, wanted: &Wanted, at: Timestamp) -> Vec<ProbeFinding> {
         let name = &wanted.name;
-        let texts = self.texts(wanted, |ask| matches!(ask, Ask::Targets(_)));
+        let texts = self.texts(wanted, |ask| matches!(ask, SeriesRequest::Targets(_)));
         if texts.is_empty() {
             let advice = "without `targets` nobody can say whether the gateway is scraped; write, for example, targets = 'job=\"gateway\"'";
             return vec![warning(name, advice)];
@@ -436,7 +443,7 @@ fn refusal(error: &MetricsError) -> String {
 }
 
 /// What is wrong with the buckets: no `+Inf`, or a limit that lies between two of them.
-fn buckets(wanted: &Wanted, points: &[Point]) -> Vec<Finding> {
+fn buckets(wanted: &Wanted, points: &[SeriesPoint]) -> Vec<ProbeFinding> {
     let series = wanted.metric.series.as_deref().unwrap_or_default();
     let mut edges: Vec<f64> = points.iter().filter_map(|point| edge(point.labels.get(BOUND)?)).collect();
     edges.sort_by(f64::total_cmp);
@@ -454,7 +461,7 @@ fn buckets(wanted: &Wanted, points: &[Point]) -> Vec<Finding> {
 }
 
 /// The same of native histograms: buckets that can't be counted, or a limit that is an edge of not all of them.
-fn natives(wanted: &Wanted, points: &[Point]) -> Vec<Finding> {
+fn natives(wanted: &Wanted, points: &[SeriesPoint]) -> Vec<ProbeFinding> {
     let mut edges = native::edges();
     for native in points.iter().filter_map(|point| point.native.as_deref()) {
         match native::cumulative(native) {
@@ -469,7 +476,7 @@ fn natives(wanted: &Wanted, points: &[Point]) -> Vec<Finding> {
 }
 
 /// The limits that are no edges, with the nearest ones that are. A drift's limit is none of latency.
-fn limits(wanted: &Wanted, edges: &[f64]) -> Vec<Finding> {
+fn limits(wanted: &Wanted, edges: &[f64]) -> Vec<ProbeFinding> {
     if wanted.metric.kind != MetricKind::Histogram {
         return Vec::new();
     }

@@ -13,7 +13,7 @@ use super::snapshot::{Class, Process, Snapshot, edge};
 
 /// One of the two that are compared.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Arm {
+pub enum ArmReading {
     /// The candidate.
     Canary,
     /// What serves.
@@ -21,10 +21,10 @@ pub enum Arm {
 }
 
 /// Says whose a process's class is; `None`: neither arm's.
-pub type Whose<'a> = &'a dyn Fn(&Process, Option<&Class>) -> Option<Arm>;
+pub type Whose<'a> = &'a dyn Fn(&Process, Option<&Class>) -> Option<ArmReading>;
 
 /// What one family has counted in a block.
-pub struct Counts<'a> {
+pub struct ArmCounts<'a> {
     /// The family's class labels.
     pub labels: &'a [String],
     /// By process.
@@ -36,9 +36,9 @@ pub struct Counts<'a> {
 /// What one process has counted for one arm, by class; `None`: it begins here.
 type Share<'a> = BTreeMap<&'a Class, Option<u64>>;
 
-impl Counts<'_> {
+impl ArmCounts<'_> {
     /// The arms' processes with what they have counted, or the first gap among them.
-    fn shares(&self) -> Result<Vec<(&Process, Arm, Share<'_>)>, Gap> {
+    fn shares(&self) -> Result<Vec<(&Process, ArmReading, Share<'_>)>, Gap> {
         let mut shares = Vec::new();
         for (process, counted) in self.counted {
             let classes = match counted {
@@ -46,7 +46,7 @@ impl Counts<'_> {
                 Err(gap) if (self.whose)(process, None).is_some() => return Err(gap.clone()),
                 Err(_) => continue,
             };
-            for arm in [Arm::Canary, Arm::Stable] {
+            for arm in [ArmReading::Canary, ArmReading::Stable] {
                 let share: Share<'_> = classes
                     .iter()
                     .filter(|(class, _)| (self.whose)(process, Some(class)) == Some(arm))
@@ -66,8 +66,8 @@ impl Counts<'_> {
 }
 
 /// A sample with what `read` makes of each arm.
-fn arms(mut read: impl FnMut(Arm) -> Result<Option<Reading>, Gap>) -> Sample {
-    match (read(Arm::Canary), read(Arm::Stable)) {
+fn arms(mut read: impl FnMut(ArmReading) -> Result<Option<Reading>, Gap>) -> Sample {
+    match (read(ArmReading::Canary), read(ArmReading::Stable)) {
         (Ok(canary), Ok(stable)) => Sample::Arms { canary, stable },
         (Err(gap), _) | (_, Err(gap)) => Sample::Gap(gap),
     }
@@ -78,7 +78,7 @@ fn malformed(what: impl Into<String>) -> Gap {
 }
 
 /// The sample of a ratio, a histogram or a throughput, from its family and that of its hits.
-pub fn counted(metric: &Metric, all: &Counts<'_>, hits: Option<&Counts<'_>>) -> Sample {
+pub fn counted(metric: &Metric, all: &ArmCounts<'_>, hits: Option<&ArmCounts<'_>>) -> Sample {
     let sample = match metric.kind {
         MetricKind::Histogram | MetricKind::Drift => histogram(all, metric.native),
         MetricKind::Ratio => match (hits, &metric.hits) {
@@ -102,9 +102,9 @@ const MOST: usize = 32;
 /// they are not. A part that can't be read is left out.
 pub fn parts<K: Ord>(
     metric: &Metric,
-    all: &Counts<'_>,
-    hits: Option<&Counts<'_>>,
-    arm: Arm,
+    all: &ArmCounts<'_>,
+    hits: Option<&ArmCounts<'_>>,
+    arm: ArmReading,
     part: impl Fn(&Process) -> Option<K>,
 ) -> BTreeMap<K, Reading> {
     if metric.arms != ArmSource::Pods {
@@ -116,16 +116,16 @@ pub fn parts<K: Ord>(
             parts.entry(part).or_default().push(process);
         }
     }
-    let only = |counts: &Counts<'_>, own: &[&Process]| -> BTreeMap<Process, Counted> {
+    let only = |counts: &ArmCounts<'_>, own: &[&Process]| -> BTreeMap<Process, Counted> {
         let counted = own.iter().filter_map(|process| counts.counted.get_key_value(*process));
         counted.map(|(process, counted)| (process.clone(), counted.clone())).collect()
     };
     let read = |own: &[&Process]| {
         let (totals, own_hits) = (only(all, own), hits.map(|hits| only(hits, own)));
         let hits = hits.zip(own_hits.as_ref());
-        let hits = hits.map(|(hits, counted)| Counts { labels: hits.labels, counted, whose: hits.whose });
-        match counted(metric, &Counts { labels: all.labels, counted: &totals, whose: all.whose }, hits.as_ref()) {
-            Sample::Arms { canary, .. } if arm == Arm::Canary => canary,
+        let hits = hits.map(|(hits, counted)| ArmCounts { labels: hits.labels, counted, whose: hits.whose });
+        match counted(metric, &ArmCounts { labels: all.labels, counted: &totals, whose: all.whose }, hits.as_ref()) {
+            Sample::Arms { canary, .. } if arm == ArmReading::Canary => canary,
             Sample::Arms { stable, .. } => stable,
             Sample::Gap(_) => None,
         }
@@ -134,7 +134,7 @@ pub fn parts<K: Ord>(
 }
 
 /// The shares of `arm`, if it has any.
-fn of<'a, 'b>(shares: &'b [(&Process, Arm, Share<'a>)], arm: Arm) -> Option<Vec<&'b Share<'a>>> {
+fn of<'a, 'b>(shares: &'b [(&Process, ArmReading, Share<'a>)], arm: ArmReading) -> Option<Vec<&'b Share<'a>>> {
     let own: Vec<_> = shares.iter().filter(|(_, whose, _)| *whose == arm).map(|(.., share)| share).collect();
     (!own.is_empty()).then_some(own)
 }
@@ -159,7 +159,7 @@ pub fn pattern(hits: &Hits) -> Result<(Regex, bool), String> {
     Ok((regex, wanted))
 }
 
-fn ratio_by_label(hits: &Hits, all: &Counts<'_>) -> Result<Sample, Gap> {
+fn ratio_by_label(hits: &Hits, all: &ArmCounts<'_>) -> Result<Sample, Gap> {
     let (regex, wanted) = pattern(hits).map_err(malformed)?;
     let at = hits
         .label
@@ -178,9 +178,9 @@ fn ratio_by_label(hits: &Hits, all: &Counts<'_>) -> Result<Sample, Gap> {
     }))
 }
 
-fn ratio_of_two(all: &Counts<'_>, hits: &Counts<'_>) -> Result<Sample, Gap> {
+fn ratio_of_two(all: &ArmCounts<'_>, hits: &ArmCounts<'_>) -> Result<Sample, Gap> {
     let (totals, hits) = (all.shares()?, hits.shares()?);
-    let known: BTreeSet<(&Process, Arm)> = totals.iter().map(|(process, arm, _)| (*process, *arm)).collect();
+    let known: BTreeSet<(&Process, ArmReading)> = totals.iter().map(|(process, arm, _)| (*process, *arm)).collect();
     if let Some((process, ..)) = hits.iter().find(|(process, arm, _)| !known.contains(&(*process, *arm))) {
         return Err(malformed(format!("{} counts hits, but not what they are hits of", process.join("/"))));
     }
@@ -199,7 +199,7 @@ fn ratio_of_two(all: &Counts<'_>, hits: &Counts<'_>) -> Result<Sample, Gap> {
 /// Cumulative counts by bound, ascending; the last is `+Inf`.
 type Cumulative = Vec<(f64, u64)>;
 
-fn histogram(all: &Counts<'_>, native: bool) -> Result<Sample, Gap> {
+fn histogram(all: &ArmCounts<'_>, native: bool) -> Result<Sample, Gap> {
     let at = all.position(BOUND).ok_or_else(|| malformed("the histogram has no label `le`"))?;
     let shares = all.shares()?;
     Ok(arms(|arm| {

@@ -4,8 +4,8 @@
 use std::collections::BTreeMap;
 
 use super::native::{cumulative, edges};
-use super::plan::{BOUND, Family, MEMBERS, PART, Source};
-use crate::ports::Point;
+use super::plan::{BOUND, Family, MEMBERS, PART, SeriesSource};
+use crate::ports::SeriesPoint;
 
 /// An exporting process: the values of its source's process labels, in their order.
 pub type Process = Vec<String>;
@@ -58,11 +58,11 @@ pub struct Target {
 pub type Targets = Option<BTreeMap<Process, Target>>;
 
 /// The process that a point comes from.
-pub fn process(source: &Source, point: &Point) -> Process {
+pub fn process(source: &SeriesSource, point: &SeriesPoint) -> Process {
     source.process.iter().map(|label| point.labels.get(label).cloned().unwrap_or_default()).collect()
 }
 
-fn class(family: &Family, labels: &[String], point: &Point) -> Class {
+fn class(family: &Family, labels: &[String], point: &SeriesPoint) -> Class {
     let value = |label: &String| point.labels.get(label).cloned().unwrap_or_default();
     Class {
         owner: family.source.service.as_ref().map(|(label, _)| value(label)),
@@ -72,14 +72,14 @@ fn class(family: &Family, labels: &[String], point: &Point) -> Class {
 }
 
 /// All labels of a series, for [`Class::behind`].
-fn behind(point: &Point) -> String {
+fn behind(point: &SeriesPoint) -> String {
     let labels = point.labels.iter().filter(|(name, _)| *name != PART);
     labels.map(|(name, value)| format!("{name}={value:?}")).collect::<Vec<_>>().join(",")
 }
 
 impl Snapshot {
     /// The answer to [`super::plan::Ask::Series`]; `labels` are the family's class labels.
-    pub fn read(family: &Family, labels: &[String], points: &[&Point]) -> Snapshot {
+    pub fn read(family: &Family, labels: &[String], points: &[&SeriesPoint]) -> Snapshot {
         if family.native {
             return natives(family, labels, points);
         }
@@ -110,7 +110,7 @@ impl Snapshot {
     }
 
     /// Which classes of which processes the answer to [`super::plan::Ask::PastSeries`] names.
-    pub fn names(family: &Family, labels: &[String], points: &[&Point]) -> BTreeMap<Process, Vec<Class>> {
+    pub fn names(family: &Family, labels: &[String], points: &[&SeriesPoint]) -> BTreeMap<Process, Vec<Class>> {
         let mut names: BTreeMap<Process, Vec<Class>> = BTreeMap::new();
         let bound = labels.iter().position(|label| label == BOUND);
         for point in points {
@@ -134,13 +134,13 @@ impl Snapshot {
 /// One owner's native histograms in a process: their sum, and of how many.
 #[derive(Default)]
 struct Summed<'a> {
-    sum: Option<&'a Point>,
+    sum: Option<&'a SeriesPoint>,
     members: u64,
-    behind: Vec<&'a Point>,
+    behind: Vec<&'a SeriesPoint>,
 }
 
 /// The answer of a family of native histograms, as cumulative counts by bound.
-fn natives(family: &Family, labels: &[String], points: &[&Point]) -> Snapshot {
+fn natives(family: &Family, labels: &[String], points: &[&SeriesPoint]) -> Snapshot {
     let mut summed: BTreeMap<Process, BTreeMap<Class, Summed<'_>>> = BTreeMap::new();
     for point in points {
         let of = summed.entry(process(&family.source, point)).or_default();
@@ -180,7 +180,7 @@ fn at_bound(mut class: Class, at: usize, edge: f64) -> Class {
 }
 
 /// The answer to [`super::plan::Ask::Targets`].
-pub fn targets(source: &Source, points: &[&Point]) -> BTreeMap<Process, Target> {
+pub fn targets(source: &SeriesSource, points: &[&SeriesPoint]) -> BTreeMap<Process, Target> {
     let mut targets: BTreeMap<Process, Target> = BTreeMap::new();
     for point in points {
         let target = targets.entry(process(source, point)).or_default();

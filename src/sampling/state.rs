@@ -15,18 +15,18 @@ use bellwether_core::time::{Span, Timestamp};
 
 use super::Options;
 use super::answers::Answers;
-use super::difference::{Buckets, Counted, Facts, Memory, Setting};
-use super::plan::{Ask, BOUND, Family, Source, families, service_values};
-use super::reading::{Arm, Counts, counted, gauge, parts};
+use super::difference::{Buckets, Counted, Memory, ProcessFacts, Setting};
+use super::plan::{BOUND, Family, SeriesRequest, SeriesSource, families, service_values};
+use super::reading::{ArmCounts, ArmReading, counted, gauge, parts};
 use super::snapshot::{Class, Process, Snapshot, Targets, process, targets};
-use crate::ports::{PodFacts, Pods};
+use crate::ports::{PodDirectory, PodFacts};
 
 /// An instant query finds samples that are this old, unless the server is set otherwise.
 const LOOKBACK: Span = Span::from_secs(300);
 
 /// One watch's memory.
 #[derive(Debug, Clone, PartialEq)]
-pub struct State {
+pub struct SamplerState {
     /// The rollout that it is of.
     since: Timestamp,
     /// The last instant that could be read: where the next block with counts begins.
@@ -47,7 +47,7 @@ struct Known {
 pub struct Start {
     /// Where its block begins; `None`: this tick is its first reading, and there is no block.
     pub from: Option<Timestamp>,
-    state: State,
+    state: SamplerState,
 }
 
 /// What has to be asked again for a family.
@@ -62,13 +62,13 @@ enum Missing {
 
 impl Start {
     /// Where `watch` stands, given what is remembered of its workload. `None`: nothing new can be read yet.
-    pub fn of(watch: &Watch, remembered: Option<&State>, at: Timestamp) -> Option<Start> {
-        let fits = |state: &&State| {
+    pub fn of(watch: &Watch, remembered: Option<&SamplerState>, at: Timestamp) -> Option<Start> {
+        let fits = |state: &&SamplerState| {
             // Another process may have gone on with it meanwhile: its blocks must not be counted again.
             let agrees = watch.last.is_none_or(|last| Some(last) == state.reported || last == state.good);
             state.since == watch.since && agrees
         };
-        let fresh = |good| State { since: watch.since, good, reported: watch.last, families: BTreeMap::new() };
+        let fresh = |good| SamplerState { since: watch.since, good, reported: watch.last, families: BTreeMap::new() };
         let start = match (remembered.filter(fits), watch.last) {
             (Some(state), _) => Start { from: Some(state.good), state: state.clone() },
             (None, Some(last)) => Start { from: Some(last), state: fresh(last) },
@@ -89,12 +89,12 @@ impl Start {
     }
 
     /// What must be asked as of [`Start::from`], of all that is asked of this tick.
-    pub fn again<'a>(&self, asks: impl Iterator<Item = &'a Ask>, lag: Span) -> BTreeSet<Ask> {
+    pub fn again<'a>(&self, asks: impl Iterator<Item = &'a SeriesRequest>, lag: Span) -> BTreeSet<SeriesRequest> {
         let mut again = BTreeSet::new();
         for ask in asks {
-            let Ask::Series(family, labels) = ask else { continue };
+            let SeriesRequest::Series(family, labels) = ask else { continue };
             let missing = self.missing(family, labels);
-            let targets = Ask::Targets(family.source.clone());
+            let targets = SeriesRequest::Targets(family.source.clone());
             let own = [ask].into_iter().chain(family.source.has_targets().then_some(&targets));
             if !family.counter || missing == Missing::Nothing {
                 continue;
@@ -124,7 +124,7 @@ pub struct Turn<'a> {
     /// The instant that was read.
     pub at: Timestamp,
     /// What was asked of this instant.
-    pub asks: &'a BTreeMap<Ask, Vec<usize>>,
+    pub asks: &'a BTreeMap<SeriesRequest, Vec<usize>>,
     /// The answers.
     pub now: &'a Answers,
     /// The answers as of the block's beginning, for what was not remembered.
@@ -132,7 +132,7 @@ pub struct Turn<'a> {
     /// The samples of its raw queries.
     pub queries: BTreeMap<String, Sample>,
     /// Whose pod it is.
-    pub pods: &'a dyn Pods,
+    pub pods: &'a dyn PodDirectory,
     /// How to read.
     pub options: &'a Options,
 }
@@ -150,14 +150,14 @@ enum Read {
 
 impl Turn<'_> {
     /// The block, if there is one, and what to remember.
-    pub fn finish(self, start: Start) -> (Option<Block>, State) {
+    pub fn finish(self, start: Start) -> (Option<Block>, SamplerState) {
         let wanted: BTreeSet<Family> =
             self.watch.metrics.values().flat_map(families).filter(|family| family.counter).collect();
         let reads: BTreeMap<Family, Read> = self
             .asks
             .keys()
             .filter_map(|ask| match ask {
-                Ask::Series(family, labels) if wanted.contains(family) => {
+                SeriesRequest::Series(family, labels) if wanted.contains(family) => {
                     Some((family.clone(), self.read(family, labels, ask, &start)))
                 }
                 _ => None,
@@ -175,7 +175,7 @@ impl Turn<'_> {
         (block, state)
     }
 
-    fn remember(&self, start: Start, reads: BTreeMap<Family, Read>, unread: bool) -> State {
+    fn remember(&self, start: Start, reads: BTreeMap<Family, Read>, unread: bool) -> SamplerState {
         let mut state = start.state;
         state.families.retain(|family, _| reads.contains_key(family));
         for (family, read) in reads {
@@ -191,7 +191,7 @@ impl Turn<'_> {
         state
     }
 
-    fn read(&self, family: &Family, labels: &BTreeSet<String>, ask: &Ask, start: &Start) -> Read {
+    fn read(&self, family: &Family, labels: &BTreeSet<String>, ask: &SeriesRequest, start: &Start) -> Read {
         let list: Vec<String> = labels.iter().cloned().collect();
         let now = self
             .snapshot(self.now, family, &list, ask)
@@ -230,7 +230,7 @@ impl Turn<'_> {
     }
 
     /// The family's memory as of the block's beginning.
-    fn memory(&self, family: &Family, labels: &[String], ask: &Ask, start: &Start) -> Result<Memory, Gap> {
+    fn memory(&self, family: &Family, labels: &[String], ask: &SeriesRequest, start: &Start) -> Result<Memory, Gap> {
         let set: BTreeSet<String> = labels.iter().cloned().collect();
         let known = start.state.families.get(family).map(|known| known.memory.clone()).unwrap_or_default();
         let missing = start.missing(family, &set);
@@ -245,11 +245,11 @@ impl Turn<'_> {
             return Ok(known.advance(&then, &targets, &facts, setting).0);
         }
         let past = start.past(self.options.lag);
-        let points = self.then.points(&Ask::PastSeries(family.clone(), set, past), self.index)?;
+        let points = self.then.points(&SeriesRequest::PastSeries(family.clone(), set, past), self.index)?;
         let names = Snapshot::names(family, labels, &points);
         let mut seen: Vec<Process> = Vec::new();
         if family.source.has_targets() {
-            let points = self.then.points(&Ask::PastTargets(family.source.clone(), past), self.index)?;
+            let points = self.then.points(&SeriesRequest::PastTargets(family.source.clone(), past), self.index)?;
             seen.extend(points.iter().filter(|point| point.value == 1.0).map(|point| process(&family.source, point)));
         }
         if names.is_empty() && seen.is_empty() {
@@ -259,32 +259,38 @@ impl Turn<'_> {
         Ok(Memory::restored(&then, &targets, seen, names, &facts, setting))
     }
 
-    fn snapshot(&self, answers: &Answers, family: &Family, labels: &[String], ask: &Ask) -> Result<Snapshot, Gap> {
+    fn snapshot(
+        &self,
+        answers: &Answers,
+        family: &Family,
+        labels: &[String],
+        ask: &SeriesRequest,
+    ) -> Result<Snapshot, Gap> {
         Ok(Snapshot::read(family, labels, &answers.points(ask, self.index)?))
     }
 
-    fn targets(&self, answers: &Answers, source: &Source) -> Result<Targets, Gap> {
+    fn targets(&self, answers: &Answers, source: &SeriesSource) -> Result<Targets, Gap> {
         if !source.has_targets() {
             return Ok(None);
         }
-        let points = answers.points(&Ask::Targets(source.clone()), self.index)?;
+        let points = answers.points(&SeriesRequest::Targets(source.clone()), self.index)?;
         // Without a single `up` series (a pushed metric, other labels) nobody can be asked, which is not the same as
         // all being gone.
         Ok(Some(targets(source, &points)).filter(|targets| !targets.is_empty()))
     }
 
-    fn pod(&self, source: &Source, process: &Process) -> Option<PodFacts> {
+    fn pod(&self, source: &SeriesSource, process: &Process) -> Option<PodFacts> {
         self.pods.locate(source.value(process, "namespace")?, source.value(process, "pod")?)
     }
 
-    fn facts(&self, source: &Source, process: &Process) -> Facts {
+    fn facts(&self, source: &SeriesSource, process: &Process) -> ProcessFacts {
         if source.service.is_some() {
-            return Facts::default();
+            return ProcessFacts::default();
         }
-        let Some(pod) = self.pod(source, process) else { return Facts::default() };
+        let Some(pod) = self.pod(source, process) else { return ProcessFacts::default() };
         let container = source.value(process, "container").and_then(|name| pod.restarts.get(name)).copied();
         let name = |label| source.value(process, label).unwrap_or_default().to_owned();
-        Facts {
+        ProcessFacts {
             pod: Some((name("namespace"), name("pod"))),
             started: Some(pod.started),
             restarts: Some(container.unwrap_or_else(|| pod.restarts.values().sum())),
@@ -292,13 +298,13 @@ impl Turn<'_> {
     }
 
     /// The arm of a process, or of a class of it; at a gateway every process is both arms'.
-    fn whose(&self, source: &Source, process: &Process, class: Option<&Class>) -> Option<Arm> {
+    fn whose(&self, source: &SeriesSource, process: &Process, class: Option<&Class>) -> Option<ArmReading> {
         if source.service.is_some() {
-            let Some(class) = class else { return Some(Arm::Stable) };
+            let Some(class) = class else { return Some(ArmReading::Stable) };
             let [stable, canary] = service_values(source, self.watch, self.pods)?;
             return match class.owner.as_ref()? {
-                owner if *owner == canary => self.watch.canary.as_ref().map(|_| Arm::Canary),
-                owner => (*owner == stable).then_some(Arm::Stable),
+                owner if *owner == canary => self.watch.canary.as_ref().map(|_| ArmReading::Canary),
+                owner => (*owner == stable).then_some(ArmReading::Stable),
             };
         }
         let pod = self.pod(source, process)?;
@@ -306,8 +312,8 @@ impl Turn<'_> {
             arm.deployment_uid == pod.deployment_uid && arm.pod_hash.as_ref().is_none_or(|hash| *hash == pod.pod_hash)
         };
         match &self.watch.canary {
-            Some(canary) if is(canary) => Some(Arm::Canary),
-            _ => is(&self.watch.stable).then_some(Arm::Stable),
+            Some(canary) if is(canary) => Some(ArmReading::Canary),
+            _ => is(&self.watch.stable).then_some(ArmReading::Stable),
         }
     }
 
@@ -315,7 +321,7 @@ impl Turn<'_> {
     /// an arm of which nothing can be scraped any more although it is there.
     fn stale(
         &self,
-        source: &Source,
+        source: &SeriesSource,
         memory: &Memory,
         now: &Snapshot,
         targets: &Targets,
@@ -336,7 +342,7 @@ impl Turn<'_> {
         if let Some(oldest) = old.map(|(_, target)| age(target.scraped)).max() {
             return Some(oldest);
         }
-        [Arm::Canary, Arm::Stable].into_iter().find_map(|arm| {
+        [ArmReading::Canary, ArmReading::Stable].into_iter().find_map(|arm| {
             let before = memory.scraped().filter(|(process, _)| ours(process) == Some(arm)).map(|(_, scraped)| scraped);
             let last = before.max_by(f64::total_cmp)?;
             let is_down = own.iter().any(|(whose, _)| *whose == arm)
@@ -360,10 +366,11 @@ impl Turn<'_> {
     }
 
     fn gauge(&self, metric: &Metric) -> Result<Sample, Gap> {
-        let source = Source::of(metric);
+        let source = SeriesSource::of(metric);
         let wanted = families(metric);
-        let ask = self.asks.keys().find(|ask| matches!(ask, Ask::Series(family, _) if wanted.contains(family)));
-        let (Some(ask @ Ask::Series(family, labels)), whose) =
+        let ask =
+            self.asks.keys().find(|ask| matches!(ask, SeriesRequest::Series(family, _) if wanted.contains(family)));
+        let (Some(ask @ SeriesRequest::Series(family, labels)), whose) =
             (ask, |process: &Process, class: Option<&Class>| self.whose(&source, process, class))
         else {
             return Err(Gap::NoBaseline);
@@ -379,14 +386,14 @@ impl Turn<'_> {
 
     /// What each of the stable's processes has counted, of the metrics of which that is wanted.
     fn each(&self, reads: &BTreeMap<Family, Read>) -> BTreeMap<String, Vec<Reading>> {
-        let processes = self.parts(&self.watch.each, reads, Arm::Stable, |_, process| Some(process.clone()));
+        let processes = self.parts(&self.watch.each, reads, ArmReading::Stable, |_, process| Some(process.clone()));
         processes.map(|(name, parts)| (name, parts.into_values().collect())).collect()
     }
 
     /// What each pod of the version that is judged has counted, likewise.
     fn named(&self, reads: &BTreeMap<Family, Read>) -> BTreeMap<String, BTreeMap<String, Reading>> {
-        let judged = if self.watch.canary.is_some() { Arm::Canary } else { Arm::Stable };
-        let pod = |source: &Source, process: &Process| source.value(process, "pod").map(str::to_owned);
+        let judged = if self.watch.canary.is_some() { ArmReading::Canary } else { ArmReading::Stable };
+        let pod = |source: &SeriesSource, process: &Process| source.value(process, "pod").map(str::to_owned);
         self.parts(&self.watch.named, reads, judged, pod).filter(|(_, pods)| !pods.is_empty()).collect()
     }
 
@@ -394,12 +401,12 @@ impl Turn<'_> {
         &'s self,
         wanted: &'s BTreeSet<String>,
         reads: &'s BTreeMap<Family, Read>,
-        arm: Arm,
-        part: impl Fn(&Source, &Process) -> Option<K> + Copy + 's,
+        arm: ArmReading,
+        part: impl Fn(&SeriesSource, &Process) -> Option<K> + Copy + 's,
     ) -> impl Iterator<Item = (String, BTreeMap<K, Reading>)> + 's {
         self.watch.metrics.iter().filter(|(name, _)| wanted.contains(*name)).filter_map(move |(name, metric)| {
-            let source = Source::of(metric);
-            let read = |metric: &Metric, all: &Counts<'_>, hits: Option<&Counts<'_>>| {
+            let source = SeriesSource::of(metric);
+            let read = |metric: &Metric, all: &ArmCounts<'_>, hits: Option<&ArmCounts<'_>>| {
                 parts(metric, all, hits, arm, |process| part(&source, process))
             };
             Some((name.clone(), self.counts(metric, reads, read).ok()?))
@@ -414,14 +421,14 @@ impl Turn<'_> {
         &self,
         metric: &Metric,
         reads: &BTreeMap<Family, Read>,
-        read: impl FnOnce(&Metric, &Counts<'_>, Option<&Counts<'_>>) -> T,
+        read: impl FnOnce(&Metric, &ArmCounts<'_>, Option<&ArmCounts<'_>>) -> T,
     ) -> Result<T, Gap> {
-        let source = Source::of(metric);
+        let source = SeriesSource::of(metric);
         let whose = |process: &Process, class: Option<&Class>| self.whose(&source, process, class);
-        let counts: Vec<Counts<'_>> = families(metric)
+        let counts: Vec<ArmCounts<'_>> = families(metric)
             .iter()
             .map(|family| match reads.get(family) {
-                Some(Read::Counted { labels, counted, .. }) => Ok(Counts { labels, counted, whose: &whose }),
+                Some(Read::Counted { labels, counted, .. }) => Ok(ArmCounts { labels, counted, whose: &whose }),
                 Some(Read::Begun { gap, .. } | Read::Unread(gap)) => Err(gap.clone()),
                 None => Err(Gap::NoBaseline),
             })

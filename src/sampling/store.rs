@@ -5,11 +5,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
-use bellwether_core::time::{Span, Stretch, Timestamp};
+use bellwether_core::time::{Span, TimeRange, Timestamp};
 use regex::Regex;
 
 use super::plan::PART;
-use crate::ports::{Metrics, MetricsError, Native, Point};
+use crate::ports::{Metrics, MetricsError, Native, SeriesPoint};
 
 /// After so long without a sample a series is gone, as in Prometheus.
 const LOOKBACK: Span = Span::from_secs(300);
@@ -32,10 +32,10 @@ impl Value {
         }
     }
 
-    fn at(self, labels: Labels) -> Point {
+    fn at(self, labels: Labels) -> SeriesPoint {
         match self {
-            Value::Number(value) => Point::number(labels, value),
-            Value::Native(native) => Point::native(labels, native),
+            Value::Number(value) => SeriesPoint::number(labels, value),
+            Value::Native(native) => SeriesPoint::native(labels, native),
         }
     }
 }
@@ -125,7 +125,7 @@ impl Store {
 
 #[async_trait]
 impl Metrics for Store {
-    async fn instant(&self, query: &str, at: Timestamp) -> Result<Vec<Point>, MetricsError> {
+    async fn instant(&self, query: &str, at: Timestamp) -> Result<Vec<SeriesPoint>, MetricsError> {
         let mut inner = self.lock();
         inner.asked.push(query.to_owned());
         if let Some(error) = &inner.outage {
@@ -135,7 +135,7 @@ impl Metrics for Store {
             return Err(MetricsError::Refused("400 bad_data: refused as ordered".to_owned()));
         }
         if let Some(values) = inner.answers.get(query) {
-            return Ok(values.iter().map(|value| Point::number(Labels::new(), *value)).collect());
+            return Ok(values.iter().map(|value| SeriesPoint::number(Labels::new(), *value)).collect());
         }
         let unknown = || MetricsError::Refused(format!("400 bad_data: this store can't answer {query}"));
         let mut rest = query;
@@ -154,7 +154,11 @@ impl Metrics for Store {
         Ok(self.lock().types.get(name).cloned())
     }
 
-    async fn range(&self, query: &str, stretch: Stretch) -> Result<BTreeMap<Timestamp, Vec<Point>>, MetricsError> {
+    async fn range(
+        &self,
+        query: &str,
+        stretch: TimeRange,
+    ) -> Result<BTreeMap<Timestamp, Vec<SeriesPoint>>, MetricsError> {
         self.lock().ranges.push(query.to_owned());
         let mut instants = BTreeMap::new();
         for at in stretch.ticks() {
@@ -176,7 +180,7 @@ fn until<'a>(rest: &mut &'a str, end: char) -> Option<&'a str> {
 }
 
 /// `label_replace(…, part)`, an aggregation, or a selector.
-fn term(rest: &mut &str, inner: &Inner, at: Timestamp) -> Option<Vec<Point>> {
+fn term(rest: &mut &str, inner: &Inner, at: Timestamp) -> Option<Vec<SeriesPoint>> {
     if eat(rest, "label_replace(").is_some() {
         let mut points = aggregation(rest, inner, at)?;
         eat(rest, &format!(", \"{PART}\", \""))?;
@@ -188,7 +192,7 @@ fn term(rest: &mut &str, inner: &Inner, at: Timestamp) -> Option<Vec<Point>> {
     aggregation(rest, inner, at)
 }
 
-fn aggregation(rest: &mut &str, inner: &Inner, at: Timestamp) -> Option<Vec<Point>> {
+fn aggregation(rest: &mut &str, inner: &Inner, at: Timestamp) -> Option<Vec<SeriesPoint>> {
     let Some((function, _)) =
         rest.split_once(" by (").filter(|(name, _)| ["sum", "count", "min", "max"].contains(name))
     else {
@@ -200,12 +204,12 @@ fn aggregation(rest: &mut &str, inner: &Inner, at: Timestamp) -> Option<Vec<Poin
     eat(rest, " (")?;
     let points = selected(rest, inner, at)?;
     eat(rest, ")")?;
-    let mut groups: BTreeMap<Labels, Vec<Point>> = BTreeMap::new();
+    let mut groups: BTreeMap<Labels, Vec<SeriesPoint>> = BTreeMap::new();
     for mut point in points {
         point.labels.retain(|label, _| by.contains(label));
         groups.entry(point.labels.clone()).or_default().push(point);
     }
-    let fold = |points: &[Point]| {
+    let fold = |points: &[SeriesPoint]| {
         let mut values = points.iter().map(|point| point.value);
         Some(match function.as_str() {
             "sum" => return sum(points),
@@ -218,7 +222,7 @@ fn aggregation(rest: &mut &str, inner: &Inner, at: Timestamp) -> Option<Vec<Poin
 }
 
 /// Numbers have a sum, and native histograms (of one schema, here) have one, but not both together.
-fn sum(points: &[Point]) -> Option<Value> {
+fn sum(points: &[SeriesPoint]) -> Option<Value> {
     let natives: Vec<&Arc<Native>> = points.iter().filter_map(|point| point.native.as_ref()).collect();
     if natives.is_empty() {
         return Some(Value::Number(points.iter().map(|point| point.value).sum()));
@@ -237,7 +241,7 @@ fn sum(points: &[Point]) -> Option<Value> {
 }
 
 /// A selector, its timestamps, or a range of it.
-fn selected(rest: &mut &str, inner: &Inner, at: Timestamp) -> Option<Vec<Point>> {
+fn selected(rest: &mut &str, inner: &Inner, at: Timestamp) -> Option<Vec<SeriesPoint>> {
     let function = ["timestamp", "max_over_time", "last_over_time", "histogram_count"]
         .into_iter()
         .find(|name| eat(rest, &format!("{name}(")).is_some());

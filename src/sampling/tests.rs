@@ -4,16 +4,16 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 
-use bellwether_core::ids::{Kind, Workload};
+use bellwether_core::ids::{Workload, WorkloadKind};
 use bellwether_core::measure::block::{Block, Gap, Reading, Sample};
 use bellwether_core::measure::metric::{Against, ArmSource, Distance, Hits, Metric, MetricKind};
 use bellwether_core::measure::watch::{ArmKey, Watch};
-use bellwether_core::time::{Span, Stretch, Timestamp};
+use bellwether_core::time::{Span, TimeRange, Timestamp};
 use proptest::prelude::*;
 
 use super::store::Store;
 use super::{Options, Sampler, grid, history, next_tick};
-use crate::ports::{MetricsError, PodFacts, Pods};
+use crate::ports::{MetricsError, PodDirectory, PodFacts};
 
 mod native;
 
@@ -50,7 +50,7 @@ async fn the_past_is_counted_as_the_present_was() {
     }
     world.store.asked();
     let watch = Watch { each: BTreeSet::from(["errors".to_owned()]), ..world.watch() };
-    let stretch = Stretch::before(t(285), Span::from_secs(285), Span::from_secs(15));
+    let stretch = TimeRange::before(t(285), Span::from_secs(285), Span::from_secs(15));
     let (store, pods) = (Arc::clone(&world.store), Arc::clone(&world.pods));
     let blocks = history::blocks(store, pods, watch, stretch, Options::default()).await;
     let second = |time: Timestamp| time.as_second() - 1_700_000_000;
@@ -493,7 +493,7 @@ struct Exporter {
 #[derive(Default)]
 struct Roster(Mutex<BTreeMap<String, PodFacts>>);
 
-impl Pods for Roster {
+impl PodDirectory for Roster {
     fn locate(&self, namespace: &str, pod: &str) -> Option<PodFacts> {
         (namespace == "shop").then(|| self.0.lock().unwrap().get(pod).cloned()).flatten()
     }
@@ -560,7 +560,7 @@ impl World {
             workload: Workload {
                 cluster: "c".to_owned(),
                 namespace: "shop".to_owned(),
-                kind: Kind::Deployment,
+                kind: WorkloadKind::Deployment,
                 name: "web".to_owned(),
             },
             metrics: BTreeMap::from([("errors".to_owned(), self.metric.clone())]),

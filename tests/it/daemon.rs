@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use bellwether::adapters::memory::World;
+use bellwether::adapters::memory::MemoryWorld;
 use bellwether::clock::{Clock, FastClock, Stopwatch};
 use bellwether::config::{self, Sources};
 use bellwether::daemon::{self, Grid, Parts};
@@ -17,14 +17,14 @@ use bellwether::events::cdevents::{REQUESTED, wrap};
 use bellwether::events::decode::DecodeOptions;
 use bellwether::events::mapping::Mapping;
 use bellwether::journal::embedded::{Embedded, read_decisions};
-use bellwether::perform::Hands;
+use bellwether::perform::Executor;
 use bellwether::ports::{
-    Batch, Cluster, Epoch, Journal, JournalError, Journals, Partition, Record, Taken, Template, Wake,
+    Batch, Cluster, Epoch, EventRecord, Journal, JournalError, Journals, Partition, PodTemplate, Receipt, Wake,
 };
 use bellwether::shard::Shared;
-use bellwether::show::Shows;
+use bellwether::show::StatusBoard;
 use bellwether_core::engine::Engine;
-use bellwether_core::engine::view::View;
+use bellwether_core::engine::view::StatusView;
 use bellwether_core::ids::{Images, Workload};
 use bellwether_core::input::effect::Effect;
 use bellwether_core::input::event::{Outcome, Request};
@@ -134,8 +134,13 @@ impl Journal for Pane<Box<dyn Journal>> {
 }
 
 #[async_trait]
-impl Cluster for Pane<World> {
-    async fn perform(&self, effect: &Effect, epoch: Epoch, template: Option<&Template>) -> (Outcome, Vec<Template>) {
+impl Cluster for Pane<MemoryWorld> {
+    async fn perform(
+        &self,
+        effect: &Effect,
+        epoch: Epoch,
+        template: Option<&PodTemplate>,
+    ) -> (Outcome, Vec<PodTemplate>) {
         let id = effect.id.to_string();
         if !self.notes.committed.lock().unwrap().contains(&format!("{id:?}")) {
             self.notes.hasty.lock().unwrap().push(id.clone());
@@ -147,7 +152,7 @@ impl Cluster for Pane<World> {
 
 /// A world, a journal, and the daemons that come and go in them.
 struct Stage {
-    world: World,
+    world: MemoryWorld,
     clock: Arc<dyn Clock>,
     folder: tempfile::TempDir,
     policies: Vec<Policy>,
@@ -160,7 +165,7 @@ struct Life {
     runtime: Runtime,
     wakes: mpsc::Sender<Wake>,
     decisions: broadcast::Receiver<Decision>,
-    view: watch::Receiver<Arc<View>>,
+    view: watch::Receiver<Arc<StatusView>>,
     stop: CancellationToken,
     daemon: JoinHandle<anyhow::Result<()>>,
 }
@@ -173,7 +178,7 @@ impl Stage {
         let config = config::load(&Sources { files: vec![file], ..Sources::default() });
         let policies = config.unwrap_or_else(|report| panic!("{report}")).policies;
         let clock: Arc<dyn Clock> = Arc::new(FastClock::new(FACTOR));
-        let world = World::new(Arc::clone(&clock));
+        let world = MemoryWorld::new(Arc::clone(&clock));
         world.deploy(&workload(), images("1"), 4, 100);
         Stage { world, clock, folder, policies, notes: Arc::default(), offset: 0 }
     }
@@ -184,12 +189,12 @@ impl Stage {
         let journals = Pane { behind: embedded, notes: Arc::clone(&self.notes) };
         let cluster = Pane { behind: self.world.clone(), notes: Arc::clone(&self.notes) };
         let (wakes, inbox) = mpsc::channel(64);
-        let (shows, stop) = (Shows::default(), CancellationToken::new());
+        let (shows, stop) = (StatusBoard::default(), CancellationToken::new());
         let (decisions, view) = (shows.decisions(), shows.watch());
         let parts = Parts {
             shared: Shared {
                 clock: Arc::clone(&self.clock),
-                hands: Hands::new(
+                hands: Executor::new(
                     Arc::new(cluster),
                     Arc::new(self.world.clone()),
                     Arc::new(self.world.clone()),
@@ -228,7 +233,7 @@ impl Stage {
     }
 
     /// The event `id`, as the record that Kafka would bring; the same one again has the same offset.
-    fn event(&self, id: &str, tag: &str, offset: i64) -> Record {
+    fn event(&self, id: &str, tag: &str, offset: i64) -> EventRecord {
         let request = Request {
             workload: workload(),
             images: images(tag),
@@ -241,22 +246,23 @@ impl Stage {
         let key = workload().to_string();
         let now = "2026-01-31T12:00:00Z".parse().unwrap();
         let event = wrap(REQUESTED, "/test", id, now, &key, serde_json::to_value(&request).unwrap());
-        Record { partition: 0, offset, ..event.to_record(&key) }
+        EventRecord { partition: 0, offset, ..event.to_record(&key) }
     }
 
     /// What the journal has of decisions: each once, in their order.
     async fn decided(&self) -> Vec<String> {
         drop(self.journal().await);
         let records = read_decisions(&self.folder.path().join("journal.redb")).unwrap();
-        let records =
-            records.iter().map(|(_, json)| serde_json::from_slice::<bellwether_core::engine::record::Record>(json));
+        let records = records
+            .iter()
+            .map(|(_, json)| serde_json::from_slice::<bellwether_core::engine::record::AuditRecord>(json));
         let decisions: Vec<Decision> = records.flat_map(|record| record.unwrap().decisions).collect();
         let numbers: Vec<u32> = decisions.iter().map(|decision| decision.n).collect();
         assert_eq!(numbers, (0..decisions.len() as u32).collect::<Vec<u32>>(), "{:?}", told(&decisions));
         told(&decisions)
     }
 
-    async fn ask(&mut self, life: &Life, id: &str, tag: &str) -> Option<Taken> {
+    async fn ask(&mut self, life: &Life, id: &str, tag: &str) -> Option<Receipt> {
         let record = self.event(id, tag, self.offset);
         self.offset += 1;
         life.send(record).await
@@ -265,10 +271,10 @@ impl Stage {
 
 impl Life {
     /// What the daemon made of a record; `None`: it let go of it.
-    async fn send(&self, record: Record) -> Option<Taken> {
+    async fn send(&self, record: EventRecord) -> Option<Receipt> {
         let (answer, taken) = oneshot::channel();
         let answer = Some(Arc::new(tokio::sync::Mutex::new(Some(answer))));
-        self.wakes.send(Wake::Record(Record { answer, ..record })).await.unwrap();
+        self.wakes.send(Wake::Record(EventRecord { answer, ..record })).await.unwrap();
         tokio::time::timeout(LONG, taken).await.expect("no answer").ok()
     }
 
@@ -354,14 +360,14 @@ async fn what_is_done_was_committed_before() {
     let mut stage = Stage::new();
     let mut life = stage.live().await;
     let taken = stage.ask(&life, "a", "2").await;
-    assert!(matches!(taken, Some(Taken::Decided(_))), "{taken:?}");
+    assert!(matches!(taken, Some(Receipt::Decided(_))), "{taken:?}");
     let decisions = life.until(ended).await;
     assert_eq!(told(&decisions), A_GOOD_ROLLOUT);
     assert_eq!(stage.world.images(&workload()), Some(images("2")));
     let taken = stage.ask(&life, "a", "2").await;
-    assert!(matches!(&taken, Some(Taken::Ignored(why)) if why.contains("has come before")), "{taken:?}");
+    assert!(matches!(&taken, Some(Receipt::Ignored(why)) if why.contains("has come before")), "{taken:?}");
     let taken = stage.ask(&life, "b", "3-err20").await;
-    assert!(matches!(taken, Some(Taken::Decided(_))), "{taken:?}");
+    assert!(matches!(taken, Some(Receipt::Decided(_))), "{taken:?}");
     let decisions = life.until(ended).await;
     assert_eq!(decisions.last().unwrap().ending, Some(Ending::RolledBack), "{decisions:#?}");
     life.stop().await;

@@ -3,7 +3,7 @@
 use bellwether::events::cloudevents::{CloudEvent, MAX_EVENT_BYTES};
 use bellwether::events::decode::{DecodeOptions, Decoded, decode};
 use bellwether::events::mapping::Mapping;
-use bellwether::ports::Record;
+use bellwether::ports::EventRecord;
 use bellwether_core::input::event::Event;
 use bellwether_core::time::Timestamp;
 use serde_json::{Value, json};
@@ -98,7 +98,7 @@ fn what_is_ours_and_impossible_is_dead_and_says_what_and_how_to_mend_it() {
     let no_image =
         json!({ "workload": { "cluster": "prod", "namespace": "shop", "kind": "Deployment", "name": "web" } });
     let other_id = with(envelope(REQUESTED, json!({ "content": request() }), Value::Null), "/context/id", json!("e-2"));
-    let rows: Vec<(Record, &[&str])> = vec![
+    let rows: Vec<(EventRecord, &[&str])> = vec![
         (without(requested(request()), "ce_id"), &["attribute id is missing", "header ce_id"]),
         (without(requested(request()), "ce_specversion"), &["specversion is missing"]),
         (header(requested(request()), "ce_specversion", "0.3"), &["specversion", "\"0.3\"", "only CloudEvents 1.0"]),
@@ -113,11 +113,11 @@ fn what_is_ours_and_impossible_is_dead_and_says_what_and_how_to_mend_it() {
         ),
         (header(requested(request()), "content-type", "application/cloudevents+avro"), &["avro", "not JSON"]),
         (header(requested(request()), "content-type", "text/plain"), &["text/plain", "not JSON"]),
-        (Record { value: None, ..requested(request()) }, &["no value", "tombstone"]),
-        (Record { value: Some(Vec::new()), ..requested(request()) }, &["no data"]),
-        (Record { value: Some(b"{".to_vec()), ..requested(request()) }, &["not JSON"]),
-        (Record { value: Some(vec![b' '; MAX_EVENT_BYTES + 1]), ..requested(request()) }, &["1048576"]),
-        (Record { value: Some("[".repeat(100_000).into_bytes()), ..requested(request()) }, &["recursion limit"]),
+        (EventRecord { value: None, ..requested(request()) }, &["no value", "tombstone"]),
+        (EventRecord { value: Some(Vec::new()), ..requested(request()) }, &["no data"]),
+        (EventRecord { value: Some(b"{".to_vec()), ..requested(request()) }, &["not JSON"]),
+        (EventRecord { value: Some(vec![b' '; MAX_EVENT_BYTES + 1]), ..requested(request()) }, &["1048576"]),
+        (EventRecord { value: Some("[".repeat(100_000).into_bytes()), ..requested(request()) }, &["recursion limit"]),
         (structured_raw("[]"), &["not JSON", "one JSON object"]),
         (
             structured_raw(r#"{"specversion":"1.0","id":"1","source":"s","type":"t","data_base64":"e30="}"#),
@@ -241,14 +241,14 @@ fn no_bytes_make_the_decoder_panic() {
         let mut flipped = bytes.clone();
         flipped[cut] ^= 0x80;
         for value in [bytes[..cut].to_vec(), flipped] {
-            decoded(&Record { value: Some(value), ..whole.clone() });
+            decoded(&EventRecord { value: Some(value), ..whole.clone() });
         }
     }
 }
 
 // ---- helpers ----
 
-fn decoded(record: &Record) -> Decoded {
+fn decoded(record: &EventRecord) -> Decoded {
     let mapping =
         json!([{ "environment": "prod-*", "subject": "service/*", "namespace": "shop", "name": "{{subject-name}}" }]);
     decode(record, &DecodeOptions::new("prod", serde_json::from_value(mapping).unwrap()), now())
@@ -276,21 +276,21 @@ fn envelope(ty: &str, subject: Value, custom_data: Value) -> Value {
     json!({ "context": context, "subject": subject, "customData": custom_data })
 }
 
-fn requested(content: Value) -> Record {
+fn requested(content: Value) -> EventRecord {
     binary(REQUESTED, &envelope(REQUESTED, json!({ "id": "x", "content": content }), Value::Null))
 }
 
-fn told(verb: &str, content: Value) -> Record {
+fn told(verb: &str, content: Value) -> EventRecord {
     let ty = format!("dev.cdeventsx.bellwether-rollout.{verb}.0.1.0");
     binary(&ty, &envelope(&ty, json!({ "id": "x", "content": {} }), content))
 }
 
-fn deployed(subject: &str, environment: &str, artifact: &str) -> Record {
+fn deployed(subject: &str, environment: &str, artifact: &str) -> EventRecord {
     let content = json!({ "environment": { "id": environment }, "artifactId": artifact });
     binary(DEPLOYED, &envelope(DEPLOYED, json!({ "id": subject, "content": content }), Value::Null))
 }
 
-fn binary(ty: &str, data: &Value) -> Record {
+fn binary(ty: &str, data: &Value) -> EventRecord {
     let headers = [
         ("ce_specversion", "1.0"),
         ("ce_id", "e-1"),
@@ -298,35 +298,35 @@ fn binary(ty: &str, data: &Value) -> Record {
         ("ce_type", ty),
         ("content-type", "application/json"),
     ];
-    Record {
+    EventRecord {
         value: Some(data.to_string().into_bytes()),
         headers: headers.iter().map(|(name, value)| ((*name).to_owned(), value.as_bytes().to_vec())).collect(),
-        ..Record::default()
+        ..EventRecord::default()
     }
 }
 
-fn structured(ty: &str, data: &Value) -> Record {
+fn structured(ty: &str, data: &Value) -> EventRecord {
     let event = json!({ "specversion": "1.0", "id": "e-1", "source": "/ci", "type": ty, "data": data, "subject": null,
                         "datacontenttype": "application/json", "sequence": 7 });
     structured_raw(&event.to_string())
 }
 
-fn structured_raw(json: &str) -> Record {
+fn structured_raw(json: &str) -> EventRecord {
     let content_type = b"Application/CloudEvents+JSON; charset=UTF-8".to_vec();
-    Record {
+    EventRecord {
         value: Some(json.as_bytes().to_vec()),
         headers: vec![("content-type".to_owned(), content_type)],
-        ..Record::default()
+        ..EventRecord::default()
     }
 }
 
-fn header(mut record: Record, name: &str, value: &str) -> Record {
+fn header(mut record: EventRecord, name: &str, value: &str) -> EventRecord {
     record.headers.retain(|(other, _)| other != name);
     record.headers.push((name.to_owned(), value.as_bytes().to_vec()));
     record
 }
 
-fn without(mut record: Record, name: &str) -> Record {
+fn without(mut record: EventRecord, name: &str) -> EventRecord {
     record.headers.retain(|(other, _)| other != name);
     record
 }

@@ -1,7 +1,7 @@
 //! The journal in a file: the suite of every journal, and what only a file has.
 
 use bellwether::journal::embedded::{Embedded, SubmitError, read_dead, read_decisions};
-use bellwether::ports::{Batch, JournalError, Journals, Record, Taken, Wake};
+use bellwether::ports::{Batch, EventRecord, JournalError, Journals, Receipt, Wake};
 use tokio::sync::mpsc;
 
 use crate::journal_suite::{self, decided, opened, puts};
@@ -54,12 +54,12 @@ async fn dead_letters_keep_their_bytes() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("journal.redb");
     let journal = Embedded::open(&path).unwrap();
-    let record = Record {
+    let record = EventRecord {
         offset: 4,
         key: Some(vec![0, 255]),
         value: None,
         headers: vec![("ce_id".to_owned(), b"1".to_vec()), ("ce_id".to_owned(), Vec::new())],
-        ..Record::default()
+        ..EventRecord::default()
     };
     let batch = Batch { dead: vec![(record.clone(), "it is a tombstone".to_owned())], ..decided(&[1]) };
     opened(&journal).await.0.commit(batch).await.unwrap();
@@ -87,15 +87,16 @@ async fn records_are_numbered_on_from_the_last_consumed_one_and_answered() {
                 assert_eq!((record.partition, record.offset), (0, expected));
                 handle.commit(Batch { next_offset: Some(record.offset + 1), ..Batch::default() }).await.unwrap();
                 let answer = record.answer.unwrap().lock().await.take().unwrap();
-                answer.send(Taken::Decided(format!("took {expected}"))).unwrap();
+                answer.send(Receipt::Decided(format!("took {expected}"))).unwrap();
             }
         };
-        let submit = async { (intake.submit(Record::default()).await, intake.submit(Record::default()).await) };
+        let submit =
+            async { (intake.submit(EventRecord::default()).await, intake.submit(EventRecord::default()).await) };
         let ((), (one, two)) = tokio::join!(serve, submit);
-        assert_eq!(one, Ok(Taken::Decided(format!("took {first}"))));
-        assert_eq!(two, Ok(Taken::Decided(format!("took {}", first + 1))));
+        assert_eq!(one, Ok(Receipt::Decided(format!("took {first}"))));
+        assert_eq!(two, Ok(Receipt::Decided(format!("took {}", first + 1))));
         drop(daemon);
-        assert_eq!(intake.submit(Record::default()).await, Err(SubmitError::Stopped));
+        assert_eq!(intake.submit(EventRecord::default()).await, Err(SubmitError::Stopped));
     }
 }
 

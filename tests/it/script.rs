@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use bellwether::journal::embedded::{Embedded, read_decisions};
-use bellwether::ports::{Batch, Journal, JournalError, Record, Wake};
+use bellwether::ports::{Batch, EventRecord, Journal, JournalError, Wake};
 use tokio::sync::mpsc;
 
 use crate::broker_script::{Model, Op, Script, Seen, Sight, Way, World, play, text};
@@ -82,7 +82,7 @@ async fn left_behind(path: &Path) -> Sight {
     };
     let offset = tokio::select! {
         offset = next => offset,
-        _ = intake.submit(Record::default()) => panic!("nobody answers it"),
+        _ = intake.submit(EventRecord::default()) => panic!("nobody answers it"),
     };
     let entries = in_words(opened(&journals).await.1);
     Sight { entries, decisions, offset: usize::try_from(offset).unwrap(), ahead: Vec::new(), open: false }

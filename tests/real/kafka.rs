@@ -5,9 +5,9 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::future::Future;
 use std::time::{Duration, Instant};
 
-use bellwether::adapters::kafka::{Error, Intake, Kafka, Options, read_decisions};
+use bellwether::adapters::kafka::{Kafka, KafkaClientError, KafkaIntake, Options, read_decisions};
 use bellwether::journal::partition_of;
-use bellwether::ports::{Batch, Journal, JournalError, Journals, Partition, Record, Rekeyed, Wake};
+use bellwether::ports::{Batch, EventRecord, Journal, JournalError, Journals, Partition, Rekeyed, Wake};
 use libtest_mimic::{Failed, Trial};
 use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
@@ -86,7 +86,7 @@ async fn refused(options: Options) {
 async fn unreachable(options: Options) {
     let options = Options { brokers: "127.0.0.1:1".to_owned(), ..options };
     let error = Kafka::connect(options).await.err().unwrap();
-    assert!(matches!(error, Error::Unreachable { .. }), "{error}");
+    assert!(matches!(error, KafkaClientError::Unreachable { .. }), "{error}");
     assert!(error.to_string().contains("127.0.0.1:1"), "{error}");
 }
 
@@ -414,7 +414,7 @@ fn trial<F: Future<Output = ()> + Send + 'static>(name: &'static str, brokers: &
 /// A daemon that does as it is told, and notes what it holds.
 struct Daemon {
     kafka: Kafka,
-    intake: Intake,
+    intake: KafkaIntake,
     wakes: mpsc::Receiver<Wake>,
     held: BTreeSet<Partition>,
 }
@@ -430,7 +430,7 @@ impl Daemon {
     }
 
     /// The next record; assignments and revocations on the way are noted.
-    async fn next(&mut self) -> Option<Record> {
+    async fn next(&mut self) -> Option<EventRecord> {
         match self.wakes.recv().await.expect("the intake goes on") {
             Wake::Assigned(partition) => drop(self.held.insert(partition)),
             Wake::Revoked { partition, done } => {
@@ -456,7 +456,7 @@ impl Daemon {
         self.until(|daemon| daemon.held.is_superset(&wanted)).await;
     }
 
-    async fn record(&mut self) -> Record {
+    async fn record(&mut self) -> EventRecord {
         let found = async {
             loop {
                 if let Some(record) = self.next().await {
@@ -497,16 +497,16 @@ fn kafka_alone(options: &Options) -> Kafka {
     Kafka::with_topics(options.clone(), 4)
 }
 
-fn event(key: &str, value: &str) -> Record {
-    Record {
+fn event(key: &str, value: &str) -> EventRecord {
+    EventRecord {
         key: Some(key.as_bytes().to_vec()),
         value: Some(value.as_bytes().to_vec()),
         headers: vec![("ce_id".to_owned(), b"1".to_vec())],
-        ..Record::default()
+        ..EventRecord::default()
     }
 }
 
-fn text(record: &Record) -> String {
+fn text(record: &EventRecord) -> String {
     String::from_utf8(record.value.clone().unwrap()).unwrap()
 }
 
@@ -531,7 +531,7 @@ async fn create(options: &Options, name: &str, partitions: i32, settings: &[(&st
 
 /// All committed records of a topic with four partitions, by a client that shares nothing with the product. `at_least`
 /// so many are waited for.
-fn read_all(options: &Options, topic: &str, at_least: usize) -> Vec<(Record, HashMap<String, String>)> {
+fn read_all(options: &Options, topic: &str, at_least: usize) -> Vec<(EventRecord, HashMap<String, String>)> {
     let consumer: BaseConsumer = client(options)
         .set("isolation.level", "read_committed")
         .set("auto.offset.reset", "earliest")
@@ -560,7 +560,7 @@ fn read_all(options: &Options, topic: &str, at_least: usize) -> Vec<(Record, Has
             }
         }
         let (key, value) = (message.key().map(<[u8]>::to_vec), message.payload().map(<[u8]>::to_vec));
-        found.push((Record { key, value, partition: message.partition(), ..Record::default() }, headers));
+        found.push((EventRecord { key, value, partition: message.partition(), ..EventRecord::default() }, headers));
     }
     found
 }

@@ -1,8 +1,8 @@
 //! What people tell the engine: verbs for one workload, and freezes for all that a scope covers.
 
-use super::{Engine, Queued, State, Took, Transition, Wish, of_partition, refused};
+use super::{Disposition, Engine, Proposal, QueuedRequest, Transition, WorkloadState, of_partition, refused};
 use crate::ids::{EventId, Scope, Workload};
-use crate::input::command::{Command, Freeze, Order, Verb};
+use crate::input::command::{Author, Command, Freeze, Verb};
 use crate::input::event::{Input, Request};
 use crate::rollout::decision::Ending;
 use crate::rollout::reason::Reason;
@@ -19,16 +19,16 @@ impl Engine {
         command: &Command,
     ) -> Vec<Transition> {
         if self.seen.contains_key(&id) {
-            return vec![unheard(command, input, Took::Ignored, Reason::Duplicate { event: id })];
+            return vec![unheard(command, input, Disposition::Ignored, Reason::Duplicate { event: id })];
         }
         let until = self.retention.after(self.now);
         self.seen.insert(id.clone(), until);
-        let order = Order::of(&id, command);
+        let order = Author::of(&id, command);
         let mut transitions = match (&command.verb, command.scope.workload()) {
             (Verb::Freeze { until: Some(until) }, _) if *until <= self.now => {
                 let instead = format!("it would have been over at {until}; name a later end, or none");
                 let reason = Reason::CantObey { verb: "freeze".to_owned(), instead };
-                vec![unheard(command, input, Took::Rejected, reason)]
+                vec![unheard(command, input, Disposition::Rejected, reason)]
             }
             (Verb::Freeze { until }, _) => {
                 let freeze = Freeze { order, since: self.now, until: *until };
@@ -39,7 +39,7 @@ impl Engine {
             (verb, None) => {
                 let instead = format!("{} is no workload; name cluster/namespace/Deployment/name", command.scope);
                 let reason = Reason::CantObey { verb: verb.name().to_owned(), instead };
-                vec![unheard(command, input, Took::Rejected, reason)]
+                vec![unheard(command, input, Disposition::Rejected, reason)]
             }
         };
         if let Some(first) = transitions.first_mut() {
@@ -48,7 +48,7 @@ impl Engine {
         transitions
     }
 
-    fn unfroze(&mut self, input: Input, scope: &Scope, order: Order) -> Vec<Transition> {
+    fn unfroze(&mut self, input: Input, scope: &Scope, order: Author) -> Vec<Transition> {
         if self.freezes.get(scope).is_some_and(|freeze| freeze.holds(self.now)) {
             let reason = Reason::Unfrozen { scope: scope.to_string(), order };
             let mut transitions = self.froze(input, scope, None);
@@ -62,7 +62,7 @@ impl Engine {
         let there = if frozen.is_empty() { "nothing is".to_owned() } else { format!("{} is", frozen.join(", ")) };
         let reason =
             Reason::CantObey { verb: "unfreeze".to_owned(), instead: format!("{scope} is not frozen; {there}") };
-        vec![Transition { workload: scope.workload().cloned(), ..of_partition(input, Took::Rejected, reason) }]
+        vec![Transition { workload: scope.workload().cloned(), ..of_partition(input, Disposition::Rejected, reason) }]
     }
 
     /// A freeze begins (`Some`) or ends, here and in every workload that it covers.
@@ -77,7 +77,7 @@ impl Engine {
             Some(freeze) => self.freezes.insert(scope.clone(), freeze.clone()),
             None => self.freezes.remove(scope),
         };
-        let mut transitions = vec![of_partition(input.clone(), Took::Changed, reason)];
+        let mut transitions = vec![of_partition(input.clone(), Disposition::Changed, reason)];
         transitions[0].freeze = Some((scope.clone(), freeze.clone()));
         let covered: Vec<Workload> = self.states.keys().filter(|workload| scope.covers(workload)).cloned().collect();
         for workload in covered {
@@ -101,17 +101,17 @@ impl Engine {
         id: EventId,
         time: Option<Timestamp>,
         command: &Command,
-        order: Order,
+        order: Author,
     ) -> Transition {
         let verb = &command.verb;
         let cant = |instead: String| Reason::CantObey { verb: verb.name().to_owned(), instead };
-        let reject = |input, reason| refused(workload.clone(), input, Took::Rejected, reason, None);
+        let reject = |input, reason| refused(workload.clone(), input, Disposition::Rejected, reason, None);
         let state = self.states.get(workload);
         // It was meant for what was there before the last request.
         if let (Some(time), Some(last)) = (time, state.and_then(|state| state.last_accepted))
             && time < last
         {
-            return refused(workload.clone(), input, Took::Ignored, Reason::Stale { time, last }, None);
+            return refused(workload.clone(), input, Disposition::Ignored, Reason::Stale { time, last }, None);
         }
         let Some((state, rollout)) = state.and_then(|state| Some((state, state.rollout.as_ref()?))) else {
             let instead = format!("no rollout of {workload} is known; `bellwether emit request` asks for one");
@@ -136,7 +136,7 @@ impl Engine {
                     refusal.is_none()
                 });
                 if let Some(reason) = refusal {
-                    transition.took = Took::Rejected;
+                    transition.took = Disposition::Rejected;
                     transition.reason = reason;
                 }
                 transition
@@ -145,7 +145,12 @@ impl Engine {
     }
 
     /// What the last rollout was asked for, once more, by the policy of today.
-    fn wish_again(&self, state: &State, rollout: &Rollout, order: Order) -> Result<(Wish, Request), String> {
+    fn wish_again(
+        &self,
+        state: &WorkloadState,
+        rollout: &Rollout,
+        order: Author,
+    ) -> Result<(Proposal, Request), String> {
         if state.queued.is_some() {
             return Err("a newer request waits already".to_owned());
         }
@@ -157,12 +162,19 @@ impl Engine {
         }
         let policy = self.policy_for(request).map_err(|reason| reason.to_string())?;
         let reason = Reason::Retried { order, of: rollout.id.clone() };
-        Ok((Wish { task: rollout.task.clone(), policy, reason }, request.clone()))
+        Ok((Proposal { task: rollout.task.clone(), policy, reason }, request.clone()))
     }
 
-    fn retried(&mut self, input: Input, workload: &Workload, id: EventId, wish: Wish, request: &Request) -> Transition {
+    fn retried(
+        &mut self,
+        input: Input,
+        workload: &Workload,
+        id: EventId,
+        wish: Proposal,
+        request: &Request,
+    ) -> Transition {
         let policy = wish.policy.clone();
-        let queued = Queued { event: id, task: wish.task, policy: wish.policy, reason: wish.reason };
+        let queued = QueuedRequest { event: id, task: wish.task, policy: wish.policy, reason: wish.reason };
         let asked_for = |name: &String, image: &String| {
             request.images.get(name) == Some(image) || request.image.as_ref() == Some(image)
         };
@@ -177,6 +189,6 @@ impl Engine {
 }
 
 /// A verb that changes nothing.
-fn unheard(command: &Command, input: Input, took: Took, reason: Reason) -> Transition {
+fn unheard(command: &Command, input: Input, took: Disposition, reason: Reason) -> Transition {
     Transition { workload: command.scope.workload().cloned(), ..of_partition(input, took, reason) }
 }

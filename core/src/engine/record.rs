@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::engine::{Engine, State};
+use crate::engine::{Engine, WorkloadState};
 use crate::ids::Workload;
 use crate::input::command::Verb;
 use crate::input::event::{Event, Input};
@@ -13,7 +13,7 @@ use crate::time::Span;
 /// One record of the decisions topic: all inputs of one workload since the record before, and what was decided on them.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub struct Record {
+pub struct AuditRecord {
     /// The version of the engine that decided.
     pub engine: String,
     /// The workload.
@@ -21,7 +21,7 @@ pub struct Record {
     /// The record's number among those of its workload.
     pub n: u64,
     /// The state before the first input, wherever a rollout is asked for: a replay can begin here.
-    pub basis: Option<Box<State>>,
+    pub basis: Option<Box<WorkloadState>>,
     /// The policies that were looked up.
     pub policies: Vec<Policy>,
     /// What the engine was told, in order.
@@ -64,7 +64,7 @@ impl Replayer {
     ///
     /// # Errors
     /// The first decision that is not, byte by byte, the recorded one.
-    pub fn replay(&mut self, record: &Record) -> Result<Vec<Decision>, Box<Difference>> {
+    pub fn replay(&mut self, record: &AuditRecord) -> Result<Vec<Decision>, Box<Difference>> {
         if let Some(basis) = &record.basis {
             let mut engine = Engine::new(record.workload.cluster.clone(), record.policies.clone(), Span::ZERO);
             engine.restore((**basis).clone());
@@ -87,7 +87,7 @@ impl Replayer {
     }
 }
 
-fn compare(record: &Record, replayed: &[Decision]) -> Result<(), Box<Difference>> {
+fn compare(record: &AuditRecord, replayed: &[Decision]) -> Result<(), Box<Difference>> {
     let json = |decision: Option<&Decision>| {
         decision.map_or_else(|| "nothing".to_owned(), |decision| serde_json::to_string(decision).unwrap_or_default())
     };
@@ -111,8 +111,10 @@ pub fn asks(event: &Event) -> bool {
     match event {
         Event::Requested { .. } | Event::Deployed { .. } => true,
         Event::Commanded { command, .. } => command.verb == Verb::Retry,
-        Event::Tested { .. } | Event::Seen { .. } | Event::Measured { .. } | Event::Performed { .. } | Event::Tick => {
-            false
-        }
+        Event::Tested { .. }
+        | Event::Observed { .. }
+        | Event::Measured { .. }
+        | Event::Performed { .. }
+        | Event::Tick => false,
     }
 }

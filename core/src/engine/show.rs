@@ -1,14 +1,14 @@
 //! From what the engine knows to what people are shown.
 
 use crate::engine::view::{CheckView, DecisionView, RolloutView};
-use crate::engine::{Took, Transition};
+use crate::engine::{Disposition, Transition};
 use crate::ids::{Images, RolloutId, Weight};
 use crate::input::event::Event;
 use crate::judge::verdict::Evidence;
 use crate::measure::metric::{MetricKind, Unit};
 use crate::measure::window::Measure;
 use crate::policy::{Mode, Policy, Strategy};
-use crate::rollout::decision::{Ending, Kind};
+use crate::rollout::decision::{DecisionKind, Ending};
 use crate::rollout::phase::Phase;
 use crate::rollout::{Rollout, Task};
 use crate::time::Span;
@@ -31,7 +31,7 @@ pub fn view(rollout: &Rollout) -> RolloutView {
         phase: phase(rollout).to_owned(),
         step: step(rollout.step),
         weight: rollout.weight,
-        observed: rollout.watching.as_ref().and_then(|watching| watching.share()).map(|(share, _)| share),
+        observed: rollout.analysis.as_ref().and_then(|analysis| analysis.share()).map(|(share, _)| share),
         held: rollout.held.as_ref().map(|held| held.reason.to_string()),
         outcome: rollout.ending().map(|ending| outcome(ending).to_owned()),
         reason: reason(rollout),
@@ -39,7 +39,7 @@ pub fn view(rollout: &Rollout) -> RolloutView {
         since: rollout.since,
         started: rollout.started,
         ended: rollout.ended,
-        checks: rollout.watching.iter().flat_map(|watching| watching.evidence()).map(check).collect(),
+        checks: rollout.analysis.iter().flat_map(|analysis| analysis.evidence()).map(check).collect(),
         history: rollout
             .history
             .iter()
@@ -58,7 +58,7 @@ pub fn view(rollout: &Rollout) -> RolloutView {
 pub fn turned_away(transition: &Transition) -> Option<RolloutView> {
     let Event::Requested { id, request, .. } = &transition.input.event else { return None };
     let (at, reason) = (transition.input.at, transition.reason.to_string());
-    (transition.took == Took::Rejected).then(|| RolloutView {
+    (transition.took == Disposition::Rejected).then(|| RolloutView {
         id: RolloutId::of(&request.workload, id).to_string(),
         workload: request.workload.to_string(),
         from: Images::new(),
@@ -77,7 +77,7 @@ pub fn turned_away(transition: &Transition) -> Option<RolloutView> {
         started: at,
         ended: Some(at),
         checks: Vec::new(),
-        history: vec![DecisionView { at, decision: Kind::Refuse.to_string(), reason, step: None }],
+        history: vec![DecisionView { at, decision: DecisionKind::Refuse.to_string(), reason, step: None }],
     })
 }
 
@@ -122,8 +122,8 @@ fn asked_for(rollout: &Rollout) -> Images {
 
 /// Why it stands as it does: what was decided about the version, once something was; else why nothing is yet.
 fn reason(rollout: &Rollout) -> String {
-    match (&rollout.judgement, &rollout.held) {
-        (Some(judgement), _) => judgement.reason.to_string(),
+    match (&rollout.conclusion, &rollout.held) {
+        (Some(conclusion), _) => conclusion.reason.to_string(),
         (None, Some(held)) => held.reason.to_string(),
         (None, None) => rollout.reason.to_string(),
     }
@@ -139,7 +139,7 @@ fn next(rollout: &Rollout) -> String {
         };
     }
     match rollout.phase {
-        Phase::Gating => "look at the workload".to_owned(),
+        Phase::Preflight => "look at the workload".to_owned(),
         Phase::Preparing => format!("{} of the traffic, once the canary is available", step.weight),
         Phase::Growing => format!("{} of the traffic, once the canary has grown", step.weight),
         Phase::Stepping => match rollout.policy.steps.get(rollout.step + 1) {

@@ -5,17 +5,17 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::ids::{EffectId, EventId, Scope, Workload};
-use crate::input::command::{Freeze, Order, Verb};
+use crate::input::command::{Author, Freeze, Verb};
 use crate::input::effect::{Act, Effect};
 use crate::input::event::{FailureKind, Outcome};
-use crate::input::report::Report;
-use crate::input::status::{Arm, Sighting};
+use crate::input::report::SuiteReport;
+use crate::input::status::{DeploymentStatus, WorkloadStatus};
 use crate::policy::{Mode, Policy};
 use crate::rollout::decision::{Decision, Ending};
 use crate::rollout::message;
 use crate::rollout::phase::Phase;
 use crate::rollout::reason::Reason;
-use crate::rollout::{Doing, LastGood, Out, Quarantined, Rollout, Task, World};
+use crate::rollout::{InFlight, LastGood, QuarantineEntry, Rollout, RolloutContext, StepOutput, Task};
 use crate::time::Timestamp;
 
 /// So many messages of a workload may wait to be sent; the oldest go first.
@@ -30,11 +30,11 @@ const MOST_NOTE_ATTEMPTS: u32 = 4;
 /// Everything that is known of one workload.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub struct State {
+pub struct WorkloadState {
     /// Which.
     pub workload: Workload,
     /// As it was last seen.
-    pub sighting: Option<Sighting>,
+    pub status: Option<WorkloadStatus>,
     /// The version that is known to be good.
     pub last_good: Option<LastGood>,
     /// The time of the last event that was accepted.
@@ -42,19 +42,19 @@ pub struct State {
     /// The rollout that runs, or the last one that did.
     pub rollout: Option<Rollout>,
     /// The newest request that waits for it to end.
-    pub queued: Option<Queued>,
+    pub queued: Option<QueuedRequest>,
     /// The freezes that it lies in. They are here as well as in the engine, so that this state and its inputs are all
     /// that a replay needs.
     #[serde(default)]
     pub freezes: BTreeMap<Scope, Freeze>,
     /// The versions that have failed here, oldest first.
     #[serde(default)]
-    pub quarantine: Vec<Quarantined>,
+    pub quarantine: Vec<QuarantineEntry>,
     /// What was tested for it, oldest first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub reports: Vec<Report>,
+    pub reports: Vec<SuiteReport>,
     /// Messages that are not known to be sent.
-    pub outbox: Vec<Doing>,
+    pub outbox: Vec<InFlight>,
     /// When it last changed: time does not run backwards over a restart either.
     pub changed: Timestamp,
 }
@@ -62,7 +62,7 @@ pub struct State {
 /// A request that waits.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub struct Queued {
+pub struct QueuedRequest {
     /// The event that asked.
     pub event: EventId,
     /// What for.
@@ -73,12 +73,12 @@ pub struct Queued {
     pub reason: Reason,
 }
 
-impl State {
+impl WorkloadState {
     /// A workload of which nothing is known.
-    pub fn new(workload: Workload) -> State {
-        State {
+    pub fn new(workload: Workload) -> WorkloadState {
+        WorkloadState {
             workload,
-            sighting: None,
+            status: None,
             last_good: None,
             last_accepted: None,
             rollout: None,
@@ -93,7 +93,7 @@ impl State {
 
     pub(super) fn wakeup(&self, now: Timestamp) -> Option<Timestamp> {
         let rollout = self.rollout.as_ref().and_then(|rollout| rollout.wakeup(now));
-        let outbox = self.outbox.iter().filter_map(|doing| doing.retry).filter(|at| *at > now);
+        let outbox = self.outbox.iter().filter_map(|in_flight| in_flight.retry).filter(|at| *at > now);
         let thaws = self.freezes.values().filter_map(|freeze| freeze.until).filter(|at| *at > now);
         rollout.into_iter().chain(outbox).chain(thaws).min()
     }
@@ -113,53 +113,61 @@ impl State {
     pub(super) fn with_rollout<T>(
         &mut self,
         now: Timestamp,
-        act: impl FnOnce(&mut Rollout, World<'_>) -> T,
+        act: impl FnOnce(&mut Rollout, RolloutContext<'_>) -> T,
     ) -> Option<T> {
         let frozen = self.frozen(now).map(|(scope, freeze)| (scope.clone(), freeze.clone()));
-        let State { sighting, last_good, rollout, quarantine, reports, .. } = self;
+        let WorkloadState { status, last_good, rollout, quarantine, reports, .. } = self;
         let rollout = rollout.as_mut().filter(|rollout| rollout.phase != Phase::Ended)?;
         let frozen = frozen.as_ref().map(|(scope, freeze)| (scope, freeze));
-        let (sighting, last_good) = (sighting.as_ref(), last_good.as_ref());
-        Some(act(rollout, World { now, sighting, last_good, frozen, quarantine, reports }))
+        let (status, last_good) = (status.as_ref(), last_good.as_ref());
+        Some(act(rollout, RolloutContext { now, status, last_good, frozen, quarantine, reports }))
     }
 
     /// Time has passed for this workload.
-    pub(super) fn wake(&mut self, now: Timestamp, out: &mut Out) -> bool {
+    pub(super) fn wake(&mut self, now: Timestamp, out: &mut StepOutput) -> bool {
         let before = self.clone();
         self.freezes.retain(|_, freeze| freeze.holds(now));
         self.with_rollout(now, |rollout, world| rollout.drive(world, out));
-        for doing in &mut self.outbox {
-            out.effects.extend(doing.due(now));
+        for in_flight in &mut self.outbox {
+            out.effects.extend(in_flight.due(now));
         }
         *self != before
     }
 
-    pub(super) fn performed(&mut self, effect: &EffectId, outcome: Outcome, now: Timestamp, out: &mut Out) -> bool {
-        if let Some(at) = self.outbox.iter().position(|doing| doing.effect.id == *effect) {
+    pub(super) fn performed(
+        &mut self,
+        effect: &EffectId,
+        outcome: Outcome,
+        now: Timestamp,
+        out: &mut StepOutput,
+    ) -> bool {
+        if let Some(at) = self.outbox.iter().position(|in_flight| in_flight.effect.id == *effect) {
             self.told(at, outcome, now);
             return true;
         }
-        let waits =
-            self.active().and_then(|rollout| rollout.doing.as_ref()).is_some_and(|doing| doing.effect.id == *effect);
-        if let Outcome::Surveyed(survey) = &outcome
+        let waits = self
+            .active()
+            .and_then(|rollout| rollout.in_flight.as_ref())
+            .is_some_and(|in_flight| in_flight.effect.id == *effect);
+        if let Outcome::Preflight(preflight) = &outcome
             && waits
         {
-            self.take_survey(&survey.sighting, now);
+            self.take_preflight(&preflight.status, now);
         }
         self.with_rollout(now, |rollout, world| rollout.performed(effect, outcome, world, out)).unwrap_or(false)
     }
 
     /// A survey is a fresh read: it may know of a change that the watches have not told yet.
-    fn take_survey(&mut self, found: &Sighting, now: Timestamp) {
+    fn take_preflight(&mut self, found: &WorkloadStatus, now: Timestamp) {
         let generation =
-            |sighting: &Sighting| sighting.stable.as_ref().map(|stable| (stable.uid.clone(), stable.generation));
-        let newer = match (self.sighting.as_ref().and_then(generation), generation(found)) {
+            |status: &WorkloadStatus| status.stable.as_ref().map(|stable| (stable.uid.clone(), stable.generation));
+        let newer = match (self.status.as_ref().and_then(generation), generation(found)) {
             (Some((known, before)), Some((uid, after))) => known == uid && before < after,
             (None, _) => true,
             (Some(_), None) => false,
         };
         if newer {
-            self.sighting = Some(found.clone());
+            self.status = Some(found.clone());
         }
         // Asked for before anybody had looked: what is found now, healthy, is what was good.
         if self.rollout.as_ref().is_some_and(|rollout| matches!(rollout.task, Task::Roll { .. })) {
@@ -169,18 +177,18 @@ impl State {
 
     /// A message was sent, or was not.
     fn told(&mut self, at: usize, outcome: Outcome, now: Timestamp) {
-        let Some(doing) = self.outbox.get_mut(at) else { return };
-        let limit = if matches!(doing.effect.act, Act::Note { .. }) { MOST_NOTE_ATTEMPTS } else { MOST_ATTEMPTS };
+        let Some(in_flight) = self.outbox.get_mut(at) else { return };
+        let limit = if matches!(in_flight.effect.act, Act::Note { .. }) { MOST_NOTE_ATTEMPTS } else { MOST_ATTEMPTS };
         match outcome {
             Outcome::Failed(failure)
                 if matches!(failure.kind, FailureKind::Unavailable | FailureKind::Conflict)
-                    && doing.attempts < limit =>
+                    && in_flight.attempts < limit =>
             {
-                doing.failed(failure, now);
+                in_flight.failed(failure, now);
             }
             Outcome::Failed(_)
             | Outcome::Done
-            | Outcome::Surveyed(_)
+            | Outcome::Preflight(_)
             | Outcome::Probed { .. }
             | Outcome::Pointed { .. } => {
                 self.outbox.remove(at);
@@ -193,15 +201,16 @@ impl State {
         if self.last_good.is_some() {
             return;
         }
-        let healthy = |arm: &&Arm| arm.is_settled() && arm.replicas > 0 && arm.trouble.is_none() && !arm.paused;
-        if let Some(stable) = self.sighting.as_ref().and_then(|sighting| sighting.stable.as_ref()).filter(healthy) {
+        let healthy =
+            |arm: &&DeploymentStatus| arm.is_settled() && arm.replicas > 0 && arm.trouble.is_none() && !arm.paused;
+        if let Some(stable) = self.status.as_ref().and_then(|status| status.stable.as_ref()).filter(healthy) {
             self.last_good = Some(good(stable, now));
         }
     }
 
     /// The newest request is the one that counts. It begins at once where nothing runs, ends what has not been decided
     /// yet, and waits for the rest.
-    pub(super) fn enqueue(&mut self, queued: Queued, now: Timestamp, out: &mut Out) {
+    pub(super) fn enqueue(&mut self, queued: QueuedRequest, now: Timestamp, out: &mut StepOutput) {
         let by = queued.event.clone();
         // The stable's own images mid-rollout: back at once, and that is all that was asked for.
         let recalled = self.with_rollout(now, |rollout, world| match &queued.task {
@@ -224,20 +233,26 @@ impl State {
     }
 
     /// Tells the rollout, and asks again for what it was asked for if it is to begin anew; why not, if it refuses.
-    pub(super) fn obey(&mut self, verb: &Verb, by: (EventId, Order), now: Timestamp, out: &mut Out) -> Option<Reason> {
+    pub(super) fn obey(
+        &mut self,
+        verb: &Verb,
+        by: (EventId, Author),
+        now: Timestamp,
+        out: &mut StepOutput,
+    ) -> Option<Reason> {
         let (event, order) = by;
         let guarded = self.active().is_some_and(|rollout| rollout.phase == Phase::Guarding);
         let refusal = self.with_rollout(now, |rollout, world| rollout.obey(verb, order, world, out))?.err();
         if let Some(rollout) = self.rollout.as_ref().filter(|rollout| rollout.begins_again() && !guarded) {
             let (task, policy) = (rollout.task.clone(), rollout.policy.clone());
-            let reason = rollout.judgement.as_ref().map_or(Reason::Recovered, |judgement| judgement.reason.clone());
-            self.queued.get_or_insert(Queued { event, task, policy, reason });
+            let reason = rollout.conclusion.as_ref().map_or(Reason::Recovered, |conclusion| conclusion.reason.clone());
+            self.queued.get_or_insert(QueuedRequest { event, task, policy, reason });
         }
         refusal
     }
 
     /// What follows from any change: a finished promotion is good, people are told, and what waits begins.
-    pub(super) fn follow_up(&mut self, now: Timestamp, out: &mut Out) {
+    pub(super) fn follow_up(&mut self, now: Timestamp, out: &mut StepOutput) {
         let mut told = 0;
         loop {
             self.record_good(now);
@@ -250,8 +265,8 @@ impl State {
                 return;
             }
             let frozen = self.frozen(now).is_some();
-            let may = |queued: &mut Queued| !frozen || matches!(queued.task, Task::Guard { .. });
-            let Some(Queued { event, task, policy, reason }) = self.queued.take_if(may) else { return };
+            let may = |queued: &mut QueuedRequest| !frozen || matches!(queued.task, Task::Guard { .. });
+            let Some(QueuedRequest { event, task, policy, reason }) = self.queued.take_if(may) else { return };
             let mut rollout = Rollout::begin(event, self.workload.clone(), task, policy, reason, now);
             rollout.tell_of_retry(out);
             out.replaced = self.rollout.replace(rollout).map(Box::new);
@@ -265,7 +280,7 @@ impl State {
                 && rollout.ended == Some(now)
                 && rollout.policy.mode == Mode::Enforce
         });
-        let stable = self.sighting.as_ref().and_then(|sighting| sighting.stable.as_ref());
+        let stable = self.status.as_ref().and_then(|status| status.stable.as_ref());
         if let (Some(rollout), Some(stable)) = (promoted, stable)
             && rollout.basis.as_ref().is_some_and(|basis| basis.to == stable.images)
             && self.last_good.as_ref().is_none_or(|good| good.template != stable.template)
@@ -277,18 +292,19 @@ impl State {
     /// A version that was found wanting is not tried again until somebody says so. What nothing was found against is not.
     fn record_failed(&mut self) {
         let failed = self.rollout.as_ref().filter(|rollout| rollout.policy.mode == Mode::Enforce);
-        let Some((rollout, judgement)) = failed.and_then(|rollout| Some((rollout, rollout.judgement.as_ref()?))) else {
+        let Some((rollout, conclusion)) = failed.and_then(|rollout| Some((rollout, rollout.conclusion.as_ref()?)))
+        else {
             return;
         };
         let images = rollout.changes();
         // Losing to the stable says nothing against a version but that the other one is better.
         let harmless =
-            matches!(judgement.reason, Reason::Blind { .. } | Reason::Insufficient { .. } | Reason::Lost { .. });
+            matches!(conclusion.reason, Reason::Blind { .. } | Reason::Insufficient { .. } | Reason::Lost { .. });
         if harmless || images.is_empty() {
             return;
         }
-        let (since, why) = (judgement.at, judgement.reason.to_string());
-        let failed = Quarantined { images, since, rollout: rollout.id.clone(), why };
+        let (since, why) = (conclusion.at, conclusion.reason.to_string());
+        let failed = QuarantineEntry { images, since, rollout: rollout.id.clone(), why };
         self.quarantine.retain(|known| known.images != failed.images);
         self.quarantine.push(failed);
         if self.quarantine.len() > MOST_QUARANTINED {
@@ -304,15 +320,16 @@ impl State {
                 effects.push(effect.clone());
                 if self.outbox.len() >= MOST_MESSAGES {
                     // The terminal message always has its place: a note makes room first.
-                    let note = self.outbox.iter().position(|doing| matches!(doing.effect.act, Act::Note { .. }));
+                    let note =
+                        self.outbox.iter().position(|in_flight| matches!(in_flight.effect.act, Act::Note { .. }));
                     self.outbox.remove(note.unwrap_or(0));
                 }
-                self.outbox.push(Doing::new(effect));
+                self.outbox.push(InFlight::new(effect));
             }
         }
     }
 }
 
-fn good(arm: &Arm, since: Timestamp) -> LastGood {
+fn good(arm: &DeploymentStatus, since: Timestamp) -> LastGood {
     LastGood { template: arm.template.clone(), images: arm.images.clone(), since }
 }

@@ -119,7 +119,7 @@ impl RolloutView {
 /// Everything that is shown, published after each turn of the daemon's loop.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub struct View {
+pub struct StatusView {
     /// The rollouts by id.
     pub rollouts: BTreeMap<String, RolloutView>,
 }

@@ -74,21 +74,21 @@ impl Verb {
 /// Who told, and why.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub struct Order {
+pub struct Author {
     /// Who: the event's source.
     pub by: String,
     /// In their words.
     pub why: Option<String>,
 }
 
-impl Order {
+impl Author {
     /// The order that `event` carries.
-    pub fn of(event: &EventId, command: &Command) -> Order {
-        Order { by: event.source.clone(), why: command.reason.clone() }
+    pub fn of(event: &EventId, command: &Command) -> Author {
+        Author { by: event.source.clone(), why: command.reason.clone() }
     }
 }
 
-impl fmt::Display for Order {
+impl fmt::Display for Author {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.why {
             Some(why) => write!(f, "{} ({why})", self.by),
@@ -102,7 +102,7 @@ impl fmt::Display for Order {
 #[serde(rename_all = "kebab-case")]
 pub struct Freeze {
     /// Who froze it, and why.
-    pub order: Order,
+    pub order: Author,
     /// Since when.
     pub since: Timestamp,
     /// It ends by itself then; `None`: when somebody ends it.

@@ -6,8 +6,8 @@
 use serde::{Deserialize, Serialize};
 
 use crate::ids::{EffectId, Images, RolloutId, TemplateHash, Weight, Workload};
-use crate::measure::calibration::Bad;
-use crate::measure::watch::{ArmKey, Probed};
+use crate::measure::calibration::Criterion;
+use crate::measure::watch::{ArmKey, ProbeTarget};
 use crate::policy::Traffic;
 
 /// One act on the world, with its name.
@@ -28,7 +28,7 @@ pub struct Effect {
 #[serde(tag = "act", rename_all = "kebab-case")]
 pub enum Act {
     /// Look at the workload and at all that may stand in a canary's way. Writes nothing.
-    Survey {
+    Preflight {
         /// How traffic would be split.
         traffic: Traffic,
         /// Whether there is to be a fresh baseline.
@@ -39,12 +39,12 @@ pub enum Act {
     /// errors cluster. Writes nothing.
     Probe {
         /// The metrics whose queries are tried.
-        metrics: Vec<Probed>,
+        metrics: Vec<ProbeTarget>,
         /// The stable, whose series are there already.
         stable: ArmKey,
         /// Of what it is learnt.
         #[serde(default)]
-        learn: Vec<Bad>,
+        learn: Vec<Criterion>,
     },
     /// Make the canary's Deployment (and, with a router, its Service and its place in the route at weight 0), or
     /// bring those that are there to this size and these images.
@@ -119,7 +119,7 @@ impl Act {
     /// The act's name in metrics and logs.
     pub fn name(&self) -> &'static str {
         match self {
-            Act::Survey { .. } => "survey",
+            Act::Preflight { .. } => "preflight",
             Act::Probe { .. } => "probe",
             Act::ApplyCanary { .. } => "apply-canary",
             Act::SetWeight { .. } => "set-weight",
@@ -137,9 +137,10 @@ impl Act {
     /// Whether it changes the cluster; in observe-only mode such an act is not performed.
     pub fn writes(&self) -> bool {
         match self {
-            Act::Survey { .. } | Act::Probe { .. } | Act::Model { what: ModelAct::Verify, .. } | Act::Notify { .. } => {
-                false
-            }
+            Act::Preflight { .. }
+            | Act::Probe { .. }
+            | Act::Model { what: ModelAct::Verify, .. }
+            | Act::Notify { .. } => false,
             Act::ApplyCanary { .. }
             | Act::SetWeight { .. }
             | Act::Promote { .. }

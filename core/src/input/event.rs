@@ -7,10 +7,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::ids::{EffectId, EventId, Images, Workload};
 use crate::input::command::Command;
-use crate::input::report::Report;
-use crate::input::status::{Sighting, Survey};
+use crate::input::report::SuiteReport;
+use crate::input::status::{Preflight, WorkloadStatus};
 use crate::measure::block::Block;
-use crate::measure::calibration::Learnt;
+use crate::measure::calibration::Calibration;
 use crate::time::Timestamp;
 
 /// An event, and the instant at which the engine was told of it. A journal of these gives the same decisions again.
@@ -62,14 +62,14 @@ pub enum Event {
         /// For which workload.
         workload: Workload,
         /// What came of it.
-        report: Report,
+        report: SuiteReport,
     },
     /// Something in the cluster has changed.
-    Seen {
+    Observed {
         /// Whose.
         workload: Workload,
         /// How it stands now.
-        sighting: Box<Sighting>,
+        status: Box<WorkloadStatus>,
     },
     /// One block of counts, or the reason why there is none.
     Measured {
@@ -124,14 +124,14 @@ pub enum Outcome {
     /// Carried out, now or at an earlier attempt.
     Done,
     /// Looked.
-    Surveyed(Box<Survey>),
+    Preflight(Box<Preflight>),
     /// The queries were tried.
     Probed {
         /// What is wrong with them; empty: nothing.
         problems: Vec<String>,
         /// What the past has taught.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
-        learnt: Vec<Learnt>,
+        calibrations: Vec<Calibration>,
         /// What was asked of the metrics store for each metric: for whoever wants to ask it again.
         #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
         queries: BTreeMap<String, Vec<String>>,

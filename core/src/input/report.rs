@@ -17,11 +17,11 @@ pub const MOST: usize = 32;
 /// What came of a suite.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub struct Report {
+pub struct SuiteReport {
     /// The suite's name.
     pub suite: String,
     /// What came of it.
-    pub result: Tested,
+    pub result: SuiteResult,
     /// The images that were tested.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub images: Vec<String>,
@@ -43,7 +43,7 @@ pub struct Report {
 /// What can come of a suite.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Tested {
+pub enum SuiteResult {
     /// It holds.
     Pass,
     /// It is shown not to hold.
@@ -56,7 +56,7 @@ pub enum Tested {
     Skipped,
 }
 
-impl Report {
+impl SuiteReport {
     /// Whether it is about a rollout that changes these images and brings this model.
     pub fn is_about(&self, changes: &Images, model: Option<&str>) -> bool {
         let other_model = matches!((self.model.as_deref(), model), (Some(tested), Some(asked)) if tested != asked);
@@ -65,7 +65,7 @@ impl Report {
     }
 
     /// Takes its place among `reports`, instead of an older one about the same.
-    pub fn join(self, reports: &mut Vec<Report>) {
+    pub fn join(self, reports: &mut Vec<SuiteReport>) {
         reports.retain(|other| (&other.suite, &other.images, &other.model) != (&self.suite, &self.images, &self.model));
         reports.push(self);
         if reports.len() > MOST {
@@ -75,7 +75,12 @@ impl Report {
 }
 
 /// The newest report of a suite about this.
-pub fn newest<'a>(reports: &'a [Report], suite: &str, changes: &Images, model: Option<&str>) -> Option<&'a Report> {
+pub fn newest<'a>(
+    reports: &'a [SuiteReport],
+    suite: &str,
+    changes: &Images,
+    model: Option<&str>,
+) -> Option<&'a SuiteReport> {
     reports.iter().rev().find(|report| report.suite == suite && report.is_about(changes, model))
 }
 
@@ -85,19 +90,19 @@ fn is_same(one: &str, other: &str) -> bool {
     one == other || digest(one).is_some_and(|one| digest(other) == Some(one))
 }
 
-impl Tested {
+impl SuiteResult {
     /// What several come to: what is refuted stays refuted whatever else went wrong, and what was skipped says nothing.
-    pub fn of_all(results: impl Iterator<Item = Tested> + Clone) -> Tested {
-        [Tested::Fail, Tested::Error, Tested::Inconclusive, Tested::Pass]
+    pub fn of_all(results: impl Iterator<Item = SuiteResult> + Clone) -> SuiteResult {
+        [SuiteResult::Fail, SuiteResult::Error, SuiteResult::Inconclusive, SuiteResult::Pass]
             .into_iter()
             .find(|result| results.clone().any(|other| other == *result))
-            .unwrap_or(Tested::Skipped)
+            .unwrap_or(SuiteResult::Skipped)
     }
 }
 
-impl fmt::Display for Report {
+impl fmt::Display for SuiteReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Report { suite, result, summary, by, .. } = self;
+        let SuiteReport { suite, result, summary, by, .. } = self;
         match summary {
             Some(summary) => write!(f, "{suite}: {result}, says {by}: {summary}")?,
             None => write!(f, "{suite}: {result}, says {by}")?,
@@ -106,14 +111,14 @@ impl fmt::Display for Report {
     }
 }
 
-impl fmt::Display for Tested {
+impl fmt::Display for SuiteResult {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Tested::Pass => "pass",
-            Tested::Fail => "fail",
-            Tested::Inconclusive => "inconclusive",
-            Tested::Error => "error",
-            Tested::Skipped => "skipped",
+            SuiteResult::Pass => "pass",
+            SuiteResult::Fail => "fail",
+            SuiteResult::Inconclusive => "inconclusive",
+            SuiteResult::Error => "error",
+            SuiteResult::Skipped => "skipped",
         })
     }
 }
@@ -122,10 +127,10 @@ impl fmt::Display for Tested {
 mod tests {
     use super::*;
 
-    fn report(suite: &str, images: &[&str], model: Option<&str>) -> Report {
-        Report {
+    fn report(suite: &str, images: &[&str], model: Option<&str>) -> SuiteReport {
+        SuiteReport {
             suite: suite.to_owned(),
-            result: Tested::Pass,
+            result: SuiteResult::Pass,
             images: images.iter().map(|image| (*image).to_owned()).collect(),
             model: model.map(str::to_owned),
             summary: None,
@@ -157,10 +162,10 @@ mod tests {
     fn the_newest_of_a_suite_counts_and_the_list_is_bounded() {
         let mut reports = Vec::new();
         report("safety", &["web:v2"], None).join(&mut reports);
-        Report { result: Tested::Fail, ..report("safety", &["web:v2"], None) }.join(&mut reports);
+        SuiteReport { result: SuiteResult::Fail, ..report("safety", &["web:v2"], None) }.join(&mut reports);
         assert_eq!(reports.len(), 1);
         let changes = Images::from([("app".to_owned(), "web:v2".to_owned())]);
-        assert_eq!(newest(&reports, "safety", &changes, None).unwrap().result, Tested::Fail);
+        assert_eq!(newest(&reports, "safety", &changes, None).unwrap().result, SuiteResult::Fail);
         assert_eq!(newest(&reports, "quality", &changes, None), None);
         for n in 0..100 {
             report("safety", &[&format!("web:v{n}")], None).join(&mut reports);

@@ -9,25 +9,26 @@ use crate::ids::{Images, TemplateHash, Weight};
 
 /// One look at a workload, its canary and its route. Sent whenever something in it has changed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Sighting {
+pub struct WorkloadStatus {
     /// The workload's own Deployment; `None`: there is none by that name.
-    pub stable: Option<Arm>,
+    pub stable: Option<DeploymentStatus>,
     /// The Deployment `NAME-canary`, if it is there and ours.
-    pub canary: Option<Arm>,
+    pub canary: Option<DeploymentStatus>,
     /// The Deployment `NAME-baseline`, if it is there and ours.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub baseline: Option<Arm>,
+    pub baseline: Option<DeploymentStatus>,
     /// The share that the route gives the canary's Service, where a router does the splitting and our reference is
     /// in it; `None`: no reference of ours.
-    pub routed: Option<Routed>,
+    pub routed: Option<RouteStatus>,
     /// Whoever wrote the rules of that route last, ourselves left out: a field manager.
     #[serde(default)]
     pub route_by: Option<String>,
 }
 
-impl Sighting {
+impl WorkloadStatus {
     /// What is seen of a workload that is not there.
-    pub const NOTHING: Sighting = Sighting { stable: None, canary: None, baseline: None, routed: None, route_by: None };
+    pub const NOTHING: WorkloadStatus =
+        WorkloadStatus { stable: None, canary: None, baseline: None, routed: None, route_by: None };
 
     /// Canary, baseline and our place in the route are gone.
     pub fn has_nothing_of_ours(&self) -> bool {
@@ -37,7 +38,7 @@ impl Sighting {
 
 /// What the route says of the canary.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Routed {
+pub struct RouteStatus {
     /// The lowest weight of the canary in any of the rules that we split.
     pub weight: Weight,
     /// The gateway has accepted this generation of the route (`Accepted` and `ResolvedRefs` are true for it).
@@ -46,7 +47,7 @@ pub struct Routed {
 
 /// One Deployment as it stands.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Arm {
+pub struct DeploymentStatus {
     /// The Deployment's uid. Another uid under the same name is another workload.
     pub uid: String,
     /// The hash of its pod template, as the API server stores it.
@@ -72,7 +73,7 @@ pub struct Arm {
     /// `spec.paused`.
     pub paused: bool,
     /// What keeps a pod of the present template from starting, in the pod's or the API's own words.
-    pub trouble: Option<Trouble>,
+    pub trouble: Option<PodProblem>,
     /// Whoever wrote its pod template last, ourselves left out: a field manager.
     #[serde(default)]
     pub template_by: Option<String>,
@@ -81,7 +82,7 @@ pub struct Arm {
     pub replicas_by: Option<String>,
 }
 
-impl Arm {
+impl DeploymentStatus {
     /// Rolled out: the status is about this generation, and every replica has this template and is available.
     pub fn is_settled(&self) -> bool {
         self.observed_generation >= self.generation
@@ -98,7 +99,7 @@ impl Arm {
 
 /// Why a pod does not run, or why the controller can't make one.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Trouble {
+pub struct PodProblem {
     /// The pod, or the ReplicaSet where no pod could be made.
     pub object: String,
     /// One word: `ImagePullBackOff`, `CrashLoopBackOff`, `Unschedulable`, `FailedCreate`.
@@ -107,7 +108,7 @@ pub struct Trouble {
     pub message: String,
 }
 
-impl fmt::Display for Trouble {
+impl fmt::Display for PodProblem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { object, reason, message } = self;
         write!(f, "{object} {reason}: {message}")
@@ -116,18 +117,18 @@ impl fmt::Display for Trouble {
 
 /// One look at everything that decides whether a canary can be made at all: taken once, before anything is written.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Survey {
+pub struct Preflight {
     /// The workload as it stands.
-    pub sighting: Sighting,
+    pub status: WorkloadStatus,
     /// What stands in the way of a canary, or is worth saying aloud.
-    pub obstacles: Vec<Obstacle>,
+    pub issues: Vec<PreflightIssue>,
 }
 
 /// A fact that makes a canary impossible, unsafe or misleading. Which of these refuse and which only warn depends on
-/// what is to be done, and is decided in [`Obstacle::refuses`].
+/// what is to be done, and is decided in [`PreflightIssue::refuses`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "obstacle", rename_all = "kebab-case")]
-pub enum Obstacle {
+pub enum PreflightIssue {
     /// A volume that only one node can mount: the canary's pods would hang.
     ReadWriteOnceVolume {
         /// The PersistentVolumeClaim.
@@ -186,62 +187,64 @@ pub enum Obstacle {
     },
 }
 
-impl Obstacle {
+impl PreflightIssue {
     /// Whether this is a refusal (`true`) or only a warning.
     pub fn refuses(&self) -> bool {
         match self {
-            Obstacle::ReadWriteOnceVolume { .. }
-            | Obstacle::HostPort { .. }
-            | Obstacle::Paused
-            | Obstacle::NameTaken { .. }
-            | Obstacle::NoService
-            | Obstacle::NoRoute { .. }
-            | Obstacle::RouteMissing { .. }
-            | Obstacle::NetworkPolicyMisses { .. }
-            | Obstacle::MonitorMisses { .. }
-            | Obstacle::OwnedByGitOps { .. } => true,
-            Obstacle::AutoscalerCountsCanary { .. } | Obstacle::AutoscalerCountsBaseline { .. } => false,
+            PreflightIssue::ReadWriteOnceVolume { .. }
+            | PreflightIssue::HostPort { .. }
+            | PreflightIssue::Paused
+            | PreflightIssue::NameTaken { .. }
+            | PreflightIssue::NoService
+            | PreflightIssue::NoRoute { .. }
+            | PreflightIssue::RouteMissing { .. }
+            | PreflightIssue::NetworkPolicyMisses { .. }
+            | PreflightIssue::MonitorMisses { .. }
+            | PreflightIssue::OwnedByGitOps { .. } => true,
+            PreflightIssue::AutoscalerCountsCanary { .. } | PreflightIssue::AutoscalerCountsBaseline { .. } => false,
         }
     }
 }
 
-impl fmt::Display for Obstacle {
+impl fmt::Display for PreflightIssue {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Obstacle::ReadWriteOnceVolume { claim } => write!(
+            PreflightIssue::ReadWriteOnceVolume { claim } => write!(
                 f,
                 "volume claim {claim} is ReadWriteOnce, so a second pod can't mount it; use ReadWriteMany or a volume per pod"
             ),
-            Obstacle::HostPort { port } => write!(
+            PreflightIssue::HostPort { port } => write!(
                 f,
                 "host port {port} can be taken once per node, so the canary's pods may never start; use a Service instead"
             ),
-            Obstacle::Paused => f.write_str("the Deployment is paused; run `kubectl rollout resume` first"),
-            Obstacle::NameTaken { kind, name } => {
+            PreflightIssue::Paused => f.write_str("the Deployment is paused; run `kubectl rollout resume` first"),
+            PreflightIssue::NameTaken { kind, name } => {
                 write!(f, "{kind} {name} exists and is not Bellwether's; rename or remove it")
             }
-            Obstacle::NoService => f.write_str("no Service selects the workload's pods, so no traffic can be split"),
-            Obstacle::NoRoute { service } => write!(
+            PreflightIssue::NoService => {
+                f.write_str("no Service selects the workload's pods, so no traffic can be split")
+            }
+            PreflightIssue::NoRoute { service } => write!(
                 f,
                 "no HTTPRoute in the namespace sends traffic to Service {service}; add one, or set traffic = \"replicas\" in the policy"
             ),
-            Obstacle::RouteMissing { route } => {
+            PreflightIssue::RouteMissing { route } => {
                 write!(f, "the policy names HTTPRoute {route}, which does not send traffic to the workload's Service")
             }
-            Obstacle::NetworkPolicyMisses { name } => {
+            PreflightIssue::NetworkPolicyMisses { name } => {
                 write!(f, "NetworkPolicy {name} would not select the canary's pods; select on a label that both have")
             }
-            Obstacle::MonitorMisses { name } => {
+            PreflightIssue::MonitorMisses { name } => {
                 write!(f, "{name} would not scrape the canary's pods; select on a label that both have")
             }
-            Obstacle::OwnedByGitOps { manager } => write!(
+            PreflightIssue::OwnedByGitOps { manager } => write!(
                 f,
                 "the pod template belongs to {manager}, which would undo the promotion; let it ignore the image (Argo CD: ignoreDifferences) or use the guard (service.deployed) or mode = \"observe\""
             ),
-            Obstacle::AutoscalerCountsCanary { name } => {
+            PreflightIssue::AutoscalerCountsCanary { name } => {
                 write!(f, "HorizontalPodAutoscaler {name} counts the canary's pods as the workload's own")
             }
-            Obstacle::AutoscalerCountsBaseline { name } => {
+            PreflightIssue::AutoscalerCountsBaseline { name } => {
                 write!(f, "HorizontalPodAutoscaler {name} counts the fresh baseline's pods as the workload's own")
             }
         }

@@ -14,10 +14,10 @@
 //! mean of Kolmogorov's distribution, √(π/2) ln 2.) It says that something changed, not that it became worse: so such a
 //! check warns, unless the policy says in words that it rolls back.
 
-use crate::judge::verdict::Drifted;
+use crate::judge::verdict::DriftFinding;
 use crate::measure::block::Reading;
 use crate::measure::metric::{Against, Distance, Metric};
-use crate::measure::window::{Measure, Ring, Side};
+use crate::measure::window::{Arm, Measure, Ring};
 use crate::policy::Check;
 use crate::stats::drift::{chi_square, jensen_shannon, kolmogorov_limit, population_stability};
 
@@ -25,11 +25,11 @@ use crate::stats::drift::{chi_square, jensen_shannon, kolmogorov_limit, populati
 const KOLMOGOROV_MEAN: f64 = 0.868_731_160_636_159_6;
 
 /// The distance over the check's window; `None`: a side has nothing, or they have other buckets.
-pub fn measure(check: &Check, metric: &Metric, ring: &Ring, past: Option<&Reading>) -> Option<(Measure, Drifted)> {
+pub fn measure(check: &Check, metric: &Metric, ring: &Ring, past: Option<&Reading>) -> Option<(Measure, DriftFinding)> {
     let of = |side| ring.counts(&check.metric, side, check.window);
     let (subject, reference) = match metric.against {
-        Against::Stable => (of(Side::Canary)?, of(Side::Stable)?),
-        Against::Past => (of(Side::Canary).or_else(|| of(Side::Stable))?, histogram(past?)?),
+        Against::Stable => (of(Arm::Canary)?, of(Arm::Stable)?),
+        Against::Past => (of(Arm::Canary).or_else(|| of(Arm::Stable))?, histogram(past?)?),
     };
     if subject.0 != reference.0 {
         return None;
@@ -40,8 +40,13 @@ pub fn measure(check: &Check, metric: &Metric, ring: &Ring, past: Option<&Readin
         return None;
     }
     let found = apart(metric.distance, &reference.1, &subject.1);
-    let drifted =
-        Drifted { distance: metric.distance, against: metric.against, reference: m, chance: found.chance, p: found.p };
+    let drifted = DriftFinding {
+        distance: metric.distance,
+        against: metric.against,
+        reference: m,
+        chance: found.chance,
+        p: found.p,
+    };
     Some((Measure { value: found.value, hits: None, n, beyond: false }, drifted))
 }
 

@@ -31,13 +31,13 @@ const MOST_PODS: usize = 4;
 /// What the pods of the version that is judged have counted so far.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub struct Pods {
+pub struct PodCounts {
     /// So many there were in the block that had most of them.
     most: usize,
     kept: Vec<(String, Counts)>,
 }
 
-impl Pods {
+impl PodCounts {
     /// Whether none has been seen.
     pub fn is_empty(&self) -> bool {
         self.most == 0
@@ -124,7 +124,7 @@ mod tests {
 
     /// Of pods that have counted so much in one block, the outlier.
     fn outlier(counts: &[Counted<'_>], phi: Phi, keeps: impl Fn(f64) -> bool) -> Option<String> {
-        let (mut pods, mut all) = (Pods::default(), Counts::default());
+        let (mut pods, mut all) = (PodCounts::default(), Counts::default());
         let counts: Vec<_> =
             counts.iter().map(|(name, bad, n)| ((*name).to_owned(), Counts { bad: *bad, n: *n })).collect();
         counts.iter().for_each(|(_, pod)| all.add(*pod));
@@ -146,7 +146,7 @@ mod tests {
             (&[("a", 20, 2000), ("b", 0, 100)], 1.0, None, "its part of the requests is its part of the bad ones"),
         ];
         for (counts, phi, expected, why) in rows {
-            let named = outlier(counts, Phi::learnt(phi), |share| share <= 0.01);
+            let named = outlier(counts, Phi::learned(phi), |share| share <= 0.01);
             assert_eq!(named.as_deref(), expected, "{why}");
         }
     }
@@ -174,7 +174,7 @@ mod tests {
     #[test]
     fn of_many_pods_those_with_the_most_bad_requests_are_kept() {
         let names: Vec<String> = (0..50).map(|n| format!("pod-{n:02}")).collect();
-        let mut pods = Pods::default();
+        let mut pods = PodCounts::default();
         for _ in 0..20 {
             pods.absorb(names.iter().map(|name| (name, Counts { bad: u64::from(name == "pod-49"), n: 100 })));
         }

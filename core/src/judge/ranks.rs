@@ -7,27 +7,27 @@
 //! `insufficient`, where Kayenta passes it; and fewer than five values on a side are not tested, since of four against four
 //! nothing is as rare as 2 % (of two against two, a quarter of equal versions is called different).
 
-use crate::judge::verdict::{LEAST, Ranked};
+use crate::judge::verdict::{LEAST, RankFinding};
 use crate::measure::metric::{Metric, Unit};
-use crate::measure::window::{Ring, Side};
+use crate::measure::window::{Arm, Ring};
 use crate::policy::Check;
-use crate::stats::mann_whitney::{self, Settings};
+use crate::stats::mann_whitney::{self, MannWhitneySettings};
 use crate::time::Span;
 
 /// Compares the window that ends with the newest block.
-pub fn rank(check: &Check, metric: &Metric, settings: &Settings, ring: &Ring) -> Ranked {
+pub fn rank(check: &Check, metric: &Metric, settings: &MannWhitneySettings, ring: &Ring) -> RankFinding {
     let values = |side| values(check, metric, ring, side);
-    let (subject, stable) = (values(Side::Canary), values(Side::Stable));
-    let plain = Ranked { label: None, shift: None, subject: subject.len(), stable: stable.len() };
+    let (subject, stable) = (values(Arm::Canary), values(Arm::Stable));
+    let plain = RankFinding { label: None, shift: None, subject: subject.len(), stable: stable.len() };
     if subject.len().min(stable.len()) < LEAST {
         return plain;
     }
-    let judgement = mann_whitney::judge(&stable, &subject, settings);
-    Ranked { label: Some(judgement.label), shift: judgement.shift, ..plain }
+    let conclusion = mann_whitney::judge(&stable, &subject, settings);
+    RankFinding { label: Some(conclusion.label), shift: conclusion.shift, ..plain }
 }
 
 /// One value a block, in percent or milliseconds: in units as small as shares and seconds the rule finds nothing.
-fn values(check: &Check, metric: &Metric, ring: &Ring, side: Side) -> Vec<f64> {
+fn values(check: &Check, metric: &Metric, ring: &Ring, side: Arm) -> Vec<f64> {
     let Some(end) = ring.last() else { return Vec::new() };
     let start = check.window.before(end);
     let scale = match metric.unit() {

@@ -14,9 +14,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::judge::verdict::odds;
 use crate::measure::block::{Block, Reading};
-use crate::measure::calibration::Past;
+use crate::measure::calibration::History;
 use crate::measure::metric::Unit;
-use crate::measure::window::{Side, reading};
+use crate::measure::window::{Arm, reading};
 use crate::policy::Ab;
 use crate::stats::dispersion::Dispersion;
 use crate::stats::mixture::Onset;
@@ -30,8 +30,8 @@ const LIFTS: [f64; 8] = [1.02, 1.05, 1.1, 1.2, 1.35, 1.6, 2.0, 3.0];
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Reward {
-    canary: Seen,
-    stable: Seen,
+    canary: RewardCounts,
+    stable: RewardCounts,
     above: EffectsState,
     below: EffectsState,
     dispersion: Dispersion,
@@ -39,7 +39,7 @@ pub struct Reward {
 
 /// Requests of one arm.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub struct Seen {
+pub struct RewardCounts {
     /// Rewarded.
     pub hits: u64,
     /// All of them.
@@ -49,7 +49,7 @@ pub struct Seen {
 /// Who is ahead.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Ahead {
+pub enum Leader {
     /// The canary has won.
     Canary,
     /// The stable has.
@@ -65,11 +65,11 @@ pub struct Score {
     /// The metric.
     pub reward: String,
     /// Who is ahead.
-    pub ahead: Ahead,
+    pub ahead: Leader,
     /// The canary's requests.
-    pub canary: Seen,
+    pub canary: RewardCounts,
     /// The stable's.
-    pub stable: Seen,
+    pub stable: RewardCounts,
     /// How much there is, in nats, for the canary …
     pub for_canary: f64,
     /// … and for the stable.
@@ -82,7 +82,7 @@ pub struct Score {
 
 impl Reward {
     /// Before the first block, with what the past has taught.
-    pub fn new(past: &Past) -> Reward {
+    pub fn new(past: &History) -> Reward {
         Reward { dispersion: past.dispersion, ..Reward::default() }
     }
 
@@ -90,7 +90,7 @@ impl Reward {
     pub fn absorb(&mut self, block: &Block, metric: &str) {
         let Some(sample) = block.metrics.get(metric) else { return };
         let of = |side| reading(sample, side).and_then(seen);
-        let (Some(canary), Some(stable)) = (of(Side::Canary), of(Side::Stable)) else { return };
+        let (Some(canary), Some(stable)) = (of(Arm::Canary), of(Arm::Stable)) else { return };
         let (Some(canary_tally), Some(stable_tally)) = (canary.tally(), stable.tally()) else { return };
         let (phi, Some(lift)) = (self.dispersion.phi(), lift()) else { return };
         let forth = Pair { canary: canary_tally, stable: stable_tally };
@@ -112,11 +112,11 @@ impl Reward {
         let (for_canary, for_stable) = if test.less { (below, above) } else { (above, below) };
         let needed = -libm::log(test.level / 2.0);
         let ahead = if for_canary >= needed {
-            Ahead::Canary
+            Leader::Canary
         } else if for_stable >= needed {
-            Ahead::Stable
+            Leader::Stable
         } else {
-            Ahead::Nobody
+            Leader::Nobody
         };
         Score {
             reward: test.reward.clone(),
@@ -136,19 +136,19 @@ fn lift() -> Option<Effects> {
     Effects::among(Null::Ratio(1.0), Onset::First, &LIFTS).ok()
 }
 
-fn seen(reading: &Reading) -> Option<Seen> {
+fn seen(reading: &Reading) -> Option<RewardCounts> {
     match reading {
-        Reading::Ratio { hits, total } => Some(Seen { hits: *hits, n: *total }),
+        Reading::Ratio { hits, total } => Some(RewardCounts { hits: *hits, n: *total }),
         Reading::Histogram { .. } | Reading::Count(_) | Reading::Value(_) => None,
     }
 }
 
-impl Seen {
+impl RewardCounts {
     fn tally(self) -> Option<Tally> {
         Tally::of(self.hits, self.n).ok()
     }
 
-    fn add(&mut self, other: Seen) {
+    fn add(&mut self, other: RewardCounts) {
         self.hits = self.hits.saturating_add(other.hits);
         self.n = self.n.saturating_add(other.n);
     }
@@ -160,7 +160,7 @@ impl Seen {
 
 impl fmt::Display for Score {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let share = |seen: Seen| Unit::Percent.show(seen.share());
+        let share = |seen: RewardCounts| Unit::Percent.show(seen.share());
         let doubt = if self.calibrated { "" } else { ", not calibrated" };
         write!(
             f,

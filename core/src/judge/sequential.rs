@@ -29,14 +29,14 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::judge::outlier::{Outlier, Pods};
-use crate::judge::verdict::{By, Claim, Evidence, Verdict, Weighed};
+use crate::judge::outlier::{Outlier, PodCounts};
+use crate::judge::verdict::{Claim, Evidence, JudgeFinding, SequentialFinding, Verdict};
 use crate::measure::block::{Gap, Reading, Sample};
-use crate::measure::calibration::{Past, tallies};
+use crate::measure::calibration::{History, tallies};
 use crate::measure::counts::Counts;
 use crate::measure::metric::{Limit, Metric};
-use crate::measure::window::{Side, reading};
-use crate::policy::{Check, Proof, Rule, Tests, allowed};
+use crate::measure::window::{Arm, reading};
+use crate::policy::{Check, Proof, SequentialRule, SequentialTests, allowed};
 use crate::stats::combine::{ln_least, ln_weighted_mean};
 use crate::stats::dispersion::Dispersion;
 use crate::stats::harm::Harm;
@@ -55,20 +55,20 @@ const STAKES: [(Claim, f64); 4] =
 
 /// What is asked: which check, of whom.
 #[derive(Debug, Clone, Copy)]
-pub struct Asked<'a> {
+pub struct SequentialQuery<'a> {
     /// The check.
     pub check: &'a Check,
     /// Its settings.
-    pub rule: Rule,
+    pub rule: SequentialRule,
     /// Its metric.
     pub metric: &'a Metric,
     /// Who is judged: the canary, or under guard the stable.
-    pub side: Side,
+    pub side: Arm,
     /// What passes.
     pub proof: Proof,
 }
 
-impl Asked<'_> {
+impl SequentialQuery<'_> {
     fn allowed(self) -> f64 {
         allowed(self.check.limit, self.metric.kind, self.check.quantile)
     }
@@ -77,7 +77,7 @@ impl Asked<'_> {
     /// a native histogram's may not when it has become coarser. Then the other arm is not counted, either.
     pub fn gap(self, sample: &Sample) -> Option<Gap> {
         let Limit::Max(limit) = self.check.limit else { return None };
-        let mut readings = [Side::Canary, Side::Stable].into_iter().filter_map(|side| reading(sample, side));
+        let mut readings = [Arm::Canary, Arm::Stable].into_iter().filter_map(|side| reading(sample, side));
         let has_edge = |reading: &Reading| match reading {
             Reading::Histogram { edges, .. } => edge_at(edges, limit).is_some(),
             Reading::Ratio { .. } | Reading::Count(_) | Reading::Value(_) => true,
@@ -90,7 +90,7 @@ impl Asked<'_> {
 
 /// What a block has of one metric.
 #[derive(Debug, Clone, Copy)]
-pub struct Seen<'a> {
+pub struct SequentialInput<'a> {
     /// Both arms' counts.
     pub sample: &'a Sample,
     /// Those of the stable's processes, one by one.
@@ -102,7 +102,7 @@ pub struct Seen<'a> {
 /// What one check has seen so far, of the rollout or of the guard.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub struct State {
+pub struct SequentialState {
     /// The first block's beginning, and the last one's end.
     since: Timestamp,
     until: Timestamp,
@@ -118,16 +118,16 @@ pub struct State {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     harm: Option<Harm>,
     dispersion: Dispersion,
-    #[serde(default, skip_serializing_if = "Pods::is_empty")]
-    pods: Pods,
+    #[serde(default, skip_serializing_if = "PodCounts::is_empty")]
+    pods: PodCounts,
 }
 
-impl State {
+impl SequentialState {
     /// Before a first block from `since` to `until`, with so long a time planned, and with what the past has taught.
-    pub fn new(since: Timestamp, until: Timestamp, planned: Span, past: Past) -> State {
+    pub fn new(since: Timestamp, until: Timestamp, planned: Span, past: History) -> SequentialState {
         let block = Span::between(since, until).as_secs_f64();
         let blocks = if block > 0.0 { planned.as_secs_f64() / block } else { 1.0 };
-        State {
+        SequentialState {
             since,
             until,
             onset: Onset::Planned(blocks.clamp(1.0, 1e6) as u32),
@@ -140,28 +140,33 @@ impl State {
             below: Worth::default(),
             harm: None,
             dispersion: past.dispersion,
-            pods: Pods::default(),
+            pods: PodCounts::default(),
         }
     }
 
     /// Takes in the block that ends at `until`, and says what follows from all of them. What can't be counted changes
     /// nothing. `None`: there is no such test, which the policy's check refuses.
-    pub fn look(&mut self, asked: Asked<'_>, seen: Seen<'_>, until: Timestamp) -> Option<Evidence> {
-        let tests = Tests::new(asked.rule, asked.allowed(), self.onset, asked.proof).ok()?;
+    pub fn look(
+        &mut self,
+        asked: SequentialQuery<'_>,
+        seen: SequentialInput<'_>,
+        until: Timestamp,
+    ) -> Option<Evidence> {
+        let tests = SequentialTests::new(asked.rule, asked.allowed(), self.onset, asked.proof).ok()?;
         self.until = until;
         self.absorb(&tests, asked, seen);
         Some(self.evidence(&tests, asked))
     }
 
-    fn absorb(&mut self, tests: &Tests, asked: Asked<'_>, seen: Seen<'_>) {
-        let Asked { check, side, .. } = asked;
-        let Seen { sample, processes, pods } = seen;
+    fn absorb(&mut self, tests: &SequentialTests, asked: SequentialQuery<'_>, seen: SequentialInput<'_>) {
+        let SequentialQuery { check, side, .. } = asked;
+        let SequentialInput { sample, processes, pods } = seen;
         if asked.gap(sample).is_some() {
             return;
         }
         let of = |side| reading(sample, side).and_then(|reading| Counts::of(reading, check.limit)).unwrap_or_default();
         let subject = of(side);
-        let stable = if side == Side::Canary { of(Side::Stable) } else { Counts::default() };
+        let stable = if side == Arm::Canary { of(Arm::Stable) } else { Counts::default() };
         let (Some(canary), Some(beside)) = (subject.tally(), stable.tally()) else { return };
         let (pair, phi) = (Pair { canary, stable: beside }, self.dispersion.phi());
         take(&mut self.worse, |state| tests.worse.absorb(state, pair, phi));
@@ -179,8 +184,8 @@ impl State {
         self.pods.absorb(pods.filter_map(|(name, reading)| Some((name, Counts::of(reading, check.limit)?))));
     }
 
-    fn weigh(&self, tests: &Tests, asked: Asked<'_>) -> Weighed {
-        let beside = asked.side == Side::Canary;
+    fn weigh(&self, tests: &SequentialTests, asked: SequentialQuery<'_>) -> SequentialFinding {
+        let beside = asked.side == Arm::Canary;
         let above = tests.above.ln_e(&self.above);
         let relative = || ln_least(&[tests.worse.ln_e(&self.worse), tests.further.ln_e(&self.further)]);
         let harm = asked.rule.harm.zip(self.harm);
@@ -190,7 +195,7 @@ impl State {
             (true, false) => [Some((Claim::Limit, above)), Some((Claim::Relative, relative())), harmed],
             (true, true) => [Some((Claim::Both, ln_least(&[above, relative()]))), None, harmed],
         };
-        Weighed {
+        SequentialFinding {
             allowed: asked.allowed(),
             rule: asked.rule,
             proof: asked.proof,
@@ -210,19 +215,19 @@ impl State {
     }
 
     /// The pod that may be to blame: without it, the version would keep limit and comparison as far as can be seen.
-    fn outlier(&self, asked: Asked<'_>) -> Option<Outlier> {
-        let Rule { margin, floor, either, .. } = asked.rule;
+    fn outlier(&self, asked: SequentialQuery<'_>) -> Option<Outlier> {
+        let SequentialRule { margin, floor, either, .. } = asked.rule;
         let stable = self.stable.share();
         let keeps = |share: f64| {
             let limit = share <= asked.allowed();
-            let beside = asked.side == Side::Stable || share <= margin * stable || share <= stable + floor;
+            let beside = asked.side == Arm::Stable || share <= margin * stable || share <= stable + floor;
             if either { limit || beside } else { limit && beside }
         };
         self.pods.outlier(self.subject, self.dispersion.phi(), keeps)
     }
 
-    fn evidence(&self, tests: &Tests, asked: Asked<'_>) -> Evidence {
-        let Asked { check, metric, side, .. } = asked;
+    fn evidence(&self, tests: &SequentialTests, asked: SequentialQuery<'_>) -> Evidence {
+        let SequentialQuery { check, metric, side, .. } = asked;
         let mut weighed = self.weigh(tests, asked);
         let stable = self.stable.measure(check.limit);
         let verdict = if weighed.alarms() {
@@ -242,12 +247,12 @@ impl State {
             window: Span::between(self.since, self.until),
             need: check.min_requests,
             subject: Some(self.subject.measure(check.limit)),
-            stable: (side == Side::Canary && stable.n > 0).then_some(stable),
+            stable: (side == Arm::Canary && stable.n > 0).then_some(stable),
             breaches: 0,
             breaches_needed: 1,
             gap: None,
             verdict,
-            by: By::Sequential(weighed),
+            by: JudgeFinding::Sequential(weighed),
         }
     }
 }

@@ -7,12 +7,12 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::input::status::Arm;
-use crate::judge::verdict::{By, Evidence, Verdict};
+use crate::input::status::DeploymentStatus;
+use crate::judge::verdict::{Evidence, JudgeFinding, Verdict};
 use crate::judge::{drift, ranks};
 use crate::measure::block::{Gap, Reading};
 use crate::measure::metric::{Limit, Metric, MetricKind};
-use crate::measure::window::{Measure, Ring, Side};
+use crate::measure::window::{Arm, Measure, Ring};
 use crate::policy::Check;
 use crate::time::{Span, Timestamp};
 
@@ -32,13 +32,13 @@ pub struct CheckState {
 
 /// All that a look may see.
 #[derive(Debug, Clone, Copy)]
-pub struct View<'a> {
+pub struct JudgeInput<'a> {
     /// The counts.
     pub ring: &'a Ring,
     /// Whose counts are judged.
-    pub side: Side,
+    pub side: Arm,
     /// The Deployment that is judged, for its availability.
-    pub arm: Option<&'a Arm>,
+    pub arm: Option<&'a DeploymentStatus>,
     /// How the stable's requests were distributed before, where a drift is held against that.
     pub past: Option<&'a Reading>,
 }
@@ -55,7 +55,7 @@ impl CheckState {
     }
 
     /// Looks, if it is time to: at the first block, and then every `check.every`. `at` is the end of the newest block.
-    pub fn look(&mut self, check: &Check, metric: &Metric, view: View<'_>, at: Timestamp) {
+    pub fn look(&mut self, check: &Check, metric: &Metric, view: JudgeInput<'_>, at: Timestamp) {
         if self.looked.is_some_and(|before| Span::between(before, at) < check.every) {
             return;
         }
@@ -77,10 +77,10 @@ impl CheckState {
         let enough = drifted.is_none_or(|drifted| drifted.reference >= check.min_requests);
         let verdict = self.judge(check, subject.as_ref().filter(|_| enough), gap.as_ref(), is_broken);
         let stable = match view.side {
-            Side::Canary if !matches!(metric.kind, MetricKind::Availability | MetricKind::Drift) => {
-                measure(check, metric, view, Side::Stable)
+            Arm::Canary if !matches!(metric.kind, MetricKind::Availability | MetricKind::Drift) => {
+                measure(check, metric, view, Arm::Stable)
             }
-            Side::Canary | Side::Stable => None,
+            Arm::Canary | Arm::Stable => None,
         };
         self.evidence = Some(Evidence {
             check: check.name.clone(),
@@ -97,9 +97,9 @@ impl CheckState {
             gap,
             verdict,
             by: match (ranked, drifted) {
-                (Some(ranked), _) => By::MannWhitney(ranked),
-                (None, Some(drifted)) => By::Drift(drifted),
-                (None, None) => By::Threshold,
+                (Some(ranked), _) => JudgeFinding::MannWhitney(ranked),
+                (None, Some(drifted)) => JudgeFinding::Drift(drifted),
+                (None, None) => JudgeFinding::Threshold,
             },
         });
     }
@@ -139,7 +139,7 @@ fn is_broken(limit: Limit, subject: &Measure) -> Option<bool> {
     }
 }
 
-fn measure(check: &Check, metric: &Metric, view: View<'_>, side: Side) -> Option<Measure> {
+fn measure(check: &Check, metric: &Metric, view: JudgeInput<'_>, side: Arm) -> Option<Measure> {
     match metric.kind {
         MetricKind::Availability => return view.arm.map(availability),
         // Without a distance there is no value; its requests are no limit's affair.
@@ -150,7 +150,7 @@ fn measure(check: &Check, metric: &Metric, view: View<'_>, side: Side) -> Option
 }
 
 /// The share of the pods asked for that are ready. A Deployment of none has nothing that could be missing.
-fn availability(arm: &Arm) -> Measure {
+fn availability(arm: &DeploymentStatus) -> Measure {
     let ready = arm.ready.min(arm.replicas);
     let value = if arm.replicas == 0 { 1.0 } else { f64::from(ready) / f64::from(arm.replicas) };
     Measure { value, hits: Some(u64::from(ready)), n: u64::from(arm.replicas), beyond: false }

@@ -16,11 +16,11 @@ mod drifted;
 mod ranked;
 mod weighed;
 
-pub use drifted::Drifted;
+pub use drifted::DriftFinding;
 pub(crate) use ranked::LEAST;
-pub use ranked::Ranked;
+pub use ranked::RankFinding;
 pub(crate) use weighed::odds;
-pub use weighed::{Claim, Weighed};
+pub use weighed::{Claim, SequentialFinding};
 
 /// What a check says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -79,30 +79,30 @@ pub struct Evidence {
     pub verdict: Verdict,
     /// Whose verdict it is.
     #[serde(default)]
-    pub by: By,
+    pub by: JudgeFinding,
 }
 
 /// By which judge, with what only that one has to say.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum By {
+pub enum JudgeFinding {
     /// `threshold`: the value is all that there is.
     #[default]
     Threshold,
     /// `sequential`: how much evidence there is, and for what.
-    Sequential(Weighed),
+    Sequential(SequentialFinding),
     /// `mann-whitney`: what was compared.
-    MannWhitney(Ranked),
+    MannWhitney(RankFinding),
     /// A drift: what was compared.
-    Drift(Drifted),
+    Drift(DriftFinding),
 }
 
-impl By {
+impl JudgeFinding {
     /// What the sequential judge has found, if it is its verdict.
-    pub fn weighed(&self) -> Option<&Weighed> {
+    pub fn weighed(&self) -> Option<&SequentialFinding> {
         match self {
-            By::Sequential(weighed) => Some(weighed),
-            By::Threshold | By::MannWhitney(_) | By::Drift(_) => None,
+            JudgeFinding::Sequential(weighed) => Some(weighed),
+            JudgeFinding::Threshold | JudgeFinding::MannWhitney(_) | JudgeFinding::Drift(_) => None,
         }
     }
 }
@@ -164,14 +164,14 @@ impl fmt::Display for Evidence {
         let n = self.subject.as_ref().map_or(0, |subject| subject.n);
         // What can't be seen, or is too little, is said alike of all.
         match &self.by {
-            By::Threshold => {}
+            JudgeFinding::Threshold => {}
             _ if self.verdict == Verdict::Blind || self.subject.is_none() => {}
-            By::Sequential(weighed) if n >= self.need || self.verdict == Verdict::Regressed => {
+            JudgeFinding::Sequential(weighed) if n >= self.need || self.verdict == Verdict::Regressed => {
                 return weighed.say(self, f);
             }
-            By::MannWhitney(ranked) if n >= self.need => return ranked.say(self, f),
-            By::Drift(drifted) if n.min(drifted.reference) >= self.need => return drifted.say(self, f),
-            By::Sequential(_) | By::MannWhitney(_) | By::Drift(_) => {}
+            JudgeFinding::MannWhitney(ranked) if n >= self.need => return ranked.say(self, f),
+            JudgeFinding::Drift(drifted) if n.min(drifted.reference) >= self.need => return drifted.say(self, f),
+            JudgeFinding::Sequential(_) | JudgeFinding::MannWhitney(_) | JudgeFinding::Drift(_) => {}
         }
         let (name, limit) = self.named();
         match (self.verdict, &self.subject) {

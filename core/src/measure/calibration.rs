@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use crate::measure::block::{Block, Reading};
 use crate::measure::counts::Counts;
 use crate::measure::metric::Limit;
-use crate::measure::window::{Side, total};
+use crate::measure::window::{Arm, total};
 use crate::stats::dispersion::Dispersion;
 use crate::stats::tally::Tally;
 use crate::time::Span;
@@ -17,7 +17,7 @@ pub const PAST: Span = Span::from_secs(20 * 60);
 /// What is counted as bad: of which metric, and on which side of which limit. How it clusters depends on nothing else.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub struct Bad {
+pub struct Criterion {
     /// The metric's name.
     pub metric: String,
     /// The limit.
@@ -27,12 +27,12 @@ pub struct Bad {
     pub shape: bool,
 }
 
-impl Bad {
+impl Criterion {
     /// Learns from blocks of the past, in which each of the stable's processes was counted by itself.
-    pub fn learn(&self, blocks: &[Block]) -> Past {
-        let mut past = Past::default();
+    pub fn learn(&self, blocks: &[Block]) -> History {
+        let mut past = History::default();
         if self.shape {
-            past.shape = total(blocks.iter(), &self.metric, Side::Stable)
+            past.shape = total(blocks.iter(), &self.metric, Arm::Stable)
                 .map(|(edges, counts)| Reading::Histogram { edges, counts });
             return past;
         }
@@ -46,7 +46,7 @@ impl Bad {
 /// What the stable's processes have shown of something bad.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub struct Past {
+pub struct History {
     /// How it clusters.
     pub dispersion: Dispersion,
     /// How much there was of it.
@@ -56,7 +56,7 @@ pub struct Past {
     pub shape: Option<Reading>,
 }
 
-impl Past {
+impl History {
     /// Takes in a block, process by process.
     pub fn absorb(&mut self, processes: &[Tally]) {
         self.dispersion.absorb(processes);
@@ -69,22 +69,22 @@ impl Past {
 /// What the past has taught, and of what.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub struct Learnt {
+pub struct Calibration {
     /// Of what.
-    pub bad: Bad,
+    pub bad: Criterion,
     /// What.
-    pub past: Past,
+    pub past: History,
 }
 
-impl Learnt {
+impl Calibration {
     /// What `blocks` of the past teach of each of these.
-    pub fn from(bad: impl IntoIterator<Item = Bad>, blocks: &[Block]) -> Vec<Learnt> {
-        bad.into_iter().map(|bad| Learnt { past: bad.learn(blocks), bad }).collect()
+    pub fn from(bad: impl IntoIterator<Item = Criterion>, blocks: &[Block]) -> Vec<Calibration> {
+        bad.into_iter().map(|bad| Calibration { past: bad.learn(blocks), bad }).collect()
     }
 
-    /// What `learnt` has of `bad`; `None`: nothing is known.
-    pub fn of<'a>(learnt: &'a [Learnt], bad: &Bad) -> Option<&'a Past> {
-        learnt.iter().find(|learnt| learnt.bad == *bad).map(|learnt| &learnt.past)
+    /// What `calibrations` has of `bad`; `None`: nothing is known.
+    pub fn of<'a>(calibrations: &'a [Calibration], bad: &Criterion) -> Option<&'a History> {
+        calibrations.iter().find(|calibrations| calibrations.bad == *bad).map(|calibrations| &calibrations.past)
     }
 }
 

@@ -53,7 +53,7 @@ pub struct ArmKey {
 /// A metric whose query is tried.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub struct Probed {
+pub struct ProbeTarget {
     /// Its name.
     pub name: String,
     /// How it is measured.

@@ -38,7 +38,7 @@ pub struct Ring {
 
 /// Whose numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Side {
+pub enum Arm {
     /// The canary's.
     Canary,
     /// The stable's.
@@ -84,18 +84,18 @@ impl Ring {
     }
 
     /// One arm's counts by bucket over the last `window`, with the buckets' edges; `None`: it has none.
-    pub fn counts(&self, metric: &str, side: Side, window: Span) -> Option<(Vec<f64>, Vec<u64>)> {
+    pub fn counts(&self, metric: &str, side: Arm, window: Span) -> Option<(Vec<f64>, Vec<u64>)> {
         let start = window.before(self.last()?);
         total(self.blocks.iter().filter(|block| block.to > start), metric, side)
     }
 
     /// One arm's value of `metric` over the last `window`; `None`: the arm has no reading in it.
-    pub fn measure(&self, metric: &str, side: Side, window: Span, quantile: f64) -> Option<Measure> {
+    pub fn measure(&self, metric: &str, side: Arm, window: Span, quantile: f64) -> Option<Measure> {
         self.measure_at(metric, side, window, quantile, self.last()?)
     }
 
     /// The same over the `window` that ends at `at`.
-    pub fn measure_at(&self, metric: &str, side: Side, window: Span, quantile: f64, at: Timestamp) -> Option<Measure> {
+    pub fn measure_at(&self, metric: &str, side: Arm, window: Span, quantile: f64, at: Timestamp) -> Option<Measure> {
         let start = window.before(at);
         let blocks = self.blocks.iter().filter(|block| block.to > start && block.to <= at);
         sum(blocks, metric, side)?.measure(quantile)
@@ -103,23 +103,23 @@ impl Ring {
 }
 
 /// One arm's counts by bucket in all of these blocks; `None`: it has none.
-pub fn total<'a>(blocks: impl Iterator<Item = &'a Block>, metric: &str, side: Side) -> Option<(Vec<f64>, Vec<u64>)> {
+pub fn total<'a>(blocks: impl Iterator<Item = &'a Block>, metric: &str, side: Arm) -> Option<(Vec<f64>, Vec<u64>)> {
     match sum(blocks, metric, side)? {
         Sum::Histogram { edges, counts } => Some((edges, counts)),
         Sum::Ratio { .. } | Sum::Count { .. } | Sum::Value { .. } => None,
     }
 }
 
-fn sum<'a>(blocks: impl Iterator<Item = &'a Block>, metric: &str, side: Side) -> Option<Sum> {
+fn sum<'a>(blocks: impl Iterator<Item = &'a Block>, metric: &str, side: Arm) -> Option<Sum> {
     let readings = blocks.filter_map(|block| Some((block, reading(block.metrics.get(metric)?, side)?)));
     readings.fold(None, |sum, (block, reading)| Some(Sum::add(sum, reading, Span::between(block.from, block.to))))
 }
 
 /// What a sample has of one side.
-pub fn reading(sample: &Sample, side: Side) -> Option<&Reading> {
+pub fn reading(sample: &Sample, side: Arm) -> Option<&Reading> {
     match (sample, side) {
-        (Sample::Arms { canary, .. }, Side::Canary) => canary.as_ref(),
-        (Sample::Arms { stable, .. }, Side::Stable) => stable.as_ref(),
+        (Sample::Arms { canary, .. }, Arm::Canary) => canary.as_ref(),
+        (Sample::Arms { stable, .. }, Arm::Stable) => stable.as_ref(),
         (Sample::Gap(_), _) => None,
     }
 }
@@ -215,7 +215,7 @@ mod tests {
     }
 
     fn ratio(ring: &Ring, window: u64) -> Option<(u64, u64)> {
-        let measure = ring.measure("errors", Side::Canary, Span::from_secs(window), 0.95)?;
+        let measure = ring.measure("errors", Arm::Canary, Span::from_secs(window), 0.95)?;
         Some((measure.hits.unwrap(), measure.n))
     }
 
@@ -228,8 +228,8 @@ mod tests {
         assert_eq!(ratio(&ring, 10), Some((1, 100)));
         assert_eq!(ratio(&ring, 30), Some((3, 300)));
         assert_eq!(ratio(&ring, 1000), Some((6, 600)), "what is older than the ring keeps is gone");
-        assert_eq!(ring.measure("other", Side::Canary, Span::from_secs(60), 0.95), None);
-        assert_eq!(ring.measure("errors", Side::Stable, Span::from_secs(60), 0.95), None);
+        assert_eq!(ring.measure("other", Arm::Canary, Span::from_secs(60), 0.95), None);
+        assert_eq!(ring.measure("errors", Arm::Stable, Span::from_secs(60), 0.95), None);
     }
 
     #[test]

@@ -3,9 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::checks::{checked, refuse, refuse_drift, refuse_ranks};
-use super::problems::{Problem, Problems};
+use super::problems::{PolicyProblem, Problems};
 use super::raw::{BlueGreen, RawPolicy, RawStep, TrafficKind};
-use super::{Ab, Check, Cohort, Guard, Policy, Proof, Rule, Step, Strategy, Traffic};
+use super::{Ab, Check, Cohort, Guard, Policy, Proof, SequentialRule, Step, Strategy, Traffic};
 use crate::ids::Weight;
 use crate::measure::metric::{ArmSource, Metric, MetricKind, RawLimit, Unit};
 use crate::policy::calendar::ChangeWindow;
@@ -16,7 +16,7 @@ impl RawPolicy {
     ///
     /// # Errors
     /// Every problem that was found, in the order of the keys.
-    pub fn check(&self, metrics: &BTreeMap<String, Metric>) -> Result<Policy, Vec<Problem>> {
+    pub fn check(&self, metrics: &BTreeMap<String, Metric>) -> Result<Policy, Vec<PolicyProblem>> {
         let mut problems = Problems::default();
         self.check_match(&mut problems);
         let checks = problems.within("check", |problems| checked(&self.checks, metrics, problems));
@@ -326,7 +326,7 @@ fn share_out(alpha: f64, beta: f64, checks: &[Check], steps: &mut [Step], guard:
         // What only warns takes no part of what the others share.
         let (checks, of_guard) = if check.warns { (1, 0) } else { (of_steps, of_guard) };
         if let Some(rule) = &mut check.sequential {
-            *rule = Rule { alpha, beta, checks, of_guard, ..*rule };
+            *rule = SequentialRule { alpha, beta, checks, of_guard, ..*rule };
         }
     }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::problems::Problems;
 use super::raw::{JudgeKind, OnRegressed, RawCheck};
-use super::{Check, Rule, allowed, defaults};
+use super::{Check, SequentialRule, allowed, defaults};
 use crate::measure::metric::{Against, Limit, Metric, MetricKind, RawLimit, Unit};
 use crate::stats::mann_whitney;
 use crate::time::Span;
@@ -111,7 +111,11 @@ pub(super) fn refuse_settings_of_another(raw: &RawCheck, judge: JudgeKind, probl
 }
 
 /// The mann-whitney judge's settings: Kayenta's own, and the limit's bad side.
-pub(super) fn ranks(limit: Limit, metric: &Metric, problems: &mut Problems) -> Option<mann_whitney::Settings> {
+pub(super) fn ranks(
+    limit: Limit,
+    metric: &Metric,
+    problems: &mut Problems,
+) -> Option<mann_whitney::MannWhitneySettings> {
     if matches!(metric.kind, MetricKind::Throughput | MetricKind::Drift | MetricKind::Availability) {
         let remedy = "the mann-whitney judge compares values of both arms, and this metric has none that could be alike; set judge = \"threshold\"";
         problems.add(&["judge"], remedy);
@@ -121,7 +125,7 @@ pub(super) fn ranks(limit: Limit, metric: &Metric, problems: &mut Problems) -> O
         Limit::Max(_) => mann_whitney::Direction::Increase,
         Limit::Min(_) => mann_whitney::Direction::Decrease,
     };
-    Some(mann_whitney::Settings { direction, ..mann_whitney::Settings::default() })
+    Some(mann_whitney::MannWhitneySettings { direction, ..mann_whitney::MannWhitneySettings::default() })
 }
 
 /// There must be a stable with traffic beside what is ranked.
@@ -159,7 +163,7 @@ pub(super) fn refuse(
 }
 
 /// The sequential judge's settings; its error rates are the policy's, and come later.
-pub(super) fn rule(raw: &RawCheck, limit: Limit, metric: &Metric, problems: &mut Problems) -> Option<Rule> {
+pub(super) fn rule(raw: &RawCheck, limit: Limit, metric: &Metric, problems: &mut Problems) -> Option<SequentialRule> {
     if !matches!(metric.kind, MetricKind::Ratio | MetricKind::Histogram) {
         problems.add(
             &["judge"],
@@ -183,7 +187,8 @@ pub(super) fn rule(raw: &RawCheck, limit: Limit, metric: &Metric, problems: &mut
         problems.add(&["harm"], "a number of requests that may be bad is needed, at least 1");
     }
     let either = raw.either.unwrap_or(false);
-    let rule = Rule { margin, floor, either, harm: raw.harm, alpha: 0.01, checks: 1, of_guard: 0, beta: 0.05 };
+    let rule =
+        SequentialRule { margin, floor, either, harm: raw.harm, alpha: 0.01, checks: 1, of_guard: 0, beta: 0.05 };
     if let Err(error) = rule.check(allowed(limit, metric.kind, raw.quantile)) {
         problems.add(&["judge"], format!("the sequential judge has no test for this: {error}"));
     }

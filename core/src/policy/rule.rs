@@ -12,7 +12,7 @@ use crate::stats::two_sample::{Effects, Null};
 /// The judge's settings for one check.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub struct Rule {
+pub struct SequentialRule {
     /// The canary's share may be so many times the stable's; at least 1.
     pub margin: f64,
     /// And it may be above the stable's by so much, as a share.
@@ -33,7 +33,7 @@ pub struct Rule {
     pub beta: f64,
 }
 
-impl Rule {
+impl SequentialRule {
     /// This check's part of `alpha`.
     pub fn level(self) -> f64 {
         self.alpha / f64::from(self.checks.saturating_add(self.of_guard).max(1))
@@ -44,7 +44,7 @@ impl Rule {
     /// # Errors
     /// [`BadTest`]: which of the numbers is none.
     pub fn check(self, allowed: f64) -> Result<(), BadTest> {
-        Tests::new(self, allowed, Onset::First, Proof::NonInferior).map(|_| ())
+        SequentialTests::new(self, allowed, Onset::First, Proof::NonInferior).map(|_| ())
     }
 
     /// What `alpha` covers, if it is more than this check.
@@ -85,7 +85,7 @@ pub fn allowed(limit: Limit, kind: MetricKind, quantile: f64) -> f64 {
 }
 
 /// A check's tests.
-pub(crate) struct Tests {
+pub(crate) struct SequentialTests {
     pub(crate) worse: OddsGrid,
     pub(crate) further: Effects,
     pub(crate) above: LimitGrid,
@@ -94,11 +94,16 @@ pub(crate) struct Tests {
     pub(crate) below: Option<Ceiling>,
 }
 
-impl Tests {
+impl SequentialTests {
     /// # Errors
     /// [`BadTest`]: which of the numbers is none.
-    pub(crate) fn new(rule: Rule, allowed: f64, onset: Onset, proof: Proof) -> Result<Tests, BadTest> {
-        Ok(Tests {
+    pub(crate) fn new(
+        rule: SequentialRule,
+        allowed: f64,
+        onset: Onset,
+        proof: Proof,
+    ) -> Result<SequentialTests, BadTest> {
+        Ok(SequentialTests {
             worse: OddsGrid::worse(rule.margin, onset)?,
             further: Effects::worse(Null::Difference(rule.floor), onset)?,
             above: LimitGrid::above(allowed, onset)?,

@@ -1,17 +1,21 @@
 //! The survey: whether what is asked for can be done on the workload as it was found, and which images it is to have.
 
-use super::{Basis, Quarantined, Rollout, Task, World};
+use super::{Basis, QuarantineEntry, Rollout, RolloutContext, Task};
 use crate::ids::{Images, repository};
 use crate::input::event::Request;
-use crate::input::status::{Arm, Survey};
+use crate::input::status::{DeploymentStatus, Preflight};
 use crate::policy::Mode;
 use crate::rollout::phase::Trigger;
 use crate::rollout::reason::Reason;
 
 impl Rollout {
-    pub(super) fn surveyed(&mut self, survey: &Survey, world: World<'_>) -> Option<(Trigger, Reason)> {
+    pub(super) fn preflight_done(
+        &mut self,
+        preflight: &Preflight,
+        world: RolloutContext<'_>,
+    ) -> Option<(Trigger, Reason)> {
         let last_good = world.last_good;
-        let Some(stable) = &survey.sighting.stable else {
+        let Some(stable) = &preflight.status.stable else {
             let message = "the API server has no such Deployment".to_owned();
             return Some((Trigger::Refused, Reason::NoWorkload { workload: self.workload.clone(), message }));
         };
@@ -25,7 +29,7 @@ impl Rollout {
                 }
                 None => (None, Reason::NoLastGood, stable.images.clone()),
             },
-            Task::Roll { request } => match self.accept(request, stable, survey, world) {
+            Task::Roll { request } => match self.accept(request, stable, preflight, world) {
                 Ok((to, reason)) => (Some(Trigger::Accepted), reason, to),
                 Err(reason) => (Some(Trigger::Refused), reason, stable.images.clone()),
             },
@@ -48,9 +52,9 @@ impl Rollout {
     pub(super) fn accept(
         &self,
         request: &Request,
-        stable: &Arm,
-        survey: &Survey,
-        world: World<'_>,
+        stable: &DeploymentStatus,
+        preflight: &Preflight,
+        world: RolloutContext<'_>,
     ) -> Result<(Images, Reason), Reason> {
         if stable.replicas == 0 {
             return Err(Reason::NoReplicas);
@@ -67,14 +71,14 @@ impl Rollout {
             return Err(Reason::Unchanged);
         }
         if let Some(barred) = world.quarantine.iter().find(|failed| failed.bars(&stable.images, &to)) {
-            let Quarantined { images, since, rollout, why } = barred.clone();
+            let QuarantineEntry { images, since, rollout, why } = barred.clone();
             return Err(Reason::Quarantined { images, since, rollout, why });
         }
         let acts = self.policy.mode == Mode::Enforce;
         let (refusals, warnings): (Vec<_>, Vec<_>) =
-            survey.obstacles.iter().cloned().partition(|obstacle| acts && obstacle.refuses());
+            preflight.issues.iter().cloned().partition(|issue| acts && issue.refuses());
         if !refusals.is_empty() {
-            return Err(Reason::Obstructed { obstacles: refusals });
+            return Err(Reason::Obstructed { issues: refusals });
         }
         Ok((to.clone(), Reason::Accepted { from: stable.images.clone(), to, warnings }))
     }

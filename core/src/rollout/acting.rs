@@ -1,9 +1,9 @@
 //! Acting: what there is to do in each phase, in order, one act at a time.
 
-use super::{Basis, Doing, Out, Rollout, Task, World};
+use super::{Basis, InFlight, Rollout, RolloutContext, StepOutput, Task};
 use crate::ids::{EffectId, Images, Weight};
 use crate::input::effect::{Act, Effect, ModelAct};
-use crate::input::status::{Arm, Sighting};
+use crate::input::status::{DeploymentStatus, WorkloadStatus};
 use crate::measure::watch::ArmKey;
 use crate::policy::Traffic;
 use crate::rollout::phase::{Phase, Share};
@@ -13,9 +13,9 @@ impl Rollout {
     /// What there is to do in this phase, in order.
     pub(super) fn acts(&self) -> Vec<Act> {
         let traffic = self.policy.traffic.clone();
-        let survey = Act::Survey { traffic: traffic.clone(), baseline: self.policy.fresh_baseline };
+        let preflight = Act::Preflight { traffic: traffic.clone(), baseline: self.policy.fresh_baseline };
         let Some(basis) = &self.basis else {
-            return if self.phase == Phase::Gating { vec![survey] } else { Vec::new() };
+            return if self.phase == Phase::Preflight { vec![preflight] } else { Vec::new() };
         };
         let apply = || Act::ApplyCanary {
             stable_uid: basis.stable_uid.clone(),
@@ -25,7 +25,7 @@ impl Rollout {
             baseline: self.policy.fresh_baseline,
         };
         match self.phase {
-            Phase::Gating => vec![survey],
+            Phase::Preflight => vec![preflight],
             Phase::Preparing => {
                 let (metrics, stable) = (self.policy.probed(), self.stable_key(basis));
                 let probe = Act::Probe { metrics, stable, learn: self.policy.learnable() };
@@ -68,16 +68,16 @@ impl Rollout {
         self.model_act(ModelAct::Return { before: self.pointed.as_ref()?.before.clone() })
     }
 
-    pub(super) fn next_act(&mut self, world: World<'_>, out: &mut Out) {
+    pub(super) fn next_act(&mut self, world: RolloutContext<'_>, out: &mut StepOutput) {
         // What somebody else has changed is not changed back while they are asked.
         if self.held.as_ref().is_some_and(|held| matches!(held.reason, Reason::TemplateEdited { .. })) {
             return;
         }
-        if self.doing.as_ref().is_some_and(|doing| !self.may(&doing.effect.act, world)) {
+        if self.in_flight.as_ref().is_some_and(|in_flight| !self.may(&in_flight.effect.act, world)) {
             return;
         }
-        if let Some(doing) = &mut self.doing {
-            out.effects.extend(doing.due(world.now));
+        if let Some(in_flight) = &mut self.in_flight {
+            out.effects.extend(in_flight.due(world.now));
             return;
         }
         if self.drained_at().is_some_and(|at| world.now < at) {
@@ -91,7 +91,7 @@ impl Rollout {
             match act {
                 Act::ApplyCanary { .. } => self.canary_made = true,
                 Act::SetWeight { weight, .. } => self.weight = *weight,
-                Act::Survey { .. }
+                Act::Preflight { .. }
                 | Act::Probe { .. }
                 | Act::Promote { .. }
                 | Act::Restore { .. }
@@ -105,7 +105,7 @@ impl Rollout {
                 continue;
             }
             let effect = self.effect(act.clone());
-            self.doing = Some(Doing::new(effect.clone()));
+            self.in_flight = Some(InFlight::new(effect.clone()));
             out.effects.push(effect);
             return;
         }
@@ -114,13 +114,13 @@ impl Rollout {
     /// Traffic is only ever sent to a version that is available: more of it not to a canary without an available pod, and
     /// none of it back to a workload without one while the canary has one. A share that was decided on and is not there
     /// yet waits for a pause or a freeze to end, like one that was not.
-    fn may(&self, act: &Act, world: World<'_>) -> bool {
-        let (Act::SetWeight { weight, .. }, Some(sighting)) = (act, world.sighting) else { return true };
-        let available = |arm: &Option<Arm>| arm.as_ref().is_some_and(|arm| arm.available > 0);
+    fn may(&self, act: &Act, world: RolloutContext<'_>) -> bool {
+        let (Act::SetWeight { weight, .. }, Some(status)) = (act, world.status) else { return true };
+        let available = |arm: &Option<DeploymentStatus>| arm.as_ref().is_some_and(|arm| arm.available > 0);
         if *weight == Weight::ZERO {
-            available(&sighting.stable) || !available(&sighting.canary)
+            available(&status.stable) || !available(&status.canary)
         } else {
-            self.told_to_stay(world).is_none() && (available(&sighting.canary) || self.observes())
+            self.paused_or_frozen(world).is_none() && (available(&status.canary) || self.observes())
         }
     }
 
@@ -159,8 +159,8 @@ impl Rollout {
     /// How many pods the canary needs for a step: its share of the workload's as it is now, rounded up, and at least two
     /// where the workload has two, because one pod can't be told from its node. Where pods are the traffic, as many as
     /// come nearest to the share.
-    pub(super) fn canary_size(&self, step: usize, sighting: Option<&Sighting>) -> u32 {
-        let now = sighting.and_then(|sighting| sighting.stable.as_ref()).map(|stable| stable.replicas);
+    pub(super) fn canary_size(&self, step: usize, status: Option<&WorkloadStatus>) -> u32 {
+        let now = status.and_then(|status| status.stable.as_ref()).map(|stable| stable.replicas);
         let stable = f64::from(now.or(self.basis.as_ref().map(|basis| basis.replicas)).unwrap_or(1).max(1));
         let share = self.policy.steps.get(step).map_or(0.0, |step| step.weight.as_share());
         let size = match self.policy.traffic {

@@ -5,14 +5,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 use crate::ids::Weight;
-use crate::input::status::Arm;
-use crate::judge::sequential::{Asked, Seen, State};
-use crate::judge::threshold::{CheckState, View};
+use crate::input::status::DeploymentStatus;
+use crate::judge::sequential::{SequentialInput, SequentialQuery, SequentialState};
+use crate::judge::threshold::{CheckState, JudgeInput};
 use crate::judge::verdict::{Evidence, Verdict};
 use crate::measure::block::Block;
-use crate::measure::calibration::{Learnt, Past};
+use crate::measure::calibration::{Calibration, History};
 use crate::measure::metric::{Metric, MetricKind};
-use crate::measure::window::{Ring, Side, reading};
+use crate::measure::window::{Arm, Ring, reading};
 use crate::policy::{Check, Proof};
 use crate::rollout::reason::Reason;
 use crate::time::{Span, Timestamp};
@@ -23,7 +23,7 @@ const SHARE_NEEDS: u64 = 100;
 /// What is missing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Lack {
+pub enum Shortfall {
     /// It can't be seen.
     Sight,
     /// There is too little of it.
@@ -32,7 +32,7 @@ pub enum Lack {
 
 /// What all checks together say: the worst of them decides.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Standing {
+pub enum AnalysisStatus {
     /// At least one has regressed; these.
     Regressed(Vec<Evidence>),
     /// At least one can't be seen; these.
@@ -45,7 +45,7 @@ pub enum Standing {
 
 /// By what it is judged.
 #[derive(Debug, Clone, Copy)]
-pub struct Rules<'a> {
+pub struct AnalysisRules<'a> {
     /// The checks of the step, or of the guard.
     pub checks: &'a [Check],
     /// The metrics that they name.
@@ -55,19 +55,19 @@ pub struct Rules<'a> {
     /// How long the rollout, or the guard, is planned to be watched.
     pub planned: Span,
     /// What the past has taught of what is counted.
-    pub learnt: &'a [Learnt],
+    pub calibrations: &'a [Calibration],
 }
 
-impl Rules<'_> {
-    fn past(&self, check: &Check) -> Option<&Past> {
-        Learnt::of(self.learnt, &check.bad())
+impl AnalysisRules<'_> {
+    fn past(&self, check: &Check) -> Option<&History> {
+        Calibration::of(self.calibrations, &check.bad())
     }
 }
 
 /// The judging of one step, or of the guard.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub struct Watching {
+pub struct StepAnalysis {
     /// Which step, from 0.
     pub step: usize,
     /// Or the guard.
@@ -79,21 +79,21 @@ pub struct Watching {
     /// Each check's memory, in the policy's order.
     pub checks: Vec<CheckState>,
     /// What is missing, and since when.
-    pub lacking: Option<(Lack, Timestamp)>,
+    pub lacking: Option<(Shortfall, Timestamp)>,
     /// When everything passed after the least time; not taken back by a later doubt, but a pass is asked for again.
     pub passed: Option<Timestamp>,
 }
 
-impl Watching {
+impl StepAnalysis {
     /// Begins now.
-    pub fn new(step: usize, guards: bool, checks: usize, now: Timestamp) -> Watching {
-        Watching {
+    pub fn new(step: usize, guards: bool, checks: usize, now: Timestamp) -> StepAnalysis {
+        StepAnalysis {
             step,
             guards,
             since: now,
             ring: Ring::default(),
             checks: vec![CheckState::default(); checks],
-            lacking: Some((Lack::Evidence, now)),
+            lacking: Some((Shortfall::Evidence, now)),
             passed: None,
         }
     }
@@ -103,9 +103,9 @@ impl Watching {
     pub fn absorb(
         &mut self,
         mut block: Block,
-        rules: &Rules<'_>,
-        states: &mut BTreeMap<String, State>,
-        arm: Option<&Arm>,
+        rules: &AnalysisRules<'_>,
+        states: &mut BTreeMap<String, SequentialState>,
+        arm: Option<&DeploymentStatus>,
         now: Timestamp,
     ) {
         if block.from < self.since {
@@ -119,23 +119,23 @@ impl Watching {
             return;
         }
         let view =
-            View { ring: &self.ring, side: if self.guards { Side::Stable } else { Side::Canary }, arm, past: None };
+            JudgeInput { ring: &self.ring, side: if self.guards { Arm::Stable } else { Arm::Canary }, arm, past: None };
         for (said, check) in self.checks.iter_mut().zip(rules.checks) {
             said.warns = check.warns;
             let Some(metric) = rules.metrics.get(&check.metric) else { continue };
             let Some(rule) = check.sequential else {
                 let drifts = metric.kind == MetricKind::Drift;
                 let past = drifts.then(|| rules.past(check)).flatten().and_then(|past| past.shape.as_ref());
-                said.look(check, metric, View { past, ..view }, at);
+                said.look(check, metric, JudgeInput { past, ..view }, at);
                 continue;
             };
-            let asked = Asked { check, rule, metric, side: view.side, proof: rules.proof };
-            let state = states
-                .entry(check.name.clone())
-                .or_insert_with(|| State::new(from, at, rules.planned, rules.past(check).cloned().unwrap_or_default()));
+            let asked = SequentialQuery { check, rule, metric, side: view.side, proof: rules.proof };
+            let state = states.entry(check.name.clone()).or_insert_with(|| {
+                SequentialState::new(from, at, rules.planned, rules.past(check).cloned().unwrap_or_default())
+            });
             let Some(sample) = view.ring.newest().and_then(|block| block.metrics.get(&check.metric)) else { continue };
             let processes = processes.get(&check.metric).map_or(&[][..], Vec::as_slice);
-            let seen = Seen { sample, processes, pods: pods.get(&check.metric) };
+            let seen = SequentialInput { sample, processes, pods: pods.get(&check.metric) };
             let gap = view.ring.gap(&check.metric).cloned().or_else(|| asked.gap(sample));
             said.take(state.look(asked, seen, at), gap.as_ref());
         }
@@ -144,9 +144,9 @@ impl Watching {
 
     fn note_lack(&mut self, now: Timestamp) {
         let lack = match self.standing() {
-            Standing::Blind(_) => Some(Lack::Sight),
-            Standing::Insufficient(_) => Some(Lack::Evidence),
-            Standing::Pass(_) | Standing::Regressed(_) => None,
+            AnalysisStatus::Blind(_) => Some(Shortfall::Sight),
+            AnalysisStatus::Insufficient(_) => Some(Shortfall::Evidence),
+            AnalysisStatus::Pass(_) | AnalysisStatus::Regressed(_) => None,
         };
         self.lacking = match (lack, self.lacking) {
             (Some(lack), Some((before, since))) if lack == before => Some((lack, since)),
@@ -157,22 +157,23 @@ impl Watching {
 
     /// Time has passed: everything may have passed for long enough now.
     pub fn follow(&mut self, least: Span, now: Timestamp) {
-        if self.passed.is_none() && now >= least.after(self.since) && matches!(self.standing(), Standing::Pass(_)) {
+        if self.passed.is_none() && now >= least.after(self.since) && matches!(self.standing(), AnalysisStatus::Pass(_))
+        {
             self.passed = Some(now);
         }
     }
 
     /// What all checks together say, but for those that only warn.
-    pub fn standing(&self) -> Standing {
+    pub fn standing(&self) -> AnalysisStatus {
         let voting = || self.checks.iter().filter(|check| !check.warns);
         let with = |verdict: Verdict| -> Vec<Evidence> {
             let said = voting().filter_map(|check| check.evidence.as_ref());
             said.filter(|evidence| evidence.verdict == verdict).cloned().collect()
         };
         for (verdict, standing) in [
-            (Verdict::Regressed, Standing::Regressed as fn(Vec<Evidence>) -> Standing),
-            (Verdict::Blind, Standing::Blind),
-            (Verdict::Insufficient, Standing::Insufficient),
+            (Verdict::Regressed, AnalysisStatus::Regressed as fn(Vec<Evidence>) -> AnalysisStatus),
+            (Verdict::Blind, AnalysisStatus::Blind),
+            (Verdict::Insufficient, AnalysisStatus::Insufficient),
         ] {
             let evidence = with(verdict);
             if !evidence.is_empty() {
@@ -181,9 +182,9 @@ impl Watching {
         }
         // A check that has not looked yet says nothing.
         if self.checks.iter().any(|check| check.evidence.is_none() && !check.warns) {
-            return Standing::Insufficient(Vec::new());
+            return AnalysisStatus::Insufficient(Vec::new());
         }
-        Standing::Pass(with(Verdict::Pass))
+        AnalysisStatus::Pass(with(Verdict::Pass))
     }
 
     /// What those say that only warn, and have something to warn of.
@@ -200,15 +201,15 @@ impl Watching {
     /// Why nothing is decided at present.
     pub fn reason(&self, least: Span) -> Reason {
         match self.standing() {
-            Standing::Regressed(evidence) => Reason::Regressed { evidence },
-            Standing::Blind(evidence) => {
+            AnalysisStatus::Regressed(evidence) => Reason::Regressed { evidence },
+            AnalysisStatus::Blind(evidence) => {
                 Reason::Blind { evidence, since: self.lacking.map_or(self.since, |(_, since)| since) }
             }
-            Standing::Insufficient(evidence) if evidence.is_empty() => {
+            AnalysisStatus::Insufficient(evidence) if evidence.is_empty() => {
                 Reason::Waiting { until: least.after(self.since), passing: false }
             }
-            Standing::Insufficient(evidence) => Reason::Insufficient { evidence },
-            Standing::Pass(_) => Reason::Waiting { until: least.after(self.since), passing: true },
+            AnalysisStatus::Insufficient(evidence) => Reason::Insufficient { evidence },
+            AnalysisStatus::Pass(_) => Reason::Waiting { until: least.after(self.since), passing: true },
         }
     }
 
@@ -219,14 +220,14 @@ impl Watching {
     pub fn share(&self) -> Option<(f64, u64)> {
         let names: BTreeSet<&String> = self.ring.blocks().flat_map(|block| block.metrics.keys()).collect();
         names.into_iter().find_map(|name| {
-            let (canary, stable) = (self.requests(name, Side::Canary)?, self.requests(name, Side::Stable)?);
+            let (canary, stable) = (self.requests(name, Arm::Canary)?, self.requests(name, Arm::Stable)?);
             let n = canary.saturating_add(stable);
             (n > 0).then(|| (canary as f64 / n as f64, n))
         })
     }
 
     /// The requests that a metric has counted in one arm; `None`: it has not been seen.
-    fn requests(&self, metric: &str, side: Side) -> Option<u64> {
+    fn requests(&self, metric: &str, side: Arm) -> Option<u64> {
         let counts = self.ring.blocks().filter_map(|block| reading(block.metrics.get(metric)?, side)?.requests());
         counts.reduce(u64::saturating_add)
     }
@@ -247,15 +248,15 @@ mod tests {
 
     type Row<'a> = (&'a [Requests], Option<(f64, u64)>);
 
-    fn watching(blocks: &[Requests]) -> Watching {
+    fn analysis(blocks: &[Requests]) -> StepAnalysis {
         let at = |n: usize| Timestamp::from_second(n as i64 * 10).unwrap();
-        let mut watching = Watching::new(0, false, 0, at(0));
+        let mut analysis = StepAnalysis::new(0, false, 0, at(0));
         for (n, (canary, stable)) in blocks.iter().enumerate() {
             let sample = Sample::Arms { canary: canary.map(Reading::Count), stable: stable.map(Reading::Count) };
             let metrics = BTreeMap::from([("requests".to_owned(), sample)]);
-            watching.ring.push(Block::new(at(n), at(n + 1), metrics), Span::from_secs(3600));
+            analysis.ring.push(Block::new(at(n), at(n + 1), metrics), Span::from_secs(3600));
         }
-        watching
+        analysis
     }
 
     #[test]
@@ -268,7 +269,7 @@ mod tests {
             (&[(Some(0), Some(0))], None),
         ];
         for (blocks, expected) in rows {
-            assert_eq!(watching(blocks).share(), expected, "{blocks:?}");
+            assert_eq!(analysis(blocks).share(), expected, "{blocks:?}");
         }
     }
 }

@@ -1,27 +1,27 @@
 //! Time: how long a phase may take, what is said when it takes longer, and when to look again.
 
-use super::{Held, Rollout, World};
-use crate::input::status::Sighting;
+use super::{Hold, Rollout, RolloutContext};
+use crate::input::status::WorkloadStatus;
 use crate::policy::Traffic;
-use crate::rollout::phase::{Limit, Phase, Trigger};
+use crate::rollout::phase::{Phase, PhaseLimit, Trigger};
 use crate::rollout::reason::Reason;
 use crate::time::{Span, Timestamp};
 
 impl Rollout {
-    pub(super) fn overdue(&self, world: World<'_>) -> Option<(Trigger, Reason)> {
+    pub(super) fn overdue(&self, world: RolloutContext<'_>) -> Option<(Trigger, Reason)> {
         let limit = self.time_limit()?;
         if !self.is_late(world.now) || self.held.is_some() {
             return None;
         }
         let reason = if matches!(self.phase, Phase::Preparing | Phase::Growing) {
-            if self.canary_alone_available(world.sighting) && self.lacks_baseline(world.sighting) {
+            if self.canary_alone_available(world.status) && self.lacks_baseline(world.status) {
                 // Nothing is wrong with the version.
-                return Some((Trigger::GaveUp, self.baseline_not_ready(world.sighting, limit)));
+                return Some((Trigger::GaveUp, self.baseline_not_ready(world.status, limit)));
             }
-            let canary = world.sighting.and_then(|sighting| sighting.canary.as_ref());
+            let canary = world.status.and_then(|status| status.canary.as_ref());
             Reason::NotReady { available: canary.map_or(0, |arm| arm.available), replicas: self.size(), within: limit }
         } else if self.phase == Phase::Promoting {
-            let stable = world.sighting.and_then(|sighting| sighting.stable.as_ref());
+            let stable = world.status.and_then(|status| status.stable.as_ref());
             Reason::StableNotReady {
                 available: stable.map_or(0, |arm| arm.updated.min(arm.available)),
                 replicas: stable.map_or(0, |arm| arm.replicas),
@@ -31,12 +31,12 @@ impl Rollout {
             self.slow(world.now)
         };
         // Nobody has looked at the workload yet, so there is nothing to say against the version.
-        let trigger = if self.phase == Phase::Gating { Trigger::GaveUp } else { Trigger::Overdue };
+        let trigger = if self.phase == Phase::Preflight { Trigger::GaveUp } else { Trigger::Overdue };
         Some((trigger, reason))
     }
 
-    fn baseline_not_ready(&self, sighting: Option<&Sighting>, within: Span) -> Reason {
-        let baseline = sighting.and_then(|sighting| sighting.baseline.as_ref());
+    fn baseline_not_ready(&self, status: Option<&WorkloadStatus>, within: Span) -> Reason {
+        let baseline = status.and_then(|status| status.baseline.as_ref());
         Reason::BaselineNotReady {
             available: baseline.map_or(0, |arm| arm.available),
             replicas: self.size(),
@@ -56,23 +56,23 @@ impl Rollout {
 
     /// How long the phase may take, apart from the time in which it judges.
     pub(super) fn time_limit(&self) -> Option<Span> {
-        let judges = self.phase == Phase::Stepping && self.is_watching_this_step();
-        let asks = self.phase == Phase::Gating && self.basis.is_some();
+        let judges = self.phase == Phase::Stepping && self.analyzes_this_step();
+        let asks = self.phase == Phase::Preflight && self.basis.is_some();
         match self.phase.traits().limit {
-            Limit::Ready if judges || asks => None,
-            Limit::Ready => Some(self.policy.ready_within),
-            Limit::Promote => Some(self.policy.promote_within),
-            Limit::None => None,
+            PhaseLimit::Ready if judges || asks => None,
+            PhaseLimit::Ready => Some(self.policy.ready_within),
+            PhaseLimit::Promote => Some(self.policy.promote_within),
+            PhaseLimit::None => None,
         }
     }
 
     pub(super) fn slow(&self, now: Timestamp) -> Reason {
         let after = Span::between(self.since, now);
-        match self.doing.as_ref().and_then(|doing| Some((doing, doing.failure.as_ref()?))) {
-            Some((doing, failure)) => Reason::Failing {
-                act: doing.effect.act.name().to_owned(),
+        match self.in_flight.as_ref().and_then(|in_flight| Some((in_flight, in_flight.failure.as_ref()?))) {
+            Some((in_flight, failure)) => Reason::Failing {
+                act: in_flight.effect.act.name().to_owned(),
                 message: failure.message.clone(),
-                attempts: doing.attempts,
+                attempts: in_flight.attempts,
             },
             None => Reason::Slow { waiting_for: self.phase.traits().waiting_for.to_owned(), after },
         }
@@ -87,7 +87,7 @@ impl Rollout {
     }
 
     /// When time ends a hold: its cause ends by itself, or its patience does.
-    pub fn hold_ends(&self, held: &Held) -> Option<Timestamp> {
+    pub fn hold_ends(&self, held: &Hold) -> Option<Timestamp> {
         #[expect(clippy::wildcard_enum_match_arm, reason = "all others are ended by patience")]
         match &held.reason {
             Reason::OutsideWindow { opens, .. } => Some(*opens),
@@ -101,18 +101,18 @@ impl Rollout {
         if self.phase == Phase::Ended {
             return None;
         }
-        let watching = self.watching.as_ref().filter(|_| self.judges());
+        let analysis = self.analysis.as_ref().filter(|_| self.judges());
         let pause = self.policy.steps.get(self.step).map_or(Span::ZERO, |step| step.pause);
         [
-            self.doing.as_ref().and_then(|doing| doing.retry),
+            self.in_flight.as_ref().and_then(|in_flight| in_flight.retry),
             self.time_limit().map(|limit| self.runs_out(limit)),
             self.held.as_ref().and_then(|held| self.hold_ends(held)),
             self.drained_at(),
-            watching.map(|watching| self.least_time().after(watching.since)),
-            watching.zip(self.policy.ab.as_ref()).map(|(watching, test)| test.longest.after(watching.since)),
-            watching.and_then(|watching| watching.passed).map(|passed| pause.after(passed)),
-            watching.and_then(|watching| watching.passed).map(|passed| self.policy.ready_within.after(passed)),
-            watching.and_then(|watching| watching.lacking).map(|(lack, since)| self.patience_with(lack).0.after(since)),
+            analysis.map(|analysis| self.least_time().after(analysis.since)),
+            analysis.zip(self.policy.ab.as_ref()).map(|(analysis, test)| test.longest.after(analysis.since)),
+            analysis.and_then(|analysis| analysis.passed).map(|passed| pause.after(passed)),
+            analysis.and_then(|analysis| analysis.passed).map(|passed| self.policy.ready_within.after(passed)),
+            analysis.and_then(|analysis| analysis.lacking).map(|(lack, since)| self.patience_with(lack).0.after(since)),
         ]
         .into_iter()
         .flatten()

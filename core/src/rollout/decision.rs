@@ -12,7 +12,7 @@ use crate::time::Timestamp;
 /// What was decided.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Kind {
+pub enum DecisionKind {
     /// A rollout began.
     Start,
     /// It goes one stop further up.
@@ -45,48 +45,50 @@ pub enum Kind {
     Finish,
 }
 
-impl Kind {
+impl DecisionKind {
     /// What moving on `trigger` amounts to.
-    pub fn of(trigger: Trigger) -> Kind {
+    pub fn of(trigger: Trigger) -> DecisionKind {
         match trigger {
-            Trigger::Accepted | Trigger::Guardable => Kind::Start,
-            Trigger::CanaryReady | Trigger::StepPassed => Kind::Advance,
-            Trigger::LastStepPassed => Kind::Promote,
-            Trigger::Regressed | Trigger::CanaryFailed | Trigger::StableFailed | Trigger::Overdue => Kind::RollBack,
-            Trigger::Refused => Kind::Refuse,
-            Trigger::Superseded | Trigger::Rebased => Kind::Supersede,
-            Trigger::Recalled => Kind::Abort,
-            Trigger::GaveUp | Trigger::WorkloadGone => Kind::GiveUp,
-            Trigger::StableReady | Trigger::Emptied | Trigger::CanaryGone | Trigger::Undone => Kind::Proceed,
-            Trigger::GuardPassed => Kind::Finish,
+            Trigger::Accepted | Trigger::Guardable => DecisionKind::Start,
+            Trigger::CanaryReady | Trigger::StepPassed => DecisionKind::Advance,
+            Trigger::LastStepPassed => DecisionKind::Promote,
+            Trigger::Regressed | Trigger::CanaryFailed | Trigger::StableFailed | Trigger::Overdue => {
+                DecisionKind::RollBack
+            }
+            Trigger::Refused => DecisionKind::Refuse,
+            Trigger::Superseded | Trigger::Rebased => DecisionKind::Supersede,
+            Trigger::Recalled => DecisionKind::Abort,
+            Trigger::GaveUp | Trigger::WorkloadGone => DecisionKind::GiveUp,
+            Trigger::StableReady | Trigger::Emptied | Trigger::CanaryGone | Trigger::Reverted => DecisionKind::Proceed,
+            Trigger::GuardPassed => DecisionKind::Finish,
         }
     }
 }
 
-impl Kind {
+impl DecisionKind {
     /// Its name, for people and for labels.
     pub fn name(self) -> &'static str {
         match self {
-            Kind::Start => "start",
-            Kind::Advance => "advance",
-            Kind::Hold => "hold",
-            Kind::Resume => "resume",
-            Kind::Promote => "promote",
-            Kind::RollBack => "roll back",
-            Kind::Abort => "abort",
-            Kind::Approve => "approve",
-            Kind::Warn => "warn",
-            Kind::Retry => "retry",
-            Kind::GiveUp => "give up",
-            Kind::Supersede => "supersede",
-            Kind::Refuse => "refuse",
-            Kind::Proceed => "proceed",
-            Kind::Finish => "finish",
+            DecisionKind::Start => "start",
+            DecisionKind::Advance => "advance",
+            DecisionKind::Hold => "hold",
+            DecisionKind::Resume => "resume",
+            DecisionKind::Promote => "promote",
+            DecisionKind::RollBack => "roll back",
+            DecisionKind::Abort => "abort",
+            DecisionKind::Approve => "approve",
+            DecisionKind::Warn => "warn",
+            DecisionKind::Retry => "retry",
+            DecisionKind::GiveUp => "give up",
+            DecisionKind::Supersede => "supersede",
+            DecisionKind::Refuse => "refuse",
+            DecisionKind::Proceed => "proceed",
+            DecisionKind::Finish => "finish",
         }
     }
 }
 
-impl fmt::Display for Kind {
+impl fmt::Display for DecisionKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())
     }
@@ -139,7 +141,7 @@ pub struct Decision {
     /// When.
     pub at: Timestamp,
     /// What.
-    pub kind: Kind,
+    pub kind: DecisionKind,
     /// The rollout was here …
     pub from: Phase,
     /// … and is here now.

@@ -3,31 +3,31 @@
 //! There is one hold, whatever its cause. It keeps the weight, it stops the clock of the phase, it never stops a rollback,
 //! and it ends when its cause is gone or when its patience is.
 
-use super::{Held, Out, Rollout, Task, World};
-use crate::input::report::{self, Report, Tested};
+use super::{Hold, Rollout, RolloutContext, StepOutput, Task};
+use crate::input::report::{self, SuiteReport, SuiteResult};
 use crate::policy::{Approval, Before, Then};
-use crate::rollout::analysis::{Lack, Standing};
-use crate::rollout::decision::Kind;
-use crate::rollout::phase::{Move, Phase, Trigger, next};
+use crate::rollout::analysis::{AnalysisStatus, Shortfall};
+use crate::rollout::decision::DecisionKind;
+use crate::rollout::phase::{NextPhase, Phase, Trigger, next};
 use crate::rollout::reason::Reason;
 use crate::time::{Span, Timestamp};
 
 impl Rollout {
     /// Why the rollout should stay where it is and ask, if it should. What is first here is what is said.
-    fn cause_to_hold(&self, world: World<'_>) -> Option<Reason> {
-        if self.phase == Phase::Gating && self.basis.is_some() {
+    fn hold_cause(&self, world: RolloutContext<'_>) -> Option<Reason> {
+        if self.phase == Phase::Preflight && self.basis.is_some() {
             return Some(Reason::NoLastGood);
         }
-        self.foreign_hand(world)
-            .or_else(|| self.told_to_stay(world))
+        self.external_change(world)
+            .or_else(|| self.paused_or_frozen(world))
             .or_else(|| self.slow_on_purpose(world.now))
             .or_else(|| self.share_unseen(world))
             .or_else(|| self.lack_of_evidence(world.now).filter(|(then, _)| *then == Then::Hold).map(|(_, why)| why))
-            .or_else(|| self.come_about(world).and_then(|(trigger, _)| self.brake(trigger, world)))
+            .or_else(|| self.exit_condition(world).and_then(|(trigger, _)| self.blocked_by(trigger, world)))
     }
 
     /// A person says that it stays here.
-    pub(super) fn told_to_stay(&self, world: World<'_>) -> Option<Reason> {
+    pub(super) fn paused_or_frozen(&self, world: RolloutContext<'_>) -> Option<Reason> {
         if !self.phase.rises() {
             return None;
         }
@@ -37,52 +37,52 @@ impl Rollout {
 
     /// A phase that takes too long and has nowhere else to go.
     fn slow_on_purpose(&self, now: Timestamp) -> Option<Reason> {
-        let stays = next(self.phase, Trigger::Overdue) == Move::Stay;
+        let stays = next(self.phase, Trigger::Overdue) == NextPhase::Stay;
         (stays && self.is_late(now)).then(|| self.slow(now))
     }
 
     /// The step has passed, and its share is not (or no longer) what the gateway has accepted, for longer than that may take.
-    fn share_unseen(&self, world: World<'_>) -> Option<Reason> {
-        let watching = self.watching.as_ref().filter(|_| self.phase == Phase::Stepping && self.judges())?;
-        let passed = watching.passed.filter(|_| matches!(watching.standing(), Standing::Pass(_)))?;
+    fn share_unseen(&self, world: RolloutContext<'_>) -> Option<Reason> {
+        let analysis = self.analysis.as_ref().filter(|_| self.phase == Phase::Stepping && self.judges())?;
+        let passed = analysis.passed.filter(|_| matches!(analysis.standing(), AnalysisStatus::Pass(_)))?;
         let after = Span::between(passed, world.now);
-        let late = after >= self.policy.ready_within && !self.weight_seen(world.sighting);
+        let late = after >= self.policy.ready_within && !self.weight_seen(world.status);
         late.then(|| Reason::Slow { waiting_for: self.phase.traits().waiting_for.to_owned(), after })
     }
 
     /// What is missing for longer than the policy's patience, and what the policy does then.
     pub(super) fn lack_of_evidence(&self, now: Timestamp) -> Option<(Then, Reason)> {
-        let watching = self.watching.as_ref().filter(|_| self.judges())?;
+        let analysis = self.analysis.as_ref().filter(|_| self.judges())?;
         // How many of the requests are a cohort's is not ours to say; and a fresh baseline has about as many as the canary.
         let by_weight = self.policy.ab.is_none() && !self.policy.fresh_baseline;
         if let Some((seen, n)) =
-            watching.share_off(self.achievable()).filter(|_| self.phase == Phase::Stepping && by_weight)
+            analysis.share_off(self.achievable()).filter(|_| self.phase == Phase::Stepping && by_weight)
         {
             return Some((Then::Hold, Reason::ShareOff { asked: self.achievable(), seen, n }));
         }
-        let (lack, since) = watching.lacking?;
+        let (lack, since) = analysis.lacking?;
         let (patience, then) = self.patience_with(lack);
         if Span::between(since, now) < patience {
             return None;
         }
-        match watching.standing() {
-            Standing::Blind(evidence) => Some((then, Reason::Blind { evidence, since })),
-            Standing::Insufficient(evidence) => Some((then, Reason::Insufficient { evidence })),
-            Standing::Pass(_) | Standing::Regressed(_) => None,
+        match analysis.standing() {
+            AnalysisStatus::Blind(evidence) => Some((then, Reason::Blind { evidence, since })),
+            AnalysisStatus::Insufficient(evidence) => Some((then, Reason::Insufficient { evidence })),
+            AnalysisStatus::Pass(_) | AnalysisStatus::Regressed(_) => None,
         }
     }
 
     /// How long something may be missing, and what is done then.
-    pub(super) fn patience_with(&self, lack: Lack) -> (Span, Then) {
+    pub(super) fn patience_with(&self, lack: Shortfall) -> (Span, Then) {
         let patience = &self.policy.patience;
         match lack {
-            Lack::Sight => (patience.blind, patience.on_blind),
-            Lack::Evidence => (patience.insufficient, patience.on_insufficient),
+            Shortfall::Sight => (patience.blind, patience.on_blind),
+            Shortfall::Evidence => (patience.insufficient, patience.on_insufficient),
         }
     }
 
     /// Why this way up is closed for now: a gate that nobody has opened, or not the time for changes.
-    pub(super) fn brake(&self, trigger: Trigger, world: World<'_>) -> Option<Reason> {
+    pub(super) fn blocked_by(&self, trigger: Trigger, world: RolloutContext<'_>) -> Option<Reason> {
         if !trigger.rises() {
             return None;
         }
@@ -116,13 +116,13 @@ impl Rollout {
     }
 
     /// Those that have not passed.
-    pub(super) fn unproven(&self, world: World<'_>) -> impl Iterator<Item = &String> {
+    pub(super) fn unproven(&self, world: RolloutContext<'_>) -> impl Iterator<Item = &String> {
         self.required()
-            .filter(move |suite| self.report(suite, world).is_none_or(|report| report.result != Tested::Pass))
+            .filter(move |suite| self.report(suite, world).is_none_or(|report| report.result != SuiteResult::Pass))
     }
 
     /// The newest report of a suite about what this brings in.
-    pub(super) fn report<'a>(&self, suite: &str, world: World<'a>) -> Option<&'a Report> {
+    pub(super) fn report<'a>(&self, suite: &str, world: RolloutContext<'a>) -> Option<&'a SuiteReport> {
         let model = match &self.task {
             Task::Roll { request } => request.model.as_deref(),
             Task::Guard { .. } => None,
@@ -150,26 +150,26 @@ impl Rollout {
         }
     }
 
-    pub(super) fn follow_hold(&mut self, world: World<'_>, out: &mut Out) {
-        match (self.cause_to_hold(world), &self.held) {
+    pub(super) fn follow_hold(&mut self, world: RolloutContext<'_>, out: &mut StepOutput) {
+        match (self.hold_cause(world), &self.held) {
             (Some(reason), Some(held)) if is_same_hold(&held.reason, &reason) => {}
             (Some(reason), _) => {
                 self.end_hold(world.now);
-                self.held = Some(Held { since: world.now, reason: reason.clone() });
-                self.tidy_again();
-                self.decide(Kind::Hold, self.phase, reason, world.now, out);
+                self.held = Some(Hold { since: world.now, reason: reason.clone() });
+                self.clean_up_again();
+                self.decide(DecisionKind::Hold, self.phase, reason, world.now, out);
             }
             (None, Some(_)) => {
                 self.end_hold(world.now);
-                self.decide(Kind::Resume, self.phase, Reason::Recovered, world.now, out);
+                self.decide(DecisionKind::Resume, self.phase, Reason::Recovered, world.now, out);
             }
             (None, None) => {}
         }
     }
 
     /// A phase that takes what is ours away, and takes too long, does so once more: somebody may have put it back.
-    pub(super) fn tidy_again(&mut self) {
-        if self.phase.tidies() && self.doing.is_none() {
+    pub(super) fn clean_up_again(&mut self) {
+        if self.phase.tidies() && self.in_flight.is_none() {
             self.progress = 0;
         }
     }

@@ -6,7 +6,7 @@
 use crate::ids::Images;
 use crate::input::effect::{Act, Message, Mood};
 use crate::rollout::Rollout;
-use crate::rollout::decision::{Decision, Ending, Kind};
+use crate::rollout::decision::{Decision, DecisionKind, Ending};
 use crate::rollout::reason::{Reason, change};
 use crate::time::Span;
 
@@ -17,15 +17,15 @@ const NOTE_LIMIT: usize = 1000;
 pub fn about(decision: &Decision, rollout: &Rollout) -> Vec<Act> {
     let mut acts = Vec::new();
     acts.extend(note(decision, rollout));
-    let first_hold =
-        decision.kind == Kind::Hold && rollout.history.iter().filter(|entry| entry.kind == Kind::Hold).count() == 1;
+    let first_hold = decision.kind == DecisionKind::Hold
+        && rollout.history.iter().filter(|entry| entry.kind == DecisionKind::Hold).count() == 1;
     // A gate has nobody to open it who was not asked.
-    let asks = decision.kind == Kind::Hold
+    let asks = decision.kind == DecisionKind::Hold
         && matches!(decision.reason, Reason::NeedsApproval { .. } | Reason::NeedsReport { .. });
     if first_hold || asks {
         acts.push(Act::Notify { message: held(decision, rollout) });
     }
-    if decision.kind == Kind::Warn {
+    if decision.kind == DecisionKind::Warn {
         acts.push(Act::Notify { message: warned(decision, rollout) });
     }
     if let Some(ending) = decision.ending.filter(|ending| !matches!(ending, Ending::Superseded | Ending::Unchanged)) {
@@ -36,21 +36,21 @@ pub fn about(decision: &Decision, rollout: &Rollout) -> Vec<Act> {
 
 fn note(decision: &Decision, rollout: &Rollout) -> Option<Act> {
     let (warning, reason) = match decision.kind {
-        Kind::Start => (false, "RolloutStarted"),
-        Kind::Advance => (false, "RolloutAdvanced"),
-        Kind::Hold => (true, "RolloutHeld"),
-        Kind::Resume => (false, "RolloutResumed"),
-        Kind::Promote => (false, "RolloutPromoted"),
-        Kind::RollBack => (true, "RolloutRolledBack"),
-        Kind::Abort => (true, "RolloutAborted"),
-        Kind::Approve => (false, "RolloutApproved"),
-        Kind::Retry => (false, "RolloutRetried"),
-        Kind::GiveUp => (true, "RolloutGivenUp"),
-        Kind::Supersede => (false, "RolloutSuperseded"),
-        Kind::Refuse => (!matches!(decision.reason, Reason::Unchanged), "RolloutRefused"),
-        Kind::Finish => (false, "RolloutFinished"),
-        Kind::Warn => (true, "RolloutWarned"),
-        Kind::Proceed => return None,
+        DecisionKind::Start => (false, "RolloutStarted"),
+        DecisionKind::Advance => (false, "RolloutAdvanced"),
+        DecisionKind::Hold => (true, "RolloutHeld"),
+        DecisionKind::Resume => (false, "RolloutResumed"),
+        DecisionKind::Promote => (false, "RolloutPromoted"),
+        DecisionKind::RollBack => (true, "RolloutRolledBack"),
+        DecisionKind::Abort => (true, "RolloutAborted"),
+        DecisionKind::Approve => (false, "RolloutApproved"),
+        DecisionKind::Retry => (false, "RolloutRetried"),
+        DecisionKind::GiveUp => (true, "RolloutGivenUp"),
+        DecisionKind::Supersede => (false, "RolloutSuperseded"),
+        DecisionKind::Refuse => (!matches!(decision.reason, Reason::Unchanged), "RolloutRefused"),
+        DecisionKind::Finish => (false, "RolloutFinished"),
+        DecisionKind::Warn => (true, "RolloutWarned"),
+        DecisionKind::Proceed => return None,
     };
     // A workload that is gone has nothing to put an Event on.
     if rollout.policy.mode == crate::policy::Mode::Observe || matches!(decision.reason, Reason::NoWorkload { .. }) {
@@ -102,7 +102,7 @@ pub fn outlook(rollout: &Rollout) -> String {
         Reason::Paused { .. } => "It goes on when somebody resumes it",
         Reason::NeedsApproval { .. } => "It goes on when somebody approves",
         Reason::NeedsReport { .. } => "It goes on when the suite has passed",
-        Reason::TemplateEdited { .. } | Reason::Scaled { .. } | Reason::Fought { .. } => {
+        Reason::TemplateEdited { .. } | Reason::Scaled { .. } | Reason::RevertedTooOften { .. } => {
             "It goes on when that is taken back or accepted"
         }
         _ => "It goes on by itself when the cause is gone",
@@ -120,7 +120,10 @@ fn answer(reason: &Reason, rollout: &Rollout) -> String {
     match reason {
         Reason::NeedsApproval { gate, .. } => format!("bellwether emit approve --workload {workload} --gate {gate}"),
         Reason::NeedsReport { suite, .. } => format!("bellwether emit approve --workload {workload} --gate {suite}"),
-        Reason::Paused { .. } | Reason::TemplateEdited { .. } | Reason::Scaled { .. } | Reason::Fought { .. } => {
+        Reason::Paused { .. }
+        | Reason::TemplateEdited { .. }
+        | Reason::Scaled { .. }
+        | Reason::RevertedTooOften { .. } => {
             format!("bellwether emit resume --workload {workload}")
         }
         Reason::StableBroken { .. } => format!("bellwether emit promote --full --workload {workload}"),
@@ -135,7 +138,7 @@ fn ended(ending: Ending, decision: &Decision, rollout: &Rollout) -> Message {
     let name = &rollout.workload.name;
     let observed = if decision.observed_only { " (observe-only: nothing was written)" } else { "" };
     let judged =
-        rollout.judgement.as_ref().map_or_else(|| decision.why.clone(), |judgement| judgement.reason.to_string());
+        rollout.conclusion.as_ref().map_or_else(|| decision.why.clone(), |conclusion| conclusion.reason.to_string());
     let after = Span::between(rollout.started, decision.at);
     let back = change(&to, &from);
     let (mood, title, now) = match ending {

@@ -1,12 +1,12 @@
 //! What a person tells a rollout. A verb is obeyed, or refused with a sentence that says what there is and what to do.
 
-use super::{Out, Rollout, World};
+use super::{Rollout, RolloutContext, StepOutput};
 use crate::ids::EventId;
-use crate::input::command::{Order, Verb};
+use crate::input::command::{Author, Verb};
 use crate::input::event::Request;
 use crate::judge::verdict::Verdict;
-use crate::rollout::decision::Kind;
-use crate::rollout::phase::{Move, Phase, Trigger, next};
+use crate::rollout::decision::DecisionKind;
+use crate::rollout::phase::{NextPhase, Phase, Trigger, next};
 use crate::rollout::reason::Reason;
 use crate::time::Span;
 
@@ -17,7 +17,13 @@ impl Rollout {
     ///
     /// # Errors
     /// The verb makes no sense here: why, and what does.
-    pub fn obey(&mut self, verb: &Verb, order: Order, world: World<'_>, out: &mut Out) -> Result<(), Reason> {
+    pub fn obey(
+        &mut self,
+        verb: &Verb,
+        order: Author,
+        world: RolloutContext<'_>,
+        out: &mut StepOutput,
+    ) -> Result<(), Reason> {
         match verb {
             Verb::Abort => self.abort(order, world, out),
             Verb::Promote { full } => self.promote(*full, order, world, out),
@@ -37,7 +43,7 @@ impl Rollout {
         format!("{} is {}; {remedy}", self.id, self.phase)
     }
 
-    fn abort(&mut self, order: Order, world: World<'_>, out: &mut Out) -> Result<(), String> {
+    fn abort(&mut self, order: Author, world: RolloutContext<'_>, out: &mut StepOutput) -> Result<(), String> {
         if !self.can_be_recalled() {
             let remedy = if self.phase == Phase::Cleaning {
                 "it can be aborted again when its canary is gone"
@@ -59,11 +65,11 @@ impl Rollout {
 
     /// Whether it ended (or is ending) so that what it was asked for begins again on the workload as it is now.
     pub fn begins_again(&self) -> bool {
-        self.judgement.as_ref().is_some_and(|judgement| matches!(judgement.reason, Reason::Rebased { .. }))
+        self.conclusion.as_ref().is_some_and(|conclusion| matches!(conclusion.reason, Reason::Rebased { .. }))
     }
 
     fn can_be_recalled(&self) -> bool {
-        self.judgement.is_none() && matches!(next(self.phase, Trigger::Recalled), Move::To(_))
+        self.conclusion.is_none() && matches!(next(self.phase, Trigger::Recalled), NextPhase::To(_))
     }
 
     /// Whether this request asks for the images that the stable has (or had, before it took the new ones), and the
@@ -74,12 +80,12 @@ impl Rollout {
     }
 
     /// The stable's own images are asked for again.
-    pub fn recalled(&mut self, by: EventId, world: World<'_>, out: &mut Out) {
+    pub fn recalled(&mut self, by: EventId, world: RolloutContext<'_>, out: &mut StepOutput) {
         self.move_on(Trigger::Recalled, Reason::Recalled { by }, world, out);
         self.drive(world, out);
     }
 
-    fn pause(&mut self, order: Order) -> Result<(), String> {
+    fn pause(&mut self, order: Author) -> Result<(), String> {
         if !self.phase.is_before_promotion() {
             return Err(self.busy("there is nothing left to pause; `abort` takes the old version back"));
         }
@@ -90,7 +96,7 @@ impl Rollout {
         Ok(())
     }
 
-    fn resume(&mut self, order: Order, world: World<'_>, out: &mut Out) -> Result<(), String> {
+    fn resume(&mut self, order: Author, world: RolloutContext<'_>, out: &mut StepOutput) -> Result<(), String> {
         match (&self.paused, self.held.as_ref().map(|held| &held.reason)) {
             (None, None) => return Err(self.busy("it is not held")),
             (None, Some(reason @ Reason::Frozen { .. })) => return Err(format!("{reason}; `unfreeze` ends it")),
@@ -109,35 +115,41 @@ impl Rollout {
             (Some(_), _) => self.paused = None,
         }
         self.end_hold(world.now);
-        self.decide(Kind::Resume, self.phase, Reason::Resumed { order }, world.now, out);
+        self.decide(DecisionKind::Resume, self.phase, Reason::Resumed { order }, world.now, out);
         Ok(())
     }
 
     /// Fresh patience for whatever was waited for in vain.
-    fn look_again(&mut self, world: World<'_>) {
+    fn look_again(&mut self, world: RolloutContext<'_>) {
         let now = world.now;
         self.held = None;
-        self.fights = 0;
-        let replicas = world.sighting.and_then(|sighting| sighting.stable.as_ref()).map(|stable| stable.replicas);
+        self.revert_count = 0;
+        let replicas = world.status.and_then(|status| status.stable.as_ref()).map(|stable| stable.replicas);
         if let (Some(basis), Some(replicas)) = (&mut self.basis, replicas) {
             basis.replicas = replicas;
         }
         self.waited = Span::between(self.since, now);
         if self.judges() {
-            self.watching = None;
+            self.analysis = None;
         }
-        if self.phase == Phase::Gating {
+        if self.phase == Phase::Preflight {
             self.basis = None;
             self.progress = 0;
         }
-        self.tidy_again();
-        if let Some(doing) = &mut self.doing {
-            doing.attempts = 0;
-            doing.retry = doing.retry.map(|_| now);
+        self.clean_up_again();
+        if let Some(in_flight) = &mut self.in_flight {
+            in_flight.attempts = 0;
+            in_flight.retry = in_flight.retry.map(|_| now);
         }
     }
 
-    fn approve(&mut self, gate: Option<&str>, order: Order, world: World<'_>, out: &mut Out) -> Result<(), String> {
+    fn approve(
+        &mut self,
+        gate: Option<&str>,
+        order: Author,
+        world: RolloutContext<'_>,
+        out: &mut StepOutput,
+    ) -> Result<(), String> {
         if !self.phase.is_before_promotion() {
             return Err(self.busy("its gates are behind it"));
         }
@@ -160,20 +172,26 @@ impl Rollout {
             (None, many) => return Err(format!("{} has several gates; name one of {}", self.id, many.join(", "))),
         };
         self.approved.push(gate.clone());
-        self.decide(Kind::Approve, self.phase, Reason::Approved { order, gate }, world.now, out);
+        self.decide(DecisionKind::Approve, self.phase, Reason::Approved { order, gate }, world.now, out);
         Ok(())
     }
 
-    fn promote(&mut self, full: bool, order: Order, world: World<'_>, out: &mut Out) -> Result<(), String> {
+    fn promote(
+        &mut self,
+        full: bool,
+        order: Author,
+        world: RolloutContext<'_>,
+        out: &mut StepOutput,
+    ) -> Result<(), String> {
         if !self.phase.rises() {
             let remedy =
-                if self.phase == Phase::Gating { "ask again when its canary is there" } else { "it is past that" };
+                if self.phase == Phase::Preflight { "ask again when its canary is there" } else { "it is past that" };
             return Err(self.busy(remedy));
         }
         if let Some(frozen) = world.frozen_reason() {
             return Err(format!("{frozen}; `unfreeze` first"));
         }
-        if self.progress < self.acts().len() || !self.canary_available(world.sighting) {
+        if self.progress < self.acts().len() || !self.canary_available(world.status) {
             return Err(self.busy("its canary is not available, and traffic goes only to what is"));
         }
         let last = self.step + 1 >= self.policy.steps.len();
@@ -190,7 +208,7 @@ impl Rollout {
     }
 
     /// What had not passed and is not waited for, in words.
-    fn skipped_by(&self, trigger: Trigger, world: World<'_>) -> Vec<String> {
+    fn skipped_by(&self, trigger: Trigger, world: RolloutContext<'_>) -> Vec<String> {
         let mut skips = Vec::new();
         if trigger != Trigger::CanaryReady {
             skips.extend(self.unpassed());
@@ -215,11 +233,11 @@ impl Rollout {
     /// The present step's checks that do not pass, with what they say.
     fn unpassed(&self) -> Vec<String> {
         let Some(step) = self.policy.steps.get(self.step) else { return Vec::new() };
-        let watching = self.watching.as_ref().filter(|_| self.is_watching_this_step());
-        let Some(watching) = watching else {
+        let analysis = self.analysis.as_ref().filter(|_| self.analyzes_this_step());
+        let Some(analysis) = analysis else {
             return step.checks.iter().map(|check| format!("check {} (has not looked)", check.name)).collect();
         };
-        let verdict = |name: &str| watching.evidence().find(|evidence| evidence.check == name).map(|it| it.verdict);
+        let verdict = |name: &str| analysis.evidence().find(|evidence| evidence.check == name).map(|it| it.verdict);
         let mut unpassed: Vec<String> = step
             .checks
             .iter()
@@ -229,7 +247,7 @@ impl Rollout {
                 None => format!("check {} (has not looked)", check.name),
             })
             .collect();
-        if watching.passed.is_none() {
+        if analysis.passed.is_none() {
             unpassed.push(format!("the rest of the step's {}", step.min_time));
         }
         unpassed

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 #[serde(rename_all = "kebab-case")]
 pub enum Phase {
     /// Looking at the workload, before anything is written.
-    Gating,
+    Preflight,
     /// The canary is being made, for the first step; it has no traffic.
     Preparing,
     /// The canary grows for the next step; it keeps the traffic of the step before, and is judged.
@@ -41,7 +41,7 @@ pub enum Phase {
 impl Phase {
     /// All of them, in the order of a good rollout and then of a bad one.
     pub const ALL: [Phase; 12] = [
-        Phase::Gating,
+        Phase::Preflight,
         Phase::Preparing,
         Phase::Growing,
         Phase::Stepping,
@@ -56,26 +56,28 @@ impl Phase {
     ];
 
     /// What the phase is like.
-    pub const fn traits(self) -> Traits {
+    pub const fn traits(self) -> PhaseTraits {
         match self {
-            Phase::Gating => row("gating", Share::None, Limit::Ready, "the survey"),
-            Phase::Preparing => row("preparing", Share::None, Limit::Ready, "the canary's pods"),
-            Phase::Growing => row("growing", Share::Kept, Limit::Ready, "the canary's pods"),
-            Phase::Stepping => row("stepping", Share::Step, Limit::Ready, "the gateway to accept the weight"),
+            Phase::Preflight => row("preflight", Share::None, PhaseLimit::Ready, "the preflight"),
+            Phase::Preparing => row("preparing", Share::None, PhaseLimit::Ready, "the canary's pods"),
+            Phase::Growing => row("growing", Share::Kept, PhaseLimit::Ready, "the canary's pods"),
+            Phase::Stepping => row("stepping", Share::Step, PhaseLimit::Ready, "the gateway to accept the weight"),
             Phase::Promoting => {
-                row("promoting", Share::Kept, Limit::Promote, "the workload's pods with the new version")
+                row("promoting", Share::Kept, PhaseLimit::Promote, "the workload's pods with the new version")
             }
             Phase::Returning => {
-                row("returning", Share::Leaving, Limit::Promote, "the traffic to return to the workload")
+                row("returning", Share::Leaving, PhaseLimit::Promote, "the traffic to return to the workload")
             }
-            Phase::Cleaning => row("cleaning", Share::None, Limit::Promote, "the canary to disappear"),
-            Phase::Guarding => row("guarding", Share::None, Limit::None, "the guard's time"),
+            Phase::Cleaning => row("cleaning", Share::None, PhaseLimit::Promote, "the canary to disappear"),
+            Phase::Guarding => row("guarding", Share::None, PhaseLimit::None, "the guard's time"),
             Phase::Restoring => {
-                row("restoring", Share::Kept, Limit::Promote, "the workload's pods with the old version")
+                row("restoring", Share::Kept, PhaseLimit::Promote, "the workload's pods with the old version")
             }
-            Phase::Draining => row("draining", Share::Leaving, Limit::Promote, "the traffic to return to the workload"),
-            Phase::Removing => row("removing", Share::None, Limit::Promote, "the canary to disappear"),
-            Phase::Ended => row("ended", Share::None, Limit::None, "nothing"),
+            Phase::Draining => {
+                row("draining", Share::Leaving, PhaseLimit::Promote, "the traffic to return to the workload")
+            }
+            Phase::Removing => row("removing", Share::None, PhaseLimit::Promote, "the canary to disappear"),
+            Phase::Ended => row("ended", Share::None, PhaseLimit::None, "nothing"),
         }
     }
 
@@ -101,25 +103,25 @@ impl Phase {
 
     /// Whether nothing is decided yet about the version.
     pub fn is_before_promotion(self) -> bool {
-        matches!(self, Phase::Gating | Phase::Preparing | Phase::Growing | Phase::Stepping)
+        matches!(self, Phase::Preflight | Phase::Preparing | Phase::Growing | Phase::Stepping)
     }
 }
 
 /// What a phase is like: a row of the table above.
 #[derive(Debug, Clone, Copy)]
-pub struct Traits {
+pub struct PhaseTraits {
     /// Its name.
     pub name: &'static str,
     /// The canary's share of the traffic.
     pub share: Share,
     /// Which of the policy's times bounds it, apart from the time in which it judges.
-    pub limit: Limit,
+    pub limit: PhaseLimit,
     /// What it waits for, in words.
     pub waiting_for: &'static str,
 }
 
-const fn row(name: &'static str, share: Share, limit: Limit, waiting_for: &'static str) -> Traits {
-    Traits { name, share, limit, waiting_for }
+const fn row(name: &'static str, share: Share, limit: PhaseLimit, waiting_for: &'static str) -> PhaseTraits {
+    PhaseTraits { name, share, limit, waiting_for }
 }
 
 /// The canary's share of the traffic in a phase.
@@ -137,7 +139,7 @@ pub enum Share {
 
 /// Which of the policy's times bounds a phase.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Limit {
+pub enum PhaseLimit {
     /// None: it judges, or is over.
     None,
     /// `ready-within`.
@@ -195,7 +197,7 @@ pub enum Trigger {
     /// The stable has another template now, and somebody says that this is the one to start from.
     Rebased,
     /// What was done to the canary or its share has been undone by somebody, and is done again.
-    Undone,
+    Reverted,
 }
 
 impl Trigger {
@@ -225,13 +227,13 @@ impl Trigger {
         Trigger::WorkloadGone,
         Trigger::Recalled,
         Trigger::Rebased,
-        Trigger::Undone,
+        Trigger::Reverted,
     ];
 }
 
 /// Where a trigger leads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Move {
+pub enum NextPhase {
     /// To another phase.
     To(Phase),
     /// Nowhere: the rollout goes on with what it does, on purpose.
@@ -240,28 +242,28 @@ pub enum Move {
     Never,
 }
 
-impl fmt::Display for Move {
+impl fmt::Display for NextPhase {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Move::To(phase) => write!(f, "{phase}"),
-            Move::Stay => f.write_str("stay"),
-            Move::Never => f.write_str("-"),
+            NextPhase::To(phase) => write!(f, "{phase}"),
+            NextPhase::Stay => f.write_str("stay"),
+            NextPhase::Never => f.write_str("-"),
         }
     }
 }
 
 /// The table.
-pub fn next(phase: Phase, trigger: Trigger) -> Move {
+pub fn next(phase: Phase, trigger: Trigger) -> NextPhase {
     let found = moves(phase).iter().find(|(triggers, _)| triggers.contains(&trigger));
-    found.map_or(Move::Never, |(_, to)| *to)
+    found.map_or(NextPhase::Never, |(_, to)| *to)
 }
 
 /// What leads somewhere, or stays on purpose; what is not listed can't happen there. The written table shows every pair.
-const fn moves(phase: Phase) -> &'static [(&'static [Trigger], Move)] {
-    use Move::{Stay, To};
+const fn moves(phase: Phase) -> &'static [(&'static [Trigger], NextPhase)] {
+    use NextPhase::{Stay, To};
     use Trigger::*;
     match phase {
-        Phase::Gating => &[
+        Phase::Preflight => &[
             (&[Accepted], To(Phase::Preparing)),
             (&[Guardable], To(Phase::Guarding)),
             (&[Refused, Superseded, GaveUp, Recalled, WorkloadGone], To(Phase::Ended)),
@@ -286,7 +288,7 @@ const fn moves(phase: Phase) -> &'static [(&'static [Trigger], Move)] {
         Phase::Stepping => &[
             (&[StepPassed], To(Phase::Growing)),
             (&[LastStepPassed], To(Phase::Promoting)),
-            (&[Undone], To(Phase::Growing)),
+            (&[Reverted], To(Phase::Growing)),
             (&[CanaryFailed, Refused, Superseded, Regressed, GaveUp, Recalled, Rebased], To(Phase::Draining)),
             // The weight is asked for and not seen: held, and given up in time.
             (&[Overdue], Stay),

@@ -6,9 +6,9 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::ids::{EventId, Images, RolloutId, Weight, Workload, version};
-use crate::input::command::Order;
-use crate::input::report::Report;
-use crate::input::status::{Obstacle, Trouble};
+use crate::input::command::Author;
+use crate::input::report::SuiteReport;
+use crate::input::status::{PodProblem, PreflightIssue};
 use crate::judge::reward::Score;
 use crate::judge::verdict::Evidence;
 use crate::policy::Stays;
@@ -77,7 +77,7 @@ pub enum Reason {
     /// A person wants the old version back.
     Aborted {
         /// Who, and why.
-        order: Order,
+        order: Author,
     },
     /// The images that the stable runs are asked for again.
     Recalled {
@@ -87,31 +87,31 @@ pub enum Reason {
     /// A person says that it goes on.
     Promoted {
         /// Who, and why.
-        order: Order,
+        order: Author,
         /// What had not passed, and is not waited for.
         skips: Vec<String>,
     },
     /// A person says that it stays here.
     Paused {
         /// Who, and why.
-        order: Order,
+        order: Author,
     },
     /// A person says that it looks again.
     Resumed {
         /// Who, and why.
-        order: Order,
+        order: Author,
     },
     /// A person opens a gate.
     Approved {
         /// Who, and why.
-        order: Order,
+        order: Author,
         /// Which.
         gate: String,
     },
     /// A person asks once more.
     Retried {
         /// Who, and why.
-        order: Order,
+        order: Author,
         /// For what this rollout was to bring.
         of: RolloutId,
     },
@@ -120,7 +120,7 @@ pub enum Reason {
         /// Where: a scope, as it is written.
         scope: String,
         /// Who says so, and why.
-        order: Order,
+        order: Author,
         /// Until then, if it ends by itself.
         until: Option<Timestamp>,
     },
@@ -129,7 +129,7 @@ pub enum Reason {
         /// Where: a scope, as it is written.
         scope: String,
         /// Who says so, and why.
-        order: Order,
+        order: Author,
     },
     /// A verb that makes no sense here.
     CantObey {
@@ -142,14 +142,14 @@ pub enum Reason {
     /// A suite was run.
     Tested {
         /// What came of it.
-        report: Box<Report>,
+        report: Box<SuiteReport>,
     },
     /// A suite that the policy requires has not passed.
     NeedsReport {
         /// Which.
         suite: String,
         /// What came of it so far; `None`: nothing is known of it.
-        report: Option<Box<Report>>,
+        report: Option<Box<SuiteReport>>,
     },
     /// A gate waits for a person.
     NeedsApproval {
@@ -216,7 +216,7 @@ pub enum Reason {
     /// Something stands in the way.
     Obstructed {
         /// What, all of it.
-        obstacles: Vec<Obstacle>,
+        issues: Vec<PreflightIssue>,
     },
     /// Nothing stands in the way.
     Accepted {
@@ -225,7 +225,7 @@ pub enum Reason {
         /// To these.
         to: Images,
         /// What is worth saying all the same.
-        warnings: Vec<Obstacle>,
+        warnings: Vec<PreflightIssue>,
     },
     /// Somebody else deployed, and there is a good version to go back to.
     Guardable {
@@ -250,7 +250,7 @@ pub enum Reason {
     /// The canary's pods can't run.
     CanaryFailed {
         /// In their own words.
-        trouble: Trouble,
+        trouble: PodProblem,
     },
     /// The canary was available in time, and the fresh baseline beside it was not.
     BaselineNotReady {
@@ -261,7 +261,7 @@ pub enum Reason {
         /// Within this time.
         within: Span,
         /// What keeps the others from starting.
-        trouble: Option<Trouble>,
+        trouble: Option<PodProblem>,
     },
     /// The canary was not available in time.
     NotReady {
@@ -368,7 +368,7 @@ pub enum Reason {
     /// The stable Deployment's pods can't run with the new version.
     StableFailed {
         /// In their own words.
-        trouble: Trouble,
+        trouble: PodProblem,
     },
     /// The stable Deployment was not available in time.
     StableNotReady {
@@ -413,14 +413,14 @@ pub enum Reason {
         by: String,
     },
     /// What is ours was changed, and is put back.
-    Undone {
+    Reverted {
         /// What.
         what: String,
         /// Who changed it, if that is known.
         by: Option<String>,
     },
     /// What is ours was changed again and again.
-    Fought {
+    RevertedTooOften {
         /// What.
         what: String,
         /// Who changed it, if that is known.
@@ -433,19 +433,19 @@ pub enum Reason {
     /// The new template of the stable is the one to start from.
     Rebased {
         /// Who says so, and why.
-        order: Order,
+        order: Author,
     },
     /// The stable version has no pod that serves, and the canary has.
     StableBroken {
         /// Of so many pods.
         replicas: u32,
         /// In their own words.
-        trouble: Option<Trouble>,
+        trouble: Option<PodProblem>,
     },
     /// The version to go back to can't run.
     RestoreFailed {
         /// In its pods' own words.
-        trouble: Trouble,
+        trouble: PodProblem,
     },
     // --- the world
     /// An act fails, and is tried again.
@@ -585,8 +585,8 @@ impl fmt::Display for Reason {
                 f.write_str("the workload is scaled to 0, so there is nothing to compare a canary with")
             }
             Reason::NoWorkload { workload, message } => write!(f, "there is no {workload}: {message}"),
-            Reason::Obstructed { obstacles } => {
-                f.write_str(&obstacles.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))
+            Reason::Obstructed { issues } => {
+                f.write_str(&issues.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))
             }
             Reason::Accepted { from, to, warnings } => {
                 f.write_str(&change(from, to))?;
@@ -668,8 +668,8 @@ impl fmt::Display for Reason {
                 f,
                 "{by} has scaled the workload from {from} to {to} meanwhile; `resume` goes on with {to}, `abort` ends it"
             ),
-            Reason::Undone { what, by } => write!(f, "{} has changed {what}; it is put back", somebody(by)),
-            Reason::Fought { what, by, times } => write!(
+            Reason::Reverted { what, by } => write!(f, "{} has changed {what}; it is put back", somebody(by)),
+            Reason::RevertedTooOften { what, by, times } => write!(
                 f,
                 "{} has changed {what} again, after it was put back {times} times; `resume` puts it back once more, `abort` ends it",
                 somebody(by)

@@ -59,7 +59,7 @@ impl Dispersion {
     /// calibrated.
     pub fn phi(&self) -> Phi {
         match self.raw() {
-            Some(raw) if self.freedom >= LEAST_FREEDOM => Phi::learnt(raw),
+            Some(raw) if self.freedom >= LEAST_FREEDOM => Phi::learned(raw),
             Some(raw) if raw > Phi::ASSUMED.value() => Phi::guessed(raw),
             Some(_) | None => Phi::ASSUMED,
         }

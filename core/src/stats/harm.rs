@@ -141,7 +141,7 @@ mod tests {
     #[test]
     fn the_bound_is_where_the_evidence_is_spent() {
         let mut harm = Harm::default();
-        harm.absorb(pair(50, 1000, 20, 4000), Phi::learnt(2.0));
+        harm.absorb(pair(50, 1000, 20, 4000), Phi::learned(2.0));
         for alpha in [0.2, 0.01, 1e-6] {
             let bound = harm.lower_bound(alpha).unwrap();
             assert!((harm.ln_e(bound) + libm::log(alpha)).abs() < 1e-9, "{alpha}");

@@ -42,7 +42,7 @@ pub enum Direction {
 /// What becomes of values that are NaN.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Missing {
+pub enum MissingData {
     /// They are left out, and a metric without values has no data.
     #[default]
     Remove,
@@ -53,7 +53,7 @@ pub enum Missing {
 /// By which number an effect must be large to count.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Effect {
+pub enum EffectSize {
     /// The canary's mean over the stable's; unknown if either is zero, and then it is not asked for.
     #[default]
     MeanRatio,
@@ -64,13 +64,13 @@ pub enum Effect {
 /// The settings of one metric. `None` among the bounds: 1 for a mean ratio, 0.5 for the common language effect.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
-pub struct Settings {
+pub struct MannWhitneySettings {
     /// Which way is bad.
     pub direction: Direction,
     /// What becomes of NaN.
-    pub missing: Missing,
+    pub missing: MissingData,
     /// By what an effect is measured.
-    pub effect: Effect,
+    pub effect: EffectSize,
     /// Up to this effect a `High` is let pass.
     pub allowed_increase: Option<f64>,
     /// Down to this one a `Low` is.
@@ -120,7 +120,7 @@ pub struct Shift {
 
 /// A metric's label and what it rests on.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Judgement {
+pub struct MannWhitneyResult {
     /// The label.
     pub label: Label,
     /// Whether the canary fails for it alone.
@@ -132,14 +132,14 @@ pub struct Judgement {
 }
 
 /// Judges one metric.
-pub fn judge(stable: &[f64], canary: &[f64], settings: &Settings) -> Judgement {
+pub fn judge(stable: &[f64], canary: &[f64], settings: &MannWhitneySettings) -> MannWhitneyResult {
     let (stable, canary) = (cleaned(stable, settings), cleaned(canary, settings));
-    let plain = |label, critical| Judgement { label, critical, shift: None, effect: None };
+    let plain = |label, critical| MannWhitneyResult { label, critical, shift: None, effect: None };
     if stable.is_empty() || canary.is_empty() {
         return match settings.missing {
-            Missing::Replace => plain(Label::Pass, false),
-            Missing::Remove if settings.must_have_data && !settings.critical => plain(Label::NoDataFails, false),
-            Missing::Remove => plain(Label::NoData, settings.critical),
+            MissingData::Replace => plain(Label::Pass, false),
+            MissingData::Remove if settings.must_have_data && !settings.critical => plain(Label::NoDataFails, false),
+            MissingData::Remove => plain(Label::NoData, settings.critical),
         };
     }
     let sorted = |values: &[f64]| {
@@ -154,8 +154,8 @@ pub fn judge(stable: &[f64], canary: &[f64], settings: &Settings) -> Judgement {
     }
     let Some(shift) = shift(&canary, &stable) else { return plain(Label::Error, false) };
     let effect = match settings.effect {
-        Effect::MeanRatio => mean_ratio(&stable, &canary),
-        Effect::CommonLanguage => Some(common_language(&stable, &canary)),
+        EffectSize::MeanRatio => mean_ratio(&stable, &canary),
+        EffectSize::CommonLanguage => Some(common_language(&stable, &canary)),
     };
     let label = label(shift, effect, settings);
     let bound = |bound: Option<f64>| bound.unwrap_or(settings.effect.none());
@@ -165,10 +165,10 @@ pub fn judge(stable: &[f64], canary: &[f64], settings: &Settings) -> Judgement {
             Label::Low => effect.is_none_or(|effect| effect <= bound(settings.critical_decrease)),
             Label::Pass | Label::NoData | Label::NoDataFails | Label::Error => false,
         };
-    Judgement { label, critical, shift: Some(shift), effect }
+    MannWhitneyResult { label, critical, shift: Some(shift), effect }
 }
 
-fn label(shift: Shift, effect: Option<f64>, settings: &Settings) -> Label {
+fn label(shift: Shift, effect: Option<f64>, settings: &MannWhitneySettings) -> Label {
     let tolerated = TOLERANCE * shift.estimate.abs();
     let bound = |bound: Option<f64>| bound.unwrap_or(settings.effect.none());
     let large = effect.is_none_or(|effect| effect >= bound(settings.allowed_increase));
@@ -182,20 +182,20 @@ fn label(shift: Shift, effect: Option<f64>, settings: &Settings) -> Label {
     }
 }
 
-impl Effect {
+impl EffectSize {
     /// What no effect looks like.
     fn none(self) -> f64 {
         match self {
-            Effect::MeanRatio => 1.0,
-            Effect::CommonLanguage => 0.5,
+            EffectSize::MeanRatio => 1.0,
+            EffectSize::CommonLanguage => 0.5,
         }
     }
 }
 
-fn cleaned(values: &[f64], settings: &Settings) -> Vec<f64> {
+fn cleaned(values: &[f64], settings: &MannWhitneySettings) -> Vec<f64> {
     let kept: Vec<f64> = match settings.missing {
-        Missing::Remove => values.iter().copied().filter(|value| !value.is_nan()).collect(),
-        Missing::Replace => values.iter().map(|value| if value.is_nan() { 0.0 } else { *value }).collect(),
+        MissingData::Remove => values.iter().copied().filter(|value| !value.is_nan()).collect(),
+        MissingData::Replace => values.iter().map(|value| if value.is_nan() { 0.0 } else { *value }).collect(),
     };
     let (Some(factor), false) = (settings.outlier_factor, kept.is_empty()) else { return kept };
     let mut sorted = kept.clone();
@@ -388,25 +388,26 @@ mod tests {
 
     #[test]
     fn two_different_constants_are_judged_without_dice() {
-        let judgement = judge(&[100.0; 5], &[110.0; 5], &Settings::default());
-        assert_eq!(judgement.label, Label::High);
-        assert_eq!(judgement.shift, Some(Shift { lower: 10.0, upper: 10.0, estimate: 10.0 }));
-        assert_eq!(judge(&[0.0; 5], &[0.0; 7], &Settings::default()).label, Label::Pass);
+        let conclusion = judge(&[100.0; 5], &[110.0; 5], &MannWhitneySettings::default());
+        assert_eq!(conclusion.label, Label::High);
+        assert_eq!(conclusion.shift, Some(Shift { lower: 10.0, upper: 10.0, estimate: 10.0 }));
+        assert_eq!(judge(&[0.0; 5], &[0.0; 7], &MannWhitneySettings::default()).label, Label::Pass);
     }
 
     /// It fails open, and whoever compares must see that it does.
     #[test]
     fn one_value_on_each_side_can_not_be_judged() {
-        let judgement = judge(&[1.0], &[100.0], &Settings { critical: true, ..Settings::default() });
-        assert_eq!((judgement.label, judgement.critical), (Label::Error, false));
+        let conclusion =
+            judge(&[1.0], &[100.0], &MannWhitneySettings { critical: true, ..MannWhitneySettings::default() });
+        assert_eq!((conclusion.label, conclusion.critical), (Label::Error, false));
     }
 
     #[test]
     fn an_outlier_is_left_out_where_that_is_asked_for() {
         let mut values: Vec<f64> = (0..200).map(f64::from).collect();
         values.push(1e6);
-        let settings = Settings { outlier_factor: Some(3.0), ..Settings::default() };
+        let settings = MannWhitneySettings { outlier_factor: Some(3.0), ..MannWhitneySettings::default() };
         assert_eq!(cleaned(&values, &settings).len(), 200);
-        assert_eq!(cleaned(&values, &Settings::default()).len(), 201);
+        assert_eq!(cleaned(&values, &MannWhitneySettings::default()).len(), 201);
     }
 }

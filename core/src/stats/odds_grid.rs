@@ -215,7 +215,7 @@ mod tests {
         let block = pair(7, 100, 5, 900);
         let (mut one, mut three) = (Mixture::default(), Mixture::default());
         test.absorb(&mut one, block, Phi::ONE).unwrap();
-        test.absorb(&mut three, block, Phi::learnt(3.0)).unwrap();
+        test.absorb(&mut three, block, Phi::learned(3.0)).unwrap();
         assert!((test.ln_e(&one) - 3.0 * test.ln_e(&three)).abs() < 1e-12);
     }
 

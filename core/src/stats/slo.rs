@@ -178,7 +178,7 @@ mod tests {
     fn phi_makes_four_errors_count_as_one() {
         let ceiling = Ceiling::new(0.05).unwrap();
         let mut quarter = Worth::default();
-        quarter.absorb(Tally::of(40, 400).unwrap(), Phi::learnt(4.0));
+        quarter.absorb(Tally::of(40, 400).unwrap(), Phi::learned(4.0));
         let plain = Worth::from(Tally::of(10, 100).unwrap());
         assert_eq!(ceiling.ln_violation(quarter), ceiling.ln_violation(plain));
     }

@@ -108,13 +108,13 @@ impl Phi {
 
     /// Learnt. What is below 1 (or no number) is 1: events that are more even than chance are no licence to count them
     /// more than once.
-    pub fn learnt(value: f64) -> Phi {
+    pub fn learned(value: f64) -> Phi {
         Phi { value: value.clamp(1.0, LARGEST).max(1.0), calibrated: true }
     }
 
     /// From too little to be called calibrated.
     pub fn guessed(value: f64) -> Phi {
-        Phi { calibrated: false, ..Phi::learnt(value) }
+        Phi { calibrated: false, ..Phi::learned(value) }
     }
 
     /// At least 1.
@@ -183,9 +183,9 @@ mod tests {
     #[test]
     fn phi_is_at_least_one_whatever_it_is_made_from() {
         for value in [f64::NAN, f64::NEG_INFINITY, -3.0, 0.0, 0.99] {
-            assert_eq!(Phi::learnt(value).value(), 1.0, "{value}");
+            assert_eq!(Phi::learned(value).value(), 1.0, "{value}");
         }
-        assert_eq!(Phi::learnt(f64::INFINITY).value(), LARGEST);
-        assert_eq!(Phi::learnt(2.5).value(), 2.5);
+        assert_eq!(Phi::learned(f64::INFINITY).value(), LARGEST);
+        assert_eq!(Phi::learned(2.5).value(), 2.5);
     }
 }

@@ -317,9 +317,10 @@ mod tests {
         effects.absorb(&mut state, pair, Phi::ONE).unwrap();
         assert!(effects.ln_e(&state).abs() < 1e-12, "nothing was known yet");
         effects.absorb(&mut state, pair, Phi::ONE).unwrap();
-        let learnt: Vec<Shares> = effects.alternatives(Worth::from(pair.stable)).collect();
+        let calibrations: Vec<Shares> = effects.alternatives(Worth::from(pair.stable)).collect();
         let mut fixed = Mixture::default();
-        absorb_alternatives(Null::Ratio(1.0), learnt.into_iter(), Onset::First, &mut fixed, pair, Phi::ONE).unwrap();
+        absorb_alternatives(Null::Ratio(1.0), calibrations.into_iter(), Onset::First, &mut fixed, pair, Phi::ONE)
+            .unwrap();
         assert!((effects.ln_e(&state) - Grid::WORSE.ln_e(&fixed, Onset::First)).abs() < 1e-12);
         let mut plug_in = PlugIn::default();
         plug_in.absorb(Null::Ratio(1.0), pair, Phi::ONE);

@@ -4,9 +4,9 @@
 use std::collections::BTreeMap;
 
 use bellwether_core::ids::Weight;
-use bellwether_core::judge::reward::{Ahead, Reward};
+use bellwether_core::judge::reward::{Leader, Reward};
 use bellwether_core::measure::block::{Block, Reading, Sample};
-use bellwether_core::measure::calibration::Past;
+use bellwether_core::measure::calibration::History;
 use bellwether_core::policy::{Ab, Policy, RawPolicy, Stays};
 use bellwether_core::rollout::decision::Ending;
 use bellwether_core::time::{Span, Timestamp};
@@ -108,10 +108,10 @@ fn a_test_that_makes_no_sense_is_refused_in_words() {
 }
 
 /// Who is ahead after each of many looks at most, of 100 requests a block and arm.
-fn ends(shares: (u64, u64), seed: u64) -> Ahead {
+fn ends(shares: (u64, u64), seed: u64) -> Leader {
     let level = 0.05;
     let test = Ab { reward: "r".to_owned(), less: false, level, longest: Span::ZERO, on_draw: Stays::Stable };
-    let mut past = Past::default();
+    let mut past = History::default();
     let (mut dice, at) = (Dice(seed), |n: i64| Timestamp::from_second(15 * n).unwrap());
     let mut ratio = |per_mille: u64, n: u64| Reading::Ratio {
         hits: (0..n).filter(|_| dice.below(1000) < per_mille).count() as u64,
@@ -133,11 +133,11 @@ fn ends(shares: (u64, u64), seed: u64) -> Ahead {
         let sample = Sample::Arms { canary: Some(ratio(shares.0, 100)), stable: Some(ratio(shares.1, 100)) };
         reward.absorb(&Block::new(at(n), at(n + 1), BTreeMap::from([("r".to_owned(), sample)])), "r");
         let ahead = reward.score(&test).ahead;
-        if ahead != Ahead::Nobody {
+        if ahead != Leader::Nobody {
             return ahead;
         }
     }
-    Ahead::Nobody
+    Leader::Nobody
 }
 
 #[test]
@@ -145,12 +145,12 @@ fn of_equal_versions_one_is_called_the_winner_no_more_often_than_promised() {
     const RUNS: usize = 1000;
     let count = |shares, who| (0..RUNS).filter(|seed| ends(shares, *seed as u64) == who).count();
     for share in [20, 100, 400] {
-        let won = count((share, share), Ahead::Canary) + count((share, share), Ahead::Stable);
+        let won = count((share, share), Leader::Canary) + count((share, share), Leader::Stable);
         println!("{share} of 1000 in both arms: a winner in {won} of {RUNS} tests");
         assert!(!is_above(0.05, won, RUNS), "{share}: {won} of {RUNS}");
     }
     for (better, worse, least) in [(125, 100, 900), (450, 400, 900)] {
-        let (right, wrong) = (count((better, worse), Ahead::Canary), count((better, worse), Ahead::Stable));
+        let (right, wrong) = (count((better, worse), Leader::Canary), count((better, worse), Leader::Stable));
         println!("{better} against {worse} of 1000: right in {right}, wrong in {wrong} of {RUNS} tests");
         assert!(right > least && wrong < 10, "{better} against {worse}: {right}, {wrong}");
     }

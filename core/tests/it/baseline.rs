@@ -28,15 +28,15 @@ fn begun() -> Story {
 
 /// The pods of canary and baseline.
 fn pods(story: &Story) -> (Option<u32>, Option<u32>) {
-    let sighting = story.model.sighting(&workload(), story.now);
-    (sighting.canary.map(|arm| arm.replicas), sighting.baseline.map(|arm| arm.replicas))
+    let status = story.model.status(&workload(), story.now);
+    (status.canary.map(|arm| arm.replicas), status.baseline.map(|arm| arm.replicas))
 }
 
 #[test]
 fn it_comes_grows_and_goes_with_the_canary_and_runs_the_stables_images() {
     let mut story = begun();
     assert_eq!(pods(&story), (Some(2), Some(2)));
-    let baseline = story.model.sighting(&workload(), story.now).baseline.unwrap();
+    let baseline = story.model.status(&workload(), story.now).baseline.unwrap();
     assert_eq!(baseline.images, images("v1"));
     while story.rollout().weight != Weight::percent(50) {
         story.second();
@@ -51,7 +51,7 @@ fn it_is_what_the_canary_is_compared_with() {
     let story = begun();
     let watches = story.engine.watches();
     let watch = watches.iter().find(|watch| watch.workload == workload()).unwrap();
-    let baseline = story.model.sighting(&workload(), story.now).baseline.unwrap();
+    let baseline = story.model.status(&workload(), story.now).baseline.unwrap();
     assert_eq!((watch.stable.name.as_str(), &watch.stable.deployment_uid), ("web-baseline", &baseline.uid));
     assert_eq!(watch.stable.pod_hash, baseline.pod_hash, "its own pods alone");
 }

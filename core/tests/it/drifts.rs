@@ -2,13 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use bellwether_core::judge::threshold::{CheckState, View};
+use bellwether_core::judge::threshold::{CheckState, JudgeInput};
 use bellwether_core::judge::verdict::Verdict;
 use bellwether_core::measure::block::{Block, Reading, Sample};
 use bellwether_core::measure::metric::Metric;
-use bellwether_core::measure::window::{Ring, Side};
+use bellwether_core::measure::window::{Arm, Ring};
 use bellwether_core::policy::{Policy, RawPolicy};
-use bellwether_core::rollout::decision::{Ending, Kind};
+use bellwether_core::rollout::decision::{DecisionKind, Ending};
 use bellwether_core::time::{Span, Timestamp};
 use serde_json::{Value, json};
 
@@ -68,7 +68,7 @@ fn judged(distance: &str, shares: &[f64], n: u64, m: u64, seed: u64) -> (Verdict
     let mut ring = Ring::default();
     ring.push(Block::new(at(0), at(60), BTreeMap::from([("length".to_owned(), sample)])), Span::from_secs(600));
     let mut state = CheckState::default();
-    let view = View { ring: &ring, side: Side::Canary, arm: None, past: None };
+    let view = JudgeInput { ring: &ring, side: Arm::Canary, arm: None, past: None };
     state.look(check, &policy.metrics["length"], view, at(60));
     let evidence = state.evidence.unwrap();
     (evidence.verdict, evidence.to_string())
@@ -138,7 +138,7 @@ fn a_check_that_only_warns_is_heard_once_and_holds_nothing_up() {
     let warned: Vec<&str> = story.whys().into_iter().filter(|why| why.ends_with("; this check only warns")).collect();
     assert_eq!(warned.len(), 1, "{warned:?}");
     assert!(warned[0].starts_with("slow above 1 s "), "{warned:?}");
-    assert_eq!(story.kinds().iter().filter(|kind| **kind == Kind::Warn.name()).count(), 1);
+    assert_eq!(story.kinds().iter().filter(|kind| **kind == DecisionKind::Warn.name()).count(), 1);
     assert!(story.messages.iter().any(|message| message.title.ends_with("warned")));
     // The other check has all of alpha.
     let alone = story.rollout().policy.steps[0].checks[0].sequential.unwrap();

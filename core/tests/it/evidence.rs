@@ -28,7 +28,7 @@ fn pair() -> impl Strategy<Value = Pair> {
 }
 
 fn phi() -> impl Strategy<Value = Phi> {
-    prop_oneof![Just(Phi::ONE), Just(Phi::ASSUMED), any::<f64>().prop_map(Phi::learnt)]
+    prop_oneof![Just(Phi::ONE), Just(Phi::ASSUMED), any::<f64>().prop_map(Phi::learned)]
 }
 
 fn blocks() -> impl Strategy<Value = Vec<(Pair, Phi)>> {
@@ -193,7 +193,7 @@ fn no_test_expects_to_win_where_its_null_holds() {
                     let p = (worst * part, stable);
                     if p.0 <= 1.0 {
                         for (onset, phi) in
-                            [(Onset::First, Phi::ONE), (Onset::Planned(9), Phi::ONE), (Onset::First, Phi::learnt(3.0))]
+                            [(Onset::First, Phi::ONE), (Onset::Planned(9), Phi::ONE), (Onset::First, Phi::learned(3.0))]
                         {
                             let test = OddsGrid::worse(margin, onset).unwrap();
                             at_most_one(
@@ -309,7 +309,7 @@ fn the_state_is_small() {
     let mut all = All::default();
     for block in 0..10_000u64 {
         let pair = Pair { canary: Tally::of(block % 7, 703).unwrap(), stable: Tally::of(block % 5, 9011).unwrap() };
-        all.absorb(pair, Phi::learnt(1.0 + (block % 3) as f64 / 7.0));
+        all.absorb(pair, Phi::learned(1.0 + (block % 3) as f64 / 7.0));
     }
     let size = |text: serde_json::Result<String>| text.unwrap().len();
     let (one, every) = (size(serde_json::to_string(&all.worse)), size(serde_json::to_string(&all)));

@@ -1,6 +1,6 @@
 //! The human's hand: verbs, gates, windows, quarantine and patience, each in a story of one paragraph.
 
-use bellwether_core::engine::Took;
+use bellwether_core::engine::Disposition;
 use bellwether_core::ids::{Images, Weight};
 use bellwether_core::input::effect::Act;
 use bellwether_core::rollout::decision::Ending;
@@ -28,7 +28,7 @@ fn begun(changes: serde_json::Value) -> Story {
 #[test]
 fn an_abort_takes_the_old_version_back_and_quarantines_nothing() {
     let mut story = begun(json!({}));
-    assert_eq!(story.say("abort", json!({ "reason": "wrong branch" })).0, Took::Changed);
+    assert_eq!(story.say("abort", json!({ "reason": "wrong branch" })).0, Disposition::Changed);
     assert_eq!(story.run(60), Some(Ending::Aborted));
     assert_eq!(story.kinds(), ["start", "advance", "abort", "proceed", "finish"]);
     assert_eq!(story.whys()[2], "aborted by ann (wrong branch)");
@@ -75,7 +75,7 @@ fn a_canary_that_is_not_available_is_not_promoted_by_hand_either() {
     story.request("v2-neverready");
     story.run(60);
     let (took, answer) = story.say("promote", json!({ "full": true }));
-    assert_eq!(took, Took::Rejected);
+    assert_eq!(took, Disposition::Rejected);
     assert!(answer.ends_with("its canary is not available, and traffic goes only to what is"), "{answer}");
 }
 
@@ -155,7 +155,7 @@ fn a_version_that_failed_is_quarantined_until_it_is_retried() {
     story.request("v2-err8");
     story.run(HOUR);
     let failed = story.rollout().id.clone();
-    assert_eq!(story.say("retry", json!({ "reason": "the database was down" })).0, Took::Changed);
+    assert_eq!(story.say("retry", json!({ "reason": "the database was down" })).0, Disposition::Changed);
     assert_ne!(story.rollout().id, failed);
     let retried = format!("{failed} is tried again, by ann (the database was down)");
     assert!(story.whys().contains(&retried.as_str()), "{:#?}", story.whys());
@@ -206,8 +206,8 @@ fn a_freeze_holds_the_weight_and_stops_no_rollback() {
     assert_eq!(story.run(30 * 60), None);
     assert_eq!(story.rollout().weight, Weight::percent(10));
     let (took, answer) = story.say("promote", json!({}));
-    assert_eq!((took, answer.ends_with("`unfreeze` first")), (Took::Rejected, true), "{answer}");
-    assert_eq!(story.say("abort", json!({})).0, Took::Changed);
+    assert_eq!((took, answer.ends_with("`unfreeze` first")), (Disposition::Rejected, true), "{answer}");
+    assert_eq!(story.say("abort", json!({})).0, Disposition::Changed);
     assert_eq!(story.run(60), Some(Ending::Aborted));
 }
 
@@ -222,7 +222,11 @@ fn a_gate_before_the_first_traffic_asks_and_is_opened_by_name() {
     assert_eq!(story.run(HOUR), None, "its own patience is longer than the ready-within and the max-hold");
     assert!(!story.effects.iter().any(|effect| matches!(effect.act, Act::SetWeight { .. })));
     let (took, answer) = story.say("approve", json!({ "gate": "legal" }));
-    assert_eq!((took, answer.contains("no closed gate \"legal\"; it has qa")), (Took::Rejected, true), "{answer}");
+    assert_eq!(
+        (took, answer.contains("no closed gate \"legal\"; it has qa")),
+        (Disposition::Rejected, true),
+        "{answer}"
+    );
     story.say("approve", json!({}));
     assert_eq!(story.run(HOUR), Some(Ending::Promoted));
     assert!(story.whys().contains(&"gate qa was opened by ann"));
@@ -291,7 +295,7 @@ fn a_verb_that_makes_no_sense_says_what_there_is() {
     let mut story = Story::new(policy(json!({})));
     let none = "no rollout of test/shop/Deployment/web is known; `bellwether emit request` asks for one";
     for verb in ["abort", "promote", "pause", "resume", "retry", "approve"] {
-        assert_eq!(story.say(verb, json!({})), (Took::Rejected, format!("can't {verb}: {none}")));
+        assert_eq!(story.say(verb, json!({})), (Disposition::Rejected, format!("can't {verb}: {none}")));
     }
     let (_, answer) = story.say("unfreeze", json!({ "scope": "test/shop" }));
     assert_eq!(answer, "can't unfreeze: test/shop is not frozen; nothing is");
@@ -314,9 +318,9 @@ fn a_verb_that_makes_no_sense_says_what_there_is() {
             format!("can't retry: {id} is stepping; a retry is for what has ended; abort this one first, or wait"),
         ),
     ] {
-        assert_eq!(story.say(verb, changes), (Took::Rejected, answer));
+        assert_eq!(story.say(verb, changes), (Disposition::Rejected, answer));
     }
-    assert_eq!(story.say("abort", json!({ "rollout": id })).0, Took::Changed);
+    assert_eq!(story.say("abort", json!({ "rollout": id })).0, Disposition::Changed);
     let (_, answer) = story.say("abort", json!({}));
     assert!(answer.ends_with("the old version is on its way back already"), "{answer}");
 }
@@ -329,9 +333,9 @@ fn a_verb_from_before_the_last_request_is_not_meant_for_it() {
     story.request("v3");
     story.run(30);
     story.now = before;
-    assert_eq!(story.say("abort", json!({})).0, Took::Ignored);
+    assert_eq!(story.say("abort", json!({})).0, Disposition::Ignored);
     story.now = bellwether_core::time::Span::from_secs(60).after(before);
-    assert_eq!(story.say("abort", json!({})).0, Took::Changed);
+    assert_eq!(story.say("abort", json!({})).0, Disposition::Changed);
 }
 
 #[test]

@@ -1,10 +1,10 @@
 //! Rollouts from their event to their end, each a story of one paragraph.
 
-use bellwether_core::engine::Took;
+use bellwether_core::engine::Disposition;
 use bellwether_core::ids::{EventId, Weight};
 use bellwether_core::input::effect::Act;
 use bellwether_core::input::event::Event;
-use bellwether_core::input::status::Obstacle;
+use bellwether_core::input::status::PreflightIssue;
 use bellwether_core::rollout::decision::Ending;
 use bellwether_core::rollout::phase::Phase;
 use bellwether_core::time::Span;
@@ -17,12 +17,12 @@ const HOUR: u64 = 3600;
 #[test]
 fn a_good_version_is_promoted() {
     let mut story = Story::new(policy(json!({})));
-    assert_eq!(story.request("v2"), Took::Changed);
+    assert_eq!(story.request("v2"), Disposition::Changed);
     assert_eq!(story.run(HOUR), Some(Ending::Promoted));
     assert_eq!(story.kinds(), ["start", "advance", "promote", "proceed", "proceed", "proceed", "finish"]);
     assert_eq!(story.running(), images("v2"));
-    let sighting = story.model.sighting(&workload(), story.now);
-    assert!(sighting.canary.is_none() && sighting.routed.is_none(), "nothing of ours is left");
+    let status = story.model.status(&workload(), story.now);
+    assert!(status.canary.is_none() && status.routed.is_none(), "nothing of ours is left");
     assert_eq!(
         story.whys()[2],
         "error-rate 0 % ≤ 5 % (0 of 2850 requests in 5m; stable 0 %); \
@@ -207,10 +207,10 @@ fn a_stable_that_cannot_take_the_version_gets_its_old_template_back_before_the_t
 #[test]
 fn a_duplicate_event_is_one_rollout() {
     let mut story = Story::new(policy(json!({})));
-    assert_eq!(story.request("v2"), Took::Changed);
-    assert_eq!(story.request("v2"), Took::Ignored);
+    assert_eq!(story.request("v2"), Disposition::Changed);
+    assert_eq!(story.request("v2"), Disposition::Ignored);
     assert_eq!(story.run(HOUR), Some(Ending::Promoted));
-    assert_eq!(story.request("v2"), Took::Ignored);
+    assert_eq!(story.request("v2"), Disposition::Ignored);
     assert_eq!(story.kinds().iter().filter(|kind| *kind == "start").count(), 1);
 }
 
@@ -240,15 +240,19 @@ fn observe_only_decides_and_writes_nothing() {
 #[test]
 fn bad_requests_are_refused_in_words() {
     for (changes, took, why) in [
-        (json!({ "images": {} }), Took::Rejected, "the event names no image; give `image`, or `images` by container"),
+        (
+            json!({ "images": {} }),
+            Disposition::Rejected,
+            "the event names no image; give `image`, or `images` by container",
+        ),
         (
             json!({ "images": { "app": "evil.test/x:1" } }),
-            Took::Rejected,
+            Disposition::Rejected,
             "policy test does not let image evil.test/x:1 in (it allows registry.test/shop/*); add its repository to match.images",
         ),
         (
             json!({ "policy": "other" }),
-            Took::Rejected,
+            Disposition::Rejected,
             "there is no policy \"other\" that is for test/shop/Deployment/web; leave the policy out, or extend its match",
         ),
     ] {
@@ -289,19 +293,19 @@ fn what_the_survey_finds_ends_it_before_anything_is_written() {
 }
 
 #[test]
-fn a_workload_that_nobody_could_look_at_is_given_up_without_a_word_against_the_version() {
+fn a_workload_whose_preflight_never_succeeds_is_given_up_without_blame() {
     let mut story = Story::new(policy(json!({})));
     story.api_away = true;
     story.request("v2");
     assert_eq!(story.run(600), Some(Ending::GivenUp));
-    assert!(story.whys()[0].starts_with("survey fails, "), "{:?}", story.whys());
+    assert!(story.whys()[0].starts_with("preflight fails, "), "{:?}", story.whys());
     assert!(story.model.changes.is_empty());
 }
 
 #[test]
 fn obstacles_refuse_by_name() {
     let mut story = Story::new(policy(json!({})));
-    story.model.obstruct(&workload(), vec![Obstacle::ReadWriteOnceVolume { claim: "data".into() }]);
+    story.model.obstruct(&workload(), vec![PreflightIssue::ReadWriteOnceVolume { claim: "data".into() }]);
     story.request("v2");
     assert!(story.whys()[0].starts_with("volume claim data is ReadWriteOnce"), "{:?}", story.whys());
     assert!(story.model.changes.is_empty());

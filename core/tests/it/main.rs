@@ -5,11 +5,9 @@
 mod ab;
 mod baseline;
 mod drifts;
-mod error_rates;
 mod evidence;
 mod hand;
 mod lifecycle;
-mod long_paths;
 mod middle;
 mod models;
 mod ranks;

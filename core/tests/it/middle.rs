@@ -1,6 +1,6 @@
 //! What changes in the middle: other hands on the workload, on the canary and on the route, and a stable that breaks.
 
-use bellwether_core::engine::Took;
+use bellwether_core::engine::Disposition;
 use bellwether_core::ids::Weight;
 use bellwether_core::input::effect::Act;
 use bellwether_core::rollout::decision::Ending;
@@ -37,7 +37,7 @@ fn an_edit_of_the_workload_is_named_and_held_and_not_changed_back() {
     story.say("abort", json!({}));
     assert_eq!(story.run(60), Some(Ending::Aborted));
     assert_eq!(story.running(), images("v9"), "it is not ours to take back");
-    assert!(story.model.sighting(&workload(), story.now).canary.is_none());
+    assert!(story.model.status(&workload(), story.now).canary.is_none());
 }
 
 #[test]
@@ -117,7 +117,7 @@ fn a_changed_share_is_put_back_twice_and_then_asked_about() {
         for _ in 0..2 {
             story.model.edit_route(&workload(), weight);
             story.run(10);
-            let routed = story.model.sighting(&workload(), story.now).routed.unwrap();
+            let routed = story.model.status(&workload(), story.now).routed.unwrap();
             assert_eq!(routed.weight, Weight::percent(10), "{:#?}", story.whys());
         }
         story.model.edit_route(&workload(), weight);
@@ -155,7 +155,7 @@ fn when_the_stable_is_the_broken_one_the_canary_keeps_the_traffic() {
     );
     assert_eq!(story.run(3 * HOUR), None, "giving up would send the traffic to nobody");
     assert_eq!(story.model.share(&workload(), story.now), 0.1);
-    assert_eq!(story.say("promote", json!({ "full": true })).0, Took::Changed);
+    assert_eq!(story.say("promote", json!({ "full": true })).0, Disposition::Changed);
     story.model.mend_stable(&workload(), Span::from_secs(5));
     assert_eq!(story.run(HOUR), Some(Ending::Promoted));
 }
@@ -177,7 +177,7 @@ fn a_newer_version_never_takes_over_the_share_of_the_one_before() {
     let mut story = begun();
     story.request("v3");
     while story.rollout().phase != Phase::Stepping || story.rollout().changes() != images("v3") {
-        let canary = story.model.sighting(&workload(), story.now).canary;
+        let canary = story.model.status(&workload(), story.now).canary;
         if canary.is_some_and(|canary| canary.images == images("v3")) && story.rollout().phase != Phase::Stepping {
             assert_eq!(story.model.share(&workload(), story.now), 0.0);
         }

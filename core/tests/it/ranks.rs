@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use bellwether_core::judge::threshold::{CheckState, View};
+use bellwether_core::judge::threshold::{CheckState, JudgeInput};
 use bellwether_core::judge::verdict::{Evidence, Verdict};
 use bellwether_core::measure::block::{Block, Gap, Reading, Sample};
 use bellwether_core::measure::metric::Metric;
-use bellwether_core::measure::window::{Ring, Side};
+use bellwether_core::measure::window::{Arm, Ring};
 use bellwether_core::policy::{Check, Policy, RawPolicy};
 use bellwether_core::rollout::decision::Ending;
 use bellwether_core::time::Timestamp;
@@ -33,7 +33,7 @@ fn said(policy: &Policy, blocks: &[(u64, u64)], gap: bool) -> Evidence {
     samples.extend(gap.then_some(Sample::Gap(Gap::NoBaseline)));
     for (n, sample) in samples.into_iter().enumerate() {
         ring.push(Block::new(at(n), at(n + 1), BTreeMap::from([("error-rate".to_owned(), sample)])), check.window);
-        state.look(check, metric, View { ring: &ring, side: Side::Canary, arm: None, past: None }, at(n + 1));
+        state.look(check, metric, JudgeInput { ring: &ring, side: Arm::Canary, arm: None, past: None }, at(n + 1));
     }
     state.evidence.unwrap()
 }

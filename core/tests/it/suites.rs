@@ -1,10 +1,10 @@
 //! Suites that a policy requires: no traffic before they have passed, on what is asked for and on nothing else.
 
-use bellwether_core::engine::Took;
+use bellwether_core::engine::Disposition;
 use bellwether_core::ids::EventId;
 use bellwether_core::input::effect::Act;
 use bellwether_core::input::event::Event;
-use bellwether_core::input::report::{Report, Tested};
+use bellwether_core::input::report::{SuiteReport, SuiteResult};
 use bellwether_core::rollout::decision::Ending;
 use serde_json::json;
 
@@ -17,8 +17,8 @@ fn story() -> Story {
 }
 
 /// A report on the images of `tag`, and on `model` if there is one.
-fn report(story: &mut Story, id: &str, tag: &str, model: Option<&str>, result: Tested) -> Took {
-    let report = Report {
+fn report(story: &mut Story, id: &str, tag: &str, model: Option<&str>, result: SuiteResult) -> Disposition {
+    let report = SuiteReport {
         suite: "behaviour".to_owned(),
         result,
         images: images(tag).into_values().collect(),
@@ -49,19 +49,19 @@ fn nothing_has_traffic_before_its_suite_has_passed() {
     );
     assert!(message.now.contains("It goes on when the suite has passed"), "{}", message.now);
     assert_eq!(story.run(HOUR), None);
-    assert_eq!(report(&mut story, "1", "v3", None, Tested::Pass), Took::Changed, "of another version");
-    assert_eq!(report(&mut story, "2", "v2", None, Tested::Inconclusive), Took::Changed);
+    assert_eq!(report(&mut story, "1", "v3", None, SuiteResult::Pass), Disposition::Changed, "of another version");
+    assert_eq!(report(&mut story, "2", "v2", None, SuiteResult::Inconclusive), Disposition::Changed);
     story.run_until_held("and has not passed: behaviour: inconclusive, says /ci: 3 of 300 attacks succeeded");
     assert!(!had_traffic(&story));
-    assert_eq!(report(&mut story, "3", "v2", None, Tested::Pass), Took::Changed);
-    assert_eq!(report(&mut story, "3", "v2", None, Tested::Fail), Took::Ignored, "the same event");
+    assert_eq!(report(&mut story, "3", "v2", None, SuiteResult::Pass), Disposition::Changed);
+    assert_eq!(report(&mut story, "3", "v2", None, SuiteResult::Fail), Disposition::Ignored, "the same event");
     assert_eq!(story.run(HOUR), Some(Ending::Promoted));
 }
 
 #[test]
 fn a_report_may_come_before_the_request() {
     let mut story = story();
-    assert_eq!(report(&mut story, "1", "v2", None, Tested::Pass), Took::Changed);
+    assert_eq!(report(&mut story, "1", "v2", None, SuiteResult::Pass), Disposition::Changed);
     story.request("v2");
     assert_eq!(story.run(HOUR), Some(Ending::Promoted));
     assert!(!story.kinds().contains(&"hold".to_owned()), "{:?}", story.kinds());
@@ -71,26 +71,26 @@ fn a_report_may_come_before_the_request() {
 fn a_version_whose_suite_fails_ends_without_traffic_and_may_be_tried_again() {
     let mut story = story();
     story.request("v2");
-    report(&mut story, "1", "v2", None, Tested::Fail);
+    report(&mut story, "1", "v2", None, SuiteResult::Fail);
     assert_eq!(story.run(HOUR), Some(Ending::Refused));
     assert!(!had_traffic(&story));
     let last = story.whys().last().map(|why| (*why).to_owned());
     assert!(story.whys().contains(&"behaviour: fail, says /ci: 3 of 300 attacks succeeded"), "{last:?}");
     assert_eq!(story.running(), images("v1"));
-    report(&mut story, "2", "v2", None, Tested::Pass);
-    assert_eq!(story.say("retry", json!({})).0, Took::Changed);
+    report(&mut story, "2", "v2", None, SuiteResult::Pass);
+    assert_eq!(story.say("retry", json!({})).0, Disposition::Changed);
     assert_eq!(story.run(HOUR), Some(Ending::Promoted));
 }
 
 #[test]
 fn a_suite_that_fails_while_the_version_has_traffic_takes_it_back() {
     let mut story = story();
-    report(&mut story, "1", "v2", None, Tested::Pass);
+    report(&mut story, "1", "v2", None, SuiteResult::Pass);
     story.request("v2");
     while !had_traffic(&story) {
         story.second();
     }
-    report(&mut story, "2", "v2", None, Tested::Fail);
+    report(&mut story, "2", "v2", None, SuiteResult::Fail);
     assert_ne!(story.run(HOUR), Some(Ending::Promoted));
     assert_eq!(story.running(), images("v1"));
 }
@@ -98,10 +98,10 @@ fn a_suite_that_fails_while_the_version_has_traffic_takes_it_back() {
 #[test]
 fn an_image_that_was_tested_with_another_model_was_not_tested() {
     let mut story = story();
-    report(&mut story, "1", "v2", Some("chat@1.2.0"), Tested::Pass);
+    report(&mut story, "1", "v2", Some("chat@1.2.0"), SuiteResult::Pass);
     story.ask("v2", json!({ "model": "chat@1.3.0" }));
     story.run_until_held("suite behaviour is required");
-    report(&mut story, "2", "v2", Some("chat@1.3.0"), Tested::Pass);
+    report(&mut story, "2", "v2", Some("chat@1.3.0"), SuiteResult::Pass);
     assert_eq!(story.run(HOUR), Some(Ending::Promoted));
 }
 
@@ -111,8 +111,8 @@ fn a_person_may_let_a_suite_pass_and_that_is_said() {
     story.request("v2");
     story.run_until_held("suite behaviour is required");
     let (took, answer) = story.say("resume", json!({}));
-    assert_eq!((took, answer.contains("`approve` with the suite's name")), (Took::Rejected, true), "{answer}");
-    assert_eq!(story.say("approve", json!({})).0, Took::Changed);
+    assert_eq!((took, answer.contains("`approve` with the suite's name")), (Disposition::Rejected, true), "{answer}");
+    assert_eq!(story.say("approve", json!({})).0, Disposition::Changed);
     assert_eq!(story.run(HOUR), Some(Ending::Promoted));
     assert!(story.whys().contains(&"gate behaviour was opened by ann"), "{:?}", story.whys());
 

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use bellwether_core::rollout::phase::{Move, Phase, Trigger, next};
+use bellwether_core::rollout::phase::{NextPhase, Phase, Trigger, next};
 
 /// `docs/state-machine.md` is what the code says. `UPDATE_EXPECT=1 cargo test` writes it anew.
 #[test]
@@ -13,7 +13,8 @@ fn every_transition_is_in_the_reviewed_table() {
 #[test]
 fn every_phase_has_a_way_out_and_only_the_end_has_none() {
     for phase in Phase::ALL {
-        let leaves = Trigger::ALL.iter().any(|trigger| matches!(next(phase, *trigger), Move::To(to) if to != phase));
+        let leaves =
+            Trigger::ALL.iter().any(|trigger| matches!(next(phase, *trigger), NextPhase::To(to) if to != phase));
         assert_eq!(leaves, phase != Phase::Ended, "{phase}");
     }
 }
@@ -25,7 +26,7 @@ fn the_end_can_be_reached_from_every_phase() {
         let mut at = 0;
         while let Some(phase) = reached.get(at).copied() {
             for trigger in Trigger::ALL {
-                if let Move::To(to) = next(phase, trigger)
+                if let NextPhase::To(to) = next(phase, trigger)
                     && !reached.contains(&to)
                 {
                     reached.push(to);
@@ -44,14 +45,14 @@ fn a_regression_never_removes_a_canary_that_has_traffic() {
         for trigger in
             [Trigger::Regressed, Trigger::CanaryFailed, Trigger::StableFailed, Trigger::GaveUp, Trigger::Superseded]
         {
-            assert_ne!(next(phase, trigger), Move::To(Phase::Removing), "{phase} {trigger:?}");
+            assert_ne!(next(phase, trigger), NextPhase::To(Phase::Removing), "{phase} {trigger:?}");
         }
     }
     for phase in [Phase::Growing, Phase::Stepping] {
-        assert_eq!(next(phase, Trigger::Regressed), Move::To(Phase::Draining));
+        assert_eq!(next(phase, Trigger::Regressed), NextPhase::To(Phase::Draining));
     }
     for phase in [Phase::Promoting, Phase::Returning, Phase::Guarding] {
-        assert_eq!(next(phase, Trigger::Regressed), Move::To(Phase::Restoring));
+        assert_eq!(next(phase, Trigger::Regressed), NextPhase::To(Phase::Restoring));
     }
 }
 
@@ -75,7 +76,7 @@ fn document() -> String {
         for to in Phase::ALL {
             let triggers: Vec<String> = Trigger::ALL
                 .iter()
-                .filter(|trigger| next(phase, **trigger) == Move::To(to))
+                .filter(|trigger| next(phase, **trigger) == NextPhase::To(to))
                 .map(|trigger| format!("{trigger:?}"))
                 .collect();
             if !triggers.is_empty() {

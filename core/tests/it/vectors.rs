@@ -6,7 +6,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use bellwether_core::stats::dispersion::Dispersion;
-use bellwether_core::stats::mann_whitney::{self, Direction, Effect, Grouped, Label, Missing, Settings};
+use bellwether_core::stats::mann_whitney::{
+    self, Direction, EffectSize, Grouped, Label, MannWhitneySettings, MissingData,
+};
 use bellwether_core::stats::mixture::{Mixture, Onset};
 use bellwether_core::stats::odds_grid::OddsGrid;
 use bellwether_core::stats::shape::Shapes;
@@ -364,14 +366,14 @@ fn kayenta_judge(group: &Value, check: &mut Check) {
         let name = case["name"].as_str().unwrap();
         let params = &case["params"];
         let at = |key: &str, index: usize| params.get(key).map(|bounds| f(&bounds[index]));
-        let settings = Settings {
+        let settings = MannWhitneySettings {
             direction: match params["direction"].as_str() {
                 Some("increase") => Direction::Increase,
                 Some("decrease") => Direction::Decrease,
                 _ => Direction::Either,
             },
-            missing: if params["nan"] == "replace" { Missing::Replace } else { Missing::Remove },
-            effect: if params["measure"] == "cles" { Effect::CommonLanguage } else { Effect::MeanRatio },
+            missing: if params["nan"] == "replace" { MissingData::Replace } else { MissingData::Remove },
+            effect: if params["measure"] == "cles" { EffectSize::CommonLanguage } else { EffectSize::MeanRatio },
             allowed_decrease: at("allowed", 0),
             allowed_increase: at("allowed", 1),
             critical_decrease: at("crit", 0),
@@ -380,17 +382,17 @@ fn kayenta_judge(group: &Value, check: &mut Check) {
             must_have_data: params["must"] == true,
             outlier_factor: None,
         };
-        let judgement = mann_whitney::judge(&numbers(&case["control"]), &numbers(&case["experiment"]), &settings);
-        check.same(name, &judgement.label, &label(&case["classification"]));
-        check.same(name, &judgement.critical, &case["critical"].as_bool().unwrap());
-        if let (Some(shift), true) = (judgement.shift, case.get("ci_low").is_some()) {
+        let conclusion = mann_whitney::judge(&numbers(&case["control"]), &numbers(&case["experiment"]), &settings);
+        check.same(name, &conclusion.label, &label(&case["classification"]));
+        check.same(name, &conclusion.critical, &case["critical"].as_bool().unwrap());
+        if let (Some(shift), true) = (conclusion.shift, case.get("ci_low").is_some()) {
             check.within(1e-6, name, shift.lower, &case["ci_low"]);
             check.within(1e-6, name, shift.upper, &case["ci_high"]);
             check.within(1e-6, name, shift.estimate, &case["estimate"]);
-            let key = if settings.effect == Effect::CommonLanguage { "cles" } else { "mean_ratio" };
-            check.close(name, judgement.effect.unwrap(), &case[key]);
+            let key = if settings.effect == EffectSize::CommonLanguage { "cles" } else { "mean_ratio" };
+            check.close(name, conclusion.effect.unwrap(), &case[key]);
         }
-        check.same(name, &judgement.shift.is_some(), &case.get("ci_low").is_some());
+        check.same(name, &conclusion.shift.is_some(), &case.get("ci_low").is_some());
     }
 }
 

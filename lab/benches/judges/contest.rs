@@ -1,10 +1,10 @@
 //! Every judge on the same rollouts.
 
 use bellwether_core::stats::tally::{Pair, Tally};
-use bellwether_lab::rivals::{End, Outcome};
+use bellwether_lab::rivals::{RivalEnd, RivalOutcome};
 
 use crate::rivals;
-use bellwether_sim::polls::{Delays, Judge, POLL, Poll, Row, Seed};
+use bellwether_sim::polls::{Delays, POLL, Poll, PollJudge, Row, Seed};
 
 /// Prometheus is away for these polls.
 #[derive(Clone, Copy)]
@@ -34,17 +34,17 @@ pub const MOST: usize = 4000;
 
 /// Who judges.
 pub struct Contest {
-    ours: Vec<(&'static str, Judge)>,
+    ours: Vec<(&'static str, PollJudge)>,
 }
 
 impl Contest {
     pub fn new() -> Contest {
-        let product = Judge::product(1.0);
+        let product = PollJudge::product(1.0);
         Contest {
             ours: vec![
                 ("Bellwether, r0 = 1", product),
-                ("Bellwether, r0 = 1.25 (default)", Judge::product(1.25)),
-                ("r0 = 1 without φ", Judge { phi: Seed::Independent, ..product }),
+                ("Bellwether, r0 = 1.25 (default)", PollJudge::product(1.25)),
+                ("r0 = 1 without φ", PollJudge { phi: Seed::Independent, ..product }),
             ],
         }
     }
@@ -77,12 +77,12 @@ impl Contest {
 }
 
 impl Score {
-    fn add(&mut self, row: &Row, outcome: Option<Outcome>) {
-        let is = |end: End| outcome.as_ref().is_some_and(|outcome| outcome.end == end);
+    fn add(&mut self, row: &Row, outcome: Option<RivalOutcome>) {
+        let is = |end: RivalEnd| outcome.as_ref().is_some_and(|outcome| outcome.end == end);
         self.runs += 1;
-        self.promoted += usize::from(is(End::Promoted));
-        self.held += usize::from(is(End::Held));
-        let rolled_back = outcome.as_ref().filter(|outcome| outcome.end == End::RolledBack);
+        self.promoted += usize::from(is(RivalEnd::Promoted));
+        self.held += usize::from(is(RivalEnd::Held));
+        let rolled_back = outcome.as_ref().filter(|outcome| outcome.end == RivalEnd::RolledBack);
         self.rolled_back.add(row, rolled_back.map(|outcome| outcome.at.as_second() as f64));
     }
 }

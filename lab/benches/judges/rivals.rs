@@ -13,8 +13,8 @@ use bellwether_lab::rivals::argo::{self, Argo};
 use bellwether_lab::rivals::article::{self, Article};
 use bellwether_lab::rivals::flagger::{self, Flagger, Steps};
 use bellwether_lab::rivals::kayenta::Kayenta;
-use bellwether_lab::rivals::recording::{Form, Query, Recording};
-use bellwether_lab::rivals::{Outcome, Rule};
+use bellwether_lab::rivals::recording::{Form, RecordedQuery, Recording};
+use bellwether_lab::rivals::{RivalOutcome, RivalRule};
 
 use crate::contest::Outage;
 use bellwether_sim::polls::{POLL, Poll};
@@ -36,7 +36,7 @@ fn start() -> Timestamp {
 }
 
 /// All of them, for a rollout of so many polls.
-pub fn all(polls: usize) -> Vec<Box<dyn Rule>> {
+pub fn all(polls: usize) -> Vec<Box<dyn RivalRule>> {
     let lasts = Span::from_secs(polls as u64 * POLL as u64);
     vec![
         Box::new(article()),
@@ -51,29 +51,29 @@ pub fn all(polls: usize) -> Vec<Box<dyn Rule>> {
 
 pub fn article() -> Article {
     let limits = vec![("error-rate".to_owned(), Limit::Max(0.05))];
-    Article::new(article::Settings { limits, ..article::Settings::canary() }, start())
+    Article::new(article::ArticleSettings { limits, ..article::ArticleSettings::canary() }, start())
 }
 
 pub fn argo(failure_limit: u32, lasts: Span) -> Argo {
-    let metric = argo::Metric {
+    let metric = argo::ArgoMetric {
         interval: Some(MINUTE),
         initial_delay: MINUTE,
         failure_limit: Some(failure_limit),
         success: Some("result[0] >= 0.99".parse().unwrap()),
-        ..argo::Metric::new("success-rate")
+        ..argo::ArgoMetric::new("success-rate")
     };
-    Argo::new(argo::Settings { metrics: vec![metric], lasts: Some(lasts) }, start())
+    Argo::new(argo::ArgoSettings { metrics: vec![metric], lasts: Some(lasts) }, start())
 }
 
 pub fn flagger(steps: Steps) -> Flagger {
-    let rate = flagger::Metric {
+    let rate = flagger::FlaggerMetric {
         name: "request-success-rate".to_owned(),
         template: None,
         window: MINUTE,
         min: Some(99.0),
         max: None,
     };
-    Flagger::new(flagger::Settings { interval: MINUTE, threshold: 5, steps, metrics: vec![rate] }, start())
+    Flagger::new(flagger::FlaggerSettings { interval: MINUTE, threshold: 5, steps, metrics: vec![rate] }, start())
 }
 
 pub fn kayenta(interval: u64, lasts: Span) -> Kayenta {
@@ -82,7 +82,7 @@ pub fn kayenta(interval: u64, lasts: Span) -> Kayenta {
 
 /// An empty recording that answers all of their queries.
 pub fn recording() -> Recording {
-    let query = |window: Span, form: Form| Query { metric: "errors".to_owned(), window, quantile: 0.95, form };
+    let query = |window: Span, form: Form| RecordedQuery { metric: "errors".to_owned(), window, quantile: 0.95, form };
     Recording::new(BTreeMap::from([
         ("error-rate".to_owned(), query(Span::from_secs(300), Form::Plain)),
         ("success-rate".to_owned(), query(MINUTE, Form::Success)),
@@ -104,11 +104,11 @@ pub fn block(index: usize, poll: &Poll, is_away: bool) -> Block {
 }
 
 /// What becomes of each.
-pub fn outcomes(polls: &[Poll], outage: Option<Outage>) -> Vec<Option<Outcome>> {
+pub fn outcomes(polls: &[Poll], outage: Option<Outage>) -> Vec<Option<RivalOutcome>> {
     let mut rules = all(polls.len());
     let mut recording = recording();
     for (index, poll) in polls.iter().enumerate() {
-        let mut open: Vec<&mut dyn Rule> = Vec::new();
+        let mut open: Vec<&mut dyn RivalRule> = Vec::new();
         for rule in rules.iter_mut().filter(|rule| rule.outcome().is_none()) {
             open.push(rule.as_mut());
         }

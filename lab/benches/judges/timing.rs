@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 use std::hint::black_box;
 use std::time::Instant;
 
-use bellwether_core::judge::sequential::{Asked, Seen, State};
+use bellwether_core::judge::sequential::{SequentialInput, SequentialQuery, SequentialState};
 use bellwether_core::measure::block::{Reading, Sample};
-use bellwether_core::measure::calibration::Past;
+use bellwether_core::measure::calibration::History;
 use bellwether_core::measure::metric::{Against, ArmSource, Distance, HistogramUnit, Hits, Limit, Metric, MetricKind};
-use bellwether_core::measure::window::Side;
+use bellwether_core::measure::window::Arm;
 use bellwether_core::policy::{self, Check, Proof};
 use bellwether_core::stats::harm::Harm;
 use bellwether_core::stats::mixture::{Mixture, Onset};
@@ -17,7 +17,7 @@ use bellwether_core::stats::slo::LimitGrid;
 use bellwether_core::stats::tally::{Phi, Tally};
 use bellwether_core::stats::two_sample::{Effects, EffectsState, Null};
 use bellwether_core::time::{Span, Timestamp};
-use bellwether_lab::rivals::Rule;
+use bellwether_lab::rivals::RivalRule;
 use bellwether_lab::rivals::flagger::Steps;
 
 use crate::rivals;
@@ -45,7 +45,7 @@ fn print(name: &str, polls: &[Poll], mut hour: impl FnMut()) {
 /// At most 3 % of errors.
 fn checked() -> (Check, Metric) {
     let (limit, second) = (Limit::Max(0.03), Span::from_secs(1));
-    let rule = policy::Rule {
+    let rule = policy::SequentialRule {
         margin: 1.25,
         floor: 0.001,
         either: false,
@@ -117,7 +117,7 @@ fn ours(polls: &[Poll]) {
     }
     let (check, metric) = checked();
     let rule = check.sequential.unwrap();
-    let asked = Asked { check: &check, rule, metric: &metric, side: Side::Canary, proof: Proof::NonInferior };
+    let asked = SequentialQuery { check: &check, rule, metric: &metric, side: Arm::Canary, proof: Proof::NonInferior };
     let at = |second: i64| Timestamp::from_second(15 * second).unwrap();
     let ratio = |tally: &Tally| Reading::Ratio { hits: tally.hits() as u64, total: tally.n() as u64 };
     // The canary's requests are those of two pods.
@@ -137,11 +137,11 @@ fn ours(polls: &[Poll]) {
             (sample, pods.iter().map(ratio).collect(), pods_of(&pair.canary))
         })
         .collect();
-    let mut state = State::new(at(0), at(1), Span::from_secs(3600), Past::default());
+    let mut state = SequentialState::new(at(0), at(1), Span::from_secs(3600), History::default());
     print("Bellwether: a whole look, both claims, both proofs, clusters, pods and evidence", polls, || {
-        state = State::new(at(0), at(1), Span::from_secs(3600), Past::default());
+        state = SequentialState::new(at(0), at(1), Span::from_secs(3600), History::default());
         for (n, (sample, processes, pods)) in blocks.iter().enumerate() {
-            let seen = Seen { sample, processes, pods: Some(pods) };
+            let seen = SequentialInput { sample, processes, pods: Some(pods) };
             black_box(state.look(asked, seen, at(n as i64 + 1)));
         }
     });
@@ -159,7 +159,7 @@ fn ours(polls: &[Poll]) {
 fn theirs(polls: &[Poll]) {
     let hour = Span::from_secs(3600);
     let blocks: Vec<_> = polls.iter().enumerate().map(|(index, poll)| rivals::block(index, poll, false)).collect();
-    let print = |name: &str, rule: &dyn Fn() -> Box<dyn Rule>| {
+    let print = |name: &str, rule: &dyn Fn() -> Box<dyn RivalRule>| {
         print(name, polls, || {
             let (mut recording, mut rule) = (rivals::recording(), rule());
             for block in &blocks {

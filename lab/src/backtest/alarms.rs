@@ -6,8 +6,8 @@ use std::ops::Range;
 use serde::{Deserialize, Serialize};
 
 use super::canaries::{before, has_canary};
-use super::{Judge, Judged};
-use crate::rivals::End;
+use super::{BacktestJudge, Judged};
+use crate::rivals::RivalEnd;
 use bellwether_core::measure::block::{Block, Reading, Sample};
 use bellwether_core::stats::confidence::upper_part;
 use bellwether_core::time::Span;
@@ -35,24 +35,28 @@ pub struct FalseAlarms {
 
 /// Has `judge` decide about one stretch of `length` after the other of each of `histories`, with what the time before it teaches. A
 /// last one that is shorter is left out, and so is one in which a canary never was.
-pub fn false_alarms<'a>(judge: &Judge, histories: impl IntoIterator<Item = &'a [Block]>, length: Span) -> FalseAlarms {
+pub fn false_alarms<'a>(
+    judge: &BacktestJudge,
+    histories: impl IntoIterator<Item = &'a [Block]>,
+    length: Span,
+) -> FalseAlarms {
     let judged: Vec<Judged> = histories.into_iter().flat_map(|blocks| judged(judge, blocks, length)).collect();
-    let ended = |end: End| judged.iter().filter(|judged| judged.end == Some(end)).count();
-    let rolled_back = ended(End::RolledBack);
+    let ended = |end: RivalEnd| judged.iter().filter(|judged| judged.end == Some(end)).count();
+    let rolled_back = ended(RivalEnd::RolledBack);
     FalseAlarms {
         who: judge.name().to_owned(),
         stretches: judged.len(),
         rolled_back,
         at_most: upper_part(rolled_back, judged.len(), TAIL),
-        undecided: judged.len() - rolled_back - ended(End::Promoted),
-        first: judged.into_iter().find(|judged| judged.end == Some(End::RolledBack)),
+        undecided: judged.len() - rolled_back - ended(RivalEnd::Promoted),
+        first: judged.into_iter().find(|judged| judged.end == Some(RivalEnd::RolledBack)),
     }
 }
 
-fn judged(judge: &Judge, blocks: &[Block], length: Span) -> Vec<Judged> {
+fn judged(judge: &BacktestJudge, blocks: &[Block], length: Span) -> Vec<Judged> {
     let of = |stretch: Range<usize>| {
-        let learnt = judge.learn(before(blocks, stretch.start));
-        judge.judge(blocks.get(stretch)?, &learnt)
+        let calibrations = judge.learn(before(blocks, stretch.start));
+        judge.judge(blocks.get(stretch)?, &calibrations)
     };
     stretches(blocks, length).filter_map(of).collect()
 }

@@ -7,7 +7,7 @@ use bellwether_core::measure::calibration::PAST;
 
 /// A canary that was found in a past, and the blocks before it that a rollout learns from.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Found<'a> {
+pub struct FoundCanary<'a> {
     /// Before it.
     pub before: &'a [Block],
     /// From the first block in which it was counted to the last.
@@ -19,7 +19,7 @@ pub struct Found<'a> {
 const APART: usize = 2;
 
 /// The canaries of a past, one after the other.
-pub fn canaries(blocks: &[Block]) -> Vec<Found<'_>> {
+pub fn canaries(blocks: &[Block]) -> Vec<FoundCanary<'_>> {
     let mut ranges: Vec<Range<usize>> = Vec::new();
     let mut alone = APART;
     for (index, block) in blocks.iter().enumerate() {
@@ -33,7 +33,8 @@ pub fn canaries(blocks: &[Block]) -> Vec<Found<'_>> {
         }
         alone = 0;
     }
-    let found = |range: Range<usize>| Some(Found { before: before(blocks, range.start), blocks: blocks.get(range)? });
+    let found =
+        |range: Range<usize>| Some(FoundCanary { before: before(blocks, range.start), blocks: blocks.get(range)? });
     ranges.into_iter().filter_map(found).collect()
 }
 

@@ -9,9 +9,9 @@ use crate::rivals::argo::{self, Argo};
 use crate::rivals::article::{self, Article};
 use crate::rivals::flagger::{self, Flagger, Steps};
 use crate::rivals::kayenta::{self, Kayenta};
-use crate::rivals::manifest::Problem;
-use crate::rivals::recording::{Form, Query, Recording};
-use crate::rivals::{Rule, SUCCESS};
+use crate::rivals::manifest::ManifestProblem;
+use crate::rivals::recording::{Form, RecordedQuery, Recording};
+use crate::rivals::{RivalRule, SUCCESS};
 use bellwether_core::measure::block::{Block, Reading, Sample};
 use bellwether_core::measure::metric::Limit;
 use bellwether_core::stats::mann_whitney;
@@ -25,22 +25,22 @@ pub struct Rival {
     /// What people call it.
     pub name: String,
     /// The rule.
-    pub rule: Settings,
+    pub rule: RivalSettings,
     /// What its queries mean in the recording.
-    pub queries: BTreeMap<String, Query>,
+    pub queries: BTreeMap<String, RecordedQuery>,
 }
 
 /// Whose rule, and how it is set.
 #[derive(Debug, Clone)]
-pub enum Settings {
+pub enum RivalSettings {
     /// The article's.
-    Article(article::Settings),
+    Article(article::ArticleSettings),
     /// Argo Rollouts'.
-    Argo(argo::Settings),
+    Argo(argo::ArgoSettings),
     /// Flagger's.
-    Flagger(flagger::Settings),
+    Flagger(flagger::FlaggerSettings),
     /// Kayenta's.
-    Kayenta(kayenta::Settings),
+    Kayenta(kayenta::KayentaSettings),
 }
 
 impl Rival {
@@ -48,18 +48,19 @@ impl Rival {
     /// 3; Flagger with the same success, threshold 5 and steps of 10 % to 50 %, where it promotes; Kayenta once at the end,
     /// 95 to pass.
     pub fn usual(errors: &str, lasts: Span) -> Vec<Rival> {
-        let query = |window: Span, form: Form| Query { metric: errors.to_owned(), window, quantile: 0.95, form };
-        let rival = |name: &str, rule: Settings, own: &str, query: Query| {
+        let query =
+            |window: Span, form: Form| RecordedQuery { metric: errors.to_owned(), window, quantile: 0.95, form };
+        let rival = |name: &str, rule: RivalSettings, own: &str, query: RecordedQuery| {
             let queries = BTreeMap::from([(own.to_owned(), query)]);
             Rival { name: name.to_owned(), rule, queries }
         };
         let five_minutes = query(Span::from_secs(300), Form::Plain);
         let percent = || query(MINUTE, Form::SuccessPercent);
         vec![
-            rival("the article's rule", Settings::Article(of_article()), "error-rate", five_minutes),
-            rival("Argo Rollouts", Settings::Argo(of_argo(lasts)), "success-rate", query(MINUTE, Form::Success)),
-            rival("Flagger", Settings::Flagger(of_flagger()), SUCCESS, percent()),
-            rival("Kayenta", Settings::Kayenta(of_kayenta(lasts, lasts)), SUCCESS, percent()),
+            rival("the article's rule", RivalSettings::Article(of_article()), "error-rate", five_minutes),
+            rival("Argo Rollouts", RivalSettings::Argo(of_argo(lasts)), "success-rate", query(MINUTE, Form::Success)),
+            rival("Flagger", RivalSettings::Flagger(of_flagger()), SUCCESS, percent()),
+            rival("Kayenta", RivalSettings::Kayenta(of_kayenta(lasts, lasts)), SUCCESS, percent()),
         ]
     }
 
@@ -67,37 +68,37 @@ impl Rival {
     /// by themselves among what `blocks` have. An AnalysisTemplate without an end looks for as long as `lasts`.
     ///
     /// # Errors
-    /// [`Problem`]: what can't be read, or whose query nobody has explained.
+    /// [`ManifestProblem`]: what can't be read, or whose query nobody has explained.
     pub fn from_manifest(
         manifest: &Value,
-        queries: &BTreeMap<String, Query>,
+        queries: &BTreeMap<String, RecordedQuery>,
         blocks: &[Block],
         lasts: Span,
-    ) -> Result<Rival, Problem> {
+    ) -> Result<Rival, ManifestProblem> {
         let name = |kind: &str| format!("{kind} {}", manifest["metadata"]["name"].as_str().unwrap_or("without a name"));
         let (name, rule, wanted) = if manifest["kind"] == "Canary" {
-            let settings = flagger::Settings::from_manifest(manifest)?;
+            let settings = flagger::FlaggerSettings::from_manifest(manifest)?;
             let wanted = settings.metrics.iter().map(|metric| (metric.name.clone(), own(metric, blocks))).collect();
-            (name("Flagger"), Settings::Flagger(settings), wanted)
+            (name("Flagger"), RivalSettings::Flagger(settings), wanted)
         } else {
-            let settings = argo::Settings::from_manifest(manifest)?;
-            let settings = argo::Settings { lasts: settings.lasts.or(Some(lasts)), ..settings };
+            let settings = argo::ArgoSettings::from_manifest(manifest)?;
+            let settings = argo::ArgoSettings { lasts: settings.lasts.or(Some(lasts)), ..settings };
             let wanted: Vec<_> = settings.metrics.iter().map(|metric| (metric.name.clone(), None)).collect();
-            (name("Argo Rollouts"), Settings::Argo(settings), wanted)
+            (name("Argo Rollouts"), RivalSettings::Argo(settings), wanted)
         };
         let explained = wanted.into_iter().map(|(metric, own)| {
             let query = queries.get(&metric).cloned().or(own).ok_or_else(|| unexplained(&metric))?;
             Ok((metric, query))
         });
-        Ok(Rival { name, rule, queries: explained.collect::<Result<_, Problem>>()? })
+        Ok(Rival { name, rule, queries: explained.collect::<Result<_, ManifestProblem>>()? })
     }
 
-    fn begin(&self, start: Timestamp) -> Box<dyn Rule> {
+    fn begin(&self, start: Timestamp) -> Box<dyn RivalRule> {
         match &self.rule {
-            Settings::Article(settings) => Box::new(Article::new(settings.clone(), start)),
-            Settings::Argo(settings) => Box::new(Argo::new(settings.clone(), start)),
-            Settings::Flagger(settings) => Box::new(Flagger::new(settings.clone(), start)),
-            Settings::Kayenta(settings) => Box::new(Kayenta::new(settings.clone(), start)),
+            RivalSettings::Article(settings) => Box::new(Article::new(settings.clone(), start)),
+            RivalSettings::Argo(settings) => Box::new(Argo::new(settings.clone(), start)),
+            RivalSettings::Flagger(settings) => Box::new(Flagger::new(settings.clone(), start)),
+            RivalSettings::Kayenta(settings) => Box::new(Kayenta::new(settings.clone(), start)),
         }
     }
 
@@ -117,8 +118,8 @@ impl Rival {
     }
 }
 
-fn unexplained(metric: &str) -> Problem {
-    Problem {
+fn unexplained(metric: &str) -> ManifestProblem {
+    ManifestProblem {
         path: format!("the metric {metric}"),
         value: "its query".to_owned(),
         remedy: "PromQL is not read here; say which recorded metric it is".to_owned(),
@@ -126,8 +127,8 @@ fn unexplained(metric: &str) -> Problem {
 }
 
 /// What Flagger's own metrics are in a recording: its one ratio, or its one histogram.
-fn own(metric: &flagger::Metric, blocks: &[Block]) -> Option<Query> {
-    let query = |metric: String, window, quantile, form| Some(Query { metric, window, quantile, form });
+fn own(metric: &flagger::FlaggerMetric, blocks: &[Block]) -> Option<RecordedQuery> {
+    let query = |metric: String, window, quantile, form| Some(RecordedQuery { metric, window, quantile, form });
     match (metric.name.as_str(), &metric.template) {
         (SUCCESS, None) => query(errors(blocks)?, metric.window, 0.95, Form::SuccessPercent),
         ("request-duration", None) => {
@@ -158,37 +159,39 @@ fn has(sample: &Sample, is: fn(&Reading) -> bool) -> bool {
     }
 }
 
-fn of_article() -> article::Settings {
+fn of_article() -> article::ArticleSettings {
     let limits = vec![("error-rate".to_owned(), Limit::Max(0.05))];
-    article::Settings { limits, ..article::Settings::canary() }
+    article::ArticleSettings { limits, ..article::ArticleSettings::canary() }
 }
 
-fn of_argo(lasts: Span) -> argo::Settings {
-    let metric = argo::Metric {
+fn of_argo(lasts: Span) -> argo::ArgoSettings {
+    let metric = argo::ArgoMetric {
         interval: Some(MINUTE),
         initial_delay: MINUTE,
         failure_limit: Some(3),
         // It is a condition: a test reads it.
         success: "result[0] >= 0.99".parse().ok(),
-        ..argo::Metric::new("success-rate")
+        ..argo::ArgoMetric::new("success-rate")
     };
-    argo::Settings { metrics: vec![metric], lasts: Some(lasts) }
+    argo::ArgoSettings { metrics: vec![metric], lasts: Some(lasts) }
 }
 
-fn of_flagger() -> flagger::Settings {
+fn of_flagger() -> flagger::FlaggerSettings {
     let (min, max) = (Some(99.0), None);
-    let metric = flagger::Metric { name: SUCCESS.to_owned(), template: None, window: MINUTE, min, max };
+    let metric = flagger::FlaggerMetric { name: SUCCESS.to_owned(), template: None, window: MINUTE, min, max };
     let steps = Steps::Even { step: 10, most: 50 };
-    flagger::Settings { interval: MINUTE, threshold: 5, steps, metrics: vec![metric] }
+    flagger::FlaggerSettings { interval: MINUTE, threshold: 5, steps, metrics: vec![metric] }
 }
 
 /// One metric, the success rate, scored every `interval` until `lasts` is over. In percent, for in smaller numbers its root finder
 /// sees nothing.
-pub fn of_kayenta(interval: Span, lasts: Span) -> kayenta::Settings {
-    let settings =
-        mann_whitney::Settings { direction: mann_whitney::Direction::Decrease, ..mann_whitney::Settings::default() };
-    let metric = kayenta::Metric { name: SUCCESS.to_owned(), groups: vec!["errors".to_owned()], settings };
-    kayenta::Settings {
+pub fn of_kayenta(interval: Span, lasts: Span) -> kayenta::KayentaSettings {
+    let settings = mann_whitney::MannWhitneySettings {
+        direction: mann_whitney::Direction::Decrease,
+        ..mann_whitney::MannWhitneySettings::default()
+    };
+    let metric = kayenta::KayentaMetric { name: SUCCESS.to_owned(), groups: vec!["errors".to_owned()], settings };
+    kayenta::KayentaSettings {
         lifetime: lasts,
         interval,
         begin_after: Span::ZERO,

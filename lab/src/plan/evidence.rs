@@ -1,4 +1,4 @@
-//! The sequential judge, run ahead of the rollout: its own [`State`] on blocks that the traffic would give.
+//! The sequential judge, run ahead of the rollout: its own [`SequentialState`] on blocks that the traffic would give.
 //!
 //! A day of polls has thousands of blocks and nobody waits for them. A block may be of any length, so blocks grow with the
 //! time that has passed, by a twentieth of it: nothing is known more exactly than that of a time that is itself a median, and a
@@ -8,10 +8,10 @@ use std::collections::BTreeMap;
 
 use super::traffic::{Present, Split};
 use bellwether_core::dice::Random;
-use bellwether_core::judge::sequential::{Asked, Seen, State};
+use bellwether_core::judge::sequential::{SequentialInput, SequentialQuery, SequentialState};
 use bellwether_core::judge::verdict::Verdict;
 use bellwether_core::measure::block::Block;
-use bellwether_core::measure::calibration::{PAST, Past};
+use bellwether_core::measure::calibration::{History, PAST};
 use bellwether_core::policy::Proof;
 use bellwether_core::time::{Span, Timestamp};
 
@@ -38,7 +38,7 @@ pub(super) struct Leg {
 /// A check on its way. The last leg has no end.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Way<'a> {
-    pub(super) asked: Asked<'a>,
+    pub(super) asked: SequentialQuery<'a>,
     pub(super) present: Present,
     /// The canary's share of bad requests.
     pub(super) canary: f64,
@@ -63,14 +63,14 @@ impl Way<'_> {
 
     /// How long it takes until half of the versions have been proven, not before `after`. `None`: more than `horizon`.
     pub(super) fn median_proof(&self, after: Span, horizon: Span) -> Option<Span> {
-        let proven = Way { asked: Asked { proof: Proof::NonInferior, ..self.asked }, ..*self };
+        let proven = Way { asked: SequentialQuery { proof: Proof::NonInferior, ..self.asked }, ..*self };
         proven.arrivals(Verdict::Pass, after, horizon, MIDDLE).get(MIDDLE - 1).copied()
     }
 
     /// When runs came to say `goal`, in order of time; ends when `enough` have.
     fn arrivals(&self, goal: Verdict, after: Span, horizon: Span, enough: usize) -> Vec<Span> {
         let begin = |run: usize| Some((None, Random::new(run as u64 + 1)));
-        let mut runs: Vec<Option<(Option<State>, Random)>> = (0..RUNS).map(begin).collect();
+        let mut runs: Vec<Option<(Option<SequentialState>, Random)>> = (0..RUNS).map(begin).collect();
         let mut arrivals = Vec::new();
         let mut from = Span::ZERO;
         while from < horizon && arrivals.len() < enough {
@@ -93,7 +93,7 @@ impl Way<'_> {
 
     fn look(
         &self,
-        state: &mut Option<State>,
+        state: &mut Option<SequentialState>,
         random: &mut Random,
         leg: Leg,
         (from, to): (Span, Span),
@@ -103,15 +103,15 @@ impl Way<'_> {
         let seconds = Span::between(at(from), at(to)).as_secs_f64();
         let (sample, processes) = split.block(self.asked.check, self.asked.metric.kind, seconds, random);
         if state.is_none() {
-            *state = Some(State::new(at(from), self.block.after(at(from)), self.planned, self.past(random)));
+            *state = Some(SequentialState::new(at(from), self.block.after(at(from)), self.planned, self.past(random)));
         }
         let state = state.as_mut()?;
-        let seen = Seen { sample: &sample, processes: &processes, pods: None };
+        let seen = SequentialInput { sample: &sample, processes: &processes, pods: None };
         state.look(self.asked, seen, at(to)).map(|evidence| evidence.verdict)
     }
 
     /// What the stable's pods have shown before the rollout; of pods that are not known, nothing.
-    fn past(&self, random: &mut Random) -> Past {
+    fn past(&self, random: &mut Random) -> History {
         let split = Split { present: self.present, weight: 0.0, canary: 0.0 };
         let (check, kind) = (self.asked.check, self.asked.metric.kind);
         let blocks = (PAST.as_secs_f64() / self.block.as_secs_f64()).clamp(1.0, 240.0) as usize;

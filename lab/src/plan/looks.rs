@@ -6,11 +6,11 @@ use serde::{Deserialize, Serialize};
 
 use super::traffic::Split;
 use bellwether_core::dice::Random;
-use bellwether_core::judge::threshold::{CheckState, View};
+use bellwether_core::judge::threshold::{CheckState, JudgeInput};
 use bellwether_core::judge::verdict::Verdict;
 use bellwether_core::measure::block::Block;
 use bellwether_core::measure::metric::Metric;
-use bellwether_core::measure::window::{Ring, Side};
+use bellwether_core::measure::window::{Arm, Ring};
 use bellwether_core::policy::Check;
 use bellwether_core::time::{Span, Timestamp};
 
@@ -71,7 +71,7 @@ fn end(
         let (sample, _) = split.block(check, metric.kind, block.as_secs_f64(), random);
         let metrics = BTreeMap::from([(check.metric.clone(), sample)]);
         ring.push(Block::new(at(n), at(n + 1), metrics), check.window);
-        state.look(check, metric, View { ring: &ring, side: Side::Canary, arm: None, past: None }, at(n + 1));
+        state.look(check, metric, JudgeInput { ring: &ring, side: Arm::Canary, arm: None, past: None }, at(n + 1));
         said = state.evidence.as_ref().map_or(said, |evidence| evidence.verdict);
         if said == Verdict::Regressed {
             return (said, Span::between(at(0), at(n + 1)));

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::{Fault, Found, Looks, Present, ProofPlan};
+use super::{Detection, Fault, Looks, Present, ProofPlan};
 use bellwether_core::measure::metric::Unit;
 use bellwether_core::time::Span;
 
@@ -44,12 +44,12 @@ impl fmt::Display for Present {
     }
 }
 
-impl fmt::Display for Found {
+impl fmt::Display for Detection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Found::Allowed => f.write_str("allowed by limit and margin"),
-            Found::Within { after } => f.write_str(&about(*after)),
-            Found::Later { after, weight } => {
+            Detection::Allowed => f.write_str("allowed by limit and margin"),
+            Detection::Within { after } => f.write_str(&about(*after)),
+            Detection::Later { after, weight } => {
                 let time = after.map_or_else(|| "more than a day".to_owned(), about);
                 write!(f, "{time}: not within the step; ")?;
                 match (weight, after) {
@@ -58,7 +58,7 @@ impl fmt::Display for Found {
                     (None, None) => f.write_str("no weight up to 50 % would do"),
                 }
             }
-            Found::Looks(looks) => looks.fmt(f),
+            Detection::Looks(looks) => looks.fmt(f),
         }
     }
 }

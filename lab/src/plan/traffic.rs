@@ -10,7 +10,7 @@ use bellwether_core::dice::Random;
 use bellwether_core::judge::sequential::counted;
 use bellwether_core::measure::block::{Block, Reading, Sample};
 use bellwether_core::measure::metric::{Limit, MetricKind};
-use bellwether_core::measure::window::{Side, reading};
+use bellwether_core::measure::window::{Arm, reading};
 use bellwether_core::policy::Check;
 use bellwether_core::stats::tally::Phi;
 use bellwether_core::time::Span;
@@ -76,7 +76,7 @@ impl Present {
         let (mut seconds, mut bad, mut n) = (0.0, 0.0, 0.0);
         let mut pods = 0;
         for block in blocks {
-            let seen = block.metrics.get(&check.metric).and_then(|sample| reading(sample, Side::Stable));
+            let seen = block.metrics.get(&check.metric).and_then(|sample| reading(sample, Arm::Stable));
             let Some(tally) = seen.and_then(|reading| counted(reading, check)) else { continue };
             seconds += Span::between(block.from, block.to).as_secs_f64();
             (bad, n) = (bad + tally.hits(), n + tally.n());

@@ -19,8 +19,8 @@
 use serde::{Deserialize, Serialize};
 
 use super::condition::Condition;
-use super::{Answer, End, Outcome, Rule, SHORTEST, Source, Why};
-use bellwether_core::measure::window::Side;
+use super::{RivalAnswer, RivalEnd, RivalOutcome, RivalRule, RivalSource, SHORTEST, Why};
+use bellwether_core::measure::window::Arm;
 use bellwether_core::time::{Span, Timestamp};
 
 mod template;
@@ -33,9 +33,9 @@ const ERROR_LIMIT: u32 = 4;
 /// What an AnalysisTemplate says.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
-pub struct Settings {
+pub struct ArgoSettings {
     /// Its metrics.
-    pub metrics: Vec<Metric>,
+    pub metrics: Vec<ArgoMetric>,
     /// How long the Rollout's steps take, if the analysis runs beside them; then it is terminated. The template does not
     /// know it.
     pub lasts: Option<Span>,
@@ -44,7 +44,7 @@ pub struct Settings {
 /// One metric of a template.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
-pub struct Metric {
+pub struct ArgoMetric {
     /// `name`.
     pub name: String,
     /// `provider.prometheus.query`.
@@ -69,10 +69,10 @@ pub struct Metric {
     pub failure: Option<Condition>,
 }
 
-impl Metric {
+impl ArgoMetric {
     /// A metric with Argo's defaults: measured once, no limit of any kind, no condition.
-    pub fn new(name: &str) -> Metric {
-        Metric {
+    pub fn new(name: &str) -> ArgoMetric {
+        ArgoMetric {
             name: name.to_owned(),
             query: None,
             interval: None,
@@ -97,9 +97,9 @@ impl Metric {
     }
 
     /// `EvaluateResult`.
-    fn phase_of(&self, answer: Answer) -> Phase {
+    fn phase_of(&self, answer: RivalAnswer) -> Phase {
         let ask = |condition: &Option<Condition>| condition.as_ref().map(|c| c.holds(answer)).transpose();
-        if answer == Answer::Refused {
+        if answer == RivalAnswer::Refused {
             return Phase::Error;
         }
         match (ask(&self.success), ask(&self.failure)) {
@@ -146,7 +146,7 @@ impl Tally {
     }
 
     /// `assessMetricStatus`.
-    fn assess(&self, metric: &Metric, saw: Answer) -> Option<(Phase, Why)> {
+    fn assess(&self, metric: &ArgoMetric, saw: RivalAnswer) -> Option<(Phase, Why)> {
         let name = metric.name.clone();
         if let Some(allowed) = metric.failure_limit.filter(|limit| self.failed > *limit) {
             return Some((Phase::Failed, Why::Failed { metric: name, saw, times: self.failed, allowed }));
@@ -182,15 +182,15 @@ impl Tally {
 /// An AnalysisRun.
 #[derive(Debug, Clone)]
 pub struct Argo {
-    metrics: Vec<(Metric, Tally)>,
+    metrics: Vec<(ArgoMetric, Tally)>,
     terminated: Option<Timestamp>,
-    outcome: Option<Outcome>,
+    outcome: Option<RivalOutcome>,
 }
 
 impl Argo {
     /// Starts a run.
-    pub fn new(settings: Settings, start: Timestamp) -> Argo {
-        let begin = |metric: Metric| {
+    pub fn new(settings: ArgoSettings, start: Timestamp) -> Argo {
+        let begin = |metric: ArgoMetric| {
             let tally = Tally { next: Some(metric.initial_delay.after(start)), ..Tally::default() };
             (metric, tally)
         };
@@ -198,12 +198,12 @@ impl Argo {
         Argo { metrics: settings.metrics.into_iter().map(begin).collect(), terminated, outcome: None }
     }
 
-    fn measure(&mut self, at: Timestamp, source: &dyn Source) {
+    fn measure(&mut self, at: Timestamp, source: &dyn RivalSource) {
         for (metric, tally) in &mut self.metrics {
             if tally.end.is_some() || tally.next.is_none_or(|next| next > at) {
                 continue;
             }
-            let saw = source.ask(&metric.name, Side::Canary, at);
+            let saw = source.ask(&metric.name, Arm::Canary, at);
             let phase = metric.phase_of(saw);
             tally.count(phase);
             tally.end = tally.assess(metric, saw);
@@ -225,7 +225,7 @@ impl Argo {
     }
 }
 
-impl Rule for Argo {
+impl RivalRule for Argo {
     fn next_look(&self) -> Option<Timestamp> {
         if self.outcome.is_some() {
             return None;
@@ -234,22 +234,22 @@ impl Rule for Argo {
         due.chain(self.terminated).min()
     }
 
-    fn look(&mut self, at: Timestamp, source: &dyn Source) {
+    fn look(&mut self, at: Timestamp, source: &dyn RivalSource) {
         let is_terminated = self.terminated.is_some_and(|end| at >= end);
         if !is_terminated {
             self.measure(at, source);
         }
         self.outcome = self.assess(is_terminated).map(|(phase, why)| {
             let end = match phase {
-                Phase::Successful => End::Promoted,
-                Phase::Inconclusive => End::Held,
-                Phase::Error | Phase::Failed => End::RolledBack,
+                Phase::Successful => RivalEnd::Promoted,
+                Phase::Inconclusive => RivalEnd::Held,
+                Phase::Error | Phase::Failed => RivalEnd::RolledBack,
             };
-            Outcome { end, at, why }
+            RivalOutcome { end, at, why }
         });
     }
 
-    fn outcome(&self) -> Option<&Outcome> {
+    fn outcome(&self) -> Option<&RivalOutcome> {
         self.outcome.as_ref()
     }
 }
@@ -259,17 +259,21 @@ mod tests {
     use super::super::testing::{Scripted, minute, played};
     use super::*;
 
-    fn metric(success: &str) -> Metric {
-        Metric { interval: Some(Span::from_secs(60)), success: Some(success.parse().unwrap()), ..Metric::new("rate") }
+    fn metric(success: &str) -> ArgoMetric {
+        ArgoMetric {
+            interval: Some(Span::from_secs(60)),
+            success: Some(success.parse().unwrap()),
+            ..ArgoMetric::new("rate")
+        }
     }
 
-    fn run(metric: Metric, answers: &[Answer]) -> Option<Outcome> {
-        let settings = Settings { metrics: vec![metric], lasts: None };
+    fn run(metric: ArgoMetric, answers: &[RivalAnswer]) -> Option<RivalOutcome> {
+        let settings = ArgoSettings { metrics: vec![metric], lasts: None };
         played(&mut Argo::new(settings, minute(0)), &Scripted::by_minute(answers), minute(answers.len() as i64))
     }
 
-    const GOOD: Answer = Answer::Value(0.99);
-    const BAD: Answer = Answer::Value(0.5);
+    const GOOD: RivalAnswer = RivalAnswer::Value(0.99);
+    const BAD: RivalAnswer = RivalAnswer::Value(0.5);
 
     #[test]
     fn more_failures_than_the_limit_abort() {
@@ -279,25 +283,27 @@ mod tests {
             (Some(2), vec![BAD, GOOD, BAD, GOOD, BAD], Some(4)),
             (None, vec![BAD; 9], None),
         ] {
-            let metric = Metric { failure_limit: limit, ..metric("result[0] >= 0.95") };
+            let metric = ArgoMetric { failure_limit: limit, ..metric("result[0] >= 0.95") };
             let outcome = run(metric, &answers);
-            assert_eq!(outcome.map(|o| (o.end, o.at)), ended.map(|n| (End::RolledBack, minute(n))), "{answers:?}");
+            assert_eq!(outcome.map(|o| (o.end, o.at)), ended.map(|n| (RivalEnd::RolledBack, minute(n))), "{answers:?}");
         }
     }
 
     /// `TestAssessMetricStatusCountReached`, `TestRunMeasurementsResetConsecutiveErrorCounter`.
     #[test]
     fn a_count_that_is_reached_ends_it_and_errors_do_not_count() {
-        let counted = |count, limit| Metric { count: Some(count), success_limit: limit, ..metric("result[0] >= 0.95") };
-        let end = |metric: Metric, answers: &[Answer]| run(metric, answers).map(|outcome| (outcome.end, outcome.at));
-        assert_eq!(end(counted(3, None), &[GOOD; 5]), Some((End::Promoted, minute(2))));
-        let tolerant = |count, limit| Metric { failure_limit: Some(5), ..counted(count, limit) };
-        assert_eq!(end(tolerant(9, Some(2)), &[GOOD, BAD, GOOD, GOOD]), Some((End::Promoted, minute(3))));
-        assert_eq!(end(tolerant(3, Some(2)), &[GOOD, BAD, GOOD]), Some((End::Held, minute(2))));
-        let never = Metric { failure_limit: None, ..counted(3, Some(2)) };
-        assert_eq!(end(never, &[GOOD, BAD, GOOD]), Some((End::RolledBack, minute(2))));
-        let once = Metric { interval: None, ..metric("result[0] >= 0.95") };
-        assert_eq!(end(once, &[GOOD]), Some((End::Promoted, minute(0))));
+        let counted =
+            |count, limit| ArgoMetric { count: Some(count), success_limit: limit, ..metric("result[0] >= 0.95") };
+        let end =
+            |metric: ArgoMetric, answers: &[RivalAnswer]| run(metric, answers).map(|outcome| (outcome.end, outcome.at));
+        assert_eq!(end(counted(3, None), &[GOOD; 5]), Some((RivalEnd::Promoted, minute(2))));
+        let tolerant = |count, limit| ArgoMetric { failure_limit: Some(5), ..counted(count, limit) };
+        assert_eq!(end(tolerant(9, Some(2)), &[GOOD, BAD, GOOD, GOOD]), Some((RivalEnd::Promoted, minute(3))));
+        assert_eq!(end(tolerant(3, Some(2)), &[GOOD, BAD, GOOD]), Some((RivalEnd::Held, minute(2))));
+        let never = ArgoMetric { failure_limit: None, ..counted(3, Some(2)) };
+        assert_eq!(end(never, &[GOOD, BAD, GOOD]), Some((RivalEnd::RolledBack, minute(2))));
+        let once = ArgoMetric { interval: None, ..metric("result[0] >= 0.95") };
+        assert_eq!(end(once, &[GOOD]), Some((RivalEnd::Promoted, minute(0))));
     }
 
     /// `TestProcessNaNResponse`.
@@ -305,26 +311,26 @@ mod tests {
     fn nan_fails_passes_or_is_inconclusive_as_the_conditions_happen_to_be_written() {
         let (success, failure) = (Some("result[0] >= 0.95"), Some("result[0] < 0.95"));
         for (success, failure, saw, expected) in [
-            (success, None, Answer::NotANumber, Phase::Failed),
-            (None, failure, Answer::NotANumber, Phase::Successful),
-            (success, failure, Answer::NotANumber, Phase::Inconclusive),
-            (Some("isNaN(result[0]) || result[0] >= 0.95"), None, Answer::NotANumber, Phase::Successful),
-            (success, None, Answer::Empty, Phase::Error),
-            (None, None, Answer::Empty, Phase::Successful),
-            (None, None, Answer::Refused, Phase::Error),
+            (success, None, RivalAnswer::NotANumber, Phase::Failed),
+            (None, failure, RivalAnswer::NotANumber, Phase::Successful),
+            (success, failure, RivalAnswer::NotANumber, Phase::Inconclusive),
+            (Some("isNaN(result[0]) || result[0] >= 0.95"), None, RivalAnswer::NotANumber, Phase::Successful),
+            (success, None, RivalAnswer::Empty, Phase::Error),
+            (None, None, RivalAnswer::Empty, Phase::Successful),
+            (None, None, RivalAnswer::Refused, Phase::Error),
             (success, Some("result[0] > 0.9"), GOOD, Phase::Failed),
         ] {
             let read = |text: Option<&str>| text.map(|text| text.parse().unwrap());
-            let metric = Metric { success: read(success), failure: read(failure), ..Metric::new("rate") };
+            let metric = ArgoMetric { success: read(success), failure: read(failure), ..ArgoMetric::new("rate") };
             assert_eq!(metric.phase_of(saw), expected, "{success:?} {failure:?} {saw}");
         }
     }
 
     #[test]
     fn inconclusive_pauses() {
-        let metric = Metric { failure: Some("result[0] < 0.5".parse().unwrap()), ..metric("result[0] >= 0.95") };
-        let outcome = run(metric, &[GOOD, Answer::Value(0.7)]).unwrap();
-        assert_eq!((outcome.end, outcome.at), (End::Held, minute(1)));
+        let metric = ArgoMetric { failure: Some("result[0] < 0.5".parse().unwrap()), ..metric("result[0] >= 0.95") };
+        let outcome = run(metric, &[GOOD, RivalAnswer::Value(0.7)]).unwrap();
+        assert_eq!((outcome.end, outcome.at), (RivalEnd::Held, minute(1)));
     }
 
     /// Five errors at 10 s each, in spite of an interval of a minute. An answer in between begins the row again.
@@ -332,13 +338,13 @@ mod tests {
     fn prometheus_away_for_forty_seconds_aborts() {
         let second = |n: i64| Span::from_secs(n as u64).after(minute(0));
         for (away, back, expected) in [
-            (60, 101, Some((End::RolledBack, second(100)))),
+            (60, 101, Some((RivalEnd::RolledBack, second(100)))),
             (60, 100, None),
             (30, 60, None),
-            (0, 41, Some((End::RolledBack, second(40)))),
+            (0, 41, Some((RivalEnd::RolledBack, second(40)))),
         ] {
             let source = Scripted::away(second(away), second(back), GOOD);
-            let settings = Settings { metrics: vec![metric("result[0] >= 0.95")], lasts: None };
+            let settings = ArgoSettings { metrics: vec![metric("result[0] >= 0.95")], lasts: None };
             let outcome = played(&mut Argo::new(settings, minute(0)), &source, minute(30));
             if let Some(outcome) = &outcome {
                 assert_eq!(outcome.why, Why::Blind { metric: "rate".into(), times: 5, allowed: 4 });
@@ -350,18 +356,19 @@ mod tests {
     /// `TestAssessMetricStatusNoMeasurements`: vacuous success.
     #[test]
     fn what_is_terminated_without_a_measurement_has_succeeded() {
-        let late = Metric { initial_delay: Span::from_secs(600), ..metric("result[0] >= 0.95") };
-        let settings = Settings { metrics: vec![late], lasts: Some(Span::from_secs(300)) };
+        let late = ArgoMetric { initial_delay: Span::from_secs(600), ..metric("result[0] >= 0.95") };
+        let settings = ArgoSettings { metrics: vec![late], lasts: Some(Span::from_secs(300)) };
         let outcome = played(&mut Argo::new(settings, minute(0)), &Scripted::by_minute(&[BAD; 20]), minute(20));
-        assert_eq!(outcome.map(|outcome| (outcome.end, outcome.at)), Some((End::Promoted, minute(5))));
+        assert_eq!(outcome.map(|outcome| (outcome.end, outcome.at)), Some((RivalEnd::Promoted, minute(5))));
     }
 
     #[test]
     fn the_worst_metric_is_the_runs_result() {
-        let good = Metric { count: Some(2), ..metric("result[0] >= 0.95") };
-        let bad = Metric { count: Some(5), failure_limit: Some(2), name: "other".into(), ..metric("result[0] >= 2") };
-        let settings = Settings { metrics: vec![good, bad], lasts: None };
+        let good = ArgoMetric { count: Some(2), ..metric("result[0] >= 0.95") };
+        let bad =
+            ArgoMetric { count: Some(5), failure_limit: Some(2), name: "other".into(), ..metric("result[0] >= 2") };
+        let settings = ArgoSettings { metrics: vec![good, bad], lasts: None };
         let outcome = played(&mut Argo::new(settings, minute(0)), &Scripted::by_minute(&[GOOD; 9]), minute(9)).unwrap();
-        assert_eq!((outcome.end, outcome.at), (End::RolledBack, minute(2)));
+        assert_eq!((outcome.end, outcome.at), (RivalEnd::RolledBack, minute(2)));
     }
 }

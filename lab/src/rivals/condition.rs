@@ -12,7 +12,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use super::Answer;
+use super::RivalAnswer;
 
 /// A condition that can be asked of an answer. It is written as its text.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -101,7 +101,7 @@ impl Condition {
     ///
     /// # Errors
     /// [`NoAnswer`], which is not a "no".
-    pub fn holds(&self, answer: Answer) -> Result<bool, NoAnswer> {
+    pub fn holds(&self, answer: RivalAnswer) -> Result<bool, NoAnswer> {
         self.root.truth(answer)
     }
 }
@@ -113,26 +113,26 @@ enum Thing {
 }
 
 impl Node {
-    fn truth(&self, answer: Answer) -> Result<bool, NoAnswer> {
+    fn truth(&self, answer: RivalAnswer) -> Result<bool, NoAnswer> {
         match self.evaluate(answer)? {
             Thing::Truth(truth) => Ok(truth),
             Thing::Number(_) => Err(NoAnswer::Kind),
         }
     }
 
-    fn number(&self, answer: Answer) -> Result<f64, NoAnswer> {
+    fn number(&self, answer: RivalAnswer) -> Result<f64, NoAnswer> {
         match self.evaluate(answer)? {
             Thing::Number(number) => Ok(number),
             Thing::Truth(_) => Err(NoAnswer::Kind),
         }
     }
 
-    fn evaluate(&self, answer: Answer) -> Result<Thing, NoAnswer> {
+    fn evaluate(&self, answer: RivalAnswer) -> Result<Thing, NoAnswer> {
         Ok(match self {
             Node::Number(number) => Thing::Number(*number),
             Node::First => Thing::Number(first(answer)?),
             // `scalar()` of nothing is NaN.
-            Node::Result if answer == Answer::Empty => Thing::Number(f64::NAN),
+            Node::Result if answer == RivalAnswer::Empty => Thing::Number(f64::NAN),
             Node::Result => Thing::Number(first(answer)?),
             Node::Not(inner) => Thing::Truth(!inner.truth(answer)?),
             Node::Both(left, right) => Thing::Truth(left.truth(answer)? && right.truth(answer)?),
@@ -145,27 +145,29 @@ impl Node {
     }
 }
 
-fn first(answer: Answer) -> Result<f64, NoAnswer> {
+fn first(answer: RivalAnswer) -> Result<f64, NoAnswer> {
     match answer {
-        Answer::Value(value) => Ok(value),
-        Answer::NotANumber => Ok(f64::NAN),
-        Answer::Empty | Answer::Refused => Err(NoAnswer::Empty),
+        RivalAnswer::Value(value) => Ok(value),
+        RivalAnswer::NotANumber => Ok(f64::NAN),
+        RivalAnswer::Empty | RivalAnswer::Refused => Err(NoAnswer::Empty),
     }
 }
 
 impl Function {
-    fn of(self, arguments: &[Node], answer: Answer) -> Result<Thing, NoAnswer> {
+    fn of(self, arguments: &[Node], answer: RivalAnswer) -> Result<Thing, NoAnswer> {
         let argument = arguments.first().ok_or(NoAnswer::Kind)?;
         Ok(match self {
             Function::Len if *argument != Node::Result => return Err(NoAnswer::Kind),
-            Function::Len => Thing::Number(if answer == Answer::Empty { 0.0 } else { 1.0 }),
-            Function::IsNil => Thing::Truth(answer == Answer::Empty),
+            Function::Len => Thing::Number(if answer == RivalAnswer::Empty { 0.0 } else { 1.0 }),
+            Function::IsNil => Thing::Truth(answer == RivalAnswer::Empty),
             Function::IsNan => Thing::Truth(argument.number(answer)?.is_nan()),
             Function::IsInf => Thing::Truth(argument.number(answer)?.is_infinite()),
             Function::AsFloat => Thing::Number(argument.number(answer)?),
             Function::AsInt => Thing::Number(libm::trunc(argument.number(answer)?)),
             // It stands in for nothing, not for NaN.
-            Function::Default if answer == Answer::Empty => arguments.get(1).ok_or(NoAnswer::Kind)?.evaluate(answer)?,
+            Function::Default if answer == RivalAnswer::Empty => {
+                arguments.get(1).ok_or(NoAnswer::Kind)?.evaluate(answer)?
+            }
             Function::Default => argument.evaluate(answer)?,
         })
     }
@@ -322,7 +324,7 @@ mod tests {
 
     #[test]
     fn conditions_mean_what_argo_takes_them_for() {
-        use Answer::{Empty, NotANumber, Refused, Value};
+        use RivalAnswer::{Empty, NotANumber, Refused, Value};
         let (yes, no, empty) = (Ok(true), Ok(false), Err(NoAnswer::Empty));
         for (text, answer, expected) in [
             ("result[0] >= 0.95", Value(0.95), yes),

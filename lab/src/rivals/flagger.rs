@@ -15,8 +15,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Answer, End, Outcome, Rule, SHORTEST, Source, Why};
-use bellwether_core::measure::window::Side;
+use super::{RivalAnswer, RivalEnd, RivalOutcome, RivalRule, RivalSource, SHORTEST, Why};
+use bellwether_core::measure::window::Arm;
 use bellwether_core::time::{Span, Timestamp};
 
 mod canary;
@@ -27,7 +27,7 @@ const ALL: u32 = 100;
 /// What a Canary's `analysis` says.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
-pub struct Settings {
+pub struct FlaggerSettings {
     /// `interval`.
     pub interval: Span,
     /// `threshold`: so many failed checks roll back.
@@ -35,7 +35,7 @@ pub struct Settings {
     /// How it goes on.
     pub steps: Steps,
     /// `metrics`, in the order in which they are checked: those that come with Flagger before those from templates.
-    pub metrics: Vec<Metric>,
+    pub metrics: Vec<FlaggerMetric>,
 }
 
 /// How an analysis goes on.
@@ -66,7 +66,7 @@ pub enum Steps {
 /// One metric and its range.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
-pub struct Metric {
+pub struct FlaggerMetric {
     /// `name`.
     pub name: String,
     /// `templateRef.name`, if it is not one of Flagger's own.
@@ -79,9 +79,9 @@ pub struct Metric {
     pub max: Option<f64>,
 }
 
-impl Metric {
-    fn passes(&self, saw: Answer) -> bool {
-        let Answer::Value(value) = saw else { return false };
+impl FlaggerMetric {
+    fn passes(&self, saw: RivalAnswer) -> bool {
+        let RivalAnswer::Value(value) = saw else { return false };
         let value = if self.name == "request-duration" { libm::trunc(value) } else { value };
         !self.min.is_some_and(|min| value < min) && !self.max.is_some_and(|max| value > max)
     }
@@ -114,17 +114,17 @@ impl Steps {
 /// An analysis.
 #[derive(Debug, Clone)]
 pub struct Flagger {
-    settings: Settings,
+    settings: FlaggerSettings,
     next: Timestamp,
     progress: Progress,
     failed_checks: u32,
-    last: Option<(String, Answer)>,
-    outcome: Option<Outcome>,
+    last: Option<(String, RivalAnswer)>,
+    outcome: Option<RivalOutcome>,
 }
 
 impl Flagger {
     /// Begins: the first interval starts the traffic.
-    pub fn new(settings: Settings, start: Timestamp) -> Flagger {
+    pub fn new(settings: FlaggerSettings, start: Timestamp) -> Flagger {
         Flagger { settings, next: start, progress: Progress::default(), failed_checks: 0, last: None, outcome: None }
     }
 
@@ -144,14 +144,14 @@ impl Flagger {
     }
 
     /// `advanceCanary`.
-    fn advance(&mut self, at: Timestamp, source: &dyn Source) -> Option<(End, Why)> {
+    fn advance(&mut self, at: Timestamp, source: &dyn RivalSource) -> Option<(RivalEnd, Why)> {
         let allowed = self.settings.threshold;
         if let Some((metric, saw)) = self.last.clone().filter(|_| self.failed_checks >= allowed) {
-            return Some((End::RolledBack, Why::Failed { metric, saw, times: self.failed_checks, allowed }));
+            return Some((RivalEnd::RolledBack, Why::Failed { metric, saw, times: self.failed_checks, allowed }));
         }
         let is_under_way = self.progress != Progress::default();
         let failed = self.settings.metrics.iter().filter(|_| is_under_way).find_map(|metric| {
-            let saw = source.ask(&metric.name, Side::Canary, at);
+            let saw = source.ask(&metric.name, Arm::Canary, at);
             (!metric.passes(saw)).then(|| (metric.name.clone(), saw))
         });
         if failed.is_some() {
@@ -161,23 +161,23 @@ impl Flagger {
         }
         match self.settings.steps.after(self.progress) {
             Some(progress) => self.progress = progress,
-            None => return Some((End::Promoted, Why::Done)),
+            None => return Some((RivalEnd::Promoted, Why::Done)),
         }
         None
     }
 }
 
-impl Rule for Flagger {
+impl RivalRule for Flagger {
     fn next_look(&self) -> Option<Timestamp> {
         self.outcome.is_none().then_some(self.next)
     }
 
-    fn look(&mut self, at: Timestamp, source: &dyn Source) {
-        self.outcome = self.advance(at, source).map(|(end, why)| Outcome { end, at, why });
+    fn look(&mut self, at: Timestamp, source: &dyn RivalSource) {
+        self.outcome = self.advance(at, source).map(|(end, why)| RivalOutcome { end, at, why });
         self.next = self.settings.interval.max(SHORTEST).after(at);
     }
 
-    fn outcome(&self) -> Option<&Outcome> {
+    fn outcome(&self) -> Option<&RivalOutcome> {
         self.outcome.as_ref()
     }
 }
@@ -187,21 +187,21 @@ mod tests {
     use super::super::testing::{Scripted, minute, played};
     use super::*;
 
-    const GOOD: Answer = Answer::Value(99.5);
-    const BAD: Answer = Answer::Value(98.0);
+    const GOOD: RivalAnswer = RivalAnswer::Value(99.5);
+    const BAD: RivalAnswer = RivalAnswer::Value(98.0);
 
-    fn settings(steps: Steps, threshold: u32) -> Settings {
-        let rate = Metric {
+    fn settings(steps: Steps, threshold: u32) -> FlaggerSettings {
+        let rate = FlaggerMetric {
             name: "request-success-rate".into(),
             template: None,
             window: Span::from_secs(60),
             min: Some(99.0),
             max: None,
         };
-        Settings { interval: Span::from_secs(60), threshold, steps, metrics: vec![rate] }
+        FlaggerSettings { interval: Span::from_secs(60), threshold, steps, metrics: vec![rate] }
     }
 
-    fn end(settings: Settings, answers: &[Answer]) -> Option<(End, i64)> {
+    fn end(settings: FlaggerSettings, answers: &[RivalAnswer]) -> Option<(RivalEnd, i64)> {
         let source = Scripted::by_minute(answers);
         let outcome = played(&mut Flagger::new(settings, minute(0)), &source, minute(answers.len() as i64))?;
         Some((outcome.end, outcome.at.as_second() / 60))
@@ -211,11 +211,11 @@ mod tests {
     fn failed_checks_add_up_and_the_rollback_comes_an_interval_later() {
         let even = || Steps::Even { step: 1, most: 100 };
         for (answers, expected) in [
-            (vec![BAD; 7], Some((End::RolledBack, 6))),
-            (vec![GOOD, BAD, BAD, BAD, BAD, GOOD, GOOD, GOOD, BAD, GOOD], Some((End::RolledBack, 9))),
+            (vec![BAD; 7], Some((RivalEnd::RolledBack, 6))),
+            (vec![GOOD, BAD, BAD, BAD, BAD, GOOD, GOOD, GOOD, BAD, GOOD], Some((RivalEnd::RolledBack, 9))),
             (
-                vec![GOOD, BAD, Answer::Empty, Answer::NotANumber, Answer::Refused, BAD, GOOD],
-                Some((End::RolledBack, 6)),
+                vec![GOOD, BAD, RivalAnswer::Empty, RivalAnswer::NotANumber, RivalAnswer::Refused, BAD, GOOD],
+                Some((RivalEnd::RolledBack, 6)),
             ),
             (vec![GOOD, BAD, BAD, BAD, BAD, GOOD, GOOD], None),
         ] {
@@ -234,16 +234,16 @@ mod tests {
             (Steps::Matched { iterations: 10 }, 10),
             (Steps::BlueGreen { iterations: 10 }, 11),
         ] {
-            assert_eq!(end(settings(steps.clone(), 5), &[GOOD; 20]), Some((End::Promoted, expected)), "{steps:?}");
+            assert_eq!(end(settings(steps.clone(), 5), &[GOOD; 20]), Some((RivalEnd::Promoted, expected)), "{steps:?}");
         }
         let halted = [GOOD, GOOD, BAD, GOOD, BAD, GOOD, GOOD, GOOD, GOOD];
-        assert_eq!(end(settings(Steps::Even { step: 10, most: 30 }, 5), &halted), Some((End::Promoted, 5)));
+        assert_eq!(end(settings(Steps::Even { step: 10, most: 30 }, 5), &halted), Some((RivalEnd::Promoted, 5)));
     }
 
     /// An outage of `threshold` intervals rolls back a canary that has nothing wrong with it.
     #[test]
     fn prometheus_away_for_threshold_intervals_rolls_back() {
-        for (minutes, expected) in [(2, None), (4, None), (5, Some((End::RolledBack, 15)))] {
+        for (minutes, expected) in [(2, None), (4, None), (5, Some((RivalEnd::RolledBack, 15)))] {
             let source = Scripted::away(minute(10), minute(10 + minutes), GOOD);
             let mut flagger = Flagger::new(settings(Steps::Even { step: 1, most: 100 }, 5), minute(0));
             let outcome = played(&mut flagger, &source, minute(30));
@@ -253,14 +253,14 @@ mod tests {
 
     #[test]
     fn a_duration_is_cut_off_to_milliseconds() {
-        let metric = |name: &str| Metric {
+        let metric = |name: &str| FlaggerMetric {
             name: name.into(),
             template: None,
             window: Span::from_secs(60),
             min: None,
             max: Some(500.0),
         };
-        assert!(metric("request-duration").passes(Answer::Value(500.9)));
-        assert!(!metric("p99").passes(Answer::Value(500.9)));
+        assert!(metric("request-duration").passes(RivalAnswer::Value(500.9)));
+        assert!(!metric("p99").passes(RivalAnswer::Value(500.9)));
     }
 }

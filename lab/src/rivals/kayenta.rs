@@ -17,8 +17,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Answer, End, Outcome, Rule, Source, Why};
-use bellwether_core::measure::window::Side;
+use super::{RivalAnswer, RivalEnd, RivalOutcome, RivalRule, RivalSource, Why};
+use bellwether_core::measure::window::Arm;
 use bellwether_core::stats::mann_whitney::{self, Grouped, judge, score};
 use bellwether_core::time::{Span, Timestamp};
 
@@ -28,7 +28,7 @@ const STEP: Span = Span::from_secs(60);
 /// What an execution request says.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
-pub struct Settings {
+pub struct KayentaSettings {
     /// `lifetimeDurationMins`.
     pub lifetime: Span,
     /// `analysisIntervalMins`.
@@ -42,7 +42,7 @@ pub struct Settings {
     /// `scoreThresholds.marginal`.
     pub marginal: f64,
     /// The metrics.
-    pub metrics: Vec<Metric>,
+    pub metrics: Vec<KayentaMetric>,
     /// `classifier.groupWeights`.
     pub weights: BTreeMap<String, f64>,
 }
@@ -50,13 +50,13 @@ pub struct Settings {
 /// One metric.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
-pub struct Metric {
+pub struct KayentaMetric {
     /// `name`.
     pub name: String,
     /// `groups`.
     pub groups: Vec<String>,
     /// `analysisConfigurations.canary`.
-    pub settings: mann_whitney::Settings,
+    pub settings: mann_whitney::MannWhitneySettings,
 }
 
 /// The values of one metric, oldest first; NaN where there is none.
@@ -69,38 +69,38 @@ struct Row {
 /// An analysis.
 #[derive(Debug, Clone)]
 pub struct Kayenta {
-    settings: Settings,
+    settings: KayentaSettings,
     rows: Vec<Row>,
     next: Timestamp,
     next_judgement: Timestamp,
     end: Timestamp,
-    outcome: Option<Outcome>,
+    outcome: Option<RivalOutcome>,
 }
 
 impl Kayenta {
     /// Begins.
-    pub fn new(settings: Settings, start: Timestamp) -> Kayenta {
+    pub fn new(settings: KayentaSettings, start: Timestamp) -> Kayenta {
         let begin = settings.begin_after.after(start);
         // An interval longer than the lifetime is the lifetime, and one of nothing too.
         let interval = if settings.interval < STEP { settings.lifetime } else { settings.interval };
         let end = settings.lifetime.after(begin);
         let rows = vec![Row::default(); settings.metrics.len()];
         let next_judgement = interval.after(begin).min(end);
-        let settings = Settings { interval, ..settings };
+        let settings = KayentaSettings { interval, ..settings };
         Kayenta { settings, rows, next: STEP.after(begin), next_judgement, end, outcome: None }
     }
 
     /// Whether it could see.
-    fn collect(&mut self, at: Timestamp, source: &dyn Source) -> bool {
+    fn collect(&mut self, at: Timestamp, source: &dyn RivalSource) -> bool {
         let mut is_away = false;
         for (metric, row) in self.settings.metrics.iter().zip(&mut self.rows) {
             let mut value = |side| {
                 let answer = source.ask(&metric.name, side, at);
-                is_away |= answer == Answer::Refused;
+                is_away |= answer == RivalAnswer::Refused;
                 answer.value().unwrap_or(f64::NAN)
             };
-            row.stable.push(value(Side::Stable));
-            row.canary.push(value(Side::Canary));
+            row.stable.push(value(Arm::Stable));
+            row.canary.push(value(Arm::Canary));
         }
         !is_away
     }
@@ -110,43 +110,43 @@ impl Kayenta {
             usize::try_from(lookback.as_millis() / STEP.as_millis()).unwrap_or(usize::MAX).max(1)
         });
         let last = |row: &Vec<f64>| row.get(row.len().saturating_sub(depth)..).unwrap_or_default().to_vec();
-        let judged = |(metric, row): (&Metric, &Row)| {
-            let judgement = judge(&last(&row.stable), &last(&row.canary), &metric.settings);
-            Grouped { groups: metric.groups.clone(), label: judgement.label, critical: judgement.critical }
+        let judged = |(metric, row): (&KayentaMetric, &Row)| {
+            let conclusion = judge(&last(&row.stable), &last(&row.canary), &metric.settings);
+            Grouped { groups: metric.groups.clone(), label: conclusion.label, critical: conclusion.critical }
         };
         let judged: Vec<Grouped> = self.settings.metrics.iter().zip(&self.rows).map(judged).collect();
         score(&judged, &self.settings.weights)
     }
 
-    fn judge(&self, at: Timestamp) -> Option<(End, Why)> {
+    fn judge(&self, at: Timestamp) -> Option<(RivalEnd, Why)> {
         let score = self.score();
         let is_last = at >= self.end;
         let least = if is_last { self.settings.pass } else { self.settings.marginal };
         match (score < least, is_last) {
-            (true, _) => Some((End::RolledBack, Why::Scored { score, least })),
-            (false, true) => Some((End::Promoted, Why::Scored { score, least })),
+            (true, _) => Some((RivalEnd::RolledBack, Why::Scored { score, least })),
+            (false, true) => Some((RivalEnd::Promoted, Why::Scored { score, least })),
             (false, false) => None,
         }
     }
 }
 
-impl Rule for Kayenta {
+impl RivalRule for Kayenta {
     fn next_look(&self) -> Option<Timestamp> {
         self.outcome.is_none().then_some(self.next)
     }
 
-    fn look(&mut self, at: Timestamp, source: &dyn Source) {
+    fn look(&mut self, at: Timestamp, source: &dyn RivalSource) {
         let sees = self.collect(at, source);
         if at >= self.next_judgement {
             let blind = || Why::Blind { metric: "metrics".to_owned(), times: 1, allowed: 0 };
-            let end = if sees { self.judge(at) } else { Some((End::Held, blind())) };
-            self.outcome = end.map(|(end, why)| Outcome { end, at, why });
+            let end = if sees { self.judge(at) } else { Some((RivalEnd::Held, blind())) };
+            self.outcome = end.map(|(end, why)| RivalOutcome { end, at, why });
             self.next_judgement = self.settings.interval.after(at).min(self.end);
         }
         self.next = STEP.after(at);
     }
 
-    fn outcome(&self) -> Option<&Outcome> {
+    fn outcome(&self) -> Option<&RivalOutcome> {
         self.outcome.as_ref()
     }
 }
@@ -156,16 +156,16 @@ mod tests {
     use super::super::testing::{Scripted, minute, played};
     use super::*;
 
-    fn settings(lifetime: u64, interval: u64) -> Settings {
-        let errors = Metric {
+    fn settings(lifetime: u64, interval: u64) -> KayentaSettings {
+        let errors = KayentaMetric {
             name: "errors".into(),
             groups: vec!["errors".into()],
-            settings: mann_whitney::Settings {
+            settings: mann_whitney::MannWhitneySettings {
                 direction: mann_whitney::Direction::Increase,
-                ..mann_whitney::Settings::default()
+                ..mann_whitney::MannWhitneySettings::default()
             },
         };
-        Settings {
+        KayentaSettings {
             lifetime: Span::from_secs(60 * lifetime),
             interval: Span::from_secs(60 * interval),
             begin_after: Span::ZERO,
@@ -178,52 +178,54 @@ mod tests {
     }
 
     /// The canary is `worse` from a minute on.
-    fn source(from: i64, worse: f64) -> impl Source {
+    fn source(from: i64, worse: f64) -> impl RivalSource {
         struct Arms(i64, f64);
-        impl Source for Arms {
-            fn ask(&self, _: &str, side: Side, at: Timestamp) -> Answer {
+        impl RivalSource for Arms {
+            fn ask(&self, _: &str, side: Arm, at: Timestamp) -> RivalAnswer {
                 let minute = at.as_second() / 60;
                 let noise = f64::from((minute * 7 % 11) as i32) / 10.0;
-                let is_worse = side == Side::Canary && minute >= self.0;
-                Answer::Value(10.0 + noise + if is_worse { self.1 } else { 0.0 })
+                let is_worse = side == Arm::Canary && minute >= self.0;
+                RivalAnswer::Value(10.0 + noise + if is_worse { self.1 } else { 0.0 })
             }
         }
         Arms(from, worse)
     }
 
-    fn end(settings: Settings, source: &dyn Source) -> Option<(End, i64)> {
+    fn end(settings: KayentaSettings, source: &dyn RivalSource) -> Option<(RivalEnd, i64)> {
         let outcome = played(&mut Kayenta::new(settings, minute(0)), source, minute(200))?;
         Some((outcome.end, outcome.at.as_second() / 60))
     }
 
     #[test]
     fn the_last_score_must_pass_and_the_others_may_be_marginal() {
-        assert_eq!(end(settings(180, 60), &source(999, 0.0)), Some((End::Promoted, 180)));
-        assert_eq!(end(settings(180, 60), &source(0, 5.0)), Some((End::RolledBack, 60)));
-        assert_eq!(end(settings(180, 10), &source(0, 5.0)), Some((End::RolledBack, 10)));
+        assert_eq!(end(settings(180, 60), &source(999, 0.0)), Some((RivalEnd::Promoted, 180)));
+        assert_eq!(end(settings(180, 60), &source(0, 5.0)), Some((RivalEnd::RolledBack, 60)));
+        assert_eq!(end(settings(180, 10), &source(0, 5.0)), Some((RivalEnd::RolledBack, 10)));
         assert_eq!(
             end(settings(90, 60), &source(61, 50.0)),
-            Some((End::RolledBack, 90)),
+            Some((RivalEnd::RolledBack, 90)),
             "an interval that is cut off"
         );
-        let lenient = Settings { marginal: 0.0, ..settings(180, 60) };
-        assert_eq!(end(lenient, &source(0, 5.0)), Some((End::RolledBack, 180)));
+        let lenient = KayentaSettings { marginal: 0.0, ..settings(180, 60) };
+        assert_eq!(end(lenient, &source(0, 5.0)), Some((RivalEnd::RolledBack, 180)));
     }
 
     #[test]
     fn a_lookback_forgets_how_it_was_before() {
         let late = source(150, 5.0);
-        assert_eq!(end(settings(180, 60), &late), Some((End::Promoted, 180)), "150 good minutes hide 30 bad ones");
-        let short = Settings { lookback: Some(Span::from_secs(1800)), ..settings(180, 60) };
-        assert_eq!(end(short, &late), Some((End::RolledBack, 180)));
+        assert_eq!(end(settings(180, 60), &late), Some((RivalEnd::Promoted, 180)), "150 good minutes hide 30 bad ones");
+        let short = KayentaSettings { lookback: Some(Span::from_secs(1800)), ..settings(180, 60) };
+        assert_eq!(end(short, &late), Some((RivalEnd::RolledBack, 180)));
     }
 
     #[test]
     fn a_prometheus_that_is_away_at_a_judgement_fails_the_stage() {
-        for (from, to, expected) in
-            [(30, 40, Some((End::Promoted, 180))), (55, 65, Some((End::Held, 60))), (0, 200, Some((End::Held, 60)))]
-        {
-            let source = Scripted::away(minute(from), minute(to), Answer::Value(1.0));
+        for (from, to, expected) in [
+            (30, 40, Some((RivalEnd::Promoted, 180))),
+            (55, 65, Some((RivalEnd::Held, 60))),
+            (0, 200, Some((RivalEnd::Held, 60))),
+        ] {
+            let source = Scripted::away(minute(from), minute(to), RivalAnswer::Value(1.0));
             assert_eq!(end(settings(180, 60), &source), expected, "{from} to {to}");
         }
     }

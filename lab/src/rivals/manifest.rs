@@ -12,7 +12,7 @@ use bellwether_core::time::Span;
 /// Why a manifest can't be taken over.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error("{path}: {value}: {remedy}")]
-pub struct Problem {
+pub struct ManifestProblem {
     /// Where: `spec.metrics[0].interval`.
     pub path: String,
     /// What stands there.
@@ -45,14 +45,14 @@ impl<'a> Place<'a> {
         self.value.is_null()
     }
 
-    pub fn problem(&self, remedy: impl Display) -> Problem {
+    pub fn problem(&self, remedy: impl Display) -> ManifestProblem {
         let value = if self.is_absent() { "is missing".to_owned() } else { self.value.to_string() };
         let path = if self.path.is_empty() { "the manifest".to_owned() } else { self.path.clone() };
-        Problem { path, value, remedy: remedy.to_string() }
+        ManifestProblem { path, value, remedy: remedy.to_string() }
     }
 
     /// Refuses a key that would change a decision and is not modelled.
-    pub fn refuse(&self, key: &str, remedy: &str) -> Result<(), Problem> {
+    pub fn refuse(&self, key: &str, remedy: &str) -> Result<(), ManifestProblem> {
         let place = self.at(key);
         let says_nothing = match place.value {
             Value::Null | Value::Bool(false) => true,
@@ -64,7 +64,7 @@ impl<'a> Place<'a> {
     }
 
     /// Refuses every key but these.
-    pub fn only(&self, keys: &[&str]) -> Result<(), Problem> {
+    pub fn only(&self, keys: &[&str]) -> Result<(), ManifestProblem> {
         let map = self.value.as_object().ok_or_else(|| self.problem("write a mapping"))?;
         match map.keys().find(|key| !keys.contains(&key.as_str())) {
             Some(key) => {
@@ -74,7 +74,7 @@ impl<'a> Place<'a> {
         }
     }
 
-    pub fn list(&self) -> Result<Vec<Place<'a>>, Problem> {
+    pub fn list(&self) -> Result<Vec<Place<'a>>, ManifestProblem> {
         match self.value {
             Value::Null => Ok(Vec::new()),
             Value::Array(list) => Ok(list
@@ -88,12 +88,12 @@ impl<'a> Place<'a> {
         }
     }
 
-    pub fn text(&self) -> Result<&'a str, Problem> {
+    pub fn text(&self) -> Result<&'a str, ManifestProblem> {
         self.value.as_str().ok_or_else(|| self.problem("write a text"))
     }
 
     /// Anything that is read from a text; `None` where there is nothing.
-    pub fn parsed<T: FromStr<Err: Display>>(&self) -> Result<Option<T>, Problem> {
+    pub fn parsed<T: FromStr<Err: Display>>(&self) -> Result<Option<T>, ManifestProblem> {
         if self.is_absent() {
             return Ok(None);
         }
@@ -101,12 +101,12 @@ impl<'a> Place<'a> {
     }
 
     /// A Go duration.
-    pub fn span(&self) -> Result<Option<Span>, Problem> {
+    pub fn span(&self) -> Result<Option<Span>, ManifestProblem> {
         self.parsed()
     }
 
     /// A whole number, which Kubernetes lets be written as a text as well.
-    pub fn whole(&self) -> Result<Option<i64>, Problem> {
+    pub fn whole(&self) -> Result<Option<i64>, ManifestProblem> {
         let number = match self.value {
             Value::Null => return Ok(None),
             Value::String(text) => text.parse().ok(),
@@ -117,13 +117,13 @@ impl<'a> Place<'a> {
     }
 
     /// A whole number that is not negative.
-    pub fn count(&self) -> Result<Option<u32>, Problem> {
+    pub fn count(&self) -> Result<Option<u32>, ManifestProblem> {
         let read = |number: i64| u32::try_from(number).map_err(|_| self.problem("write a whole number from 0"));
         self.whole()?.map(read).transpose()
     }
 
     /// A finite number.
-    pub fn number(&self) -> Result<Option<f64>, Problem> {
+    pub fn number(&self) -> Result<Option<f64>, ManifestProblem> {
         if self.is_absent() {
             return Ok(None);
         }
@@ -132,7 +132,7 @@ impl<'a> Place<'a> {
     }
 
     /// The manifest's `spec`, if it is of one of these kinds.
-    pub fn spec(&self, kinds: &[&str]) -> Result<Place<'a>, Problem> {
+    pub fn spec(&self, kinds: &[&str]) -> Result<Place<'a>, ManifestProblem> {
         let kind = self.at("kind");
         if !kinds.iter().any(|known| kind.value == *known) {
             return Err(kind.problem(format_args!("give a manifest of kind {}", kinds.join(" or "))));

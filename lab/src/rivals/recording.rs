@@ -7,15 +7,15 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Answer, Rule, Source};
+use super::{RivalAnswer, RivalRule, RivalSource};
 use bellwether_core::measure::block::{Block, Gap, Reading, Sample};
-use bellwether_core::measure::window::{Ring, Side};
+use bellwether_core::measure::window::{Arm, Ring};
 use bellwether_core::time::{Span, Timestamp};
 
 /// Which of the recorded metrics a rule's query stands for.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
-pub struct Query {
+pub struct RecordedQuery {
     /// The recorded metric.
     pub metric: String,
     /// Over how long a time: the `[1m]` of the rule's PromQL.
@@ -61,20 +61,20 @@ impl Form {
 /// The blocks that a rule may still ask about.
 #[derive(Debug, Clone)]
 pub struct Recording {
-    queries: BTreeMap<String, Query>,
+    queries: BTreeMap<String, RecordedQuery>,
     keep: Span,
     ring: Ring,
 }
 
 impl Recording {
     /// Of these queries, by the rules' own names for them.
-    pub fn new(queries: BTreeMap<String, Query>) -> Recording {
+    pub fn new(queries: BTreeMap<String, RecordedQuery>) -> Recording {
         let keep = queries.values().map(|query| query.window).max().unwrap_or(Span::ZERO);
         Recording { queries, keep, ring: Ring::default() }
     }
 
     /// Takes a block in, and lets every rule look as often as it wants to until the block's end.
-    pub fn play(&mut self, block: Block, rules: &mut [&mut dyn Rule]) {
+    pub fn play(&mut self, block: Block, rules: &mut [&mut dyn RivalRule]) {
         let end = block.to;
         let within = Sight { recording: self, during: Some(&block) };
         rules.iter_mut().for_each(|rule| look_until(*rule, &within, |at| at < end));
@@ -84,7 +84,7 @@ impl Recording {
     }
 }
 
-fn look_until(rule: &mut dyn Rule, source: &dyn Source, is_due: impl Fn(Timestamp) -> bool) {
+fn look_until(rule: &mut dyn RivalRule, source: &dyn RivalSource, is_due: impl Fn(Timestamp) -> bool) {
     while let Some(at) = rule.next_look().filter(|at| is_due(*at)) {
         rule.look(at, source);
     }
@@ -97,18 +97,18 @@ struct Sight<'a> {
     during: Option<&'a Block>,
 }
 
-impl Source for Sight<'_> {
-    fn ask(&self, metric: &str, side: Side, at: Timestamp) -> Answer {
+impl RivalSource for Sight<'_> {
+    fn ask(&self, metric: &str, side: Arm, at: Timestamp) -> RivalAnswer {
         // Who asks for what isn't there gets what Prometheus gives: an answer with nothing in it.
-        let Some(query) = self.recording.queries.get(metric) else { return Answer::Empty };
+        let Some(query) = self.recording.queries.get(metric) else { return RivalAnswer::Empty };
         let during = self.during.filter(|block| block.from < at).and_then(|block| block.metrics.get(&query.metric));
         if matches!(during, Some(Sample::Gap(Gap::Unanswered { .. }))) {
-            return Answer::Refused;
+            return RivalAnswer::Refused;
         }
         match self.recording.ring.measure_at(&query.metric, side, query.window, query.quantile, at) {
-            None => Answer::Empty,
-            Some(measure) if measure.n == 0 && self.is_a_share(&query.metric) => Answer::NotANumber,
-            Some(measure) => Answer::Value(query.form.of(measure.value)),
+            None => RivalAnswer::Empty,
+            Some(measure) if measure.n == 0 && self.is_a_share(&query.metric) => RivalAnswer::NotANumber,
+            Some(measure) => RivalAnswer::Value(query.form.of(measure.value)),
         }
     }
 }
@@ -129,7 +129,7 @@ impl Sight<'_> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Outcome, Rule};
+    use super::super::{RivalOutcome, RivalRule};
     use super::*;
 
     fn at(secs: i64) -> Timestamp {
@@ -146,25 +146,26 @@ mod tests {
 
     /// Looks every ten seconds and writes down what it saw.
     #[derive(Default)]
-    struct Diary(Vec<Answer>);
+    struct Diary(Vec<RivalAnswer>);
 
-    impl Rule for Diary {
+    impl RivalRule for Diary {
         fn next_look(&self) -> Option<Timestamp> {
             Some(at(10 * (self.0.len() as i64 + 1)))
         }
 
-        fn look(&mut self, at: Timestamp, source: &dyn Source) {
-            self.0.push(source.ask("error-rate", Side::Canary, at));
+        fn look(&mut self, at: Timestamp, source: &dyn RivalSource) {
+            self.0.push(source.ask("error-rate", Arm::Canary, at));
         }
 
-        fn outcome(&self) -> Option<&Outcome> {
+        fn outcome(&self) -> Option<&RivalOutcome> {
             None
         }
     }
 
     #[test]
     fn a_look_sees_what_had_ended_before_it_and_an_outage_while_it_lasts() {
-        let query = Query { metric: "errors".into(), window: Span::from_secs(30), quantile: 0.95, form: Form::Plain };
+        let query =
+            RecordedQuery { metric: "errors".into(), window: Span::from_secs(30), quantile: 0.95, form: Form::Plain };
         let mut recording = Recording::new(BTreeMap::from([("error-rate".to_owned(), query)]));
         let mut diary = Diary::default();
         let away = || Sample::Gap(Gap::Unanswered { error: "refused".to_owned() });
@@ -176,20 +177,20 @@ mod tests {
             recording.play(block(15 * n as i64, sample), &mut [&mut diary]);
         }
         let expected = [
-            (10, Answer::Empty),
-            (20, Answer::Value(0.1)),
-            (30, Answer::Value(0.05)),
-            (40, Answer::Refused),
-            (50, Answer::Refused),
-            (60, Answer::Refused),
-            (70, Answer::Refused),
-            (80, Answer::Empty),
-            (90, Answer::NotANumber),
-            (100, Answer::NotANumber),
-            (110, Answer::NotANumber),
-            (120, Answer::Value(0.3)),
+            (10, RivalAnswer::Empty),
+            (20, RivalAnswer::Value(0.1)),
+            (30, RivalAnswer::Value(0.05)),
+            (40, RivalAnswer::Refused),
+            (50, RivalAnswer::Refused),
+            (60, RivalAnswer::Refused),
+            (70, RivalAnswer::Refused),
+            (80, RivalAnswer::Empty),
+            (90, RivalAnswer::NotANumber),
+            (100, RivalAnswer::NotANumber),
+            (110, RivalAnswer::NotANumber),
+            (120, RivalAnswer::Value(0.3)),
         ];
-        let seen: Vec<(usize, Answer)> =
+        let seen: Vec<(usize, RivalAnswer)> =
             diary.0.iter().enumerate().map(|(n, answer)| (10 * (n + 1), *answer)).collect();
         assert_eq!(seen, expected);
     }

@@ -8,9 +8,9 @@ use bellwether_core::policy::Policy;
 use bellwether_core::time::{Span, Timestamp};
 use bellwether_lab::backtest::alarms::{FalseAlarms, false_alarms, one_pod_as_canary};
 use bellwether_lab::backtest::theirs::Rival;
-use bellwether_lab::backtest::{Judge, Judged, Unfit, length};
-use bellwether_lab::rivals::End;
-use bellwether_lab::rivals::recording::{Form, Query};
+use bellwether_lab::backtest::{BacktestJudge, Judged, Unfit, length};
+use bellwether_lab::rivals::RivalEnd;
+use bellwether_lab::rivals::recording::{Form, RecordedQuery};
 use serde_json::json;
 
 use bellwether_sim::story::policy;
@@ -47,19 +47,19 @@ fn ours() -> Policy {
 }
 
 fn judged(blocks: &[Block]) -> BTreeMap<String, Judged> {
-    let rivals = Rival::usual("error-rate", length(blocks)).into_iter().map(Judge::Theirs);
-    let all = [Judge::Ours(Box::new(ours()))].into_iter().chain(rivals);
+    let rivals = Rival::usual("error-rate", length(blocks)).into_iter().map(BacktestJudge::Theirs);
+    let all = [BacktestJudge::Ours(Box::new(ours()))].into_iter().chain(rivals);
     all.map(|judge| judge.fit(blocks).unwrap().judge(blocks, &[]).unwrap())
         .map(|said| (said.who.clone(), said))
         .collect()
 }
 
-fn ends(judged: &BTreeMap<String, Judged>) -> Vec<(&str, Option<End>, u64)> {
+fn ends(judged: &BTreeMap<String, Judged>) -> Vec<(&str, Option<RivalEnd>, u64)> {
     judged.values().map(|said| (said.who.as_str(), said.end, said.after.as_millis() / 1000)).collect()
 }
 
-const PROMOTED: Option<End> = Some(End::Promoted);
-const ROLLED_BACK: Option<End> = Some(End::RolledBack);
+const PROMOTED: Option<RivalEnd> = Some(RivalEnd::Promoted);
+const ROLLED_BACK: Option<RivalEnd> = Some(RivalEnd::RolledBack);
 
 #[test]
 fn a_good_version_is_promoted_by_all_each_at_its_own_end() {
@@ -97,15 +97,15 @@ fn an_outage_holds_ours_and_ends_two_of_the_others() {
     assert_eq!(said["Argo Rollouts"].end, ROLLED_BACK);
     assert!(said["Argo Rollouts"].why.contains("could not be seen"), "{}", said["Argo Rollouts"]);
     let short = recorded(|n| if n < 12 { Some((1, 1)) } else { None }, 100);
-    let held = Judge::Ours(Box::new(ours())).fit(&short).unwrap().judge(&short, &[]).unwrap();
-    assert_eq!(held.end, Some(End::Held), "{held}");
+    let held = BacktestJudge::Ours(Box::new(ours())).fit(&short).unwrap().judge(&short, &[]).unwrap();
+    assert_eq!(held.end, Some(RivalEnd::Held), "{held}");
     assert!(held.why.contains("can't be seen"), "{held}");
 }
 
 #[test]
 fn a_recording_that_ends_first_decides_nothing_and_says_where_it_stood() {
     let blocks = recorded(|_| Some((1, 1)), 10);
-    let said = Judge::Ours(Box::new(ours())).fit(&blocks).unwrap().judge(&blocks, &[]).unwrap();
+    let said = BacktestJudge::Ours(Box::new(ours())).fit(&blocks).unwrap().judge(&blocks, &[]).unwrap();
     assert_eq!((said.end, said.after), (None, Span::from_secs(150)));
     assert!(said.to_string().contains("undecided when the recording ends after 2m 30s"), "{said}");
 }
@@ -114,11 +114,11 @@ fn a_recording_that_ends_first_decides_nothing_and_says_where_it_stood() {
 fn what_was_not_recorded_is_named_with_what_was() {
     let blocks = recorded(|_| Some((1, 1)), 10);
     let other = policy(json!({ "check": [{ "metric": "response-time", "max": "1s" }] }));
-    let unfit = Judge::Ours(Box::new(other)).fit(&blocks).unwrap_err();
+    let unfit = BacktestJudge::Ours(Box::new(other)).fit(&blocks).unwrap_err();
     assert_eq!(unfit.to_string(), "test looks at response-time, which was not recorded; there are error-rate");
     let alone = policy(json!({ "check": [{ "metric": "availability", "min": "90%" }] }));
-    assert_eq!(Judge::Ours(Box::new(alone)).fit(&blocks).unwrap_err(), Unfit::NoCheck("test".to_owned()));
-    assert_eq!(Judge::Ours(Box::new(ours())).fit(&[]).unwrap_err(), Unfit::Empty);
+    assert_eq!(BacktestJudge::Ours(Box::new(alone)).fit(&blocks).unwrap_err(), Unfit::NoCheck("test".to_owned()));
+    assert_eq!(BacktestJudge::Ours(Box::new(ours())).fit(&[]).unwrap_err(), Unfit::Empty);
 }
 
 /// Twelve hours in which canary and stable are the same, 0.9 % on average: 48 stretches of fifteen minutes.
@@ -127,14 +127,14 @@ fn where_both_arms_are_the_same_every_rollback_is_false_and_is_counted_with_its_
     let mut random = Random::new(3);
     let errors: Vec<(u64, u64)> = (0..48 * 60).map(|_| (random.poisson(9.0), random.poisson(9.0))).collect();
     let blocks = recorded(|n| errors.get(n).copied(), errors.len() + 7);
-    let alarms = |judge: Judge| false_alarms(&judge.fit(&blocks).unwrap(), [&*blocks], STRETCH);
-    let ours = alarms(Judge::Ours(Box::new(ours())));
+    let alarms = |judge: BacktestJudge| false_alarms(&judge.fit(&blocks).unwrap(), [&*blocks], STRETCH);
+    let ours = alarms(BacktestJudge::Ours(Box::new(ours())));
     assert_eq!((ours.stretches, ours.rolled_back), (48, 0), "{ours:?}");
     // 1 - 0.05^(1/48)
     assert!((ours.at_most - 0.0605).abs() < 1e-3, "{ours:?}");
     let theirs: BTreeMap<String, FalseAlarms> = Rival::usual("error-rate", STRETCH)
         .into_iter()
-        .map(|rival| (rival.name.clone(), alarms(Judge::Theirs(rival))))
+        .map(|rival| (rival.name.clone(), alarms(BacktestJudge::Theirs(rival))))
         .collect();
     let argo = &theirs["Argo Rollouts"];
     assert!(argo.rolled_back > 10 && argo.undecided == 0 && argo.at_most > argo.rolled_back as f64 / 48.0, "{argo:?}");
@@ -160,7 +160,7 @@ fn a_manifest_is_tested_with_flaggers_own_metrics_and_with_queries_that_are_expl
         "metrics": [{ "name": "request-success-rate", "thresholdRange": { "min": 99 } }],
     } } });
     let rival = Rival::from_manifest(&canary, &BTreeMap::new(), &blocks, HOUR).unwrap();
-    let said = Judge::Theirs(rival).fit(&blocks).unwrap().judge(&blocks, &[]).unwrap();
+    let said = BacktestJudge::Theirs(rival).fit(&blocks).unwrap().judge(&blocks, &[]).unwrap();
     assert_eq!((said.who.as_str(), said.end), ("Flagger web", ROLLED_BACK));
     let template = json!({ "kind": "AnalysisTemplate", "metadata": { "name": "rate" }, "spec": { "metrics": [{
         "name": "success", "interval": "1m", "successCondition": "result[0] >= 0.95",
@@ -168,10 +168,14 @@ fn a_manifest_is_tested_with_flaggers_own_metrics_and_with_queries_that_are_expl
     }] } });
     let problem = Rival::from_manifest(&template, &BTreeMap::new(), &blocks, HOUR).unwrap_err().to_string();
     assert!(problem.contains("success") && problem.contains("say which recorded metric it is"), "{problem}");
-    let query =
-        Query { metric: "error-rate".to_owned(), window: Span::from_secs(60), quantile: 0.95, form: Form::Success };
+    let query = RecordedQuery {
+        metric: "error-rate".to_owned(),
+        window: Span::from_secs(60),
+        quantile: 0.95,
+        form: Form::Success,
+    };
     let queries = BTreeMap::from([("success".to_owned(), query)]);
     let rival = Rival::from_manifest(&template, &queries, &blocks, HOUR).unwrap();
-    let said = Judge::Theirs(rival).fit(&blocks).unwrap().judge(&blocks, &[]).unwrap();
+    let said = BacktestJudge::Theirs(rival).fit(&blocks).unwrap().judge(&blocks, &[]).unwrap();
     assert_eq!((said.who.as_str(), said.end, said.after), ("Argo Rollouts rate", PROMOTED, Span::from_secs(3600)));
 }

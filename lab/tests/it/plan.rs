@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use bellwether_core::policy::Policy;
 use bellwether_core::stats::slo::Ceiling;
 use bellwether_core::time::Span;
-use bellwether_lab::plan::{Clusters, Fault, Found, Plan, Present, ProofPlan, RolloutPlan};
+use bellwether_lab::plan::{Clusters, Detection, Fault, Present, ProofPlan, RolloutForecast, RolloutPlan};
 use serde_json::json;
 
 use bellwether_sim::judged::{Learns, alarm, sequential};
@@ -14,10 +14,10 @@ use bellwether_sim::story::policy;
 
 const BLOCK: Span = Span::from_secs(POLL as u64);
 
-fn of(policy: &Policy, present: Present) -> Plan {
+fn of(policy: &Policy, present: Present) -> RolloutForecast {
     let checks = policy.steps.iter().flat_map(|step| &step.checks);
     let present: BTreeMap<String, Present> = checks.map(|check| (check.name.clone(), present)).collect();
-    Plan::new(policy, &present, BLOCK)
+    RolloutForecast::new(policy, &present, BLOCK)
 }
 
 fn present(rps: f64, share: f64) -> Present {
@@ -38,20 +38,20 @@ fn one_step(weight: &str, min_time: &str) -> Policy {
 }
 
 /// What is found at the first step of a fault of so many times the present share.
-fn found(plan: &Plan, times: f64) -> Found {
+fn found(plan: &RolloutForecast, times: f64) -> Detection {
     let faults = &plan.checks[0].steps[0].faults;
     faults.iter().find(|(fault, _)| fault.times == Some(times)).map(|(_, found)| *found).unwrap()
 }
 
-fn after(found: Found) -> Option<Span> {
+fn after(found: Detection) -> Option<Span> {
     match found {
-        Found::Within { after } => Some(after),
-        Found::Later { after, .. } => after,
-        Found::Allowed | Found::Looks(_) => None,
+        Detection::Within { after } => Some(after),
+        Detection::Later { after, .. } => after,
+        Detection::Allowed | Detection::Looks(_) => None,
     }
 }
 
-fn proof(plan: &Plan) -> ProofPlan {
+fn proof(plan: &RolloutForecast) -> ProofPlan {
     match &plan.checks[0].rollout {
         RolloutPlan::Evidence { proof, .. } => proof.unwrap(),
         other => panic!("{other:?}"),
@@ -112,7 +112,7 @@ fn the_same_question_gets_the_same_answer() {
 fn what_the_policy_allows_is_not_looked_for() {
     // 0.1 % and 1.5 times of it are less than 0.1 points apart, and both are below the limit.
     let plan = of(&one_step("10%", "5m"), present(100.0, 0.001));
-    assert_eq!(found(&plan, 1.5), Found::Allowed);
+    assert_eq!(found(&plan, 1.5), Detection::Allowed);
     assert!(after(found(&plan, 5.0)).is_some());
     let RolloutPlan::Evidence { faults, .. } = &plan.checks[0].rollout else { panic!() };
     assert!(faults.iter().all(|(fault, ..)| fault.times != Some(1.5)));
@@ -122,12 +122,12 @@ fn what_the_policy_allows_is_not_looked_for() {
 fn a_weight_that_is_proposed_does_and_half_of_it_does_not() {
     let plan = |weight: &str| of(&one_step(weight, "5m"), present(400.0, 0.005));
     let now = found(&plan("5%"), 2.0);
-    let Found::Later { weight: Some(weight), after: Some(after) } = now else { panic!("{now:?}") };
+    let Detection::Later { weight: Some(weight), after: Some(after) } = now else { panic!("{now:?}") };
     assert!(after > Span::from_secs(300), "{after}");
     let at = |points: u16| found(&plan(&format!("{}%", f64::from(points) / 100.0)), 2.0);
     let points = weight.as_basis_points();
-    assert!(matches!(at(points), Found::Within { .. }), "{weight}: {:?}", at(points));
-    assert!(matches!(at(points / 2), Found::Later { .. }), "half of {weight}: {:?}", at(points / 2));
+    assert!(matches!(at(points), Detection::Within { .. }), "{weight}: {:?}", at(points));
+    assert!(matches!(at(points / 2), Detection::Later { .. }), "half of {weight}: {:?}", at(points / 2));
 }
 
 #[test]
@@ -185,12 +185,12 @@ fn steps_add_up_by_looks_and_too_little_traffic_is_said() {
     let RolloutPlan::Looks { faults, .. } = &plan.checks[0].rollout else { panic!("{plan:?}") };
     for (index, (_, part)) in faults.iter().enumerate() {
         for step in &plan.checks[0].steps {
-            let Found::Looks(looks) = step.faults[index].1 else { panic!() };
+            let Detection::Looks(looks) = step.faults[index].1 else { panic!() };
             assert!(*part >= looks.rolled_back - 1e-12);
         }
     }
     let small = of(&policy, alone(1.0, 0.01));
-    let Found::Looks(looks) = small.checks[0].steps[0].faults[0].1 else { panic!() };
+    let Detection::Looks(looks) = small.checks[0].steps[0].faults[0].1 else { panic!() };
     assert!(looks.unsaid > 0.99 && looks.to_string().contains("too few requests"), "{looks}");
 }
 
@@ -228,9 +228,9 @@ fn a_plan_runs_it_ahead_like_any_judge_of_windows() {
     let present = BTreeMap::from([("error-rate".to_owned(), Present::new(1000.0, 0.005, None).unwrap())]);
     let check = json!({ "metric": "error-rate", "judge": "mann-whitney", "max": "1%", "window": "5m", "every": "30s" });
     let ranked = policy(json!({ "step": [{ "weight": "10%", "min-time": "5m" }], "check": [check] }));
-    let plan = Plan::new(&ranked, &present, Span::from_secs(15));
+    let plan = RolloutForecast::new(&ranked, &present, Span::from_secs(15));
     let found = |index: usize| match plan.checks[0].steps[0].faults[index].1 {
-        Found::Looks(looks) => looks.rolled_back,
+        Detection::Looks(looks) => looks.rolled_back,
         other => panic!("{other:?}"),
     };
     assert!(found(3) > 0.99, "tenfold: {}", found(3));

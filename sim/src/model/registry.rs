@@ -9,7 +9,7 @@ use bellwether_core::input::event::{FailureKind, Outcome};
 
 /// What is registered, and what is current where.
 #[derive(Debug, Clone, Default)]
-pub struct Registry {
+pub struct ModelRegistry {
     registered: BTreeSet<String>,
     /// By environment and model's name.
     moves: BTreeMap<(String, String), Vec<Move>>,
@@ -23,7 +23,7 @@ struct Move {
     to: Option<String>,
 }
 
-impl Registry {
+impl ModelRegistry {
     /// Registers a version, written as `name@version`.
     pub fn register(&mut self, model: &str) {
         self.registered.insert(model.to_owned());

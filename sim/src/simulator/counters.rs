@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use bellwether_core::ids::Workload;
-use bellwether_core::input::status::{Arm, Sighting};
+use bellwether_core::input::status::{DeploymentStatus, WorkloadStatus};
 use bellwether_core::measure::block::{Block, Gap, Reading, Sample};
 use bellwether_core::time::{Span, Timestamp};
 
@@ -38,7 +38,7 @@ pub struct Counters {
     samples: BTreeMap<(Timestamp, Workload), BTreeMap<String, Count>>,
 }
 
-fn key(arm: &Arm) -> String {
+fn key(arm: &DeploymentStatus) -> String {
     format!("{} {}", arm.uid, arm.images.values().next().map_or("", String::as_str))
 }
 
@@ -47,14 +47,14 @@ impl Counters {
     pub fn advance(
         &mut self,
         workload: &Workload,
-        sighting: &Sighting,
+        status: &WorkloadStatus,
         traffic: (u64, f64),
         at: Timestamp,
         dice: &mut Dice,
     ) {
         let (n, share) = traffic;
         let canary = (n as f64 * share) as u64;
-        for (arm, n) in [(&sighting.canary, canary), (&sighting.stable, n - canary)] {
+        for (arm, n) in [(&status.canary, canary), (&status.stable, n - canary)] {
             let Some(arm) = arm else { continue };
             let count = self.now.entry((workload.clone(), key(arm))).or_default();
             if dice.below(200) == 0 {
@@ -89,19 +89,25 @@ impl Counters {
         Block::new(from, to, BTreeMap::from([("error-rate".to_owned(), ratio), ("response-time".to_owned(), times)]))
     }
 
-    pub fn block(&self, workload: &Workload, sighting: &Sighting, span: (Timestamp, Timestamp), guards: bool) -> Block {
+    pub fn block(
+        &self,
+        workload: &Workload,
+        status: &WorkloadStatus,
+        span: (Timestamp, Timestamp),
+        guards: bool,
+    ) -> Block {
         let (from, to) = span;
         let (Some(before), Some(after)) =
             (self.samples.get(&(from, workload.clone())), self.samples.get(&(to, workload.clone())))
         else {
             return gap(from, to, &Gap::NoBaseline);
         };
-        let arm = |arm: Option<&Arm>| {
+        let arm = |arm: Option<&DeploymentStatus>| {
             let key = key(arm?);
             Some(after.get(&key)?.since(before.get(&key).copied().unwrap_or_default()))
         };
-        let canary = arm(sighting.canary.as_ref().filter(|_| !guards));
-        let stable = arm(sighting.stable.as_ref());
+        let canary = arm(status.canary.as_ref().filter(|_| !guards));
+        let stable = arm(status.stable.as_ref());
         let ratio = |count: Count| Reading::Ratio { hits: count.errors, total: count.total };
         let times = |count: Count| {
             let quick = count.total - count.slow;
@@ -121,7 +127,7 @@ pub fn gap(from: Timestamp, to: Timestamp, why: &Gap) -> Block {
 }
 
 /// Percent of errors, and of slow requests. `late` is fine as a canary, and turns bad as the workload itself.
-fn behaviour(arm: &Arm) -> (u64, u64) {
+fn behaviour(arm: &DeploymentStatus) -> (u64, u64) {
     let says = |word: &str| arm.images.values().any(|image| image.contains(word));
     let late = says("late") && !arm.uid.ends_with("-canary");
     let errors = if says("err8") || late {

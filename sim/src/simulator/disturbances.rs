@@ -1,6 +1,6 @@
 //! What happens to a daemon: random policies, requests, verbs, and other people's hands.
 
-use bellwether_core::ids::{EventId, Kind, Scope, Weight, Workload};
+use bellwether_core::ids::{EventId, Scope, Weight, Workload, WorkloadKind};
 use bellwether_core::input::command::{Command, Verb};
 use bellwether_core::input::event::{Event, Request};
 use bellwether_core::policy::Policy;
@@ -15,7 +15,7 @@ pub const NAMES: [&str; 3] = ["api", "web", "worker"];
 const TAGS: [&str; 9] = ["good", "err8", "err3", "slow", "late", "nopull", "neverready", "nevertaken", "good-too"];
 
 pub fn workload(name: &str) -> Workload {
-    Workload { cluster: "test".into(), namespace: "shop".into(), kind: Kind::Deployment, name: name.into() }
+    Workload { cluster: "test".into(), namespace: "shop".into(), kind: WorkloadKind::Deployment, name: name.into() }
 }
 
 impl Simulator {

@@ -3,8 +3,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use bellwether_core::engine::record::{ENGINE, Record, asks};
-use bellwether_core::engine::{State, Took, Transition};
+use bellwether_core::engine::record::{AuditRecord, ENGINE, asks};
+use bellwether_core::engine::{Disposition, Transition, WorkloadState};
 use bellwether_core::ids::{EffectId, EventId, Scope, Workload};
 use bellwether_core::input::command::Freeze;
 use bellwether_core::input::event::{Event, Input};
@@ -19,9 +19,9 @@ const SNAPSHOT_EVERY: usize = 16;
 /// What one input did, with the states around it.
 pub struct Step {
     pub transition: Transition,
-    pub before: Option<State>,
-    pub basis: Option<State>,
-    pub after: Option<State>,
+    pub before: Option<WorkloadState>,
+    pub basis: Option<WorkloadState>,
+    pub after: Option<WorkloadState>,
 }
 
 /// What one commit writes beside its offset.
@@ -33,10 +33,10 @@ pub struct Writes {
 
 /// What is in the journal of one workload.
 pub struct Entry {
-    pub snapshot: State,
+    pub snapshot: WorkloadState,
     pub inputs: Vec<Input>,
     /// As it was when the last commit was written, to compare what is restored with.
-    pub committed: State,
+    pub committed: WorkloadState,
 }
 
 /// A compacted journal, and a topic of decisions.
@@ -46,7 +46,7 @@ pub struct Kept {
     pub seen: Vec<(EventId, Timestamp)>,
     pub freezes: BTreeMap<Scope, Freeze>,
     pub epoch: u64,
-    pub records: Vec<Record>,
+    pub records: Vec<AuditRecord>,
     pub decisions: Vec<Decision>,
     pub intents: BTreeSet<EffectId>,
 }
@@ -76,12 +76,13 @@ impl Kept {
             Some((scope, None)) => self.freezes.remove(&scope),
             None => None,
         };
-        let (Some(workload), Took::Changed, Some(after)) = (&transition.workload, transition.took, &step.after) else {
+        let (Some(workload), Disposition::Changed, Some(after)) = (&transition.workload, transition.took, &step.after)
+        else {
             return;
         };
         self.intents.extend(transition.effects.iter().map(|effect| effect.id.clone()));
         self.decisions.extend(transition.decisions.clone());
-        self.records.push(Record {
+        self.records.push(AuditRecord {
             engine: ENGINE.into(),
             workload: workload.clone(),
             n: self.records.len() as u64,
@@ -104,8 +105,8 @@ impl Kept {
     }
 }
 
-fn through_json(state: &State) -> State {
-    let back: State = serde_json::from_slice(&serde_json::to_vec(state).unwrap()).unwrap();
+fn through_json(state: &WorkloadState) -> WorkloadState {
+    let back: WorkloadState = serde_json::from_slice(&serde_json::to_vec(state).unwrap()).unwrap();
     assert_eq!(&back, state, "a state survives its journal");
     back
 }

@@ -2,14 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use bellwether_core::engine::State;
+use bellwether_core::engine::WorkloadState;
 use bellwether_core::engine::record::asks;
 use bellwether_core::ids::{Weight, Workload};
 use bellwether_core::input::effect::{Act, Effect};
-use bellwether_core::input::status::{Arm, Sighting};
+use bellwether_core::input::status::{DeploymentStatus, WorkloadStatus};
 use bellwether_core::judge::verdict::Verdict;
 use bellwether_core::policy::{Before, Policy, Then};
-use bellwether_core::rollout::decision::{Decision, Kind};
+use bellwether_core::rollout::decision::{Decision, DecisionKind};
 use bellwether_core::rollout::phase::Phase;
 use bellwether_core::rollout::reason::Reason;
 
@@ -33,9 +33,9 @@ impl Oracle {
         let (transition, before) = (&step.transition, step.before.as_ref());
         for decision in &transition.decisions {
             self.decided(decision, before, step.after.as_ref());
-            if decision.kind == Kind::Advance {
+            if decision.kind == DecisionKind::Advance {
                 self.advanced.insert(decision.workload.clone());
-            } else if decision.kind == Kind::Start {
+            } else if decision.kind == DecisionKind::Start {
                 self.advanced.remove(&decision.workload);
             }
         }
@@ -49,7 +49,9 @@ impl Oracle {
         for effect in &transition.effects {
             if let Act::SetWeight { weight, .. } = effect.act {
                 let old = self.weights.insert(effect.workload.clone(), weight).unwrap_or_default();
-                let again = was.and_then(|was| was.doing.as_ref()).is_some_and(|doing| doing.effect.id == effect.id);
+                let again = was
+                    .and_then(|was| was.in_flight.as_ref())
+                    .is_some_and(|in_flight| in_flight.effect.id == effect.id);
                 // Decided now, or before and waited for since.
                 let decided = self.advanced.remove(&effect.workload);
                 assert!(weight <= old || again || decided, "the weight rises from {old} to {weight} undecided");
@@ -60,8 +62,8 @@ impl Oracle {
         step.after.as_ref().into_iter().for_each(counts_once);
     }
 
-    fn decided(&mut self, decision: &Decision, before: Option<&State>, after: Option<&State>) {
-        let rises = decision.kind == Kind::Promote || decision.kind == Kind::Advance;
+    fn decided(&mut self, decision: &Decision, before: Option<&WorkloadState>, after: Option<&WorkloadState>) {
+        let rises = decision.kind == DecisionKind::Promote || decision.kind == DecisionKind::Advance;
         if let (true, Some(after)) = (rises, after) {
             assert!(after.frozen(decision.at).is_none(), "rises while it is frozen");
             if let Some(rollout) = after.rollout.as_ref().filter(|_| !ordered(&decision.reason)) {
@@ -71,18 +73,21 @@ impl Oracle {
                 let gate = |gate: Before| {
                     policy.approvals.iter().any(|it| it.before == gate && !rollout.approved.contains(&it.name))
                 };
-                assert!(decision.kind != Kind::Promote || !gate(Before::Promotion), "promoted through a closed gate");
+                assert!(
+                    decision.kind != DecisionKind::Promote || !gate(Before::Promotion),
+                    "promoted through a closed gate"
+                );
                 assert!(decision.from != Phase::Preparing || !gate(Before::Traffic), "traffic through a closed gate");
             }
         }
         match decision.kind {
-            Kind::Promote => self.passed(decision),
-            Kind::Advance if decision.from == Phase::Stepping => self.passed(decision),
-            Kind::RollBack => {
+            DecisionKind::Promote => self.passed(decision),
+            DecisionKind::Advance if decision.from == Phase::Stepping => self.passed(decision),
+            DecisionKind::RollBack => {
                 let policy = before.and_then(|before| before.rollout.as_ref()).map(|rollout| &rollout.policy);
                 assert!(condemns(&decision.reason, policy.unwrap()), "rolled back on {:?}", decision.reason);
             }
-            Kind::Start => {
+            DecisionKind::Start => {
                 let id = decision.rollout.to_string();
                 assert!(self.started.insert(id.clone()), "{id} started twice");
             }
@@ -104,8 +109,8 @@ impl Oracle {
 
     /// Traffic goes only to what is available, what has traffic is not changed under it, and a canary goes only when it has
     /// none.
-    pub fn safe(&self, effect: &Effect, world: &Sighting) {
-        let available = |arm: &Option<Arm>| arm.as_ref().map_or(0, |arm| arm.available);
+    pub fn safe(&self, effect: &Effect, world: &WorkloadStatus) {
+        let available = |arm: &Option<DeploymentStatus>| arm.as_ref().map_or(0, |arm| arm.available);
         if world.stable.is_none() {
             return;
         }
@@ -138,7 +143,7 @@ impl Oracle {
     }
 
     /// A rollback leads to the version that was good, and to no other.
-    pub fn restored(&self, effect: &Effect, world: &Sighting) {
+    pub fn restored(&self, effect: &Effect, world: &WorkloadStatus) {
         if let (Act::Restore { template, .. }, Some(stable)) = (&effect.act, &world.stable) {
             assert_eq!(&stable.template, template, "restored another version than the one that was good");
         }
@@ -146,10 +151,10 @@ impl Oracle {
 }
 
 /// No request is in two blocks.
-fn counts_once(state: &State) {
-    let Some(watching) = state.rollout.as_ref().and_then(|rollout| rollout.watching.as_ref()) else { return };
+fn counts_once(state: &WorkloadState) {
+    let Some(analysis) = state.rollout.as_ref().and_then(|rollout| rollout.analysis.as_ref()) else { return };
     let mut last = None;
-    for block in watching.ring.blocks() {
+    for block in analysis.ring.blocks() {
         assert!(
             last.is_none_or(|last| last <= block.from),
             "a block that begins before the last one's end counts twice"

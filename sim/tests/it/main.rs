@@ -2,6 +2,10 @@
 #![expect(clippy::unwrap_used, reason = "a test that can't go on has failed")]
 #![expect(clippy::disallowed_methods, reason = "the seeds come from the environment")]
 
+mod error_rates;
+mod judge_rates;
+mod long_paths;
+
 use std::collections::BTreeMap;
 
 use bellwether_sim::simulator::{Defect, Simulator};

@@ -7,7 +7,7 @@ use rdkafka::error::KafkaError;
 
 /// Why Kafka can't be used as configured.
 #[derive(Debug, thiserror::Error)]
-pub enum Error {
+pub enum KafkaClientError {
     /// A property that would break what the daemon relies on.
     #[error("kafka.properties.\"{name}\" can't be set: {reason}")]
     Property {
@@ -92,8 +92,8 @@ pub enum Error {
 
 /// A client that could not be created. librdkafka's own words hold the value, which may be a secret: left out.
 #[expect(clippy::wildcard_enum_match_arm, reason = "librdkafka has many errors, and most speak for themselves")]
-pub(super) fn client(error: &KafkaError) -> Error {
-    Error::Client(match error {
+pub(super) fn client(error: &KafkaError) -> KafkaClientError {
+    KafkaClientError::Client(match error {
         KafkaError::ClientConfig(_, problem, name, _) if problem.contains(name) => problem.clone(),
         KafkaError::ClientConfig(_, _, name, _) => format!("property {name} has a value that it does not take"),
         other => other.to_string(),

@@ -23,11 +23,11 @@ use rdkafka::message::{BorrowedMessage, Headers, Message};
 use rdkafka::{Offset, Statistics, TopicPartitionList};
 use tokio::sync::{mpsc, oneshot};
 
-use super::error::{self, Error};
+use super::error::{self, KafkaClientError};
 use super::options::Options;
 use super::ownership::{Command, Ownership};
 use crate::metrics;
-use crate::ports::{Partition, Record, Wake};
+use crate::ports::{EventRecord, Partition, Wake};
 
 /// How long a daemon may take to let go of what is revoked.
 const LET_GO: Duration = Duration::from_secs(5);
@@ -43,22 +43,22 @@ const HEAVY: usize = 8 << 20;
 const ASK: Duration = Duration::from_secs(5);
 
 /// A running member of the group.
-pub struct Intake {
+pub struct KafkaIntake {
     stop: Arc<AtomicBool>,
     pulse: Arc<Pulse>,
-    ended: oneshot::Receiver<Result<(), Error>>,
+    ended: oneshot::Receiver<Result<(), KafkaClientError>>,
 }
 
-impl Intake {
-    /// Waits until the consumer has ended: `Ok` after [`Intake::stop`], else the reason why it can't go on. A daemon
+impl KafkaIntake {
+    /// Waits until the consumer has ended: `Ok` after [`KafkaIntake::stop`], else the reason why it can't go on. A daemon
     /// whose intake has ended is to end as well.
-    pub async fn ended(&mut self) -> Result<(), Error> {
+    pub async fn ended(&mut self) -> Result<(), KafkaClientError> {
         let ended = (&mut self.ended).await;
-        ended.unwrap_or_else(|_| Err(Error::Consumer("its thread panicked".to_owned())))
+        ended.unwrap_or_else(|_| Err(KafkaClientError::Consumer("its thread panicked".to_owned())))
     }
 
     /// Leaves the group: everything is revoked, and the daemon is told.
-    pub async fn stop(mut self) -> Result<(), Error> {
+    pub async fn stop(mut self) -> Result<(), KafkaClientError> {
         self.stop.store(true, Ordering::SeqCst);
         self.ended().await
     }
@@ -69,7 +69,7 @@ impl Intake {
     }
 }
 
-impl Drop for Intake {
+impl Drop for KafkaIntake {
     fn drop(&mut self) {
         self.stop.store(true, Ordering::SeqCst);
     }
@@ -98,7 +98,11 @@ impl Pulse {
 }
 
 /// Starts the thread.
-pub(super) fn start(options: &Options, ownership: Arc<Ownership>, wakes: mpsc::Sender<Wake>) -> Result<Intake, Error> {
+pub(super) fn start(
+    options: &Options,
+    ownership: Arc<Ownership>,
+    wakes: mpsc::Sender<Wake>,
+) -> Result<KafkaIntake, KafkaClientError> {
     ownership.join();
     let gate = Arc::new(Gate { wakes, waiting: Mutex::default() });
     let context = Rebalances { ownership: Arc::clone(&ownership), gate: Arc::clone(&gate) };
@@ -127,8 +131,8 @@ pub(super) fn start(options: &Options, ownership: Arc<Ownership>, wakes: mpsc::S
             // Nobody may be listening any more.
             let _ = told.send(result);
         })
-        .map_err(|error| Error::Consumer(format!("its thread can't be started: {error}")))?;
-    Ok(Intake { stop, pulse, ended })
+        .map_err(|error| KafkaClientError::Consumer(format!("its thread can't be started: {error}")))?;
+    Ok(KafkaIntake { stop, pulse, ended })
 }
 
 /// The way to the daemon: the channel, and what waits for room in it. Wakes are never reordered.
@@ -193,7 +197,7 @@ impl Load {
     }
 }
 
-fn size(record: &Record) -> usize {
+fn size(record: &EventRecord) -> usize {
     let headers: usize = record.headers.iter().map(|(name, value)| name.len() + value.len()).sum();
     record.key.as_ref().map_or(0, Vec::len) + record.value.as_ref().map_or(0, Vec::len) + headers
 }
@@ -287,7 +291,7 @@ struct Poller {
 }
 
 impl Poller {
-    fn run(&mut self) -> Result<(), Error> {
+    fn run(&mut self) -> Result<(), KafkaClientError> {
         while !self.stop.load(Ordering::SeqCst) && !self.gate.wakes.is_closed() {
             self.pulse.mark();
             self.obey();
@@ -300,7 +304,7 @@ impl Poller {
             match self.consumer.poll(if load == Load::None { IDLE_POLL } else { BUSY_POLL }) {
                 Some(Ok(message)) => hand_on(&mut self.started, &self.ownership, &self.gate, &message),
                 Some(Err(KafkaError::MessageConsumptionFatal(code))) => {
-                    return Err(Error::Consumer(format!("{code}; is kafka.instance-id used twice?")));
+                    return Err(KafkaClientError::Consumer(format!("{code}; is kafka.instance-id used twice?")));
                 }
                 Some(Err(error)) => tracing::warn!(%error, "the consumer goes on"),
                 None => {}
@@ -411,8 +415,8 @@ fn hand_on(started: &mut HashMap<Partition, i64>, ownership: &Ownership, gate: &
     }
 }
 
-fn record(message: &BorrowedMessage<'_>) -> Record {
-    Record {
+fn record(message: &BorrowedMessage<'_>) -> EventRecord {
+    EventRecord {
         partition: message.partition(),
         offset: message.offset(),
         key: message.key().map(<[u8]>::to_vec),

@@ -10,7 +10,7 @@ use bellwether_core::time::Span;
 use rdkafka::ClientConfig;
 use serde::{Deserialize, Serialize};
 
-use super::error::Error;
+use super::error::KafkaClientError;
 
 /// The longest entry of the journal and the longest decision. Topics that are created here take it.
 pub const MAX_ENTRY_BYTES: usize = 4 << 20;
@@ -165,9 +165,10 @@ impl Options {
     }
 
     /// What can be known to be wrong without asking a broker.
-    pub fn validate(&self) -> Result<(), Error> {
-        let wrong =
-            |setting, value: &dyn ToString, remedy| Err(Error::Setting { setting, value: value.to_string(), remedy });
+    pub fn validate(&self) -> Result<(), KafkaClientError> {
+        let wrong = |setting, value: &dyn ToString, remedy| {
+            Err(KafkaClientError::Setting { setting, value: value.to_string(), remedy })
+        };
         if self.brokers.trim().is_empty() {
             return wrong("brokers", &"empty", "write host:port, several with commas between");
         }
@@ -192,20 +193,20 @@ impl Options {
         for name in self.properties.keys().chain(self.property_files.keys()) {
             if RESERVED.contains(&name.as_str()) {
                 let reason = "the daemon relies on its own value; most have a setting of their own in [kafka]";
-                return Err(Error::Property { name: name.clone(), reason });
+                return Err(KafkaClientError::Property { name: name.clone(), reason });
             }
         }
         match self.properties.keys().find(|name| SECRET.contains(&name.as_str())) {
             Some(name) => {
                 let reason = "it holds a secret; put it into a file and name that in kafka.property-files";
-                Err(Error::Property { name: name.clone(), reason })
+                Err(KafkaClientError::Property { name: name.clone(), reason })
             }
             None => Ok(()),
         }
     }
 
     /// What every client is made from.
-    fn client(&self) -> Result<ClientConfig, Error> {
+    fn client(&self) -> Result<ClientConfig, KafkaClientError> {
         let mut config = ClientConfig::new();
         config.set("bootstrap.servers", &self.brokers).set("client.id", "bellwether");
         self.security.apply(&mut config)?;
@@ -219,7 +220,7 @@ impl Options {
     }
 
     /// For the member of the group.
-    pub(super) fn group_consumer(&self) -> Result<ClientConfig, Error> {
+    pub(super) fn group_consumer(&self) -> Result<ClientConfig, KafkaClientError> {
         let mut config = self.reader()?;
         config
             .set("session.timeout.ms", self.session_timeout.as_millis().to_string())
@@ -239,7 +240,7 @@ impl Options {
 
     /// For reading whole partitions. It names the group because librdkafka assigns nothing without one, and because
     /// that is the group which the ACLs know; it never joins it.
-    pub(super) fn reader(&self) -> Result<ClientConfig, Error> {
+    pub(super) fn reader(&self) -> Result<ClientConfig, KafkaClientError> {
         let mut config = self.client()?;
         config
             .set("group.id", &self.group)
@@ -257,7 +258,7 @@ impl Options {
     }
 
     /// For producing single events.
-    pub(super) fn producer(&self) -> Result<ClientConfig, Error> {
+    pub(super) fn producer(&self) -> Result<ClientConfig, KafkaClientError> {
         let mut config = self.client()?;
         config.set("enable.idempotence", "true").set("partitioner", "murmur2_random");
         unless_set(&mut config, "linger.ms", "0");
@@ -266,7 +267,7 @@ impl Options {
     }
 
     /// For the transactions of one partition's journal.
-    pub(super) fn transactional_producer(&self, id: &str) -> Result<ClientConfig, Error> {
+    pub(super) fn transactional_producer(&self, id: &str) -> Result<ClientConfig, KafkaClientError> {
         let mut config = self.producer()?;
         config.set("transactional.id", id).set("transaction.timeout.ms", TRANSACTION_TIMEOUT_MS);
         // While the markers of the previous transaction are being written the broker answers "concurrent transactions";
@@ -285,7 +286,7 @@ fn unless_set(config: &mut ClientConfig, name: &str, value: &str) {
 }
 
 impl Security {
-    fn apply(&self, config: &mut ClientConfig) -> Result<(), Error> {
+    fn apply(&self, config: &mut ClientConfig) -> Result<(), KafkaClientError> {
         let Self { protocol, mechanism, username, password_file, ca_file, cert_file, key_file, key_password_file } =
             self;
         config.set(
@@ -320,8 +321,8 @@ impl Security {
 }
 
 /// The content of a secret's file, without the line end that editors and `echo` leave behind.
-fn secret(setting: &str, path: &Path) -> Result<String, Error> {
-    let text = std::fs::read_to_string(path).map_err(|source| Error::Secret {
+fn secret(setting: &str, path: &Path) -> Result<String, KafkaClientError> {
+    let text = std::fs::read_to_string(path).map_err(|source| KafkaClientError::Secret {
         setting: setting.to_owned(),
         path: path.to_owned(),
         source,

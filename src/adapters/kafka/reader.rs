@@ -15,7 +15,7 @@ use rdkafka::error::KafkaError;
 use rdkafka::message::{BorrowedMessage, Message};
 use rdkafka::{Offset, TopicPartitionList};
 
-use super::error::{self, Error};
+use super::error::{self, KafkaClientError};
 use super::options::Options;
 use super::topics;
 use crate::ports::Partition;
@@ -29,8 +29,8 @@ pub(super) fn read_to_end(
     topic: &str,
     partition: Partition,
     mut each: impl FnMut(&BorrowedMessage<'_>),
-) -> Result<(), Error> {
-    let failed = |problem: String| Error::Read { topic: format!("{topic}[{partition}]"), problem };
+) -> Result<(), KafkaClientError> {
+    let failed = |problem: String| KafkaClientError::Read { topic: format!("{topic}[{partition}]"), problem };
     let consumer: BaseConsumer = options.reader()?.create().map_err(|error| error::client(&error))?;
     if await_stable(options, &consumer, topic, partition)? == 0 {
         return Ok(());
@@ -55,8 +55,13 @@ pub(super) fn read_to_end(
 }
 
 /// Waits until all that is written is committed or aborted. The number of records there may be; 0: none at all.
-fn await_stable(options: &Options, committed: &BaseConsumer, topic: &str, partition: Partition) -> Result<i64, Error> {
-    let failed = |problem: String| Error::Read { topic: format!("{topic}[{partition}]"), problem };
+fn await_stable(
+    options: &Options,
+    committed: &BaseConsumer,
+    topic: &str,
+    partition: Partition,
+) -> Result<i64, KafkaClientError> {
+    let failed = |problem: String| KafkaClientError::Read { topic: format!("{topic}[{partition}]"), problem };
     let mut config = options.reader()?;
     config.set("isolation.level", "read_uncommitted");
     let uncommitted: BaseConsumer = config.create().map_err(|error| error::client(&error))?;
@@ -81,14 +86,14 @@ fn await_stable(options: &Options, committed: &BaseConsumer, topic: &str, partit
 pub async fn read_decisions(
     options: &Options,
     wanted: impl Fn(&str, &[u8]) -> bool + Send + 'static,
-) -> Result<Vec<Vec<u8>>, Error> {
+) -> Result<Vec<Vec<u8>>, KafkaClientError> {
     options.validate()?;
     let options = options.clone();
     let reading = tokio::task::spawn_blocking(move || {
         let topic = options.decisions_topic.as_str();
         let consumer: BaseConsumer = options.reader()?.create().map_err(|error| error::client(&error))?;
         let partitions = topics::partitions_of(&consumer, &options, topic)?
-            .ok_or_else(|| Error::Read { topic: topic.to_owned(), problem: "it is not there".to_owned() })?;
+            .ok_or_else(|| KafkaClientError::Read { topic: topic.to_owned(), problem: "it is not there".to_owned() })?;
         let mut decisions = Vec::new();
         for partition in 0..partitions {
             read_to_end(&options, topic, partition, |message| {
@@ -100,5 +105,5 @@ pub async fn read_decisions(
         }
         Ok(decisions)
     });
-    reading.await.unwrap_or_else(|error| Err(Error::Client(error.to_string())))
+    reading.await.unwrap_or_else(|error| Err(KafkaClientError::Client(error.to_string())))
 }

@@ -14,7 +14,7 @@ use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{IsError, KafkaError, RDKafkaErrorCode};
 
-use super::error::{self, Error};
+use super::error::{self, KafkaClientError};
 use super::options::{MAX_ENTRY_BYTES, Options};
 
 /// How long a broker may take to answer one question at start.
@@ -36,7 +36,7 @@ struct Wanted {
 }
 
 /// Creates what is missing and checks what is there. The number of partitions of the events topic.
-pub(super) async fn ensure(options: &Options) -> Result<i32, Error> {
+pub(super) async fn ensure(options: &Options) -> Result<i32, KafkaClientError> {
     let wanted = wanted(options);
     let found = describe(options, &wanted).await?;
     let partitions = found[0].unwrap_or(options.partitions);
@@ -50,11 +50,12 @@ pub(super) async fn ensure(options: &Options) -> Result<i32, Error> {
     let found = settled(options, &wanted).await?;
     check_partitions(&wanted, &found)?;
     check_settings(&admin, &wanted).await?;
-    found[0].ok_or_else(|| Error::Read { topic: options.topic.clone(), problem: "it is not there".to_owned() })
+    found[0]
+        .ok_or_else(|| KafkaClientError::Read { topic: options.topic.clone(), problem: "it is not there".to_owned() })
 }
 
 /// Checks what is there, and names what [`ensure`] would create.
-pub(super) async fn inspect(options: &Options) -> Result<Vec<String>, Error> {
+pub(super) async fn inspect(options: &Options) -> Result<Vec<String>, KafkaClientError> {
     let mut present = Vec::new();
     let mut counts = Vec::new();
     let mut missing = Vec::new();
@@ -91,38 +92,43 @@ fn wanted(options: &Options) -> [Wanted; 4] {
 }
 
 /// The number of partitions of each topic; `None`: there is no such topic.
-async fn describe(options: &Options, wanted: &[Wanted]) -> Result<Vec<Option<i32>>, Error> {
+async fn describe(options: &Options, wanted: &[Wanted]) -> Result<Vec<Option<i32>>, KafkaClientError> {
     let (options, names) = (options.clone(), wanted.iter().map(|w| w.name.clone()).collect::<Vec<_>>());
     let asked = tokio::task::spawn_blocking(move || {
         // A consumer, because asking as a producer would create the topics with the broker's defaults.
         let consumer: BaseConsumer = options.reader()?.create().map_err(|error| error::client(&error))?;
         names.iter().map(|name| partitions_of(&consumer, &options, name)).collect()
     });
-    asked.await.unwrap_or_else(|error| Err(Error::Client(error.to_string())))
+    asked.await.unwrap_or_else(|error| Err(KafkaClientError::Client(error.to_string())))
 }
 
 /// The number of partitions of a topic; `None`: there is no such topic.
-pub(super) fn partitions_of(consumer: &BaseConsumer, options: &Options, topic: &str) -> Result<Option<i32>, Error> {
-    let metadata = consumer
-        .fetch_metadata(Some(topic), PATIENCE)
-        .map_err(|error| Error::Unreachable { brokers: options.brokers.clone(), problem: error.to_string() })?;
+pub(super) fn partitions_of(
+    consumer: &BaseConsumer,
+    options: &Options,
+    topic: &str,
+) -> Result<Option<i32>, KafkaClientError> {
+    let metadata = consumer.fetch_metadata(Some(topic), PATIENCE).map_err(|error| KafkaClientError::Unreachable {
+        brokers: options.brokers.clone(),
+        problem: error.to_string(),
+    })?;
     let Some(found) = metadata.topics().iter().find(|found| found.name() == topic) else { return Ok(None) };
     match found.error().filter(IsError::is_error).map(RDKafkaErrorCode::from) {
         None => Ok(Some(i32::try_from(found.partitions().len()).unwrap_or(i32::MAX)).filter(|count| *count > 0)),
         Some(RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic) => Ok(None),
-        Some(code) => Err(Error::Read { topic: topic.to_owned(), problem: code.to_string() }),
+        Some(code) => Err(KafkaClientError::Read { topic: topic.to_owned(), problem: code.to_string() }),
     }
 }
 
 /// Describes until every topic is there: brokers learn of a new one at their own pace.
-async fn settled(options: &Options, wanted: &[Wanted]) -> Result<Vec<Option<i32>>, Error> {
+async fn settled(options: &Options, wanted: &[Wanted]) -> Result<Vec<Option<i32>>, KafkaClientError> {
     let started = Instant::now();
     loop {
         let found = describe(options, wanted).await?;
         let Some(missing) = found.iter().position(Option::is_none) else { return Ok(found) };
         if started.elapsed() > PATIENCE {
             let problem = "it was created, but no broker knows of it yet".to_owned();
-            return Err(Error::Read { topic: wanted[missing].name.clone(), problem });
+            return Err(KafkaClientError::Read { topic: wanted[missing].name.clone(), problem });
         }
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
@@ -133,7 +139,7 @@ async fn create(
     options: &Options,
     missing: &[&Wanted],
     partitions: i32,
-) -> Result<(), Error> {
+) -> Result<(), KafkaClientError> {
     let settings: Vec<Vec<(&str, String)>> = missing.iter().map(|topic| settings(topic.role, options)).collect();
     let topics: Vec<NewTopic<'_>> = missing
         .iter()
@@ -144,17 +150,21 @@ async fn create(
         })
         .collect();
     let patience = AdminOptions::new().operation_timeout(Some(PATIENCE)).request_timeout(Some(PATIENCE));
-    let results = admin
-        .create_topics(&topics, &patience)
-        .await
-        .map_err(|error| Error::Unreachable { brokers: options.brokers.clone(), problem: error.to_string() })?;
+    let results = admin.create_topics(&topics, &patience).await.map_err(|error| KafkaClientError::Unreachable {
+        brokers: options.brokers.clone(),
+        problem: error.to_string(),
+    })?;
     for result in results {
         match result {
             Ok(name) => tracing::info!(topic = name, partitions, "created a topic"),
             // Another replica was faster. What it made is checked like any other.
             Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => {}
             Err((topic, code)) => {
-                return Err(Error::Create { topic, problem: code.to_string(), remedy: creation_remedy(code) });
+                return Err(KafkaClientError::Create {
+                    topic,
+                    problem: code.to_string(),
+                    remedy: creation_remedy(code),
+                });
             }
         }
     }
@@ -201,12 +211,12 @@ fn settings(role: Role, options: &Options) -> Vec<(&'static str, String)> {
 }
 
 /// Journal and decisions are written to the partition that the event came from.
-fn check_partitions(wanted: &[Wanted], found: &[Option<i32>]) -> Result<(), Error> {
+fn check_partitions(wanted: &[Wanted], found: &[Option<i32>]) -> Result<(), KafkaClientError> {
     let (events, count) = (&wanted[0].name, found[0].unwrap_or_default());
     for (topic, found) in wanted.iter().zip(found) {
         let found = found.unwrap_or_default();
         if matches!(topic.role, Role::Journal | Role::Decisions) && found != count {
-            return Err(Error::Topic {
+            return Err(KafkaClientError::Topic {
                 topic: topic.name.clone(),
                 setting: "partitions".to_owned(),
                 value: found.to_string(),
@@ -220,7 +230,7 @@ fn check_partitions(wanted: &[Wanted], found: &[Option<i32>]) -> Result<(), Erro
     Ok(())
 }
 
-async fn check_settings(admin: &AdminClient<DefaultClientContext>, wanted: &[Wanted]) -> Result<(), Error> {
+async fn check_settings(admin: &AdminClient<DefaultClientContext>, wanted: &[Wanted]) -> Result<(), KafkaClientError> {
     let resources: Vec<ResourceSpecifier<'_>> =
         wanted.iter().map(|topic| ResourceSpecifier::Topic(&topic.name)).collect();
     let patience = AdminOptions::new().request_timeout(Some(PATIENCE));
@@ -241,12 +251,12 @@ async fn check_settings(admin: &AdminClient<DefaultClientContext>, wanted: &[Wan
 }
 
 /// Settings that may not be looked at (an ACL) are no reason not to work, but one to say so.
-fn unchecked(error: &KafkaError) -> Result<(), Error> {
+fn unchecked(error: &KafkaError) -> Result<(), KafkaClientError> {
     tracing::warn!(%error, "the topics' settings can't be checked; grant DescribeConfigs on them");
     Ok(())
 }
 
-fn check_cleanup(topic: &Wanted, value: &str) -> Result<(), Error> {
+fn check_cleanup(topic: &Wanted, value: &str) -> Result<(), KafkaClientError> {
     let policies: Vec<&str> = value.split(',').map(str::trim).collect();
     let remedy = match topic.role {
         Role::Journal if policies != ["compact"] => {
@@ -257,7 +267,7 @@ fn check_cleanup(topic: &Wanted, value: &str) -> Result<(), Error> {
         }
         Role::Journal | Role::Events | Role::Decisions | Role::Dead => return Ok(()),
     };
-    Err(Error::Topic {
+    Err(KafkaClientError::Topic {
         topic: topic.name.clone(),
         setting: "cleanup.policy".to_owned(),
         value: value.to_owned(),

@@ -19,8 +19,8 @@ use rdkafka::producer::{BaseRecord, DefaultProducerContext, Producer as _, Threa
 use rdkafka::{Offset, error::KafkaResult};
 
 use super::options::{MAX_ENTRY_BYTES, Options};
-use crate::points::{self, Point};
-use crate::ports::{Batch, JournalError, Partition, Record, Rekeyed};
+use crate::points::{self, Failpoint};
+use crate::ports::{Batch, EventRecord, JournalError, Partition, Rekeyed};
 
 /// A producer that is polled in the background: one that nobody polls takes ten times as long to commit.
 pub(super) type Producer = ThreadedProducer<DefaultProducerContext>;
@@ -99,7 +99,7 @@ fn attempt(producer: &Producer, batch: &Batch, target: &Target<'_>, deadline: In
         patiently(deadline, || producer.send_offsets_to_transaction(&offsets, membership, CALL))?;
     }
     await_delivery(producer, deadline);
-    points::reached(Point::Produced);
+    points::reached(Failpoint::Produced);
     patiently(deadline, || producer.commit_transaction(CALL))
 }
 
@@ -169,7 +169,7 @@ fn send(producer: &Producer, mut record: Outgoing<'_>, deadline: Instant) -> Kaf
 }
 
 /// The record as it was, and beside it where it was and what is wrong with it.
-fn dead_letter<'a>(dlq: &'a str, options: &Options, record: &'a Record, wrong: &str) -> Outgoing<'a> {
+fn dead_letter<'a>(dlq: &'a str, options: &Options, record: &'a EventRecord, wrong: &str) -> Outgoing<'a> {
     let wrong: String = wrong.chars().take(MAX_ERROR_CHARS).collect();
     let mut added = vec![
         ("dlq-original-topic", options.topic.clone()),

@@ -9,10 +9,10 @@ use kube::api::{Api, PostParams};
 use super::server::Server;
 
 /// Verb, API group (empty: the core one), resource.
-pub type Verb = (&'static str, &'static str, &'static str);
+pub type ApiVerb = (&'static str, &'static str, &'static str);
 
 /// Every verb that is used in a namespace where workloads live.
-pub const REQUIRED: &[Verb] = &[
+pub const REQUIRED: &[ApiVerb] = &[
     ("get", "", "persistentvolumeclaims"),
     ("list", "", "pods"),
     ("watch", "", "pods"),
@@ -44,7 +44,7 @@ pub const REQUIRED: &[Verb] = &[
 ///
 /// # Errors
 /// A question was not answered.
-pub async fn missing(server: &Server, namespace: Option<&str>) -> Result<Vec<Verb>, Failure> {
+pub async fn missing(server: &Server, namespace: Option<&str>) -> Result<Vec<ApiVerb>, Failure> {
     let reviews: Api<SelfSubjectAccessReview> = Api::all(server.client.clone());
     let answers = REQUIRED.iter().map(|verb| {
         let (reviews, review) = (reviews.clone(), review(*verb, namespace));
@@ -56,7 +56,7 @@ pub async fn missing(server: &Server, namespace: Option<&str>) -> Result<Vec<Ver
     Ok(try_join_all(answers).await?.into_iter().flatten().collect())
 }
 
-fn review((verb, group, resource): Verb, namespace: Option<&str>) -> SelfSubjectAccessReview {
+fn review((verb, group, resource): ApiVerb, namespace: Option<&str>) -> SelfSubjectAccessReview {
     SelfSubjectAccessReview {
         spec: SelfSubjectAccessReviewSpec {
             resource_attributes: Some(ResourceAttributes {

@@ -37,7 +37,7 @@ const NOT_COPIED: [&str; 9] = [
 
 /// What a canary, or a baseline, is to be.
 #[derive(Debug, Clone)]
-pub struct Shape<'a> {
+pub struct ObjectShape<'a> {
     /// Of which workload.
     pub workload: &'a Workload,
     /// [`CANARY`] or [`BASELINE`](super::marks::BASELINE): the value of [`TRACK`], and the end of its name.
@@ -53,7 +53,7 @@ pub struct Shape<'a> {
     pub annotations: &'a BTreeMap<String, String>,
 }
 
-impl Shape<'_> {
+impl ObjectShape<'_> {
     /// The name of its objects.
     pub fn name(&self) -> String {
         format!("{}-{}", self.workload.name, self.track)
@@ -84,7 +84,7 @@ pub fn canary_value(value: &str) -> String {
 }
 
 /// Its Deployment, for server-side apply.
-pub fn deployment(stable: &DynamicObject, shape: &Shape<'_>) -> Value {
+pub fn deployment(stable: &DynamicObject, shape: &ObjectShape<'_>) -> Value {
     let mut spec = stable.data.get("spec").cloned().unwrap_or_else(|| json!({}));
     let stable_template = spec.get("template").cloned().unwrap_or_default();
     let labels = pod_labels(&template::labels(&stable_template), shape.changed_label, shape.track);
@@ -110,7 +110,7 @@ pub fn deployment(stable: &DynamicObject, shape: &Shape<'_>) -> Value {
 }
 
 /// The canary's Service, for server-side apply: the stable's ports, the canary's pods.
-pub fn service(service: &Service, stable: &DynamicObject, shape: &Shape<'_>) -> Value {
+pub fn service(service: &Service, stable: &DynamicObject, shape: &ObjectShape<'_>) -> Value {
     let spec = service.spec.clone().unwrap_or_default();
     let mut wanted: BTreeMap<String, String> = spec.selector.unwrap_or_default();
     if let Some(value) = shape.changed_label.and_then(|key| wanted.get_mut(key)) {
@@ -161,7 +161,7 @@ fn selector(stable: &Value, labels: &BTreeMap<String, String>, changed_label: Op
     built
 }
 
-fn metadata(copied: &ObjectMeta, stable: &DynamicObject, shape: &Shape<'_>) -> Value {
+fn metadata(copied: &ObjectMeta, stable: &DynamicObject, shape: &ObjectShape<'_>) -> Value {
     let tracked_by_label = owners::is_argo(copied) && !has(copied.annotations.as_ref(), ARGO_TRACKING_ID);
     let mut labels = copy(copied.labels.as_ref());
     if tracked_by_label {

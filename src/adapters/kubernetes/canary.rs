@@ -13,19 +13,19 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::core::DynamicObject;
 use serde_json::{Value, json};
 
-use super::build::{self, Shape};
+use super::build::{self, ObjectShape};
 use super::failure;
 use super::look;
 use super::marks::{self, BASELINE, CANARY, EFFECT};
-use super::route::{self, Mark};
+use super::preflight::{Path, Surroundings};
+use super::route::{self, RouteMark};
 use super::server::Server;
-use super::survey::{Path, Surroundings};
 use super::{stable, template};
 use crate::ports::Epoch;
 
 /// What is asked of [`apply`].
 #[derive(Debug)]
-pub struct Wanted<'a> {
+pub struct CanarySpec<'a> {
     /// The uid that the stable Deployment must have.
     pub stable_uid: &'a str,
     /// The images that differ from the stable's.
@@ -42,18 +42,17 @@ pub struct Wanted<'a> {
 ///
 /// # Errors
 /// A read or a write failed, something has our names, or no traffic can be split.
-pub async fn apply(server: &Server, effect: &Effect, epoch: Epoch, wanted: &Wanted<'_>) -> Result<(), Failure> {
+pub async fn apply(server: &Server, effect: &Effect, epoch: Epoch, wanted: &CanarySpec<'_>) -> Result<(), Failure> {
     let workload = &effect.workload;
     let around = Box::pin(look::surroundings(server, workload, wanted.traffic, wanted.baseline)).await?;
     let around = around.ok_or_else(|| stable::gone(workload))?;
     stable::same(workload, &around.deployment.metadata, wanted.stable_uid)?;
     marks::fence(&around.deployment.metadata, epoch)?;
     free_to_write(&around, workload, epoch, wanted)?;
-    let path = around
-        .path(workload, wanted.traffic)
-        .map_err(|obstacle| failure::new(FailureKind::Refused, obstacle.to_string()))?;
+    let path =
+        around.path(workload, wanted.traffic).map_err(|issue| failure::new(FailureKind::Refused, issue.to_string()))?;
     let annotations = marks::annotations(effect, epoch);
-    let shape = Shape {
+    let shape = ObjectShape {
         workload,
         track: CANARY,
         images: wanted.images,
@@ -63,19 +62,24 @@ pub async fn apply(server: &Server, effect: &Effect, epoch: Epoch, wanted: &Want
     };
     apply_deployment(server, &around, around.canary.as_ref(), &shape).await?;
     if wanted.baseline {
-        let shape = Shape { track: BASELINE, images: &Images::new(), changed_label: None, ..shape.clone() };
+        let shape = ObjectShape { track: BASELINE, images: &Images::new(), changed_label: None, ..shape.clone() };
         apply_deployment(server, &around, around.baseline.as_ref(), &shape).await?;
     }
     if let Traffic::Gateway { route, cohort } = wanted.traffic {
         apply_service(server, &around, &path, &shape).await?;
-        let mark = Mark { effect: effect.id.to_string(), epoch };
+        let mark = RouteMark { effect: effect.id.to_string(), epoch };
         join_routes(server, &around, workload, &path.service, (route.as_ref(), cohort.as_ref()), &mark).await?;
     }
     Ok(())
 }
 
 /// Everything that forbids writing, found before anything is written.
-fn free_to_write(around: &Surroundings, workload: &Workload, epoch: Epoch, wanted: &Wanted<'_>) -> Result<(), Failure> {
+fn free_to_write(
+    around: &Surroundings,
+    workload: &Workload,
+    epoch: Epoch,
+    wanted: &CanarySpec<'_>,
+) -> Result<(), Failure> {
     let canary = around.canary.as_ref().map(|canary| &canary.metadata);
     ours_to_write("Deployment", canary, wanted.stable_uid, epoch)?;
     let baseline = around.baseline.as_ref().filter(|_| wanted.baseline).map(|baseline| &baseline.metadata);
@@ -114,7 +118,7 @@ async fn apply_deployment(
     server: &Server,
     around: &Surroundings,
     there: Option<&DynamicObject>,
-    shape: &Shape<'_>,
+    shape: &ObjectShape<'_>,
 ) -> Result<(), Failure> {
     let mut built = build::deployment(&around.deployment, shape);
     if let Some(there) = there {
@@ -127,7 +131,12 @@ async fn apply_deployment(
     server.apply(api, "Deployment", &shape.name(), &built).await
 }
 
-async fn apply_service(server: &Server, around: &Surroundings, path: &Path, shape: &Shape<'_>) -> Result<(), Failure> {
+async fn apply_service(
+    server: &Server,
+    around: &Surroundings,
+    path: &Path,
+    shape: &ObjectShape<'_>,
+) -> Result<(), Failure> {
     let stable = around.services.iter().find(|service| service.metadata.name.as_deref() == Some(&path.service));
     let Some(stable) = stable else { return Ok(()) };
     let mut built = build::service(stable, &around.deployment, shape);
@@ -147,7 +156,7 @@ async fn join_routes(
     workload: &Workload,
     service: &str,
     (named, cohort): (Option<&RouteName>, Option<&Cohort>),
-    mark: &Mark,
+    mark: &RouteMark,
 ) -> Result<(), Failure> {
     for there in &around.routes {
         fence_route(there, workload, mark.epoch)?;
@@ -175,7 +184,7 @@ pub async fn set_weight(
         return Ok(());
     }
     let workload = &effect.workload;
-    let mark = Mark { effect: effect.id.to_string(), epoch };
+    let mark = RouteMark { effect: effect.id.to_string(), epoch };
     let canary_name = workload.canary_name();
     let (deployment, routes) =
         try_join!(server.deployment(&workload.namespace, &canary_name), server.list_routes(&workload.namespace))?;
@@ -262,7 +271,7 @@ fn route_name(there: &DynamicObject) -> &str {
     there.metadata.name.as_deref().unwrap_or_default()
 }
 
-fn has_effect(metadata: &ObjectMeta, shape: &Shape<'_>) -> bool {
+fn has_effect(metadata: &ObjectMeta, shape: &ObjectShape<'_>) -> bool {
     marks::annotation(metadata, EFFECT) == shape.annotations.get(EFFECT).map(String::as_str)
 }
 

@@ -1,12 +1,12 @@
-//! What is kept of an object, and the [`Arm`] that it adds up to.
+//! What is kept of an object, and the [`DeploymentStatus`] that it adds up to.
 //!
 //! The watches see every Deployment, ReplicaSet and pod of the cluster, so they keep these few facts of each and not the
-//! object. A survey reads the same facts from fresh answers: there is one way from objects to an `Arm`.
+//! object. A survey reads the same facts from fresh answers: there is one way from objects to an `DeploymentStatus`.
 
 use std::collections::BTreeMap;
 
 use bellwether_core::ids::TemplateHash;
-use bellwether_core::input::status::{Arm, Trouble};
+use bellwether_core::input::status::{DeploymentStatus, PodProblem};
 use bellwether_core::time::Timestamp;
 use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -15,7 +15,7 @@ use serde_json::Value;
 
 use super::marks::{self, POD_TEMPLATE_HASH};
 use super::{owners, template};
-use crate::ports::Template;
+use crate::ports::PodTemplate;
 
 /// The states in which a container waits for a person.
 const STUCK: [&str; 8] = [
@@ -41,11 +41,11 @@ pub struct Deployment {
     /// The uids of its owners.
     pub owners: Vec<String>,
     /// Its pod template, which may hold secrets.
-    pub template: Template,
+    pub template: PodTemplate,
     /// The labels of its pods.
     pub pod_labels: BTreeMap<String, String>,
     /// What the core is told, but for the parts that other objects know.
-    arm: Arm,
+    arm: DeploymentStatus,
 }
 
 /// A ReplicaSet of a Deployment.
@@ -62,7 +62,7 @@ pub struct ReplicaSet {
     /// Its `deployment.kubernetes.io/revision`.
     pub revision: u64,
     /// Why it can't make pods.
-    pub failure: Option<Trouble>,
+    pub failure: Option<PodProblem>,
 }
 
 /// A pod of a ReplicaSet.
@@ -79,7 +79,7 @@ pub struct PodState {
     /// Restarts by container.
     pub restarts: BTreeMap<String, u32>,
     /// What keeps it from running.
-    pub trouble: Option<Trouble>,
+    pub trouble: Option<PodProblem>,
 }
 
 /// The controller of an object.
@@ -102,7 +102,7 @@ impl Deployment {
             let value = object.data.pointer(pointer).and_then(Value::as_u64).unwrap_or(default);
             u32::try_from(value).unwrap_or(u32::MAX)
         };
-        let arm = Arm {
+        let arm = DeploymentStatus {
             uid: metadata.uid.clone()?,
             template: hash.clone(),
             pod_hash: None,
@@ -123,7 +123,7 @@ impl Deployment {
             uid: arm.uid.clone(),
             ours: marks::is_ours(metadata),
             owners: metadata.owner_references.iter().flatten().map(|owner| owner.uid.clone()).collect(),
-            template: Template::new(hash, pod_template.to_string()),
+            template: PodTemplate::new(hash, pod_template.to_string()),
             pod_labels: template::labels(pod_template),
             name,
             arm,
@@ -135,7 +135,7 @@ impl Deployment {
         &self,
         replica_sets: impl IntoIterator<Item = &'a ReplicaSet>,
         pods: impl IntoIterator<Item = &'a PodState>,
-    ) -> Arm {
+    ) -> DeploymentStatus {
         let current = replica_sets
             .into_iter()
             .filter(|set| set.deployment.uid == self.uid && set.template == self.arm.template)
@@ -147,7 +147,7 @@ impl Deployment {
             .filter(|pod| pod.replica_set.uid == current.uid)
             .filter_map(|pod| pod.trouble.as_ref())
             .min_by(|one, other| one.object.cmp(&other.object));
-        Arm {
+        DeploymentStatus {
             pod_hash: Some(current.pod_hash.clone()),
             trouble: stuck.or(current.failure.as_ref()).or(self.arm.trouble.as_ref()).cloned(),
             ..self.arm.clone()
@@ -168,7 +168,7 @@ impl ReplicaSet {
             revision: marks::annotation(metadata, "deployment.kubernetes.io/revision")
                 .and_then(|text| text.parse().ok())
                 .unwrap_or(0),
-            failure: condition(&object.data, "ReplicaFailure", "True").map(|(reason, message)| Trouble {
+            failure: condition(&object.data, "ReplicaFailure", "True").map(|(reason, message)| PodProblem {
                 object: name.clone(),
                 reason,
                 message,
@@ -213,7 +213,7 @@ fn containers(pod: &Pod) -> impl Iterator<Item = &ContainerStatus> {
     init.into_iter().chain(main).flatten()
 }
 
-fn pod_trouble(pod: &Pod) -> Option<Trouble> {
+fn pod_trouble(pod: &Pod) -> Option<PodProblem> {
     let object = pod.metadata.name.clone()?;
     let stuck = containers(pod).find_map(|status| {
         let waiting = status.state.as_ref()?.waiting.as_ref()?;
@@ -230,7 +230,7 @@ fn pod_trouble(pod: &Pod) -> Option<Trouble> {
         Some(("Unschedulable".to_owned(), condition.message.clone().unwrap_or_default()))
     };
     let (reason, message) = stuck.or_else(unschedulable)?;
-    Some(Trouble { object, reason, message })
+    Some(PodProblem { object, reason, message })
 }
 
 /// The kubelet's message, and how the container ended last: "back-off 10s restarting failed container" explains nothing.
@@ -248,10 +248,10 @@ fn container_message(status: &ContainerStatus, message: &str) -> String {
 }
 
 /// Failures of the Deployment itself. They count only if they are about its present generation.
-fn deployment_trouble(name: &str, data: &Value) -> Option<Trouble> {
+fn deployment_trouble(name: &str, data: &Value) -> Option<PodProblem> {
     let refused = condition(data, "Progressing", "False").filter(|(reason, _)| reason == "ReplicaSetCreateError");
     let (reason, message) = refused.or_else(|| condition(data, "ReplicaFailure", "True"))?;
-    Some(Trouble { object: name.to_owned(), reason, message })
+    Some(PodProblem { object: name.to_owned(), reason, message })
 }
 
 fn condition(data: &Value, kind: &str, status: &str) -> Option<(String, String)> {

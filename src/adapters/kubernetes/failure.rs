@@ -10,20 +10,20 @@ use kube::core::Status;
 const PATCH_DID_NOT_APPLY: &str = "the server rejected our request due to an error in our request";
 
 /// The failure that this error is.
-pub fn of(doing: &str, error: &kube::Error) -> Failure {
+pub fn of(operation: &str, error: &kube::Error) -> Failure {
     if let kube::Error::Api(status) = error {
-        return of_status(doing, status);
+        return of_status(operation, status);
     }
     // Our own mistake in a request stays one; connections, TLS, tokens and unreadable answers may be otherwise next time.
     let ours = matches!(error, kube::Error::BuildRequest(_) | kube::Error::HttpError(_));
     let kind = if ours { FailureKind::Refused } else { FailureKind::Unavailable };
     // The cause says it all; kube's own word for it is "ServiceError".
     let words = if let kube::Error::Service(cause) = error { with_sources(&**cause) } else { with_sources(error) };
-    new(kind, format!("{doing}: {words}"))
+    new(kind, format!("{operation}: {words}"))
 }
 
 /// The failure that this answer is.
-pub fn of_status(doing: &str, status: &Status) -> Failure {
+pub fn of_status(operation: &str, status: &Status) -> Failure {
     let message = if status.message.is_empty() { status.reason.clone() } else { status.message.clone() };
     let terminating = status
         .details
@@ -37,12 +37,12 @@ pub fn of_status(doing: &str, status: &Status) -> Failure {
         404 | 410 => FailureKind::Gone,
         409 => FailureKind::Conflict,
         422 if message.contains(PATCH_DID_NOT_APPLY) => {
-            return new(FailureKind::Conflict, format!("{doing}: the object had changed meanwhile"));
+            return new(FailureKind::Conflict, format!("{operation}: the object had changed meanwhile"));
         }
         408 | 429 | 500.. => FailureKind::Unavailable,
         _ => FailureKind::Refused,
     };
-    new(kind, format!("{doing}: {message}"))
+    new(kind, format!("{operation}: {message}"))
 }
 
 /// A failure in our own words.

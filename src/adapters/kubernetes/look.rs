@@ -3,7 +3,7 @@
 
 use bellwether_core::ids::Workload;
 use bellwether_core::input::event::Failure;
-use bellwether_core::input::status::{Arm, Sighting, Survey};
+use bellwether_core::input::status::{DeploymentStatus, Preflight, WorkloadStatus};
 use bellwether_core::policy::Traffic;
 use futures::future::try_join_all;
 use futures::try_join;
@@ -16,23 +16,23 @@ use kube::core::{DynamicObject, Selector};
 use serde_json::Value;
 
 use super::facts::{Deployment, PodState, ReplicaSet};
+use super::preflight::{self, Surroundings};
 use super::server::{Server, replica_set_type};
-use super::survey::{self, Surroundings};
 use super::{marks, route};
-use crate::ports::Template;
+use crate::ports::PodTemplate;
 
 /// Looks at the workload, and at all that may stand in a canary's way.
 ///
 /// # Errors
 /// A read failed.
-pub async fn survey(
+pub async fn preflight(
     server: &Server,
     workload: &Workload,
     traffic: &Traffic,
     fresh_baseline: bool,
-) -> Result<(Survey, Vec<Template>), Failure> {
+) -> Result<(Preflight, Vec<PodTemplate>), Failure> {
     let Some(surroundings) = Box::pin(surroundings(server, workload, traffic, fresh_baseline)).await? else {
-        return Ok((Survey { sighting: Sighting::NOTHING, obstacles: Vec::new() }, Vec::new()));
+        return Ok((Preflight { status: WorkloadStatus::NOTHING, issues: Vec::new() }, Vec::new()));
     };
     let (stable, canary, baseline) = try_join!(
         arm(server, workload, Some(&surroundings.deployment)),
@@ -40,14 +40,14 @@ pub async fn survey(
         arm(server, workload, if_ours(surroundings.baseline.as_ref())),
     )?;
     let templates = stable.iter().map(|(deployment, _)| deployment.template.clone()).collect();
-    let sighting = Sighting {
+    let status = WorkloadStatus {
         stable: stable.map(|(_, arm)| arm),
         canary: canary.map(|(_, arm)| arm),
         baseline: baseline.map(|(_, arm)| arm),
         routed: route::routed(&surroundings.routes, workload),
         route_by: route::written_by(&surroundings.routes, workload),
     };
-    Ok((Survey { sighting, obstacles: surroundings.obstacles(workload, traffic, fresh_baseline) }, templates))
+    Ok((Preflight { status, issues: surroundings.issues(workload, traffic, fresh_baseline) }, templates))
 }
 
 fn if_ours(found: Option<&DynamicObject>) -> Option<&DynamicObject> {
@@ -104,7 +104,7 @@ async fn claims(
     namespace: &str,
     deployment: &DynamicObject,
 ) -> Result<Vec<PersistentVolumeClaim>, Failure> {
-    let names = deployment.data.pointer("/spec/template").map(survey::claims).unwrap_or_default();
+    let names = deployment.data.pointer("/spec/template").map(preflight::claims).unwrap_or_default();
     let api = server.of::<PersistentVolumeClaim>(namespace);
     let reads = names.iter().map(|name| {
         let api = api.clone();
@@ -117,7 +117,7 @@ async fn arm(
     server: &Server,
     workload: &Workload,
     object: Option<&DynamicObject>,
-) -> Result<Option<(Deployment, Arm)>, Failure> {
+) -> Result<Option<(Deployment, DeploymentStatus)>, Failure> {
     let Some((object, deployment)) = object.and_then(|object| Some((object, Deployment::read(object)?))) else {
         return Ok(None);
     };

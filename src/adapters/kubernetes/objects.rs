@@ -5,21 +5,21 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use bellwether_core::ids::{Kind, Workload};
-use bellwether_core::input::status::Sighting;
+use bellwether_core::ids::{Workload, WorkloadKind};
+use bellwether_core::input::status::WorkloadStatus;
 use k8s_openapi::api::core::v1::Service;
 use kube::core::DynamicObject;
 
 use super::facts::{Deployment, PodState, ReplicaSet};
 use super::marks::{BASELINE, CANARY};
-use super::{route, survey};
-use crate::ports::{PodFacts, Template};
+use super::{preflight, route};
+use crate::ports::{PodFacts, PodTemplate};
 
 /// Pods that are gone and still known: about 15 MB, or the churn of 500 rollouts of 100 pods.
 const REMEMBERED: usize = 50_000;
 
 /// An object's namespace and name.
-pub type Key = (String, String);
+pub type ObjectKey = (String, String);
 
 /// One change that a watch has reported.
 #[derive(Debug)]
@@ -27,21 +27,21 @@ pub enum Change<T> {
     /// A new list begins.
     Begin,
     /// An object of that list.
-    Listed(Key, T),
+    Listed(ObjectKey, T),
     /// The list is whole.
     Whole,
     /// The object is new, or another.
-    Set(Key, T),
+    Set(ObjectKey, T),
     /// The object is gone.
-    Gone(Key),
+    Gone(ObjectKey),
 }
 
 /// The objects of one kind.
 #[derive(Debug)]
 pub struct Table<T> {
-    rows: BTreeMap<Key, T>,
+    rows: BTreeMap<ObjectKey, T>,
     /// A list that is being read. It takes effect when it is whole, so that half a list is never half a cluster.
-    pending: Option<BTreeMap<Key, T>>,
+    pending: Option<BTreeMap<ObjectKey, T>>,
 }
 
 impl<T> Default for Table<T> {
@@ -65,12 +65,12 @@ impl<T> Table<T> {
     }
 
     /// The names of all objects.
-    pub fn keys(&self) -> impl Iterator<Item = &Key> {
+    pub fn keys(&self) -> impl Iterator<Item = &ObjectKey> {
         self.rows.keys()
     }
 
     /// Takes a change in; the answer is every object that it touched, as it was before (`None`: it is new).
-    fn take(&mut self, change: Change<T>) -> Vec<(Key, Option<T>)> {
+    fn take(&mut self, change: Change<T>) -> Vec<(ObjectKey, Option<T>)> {
         match change {
             Change::Begin => {
                 self.pending = Some(BTreeMap::new());
@@ -82,7 +82,7 @@ impl<T> Table<T> {
             }
             Change::Whole => {
                 let old = std::mem::replace(&mut self.rows, self.pending.take().unwrap_or_default());
-                let new: Vec<Key> = self.rows.keys().filter(|key| !old.contains_key(*key)).cloned().collect();
+                let new: Vec<ObjectKey> = self.rows.keys().filter(|key| !old.contains_key(*key)).cloned().collect();
                 old.into_iter()
                     .map(|(key, row)| (key, Some(row)))
                     .chain(new.into_iter().map(|key| (key, None)))
@@ -114,12 +114,12 @@ pub struct Objects {
 /// Pods that are gone, the oldest first out.
 #[derive(Debug, Default)]
 struct Memory {
-    pods: BTreeMap<Key, PodFacts>,
-    order: VecDeque<Key>,
+    pods: BTreeMap<ObjectKey, PodFacts>,
+    order: VecDeque<ObjectKey>,
 }
 
 impl Memory {
-    fn keep(&mut self, key: Key, facts: PodFacts) {
+    fn keep(&mut self, key: ObjectKey, facts: PodFacts) {
         if self.pods.insert(key.clone(), facts).is_none() {
             self.order.push_back(key);
         }
@@ -235,7 +235,7 @@ impl Objects {
         let workload = |name: &str| Workload {
             cluster: cluster.to_owned(),
             namespace: namespace.clone(),
-            kind: Kind::Deployment,
+            kind: WorkloadKind::Deployment,
             name: name.to_owned(),
         };
         match name {
@@ -255,14 +255,14 @@ impl Objects {
             .map(|(namespace, name)| Workload {
                 cluster: cluster.to_owned(),
                 namespace: namespace.clone(),
-                kind: Kind::Deployment,
+                kind: WorkloadKind::Deployment,
                 name: name.clone(),
             })
             .collect()
     }
 
     /// How the workload stands, with the stable's template; `None`: it is a canary of ours itself.
-    pub fn sighting(&self, workload: &Workload) -> Option<(Sighting, Vec<Template>)> {
+    pub fn status(&self, workload: &Workload) -> Option<(WorkloadStatus, Vec<PodTemplate>)> {
         let namespace = workload.namespace.as_str();
         let stable = self.deployments.get(namespace, &workload.name);
         if stable.is_some_and(|stable| stable.ours) {
@@ -273,14 +273,14 @@ impl Objects {
             found.filter(|found| stable.is_none_or(|stable| found.owners.contains(&stable.uid)))
         };
         let arm = |it: &Deployment| it.arm(self.replica_sets.of(namespace), self.pods.of(namespace));
-        let sighting = Sighting {
+        let status = WorkloadStatus {
             stable: stable.map(arm),
             canary: ours(workload.canary_name()).map(arm),
             baseline: ours(workload.baseline_name()).map(arm),
             routed: route::routed(self.routes.of(namespace).map(|route| &**route), workload),
             route_by: route::written_by(self.routes.of(namespace).map(|route| &**route), workload),
         };
-        Some((sighting, stable.map(|stable| stable.template.clone()).into_iter().collect()))
+        Some((status, stable.map(|stable| stable.template.clone()).into_iter().collect()))
     }
 
     /// Whose pod it is, or was.
@@ -297,7 +297,7 @@ impl Objects {
     pub fn service(&self, workload: &Workload) -> Option<(String, u16)> {
         let stable = self.deployments.get(&workload.namespace, &workload.name)?;
         let all = self.services.of(&workload.namespace).map(|service| &**service);
-        let services = survey::selecting(all, &stable.pod_labels, workload);
+        let services = preflight::selecting(all, &stable.pod_labels, workload);
         let named = services.iter().find_map(|service| {
             let name = service.metadata.name.as_deref()?;
             let port = self.routes.of(&workload.namespace).find_map(|route| route::port_of(route, name))?;

@@ -13,16 +13,16 @@ use super::marks::{self, EPOCH, ORIGINAL_WEIGHTS};
 
 /// A patch that is being written.
 #[derive(Debug, Default)]
-pub struct Draft {
+pub struct PatchDraft {
     operations: Vec<PatchOperation>,
     preconditions: usize,
     annotations_there: bool,
 }
 
-impl Draft {
+impl PatchDraft {
     /// For this object, as it is now.
-    pub fn of(metadata: &ObjectMeta) -> Draft {
-        let mut draft = Draft { annotations_there: metadata.annotations.is_some(), ..Draft::default() };
+    pub fn of(metadata: &ObjectMeta) -> PatchDraft {
+        let mut draft = PatchDraft { annotations_there: metadata.annotations.is_some(), ..PatchDraft::default() };
         draft.test(&["metadata", "uid"], json!(metadata.uid));
         draft.test(&["metadata", "generation"], json!(metadata.generation));
         for key in [EPOCH, ORIGINAL_WEIGHTS] {

@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 
 use bellwether_core::ids::{Weight, Workload};
 use bellwether_core::input::event::{Failure, FailureKind};
-use bellwether_core::input::status::Routed;
+use bellwether_core::input::status::RouteStatus;
 use bellwether_core::policy::{Cohort, RouteName};
 use json_patch::Patch;
 use kube::core::DynamicObject;
@@ -21,7 +21,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::marks::{self, ORIGINAL_WEIGHTS};
-use super::patch::Draft;
+use super::patch::PatchDraft;
 use crate::ports::Epoch;
 
 mod cohort;
@@ -33,7 +33,7 @@ const DEFAULT_WEIGHT: u64 = 1;
 
 /// Who acts on a route, as it is written there.
 #[derive(Debug, Clone)]
-pub struct Mark {
+pub struct RouteMark {
     /// The effect's id.
     pub effect: String,
     /// The epoch of the process.
@@ -107,9 +107,9 @@ pub fn join(
     service: &str,
     rules_to_join: &[usize],
     cohort: Option<&Cohort>,
-    mark: &Mark,
+    mark: &RouteMark,
 ) -> Result<Option<Patch>, Failure> {
-    let mut draft = Draft::of(&route.metadata);
+    let mut draft = PatchDraft::of(&route.metadata);
     let known = record(route, workload);
     if cohort.is_some() && known.as_ref().is_some_and(|known| known.cohort.as_ref() == cohort) {
         return Ok(None);
@@ -156,9 +156,9 @@ pub fn set_weight(
     route: &DynamicObject,
     workload: &Workload,
     share: Weight,
-    mark: &Mark,
+    mark: &RouteMark,
 ) -> Result<Option<Patch>, Failure> {
-    let mut draft = Draft::of(&route.metadata);
+    let mut draft = PatchDraft::of(&route.metadata);
     let noted = record(route, workload);
     if let Some(noted) = noted.as_ref().filter(|noted| noted.cohort.is_some()) {
         return cohort::set(route, workload, noted, share, mark);
@@ -211,7 +211,7 @@ pub fn set_weight(
 
 /// Takes the canary out and gives every rule the weights that it had, in one patch. `None`: there is nothing of ours.
 pub fn leave(route: &DynamicObject, workload: &Workload) -> Option<Patch> {
-    let mut draft = Draft::of(&route.metadata);
+    let mut draft = PatchDraft::of(&route.metadata);
     let noted = record(route, workload);
     if noted.as_ref().is_some_and(|noted| noted.cohort.is_some()) {
         return cohort::leave(route, workload);
@@ -247,11 +247,11 @@ pub fn leave(route: &DynamicObject, workload: &Workload) -> Option<Patch> {
 }
 
 /// What the routes of a namespace say of the workload's canary; `None`: none of them holds it.
-pub fn routed<'a>(routes: impl IntoIterator<Item = &'a DynamicObject>, workload: &Workload) -> Option<Routed> {
-    routes
-        .into_iter()
-        .filter_map(|route| routed_by(route, workload))
-        .reduce(|one, other| Routed { weight: one.weight.min(other.weight), accepted: one.accepted && other.accepted })
+pub fn routed<'a>(routes: impl IntoIterator<Item = &'a DynamicObject>, workload: &Workload) -> Option<RouteStatus> {
+    routes.into_iter().filter_map(|route| routed_by(route, workload)).reduce(|one, other| RouteStatus {
+        weight: one.weight.min(other.weight),
+        accepted: one.accepted && other.accepted,
+    })
 }
 
 /// Whoever wrote the rules of a route that holds the workload's canary last, ourselves left out.
@@ -260,10 +260,10 @@ pub fn written_by<'a>(routes: impl IntoIterator<Item = &'a DynamicObject>, workl
     held.find_map(|route| super::owners::last_writer(&route.metadata, &["f:spec", "f:rules"])).map(str::to_owned)
 }
 
-fn routed_by(route: &DynamicObject, workload: &Workload) -> Option<Routed> {
+fn routed_by(route: &DynamicObject, workload: &Workload) -> Option<RouteStatus> {
     let noted = record(route, workload);
     if let Some(noted) = noted.as_ref().filter(|noted| noted.cohort.is_some()) {
-        return Some(Routed { weight: cohort::share(route, workload, noted), accepted: accepted(route) });
+        return Some(RouteStatus { weight: cohort::share(route, workload, noted), accepted: accepted(route) });
     }
     let service = noted.as_ref().map(|noted| noted.service.as_str());
     let shares: Vec<Weight> = rules(route)
@@ -282,7 +282,7 @@ fn routed_by(route: &DynamicObject, workload: &Workload) -> Option<Routed> {
     // A rule that we joined and that holds us no more gives the canary nothing.
     let lost = noted.as_ref().is_some_and(|noted| noted.rules.len() > shares.len());
     let lowest = shares.into_iter().min()?;
-    Some(Routed { weight: if lost { Weight::ZERO } else { lowest }, accepted: accepted(route) })
+    Some(RouteStatus { weight: if lost { Weight::ZERO } else { lowest }, accepted: accepted(route) })
 }
 
 /// `canary` of `canary + stable`, rounded to the nearest hundredth of a percent; but only none is 0, and only all is all.
@@ -395,7 +395,7 @@ fn records(route: &DynamicObject) -> BTreeMap<String, Record> {
         .unwrap_or_default()
 }
 
-fn write_record(route: &DynamicObject, workload: &Workload, record: Option<Record>, draft: &mut Draft) {
+fn write_record(route: &DynamicObject, workload: &Workload, record: Option<Record>, draft: &mut PatchDraft) {
     let mut all = records(route);
     match record {
         Some(record) => all.insert(workload.name.clone(), record),
@@ -427,7 +427,7 @@ fn only_place(route: &DynamicObject, index: usize, refs: &[&Value], service: &st
     }
 }
 
-fn test_name(draft: &mut Draft, rule: usize, place: usize, refs: &[&Value]) {
+fn test_name(draft: &mut PatchDraft, rule: usize, place: usize, refs: &[&Value]) {
     draft.test(&backend_path(rule, place, "name").each_ref().map(String::as_str), json!(name(refs[place])));
 }
 

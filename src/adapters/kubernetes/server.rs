@@ -62,15 +62,15 @@ impl Server {
     /// What the API server's answer, or its silence, means.
     pub async fn call<T>(
         &self,
-        doing: &str,
+        operation: &str,
         request: impl Future<Output = Result<T, kube::Error>>,
     ) -> Result<T, Failure> {
         match tokio::time::timeout(self.timeout, request).await {
             Ok(Ok(answer)) => Ok(answer),
-            Ok(Err(error)) => Err(failure::of(doing, &error)),
+            Ok(Err(error)) => Err(failure::of(operation, &error)),
             Err(_) => Err(failure::new(
                 FailureKind::Unavailable,
-                format!("{doing}: no answer from the API server within {} s", self.timeout.as_secs_f64()),
+                format!("{operation}: no answer from the API server within {} s", self.timeout.as_secs_f64()),
             )),
         }
     }

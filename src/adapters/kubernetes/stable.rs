@@ -13,10 +13,10 @@ use kube::core::DynamicObject;
 use serde_json::{Value, json};
 
 use super::marks::{self, EFFECT, EPOCH, MANAGER};
-use super::patch::Draft;
+use super::patch::PatchDraft;
 use super::server::Server;
 use super::{failure, owners, template};
-use crate::ports::{Epoch, Template};
+use crate::ports::{Epoch, PodTemplate};
 
 /// The API server takes no longer message.
 const MAX_NOTE: usize = 1024;
@@ -61,7 +61,7 @@ fn promotion(
     there: &DynamicObject,
     from: &TemplateHash,
     images: &Images,
-) -> Result<Option<Draft>, Failure> {
+) -> Result<Option<PatchDraft>, Failure> {
     let now = there.data.pointer("/spec/template").unwrap_or(&Value::Null);
     let unknown = template::unknown(now, images);
     if !unknown.is_empty() {
@@ -79,7 +79,7 @@ fn promotion(
         );
         return Err(failure::new(FailureKind::Conflict, message));
     }
-    let mut draft = Draft::of(&there.metadata);
+    let mut draft = PatchDraft::of(&there.metadata);
     for (list, index, image) in changes {
         let index = index.to_string();
         let name = now.pointer(&format!("/spec/{list}/{index}/name")).cloned().unwrap_or_default();
@@ -100,7 +100,7 @@ pub async fn restore(
     epoch: Epoch,
     uid: &str,
     hash: &TemplateHash,
-    stored: Option<&Template>,
+    stored: Option<&PodTemplate>,
 ) -> Result<(), Failure> {
     let there = read(server, effect, epoch, uid).await?;
     let Some(draft) = restoration(&there, hash, stored)? else { return Ok(()) };
@@ -110,8 +110,8 @@ pub async fn restore(
 fn restoration(
     there: &DynamicObject,
     hash: &TemplateHash,
-    stored: Option<&Template>,
-) -> Result<Option<Draft>, Failure> {
+    stored: Option<&PodTemplate>,
+) -> Result<Option<PatchDraft>, Failure> {
     let now = there.data.pointer("/spec/template").unwrap_or(&Value::Null);
     if template::hash(now) == *hash {
         return Ok(None);
@@ -121,7 +121,7 @@ fn restoration(
         let message = format!("the journal does not hold pod template {hash}, so it can't be put back");
         return Err(failure::new(FailureKind::Refused, message));
     };
-    let mut draft = Draft::of(&there.metadata);
+    let mut draft = PatchDraft::of(&there.metadata);
     draft.replace(&["spec", "template"], stored);
     Ok(Some(draft))
 }
@@ -134,7 +134,7 @@ async fn read(server: &Server, effect: &Effect, epoch: Epoch, uid: &str) -> Resu
     Ok(there)
 }
 
-async fn write(server: &Server, effect: &Effect, epoch: Epoch, mut draft: Draft) -> Result<(), Failure> {
+async fn write(server: &Server, effect: &Effect, epoch: Epoch, mut draft: PatchDraft) -> Result<(), Failure> {
     draft.annotate(EFFECT, effect.id.to_string());
     draft.annotate(EPOCH, epoch.0.to_string());
     let Some(patch) = draft.finish() else { return Ok(()) };

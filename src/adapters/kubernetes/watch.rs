@@ -14,7 +14,7 @@ use std::sync::{Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use bellwether_core::ids::Workload;
-use bellwether_core::input::status::Sighting;
+use bellwether_core::input::status::WorkloadStatus;
 use bellwether_core::time::Timestamp;
 use futures::StreamExt;
 use futures::stream::{BoxStream, SelectAll};
@@ -45,7 +45,7 @@ const WATCH_SECONDS: u32 = 60;
 type Filter = Box<dyn Fn(&Workload) -> bool + Send + Sync>;
 
 /// What is watched.
-pub struct Scope<'a> {
+pub struct WatchScope<'a> {
     /// The cluster's name.
     pub cluster: &'a str,
     /// The namespaces; empty: all.
@@ -56,7 +56,7 @@ pub struct Scope<'a> {
 
 /// What the watches know, shared between the task that fills it and those that ask.
 #[derive(Debug, Default)]
-pub struct Seen {
+pub struct ClusterCache {
     objects: RwLock<Objects>,
     state: Mutex<State>,
     /// Workloads whose sighting is to be sent again, changed or not.
@@ -90,7 +90,7 @@ impl Readiness {
     }
 }
 
-impl Seen {
+impl ClusterCache {
     /// Reads what is known.
     pub fn with<T>(&self, read: impl FnOnce(&Objects) -> T) -> T {
         read(&self.objects.read().unwrap_or_else(PoisonError::into_inner))
@@ -149,17 +149,17 @@ enum Report {
 
 type Reports = SelectAll<BoxStream<'static, (String, Report)>>;
 
-/// Watches until `cancel` says so or nobody listens, and sends a [`Wake::Seen`] for each workload of interest that has
+/// Watches until `cancel` says so or nobody listens, and sends a [`Wake::Observed`] for each workload of interest that has
 /// changed.
 pub async fn run(
     server: &Server,
-    scope: Scope<'_>,
-    seen: &Seen,
+    scope: WatchScope<'_>,
+    seen: &ClusterCache,
     clock: &dyn Clock,
     wakes: &mpsc::Sender<Wake>,
     cancel: &CancellationToken,
 ) {
-    let Scope { cluster, namespaces, wanted } = scope;
+    let WatchScope { cluster, namespaces, wanted } = scope;
     let mut reports = watches(server, namespaces, seen);
     let mut sender = Sender {
         cluster,
@@ -203,7 +203,7 @@ fn once<'a>(future: impl Future<Output = ()> + Send + 'a) -> BoxStream<'a, ()> {
 }
 
 /// Never ends.
-async fn heartbeat(server: &Server, seen: &Seen, clock: &dyn Clock) {
+async fn heartbeat(server: &Server, seen: &ClusterCache, clock: &dyn Clock) {
     loop {
         match server.call("asking the API server for its version", server.client.apiserver_version()).await {
             Ok(_) => seen.answered(clock.now()),
@@ -216,12 +216,12 @@ async fn heartbeat(server: &Server, seen: &Seen, clock: &dyn Clock) {
 /// Collects what is to be looked at, and sends what has changed.
 struct Sender<'a> {
     cluster: &'a str,
-    seen: &'a Seen,
+    seen: &'a ClusterCache,
     clock: &'a dyn Clock,
     wanted: Filter,
     wakes: &'a mpsc::Sender<Wake>,
     /// The last sighting of each workload.
-    sent: BTreeMap<Workload, Sighting>,
+    sent: BTreeMap<Workload, WorkloadStatus>,
     marked: BTreeSet<Workload>,
     /// Something is marked and the wait for more has begun.
     burst: bool,
@@ -290,17 +290,17 @@ impl Sender<'_> {
     async fn send(&mut self, cancel: &CancellationToken) -> bool {
         self.burst = false;
         for workload in std::mem::take(&mut self.marked) {
-            let Some((sighting, templates)) = self.seen.with(|objects| objects.sighting(&workload)) else { continue };
+            let Some((status, templates)) = self.seen.with(|objects| objects.status(&workload)) else { continue };
             let last = self.sent.get(&workload);
-            if last == Some(&sighting) || (last.is_none() && is_nothing(&sighting)) {
+            if last == Some(&status) || (last.is_none() && is_nothing(&status)) {
                 continue;
             }
-            if is_nothing(&sighting) {
+            if is_nothing(&status) {
                 self.sent.remove(&workload);
             } else {
-                self.sent.insert(workload.clone(), sighting.clone());
+                self.sent.insert(workload.clone(), status.clone());
             }
-            let wake = Wake::Seen { workload, sighting: Box::new(sighting), templates };
+            let wake = Wake::Observed { workload, status: Box::new(status), templates };
             let heard = tokio::select! {
                 () = cancel.cancelled() => false,
                 sent = self.wakes.send(wake) => sent.is_ok(),
@@ -313,11 +313,11 @@ impl Sender<'_> {
     }
 }
 
-fn is_nothing(sighting: &Sighting) -> bool {
-    sighting.stable.is_none() && sighting.has_nothing_of_ours()
+fn is_nothing(status: &WorkloadStatus) -> bool {
+    status.stable.is_none() && status.has_nothing_of_ours()
 }
 
-fn watches(server: &Server, namespaces: &[String], seen: &Seen) -> Reports {
+fn watches(server: &Server, namespaces: &[String], seen: &ClusterCache) -> Reports {
     let scopes: Vec<Option<&str>> =
         if namespaces.is_empty() { vec![None] } else { namespaces.iter().map(|it| Some(it.as_str())).collect() };
     let mut all = SelectAll::new();

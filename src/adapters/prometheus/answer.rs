@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bellwether_core::time::Timestamp;
 use serde::Deserialize;
 
-use crate::ports::{Bucket, MetricsError, Native, Point};
+use crate::ports::{Bucket, MetricsError, Native, SeriesPoint};
 
 /// What Prometheus answers.
 #[derive(Debug, Deserialize)]
@@ -58,7 +58,7 @@ struct Histogram {
 ///
 /// # Errors
 /// What is in the answer instead.
-pub fn read_points(data: Option<Data>) -> Result<Vec<Point>, MetricsError> {
+pub fn read_points(data: Option<Data>) -> Result<Vec<SeriesPoint>, MetricsError> {
     let unreadable = |what: String| MetricsError::Unreadable(what);
     let data = data.ok_or_else(|| unreadable("there is no data in it".to_owned()))?;
     let elements: Vec<Element> = match data.result_type.as_str() {
@@ -72,11 +72,11 @@ pub fn read_points(data: Option<Data>) -> Result<Vec<Point>, MetricsError> {
     elements.into_iter().map(point).collect()
 }
 
-fn point(element: Element) -> Result<Point, MetricsError> {
+fn point(element: Element) -> Result<SeriesPoint, MetricsError> {
     let name = element.metric.get("__name__").cloned().unwrap_or_default();
     match (element.value, element.histogram) {
-        (Some((_, text)), _) => Ok(Point::number(element.metric, number(&text)?)),
-        (None, Some((_, histogram))) => Ok(Point::native(element.metric, Arc::new(native(&histogram)?))),
+        (Some((_, text)), _) => Ok(SeriesPoint::number(element.metric, number(&text)?)),
+        (None, Some((_, histogram))) => Ok(SeriesPoint::native(element.metric, Arc::new(native(&histogram)?))),
         (None, None) => Err(MetricsError::Unreadable(format!("{name} has no value"))),
     }
 }
@@ -103,21 +103,21 @@ struct Row {
 ///
 /// # Errors
 /// What is in the answer instead.
-pub fn read_ranges(data: Option<Data>) -> Result<BTreeMap<Timestamp, Vec<Point>>, MetricsError> {
+pub fn read_ranges(data: Option<Data>) -> Result<BTreeMap<Timestamp, Vec<SeriesPoint>>, MetricsError> {
     let unreadable = |what: String| MetricsError::Unreadable(what);
     let data = data.ok_or_else(|| unreadable("there is no data in it".to_owned()))?;
     if data.result_type != "matrix" {
         return Err(unreadable(format!("the range query gives a {}, not a matrix", data.result_type)));
     }
     let rows: Vec<Row> = serde_json::from_value(data.result).map_err(|error| unreadable(error.to_string()))?;
-    let mut instants: BTreeMap<Timestamp, Vec<Point>> = BTreeMap::new();
+    let mut instants: BTreeMap<Timestamp, Vec<SeriesPoint>> = BTreeMap::new();
     for row in rows {
         for (seconds, text) in row.values {
-            let point = Point::number(row.metric.clone(), number(&text)?);
+            let point = SeriesPoint::number(row.metric.clone(), number(&text)?);
             instants.entry(instant(seconds)?).or_default().push(point);
         }
         for (seconds, histogram) in row.histograms {
-            let point = Point::native(row.metric.clone(), Arc::new(native(&histogram)?));
+            let point = SeriesPoint::native(row.metric.clone(), Arc::new(native(&histogram)?));
             instants.entry(instant(seconds)?).or_default().push(point);
         }
     }

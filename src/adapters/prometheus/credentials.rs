@@ -9,7 +9,7 @@ use reqwest::{Client, RequestBuilder, Url};
 use secrecy::{ExposeSecret, SecretString};
 use tokio::sync::Mutex;
 
-use super::{Options, SetupError};
+use super::{Options, PrometheusSetupError};
 
 /// What to send as `Authorization`.
 pub enum Credentials {
@@ -31,13 +31,13 @@ pub struct SecretFile {
 
 impl SecretFile {
     /// The file must be readable now: a wrong path is an error at the start, and not at the first query.
-    fn open(path: PathBuf) -> Result<SecretFile, SetupError> {
-        std::fs::metadata(&path).map_err(|source| SetupError::File { path: path.clone(), source })?;
+    fn open(path: PathBuf) -> Result<SecretFile, PrometheusSetupError> {
+        std::fs::metadata(&path).map_err(|source| PrometheusSetupError::File { path: path.clone(), source })?;
         Ok(SecretFile { path, read: Mutex::new(None) })
     }
 
-    async fn get(&self) -> Result<SecretString, SetupError> {
-        let failed = |source| SetupError::File { path: self.path.clone(), source };
+    async fn get(&self) -> Result<SecretString, PrometheusSetupError> {
+        let failed = |source| PrometheusSetupError::File { path: self.path.clone(), source };
         let mut read = self.read.lock().await;
         let changed = tokio::fs::metadata(&self.path).await.and_then(|data| data.modified()).map_err(failed)?;
         if let Some((as_of, secret)) = &*read
@@ -57,11 +57,11 @@ impl Credentials {
     ///
     /// # Errors
     /// Two ways at once, half a way, or a file that is not there.
-    pub fn of(options: &Options, url: &Url, http: &Client) -> Result<Credentials, SetupError> {
+    pub fn of(options: &Options, url: &Url, http: &Client) -> Result<Credentials, PrometheusSetupError> {
         let in_url = !url.username().is_empty() || url.password().is_some();
         match (&options.bearer_token_file, &options.username, &options.password_file) {
             (Some(_), None, None) | (None, Some(_), Some(_)) if in_url => {
-                Err(SetupError::Options("there are credentials in the url, and others beside it"))
+                Err(PrometheusSetupError::Options("there are credentials in the url, and others beside it"))
             }
             (Some(token), None, None) => Ok(Credentials::Bearer(SecretFile::open(token.clone())?)),
             (None, Some(name), Some(password)) => {
@@ -70,12 +70,14 @@ impl Credentials {
             (None, None, None) if in_url => {
                 // reqwest takes them out of a URL and makes the header, escapes and all.
                 let header = authorization(http.get(url.clone()));
-                header.map(Credentials::Fixed).ok_or(SetupError::Options("the credentials in the url can't be sent"))
+                header
+                    .map(Credentials::Fixed)
+                    .ok_or(PrometheusSetupError::Options("the credentials in the url can't be sent"))
             }
             (None, None, None) => Ok(Credentials::None),
-            (None, ..) => Err(SetupError::Options("username and password-file belong together")),
+            (None, ..) => Err(PrometheusSetupError::Options("username and password-file belong together")),
             (Some(_), ..) => {
-                Err(SetupError::Options("give a bearer-token-file, or username and password-file, not both"))
+                Err(PrometheusSetupError::Options("give a bearer-token-file, or username and password-file, not both"))
             }
         }
     }
@@ -84,7 +86,7 @@ impl Credentials {
     ///
     /// # Errors
     /// The file can't be read, or holds what can't be sent. Without what it holds.
-    pub async fn header(&self, http: &Client) -> Result<Option<HeaderValue>, SetupError> {
+    pub async fn header(&self, http: &Client) -> Result<Option<HeaderValue>, PrometheusSetupError> {
         // The request is never sent: it is how reqwest makes this header.
         let blank = || http.get("http://localhost");
         let (request, path) = match self {
@@ -95,8 +97,10 @@ impl Credentials {
                 (blank().basic_auth(name, Some(file.get().await?.expose_secret())), &file.path)
             }
         };
-        let unfit =
-            || SetupError::Content { path: path.clone(), reason: "it holds what no header may have".to_owned() };
+        let unfit = || PrometheusSetupError::Content {
+            path: path.clone(),
+            reason: "it holds what no header may have".to_owned(),
+        };
         authorization(request).map(Some).ok_or_else(unfit)
     }
 }

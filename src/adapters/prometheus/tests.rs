@@ -23,7 +23,7 @@ async fn a_query_is_a_form_with_its_instant_and_its_time_limit() {
     let server = Server::start(Status::OK, ONE).await;
     let at = Timestamp::from_millisecond(1_700_000_000_250).unwrap();
     let points = server.client(|_| {}).instant("up{a=\"b+c\"}", at).await.unwrap();
-    assert_eq!(points, [Point::number(BTreeMap::from([("pod".to_owned(), "a".to_owned())]), 3.0)]);
+    assert_eq!(points, [SeriesPoint::number(BTreeMap::from([("pod".to_owned(), "a".to_owned())]), 3.0)]);
     let seen = server.seen();
     assert_eq!(seen.body, "query=up%7Ba%3D%22b%2Bc%22%7D&time=1700000000.250&timeout=4000ms");
     assert_eq!(seen.headers.get("content-type").unwrap(), "application/x-www-form-urlencoded");
@@ -86,7 +86,7 @@ async fn a_range_is_points_by_instant() {
         {"metric":{"pod":"a"},"values":[[1.25,"3"],[2.25,"4"]]},{"metric":{"pod":"b"},"values":[[2.25,"NaN"]]}]}}"#;
     let server = Server::start(Status::OK, body).await;
     let at = |ms: i64| Timestamp::from_millisecond(ms).unwrap();
-    let stretch = Stretch { from: at(1250), to: at(2250), step: Span::from_millis(500) };
+    let stretch = TimeRange { from: at(1250), to: at(2250), step: Span::from_millis(500) };
     let instants = server.client(|_| {}).range("up", stretch).await.unwrap();
     assert_eq!(server.seen().body, "query=up&start=1.250&end=2.250&step=0.500&timeout=4000ms");
     assert_eq!(instants.keys().copied().collect::<Vec<_>>(), [at(1250), at(2250)]);
@@ -131,7 +131,7 @@ async fn a_native_histogram_is_read_as_it_is_said() {
     );
     let server = Server::start(Status::OK, &body).await;
     let at = |ms: i64| Timestamp::from_millisecond(ms).unwrap();
-    let stretch = Stretch { from: at(1250), to: at(2250), step: Span::from_millis(1000) };
+    let stretch = TimeRange { from: at(1250), to: at(2250), step: Span::from_millis(1000) };
     let instants = server.client(|_| {}).range("seconds", stretch).await.unwrap();
     let natives = |at| instants[&at].iter().map(|point| point.native.as_deref()).collect::<Vec<_>>();
     assert_eq!(natives(at(1250)), [None, Some(&wanted)]);

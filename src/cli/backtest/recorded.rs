@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Context, bail};
-use bellwether_core::engine::record::Record;
+use bellwether_core::engine::record::AuditRecord;
 use bellwether_core::ids::Workload;
 use bellwether_core::input::event::{Event, Outcome};
 use bellwether_core::measure::block::Block;
-use bellwether_core::measure::calibration::Learnt;
-use bellwether_core::rollout::decision::Kind;
+use bellwether_core::measure::calibration::Calibration;
+use bellwether_core::rollout::decision::DecisionKind;
 use bellwether_lab::backtest::canaries::has_canary;
 use serde_json::Value;
 
@@ -22,7 +22,7 @@ pub(super) struct Case {
     /// What was decided, if the recording says so.
     pub(super) recorded: Option<String>,
     /// What the time before it taught, if the recording says so.
-    pub(super) learnt: Vec<Learnt>,
+    pub(super) calibrations: Vec<Calibration>,
     /// In order of time.
     pub(super) blocks: Vec<Block>,
 }
@@ -50,8 +50,13 @@ pub(super) fn cases(lines: &[Vec<u8>]) -> anyhow::Result<Vec<Case>> {
             bail!("{} is neither a block (from, to, metrics) nor a record of decisions (inputs)", place());
         }
     }
-    let plain =
-        Case { name: "the recorded blocks".to_owned(), workload: None, recorded: None, learnt: Vec::new(), blocks };
+    let plain = Case {
+        name: "the recorded blocks".to_owned(),
+        workload: None,
+        recorded: None,
+        calibrations: Vec::new(),
+        blocks,
+    };
     // A deployment of somebody else's is only guarded, and has no canary to decide about.
     Ok([plain].into_iter().chain(records.cases).filter(|case| case.blocks.iter().any(has_canary)).collect())
 }
@@ -68,8 +73,8 @@ impl Records {
     /// Inputs come before the decisions that are made on them, and a rollout's start before its first block. A recording that
     /// begins in the middle of a rollout has no beginning of it to test from; and what is measured after the decision is the
     /// guard's.
-    fn take(&mut self, record: Record) {
-        let Record { workload, inputs, decisions, .. } = record;
+    fn take(&mut self, record: AuditRecord) {
+        let AuditRecord { workload, inputs, decisions, .. } = record;
         let open = self.open.get(&workload).and_then(|index| self.cases.get_mut(*index));
         if let Some(case) = open.filter(|case| case.recorded.is_none()) {
             for input in inputs {
@@ -79,23 +84,25 @@ impl Records {
                             case.blocks.push(block);
                         }
                     }
-                    Event::Performed { outcome: Outcome::Probed { learnt, .. }, .. } => case.learnt = learnt,
+                    Event::Performed { outcome: Outcome::Probed { calibrations, .. }, .. } => {
+                        case.calibrations = calibrations
+                    }
                     Event::Performed { .. }
                     | Event::Requested { .. }
                     | Event::Deployed { .. }
                     | Event::Commanded { .. }
                     | Event::Tested { .. }
-                    | Event::Seen { .. }
+                    | Event::Observed { .. }
                     | Event::Tick => {}
                 }
             }
         }
         for decision in decisions {
             let name = decision.rollout.to_string();
-            if decision.kind == Kind::Start {
+            if decision.kind == DecisionKind::Start {
                 self.open.insert(workload.clone(), self.cases.len());
                 let workload = Some(workload.clone());
-                self.cases.push(Case { name, workload, recorded: None, learnt: Vec::new(), blocks: Vec::new() });
+                self.cases.push(Case { name, workload, recorded: None, calibrations: Vec::new(), blocks: Vec::new() });
             } else if let Some(case) = self.cases.iter_mut().rev().find(|case| case.name == name)
                 && case.recorded.is_none()
                 && ends(decision.kind)
@@ -107,17 +114,22 @@ impl Records {
 }
 
 /// Whether this decides about the canary.
-fn ends(kind: Kind) -> bool {
+fn ends(kind: DecisionKind) -> bool {
     match kind {
-        Kind::Promote | Kind::RollBack | Kind::Abort | Kind::GiveUp | Kind::Supersede | Kind::Refuse => true,
-        Kind::Start
-        | Kind::Advance
-        | Kind::Hold
-        | Kind::Resume
-        | Kind::Approve
-        | Kind::Warn
-        | Kind::Retry
-        | Kind::Proceed
-        | Kind::Finish => false,
+        DecisionKind::Promote
+        | DecisionKind::RollBack
+        | DecisionKind::Abort
+        | DecisionKind::GiveUp
+        | DecisionKind::Supersede
+        | DecisionKind::Refuse => true,
+        DecisionKind::Start
+        | DecisionKind::Advance
+        | DecisionKind::Hold
+        | DecisionKind::Resume
+        | DecisionKind::Approve
+        | DecisionKind::Warn
+        | DecisionKind::Retry
+        | DecisionKind::Proceed
+        | DecisionKind::Finish => false,
     }
 }

@@ -1,10 +1,10 @@
 //! Recordings as they are read, and what people are shown, word for word.
 
-use bellwether_core::engine::record::Record;
+use bellwether_core::engine::record::AuditRecord;
 use bellwether_core::ids::{EventId, RolloutId, Weight, Workload};
 use bellwether_core::input::event::{Event, Input};
 use bellwether_core::measure::block::{Reading, Sample};
-use bellwether_core::rollout::decision::{Decision, Kind};
+use bellwether_core::rollout::decision::{Decision, DecisionKind};
 use bellwether_core::rollout::phase::Phase;
 use bellwether_core::rollout::reason::Reason;
 use bellwether_core::time::Timestamp;
@@ -152,17 +152,17 @@ fn records_of_decisions_are_rollouts_with_what_was_decided() {
         let inputs = events.into_iter().map(|event| Input { at: at(n), event }).collect();
         let n = u64::try_from(n).unwrap();
         let (engine, workload) = ("0".to_owned(), workload.clone());
-        let record = Record { engine, workload, n, basis: None, policies: Vec::new(), inputs, decisions };
+        let record = AuditRecord { engine, workload, n, basis: None, policies: Vec::new(), inputs, decisions };
         serde_json::to_vec(&record).unwrap()
     };
     let lines = [
         record(0, vec![measured(0)], Vec::new()),
-        record(1, Vec::new(), vec![decision(Kind::Start, "1")]),
-        record(2, vec![measured(1)], vec![decision(Kind::Advance, "1")]),
+        record(1, Vec::new(), vec![decision(DecisionKind::Start, "1")]),
+        record(2, vec![measured(1)], vec![decision(DecisionKind::Advance, "1")]),
         // Another request, which waits, is not the end of the first.
-        record(3, vec![measured(2)], vec![decision(Kind::Refuse, "0"), decision(Kind::Promote, "1")]),
-        record(4, vec![measured(3)], vec![decision(Kind::Finish, "1")]),
-        record(5, Vec::new(), vec![decision(Kind::Start, "2")]),
+        record(3, vec![measured(2)], vec![decision(DecisionKind::Refuse, "0"), decision(DecisionKind::Promote, "1")]),
+        record(4, vec![measured(3)], vec![decision(DecisionKind::Finish, "1")]),
+        record(5, Vec::new(), vec![decision(DecisionKind::Start, "2")]),
         record(6, vec![measured(4)], Vec::new()),
     ];
     let cases = cases(&lines).unwrap();

@@ -63,7 +63,8 @@ fn last(history: &[At]) -> String {
         let target = look.up.map(|up| Target { up, scraped: look.second as f64, started: look.start });
         let targets: Targets = Some(target.into_iter().map(|target| (process.clone(), target)).collect());
         let second = |second| Timestamp::from_second(second).unwrap();
-        let facts = |_: &Process| Facts { pod: None, started: look.pod_started.map(second), restarts: look.restarts };
+        let facts =
+            |_: &Process| ProcessFacts { pod: None, started: look.pod_started.map(second), restarts: look.restarts };
         let setting = Setting {
             since: second(1000),
             at: second(look.second),
@@ -256,7 +257,7 @@ fn a_process_under_a_new_name_is_not_counted_twice() {
             let snapshot = Snapshot(BTreeMap::from([(process.clone(), Ok(cells))]));
             let target = Target { up: true, scraped: at as f64, started };
             let pod = Some(("shop".to_owned(), "web-1".to_owned()));
-            let facts = |_: &Process| Facts { pod: pod.clone(), started: Some(second(1001)), restarts: None };
+            let facts = |_: &Process| ProcessFacts { pod: pod.clone(), started: Some(second(1001)), restarts: None };
             let setting = Setting { since: second(1000), at: second(at), behind: Span::ZERO, buckets: Buckets::None };
             (memory, counted) = memory.advance(&snapshot, &Some(BTreeMap::from([(process, target)])), &facts, setting);
         }

@@ -1,6 +1,6 @@
 //! The questions, word by word: what an operator sees in Prometheus' query log.
 
-use bellwether_core::ids::{Kind, Workload};
+use bellwether_core::ids::{Workload, WorkloadKind};
 use bellwether_core::time::Timestamp;
 use expect_test::expect;
 
@@ -108,7 +108,7 @@ const RATE: &str = "kind = \"throughput\"\nseries = \"requests_total\"\nmatching
 
 struct Names;
 
-impl Pods for Names {
+impl PodDirectory for Names {
     fn locate(&self, _: &str, _: &str) -> Option<PodFacts> {
         None
     }
@@ -125,7 +125,7 @@ fn watch(name: &str, namespace: &str, metrics: &[(&str, &str)]) -> Watch {
         workload: Workload {
             cluster: "c".to_owned(),
             namespace: namespace.to_owned(),
-            kind: Kind::Deployment,
+            kind: WorkloadKind::Deployment,
             name: name.to_owned(),
         },
         metrics: metrics.iter().map(|(name, text)| ((*name).to_owned(), toml::from_str(text).unwrap())).collect(),

@@ -1,4 +1,4 @@
-use bellwether_core::ids::Kind;
+use bellwether_core::ids::WorkloadKind;
 use expect_test::{Expect, expect};
 
 use super::super::store::Store;
@@ -214,7 +214,7 @@ const HISTOGRAM: &str = "kind = \"histogram\"\nseries = \"seconds\"";
 
 struct OnePod;
 
-impl Pods for OnePod {
+impl PodDirectory for OnePod {
     fn locate(&self, _: &str, pod: &str) -> Option<PodFacts> {
         (pod == "web-1").then(|| PodFacts {
             deployment_uid: "stable".to_owned(),
@@ -268,16 +268,16 @@ async fn check(series: &[(&str, &str)], metric: &str, limits: &[f64], expected: 
     expected.assert_eq(&found.join("\n"));
 }
 
-async fn found(store: &Store, metric: &str, limits: &[f64], at: Timestamp) -> Vec<Finding> {
+async fn found(store: &Store, metric: &str, limits: &[f64], at: Timestamp) -> Vec<ProbeFinding> {
     let workload = Workload {
         cluster: "c".to_owned(),
         namespace: "shop".to_owned(),
-        kind: Kind::Deployment,
+        kind: WorkloadKind::Deployment,
         name: "web".to_owned(),
     };
     let stable = ArmKey { deployment_uid: "stable".to_owned(), pod_hash: None, name: "web".to_owned() };
     let asked =
-        Probe { metrics: store, pods: &OnePod, workload: &workload, stable: &stable, window: Span::from_secs(60) };
+        ProbeRun { metrics: store, pods: &OnePod, workload: &workload, stable: &stable, window: Span::from_secs(60) };
     let wanted = Wanted { name: "m".to_owned(), metric: toml::from_str(metric).unwrap(), limits: limits.to_vec() };
     probe(&asked, &[wanted], at).await
 }
@@ -285,11 +285,11 @@ async fn found(store: &Store, metric: &str, limits: &[f64], at: Timestamp) -> Ve
 #[tokio::test]
 async fn what_is_asked_is_said_as_it_is_asked() {
     let workload =
-        Workload { cluster: "c".into(), namespace: "shop".into(), kind: Kind::Deployment, name: "web".into() };
+        Workload { cluster: "c".into(), namespace: "shop".into(), kind: WorkloadKind::Deployment, name: "web".into() };
     let stable = ArmKey { deployment_uid: "stable".to_owned(), pod_hash: None, name: "web".to_owned() };
     let store = Store::default();
     let window = Span::from_secs(60);
-    let probe = Probe { metrics: &store, pods: &OnePod, workload: &workload, stable: &stable, window };
+    let probe = ProbeRun { metrics: &store, pods: &OnePod, workload: &workload, stable: &stable, window };
     let asked = |metric: &str| {
         probe.asked(&Wanted { name: "m".to_owned(), metric: toml::from_str(metric).unwrap(), limits: Vec::new() })
     };

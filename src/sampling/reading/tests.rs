@@ -2,9 +2,9 @@
 
 use expect_test::{Expect, expect};
 
-use super::super::plan::{Family, PART, Source};
+use super::super::plan::{Family, PART, SeriesSource};
 use super::*;
-use crate::ports::Point;
+use crate::ports::SeriesPoint;
 
 const HISTOGRAM: &str = "kind = \"histogram\"\nseries = \"seconds\"";
 
@@ -46,7 +46,8 @@ fn processes_with_different_buckets_have_no_sum() {
         (vec!["web-1".to_owned()], bucket(&[("1", 1), ("+Inf", 2)])),
         (vec!["web-2".to_owned()], bucket(&[("2", 1), ("+Inf", 2)])),
     ]);
-    let counts = Counts { labels: &["le".to_owned()], counted: &counted_by, whose: &|_, _| Some(Arm::Stable) };
+    let counts =
+        ArmCounts { labels: &["le".to_owned()], counted: &counted_by, whose: &|_, _| Some(ArmReading::Stable) };
     let what = "the arm's processes have different buckets".to_owned();
     assert_eq!(counted(&metric, &counts, None), Sample::Gap(Gap::Malformed { what }));
 }
@@ -62,7 +63,8 @@ fn hits_are_found_by_their_label() {
         let metric: Metric = toml::from_str(&format!("kind = \"ratio\"\nseries = \"x\"\nhits = {hits}")).unwrap();
         let counted_by =
             by_code(&[("200", Some(10)), ("500", Some(3)), ("503", Some(1)), ("404", None), ("cancelled", Some(1))]);
-        let counts = Counts { labels: &["code".to_owned()], counted: &counted_by, whose: &|_, _| Some(Arm::Stable) };
+        let counts =
+            ArmCounts { labels: &["code".to_owned()], counted: &counted_by, whose: &|_, _| Some(ArmReading::Stable) };
         let stable = Some(Reading::Ratio { hits: wanted, total: 15 });
         assert_eq!(counted(&metric, &counts, None), Sample::Arms { canary: None, stable }, "{hits}");
     }
@@ -73,9 +75,9 @@ fn hits_that_are_counted_apart_are_a_part_of_the_whole() {
     let metric: Metric = toml::from_str("kind = \"ratio\"\nseries = \"x\"\nhits = { series = \"y\" }").unwrap();
     let none = BTreeMap::new();
     let row = |all: &BTreeMap<Process, Counted>, hits: &BTreeMap<Process, Counted>| {
-        let whose: Whose<'_> = &|_, _| Some(Arm::Canary);
-        let all = Counts { labels: &[], counted: all, whose };
-        counted(&metric, &all, Some(&Counts { labels: &[], counted: hits, whose }))
+        let whose: Whose<'_> = &|_, _| Some(ArmReading::Canary);
+        let all = ArmCounts { labels: &[], counted: all, whose };
+        counted(&metric, &all, Some(&ArmCounts { labels: &[], counted: hits, whose }))
     };
     let ratio = |hits, total| Sample::Arms { canary: Some(Reading::Ratio { hits, total }), stable: None };
     let gap = |what: &str| Sample::Gap(Gap::Malformed { what: what.to_owned() });
@@ -99,19 +101,20 @@ fn each_pod_of_an_arm_is_told_by_itself_and_a_gateways_processes_are_not() {
         counted_by.insert(vec![name.to_owned()], own);
     }
     counted_by.insert(vec!["web-3".to_owned()], Err(Gap::NoBaseline));
-    let whose: Whose<'_> = &|process, _| Some(if process[0].contains("canary") { Arm::Canary } else { Arm::Stable });
-    let counts = Counts { labels: &["code".to_owned()], counted: &counted_by, whose };
+    let whose: Whose<'_> =
+        &|process, _| Some(if process[0].contains("canary") { ArmReading::Canary } else { ArmReading::Stable });
+    let counts = ArmCounts { labels: &["code".to_owned()], counted: &counted_by, whose };
     let ratio = |hits, total| Reading::Ratio { hits, total };
     let named = |metric: &Metric, arm| -> Vec<(String, Reading)> {
         parts(metric, &counts, None, arm, |process| process.first().cloned()).into_iter().collect()
     };
     let pods = [("web-1", ratio(3, 13)), ("web-2", ratio(0, 7))].map(|(name, counted)| (name.to_owned(), counted));
-    assert_eq!(named(&metric, Arm::Stable), pods);
-    assert_eq!(named(&metric, Arm::Canary), [("web-canary-1".to_owned(), ratio(1, 2))]);
-    let both = parts(&metric, &counts, None, Arm::Stable, |process| (process[0] != "web-3").then_some(()));
+    assert_eq!(named(&metric, ArmReading::Stable), pods);
+    assert_eq!(named(&metric, ArmReading::Canary), [("web-canary-1".to_owned(), ratio(1, 2))]);
+    let both = parts(&metric, &counts, None, ArmReading::Stable, |process| (process[0] != "web-3").then_some(()));
     assert_eq!(both, BTreeMap::from([((), ratio(3, 20))]), "two processes of one pod are one");
     let arms = ArmSource::Service { label: "service".to_owned(), value: "{{service}}".to_owned() };
-    assert_eq!(named(&Metric { arms, ..metric.clone() }, Arm::Stable), []);
+    assert_eq!(named(&Metric { arms, ..metric.clone() }, ArmReading::Stable), []);
 }
 
 #[test]
@@ -120,12 +123,12 @@ fn the_other_arms_gap_is_both_arms_gap_and_a_strangers_is_nobodys() {
     let mut counted_by = by_code(&[("", Some(3))]);
     counted_by.insert(vec!["web-2".to_owned()], Err(Gap::NoBaseline));
     for (other, wanted) in [
-        (Some(Arm::Canary), Sample::Gap(Gap::NoBaseline)),
+        (Some(ArmReading::Canary), Sample::Gap(Gap::NoBaseline)),
         (None, Sample::Arms { canary: None, stable: Some(Reading::Count(3)) }),
     ] {
         let whose =
-            |process: &Process, _: Option<&Class>| if process[0] == "web-1" { Some(Arm::Stable) } else { other };
-        assert_eq!(counted(&metric, &Counts { labels: &[], counted: &counted_by, whose: &whose }, None), wanted);
+            |process: &Process, _: Option<&Class>| if process[0] == "web-1" { Some(ArmReading::Stable) } else { other };
+        assert_eq!(counted(&metric, &ArmCounts { labels: &[], counted: &counted_by, whose: &whose }, None), wanted);
     }
 }
 
@@ -141,32 +144,32 @@ fn check_buckets(buckets: &[(&str, f64)], expected: Expect) {
 
 /// A process that starts from nothing and then has these buckets, each a sum of so many series.
 fn check_members(buckets: &[(&str, f64, u64)], expected: Expect) {
-    use super::super::difference::{Buckets, Facts, Memory, Setting};
+    use super::super::difference::{Buckets, Memory, ProcessFacts, Setting};
     use super::super::snapshot::{Target, Targets};
     use bellwether_core::time::{Span, Timestamp};
 
     let metric: Metric = toml::from_str(HISTOGRAM).unwrap();
-    let source = Source { process: vec!["pod".to_owned()], targets: None, service: None };
+    let source = SeriesSource { process: vec!["pod".to_owned()], targets: None, service: None };
     let family = Family { series: "seconds_bucket".to_owned(), matching: None, source, counter: true, native: false };
     let labels = ["le".to_owned()];
-    let points: Vec<Point> = buckets
+    let points: Vec<SeriesPoint> = buckets
         .iter()
         .flat_map(|(le, value, members)| {
             let own = BTreeMap::from([("pod".to_owned(), "web-1".to_owned()), ("le".to_owned(), (*le).to_owned())]);
             let mut counted = own.clone();
             counted.insert(PART.to_owned(), "members".to_owned());
-            [Point::number(own, *value), Point::number(counted, *members as f64)]
+            [SeriesPoint::number(own, *value), SeriesPoint::number(counted, *members as f64)]
         })
         .collect();
     let target = Target { up: true, scraped: 1.0, started: None };
     let targets: Targets = Some(BTreeMap::from([(vec!["web-1".to_owned()], target)]));
     let epoch = Timestamp::UNIX_EPOCH;
     let setting = Setting { since: epoch, at: epoch, behind: Span::ZERO, buckets: Buckets::Classic };
-    let facts = |_: &Process| Facts::default();
+    let facts = |_: &Process| ProcessFacts::default();
     let (memory, _) = Memory::default().advance(&Snapshot::default(), &targets, &facts, setting);
     let snapshot = Snapshot::read(&family, &labels, &points.iter().collect::<Vec<_>>());
     let (_, counted_by) = memory.advance(&snapshot, &targets, &facts, setting);
-    let counts = Counts { labels: &labels, counted: &counted_by, whose: &|_, _| Some(Arm::Stable) };
+    let counts = ArmCounts { labels: &labels, counted: &counted_by, whose: &|_, _| Some(ArmReading::Stable) };
     let text = match counted(&metric, &counts, None) {
         Sample::Arms { stable: Some(Reading::Histogram { edges, counts }), .. } => format!("{edges:?} {counts:?}"),
         Sample::Gap(gap) => gap.to_string(),

@@ -1,7 +1,7 @@
 //! Native histograms through the whole sampler: what is counted of them between two readings, and when there is a gap.
 
 use bellwether_core::stats::histogram::native_edge;
-use bellwether_core::time::{Span, Stretch};
+use bellwether_core::time::{Span, TimeRange};
 use proptest::prelude::*;
 
 use super::super::native::edges;
@@ -183,7 +183,7 @@ async fn the_past_of_native_histograms_is_counted_as_the_present_was() {
         lived.extend(world.world.tick(at).await);
     }
     let watch = world.world.watch();
-    let stretch = Stretch::before(t(165), Span::from_secs(165), Span::from_secs(15));
+    let stretch = TimeRange::before(t(165), Span::from_secs(165), Span::from_secs(15));
     let (store, pods) = (Arc::clone(&world.world.store), Arc::clone(&world.world.pods));
     let blocks = history::blocks(store, pods, watch, stretch, Options::default()).await;
     let seen: Vec<Sample> = blocks.iter().map(|block: &Block| block.metrics["errors"].clone()).collect();

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use bellwether::adapters::kafka::{Emitter, Intake, Kafka, Options, read_decisions};
+use bellwether::adapters::kafka::{Emitter, Kafka, KafkaIntake, Options, read_decisions};
 use bellwether::ports::{Batch, Journal, JournalError, Journals, Partition, Wake};
 use bellwether_core::time::Span;
 use rdkafka::admin::{AdminClient, AdminOptions};
@@ -84,7 +84,7 @@ struct Stage {
     emitter: Emitter,
     /// As whom raw producers commit offsets: nobody in particular, which a broker takes in a transaction.
     nobody: ConsumerGroupMetadata,
-    _intake: Intake,
+    _intake: KafkaIntake,
 }
 
 impl Stage {

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use bellwether::points::Point;
+use bellwether::points::Failpoint;
 use serde_json::Value;
 use tokio::process::Command;
 
@@ -69,7 +69,7 @@ impl Bellwether {
     }
 
     /// From its next start on it dies at this point, as a SIGKILL would have it.
-    pub fn dies_at(&mut self, point: Option<(Point, u64)>) {
+    pub fn dies_at(&mut self, point: Option<(Failpoint, u64)>) {
         self.dies_at = point.map(|(point, passes)| format!("{}:{passes}", point.name()));
     }
 

@@ -19,9 +19,9 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use bellwether::adapters::prometheus::{self, Prometheus};
 use bellwether::clock::{Clock as _, SystemClock};
-use bellwether::ports::{PodFacts, Pods};
+use bellwether::ports::{PodDirectory, PodFacts};
 use bellwether::sampling::{Options, Sampler, grid};
-use bellwether_core::ids::{Kind, Workload};
+use bellwether_core::ids::{Workload, WorkloadKind};
 use bellwether_core::measure::block::{Block, Reading, Sample};
 use bellwether_core::measure::metric::Metric;
 use bellwether_core::measure::watch::{ArmKey, Watch};
@@ -241,7 +241,7 @@ async fn page(State((processes, pod)): State<(Processes, String)>) -> Response {
 #[derive(Default)]
 struct Roster(Mutex<BTreeMap<String, PodFacts>>);
 
-impl Pods for Roster {
+impl PodDirectory for Roster {
     fn locate(&self, _: &str, pod: &str) -> Option<PodFacts> {
         lock(&self.0).get(pod).cloned()
     }
@@ -439,7 +439,7 @@ async fn read(
         ("slow".to_owned(), Metric { native, ..metric(r#"{"kind":"histogram","series":"seconds"}"#)? }),
     ]);
     let mut watch = Watch {
-        workload: Workload { cluster: "test".into(), namespace, kind: Kind::Deployment, name: "web".into() },
+        workload: Workload { cluster: "test".into(), namespace, kind: WorkloadKind::Deployment, name: "web".into() },
         named: metrics.keys().cloned().collect(),
         metrics,
         each: std::collections::BTreeSet::new(),

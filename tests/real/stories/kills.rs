@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
-use bellwether::points::Point;
+use bellwether::points::Failpoint;
 use futures::{StreamExt, TryStreamExt, stream};
 use serde_json::Value;
 
@@ -115,9 +115,9 @@ async fn lives(scene: &mut Scene<'_>, seed: u64) -> Result<BTreeMap<&'static str
     let mut dice = Dice(seed);
     let mut died = BTreeMap::new();
     for _ in 0..KILLS {
-        let point = Point::ALL[dice.below(Point::ALL.len() as u64) as usize];
+        let point = Failpoint::ALL[dice.below(Failpoint::ALL.len() as u64) as usize];
         // Records are read in the first moments of a life or never, and the rest happens all the time.
-        let passes = if point == Point::Polled { dice.below(8) } else { dice.below(60) };
+        let passes = if point == Failpoint::Polled { dice.below(8) } else { dice.below(60) };
         scene.bellwether.dies_at(Some((point, passes)));
         scene.bellwether.start_unready()?;
         if scene.bellwether.has_died(LONGEST_LIFE).await? {

@@ -13,7 +13,7 @@ const CHANCE: f64 = 0.001;
 /// How far two distributions are apart.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub struct Drifted {
+pub struct DriftFinding {
     /// By which measure.
     pub distance: Distance,
     /// From what.
@@ -26,7 +26,7 @@ pub struct Drifted {
     pub p: f64,
 }
 
-impl Drifted {
+impl DriftFinding {
     /// Whether that is more than chance gives.
     pub fn is_more_than_chance(&self) -> bool {
         self.p < CHANCE

@@ -14,7 +14,7 @@ pub(crate) const LEAST: usize = 5;
 /// What was compared, and what came of it.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub struct Ranked {
+pub struct RankFinding {
     /// What it is called; `None`: too few values to tell.
     pub label: Option<Label>,
     /// From the stable's values to the canary's, in percentage points, milliseconds, or as the metric counts.
@@ -25,7 +25,7 @@ pub struct Ranked {
     pub stable: usize,
 }
 
-impl Ranked {
+impl RankFinding {
     /// Whether the canary is on the bad side; `None`: it can't be told.
     pub fn is_broken(&self) -> Option<bool> {
         match self.label? {

@@ -8,7 +8,7 @@ use super::{Evidence, Verdict};
 use crate::judge::outlier::Outlier;
 use crate::measure::metric::{MetricKind, Unit};
 use crate::measure::window::Measure;
-use crate::policy::{Proof, Rule};
+use crate::policy::{Proof, SequentialRule};
 use crate::stats::confidence::{self, Interval};
 use crate::stats::tally::{Phi, Tally, Worth};
 
@@ -34,11 +34,11 @@ pub enum Claim {
 /// How much there is against a version, and how much for it. All evidence is a logarithm, in nats.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub struct Weighed {
+pub struct SequentialFinding {
     /// The highest share of bad requests that the limit allows.
     pub allowed: f64,
     /// The settings.
-    pub rule: Rule,
+    pub rule: SequentialRule,
     /// What passes.
     pub proof: Proof,
     /// The evidence against the version, and the claim that has the most part in it.
@@ -56,7 +56,7 @@ pub struct Weighed {
     pub outlier: Option<Outlier>,
 }
 
-impl Weighed {
+impl SequentialFinding {
     pub(crate) fn alarms(&self) -> bool {
         self.alarm.1 >= -libm::log(self.rule.level())
     }

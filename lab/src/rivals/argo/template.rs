@@ -2,8 +2,8 @@
 
 use serde_json::Value;
 
-use super::{ERROR_LIMIT, Metric, Settings};
-use crate::rivals::manifest::{Place, Problem};
+use super::{ArgoMetric, ArgoSettings, ERROR_LIMIT};
+use crate::rivals::manifest::{ManifestProblem, Place};
 use bellwether_core::time::Span;
 
 const METRIC: [&str; 11] = [
@@ -20,12 +20,12 @@ const METRIC: [&str; 11] = [
     "failureCondition",
 ];
 
-impl Settings {
+impl ArgoSettings {
     /// From an AnalysisTemplate. Arguments in queries are left as they are; anywhere else they must have been put in.
     ///
     /// # Errors
-    /// [`Problem`]: what can't be read or would be judged otherwise here than by Argo Rollouts.
-    pub fn from_manifest(manifest: &Value) -> Result<Settings, Problem> {
+    /// [`ManifestProblem`]: what can't be read or would be judged otherwise here than by Argo Rollouts.
+    pub fn from_manifest(manifest: &Value) -> Result<ArgoSettings, ManifestProblem> {
         let spec = Place::root(manifest).spec(&["AnalysisTemplate", "ClusterAnalysisTemplate"])?;
         spec.only(&["args", "metrics", "dryRun", "measurementRetention", "templates"])?;
         spec.refuse("templates", "give the templates that it refers to one by one")?;
@@ -34,11 +34,11 @@ impl Settings {
         if metrics.is_empty() {
             return Err(spec.at("metrics").problem("a template needs a metric"));
         }
-        Ok(Settings { metrics, lasts: None })
+        Ok(ArgoSettings { metrics, lasts: None })
     }
 }
 
-fn metric(place: &Place<'_>) -> Result<Metric, Problem> {
+fn metric(place: &Place<'_>) -> Result<ArgoMetric, ManifestProblem> {
     place.only(&METRIC)?;
     let name = place.at("name").text()?;
     let failures = place.at("failureLimit");
@@ -47,7 +47,7 @@ fn metric(place: &Place<'_>) -> Result<Metric, Problem> {
         Some(-1) => None,
         Some(_) => failures.count()?,
     };
-    Ok(Metric {
+    Ok(ArgoMetric {
         query: Some(query(&place.at("provider"))?),
         interval: place.at("interval").span()?,
         initial_delay: place.at("initialDelay").span()?.unwrap_or(Span::ZERO),
@@ -58,11 +58,11 @@ fn metric(place: &Place<'_>) -> Result<Metric, Problem> {
         success_limit: place.at("consecutiveSuccessLimit").count()?.filter(|limit| *limit > 0),
         success: place.at("successCondition").parsed()?,
         failure: place.at("failureCondition").parsed()?,
-        ..Metric::new(name)
+        ..ArgoMetric::new(name)
     })
 }
 
-fn query(provider: &Place<'_>) -> Result<String, Problem> {
+fn query(provider: &Place<'_>) -> Result<String, ManifestProblem> {
     provider.only(&["prometheus"])?;
     let prometheus = provider.at("prometheus");
     prometheus.only(&["address", "query", "timeout", "insecure", "headers", "authentication", "rangeQuery"])?;
@@ -92,20 +92,20 @@ mod tests {
     fn a_template_is_read_with_argos_defaults() {
         let written =
             prometheus(json!({ "interval": "5m", "successCondition": "result[0] >= 0.95", "failureLimit": 3 }));
-        let settings = Settings::from_manifest(&template(written)).unwrap();
-        let expected = Metric {
+        let settings = ArgoSettings::from_manifest(&template(written)).unwrap();
+        let expected = ArgoMetric {
             query: Some("sum(x{a=\"{{args.a}}\"})".to_owned()),
             interval: Some(Span::from_secs(300)),
             failure_limit: Some(3),
             success: Some("result[0] >= 0.95".parse().unwrap()),
-            ..Metric::new("success-rate")
+            ..ArgoMetric::new("success-rate")
         };
-        assert_eq!(settings, Settings { metrics: vec![expected], lasts: None });
-        let back: Settings = serde_json::from_value(serde_json::to_value(&settings).unwrap()).unwrap();
+        assert_eq!(settings, ArgoSettings { metrics: vec![expected], lasts: None });
+        let back: ArgoSettings = serde_json::from_value(serde_json::to_value(&settings).unwrap()).unwrap();
         assert_eq!(back, settings);
         let other =
             prometheus(json!({ "failureLimit": -1, "count": "10", "consecutiveSuccessLimit": 4, "interval": "1m30s" }));
-        let metric = Settings::from_manifest(&template(other)).unwrap().metrics.remove(0);
+        let metric = ArgoSettings::from_manifest(&template(other)).unwrap().metrics.remove(0);
         assert_eq!((metric.failure_limit, metric.count, metric.success_limit), (None, Some(10), Some(4)));
         assert_eq!(metric.interval, Some(Span::from_secs(90)));
     }
@@ -130,7 +130,7 @@ mod tests {
             (nested, "spec.templates"),
             (dry, "spec.dryRun"),
         ] {
-            let problem = Settings::from_manifest(&manifest).unwrap_err().to_string();
+            let problem = ArgoSettings::from_manifest(&manifest).unwrap_err().to_string();
             assert!(problem.starts_with(expected), "{problem}\n{expected}");
         }
     }

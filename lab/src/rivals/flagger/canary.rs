@@ -2,8 +2,8 @@
 
 use serde_json::Value;
 
-use super::{ALL, Metric, Settings, Steps};
-use crate::rivals::manifest::{Place, Problem};
+use super::{ALL, FlaggerMetric, FlaggerSettings, Steps};
+use crate::rivals::manifest::{ManifestProblem, Place};
 use bellwether_core::time::Span;
 
 /// `GetAnalysisInterval`: what is not written, and the least.
@@ -34,12 +34,12 @@ const ANALYSIS: [&str; 17] = [
     "matchPrimary",
 ];
 
-impl Settings {
+impl FlaggerSettings {
     /// From a Canary. Webhooks that are asked during the analysis are refused, for their answers are not recorded.
     ///
     /// # Errors
-    /// [`Problem`]: what can't be read or would be judged otherwise here than by Flagger.
-    pub fn from_manifest(manifest: &Value) -> Result<Settings, Problem> {
+    /// [`ManifestProblem`]: what can't be read or would be judged otherwise here than by Flagger.
+    pub fn from_manifest(manifest: &Value) -> Result<FlaggerSettings, ManifestProblem> {
         let spec = Place::root(manifest).spec(&["Canary"])?;
         spec.refuse("skipAnalysis", "there is nothing to compare with")?;
         spec.refuse("suspend", "there is nothing to compare with")?;
@@ -52,7 +52,7 @@ impl Settings {
         analysis.at("webhooks").list()?.iter().try_for_each(webhook)?;
         let metrics = analysis.at("metrics").list()?.iter().map(metric).collect::<Result<Vec<_>, _>>()?;
         let (own, others): (Vec<_>, Vec<_>) = metrics.into_iter().partition(|metric| metric.template.is_none());
-        Ok(Settings {
+        Ok(FlaggerSettings {
             interval: analysis.at("interval").span()?.unwrap_or(INTERVAL).max(SHORTEST_INTERVAL),
             threshold: analysis.at("threshold").count()?.unwrap_or(1).max(1),
             steps: steps(&analysis)?,
@@ -62,7 +62,7 @@ impl Settings {
 }
 
 /// Those that only watch, or come before and after, decide nothing about the metrics.
-fn webhook(place: &Place<'_>) -> Result<(), Problem> {
+fn webhook(place: &Place<'_>) -> Result<(), ManifestProblem> {
     match place.at("type").text() {
         Ok("pre-rollout" | "post-rollout" | "event" | "confirm-rollout") => Ok(()),
         Ok(_) | Err(_) => Err(place
@@ -71,8 +71,8 @@ fn webhook(place: &Place<'_>) -> Result<(), Problem> {
     }
 }
 
-fn steps(analysis: &Place<'_>) -> Result<Steps, Problem> {
-    let read = |key: &str| Ok::<u32, Problem>(analysis.at(key).count()?.unwrap_or(0));
+fn steps(analysis: &Place<'_>) -> Result<Steps, ManifestProblem> {
+    let read = |key: &str| Ok::<u32, ManifestProblem>(analysis.at(key).count()?.unwrap_or(0));
     let (iterations, step, most) = (read("iterations")?, read("stepWeight")?, read("maxWeight")?);
     let is_matched = !analysis.at("match").list()?.is_empty();
     let weight = |place: &Place<'_>| place.count()?.ok_or_else(|| place.problem("write a weight"));
@@ -95,7 +95,7 @@ fn steps(analysis: &Place<'_>) -> Result<Steps, Problem> {
     }
 }
 
-fn metric(place: &Place<'_>) -> Result<Metric, Problem> {
+fn metric(place: &Place<'_>) -> Result<FlaggerMetric, ManifestProblem> {
     place.only(&["name", "interval", "thresholdRange", "threshold", "templateRef", "templateVariables", "query"])?;
     let name = place.at("name").text()?;
     place.refuse("query", "put the query into a MetricTemplate")?;
@@ -117,7 +117,13 @@ fn metric(place: &Place<'_>) -> Result<Metric, Problem> {
     if min.is_none() && max.is_none() {
         return Err(range.problem("without min or max the metric passes whatever it is; write one"));
     }
-    Ok(Metric { name: name.to_owned(), template, window: place.at("interval").span()?.unwrap_or(WINDOW), min, max })
+    Ok(FlaggerMetric {
+        name: name.to_owned(),
+        template,
+        window: place.at("interval").span()?.unwrap_or(WINDOW),
+        min,
+        max,
+    })
 }
 
 #[cfg(test)]
@@ -135,7 +141,7 @@ mod tests {
     /// `docs/gitbook/usage/how-it-works.md`, the first example.
     #[test]
     fn a_canary_is_read_with_flaggers_defaults() {
-        let settings = Settings::from_manifest(&canary(json!({
+        let settings = FlaggerSettings::from_manifest(&canary(json!({
             "interval": "1m", "threshold": 10, "maxWeight": 50, "stepWeight": 5,
             "metrics": [
                 { "name": "error-rate", "templateRef": { "name": "errors", "namespace": "flagger" }, "threshold": 1 },
@@ -145,7 +151,7 @@ mod tests {
             "webhooks": [{ "name": "acceptance", "type": "pre-rollout", "url": "http://tester" }],
         })))
         .unwrap();
-        let metric = |name: &str, min: Option<f64>, max: Option<f64>| Metric {
+        let metric = |name: &str, min: Option<f64>, max: Option<f64>| FlaggerMetric {
             name: name.into(),
             template: None,
             window: Span::from_secs(60),
@@ -155,14 +161,14 @@ mod tests {
         assert_eq!(
             settings.metrics,
             [
-                Metric { window: Span::from_secs(120), ..metric("request-success-rate", Some(99.0), None) },
+                FlaggerMetric { window: Span::from_secs(120), ..metric("request-success-rate", Some(99.0), None) },
                 metric("request-duration", None, Some(500.0)),
-                Metric { template: Some("errors".into()), ..metric("error-rate", None, Some(1.0)) },
+                FlaggerMetric { template: Some("errors".into()), ..metric("error-rate", None, Some(1.0)) },
             ]
         );
         assert_eq!((settings.interval, settings.threshold), (Span::from_secs(60), 10));
         assert_eq!(settings.steps, Steps::Even { step: 5, most: 50 });
-        let back: Settings = serde_json::from_value(serde_json::to_value(&settings).unwrap()).unwrap();
+        let back: FlaggerSettings = serde_json::from_value(serde_json::to_value(&settings).unwrap()).unwrap();
         assert_eq!(back, settings);
     }
 
@@ -175,9 +181,13 @@ mod tests {
             (json!({ "iterations": 10 }), Steps::BlueGreen { iterations: 10 }),
             (json!({ "iterations": 10, "match": [{ "headers": {} }] }), Steps::Matched { iterations: 10 }),
         ] {
-            assert_eq!(Settings::from_manifest(&canary(analysis.clone())).unwrap().steps, expected, "{analysis}");
+            assert_eq!(
+                FlaggerSettings::from_manifest(&canary(analysis.clone())).unwrap().steps,
+                expected,
+                "{analysis}"
+            );
         }
-        let short = Settings::from_manifest(&canary(json!({ "stepWeight": 1, "interval": "2s" }))).unwrap();
+        let short = FlaggerSettings::from_manifest(&canary(json!({ "stepWeight": 1, "interval": "2s" }))).unwrap();
         assert_eq!((short.interval, short.threshold), (Span::from_secs(10), 1));
     }
 
@@ -207,7 +217,7 @@ mod tests {
                 r#"spec.analysis.metrics[0].query: "vector(1)""#,
             ),
         ] {
-            let problem = Settings::from_manifest(&manifest).unwrap_err().to_string();
+            let problem = FlaggerSettings::from_manifest(&manifest).unwrap_err().to_string();
             assert!(problem.starts_with(expected), "{problem}\n{expected}");
         }
     }

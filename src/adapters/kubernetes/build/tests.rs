@@ -1,4 +1,4 @@
-use bellwether_core::ids::Kind;
+use bellwether_core::ids::WorkloadKind;
 use serde_json::json;
 
 use super::*;
@@ -31,7 +31,7 @@ fn by_replicas_the_pods_keep_their_labels_and_the_selector_has_one_more() {
 fn a_baseline_is_the_stable_once_more_with_a_selector_of_its_own() {
     let images = Images::new();
     let built = with_shape(None, |shape| {
-        deployment(&object(&stable()), &Shape { track: BASELINE, images: &images, ..shape.clone() })
+        deployment(&object(&stable()), &ObjectShape { track: BASELINE, images: &images, ..shape.clone() })
     });
     assert_eq!(built["metadata"]["name"], "web-baseline");
     assert_eq!(built["spec"]["selector"]["matchLabels"], json!({"app": "web", TRACK: "baseline", "tier": "front"}));
@@ -171,14 +171,18 @@ fn clone_of(spec: &Value) -> Value {
     with_shape(Some("app"), |shape| service(&one, &object(&stable()), shape))
 }
 
-fn with_shape(changed_label: Option<&str>, build: impl FnOnce(&Shape<'_>) -> Value) -> Value {
-    let workload =
-        Workload { cluster: "test".into(), namespace: "demo".into(), kind: Kind::Deployment, name: "web".into() };
+fn with_shape(changed_label: Option<&str>, build: impl FnOnce(&ObjectShape<'_>) -> Value) -> Value {
+    let workload = Workload {
+        cluster: "test".into(),
+        namespace: "demo".into(),
+        kind: WorkloadKind::Deployment,
+        name: "web".into(),
+    };
     let images = Images::from([("web".to_owned(), "shop/web:2".to_owned())]);
     let annotations = [(EFFECT, "web-1.1"), (EPOCH, "3"), (ROLLOUT, "web-1")]
         .map(|(key, value)| (key.to_owned(), value.to_owned()))
         .into();
-    let shape = Shape {
+    let shape = ObjectShape {
         workload: &workload,
         track: CANARY,
         images: &images,

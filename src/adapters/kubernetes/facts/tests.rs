@@ -123,7 +123,7 @@ fn a_templates_secrets_are_not_printed() {
     assert!(read.template.expose().contains("hunter2"));
 }
 
-fn arm(deployment: &Value, sets: &[Value], pods: &[Value]) -> Arm {
+fn arm(deployment: &Value, sets: &[Value], pods: &[Value]) -> DeploymentStatus {
     let deployment = Deployment::read(&serde_json::from_value(deployment.clone()).unwrap()).unwrap();
     let sets: Vec<ReplicaSet> =
         sets.iter().filter_map(|set| ReplicaSet::read(&serde_json::from_value(set.clone()).unwrap())).collect();

@@ -4,11 +4,11 @@ use super::*;
 
 #[test]
 fn a_workload_is_seen_with_its_canary_and_its_weight() {
-    let (sighting, templates) = cluster().sighting(&web()).unwrap();
-    let (stable, canary) = (sighting.stable.unwrap(), sighting.canary.unwrap());
+    let (status, templates) = cluster().status(&web()).unwrap();
+    let (stable, canary) = (status.stable.unwrap(), status.canary.unwrap());
     assert_eq!((stable.uid.as_str(), stable.pod_hash.as_deref()), ("web-uid", Some("h1")));
     assert_eq!((canary.uid.as_str(), canary.pod_hash.as_deref()), ("web-canary-uid", Some("h2")));
-    assert_eq!(sighting.routed.unwrap().weight.to_string(), "10 %");
+    assert_eq!(status.routed.unwrap().weight.to_string(), "10 %");
     assert_eq!(templates.len(), 1);
     assert_eq!(templates[0].hash, stable.template);
 }
@@ -19,14 +19,14 @@ fn a_canary_of_an_earlier_deployment_is_none_of_ours() {
     let mut recreated = deployment("web", "web:1");
     recreated["metadata"]["uid"] = json!("another-uid");
     set_deployment(&mut objects, recreated);
-    assert_eq!(objects.sighting(&web()).unwrap().0.canary, None);
+    assert_eq!(objects.status(&web()).unwrap().0.canary, None);
 }
 
 #[test]
 fn a_canary_is_no_workload_of_its_own() {
     let objects = cluster();
     let canary = Workload { name: "web-canary".to_owned(), ..web() };
-    assert!(objects.sighting(&canary).is_none());
+    assert!(objects.status(&canary).is_none());
     assert_eq!(objects.all_workloads("test"), [web()]);
 }
 
@@ -34,7 +34,7 @@ fn a_canary_is_no_workload_of_its_own() {
 fn a_workload_that_is_gone_is_seen_to_be_gone() {
     let mut objects = cluster();
     objects.take(Update::Deployment(Change::Gone(key("web"))));
-    assert_eq!(objects.sighting(&web()).unwrap().0.stable, None);
+    assert_eq!(objects.status(&web()).unwrap().0.stable, None);
 }
 
 #[test]
@@ -54,10 +54,10 @@ fn each_change_names_the_workloads_that_it_may_concern() {
 fn half_a_list_is_not_half_a_cluster() {
     let mut objects = cluster();
     objects.take(Update::Deployment(Change::Begin));
-    assert!(objects.sighting(&web()).unwrap().0.stable.is_some());
+    assert!(objects.status(&web()).unwrap().0.stable.is_some());
     let concerned = objects.take(Update::Deployment(Change::Whole));
     assert_eq!(concerned.len(), 2, "both that are missing from the new list");
-    assert!(objects.sighting(&web()).unwrap().0.stable.is_none());
+    assert!(objects.status(&web()).unwrap().0.stable.is_none());
 }
 
 #[test]
@@ -164,12 +164,12 @@ fn pod_state(name: &str, deployment: &str, hash: &str) -> PodState {
     .unwrap()
 }
 
-fn key(name: &str) -> Key {
+fn key(name: &str) -> ObjectKey {
     ("demo".to_owned(), name.to_owned())
 }
 
 fn web() -> Workload {
-    Workload { cluster: "test".into(), namespace: "demo".into(), kind: Kind::Deployment, name: "web".into() }
+    Workload { cluster: "test".into(), namespace: "demo".into(), kind: WorkloadKind::Deployment, name: "web".into() }
 }
 
 fn from<T: serde::de::DeserializeOwned>(value: Value) -> T {

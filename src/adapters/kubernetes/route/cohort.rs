@@ -12,7 +12,9 @@ use json_patch::Patch;
 use kube::core::DynamicObject;
 use serde_json::{Value, json};
 
-use super::{Draft, Mark, Record, backends, canary_of, is_service, name, rules, test_name, weight, write_record};
+use super::{
+    PatchDraft, Record, RouteMark, backends, canary_of, is_service, name, rules, test_name, weight, write_record,
+};
 
 /// The copies, by their places.
 fn copies(route: &DynamicObject, workload: &Workload) -> Vec<usize> {
@@ -48,13 +50,13 @@ pub(super) fn set(
     workload: &Workload,
     noted: &Record,
     wanted: Weight,
-    mark: &Mark,
+    mark: &RouteMark,
 ) -> Result<Option<Patch>, Failure> {
     let (copies, sources) = (copies(route, workload), sources(route, noted));
     if share(route, workload, noted) == wanted && (wanted > Weight::ZERO || copies.is_empty()) {
         return Ok(None);
     }
-    let mut draft = Draft::of(&route.metadata);
+    let mut draft = PatchDraft::of(&route.metadata);
     remove(&mut draft, route, &copies);
     if wanted > Weight::ZERO {
         if sources.len() < noted.rules.len() {
@@ -73,14 +75,14 @@ pub(super) fn set(
 
 /// Takes the copies away, and what was noted.
 pub(super) fn leave(route: &DynamicObject, workload: &Workload) -> Option<Patch> {
-    let mut draft = Draft::of(&route.metadata);
+    let mut draft = PatchDraft::of(&route.metadata);
     remove(&mut draft, route, &copies(route, workload));
     write_record(route, workload, None, &mut draft);
     draft.finish()
 }
 
 /// From the last to the first, so that no place moves before its turn.
-fn remove(draft: &mut Draft, route: &DynamicObject, copies: &[usize]) {
+fn remove(draft: &mut PatchDraft, route: &DynamicObject, copies: &[usize]) {
     for index in copies.iter().rev() {
         if let Some(rule) = rules(route).get(*index) {
             test_name(draft, *index, 0, &backends(rule));

@@ -1,4 +1,4 @@
-use bellwether_core::ids::Kind;
+use bellwether_core::ids::WorkloadKind;
 use serde_json::json;
 
 use super::*;
@@ -340,7 +340,7 @@ fn apply_leave(value: &Value) -> Value {
     apply(value, leave(&object(value.clone()), &web()))
 }
 
-fn seen(value: &Value) -> Routed {
+fn seen(value: &Value) -> RouteStatus {
     routed([&object(value.clone())], &web()).unwrap()
 }
 
@@ -356,11 +356,11 @@ fn weights(value: &Value) -> Vec<Vec<(String, Option<u64>)>> {
 }
 
 fn web() -> Workload {
-    Workload { cluster: "test".into(), namespace: "demo".into(), kind: Kind::Deployment, name: "web".into() }
+    Workload { cluster: "test".into(), namespace: "demo".into(), kind: WorkloadKind::Deployment, name: "web".into() }
 }
 
-fn mark(epoch: u64) -> Mark {
-    Mark { effect: "web-1.1".to_owned(), epoch: Epoch(epoch) }
+fn mark(epoch: u64) -> RouteMark {
+    RouteMark { effect: "web-1.1".to_owned(), epoch: Epoch(epoch) }
 }
 
 // ---- a cohort ----

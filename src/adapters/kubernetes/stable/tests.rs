@@ -1,4 +1,4 @@
-use bellwether_core::ids::{EffectId, Kind, RolloutId};
+use bellwether_core::ids::{EffectId, RolloutId, WorkloadKind};
 use bellwether_core::input::effect::Act;
 
 use super::*;
@@ -61,7 +61,7 @@ fn a_restored_template_is_the_whole_one_that_was_stored() {
     let mut good = deployment("shop/web:1");
     good["spec"]["template"]["spec"]["fieldOfTomorrow"] = json!({"a": 1});
     let bad = deployment("shop/web:2");
-    let stored = Template::new(hash(&good), good["spec"]["template"].to_string());
+    let stored = PodTemplate::new(hash(&good), good["spec"]["template"].to_string());
     let after = apply(&bad, restoration(&object(&bad), &hash(&good), Some(&stored)).unwrap());
     assert_eq!(after["spec"], good["spec"]);
     assert!(restoration(&object(&after), &hash(&good), Some(&stored)).unwrap().is_none());
@@ -73,8 +73,8 @@ fn a_template_that_is_not_the_one_it_is_called_is_not_put_back() {
     let name = TemplateHash("wanted".into());
     for stored in [
         None,
-        Some(Template::new(name.clone(), deployment("shop/web:1")["spec"]["template"].to_string())),
-        Some(Template::new(name.clone(), "{".to_owned())),
+        Some(PodTemplate::new(name.clone(), deployment("shop/web:1")["spec"]["template"].to_string())),
+        Some(PodTemplate::new(name.clone(), "{".to_owned())),
     ] {
         assert_eq!(restoration(&object(&there), &name, stored.as_ref()).unwrap_err().kind, FailureKind::Refused);
     }
@@ -134,12 +134,12 @@ fn object(value: &Value) -> DynamicObject {
     serde_json::from_value(value.clone()).unwrap()
 }
 
-fn apply(value: &Value, draft: Option<Draft>) -> Value {
+fn apply(value: &Value, draft: Option<PatchDraft>) -> Value {
     let mut changed = value.clone();
-    json_patch::patch(&mut changed, &draft.and_then(Draft::finish).expect("a patch")).unwrap();
+    json_patch::patch(&mut changed, &draft.and_then(PatchDraft::finish).expect("a patch")).unwrap();
     changed
 }
 
 fn web() -> Workload {
-    Workload { cluster: "test".into(), namespace: "demo".into(), kind: Kind::Deployment, name: "web".into() }
+    Workload { cluster: "test".into(), namespace: "demo".into(), kind: WorkloadKind::Deployment, name: "web".into() }
 }

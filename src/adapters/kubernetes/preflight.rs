@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 
 use bellwether_core::ids::Workload;
-use bellwether_core::input::status::Obstacle;
+use bellwether_core::input::status::PreflightIssue;
 use bellwether_core::policy::{RouteName, Traffic};
 use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Service};
@@ -62,9 +62,9 @@ impl Surroundings {
     ///
     /// # Errors
     /// No Service, or no route to it.
-    pub fn path(&self, workload: &Workload, traffic: &Traffic) -> Result<Path, Obstacle> {
+    pub fn path(&self, workload: &Workload, traffic: &Traffic) -> Result<Path, PreflightIssue> {
         let services = selecting(&self.services, &self.stable_labels(), workload);
-        let first = services.first().ok_or(Obstacle::NoService)?;
+        let first = services.first().ok_or(PreflightIssue::NoService)?;
         match traffic {
             Traffic::Replicas => Ok(Path { service: name(&first.metadata), changed_label: None }),
             Traffic::Gateway { route, .. } => {
@@ -76,23 +76,23 @@ impl Surroundings {
     }
 
     /// All that stands in the way of a canary, and of a fresh baseline where there is to be one, or is worth saying aloud.
-    pub fn obstacles(&self, workload: &Workload, traffic: &Traffic, fresh_baseline: bool) -> Vec<Obstacle> {
+    pub fn issues(&self, workload: &Workload, traffic: &Traffic, fresh_baseline: bool) -> Vec<PreflightIssue> {
         let mut found = self.own_obstacles();
         found.extend(self.names_taken(workload, traffic, fresh_baseline));
         if let Some(manager) = owners::gitops_owner(&self.deployment.metadata) {
-            found.push(Obstacle::OwnedByGitOps { manager: manager.to_owned() });
+            found.push(PreflightIssue::OwnedByGitOps { manager: manager.to_owned() });
         }
         match self.path(workload, traffic) {
             Ok(path) => found.extend(self.missed(path.changed_label.as_deref(), &path.service, workload)),
-            Err(obstacle) => found.push(obstacle),
+            Err(issue) => found.push(issue),
         }
         for scaler in self.autoscalers.iter().filter(|scaler| targets(scaler, workload)) {
             let name = name(&scaler.metadata);
             if *traffic == Traffic::Replicas {
-                found.push(Obstacle::AutoscalerCountsCanary { name: name.clone() });
+                found.push(PreflightIssue::AutoscalerCountsCanary { name: name.clone() });
             }
             if fresh_baseline {
-                found.push(Obstacle::AutoscalerCountsBaseline { name });
+                found.push(PreflightIssue::AutoscalerCountsBaseline { name });
             }
         }
         found
@@ -100,7 +100,7 @@ impl Surroundings {
 
     /// Whoever would not find the canary's pods if this label changed: NetworkPolicies and monitors. `cloned` is the
     /// Service that the canary gets a clone of.
-    fn missed(&self, changed_label: Option<&str>, cloned: &str, workload: &Workload) -> Vec<Obstacle> {
+    fn missed(&self, changed_label: Option<&str>, cloned: &str, workload: &Workload) -> Vec<PreflightIssue> {
         let stable = self.stable_labels();
         let canary = build::pod_labels(&stable, changed_label, marks::CANARY);
         let policies = self.policies.iter().filter(|policy| {
@@ -108,8 +108,8 @@ impl Surroundings {
         });
         let monitors = self.monitors.iter().filter(|monitor| self.misses(monitor, &stable, &canary, cloned, workload));
         policies
-            .map(|policy| Obstacle::NetworkPolicyMisses { name: name(&policy.metadata) })
-            .chain(monitors.map(|monitor| Obstacle::MonitorMisses {
+            .map(|policy| PreflightIssue::NetworkPolicyMisses { name: name(&policy.metadata) })
+            .chain(monitors.map(|monitor| PreflightIssue::MonitorMisses {
                 name: format!(
                     "{} {}",
                     monitor.types.as_ref().map_or("monitor", |types| types.kind.as_str()),
@@ -175,7 +175,7 @@ impl Surroundings {
         workload: &Workload,
         services: &[&'a Service],
         named: Option<&RouteName>,
-    ) -> Result<&'a Service, Obstacle> {
+    ) -> Result<&'a Service, PreflightIssue> {
         let rules = |service: &Service| -> usize {
             let service = name(&service.metadata);
             self.routes.iter().map(|route| route::rules_to(route, workload, &service, named).len()).sum()
@@ -188,35 +188,35 @@ impl Surroundings {
             }
         }
         best.map(|(service, _)| service).ok_or_else(|| match named {
-            Some(named) => Obstacle::RouteMissing {
+            Some(named) => PreflightIssue::RouteMissing {
                 route: match named.rule {
                     Some(rule) => format!("{} (rule {rule})", named.name),
                     None => named.name.clone(),
                 },
             },
-            None => Obstacle::NoRoute {
+            None => PreflightIssue::NoRoute {
                 service: services.iter().map(|service| name(&service.metadata)).collect::<Vec<_>>().join(", "),
             },
         })
     }
 
-    fn own_obstacles(&self) -> Vec<Obstacle> {
+    fn own_obstacles(&self) -> Vec<PreflightIssue> {
         let spec = self.deployment.data.get("spec").cloned().unwrap_or_default();
-        let mut found: Vec<Obstacle> = self
+        let mut found: Vec<PreflightIssue> = self
             .claims
             .iter()
             .filter(|claim| !can_be_shared(claim))
-            .map(|claim| Obstacle::ReadWriteOnceVolume { claim: name(&claim.metadata) })
+            .map(|claim| PreflightIssue::ReadWriteOnceVolume { claim: name(&claim.metadata) })
             .collect();
         let pods = spec.get("template").cloned().unwrap_or_default();
-        found.extend(host_ports(&pods).into_iter().map(|port| Obstacle::HostPort { port }));
+        found.extend(host_ports(&pods).into_iter().map(|port| PreflightIssue::HostPort { port }));
         if spec.get("paused").and_then(Value::as_bool) == Some(true) {
-            found.push(Obstacle::Paused);
+            found.push(PreflightIssue::Paused);
         }
         found
     }
 
-    fn names_taken(&self, workload: &Workload, traffic: &Traffic, fresh_baseline: bool) -> Vec<Obstacle> {
+    fn names_taken(&self, workload: &Workload, traffic: &Traffic, fresh_baseline: bool) -> Vec<PreflightIssue> {
         let deployment =
             |there: &Option<DynamicObject>| there.as_ref().is_some_and(|there| !marks::is_ours(&there.metadata));
         let service = self.canary_service.as_ref().is_some_and(|there| !marks::is_ours(&there.metadata));
@@ -226,7 +226,7 @@ impl Surroundings {
             ("Deployment", workload.baseline_name(), deployment(&self.baseline) && fresh_baseline),
         ];
         let taken = taken.into_iter().filter(|(.., taken)| *taken);
-        taken.map(|(kind, name, _)| Obstacle::NameTaken { kind: kind.to_owned(), name }).collect()
+        taken.map(|(kind, name, _)| PreflightIssue::NameTaken { kind: kind.to_owned(), name }).collect()
     }
 
     fn stable_labels(&self) -> Labels {

@@ -1,12 +1,12 @@
-use bellwether_core::ids::Kind;
+use bellwether_core::ids::WorkloadKind;
 use serde_json::json;
 
 use super::*;
 
 #[test]
 fn an_ordinary_workload_has_no_obstacles() {
-    assert_eq!(obstacles(&around(), &gateway()), []);
-    assert_eq!(obstacles(&around(), &Traffic::Replicas), []);
+    assert_eq!(issues(&around(), &gateway()), []);
+    assert_eq!(issues(&around(), &Traffic::Replicas), []);
 }
 
 #[test]
@@ -18,8 +18,12 @@ fn what_makes_a_second_pod_hang_is_named() {
     one.claims =
         vec![claim("data", &["ReadWriteOnce"]), claim("shared", &["ReadWriteMany"]), claim("ro", &["ReadOnlyMany"])];
     assert_eq!(
-        obstacles(&one, &gateway()),
-        [Obstacle::ReadWriteOnceVolume { claim: "data".into() }, Obstacle::HostPort { port: 8080 }, Obstacle::Paused,]
+        issues(&one, &gateway()),
+        [
+            PreflightIssue::ReadWriteOnceVolume { claim: "data".into() },
+            PreflightIssue::HostPort { port: 8080 },
+            PreflightIssue::Paused,
+        ]
     );
 }
 
@@ -31,14 +35,14 @@ fn the_claims_that_the_pods_mount_are_found() {
 
 #[test]
 fn a_name_that_somebody_else_has_is_taken_and_our_own_is_not() {
-    let taken = |kind: &str| Obstacle::NameTaken { kind: kind.into(), name: "web-canary".into() };
+    let taken = |kind: &str| PreflightIssue::NameTaken { kind: kind.into(), name: "web-canary".into() };
     for (labels, expected) in [(json!({}), true), (json!({marks::MANAGED_BY: marks::MANAGER}), false)] {
         let mut one = around();
         let metadata = json!({"metadata": {"name": "web-canary", "labels": labels}});
         one.canary = Some(from(metadata.clone()));
         one.canary_service = Some(from(metadata));
         let expected = if expected { vec![taken("Deployment"), taken("Service")] } else { vec![] };
-        assert_eq!(obstacles(&one, &gateway()), expected);
+        assert_eq!(issues(&one, &gateway()), expected);
     }
 }
 
@@ -50,19 +54,19 @@ fn a_fresh_baseline_needs_its_name_and_is_counted_by_an_autoscaler() {
         "metadata": {"name": "web"}, "spec": {"maxReplicas": 9, "scaleTargetRef": {"kind": "Deployment", "name": "web"}},
     }))];
     let name = |name: &str| name.to_owned();
-    let taken = Obstacle::NameTaken { kind: name("Deployment"), name: name("web-baseline") };
+    let taken = PreflightIssue::NameTaken { kind: name("Deployment"), name: name("web-baseline") };
     assert_eq!(
-        one.obstacles(&web(), &gateway(), true),
-        [taken, Obstacle::AutoscalerCountsBaseline { name: name("web") }]
+        one.issues(&web(), &gateway(), true),
+        [taken, PreflightIssue::AutoscalerCountsBaseline { name: name("web") }]
     );
-    assert_eq!(one.obstacles(&web(), &gateway(), false), [], "nothing is in the way of what nobody asks for");
+    assert_eq!(one.issues(&web(), &gateway(), false), [], "nothing is in the way of what nobody asks for");
     one.baseline =
         Some(from(json!({"metadata": {"name": "web-baseline", "labels": {marks::MANAGED_BY: marks::MANAGER}}})));
     assert_eq!(
-        one.obstacles(&web(), &Traffic::Replicas, true),
+        one.issues(&web(), &Traffic::Replicas, true),
         [
-            Obstacle::AutoscalerCountsCanary { name: name("web") },
-            Obstacle::AutoscalerCountsBaseline { name: name("web") }
+            PreflightIssue::AutoscalerCountsCanary { name: name("web") },
+            PreflightIssue::AutoscalerCountsBaseline { name: name("web") }
         ]
     );
 }
@@ -71,31 +75,31 @@ fn a_fresh_baseline_needs_its_name_and_is_counted_by_an_autoscaler() {
 fn by_replicas_the_canary_needs_no_service_of_its_own() {
     let mut one = around();
     one.canary_service = Some(from(json!({"metadata": {"name": "web-canary"}})));
-    assert_eq!(obstacles(&one, &Traffic::Replicas), []);
+    assert_eq!(issues(&one, &Traffic::Replicas), []);
 }
 
 #[test]
 fn traffic_needs_a_service_and_a_route() {
     let mut no_service = around();
     no_service.services = vec![service("other", &json!({"app": "other"})), service("none", &json!({}))];
-    assert_eq!(obstacles(&no_service, &gateway()), [Obstacle::NoService]);
-    assert_eq!(obstacles(&no_service, &Traffic::Replicas), [Obstacle::NoService]);
+    assert_eq!(issues(&no_service, &gateway()), [PreflightIssue::NoService]);
+    assert_eq!(issues(&no_service, &Traffic::Replicas), [PreflightIssue::NoService]);
 
     let mut no_route = around();
     no_route.routes = vec![route("shop", "other")];
-    assert_eq!(obstacles(&no_route, &gateway()), [Obstacle::NoRoute { service: "web".into() }]);
-    assert_eq!(obstacles(&no_route, &Traffic::Replicas), []);
+    assert_eq!(issues(&no_route, &gateway()), [PreflightIssue::NoRoute { service: "web".into() }]);
+    assert_eq!(issues(&no_route, &Traffic::Replicas), []);
 }
 
 #[test]
 fn a_route_that_the_policy_names_must_be_there() {
     let named =
         |name: &str, rule| Traffic::Gateway { route: Some(RouteName { name: name.into(), rule }), cohort: None };
-    assert_eq!(obstacles(&around(), &named("shop", Some(0))), []);
-    assert_eq!(obstacles(&around(), &named("nope", None)), [Obstacle::RouteMissing { route: "nope".into() }]);
+    assert_eq!(issues(&around(), &named("shop", Some(0))), []);
+    assert_eq!(issues(&around(), &named("nope", None)), [PreflightIssue::RouteMissing { route: "nope".into() }]);
     assert_eq!(
-        obstacles(&around(), &named("shop", Some(1))),
-        [Obstacle::RouteMissing { route: "shop (rule 1)".into() }]
+        issues(&around(), &named("shop", Some(1))),
+        [PreflightIssue::RouteMissing { route: "shop (rule 1)".into() }]
     );
 }
 
@@ -143,9 +147,9 @@ fn a_network_policy_that_would_miss_the_canary_is_named() {
         (json!({"podSelector": {"matchLabels": {"app": "other"}}}), false),
     ] {
         one.policies = vec![from(json!({"metadata": {"name": "p"}, "spec": spec}))];
-        let expected = if missed { vec![Obstacle::NetworkPolicyMisses { name: "p".into() }] } else { vec![] };
-        assert_eq!(obstacles(&one, &gateway()), expected, "{spec}");
-        assert_eq!(obstacles(&one, &Traffic::Replicas), [], "{spec}");
+        let expected = if missed { vec![PreflightIssue::NetworkPolicyMisses { name: "p".into() }] } else { vec![] };
+        assert_eq!(issues(&one, &gateway()), expected, "{spec}");
+        assert_eq!(issues(&one, &Traffic::Replicas), [], "{spec}");
     }
 }
 
@@ -181,8 +185,8 @@ fn a_monitor_that_would_miss_the_canary_is_named() {
     ] {
         one.monitors = vec![from(json!({"apiVersion": "monitoring.coreos.com/v1", "kind": kind,
             "metadata": {"name": "m", "namespace": namespace}, "spec": spec}))];
-        let expected = if missed { vec![Obstacle::MonitorMisses { name: format!("{kind} m") }] } else { vec![] };
-        assert_eq!(obstacles(&one, &gateway()), expected, "{kind} {spec}");
+        let expected = if missed { vec![PreflightIssue::MonitorMisses { name: format!("{kind} m") }] } else { vec![] };
+        assert_eq!(issues(&one, &gateway()), expected, "{kind} {spec}");
     }
 }
 
@@ -191,7 +195,7 @@ fn a_template_that_argo_owns_is_said() {
     let mut one = around();
     one.deployment.metadata.managed_fields = Some(vec![from(json!({"manager": "argocd-controller", "fieldsV1":
         {"f:spec": {"f:template": {"f:spec": {"f:containers": {"k:{}": {"f:image": {}}}}}}}}))]);
-    assert_eq!(obstacles(&one, &gateway()), [Obstacle::OwnedByGitOps { manager: "argocd-controller".into() }]);
+    assert_eq!(issues(&one, &gateway()), [PreflightIssue::OwnedByGitOps { manager: "argocd-controller".into() }]);
 }
 
 #[test]
@@ -202,12 +206,12 @@ fn an_autoscaler_counts_the_canary_only_by_replicas() {
         "spec": {"maxReplicas": 5, "scaleTargetRef": {"kind": kind, "name": name}}}))
     };
     one.autoscalers = vec![scaler("web", "Deployment"), scaler("other", "Deployment"), scaler("web", "StatefulSet")];
-    assert_eq!(obstacles(&one, &gateway()), []);
-    assert_eq!(obstacles(&one, &Traffic::Replicas), [Obstacle::AutoscalerCountsCanary { name: "hpa".into() }]);
+    assert_eq!(issues(&one, &gateway()), []);
+    assert_eq!(issues(&one, &Traffic::Replicas), [PreflightIssue::AutoscalerCountsCanary { name: "hpa".into() }]);
 }
 
-fn obstacles(around: &Surroundings, traffic: &Traffic) -> Vec<Obstacle> {
-    around.obstacles(&web(), traffic, false)
+fn issues(around: &Surroundings, traffic: &Traffic) -> Vec<PreflightIssue> {
+    around.issues(&web(), traffic, false)
 }
 
 fn around() -> Surroundings {
@@ -257,7 +261,7 @@ fn gateway() -> Traffic {
 }
 
 fn web() -> Workload {
-    Workload { cluster: "test".into(), namespace: "demo".into(), kind: Kind::Deployment, name: "web".into() }
+    Workload { cluster: "test".into(), namespace: "demo".into(), kind: WorkloadKind::Deployment, name: "web".into() }
 }
 
 fn from<T: serde::de::DeserializeOwned>(value: Value) -> T {

@@ -1,38 +1,38 @@
 //! What has happened: from all that the rollout knows to the trigger that the phase table has a line for.
 
-use super::{Rollout, World};
+use super::{Rollout, RolloutContext};
 use crate::ids::Weight;
-use crate::input::report::Tested;
-use crate::input::status::{Arm, Sighting};
-use crate::judge::reward::Ahead;
+use crate::input::report::SuiteResult;
+use crate::input::status::{DeploymentStatus, WorkloadStatus};
+use crate::judge::reward::Leader;
 use crate::policy::{Stays, Then, Traffic};
-use crate::rollout::analysis::Standing;
-use crate::rollout::phase::{Move, Phase, Trigger, next};
+use crate::rollout::analysis::AnalysisStatus;
+use crate::rollout::phase::{NextPhase, Phase, Trigger, next};
 use crate::rollout::reason::Reason;
 use crate::time::{Span, Timestamp};
 
 impl Rollout {
     /// The first thing, in order of urgency, that has happened.
-    pub(super) fn happened(&self, world: World<'_>) -> Option<(Trigger, Reason)> {
+    pub(super) fn trigger(&self, world: RolloutContext<'_>) -> Option<(Trigger, Reason)> {
         // What leads nowhere from here must not hide what does.
         let leads = |found: Option<(Trigger, Reason)>| {
-            found.filter(|(trigger, _)| matches!(next(self.phase, *trigger), Move::To(_)))
+            found.filter(|(trigger, _)| matches!(next(self.phase, *trigger), NextPhase::To(_)))
         };
         leads(self.gone(world))
             .or_else(|| leads(self.failed(world)))
-            .or_else(|| leads(self.to_put_back(world)))
+            .or_else(|| leads(self.to_revert(world)))
             .or_else(|| leads(self.unfit(world)))
             .or_else(|| leads(self.regressed()))
             .or_else(|| leads(self.lost(world.now)))
             .or_else(|| leads(self.reached(world)))
-            .or_else(|| leads(self.lost_patience(world.now)))
-            .or_else(|| leads(self.gave_up(world.now)))
+            .or_else(|| leads(self.patience_expired(world.now)))
+            .or_else(|| leads(self.hold_expired(world.now)))
             .or_else(|| leads(self.overdue(world)))
     }
 
-    pub(super) fn gone(&self, world: World<'_>) -> Option<(Trigger, Reason)> {
-        let (basis, sighting) = (self.basis.as_ref()?, world.sighting?);
-        let message = match &sighting.stable {
+    pub(super) fn gone(&self, world: RolloutContext<'_>) -> Option<(Trigger, Reason)> {
+        let (basis, status) = (self.basis.as_ref()?, world.status?);
+        let message = match &status.stable {
             Some(stable) if stable.uid == basis.stable_uid => return None,
             Some(_) => "it was deleted, and another one has its name",
             None => "it was deleted",
@@ -41,45 +41,44 @@ impl Rollout {
         Some((Trigger::WorkloadGone, reason))
     }
 
-    pub(super) fn failed(&self, world: World<'_>) -> Option<(Trigger, Reason)> {
+    pub(super) fn failed(&self, world: RolloutContext<'_>) -> Option<(Trigger, Reason)> {
         if self.observes() {
             return None;
         }
-        let sighting = world.sighting?;
-        if let Some(trouble) = sighting.canary.as_ref().filter(|_| self.canary_made).and_then(|arm| arm.trouble.clone())
-        {
+        let status = world.status?;
+        if let Some(trouble) = status.canary.as_ref().filter(|_| self.canary_made).and_then(|arm| arm.trouble.clone()) {
             let has_started = self.phase != Phase::Preparing || self.progress > 0;
-            if has_started && next(self.phase, Trigger::CanaryFailed) != Move::Stay {
+            if has_started && next(self.phase, Trigger::CanaryFailed) != NextPhase::Stay {
                 return Some((Trigger::CanaryFailed, Reason::CanaryFailed { trouble }));
             }
         }
-        let stable = sighting.stable.as_ref().filter(|arm| self.has_new_images(arm))?;
+        let stable = status.stable.as_ref().filter(|arm| self.has_new_images(arm))?;
         let trouble = stable.trouble.clone()?;
         Some((Trigger::StableFailed, Reason::StableFailed { trouble }))
     }
 
-    pub(super) fn has_new_images(&self, arm: &Arm) -> bool {
+    pub(super) fn has_new_images(&self, arm: &DeploymentStatus) -> bool {
         self.basis.as_ref().is_some_and(|basis| arm.images == basis.to)
     }
 
     /// A suite that the policy requires was run on what this brings in, and does not hold.
-    fn unfit(&self, world: World<'_>) -> Option<(Trigger, Reason)> {
+    fn unfit(&self, world: RolloutContext<'_>) -> Option<(Trigger, Reason)> {
         if !self.phase.is_before_promotion() {
             return None;
         }
-        let failed = |suite: &String| self.report(suite, world).filter(|report| report.result == Tested::Fail);
+        let failed = |suite: &String| self.report(suite, world).filter(|report| report.result == SuiteResult::Fail);
         let report = self.required().find_map(failed)?.clone();
         Some((Trigger::Refused, Reason::Tested { report: Box::new(report) }))
     }
 
     pub(super) fn regressed(&self) -> Option<(Trigger, Reason)> {
-        match self.watching.as_ref()?.standing() {
-            Standing::Regressed(evidence) => Some((Trigger::Regressed, Reason::Regressed { evidence })),
-            Standing::Pass(_) | Standing::Blind(_) | Standing::Insufficient(_) => None,
+        match self.analysis.as_ref()?.standing() {
+            AnalysisStatus::Regressed(evidence) => Some((Trigger::Regressed, Reason::Regressed { evidence })),
+            AnalysisStatus::Pass(_) | AnalysisStatus::Blind(_) | AnalysisStatus::Insufficient(_) => None,
         }
     }
 
-    pub(super) fn gave_up(&self, now: Timestamp) -> Option<(Trigger, Reason)> {
+    pub(super) fn hold_expired(&self, now: Timestamp) -> Option<(Trigger, Reason)> {
         let held = self.held.as_ref()?;
         let after = Span::between(held.since, now);
         let reason = || Reason::HoldExpired { held: Box::new(held.reason.clone()), after };
@@ -92,18 +91,18 @@ impl Rollout {
         let test = self.policy.ab.as_ref()?;
         let after = Span::between(since, now);
         match score.ahead {
-            Ahead::Stable if after >= self.least_time() => {
+            Leader::Stable if after >= self.least_time() => {
                 Some((Trigger::Regressed, Reason::Lost { score: Box::new(score) }))
             }
-            Ahead::Nobody if after >= test.longest && test.on_draw == Stays::Stable => {
+            Leader::Nobody if after >= test.longest && test.on_draw == Stays::Stable => {
                 Some((Trigger::GaveUp, Reason::Draw { score: Box::new(score), after, stays: test.on_draw }))
             }
-            Ahead::Stable | Ahead::Nobody | Ahead::Canary => None,
+            Leader::Stable | Leader::Nobody | Leader::Canary => None,
         }
     }
 
     /// Something is missing for longer than the policy's patience, and the policy says in words what to do then.
-    pub(super) fn lost_patience(&self, now: Timestamp) -> Option<(Trigger, Reason)> {
+    pub(super) fn patience_expired(&self, now: Timestamp) -> Option<(Trigger, Reason)> {
         let (then, reason) = self.lack_of_evidence(now)?;
         match then {
             Then::Hold => None,
@@ -113,42 +112,42 @@ impl Rollout {
     }
 
     /// What the phase is for has come about, and nothing stands in its way.
-    pub(super) fn reached(&self, world: World<'_>) -> Option<(Trigger, Reason)> {
-        let (trigger, reason) = self.come_about(world)?;
-        let stopped = trigger.rises() && (self.held.is_some() || self.brake(trigger, world).is_some());
+    pub(super) fn reached(&self, world: RolloutContext<'_>) -> Option<(Trigger, Reason)> {
+        let (trigger, reason) = self.exit_condition(world)?;
+        let stopped = trigger.rises() && (self.held.is_some() || self.blocked_by(trigger, world).is_some());
         (!stopped).then_some((trigger, reason))
     }
 
     /// What the phase is for has come about.
-    pub(super) fn come_about(&self, world: World<'_>) -> Option<(Trigger, Reason)> {
+    pub(super) fn exit_condition(&self, world: RolloutContext<'_>) -> Option<(Trigger, Reason)> {
         if self.progress < self.acts().len() {
             return None;
         }
-        let sighting = world.sighting;
+        let status = world.status;
         let took = Span::between(self.since, world.now);
         match self.phase {
-            Phase::Gating | Phase::Ended => None,
+            Phase::Preflight | Phase::Ended => None,
             Phase::Preparing | Phase::Growing => {
                 let size = self.size();
-                self.canary_available(sighting)
+                self.canary_available(status)
                     .then_some((Trigger::CanaryReady, Reason::CanaryReady { replicas: size, took }))
             }
-            Phase::Stepping => self.step_passed(sighting, world.now),
+            Phase::Stepping => self.step_passed(status, world.now),
             Phase::Promoting => {
-                let stable = sighting.and_then(|sighting| sighting.stable.as_ref());
+                let stable = status.and_then(|status| status.stable.as_ref());
                 let ready = stable.is_some_and(|arm| self.has_new_images(arm) && arm.is_settled());
                 let replicas = stable.map_or(0, |arm| arm.available);
                 (ready || self.observes()).then_some((Trigger::StableReady, Reason::StableReady { replicas, took }))
             }
             Phase::Returning | Phase::Draining => {
-                (self.observes() || self.is_empty(sighting)).then_some((Trigger::Emptied, Reason::Emptied))
+                (self.observes() || self.is_empty(status)).then_some((Trigger::Emptied, Reason::Emptied))
             }
             Phase::Cleaning | Phase::Removing => {
-                let gone = sighting.is_none_or(Sighting::has_nothing_of_ours);
+                let gone = status.is_none_or(WorkloadStatus::has_nothing_of_ours);
                 (gone || !self.canary_made || self.observes()).then_some((Trigger::CanaryGone, Reason::CanaryGone))
             }
             Phase::Restoring => {
-                let stable = sighting.and_then(|sighting| sighting.stable.as_ref());
+                let stable = status.and_then(|status| status.stable.as_ref());
                 let back = stable.is_some_and(|arm| self.back_to.as_ref() == Some(&arm.template) && arm.is_settled());
                 let replicas = stable.map_or(0, |arm| arm.available);
                 (back || self.observes()).then_some((Trigger::StableReady, Reason::Restored { replicas }))
@@ -158,22 +157,22 @@ impl Rollout {
     }
 
     /// The canary is available, and so is the fresh baseline where one is to stand beside it.
-    pub(super) fn canary_available(&self, sighting: Option<&Sighting>) -> bool {
-        self.canary_alone_available(sighting) && (self.observes() || !self.lacks_baseline(sighting))
+    pub(super) fn canary_available(&self, status: Option<&WorkloadStatus>) -> bool {
+        self.canary_alone_available(status) && (self.observes() || !self.lacks_baseline(status))
     }
 
-    pub(super) fn canary_alone_available(&self, sighting: Option<&Sighting>) -> bool {
-        let canary = sighting.and_then(|sighting| sighting.canary.as_ref());
+    pub(super) fn canary_alone_available(&self, status: Option<&WorkloadStatus>) -> bool {
+        let canary = status.and_then(|status| status.canary.as_ref());
         self.observes() || canary.is_some_and(|arm| arm.has_available(self.size()) && self.has_new_images(arm))
     }
 
-    pub(super) fn lacks_baseline(&self, sighting: Option<&Sighting>) -> bool {
-        let baseline = sighting.and_then(|sighting| sighting.baseline.as_ref());
+    pub(super) fn lacks_baseline(&self, status: Option<&WorkloadStatus>) -> bool {
+        let baseline = status.and_then(|status| status.baseline.as_ref());
         self.policy.fresh_baseline && !baseline.is_some_and(|arm| arm.has_available(self.size()))
     }
 
-    pub(super) fn is_empty(&self, sighting: Option<&Sighting>) -> bool {
-        let routed = sighting.and_then(|sighting| sighting.routed);
+    pub(super) fn is_empty(&self, status: Option<&WorkloadStatus>) -> bool {
+        let routed = status.and_then(|status| status.routed);
         match self.policy.traffic {
             // Pods behind one Service have traffic until they are gone; there is no weight to wait for.
             Traffic::Replicas => true,
@@ -183,50 +182,50 @@ impl Rollout {
         }
     }
 
-    pub(super) fn weight_seen(&self, sighting: Option<&Sighting>) -> bool {
+    pub(super) fn weight_seen(&self, status: Option<&WorkloadStatus>) -> bool {
         if self.observes() {
             return true;
         }
         match self.policy.traffic {
-            Traffic::Replicas => self.canary_available(sighting),
+            Traffic::Replicas => self.canary_available(status),
             Traffic::Gateway { .. } => {
-                let routed = sighting.and_then(|sighting| sighting.routed);
+                let routed = status.and_then(|status| status.routed);
                 routed.is_some_and(|routed| routed.accepted && routed.weight == self.asked())
             }
         }
     }
 
-    pub(super) fn step_passed(&self, sighting: Option<&Sighting>, now: Timestamp) -> Option<(Trigger, Reason)> {
+    pub(super) fn step_passed(&self, status: Option<&WorkloadStatus>, now: Timestamp) -> Option<(Trigger, Reason)> {
         let step = self.policy.steps.get(self.step)?;
-        let watching = self.watching.as_ref().filter(|_| self.is_watching_this_step())?;
-        let Standing::Pass(evidence) = watching.standing() else { return None };
-        let passed = watching.passed?;
-        if now < step.pause.after(passed) || !self.weight_seen(sighting) {
+        let analysis = self.analysis.as_ref().filter(|_| self.analyzes_this_step())?;
+        let AnalysisStatus::Pass(evidence) = analysis.standing() else { return None };
+        let passed = analysis.passed?;
+        if now < step.pause.after(passed) || !self.weight_seen(status) {
             return None;
         }
         if let (Some((score, since)), Some(test)) = (self.score(), &self.policy.ab) {
             let after = Span::between(since, now);
             let score = Box::new(score);
             return match score.ahead {
-                Ahead::Canary => Some((Trigger::LastStepPassed, Reason::Won { score })),
-                Ahead::Nobody if after >= test.longest && test.on_draw == Stays::Canary => {
+                Leader::Canary => Some((Trigger::LastStepPassed, Reason::Won { score })),
+                Leader::Nobody if after >= test.longest && test.on_draw == Stays::Canary => {
                     Some((Trigger::LastStepPassed, Reason::Draw { score, after, stays: test.on_draw }))
                 }
-                Ahead::Nobody | Ahead::Stable => None,
+                Leader::Nobody | Leader::Stable => None,
             };
         }
         let last = self.step + 1 == self.policy.steps.len();
         let trigger = if last { Trigger::LastStepPassed } else { Trigger::StepPassed };
-        Some((trigger, Reason::Passed { evidence, after: Span::between(watching.since, now) }))
+        Some((trigger, Reason::Passed { evidence, after: Span::between(analysis.since, now) }))
     }
 
     pub(super) fn guard_passed(&self, now: Timestamp) -> Option<(Trigger, Reason)> {
         if self.policy.guard.is_none() {
             return Some((Trigger::GuardPassed, Reason::NoGuard));
         }
-        let watching = self.watching.as_ref()?;
-        let Standing::Pass(evidence) = watching.standing() else { return None };
-        watching.passed?;
-        Some((Trigger::GuardPassed, Reason::GuardPassed { evidence, after: Span::between(watching.since, now) }))
+        let analysis = self.analysis.as_ref()?;
+        let AnalysisStatus::Pass(evidence) = analysis.standing() else { return None };
+        analysis.passed?;
+        Some((Trigger::GuardPassed, Reason::GuardPassed { evidence, after: Span::between(analysis.since, now) }))
     }
 }

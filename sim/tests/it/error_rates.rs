@@ -1,7 +1,7 @@
 //! What the sequential judge promises, counted: how often it rolls a good version back, and how soon a bad one.
 //!
-//! `BELLWETHER_RUNS=20000 cargo test --release -p bellwether-core error_rates -- --nocapture` prints what it counts.
-//! Without it fewer rollouts are simulated, to see that nothing has broken. What a rollout is: `support/simulation.rs`.
+//! `BELLWETHER_RUNS=20000 cargo test --release -p bellwether-sim error_rates -- --nocapture` prints what it counts.
+//! Without it fewer rollouts are simulated, to see that nothing has broken. `bellwether_sim::polls` describes a simulated rollout.
 
 use bellwether_core::dice::Random;
 use bellwether_core::stats::mixture::{Mixture, Onset};
@@ -9,14 +9,18 @@ use bellwether_core::stats::odds_grid::OddsGrid;
 use bellwether_core::stats::tally::{Pair, Phi, Tally};
 
 use bellwether_sim::counting::is_above;
-use bellwether_sim::polls::{ALPHA, Delays, Judge, POLL, Row, Seed, alike, runs, share, worse};
+use bellwether_sim::polls::{ALPHA, Delays, POLL, PollJudge, Row, Seed, alike, runs, share, worse};
 
 #[test]
 fn a_good_version_is_rolled_back_no_more_often_than_promised() {
     let runs = runs();
     println!("\nfalse rollbacks in {runs} rollouts, per row (99 % bound)\n");
     println!("| rollout | r0 = 1, φ seeded | r0 = 1, φ = 1 | r0 = 1.25, φ seeded |\n| --- | --- | --- | --- |");
-    let judges = [Judge::product(1.0), Judge { phi: Seed::Independent, ..Judge::product(1.0) }, Judge::product(1.25)];
+    let judges = [
+        PollJudge::product(1.0),
+        PollJudge { phi: Seed::Independent, ..PollJudge::product(1.0) },
+        PollJudge::product(1.25),
+    ];
     let mut broken = Vec::new();
     for row in alike() {
         let counts = false_rollbacks(&row, &judges, runs);
@@ -41,12 +45,12 @@ fn a_bad_version_is_rolled_back_soon() {
     );
     println!("| rollout | goal | r0 = 1 | r0 = 1.25 | r0 = 1, no restarts | r0 = 1, φ = 1 |");
     println!("| --- | --- | --- | --- | --- | --- |");
-    let product = Judge::product(1.0);
+    let product = PollJudge::product(1.0);
     let judges = [
         product,
-        Judge::product(1.25),
-        Judge { onset: Onset::First, ..product },
-        Judge { phi: Seed::Independent, ..product },
+        PollJudge::product(1.25),
+        PollJudge { onset: Onset::First, ..product },
+        PollJudge { phi: Seed::Independent, ..product },
     ];
     let mut late = Vec::new();
     for (row, goal) in worse().iter().zip(GOALS) {
@@ -78,7 +82,7 @@ fn errors_needed_stay_near_the_lower_bound() {
         let distance = q1 * libm::log(q1 / q0) + (1.0 - q1) * libm::log((1.0 - q1) / (1.0 - q0));
         let bound = -libm::log(ALPHA) / distance;
         let mean = |onset| mean_errors(q1, onset, runs);
-        let (ours, plain) = (mean(Judge::product(1.0).onset), mean(Onset::First));
+        let (ours, plain) = (mean(PollJudge::product(1.0).onset), mean(Onset::First));
         println!("| {ratio} | {bound:.2} | {ours:.2} | {:.2} | {:.2} |", ours / bound, plain / bound);
         // The mean of few rollouts scatters: its standard deviation is below the mean.
         let chance = if runs >= 20_000 { 1.0 } else { 1.0 + 3.0 / (runs as f64).sqrt() };
@@ -154,7 +158,7 @@ impl std::fmt::Display for Goal {
     }
 }
 
-fn false_rollbacks(row: &Row, judges: &[Judge], runs: usize) -> Vec<usize> {
+fn false_rollbacks(row: &Row, judges: &[PollJudge], runs: usize) -> Vec<usize> {
     let mut counts = vec![0; judges.len()];
     for run in 0..runs {
         let polls = row.simulate(run);
@@ -165,7 +169,7 @@ fn false_rollbacks(row: &Row, judges: &[Judge], runs: usize) -> Vec<usize> {
     counts
 }
 
-fn delays(row: &Row, judges: &[Judge], runs: usize) -> Vec<Delays> {
+fn delays(row: &Row, judges: &[PollJudge], runs: usize) -> Vec<Delays> {
     let mut delays = vec![Delays::default(); judges.len()];
     for run in 0..runs {
         let polls = row.simulate(run);
