@@ -15,7 +15,6 @@ use bellwether_core::input::status::WorkloadStatus;
 use bellwether_core::measure::block::Block;
 use bellwether_core::measure::watch::Watch;
 use bellwether_core::policy::Policy;
-use bellwether_core::rollout::reason::Reason;
 use bellwether_core::time::{Span, Timestamp};
 use tokio::sync::{mpsc, oneshot};
 
@@ -319,15 +318,19 @@ impl Shard {
         let transitions = self.ledger.step(event, now, batch)?;
         let Some(transition) = transitions.first() else { return Ok(Receipt::Ignored(String::new())) };
         let why = transition.reason.to_string();
-        let taken = match transition.took {
+        let taken = match transition.disposition {
             Disposition::Changed => {
                 metrics::event(EventResult::Taken);
                 Receipt::Decided(why)
             }
+            Disposition::Duplicate => {
+                metrics::event(EventResult::Duplicate);
+                tracing::info!(%scope, %why, "event ignored");
+                Receipt::Ignored(why)
+            }
             Disposition::Ignored => {
-                let duplicate = matches!(transition.reason, Reason::Duplicate { .. });
-                metrics::event(if duplicate { EventResult::Duplicate } else { EventResult::Ignored });
-                tracing::info!(%scope, %why, "event left alone");
+                metrics::event(EventResult::Ignored);
+                tracing::info!(%scope, %why, "event ignored");
                 Receipt::Ignored(why)
             }
             Disposition::Rejected => {

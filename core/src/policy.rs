@@ -120,7 +120,7 @@ impl Policy {
             let metric = self.metrics.get(&check.metric);
             metric.is_some_and(|metric| metric.kind == MetricKind::Drift && metric.against == Against::Past)
         };
-        for bad in checks.filter(|check| check.sequential.is_some() || past(check)).map(Check::bad) {
+        for bad in checks.filter(|check| check.sequential.is_some() || past(check)).map(Check::criterion) {
             if !learnable.contains(&bad) {
                 learnable.push(bad);
             }
@@ -295,7 +295,7 @@ pub struct Check {
 
 impl Check {
     /// What it counts as bad.
-    pub fn bad(&self) -> Criterion {
+    pub fn criterion(&self) -> Criterion {
         Criterion { metric: self.metric.clone(), limit: self.limit, shape: self.sequential.is_none() }
     }
 }

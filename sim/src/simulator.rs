@@ -135,11 +135,11 @@ impl Simulator {
         }
         for state in self.daemon.engine.states() {
             // Somebody else's hand in the middle may leave a rollout nothing but to ask; and then it has asked.
-            let asks = state.active().is_some_and(|rollout| rollout.held.is_some());
+            let asks = state.active().is_some_and(|rollout| rollout.current.hold.is_some());
             if self.interfered.contains(&state.workload) && asks {
                 continue;
             }
-            let stuck = state.active().map(|rollout| (rollout.phase, rollout.since, &rollout.reason, &rollout.held));
+            let stuck = state.active().map(|rollout| (&rollout.current, &rollout.reason));
             assert!(state.active().is_none(), "still running at {}: {stuck:#?}", self.now);
             let rollout = state.rollout.as_ref();
             assert!(rollout.is_none_or(|rollout| rollout.ending().is_some()));
@@ -290,7 +290,7 @@ impl Simulator {
                 workload.and_then(|workload| before.get(workload)),
                 workload.and_then(|workload| engine.state(workload)),
             );
-            let ignored = transition.took != Disposition::Changed;
+            let ignored = transition.disposition != Disposition::Changed;
             assert!(!ignored || before == after, "ignored, yet changed");
             let (before, after) = if ignored { (None, None) } else { (before.cloned(), after.cloned()) };
             steps.push(Step { transition, before, basis: basis.clone(), after });

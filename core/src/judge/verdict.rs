@@ -82,6 +82,37 @@ pub struct Evidence {
     pub by: JudgeFinding,
 }
 
+/// The evidence of at least one check.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(try_from = "Vec<Evidence>")]
+pub struct Findings(Vec<Evidence>);
+
+impl Findings {
+    /// Wraps a list of evidence; `None` if it is empty.
+    pub fn new(evidence: Vec<Evidence>) -> Option<Findings> {
+        (!evidence.is_empty()).then_some(Findings(evidence))
+    }
+
+    /// Returns the evidence, in the order of the policy's checks.
+    pub fn iter(&self) -> impl Iterator<Item = &Evidence> {
+        self.0.iter()
+    }
+}
+
+impl TryFrom<Vec<Evidence>> for Findings {
+    type Error = &'static str;
+
+    fn try_from(evidence: Vec<Evidence>) -> Result<Findings, &'static str> {
+        Findings::new(evidence).ok_or("a finding needs the evidence of at least one check")
+    }
+}
+
+impl fmt::Display for Findings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))
+    }
+}
+
 /// By which judge, with what only that one has to say.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]

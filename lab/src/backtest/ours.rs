@@ -1,117 +1,173 @@
-//! A policy of ours, walked over a recording: the steps, the judges and the patience of the engine, without a cluster.
+//! A Bellwether policy on a recording: the engine itself, in observe mode, with the recorded blocks.
 //!
-//! The judging is the engine's own ([`StepAnalysis`]); the way from step to step is short enough to be told again here, since a
-//! recording has no gates, people or gateways.
+//! The engine gets a healthy workload, a request and the recorded blocks, and decides as it would have. Everything that a recording
+//! doesn't hold (approvals, suites, models, people, gateways) is left out of the policy first. The clock stands at the end of each
+//! block, so the decisions come at the ends of blocks.
 
+use bellwether_core::engine::Engine;
+use bellwether_core::ids::{EventId, Images, TemplateHash, Workload, WorkloadKind};
+use bellwether_core::input::effect::{Act, Effect};
+use bellwether_core::input::event::{Event, Outcome, Request};
+use bellwether_core::input::status::{DeploymentStatus, Preflight, WorkloadStatus};
+use bellwether_core::measure::block::Block;
+use bellwether_core::measure::calibration::Calibration;
+use bellwether_core::policy::{Match, Mode, Policy};
+use bellwether_core::rollout::decision::{DecisionKind, Ending};
+use bellwether_core::time::{Span, Timestamp};
 use std::collections::BTreeMap;
 
 use super::Judged;
 use crate::rivals::RivalEnd;
-use bellwether_core::judge::sequential::SequentialState;
-use bellwether_core::judge::verdict::Evidence;
-use bellwether_core::measure::block::Block;
-use bellwether_core::measure::calibration::Calibration;
-use bellwether_core::policy::{Policy, Step, Then};
-use bellwether_core::rollout::analysis::{AnalysisRules, AnalysisStatus, Shortfall, StepAnalysis};
-use bellwether_core::rollout::reason::Reason;
-use bellwether_core::time::{Span, Timestamp};
 
-/// What `policy` decides about a rollout that begins with the first block, with what the time before has taught.
+/// Returns the decision of `policy` about a rollout that begins with the first block; `None` if there is no block.
 pub(super) fn judge(policy: &Policy, blocks: &[Block], calibrations: &[Calibration]) -> Option<Judged> {
     let (start, end) = (blocks.first()?.from, blocks.last()?.to);
-    let mut walk = Walk::new(policy, calibrations, start);
+    let mut replay = Replay::begin(policy, calibrations, start);
     for block in blocks {
-        if let Some((end, why)) = walk.take(block) {
+        if let Some((end, why)) = replay.measure(block) {
             return Some(Judged::new(&policy.name, Some(end), (start, block.to), why));
         }
     }
-    let held = walk.held.map(|_| RivalEnd::Held);
-    Some(Judged::new(&policy.name, held, (start, end), walk.standing()))
+    let (held, why) = replay.standing();
+    Some(Judged::new(&policy.name, held.then_some(RivalEnd::Held), (start, end), why))
 }
 
-/// Where the rollout stands.
-struct Walk<'a> {
-    policy: &'a Policy,
+/// An engine with one rollout under way.
+struct Replay<'a> {
+    engine: Engine,
+    workload: Workload,
     calibrations: &'a [Calibration],
-    states: BTreeMap<String, SequentialState>,
-    analysis: StepAnalysis,
-    /// On hold, since when.
-    held: Option<Timestamp>,
 }
 
-impl<'a> Walk<'a> {
-    fn new(policy: &'a Policy, calibrations: &'a [Calibration], start: Timestamp) -> Walk<'a> {
-        Walk { policy, calibrations, states: BTreeMap::new(), analysis: begin(policy, 0, start), held: None }
-    }
-
-    fn step(&self) -> Option<&'a Step> {
-        self.policy.steps.get(self.analysis.step)
-    }
-
-    /// Takes a block in; how that ends the rollout, if it does.
-    fn take(&mut self, block: &Block) -> Option<(RivalEnd, String)> {
-        let (step, now) = (self.step()?, block.to);
-        let rules = AnalysisRules {
-            checks: &step.checks,
-            metrics: &self.policy.metrics,
-            proof: step.proof,
-            planned: self.policy.planned(false),
-            calibrations: self.calibrations,
+impl<'a> Replay<'a> {
+    fn begin(policy: &Policy, calibrations: &'a [Calibration], start: Timestamp) -> Replay<'a> {
+        let workload = Workload {
+            cluster: "recording".to_owned(),
+            namespace: "recording".to_owned(),
+            kind: WorkloadKind::Deployment,
+            name: "workload".to_owned(),
         };
-        self.analysis.absorb(block.clone(), &rules, &mut self.states, None, now);
-        self.analysis.follow(step.min_time, now);
-        match self.analysis.standing() {
-            AnalysisStatus::Regressed(evidence) => {
-                Some((RivalEnd::RolledBack, Reason::Regressed { evidence }.to_string()))
-            }
-            AnalysisStatus::Pass(evidence) => self.go_on(step, &evidence, now),
-            AnalysisStatus::Blind(_) | AnalysisStatus::Insufficient(_) => self.wait(now),
-        }
-    }
-
-    /// All checks pass: the next step, or the end, once the least time and the pause are over.
-    fn go_on(&mut self, step: &Step, evidence: &[Evidence], now: Timestamp) -> Option<(RivalEnd, String)> {
-        self.held = None;
-        if self.analysis.passed.is_none_or(|passed| now < step.pause.after(passed)) {
-            return None;
-        }
-        let next = self.analysis.step + 1;
-        if next < self.policy.steps.len() {
-            self.analysis = begin(self.policy, next, now);
-            return None;
-        }
-        let said: Vec<String> = evidence.iter().map(ToString::to_string).collect();
-        Some((RivalEnd::Promoted, said.join("; ")))
-    }
-
-    /// Something is missing: for longer than the policy's patience, or than its longest hold, it matters.
-    fn wait(&mut self, now: Timestamp) -> Option<(RivalEnd, String)> {
-        let (lack, since) = self.analysis.lacking?;
-        let patience = &self.policy.patience;
-        let (limit, then) = match lack {
-            Shortfall::Sight => (patience.blind, patience.on_blind),
-            Shortfall::Evidence => (patience.insufficient, patience.on_insufficient),
+        let engine = Engine::new(workload.cluster.clone(), vec![recordable(policy)], Span::ZERO);
+        let mut replay = Replay { engine, workload, calibrations };
+        let workload = replay.workload.clone();
+        let observed = Event::Observed { workload: workload.clone(), status: Box::new(status()) };
+        replay.tell(observed, start);
+        let request = Request {
+            workload,
+            images: images("new"),
+            image: None,
+            expected_current: None,
+            policy: None,
+            model: None,
+            reason: None,
         };
-        if Span::between(since, now) < limit {
-            return None;
-        }
-        let held = *self.held.get_or_insert(now);
-        let why = self.standing();
-        match then {
-            Then::RollBack => Some((RivalEnd::RolledBack, why)),
-            Then::GiveUp => Some((RivalEnd::Held, format!("given up: {why}"))),
-            Then::Hold if Span::between(held, now) >= self.policy.max_hold => {
-                Some((RivalEnd::Held, format!("given up after {} on hold: {why}", self.policy.max_hold)))
-            }
-            Then::Hold => None,
-        }
+        let id = EventId { source: "recording".to_owned(), id: "request".to_owned() };
+        replay.tell(Event::Requested { id, time: None, request }, start);
+        replay
     }
 
-    fn standing(&self) -> String {
-        self.analysis.reason(self.step().map_or(Span::ZERO, |step| step.min_time)).to_string()
+    /// Takes a block in. Returns how it ends the rollout, and the sentence.
+    fn measure(&mut self, block: &Block) -> Option<(RivalEnd, String)> {
+        self.tell(Event::Measured { workload: self.workload.clone(), block: block.clone() }, block.to)
+    }
+
+    fn tell(&mut self, event: Event, now: Timestamp) -> Option<(RivalEnd, String)> {
+        let mut events = vec![event];
+        let mut end = None;
+        while let Some(event) = events.pop() {
+            for transition in self.engine.step(event, now) {
+                events.extend(transition.effects.iter().filter_map(|effect| self.answer(effect)));
+                let promoted = transition.decisions.iter().find(|decision| decision.kind == DecisionKind::Promote);
+                let ended = transition.decisions.iter().find_map(|decision| decision.ending);
+                end = end.or_else(|| match ended? {
+                    Ending::Promoted => Some((RivalEnd::Promoted, promoted?.why.clone())),
+                    Ending::RolledBack => Some((RivalEnd::RolledBack, self.conclusion()?)),
+                    Ending::GivenUp | Ending::Aborted | Ending::Superseded | Ending::Refused | Ending::Unchanged => {
+                        Some((RivalEnd::Held, format!("given up: {}", self.conclusion()?)))
+                    }
+                });
+            }
+        }
+        end
+    }
+
+    /// Returns the outcome of an effect in a cluster where everything works.
+    fn answer(&self, effect: &Effect) -> Option<Event> {
+        let outcome = match &effect.act {
+            Act::Preflight { .. } => Outcome::Preflight(Box::new(Preflight { status: status(), issues: Vec::new() })),
+            Act::Probe { .. } => Outcome::Probed {
+                problems: Vec::new(),
+                calibrations: self.calibrations.to_vec(),
+                queries: BTreeMap::new(),
+            },
+            // Observe mode asks for no writes, and nobody is notified of a replay.
+            Act::ApplyCanary { .. }
+            | Act::SetWeight { .. }
+            | Act::Promote { .. }
+            | Act::Restore { .. }
+            | Act::RemoveCanary { .. }
+            | Act::Model { .. }
+            | Act::Notify { .. }
+            | Act::Note { .. } => return None,
+        };
+        Some(Event::Performed { workload: effect.workload.clone(), effect: effect.id.clone(), outcome })
+    }
+
+    fn conclusion(&self) -> Option<String> {
+        let rollout = self.engine.state(&self.workload)?.rollout.as_ref()?;
+        rollout.conclusion.as_ref().map(|conclusion| conclusion.reason.to_string())
+    }
+
+    /// Whether the rollout is held at the end of the recording, and why nothing was decided.
+    fn standing(&self) -> (bool, String) {
+        let rollout = self.engine.state(&self.workload).and_then(|state| state.rollout.as_ref());
+        rollout.map_or_else(
+            || (false, "the recording has no rollout".to_owned()),
+            |rollout| {
+                let hold = rollout.current.hold.as_ref();
+                (hold.is_some(), hold.map_or(&rollout.reason, |hold| &hold.reason).to_string())
+            },
+        )
     }
 }
 
-fn begin(policy: &Policy, step: usize, now: Timestamp) -> StepAnalysis {
-    StepAnalysis::new(step, false, policy.steps.get(step).map_or(0, |step| step.checks.len()), now)
+/// Returns a policy without the parts that a recording can't answer.
+fn recordable(policy: &Policy) -> Policy {
+    let all = || vec!["*".to_owned()];
+    Policy {
+        matches: Match { namespaces: all(), workloads: all(), images: all() },
+        mode: Mode::Observe,
+        require: Vec::new(),
+        model: None,
+        approvals: Vec::new(),
+        window: None,
+        guard: None,
+        ..policy.clone()
+    }
+}
+
+fn images(tag: &str) -> Images {
+    Images::from([("app".to_owned(), format!("recording/app:{tag}"))])
+}
+
+/// Returns a healthy workload of one pod.
+fn status() -> WorkloadStatus {
+    let stable = DeploymentStatus {
+        uid: "stable".to_owned(),
+        template: TemplateHash("stable".to_owned()),
+        pod_hash: None,
+        images: images("old"),
+        generation: 1,
+        observed_generation: 1,
+        replicas: 1,
+        total: 1,
+        updated: 1,
+        ready: 1,
+        available: 1,
+        paused: false,
+        trouble: None,
+        template_by: None,
+        replicas_by: None,
+    };
+    WorkloadStatus { stable: Some(stable), ..WorkloadStatus::NOTHING }
 }

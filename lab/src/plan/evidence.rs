@@ -121,7 +121,7 @@ impl Way<'_> {
             let processes = BTreeMap::from([(check.metric.clone(), processes)]);
             Block { processes, ..Block::new(at, at, BTreeMap::new()) }
         };
-        check.bad().learn(&(0..blocks).map(block).collect::<Vec<_>>())
+        check.criterion().learn(&(0..blocks).map(block).collect::<Vec<_>>())
     }
 
     /// The leg that the block after `from` belongs to, and the block's end.

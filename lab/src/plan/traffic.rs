@@ -84,7 +84,7 @@ impl Present {
             let each = each.iter().filter_map(|reading| counted(reading, check)).count();
             pods = pods.max(u32::try_from(each).unwrap_or(u32::MAX));
         }
-        let phi = check.bad().learn(blocks).dispersion.phi();
+        let phi = check.criterion().learn(blocks).dispersion.phi();
         let clusters = (phi.calibrated && pods >= 2).then(|| Clusters { phi: phi.value().min(1000.0), pods });
         Present::new(n / seconds, if n > 0.0 { bad / n } else { 0.0 }, clusters).ok()
     }

@@ -41,7 +41,7 @@ impl Oracle {
         }
         let was = before.and_then(|state| state.rollout.as_ref());
         let waits = before.is_some_and(|before| before.queued.is_some());
-        if was.is_some_and(|was| was.phase == Phase::Ended) && !asks(&transition.input.event) && !waits {
+        if was.is_some_and(|was| was.phase() == Phase::Ended) && !asks(&transition.input.event) && !waits {
             let only_messages = |effect: &Effect| matches!(effect.act, Act::Notify { .. } | Act::Note { .. });
             let silent = transition.effects.iter().all(only_messages) && transition.decisions.is_empty();
             assert!(silent, "acts after its end");
@@ -50,7 +50,7 @@ impl Oracle {
             if let Act::SetWeight { weight, .. } = effect.act {
                 let old = self.weights.insert(effect.workload.clone(), weight).unwrap_or_default();
                 let again = was
-                    .and_then(|was| was.in_flight.as_ref())
+                    .and_then(|was| was.current.in_flight.as_ref())
                     .is_some_and(|in_flight| in_flight.effect.id == effect.id);
                 // Decided now, or before and waited for since.
                 let decided = self.advanced.remove(&effect.workload);
@@ -71,7 +71,7 @@ impl Oracle {
                 let open = policy.window.as_ref().is_none_or(|window| window.opens(decision.at).is_none());
                 assert!(open, "rises outside the change window");
                 let gate = |gate: Before| {
-                    policy.approvals.iter().any(|it| it.before == gate && !rollout.approved.contains(&it.name))
+                    policy.approvals.iter().any(|it| it.before == gate && !rollout.orders.approved.contains(&it.name))
                 };
                 assert!(
                     decision.kind != DecisionKind::Promote || !gate(Before::Promotion),
@@ -152,7 +152,7 @@ impl Oracle {
 
 /// No request is in two blocks.
 fn counts_once(state: &WorkloadState) {
-    let Some(analysis) = state.rollout.as_ref().and_then(|rollout| rollout.analysis.as_ref()) else { return };
+    let Some(analysis) = state.rollout.as_ref().and_then(|rollout| rollout.measured.analysis.as_ref()) else { return };
     let mut last = None;
     for block in analysis.ring.blocks() {
         assert!(
