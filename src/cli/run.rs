@@ -20,7 +20,7 @@ use super::Common;
 use crate::adapters::kafka::{self, Emitter, Kafka};
 use crate::adapters::kubernetes::Kubernetes;
 use crate::adapters::prometheus::Prometheus;
-use crate::adapters::registry::Shelf;
+use crate::adapters::registry::RegistryModels;
 use crate::adapters::slack::{NoNotify, Slack};
 use crate::clock::{Clock, Stopwatch, SystemClock};
 use crate::config::sections::journal::Kind;
@@ -78,13 +78,13 @@ pub async fn run(_: RunArgs, common: &Common) -> anyhow::Result<u8> {
     let shows = Shows::default();
     let sampling = sampling_options(&config);
     let prober = Prober::new(prometheus.clone(), Arc::new(cluster.clone()), Arc::clone(&clock), sampling);
-    let shelf = Shelf::new(config.registry.clone(), Arc::clone(&clock));
+    let models = RegistryModels::new(config.registry.clone(), Arc::clone(&clock));
     let (heartbeat, beat) = watch::channel(Stopwatch::start());
     let (owned, owns) = watch::channel(Vec::new());
     let parts = Parts {
         shared: Shared {
             clock: Arc::clone(&clock),
-            hands: Hands::new(Arc::new(cluster.clone()), notify, Arc::new(prober), Arc::new(shelf)),
+            hands: Hands::new(Arc::new(cluster.clone()), notify, Arc::new(prober), Arc::new(models)),
             journals: memory.journals(),
             decoding,
             shows: shows.clone(),
