@@ -4,6 +4,8 @@
 //! A report opens a gate only if its subject's digest is that of this version's files and its result is `pass`. If a suite
 //! was run several times, the last run counts, so that a failure can't be hidden behind an older success.
 
+use std::fmt;
+
 use bytes::Bytes;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -38,7 +40,32 @@ struct Subject {
 }
 
 /// The result of a suite, as the field `verdict` of its report.
-pub use bellwether_core::input::report::Tested as ReportResult;
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ReportResult {
+    /// The suite's rules hold.
+    Pass,
+    /// At least one rule is shown not to hold.
+    Fail,
+    /// There is too little evidence to decide.
+    Inconclusive,
+    /// The suite could not be run.
+    Error,
+    /// The suite was not run.
+    Skipped,
+}
+
+impl fmt::Display for ReportResult {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            ReportResult::Pass => "pass",
+            ReportResult::Fail => "fail",
+            ReportResult::Inconclusive => "inconclusive",
+            ReportResult::Error => "error",
+            ReportResult::Skipped => "skipped",
+        })
+    }
+}
 
 /// A report that is attached to a version.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]

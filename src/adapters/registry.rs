@@ -116,6 +116,9 @@ impl Models for RegistryModels {
 
 #[cfg(test)]
 mod tests {
+    use bellwether_core::input::report::Tested;
+    use bellwether_registry::report::ReportResult;
+
     use super::*;
 
     #[test]
@@ -123,6 +126,21 @@ mod tests {
         assert!(name_and_version("chat@1.3.0").is_ok());
         for wrong in ["chat", "chat@", "@1.0.0", "chat@one", "Chat@1.0.0"] {
             assert!(name_and_version(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    /// `bellwether gate run` writes the core's word into a report, and the registry reads it.
+    #[test]
+    fn the_registry_and_the_core_have_the_same_words_for_a_report_result() {
+        for (result, tested) in [
+            (ReportResult::Pass, Tested::Pass),
+            (ReportResult::Fail, Tested::Fail),
+            (ReportResult::Inconclusive, Tested::Inconclusive),
+            (ReportResult::Error, Tested::Error),
+            (ReportResult::Skipped, Tested::Skipped),
+        ] {
+            assert_eq!(serde_json::to_value(result).unwrap(), serde_json::to_value(tested).unwrap());
+            assert_eq!(result.to_string(), tested.to_string());
         }
     }
 }
