@@ -86,7 +86,7 @@
 //! - The registry: `verifying_key`, `registry` (the type [`Registry`]), `lookup` (finding versions).
 //! - Registering: [`source`] (local files), `upload`, [`register`].
 //! - Reading: `pieces`, [`fetch`], [`signature`], [`report`].
-//! - Pointers: [`line`] (moves), `advance` (making the next move), [`point`] (promotion, restoration, aliases).
+//! - Pointers: [`mod@line`] (moves), `advance` (making the next move), [`point`] (promotion, restoration, aliases).
 //! - Lists and cleaning: [`list`], [`gc`].
 
 mod invalid;
