@@ -78,13 +78,13 @@ pub async fn run(_: RunArgs, common: &Common) -> anyhow::Result<u8> {
     let shows = StatusBoard::default();
     let sampling = sampling_options(&config);
     let prober = Prober::new(prometheus.clone(), Arc::new(cluster.clone()), Arc::clone(&clock), sampling);
-    let shelf = RegistryModels::new(config.registry.clone(), Arc::clone(&clock));
+    let models = RegistryModels::new(config.registry.clone(), Arc::clone(&clock));
     let (heartbeat, beat) = watch::channel(Stopwatch::start());
     let (owned, owns) = watch::channel(Vec::new());
     let parts = Parts {
         shared: Shared {
             clock: Arc::clone(&clock),
-            hands: Executor::new(Arc::new(cluster.clone()), notify, Arc::new(prober), Arc::new(shelf)),
+            hands: Executor::new(Arc::new(cluster.clone()), notify, Arc::new(prober), Arc::new(models)),
             journals: memory.journals(),
             decoding,
             shows: shows.clone(),

@@ -1,11 +1,23 @@
-//! How the commands about models show things.
+//! The output of the `model` commands.
 
 use std::fmt::Write;
 
-use bellwether_registry::Manifest;
-use bellwether_registry::digest::Digest;
+use anyhow::Context;
+use bellwether_registry::{Digest, Manifest};
+use serde::Serialize;
 
-/// Bytes, for people.
+use crate::cli::{Output, print};
+
+/// Prints `data` as JSON, or as the text that `table` makes of it.
+pub(super) fn show<T: Serialize>(output: Output, data: &T, table: impl FnOnce(&T) -> String) -> anyhow::Result<()> {
+    match output {
+        Output::Json => print(&(serde_json::to_string_pretty(data).context("an answer as JSON")? + "\n")),
+        Output::Table => print(&table(data)),
+    }
+    Ok(())
+}
+
+/// Formats a size in bytes with a decimal unit, as in `1.5 GB`.
 pub(super) fn size(bytes: u64) -> String {
     let units = ["kB", "MB", "GB", "TB"];
     let mut value = bytes as f64;
@@ -20,18 +32,18 @@ pub(super) fn size(bytes: u64) -> String {
     if unit == "B" || value >= 99.95 { format!("{value:.0} {unit}") } else { format!("{value:.1} {unit}") }
 }
 
-/// As much of a digest as tells two apart.
+/// Returns the first 12 digits of a digest, enough to tell two apart.
 pub(super) fn short(digest: &Digest) -> String {
     digest.hex()[..12].to_owned()
 }
 
-/// A dash for nothing.
+/// Returns the text, or a dash if it is empty.
 pub(super) fn or_dash(text: &str) -> String {
     if text.is_empty() { "–".to_owned() } else { text.to_owned() }
 }
 
-/// All that is known of a version.
-pub(super) fn card(manifest: &Manifest) -> String {
+/// Formats a version's manifest as several lines.
+pub(super) fn describe(manifest: &Manifest) -> String {
     let mut text = format!("{} {}\n", manifest.name, manifest.version);
     let framework = format!("{} {}", manifest.framework, manifest.framework_version);
     let rows = [
@@ -42,8 +54,8 @@ pub(super) fn card(manifest: &Manifest) -> String {
         ("registered", format!("{:.0} by {}", manifest.created_at, manifest.created_by)),
         ("tags", manifest.tags.join(", ")),
     ];
-    for (what, value) in rows.iter().filter(|(_, value)| !value.is_empty()) {
-        let _ = writeln!(text, "  {what:<12} {value}");
+    for (label, value) in rows.iter().filter(|(_, value)| !value.is_empty()) {
+        let _ = writeln!(text, "  {label:<12} {value}");
     }
     for (name, value) in &manifest.performance_metrics {
         let _ = writeln!(text, "  {:<12} {name} = {value}", "metric");
