@@ -10,7 +10,7 @@ use bellwether::gate::load::{Loaded, RunError};
 use bellwether::gate::run::{Orders, run};
 use bellwether_core::ids::Workload;
 use bellwether_core::stats::special::beta_tails;
-use bellwether_gate::report::{Report, Subject};
+use bellwether_gate::report::{GateReport as Report, GateSubject as Subject};
 use bellwether_gate::rule::Verdict;
 use bellwether_gate::suite::Suite;
 use tempfile::TempDir;
@@ -250,7 +250,7 @@ async fn what_goes_wrong_on_the_way_has_a_name() {
             &quality,
             Knobs { always_busy: true, ..knobs() },
             Verdict::Error,
-            "60 turned away by rate limits), more than 2 % may: HTTP 429 (rate_limited)",
+            "60 rejected by rate limits), more than 2 % may: HTTP 429 (rate_limited)",
         ),
         (
             "",
@@ -380,7 +380,7 @@ async fn a_budget_that_is_used_up_ends_the_run_and_more_of_it_goes_on() {
     let first = lab.run(None).await.unwrap();
     assert_eq!(first.verdict, Verdict::Inconclusive, "{}", first.to_text());
     assert!(first.stopped.contains("30 requests is used up"), "{}", first.stopped);
-    assert!(first.gates[0].sentence.contains("inconclusive, 40 cases are asked for"), "{}", first.gates[0].sentence);
+    assert!(first.gates[0].sentence.contains("inconclusive, 40 cases are required"), "{}", first.gates[0].sentence);
     assert_eq!((first.gates[0].not_asked, first.spent.requests), (30, 30));
     let suite = std::fs::read_to_string(lab.suite()).unwrap();
     std::fs::write(lab.suite(), suite.replace("requests = 30", "requests = 300")).unwrap();
@@ -516,9 +516,9 @@ async fn the_program_writes_reports_and_says_with_its_exit_code_what_they_come_t
     std::fs::write(lab.directory.path().join("cases.jsonl"), questions(20)).unwrap();
     agent.set(Knobs::default());
     let (code, out, _) = run(words("run suite.toml")).await;
-    assert_eq!((code, out.contains("40 cases are asked for")), (4, true), "{out}");
+    assert_eq!((code, out.contains("40 cases are required")), (4, true), "{out}");
     let (code, out, _) = run(words("run suite.toml --target http://127.0.0.1:1/v1")).await;
-    assert_eq!((code, out.contains("found nobody")), (1, true), "{out}");
+    assert_eq!((code, out.contains("unreachable")), (1, true), "{out}");
     let (code, out, _) = run(words("check suite.toml")).await;
     assert_eq!((code, out.contains("it asks for 40 cases, so it will not pass")), (0, true), "{out}");
     let rows = [
