@@ -187,7 +187,7 @@ fn failure(suite: &Suite, recorded: &Recorded<'_>) -> Option<String> {
                 ModelAnswer::Missing { .. } | ModelAnswer::Scored(_) => None,
             });
             format!(
-                "{count} of {asked} answers of {name} are missing ({}), more than {} may: {}",
+                "{count} of {asked} answers of {name} are missing ({}); at most {} may be missing: {}",
                 reasons.join(", "),
                 Unit::Percent.show(suite.max_missing),
                 example.unwrap_or_default()
