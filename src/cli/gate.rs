@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use bellwether_core::ids::Workload;
-use bellwether_gate::import::{From, Wanted, import};
-use bellwether_gate::report::{Report, Subject};
+use bellwether_gate::import::{ImportFormat as From, ImportSettings as Wanted, import};
+use bellwether_gate::report::{GateReport as Report, GateSubject as Subject};
 use bellwether_gate::rule::Verdict;
 use clap::{Args, Subcommand, ValueEnum};
 use serde_json::json;

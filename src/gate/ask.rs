@@ -1,10 +1,13 @@
 //! One request of a run: the case is asked, the answer is scored, and what is kept of it is numbers.
 
 use bellwether_gate::dataset::Case;
-use bellwether_gate::metric::Kind;
-use bellwether_gate::observation::{Answer, Arm, Key, Missing, Observation, Sample, Scored};
+use bellwether_gate::metric::GateMetricKind as Kind;
+use bellwether_gate::observation::{
+    GateArm as Arm, MissingAnswer as Missing, ModelAnswer as Answer, Observation, ObservationKey as Key, Scored,
+    StoredSample as Sample,
+};
 use bellwether_gate::score::refusal::looks_refused;
-use bellwether_gate::score::tools::{Call, used};
+use bellwether_gate::score::tools::{Call, summarize};
 use bellwether_gate::score::{by_rule, confidence, cosine, rubric, safety};
 use bellwether_gate::suite::{ClassifierApi, ConfidenceFrom, Gate, Sampling, Scorer, Suite};
 use bellwether_gate::text::fingerprint;
@@ -33,7 +36,7 @@ impl<'a> Asker<'a> {
     /// # Errors
     /// If one of them can't be asked as it is configured.
     pub fn new(suite: &'a Suite, budget: Budget) -> Result<Asker<'a>, SetupError> {
-        let (timeout, retries) = (suite.ask.timeout.to_std(), suite.ask.retries);
+        let (timeout, retries) = (suite.requests.timeout.to_std(), suite.requests.retries);
         let client = |who, endpoint: Option<_>| {
             endpoint.map(|endpoint| Client::new(who, endpoint, timeout, retries)).transpose()
         };
@@ -110,7 +113,7 @@ impl<'a> Asker<'a> {
     }
 
     async fn once(&self, gate: &Gate, client: &Client, messages: &[Value], tools: &[Value]) -> Result<Timed, Nothing> {
-        let ask = &self.suite.ask;
+        let ask = &self.suite.requests;
         let sampling = Sampling { temperature: gate.temperature.or(ask.sampling.temperature), ..ask.sampling.clone() };
         let question = Question {
             model: client.model(),
@@ -146,7 +149,7 @@ impl<'a> Asker<'a> {
                 calls.push(call);
             }
         }
-        sum.tools = Some(used(case, &calls, steps, ended));
+        sum.tools = Some(summarize(case, &calls, steps, ended));
         sum.fingerprint = fingerprint(output);
         if gate.measures("solved") {
             sum.right = Some(ended && self.right(gate, case, output).await?);

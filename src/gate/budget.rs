@@ -4,7 +4,7 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use bellwether_gate::report::Spent;
-use bellwether_gate::suite::{Budget as Limits, Price};
+use bellwether_gate::suite::{Price, RunLimits as Limits};
 
 use crate::clock::Stopwatch;
 

@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use axum::body::Bytes;
-use bellwether_gate::observation::Missing;
+use bellwether_gate::observation::MissingAnswer as Missing;
 use bellwether_gate::suite::Endpoint;
 use reqwest::header::{HeaderMap, RETRY_AFTER};
 use reqwest::{Response, StatusCode, Url};

@@ -14,8 +14,8 @@ use std::thread::JoinHandle;
 
 use bellwether_core::ids::digest;
 use bellwether_core::time::Timestamp;
-use bellwether_gate::observation::{Key, Observation};
-use bellwether_gate::report::{Spent, Subject};
+use bellwether_gate::observation::{Observation, ObservationKey as Key};
+use bellwether_gate::report::{GateSubject as Subject, Spent};
 use serde::{Deserialize, Serialize};
 
 /// What a run is of. If any of it differs it is another run.
@@ -229,7 +229,7 @@ fn difference(first: &First, header: &Header) -> Option<&'static str> {
 
 #[cfg(test)]
 mod tests {
-    use bellwether_gate::observation::{Answer, Arm, Scored};
+    use bellwether_gate::observation::{GateArm as Arm, ModelAnswer as Answer, Scored};
 
     use super::*;
 

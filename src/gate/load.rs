@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use bellwether_gate::dataset::{Dataset, DatasetError, sha256};
-use bellwether_gate::report::Subject;
+use bellwether_gate::report::GateSubject as Subject;
 use bellwether_gate::score::rubric::Labelled;
 use bellwether_gate::suite::{Endpoint, Gate, Suite, SuiteError};
 
@@ -92,7 +92,7 @@ impl Loaded {
             if let Some(pinned) = gate.sha256.as_ref().filter(|pinned| **pinned != dataset.sha256) {
                 return Err(RunError::Pinned { path, found: sha256(&text), pinned: pinned.clone() });
             }
-            problems.extend(gate.missing_from(&dataset.cases));
+            problems.extend(gate.missing_fields(&dataset.cases));
             datasets.push(dataset);
         }
         if !problems.is_empty() {

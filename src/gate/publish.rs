@@ -6,7 +6,7 @@
 use bellwether_core::ids::{Workload, digest};
 use bellwether_core::time::Timestamp;
 use bellwether_gate::dataset::sha256;
-use bellwether_gate::report::Report;
+use bellwether_gate::report::GateReport as Report;
 use serde_json::{Value, json};
 
 use crate::events::cdevents::{TESTED, tested, wrap};

@@ -9,8 +9,10 @@ use std::path::PathBuf;
 use bellwether_core::time::Timestamp;
 use bellwether_gate::dataset::{Case, Dataset};
 use bellwether_gate::gates::{Recorded, evaluate};
-use bellwether_gate::observation::{Answer, Arm, Key, Missing, Observation};
-use bellwether_gate::report::{Report, SCHEMA, Subject};
+use bellwether_gate::observation::{
+    GateArm as Arm, MissingAnswer as Missing, ModelAnswer as Answer, Observation, ObservationKey as Key,
+};
+use bellwether_gate::report::{GateReport as Report, GateSubject as Subject, SCHEMA};
 use bellwether_gate::score::rubric::{Labelled, kappa};
 use bellwether_gate::suite::{Gate, Scorer, Suite};
 use futures::StreamExt as _;
@@ -101,7 +103,7 @@ async fn ask_all(
     let all = left.len();
     let every = all.div_ceil(TOLD);
     let mut answers = futures::stream::iter(left.into_iter().map(|(case, key)| asker.observe(gate, case, key)))
-        .buffer_unordered(asker.suite.ask.concurrency);
+        .buffer_unordered(asker.suite.requests.concurrency);
     let (mut done, mut missing, mut stopped) = (0, 0, None);
     while let Some(answer) = answers.next().await {
         match answer {
@@ -209,7 +211,7 @@ fn report(
         schema: SCHEMA.to_owned(),
         suite: suite.name.clone(),
         suite_sha256: suite.sha256.clone(),
-        verdict: Report::settle(&gates),
+        verdict: Report::suite_verdict(&gates),
         subject: orders.subject.clone(),
         started,
         finished,

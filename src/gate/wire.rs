@@ -2,7 +2,7 @@
 
 use bellwether_gate::dataset::Case;
 use bellwether_gate::score::tools::Call;
-use bellwether_gate::suite::{Api, Sampling};
+use bellwether_gate::suite::{EndpointApi as Api, Sampling};
 use serde_json::{Map, Value, json};
 
 /// What an answer comes to.

@@ -10,7 +10,7 @@ use bellwether::gate::load::{Loaded, RunError};
 use bellwether::gate::run::{Orders, run};
 use bellwether_core::ids::Workload;
 use bellwether_core::stats::special::beta_tails;
-use bellwether_gate::report::{Report, Subject};
+use bellwether_gate::report::{GateReport as Report, GateSubject as Subject};
 use bellwether_gate::rule::Verdict;
 use bellwether_gate::suite::Suite;
 use tempfile::TempDir;
@@ -250,21 +250,21 @@ async fn what_goes_wrong_on_the_way_has_a_name() {
             &quality,
             Knobs { always_busy: true, ..knobs() },
             Verdict::Error,
-            "60 turned away by rate limits), more than 2 % may: HTTP 429 (rate_limited)",
+            "60 rejected by rate limits); at most 2 % may be missing: HTTP 429 (rate_limited)",
         ),
         (
             "",
             &quality,
             Knobs { broken: 0.2, ..knobs() },
             Verdict::Error,
-            "failed with a server error), more than 2 % may: HTTP 500 (oops)",
+            "failed with a server error); at most 2 % may be missing: HTTP 500 (oops)",
         ),
         (
             "",
             &quality,
             Knobs { hang: 0.2, ..knobs() },
             Verdict::Error,
-            "timed out), more than 2 % may: no answer within 4s",
+            "timed out); at most 2 % may be missing: no answer within 4s",
         ),
         ("", &slow, Knobs { hang: 0.3, ..knobs() }, Verdict::Fail, "with 95 % confidence; limit 2 s: fail"),
         (
@@ -272,21 +272,21 @@ async fn what_goes_wrong_on_the_way_has_a_name() {
             &quality,
             Knobs { cut: 0.2, ..knobs() },
             Verdict::Error,
-            "cut off at max-tokens), more than 2 % may: an answer was cut off; raise",
+            "cut off at max-tokens); at most 2 % may be missing: an answer was cut off; raise",
         ),
         (
             "",
             &quality,
             Knobs { torn: 0.2, ..knobs() },
             Verdict::Error,
-            "malformed), more than 2 % may: the stream ended in the middle",
+            "malformed); at most 2 % may be missing: the stream ended in the middle",
         ),
         (
             "",
             &safety,
             Knobs { others_down: true, ..knobs() },
             Verdict::Error,
-            "not classified), more than 2 % may: failed with a server error: HTTP 503 (down)",
+            "not classified); at most 2 % may be missing: failed with a server error: HTTP 503 (down)",
         ),
         ("", &semantic, Knobs { others_down: true, ..knobs() }, Verdict::Error, "without a vector"),
         (
@@ -309,14 +309,14 @@ async fn what_goes_wrong_on_the_way_has_a_name() {
             &brier,
             Knobs { confidence: Some("NaN"), ..knobs() },
             Verdict::Error,
-            "without a confidence from 0 to 1), more than 2 % may: the stated confidence NaN",
+            "without a confidence from 0 to 1); at most 2 % may be missing: the stated confidence NaN",
         ),
         (
             "",
             &quality,
             Knobs { key: Some("other"), ..knobs() },
             Verdict::Error,
-            "refused by the API), more than 2 % may: HTTP 401 (invalid_api_key)",
+            "refused by the API); at most 2 % may be missing: HTTP 401 (invalid_api_key)",
         ),
         ("max-missing = \"30%\"", &quality, Knobs { broken: 0.1, ..knobs() }, Verdict::Pass, "pass"),
     ];
@@ -380,7 +380,7 @@ async fn a_budget_that_is_used_up_ends_the_run_and_more_of_it_goes_on() {
     let first = lab.run(None).await.unwrap();
     assert_eq!(first.verdict, Verdict::Inconclusive, "{}", first.to_text());
     assert!(first.stopped.contains("30 requests is used up"), "{}", first.stopped);
-    assert!(first.gates[0].sentence.contains("inconclusive, 40 cases are asked for"), "{}", first.gates[0].sentence);
+    assert!(first.gates[0].sentence.contains("inconclusive, 40 cases are required"), "{}", first.gates[0].sentence);
     assert_eq!((first.gates[0].not_asked, first.spent.requests), (30, 30));
     let suite = std::fs::read_to_string(lab.suite()).unwrap();
     std::fs::write(lab.suite(), suite.replace("requests = 30", "requests = 300")).unwrap();
@@ -516,9 +516,9 @@ async fn the_program_writes_reports_and_says_with_its_exit_code_what_they_come_t
     std::fs::write(lab.directory.path().join("cases.jsonl"), questions(20)).unwrap();
     agent.set(Knobs::default());
     let (code, out, _) = run(words("run suite.toml")).await;
-    assert_eq!((code, out.contains("40 cases are asked for")), (4, true), "{out}");
+    assert_eq!((code, out.contains("40 cases are required")), (4, true), "{out}");
     let (code, out, _) = run(words("run suite.toml --target http://127.0.0.1:1/v1")).await;
-    assert_eq!((code, out.contains("found nobody")), (1, true), "{out}");
+    assert_eq!((code, out.contains("unreachable")), (1, true), "{out}");
     let (code, out, _) = run(words("check suite.toml")).await;
     assert_eq!((code, out.contains("it asks for 40 cases, so it will not pass")), (0, true), "{out}");
     let rows = [
