@@ -51,7 +51,7 @@ const FAULTS: &[Fault] = &[
     fault(20, "the journal was emptied, or has other partitions", "it refuses to start", &["kafka_topics_with_wrong_settings_are_refused_by_name"]),
     fault(21, "Prometheus is away", "held as blind; nothing is decided; it goes on by itself", &["away::prometheus_is_away_for_two_minutes", "away::prometheus_is_away_at_the_start_and_later", "soak::prometheus_is_away_for_ten_minutes", "a_prometheus_that_is_away_for_ten_minutes_rolls_nothing_back"]),
     fault(22, "Prometheus is slow, or answers 422, 429, 503", "no block for either arm; the query is tried in parts", &["away::a_prometheus_that_never_answers_is_blind", "every_answer_is_points_or_the_right_error", "a_refused_selector_blinds_only_its_own_workload"]),
-    fault(23, "an answer with warnings", "no evidence from it", &["a_partial_answer_counts_where_somebody_wants_it", "every_answer_is_points_or_the_right_error"]),
+    fault(23, "an answer with warnings", "no evidence from it", &["a_partial_answer_is_used_if_the_options_accept_it", "every_answer_is_points_or_the_right_error"]),
     fault(24, "the canary's series are missing, the stable's are there", "not zero errors: nothing seen", &["a_gap_of_one_arm_is_a_gap_of_both_and_other_processes_do_not_count", "a_failing_scrape_of_all_of_an_arm_is_stale_and_of_one_pod_is_late"]),
     fault(25, "there are requests and no series of errors", "no errors", &["hits_that_are_counted_apart_are_a_part_of_the_whole", "hits_are_found_by_their_label"]),
     fault(26, "a pod restarts and counts from zero", "its new value is what was counted", &["a_fall_is_a_restart_only_with_evidence", "blocks_add_up_to_the_total"]),
