@@ -1,5 +1,5 @@
-//! Series in memory, for the demo and the tests: it answers the questions that [`super::plan`] asks, as Prometheus
-//! would, and refuses all others. Samples have instants, series go stale, and an outage can be ordered.
+//! A metrics store in memory for tests. It answers the queries of the sampler as Prometheus would and refuses all
+//! others. Samples have instants, series become stale, and a test can order an outage.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
@@ -8,15 +8,15 @@ use async_trait::async_trait;
 use bellwether_core::time::{Span, TimeRange, Timestamp};
 use regex::Regex;
 
-use super::plan::PART;
 use crate::ports::{Metrics, MetricsError, Native, SeriesPoint};
+use crate::sampling::plan::PART;
 
-/// After so long without a sample a series is gone, as in Prometheus.
+/// The age up to which an instant query finds a sample, as in Prometheus.
 const LOOKBACK: Span = Span::from_secs(300);
 
 type Labels = BTreeMap<String, String>;
 
-/// What was scraped.
+/// The value of a sample.
 #[derive(Debug, Clone, PartialEq)]
 enum Value {
     Number(f64),
@@ -24,7 +24,7 @@ enum Value {
 }
 
 impl Value {
-    /// As a number, where one is wanted.
+    /// Returns the value where a number is needed; NaN for a native histogram.
     fn number(&self) -> f64 {
         match self {
             Value::Number(value) => *value,
@@ -40,7 +40,7 @@ impl Value {
     }
 }
 
-/// A few series and their samples.
+/// A metrics store in memory.
 #[derive(Debug, Default)]
 pub struct Store {
     inner: Mutex<Inner>,
@@ -48,77 +48,74 @@ pub struct Store {
 
 #[derive(Debug, Default)]
 struct Inner {
-    /// By name and labels, then by time in milliseconds; no value: the series ended there.
+    /// Samples by name and labels, then by time in milliseconds. `None`: the series ended there.
     series: BTreeMap<(String, Labels), BTreeMap<i64, Option<Value>>>,
-    /// What raw queries give.
+    /// Values of the answers to raw queries.
     answers: BTreeMap<String, Vec<f64>>,
-    /// What exporters say that a name is.
+    /// Types of series in the exporters' metadata.
     types: BTreeMap<String, String>,
+    /// The error that every query gets.
     outage: Option<MetricsError>,
+    /// Queries that contain this text are refused.
     refused: Option<String>,
-    asked: Vec<String>,
-    ranges: Vec<String>,
+    instant_queries: Vec<String>,
+    range_queries: Vec<String>,
 }
 
 impl Store {
-    /// A sample of a series. `NaN` is a value like any other.
+    /// Adds a sample, whose value may be NaN.
     pub fn put(&self, name: &str, labels: &[(&str, &str)], at: Timestamp, value: f64) {
         self.write(name, labels, at, Some(Value::Number(value)));
     }
 
-    /// A sample of a native histogram.
+    /// Adds a sample of a native histogram.
     pub fn put_native(&self, name: &str, labels: &[(&str, &str)], at: Timestamp, native: Native) {
         self.write(name, labels, at, Some(Value::Native(Arc::new(native))));
     }
 
-    /// The series ends here: its target is gone, or no longer has it.
+    /// Ends a series at `at`, as when its target leaves or no longer exports it.
     pub fn end(&self, name: &str, labels: &[(&str, &str)], at: Timestamp) {
         self.write(name, labels, at, None);
     }
 
-    /// What a raw query gives from now on.
+    /// Sets the values that a raw query gives from now on.
     pub fn answer(&self, query: &str, values: &[f64]) {
         self.lock().answers.insert(query.to_owned(), values.to_vec());
     }
 
-    /// What the exporters say that `name` is.
+    /// Sets the type of `name` in the exporters' metadata.
     pub fn declare(&self, name: &str, kind: &str) {
         self.lock().types.insert(name.to_owned(), kind.to_owned());
     }
 
-    /// Every question gets this error, until `None`.
+    /// Lets every query fail with this error, until `None` is given.
     pub fn outage(&self, error: Option<MetricsError>) {
         self.lock().outage = error;
     }
 
-    /// Questions that contain this text are refused.
+    /// Refuses every query that contains this text, until `None` is given.
     pub fn refuse(&self, text: Option<&str>) {
         self.lock().refused = text.map(str::to_owned);
     }
 
-    /// All questions since the last call.
-    pub fn asked(&self) -> Vec<String> {
-        std::mem::take(&mut self.lock().asked)
+    /// Returns all instant queries since the last call.
+    pub fn take_instant_queries(&self) -> Vec<String> {
+        std::mem::take(&mut self.lock().instant_queries)
     }
 
-    /// All questions about a stretch since the last call.
-    pub fn ranges(&self) -> Vec<String> {
-        std::mem::take(&mut self.lock().ranges)
+    /// Returns all range queries since the last call.
+    pub fn take_range_queries(&self) -> Vec<String> {
+        std::mem::take(&mut self.lock().range_queries)
     }
 
     fn write(&self, name: &str, labels: &[(&str, &str)], at: Timestamp, value: Option<Value>) {
         let labels = labels.iter().map(|(label, value)| ((*label).to_owned(), (*value).to_owned())).collect();
         let mut inner = self.lock();
-        let samples = inner.series.entry((name.to_owned(), labels)).or_default();
-        samples.insert(at.as_millisecond(), value);
-        // The demo runs for hours of its own time; nobody asks for more than the newest samples of a rollout.
-        while samples.len() > 10_000 {
-            samples.pop_first();
-        }
+        inner.series.entry((name.to_owned(), labels)).or_default().insert(at.as_millisecond(), value);
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Inner> {
-        // A panic elsewhere leaves the samples as good as they were.
+        // Poisoning is harmless: a panic elsewhere leaves the samples readable.
         self.inner.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 }
@@ -127,7 +124,7 @@ impl Store {
 impl Metrics for Store {
     async fn instant(&self, query: &str, at: Timestamp) -> Result<Vec<SeriesPoint>, MetricsError> {
         let mut inner = self.lock();
-        inner.asked.push(query.to_owned());
+        inner.instant_queries.push(query.to_owned());
         if let Some(error) = &inner.outage {
             return Err(error.clone());
         }
@@ -157,29 +154,31 @@ impl Metrics for Store {
     async fn range(
         &self,
         query: &str,
-        stretch: TimeRange,
+        range: TimeRange,
     ) -> Result<BTreeMap<Timestamp, Vec<SeriesPoint>>, MetricsError> {
-        self.lock().ranges.push(query.to_owned());
+        self.lock().range_queries.push(query.to_owned());
         let mut instants = BTreeMap::new();
-        for at in stretch.ticks() {
+        for at in range.ticks() {
             instants.insert(at, self.instant(query, at).await?);
         }
         Ok(instants)
     }
 }
 
+/// Removes `token` from the start of `rest`. `None`: `rest` starts otherwise.
 fn eat(rest: &mut &str, token: &str) -> Option<()> {
     *rest = rest.strip_prefix(token)?;
     Some(())
 }
 
+/// Removes and returns the text up to `end`, and removes `end`.
 fn until<'a>(rest: &mut &'a str, end: char) -> Option<&'a str> {
     let (text, tail) = rest.split_once(end)?;
     *rest = tail;
     Some(text)
 }
 
-/// `label_replace(…, part)`, an aggregation, or a selector.
+/// Evaluates `label_replace(…, part)` or an aggregation.
 fn term(rest: &mut &str, inner: &Inner, at: Timestamp) -> Option<Vec<SeriesPoint>> {
     if eat(rest, "label_replace(").is_some() {
         let mut points = aggregation(rest, inner, at)?;
@@ -192,6 +191,7 @@ fn term(rest: &mut &str, inner: &Inner, at: Timestamp) -> Option<Vec<SeriesPoint
     aggregation(rest, inner, at)
 }
 
+/// Evaluates an aggregation `function by (…) (…)`, or a selector.
 fn aggregation(rest: &mut &str, inner: &Inner, at: Timestamp) -> Option<Vec<SeriesPoint>> {
     let Some((function, _)) =
         rest.split_once(" by (").filter(|(name, _)| ["sum", "count", "min", "max"].contains(name))
@@ -221,7 +221,7 @@ fn aggregation(rest: &mut &str, inner: &Inner, at: Timestamp) -> Option<Vec<Seri
     Some(groups.into_iter().filter_map(|(labels, points)| Some(fold(&points)?.at(labels))).collect())
 }
 
-/// Numbers have a sum, and native histograms (of one schema, here) have one, but not both together.
+/// Returns the sum of numbers, or of native histograms (which have one schema here). `None`: there are both.
 fn sum(points: &[SeriesPoint]) -> Option<Value> {
     let natives: Vec<&Arc<Native>> = points.iter().filter_map(|point| point.native.as_ref()).collect();
     if natives.is_empty() {
@@ -240,7 +240,7 @@ fn sum(points: &[SeriesPoint]) -> Option<Value> {
     (natives.len() == points.len()).then(|| Value::Native(Arc::new(sum)))
 }
 
-/// A selector, its timestamps, or a range of it.
+/// Evaluates a selector, or a function of a selector or of its range.
 fn selected(rest: &mut &str, inner: &Inner, at: Timestamp) -> Option<Vec<SeriesPoint>> {
     let function = ["timestamp", "max_over_time", "last_over_time", "histogram_count"]
         .into_iter()
@@ -261,7 +261,7 @@ fn selected(rest: &mut &str, inner: &Inner, at: Timestamp) -> Option<Vec<SeriesP
     let series = inner.series.iter().filter(|((of, labels), _)| {
         let value =
             |label: &str| if label == "__name__" { of.as_str() } else { labels.get(label).map_or("", String::as_str) };
-        (name.is_empty() || *of == name) && matchers.iter().all(|matcher| matcher.takes(value(&matcher.label)))
+        (name.is_empty() || *of == name) && matchers.iter().all(|matcher| matcher.accepts(value(&matcher.label)))
     });
     Some(
         series
@@ -306,12 +306,12 @@ struct Matcher {
 }
 
 impl Matcher {
-    fn takes(&self, value: &str) -> bool {
+    fn accepts(&self, value: &str) -> bool {
         self.regex.is_match(value) == self.wanted
     }
 }
 
-/// `a="b", c=~"d|e"}`, behind the opening brace; the name of the series may be the first, in quotes.
+/// Reads `a="b", c=~"d|e"}` behind the opening brace. The name of the series may be the first, in quotes.
 fn matchers(rest: &mut &str, quoted_name: bool) -> Option<Vec<Matcher>> {
     let mut found = Vec::new();
     if quoted_name && rest.starts_with('"') {
@@ -339,6 +339,7 @@ fn matchers(rest: &mut &str, quoted_name: bool) -> Option<Vec<Matcher>> {
     }
 }
 
+/// Reads a string in double quotes.
 fn string(rest: &mut &str) -> Option<String> {
     eat(rest, "\"")?;
     let (mut text, mut escaped) = (String::new(), false);
