@@ -19,7 +19,7 @@ use rdkafka::producer::{BaseRecord, DefaultProducerContext, Producer as _, Threa
 use rdkafka::{Offset, error::KafkaResult};
 
 use super::options::{MAX_ENTRY_BYTES, Options};
-use crate::points::{self, Failpoint};
+use crate::failpoints::{self, Failpoint};
 use crate::ports::{Batch, EventRecord, JournalError, Partition, Rekeyed};
 
 /// A producer that is polled in the background: one that nobody polls takes ten times as long to commit.
@@ -99,7 +99,7 @@ fn attempt(producer: &Producer, batch: &Batch, target: &Target<'_>, deadline: In
         patiently(deadline, || producer.send_offsets_to_transaction(&offsets, membership, CALL))?;
     }
     await_delivery(producer, deadline);
-    points::reached(Failpoint::Produced);
+    failpoints::reached(Failpoint::Produced);
     patiently(deadline, || producer.commit_transaction(CALL))
 }
 
