@@ -13,7 +13,7 @@ pub enum Failpoint {
     Decided,
     /// All records of the batch are produced; the transaction is not committed.
     Produced,
-    /// The transaction is committed; no effect of it was performed.
+    /// The commit of a batch has returned; none of its effects was performed.
     Committed,
     /// The API server has answered a write; the engine has not seen the outcome.
     Acted,
