@@ -3,7 +3,7 @@
 pub mod ports;
 pub mod clock;
 pub mod secret;
-pub mod points;
+pub mod failpoints;
 pub mod telemetry;
 pub mod metrics;
 pub mod events;

@@ -1,11 +1,11 @@
-//! Secrets as they come in: from a file of their own, or from the environment. They are of a type that can't be printed.
+//! Secrets, read from a file or from the environment. Their type can't be printed.
 
 use std::path::{Path, PathBuf};
 
 use secrecy::SecretString;
 use serde::{Deserialize, Deserializer};
 
-/// A secret that is a value of the configuration itself: only the environment may hold one.
+/// A secret that is itself a value of the configuration. The configuration accepts it from the environment only.
 #[derive(Debug, Clone)]
 pub struct Secret(pub SecretString);
 
@@ -15,38 +15,38 @@ impl<'de> Deserialize<'de> for Secret {
     }
 }
 
-/// Why a secret can't be had. The name of its file is not secret.
+/// An error of reading a secret. It may name the secret's file, which is not secret.
 #[derive(Debug, thiserror::Error)]
 pub enum SecretError {
     /// The file can't be read.
     #[error("the secret in {path} can't be read: {source}")]
     Unreadable {
-        /// Which.
+        /// The path of the file.
         path: PathBuf,
-        /// Why.
+        /// The error of the operating system.
         source: std::io::Error,
     },
-    /// There is nothing in it.
-    #[error("the file {0} is empty; it should hold the secret and nothing else")]
+    /// The file is empty; its path.
+    #[error("the file {0} is empty; write the secret and nothing else into it")]
     Empty(PathBuf),
-    /// The environment has none.
+    /// The environment variable is unset or empty; its name.
     #[error("the environment variable {0} is not set, or is empty")]
     Unset(String),
 }
 
-/// The secret that the environment variable `name` holds.
+/// Returns the value of the environment variable `name`, without surrounding white space.
 ///
 /// # Errors
-/// If it holds none.
+/// [`SecretError::Unset`] if the variable is unset or empty.
 pub fn from_environment(name: &str) -> Result<SecretString, SecretError> {
     let value = std::env::var(name).ok().map(|value| value.trim().to_owned()).filter(|value| !value.is_empty());
     value.map(SecretString::from).ok_or_else(|| SecretError::Unset(name.to_owned()))
 }
 
-/// The content of `path` without the white space around it, which editors leave behind.
+/// Returns the content of the file `path` without surrounding white space, such as the line end that editors append.
 ///
 /// # Errors
-/// If there is no such content.
+/// If the file can't be read or is empty.
 pub fn read(path: &Path) -> Result<SecretString, SecretError> {
     let text =
         std::fs::read_to_string(path).map_err(|source| SecretError::Unreadable { path: path.to_owned(), source })?;

@@ -20,11 +20,11 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::clock::{Clock, Stopwatch};
 use crate::events::decode::{DecodeOptions, Decoded, decode};
+use crate::failpoints::{self, Failpoint};
 use crate::journal::partition_of;
 use crate::ledger::Ledger;
 use crate::metrics::{self, EventResult};
 use crate::perform::{Executor, Job, JobReport, Lanes};
-use crate::points::{self, Failpoint};
 use crate::ports::{
     Batch, Epoch, EventRecord, Journal, JournalError, Journals, Partition, PodTemplate, Receipt, Rekeyed,
 };
@@ -196,7 +196,7 @@ impl Shard {
         let now = self.shared.clock.now();
         let mut batch = Batch::default();
         let consequences = self.step(&told, now, &mut batch).map_err(ended)?;
-        points::reached(Failpoint::Decided);
+        failpoints::reached(Failpoint::Decided);
         self.commit(batch).await.map_err(ended)?;
         self.follow(consequences).await;
         Ok(())
@@ -209,7 +209,7 @@ impl Shard {
         let watch = Stopwatch::start();
         let result = self.journal.commit(batch).await;
         metrics::journal_commit(watch.elapsed());
-        points::reached(Failpoint::Committed);
+        failpoints::reached(Failpoint::Committed);
         result
     }
 
@@ -277,7 +277,7 @@ impl Shard {
         batch: &mut Batch,
         consequences: &mut Consequences,
     ) -> Result<(), JournalError> {
-        points::reached(Failpoint::Polled);
+        failpoints::reached(Failpoint::Polled);
         batch.next_offset = Some(record.offset + 1);
         let taken = match decode(record, &self.shared.decoding, now) {
             Decoded::Ignored(why) => {

@@ -22,7 +22,7 @@ const RULES: &[Rule] = &[
         why: "the daemon knows ports and no adapters, so that the demo and the tests run the same daemon",
     },
     Rule {
-        of: &["src/ports.rs", "src/clock.rs", "src/metrics.rs", "src/secret.rs", "src/points.rs"],
+        of: &["src/ports.rs", "src/clock.rs", "src/metrics.rs", "src/secret.rs", "src/failpoints.rs"],
         not: &["crate::adapters", "crate::daemon", "crate::perform", "crate::cli", "crate::http", "crate::config"],
         why: "what everybody uses points at nobody",
     },
