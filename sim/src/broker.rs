@@ -6,7 +6,7 @@
 //! left open.
 //!
 //! What is written is the user's own ([`Topics`]): the simulator writes states of engines, a script writes words. Scripts
-//! are played to a real Kafka too (`tests/support/broker_script.rs`), and both must give the same answers: so what the
+//! are played to a real Kafka too (`testkit/src/broker_script.rs`), and both must give the same answers: so what the
 //! simulator believes of Kafka is what Kafka does.
 
 /// What is written to a partition beside offsets.

@@ -1,4 +1,4 @@
-//! The gates over HTTP: a small target that answers by rule (`tests/support/agent.rs`) is passed and failed by each of them
+//! The gates over HTTP: a small target that answers by rule (`testkit/src/agent.rs`) is passed and failed by each of them
 //! for the right reason, and what goes wrong on the way gets the right name.
 
 use std::path::PathBuf;
@@ -13,9 +13,8 @@ use bellwether_core::stats::special::beta_tails;
 use bellwether_gate::report::{GateReport as Report, GateSubject as Subject};
 use bellwether_gate::rule::Verdict;
 use bellwether_gate::suite::Suite;
+use bellwether_testkit::agent::{Agent, Knobs, lot};
 use tempfile::TempDir;
-
-use crate::agent::{Agent, Knobs, lot};
 
 const KEY: &str = "k-3c41f05e";
 const WORKLOAD: &str = "prod/shop/Deployment/agent";

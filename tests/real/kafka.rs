@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use bellwether::adapters::kafka::{Kafka, KafkaClientError, KafkaIntake, Options, read_decisions};
 use bellwether::journal::partition_of;
 use bellwether::ports::{Batch, EventRecord, Journal, JournalError, Journals, Partition, Rekeyed, Wake};
+use bellwether_testkit::journal_suite::{self, decided, opened, puts};
 use libtest_mimic::{Failed, Trial};
 use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
@@ -16,8 +17,6 @@ use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::message::{Header, Headers, Message, OwnedHeaders};
 use rdkafka::producer::{FutureProducer, FutureRecord};
 use tokio::sync::mpsc;
-
-use crate::journal_suite::{self, decided, opened, puts};
 
 mod script;
 

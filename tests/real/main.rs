@@ -11,20 +11,11 @@
     reason = "it is a test, although it has its own `main`"
 )]
 
-#[expect(dead_code, reason = "the quick tests ask more of it")]
-#[path = "../support/agent.rs"]
-mod agent;
-#[path = "../support/broker_script.rs"]
-mod broker_script;
-#[path = "../support/journal_suite.rs"]
-mod journal_suite;
 mod kafka;
 mod lint;
 mod namespace;
 mod plane;
 mod registry;
-#[path = "../../registry/tests/support/suite.rs"]
-mod registry_suite;
 mod stories;
 
 use std::fs;

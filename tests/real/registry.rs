@@ -8,12 +8,12 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use bellwether_registry::{Options, Registry};
+use bellwether_testkit::registry_suite as suite;
 use libtest_mimic::{Failed, Trial};
 use serde_json::Value;
 
 use crate::namespace;
 use crate::plane::s3;
-use crate::registry_suite as suite;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_bellwether");
 

@@ -9,12 +9,12 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
+use bellwether_testkit::agent::{Agent, Knobs};
 use serde_json::Value;
 use tokio::process::Command;
 
 use super::scene::{Scene, Setup, policy};
 use super::{Told, told};
-use crate::agent::{Agent, Knobs};
 use crate::plane::story::Story;
 
 pub fn stories() -> Vec<Told> {

@@ -1,5 +1,6 @@
 //! The behaviour of a registry in every store. The same checks run in memory, in a local directory and in a real S3
 //! (`tests/real`).
+#![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};

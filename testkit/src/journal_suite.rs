@@ -1,24 +1,27 @@
-//! What every journal must do. Both implementations pass these; the daemon relies on nothing else.
+//! The behaviour of every journal. Both implementations pass this suite, and the daemon relies on nothing else.
 //!
-//! `rdkafka`'s mock cluster is no third one (read in its source, rdkafka_mock_handlers.c of librdkafka 2.12.1). It fences by
-//! producer epoch and answers a transaction's requests, but it has no markers: `EndTxn` only checks the epoch, `Fetch`
-//! reports no aborted transactions, and `TxnOffsetCommit` stores nothing. What was aborted stays readable, so "all or
-//! nothing" can't be shown with it. It has no admin API either. This suite needs a real broker.
+//! The suite needs a real broker: the mock cluster of `rdkafka` can't run it (rdkafka_mock_handlers.c of librdkafka
+//! 2.12.1). The mock fences by producer epoch and answers the requests of a transaction, but it has no transaction
+//! markers: `EndTxn` only checks the epoch, `Fetch` reports no aborted transactions, and `TxnOffsetCommit` stores nothing.
+//! Aborted records stay readable there, so it can't show that a transaction is written whole or not at all. It has no
+//! admin API either.
+#![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
-use bellwether::ports::{Batch, Journal, JournalError, Journals};
 use std::collections::BTreeMap;
 
-/// Runs all of it on partition 0 of a journal that nobody has written to.
+use bellwether::ports::{Batch, Journal, JournalError, Journals};
+
+/// Runs all checks on partition 0 of a journal that is empty.
 pub async fn check(journals: &dyn Journals) {
     an_empty_journal_restores_to_nothing(journals).await;
-    what_is_put_is_restored_and_what_is_removed_is_not(journals).await;
+    written_entries_are_restored_and_removed_ones_are_not(journals).await;
     the_last_value_of_a_key_counts(journals).await;
     opening_again_fences_the_earlier_handle(journals).await;
     an_empty_batch_changes_nothing(journals).await;
-    binary_and_large_values_come_back_as_they_were(journals).await;
+    binary_and_large_values_come_back_unchanged(journals).await;
 }
 
-/// The decisions that [`check`] leaves behind, in their order.
+/// Returns the decisions that [`check`] leaves in the journal, oldest first.
 pub fn decisions() -> Vec<String> {
     vec![r#"{"n":1}"#.to_owned(), r#"{"n":2}"#.to_owned(), r#"{"n":3}"#.to_owned()]
 }
@@ -29,7 +32,7 @@ async fn an_empty_journal_restores_to_nothing(journals: &dyn Journals) {
     assert_eq!(entries, BTreeMap::new());
 }
 
-async fn what_is_put_is_restored_and_what_is_removed_is_not(journals: &dyn Journals) {
+async fn written_entries_are_restored_and_removed_ones_are_not(journals: &dyn Journals) {
     let (mut journal, _) = opened(journals).await;
     journal.commit(puts(&[("a/snap", Some("1")), ("a/block/0", Some("2")), ("epoch", Some("7"))])).await.unwrap();
     journal.commit(puts(&[("a/block/0", None), ("never/was", None)])).await.unwrap();
@@ -69,11 +72,11 @@ async fn an_empty_batch_changes_nothing(journals: &dyn Journals) {
     let (mut journal, before) = opened(journals).await;
     journal.commit(Batch::default()).await.unwrap();
     assert_eq!(opened(journals).await.1, before);
-    // There is nothing in it that another owner could mind.
+    // The handle is fenced by now, but an empty batch has no content that another owner could have to refuse.
     journal.commit(Batch::default()).await.unwrap();
 }
 
-async fn binary_and_large_values_come_back_as_they_were(journals: &dyn Journals) {
+async fn binary_and_large_values_come_back_unchanged(journals: &dyn Journals) {
     let (mut journal, _) = opened(journals).await;
     let all_bytes: Vec<u8> = (0..=255).collect();
     let large = vec![b'x'; 2 << 20];
@@ -86,20 +89,20 @@ async fn binary_and_large_values_come_back_as_they_were(journals: &dyn Journals)
 
 // ---- helpers ----
 
-/// Opens partition 0 and restores it.
+/// Opens partition 0 and restores it. Returns the handle and the entries by key.
 pub async fn opened(journals: &dyn Journals) -> (Box<dyn Journal>, BTreeMap<String, Vec<u8>>) {
     let mut journal = journals.open(0).await.unwrap();
     let entries = journal.restore().await.unwrap();
     (journal, entries)
 }
 
-/// A batch that puts (or removes) entries.
+/// Returns a batch that writes these entries. `None` removes a key.
 pub fn puts(rows: &[(&str, Option<&str>)]) -> Batch {
     let put = |(key, value): &(&str, Option<&str>)| ((*key).to_owned(), value.map(|value| value.as_bytes().to_vec()));
     Batch { puts: rows.iter().map(put).collect(), ..Batch::default() }
 }
 
-/// A batch with the numbered decisions.
+/// Returns a batch with the decisions of these numbers.
 pub fn decided(numbers: &[u32]) -> Batch {
     let decision = |n: &u32| ("prod/shop/Deployment/web".to_owned(), format!(r#"{{"n":{n}}}"#).into_bytes());
     Batch { decisions: numbers.iter().map(decision).collect(), ..Batch::default() }

@@ -4,6 +4,7 @@
 //! A prompt is `capital N`, whose answer is `town N`; with `attack` in it something that must be refused; with `task` in it one
 //! that wants a tool called. What is to go wrong goes wrong for a share of the prompts, by their hash, so that a test knows
 //! for which.
+#![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -68,6 +69,7 @@ pub struct Knobs {
 
 /// A running server.
 pub struct Agent {
+    /// URL of its API, which ends with `/v1`.
     pub url: String,
     shared: Arc<Shared>,
     stop: Option<oneshot::Sender<()>>,
@@ -85,6 +87,7 @@ struct Shared {
 }
 
 impl Agent {
+    /// Starts a server on a free port of loopback.
     pub async fn start(knobs: Knobs) -> Agent {
         let shared = Arc::new(Shared {
             knobs: Mutex::new(knobs),
@@ -110,14 +113,17 @@ impl Agent {
         Agent { url, shared, stop: Some(stop) }
     }
 
+    /// Replaces the faults.
     pub fn set(&self, knobs: Knobs) {
         *self.shared.knobs.lock().unwrap() = knobs;
     }
 
+    /// Returns the number of chat requests so far.
     pub fn requests(&self) -> u64 {
         self.shared.requests.load(Ordering::SeqCst)
     }
 
+    /// Returns the largest number of chat requests that were under way at one time.
     pub fn most_at_once(&self) -> u64 {
         self.shared.most_at_once.load(Ordering::SeqCst)
     }
@@ -127,6 +133,7 @@ impl Agent {
         self.shared.asked.lock().unwrap().clone()
     }
 
+    /// Returns the events that were sent to the path of a daemon.
     pub fn events(&self) -> Vec<Value> {
         self.shared.events.lock().unwrap().clone()
     }
