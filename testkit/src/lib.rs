@@ -9,13 +9,15 @@
 //! | `journal_suite` | `daemon` | the behaviour of a journal, the same in Kafka and in a file |
 //! | `broker_script` | `daemon` | random scripts that compare the simulator's broker with another one |
 //! | `agent` | `agent` | a model endpoint that answers by rule, as a target for gates |
+//! | `plane` | `plane` | a real Kafka, Kubernetes API, gateway, Prometheus and S3, and the daemon under test |
 //!
 //! The crate is a dev-dependency of the crates whose public types it uses. Cargo allows that cycle, and these are the same
 //! types in the test binary, as long as a test is an integration test: a unit test has a second copy of its crate.
 //!
 //! # Errors and panics
 //!
-//! A suite checks by `assert!` and panics at the first failure.
+//! A suite checks by `assert!` and panics at the first failure. The plane returns errors: a failed wait tells the
+//! condition and the state that it found at last.
 //!
 //! # Examples
 //!
@@ -33,6 +35,23 @@
 //! # });
 //! # Ok::<(), std::io::Error>(())
 //! ```
+//!
+//! A story on the plane, in which a version is promoted:
+//!
+//! ```no_run
+//! # #[cfg(feature = "plane")]
+//! use bellwether_testkit::plane::{Fixture, Sandbox, fixture::policy};
+//!
+//! # #[cfg(feature = "plane")]
+//! async fn a_good_version_is_promoted(sandbox: &Sandbox) -> anyhow::Result<()> {
+//!     let fixture = Fixture::start(sandbox, &policy("10% 50%", "")).await?;
+//!     let load = sandbox.load(100.0)?;
+//!     let id = fixture.request("registry.test/shop/web:v2", &[]).await?;
+//!     fixture.ended_as(&id, "promoted", std::time::Duration::from_secs(180)).await?;
+//!     load.stop().await?;
+//!     Ok(())
+//! }
+//! ```
 
 #[cfg(feature = "agent")]
 pub mod agent;
@@ -40,5 +59,7 @@ pub mod agent;
 pub mod broker_script;
 #[cfg(feature = "daemon")]
 pub mod journal_suite;
+#[cfg(feature = "plane")]
+pub mod plane;
 #[cfg(feature = "store")]
 pub mod registry_suite;

@@ -8,12 +8,12 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use bellwether_registry::{Options, Registry};
+use bellwether_testkit::plane::s3;
 use bellwether_testkit::registry_suite as suite;
 use libtest_mimic::{Failed, Trial};
 use serde_json::Value;
 
-use crate::namespace;
-use crate::plane::s3;
+use crate::paths;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_bellwether");
 
@@ -54,7 +54,7 @@ struct TestStore {
 
 impl TestStore {
     fn s3(name: &str) -> TestStore {
-        TestStore { url: format!("s3://{}/{name}", s3::BUCKET), files: s3::objects(&namespace::data()).join(name) }
+        TestStore { url: format!("s3://{}/{name}", s3::BUCKET), files: s3::objects(&paths().data()).join(name) }
     }
 
     fn disk(name: &str) -> Result<TestStore> {

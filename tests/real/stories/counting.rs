@@ -26,13 +26,13 @@ use bellwether_core::measure::block::{Block, Reading, Sample};
 use bellwether_core::measure::metric::Metric;
 use bellwether_core::measure::watch::{ArmKey, Watch};
 use bellwether_core::time::{Span, Timestamp};
+use bellwether_testkit::plane::Sandbox;
+use bellwether_testkit::plane::prometheus::URL;
 use futures::future::try_join_all;
 use serde_json::json;
 
 use super::exposition::{self, Buckets, Page};
-use super::{Told, told};
-use crate::plane::prometheus::URL;
-use crate::plane::story::Story;
+use super::{Story, story};
 
 /// So many times something is counted, so far apart.
 const STEPS: u64 = 60;
@@ -40,8 +40,8 @@ const STEP: Duration = Duration::from_millis(400);
 /// After this everything is scraped, and read.
 const SETTLED: Duration = Duration::from_secs(7);
 
-pub fn stories() -> Vec<Told> {
-    vec![told("counting::known_counts_come_out_or_a_gap_says_why", known_counts)]
+pub fn stories() -> Vec<Story> {
+    vec![story("counting::known_counts_are_read_exactly_or_give_a_gap", known_counts)]
 }
 
 /// What a scene must come to.
@@ -57,7 +57,7 @@ enum Comes {
 
 type Play = fn(&mut Scene, u64);
 
-async fn known_counts(story: &Story) -> Result<()> {
+async fn known_counts(sandbox: &Sandbox) -> Result<()> {
     let scenes: [(&str, &[&str], Play, Comes); 14] = [
         ("two replicas, scraped at different times", &["web-1", "web-2"], |_, _| {}, Comes::Exactly),
         ("a process that begins anew", &["web-1", "web-2"], begins_anew, Comes::Exactly),
@@ -78,7 +78,7 @@ async fn known_counts(story: &Story) -> Result<()> {
     let mut tellings = Vec::new();
     for (n, (name, pods, play, comes)) in scenes.into_iter().enumerate() {
         let native = name.starts_with("native");
-        let scene = Scene::begin(story, format!("{}-{n}", story.namespace), pods, native).await?;
+        let scene = Scene::begin(sandbox, format!("{}-{n}", sandbox.namespace), pods, native).await?;
         tellings.push(async move { scene.tell(play, comes).await.with_context(|| name.to_owned()) });
     }
     try_join_all(tellings).await.map(|_| ())
@@ -266,8 +266,8 @@ struct Scene {
 }
 
 impl Scene {
-    async fn begin(story: &Story, namespace: String, pods: &[&str], native: bool) -> Result<Scene> {
-        let folder = story.plane.prometheus.targets.parent().context("a folder")?;
+    async fn begin(sandbox: &Sandbox, namespace: String, pods: &[&str], native: bool) -> Result<Scene> {
+        let folder = sandbox.plane.prometheus.targets.parent().context("a folder")?;
         let mut scene = Scene {
             targets: folder.join(format!("extra-{namespace}.json")),
             namespace,

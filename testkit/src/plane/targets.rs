@@ -1,4 +1,5 @@
-//! Keeps Prometheus' list of targets in step with the pods that run.
+//! Writes the running pods to Prometheus' file of targets.
+#![expect(clippy::print_stderr, reason = "the test binary shows the output of its threads")]
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -8,20 +9,22 @@ use anyhow::{Context, Result};
 use serde_json::json;
 use tokio::task::JoinHandle;
 
-use super::pods::{PORT, Pods};
+use super::pods::{PORT, PodServer};
 
-pub struct Targets {
+/// The task that writes the file.
+pub struct TargetFile {
     task: JoinHandle<()>,
 }
 
-impl Drop for Targets {
+impl Drop for TargetFile {
     fn drop(&mut self) {
         self.task.abort();
     }
 }
 
-impl Targets {
-    pub fn start(pods: Arc<Pods>, file: PathBuf) -> Self {
+impl TargetFile {
+    /// Writes `file` now and whenever a pod starts or ends.
+    pub fn start(pods: Arc<PodServer>, file: PathBuf) -> Self {
         let mut changes = pods.changes.clone();
         let task = tokio::spawn(async move {
             loop {
@@ -38,8 +41,8 @@ impl Targets {
     }
 }
 
-/// The labels are those of a stock PodMonitor: no version and no track, which is what most clusters have.
-fn write(pods: &Pods, file: &Path) -> Result<()> {
+/// Writes the file. Its labels are those of a default PodMonitor, as in most clusters: neither version nor track.
+fn write(pods: &PodServer, file: &Path) -> Result<()> {
     let targets = pods.running().into_iter().map(|pod| {
         let mut labels = json!({
             "namespace": pod.namespace,
@@ -47,13 +50,13 @@ fn write(pods: &Pods, file: &Path) -> Result<()> {
             "container": pod.container,
             "app": pod.labels.get("app"),
         });
-        if let Some(interval) = pods.weather(&pod.namespace).scraped {
+        if let Some(interval) = pods.conditions(&pod.namespace).scrape_interval {
             labels["__scrape_interval__"] = interval.into();
         }
         json!({ "targets": [format!("{}:{PORT}", pod.address)], "labels": labels })
     });
     let text = serde_json::Value::from_iter(targets).to_string();
-    // Renamed into place: Prometheus never reads half a list.
-    let fresh = file.with_extension("new");
-    fs::write(&fresh, text).and_then(|()| fs::rename(&fresh, file)).context("Prometheus' list of targets")
+    // Renaming is atomic, so Prometheus never reads an incomplete file.
+    let new = file.with_extension("new");
+    fs::write(&new, text).and_then(|()| fs::rename(&new, file)).context("Prometheus' list of targets")
 }

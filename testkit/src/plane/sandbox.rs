@@ -1,5 +1,4 @@
-//! What one test sees of the plane: a namespace of its own with a user's Deployment, Service and HTTPRoute in it, a host
-//! name, topics and a consumer group that nobody else has.
+//! The part of the plane that belongs to one story: a namespace, a host name, topics and a consumer group.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -8,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use bellwether_core::ids::{EventId, RolloutId, Workload, WorkloadKind};
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{Event, Pod};
@@ -17,82 +17,95 @@ use kube::api::{Api, DeleteParams, DynamicObject, ListParams, Patch, PatchParams
 use serde_json::{Value, json};
 
 use super::behaviour::Behaviour;
-use super::kafka::Record;
-use super::load::{Counts, Load};
-use super::pods::{PORT, Served};
-use super::process::tail;
-use super::{Plane, gateway, wait};
-
-/// The header of an event in structured mode.
-pub const STRUCTURED: (&str, &str) = ("content-type", "application/cloudevents+json");
+use super::kafka::KafkaRecord;
+use super::load::{TrafficCounts, TrafficLoad};
+use super::parts::Plane;
+use super::pods::{PROBE, RequestCounts};
+use super::program::tail;
+use super::specs::{self, ObjectSpecs, REQUEST_SOURCE, STRUCTURED};
+use super::{gateway, http, wait};
 
 const FLOWS: &str = "flowcontrol.apiserver.k8s.io/v1";
 const ROUTES: (&str, &str) = ("gateway.networking.k8s.io/v1", "HTTPRoute");
 
-/// For what the plane does by itself, like rolling out a Deployment. Generous: two cores do all of it.
+/// Deadline for the plane's own work, such as making a Deployment available. It is long, because the whole plane may run on
+/// two cores.
 const SOON: Duration = Duration::from_secs(60);
 
-pub struct Story {
+/// The objects and names of one story.
+pub struct Sandbox {
+    /// The plane that it is a part of.
     pub plane: Arc<Plane>,
+    /// The namespace of its objects.
     pub namespace: String,
-    /// The host name that this story's route has, and nobody else's.
+    /// The host name of its route.
     pub host: String,
 }
 
-/// Ends with the story.
-pub struct Writing(tokio::task::JoinHandle<()>);
+/// A task that writes to objects until it is dropped.
+pub struct BackgroundWriter(tokio::task::JoinHandle<()>);
 
-impl Drop for Writing {
+impl Drop for BackgroundWriter {
     fn drop(&mut self) {
         self.0.abort();
     }
 }
 
-/// The user's objects as they are in the API: `Kind/name` to `spec`.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Objects(pub BTreeMap<String, Value>);
-
-impl Story {
-    /// `name` may be any text; the namespace is made from it, and is another one each time.
-    pub async fn begin(plane: Arc<Plane>, name: &str) -> Result<Self> {
+impl Sandbox {
+    /// Creates a namespace. Its name is made from `name`, which may be any text, and is unique.
+    ///
+    /// # Errors
+    /// The namespace can't be created, or has no service account in time.
+    pub async fn create(plane: Arc<Plane>, name: &str) -> Result<Self> {
         let plain: String =
             name.chars().map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' }).collect();
         let plain = plain.split('-').filter(|part| !part.is_empty()).collect::<Vec<_>>().join("-");
         let short: String = plain.chars().take(40).collect();
         let namespace = format!("{}-{}", short.trim_end_matches('-'), plane.number());
         let host = format!("{namespace}.test");
-        let story = Self { plane, namespace, host };
-        let metadata = json!({"name": story.namespace});
-        story.plane.kubernetes.create(json!({"apiVersion": "v1", "kind": "Namespace", "metadata": metadata})).await?;
-        let accounts = story.plane.kubernetes.objects("v1", "ServiceAccount", Some(&story.namespace));
-        // Pods are refused until the namespace has its default account.
+        let sandbox = Self { plane, namespace, host };
+        let kubernetes = &sandbox.plane.kubernetes;
+        let metadata = json!({"name": sandbox.namespace});
+        kubernetes.create(json!({"apiVersion": "v1", "kind": "Namespace", "metadata": metadata})).await?;
+        let accounts = kubernetes.objects("v1", "ServiceAccount", Some(&sandbox.namespace));
+        // Pods are refused until the namespace has its default service account.
         wait::until("the default service account", SOON, async || Ok(accounts.get("default").await?)).await?;
-        Ok(story)
+        Ok(sandbox)
     }
 
-    /// Deletes the namespace, without waiting: the next story does not need its pods gone.
-    pub async fn end(&self) {
+    /// Requests the deletion of the namespace, and does not wait for it.
+    pub async fn delete(&self) {
         let namespaces = self.plane.kubernetes.objects("v1", "Namespace", None);
         let _ = namespaces.delete(&self.namespace, &DeleteParams::background()).await;
     }
 
     // ---- the user's objects ----
 
-    /// Deployment, Service and HTTPRoute `web`, as a user has them; available, and reached through the gateway.
+    /// Creates the Deployment, the Service and the HTTPRoute `web`. Waits until the gateway reaches the pods.
+    ///
+    /// # Errors
+    /// An object is refused, or is not available in time.
     pub async fn create_web(&self, replicas: u32, image: &str) -> Result<()> {
         self.create_web_of(replicas, &[("app", image)]).await
     }
 
-    /// The same with several containers (name, image).
+    /// Does the same as [`Sandbox::create_web`] with several containers, given as names and images.
+    ///
+    /// # Errors
+    /// An object is refused, or is not available in time.
     pub async fn create_web_of(&self, replicas: u32, containers: &[(&str, &str)]) -> Result<()> {
         self.create_workload("web", replicas, containers).await?;
         self.create_route("web", &[("web", None)]).await
     }
 
-    /// A Deployment and a Service of that name; waits until the Deployment is available.
+    /// Creates a Deployment and a Service `name`, and waits until the Deployment is available. `containers` are names and
+    /// images.
+    ///
+    /// # Errors
+    /// An object is refused, or is not available in time.
     pub async fn create_workload(&self, name: &str, replicas: u32, containers: &[(&str, &str)]) -> Result<()> {
-        self.create(deployment(name, replicas, containers)?).await?;
-        self.create(json!({
+        self.create_object(specs::deployment(name, replicas, containers)?).await?;
+        self.create_object(json!({
             "apiVersion": "v1",
             "kind": "Service",
             "metadata": {"name": name, "labels": {"app": name}},
@@ -103,13 +116,16 @@ impl Story {
         self.wait_endpoints(name, replicas).await
     }
 
-    /// An HTTPRoute for this story's host to Services with their weights; waits until the gateway obeys it.
+    /// Creates an HTTPRoute from this sandbox's host to Services with their weights, and waits until the gateway uses it.
+    ///
+    /// # Errors
+    /// The route is refused, or the gateway does not use it in time.
     pub async fn create_route(&self, name: &str, backends: &[(&str, Option<i32>)]) -> Result<()> {
         let backends = backends.iter().map(|(service, weight)| match weight {
             Some(weight) => json!({"name": service, "port": 80, "weight": weight}),
             None => json!({"name": service, "port": 80}),
         });
-        self.create(json!({
+        self.create_object(json!({
             "apiVersion": ROUTES.0,
             "kind": ROUTES.1,
             "metadata": {"name": name},
@@ -120,20 +136,23 @@ impl Story {
             },
         }))
         .await?;
-        let http = super::http_client()?;
-        wait::until("the gateway to know the route", SOON, async || {
-            let request =
-                http.get(format!("http://{}{}", gateway::ADDRESS, super::pods::PROBE)).header("host", &self.host);
+        let http = http::client()?;
+        wait::until("the gateway to use the route", SOON, async || {
+            let request = http.get(format!("http://{}{PROBE}", gateway::ADDRESS)).header("host", &self.host);
             request.send().await?.error_for_status()?;
             Ok(())
         })
         .await
     }
 
-    /// A workload of one pod with a route and a host of its own, for stories of many. Nobody waits for the gateway.
+    /// Creates a workload of one pod with its own route and host, for stories with many workloads. Does not wait for the
+    /// gateway.
+    ///
+    /// # Errors
+    /// An object is refused, or the Deployment is not available in time.
     pub async fn create_routed(&self, name: &str, image: &str) -> Result<()> {
         self.create_workload(name, 1, &[("app", image)]).await?;
-        self.create(json!({
+        self.create_object(json!({
             "apiVersion": ROUTES.0,
             "kind": ROUTES.1,
             "metadata": {"name": name},
@@ -147,32 +166,38 @@ impl Story {
         Ok(())
     }
 
-    /// Asks for a rollout as any producer could: without the CLI. The event's id is the workload's name.
-    pub async fn ask_for(&self, name: &str, image: &str) -> Result<()> {
-        let content = json!({"workload": self.workload(name), "image": image});
-        let key = format!("test/{}/Deployment/{name}", self.namespace);
-        self.produce(
-            "events",
-            Some(&key),
-            &[STRUCTURED],
-            &request(&format!("{name}/{image}"), &content, Timestamp::now()),
-        )
-        .await?;
-        Ok(())
+    /// Requests a rollout by writing the event to Kafka, without the CLI. Returns the rollout's id.
+    ///
+    /// # Errors
+    /// The broker does not acknowledge the event.
+    pub async fn request_rollout(&self, name: &str, image: &str) -> Result<RolloutId> {
+        let workload = self.workload(name);
+        let content = json!({"workload": workload, "image": image});
+        let id = format!("{name}/{image}");
+        let event = specs::request(&id, &content, Timestamp::now());
+        self.produce("events", Some(&workload.to_string()), &[STRUCTURED], &event).await?;
+        Ok(RolloutId::of(&workload, &EventId { source: REQUEST_SOURCE.to_owned(), id }))
     }
 
-    /// A workload of this story, as an event names it.
-    pub fn workload(&self, name: &str) -> Value {
-        json!({"cluster": "test", "namespace": self.namespace, "kind": "Deployment", "name": name})
+    /// Returns the Deployment `name` of this sandbox as a workload.
+    pub fn workload(&self, name: &str) -> Workload {
+        let (cluster, namespace, name) = ("test".to_owned(), self.namespace.clone(), name.to_owned());
+        Workload { cluster, namespace, kind: WorkloadKind::Deployment, name }
     }
 
-    /// Creates an object in the story's namespace.
-    pub async fn create(&self, mut object: Value) -> Result<DynamicObject> {
+    /// Creates an object in this sandbox's namespace.
+    ///
+    /// # Errors
+    /// The API server refuses it.
+    pub async fn create_object(&self, mut object: Value) -> Result<DynamicObject> {
         object["metadata"]["namespace"] = self.namespace.clone().into();
         self.plane.kubernetes.create(object).await
     }
 
-    /// What a user does with `kubectl set image`.
+    /// Sets the image of a container, as `kubectl set image` does.
+    ///
+    /// # Errors
+    /// The tag of the image is invalid, or the API server refuses the change.
     pub async fn set_image(&self, deployment: &str, container: &str, image: &str) -> Result<()> {
         Behaviour::of(image)?;
         let containers = json!([{"name": container, "image": image}]);
@@ -181,10 +206,14 @@ impl Story {
         Ok(())
     }
 
-    /// Changes the weights of the first rule, by the Services' names.
+    /// Changes weights of the first rule of a route. `weights` are names of Services and their weights.
+    ///
+    /// # Errors
+    /// The route has no backends, or the API server refuses the change.
     pub async fn set_weights(&self, route: &str, weights: &[(&str, i32)]) -> Result<()> {
         let current = self.routes().get(route).await?;
-        let mut backends = current.data.pointer("/spec/rules/0/backendRefs").context("no backends")?.clone();
+        let mut backends =
+            current.data.pointer("/spec/rules/0/backendRefs").context("the route has no backends")?.clone();
         for backend in backends.as_array_mut().into_iter().flatten() {
             if let Some((_, weight)) = weights.iter().find(|(name, _)| backend["name"] == *name) {
                 backend["weight"] = (*weight).into();
@@ -196,35 +225,32 @@ impl Story {
         Ok(())
     }
 
-    // ---- looking ----
+    // ---- reading ----
 
+    /// Returns a client for the namespace's Deployments.
     pub fn deployments(&self) -> Api<Deployment> {
         Api::namespaced(self.plane.kubernetes.client.clone(), &self.namespace)
     }
 
+    /// Returns a client for the namespace's Pods.
     pub fn pods(&self) -> Api<Pod> {
         Api::namespaced(self.plane.kubernetes.client.clone(), &self.namespace)
     }
 
+    /// Returns a client for the namespace's HTTPRoutes.
     pub fn routes(&self) -> Api<DynamicObject> {
         self.objects(ROUTES.0, ROUTES.1)
     }
 
+    /// Returns a client for objects of a kind in the namespace.
     pub fn objects(&self, api_version: &str, kind: &str) -> Api<DynamicObject> {
         self.plane.kubernetes.objects(api_version, kind, Some(&self.namespace))
     }
 
-    /// Probes until it succeeds; an error of the probe means "not yet" and says what was seen.
-    pub async fn wait_until<T>(
-        &self,
-        what: &str,
-        deadline: Duration,
-        probe: impl AsyncFnMut() -> Result<T>,
-    ) -> Result<T> {
-        wait::until(what, deadline, probe).await
-    }
-
-    /// Waits until the whole Deployment runs its newest template and is available.
+    /// Waits until all replicas of a Deployment run its newest template and are available.
+    ///
+    /// # Errors
+    /// They are not in time.
     pub async fn wait_available(&self, deployment: &str, replicas: u32) -> Result<()> {
         wait::until(&format!("{replicas} available replicas of {deployment}"), SOON, async || {
             let found = self.deployments().get(deployment).await?;
@@ -250,14 +276,20 @@ impl Story {
         .await
     }
 
-    /// Container name to image, of the Deployment's template.
+    /// Returns the images in a Deployment's template by container.
+    ///
+    /// # Errors
+    /// There is no such Deployment.
     pub async fn images(&self, deployment: &str) -> Result<BTreeMap<String, String>> {
         let found = self.deployments().get(deployment).await?;
-        let pod = found.spec.and_then(|spec| spec.template.spec).context("a Deployment without a template")?;
+        let pod = found.spec.and_then(|spec| spec.template.spec).context("the Deployment has no template")?;
         Ok(pod.containers.into_iter().map(|container| (container.name, container.image.unwrap_or_default())).collect())
     }
 
-    /// Service name to weight, of all rules of a route.
+    /// Returns the weights of all rules of a route by Service. A backend without a weight has 1.
+    ///
+    /// # Errors
+    /// There is no such route.
     pub async fn weights(&self, route: &str) -> Result<BTreeMap<String, i64>> {
         let found = self.routes().get(route).await?;
         let rules = found.data.pointer("/spec/rules").and_then(Value::as_array).cloned().unwrap_or_default();
@@ -268,7 +300,10 @@ impl Story {
         Ok(backends.map(weight).collect())
     }
 
-    /// Why containers wait, as `kubectl describe pod` shows it: (pod, reason, message).
+    /// Returns the waiting containers as `kubectl describe pod` shows them: pod, reason and message.
+    ///
+    /// # Errors
+    /// The pods can't be listed.
     pub async fn waiting(&self) -> Result<Vec<(String, String, String)>> {
         let mut found = Vec::new();
         for pod in self.pods().list(&ListParams::default()).await? {
@@ -280,26 +315,32 @@ impl Story {
         Ok(found)
     }
 
-    /// What the pods counted themselves, by version (the image's tag); pods that are gone count too.
-    pub fn served(&self) -> BTreeMap<String, Served> {
-        self.plane.pods.served(&self.namespace)
+    /// Returns the requests that the pods have counted, by version. Ended pods are included.
+    pub fn counts_of_pods(&self) -> BTreeMap<String, RequestCounts> {
+        self.plane.pods.counts(&self.namespace)
     }
 
-    // ---- "as they were" ----
+    // ---- comparison with an earlier state ----
 
-    /// The specs of all Deployments, Services and HTTPRoutes of the namespace.
-    pub async fn snapshot(&self) -> Result<Objects> {
+    /// Returns the specs of all Deployments, Services and HTTPRoutes of the namespace.
+    ///
+    /// # Errors
+    /// They can't be listed.
+    pub async fn specs(&self) -> Result<ObjectSpecs> {
         let mut specs = BTreeMap::new();
         for (api_version, kind) in [("apps/v1", "Deployment"), ("v1", "Service"), ROUTES] {
             for object in self.objects(api_version, kind).list(&ListParams::default()).await? {
                 specs.insert(format!("{kind}/{}", object.name_any()), object.data["spec"].clone());
             }
         }
-        Ok(Objects(specs))
+        Ok(ObjectSpecs(specs))
     }
 
-    /// What of Bellwether's is still there: anything named `*-canary`, or with a label or annotation `bellwether.dev/*`.
-    /// ReplicaSets and pods are left out: Kubernetes makes and keeps those by itself.
+    /// Returns the objects that Bellwether has made or marked: with `-canary` in their name, or with a label or annotation
+    /// `bellwether.dev/*`. ReplicaSets and pods are left out, because Kubernetes creates and deletes them.
+    ///
+    /// # Errors
+    /// The objects can't be listed.
     pub async fn leftovers(&self) -> Result<Vec<String>> {
         const KINDS: [(&str, &str); 7] = [
             ("apps/v1", "Deployment"),
@@ -326,8 +367,12 @@ impl Story {
 
     // ---- faults ----
 
-    /// The API server answers this user with 429 and nothing else until [`Story::unjail`]: a flow without any share.
-    pub async fn jail(&self, user: &str) -> Result<String> {
+    /// Makes the API server answer all requests of a user with 429 until [`Sandbox::end_throttling`], by a priority level
+    /// without any share. Returns the name of the throttle.
+    ///
+    /// # Errors
+    /// The API server refuses the objects.
+    pub async fn throttle(&self, user: &str) -> Result<String> {
         let (kubernetes, name) = (&self.plane.kubernetes, self.namespace.clone());
         let limited = json!({"nominalConcurrencyShares": 0, "lendablePercent": 0, "borrowingLimitPercent": 0, "limitResponse": {"type": "Reject"}});
         kubernetes
@@ -356,25 +401,28 @@ impl Story {
         Ok(name)
     }
 
-    /// Ends what [`Story::jail`] began.
-    pub async fn unjail(&self, name: String) -> Result<()> {
+    /// Ends the throttling by [`Sandbox::throttle`].
+    ///
+    /// # Errors
+    /// An object can't be deleted.
+    pub async fn end_throttling(&self, name: String) -> Result<()> {
         for kind in ["FlowSchema", "PriorityLevelConfiguration"] {
             self.plane.kubernetes.objects(FLOWS, kind, None).delete(&name, &DeleteParams::default()).await?;
         }
         Ok(())
     }
 
-    /// Somebody who writes to the Deployment and the route `web` all the time, and changes nothing that matters, until this
-    /// is dropped.
-    pub fn writing_to_everything(&self) -> Writing {
+    /// Starts a task that changes an unimportant annotation of the Deployment and the route `web` four times a second,
+    /// until it is dropped.
+    pub fn write_in_background(&self) -> BackgroundWriter {
         let (deployments, routes) = (self.objects("apps/v1", "Deployment"), self.routes());
-        Writing(tokio::spawn(async move {
+        BackgroundWriter(tokio::spawn(async move {
             for n in 0u64.. {
-                let patch = Patch::Merge(json!({"metadata": {"annotations": {"somebody.test/else": n.to_string()}}}));
-                // A conflict is what this is for.
+                let patch = Patch::Merge(json!({"metadata": {"annotations": {"other.test/number": n.to_string()}}}));
+                // Conflicts are intended.
                 let _ = deployments.patch("web", &PatchParams::default(), &patch).await;
                 let _ = routes.patch("web", &PatchParams::default(), &patch).await;
-                // Seldom enough for the gateway to get its own status in between; it serves all the stories.
+                // Rarely enough for the gateway to write its status in between.
                 tokio::time::sleep(Duration::from_millis(250)).await;
             }
         }))
@@ -382,36 +430,54 @@ impl Story {
 
     // ---- traffic ----
 
-    /// Traffic to this story's host until it is stopped.
-    pub fn load(&self, per_second: f64) -> Result<Load> {
-        Load::start(&self.host, per_second, None, None)
+    /// Starts traffic to this sandbox's host.
+    ///
+    /// # Errors
+    /// The HTTP client can't be built.
+    pub fn load(&self, per_second: f64) -> Result<TrafficLoad> {
+        TrafficLoad::start(&self.host, per_second, None, None)
     }
 
-    /// The same, of those who have this header.
-    pub fn load_of(&self, per_second: f64, header: (&'static str, &'static str)) -> Result<Load> {
-        Load::start(&self.host, per_second, None, Some(header))
+    /// Starts traffic whose requests have a header, given as name and value.
+    ///
+    /// # Errors
+    /// The HTTP client can't be built.
+    pub fn load_with_header(&self, per_second: f64, header: (&'static str, &'static str)) -> Result<TrafficLoad> {
+        TrafficLoad::start(&self.host, per_second, None, Some(header))
     }
 
-    /// So many requests, and all their answers.
-    pub async fn send(&self, per_second: f64, requests: u64) -> Result<Counts> {
-        Load::send(&self.host, per_second, requests).await
+    /// Sends this number of requests and waits for all answers.
+    ///
+    /// # Errors
+    /// The HTTP client can't be built.
+    pub async fn send(&self, per_second: f64, requests: u64) -> Result<TrafficCounts> {
+        TrafficLoad::send(&self.host, per_second, requests).await
     }
 
     // ---- Kafka ----
 
-    /// This story's topic of that kind: `events`, `journal`, `decisions`, …
+    /// Returns the name of this sandbox's topic of a kind, such as `events`, `journal` and `decisions`.
     pub fn topic(&self, kind: &str) -> String {
         format!("{}.{kind}", self.namespace)
     }
 
+    /// Returns the name of the daemons' consumer group.
     pub fn group(&self) -> String {
         format!("{}.group", self.namespace)
     }
 
+    /// Creates a topic of this sandbox.
+    ///
+    /// # Errors
+    /// The broker refuses it.
     pub async fn create_topic(&self, kind: &str, partitions: i32, settings: &[(&str, &str)]) -> Result<()> {
         self.plane.kafka.create_topic(&self.topic(kind), partitions, settings).await
     }
 
+    /// Writes one record to a topic of this sandbox, and returns its partition and offset.
+    ///
+    /// # Errors
+    /// The broker does not acknowledge it in time.
     pub async fn produce(
         &self,
         kind: &str,
@@ -422,24 +488,28 @@ impl Story {
         self.plane.kafka.produce(&self.topic(kind), key, headers, value).await
     }
 
-    /// All committed records of this story's topic; none when it does not exist.
-    pub async fn records(&self, kind: &str) -> Result<Vec<Record>> {
+    /// Returns all committed records of a topic of this sandbox; none if there is no such topic.
+    ///
+    /// # Errors
+    /// They can't be read in time.
+    pub async fn records(&self, kind: &str) -> Result<Vec<KafkaRecord>> {
         self.plane.kafka.records(&self.topic(kind)).await
     }
 
-    // ---- when it fails ----
+    // ---- failures ----
 
-    /// Everything that a reader of a failure wants to know.
+    /// Returns the state of all objects and the ends of all logs, for the error of a failed story.
     pub async fn describe(&self) -> String {
         let mut text = format!("namespace {}\n", self.namespace);
         if let Err(error) = self.describe_objects(&mut text).await {
-            let _ = writeln!(text, "  (the API server does not answer: {error:#})");
+            let _ = writeln!(text, "  the objects could not be read: {error:#}");
         }
-        let _ = writeln!(text, "  the pods served {:?}", self.served());
+        let _ = writeln!(text, "  requests counted by the pods: {:?}", self.counts_of_pods());
         let files = fs::read_dir(&self.plane.logs).into_iter().flatten().flatten().map(|entry| entry.path());
-        for path in files
-            .filter(|path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(&self.namespace)))
-        {
+        let is_ours = |path: &std::path::PathBuf| {
+            path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(&self.namespace))
+        };
+        for path in files.filter(is_ours) {
             let _ = writeln!(text, "  the end of {}:\n{}", path.display(), tail(&path, 60));
         }
         text
@@ -468,80 +538,11 @@ impl Story {
             let of = event.involved_object;
             let (kind, name) = (of.kind.unwrap_or_default(), of.name.unwrap_or_default());
             let (reason, message) = (event.reason.unwrap_or_default(), event.message.unwrap_or_default());
-            // A rollout of pods makes pages of these, and the pods are above.
+            // Normal events of pods are left out: they are many, and the pods are listed above.
             if kind == "Deployment" || kind == "HTTPRoute" || event.type_.as_deref() == Some("Warning") {
                 writeln!(text, "  Event on {kind} {name}: {reason}: {message}")?;
             }
         }
         Ok(())
     }
-}
-
-impl Objects {
-    /// The same, but with another image in one container: what a promotion is allowed to change.
-    pub fn with_image(mut self, deployment: &str, container: &str, image: &str) -> Self {
-        let spec = self.0.get_mut(&format!("Deployment/{deployment}"));
-        let containers =
-            spec.and_then(|spec| spec.pointer_mut("/template/spec/containers")).and_then(Value::as_array_mut);
-        for found in containers.into_iter().flatten().filter(|found| found["name"] == container) {
-            found["image"] = image.into();
-        }
-        self
-    }
-
-    /// An error that names each difference.
-    pub fn ensure_same(&self, now: &Self) -> Result<()> {
-        let mut differences = String::new();
-        for name in self.0.keys().chain(now.0.keys().filter(|name| !self.0.contains_key(*name))) {
-            match (self.0.get(name), now.0.get(name)) {
-                (Some(_), None) => writeln!(differences, "{name} is gone")?,
-                (None, _) => writeln!(differences, "{name} is new")?,
-                (Some(before), Some(now)) if before != now => {
-                    writeln!(differences, "{name} was changed: {}", json_patch::diff(before, now))?;
-                }
-                _ => {}
-            }
-        }
-        ensure!(differences.is_empty(), "the user's objects are not as they were:\n{differences}");
-        Ok(())
-    }
-}
-
-/// A request with this content, as a CloudEvent in structured mode.
-pub fn request(id: &str, content: &Value, at: Timestamp) -> Vec<u8> {
-    let ty = "dev.cdeventsx.bellwether-rollout.requested.0.1.0";
-    let context = json!({"specversion": "0.5.1", "id": id, "source": "/ci", "type": ty, "timestamp": at});
-    let data = json!({"context": context, "subject": {"id": id, "source": "/ci", "content": content}});
-    let event = json!({"specversion": "1.0", "id": id, "source": "/ci", "type": ty, "datacontenttype": "application/json", "data": data});
-    event.to_string().into_bytes()
-}
-
-/// As a user's chart would have it, with the port and the requests that a canary has to copy.
-fn deployment(name: &str, replicas: u32, containers: &[(&str, &str)]) -> Result<Value> {
-    let mut list = Vec::new();
-    for (index, (container, image)) in containers.iter().enumerate() {
-        Behaviour::of(image)?;
-        let mut fields = json!({
-            "name": container,
-            "image": image,
-            "resources": {"requests": {"cpu": "10m", "memory": "16Mi"}},
-        });
-        if index == 0 {
-            fields["ports"] = json!([{"name": "http", "containerPort": PORT}]);
-        }
-        list.push(fields);
-    }
-    Ok(json!({
-        "apiVersion": "apps/v1",
-        "kind": "Deployment",
-        "metadata": {"name": name, "labels": {"app": name}},
-        "spec": {
-            "replicas": replicas,
-            "selector": {"matchLabels": {"app": name}},
-            "template": {
-                "metadata": {"labels": {"app": name}},
-                "spec": {"containers": list},
-            },
-        },
-    }))
 }

@@ -1,6 +1,7 @@
-//! The pods that answer. Every pod's address is local in here, so one listener is all of them: the local address of a
-//! connection says which pod is meant, and the image of that pod how it behaves. `/metrics` is per pod, with the names
-//! that OpenTelemetry's HTTP conventions have in Prometheus.
+//! One HTTP server that answers for all pods. The addresses of pods are local in the plane's namespace: the local address
+//! of a connection tells the pod, and the pod's image its behaviour. Every pod has its own `/metrics`, with the names that
+//! OpenTelemetry's HTTP conventions have in Prometheus.
+#![expect(clippy::print_stderr, reason = "the test binary shows the output of its threads")]
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt::Write;
@@ -27,26 +28,28 @@ use tokio::task::JoinHandle;
 
 use super::behaviour::{self, Behaviour};
 
+/// The port of every pod.
 pub const PORT: u16 = 8080;
 
-/// Answered by every pod and counted by none: how the harness asks whether the way to them is open.
+/// A path that pods answer and do not count, by which the harness checks whether they can be reached.
 pub const PROBE: &str = "/healthz";
 
-/// A pod that is being deleted still answers for this long, as one with a `preStop` hook does: the gateway needs a
-/// moment to hear of it, and errors that come from the harness would be counted as the version's.
+/// The time for which a pod still answers after its deletion, like one with a `preStop` hook. The gateway needs a moment to
+/// learn of the deletion, and until then errors would be counted as the version's.
 const GRACE: Duration = Duration::from_secs(10);
 
-/// The boundaries that OpenTelemetry's conventions advise for `http.server.request.duration`.
+/// The bucket boundaries that OpenTelemetry's conventions recommend for `http.server.request.duration`.
 const EDGES: [f64; 14] = [0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0];
 
-pub struct Pods {
+/// The running server.
+pub struct PodServer {
     known: Arc<Known>,
-    /// Rises when a pod has come or gone.
+    /// Changes whenever a pod starts or ends.
     pub changes: watch::Receiver<u64>,
     tasks: [JoinHandle<()>; 2],
 }
 
-impl Drop for Pods {
+impl Drop for PodServer {
     fn drop(&mut self) {
         self.tasks.iter().for_each(JoinHandle::abort);
     }
@@ -54,47 +57,53 @@ impl Drop for Pods {
 
 #[derive(Default)]
 struct Known {
-    places: Mutex<Places>,
-    weather: Mutex<HashMap<String, Weather>>,
+    pods: Mutex<KnownPods>,
+    conditions: Mutex<HashMap<String, NamespaceConditions>>,
 }
 
-/// What all pods of a namespace have in common, whichever their image.
+/// The conditions of all pods of a namespace, independent of their images.
 #[derive(Default, Clone)]
-pub struct Weather {
-    /// How often they are scraped, where not as often as all others.
-    pub scraped: Option<&'static str>,
-    /// What else becomes of their requests: a dependency is ill.
+pub struct NamespaceConditions {
+    /// The interval at which Prometheus scrapes them. `None`: that of all other pods.
+    pub scrape_interval: Option<&'static str>,
+    /// Additional faults of their requests, as if a dependency was at fault.
     pub incident: Behaviour,
 }
 
 #[derive(Default)]
-struct Places {
-    /// Who answers at an address: the newest pod that got it.
-    by_address: HashMap<IpAddr, Arc<Pod>>,
-    /// Every pod that ever ran, by uid.
-    all: HashMap<String, Arc<Pod>>,
+struct KnownPods {
+    /// The pods that answer, by address: the newest pod that has it.
+    by_address: HashMap<IpAddr, Arc<SimulatedPod>>,
+    /// All pods that have run, by uid.
+    all: HashMap<String, Arc<SimulatedPod>>,
 }
 
-/// A pod that runs or ran.
-pub struct Pod {
+/// A pod that runs or has run.
+pub struct SimulatedPod {
+    /// The namespace that it is in.
     pub namespace: String,
+    /// The name of its object.
     pub name: String,
+    /// Its IP address.
     pub address: IpAddr,
+    /// The labels of its object.
     pub labels: BTreeMap<String, String>,
+    /// Name of the container that answers.
     pub container: String,
+    /// Image of that container.
     pub image: String,
-    pub started: Timestamp,
+    started: Timestamp,
     uid: String,
     behaviour: Behaviour,
-    /// What its node does to it.
-    ill: Mutex<Behaviour>,
-    born: Instant,
-    gone: Mutex<Option<Instant>>,
+    /// Additional faults, as if its node was at fault.
+    node_faults: Mutex<Behaviour>,
+    started_at: Instant,
+    ended_at: Mutex<Option<Instant>>,
     requests: AtomicU64,
     series: Mutex<BTreeMap<(String, u16), Histogram>>,
-    /// By the host that was asked for. An address that is free again is soon another pod's, and a gateway that has not heard
-    /// of it yet sends one story's requests to another story's pod: they stay that story's.
-    by_host: Mutex<BTreeMap<String, Served>>,
+    /// Counts by requested host. The address of an ended pod soon belongs to another pod, and until the gateway learns of
+    /// it, it sends requests of one story to a pod of another. They are counted for the story that sent them.
+    by_host: Mutex<BTreeMap<String, RequestCounts>>,
 }
 
 #[derive(Default, Clone)]
@@ -104,22 +113,29 @@ struct Histogram {
     sum: f64,
 }
 
-/// How many requests were answered, and how many of those with a 5xx.
+/// Counts of answered requests.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Served {
+pub struct RequestCounts {
+    /// Number of all answers.
     pub total: u64,
+    /// Number of answers with a status of 500 or more.
     pub errors: u64,
 }
 
-impl Pods {
+impl PodServer {
+    /// Starts the server, and follows the pods of all namespaces.
+    ///
+    /// # Errors
+    /// The port is in use.
     pub async fn start(client: Client) -> Result<Self> {
-        let listener = TcpListener::bind(SocketAddr::from(([0, 0, 0, 0], PORT))).await.context("the pods' listener")?;
+        let listener =
+            TcpListener::bind(SocketAddr::from(([0, 0, 0, 0], PORT))).await.context("the listener of the pods")?;
         let known = Arc::new(Known::default());
         let router = Router::new().fallback(answer).with_state(known.clone());
-        let service = router.into_make_service_with_connect_info::<Local>();
+        let service = router.into_make_service_with_connect_info::<LocalAddress>();
         let server = tokio::spawn(async move {
             if let Err(error) = axum::serve(listener, service).await {
-                eprintln!("the pods' listener ended: {error}");
+                eprintln!("the server of the pods ended: {error}");
             }
         });
         let (changed, changes) = watch::channel(0);
@@ -127,76 +143,77 @@ impl Pods {
         Ok(Self { known, changes, tasks: [server, watcher] })
     }
 
-    /// From now on it is like this in a namespace; how often it is scraped, from the next pod on.
-    pub fn set_weather(&self, namespace: &str, weather: Weather) {
-        lock(&self.known.weather).insert(namespace.to_owned(), weather);
+    /// Sets the conditions of a namespace. The scrape interval takes effect with the next pod that starts or ends.
+    pub fn set_conditions(&self, namespace: &str, conditions: NamespaceConditions) {
+        lock(&self.known.conditions).insert(namespace.to_owned(), conditions);
     }
 
-    /// How it is there.
-    pub fn weather(&self, namespace: &str) -> Weather {
-        self.known.weather(namespace)
+    /// Returns the conditions of a namespace.
+    pub fn conditions(&self, namespace: &str) -> NamespaceConditions {
+        self.known.conditions(namespace)
     }
 
-    /// The pods of a namespace that ran at some time, those that are gone included.
-    pub fn of(&self, namespace: &str) -> Vec<Arc<Pod>> {
-        let places = lock(&self.known.places);
-        places.all.values().filter(|pod| pod.namespace == namespace).cloned().collect()
+    /// Returns the pods of a namespace that run or have run.
+    pub fn of(&self, namespace: &str) -> Vec<Arc<SimulatedPod>> {
+        let pods = lock(&self.known.pods);
+        pods.all.values().filter(|pod| pod.namespace == namespace).cloned().collect()
     }
 
-    /// All pods that run now.
-    pub fn running(&self) -> Vec<Arc<Pod>> {
-        lock(&self.known.places).all.values().filter(|pod| pod.runs()).cloned().collect()
+    /// Returns all pods that run now.
+    pub fn running(&self) -> Vec<Arc<SimulatedPod>> {
+        lock(&self.known.pods).all.values().filter(|pod| pod.runs()).cloned().collect()
     }
 
-    /// What the pods of a namespace counted themselves, by version.
-    pub fn served(&self, namespace: &str) -> BTreeMap<String, Served> {
-        let mut versions = BTreeMap::<String, Served>::new();
+    /// Returns the requests that the pods of a namespace have counted, by version.
+    pub fn counts(&self, namespace: &str) -> BTreeMap<String, RequestCounts> {
+        let mut versions = BTreeMap::<String, RequestCounts>::new();
         for pod in self.of(namespace) {
-            let (sum, served) = (versions.entry(pod.version().to_owned()).or_default(), pod.served());
-            sum.total += served.total;
-            sum.errors += served.errors;
+            let (sum, counts) = (versions.entry(pod.version().to_owned()).or_default(), pod.counts());
+            sum.total += counts.total;
+            sum.errors += counts.errors;
         }
         versions
     }
-}
 
-impl Pods {
-    /// What all pods counted of the requests to one host.
-    pub fn served_to(&self, host: &str) -> Served {
-        let mut sum = Served::default();
-        for pod in lock(&self.known.places).all.values() {
-            let served = lock(&pod.by_host).get(host).copied().unwrap_or_default();
-            sum.total += served.total;
-            sum.errors += served.errors;
+    /// Returns the requests to `host` that all pods have counted.
+    pub fn counts_of_host(&self, host: &str) -> RequestCounts {
+        let mut sum = RequestCounts::default();
+        for pod in lock(&self.known.pods).all.values() {
+            let counts = lock(&pod.by_host).get(host).copied().unwrap_or_default();
+            sum.total += counts.total;
+            sum.errors += counts.errors;
         }
         sum
     }
 }
 
-impl Pod {
+impl SimulatedPod {
+    /// Returns the version that it reports: the tag of its image.
     pub fn version(&self) -> &str {
         behaviour::tag(&self.image)
     }
 
+    /// Returns whether it runs and is not being deleted.
     pub fn runs(&self) -> bool {
-        lock(&self.gone).is_none()
+        lock(&self.ended_at).is_none()
     }
 
-    /// From now on its node is ill, whatever runs on it.
-    pub fn fall_ill(&self, how: Behaviour) {
-        *lock(&self.ill) = how;
+    /// Adds faults that do not depend on its image, as if its node was at fault.
+    pub fn set_node_faults(&self, faults: Behaviour) {
+        *lock(&self.node_faults) = faults;
     }
 
-    pub fn served(&self) -> Served {
-        let mut served = Served::default();
+    /// Returns the requests that it has counted.
+    pub fn counts(&self) -> RequestCounts {
+        let mut counts = RequestCounts::default();
         for ((_, status), histogram) in lock(&self.series).iter() {
-            served.total += histogram.count;
-            served.errors += if *status >= 500 { histogram.count } else { 0 };
+            counts.total += histogram.count;
+            counts.errors += if *status >= 500 { histogram.count } else { 0 };
         }
-        served
+        counts
     }
 
-    /// `None` while no container of it runs, and for one whose tag is not understood.
+    /// Returns the pod of an API object. `None`: its container does not run, or the image's tag is invalid.
     fn read(object: &core::Pod) -> Option<Self> {
         let (spec, status) = (object.spec.as_ref()?, object.status.as_ref()?);
         let container = spec.containers.iter().find(|container| container.name == "app");
@@ -215,29 +232,30 @@ impl Pod {
             labels: object.metadata.labels.clone().unwrap_or_default(),
             container: container.name.clone(),
             image,
-            // A process knows its start more closely than Kubernetes, which cuts the time to the second.
+            // As a process reports its start: more precisely than Kubernetes, whose times are whole seconds.
             started: Timestamp::now(),
             uid: object.metadata.uid.clone()?,
             behaviour,
-            ill: Mutex::default(),
-            born: Instant::now(),
-            gone: Mutex::default(),
+            node_faults: Mutex::default(),
+            started_at: Instant::now(),
+            ended_at: Mutex::default(),
             requests: AtomicU64::new(0),
             series: Mutex::default(),
             by_host: Mutex::default(),
         })
     }
 
+    /// Returns whether it answers requests: while it runs, and for a grace period afterwards.
     fn answers(&self) -> bool {
-        lock(&self.gone).is_none_or(|since| since.elapsed() < GRACE)
+        lock(&self.ended_at).is_none_or(|since| since.elapsed() < GRACE)
     }
 
     async fn serve(&self, method: &Method, host: &str, incident: &Behaviour) -> (StatusCode, &'static str) {
         let received = Instant::now();
         let n = self.requests.fetch_add(1, Ordering::Relaxed);
-        let age = self.born.elapsed();
-        let ill = lock(&self.ill).answer(n, age);
-        let answer = self.behaviour.answer(n, age).and(incident.answer(n, age)).and(ill);
+        let age = self.started_at.elapsed();
+        let of_node = lock(&self.node_faults).answer(n, age);
+        let answer = self.behaviour.answer(n, age).and(incident.answer(n, age)).and(of_node);
         if !answer.delay.is_zero() {
             tokio::time::sleep(answer.delay).await;
         }
@@ -245,18 +263,18 @@ impl Pod {
             true => (StatusCode::INTERNAL_SERVER_ERROR, "error\n"),
             false => (StatusCode::OK, "ok\n"),
         };
-        // Counted before it is sent: who has the answer finds it in the count.
+        // Counted before it is sent, so that the counts include every answer that a client has.
         let mut hosts = lock(&self.by_host);
-        let served = hosts.entry(host.to_owned()).or_default();
-        served.total += 1;
-        served.errors += u64::from(answer.fails);
+        let counts = hosts.entry(host.to_owned()).or_default();
+        counts.total += 1;
+        counts.errors += u64::from(answer.fails);
         drop(hosts);
         let mut series = lock(&self.series);
         series.entry((method.to_string(), status.as_u16())).or_default().record(received.elapsed());
         (status, body)
     }
 
-    /// Prometheus' text format. As with a real library, a series exists once it has been used.
+    /// Returns `/metrics` in Prometheus' text format. As with real libraries, a series exists from its first request on.
     fn metrics(&self) -> String {
         const NAME: &str = "http_server_request_duration_seconds";
         let started = self.started.as_millisecond() as f64 / 1000.0;
@@ -290,16 +308,20 @@ impl Histogram {
 // ---- the listener ----
 
 #[derive(Clone, Copy)]
-struct Local(Option<IpAddr>);
+struct LocalAddress(Option<IpAddr>);
 
-impl Connected<IncomingStream<'_, TcpListener>> for Local {
+impl Connected<IncomingStream<'_, TcpListener>> for LocalAddress {
     fn connect_info(stream: IncomingStream<'_, TcpListener>) -> Self {
         Self(stream.io().local_addr().ok().map(|address| address.ip()))
     }
 }
 
-async fn answer(State(known): State<Arc<Known>>, ConnectInfo(local): ConnectInfo<Local>, request: Request) -> Response {
-    let pod = local.0.and_then(|address| lock(&known.places).by_address.get(&address).cloned());
+async fn answer(
+    State(known): State<Arc<Known>>,
+    ConnectInfo(local): ConnectInfo<LocalAddress>,
+    request: Request,
+) -> Response {
+    let pod = local.0.and_then(|address| lock(&known.pods).by_address.get(&address).cloned());
     let Some(pod) = pod.filter(|pod| pod.answers()) else {
         return (StatusCode::SERVICE_UNAVAILABLE, [("connection", "close")], "no pod has this address\n")
             .into_response();
@@ -312,10 +334,10 @@ async fn answer(State(known): State<Arc<Known>>, ConnectInfo(local): ConnectInfo
     }
     let method = request.method().clone();
     let host = request.headers().get("host").and_then(|host| host.to_str().ok()).unwrap_or_default().to_owned();
-    let incident = known.weather(&pod.namespace).incident;
+    let incident = known.conditions(&pod.namespace).incident;
     let (status, body) = pod.serve(&method, &host, &incident).await;
-    let who = [("x-pod", pod.name.as_str()), ("x-version", pod.version())];
-    (status, who, body).into_response()
+    let headers = [("x-pod", pod.name.as_str()), ("x-version", pod.version())];
+    (status, headers, body).into_response()
 }
 
 // ---- the watch ----
@@ -326,9 +348,9 @@ async fn follow(client: Client, known: Arc<Known>, changed: watch::Sender<u64>) 
     let mut listed = HashSet::new();
     loop {
         match events.try_next().await {
-            Ok(Some(event)) => known.learn(event, &mut listed),
+            Ok(Some(event)) => known.update(event, &mut listed),
             Ok(None) => return,
-            // The watcher starts again by itself; it only wants time.
+            // The watcher restarts itself.
             Err(_) => tokio::time::sleep(Duration::from_millis(200)).await,
         }
         changed.send_modify(|n| *n += 1);
@@ -336,40 +358,40 @@ async fn follow(client: Client, known: Arc<Known>, changed: watch::Sender<u64>) 
 }
 
 impl Known {
-    fn weather(&self, namespace: &str) -> Weather {
-        lock(&self.weather).get(namespace).cloned().unwrap_or_default()
+    fn conditions(&self, namespace: &str) -> NamespaceConditions {
+        lock(&self.conditions).get(namespace).cloned().unwrap_or_default()
     }
 
-    fn learn(&self, event: Event<core::Pod>, listed: &mut HashSet<String>) {
-        let mut places = lock(&self.places);
+    fn update(&self, event: Event<core::Pod>, listed: &mut HashSet<String>) {
+        let mut pods = lock(&self.pods);
         match event {
             Event::Init => listed.clear(),
             Event::InitApply(pod) => {
                 listed.extend(pod.metadata.uid.clone());
-                places.see(&pod);
+                pods.update(&pod);
             }
             Event::InitDone => {
-                for pod in places.all.values().filter(|pod| !listed.contains(&pod.uid)) {
-                    pod.leave();
+                for pod in pods.all.values().filter(|pod| !listed.contains(&pod.uid)) {
+                    pod.end();
                 }
             }
-            Event::Apply(pod) => places.see(&pod),
+            Event::Apply(pod) => pods.update(&pod),
             Event::Delete(pod) => {
                 let uid = pod.metadata.uid.unwrap_or_default();
-                places.all.get(&uid).into_iter().for_each(|pod| pod.leave());
+                pods.all.get(&uid).into_iter().for_each(|pod| pod.end());
             }
         }
     }
 }
 
-impl Places {
-    fn see(&mut self, object: &core::Pod) {
+impl KnownPods {
+    fn update(&mut self, object: &core::Pod) {
         let uid = object.metadata.uid.clone().unwrap_or_default();
         match self.all.get(&uid) {
-            Some(pod) if object.metadata.deletion_timestamp.is_some() => pod.leave(),
+            Some(pod) if object.metadata.deletion_timestamp.is_some() => pod.end(),
             Some(_) => {}
             None => {
-                if let Some(pod) = Pod::read(object).map(Arc::new) {
+                if let Some(pod) = SimulatedPod::read(object).map(Arc::new) {
                     self.by_address.insert(pod.address, pod.clone());
                     self.all.insert(uid, pod);
                 }
@@ -378,13 +400,13 @@ impl Places {
     }
 }
 
-impl Pod {
-    fn leave(&self) {
-        lock(&self.gone).get_or_insert_with(Instant::now);
+impl SimulatedPod {
+    fn end(&self) {
+        lock(&self.ended_at).get_or_insert_with(Instant::now);
     }
 }
 
-/// A panic elsewhere leaves counters that are still good to read.
+/// Locks a mutex. Poisoning is harmless: after a panic elsewhere the counters can still be read.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

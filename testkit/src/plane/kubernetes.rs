@@ -1,5 +1,5 @@
-//! Kubernetes without containers: etcd, the API server, the controllers and the scheduler are the real ones; KWOK plays
-//! the node, and gives each pod an address of our range.
+//! Kubernetes without containers: etcd, the API server, the controllers and the scheduler are real. KWOK simulates the
+//! node, and gives each pod an address of the range of pods.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -15,20 +15,21 @@ use kube::{Client, Config};
 use serde_json::{Value, json};
 use tokio::process::Command;
 
-use super::process::Process;
+use super::namespace::{NODE_ADDRESS, POD_ADDRESSES};
+use super::program::Program;
 use super::wait;
-use crate::namespace::{NODE_ADDRESS, POD_ADDRESSES};
 
+/// URL of the API server.
 pub const SERVER: &str = "https://127.0.0.1:6443";
 
 const ETCD: &str = "http://127.0.0.1:2379";
 const START: Duration = Duration::from_secs(120);
 
-/// The plane's own users. All may do everything, and have names of their own for the audit log's sake.
+/// The users of the plane. All have every right; their names distinguish them in the audit log.
 const USERS: [&str; 6] =
     ["harness", "plane-controllers", "plane-scheduler", "plane-nodes", "plane-gateway", "plane-pods"];
 
-/// What the stories need, and what brings their objects to life.
+/// The controllers that the objects of stories need.
 const CONTROLLERS: [&str; 10] = [
     "deployment-controller",
     "replicaset-controller",
@@ -42,14 +43,19 @@ const CONTROLLERS: [&str; 10] = [
     "resourcequota-controller",
 ];
 
-pub struct Kubernetes {
-    /// As the user `harness`, who may do everything.
+/// A running control plane.
+pub struct ControlPlane {
+    /// Client of the user `harness`, which has every right.
     pub client: Client,
     dir: PathBuf,
-    _programs: Vec<Process>,
+    _programs: Vec<Program>,
 }
 
-impl Kubernetes {
+impl ControlPlane {
+    /// Starts all programs, and waits until the node is ready and the Gateway API is served.
+    ///
+    /// # Errors
+    /// A program does not start, or is not ready in time.
     pub async fn start(cache: &Path, data: &Path, logs: &Path) -> Result<Self> {
         let dir = data.join("kubernetes");
         fs::create_dir_all(&dir)?;
@@ -59,7 +65,7 @@ impl Kubernetes {
         let mut server = api_server(&bin, &dir, &key, logs)?;
         etcd.ensure_running()?;
 
-        // The certificate is the server's own, made at its start.
+        // The server makes its certificate when it starts.
         let client = server.until_ready(START, async || connect(&dir, "harness").await).await?;
         server
             .until_ready(START, async || {
@@ -78,7 +84,7 @@ impl Kubernetes {
         Ok(plane)
     }
 
-    /// Objects of a kind, in one namespace or (`None`) not in any.
+    /// Returns a client for the objects of a kind in one namespace. `None` is for kinds without namespaces.
     pub fn objects(&self, api_version: &str, kind: &str, namespace: Option<&str>) -> Api<DynamicObject> {
         let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
         let resource = ApiResource::from_gvk(&GroupVersionKind::gvk(group, version, kind));
@@ -88,7 +94,10 @@ impl Kubernetes {
         }
     }
 
-    /// Creates an object, which says itself what and where it is.
+    /// Creates an object in the namespace that it names.
+    ///
+    /// # Errors
+    /// The object has no kind or `apiVersion`, or the API server refuses it.
     pub async fn create(&self, object: Value) -> Result<DynamicObject> {
         let text = |pointer| object.pointer(pointer).and_then(Value::as_str);
         let kind = text("/kind").context("an object without a kind")?.to_owned();
@@ -101,10 +110,13 @@ impl Kubernetes {
         created.with_context(|| format!("creating {kind} {name}"))
     }
 
-    /// Applies manifests as they are shipped, several to a file. `namespace` counts where a manifest names none.
+    /// Applies a YAML file of manifests. `namespace` is for manifests that name none.
+    ///
+    /// # Errors
+    /// A manifest has no name, kind or `apiVersion`, or the API server refuses it.
     pub async fn apply_yaml(&self, manifests: &str, namespace: Option<&str>) -> Result<()> {
         for manifest in manifests.split("\n---") {
-            let Some(head) = Head::read(manifest)? else { continue };
+            let Some(head) = ManifestHead::read(manifest)? else { continue };
             let namespace = head.namespace.as_deref().or(namespace).filter(|_| !is_cluster_wide(&head.kind));
             let api = self.objects(&head.api_version, &head.kind, namespace);
             let url = format!("{}/{}?fieldManager=harness&force=true", api.resource_url(), head.name);
@@ -115,7 +127,10 @@ impl Kubernetes {
         Ok(())
     }
 
-    /// A kubeconfig with a token of this service account, and so with its rights, for the API server at `server`.
+    /// Writes a kubeconfig with a token of a service account, for the API server at `server`. Returns its path.
+    ///
+    /// # Errors
+    /// The API server issues no token, or the file can't be written.
     pub async fn kubeconfig_of_account(&self, namespace: &str, account: &str, server: &str) -> Result<PathBuf> {
         let accounts: Api<ServiceAccount> = Api::namespaced(self.client.clone(), namespace);
         let spec = TokenRequestSpec { expiration_seconds: Some(6 * 3600), ..Default::default() };
@@ -129,25 +144,26 @@ impl Kubernetes {
         Ok(file)
     }
 
-    /// A kubeconfig of one of the plane's own users.
-    pub fn kubeconfig(&self, user: &str) -> PathBuf {
-        kubeconfig(&self.dir, user)
-    }
-
+    /// Returns the path of the API server's certificate.
     pub fn certificate(&self) -> PathBuf {
         certificate(&self.dir)
     }
 
+    /// Returns the token of a user of the plane.
     pub fn token(user: &str) -> String {
         format!("token-of-{user}")
     }
 
-    /// What the API server has written down so far: all writes of the harness and of Bellwether, and Bellwether's reads.
+    /// Returns the audit log so far: all writes of the harness and of Bellwether, and Bellwether's reads. `audit.yaml`
+    /// has the rules.
+    ///
+    /// # Errors
+    /// The log can't be read.
     pub fn audit(&self) -> Result<Vec<Value>> {
         let log = fs::read_to_string(audit_log(&self.dir)).context("the audit log")?;
-        // The last line may be half written.
-        let whole = &log[..log.rfind('\n').map_or(0, |end| end + 1)];
-        whole.lines().map(|line| serde_json::from_str(line).context("the audit log")).collect()
+        // The last line may be incomplete.
+        let complete = &log[..log.rfind('\n').map_or(0, |end| end + 1)];
+        complete.lines().map(|line| serde_json::from_str(line).context("the audit log")).collect()
     }
 
     async fn create_node(&self) -> Result<()> {
@@ -196,17 +212,17 @@ impl Kubernetes {
 
 // ---- programs ----
 
-fn etcd(bin: &Path, dir: &Path, logs: &Path) -> Result<Process> {
+fn etcd(bin: &Path, dir: &Path, logs: &Path) -> Result<Program> {
     let mut command = Command::new(bin.join("etcd"));
     command.arg("--data-dir").arg(dir.join("etcd"));
     command.args(["--listen-client-urls", ETCD, "--advertise-client-urls", ETCD]);
     command.args(["--listen-peer-urls", "http://127.0.0.1:2380", "--log-level", "warn", "--unsafe-no-fsync"]);
-    Process::spawn("etcd", command, logs)
+    Program::spawn("etcd", command, logs)
 }
 
-fn api_server(bin: &Path, dir: &Path, key: &Path, logs: &Path) -> Result<Process> {
+fn api_server(bin: &Path, dir: &Path, key: &Path, logs: &Path) -> Result<Program> {
     let tokens = dir.join("tokens.csv");
-    let lines = USERS.map(|user| format!("{},{user},{user},\"system:masters\"\n", Kubernetes::token(user)));
+    let lines = USERS.map(|user| format!("{},{user},{user},\"system:masters\"\n", ControlPlane::token(user)));
     fs::write(&tokens, lines.concat())?;
     let policy = dir.join("audit.yaml");
     fs::write(&policy, include_str!("audit.yaml"))?;
@@ -219,37 +235,37 @@ fn api_server(bin: &Path, dir: &Path, key: &Path, logs: &Path) -> Result<Process
     command.arg("--service-account-key-file").arg(key).arg("--service-account-signing-key-file").arg(key);
     command.arg("--token-auth-file").arg(tokens).arg("--authorization-mode=RBAC");
     command.arg("--service-cluster-ip-range=10.0.0.0/24");
-    // It taints new nodes until the node lifecycle controller, which does not run here, takes the taint away.
+    // The plug-in taints new nodes until the node lifecycle controller removes the taint, and that does not run here.
     command.arg("--disable-admission-plugins=TaintNodesByCondition");
     command.arg("--audit-policy-file").arg(policy).arg("--audit-log-path").arg(audit_log(dir));
-    Process::spawn("kube-apiserver", command, logs)
+    Program::spawn("kube-apiserver", command, logs)
 }
 
-fn controllers(bin: &Path, dir: &Path, key: &Path, logs: &Path) -> Result<Process> {
+fn controllers(bin: &Path, dir: &Path, key: &Path, logs: &Path) -> Result<Program> {
     let mut command = Command::new(bin.join("kube-controller-manager"));
     command.arg("--kubeconfig").arg(new_kubeconfig(dir, "plane-controllers")?).arg("--leader-elect=false");
     command.arg("--service-account-private-key-file").arg(key).arg("--root-ca-file").arg(certificate(dir));
     command.arg(format!("--controllers={}", CONTROLLERS.join(",")));
-    // The stories run side by side, and none should wait for another's turn.
+    // Stories run at the same time and should not wait for each other.
     command.args(["--kube-api-qps=500", "--kube-api-burst=1000"]);
-    Process::spawn("kube-controller-manager", command, logs)
+    Program::spawn("kube-controller-manager", command, logs)
 }
 
-fn scheduler(bin: &Path, dir: &Path, logs: &Path) -> Result<Process> {
+fn scheduler(bin: &Path, dir: &Path, logs: &Path) -> Result<Program> {
     let mut command = Command::new(bin.join("kube-scheduler"));
     command.arg("--kubeconfig").arg(new_kubeconfig(dir, "plane-scheduler")?).arg("--leader-elect=false");
-    Process::spawn("kube-scheduler", command, logs)
+    Program::spawn("kube-scheduler", command, logs)
 }
 
-fn nodes(cache: &Path, dir: &Path, logs: &Path) -> Result<Process> {
+fn nodes(cache: &Path, dir: &Path, logs: &Path) -> Result<Program> {
     let stages = dir.join("stages.yaml");
-    let stock = |name| fs::read_to_string(cache.join("kwok").join(name)).context("KWOK's stages");
-    let all = [stock("node.yaml")?, stock("pod.yaml")?, include_str!("stages.yaml").to_owned()];
+    let default = |name| fs::read_to_string(cache.join("kwok").join(name)).context("KWOK's stages");
+    let all = [default("node.yaml")?, default("pod.yaml")?, include_str!("stages.yaml").to_owned()];
     fs::write(&stages, all.join("\n---\n"))?;
     let mut command = Command::new(cache.join("bin/kwok"));
     command.arg("--kubeconfig").arg(new_kubeconfig(dir, "plane-nodes")?).arg("-c").arg(stages);
     command.args(["--manage-all-nodes=true", "--cidr", POD_ADDRESSES, "--node-ip", NODE_ADDRESS]);
-    Process::spawn("kwok", command, logs)
+    Program::spawn("kwok", command, logs)
 }
 
 // ---- files ----
@@ -274,12 +290,12 @@ fn kubeconfig(dir: &Path, user: &str) -> PathBuf {
 
 fn new_kubeconfig(dir: &Path, user: &str) -> Result<PathBuf> {
     let file = kubeconfig(dir, user);
-    write_kubeconfig(dir, &file, &Kubernetes::token(user), SERVER)?;
+    write_kubeconfig(dir, &file, &ControlPlane::token(user), SERVER)?;
     Ok(file)
 }
 
 fn write_kubeconfig(dir: &Path, file: &Path, token: &str, server: &str) -> Result<()> {
-    // JSON is YAML.
+    // kubectl and the clients read YAML, and JSON is YAML.
     let config = json!({
         "apiVersion": "v1",
         "kind": "Config",
@@ -293,16 +309,16 @@ fn write_kubeconfig(dir: &Path, file: &Path, token: &str, server: &str) -> Resul
 
 // ---- manifests ----
 
-/// What the address of an object needs, read off its manifest. The API server parses YAML, so nothing here has to.
-struct Head {
+/// The fields of a manifest that its URL needs. The API server parses the YAML; this reads four lines of it.
+struct ManifestHead {
     api_version: String,
     kind: String,
     name: String,
     namespace: Option<String>,
 }
 
-impl Head {
-    /// `None` for a document without an object.
+impl ManifestHead {
+    /// Returns `None` for a document without an object.
     fn read(manifest: &str) -> Result<Option<Self>> {
         let mut section = "";
         let (mut api_version, mut kind, mut name, mut namespace) = (None, None, None, None);

@@ -1,4 +1,4 @@
-//! Kafka: one KRaft node, and what the stories do with it: make topics, write records, read all of them.
+//! Kafka: one KRaft node, with functions to create topics, write records and read all of them.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -17,23 +17,26 @@ use rdkafka::{Offset, TopicPartitionList};
 use tokio::process::Command;
 use tokio::sync::Mutex;
 
-use super::process::Process;
+use super::program::Program;
 use super::wait;
 
+/// The broker's address.
 pub const BROKERS: &str = "127.0.0.1:9092";
-/// A broker tells its clients where it is, so a door in front of it needs a listener of its own: what comes to the one
-/// is told to go on by the other. For one story at a time.
-pub const BEHIND_THE_DOOR: &str = "127.0.0.1:9094";
-pub const DOOR_PORT: u16 = 9095;
+/// The broker's second listener. A broker tells its clients the address to use, so clients behind a proxy need a
+/// listener that tells them the proxy's address: `127.0.0.1` with [`PROXY_PORT`]. One story can use it at a time.
+pub const PROXIED_LISTENER: &str = "127.0.0.1:9094";
+/// The port of a proxy in front of [`PROXIED_LISTENER`].
+pub const PROXY_PORT: u16 = 9095;
 
-/// A cluster id is 16 bytes in base64; these are "bellwether-tests".
+/// The cluster's id: the 16 bytes "bellwether-tests" in base64.
 const CLUSTER_ID: &str = "YmVsbHdldGhlci10ZXN0cw";
 
 const START: Duration = Duration::from_secs(120);
 const REQUEST: Duration = Duration::from_secs(20);
 
-pub struct Kafka {
-    broker: Mutex<Process>,
+/// A running broker.
+pub struct KafkaBroker {
+    broker: Mutex<Program>,
     cache: PathBuf,
     dir: PathBuf,
     logs: PathBuf,
@@ -43,27 +46,42 @@ pub struct Kafka {
 
 /// A record as it was read.
 #[derive(Debug, Clone)]
-pub struct Record {
+pub struct KafkaRecord {
+    /// The partition that it was read from.
     pub partition: i32,
+    /// Its offset in the partition.
     pub offset: i64,
+    /// Its timestamp in milliseconds of Unix time.
     pub timestamp_ms: Option<i64>,
+    /// Its key, if it has one.
     pub key: Option<Vec<u8>>,
+    /// Its value. `None` is a tombstone.
     pub value: Option<Vec<u8>>,
+    /// Its headers by name.
     pub headers: BTreeMap<String, String>,
 }
 
-impl Record {
+impl KafkaRecord {
+    /// Returns the key as text; empty if there is none.
     pub fn key_text(&self) -> String {
         String::from_utf8_lossy(self.key.as_deref().unwrap_or_default()).into_owned()
     }
 
+    /// Returns the value as JSON.
+    ///
+    /// # Errors
+    /// The record has no value, or the value is not JSON.
     pub fn json(&self) -> Result<serde_json::Value> {
         let value = self.value.as_deref().context("a record without a value")?;
-        serde_json::from_slice(value).with_context(|| format!("no JSON: {}", String::from_utf8_lossy(value)))
+        serde_json::from_slice(value).with_context(|| format!("not JSON: {}", String::from_utf8_lossy(value)))
     }
 }
 
-impl Kafka {
+impl KafkaBroker {
+    /// Formats the storage, starts the broker and waits until it answers.
+    ///
+    /// # Errors
+    /// Java or the broker does not start, or the broker does not answer in time.
     pub async fn start(cache: &Path, data: &Path, logs: &Path) -> Result<Self> {
         let dir = data.join("kafka");
         fs::create_dir_all(&dir)?;
@@ -81,7 +99,10 @@ impl Kafka {
         Ok(Self { broker, cache: cache.to_owned(), dir, logs: logs.to_owned(), admin, producer })
     }
 
-    /// SIGKILL, and back after a while with everything that it had written.
+    /// Kills the broker by SIGKILL, and starts it again on the same data after the time `away`.
+    ///
+    /// # Errors
+    /// The broker can't be killed, or is not ready in time.
     pub async fn restart(&self, away: Duration) -> Result<()> {
         let mut broker = self.broker.lock().await;
         broker.kill().await?;
@@ -90,6 +111,10 @@ impl Kafka {
         Ok(())
     }
 
+    /// Creates a topic.
+    ///
+    /// # Errors
+    /// The broker refuses it.
     pub async fn create_topic(&self, name: &str, partitions: i32, settings: &[(&str, &str)]) -> Result<()> {
         let mut topic = NewTopic::new(name, partitions, TopicReplication::Fixed(1));
         for (key, value) in settings {
@@ -103,7 +128,10 @@ impl Kafka {
         Ok(())
     }
 
-    /// Writes one record; returns its partition and offset.
+    /// Writes one record, and returns its partition and offset.
+    ///
+    /// # Errors
+    /// The broker does not acknowledge it in time.
     pub async fn produce(
         &self,
         topic: &str,
@@ -123,11 +151,14 @@ impl Kafka {
         Ok((delivery.partition, delivery.offset))
     }
 
-    /// All committed records of a topic up to its end as it is now, by partition and offset; none when it is missing.
-    pub async fn records(&self, topic: &str) -> Result<Vec<Record>> {
+    /// Returns all committed records of a topic up to its present end, by partition and offset; none if there is no such
+    /// topic.
+    ///
+    /// # Errors
+    /// They can't be read in time.
+    pub async fn records(&self, topic: &str) -> Result<Vec<KafkaRecord>> {
         let name = topic.to_owned();
-        let what = format!("reading the topic {topic}");
-        wait::until(&what, REQUEST, async || {
+        wait::until(&format!("the records of topic {topic}"), REQUEST, async || {
             let name = name.clone();
             blocking(move || read_all(&name)).await
         })
@@ -135,16 +166,16 @@ impl Kafka {
     }
 }
 
-async fn start_broker(cache: &Path, dir: &Path, logs: &Path) -> Result<Process> {
+async fn start_broker(cache: &Path, dir: &Path, logs: &Path) -> Result<Program> {
     let mut command = java(cache, "kafka.Kafka", dir);
     command.arg(dir.join("server.properties"));
-    let mut broker = Process::spawn("kafka", command, logs)?;
-    // Brokers are asked in a thread of their own: librdkafka's calls wait.
-    let asked = std::sync::Arc::new(BaseConsumer::from_config(&client())?);
+    let mut broker = Program::spawn("kafka", command, logs)?;
+    // Calls of librdkafka block, so they run on threads for blocking calls.
+    let consumer = std::sync::Arc::new(BaseConsumer::from_config(&client())?);
     broker
         .until_ready(START, async || {
-            let asked = asked.clone();
-            let metadata = blocking(move || Ok(asked.fetch_metadata(None, Duration::from_secs(2))?)).await?;
+            let consumer = consumer.clone();
+            let metadata = blocking(move || Ok(consumer.fetch_metadata(None, Duration::from_secs(2))?)).await?;
             ensure!(!metadata.brokers().is_empty(), "no broker has registered");
             Ok(())
         })
@@ -152,11 +183,11 @@ async fn start_broker(cache: &Path, dir: &Path, logs: &Path) -> Result<Process> 
     Ok(broker)
 }
 
-/// What every client of this broker needs; a story adds its own.
-pub fn client() -> ClientConfig {
+/// Returns the configuration that every client of this broker needs.
+fn client() -> ClientConfig {
     let mut config = ClientConfig::new();
     config.set("bootstrap.servers", BROKERS);
-    // The broker is started while the first client is waiting for it.
+    // The first client waits while the broker starts.
     config.set("reconnect.backoff.max.ms", "200");
     config
 }
@@ -165,9 +196,9 @@ async fn blocking<T: Send + 'static>(call: impl FnOnce() -> Result<T> + Send + '
     tokio::task::spawn_blocking(call).await.context("a call to Kafka")?
 }
 
-fn read_all(topic: &str) -> Result<Vec<Record>> {
+fn read_all(topic: &str) -> Result<Vec<KafkaRecord>> {
     let mut config = client();
-    // A consumer without a group: it only reads what it assigns to itself.
+    // librdkafka needs a group, which is not used: the consumer assigns its partitions itself.
     config.set("group.id", "unused").set("enable.auto.commit", "false").set("isolation.level", "read_committed");
     config.set("enable.partition.eof", "true");
     let consumer: BaseConsumer = config.create()?;
@@ -185,7 +216,7 @@ fn read_all(topic: &str) -> Result<Vec<Record>> {
     let mut open = partitions.count();
     let mut records = Vec::new();
     while open > 0 {
-        match consumer.poll(REQUEST).context("no record and no end of the topic came")? {
+        match consumer.poll(REQUEST).context("neither a record nor the end of the topic was read")? {
             Ok(message) => records.push(record(&message)),
             Err(KafkaError::PartitionEOF(_)) => open -= 1,
             Err(KafkaError::MessageConsumption(RDKafkaErrorCode::UnknownTopicOrPartition)) => return Ok(Vec::new()),
@@ -196,13 +227,13 @@ fn read_all(topic: &str) -> Result<Vec<Record>> {
     Ok(records)
 }
 
-fn record(message: &impl Message) -> Record {
+fn record(message: &impl Message) -> KafkaRecord {
     let mut headers = BTreeMap::new();
     for header in message.headers().into_iter().flat_map(Headers::iter) {
         let value = String::from_utf8_lossy(header.value.unwrap_or_default()).into_owned();
         headers.insert(header.key.to_owned(), value);
     }
-    Record {
+    KafkaRecord {
         partition: message.partition(),
         offset: message.offset(),
         timestamp_ms: message.timestamp().to_millis(),
@@ -215,23 +246,23 @@ fn record(message: &impl Message) -> Record {
 fn java(cache: &Path, class: &str, dir: &Path) -> Command {
     let jars: PathBuf = cache.join("kafka/lib/*");
     let mut command = Command::new("java");
-    // One collector thread and the quick compiler alone: the broker shares two cores with everything else.
+    // One thread for garbage collection and the fast compiler: the broker shares two cores with the whole plane.
     command.args(["-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-cp"]).arg(jars).arg(class);
     command.current_dir(dir);
     command
 }
 
-/// As a production broker but for the number of copies, and with fewer partitions of the internal topics, since creating
-/// fifty of each takes seconds here.
+/// Returns the settings of the broker: those of a production broker, except for the number of replicas and of partitions
+/// of the internal topics, of which fifty would take seconds to create.
 fn properties(data: &Path) -> String {
     let mut lines = vec![format!("log.dirs={}", data.display())];
     let settings = [
         ("process.roles", "broker,controller"),
         ("node.id", "1"),
         ("controller.quorum.voters", "1@127.0.0.1:9093"),
-        ("listeners", "PLAINTEXT://127.0.0.1:9092,CONTROLLER://127.0.0.1:9093,DOOR://127.0.0.1:9094"),
-        ("advertised.listeners", "PLAINTEXT://127.0.0.1:9092,DOOR://127.0.0.1:9095"),
-        ("listener.security.protocol.map", "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,DOOR:PLAINTEXT"),
+        ("listeners", "PLAINTEXT://127.0.0.1:9092,CONTROLLER://127.0.0.1:9093,PROXIED://127.0.0.1:9094"),
+        ("advertised.listeners", "PLAINTEXT://127.0.0.1:9092,PROXIED://127.0.0.1:9095"),
+        ("listener.security.protocol.map", "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,PROXIED:PLAINTEXT"),
         ("inter.broker.listener.name", "PLAINTEXT"),
         ("controller.listener.names", "CONTROLLER"),
         ("auto.create.topics.enable", "false"),
@@ -243,9 +274,9 @@ fn properties(data: &Path) -> String {
         ("transaction.state.log.min.isr", "1"),
         ("transaction.state.log.num.partitions", "4"),
         ("group.initial.rebalance.delay.ms", "0"),
-        // Lets a static member be declared dead quickly.
+        // Allows short session timeouts, so that a dead static member is soon replaced.
         ("group.min.session.timeout.ms", "1000"),
-        // A segment is made at its full size at once otherwise.
+        // Index files are created at their full size.
         ("log.index.size.max.bytes", "65536"),
     ];
     lines.extend(settings.map(|(key, value)| format!("{key}={value}")));

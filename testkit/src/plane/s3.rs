@@ -1,4 +1,4 @@
-//! S3: Versity's gateway on a folder. What it stores are files, which a test can damage behind its back.
+//! S3: Versity's gateway on a folder. Its objects are files, which a test can damage.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -6,32 +6,39 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use tokio::process::Command;
 
-use super::process::Process;
+use super::http;
+use super::program::Program;
 
+/// URL of the server.
 pub const URL: &str = "http://127.0.0.1:7070";
 
-/// The one bucket.
+/// The only bucket.
 pub const BUCKET: &str = "models";
 
-/// Of this server alone, which nobody outside of the namespace reaches.
+/// Credentials of this server, as environment variables. No process outside of the plane's namespace can reach it.
 pub const CREDENTIALS: [(&str, &str); 2] =
     [("AWS_ACCESS_KEY_ID", "bellwether"), ("AWS_SECRET_ACCESS_KEY", "only-a-test")];
 
 const START: Duration = Duration::from_secs(60);
 
-pub struct S3 {
-    _program: Process,
+/// A running S3 server.
+pub struct S3Server {
+    _program: Program,
 }
 
-/// The folder with the bucket's objects, each a file of its key's name.
+/// Returns the folder with the bucket's objects. Each is a file named by its key.
 pub fn objects(data: &Path) -> PathBuf {
     data.join("s3").join(BUCKET)
 }
 
-impl S3 {
+impl S3Server {
+    /// Starts the server and waits until it answers.
+    ///
+    /// # Errors
+    /// The program does not start, or does not answer in time.
     pub async fn start(cache: &Path, data: &Path, logs: &Path) -> Result<Self> {
         std::fs::create_dir_all(objects(data)).context("the bucket's folder")?;
-        // Beside the objects and not in their attributes, which not every kernel has for files in memory.
+        // Metadata in files: not every kernel has extended attributes for files in memory.
         let sidecar = data.join("metadata-of-s3");
         std::fs::create_dir_all(&sidecar)?;
         let mut command = Command::new(cache.join("bin/versitygw"));
@@ -39,8 +46,8 @@ impl S3 {
         command.envs([("ROOT_ACCESS_KEY", id), ("ROOT_SECRET_KEY", key)]);
         command.args(["--port", "127.0.0.1:7070", "--health", "/health", "--keep-alive", "posix", "--sidecar"]);
         command.arg(sidecar).arg(data.join("s3"));
-        let mut program = Process::spawn("s3", command, logs)?;
-        let http = super::http_client()?;
+        let mut program = Program::spawn("s3", command, logs)?;
+        let http = http::client()?;
         program
             .until_ready(START, async || {
                 http.get(format!("{URL}/health")).send().await?.error_for_status()?;

@@ -1,4 +1,4 @@
-//! Traefik as the Gateway API's data plane. The one Gateway takes routes of every namespace; a story has its own host.
+//! Traefik as the Gateway API's data plane. The only Gateway accepts routes of all namespaces; each story has its own host.
 
 use std::path::Path;
 use std::time::Duration;
@@ -7,28 +7,34 @@ use anyhow::{Result, ensure};
 use serde_json::{Value, json};
 use tokio::process::Command;
 
-use super::kubernetes::{Kubernetes, SERVER};
-use super::process::Process;
-use super::wait;
+use super::kubernetes::{ControlPlane, SERVER};
+use super::program::Program;
+use super::{http, wait};
 
-/// Where the traffic goes in.
+/// The address that takes the traffic.
 pub const ADDRESS: &str = "127.0.0.1:8000";
 
-/// Where Traefik says how it is; `/metrics` is what Prometheus scrapes.
+/// The address of Traefik's health check and of `/metrics`, which Prometheus scrapes.
 pub const ADMIN_ADDRESS: &str = "127.0.0.1:8081";
 
-/// What routes name as their parent.
+/// Namespace of the Gateway, for the `parentRefs` of routes.
 pub const NAMESPACE: &str = "gateway";
+/// Name of the Gateway, for the `parentRefs` of routes.
 pub const NAME: &str = "gateway";
 
 const START: Duration = Duration::from_secs(60);
 
-pub struct Gateway {
-    _traefik: Process,
+/// A running Traefik.
+pub struct Traefik {
+    _program: Program,
 }
 
-impl Gateway {
-    pub async fn start(cache: &Path, logs: &Path, kubernetes: &Kubernetes) -> Result<Self> {
+impl Traefik {
+    /// Creates the Gateway, starts Traefik and waits until it has accepted the Gateway.
+    ///
+    /// # Errors
+    /// An object can't be created, or Traefik is not ready in time.
+    pub async fn start(cache: &Path, logs: &Path, kubernetes: &ControlPlane) -> Result<Self> {
         for object in objects() {
             kubernetes.create(object).await?;
         }
@@ -37,13 +43,13 @@ impl Gateway {
             format!("--entryPoints.web.address={ADDRESS}"),
             format!("--entryPoints.traefik.address={ADMIN_ADDRESS}"),
             format!("--providers.kubernetesgateway.endpoint={SERVER}"),
-            format!("--providers.kubernetesgateway.token={}", Kubernetes::token("plane-gateway")),
+            format!("--providers.kubernetesgateway.token={}", ControlPlane::token("plane-gateway")),
             format!("--providers.kubernetesgateway.certauthfilepath={}", kubernetes.certificate().display()),
         ]);
         command.args([
             "--providers.kubernetesgateway=true",
             "--providers.kubernetesgateway.statusaddress.ip=127.0.0.1",
-            // Two seconds by default: a changed weight should be seen in the traffic soon.
+            // Shorter than the default of 2 s, so that a changed weight is soon visible in the traffic.
             "--providers.providersThrottleDuration=200ms",
             "--metrics.prometheus=true",
             "--metrics.prometheus.addServicesLabels=true",
@@ -53,16 +59,16 @@ impl Gateway {
             "--global.checkNewVersion=false",
             "--global.sendAnonymousUsage=false",
         ]);
-        let mut traefik = Process::spawn("traefik", command, logs)?;
-        let http = super::http_client()?;
-        traefik
+        let mut program = Program::spawn("traefik", command, logs)?;
+        let http = http::client()?;
+        program
             .until_ready(START, async || {
                 http.get(format!("http://{ADMIN_ADDRESS}/ping")).send().await?.error_for_status()?;
                 Ok(())
             })
             .await?;
         let gateways = kubernetes.objects("gateway.networking.k8s.io/v1", "Gateway", Some(NAMESPACE));
-        wait::until("Traefik to take over the Gateway", START, async || {
+        wait::until("Traefik to accept the Gateway", START, async || {
             let gateway = gateways.get(NAME).await?;
             let conditions = gateway.data.pointer("/status/conditions").and_then(Value::as_array);
             let programmed = |condition: &Value| condition["type"] == "Programmed" && condition["status"] == "True";
@@ -70,7 +76,7 @@ impl Gateway {
             Ok(())
         })
         .await?;
-        Ok(Self { _traefik: traefik })
+        Ok(Self { _program: program })
     }
 }
 
@@ -90,7 +96,7 @@ fn objects() -> [Value; 3] {
             "metadata": {"name": NAME, "namespace": NAMESPACE},
             "spec": {
                 "gatewayClassName": "traefik",
-                // The port has to be that of an entry point.
+                // The port must be that of an entry point.
                 "listeners": [{
                     "name": "web", "protocol": "HTTP", "port": port,
                     "allowedRoutes": {"namespaces": {"from": "All"}},
