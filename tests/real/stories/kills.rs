@@ -1,6 +1,6 @@
 //! A daemon that is killed again and again at the worst moments: between reading and deciding, between producing and
 //! committing, between committing and acting, and between acting and learning the outcome. The results are read from the
-//! API server's audit log and the topics, and not from the daemon's own reports.
+//! objects' history, the API server's audit log and the topics, and not from the daemon's own reports.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -11,6 +11,7 @@ use bellwether_core::ids::RolloutId;
 use bellwether_sim::dice::Dice;
 use bellwether_testkit::plane::daemon::FailpointRun;
 use bellwether_testkit::plane::fixture::{STABLE, patient_policy};
+use bellwether_testkit::plane::history::{ObjectHistory, StoredState};
 use bellwether_testkit::plane::{Fixture, FixtureOptions, Sandbox, wait};
 use futures::{StreamExt, TryStreamExt, stream};
 use serde_json::Value;
@@ -80,7 +81,8 @@ async fn forty_kills(sandbox: &Sandbox) -> Result<()> {
     let created = stream::iter(&all).map(|name| sandbox.create_routed(name, STABLE)).buffer_unordered(8);
     created.try_collect::<Vec<()>>().await?;
 
-    // One rollout of each kind without kills, to compare the writes with.
+    let history = ObjectHistory::start(sandbox).await?;
+    // One rollout of each kind without kills, to compare the changes with.
     fixture.daemon.start().await?;
     ended(&fixture, &requested(sandbox, &references).await?).await?;
     fixture.daemon.kill().await?;
@@ -95,17 +97,21 @@ async fn forty_kills(sandbox: &Sandbox) -> Result<()> {
     ended(&fixture, &rollouts).await.with_context(|| format!("seed {seed}"))?;
     println!("kills: {KILLS} kills ({kills:?} at failpoints) and {ROLLOUTS} rollouts in {:?}", began.elapsed());
 
-    let writes = writes(sandbox)?;
-    for name in &names {
-        let reference = if name.starts_with("good") { &references[0] } else { &references[1] };
-        let (found, expected) = (writes_to(&writes, name), writes_to(&writes, reference));
-        // The canary and the route are written when the canary starts, gets its weight, loses it and is deleted.
-        ensure!(expected.len() >= 4, "seed {seed}: {reference} has only these writes: {expected:#?}");
-        ensure!(
-            found == expected,
-            "seed {seed}: the writes to {name} differ from those without kills:\n{found:#?}\n{expected:#?}"
-        );
-    }
+    // The watches may be a moment behind. A wrong change stays in the history, so waiting hides none.
+    wait::until("the changes of each workload to be those without kills", SOON, async || {
+        let states = history.states()?;
+        for name in &names {
+            let reference = if name.starts_with("good") { &references[0] } else { &references[1] };
+            let (found, expected) = (changes(&states, name), changes(&states, reference));
+            // The canary is created, gets its weight, loses it and is deleted.
+            ensure!(expected.len() >= 6, "{reference} has only these changes: {expected:#?}");
+            ensure!(found == expected, "{name} has these changes:\n{found:#?}\n{reference} has:\n{expected:#?}");
+        }
+        Ok(())
+    })
+    .await
+    .with_context(|| format!("seed {seed}"))?;
+    effects_change_once(sandbox).with_context(|| format!("seed {seed}"))?;
     let decisions = fixture.distinct_decisions().await.with_context(|| format!("seed {seed}"))?;
     ensure!(decisions.len() > ROLLOUTS * 5, "seed {seed}: only {} decisions", decisions.len());
     fixture.replays().await
@@ -133,7 +139,7 @@ async fn kills(fixture: &mut Fixture<'_>, seed: u64) -> Result<BTreeMap<&'static
             Some(failpoint) => (*failpoint, if *failpoint == Failpoint::Produced { 4 } else { dice.below(3) }),
             None => {
                 let failpoint = *dice.pick(&Failpoint::ALL);
-                (failpoint, dice.below(if failpoint == Failpoint::Polled { 8 } else { 60 }))
+                (failpoint, dice.below(if failpoint == Failpoint::Polled { 8 } else { 30 }))
             }
         };
         fixture.daemon.set_failpoint(Some((failpoint, passes)));
@@ -158,76 +164,60 @@ async fn ended(fixture: &Fixture<'_>, rollouts: &[(String, RolloutId)]) -> Resul
     Ok(())
 }
 
-/// A write of the daemon that changed an object.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct ObjectWrite {
-    /// `resource/name`.
-    object: String,
-    /// The relevant part of the object after the write.
-    after: String,
+/// Returns the changes of the objects of one workload, oldest first, as the object and the part that the daemon writes.
+/// The workload's name is replaced by `*`.
+fn changes(states: &[StoredState], name: &str) -> Vec<String> {
+    let mut last: BTreeMap<(&str, &str), String> = BTreeMap::new();
+    let mut changes = Vec::new();
+    for StoredState { kind, name: found, spec, .. } in states {
+        if *found != name && *found != format!("{name}-canary") {
+            continue;
+        }
+        let after = spec.as_ref().map_or("deleted".to_owned(), |spec| written_part(kind, spec));
+        if last.insert((kind, found), after.clone()).as_ref() != Some(&after) {
+            changes.push(format!("{kind}/{found}: {after}").replace(name, "*"));
+        }
+    }
+    changes
 }
 
-/// Returns the daemon's writes that changed objects of the sandbox, in the order of the API server's answers.
-///
-/// # Errors
-/// One effect has changed an object in two ways, or no write names its effect.
-fn writes(sandbox: &Sandbox) -> Result<Vec<ObjectWrite>> {
-    let mut writes = Vec::new();
-    let mut last: BTreeMap<String, String> = BTreeMap::new();
+/// Returns the part of an object's spec that the daemon writes.
+fn written_part(kind: &str, spec: &Value) -> String {
+    match kind {
+        "Deployment" => {
+            let image = spec.pointer("/template/spec/containers/0/image");
+            format!("{} replicas of {}", spec["replicas"], image.unwrap_or(&Value::Null))
+        }
+        "HTTPRoute" => spec.pointer("/rules/0/backendRefs").unwrap_or(&Value::Null).to_string(),
+        _ => spec["selector"].to_string(),
+    }
+}
+
+/// Checks that no effect has changed an object in two ways. An effect writes its id on the object, and may be repeated.
+fn effects_change_once(sandbox: &Sandbox) -> Result<()> {
     let mut by_effect: BTreeMap<(String, String), String> = BTreeMap::new();
     for entry in sandbox.plane.kubernetes.audit()? {
         let object = &entry["objectRef"];
         let by_daemon = entry["user"]["username"] == "system:serviceaccount:bellwether:bellwether";
         let here = object["namespace"] == sandbox.namespace.as_str();
         let accepted = entry["responseStatus"]["code"].as_u64().is_some_and(|code| code < 300);
-        let [verb, resource, name] =
-            [&entry["verb"], &object["resource"], &object["name"]].map(|text| text.as_str().unwrap_or_default());
-        let is_write = ["create", "patch", "delete"].contains(&verb) && resource != "events";
+        let is_write = entry["verb"] == "create" || entry["verb"] == "patch";
         if !(by_daemon && here && accepted && is_write) {
             continue;
         }
-        let object = format!("{resource}/{name}");
         let response = &entry["responseObject"];
-        let after = if verb == "delete" { "deleted".to_owned() } else { relevant_part(resource, &response["spec"]) };
-        // An effect writes its id on the object. A repeated effect must leave the object the same.
-        if let Some(effect) = response.pointer("/metadata/annotations/bellwether.dev~1effect").and_then(Value::as_str)
-            && verb != "delete"
-        {
-            let before = by_effect.insert((object.clone(), effect.to_owned()), after.clone());
-            ensure!(
-                before.as_ref().is_none_or(|before| *before == after),
-                "effect {effect} changed {object} in two ways: {before:?} and {after}"
-            );
-        }
-        if last.insert(object.clone(), after.clone()).as_ref() != Some(&after) {
-            writes.push(ObjectWrite { object, after });
-        }
+        let effect = response.pointer("/metadata/annotations/bellwether.dev~1effect").and_then(Value::as_str);
+        let (Some(effect), Some(kind)) = (effect, response["kind"].as_str()) else { continue };
+        let name = format!("{kind}/{}", object["name"]);
+        let after = written_part(kind, &response["spec"]);
+        let before = by_effect.insert((name.clone(), effect.to_owned()), after.clone());
+        ensure!(
+            before.as_ref().is_none_or(|before| *before == after),
+            "effect {effect} changed {name} in two ways: {before:?} and {after}"
+        );
     }
-    ensure!(!by_effect.is_empty(), "no write of the daemon names its effect");
-    Ok(writes)
-}
-
-/// Returns the part of an object's spec that the daemon is responsible for.
-fn relevant_part(resource: &str, spec: &Value) -> String {
-    match resource {
-        "deployments" => {
-            let image = spec.pointer("/template/spec/containers/0/image");
-            format!("{} replicas of {}", spec["replicas"], image.unwrap_or(&Value::Null))
-        }
-        "httproutes" => spec.pointer("/rules/0/backendRefs").unwrap_or(&Value::Null).to_string(),
-        _ => spec["selector"].to_string(),
-    }
-}
-
-/// Returns the writes to the objects of one workload, with its name replaced by `*`.
-fn writes_to(writes: &[ObjectWrite], name: &str) -> Vec<ObjectWrite> {
-    let belongs =
-        |object: &str| object.split('/').nth(1).is_some_and(|found| found == name || found == format!("{name}-canary"));
-    writes
-        .iter()
-        .filter(|write| belongs(&write.object))
-        .map(|write| ObjectWrite { object: write.object.replace(name, "*"), after: write.after.replace(name, "*") })
-        .collect()
+    ensure!(by_effect.len() > ROLLOUTS, "only {} effects are named on objects", by_effect.len());
+    Ok(())
 }
 
 /// A daemon is stopped for longer than its session, and another replica takes over. The first one wakes up and does not
