@@ -9,6 +9,7 @@
 //! | `slow<percent>_<ms>` | this share of the requests takes this long |
 //! | `after<seconds>` | the marks to its right begin this long after the start of the pod |
 //! | `until<seconds>` | the marks to its right end this long after the start of the pod |
+//! | `late` | the pod is ready 5 s after its creation (see `stages.yaml`) |
 //! | `nopull` | the image can't be pulled, so the pod never runs (see `stages.yaml`) |
 //! | `crash` | the container ends at once, again and again (see `stages.yaml`) |
 //!
@@ -83,7 +84,7 @@ impl Behaviour {
         } else if let Some(seconds) = mark.strip_prefix("until") {
             span.1 = Duration::from_secs(seconds.parse()?);
         } else {
-            let known = ["nopull", "crash"].contains(&mark);
+            let known = ["late", "nopull", "crash"].contains(&mark);
             ensure!(known, "there is no such mark; testkit/src/plane/behaviour.rs lists them");
         }
         Ok(())
