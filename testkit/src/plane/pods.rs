@@ -35,8 +35,11 @@ pub const PORT: u16 = 8080;
 pub const PROBE: &str = "/healthz";
 
 /// The time for which a pod still answers after its deletion, like one with a `preStop` hook. The gateway needs a moment to
-/// learn of the deletion, and until then errors would be counted as the version's.
-const GRACE: Duration = Duration::from_secs(10);
+/// learn of the deletion, longer on a machine under load, and until then errors would be counted as the version's.
+const GRACE: Duration = Duration::from_secs(60);
+
+/// The time for which a request to an unknown address waits. The gateway may learn of a new pod before this server does.
+const UNKNOWN: Duration = Duration::from_secs(10);
 
 /// The bucket boundaries that OpenTelemetry's conventions recommend for `http.server.request.duration`.
 const EDGES: [f64; 14] = [0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0];
@@ -131,14 +134,14 @@ impl PodServer {
         let listener =
             TcpListener::bind(SocketAddr::from(([0, 0, 0, 0], PORT))).await.context("the listener of the pods")?;
         let known = Arc::new(Known::default());
-        let router = Router::new().fallback(answer).with_state(known.clone());
+        let (changed, changes) = watch::channel(0);
+        let router = Router::new().fallback(answer).with_state((known.clone(), changes.clone()));
         let service = router.into_make_service_with_connect_info::<LocalAddress>();
         let server = tokio::spawn(async move {
             if let Err(error) = axum::serve(listener, service).await {
                 eprintln!("the server of the pods ended: {error}");
             }
         });
-        let (changed, changes) = watch::channel(0);
         let watcher = tokio::spawn(follow(client, known.clone(), changed));
         Ok(Self { known, changes, tasks: [server, watcher] })
     }
@@ -317,16 +320,21 @@ impl Connected<IncomingStream<'_, TcpListener>> for LocalAddress {
 }
 
 async fn answer(
-    State(known): State<Arc<Known>>,
+    State((known, changes)): State<(Arc<Known>, watch::Receiver<u64>)>,
     ConnectInfo(local): ConnectInfo<LocalAddress>,
     request: Request,
 ) -> Response {
-    let pod = local.0.and_then(|address| lock(&known.pods).by_address.get(&address).cloned());
-    let Some(pod) = pod.filter(|pod| pod.answers()) else {
+    let is_scrape = request.uri().path() == "/metrics";
+    let pod = match local.0 {
+        Some(address) if is_scrape => known.answering_pod(address),
+        Some(address) => known.until_answering_pod(address, changes).await,
+        None => None,
+    };
+    let Some(pod) = pod else {
         return (StatusCode::SERVICE_UNAVAILABLE, [("connection", "close")], "no pod has this address\n")
             .into_response();
     };
-    if request.uri().path() == "/metrics" {
+    if is_scrape {
         return ([("content-type", "text/plain; version=0.0.4")], pod.metrics()).into_response();
     }
     if request.uri().path() == PROBE {
@@ -360,6 +368,29 @@ async fn follow(client: Client, known: Arc<Known>, changed: watch::Sender<u64>) 
 impl Known {
     fn conditions(&self, namespace: &str) -> NamespaceConditions {
         lock(&self.conditions).get(namespace).cloned().unwrap_or_default()
+    }
+
+    fn answering_pod(&self, address: IpAddr) -> Option<Arc<SimulatedPod>> {
+        lock(&self.pods).by_address.get(&address).filter(|pod| pod.answers()).cloned()
+    }
+
+    /// Waits until the pod of an address is known. `None`: it is not in time.
+    async fn until_answering_pod(
+        &self,
+        address: IpAddr,
+        mut changes: watch::Receiver<u64>,
+    ) -> Option<Arc<SimulatedPod>> {
+        let wait = async {
+            loop {
+                changes.mark_unchanged();
+                if let Some(pod) = self.answering_pod(address) {
+                    return Some(pod);
+                }
+                // The sender ends with the watch of the pods.
+                changes.changed().await.ok()?;
+            }
+        };
+        tokio::time::timeout(UNKNOWN, wait).await.ok().flatten()
     }
 
     fn update(&self, event: Event<core::Pod>, listed: &mut HashSet<String>) {
