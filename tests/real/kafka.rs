@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use bellwether::adapters::kafka::{Kafka, KafkaClientError, KafkaIntake, Options, read_decisions};
 use bellwether::journal::partition_of;
 use bellwether::ports::{Batch, EventRecord, Journal, JournalError, Journals, Partition, Rekeyed, Wake};
+use bellwether_core::time::Span;
 use bellwether_testkit::journal_suite::{self, decided, opened, puts};
 use libtest_mimic::{Failed, Trial};
 use rdkafka::ClientConfig;
@@ -203,7 +204,8 @@ async fn shared(options: Options) {
 }
 
 async fn static_member(options: Options) {
-    let options = Options { instance_id: Some("replica-0".to_owned()), ..options };
+    let session_timeout = Span::from_secs(60);
+    let options = Options { instance_id: Some("replica-0".to_owned()), session_timeout, ..options };
     let started = Instant::now();
     for round in 0..2 {
         let kafka = Kafka::connect(options.clone()).await.unwrap();
@@ -214,7 +216,7 @@ async fn static_member(options: Options) {
         daemon.stop().await;
     }
     assert!(
-        started.elapsed() < Duration::from_secs(9),
+        started.elapsed() < session_timeout.to_std(),
         "the restart waited for the session to time out: {:?}",
         started.elapsed()
     );
