@@ -23,7 +23,7 @@ const fn fault(n: u32, what: &'static str, expected: &'static str, shown: &'stat
 
 const KILLS: &str = "kills::forty_kills_over_forty_rollouts_change_nothing";
 const SEEDS: &str = "every_seed_keeps_the_invariants";
-const DOUBT: &str = "after_a_commit_that_nobody_knows_of_the_partition_begins_again";
+const DOUBT: &str = "after_a_commit_without_an_answer_the_partition_is_opened_again";
 const MODEL: &str = "kafka_agrees_with_the_simulators_broker";
 const ZOMBIE: &str = "kills::a_daemon_that_wakes_after_its_session_writes_nothing";
 
@@ -31,7 +31,7 @@ const ZOMBIE: &str = "kills::a_daemon_that_wakes_after_its_session_writes_nothin
 const FAULTS: &[Fault] = &[
     fault(1, "killed after reading an event, before its transaction", "the event is read again; one decision", &[KILLS, "rollout::a_daemon_killed_once_in_each_phase_finishes_the_rollout"]),
     fault(2, "killed between producing and committing", "the successor aborts what was open and decides again, the same", &[KILLS, MODEL, SEEDS]),
-    fault(3, "killed after the commit, before the act", "the successor carries the committed intent out, once", &[KILLS, "killed_after_each_decision_it_is_taken_up_and_ends_the_same"]),
+    fault(3, "killed after the commit, before the act", "the successor carries the committed intent out, once", &[KILLS, "a_daemon_killed_after_each_decision_resumes_and_ends_the_same"]),
     fault(4, "killed after the act, before anybody knew", "the successor finds the effect's mark and does not write again", &[KILLS, SEEDS]),
     fault(5, "stopped for longer than the session, and woken", "another one has taken over; nothing late is committed or written", &[ZOMBIE, "kafka_a_second_replica_takes_its_share_and_fences_the_first", SEEDS]),
     fault(6, "a commit whose answer is lost, and which happened", "the partition is opened again; no second intent", &[DOUBT, "kafka_after_an_unknown_commit_the_records_are_read_again", SEEDS]),
