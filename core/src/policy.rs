@@ -24,11 +24,13 @@ mod defaults;
 mod problems;
 mod raw;
 mod rule;
+mod traffic;
 
 pub use problems::PolicyProblem;
-pub use raw::{BlueGreen, JudgeKind, OnRegressed, RawAb, RawCheck, RawGuard, RawPolicy, RawStep, TrafficKind};
+pub use raw::{BlueGreen, JudgeKind, OnRegressed, RawAb, RawCheck, RawGuard, RawPolicy, RawStep};
 pub(crate) use rule::SequentialTests;
 pub use rule::{Proof, SequentialRule, allowed};
+pub use traffic::{Capabilities, Cohort, RouteName, RouterKind, Traffic};
 
 /// A checked policy.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -192,47 +194,6 @@ pub enum Strategy {
     BlueGreen,
     /// To a cohort, until there is a winner or a draw.
     Ab,
-}
-
-/// How traffic is split, as an adapter is told.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "by", rename_all = "kebab-case")]
-pub enum Traffic {
-    /// By HTTPRoutes: those that send traffic to the workload's Service, or the one that is named.
-    Gateway {
-        /// The named one.
-        route: Option<RouteName>,
-        /// Whose requests the canary gets; `None`: its share of everybody's, by weight.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        cohort: Option<Cohort>,
-    },
-    /// By the number of pods.
-    Replicas,
-}
-
-/// A rule of an HTTPRoute.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
-pub struct RouteName {
-    /// The HTTPRoute, in the workload's namespace.
-    pub name: String,
-    /// The rule, counted from 0; `None`: every rule that sends traffic to the workload's Service.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub rule: Option<usize>,
-}
-
-/// Those requests that have a header, or a cookie, of this value.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
-pub struct Cohort {
-    /// The header's name; or
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub header: Option<String>,
-    /// the cookie's.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub cookie: Option<String>,
-    /// The value.
-    pub value: String,
 }
 
 /// One stop on the way up.

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::checks::{checked, refuse, refuse_drift, refuse_ranks};
 use super::problems::{PolicyProblem, Problems};
-use super::raw::{BlueGreen, RawPolicy, RawStep, TrafficKind};
+use super::raw::{BlueGreen, RawPolicy, RawStep};
 use super::{Ab, Check, Cohort, Guard, Policy, Proof, SequentialRule, Step, Strategy, Traffic};
 use crate::ids::Weight;
 use crate::measure::metric::{ArmSource, Metric, MetricKind, RawLimit, Unit};
@@ -47,7 +47,7 @@ impl RawPolicy {
                 problems.within("check", |problems| checked(&guard.checks, metrics, problems))
             }),
         });
-        if self.route.is_some() && self.traffic == TrafficKind::Replicas {
+        if self.route.is_some() && !self.traffic.capabilities().weights {
             problems.add(&["route"], "a route is split by weights; leave it out, or set traffic = \"gateway\"");
         }
         let mut rate = |key: &str, raw: &RawLimit| {
@@ -84,12 +84,10 @@ impl RawPolicy {
             matches: self.matches.clone(),
             mode: self.mode,
             strategy: self.strategy,
-            traffic: match self.traffic {
-                TrafficKind::Gateway => {
-                    let cohort = self.ab.as_ref().map(|test| test.who.clone());
-                    Traffic::Gateway { route: self.route.clone(), cohort }
-                }
-                TrafficKind::Replicas => Traffic::Replicas,
+            traffic: Traffic {
+                router: self.traffic,
+                route: self.route.clone(),
+                cohort: self.ab.as_ref().map(|test| test.who.clone()),
             },
             fresh_baseline: self.fresh_baseline,
             ready_within: self.ready_within,
@@ -130,7 +128,7 @@ impl RawPolicy {
         if !self.steps.is_empty() {
             problems.add(&["step"], "blue-green switches once; leave the steps out, or set strategy = \"canary\"");
         }
-        if self.traffic == TrafficKind::Replicas {
+        if !self.traffic.capabilities().weights {
             problems.add(&["traffic"], "a switch of all traffic needs a router; set traffic = \"gateway\"");
         }
         refuse_ranks(&self.checks, "after the switch the stable has no traffic", problems);
@@ -178,7 +176,7 @@ impl RawPolicy {
         if !self.steps.is_empty() {
             problems.add(&["step"], "an A/B test has no steps; say who gets the canary in [policy.ab]");
         }
-        if self.traffic == TrafficKind::Replicas {
+        if !self.traffic.capabilities().cohorts {
             problems.add(&["traffic"], "only a router can tell requests apart; set traffic = \"gateway\"");
         }
         if checks.is_empty() {

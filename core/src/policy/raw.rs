@@ -2,7 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Approval, Cohort, Match, Mode, ModelBinding, Patience, Proof, RouteName, Stays, Strategy, defaults};
+use super::{
+    Approval, Cohort, Match, Mode, ModelBinding, Patience, Proof, RouteName, RouterKind, Stays, Strategy, defaults,
+};
 use crate::ids::Weight;
 use crate::measure::metric::RawLimit;
 use crate::policy::calendar::RawWindow;
@@ -25,7 +27,7 @@ pub struct RawPolicy {
     pub strategy: Strategy,
     /// What splits the traffic.
     #[serde(default)]
-    pub traffic: TrafficKind,
+    pub traffic: RouterKind,
     /// The route to split, where it is not to be found by the workload's Service.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub route: Option<RouteName>,
@@ -80,17 +82,6 @@ pub struct RawPolicy {
     /// The watch after promotion.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub guard: Option<RawGuard>,
-}
-
-/// What splits the traffic.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum TrafficKind {
-    /// The weights of a Gateway API HTTPRoute.
-    #[default]
-    Gateway,
-    /// The number of pods behind one Service.
-    Replicas,
 }
 
 /// An A/B test, as written.
