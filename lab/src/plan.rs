@@ -4,7 +4,7 @@
 //! no judge finds double of that in five minutes, and whoever knows it beforehand raises the weight. So the policy's own judges
 //! are run ahead of the rollout, on blocks like those that the present traffic would give, with dice whose seed is fixed:
 //! the same question gets the same answer. The judges are the product's ([`State`](bellwether_core::judge::sequential::SequentialState),
-//! [`CheckState`](bellwether_core::judge::threshold::CheckState)), so there is no formula here that could be wrong about them.
+//! the same), so there is no formula here that could be wrong about them.
 //!
 //! It takes the traffic to stay as it is, and a fault to be there from the first request. Times are of traffic that is counted;
 //! the decision comes a poll's lag later.
@@ -16,10 +16,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 use bellwether_core::ids::Weight;
-use bellwether_core::judge::sequential::SequentialQuery;
+use bellwether_core::judge::check::Check;
+use bellwether_core::judge::rule::Proof;
+use bellwether_core::judge::sequential::{SequentialRule, allowed};
 use bellwether_core::measure::metric::{Limit, Metric, MetricKind};
-use bellwether_core::measure::window::Arm;
-use bellwether_core::policy::{Check, Policy, Proof, SequentialRule, Step, allowed};
+use bellwether_core::policy::{Policy, Step};
 use bellwether_core::time::Span;
 
 mod traffic;
@@ -27,7 +28,7 @@ mod evidence;
 mod looks;
 mod say;
 
-use evidence::{DAY, Leg, Way};
+use evidence::{Asked, DAY, Leg, Way};
 pub use looks::Looks;
 use traffic::Split;
 pub use traffic::{BadPresent, Clusters, Present};
@@ -198,8 +199,8 @@ impl Planner<'_> {
                 StepPlan { step: index + 1, weight: step.weight, lasts: step.min_time, faults }
             })
             .collect();
-        let rollout = match self.check.sequential {
-            Some(rule) => self.by_evidence(self.asked(metric, rule), present, &faults),
+        let rollout = match self.check.judge.sequential() {
+            Some(rule) => self.by_evidence(self.asked(metric), rule, present, &faults),
             None => self.by_looks(metric, present, &steps),
         };
         CheckPlan {
@@ -215,12 +216,12 @@ impl Planner<'_> {
         step.checks.iter().any(|check| check.name == self.check.name)
     }
 
-    fn asked<'a>(&'a self, metric: &'a Metric, rule: SequentialRule) -> SequentialQuery<'a> {
-        SequentialQuery { check: self.check, rule, metric, side: Arm::Canary, proof: Proof::NoAlarm }
+    fn asked<'a>(&'a self, metric: &'a Metric) -> Asked<'a> {
+        Asked { check: self.check, metric, proof: Proof::NoAlarm }
     }
 
     fn found(self, metric: &Metric, present: Present, step: &Step, fault: Fault) -> Detection {
-        let Some(rule) = self.check.sequential else {
+        let Some(rule) = self.check.judge.sequential() else {
             let split = Split { present, weight: step.weight.as_share(), canary: fault.share };
             return Detection::Looks(looks::looks(self.check, metric, split, self.block, step.min_time));
         };
@@ -229,7 +230,7 @@ impl Planner<'_> {
         }
         let after = |weight: Weight, horizon: Span| {
             let legs = [Leg { weight: weight.as_share(), lasts: DAY, looks: true }];
-            self.way(self.asked(metric, rule), present, fault.share, &legs).median_alarm(horizon)
+            self.way(self.asked(metric), present, fault.share, &legs).median_alarm(horizon)
         };
         match after(step.weight, DAY) {
             Some(time) if time <= step.min_time => Detection::Within { after: time },
@@ -240,11 +241,11 @@ impl Planner<'_> {
         }
     }
 
-    fn by_evidence(self, asked: SequentialQuery<'_>, present: Present, faults: &[Fault]) -> RolloutPlan {
+    fn by_evidence(self, asked: Asked<'_>, rule: SequentialRule, present: Present, faults: &[Fault]) -> RolloutPlan {
         let legs = self.legs(None);
         let most = allowed(self.check.limit, asked.metric.kind, self.check.quantile);
         let takes = self.policy.planned(false);
-        let not_allowed = faults.iter().filter(|fault| !is_allowed(asked.rule, most, present.share, fault.share));
+        let not_allowed = faults.iter().filter(|fault| !is_allowed(rule, most, present.share, fault.share));
         let found = |fault: &Fault| {
             let (part, median) = self.way(asked, present, fault.share, &legs).alarms(takes);
             (*fault, part, median)
@@ -257,7 +258,7 @@ impl Planner<'_> {
     }
 
     /// The last step's pause comes after its proof.
-    fn proof(self, asked: SequentialQuery<'_>, present: Present, last: &Step) -> ProofPlan {
+    fn proof(self, asked: Asked<'_>, present: Present, last: &Step) -> ProofPlan {
         let enough = Span::from_millis(self.policy.planned(false).as_millis().saturating_sub(last.pause.as_millis()));
         let before = Span::from_millis(enough.as_millis().saturating_sub(last.min_time.as_millis()));
         let after = |weight: Option<Weight>, horizon: Span| {
@@ -305,7 +306,7 @@ impl Planner<'_> {
             .collect()
     }
 
-    fn way<'a>(self, asked: SequentialQuery<'a>, present: Present, canary: f64, legs: &'a [Leg]) -> Way<'a> {
+    fn way<'a>(self, asked: Asked<'a>, present: Present, canary: f64, legs: &'a [Leg]) -> Way<'a> {
         Way { asked, present, canary, legs, block: self.block, planned: self.policy.planned(false) }
     }
 }

@@ -1,12 +1,14 @@
 //! The sequential judge on simulated polls: the poll at which it raises an alarm.
 
-use bellwether_core::judge::sequential::{SequentialInput, SequentialQuery, SequentialState};
-use bellwether_core::judge::verdict::Verdict;
+use bellwether_core::judge::check::Check;
+use bellwether_core::judge::numbers::Verdict;
+use bellwether_core::judge::rule::Proof;
+use bellwether_core::judge::run::{CheckRun, Setting};
 use bellwether_core::measure::block::{Reading, Sample};
 use bellwether_core::measure::calibration::History;
 use bellwether_core::measure::metric::Metric;
 use bellwether_core::measure::window::Arm;
-use bellwether_core::policy::{Check, Policy, Proof};
+use bellwether_core::policy::Policy;
 use bellwether_core::stats::tally::{Pair, Tally};
 use bellwether_core::time::{Span, Timestamp};
 use serde_json::json;
@@ -16,11 +18,6 @@ use crate::story::policy;
 
 /// The time for which a rollout is planned to be watched, in seconds.
 pub const HOUR: u64 = 3600;
-
-/// Of a metric, without the pods that are judged one by one.
-pub fn seen<'a>(sample: &'a Sample, processes: &'a [Reading]) -> SequentialInput<'a> {
-    SequentialInput { sample, processes, pods: None }
-}
 
 /// Errors of at most `max`, by the sequential judge.
 pub fn sequential(max: &str) -> Policy {
@@ -58,14 +55,18 @@ pub fn alarm(policy: &Policy, row: &Row, learns: Learns, run: usize) -> Option<u
     for pods in row.past(run).iter().filter(|_| learns == Learns::Before) {
         past.absorb(pods);
     }
-    let mut state = SequentialState::new(at(0), at(1), Span::from_secs(HOUR), past);
-    let asked =
-        SequentialQuery { check, rule: check.sequential.unwrap(), metric, side: Arm::Canary, proof: Proof::NoAlarm };
+    let mut run_of_check = CheckRun::new(Setting { history: past, ..setting(check, metric) });
     row.simulate(run).iter().enumerate().position(|(n, poll)| {
         let pods: Vec<Reading> = poll.pods.iter().filter(|_| learns != Learns::Never).map(|pod| ratio(*pod)).collect();
-        let evidence = state.look(asked, seen(&sample(poll.pair), &pods), at(n + 1)).unwrap();
+        let evidence = run_of_check.look((at(n), at(n + 1)), sample(poll.pair), &pods, None).unwrap();
         evidence.verdict == Verdict::Regressed
     })
+}
+
+/// Returns the circumstances of a check on a canary that is watched for an hour, with no alarm asked for and no past.
+pub fn setting<'a>(check: &'a Check, metric: &'a Metric) -> Setting<'a> {
+    let (planned, history) = (Span::from_secs(HOUR), History::default());
+    Setting { check, metric, arm: Arm::Canary, proof: Proof::NoAlarm, planned, history }
 }
 
 /// Returns the sample of one poll as ratios of both arms.

@@ -106,7 +106,7 @@ fn names(line: &str, module: &str) -> bool {
 fn the_core_reads_from_top_to_bottom() {
     let lines = lines_of("core/src");
     let mut broken = Vec::new();
-    for (room, least) in [("lib", 9), ("measure", 5), ("input", 4), ("judge", 6)] {
+    for (room, least) in [("lib", 9), ("measure", 5), ("input", 4), ("judge", 9)] {
         let list = format!("core/src/{room}.rs");
         let (folder, path) = match room {
             "lib" => ("core/src/".to_owned(), "crate::".to_owned()),

@@ -5,8 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::checks::{checked, refuse, refuse_drift, refuse_ranks};
 use super::problems::{PolicyProblem, Problems};
 use super::raw::{BlueGreen, RawPolicy, RawStep};
-use super::{Ab, Check, Cohort, Guard, Policy, Proof, SequentialRule, Step, Strategy, Traffic};
+use super::{Ab, Cohort, Guard, Policy, Step, Strategy, Traffic};
 use crate::ids::Weight;
+use crate::judge::check::Check;
+use crate::judge::rule::{ErrorBudget, Proof};
 use crate::measure::metric::{ArmSource, Metric, MetricKind, RawLimit, Unit};
 use crate::policy::calendar::ChangeWindow;
 use crate::time::Span;
@@ -315,17 +317,16 @@ fn step_checks(raw: &RawStep, at: &str, checks: &[Check], problems: &mut Problem
 
 /// Divides `alpha` among all checks that may roll back on evidence, the guard's included.
 fn share_out(alpha: f64, beta: f64, checks: &[Check], steps: &mut [Step], guard: Option<&mut Guard>) {
-    let may = |check: &&Check| check.sequential.is_some() && !check.warns;
-    let count = |checks: &[Check]| checks.iter().filter(may).count() as u32;
+    let budget = |checks, of_guard| ErrorBudget { alpha, beta, checks, of_guard };
+    let spends = |check: &&Check| !check.warns && check.judge.clone().spend(budget(1, 0));
+    let count = |checks: &[Check]| checks.iter().filter(spends).count() as u32;
     let (of_steps, of_guard) = (count(checks), guard.as_ref().map_or(0, |guard| count(&guard.checks)));
     let all =
         steps.iter_mut().flat_map(|step| &mut step.checks).chain(guard.into_iter().flat_map(|guard| &mut guard.checks));
     for check in all {
         // What only warns takes no part of what the others share.
         let (checks, of_guard) = if check.warns { (1, 0) } else { (of_steps, of_guard) };
-        if let Some(rule) = &mut check.sequential {
-            *rule = SequentialRule { alpha, beta, checks, of_guard, ..*rule };
-        }
+        check.judge.spend(budget(checks, of_guard));
     }
 }
 

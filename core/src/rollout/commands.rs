@@ -8,7 +8,7 @@ use super::reason::Reason;
 use super::state::{Rollout, RolloutContext, StepOutput};
 use crate::input::command::{Author, Verb};
 use crate::input::event::Request;
-use crate::judge::verdict::Verdict;
+use crate::judge::numbers::Verdict;
 use crate::policy::Before;
 
 impl Rollout {

@@ -4,12 +4,15 @@ use std::collections::BTreeMap;
 use std::hint::black_box;
 use std::time::Instant;
 
-use bellwether_core::judge::sequential::{SequentialInput, SequentialQuery, SequentialState};
+use bellwether_core::judge::check::Check;
+use bellwether_core::judge::judges::Judge;
+use bellwether_core::judge::rule::Proof;
+use bellwether_core::judge::run::{CheckRun, Setting};
+use bellwether_core::judge::sequential::SequentialRule;
 use bellwether_core::measure::block::{Reading, Sample};
 use bellwether_core::measure::calibration::History;
 use bellwether_core::measure::metric::{Against, ArmSource, Distance, HistogramUnit, Hits, Limit, Metric, MetricKind};
 use bellwether_core::measure::window::Arm;
-use bellwether_core::policy::{self, Check, Proof};
 use bellwether_core::stats::harm::Harm;
 use bellwether_core::stats::mixture::{Mixture, Onset};
 use bellwether_core::stats::odds_grid::OddsGrid;
@@ -44,8 +47,8 @@ fn print(name: &str, polls: &[Poll], mut hour: impl FnMut()) {
 
 /// At most 3 % of errors.
 fn checked() -> (Check, Metric) {
-    let (limit, second) = (Limit::Max(0.03), Span::from_secs(1));
-    let rule = policy::SequentialRule {
+    let limit = Limit::Max(0.03);
+    let rule = SequentialRule {
         margin: 1.25,
         floor: 0.001,
         either: false,
@@ -61,13 +64,9 @@ fn checked() -> (Check, Metric) {
         metric: "error-rate".to_owned(),
         limit,
         quantile: 0.95,
-        every: second,
-        window: second,
-        breaches: 1,
         min_requests: 100,
-        sequential: Some(rule),
-        ranks: None,
         warns: false,
+        judge: Judge::Sequential(rule),
     };
     let hits = Hits { label: text("code"), matches: text("5.."), not: None, series: None };
     let metric = Metric {
@@ -116,8 +115,8 @@ fn ours(polls: &[Poll]) {
         });
     }
     let (check, metric) = checked();
-    let rule = check.sequential.unwrap();
-    let asked = SequentialQuery { check: &check, rule, metric: &metric, side: Arm::Canary, proof: Proof::NonInferior };
+    let (arm, proof, planned) = (Arm::Canary, Proof::NonInferior, Span::from_secs(3600));
+    let setting = Setting { check: &check, metric: &metric, arm, proof, planned, history: History::default() };
     let at = |second: i64| Timestamp::from_second(15 * second).unwrap();
     let ratio = |tally: &Tally| Reading::Ratio { hits: tally.hits() as u64, total: tally.n() as u64 };
     // The canary's requests are those of two pods.
@@ -137,15 +136,18 @@ fn ours(polls: &[Poll]) {
             (sample, pods.iter().map(ratio).collect(), pods_of(&pair.canary))
         })
         .collect();
-    let mut state = SequentialState::new(at(0), at(1), Span::from_secs(3600), History::default());
+    let mut run = CheckRun::new(setting.clone());
     print("Bellwether: a whole look, both claims, both proofs, clusters, pods and evidence", polls, || {
-        state = SequentialState::new(at(0), at(1), Span::from_secs(3600), History::default());
+        run = CheckRun::new(setting.clone());
         for (n, (sample, processes, pods)) in blocks.iter().enumerate() {
-            let seen = SequentialInput { sample, processes, pods: Some(pods) };
-            black_box(state.look(asked, seen, at(n as i64 + 1)));
+            let n = n as i64;
+            black_box(run.look((at(n), at(n + 1)), sample.clone(), processes, Some(pods)));
         }
     });
-    println!("\nThe state of one check after an hour: {} bytes of JSON", serde_json::to_string(&state).unwrap().len());
+    println!(
+        "\nThe state of one check after an hour: {} bytes of JSON",
+        serde_json::to_string(run.memory().unwrap()).unwrap().len()
+    );
     print("Bellwether: harm", polls, || {
         let mut harm = Harm::default();
         for poll in polls {

@@ -8,11 +8,14 @@ use std::collections::BTreeMap;
 
 use super::traffic::{Present, Split};
 use bellwether_core::dice::Random;
-use bellwether_core::judge::sequential::{SequentialInput, SequentialQuery, SequentialState};
-use bellwether_core::judge::verdict::Verdict;
+use bellwether_core::judge::check::Check;
+use bellwether_core::judge::numbers::Verdict;
+use bellwether_core::judge::rule::Proof;
+use bellwether_core::judge::run::{CheckRun, Setting};
 use bellwether_core::measure::block::Block;
 use bellwether_core::measure::calibration::{History, PAST};
-use bellwether_core::policy::Proof;
+use bellwether_core::measure::metric::Metric;
+use bellwether_core::measure::window::Arm;
 use bellwether_core::time::{Span, Timestamp};
 
 /// So many runs. Their median is off by about a twelfth of the spread.
@@ -35,10 +38,18 @@ pub(super) struct Leg {
     pub(super) looks: bool,
 }
 
+/// The check that is asked, and the evidence that passes.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Asked<'a> {
+    pub(super) check: &'a Check,
+    pub(super) metric: &'a Metric,
+    pub(super) proof: Proof,
+}
+
 /// A check on its way. The last leg has no end.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Way<'a> {
-    pub(super) asked: SequentialQuery<'a>,
+    pub(super) asked: Asked<'a>,
     pub(super) present: Present,
     /// The canary's share of bad requests.
     pub(super) canary: f64,
@@ -63,14 +74,14 @@ impl Way<'_> {
 
     /// How long it takes until half of the versions have been proven, not before `after`. `None`: more than `horizon`.
     pub(super) fn median_proof(&self, after: Span, horizon: Span) -> Option<Span> {
-        let proven = Way { asked: SequentialQuery { proof: Proof::NonInferior, ..self.asked }, ..*self };
+        let proven = Way { asked: Asked { proof: Proof::NonInferior, ..self.asked }, ..*self };
         proven.arrivals(Verdict::Pass, after, horizon, MIDDLE).get(MIDDLE - 1).copied()
     }
 
     /// When runs came to say `goal`, in order of time; ends when `enough` have.
     fn arrivals(&self, goal: Verdict, after: Span, horizon: Span, enough: usize) -> Vec<Span> {
         let begin = |run: usize| Some((None, Random::new(run as u64 + 1)));
-        let mut runs: Vec<Option<(Option<SequentialState>, Random)>> = (0..RUNS).map(begin).collect();
+        let mut runs: Vec<Option<(Option<CheckRun<'_>>, Random)>> = (0..RUNS).map(begin).collect();
         let mut arrivals = Vec::new();
         let mut from = Span::ZERO;
         while from < horizon && arrivals.len() < enough {
@@ -91,9 +102,9 @@ impl Way<'_> {
         arrivals
     }
 
-    fn look(
-        &self,
-        state: &mut Option<SequentialState>,
+    fn look<'a>(
+        &'a self,
+        run: &mut Option<CheckRun<'a>>,
         random: &mut Random,
         leg: Leg,
         (from, to): (Span, Span),
@@ -102,12 +113,12 @@ impl Way<'_> {
         let split = Split { present: self.present, weight: leg.weight, canary: self.canary };
         let seconds = Span::between(at(from), at(to)).as_secs_f64();
         let (sample, processes) = split.block(self.asked.check, self.asked.metric.kind, seconds, random);
-        if state.is_none() {
-            *state = Some(SequentialState::new(at(from), self.block.after(at(from)), self.planned, self.past(random)));
-        }
-        let state = state.as_mut()?;
-        let seen = SequentialInput { sample: &sample, processes: &processes, pods: None };
-        state.look(self.asked, seen, at(to)).map(|evidence| evidence.verdict)
+        let run = run.get_or_insert_with(|| {
+            let Asked { check, metric, proof } = self.asked;
+            let history = self.past(random);
+            CheckRun::new(Setting { check, metric, arm: Arm::Canary, proof, planned: self.planned, history })
+        });
+        run.look((at(from), at(to)), sample, &processes, None).map(|evidence| evidence.verdict)
     }
 
     /// What the stable's pods have shown before the rollout; of pods that are not known, nothing.

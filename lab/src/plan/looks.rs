@@ -1,17 +1,16 @@
 //! A judge of windows, run ahead of the rollout: its own [`CheckState`] on every block of a step.
 
-use std::collections::BTreeMap;
-
 use serde::{Deserialize, Serialize};
 
 use super::traffic::Split;
 use bellwether_core::dice::Random;
-use bellwether_core::judge::threshold::{CheckState, JudgeInput};
-use bellwether_core::judge::verdict::Verdict;
-use bellwether_core::measure::block::Block;
+use bellwether_core::judge::check::Check;
+use bellwether_core::judge::numbers::Verdict;
+use bellwether_core::judge::rule::Proof;
+use bellwether_core::judge::run::{CheckRun, Setting};
+use bellwether_core::measure::calibration::History;
 use bellwether_core::measure::metric::Metric;
-use bellwether_core::measure::window::{Arm, Ring};
-use bellwether_core::policy::Check;
+use bellwether_core::measure::window::Arm;
 use bellwether_core::time::{Span, Timestamp};
 
 /// At most so many steps are tried …
@@ -64,15 +63,13 @@ fn end(
     (block, blocks): (Span, u64),
     random: &mut Random,
 ) -> (Verdict, Span) {
-    let (mut ring, mut state) = (Ring::default(), CheckState::default());
+    let (arm, proof, history) = (Arm::Canary, Proof::NoAlarm, History::default());
+    let mut run = CheckRun::new(Setting { check, metric, arm, proof, planned: Span::ZERO, history });
     let at = |n: u64| Span::from_millis(block.as_millis().saturating_mul(n)).after(Timestamp::UNIX_EPOCH);
     let mut said = Verdict::Insufficient;
     for n in 0..blocks {
         let (sample, _) = split.block(check, metric.kind, block.as_secs_f64(), random);
-        let metrics = BTreeMap::from([(check.metric.clone(), sample)]);
-        ring.push(Block::new(at(n), at(n + 1), metrics), check.window);
-        state.look(check, metric, JudgeInput { ring: &ring, side: Arm::Canary, arm: None, past: None }, at(n + 1));
-        said = state.evidence.as_ref().map_or(said, |evidence| evidence.verdict);
+        said = run.look((at(n), at(n + 1)), sample, &[], None).map_or(said, |evidence| evidence.verdict);
         if said == Verdict::Regressed {
             return (said, Span::between(at(0), at(n + 1)));
         }

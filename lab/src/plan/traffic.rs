@@ -7,11 +7,11 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use bellwether_core::dice::Random;
+use bellwether_core::judge::check::Check;
 use bellwether_core::judge::sequential::counted;
 use bellwether_core::measure::block::{Block, Reading, Sample};
 use bellwether_core::measure::metric::{Limit, MetricKind};
 use bellwether_core::measure::window::{Arm, reading};
-use bellwether_core::policy::Check;
 use bellwether_core::stats::tally::Phi;
 use bellwether_core::time::Span;
 
@@ -77,11 +77,11 @@ impl Present {
         let mut pods = 0;
         for block in blocks {
             let seen = block.metrics.get(&check.metric).and_then(|sample| reading(sample, Arm::Stable));
-            let Some(tally) = seen.and_then(|reading| counted(reading, check)) else { continue };
+            let Some(tally) = seen.and_then(|reading| counted(reading, check.limit)) else { continue };
             seconds += Span::between(block.from, block.to).as_secs_f64();
             (bad, n) = (bad + tally.hits(), n + tally.n());
             let each = block.processes.get(&check.metric).map_or(&[][..], Vec::as_slice);
-            let each = each.iter().filter_map(|reading| counted(reading, check)).count();
+            let each = each.iter().filter_map(|reading| counted(reading, check.limit)).count();
             pods = pods.max(u32::try_from(each).unwrap_or(u32::MAX));
         }
         let phi = check.criterion().learn(blocks).dispersion.phi();

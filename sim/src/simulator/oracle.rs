@@ -7,7 +7,7 @@ use bellwether_core::engine::record::asks;
 use bellwether_core::ids::{Weight, Workload};
 use bellwether_core::input::effect::{Act, Effect};
 use bellwether_core::input::status::{DeploymentStatus, WorkloadStatus};
-use bellwether_core::judge::verdict::Verdict;
+use bellwether_core::judge::numbers::Verdict;
 use bellwether_core::policy::{Before, Policy, Then};
 use bellwether_core::rollout::decision::{Decision, DecisionKind};
 use bellwether_core::rollout::phase::Phase;

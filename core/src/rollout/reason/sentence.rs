@@ -4,7 +4,7 @@ use std::fmt;
 
 use super::Reason;
 use crate::ids::{Images, version};
-use crate::judge::verdict::Evidence;
+use crate::judge::evidence::Evidence;
 use crate::policy::Stays;
 
 /// A field manager's name, or a word for nobody in particular.

@@ -14,22 +14,24 @@
 //! mean of Kolmogorov's distribution, √(π/2) ln 2.) It says that something changed, not that it became worse: so such a
 //! check warns, unless the policy says in words that it rolls back.
 
-use crate::judge::verdict::DriftFinding;
+use super::drift_finding::DriftFinding;
+use crate::judge::rule::Look;
 use crate::measure::block::Reading;
-use crate::measure::metric::{Against, Distance, Metric};
-use crate::measure::window::{Arm, Measure, Ring};
-use crate::policy::Check;
+use crate::measure::metric::{Against, Distance};
+use crate::measure::window::{Arm, Measure};
 use crate::stats::drift::{chi_square, jensen_shannon, kolmogorov_limit, population_stability};
+use crate::time::Span;
 
 /// The mean of Kolmogorov's distribution.
 const KOLMOGOROV_MEAN: f64 = 0.868_731_160_636_159_6;
 
 /// The distance over the check's window; `None`: a side has nothing, or they have other buckets.
-pub fn measure(check: &Check, metric: &Metric, ring: &Ring, past: Option<&Reading>) -> Option<(Measure, DriftFinding)> {
-    let of = |side| ring.counts(&check.metric, side, check.window);
+pub fn measure(window: Span, look: &Look<'_>) -> Option<(Measure, DriftFinding)> {
+    let metric = look.target.metric;
+    let of = |arm| look.ring.counts(look.name, arm, window);
     let (subject, reference) = match metric.against {
         Against::Stable => (of(Arm::Canary)?, of(Arm::Stable)?),
-        Against::Past => (of(Arm::Canary).or_else(|| of(Arm::Stable))?, histogram(past?)?),
+        Against::Past => (of(Arm::Canary).or_else(|| of(Arm::Stable))?, histogram(look.history?.shape.as_ref()?)?),
     };
     if subject.0 != reference.0 {
         return None;

@@ -12,7 +12,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::judge::verdict::odds;
+use crate::judge::sequential::odds;
 use crate::measure::block::{Block, Reading};
 use crate::measure::calibration::History;
 use crate::measure::metric::Unit;

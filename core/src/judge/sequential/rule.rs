@@ -2,12 +2,18 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::measure::metric::{Limit, MetricKind, Unit};
+use crate::judge::rule::{Proof, RawSettings, SettingProblem, Target};
+use crate::measure::metric::{Limit, MetricKind, RawLimit, Unit};
 use crate::stats::BadTest;
 use crate::stats::mixture::Onset;
 use crate::stats::odds_grid::OddsGrid;
 use crate::stats::slo::{Ceiling, LimitGrid};
 use crate::stats::two_sample::{Effects, Null};
+
+/// The allowed ratio of the shares without `margin`.
+const MARGIN: f64 = 1.25;
+/// The allowed difference of the shares without `floor`.
+const FLOOR: &str = "0.1%";
 
 /// The judge's settings for one check.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -47,6 +53,39 @@ impl SequentialRule {
         SequentialTests::new(self, allowed, Onset::First, Proof::NonInferior).map(|_| ())
     }
 
+    /// Reads the settings of a check. The error rates are the policy's and follow later.
+    ///
+    /// # Errors
+    /// The metric doesn't count good and bad requests, or a number makes no test.
+    pub(super) fn from_settings(raw: &RawSettings, target: Target<'_>) -> Result<SequentialRule, Vec<SettingProblem>> {
+        let Target { limit, metric, quantile } = target;
+        if !matches!(metric.kind, MetricKind::Ratio | MetricKind::Histogram) {
+            let remedy = "the sequential judge counts requests, good ones and bad ones; for this metric set judge = \"threshold\"";
+            return Err(vec![("judge", remedy.to_owned())]);
+        }
+        if metric.kind == MetricKind::Histogram && matches!(limit, Limit::Min(_)) {
+            return Err(vec![("min", "the sequential judge counts what is above a limit; write `max`".to_owned())]);
+        }
+        let margin = raw.margin.unwrap_or(MARGIN);
+        let floor = raw.floor.clone().unwrap_or_else(|| RawLimit::Text(FLOOR.to_owned()));
+        let floor = Unit::Percent.read(&floor).map_err(|message| vec![("floor", message)])?;
+        let mut problems = Vec::new();
+        if margin < 1.0 {
+            let message = format!("a margin of {margin} asks for an improvement; it must be at least 1");
+            problems.push(("margin", message));
+        }
+        if raw.harm.is_some_and(|harm| !(harm.is_finite() && harm >= 1.0)) {
+            problems.push(("harm", "a number of requests that may be bad is needed, at least 1".to_owned()));
+        }
+        let either = raw.either.unwrap_or(false);
+        let rule =
+            SequentialRule { margin, floor, either, harm: raw.harm, alpha: 0.01, checks: 1, of_guard: 0, beta: 0.05 };
+        if let Err(error) = rule.check(allowed(limit, metric.kind, quantile)) {
+            problems.push(("judge", format!("the sequential judge has no test for this: {error}")));
+        }
+        if problems.is_empty() { Ok(rule) } else { Err(problems) }
+    }
+
     /// What `alpha` covers, if it is more than this check.
     pub(crate) fn covers(self) -> String {
         let share = Unit::Percent.show(self.alpha);
@@ -61,17 +100,6 @@ impl SequentialRule {
             (_, guard) => format!(": {share} over {checks} and {guard} of the guard"),
         }
     }
-}
-
-/// What passes a step.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Proof {
-    /// Enough requests, and no alarm.
-    #[default]
-    NoAlarm,
-    /// It is shown that the version is not worse than it may be.
-    NonInferior,
 }
 
 /// The highest share of bad requests that a check allows: its limit, the other way round where the good ones are counted,

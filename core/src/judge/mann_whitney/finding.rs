@@ -1,10 +1,9 @@
 //! What the mann-whitney judge has found, and the sentence about it.
 
-use std::fmt;
-
 use serde::{Deserialize, Serialize};
 
-use super::{Evidence, Verdict};
+use crate::judge::numbers::{Numbers, Verdict};
+use crate::judge::rule::Finding;
 use crate::measure::metric::{Limit, Unit};
 use crate::stats::mann_whitney::{Label, Shift};
 
@@ -34,28 +33,32 @@ impl RankFinding {
             Label::NoData | Label::Error => None,
         }
     }
+}
 
-    /// The sentence about `evidence`, which this is a part of.
-    pub(crate) fn say(&self, evidence: &Evidence, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Evidence { check, unit, window, .. } = evidence;
+impl Finding for RankFinding {
+    fn sentence(&self, numbers: &Numbers) -> Option<String> {
+        if numbers.verdict == Verdict::Blind || numbers.subject.is_none() || numbers.requests() < numbers.need {
+            return None;
+        }
+        let Numbers { check, unit, window, .. } = numbers;
         let values = format!("{} values against {} in {window}", self.subject, self.stable);
-        let (Some(subject), Some(stable), Some(_)) = (&evidence.subject, &evidence.stable, self.is_broken()) else {
-            return write!(f, "{check} can't be ranked yet: {values}, and it takes {LEAST} on each side");
+        let (Some(subject), Some(stable), Some(_)) = (&numbers.subject, &numbers.stable, self.is_broken()) else {
+            return Some(format!("{check} can't be ranked yet: {values}, and it takes {LEAST} on each side"));
         };
-        let bad = if matches!(evidence.limit, Limit::Max(_)) { "high" } else { "low" };
-        let (sign, looks) = match (evidence.verdict, evidence.breaches) {
+        let bad = if matches!(numbers.limit, Limit::Max(_)) { "high" } else { "low" };
+        let (sign, looks) = match (numbers.verdict, numbers.breaches) {
             (Verdict::Pass, _) => ("not ", String::new()),
             (Verdict::Regressed, 0..=1) => ("", String::new()),
             (Verdict::Regressed, times) => ("", format!(" at {times} looks in a row")),
-            (_, times) => ("", format!(", look {times} of {}", evidence.breaches_needed)),
+            (_, times) => ("", format!(", look {times} of {}", numbers.breaches_needed)),
         };
-        let shift = self.shift.map_or(String::new(), |shift| format!("; {}", said(shift, *unit)));
+        let shift = self.shift.map_or(String::new(), |shift| format!("; {}", shift_phrase(shift, *unit)));
         let (subject, stable) = (unit.show(subject.value), unit.show(stable.value));
-        write!(f, "{check} {subject} is {sign}{bad} beside the stable's {stable}{looks} ({values}{shift})")
+        Some(format!("{check} {subject} is {sign}{bad} beside the stable's {stable}{looks} ({values}{shift})"))
     }
 }
 
-fn said(shift: Shift, unit: Unit) -> String {
+fn shift_phrase(shift: Shift, unit: Unit) -> String {
     let show = |value: f64| match unit {
         Unit::Seconds | Unit::Milliseconds => Unit::Milliseconds.show(value),
         Unit::Percent | Unit::PerSecond | Unit::Number => Unit::Number.show(value),

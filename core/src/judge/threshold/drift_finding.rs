@@ -1,10 +1,9 @@
 //! How far two distributions are apart, and the sentence about it.
 
-use std::fmt;
-
 use serde::{Deserialize, Serialize};
 
-use super::{Evidence, Verdict};
+use crate::judge::numbers::{Numbers, Verdict};
+use crate::judge::rule::Finding;
 use crate::measure::metric::{Against, Distance};
 
 /// Chance gives so much more rarely than this.
@@ -31,29 +30,32 @@ impl DriftFinding {
     pub fn is_more_than_chance(&self) -> bool {
         self.p < CHANCE
     }
+}
 
-    /// The sentence about `evidence`, which this is a part of.
-    pub(crate) fn say(&self, evidence: &Evidence, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Some(subject) = &evidence.subject else { return f.write_str(&evidence.check) };
-        let whom = match self.against {
+impl Finding for DriftFinding {
+    fn sentence(&self, numbers: &Numbers) -> Option<String> {
+        let subject = numbers.subject.as_ref().filter(|_| numbers.verdict != Verdict::Blind)?;
+        if subject.n.min(self.reference) < numbers.need {
+            return None;
+        }
+        let reference = match self.against {
             Against::Stable => "the stable's",
             Against::Past => "the stable's past",
         };
-        let (value, limit) = (evidence.unit.show(subject.value), evidence.unit.show(evidence.limit.value()));
-        let verdict = match (evidence.verdict, subject.value > evidence.limit.value()) {
+        let (value, limit) = (numbers.unit.show(subject.value), numbers.unit.show(numbers.limit.value()));
+        let verdict = match (numbers.verdict, subject.value > numbers.limit.value()) {
             (Verdict::Regressed, _) => "has drifted from",
             (_, true) => "may have drifted from",
             (_, false) => "has not drifted from",
         };
-        write!(
-            f,
-            "{} {verdict} {whom}: {} {value}, limit {limit} ({} requests in {} against {}; {} taken off for chance)",
-            evidence.check,
+        Some(format!(
+            "{} {verdict} {reference}: {} {value}, limit {limit} ({} requests in {} against {}; {} taken off for chance)",
+            numbers.check,
             self.distance,
             subject.n,
-            evidence.window,
+            numbers.window,
             self.reference,
-            evidence.unit.show(self.chance),
-        )
+            numbers.unit.show(self.chance),
+        ))
     }
 }
