@@ -1,5 +1,7 @@
 //! `bellwether gate`: behavioural gates, in CI, before the first traffic, or against a canary while it serves.
 
+mod publish;
+
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
@@ -7,15 +9,14 @@ use bellwether_core::ids::Workload;
 use bellwether_gate::import::{From, Wanted, import};
 use bellwether_gate::report::{Report, Subject};
 use bellwether_gate::rule::Verdict;
+use bellwether_tools::gate::load::Loaded;
+use bellwether_tools::gate::run::{Orders, run as run_suite};
 use clap::{Args, Subcommand, ValueEnum};
 use serde_json::json;
 
 use super::{Common, Output, emit, print, tell};
 use crate::clock::{Clock as _, SystemClock};
 use crate::exit;
-use crate::gate::load::Loaded;
-use crate::gate::publish;
-use crate::gate::run::{Orders, run as run_suite};
 
 /// What `gate` takes.
 #[derive(Debug, Args)]
@@ -191,7 +192,8 @@ async fn run_it(args: RunArgs, common: &Common) -> anyhow::Result<u8> {
     {
         return Err(publish::AboutNothing.into());
     }
-    let orders = Orders { subject, ledger: args.ledger, told: &|line| tell(&format!("{line}\n")), clock: &SystemClock };
+    let orders =
+        Orders { subject, ledger: args.ledger, told: &|line| tell(&format!("{line}\n")), now: &|| SystemClock.now() };
     let report = run_suite(&loaded, &orders).await?;
     settle(&report, &args.files, &args.sent, common).await
 }

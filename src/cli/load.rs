@@ -1,20 +1,21 @@
 //! `bellwether load`: a load test, for pipelines: the exit code says whether its thresholds were kept. The argument for
-//! how it measures is in [`crate::load`].
+//! how it measures is in [`bellwether_tools::load`].
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, bail};
 use bellwether_core::time::Span;
+use bellwether_tools::load::report::Report;
+use bellwether_tools::load::{Arrivals, Rate, Request, Schedule, Threshold, Verdict, drive, verdict};
+use bellwether_tools::secret;
 use clap::Args;
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 use reqwest::{Method, Url};
 
 use super::table::table;
 use super::{Common, Output, print, tell};
-use crate::load::report::Report;
-use crate::load::{Arrivals, Rate, Request, Schedule, Threshold, Verdict, drive, verdict};
-use crate::{exit, secret};
+use crate::exit;
 
 /// What `load` takes.
 #[derive(Debug, Args)]
@@ -207,11 +208,11 @@ fn said(verdict: Verdict) -> &'static str {
 
 #[cfg(test)]
 mod tests {
+    use bellwether_tools::load::{Failure, Sample, Tally};
     use clap::Parser;
     use expect_test::expect;
 
     use super::*;
-    use crate::load::{Failure, Sample, Tally};
 
     #[derive(Parser)]
     struct Cli {

@@ -3,13 +3,13 @@
 use std::path::PathBuf;
 
 use anyhow::Context;
+use bellwether_tools::smoke::{Checked, ask_all, junit, read};
 use clap::Args;
 use reqwest::Url;
 use serde::Serialize;
 
 use super::{Common, Output, print};
 use crate::exit;
-use crate::smoke::{Checked, ask_all, junit, read};
 
 /// What the JSON is; a new number if a field changes its meaning.
 const SCHEMA: &str = "bellwether.dev/smoke/1";

@@ -5,14 +5,14 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use bellwether::clock::SystemClock;
-use bellwether::gate::load::{Loaded, RunError};
-use bellwether::gate::run::{Orders, run};
+use bellwether::clock::{Clock as _, SystemClock};
 use bellwether_core::ids::Workload;
 use bellwether_core::stats::special::beta_tails;
 use bellwether_gate::report::{Report, Subject};
 use bellwether_gate::rule::Verdict;
 use bellwether_gate::suite::Suite;
+use bellwether_tools::gate::load::{Loaded, RunError};
+use bellwether_tools::gate::run::{Orders, run};
 use tempfile::TempDir;
 
 use crate::agent::{Agent, Knobs, lot};
@@ -54,7 +54,7 @@ impl Lab {
         let mut loaded = Loaded::read(&self.suite())?;
         loaded.aim(None, stable.map(|agent| agent.url.as_str()), None);
         let subject = Subject { model: "agent".to_owned(), version: "2".to_owned(), digest: String::new() };
-        let orders = Orders { subject, ledger: None, told: &|_| {}, clock: &SystemClock };
+        let orders = Orders { subject, ledger: None, told: &|_| {}, now: &|| SystemClock.now() };
         run(&loaded, &orders).await
     }
 

@@ -9,7 +9,7 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
-use bellwether::smoke::{Checked, ask_all, read};
+use bellwether_tools::smoke::{Checked, ask_all, read};
 
 use crate::load::serve;
 

@@ -10,6 +10,5 @@ pub mod budget;
 pub mod client;
 pub mod ledger;
 pub mod load;
-pub mod publish;
 pub mod run;
 pub mod wire;

@@ -6,13 +6,13 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use bellwether_gate::report::Spent;
 use bellwether_gate::suite::{Budget as Limits, Price};
 
-use crate::clock::Stopwatch;
+use tokio::time::Instant;
 
 /// One run's budget.
 pub struct Budget {
     limits: Limits,
     price: Option<Price>,
-    since: Stopwatch,
+    since: Instant,
     spent: Mutex<Spent>,
 }
 
@@ -24,7 +24,7 @@ pub struct Exhausted(pub String);
 impl Budget {
     /// A budget of which `spent` is gone already.
     pub fn new(limits: Limits, price: Option<Price>, spent: Spent) -> Budget {
-        Budget { limits, price, since: Stopwatch::start(), spent: Mutex::new(spent) }
+        Budget { limits, price, since: Instant::now(), spent: Mutex::new(spent) }
     }
 
     /// Whoever panicked over it left it whole: it is a few numbers.

@@ -20,7 +20,6 @@ use super::budget::{Budget, Exhausted};
 use super::client::Nothing;
 use super::ledger::Ledger;
 use super::load::{Loaded, RunError};
-use crate::clock::Clock;
 
 /// How often somebody who watches is told how far it is.
 const TOLD: usize = 10;
@@ -33,8 +32,8 @@ pub struct Orders<'a> {
     pub ledger: Option<PathBuf>,
     /// Who watches.
     pub told: &'a (dyn Fn(&str) + Sync),
-    /// What time it is.
-    pub clock: &'a dyn Clock,
+    /// Returns the present time.
+    pub now: &'a (dyn Fn() -> Timestamp + Sync),
 }
 
 /// Runs what is left to run, and reports on all of it.
@@ -45,7 +44,7 @@ pub async fn run(loaded: &Loaded, orders: &Orders<'_>) -> Result<Report, RunErro
     let suite = &loaded.suite;
     let header = loaded.header(&orders.subject);
     let path = orders.ledger.clone().unwrap_or_else(|| loaded.usual_ledger(&header));
-    let now = orders.clock.now();
+    let now = (orders.now)();
     let (ledger, found) = Ledger::open(&path, &header, now)?;
     if !found.observations.is_empty() {
         (orders.told)(&format!("{} answers are in {}; going on from there", found.observations.len(), path.display()));
@@ -82,7 +81,7 @@ pub async fn run(loaded: &Loaded, orders: &Orders<'_>) -> Result<Report, RunErro
     Ok(report(
         loaded,
         orders,
-        (found.started.unwrap_or(now), orders.clock.now()),
+        (found.started.unwrap_or(now), (orders.now)()),
         &observations,
         &refused,
         (stopped, &asker),

@@ -7,10 +7,10 @@ use reqwest::header::{HeaderMap, HeaderValue};
 use reqwest::{Client, Method, Url};
 use secrecy::{ExposeSecret as _, SecretString};
 use tokio::sync::{Semaphore, mpsc};
+use tokio::time::Instant;
 
 use super::schedule::Schedule;
 use super::tally::{Failure, Sample, Tally};
-use crate::clock::Stopwatch;
 
 /// What is asked, each time.
 #[derive(Debug, Clone)]
@@ -62,8 +62,7 @@ pub async fn drive(
     connections: usize,
     timeout: Duration,
 ) -> Result<Tally, Failed> {
-    // One TLS stack for all of the product. Somebody may have chosen it already, which is as good.
-    let _ = rustls::crypto::ring::default_provider().install_default();
+    crate::tls::install();
     let client = Client::builder()
         .timeout(timeout)
         .pool_max_idle_per_host(connections)
@@ -96,7 +95,7 @@ async fn send(
     told: mpsc::UnboundedSender<Sample>,
 ) {
     let slots = Arc::new(Semaphore::new(connections));
-    let since = Stopwatch::start();
+    let since = Instant::now();
     for (number, due) in schedule.instants().enumerate() {
         match due.checked_sub(since.elapsed()) {
             Some(early) => tokio::time::sleep(early).await,

@@ -4,17 +4,17 @@
 
 use std::time::Duration;
 
-use axum::body::Bytes;
 use bellwether_gate::observation::Missing;
 use bellwether_gate::suite::Endpoint;
+use bytes::Bytes;
 use reqwest::header::{HeaderMap, RETRY_AFTER};
 use reqwest::{Response, StatusCode, Url};
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::Value;
+use tokio::time::Instant;
 
 use super::budget::{Budget, Exhausted};
 use super::wire::{Piece, Pieces, Reply, whole};
-use crate::clock::Stopwatch;
 use crate::secret::{self, SecretError};
 
 /// The first pause before a repetition; each further one is twice as long.
@@ -100,7 +100,7 @@ impl Client {
         }
         let key = endpoint.key_env.as_deref().map(secret::from_environment).transpose();
         let key = key.map_err(|source| SetupError::Key { who, source })?;
-        crate::telemetry::install_tls();
+        crate::tls::install();
         let http = reqwest::Client::builder()
             // A redirect would carry the key and the prompt to somebody else.
             .redirect(reqwest::redirect::Policy::none())
@@ -121,7 +121,7 @@ impl Client {
     pub async fn ask(&self, path: &str, body: &Value, budget: &Budget) -> Result<Timed, Nothing> {
         let streams = body.get("stream").is_some();
         self.repeated(budget, async || {
-            let watch = Stopwatch::start();
+            let watch = Instant::now();
             let response = self.send(path, body).await?;
             let mut ttft_ms = None;
             let reply = if streams {
@@ -153,7 +153,7 @@ impl Client {
         let mut left = self.retries;
         loop {
             budget.request().map_err(Nothing::Exhausted)?;
-            let watch = Stopwatch::start();
+            let watch = Instant::now();
             let attempted = tokio::time::timeout(self.timeout, attempt()).await;
             let failed = match attempted {
                 Ok(Ok(value)) => return Ok(value),
@@ -200,7 +200,7 @@ impl Client {
     }
 }
 
-fn millis(watch: &Stopwatch) -> f64 {
+fn millis(watch: &Instant) -> f64 {
     watch.elapsed().as_secs_f64() * 1000.0
 }
 

@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use reqwest::Client;
+use tokio::time::Instant;
 
 use super::answer::{Answer, Checked};
 use super::plan::{Plan, Request};
-use crate::clock::Stopwatch;
 
 /// The client can't be made.
 #[derive(Debug, thiserror::Error)]
@@ -27,15 +27,14 @@ enum Attempt {
 /// # Errors
 /// If there is no client to ask with.
 pub async fn ask_all(plan: &Plan, mut tell: impl FnMut(&Checked)) -> Result<Vec<Checked>, NoClient> {
-    // One TLS stack for all of the product. Somebody may have chosen it already, which is as good.
-    let _ = rustls::crypto::ring::default_provider().install_default();
+    crate::tls::install();
     let client = Client::builder()
         .timeout(plan.timeout.to_std())
         // A redirect is an answer that can be expected.
         .redirect(reqwest::redirect::Policy::none())
         .build()
         .map_err(NoClient)?;
-    let since = Stopwatch::start();
+    let since = Instant::now();
     let mut all = Vec::new();
     for request in &plan.requests {
         let checked = until_up(plan, request, &client, since).await;
@@ -45,11 +44,11 @@ pub async fn ask_all(plan: &Plan, mut tell: impl FnMut(&Checked)) -> Result<Vec<
     Ok(all)
 }
 
-async fn until_up(plan: &Plan, request: &Request, client: &Client, since: Stopwatch) -> Checked {
+async fn until_up(plan: &Plan, request: &Request, client: &Client, since: Instant) -> Checked {
     let mut attempts = 0;
     loop {
         attempts += 1;
-        let began = Stopwatch::start();
+        let began = Instant::now();
         let not_yet = match attempt(client, request).await {
             Attempt::Answered(answer) => return judged(request, &answer, attempts),
             Attempt::Wrong(why) => return failed(request, why, began.elapsed(), attempts),
@@ -65,7 +64,7 @@ async fn until_up(plan: &Plan, request: &Request, client: &Client, since: Stopwa
 }
 
 async fn attempt(client: &Client, request: &Request) -> Attempt {
-    let began = Stopwatch::start();
+    let began = Instant::now();
     let mut asked = client.request(request.method.clone(), request.url.clone()).headers(request.headers.clone());
     if let Some(body) = &request.body {
         asked = asked.body(body.clone());
