@@ -1,13 +1,13 @@
-//! A load test whose numbers can be believed.
+//! A load test: requests at fixed times, latencies that count from those times, and thresholds that need enough requests.
 //!
-//! A generator that waits for an answer before it asks again goes easy on a server exactly when it is slow: in a stall of
-//! a second it sends one request where the world would have sent a hundred, and its percentiles show one slow request. So
-//! here the world decides: every request's instant is fixed before the first is sent ([`schedule`]), and its latency counts
-//! from that instant, whether or not the generator or a connection was ready then. What could not be sent is counted, and
-//! what was never answered well is slower than everything that was ([`tally`]).
+//! A generator that waits for an answer before it sends the next request sends less exactly when the server is slow
+//! (coordinated omission): in a stall of one second it sends one request where independent users send a hundred, and its
+//! percentiles show one slow request. Here the due time of every request is fixed before the first one is sent
+//! ([`schedule`]), and a latency counts from the due time, even if the generator or a connection was not ready then.
+//! Requests that could not be sent are counted, and requests without a good answer rank behind all others ([`tally`]).
 //!
-//! A number is only judged where there are enough requests to show it, and where this end was not the slow one
-//! ([`verdict`]). The pure parts know no network; [`drive`] has it.
+//! A threshold passes only if enough requests were due to show it and the generator was not the bottleneck ([`verdict`]).
+//! [`drive`] is the only module with I/O.
 
 pub mod drive;
 pub mod report;
@@ -16,8 +16,8 @@ pub mod tally;
 pub mod threshold;
 pub mod verdict;
 
-pub use drive::{Failed, Request, drive};
+pub use drive::{LoadRequest, LoadSetupError, drive};
 pub use schedule::{Arrivals, Rate, Schedule};
-pub use tally::{Failure, Sample, Tally};
+pub use tally::{LoadTally, RequestFailure, RequestTiming};
 pub use threshold::Threshold;
-pub use verdict::{Finding, Outcome, Verdict};
+pub use verdict::{LoadOutcome, LoadVerdict, ThresholdFinding};

@@ -1,4 +1,4 @@
-//! Sends what is due when it is due, and reads every answer to its end.
+//! Sends every request at its due time and reads every answer to its end.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,78 +10,79 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio::time::Instant;
 
 use super::schedule::Schedule;
-use super::tally::{Failure, Sample, Tally};
+use super::tally::{LoadTally, RequestFailure, RequestTiming};
 
-/// What is asked, each time.
+/// The request that a load test repeats.
 #[derive(Debug, Clone)]
-pub struct Request {
-    /// With which method.
+pub struct LoadRequest {
+    /// HTTP method of every request.
     pub method: Method,
-    /// Where.
+    /// Address, with its query.
     pub url: Url,
-    /// With which headers; the secret ones are marked, so that they can't be printed.
+    /// Headers; the secret ones are marked as sensitive, so that they can't be printed.
     pub headers: HeaderMap,
-    /// The bodies, one after the other and then again from the first; none: no body.
+    /// Bodies, used in turn and then again from the first; empty if the requests have no body.
     pub bodies: Vec<String>,
-    /// The answer is a stream of events, which has at least one.
+    /// Whether a good answer is a stream of server-sent events with at least one event.
     pub events: bool,
 }
 
-/// Why no test can be made.
+/// The reason why a load test can't start.
 #[derive(Debug, thiserror::Error)]
-pub enum Failed {
-    /// The client can't be made.
+pub enum LoadSetupError {
+    /// The HTTP client can't be built.
     #[error("the HTTP client can't be made: {0}")]
     Client(#[source] reqwest::Error),
-    /// A secret that is no header.
+    /// The bearer token is not a valid header value.
     #[error("the token has characters that can't be in a header")]
     Token,
 }
 
-impl Request {
-    /// Sends a bearer token along.
+impl LoadRequest {
+    /// Adds a bearer token to the headers and marks it as sensitive.
     ///
     /// # Errors
-    /// If it has characters that a header can't have.
-    pub fn bearer(&mut self, token: &SecretString) -> Result<(), Failed> {
+    /// [`LoadSetupError::Token`] if the token has characters that a header can't hold.
+    pub fn bearer(&mut self, token: &SecretString) -> Result<(), LoadSetupError> {
         let text = format!("Bearer {}", token.expose_secret());
-        let mut value = HeaderValue::from_str(&text).map_err(|_| Failed::Token)?;
+        let mut value = HeaderValue::from_str(&text).map_err(|_| LoadSetupError::Token)?;
         value.set_sensitive(true);
         self.headers.insert(reqwest::header::AUTHORIZATION, value);
         Ok(())
     }
 }
 
-/// Runs the test: at most `connections` requests are under way at a time, and each may take `timeout`.
+/// Runs the test with at most `connections` requests under way at a time and `timeout` for each request. Returns the counts
+/// of the requests that were due after the warm-up.
 ///
 /// # Errors
-/// If there is no client to run it with. What becomes of the requests is no error, it is the result.
+/// [`LoadSetupError::Client`] if the HTTP client can't be built. A failed request is a result and not an error.
 pub async fn drive(
     schedule: &Schedule,
-    request: Request,
+    request: LoadRequest,
     connections: usize,
     timeout: Duration,
-) -> Result<Tally, Failed> {
+) -> Result<LoadTally, LoadSetupError> {
     crate::tls::install();
     let client = Client::builder()
         .timeout(timeout)
         .pool_max_idle_per_host(connections)
-        // A redirect is an answer: to follow it would be to measure two requests as one.
+        // A redirect counts as an answer: following it would measure two requests as one.
         .redirect(reqwest::redirect::Policy::none())
         .build()
-        .map_err(Failed::Client)?;
-    let (told, samples) = mpsc::unbounded_channel();
-    // The counting ends with the last request: each of them holds an end of the channel.
-    let sending = send(schedule, Arc::new(request), client, connections, told);
-    let ((), tally) = tokio::join!(sending, count(samples, schedule.warm_up.to_std()));
+        .map_err(LoadSetupError::Client)?;
+    let (sender, receiver) = mpsc::unbounded_channel();
+    // Every request holds a sender, so the counting ends after the last request.
+    let sending = send(schedule, Arc::new(request), client, connections, sender);
+    let ((), tally) = tokio::join!(sending, count(receiver, schedule.warm_up.to_std()));
     Ok(tally)
 }
 
-async fn count(mut samples: mpsc::UnboundedReceiver<Sample>, warm_up: Duration) -> Tally {
-    let mut tally = Tally::new();
-    while let Some(sample) = samples.recv().await {
-        if sample.due >= warm_up {
-            tally.add(&sample);
+async fn count(mut timings: mpsc::UnboundedReceiver<RequestTiming>, warm_up: Duration) -> LoadTally {
+    let mut tally = LoadTally::new();
+    while let Some(timing) = timings.recv().await {
+        if timing.due >= warm_up {
+            tally.add(&timing);
         }
     }
     tally
@@ -89,53 +90,54 @@ async fn count(mut samples: mpsc::UnboundedReceiver<Sample>, warm_up: Duration) 
 
 async fn send(
     schedule: &Schedule,
-    request: Arc<Request>,
+    request: Arc<LoadRequest>,
     client: Client,
     connections: usize,
-    told: mpsc::UnboundedSender<Sample>,
+    timings: mpsc::UnboundedSender<RequestTiming>,
 ) {
     let slots = Arc::new(Semaphore::new(connections));
-    let since = Instant::now();
+    let start = Instant::now();
     for (number, due) in schedule.instants().enumerate() {
-        match due.checked_sub(since.elapsed()) {
+        match due.checked_sub(start.elapsed()) {
             Some(early) => tokio::time::sleep(early).await,
-            // Late already: send at once, but let those go that were sent before.
+            // Late already: send at once, but let the requests that were sent before make progress.
             None => tokio::task::yield_now().await,
         }
         let Ok(slot) = slots.clone().try_acquire_owned() else {
-            // To wait for a connection would be to let the server say when it is asked.
-            let _ = told.send(Sample { due, sent: None, first_byte: None, ended: Err(Failure::Timeout) });
+            // Waiting for a free connection would let the server decide when requests are sent.
+            let unsent = RequestTiming { due, sent: None, first_byte: None, ended: Err(RequestFailure::Timeout) };
+            let _ = timings.send(unsent);
             continue;
         };
-        let (request, client, told) = (request.clone(), client.clone(), told.clone());
+        let (request, client, timings) = (request.clone(), client.clone(), timings.clone());
         tokio::spawn(async move {
-            let sent = since.elapsed();
+            let sent = start.elapsed();
             let mut first_byte = None;
-            let answered = ask(&client, &request, number, || first_byte = Some(since.elapsed())).await;
-            let ended = answered.map(|()| since.elapsed());
+            let result = exchange(&client, &request, number, || first_byte = Some(start.elapsed())).await;
+            let ended = result.map(|()| start.elapsed());
             drop(slot);
-            let _ = told.send(Sample { due, sent: Some(sent), first_byte, ended });
+            let _ = timings.send(RequestTiming { due, sent: Some(sent), first_byte, ended });
         });
     }
 }
 
-/// Asks once, and reads the answer to its end.
-async fn ask(
+/// Sends the request with the body of `number` and reads the answer to its end.
+async fn exchange(
     client: &Client,
-    request: &Request,
+    request: &LoadRequest,
     number: usize,
     mut at_first_byte: impl FnMut(),
-) -> Result<(), Failure> {
-    let mut asked = client.request(request.method.clone(), request.url.clone()).headers(request.headers.clone());
+) -> Result<(), RequestFailure> {
+    let mut builder = client.request(request.method.clone(), request.url.clone()).headers(request.headers.clone());
     if !request.bodies.is_empty() {
-        asked = asked.body(request.bodies[number % request.bodies.len()].clone());
+        builder = builder.body(request.bodies[number % request.bodies.len()].clone());
     }
-    let mut answer = asked.send().await.map_err(|error| before_headers(&error))?;
-    let class = answer.status().as_u16() / 100;
+    let mut response = builder.send().await.map_err(|error| before_headers(&error))?;
+    let class = response.status().as_u16() / 100;
     let (mut read, mut events) = (0, !request.events);
     let mut tail = Vec::new();
     loop {
-        let chunk = answer.chunk().await.map_err(|error| after_headers(&error))?;
+        let chunk = response.chunk().await.map_err(|error| after_headers(&error))?;
         let Some(chunk) = chunk else { break };
         if read == 0 && !chunk.is_empty() {
             at_first_byte();
@@ -146,31 +148,32 @@ async fn ask(
         }
     }
     match class {
-        4 | 5 => Err(Failure::Status(class)),
-        _ if !events => Err(Failure::Truncated),
+        4 | 5 => Err(RequestFailure::Status(class)),
+        _ if !events => Err(RequestFailure::Truncated),
         _ => Ok(()),
     }
 }
 
-fn before_headers(error: &reqwest::Error) -> Failure {
+fn before_headers(error: &reqwest::Error) -> RequestFailure {
     if error.is_timeout() {
-        Failure::Timeout
+        RequestFailure::Timeout
     } else if error.is_connect() {
-        Failure::Connect
+        RequestFailure::Connect
     } else {
-        Failure::Broken
+        RequestFailure::Broken
     }
 }
 
-fn after_headers(error: &reqwest::Error) -> Failure {
-    if error.is_timeout() { Failure::Timeout } else { Failure::Truncated }
+fn after_headers(error: &reqwest::Error) -> RequestFailure {
+    if error.is_timeout() { RequestFailure::Timeout } else { RequestFailure::Truncated }
 }
 
-/// Whether a line that begins with `data:` has come by now, however the stream was cut into chunks.
+/// Returns whether a line that begins with `data:` ends up in `tail` and `chunk` together. `tail` keeps the bytes that the
+/// next chunk may complete, so that the result does not depend on how the stream is cut.
 fn has_event(tail: &mut Vec<u8>, chunk: &[u8]) -> bool {
     const MARK: &[u8] = b"data:";
     if tail.is_empty() {
-        // The first line has none before it.
+        // The first line of the stream has no line break before it.
         tail.push(b'\n');
     }
     tail.extend_from_slice(chunk);
@@ -196,8 +199,8 @@ mod tests {
     }
 
     #[test]
-    fn a_token_can_not_be_printed() {
-        let mut request = Request {
+    fn a_token_is_not_printed_with_its_request() {
+        let mut request = LoadRequest {
             method: Method::GET,
             url: "http://127.0.0.1:1".parse().unwrap(),
             headers: HeaderMap::new(),
@@ -206,6 +209,6 @@ mod tests {
         };
         request.bearer(&SecretString::from("hush".to_owned())).unwrap();
         assert!(!format!("{request:?}").contains("hush"));
-        assert!(matches!(request.bearer(&SecretString::from("a\nb".to_owned())), Err(Failed::Token)));
+        assert!(matches!(request.bearer(&SecretString::from("a\nb".to_owned())), Err(LoadSetupError::Token)));
     }
 }

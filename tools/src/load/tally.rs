@@ -1,8 +1,8 @@
-//! What became of the requests, counted so that nothing can disappear.
+//! The counts of a load test. Every due request is counted exactly once: as a good answer, as a failure, or as not sent.
 //!
-//! A latency belongs to a good answer alone. A request that was refused in a millisecond is not a fast one, and one that
-//! was never sent is not absent: both stand behind every good answer when a percentile is looked for. So a percentile is
-//! of all that should have been answered, and can be "never".
+//! Only good answers have a latency. A request that was refused within a millisecond is not a fast request, and a request
+//! that could not be sent is not left out: both rank behind every good answer. So a percentile is taken over all due
+//! requests, and its value can be "never".
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -11,88 +11,89 @@ use std::time::Duration;
 use hdrhistogram::Histogram;
 use serde::{Serialize, Serializer};
 
-/// Three digits, from a microsecond to a day: what is longer counts as a day.
-const LONGEST: u64 = 86_400_000_000;
+/// The largest recorded time, in microseconds: one day. Longer times count as one day.
+const MAX_MICROS: u64 = 86_400_000_000;
 
-/// Why a request got no good answer.
+/// The reason why a request that was sent got no good answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Failure {
-    /// Not within the time that a request has.
+pub enum RequestFailure {
+    /// No complete answer within the timeout of a request.
     Timeout,
-    /// No connection: refused, unreachable, no such name, no handshake.
+    /// No connection: refused, unreachable, unknown name, or a failed TLS handshake.
     Connect,
-    /// The connection broke before the headers came.
+    /// The connection broke before the headers of the answer arrived.
     Broken,
-    /// The headers came, and then not all of the body; or a stream without one event.
+    /// The body broke off after the headers, or a stream of events ended without an event.
     Truncated,
-    /// Answered with a status of this class: 4 for 4xx, 5 for 5xx.
+    /// An answer with an error status, by its class: 4 for 4xx, 5 for 5xx.
     Status(u16),
 }
 
-impl fmt::Display for Failure {
+impl fmt::Display for RequestFailure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Failure::Timeout => f.write_str("timeout"),
-            Failure::Connect => f.write_str("connect"),
-            Failure::Broken => f.write_str("broken"),
-            Failure::Truncated => f.write_str("truncated"),
-            Failure::Status(class) => write!(f, "{class}xx"),
+            RequestFailure::Timeout => f.write_str("timeout"),
+            RequestFailure::Connect => f.write_str("connect"),
+            RequestFailure::Broken => f.write_str("broken"),
+            RequestFailure::Truncated => f.write_str("truncated"),
+            RequestFailure::Status(class) => write!(f, "{class}xx"),
         }
     }
 }
 
-impl Serialize for Failure {
+impl Serialize for RequestFailure {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(self)
     }
 }
 
-/// One request: when it was due, and what became of it. All times are since the start of the test.
+/// The times of one request, each since the start of the test.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Sample {
-    /// When it was to be sent.
+pub struct RequestTiming {
+    /// Time at which the request should have been sent.
     pub due: Duration,
-    /// When it was; `None`: it was not, since every connection was busy.
+    /// Time at which the request was sent; `None` if it was not, because every connection was busy.
     pub sent: Option<Duration>,
-    /// When the first byte of the body came.
+    /// Time at which the first byte of the body arrived; `None` if there was none.
     pub first_byte: Option<Duration>,
-    /// When the answer was complete, or why there is none.
-    pub ended: Result<Duration, Failure>,
+    /// Time at which a good answer was complete, or the reason why there is no good answer.
+    pub ended: Result<Duration, RequestFailure>,
 }
 
-/// Everything that was counted after the warm-up.
+/// The counts of all requests that were due after the warm-up.
 #[derive(Debug, Clone)]
-pub struct Tally {
-    /// From due to complete, of good answers, in microseconds.
+pub struct LoadTally {
+    /// Microseconds from the due time to the complete answer, of good answers.
     latency: Histogram<u64>,
-    /// From due to the first byte, of good answers.
+    /// Microseconds from the due time to the first byte, of good answers.
     first_byte: Histogram<u64>,
-    /// From due to sent: this end's own lateness.
+    /// Microseconds from the due time to the sending, of all requests that were sent: the generator's own lateness.
     lateness: Histogram<u64>,
-    /// Those that got no good answer, by reason.
-    pub failures: BTreeMap<Failure, u64>,
-    /// Those that were not sent.
+    /// Number of requests that were sent and got no good answer, by reason.
+    pub failures: BTreeMap<RequestFailure, u64>,
+    /// Number of due requests that were not sent.
     pub not_sent: u64,
-    /// When the last good answer was complete.
+    /// Time since the start at which the last good answer was complete.
     last: Duration,
 }
 
-/// A percentile: of all that should have been answered.
+/// A percentile over all due requests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Quantile {
-    /// That long at most.
+    /// The time within which that share of the requests got a good answer.
     Within(Duration),
-    /// So many were not answered well that this one never was.
+    /// Fewer requests than that share got a good answer.
     Never,
 }
 
-impl Tally {
-    /// Nothing yet.
-    pub fn new() -> Tally {
+impl LoadTally {
+    /// Returns a tally without requests.
+    pub fn new() -> LoadTally {
         let empty = || {
-            Histogram::new_with_max(LONGEST, 3).unwrap_or_else(|_| unreachable!("three digits are within one to five"))
+            Histogram::new_with_max(MAX_MICROS, 3)
+                .unwrap_or_else(|_| unreachable!("three digits are within one to five"))
         };
-        Tally {
+        LoadTally {
             latency: empty(),
             first_byte: empty(),
             lateness: empty(),
@@ -102,57 +103,58 @@ impl Tally {
         }
     }
 
-    /// Counts one request.
-    pub fn add(&mut self, sample: &Sample) {
-        let Some(sent) = sample.sent else {
+    /// Counts one request that was due after the warm-up.
+    pub fn add(&mut self, timing: &RequestTiming) {
+        let Some(sent) = timing.sent else {
             self.not_sent += 1;
             return;
         };
-        // From when it was due and not from when it was sent: see the module's argument.
-        let since_due = |at: Duration| micros(at.saturating_sub(sample.due));
+        // From the due time and not from the sending; see the documentation of `load`.
+        let since_due = |at: Duration| micros(at.saturating_sub(timing.due));
         self.lateness.saturating_record(since_due(sent));
-        match sample.ended {
+        match timing.ended {
             Ok(ended) => {
                 self.latency.saturating_record(since_due(ended));
-                self.first_byte.saturating_record(since_due(sample.first_byte.unwrap_or(ended)));
+                self.first_byte.saturating_record(since_due(timing.first_byte.unwrap_or(ended)));
                 self.last = self.last.max(ended);
             }
             Err(failure) => *self.failures.entry(failure).or_default() += 1,
         }
     }
 
-    /// Those that should have been answered.
+    /// Returns the number of due requests.
     pub fn due(&self) -> u64 {
         self.good() + self.failed() + self.not_sent
     }
 
-    /// Those that were answered well.
+    /// Returns the number of good answers.
     pub fn good(&self) -> u64 {
         self.latency.len()
     }
 
-    /// Those that were sent and not answered well.
+    /// Returns the number of requests that were sent and got no good answer.
     pub fn failed(&self) -> u64 {
         self.failures.values().sum()
     }
 
-    /// Good answers per second, from the end of the warm-up to the last of them, or to the end of the test.
+    /// Returns the good answers per second, over the time from the end of the warm-up to the last good answer or to the end of
+    /// the test, whichever is later.
     pub fn good_per_second(&self, warm_up: Duration, duration: Duration) -> f64 {
         let took = self.last.saturating_sub(warm_up).max(duration).as_secs_f64();
         if took > 0.0 { self.good() as f64 / took } else { 0.0 }
     }
 
-    /// So long, at most, the given share of all that should have been answered took.
+    /// Returns the time from due to complete within which `share` (0 to 1) of all due requests got a good answer.
     pub fn latency(&self, share: f64) -> Quantile {
         quantile(&self.latency, self.due(), share)
     }
 
-    /// The same until the first byte.
+    /// Returns the same as [`LoadTally::latency`], from due to the first byte of the body.
     pub fn first_byte(&self, share: f64) -> Quantile {
         quantile(&self.first_byte, self.due(), share)
     }
 
-    /// How late this end was, of all that it sent.
+    /// Returns the time by which `share` (0 to 1) of all sent requests were late at most; zero if none was sent.
     pub fn lateness(&self, share: f64) -> Duration {
         match quantile(&self.lateness, self.lateness.len(), share) {
             Quantile::Within(late) => late,
@@ -160,31 +162,31 @@ impl Tally {
         }
     }
 
-    /// The longest good answer.
+    /// Returns the longest latency of a good answer; zero if there is none.
     pub fn longest(&self) -> Duration {
         Duration::from_micros(self.latency.max())
     }
 }
 
-impl Default for Tally {
-    fn default() -> Tally {
-        Tally::new()
+impl Default for LoadTally {
+    fn default() -> LoadTally {
+        LoadTally::new()
     }
 }
 
 fn micros(time: Duration) -> u64 {
-    u64::try_from(time.as_micros()).unwrap_or(LONGEST).min(LONGEST)
+    u64::try_from(time.as_micros()).unwrap_or(MAX_MICROS).min(MAX_MICROS)
 }
 
-/// The value at the rank that `share` of `all` has; those beyond the histogram's own number never came.
+/// Returns the value at rank `share` × `all`. The requests that are not in the histogram rank last and have no value.
 fn quantile(histogram: &Histogram<u64>, all: u64, share: f64) -> Quantile {
     let rank = (share * all as f64).ceil().max(1.0);
-    let known = histogram.len() as f64;
-    if rank > known {
+    let recorded = histogram.len() as f64;
+    if rank > recorded {
         return Quantile::Never;
     }
-    // Half a rank lower, so that rounding can't take the next one.
-    Quantile::Within(Duration::from_micros(histogram.value_at_quantile((rank - 0.5) / known)))
+    // Half a rank lower, so that rounding can't select the next rank.
+    Quantile::Within(Duration::from_micros(histogram.value_at_quantile((rank - 0.5) / recorded)))
 }
 
 #[cfg(test)]
@@ -195,8 +197,8 @@ mod tests {
         Duration::from_millis(ms)
     }
 
-    fn good(due: u64, sent: u64, ended: u64) -> Sample {
-        Sample { due: millis(due), sent: Some(millis(sent)), first_byte: None, ended: Ok(millis(ended)) }
+    fn good(due: u64, sent: u64, ended: u64) -> RequestTiming {
+        RequestTiming { due: millis(due), sent: Some(millis(sent)), first_byte: None, ended: Ok(millis(ended)) }
     }
 
     fn near(found: Quantile, wanted: u64) {
@@ -207,8 +209,8 @@ mod tests {
 
     #[test]
     fn a_latency_begins_when_the_request_was_due_and_not_when_it_was_sent() {
-        let mut tally = Tally::new();
-        // This end hung for a second, and then all hundred were sent at once and answered in a millisecond.
+        let mut tally = LoadTally::new();
+        // The generator hung for a second; then all hundred requests were sent at once and answered in a millisecond.
         for n in 0..100 {
             tally.add(&good(10 * n, 1000, 1001));
         }
@@ -218,25 +220,25 @@ mod tests {
     }
 
     #[test]
-    fn what_was_not_answered_well_stands_behind_all_that_was() {
-        let mut tally = Tally::new();
+    fn failed_and_unsent_requests_rank_behind_all_good_answers() {
+        let mut tally = LoadTally::new();
         for n in 0..96 {
             tally.add(&good(n, n, n + 20));
         }
-        for failure in [Failure::Status(5), Failure::Status(5), Failure::Timeout] {
-            tally.add(&Sample { ended: Err(failure), ..good(0, 0, 1) });
+        for failure in [RequestFailure::Status(5), RequestFailure::Status(5), RequestFailure::Timeout] {
+            tally.add(&RequestTiming { ended: Err(failure), ..good(0, 0, 1) });
         }
-        tally.add(&Sample { sent: None, ended: Err(Failure::Timeout), ..good(0, 0, 0) });
+        tally.add(&RequestTiming { sent: None, ended: Err(RequestFailure::Timeout), ..good(0, 0, 0) });
         assert_eq!((tally.due(), tally.good(), tally.failed(), tally.not_sent), (100, 96, 3, 1));
         near(tally.latency(0.96), 20);
         assert_eq!(tally.latency(0.97), Quantile::Never);
-        let named: Vec<String> = tally.failures.iter().map(|(failure, n)| format!("{n} {failure}")).collect();
-        assert_eq!(named, ["1 timeout", "2 5xx"]);
+        let by_reason: Vec<String> = tally.failures.iter().map(|(failure, n)| format!("{n} {failure}")).collect();
+        assert_eq!(by_reason, ["1 timeout", "2 5xx"]);
     }
 
     #[test]
-    fn of_nothing_every_percentile_is_never() {
-        assert_eq!(Tally::new().latency(0.5), Quantile::Never);
-        assert_eq!(Tally::new().lateness(0.99), Duration::ZERO);
+    fn percentiles_without_requests_are_never() {
+        assert_eq!(LoadTally::new().latency(0.5), Quantile::Never);
+        assert_eq!(LoadTally::new().lateness(0.99), Duration::ZERO);
     }
 }
