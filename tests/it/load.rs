@@ -74,8 +74,8 @@ async fn a_stall_of_the_server_delays_all_requests_that_are_due_meanwhile() {
     assert!(seconds(tally.latency(0.5)) < 0.2, "{:?}", tally.latency(0.5));
 }
 
-/// Generator and server share one thread: while the server blocks it, the generator can't send. Measured from the sending,
-/// every request would be fast.
+/// Generator and server share one thread: while the server blocks it, the generator can't send. Measured from the
+/// sending, every request would be fast.
 #[tokio::test(flavor = "current_thread")]
 async fn a_stall_of_the_generator_is_in_the_percentiles_and_gives_generator_late() {
     let count = Arc::new(AtomicUsize::new(0));

@@ -1,24 +1,25 @@
-//! The tools of Bellwether's command line that need no daemon: a load test, a smoke test and the runner of behavioural gates.
+//! The tools of Bellwether's command line that need no daemon: a load test, a smoke test and the runner of behavioural
+//! gates.
 //!
 //! A pipeline runs them before a rollout and beside it. They send requests to a service and return a verdict; they know
 //! nothing of rollouts, Kubernetes or Kafka.
 //!
-//! - [`load`] sends requests at a fixed rate, measures latencies from the due times and judges thresholds. A threshold that
-//!   the number of requests can't show does not pass.
-//! - [`smoke`] sends a few named requests from a TOML file, waits for a service that is not up yet, and compares each answer
-//!   with its expectation.
-//! - [`gate`] asks a model or an agent the cases of a suite. It retries, keeps a budget and writes each answer to a ledger, so
-//!   that an interrupted run continues. `bellwether-gate` judges the recorded answers.
+//! - [`load`] sends requests at a fixed rate, measures latencies from the due times and judges thresholds. A threshold
+//!   that the number of requests can't show does not pass.
+//! - [`smoke`] sends a few named requests from a TOML file, waits for a service that is not up yet, and compares each
+//!   answer with its expectation.
+//! - [`gate`] asks a model or an agent the cases of a suite. It retries, keeps a budget and writes each answer to a
+//!   ledger, so that an interrupted run continues. `bellwether-gate` judges the recorded answers.
 //! - [`secret`] reads tokens and keys from files and from the environment.
 //!
-//! Each tool keeps its decisions in modules without I/O: `load::verdict`, `smoke::answer` and `gate::wire` are examples. No
-//! tool uses another one. The crate reads no clock for the date: the caller passes a function that returns the present time.
-//! Elapsed times are measured with `tokio::time::Instant`.
+//! Each tool keeps its decisions in modules without I/O: `load::verdict`, `smoke::answer` and `gate::wire` are
+//! examples. No tool uses another one. The crate reads no clock for the date: the caller passes a function that returns
+//! the present time. Elapsed times are measured with `tokio::time::Instant`.
 //!
 //! # Examples
 //!
-//! The verdict on a load test of 500 requests, all answered within 20 ms. That is enough to show a p95 and too little to show
-//! a p99.9:
+//! The verdict on a load test of 500 requests, all answered within 20 ms. That is enough to show a p95 and too little
+//! to show a p99.9:
 //!
 //! ```
 //! use std::time::Duration;

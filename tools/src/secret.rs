@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use secrecy::SecretString;
 use serde::{Deserialize, Deserializer};
 
-/// A secret that is itself a value of the configuration, not a path. The configuration accepts it from the environment only.
+/// A secret that is itself a value of the configuration, not a path. The configuration accepts it from the environment
+/// only.
 #[derive(Debug, Clone)]
 pub struct Secret(pub SecretString);
 

@@ -1,8 +1,8 @@
 //! A smoke test: a few named requests, each with the properties that its answer must have.
 //!
-//! A service that was deployed a moment ago may not be up yet, which is not a failure: a refused connection and the status
-//! 502, 503 or 504 are retried until a deadline that all requests share. Every other answer is the service's own and is
-//! judged once; retrying until an answer passes would test nothing.
+//! A service that was deployed a moment ago may not be up yet, which is not a failure: a refused connection and the
+//! status 502, 503 or 504 are retried until a deadline that all requests share. Every other answer is the service's own
+//! and is judged once; retrying until an answer passes would test nothing.
 
 pub mod answer;
 pub mod ask;

@@ -52,8 +52,8 @@ impl LoadRequest {
     }
 }
 
-/// Runs the test with at most `connections` requests under way at a time and `timeout` for each request. Returns the counts
-/// of the requests that were due after the warm-up.
+/// Runs the test with at most `connections` requests under way at a time and `timeout` for each request. Returns the
+/// counts of the requests that were due after the warm-up.
 ///
 /// # Errors
 /// [`LoadSetupError::Client`] if the HTTP client can't be built. A failed request is a result and not an error.
@@ -168,8 +168,8 @@ fn after_headers(error: &reqwest::Error) -> RequestFailure {
     if error.is_timeout() { RequestFailure::Timeout } else { RequestFailure::Truncated }
 }
 
-/// Returns whether a line that begins with `data:` ends up in `tail` and `chunk` together. `tail` keeps the bytes that the
-/// next chunk may complete, so that the result does not depend on how the stream is cut.
+/// Returns whether a line that begins with `data:` ends up in `tail` and `chunk` together. `tail` keeps the bytes that
+/// the next chunk may complete, so that the result does not depend on how the stream is cut.
 fn has_event(tail: &mut Vec<u8>, chunk: &[u8]) -> bool {
     const MARK: &[u8] = b"data:";
     if tail.is_empty() {

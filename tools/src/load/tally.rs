@@ -1,8 +1,9 @@
-//! The counts of a load test. Every due request is counted exactly once: as a good answer, as a failure, or as not sent.
+//! The counts of a load test. Every due request is counted exactly once: as a good answer, as a failure, or as not
+//! sent.
 //!
-//! Only good answers have a latency. A request that was refused within a millisecond is not a fast request, and a request
-//! that could not be sent is not left out: both rank behind every good answer. So a percentile is taken over all due
-//! requests, and its value can be "never".
+//! Only good answers have a latency. A request that was refused within a millisecond is not a fast request, and a
+//! request that could not be sent is not left out: both rank behind every good answer. So a percentile is taken over
+//! all due requests, and its value can be "never".
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -137,8 +138,8 @@ impl LoadTally {
         self.failures.values().sum()
     }
 
-    /// Returns the good answers per second, over the time from the end of the warm-up to the last good answer or to the end of
-    /// the test, whichever is later.
+    /// Returns the good answers per second, over the time from the end of the warm-up to the last good answer or to the
+    /// end of the test, whichever is later.
     pub fn good_per_second(&self, warm_up: Duration, duration: Duration) -> f64 {
         let took = self.last.saturating_sub(warm_up).max(duration).as_secs_f64();
         if took > 0.0 { self.good() as f64 / took } else { 0.0 }

@@ -56,8 +56,8 @@ pub struct BadThreshold {
 impl Threshold {
     /// Returns the number of due requests that are needed to show with 95 % confidence that the limit is kept.
     ///
-    /// If p is the allowed share of bad requests, n good requests in a row rule out a larger share if (1 − p)ⁿ ≤ 0.05. So
-    /// n = ⌈ln 0.05 / ln(1 − p)⌉: 59 for p95 and 299 for p99.
+    /// If p is the allowed share of bad requests, n good requests in a row rule out a larger share if (1 − p)ⁿ ≤ 0.05.
+    /// So n = ⌈ln 0.05 / ln(1 − p)⌉: 59 for p95 and 299 for p99.
     pub fn needs(&self) -> u64 {
         let allowed = match self.limit {
             ThresholdLimit::Latency { share, .. } | ThresholdLimit::FirstByte { share, .. } => 1.0 - share,

@@ -1,5 +1,5 @@
-//! The verdicts of a load test. A threshold passes only if it is kept, enough requests were due to show it, and the generator
-//! was not the bottleneck. A test passes only if each of its thresholds passes.
+//! The verdicts of a load test. A threshold passes only if it is kept, enough requests were due to show it, and the
+//! generator was not the bottleneck. A test passes only if each of its thresholds passes.
 
 use std::time::Duration;
 

@@ -44,13 +44,14 @@ pub struct CheckedRequest {
 }
 
 impl SmokeAnswer {
-    /// Returns whether the status says that the service is not up yet: 502, 503 or 504, unless the expectation lists it.
+    /// Returns whether the status says that the service is not up yet: 502, 503 or 504, unless the expectation lists
+    /// it.
     pub fn is_not_up_yet(&self, expect: &Expectation) -> bool {
         matches!(self.status, 502..=504) && !expect.status.contains(&self.status)
     }
 
-    /// Returns the differences from the expectation. If the status differs it is the only one, because the others would only
-    /// follow from it.
+    /// Returns the differences from the expectation. If the status differs it is the only one, because the others would
+    /// only follow from it.
     pub fn problems(&self, expect: &Expectation) -> Vec<String> {
         if let Some(problem) = self.status_problem(expect) {
             return vec![problem];
