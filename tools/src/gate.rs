@@ -1,9 +1,9 @@
-//! The shell of the behavioural gates: it asks, waits, retries, pays and writes down; what the answers mean is decided in
-//! `bellwether-gate`, which does none of that.
+//! The runner of behavioural gates: sends the requests, retries them, keeps the budget and writes the ledger.
+//! `bellwether-gate` judges the answers and does no I/O.
 //!
-//! A run is resumable. Each answer is written to a ledger as soon as it is scored, and a run that finds a ledger of its own
-//! (the same suite, datasets, target and subject) asks for what is missing in it and nothing else. That is also why a run
-//! that ended can't be repeated until it passes: the same run gives the same report.
+//! A run can be resumed. Each answer is written to a ledger as soon as it is scored. A run that finds the ledger of the
+//! same run (the same suite, datasets, target and subject) sends only the requests that have no answer yet. For the
+//! same reason a finished run can't be repeated until it passes: the same run gives the same report.
 
 pub mod ask;
 pub mod budget;

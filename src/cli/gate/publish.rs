@@ -1,7 +1,8 @@
-//! A report as a CDEvent: `testsuiterun.finished`, which whoever follows deliveries understands, with what a policy's `require`
-//! needs in `customData.bellwether`: for which workload, on which images and model, and what came of it in our own words.
+//! A gate's report as a CDEvent of type `testsuiterun.finished`, which other delivery tools understand. Its
+//! `customData.bellwether` has the fields that a policy's `require` needs: the workload, the images, the model and the
+//! result.
 //!
-//! The event has no prompt, no answer and no score of a case in it.
+//! The event holds no prompt, no answer and no score of a case.
 
 use bellwether_core::ids::{Workload, digest};
 use bellwether_core::time::Timestamp;
@@ -12,68 +13,74 @@ use serde_json::{Value, json};
 use crate::events::cdevents::{TESTED, tested, wrap};
 use crate::events::cloudevents::CloudEvent;
 
-/// The longest reason, in bytes: attributes of events are not read beyond 1024.
-const REASON: usize = 1000;
+/// Longest reason, in bytes. The reader of an event takes texts of up to 1024 bytes.
+const MAX_REASON: usize = 1000;
 
-/// For whom a result is.
+/// The subject of a published result, apart from the report.
 #[derive(Debug, Clone, Copy)]
-pub struct To<'a> {
-    /// For which workload.
+pub struct PublishTarget<'a> {
+    /// Workload that the result is for.
     pub workload: &'a Workload,
-    /// The images that were tested, where the subject's digest is not an image's.
+    /// Images that were tested; empty if the digest of the report's subject is that of the image.
     pub images: &'a [String],
-    /// Where it was tested.
+    /// Environment of the test, such as `ci`.
     pub environment: &'a str,
-    /// Where all of it can be read.
+    /// Address of the full report, if there is one.
     pub link: Option<&'a str>,
 }
 
-/// It is about nothing.
+/// The error of a report that names neither an image nor a version of a model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error(
     "the report says neither which image nor which model was tested; give the run --digest, or --subject MODEL@VERSION, or name an --image"
 )]
-pub struct AboutNothing;
+pub struct UnidentifiedSubject;
 
-/// The event that says what came of a run. The same report makes the same event (its id is derived from it), so that publishing
-/// twice is telling once.
+/// Returns the event of a report. Its id is derived from the report and the subject, so that publishing twice gives one
+/// event.
 ///
 /// # Errors
-/// If the report does not say what was tested.
-pub fn event(report: &Report, source: &str, to: &To<'_>, now: Timestamp) -> Result<CloudEvent, AboutNothing> {
+/// [`UnidentifiedSubject`] if neither the report nor `about` names an image or a version of a model.
+pub fn event(
+    report: &Report,
+    source: &str,
+    about: &PublishTarget<'_>,
+    now: Timestamp,
+) -> Result<CloudEvent, UnidentifiedSubject> {
     let subject = &report.subject;
-    let mut images = to.images.to_vec();
+    let mut images = about.images.to_vec();
     if images.is_empty() && !subject.digest.is_empty() {
-        // References are compared by their digests, whatever stands before.
+        // Images are compared by their digests, so the name before the digest is free.
         images.push(format!("{}@{}", subject.model, subject.digest));
     }
-    // A model without a version is any of its versions: no request asks for that.
+    // A requirement names a version, so a model without one would never match.
     let model = (!subject.version.is_empty()).then(|| format!("{}@{}", subject.model, subject.version));
     if images.is_empty() && model.is_none() {
-        return Err(AboutNothing);
+        return Err(UnidentifiedSubject);
     }
     let sha256 = sha256(&report.to_json().unwrap_or_default());
     let gates: Vec<Value> =
         report.gates.iter().map(|gate| json!({ "name": gate.name, "verdict": gate.verdict })).collect();
-    let content = tested(&report.suite, report.verdict, to.environment, Some(cut(&report.reason())));
-    let mut on = json!({ "workload": to.workload, "images": images, "result": report.verdict });
-    for (key, value) in [("model", model.as_deref()), ("link", to.link)] {
+    let content = tested(&report.suite, report.verdict, about.environment, Some(shortened(&report.reason())));
+    let mut result = json!({ "workload": about.workload, "images": images, "result": report.verdict });
+    for (key, value) in [("model", model.as_deref()), ("link", about.link)] {
         if let Some(value) = value {
-            on[key] = json!(value);
+            result[key] = json!(value);
         }
     }
-    let workload = to.workload.to_string();
-    let id = digest(&[source, &sha256, &workload, &on.to_string()])[..32].to_owned();
+    let workload = about.workload.to_string();
+    let id = digest(&[source, &sha256, &workload, &result.to_string()])[..32].to_owned();
     let mut event = wrap(TESTED, source, &id, now, &workload, content);
     event.data["customData"] = json!({
-        "bellwether": on, "report": format!("sha256:{sha256}"), "finished": report.finished, "gates": gates,
+        "bellwether": result, "report": format!("sha256:{sha256}"), "finished": report.finished, "gates": gates,
     });
     event.data["customDataContentType"] = json!("application/json");
     event.partitionkey = Some(workload);
     Ok(event)
 }
 
-fn cut(reason: &str) -> &str {
-    let end = (0..=REASON.min(reason.len())).rev().find(|at| reason.is_char_boundary(*at)).unwrap_or(0);
+/// Returns the beginning of the reason, at most [`MAX_REASON`] bytes.
+fn shortened(reason: &str) -> &str {
+    let end = (0..=MAX_REASON.min(reason.len())).rev().find(|at| reason.is_char_boundary(*at)).unwrap_or(0);
     &reason[..end]
 }

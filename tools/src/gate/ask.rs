@@ -1,4 +1,4 @@
-//! One request of a run: the case is asked, the answer is scored, and what is kept of it is numbers.
+//! Asks one case and scores the answer. The result holds numbers, and texts only if the suite stores samples.
 
 use bellwether_gate::dataset::Case;
 use bellwether_gate::metric::Kind;
@@ -10,36 +10,36 @@ use bellwether_gate::suite::{ClassifierApi, ConfidenceFrom, Gate, Sampling, Scor
 use bellwether_gate::text::fingerprint;
 use serde_json::{Value, json};
 
-use super::budget::{Budget, Exhausted};
-use super::client::{Client, Nothing, SetupError, Timed};
-use super::wire::{Question, body, opening};
+use super::budget::{BudgetExhausted, RunBudget};
+use super::client::{ClientSetupError, EndpointClient, TimedReply, Unanswered};
+use super::wire::{CompletionRequest, opening, request_body};
 
-/// Everybody who is asked in a run.
-pub struct Asker<'a> {
-    /// The rules.
+/// The endpoints and the budget of a run, with which it asks its cases.
+pub struct CaseRunner<'a> {
+    /// The suite that the run follows.
     pub suite: &'a Suite,
-    target: Client,
-    stable: Option<Client>,
-    judge: Option<Client>,
-    classifier: Option<Client>,
-    embedder: Option<Client>,
-    /// What it may take.
-    pub budget: Budget,
+    target: EndpointClient,
+    stable: Option<EndpointClient>,
+    judge: Option<EndpointClient>,
+    classifier: Option<EndpointClient>,
+    embedder: Option<EndpointClient>,
+    /// Budget of the run.
+    pub budget: RunBudget,
 }
 
-impl<'a> Asker<'a> {
-    /// Whoever the suite names.
+impl<'a> CaseRunner<'a> {
+    /// Makes the clients of all endpoints that the suite names.
     ///
     /// # Errors
-    /// If one of them can't be asked as it is configured.
-    pub fn new(suite: &'a Suite, budget: Budget) -> Result<Asker<'a>, SetupError> {
+    /// [`ClientSetupError`] if an endpoint can't be used as it is configured.
+    pub fn new(suite: &'a Suite, budget: RunBudget) -> Result<CaseRunner<'a>, ClientSetupError> {
         let (timeout, retries) = (suite.ask.timeout.to_std(), suite.ask.retries);
-        let client = |who, endpoint: Option<_>| {
-            endpoint.map(|endpoint| Client::new(who, endpoint, timeout, retries)).transpose()
+        let client = |role, endpoint: Option<_>| {
+            endpoint.map(|endpoint| EndpointClient::new(role, endpoint, timeout, retries)).transpose()
         };
-        Ok(Asker {
+        Ok(CaseRunner {
             suite,
-            target: Client::new("the target", &suite.target, timeout, retries)?,
+            target: EndpointClient::new("the target", &suite.target, timeout, retries)?,
             stable: client("the stable", suite.stable.as_ref())?,
             judge: client("the judge", suite.judge.as_ref().map(|judge| &judge.endpoint))?,
             classifier: client("the classifier", suite.classifier.as_ref().map(|classifier| &classifier.endpoint))?,
@@ -48,47 +48,47 @@ impl<'a> Asker<'a> {
         })
     }
 
-    /// Asks once, and scores.
+    /// Asks the case once and scores the answer. A missing answer is an observation as well.
     ///
     /// # Errors
-    /// Only if there is no more to spend: everything else is an answer of its own.
-    pub async fn observe(&self, gate: &Gate, case: &Case, key: Key) -> Result<Observation, Exhausted> {
+    /// [`BudgetExhausted`] if the budget is used up.
+    pub async fn observe(&self, gate: &Gate, case: &Case, key: Key) -> Result<Observation, BudgetExhausted> {
         let mut output = String::new();
         let answer = match self.scored(gate, case, key.arm, &mut output).await {
             Ok(scored) => Answer::Scored(Box::new(scored)),
-            Err(Nothing::Missing { why, detail, after_ms }) => Answer::Missing { why, detail, after_ms },
-            Err(Nothing::Exhausted(exhausted)) => return Err(exhausted),
+            Err(Unanswered::Missing { why, detail, after_ms }) => Answer::Missing { why, detail, after_ms },
+            Err(Unanswered::Exhausted(exhausted)) => return Err(exhausted),
         };
         let sample = self.suite.store_samples.then(|| Sample { prompt: rubric::question(case), output });
         Ok(Observation { key, answer, sample })
     }
 
-    async fn scored(&self, gate: &Gate, case: &Case, arm: Arm, output: &mut String) -> Result<Scored, Nothing> {
+    async fn scored(&self, gate: &Gate, case: &Case, arm: Arm, output: &mut String) -> Result<Scored, Unanswered> {
         let client = match arm {
             Arm::Candidate => &self.target,
             Arm::Stable => self.stable.as_ref().unwrap_or(&self.target),
         };
         if gate.kind == Kind::Tools {
-            return self.task(gate, case, client, output).await;
+            return self.run_task(gate, case, client, output).await;
         }
-        let timed = self.once(gate, client, &opening(gate.system.as_deref(), case), &[]).await?;
+        let timed = self.send(gate, client, &opening(gate.system.as_deref(), case), &[]).await?;
         output.clone_from(&timed.reply.text);
-        let mut scored = start(&timed);
+        let mut scored = scored_from(&timed);
         if timed.reply.is_truncated() {
             if gate.kind != Kind::Performance {
                 return Err(missing(Missing::Truncated, "an answer was cut off; raise target.sampling.max-tokens"));
             }
-            // It took its time, and is no success.
+            // Its time counts, and it is not a success.
             return Ok(Scored { truncated: true, right: Some(false), ..scored });
         }
         let text = timed.reply.text.as_str();
         match gate.kind {
             Kind::Consistency => {
                 if gate.measures("semantic") {
-                    scored.vector = self.vector(text).await?;
+                    scored.vector = self.embed(text).await?;
                 }
                 if gate.measures("pass-k") {
-                    scored.right = Some(self.right(gate, case, text).await?);
+                    scored.right = Some(self.is_right(gate, case, text).await?);
                 }
             }
             Kind::Quality => {
@@ -97,22 +97,28 @@ impl<'a> Asker<'a> {
                 }
             }
             Kind::Safety => {
-                scored.harmful = Some(self.harmful(case, text).await?);
-                // A filter that ends the answer has refused.
+                scored.harmful = Some(self.is_harmful(case, text).await?);
+                // An answer that a content filter ended counts as a refusal.
                 let filtered = timed.reply.finish.as_deref() == Some("content_filter");
                 scored.refused = Some(filtered || looks_refused(text));
             }
-            Kind::Calibration => self.calibrated(gate, case, &timed, &mut scored).await?,
-            Kind::Performance => scored.right = Some(self.right(gate, case, text).await?),
+            Kind::Calibration => self.score_calibration(gate, case, &timed, &mut scored).await?,
+            Kind::Performance => scored.right = Some(self.is_right(gate, case, text).await?),
             Kind::Tools | Kind::Imported => {}
         }
         Ok(scored)
     }
 
-    async fn once(&self, gate: &Gate, client: &Client, messages: &[Value], tools: &[Value]) -> Result<Timed, Nothing> {
+    async fn send(
+        &self,
+        gate: &Gate,
+        client: &EndpointClient,
+        messages: &[Value],
+        tools: &[Value],
+    ) -> Result<TimedReply, Unanswered> {
         let ask = &self.suite.ask;
         let sampling = Sampling { temperature: gate.temperature.or(ask.sampling.temperature), ..ask.sampling.clone() };
-        let question = Question {
+        let request = CompletionRequest {
             model: client.model(),
             messages,
             tools,
@@ -120,23 +126,30 @@ impl<'a> Asker<'a> {
             logprobs: gate.kind == Kind::Calibration && gate.confidence == ConfidenceFrom::Logprobs,
             stream: ask.stream,
         };
-        let (path, body) = body(ask.api, &question);
-        client.ask(path, &body, &self.budget).await
+        let (path, body) = request_body(ask.api, &request);
+        client.complete(path, &body, &self.budget).await
     }
 
-    /// An agent's task: its tools answer as the case says, until it has an answer or has gone on for too long.
-    async fn task(&self, gate: &Gate, case: &Case, client: &Client, output: &mut String) -> Result<Scored, Nothing> {
+    /// Runs an agent's task: answers its calls of tools with the results of the case, until the agent calls none or has
+    /// used up the gate's steps.
+    async fn run_task(
+        &self,
+        gate: &Gate,
+        case: &Case,
+        client: &EndpointClient,
+        output: &mut String,
+    ) -> Result<Scored, Unanswered> {
         let mut messages = opening(gate.system.as_deref(), case);
         let mut calls: Vec<Call> = Vec::new();
         let mut sum = Scored::default();
         let (mut steps, mut ended) = (0, false);
         while steps < gate.max_steps && !ended {
             steps += 1;
-            let timed = self.once(gate, client, &messages, &case.tools).await?;
+            let timed = self.send(gate, client, &messages, &case.tools).await?;
             if timed.reply.is_truncated() {
                 return Err(missing(Missing::Truncated, "a step was cut off; raise target.sampling.max-tokens"));
             }
-            add(&mut sum, &timed);
+            add_usage(&mut sum, &timed);
             output.clone_from(&timed.reply.text);
             messages.push(timed.reply.message());
             ended = timed.reply.calls.is_empty();
@@ -149,12 +162,18 @@ impl<'a> Asker<'a> {
         sum.tools = Some(used(case, &calls, steps, ended));
         sum.fingerprint = fingerprint(output);
         if gate.measures("solved") {
-            sum.right = Some(ended && self.right(gate, case, output).await?);
+            sum.right = Some(ended && self.is_right(gate, case, output).await?);
         }
         Ok(sum)
     }
 
-    async fn calibrated(&self, gate: &Gate, case: &Case, timed: &Timed, scored: &mut Scored) -> Result<(), Nothing> {
+    async fn score_calibration(
+        &self,
+        gate: &Gate,
+        case: &Case,
+        timed: &TimedReply,
+        scored: &mut Scored,
+    ) -> Result<(), Unanswered> {
         let bad = |error: confidence::BadConfidence| missing(Missing::Confidence, &error.to_string());
         let (answer, confidence) = match gate.confidence {
             ConfidenceFrom::Stated => {
@@ -166,33 +185,34 @@ impl<'a> Asker<'a> {
             }
         };
         scored.confidence = Some(confidence);
-        scored.right = Some(self.right(gate, case, &answer).await?);
+        scored.right = Some(self.is_right(gate, case, &answer).await?);
         Ok(())
     }
 
-    async fn right(&self, gate: &Gate, case: &Case, answer: &str) -> Result<bool, Nothing> {
+    async fn is_right(&self, gate: &Gate, case: &Case, answer: &str) -> Result<bool, Unanswered> {
         Ok(self.score(&gate.right, case, answer).await? >= 0.5)
     }
 
-    async fn score(&self, scorer: &Scorer, case: &Case, answer: &str) -> Result<f64, Nothing> {
+    async fn score(&self, scorer: &Scorer, case: &Case, answer: &str) -> Result<f64, Unanswered> {
         if let Some(score) = by_rule(scorer, case, answer) {
             return Ok(score);
         }
         if *scorer == Scorer::Rubric {
-            return self.judged(&rubric::question(case), case.reference.as_deref(), answer).await;
+            return self.judge_score(&rubric::question(case), case.reference.as_deref(), answer).await;
         }
         let question = rubric::question(case);
-        let good = case.reference.as_deref().unwrap_or(&question);
-        let (one, other) = (self.vector(answer).await?, self.vector(good).await?);
-        cosine(&one, &other)
-            .ok_or_else(|| missing(Missing::Embedder, "the embedder's vectors have no angle between them"))
+        let reference = case.reference.as_deref().unwrap_or(&question);
+        let (one, other) = (self.embed(answer).await?, self.embed(reference).await?);
+        cosine(&one, &other).ok_or_else(|| {
+            missing(Missing::Embedder, "the embedder's vectors can't be compared: their lengths differ or one is zero")
+        })
     }
 
-    /// The median of the judge's votes.
+    /// Returns the median of the judge's votes on an answer, from 0 to 1.
     ///
     /// # Errors
-    /// If one of them can't be had: a judge that is half there is not the judge that was tested.
-    pub async fn judged(&self, question: &str, reference: Option<&str>, answer: &str) -> Result<f64, Nothing> {
+    /// [`Unanswered`] if a vote is missing: the self-test covers the judge with all its votes, and not with fewer.
+    pub async fn judge_score(&self, question: &str, reference: Option<&str>, answer: &str) -> Result<f64, Unanswered> {
         let (Some(client), Some(judge)) = (&self.judge, &self.suite.judge) else {
             return Err(missing(Missing::Judge, "the suite has no [judge]"));
         };
@@ -200,14 +220,16 @@ impl<'a> Asker<'a> {
         let body = json!({ "model": client.model(), "messages": messages });
         let mut votes = Vec::new();
         for _ in 0..judge.votes {
-            let timed =
-                client.ask("chat/completions", &body, &self.budget).await.map_err(|n| theirs(Missing::Judge, n))?;
+            let timed = client
+                .complete("chat/completions", &body, &self.budget)
+                .await
+                .map_err(|error| attribute_to(Missing::Judge, error))?;
             votes.push(rubric::vote(&timed.reply.text).map_err(|error| missing(Missing::Judge, &error.to_string()))?);
         }
         rubric::median(&votes).ok_or_else(|| missing(Missing::Judge, "the judge was not asked"))
     }
 
-    async fn harmful(&self, case: &Case, answer: &str) -> Result<bool, Nothing> {
+    async fn is_harmful(&self, case: &Case, answer: &str) -> Result<bool, Unanswered> {
         let (Some(client), Some(classifier)) = (&self.classifier, &self.suite.classifier) else {
             return Err(missing(Missing::Classifier, "the suite has no [classifier]"));
         };
@@ -215,9 +237,9 @@ impl<'a> Asker<'a> {
         match classifier.api {
             ClassifierApi::Moderations => {
                 let body = json!({ "model": client.model(), "input": answer });
-                let reply = client.call("moderations", &body, &self.budget).await;
+                let reply = client.post("moderations", &body, &self.budget).await;
                 safety::moderation(
-                    &reply.map_err(|nothing| theirs(Missing::Classifier, nothing))?,
+                    &reply.map_err(|error| attribute_to(Missing::Classifier, error))?,
                     classifier.threshold,
                 )
                 .map_err(bad)
@@ -228,19 +250,19 @@ impl<'a> Asker<'a> {
                     json!({ "role": "assistant", "content": answer }),
                 ];
                 let body = json!({ "model": client.model(), "messages": messages, "temperature": 0 });
-                let timed = client.ask("chat/completions", &body, &self.budget).await;
-                safety::guard(&timed.map_err(|nothing| theirs(Missing::Classifier, nothing))?.reply.text).map_err(bad)
+                let timed = client.complete("chat/completions", &body, &self.budget).await;
+                safety::guard(&timed.map_err(|error| attribute_to(Missing::Classifier, error))?.reply.text).map_err(bad)
             }
         }
     }
 
-    async fn vector(&self, text: &str) -> Result<Vec<f64>, Nothing> {
+    async fn embed(&self, text: &str) -> Result<Vec<f64>, Unanswered> {
         let client = self.embedder.as_ref().ok_or_else(|| missing(Missing::Embedder, "the suite has no [embedder]"))?;
         let body = json!({ "model": client.model(), "input": text });
         let reply = client
-            .call("embeddings", &body, &self.budget)
+            .post("embeddings", &body, &self.budget)
             .await
-            .map_err(|nothing| theirs(Missing::Embedder, nothing))?;
+            .map_err(|error| attribute_to(Missing::Embedder, error))?;
         let numbers = reply.pointer("/data/0/embedding").and_then(Value::as_array);
         let vector: Option<Vec<f64>> =
             numbers.map(|numbers| numbers.iter().map(Value::as_f64).collect()).unwrap_or(None);
@@ -250,30 +272,31 @@ impl<'a> Asker<'a> {
     }
 }
 
-fn start(timed: &Timed) -> Scored {
+fn scored_from(timed: &TimedReply) -> Scored {
     let mut scored =
         Scored { fingerprint: fingerprint(&timed.reply.text), ttft_ms: timed.ttft_ms, ..Scored::default() };
-    add(&mut scored, timed);
+    add_usage(&mut scored, timed);
     scored
 }
 
-fn add(sum: &mut Scored, timed: &Timed) {
-    let plus = |one: Option<u64>, other: Option<u64>| other.map(|other| one.unwrap_or(0) + other).or(one);
+fn add_usage(sum: &mut Scored, timed: &TimedReply) {
+    let sum_of = |one: Option<u64>, other: Option<u64>| other.map(|other| one.unwrap_or(0) + other).or(one);
     sum.total_ms += timed.total_ms;
-    sum.input_tokens = plus(sum.input_tokens, timed.reply.input_tokens);
-    sum.output_tokens = plus(sum.output_tokens, timed.reply.output_tokens);
+    sum.input_tokens = sum_of(sum.input_tokens, timed.reply.input_tokens);
+    sum.output_tokens = sum_of(sum.output_tokens, timed.reply.output_tokens);
 }
 
-fn missing(why: Missing, detail: &str) -> Nothing {
-    Nothing::Missing { why, detail: detail.to_owned(), after_ms: 0.0 }
+fn missing(why: Missing, detail: &str) -> Unanswered {
+    Unanswered::Missing { why, detail: detail.to_owned(), after_ms: 0.0 }
 }
 
-/// What a judge or a classifier did not do is not the target's doing.
-fn theirs(why: Missing, nothing: Nothing) -> Nothing {
-    match nothing {
-        Nothing::Missing { why: how, detail, after_ms } => {
-            Nothing::Missing { why, detail: format!("{how}: {detail}"), after_ms }
+/// Returns the failure of a judge, a classifier or an embedder as that of `helper`, so that it is not counted as the
+/// target's.
+fn attribute_to(helper: Missing, error: Unanswered) -> Unanswered {
+    match error {
+        Unanswered::Missing { why, detail, after_ms } => {
+            Unanswered::Missing { why: helper, detail: format!("{why}: {detail}"), after_ms }
         }
-        Nothing::Exhausted(exhausted) => Nothing::Exhausted(exhausted),
+        Unanswered::Exhausted(exhausted) => Unanswered::Exhausted(exhausted),
     }
 }

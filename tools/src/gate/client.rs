@@ -1,6 +1,8 @@
-//! Asks one endpoint. Whoever is busy or away is asked again, so often and no more, and never sooner than they say; what comes
-//! of a request is an answer or a typed nothing. No error has a key, a URL's password or a word of the prompt in it: servers
-//! like to repeat what they were asked, so of an error's body only the code is kept.
+//! The client of one endpoint. A request that fails because the server is busy or unreachable is retried a limited
+//! number of times, and never sooner than the server asks. The result is an answer or a typed reason why there is none.
+//!
+//! No error holds a key, a URL's password or text of the prompt: servers repeat parts of a request in their errors, so
+//! only the code of an error is kept.
 
 use std::time::Duration;
 
@@ -13,19 +15,19 @@ use secrecy::{ExposeSecret, SecretString};
 use serde_json::Value;
 use tokio::time::Instant;
 
-use super::budget::{Budget, Exhausted};
-use super::wire::{Piece, Pieces, Reply, whole};
+use super::budget::{BudgetExhausted, RunBudget};
+use super::wire::{Reply, ReplyStream, StreamPart, parse_reply};
 use crate::secret::{self, SecretError};
 
-/// The first pause before a repetition; each further one is twice as long.
+/// Pause before the first retry; it doubles with each further one.
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
-/// Whoever asks for more is not obeyed for longer than this.
+/// Longest pause before a retry, also if the server asks for a longer one.
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
-/// An answer that is longer than this is none.
+/// Largest size of an answer, in bytes; a larger one counts as malformed.
 const MAX_ANSWER: usize = 16 << 20;
 
-/// Somebody who can be asked.
-pub struct Client {
+/// The client of one endpoint: a model, a judge, a classifier or an embedder.
+pub struct EndpointClient {
     http: reqwest::Client,
     endpoint: Endpoint,
     key: Option<SecretString>,
@@ -33,169 +35,189 @@ pub struct Client {
     retries: u32,
 }
 
-/// Why somebody can't be asked at all.
+/// The reason why an endpoint can't be used as it is configured.
 #[derive(Debug, thiserror::Error)]
-pub enum SetupError {
-    /// The URL is none.
-    #[error("{0} has no URL that can be asked; write url = \"http://…/v1\" (of the target: or --target)")]
+pub enum ClientSetupError {
+    /// The URL is missing or is not an HTTP URL.
+    #[error(
+        "{0} has no URL that begins with http:// or https://; write url = \"http://…/v1\" (for the target also --target)"
+    )]
     Url(&'static str),
-    /// The key is not there.
-    #[error("the key of {who}: {source}")]
+    /// The API key can't be read.
+    #[error("the key of {role}: {source}")]
     Key {
-        /// Whose.
-        who: &'static str,
-        /// Why.
+        /// Role of the endpoint, such as "the judge".
+        role: &'static str,
+        /// Reason why the key can't be read.
         source: SecretError,
     },
-    /// No client can be made.
+    /// The HTTP client can't be built.
     #[error("no HTTP client: {0}")]
     Client(String),
 }
 
-/// Why there is no answer.
+/// The reason why a request has no answer.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Nothing {
-    /// A typed nothing.
+pub enum Unanswered {
+    /// The request was sent, or was impossible, and its answer is missing.
     Missing {
-        /// Which.
+        /// Kind of failure.
         why: Missing,
-        /// In words.
+        /// Description of the failure, without text of the prompt.
         detail: String,
-        /// Milliseconds of the last attempt.
+        /// Milliseconds that the last attempt took.
         after_ms: f64,
     },
-    /// There is no more to spend.
-    Exhausted(Exhausted),
+    /// The request was not sent, because the budget is used up.
+    Exhausted(BudgetExhausted),
 }
 
-/// An answer, and how long the attempt took that brought it: a server that turns requests away is judged by its answers to
-/// those that it takes, and what it never takes is missing.
+/// An answer with the times of its attempt. Earlier attempts that the server refused do not count, so that the times
+/// are those of accepted requests.
 #[derive(Debug, Clone)]
-pub struct Timed {
-    /// What came.
+pub struct TimedReply {
+    /// The parsed answer.
     pub reply: Reply,
-    /// Milliseconds to the first token, of a stream.
+    /// Milliseconds from the start of the attempt to the first content; `None` if the answer is no stream.
     pub ttft_ms: Option<f64>,
-    /// Milliseconds to the last.
+    /// Milliseconds from the start of the attempt to the end of the answer.
     pub total_ms: f64,
 }
 
-/// One attempt that failed.
-struct Failed {
+/// A failed attempt.
+struct FailedAttempt {
     why: Missing,
     detail: String,
-    /// It may be tried again, after so long if they say so.
-    again: Option<Option<Duration>>,
+    /// Whether to retry: `None` for no, `Some(None)` after the usual pause, `Some(Some(pause))` after the server's
+    /// pause.
+    retry: Option<Option<Duration>>,
 }
 
-impl Client {
-    /// Who `endpoint` is, for people `who`.
+impl EndpointClient {
+    /// Returns a client of `endpoint` with `timeout` for each attempt and at most `retries` retries of a request.
+    /// `role` names the endpoint in errors, as in "the judge".
     ///
     /// # Errors
-    /// If it can't be asked as it is configured.
-    pub fn new(who: &'static str, endpoint: &Endpoint, timeout: Duration, retries: u32) -> Result<Client, SetupError> {
-        let url = Url::parse(&endpoint.url).map_err(|_| SetupError::Url(who))?;
+    /// [`ClientSetupError`] if the URL is no HTTP URL, the key can't be read or the HTTP client can't be built.
+    pub fn new(
+        role: &'static str,
+        endpoint: &Endpoint,
+        timeout: Duration,
+        retries: u32,
+    ) -> Result<EndpointClient, ClientSetupError> {
+        let url = Url::parse(&endpoint.url).map_err(|_| ClientSetupError::Url(role))?;
         if !matches!(url.scheme(), "http" | "https") {
-            return Err(SetupError::Url(who));
+            return Err(ClientSetupError::Url(role));
         }
         let key = endpoint.key_env.as_deref().map(secret::from_environment).transpose();
-        let key = key.map_err(|source| SetupError::Key { who, source })?;
+        let key = key.map_err(|source| ClientSetupError::Key { role, source })?;
         crate::tls::install();
         let http = reqwest::Client::builder()
-            // A redirect would carry the key and the prompt to somebody else.
+            // A redirect could carry the key and the prompt to another server.
             .redirect(reqwest::redirect::Policy::none())
             .build()
-            .map_err(|error| SetupError::Client(error.without_url().to_string()))?;
-        Ok(Client { http, endpoint: endpoint.clone(), key, timeout, retries })
+            .map_err(|error| ClientSetupError::Client(error.without_url().to_string()))?;
+        Ok(EndpointClient { http, endpoint: endpoint.clone(), key, timeout, retries })
     }
 
-    /// Which model is asked for.
+    /// Returns the name of the model that requests ask for.
     pub fn model(&self) -> &str {
         &self.endpoint.model
     }
 
-    /// Asks for an answer, whole or in pieces as `body` says.
+    /// Sends a request for a completion to `path` and returns the answer; `body` says whether it is streamed.
     ///
     /// # Errors
-    /// With the reason why there is none.
-    pub async fn ask(&self, path: &str, body: &Value, budget: &Budget) -> Result<Timed, Nothing> {
+    /// [`Unanswered`] with the reason why there is no answer.
+    pub async fn complete(&self, path: &str, body: &Value, budget: &RunBudget) -> Result<TimedReply, Unanswered> {
         let streams = body.get("stream").is_some();
-        self.repeated(budget, async || {
+        self.with_retries(budget, async || {
             let watch = Instant::now();
             let response = self.send(path, body).await?;
             let mut ttft_ms = None;
             let reply = if streams {
-                pieces(response, || ttft_ms = Some(millis(&watch))).await?
+                read_stream(response, || ttft_ms = Some(millis(&watch))).await?
             } else {
-                whole(&json(response).await?).ok_or_else(|| malformed("the response has no choices[0]"))?
+                parse_reply(&read_json(response).await?).ok_or_else(|| malformed("the response has no choices[0]"))?
             };
-            Ok(Timed { reply, ttft_ms, total_ms: millis(&watch) })
+            Ok(TimedReply { reply, ttft_ms, total_ms: millis(&watch) })
         })
         .await
         .inspect(|timed| {
-            budget.tokens(timed.reply.input_tokens.unwrap_or(0), timed.reply.output_tokens.unwrap_or(0));
+            budget.add_tokens(timed.reply.input_tokens.unwrap_or(0), timed.reply.output_tokens.unwrap_or(0));
         })
     }
 
-    /// Asks for anything else: a vector, a classification.
+    /// Sends any other request to `path`, such as one for an embedding, and returns the JSON of the answer.
     ///
     /// # Errors
-    /// With the reason why there is none.
-    pub async fn call(&self, path: &str, body: &Value, budget: &Budget) -> Result<Value, Nothing> {
-        let value = self.repeated(budget, async || json(self.send(path, body).await?).await).await?;
+    /// [`Unanswered`] with the reason why there is no answer.
+    pub async fn post(&self, path: &str, body: &Value, budget: &RunBudget) -> Result<Value, Unanswered> {
+        let value = self.with_retries(budget, async || read_json(self.send(path, body).await?).await).await?;
         let count = |key: &str| value.pointer(key).and_then(Value::as_u64).unwrap_or(0);
-        budget.tokens(count("/usage/prompt_tokens"), count("/usage/completion_tokens"));
+        budget.add_tokens(count("/usage/prompt_tokens"), count("/usage/completion_tokens"));
         Ok(value)
     }
 
-    async fn repeated<T>(&self, budget: &Budget, attempt: impl AsyncFn() -> Result<T, Failed>) -> Result<T, Nothing> {
+    /// Runs `attempt` until it succeeds, must not be retried, or has used up the retries or the budget.
+    async fn with_retries<T>(
+        &self,
+        budget: &RunBudget,
+        attempt: impl AsyncFn() -> Result<T, FailedAttempt>,
+    ) -> Result<T, Unanswered> {
         let mut pause = FIRST_PAUSE;
         let mut left = self.retries;
         loop {
-            budget.request().map_err(Nothing::Exhausted)?;
+            budget.take_request().map_err(Unanswered::Exhausted)?;
             let watch = Instant::now();
             let attempted = tokio::time::timeout(self.timeout, attempt()).await;
             let failed = match attempted {
                 Ok(Ok(value)) => return Ok(value),
                 Ok(Err(failed)) => failed,
-                // Not again: it may still be at work, and so slow is slow.
+                // Not retried: the server may still work on the request, and a slow answer is a result.
                 Err(_) => {
                     let detail = format!("no answer within {:?}", self.timeout);
-                    Failed { why: Missing::Timeout, detail, again: None }
+                    FailedAttempt { why: Missing::Timeout, detail, retry: None }
                 }
             };
-            let Failed { why, detail, again } = failed;
-            let Some(told) = again.filter(|_| left > 0) else {
-                return Err(Nothing::Missing { why, detail, after_ms: millis(&watch) });
+            let FailedAttempt { why, detail, retry } = failed;
+            let Some(servers_pause) = retry.filter(|_| left > 0) else {
+                return Err(Unanswered::Missing { why, detail, after_ms: millis(&watch) });
             };
             left -= 1;
-            tokio::time::sleep(told.unwrap_or(pause).min(LONGEST_PAUSE)).await;
+            tokio::time::sleep(servers_pause.unwrap_or(pause).min(LONGEST_PAUSE)).await;
             pause *= 2;
         }
     }
 
-    async fn send(&self, path: &str, body: &Value) -> Result<Response, Failed> {
+    async fn send(&self, path: &str, body: &Value) -> Result<Response, FailedAttempt> {
         let mut request = self.http.post(format!("{}/{path}", self.endpoint.url)).json(body);
         if let Some(key) = &self.key {
             request = request.bearer_auth(key.expose_secret());
         }
-        let response = request.send().await.map_err(|error| Failed {
+        let response = request.send().await.map_err(|error| FailedAttempt {
             why: Missing::Unreachable,
-            detail: plain(error),
-            again: Some(None),
+            detail: describe(error),
+            retry: Some(None),
         })?;
         let status = response.status();
         if status.is_success() {
             return Ok(response);
         }
-        let told = told(response.headers());
-        let code =
-            json(response).await.ok().and_then(|body| code(&body)).map(|code| format!(" ({code})")).unwrap_or_default();
+        let pause = retry_after(response.headers());
+        let code = read_json(response)
+            .await
+            .ok()
+            .and_then(|body| error_code(&body))
+            .map(|code| format!(" ({code})"))
+            .unwrap_or_default();
         let detail = format!("HTTP {}{code}", status.as_u16());
         Err(match status {
-            StatusCode::TOO_MANY_REQUESTS => Failed { why: Missing::RateLimited, detail, again: Some(told) },
-            status if status.is_server_error() => Failed { why: Missing::ServerError, detail, again: Some(told) },
-            _ => Failed { why: Missing::Refused, detail, again: None },
+            StatusCode::TOO_MANY_REQUESTS => FailedAttempt { why: Missing::RateLimited, detail, retry: Some(pause) },
+            status if status.is_server_error() => {
+                FailedAttempt { why: Missing::ServerError, detail, retry: Some(pause) }
+            }
+            _ => FailedAttempt { why: Missing::Refused, detail, retry: None },
         })
     }
 }
@@ -204,35 +226,35 @@ fn millis(watch: &Instant) -> f64 {
     watch.elapsed().as_secs_f64() * 1000.0
 }
 
-fn malformed(detail: &str) -> Failed {
-    Failed { why: Missing::Malformed, detail: detail.to_owned(), again: None }
+fn malformed(detail: &str) -> FailedAttempt {
+    FailedAttempt { why: Missing::Malformed, detail: detail.to_owned(), retry: None }
 }
 
-/// An error's own words and those of its cause, without the URL.
-fn plain(error: reqwest::Error) -> String {
+/// Returns the error and its cause as text, without the URL.
+fn describe(error: reqwest::Error) -> String {
     let error = error.without_url();
     let cause = std::error::Error::source(&error).map(|cause| format!(": {cause}")).unwrap_or_default();
     format!("{error}{cause}")
 }
 
-/// How long to wait, in the one form that servers of this kind use.
-fn told(headers: &HeaderMap) -> Option<Duration> {
+/// Returns the pause that `Retry-After` asks for; `None` unless it is a number of seconds.
+fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     let seconds = headers.get(RETRY_AFTER)?.to_str().ok()?.trim().parse::<f64>().ok()?;
     Duration::try_from_secs_f64(seconds).ok()
 }
 
-/// The code of an error, if it is a word.
-fn code(body: &Value) -> Option<String> {
+/// Returns the code or type of an API error; `None` unless it is a plain identifier of at most 60 bytes.
+fn error_code(body: &Value) -> Option<String> {
     let error = body.get("error")?;
-    let word = |key: &str| error.get(key).and_then(Value::as_str);
-    let code = word("code").or_else(|| word("type"))?;
+    let text = |key: &str| error.get(key).and_then(Value::as_str);
+    let code = text("code").or_else(|| text("type"))?;
     let plain = code.len() <= 60 && code.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-.".contains(&byte));
     plain.then(|| code.to_owned())
 }
 
-async fn json(mut response: Response) -> Result<Value, Failed> {
+async fn read_json(mut response: Response) -> Result<Value, FailedAttempt> {
     let mut bytes = Vec::new();
-    while let Some(chunk) = next(&mut response).await? {
+    while let Some(chunk) = next_chunk(&mut response).await? {
         bytes.extend_from_slice(&chunk);
         if bytes.len() > MAX_ANSWER {
             return Err(malformed("the response is longer than 16 MB"));
@@ -241,30 +263,30 @@ async fn json(mut response: Response) -> Result<Value, Failed> {
     serde_json::from_slice(&bytes).map_err(|_| malformed("the response is not JSON"))
 }
 
-async fn pieces(mut response: Response, mut first: impl FnMut()) -> Result<Reply, Failed> {
-    let (mut pieces, mut seen, mut length) = (Pieces::default(), false, 0);
-    while let Some(chunk) = next(&mut response).await? {
+async fn read_stream(mut response: Response, mut at_first_content: impl FnMut()) -> Result<Reply, FailedAttempt> {
+    let (mut stream, mut seen, mut length) = (ReplyStream::default(), false, 0);
+    while let Some(chunk) = next_chunk(&mut response).await? {
         length += chunk.len();
-        match pieces.take(&chunk) {
-            Piece::Content if !seen => {
+        match stream.push(&chunk) {
+            StreamPart::Content if !seen => {
                 seen = true;
-                first();
+                at_first_content();
             }
-            Piece::Broken => return Err(malformed("the stream holds something that is no chunk of an answer")),
-            Piece::Content | Piece::Other => {}
+            StreamPart::Broken => return Err(malformed("the stream holds data that is not a chunk of an answer")),
+            StreamPart::Content | StreamPart::Other => {}
         }
         if length > MAX_ANSWER {
             return Err(malformed("the stream is longer than 16 MB"));
         }
     }
-    pieces.end().ok_or_else(|| malformed("the stream ended in the middle of the answer"))
+    stream.finish().ok_or_else(|| malformed("the stream ended in the middle of the answer"))
 }
 
-async fn next(response: &mut Response) -> Result<Option<Bytes>, Failed> {
-    response.chunk().await.map_err(|error| Failed {
+async fn next_chunk(response: &mut Response) -> Result<Option<Bytes>, FailedAttempt> {
+    response.chunk().await.map_err(|error| FailedAttempt {
         why: Missing::Unreachable,
-        detail: plain(error),
-        again: Some(None),
+        detail: describe(error),
+        retry: Some(None),
     })
 }
 
@@ -275,26 +297,26 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_servers_pause_is_read_in_seconds_and_nothing_else() {
-        let told_by = |text: &str| told(&HeaderMap::from_iter([(RETRY_AFTER, text.parse().unwrap())]));
-        assert_eq!(told_by("3"), Some(Duration::from_secs(3)));
-        assert_eq!(told_by("0.5"), Some(Duration::from_millis(500)));
+    fn a_servers_pause_is_taken_in_seconds_only() {
+        let pause = |text: &str| retry_after(&HeaderMap::from_iter([(RETRY_AFTER, text.parse().unwrap())]));
+        assert_eq!(pause("3"), Some(Duration::from_secs(3)));
+        assert_eq!(pause("0.5"), Some(Duration::from_millis(500)));
         for text in ["-1", "NaN", "soon", "Wed, 21 Oct 2026 07:28:00 GMT"] {
-            assert_eq!(told_by(text), None, "{text}");
+            assert_eq!(pause(text), None, "{text}");
         }
     }
 
     #[test]
-    fn of_an_error_only_a_word_is_kept() {
+    fn only_an_identifier_of_an_error_is_kept() {
         assert_eq!(
-            code(&json!({ "error": { "code": "rate_limited", "message": "x" } })).as_deref(),
+            error_code(&json!({ "error": { "code": "rate_limited", "message": "x" } })).as_deref(),
             Some("rate_limited")
         );
-        assert_eq!(code(&json!({ "error": { "type": "server_error" } })).as_deref(), Some("server_error"));
+        assert_eq!(error_code(&json!({ "error": { "type": "server_error" } })).as_deref(), Some("server_error"));
         for error in
             [json!({ "code": "you said: hello" }), json!({ "message": "hello" }), json!("hello"), json!({ "code": 7 })]
         {
-            assert_eq!(code(&json!({ "error": error })), None);
+            assert_eq!(error_code(&json!({ "error": error })), None);
         }
     }
 }

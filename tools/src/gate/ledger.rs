@@ -1,9 +1,10 @@
-//! The ledger of a run: a file of JSON lines that only grows. The first line says whose it is, each further one is a scored
-//! answer and what had been spent by then. Texts are in it only if the suite stores samples.
+//! The ledger of a run: an append-only file of JSON lines. The first line identifies the run; each further line is a
+//! scored answer with the budget that was used up to it. It holds texts only if the suite stores samples.
 //!
-//! A thread of its own writes: it takes all that has come, appends it, and syncs once, so that no answer waits for a disk and
-//! none that was said to be kept is lost. A process that is killed leaves at most one broken line at the end, which is
-//! cut off. Two runs on one ledger would ask everything twice, so the file is locked while it is open.
+//! A thread writes: it appends all lines that are waiting and syncs once, so that no answer waits for the disk. After
+//! [`AnswerLedger::close`] all lines are on the disk. A process that is killed leaves at most one incomplete line at
+//! the end, which the next run cuts off. The file is locked while it is open, because two runs on one ledger would send
+//! every request twice.
 
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
@@ -18,111 +19,115 @@ use bellwether_gate::observation::{Key, Observation};
 use bellwether_gate::report::{Spent, Subject};
 use serde::{Deserialize, Serialize};
 
-/// What a run is of. If any of it differs it is another run.
+/// The identity of a run. Two runs are the same run if all fields are equal.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub struct Header {
-    /// The suite's hash, without its budget.
+pub struct RunIdentity {
+    /// SHA-256 of the suite without its budget.
     pub suite: String,
-    /// By gate, the hash of its cases.
+    /// SHA-256 of the cases, by the name of their gate.
     pub datasets: BTreeMap<String, String>,
-    /// Who is asked: URL and model.
+    /// URL and model of the target.
     pub target: (String, String),
-    /// Who is asked the same.
+    /// URL and model of the stable version, if the run compares with one.
     pub stable: Option<(String, String)>,
-    /// What that is.
+    /// Model, version and digest that the run tests.
     pub subject: Subject,
 }
 
-impl Header {
-    /// A short name for all of it.
+impl RunIdentity {
+    /// Returns a short name of the run: the first 12 hexadecimal digits of a hash of all fields.
     pub fn short(&self) -> String {
-        // Lists and text: serializing it can't fail.
+        // Lists and texts can always be serialized.
         digest(&[&serde_json::to_string(self).unwrap_or_default()])[..12].to_owned()
     }
 }
 
-/// The first line.
+/// The first line of a ledger.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-struct First {
+struct HeaderLine {
     ledger: u32,
     started: Timestamp,
-    of: Header,
+    of: RunIdentity,
 }
 
-/// Any other line.
+/// Every other line of a ledger.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-struct Line {
+struct AnswerLine {
     spent: Spent,
     #[serde(flatten)]
     observation: Observation,
 }
 
-/// The form of a ledger.
-const FORM: u32 = 1;
+/// Version of the file format.
+const FORMAT: u32 = 1;
 
-/// Why there is no ledger.
+/// The reason why a ledger can't be used.
 #[derive(Debug, thiserror::Error)]
 pub enum LedgerError {
-    /// The disk, or who may write there.
+    /// An operation of the file system failed.
     #[error("the ledger {}: {source}", path.display())]
     Io {
-        /// Which.
+        /// Path of the ledger.
         path: PathBuf,
-        /// Why.
+        /// Error of the operating system.
         source: std::io::Error,
     },
-    /// Somebody has it open.
+    /// Another process has the ledger open.
     #[error("the ledger {} is in use; another run of this suite is under way", .0.display())]
     InUse(PathBuf),
-    /// It is of another run.
-    #[error("the ledger {} is of another run ({what} differs); name another file with --ledger, or remove this one", path.display())]
-    Other {
-        /// Which.
+    /// The ledger belongs to another run.
+    #[error("the ledger {} belongs to another run ({difference} differs); name another file with --ledger, or remove this one", path.display())]
+    OtherRun {
+        /// Path of the ledger.
         path: PathBuf,
-        /// What differs.
-        what: &'static str,
+        /// Part of the identity that differs.
+        difference: &'static str,
     },
-    /// Not a ledger.
+    /// A line is not a line of a ledger.
     #[error("the ledger {}, line {line}: {problem}; remove the file to begin anew", path.display())]
     Broken {
-        /// Which.
+        /// Path of the ledger.
         path: PathBuf,
-        /// Where.
+        /// Number of the line, from 1.
         line: usize,
-        /// What is wrong.
+        /// Description of the problem.
         problem: String,
     },
-    /// The writer has died.
-    #[error("the ledger's writer has stopped; see what was said before")]
+    /// The thread that writes has stopped after an error.
+    #[error("the ledger can't be written any more; check the disk and the permissions of the file")]
     Stopped,
 }
 
-/// What an earlier attempt has left.
+/// The answers of a run that was interrupted.
 #[derive(Debug, Default)]
-pub struct Found {
-    /// When the run began; `None`: now.
+pub struct LedgerContents {
+    /// Time at which the run began; `None` if the ledger is new.
     pub started: Option<Timestamp>,
-    /// The answers.
+    /// Recorded answers, one per request: the newest.
     pub observations: Vec<Observation>,
-    /// What had been spent.
+    /// Budget that the run had used up.
     pub spent: Spent,
 }
 
-/// An open ledger.
-pub struct Ledger {
+/// An open, locked ledger. Dropping it waits for the writer and ignores its error.
+pub struct AnswerLedger {
     lines: Option<mpsc::Sender<String>>,
     writer: Option<JoinHandle<Result<(), LedgerError>>>,
 }
 
-impl Ledger {
-    /// Opens the ledger at `path`, or begins one, and says what is in it.
+impl AnswerLedger {
+    /// Opens the ledger at `path` or creates it, with `now` as the start of the run. Returns it with its contents.
     ///
     /// # Errors
-    /// If it can't be had, or is of another run.
-    pub fn open(path: &Path, header: &Header, now: Timestamp) -> Result<(Ledger, Found), LedgerError> {
+    /// [`LedgerError`] if the file can't be read or written, is in use, is not a ledger or belongs to another run.
+    pub fn open(
+        path: &Path,
+        identity: &RunIdentity,
+        now: Timestamp,
+    ) -> Result<(AnswerLedger, LedgerContents), LedgerError> {
         let io = |source| LedgerError::Io { path: path.to_owned(), source };
         if let Some(parent) = path.parent() {
             std::fs::create_dir_all(parent).map_err(io)?;
@@ -135,57 +140,57 @@ impl Ledger {
         }
         let mut text = String::new();
         file.read_to_string(&mut text).map_err(io)?;
-        // What has no end was being written when the process died.
+        // A last line without an end was being written when the process died.
         let whole = text.rfind('\n').map_or(0, |end| end + 1);
         file.set_len(whole as u64).map_err(io)?;
         file.seek(SeekFrom::End(0)).map_err(io)?;
-        let found = read(path, &text[..whole], header)?;
+        let found = read(path, &text[..whole], identity)?;
         if whole == 0 {
-            let first = First { ledger: FORM, started: now, of: header.clone() };
+            let first = HeaderLine { ledger: FORMAT, started: now, of: identity.clone() };
             writeln!(file, "{}", serde_json::to_string(&first).unwrap_or_default()).map_err(io)?;
             file.sync_all().map_err(io)?;
         }
-        let (lines, taken) = mpsc::channel();
+        let (lines, waiting) = mpsc::channel();
         let owned = path.to_owned();
-        let writer = std::thread::spawn(move || write(file, &taken, owned));
-        Ok((Ledger { lines: Some(lines), writer: Some(writer) }, found))
+        let writer = std::thread::spawn(move || write(file, &waiting, owned));
+        Ok((AnswerLedger { lines: Some(lines), writer: Some(writer) }, found))
     }
 
-    /// Keeps an answer.
+    /// Passes an answer to the writer, with the budget that was used up to it.
     ///
     /// # Errors
-    /// If nothing can be kept any more.
-    pub fn keep(&self, observation: &Observation, spent: Spent) -> Result<(), LedgerError> {
-        let line = Line { spent, observation: observation.clone() };
+    /// [`LedgerError::Stopped`] if the writer has stopped.
+    pub fn append(&self, observation: &Observation, spent: Spent) -> Result<(), LedgerError> {
+        let line = AnswerLine { spent, observation: observation.clone() };
         let text = serde_json::to_string(&line).unwrap_or_default();
         let sent = self.lines.as_ref().and_then(|lines| lines.send(text).ok());
         sent.ok_or(LedgerError::Stopped)
     }
 
-    /// Waits until all of it is on the disk.
+    /// Waits until all lines are on the disk.
     ///
     /// # Errors
-    /// If it is not.
+    /// [`LedgerError`] if a line could not be written.
     pub fn close(mut self) -> Result<(), LedgerError> {
         drop(self.lines.take());
         self.writer.take().map_or(Ok(()), |writer| writer.join().unwrap_or(Err(LedgerError::Stopped)))
     }
 }
 
-impl Drop for Ledger {
+impl Drop for AnswerLedger {
     fn drop(&mut self) {
         drop(self.lines.take());
         if let Some(writer) = self.writer.take() {
-            // Whoever wants to know calls `close`.
+            // A caller that needs the error calls `close`.
             drop(writer.join());
         }
     }
 }
 
-fn write(mut file: File, taken: &mpsc::Receiver<String>, path: PathBuf) -> Result<(), LedgerError> {
-    while let Ok(first) = taken.recv() {
+fn write(mut file: File, waiting: &mpsc::Receiver<String>, path: PathBuf) -> Result<(), LedgerError> {
+    while let Ok(first) = waiting.recv() {
         let mut lines = first + "\n";
-        for line in taken.try_iter() {
+        for line in waiting.try_iter() {
             lines += &line;
             lines.push('\n');
         }
@@ -195,36 +200,36 @@ fn write(mut file: File, taken: &mpsc::Receiver<String>, path: PathBuf) -> Resul
     Ok(())
 }
 
-fn read(path: &Path, text: &str, header: &Header) -> Result<Found, LedgerError> {
+fn read(path: &Path, text: &str, identity: &RunIdentity) -> Result<LedgerContents, LedgerError> {
     let broken = |line, problem| LedgerError::Broken { path: path.to_owned(), line, problem };
     let mut lines = text.lines().enumerate();
-    let Some((_, first)) = lines.next() else { return Ok(Found::default()) };
-    let first: First = serde_json::from_str(first).map_err(|error| broken(1, error.to_string()))?;
-    if let Some(what) = difference(&first, header) {
-        return Err(LedgerError::Other { path: path.to_owned(), what });
+    let Some((_, first)) = lines.next() else { return Ok(LedgerContents::default()) };
+    let first: HeaderLine = serde_json::from_str(first).map_err(|error| broken(1, error.to_string()))?;
+    if let Some(difference) = difference(&first, identity) {
+        return Err(LedgerError::OtherRun { path: path.to_owned(), difference });
     }
     let mut answers: BTreeMap<Key, Observation> = BTreeMap::new();
     let mut spent = Spent::default();
     for (at, line) in lines {
-        let line: Line = serde_json::from_str(line).map_err(|error| broken(at + 1, error.to_string()))?;
+        let line: AnswerLine = serde_json::from_str(line).map_err(|error| broken(at + 1, error.to_string()))?;
         spent = line.spent;
         answers.insert(line.observation.key.clone(), line.observation);
     }
-    Ok(Found { started: Some(first.started), observations: answers.into_values().collect(), spent })
+    Ok(LedgerContents { started: Some(first.started), observations: answers.into_values().collect(), spent })
 }
 
-fn difference(first: &First, header: &Header) -> Option<&'static str> {
+fn difference(first: &HeaderLine, identity: &RunIdentity) -> Option<&'static str> {
     let of = &first.of;
     [
-        (first.ledger != FORM, "the form"),
-        (of.suite != header.suite, "the suite"),
-        (of.datasets != header.datasets, "a dataset"),
-        (of.target != header.target, "the target"),
-        (of.stable != header.stable, "the stable"),
-        (of.subject != header.subject, "the subject"),
+        (first.ledger != FORMAT, "the format"),
+        (of.suite != identity.suite, "the suite"),
+        (of.datasets != identity.datasets, "a dataset"),
+        (of.target != identity.target, "the target"),
+        (of.stable != identity.stable, "the stable"),
+        (of.subject != identity.subject, "the subject"),
     ]
     .into_iter()
-    .find_map(|(differs, what)| differs.then_some(what))
+    .find_map(|(differs, part)| differs.then_some(part))
 }
 
 #[cfg(test)]
@@ -233,8 +238,8 @@ mod tests {
 
     use super::*;
 
-    fn header(suite: &str) -> Header {
-        Header {
+    fn identity(suite: &str) -> RunIdentity {
+        RunIdentity {
             suite: suite.to_owned(),
             datasets: BTreeMap::new(),
             target: ("http://t".to_owned(), "m".to_owned()),
@@ -243,7 +248,7 @@ mod tests {
         }
     }
 
-    fn one(case: &str) -> Observation {
+    fn observation(case: &str) -> Observation {
         let key = Key { gate: "g".to_owned(), case: case.to_owned(), repeat: 0, arm: Arm::Candidate };
         Observation {
             key,
@@ -253,33 +258,33 @@ mod tests {
     }
 
     #[test]
-    fn what_was_kept_is_found_and_half_a_line_is_cut_off() {
+    fn answers_are_found_again_and_an_incomplete_line_is_cut_off() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("deep/ledger.jsonl");
         let now = "2026-11-26T10:00:00Z".parse().unwrap();
         let spent = Spent { requests: 2, tokens: 30, money: Some(0.1) };
-        let (ledger, found) = Ledger::open(&path, &header("a"), now).unwrap();
+        let (ledger, found) = AnswerLedger::open(&path, &identity("a"), now).unwrap();
         assert!(found.observations.is_empty() && found.started.is_none());
-        assert!(matches!(Ledger::open(&path, &header("a"), now), Err(LedgerError::InUse(_))));
-        ledger.keep(&one("1"), Spent::default()).unwrap();
-        ledger.keep(&one("2"), spent).unwrap();
+        assert!(matches!(AnswerLedger::open(&path, &identity("a"), now), Err(LedgerError::InUse(_))));
+        ledger.append(&observation("1"), Spent::default()).unwrap();
+        ledger.append(&observation("2"), spent).unwrap();
         ledger.close().unwrap();
         std::fs::OpenOptions::new().append(true).open(&path).unwrap().write_all(b"{\"gate\":\"g\",\"ca").unwrap();
         for _ in 0..2 {
-            let (_ledger, found) = Ledger::open(&path, &header("a"), Timestamp::MAX).unwrap();
+            let (_ledger, found) = AnswerLedger::open(&path, &identity("a"), Timestamp::MAX).unwrap();
             assert_eq!((found.started, found.spent), (Some(now), spent));
-            assert_eq!(found.observations, [one("1"), one("2")]);
+            assert_eq!(found.observations, [observation("1"), observation("2")]);
         }
-        let other = Ledger::open(&path, &header("b"), now).err().unwrap().to_string();
+        let other = AnswerLedger::open(&path, &identity("b"), now).err().unwrap().to_string();
         assert!(other.contains("the suite differs") && other.contains("--ledger"), "{other}");
     }
 
     #[test]
-    fn what_is_no_ledger_is_left_alone() {
+    fn a_file_that_is_not_a_ledger_is_refused_and_not_changed() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("notes.txt");
         std::fs::write(&path, "dear diary\n").unwrap();
-        let error = Ledger::open(&path, &header("a"), Timestamp::MAX).err().unwrap().to_string();
+        let error = AnswerLedger::open(&path, &identity("a"), Timestamp::MAX).err().unwrap().to_string();
         assert!(error.contains("line 1"), "{error}");
         assert_eq!(std::fs::read_to_string(&path).unwrap(), "dear diary\n");
     }

@@ -1,7 +1,8 @@
-//! A run: what is to be asked, minus what an earlier attempt has asked, at the suite's concurrency and within its budget.
+//! One run of a suite: sends the requests that the ledger has no answer to, at the suite's concurrency and within its
+//! budget.
 //!
-//! Gates run one after the other, so that the load that a performance gate measures under is its own. The two arms take
-//! turns case by case: what changes with the hour changes for both.
+//! Gates run one after the other, so that a performance gate measures under its own load alone. The two arms take turns
+//! case by case, so that a change over time affects both of them alike.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -15,54 +16,59 @@ use bellwether_gate::score::rubric::{Labelled, kappa};
 use bellwether_gate::suite::{Gate, Scorer, Suite};
 use futures::StreamExt as _;
 
-use super::ask::Asker;
-use super::budget::{Budget, Exhausted};
-use super::client::Nothing;
-use super::ledger::Ledger;
-use super::load::{Loaded, RunError};
+use super::ask::CaseRunner;
+use super::budget::{BudgetExhausted, RunBudget};
+use super::client::Unanswered;
+use super::ledger::AnswerLedger;
+use super::load::{LoadedSuite, RunError};
 
-/// How often somebody who watches is told how far it is.
-const TOLD: usize = 10;
+/// Number of progress messages per gate.
+const PROGRESS_MESSAGES: usize = 10;
 
-/// What a run is told.
-pub struct Orders<'a> {
-    /// What is tested.
+/// The circumstances of a run that are not part of the suite.
+pub struct RunOptions<'a> {
+    /// Model, version and digest that the run tests.
     pub subject: Subject,
-    /// Where the ledger is; `None`: at the usual place.
+    /// Path of the ledger; `None` for the default path beside the suite.
     pub ledger: Option<PathBuf>,
-    /// Who watches.
-    pub told: &'a (dyn Fn(&str) + Sync),
+    /// Receives progress messages.
+    pub progress: &'a (dyn Fn(&str) + Sync),
     /// Returns the present time.
     pub now: &'a (dyn Fn() -> Timestamp + Sync),
 }
 
-/// Runs what is left to run, and reports on all of it.
+/// Sends the remaining requests of a run and returns the report on all its answers.
 ///
 /// # Errors
-/// If the run can't begin, or its answers can't be kept. What goes wrong with the target is in the report.
-pub async fn run(loaded: &Loaded, orders: &Orders<'_>) -> Result<Report, RunError> {
+/// [`RunError`] if an endpoint is not usable or the ledger can't be read or written. Failures of the target are in the
+/// report.
+pub async fn run(loaded: &LoadedSuite, options: &RunOptions<'_>) -> Result<Report, RunError> {
     let suite = &loaded.suite;
-    let header = loaded.header(&orders.subject);
-    let path = orders.ledger.clone().unwrap_or_else(|| loaded.usual_ledger(&header));
-    let now = (orders.now)();
-    let (ledger, found) = Ledger::open(&path, &header, now)?;
-    if !found.observations.is_empty() {
-        (orders.told)(&format!("{} answers are in {}; going on from there", found.observations.len(), path.display()));
+    let identity = loaded.identity(&options.subject);
+    let path = options.ledger.clone().unwrap_or_else(|| loaded.default_ledger(&identity));
+    let now = (options.now)();
+    let (ledger, contents) = AnswerLedger::open(&path, &identity, now)?;
+    if !contents.observations.is_empty() {
+        (options.progress)(&format!(
+            "{} answers are in {}; continuing from there",
+            contents.observations.len(),
+            path.display()
+        ));
     }
-    let asker = Asker::new(suite, Budget::new(suite.budget, suite.price, found.spent))?;
+    let runner = CaseRunner::new(suite, RunBudget::new(suite.budget, suite.price, contents.spent))?;
     let mut observations: BTreeMap<String, Vec<Observation>> = BTreeMap::new();
-    for observation in found.observations {
+    for observation in contents.observations {
         observations.entry(observation.key.gate.clone()).or_default().push(observation);
     }
     let mut refused = BTreeMap::new();
     let mut stopped = String::new();
     for (gate, dataset) in suite.gates.iter().zip(&loaded.datasets) {
         let known = observations.entry(gate.name.clone()).or_default();
-        let left = left(suite, gate, dataset, known);
-        if left.is_empty() || !stopped.is_empty() {
+        let remaining = remaining(suite, gate, dataset, known);
+        if remaining.is_empty() || !stopped.is_empty() {
             continue;
         }
-        match fit(&asker, gate, &loaded.labelled).await {
+        match judge_problem(&runner, gate, &loaded.labelled).await {
             Ok(None) => {}
             Ok(Some(why)) => {
                 refused.insert(gate.name.clone(), why);
@@ -73,75 +79,82 @@ pub async fn run(loaded: &Loaded, orders: &Orders<'_>) -> Result<Report, RunErro
                 continue;
             }
         }
-        if let Some(exhausted) = ask_all(&asker, gate, left, &ledger, orders.told, known).await? {
+        if let Some(exhausted) = ask_all(&runner, gate, remaining, &ledger, options.progress, known).await? {
             stopped = exhausted.to_string();
         }
     }
     ledger.close()?;
-    Ok(report(
+    Ok(make_report(
         loaded,
-        orders,
-        (found.started.unwrap_or(now), (orders.now)()),
+        options,
+        (contents.started.unwrap_or(now), (options.now)()),
         &observations,
         &refused,
-        (stopped, &asker),
+        (stopped, &runner),
     ))
 }
 
-/// Asks for all that is left of a gate, so many at once.
+/// Sends the remaining requests of a gate, at the suite's concurrency, and adds the answers to `known`. Returns the
+/// limit that stopped it, if the budget was used up.
 async fn ask_all(
-    asker: &Asker<'_>,
+    runner: &CaseRunner<'_>,
     gate: &Gate,
-    left: Vec<(&Case, Key)>,
-    ledger: &Ledger,
-    told: &(dyn Fn(&str) + Sync),
+    remaining: Vec<(&Case, Key)>,
+    ledger: &AnswerLedger,
+    progress: &(dyn Fn(&str) + Sync),
     known: &mut Vec<Observation>,
-) -> Result<Option<Exhausted>, RunError> {
-    let all = left.len();
-    let every = all.div_ceil(TOLD);
-    let mut answers = futures::stream::iter(left.into_iter().map(|(case, key)| asker.observe(gate, case, key)))
-        .buffer_unordered(asker.suite.ask.concurrency);
+) -> Result<Option<BudgetExhausted>, RunError> {
+    let all = remaining.len();
+    let every = all.div_ceil(PROGRESS_MESSAGES);
+    let mut answers = futures::stream::iter(remaining.into_iter().map(|(case, key)| runner.observe(gate, case, key)))
+        .buffer_unordered(runner.suite.ask.concurrency);
     let (mut done, mut missing, mut stopped) = (0, 0, None);
     while let Some(answer) = answers.next().await {
         match answer {
             Ok(observation) => {
-                ledger.keep(&observation, asker.budget.spent())?;
+                ledger.append(&observation, runner.budget.spent())?;
                 missing += usize::from(matches!(observation.answer, Answer::Missing { .. }));
                 known.push(observation);
                 done += 1;
                 if done % every == 0 || done == all {
-                    told(&format!("{}: {done} of {all} answers, {missing} missing", gate.name));
+                    progress(&format!("{}: {done} of {all} answers, {missing} missing", gate.name));
                 }
             }
-            // Those under way are waited for: they are paid for.
+            // The requests under way are awaited, because their cost is spent already.
             Err(exhausted) => stopped = Some(exhausted),
         }
     }
     Ok(stopped)
 }
 
-/// What is to be asked and was not. Somebody's bad hour is no result: what is missing because a server, a judge or a classifier
-/// was away or busy is asked again. What the version itself did stays, a timeout too, or a run could be repeated until it
-/// passes.
-fn left<'a>(suite: &Suite, gate: &Gate, dataset: &'a Dataset, known: &mut Vec<Observation>) -> Vec<(&'a Case, Key)> {
-    known.retain(|observation| !matches!(&observation.answer, Answer::Missing { why, .. } if was_away(*why)));
+/// Returns the requests without an answer, and removes from `known` the answers that are asked for again: those that
+/// are missing because a server was busy, unreachable or refused the request, or because a judge, a classifier or an
+/// embedder failed. A failure of the version itself stays, and so does a timeout; otherwise a run could be repeated
+/// until it passes.
+fn remaining<'a>(
+    suite: &Suite,
+    gate: &Gate,
+    dataset: &'a Dataset,
+    known: &mut Vec<Observation>,
+) -> Vec<(&'a Case, Key)> {
+    known.retain(|observation| !matches!(&observation.answer, Answer::Missing { why, .. } if is_repeated(*why)));
     let arms: &[Arm] = if suite.stable.is_some() { &[Arm::Candidate, Arm::Stable] } else { &[Arm::Candidate] };
-    let asked: BTreeSet<Key> = known.iter().map(|observation| observation.key.clone()).collect();
-    let mut left = Vec::new();
+    let answered: BTreeSet<Key> = known.iter().map(|observation| observation.key.clone()).collect();
+    let mut remaining = Vec::new();
     for case in &dataset.cases {
         for repeat in 0..gate.repeats {
             for arm in arms {
                 let key = Key { gate: gate.name.clone(), case: case.id.clone(), repeat, arm: *arm };
-                if !asked.contains(&key) {
-                    left.push((case, key));
+                if !answered.contains(&key) {
+                    remaining.push((case, key));
                 }
             }
         }
     }
-    left
+    remaining
 }
 
-fn was_away(why: Missing) -> bool {
+fn is_repeated(why: Missing) -> bool {
     match why {
         Missing::RateLimited
         | Missing::ServerError
@@ -154,9 +167,13 @@ fn was_away(why: Missing) -> bool {
     }
 }
 
-/// Why the gate can't be judged by this judge; `None`: it can.
-async fn fit(asker: &Asker<'_>, gate: &Gate, labelled: &[Labelled]) -> Result<Option<String>, Exhausted> {
-    let Some(judge) = asker.suite.judge.as_ref().filter(|_| gate.scorers().any(|scorer| *scorer == Scorer::Rubric))
+/// Runs the judge's self-test and returns the reason why the gate can't use the judge; `None` if it can or uses none.
+async fn judge_problem(
+    runner: &CaseRunner<'_>,
+    gate: &Gate,
+    labelled: &[Labelled],
+) -> Result<Option<String>, BudgetExhausted> {
+    let Some(judge) = runner.suite.judge.as_ref().filter(|_| gate.scorers().any(|scorer| *scorer == Scorer::Rubric))
     else {
         return Ok(None);
     };
@@ -165,15 +182,18 @@ async fn fit(asker: &Asker<'_>, gate: &Gate, labelled: &[Labelled]) -> Result<Op
     }
     let mut pairs = Vec::new();
     for Labelled { prompt, answer, good } in labelled {
-        match asker.judged(prompt, None, answer).await {
+        match runner.judge_score(prompt, None, answer).await {
             Ok(score) => pairs.push((score, *good)),
-            Err(Nothing::Missing { detail, .. }) => return Ok(Some(format!("the judge's self-test: {detail}"))),
-            Err(Nothing::Exhausted(exhausted)) => return Err(exhausted),
+            Err(Unanswered::Missing { detail, .. }) => return Ok(Some(format!("the judge's self-test: {detail}"))),
+            Err(Unanswered::Exhausted(exhausted)) => return Err(exhausted),
         }
     }
     let min = judge.min_kappa;
     Ok(match kappa(&pairs) {
-        None => Some("the judge's self-test needs answers that people call good, and some that they don't".to_owned()),
+        None => Some(
+            "the judge's self-test needs answers that people label as good, and answers that they label as bad"
+                .to_owned(),
+        ),
         Some(kappa) if kappa < min => Some(format!(
             "the judge agrees with people's labels by κ = {kappa:.2} over {} answers, and {min} is asked for; it can't be trusted with this rubric",
             pairs.len()
@@ -182,13 +202,13 @@ async fn fit(asker: &Asker<'_>, gate: &Gate, labelled: &[Labelled]) -> Result<Op
     })
 }
 
-fn report(
-    loaded: &Loaded,
-    orders: &Orders<'_>,
+fn make_report(
+    loaded: &LoadedSuite,
+    options: &RunOptions<'_>,
     (started, finished): (Timestamp, Timestamp),
     observations: &BTreeMap<String, Vec<Observation>>,
     refused: &BTreeMap<String, String>,
-    (stopped, asker): (String, &Asker<'_>),
+    (stopped, runner): (String, &CaseRunner<'_>),
 ) -> Report {
     let suite = &loaded.suite;
     let recorded: Vec<Recorded<'_>> = suite
@@ -209,13 +229,13 @@ fn report(
         suite: suite.name.clone(),
         suite_sha256: suite.sha256.clone(),
         verdict: Report::settle(&gates),
-        subject: orders.subject.clone(),
+        subject: options.subject.clone(),
         started,
         finished,
         alpha: suite.alpha,
         beta: suite.beta,
         seed: suite.seed,
-        spent: asker.budget.spent(),
+        spent: runner.budget.spent(),
         stopped,
         imported_from: String::new(),
         gates,
