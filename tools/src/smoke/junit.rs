@@ -1,20 +1,20 @@
-//! JUnit's XML, which every CI system shows.
+//! The results of a smoke test as JUnit XML, which CI systems display.
 
 use std::fmt::Write as _;
 
-use super::answer::Checked;
+use super::answer::CheckedRequest;
 
-/// The report of a smoke test.
-pub fn report(suite: &str, all: &[Checked]) -> String {
-    let failures = all.iter().filter(|checked| !checked.passed).count();
+/// Returns the results of the smoke test named `suite` as a JUnit XML document.
+pub fn report(suite: &str, results: &[CheckedRequest]) -> String {
+    let failures = results.iter().filter(|checked| !checked.passed).count();
     let seconds = |ms: u64| ms as f64 / 1000.0;
-    let time = seconds(all.iter().map(|checked| checked.took_ms).sum());
-    let (suite, count) = (escaped(suite), all.len());
+    let time = seconds(results.iter().map(|checked| checked.took_ms).sum());
+    let (suite, count) = (escaped(suite), results.len());
     let mut out = format!(
         "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<testsuites>\n  <testsuite name=\"{suite}\" tests=\"{count}\" \
          failures=\"{failures}\" errors=\"0\" skipped=\"0\" time=\"{time}\">\n"
     );
-    for checked in all {
+    for checked in results {
         let (name, time) = (escaped(&checked.name), seconds(checked.took_ms));
         // Writing to a String can't fail.
         let _ = write!(out, "    <testcase classname=\"{suite}\" name=\"{name}\" time=\"{time}\"");
@@ -28,7 +28,7 @@ pub fn report(suite: &str, all: &[Checked]) -> String {
     out + "  </testsuite>\n</testsuites>\n"
 }
 
-/// Text for an attribute or an element. What XML can't have at all is left out.
+/// Escapes text for an attribute or an element, and drops the characters that XML can't hold.
 fn escaped(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for character in text.chars() {
@@ -53,8 +53,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_a_service_says_can_not_break_the_report() {
-        let of = |name: &str, problem: &str| Checked {
+    fn the_text_of_an_answer_can_not_break_the_xml() {
+        let checked = |name: &str, problem: &str| CheckedRequest {
             name: name.to_owned(),
             passed: problem.is_empty(),
             sentence: format!("GET /: {problem}"),
@@ -62,7 +62,7 @@ mod tests {
             took_ms: 1250,
             attempts: 1,
         };
-        let all = [of("up", ""), of("a \"b\" & <c>", "the body is \"</failure>\u{1}\n]]>\"")];
+        let results = [checked("up", ""), checked("a \"b\" & <c>", "the body is \"</failure>\u{1}\n]]>\"")];
         expect![[r#"
             <?xml version="1.0" encoding="UTF-8"?>
             <testsuites>
@@ -74,6 +74,6 @@ mod tests {
               </testsuite>
             </testsuites>
         "#]]
-        .assert_eq(&report("smoke.toml", &all));
+        .assert_eq(&report("smoke.toml", &results));
     }
 }

@@ -1,4 +1,4 @@
-//! What a load test has to keep, as people write it: `p95<=800ms`, `first-byte-p99<=300ms`, `errors<=1%`, `rate>=45/s`.
+//! The limits of a load test, as people write them: `p95<=800ms`, `first-byte-p99<=300ms`, `errors<=1%`, `rate>=45/s`.
 
 use std::fmt;
 use std::str::FromStr;
@@ -9,41 +9,41 @@ use serde::{Serialize, Serializer};
 
 use super::schedule::Rate;
 
-/// A limit on one number of the result.
+/// A limit on one figure of the result, with its text.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Threshold {
-    /// As it was written, for the report.
+    /// The text of the limit without white space, for the report.
     text: String,
-    /// Which number, and its limit.
-    pub limit: Limit,
+    /// Figure that is limited, and its limit.
+    pub limit: ThresholdLimit,
 }
 
-/// Which number may not pass what.
+/// A limit on one figure of the result.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Limit {
-    /// The given share of the requests has to be answered well within this time.
+pub enum ThresholdLimit {
+    /// The time within which a share of the due requests must have a good answer.
     Latency {
-        /// From 0 to 1.
+        /// Share of the due requests, above 0 and below 1.
         share: f64,
-        /// How long it may take.
+        /// Longest time from due to complete.
         within: Span,
     },
-    /// The given share has to have its first byte within this time.
+    /// The time within which a share of the due requests must have the first byte of a good answer.
     FirstByte {
-        /// From 0 to 1.
+        /// Share of the due requests, above 0 and below 1.
         share: f64,
-        /// How long it may take.
+        /// Longest time from due to the first byte.
         within: Span,
     },
-    /// At most this share of what was sent may get no good answer.
+    /// The largest share (0 to 1) of the sent requests without a good answer.
     Errors(f64),
-    /// At most this share of what was due may not be sent.
+    /// The largest share (0 to 1) of the due requests that are not sent.
     NotSent(f64),
-    /// At least so many good answers a second.
+    /// The lowest number of good answers per second.
     Rate(f64),
 }
 
-/// A threshold that can't be read.
+/// The error of a text that is not a threshold.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
     "{text:?} is not a threshold: {why}; write p95<=800ms, first-byte-p95<=300ms, errors<=1%, not-sent<=0% or rate>=45/s"
@@ -54,16 +54,18 @@ pub struct BadThreshold {
 }
 
 impl Threshold {
-    /// So many requests are needed before the limit can be shown to be kept, with 95 % confidence: if all of fewer were
-    /// good, a share of bad ones above the limit would still not be ruled out.
+    /// Returns the number of due requests that are needed to show with 95 % confidence that the limit is kept.
+    ///
+    /// If p is the allowed share of bad requests, n good requests in a row rule out a larger share if (1 − p)ⁿ ≤ 0.05.
+    /// So n = ⌈ln 0.05 / ln(1 − p)⌉: 59 for p95 and 299 for p99.
     pub fn needs(&self) -> u64 {
         let allowed = match self.limit {
-            Limit::Latency { share, .. } | Limit::FirstByte { share, .. } => 1.0 - share,
-            Limit::Errors(share) => share,
-            // Counted, and not guessed from a part.
-            Limit::NotSent(_) | Limit::Rate(_) => return 1,
+            ThresholdLimit::Latency { share, .. } | ThresholdLimit::FirstByte { share, .. } => 1.0 - share,
+            ThresholdLimit::Errors(share) => share,
+            // These figures are counted and not estimated from a sample.
+            ThresholdLimit::NotSent(_) | ThresholdLimit::Rate(_) => return 1,
         };
-        // No number of requests shows that something never happens. Who asks for none has to be content with none seen.
+        // No number of requests shows that errors never happen, so a limit of 0 % is kept if none was seen.
         if allowed <= 0.0 || allowed >= 1.0 { 1 } else { (0.05_f64.ln() / (1.0 - allowed).ln()).ceil() as u64 }
     }
 }
@@ -89,34 +91,36 @@ impl Serialize for Threshold {
     }
 }
 
-fn read(text: &str) -> Result<Limit, String> {
+fn read(text: &str) -> Result<ThresholdLimit, String> {
     let (name, value, up) = if let Some((name, value)) = text.split_once("<=") {
         (name.trim(), value.trim(), false)
     } else if let Some((name, value)) = text.split_once(">=") {
         (name.trim(), value.trim(), true)
     } else {
-        return Err("there is no <= or >= in it".to_owned());
+        return Err("it has no <= or >=".to_owned());
     };
     if up != (name == "rate") {
-        return Err(format!("{name} is limited the other way round"));
+        return Err(format!("a limit on {name} takes {}", if up { "<=" } else { ">=" }));
     }
     if let Some(quantile) = name.strip_prefix("first-byte-") {
-        return Ok(Limit::FirstByte { share: share(quantile)?, within: time(value)? });
+        return Ok(ThresholdLimit::FirstByte { share: share(quantile)?, within: time(value)? });
     }
     match name {
-        "errors" => percent(value).map(Limit::Errors),
-        "not-sent" => percent(value).map(Limit::NotSent),
-        "rate" => value.parse::<Rate>().map(|rate| Limit::Rate(rate.per_second())).map_err(|error| error.to_string()),
-        quantile => Ok(Limit::Latency { share: share(quantile)?, within: time(value)? }),
+        "errors" => percent(value).map(ThresholdLimit::Errors),
+        "not-sent" => percent(value).map(ThresholdLimit::NotSent),
+        "rate" => {
+            value.parse::<Rate>().map(|rate| ThresholdLimit::Rate(rate.per_second())).map_err(|error| error.to_string())
+        }
+        quantile => Ok(ThresholdLimit::Latency { share: share(quantile)?, within: time(value)? }),
     }
 }
 
-/// `p95` is 0.95, and `p99.9` is 0.999.
+/// Parses a percentile as a share: `p95` is 0.95, and `p99.9` is 0.999.
 fn share(quantile: &str) -> Result<f64, String> {
     let number = quantile.strip_prefix('p').and_then(|number| number.parse::<f64>().ok());
     match number.map(|number| number / 100.0) {
         Some(share) if share > 0.0 && share < 1.0 => Ok(share),
-        _ => Err(format!("{quantile:?} is no number that a load test gives")),
+        _ => Err(format!("{quantile:?} is not a figure of a load test")),
     }
 }
 
@@ -137,18 +141,20 @@ mod tests {
     }
 
     #[test]
-    fn thresholds_are_read_as_people_write_them() {
+    fn every_form_of_threshold_is_parsed() {
         let within = Span::from_millis(800);
         let rows = [
-            ("p95<=800ms", Limit::Latency { share: 0.95, within }),
-            ("p99.9 <= 800ms", Limit::Latency { share: 0.9990000000000001, within }),
-            ("first-byte-p50<=800ms", Limit::FirstByte { share: 0.5, within }),
-            ("errors<=1%", Limit::Errors(0.01)),
-            ("not-sent<=0%", Limit::NotSent(0.0)),
-            ("rate>=45/s", Limit::Rate(45.0)),
+            ("p95<=800ms", ThresholdLimit::Latency { share: 0.95, within }),
+            ("p99.9 <= 800ms", ThresholdLimit::Latency { share: 0.9990000000000001, within }),
+            ("first-byte-p50<=800ms", ThresholdLimit::FirstByte { share: 0.5, within }),
+            ("errors<=1%", ThresholdLimit::Errors(0.01)),
+            ("not-sent<=0%", ThresholdLimit::NotSent(0.0)),
+            ("rate>=45/s", ThresholdLimit::Rate(45.0)),
         ];
         for (text, limit) in rows {
-            let (Limit::Latency { share: a, .. }, Limit::Latency { share: b, .. }) = (parsed(text).limit, limit) else {
+            let (ThresholdLimit::Latency { share: a, .. }, ThresholdLimit::Latency { share: b, .. }) =
+                (parsed(text).limit, limit)
+            else {
                 assert_eq!(parsed(text).limit, limit, "{text}");
                 continue;
             };
@@ -157,13 +163,13 @@ mod tests {
     }
 
     #[test]
-    fn what_is_none_is_told_why() {
+    fn a_text_that_is_not_a_threshold_is_refused_with_the_reason() {
         let rows = [
             ("p95", "no <="),
-            ("p95>=800ms", "other way round"),
-            ("rate<=9/s", "other way round"),
-            ("p100<=1s", "no number that a load test gives"),
-            ("mean<=1s", "no number that a load test gives"),
+            ("p95>=800ms", "p95 takes <="),
+            ("rate<=9/s", "rate takes >="),
+            ("p100<=1s", "not a figure of a load test"),
+            ("mean<=1s", "not a figure of a load test"),
             ("p95<=800", "length of time"),
             ("errors<=1", "percentage"),
             ("errors<=101%", "percentage"),
@@ -175,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn a_limit_needs_as_many_requests_as_can_show_it() {
+    fn the_needed_requests_follow_from_the_allowed_share() {
         let rows = [
             ("p50<=1s", 5),
             ("p95<=1s", 59),

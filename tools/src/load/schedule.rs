@@ -1,4 +1,4 @@
-//! When requests are sent: fixed beforehand, so that no answer, however late, moves the next question.
+//! The due times of all requests, fixed before the test starts, so that a late answer does not delay the next request.
 
 use std::fmt;
 use std::str::FromStr;
@@ -7,56 +7,56 @@ use std::time::Duration;
 use bellwether_core::time::Span;
 use serde::{Serialize, Serializer};
 
-/// More arrivals than this are a mistake in the command line, not a test from one machine.
-const MOST: f64 = 100_000_000.0;
+/// The largest number of requests in one test; more than that is a mistake in the command line.
+const MAX_REQUESTS: f64 = 100_000_000.0;
 
-/// Requests per second, written `50/s` or `300/m`.
+/// A rate in requests per second, greater than 0. People write `50/s` or `300/m`.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Rate(f64);
 
-/// A rate that can't be read.
+/// The error of a text that is not a rate.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0:?} is not a rate; write requests per second or minute, as in \"50/s\" or \"300/m\"")]
 pub struct BadRate(String);
 
-/// How arrivals are spread.
+/// The way in which due times are spread over the test.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Arrivals {
-    /// One after the other at the same distance.
+    /// Equal distances between requests.
     Constant,
-    /// As independent people come: in clusters and gaps. The same seed gives the same instants.
+    /// A Poisson process, as of independent users: clusters and gaps. The same seed gives the same due times.
     Poisson {
-        /// Where the dice begin.
+        /// Seed of the random numbers.
         seed: u64,
     },
 }
 
-/// All instants of a test.
+/// The rate, the spread and the length of a test, from which all due times follow.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Schedule {
-    /// How many arrive in a second, on average.
+    /// Average number of requests per second.
     pub rate: Rate,
-    /// How they are spread.
+    /// Spread of the due times.
     pub arrivals: Arrivals,
-    /// So long at the beginning nothing counts.
+    /// Time from the start during which requests are sent but not counted.
     pub warm_up: Span,
-    /// So long after that everything does.
+    /// Time after the warm-up, during which requests are counted.
     pub duration: Span,
 }
 
-/// A schedule that can't be kept.
+/// The reason why a schedule is refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum BadSchedule {
-    /// Nothing would be sent.
+    /// No request is due after the warm-up.
     #[error("at {0} not one request is due in {1}; give it more --duration or a higher --rate")]
     Empty(Rate, Span),
-    /// More than one machine can send, or remember.
+    /// More requests are due than one machine can send and count.
     #[error("{0} for {1} are too many requests for one test; lower --rate or --duration")]
     Endless(Rate, Span),
 }
 
 impl Rate {
-    /// So many requests per second.
+    /// Returns the requests per second.
     pub fn per_second(self) -> f64 {
         self.0
     }
@@ -103,13 +103,13 @@ impl fmt::Display for Arrivals {
 }
 
 impl Schedule {
-    /// Whether it asks for something that can be done.
+    /// Checks that at least one request counts and that at most a hundred million are sent.
     ///
     /// # Errors
-    /// Nothing would be sent, or too much.
+    /// [`BadSchedule`] names the limit that is broken.
     pub fn check(&self) -> Result<(), BadSchedule> {
-        let all = (self.warm_up.as_secs_f64() + self.duration.as_secs_f64()) * self.rate.per_second();
-        if all > MOST {
+        let requests = (self.warm_up.as_secs_f64() + self.duration.as_secs_f64()) * self.rate.per_second();
+        if requests > MAX_REQUESTS {
             return Err(BadSchedule::Endless(self.rate, self.duration));
         }
         if self.instants().all(|at| at < self.warm_up.to_std()) {
@@ -118,7 +118,7 @@ impl Schedule {
         Ok(())
     }
 
-    /// The instants, as time since the start, in order.
+    /// Returns the due times in ascending order, each as the time since the start of the test.
     pub fn instants(&self) -> Instants {
         let end = self.warm_up.as_secs_f64() + self.duration.as_secs_f64();
         let dice = match self.arrivals {
@@ -129,7 +129,7 @@ impl Schedule {
     }
 }
 
-/// The instants of a [`Schedule`].
+/// The iterator over the due times of a [`Schedule`].
 #[derive(Debug, Clone)]
 pub struct Instants {
     rate: f64,
@@ -143,7 +143,7 @@ impl Iterator for Instants {
     type Item = Duration;
 
     fn next(&mut self) -> Option<Duration> {
-        // A constant schedule is multiplied and not added up, so that an hour of it ends when the hour does.
+        // Multiplied and not summed, so that rounding errors do not accumulate over an hour.
         let at = match &mut self.dice {
             None => f64::from(self.sent) / self.rate,
             Some(dice) => {
@@ -156,12 +156,12 @@ impl Iterator for Instants {
     }
 }
 
-/// SplitMix64: a seed must give the same test next year, so it is not left to a dependency's idea of a good generator.
+/// SplitMix64, written out because a seed must give the same test with every version of every dependency.
 #[derive(Debug, Clone)]
 struct Dice(u64);
 
 impl Dice {
-    /// A number from 0 up to, but without, 1.
+    /// Returns the next random number, from 0 to 1 without 1.
     fn throw(&mut self) -> f64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut mixed = self.0;
@@ -188,17 +188,17 @@ mod tests {
     }
 
     #[test]
-    fn a_poisson_schedule_has_its_rate_its_gaps_and_its_seed() {
+    fn a_poisson_schedule_has_its_rate_and_long_gaps_and_depends_on_its_seed() {
         let instants = |seed| schedule("50/s", Arrivals::Poisson { seed }, 400).instants().collect::<Vec<_>>();
-        let some = instants(1);
-        // Twenty thousand on average, and three deviations of the root of that.
-        assert!((19_600..20_400).contains(&some.len()), "{}", some.len());
-        assert!(some.is_sorted());
-        // A gap of more than five times the average is e^-5 of all: about 135.
-        let long = some.windows(2).filter(|pair| pair[1] - pair[0] > Duration::from_millis(100)).count();
+        let first = instants(1);
+        // 20,000 on average, with a standard deviation of √20,000, which is 141.
+        assert!((19_600..20_400).contains(&first.len()), "{}", first.len());
+        assert!(first.is_sorted());
+        // Gaps of more than five times the average are e^-5 of all, which is about 135.
+        let long = first.windows(2).filter(|pair| pair[1] - pair[0] > Duration::from_millis(100)).count();
         assert!((80..190).contains(&long), "{long}");
-        assert_eq!(some, instants(1));
-        assert_ne!(some, instants(2));
+        assert_eq!(first, instants(1));
+        assert_ne!(first, instants(2));
     }
 
     #[test]
@@ -211,11 +211,11 @@ mod tests {
     }
 
     #[test]
-    fn a_schedule_that_can_not_be_kept_is_refused() {
+    fn an_empty_or_endless_schedule_is_refused() {
         assert!(schedule("10/s", Arrivals::Constant, 5).check().is_ok());
         assert!(matches!(schedule("10/s", Arrivals::Constant, 0).check(), Err(BadSchedule::Empty(..))));
         assert!(matches!(schedule("9999999/s", Arrivals::Constant, 3600).check(), Err(BadSchedule::Endless(..))));
-        // The first is due at once, and everything after it too late.
+        // The first request is due in the warm-up, and the second one after the end.
         let late = Schedule { warm_up: Span::from_secs(1), ..schedule("1/m", Arrivals::Constant, 5) };
         assert!(matches!(late.check(), Err(BadSchedule::Empty(..))));
     }

@@ -1,11 +1,12 @@
-//! Secrets, read from a file or from the environment. Their type can't be printed.
+//! Reads secrets from files and from the environment into a type that can't be printed.
 
 use std::path::{Path, PathBuf};
 
 use secrecy::SecretString;
 use serde::{Deserialize, Deserializer};
 
-/// A secret that is itself a value of the configuration. The configuration accepts it from the environment only.
+/// A secret that is itself a value of the configuration, not a path. The configuration accepts it from the environment
+/// only.
 #[derive(Debug, Clone)]
 pub struct Secret(pub SecretString);
 
@@ -15,38 +16,38 @@ impl<'de> Deserialize<'de> for Secret {
     }
 }
 
-/// An error of reading a secret. It may name the secret's file, which is not secret.
+/// The reason why a secret can't be read. The path of its file is not secret.
 #[derive(Debug, thiserror::Error)]
 pub enum SecretError {
     /// The file can't be read.
     #[error("the secret in {path} can't be read: {source}")]
     Unreadable {
-        /// The path of the file.
+        /// Path of the file.
         path: PathBuf,
-        /// The error of the operating system.
+        /// Error of the operating system.
         source: std::io::Error,
     },
-    /// The file is empty; its path.
-    #[error("the file {0} is empty; write the secret and nothing else into it")]
+    /// The file is empty or holds white space alone.
+    #[error("the file {0} is empty; it should hold the secret and nothing else")]
     Empty(PathBuf),
-    /// The environment variable is unset or empty; its name.
+    /// The environment variable is not set or is empty.
     #[error("the environment variable {0} is not set, or is empty")]
     Unset(String),
 }
 
-/// Returns the value of the environment variable `name`, without surrounding white space.
+/// Returns the value of the environment variable `name` without surrounding white space.
 ///
 /// # Errors
-/// [`SecretError::Unset`] if the variable is unset or empty.
+/// [`SecretError::Unset`] if the variable is not set or has no other characters.
 pub fn from_environment(name: &str) -> Result<SecretString, SecretError> {
     let value = std::env::var(name).ok().map(|value| value.trim().to_owned()).filter(|value| !value.is_empty());
     value.map(SecretString::from).ok_or_else(|| SecretError::Unset(name.to_owned()))
 }
 
-/// Returns the content of the file `path` without surrounding white space, such as the line end that editors append.
+/// Returns the content of the file at `path` without surrounding white space, such as the line break that editors add.
 ///
 /// # Errors
-/// If the file can't be read or is empty.
+/// [`SecretError`] if the file can't be read or has no other characters.
 pub fn read(path: &Path) -> Result<SecretString, SecretError> {
     let text =
         std::fs::read_to_string(path).map_err(|source| SecretError::Unreadable { path: path.to_owned(), source })?;

@@ -1,4 +1,4 @@
-//! A suite with everything that it refers to: what is read, and checked, before anything is asked.
+//! Reads and checks a suite and all files that it refers to, before the first request is sent.
 
 use std::path::{Path, PathBuf};
 
@@ -7,80 +7,80 @@ use bellwether_gate::report::GateSubject as Subject;
 use bellwether_gate::score::rubric::Labelled;
 use bellwether_gate::suite::{Endpoint, Gate, Suite, SuiteError};
 
-use super::client::SetupError;
-use super::ledger::{Header, LedgerError};
+use super::client::ClientSetupError;
+use super::ledger::{LedgerError, RunIdentity};
 
-/// Why there is no run.
+/// The reason why a run can't begin or continue.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
     /// A file can't be read.
     #[error("can't read {}: {source}", path.display())]
     File {
-        /// Which.
+        /// Path of the file.
         path: PathBuf,
-        /// Why.
+        /// Error of the operating system.
         source: std::io::Error,
     },
-    /// The suite makes no sense.
+    /// The suite is invalid.
     #[error("{}: {source}", path.display())]
     Suite {
-        /// Its file.
+        /// Path of the suite.
         path: PathBuf,
-        /// What is wrong.
+        /// Problem of the suite.
         source: SuiteError,
     },
-    /// A dataset makes no sense.
+    /// A dataset is invalid.
     #[error(transparent)]
     Dataset(#[from] DatasetError),
-    /// A dataset is not what the suite says.
-    #[error("dataset {path} has the SHA-256 {found}, and the suite pins {pinned}; pin the new one if the change is meant", path = path.display())]
+    /// A dataset differs from the one that the suite pins.
+    #[error("dataset {path} has the SHA-256 {found}, and the suite pins {pinned}; pin the new one if the change is intended", path = path.display())]
     Pinned {
-        /// Which.
+        /// Path of the dataset.
         path: PathBuf,
-        /// What it hashes to.
+        /// SHA-256 of the file, in hexadecimal.
         found: String,
-        /// What it should.
+        /// SHA-256 in the suite, in hexadecimal.
         pinned: String,
     },
-    /// A gate and its cases do not fit.
+    /// Cases lack fields that their gates need. Each text is one problem.
     #[error("{}", .0.join("\n"))]
     Cases(Vec<String>),
-    /// A line of the self-test can't be read.
+    /// A line of the judge's self-test is invalid.
     #[error("{}, line {line}: {problem}", path.display())]
     SelfTest {
-        /// Its file.
+        /// Path of the self-test.
         path: PathBuf,
-        /// Where.
+        /// Number of the line, from 1.
         line: usize,
-        /// What is wrong.
+        /// Description of the problem.
         problem: String,
     },
-    /// Somebody can't be asked.
+    /// An endpoint can't be used as it is configured.
     #[error(transparent)]
-    Setup(#[from] SetupError),
-    /// The ledger.
+    Setup(#[from] ClientSetupError),
+    /// The ledger can't be used.
     #[error(transparent)]
     Ledger(#[from] LedgerError),
 }
 
-/// A suite with everything that it refers to.
+/// A suite with the contents of all files that it refers to.
 #[derive(Debug, Clone)]
-pub struct Loaded {
-    /// The rules.
+pub struct LoadedSuite {
+    /// The checked suite.
     pub suite: Suite,
-    /// For each gate, in the same order.
+    /// Datasets of the gates, in the order of the gates.
     pub datasets: Vec<Dataset>,
-    /// The judge's labelled answers.
+    /// Labelled answers of the judge's self-test; empty if it has none.
     pub labelled: Vec<Labelled>,
     path: PathBuf,
 }
 
-impl Loaded {
-    /// Reads and checks all of it.
+impl LoadedSuite {
+    /// Reads the suite at `path` and its files, whose paths are relative to the suite's directory, and checks them.
     ///
     /// # Errors
-    /// If something is wrong with any of it.
-    pub fn read(path: &Path) -> Result<Loaded, RunError> {
+    /// [`RunError`] if a file can't be read or is invalid.
+    pub fn read(path: &Path) -> Result<LoadedSuite, RunError> {
         let suite = Suite::parse(&text(path)?).map_err(|source| RunError::Suite { path: path.to_owned(), source })?;
         let beside = |name: &str| path.parent().unwrap_or(Path::new("")).join(name);
         let mut datasets = Vec::new();
@@ -100,25 +100,25 @@ impl Loaded {
         }
         let labelled = suite.judge.as_ref().and_then(|judge| judge.self_test.as_ref());
         let labelled = labelled.map(|name| labels(&beside(name))).transpose()?.unwrap_or_default();
-        Ok(Loaded { suite, datasets, labelled, path: path.to_owned() })
+        Ok(LoadedSuite { suite, datasets, labelled, path: path.to_owned() })
     }
 
-    /// Requests to the target and the stable.
+    /// Returns the number of requests of a run to the target and the stable version, without retries and further steps.
     pub fn requests(&self) -> usize {
         let arms = if self.suite.stable.is_some() { 2 } else { 1 };
         let of = |(gate, dataset): (&Gate, &Dataset)| dataset.cases.len() * gate.repeats as usize * arms;
         self.suite.gates.iter().zip(&self.datasets).map(of).sum()
     }
 
-    /// Who is asked instead of whom the suite names.
-    pub fn aim(&mut self, target: Option<&str>, stable: Option<&str>, model: Option<&str>) {
+    /// Replaces the URLs of the target and the stable version. `model` is the target's model if the suite names none.
+    pub fn override_endpoints(&mut self, target: Option<&str>, stable: Option<&str>, model: Option<&str>) {
         let suite = &mut self.suite;
         if let Some(url) = target {
             url.trim_end_matches('/').clone_into(&mut suite.target.url);
         }
         if let Some(url) = stable {
             let url = url.trim_end_matches('/').to_owned();
-            // Without a section of its own the stable is the same model elsewhere.
+            // Without a [stable] section the stable version is the target's model at another URL.
             let of_suite = suite.stable.take();
             let key_env =
                 of_suite.as_ref().map_or_else(|| suite.target.key_env.clone(), |stable| stable.key_env.clone());
@@ -130,9 +130,10 @@ impl Loaded {
         }
     }
 
-    pub(super) fn header(&self, subject: &Subject) -> Header {
+    /// Returns the identity of a run of this suite for `subject`.
+    pub(super) fn identity(&self, subject: &Subject) -> RunIdentity {
         let of = |endpoint: &Endpoint| (endpoint.url.clone(), endpoint.model.clone());
-        Header {
+        RunIdentity {
             suite: self.suite.run_sha256.clone(),
             datasets: self
                 .suite
@@ -147,8 +148,9 @@ impl Loaded {
         }
     }
 
-    /// Where the ledger of this run is, if nobody says otherwise: beside the suite, with a name that is this run's alone.
-    pub(super) fn usual_ledger(&self, header: &Header) -> PathBuf {
+    /// Returns the default path of a run's ledger: in `.bellwether-gate` beside the suite, with a name of this run
+    /// alone.
+    pub(super) fn default_ledger(&self, identity: &RunIdentity) -> PathBuf {
         let name: String = self
             .suite
             .name
@@ -156,7 +158,7 @@ impl Loaded {
             .map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' })
             .collect();
         let directory = self.path.parent().unwrap_or(Path::new("")).join(".bellwether-gate");
-        directory.join(format!("{name}-{}.jsonl", header.short()))
+        directory.join(format!("{name}-{}.jsonl", identity.short()))
     }
 }
 

@@ -1,4 +1,4 @@
-//! What a smoke test's file says, and whether it makes sense. All that does not is said at once.
+//! The file of a smoke test: reads it, checks it and reports all its problems at once.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -14,7 +14,7 @@ use serde_json::Value;
 
 use crate::secret;
 
-/// The file, as written.
+/// The file as it is written, before the checks.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 struct RawPlan {
@@ -79,83 +79,83 @@ enum OneOrMany {
     Many(Vec<u16>),
 }
 
-/// The checked plan.
+/// A smoke test whose file passed all checks.
 #[derive(Debug, Clone)]
-pub struct Plan {
-    /// What is not up by then is down.
+pub struct SmokePlan {
+    /// Time for all requests together; a service that is not up by then has failed.
     pub deadline: Span,
-    /// How long one request may take.
+    /// Longest time for one attempt.
     pub timeout: Span,
-    /// How long after a vain attempt the next one comes.
+    /// Pause between two attempts at a service that is not up yet.
     pub every: Span,
-    /// What is asked, in this order.
-    pub requests: Vec<Request>,
+    /// Requests in the order in which they are sent.
+    pub requests: Vec<SmokeRequest>,
 }
 
-/// One request and what is expected of its answer.
+/// One request with the expectation of its answer.
 #[derive(Debug, Clone)]
-pub struct Request {
-    /// What people call it.
+pub struct SmokeRequest {
+    /// Name of the request, unique in its plan.
     pub name: String,
-    /// With which method.
+    /// HTTP method of the request.
     pub method: Method,
-    /// Where.
+    /// Address: the base and the path.
     pub url: Url,
-    /// With which headers; none of their values can be printed.
+    /// Headers, all marked as sensitive so that their values can't be printed; only the default content type is not.
     pub headers: HeaderMap,
-    /// With which body.
+    /// Body of the request, if any.
     pub body: Option<String>,
-    /// What the answer has to be.
-    pub expect: Expect,
+    /// Properties that the answer must have.
+    pub expect: Expectation,
 }
 
-/// What an answer has to be.
+/// The properties that an answer must have. The default expects a status of 200 to 299 and nothing else.
 #[derive(Debug, Clone, Default)]
-pub struct Expect {
-    /// One of these; none: any of 200 to 299.
+pub struct Expectation {
+    /// Allowed status codes; empty for any of 200 to 299.
     pub status: Vec<u16>,
-    /// Headers, and what the whole of their values has to match.
+    /// Names of headers, each with a pattern for its whole value.
     pub headers: Vec<(String, Regex)>,
-    /// Texts that are in the body.
+    /// Texts that the body must contain.
     pub contains: Vec<String>,
-    /// What has to match somewhere in the body.
+    /// Pattern that must match somewhere in the body.
     pub matches: Option<Regex>,
-    /// JSON pointers, and what is there.
+    /// JSON pointers into the body, each with the expected value.
     pub json: BTreeMap<String, Value>,
-    /// How long it may take.
+    /// Longest time for the answer.
     pub within: Option<Span>,
 }
 
-/// A file that is no smoke test.
+/// The reason why a file is not a valid smoke test.
 #[derive(Debug, thiserror::Error)]
 pub enum BadPlan {
     /// The file can't be read.
     #[error("can't read {path}: {source}")]
     Unreadable {
-        /// Which.
+        /// Path of the file.
         path: PathBuf,
-        /// Why.
+        /// Error of the operating system.
         source: std::io::Error,
     },
-    /// It is not TOML, or has keys that there are not.
+    /// The file is not TOML or has an unknown key.
     #[error("{path}: {source}")]
     Toml {
-        /// Which.
+        /// Path of the file.
         path: PathBuf,
-        /// What, with its line and column.
+        /// Error with its line and column.
         source: Box<toml::de::Error>,
     },
-    /// What it says makes no sense.
+    /// The file has invalid values.
     #[error("{path}: {problems}")]
     Problems {
-        /// Which.
+        /// Path of the file.
         path: PathBuf,
-        /// All that is wrong.
+        /// All problems that were found.
         problems: Problems,
     },
 }
 
-/// All that is wrong with a file.
+/// The problems of one file.
 #[derive(Debug)]
 pub struct Problems(Vec<String>);
 
@@ -165,18 +165,18 @@ impl fmt::Display for Problems {
     }
 }
 
-/// Reads `path`; `base` replaces the file's own.
+/// Reads the smoke test at `path`. `base` replaces the base of the file.
 ///
 /// # Errors
-/// With all that is wrong with it.
-pub fn read(path: &Path, base: Option<&Url>) -> Result<Plan, BadPlan> {
+/// [`BadPlan`] if the file can't be read or is invalid; it names every problem.
+pub fn read(path: &Path, base: Option<&Url>) -> Result<SmokePlan, BadPlan> {
     let text = std::fs::read_to_string(path).map_err(|source| BadPlan::Unreadable { path: path.to_owned(), source })?;
     let raw: RawPlan =
         toml::from_str(&text).map_err(|source| BadPlan::Toml { path: path.to_owned(), source: Box::new(source) })?;
     check(raw, base).map_err(|problems| BadPlan::Problems { path: path.to_owned(), problems: Problems(problems) })
 }
 
-fn check(raw: RawPlan, base: Option<&Url>) -> Result<Plan, Vec<String>> {
+fn check(raw: RawPlan, base: Option<&Url>) -> Result<SmokePlan, Vec<String>> {
     let mut problems = Vec::new();
     let base = match (base, &raw.base) {
         (Some(base), _) => Some(base.clone()),
@@ -184,7 +184,7 @@ fn check(raw: RawPlan, base: Option<&Url>) -> Result<Plan, Vec<String>> {
             text.parse::<Url>().map_err(|error| problems.push(format!("base {text:?}: {error}"))).ok()
         }
         (None, None) => {
-            problems.push("it names no base; write one, or give it with --base".to_owned());
+            problems.push("there is no base; write base = \"http://…\", or give --base".to_owned());
             None
         }
     };
@@ -196,29 +196,29 @@ fn check(raw: RawPlan, base: Option<&Url>) -> Result<Plan, Vec<String>> {
         good
     });
     if raw.request.is_empty() {
-        problems.push("it asks nothing; write [[request]]".to_owned());
+        problems.push("there is no request; write [[request]]".to_owned());
     }
-    let mut requests: Vec<Request> = Vec::new();
+    let mut requests: Vec<SmokeRequest> = Vec::new();
     let mut names = BTreeSet::new();
     for request in raw.request {
         if !names.insert(request.name.clone()) {
-            problems.push(format!("there are two requests {:?}", request.name));
+            problems.push(format!("two requests are named {:?}", request.name));
         }
         let name = request.name.clone();
-        let mut told = |problem: String| problems.push(format!("request {name:?}: {problem}"));
-        requests.extend(request.check(base.as_ref(), &mut told));
+        let mut report = |problem: String| problems.push(format!("request {name:?}: {problem}"));
+        requests.extend(request.check(base.as_ref(), &mut report));
     }
     let RawPlan { deadline, timeout, every, .. } = raw;
-    if problems.is_empty() { Ok(Plan { deadline, timeout, every, requests }) } else { Err(problems) }
+    if problems.is_empty() { Ok(SmokePlan { deadline, timeout, every, requests }) } else { Err(problems) }
 }
 
 impl RawRequest {
-    fn check(self, base: Option<&Url>, tell: &mut dyn FnMut(String)) -> Option<Request> {
+    fn check(self, base: Option<&Url>, report: &mut dyn FnMut(String)) -> Option<SmokeRequest> {
         if !self.path.starts_with('/') {
-            tell(format!("the path {:?} does not begin with /", self.path));
+            report(format!("the path {:?} does not begin with /", self.path));
         }
         if self.body.is_some() && self.json.is_some() {
-            tell("it has a body and json, which is its body too".to_owned());
+            report("it has both a body and json; write one of them".to_owned());
         }
         let mut headers = HeaderMap::new();
         if self.json.is_some() {
@@ -230,29 +230,29 @@ impl RawRequest {
                     value.set_sensitive(true);
                     headers.insert(name, value);
                 }
-                _ => tell(format!("{name:?} and its value are no header")),
+                _ => report(format!("{name:?} and its value are not a valid header")),
             }
         }
         if let Some(path) = &self.bearer_token_file {
             match bearer(path) {
                 Ok(value) => _ = headers.insert(reqwest::header::AUTHORIZATION, value),
-                Err(problem) => tell(problem),
+                Err(problem) => report(problem),
             }
         }
         let body = self.json.as_ref().map(Value::to_string).or(self.body);
-        let usual = if body.is_some() { Method::POST } else { Method::GET };
+        let default = if body.is_some() { Method::POST } else { Method::GET };
         let method = match self.method.map(|method| method.to_uppercase().parse::<Method>()) {
-            None => usual,
+            None => default,
             Some(Ok(method)) => method,
             Some(Err(error)) => {
-                tell(error.to_string());
-                usual
+                report(error.to_string());
+                default
             }
         };
-        let expect = self.expect.check(tell);
-        // Appended, not joined: a base with a path keeps it.
+        let expect = self.expect.check(report);
+        // Appended and not joined by `Url::join`, which would drop the path of the base.
         let url = base.and_then(|base| format!("{}{}", base.as_str().trim_end_matches('/'), self.path).parse().ok())?;
-        Some(Request { name: self.name, method, url, headers, body, expect })
+        Some(SmokeRequest { name: self.name, method, url, headers, body, expect })
     }
 }
 
@@ -265,23 +265,23 @@ fn bearer(path: &Path) -> Result<HeaderValue, String> {
 }
 
 impl RawExpect {
-    fn check(self, tell: &mut dyn FnMut(String)) -> Expect {
-        let mut regex = |what: &str, text: &str, whole: bool| {
+    fn check(self, report: &mut dyn FnMut(String)) -> Expectation {
+        let mut regex = |name: &str, text: &str, whole: bool| {
             let text = if whole { format!("^(?:{text})$") } else { text.to_owned() };
-            Regex::new(&text).map_err(|error| tell(format!("{what} is no regular expression: {error}"))).ok()
+            Regex::new(&text).map_err(|error| report(format!("{name} is not a regular expression: {error}"))).ok()
         };
         let headers = self.header.into_iter();
         let headers = headers.filter_map(|(name, text)| regex(&name, &text, true).map(|regex| (name, regex))).collect();
         let matches = self.matches.and_then(|text| regex("`matches`", &text, false));
         for pointer in self.json.keys().filter(|pointer| !pointer.is_empty() && !pointer.starts_with('/')) {
-            tell(format!("{pointer:?} is no JSON pointer; write /choices/0/text"));
+            report(format!("{pointer:?} is not a JSON pointer; write it as in /choices/0/text"));
         }
         let status = match self.status {
             None => Vec::new(),
             Some(OneOrMany::One(status)) => vec![status],
             Some(OneOrMany::Many(all)) => all,
         };
-        Expect { status, headers, contains: self.contains, matches, json: self.json, within: self.within }
+        Expectation { status, headers, contains: self.contains, matches, json: self.json, within: self.within }
     }
 }
 
@@ -289,7 +289,7 @@ impl RawExpect {
 mod tests {
     use super::*;
 
-    fn said(text: &str) -> String {
+    fn outcome(text: &str) -> String {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("smoke.toml");
         std::fs::write(&path, text).unwrap();
@@ -300,7 +300,7 @@ mod tests {
     }
 
     #[test]
-    fn all_that_makes_no_sense_is_said_at_once() {
+    fn every_problem_of_a_file_is_reported_at_once() {
         let text = r#"
             base = "ftp://a"
             [[request]]
@@ -318,27 +318,27 @@ mod tests {
             matches = "("
             json = { choices = 1 }
         "#;
-        let said = said(text);
+        let message = outcome(text);
         for part in [
             "ftp:",
             "does not begin with /",
             "/no/such/file",
             "a body and json",
-            "no header",
+            "not a valid header",
             "`matches`",
             "/choices/0",
             "two requests",
         ] {
-            assert!(said.contains(part), "{part}: {said}");
+            assert!(message.contains(part), "{part}: {message}");
         }
     }
 
     #[test]
     fn an_unknown_key_is_shown_with_its_line() {
-        let said = said("base = \"http://a\"\n[[request]]\nname = \"x\"\npath = \"/\"\nexpekt = 1\n");
-        assert!(said.contains("line 5") && said.contains("expekt"), "{said}");
-        assert!(self::said("base = \"http://a\"\n").contains("asks nothing"));
-        assert!(self::said("[[request]]\nname = \"x\"\npath = \"/\"\n").contains("--base"));
+        let message = outcome("base = \"http://a\"\n[[request]]\nname = \"x\"\npath = \"/\"\nexpekt = 1\n");
+        assert!(message.contains("line 5") && message.contains("expekt"), "{message}");
+        assert!(outcome("base = \"http://a\"\n").contains("there is no request"));
+        assert!(outcome("[[request]]\nname = \"x\"\npath = \"/\"\n").contains("--base"));
     }
 
     #[test]

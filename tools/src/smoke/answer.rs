@@ -1,4 +1,4 @@
-//! Whether an answer is what was expected: all that it is not, in words that name what was found.
+//! Compares an answer with its expectation and describes each difference with the value that was found.
 
 use std::time::Duration;
 
@@ -7,50 +7,52 @@ use reqwest::header::HeaderMap;
 use serde::Serialize;
 use serde_json::Value;
 
-use super::plan::Expect;
+use super::plan::Expectation;
 
-/// More of a body than this helps nobody in a log.
-const SHOWN: usize = 200;
+/// The largest number of characters of a body or value in a message.
+const MAX_SHOWN: usize = 200;
 
-/// What came back.
+/// The answer to a request of a smoke test.
 #[derive(Debug, Clone)]
-pub struct Answer {
-    /// The status.
+pub struct SmokeAnswer {
+    /// HTTP status code.
     pub status: u16,
-    /// The headers.
+    /// Headers of the answer.
     pub headers: HeaderMap,
-    /// The body, read as text.
+    /// Body, decoded as text.
     pub body: String,
-    /// How long it took, from the attempt that was answered.
+    /// Time from the start of the attempt to the end of the body.
     pub took: Duration,
 }
 
-/// A request and what became of it.
+/// A request with its result. Its JSON form is a public interface.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub struct Checked {
-    /// What people call it.
+pub struct CheckedRequest {
+    /// Name of the request, unique in its plan.
     pub name: String,
-    /// Whether all was as expected.
+    /// Whether the answer met the whole expectation.
     pub passed: bool,
-    /// The one sentence about it.
+    /// Result as one sentence.
     pub sentence: String,
-    /// All that was not as expected.
+    /// Differences from the expectation; empty if the request passed.
     pub problems: Vec<String>,
-    /// How long the attempt that counted took, in milliseconds.
+    /// Milliseconds that the last attempt took.
     pub took_ms: u64,
-    /// How often it was asked.
+    /// Number of attempts, at least 1.
     pub attempts: u32,
 }
 
-impl Answer {
-    /// Whether what answers may only not be up yet. Where such a status is what is expected, it is.
-    pub fn is_not_yet(&self, expect: &Expect) -> bool {
+impl SmokeAnswer {
+    /// Returns whether the status says that the service is not up yet: 502, 503 or 504, unless the expectation lists
+    /// it.
+    pub fn is_not_up_yet(&self, expect: &Expectation) -> bool {
         matches!(self.status, 502..=504) && !expect.status.contains(&self.status)
     }
 
-    /// All that is not as expected. With another status the rest is another answer's, and only follows from it.
-    pub fn problems(&self, expect: &Expect) -> Vec<String> {
+    /// Returns the differences from the expectation. If the status differs it is the only one, because the others would
+    /// only follow from it.
+    pub fn problems(&self, expect: &Expectation) -> Vec<String> {
         if let Some(problem) = self.status_problem(expect) {
             return vec![problem];
         }
@@ -60,31 +62,34 @@ impl Answer {
             match found {
                 None => problems.push(format!("there is no header {name}")),
                 Some(found) if !wanted.is_match(&found) => {
-                    problems.push(format!("{name} is {found:?}, which does not match {}", inner(wanted.as_str())));
+                    problems.push(format!(
+                        "{name} is {found:?}, which does not match {}",
+                        without_anchors(wanted.as_str())
+                    ));
                 }
                 Some(_) => {}
             }
         }
         problems.extend(self.body_problems(expect));
         if let Some(within) = expect.within.filter(|within| self.took > within.to_std()) {
-            problems.push(format!("it took {}, and {within} is allowed", self.took_words()));
+            problems.push(format!("it took {}, and {within} is allowed", self.took_text()));
         }
         problems
     }
 
-    fn status_problem(&self, expect: &Expect) -> Option<String> {
+    fn status_problem(&self, expect: &Expectation) -> Option<String> {
         let (good, wanted) = if expect.status.is_empty() {
             ((200..300).contains(&self.status), "200 to 299".to_owned())
         } else {
             let all: Vec<String> = expect.status.iter().map(u16::to_string).collect();
             (expect.status.contains(&self.status), all.join(" or "))
         };
-        // The body of an unexpected status usually says why.
+        // The body of an unexpected status usually has the reason.
         (!good).then(|| format!("it answers {}, not {wanted}: {}", self.status, self.shown()))
     }
 
-    /// What is wrong with the body, and in the end, once, what it is.
-    fn body_problems(&self, expect: &Expect) -> Vec<String> {
+    /// Returns the differences of the body; the last one also shows the body.
+    fn body_problems(&self, expect: &Expectation) -> Vec<String> {
         let missing = expect.contains.iter().filter(|text| !self.body.contains(*text));
         let mut problems: Vec<String> = missing.map(|text| format!("{text:?} is not in the body")).collect();
         if let Some(wanted) = expect.matches.as_ref().filter(|wanted| !wanted.is_match(&self.body)) {
@@ -97,7 +102,7 @@ impl Answer {
         problems
     }
 
-    fn json_problems(&self, expect: &Expect) -> Vec<String> {
+    fn json_problems(&self, expect: &Expectation) -> Vec<String> {
         if expect.json.is_empty() {
             return Vec::new();
         }
@@ -106,23 +111,23 @@ impl Answer {
         };
         let differs = |(pointer, wanted): (&String, &Value)| match body.pointer(pointer) {
             Some(found) if equal(found, wanted) => None,
-            Some(found) => Some(format!("{pointer} is {}, not {wanted}", cut(&found.to_string()))),
+            Some(found) => Some(format!("{pointer} is {}, not {wanted}", shortened(&found.to_string()))),
             None => Some(format!("there is nothing at {pointer}")),
         };
         expect.json.iter().filter_map(differs).collect()
     }
 
     fn shown(&self) -> String {
-        if self.body.is_empty() { "empty".to_owned() } else { cut(&format!("{:?}", self.body)) }
+        if self.body.is_empty() { "empty".to_owned() } else { shortened(&format!("{:?}", self.body)) }
     }
 
-    /// How long it took, for people.
-    pub fn took_words(&self) -> String {
+    /// Returns the time that the answer took, as text with its unit.
+    pub fn took_text(&self) -> String {
         Unit::Seconds.show(self.took.as_secs_f64())
     }
 }
 
-/// 1 and 1.0 are the same number, whichever of TOML and JSON wrote it.
+/// Compares two values; numbers by value, because TOML and JSON may write the same number as 1 and 1.0.
 fn equal(one: &Value, other: &Value) -> bool {
     match (one.as_f64(), other.as_f64()) {
         (Some(one), Some(other)) => one == other,
@@ -130,15 +135,15 @@ fn equal(one: &Value, other: &Value) -> bool {
     }
 }
 
-fn cut(text: &str) -> String {
-    match text.char_indices().nth(SHOWN) {
+fn shortened(text: &str) -> String {
+    match text.char_indices().nth(MAX_SHOWN) {
         Some((at, _)) => format!("{}…", &text[..at]),
         None => text.to_owned(),
     }
 }
 
-/// A pattern as it was written, without the anchors that were put round it.
-fn inner(pattern: &str) -> &str {
+/// Returns a header's pattern as it was written, without the anchors that the plan put around it.
+fn without_anchors(pattern: &str) -> &str {
     pattern.strip_prefix("^(?:").and_then(|rest| rest.strip_suffix(")$")).unwrap_or(pattern)
 }
 
@@ -150,9 +155,9 @@ mod tests {
 
     use super::*;
 
-    fn answer() -> Answer {
+    fn answer() -> SmokeAnswer {
         let headers = [("content-type", "application/json; charset=utf-8")];
-        Answer {
+        SmokeAnswer {
             status: 200,
             headers: headers.into_iter().map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap())).collect(),
             body: r#"{"choices":[{"message":{"role":"assistant"}}],"n":1}"#.to_owned(),
@@ -161,8 +166,8 @@ mod tests {
     }
 
     #[test]
-    fn what_is_as_expected_has_no_problems() {
-        let expect = Expect {
+    fn an_answer_as_expected_has_no_problems() {
+        let expect = Expectation {
             status: vec![200, 201],
             headers: vec![("content-type".to_owned(), Regex::new("^(?:application/json.*)$").unwrap())],
             contains: vec!["assistant".to_owned()],
@@ -171,12 +176,12 @@ mod tests {
             within: Some(Span::from_millis(120)),
         };
         assert_eq!(answer().problems(&expect), Vec::<String>::new());
-        assert_eq!(answer().problems(&Expect::default()), Vec::<String>::new());
+        assert_eq!(answer().problems(&Expectation::default()), Vec::<String>::new());
     }
 
     #[test]
-    fn all_that_differs_is_named_with_what_was_found() {
-        let expect = Expect {
+    fn every_difference_is_reported_with_the_value_found() {
+        let expect = Expectation {
             headers: vec![
                 ("content-type".to_owned(), Regex::new("^(?:text/.*)$").unwrap()),
                 ("x-id".to_owned(), Regex::new(".").unwrap()),
@@ -185,9 +190,9 @@ mod tests {
             matches: Some(Regex::new("^no").unwrap()),
             json: [("/n".to_owned(), json!(2)), ("/m".to_owned(), json!(null))].into(),
             within: Some(Span::from_millis(100)),
-            ..Expect::default()
+            ..Expectation::default()
         };
-        let said = answer().problems(&expect).join("\n");
+        let text = answer().problems(&expect).join("\n");
         let parts = [
             "which does not match text/.*",
             "there is no header x-id",
@@ -198,19 +203,20 @@ mod tests {
             "it took 120 ms, and 0.1s is allowed",
         ];
         for part in parts {
-            assert!(said.contains(part), "{part}: {said}");
+            assert!(text.contains(part), "{part}: {text}");
         }
-        assert_eq!(said.matches("the body is {").count() + said.matches("the body is \"").count(), 1, "{said}");
-        // What follows from another status is not said beside it.
-        let other = Expect { status: vec![204], ..expect };
+        assert_eq!(text.matches("the body is {").count() + text.matches("the body is \"").count(), 1, "{text}");
+        // The differences that follow from another status are not reported beside it.
+        let other = Expectation { status: vec![204], ..expect };
         let [only] = &answer().problems(&other)[..] else { panic!() };
         assert!(only.starts_with("it answers 200, not 204: "), "{only}");
     }
 
     #[test]
-    fn only_what_a_gateway_says_of_an_absent_service_is_not_yet_an_answer() {
+    fn only_a_gateways_status_for_an_absent_service_means_not_up_yet() {
         let with = |status, wanted: &[u16]| {
-            Answer { status, ..answer() }.is_not_yet(&Expect { status: wanted.to_vec(), ..Expect::default() })
+            SmokeAnswer { status, ..answer() }
+                .is_not_up_yet(&Expectation { status: wanted.to_vec(), ..Expectation::default() })
         };
         assert!(with(502, &[]) && with(503, &[200]) && with(504, &[]));
         assert!(!with(500, &[]) && !with(404, &[]) && !with(503, &[503]));

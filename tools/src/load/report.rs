@@ -1,4 +1,4 @@
-//! The result of a load test, for programs (a schema that only grows) and for people.
+//! The report of a load test: JSON for programs, text and a table for people.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -8,19 +8,19 @@ use bellwether_core::time::Span;
 use serde::Serialize;
 
 use super::schedule::{Rate, Schedule};
-use super::tally::{Failure, Quantile, Tally};
-use super::verdict::{Outcome, seconds, show};
+use super::tally::{LoadTally, Quantile, RequestFailure};
+use super::verdict::{LoadOutcome, seconds, show};
 
-/// What the JSON is; a new number if a field changes its meaning.
+/// The version of the JSON. Fields may be added; a field that changes its meaning makes a new version.
 const SCHEMA: &str = "bellwether.dev/load/1";
 
-/// The percentiles that are always told.
+/// The percentiles in every report, each with its share.
 const SHARES: [(&str, f64); 5] = [("p50", 0.5), ("p90", 0.9), ("p95", 0.95), ("p99", 0.99), ("p99.9", 0.999)];
 
-/// The result.
+/// The result of a load test. Its JSON form is a public interface.
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub struct Report {
+pub struct LoadReport {
     schema: &'static str,
     url: String,
     rate: Rate,
@@ -28,15 +28,17 @@ pub struct Report {
     warm_up: Span,
     duration: Span,
     counts: Counts,
-    errors: BTreeMap<Failure, u64>,
+    errors: BTreeMap<RequestFailure, u64>,
     good_per_second: f64,
-    /// Milliseconds from when a request was due; `null`: never.
+    /// Percentiles of the milliseconds from due to complete; `null` for "never".
     latency_ms: BTreeMap<&'static str, Option<f64>>,
+    /// Percentiles of the milliseconds from due to the first byte; `null` for "never".
     first_byte_ms: BTreeMap<&'static str, Option<f64>>,
-    /// Milliseconds by which this end was late.
+    /// Percentiles of the milliseconds from due to sent.
     lateness_ms: BTreeMap<&'static str, Option<f64>>,
     #[serde(flatten)]
-    outcome: Outcome,
+    outcome: LoadOutcome,
+    /// Longest latency of a good answer.
     #[serde(skip)]
     longest: Duration,
 }
@@ -51,12 +53,13 @@ struct Counts {
     failed: u64,
 }
 
-impl Report {
-    /// Puts it together. `url` must have no credentials in it any more.
-    pub fn new(url: String, schedule: &Schedule, tally: &Tally, outcome: Outcome) -> Report {
-        let all =
-            |of: &dyn Fn(f64) -> Quantile| SHARES.iter().map(|(name, share)| (*name, millis(of(*share)))).collect();
-        Report {
+impl LoadReport {
+    /// Makes the report. The caller removes credentials from `url` first.
+    pub fn new(url: String, schedule: &Schedule, tally: &LoadTally, outcome: LoadOutcome) -> LoadReport {
+        let percentiles = |quantile: &dyn Fn(f64) -> Quantile| {
+            SHARES.iter().map(|(name, share)| (*name, millis(quantile(*share)))).collect()
+        };
+        LoadReport {
             schema: SCHEMA,
             url,
             rate: schedule.rate,
@@ -72,28 +75,28 @@ impl Report {
             },
             errors: tally.failures.clone(),
             good_per_second: tally.good_per_second(schedule.warm_up.to_std(), schedule.duration.to_std()),
-            latency_ms: all(&|share| tally.latency(share)),
-            first_byte_ms: all(&|share| tally.first_byte(share)),
-            lateness_ms: all(&|share| Quantile::Within(tally.lateness(share))),
+            latency_ms: percentiles(&|share| tally.latency(share)),
+            first_byte_ms: percentiles(&|share| tally.first_byte(share)),
+            lateness_ms: percentiles(&|share| Quantile::Within(tally.lateness(share))),
             outcome,
             longest: tally.longest(),
         }
     }
 
-    /// What is said of it.
-    pub fn outcome(&self) -> &Outcome {
+    /// Returns the verdicts.
+    pub fn outcome(&self) -> &LoadOutcome {
         &self.outcome
     }
 
-    /// How it went, in a few lines.
+    /// Returns the conditions and the counts as two lines of text.
     pub fn lines(&self) -> String {
         let Counts { due, sent, not_sent, good, failed } = &self.counts;
-        let share = Unit::Percent.show(if *sent == 0 { 0.0 } else { *failed as f64 / *sent as f64 });
+        let failed_share = Unit::Percent.show(if *sent == 0 { 0.0 } else { *failed as f64 / *sent as f64 });
         let kinds: Vec<String> = self.errors.iter().map(|(failure, n)| format!("{n} {failure}")).collect();
         let kinds = if kinds.is_empty() { String::new() } else { format!(": {}", kinds.join(", ")) };
         format!(
             "{}: {} for {} ({}), after {} of warm-up\n\
-             {due} due, {sent} sent, {not_sent} not sent; {good} good ({}), {failed} errors ({share}){kinds}\n",
+             {due} due, {sent} sent, {not_sent} not sent; {good} good ({}), {failed} errors ({failed_share}){kinds}\n",
             self.url,
             self.rate,
             self.duration,
@@ -103,11 +106,11 @@ impl Report {
         )
     }
 
-    /// The percentiles as rows: what it is, and then each.
+    /// Returns the percentiles as a table: the headings and the rows.
     pub fn percentiles(&self) -> (Vec<&'static str>, Vec<Vec<String>>) {
         let headings = std::iter::once("").chain(SHARES.iter().map(|(name, _)| *name)).chain(["LONGEST"]).collect();
         let row = |name: &str, of: &BTreeMap<&'static str, Option<f64>>, longest: String| {
-            let cells = SHARES.iter().map(|(share, _)| words(of.get(share).copied().flatten()));
+            let cells = SHARES.iter().map(|(share, _)| text(of.get(share).copied().flatten()));
             std::iter::once(name.to_owned()).chain(cells).chain([longest]).collect()
         };
         let rows = vec![
@@ -126,6 +129,6 @@ fn millis(quantile: Quantile) -> Option<f64> {
     }
 }
 
-fn words(ms: Option<f64>) -> String {
+fn text(ms: Option<f64>) -> String {
     ms.map_or_else(|| show(Quantile::Never), |ms| Unit::Milliseconds.show(ms))
 }

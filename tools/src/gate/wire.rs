@@ -1,34 +1,34 @@
-//! The OpenAI-compatible API on the wire: what is sent, and what comes back whole or in pieces. No I/O.
+//! The OpenAI-compatible API as JSON: the bodies of requests, and answers that come whole or as a stream. No I/O.
 
 use bellwether_gate::dataset::Case;
 use bellwether_gate::score::tools::Call;
 use bellwether_gate::suite::{EndpointApi as Api, Sampling};
 use serde_json::{Map, Value, json};
 
-/// What an answer comes to.
+/// A model's answer to one request.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Reply {
-    /// The text.
+    /// Text of the answer; empty if there is none.
     pub text: String,
-    /// The tools that it wants called, each with its id.
+    /// Calls of tools that the model asks for, each with its id.
     pub calls: Vec<(String, Call)>,
-    /// Why it ended.
+    /// `finish_reason` of the API, such as `stop` or `length`.
     pub finish: Option<String>,
-    /// Tokens of the question.
+    /// Number of tokens of the request, if the API says it.
     pub input_tokens: Option<u64>,
-    /// Tokens of the answer.
+    /// Number of tokens of the answer, if the API says it.
     pub output_tokens: Option<u64>,
-    /// The logarithms of its tokens' probabilities, where they were asked for.
+    /// Natural logarithms of the probabilities of the answer's tokens; empty unless requested.
     pub logprobs: Vec<f64>,
 }
 
 impl Reply {
-    /// It was cut off at the limit of tokens.
+    /// Returns whether the answer was cut off at the limit of tokens.
     pub fn is_truncated(&self) -> bool {
         self.finish.as_deref() == Some("length")
     }
 
-    /// The message that stands for it in a conversation that goes on.
+    /// Returns the answer as a message of the conversation that continues after it.
     pub fn message(&self) -> Value {
         let calls: Vec<Value> = self
             .calls
@@ -45,83 +45,83 @@ impl Reply {
     }
 }
 
-/// What to ask for.
+/// The parameters of one request for a completion.
 #[derive(Debug, Clone)]
-pub struct Question<'a> {
-    /// Which model.
+pub struct CompletionRequest<'a> {
+    /// Name of the model.
     pub model: &'a str,
-    /// The conversation so far.
+    /// Messages of the conversation so far.
     pub messages: &'a [Value],
-    /// The tools that are offered.
+    /// Tools that the model may call.
     pub tools: &'a [Value],
-    /// As in production, or as the gate has it.
+    /// Sampling parameters; those that are `None` are left to the server.
     pub sampling: &'a Sampling,
-    /// Whether the probabilities of its tokens are wanted.
+    /// Whether to request the probabilities of the answer's tokens.
     pub logprobs: bool,
-    /// Whether it is to come in pieces.
+    /// Whether to request the answer as a stream.
     pub stream: bool,
 }
 
-/// The conversation that a case begins with.
+/// Returns the messages that a case begins with, after the gate's system message if it has one.
 pub fn opening(system: Option<&str>, case: &Case) -> Vec<Value> {
     let system = system.map(|text| json!({ "role": "system", "content": text }));
     let prompt = case.prompt.as_ref().map(|text| json!({ "role": "user", "content": text }));
     system.into_iter().chain(prompt).chain(case.messages.iter().cloned()).collect()
 }
 
-/// The path, and the body that goes there.
-pub fn body(api: Api, question: &Question<'_>) -> (&'static str, Value) {
+/// Returns the path of the API and the body of the request.
+pub fn request_body(api: Api, request: &CompletionRequest<'_>) -> (&'static str, Value) {
     let mut body = Map::new();
     let mut set = |key: &str, value: Value| body.insert(key.to_owned(), value);
-    set("model", json!(question.model));
+    set("model", json!(request.model));
     let path = match api {
         Api::Chat => {
-            set("messages", json!(question.messages));
+            set("messages", json!(request.messages));
             "chat/completions"
         }
         Api::Completions => {
-            set("prompt", json!(transcript(question.messages)));
+            set("prompt", json!(transcript(request.messages)));
             "completions"
         }
     };
-    let Sampling { temperature, top_p, max_tokens } = question.sampling;
+    let Sampling { temperature, top_p, max_tokens } = request.sampling;
     temperature.map(|value| set("temperature", json!(value)));
     top_p.map(|value| set("top_p", json!(value)));
     max_tokens.map(|value| set("max_tokens", json!(value)));
-    if !question.tools.is_empty() {
-        set("tools", json!(question.tools));
+    if !request.tools.is_empty() {
+        set("tools", json!(request.tools));
     }
-    if question.logprobs {
+    if request.logprobs {
         set("logprobs", if api == Api::Chat { json!(true) } else { json!(0) });
     }
-    if question.stream {
+    if request.stream {
         set("stream", json!(true));
         set("stream_options", json!({ "include_usage": true }));
     }
     (path, Value::Object(body))
 }
 
-/// A conversation for a model that only goes on with a text.
+/// Returns a conversation as one text, for the API of plain completions.
 fn transcript(messages: &[Value]) -> String {
     let content = |message: &Value| message.get("content").and_then(Value::as_str).map(str::to_owned);
     messages.iter().filter_map(content).collect::<Vec<_>>().join("\n")
 }
 
-/// An answer that came whole; `None`: that is not one.
-pub fn whole(value: &Value) -> Option<Reply> {
+/// Parses an answer that came whole; `None` if it is not an answer of the API.
+pub fn parse_reply(value: &Value) -> Option<Reply> {
     let choice = value.pointer("/choices/0")?;
     let mut reply = Reply::default();
     let message = choice.get("message");
     let text = message.map_or_else(|| choice.get("text"), |message| message.get("content"));
     text.and_then(Value::as_str).unwrap_or_default().clone_into(&mut reply.text);
     for call in message.and_then(|message| message.get("tool_calls")).and_then(Value::as_array).into_iter().flatten() {
-        reply.calls.push(whole_call(call)?);
+        reply.calls.push(parse_call(call)?);
     }
-    take_end(&mut reply, value, choice);
+    read_end(&mut reply, value, choice);
     (message.is_some() || choice.get("text").is_some()).then_some(reply)
 }
 
-fn whole_call(call: &Value) -> Option<(String, Call)> {
+fn parse_call(call: &Value) -> Option<(String, Call)> {
     let text = |value: Option<&Value>| value.and_then(Value::as_str).map(str::to_owned);
     let function = call.get("function")?;
     let name = text(function.get("name"))?;
@@ -129,101 +129,102 @@ fn whole_call(call: &Value) -> Option<(String, Call)> {
     Some((text(call.get("id")).unwrap_or_default(), Call { name, arguments }))
 }
 
-/// Why it ended, what it took, and how probable it was: the same in a whole answer and in its pieces.
-fn take_end(reply: &mut Reply, value: &Value, choice: &Value) {
+/// Reads the reason of the end, the usage and the probabilities, which a whole answer and a stream have in the same
+/// places.
+fn read_end(reply: &mut Reply, value: &Value, choice: &Value) {
     if let Some(finish) = choice.get("finish_reason").and_then(Value::as_str) {
         reply.finish = Some(finish.to_owned());
     }
-    take_usage(reply, value);
+    read_usage(reply, value);
     let chat = choice.pointer("/logprobs/content").and_then(Value::as_array);
     reply.logprobs.extend(chat.into_iter().flatten().filter_map(|token| token.get("logprob")?.as_f64()));
     let plain = choice.pointer("/logprobs/token_logprobs").and_then(Value::as_array);
     reply.logprobs.extend(plain.into_iter().flatten().filter_map(Value::as_f64));
 }
 
-fn take_usage(reply: &mut Reply, value: &Value) {
+fn read_usage(reply: &mut Reply, value: &Value) {
     let count = |key: &str| value.get("usage").and_then(|usage| usage.get(key)).and_then(Value::as_u64);
     reply.input_tokens = count("prompt_tokens").or(reply.input_tokens);
     reply.output_tokens = count("completion_tokens").or(reply.output_tokens);
 }
 
-/// An answer in pieces, as it is put together.
+/// An answer that is assembled from a stream of server-sent events.
 #[derive(Debug, Default)]
-pub struct Pieces {
+pub struct ReplyStream {
     reply: Reply,
     done: bool,
-    /// Bytes of a line that has not ended.
+    /// Bytes of the last line, which is not complete yet.
     rest: Vec<u8>,
 }
 
-/// What a piece was.
+/// The kind of a part of a stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Piece {
-    /// Some of the answer.
+pub enum StreamPart {
+    /// Text or a call of a tool.
     Content,
-    /// Something else.
+    /// Anything else that the API may send.
     Other,
-    /// Nothing that the API sends.
+    /// Data that the API does not send, or an error.
     Broken,
 }
 
-impl Pieces {
-    /// Takes bytes as they come, in whatever portions, and says what they were: some content if any of it was.
-    pub fn take(&mut self, bytes: &[u8]) -> Piece {
+impl ReplyStream {
+    /// Adds bytes, cut at any place, and returns their kind: `Content` if any of them was content.
+    pub fn push(&mut self, bytes: &[u8]) -> StreamPart {
         self.rest.extend_from_slice(bytes);
-        let mut seen = Piece::Other;
+        let mut seen = StreamPart::Other;
         while let Some(end) = self.rest.iter().position(|byte| *byte == b'\n') {
             let line: Vec<u8> = self.rest.drain(..=end).collect();
-            match self.line(&line) {
-                Piece::Broken => return Piece::Broken,
-                Piece::Content => seen = Piece::Content,
-                Piece::Other => {}
+            match self.add_line(&line) {
+                StreamPart::Broken => return StreamPart::Broken,
+                StreamPart::Content => seen = StreamPart::Content,
+                StreamPart::Other => {}
             }
         }
         seen
     }
 
-    fn line(&mut self, line: &[u8]) -> Piece {
-        let Ok(line) = std::str::from_utf8(line) else { return Piece::Broken };
-        // Comments, event names and empty lines carry nothing.
-        let Some(data) = line.trim_end().strip_prefix("data:").map(str::trim) else { return Piece::Other };
+    fn add_line(&mut self, line: &[u8]) -> StreamPart {
+        let Ok(line) = std::str::from_utf8(line) else { return StreamPart::Broken };
+        // Comments, event names and empty lines have no data.
+        let Some(data) = line.trim_end().strip_prefix("data:").map(str::trim) else { return StreamPart::Other };
         if data == "[DONE]" {
             self.done = true;
-            return Piece::Other;
+            return StreamPart::Other;
         }
-        let Ok(value) = serde_json::from_str::<Value>(data) else { return Piece::Broken };
+        let Ok(value) = serde_json::from_str::<Value>(data) else { return StreamPart::Broken };
         if value.get("error").is_some_and(|error| !error.is_null()) {
-            return Piece::Broken;
+            return StreamPart::Broken;
         }
-        take_usage(&mut self.reply, &value);
-        let Some(choice) = value.pointer("/choices/0") else { return Piece::Other };
-        take_end(&mut self.reply, &Value::Null, choice);
+        read_usage(&mut self.reply, &value);
+        let Some(choice) = value.pointer("/choices/0") else { return StreamPart::Other };
+        read_end(&mut self.reply, &Value::Null, choice);
         let delta = choice.get("delta");
         let text = delta.map_or_else(|| choice.get("text"), |delta| delta.get("content"));
         let text = text.and_then(Value::as_str).unwrap_or_default();
         self.reply.text += text;
         let calls = delta.and_then(|delta| delta.get("tool_calls")).and_then(Value::as_array);
         let calls = calls.map(Vec::as_slice).unwrap_or_default();
-        calls.iter().for_each(|call| self.call(call));
-        if text.is_empty() && calls.is_empty() { Piece::Other } else { Piece::Content }
+        calls.iter().for_each(|call| self.add_call(call));
+        if text.is_empty() && calls.is_empty() { StreamPart::Other } else { StreamPart::Content }
     }
 
-    /// The first piece of a call has its id and name, the others go on with its arguments.
-    fn call(&mut self, piece: &Value) {
-        let at = piece.get("index").and_then(Value::as_u64).unwrap_or(0);
+    /// Adds a part of a call: the first part has the id and the name, and the others continue the arguments.
+    fn add_call(&mut self, part: &Value) {
+        let at = part.get("index").and_then(Value::as_u64).unwrap_or(0);
         let at = usize::try_from(at).unwrap_or(usize::MAX).min(self.reply.calls.len());
         if at == self.reply.calls.len() {
             self.reply.calls.push((String::new(), Call { name: String::new(), arguments: String::new() }));
         }
-        let text = |path: &str| piece.pointer(path).and_then(Value::as_str).unwrap_or_default();
+        let text = |path: &str| part.pointer(path).and_then(Value::as_str).unwrap_or_default();
         let (id, call) = &mut self.reply.calls[at];
         *id += text("/id");
         call.name += text("/function/name");
         call.arguments += text("/function/arguments");
     }
 
-    /// The whole; `None`: it ended in the middle.
-    pub fn end(self) -> Option<Reply> {
+    /// Returns the whole answer; `None` if the stream ended before the answer did.
+    pub fn finish(self) -> Option<Reply> {
         (self.done || self.reply.finish.is_some()).then_some(self.reply)
     }
 }
@@ -237,12 +238,12 @@ mod tests {
         data: {\"choices\":[{\"delta\":{},\"finish_reason\":\"stop\"}]}\n\ndata: {\"choices\":[],\"usage\":{\"prompt_tokens\":3,\"completion_tokens\":2}}\n\ndata: [DONE]\n\n";
 
     #[test]
-    fn pieces_come_to_the_same_however_they_are_cut() {
+    fn a_stream_gives_the_same_answer_however_it_is_cut() {
         for size in [1, 2, 7, 1000] {
-            let mut pieces = Pieces::default();
-            let seen: Vec<Piece> = STREAM.as_bytes().chunks(size).map(|bytes| pieces.take(bytes)).collect();
-            assert!(seen.contains(&Piece::Content) && !seen.contains(&Piece::Broken));
-            let reply = pieces.end().unwrap();
+            let mut stream = ReplyStream::default();
+            let seen: Vec<StreamPart> = STREAM.as_bytes().chunks(size).map(|bytes| stream.push(bytes)).collect();
+            assert!(seen.contains(&StreamPart::Content) && !seen.contains(&StreamPart::Broken));
+            let reply = stream.finish().unwrap();
             assert_eq!((reply.text.as_str(), reply.finish.as_deref()), ("Paris é", Some("stop")));
             assert_eq!(
                 (reply.input_tokens, reply.output_tokens, reply.logprobs.as_slice()),
@@ -252,31 +253,31 @@ mod tests {
     }
 
     #[test]
-    fn a_stream_that_breaks_off_or_breaks_is_no_answer() {
-        let mut pieces = Pieces::default();
-        assert_eq!(pieces.take(b"data: {\"choices\":[{\"delta\":{\"content\":\"Pa\"}}]}\n"), Piece::Content);
-        assert_eq!(pieces.end(), None);
-        assert_eq!(Pieces::default().take(b"data: {\"error\":{\"code\":\"overloaded\"}}\n"), Piece::Broken);
-        assert_eq!(Pieces::default().take(b"data: {\n"), Piece::Broken);
+    fn a_stream_that_ends_early_or_has_an_error_gives_no_answer() {
+        let mut stream = ReplyStream::default();
+        assert_eq!(stream.push(b"data: {\"choices\":[{\"delta\":{\"content\":\"Pa\"}}]}\n"), StreamPart::Content);
+        assert_eq!(stream.finish(), None);
+        assert_eq!(ReplyStream::default().push(b"data: {\"error\":{\"code\":\"overloaded\"}}\n"), StreamPart::Broken);
+        assert_eq!(ReplyStream::default().push(b"data: {\n"), StreamPart::Broken);
     }
 
     #[test]
-    fn calls_come_whole_or_in_pieces() {
-        let mut pieces = Pieces::default();
+    fn calls_are_parsed_alike_from_a_whole_answer_and_a_stream() {
+        let mut stream = ReplyStream::default();
         for data in [
             r#"{"choices":[{"delta":{"tool_calls":[{"index":0,"id":"1","function":{"name":"find","arguments":"{\"q\""}}]}}]}"#,
             r#"{"choices":[{"delta":{"tool_calls":[{"index":0,"function":{"arguments":":1}"}},{"index":1,"id":"2","function":{"name":"end","arguments":""}}]}}]}"#,
             r#"{"choices":[{"delta":{},"finish_reason":"tool_calls"}]}"#,
         ] {
-            pieces.take(format!("data: {data}\n").as_bytes());
+            stream.push(format!("data: {data}\n").as_bytes());
         }
-        let streamed = pieces.end().unwrap();
+        let streamed = stream.finish().unwrap();
         let value = json!({ "choices": [{ "message": streamed.message(), "finish_reason": "tool_calls" }] });
-        assert_eq!(whole(&value).unwrap().calls, streamed.calls);
+        assert_eq!(parse_reply(&value).unwrap().calls, streamed.calls);
         assert_eq!(streamed.calls[0].1.arguments, "{\"q\":1}");
-        assert_eq!(whole(&json!({ "choices": [] })), None);
+        assert_eq!(parse_reply(&json!({ "choices": [] })), None);
         assert_eq!(
-            whole(&json!({ "choices": [{ "text": "x", "finish_reason": "length" }] }))
+            parse_reply(&json!({ "choices": [{ "text": "x", "finish_reason": "length" }] }))
                 .map(|reply| reply.is_truncated()),
             Some(true)
         );
