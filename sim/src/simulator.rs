@@ -277,7 +277,7 @@ impl Simulator {
 
     /// Step, commit, and only then act. `false`: it is not known whether that was written, and another has taken over.
     fn turn(&mut self, event: Event, now: Timestamp, next_offset: Option<usize>) -> bool {
-        let about = about(&event);
+        let about = event.workload().cloned();
         let engine = &mut self.daemon.engine;
         let concerned = engine.states().filter(|state| about.as_ref().is_none_or(|about| *about == state.workload));
         let before: BTreeMap<Workload, WorkloadState> =
@@ -442,20 +442,6 @@ impl Simulator {
             }
         }
         assert_eq!(replayer.same, self.kept().decisions.len(), "all decisions come out again");
-    }
-}
-
-/// The workload that an event is about; `None`: it may be any.
-fn about(event: &Event) -> Option<Workload> {
-    match event {
-        Event::Requested { request, .. } => Some(request.workload.clone()),
-        Event::Deployed { workload, .. }
-        | Event::Tested { workload, .. }
-        | Event::Observed { workload, .. }
-        | Event::Measured { workload, .. }
-        | Event::Performed { workload, .. } => Some(workload.clone()),
-        Event::Commanded { command, .. } => command.scope.workload().cloned(),
-        Event::Tick => None,
     }
 }
 

@@ -207,7 +207,7 @@ fn parts(
     Parts {
         shared: Shared {
             clock: Arc::clone(clock),
-            hands: Executor::new(
+            executor: Executor::new(
                 Arc::new(world.clone()),
                 Arc::new(world.clone()),
                 Arc::new(world.clone()),
@@ -215,7 +215,7 @@ fn parts(
             ),
             journals: Arc::new(journal.clone()),
             decoding: Arc::new(DecodeOptions::new("demo", Mapping::default())),
-            shows: shows.clone(),
+            board: shows.clone(),
             blank: Engine::new("demo".to_owned(), policies, Span::from_secs(86_400)),
         },
         wakes,

@@ -84,10 +84,10 @@ pub async fn run(_: RunArgs, common: &Common) -> anyhow::Result<u8> {
     let parts = Parts {
         shared: Shared {
             clock: Arc::clone(&clock),
-            hands: Executor::new(Arc::new(cluster.clone()), notify, Arc::new(prober), Arc::new(models)),
+            executor: Executor::new(Arc::new(cluster.clone()), notify, Arc::new(prober), Arc::new(models)),
             journals: memory.journals(),
             decoding,
-            shows: shows.clone(),
+            board: shows.clone(),
             blank: Engine::new(config.cluster.clone(), config.policies.clone(), config.kafka.events_retention),
         },
         wakes: inbox,
