@@ -40,7 +40,7 @@ pub enum Wake {
         workload: Workload,
         /// How it stands.
         status: Box<WorkloadStatus>,
-        /// The templates that the sighting names, for the journal.
+        /// The templates that the status names, for the journal.
         templates: Vec<PodTemplate>,
     },
 }
