@@ -35,22 +35,22 @@ impl PatchDraft {
     }
 
     /// Requires that `path` has this value.
-    pub fn test(&mut self, path: &[&str], value: Value) {
+    pub fn test(&mut self, path: &[impl AsRef<str>], value: Value) {
         self.operations.push(PatchOperation::Test(TestOperation { path: pointer(path), value }));
     }
 
     /// Adds the value at `path`; a field that exists is replaced.
-    pub fn add(&mut self, path: &[&str], value: Value) {
+    pub fn add(&mut self, path: &[impl AsRef<str>], value: Value) {
         self.operations.push(PatchOperation::Add(AddOperation { path: pointer(path), value }));
     }
 
     /// Replaces the value at `path`, which has to exist.
-    pub fn replace(&mut self, path: &[&str], value: Value) {
+    pub fn replace(&mut self, path: &[impl AsRef<str>], value: Value) {
         self.operations.push(PatchOperation::Replace(ReplaceOperation { path: pointer(path), value }));
     }
 
     /// Removes the value at `path`, which has to exist.
-    pub fn remove(&mut self, path: &[&str]) {
+    pub fn remove(&mut self, path: &[impl AsRef<str>]) {
         self.operations.push(PatchOperation::Remove(RemoveOperation { path: pointer(path) }));
     }
 
@@ -69,6 +69,6 @@ impl PatchDraft {
     }
 }
 
-fn pointer(path: &[&str]) -> PointerBuf {
-    PointerBuf::from_tokens(path.iter().copied())
+fn pointer(path: &[impl AsRef<str>]) -> PointerBuf {
+    PointerBuf::from_tokens(path.iter().map(AsRef::as_ref))
 }

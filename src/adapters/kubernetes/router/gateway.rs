@@ -188,7 +188,7 @@ impl TrafficRouter for GatewayRouter {
             for (place, (backend, wanted)) in refs.iter().zip(wanted).enumerate() {
                 if weight(backend) != wanted {
                     test_name(&mut draft, index, place, &refs);
-                    draft.add(&backend_path(index, place, "weight").each_ref().map(String::as_str), json!(wanted));
+                    draft.add(&backend_path(index, place, "weight"), json!(wanted));
                     changed = true;
                 }
             }
@@ -231,8 +231,8 @@ impl TrafficRouter for GatewayRouter {
                 // Another client removed the stable's reference. Without a backend the rule would answer 500 to everything.
                 let service = stable_service(record.as_ref(), workload);
                 test_name(&mut draft, index, canary, &refs);
-                draft.replace(&backend_path(index, canary, "name").each_ref().map(String::as_str), json!(service));
-                draft.add(&backend_path(index, canary, "weight").each_ref().map(String::as_str), json!(DEFAULT_WEIGHT));
+                draft.replace(&backend_path(index, canary, "name"), json!(service));
+                draft.add(&backend_path(index, canary, "weight"), json!(DEFAULT_WEIGHT));
                 continue;
             }
             for (place, (backend, original)) in refs.iter().zip(originals).enumerate() {
@@ -242,8 +242,8 @@ impl TrafficRouter for GatewayRouter {
                 test_name(&mut draft, index, place, &refs);
                 let path = backend_path(index, place, "weight");
                 match original {
-                    Some(original) => draft.add(&path.each_ref().map(String::as_str), json!(original)),
-                    None => draft.remove(&path.each_ref().map(String::as_str)),
+                    Some(original) => draft.add(&path, json!(original)),
+                    None => draft.remove(&path),
                 }
             }
             test_name(&mut draft, index, canary, &refs);
@@ -415,7 +415,7 @@ fn only_place(route: &DynamicObject, index: usize, refs: &[&Value], service: &st
 }
 
 fn test_name(draft: &mut PatchDraft, rule: usize, place: usize, refs: &[&Value]) {
-    draft.test(&backend_path(rule, place, "name").each_ref().map(String::as_str), json!(name(refs[place])));
+    draft.test(&backend_path(rule, place, "name"), json!(name(refs[place])));
 }
 
 fn backend_path(rule: usize, place: usize, field: &str) -> [String; 6] {
