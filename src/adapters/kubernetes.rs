@@ -1,17 +1,17 @@
-//! The Kubernetes adapter: it performs effects on workloads and their traffic ([`Cluster`]), watches the status of workloads
-//! ([`Kubernetes::watch`]), and tells which arm a pod belongs to ([`PodDirectory`]).
+//! The Kubernetes adapter: it performs effects on workloads and their traffic ([`Cluster`]), watches the status of
+//! workloads ([`Kubernetes::watch`]), and tells which arm a pod belongs to ([`PodDirectory`]).
 //!
-//! The adapter acts and reports; it decides nothing about rollouts. Its pure half needs no server and is tested without one:
-//! [`template`], [`facts`], [`kind`], [`build`], [`router`], [`preflight`], [`objects`]. The other half reads, compares and
-//! writes, with one attempt per call: [`server`], [`preflight_reads`], [`canary`], [`stable`], [`watch`], [`access`].
+//! The adapter acts and reports; it decides nothing about rollouts. Its pure half needs no server and is tested without
+//! one: `template`, `facts`, `kind`, `build`, `router`, `preflight`, `objects`. The other half reads, compares and
+//! writes, with one attempt per call: `server`, `preflight_reads`, `canary`, `stable`, `watch`, `access`.
 //!
-//! Two parts have providers: the kinds of workloads ([`kind`]) and the routers of the traffic ([`router`]).
+//! Two parts have providers: the kinds of workloads (`kind`) and the routers of the traffic (`router`).
 //!
 //! Three rules hold for every write:
 //! - It is fenced: an object with a higher `bellwether.dev/epoch` is not changed.
 //! - It is repeatable: an object that is as requested is not written again.
-//! - It is conditional: an object of another owner is changed by a JSON Patch that tests the values which it was computed from,
-//!   an object of Bellwether by server-side apply with uid and resourceVersion.
+//! - It is conditional: an object of another owner is changed by a JSON Patch that tests the values which it was
+//!   computed from, an object of Bellwether by server-side apply with uid and resourceVersion.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -59,7 +59,8 @@ pub use watch::Readiness;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
 pub struct Options {
-    /// The path of a kubeconfig. Without one, the pod's service account, `KUBECONFIG` and `~/.kube/config` are tried in turn.
+    /// The path of a kubeconfig. Without one, the pod's service account, `KUBECONFIG` and `~/.kube/config` are tried in
+    /// turn.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub kubeconfig: Option<PathBuf>,
     /// The context of the kubeconfig. Without one, its current context is used.
@@ -135,8 +136,8 @@ impl Kubernetes {
         })
     }
 
-    /// Watches until `cancel` is cancelled or the receiver of `wakes` is dropped. Reports the workloads for which `wanted`
-    /// returns `true`.
+    /// Watches until `cancel` is cancelled or the receiver of `wakes` is dropped. Reports the workloads for which
+    /// `wanted` returns `true`.
     pub async fn watch(
         &self,
         wanted: impl Fn(&Workload) -> bool + Send + Sync + 'static,

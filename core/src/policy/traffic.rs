@@ -1,8 +1,8 @@
 //! The split of the traffic: the routers that a policy can name, and their capabilities.
 //!
-//! The core knows two facts about a router: whether it splits by weight and whether it splits cohorts. Everything else belongs
-//! to the adapter. A further router is a variant with its capabilities here, and a file with its provider in the Kubernetes
-//! adapter.
+//! The core knows two facts about a router: whether it splits by weight and whether it splits cohorts. Everything else
+//! belongs to the adapter. A further router is a variant with its capabilities here, and a file with its provider in
+//! the Kubernetes adapter.
 
 use serde::{Deserialize, Serialize};
 

@@ -1,5 +1,5 @@
-//! The API verbs that the adapter uses. A test compares the shipped roles with them, and `check --online` asks the API server
-//! for each.
+//! The API verbs that the adapter uses. A test compares the shipped roles with them, and `check --online` asks the API
+//! server for each.
 
 use bellwether_core::input::event::Failure;
 use futures::future::try_join_all;

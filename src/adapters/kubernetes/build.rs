@@ -1,9 +1,10 @@
 //! Builds the objects of a canary and of a fresh baseline from the stable's. Nothing here reads from a server.
 //!
-//! Two workload objects must never adopt each other's pods. Adoption follows the controller's owner reference, so the stable's
-//! selector may match the canary's pods too when traffic is split by the number of pods (its Service has to). The canary's own
-//! selector has one more label ([`TRACK`]) and matches no pod of the stable. A fresh baseline always gets the stable's
-//! traffic, with every router: it is built like a canary without a changed label and without changed images.
+//! Two workload objects must never adopt each other's pods. Adoption follows the controller's owner reference, so the
+//! stable's selector may match the canary's pods too when traffic is split by the number of pods (its Service has to).
+//! The canary's own selector has one more label ([`TRACK`]) and matches no pod of the stable. A fresh baseline always
+//! gets the stable's traffic, with every router: it is built like a canary without a changed label and without changed
+//! images.
 
 use std::collections::BTreeMap;
 
@@ -49,8 +50,8 @@ pub struct ObjectShape<'a> {
     pub images: &'a Images,
     /// The number of pods.
     pub replicas: u32,
-    /// The label whose value differs on its pods, so that the stable's Service does not select them; `None` if the Service
-    /// has to select them.
+    /// The label whose value differs on its pods, so that the stable's Service does not select them; `None` if the
+    /// Service has to select them.
     pub changed_label: Option<&'a str>,
     /// The annotations of Bellwether, by key.
     pub annotations: &'a BTreeMap<String, String>,
@@ -124,8 +125,8 @@ pub fn workload_object(stable: &DynamicObject, shape: &ObjectShape<'_>) -> Value
     built
 }
 
-/// Returns the canary's Service, for server-side apply: the ports of the stable's Service, with a selector of the canary's
-/// pods.
+/// Returns the canary's Service, for server-side apply: the ports of the stable's Service, with a selector of the
+/// canary's pods.
 pub fn service(service: &Service, stable: &DynamicObject, shape: &ObjectShape<'_>) -> Value {
     let spec = service.spec.clone().unwrap_or_default();
     let mut wanted: BTreeMap<String, String> = spec.selector.unwrap_or_default();
@@ -149,8 +150,8 @@ pub fn service(service: &Service, stable: &DynamicObject, shape: &ObjectShape<'_
     })
 }
 
-/// Returns the stable's selector with the values of `labels`. It omits expressions on the changed label, which would not match
-/// the changed value.
+/// Returns the stable's selector with the values of `labels`. It omits expressions on the changed label, which would
+/// not match the changed value.
 fn selector(stable: &Value, labels: &BTreeMap<String, String>, changed_label: Option<&str>) -> Value {
     let mut wanted: Map<String, Value> = stable
         .get("matchLabels")

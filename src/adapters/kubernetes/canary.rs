@@ -1,7 +1,7 @@
 //! Creates, resizes, weights and removes a canary, together with its fresh baseline.
 //!
-//! Every act reads first, compares, and writes only the differences. So it is safe to repeat after a lost answer, and a process
-//! with an older epoch finds out that it is fenced before it writes.
+//! Every act reads first, compares, and writes only the differences. So it is safe to repeat after a lost answer, and a
+//! process with an older epoch finds out that it is fenced before it writes.
 
 use bellwether_core::ids::{Images, Weight, Workload};
 use bellwether_core::input::effect::Effect;
@@ -174,8 +174,8 @@ async fn join_routes(
     Ok(())
 }
 
-/// Gives the canary this share in every rule that has it. Without routes there is nothing to write, because the number of pods
-/// is the share.
+/// Gives the canary this share in every rule that has it. Without routes there is nothing to write, because the number
+/// of pods is the share.
 ///
 /// # Errors
 /// A read or a write failed, or no route has the canary and the share is not 0.
@@ -210,8 +210,8 @@ pub async fn set_weight(
     Ok(())
 }
 
-/// Removes the canary from the routes, then its Service and its workload objects, in this order, because a route must never
-/// name a Service that does not exist. Objects that are missing or not Bellwether's are skipped.
+/// Removes the canary from the routes, then its Service and its workload objects, in this order, because a route must
+/// never name a Service that does not exist. Objects that are missing or not Bellwether's are skipped.
 ///
 /// # Errors
 /// A read or a write failed.

@@ -1,7 +1,7 @@
 //! The facts that are kept of workloads, revisions and pods, and the [`DeploymentStatus`] that they add up to.
 //!
-//! The watches see every object of the cluster, so they keep these few facts of each and not the object. The preflight takes
-//! the same facts from fresh reads, so both compute a status in the same way.
+//! The watches see every object of the cluster, so they keep these few facts of each and not the object. The preflight
+//! takes the same facts from fresh reads, so both compute a status in the same way.
 
 use std::collections::BTreeMap;
 
@@ -114,7 +114,8 @@ impl WorkloadFacts {
 }
 
 impl PodState {
-    /// Returns the facts of a pod of `revision` whose revision label has the value `pod_hash`; `None` if it has no name.
+    /// Returns the facts of a pod of `revision` whose revision label has the value `pod_hash`; `None` if it has no
+    /// name.
     pub fn read(pod: &Pod, revision: Owner, pod_hash: &str) -> Option<PodState> {
         let metadata = &pod.metadata;
         let status = pod.status.as_ref();
@@ -180,8 +181,8 @@ fn pod_problem(pod: &Pod) -> Option<PodProblem> {
     Some(PodProblem { object, reason, message })
 }
 
-/// Returns the kubelet's message with the container's last end, because "back-off 10s restarting failed container" alone names
-/// no cause.
+/// Returns the kubelet's message with the container's last end, because "back-off 10s restarting failed container"
+/// alone names no cause.
 fn container_message(status: &ContainerStatus, message: &str) -> String {
     let last = status.last_state.as_ref().and_then(|state| state.terminated.as_ref());
     match last {

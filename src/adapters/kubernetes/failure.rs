@@ -1,7 +1,7 @@
 //! The errors of the API server as [`Failure`]s, whose kind says whether another attempt can succeed.
 //!
-//! The status code alone is ambiguous: 403 is a missing verb, an exhausted quota, a refusal by an admission webhook, or a
-//! namespace that is being deleted; 422 is an invalid object, or a `test` of a patch that found another value.
+//! The status code alone is ambiguous: 403 is a missing verb, an exhausted quota, a refusal by an admission webhook, or
+//! a namespace that is being deleted; 422 is an invalid object, or a `test` of a patch that found another value.
 
 use bellwether_core::input::event::{Failure, FailureKind};
 use kube::core::Status;

@@ -1,8 +1,9 @@
 //! The kinds of workloads: one provider per [`WorkloadKind`].
 //!
 //! A provider says which API kinds a workload consists of, where template, size and selector lie in its object, and how
-//! its objects, revisions and pods are read. Every other file of the adapter handles workloads of any kind. A further kind
-//! is a file under `kind/` and two lines here.
+//! its objects, revisions and pods are read. Every other file of the adapter handles workloads of any kind. A further
+//! kind is a file under `kind/`, two lines here, a variant of the core's [`WorkloadKind`], and the verbs in the roles
+//! of `deploy/kustomize`.
 
 use std::fmt::Debug;
 

@@ -19,8 +19,8 @@ pub const EFFECT: &str = "bellwether.dev/effect";
 pub const EPOCH: &str = "bellwether.dev/epoch";
 /// Annotation: the rollout that the object belongs to.
 pub const ROLLOUT: &str = "bellwether.dev/rollout";
-/// Annotation of a canary's workload object: the label whose value differs on the canary's pods. It stays the same for the
-/// canary's life, because a selector is immutable.
+/// Annotation of a canary's workload object: the label whose value differs on the canary's pods. It stays the same for
+/// the canary's life, because a selector is immutable.
 pub const CHANGED_LABEL: &str = "bellwether.dev/changed-label";
 /// Annotation of a route: the weights before the canary joined it, by workload.
 pub const ORIGINAL_WEIGHTS: &str = "bellwether.dev/original-weights";

@@ -1,7 +1,7 @@
 //! The facts that the watches have collected of every object, by namespace and name, and the facts of deleted pods.
 //!
-//! A pod's counters outlive the pod: Prometheus returns them for minutes, and the sampling has to know the pod's arm. So the
-//! facts of the last [`REMEMBERED`] deleted pods are kept.
+//! A pod's counters outlive the pod: Prometheus returns them for minutes, and the sampling has to know the pod's arm.
+//! So the facts of the last [`REMEMBERED`] deleted pods are kept.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -42,7 +42,8 @@ pub enum Change<T> {
 #[derive(Debug)]
 pub struct Table<T> {
     rows: BTreeMap<ObjectKey, T>,
-    /// A list that is being read. It replaces the rows when it is complete, so that no status is computed from half a list.
+    /// A list that is being read. It replaces the rows when it is complete, so that no status is computed from half a
+    /// list.
     pending: Option<BTreeMap<ObjectKey, T>>,
 }
 
@@ -232,8 +233,8 @@ impl Objects {
         concerned
     }
 
-    /// Returns the workloads of a change. An object `NAME-canary` or `NAME-baseline` concerns the workload `NAME` as well as
-    /// a workload of its own name.
+    /// Returns the workloads of a change. An object `NAME-canary` or `NAME-baseline` concerns the workload `NAME` as
+    /// well as a workload of its own name.
     pub fn workloads(&self, cluster: &str, concerned: Concerned) -> Vec<Workload> {
         match concerned {
             Concerned::Object(kind, (namespace, name)) => {
@@ -260,7 +261,8 @@ impl Objects {
         stables.collect()
     }
 
-    /// Returns the workload's status and the stable's pod template; `None` if the workload is an object that Bellwether created.
+    /// Returns the workload's status and the stable's pod template; `None` if the workload is an object that Bellwether
+    /// created.
     pub fn status(&self, workload: &Workload) -> Option<(WorkloadStatus, Vec<PodTemplate>)> {
         let namespace = workload.namespace.as_str();
         let none = WorkloadTables::default();
@@ -293,8 +295,8 @@ impl Objects {
         present.or_else(|| self.deleted_pods.pods.get(&(namespace.to_owned(), name.to_owned())).cloned())
     }
 
-    /// Returns name and port of the Service that selects the workload's pods: the one that a route sends traffic to, otherwise
-    /// the first by name. `None` if there is none.
+    /// Returns name and port of the Service that selects the workload's pods: the one that a route sends traffic to,
+    /// otherwise the first by name. `None` if there is none.
     pub fn service(&self, workload: &Workload) -> Option<(String, u16)> {
         let stable = self.kinds.get(&workload.kind)?.workloads.get(&workload.namespace, &workload.name)?;
         let all = self.services.of(&workload.namespace).map(|service| &**service);

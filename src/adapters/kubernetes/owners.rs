@@ -9,8 +9,9 @@ use super::marks::MANAGER;
 const GITOPS: [&str; 4] =
     ["argocd-controller", "argocd-application-controller", "kustomize-controller", "helm-controller"];
 
-/// Returns the GitOps tool that owns a container's image in the pod template at `template` (`["spec", "template"]`); `None`
-/// if no tool does. A tool that owns only other fields of the template does not undo a promotion, which changes images alone.
+/// Returns the GitOps tool that owns a container's image in the pod template at `template` (`["spec", "template"]`);
+/// `None` if no tool does. A tool that owns only other fields of the template does not undo a promotion, which changes
+/// images alone.
 pub fn gitops_owner<'a>(metadata: &'a ObjectMeta, template: &[&str]) -> Option<&'a str> {
     entries(metadata)
         .filter(|entry| entry.manager.as_deref().is_some_and(|manager| GITOPS.contains(&manager)))
@@ -23,8 +24,8 @@ pub fn is_argo(metadata: &ObjectMeta) -> bool {
     entries(metadata).any(|entry| entry.manager.as_deref().is_some_and(|manager| manager.starts_with("argocd")))
 }
 
-/// Returns the field manager that last wrote the field at `path` (`["spec", "template"]`), Bellwether excepted. Writes through
-/// a subresource count, as by `kubectl scale` and autoscalers. `None` if there is none or its name is unknown.
+/// Returns the field manager that last wrote the field at `path` (`["spec", "template"]`), Bellwether excepted. Writes
+/// through a subresource count, as by `kubectl scale` and autoscalers. `None` if there is none or its name is unknown.
 pub fn last_writer<'a>(metadata: &'a ObjectMeta, path: &[&str]) -> Option<&'a str> {
     entries(metadata)
         .filter(|entry| entry.manager.as_deref() != Some(MANAGER))

@@ -1,8 +1,8 @@
 //! JSON Patches with their preconditions: a patch changes the object as it was read, or fails.
 //!
-//! The preconditions are the uid, the generation (which counts the changes of `spec`) and Bellwether's annotations: everything
-//! that a patch is computed from. The resourceVersion is no precondition, because it changes with every status: while pods
-//! start or a gateway accepts a route, a rollback would fail after one status write after another.
+//! The preconditions are the uid, the generation (which counts the changes of `spec`) and Bellwether's annotations:
+//! everything that a patch is computed from. The resourceVersion is no precondition, because it changes with every
+//! status: while pods start or a gateway accepts a route, a rollback would fail after one status write after another.
 
 use json_patch::jsonptr::PointerBuf;
 use json_patch::{AddOperation, Patch, PatchOperation, RemoveOperation, ReplaceOperation, TestOperation};

@@ -1,8 +1,9 @@
 //! Finds the issues of a preflight in the objects around a workload. Nothing here reads from a server.
 //!
-//! Where traffic is split by weight, the stable's Service must not select the canary's pods, so one label of its selector gets
-//! another value on them. For the Service any label would do; but a NetworkPolicy or a monitor that selects on the same label
-//! would miss the canary. So the labels are tried in order, and the first on which no other object depends is taken.
+//! Where traffic is split by weight, the stable's Service must not select the canary's pods, so one label of its
+//! selector gets another value on them. For the Service any label would do; but a NetworkPolicy or a monitor that
+//! selects on the same label would miss the canary. So the labels are tried in order, and the first on which no other
+//! object depends is taken.
 
 use std::collections::BTreeMap;
 
@@ -100,8 +101,8 @@ impl PreflightObjects {
         found
     }
 
-    /// Returns the NetworkPolicies and monitors that would not select the canary's pods if this label changed. `cloned` is
-    /// the Service whose copy is the canary's.
+    /// Returns the NetworkPolicies and monitors that would not select the canary's pods if this label changed. `cloned`
+    /// is the Service whose copy is the canary's.
     fn missed(&self, changed_label: Option<&str>, cloned: &str, workload: &Workload) -> Vec<PreflightIssue> {
         let stable = self.stable_labels(workload);
         let canary = build::pod_labels(kind::provider(workload.kind), &stable, changed_label, marks::CANARY);
@@ -121,8 +122,8 @@ impl PreflightObjects {
             .collect()
     }
 
-    /// Returns whether a monitor scrapes the stable's pods and would not scrape the canary's. A ServiceMonitor finds pods
-    /// through any Service that it selects; the canary's Service has the labels of the stable's.
+    /// Returns whether a monitor scrapes the stable's pods and would not scrape the canary's. A ServiceMonitor finds
+    /// pods through any Service that it selects; the canary's Service has the labels of the stable's.
     fn misses(
         &self,
         monitor: &DynamicObject,
@@ -251,8 +252,8 @@ fn selectors(policy: &NetworkPolicy) -> impl Iterator<Item = &LabelSelector> {
     spec.and_then(|spec| spec.pod_selector.as_ref()).into_iter().chain(peers)
 }
 
-/// Returns whether the selector matches. A selector that can't be read matches nothing: the API server has validated it, so it
-/// has an operator that is newer than this program.
+/// Returns whether the selector matches. A selector that can't be read matches nothing: the API server has validated
+/// it, so it has an operator that is newer than this program.
 fn matches(selector: &LabelSelector, labels: &Labels) -> bool {
     Selector::try_from(selector.clone()).is_ok_and(|selector| selector.matches(labels))
 }

@@ -1,5 +1,5 @@
-//! The reads of a preflight: a workload and the objects around it, in two rounds of parallel reads, because the pods, revisions
-//! and claims that matter follow from the workload's object.
+//! The reads of a preflight: a workload and the objects around it, in two rounds of parallel reads, because the pods,
+//! revisions and claims that matter follow from the workload's object.
 
 use bellwether_core::ids::Workload;
 use bellwether_core::input::event::Failure;

@@ -1,9 +1,9 @@
 //! The routers that split the traffic: one provider per [`RouterKind`].
 //!
 //! A provider knows one kind of route objects. Its functions are pure: they take a route as it was read and return the
-//! patch that changes it. The callers list, fence and patch the routes of every provider in the same way. A further router is
-//! a file under `router/`, two lines here, a variant with its capabilities in the core's `policy::traffic`, and the verbs in
-//! the roles of `deploy/kustomize`.
+//! patch that changes it. The callers list, fence and patch the routes of every provider in the same way. A further
+//! router is a file under `router/`, two lines here, a variant with its capabilities in the core's `policy::traffic`,
+//! and the verbs in the roles of `deploy/kustomize`.
 
 use std::fmt::Debug;
 
@@ -43,15 +43,16 @@ pub struct RouteMark {
 
 /// A way to split a workload's traffic between its stable and its canary.
 ///
-/// A route belongs to its user, who may change it at any time. So a provider changes only the references that concern the
-/// canary and the stable, notes the former weights in the route's record (see `record.rs`), and makes every patch conditional
-/// on the values that it was computed from ([`PatchDraft`](super::patch::PatchDraft)). Several workloads may share a route.
+/// A route belongs to its user, who may change it at any time. So a provider changes only the references that concern
+/// the canary and the stable, notes the former weights in the route's record (see `record.rs`), and makes every patch
+/// conditional on the values that it was computed from ([`PatchDraft`](super::patch::PatchDraft)). Several workloads
+/// may share a route.
 pub trait TrafficRouter: Debug + Send + Sync {
     /// Returns the router's name in policies.
     fn kind(&self) -> RouterKind;
 
-    /// Returns the API kind of the routes; `None` if this router has no route objects. A kind that the API server does not
-    /// know has no objects.
+    /// Returns the API kind of the routes; `None` if this router has no route objects. A kind that the API server does
+    /// not know has no objects.
     fn resource(&self) -> Option<&'static ApiKind>;
 
     /// Returns the verbs that the adapter needs on the routes.
@@ -59,13 +60,13 @@ pub trait TrafficRouter: Debug + Send + Sync {
         &["list", "watch", "patch"]
     }
 
-    /// Returns the rules of `route` that send traffic to the Service `service`, by their index. If the policy names a route,
-    /// only that route and that rule count.
+    /// Returns the rules of `route` that send traffic to the Service `service`, by their index. If the policy names a
+    /// route, only that route and that rule count.
     fn rules(&self, route: &DynamicObject, workload: &Workload, service: &str, named: Option<&RouteName>)
     -> Vec<usize>;
 
-    /// Returns the Service whose traffic is split: of `services`, which select the stable's pods and are not empty, the one
-    /// that most rules send traffic to.
+    /// Returns the Service whose traffic is split: of `services`, which select the stable's pods and are not empty, the
+    /// one that most rules send traffic to.
     ///
     /// # Errors
     /// No rule sends traffic to any of them.
@@ -96,8 +97,8 @@ pub trait TrafficRouter: Debug + Send + Sync {
     /// Returns the epoch of the route's record for the workload; `None` if there is no record.
     fn epoch(&self, route: &DynamicObject, workload: &Workload) -> Option<u64>;
 
-    /// Adds the canary with weight 0 to the rules that send traffic to `service`, and notes the weights that they had. `None`
-    /// if every rule has it.
+    /// Adds the canary with weight 0 to the rules that send traffic to `service`, and notes the weights that they had.
+    /// `None` if every rule has it.
     ///
     /// # Errors
     /// A rule can't be split.
@@ -110,8 +111,8 @@ pub trait TrafficRouter: Debug + Send + Sync {
         mark: &RouteMark,
     ) -> Result<Option<Patch>, Failure>;
 
-    /// Gives the canary the part `share` of the requests that the stable had alone, in every rule that has the canary. The
-    /// parts of other backends stay the same. `None` if the weights are as requested.
+    /// Gives the canary the part `share` of the requests that the stable had alone, in every rule that has the canary.
+    /// The parts of other backends stay the same. `None` if the weights are as requested.
     ///
     /// # Errors
     /// The canary was removed from a rule and the share is not 0; the message names the last writer of the rules.
@@ -127,8 +128,8 @@ pub trait TrafficRouter: Debug + Send + Sync {
     /// neither.
     fn leave(&self, route: &DynamicObject, workload: &Workload) -> Option<Patch>;
 
-    /// Returns the lowest share of the canary in the route's rules, and whether the route takes effect as written; `None` if
-    /// no rule has the canary.
+    /// Returns the lowest share of the canary in the route's rules, and whether the route takes effect as written;
+    /// `None` if no rule has the canary.
     fn observe(&self, route: &DynamicObject, workload: &Workload) -> Option<RouteStatus>;
 
     /// Returns the field manager that last wrote the rules, Bellwether excepted.
@@ -152,8 +153,8 @@ pub trait TrafficRouter: Debug + Send + Sync {
 /// A route with the router that it belongs to.
 pub type Routed<'a> = (&'static dyn TrafficRouter, &'a DynamicObject);
 
-/// Returns the status of the workload's canary in these routes: the lowest share, accepted if all routes are. `None` if no
-/// route has the canary.
+/// Returns the status of the workload's canary in these routes: the lowest share, accepted if all routes are. `None` if
+/// no route has the canary.
 pub fn observe<'a>(routes: impl IntoIterator<Item = Routed<'a>>, workload: &Workload) -> Option<RouteStatus> {
     let found = routes.into_iter().filter_map(|(router, route)| router.observe(route, workload));
     found.reduce(|one, other| RouteStatus {

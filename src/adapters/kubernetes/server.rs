@@ -1,7 +1,8 @@
-//! The calls to the API server: every call has a deadline and is made once, and every error is a [`Failure`] whose kind says
-//! whether another attempt can succeed.
+//! The calls to the API server: every call has a deadline and is made once, and every error is a [`Failure`] whose kind
+//! says whether another attempt can succeed.
 //!
-//! Reads are quorum reads (without a resourceVersion), because a decision on an outdated answer would overwrite a newer change.
+//! Reads are quorum reads (without a resourceVersion), because a decision on an outdated answer would overwrite a newer
+//! change.
 
 use std::fmt::Debug;
 use std::time::Duration;
@@ -118,8 +119,8 @@ impl Server {
         none_if_unknown(self.list(&kind.objects(), api, &ListParams::default()).await)
     }
 
-    /// Lists the monitors of the Prometheus operator that may select objects of `namespace`: they often live in another one.
-    /// None if the operator is not installed.
+    /// Lists the monitors of the Prometheus operator that may select objects of `namespace`: they often live in another
+    /// one. None if the operator is not installed.
     ///
     /// # Errors
     /// See [`Server::call`].
@@ -166,7 +167,8 @@ impl Server {
         Ok(())
     }
 
-    /// Deletes the object with this uid; the API server deletes its dependents afterwards. Succeeds if it does not exist.
+    /// Deletes the object with this uid; the API server deletes its dependents afterwards. Succeeds if it does not
+    /// exist.
     ///
     /// # Errors
     /// See [`Server::call`].

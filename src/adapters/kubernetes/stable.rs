@@ -1,7 +1,7 @@
 //! Writes on the stable's own object, which belongs to its user: new images, an old pod template, an Event.
 //!
-//! The changes are JSON Patches that are conditional on the object as it was read. The number of replicas belongs to the user or
-//! an autoscaler and is never written.
+//! The changes are JSON Patches that are conditional on the object as it was read. The number of replicas belongs to
+//! the user or an autoscaler and is never written.
 
 use bellwether_core::ids::{Images, TemplateHash, Workload, digest};
 use bellwether_core::input::effect::Effect;
@@ -161,7 +161,8 @@ pub struct Note<'a> {
     pub at: Timestamp,
 }
 
-/// Creates a Kubernetes Event about the workload. Its name is derived from the effect, so a second attempt finds the first.
+/// Creates a Kubernetes Event about the workload. Its name is derived from the effect, so a second attempt finds the
+/// first.
 ///
 /// # Errors
 /// A read or the write failed.

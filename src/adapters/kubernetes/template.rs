@@ -1,7 +1,7 @@
 //! Pod templates: their hash, their images, and the replacement of images.
 //!
-//! Templates are kept as JSON and never as `k8s-openapi`'s types: those drop unknown fields, and a rollback has to restore
-//! fields that are newer than this program.
+//! Templates are kept as JSON and never as `k8s-openapi`'s types: those drop unknown fields, and a rollback has to
+//! restore fields that are newer than this program.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -15,8 +15,8 @@ const LISTS: [&str; 2] = ["initContainers", "containers"];
 const HASH_DIGITS: usize = 16;
 
 /// Returns the template's hash: the first 16 digits of the SHA-256 of its JSON with sorted keys. The hash leaves out
-/// `revision_label`, which a controller adds to its copies of the template; Bellwether's labels and annotations; and nulls,
-/// which the API server writes or omits.
+/// `revision_label`, which a controller adds to its copies of the template; Bellwether's labels and annotations; and
+/// nulls, which the API server writes or omits.
 pub fn hash(template: &Value, revision_label: &str) -> TemplateHash {
     let mut template = template.clone();
     if let Some(metadata) = template.get_mut("metadata").and_then(Value::as_object_mut) {

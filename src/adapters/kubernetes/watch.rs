@@ -1,12 +1,14 @@
-//! The watches of the cluster: one per kind of object, and per namespace if the configuration names namespaces. Their number does
-//! not depend on the number of rollouts.
+//! The watches of the cluster: one per kind of object, and per namespace if the configuration names namespaces. Their
+//! number does not depend on the number of rollouts.
 //!
-//! A change marks the workloads that it concerns. After a short wait the status of each marked workload is computed once, and it
-//! is sent if it differs from the last one sent. So a rollout of a hundred pods causes tens of status messages and not
-//! thousands; and because a message is a whole status and not a change, a missed one is covered by the next.
+//! A change marks the workloads that it concerns. After a short wait the status of each marked workload is computed
+//! once, and it is sent if it differs from the last one sent. So a rollout of a hundred pods causes tens of status
+//! messages and not thousands; and because a message is a whole status and not a change, a missed one is covered by the
+//! next.
 //!
-//! kube's watcher restarts a failed watch with backoff (0.8 s to 30 s, with jitter). A kind that the API server does not know,
-//! such as a router's routes without their CRD, counts as listed and empty, and is retried like any other failure.
+//! kube's watcher restarts a failed watch with backoff (0.8 s to 30 s, with jitter). A kind that the API server does
+//! not know, such as a router's routes without their CRD, counts as listed and empty, and is retried like any other
+//! failure.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
@@ -38,7 +40,8 @@ use crate::ports::Wake;
 const DEBOUNCE: Duration = Duration::from_millis(100);
 /// The interval at which the API server is asked for its version, because quiet watches report nothing for minutes.
 const HEARTBEAT: Duration = Duration::from_secs(10);
-/// The time after which the API server ends a watch, which then restarts. A watch that died silently is noticed 5 s later.
+/// The time after which the API server ends a watch, which then restarts. A watch that died silently is noticed 5 s
+/// later.
 const WATCH_SECONDS: u32 = 60;
 
 /// Returns whether the status of a workload is to be sent.
@@ -150,8 +153,8 @@ enum Report {
 /// The reports of all watches, each with the watch's name.
 type Reports = SelectAll<BoxStream<'static, (String, Report)>>;
 
-/// Watches until `cancel` is cancelled or the receiver of `wakes` is dropped, and sends a [`Wake::Observed`] for each wanted
-/// workload whose status has changed.
+/// Watches until `cancel` is cancelled or the receiver of `wakes` is dropped, and sends a [`Wake::Observed`] for each
+/// wanted workload whose status has changed.
 pub async fn run(
     server: &Server,
     scope: WatchScope<'_>,

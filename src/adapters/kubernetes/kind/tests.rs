@@ -15,7 +15,7 @@ fn every_provider_is_found_by_its_kind() {
 fn a_workload_is_parsed_only_with_a_known_kind() {
     let parsed: Workload = "test/shop/Deployment/web".parse().unwrap();
     assert_eq!((parsed.kind, parsed.to_string().as_str()), (WorkloadKind::Deployment, "test/shop/Deployment/web"));
-    for unknown in ["test/shop/StatefulSet/web", "test/shop/deployment/web", "test/shop//web"] {
+    for unknown in ["test/shop/CronJob/web", "test/shop/deployment/web", "test/shop//web"] {
         assert!(unknown.parse::<Workload>().is_err(), "{unknown}");
     }
 }

@@ -1,10 +1,11 @@
 //! The router of the Gateway API: weights in the rules of HTTPRoutes.
 //!
 //! Three facts about the Gateway API determine the arithmetic:
-//! - A weight is a proportion of its rule's sum and not a percentage. So the weights of other backends are multiplied, and only
-//!   the stable's part is split.
+//! - A weight is a proportion of its rule's sum and not a percentage. So the weights of other backends are multiplied,
+//!   and only the stable's part is split.
 //! - Some gateways send everything to a single backend even at weight 0. So a rule is never left with one backend at 0.
-//! - `backendRefs` is one value to server-side apply. So a route is changed by JSON Patch at an index whose name is tested first.
+//! - `backendRefs` is one value to server-side apply. So a route is changed by JSON Patch at an index whose name is
+//!   tested first.
 
 use bellwether_core::ids::{Weight, Workload};
 use bellwether_core::input::event::{Failure, FailureKind};
@@ -228,7 +229,8 @@ impl TrafficRouter for GatewayRouter {
             let refs = backends(rule);
             let originals = originals(route, workload, index, rule, record.as_ref());
             if refs.len() == 1 {
-                // Another client removed the stable's reference. Without a backend the rule would answer 500 to everything.
+                // Another client removed the stable's reference. Without a backend the rule would answer 500 to
+                // everything.
                 let service = stable_service(record.as_ref(), workload);
                 test_name(&mut draft, index, canary, &refs);
                 draft.replace(&backend_path(index, canary, "name"), json!(service));
@@ -288,14 +290,14 @@ fn read_record(route: &DynamicObject, workload: &Workload) -> Option<HttpRouteRe
     record::read(route, workload)
 }
 
-/// Returns the stable's Service by the record. Without a record (another client removed the annotation) it is assumed to have
-/// the workload's name.
+/// Returns the stable's Service by the record. Without a record (another client removed the annotation) it is assumed
+/// to have the workload's name.
 fn stable_service<'a>(record: Option<&'a HttpRouteRecord>, workload: &'a Workload) -> &'a str {
     record.map_or(workload.name.as_str(), |record| record.service.as_str())
 }
 
-/// Returns `canary / (canary + stable)`, rounded to the nearest hundredth of a percent. Only a canary without weight has share
-/// 0, and only a stable without weight leaves it everything.
+/// Returns `canary / (canary + stable)`, rounded to the nearest hundredth of a percent. Only a canary without weight
+/// has share 0, and only a stable without weight leaves it everything.
 fn share(canary: u64, stable: u64) -> Weight {
     let sum = canary + stable;
     let points = match (canary, stable) {
@@ -306,8 +308,8 @@ fn share(canary: u64, stable: u64) -> Weight {
     Weight::basis_points(u16::try_from(points).unwrap_or(10_000))
 }
 
-/// Returns whether at least one parent that the route names has a status, and all of them have accepted the route's present
-/// generation.
+/// Returns whether at least one parent that the route names has a status, and all of them have accepted the route's
+/// present generation.
 fn is_accepted(route: &DynamicObject) -> bool {
     let named: Vec<&Value> = list(&route.data, "/spec/parentRefs").iter().collect();
     let parents: Vec<&Value> = list(&route.data, "/status/parents")
@@ -326,8 +328,8 @@ fn is_accepted(route: &DynamicObject) -> bool {
         })
 }
 
-/// Returns the weights of a rule in which the canary has `share` of the stable's original part and the other backends keep
-/// their proportions. Whole percents multiply by 100, so that the weights are readable.
+/// Returns the weights of a rule in which the canary has `share` of the stable's original part and the other backends
+/// keep their proportions. Whole percents multiply by 100, so that the weights are readable.
 fn split(originals: &[u64], stable: usize, canary: usize, share: Weight) -> Vec<u64> {
     let points = u64::from(share.as_basis_points());
     let fine = match points {
@@ -363,9 +365,9 @@ fn gcd(a: u64, b: u64) -> u64 {
     if b == 0 { a.max(1) } else { gcd(b, a % b) }
 }
 
-/// Returns the weights that the rule's backends had before the canary joined, in their present order; the canary has 0. If the
-/// record does not describe the rule (another client has written it since), the stable has the sum of its own and the
-/// canary's present weight.
+/// Returns the weights that the rule's backends had before the canary joined, in their present order; the canary has 0.
+/// If the record does not describe the rule (another client has written it since), the stable has the sum of its own
+/// and the canary's present weight.
 fn originals(
     route: &DynamicObject,
     workload: &Workload,
@@ -426,8 +428,8 @@ fn canary_place(route: &DynamicObject, rule: &Value, workload: &Workload) -> Opt
     backends(rule).iter().position(|backend| is_service(route, backend, &workload.canary_name()))
 }
 
-/// Returns whether the reference names this Service of the route's namespace. Group, kind and namespace default to those of
-/// such a Service.
+/// Returns whether the reference names this Service of the route's namespace. Group, kind and namespace default to
+/// those of such a Service.
 fn is_service(route: &DynamicObject, backend: &Value, service: &str) -> bool {
     let text = |key| backend.get(key).and_then(Value::as_str);
     text("name") == Some(service)

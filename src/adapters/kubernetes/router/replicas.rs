@@ -1,4 +1,5 @@
-//! The router that splits by the number of pods: the stable's Service selects the canary's pods too, so there are no routes.
+//! The router that splits by the number of pods: the stable's Service selects the canary's pods too, so there are no
+//! routes.
 
 use bellwether_core::ids::{Weight, Workload};
 use bellwether_core::input::event::Failure;

@@ -1,9 +1,9 @@
-//! The split by cohort: beside each rule that sends traffic to the stable there is a copy of it for the requests with the
-//! cohort's header or cookie, which sends all of them to the canary.
+//! The split by cohort: beside each rule that sends traffic to the stable there is a copy of it for the requests with
+//! the cohort's header or cookie, which sends all of them to the canary.
 //!
-//! The Gateway API prefers the match with more headers, so the copies may stand anywhere among the rules. They exist exactly
-//! while the canary has traffic, because a rule whose only backend has weight 0 would answer 500. The weight of a copy's only
-//! backend has no effect on the traffic; it notes the share that was requested.
+//! The Gateway API prefers the match with more headers, so the copies may stand anywhere among the rules. They exist
+//! exactly while the canary has traffic, because a rule whose only backend has weight 0 would answer 500. The weight of
+//! a copy's only backend has no effect on the traffic; it notes the share that was requested.
 
 use bellwether_core::ids::{Weight, Workload};
 use bellwether_core::input::event::{Failure, FailureKind};
