@@ -129,7 +129,8 @@ pub trait TrafficRouter: Debug + Send + Sync {
     fn leave(&self, route: &DynamicObject, workload: &Workload) -> Option<Patch>;
 
     /// Returns the lowest share of the canary in the route's rules, and whether the route takes effect as written;
-    /// `None` if no rule has the canary.
+    /// `None` if no rule has the canary. While the route is as [`set_weight`](TrafficRouter::set_weight) wrote it, the
+    /// share is exactly the requested one, even if the router rounds: any other share counts as an external change.
     fn observe(&self, route: &DynamicObject, workload: &Workload) -> Option<RouteStatus>;
 
     /// Returns the field manager that last wrote the rules, Bellwether excepted.
