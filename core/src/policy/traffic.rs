@@ -1,12 +1,13 @@
-//! The split of the traffic: the routers that a policy can name, and what the core may ask of them.
+//! The split of the traffic: the routers that a policy can name, and their capabilities.
 //!
-//! The core knows two facts about a router: whether it splits by weight and whether it splits cohorts. Everything else is the
-//! adapter's. A further router is a variant with its capabilities here, and a file with its provider in the Kubernetes adapter.
+//! The core knows two facts about a router: whether it splits by weight and whether it splits cohorts. Everything else
+//! belongs to the adapter. A further router is a variant with its capabilities here, and a file with its provider in
+//! the Kubernetes adapter.
 
 use serde::{Deserialize, Serialize};
 
 /// A traffic router, as policies name it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum RouterKind {
     /// The weights of Gateway API HTTPRoutes.
@@ -19,9 +20,9 @@ pub enum RouterKind {
 /// The capabilities of a router.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Capabilities {
-    /// It gives each arm a share of the requests that doesn't depend on the number of pods.
+    /// Whether it gives each arm a share of the requests that doesn't depend on the number of pods.
     pub weights: bool,
-    /// It sends the requests with a certain header or cookie to one arm.
+    /// Whether it sends the requests with a certain header or cookie to one arm.
     pub cohorts: bool,
 }
 
@@ -39,7 +40,7 @@ impl RouterKind {
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Traffic {
-    /// The router.
+    /// The router that splits the traffic.
     pub router: RouterKind,
     /// The route to split; `None`: every route that sends traffic to the workload's Service.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -55,7 +56,7 @@ impl Traffic {
         Traffic { router, ..Traffic::default() }
     }
 
-    /// Whether the canary's share is a weight. Without weights the number of pods is the share.
+    /// Returns whether the canary's share is a weight. Without weights the number of pods is the share.
     pub fn splits_by_weight(&self) -> bool {
         self.router.capabilities().weights
     }

@@ -1,44 +1,46 @@
+use std::collections::BTreeMap;
+
 use serde_json::json;
 
 use super::*;
 
 #[test]
-fn an_arm_counts_what_the_status_says() {
-    let arm = arm(
+fn the_counts_are_those_of_the_status() {
+    let status = status_of(
         &deployment(&json!({"observedGeneration": 7, "replicas": 3, "updatedReplicas": 3, "readyReplicas": 2,
         "availableReplicas": 1})),
         &[],
         &[],
     );
-    assert_eq!((arm.generation, arm.observed_generation), (7, 7));
-    assert_eq!((arm.replicas, arm.total, arm.updated, arm.ready, arm.available), (3, 3, 3, 2, 1));
-    assert_eq!(arm.images["web"], "shop/web:1");
-    assert_eq!(arm.pod_hash, None);
+    assert_eq!((status.generation, status.observed_generation), (7, 7));
+    assert_eq!((status.replicas, status.total, status.updated, status.ready, status.available), (3, 3, 3, 2, 1));
+    assert_eq!(status.images["web"], "shop/web:1");
+    assert_eq!(status.pod_hash, None);
 }
 
 #[test]
-fn a_status_that_is_not_there_yet_is_zero_and_replicas_are_one() {
+fn a_missing_status_is_zero_and_missing_replicas_are_one() {
     let mut bare = deployment(&json!({}));
     bare["spec"].as_object_mut().unwrap().remove("replicas");
-    let arm = arm(&bare, &[], &[]);
-    assert_eq!((arm.replicas, arm.total, arm.available, arm.observed_generation), (1, 0, 0, 0));
+    let status = status_of(&bare, &[], &[]);
+    assert_eq!((status.replicas, status.total, status.available, status.observed_generation), (1, 0, 0, 0));
 }
 
 #[test]
 fn the_pod_hash_is_that_of_the_replica_set_with_the_same_template() {
     let sets = [set("old", "shop/web:0", 9), set("new", "shop/web:1", 2)];
-    assert_eq!(arm(&deployment(&json!({})), &sets, &[]).pod_hash.as_deref(), Some("new"));
+    assert_eq!(status_of(&deployment(&json!({})), &sets, &[]).pod_hash.as_deref(), Some("new"));
 }
 
 #[test]
 fn a_replica_set_of_another_deployment_does_not_count() {
     let mut other = set("other", "shop/web:1", 1);
     other["metadata"]["ownerReferences"][0]["uid"] = json!("another-uid");
-    assert_eq!(arm(&deployment(&json!({})), &[other], &[]).pod_hash, None);
+    assert_eq!(status_of(&deployment(&json!({})), &[other], &[]).pod_hash, None);
 }
 
 #[test]
-fn trouble_is_told_in_the_words_of_whoever_has_it() {
+fn a_problem_is_described_in_the_pods_own_words() {
     let waiting = |reason: &str| {
         json!({"containerStatuses": [{"name": "web", "ready": false, "restartCount": 0, "image": "",
         "imageID": "", "state": {"waiting": {"reason": reason, "message": "its words"}}}]})
@@ -62,46 +64,46 @@ fn trouble_is_told_in_the_words_of_whoever_has_it() {
         (gated, None),
         (json!({}), None),
     ] {
-        let found = arm(&deployment(&json!({})), &[set("new", "shop/web:1", 1)], &[pod("new-1", "new", &status)]);
+        let found = status_of(&deployment(&json!({})), &[set("new", "shop/web:1", 1)], &[pod("new-1", "new", &status)]);
         assert_eq!(found.trouble.map(|trouble| trouble.to_string()).as_deref(), expected, "{status}");
     }
 }
 
 #[test]
-fn pods_of_an_old_template_and_pods_that_go_are_in_no_trouble_of_ours() {
+fn problems_of_old_and_of_terminating_pods_are_ignored() {
     let stuck = json!({"conditions": [{"type": "PodScheduled", "status": "False", "reason": "Unschedulable"}]});
     let sets = [set("old", "shop/web:0", 1), set("new", "shop/web:1", 2)];
     let mut going = pod("new-1", "new", &stuck);
     going["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
-    assert_eq!(arm(&deployment(&json!({})), &sets, &[pod("old-1", "old", &stuck), going]).trouble, None);
+    assert_eq!(status_of(&deployment(&json!({})), &sets, &[pod("old-1", "old", &stuck), going]).trouble, None);
 }
 
 #[test]
-fn of_two_stuck_pods_the_first_by_name_speaks() {
+fn of_two_stuck_pods_the_first_by_name_is_reported() {
     let stuck = json!({"conditions": [{"type": "PodScheduled", "status": "False", "reason": "Unschedulable"}]});
     let pods = [pod("new-2", "new", &stuck), pod("new-1", "new", &stuck)];
-    let found = arm(&deployment(&json!({})), &[set("new", "shop/web:1", 1)], &pods);
+    let found = status_of(&deployment(&json!({})), &[set("new", "shop/web:1", 1)], &pods);
     assert_eq!(found.trouble.unwrap().object, "new-1");
 }
 
 #[test]
-fn a_quota_or_an_admission_that_says_no_is_told_by_the_replica_set() {
+fn a_refusal_of_pods_is_reported_by_the_replica_set() {
     let mut refused = set("new", "shop/web:1", 1);
     refused["status"] = json!({"conditions": [{"type": "ReplicaFailure", "status": "True", "reason": "FailedCreate",
         "message": "exceeded quota"}]});
-    let found = arm(&deployment(&json!({})), &[refused], &[]).trouble.unwrap();
+    let found = status_of(&deployment(&json!({})), &[refused], &[]).trouble.unwrap();
     assert_eq!(found.to_string(), "set-new FailedCreate: exceeded quota");
 }
 
 #[test]
-fn a_deployment_that_cannot_make_its_replica_set_says_so_itself() {
+fn a_refusal_of_the_replica_set_is_reported_by_the_deployment() {
     let status = json!({"conditions": [{"type": "Progressing", "status": "False", "reason": "ReplicaSetCreateError",
         "message": "denied"}]});
-    let found = arm(&deployment(&status), &[], &[]).trouble.unwrap();
+    let found = status_of(&deployment(&status), &[], &[]).trouble.unwrap();
     assert_eq!(found.to_string(), "web ReplicaSetCreateError: denied");
     let slow =
         json!({"conditions": [{"type": "Progressing", "status": "False", "reason": "ProgressDeadlineExceeded"}]});
-    assert_eq!(arm(&deployment(&slow), &[], &[]).trouble, None);
+    assert_eq!(status_of(&deployment(&slow), &[], &[]).trouble, None);
 }
 
 #[test]
@@ -109,27 +111,29 @@ fn restarts_are_counted_by_container() {
     let status = json!({"startTime": "2026-01-01T00:00:00Z", "containerStatuses": [
         {"name": "web", "ready": true, "restartCount": 2, "image": "", "imageID": ""},
         {"name": "side", "ready": true, "restartCount": 0, "image": "", "imageID": ""}]});
-    let read = PodState::read(&serde_json::from_value(pod("p", "new", &status)).unwrap()).unwrap();
+    let read = DeploymentKind.read_pod(&serde_json::from_value(pod("p", "new", &status)).unwrap()).unwrap();
     assert_eq!(read.restarts, BTreeMap::from([("web".to_owned(), 2), ("side".to_owned(), 0)]));
     assert_eq!(read.started.to_string(), "2026-01-01T00:00:00Z");
 }
 
 #[test]
-fn a_templates_secrets_are_not_printed() {
+fn secrets_of_a_template_are_not_printed() {
     let mut secret = deployment(&json!({}));
     secret["spec"]["template"]["spec"]["containers"][0]["env"] = json!([{"name": "A", "value": "hunter2"}]);
-    let read = Deployment::read(&serde_json::from_value(secret).unwrap()).unwrap();
+    let read = DeploymentKind.read(&serde_json::from_value(secret).unwrap()).unwrap();
     assert!(!format!("{read:?}").contains("hunter2"));
     assert!(read.template.expose().contains("hunter2"));
 }
 
-fn arm(deployment: &Value, sets: &[Value], pods: &[Value]) -> DeploymentStatus {
-    let deployment = Deployment::read(&serde_json::from_value(deployment.clone()).unwrap()).unwrap();
-    let sets: Vec<ReplicaSet> =
-        sets.iter().filter_map(|set| ReplicaSet::read(&serde_json::from_value(set.clone()).unwrap())).collect();
-    let pods: Vec<PodState> =
-        pods.iter().filter_map(|pod| PodState::read(&serde_json::from_value(pod.clone()).unwrap())).collect();
-    deployment.arm(&sets, &pods)
+fn status_of(deployment: &Value, sets: &[Value], pods: &[Value]) -> DeploymentStatus {
+    let deployment = DeploymentKind.read(&from(deployment)).unwrap();
+    let sets: Vec<RevisionFacts> = sets.iter().filter_map(|set| DeploymentKind.read_revision(&from(set))).collect();
+    let pods: Vec<PodState> = pods.iter().filter_map(|pod| DeploymentKind.read_pod(&from(pod))).collect();
+    deployment.status(&sets, &pods)
+}
+
+fn from<T: serde::de::DeserializeOwned>(value: &Value) -> T {
+    serde_json::from_value(value.clone()).unwrap()
 }
 
 fn template(image: &str) -> Value {
