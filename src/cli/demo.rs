@@ -174,7 +174,7 @@ async fn play(args: &DemoArgs, clock: Arc<dyn Clock>, folder: &Path) -> anyhow::
     let results = follow(&mut decisions, clock.as_ref()).await;
     let code = summarize(&results);
     if args.stay {
-        tell("The page stays up; Ctrl-C ends the demo.\n");
+        tell("Ctrl-C ends the demo.\n");
         tokio::signal::ctrl_c().await.context("Ctrl-C can't be waited for")?;
     }
     stop.cancel();
