@@ -1,6 +1,9 @@
-//! The daemon around the engine: what it is told, where it keeps its memory, and how it acts.
+//! The Bellwether daemon and its command line: everything around the engine that does I/O.
+//!
+//! [`daemon`] runs one [`shard`] for each partition that the process owns. [`ports`] are the traits through which they reach
+//! the outside world, [`adapters`] implement these, and [`cli`] connects both.
 
-/// Secrets from files and from the environment.
+/// Secrets that are read from files and from the environment.
 pub use bellwether_tools::secret;
 
 pub mod ports;

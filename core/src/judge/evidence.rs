@@ -1,4 +1,4 @@
-//! The evidence of a check: a verdict, the numbers that it rests on, and the sentence that they make.
+//! The evidence of a check: a verdict with its numbers, and the sentence that explains it.
 
 use std::fmt;
 use std::ops::Deref;
@@ -11,13 +11,13 @@ use super::rule::Finding as _;
 use crate::measure::metric::MetricKind;
 use crate::measure::window::Measure;
 
-/// A verdict and the numbers that it rests on. It reads like its [`Numbers`].
+/// A verdict and the numbers that it rests on. It dereferences to its [`Numbers`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Evidence {
     /// The numbers that every judge gives.
     pub numbers: Numbers,
-    /// The numbers of the judge alone.
+    /// The finding that is specific to the judge.
     pub finding: JudgeFinding,
 }
 
@@ -61,7 +61,7 @@ impl fmt::Display for Findings {
 }
 
 impl Evidence {
-    /// What is measured, as people call it: `error-rate`, or `response-time p95`.
+    /// Returns the check's name with its quantile, such as `error-rate` or `response-time p95`.
     fn subject_name(&self) -> String {
         match self.numbers.quantile.map(|q| format!("p{}", trimmed(q * 100.0))) {
             Some(quantile) if !self.numbers.check.ends_with(&quantile) => format!("{} {quantile}", self.numbers.check),
@@ -69,15 +69,15 @@ impl Evidence {
         }
     }
 
-    /// The limit as people read it: `≤ 5 %`.
+    /// Returns the limit with its sign and unit, such as `≤ 5 %`.
     pub fn shown_limit(&self) -> String {
-        format!("{} {}", self.numbers.limit.kept(), self.named().1)
+        format!("{} {}", self.numbers.limit.kept(), self.name_and_limit().1)
     }
 
-    /// What is held against which limit.
-    fn named(&self) -> (String, String) {
+    /// Returns the name of the measured value and its limit, as people read them.
+    fn name_and_limit(&self) -> (String, String) {
         match self.finding.sequential() {
-            Some(weighed) => (weighed.name(&self.numbers), weighed.limit(&self.numbers)),
+            Some(sequential) => (sequential.name(&self.numbers), sequential.limit(&self.numbers)),
             None => (self.subject_name(), self.numbers.unit.show(self.numbers.limit.value())),
         }
     }
@@ -86,7 +86,7 @@ impl Evidence {
         format!("{}{}", if measure.beyond { "> " } else { "" }, self.numbers.unit.show(measure.value))
     }
 
-    /// `118 of 2418 requests in 5m; stable 0.44 %`
+    /// Returns the counts behind a value, such as `118 of 2418 requests in 5m; stable 0.44 %`.
     fn basis(&self, subject: &Measure) -> String {
         let mut text = match (self.numbers.kind, subject.hits) {
             (MetricKind::Ratio, Some(hits)) => format!("{hits} of {} requests in {}", subject.n, self.numbers.window),
@@ -106,7 +106,7 @@ impl Evidence {
     }
 }
 
-/// A number without a trailing `.0`.
+/// Returns a number with at most two decimals and without trailing zeros.
 fn trimmed(value: f64) -> String {
     let text = format!("{value:.2}");
     text.trim_end_matches('0').trim_end_matches('.').to_owned()
@@ -117,7 +117,7 @@ impl fmt::Display for Evidence {
         if let Some(sentence) = self.finding.sentence(&self.numbers) {
             return f.write_str(&sentence);
         }
-        let (name, limit) = self.named();
+        let (name, limit) = self.name_and_limit();
         match (self.numbers.verdict, &self.numbers.subject) {
             (Verdict::Blind, _) => match &self.numbers.gap {
                 Some(gap) => write!(f, "{name} can't be seen: {gap}"),

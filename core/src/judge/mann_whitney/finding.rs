@@ -1,4 +1,4 @@
-//! What the mann-whitney judge has found, and the sentence about it.
+//! The finding of the `mann-whitney` judge, and its sentence.
 
 use serde::{Deserialize, Serialize};
 
@@ -7,25 +7,26 @@ use crate::judge::rule::Finding;
 use crate::measure::metric::{Limit, Unit};
 use crate::stats::mann_whitney::{Label, Shift};
 
-/// The fewest values on either side of which anything is said.
+/// The number of values that each side needs before the judge compares them.
 pub(crate) const LEAST: usize = 5;
 
-/// What was compared, and what came of it.
+/// The result of a comparison of the canary's values with the stable's.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct RankFinding {
-    /// What it is called; `None`: too few values to tell.
+    /// The label of the comparison; `None` with too few values.
     pub label: Option<Label>,
-    /// From the stable's values to the canary's, in percentage points, milliseconds, or as the metric counts.
+    /// The shift from the stable's values to the canary's, in percentage points, milliseconds or the metric's own unit;
+    /// `None` if it can't be estimated.
     pub shift: Option<Shift>,
-    /// So many values of the canary …
+    /// The number of the canary's values.
     pub subject: usize,
-    /// … and so many of the stable.
+    /// The number of the stable's values.
     pub stable: usize,
 }
 
 impl RankFinding {
-    /// Whether the canary is on the bad side; `None`: it can't be told.
+    /// Returns whether the canary's values are on the bad side; `None` if that can't be decided.
     pub fn is_broken(&self) -> Option<bool> {
         match self.label? {
             Label::High | Label::Low | Label::NoDataFails => Some(true),

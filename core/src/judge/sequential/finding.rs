@@ -1,4 +1,4 @@
-//! What the sequential judge has found, and the sentence about it.
+//! The finding of the sequential judge, and its sentence.
 
 use std::fmt::Write as _;
 
@@ -13,68 +13,71 @@ use crate::measure::window::Measure;
 use crate::stats::confidence::{self, Interval};
 use crate::stats::tally::{Phi, Tally, Worth};
 
-/// What people are shown is wrong so often …
-const SHOWN: f64 = 0.05;
-/// … and narrowest after so many requests.
-const TUNED: f64 = 1000.0;
+/// The error rate of the confidence interval that people are shown.
+const INTERVAL_ERROR: f64 = 0.05;
+/// The number of requests for which that interval is narrowest.
+const INTERVAL_TUNED_FOR: f64 = 1000.0;
 
-/// What the numbers is about.
+/// The statement that the evidence is about. An alarm speaks against the version, a proof for it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Claim {
-    /// The limit.
+    /// The share is above (in a proof: below) the limit.
     Limit,
-    /// The stable's share.
+    /// The share is above (in a proof: below) `margin` times the stable's.
     Relative,
-    /// Limit and stable's share, where it is enough to keep one of them.
+    /// The share breaks both the limit and the comparison, with `either` set.
     Both,
-    /// The requests that were bad for nothing but the version.
+    /// More requests were bad than `harm` allows, compared with the stable's share.
     Harm,
 }
 
-/// How much there is against a version, and how much for it. All numbers is a logarithm, in nats.
+/// The evidence against a version and for it. Each evidence is a natural logarithm.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct SequentialFinding {
-    /// The highest share of bad requests that the limit allows.
+    /// The highest share of bad requests that the limit allows, from 0 to 1.
     pub allowed: f64,
-    /// The settings.
+    /// The check's settings of the judge.
     pub rule: SequentialRule,
-    /// What passes.
+    /// The proof that the step asks for.
     pub proof: Proof,
-    /// The numbers against the version, and the claim that has the most part in it.
+    /// The combined evidence against the version, with the claim that contributes most to it.
     pub alarm: (Claim, f64),
-    /// Where the step asks for a proof: the claim with the most numbers for the version.
+    /// The evidence for the version, with its strongest claim; `None` unless the step asks for a proof of non-inferiority.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub shown: Option<(Claim, f64)>,
-    /// Where there is a budget for it: so many requests at least were bad that would not have been at the stable's share.
+    /// The lower bound of the number of requests that were bad and would not have been at the stable's share; `None`
+    /// without the setting `harm`, or if there is no such bound.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub excess: Option<f64>,
-    /// How errors cluster, and whether that is known.
+    /// The dispersion of the errors, and whether it is calibrated.
     pub phi: Phi,
-    /// Of a regression: the pod that may be to blame instead of the version.
+    /// The pod that may cause the regression instead of the version; `None` unless the verdict is a regression.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub outlier: Option<Outlier>,
 }
 
 impl SequentialFinding {
+    /// Returns whether the evidence against the version reaches the check's level.
     pub(crate) fn alarms(&self) -> bool {
         self.alarm.1 >= -libm::log(self.rule.level())
     }
 
+    /// Returns whether the evidence for the version reaches `beta`; true if no proof is asked for.
     pub(crate) fn passes(&self) -> bool {
         self.shown.is_none_or(|(_, ln_e)| ln_e >= -libm::log(self.rule.beta))
     }
 
-    /// Between which shares the true one is, with 95 % confidence at every look; `None`: nothing was counted.
+    /// Returns an interval that holds the true share with 95 % confidence at every look; `None` if nothing was counted.
     pub(crate) fn between(&self, measure: &Measure) -> Option<Interval> {
         let tally = Tally::of(measure.hits?, measure.n).ok().filter(|tally| tally.n() > 0.0)?;
         let mut counts = Worth::default();
         counts.absorb(tally, self.phi);
-        Some(confidence::share(counts, SHOWN, TUNED))
+        Some(confidence::share(counts, INTERVAL_ERROR, INTERVAL_TUNED_FOR))
     }
 
-    /// What is counted.
+    /// Returns the name of the counted requests, such as `latency above 250 ms`.
     pub(crate) fn name(&self, numbers: &Numbers) -> String {
         if numbers.kind == MetricKind::Histogram {
             format!("{} above {}", numbers.check, numbers.unit.show(numbers.limit.value()))
@@ -83,7 +86,7 @@ impl SequentialFinding {
         }
     }
 
-    /// The limit for what is counted.
+    /// Returns the limit for the share of the counted requests, as people read it.
     pub(crate) fn limit(&self, numbers: &Numbers) -> String {
         let share = if numbers.kind == MetricKind::Histogram { self.allowed } else { numbers.limit.value() };
         Unit::Percent.show(share)
@@ -145,7 +148,7 @@ impl Finding for SequentialFinding {
     }
 }
 
-/// Evidence as people read it: so many to one.
+/// Returns evidence as people read it, as the odds to one. `ln_e` is its natural logarithm.
 pub fn odds(ln_e: f64) -> String {
     match libm::exp(ln_e) {
         e if e >= 1e6 => "over 1000000".to_owned(),

@@ -1,4 +1,4 @@
-//! What a policy says of the sequential judge, and which tests that comes to.
+//! The settings of the sequential judge in a policy, and the tests that follow from them.
 
 use serde::{Deserialize, Serialize};
 
@@ -10,45 +10,46 @@ use crate::stats::odds_grid::OddsGrid;
 use crate::stats::slo::{Ceiling, LimitGrid};
 use crate::stats::two_sample::{Effects, Null};
 
-/// The allowed ratio of the shares without `margin`.
+/// The default of `margin`, the allowed ratio of the shares.
 const MARGIN: f64 = 1.25;
-/// The allowed difference of the shares without `floor`.
+/// The default of `floor`, the allowed difference of the shares.
 const FLOOR: &str = "0.1%";
 
 /// The judge's settings for one check.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct SequentialRule {
-    /// The canary's share may be so many times the stable's; at least 1.
+    /// The allowed ratio of the canary's share to the stable's; at least 1.
     pub margin: f64,
-    /// And it may be above the stable's by so much, as a share.
+    /// The allowed difference between the canary's share and the stable's, as a share from 0 to 1.
     pub floor: f64,
-    /// So many requests may be bad that would not have been at the stable's share; `None`: nobody has said.
+    /// The allowed number of requests that are bad and would not be at the stable's share, at least 1; `None` if the policy
+    /// sets no such budget.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub harm: Option<f64>,
-    /// Whether a version is good enough if it keeps either the limit or the comparison; else it has to keep both.
+    /// Whether a version passes by keeping either the limit or the comparison; otherwise it must keep both.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub either: bool,
-    /// The error rate of all that may roll a rollout back.
+    /// The error rate of all checks that can roll a rollout back, together; between 0 and 0.5.
     pub alpha: f64,
-    /// So many checks share it: those of the steps …
+    /// The number of checks of the steps that share `alpha`.
     pub checks: u32,
-    /// … and those of the guard.
+    /// The number of checks of the guard that share `alpha`.
     pub of_guard: u32,
-    /// The error rate of a proof.
+    /// The error rate of a proof, between 0 and 0.5.
     pub beta: f64,
 }
 
 impl SequentialRule {
-    /// This check's part of `alpha`.
+    /// Returns this check's part of `alpha`.
     pub fn level(self) -> f64 {
         self.alpha / f64::from(self.checks.saturating_add(self.of_guard).max(1))
     }
 
-    /// Whether there are tests with these settings, against a limit of so much.
+    /// Checks that tests exist for these settings and for the highest allowed share `allowed`.
     ///
     /// # Errors
-    /// [`BadTest`]: which of the numbers is none.
+    /// A [`BadTest`] that names the number for which no test exists.
     pub fn check(self, allowed: f64) -> Result<(), BadTest> {
         SequentialTests::new(self, allowed, Onset::First, Proof::NonInferior).map(|_| ())
     }
@@ -56,7 +57,7 @@ impl SequentialRule {
     /// Reads the settings of a check. The error rates are the policy's and follow later.
     ///
     /// # Errors
-    /// The metric doesn't count good and bad requests, or a number makes no test.
+    /// The metric doesn't count good and bad requests, or no test exists for a number.
     pub(super) fn from_settings(raw: &RawSettings, target: Target<'_>) -> Result<SequentialRule, Vec<SettingProblem>> {
         let Target { limit, metric, quantile } = target;
         if !matches!(metric.kind, MetricKind::Ratio | MetricKind::Histogram) {
@@ -64,7 +65,10 @@ impl SequentialRule {
             return Err(vec![("judge", remedy.to_owned())]);
         }
         if metric.kind == MetricKind::Histogram && matches!(limit, Limit::Min(_)) {
-            return Err(vec![("min", "the sequential judge counts what is above a limit; write `max`".to_owned())]);
+            return Err(vec![(
+                "min",
+                "the sequential judge counts the requests above a limit; write `max`".to_owned(),
+            )]);
         }
         let margin = raw.margin.unwrap_or(MARGIN);
         let floor = raw.floor.clone().unwrap_or_else(|| RawLimit::Text(FLOOR.to_owned()));
@@ -86,7 +90,7 @@ impl SequentialRule {
         if problems.is_empty() { Ok(rule) } else { Err(problems) }
     }
 
-    /// What `alpha` covers, if it is more than this check.
+    /// Returns `alpha` and the number of checks that share it, as the end of a sentence.
     pub(crate) fn covers(self) -> String {
         let share = Unit::Percent.show(self.alpha);
         let checks = match self.checks {
@@ -102,8 +106,8 @@ impl SequentialRule {
     }
 }
 
-/// The highest share of bad requests that a check allows: its limit, the other way round where the good ones are counted,
-/// and for a quantile what may lie above it.
+/// Returns the highest share of bad requests that a check allows: the limit itself if bad requests are counted, one minus the
+/// limit if good ones are, and one minus the quantile for a histogram.
 pub fn allowed(limit: Limit, kind: MetricKind, quantile: f64) -> f64 {
     match (limit, kind) {
         (_, MetricKind::Histogram) => 1.0 - quantile,
@@ -112,19 +116,25 @@ pub fn allowed(limit: Limit, kind: MetricKind, quantile: f64) -> f64 {
     }
 }
 
-/// A check's tests.
+/// The tests of one check.
 pub(crate) struct SequentialTests {
+    /// The test of the claim that the share is above `margin` times the stable's.
     pub(crate) worse: OddsGrid,
+    /// The test of the claim that the share is above the stable's by more than `floor`.
     pub(crate) further: Effects,
+    /// The test of the claim that the share is above the limit.
     pub(crate) above: LimitGrid,
+    /// The test of the claim that the share is below `margin` times the stable's.
     pub(crate) better: OddsGrid,
-    /// Where a proof is asked for.
+    /// The test of the claim that the share is below the limit; `None` unless a proof of non-inferiority is asked for.
     pub(crate) below: Option<Ceiling>,
 }
 
 impl SequentialTests {
+    /// Creates the tests for a rule, the highest allowed share, the planned blocks and the wanted proof.
+    ///
     /// # Errors
-    /// [`BadTest`]: which of the numbers is none.
+    /// A [`BadTest`] that names the number for which no test exists.
     pub(crate) fn new(
         rule: SequentialRule,
         allowed: f64,

@@ -1,18 +1,18 @@
-//! Whether the canary's answers are distributed otherwise than the stable's, or than the stable's were: the distances that
-//! people speak of, over the check's window, bucket by bucket.
+//! The measurement of drift: the distance between the distribution of the canary's answers and that of the stable's, now or in
+//! its past, over the check's window and bucket by bucket.
 //!
-//! All distances are above zero where nothing has drifted, and the more so the less there is to count: ten buckets and a
-//! hundred answers on each side have a population stability index of 0.18 by chance alone. What is expected by chance is
-//! taken off before the limit is looked at, and a distance that chance gives more often than once in a thousand is no drift
-//! whatever its size:
+//! Each distance is above zero even without a drift, and is larger the fewer answers there are: ten buckets and a hundred
+//! answers on each side have a population stability index of 0.18 by chance alone. The distance that is expected by chance is
+//! therefore subtracted before the comparison with the limit. A distance of any size is no drift if chance gives it more
+//! often than once in a thousand. The expected distances are:
 //!
 //! ```text
 //! PSI: (k-1)(1/n + 1/m)      Jensen-Shannon: divergence less (k-1)(1/n + 1/m)/8      Kolmogorov-Smirnov: 0.8687 √(1/n + 1/m)
 //! ```
 //!
 //! (`k` buckets that are not empty, `n` and `m` answers. The second follows from the first by PSI ≈ 8 JSD near zero; 0.8687 is the
-//! mean of Kolmogorov's distribution, √(π/2) ln 2.) It says that something changed, not that it became worse: so such a
-//! check warns, unless the policy says in words that it rolls back.
+//! mean of Kolmogorov's distribution, √(π/2) ln 2.) A drift is a change and not necessarily a deterioration. Such a check
+//! therefore only warns, unless the policy sets `on-regressed` to a rollback.
 
 use super::drift_finding::DriftFinding;
 use crate::judge::rule::Look;
@@ -25,7 +25,8 @@ use crate::time::Span;
 /// The mean of Kolmogorov's distribution.
 const KOLMOGOROV_MEAN: f64 = 0.868_731_160_636_159_6;
 
-/// The distance over the check's window; `None`: a side has nothing, or they have other buckets.
+/// Returns the distance over the check's window, with its finding. `None` if one side has no answers, or if the sides have
+/// different buckets.
 pub fn measure(window: Span, look: &Look<'_>) -> Option<(Measure, DriftFinding)> {
     let metric = look.target.metric;
     let of = |arm| look.ring.counts(look.name, arm, window);
@@ -41,24 +42,28 @@ pub fn measure(window: Span, look: &Look<'_>) -> Option<(Measure, DriftFinding)>
     if n == 0 || m == 0 {
         return None;
     }
-    let found = apart(metric.distance, &reference.1, &subject.1);
+    let comparison = compare(metric.distance, &reference.1, &subject.1);
     let drifted = DriftFinding {
         distance: metric.distance,
         against: metric.against,
         reference: m,
-        chance: found.chance,
-        p: found.p,
+        chance: comparison.chance,
+        p: comparison.p,
     };
-    Some((Measure { value: found.value, hits: None, n, beyond: false }, drifted))
+    Some((Measure { value: comparison.value, hits: None, n, beyond: false }, drifted))
 }
 
-struct Apart {
+/// The distance between two histograms with the same buckets.
+struct Comparison {
+    /// The distance less `chance`; at least 0.
     value: f64,
+    /// The part of the distance that is expected by chance.
     chance: f64,
+    /// The probability that chance alone gives at least the distance that was seen.
     p: f64,
 }
 
-fn apart(distance: Distance, reference: &[u64], subject: &[u64]) -> Apart {
+fn compare(distance: Distance, reference: &[u64], subject: &[u64]) -> Comparison {
     let as_f64 = |counts: &[u64]| counts.iter().map(|count| *count as f64).collect::<Vec<f64>>();
     let (r, s) = (as_f64(reference), as_f64(subject));
     let (m, n): (f64, f64) = (r.iter().sum(), s.iter().sum());
@@ -70,16 +75,17 @@ fn apart(distance: Distance, reference: &[u64], subject: &[u64]) -> Apart {
     match distance {
         Distance::Psi => {
             let chance = freedom * noise;
-            // What nobody is in, as most buckets of a native histogram, is filled differently on the two sides.
+            // Leave out buckets that are empty on both sides, as most of a native histogram are: the index gives
+            // an empty bucket a small share that can differ between the sides, which would add to the distance.
             let (r, s): (Vec<f64>, Vec<f64>) = r.iter().zip(&s).filter(|(r, s)| **r + **s > 0.0).unzip();
             let seen = population_stability(&share(&r, m), &share(&s, n));
-            Apart { value: (seen - chance).max(0.0), chance, p: by_buckets() }
+            Comparison { value: (seen - chance).max(0.0), chance, p: by_buckets() }
         }
         Distance::JensenShannon => {
             let chance = freedom * noise / 8.0;
             let seen = jensen_shannon(&r, &s);
             let value = (seen * seen - chance).max(0.0).sqrt();
-            Apart { value, chance: seen - value, p: by_buckets() }
+            Comparison { value, chance: seen - value, p: by_buckets() }
         }
         Distance::KolmogorovSmirnov => {
             let mut upto = (0.0, 0.0);
@@ -89,7 +95,7 @@ fn apart(distance: Distance, reference: &[u64], subject: &[u64]) -> Apart {
             });
             let seen = gaps.fold(0.0, f64::max);
             let chance = KOLMOGOROV_MEAN * noise.sqrt();
-            Apart { value: (seen - chance).max(0.0), chance, p: kolmogorov_limit(n as usize, m as usize, seen) }
+            Comparison { value: (seen - chance).max(0.0), chance, p: kolmogorov_limit(n as usize, m as usize, seen) }
         }
     }
 }
@@ -106,12 +112,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn buckets_that_nobody_is_in_make_no_drift() {
+    fn buckets_that_are_empty_on_both_sides_add_no_drift() {
         let (reference, subject) = ([90_000, 10_000, 1], [50_000, 40_000, 9_000]);
         let wide = |counts: [u64; 3]| [&counts[..], &[0; 118]].concat();
         for distance in [Distance::Psi, Distance::JensenShannon, Distance::KolmogorovSmirnov] {
             let (narrow, wide) =
-                (apart(distance, &reference, &subject), apart(distance, &wide(reference), &wide(subject)));
+                (compare(distance, &reference, &subject), compare(distance, &wide(reference), &wide(subject)));
             assert!((narrow.value - wide.value).abs() < 1e-12, "{distance}: {} {}", narrow.value, wide.value);
         }
     }

@@ -1,4 +1,4 @@
-//! How far two distributions are apart, and the sentence about it.
+//! The finding of a drift check, and its sentence.
 
 use serde::{Deserialize, Serialize};
 
@@ -6,27 +6,27 @@ use crate::judge::numbers::{Numbers, Verdict};
 use crate::judge::rule::Finding;
 use crate::measure::metric::{Against, Distance};
 
-/// Chance gives so much more rarely than this.
+/// The probability below which a distance is not attributed to chance.
 const CHANCE: f64 = 0.001;
 
-/// How far two distributions are apart.
+/// The distance between the canary's distribution and its reference.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct DriftFinding {
-    /// By which measure.
+    /// The measure of the distance.
     pub distance: Distance,
-    /// From what.
+    /// The reference: the stable beside the canary, or the stable's past.
     pub against: Against,
-    /// Answers on that side.
+    /// The number of answers in the reference.
     pub reference: u64,
-    /// What was taken off, because chance gives it.
+    /// The distance that is expected by chance and was subtracted, in the unit of the measure.
     pub chance: f64,
-    /// How often chance gives as much as was seen.
+    /// The probability, from 0 to 1, that chance alone gives at least the distance that was seen.
     pub p: f64,
 }
 
 impl DriftFinding {
-    /// Whether that is more than chance gives.
+    /// Returns whether the distance is too large for chance.
     pub fn is_more_than_chance(&self) -> bool {
         self.p < CHANCE
     }
