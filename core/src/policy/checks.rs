@@ -9,7 +9,7 @@ use crate::judge::rule::Target;
 use crate::judge::windowed::WindowRule;
 use crate::measure::metric::{Against, Limit, Metric, MetricKind, RawLimit};
 
-/// Validates a list of checks and returns those without problems. The others are reported in `problems`.
+/// Validates a list of checks, reports their problems in `problems`, and returns the checks that could be read.
 pub(super) fn checked(raw: &[RawCheck], metrics: &BTreeMap<String, Metric>, problems: &mut Problems) -> Vec<Check> {
     let mut checks: Vec<Check> = Vec::new();
     for (index, raw) in raw.iter().enumerate() {
