@@ -1,4 +1,4 @@
-//! From the checks that are written to those that hold: which judge, which limit, and what does not go together.
+//! The validation of a policy's checks: the judge, the limit, and settings that exclude each other.
 
 use std::collections::BTreeMap;
 
@@ -9,6 +9,7 @@ use crate::judge::rule::Target;
 use crate::judge::windowed::WindowRule;
 use crate::measure::metric::{Against, Limit, Metric, MetricKind, RawLimit};
 
+/// Validates a list of checks, reports their problems in `problems`, and returns the checks that could be read.
 pub(super) fn checked(raw: &[RawCheck], metrics: &BTreeMap<String, Metric>, problems: &mut Problems) -> Vec<Check> {
     let mut checks: Vec<Check> = Vec::new();
     for (index, raw) in raw.iter().enumerate() {
@@ -23,13 +24,14 @@ pub(super) fn checked(raw: &[RawCheck], metrics: &BTreeMap<String, Metric>, prob
     checks
 }
 
+/// Validates one check. `None` if a problem, which is reported in `problems`, prevents it.
 pub(super) fn one_check(raw: &RawCheck, metrics: &BTreeMap<String, Metric>, problems: &mut Problems) -> Option<Check> {
     let Some(metric) = metrics.get(&raw.metric) else {
-        let near: Vec<&str> = metrics.keys().map(String::as_str).collect();
-        problems.add(&["metric"], format!("there is no metric {:?}; there are {}", raw.metric, near.join(", ")));
+        let known: Vec<&str> = metrics.keys().map(String::as_str).collect();
+        problems.add(&["metric"], format!("there is no metric {:?}; there are {}", raw.metric, known.join(", ")));
         return None;
     };
-    // A window that can't be used is a problem whichever judge is meant.
+    // A window that can't be used is a problem for any judge.
     for (key, message) in WindowRule::read(&raw.settings()).err().into_iter().flatten() {
         problems.add(&[key], message);
     }
@@ -49,9 +51,9 @@ pub(super) fn one_check(raw: &RawCheck, metrics: &BTreeMap<String, Metric>, prob
         }
     }?;
     if metric.kind == MetricKind::Drift && matches!(limit, Limit::Min(_)) {
-        problems.add(&["min"], "a drift is a distance, and too far is what is bad; write `max`");
+        problems.add(&["min"], "a drift is a distance, of which only a large one is bad; write `max`");
     }
-    let kind = raw.judge.unwrap_or_else(|| usual_judge(metric.kind, limit));
+    let kind = raw.judge.unwrap_or_else(|| default_judge(metric.kind, limit));
     refuse_settings_of_another(raw, kind, problems);
     let target = Target { limit, metric, quantile: raw.quantile };
     let judge = kind.read(&raw.settings(), target).map_err(|found| {
@@ -63,7 +65,7 @@ pub(super) fn one_check(raw: &RawCheck, metrics: &BTreeMap<String, Metric>, prob
         metric: raw.metric.clone(),
         limit,
         quantile: raw.quantile,
-        // A gauge or a query counts no requests, so there is no number of them to ask for.
+        // A gauge or a query counts no requests, so a minimum number of them makes no sense.
         min_requests: if metric.kind.counts_requests() { raw.min_requests } else { 0 },
         warns: match raw.on_regressed {
             Some(on_regressed) => on_regressed == OnRegressed::Warn,
@@ -73,11 +75,11 @@ pub(super) fn one_check(raw: &RawCheck, metrics: &BTreeMap<String, Metric>, prob
     })
 }
 
-/// The keys whose problems are reported whichever judge is meant.
+/// The keys whose problems are reported for any judge.
 const WINDOW_KEYS: [&str; 2] = ["breaches", "window"];
 
-/// By evidence where good and bad requests can be counted; by thresholds where they can't.
-pub(super) fn usual_judge(kind: MetricKind, limit: Limit) -> JudgeKind {
+/// Returns the default judge: `sequential` if good and bad requests can be counted, else `threshold`.
+pub(super) fn default_judge(kind: MetricKind, limit: Limit) -> JudgeKind {
     match (kind, limit) {
         (MetricKind::Ratio, _) | (MetricKind::Histogram, Limit::Max(_)) => JudgeKind::Sequential,
         (
@@ -92,36 +94,37 @@ pub(super) fn usual_judge(kind: MetricKind, limit: Limit) -> JudgeKind {
     }
 }
 
-/// A setting that the judge does not look at is somebody's mistake, and not to be passed over.
+/// Reports each setting that the check's judge does not use, because it is a mistake.
 pub(super) fn refuse_settings_of_another(raw: &RawCheck, judge: JudgeKind, problems: &mut Problems) {
     for key in raw.settings().written().filter(|key| !judge.keys().contains(key)) {
-        let other = JudgeKind::ALL.iter().find(|other| other.keys().contains(&key)).map_or("another", |it| it.name());
-        problems.add(&[key], format!("only the {other} judge looks at this; leave it out, or set judge = \"{other}\""));
+        let other =
+            JudgeKind::ALL.iter().find(|other| other.keys().contains(&key)).map_or("another", |kind| kind.name());
+        problems.add(&[key], format!("only the {other} judge uses this; leave it out, or set judge = \"{other}\""));
     }
 }
 
-/// There must be a stable with traffic beside what is ranked.
+/// Reports each check with the `mann-whitney` judge, which needs a stable with traffic. `why` is the reason that there is none.
 pub(super) fn refuse_ranks(checks: &[RawCheck], why: &str, problems: &mut Problems) {
     let remedy = format!("{why}, so there is nothing to rank against; set judge = \"threshold\"");
     refuse(checks, "judge", |check| check.judge == Some(JudgeKind::MannWhitney), &remedy, problems);
 }
 
-/// Nor is there anything to drift from, but the past.
+/// Reports each check of a drift from the stable, which needs a stable with traffic. `why` is the reason that there is none.
 pub(super) fn refuse_drift(
     checks: &[RawCheck],
     metrics: &BTreeMap<String, Metric>,
     why: &str,
     problems: &mut Problems,
 ) {
-    let beside = |check: &RawCheck| {
+    let needs_stable = |check: &RawCheck| {
         let metric = metrics.get(&check.metric);
         metric.is_some_and(|metric| metric.kind == MetricKind::Drift && metric.against == Against::Stable)
     };
     let remedy = format!("{why}, so there is nothing to drift from; give the metric against = \"past\"");
-    refuse(checks, "metric", beside, &remedy, problems);
+    refuse(checks, "metric", needs_stable, &remedy, problems);
 }
 
-/// A key that these checks may not have where they are.
+/// Reports `message` at `key` of each check for which `has` is true, because the key is not allowed there.
 pub(super) fn refuse(
     checks: &[RawCheck],
     key: &str,
@@ -134,6 +137,7 @@ pub(super) fn refuse(
     }
 }
 
+/// Reads a limit in the metric's unit. `None` if it is no number of that unit, which is reported in `problems`.
 pub(super) fn read_limit(raw: &RawLimit, key: &str, metric: &Metric, problems: &mut Problems) -> Option<f64> {
     let read = metric.unit().read(raw);
     if let Err(message) = &read {

@@ -12,7 +12,7 @@
 //!
 //! (`k` buckets that are not empty, `n` and `m` answers. The second follows from the first by PSI ≈ 8 JSD near zero; 0.8687 is the
 //! mean of Kolmogorov's distribution, √(π/2) ln 2.) A drift is a change and not necessarily a deterioration. Such a check
-//! therefore only warns, unless the policy sets `on-regressed` to a rollback.
+//! therefore only warns, unless the policy sets `on-regressed = "roll-back"`.
 
 use super::drift_finding::DriftFinding;
 use crate::judge::rule::Look;
