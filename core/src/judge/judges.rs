@@ -25,6 +25,7 @@ macro_rules! judges {
         pub enum Judge { $($(#[$doc])* $name($rule),)* }
 
         /// A judge's memory of one check.
+        #[expect(clippy::large_enum_variant, reason = "most checks are sequential, and theirs is the largest")]
         #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
         #[serde(tag = "judge", rename_all = "kebab-case")]
         pub enum JudgeState { $($(#[$doc])* $name(<$rule as JudgeRule>::State),)* }
@@ -111,20 +112,14 @@ macro_rules! judges {
 impl Judge {
     /// Returns the settings of the sequential judge; `None` if it is another one.
     pub fn sequential(&self) -> Option<SequentialRule> {
-        match self {
-            Judge::Sequential(rule) => Some(*rule),
-            _ => None,
-        }
+        if let Judge::Sequential(rule) = self { Some(*rule) } else { None }
     }
 }
 
 impl JudgeFinding {
     /// Returns the finding of the sequential judge; `None` if it is another one's.
     pub fn sequential(&self) -> Option<&SequentialFinding> {
-        match self {
-            JudgeFinding::Sequential(finding) => Some(finding),
-            _ => None,
-        }
+        if let JudgeFinding::Sequential(finding) = self { Some(finding) } else { None }
     }
 }
 

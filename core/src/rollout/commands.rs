@@ -136,10 +136,11 @@ impl Rollout {
         if !self.phase().is_before_promotion() {
             return Err(self.busy("its gates are behind it"));
         }
-        let awaited = self.current.hold.as_ref().and_then(|hold| match hold.cause.remedy() {
-            Remedy::Approve(name) => Some(name),
-            _ => None,
-        });
+        let awaited = self
+            .current
+            .hold
+            .as_ref()
+            .and_then(|hold| if let Remedy::Approve(name) = hold.cause.remedy() { Some(name) } else { None });
         let approvals = self.missing_approvals().map(|approval| approval.name.as_str());
         let missing: Vec<&str> = approvals.chain(self.unproven(context).map(String::as_str)).collect();
         let approval = match (name.or(awaited), missing.as_slice()) {
