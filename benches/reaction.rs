@@ -1,17 +1,20 @@
-//! How fast the daemon reacts, on a real Kafka, API server and gateway that have nothing else to do.
+//! Measures the daemon's reaction times with a real Kafka, API server and gateway that have no other load.
 //!
-//! *Event to canary*: from just before the event is produced until the API server has answered the write that creates the
-//! canary's Deployment. *Verdict to weight 0*: from the decision to roll back until the API server has answered the write
-//! that takes the canary's weight away. The ends are the API server's own (its audit log, in microseconds), so nothing
-//! that the daemon says about itself is in the figures but the instant of its decision. *Killed to judged*: from a SIGKILL in
-//! the middle of a step until the journal has the rollout's next block.
+//! - *Event to canary*: from just before the event is produced until the API server has answered the write that creates the
+//!   canary's Deployment.
+//! - *Verdict to weight 0*: from the decision to roll back until the API server has answered the write that sets the
+//!   canary's weight to 0.
+//! - *Killed to judged*: from a SIGKILL during a step until the journal has the rollout's next block.
 //!
-//! `tests/run bench` runs it; `BELLWETHER_SAMPLES` is how many rollouts are timed.
+//! The times of the writes come from the API server's audit log (in microseconds); the daemon contributes only the time of
+//! its decision.
+//!
+//! `tests/run bench` runs it; `BELLWETHER_SAMPLES` sets the number of measured rollouts.
 #![expect(
     clippy::disallowed_methods,
     clippy::print_stdout,
     clippy::print_stderr,
-    reason = "it measures and prints, as do the parts that it shares with the tests"
+    reason = "it reads the clock and prints, as do the parts that it shares with the tests"
 )]
 
 #[path = "../tests/real"]
@@ -19,7 +22,7 @@ mod real {
     pub mod namespace;
     pub mod plane;
 }
-#[expect(dead_code, reason = "a kit for the stories, of which this uses a part")]
+#[expect(dead_code, reason = "the benchmark uses a part of the stories' helpers")]
 #[path = "../tests/real/stories/scene.rs"]
 mod scene;
 
@@ -40,19 +43,21 @@ use crate::scene::{GOOD, Scene, Setup};
 
 const V2: &str = "registry.test/shop/web:v2";
 
-/// Often enough for a 99th percentile, seldom enough that hardly anything waits for the one before.
+/// The number of rollouts, enough for a 99th percentile.
 const SAMPLES: usize = 200;
+/// The time between two rollouts, long enough that a rollout seldom waits for the previous one.
 const PAUSE: Duration = Duration::from_millis(3000);
-/// Few, as the gateway reads all routes again at each change of one; they take turns, each time with a newer version.
+/// The number of workloads, which take turns with newer and newer versions. They are few, because the gateway reads all
+/// routes again after each change of a route.
 const WORKLOADS: usize = 20;
 const LONG: Duration = Duration::from_secs(300);
 const SOON: Duration = Duration::from_secs(60);
-/// So often a daemon is killed, with and without another one beside it.
+/// The number of kills of a daemon without, and then with, a second daemon.
 const DEATHS: usize = 10;
 /// A metric that is always 1.
 const METRIC: &str = "[metric.always]\nkind = \"query\"\nquery = \"vector(1)\"\n";
 
-/// A policy that holds the 1 against `max`, for a step that is longer than what is timed.
+/// Returns a policy whose check compares the metric with `max`, and whose step is longer than the measurement.
 fn policy(name: &str, workloads: &str, max: f64) -> String {
     format!(
         r#"
@@ -103,7 +108,7 @@ fn run() -> Result<()> {
 }
 
 async fn measure(story: &Story, samples: usize) -> Result<()> {
-    // Every rollout of a `w` regresses at its first look, so that there is a decision to time; the others pass and go on.
+    // The check of the workloads `w…` regresses at its first verdict, which gives a decision to measure; the others pass.
     let policies = [policy("calm", r#"["alone*", "other*"]"#, 2.0), policy("bench", r#"["*"]"#, 0.5)];
     let policy = METRIC.to_owned() + &policies.concat();
     let scene = Scene::begin_with(story, Setup { policy, ..Setup::default() }).await?;
@@ -113,7 +118,7 @@ async fn measure(story: &Story, samples: usize) -> Result<()> {
         .buffer_unordered(8)
         .try_collect::<Vec<()>>()
         .await?;
-    println!("{WORKLOADS} workloads are there");
+    println!("{WORKLOADS} workloads were created");
 
     let mut sent = Vec::new();
     for n in 0..samples {
@@ -149,9 +154,9 @@ async fn measure(story: &Story, samples: usize) -> Result<()> {
     take_over(story, scene).await
 }
 
-/// How long it takes after a SIGKILL until a rollout that was under way is judged again: by the daemon itself, started again
-/// at once, and by another one, while the first stays away. What is waited for is the next thing that the journal takes in
-/// about it, so the time holds the way back into the group, the restoring, and the reading of two ticks.
+/// Measures the time from a SIGKILL until a running rollout is judged again: by the same daemon, restarted at once, and by a
+/// second daemon while the first stays down. The end is the rollout's next journal entry, so the time contains the consumer
+/// group's rebalance, the restore of the partition and two readings of the counters.
 async fn take_over(story: &Story, scene: Scene<'_>) -> Result<()> {
     let mut daemons = [scene.bellwether.twin(story, "a")?, scene.bellwether.twin(story, "b")?];
     drop(scene);
@@ -172,6 +177,7 @@ async fn take_over(story: &Story, scene: Scene<'_>) -> Result<()> {
     Ok(())
 }
 
+/// Kills the owner of a new rollout, and returns the time in milliseconds until the rollout is judged again.
 async fn died(story: &Story, daemons: &mut [Bellwether], name: &str, comes_back: bool) -> Result<f64> {
     story.create_routed(name, GOOD).await?;
     story.ask_for(name, V2).await?;
@@ -181,7 +187,7 @@ async fn died(story: &Story, daemons: &mut [Bellwether], name: &str, comes_back:
                 let (_, body) = daemon.get("/api/v1/rollouts").await?;
                 let rollouts: Vec<Value> = serde_json::from_str(&body)?;
                 let ours = |rollout: &&Value| rollout["workload"].as_str().is_some_and(|key| key.ends_with(name));
-                // It has been judged, so that there is something to go on with.
+                // The rollout must have been judged once before the kill.
                 if rollouts.iter().find(ours).is_some_and(|rollout| rollout["checks"][0]["verdict"] == "pass") {
                     return Ok(n);
                 }
@@ -210,7 +216,7 @@ async fn died(story: &Story, daemons: &mut [Bellwether], name: &str, comes_back:
     Ok(milliseconds(killed, judged))
 }
 
-/// When the API server had answered our account's first write to an object after `since`.
+/// Returns the time at which the API server answered the daemon's first write to an object after `since`.
 fn written(audit: &[Value], resource: &str, name: &str, since: Timestamp) -> Result<Timestamp> {
     let times = audit.iter().filter_map(|entry| {
         let object = &entry["objectRef"];
@@ -227,9 +233,9 @@ fn milliseconds(from: Timestamp, to: Timestamp) -> f64 {
     (to.as_microsecond() - from.as_microsecond()) as f64 / 1000.0
 }
 
-fn show(what: &str, mut values: Vec<f64>) {
+fn show(label: &str, mut values: Vec<f64>) {
     values.sort_by(f64::total_cmp);
     let at = |share: f64| values[((values.len() as f64 * share).ceil() as usize).clamp(1, values.len()) - 1];
     let [p50, p90, p99, max] = [0.5, 0.9, 0.99, 1.0].map(at);
-    println!("{what:<26} {:>6} {p50:>6.1} ms {p90:>6.1} ms {p99:>6.1} ms {max:>6.1} ms", values.len());
+    println!("{label:<26} {:>6} {p50:>6.1} ms {p90:>6.1} ms {p99:>6.1} ms {max:>6.1} ms", values.len());
 }

@@ -147,7 +147,7 @@ impl Story {
             json["verb"]["full"] = false.into();
         }
         for (key, value) in changes.as_object().unwrap() {
-            let inner = ["full", "gate", "until"].contains(&key.as_str());
+            let inner = ["full", "approval", "until"].contains(&key.as_str());
             if inner { json["verb"][key] = value.clone() } else { json[key] = value.clone() }
         }
         let command: Command = serde_json::from_value(json).unwrap();

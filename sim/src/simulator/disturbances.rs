@@ -86,7 +86,7 @@ impl Simulator {
             2 => Verb::Pause,
             3 | 4 => Verb::Resume,
             5 => Verb::Retry,
-            6 | 7 => Verb::Approve { gate: None },
+            6 | 7 => Verb::Approve { approval: None },
             8 => Verb::Freeze { until },
             _ => Verb::Unfreeze,
         };

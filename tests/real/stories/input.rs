@@ -34,7 +34,7 @@ async fn nothing_to_complain_about(story: &Story) -> Result<()> {
     story
         .wait_until("a check without complaints", SOON, async || {
             let output = scene.cli(&["check", "--online"]).await?;
-            ensure!(output.code == Some(0) && output.stdout.ends_with("Nothing to complain about.\n"), "{output:?}");
+            ensure!(output.code == Some(0) && output.stdout.ends_with("No problems.\n"), "{output:?}");
             for area in ["✔ config", "✔ kafka", "✔ prometheus", "✔ rbac", "✔ policy"] {
                 ensure!(output.stdout.contains(area), "{output:?}");
             }

@@ -238,10 +238,10 @@ async fn frozen_and_gated(story: &Story) -> Result<()> {
     let unfrozen = scene.cli(&["emit", "unfreeze", "--scope", &scope, "--source", "/people/ann"]).await?;
     ensure!(unfrozen.code == Some(0), "{unfrozen:?}");
     let held = scene
-        .until(LONG, "at its gate", |rollout| rollout["held"].as_str().is_some_and(|why| why.contains("release")))
+        .until(LONG, "at its approval", |rollout| rollout["held"].as_str().is_some_and(|why| why.contains("release")))
         .await?;
     ensure!(story.images("web").await?["app"] == GOOD, "{held:#}");
-    say(&scene, "approve", &["--gate", "release"]).await?;
+    say(&scene, "approve", &["--approval", "release"]).await?;
     comes_to(&scene, "promoted").await?;
     accounted_for(story, load).await?;
     scene.left_marked(before.with_image("web", "app", V2)).await?;
