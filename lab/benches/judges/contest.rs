@@ -4,7 +4,7 @@ use bellwether_core::stats::tally::{Pair, Tally};
 use bellwether_lab::rivals::{RivalEnd, RivalOutcome};
 
 use crate::rivals;
-use bellwether_sim::polls::{Delays, POLL, Poll, PollJudge, Row, Seed};
+use bellwether_sim::polls::{Delays, POLL, PhiSource, Poll, PollJudge, Scenario};
 
 /// Prometheus is away for these polls.
 #[derive(Clone, Copy)]
@@ -44,7 +44,7 @@ impl Contest {
             ours: vec![
                 ("Bellwether, r0 = 1", product),
                 ("Bellwether, r0 = 1.25 (default)", PollJudge::product(1.25)),
-                ("r0 = 1 without φ", PollJudge { phi: Seed::Independent, ..product }),
+                ("r0 = 1 without φ", PollJudge { phi: PhiSource::Independent, ..product }),
             ],
         }
     }
@@ -54,7 +54,7 @@ impl Contest {
     }
 
     /// A score for each judge.
-    pub fn play(&self, row: &Row, runs: usize, outage: Option<Outage>) -> Vec<Score> {
+    pub fn play(&self, row: &Scenario, runs: usize, outage: Option<Outage>) -> Vec<Score> {
         let mut scores: Vec<Score> = self.names().iter().map(|_| Score::default()).collect();
         for run in 0..runs {
             let polls = row.simulate(run);
@@ -77,7 +77,7 @@ impl Contest {
 }
 
 impl Score {
-    fn add(&mut self, row: &Row, outcome: Option<RivalOutcome>) {
+    fn add(&mut self, row: &Scenario, outcome: Option<RivalOutcome>) {
         let is = |end: RivalEnd| outcome.as_ref().is_some_and(|outcome| outcome.end == end);
         self.runs += 1;
         self.promoted += usize::from(is(RivalEnd::Promoted));

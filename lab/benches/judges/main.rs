@@ -19,7 +19,7 @@ mod timing;
 
 use std::path::Path;
 
-use bellwether_sim::polls::{Row, alike, runs, share, worse};
+use bellwether_sim::polls::{Scenario, equal_arms, percent, runs, worse_canaries};
 use contest::{Contest, Outage};
 
 fn main() {
@@ -27,7 +27,7 @@ fn main() {
     if asked("--cost") {
         return timing::table();
     }
-    let runs = runs();
+    let runs = runs(100);
     let contest = Contest::new();
     let alike = false_rollbacks(&contest, runs);
     let delays = time_to_rollback(&contest, runs.min(contest::MOST));
@@ -52,13 +52,13 @@ fn false_rollbacks(contest: &Contest, runs: usize) -> Vec<(String, Vec<f64>)> {
         "\n### Canary and stable are the same: rolled back within the hour ({runs} rollouts per row, 99 % bound)\n"
     );
     head("rollout", &contest.names());
-    let row = |row: Row| {
+    let row = |row: Scenario| {
         let all = contest.play(&row, runs, None);
-        let cells: Vec<String> = all.iter().map(|score| share(score.rolled_back.seconds.len(), score.runs)).collect();
+        let cells: Vec<String> = all.iter().map(|score| percent(score.rolled_back.seconds.len(), score.runs)).collect();
         println!("| {} | {} |", row.name, cells.join(" | "));
-        (row.name.clone(), all.iter().map(|score| score.rolled_back.part()).collect())
+        (row.name.clone(), all.iter().map(|score| score.rolled_back.share()).collect())
     };
-    alike().into_iter().map(row).collect()
+    equal_arms().into_iter().map(row).collect()
 }
 
 /// By row: its name, and each judge's median, 90th percentile and share of rollbacks.
@@ -66,7 +66,7 @@ fn time_to_rollback(contest: &Contest, runs: usize) -> Vec<(String, Vec<plot::Do
     println!("\n### The canary is worse: seconds from onset to rollback, median (90th percentile); rolled back");
     println!("\n{runs} rollouts per row.\n");
     head("rollout", &contest.names());
-    let row = |row: Row| {
+    let row = |row: Scenario| {
         let all = contest.play(&row, runs, None);
         let cell = |score: &contest::Score| {
             let never = score.rolled_back.runs - score.rolled_back.seconds.len() - score.promoted;
@@ -78,13 +78,13 @@ fn time_to_rollback(contest: &Contest, runs: usize) -> Vec<(String, Vec<plot::Do
         };
         println!("| {} | {} |", row.name, all.iter().map(cell).collect::<Vec<_>>().join(" | "));
         let dot = |score: &contest::Score| plot::Dot {
-            median: score.rolled_back.at(0.5),
-            p90: score.rolled_back.at(0.9),
-            part: score.rolled_back.part(),
+            median: score.rolled_back.quantile(0.5),
+            p90: score.rolled_back.quantile(0.9),
+            part: score.rolled_back.share(),
         };
         (row.name.clone(), all.iter().map(dot).collect())
     };
-    worse().into_iter().map(row).collect()
+    worse_canaries().into_iter().map(row).collect()
 }
 
 fn outages(contest: &Contest, runs: usize) {
@@ -93,7 +93,7 @@ fn outages(contest: &Contest, runs: usize) {
     );
     head("away for", &contest.names());
     for minutes in [1, 2, 10] {
-        let row = alike().into_iter().next().unwrap();
+        let row = equal_arms().into_iter().next().unwrap();
         let all = contest.play(&row, runs, Some(Outage { from: 12, polls: 4 * minutes }));
         let part = |count: usize, score: &contest::Score| 100.0 * count as f64 / score.runs as f64;
         let cell = |score: &contest::Score| {

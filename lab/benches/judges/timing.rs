@@ -21,13 +21,13 @@ use bellwether_lab::rivals::RivalRule;
 use bellwether_lab::rivals::flagger::Steps;
 
 use crate::rivals;
-use bellwether_sim::polls::{Poll, alike};
+use bellwether_sim::polls::{Poll, equal_arms};
 
 const ROUNDS: usize = 30;
 
 pub fn table() {
     println!("\n### Cost: one block for one check (the best of {ROUNDS} hours)\n\n| judge | ns |\n| --- | --- |");
-    let polls = alike().get(2).unwrap().simulate(0);
+    let polls = equal_arms().get(2).unwrap().simulate(0);
     ours(&polls);
     theirs(&polls);
 }

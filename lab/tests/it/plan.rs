@@ -8,8 +8,8 @@ use bellwether_core::time::Span;
 use bellwether_lab::plan::{Clusters, Detection, Fault, Present, ProofPlan, RolloutForecast, RolloutPlan};
 use serde_json::json;
 
-use bellwether_sim::judged::{Learns, alarm, sequential};
-use bellwether_sim::polls::{POLL, worse};
+use bellwether_sim::judged::{PhiLearning, alarm, sequential};
+use bellwether_sim::polls::{POLL, worse_canaries};
 use bellwether_sim::story::policy;
 
 const BLOCK: Span = Span::from_secs(POLL as u64);
@@ -67,10 +67,11 @@ fn a_median_is_that_of_the_judge_itself_to_a_fifth() {
         ("50/950 rps, 1 → 2 %", 1000.0, 0.01, 2.0),
         ("5/95 rps, 0.1 → 0.2 % (hard)", 100.0, 0.001, 2.0),
     ] {
-        let row = worse().into_iter().find(|row| row.name == name).unwrap();
+        let row = worse_canaries().into_iter().find(|row| row.name == name).unwrap();
         let judge = sequential("3%");
-        let mut polls: Vec<usize> =
-            (0..201).map(|run| alarm(&judge, &row, Learns::Before, run).map_or(usize::MAX, |poll| poll + 1)).collect();
+        let mut polls: Vec<usize> = (0..201)
+            .map(|run| alarm(&judge, &row, PhiLearning::BeforeRollout, run).map_or(usize::MAX, |poll| poll + 1))
+            .collect();
         polls.sort_unstable();
         let simulated = (polls[100] != usize::MAX).then(|| polls[100] as f64 * POLL);
         // As long as the simulation's, so that as much is held back for late faults.
