@@ -26,8 +26,9 @@ pub fn workload() -> Workload {
 
 /// Returns the images of a revision with the given tag.
 ///
-/// The tag determines the behaviour of its requests: `err5` lets 5 % of them fail, `slow` makes their p95 5 s, and `late`
-/// lets half of them fail after the promotion only. The tags of [`crate::model`] determine the behaviour of its pods.
+/// The tag determines the behaviour of its requests: `err5` lets 5 % of them fail, `slow` makes their p95 5 s, and
+/// `late` lets half of them fail after the promotion only. The tags of [`crate::model`] determine the behaviour of its
+/// pods.
 pub fn images(tag: &str) -> Images {
     Images::from([("app".to_owned(), format!("registry.test/shop/web:{tag}"))])
 }

@@ -9,7 +9,8 @@ use bellwether_core::measure::metric::Unit;
 use bellwether_core::policy::Policy;
 use bellwether_core::time::{Span, Timestamp};
 use bellwether_lab::backtest::BacktestJudge;
-use bellwether_lab::backtest::alarms::{FalseAlarms, false_alarms, one_pod_as_canary, pods};
+use bellwether_lab::backtest::alarms::{FalseAlarms, false_alarms, one_pod_as_canary};
+use bellwether_lab::backtest::blocks::most_pods;
 use clap::Args;
 use serde::Serialize;
 
@@ -70,7 +71,7 @@ pub async fn run(args: &CalibrateArgs, common: &Common) -> anyhow::Result<u8> {
 
 /// Each check by itself, with each pod as the canary.
 fn calibrate(policy: &Policy, blocks: &[Block], stretch: Span) -> anyhow::Result<Vec<Calibrated>> {
-    let count = pods(blocks);
+    let count = most_pods(blocks);
     if count < 2 {
         bail!(
             "the past has no two pods of the workload side by side, so nothing in it can be compared; look further back with --over"

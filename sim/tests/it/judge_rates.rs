@@ -10,8 +10,8 @@ use bellwether_sim::counting::is_above;
 use bellwether_sim::judged::{PhiLearning, alarm, sequential, strict};
 use bellwether_sim::polls::{ALPHA, Delays, POLL, equal_arms, percent, runs, worse_canaries};
 
-/// The number of rollouts per row in a build with debug assertions. With fewer the medians of late faults scatter too much
-/// for the assertions.
+/// The number of rollouts per row in a build with debug assertions. With fewer the medians of late faults scatter too
+/// much for the assertions.
 const DEBUG_ROLLOUTS: usize = 100;
 
 /// The daemon's judge, and variants of it.

@@ -9,7 +9,7 @@ use bellwether_core::input::event::{Event, Outcome};
 use bellwether_core::measure::block::Block;
 use bellwether_core::measure::calibration::Calibration;
 use bellwether_core::rollout::decision::DecisionKind;
-use bellwether_lab::backtest::canaries::has_canary;
+use bellwether_lab::backtest::blocks::has_canary;
 use serde_json::Value;
 
 /// The blocks of one rollout, or of a history.

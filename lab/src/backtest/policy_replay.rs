@@ -1,11 +1,11 @@
-//! A policy of ours, walked over a recording: the steps, the judges and the patience of the engine, without a cluster.
+//! The run of a policy over a recording: the steps, the judges and the patience of the engine, without a cluster.
 //!
-//! The judging is the engine's own ([`StepAnalysis`]); the way from step to step is short enough to be told again here, since a
-//! recording has no gates, people or gateways.
+//! The judging is the engine's own ([`StepAnalysis`]). The transitions between steps are re-implemented here in a short
+//! form, because a recording has no approvals, commands or gateways.
 
 use std::collections::BTreeMap;
 
-use super::Judged;
+use super::judged::Judged;
 use crate::rivals::RivalEnd;
 use bellwether_core::judge::sequential::SequentialState;
 use bellwether_core::judge::verdict::Evidence;
@@ -16,12 +16,13 @@ use bellwether_core::rollout::analysis::{AnalysisRules, AnalysisStatus, Shortfal
 use bellwether_core::rollout::reason::Reason;
 use bellwether_core::time::{Span, Timestamp};
 
-/// What `policy` decides about a rollout that begins with the first block, with what the time before has taught.
+/// Decides by `policy` about a rollout that begins with the first block, with the calibrations of the time before it.
+/// Returns `None` without blocks.
 pub(super) fn judge(policy: &Policy, blocks: &[Block], calibrations: &[Calibration]) -> Option<Judged> {
     let (start, end) = (blocks.first()?.from, blocks.last()?.to);
     let mut walk = Walk::new(policy, calibrations, start);
     for block in blocks {
-        if let Some((end, why)) = walk.take(block) {
+        if let Some((end, why)) = walk.absorb(block) {
             return Some(Judged::new(&policy.name, Some(end), (start, block.to), why));
         }
     }
@@ -29,13 +30,13 @@ pub(super) fn judge(policy: &Policy, blocks: &[Block], calibrations: &[Calibrati
     Some(Judged::new(&policy.name, held, (start, end), walk.standing()))
 }
 
-/// Where the rollout stands.
+/// The state of the simulated rollout.
 struct Walk<'a> {
     policy: &'a Policy,
     calibrations: &'a [Calibration],
     states: BTreeMap<String, SequentialState>,
     analysis: StepAnalysis,
-    /// On hold, since when.
+    /// The time since which the rollout is held; `None` if it is not.
     held: Option<Timestamp>,
 }
 
@@ -48,8 +49,8 @@ impl<'a> Walk<'a> {
         self.policy.steps.get(self.analysis.step)
     }
 
-    /// Takes a block in; how that ends the rollout, if it does.
-    fn take(&mut self, block: &Block) -> Option<(RivalEnd, String)> {
+    /// Adds a block, and returns the end of the rollout with its reason if the block causes it.
+    fn absorb(&mut self, block: &Block) -> Option<(RivalEnd, String)> {
         let (step, now) = (self.step()?, block.to);
         let rules = AnalysisRules {
             checks: &step.checks,
@@ -64,13 +65,14 @@ impl<'a> Walk<'a> {
             AnalysisStatus::Regressed(evidence) => {
                 Some((RivalEnd::RolledBack, Reason::Regressed { evidence }.to_string()))
             }
-            AnalysisStatus::Pass(evidence) => self.go_on(step, &evidence, now),
+            AnalysisStatus::Pass(evidence) => self.advance(step, &evidence, now),
             AnalysisStatus::Blind(_) | AnalysisStatus::Insufficient(_) => self.wait(now),
         }
     }
 
-    /// All checks pass: the next step, or the end, once the least time and the pause are over.
-    fn go_on(&mut self, step: &Step, evidence: &[Evidence], now: Timestamp) -> Option<(RivalEnd, String)> {
+    /// Handles a pass of all checks: advances to the next step, or promotes after the last one, once the step's minimum
+    /// time and pause are over.
+    fn advance(&mut self, step: &Step, evidence: &[Evidence], now: Timestamp) -> Option<(RivalEnd, String)> {
         self.held = None;
         if self.analysis.passed.is_none_or(|passed| now < step.pause.after(passed)) {
             return None;
@@ -80,15 +82,16 @@ impl<'a> Walk<'a> {
             self.analysis = begin(self.policy, next, now);
             return None;
         }
-        let said: Vec<String> = evidence.iter().map(ToString::to_string).collect();
-        Some((RivalEnd::Promoted, said.join("; ")))
+        let sentences: Vec<String> = evidence.iter().map(ToString::to_string).collect();
+        Some((RivalEnd::Promoted, sentences.join("; ")))
     }
 
-    /// Something is missing: for longer than the policy's patience, or than its longest hold, it matters.
+    /// Handles missing sight or evidence: ends or holds the rollout once it is missing for longer than the policy's
+    /// patience, and ends it after the longest hold.
     fn wait(&mut self, now: Timestamp) -> Option<(RivalEnd, String)> {
-        let (lack, since) = self.analysis.lacking?;
+        let (shortfall, since) = self.analysis.lacking?;
         let patience = &self.policy.patience;
-        let (limit, then) = match lack {
+        let (limit, then) = match shortfall {
             Shortfall::Sight => (patience.blind, patience.on_blind),
             Shortfall::Evidence => (patience.insufficient, patience.on_insufficient),
         };
