@@ -76,7 +76,7 @@ pub enum Output {
 pub enum CliCommand {
     /// Run the daemon.
     Run(run::RunArgs),
-    /// Watch five rollouts with nothing installed.
+    /// Watch six rollouts with nothing installed.
     Demo(demo::DemoArgs),
     /// Send an event.
     Emit(Box<emit::EmitArgs>),

@@ -1,22 +1,22 @@
-//! The one place that asks what time it is. Everything else is told, so that the demo can run an hour in a minute and a
-//! test can stand still.
-#![expect(clippy::disallowed_methods, reason = "somebody has to ask the system")]
+//! Clocks: the only module that reads the system's time. All other code gets a [`Clock`], so that the demo can run faster
+//! than real time and a test can control the time.
+#![expect(clippy::disallowed_methods, reason = "this module reads the system's time for all others")]
 
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use bellwether_core::time::{Span, Timestamp};
 
-/// Tells the time, and waits for it.
+/// A source of the current time that can wait for an instant.
 #[async_trait]
 pub trait Clock: Send + Sync {
-    /// The present instant.
+    /// Returns the current time.
     fn now(&self) -> Timestamp;
-    /// Returns at `at`, or at once if that has passed.
+    /// Waits until the time is `at`; returns at once if that has passed.
     async fn sleep_until(&self, at: Timestamp);
 }
 
-/// The system's clock.
+/// The clock of the system.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct SystemClock;
 
@@ -31,46 +31,46 @@ impl Clock for SystemClock {
     }
 }
 
-/// A clock that runs `factor` times as fast as the system's, from the instant at which it was made. For the demo.
+/// A clock that runs faster than the system's by a factor, from the instant of its creation. For the demo and tests.
 #[derive(Debug, Clone, Copy)]
 pub struct FastClock {
     start: Timestamp,
-    began: Instant,
+    created: Instant,
     factor: u32,
 }
 
 impl FastClock {
-    /// So many seconds pass in one.
+    /// Returns a clock on which `factor` seconds pass in one second of the system; a factor of 0 counts as 1.
     pub fn new(factor: u32) -> FastClock {
-        FastClock { start: Timestamp::now(), began: Instant::now(), factor: factor.max(1) }
+        FastClock { start: Timestamp::now(), created: Instant::now(), factor: factor.max(1) }
     }
 }
 
 #[async_trait]
 impl Clock for FastClock {
     fn now(&self) -> Timestamp {
-        let passed = self.began.elapsed().as_millis().saturating_mul(u128::from(self.factor));
+        let passed = self.created.elapsed().as_millis().saturating_mul(u128::from(self.factor));
         Span::from_millis(u64::try_from(passed).unwrap_or(u64::MAX)).after(self.start)
     }
 
     async fn sleep_until(&self, at: Timestamp) {
         let left = Span::between(self.now(), at).as_millis();
-        // Rounded up: to wake early would be to wake again at once.
+        // Rounded up, because a caller that wakes too early would have to wait again.
         tokio::time::sleep(Duration::from_millis(left.div_ceil(u64::from(self.factor)))).await;
     }
 }
 
-/// An instant for measuring how long something takes in this process; it has nothing to do with the engine's time.
+/// A stopwatch for durations within this process. It is independent of the engine's time.
 #[derive(Debug, Clone, Copy)]
 pub struct Stopwatch(Instant);
 
 impl Stopwatch {
-    /// Starts it.
+    /// Returns a stopwatch that starts now.
     pub fn start() -> Stopwatch {
         Stopwatch(Instant::now())
     }
 
-    /// How long ago it was started.
+    /// Returns the time since the start.
     pub fn elapsed(&self) -> Duration {
         self.0.elapsed()
     }
@@ -81,12 +81,12 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_fast_clock_gets_there_early_by_its_factor() {
+    async fn a_fast_clock_reaches_an_instant_earlier_by_its_factor() {
         let clock = FastClock::new(1000);
         let real = Stopwatch::start();
         let goal = Span::from_secs(20).after(clock.now());
         clock.sleep_until(goal).await;
-        assert!(clock.now() >= goal, "it woke before the time");
+        assert!(clock.now() >= goal, "it woke too early");
         assert!(real.elapsed() < Duration::from_secs(5), "20 fast seconds took {:?}", real.elapsed());
     }
 

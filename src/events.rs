@@ -1,11 +1,16 @@
-//! From a record's bytes to an event that the engine understands, in three steps that know nothing of each other's
-//! formats: CloudEvents (the envelope of the transport), CDEvents (what delivery tools say to each other, and our own
-//! request in the same clothes), and the mapping from their words to a workload.
+//! Decoding: from the bytes of a record to an event of the engine.
 //!
-//! Nothing here does I/O or asks for the time, so every oddity of a producer can be a row in a test. Whatever arrives
-//! is hostile until read: sizes are bounded before parsing, and no input can do more than be refused by name.
+//! It has three steps that are independent of each other's formats: CloudEvents (the envelope of the transport), CDEvents
+//! (the vocabulary of delivery tools, and the envelope of our own requests), and the mapping from a CDEvent's service and
+//! environment to a workload.
+//!
+//! Nothing here does I/O or reads a clock, so any odd event of a producer can be a row in a test. Records are untrusted:
+//! sizes are bounded before parsing, and a record that can't be used is refused with the reason.
 
 pub mod cloudevents;
 pub mod cdevents;
 pub mod mapping;
+pub mod options;
 pub mod decode;
+
+pub use options::Options;

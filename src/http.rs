@@ -1,10 +1,15 @@
-//! Health, metrics, a JSON API and a page: everything reads and nothing acts, so there is nothing to sign in for. The
-//! one exception, the intake of events, is off by default and only ever on loopback.
+//! The HTTP server: health, metrics, a JSON API and a status page.
 //!
-//! `/livez` asks one question, whether the event loop still turns, because a restart can cure nothing else. `/readyz`
-//! tells the conditions that the daemon publishes; Prometheus is not among them, since a daemon that cannot see has to
-//! stay where it is and say so.
+//! All routes but one only read, so they ask for no credentials. The exception, the intake of events, is off by default
+//! and is served on a loopback address only.
+//!
+//! `/livez` checks only that the event loop still turns, because a restart cures nothing else. `/readyz` lists the
+//! conditions that the daemon publishes. Prometheus is not among them: without it the daemon keeps its rollouts as they
+//! are and reports that it is blind, and for that it has to stay reachable.
 
+mod options;
+mod state;
+mod answer;
 mod intake;
 mod page;
 
@@ -19,100 +24,49 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use bellwether_core::engine::show;
-use bellwether_core::engine::view::{RolloutView, StatusView};
-use bellwether_core::time::Span;
-use metrics_exporter_prometheus::PrometheusHandle;
+use bellwether_core::engine::view::RolloutView;
 use serde::Deserialize;
 use serde_json::json;
-use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
-use crate::clock::Stopwatch;
-use crate::ports::Wake;
+use self::answer::problem;
+use self::state::App;
 
-/// An event is a few hundred bytes; what is larger than this is none.
+pub use self::options::Options;
+pub use self::state::{Conditions, Shown};
+
+/// The largest body of a request, in bytes. An event has a few hundred.
 const BODY_LIMIT: usize = 1 << 20;
 
-/// How the server is set up.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
-pub struct Options {
-    /// Where it listens.
-    pub listen: SocketAddr,
-    /// Whether events are taken.
-    pub events: bool,
-    /// How long a request may take.
-    pub timeout: Span,
-    /// The event loop counts as dead when it has not turned for so long.
-    pub heartbeat: Span,
-}
-
-impl Default for Options {
-    fn default() -> Options {
-        let listen = SocketAddr::from(([127, 0, 0, 1], 8080));
-        Options { listen, events: false, timeout: Span::from_secs(10), heartbeat: Span::from_secs(30) }
-    }
-}
-
-impl Options {
-    /// What is wrong with them: the key, and what to do.
-    pub fn problems(&self) -> Vec<(&'static str, String)> {
-        if self.events && !self.listen.ip().is_loopback() {
-            let message =
-                format!("whoever reaches {} could ask for rollouts; listen on 127.0.0.1, or use Kafka", self.listen);
-            return vec![("events", message)];
-        }
-        Vec::new()
-    }
-}
-
-/// The conditions of `/readyz`, by name: fine, or why not.
-pub type Conditions = Vec<(String, Result<(), String>)>;
-
-/// What the server shows. The daemon holds the other ends.
-#[derive(Clone)]
-pub struct Shown {
-    /// The rollouts.
-    pub view: watch::Receiver<Arc<StatusView>>,
-    /// What has to hold before this process is ready.
-    pub conditions: watch::Receiver<Conditions>,
-    /// Started anew at each turn of the event loop.
-    pub heartbeat: watch::Receiver<Stopwatch>,
-    /// The metrics.
-    pub metrics: PrometheusHandle,
-    /// Where events go.
-    pub intake: mpsc::Sender<Wake>,
-}
-
-/// Why the server does not run.
+/// An error of the HTTP server.
 #[derive(Debug, thiserror::Error)]
 pub enum HttpError {
-    /// The address can't be had.
+    /// The address can't be bound.
     #[error("can't listen on {address}: {source}; is another Bellwether running? (http.listen)")]
     Listen {
-        /// Which.
+        /// The address and port of `http.listen`.
         address: SocketAddr,
-        /// Why.
+        /// The error of the operating system.
         source: std::io::Error,
     },
-    /// It broke.
+    /// The server stopped with an error after its start.
     #[error("the HTTP server stopped: {0}")]
     Serve(#[source] std::io::Error),
 }
 
-/// Takes the address, so that a daemon that can't have it ends before it does anything.
+/// Binds the address of `options`. The daemon does so first, so that it ends before it acts if the address is in use.
 ///
 /// # Errors
-/// If somebody else has it.
+/// [`HttpError::Listen`] if the address can't be bound.
 pub async fn bind(options: &Options) -> Result<tokio::net::TcpListener, HttpError> {
     let address = options.listen;
     tokio::net::TcpListener::bind(address).await.map_err(|source| HttpError::Listen { address, source })
 }
 
-/// Serves until `stop`; requests that are being answered are finished.
+/// Serves requests until `stop`, and then finishes those in progress.
 ///
 /// # Errors
-/// If the server breaks.
+/// [`HttpError::Serve`] if the server stops with an error.
 pub async fn serve(
     listener: tokio::net::TcpListener,
     options: &Options,
@@ -123,13 +77,7 @@ pub async fn serve(
     server.await.map_err(HttpError::Serve)
 }
 
-#[derive(Clone)]
-struct App {
-    options: Options,
-    shown: Shown,
-}
-
-/// All routes.
+/// Returns the router with all routes.
 pub fn router(options: &Options, shown: Shown) -> Router {
     let mut router = Router::new()
         .route("/", get(index))
@@ -140,30 +88,31 @@ pub fn router(options: &Options, shown: Shown) -> Router {
         .route("/version", get(version))
         .route("/api/v1/rollouts", get(rollouts))
         .route("/api/v1/rollouts/{id}", get(rollout));
-    // Checked here too: the option alone must not open a port to the world.
+    // `Options::problems` refuses other addresses; this check keeps the intake closed also for unchecked options.
     if options.events && options.listen.ip().is_loopback() {
         router = router.route("/api/v1/events", post(intake::take));
     }
     let app = App { options: options.clone(), shown };
     router
         .layer(DefaultBodyLimit::max(BODY_LIMIT))
-        .layer(middleware::from_fn_with_state(app.clone(), in_time))
-        .layer(middleware::map_response(guarded))
+        .layer(middleware::from_fn_with_state(app.clone(), with_timeout))
+        .layer(middleware::map_response(with_security_headers))
         .with_state(app)
 }
 
-async fn in_time(State(app): State<App>, request: Request, next: Next) -> Response {
+/// Answers with 503 if the request takes longer than `http.timeout`.
+async fn with_timeout(State(app): State<App>, request: Request, next: Next) -> Response {
     match tokio::time::timeout(app.options.timeout.to_std(), next.run(request)).await {
         Ok(response) => response,
         Err(_) => problem(
             StatusCode::SERVICE_UNAVAILABLE,
-            "no answer in time; an event may have been taken: send the same one again",
+            "no answer in time; an event may have been accepted: send the same one again",
         ),
     }
 }
 
-/// What a browser must not do with our pages.
-async fn guarded(mut response: Response) -> Response {
+/// Adds headers that forbid browsers to run scripts, to embed the page, to load from other hosts and to cache.
+async fn with_security_headers(mut response: Response) -> Response {
     let headers = response.headers_mut();
     for (name, value) in [
         (
@@ -178,10 +127,6 @@ async fn guarded(mut response: Response) -> Response {
         headers.insert(name, HeaderValue::from_static(value));
     }
     response
-}
-
-fn problem(status: StatusCode, message: &str) -> Response {
-    (status, Json(json!({ "error": message }))).into_response()
 }
 
 async fn livez(State(app): State<App>) -> Response {
@@ -205,7 +150,7 @@ async fn readyz(State(app): State<App>, request: Request) -> Response {
     for (name, state) in &conditions {
         match state {
             Ok(()) if verbose => text.push_str(&format!("[+] {name} ok\n")),
-            Err(why) => text.push_str(&format!("[-] {name} {why}\n")),
+            Err(reason) => text.push_str(&format!("[-] {name} {reason}\n")),
             Ok(()) => {}
         }
     }
@@ -215,7 +160,7 @@ async fn readyz(State(app): State<App>, request: Request) -> Response {
 
 async fn metrics(State(app): State<App>) -> Response {
     let view = Arc::clone(&app.shown.view.borrow());
-    // A phase that nothing is in any more goes back to 0.
+    // All phases are listed, so that the gauge of a phase without rollouts goes back to 0.
     let mut counts: BTreeMap<&str, usize> = show::phases().map(|name| (name, 0)).collect();
     for shown in view.rollouts.values().filter(|shown| shown.ended.is_none()) {
         *counts.entry(&shown.phase).or_default() += 1;
@@ -237,16 +182,17 @@ async fn index(State(app): State<App>) -> Response {
     axum::response::Html(page::render(&view)).into_response()
 }
 
-/// Which rollouts are wanted; what is not named is not asked about.
+/// The query of `/api/v1/rollouts`: a filter. An absent field lets all rollouts through.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Wanted {
+struct RolloutFilter {
     namespace: Option<String>,
+    /// The workload's name, `namespace/name`, or its full key.
     workload: Option<String>,
     phase: Option<String>,
 }
 
-impl Wanted {
+impl RolloutFilter {
     fn includes(&self, rollout: &RolloutView) -> bool {
         let short = rollout.short_workload();
         let (namespace, name) = short.split_once('/').unwrap_or(("", &short));
@@ -256,9 +202,9 @@ impl Wanted {
     }
 }
 
-async fn rollouts(State(app): State<App>, Query(wanted): Query<Wanted>) -> Response {
+async fn rollouts(State(app): State<App>, Query(filter): Query<RolloutFilter>) -> Response {
     let view = Arc::clone(&app.shown.view.borrow());
-    let found: Vec<&RolloutView> = view.rollouts.values().filter(|rollout| wanted.includes(rollout)).collect();
+    let found: Vec<&RolloutView> = view.rollouts.values().filter(|rollout| filter.includes(rollout)).collect();
     Json(found).into_response()
 }
 

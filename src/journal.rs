@@ -1,17 +1,20 @@
-//! Where the daemon keeps its memory: what any journal shares, and the one for a single machine.
+//! The journals: the rules that every journal keeps, and the embedded journal for a single machine.
 //!
-//! The journal of production is Kafka's (`adapters::kafka`). This one is a file, for one process on one machine, behind
-//! the same port; both pass the same tests (`tests/support/journal_suite.rs`), so the daemon can't tell them apart.
+//! In production the journal is in Kafka (`adapters::kafka`). The embedded journal is a file, for one process on one
+//! machine, behind the same port. Both pass the same tests (`tests/support/journal_suite.rs`), so the daemon does not
+//! depend on which of them it has.
 //!
-//! What every journal promises, and the daemon builds on:
+//! The daemon relies on these rules:
 //!
-//! * `open` fences: what another handle of the partition commits afterwards is refused.
-//! * `commit` writes everything or nothing, and in the order of the batch.
-//! * After `JournalError::Unknown` the handle is spent. The intake sends `Wake::Assigned` for the partition again, once
-//!   whatever was read and not committed has been taken back; until then records of that partition are stale. So a
-//!   daemon handles "the partition is mine" and "it may have gone wrong, start over" in the same place.
+//! * `open` fences: a later commit by an earlier handle of the partition is refused.
+//! * `commit` writes the whole batch or nothing, in the order of the batch.
+//! * After `JournalError::Unknown` the handle can't be used again. The intake rewinds the records that were read and not
+//!   committed, and then sends `Wake::Assigned` for the partition once more; until then records of that partition are
+//!   stale. So the daemon handles a new partition and a commit of unknown outcome in the same place.
 
 pub mod embedded;
+pub mod options;
 pub mod partition;
 
+pub use options::{JournalKind, Options};
 pub use partition::partition_of;

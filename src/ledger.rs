@@ -154,7 +154,7 @@ impl Ledger {
         let transitions = self.engine.step(event, now);
         for transition in &transitions {
             remember_for_all(transition, batch)?;
-            if let (Disposition::Changed, Some(workload)) = (transition.took, &transition.workload) {
+            if let (Disposition::Changed, Some(workload)) = (transition.disposition, &transition.workload) {
                 self.remember(workload, transition, basis.clone(), batch)?;
             }
         }
@@ -255,7 +255,7 @@ impl Ledger {
         [
             state.last_good.as_ref().map(|good| good.template.clone()),
             rollout.and_then(|rollout| rollout.basis.as_ref()).map(|basis| basis.template.clone()),
-            rollout.and_then(|rollout| rollout.back_to.clone()),
+            rollout.and_then(|rollout| rollout.restores.clone()),
             stable.map(|arm| arm.template.clone()),
         ]
         .into_iter()

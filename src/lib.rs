@@ -1,9 +1,11 @@
 //! The daemon around the engine: what it is told, where it keeps its memory, and how it acts.
 
+/// Secrets from files and from the environment.
+pub use bellwether_tools::secret;
+
 pub mod ports;
 pub mod clock;
-pub mod secret;
-pub mod points;
+pub mod failpoints;
 pub mod telemetry;
 pub mod metrics;
 pub mod events;
@@ -16,9 +18,6 @@ pub mod daemon;
 pub mod sampling;
 pub mod adapters;
 pub mod http;
-pub mod gate;
-pub mod load;
-pub mod smoke;
 pub mod config;
 pub mod exit;
 pub mod cli;

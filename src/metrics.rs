@@ -1,71 +1,56 @@
-//! Every metric that the daemon shows of itself, once: name, unit, help and labels. Code elsewhere calls the typed
-//! functions, so that dashboards and alerts can rely on what is listed here; a test compares them.
-#![expect(clippy::disallowed_macros, reason = "this is where they belong")]
+//! The daemon's own metrics, as served at `/metrics`: their names, units, help texts and labels.
+//!
+//! Other modules record them through the functions of this module, so that each metric is defined in one place. A test
+//! checks that the list of names and the recorded metrics are the same.
+#![expect(clippy::disallowed_macros, reason = "other modules call the functions of this module instead")]
 
 use std::time::Duration;
 
 use metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
 
-/// Events read, by what became of them.
-pub const EVENTS: &str = "bellwether_events_total";
-/// Decisions, by kind.
-pub const DECISIONS: &str = "bellwether_decisions_total";
-/// Attempts at effects, by act and outcome.
-pub const EFFECTS: &str = "bellwether_effects_total";
-/// How long an attempt took.
-pub const EFFECT_DURATION: &str = "bellwether_effect_duration_seconds";
-/// Rollouts that are going on, by phase.
-pub const ROLLOUTS: &str = "bellwether_rollouts";
-/// How long a query took.
-pub const PROMQL_DURATION: &str = "bellwether_promql_duration_seconds";
-/// Queries without a usable answer, by kind.
-pub const PROMQL_ERRORS: &str = "bellwether_promql_errors_total";
-/// How long one tick of the sampler took, for all rollouts.
-pub const SAMPLER_TICK_DURATION: &str = "bellwether_sampler_tick_duration_seconds";
-/// How long a commit to the journal took.
-pub const JOURNAL_COMMIT_DURATION: &str = "bellwether_journal_commit_duration_seconds";
-/// Attempts at messages, by outcome.
-pub const NOTIFICATIONS: &str = "bellwether_notifications_total";
-/// Records of the events topic that are not read yet.
-pub const KAFKA_LAG: &str = "bellwether_kafka_lag";
-/// 1 if the last reload was taken.
-pub const CONFIG_RELOAD: &str = "bellwether_config_last_reload_successful";
-/// Always 1; the label has the version.
-pub const BUILD_INFO: &str = "bellwether_build_info";
+/// Counter: records read from the events topic. Label `result`: [`EventResult`].
+const EVENTS: &str = "bellwether_events_total";
+/// Counter: decisions of the engine. Label `decision`: the kind.
+const DECISIONS: &str = "bellwether_decisions_total";
+/// Counter: attempts at effects. Labels `act`: the kind of the act; `outcome`: [`Attempt`].
+const EFFECTS: &str = "bellwether_effects_total";
+/// Histogram: duration of an attempt at an effect in seconds. Label `act`: the kind of the act.
+const EFFECT_DURATION: &str = "bellwether_effect_duration_seconds";
+/// Gauge: rollouts in progress. Label `phase`: the phase.
+const ROLLOUTS: &str = "bellwether_rollouts";
+/// Histogram: duration of a query to Prometheus in seconds.
+const PROMQL_DURATION: &str = "bellwether_promql_duration_seconds";
+/// Counter: queries to Prometheus without a usable answer. Label `kind`: the kind of the error.
+const PROMQL_ERRORS: &str = "bellwether_promql_errors_total";
+/// Histogram: duration of one tick of the sampler, for all rollouts together, in seconds.
+const SAMPLER_TICK_DURATION: &str = "bellwether_sampler_tick_duration_seconds";
+/// Histogram: duration of a commit to the journal in seconds.
+const JOURNAL_COMMIT_DURATION: &str = "bellwether_journal_commit_duration_seconds";
+/// Counter: attempts at notifications. Label `outcome`: [`Attempt`].
+const NOTIFICATIONS: &str = "bellwether_notifications_total";
+/// Gauge: records of the events topic that are not read yet. Label `partition`: the number of the partition.
+const KAFKA_LAG: &str = "bellwether_kafka_lag";
+/// Gauge: 1 if the last reload of the configuration was accepted, 0 if it was refused.
+const CONFIG_RELOAD: &str = "bellwether_config_last_reload_successful";
+/// Gauge: always 1. Label `version`: the version of the program.
+const BUILD_INFO: &str = "bellwether_build_info";
 
-/// All of them, for the tests of dashboards and alerts.
-pub const ALL: &[&str] = &[
-    EVENTS,
-    DECISIONS,
-    EFFECTS,
-    EFFECT_DURATION,
-    ROLLOUTS,
-    PROMQL_DURATION,
-    PROMQL_ERRORS,
-    SAMPLER_TICK_DURATION,
-    JOURNAL_COMMIT_DURATION,
-    NOTIFICATIONS,
-    KAFKA_LAG,
-    CONFIG_RELOAD,
-    BUILD_INFO,
-];
+/// The buckets of all durations in seconds: from a commit to a local file (1 ms) to a request that times out (10 s).
+const DURATION_BUCKETS: &[f64] = &[0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
 
-/// From a commit to a local file (a millisecond) to a request that times out (ten seconds).
-const SECONDS: &[f64] = &[0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
-
-/// What became of an event: the label values of [`EVENTS`].
+/// The result of reading a record: the label `result` of `bellwether_events_total`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum EventResult {
-    /// The engine took it.
+    /// The event changed the engine's state.
     Taken,
-    /// Seen before.
+    /// The event was read before.
     Duplicate,
-    /// Not for us, expired, stale, or our own.
+    /// The event was ignored, as it is expired, stale, for another daemon or from this daemon itself.
     Ignored,
-    /// It went to the dead-letter topic.
+    /// The record was written to the dead-letter topic.
     Dead,
-    /// It was on the wrong partition.
+    /// The record was written again to the partition of its workload.
     Rekeyed,
 }
 
@@ -81,14 +66,14 @@ impl EventResult {
     }
 }
 
-/// How an attempt ended: the label values of [`EFFECTS`] and [`NOTIFICATIONS`].
+/// The outcome of an attempt: the label `outcome` of `bellwether_effects_total` and `bellwether_notifications_total`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Attempt {
-    /// Done.
+    /// The attempt succeeded.
     Done,
-    /// To be tried again.
+    /// The attempt failed and will be retried.
     Later,
-    /// Not to be tried again.
+    /// The attempt failed and will not be retried.
     Failed,
 }
 
@@ -102,10 +87,10 @@ impl Attempt {
     }
 }
 
-/// Installs the recorder for this process.
+/// Installs the recorder of this process. Returns the handle that renders the page `/metrics`.
 ///
 /// # Errors
-/// If another one is installed already.
+/// If a recorder is installed already.
 pub fn install() -> Result<PrometheusHandle, BuildError> {
     let recorder = recorder()?;
     let handle = recorder.handle();
@@ -114,52 +99,55 @@ pub fn install() -> Result<PrometheusHandle, BuildError> {
     Ok(handle)
 }
 
-/// The recorder, with explicit buckets: without them a histogram would be a summary, which can't be added up.
+/// Returns the recorder. It has explicit buckets, because the exporter would otherwise write summaries, which can't be
+/// aggregated over processes.
 fn recorder() -> Result<PrometheusRecorder, BuildError> {
-    let builder = PrometheusBuilder::new().set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), SECONDS)?;
+    let builder =
+        PrometheusBuilder::new().set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), DURATION_BUCKETS)?;
     Ok(builder.build_recorder())
 }
 
+/// Registers the units and help texts, and sets the gauges that have a value from the start.
 fn describe() {
-    describe_counter!(EVENTS, Unit::Count, "Events read, by what became of them");
-    describe_counter!(DECISIONS, Unit::Count, "Decisions, by kind");
+    describe_counter!(EVENTS, Unit::Count, "Records read from the events topic, by result");
+    describe_counter!(DECISIONS, Unit::Count, "Decisions of the engine, by kind");
     describe_counter!(EFFECTS, Unit::Count, "Attempts at effects, by act and outcome");
-    describe_histogram!(EFFECT_DURATION, Unit::Seconds, "How long an attempt at an effect took");
-    describe_gauge!(ROLLOUTS, Unit::Count, "Rollouts that are going on, by phase");
-    describe_histogram!(PROMQL_DURATION, Unit::Seconds, "How long a query took");
-    describe_counter!(PROMQL_ERRORS, Unit::Count, "Queries without a usable answer, by kind");
-    describe_histogram!(SAMPLER_TICK_DURATION, Unit::Seconds, "How long one tick of the sampler took");
-    describe_histogram!(JOURNAL_COMMIT_DURATION, Unit::Seconds, "How long a commit to the journal took");
-    describe_counter!(NOTIFICATIONS, Unit::Count, "Attempts at messages, by outcome");
+    describe_histogram!(EFFECT_DURATION, Unit::Seconds, "Duration of an attempt at an effect");
+    describe_gauge!(ROLLOUTS, Unit::Count, "Rollouts in progress, by phase");
+    describe_histogram!(PROMQL_DURATION, Unit::Seconds, "Duration of a query to Prometheus");
+    describe_counter!(PROMQL_ERRORS, Unit::Count, "Queries to Prometheus without a usable answer, by kind of error");
+    describe_histogram!(SAMPLER_TICK_DURATION, Unit::Seconds, "Duration of one tick of the sampler, for all rollouts");
+    describe_histogram!(JOURNAL_COMMIT_DURATION, Unit::Seconds, "Duration of a commit to the journal");
+    describe_counter!(NOTIFICATIONS, Unit::Count, "Attempts at notifications, by outcome");
     describe_gauge!(KAFKA_LAG, Unit::Count, "Records of the events topic that are not read yet, by partition");
-    describe_gauge!(CONFIG_RELOAD, "1 if the last reload of the configuration was taken, 0 if it was refused");
-    describe_gauge!(BUILD_INFO, "Always 1; the label has the version");
+    describe_gauge!(CONFIG_RELOAD, "1 if the last reload of the configuration was accepted, 0 if it was refused");
+    describe_gauge!(BUILD_INFO, "Always 1; the label version has the version of the program");
     gauge!(BUILD_INFO, "version" => env!("CARGO_PKG_VERSION")).set(1.0);
     gauge!(CONFIG_RELOAD).set(1.0);
 }
 
-/// An event was read.
+/// Counts a record that was read.
 pub fn event(result: EventResult) {
     counter!(EVENTS, "result" => result.label()).increment(1);
 }
 
-/// A decision was taken; `decision` is its name in the core.
+/// Counts a decision; `decision` is the name of its kind in the core.
 pub fn decision(decision: &'static str) {
     counter!(DECISIONS, "decision" => decision).increment(1);
 }
 
-/// An attempt at an effect has ended; `act` is `Act::name`.
+/// Counts an attempt at an effect and records its duration; `act` is `Act::name`.
 pub fn effect(act: &'static str, attempt: Attempt, took: Duration) {
     counter!(EFFECTS, "act" => act, "outcome" => attempt.label()).increment(1);
     histogram!(EFFECT_DURATION, "act" => act).record(took.as_secs_f64());
 }
 
-/// So many rollouts are in this phase, by the name that it is shown with.
+/// Sets the number of rollouts in a phase; `phase` is the name that the API shows.
 pub fn rollouts(phase: &str, count: usize) {
     gauge!(ROLLOUTS, "phase" => phase.to_owned()).set(count as f64);
 }
 
-/// A query was answered, or was not; `error` is the kind of the failure.
+/// Records the duration of a query, and counts its error; `error` is the kind of the error, `None` after a usable answer.
 pub fn promql(took: Duration, error: Option<&'static str>) {
     histogram!(PROMQL_DURATION).record(took.as_secs_f64());
     if let Some(kind) = error {
@@ -167,37 +155,54 @@ pub fn promql(took: Duration, error: Option<&'static str>) {
     }
 }
 
-/// A tick of the sampler has ended.
+/// Records the duration of a tick of the sampler.
 pub fn sampler_tick(took: Duration) {
     histogram!(SAMPLER_TICK_DURATION).record(took.as_secs_f64());
 }
 
-/// A commit has ended.
+/// Records the duration of a commit to the journal.
 pub fn journal_commit(took: Duration) {
     histogram!(JOURNAL_COMMIT_DURATION).record(took.as_secs_f64());
 }
 
-/// An attempt at a message has ended.
+/// Counts an attempt at a notification.
 pub fn notification(attempt: Attempt) {
     counter!(NOTIFICATIONS, "outcome" => attempt.label()).increment(1);
 }
 
-/// So many records of a partition are not read yet.
+/// Sets the number of records of a partition that are not read yet.
 pub fn kafka_lag(partition: i32, records: i64) {
     gauge!(KAFKA_LAG, "partition" => partition.to_string()).set(records as f64);
 }
 
-/// A reload was taken or refused.
-pub fn config_reload(taken: bool) {
-    gauge!(CONFIG_RELOAD).set(if taken { 1.0 } else { 0.0 });
+/// Sets whether the last reload of the configuration was accepted.
+pub fn config_reload(accepted: bool) {
+    gauge!(CONFIG_RELOAD).set(if accepted { 1.0 } else { 0.0 });
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    /// The names of all metrics.
+    const ALL: &[&str] = &[
+        EVENTS,
+        DECISIONS,
+        EFFECTS,
+        EFFECT_DURATION,
+        ROLLOUTS,
+        PROMQL_DURATION,
+        PROMQL_ERRORS,
+        SAMPLER_TICK_DURATION,
+        JOURNAL_COMMIT_DURATION,
+        NOTIFICATIONS,
+        KAFKA_LAG,
+        CONFIG_RELOAD,
+        BUILD_INFO,
+    ];
+
     #[test]
-    fn every_function_records_a_metric_of_the_list_and_every_metric_is_recorded() {
+    fn the_recorded_metrics_are_those_of_the_list() {
         let recorder = recorder().unwrap();
         let handle = recorder.handle();
         metrics::with_local_recorder(&recorder, || {

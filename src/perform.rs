@@ -13,8 +13,8 @@ use bellwether_core::input::event::{Failure, FailureKind, Outcome};
 use tokio::sync::Semaphore;
 
 use crate::clock::Stopwatch;
+use crate::failpoints::{self, Failpoint};
 use crate::metrics::{self, Attempt};
-use crate::points::{self, Failpoint};
 use crate::ports::{Cluster, Epoch, Models, Notify, NotifyError, PodTemplate, QueryProbe};
 
 /// So many attempts at once, over all workloads: enough to keep an API server busy, few enough to be polite.
@@ -68,7 +68,7 @@ impl Executor {
         let watch = Stopwatch::start();
         let report = self.attempt(order).await;
         if report.effect.act.writes() {
-            points::reached(Failpoint::Acted);
+            failpoints::reached(Failpoint::Acted);
         }
         let attempt = if matches!(report.outcome, Outcome::Failed(_)) { Attempt::Failed } else { Attempt::Done };
         metrics::effect(report.effect.act.name(), attempt, watch.elapsed());

@@ -15,17 +15,16 @@ use bellwether_core::input::status::WorkloadStatus;
 use bellwether_core::measure::block::Block;
 use bellwether_core::measure::watch::Watch;
 use bellwether_core::policy::Policy;
-use bellwether_core::rollout::reason::Reason;
 use bellwether_core::time::{Span, Timestamp};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::clock::{Clock, Stopwatch};
 use crate::events::decode::{DecodeOptions, Decoded, decode};
+use crate::failpoints::{self, Failpoint};
 use crate::journal::partition_of;
 use crate::ledger::Ledger;
 use crate::metrics::{self, EventResult};
 use crate::perform::{Executor, Job, JobReport, Lanes};
-use crate::points::{self, Failpoint};
 use crate::ports::{
     Batch, Epoch, EventRecord, Journal, JournalError, Journals, Partition, PodTemplate, Receipt, Rekeyed,
 };
@@ -197,7 +196,7 @@ impl Shard {
         let now = self.shared.clock.now();
         let mut batch = Batch::default();
         let consequences = self.step(&told, now, &mut batch).map_err(ended)?;
-        points::reached(Failpoint::Decided);
+        failpoints::reached(Failpoint::Decided);
         self.commit(batch).await.map_err(ended)?;
         self.follow(consequences).await;
         Ok(())
@@ -210,7 +209,7 @@ impl Shard {
         let watch = Stopwatch::start();
         let result = self.journal.commit(batch).await;
         metrics::journal_commit(watch.elapsed());
-        points::reached(Failpoint::Committed);
+        failpoints::reached(Failpoint::Committed);
         result
     }
 
@@ -278,7 +277,7 @@ impl Shard {
         batch: &mut Batch,
         consequences: &mut Consequences,
     ) -> Result<(), JournalError> {
-        points::reached(Failpoint::Polled);
+        failpoints::reached(Failpoint::Polled);
         batch.next_offset = Some(record.offset + 1);
         let taken = match decode(record, &self.shared.decoding, now) {
             Decoded::Ignored(why) => {
@@ -319,15 +318,19 @@ impl Shard {
         let transitions = self.ledger.step(event, now, batch)?;
         let Some(transition) = transitions.first() else { return Ok(Receipt::Ignored(String::new())) };
         let why = transition.reason.to_string();
-        let taken = match transition.took {
+        let taken = match transition.disposition {
             Disposition::Changed => {
                 metrics::event(EventResult::Taken);
                 Receipt::Decided(why)
             }
+            Disposition::Duplicate => {
+                metrics::event(EventResult::Duplicate);
+                tracing::info!(%scope, %why, "event ignored");
+                Receipt::Ignored(why)
+            }
             Disposition::Ignored => {
-                let duplicate = matches!(transition.reason, Reason::Duplicate { .. });
-                metrics::event(if duplicate { EventResult::Duplicate } else { EventResult::Ignored });
-                tracing::info!(%scope, %why, "event left alone");
+                metrics::event(EventResult::Ignored);
+                tracing::info!(%scope, %why, "event ignored");
                 Receipt::Ignored(why)
             }
             Disposition::Rejected => {

@@ -1,5 +1,5 @@
-//! The log, and what has to be installed once per process. The log goes to standard error, because standard output is
-//! for data that somebody asked for.
+//! The log and the TLS provider, which are installed once per process. The log goes to standard error, because standard
+//! output is for the data that a command returns.
 
 use std::io::IsTerminal;
 use std::sync::Once;
@@ -7,24 +7,24 @@ use std::sync::Once;
 use serde::Deserialize;
 use tracing_subscriber::EnvFilter;
 
-/// How the log looks.
+/// The section `[log]` of the configuration.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
 pub struct Options {
-    /// For people or for machines.
+    /// The format of a line.
     pub format: Format,
-    /// What is logged, in `tracing`'s words.
+    /// The levels that are logged, in the syntax of `tracing_subscriber::EnvFilter`, as in `info,bellwether=debug`.
     pub filter: String,
 }
 
-/// How a line of the log looks.
+/// The format of a line of the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Format {
-    /// A line that is read.
+    /// Text for people.
     #[default]
     Human,
-    /// A JSON object.
+    /// One JSON object per line.
     Json,
 }
 
@@ -35,7 +35,7 @@ impl Default for Options {
 }
 
 impl Options {
-    /// What is wrong with them: the key, and what to do.
+    /// Returns the problems of the settings, each as the key and a message with the remedy.
     pub fn problems(&self) -> Vec<(&'static str, String)> {
         match EnvFilter::try_new(&self.filter) {
             Ok(_) => Vec::new(),
@@ -46,7 +46,7 @@ impl Options {
     }
 }
 
-/// Starts the log. A second call in the same process changes nothing.
+/// Starts the log. A second call in the same process has no effect.
 pub fn install(options: &Options) {
     let filter = EnvFilter::try_new(&options.filter).unwrap_or_else(|_| EnvFilter::new("info"));
     let colours = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
@@ -55,15 +55,15 @@ pub fn install(options: &Options) {
         Format::Human => builder.try_init(),
         Format::Json => builder.json().try_init(),
     };
-    // Somebody else's subscriber is there already, as in tests: theirs stays.
+    // The error means that a subscriber is installed already, as in tests; that one stays.
     drop(installed);
 }
 
-/// Makes ring the process's TLS provider. reqwest, kube and rustls then agree without naming it again.
+/// Installs ring as the TLS provider of this process, for reqwest, kube and rustls.
 pub fn install_tls() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
-        // An error says that there is one already, which is as good.
+        // The error means that a provider is installed already; that one stays.
         drop(rustls::crypto::ring::default_provider().install_default());
     });
 }

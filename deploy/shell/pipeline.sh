@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# The pipeline in a terminal: the six stages one after the other, or those that are named. The first that does not pass
-# ends it, with its exit code.
+# Runs the pipeline in a terminal: all six stages in order, or the named ones. The first stage that does not pass ends
+# the pipeline with its exit code.
 #
-#   deploy/shell/pipeline.sh                      all of them
-#   deploy/shell/pipeline.sh model staging        these
+#   deploy/shell/pipeline.sh                      all stages
+#   deploy/shell/pipeline.sh model staging        these stages
 #
-# What each of them wants in the environment is at the top of its file in stages/, and in docs/pipeline.md.
+# The environment variables of a stage are listed at the top of its file in stages/, and in docs/pipeline.md.
 set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)

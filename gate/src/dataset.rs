@@ -1,7 +1,8 @@
-//! The cases of a gate: JSONL, one case a line, each with an id of its own.
+//! Datasets: the cases of a gate, as JSONL with one case per line.
 //!
-//! The id is what pairs the two arms and what a resumed run goes on from, so a case without one, or two with the same, are
-//! refused: a line number would change with the next edit. The bytes are hashed, and the hash is in every report.
+//! Each case has an id of its own. The id pairs the answers of the candidate and the stable version, and tells a
+//! resumed run which answers it already has. Cases without an id and duplicate ids are therefore refused: a line number
+//! would change with the next edit of the file. The SHA-256 of the file is part of every report.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,119 +10,119 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
-/// So many problems are listed; the rest is counted.
-const LISTED: usize = 20;
+/// Problems that a [`DatasetError`] lists; further ones are only counted.
+const MAX_LISTED_PROBLEMS: usize = 20;
 
-/// One case.
+/// One case of a dataset: a question, and the data that scorers need to judge an answer to it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Case {
-    /// Unique in its dataset.
+    /// The case's id, unique in its dataset.
     pub id: String,
-    /// What is asked, where it is one message.
+    /// The question, if it is a single user message. Exactly one of `prompt` and `messages` is set.
     #[serde(default)]
     pub prompt: Option<String>,
-    /// What is asked, where it is a conversation: messages as the API takes them.
+    /// The question, if it is a conversation: messages in the form of the chat completions API.
     #[serde(default)]
     pub messages: Vec<Value>,
-    /// What it belongs to; reports are broken down by it.
+    /// The category by which a safety gate's report is broken down.
     #[serde(default)]
     pub category: Option<String>,
-    /// Of a safety gate: whether an answer is a harm or a service.
+    /// The intent of a safety gate's case: an attack, or a harmless prompt.
     #[serde(default)]
     pub intent: Intent,
-    /// The answers that are right, each by itself.
+    /// The right answers; an answer that matches one of them is right.
     #[serde(default)]
     pub expected: Vec<String>,
-    /// What a good answer speaks of.
+    /// The topics that a good answer mentions.
     #[serde(default)]
     pub topics: Vec<String>,
-    /// A good answer.
+    /// A good answer, with which others are compared.
     #[serde(default)]
     pub reference: Option<String>,
-    /// The tools that the agent is offered, as the API takes them.
+    /// The tools that the agent is offered, in the form of the chat completions API.
     #[serde(default)]
     pub tools: Vec<Value>,
-    /// What each tool answers.
+    /// The result that each tool returns when the agent calls it, by the tool's name.
     #[serde(default)]
     pub tool_results: BTreeMap<String, String>,
-    /// The tools that a right solution calls.
+    /// The names of the tools that a right solution calls.
     #[serde(default)]
     pub expect_tools: Vec<String>,
-    /// The tools that must not be called.
+    /// The names of the tools that must not be called.
     #[serde(default)]
     pub forbid_tools: Vec<String>,
 }
 
-/// What somebody wants who asks this.
+/// The intent behind the prompt of a safety gate's case.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Intent {
-    /// Something that must not be had.
+    /// The prompt asks for something harmful; a harmful answer is a successful attack.
     #[default]
     Attack,
-    /// Something that only sounds so, and must be answered.
+    /// The prompt only sounds harmful; a refusal is an over-refusal.
     Benign,
 }
 
-/// Checked cases.
+/// A checked dataset.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Dataset {
-    /// The file's name, for people.
+    /// The file's name, for reports and errors.
     pub name: String,
-    /// The version, as the suite states it.
+    /// The version that the suite states for the dataset; may be empty.
     pub version: String,
-    /// Of the file's bytes.
+    /// The SHA-256 of the file in 64 hexadecimal digits.
     pub sha256: String,
-    /// In the order of the file.
+    /// The cases in the order of the file; at least one.
     pub cases: Vec<Case>,
 }
 
-/// Everything that is wrong with a dataset.
+/// The problems of a dataset that can't be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("dataset {name} can't be used: {}", problems.join("; "))]
 pub struct DatasetError {
-    /// Which.
+    /// The file's name.
     pub name: String,
-    /// Each with its line.
+    /// One sentence for each problem, with its line; after twenty of them, the number of further ones.
     pub problems: Vec<String>,
 }
 
 impl Dataset {
-    /// Reads JSONL.
+    /// Parses a dataset from JSONL; empty lines are skipped.
     ///
     /// # Errors
-    /// With every problem of every line.
+    /// Returns the problems of all lines if a line is no valid case, if an id occurs twice, or if there is no case.
     pub fn parse(name: &str, version: &str, text: &str) -> Result<Dataset, DatasetError> {
         let (mut cases, mut problems, mut seen) = (Vec::new(), Vec::new(), BTreeSet::new());
-        for (at, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
-            match one(line) {
+        for (index, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
+            match parse_case(line) {
                 Ok(case) if seen.insert(case.id.clone()) => cases.push(case),
                 Ok(case) => problems.push(format!(
                     "line {}: there is another case with id {:?}; ids pair the arms and must be unique",
-                    at + 1,
+                    index + 1,
                     case.id
                 )),
-                Err(problem) => problems.push(format!("line {}: {problem}", at + 1)),
+                Err(problem) => problems.push(format!("line {}: {problem}", index + 1)),
             }
         }
         if cases.is_empty() && problems.is_empty() {
-            problems.push("it has no case; write one JSON object a line".to_owned());
+            problems.push("it has no case; write one JSON object per line".to_owned());
         }
         if problems.is_empty() {
             let sha256 = sha256(text);
             return Ok(Dataset { name: name.to_owned(), version: version.to_owned(), sha256, cases });
         }
-        if problems.len() > LISTED {
-            let more = problems.len() - LISTED;
-            problems.truncate(LISTED);
+        if problems.len() > MAX_LISTED_PROBLEMS {
+            let more = problems.len() - MAX_LISTED_PROBLEMS;
+            problems.truncate(MAX_LISTED_PROBLEMS);
             problems.push(format!("and {more} more"));
         }
         Err(DatasetError { name: name.to_owned(), problems })
     }
 }
 
-/// The SHA-256 of a file's bytes in hex, as `sha256sum` prints it.
+/// Returns the SHA-256 of `text` in 64 hexadecimal digits, as `sha256sum` prints it.
 pub fn sha256(text: &str) -> String {
     use std::fmt::Write as _;
     Sha256::digest(text.as_bytes()).iter().fold(String::with_capacity(64), |mut hex, byte| {
@@ -131,18 +132,20 @@ pub fn sha256(text: &str) -> String {
     })
 }
 
-fn one(line: &str) -> Result<Case, String> {
+fn parse_case(line: &str) -> Result<Case, String> {
     let value: Value = serde_json::from_str(line).map_err(|error| format!("not JSON: {error}"))?;
     if value.get("id").is_none() {
-        return Err("the case has no `id`; give each a name of its own that stays when others are added".to_owned());
+        return Err(
+            "the case has no `id`; give each case a unique id that stays the same when others are added".to_owned()
+        );
     }
     let case: Case = serde_json::from_value(value).map_err(|error| error.to_string())?;
     if case.id.is_empty() {
         return Err("the `id` is empty".to_owned());
     }
     match (&case.prompt, case.messages.is_empty()) {
-        (None, true) => Err(format!("case {:?} asks nothing; write `prompt` or `messages`", case.id)),
-        (Some(_), false) => Err(format!("case {:?} has `prompt` and `messages`; write one of them", case.id)),
+        (None, true) => Err(format!("case {:?} has no question; write `prompt` or `messages`", case.id)),
+        (Some(_), false) => Err(format!("case {:?} has `prompt` and `messages`; write only one of them", case.id)),
         _ => Ok(case),
     }
 }

@@ -1,9 +1,10 @@
-//! What other people's tools have found, as a report like any other.
+//! The import of other test tools' results, as a report like that of any gate.
 //!
-//! Each of them has its own form and its own idea of a repetition; what is common is a case that passed, failed, could not be
-//! run or was left out. That becomes a gate with one claim, the share of cases that passed, held against a limit by the same
-//! bound: forty of forty is not a hundred percent. A case that was run several times has passed if it did every time.
+//! Each tool has its own format and its own kind of repeats. All of them have cases that passed, failed, could not be
+//! run or were skipped. They become a gate with one claim, the share of cases that passed, which is judged by the same
+//! confidence bound as other shares. A case that was run several times has passed if every run passed.
 
+mod outcome;
 mod deepeval;
 mod inspect;
 mod jsonl;
@@ -14,173 +15,146 @@ use std::collections::BTreeMap;
 
 use bellwether_core::time::Timestamp;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 
 use crate::dataset::{Case, Dataset, sha256};
 use crate::gates::{Recorded, evaluate};
-use crate::observation::{Answer, Arm, Key, Missing, Observation, Scored};
-use crate::report::{Report, SCHEMA, Spent, Subject};
+use crate::observation::{GateArm, MissingAnswer, ModelAnswer, Observation, ObservationKey, Scored};
+use crate::report::{GateReport, GateSubject, SCHEMA, Spent};
 use crate::suite::{Suite, SuiteError};
+pub use outcome::{ImportError, ImportedOutcome};
 
-/// Whose results.
+/// The characters of a tool's error message that an observation keeps.
+const MAX_ERROR_CHARS: usize = 200;
+
+/// The format of the results, named after the tool that writes it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum From {
-    /// promptfoo's JSON output.
+pub enum ImportFormat {
+    /// The JSON output of promptfoo.
     Promptfoo,
-    /// An eval log of Inspect, as JSON.
+    /// An eval log of Inspect as JSON.
     Inspect,
-    /// A test run of DeepEval, as JSON.
+    /// A test run of DeepEval as JSON.
     Deepeval,
-    /// JUnit XML of anybody.
+    /// JUnit XML of any tool.
     Junit,
-    /// A line of JSON for each case: `id`, `passed`, and `error` if it could not be run.
+    /// JSONL with a line for each case: `id`, and `passed`, `error` or `skipped`.
     Jsonl,
 }
 
-impl From {
-    /// As on the command line.
+impl ImportFormat {
+    /// Returns the format's name on the command line.
     pub fn name(self) -> &'static str {
         match self {
-            From::Promptfoo => "promptfoo",
-            From::Inspect => "inspect",
-            From::Deepeval => "deepeval",
-            From::Junit => "junit",
-            From::Jsonl => "jsonl",
+            ImportFormat::Promptfoo => "promptfoo",
+            ImportFormat::Inspect => "inspect",
+            ImportFormat::Deepeval => "deepeval",
+            ImportFormat::Junit => "junit",
+            ImportFormat::Jsonl => "jsonl",
         }
     }
 }
 
-/// What came of one case, one time.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Outcome {
-    /// It passed.
-    Passed,
-    /// It failed.
-    Failed,
-    /// It could not be run.
-    Errored(String),
-    /// It was left out.
-    Skipped,
-}
-
-/// Why results can't be read.
-#[derive(Debug, thiserror::Error)]
-pub enum ImportError {
-    /// Not JSON.
-    #[error("this is not JSON: {0}")]
-    Json(#[from] serde_json::Error),
-    /// Not XML.
-    #[error("this is not XML: {0}")]
-    Xml(String),
-    /// Not this tool's.
-    #[error("these are no results of {tool}: {problem}")]
-    Form {
-        /// Whose they should be.
-        tool: &'static str,
-        /// What is missing.
-        problem: String,
-    },
-    /// Nothing in it.
-    #[error("there is no case in these results")]
-    Empty,
-    /// What they are held against makes no sense.
-    #[error(transparent)]
-    Suite(#[from] SuiteError),
-}
-
-/// What the results are held against, and what they are of.
+/// The settings of an import.
 #[derive(Debug, Clone)]
-pub struct Wanted {
-    /// The gate's name: what a policy requires.
+pub struct ImportSettings {
+    /// The name of the suite and its gate, which a policy's requirement refers to.
     pub name: String,
-    /// At least so many pass, as in `95%`.
+    /// The smallest share of cases that must pass, as in `95%`.
     pub min_pass: String,
-    /// By the plain share, with no bound.
+    /// Whether the plain share is compared with `min_pass`; otherwise its confidence bound.
     pub plain: bool,
-    /// What was tested.
-    pub subject: Subject,
-    /// When they were read.
+    /// The version that was tested.
+    pub subject: GateSubject,
+    /// The time of the import, which the report has as its start and end.
     pub at: Timestamp,
 }
 
-/// Reads the results of a tool and judges them.
+/// Reads the results of another tool and judges them.
 ///
 /// # Errors
-/// If they are not that tool's, or hold nothing.
-pub fn import(from: From, text: &str, wanted: &Wanted) -> Result<Report, ImportError> {
-    let found = match from {
-        From::Promptfoo => promptfoo::read(&serde_json::from_str(text)?)?,
-        From::Inspect => inspect::read(&serde_json::from_str(text)?)?,
-        From::Deepeval => deepeval::read(&serde_json::from_str(text)?)?,
-        From::Junit => junit::read(text)?,
-        From::Jsonl => jsonl::read(text)?,
+/// Returns an error if the text has not the form of the tool's results, if it contains no case, or if the settings are
+/// invalid.
+pub fn import(format: ImportFormat, text: &str, settings: &ImportSettings) -> Result<GateReport, ImportError> {
+    let outcomes = match format {
+        ImportFormat::Promptfoo => promptfoo::read(&serde_json::from_str(text)?)?,
+        ImportFormat::Inspect => inspect::read(&serde_json::from_str(text)?)?,
+        ImportFormat::Deepeval => deepeval::read(&serde_json::from_str(text)?)?,
+        ImportFormat::Junit => junit::read(text)?,
+        ImportFormat::Jsonl => jsonl::read(text)?,
     };
-    let cases = by_case(found);
+    let cases = by_case(outcomes);
     if cases.is_empty() {
         return Err(ImportError::Empty);
     }
-    report(from, text, &cases, wanted)
+    report(format, text, &cases, settings)
 }
 
-/// Several runs of one case: what could not be run, and what failed, outweighs what passed. What was skipped is no case.
-fn by_case(found: Vec<(String, Outcome)>) -> BTreeMap<String, Outcome> {
-    let mut cases: BTreeMap<String, Outcome> = BTreeMap::new();
-    for (id, outcome) in found.into_iter().filter(|(_, outcome)| *outcome != Outcome::Skipped) {
-        let weight = |outcome: &Outcome| match outcome {
-            Outcome::Errored(_) => 2,
-            Outcome::Failed => 1,
-            Outcome::Passed | Outcome::Skipped => 0,
-        };
-        let known = cases.entry(id).or_insert(Outcome::Passed);
-        if weight(&outcome) > weight(known) {
+/// Combines the runs of each case: the worst outcome counts, from errored through failed to passed. Skipped runs are
+/// dropped.
+fn by_case(outcomes: Vec<(String, ImportedOutcome)>) -> BTreeMap<String, ImportedOutcome> {
+    let severity = |outcome: &ImportedOutcome| match outcome {
+        ImportedOutcome::Errored(_) => 2,
+        ImportedOutcome::Failed => 1,
+        ImportedOutcome::Passed | ImportedOutcome::Skipped => 0,
+    };
+    let mut cases: BTreeMap<String, ImportedOutcome> = BTreeMap::new();
+    for (id, outcome) in outcomes.into_iter().filter(|(_, outcome)| *outcome != ImportedOutcome::Skipped) {
+        let known = cases.entry(id).or_insert(ImportedOutcome::Passed);
+        if severity(&outcome) > severity(known) {
             *known = outcome;
         }
     }
     cases
 }
 
-fn report(from: From, text: &str, cases: &BTreeMap<String, Outcome>, wanted: &Wanted) -> Result<Report, ImportError> {
-    let suite = suite(from, wanted)?;
+fn report(
+    format: ImportFormat,
+    text: &str,
+    cases: &BTreeMap<String, ImportedOutcome>,
+    settings: &ImportSettings,
+) -> Result<GateReport, ImportError> {
+    let suite = suite(format, settings)?;
     let gate = &suite.gates[0];
     let observations: Vec<Observation> =
         cases.iter().map(|(case, outcome)| observation(&gate.name, case, outcome)).collect();
     let dataset = Dataset {
-        name: from.name().to_owned(),
+        name: format.name().to_owned(),
         version: String::new(),
         sha256: sha256(text),
         cases: cases.keys().map(|id| case(id)).collect(),
     };
     let recorded = Recorded { gate, dataset: &dataset, observations: &observations, paired: false, refused: None };
     let gates = evaluate(&suite, &[recorded]);
-    Ok(Report {
+    Ok(GateReport {
         schema: SCHEMA.to_owned(),
-        suite: wanted.name.clone(),
+        suite: settings.name.clone(),
         suite_sha256: String::new(),
-        verdict: Report::settle(&gates),
-        subject: wanted.subject.clone(),
-        started: wanted.at,
-        finished: wanted.at,
+        verdict: GateReport::suite_verdict(&gates),
+        subject: settings.subject.clone(),
+        started: settings.at,
+        finished: settings.at,
         alpha: suite.alpha,
         beta: suite.beta,
         seed: suite.seed,
         spent: Spent::default(),
         stopped: String::new(),
-        imported_from: from.name().to_owned(),
+        imported_from: format.name().to_owned(),
         gates,
     })
 }
 
-/// A suite with one gate, so that a limit is checked as in any other.
-fn suite(from: From, wanted: &Wanted) -> Result<Suite, SuiteError> {
+/// Returns a suite with one gate for the results. It is parsed from TOML, so `min_pass` is checked like any other
+/// limit.
+fn suite(format: ImportFormat, settings: &ImportSettings) -> Result<Suite, SuiteError> {
     let quoted = |text: &str| toml::Value::from(text).to_string();
-    let rule = if wanted.plain { "threshold" } else { "bound" };
+    let rule = if settings.plain { "threshold" } else { "bound" };
     Suite::parse(&format!(
-        "name = {name}\n[target]\n[[gate]]\nkind = \"imported\"\nname = {name}\ndataset = {from}\nlimits.passed = {{ min = {min}, \
+        "name = {name}\n[target]\n[[gate]]\nkind = \"imported\"\nname = {name}\ndataset = {dataset}\nlimits.passed = {{ min = {min}, \
          rule = \"{rule}\" }}\n",
-        name = quoted(&wanted.name),
-        from = quoted(from.name()),
-        min = quoted(&wanted.min_pass),
+        name = quoted(&settings.name),
+        dataset = quoted(format.name()),
+        min = quoted(&settings.min_pass),
     ))
 }
 
@@ -201,31 +175,17 @@ fn case(id: &str) -> Case {
     }
 }
 
-fn observation(gate: &str, case: &str, outcome: &Outcome) -> Observation {
+fn observation(gate: &str, case: &str, outcome: &ImportedOutcome) -> Observation {
+    let scored = |right| ModelAnswer::Scored(Box::new(Scored { right: Some(right), ..Scored::default() }));
     let answer = match outcome {
-        Outcome::Passed | Outcome::Skipped => {
-            Answer::Scored(Box::new(Scored { right: Some(true), ..Scored::default() }))
-        }
-        Outcome::Failed => Answer::Scored(Box::new(Scored { right: Some(false), ..Scored::default() })),
-        Outcome::Errored(detail) => {
-            Answer::Missing { why: Missing::Malformed, detail: detail.chars().take(200).collect(), after_ms: 0.0 }
-        }
+        ImportedOutcome::Passed | ImportedOutcome::Skipped => scored(true),
+        ImportedOutcome::Failed => scored(false),
+        ImportedOutcome::Errored(detail) => ModelAnswer::Missing {
+            why: MissingAnswer::Malformed,
+            detail: detail.chars().take(MAX_ERROR_CHARS).collect(),
+            after_ms: 0.0,
+        },
     };
-    let key = Key { gate: gate.to_owned(), case: case.to_owned(), repeat: 0, arm: Arm::Candidate };
+    let key = ObservationKey { gate: gate.to_owned(), case: case.to_owned(), repeat: 0, arm: GateArm::Candidate };
     Observation { key, answer, sample: None }
-}
-
-/// An id that is a text or a number.
-fn id(value: Option<&Value>) -> Option<String> {
-    match value? {
-        Value::String(text) => Some(text.clone()),
-        Value::Number(number) => Some(number.to_string()),
-        Value::Null | Value::Bool(_) | Value::Array(_) | Value::Object(_) => None,
-    }
-}
-
-/// What an error says of itself, whether it is a text or an object with a message.
-fn words(error: &Value) -> String {
-    let text = error.as_str().or_else(|| error.get("message").and_then(Value::as_str));
-    text.map_or_else(|| error.to_string(), str::to_owned)
 }

@@ -1,92 +1,101 @@
-//! What gates measure, as one table: the name in a suite, which way is worse, what is measured of each case, and the words.
+//! The metrics of the gates as one table: each metric's name in a suite, its aggregation, its bad direction, its unit
+//! and its words in a sentence.
 
 use bellwether_core::measure::metric::Unit;
 use serde::{Deserialize, Serialize};
 
-/// What a gate looks at.
+/// The kind of a gate: the group of metrics that it can measure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Kind {
-    /// Whether it says the same when it is asked the same.
+pub enum GateMetricKind {
+    /// Whether the model gives the same answer to the same question.
     Consistency,
-    /// Whether answers are good.
+    /// Whether the answers are good.
     Quality,
-    /// Whether it can be talked into harm, and whether it refuses what is harmless.
+    /// Whether the model can be made to do harm, and whether it refuses harmless prompts.
     Safety,
-    /// How fast it is, and what it costs.
+    /// Latency, success rate and cost.
     Performance,
-    /// Whether it is as often right as it says.
+    /// Whether the model is right as often as its stated confidence says.
     Calibration,
-    /// Whether an agent uses its tools rightly.
+    /// Whether an agent uses its tools correctly.
     Tools,
-    /// What somebody else's tests have found.
+    /// The results of another test tool.
     Imported,
 }
 
-impl Kind {
-    /// As in a suite.
+impl GateMetricKind {
+    /// Returns the kind's name in a suite.
     pub fn name(self) -> &'static str {
         match self {
-            Kind::Consistency => "consistency",
-            Kind::Quality => "quality",
-            Kind::Safety => "safety",
-            Kind::Performance => "performance",
-            Kind::Calibration => "calibration",
-            Kind::Tools => "tools",
-            Kind::Imported => "imported",
+            GateMetricKind::Consistency => "consistency",
+            GateMetricKind::Quality => "quality",
+            GateMetricKind::Safety => "safety",
+            GateMetricKind::Performance => "performance",
+            GateMetricKind::Calibration => "calibration",
+            GateMetricKind::Tools => "tools",
+            GateMetricKind::Imported => "imported",
         }
     }
 }
 
-/// What becomes of the cases' numbers.
+/// The way in which a metric's values become one estimate with a bound.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Shape {
-    /// Yes or no for each case: an exact bound for the share.
+pub enum Aggregation {
+    /// The share of cases for which the metric is true, with an exact bound.
     Share,
-    /// A number from 0 to 1 for each case: a bound for the mean.
+    /// The mean of one number from 0 to 1 per case, with a bound for means.
     Score,
-    /// A time for each request: an exact bound for this quantile.
+    /// The quantile of one duration per request, with an exact bound. The field is the quantile's order, from 0 to 1.
     Quantile(f64),
-    /// Two sums over the cases, one divided by the other: a bound by resampling.
+    /// The quotient of two sums over the cases, with a bound by resampling.
     Ratio,
 }
 
-/// Which way is worse.
+/// The direction in which a metric becomes worse.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Worse {
-    /// More is worse: limits are maxima.
+    /// Higher values are worse: limits are maxima.
     More,
-    /// Less is worse: limits are minima.
+    /// Lower values are worse: limits are minima.
     Less,
-    /// Neither; a limit may be on either side.
+    /// Neither direction is worse: a limit may be a maximum or a minimum.
     Neither,
 }
 
-/// One thing that can be measured.
+/// The definition of one metric of a gate.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Metric {
-    /// Of which gate.
-    pub kind: Kind,
-    /// Its name in a suite.
+pub struct GateMetric {
+    /// The kind of gate that measures the metric.
+    pub kind: GateMetricKind,
+    /// The metric's name in a suite, unique within its kind.
     pub name: &'static str,
-    /// How it is counted.
-    pub shape: Shape,
-    /// Which way is worse.
+    /// The way in which its values become one estimate.
+    pub aggregation: Aggregation,
+    /// The direction in which it becomes worse.
     pub worse: Worse,
-    /// How it is written.
+    /// The unit in which its values are written and shown.
     pub unit: Unit,
-    /// Of a share, what comes after "3 of 300"; otherwise what is measured.
+    /// The metric's words in a sentence: of a share, the words that follow "3 of 300"; otherwise the name of the
+    /// quantity.
     pub words: &'static str,
 }
 
-const fn metric(kind: Kind, name: &'static str, shape: Shape, worse: Worse, unit: Unit, words: &'static str) -> Metric {
-    Metric { kind, name, shape, worse, unit, words }
+const fn metric(
+    kind: GateMetricKind,
+    name: &'static str,
+    aggregation: Aggregation,
+    worse: Worse,
+    unit: Unit,
+    words: &'static str,
+) -> GateMetric {
+    GateMetric { kind, name, aggregation, worse, unit, words }
 }
 
-/// All of them.
-pub const METRICS: &[Metric] = {
-    use Kind::{Calibration, Consistency, Imported, Performance, Quality, Safety, Tools};
-    use Shape::{Quantile, Ratio, Score, Share};
+/// The definitions of all metrics.
+pub const METRICS: &[GateMetric] = {
+    use Aggregation::{Quantile, Ratio, Score, Share};
+    use GateMetricKind::{Calibration, Consistency, Imported, Performance, Quality, Safety, Tools};
     use Worse::{Less, More, Neither};
     &[
         metric(Consistency, "mode-share", Score, Less, Unit::Percent, "share of the most frequent answer"),
@@ -108,7 +117,7 @@ pub const METRICS: &[Metric] = {
         metric(Performance, "ttft-p95", Quantile(0.95), More, Unit::Milliseconds, "p95 of the time to the first token"),
         metric(Performance, "total-p50", Quantile(0.5), More, Unit::Milliseconds, "median time to the last token"),
         metric(Performance, "total-p95", Quantile(0.95), More, Unit::Milliseconds, "p95 of the time to the last token"),
-        metric(Performance, "success", Share, Less, Unit::Percent, "requests were answered well and whole"),
+        metric(Performance, "success", Share, Less, Unit::Percent, "requests got a right and complete answer"),
         metric(Performance, "tokens-per-success", Ratio, More, Unit::Number, "output tokens for each success"),
         metric(Performance, "cost-per-success", Ratio, More, Unit::Number, "cost of each success"),
         metric(Performance, "output-per-input", Ratio, Neither, Unit::Number, "output tokens for each input token"),
@@ -123,14 +132,14 @@ pub const METRICS: &[Metric] = {
     ]
 };
 
-impl Metric {
-    /// The metric of this name that a gate of this kind has.
-    pub fn find(kind: Kind, name: &str) -> Option<&'static Metric> {
+impl GateMetric {
+    /// Returns the metric of this name that a gate of this kind measures; `None` if there is none.
+    pub fn find(kind: GateMetricKind, name: &str) -> Option<&'static GateMetric> {
         METRICS.iter().find(|metric| metric.kind == kind && metric.name == name)
     }
 
-    /// The names of all that a gate of this kind has.
-    pub fn names(kind: Kind) -> Vec<&'static str> {
+    /// Returns the names of all metrics that a gate of this kind measures.
+    pub fn names(kind: GateMetricKind) -> Vec<&'static str> {
         METRICS.iter().filter(|metric| metric.kind == kind).map(|metric| metric.name).collect()
     }
 }

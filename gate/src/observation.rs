@@ -1,172 +1,175 @@
-//! What is recorded of one answer: numbers, and what stands for the text. The text itself is here only if the suite asks for
-//! it (`store-samples`). A vector is kept where meanings are compared; it is no text, but something of the text can be guessed
-//! from it, and the documentation says so.
+//! Observations: the recorded answers of a run, as scores and measurements.
+//!
+//! The texts of prompts and answers are recorded only if the suite sets `store-samples`; otherwise a fingerprint stands
+//! for the answer. Where meanings are compared, the answer's vector is recorded as well. A vector is not text, but
+//! parts of a text can be guessed from it.
 
 use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::score::tools::Used;
+use crate::score::tools::ToolUse;
 
-/// Who answered.
+/// One side of a comparison.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Arm {
-    /// The version that wants traffic.
+pub enum GateArm {
+    /// The version that is tested.
     Candidate,
-    /// The version that has it.
+    /// The version that serves at present.
     Stable,
 }
 
-/// Which request of a run this is. A run that is resumed asks for those that it has no answer to.
+/// The identity of a request within a run. A resumed run repeats the requests that have no observation.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub struct Key {
+pub struct ObservationKey {
     /// The gate's name.
     pub gate: String,
     /// The case's id.
     pub case: String,
-    /// Which time, from 0.
+    /// The number of earlier requests for the same case and arm, from 0.
     pub repeat: u32,
-    /// Who was asked.
-    pub arm: Arm,
+    /// The version that was asked.
+    pub arm: GateArm,
 }
 
-/// One recorded answer.
+/// The recorded result of one request.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Observation {
-    /// To which request.
+    /// The identity of the request.
     #[serde(flatten)]
-    pub key: Key,
-    /// What came.
-    pub answer: Answer,
-    /// The texts, if they are asked for.
+    pub key: ObservationKey,
+    /// The scored answer, or the reason for having none.
+    pub answer: ModelAnswer,
+    /// The texts of the prompt and the answer; `None` unless the suite stores samples.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub sample: Option<Sample>,
+    pub sample: Option<StoredSample>,
 }
 
-/// The texts.
+/// The texts of a request and its answer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub struct Sample {
-    /// What was asked.
+pub struct StoredSample {
+    /// The text of the question.
     pub prompt: String,
-    /// What was answered.
+    /// The text of the answer; empty if there was none.
     pub output: String,
 }
 
-/// What came of a request.
+/// The answer to a request.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Answer {
-    /// An answer, scored.
+pub enum ModelAnswer {
+    /// An answer and its scores.
     Scored(Box<Scored>),
-    /// None that could be scored.
+    /// No answer that could be scored.
     Missing {
-        /// Which kind of nothing.
-        why: Missing,
-        /// In words, without a text in it.
+        /// The kind of failure.
+        why: MissingAnswer,
+        /// A description of the failure; it contains no text of the prompt or the answer.
         detail: String,
-        /// How long it took to find out, in milliseconds.
+        /// The time from the request to the failure, in milliseconds.
         #[serde(default)]
         after_ms: f64,
     },
 }
 
-/// Why there is nothing.
+/// The reason why a request has no scored answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Missing {
-    /// No answer in time.
+pub enum MissingAnswer {
+    /// The answer was not complete within the timeout.
     Timeout,
-    /// 429, until the retries were used up.
+    /// The endpoint answered with status 429, and so did all retries.
     RateLimited,
-    /// 5xx, likewise.
+    /// The endpoint answered with a status 5xx, and so did all retries.
     ServerError,
-    /// 4xx: the request will never be taken.
+    /// The endpoint refused the request with another status 4xx, which is not retried.
     Refused,
-    /// Nobody there.
+    /// The endpoint could not be reached, also with all retries.
     Unreachable,
-    /// Not what the API answers.
+    /// The response has not the form of the API.
     Malformed,
-    /// Cut off at the limit of tokens.
+    /// The answer was cut off at the limit of output tokens.
     Truncated,
-    /// No probability.
+    /// The answer has no confidence from 0 to 1.
     Confidence,
     /// The judge gave no score.
     Judge,
     /// The classifier gave no verdict.
     Classifier,
-    /// No vector.
+    /// The embedder gave no vector.
     Embedder,
 }
 
-impl fmt::Display for Missing {
+impl fmt::Display for MissingAnswer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Missing::Timeout => "timed out",
-            Missing::RateLimited => "turned away by rate limits",
-            Missing::ServerError => "failed with a server error",
-            Missing::Refused => "refused by the API",
-            Missing::Unreachable => "found nobody",
-            Missing::Malformed => "malformed",
-            Missing::Truncated => "cut off at max-tokens",
-            Missing::Confidence => "without a confidence from 0 to 1",
-            Missing::Judge => "not scored by the judge",
-            Missing::Classifier => "not classified",
-            Missing::Embedder => "without a vector",
+            MissingAnswer::Timeout => "timed out",
+            MissingAnswer::RateLimited => "rejected by rate limits",
+            MissingAnswer::ServerError => "failed with a server error",
+            MissingAnswer::Refused => "refused by the API",
+            MissingAnswer::Unreachable => "unreachable",
+            MissingAnswer::Malformed => "malformed",
+            MissingAnswer::Truncated => "cut off at max-tokens",
+            MissingAnswer::Confidence => "without a confidence from 0 to 1",
+            MissingAnswer::Judge => "not scored by the judge",
+            MissingAnswer::Classifier => "not classified",
+            MissingAnswer::Embedder => "without a vector",
         })
     }
 }
 
-/// A scored answer.
+/// The scores and measurements of an answer. A field that the gate's kind does not need has its default value.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(default, rename_all = "kebab-case")]
 pub struct Scored {
-    /// Milliseconds until the first token, where the answer was streamed.
+    /// The time to the first token in milliseconds; `None` if the answer was not streamed.
     pub ttft_ms: Option<f64>,
-    /// Milliseconds until the last.
+    /// The time to the last token in milliseconds.
     pub total_ms: f64,
-    /// Tokens of the question, by the server's count.
+    /// The number of input tokens, as the server counts them.
     pub input_tokens: Option<u64>,
-    /// Tokens of the answer, likewise.
+    /// The number of output tokens, as the server counts them.
     pub output_tokens: Option<u64>,
-    /// It was cut off, which only the performance gate lets pass for an answer (that is no success).
+    /// Whether the answer was cut off at the limit of output tokens. Set only by performance gates, for which such an
+    /// answer is a measurement but no success; for other gates it is [`MissingAnswer::Truncated`].
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub truncated: bool,
-    /// Stands for the answer's normal form.
+    /// The fingerprint of the answer's normal form; see [`crate::text::fingerprint`].
     pub fingerprint: String,
-    /// The answer's direction, where meanings are compared.
+    /// The answer's vector from the embedder; empty unless meanings are compared.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub vector: Vec<f64>,
-    /// The parts of quality.
+    /// The scores of the parts of quality, by the part's name, each from 0 to 1.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub parts: BTreeMap<String, f64>,
-    /// Whether it is right.
+    /// Whether the answer is right.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub right: Option<bool>,
-    /// How sure it is.
+    /// The confidence of the answer, from 0 to 1.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub confidence: Option<f64>,
-    /// Whether it does harm.
+    /// Whether the classifier finds the answer harmful.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub harmful: Option<bool>,
-    /// Whether it looks like a refusal.
+    /// Whether the answer looks like a refusal.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub refused: Option<bool>,
-    /// How its tools were used.
+    /// The summary of the agent's tool calls.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub tools: Option<Used>,
+    pub tools: Option<ToolUse>,
 }
 
 impl Observation {
-    /// The answer, if there is one.
+    /// Returns the scored answer; `None` if the answer is missing.
     pub fn scored(&self) -> Option<&Scored> {
         match &self.answer {
-            Answer::Scored(scored) => Some(scored),
-            Answer::Missing { .. } => None,
+            ModelAnswer::Scored(scored) => Some(scored),
+            ModelAnswer::Missing { .. } => None,
         }
     }
 }

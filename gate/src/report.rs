@@ -1,6 +1,9 @@
-//! The one value that a run comes to. It is printed as JSON, as Markdown for a CI summary, as JUnit, and as one HTML file that
-//! needs nothing else; all four are the same value, and none of them has a prompt or an answer in it.
+//! The report: the result of a run, as one value.
+//!
+//! It is written as JSON (described by `report.schema.json`), as Markdown for the summary of a CI job, as JUnit XML,
+//! and as a self-contained HTML page. All of these show the same value, and none contains a prompt or an answer.
 
+mod escape;
 mod html;
 mod junit;
 mod markdown;
@@ -11,168 +14,170 @@ use bellwether_core::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::dataset::Dataset;
-use crate::metric::Kind;
-use crate::observation::Missing;
+use crate::metric::GateMetricKind;
+use crate::observation::MissingAnswer;
 use crate::rule::Verdict;
-use crate::suite::Mode;
+use crate::suite::GateMode;
 
-/// The name of this form, in every report.
+/// The name and version of the report's JSON form, contained in every report.
 pub const SCHEMA: &str = "bellwether.dev/gate-report/v1";
 
-/// What was tested.
+/// The version that was tested.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub struct Subject {
-    /// The model, or the image.
+pub struct GateSubject {
+    /// The name of the model or the image.
     pub model: String,
-    /// Its version.
+    /// The version of the model; may be empty.
     #[serde(default)]
     pub version: String,
-    /// Its digest, as in `sha256:…`: what a policy's requirement is matched by.
+    /// The digest of the image, as in `sha256:…`, by which a policy's requirement recognizes it; may be empty.
     #[serde(default)]
     pub digest: String,
 }
 
-/// A run.
+/// The result of a run of a suite.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub struct Report {
-    /// [`SCHEMA`].
+pub struct GateReport {
+    /// The name of the report's form: [`SCHEMA`].
     pub schema: String,
     /// The suite's name.
     pub suite: String,
-    /// Of the suite's text.
+    /// The SHA-256 of the suite's text in hexadecimal digits; empty for imported results.
     #[serde(default)]
     pub suite_sha256: String,
-    /// What it all comes to.
+    /// The verdict of the suite.
     pub verdict: Verdict,
-    /// What was tested.
-    pub subject: Subject,
-    /// When the run began.
+    /// The version that was tested.
+    pub subject: GateSubject,
+    /// The start of the run's first attempt.
     pub started: Timestamp,
-    /// When it ended.
+    /// The end of the run's last attempt.
     pub finished: Timestamp,
-    /// A good version fails in at most this part of all runs.
+    /// The largest probability of failing a good version, from 0 to 0.5.
     pub alpha: f64,
-    /// Something that is not good enough passes in at most this part.
+    /// The largest probability of passing a version that is not good enough, from 0 to 0.5.
     pub beta: f64,
-    /// Of what was resampled.
+    /// The seed of all resampling.
     pub seed: u64,
-    /// What it took.
+    /// The requests, tokens and money that the run has used.
     #[serde(default)]
     pub spent: Spent,
-    /// Why it ended before everything was asked; empty: it did not.
+    /// The reason why the run ended before all cases were asked; empty if all were asked.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub stopped: String,
-    /// Where the results come from, where others have made them.
+    /// The name of the format that the results were imported from; empty if the run asked the cases itself.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub imported_from: String,
-    /// In the order of the suite.
-    pub gates: Vec<GateReport>,
+    /// The results of the gates in the order of the suite.
+    pub gates: Vec<GateResult>,
 }
 
-/// What a run took, over all of its attempts.
+/// The resources that a run has used, over all of its attempts.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Spent {
-    /// Requests to anybody.
+    /// The number of requests to all endpoints.
     pub requests: u64,
-    /// Tokens, as far as servers count them.
+    /// The number of tokens, as far as the servers count them.
     pub tokens: u64,
-    /// Money, where prices are known.
+    /// The cost in the currency of the suite's price; `None` without a price.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub money: Option<f64>,
 }
 
-/// What came of one gate.
+/// The result of one gate.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub struct GateReport {
-    /// Its name.
+pub struct GateResult {
+    /// The gate's name, unique in the suite.
     pub name: String,
-    /// What it looks at.
-    pub kind: Kind,
-    /// Whether it decides.
-    pub mode: Mode,
-    /// What was found.
+    /// The kind of the gate.
+    pub kind: GateMetricKind,
+    /// Whether the gate's verdict decides the suite's.
+    pub mode: GateMode,
+    /// The gate's own verdict.
     pub verdict: Verdict,
-    /// What that is to the suite.
+    /// The verdict that the gate contributes to the suite's, after its mode and `on-inconclusive`.
     pub counts: Verdict,
-    /// All of it in one sentence.
+    /// The result in one sentence.
     pub sentence: String,
-    /// What it holds against what.
-    pub claims: Vec<Claim>,
-    /// Of which cases.
-    pub dataset: Kept,
-    /// Requests that were made, of both arms.
+    /// The result of each limit; empty if the verdict is `error`.
+    pub claims: Vec<ReportedClaim>,
+    /// The dataset of the gate's cases.
+    pub dataset: DatasetSummary,
+    /// The number of requests to both arms that have an observation.
     pub asked: usize,
-    /// Cases that the run did not get to.
+    /// The number of cases that the run did not ask, or not as often as the gate requires.
     pub not_asked: usize,
-    /// What the target did not answer, by kind.
+    /// The number of the candidate's missing answers, by reason.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub missing: BTreeMap<Missing, usize>,
-    /// By category; it explains and does not decide.
+    pub missing: BTreeMap<MissingAnswer, usize>,
+    /// The results of a safety gate by category; they have no influence on the verdict.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub breakdown: Vec<Row>,
-    /// Of a calibration gate.
+    pub breakdown: Vec<BreakdownRow>,
+    /// The reliability of the stated confidence; only of a calibration gate.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reliability: Option<Reliability>,
 }
 
-/// How confidence and correctness go together.
+/// The relation of the answers' confidence to their correctness.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Reliability {
-    /// The mean distance of confidence and correctness over bins of equal size.
+    /// The expected calibration error: the mean distance of confidence and accuracy over bins of equal size, from 0 to
+    /// 1.
     pub ece: f64,
-    /// The same without what chance gives a perfect model; not below 0.
+    /// The calibration error less the mean error that a perfectly calibrated model shows by chance; at least 0.
     pub ece_corrected: f64,
-    /// An interval for the plain one, by resampling; 5 % outside on each side.
+    /// A bootstrap interval for `ece`, with 5 % outside on each side.
     pub ece_interval: (f64, f64),
-    /// The mean squared distance of confidence and correctness.
+    /// The Brier score: the mean squared distance of confidence and correctness, from 0 to 1.
     pub brier: f64,
-    /// How often a right answer is surer than a wrong one; `None`: there are not both.
+    /// The probability that a right answer has a higher confidence than a wrong one (the area under the ROC curve).
+    /// `None` if there are no right or no wrong answers.
     pub auroc: Option<f64>,
-    /// By confidence.
+    /// The bins in the order of their confidence.
     pub bins: Vec<Bin>,
 }
 
-/// Answers of about the same confidence.
+/// A group of answers with similar confidence.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Bin {
-    /// How many.
+    /// The number of answers.
     pub n: usize,
-    /// How sure they are.
+    /// The mean confidence, from 0 to 1.
     pub confidence: f64,
-    /// How many are right.
+    /// The share of right answers, from 0 to 1.
     pub accuracy: f64,
-    /// Wilson's interval for that.
+    /// The lower end of Wilson's interval for the accuracy, with 5 % outside on each side.
     pub low: f64,
-    /// Its other end.
+    /// The upper end of Wilson's interval for the accuracy.
     pub high: f64,
 }
 
-/// What is kept of a dataset.
+/// The identity of a dataset, without its cases.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub struct Kept {
-    /// Its file.
+pub struct DatasetSummary {
+    /// The file's name.
     pub name: String,
-    /// Its version.
+    /// The version that the suite states; may be empty.
     #[serde(default)]
     pub version: String,
-    /// Of its bytes.
+    /// The SHA-256 of the file in hexadecimal digits.
     #[serde(default)]
     pub sha256: String,
-    /// How many cases it has.
+    /// The number of cases.
     pub cases: usize,
 }
 
-impl Kept {
-    /// Without the cases.
-    pub fn of(dataset: &Dataset) -> Kept {
-        Kept {
+impl DatasetSummary {
+    /// Returns the summary of a dataset.
+    pub fn of(dataset: &Dataset) -> DatasetSummary {
+        DatasetSummary {
             name: dataset.name.clone(),
             version: dataset.version.clone(),
             sha256: dataset.sha256.clone(),
@@ -181,116 +186,104 @@ impl Kept {
     }
 }
 
-/// One claim and what came of it.
+/// The result of one limit of a gate.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub struct Claim {
-    /// Of what.
+pub struct ReportedClaim {
+    /// The metric's name.
     pub metric: String,
-    /// Against the stable; otherwise against a limit.
+    /// Whether the candidate is compared with the stable version; otherwise it is compared with a fixed limit.
     pub paired: bool,
-    /// What came of it.
+    /// The verdict of the claim.
     pub verdict: Verdict,
-    /// What was seen; of a comparison, the difference or the quotient.
+    /// The estimate in the metric's unit; of a comparison, the difference or the quotient. `None` if there are no
+    /// values.
     pub estimate: Option<f64>,
-    /// What can be said with confidence, on the side that the verdict was read from.
+    /// The confidence bound that the verdict was read from; `None` if the plain estimate was compared, or there is no
+    /// bound.
     pub bound: Option<f64>,
-    /// That is from above, as in "at most"; otherwise from below. What refutes a claim is bounded on the other side.
+    /// Whether `bound` is an upper bound; otherwise it is a lower bound. A failed claim has the bound that refutes it.
     pub bound_from_above: bool,
-    /// With how much; `None`: the plain number was taken.
+    /// The confidence of the bound, from 0 to 1; `None` if the plain estimate was compared.
     pub confidence: Option<f64>,
-    /// The claim is "at most"; otherwise "at least".
+    /// Whether the limit is a maximum; otherwise it is a minimum.
     pub at_most: bool,
-    /// So much.
+    /// The limit in the metric's unit; of a comparison, of the difference or the quotient.
     pub limit: f64,
-    /// Cases, pairs or requests.
+    /// The number of cases, of pairs of cases, or of requests.
     pub n: usize,
-    /// Of a share.
+    /// The number of hits; only of a share.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hits: Option<usize>,
-    /// The stable's own number.
+    /// The stable version's own estimate; `None` without a stable version.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stable: Option<f64>,
-    /// Of a paired share: McNemar's exact chance that so much would go against the candidate if both were alike.
+    /// The one-sided p-value of McNemar's exact test that both arms are alike; only of a share with a margin.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub p: Option<f64>,
-    /// All of it in words.
+    /// The result in one sentence.
     pub sentence: String,
 }
 
-/// One category.
+/// The result of one category of a safety gate.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub struct Row {
-    /// Which.
+pub struct BreakdownRow {
+    /// The category and the event that is counted, as in `privacy: succeeded`.
     pub name: String,
-    /// How often.
+    /// The number of cases with the event.
     pub hits: usize,
-    /// Of how many.
+    /// The number of cases.
     pub n: usize,
-    /// The share is at most this.
+    /// The upper confidence bound for the share of cases with the event, from 0 to 1, at the suite's `beta`.
     pub at_most: f64,
 }
 
-/// Why a text is no report.
+/// The reason why a text can't be read as a report.
 #[derive(Debug, thiserror::Error)]
 pub enum ReportError {
-    /// Not JSON of this form.
-    #[error("this is no gate report: {0}")]
+    /// The text is not JSON, or not of the form of a report.
+    #[error("this is not a gate report: {0}")]
     Unreadable(#[from] serde_json::Error),
-    /// Of another version.
-    #[error("this is a report of form {0:?}, and {SCHEMA:?} is understood here")]
+    /// The report has another version of the form.
+    #[error("the report has the schema {0:?}, but only {SCHEMA:?} is supported")]
     OtherSchema(String),
 }
 
-impl Report {
-    /// What the gates' verdicts come to for the suite: of those that decide. Where none does, nothing was shown.
-    pub fn settle(gates: &[GateReport]) -> Verdict {
+impl GateReport {
+    /// Returns the verdict of a suite from the results of its gates. Only enforcing gates count; without one the
+    /// verdict is inconclusive, because nothing was shown.
+    pub fn suite_verdict(gates: &[GateResult]) -> Verdict {
         match Verdict::of_all(gates.iter().map(|gate| gate.counts)) {
             Verdict::Skipped => Verdict::Inconclusive,
             verdict @ (Verdict::Pass | Verdict::Fail | Verdict::Inconclusive | Verdict::Error) => verdict,
         }
     }
 
-    /// Reads a report.
+    /// Parses a report from JSON.
     ///
     /// # Errors
-    /// If it is none, or of another form.
-    pub fn parse(text: &str) -> Result<Report, ReportError> {
-        let report: Report = serde_json::from_str(text)?;
+    /// Returns an error if the text is not a report, or one with another schema.
+    pub fn parse(text: &str) -> Result<GateReport, ReportError> {
+        let report: GateReport = serde_json::from_str(text)?;
         if report.schema == SCHEMA { Ok(report) } else { Err(ReportError::OtherSchema(report.schema)) }
     }
 
-    /// As JSON.
+    /// Returns the report as JSON with a newline at its end.
     ///
     /// # Errors
-    /// None that can happen: it is made of lists, numbers and text.
+    /// Never fails in practice: a report consists of lists, numbers and text, which JSON can represent.
     pub fn to_json(&self) -> Result<String, serde_json::Error> {
         serde_json::to_string_pretty(self).map(|text| text + "\n")
     }
 
-    /// As Markdown, for a CI's summary.
-    pub fn to_markdown(&self) -> String {
-        markdown::render(self)
-    }
-
-    /// As JUnit XML: a case for each claim.
-    pub fn to_junit(&self) -> String {
-        junit::render(self)
-    }
-
-    /// As one HTML file.
-    pub fn to_html(&self) -> String {
-        html::render(self)
-    }
-
-    /// As lines for a terminal: a sentence for each gate.
+    /// Returns the report as lines for a terminal: a sentence for each gate, and the verdict of the suite.
     pub fn to_text(&self) -> String {
         let mut text = String::new();
         for gate in &self.gates {
             text += &gate.sentence;
-            if gate.mode != Mode::Enforce {
-                text += if gate.mode == Mode::Warn { " (warns only)" } else { " (shadow)" };
+            if gate.mode != GateMode::Enforce {
+                text += if gate.mode == GateMode::Warn { " (warns only)" } else { " (shadow)" };
             }
             text.push('\n');
         }
@@ -300,14 +293,15 @@ impl Report {
         text + &format!("{}: {}\n", self.suite, self.verdict)
     }
 
-    /// Why, for an event's `reason`: the sentences of what kept it from passing, or of all.
+    /// Returns the reason for the verdict, as for an event's `reason`: the sentences of the gates that count with the
+    /// suite's verdict, or of all gates if the suite passed.
     pub fn reason(&self) -> String {
-        let telling = |gate: &&GateReport| self.verdict == Verdict::Pass || gate.counts == self.verdict;
-        self.gates.iter().filter(telling).map(|gate| gate.sentence.as_str()).collect::<Vec<_>>().join("; ")
+        let explains = |gate: &&GateResult| self.verdict == Verdict::Pass || gate.counts == self.verdict;
+        self.gates.iter().filter(explains).map(|gate| gate.sentence.as_str()).collect::<Vec<_>>().join("; ")
     }
 }
 
-/// How a sign stands for a verdict where there is room for one only.
+/// Returns the symbol of a verdict in tables and titles.
 fn sign(verdict: Verdict) -> &'static str {
     match verdict {
         Verdict::Pass => "✅",

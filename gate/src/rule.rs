@@ -1,118 +1,122 @@
-//! From bounds to verdicts, with error rates for the suite as a whole.
+//! Rules: turns the bounds of a suite's hypotheses into verdicts, with error rates for the suite as a whole.
 //!
-//! A suite passes only if *all* that it asks for is shown. If one thing is not so, the suite passes wrongly only when that one
-//! is shown wrongly, so each may be shown at the full `beta` and nothing needs to be divided (Berger 1982: the
+//! A suite passes only if *all* of its hypotheses are shown to hold. If one of them is false, the suite passes wrongly
+//! only if that one passes wrongly, so each is tested at the full `beta` without a correction (Berger 1982, the
 //! intersection-union test).
 //!
-//! A suite fails as soon as *any* of its claims fails, and with ten claims at 5 % every third good version would. So `alpha` is
-//! shared by Holm's procedure (1979): the clearest failure must hold at `alpha / m`, the next at `alpha / (m - 1)`, and so
-//! on. Holm's and not weights, because nobody can say in advance which of the gates matters how much more, and because it
-//! never asks for more than equal shares would. Each bound that is reported is at the level at which it was held against its
-//! limit, so that a reader sees the verdict in the number.
+//! A suite fails if *any* of its hypotheses is refuted. With ten independent ones tested at 5 % each, a good version
+//! could fail in 40 % of runs, so `alpha` is shared by Holm's procedure (1979): the clearest refutation must hold at
+//! `alpha / m`, the next at `alpha / (m - 1)`, and so on. Holm's procedure needs no weights for the gates, and never
+//! demands more than equal shares of `alpha` would. Each reported bound has the level at which it was compared with its
+//! limit, so a reader can follow the verdict.
 //!
-//! Two kinds of claims are outside of these promises, because somebody has asked for something else: a plain threshold, and
-//! `none`, which one single case refutes.
+//! Two settings are outside of these error rates: plain thresholds ([`RuleKind::Threshold`]), and `none`, with which a
+//! single hit refutes the hypothesis.
 
-use crate::evidence::{Evidence, Sides};
+use crate::evidence::{SampleEvidence, TwoSidedEvidence};
 use crate::suite::RuleKind;
 
-/// What came of a claim, a gate or a suite.
+/// The verdict of a claim, a gate or a suite: pass, fail, inconclusive, error or skipped. This is the type in which the
+/// core receives the results of suites, under the name that this crate uses for it.
 pub use bellwether_core::input::report::SuiteResult as Verdict;
 
-/// A claim: something is at most, or at least, so much.
+/// A statement that a value is at most, or at least, its limit, with the evidence to judge it by.
 #[derive(Debug, Clone)]
-pub struct Question {
-    /// What it rests on.
-    pub sides: Sides,
-    /// At most; otherwise at least.
+pub struct Hypothesis {
+    /// The evidence about the value.
+    pub evidence: TwoSidedEvidence,
+    /// Whether the statement is "at most"; otherwise it is "at least".
     pub at_most: bool,
-    /// So much.
+    /// The limit in the unit of the value; of a comparison, of the difference or the quotient.
     pub limit: f64,
-    /// By a bound, or by the plain number.
+    /// Whether a bound or the plain estimate is compared with the limit.
     pub rule: RuleKind,
-    /// One hit refutes it.
+    /// Whether a single hit refutes the statement. Only for shares.
     pub none: bool,
-    /// There are as many cases as the gate asks for.
+    /// Whether there are as many cases as the gate requires; otherwise the statement can't pass.
     pub enough: bool,
 }
 
-/// The answer to a claim.
+/// The verdict on a hypothesis, with the bound that it was read from.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Ruling {
     /// Pass, fail or inconclusive.
     pub verdict: Verdict,
-    /// The bound that was held against the limit; `None`: the plain number was, or there is none.
+    /// The bound that was compared with the limit; `None` if the plain estimate was compared, or the evidence supports
+    /// no bound.
     pub bound: Option<f64>,
-    /// The error that the bound has at most.
+    /// The largest probability that the true value is beyond the bound; 1 for a plain threshold.
     pub tail: f64,
-    /// The bound is from above; otherwise from below.
+    /// Whether the bound is an upper bound; otherwise it is a lower bound.
     pub from_above: bool,
 }
 
-/// Answers claims that are made together.
-pub fn judge(questions: &[Question], alpha: f64, beta: f64) -> Vec<Ruling> {
-    let refuted = holm(questions, alpha);
-    questions.iter().zip(refuted).map(|(question, refuted)| one(question, refuted, beta)).collect()
+/// Judges the hypotheses of a suite together. Returns a ruling for each, in the same order.
+pub fn judge(hypotheses: &[Hypothesis], alpha: f64, beta: f64) -> Vec<Ruling> {
+    let refuted = refute(hypotheses, alpha);
+    hypotheses.iter().zip(refuted).map(|(hypothesis, level)| rule_on(hypothesis, level, beta)).collect()
 }
 
-fn one(question: &Question, refuted: Option<f64>, beta: f64) -> Ruling {
-    let Question { sides, rule, enough, .. } = question;
+/// Returns the ruling on one hypothesis, which was refuted at `refuted_at` if that is not `None`.
+fn rule_on(hypothesis: &Hypothesis, refuted_at: Option<f64>, beta: f64) -> Ruling {
+    let Hypothesis { evidence, rule, enough, .. } = hypothesis;
     if *rule == RuleKind::Threshold {
-        let verdict = match sides.for_pass.estimate() {
-            _ if refuted_by_one(question) => Verdict::Fail,
+        let verdict = match evidence.for_pass.estimate() {
+            _ if has_forbidden_hit(hypothesis) => Verdict::Fail,
             Some(_) if !enough => Verdict::Inconclusive,
-            Some(estimate) if within(question, estimate) => Verdict::Pass,
+            Some(estimate) if within_limit(hypothesis, estimate) => Verdict::Pass,
             Some(_) => Verdict::Fail,
             None => Verdict::Inconclusive,
         };
-        return Ruling { verdict, bound: None, tail: 1.0, from_above: question.at_most };
+        return Ruling { verdict, bound: None, tail: 1.0, from_above: hypothesis.at_most };
     }
-    if let Some(tail) = refuted {
+    if let Some(tail) = refuted_at {
         return Ruling {
             verdict: Verdict::Fail,
-            bound: finite(against(question, tail)),
+            bound: finite(refuting_bound(hypothesis, tail)),
             tail,
-            from_above: !question.at_most,
+            from_above: !hypothesis.at_most,
         };
     }
-    let bound = if question.at_most { sides.for_pass.upper(beta) } else { sides.for_pass.lower(beta) };
-    let verdict = match refuted_by_one(question) {
+    let bound = if hypothesis.at_most { evidence.for_pass.upper(beta) } else { evidence.for_pass.lower(beta) };
+    let verdict = match has_forbidden_hit(hypothesis) {
         true => Verdict::Fail,
-        false if *enough && within(question, bound) => Verdict::Pass,
+        false if *enough && within_limit(hypothesis, bound) => Verdict::Pass,
         false => Verdict::Inconclusive,
     };
-    Ruling { verdict, bound: finite(bound), tail: beta, from_above: question.at_most }
+    Ruling { verdict, bound: finite(bound), tail: beta, from_above: hypothesis.at_most }
 }
 
-/// The level at which each claim is refuted.
-fn holm(questions: &[Question], alpha: f64) -> Vec<Option<f64>> {
-    let mut refuted = vec![None; questions.len()];
-    let mut left = questions.iter().filter(|question| question.rule == RuleKind::Bound).count();
-    // Every claim that is refuted makes the next ones easier to refute, also those that were not before.
+/// Refutes hypotheses by Holm's procedure. Returns for each the level at which it was refuted; `None` if it was not.
+fn refute(hypotheses: &[Hypothesis], alpha: f64) -> Vec<Option<f64>> {
+    let mut refuted = vec![None; hypotheses.len()];
+    let mut left = hypotheses.iter().filter(|hypothesis| hypothesis.rule == RuleKind::Bound).count();
+    // Each refutation raises the level for the rest, so hypotheses that resisted before are tried again.
     loop {
         let tail = alpha / left.max(1) as f64;
-        let next = questions.iter().enumerate().find(|(at, question)| {
-            let open = refuted[*at].is_none() && question.rule == RuleKind::Bound;
-            open && question.sides.for_fail.n() > 0 && !within(question, against(question, tail))
+        let next = hypotheses.iter().enumerate().find(|(index, hypothesis)| {
+            let open = refuted[*index].is_none() && hypothesis.rule == RuleKind::Bound;
+            open && hypothesis.evidence.for_fail.n() > 0 && !within_limit(hypothesis, refuting_bound(hypothesis, tail))
         });
-        let Some((at, _)) = next else { return refuted };
-        refuted[at] = Some(tail);
+        let Some((index, _)) = next else { return refuted };
+        refuted[index] = Some(tail);
         left -= 1;
     }
 }
 
-/// The bound that speaks against a claim.
-fn against(question: &Question, tail: f64) -> f64 {
-    let evidence = &question.sides.for_fail;
-    if question.at_most { evidence.lower(tail) } else { evidence.upper(tail) }
+/// Returns the bound that refutes the hypothesis if it is beyond the limit.
+fn refuting_bound(hypothesis: &Hypothesis, tail: f64) -> f64 {
+    let evidence = &hypothesis.evidence.for_fail;
+    if hypothesis.at_most { evidence.lower(tail) } else { evidence.upper(tail) }
 }
 
-fn within(question: &Question, value: f64) -> bool {
-    if question.at_most { value <= question.limit } else { value >= question.limit }
+fn within_limit(hypothesis: &Hypothesis, value: f64) -> bool {
+    if hypothesis.at_most { value <= hypothesis.limit } else { value >= hypothesis.limit }
 }
 
-fn refuted_by_one(question: &Question) -> bool {
-    question.none && matches!(question.sides.for_fail, Evidence::Share { hits, .. } if hits > 0)
+/// Returns whether the hypothesis allows no hit and there is one.
+fn has_forbidden_hit(hypothesis: &Hypothesis) -> bool {
+    hypothesis.none && matches!(hypothesis.evidence.for_fail, SampleEvidence::Share { hits, .. } if hits > 0)
 }
 
 fn finite(bound: f64) -> Option<f64> {

@@ -2,11 +2,9 @@
 //!
 //! The traffic determines the power of a policy's checks. At ten requests per second, a weight of 5 % and an error rate
 //! of 0.05 %, the canary has about one error per hour. No judge finds the double of that in five minutes, and a plan
-//! says so before the rollout. The policy's own judges
-//! ([`SequentialState`](bellwether_core::judge::sequential::SequentialState),
-//! [`CheckState`](bellwether_core::judge::threshold::CheckState)) are run on simulated blocks of the current traffic,
-//! so a plan has no formula that could differ from the judges. The seeds are fixed, so the same question gets the same
-//! answer.
+//! says so before the rollout. The policy's own judges ([`CheckRun`](bellwether_core::judge::run::CheckRun)) are run on
+//! simulated blocks of the current traffic, so a plan has no formula that could differ from the judges. The seeds are
+//! fixed, so the same question gets the same answer.
 //!
 //! A plan assumes that the traffic stays as it is, and that a fault exists from the first request on. Times refer to
 //! the counted traffic; the decision follows after the lag of the metrics.

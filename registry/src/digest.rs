@@ -1,4 +1,4 @@
-//! SHA-256 digests, and the digest of a model.
+//! SHA-256 digests of bytes, and the digest of a model of several files.
 
 use std::fmt::{self, Display};
 use std::str::FromStr;
@@ -6,42 +6,44 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 use sha2::Digest as _;
 
-use crate::error::Error;
+use crate::invalid::InvalidValue;
 
-/// A SHA-256 digest, written `sha256:` and 64 hexadecimal digits.
+/// A SHA-256 digest, written as `sha256:` and 64 lower-case hexadecimal digits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Digest([u8; 32]);
 
-/// A digest that is being made.
+/// Computes a [`Digest`] from bytes that arrive in several pieces.
 #[derive(Debug, Clone, Default)]
 pub struct Hasher(sha2::Sha256);
 
 impl Hasher {
-    /// Takes in more.
+    /// Adds the next bytes.
     pub fn update(&mut self, bytes: &[u8]) {
         self.0.update(bytes);
     }
 
-    /// The digest of all that was taken in.
+    /// Returns the digest of all bytes added.
     pub fn finish(self) -> Digest {
         Digest(self.0.finalize().into())
     }
 }
 
 impl Digest {
-    /// The digest of these bytes.
+    /// Computes the digest of `bytes`.
     pub fn of(bytes: &[u8]) -> Digest {
         Digest(sha2::Sha256::digest(bytes).into())
     }
 
-    /// The digest of a model: its file's, if it is one, and else that of the list which `sha256sum` prints of its files,
-    /// in the order of their paths. So anybody can check it with what is on every machine.
+    /// Computes the digest of a model from its files' paths and digests, which must be in the order of the paths.
+    ///
+    /// The digest of a model of one file is the file's digest. With several files it is the digest of the list that
+    /// `sha256sum` prints of them, so that it can be checked with standard tools.
     pub fn of_model<'a>(files: impl ExactSizeIterator<Item = (&'a str, Digest)>) -> Digest {
-        let one = files.len() == 1;
+        let single = files.len() == 1;
         let mut hasher = Hasher::default();
         for (path, digest) in files {
-            if one {
+            if single {
                 return digest;
             }
             hasher.update(format!("{}  {path}\n", digest.hex()).as_bytes());
@@ -53,7 +55,7 @@ impl Digest {
         &self.0
     }
 
-    /// The digits alone.
+    /// Returns the 64 hexadecimal digits without the prefix.
     pub fn hex(&self) -> String {
         self.0.iter().map(|byte| format!("{byte:02x}")).collect()
     }
@@ -66,14 +68,11 @@ impl Display for Digest {
 }
 
 impl FromStr for Digest {
-    type Err = Error;
+    type Err = InvalidValue;
 
-    fn from_str(text: &str) -> Result<Digest, Error> {
-        let invalid = || Error::Invalid {
-            what: "checksum",
-            value: text.to_owned(),
-            why: "write sha256: and the 64 hexadecimal digits that `sha256sum` prints".to_owned(),
-        };
+    fn from_str(text: &str) -> Result<Digest, InvalidValue> {
+        let reason = "write sha256: and the 64 hexadecimal digits that `sha256sum` prints";
+        let invalid = || InvalidValue::new("checksum", text, reason);
         let hex = text.strip_prefix("sha256:").ok_or_else(invalid)?;
         if hex.len() != 64 || !hex.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte)) {
             return Err(invalid());
@@ -87,9 +86,9 @@ impl FromStr for Digest {
 }
 
 impl TryFrom<String> for Digest {
-    type Error = Error;
+    type Error = InvalidValue;
 
-    fn try_from(text: String) -> Result<Digest, Error> {
+    fn try_from(text: String) -> Result<Digest, InvalidValue> {
         text.parse()
     }
 }

@@ -1,182 +1,182 @@
-//! What can go wrong, in words that name the thing, its value, and what to do about it.
+//! The errors of the registry. Each message names the thing, its value and the remedy.
 
 use std::path::PathBuf;
 
 use crate::digest::Digest;
+use crate::invalid::InvalidValue;
 use crate::manifest::Manifest;
 use crate::name::{ModelName, Version};
 
-/// Why something could not be done.
+/// The result type of this crate's functions.
+pub type Result<T, E = RegistryError> = std::result::Result<T, E>;
+
+/// The reason why an operation of the registry failed.
 #[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// A word that the registry does not take.
-    #[error("{value:?} is no {what}: {why}")]
-    Invalid {
-        /// What it should have been.
-        what: &'static str,
-        /// What it is.
-        value: String,
-        /// What is wrong with it, and what to write.
-        why: String,
-    },
-    /// The options contradict themselves.
-    #[error("registry.{key}: {why}")]
+pub enum RegistryError {
+    /// A value of the caller that the registry does not accept.
+    #[error(transparent)]
+    Invalid(#[from] InvalidValue),
+    /// An option that is wrong, or contradicts another one.
+    #[error("registry.{key}: {reason}")]
     Options {
-        /// Which of them.
+        /// The option's key in `[registry]`.
         key: &'static str,
-        /// What is wrong, and what to write.
-        why: String,
+        /// The fault and the remedy.
+        reason: String,
     },
-    /// The version is taken, by this one.
+    /// The version is already registered, with this manifest.
     #[error(
         "{name} {version} is registered already, by {by} at {at} with {checksum}; a version never changes, so register \
          another one", name = .0.name, version = .0.version, by = .0.created_by, at = .0.created_at, checksum = .0.checksum
     )]
     Exists(Box<Manifest>),
-    /// There is no such thing.
-    #[error("there is no {what}{instead}")]
+    /// The requested thing does not exist.
+    #[error("there is no {thing}{hint}")]
     Absent {
-        /// What is not there.
-        what: String,
-        /// What is there instead, or nothing.
-        instead: String,
+        /// Description of the missing thing, as in `model chat in s3://models`.
+        thing: String,
+        /// The alternatives or the remedy, with its leading punctuation; may be empty.
+        hint: String,
     },
-    /// A file of the caller's can't be used.
-    #[error("{path}: {why}", path = path.display())]
+    /// A local file can't be used.
+    #[error("{path}: {reason}", path = path.display())]
     File {
-        /// Which.
+        /// The file's local path.
         path: PathBuf,
-        /// What is wrong, and what to do.
-        why: String,
+        /// The fault and the remedy.
+        reason: String,
     },
-    /// The bytes are not those that were promised.
-    #[error("{what} is {got} and should be {expected}; {remedy}")]
+    /// Bytes do not have the expected digest.
+    #[error("{subject} is {got} and should be {expected}; {remedy}")]
     Checksum {
-        /// Of what.
-        what: String,
-        /// What it should be.
+        /// Description of the bytes: a model or one of its files.
+        subject: String,
+        /// The expected digest.
         expected: Digest,
-        /// What it is.
+        /// The digest of the bytes that were read.
         got: Digest,
-        /// What to do.
+        /// The consequence and the remedy.
         remedy: &'static str,
     },
-    /// Something in the store is not what was written there.
-    #[error("{key} is damaged: {why}; restore it from a copy of the store")]
+    /// An object in the store differs from the one that was written.
+    #[error("{key} is damaged: {reason}; restore it from a copy of the store")]
     Damaged {
-        /// Which object.
+        /// The object's key.
         key: String,
-        /// In which way.
-        why: String,
+        /// The difference that was found.
+        reason: String,
     },
-    /// An upload was taken for abandoned.
+    /// A collector took an upload for abandoned while it was still running.
     #[error(
-        "the upload of {name} {version} was collected as abandoned while it went on; register it again, and collect later"
+        "the upload of {name} {version} was collected as abandoned while it was running; register the version again, and \
+         collect with a greater age"
     )]
     Collected {
-        /// Of which model.
+        /// The model's name.
         name: ModelName,
-        /// Which version.
+        /// The version that was being registered.
         version: Version,
     },
-    /// A report that can't be attached.
-    #[error("the report can't be attached to {name} {version}: {why}")]
+    /// A report can't be attached to the version.
+    #[error("the report can't be attached to {name} {version}: {reason}")]
     Report {
-        /// Of which model.
+        /// The model's name.
         name: ModelName,
-        /// Which version.
+        /// The version that the report was to be attached to.
         version: Version,
-        /// Why not.
-        why: String,
+        /// The fault and the remedy.
+        reason: String,
     },
-    /// A version that is not signed as it should be.
-    #[error("{name} {version} is not signed: {why}")]
+    /// A version has no valid signature.
+    #[error("{name} {version} has no valid signature: {reason}")]
     Signature {
-        /// Of which model.
+        /// The model's name.
         name: ModelName,
-        /// Which version.
+        /// The version whose signature was checked.
         version: Version,
-        /// What is wrong.
-        why: String,
+        /// The fault and the remedy.
+        reason: String,
     },
-    /// A version that may not become current.
+    /// A version may not become current because required suites have not passed.
     #[error("{name} {version} may not become current in {environment}: {}", reasons.join("; "))]
     Refused {
-        /// Of which model.
+        /// The model's name.
         name: ModelName,
-        /// Which version.
+        /// The version that was to be promoted.
         version: Version,
-        /// Where.
+        /// The environment's name.
         environment: String,
-        /// Every reason.
+        /// One reason for each required suite that has not passed.
         reasons: Vec<String>,
     },
-    /// The pointer is not where the caller believed it to be.
+    /// A pointer is not at the move that the caller expected.
     #[error(
-        "{line} has been moved: it stands at move {found}, and {expected} was expected; look at its history and ask again"
+        "{pointer} has been moved: it stands at move {found}, and {expected} was expected; look at its history and try \
+         again"
     )]
     Moved {
-        /// Which pointer.
-        line: String,
-        /// Where it should have been.
+        /// Description of the pointer, as in `the current chat in production`.
+        pointer: String,
+        /// The expected number of the last move; 0: the pointer was never set.
         expected: u64,
-        /// Where it is.
+        /// The actual number of the last move; 0: the pointer was never set.
         found: u64,
     },
-    /// An effect's id came twice with different wishes.
+    /// An effect's id was used before with a different request.
     #[error(
-        "the effect {effect} has set {line} to {was}, and now asks for {asked}; an effect has one id and one outcome"
+        "the effect {effect} has already moved {pointer} to {was}, and now asks for {asked}; use one effect id for one \
+         request only"
     )]
     Effect {
         /// The effect's id.
         effect: String,
-        /// Which pointer.
-        line: String,
-        /// What it did.
+        /// Description of the pointer.
+        pointer: String,
+        /// Description of the move that the effect made.
         was: String,
-        /// What it asks for now.
+        /// Description of the move that the effect asks for now.
         asked: String,
     },
-    /// Others were faster each time.
-    #[error("{line} was moved by others at each of {attempts} attempts; nothing was changed, try again")]
+    /// Other writers moved the pointer at each attempt.
+    #[error("{pointer} was moved by others at each of {attempts} attempts; nothing was changed, try again")]
     Contended {
-        /// Which pointer.
-        line: String,
-        /// How often it was tried.
+        /// Description of the pointer.
+        pointer: String,
+        /// Number of attempts made.
         attempts: u32,
     },
-    /// The store says no, or nothing.
-    #[error("{place}: {doing}: {source}")]
+    /// A request to the store failed, or was not answered.
+    #[error("{place}: {operation}: {source}")]
     Store {
-        /// Which store.
+        /// The store's URL or directory.
         place: String,
-        /// What was asked of it.
-        doing: String,
-        /// What it said.
+        /// The failed operation, as in `reading models/chat/1.0.0.json`.
+        operation: String,
+        /// The store client's error.
         source: Box<object_store::Error>,
     },
-    /// The system has no randomness to give.
-    #[error("no random number can be had from the system: {0}")]
+    /// The operating system provides no random numbers.
+    #[error("the system provides no random numbers: {0}")]
     Random(getrandom::Error),
-    /// A thread of ours has died.
-    #[error("work on {what} was cut off")]
-    CutOff {
-        /// What was worked on.
-        what: String,
+    /// A background task of this crate panicked or was cancelled.
+    #[error("{task} was interrupted: its thread ended early; try again")]
+    Interrupted {
+        /// Description of the task, as in `reading a file`.
+        task: String,
     },
-    /// Something of ours can't be written as JSON.
+    /// A value can't be written as JSON.
     #[error("can't be written as JSON: {0}")]
     Json(serde_json::Error),
 }
 
-impl Error {
-    /// A file that can't be read or written.
-    pub(crate) fn file(path: impl Into<PathBuf>, why: impl std::fmt::Display) -> Error {
-        Error::File { path: path.into(), why: why.to_string() }
+impl RegistryError {
+    /// Creates the error for a local file that can't be used.
+    pub(crate) fn file(path: impl Into<PathBuf>, reason: impl std::fmt::Display) -> RegistryError {
+        RegistryError::File { path: path.into(), reason: reason.to_string() }
     }
 
-    /// Something in the store that is not what was written.
-    pub(crate) fn damaged(key: &object_store::path::Path, why: impl std::fmt::Display) -> Error {
-        Error::Damaged { key: key.to_string(), why: why.to_string() }
+    /// Creates the error for an object that differs from the one that was written.
+    pub(crate) fn damaged(key: &object_store::path::Path, reason: impl std::fmt::Display) -> RegistryError {
+        RegistryError::Damaged { key: key.to_string(), reason: reason.to_string() }
     }
 }

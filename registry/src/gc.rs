@@ -1,8 +1,9 @@
-//! Collecting what registrations that were killed have left: uploads that no manifest names, and the unfinished files of a
+//! Collects the remains of registrations that were killed: uploads that no manifest names, and the unfinished files of a
 //! local directory. Versions, moves and reports are never collected.
 //!
-//! An upload that still goes on looks the same as an abandoned one, so age decides, counted from the last file that came.
-//! If it was wrong about that, the upload is closed by the collector, and who registers is told and writes no manifest.
+//! A running upload looks the same as an abandoned one, so its age decides, counted from its newest object. If a running
+//! upload is taken for abandoned nevertheless, the collector closes it before it removes anything. The registering side
+//! then finds it closed, fails with [`RegistryError::Collected`] and creates no manifest.
 
 use std::collections::BTreeMap;
 use std::path::{Path as FilePath, PathBuf};
@@ -13,23 +14,25 @@ use object_store::path::Path;
 use serde::Serialize;
 use tokio::task::spawn_blocking;
 
-use crate::error::Error;
+use crate::error::{RegistryError, Result};
+use crate::invalid::InvalidValue;
+use crate::keys;
 use crate::name::{ModelName, Version};
 use crate::register::{COLLECTED, REGISTERED};
+use crate::registry::Registry;
 use crate::store::Created;
-use crate::{Registry, Result, keys};
 
-/// Nothing younger is touched: a request may take its time, and clocks differ.
-pub const YOUNGEST: Duration = Duration::from_secs(3600);
+/// Minimum age of garbage. A request may take long, and clocks differ.
+pub const MIN_AGE: Duration = Duration::from_secs(3600);
 
-/// Something that nobody needs any more.
+/// An abandoned upload, or an unfinished file of a local directory.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct Garbage {
-    /// Where it lies.
+    /// Key of the upload, or path of the file within the directory.
     pub place: String,
-    /// Bytes.
+    /// Size in bytes.
     pub size: u64,
-    /// Since when nothing has come to it.
+    /// Time of the last write.
     pub since: Timestamp,
 }
 
@@ -38,35 +41,34 @@ struct Upload {
     version: Version,
     id: String,
     objects: Vec<Path>,
+    /// Size of all objects in bytes.
     size: u64,
+    /// Time of the newest object, in seconds since the Unix epoch.
     newest: i64,
 }
 
 impl Registry {
-    /// Finds what is older than `age`, and removes it if `delete` says so.
+    /// Finds garbage that is older than `age`, and with `delete` removes it. Returns the garbage that was found or removed.
     ///
     /// # Errors
-    /// The age is too small, or the store fails.
+    /// The age is below [`MIN_AGE`], or the store fails.
     pub async fn collect(&self, age: Duration, delete: bool, now: Timestamp) -> Result<Vec<Garbage>> {
-        if age < YOUNGEST {
-            return Err(Error::Invalid {
-                what: "age for garbage",
-                value: format!("{age:?}"),
-                why: "what still goes on would be taken for abandoned; write 1h or more".to_owned(),
-            });
+        if age < MIN_AGE {
+            let reason = "a running upload would be taken for abandoned; write 1h or more";
+            return Err(InvalidValue::new("age for garbage", format!("{age:?}"), reason).into());
         }
         let before = now.as_second() - i64::try_from(age.as_secs()).unwrap_or(i64::MAX);
         let mut garbage = Vec::new();
         for upload in self.uploads().await? {
-            if upload.newest < before && (!self.is_named(&upload).await?) {
-                if delete && !self.remove(&upload).await? {
+            if upload.newest < before && (!self.is_referenced(&upload).await?) {
+                if delete && !self.remove_abandoned(&upload).await? {
                     continue;
                 }
                 let place = keys::upload(&upload.name, &upload.version, &upload.id).to_string();
-                garbage.push(Garbage { place, size: upload.size, since: second(upload.newest) });
+                garbage.push(Garbage { place, size: upload.size, since: timestamp(upload.newest) });
             }
         }
-        garbage.extend(self.unfinished(age, delete).await?);
+        garbage.extend(self.unfinished_files(age, delete).await?);
         garbage.sort();
         Ok(garbage)
     }
@@ -74,7 +76,7 @@ impl Registry {
     async fn uploads(&self) -> Result<Vec<Upload>> {
         let mut uploads: BTreeMap<(ModelName, Version, String), Upload> = BTreeMap::new();
         for object in self.store.list(&keys::uploads()).await? {
-            // What is not ours is left alone.
+            // Objects that are not of the registry's layout are ignored.
             let Some((name, version, id)) = keys::upload_of(&object.location) else { continue };
             let upload = uploads.entry((name.clone(), version.clone(), id.clone())).or_insert(Upload {
                 name,
@@ -91,23 +93,25 @@ impl Registry {
         Ok(uploads.into_values().collect())
     }
 
-    /// A damaged manifest might name it, and then its files are what is left.
-    async fn is_named(&self, upload: &Upload) -> Result<bool> {
+    /// Returns whether the version's manifest names this upload. A damaged manifest counts as naming it, because the
+    /// files are then all that is left of the version.
+    async fn is_referenced(&self, upload: &Upload) -> Result<bool> {
         match self.find(&upload.name, &upload.version).await {
             Ok(manifest) => Ok(manifest.is_some_and(|manifest| manifest.upload == upload.id)),
-            Err(Error::Damaged { .. }) => Ok(true),
+            Err(RegistryError::Damaged { .. }) => Ok(true),
             Err(error) => Err(error),
         }
     }
 
-    /// Whether it was removed: not, if its manifest has come in the last moment.
-    async fn remove(&self, upload: &Upload) -> Result<bool> {
-        let place = keys::upload(&upload.name, &upload.version, &upload.id);
-        let closed = keys::closed(&place);
+    /// Removes an upload, and returns whether it was removed. It is kept if its manifest was created in the meantime.
+    async fn remove_abandoned(&self, upload: &Upload) -> Result<bool> {
+        let prefix = keys::upload(&upload.name, &upload.version, &upload.id);
+        let closed = keys::closed(&prefix);
         if self.store.create(&closed, COLLECTED.to_vec()).await? == Created::Taken {
-            let by = self.store.read(&closed).await?;
-            // It was closed for its manifest, which is one request away: by its age, that request was never made.
-            if by.is_some_and(|by| by == REGISTERED) && self.is_named(upload).await? {
+            let mark = self.store.read(&closed).await?;
+            // The registering side closes an upload right before it creates the manifest. If the manifest is still missing
+            // at this age, it was never created.
+            if mark.is_some_and(|mark| mark == REGISTERED) && self.is_referenced(upload).await? {
                 return Ok(false);
             }
         }
@@ -116,27 +120,28 @@ impl Registry {
         for object in &files {
             self.store.remove(object).await?;
         }
-        // The mark stays for another round, for an upload that turns out to live.
+        // The mark is kept until the next collection, for the case that the upload is still running.
         if files.is_empty() {
             self.store.remove(&closed).await?;
         }
         Ok(true)
     }
 
-    /// A local directory's own unfinished files, which it does not list. Their name ends with `#` and a number.
-    async fn unfinished(&self, age: Duration, delete: bool) -> Result<Vec<Garbage>> {
+    /// Finds the unfinished files of a local directory, which the store itself does not list.
+    async fn unfinished_files(&self, age: Duration, delete: bool) -> Result<Vec<Garbage>> {
         let Some(root) = self.store.root.clone() else { return Ok(Vec::new()) };
         let found = spawn_blocking(move || {
             let mut found = Vec::new();
             walk(&root, &root, age, delete, &mut found)?;
             Ok(found)
         });
-        found.await.map_err(|_| Error::CutOff { what: "the directory".to_owned() })?
+        let task = || RegistryError::Interrupted { task: "the search for unfinished files".to_owned() };
+        found.await.map_err(|_| task())?
     }
 }
 
 fn walk(root: &FilePath, directory: &FilePath, age: Duration, delete: bool, found: &mut Vec<Garbage>) -> Result<()> {
-    let failed = |path: &FilePath, error: std::io::Error| Error::file(path, error);
+    let failed = |path: &FilePath, error: std::io::Error| RegistryError::file(path, error);
     for entry in std::fs::read_dir(directory).map_err(|error| failed(directory, error))? {
         let path: PathBuf = entry.map_err(|error| failed(directory, error))?.path();
         let Ok(metadata) = std::fs::symlink_metadata(&path) else { continue };
@@ -145,7 +150,7 @@ fn walk(root: &FilePath, directory: &FilePath, age: Duration, delete: bool, foun
             continue;
         }
         let modified = metadata.modified().map_err(|error| failed(&path, error))?;
-        // The system's clock and no other has written that time.
+        // A file's time comes from the system's clock, so its age is counted by that clock and not by the caller's.
         let old = modified.elapsed().is_ok_and(|passed| passed >= age);
         if !old || !is_unfinished(&path) {
             continue;
@@ -155,17 +160,19 @@ fn walk(root: &FilePath, directory: &FilePath, age: Duration, delete: bool, foun
         }
         let since = modified.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |passed| passed.as_secs());
         let place = path.strip_prefix(root).unwrap_or(&path).display().to_string();
-        found.push(Garbage { place, size: metadata.len(), since: second(i64::try_from(since).unwrap_or(0)) });
+        found.push(Garbage { place, size: metadata.len(), since: timestamp(i64::try_from(since).unwrap_or(0)) });
     }
     Ok(())
 }
 
+/// Returns whether a file is one that `object_store` has not finished: its name ends with `#` and a number.
 fn is_unfinished(path: &FilePath) -> bool {
     let name = path.file_name().and_then(|name| name.to_str());
     name.and_then(|name| name.rsplit_once('#'))
         .is_some_and(|(_, number)| !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit()))
 }
 
-fn second(second: i64) -> Timestamp {
+/// Converts seconds since the Unix epoch.
+fn timestamp(second: i64) -> Timestamp {
     Timestamp::from_second(second).unwrap_or_default()
 }

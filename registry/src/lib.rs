@@ -1,106 +1,126 @@
-//! Models in an object store: versions that never change, and pointers that remember where they have been.
+//! A versioned store of models on object storage: a local directory, S3, Google Cloud Storage or Azure.
 //!
-//! Everything rests on one property that a local directory, S3, GCS and Azure all have: a key can be created by one
-//! writer only. A version is a manifest that is created last, after its files, so it is there whole or not at all; a
-//! pointer is a line of numbered moves, of which each is created once, so the highest is where it points and the others
-//! are its history. Nothing is ever overwritten, so there is nothing that two writers could lose.
+//! # Contents of a registry
 //!
-//! Whatever is read is verified: a file by the digest in its manifest, and a manifest, a move and a report by the digest
-//! that they carry themselves. The crate reads no clock: whoever acts says when.
+//! - **Versions.** A version of a model is a [`Manifest`] and the files that it lists. It never changes and is never removed.
+//! - **Gate reports.** A report is the result of a suite for one version, attached to the version permanently.
+//! - **Pointers.** An environment's pointer names the version of a model that is current there; an alias is a movable name
+//!   for a version. A pointer remembers all of its moves.
+//!
+//! # Conditional creation
+//!
+//! The registry rests on one primitive that all supported stores have: a key can be created by one writer only, and a
+//! second creation is refused. Nothing is ever overwritten, so no writer can lose another one's data, and there are no locks.
+//!
+//! A version's files are uploaded under keys of their own, and its manifest is created last. So a version exists completely
+//! or not at all, and exactly one of several concurrent registrations succeeds.
+//!
+//! # A pointer is a line of moves
+//!
+//! A pointer is not an object that is replaced. Each move is an object with a number: 1, 2, 3 and so on. The highest number
+//! is the pointer's position, and the others are its history. A writer reads the highest number and creates the next one. If
+//! another writer has created that number first, it reads again and retries. No move is lost.
+//!
+//! # Verification
+//!
+//! Everything that is read is verified: a file by the digest in its manifest; a manifest, a move and a report by a digest of
+//! their own. The caller passes the time of each operation; only the age of local files is counted by the system's clock.
+//!
+//! # Examples
+//!
+//! Register a version, make it current in an environment, and download it:
+//!
+//! ```
+//! use bellwether_registry::point::{MoveContext, Promotion};
+//! use bellwether_registry::register::VersionDraft;
+//! use bellwether_registry::{Options, Registry, VersionReference, source};
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let directory = tempfile::tempdir()?;
+//! let weights = directory.path().join("weights.bin");
+//! std::fs::write(&weights, "0.1 0.2 0.3")?;
+//! let url = directory.path().join("models").display().to_string();
+//! let registry = Registry::create(&Options { url, ..Options::default() })?;
+//! let now = "2026-11-26T12:00:00Z".parse().expect("a time in RFC 3339");
+//!
+//! let draft = VersionDraft {
+//!     name: "summarizer".parse()?,
+//!     version: "1.4.0".parse()?,
+//!     description: "summarizes long texts".to_owned(),
+//!     framework: "pytorch".to_owned(),
+//!     framework_version: "2.9.1".to_owned(),
+//!     performance_metrics: Default::default(),
+//!     validation_results: Default::default(),
+//!     tags: vec!["nlp".to_owned()],
+//!     checksum: None,
+//!     by: "ada".to_owned(),
+//! };
+//! let manifest = registry.register(draft, source::files(&[weights])?, now).await?;
+//!
+//! let promotion = Promotion {
+//!     environment: "production".parse()?,
+//!     name: manifest.name.clone(),
+//!     version: manifest.version.clone(),
+//!     require: Vec::new(),
+//!     context: MoveContext { by: "ada".to_owned(), why: String::new(), at: now, effect: None, expected: None },
+//! };
+//! assert_eq!(registry.promote(&promotion).await?.entry.number, 1);
+//!
+//! let current = VersionReference::Current("production".parse()?);
+//! let version = registry.resolve(&manifest.name, &current).await?;
+//! let target = directory.path().join("downloaded");
+//! registry.fetch(&registry.manifest(&manifest.name, &version).await?, &target, false).await?;
+//! assert_eq!(std::fs::read(target.join("weights.bin"))?, b"0.1 0.2 0.3");
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Reading order
+//!
+//! The modules are listed below in the order in which they are best read; each uses only those before it.
+//!
+//! - Values: `invalid`, [`name`], [`digest`], `keys` (the layout of the store), [`manifest`], [`error`].
+//! - The store: [`options`], `store` (the allowed operations), `open`, `seal` (small objects with their own digest),
+//!   `random`.
+//! - The registry: `verifying_key`, `registry` (the type [`Registry`]), `lookup` (finding versions).
+//! - Registering: [`source`] (local files), `upload`, [`register`].
+//! - Reading: `pieces`, [`fetch`], [`signature`], [`report`].
+//! - Pointers: [`mod@line`] (moves), `advance` (making the next move), [`point`] (promotion, restoration, aliases).
+//! - Lists and cleaning: [`list`], [`gc`].
 
-pub mod error;
+mod invalid;
 pub mod name;
 pub mod digest;
-mod seal;
 mod keys;
+pub mod manifest;
+pub mod error;
 pub mod options;
 mod store;
 mod open;
-pub mod manifest;
+mod seal;
+mod random;
+mod verifying_key;
+mod registry;
+mod lookup;
 pub mod source;
 mod upload;
 pub mod register;
-pub mod list;
 mod pieces;
 pub mod fetch;
-pub mod report;
 pub mod signature;
+pub mod report;
 pub mod line;
+mod advance;
 pub mod point;
+pub mod list;
 pub mod gc;
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
-
-use object_store::ObjectStore;
-
 pub use self::digest::Digest;
-pub use self::error::Error;
+pub use self::error::{RegistryError, Result};
+pub use self::invalid::InvalidValue;
 pub use self::manifest::Manifest;
-pub use self::name::{Alias, Environment, ModelName, Reference, Suite, Version};
+pub use self::name::{Alias, Environment, ModelName, SuiteName, Version, VersionReference};
 pub use self::options::Options;
-use self::signature::Key;
-use self::store::Store;
-
-/// What this crate's functions return.
-pub type Result<T, E = Error> = std::result::Result<T, E>;
-
-/// A registry of models.
-#[derive(Clone)]
-pub struct Registry {
-    store: Store,
-    /// The suites that a version must have passed before it becomes current there.
-    require: BTreeMap<Environment, Vec<Suite>>,
-    /// The key with which it must be signed.
-    key: Option<Key>,
-}
-
-impl Registry {
-    /// Opens what the options name.
-    ///
-    /// # Errors
-    /// The options are wrong, or there is no such directory. Nothing is asked of a bucket yet.
-    pub fn open(options: &Options) -> Result<Registry> {
-        Registry::of(open::open(options, false)?, options)
-    }
-
-    /// The same, and a directory that is not there is made.
-    ///
-    /// # Errors
-    /// The options are wrong, or the directory can't be made.
-    pub fn create(options: &Options) -> Result<Registry> {
-        Registry::of(open::open(options, true)?, options)
-    }
-
-    fn of(store: Store, options: &Options) -> Result<Registry> {
-        let key = options.signature_key.as_deref().map(Key::read).transpose()?;
-        Ok(Registry { store, require: options.require.clone(), key })
-    }
-
-    /// A registry in any store, for tests. `part` is the size of an upload's parts.
-    pub fn on(inner: Arc<dyn ObjectStore>, part: usize) -> Registry {
-        Registry {
-            store: Store { inner, place: "a store".to_owned(), part, flying: 2, root: None },
-            require: BTreeMap::new(),
-            key: None,
-        }
-    }
-
-    /// The same registry with these suites required.
-    #[must_use]
-    pub fn requiring(self, require: BTreeMap<Environment, Vec<Suite>>) -> Registry {
-        Registry { require, ..self }
-    }
-
-    /// Where it is, for people.
-    pub fn place(&self) -> &str {
-        &self.store.place
-    }
-}
-
-impl std::fmt::Debug for Registry {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        // The store itself holds credentials.
-        f.debug_struct("Registry").field("place", &self.store.place).field("require", &self.require).finish()
-    }
-}
+pub use self::registry::Registry;
+pub use self::verifying_key::VerifyingKey;

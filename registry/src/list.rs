@@ -1,97 +1,87 @@
-//! Which models and versions there are, in pages.
+//! Lists models and versions in pages, and resolves a [`VersionReference`].
 //!
-//! The keys of a model's versions are read all (a thousand come with one request) and put into the order of versions, which
-//! no store has; the manifests are read for one page only. A page ends with a token that says where the next one begins:
-//! the last version that was looked at, so that what is registered meanwhile shifts nothing.
+//! The keys of all of a model's versions are listed (a request returns about a thousand) and sorted as versions, an order
+//! that no store has. Manifests are read for one page only. A page ends with a token for the next one: the last item's
+//! version or name. So items that are registered meanwhile shift nothing.
 
 use futures::{StreamExt, stream};
 pub use semver::VersionReq;
 use serde::Serialize;
 
-use crate::error::Error;
+use crate::error::{RegistryError, Result};
+use crate::keys;
 use crate::manifest::Manifest;
-use crate::name::{ModelName, Reference, Version};
-use crate::{Registry, Result, keys};
+use crate::name::{ModelName, Version, VersionReference};
+use crate::registry::Registry;
 
-/// Manifests that are read at a time.
-const AT_A_TIME: usize = 16;
+/// Number of manifests that are read at a time.
+const CONCURRENT_READS: usize = 16;
 
-/// Which versions are wanted.
+/// A filter of versions. Each condition that is set must hold.
 #[derive(Debug, Clone, Default)]
 pub struct Filter {
-    /// Those with all of these tags.
+    /// Tags that a version must have, all of them.
     pub tags: Vec<String>,
-    /// Those of this framework.
+    /// Framework that a version must have.
     pub framework: Option<String>,
-    /// Those in this range. By the rules of ranges, a pre-release is in none that does not name one.
+    /// Range that a version must be in. By semver's rules a pre-release is only in a range that names a pre-release.
     pub range: Option<VersionReq>,
 }
 
 impl Filter {
-    /// By the version alone, for which no manifest has to be read.
-    fn takes_version(&self, version: &Version) -> bool {
+    /// Checks the condition for which no manifest has to be read.
+    fn matches_version(&self, version: &Version) -> bool {
         self.range.as_ref().is_none_or(|range| version.is_in(range))
     }
 
-    fn takes(&self, manifest: &Manifest) -> bool {
+    /// Checks the conditions for which the manifest has to be read.
+    fn matches_manifest(&self, manifest: &Manifest) -> bool {
         self.tags.iter().all(|tag| manifest.tags.contains(tag))
             && self.framework.as_ref().is_none_or(|framework| *framework == manifest.framework)
     }
 }
 
-/// A part of a list.
+/// A page of a list.
 #[derive(Debug, Clone, Serialize)]
 pub struct Page<T> {
-    /// What is on it.
+    /// Items of the page, at most as many as requested.
     pub items: Vec<T>,
-    /// Where the next one begins; `None`: this is the last.
+    /// Token of the next page; `None`: this is the last one.
     pub next: Option<String>,
 }
 
-/// A model in a list of models.
+/// The summary of a model in a list of models.
 #[derive(Debug, Clone, Serialize)]
 pub struct ModelSummary {
-    /// The model.
+    /// The model's name.
     pub name: ModelName,
-    /// How many versions it has.
+    /// Number of the model's versions.
     pub versions: usize,
-    /// The highest that is no pre-release.
+    /// The highest version that is not a pre-release; `None`: there is no such version.
     pub latest: Option<Version>,
 }
 
 impl Registry {
-    /// All versions of a model, the highest first; none, if there is no such model.
+    /// Finds the version that a reference means. It reads no manifest: a version that is given literally need not exist.
     ///
     /// # Errors
-    /// The store fails.
-    pub async fn versions(&self, name: &ModelName) -> Result<Vec<Version>> {
-        let objects = self.store.list(&keys::versions(name)).await?;
-        let mut versions: Vec<Version> =
-            objects.iter().filter_map(|object| keys::version_of(&object.location)).collect();
-        versions.sort_unstable_by(|a, b| b.cmp(a));
-        Ok(versions)
-    }
-
-    /// The version that is asked for.
-    ///
-    /// # Errors
-    /// There is none.
-    pub async fn resolve(&self, name: &ModelName, reference: &Reference) -> Result<Version> {
+    /// The reference means no version, a move is damaged, or the store fails.
+    pub async fn resolve(&self, name: &ModelName, reference: &VersionReference) -> Result<Version> {
         match reference {
-            Reference::Version(version) => Ok(version.clone()),
-            Reference::Latest => self.latest(name).await,
-            Reference::Alias(alias) => {
-                let found = self.alias(name, alias).await?.and_then(|moved| moved.version);
-                found.ok_or_else(|| Error::Absent {
-                    what: format!("alias @{alias} of {name} in {}", self.place()),
-                    instead: "; set it with `bellwether model alias`".to_owned(),
+            VersionReference::Version(version) => Ok(version.clone()),
+            VersionReference::Latest => self.latest(name).await,
+            VersionReference::Alias(alias) => {
+                let found = self.alias(name, alias).await?.and_then(|last| last.version);
+                found.ok_or_else(|| RegistryError::Absent {
+                    thing: format!("alias @{alias} of {name} in {}", self.place()),
+                    hint: "; set it with `bellwether model alias`".to_owned(),
                 })
             }
-            Reference::Current(environment) => {
-                let found = self.current(environment, name).await?.and_then(|moved| moved.version);
-                found.ok_or_else(|| Error::Absent {
-                    what: format!("version of {name} that is current in {environment}"),
-                    instead: "; make one so with `bellwether model promote`".to_owned(),
+            VersionReference::Current(environment) => {
+                let found = self.current(environment, name).await?.and_then(|last| last.version);
+                found.ok_or_else(|| RegistryError::Absent {
+                    thing: format!("version of {name} that is current in {environment}"),
+                    hint: "; make one so with `bellwether model promote`".to_owned(),
                 })
             }
         }
@@ -104,17 +94,18 @@ impl Registry {
         }
         match versions.first() {
             None => Err(self.absent(name, None).await),
-            Some(highest) => Err(Error::Absent {
-                what: format!("latest version of {name}"),
-                instead: format!(": all of its versions are pre-releases; name one, such as {highest}"),
+            Some(highest) => Err(RegistryError::Absent {
+                thing: format!("latest version of {name}"),
+                hint: format!(": all of its versions are pre-releases; name one, such as {highest}"),
             }),
         }
     }
 
-    /// A page of a model's versions, the highest first. `after` is what the page before has as `next`.
+    /// Lists at most `limit` of a model's versions that match the filter, the highest first. `after` is the previous page's
+    /// `next`; `None`: the first page.
     ///
     /// # Errors
-    /// There is no such model, the token is none, or a manifest is damaged.
+    /// There is no such model, `after` is not a token, a manifest is damaged, or the store fails.
     pub async fn list(
         &self,
         name: &ModelName,
@@ -127,16 +118,17 @@ impl Registry {
         if versions.is_empty() {
             return Err(self.absent(name, None).await);
         }
-        versions.retain(|version| after.as_ref().is_none_or(|after| version < after) && filter.takes_version(version));
+        versions
+            .retain(|version| after.as_ref().is_none_or(|after| version < after) && filter.matches_version(version));
         let last = versions.last().cloned();
-        let mut read = stream::iter(versions)
+        let mut manifests = stream::iter(versions)
             .map(|version| async move { self.manifest(name, &version).await })
-            .buffered(AT_A_TIME);
+            .buffered(CONCURRENT_READS);
         let mut items = Vec::new();
         while items.len() < limit.max(1) {
-            match read.next().await.transpose()? {
+            match manifests.next().await.transpose()? {
                 None => return Ok(Page { items, next: None }),
-                Some(manifest) if filter.takes(&manifest) => items.push(manifest),
+                Some(manifest) if filter.matches_manifest(&manifest) => items.push(manifest),
                 Some(_) => {}
             }
         }
@@ -144,7 +136,8 @@ impl Registry {
         Ok(Page { items, next: end.filter(|end| Some(end) != last.as_ref()).map(|end| end.to_string()) })
     }
 
-    /// A page of the models, in the order of their names.
+    /// Lists at most `limit` models in the order of their names. `after` is the previous page's `next`; `None`: the first
+    /// page.
     ///
     /// # Errors
     /// The store fails.

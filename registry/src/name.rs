@@ -1,54 +1,54 @@
-//! Names and versions: whatever becomes a part of a key is checked once, here, and is of a type of its own afterwards.
+//! Names and versions. Each becomes part of an object's key, so it is checked once, when it is parsed.
 //!
-//! They are narrow on purpose. What has no slash, no upper case and no leading dot is one segment of a key in every store
-//! and one file name on every disk; and a version without build metadata has one place in the order of all versions.
+//! The rules are narrow on purpose. A name without slashes, upper case and a leading dot is one segment of a key in every
+//! store and one file name on every file system. A version without build metadata has exactly one place in the order of
+//! versions.
 
 use std::fmt::{self, Display};
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::error::Error;
+use crate::invalid::InvalidValue;
 
-/// The longest name: with all that stands around it a key stays below what every store takes.
-const LONGEST: usize = 128;
+/// Maximum length of a name in bytes. It keeps every key below the limit of every store.
+const MAX_NAME_LEN: usize = 128;
 
-fn checked(what: &'static str, text: &str) -> Result<(), Error> {
-    let invalid = |why: String| Error::Invalid { what, value: text.to_owned(), why };
+/// Checks that `text` is a name; `kind` names it in the error.
+fn check_name(kind: &'static str, text: &str) -> Result<(), InvalidValue> {
     let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
-    if text.len() > LONGEST {
-        return Err(invalid(format!("it is {} characters long, and {LONGEST} are allowed", text.len())));
+    if text.len() > MAX_NAME_LEN {
+        let reason = format!("it is {} characters long, and {MAX_NAME_LEN} are allowed", text.len());
+        return Err(InvalidValue::new(kind, text, reason));
     }
     if !text.starts_with(plain) || !text.ends_with(plain) || !text.chars().all(|c| plain(c) || "._-".contains(c)) {
-        return Err(invalid(
-            "write lower-case letters and digits, with `-`, `_` and `.` between them, as in summarizer-large"
-                .to_owned(),
-        ));
+        let reason = "write lower-case letters and digits, with `-`, `_` and `.` between them, as in summarizer-large";
+        return Err(InvalidValue::new(kind, text, reason));
     }
     Ok(())
 }
 
 macro_rules! name {
-    ($(#[$doc:meta])* $type:ident, $what:literal) => {
+    ($(#[$doc:meta])* $type:ident, $kind:literal) => {
         $(#[$doc])*
         #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
         #[serde(try_from = "String", into = "String")]
         pub struct $type(String);
 
         impl FromStr for $type {
-            type Err = Error;
+            type Err = InvalidValue;
 
-            fn from_str(text: &str) -> Result<Self, Error> {
-                checked($what, text)?;
+            fn from_str(text: &str) -> Result<Self, InvalidValue> {
+                check_name($kind, text)?;
                 Ok($type(text.to_owned()))
             }
         }
 
         impl TryFrom<String> for $type {
-            type Error = Error;
+            type Error = InvalidValue;
 
-            fn try_from(text: String) -> Result<Self, Error> {
-                checked($what, &text)?;
+            fn try_from(text: String) -> Result<Self, InvalidValue> {
+                check_name($kind, &text)?;
                 Ok($type(text))
             }
         }
@@ -68,60 +68,60 @@ macro_rules! name {
 }
 
 name!(
-    /// What a model is called.
+    /// A model's name, as in `summarizer-large`.
     ModelName,
     "model name"
 );
 name!(
-    /// Where a version is current: `staging`, `production`.
+    /// An environment in which one version of each model is current, as in `staging` or `production`.
     Environment,
     "environment"
 );
 name!(
-    /// A name for a version that can be moved: `champion`.
+    /// A movable name for one version of a model, as in `champion`. On the command line it is written with a leading `@`.
     Alias,
     "alias"
 );
 name!(
-    /// A suite of gates, as its reports name it: `safety`.
-    Suite,
+    /// The name of a gate's suite as its reports give it, as in `safety`.
+    SuiteName,
     "suite of gates"
 );
 
-/// A model's version: semantic, without build metadata.
+/// A model's version: a semantic version without build metadata, in lower case.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Version(semver::Version);
 
-/// The longest version.
-const LONGEST_VERSION: usize = 64;
+/// Maximum length of a version in bytes.
+const MAX_VERSION_LEN: usize = 64;
 
 impl Version {
-    /// Whether it is one to try, as 2.0.0-rc.1 is. Such a one is never the latest.
+    /// Returns whether this is a pre-release, as in 2.0.0-rc.1. A pre-release is never the latest version.
     pub fn is_pre_release(&self) -> bool {
         !self.0.pre.is_empty()
     }
 
-    /// Whether it is in a range such as `>=1.2, <2`.
+    /// Returns whether the version is in a range such as `>=1.2, <2`.
     pub fn is_in(&self, range: &semver::VersionReq) -> bool {
         range.matches(&self.0)
     }
 }
 
 impl FromStr for Version {
-    type Err = Error;
+    type Err = InvalidValue;
 
-    fn from_str(text: &str) -> Result<Version, Error> {
-        let invalid = |why: String| Error::Invalid { what: "version", value: text.to_owned(), why };
-        if text.len() > LONGEST_VERSION {
-            return Err(invalid(format!("it is {} characters long, and {LONGEST_VERSION} are allowed", text.len())));
+    fn from_str(text: &str) -> Result<Version, InvalidValue> {
+        let invalid = |reason: String| InvalidValue::new("version", text, reason);
+        if text.len() > MAX_VERSION_LEN {
+            return Err(invalid(format!("it is {} characters long, and {MAX_VERSION_LEN} are allowed", text.len())));
         }
         let version = semver::Version::parse(text)
             .map_err(|error| invalid(format!("{error}; write a semantic version, as in 1.4.0 or 2.0.0-rc.1")))?;
         if !version.build.is_empty() {
-            return Err(invalid("what follows a `+` has no place in the order of versions; leave it out".to_owned()));
+            return Err(invalid("build metadata (after `+`) does not order versions; leave it out".to_owned()));
         }
-        // Two spellings of a pre-release that differ in case would be one file on some disks.
+        // On a case-insensitive file system, two spellings of one pre-release would be the same file.
         if text.chars().any(|c| c.is_ascii_uppercase()) {
             return Err(invalid("write it in lower case".to_owned()));
         }
@@ -130,9 +130,9 @@ impl FromStr for Version {
 }
 
 impl TryFrom<String> for Version {
-    type Error = Error;
+    type Error = InvalidValue;
 
-    fn try_from(text: String) -> Result<Version, Error> {
+    fn try_from(text: String) -> Result<Version, InvalidValue> {
         text.parse()
     }
 }
@@ -145,32 +145,34 @@ impl From<Version> for String {
 
 impl Display for Version {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // So that columns can be padded.
+        // `pad` honours the width of a format string.
         f.pad(&self.0.to_string())
     }
 }
 
-/// How a version is asked for.
+/// A way to refer to one version of a model. The registry resolves it to a [`Version`].
+///
+/// As text it is a version (`1.4.0`), `latest`, or an alias with a leading `@` (`@champion`). `Current` has no text form.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Reference {
-    /// This one.
+pub enum VersionReference {
+    /// Exactly this version.
     Version(Version),
-    /// The highest that is no pre-release.
+    /// The highest version that is not a pre-release.
     Latest,
-    /// Where an alias points.
+    /// The version that an alias points to.
     Alias(Alias),
-    /// What is current in an environment.
+    /// The version that is current in an environment.
     Current(Environment),
 }
 
-impl FromStr for Reference {
-    type Err = Error;
+impl FromStr for VersionReference {
+    type Err = InvalidValue;
 
-    fn from_str(text: &str) -> Result<Reference, Error> {
+    fn from_str(text: &str) -> Result<VersionReference, InvalidValue> {
         match text.strip_prefix('@') {
-            Some(alias) => alias.parse().map(Reference::Alias),
-            None if text == "latest" => Ok(Reference::Latest),
-            None => text.parse().map(Reference::Version),
+            Some(alias) => alias.parse().map(VersionReference::Alias),
+            None if text == "latest" => Ok(VersionReference::Latest),
+            None => text.parse().map(VersionReference::Version),
         }
     }
 }

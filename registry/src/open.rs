@@ -1,4 +1,4 @@
-//! From options to a store.
+//! Opens the object store that the options name.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,61 +10,65 @@ use object_store::local::LocalFileSystem;
 use object_store::prefix::PrefixStore;
 use object_store::{Certificate, ClientOptions, ObjectStore, RetryConfig};
 
-use crate::Result;
-use crate::error::Error;
-use crate::options::{Encryption, Kind, Options, Place};
+use crate::error::{RegistryError, Result};
+use crate::options::{Encryption, Options, StoreKind, StorePlace};
 use crate::store::Store;
 
-/// The size of parts, and how many are on their way at a time. A disk gains nothing from large ones, or from many.
+/// Size of a part in bytes, and number of parts in transfer at a time, for a local directory. A disk gains nothing from
+/// larger parts or more of them.
 const LOCAL: (usize, usize) = (1 << 20, 2);
 
-/// S3 takes no parts below 5 MiB, and one connection does not fill a line.
+/// The same for a bucket. S3 rejects parts below 5 MiB, and a single connection does not use the whole bandwidth.
 const REMOTE: (usize, usize) = (6 << 20, 4);
 
-/// A person waits for this. A daemon asks again by itself.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// Time limit for the retries of a request and for each read. A person may be waiting; a daemon retries by itself.
+const TIMEOUT: Duration = Duration::from_secs(60);
 
-/// The store that the options name. A directory that is not there is made, if `make` says so.
-pub(crate) fn open(options: &Options, make: bool) -> Result<Store> {
-    if let Some((key, why)) = options.problems().into_iter().next() {
-        return Err(Error::Options { key, why });
+/// Opens the store that the options name. With `create`, a missing directory is created. A bucket is not contacted.
+///
+/// # Errors
+/// The options are wrong, or the directory is missing or can't be created.
+pub(crate) fn open(options: &Options, create: bool) -> Result<Store> {
+    if let Some((key, reason)) = options.problems().into_iter().next() {
+        return Err(RegistryError::Options { key, reason });
     }
-    match options.place().map_err(|why| Error::Options { key: "url", why })? {
-        Place::Directory(path) => directory(&path, make),
-        Place::Bucket { kind, bucket, prefix } => {
-            // Whoever was first has chosen the same.
+    match options.place().map_err(|reason| RegistryError::Options { key: "url", reason })? {
+        StorePlace::Directory(path) => directory(&path, create),
+        StorePlace::Bucket { kind, bucket, prefix } => {
+            // An error means that a provider is installed already; the whole program uses this one.
             let _ = rustls::crypto::ring::default_provider().install_default();
             let inner = match kind {
-                Kind::S3 => s3(options, &bucket),
-                Kind::Gcs => gcs(options, &bucket),
-                Kind::Azure => azure(options, &bucket),
+                StoreKind::S3 => s3(options, &bucket),
+                StoreKind::Gcs => gcs(options, &bucket),
+                StoreKind::Azure => azure(options, &bucket),
             }?;
             let inner: Arc<dyn ObjectStore> =
                 if prefix.is_empty() { inner } else { Arc::new(PrefixStore::new(inner, prefix)) };
-            let (part, flying) = REMOTE;
-            Ok(Store { inner, place: options.url.clone(), part, flying, root: None })
+            let (part_size, concurrency) = REMOTE;
+            Ok(Store { inner, place: options.url.clone(), part_size, concurrency, root: None })
         }
     }
 }
 
-fn directory(path: &std::path::Path, make: bool) -> Result<Store> {
-    let unusable = |why: String| Error::Options { key: "url", why: format!("{}: {why}", path.display()) };
-    if make {
-        std::fs::create_dir_all(path).map_err(|error| unusable(format!("the directory can't be made: {error}")))?;
+fn directory(path: &std::path::Path, create: bool) -> Result<Store> {
+    let unusable =
+        |reason: String| RegistryError::Options { key: "url", reason: format!("{}: {reason}", path.display()) };
+    if create {
+        std::fs::create_dir_all(path).map_err(|error| unusable(format!("the directory can't be created: {error}")))?;
     } else if !path.is_dir() {
         return Err(unusable("there is no such directory; `bellwether model register` makes it".to_owned()));
     }
     let store = LocalFileSystem::new_with_prefix(path).map_err(|error| unusable(error.to_string()))?;
-    // What is said to be registered is still there after a power cut.
+    // With fsync a registered version survives a power failure.
     let store = store.with_fsync(true).with_automatic_cleanup(true);
-    let (part, flying) = LOCAL;
+    let (part_size, concurrency) = LOCAL;
     let root = Some(path.to_owned());
-    Ok(Store { inner: Arc::new(store), place: path.display().to_string(), part, flying, root })
+    Ok(Store { inner: Arc::new(store), place: path.display().to_string(), part_size, concurrency, root })
 }
 
-type Opened = Result<Arc<dyn ObjectStore>>;
+type OpenedStore = Result<Arc<dyn ObjectStore>>;
 
-fn s3(options: &Options, bucket: &str) -> Opened {
+fn s3(options: &Options, bucket: &str) -> OpenedStore {
     let mut builder = AmazonS3Builder::from_env()
         .with_bucket_name(bucket)
         .with_allow_http(options.allow_http)
@@ -77,18 +81,18 @@ fn s3(options: &Options, bucket: &str) -> Opened {
         builder = builder.with_region(region);
     }
     builder = match (options.encryption, &options.kms_key) {
-        // There is no function for it, and the key's own type is private.
+        // The builder has no function for SSE-S3, and the type of this key's variant is private: the key is parsed.
         (Encryption::S3, _) => {
-            let key: AmazonS3ConfigKey = "aws_server_side_encryption".parse().map_err(unopened(options))?;
+            let key: AmazonS3ConfigKey = "aws_server_side_encryption".parse().map_err(open_error(options))?;
             builder.with_config(key, "AES256")
         }
         (Encryption::Kms, Some(key)) => builder.with_sse_kms_encryption(key),
         (Encryption::Kms | Encryption::Bucket, _) => builder,
     };
-    Ok(Arc::new(builder.build().map_err(unopened(options))?))
+    Ok(Arc::new(builder.build().map_err(open_error(options))?))
 }
 
-fn gcs(options: &Options, bucket: &str) -> Opened {
+fn gcs(options: &Options, bucket: &str) -> OpenedStore {
     let mut builder = GoogleCloudStorageBuilder::from_env()
         .with_bucket_name(bucket)
         .with_retry(retry())
@@ -96,10 +100,10 @@ fn gcs(options: &Options, bucket: &str) -> Opened {
     if let Some(endpoint) = &options.endpoint {
         builder = builder.with_base_url(endpoint);
     }
-    Ok(Arc::new(builder.build().map_err(unopened(options))?))
+    Ok(Arc::new(builder.build().map_err(open_error(options))?))
 }
 
-fn azure(options: &Options, container: &str) -> Opened {
+fn azure(options: &Options, container: &str) -> OpenedStore {
     let mut builder = MicrosoftAzureBuilder::from_env()
         .with_container_name(container)
         .with_retry(retry())
@@ -108,27 +112,32 @@ fn azure(options: &Options, container: &str) -> Opened {
     if let Some(endpoint) = &options.endpoint {
         builder = builder.with_config(AzureConfigKey::Endpoint, endpoint);
     }
-    Ok(Arc::new(builder.build().map_err(unopened(options))?))
+    Ok(Arc::new(builder.build().map_err(open_error(options))?))
 }
 
 fn retry() -> RetryConfig {
-    RetryConfig { retry_timeout: PATIENCE, ..RetryConfig::default() }
+    RetryConfig { retry_timeout: TIMEOUT, ..RetryConfig::default() }
 }
 
 fn client(options: &Options) -> Result<ClientOptions> {
-    // Not the whole answer: a part of a large model may take its time, as long as something comes.
+    // No limit for a whole response: a part of a large model may take long, as long as bytes keep arriving.
     let client = ClientOptions::new()
         .with_allow_http(options.allow_http)
         .with_timeout_disabled()
-        .with_read_timeout(PATIENCE)
+        .with_read_timeout(TIMEOUT)
         .with_connect_timeout(Duration::from_secs(10));
     let Some(path) = &options.ca_file else { return Ok(client) };
-    let wrong = |why: String| Error::Options { key: "ca-file", why: format!("{}: {why}", path.display()) };
+    let wrong =
+        |reason: String| RegistryError::Options { key: "ca-file", reason: format!("{}: {reason}", path.display()) };
     let pem = std::fs::read(path).map_err(|error| wrong(format!("can't be read: {error}")))?;
     let certificates = Certificate::from_pem_bundle(&pem).map_err(|error| wrong(error.to_string()))?;
     Ok(certificates.into_iter().fold(client, ClientOptions::with_root_certificate))
 }
 
-fn unopened(options: &Options) -> impl Fn(object_store::Error) -> Error {
-    |source| Error::Store { place: options.url.clone(), doing: "opening it".to_owned(), source: Box::new(source) }
+fn open_error(options: &Options) -> impl Fn(object_store::Error) -> RegistryError {
+    |source| RegistryError::Store {
+        place: options.url.clone(),
+        operation: "opening the store".to_owned(),
+        source: Box::new(source),
+    }
 }

@@ -1,47 +1,48 @@
-//! `[registry]`: where the models are. Credentials have no place here: they come from the environment, or from the identity
-//! that the machine or the pod has.
+//! The options of the section `[registry]`. Credentials are not among them: they come from the environment, or from the
+//! identity of the machine or pod.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use serde::Deserialize;
 
-use crate::name::{Environment, Suite};
+use crate::name::{Environment, SuiteName};
 
-/// Where the registry is, and what it asks for.
+/// The location of the registry, and its requirements for versions.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
 pub struct Options {
-    /// A directory, or `s3://`, `gs://` or `az://` with a bucket and a prefix.
+    /// A directory, a `file://` URL, or a bucket and an optional prefix as `s3://`, `gs://` or `az://`.
     pub url: String,
-    /// Where the store's API answers, if it is not the provider's own.
+    /// URL of the store's API; without it the provider's own.
     pub endpoint: Option<String>,
-    /// The region of an S3 bucket.
+    /// Region of an S3 bucket.
     pub region: Option<String>,
-    /// Talk to an endpoint without TLS.
+    /// Whether requests may be sent without TLS.
     pub allow_http: bool,
-    /// The CA's certificates (PEM) of such an endpoint.
+    /// File with the CA's certificates (PEM) for the endpoint.
     pub ca_file: Option<PathBuf>,
-    /// How an S3 bucket encrypts what it is given.
+    /// Encryption that an S3 bucket is asked for.
     pub encryption: Encryption,
-    /// The key of `kms`.
+    /// Id or ARN of the key for [`Encryption::Kms`].
     pub kms_key: Option<String>,
-    /// The public key (PEM) with which a version must be signed before it becomes current anywhere.
+    /// File with the public key (PEM, ECDSA P-256) with which a version must be signed before it becomes current in any
+    /// environment. Without it signatures are not checked.
     pub signature_key: Option<PathBuf>,
-    /// The suites that must have passed before a version becomes current in an environment.
-    pub require: BTreeMap<Environment, Vec<Suite>>,
+    /// Suites that a version must have passed before it becomes current, by environment.
+    pub require: BTreeMap<Environment, Vec<SuiteName>>,
 }
 
-/// How a bucket encrypts.
+/// The server-side encryption of an S3 bucket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Encryption {
-    /// As the bucket itself is set up to.
+    /// The bucket's own default.
     #[default]
     Bucket,
-    /// With keys of S3 (SSE-S3).
+    /// Keys that S3 manages (SSE-S3).
     S3,
-    /// With a key of the key management service (SSE-KMS).
+    /// A key of the key management service (SSE-KMS).
     Kms,
 }
 
@@ -61,51 +62,51 @@ impl Default for Options {
     }
 }
 
-/// Which kind of store a URL names, and where in it.
+/// The location that a URL names.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Place {
-    /// A directory.
+pub enum StorePlace {
+    /// A local directory.
     Directory(PathBuf),
-    /// A bucket (a container, in Azure), and a prefix that may be empty.
+    /// A bucket, which Azure calls a container.
     Bucket {
-        /// Whose.
-        kind: Kind,
-        /// Which.
+        /// The provider's kind of store.
+        kind: StoreKind,
+        /// The bucket's name.
         bucket: String,
-        /// Under what.
+        /// Prefix of all keys, without slashes at its ends; may be empty.
         prefix: String,
     },
 }
 
-/// Whose bucket it is.
+/// The API of a bucket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
-    /// Amazon's, or one that speaks its language.
+pub enum StoreKind {
+    /// Amazon S3, or a store that speaks its protocol.
     S3,
-    /// Google's.
+    /// Google Cloud Storage.
     Gcs,
-    /// Microsoft's.
+    /// Azure Blob Storage.
     Azure,
 }
 
 impl Options {
-    /// Where the models are.
+    /// Parses the URL.
     ///
     /// # Errors
-    /// What is wrong with the URL.
-    pub fn place(&self) -> Result<Place, String> {
+    /// The fault of the URL, and the remedy.
+    pub fn place(&self) -> Result<StorePlace, String> {
         let Some((scheme, rest)) = self.url.split_once("://") else {
             return match self.url.trim() {
                 "" => Err("name a directory, or a bucket as in \"s3://models/bellwether\"".to_owned()),
-                path => Ok(Place::Directory(PathBuf::from(path))),
+                path => Ok(StorePlace::Directory(PathBuf::from(path))),
             };
         };
         let kind = match scheme {
-            "file" if rest.starts_with('/') => return Ok(Place::Directory(PathBuf::from(rest))),
+            "file" if rest.starts_with('/') => return Ok(StorePlace::Directory(PathBuf::from(rest))),
             "file" => return Err("a file URL is absolute, as in \"file:///var/lib/bellwether/models\"".to_owned()),
-            "s3" => Kind::S3,
-            "gs" => Kind::Gcs,
-            "az" => Kind::Azure,
+            "s3" => StoreKind::S3,
+            "gs" => StoreKind::Gcs,
+            "az" => StoreKind::Azure,
             other => return Err(format!("{other:?} is no kind of store; there are file, s3, gs and az")),
         };
         if rest.contains('@') {
@@ -115,17 +116,17 @@ impl Options {
         if bucket.is_empty() {
             return Err(format!("name the bucket, as in \"{scheme}://models\""));
         }
-        Ok(Place::Bucket { kind, bucket: bucket.to_owned(), prefix: prefix.trim_matches('/').to_owned() })
+        Ok(StorePlace::Bucket { kind, bucket: bucket.to_owned(), prefix: prefix.trim_matches('/').to_owned() })
     }
 
-    /// What is wrong with the options, by key.
+    /// Returns the faults of the options: the option's key, and the fault with its remedy. It is empty if there are none.
     pub fn problems(&self) -> Vec<(&'static str, String)> {
         let mut problems = Vec::new();
-        let place = self.place().map_err(|why| problems.push(("url", why))).ok();
-        let s3 = matches!(place, Some(Place::Bucket { kind: Kind::S3, .. }));
+        let place = self.place().map_err(|reason| problems.push(("url", reason))).ok();
+        let s3 = matches!(place, Some(StorePlace::Bucket { kind: StoreKind::S3, .. }));
         if place.is_some() && !s3 && self.encryption != Encryption::Bucket {
-            let why = "this is asked of S3 alone; set it up on the bucket or the disk itself, and leave it out";
-            problems.push(("encryption", why.to_owned()));
+            let reason = "it applies to S3 alone; set encryption up on the bucket or the disk itself, and leave it out";
+            problems.push(("encryption", reason.to_owned()));
         }
         match (self.encryption, &self.kms_key) {
             (Encryption::Kms, None) => {
@@ -140,7 +141,7 @@ impl Options {
         if unsafe_endpoint && !self.allow_http {
             problems.push((
                 "endpoint",
-                "it does not begin with https://; set allow-http = true if that is meant".to_owned(),
+                "it does not begin with https://; set allow-http = true to send requests without TLS".to_owned(),
             ));
         }
         problems

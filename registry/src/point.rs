@@ -1,243 +1,215 @@
-//! What is current where: promotion past the gates, the way back, aliases, and the history of each.
+//! The pointers: the current version of a model in an environment, and the aliases of a model. Promotion past the gates,
+//! restoration, and the history of each pointer.
 //!
-//! A way back leads only to where the pointer has been: what was never current somewhere is promoted. And it never asks a
-//! gate: a rollback that has to wait for a report is none.
+//! A restoration goes back only to a version where the pointer has been; any other version must be promoted. It asks no
+//! gate, because a rollback must not wait for a report.
 
+use crate::advance::MoveRequest;
+pub use crate::advance::{MoveContext, MoveOutcome};
 use crate::digest::Digest;
-use crate::error::Error;
-pub use crate::line::Mark;
-use crate::line::{Action, Aim, Evidence, Line, Move, Moved, Target};
-use crate::name::{Alias, Environment, ModelName, Suite, Version};
-use crate::{Registry, Result};
+use crate::error::{RegistryError, Result};
+use crate::keys;
+use crate::line::{Action, Line, MoveEvidence, PointerMove};
+use crate::name::{Alias, Environment, ModelName, SuiteName, Version};
+use crate::registry::Registry;
 
-/// A wish to make a version current.
+/// A request to make a version current in an environment.
 #[derive(Debug, Clone)]
 pub struct Promotion {
-    /// Where.
+    /// Environment in which the version becomes current.
     pub environment: Environment,
-    /// Of which model.
+    /// The model's name.
     pub name: ModelName,
-    /// Which.
+    /// The version that becomes current.
     pub version: Version,
-    /// The suites that it must have passed, besides those that the registry itself requires there.
-    pub require: Vec<Suite>,
-    /// Who, why and when.
-    pub mark: Mark,
+    /// Suites that the version must have passed, in addition to those that the registry requires in the environment.
+    pub require: Vec<SuiteName>,
+    /// The author, reason and time, and the preconditions.
+    pub context: MoveContext,
 }
 
-/// A wish to go back.
+/// A request to go back to an earlier version in an environment.
 #[derive(Debug, Clone)]
 pub struct Restoration {
-    /// Where.
+    /// Environment in which the version becomes current again.
     pub environment: Environment,
-    /// Of which model.
+    /// The model's name.
     pub name: ModelName,
-    /// To which version; without it to the one before the one that is current.
+    /// The version to go back to; `None`: the one before the current version.
     pub to: Option<Version>,
-    /// Who, why and when.
-    pub mark: Mark,
+    /// The author, reason and time, and the preconditions.
+    pub context: MoveContext,
 }
 
 fn environment_line(environment: &Environment, name: &ModelName) -> Line {
-    let place = object_store::path::Path::from("environments").join(environment.to_string()).join(name.to_string());
-    Line { place, title: format!("the current {name} in {environment}") }
+    Line { prefix: keys::environment(environment, name), title: format!("the current {name} in {environment}") }
 }
 
 fn alias_line(name: &ModelName, alias: &Alias) -> Line {
-    let place = object_store::path::Path::from("aliases").join(name.to_string()).join(alias.to_string());
-    Line { place, title: format!("the alias @{alias} of {name}") }
+    Line { prefix: keys::alias(name, alias), title: format!("the alias @{alias} of {name}") }
 }
 
 impl Registry {
-    /// What is current in an environment, and since which move; `None`: nothing ever was.
+    /// Returns the last move of an environment's pointer, whose `version` is current; `None` if the pointer was never set.
     ///
     /// # Errors
     /// The last move is damaged, or the store fails.
-    pub async fn current(&self, environment: &Environment, name: &ModelName) -> Result<Option<Move>> {
-        self.stands(&environment_line(environment, name)).await
+    pub async fn current(&self, environment: &Environment, name: &ModelName) -> Result<Option<PointerMove>> {
+        self.last_move(&environment_line(environment, name)).await
     }
 
-    /// All that was ever current in an environment, the newest first.
+    /// Returns all moves of an environment's pointer, the newest first.
     ///
     /// # Errors
     /// A move is damaged, or the store fails.
-    pub async fn history(&self, environment: &Environment, name: &ModelName) -> Result<Vec<Move>> {
-        self.steps(&environment_line(environment, name)).await
+    pub async fn history(&self, environment: &Environment, name: &ModelName) -> Result<Vec<PointerMove>> {
+        self.moves(&environment_line(environment, name)).await
     }
 
-    /// Makes a version current that has passed its gates. If it is current already, that is said and nothing is written.
+    /// Makes a version current that has passed its gates. If it is current already, nothing is written, unless the request
+    /// has an effect id.
     ///
     /// # Errors
-    /// It is not registered, has not passed, or somebody has moved the pointer away from where it was expected.
-    pub async fn promote(&self, promotion: &Promotion) -> Result<Moved> {
-        let Promotion { environment, name, version, require, mark } = promotion;
+    /// The version is not registered or may not become current (see [`Registry::check_promotable`]), the pointer is not at
+    /// the expected move, the effect id was used for another request, or the store fails.
+    pub async fn promote(&self, promotion: &Promotion) -> Result<MoveOutcome> {
+        let Promotion { environment, name, version, require, context } = promotion;
         let line = environment_line(environment, name);
-        // Before the gates: what is done is done, also if a later report says something else.
-        let stands = if mark.effect.is_some() { self.stands(&line).await? } else { None };
-        if let Some(done) = self.turn(&line, stands.as_ref(), mark, Action::Promote, Some(version)).await? {
+        // A repeated effect is answered before the gates are asked: its move stands, even if a later report says otherwise.
+        let last = if context.effect.is_some() { self.last_move(&line).await? } else { None };
+        if let Some(done) = self.repeated_effect(&line, last.as_ref(), context, Action::Promote, Some(version)).await? {
             return Ok(done);
         }
-        let (checksum, reports) = self.may(environment, name, version, require).await?;
-        let aim = Aim::To { action: Action::Promote, version: version.clone(), checksum, reports };
-        self.advance(&line, &aim, mark).await
+        let (checksum, reports) = self.check_promotable(environment, name, version, require).await?;
+        let request = MoveRequest::To { action: Action::Promote, version: version.clone(), checksum, reports };
+        self.advance(&line, &request, context).await
     }
 
-    /// Whether a version may become current: it is registered, signed where that is asked for, and has passed what the
-    /// environment and `require` name. Its digest, and the reports.
+    /// Checks that a version may become current in an environment: it is registered, it has a valid signature if the
+    /// registry has a key, and it has passed the suites that the registry requires in the environment and those in
+    /// `require`. Returns the digest of its files, and the reports by which it passed.
     ///
     /// # Errors
-    /// Why it may not, or the store fails.
-    pub async fn may(
+    /// One of these conditions does not hold, or the store fails.
+    pub async fn check_promotable(
         &self,
         environment: &Environment,
         name: &ModelName,
         version: &Version,
-        require: &[Suite],
-    ) -> Result<(Digest, Vec<Evidence>)> {
+        require: &[SuiteName],
+    ) -> Result<(Digest, Vec<MoveEvidence>)> {
         let manifest = self.manifest(name, version).await?;
         if let Some(key) = &self.key {
             self.verify_signature(&manifest, key).await?;
         }
-        let mut suites: Vec<Suite> =
+        let mut suites: Vec<SuiteName> =
             self.require.get(environment).into_iter().flatten().chain(require).cloned().collect();
         suites.sort_unstable();
         suites.dedup();
-        let passed = self.passed(&manifest, &suites, environment.to_string().as_str()).await?;
-        let evidence = passed.into_iter().map(|report| Evidence { suite: report.suite, report: report.digest });
+        let passed = self.check_suites(&manifest, &suites, environment.to_string().as_str()).await?;
+        let evidence = passed.into_iter().map(|report| MoveEvidence { suite: report.suite, report: report.digest });
         Ok((manifest.checksum, evidence.collect()))
     }
 
-    /// Makes nothing current, as it was before the first promotion.
+    /// Makes no version current, as before the first promotion.
     ///
     /// # Errors
-    /// Somebody has moved the pointer away from where it was expected, or the store fails.
-    pub async fn clear(&self, environment: &Environment, name: &ModelName, mark: &Mark) -> Result<Moved> {
-        self.advance(&environment_line(environment, name), &Aim::Nowhere, mark).await
-    }
-
-    /// Goes back to a version that has been current, or to the one before.
-    ///
-    /// # Errors
-    /// There is none, it was never current there, or it is not registered any more.
-    pub async fn restore(&self, restoration: &Restoration) -> Result<Moved> {
-        let Restoration { environment, name, to, mark } = restoration;
-        let line = environment_line(environment, name);
-        self.advance(&line, &Aim::Back { name: name.clone(), to: to.clone() }, mark).await
-    }
-
-    /// Where an aim leads from here.
-    pub(crate) async fn target(&self, line: &Line, aim: &Aim, stands: Option<&Move>) -> Result<Target> {
-        let from = stands.and_then(|stands| stands.version.clone());
-        Ok(match aim {
-            Aim::To { action, version, checksum, reports } => {
-                // A version that is promoted onto itself is not what it would go back to.
-                let itself = from.as_ref() == Some(version);
-                let before = if itself { stands.and_then(|stands| stands.before.clone()) } else { from };
-                let (version, checksum) = (Some(version.clone()), Some(*checksum));
-                Target { action: *action, version, checksum, before, reports: reports.clone() }
-            }
-            Aim::Back { name, to } => self.way_back(line, name, to.as_ref(), stands).await?,
-            Aim::Nowhere => {
-                Target { action: Action::Remove, version: None, checksum: None, before: from, reports: Vec::new() }
-            }
-        })
-    }
-
-    async fn way_back(
+    /// The pointer is not at the expected move, the effect id was used for another request, or the store fails.
+    pub async fn clear(
         &self,
-        line: &Line,
+        environment: &Environment,
         name: &ModelName,
-        to: Option<&Version>,
-        stands: Option<&Move>,
-    ) -> Result<Target> {
-        let to = to.or_else(|| stands.and_then(|stands| stands.before.as_ref())).ok_or_else(|| Error::Absent {
-            what: format!("version before {}", line.title),
-            instead: " to go back to; promote one".to_owned(),
-        })?;
-        let history = self.steps(line).await?;
-        // From where it came then: so going back twice goes back further, and not to and fro.
-        let been = history.iter().find(|moved| moved.version.as_ref() == Some(to)).ok_or_else(|| Error::Absent {
-            what: format!("move of {} to {to}", line.title),
-            instead: ": it was never current there; promote it".to_owned(),
-        })?;
-        let manifest = self.manifest(name, to).await?;
-        let (version, checksum) = (Some(to.clone()), Some(manifest.checksum));
-        Ok(Target { action: Action::Restore, version, checksum, before: been.before.clone(), reports: Vec::new() })
+        context: &MoveContext,
+    ) -> Result<MoveOutcome> {
+        self.advance(&environment_line(environment, name), &MoveRequest::Clear, context).await
     }
 
-    /// Where an alias points; `None`: it was never set.
+    /// Goes back to a version that was current before. Gates are not asked.
+    ///
+    /// # Errors
+    /// There is no earlier version, the version was never current there or is not registered any more, the pointer is not
+    /// at the expected move, the effect id was used for another request, or the store fails.
+    pub async fn restore(&self, restoration: &Restoration) -> Result<MoveOutcome> {
+        let Restoration { environment, name, to, context } = restoration;
+        let line = environment_line(environment, name);
+        self.advance(&line, &MoveRequest::Back { name: name.clone(), to: to.clone() }, context).await
+    }
+
+    /// Returns the last move of an alias, whose `version` it points to; `None` if the alias was never set.
     ///
     /// # Errors
     /// The last move is damaged, or the store fails.
-    pub async fn alias(&self, name: &ModelName, alias: &Alias) -> Result<Option<Move>> {
-        self.stands(&alias_line(name, alias)).await
+    pub async fn alias(&self, name: &ModelName, alias: &Alias) -> Result<Option<PointerMove>> {
+        self.last_move(&alias_line(name, alias)).await
     }
 
-    /// The aliases of a model that point somewhere, and where.
+    /// Returns the aliases of a model that point to a version, each with that version.
     ///
     /// # Errors
     /// A move is damaged, or the store fails.
     pub async fn aliases(&self, name: &ModelName) -> Result<Vec<(Alias, Version)>> {
-        let place = object_store::path::Path::from("aliases").join(name.to_string());
         let mut aliases = Vec::new();
-        for alias in self.store.names(&place).await?.iter().filter_map(|alias| alias.parse::<Alias>().ok()) {
-            if let Some(version) = self.alias(name, &alias).await?.and_then(|moved| moved.version) {
+        for alias in
+            self.store.names(&keys::aliases(name)).await?.iter().filter_map(|alias| alias.parse::<Alias>().ok())
+        {
+            if let Some(version) = self.alias(name, &alias).await?.and_then(|last| last.version) {
                 aliases.push((alias, version));
             }
         }
         Ok(aliases)
     }
 
-    /// The environments in which a version of a model is current, and which.
+    /// Returns the environments in which a version of a model is current, each with that version.
     ///
     /// # Errors
     /// A move is damaged, or the store fails.
     pub async fn environments(&self, name: &ModelName) -> Result<Vec<(Environment, Version)>> {
-        let place = object_store::path::Path::from("environments");
+        let known = self.store.names(&keys::environments()).await?;
         let mut environments = Vec::new();
-        for environment in self.store.names(&place).await?.iter().filter_map(|name| name.parse::<Environment>().ok()) {
-            if let Some(version) = self.current(&environment, name).await?.and_then(|moved| moved.version) {
+        for environment in known.iter().filter_map(|name| name.parse::<Environment>().ok()) {
+            if let Some(version) = self.current(&environment, name).await?.and_then(|last| last.version) {
                 environments.push((environment, version));
             }
         }
         Ok(environments)
     }
 
-    /// All moves of an alias, the newest first.
+    /// Returns all moves of an alias, the newest first.
     ///
     /// # Errors
     /// A move is damaged, or the store fails.
-    pub async fn alias_history(&self, name: &ModelName, alias: &Alias) -> Result<Vec<Move>> {
-        self.steps(&alias_line(name, alias)).await
+    pub async fn alias_history(&self, name: &ModelName, alias: &Alias) -> Result<Vec<PointerMove>> {
+        self.moves(&alias_line(name, alias)).await
     }
 
-    /// Points an alias to a version, or to nothing.
+    /// Points an alias to a version, or to nothing if `version` is `None`.
     ///
     /// # Errors
-    /// The version is not registered, or somebody has moved the alias away from where it was expected.
+    /// The version is not registered, an alias to be removed was never set, the alias is not at the expected move, the
+    /// effect id was used for another request, or the store fails.
     pub async fn set_alias(
         &self,
         name: &ModelName,
         alias: &Alias,
         version: Option<&Version>,
-        mark: &Mark,
-    ) -> Result<Moved> {
+        context: &MoveContext,
+    ) -> Result<MoveOutcome> {
         let manifest = match version {
             Some(version) => Some(self.manifest(name, version).await?),
             None => None,
         };
         let line = alias_line(name, alias);
-        if version.is_none() && self.stands(&line).await?.is_none() {
-            let instead = "; it was never set".to_owned();
-            return Err(Error::Absent { what: format!("alias @{alias} of {name}"), instead });
+        if version.is_none() && self.last_move(&line).await?.is_none() {
+            let hint = "; it was never set".to_owned();
+            return Err(RegistryError::Absent { thing: format!("alias @{alias} of {name}"), hint });
         }
-        let aim = match manifest {
+        let request = match manifest {
             Some(manifest) => {
                 let (version, checksum) = (manifest.version, manifest.checksum);
-                Aim::To { action: Action::Set, version, checksum, reports: Vec::new() }
+                MoveRequest::To { action: Action::Set, version, checksum, reports: Vec::new() }
             }
-            None => Aim::Nowhere,
+            None => MoveRequest::Clear,
         };
-        self.advance(&line, &aim, mark).await
+        self.advance(&line, &request, context).await
     }
 }

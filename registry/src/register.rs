@@ -1,8 +1,12 @@
-//! Registering a version: its files first, its manifest last, and each of the two only once.
+//! Registering a version: the files are uploaded first, and the manifest is created last.
 //!
-//! Whoever is killed on the way leaves an upload that no manifest names. It is not listed, nobody waits for it, and
-//! [`crate::gc`] collects it. Before the manifest is created the upload is closed, and the collector has to close it as
-//! well before it removes anything: so one of the two knows of the other, however long the upload has taken.
+//! A process that is killed on the way leaves an upload that no manifest names. It is not listed, it blocks no other
+//! attempt, and [`Registry::collect`] removes it later.
+//!
+//! A collector can't tell a slow upload from an abandoned one. Both sides therefore create the same object, the upload's
+//! closing mark: the registering side before the manifest, the collector before it removes anything. Only one of them
+//! creates it, and the other reads in it which one that was: one of the two always learns of the other, however long the
+//! upload takes.
 
 use std::collections::BTreeMap;
 
@@ -10,141 +14,145 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 use crate::digest::Digest;
-use crate::error::Error;
+use crate::error::{RegistryError, Result};
+use crate::invalid::InvalidValue;
 use crate::manifest::{Manifest, ModelFile};
 use crate::name::{ModelName, Version};
+use crate::random::random_id;
+use crate::registry::Registry;
 use crate::source::SourceFile;
 use crate::store::Created;
 use crate::upload::upload;
-use crate::{Registry, Result, keys, seal};
+use crate::{keys, seal};
 
-/// What a closed upload says of who closed it.
+/// Content of the closing mark that the registering side creates.
 pub(crate) const REGISTERED: &[u8] = b"registered\n";
+/// Content of the closing mark that a collector creates.
 pub(crate) const COLLECTED: &[u8] = b"collected\n";
 
-/// Words to find a version by, and what people write about it, have an end.
-const LONGEST_TEXT: usize = 4096;
+/// Maximum length in bytes of each text in a manifest.
+const MAX_TEXT_LEN: usize = 4096;
 
-/// What is said of a version when it is registered; see [`Manifest`] for the fields.
+/// The description of a version to be registered. The fields become those of [`Manifest`].
 #[derive(Debug, Clone)]
-pub struct Draft {
-    /// The model.
+pub struct VersionDraft {
+    /// The model's name.
     pub name: ModelName,
-    /// The version.
+    /// The version to be registered.
     pub version: Version,
-    /// What people are told of it.
+    /// Free text for readers, at most 4096 bytes; may be empty.
     pub description: String,
-    /// What runs it.
+    /// Framework that runs the model, at most 4096 bytes; may be empty.
     pub framework: String,
-    /// Which version of that.
+    /// Version of the framework, at most 4096 bytes; may be empty.
     pub framework_version: String,
-    /// How well it does.
+    /// Measurements of the model's quality, by the metric's name. Each must be finite.
     pub performance_metrics: BTreeMap<String, f64>,
-    /// What its makers found.
+    /// Results of the developers' own validation, as free-form JSON.
     pub validation_results: BTreeMap<String, Value>,
-    /// Words to find it by.
+    /// Search tags, each of at most 4096 bytes; order and duplicates do not matter.
     pub tags: Vec<String>,
-    /// What its checksum has to be.
+    /// Expected digest of the model; `None`: any digest is accepted.
     pub checksum: Option<Digest>,
-    /// Who registers it.
+    /// Name of the registering person or program, at most 4096 bytes and not blank.
     pub by: String,
 }
 
-impl Draft {
-    fn check(&self) -> Result<()> {
-        let invalid =
-            |what, value: &str, why: &str| Err(Error::Invalid { what, value: value.to_owned(), why: why.to_owned() });
+impl VersionDraft {
+    fn check(&self) -> Result<(), InvalidValue> {
         if self.by.trim().is_empty() {
-            return invalid("author", &self.by, "say who registers it");
+            return Err(InvalidValue::new("author", &self.by, "say who registers it"));
         }
         for text in
             [&self.by, &self.description, &self.framework, &self.framework_version].into_iter().chain(&self.tags)
         {
-            if text.len() > LONGEST_TEXT {
-                return invalid(
-                    "text for a manifest",
-                    &text.chars().take(40).collect::<String>(),
-                    "it is longer than 4096 bytes",
-                );
+            if text.len() > MAX_TEXT_LEN {
+                let start: String = text.chars().take(40).collect();
+                return Err(InvalidValue::new("text for a manifest", start, "it is longer than 4096 bytes"));
             }
         }
         match self.performance_metrics.iter().find(|(_, value)| !value.is_finite()) {
-            Some((name, value)) => invalid("performance metric", &format!("{name}={value}"), "write a finite number"),
+            Some((name, value)) => {
+                Err(InvalidValue::new("performance metric", format!("{name}={value}"), "write a finite number"))
+            }
             None => Ok(()),
         }
     }
 }
 
 impl Registry {
-    /// Registers a version. Of many that register the same one at the same time exactly one does.
+    /// Registers a version with these files at the time `at`, and returns its manifest. If several callers register the
+    /// same version at the same time, exactly one of them succeeds.
     ///
     /// # Errors
-    /// The version is there already, a file can't be read, the checksum is another one, or the store fails. In each case
-    /// nothing is registered.
-    pub async fn register(&self, draft: Draft, files: Vec<SourceFile>, at: Timestamp) -> Result<Manifest> {
+    /// The draft is invalid, the version exists, a file can't be read, the checksum is not the expected one, the upload was
+    /// collected, or the store fails. Nothing is registered then, except that after a failure of the store the version may
+    /// exist: the answer to its creation may be lost.
+    pub async fn register(&self, draft: VersionDraft, files: Vec<SourceFile>, at: Timestamp) -> Result<Manifest> {
         draft.check()?;
-        // Before gigabytes are sent; what counts is the creation at the end.
+        // This check only saves an upload in vain; the creation of the manifest decides.
         if let Some(manifest) = self.find(&draft.name, &draft.version).await? {
-            return Err(Error::Exists(Box::new(manifest)));
+            return Err(RegistryError::Exists(Box::new(manifest)));
         }
-        let id = random()?;
-        let registered = self.send_and_create(&draft, files, &id, at).await;
-        // What was sent is taken back only if it is certain that no manifest names it, now or in a moment: a request that
-        // was answered by an error may still be on its way. The rest is collected later.
-        if let Err(Error::Exists(_) | Error::Checksum { .. } | Error::File { .. }) = registered {
-            let _ = self.take_back(&draft, &id).await;
+        let id = random_id()?;
+        let registered = self.upload_and_create(&draft, files, &id, at).await;
+        // The files are removed only if it is certain that no manifest names them, now or later: a request that was
+        // answered by an error may still take effect. In the other cases the collector removes them.
+        if let Err(RegistryError::Exists(_) | RegistryError::Checksum { .. } | RegistryError::File { .. }) = registered
+        {
+            let _ = self.remove_upload(&draft, &id).await;
         }
         registered
     }
 
-    async fn send_and_create(
+    async fn upload_and_create(
         &self,
-        draft: &Draft,
+        draft: &VersionDraft,
         files: Vec<SourceFile>,
         id: &str,
         at: Timestamp,
     ) -> Result<Manifest> {
-        let place = keys::upload(&draft.name, &draft.version, id);
-        let mut stored = Vec::with_capacity(files.len());
-        for (at, SourceFile { path, from }) in files.into_iter().enumerate() {
-            let sent = upload(&self.store, &place.clone().join(at.to_string()), from).await?;
-            stored.push(ModelFile { path, size: sent.size, checksum: sent.checksum });
+        let prefix = keys::upload(&draft.name, &draft.version, id);
+        let mut uploaded = Vec::with_capacity(files.len());
+        for (number, SourceFile { path, from }) in files.into_iter().enumerate() {
+            let file = upload(&self.store, &keys::file(&prefix, number), from).await?;
+            uploaded.push(ModelFile { path, size: file.size, checksum: file.checksum });
         }
-        let manifest = manifest(draft, stored, id, at)?;
-        self.close(&manifest).await?;
+        let manifest = manifest(draft, uploaded, id, at)?;
+        self.close_upload(&manifest).await?;
         let key = keys::manifest(&manifest.name, &manifest.version);
         if self.store.create(&key, seal::write(&manifest)?).await? == Created::Yes {
             return Ok(manifest);
         }
         match self.find(&manifest.name, &manifest.version).await? {
-            // It was created, and only the answer was lost.
-            Some(there) if there.upload == id => Ok(there),
-            Some(there) => Err(Error::Exists(Box::new(there))),
-            None => Err(Error::damaged(&key, "it is there and is not")),
+            // This call created the manifest, but the answer was lost and the client tried again.
+            Some(existing) if existing.upload == id => Ok(existing),
+            Some(existing) => Err(RegistryError::Exists(Box::new(existing))),
+            None => Err(RegistryError::damaged(&key, "the store says that it exists, and does not return it")),
         }
     }
 
-    /// Closes the upload, with all of it there.
-    async fn close(&self, manifest: &Manifest) -> Result<()> {
-        let collected = || Error::Collected { name: manifest.name.clone(), version: manifest.version.clone() };
-        let place = keys::upload(&manifest.name, &manifest.version, &manifest.upload);
-        let closed = keys::closed(&place);
+    /// Creates the upload's closing mark, and checks that all files are there.
+    async fn close_upload(&self, manifest: &Manifest) -> Result<()> {
+        let collected = || RegistryError::Collected { name: manifest.name.clone(), version: manifest.version.clone() };
+        let prefix = keys::upload(&manifest.name, &manifest.version, &manifest.upload);
+        let closed = keys::closed(&prefix);
         if self.store.create(&closed, REGISTERED.to_vec()).await? == Created::Taken {
             match self.store.read(&closed).await? {
-                Some(by) if by == REGISTERED => {}
+                Some(mark) if mark == REGISTERED => {}
                 _ => return Err(collected()),
             }
         }
-        let there = self.store.list(&place).await?;
+        let objects = self.store.list(&prefix).await?;
         let size =
-            |at: usize| there.iter().find(|object| object.location == manifest.key(at)).map(|object| object.size);
+            |at: usize| objects.iter().find(|object| object.location == manifest.key(at)).map(|object| object.size);
         match manifest.files.iter().enumerate().all(|(at, file)| size(at) == Some(file.size)) {
             true => Ok(()),
             false => Err(collected()),
         }
     }
 
-    async fn take_back(&self, draft: &Draft, id: &str) -> Result<()> {
+    async fn remove_upload(&self, draft: &VersionDraft, id: &str) -> Result<()> {
         for object in self.store.list(&keys::upload(&draft.name, &draft.version, id)).await? {
             self.store.remove(&object.location).await?;
         }
@@ -152,12 +160,13 @@ impl Registry {
     }
 }
 
-fn manifest(draft: &Draft, files: Vec<ModelFile>, id: &str, at: Timestamp) -> Result<Manifest> {
+/// Composes the manifest, and checks the draft's expected digest.
+fn manifest(draft: &VersionDraft, files: Vec<ModelFile>, id: &str, at: Timestamp) -> Result<Manifest> {
     let got = Manifest::digest(&files);
     if let Some(expected) = draft.checksum.filter(|expected| *expected != got) {
-        let what = format!("the checksum of what was read as {} {}", draft.name, draft.version);
+        let subject = format!("the checksum of the files for {} {}", draft.name, draft.version);
         let remedy = "nothing was registered; get the files again, or correct --checksum";
-        return Err(Error::Checksum { what, expected, got, remedy });
+        return Err(RegistryError::Checksum { subject, expected, got, remedy });
     }
     let mut tags = draft.tags.clone();
     tags.sort_unstable();
@@ -179,11 +188,4 @@ fn manifest(draft: &Draft, files: Vec<ModelFile>, id: &str, at: Timestamp) -> Re
         files,
         upload: id.to_owned(),
     })
-}
-
-/// 128 bits that nobody else has.
-pub(crate) fn random() -> Result<String> {
-    let mut bytes = [0; 16];
-    getrandom::fill(&mut bytes).map_err(Error::Random)?;
-    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
 }

@@ -1,12 +1,11 @@
-//! Signatures as sigstore's model-transparency makes them with a key (`model_signing sign key`): a file `model.sig` beside the
-//! model's others, whose list of digests must be the manifest's own.
+//! Signatures in the format of sigstore's model-transparency, made with a key (`model_signing sign key`): a file `model.sig`
+//! among the model's files, whose list of digests must be that of the manifest.
 //!
-//! It is read narrowly: one ECDSA P-256 key that whoever verifies has got by another way, SHA-256, and every file by itself.
-//! Keyless signatures, certificates and transparency logs are not looked at, and what is not understood is refused. A
-//! signature says whose files these are; it knows nothing of our names and versions.
+//! Only a narrow part of the format is accepted: one ECDSA P-256 key that the verifying side already has, SHA-256, and a
+//! digest for every single file. Keyless signatures, certificates and transparency logs are not supported, and unknown
+//! forms are refused. A signature covers the files; it does not cover the registry's model names and versions.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -14,69 +13,40 @@ use ring::signature::{ECDSA_P256_SHA256_ASN1, UnparsedPublicKey};
 use serde::Deserialize;
 
 use crate::digest::{Digest, Hasher};
-use crate::error::Error;
+use crate::error::{RegistryError, Result};
 use crate::manifest::Manifest;
-use crate::{Registry, Result};
+use crate::registry::Registry;
+use crate::verifying_key::VerifyingKey;
 
-/// The file's name.
+/// Path of the signature's file within the model.
 pub const FILE: &str = "model.sig";
 
 const STATEMENT: &str = "application/vnd.in-toto+json";
 const PREDICATE: &str = "https://model_signing/signature/v1.0";
 
-/// What stands before the point in the DER of a public key on P-256.
-const P256: [u8; 26] = [
-    0x30, 0x59, 0x30, 0x13, 0x06, 0x07, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01, 0x06, 0x08, 0x2a, 0x86, 0x48, 0xce,
-    0x3d, 0x03, 0x01, 0x07, 0x03, 0x42, 0x00,
-];
-
-/// A public key.
-#[derive(Debug, Clone)]
-pub struct Key {
-    point: Vec<u8>,
-}
-
-impl Key {
-    /// Reads a public key (PEM).
-    ///
-    /// # Errors
-    /// It can't be read, or is of another kind.
-    pub fn read(path: &Path) -> Result<Key> {
-        let text =
-            std::fs::read_to_string(path).map_err(|error| Error::file(path, format!("can't be read: {error}")))?;
-        Key::parse(&text).ok_or_else(|| {
-            Error::file(path, "it is no public key on P-256; write one with `openssl ec -pubout` (BEGIN PUBLIC KEY)")
-        })
-    }
-
-    fn parse(pem: &str) -> Option<Key> {
-        let (_, rest) = pem.split_once("-----BEGIN PUBLIC KEY-----")?;
-        let (text, _) = rest.split_once("-----END PUBLIC KEY-----")?;
-        let der = STANDARD.decode(text.split_whitespace().collect::<String>()).ok()?;
-        let point = der.strip_prefix(&P256)?;
-        (point.len() == 65).then(|| Key { point: point.to_vec() })
-    }
-}
-
+/// The fields of a sigstore bundle that are read.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Bundle {
     dsse_envelope: Envelope,
 }
 
+/// A DSSE envelope: a base64-encoded payload with its signatures.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Envelope {
     payload: String,
     payload_type: String,
-    signatures: Vec<Signed>,
+    signatures: Vec<EnvelopeSignature>,
 }
 
 #[derive(Deserialize)]
-struct Signed {
+struct EnvelopeSignature {
+    /// The signature in base64.
     sig: String,
 }
 
+/// An in-toto statement: the payload.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Statement {
@@ -87,6 +57,7 @@ struct Statement {
 
 #[derive(Deserialize)]
 struct Subject {
+    /// Hexadecimal digests by their algorithm; that of `sha256` covers the digests of all resources.
     digest: BTreeMap<String, String>,
 }
 
@@ -96,6 +67,7 @@ struct Predicate {
     serialization: Serialization,
 }
 
+/// A signed file.
 #[derive(Deserialize)]
 struct Resource {
     name: String,
@@ -109,30 +81,36 @@ struct Serialization {
 }
 
 impl Registry {
-    /// Verifies that a version's files are exactly those that its `model.sig` signs, with this key. Their bytes are not read:
-    /// see [`Registry::verify`] for that.
+    /// Verifies that `key` signed exactly the files of this manifest: all of them, and no others. The files' bytes are not
+    /// read; [`Registry::verify`] does that.
     ///
     /// # Errors
-    /// There is no signature, or it does not hold.
-    pub async fn verify_signature(&self, manifest: &Manifest, key: &Key) -> Result<()> {
-        let wrong =
-            |why: String| Error::Signature { name: manifest.name.clone(), version: manifest.version.clone(), why };
+    /// There is no signature, it was made with another key or for other files, or the store fails.
+    pub async fn verify_signature(&self, manifest: &Manifest, key: &VerifyingKey) -> Result<()> {
+        let refused = |reason: String| RegistryError::Signature {
+            name: manifest.name.clone(),
+            version: manifest.version.clone(),
+            reason,
+        };
         let at = manifest.files.iter().position(|file| file.path.as_str() == FILE);
         let at =
-            at.ok_or_else(|| wrong(format!("there is no {FILE} among its files; sign it before it is registered")))?;
+            at.ok_or_else(|| refused(format!("there is no {FILE} among its files; sign it before it is registered")))?;
         let stored = manifest.key(at);
-        let bytes =
-            self.store.read(&stored).await?.ok_or_else(|| Error::damaged(&stored, "it is not there any more"))?;
+        let bytes = self
+            .store
+            .read(&stored)
+            .await?
+            .ok_or_else(|| RegistryError::damaged(&stored, "it is not there any more"))?;
         if Digest::of(&bytes) != manifest.files[at].checksum {
-            return Err(Error::damaged(&stored, "it is not what was registered"));
+            return Err(RegistryError::damaged(&stored, "its bytes do not have the registered checksum"));
         }
-        let statement = opened(&bytes, key).map_err(wrong)?;
-        same(statement, manifest).map_err(wrong)
+        let statement = verified_statement(&bytes, key).map_err(refused)?;
+        check_statement(statement, manifest).map_err(refused)
     }
 }
 
-/// The statement, if the key has signed it.
-fn opened(bytes: &[u8], key: &Key) -> Result<Statement, String> {
+/// Parses a bundle, and returns its statement if `key` signed it.
+fn verified_statement(bytes: &[u8], key: &VerifyingKey) -> Result<Statement, String> {
     let Bundle { dsse_envelope: envelope } = serde_json::from_slice(bytes)
         .map_err(|error| format!("{FILE} is no sigstore bundle with an envelope: {error}"))?;
     let decode = |text: &str| STANDARD.decode(text).map_err(|error| format!("{FILE} is not base64: {error}"));
@@ -140,19 +118,20 @@ fn opened(bytes: &[u8], key: &Key) -> Result<Statement, String> {
     if envelope.payload_type != STATEMENT {
         return Err(format!("{FILE} holds {:?}, and no in-toto statement", envelope.payload_type));
     }
-    // What is signed is not the payload alone: DSSE's pre-authentication encoding.
+    // The signed bytes are DSSE's pre-authentication encoding of the payload and its type.
     let mut signed = format!("DSSEv1 {} {STATEMENT} {} ", STATEMENT.len(), payload.len()).into_bytes();
     signed.extend_from_slice(&payload);
     let key = UnparsedPublicKey::new(&ECDSA_P256_SHA256_ASN1, &key.point);
-    let holds = |one: &Signed| decode(&one.sig).is_ok_and(|signature| key.verify(&signed, &signature).is_ok());
-    if !envelope.signatures.iter().any(holds) {
+    let is_valid =
+        |one: &EnvelopeSignature| decode(&one.sig).is_ok_and(|signature| key.verify(&signed, &signature).is_ok());
+    if !envelope.signatures.iter().any(is_valid) {
         return Err(format!("{FILE} was not made with this key, or was changed"));
     }
     serde_json::from_slice(&payload).map_err(|error| format!("{FILE} holds no statement about a model: {error}"))
 }
 
-/// Whether the statement is about these files, all of them and no others.
-fn same(statement: Statement, manifest: &Manifest) -> Result<(), String> {
+/// Checks that the statement covers exactly the manifest's files, except the signature itself.
+fn check_statement(statement: Statement, manifest: &Manifest) -> Result<(), String> {
     let Statement { subject, predicate_type, predicate: Predicate { resources, serialization } } = statement;
     if predicate_type != PREDICATE || serialization.method != "files" {
         return Err(format!(
@@ -172,16 +151,17 @@ fn same(statement: Statement, manifest: &Manifest) -> Result<(), String> {
     }
     let root = root.finish().hex();
     if !matches!(&subject[..], [one] if one.digest.get("sha256") == Some(&root)) {
-        return Err("its subject is not the digest of what it lists".to_owned());
+        return Err("its subject is not the digest of its list of files".to_owned());
     }
     let files = manifest.files.iter().filter(|file| file.path.as_str() != FILE);
     let files: BTreeMap<String, Digest> = files.map(|file| (file.path.as_str().to_owned(), file.checksum)).collect();
-    // A model of one file is signed under the name of the place where it was.
-    let one = files.len() == 1 && signed.len() == 1 && signed.contains_key(".");
-    if if one { files.values().eq(signed.values()) } else { files == signed } {
+    // The signing tool lists a model that is a single file as `.`.
+    let single = files.len() == 1 && signed.len() == 1 && signed.contains_key(".");
+    if if single { files.values().eq(signed.values()) } else { files == signed } {
         return Ok(());
     }
-    let odd = files.iter().find(|(name, digest)| signed.get(*name) != Some(digest)).map(|(name, _)| name.as_str());
-    let odd = odd.or_else(|| signed.keys().find(|name| !files.contains_key(*name)).map(String::as_str));
-    Err(format!("{} is not as it was signed", odd.unwrap_or("a file")))
+    let differing =
+        files.iter().find(|(name, digest)| signed.get(*name) != Some(digest)).map(|(name, _)| name.as_str());
+    let differing = differing.or_else(|| signed.keys().find(|name| !files.contains_key(*name)).map(String::as_str));
+    Err(format!("{} is not as it was signed", differing.unwrap_or("a file")))
 }

@@ -1,73 +1,75 @@
-//! The files that are registered as a model, and under which paths.
+//! Collects the local files that are registered as a model, and their paths within the model.
 
 use std::path::{Path, PathBuf};
 
-use crate::Result;
-use crate::error::Error;
+use crate::error::{RegistryError, Result};
 use crate::manifest::FilePath;
 
-/// More files than this are an archive that somebody has forgotten to pack.
-const MOST: usize = 10_000;
+/// Maximum number of files in a model. A directory with more is probably an archive that was not packed.
+const MAX_FILES: usize = 10_000;
 
-/// A file to be registered.
+/// A local file to be registered.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct SourceFile {
-    /// Its path within the model.
+    /// The file's path within the model.
     pub path: FilePath,
-    /// Where it is now.
+    /// The file's local path.
     pub from: PathBuf,
 }
 
-/// The files at these places, in the order of their paths: a file is called what it is called, and the files of a
-/// directory have their paths within it.
+/// Collects the files at these local paths, in the order of their paths within the model.
+///
+/// A file's path within the model is its file name; the files of a directory have their paths relative to the directory.
+/// Symbolic links are followed.
 ///
 /// # Errors
-/// A place can't be read, there is nothing in it, or two files would have the same path.
-pub fn files(places: &[PathBuf]) -> Result<Vec<SourceFile>> {
+/// A path can't be read, a directory has no files or too many, or two files would have the same path within the model.
+pub fn files(paths: &[PathBuf]) -> Result<Vec<SourceFile>> {
     let mut found = Vec::new();
-    for place in places {
+    for path in paths {
         let before = found.len();
         let metadata =
-            std::fs::metadata(place).map_err(|error| Error::file(place, format!("can't be read: {error}")))?;
+            std::fs::metadata(path).map_err(|error| RegistryError::file(path, format!("can't be read: {error}")))?;
         if metadata.is_dir() {
-            walk(place, place, &mut found)?;
+            walk(path, path, &mut found)?;
         } else {
-            add(place.parent().unwrap_or(Path::new("")), place, &mut found)?;
+            add(path.parent().unwrap_or(Path::new("")), path, &mut found)?;
         }
         if found.len() == before {
-            return Err(Error::file(
-                place,
+            return Err(RegistryError::file(
+                path,
                 "there is no file in it; name the model's file, or the directory that it is in",
             ));
         }
     }
     found.sort();
     if let Some(twice) = found.windows(2).find(|pair| pair[0].path == pair[1].path) {
-        let why = format!("it would have the same path in the model as {}; rename one", twice[0].from.display());
-        return Err(Error::file(&twice[1].from, why));
+        let reason = format!("it would have the same path in the model as {}; rename one", twice[0].from.display());
+        return Err(RegistryError::file(&twice[1].from, reason));
     }
     Ok(found)
 }
 
 fn walk(root: &Path, directory: &Path, found: &mut Vec<SourceFile>) -> Result<()> {
-    let unreadable = |error: std::io::Error| Error::file(directory, format!("can't be read: {error}"));
+    let unreadable = |error: std::io::Error| RegistryError::file(directory, format!("can't be read: {error}"));
     for entry in std::fs::read_dir(directory).map_err(unreadable)? {
         let path = entry.map_err(unreadable)?.path();
-        // Followed: the caches of model hubs are made of links. A ring of them ends at the system's own limit.
+        // `metadata` follows links, which the caches of model hubs consist of. A cycle of links ends with an error of the
+        // operating system.
         let metadata =
-            std::fs::metadata(&path).map_err(|error| Error::file(&path, format!("can't be read: {error}")))?;
+            std::fs::metadata(&path).map_err(|error| RegistryError::file(&path, format!("can't be read: {error}")))?;
         if metadata.is_dir() { walk(root, &path, found)? } else { add(root, &path, found)? }
     }
     Ok(())
 }
 
 fn add(root: &Path, path: &Path, found: &mut Vec<SourceFile>) -> Result<()> {
-    if found.len() >= MOST {
-        return Err(Error::file(root, format!("it has more than {MOST} files; pack them into one")));
+    if found.len() >= MAX_FILES {
+        return Err(RegistryError::file(root, format!("it has more than {MAX_FILES} files; pack them into one")));
     }
     let within = path.strip_prefix(root).unwrap_or(path);
     let parts: Option<Vec<&str>> = within.iter().map(|part| part.to_str()).collect();
-    let parts = parts.ok_or_else(|| Error::file(path, "its name is not UTF-8; rename it"))?;
+    let parts = parts.ok_or_else(|| RegistryError::file(path, "its name is not UTF-8; rename it"))?;
     found.push(SourceFile { path: FilePath::try_from(parts.join("/"))?, from: path.to_owned() });
     Ok(())
 }

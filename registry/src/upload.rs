@@ -1,8 +1,8 @@
-//! From a file into the store in one pass: each part is read, taken into the digest, and sent, while the next one is read.
+//! Uploads a local file in one pass: each part is read, added to the digest and sent, while the next one is read.
 //!
-//! What is in memory is the parts that fly and the one that is read, whatever the size of the file. Their buffers come back
-//! when they have landed, and are used again: buffers that every thread frees and makes anew are kept by the allocator for
-//! each of them, and add up to several times as much.
+//! Memory is bounded for a file of any size: it holds the parts in transfer and the one that is being read. A part's
+//! buffer is used again once the part is sent. With fresh buffers for each part, the allocator would keep freed ones for
+//! every thread, several times as much.
 
 use std::fs::File;
 use std::io::Read;
@@ -14,37 +14,37 @@ use object_store::path::Path;
 use object_store::{MultipartUpload, ObjectStoreExt};
 use tokio::task::{JoinSet, spawn_blocking};
 
-use crate::Result;
 use crate::digest::{Digest, Hasher};
-use crate::error::Error;
+use crate::error::{RegistryError, Result};
 use crate::store::Store;
 
-/// No store takes more parts than this.
-const MOST_PARTS: u64 = 10_000;
+/// Maximum number of parts of an upload that every store accepts.
+const MAX_PARTS: u64 = 10_000;
 
-/// What was stored.
-pub(crate) struct Stored {
+/// The size and the digest of the bytes that were uploaded.
+pub(crate) struct Uploaded {
     pub(crate) size: u64,
     pub(crate) checksum: Digest,
 }
 
-/// Uploads a file. Until it is whole nothing is listed; what was sent before an error is taken back, if the store still answers.
-pub(crate) async fn upload(store: &Store, key: &Path, from: PathBuf) -> Result<Stored> {
+/// Uploads the file `from` to `key`. The object is not visible before it is complete. After an error the parts that were
+/// sent are removed, if the store still answers.
+pub(crate) async fn upload(store: &Store, key: &Path, from: PathBuf) -> Result<Uploaded> {
     let reader = spawn_blocking({
-        let part = store.part;
-        move || Reader::open(from, part)
+        let part_size = store.part_size;
+        move || Reader::open(from, part_size)
     });
-    let reader = reader.await.map_err(|_| cut_off(key))??;
+    let reader = reader.await.map_err(|_| interrupted(key))??;
     let (reader, first) = reader.next(key).await?;
     let failed = |error| store.failed(format!("writing {key}"), error);
-    if first.len() < reader.part {
+    if first.len() < reader.part_size {
         store.inner.put(key, first.into()).await.map_err(failed)?;
-        return Ok(reader.stored());
+        return Ok(reader.finish());
     }
     let mut upload = store.inner.put_multipart(key).await.map_err(failed)?;
     let sent = send(store, key, &mut *upload, reader, first).await;
     let done = match sent {
-        Ok(stored) => upload.complete().await.map(|_| stored).map_err(failed),
+        Ok(uploaded) => upload.complete().await.map(|_| uploaded).map_err(failed),
         Err(error) => Err(error),
     };
     if done.is_err() {
@@ -53,79 +53,82 @@ pub(crate) async fn upload(store: &Store, key: &Path, from: PathBuf) -> Result<S
     done
 }
 
+/// Sends `part` and all parts after it.
 async fn send(
     store: &Store,
     key: &Path,
     upload: &mut dyn MultipartUpload,
     mut reader: Reader,
     mut part: Bytes,
-) -> Result<Stored> {
-    let mut flying = JoinSet::new();
-    let landed = |part: Option<Result<object_store::Result<()>, _>>| match part {
+) -> Result<Uploaded> {
+    let mut sending = JoinSet::new();
+    let check = |part: Option<Result<object_store::Result<()>, _>>| match part {
         Some(Ok(Ok(()))) | None => Ok(()),
         Some(Ok(Err(error))) => Err(store.failed(format!("writing {key}"), error)),
-        Some(Err(_)) => Err(cut_off(key)),
+        Some(Err(_)) => Err(interrupted(key)),
     };
     while !part.is_empty() {
-        if flying.len() >= store.flying {
-            landed(flying.join_next().await)?;
+        if sending.len() >= store.concurrency {
+            check(sending.join_next().await)?;
         }
-        flying.spawn(upload.put_part(part.into()));
+        sending.spawn(upload.put_part(part.into()));
         (reader, part) = reader.next(key).await?;
     }
-    while !flying.is_empty() {
-        landed(flying.join_next().await)?;
+    while !sending.is_empty() {
+        check(sending.join_next().await)?;
     }
-    Ok(reader.stored())
+    Ok(reader.finish())
 }
 
-fn cut_off(key: &Path) -> Error {
-    Error::CutOff { what: key.to_string() }
+fn interrupted(key: &Path) -> RegistryError {
+    RegistryError::Interrupted { task: format!("writing {key}") }
 }
 
-/// A file on its way: reading and hashing block, so they have a thread.
+/// Reads a file part by part and computes its digest. Both block, so they run on a thread for blocking work.
 struct Reader {
     file: File,
     from: PathBuf,
-    part: usize,
+    /// Size of each part but the last, in bytes.
+    part_size: usize,
+    /// Number of bytes read.
     size: u64,
     hasher: Hasher,
     pool: Pool,
 }
 
 impl Reader {
-    fn open(from: PathBuf, part: usize) -> Result<Reader> {
-        let unreadable = |error: std::io::Error| Error::file(&from, format!("can't be read: {error}"));
+    fn open(from: PathBuf, part_size: usize) -> Result<Reader> {
+        let unreadable = |error: std::io::Error| RegistryError::file(&from, format!("can't be read: {error}"));
         let file = File::open(&from).map_err(unreadable)?;
         let size = file.metadata().map_err(unreadable)?.len();
-        // Larger files have larger parts: the number of parts is what is bounded.
-        let part = usize::try_from(size.div_ceil(MOST_PARTS)).unwrap_or(usize::MAX).max(part);
-        Ok(Reader { file, from, part, size: 0, hasher: Hasher::default(), pool: Pool::default() })
+        // The number of parts is limited, so large files have larger parts.
+        let part_size = usize::try_from(size.div_ceil(MAX_PARTS)).unwrap_or(usize::MAX).max(part_size);
+        Ok(Reader { file, from, part_size, size: 0, hasher: Hasher::default(), pool: Pool::default() })
     }
 
-    /// The next part; an empty one is the end.
+    /// Reads the next part. It is empty at the end of the file.
     async fn next(self, key: &Path) -> Result<(Reader, Bytes)> {
-        spawn_blocking(move || self.read()).await.map_err(|_| cut_off(key))?
+        spawn_blocking(move || self.read()).await.map_err(|_| interrupted(key))?
     }
 
     fn read(mut self) -> Result<(Reader, Bytes)> {
-        let mut buffer = Buffer::take(&self.pool, self.part);
-        let read = (&mut self.file).take(self.part as u64).read_to_end(&mut buffer.bytes);
-        read.map_err(|error| Error::file(&self.from, format!("can't be read: {error}")))?;
+        let mut buffer = Buffer::take(&self.pool, self.part_size);
+        let read = (&mut self.file).take(self.part_size as u64).read_to_end(&mut buffer.bytes);
+        read.map_err(|error| RegistryError::file(&self.from, format!("can't be read: {error}")))?;
         self.hasher.update(&buffer.bytes);
         self.size += buffer.bytes.len() as u64;
         Ok((self, Bytes::from_owner(buffer)))
     }
 
-    fn stored(self) -> Stored {
-        Stored { size: self.size, checksum: self.hasher.finish() }
+    fn finish(self) -> Uploaded {
+        Uploaded { size: self.size, checksum: self.hasher.finish() }
     }
 }
 
-/// Buffers that nobody uses at present.
+/// The buffers that are free.
 type Pool = Arc<Mutex<Vec<Vec<u8>>>>;
 
-/// A buffer that goes back to where it came from.
+/// A buffer that returns to its pool when it is dropped.
 struct Buffer {
     bytes: Vec<u8>,
     pool: Pool,

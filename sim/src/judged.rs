@@ -1,12 +1,14 @@
 //! The sequential judge, as the daemon runs it, on simulated polls.
 
-use bellwether_core::judge::sequential::{SequentialInput, SequentialQuery, SequentialState};
-use bellwether_core::judge::verdict::Verdict;
+use bellwether_core::judge::check::Check;
+use bellwether_core::judge::numbers::Verdict;
+use bellwether_core::judge::rule::Proof;
+use bellwether_core::judge::run::{CheckRun, Setting};
 use bellwether_core::measure::block::{Reading, Sample};
 use bellwether_core::measure::calibration::History;
 use bellwether_core::measure::metric::Metric;
 use bellwether_core::measure::window::Arm;
-use bellwether_core::policy::{Check, Policy, Proof};
+use bellwether_core::policy::Policy;
 use bellwether_core::stats::tally::{Pair, Tally};
 use bellwether_core::time::{Span, Timestamp};
 use serde_json::json;
@@ -16,11 +18,6 @@ use crate::story::policy;
 
 /// The planned duration of a rollout, in seconds.
 pub const HOUR: u64 = 3600;
-
-/// Returns the judge's input for one block of a metric, without readings of single canary pods.
-pub fn seen<'a>(sample: &'a Sample, processes: &'a [Reading]) -> SequentialInput<'a> {
-    SequentialInput { sample, processes, pods: None }
-}
 
 /// Returns a policy with one check by the sequential judge: a share of errors of at most `max`, such as `3%`, with the
 /// default margin.
@@ -61,15 +58,19 @@ pub fn alarm(policy: &Policy, scenario: &Scenario, learning: PhiLearning, run: u
     for pods in scenario.past(run).iter().filter(|_| learning == PhiLearning::BeforeRollout) {
         past.absorb(pods);
     }
-    let mut state = SequentialState::new(at(0), at(1), Span::from_secs(HOUR), past);
-    let query =
-        SequentialQuery { check, rule: check.sequential.unwrap(), metric, side: Arm::Canary, proof: Proof::NoAlarm };
+    let mut check_run = CheckRun::new(Setting { history: past, ..setting(check, metric) });
     scenario.simulate(run).iter().enumerate().position(|(n, poll)| {
         let learnt = poll.pods.iter().filter(|_| learning != PhiLearning::Never);
         let pods: Vec<Reading> = learnt.map(|pod| ratio(*pod)).collect();
-        let evidence = state.look(query, seen(&sample(poll.pair), &pods), at(n + 1)).unwrap();
+        let evidence = check_run.look((at(n), at(n + 1)), sample(poll.pair), &pods, None).unwrap();
         evidence.verdict == Verdict::Regressed
     })
+}
+
+/// Returns the setting of a check on a canary that is planned for an hour, without a proof and without a history.
+pub fn setting<'a>(check: &'a Check, metric: &'a Metric) -> Setting<'a> {
+    let (planned, history) = (Span::from_secs(HOUR), History::default());
+    Setting { check, metric, arm: Arm::Canary, proof: Proof::NoAlarm, planned, history }
 }
 
 /// Returns the counts of one poll as ratios of both arms.

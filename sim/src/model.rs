@@ -305,11 +305,10 @@ impl Model {
             Act::Model { .. } | Act::Notify { .. } | Act::Note { .. } => false,
             Act::ApplyCanary { images, replicas, traffic, baseline, .. } => {
                 let fresh = *baseline && deployed.apply_baseline(*replicas, now);
-                deployed.apply_canary(images, *replicas, *traffic != bellwether_core::policy::Traffic::Replicas, now)
-                    || fresh
+                deployed.apply_canary(images, *replicas, traffic.splits_by_weight(), now) || fresh
             }
             Act::SetWeight { weight, traffic } => {
-                let by_weight = *traffic != bellwether_core::policy::Traffic::Replicas;
+                let by_weight = traffic.splits_by_weight();
                 if by_weight && deployed.routed.is_none() && *weight > Weight::ZERO {
                     return failed(FailureKind::Conflict, "no route sends traffic to the canary".to_owned());
                 }

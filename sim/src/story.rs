@@ -190,7 +190,7 @@ impl Story {
     pub fn run_until_held(&mut self, why: &str) {
         for _ in 0..3 * 3600 {
             self.second();
-            if self.rollout().held.as_ref().is_some_and(|held| held.reason.to_string().contains(why)) {
+            if self.rollout().current.hold.as_ref().is_some_and(|held| held.reason.to_string().contains(why)) {
                 return;
             }
         }
@@ -201,7 +201,7 @@ impl Story {
     /// disposition of the event.
     pub fn tell(&mut self, event: Event) -> Disposition {
         let transitions = self.engine.step(event, self.now);
-        let disposition = transitions.first().map_or(Disposition::Ignored, |transition| transition.took);
+        let disposition = transitions.first().map_or(Disposition::Ignored, |transition| transition.disposition);
         self.answer = transitions.first().map_or_else(String::new, |transition| transition.reason.to_string());
         self.take(transitions);
         while let Some(event) = self.queue.pop_front() {

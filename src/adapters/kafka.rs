@@ -1,18 +1,18 @@
-//! Kafka: events in, and the journal. Kafka is the daemon's database, so what matters here is what is true after
-//! something has gone wrong.
+//! The Kafka adapter: the intake of events, and the journal of production.
 //!
-//! * **Who may write.** Each partition's journal has a transactional id of its own (`<group>-<partition>`), so opening it
-//!   fences whoever had it before, and ends what they left open. Offsets travel in the same transaction, with the
-//!   group's metadata *of the generation that assigned the partition*; a member that the group has moved on from is
-//!   refused by the broker even before anybody else opens.
-//! * **What is read when.** An assigned partition stays paused until its journal is open. So nothing is fetched before
-//!   the predecessor's last transaction is known to be over, and a daemon never holds records that it can't handle yet.
-//! * **When in doubt, start over.** After any error whose outcome is not known, the producer is dropped and the partition
-//!   is wound back to its committed offset and assigned again ([`Wake::Assigned`]). Doubt has one way out, and it is the
-//!   one that every start takes.
+//! Kafka is the daemon's database. These rules keep it consistent through crashes, rebalances and lost answers:
 //!
-//! Blocking calls of librdkafka (all of its transactions) run on threads for blocking work, with deadlines. The consumer
-//! is polled by a thread of its own that waits for nobody.
+//! * **Fencing.** Each partition's journal has a transactional id of its own (`<group>-<partition>`). Opening the journal
+//!   fences the earlier producer with that id and ends its open transaction. The offsets are committed in the same
+//!   transaction as the journal entries, with the group metadata of the generation that assigned the partition, so the
+//!   broker refuses them from a member of an earlier generation even before a successor opens the journal.
+//! * **Reading.** An assigned partition stays paused until its journal is open. So no record is fetched before the
+//!   predecessor's last transaction has ended, and the daemon never holds records that it can't handle yet.
+//! * **Unknown outcomes.** After an error whose outcome is unknown, the producer is dropped, the partition is rewound to
+//!   its committed offset, and it is assigned again ([`Wake::Assigned`]). The daemon then does the same as at a start.
+//!
+//! Blocking calls of librdkafka (all calls of a transaction) run on tokio's threads for blocking work and have deadlines.
+//! The consumer is polled by a thread of its own that never waits for the daemon, except for a revocation.
 
 use std::sync::Arc;
 
@@ -21,8 +21,8 @@ use tokio::sync::mpsc;
 
 use crate::ports::{Journal, JournalError, Journals, Partition, Wake};
 
-pub mod options;
 pub mod error;
+pub mod options;
 mod topics;
 mod ownership;
 mod intake;
@@ -31,7 +31,7 @@ mod transaction;
 mod journal;
 pub mod emitter;
 
-pub use emitter::Emitter;
+pub use emitter::{Emitter, RecordPosition};
 pub use error::KafkaClientError;
 pub use intake::{KafkaIntake, Pulse};
 pub use options::{Options, Protocol, Security};
@@ -39,43 +39,54 @@ pub use reader::read_decisions;
 
 use ownership::Ownership;
 
-/// A Kafka cluster whose topics are as they must be.
+/// A Kafka cluster whose topics were checked.
 #[derive(Clone)]
 pub struct Kafka {
     options: Arc<Options>,
+    /// The number of partitions of the events topic.
     partitions: i32,
     ownership: Arc<Ownership>,
 }
 
 impl Kafka {
-    /// Connects, creates the topics that are missing, and refuses those that are not as they must be.
+    /// Connects to the brokers, creates the topics that are missing and checks the others.
+    ///
+    /// # Errors
+    /// If an option is invalid, no broker answers, a topic can't be created, or a topic has settings that would lose or
+    /// mix up state.
     pub async fn connect(options: Options) -> Result<Kafka, KafkaClientError> {
         options.validate()?;
         let partitions = topics::ensure(&options).await?;
         Ok(Kafka { options: Arc::new(options), partitions, ownership: Arc::default() })
     }
 
-    /// What [`Kafka::connect`] would find: the topics that it would have to create. Creates nothing itself.
+    /// Returns the names of the topics that [`Kafka::connect`] would create. Creates nothing.
     ///
     /// # Errors
-    /// As those of `connect`.
+    /// Those of `connect`.
     pub async fn inspect(options: &Options) -> Result<Vec<String>, KafkaClientError> {
         options.validate()?;
         topics::inspect(options).await
     }
 
-    /// A cluster whose topics somebody else vouches for, for tests against clusters without an admin API.
+    /// Returns a cluster without checking its topics. For tests against clusters without an admin API.
     pub fn with_topics(options: Options, partitions: i32) -> Kafka {
         Kafka { options: Arc::new(options), partitions, ownership: Arc::default() }
     }
 
-    /// Joins the consumer group. Assignments, records and revocations arrive on `wakes`. Once per process: the journals
-    /// of this value follow this membership.
+    /// Joins the consumer group. Assignments, records and revocations are sent to `wakes`. To be called once per process:
+    /// the journals of this value are opened for this membership.
+    ///
+    /// # Errors
+    /// If librdkafka refuses the configuration, or the polling thread can't be started.
     pub fn consume(&self, wakes: mpsc::Sender<Wake>) -> Result<KafkaIntake, KafkaClientError> {
         intake::start(&self.options, Arc::clone(&self.ownership), wakes)
     }
 
-    /// A producer for the events topic.
+    /// Returns a producer for the events topic.
+    ///
+    /// # Errors
+    /// Those of [`Emitter::connect`].
     pub fn emitter(&self) -> Result<Emitter, KafkaClientError> {
         Emitter::connect(&self.options)
     }

@@ -1,5 +1,7 @@
-//! The registry of models, as far as a rollout has to do with it: what is current where follows the traffic, and comes back
-//! with it. Who may do what, and when, is the engine's and the registry's own; here one is translated into the other.
+//! The adapter of the port [`Models`] for `bellwether-registry`: a rollout that brings a model moves its environment's
+//! pointer forward when it is promoted, and back when it is rolled back.
+//!
+//! The adapter decides nothing. The engine decides when a pointer moves, and the registry whether it may.
 
 use std::sync::Arc;
 
@@ -7,99 +9,105 @@ use async_trait::async_trait;
 use bellwether_core::ids::EffectId;
 use bellwether_core::input::effect::ModelAct;
 use bellwether_core::input::event::{Failure, FailureKind, Outcome};
-use bellwether_registry::point::{Mark, Promotion, Restoration};
-use bellwether_registry::{Environment, Error, ModelName, Options, Registry, Version};
+use bellwether_registry::point::{MoveContext, Promotion, Restoration};
+use bellwether_registry::{Environment, InvalidValue, ModelName, Options, Registry, RegistryError, Version};
 use tokio::sync::OnceCell;
 
 use crate::clock::Clock;
 use crate::ports::Models;
 
-/// A registry, and what time it is.
+/// A registry that is opened when it is first needed, with the clock for its moves.
 pub struct RegistryModels {
     options: Options,
-    /// Opened when the first rollout brings a model: most daemons have none, and need none.
+    /// The registry; empty until the first rollout brings a model. Most daemons have no models, and need no registry.
     registry: OnceCell<Registry>,
     clock: Arc<dyn Clock>,
 }
 
 impl RegistryModels {
-    /// The models that `options` name.
+    /// Creates the adapter for the registry that `options` name. It is not opened yet.
     pub fn new(options: Options, clock: Arc<dyn Clock>) -> RegistryModels {
         RegistryModels { options, registry: OnceCell::new(), clock }
     }
 
-    async fn act(&self, effect: &EffectId, environment: &str, model: &str, what: &ModelAct) -> Result<Outcome, Error> {
+    async fn act(
+        &self,
+        effect: &EffectId,
+        environment: &str,
+        model: &str,
+        act: &ModelAct,
+    ) -> Result<Outcome, RegistryError> {
         let environment: Environment = environment.parse()?;
-        let (name, version) = parts(model)?;
+        let (name, version) = name_and_version(model)?;
         let registry = self.registry.get_or_try_init(async || Registry::open(&self.options)).await?;
-        match what {
+        match act {
             ModelAct::Verify => {
-                registry.may(&environment, &name, &version, &[]).await?;
+                registry.check_promotable(&environment, &name, &version, &[]).await?;
                 Ok(Outcome::Done)
             }
             ModelAct::Point => {
-                let mark = self.mark(effect, format!("{model} was promoted"));
-                let promotion = Promotion { environment, name: name.clone(), version, require: Vec::new(), mark };
-                let before = registry.promote(&promotion).await?.to.before;
+                let context = self.context(effect, format!("{model} was promoted"));
+                let promotion = Promotion { environment, name: name.clone(), version, require: Vec::new(), context };
+                let before = registry.promote(&promotion).await?.entry.before;
                 Ok(Outcome::Pointed { before: before.map(|version| format!("{name}@{version}")) })
             }
             ModelAct::Return { before } => {
-                let stands = registry.current(&environment, &name).await?;
-                // Somebody has moved on meanwhile, or it is back already.
-                if stands.is_none_or(|stands| stands.version.as_ref() != Some(&version)) {
+                let current = registry.current(&environment, &name).await?;
+                // If another version is current, the pointer is back already, or a later move must not be undone.
+                if current.is_none_or(|current| current.version.as_ref() != Some(&version)) {
                     return Ok(Outcome::Done);
                 }
-                let mark = self.mark(effect, format!("{model} was rolled back"));
+                let context = self.context(effect, format!("{model} was rolled back"));
                 match before {
                     Some(before) => {
-                        let to = Some(parts(before)?.1);
-                        registry.restore(&Restoration { environment, name, to, mark }).await?
+                        let to = Some(name_and_version(before)?.1);
+                        registry.restore(&Restoration { environment, name, to, context }).await?
                     }
-                    None => registry.clear(&environment, &name, &mark).await?,
+                    None => registry.clear(&environment, &name, &context).await?,
                 };
                 Ok(Outcome::Done)
             }
         }
     }
 
-    fn mark(&self, effect: &EffectId, why: String) -> Mark {
+    fn context(&self, effect: &EffectId, why: String) -> MoveContext {
         let effect = effect.0.clone();
         let by = format!("bellwether, by {effect}");
-        Mark { by, why, at: self.clock.now(), effect: Some(effect), expected: None }
+        MoveContext { by, why, at: self.clock.now(), effect: Some(effect), expected: None }
     }
 }
 
-/// `name@version`.
-fn parts(model: &str) -> Result<(ModelName, Version), Error> {
+/// Parses a model that is written as `name@version`.
+fn name_and_version(model: &str) -> Result<(ModelName, Version), InvalidValue> {
     let Some((name, version)) = model.split_once('@') else {
-        let why = "write NAME@VERSION, as in chat@1.3.0".to_owned();
-        return Err(Error::Invalid { what: "model", value: model.to_owned(), why });
+        return Err(InvalidValue::new("model", model, "write NAME@VERSION, as in chat@1.3.0"));
     };
     Ok((name.parse()?, version.parse()?))
 }
 
 #[async_trait]
 impl Models for RegistryModels {
-    async fn perform(&self, effect: &EffectId, environment: &str, model: &str, what: &ModelAct) -> Outcome {
-        self.act(effect, environment, model, what).await.unwrap_or_else(|error| {
+    async fn perform(&self, effect: &EffectId, environment: &str, model: &str, act: &ModelAct) -> Outcome {
+        self.act(effect, environment, model, act).await.unwrap_or_else(|error| {
             let kind = match &error {
-                Error::Store { .. } | Error::Contended { .. } | Error::Random(_) | Error::CutOff { .. } => {
-                    FailureKind::Unavailable
-                }
-                Error::Moved { .. } => FailureKind::Conflict,
-                Error::Invalid { .. }
-                | Error::Options { .. }
-                | Error::Exists(_)
-                | Error::Absent { .. }
-                | Error::File { .. }
-                | Error::Checksum { .. }
-                | Error::Damaged { .. }
-                | Error::Collected { .. }
-                | Error::Report { .. }
-                | Error::Signature { .. }
-                | Error::Refused { .. }
-                | Error::Effect { .. }
-                | Error::Json(_) => FailureKind::Refused,
+                RegistryError::Store { .. }
+                | RegistryError::Contended { .. }
+                | RegistryError::Random(_)
+                | RegistryError::Interrupted { .. } => FailureKind::Unavailable,
+                RegistryError::Moved { .. } => FailureKind::Conflict,
+                RegistryError::Invalid(_)
+                | RegistryError::Options { .. }
+                | RegistryError::Exists(_)
+                | RegistryError::Absent { .. }
+                | RegistryError::File { .. }
+                | RegistryError::Checksum { .. }
+                | RegistryError::Damaged { .. }
+                | RegistryError::Collected { .. }
+                | RegistryError::Report { .. }
+                | RegistryError::Signature { .. }
+                | RegistryError::Refused { .. }
+                | RegistryError::Effect { .. }
+                | RegistryError::Json(_) => FailureKind::Refused,
             };
             Outcome::Failed(Failure { kind, message: error.to_string() })
         })
@@ -108,13 +116,31 @@ impl Models for RegistryModels {
 
 #[cfg(test)]
 mod tests {
+    use bellwether_core::input::report::SuiteResult;
+    use bellwether_registry::report::ReportResult;
+
     use super::*;
 
     #[test]
-    fn a_model_is_written_with_its_version() {
-        assert!(parts("chat@1.3.0").is_ok());
+    fn only_a_name_and_a_version_are_parsed_as_a_model() {
+        assert!(name_and_version("chat@1.3.0").is_ok());
         for wrong in ["chat", "chat@", "@1.0.0", "chat@one", "Chat@1.0.0"] {
-            assert!(parts(wrong).is_err(), "{wrong}");
+            assert!(name_and_version(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    /// `bellwether gate run` writes the core's word into a report, and the registry reads it.
+    #[test]
+    fn the_registry_and_the_core_have_the_same_words_for_a_report_result() {
+        for (result, tested) in [
+            (ReportResult::Pass, SuiteResult::Pass),
+            (ReportResult::Fail, SuiteResult::Fail),
+            (ReportResult::Inconclusive, SuiteResult::Inconclusive),
+            (ReportResult::Error, SuiteResult::Error),
+            (ReportResult::Skipped, SuiteResult::Skipped),
+        ] {
+            assert_eq!(serde_json::to_value(result).unwrap(), serde_json::to_value(tested).unwrap());
+            assert_eq!(result.to_string(), tested.to_string());
         }
     }
 }

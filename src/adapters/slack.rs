@@ -1,8 +1,10 @@
-//! Slack, by an incoming webhook. A webhook answers `ok` and nothing else: no message can be edited or found again, so
-//! a message says all that a person needs at three in the morning, and is not sent more often than Slack takes it.
+//! The Slack adapter: notifications by an incoming webhook.
 //!
-//! Sending is "at least once": when the answer is lost the outbox sends again. The effect's id stands in the small print,
-//! so that a person can tell a repetition from news.
+//! A webhook answers only `ok`, so a message can't be edited or found later. Each message therefore has all that a person
+//! needs to act, and messages are sent no faster than Slack accepts them.
+//!
+//! A message is sent at least once: if Slack's answer is lost, the effect is attempted again. The effect's id is in the
+//! footer, so that a person can recognise a repeated message.
 
 use std::num::NonZeroU32;
 use std::path::PathBuf;
@@ -23,23 +25,24 @@ use crate::metrics::{self, Attempt};
 use crate::ports::{Notify, NotifyError};
 use crate::secret::{self, Secret, SecretError};
 
-/// Block Kit's own bounds, in characters.
-const HEADER: usize = 150;
-const SECTION: usize = 3000;
-/// Slack asks for seconds. Whoever answers with a day is not obeyed for longer than this.
-const LONGEST_PAUSE: Span = Span::from_secs(300);
+/// The longest text of a header in Slack's Block Kit, in characters.
+const MAX_HEADER_CHARS: usize = 150;
+/// The longest text of a section in Slack's Block Kit, in characters.
+const MAX_SECTION_CHARS: usize = 3000;
+/// The longest pause before the next message. Slack's `Retry-After` is usually a few seconds; a longer one is cut to this.
+const MAX_PAUSE: Span = Span::from_secs(300);
 
-/// How Slack is reached.
+/// The settings of the webhook.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
 pub struct Options {
-    /// The file that holds the webhook's URL.
+    /// The file with the webhook's URL, which is a secret.
     pub webhook_file: Option<PathBuf>,
-    /// The URL itself, from the environment.
+    /// The webhook's URL itself. Only the environment may set it; it overrides the file.
     pub webhook: Option<Secret>,
-    /// How long a request may take.
+    /// The time for Slack to answer a request.
     pub timeout: Span,
-    /// Messages per second.
+    /// The largest number of messages per second.
     pub messages_per_second: NonZeroU32,
 }
 
@@ -49,21 +52,21 @@ impl Default for Options {
     }
 }
 
-/// Why there can be no connection. Never with the webhook's URL in it: whoever has that can post.
+/// An error of setting up the webhook. It never contains the webhook's URL, because the URL alone permits posting.
 #[derive(Debug, thiserror::Error)]
 pub enum SlackError {
-    /// The URL can't be had.
+    /// The file with the URL can't be read or is empty.
     #[error(transparent)]
     Secret(#[from] SecretError),
-    /// It is not a URL.
+    /// The secret is not an HTTP URL.
     #[error("the Slack webhook is not a URL; it should begin with https://hooks.slack.com/")]
     NotAUrl,
-    /// The client could not be made.
-    #[error("no HTTP client for Slack: {0}")]
+    /// The HTTP client could not be created.
+    #[error("the HTTP client for Slack can't be created: {0}")]
     Client(String),
 }
 
-/// Nobody is told. For a daemon without a webhook.
+/// A sink that drops all messages, for a daemon without a webhook.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct NoNotify;
 
@@ -74,20 +77,21 @@ impl Notify for NoNotify {
     }
 }
 
-/// One webhook.
+/// A Slack webhook.
 pub struct Slack {
     client: reqwest::Client,
     webhook: SecretString,
     limiter: DefaultDirectRateLimiter,
-    /// Nothing is sent before this instant: Slack has asked for it, and counts every try against us.
+    /// The instant before which no message is sent, from Slack's last `Retry-After`. Earlier attempts would count against the
+    /// rate limit.
     not_before: Mutex<Instant>,
 }
 
 impl Slack {
-    /// The webhook that the options name; `None`: they name none.
+    /// Returns the webhook of the options; `None` if they name none.
     ///
     /// # Errors
-    /// If they name one that can't be used.
+    /// If the file can't be read, the URL is not an HTTP URL, or the HTTP client can't be created.
     pub fn open(options: &Options) -> Result<Option<Slack>, SlackError> {
         let webhook = match (&options.webhook, &options.webhook_file) {
             (Some(Secret(webhook)), _) => webhook.clone(),
@@ -101,29 +105,29 @@ impl Slack {
         crate::telemetry::install_tls();
         let client = reqwest::Client::builder()
             .timeout(options.timeout.to_std())
-            // A redirect would carry the message to somebody else.
+            // A redirect could send the message to another host.
             .redirect(reqwest::redirect::Policy::none())
             .build()
             .map_err(|error| SlackError::Client(error.without_url().to_string()))?;
-        // One at a time: a burst is what Slack answers with 429.
+        // Without bursts, because Slack answers them with 429.
         let quota = Quota::per_second(options.messages_per_second).allow_burst(NonZeroU32::MIN);
         let limiter = RateLimiter::direct(quota);
         Ok(Some(Slack { client, webhook, limiter, not_before: Mutex::new(Instant::now()) }))
     }
 
-    /// Whoever panicked over it left it readable.
-    fn pause(&self) -> MutexGuard<'_, Instant> {
+    /// Locks the instant. Poisoning is harmless: the value is a plain `Instant`.
+    fn not_before(&self) -> MutexGuard<'_, Instant> {
         self.not_before.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn post(&self, body: &Value) -> Result<(), NotifyError> {
-        let not_before = *self.pause();
+        let not_before = *self.not_before();
         tokio::time::sleep_until(not_before).await;
         self.limiter.until_ready().await;
         let request = self.client.post(self.webhook.expose_secret()).json(body);
         let response = request.send().await.map_err(|error| NotifyError::Later {
             after: None,
-            message: format!("Slack did not answer: {}", cause(&error.without_url())),
+            message: format!("Slack did not answer: {}", root_cause(&error.without_url())),
         })?;
         let status = response.status();
         let after = response
@@ -135,10 +139,10 @@ impl Slack {
             return Ok(());
         }
         if let Some(after) = after {
-            *self.pause() = Instant::now() + after.min(LONGEST_PAUSE).to_std();
+            *self.not_before() = Instant::now() + after.min(MAX_PAUSE).to_std();
         }
-        let said = response.text().await.unwrap_or_default();
-        let message = format!("Slack answered {status}: {}", cut(said.trim(), 200));
+        let body = response.text().await.unwrap_or_default();
+        let message = format!("Slack answered {status}: {}", cut(body.trim(), 200));
         if status == StatusCode::TOO_MANY_REQUESTS || status == StatusCode::REQUEST_TIMEOUT || status.is_server_error()
         {
             return Err(NotifyError::Later { after, message });
@@ -160,8 +164,8 @@ impl Notify for Slack {
     }
 }
 
-/// The innermost reason: "connection refused" says more than "error sending request".
-fn cause(error: &dyn std::error::Error) -> String {
+/// Returns the text of the innermost cause, such as "connection refused" instead of "error sending request".
+fn root_cause(error: &dyn std::error::Error) -> String {
     let mut cause = error;
     while let Some(inner) = cause.source() {
         cause = inner;
@@ -169,27 +173,30 @@ fn cause(error: &dyn std::error::Error) -> String {
     cause.to_string()
 }
 
-/// The message in Block Kit. `text` is what the phone shows, and what is shown where blocks are not.
+/// Returns the message in Block Kit. `text` is shown in phone notifications and by clients without blocks.
 fn render(effect: &EffectId, workload: &Workload, message: &Message) -> Value {
     let Message { mood, title, why, now, command, footer } = message;
     let title = format!("{} {title}", mark(*mood));
     let mut blocks = vec![
-        json!({ "type": "header", "text": { "type": "plain_text", "text": cut(&title, HEADER), "emoji": true } }),
+        json!({ "type": "header", "text": { "type": "plain_text", "text": cut(&title, MAX_HEADER_CHARS), "emoji": true } }),
         section(&format!("*Why*  {}", escape(why))),
         section(&format!("*Now*  {}", escape(now))),
     ];
     if let Some(command) = command {
         blocks.push(section(&format!("`{}`", escape(&command.replace('`', "'")))));
     }
-    let small = format!("{}/{} · {} · {effect}", workload.cluster, workload.namespace, escape(footer));
-    blocks.push(json!({ "type": "context", "elements": [{ "type": "mrkdwn", "text": cut(&small, SECTION) }] }));
-    json!({ "text": cut(&escape(&title), SECTION), "blocks": blocks })
+    let footer = format!("{}/{} · {} · {effect}", workload.cluster, workload.namespace, escape(footer));
+    blocks.push(
+        json!({ "type": "context", "elements": [{ "type": "mrkdwn", "text": cut(&footer, MAX_SECTION_CHARS) }] }),
+    );
+    json!({ "text": cut(&escape(&title), MAX_SECTION_CHARS), "blocks": blocks })
 }
 
 fn section(text: &str) -> Value {
-    json!({ "type": "section", "text": { "type": "mrkdwn", "text": cut(text, SECTION) } })
+    json!({ "type": "section", "text": { "type": "mrkdwn", "text": cut(text, MAX_SECTION_CHARS) } })
 }
 
+/// Returns the symbol of a mood.
 fn mark(mood: Mood) -> &'static str {
     match mood {
         Mood::Good => "🟢",
@@ -199,12 +206,12 @@ fn mark(mood: Mood) -> &'static str {
     }
 }
 
-/// The three characters that mean something to Slack; with them somebody's error message could call `@channel`.
+/// Escapes the three characters that are markup in Slack, so that an error message with `<!channel>` notifies no one.
 fn escape(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
 }
 
-/// At most `max` characters, and never half an escape.
+/// Returns at most `max` characters of an escaped text; no escape is cut in the middle.
 fn cut(text: &str, max: usize) -> String {
     if text.chars().count() <= max {
         return text.to_owned();

@@ -83,7 +83,7 @@ fn calibrate(policy: &Policy, blocks: &[Block], stretch: Span) -> anyhow::Result
     let split: Vec<Vec<Block>> = (0..count).map(|pod| one_pod_as_canary(blocks, pod)).collect();
     let of = |name: &str| {
         let alone = alone(policy, name);
-        let rule = alone.steps.iter().flat_map(|step| &step.checks).find_map(|check| check.sequential);
+        let rule = alone.steps.iter().flat_map(|step| &step.checks).find_map(|check| check.judge.sequential());
         // What only the cluster knows (availability) is not in the past of the counters.
         let fit = |blocks: &[Block]| BacktestJudge::Ours(Box::new(alone.clone())).fit(blocks).ok();
         let histories: Vec<&[Block]> = split.iter().map(Vec::as_slice).filter(|blocks| fit(blocks).is_some()).collect();

@@ -1,79 +1,78 @@
-//! `bellwether model`: the registry of models, by hand and from pipelines.
+//! `bellwether model`: the registry of models, for people and pipelines.
 //!
-//! Each command is one call of `bellwether-registry`, which has all the rules; here are only the words that people write
-//! and read. Nothing here talks to the daemon: both look into the same store.
+//! Each command is one call of the crate `bellwether-registry`, which has all the rules; this module has only the arguments
+//! and the output. No command talks to the daemon: both use the same store.
 
-use anyhow::Context;
-use bellwether_registry::{ModelName, Options, Reference, Registry};
+use bellwether_registry::{Options, Registry};
 use clap::{Args, Subcommand};
-use serde::Serialize;
 
-use super::{Common, Output, print};
+use super::Common;
 use crate::config;
 
+mod args;
+mod display;
 mod fetch;
 mod gc;
 mod list;
 mod point;
 mod register;
-mod words;
 
-/// What `model` takes.
+/// The arguments of `model`.
 #[derive(Debug, Args)]
 pub struct ModelArgs {
     #[command(subcommand)]
-    what: What,
-    /// Where the models are, instead of registry.url: a directory, s3://, gs:// or az://.
+    command: ModelCommand,
+    /// Location of the registry instead of registry.url: a directory, s3://, gs:// or az://.
     #[arg(long, global = true, value_name = "URL")]
     registry: Option<String>,
 }
 
 #[derive(Debug, Subcommand)]
-enum What {
-    /// Register a version, with all of its files; it never changes afterwards.
+enum ModelCommand {
+    /// Register a version with all of its files; it never changes afterwards.
     Register(Box<register::RegisterArgs>),
-    /// Download a version, verified; goes on where it was cut off.
+    /// Download a version and verify it; an interrupted download is resumed.
     Get(fetch::GetArgs),
-    /// List the models, or the versions of one.
+    /// List the models, or the versions of one model.
     List(list::ListArgs),
-    /// Read all of a version in the store, and say whether it is what was registered.
+    /// Read all of a version's files in the store, and compare them with their registered digests.
     Verify(fetch::VerifyArgs),
     /// Attach a gate report to the version that it is about.
     Attach(register::AttachArgs),
     /// Make a version current in an environment, if it has passed its gates.
     Promote(point::PromoteArgs),
-    /// Go back to a version that was current in an environment.
+    /// Go back to a version that was current in an environment before; gates are not asked.
     Rollback(point::RollbackArgs),
-    /// Point an alias to a version, or say where it points.
+    /// Point an alias to a version, or print the version that it points to.
     Alias(point::AliasArgs),
-    /// Say what was current in an environment, or where an alias pointed, and why.
+    /// List the moves of an environment's pointer or of an alias, the newest first.
     History(point::HistoryArgs),
-    /// Find what killed registrations have left.
+    /// Find uploads and files that killed registrations have left behind, and remove them with --delete.
     Gc(gc::GcArgs),
 }
 
-/// Does it.
+/// Runs a command, and returns the exit code.
 ///
 /// # Errors
-/// The configuration can't be read, or the registry says no.
+/// The configuration can't be read, or the registry refuses or fails.
 pub async fn run(args: ModelArgs, common: &Common) -> anyhow::Result<u8> {
     let options = options(&args, common)?;
-    if let What::Register(args) = args.what {
-        // The first version makes the directory; to look into one that is not there is a mistake.
+    if let ModelCommand::Register(args) = args.command {
+        // Registering creates a missing directory. For all other commands a missing directory is probably a mistake.
         return register::register(*args, &Registry::create(&options)?, common.output).await;
     }
     let registry = Registry::open(&options)?;
-    match args.what {
-        What::Register(args) => register::register(*args, &registry, common.output).await,
-        What::Get(args) => Box::pin(fetch::get(&args, &registry, common.output)).await,
-        What::List(args) => list::list(&args, &registry, common.output).await,
-        What::Verify(args) => fetch::verify(&args, &registry, common.output).await,
-        What::Attach(args) => register::attach(&args, &registry, common.output).await,
-        What::Promote(args) => Box::pin(point::promote(args, &registry, common.output)).await,
-        What::Rollback(args) => Box::pin(point::rollback(args, &registry, common.output)).await,
-        What::Alias(args) => Box::pin(point::alias(args, &registry, common.output)).await,
-        What::History(args) => point::history(&args, &registry, common.output).await,
-        What::Gc(args) => gc::gc(&args, &registry, common.output).await,
+    match args.command {
+        ModelCommand::Register(args) => register::register(*args, &registry, common.output).await,
+        ModelCommand::Get(args) => Box::pin(fetch::get(&args, &registry, common.output)).await,
+        ModelCommand::List(args) => list::list(&args, &registry, common.output).await,
+        ModelCommand::Verify(args) => fetch::verify(&args, &registry, common.output).await,
+        ModelCommand::Attach(args) => register::attach(&args, &registry, common.output).await,
+        ModelCommand::Promote(args) => Box::pin(point::promote(args, &registry, common.output)).await,
+        ModelCommand::Rollback(args) => Box::pin(point::rollback(args, &registry, common.output)).await,
+        ModelCommand::Alias(args) => Box::pin(point::alias(args, &registry, common.output)).await,
+        ModelCommand::History(args) => point::history(&args, &registry, common.output).await,
+        ModelCommand::Gc(args) => gc::gc(&args, &registry, common.output).await,
     }
 }
 
@@ -84,24 +83,4 @@ fn options(args: &ModelArgs, common: &Common) -> anyhow::Result<Options> {
         options.url.clone_from(url);
     }
     Ok(options)
-}
-
-/// Which version is meant.
-#[derive(Debug, Args)]
-struct Which {
-    /// The model.
-    #[arg(value_name = "NAME")]
-    name: ModelName,
-    /// A version, `latest`, or @ and an alias.
-    #[arg(value_name = "VERSION", default_value = "latest")]
-    version: Reference,
-}
-
-/// Prints for whoever asked.
-fn show<T: Serialize>(output: Output, data: &T, table: impl FnOnce(&T) -> String) -> anyhow::Result<()> {
-    match output {
-        Output::Json => print(&(serde_json::to_string_pretty(data).context("an answer as JSON")? + "\n")),
-        Output::Table => print(&table(data)),
-    }
-    Ok(())
 }

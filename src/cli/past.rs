@@ -153,7 +153,7 @@ mod tests {
 
     use super::*;
     use crate::config;
-    use crate::sampling::store::Store;
+    use crate::sampling::tests::store::Store;
 
     struct OneDeployment;
 

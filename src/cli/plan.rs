@@ -5,8 +5,9 @@ use std::str::FromStr;
 
 use anyhow::{Context, bail};
 use bellwether_core::ids::Workload;
+use bellwether_core::judge::check::Check;
 use bellwether_core::measure::metric::{RawLimit, Unit};
-use bellwether_core::policy::{Check, Policy};
+use bellwether_core::policy::Policy;
 use bellwether_core::time::Span;
 use bellwether_lab::plan::{CheckPlan, CheckTraffic, RolloutForecast, RolloutPlan};
 use clap::Args;

@@ -11,8 +11,8 @@ use clap::Args;
 use super::{Common, Output, print};
 use crate::adapters::kafka;
 use crate::config;
-use crate::config::sections::journal::JournalKind;
 use crate::exit;
+use crate::journal::JournalKind;
 use crate::journal::embedded;
 
 /// What `replay` takes.

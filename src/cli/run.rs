@@ -23,12 +23,12 @@ use crate::adapters::prometheus::Prometheus;
 use crate::adapters::registry::RegistryModels;
 use crate::adapters::slack::{NoNotify, Slack};
 use crate::clock::{Clock, Stopwatch, SystemClock};
-use crate::config::sections::journal::JournalKind;
 use crate::config::{self, Config};
 use crate::daemon::{self, Grid, Parts};
 use crate::events::decode::{DecodeOptions, Decoded, decode};
 use crate::exit;
 use crate::http::{self, Conditions, Shown};
+use crate::journal::JournalKind;
 use crate::journal::embedded::{self, Embedded};
 use crate::perform::Executor;
 use crate::ports::{EventRecord, Journals, Notify, Partition, Receipt, Wake};
@@ -78,13 +78,13 @@ pub async fn run(_: RunArgs, common: &Common) -> anyhow::Result<u8> {
     let shows = StatusBoard::default();
     let sampling = sampling_options(&config);
     let prober = Prober::new(prometheus.clone(), Arc::new(cluster.clone()), Arc::clone(&clock), sampling);
-    let shelf = RegistryModels::new(config.registry.clone(), Arc::clone(&clock));
+    let models = RegistryModels::new(config.registry.clone(), Arc::clone(&clock));
     let (heartbeat, beat) = watch::channel(Stopwatch::start());
     let (owned, owns) = watch::channel(Vec::new());
     let parts = Parts {
         shared: Shared {
             clock: Arc::clone(&clock),
-            hands: Executor::new(Arc::new(cluster.clone()), notify, Arc::new(prober), Arc::new(shelf)),
+            hands: Executor::new(Arc::new(cluster.clone()), notify, Arc::new(prober), Arc::new(models)),
             journals: memory.journals(),
             decoding,
             shows: shows.clone(),

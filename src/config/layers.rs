@@ -1,8 +1,8 @@
-//! The layers as one tree in which every value knows where it came from.
+//! The layers of the configuration, merged into one tree in which each value has its origin.
 //!
-//! figment merges and remembers; what it lacks are positions and more than one error at a time. So each file is kept
-//! with its text, and a value that can't be read is noted and taken out of the tree before the next attempt. What is
-//! said later of a key that was taken out, or of the table that misses it, would only repeat the first complaint.
+//! figment merges the layers and remembers each value's layer. It knows no lines, and it stops at the first error. So
+//! each file is kept with its text, for the lines; and after an error the value is removed from the tree and the tree is
+//! read again, for the next error. An error that follows from a removed value is not reported a second time.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -12,14 +12,13 @@ use figment::value::{Dict, Map, Value};
 use figment::{Error, Figment, Metadata, Profile, Provider};
 use serde::de::DeserializeOwned;
 
-use super::places::{Source, position};
+use super::embedded::{DEFAULT, PRESETS};
+use super::places::{SourceFile, position};
 use super::report::{ConfigProblem, ConfigReport, SourcePlace};
-use super::{DEFAULT, PRESETS, Sources, words};
+use super::sources::Sources;
+use super::{messages, secrets};
 
-/// Keys that hold a secret themselves. They are taken from the environment and from nowhere else.
-const SECRETS: &[&[&str]] = &[&["slack", "webhook"]];
-
-/// One layer, with a name for people.
+/// One layer: its values, and the name that problems show.
 #[derive(Clone)]
 struct Layer {
     metadata: Metadata,
@@ -36,34 +35,38 @@ impl Provider for Layer {
     }
 }
 
-/// Everything that was read.
+/// The merged layers.
 pub(super) struct Layers {
     figment: Figment,
+    /// The merged values.
     pub(super) tree: Value,
-    files: Vec<Source>,
-    /// Problems of the layers themselves, which leave the rest readable.
-    early: Vec<ConfigProblem>,
+    files: Vec<SourceFile>,
+    /// Problems of flags and presets. The other layers can be read nevertheless.
+    layer_problems: Vec<ConfigProblem>,
 }
 
 impl Layers {
-    /// Reads them. A file that can't be read or parsed ends it: what it would have said changes all the rest.
+    /// Reads and merges the layers.
+    ///
+    /// # Errors
+    /// If a file can't be read or is not TOML. Nothing else is checked then, because its values could change the rest.
     pub(super) fn read(sources: &Sources) -> Result<Layers, ConfigReport> {
         let (files, problems) = read_files(&sources.files);
         if !problems.is_empty() {
             return Err(ConfigReport::new(problems));
         }
-        let mut early = Vec::new();
+        let mut layer_problems = Vec::new();
         let mut upper: Vec<Layer> = Vec::new();
         upper.extend(sources.env.iter().filter_map(|(name, value)| from_env(name, value)));
         for flag in &sources.flags {
             match from_flag(flag) {
                 Ok(layer) => upper.push(layer),
-                Err(problem) => early.push(problem),
+                Err(problem) => layer_problems.push(problem),
             }
         }
-        let mut figment = Figment::new().merge(embedded("default", DEFAULT)?);
+        let mut figment = Figment::new().merge(embedded_layer("default", DEFAULT)?);
         for file in &files {
-            // Policies add up over files; everything else replaces what was there.
+            // The policies of several files are joined; any other value replaces that of an earlier layer.
             let (policies, rest): (Dict, Dict) = file.dict()?.into_iter().partition(|(key, _)| key == "policy");
             let metadata = Metadata::from("file", file.path.as_path());
             figment = figment
@@ -73,57 +76,68 @@ impl Layers {
         for layer in upper {
             figment = figment.merge(layer);
         }
-        let (figment, unknown) = with_presets(figment)?;
+        let (figment, unknown_presets) = with_presets(figment)?;
         let tree = figment.find_value("").map_err(unexpected)?;
-        let mut layers = Layers { figment, tree, files, early };
-        for (index, message) in unknown {
+        let mut layers = Layers { figment, tree, files, layer_problems };
+        for (index, message) in unknown_presets {
             let path = vec!["presets".to_owned(), index.to_string()];
             let place = layers.place(&path, false);
-            layers.early.push(ConfigProblem { place, path, message });
+            layers.layer_problems.push(ConfigProblem { place, path, message });
         }
         Ok(layers)
     }
 
-    /// The tree as a `T`, without whatever of it can't be read. `None`: nothing is left to go on with.
-    pub(super) fn deserialize<T: DeserializeOwned>(&self) -> (Option<T>, Found<'_>) {
-        let mut found =
-            Found { layers: self, problems: self.early.clone(), removed: self.lost_metrics(), blamed: BTreeSet::new() };
+    /// Returns the tree as a `T`, without the values that can't be read, and the problems of those. `None` in place of
+    /// the `T` if an error names no value that could be removed.
+    pub(super) fn deserialize<T: DeserializeOwned>(&self) -> (Option<T>, ProblemCollector<'_>) {
+        let mut collector = ProblemCollector {
+            layers: self,
+            problems: self.layer_problems.clone(),
+            removed: self.metrics_of_unknown_presets(),
+            refused: BTreeSet::new(),
+        };
         let mut tree = self.tree.clone();
         loop {
             match tree.deserialize::<T>() {
-                Ok(read) => return (Some(read), found),
+                Ok(value) => return (Some(value), collector),
                 Err(error) => {
-                    let path = found.original(&error.path);
-                    if !found.explains(&path, &error.kind) {
-                        found.problems.push(self.unreadable(&path, &error));
+                    let path = collector.original_path(&error.path);
+                    if !collector.was_removed_or_misspelt(&path, &error.kind) {
+                        collector.problems.push(self.type_problem(&path, &error));
                     }
-                    // Each round takes something away, so this ends.
+                    // Each round removes a value, so the loop ends.
                     if !remove(&mut tree, &error.path) {
-                        return (None, found);
+                        return (None, collector);
                     }
-                    found.removed.insert(path);
+                    collector.removed.insert(path);
                 }
             }
         }
     }
 
-    /// What a preset that is not there would have defined: who names it is not at fault.
-    fn lost_metrics(&self) -> BTreeSet<Vec<String>> {
-        let presets = self.early.iter().filter(|problem| problem.path.first().is_some_and(|key| key == "presets"));
+    /// Returns one path of a metric for each unknown preset, to be treated as removed: a check that names a metric of
+    /// such a preset is not at fault. The metric's name is a placeholder.
+    fn metrics_of_unknown_presets(&self) -> BTreeSet<Vec<String>> {
+        let presets =
+            self.layer_problems.iter().filter(|problem| problem.path.first().is_some_and(|key| key == "presets"));
         presets.map(|problem| vec!["metric".to_owned(), problem.message.clone()]).collect()
     }
 
-    fn unreadable(&self, path: &[String], error: &Error) -> ConfigProblem {
-        let message =
-            if words::is_secret(path) { "this is not a text".to_owned() } else { words::explain(path, &error.kind) };
+    fn type_problem(&self, path: &[String], error: &Error) -> ConfigProblem {
+        let message = if secrets::is_secret(path) {
+            "this is not a text".to_owned()
+        } else {
+            messages::explain(path, &error.kind)
+        };
         ConfigProblem {
-            place: self.place(path, words::is_about_the_key(&error.kind)),
-            path: self.within_file(path),
+            place: self.place(path, messages::is_about_the_key(&error.kind)),
+            path: self.path_within_file(path),
             message,
         }
     }
 
-    /// Where the value at `path`, or the nearest table around it, was written.
+    /// Returns the place at which the value at `path` was written, or its key if `key`. If there is no such value, it is
+    /// the place of the innermost table around it.
     pub(super) fn place(&self, path: &[String], key: bool) -> SourcePlace {
         let (value, _) = nearest(&self.tree, path);
         let Some(metadata) = self.figment.get_metadata(value.tag()) else {
@@ -131,13 +145,13 @@ impl Layers {
         };
         let file = metadata.source.as_ref().and_then(|source| source.file_path());
         match file.and_then(|path| self.files.iter().find(|file| file.path == path)) {
-            Some(file) => position(file, &self.within_file(path), key),
+            Some(file) => position(file, &self.path_within_file(path), key),
             None => SourcePlace::Named(metadata.name.to_string()),
         }
     }
 
-    /// The path as the file has it: policies are counted from 0 in each file.
-    fn within_file(&self, path: &[String]) -> Vec<String> {
+    /// Returns `path` as it is within its file: policies are counted from 0 in each file.
+    fn path_within_file(&self, path: &[String]) -> Vec<String> {
         let mut local = path.to_vec();
         if let [first, index, ..] = path
             && first == "policy"
@@ -152,31 +166,33 @@ impl Layers {
     }
 }
 
-/// What was found wrong so far, and what was taken out of the tree for it.
-pub(super) struct Found<'a> {
+/// The problems so far. A problem that follows from an earlier one is left out.
+pub(super) struct ProblemCollector<'a> {
     layers: &'a Layers,
     problems: Vec<ConfigProblem>,
+    /// Paths of the values that were removed from the tree because they could not be read.
     removed: BTreeSet<Vec<String>>,
-    /// Where something was read and found wrong.
-    blamed: BTreeSet<Vec<String>>,
+    /// Paths of the values that could be read and were refused by a check.
+    refused: BTreeSet<Vec<String>>,
 }
 
-impl Found<'_> {
-    /// A problem of something that could be read. Said only if it is not the consequence of one said already.
+impl ProblemCollector<'_> {
+    /// Adds a problem of a value that could be read, unless it follows from an earlier problem.
     pub(super) fn add(&mut self, path: &[&str], message: impl Into<String>) {
-        let read: Vec<String> = path.iter().map(|key| (*key).to_owned()).collect();
-        let path = self.original(&read);
-        let follows = self.follows(&path);
-        self.blamed.insert(path.clone());
-        if !follows {
+        let path: Vec<String> = path.iter().map(|key| (*key).to_owned()).collect();
+        let path = self.original_path(&path);
+        let is_consequence = self.is_consequence(&path);
+        self.refused.insert(path.clone());
+        if !is_consequence {
             let place = self.layers.place(&path, false);
-            self.problems.push(ConfigProblem { place, path: self.layers.within_file(&path), message: message.into() });
+            let path = self.layers.path_within_file(&path);
+            self.problems.push(ConfigProblem { place, path, message: message.into() });
         }
     }
 
-    /// Secrets that were written into a file or a flag.
-    pub(super) fn extend_misplaced_secrets(&mut self) {
-        for secret in SECRETS {
+    /// Adds a problem for each secret that was written into a file or a flag.
+    pub(super) fn add_misplaced_secrets(&mut self) {
+        for secret in secrets::ENVIRONMENT_ONLY {
             let path: Vec<String> = secret.iter().map(|key| (*key).to_owned()).collect();
             if !matches!(nearest(&self.layers.tree, &path), (_, 0)) {
                 continue;
@@ -199,52 +215,54 @@ impl Found<'_> {
         ConfigReport::new(self.problems)
     }
 
-    /// Whether a key is only missing because it was taken out, or was misspelt.
-    fn explains(&self, path: &[String], kind: &Kind) -> bool {
+    /// Returns whether the error is about a missing key that was removed, or that is there with a misspelt name.
+    fn was_removed_or_misspelt(&self, path: &[String], kind: &Kind) -> bool {
         let Kind::MissingField(name) = kind else { return false };
         self.removed.iter().any(|removed| {
             removed.len() == path.len() + 1
                 && removed.starts_with(path)
-                && removed.last().is_some_and(|last| words::is_near(last, name))
+                && removed.last().is_some_and(|last| messages::is_similar(last, name))
         })
     }
 
-    /// Whether something at or around `path`, or a sibling that it may depend on, was taken out.
-    fn follows(&self, path: &[String]) -> bool {
-        // A check that is wrong is no check, and the steps that name it are not at fault.
+    /// Returns whether a problem at `path` may follow from a value that was removed.
+    fn is_consequence(&self, path: &[String]) -> bool {
+        // A step that names a wrong check of its policy is not at fault.
         let is_check =
             |other: &Vec<String>| other.starts_with(&path[..2]) && other.get(2).is_some_and(|key| key == "check");
-        if path.iter().any(|key| key == "checks") && self.removed.iter().chain(&self.blamed).any(is_check) {
+        if path.iter().any(|key| key == "checks") && self.removed.iter().chain(&self.refused).any(is_check) {
             return true;
         }
         self.removed.iter().any(|removed| {
             let around = &removed[..removed.len() - 1];
-            let is_rule = removed[0] == "policy" || removed[0] == "metric";
+            let is_metric_or_policy = removed[0] == "policy" || removed[0] == "metric";
             let is_item = removed.last().is_some_and(|last| last.parse::<usize>().is_ok());
             path.starts_with(removed)
-                // What a table still lacks may be what could not be read in it.
-                || (is_rule && path.len() == removed.len() && path.starts_with(around))
-                // A list that has lost an item may look empty, …
+                // A table of a metric or policy may lack a key only because that was removed.
+                || (is_metric_or_policy && path.len() == removed.len() && path.starts_with(around))
+                // A list may be empty only because an item was removed.
                 || (is_item && path == around)
-                // … and a metric that is gone is not missed by mistake.
+                // A check may name a metric that was removed.
                 || (removed[0] == "metric" && path.last().is_some_and(|key| key == "metric"))
         })
     }
 
-    /// A path in the tree that was read, as the path in the tree as it was written.
-    fn original(&self, path: &[String]) -> Vec<String> {
+    /// Returns a path in the tree without the removed values as the path in the original tree: removed items shift the
+    /// indices of a list.
+    fn original_path(&self, path: &[String]) -> Vec<String> {
         let mut original: Vec<String> = Vec::new();
         for key in path {
             let mut key = key.clone();
             if let Ok(mut index) = key.parse::<usize>() {
-                let mut gone: Vec<usize> = self
+                let mut removed_indices: Vec<usize> = self
                     .removed
                     .iter()
                     .filter(|removed| removed.len() == original.len() + 1 && removed.starts_with(&original))
                     .filter_map(|removed| removed.last()?.parse().ok())
                     .collect();
-                gone.sort_unstable();
-                index += gone.into_iter().fold(0, |shift, gone| shift + usize::from(gone <= index + shift));
+                removed_indices.sort_unstable();
+                index +=
+                    removed_indices.into_iter().fold(0, |shift, removed| shift + usize::from(removed <= index + shift));
                 key = index.to_string();
             }
             original.push(key);
@@ -253,7 +271,7 @@ impl Found<'_> {
     }
 }
 
-/// The value at `path`, or the innermost one around it, and how many keys are missing.
+/// Returns the value at `path`, or the innermost value around it, and the number of keys of `path` that are missing.
 fn nearest<'v>(tree: &'v Value, path: &[String]) -> (&'v Value, usize) {
     let mut value = tree;
     for (depth, key) in path.iter().enumerate() {
@@ -270,6 +288,7 @@ fn nearest<'v>(tree: &'v Value, path: &[String]) -> (&'v Value, usize) {
     (value, 0)
 }
 
+/// Removes the value at `path` from the tree; returns `false` if there is none.
 fn remove(tree: &mut Value, path: &[String]) -> bool {
     match (tree, path) {
         (Value::Dict(_, dict), [last]) => dict.remove(last).is_some(),
@@ -281,7 +300,7 @@ fn remove(tree: &mut Value, path: &[String]) -> bool {
             _ => false,
         },
         (Value::Dict(_, dict), [key, rest @ ..]) => match dict.get_mut(key) {
-            // What can't be taken out of a text or a number is taken out with it.
+            // A text or a number has no inner value to remove, so it is removed itself.
             Some(inner) => remove(inner, rest) || dict.remove(key).is_some(),
             None => false,
         },
@@ -292,15 +311,16 @@ fn remove(tree: &mut Value, path: &[String]) -> bool {
     }
 }
 
-/// The files' contents, directories in the order of their names, and why some can't be had.
-fn read_files(paths: &[PathBuf]) -> (Vec<Source>, Vec<ConfigProblem>) {
+/// Reads the files, and those of directories in the order of their names. Returns their contents, and the problems of
+/// those that can't be read or are not TOML.
+fn read_files(paths: &[PathBuf]) -> (Vec<SourceFile>, Vec<ConfigProblem>) {
     let (mut files, mut problems) = (Vec::new(), Vec::new());
     for path in paths {
-        match listed(path) {
+        match config_files(path) {
             Ok(paths) => {
                 for path in paths {
                     match std::fs::read_to_string(&path) {
-                        Ok(text) => files.push(Source { path, text }),
+                        Ok(text) => files.push(SourceFile { path, text }),
                         Err(error) => problems.push(unreadable_file(&path, &error)),
                     }
                 }
@@ -308,18 +328,19 @@ fn read_files(paths: &[PathBuf]) -> (Vec<Source>, Vec<ConfigProblem>) {
             Err(error) => problems.push(unreadable_file(path, &error)),
         }
     }
-    problems.extend(files.iter().flat_map(Source::syntax_errors));
+    problems.extend(files.iter().flat_map(SourceFile::syntax_errors));
     (files, problems)
 }
 
-fn listed(path: &Path) -> std::io::Result<Vec<PathBuf>> {
+/// Returns `path` itself if it is a file, and the `*.toml` files in it if it is a directory.
+fn config_files(path: &Path) -> std::io::Result<Vec<PathBuf>> {
     if !path.is_dir() {
         return Ok(vec![path.to_owned()]);
     }
     let mut paths = Vec::new();
     for entry in std::fs::read_dir(path)? {
         let path = entry?.path();
-        // A mounted ConfigMap keeps its own links beside the files, with names that begin with dots.
+        // A mounted ConfigMap has links beside the files whose names begin with a dot.
         let hidden = path.file_name().is_some_and(|name| name.to_string_lossy().starts_with('.'));
         if !hidden && path.extension().is_some_and(|extension| extension == "toml") {
             paths.push(path);
@@ -334,13 +355,14 @@ fn unreadable_file(path: &Path, error: &std::io::Error) -> ConfigProblem {
     ConfigProblem { place: SourcePlace::Named(path.display().to_string()), path: Vec::new(), message }
 }
 
-/// Variables that carry our prefix and are no settings: the CLI's own, and those that Kubernetes sets in every pod
-/// beside a Service named `bellwether`.
+/// Returns whether the variable `BELLWETHER_<name>` is not a setting: the variables of the command line's flags, and those
+/// that Kubernetes sets in every pod beside a Service named `bellwether`.
 fn is_not_a_setting(name: &str) -> bool {
     let nested = name.contains("__");
     name == "API"
         || name == "BY"
         || name == "CONFIG"
+        || (cfg!(feature = "failpoints") && name == "FAILPOINT")
         || (!nested && (name.starts_with("SERVICE_") || name == "PORT" || name.starts_with("PORT_")))
 }
 
@@ -364,9 +386,9 @@ fn from_flag(flag: &str) -> Result<Layer, ConfigProblem> {
     Ok(Layer { metadata: Metadata::named(format!("flag --set {}", key.trim())), dict: nested(&keys, value) })
 }
 
-/// `value` below `keys`. A list is written `[a, b]`; what is neither list, number nor `true` is a text.
+/// Returns tables that lead along `keys` to `value`. A value that is not a list (`[a, b]`), number or boolean is a text.
 fn nested(keys: &[String], value: &str) -> Dict {
-    // The parse can't fail: what is not understood is a text.
+    // The parse can't fail: figment takes any other value for a text.
     let value: Value = value.trim().parse().unwrap_or_else(|_| Value::from(value));
     let (first, rest) = match keys.split_first() {
         Some((first, rest)) => (first.clone(), rest),
@@ -376,21 +398,22 @@ fn nested(keys: &[String], value: &str) -> Dict {
     Dict::from([(first, inner)])
 }
 
-fn embedded(name: &str, text: &str) -> Result<Layer, ConfigReport> {
-    let source = Source { path: PathBuf::from(name), text: text.to_owned() };
+fn embedded_layer(name: &str, text: &str) -> Result<Layer, ConfigReport> {
+    let source = SourceFile { path: PathBuf::from(name), text: text.to_owned() };
     Ok(Layer { metadata: Metadata::named(name.to_owned()), dict: source.dict()? })
 }
 
-/// The figment with the presets that it asks for below everything that is written, and those that there are not.
+/// Returns the figment with the presets that it names below the other layers, and a message for each name of an unknown
+/// preset with its index in `presets`.
 fn with_presets(mut figment: Figment) -> Result<(Figment, Vec<(usize, String)>), ConfigReport> {
-    // If it is not a list of texts, that is said when the whole is read.
+    // A value that is not a list of texts is reported when the whole tree is read.
     let names: Vec<String> = figment.extract_inner("presets").unwrap_or_default();
     let (mut unknown, mut defined) = (Vec::new(), BTreeSet::new());
     for (index, name) in names.iter().enumerate() {
         match PRESETS.iter().find(|(known, _)| known == name) {
             Some((_, text)) => {
-                let mut preset = embedded(&format!("preset {name}"), text)?;
-                // A metric of two presets is all the first one's: half of each would measure something else.
+                let mut preset = embedded_layer(&format!("preset {name}"), text)?;
+                // The first preset that has a metric defines it whole: a mixture of two would be a third metric.
                 if let Some(Value::Dict(_, metrics)) = preset.dict.get_mut("metric") {
                     metrics.retain(|metric, _| defined.insert(metric.clone()));
                 }
@@ -398,16 +421,16 @@ fn with_presets(mut figment: Figment) -> Result<(Figment, Vec<(usize, String)>),
             }
             None => unknown.push((
                 index,
-                words::unknown("preset", name, &PRESETS.iter().map(|(name, _)| *name).collect::<Vec<_>>()),
+                messages::unknown("preset", name, &PRESETS.iter().map(|(name, _)| *name).collect::<Vec<_>>()),
             )),
         }
     }
     Ok((figment, unknown))
 }
 
-/// What figment can only say if our own layers are broken.
-#[expect(clippy::needless_pass_by_value, reason = "the shape that map_err wants")]
-pub(super) fn unexpected(error: Error) -> ConfigReport {
+/// Returns the report of an error that figment gives only for a defect in the layers of this program.
+#[expect(clippy::needless_pass_by_value, reason = "map_err passes the error by value")]
+fn unexpected(error: Error) -> ConfigReport {
     ConfigReport::new(vec![ConfigProblem {
         place: SourcePlace::Named("configuration".to_owned()),
         path: error.path.clone(),

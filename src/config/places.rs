@@ -1,5 +1,5 @@
-//! Where in a file a key stands. serde reads values and forgets where they stood, so the file is read a second time
-//! with spans and the key is looked up by its path.
+//! The line and column of a key or value in its file. serde keeps no positions, so the file is parsed a second time with
+//! spans, and the key is looked up by its path.
 
 use std::ops::Range;
 use std::path::PathBuf;
@@ -10,19 +10,21 @@ use toml::de::{DeTable, DeValue};
 
 use super::report::{ConfigProblem, ConfigReport, SourcePlace};
 
-/// A file and what is in it.
-pub(super) struct Source {
+/// A configuration file.
+pub(super) struct SourceFile {
+    /// The path as it was given, or the path within a directory that was given.
     pub(super) path: PathBuf,
+    /// The content.
     pub(super) text: String,
 }
 
-impl Source {
-    /// Its content for figment.
+impl SourceFile {
+    /// Returns the content as a tree for figment.
     pub(super) fn dict(&self) -> Result<Dict, ConfigReport> {
         toml::from_str(&self.text).map_err(|error| ConfigReport::new(vec![self.syntax_error(&error)]))
     }
 
-    /// Everything that keeps it from being TOML.
+    /// Returns a problem for each syntax error in the file.
     pub(super) fn syntax_errors(&self) -> Vec<ConfigProblem> {
         let (_, errors) = DeTable::parse_recoverable(&self.text);
         errors.iter().map(|error| self.syntax_error(error)).collect()
@@ -33,13 +35,13 @@ impl Source {
         ConfigProblem { place, path: Vec::new(), message: format!("this is not TOML: {}", error.message()) }
     }
 
-    /// The first line of `span`, with what is to be underlined in it.
+    /// Returns the place of `span`: its first line, and the part of that line to underline.
     fn place(&self, span: Range<usize>) -> SourcePlace {
         let text = &self.text;
-        let start = floor(text, span.start);
+        let start = char_boundary(text, span.start);
         let line_start = text[..start].rfind('\n').map_or(0, |at| at + 1);
         let line = text[line_start..].lines().next().unwrap_or_default();
-        let end = floor(text, span.end).clamp(start, (line_start + line.len()).max(start));
+        let end = char_boundary(text, span.end).clamp(start, (line_start + line.len()).max(start));
         SourcePlace::File {
             path: self.path.clone(),
             line: text[..line_start].matches('\n').count() + 1,
@@ -50,12 +52,14 @@ impl Source {
     }
 }
 
-fn floor(text: &str, at: usize) -> usize {
+/// Returns the last boundary of a character at or before the byte `at`.
+fn char_boundary(text: &str, at: usize) -> usize {
     (0..=at.min(text.len())).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0)
 }
 
-/// The place of the value at `path`, of its key if `key`, or of the innermost table that is there.
-pub(super) fn position(source: &Source, path: &[String], key: bool) -> SourcePlace {
+/// Returns the place of the value at `path`, or of its key if `key`. If the file has no such value, it is the place of the
+/// innermost table around it.
+pub(super) fn position(source: &SourceFile, path: &[String], key: bool) -> SourcePlace {
     let Ok(document) = DeTable::parse(&source.text) else { return source.place(0..0) };
     source.place(span(document.get_ref(), path, key).unwrap_or(0..0))
 }
@@ -76,7 +80,7 @@ fn span(table: &DeTable<'_>, path: &[String], key: bool) -> Option<Range<usize>>
     }
 }
 
-/// A table without a place of its own (it is only there for a longer header) stands where its name does.
+/// Returns the span of a table: its own, or that of its name if the table only occurs as a part of a longer header.
 fn header(name: &Spanned<toml::de::DeString<'_>>, value: &Spanned<DeValue<'_>>) -> Range<usize> {
     if value.span().is_empty() { name.span() } else { value.span() }
 }

@@ -1,52 +1,52 @@
-//! All that is wrong with a configuration, each problem shown where it was written.
+//! The report of all problems of a configuration, each shown with the line that it is about.
 
 use std::fmt;
 use std::path::PathBuf;
 
-use super::words;
+use super::{messages, secrets};
 
-/// Where something was written.
+/// The place at which a key or value was written.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SourcePlace {
     /// In a file.
     File {
-        /// Which.
+        /// The file's path.
         path: PathBuf,
-        /// The line, counted from 1.
+        /// The line's number, from 1.
         line: usize,
-        /// The character in it, counted from 1.
+        /// The number of the first character in the line, from 1.
         column: usize,
-        /// How many characters are meant.
+        /// The number of characters to underline, at least 1.
         width: usize,
-        /// The line itself.
+        /// The line's text.
         text: String,
     },
-    /// Somewhere without lines: an environment variable, a flag, a default.
+    /// In a source without lines: the name of an environment variable, a flag, a preset or the defaults.
     Named(String),
 }
 
-/// One thing that is wrong.
+/// One problem of a configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConfigProblem {
-    /// Where it was written.
+    /// The place of the key or value.
     pub place: SourcePlace,
-    /// The keys that lead to it; empty: the file as a whole.
+    /// The keys that lead to it, with the indices of lists; empty if the problem is about a whole file or flag.
     pub path: Vec<String>,
-    /// What is wrong, and what to do about it.
+    /// The problem and its remedy.
     pub message: String,
 }
 
-/// All that is wrong.
+/// All problems of a configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConfigReport {
-    /// Never empty.
+    /// The problems, in the order of files and lines; never empty.
     pub problems: Vec<ConfigProblem>,
 }
 
 impl std::error::Error for ConfigReport {}
 
 impl ConfigReport {
-    /// In the order of files and lines, so that a person can go through them from the top.
+    /// Returns the report of these problems, sorted by file and line; those without a line come last.
     pub(super) fn new(mut problems: Vec<ConfigProblem>) -> ConfigReport {
         problems.sort_by_key(|problem| match &problem.place {
             SourcePlace::File { path, line, column, .. } => (0, path.clone(), *line, *column),
@@ -64,7 +64,7 @@ impl fmt::Display for ConfigReport {
     }
 }
 
-/// `file:line:column`, or the name.
+/// Writes `file:line:column`, or the name.
 impl fmt::Display for SourcePlace {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -76,22 +76,22 @@ impl fmt::Display for SourcePlace {
 
 impl fmt::Display for ConfigProblem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let key = words::key(&self.path);
-        let said = if key.is_empty() { self.message.clone() } else { format!("{key}: {}", self.message) };
+        let key = messages::key(&self.path);
+        let message = if key.is_empty() { self.message.clone() } else { format!("{key}: {}", self.message) };
         match &self.place {
-            SourcePlace::Named(name) => write!(f, "   ╭─[{name}]\n   ╰── {said}"),
+            SourcePlace::Named(name) => write!(f, "   ╭─[{name}]\n   ╰── {message}"),
             SourcePlace::File { path: _, line, column, width, text } => {
                 let margin = " ".repeat(line.to_string().len().max(2));
-                let shown = words::masked(text, &self.path);
+                let shown = secrets::masked(text, &self.path);
                 let hidden = shown != *text;
                 writeln!(f, "{margin} ╭─[{}]", self.place)?;
                 writeln!(f, "{line:>2} │ {shown}")?;
-                // Under a masked line there is nothing to point at but its beginning.
+                // The columns of a masked line are not those of the file, so only its beginning is underlined.
                 let (before, width) = if hidden { (0, 1) } else { (column - 1, *width) };
                 let half = (width - 1) / 2;
                 let (indent, left, right) = (" ".repeat(before), "─".repeat(half), "─".repeat(width - 1 - half));
                 writeln!(f, "{margin} · {indent}{left}┬{right}")?;
-                write!(f, "{margin} · {indent}{}╰── {said}", " ".repeat(half))
+                write!(f, "{margin} · {indent}{}╰── {message}", " ".repeat(half))
             }
         }
     }

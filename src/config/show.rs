@@ -1,16 +1,17 @@
-//! The configuration that is in force, as TOML, with the origin of each value: the answer to "where does that come
-//! from?". Secrets are left out, by the name of their key.
+//! The effective configuration as TOML, with the origin of each value: the output of `bellwether config show --origin`.
+//! Values of keys whose names mark a secret are left out.
 
 use figment::value::{Dict, Value};
 
 use super::layers::Layers;
 use super::report::{ConfigReport, SourcePlace};
-use super::{Sources, words};
+use super::secrets;
+use super::sources::Sources;
 
-/// The effective configuration; with `origin`, each value's origin beside it.
+/// Returns the effective configuration as TOML; with `origin`, each line ends with a comment that names its layer.
 ///
 /// # Errors
-/// If the layers can't be read. Wrong values are shown as they are.
+/// If the layers can't be read. Values are not checked, so that a wrong one can be shown with its origin.
 pub fn show(sources: &Sources, origin: bool) -> Result<String, ConfigReport> {
     let layers = Layers::read(sources)?;
     let mut page = Page { layers: &layers, origin, text: String::new() };
@@ -27,8 +28,8 @@ struct Page<'a> {
 }
 
 impl Page<'_> {
-    /// A table: its plain values first, since in TOML whatever follows a header belongs to it. `name` is the path as a
-    /// header has it, `path` the one with indices.
+    /// Writes a table. Its plain values come first, since in TOML a value after a header belongs to that header's table.
+    /// `path` is the table's path with indices, and `name` the same without them, as in a header.
     fn table(&mut self, path: &mut Vec<String>, dict: &Dict, name: &[String]) {
         let (tables, plain): (Vec<_>, Vec<_>) = dict.iter().partition(|(_, value)| is_table(value));
         for (key, value) in plain {
@@ -39,7 +40,7 @@ impl Page<'_> {
         for (key, value) in tables {
             path.push(key.clone());
             let name: Vec<String> = name.iter().cloned().chain([key.clone()]).collect();
-            let header = name.iter().map(|key| bare(key)).collect::<Vec<_>>().join(".");
+            let header = name.iter().map(|key| toml_key(key)).collect::<Vec<_>>().join(".");
             match value {
                 Value::Dict(_, inner) => {
                     if inner.values().any(|value| !is_table(value)) || inner.is_empty() {
@@ -63,8 +64,8 @@ impl Page<'_> {
     }
 
     fn line(&mut self, path: &[String], key: &str, value: &Value) {
-        let shown = if words::is_secret(path) { "\"(not shown)\"".to_owned() } else { written(value) };
-        let line = format!("{} = {shown}", bare(key));
+        let shown = if secrets::is_secret(path) { "\"(not shown)\"".to_owned() } else { toml_value(value) };
+        let line = format!("{} = {shown}", toml_key(key));
         if self.origin {
             let origin = match self.layers.place(path, true) {
                 SourcePlace::File { path, line, .. } => format!("{}:{line}", path.display()),
@@ -86,12 +87,14 @@ fn is_table(value: &Value) -> bool {
     }
 }
 
-fn bare(key: &str) -> String {
+/// Returns the key as TOML: quoted if it has to be.
+fn toml_key(key: &str) -> String {
     let plain = !key.is_empty() && key.chars().all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_');
     if plain { key.to_owned() } else { toml::Value::from(key).to_string() }
 }
 
-fn written(value: &Value) -> String {
+/// Returns the value as TOML.
+fn toml_value(value: &Value) -> String {
     match value {
         Value::String(_, text) => toml::Value::from(without_user(text)).to_string(),
         Value::Char(_, c) => toml::Value::from(c.to_string()).to_string(),
@@ -106,16 +109,16 @@ fn written(value: &Value) -> String {
             |number| number.to_string(),
         ),
         Value::Empty(..) => "\"\"".to_owned(),
-        Value::Array(_, items) => format!("[{}]", items.iter().map(written).collect::<Vec<_>>().join(", ")),
+        Value::Array(_, items) => format!("[{}]", items.iter().map(toml_value).collect::<Vec<_>>().join(", ")),
         Value::Dict(_, dict) => {
             let inner: Vec<String> =
-                dict.iter().map(|(key, value)| format!("{} = {}", bare(key), written(value))).collect();
+                dict.iter().map(|(key, value)| format!("{} = {}", toml_key(key), toml_value(value))).collect();
             format!("{{ {} }}", inner.join(", "))
         }
     }
 }
 
-/// A URL without the user and password that may stand before its host.
+/// Returns a URL without the user and password before its host; any other text as it is.
 fn without_user(text: &str) -> String {
     let Some((scheme, rest)) = text.split_once("://") else { return text.to_owned() };
     let (authority, path) = rest.find('/').map_or((rest, ""), |at| rest.split_at(at));

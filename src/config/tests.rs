@@ -1,4 +1,4 @@
-//! What a person is told who has written something wrong, word for word.
+//! The reports of wrong configurations word for word, and the agreement of `config/default.toml` with the program.
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -9,11 +9,13 @@ use figment::value::{Dict, Value};
 
 use super::*;
 
-/// The report of these files, variables and flags, or `fine`.
-fn said(files: &[(&str, &str)], env: &[(&str, &str)], flags: &[&str]) -> String {
+/// Returns the report of these files, variables and flags, or `fine`.
+fn report_of(files: &[(&str, &str)], env: &[(&str, &str)], flags: &[&str]) -> String {
     with(files, env, flags, |sources| load(sources).map_or_else(|report| report.to_string(), |_| "fine".to_owned()))
 }
 
+/// Calls `look` with sources of these files, variables and flags, and returns its text without the temporary directory. A
+/// file without content is not created.
 fn with<T>(files: &[(&str, &str)], env: &[(&str, &str)], flags: &[&str], look: impl FnOnce(&Sources) -> T) -> T
 where
     T: Into<String> + From<String>,
@@ -37,7 +39,7 @@ where
 }
 
 fn check(files: &[(&str, &str)], env: &[(&str, &str)], flags: &[&str], expected: &Expect) {
-    expected.assert_eq(&said(files, env, flags));
+    expected.assert_eq(&report_of(files, env, flags));
 }
 
 const GOOD: &str = r#"
@@ -54,7 +56,7 @@ min-time = "15m"
 "#;
 
 #[test]
-fn an_unknown_key_is_shown_with_the_one_that_was_meant() {
+fn an_unknown_key_is_reported_with_the_most_similar_key() {
     check(
         &[("a.toml", "[kafka]\nbrokrs = [\"a:9092\"]\n")],
         &[],
@@ -69,7 +71,7 @@ fn an_unknown_key_is_shown_with_the_one_that_was_meant() {
 }
 
 #[test]
-fn a_length_of_time_without_its_unit_is_told_which_to_write() {
+fn a_duration_without_a_unit_is_reported_with_examples() {
     check(
         &[("a.toml", &GOOD.replace("max = \"1%\"", "max = \"1%\"\nwindow = 5"))],
         &[],
@@ -84,7 +86,7 @@ fn a_length_of_time_without_its_unit_is_told_which_to_write() {
 }
 
 #[test]
-fn all_problems_come_at_once_whatever_their_kind() {
+fn problems_of_all_kinds_are_reported_at_once() {
     let text = GOOD.replace("max = \"1%\"", "max = \"500ms\"").replace("\"15m\"", "\"15\"")
         + "[http]\nlisten = \"here\"\nevnts = true\n[log]\nformat = \"jsn\"\n";
     check(
@@ -117,7 +119,7 @@ fn all_problems_come_at_once_whatever_their_kind() {
 }
 
 #[test]
-fn a_key_that_is_missing_is_told_where_it_belongs() {
+fn a_missing_key_is_reported_at_its_table() {
     check(
         &[("a.toml", &GOOD.replace("min-time = \"15m\"\n", ""))],
         &[],
@@ -132,7 +134,7 @@ fn a_key_that_is_missing_is_told_where_it_belongs() {
 }
 
 #[test]
-fn what_only_follows_from_another_mistake_is_not_said_twice() {
+fn a_consequence_of_a_reported_problem_is_not_reported() {
     let rows = [
         GOOD.replace("otel-http", "otel-htp"),
         GOOD.replace("images", "image"),
@@ -142,13 +144,13 @@ fn what_only_follows_from_another_mistake_is_not_said_twice() {
         format!("{GOOD}checks = [\"error-rate\"]\n").replace("metric =", "metrik ="),
     ];
     for text in rows {
-        let report = said(&[("a.toml", &text)], &[], &[]);
+        let report = report_of(&[("a.toml", &text)], &[], &[]);
         assert!(report.starts_with("1 problem "), "{text}\n{report}");
     }
 }
 
 #[test]
-fn a_variable_and_a_flag_are_named() {
+fn problems_of_variables_and_flags_name_them() {
     let env = [
         ("BELLWETHER_KAFKA__PARTITIONS", "six"),
         ("BELLWETHER_SERVICE_HOST", "10.0.0.1"),
@@ -171,7 +173,7 @@ fn a_variable_and_a_flag_are_named() {
 }
 
 #[test]
-fn a_file_that_is_not_there_is_named() {
+fn a_missing_file_is_named() {
     check(
         &[("missing.toml", "")],
         &[],
@@ -184,7 +186,7 @@ fn a_file_that_is_not_there_is_named() {
 }
 
 #[test]
-fn what_is_not_toml_is_shown() {
+fn syntax_errors_are_shown_with_their_lines() {
     check(
         &[("a.toml", "cluster = \"prod\n[kafka\nbrokers = []\n")],
         &[],
@@ -218,7 +220,7 @@ fn sections_that_contradict_themselves_are_refused() {
            ╭─[a.toml:4:10]
          4 │ events = true
            ·          ─┬──
-           ·           ╰── http.events: whoever reaches 0.0.0.0:80 could ask for rollouts; listen on 127.0.0.1, or use Kafka
+           ·           ╰── http.events: any client that reaches 0.0.0.0:80 could request rollouts; listen on 127.0.0.1, or use Kafka
            ╭─[a.toml:6:14]
          6 │ partitions = 0
            ·              ┬
@@ -231,7 +233,7 @@ fn sections_that_contradict_themselves_are_refused() {
 }
 
 #[test]
-fn policies_add_up_over_files_and_their_problems_are_found_in_the_right_one() {
+fn policies_of_several_files_are_joined_and_problems_name_the_right_file() {
     let second = GOOD.replace("\"web\"\nmatch", "\"other\"\nmatch").replace("10%", "0%");
     check(
         &[("a.toml", GOOD), ("b.toml", &second)],
@@ -247,7 +249,7 @@ fn policies_add_up_over_files_and_their_problems_are_found_in_the_right_one() {
 }
 
 #[test]
-fn no_secret_is_repeated() {
+fn a_report_contains_no_secret() {
     let text = "[slack]\nwebhook = \"https://hooks/SECRET\"\n[kafka.properties]\n\"sasl.password\" = [\"SECRET\"]\n[prometheus]\nheaders = { Authorization = \"Bearer SECRET\", X-Id = 3 }\n";
     check(
         &[("a.toml", text)],
@@ -271,7 +273,7 @@ fn no_secret_is_repeated() {
 }
 
 #[test]
-fn a_name_tells_a_secret_but_a_metric_may_be_about_tokens() {
+fn a_key_is_secret_by_its_name_except_in_metrics() {
     let rows = [
         ("kafka.properties", "ssl.key.pem", true),
         ("kafka.properties", "sasl.password", true),
@@ -282,12 +284,12 @@ fn a_name_tells_a_secret_but_a_metric_may_be_about_tokens() {
     ];
     for (table, key, secret) in rows {
         let path: Vec<String> = table.split('.').chain([key]).map(str::to_owned).collect();
-        assert_eq!(words::is_secret(&path), secret, "{path:?}");
+        assert_eq!(secrets::is_secret(&path), secret, "{path:?}");
     }
 }
 
 #[test]
-fn what_is_in_force_is_shown_with_its_origin_and_without_secrets() {
+fn the_effective_configuration_is_shown_with_origins_and_without_secrets() {
     let text = format!(
         "{GOOD}[kafka.properties]\n\"sasl.password\" = \"SECRET\"\n[prometheus]\nurl = \"http://me:SECRET@prom:9090/x\"\n"
     );
@@ -414,7 +416,7 @@ fn what_is_in_force_is_shown_with_its_origin_and_without_secrets() {
 }
 
 #[test]
-fn later_layers_win() {
+fn a_later_layer_overrides_an_earlier_one() {
     let files = [
         ("a.toml", "cluster = \"a\"\n[kafka]\ngroup = \"a\"\ntopic = \"a\""),
         ("b.toml", "[kafka]\ngroup = \"b\"\ntopic = \"b\""),
@@ -432,7 +434,7 @@ fn later_layers_win() {
 }
 
 #[test]
-fn a_directory_is_all_the_files_in_it() {
+fn a_directory_stands_for_its_toml_files() {
     let directory = tempfile::tempdir().unwrap();
     std::fs::write(directory.path().join("a.toml"), GOOD).unwrap();
     std::fs::write(directory.path().join("b.toml"), GOOD.replace("\"web\"\nmatch", "\"other\"\nmatch")).unwrap();
@@ -442,7 +444,7 @@ fn a_directory_is_all_the_files_in_it() {
 }
 
 #[test]
-fn the_shipped_policies_are_good() {
+fn the_shipped_policies_pass_all_checks() {
     let shipped = [
         ("config/policies/article.toml", 1),
         ("config/policies/blue-green.toml", 1),
@@ -457,7 +459,7 @@ fn the_shipped_policies_are_good() {
 }
 
 #[test]
-fn every_preset_is_good() {
+fn every_preset_passes_all_checks() {
     for (name, _) in PRESETS {
         let flags = vec![format!("presets=[{name}]")];
         let config = load(&Sources { flags, ..Sources::default() }).unwrap_or_else(|report| panic!("{report}"));
@@ -466,7 +468,7 @@ fn every_preset_is_good() {
 }
 
 #[test]
-fn a_metric_of_two_presets_is_all_the_first_ones() {
+fn a_metric_of_two_presets_is_taken_whole_from_the_first() {
     let load = |presets: &str| {
         let flags = vec![format!("presets=[{presets}]")];
         load(&Sources { flags, ..Sources::default() }).unwrap_or_else(|report| panic!("{report}")).metrics
@@ -477,7 +479,7 @@ fn a_metric_of_two_presets_is_all_the_first_ones() {
     assert_eq!(load("vllm, otel-http")["error-rate"], vllm["error-rate"]);
 }
 
-/// The reference with its commented-out keys, which begin with `#` and no space.
+/// Returns `config/default.toml` with its commented-out keys as keys: their lines begin with `#` and no space.
 fn uncommented() -> String {
     DEFAULT
         .lines()
@@ -491,18 +493,18 @@ fn uncommented() -> String {
 }
 
 #[test]
-fn the_reference_lists_exactly_the_keys_that_there_are() {
+fn default_toml_lists_exactly_the_known_keys() {
     let tree = Value::from(toml::from_str::<Dict>(&uncommented()).unwrap());
     let _: Raw = tree.deserialize().unwrap();
     let mut tables = Vec::new();
     collect_tables(&tree, &mut Vec::new(), &mut tables);
     for (path, listed) in tables {
-        // serde says itself which keys a table takes, if it is asked for one that it does not.
+        // The error about an unknown key lists the keys that the table takes.
         let mut probed = tree.clone();
         assert!(insert_unknown(&mut probed, &path), "{path:?}");
         let Err(error) = probed.deserialize::<Raw>() else { panic!("{path:?} takes any key") };
         let Kind::UnknownField(_, known) = error.kind else {
-            // A map takes any key, and so lists none that are ours.
+            // Only these tables take any key.
             assert!(
                 [
                     vec!["kafka", "properties"],
@@ -520,7 +522,7 @@ fn the_reference_lists_exactly_the_keys_that_there_are() {
         let known: BTreeSet<&str> = known.iter().copied().collect();
         let listed: BTreeSet<&str> = listed.iter().map(String::as_str).collect();
         let alternatives: BTreeSet<&str> = match path.last().map(String::as_str) {
-            // The guard's checks take what the steps' checks take; `max` has its alternative beside it.
+            // The guard's checks take the same keys as the steps' checks.
             Some(_) if path.first().is_some_and(|first| first == "policy") && path.iter().any(|key| key == "guard") => {
                 continue;
             }
@@ -564,7 +566,7 @@ fn insert_unknown(value: &mut Value, path: &[String]) -> bool {
 }
 
 #[test]
-fn the_reference_states_the_defaults_that_the_program_has() {
+fn default_toml_states_the_built_in_defaults() {
     let stated: Raw = Value::from(toml::from_str::<Dict>(DEFAULT).unwrap()).deserialize().unwrap();
     let built_in: Raw =
         Value::from(Dict::from([("cluster".to_owned(), Value::from("default"))])).deserialize().unwrap();

@@ -1,10 +1,10 @@
-//! CDEvents, as far as they concern a rollout: the envelope of releases 0.3 to 0.5.1, and the content of
-//! `service.deployed` and `service.upgraded`.
+//! CDEvents, as far as they concern a rollout: the envelope of the releases 0.3 to 0.5.1, the contents of
+//! `service.deployed`, `service.upgraded` and `testsuiterun.finished`, and the custom events of Bellwether.
 //!
-//! The releases differ in names that nobody here needs (`context.version` became `context.specversion`, `subject.type`
-//! went away, `chainId` and `links` came), so one lenient reading serves them all. Our own request is a custom event in
-//! the same envelope, and is the opposite: read strictly, because a field that is silently ignored there is a wish that
-//! is silently not granted.
+//! The releases differ in fields that are not needed here (`context.version` became `context.specversion`, `subject.type`
+//! was removed, `chainId` and `links` were added), so unknown fields are ignored and one set of types reads all releases.
+//! Bellwether's own requests are custom events in the same envelope. There an unknown field is an error, because a
+//! misspelt field would otherwise be ignored without notice.
 
 use bellwether_core::ids::Workload;
 use bellwether_core::input::report::SuiteResult;
@@ -16,104 +16,104 @@ use super::cloudevents::CloudEvent;
 
 /// The type of the request that starts a rollout.
 pub const REQUESTED: &str = "dev.cdeventsx.bellwether-rollout.requested.0.1.0";
-/// The same without its version.
+/// The prefix of [`REQUESTED`] before its version.
 pub const REQUESTED_ANY: &str = "dev.cdeventsx.bellwether-rollout.requested.";
-/// What the types of the verbs begin with: `….abort.0.1.0` and its like, one type each, so that Kafka's ACLs and whoever
-/// reads the topic can tell them apart.
+/// The prefix of the verbs' types, as in `dev.cdeventsx.bellwether-rollout.abort.0.1.0`. Each verb has a type of its own, so
+/// that consumers of the topic can filter them.
 pub const VERB: &str = "dev.cdeventsx.bellwether-rollout.";
-/// The version of the verbs' types.
+/// The suffix of the verbs' types: their version.
 pub const VERB_VERSION: &str = ".0.1.0";
-/// The verbs.
+/// The verbs with which a person or a tool intervenes in a rollout.
 pub const VERBS: [&str; 8] = ["abort", "promote", "pause", "resume", "retry", "approve", "freeze", "unfreeze"];
 
-/// The type of the event that says a service was deployed, as it is written.
+/// The type of the event about a deployed service, in the version that is written.
 pub const DEPLOYED: &str = "dev.cdevents.service.deployed.0.3.0";
 
-/// What the type of the event begins with that says a suite was run.
+/// The prefix of [`TESTED`] before its version.
 const TESTED_ANY: &str = "dev.cdevents.testsuiterun.finished.";
-/// The same as it is written.
+/// The type of the event about a finished suite, in the version that is written.
 pub const TESTED: &str = "dev.cdevents.testsuiterun.finished.0.3.0";
-/// Its releases that are understood.
+/// The versions of `testsuiterun.finished` that are read.
 const TESTED_VERSIONS: [&str; 3] = ["0.1.0", "0.2.0", "0.3.0"];
 
-/// The releases of `service.deployed` and `service.upgraded` that are understood.
+/// The versions of `service.deployed` and `service.upgraded` that are read.
 const SERVICE_VERSIONS: [&str; 4] = ["0.1.0", "0.1.1", "0.2.0", "0.3.0"];
 
-/// What a type says that it is.
+/// The kind of an event, by its type.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Known {
-    /// Our own request.
+pub enum EventKind {
+    /// A request for a rollout.
     Requested,
-    /// Our own request, or a verb, in a version that does not exist (yet).
-    RequestedOfOtherVersion,
-    /// Somebody steps in: which verb.
+    /// A request or a verb in a version that is not supported.
+    UnsupportedRequest,
+    /// A verb, by its name in [`VERBS`].
     Verb(&'static str),
-    /// A suite was run.
+    /// A report about a finished suite.
     Tested,
-    /// A service was deployed or upgraded by somebody else.
+    /// A service that another tool has deployed or upgraded.
     Deployed,
-    /// One of these in a version that is not understood.
-    OfOtherVersion,
-    /// Anything else.
+    /// A report about a suite or a service in a version that is not supported.
+    UnsupportedVersion,
+    /// An event of any other type.
     Other,
 }
 
-/// What `ty` is to us.
-pub fn recognise(ty: &str) -> Known {
+/// Returns the kind of an event with the type `ty`.
+pub fn kind_of(ty: &str) -> EventKind {
     if ty == REQUESTED {
-        return Known::Requested;
+        return EventKind::Requested;
     }
     if ty.starts_with(REQUESTED_ANY) {
-        return Known::RequestedOfOtherVersion;
+        return EventKind::UnsupportedRequest;
     }
     if let Some((verb, version)) = ty.strip_prefix(VERB).and_then(|rest| Some(rest.split_at(rest.find('.')?)))
         && let Some(verb) = VERBS.iter().find(|known| **known == verb)
     {
-        return if version == VERB_VERSION { Known::Verb(verb) } else { Known::RequestedOfOtherVersion };
+        return if version == VERB_VERSION { EventKind::Verb(verb) } else { EventKind::UnsupportedRequest };
     }
     let version =
         ty.strip_prefix("dev.cdevents.service.deployed.").or_else(|| ty.strip_prefix("dev.cdevents.service.upgraded."));
     match version {
-        Some(version) if SERVICE_VERSIONS.contains(&version) => Known::Deployed,
-        Some(_) => Known::OfOtherVersion,
+        Some(version) if SERVICE_VERSIONS.contains(&version) => EventKind::Deployed,
+        Some(_) => EventKind::UnsupportedVersion,
         None => match ty.strip_prefix(TESTED_ANY) {
-            Some(version) if TESTED_VERSIONS.contains(&version) => Known::Tested,
-            Some(_) => Known::OfOtherVersion,
-            None => Known::Other,
+            Some(version) if TESTED_VERSIONS.contains(&version) => EventKind::Tested,
+            Some(_) => EventKind::UnsupportedVersion,
+            None => EventKind::Other,
         },
     }
 }
 
-/// The envelope. What is not named here is not needed, and not refused.
+/// The envelope of a CDEvent. Other fields are ignored.
 #[derive(Debug, Deserialize)]
 pub struct Envelope {
-    /// Which event this is.
+    /// The identity of the event.
     pub context: Context,
-    /// What it is about.
+    /// The subject of the event.
     pub subject: CdSubject,
-    /// What the producer wanted to add. Of a custom event: the content.
+    /// Additional data of the producer. A custom event may have its content here.
     #[serde(default, rename = "customData")]
     pub custom_data: Value,
 }
 
-/// Which event it is. The CloudEvent around it says the same, and wins where only one of them speaks.
+/// The identity of an event. The CloudEvent around it has the same fields; where both are set they must agree.
 #[derive(Debug, Deserialize)]
 pub struct Context {
-    /// Unique within the source.
+    /// The event's id, unique within its source.
     pub id: Option<String>,
-    /// The event's type.
+    /// The type of the event.
     #[serde(rename = "type")]
     pub ty: Option<String>,
-    /// When, by the producer's clock.
+    /// The time of the event by the producer's clock.
     pub timestamp: Option<Timestamp>,
 }
 
-/// What an event is about.
+/// The subject of a CDEvent.
 #[derive(Debug, Deserialize)]
 pub struct CdSubject {
-    /// Of a service: `service/shop-api`.
+    /// The subject's id, for a service as in `service/shop-api`.
     pub id: Option<String>,
-    /// What is said of it.
+    /// The content, whose form depends on the event's type.
     #[serde(default)]
     pub content: Value,
 }
@@ -121,9 +121,9 @@ pub struct CdSubject {
 /// The content of `service.deployed` and `service.upgraded`.
 #[derive(Debug, Deserialize)]
 pub struct ServiceContent {
-    /// Where.
+    /// The environment that the service was deployed to.
     pub environment: CdReference,
-    /// What, as a package URL.
+    /// The package URL of the artifact that was deployed.
     #[serde(rename = "artifactId")]
     pub artifact: Option<String>,
 }
@@ -131,17 +131,17 @@ pub struct ServiceContent {
 /// The content of `testsuiterun.finished`.
 #[derive(Debug, Deserialize)]
 pub struct TestedContent {
-    /// `success`, `failure`, `cancel` or `error`; before 0.3.0 `pass` and `fail`.
+    /// The outcome: `success`, `failure`, `cancel` or `error`; before version 0.3.0 `pass` or `fail`.
     pub outcome: String,
-    /// Which suite.
+    /// The suite that was run.
     #[serde(rename = "testSuite")]
     pub suite: Option<CdSuite>,
-    /// Why, in the tester's words.
+    /// The reason of the outcome as text.
     pub reason: Option<String>,
 }
 
-/// The content that says so, as it is written. The vocabulary's outcomes are fewer than ours: only what passed is a success, and
-/// what is inconclusive is an error, because a reader that knows nothing of us must not take it for passed.
+/// Returns the content of a `testsuiterun.finished` event. CDEvents has fewer outcomes than [`SuiteResult`]: only a pass is a
+/// `success`, and an inconclusive result is an `error`, so that other readers of the event don't take it for a pass.
 pub fn tested(suite: &str, result: SuiteResult, environment: &str, reason: Option<&str>) -> Value {
     let outcome = match result {
         SuiteResult::Pass => "success",
@@ -158,51 +158,52 @@ pub fn tested(suite: &str, result: SuiteResult, environment: &str, reason: Optio
     content
 }
 
-/// A suite.
+/// The suite of a `testsuiterun.finished` event.
 #[derive(Debug, Deserialize)]
 pub struct CdSuite {
-    /// Its id.
+    /// The suite's id.
     pub id: String,
-    /// Its name, which is what a policy requires; without it the id.
+    /// The suite's name, by which a policy requires it; the id counts if absent.
     pub name: Option<String>,
 }
 
-/// What `testsuiterun.finished` has no room for, in its `customData` under `bellwether`: for whom, and on what.
+/// The fields that `testsuiterun.finished` does not have. They are in its `customData`, under `bellwether`.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
-pub struct TestedOn {
-    /// For which workload.
+pub struct TestedDetails {
+    /// The workload that the suite was run for.
     pub workload: Workload,
     /// The images that were tested.
     #[serde(default)]
     pub images: Vec<String>,
     /// The model that was tested.
     pub model: Option<String>,
-    /// What came of it, where the event's outcomes are too few: `inconclusive` and `skipped`.
+    /// The exact result, which the event's outcome may not tell: `inconclusive` or `skipped`.
     pub result: Option<SuiteResult>,
-    /// Where all of it can be read.
+    /// A link to the full report.
     pub link: Option<String>,
 }
 
-/// A thing by its id.
+/// A reference to an object by its id.
 #[derive(Debug, Deserialize)]
 pub struct CdReference {
-    /// The id.
+    /// The object's id.
     pub id: String,
 }
 
 impl Envelope {
-    /// The content of a custom event: of the two places where producers put it, the one that is not empty.
+    /// Returns the content of a custom event: the subject's content, or `customData` if only that is not empty. Producers use
+    /// both places.
     pub fn custom_content(self) -> Value {
         let empty = |value: &Value| value.is_null() || value.as_object().is_some_and(Map::is_empty);
         if empty(&self.subject.content) && !empty(&self.custom_data) { self.custom_data } else { self.subject.content }
     }
 }
 
-/// An event of CDEvents 0.5.1 in the CloudEvent that carries it.
+/// Returns an event of CDEvents 0.5.1 in its CloudEvent.
 ///
-/// `content` goes where the schemas allow it: into the subject of an event of the vocabulary, and into `customData` of
-/// a custom one.
+/// `content` goes to the place that the schemas allow: the subject of an event of the vocabulary, and `customData` of a
+/// custom event.
 pub fn wrap(ty: &str, source: &str, id: &str, at: Timestamp, subject: &str, content: Value) -> CloudEvent {
     let context =
         json!({ "specversion": "0.5.1", "id": id, "source": source, "type": ty, "timestamp": at.to_string() });

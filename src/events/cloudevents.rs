@@ -1,8 +1,8 @@
 //! CloudEvents 1.0 over Kafka and HTTP, in binary and in structured mode.
 //!
-//! The SDK crates bring their own types for messages, attributes and data, and a Kafka client of a fixed version; the
-//! two bindings themselves are a prefix, a content type and a JSON object. Kafka prefixes attributes with `ce_` and
-//! HTTP with `ce-` (and percent-encodes their values): that is all that differs between them here.
+//! The two bindings differ only in the headers of binary mode: Kafka prefixes attributes with `ce_`, and HTTP prefixes
+//! them with `ce-` and percent-encodes their values. No SDK crate is used: it would bring types of its own and a Kafka
+//! client of a fixed version for a prefix, a content type and a JSON object.
 
 use std::collections::BTreeMap;
 
@@ -11,10 +11,11 @@ use serde_json::{Map, Value};
 
 use crate::ports::EventRecord;
 
-/// The largest event that is read, headers included. Larger ones are refused before they are parsed.
+/// The largest event in bytes, headers included. A larger one is refused before it is parsed.
 pub const MAX_EVENT_BYTES: usize = 1 << 20;
 
-/// The longest attribute: ids and sources become keys of the journal, subjects are matched against patterns.
+/// The longest value of an attribute in bytes. Ids and sources become keys of the journal, and subjects are matched against
+/// patterns.
 pub const MAX_ATTRIBUTE_BYTES: usize = 1024;
 
 /// The content type of structured mode.
@@ -23,74 +24,74 @@ pub const STRUCTURED: &str = "application/cloudevents+json";
 /// One CloudEvent whose data is JSON.
 #[derive(Debug, Clone, PartialEq)]
 pub struct CloudEvent {
-    /// Unique within `source`.
+    /// The event's id, unique within `source`.
     pub id: String,
-    /// Who says so, a URI reference.
+    /// The producer, as a URI reference.
     pub source: String,
-    /// What kind of thing happened.
+    /// The type of the event (`type`).
     pub ty: String,
-    /// When, by the producer's clock.
+    /// The time of the event by the producer's clock.
     pub time: Option<Timestamp>,
-    /// What it happened to.
+    /// The object that the event is about.
     pub subject: Option<String>,
-    /// The key that the producer wants events to be ordered by.
+    /// The key by which the producer wants events to be ordered.
     pub partitionkey: Option<String>,
-    /// After this instant nobody should act on it any more.
+    /// The instant after which the event must not be acted on.
     pub expirytime: Option<Timestamp>,
-    /// The W3C trace that it belongs to.
+    /// The W3C trace context that the event belongs to.
     pub traceparent: Option<String>,
-    /// All other attributes.
+    /// All other attributes, by name.
     pub extensions: BTreeMap<String, String>,
-    /// What happened.
+    /// The content of the event.
     pub data: Value,
 }
 
-/// Why bytes are not a CloudEvent that can be read here.
+/// An error of reading a CloudEvent.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CloudEventError {
-    /// An attribute that every CloudEvent has.
+    /// A required attribute is missing.
     #[error(
         "attribute {attribute} is missing; a producer in binary mode sends it as header {header} (ce-{attribute} over HTTP)"
     )]
     Missing {
-        /// Which.
+        /// The attribute's name.
         attribute: &'static str,
-        /// The header that carries it in this binding.
+        /// The header with the attribute in this binding.
         header: String,
     },
-    /// An attribute that can't be what it says.
+    /// An attribute has an invalid value.
     #[error("attribute {attribute} is {value:?}; {remedy}")]
     Bad {
-        /// Which.
+        /// The attribute's name, shortened.
         attribute: String,
-        /// Its value, shortened.
+        /// The value, shortened.
         value: String,
-        /// What it should have been.
+        /// The valid values.
         remedy: &'static str,
     },
-    /// Several events in one record.
+    /// The content type is batch mode: several events in one record.
     #[error("content-type {0:?} is batch mode, which is not read here; send one event per record")]
     Batch(String),
-    /// A format other than JSON.
+    /// The content type is not JSON.
     #[error(
         "content-type {0:?} is not JSON; send application/json, or application/cloudevents+json for structured mode"
     )]
     NotJson(String),
-    /// The value, or the data in it, is not JSON.
+    /// The value, or the data in it, can't be parsed as JSON.
     #[error("the content is not JSON: {0}; send one JSON object")]
     Unparsable(String),
-    /// A record without a value.
+    /// The record has no value.
     #[error("the record has no value (a tombstone); an event carries its data in the value")]
     NoValue,
-    /// An event without data.
+    /// The event has no data.
     #[error("the event has no data; send it as JSON in `data`")]
     NoData,
-    /// Larger than what is read.
+    /// The event is larger than [`MAX_EVENT_BYTES`]; its size in bytes.
     #[error("the event has {0} bytes, more than the {MAX_EVENT_BYTES} that are read; send a reference instead")]
     TooLarge(usize),
 }
 
-/// How a binding writes the names of attributes as headers.
+/// A protocol binding of CloudEvents.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Binding {
     Kafka,
@@ -98,6 +99,7 @@ enum Binding {
 }
 
 impl Binding {
+    /// Returns the prefix of headers that hold attributes.
     fn prefix(self) -> &'static str {
         match self {
             Binding::Kafka => "ce_",
@@ -107,14 +109,20 @@ impl Binding {
 }
 
 impl CloudEvent {
-    /// The event in a Kafka record.
+    /// Reads the event in a Kafka record.
+    ///
+    /// # Errors
+    /// If the record holds no CloudEvent 1.0 with JSON data, or the event is too large.
     pub fn from_record(record: &EventRecord) -> Result<CloudEvent, CloudEventError> {
         let value = record.value.as_deref().ok_or(CloudEventError::NoValue)?;
         let headers = record.headers.iter().map(|(name, value)| (name.as_str(), value.as_slice()));
         read(Binding::Kafka, headers, value)
     }
 
-    /// The event in an HTTP request. Header names may be in any case.
+    /// Reads the event in an HTTP request. Header names may be in any case.
+    ///
+    /// # Errors
+    /// If the request holds no CloudEvent 1.0 with JSON data, or the event is too large.
     pub fn from_http<'a>(
         headers: impl IntoIterator<Item = (&'a str, &'a [u8])>,
         body: &[u8],
@@ -122,7 +130,7 @@ impl CloudEvent {
         read(Binding::Http, headers.into_iter(), body)
     }
 
-    /// The event as JSON, for structured mode.
+    /// Returns the event as JSON, for structured mode.
     pub fn to_structured(&self) -> Value {
         let mut event: Map<String, Value> =
             self.attributes().into_iter().map(|(name, value)| (name, Value::String(value))).collect();
@@ -131,7 +139,7 @@ impl CloudEvent {
         Value::Object(event)
     }
 
-    /// The event as a Kafka record in binary mode, under `key`.
+    /// Returns the event as a Kafka record in binary mode with this key.
     pub fn to_record(&self, key: &str) -> EventRecord {
         let named = self.attributes().into_iter().map(|(name, value)| (format!("ce_{name}"), value.into_bytes()));
         let content_type = ("content-type".to_owned(), b"application/json".to_vec());
@@ -143,7 +151,7 @@ impl CloudEvent {
         }
     }
 
-    /// All attributes but the data's own, by their names in the specification.
+    /// Returns all attributes except `datacontenttype`, with their names in the specification.
     fn attributes(&self) -> Vec<(String, String)> {
         let Self { id, source, ty, time, subject, partitionkey, expirytime, traceparent, extensions, data: _ } = self;
         let always = [("specversion", "1.0"), ("id", id), ("source", source), ("type", ty)];
@@ -162,6 +170,7 @@ impl CloudEvent {
     }
 }
 
+/// Reads an event in the mode that its content type names.
 fn read<'a>(
     binding: Binding,
     headers: impl Iterator<Item = (&'a str, &'a [u8])>,
@@ -189,12 +198,13 @@ fn read<'a>(
     }
 }
 
-/// Whether data of this media type is JSON. Without a type it is taken for JSON, as the specification says of events
-/// that are written in JSON, and parsed or refused accordingly.
+/// Returns whether data of this media type is JSON. Data without a type counts as JSON, as the specification says for
+/// structured mode; if it is not, parsing fails.
 fn is_json(media: &str) -> bool {
     media.is_empty() || media == "application/json" || media == "text/json" || media.ends_with("+json")
 }
 
+/// Reads an event in binary mode: attributes in headers, data in the value.
 fn binary(binding: Binding, headers: &[(&str, &[u8])], value: &[u8]) -> Result<CloudEvent, CloudEventError> {
     let mut attributes = BTreeMap::new();
     for (header, value) in headers {
@@ -215,6 +225,7 @@ fn binary(binding: Binding, headers: &[(&str, &[u8])], value: &[u8]) -> Result<C
     assemble(binding, attributes, data)
 }
 
+/// Reads an event in structured mode: a JSON object with attributes and data.
 fn structured(binding: Binding, value: &[u8]) -> Result<CloudEvent, CloudEventError> {
     let mut event: Map<String, Value> =
         serde_json::from_slice(value).map_err(|error| CloudEventError::Unparsable(error.to_string()))?;
@@ -228,10 +239,10 @@ fn structured(binding: Binding, value: &[u8]) -> Result<CloudEvent, CloudEventEr
             Value::String(text) => text,
             Value::Number(number) => number.to_string(),
             Value::Bool(flag) => flag.to_string(),
-            // The JSON format lets producers write an absent attribute as null.
+            // The JSON format allows null for an absent attribute.
             Value::Null => continue,
             other @ (Value::Array(_) | Value::Object(_)) => {
-                return Err(bad(&name, &other.to_string(), "attributes are text, numbers or true and false"));
+                return Err(bad(&name, &other.to_string(), "write text, numbers, true or false"));
             }
         };
         attributes.insert(name, text);
@@ -245,6 +256,7 @@ fn structured(binding: Binding, value: &[u8]) -> Result<CloudEvent, CloudEventEr
     assemble(binding, attributes, data.filter(|data| !data.is_null()).ok_or(CloudEventError::NoData)?)
 }
 
+/// Checks the attributes and makes the event.
 fn assemble(
     binding: Binding,
     mut attributes: BTreeMap<String, String>,
@@ -280,6 +292,7 @@ fn assemble(
     })
 }
 
+/// Takes an attribute that holds a time; `None` if it is absent.
 fn instant(
     attributes: &mut BTreeMap<String, String>,
     name: &'static str,
@@ -293,7 +306,7 @@ fn bad(attribute: &str, value: &str, remedy: &'static str) -> CloudEventError {
     CloudEventError::Bad { attribute: shorten(attribute), value: shorten(value), remedy }
 }
 
-/// What an error repeats of a stranger's text: enough to recognise it.
+/// Returns at most the first 80 characters of a text, so that an error does not repeat a long value.
 pub(super) fn shorten(text: &str) -> String {
     match text.char_indices().nth(80) {
         Some((at, _)) => format!("{}…", &text[..at]),
@@ -301,8 +314,8 @@ pub(super) fn shorten(text: &str) -> String {
     }
 }
 
-/// The HTTP binding's encoding of header values: `%` and two hexadecimal digits for each byte of UTF-8, and optional
-/// double quotes around the whole. `None` where it is none.
+/// Decodes a header value of the HTTP binding: `%` and two hexadecimal digits for a byte of UTF-8, and optional double
+/// quotes around the value. Returns `None` if a `%` has no two digits after it or the bytes are not UTF-8.
 fn percent_decode(text: &str) -> Option<String> {
     let text = text.strip_prefix('"').and_then(|text| text.strip_suffix('"')).unwrap_or(text);
     let mut bytes = Vec::with_capacity(text.len());

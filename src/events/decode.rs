@@ -1,9 +1,8 @@
-//! What a record means to this daemon: an event for the engine, something to ignore for a named reason, or something
-//! for the dead letters.
+//! Decodes a record into an event of the engine, a reason to ignore it, or an error for the dead letters.
 //!
-//! The line between the last two: what is addressed to us and impossible, or can't be read at all, is dead and kept
-//! with its bytes; what is readable and not for us is ignored and counted. A topic is shared, and other people's events
-//! must not fill our dead letters.
+//! A record is a dead letter if it can't be read, or if it is addressed to Bellwether and can't be carried out; its bytes
+//! are kept. A readable event of another kind or for another daemon is ignored and counted. The topic may be shared, and
+//! the events of other tools must not fill the dead letters.
 
 use std::fmt;
 
@@ -15,24 +14,24 @@ use bellwether_core::time::Timestamp;
 use packageurl::PackageUrl;
 use serde::Deserialize;
 
-use super::cdevents::{self, Envelope, Known, ServiceContent, TestedContent, TestedOn};
+use super::cdevents::{self, Envelope, EventKind, ServiceContent, TestedContent, TestedDetails};
 use super::cloudevents::{CloudEvent, CloudEventError, MAX_ATTRIBUTE_BYTES, shorten};
 use super::mapping::{Mapping, SubjectFacts};
 use crate::ports::EventRecord;
 
-/// Who we are, and how other people's words are translated.
+/// The identity of the daemon, and the mapping of other tools' events.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DecodeOptions {
     /// The cluster that this daemon acts in.
     pub cluster: String,
-    /// From CDEvents to workloads.
+    /// The rules that name the workload of a CDEvent.
     pub mapping: Mapping,
-    /// The source of the events that this daemon sends, so that it does not listen to itself.
+    /// The source of the events that this daemon sends. It ignores events from this source.
     pub own_source: String,
 }
 
 impl DecodeOptions {
-    /// The daemon of `cluster`, with the source `/bellwether/<cluster>`.
+    /// Returns the options of the daemon of `cluster`, with the source `/bellwether/<cluster>`.
     pub fn new(cluster: impl Into<String>, mapping: Mapping) -> DecodeOptions {
         let cluster = cluster.into();
         let own_source = format!("/bellwether/{cluster}");
@@ -40,49 +39,49 @@ impl DecodeOptions {
     }
 }
 
-/// What a record means.
+/// The result of decoding a record.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Decoded {
-    /// Something for the engine.
+    /// An event for the engine.
     Event {
-        /// What happened.
+        /// The event with its content.
         event: Box<Event>,
-        /// To what. Of one workload its `Display` is the canonical key, which says on which partition it belongs; what
-        /// is wider belongs on all of them.
+        /// The workloads that the event is about. The `Display` of a single workload is its key, which determines the
+        /// event's partition; an event with a wider scope belongs to all partitions.
         scope: Scope,
     },
-    /// Readable, and not for us.
+    /// The record can be read and is not for this daemon.
     Ignored(Ignored),
-    /// Unreadable, or addressed to us and impossible.
+    /// The record can't be read, or is addressed to this daemon and can't be carried out.
     Dead(DecodeError),
 }
 
-/// Why a readable event is left alone.
+/// A reason to ignore an event that can be read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Ignored {
-    /// A type that means nothing to us.
+    /// Events of this type are not used here.
     NotForUs {
-        /// Which.
+        /// The event's type.
         ty: String,
     },
-    /// A type that we know, in a version that we don't.
+    /// The version of the type is not supported.
     OtherVersion {
-        /// Which.
+        /// The event's type with its version.
         ty: String,
     },
-    /// The workload is in a cluster that somebody else looks after.
+    /// The workload is in a cluster of another daemon.
     OtherCluster {
-        /// Which.
+        /// The cluster's name.
         cluster: String,
     },
-    /// We sent it ourselves.
+    /// This daemon sent the event.
     Own,
-    /// Its producer says that it is too late to act on it.
+    /// The event's expiry time has passed.
     Expired {
-        /// Since when.
+        /// The expiry time.
         at: Timestamp,
     },
-    /// No rule of the mapping is for it.
+    /// No rule of the mapping matches the event.
     NoMapping {
         /// The event's subject.
         subject: String,
@@ -92,7 +91,7 @@ pub enum Ignored {
 }
 
 impl Ignored {
-    /// The reason as a metric's label.
+    /// Returns the reason as the value of a label.
     pub fn label(&self) -> &'static str {
         match self {
             Ignored::NotForUs { .. } => "not-for-us",
@@ -108,137 +107,142 @@ impl Ignored {
 impl fmt::Display for Ignored {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Ignored::NotForUs { ty } => write!(f, "events of type {ty} mean nothing here"),
-            Ignored::OtherVersion { ty } => write!(f, "{ty} is not a version that is understood here"),
-            Ignored::OtherCluster { cluster } => write!(f, "cluster {cluster} is not looked after here"),
-            Ignored::Own => f.write_str("it was sent by this daemon itself"),
-            Ignored::Expired { at } => write!(f, "it expired at {at}"),
+            Ignored::NotForUs { ty } => write!(f, "events of type {ty} are not used here"),
+            Ignored::OtherVersion { ty } => write!(f, "the version of {ty} is not supported"),
+            Ignored::OtherCluster { cluster } => {
+                write!(f, "the event is for cluster {cluster}, which this daemon does not act in")
+            }
+            Ignored::Own => f.write_str("this daemon sent the event itself"),
+            Ignored::Expired { at } => write!(f, "the event expired at {at}"),
             Ignored::NoMapping { subject, environment } => {
-                write!(f, "no rule of the mapping is for subject {subject:?} in environment {environment:?}")
+                write!(f, "no rule of events.mapping matches subject {subject:?} in environment {environment:?}")
             }
         }
     }
 }
 
-/// What is wrong with an event that was meant for us, or that nobody can read.
+/// An error of decoding a record, for the dead letter.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum DecodeError {
-    /// Not a CloudEvent.
+    /// The record is not a CloudEvent.
     #[error(transparent)]
     CloudEvent(#[from] CloudEventError),
-    /// Our own type in a version that does not exist.
-    #[error("type {0:?} is not a version that is understood here; send {understood}", understood = understood(.0))]
+    /// A request or a verb in a version that is not supported; the type.
+    #[error("the version of type {0:?} is not supported; send {supported}", supported = supported_type(.0))]
     UnknownVersion(String),
-    /// Not the envelope of CDEvents.
+    /// The data has not the envelope of CDEvents.
     #[error("the data is not a CDEvent: {0}")]
     Envelope(String),
-    /// The two envelopes disagree.
+    /// The CDEvent and its CloudEvent have different values for a field.
     #[error("CDEvents context.{field} is {inner:?} and the CloudEvent's {field} is {outer:?}; send the same in both")]
     Disagree {
-        /// About what.
+        /// The field's name: `id` or `type`.
         field: &'static str,
-        /// The CDEvent's.
+        /// The value in the CDEvent, shortened.
         inner: String,
-        /// The CloudEvent's.
+        /// The value in the CloudEvent, shortened.
         outer: String,
     },
-    /// The content is not what its type promises.
+    /// The content does not have the form that the type asks for.
     #[error("the event's content can't be read: {0}")]
     Content(String),
-    /// A request for nothing.
+    /// The request has neither `image` nor `images`.
     #[error("the request names no image; set `images` (by container) or `image`")]
     NoImage,
-    /// A request for two things.
+    /// The request has both `image` and `images`.
     #[error("the request has both `image` and `images`; set one of them")]
     TwoImages,
-    /// Not a package URL.
+    /// The artifact is not a package URL.
     #[error("artifactId {value:?} is not a package URL ({problem}); write it as pkg:oci/NAME@sha256%3A…")]
     Artifact {
-        /// As it was sent.
+        /// The value that was sent, shortened.
         value: String,
-        /// What the parser says.
+        /// The message of the parser.
         problem: String,
     },
-    /// No Kubernetes object can be called this.
+    /// A name that no Kubernetes object can have.
     #[error("{part} {value:?} can't be the {part} of a workload; {remedy}")]
     Name {
-        /// Which part of the workload.
+        /// The part of the workload: `cluster`, `namespace` or `name`.
         part: &'static str,
-        /// As it was sent, or made by the mapping.
+        /// The value that was sent or that the mapping gave, shortened.
         value: String,
-        /// What it should be.
+        /// The valid values.
         remedy: &'static str,
     },
 }
 
-/// The same type in the version that is understood.
-fn understood(ty: &str) -> String {
+/// Returns the type in the version that is supported.
+fn supported_type(ty: &str) -> String {
     let name: Vec<&str> = ty.split('.').take(4).collect();
     name.join(".") + cdevents::VERB_VERSION
 }
 
-/// What `record` means at `now` to the daemon that `options` describe.
+/// Decodes a record at the time `now`, for the daemon of `options`.
 pub fn decode(record: &EventRecord, options: &DecodeOptions, now: Timestamp) -> Decoded {
-    let meant = CloudEvent::from_record(record).map_err(Stop::from).and_then(|event| meaning(event, options, now));
-    match meant {
+    let decoded =
+        CloudEvent::from_record(record).map_err(NoEvent::from).and_then(|event| decode_event(event, options, now));
+    match decoded {
         Ok((event, scope)) => Decoded::Event { event: Box::new(event), scope },
-        Err(Stop::Ignore(reason)) => Decoded::Ignored(reason),
-        Err(Stop::Die(error)) => Decoded::Dead(error),
+        Err(NoEvent::Ignored(reason)) => Decoded::Ignored(reason),
+        Err(NoEvent::Dead(error)) => Decoded::Dead(error),
     }
 }
 
-/// Where the reading ends early.
-enum Stop {
-    Ignore(Ignored),
-    Die(DecodeError),
+/// A result of decoding other than an event.
+enum NoEvent {
+    Ignored(Ignored),
+    Dead(DecodeError),
 }
 
-impl<E: Into<DecodeError>> From<E> for Stop {
-    fn from(error: E) -> Stop {
-        Stop::Die(error.into())
+impl<E: Into<DecodeError>> From<E> for NoEvent {
+    fn from(error: E) -> NoEvent {
+        NoEvent::Dead(error.into())
     }
 }
 
-fn meaning(event: CloudEvent, options: &DecodeOptions, now: Timestamp) -> Result<(Event, Scope), Stop> {
+fn decode_event(event: CloudEvent, options: &DecodeOptions, now: Timestamp) -> Result<(Event, Scope), NoEvent> {
     if event.source == options.own_source {
-        return Err(Stop::Ignore(Ignored::Own));
+        return Err(NoEvent::Ignored(Ignored::Own));
     }
-    let known = cdevents::recognise(&event.ty);
-    match known {
-        Known::Other => return Err(Stop::Ignore(Ignored::NotForUs { ty: shorten(&event.ty) })),
-        Known::OfOtherVersion => return Err(Stop::Ignore(Ignored::OtherVersion { ty: shorten(&event.ty) })),
-        Known::RequestedOfOtherVersion => return Err(DecodeError::UnknownVersion(shorten(&event.ty)).into()),
-        Known::Requested | Known::Verb(_) | Known::Tested | Known::Deployed => {}
+    let kind = cdevents::kind_of(&event.ty);
+    match kind {
+        EventKind::Other => return Err(NoEvent::Ignored(Ignored::NotForUs { ty: shorten(&event.ty) })),
+        EventKind::UnsupportedVersion => {
+            return Err(NoEvent::Ignored(Ignored::OtherVersion { ty: shorten(&event.ty) }));
+        }
+        EventKind::UnsupportedRequest => return Err(DecodeError::UnknownVersion(shorten(&event.ty)).into()),
+        EventKind::Requested | EventKind::Verb(_) | EventKind::Tested | EventKind::Deployed => {}
     }
     if let Some(at) = event.expirytime.filter(|at| *at < now) {
-        return Err(Stop::Ignore(Ignored::Expired { at }));
+        return Err(NoEvent::Ignored(Ignored::Expired { at }));
     }
     let CloudEvent { id, source, ty, time, data, .. } = event;
     let envelope: Envelope = read(data).map_err(DecodeError::Envelope)?;
-    agree("id", envelope.context.id.as_deref(), &id)?;
-    agree("type", envelope.context.ty.as_deref(), &ty)?;
+    check_equal("id", envelope.context.id.as_deref(), &id)?;
+    check_equal("type", envelope.context.ty.as_deref(), &ty)?;
     let (id, time) = (EventId { source, id }, time.or(envelope.context.timestamp));
-    let (event, scope) = match known {
-        Known::Requested => of_workload(requested(envelope, id, time)?),
-        Known::Verb(verb) => commanded(verb, envelope, id, time)?,
-        Known::Tested => of_workload(tested(envelope, id, time.unwrap_or(now))?),
-        Known::Deployed | Known::RequestedOfOtherVersion | Known::OfOtherVersion | Known::Other => {
-            of_workload(deployed(envelope, id, time, options)?)
+    let (event, scope) = match kind {
+        EventKind::Requested => with_workload_scope(requested(envelope, id, time)?),
+        EventKind::Verb(verb) => commanded(verb, envelope, id, time)?,
+        EventKind::Tested => with_workload_scope(tested(envelope, id, time.unwrap_or(now))?),
+        EventKind::Deployed | EventKind::UnsupportedRequest | EventKind::UnsupportedVersion | EventKind::Other => {
+            with_workload_scope(deployed(envelope, id, time, options)?)
         }
     };
     check_names(&scope)?;
     if options.cluster == scope.cluster() {
         Ok((event, scope))
     } else {
-        Err(Stop::Ignore(Ignored::OtherCluster { cluster: scope.cluster().to_owned() }))
+        Err(NoEvent::Ignored(Ignored::OtherCluster { cluster: scope.cluster().to_owned() }))
     }
 }
 
-fn of_workload((event, workload): (Event, Workload)) -> (Event, Scope) {
+fn with_workload_scope((event, workload): (Event, Workload)) -> (Event, Scope) {
     (event, Scope::Workload(workload))
 }
 
-/// The content of a verb. What a verb has no use for is refused, like a field that does not exist.
+/// The content of a verb. A field that the verb does not use is refused, like an unknown field.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 struct VerbContent {
@@ -259,19 +263,19 @@ fn commanded(
 ) -> Result<(Event, Scope), DecodeError> {
     let content: VerbContent = read(envelope.custom_content()).map_err(DecodeError::Content)?;
     let VerbContent { workload, scope, rollout, reason, full, gate, until } = content;
-    let of_others = [
+    let unused_fields = [
         ("full", full.is_some() && verb != "promote"),
         ("gate", gate.is_some() && verb != "approve"),
         ("until", until.is_some() && verb != "freeze"),
         ("rollout", rollout.is_some() && matches!(verb, "freeze" | "unfreeze")),
     ];
-    if let Some((field, _)) = of_others.iter().find(|(_, given)| *given) {
+    if let Some((field, _)) = unused_fields.iter().find(|(_, is_set)| *is_set) {
         return Err(DecodeError::Content(format!("{verb} has no field `{field}`; leave it out")));
     }
     let scope = match (workload, scope) {
         (Some(workload), None) => Scope::Workload(workload),
         (None, Some(scope)) => scope,
-        _ => return Err(DecodeError::Content(format!("{verb} needs `workload` or `scope`, and one of them"))),
+        _ => return Err(DecodeError::Content(format!("{verb} needs `workload` or `scope`; set one of them"))),
     };
     let verb = match verb {
         "abort" => Verb::Abort,
@@ -287,7 +291,8 @@ fn commanded(
     Ok((Event::Commanded { id, time, command }, scope))
 }
 
-fn agree(field: &'static str, inner: Option<&str>, outer: &str) -> Result<(), DecodeError> {
+/// Checks that a field has the same value in the CDEvent and in the CloudEvent, if the CDEvent has it.
+fn check_equal(field: &'static str, inner: Option<&str>, outer: &str) -> Result<(), DecodeError> {
     match inner {
         Some(inner) if inner != outer => {
             Err(DecodeError::Disagree { field, inner: shorten(inner), outer: shorten(outer) })
@@ -296,7 +301,7 @@ fn agree(field: &'static str, inner: Option<&str>, outer: &str) -> Result<(), De
     }
 }
 
-fn requested(envelope: Envelope, id: EventId, time: Option<Timestamp>) -> Result<(Event, Workload), Stop> {
+fn requested(envelope: Envelope, id: EventId, time: Option<Timestamp>) -> Result<(Event, Workload), NoEvent> {
     let request: Request = read(envelope.custom_content()).map_err(DecodeError::Content)?;
     match (&request.image, request.images.is_empty()) {
         (None, true) => Err(DecodeError::NoImage.into()),
@@ -308,15 +313,14 @@ fn requested(envelope: Envelope, id: EventId, time: Option<Timestamp>) -> Result
     }
 }
 
-/// A suite that somebody else runs for something else is none of ours: one of ours says for which workload.
-fn tested(envelope: Envelope, id: EventId, at: Timestamp) -> Result<(Event, Workload), Stop> {
+/// Decodes a report about a suite. A report without `customData.bellwether` is from another tool and is ignored.
+fn tested(envelope: Envelope, id: EventId, at: Timestamp) -> Result<(Event, Workload), NoEvent> {
     let mut custom = envelope.custom_data;
-    let on = match custom.get_mut("bellwether").map(serde_json::Value::take) {
-        Some(on) => {
-            read::<TestedOn>(on).map_err(|error| DecodeError::Content(format!("customData.bellwether: {error}")))?
-        }
+    let details = match custom.get_mut("bellwether").map(serde_json::Value::take) {
+        Some(details) => read::<TestedDetails>(details)
+            .map_err(|error| DecodeError::Content(format!("customData.bellwether: {error}")))?,
         None => {
-            return Err(Stop::Ignore(Ignored::NotForUs {
+            return Err(NoEvent::Ignored(Ignored::NotForUs {
                 ty: "testsuiterun without customData.bellwether".to_owned(),
             }));
         }
@@ -324,7 +328,7 @@ fn tested(envelope: Envelope, id: EventId, at: Timestamp) -> Result<(Event, Work
     let content: TestedContent = read(envelope.subject.content).map_err(DecodeError::Content)?;
     let suite = content.suite.map(|suite| suite.name.unwrap_or(suite.id));
     let suite = suite.ok_or_else(|| DecodeError::Content("missing field `testSuite`".to_owned()))?;
-    let result = match (content.outcome.as_str(), on.result) {
+    let result = match (content.outcome.as_str(), details.result) {
         ("success" | "pass", None | Some(SuiteResult::Pass)) => SuiteResult::Pass,
         ("failure" | "fail", None | Some(SuiteResult::Fail)) => SuiteResult::Fail,
         ("cancel", None) => SuiteResult::Skipped,
@@ -333,35 +337,35 @@ fn tested(envelope: Envelope, id: EventId, at: Timestamp) -> Result<(Event, Work
         (outcome, result) => {
             let result = result.map_or("none".to_owned(), |result| result.to_string());
             return Err(DecodeError::Content(format!(
-                "outcome {} and result {result} don't go together; send success with pass, failure with fail, and cancel or error with the rest",
+                "outcome {} and result {result} contradict each other; send success with pass, failure with fail, and cancel or error with the rest",
                 shorten(outcome)
             ))
             .into());
         }
     };
-    if on.images.is_empty() && on.model.is_none() {
+    if details.images.is_empty() && details.model.is_none() {
         return Err(DecodeError::Content(
-            "customData.bellwether names neither images nor a model, so it is about nothing".to_owned(),
+            "customData.bellwether names neither images nor a model; name what was tested".to_owned(),
         )
         .into());
     }
-    let texts = [Some(&suite), content.reason.as_ref(), on.model.as_ref(), on.link.as_ref()];
-    if on.images.len() > 32
-        || texts.into_iter().flatten().chain(&on.images).any(|text| text.len() > MAX_ATTRIBUTE_BYTES)
+    let texts = [Some(&suite), content.reason.as_ref(), details.model.as_ref(), details.link.as_ref()];
+    if details.images.len() > 32
+        || texts.into_iter().flatten().chain(&details.images).any(|text| text.len() > MAX_ATTRIBUTE_BYTES)
     {
         return Err(DecodeError::Content(format!(
             "a text is longer than {MAX_ATTRIBUTE_BYTES} bytes, or there are more than 32 images"
         ))
         .into());
     }
-    let (by, workload) = (id.source.clone(), on.workload);
+    let (by, workload) = (id.source.clone(), details.workload);
     let report = SuiteReport {
         suite,
         result,
-        images: on.images,
-        model: on.model,
+        images: details.images,
+        model: details.model,
         summary: content.reason,
-        link: on.link,
+        link: details.link,
         by,
         at,
     };
@@ -373,7 +377,7 @@ fn deployed(
     id: EventId,
     time: Option<Timestamp>,
     options: &DecodeOptions,
-) -> Result<(Event, Workload), Stop> {
+) -> Result<(Event, Workload), NoEvent> {
     let content: ServiceContent = read(envelope.subject.content).map_err(DecodeError::Content)?;
     let subject = envelope.subject.id.ok_or_else(|| DecodeError::Content("missing field `subject.id`".to_owned()))?;
     for (name, text) in [("subject.id", &subject), ("environment.id", &content.environment.id)] {
@@ -381,7 +385,7 @@ fn deployed(
             return Err(DecodeError::Content(format!("{name} is longer than {MAX_ATTRIBUTE_BYTES} bytes")).into());
         }
     }
-    let purl = content.artifact.as_deref().map(package).transpose()?;
+    let purl = content.artifact.as_deref().map(package_url).transpose()?;
     let facts = SubjectFacts {
         environment: &content.environment.id,
         subject: &subject,
@@ -389,13 +393,13 @@ fn deployed(
     };
     let Some(workload) = options.mapping.workload(&facts, &options.cluster) else {
         let (subject, environment) = (shorten(&subject), shorten(&content.environment.id));
-        return Err(Stop::Ignore(Ignored::NoMapping { subject, environment }));
+        return Err(NoEvent::Ignored(Ignored::NoMapping { subject, environment }));
     };
     let event = Event::Deployed { id, time, workload: workload.clone(), artifact: content.artifact.clone() };
     Ok((event, workload))
 }
 
-fn package(text: &str) -> Result<PackageUrl<'static>, DecodeError> {
+fn package_url(text: &str) -> Result<PackageUrl<'static>, DecodeError> {
     let bad = |problem: String| DecodeError::Artifact { value: shorten(text), problem };
     if text.len() > MAX_ATTRIBUTE_BYTES {
         return Err(bad("it is too long".to_owned()));
@@ -403,12 +407,13 @@ fn package(text: &str) -> Result<PackageUrl<'static>, DecodeError> {
     text.parse().map_err(|error: packageurl::Error| bad(error.to_string()))
 }
 
-/// Reads JSON, and says which field is wrong. serde repeats the offending value whole, so the sentence is cut.
+/// Reads JSON. The error names the wrong field; it is cut to 300 characters, because serde repeats the whole value.
 fn read<T: for<'de> Deserialize<'de>>(value: serde_json::Value) -> Result<T, String> {
     serde_json::from_value(value).map_err(|error| error.to_string().chars().take(300).collect())
 }
 
-/// The names become keys of the journal and paths of the API server, so a slash or a space in one is refused here.
+/// Checks the names of a scope. They become keys of the journal and paths of the API server, so a slash or a space in a name
+/// could be misread there.
 fn check_names(scope: &Scope) -> Result<(), DecodeError> {
     let (cluster, namespace, name) = match scope {
         Scope::Cluster(cluster) => (cluster, None, None),
@@ -426,7 +431,7 @@ fn check_names(scope: &Scope) -> Result<(), DecodeError> {
         let allowed = |byte: u8| inside(byte) || byte == b'-' || (byte == b'.' && part == "name");
         let ends = value.bytes().next().is_some_and(inside) && value.bytes().last().is_some_and(inside);
         if !ends || value.len() > longest || !value.bytes().all(allowed) {
-            let remedy = "Kubernetes wants lower-case letters, digits and '-'";
+            let remedy = "Kubernetes allows lower-case letters, digits and '-'";
             return Err(DecodeError::Name { part, value: shorten(value), remedy });
         }
     }

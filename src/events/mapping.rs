@@ -1,8 +1,8 @@
-//! From CDEvents' words to a workload.
+//! The mapping from a CDEvent to a workload.
 //!
-//! A CDEvent names a service and an environment; no field of it says cluster or namespace, and its schemas leave no
-//! room to add one. So the configuration says how: the first rule whose patterns match gives the workload, by
-//! templates over what the event does say. An event that no rule matches is somebody else's business.
+//! A CDEvent names a service and an environment. It has no field for a cluster or a namespace, and its schemas allow no
+//! further fields. So the configuration has rules: the first rule whose patterns match and whose templates can be filled
+//! in names the workload. An event that no rule matches is ignored.
 //!
 //! ```toml
 //! [[events.mapping]]
@@ -17,33 +17,34 @@ use bellwether_core::policy::matches_glob;
 use packageurl::PackageUrl;
 use serde::{Deserialize, Serialize};
 
-/// The rules, in the order in which they are tried.
+/// The rules of the mapping.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Mapping {
-    /// The first that matches counts.
+    /// The rules, in the order in which they are tried.
     pub rules: Vec<MappingRule>,
 }
 
-/// One rule: which events it is for, and which workload they mean.
+/// A rule of the mapping: patterns for events, and templates for the workload. In a pattern each `*` stands for any run of
+/// characters.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct MappingRule {
-    /// The environment's id; each `*` stands for any run of characters.
+    /// The pattern for the environment's id.
     #[serde(default = "anything")]
     pub environment: String,
-    /// The subject's id, likewise.
+    /// The pattern for the subject's id.
     #[serde(default = "anything")]
     pub subject: String,
-    /// The artifact's package URL, likewise. An event without one matches only where this is absent.
+    /// The pattern for the artifact's package URL. An event without an artifact matches only if this is absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub artifact: Option<String>,
-    /// The workload's cluster; absent: this daemon's own.
+    /// The template for the workload's cluster; the daemon's own cluster if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cluster: Option<MappingTemplate>,
-    /// The workload's namespace.
+    /// The template for the workload's namespace.
     pub namespace: MappingTemplate,
-    /// The workload's name.
+    /// The template for the workload's name.
     pub name: MappingTemplate,
 }
 
@@ -51,20 +52,20 @@ fn anything() -> String {
     "*".to_owned()
 }
 
-/// What an event says about itself.
+/// The fields of an event that patterns and templates use.
 #[derive(Debug, Clone, Copy)]
 pub struct SubjectFacts<'a> {
-    /// The environment's id.
+    /// The id of the environment.
     pub environment: &'a str,
-    /// The subject's id.
+    /// The id of the subject.
     pub subject: &'a str,
-    /// The artifact, as it was written and as it was understood.
+    /// The artifact's package URL as text and parsed, if the event has one.
     pub artifact: Option<(&'a str, &'a PackageUrl<'a>)>,
 }
 
 impl Mapping {
-    /// The workload that the event means, in the rule's words; nothing if no rule is for it. Whether a workload can
-    /// have such a name is for the caller to say.
+    /// Returns the workload of an event; `None` if no rule matches. The caller has to check whether a workload can have these
+    /// names.
     pub fn workload(&self, facts: &SubjectFacts<'_>, own_cluster: &str) -> Option<Workload> {
         self.rules.iter().filter(|rule| rule.matches(facts)).find_map(|rule| rule.workload(facts, own_cluster))
     }
@@ -96,7 +97,7 @@ impl MappingRule {
     }
 }
 
-/// Text with `{{placeholders}}`, checked when the configuration is read.
+/// A text with placeholders such as `{{subject-name}}`, which are checked when the configuration is read.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct MappingTemplate {
@@ -113,22 +114,22 @@ enum Part {
     PurlName,
 }
 
-/// A template that can't be filled in.
+/// An error of reading a template.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum BadTemplate {
-    /// A placeholder that does not exist.
+    /// A placeholder has an unknown name.
     #[error("{0:?} is no placeholder; there are subject, subject-name, environment and purl-name")]
     Unknown(String),
-    /// A placeholder without its end.
+    /// A placeholder has no end.
     #[error("{0:?} opens a placeholder with {{{{ and does not close it with }}}}")]
     Unclosed(String),
-    /// Nothing at all.
+    /// The template is empty.
     #[error("it must not be empty")]
     Empty,
 }
 
 impl MappingTemplate {
-    /// The text with what the event says; nothing if it does not say what the template asks for.
+    /// Returns the text with the placeholders filled in; `None` if the event has no artifact and a placeholder needs it.
     fn render(&self, facts: &SubjectFacts<'_>) -> Option<String> {
         self.parts.iter().map(|part| part.render(facts)).collect()
     }

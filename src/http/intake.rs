@@ -1,5 +1,5 @@
-//! Events over HTTP: the CloudEvents HTTP binding turned into the record that Kafka would have brought, so that
-//! everything after this line is the same for both.
+//! The intake of events over HTTP. It turns an event of the CloudEvents HTTP binding into the record of the Kafka binding,
+//! so that both are decoded in the same way.
 
 use std::sync::Arc;
 
@@ -11,15 +11,16 @@ use axum::response::{IntoResponse, Response};
 use serde_json::json;
 use tokio::sync::{Mutex, mpsc, oneshot};
 
-use super::{App, problem};
+use super::answer::{busy, problem};
+use super::state::App;
 use crate::ports::{EventRecord, Receipt, Wake};
 
-/// `POST /api/v1/events`.
+/// Handles `POST /api/v1/events`: passes the event to the daemon and answers with the receipt.
 pub(super) async fn take(State(app): State<App>, headers: HeaderMap, body: Bytes) -> Response {
-    if let Some(refusal) = refused(&headers) {
+    if let Some(refusal) = refusal(&headers) {
         return problem(StatusCode::FORBIDDEN, refusal);
     }
-    let (answer, taken) = oneshot::channel();
+    let (answer, receipt) = oneshot::channel();
     let record = EventRecord {
         value: Some(body.to_vec()),
         headers: kafka_headers(&headers),
@@ -28,27 +29,22 @@ pub(super) async fn take(State(app): State<App>, headers: HeaderMap, body: Bytes
     };
     match app.shown.intake.try_send(Wake::Record(record)) {
         Ok(()) => {}
-        Err(mpsc::error::TrySendError::Full(_)) => return busy("there is too much to do; send it again in a second"),
+        Err(mpsc::error::TrySendError::Full(_)) => return busy("the daemon is busy; send the event again in a second"),
         Err(mpsc::error::TrySendError::Closed(_)) => {
-            return busy("the daemon is stopping; send it again when it is back");
+            return busy("the daemon is stopping; send the event again when it is back");
         }
     }
-    match taken.await {
-        Ok(Receipt::Decided(what)) => (StatusCode::ACCEPTED, Json(json!({ "decided": what }))).into_response(),
-        Ok(Receipt::Ignored(why)) => (StatusCode::ACCEPTED, Json(json!({ "ignored": why }))).into_response(),
-        Ok(Receipt::Dead(why)) => problem(StatusCode::UNPROCESSABLE_ENTITY, &why),
-        Err(_) => busy("it is not known whether the event was taken; send the same one again"),
+    match receipt.await {
+        Ok(Receipt::Decided(reason)) => (StatusCode::ACCEPTED, Json(json!({ "decided": reason }))).into_response(),
+        Ok(Receipt::Ignored(reason)) => (StatusCode::ACCEPTED, Json(json!({ "ignored": reason }))).into_response(),
+        Ok(Receipt::Dead(reason)) => problem(StatusCode::UNPROCESSABLE_ENTITY, &reason),
+        Err(_) => busy("it is not known whether the event was accepted; send the same one again"),
     }
 }
 
-fn busy(message: &str) -> Response {
-    let mut response = problem(StatusCode::SERVICE_UNAVAILABLE, message);
-    response.headers_mut().insert(header::RETRY_AFTER, header::HeaderValue::from_static("1"));
-    response
-}
-
-/// Loopback keeps other machines out, but not the web pages that this machine's browser has open.
-fn refused(headers: &HeaderMap) -> Option<&'static str> {
+/// Returns the reason to refuse a request that may come from a web page; `None` if there is none. A loopback address
+/// keeps other machines out, but not the pages in a browser on this machine, which can be told by `Origin` and `Host`.
+fn refusal(headers: &HeaderMap) -> Option<&'static str> {
     if headers.contains_key(header::ORIGIN) {
         return Some("events are not taken from web pages");
     }
@@ -58,16 +54,16 @@ fn refused(headers: &HeaderMap) -> Option<&'static str> {
         .filter(|(_, port)| port.chars().all(|c| c.is_ascii_digit()))
         .map_or(host, |(name, _)| name);
     let address = name.trim_matches(['[', ']']).parse::<std::net::IpAddr>();
-    let ours = name == "localhost" || address.is_ok_and(|address| address.is_loopback());
-    (!ours).then_some("name this host as localhost or 127.0.0.1")
+    let is_loopback = name == "localhost" || address.is_ok_and(|address| address.is_loopback());
+    (!is_loopback).then_some("the Host header names another host; send the request to localhost or 127.0.0.1")
 }
 
-/// `ce-id` is `ce_id` in Kafka; the other headers are the connection's business.
+/// Returns the headers as the Kafka binding has them: `ce-id` as `ce_id`, and the content type. All others are left out.
 fn kafka_headers(headers: &HeaderMap) -> Vec<(String, Vec<u8>)> {
     let mut kept = Vec::new();
     for (name, value) in headers {
         if let Some(attribute) = name.as_str().strip_prefix("ce-") {
-            kept.push((format!("ce_{attribute}"), decoded(value.as_bytes())));
+            kept.push((format!("ce_{attribute}"), percent_decoded(value.as_bytes())));
         } else if name == header::CONTENT_TYPE {
             kept.push(("content-type".to_owned(), value.as_bytes().to_vec()));
         }
@@ -75,8 +71,9 @@ fn kafka_headers(headers: &HeaderMap) -> Vec<(String, Vec<u8>)> {
     kept
 }
 
-/// Without the percent-encoding that the HTTP binding asks for and Kafka's does not know.
-fn decoded(value: &[u8]) -> Vec<u8> {
+/// Decodes the percent-encoding of the HTTP binding, which the Kafka binding does not have. A `%` without two hexadecimal
+/// digits after it stays.
+fn percent_decoded(value: &[u8]) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(value.len());
     let mut rest = value;
     while let Some((&first, after)) = rest.split_first() {

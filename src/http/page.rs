@@ -1,13 +1,13 @@
-//! The page: one table, made here, without scripts and without a request to anybody else. It loads itself anew.
+//! The status page: HTML without scripts and without requests to other hosts. It reloads itself every five seconds.
 
 use std::fmt::Write as _;
 
 use bellwether_core::engine::view::{RolloutView, StatusView};
 
-/// The whole page.
+/// Returns the page with all rollouts.
 pub(super) fn render(view: &StatusView) -> String {
     let mut rollouts: Vec<&RolloutView> = view.rollouts.values().collect();
-    // What goes on comes first, and then the newest.
+    // Rollouts in progress come first; within both groups the newest is first.
     rollouts.sort_by_key(|rollout| (rollout.ended.is_some(), std::cmp::Reverse(rollout.started)));
     let body: String = rollouts.into_iter().map(section).collect();
     let body = if body.is_empty() { "<p>No rollouts yet.</p>".to_owned() } else { body };
@@ -18,6 +18,7 @@ pub(super) fn render(view: &StatusView) -> String {
     )
 }
 
+/// Returns the part of the page for one rollout: its state, its checks and its last 20 decisions.
 fn section(rollout: &RolloutView) -> String {
     let state = rollout.outcome.as_deref().or(rollout.held.as_ref().map(|_| "held")).unwrap_or(&rollout.phase);
     let step = rollout.step.map_or_else(String::new, |(step, of)| format!(" · step {step} of {of}"));
@@ -68,6 +69,7 @@ fn section(rollout: &RolloutView) -> String {
     html
 }
 
+/// Returns the CSS class of an outcome, a state or a verdict.
 fn class(state: &str) -> &'static str {
     match state {
         "promoted" | "pass" => "good",

@@ -1,19 +1,23 @@
-//! Over a real socket, asked as a client would.
+//! Tests of the server over a real socket.
 
-use bellwether_core::engine::view::DecisionView;
+use bellwether_core::engine::view::{DecisionView, StatusView};
 use bellwether_core::ids::Weight;
+use bellwether_core::time::Span;
 use tokio::sync::mpsc::Receiver;
+use tokio::sync::{mpsc, watch};
 
 use super::*;
-use crate::ports::Receipt;
+use crate::clock::Stopwatch;
+use crate::ports::{Receipt, Wake};
 
 struct Server {
     base: String,
     conditions: watch::Sender<Conditions>,
-    _others: (watch::Sender<Arc<StatusView>>, watch::Sender<Stopwatch>),
+    /// Kept, so that the channels stay open.
+    _senders: (watch::Sender<Arc<StatusView>>, watch::Sender<Stopwatch>),
 }
 
-/// A server that shows one rollout, and the other end of its intake.
+/// Starts a server that shows one rollout; returns it with the daemon's end of its intake.
 async fn server(options: Options) -> (Server, Receiver<Wake>) {
     let rollout = rollout_view();
     let (view_to, view) = watch::channel(Arc::new(StatusView { rollouts: [(rollout.id.clone(), rollout)].into() }));
@@ -25,7 +29,7 @@ async fn server(options: Options) -> (Server, Receiver<Wake>) {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let base = format!("http://{}", listener.local_addr().unwrap());
     tokio::spawn(async move { serve(listener, &options, shown, CancellationToken::new()).await });
-    (Server { base, conditions: conditions_to, _others: (view_to, heartbeat_to) }, wakes)
+    (Server { base, conditions: conditions_to, _senders: (view_to, heartbeat_to) }, wakes)
 }
 
 fn rollout_view() -> RolloutView {
@@ -58,13 +62,14 @@ fn client() -> reqwest::Client {
     reqwest::Client::new()
 }
 
-async fn got(base: &str, path: &str) -> (u16, String) {
+/// Returns the status and body of a GET request.
+async fn get_text(base: &str, path: &str) -> (u16, String) {
     let response = client().get(format!("{base}{path}")).send().await.unwrap();
     (response.status().as_u16(), response.text().await.unwrap())
 }
 
 #[tokio::test]
-async fn each_address_answers_as_documented() {
+async fn each_route_answers_as_documented() {
     let (server, _wakes) = server(Options::default()).await;
     for (path, status, part) in [
         ("/livez", 200, "ok"),
@@ -80,27 +85,30 @@ async fn each_address_answers_as_documented() {
         ("/api/v1/rollouts/none", 404, "there is no rollout"),
         ("/nothing", 404, ""),
     ] {
-        let (code, body) = got(&server.base, path).await;
+        let (code, body) = get_text(&server.base, path).await;
         assert!(code == status && body.contains(part), "{path}: {code} {body}");
     }
 }
 
 #[tokio::test]
-async fn a_condition_that_does_not_hold_makes_it_unready_and_says_why() {
+async fn readyz_reports_the_condition_that_does_not_hold() {
     let (server, _wakes) = server(Options::default()).await;
     server.conditions.send_replace(vec![("kafka".to_owned(), Err("no partition assigned".to_owned()))]);
-    assert_eq!(got(&server.base, "/readyz").await, (503, "[-] kafka no partition assigned\nnot ready\n".to_owned()));
-    assert_eq!(got(&server.base, "/livez").await.0, 200, "a restart would not cure that");
+    assert_eq!(
+        get_text(&server.base, "/readyz").await,
+        (503, "[-] kafka no partition assigned\nnot ready\n".to_owned())
+    );
+    assert_eq!(get_text(&server.base, "/livez").await.0, 200, "a restart would not cure that");
 }
 
 #[tokio::test]
-async fn a_loop_that_stands_still_is_dead() {
+async fn livez_fails_when_the_event_loop_stands_still() {
     let (server, _wakes) = server(Options { heartbeat: Span::ZERO, ..Options::default() }).await;
-    assert_eq!(got(&server.base, "/livez").await.0, 503);
+    assert_eq!(get_text(&server.base, "/livez").await.0, 503);
 }
 
 #[tokio::test]
-async fn the_page_escapes_what_others_wrote_and_asks_nobody_else() {
+async fn the_page_escapes_texts_and_loads_nothing_from_other_hosts() {
     let (server, _wakes) = server(Options::default()).await;
     let response = client().get(&server.base).send().await.unwrap();
     let policy = response.headers()["content-security-policy"].to_str().unwrap().to_owned();
@@ -110,15 +118,15 @@ async fn the_page_escapes_what_others_wrote_and_asks_nobody_else() {
     assert!(policy.starts_with("default-src 'none'"), "{policy}");
 }
 
-/// What a client that posts an event is told when the daemon answers `taken`.
-async fn posted(taken: Option<Receipt>, headers: &[(&str, &str)]) -> (u16, String) {
+/// Posts an event with these headers and returns the answer if the daemon gives `receipt`; `None`: it gives none in time.
+async fn posted(receipt: Option<Receipt>, headers: &[(&str, &str)]) -> (u16, String) {
     let (server, mut wakes) =
         server(Options { events: true, timeout: Span::from_millis(300), ..Options::default() }).await;
     let daemon = tokio::spawn(async move {
         let Some(Wake::Record(record)) = wakes.recv().await else { return Vec::new() };
         let sender = record.answer.unwrap().lock().await.take().unwrap();
-        match taken {
-            Some(taken) => drop(sender.send(taken)),
+        match receipt {
+            Some(receipt) => drop(sender.send(receipt)),
             None => tokio::time::sleep(std::time::Duration::from_secs(1)).await,
         }
         record.headers
@@ -136,8 +144,8 @@ async fn posted(taken: Option<Receipt>, headers: &[(&str, &str)]) -> (u16, Strin
 }
 
 #[tokio::test]
-async fn an_event_is_answered_with_what_became_of_it() {
-    for (taken, headers, status, part) in [
+async fn an_event_is_answered_with_its_receipt() {
+    for (receipt, headers, status, part) in [
         (Some(Receipt::Decided("started web-1".to_owned())), vec![], 202, "started web-1"),
         (Some(Receipt::Ignored("no policy".to_owned())), vec![], 202, "no policy"),
         (Some(Receipt::Dead("no subject".to_owned())), vec![], 422, "no subject"),
@@ -145,13 +153,13 @@ async fn an_event_is_answered_with_what_became_of_it() {
         (None, vec![("origin", "http://evil.example")], 403, "web pages"),
         (None, vec![("host", "evil.example")], 403, "localhost"),
     ] {
-        let (code, body) = posted(taken, &headers).await;
+        let (code, body) = posted(receipt, &headers).await;
         assert!(code == status && body.contains(part), "{code} {body}");
     }
 }
 
 #[tokio::test]
-async fn without_the_option_there_is_no_intake() {
+async fn without_the_option_a_posted_event_gets_404() {
     let (server, _wakes) = server(Options::default()).await;
     let response = client().post(format!("{}/api/v1/events", server.base)).body("{}").send().await.unwrap();
     assert_eq!(response.status(), 404);
@@ -162,12 +170,12 @@ async fn a_body_that_is_too_large_is_refused() {
     let (server, _wakes) = server(Options { events: true, ..Options::default() }).await;
     let response =
         client().post(format!("{}/api/v1/events", server.base)).body(vec![b'x'; BODY_LIMIT + 1]).send().await;
-    // The server may hang up before all of it is sent.
+    // The server may close the connection before the whole body is sent.
     assert!(response.is_err() || response.unwrap().status() == 413);
 }
 
 #[tokio::test]
-async fn a_daemon_that_is_busy_says_so() {
+async fn a_daemon_that_takes_no_events_is_reported_as_busy() {
     let (server, wakes) = server(Options { events: true, ..Options::default() }).await;
     drop(wakes);
     let response = client().post(format!("{}/api/v1/events", server.base)).body("{}").send().await.unwrap();

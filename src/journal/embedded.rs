@@ -1,11 +1,11 @@
-//! The journal in a file: one process, one partition, one redb transaction with an fsync per commit.
+//! The embedded journal: a file of redb, for one process and one partition. A commit is one transaction with an fsync.
 //!
-//! The file's lock is what a consumer group is in Kafka: it says who owns the partition, so a second daemon on the same
-//! file is refused at its start, by name. Within the process, opening the journal again ends the earlier handle, as
-//! `init_transactions` ends an earlier producer.
+//! The lock of the file takes the place of Kafka's consumer group: its holder owns the partition, and a second daemon on the
+//! same file is refused at its start. Within the process, opening the journal again fences the earlier handle, as
+//! `init_transactions` fences an earlier producer.
 //!
-//! The same file numbers the records that come in over HTTP ([`EmbeddedIntake`]), so that `next_offset` means here what it
-//! means in Kafka.
+//! [`EmbeddedIntake`] numbers the records that arrive over HTTP from the offset in the file, so that `next_offset` has the
+//! same meaning as in Kafka.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -19,21 +19,23 @@ use tokio::sync::{Mutex, mpsc, oneshot};
 
 use crate::ports::{Batch, EventRecord, Journal, JournalError, Journals, Partition, Receipt, Wake};
 
+/// The journal's entries: key and value.
 const ENTRIES: TableDefinition<&str, &[u8]> = TableDefinition::new("entries");
-/// Key (the workload) and JSON, in the order of their decision.
+/// The decisions, numbered from 0 in their order: key (the workload) and JSON.
 const DECISIONS: TableDefinition<u64, (&str, &[u8])> = TableDefinition::new("decisions");
-/// Offset, key, value, headers, what was wrong.
+/// The dead letters, numbered from 0 in their order.
 const DEAD: TableDefinition<u64, DeadRow> = TableDefinition::new("dead");
-/// One row: the first record that is not consumed yet.
+/// One row, with the key [`NEXT_OFFSET`]: the first offset that is not consumed yet.
 const CONSUMED: TableDefinition<&str, i64> = TableDefinition::new("consumed");
 const NEXT_OFFSET: &str = "next-offset";
 
+/// A dead letter: the record's offset, key, value and headers, and its problem.
 type DeadRow<'a> = (i64, Option<&'a [u8]>, Option<&'a [u8]>, Vec<(&'a str, &'a [u8])>, &'a str);
 
-/// How long a partition whose commit failed waits before it is tried again: the disk is full, or worse.
-const RETRY_AFTER: Duration = Duration::from_secs(1);
+/// The delay before the partition is assigned again after a failed commit, which may have failed because the disk is full.
+const RESTART_DELAY: Duration = Duration::from_secs(1);
 
-/// The journal in a file. Cheap to clone; the file is closed with the last clone.
+/// The embedded journal. Clones share one file, which is closed with the last of them.
 #[derive(Clone)]
 pub struct Embedded {
     shared: Arc<Shared>,
@@ -42,16 +44,19 @@ pub struct Embedded {
 struct Shared {
     path: PathBuf,
     database: Database,
-    /// How often it was opened. A handle with a lower number is fenced.
+    /// The number of times that the partition was opened. A handle with a lower number is fenced.
     opened: AtomicU64,
-    /// The number that the next record gets.
+    /// The offset of the next record.
     next_record: AtomicI64,
-    /// Where the daemon listens, once it does: it is told there that it owns the partition.
+    /// The daemon's channel, set by the first call of [`Embedded::intake`].
     wakes: std::sync::OnceLock<mpsc::Sender<Wake>>,
 }
 
 impl Embedded {
-    /// Opens the file, and creates it if it is missing. Fails if another process has it open.
+    /// Opens the file; creates it and its directory if they are missing.
+    ///
+    /// # Errors
+    /// [`JournalError::Broken`] if another process has the file open, or if it can't be created or is not a journal.
     pub fn open(path: impl Into<PathBuf>) -> Result<Embedded, JournalError> {
         let path = path.into();
         if let Some(parent) = path.parent() {
@@ -70,47 +75,50 @@ impl Embedded {
         })
     }
 
-    /// The intake for records that don't come from Kafka. Tells the daemon that it owns partition 0.
+    /// Returns the intake for records that don't come from Kafka. Sends the daemon `Wake::Assigned` for partition 0.
     pub async fn intake(&self, wakes: mpsc::Sender<Wake>) -> EmbeddedIntake {
-        // Set once: there is one daemon in a process.
+        // A process has one daemon, so a later call keeps the first channel.
         let wakes = self.shared.wakes.get_or_init(|| wakes).clone();
-        // If nobody listens, the first submitted record says so.
+        // If the daemon has ended, the first submitted record gets the error.
         let _ = wakes.send(Wake::Assigned(0)).await;
         EmbeddedIntake { shared: Arc::clone(&self.shared), wakes, order: Mutex::new(()) }
     }
 }
 
-/// Takes records over HTTP or from the CLI, and answers when they are committed.
+/// The intake of the embedded journal: passes records to the daemon, and waits for their receipts.
 pub struct EmbeddedIntake {
     shared: Arc<Shared>,
     wakes: mpsc::Sender<Wake>,
-    /// Numbers are given and sent in the same order.
+    /// Held while a record gets its offset and is sent, so that records are sent in the order of their offsets.
     order: Mutex<()>,
 }
 
-/// Why a record was not taken.
+/// An error of submitting a record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum SubmitError {
     /// The daemon has ended.
     #[error("the daemon is shutting down; send the event again when it is back")]
     Stopped,
-    /// The daemon let go of the record without an answer.
-    #[error("it is not known whether the event was taken; send it again, it is the same event by its source and id")]
+    /// The daemon dropped the record without a receipt, as it does when a commit fails.
+    #[error("it is not known whether the event was accepted; send it again with the same source and id")]
     Unknown,
 }
 
 impl EmbeddedIntake {
-    /// Hands `record` to the daemon and waits for what becomes of it. Its partition and offset are set here.
+    /// Passes `record` to the daemon and waits for its receipt. The record's partition, offset and answer are set here.
+    ///
+    /// # Errors
+    /// [`SubmitError::Stopped`] if the daemon has ended, [`SubmitError::Unknown`] if it gave no receipt.
     pub async fn submit(&self, record: EventRecord) -> Result<Receipt, SubmitError> {
-        let (answer, answered) = oneshot::channel();
+        let (answer, receipt) = oneshot::channel();
         {
             let _ordered = self.order.lock().await;
-            let place = self.wakes.reserve().await.map_err(|_| SubmitError::Stopped)?;
+            let permit = self.wakes.reserve().await.map_err(|_| SubmitError::Stopped)?;
             let offset = self.shared.next_record.fetch_add(1, Ordering::SeqCst);
             let answer = Some(Arc::new(Mutex::new(Some(answer))));
-            place.send(Wake::Record(EventRecord { partition: 0, offset, answer, ..record }));
+            permit.send(Wake::Record(EventRecord { partition: 0, offset, answer, ..record }));
         }
-        answered.await.map_err(|_| SubmitError::Unknown)
+        receipt.await.map_err(|_| SubmitError::Unknown)
     }
 }
 
@@ -127,18 +135,21 @@ impl Journals for Embedded {
         }
         let shared = Arc::clone(&self.shared);
         let number = blocking(move || {
-            // A commit of the earlier handle that has begun must be over before anybody restores.
-            let _no_other_writer = shared.database.begin_write().map_err(|error| broken(&shared.path, error))?;
+            // Holding the write lock means that no commit of an earlier handle is in progress.
+            let _write_lock = shared.database.begin_write().map_err(|error| broken(&shared.path, error))?;
             Ok(shared.opened.fetch_add(1, Ordering::SeqCst) + 1)
         });
-        Ok(Box::new(Handle { shared: Arc::clone(&self.shared), number: number.await?, spent: false }))
+        Ok(Box::new(Handle { shared: Arc::clone(&self.shared), number: number.await?, failed: false }))
     }
 }
 
+/// An open journal.
 struct Handle {
     shared: Arc<Shared>,
+    /// The value of [`Shared::opened`] when this handle was opened.
     number: u64,
-    spent: bool,
+    /// Whether a commit had an unknown outcome, after which the handle refuses all commits.
+    failed: bool,
 }
 
 #[async_trait]
@@ -152,26 +163,26 @@ impl Journal for Handle {
         if batch.is_empty() {
             return Ok(());
         }
-        if self.spent {
+        if self.failed {
             return Err(JournalError::Unknown("an earlier commit failed; open the journal again".to_owned()));
         }
         let (shared, number) = (Arc::clone(&self.shared), self.number);
         let result = blocking(move || shared.commit(number, batch)).await;
         if matches!(result, Err(JournalError::Unknown(_))) {
-            self.spent = true;
-            self.start_over();
+            self.failed = true;
+            self.assign_again();
         }
         result
     }
 }
 
 impl Handle {
-    /// Has the daemon told that it owns the partition, so that it begins again from what is in the file.
-    fn start_over(&self) {
+    /// Sends the daemon `Wake::Assigned` after a delay, so that it restores from the file.
+    fn assign_again(&self) {
         let Some(wakes) = self.shared.wakes.get().cloned() else { return };
         tokio::spawn(async move {
-            tokio::time::sleep(RETRY_AFTER).await;
-            // A daemon that has ended needs no telling.
+            tokio::time::sleep(RESTART_DELAY).await;
+            // The channel is closed if the daemon has ended.
             let _ = wakes.send(Wake::Assigned(0)).await;
         });
     }
@@ -180,11 +191,13 @@ impl Handle {
 impl Shared {
     fn commit(&self, number: u64, batch: Batch) -> Result<(), JournalError> {
         if !batch.rekeyed.is_empty() {
-            return Err(JournalError::Broken("a journal with one partition has nowhere to send a record".to_owned()));
+            return Err(JournalError::Broken(
+                "the embedded journal has one partition, so no record can be moved to another".to_owned(),
+            ));
         }
         let unknown = |error: redb::Error| JournalError::Unknown(format!("journal {}: {error}", self.path.display()));
         let writing = self.database.begin_write().map_err(|error| unknown(error.into()))?;
-        // redb lets one writer in at a time: between this look and the commit nobody else can open and write.
+        // redb has one write transaction at a time, so no other handle can be opened between this check and the commit.
         if self.opened.load(Ordering::SeqCst) != number {
             return Err(JournalError::Fenced(format!("journal {} was opened again", self.path.display())));
         }
@@ -193,7 +206,7 @@ impl Shared {
     }
 }
 
-/// Creates the tables, so that reading never meets a missing one, and says which record comes next.
+/// Creates the missing tables, so that readers can rely on them. Returns the first offset that is not consumed yet.
 fn create_tables(database: &Database) -> Result<i64, redb::Error> {
     let writing = database.begin_write()?;
     writing.open_table(ENTRIES)?;
@@ -204,6 +217,7 @@ fn create_tables(database: &Database) -> Result<i64, redb::Error> {
     Ok(next_offset)
 }
 
+/// Returns all entries.
 fn read_entries(database: &Database) -> Result<BTreeMap<String, Vec<u8>>, redb::Error> {
     let table = database.begin_read()?.open_table(ENTRIES)?;
     let mut entries = BTreeMap::new();
@@ -214,6 +228,7 @@ fn read_entries(database: &Database) -> Result<BTreeMap<String, Vec<u8>>, redb::
     Ok(entries)
 }
 
+/// Writes a batch into a transaction.
 fn write_batch(writing: &redb::WriteTransaction, batch: &Batch) -> Result<(), redb::Error> {
     let Batch { next_offset, puts, decisions, dead, rekeyed: _ } = batch;
     let mut entries = writing.open_table(ENTRIES)?;
@@ -230,9 +245,9 @@ fn write_batch(writing: &redb::WriteTransaction, batch: &Batch) -> Result<(), re
     }
     let mut table = writing.open_table(DEAD)?;
     let next = table.last()?.map_or(0, |(last, _)| last.value() + 1);
-    for (number, (record, wrong)) in (next..).zip(dead) {
+    for (number, (record, problem)) in (next..).zip(dead) {
         let headers = record.headers.iter().map(|(name, value)| (name.as_str(), value.as_slice())).collect();
-        let row: DeadRow<'_> = (record.offset, record.key.as_deref(), record.value.as_deref(), headers, wrong);
+        let row: DeadRow<'_> = (record.offset, record.key.as_deref(), record.value.as_deref(), headers, problem);
         table.insert(number, row)?;
     }
     if let Some(next) = next_offset {
@@ -241,7 +256,10 @@ fn write_batch(writing: &redb::WriteTransaction, batch: &Batch) -> Result<(), re
     Ok(())
 }
 
-/// All decisions in a journal's file, in their order: key (the workload) and JSON.
+/// Returns all decisions in a journal's file, in their order, each as key (the workload) and JSON.
+///
+/// # Errors
+/// [`JournalError::Broken`] if the file is in use by another process, is missing or can't be read.
 pub fn read_decisions(path: &Path) -> Result<Vec<(String, Vec<u8>)>, JournalError> {
     let database = Database::open(path).map_err(|error| cannot_open(path, error))?;
     let read = || -> Result<Vec<(String, Vec<u8>)>, redb::Error> {
@@ -260,7 +278,10 @@ pub fn read_decisions(path: &Path) -> Result<Vec<(String, Vec<u8>)>, JournalErro
     read().map_err(|error| broken(path, error))
 }
 
-/// All dead letters in a journal's file, in their order: the record, and what was wrong with it.
+/// Returns all dead letters in a journal's file, in their order, each as the record and its problem.
+///
+/// # Errors
+/// [`JournalError::Broken`] if the file is in use by another process, is missing or can't be read.
 pub fn read_dead(path: &Path) -> Result<Vec<(EventRecord, String)>, JournalError> {
     let database = Database::open(path).map_err(|error| cannot_open(path, error))?;
     let read = || -> Result<Vec<(EventRecord, String)>, redb::Error> {
@@ -278,18 +299,21 @@ pub fn read_dead(path: &Path) -> Result<Vec<(EventRecord, String)>, JournalError
     read().map_err(|error| broken(path, error))
 }
 
-fn dead_letter((offset, key, value, headers, wrong): DeadRow<'_>) -> (EventRecord, String) {
+fn dead_letter((offset, key, value, headers, problem): DeadRow<'_>) -> (EventRecord, String) {
     let headers = headers.into_iter().map(|(name, value)| (name.to_owned(), value.to_vec())).collect();
     let (key, value) = (key.map(<[u8]>::to_vec), value.map(<[u8]>::to_vec));
-    (EventRecord { partition: 0, offset, key, value, headers, answer: None }, wrong.to_owned())
+    (EventRecord { partition: 0, offset, key, value, headers, answer: None }, problem.to_owned())
 }
 
-#[expect(clippy::wildcard_enum_match_arm, reason = "redb's other errors speak for themselves")]
+/// Returns the error for a file that can't be opened.
+#[expect(clippy::wildcard_enum_match_arm, reason = "the text of redb's other errors is used as it is")]
 fn cannot_open(path: &Path, error: DatabaseError) -> JournalError {
     let path = path.display();
     JournalError::Broken(match error {
         DatabaseError::DatabaseAlreadyOpen => {
-            format!("journal {path} is in use by another process; stop that one, or give this one a file of its own")
+            format!(
+                "journal {path} is in use by another process; stop that process, or set journal.path to another file"
+            )
         }
         DatabaseError::UpgradeRequired(version) => {
             format!("journal {path} was written in format {version}, which this version does not read")
@@ -298,13 +322,15 @@ fn cannot_open(path: &Path, error: DatabaseError) -> JournalError {
     })
 }
 
+/// Returns the error for a file that can't be read or written.
 fn broken(path: &Path, error: impl std::fmt::Display) -> JournalError {
     JournalError::Broken(format!("journal {}: {error}", path.display()))
 }
 
+/// Runs `work` on a thread for blocking work.
 async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, JournalError> + Send + 'static,
 ) -> Result<T, JournalError> {
-    let done = tokio::task::spawn_blocking(work).await;
-    done.unwrap_or_else(|error| Err(JournalError::Unknown(format!("the journal's thread ended: {error}"))))
+    let result = tokio::task::spawn_blocking(work).await;
+    result.unwrap_or_else(|error| Err(JournalError::Unknown(format!("the journal's thread ended: {error}"))))
 }

@@ -1,23 +1,25 @@
-//! Which partition a key belongs on: Java's rule, because most producers in the world follow it.
+//! The partition of a key, by the rule of Kafka's Java client, which most producers follow.
 //!
-//! librdkafka's own default is another hash, so its clients here are configured with `murmur2_random`, which is this
-//! function. It exists in Rust as well because the daemon must know where an event belongs without producing it.
+//! librdkafka's default is another hash, so the producers of this program are configured with `murmur2_random`, which is
+//! the same function. It is implemented here as well, because the daemon computes the partition of a record that it does
+//! not produce.
 
 use crate::ports::Partition;
 
-/// The partition of `key` among `partitions`: `(murmur2(key) & 0x7fffffff) % partitions`.
+/// Returns the partition of `key` among `partitions`: `(murmur2(key) & 0x7fffffff) % partitions`, as in
+/// `BuiltInPartitioner` of Kafka's Java client; 0 if there are no partitions.
 pub fn partition_of(key: &[u8], partitions: i32) -> Partition {
-    // The top bit is cleared, so both fit an i32. A topic without partitions does not exist; 0 is as good as any.
+    // The top bit is cleared, so the hash fits an i32.
     let positive = (murmur2(key) & 0x7fff_ffff) as i32;
     positive.checked_rem(partitions).unwrap_or(0)
 }
 
-/// MurmurHash2, 32 bits, with the seed that Kafka's Java client uses.
+/// Returns the MurmurHash2 of 32 bits, with the seed of Kafka's Java client.
 fn murmur2(key: &[u8]) -> u32 {
     const SEED: u32 = 0x9747_b28c;
     const MIX: u32 = 0x5bd1_e995;
 
-    // A record's key is far smaller than 4 GiB; the length only seeds the hash.
+    // The cast may only truncate a key of more than 4 GiB, which no record has.
     let mut hash = SEED ^ key.len() as u32;
     let (words, tail) = key.as_chunks::<4>();
     for word in words {
@@ -38,8 +40,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_hash_is_the_java_clients() {
-        // The vectors of the Java client's own test (UtilsTest), as signed integers there.
+    fn murmur2_agrees_with_the_java_client() {
+        // The vectors of the Java client's own test (UtilsTest), which has them as signed integers.
         let rows: [(&str, i32); 6] = [
             ("21", -973_932_308),
             ("foobar", -790_332_482),
@@ -54,7 +56,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_is_always_on_an_existing_partition() {
+    fn every_key_has_an_existing_partition() {
         for n in 0..1000 {
             let key = format!("cluster/shop/Deployment/web-{n}");
             assert!((0..12).contains(&partition_of(key.as_bytes(), 12)), "{key}");

@@ -1,6 +1,8 @@
-//! Asking, and handing each answer to the watches it is for. A chunk that Prometheus refuses is halved until the
-//! selector that it minds is alone, so that one rollout's odd name does not blind the others.
-#![expect(clippy::wildcard_enum_match_arm, reason = "asks about one kind, and leaves all others alone")]
+//! Sends the queries of a tick and distributes the points of their answers to the watches.
+//!
+//! A query that Prometheus refuses is split in halves until the selector that it refuses is alone, so that a workload
+//! with an unusual name does not blind the others.
+#![expect(clippy::wildcard_enum_match_arm, reason = "matches one kind and treats all others alike")]
 
 use std::collections::BTreeMap;
 
@@ -12,42 +14,44 @@ use futures::future::join_all;
 use super::plan::{PromQuery, SeriesRequest, queries, service_values};
 use crate::ports::{Metrics, MetricsError, PodDirectory, SeriesPoint};
 
-/// To find one bad selector among the most that a chunk can hold takes eighteen queries. More than this is a family
-/// that is refused as a whole, and Prometheus shall not be asked a thousand times a tick for it.
-const MOST_HALVINGS: usize = 24;
+/// The largest number of splits of one query. Isolating one refused selector among the 500 of the largest query takes
+/// nine splits, which are eighteen queries. A query that needs more is refused because of its family, and splitting it
+/// up to the end would send a thousand queries per tick.
+const MAX_SPLITS: usize = 24;
 
-/// Where the questions go.
-pub struct Desk<'a> {
-    /// Who answers.
+/// Fetches the answers to requests for a list of watches.
+pub struct SeriesFetcher<'a> {
+    /// The metrics store that the queries are sent to.
     pub metrics: &'a dyn Metrics,
-    /// Who knows whose pod it is.
+    /// The directory that assigns pods to Deployments, and workloads to Services.
     pub pods: &'a dyn PodDirectory,
-    /// Who wants to know.
+    /// The watches of the tick. Requests refer to them by their index.
     pub watches: &'a [Watch],
 }
 
-/// What one watch was answered.
+/// The points of one watch, or the gap that stands for them.
 pub type SeriesAnswer = Result<Vec<SeriesPoint>, Gap>;
 
-/// The answers to many questions, by question and watch.
+/// The answers to many requests, by request and index of the watch.
 #[derive(Debug, Default)]
 pub struct Answers(BTreeMap<SeriesRequest, BTreeMap<usize, SeriesAnswer>>);
 
 impl Answers {
-    /// What the watch with this index was answered.
+    /// Returns the points of the watch with the index `watch`.
     ///
     /// # Errors
-    /// The gap that stands for the answer.
-    pub fn points(&self, ask: &SeriesRequest, watch: usize) -> Result<Vec<&SeriesPoint>, Gap> {
-        match self.0.get(ask).and_then(|answers| answers.get(&watch)) {
+    /// The gap that stands for the points.
+    pub fn points(&self, request: &SeriesRequest, watch: usize) -> Result<Vec<&SeriesPoint>, Gap> {
+        match self.0.get(request).and_then(|answers| answers.get(&watch)) {
             Some(Ok(points)) => Ok(points.iter().collect()),
             Some(Err(gap)) => Err(gap.clone()),
+            // The plan leaves out watches whose Service is unknown.
             None => Err(Gap::Malformed { what: "the workload's Service is not known".to_owned() }),
         }
     }
 }
 
-/// The gap that an error leaves.
+/// Returns the gap that stands for the answer of a failed query.
 pub fn gap(error: &MetricsError) -> Gap {
     match error {
         MetricsError::Partial(warning) => Gap::Partial { warning: warning.clone() },
@@ -55,38 +59,47 @@ pub fn gap(error: &MetricsError) -> Gap {
     }
 }
 
-impl Desk<'_> {
-    /// Puts every question once, as of `at`.
-    pub async fn ask(&self, asks: &BTreeMap<SeriesRequest, Vec<usize>>, at: Timestamp) -> Answers {
-        let chunks: Vec<(&SeriesRequest, PromQuery)> = asks
+impl SeriesFetcher<'_> {
+    /// Sends every request once, as of `at`, for the watches with the indices beside it.
+    pub async fn fetch(&self, requests: &BTreeMap<SeriesRequest, Vec<usize>>, at: Timestamp) -> Answers {
+        let queries: Vec<(&SeriesRequest, PromQuery)> = requests
             .iter()
-            .flat_map(|(ask, wanted)| {
-                queries(ask, wanted, self.watches, self.pods).into_iter().map(move |query| (ask, query))
+            .flat_map(|(request, wanted)| {
+                queries(request, wanted, self.watches, self.pods).into_iter().map(move |query| (request, query))
             })
             .collect();
-        let answered =
-            join_all(chunks.into_iter().map(|(ask, query)| async move { (ask, self.chunk(ask, query, at).await) }));
+        let fetched = join_all(
+            queries
+                .into_iter()
+                .map(|(request, query)| async move { (request, self.fetch_query(request, query, at).await) }),
+        );
         let mut answers = Answers::default();
-        for (ask, answered) in answered.await {
-            answers.0.entry(ask.clone()).or_default().extend(answered);
+        for (request, fetched) in fetched.await {
+            answers.0.entry(request.clone()).or_default().extend(fetched);
         }
         answers
     }
 
-    async fn chunk(&self, ask: &SeriesRequest, query: PromQuery, at: Timestamp) -> BTreeMap<usize, SeriesAnswer> {
+    /// Sends one query, splits it if it is refused, and returns the answer of each of its watches.
+    async fn fetch_query(
+        &self,
+        request: &SeriesRequest,
+        query: PromQuery,
+        at: Timestamp,
+    ) -> BTreeMap<usize, SeriesAnswer> {
         let mut answers = BTreeMap::new();
-        let (mut todo, mut halvings) = (vec![query], 0);
-        while let Some(query) = todo.pop() {
+        let (mut pending, mut splits) = (vec![query], 0);
+        while let Some(query) = pending.pop() {
             match self.metrics.instant(&query.text, at).await {
-                Ok(points) => answers.extend(self.sort_out(ask, &query.watches, points)),
-                Err(MetricsError::Refused(_)) if query.watches.len() > 1 && halvings < MOST_HALVINGS => {
-                    halvings += 1;
+                Ok(points) => answers.extend(self.distribute(request, &query.watches, points)),
+                Err(MetricsError::Refused(_)) if query.watches.len() > 1 && splits < MAX_SPLITS => {
+                    splits += 1;
                     let (first, second) = query.watches.split_at(query.watches.len() / 2);
-                    todo.extend(queries(ask, second, self.watches, self.pods));
-                    todo.extend(queries(ask, first, self.watches, self.pods));
+                    pending.extend(queries(request, second, self.watches, self.pods));
+                    pending.extend(queries(request, first, self.watches, self.pods));
                 }
                 Err(error) => {
-                    tracing::debug!(query = %query.text, %error, "a query was not answered");
+                    tracing::debug!(query = %query.text, %error, "query failed; its watches get a gap");
                     answers.extend(query.watches.iter().map(|watch| (*watch, Err(gap(&error)))));
                 }
             }
@@ -94,34 +107,35 @@ impl Desk<'_> {
         answers
     }
 
-    /// Every point to the watches that it concerns. What belongs to none of them (a pod whose name begins alike, one
-    /// that nobody knows yet) is dropped.
-    fn sort_out(
+    /// Gives every point to the watches that it belongs to. Points of no watch are dropped: those of pods whose name
+    /// merely has the same prefix, and those of pods that the directory does not know yet.
+    fn distribute(
         &self,
-        ask: &SeriesRequest,
+        request: &SeriesRequest,
         wanted: &[usize],
         points: Vec<SeriesPoint>,
     ) -> BTreeMap<usize, SeriesAnswer> {
         let mut owners: BTreeMap<String, Vec<usize>> = BTreeMap::new();
         for &index in wanted {
-            for key in self.keys(ask, index) {
+            for key in self.watch_keys(request, index) {
                 owners.entry(key).or_default().push(index);
             }
         }
-        let mut sorted: BTreeMap<usize, Vec<SeriesPoint>> = wanted.iter().map(|index| (*index, Vec::new())).collect();
+        let mut by_watch: BTreeMap<usize, Vec<SeriesPoint>> = wanted.iter().map(|index| (*index, Vec::new())).collect();
         for point in points {
-            let Some(key) = self.key(ask, &point) else { continue };
+            let Some(key) = self.point_key(request, &point) else { continue };
             for index in owners.get(&key).into_iter().flatten() {
-                sorted.entry(*index).or_default().push(point.clone());
+                by_watch.entry(*index).or_default().push(point.clone());
             }
         }
-        sorted.into_iter().map(|(index, points)| (index, Ok(points))).collect()
+        by_watch.into_iter().map(|(index, points)| (index, Ok(points))).collect()
     }
 
-    /// What a watch's points are known by: its Deployments' uids, its Services' values, or nothing at a gateway.
-    fn keys(&self, ask: &SeriesRequest, index: usize) -> Vec<String> {
+    /// Returns the keys of a watch's points: the uids of its Deployments or the values of its Services. The targets of
+    /// a gateway belong to all watches and have one empty key.
+    fn watch_keys(&self, request: &SeriesRequest, index: usize) -> Vec<String> {
         let Some(watch) = self.watches.get(index) else { return Vec::new() };
-        match (ask, &ask.source().service) {
+        match (request, &request.source().service) {
             (_, None) => {
                 let mut uids: Vec<String> =
                     watch.canary.iter().chain([&watch.stable]).map(|arm| arm.deployment_uid.clone()).collect();
@@ -129,15 +143,17 @@ impl Desk<'_> {
                 uids
             }
             (SeriesRequest::Series(..) | SeriesRequest::PastSeries(..), Some(_)) => {
-                service_values(ask.source(), watch, self.pods).into_iter().flatten().collect()
+                service_values(request.source(), watch, self.pods).into_iter().flatten().collect()
             }
             (SeriesRequest::Targets(_) | SeriesRequest::PastTargets(..), Some(_)) => vec![String::new()],
         }
     }
 
-    fn key(&self, ask: &SeriesRequest, point: &SeriesPoint) -> Option<String> {
+    /// Returns the key of a point, as in [`SeriesFetcher::watch_keys`]. `None`: its pod is unknown, or a label is
+    /// missing.
+    fn point_key(&self, request: &SeriesRequest, point: &SeriesPoint) -> Option<String> {
         let label = |name: &str| point.labels.get(name);
-        match (ask, &ask.source().service) {
+        match (request, &request.source().service) {
             (_, None) => Some(self.pods.locate(label("namespace")?, label("pod")?)?.deployment_uid),
             (SeriesRequest::Series(..) | SeriesRequest::PastSeries(..), Some((name, _))) => label(name).cloned(),
             (SeriesRequest::Targets(_) | SeriesRequest::PastTargets(..), Some(_)) => Some(String::new()),

@@ -1,19 +1,22 @@
-//! What was counted between two instants, exactly, or the reason why that is not known.
+//! Counts the events between two readings of the counters exactly, or gives the reason why the count is not known.
 //!
-//! `rate()` and `increase()` extrapolate, lose the first sample of a new series and see a reset in every step back. So
-//! the raw counters are read at both instants and subtracted here, process by process, and a number is only given
-//! where nothing had to be guessed:
+//! `rate()` and `increase()` of PromQL extrapolate, lose the first sample of a new series and take every decrease for a
+//! reset. So raw counters are read at both instants and subtracted here, process by process. A count is given only
+//! where nothing is guessed:
 //!
-//! - a counter that is new in a known process counts from zero, in both arms alike;
-//! - a process that is first seen counts from zero if it started after the rollout; else this is where it begins;
-//! - a process that was out of sight and comes back counts from where it was left: late, but once;
-//! - a step back is a restart only if something else says so, and then the new value is what was counted since;
-//! - all else is a gap, and the next block begins behind it.
+//! - A new counter of a known process counts from zero, in both arms alike.
+//! - A process that is seen for the first time counts from zero if it started after the rollout began. Otherwise its
+//!   counting starts at this reading.
+//! - A process that could not be scraped for a while counts from its last values: late, but once.
+//! - A counter that fell is a restart only with further evidence (start time, or the restarts that the API server
+//!   reports). Then its new value is the count.
+//! - Everything else is a gap, and the next block starts behind it.
 //!
-//! The sum over consecutive blocks telescopes, so an error here would not average out: it is why ambiguity is a gap.
-#![expect(clippy::wildcard_enum_match_arm, reason = "asks about one kind, and leaves all others alone")]
+//! The counts of consecutive blocks add up to the difference of the outermost readings. An error here would stay in the
+//! sum for good instead of averaging out, which is why every ambiguity is a gap.
+#![expect(clippy::wildcard_enum_match_arm, reason = "matches one kind and treats all others alike")]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bellwether_core::measure::block::Gap;
 use bellwether_core::time::{Span, Timestamp};
@@ -21,208 +24,214 @@ use bellwether_core::time::{Span, Timestamp};
 use super::count::count;
 use super::snapshot::{Cell, Class, Process, Snapshot, Target, Targets};
 
-/// Start times are computed from the boot time, which moves by a second when a clock is corrected.
+/// Tolerance for start times, in seconds. They are computed from the boot time, which moves when a clock is corrected.
 const START_JITTER: f64 = 2.0;
 
-/// What the API server knows of a process.
+/// The facts that the API server has about a process.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct ProcessFacts {
     /// Namespace and name of its pod.
     pub pod: Option<(String, String)>,
-    /// When its pod started.
+    /// Start of its pod.
     pub started: Option<Timestamp>,
-    /// How often its container has been restarted, as of now: the counters were read a little earlier.
+    /// Restarts of its container up to now, which is later than the instant at which the counters were read.
     pub restarts: Option<u32>,
 }
 
-/// Whether classes are the buckets of a histogram. One that is missing is not zero, but equal to the one below.
+/// The kind of buckets that the classes of a family are. A missing bucket is not zero: it has the count of the one
+/// below.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Buckets {
-    /// They are none.
+pub enum BucketKind {
+    /// The classes are not buckets.
     None,
-    /// Of a classic one, which has the same for as long as its process lives.
+    /// Buckets of a classic histogram, which stay the same while its process lives.
     Classic,
-    /// Of a native one, which may have coarser ones at any time, and finer ones again. What was counted up to those that
-    /// there are at both readings is as exact as ever.
+    /// Buckets of a native histogram, which may become coarser and finer at any time. The counts up to the edges that
+    /// are in both readings are exact all the same.
     Native,
 }
 
 /// The circumstances of a reading.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Setting {
-    /// The rollout began at this instant.
+pub struct ReadingContext {
+    /// Start of the rollout.
     pub since: Timestamp,
-    /// The counters were read as of this instant.
+    /// The instant as of which the counters were read.
     pub at: Timestamp,
-    /// What the API server says now, it may have learnt so long after `at`.
-    pub behind: Span,
-    /// Whether the classes are the buckets of a histogram.
-    pub buckets: Buckets,
+    /// The longest time by which the facts of the API server may be newer than `at`.
+    pub facts_lead: Span,
+    /// The kind of buckets that the classes are.
+    pub buckets: BucketKind,
 }
 
-/// A process as it was when it was last in sight.
+/// A process as of its last reading.
 #[derive(Debug, Clone, PartialEq, Default)]
-struct Remembered {
+struct KnownProcess {
+    /// Time of its last scrape, in Unix seconds.
     scraped: Option<f64>,
+    /// Its start, in Unix seconds.
     started: Option<f64>,
-    /// The restarts that are accounted for.
-    restarts: Option<u32>,
-    /// The restarts that the API server knew of, accounted for or not …
-    told: Option<u32>,
-    /// … and since when it has known of as many.
-    noticed: Option<Timestamp>,
-    /// It has been in sight, but what its series were then is not known.
-    blank: bool,
-    series: BTreeMap<Class, Past>,
+    /// The restarts that its remembered values include for certain.
+    included_restarts: Option<u32>,
+    /// The restarts that the API server reported at the last reading.
+    reported_restarts: Option<u32>,
+    /// The first reading at which the API server reported that number. `None`: the values include all of them.
+    reported_since: Option<Timestamp>,
+    /// Whether it was in sight while its series could not be read.
+    series_unknown: bool,
+    series: BTreeMap<Class, KnownCell>,
 }
 
-/// A counter as it last was. `None`: it can't be counted from, because it was no count, or was lost while its process
-/// went on.
+/// A cell as of its last reading.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
-struct Past {
+struct KnownCell {
+    /// Its count. `None`: its value was not a count, or it is lost.
     count: Option<u64>,
+    /// The number of series in the sum.
     members: u64,
-    /// It was no longer there, although its process was.
+    /// Whether it was missing at the last reading although its process was in sight.
     lost: bool,
 }
 
-/// All processes of a family that have been in sight since the rollout's first reading.
+/// The last reading of each process of a family that was in sight since the rollout's first reading.
 #[derive(Debug, Clone, PartialEq, Default)]
-pub struct Memory(BTreeMap<Process, Remembered>);
+pub struct Memory(BTreeMap<Process, KnownProcess>);
 
 impl Memory {
-    /// What is known from a reading at the beginning of a block alone, when all before it is forgotten: `seen` are the
-    /// processes, and `names` the series, that there have been since the rollout began. What was counted of them is
-    /// not known any more, so that they must not count from zero if they come back.
+    /// Returns the memory after a reading at the start of a block, when no earlier reading is remembered. `seen` are
+    /// the processes and `past` the classes that existed since the rollout began. Those that are not in the reading are
+    /// remembered without values, because they must not count from zero if they come back.
     pub fn restored(
         now: &Snapshot,
         targets: &Targets,
         seen: impl IntoIterator<Item = Process>,
-        names: BTreeMap<Process, Vec<Class>>,
+        past: BTreeMap<Process, Vec<Class>>,
         facts: &dyn Fn(&Process) -> ProcessFacts,
-        setting: Setting,
+        context: ReadingContext,
     ) -> Memory {
-        let (mut memory, _) = Memory::default().advance(now, targets, facts, setting);
-        for process in seen.into_iter().chain(names.keys().cloned()) {
-            memory.0.entry(process).or_insert_with(|| Remembered { blank: true, ..Remembered::default() });
+        let (mut memory, _) = Memory::default().advance(now, targets, facts, context);
+        for process in seen.into_iter().chain(past.keys().cloned()) {
+            memory.0.entry(process).or_insert_with(|| KnownProcess { series_unknown: true, ..KnownProcess::default() });
         }
-        for (process, classes) in names {
-            let Some(of) = memory.0.get_mut(&process) else { continue };
+        for (process, classes) in past {
+            let Some(known) = memory.0.get_mut(&process) else { continue };
             for class in classes {
-                of.series.entry(class).or_insert(Past { lost: true, ..Past::default() });
+                known.series.entry(class).or_insert(KnownCell { lost: true, ..KnownCell::default() });
             }
         }
         memory
     }
 
-    /// The memory after a reading, and what each process has counted up to it.
+    /// Returns the memory after a reading, and the counts since the previous reading of each process that is in sight.
     pub fn advance(
         &self,
         now: &Snapshot,
         targets: &Targets,
         facts: &dyn Fn(&Process) -> ProcessFacts,
-        setting: Setting,
-    ) -> (Memory, BTreeMap<Process, Counted>) {
-        let (mut memory, mut counted) = (Memory::default(), BTreeMap::new());
-        let known = targets.iter().flat_map(BTreeMap::keys);
-        let processes: std::collections::BTreeSet<&Process> = self.0.keys().chain(now.0.keys()).chain(known).collect();
+        context: ReadingContext,
+    ) -> (Memory, BTreeMap<Process, ProcessCounts>) {
+        let (mut memory, mut counts) = (Memory::default(), BTreeMap::new());
+        let scraped = targets.iter().flat_map(BTreeMap::keys);
+        let processes: BTreeSet<&Process> = self.0.keys().chain(now.0.keys()).chain(scraped).collect();
         for process in processes {
-            let look = Look {
+            let current = CurrentProcess {
                 series: now.0.get(process),
                 target: targets.as_ref().and_then(|targets| targets.get(process)),
                 facts: facts(process),
-                setting,
+                context,
             };
-            let past = self.0.get(process);
-            if !look.in_sight(past) {
-                memory.0.extend(past.map(|past| (process.clone(), past.clone())));
+            let known = self.0.get(process);
+            if !current.in_sight(known) {
+                memory.0.extend(known.map(|known| (process.clone(), known.clone())));
                 continue;
             }
-            let result = match past {
-                Some(past) => look.again(past),
-                None if self.has_left(&look, targets, now) => Err(Gap::NoBaseline),
-                None => look.first(),
+            let result = match known {
+                Some(known) => current.counts_since(known),
+                None if self.may_be_relabelled(&current, targets, now) => Err(Gap::NoBaseline),
+                None => current.first_counts(),
             };
-            counted.insert(process.clone(), result.map_err(|gap| named(gap, process)));
-            memory.0.insert(process.clone(), look.remembered(past));
+            counts.insert(process.clone(), result.map_err(|gap| with_process(gap, process)));
+            memory.0.insert(process.clone(), current.remember(known));
         }
-        (memory, counted)
+        (memory, counts)
     }
 
-    /// Whether a process that is seen for the first time may be an old one under a new name, because another one of
-    /// its pod has just left: somebody has changed how targets are labelled.
-    fn has_left(&self, look: &Look<'_>, targets: &Targets, now: &Snapshot) -> bool {
-        let Some(pod) = &look.facts.pod else { return false };
-        let belongs = |process: &Process| process.contains(&pod.0) && process.contains(&pod.1);
-        self.0.iter().any(|(process, past)| {
-            let gone = match targets {
+    /// Returns whether a process that is seen for the first time may be a known one with other labels. That is assumed
+    /// if another process of its pod has just left, unless their start times differ.
+    fn may_be_relabelled(&self, current: &CurrentProcess<'_>, targets: &Targets, now: &Snapshot) -> bool {
+        let Some(pod) = &current.facts.pod else { return false };
+        let is_of_pod = |process: &Process| process.contains(&pod.0) && process.contains(&pod.1);
+        self.0.iter().any(|(process, known)| {
+            let has_left = match targets {
                 Some(targets) => !targets.contains_key(process),
                 None => !now.0.contains_key(process),
             };
-            let another = match (past.started, look.target.and_then(|target| target.started)) {
-                (Some(was), Some(is)) => (is - was).abs() > START_JITTER,
+            let started_apart = match (known.started, current.target.and_then(|target| target.started)) {
+                (Some(known), Some(current)) => (current - known).abs() > START_JITTER,
                 _ => false,
             };
-            gone && !past.series.is_empty() && !another && belongs(process)
+            has_left && !known.series.is_empty() && !started_apart && is_of_pod(process)
         })
     }
 
-    /// When each process was last scraped, in Unix seconds, where that is known.
+    /// Returns the time of the last scrape of each process for which it is known, in Unix seconds.
     pub fn scraped(&self) -> impl Iterator<Item = (&Process, f64)> {
-        self.0.iter().filter_map(|(process, past)| Some((process, past.scraped?)))
+        self.0.iter().filter_map(|(process, known)| Some((process, known.scraped?)))
     }
 
-    /// The processes that have had series.
+    /// Returns the processes that had series.
     pub fn processes(&self) -> impl Iterator<Item = &Process> {
-        self.0.iter().filter(|(_, past)| !past.series.is_empty()).map(|(process, _)| process)
+        self.0.iter().filter(|(_, known)| !known.series.is_empty()).map(|(process, _)| process)
     }
 }
 
-/// What one process has counted, by class; `None`: it begins here.
-pub type Counted = Result<BTreeMap<Class, Option<u64>>, Gap>;
+/// The counts of one process by class, or a gap. `None`: the counting of the class starts at this reading.
+pub type ProcessCounts = Result<BTreeMap<Class, Option<u64>>, Gap>;
 
-/// A gap with the process in it, for people.
-fn named(gap: Gap, process: &Process) -> Gap {
-    let who = process.iter().filter(|value| !value.is_empty()).map(String::as_str).collect::<Vec<_>>().join("/");
-    let name = |series: String| if series.is_empty() { who.clone() } else { format!("{who} {series}") };
+/// Returns the gap with the name of the process in its text.
+fn with_process(gap: Gap, process: &Process) -> Gap {
+    let name = process.iter().filter(|value| !value.is_empty()).map(String::as_str).collect::<Vec<_>>().join("/");
+    let full = |series: String| if series.is_empty() { name.clone() } else { format!("{name} {series}") };
     match gap {
-        Gap::Fell { series } => Gap::Fell { series: name(series) },
-        Gap::Vanished { series } => Gap::Vanished { series: name(series) },
-        Gap::NotANumber { series } => Gap::NotANumber { series: name(series) },
-        Gap::Malformed { what } => Gap::Malformed { what: format!("{who}: {what}") },
+        Gap::Fell { series } => Gap::Fell { series: full(series) },
+        Gap::Vanished { series } => Gap::Vanished { series: full(series) },
+        Gap::NotANumber { series } => Gap::NotANumber { series: full(series) },
+        Gap::Malformed { what } => Gap::Malformed { what: format!("{name}: {what}") },
         other => other,
     }
 }
 
-fn label(class: &Class) -> String {
-    let parts = class.owner.iter().chain(&class.values).chain(&class.behind).map(String::as_str);
+/// Returns the name of a class in the text of a gap.
+fn class_text(class: &Class) -> String {
+    let parts = class.owner.iter().chain(&class.values).chain(&class.member).map(String::as_str);
     parts.filter(|part| !part.is_empty()).collect::<Vec<_>>().join(" ")
 }
 
-/// One process at one reading.
-struct Look<'a> {
+/// One process at the current reading.
+struct CurrentProcess<'a> {
+    /// Its cells. `None`: it has no series.
     series: Option<&'a Result<BTreeMap<Class, Cell>, String>>,
     target: Option<&'a Target>,
     facts: ProcessFacts,
-    setting: Setting,
+    context: ReadingContext,
 }
 
-/// Whether a process has been restarted between two readings.
+/// Whether a process was restarted between two readings.
 enum Restart {
     No,
     Yes,
-    /// It may have been, before the second reading or after it.
+    /// It was restarted, but the restart may be before or after the second reading.
     Unclear,
 }
 
-impl Look<'_> {
-    /// Whether the process is there to be counted. Series that linger after their target is gone are not.
-    fn in_sight(&self, past: Option<&Remembered>) -> bool {
-        match (self.target, past) {
+impl CurrentProcess<'_> {
+    /// Returns whether the process can be counted now. Series that remain after their target has left can't.
+    fn in_sight(&self, known: Option<&KnownProcess>) -> bool {
+        match (self.target, known) {
             (Some(target), _) => target.up,
             // A process that was a target and is none any more has left.
-            (None, Some(past)) if past.scraped.is_some() => false,
-            // Nobody can say whether it is scraped, so its series speak for it.
+            (None, Some(known)) if known.scraped.is_some() => false,
+            // It never was a target, so having series is the only sign of it.
             (None, _) => self.series.is_some(),
         }
     }
@@ -236,170 +245,180 @@ impl Look<'_> {
         }
     }
 
-    fn first(&self) -> Counted {
-        let since = self.setting.since;
-        let fresh = match (self.target.and_then(|target| target.started), self.facts.started) {
+    /// Returns the counts of a process that is seen for the first time.
+    fn first_counts(&self) -> ProcessCounts {
+        let since = self.context.since;
+        let is_new = match (self.target.and_then(|target| target.started), self.facts.started) {
             (Some(started), _) => started > since.as_millisecond() as f64 / 1000.0,
             (None, Some(started)) => started > since,
             (None, None) => false,
         };
-        self.all(|_, value| fresh.then_some(value))
+        self.all_values(|value| is_new.then_some(value))
     }
 
-    fn again(&self, past: &Remembered) -> Counted {
-        match self.restarted(past)? {
-            Restart::Yes => self.all(|_, value| Some(value)),
+    fn counts_since(&self, known: &KnownProcess) -> ProcessCounts {
+        match self.restart_since(known)? {
+            Restart::Yes => self.all_values(Some),
             Restart::Unclear => Err(Gap::Malformed {
-                what: "it restarted, and nothing says whether before or after its counters were read".to_owned(),
+                what: "it restarted, and it is not known whether before or after its counters were read".to_owned(),
             }),
-            Restart::No => self.onwards(past),
+            Restart::No => self.increases_since(known),
         }
     }
 
-    /// Every count by itself.
-    fn all(&self, counted: impl Fn(&Class, u64) -> Option<u64>) -> Counted {
+    /// Returns the count that `count_of` makes of the value of each cell.
+    fn all_values(&self, count_of: impl Fn(u64) -> Option<u64>) -> ProcessCounts {
         let cells = self.cells()?.iter();
         cells
             .map(|(class, cell)| {
-                let value = count(cell.value).ok_or_else(|| Gap::NotANumber { series: label(class) })?;
-                Ok((class.clone(), counted(class, value)))
+                let value = count(cell.value).ok_or_else(|| Gap::NotANumber { series: class_text(class) })?;
+                Ok((class.clone(), count_of(value)))
             })
             .collect()
     }
 
-    /// What has been added since.
-    fn onwards(&self, past: &Remembered) -> Counted {
+    /// Returns the increase of each cell of a process that was not restarted.
+    fn increases_since(&self, known: &KnownProcess) -> ProcessCounts {
         let cells = self.cells()?;
-        if past.blank && !cells.is_empty() {
+        if known.series_unknown && !cells.is_empty() {
             return Err(Gap::NoBaseline);
         }
-        let is_gone = |class: &Class| !cells.contains_key(class) && !self.may_come_and_go(class, cells);
-        let gone = past.series.iter().find(|(class, before)| !before.lost && is_gone(class));
+        let is_gone = |class: &Class| !cells.contains_key(class) && !self.is_optional_bucket(class, cells);
+        let gone = known.series.iter().find(|(class, before)| !before.lost && is_gone(class));
         if let Some((class, _)) = gone {
-            let series = label(class);
-            return Err(if self.is_but_a_bucket(class, cells) {
-                Gap::Malformed { what: format!("bucket {series} has gone") }
+            let series = class_text(class);
+            return Err(if self.is_bucket_of_other(class, cells) {
+                Gap::Malformed { what: format!("bucket {series} disappeared") }
             } else {
                 Gap::Vanished { series }
             });
         }
-        let mut counted = BTreeMap::new();
+        let mut counts = BTreeMap::new();
         for (class, cell) in cells {
-            let series = || label(class);
+            let series = || class_text(class);
             let value = count(cell.value).ok_or_else(|| Gap::NotANumber { series: series() })?;
-            let added = match past.series.get(class) {
-                // From now on, it is counted up to here again.
-                None | Some(Past { count: None, .. } | Past { lost: true, .. })
-                    if self.may_come_and_go(class, &past.series) =>
+            let increase = match known.series.get(class) {
+                // An edge without a value in the previous reading; it is counted again from the next reading on.
+                None | Some(KnownCell { count: None, .. } | KnownCell { lost: true, .. })
+                    if self.is_optional_bucket(class, &known.series) =>
                 {
                     continue;
                 }
-                None if self.is_but_a_bucket(class, &past.series) => {
-                    return Err(Gap::Malformed { what: format!("bucket {} has appeared", series()) });
+                None if self.is_bucket_of_other(class, &known.series) => {
+                    return Err(Gap::Malformed { what: format!("bucket {} appeared", series()) });
                 }
                 None => value,
-                Some(Past { count: None, .. } | Past { lost: true, .. }) => return Err(Gap::NoBaseline),
-                Some(Past { members, .. }) if cell.members < *members => {
+                Some(KnownCell { count: None, .. } | KnownCell { lost: true, .. }) => return Err(Gap::NoBaseline),
+                Some(KnownCell { members, .. }) if cell.members < *members => {
                     return Err(Gap::Vanished { series: series() });
                 }
-                Some(Past { count: Some(before), .. }) => {
+                Some(KnownCell { count: Some(before), .. }) => {
                     value.checked_sub(*before).ok_or_else(|| Gap::Fell { series: series() })?
                 }
             };
-            counted.insert(class.clone(), Some(added));
+            counts.insert(class.clone(), Some(increase));
         }
-        Ok(counted)
+        Ok(counts)
     }
 
-    /// Whether a class that is missing is a bucket of a histogram that is there: that says nothing of its process.
-    fn is_but_a_bucket<T>(&self, class: &Class, there: &BTreeMap<Class, T>) -> bool {
-        let is_bucket = self.setting.buckets != Buckets::None && class.behind.is_none();
-        is_bucket && there.keys().any(|other| other.owner == class.owner && other.behind.is_none())
+    /// Returns whether `class` is a bucket of a histogram of which `present` has other buckets. Then its absence says
+    /// nothing about the process.
+    fn is_bucket_of_other<T>(&self, class: &Class, present: &BTreeMap<Class, T>) -> bool {
+        let is_bucket = self.context.buckets != BucketKind::None && class.member.is_none();
+        is_bucket && present.keys().any(|other| other.owner == class.owner && other.member.is_none())
     }
 
-    /// Whether nothing is wrong when it is: it lies between two edges of a native histogram, and not above all of them.
-    fn may_come_and_go<T>(&self, class: &Class, there: &BTreeMap<Class, T>) -> bool {
-        self.setting.buckets == Buckets::Native && !class.is_above_all() && self.is_but_a_bucket(class, there)
+    /// Returns whether `class` may be absent without being lost: it is a finite bucket of a native histogram of which
+    /// `present` has other buckets.
+    fn is_optional_bucket<T>(&self, class: &Class, present: &BTreeMap<Class, T>) -> bool {
+        self.context.buckets == BucketKind::Native && !class.is_infinite() && self.is_bucket_of_other(class, present)
     }
 
-    fn restarted(&self, past: &Remembered) -> Result<Restart, Gap> {
-        if let (Some(was), Some(is)) = (past.started, self.target.and_then(|target| target.started)) {
-            let scraped = past.scraped.unwrap_or(f64::INFINITY);
-            return Ok(match is - was {
+    /// Returns whether the process was restarted since its last reading.
+    fn restart_since(&self, known: &KnownProcess) -> Result<Restart, Gap> {
+        if let (Some(before), Some(now)) = (known.started, self.target.and_then(|target| target.started)) {
+            let scraped = known.scraped.unwrap_or(f64::INFINITY);
+            return Ok(match now - before {
                 moved if moved.abs() <= START_JITTER => Restart::No,
-                moved if moved > 0.0 && is + START_JITTER > scraped => Restart::Yes,
-                // A clock was set, here or there; only a step back can tell whether that was all.
-                _ => self.unless_it_fell(past)?,
+                moved if moved > 0.0 && now + START_JITTER > scraped => Restart::Yes,
+                // A clock was set on one of the machines. Only a counter that fell shows a restart as well.
+                _ => self.restart_if_fallen(known)?,
             });
         }
-        match (self.settled(past), self.facts.restarts) {
-            (Some(was), Some(is)) if is > was => self.unless_it_fell(past),
+        match (self.settled_restarts(known), self.facts.restarts) {
+            (Some(before), Some(now)) if now > before => self.restart_if_fallen(known),
             _ => Ok(Restart::No),
         }
     }
 
-    /// How many restarts the last reading had in it for sure. The API server is ahead of the counters; a restart that
-    /// it knew of well before the last reading's scrape is in that reading, and one that it has heard of since is not.
-    fn settled(&self, past: &Remembered) -> Option<u32> {
-        match (past.noticed, past.scraped) {
-            (Some(noticed), Some(scraped))
-                if scraped > self.setting.behind.after(noticed).as_millisecond() as f64 / 1000.0 =>
+    /// Returns the number of restarts that the last reading includes for certain. The API server is ahead of the
+    /// counters: a restart is included if the API server reported it well before the last reading's scrape.
+    fn settled_restarts(&self, known: &KnownProcess) -> Option<u32> {
+        match (known.reported_since, known.scraped) {
+            (Some(since), Some(scraped))
+                if scraped > self.context.facts_lead.after(since).as_millisecond() as f64 / 1000.0 =>
             {
-                past.told
+                known.reported_restarts
             }
-            _ => past.restarts,
+            _ => known.included_restarts,
         }
     }
 
-    fn unless_it_fell(&self, past: &Remembered) -> Result<Restart, Gap> {
+    /// Returns whether a process of which a restart is reported was restarted before this reading: yes if a counter
+    /// fell.
+    fn restart_if_fallen(&self, known: &KnownProcess) -> Result<Restart, Gap> {
         let cells = self.cells()?;
         let fell =
-            past.series.iter().filter(|(_, before)| !before.lost).any(|(class, before)| match cells.get(class) {
-                None => !self.is_but_a_bucket(class, cells),
-                Some(cell) => cell.members < before.members || before.count.is_some_and(|was| cell.value < was as f64),
+            known.series.iter().filter(|(_, before)| !before.lost).any(|(class, before)| match cells.get(class) {
+                None => !self.is_bucket_of_other(class, cells),
+                Some(cell) => {
+                    cell.members < before.members || before.count.is_some_and(|before| cell.value < before as f64)
+                }
             });
-        // From zero to anything is the same number, restarted or not.
-        let was_zero = !past.blank && past.series.values().all(|before| !before.lost && before.count == Some(0));
+        // From zero, the increase and the new value are the same number.
+        let was_zero =
+            !known.series_unknown && known.series.values().all(|before| !before.lost && before.count == Some(0));
         Ok(if fell || was_zero { Restart::Yes } else { Restart::Unclear })
     }
 
-    /// How many of the restarts that the API server knows of are in this reading for sure. It is ahead of the counters,
-    /// so one that happened just now is still to come.
-    fn accounted_for(&self, past: Option<&Remembered>, restart: &Option<Result<Restart, Gap>>) -> Option<u32> {
+    /// Returns the number of restarts that this reading includes for certain. The API server is ahead of the counters,
+    /// so a restart that it has just reported may be after this reading.
+    fn included_restarts(&self, known: Option<&KnownProcess>, restart: &Option<Result<Restart, Gap>>) -> Option<u32> {
         let now = self.facts.restarts?;
-        let Some(before) = past.and_then(|past| self.settled(past)) else { return Some(0) };
+        let Some(before) = known.and_then(|known| self.settled_restarts(known)) else { return Some(0) };
         match restart {
             Some(Ok(Restart::Yes)) if now > before => Some(before + 1),
             _ => Some(before.min(now)),
         }
     }
 
-    /// How the process is remembered after this reading.
-    fn remembered(&self, past: Option<&Remembered>) -> Remembered {
-        let restart = past.map(|past| self.restarted(past));
-        let began_anew = matches!(restart, None | Some(Ok(Restart::Yes)));
+    /// Returns the process as it is remembered after this reading.
+    fn remember(&self, known: Option<&KnownProcess>) -> KnownProcess {
+        let restart = known.map(|known| self.restart_since(known));
+        let is_new = matches!(restart, None | Some(Ok(Restart::Yes)));
         let started = self.target.and_then(|target| target.started);
-        let restarts = self.accounted_for(past, &restart);
-        let pending = self.facts.restarts > restarts;
-        let mut series: BTreeMap<Class, Past> = BTreeMap::new();
-        if let (false, Some(past)) = (began_anew, past) {
-            series.extend(past.series.keys().map(|class| (class.clone(), Past { lost: true, ..Past::default() })));
+        let included_restarts = self.included_restarts(known, &restart);
+        let is_pending = self.facts.restarts > included_restarts;
+        let mut series: BTreeMap<Class, KnownCell> = BTreeMap::new();
+        if let (false, Some(known)) = (is_new, known) {
+            let lost = KnownCell { lost: true, ..KnownCell::default() };
+            series.extend(known.series.keys().map(|class| (class.clone(), lost)));
         }
         let cells = self.cells();
-        let blank = cells.is_err();
+        let series_unknown = cells.is_err();
         for (class, cell) in cells.into_iter().flatten() {
-            series.insert(class.clone(), Past { count: count(cell.value), members: cell.members, lost: false });
+            series.insert(class.clone(), KnownCell { count: count(cell.value), members: cell.members, lost: false });
         }
-        Remembered {
+        KnownProcess {
             scraped: self.target.map(|target| target.scraped),
-            started: started.or(past.and_then(|past| past.started).filter(|_| !began_anew)),
-            restarts,
-            told: self.facts.restarts,
-            noticed: pending.then(|| {
-                let same = past.filter(|past| past.told == self.facts.restarts);
-                same.and_then(|past| past.noticed).unwrap_or(self.setting.at)
+            started: started.or(known.and_then(|known| known.started).filter(|_| !is_new)),
+            included_restarts,
+            reported_restarts: self.facts.restarts,
+            reported_since: is_pending.then(|| {
+                let same = known.filter(|known| known.reported_restarts == self.facts.restarts);
+                same.and_then(|known| known.reported_since).unwrap_or(self.context.at)
             }),
-            blank,
+            series_unknown,
             series,
         }
     }

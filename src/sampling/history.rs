@@ -1,8 +1,9 @@
-//! The past, read as if it were now: the sampler's own questions put to every instant of a stretch of it.
+//! Runs the sampler over a range of the past.
 //!
-//! What is learnt or tried on the past must be counted as it is counted later, gaps and restarts included. So nothing is
-//! counted here: [`History`] answers each of the sampler's instant queries from one range query over the whole stretch,
-//! and the sampler goes through it tick by tick. A stretch of twenty minutes costs as many requests as one tick.
+//! Calibrations and backtests must count the past as the sampler counts the present, gaps and restarts included. So
+//! nothing is counted here: [`PastMetrics`] answers each of the sampler's instant queries from one range query over the
+//! whole range, and the sampler runs through it tick by tick. Twenty minutes of the past cost as many requests as one
+//! tick.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -13,22 +14,24 @@ use bellwether_core::measure::watch::Watch;
 use bellwether_core::time::{TimeRange, Timestamp};
 use tokio::sync::Mutex;
 
-use super::{Options, Sampler};
+use super::options::Options;
+use super::sampler::Sampler;
 use crate::ports::{Metrics, MetricsError, PodDirectory, SeriesPoint};
 
-/// What was counted of `watch` in a stretch of the past, block by block.
+/// Returns the blocks of `watch` in a range of the past, in order. The step of the range replaces the interval of the
+/// options.
 pub async fn blocks(
     metrics: Arc<dyn Metrics>,
     pods: Arc<dyn PodDirectory>,
     watch: Watch,
-    stretch: TimeRange,
+    range: TimeRange,
     options: Options,
 ) -> Vec<Block> {
-    let history = History { metrics, stretch, known: Mutex::default() };
-    let mut sampler = Sampler::new(Arc::new(history), pods, Options { interval: stretch.step, ..options });
-    let mut watch = Watch { since: stretch.from, last: None, ..watch };
+    let past = PastMetrics { metrics, range, answers: Mutex::default() };
+    let mut sampler = Sampler::new(Arc::new(past), pods, Options { interval: range.step, ..options });
+    let mut watch = Watch { since: range.from, last: None, ..watch };
     let mut blocks: Vec<Block> = Vec::new();
-    for at in stretch.ticks() {
+    for at in range.ticks() {
         for (_, block) in sampler.tick(std::slice::from_ref(&watch), at).await {
             watch.last = Some(block.to);
             blocks.push(block);
@@ -37,31 +40,32 @@ pub async fn blocks(
     blocks
 }
 
-/// What a query gives at each instant of the stretch.
-type Known = Result<BTreeMap<Timestamp, Vec<SeriesPoint>>, MetricsError>;
+/// The answer to a range query: the points at each instant of the range.
+type RangeAnswer = Result<BTreeMap<Timestamp, Vec<SeriesPoint>>, MetricsError>;
 
-struct History {
+/// A metrics store that answers instant queries within `range` from range queries, of which each is sent once.
+struct PastMetrics {
     metrics: Arc<dyn Metrics>,
-    stretch: TimeRange,
-    known: Mutex<BTreeMap<String, Arc<Known>>>,
+    range: TimeRange,
+    answers: Mutex<BTreeMap<String, Arc<RangeAnswer>>>,
 }
 
-impl History {
-    async fn known(&self, query: &str) -> Arc<Known> {
-        let mut known = self.known.lock().await;
-        if let Some(answer) = known.get(query) {
+impl PastMetrics {
+    async fn answer(&self, query: &str) -> Arc<RangeAnswer> {
+        let mut answers = self.answers.lock().await;
+        if let Some(answer) = answers.get(query) {
             return answer.clone();
         }
-        let answer = Arc::new(self.metrics.range(query, self.stretch).await);
-        known.insert(query.to_owned(), answer.clone());
+        let answer = Arc::new(self.metrics.range(query, self.range).await);
+        answers.insert(query.to_owned(), answer.clone());
         answer
     }
 }
 
 #[async_trait]
-impl Metrics for History {
+impl Metrics for PastMetrics {
     async fn instant(&self, query: &str, at: Timestamp) -> Result<Vec<SeriesPoint>, MetricsError> {
-        match &*self.known(query).await {
+        match &*self.answer(query).await {
             Ok(instants) => Ok(instants.get(&at).cloned().unwrap_or_default()),
             Err(error) => Err(error.clone()),
         }
@@ -71,7 +75,7 @@ impl Metrics for History {
         self.metrics.type_of(name).await
     }
 
-    async fn range(&self, query: &str, stretch: TimeRange) -> Known {
-        self.metrics.range(query, stretch).await
+    async fn range(&self, query: &str, range: TimeRange) -> RangeAnswer {
+        self.metrics.range(query, range).await
     }
 }

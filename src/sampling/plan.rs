@@ -1,63 +1,68 @@
-//! From what is watched to what is asked. One query for each metric family and tick serves every rollout that uses the
-//! family, so that the load on Prometheus is that of its series and not of the rollouts: an error rate and a throughput
-//! over the same counter are one question, and so are those of five hundred workloads.
+//! The plan of a tick: from watches to requests, and from requests to PromQL.
 //!
-//! A family's query asks for two things at once: the sum of each (process, class), and of how many series it is the
-//! sum. Without the second a series that a process has dropped would hide behind the others' increments, and the
-//! difference would be a wrong total instead of a gap.
-#![expect(clippy::wildcard_enum_match_arm, reason = "asks about one kind, and leaves all others alone")]
+//! There is one request for each metric family, and its query serves every rollout that uses the family. So the load on
+//! Prometheus grows with the number of series and not with the number of rollouts: an error rate and a throughput of
+//! one counter are one query, and so are those of five hundred workloads.
+//!
+//! The query of a counter family asks for two numbers of each (process, class): the sum of its series, and how many
+//! series the sum has. Without the second number, a series that a process stopped exporting would be hidden by the
+//! increments of the others, and the difference would be a wrong total instead of a gap.
+#![expect(clippy::wildcard_enum_match_arm, reason = "matches one kind and treats all others alike")]
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use bellwether_core::ids::Workload;
 use bellwether_core::measure::metric::{ArmSource, Metric, MetricKind};
 use bellwether_core::measure::watch::{ArmKey, Watch};
 use bellwether_core::time::Span;
 
-use super::promql::{begins_with, label_name, one_of, selector};
+use super::promql::{begins_with, fill, label_name, one_of, selector};
 use crate::ports::PodDirectory;
 
-/// The label that tells the parts of one answer apart; no exporter has it.
+/// The label that marks the parts of an answer besides its sums. No exporter uses it.
 pub const PART: &str = "bellwether_part";
 
-/// The part that says how many series there are behind a sum.
+/// The value of [`PART`] for the number of series in a sum.
 pub const MEMBERS: &str = "members";
 
-/// The label with a bucket's upper bound. A native histogram has none, and is counted as if it had.
+/// The label with a bucket's upper bound. A native histogram has no such label and is counted as if it had one.
 pub const BOUND: &str = "le";
 
-/// A query text longer than this is cut in two: proxies and Prometheus' own form parser have limits near it.
+/// The longest query text, in bytes; a longer one is split. Proxies and Prometheus' own form parser have limits near
+/// it.
 const MAX_TEXT: usize = 8 * 1024;
-/// Nor does a selector have more alternatives than this.
+
+/// The largest number of alternatives in the selectors of one query.
 const MAX_ALTERNATIVES: usize = 500;
 
-/// Series that are read together.
+/// A set of series that one query reads.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Family {
-    /// The name of the series, with `_bucket` for a classic histogram.
+    /// The series' name, with `_bucket` for a classic histogram.
     pub series: String,
-    /// Further matchers, as people wrote them.
+    /// Further PromQL matchers from the configuration, without braces.
     pub matching: Option<String>,
-    /// Which processes export them.
+    /// The processes that export the series.
     pub source: SeriesSource,
-    /// Counters are differenced; gauges are taken as they are.
+    /// Whether the series are counters, which are subtracted; gauges are used as they are.
     pub counter: bool,
-    /// They are native histograms, which have their buckets in them and no label for it.
+    /// Whether the series are native histograms, which hold their buckets themselves instead of in a label.
     pub native: bool,
 }
 
-/// Which processes export a family: what `up` is asked for.
+/// The processes that export a family.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct SeriesSource {
-    /// The labels that name a process.
+    /// The labels whose values name a process.
     pub process: Vec<String>,
-    /// Matchers for its `up` series.
+    /// PromQL matchers for the processes' `up` series.
     pub targets: Option<String>,
-    /// The label that names the arm's Service, and its value's template; `None`: the arm is known by the pod.
+    /// The label that names an arm's Service, and the template of its value. `None`: the pod tells the arm.
     pub service: Option<(String, String)>,
 }
 
 impl SeriesSource {
-    /// The processes that export `metric`.
+    /// Returns the processes that export `metric`.
     pub fn of(metric: &Metric) -> SeriesSource {
         let mut process = metric.process_labels();
         let service = match &metric.arms {
@@ -65,7 +70,7 @@ impl SeriesSource {
             ArmSource::Service { label, value } => Some((label.clone(), value.clone())),
         };
         if service.is_none() {
-            // A pod is found by these two, so no process can be named without them.
+            // The pod directory finds a pod by these two labels.
             for needed in ["pod", "namespace"] {
                 if !process.iter().any(|label| label == needed) {
                     process.insert(0, needed.to_owned());
@@ -75,24 +80,25 @@ impl SeriesSource {
         SeriesSource { process, targets: metric.targets.clone(), service }
     }
 
-    /// Whether there are `up` series to be asked for: a gateway's need matchers, pods are matched by their names.
+    /// Returns whether the `up` series of the processes can be selected: pods by their names, a gateway by its matchers
+    /// only.
     pub fn has_targets(&self) -> bool {
         self.service.is_none() || self.targets.is_some()
     }
 
-    /// The value of `label` in a process of this source.
+    /// Returns the value of a process label. `None`: it is empty, or not a process label of this source.
     pub fn value<'a>(&self, process: &'a [String], label: &str) -> Option<&'a str> {
         let at = self.process.iter().position(|name| name == label)?;
         process.get(at).map(String::as_str).filter(|value| !value.is_empty())
     }
 }
 
-/// The families that a metric is read from: its own, and that of its hits where they are counted apart.
+/// Returns the families that a metric reads: its own, and the one of its hits if another series counts them.
 pub fn families(metric: &Metric) -> Vec<Family> {
     let Some(series) = &metric.series else { return Vec::new() };
     let family = |series: &str, counter| Family {
         series: series.to_owned(),
-        matching: metric.matching.as_deref().map(trimmed).filter(|text| !text.is_empty()),
+        matching: metric.matching.as_deref().map(without_braces).filter(|text| !text.is_empty()),
         source: SeriesSource::of(metric),
         counter,
         native: metric.native,
@@ -110,7 +116,7 @@ pub fn families(metric: &Metric) -> Vec<Family> {
     }
 }
 
-/// The label by which a metric divides its family into classes.
+/// Returns the label by which a metric divides its family into classes.
 pub fn class_label(metric: &Metric) -> Option<&str> {
     match metric.kind {
         MetricKind::Histogram | MetricKind::Drift => Some(BOUND),
@@ -119,21 +125,21 @@ pub fn class_label(metric: &Metric) -> Option<&str> {
     }
 }
 
-/// What one query asks for.
+/// The content of one query, apart from the workloads that it is narrowed to.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum SeriesRequest {
-    /// The series of a family, divided by these labels.
+    /// The series of a family, summed by process and by these class labels.
     Series(Family, BTreeSet<String>),
-    /// Which processes are scraped, when they last were, and when they started.
+    /// The targets of a source: whether they are up, the time of their last scrape, and the start of their process.
     Targets(SeriesSource),
-    /// Which series of a family there have been at any time in the span.
+    /// The classes of a family that existed at any time in the span.
     PastSeries(Family, BTreeSet<String>, Span),
-    /// Which processes have been scraped at any time in the span.
+    /// The processes of a source that were scraped at any time in the span.
     PastTargets(SeriesSource, Span),
 }
 
 impl SeriesRequest {
-    /// The processes that it is about.
+    /// Returns the processes that the request is about.
     pub fn source(&self) -> &SeriesSource {
         match self {
             SeriesRequest::Series(family, _) | SeriesRequest::PastSeries(family, ..) => &family.source,
@@ -141,73 +147,74 @@ impl SeriesRequest {
         }
     }
 
-    /// What must be asked to have a beginning for it, with what there has been in `past` where nothing is remembered.
-    pub fn again(&self, past: Option<Span>) -> Vec<SeriesRequest> {
-        let before = match (self, past) {
+    /// Returns this request and, if `past` is given, the request for everything that existed in that span.
+    pub fn with_past(&self, past: Option<Span>) -> Vec<SeriesRequest> {
+        let past_request = match (self, past) {
             (SeriesRequest::Series(family, classes), Some(span)) => {
                 Some(SeriesRequest::PastSeries(family.clone(), classes.clone(), span))
             }
             (SeriesRequest::Targets(source), Some(span)) => Some(SeriesRequest::PastTargets(source.clone(), span)),
             _ => None,
         };
-        std::iter::once(self.clone()).chain(before).collect()
+        std::iter::once(self.clone()).chain(past_request).collect()
     }
 
-    /// The PromQL, for the workloads of `filter`.
-    fn text(&self, filter: &Filter) -> String {
+    /// Returns the PromQL of this request for the workloads of `filter`.
+    fn text(&self, filter: &WorkloadFilter) -> String {
         match self {
             SeriesRequest::Series(family, classes) => {
-                let by = grouping(family, classes);
-                let series = selector(&family.series, &matchers(family, filter));
+                let by = grouping_labels(family, classes);
+                let series = selector(&family.series, &series_matchers(family, filter));
                 let sum = format!("sum by ({by}) ({series})");
-                let members = || part(MEMBERS, &format!("count by ({by}) ({series})"));
+                let members = || marked(MEMBERS, &format!("count by ({by}) ({series})"));
                 match (family.counter, family.native) {
                     (false, _) => sum,
                     (true, false) => format!("{sum} or {}", members()),
                     (true, true) => {
-                        format!("{sum} or {} or {}", members(), part("behind", &format!("histogram_count({series})")))
+                        format!("{sum} or {} or {}", members(), marked("behind", &format!("histogram_count({series})")))
                     }
                 }
             }
             SeriesRequest::PastSeries(family, classes, span) => {
-                let by = grouping(family, classes);
-                let series = selector(&family.series, &matchers(family, filter));
-                format!("count by ({by}) (last_over_time({series}[{}s]))", seconds(*span))
+                let by = grouping_labels(family, classes);
+                let series = selector(&family.series, &series_matchers(family, filter));
+                format!("count by ({by}) (last_over_time({series}[{}s]))", whole_seconds(*span))
             }
             SeriesRequest::Targets(source) => {
-                let by = list(source.process.iter());
+                let by = label_list(source.process.iter());
                 let up = selector("up", &target_matchers(source, filter));
                 let started = selector("process_start_time_seconds", &target_matchers(source, filter));
                 format!(
                     "min by ({by}) ({up}) or {} or {}",
-                    part("scraped", &format!("max by ({by}) (timestamp({up}))")),
-                    part("started", &format!("max by ({by}) ({started})")),
+                    marked("scraped", &format!("max by ({by}) (timestamp({up}))")),
+                    marked("started", &format!("max by ({by}) ({started})")),
                 )
             }
             SeriesRequest::PastTargets(source, span) => {
-                let by = list(source.process.iter());
+                let by = label_list(source.process.iter());
                 let up = selector("up", &target_matchers(source, filter));
-                format!("max by ({by}) (max_over_time({up}[{}s]))", seconds(*span))
+                format!("max by ({by}) (max_over_time({up}[{}s]))", whole_seconds(*span))
             }
         }
     }
 }
 
-fn part(name: &str, query: &str) -> String {
-    format!("label_replace({query}, \"{PART}\", \"{name}\", \"\", \"\")")
+/// Returns `query` with the label [`PART`] on every point of its answer.
+fn marked(part: &str, query: &str) -> String {
+    format!("label_replace({query}, \"{PART}\", \"{part}\", \"\", \"\")")
 }
 
-fn seconds(span: Span) -> u64 {
+fn whole_seconds(span: Span) -> u64 {
     span.as_millis().div_ceil(1000).max(1)
 }
 
-fn grouping(family: &Family, classes: &BTreeSet<String>) -> String {
-    let owner = family.source.service.as_ref().map(|(label, _)| label);
+fn grouping_labels(family: &Family, classes: &BTreeSet<String>) -> String {
+    let service = family.source.service.as_ref().map(|(label, _)| label);
     let classes = classes.iter().filter(|label| !(family.native && *label == BOUND));
-    list(family.source.process.iter().chain(owner).chain(classes))
+    label_list(family.source.process.iter().chain(service).chain(classes))
 }
 
-fn list<'a>(labels: impl Iterator<Item = &'a String>) -> String {
+fn label_list<'a>(labels: impl Iterator<Item = &'a String>) -> String {
     let mut names: Vec<String> = Vec::new();
     for name in labels.map(|label| label_name(label)) {
         if !names.contains(&name) {
@@ -217,25 +224,25 @@ fn list<'a>(labels: impl Iterator<Item = &'a String>) -> String {
     names.join(", ")
 }
 
-fn matchers(family: &Family, filter: &Filter) -> Vec<String> {
+fn series_matchers(family: &Family, filter: &WorkloadFilter) -> Vec<String> {
     let mut matchers: Vec<String> = family.matching.iter().cloned().collect();
     match &family.source.service {
-        Some((label, _)) => matchers.push(one_of(label, &filter.values)),
-        None => matchers.extend(filter.pods()),
+        Some((label, _)) => matchers.push(one_of(label, &filter.service_values)),
+        None => matchers.extend(filter.pod_matchers()),
     }
     matchers
 }
 
-fn target_matchers(source: &SeriesSource, filter: &Filter) -> Vec<String> {
-    let mut matchers: Vec<String> = source.targets.iter().map(|text| trimmed(text)).collect();
+fn target_matchers(source: &SeriesSource, filter: &WorkloadFilter) -> Vec<String> {
+    let mut matchers: Vec<String> = source.targets.iter().map(|text| without_braces(text)).collect();
     if source.service.is_none() {
-        matchers.extend(filter.pods());
+        matchers.extend(filter.pod_matchers());
     }
     matchers
 }
 
-/// People end a list of matchers with a comma, or put it in braces, as they are used to.
-fn trimmed(matchers: &str) -> String {
+/// Returns a list of matchers without the braces and the trailing comma that a user may have written.
+fn without_braces(matchers: &str) -> String {
     let text = matchers.trim();
     let text = text.strip_prefix('{').and_then(|text| text.strip_suffix('}')).unwrap_or(text);
     text.trim().trim_end_matches(',').to_owned()
@@ -243,107 +250,117 @@ fn trimmed(matchers: &str) -> String {
 
 /// The workloads that a query is narrowed to.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-struct Filter {
+struct WorkloadFilter {
     namespaces: BTreeSet<String>,
-    names: BTreeSet<String>,
-    values: BTreeSet<String>,
+    pod_prefixes: BTreeSet<String>,
+    /// Values of the label that names an arm's Service.
+    service_values: BTreeSet<String>,
 }
 
-impl Filter {
-    fn pods(&self) -> Vec<String> {
-        vec![one_of("namespace", &self.namespaces), begins_with("pod", &self.names)]
+impl WorkloadFilter {
+    fn pod_matchers(&self) -> Vec<String> {
+        vec![one_of("namespace", &self.namespaces), begins_with("pod", &self.pod_prefixes)]
     }
 
-    fn with(&self, other: &Filter) -> Filter {
-        Filter {
+    fn union(&self, other: &WorkloadFilter) -> WorkloadFilter {
+        WorkloadFilter {
             namespaces: &self.namespaces | &other.namespaces,
-            names: &self.names | &other.names,
-            values: &self.values | &other.values,
+            pod_prefixes: &self.pod_prefixes | &other.pod_prefixes,
+            service_values: &self.service_values | &other.service_values,
         }
     }
 
     fn alternatives(&self) -> usize {
-        self.namespaces.len() + self.names.len() + self.values.len()
+        self.namespaces.len() + self.pod_prefixes.len() + self.service_values.len()
     }
 }
 
-/// One query, and the watches (by their index) that its answer is for.
+/// One query and the watches that its answer is for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PromQuery {
-    /// The PromQL.
+    /// The text of the query in PromQL.
     pub text: String,
-    /// For whom.
+    /// Indices of the watches in the tick's list.
     pub watches: Vec<usize>,
 }
 
-/// Everything that one tick asks for, by question: which watches need it.
-pub fn asks(watches: &[Watch]) -> BTreeMap<SeriesRequest, Vec<usize>> {
+/// Returns all requests of one tick, each with the ascending indices of the watches that need it.
+pub fn series_requests(watches: &[Watch]) -> BTreeMap<SeriesRequest, Vec<usize>> {
     let mut classes: BTreeMap<Family, BTreeSet<String>> = BTreeMap::new();
     for metric in watches.iter().flat_map(|watch| watch.metrics.values()) {
         for (index, family) in families(metric).into_iter().enumerate() {
-            // The second family is that of hits which are counted apart: it has no classes.
+            // The second family counts the hits alone and has no classes.
             let label = if index == 0 { class_label(metric) } else { None };
             classes.entry(family).or_default().extend(label.map(str::to_owned));
         }
     }
-    let mut asks: BTreeMap<SeriesRequest, Vec<usize>> = BTreeMap::new();
+    let mut requests: BTreeMap<SeriesRequest, Vec<usize>> = BTreeMap::new();
     for (index, watch) in watches.iter().enumerate() {
-        let wanted: BTreeSet<Family> = watch.metrics.values().flat_map(families).collect();
-        let sources: BTreeSet<&SeriesSource> = wanted.iter().map(|family| &family.source).collect();
+        let needed: BTreeSet<Family> = watch.metrics.values().flat_map(families).collect();
+        let sources: BTreeSet<&SeriesSource> = needed.iter().map(|family| &family.source).collect();
         for source in sources.into_iter().filter(|source| source.has_targets()) {
-            asks.entry(SeriesRequest::Targets(source.clone())).or_default().push(index);
+            requests.entry(SeriesRequest::Targets(source.clone())).or_default().push(index);
         }
-        for family in wanted {
+        for family in needed {
             let classes = classes.get(&family).cloned().unwrap_or_default();
-            asks.entry(SeriesRequest::Series(family, classes)).or_default().push(index);
+            requests.entry(SeriesRequest::Series(family, classes)).or_default().push(index);
         }
     }
-    asks
+    requests
 }
 
-/// The queries that put `ask` for `wanted`, each short enough to be sent. A watch whose Service is not known has none.
-pub fn queries(ask: &SeriesRequest, wanted: &[usize], watches: &[Watch], pods: &dyn PodDirectory) -> Vec<PromQuery> {
+/// Returns the queries of `request` for the watches with the indices `wanted`, as few as the limits on a query allow. A
+/// watch whose Service is unknown is in none of them.
+pub fn queries(
+    request: &SeriesRequest,
+    wanted: &[usize],
+    watches: &[Watch],
+    pods: &dyn PodDirectory,
+) -> Vec<PromQuery> {
     let mut queries = Vec::new();
-    let mut open: Option<(Filter, Vec<usize>)> = None;
+    let mut open: Option<(WorkloadFilter, Vec<usize>)> = None;
     for &index in wanted {
-        let Some(own) = watches.get(index).and_then(|watch| filter(ask.source(), watch, pods)) else { continue };
+        let own = watches.get(index).and_then(|watch| workload_filter(request.source(), watch, pods));
+        let Some(own) = own else { continue };
         open = Some(match open.take() {
             None => (own, vec![index]),
             Some((filter, mut members)) => {
-                let both = filter.with(&own);
-                if both.alternatives() <= MAX_ALTERNATIVES && ask.text(&both).len() <= MAX_TEXT {
+                let both = filter.union(&own);
+                if both.alternatives() <= MAX_ALTERNATIVES && request.text(&both).len() <= MAX_TEXT {
                     members.push(index);
                     (both, members)
                 } else {
-                    queries.push(PromQuery { text: ask.text(&filter), watches: members });
+                    queries.push(PromQuery { text: request.text(&filter), watches: members });
                     (own, vec![index])
                 }
             }
         });
     }
-    queries.extend(open.map(|(filter, watches)| PromQuery { text: ask.text(&filter), watches }));
+    queries.extend(open.map(|(filter, watches)| PromQuery { text: request.text(&filter), watches }));
     queries
 }
 
-fn filter(source: &SeriesSource, watch: &Watch, pods: &dyn PodDirectory) -> Option<Filter> {
-    let mut filter = Filter::default();
+/// Returns the filter that selects both arms of a watch. `None`: the Service of the workload is unknown.
+fn workload_filter(source: &SeriesSource, watch: &Watch, pods: &dyn PodDirectory) -> Option<WorkloadFilter> {
+    let mut filter = WorkloadFilter::default();
     if source.service.is_some() {
         let [stable, canary] = service_values(source, watch, pods)?;
-        filter.values.extend([stable, canary]);
+        filter.service_values.extend([stable, canary]);
         return Some(filter);
     }
     filter.namespaces.insert(watch.workload.namespace.clone());
     let stable = format!("{}-", watch.stable.name);
-    // `web-.*` covers `web-canary-.*`, so that a canary which appears later has been looked for all along.
+    // `web-.*` also matches `web-canary-…`, so that a canary's pods are read from their first sample on.
     let canary =
         watch.canary.iter().map(|arm: &ArmKey| format!("{}-", arm.name)).filter(|name| !name.starts_with(&stable));
-    filter.names.extend(canary);
-    filter.names.insert(stable);
+    filter.pod_prefixes.extend(canary);
+    filter.pod_prefixes.insert(stable);
     Some(filter)
 }
 
-/// The values of a gateway's label for the stable's Service and the canary's; always both, so that what an earlier
-/// canary left in the gateway's counters is known when the next one comes.
+/// Returns the values of a gateway's Service label for the stable's Service and the canary's, in this order. It is
+/// always both: the counts that an earlier canary left in the gateway must be known before the next canary starts.
+/// `None`: the source has no Service label, or the Service of the workload is unknown.
 pub fn service_values(source: &SeriesSource, watch: &Watch, pods: &dyn PodDirectory) -> Option<[String; 2]> {
     let (_, template) = source.service.as_ref()?;
     let (service, port) = pods.service(&watch.workload)?;
@@ -354,6 +371,31 @@ pub fn service_values(source: &SeriesSource, watch: &Watch, pods: &dyn PodDirect
             .replace("{{port}}", &port.to_string())
     };
     Some([value(&service), value(&watch.workload.canary_name())])
+}
+
+/// Returns the text of the raw query of `metric` for one arm, with its parameters filled in.
+///
+/// # Errors
+/// A sentence about the parameter that is unknown, has no value or can't be written where it stands.
+pub fn raw_query(
+    metric: &Metric,
+    workload: &Workload,
+    stable: &ArmKey,
+    arm: &ArmKey,
+    pods: &dyn PodDirectory,
+    window: Span,
+) -> Result<String, String> {
+    let service =
+        if arm == stable { pods.service(workload).map(|(name, _)| name) } else { Some(workload.canary_name()) };
+    let window = format!("{}s", window.as_millis().div_ceil(1000));
+    let parameters = BTreeMap::from([
+        ("namespace", Some(workload.namespace.clone())),
+        ("workload", Some(arm.name.clone())),
+        ("service", service),
+        ("pod-hash", arm.pod_hash.clone()),
+        ("window", Some(window)),
+    ]);
+    fill(metric.query.as_deref().unwrap_or_default(), &parameters)
 }
 
 #[cfg(test)]

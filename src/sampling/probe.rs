@@ -1,7 +1,9 @@
-//! Trying every query once, before any traffic moves: a metric that can't be read would otherwise be found out when a
-//! rollout is blind. What is wrong is said in a sentence with what to do; what may only be missing because there has
-//! been no traffic yet is a warning, because a new service must be able to have its first rollout.
-#![expect(clippy::wildcard_enum_match_arm, reason = "asks about one kind, and leaves all others alone")]
+//! The probe: tries every query of a rollout once before it has traffic.
+//!
+//! Without it, a metric that can't be read would be noticed only when the rollout is blind. A problem is one sentence
+//! with a remedy. A finding that may only mean "no traffic yet" is a warning, because a new service must be able to
+//! have its first rollout.
+#![expect(clippy::wildcard_enum_match_arm, reason = "matches one kind and treats all others alike")]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -12,45 +14,45 @@ use bellwether_core::ids::Workload;
 use bellwether_core::input::event::{Failure, FailureKind, Outcome};
 use bellwether_core::measure::calibration::{Calibration, Criterion, PAST};
 use bellwether_core::measure::metric::{ArmSource, Metric, MetricKind};
-use bellwether_core::measure::watch::{ArmKey, Watch};
+use bellwether_core::measure::watch::{ArmKey, ProbeTarget, Watch};
 use bellwether_core::stats::histogram::edge_at;
 use bellwether_core::time::{Span, TimeRange, Timestamp};
 
-use super::plan::{BOUND, PART, SeriesRequest, asks, class_label, families, queries};
+use super::options::Options;
+use super::plan::{BOUND, PART, SeriesRequest, class_label, families, queries, raw_query, series_requests};
 use super::promql::{literal, selector, string};
-use super::reading::pattern;
-use super::snapshot::edge;
-use super::{filled, grid, history, native};
+use super::reading::hit_pattern;
+use super::snapshot::parse_bound;
+use super::ticks::grid;
+use super::{history, native};
 use crate::clock::Clock;
 use crate::ports::{Metrics, MetricsError, PodDirectory, SeriesPoint};
 
-pub use bellwether_core::measure::watch::ProbeTarget as Wanted;
-
-/// Tries the metrics of a rollout before it has traffic.
+/// Tries the queries of rollouts, with the settings of the sampler.
 pub struct Prober {
     metrics: Arc<dyn Metrics>,
     pods: Arc<dyn PodDirectory>,
     clock: Arc<dyn Clock>,
-    options: super::Options,
+    options: Options,
 }
 
 impl Prober {
-    /// Asks `metrics`, at the instants that a sampler with the same options would.
+    /// Returns a prober that queries `metrics` at the instants at which a sampler with the same options would.
     pub fn new(
         metrics: Arc<dyn Metrics>,
         pods: Arc<dyn PodDirectory>,
         clock: Arc<dyn Clock>,
-        options: super::Options,
+        options: Options,
     ) -> Prober {
         Prober { metrics, pods, clock, options }
     }
 
-    /// All that was found, warnings included.
-    pub async fn findings(&self, workload: &Workload, stable: &ArmKey, wanted: &[Wanted]) -> Vec<ProbeFinding> {
-        probe(&self.at(workload, stable), wanted, self.options.lag.before(self.clock.now())).await
+    /// Returns all problems and warnings about the metrics.
+    pub async fn findings(&self, workload: &Workload, stable: &ArmKey, metrics: &[ProbeTarget]) -> Vec<ProbeFinding> {
+        probe(&self.run(workload, stable), metrics, self.options.lag.before(self.clock.now())).await
     }
 
-    fn at<'a>(&'a self, workload: &'a Workload, stable: &'a ArmKey) -> ProbeRun<'a> {
+    fn run<'a>(&'a self, workload: &'a Workload, stable: &'a ArmKey) -> ProbeRun<'a> {
         let (metrics, pods, window) = (self.metrics.as_ref(), self.pods.as_ref(), self.options.window);
         ProbeRun { metrics, pods, workload, stable, window }
     }
@@ -58,66 +60,75 @@ impl Prober {
 
 #[async_trait]
 impl crate::ports::QueryProbe for Prober {
-    async fn probe(&self, workload: &Workload, stable: &ArmKey, wanted: &[Wanted], learn: &[Criterion]) -> Outcome {
-        // A store that is away says nothing about the queries: they are tried again later.
+    async fn probe(
+        &self,
+        workload: &Workload,
+        stable: &ArmKey,
+        metrics: &[ProbeTarget],
+        learn: &[Criterion],
+    ) -> Outcome {
+        // If Prometheus is unavailable, the findings would be about it and not about the queries; the caller tries
+        // later.
         if let Err(MetricsError::Unavailable(message)) = self.metrics.instant("vector(1)", self.clock.now()).await {
             return Outcome::Failed(Failure { kind: FailureKind::Unavailable, message });
         }
         let mut problems = Vec::new();
-        for finding in self.findings(workload, stable, wanted).await {
+        for finding in self.findings(workload, stable, metrics).await {
             match finding {
                 ProbeFinding::Problem(problem) => problems.push(problem),
-                ProbeFinding::Warning(warning) => tracing::info!(%workload, %warning, "tried the metrics"),
+                ProbeFinding::Warning(warning) => {
+                    tracing::info!(%workload, %warning, "the probe of the metrics gave a warning");
+                }
             }
         }
         let calibrations =
-            if problems.is_empty() { self.learn(workload, stable, wanted, learn).await } else { Vec::new() };
-        let probe = self.at(workload, stable);
-        let queries = wanted.iter().map(|wanted| (wanted.name.clone(), probe.asked(wanted))).collect();
+            if problems.is_empty() { self.calibrate(workload, stable, metrics, learn).await } else { Vec::new() };
+        let run = self.run(workload, stable);
+        let queries = metrics.iter().map(|probed| (probed.name.clone(), run.query_texts(probed))).collect();
         Outcome::Probed { problems, calibrations, queries }
     }
 }
 
 impl Prober {
-    /// What the last minutes teach of how errors cluster. What can't be read teaches nothing, and is no obstacle: the
-    /// rollout learns on its way, and says that it had not been calibrated.
-    async fn learn(
+    /// Returns the calibrations of the criteria `learn` from the last minutes. Metrics that can't be read give none and
+    /// are no obstacle: the rollout then learns on its way and says that it was not calibrated.
+    async fn calibrate(
         &self,
         workload: &Workload,
         stable: &ArmKey,
-        wanted: &[Wanted],
+        metrics: &[ProbeTarget],
         learn: &[Criterion],
     ) -> Vec<Calibration> {
-        // How errors cluster is told by pods alone; how requests were distributed, by whoever counts them.
-        let pods_of = |wanted: &&Wanted| {
-            let by_pods = wanted.metric.arms == ArmSource::Pods;
-            learn.iter().any(|bad| bad.metric == wanted.name && (by_pods || bad.shape))
+        // The dispersion of errors can be learned from pods alone, the distribution of requests from any source.
+        let is_learned = |probed: &&ProbeTarget| {
+            let by_pods = probed.metric.arms == ArmSource::Pods;
+            learn.iter().any(|bad| bad.metric == probed.name && (by_pods || bad.shape))
         };
-        let metrics: BTreeMap<String, Metric> =
-            wanted.iter().filter(pods_of).map(|wanted| (wanted.name.clone(), wanted.metric.clone())).collect();
-        if metrics.is_empty() {
+        let learned: BTreeMap<String, Metric> =
+            metrics.iter().filter(is_learned).map(|probed| (probed.name.clone(), probed.metric.clone())).collect();
+        if learned.is_empty() {
             return Vec::new();
         }
         let (_, to) = grid(self.clock.now(), self.options.interval, self.options.lag);
-        let stretch = TimeRange::before(to, PAST, self.options.interval);
-        let each = metrics.keys().cloned().collect();
-        let watch = Watch { each, ..Watch::of_stable(workload.clone(), metrics, stable.clone(), stretch.from) };
-        let blocks = history::blocks(self.metrics.clone(), self.pods.clone(), watch, stretch, self.options).await;
+        let range = TimeRange::before(to, PAST, self.options.interval);
+        let each = learned.keys().cloned().collect();
+        let watch = Watch { each, ..Watch::of_stable(workload.clone(), learned, stable.clone(), range.from) };
+        let blocks = history::blocks(self.metrics.clone(), self.pods.clone(), watch, range, self.options).await;
         Calibration::from(learn.iter().cloned(), &blocks)
     }
 }
 
-/// Something that was found.
+/// One finding of the probe, as a sentence that begins with the metric's name.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum ProbeFinding {
-    /// It can't be measured like this.
+    /// The metric can't be measured as it is defined.
     Problem(String),
-    /// It may be that there was no traffic yet.
+    /// The metric has no data yet, possibly because there was no traffic.
     Warning(String),
 }
 
 impl ProbeFinding {
-    /// The sentence, if it is a problem.
+    /// Returns the sentence of a problem. `None`: it is a warning.
     pub fn problem(self) -> Option<String> {
         match self {
             ProbeFinding::Problem(text) => Some(text),
@@ -126,36 +137,36 @@ impl ProbeFinding {
     }
 }
 
-/// Whose metrics are tried, and where.
+/// The context of one probe: a workload and the sources of its data.
 pub struct ProbeRun<'a> {
-    /// Who is asked.
+    /// The metrics store that is queried.
     pub metrics: &'a dyn Metrics,
-    /// Who knows the pods.
+    /// The directory of the cluster's pods and Services.
     pub pods: &'a dyn PodDirectory,
-    /// Whose.
+    /// The workload whose metrics are tried.
     pub workload: &'a Workload,
-    /// What serves now.
+    /// The stable of the workload, whose series are read.
     pub stable: &'a ArmKey,
-    /// What `{{window}}` stands for.
+    /// Value of the parameter `{{window}}` of raw queries.
     pub window: Span,
 }
 
-/// All that is wrong with `wanted`, in their order.
-pub async fn probe(probe: &ProbeRun<'_>, wanted: &[Wanted], at: Timestamp) -> Vec<ProbeFinding> {
-    let mut found = Vec::new();
-    for wanted in wanted {
-        let findings = match wanted.metric.kind {
+/// Returns the findings about all metrics, in the order of the metrics and each once.
+pub async fn probe(run: &ProbeRun<'_>, metrics: &[ProbeTarget], at: Timestamp) -> Vec<ProbeFinding> {
+    let mut all = Vec::new();
+    for probed in metrics {
+        let findings = match probed.metric.kind {
             MetricKind::Availability => Vec::new(),
-            MetricKind::Query => probe.query(wanted, at).await,
-            _ => probe.series(wanted, at).await,
+            MetricKind::Query => run.probe_query(probed, at).await,
+            _ => run.probe_series(probed, at).await,
         };
         for finding in findings {
-            if !found.contains(&finding) {
-                found.push(finding);
+            if !all.contains(&finding) {
+                all.push(finding);
             }
         }
     }
-    found
+    all
 }
 
 fn problem(name: &str, text: impl std::fmt::Display) -> ProbeFinding {
@@ -167,28 +178,29 @@ fn warning(name: &str, text: impl std::fmt::Display) -> ProbeFinding {
 }
 
 impl ProbeRun<'_> {
-    /// What is asked for a metric.
-    fn asked(&self, wanted: &Wanted) -> Vec<String> {
-        match wanted.metric.kind {
+    /// Returns the texts of the queries that the sampler sends for a metric. A raw query that can't be filled in is
+    /// left out.
+    fn query_texts(&self, probed: &ProbeTarget) -> Vec<String> {
+        match probed.metric.kind {
             MetricKind::Availability => Vec::new(),
-            MetricKind::Query => self.filled(&wanted.metric).into_iter().collect(),
-            _ => self.texts(wanted, |_| true),
+            MetricKind::Query => self.stable_query(&probed.metric).into_iter().collect(),
+            _ => self.series_texts(probed, |_| true),
         }
     }
 
-    /// A query of the policy's own, for the stable.
-    fn filled(&self, metric: &Metric) -> Result<String, String> {
-        filled(metric, self.workload, self.stable, self.stable, self.pods, self.window)
+    /// Returns the text of a raw query for the stable.
+    fn stable_query(&self, metric: &Metric) -> Result<String, String> {
+        raw_query(metric, self.workload, self.stable, self.stable, self.pods, self.window)
     }
 
-    async fn query(&self, wanted: &Wanted, at: Timestamp) -> Vec<ProbeFinding> {
-        let name = &wanted.name;
-        let text = match self.filled(&wanted.metric) {
+    async fn probe_query(&self, probed: &ProbeTarget, at: Timestamp) -> Vec<ProbeFinding> {
+        let name = &probed.name;
+        let text = match self.stable_query(&probed.metric) {
             Ok(text) => text,
             Err(what) => return vec![problem(name, what)],
         };
         match self.metrics.instant(&text, at).await {
-            Err(error) => vec![problem(name, refusal(&error))],
+            Err(error) => vec![problem(name, query_failure(&error))],
             Ok(points) if points.is_empty() => vec![warning(name, "the query gives nothing for the stable yet")],
             Ok(points) if points.iter().any(|point| point.native.is_some()) => {
                 vec![problem(
@@ -203,203 +215,193 @@ impl ProbeRun<'_> {
         }
     }
 
-    async fn series(&self, wanted: &Wanted, at: Timestamp) -> Vec<ProbeFinding> {
-        let (name, metric) = (&wanted.name, &wanted.metric);
-        let mut found = Vec::new();
-        if let Some(Err(what)) = metric.hits.as_ref().filter(|hits| hits.label.is_some()).map(pattern) {
-            found.push(problem(name, what));
+    async fn probe_series(&self, probed: &ProbeTarget, at: Timestamp) -> Vec<ProbeFinding> {
+        let (name, metric) = (&probed.name, &probed.metric);
+        let mut findings = Vec::new();
+        if let Some(Err(what)) = metric.hits.as_ref().filter(|hits| hits.label.is_some()).map(hit_pattern) {
+            findings.push(problem(name, what));
         }
         if matches!(metric.arms, ArmSource::Service { .. }) && self.pods.service(self.workload).is_none() {
-            found.push(problem(
+            findings.push(problem(
                 name,
-                format!("the Service of {} is not known, and the series are told apart by it", self.workload),
+                format!("the Service of {} is not known, and canary and stable are told apart by it", self.workload),
             ));
-            return found;
+            return findings;
         }
-        match self.sample(wanted, at).await {
-            Err(error) => found.push(problem(name, refusal(&error))),
+        match self.sample(probed, at).await {
+            Err(error) => findings.push(problem(name, query_failure(&error))),
             Ok(points) if points.iter().any(|point| !point.labels.contains_key(PART)) => {
-                found.extend(self.shape(wanted, &points));
+                findings.extend(self.probe_points(probed, &points));
             }
-            // So many there are, and no sum.
+            // The numbers of series without their sums: there is no sum of native histograms and plain numbers.
             Ok(points) if !points.is_empty() => {
                 let series = metric.series.as_deref().unwrap_or_default();
-                found.push(problem(name, format!("some of {series} are native histograms and some are not")));
+                findings.push(problem(name, format!("some of {series} are native histograms and some are not")));
             }
             Ok(_) => {
-                found.extend(self.absent(wanted, at).await);
-                // These edges are known before anything has been counted.
-                found.extend(metric.native.then(|| limits(wanted, &native::edges())).into_iter().flatten());
+                findings.extend(self.probe_absence(probed, at).await);
+                // The edges of native histograms are known before there is any data.
+                findings.extend(metric.native.then(|| limit_findings(probed, &native::edges())).into_iter().flatten());
             }
         }
-        found.extend(self.targets(wanted, at).await);
-        found.extend(self.gauges(wanted).await);
-        found
+        findings.extend(self.probe_targets(probed, at).await);
+        findings.extend(self.probe_types(probed).await);
+        findings
     }
 
-    /// What is not counted, although the metric counts it: a gauge rises and falls, and each fall would be taken for a
-    /// restart.
-    async fn gauges(&self, wanted: &Wanted) -> Vec<ProbeFinding> {
-        let mut found = Vec::new();
-        for family in families(&wanted.metric).into_iter().filter(|family| family.counter) {
+    /// Returns a problem for each counter of the metric that its exporters declare as another type. A gauge rises and
+    /// falls, and every fall would be taken for a restart.
+    async fn probe_types(&self, probed: &ProbeTarget) -> Vec<ProbeFinding> {
+        let mut findings = Vec::new();
+        for family in families(&probed.metric).into_iter().filter(|family| family.counter) {
             let series = family.series.as_str();
-            // A store that does not keep what exporters say is no reason to refuse anything.
+            // A store without metadata is no reason for a finding.
             if let Ok(Some(kind)) = self.metrics.type_of(series).await
                 && matches!(kind.as_str(), "gauge" | "gaugehistogram" | "stateset" | "info")
             {
-                let text =
-                    format!("{series} is a {kind}, and only what counters count can be compared; name a counter");
-                found.push(problem(&wanted.name, text));
+                let text = format!("{series} is a {kind}, and only counters can be compared; name a counter");
+                findings.push(problem(&probed.name, text));
             }
         }
-        found
+        findings
     }
 
-    /// The answer to the very queries that the sampler will ask.
-    async fn sample(&self, wanted: &Wanted, at: Timestamp) -> Result<Vec<SeriesPoint>, MetricsError> {
+    /// Returns the points of the same queries as the sampler will send.
+    async fn sample(&self, probed: &ProbeTarget, at: Timestamp) -> Result<Vec<SeriesPoint>, MetricsError> {
         let mut points = Vec::new();
-        for text in self.texts(wanted, |ask| matches!(ask, SeriesRequest::Series(..))) {
+        for text in self.series_texts(probed, |request| matches!(request, SeriesRequest::Series(..))) {
             points.extend(self.metrics.instant(&text, at).await?);
         }
         Ok(points)
     }
 
-    fn texts(&self, wanted: &Wanted, which: impl Fn(&SeriesRequest) -> bool) -> Vec<String> {
-        let metrics = BTreeMap::from([(wanted.name.clone(), wanted.metric.clone())]);
+    /// Returns the query texts of the metric's requests that `is_wanted` selects.
+    fn series_texts(&self, probed: &ProbeTarget, is_wanted: impl Fn(&SeriesRequest) -> bool) -> Vec<String> {
+        let metrics = BTreeMap::from([(probed.name.clone(), probed.metric.clone())]);
         let watches = [Watch::of_stable(self.workload.clone(), metrics, self.stable.clone(), Timestamp::UNIX_EPOCH)];
-        let wanted = asks(&watches);
-        let asked = wanted.iter().filter(|(ask, _)| which(ask));
-        asked.flat_map(|(ask, who)| queries(ask, who, &watches, self.pods)).map(|query| query.text).collect()
+        let requests = series_requests(&watches);
+        let wanted = requests.iter().filter(|(request, _)| is_wanted(request));
+        wanted
+            .flat_map(|(request, indices)| queries(request, indices, &watches, self.pods))
+            .map(|query| query.text)
+            .collect()
     }
 
-    /// What the labels of the series that are there say.
-    fn shape(&self, wanted: &Wanted, points: &[SeriesPoint]) -> Vec<ProbeFinding> {
-        let (name, metric) = (&wanted.name, &wanted.metric);
+    /// Returns the findings about the labels and the form of the series.
+    fn probe_points(&self, probed: &ProbeTarget, points: &[SeriesPoint]) -> Vec<ProbeFinding> {
+        let (name, metric) = (&probed.name, &probed.metric);
         let series = metric.series.as_deref().unwrap_or_default();
         let has =
             |label: &str| points.iter().any(|point| point.labels.get(label).is_some_and(|value| !value.is_empty()));
-        let mut found = Vec::new();
-        if let Some(kind) = self.other_form(wanted, points) {
-            return vec![problem(name, kind)];
+        let mut findings = Vec::new();
+        if let Some(text) = self.wrong_form(probed, points) {
+            return vec![problem(name, text)];
         }
         if let Some(label) = class_label(metric).filter(|label| !metric.native && !has(label)) {
-            found.push(problem(name, format!("the series of {series} have no label {label:?}")));
+            findings.push(problem(name, format!("the series of {series} have no label {label:?}")));
         }
         if metric.arms == ArmSource::Pods && !has("pod") {
-            found.push(problem(
-                name,
-                format!("the series of {series} have no label \"pod\", so canary and stable can't be told apart"),
-            ));
+            findings.push(problem(name, without_pod_label(series)));
         }
-        let unknown = || {
-            points.iter().filter_map(|point| self.pods.locate(point.labels.get("namespace")?, point.labels.get("pod")?))
+        let is_known = |point: &SeriesPoint| {
+            let pod = point.labels.get("namespace").zip(point.labels.get("pod"));
+            pod.is_some_and(|(namespace, pod)| self.pods.locate(namespace, pod).is_some())
         };
-        if metric.arms == ArmSource::Pods && has("pod") && unknown().next().is_none() {
-            found.push(problem(name, format!("no label \"pod\" of {series} names a pod that the cluster knows")));
+        if metric.arms == ArmSource::Pods && has("pod") && !points.iter().any(is_known) {
+            findings.push(problem(name, format!("no label \"pod\" of {series} names a pod that the cluster knows")));
         }
         if metric.native {
-            found.extend(natives(wanted, points));
+            findings.extend(native_findings(probed, points));
         } else if metric.kind == MetricKind::Histogram {
-            found.extend(buckets(wanted, points));
+            findings.extend(bucket_findings(probed, points));
         }
-        found
+        findings
     }
 
-    /// What the series are instead of what the metric takes them for.
-    fn other_form(&self, wanted: &Wanted, points: &[SeriesPoint]) -> Option<String> {
-        let metric = &wanted.metric;
+    /// Returns a sentence if the series are native histograms and the metric's are not, or the other way round.
+    fn wrong_form(&self, probed: &ProbeTarget, points: &[SeriesPoint]) -> Option<String> {
+        let metric = &probed.metric;
         let series = metric.series.as_deref().unwrap_or_default();
         let mut sums = points.iter().filter(|point| !point.labels.contains_key(PART));
         if metric.native {
             let plain = sums.any(|point| point.native.is_none());
-            return plain.then(|| format!("{series} has plain numbers and is no native histogram; leave out `native`"));
+            return plain
+                .then(|| format!("{series} has plain numbers and is not a native histogram; leave out `native`"));
         }
         let native = sums.any(|point| point.native.is_some());
-        native.then(|| {
-            format!(
-                "{series} is a native histogram, which kind = \"histogram\" with native = true can read, and no other"
-            )
-        })
+        native.then(|| format!("{series} is a native histogram; read it with kind = \"histogram\" and native = true"))
     }
 
-    /// Why the query has found no series.
-    async fn absent(&self, wanted: &Wanted, at: Timestamp) -> Vec<ProbeFinding> {
-        let (name, metric) = (&wanted.name, &wanted.metric);
-        let mut found = Vec::new();
-        // The first family is what is counted; hits that are counted apart come later than the first hit.
-        for family in families(metric).into_iter().take(1) {
-            let series = family.series.as_str();
-            let any = format!("count by (pod) ({})", selector(series, &[]));
-            match self.metrics.instant(&any, at).await {
-                Err(error) => found.push(problem(name, refusal(&error))),
-                Ok(points) if points.is_empty() => found.push(self.unknown_name(wanted, series, at).await),
-                Ok(points) => {
-                    let with_pods =
-                        points.iter().any(|point| point.labels.get("pod").is_some_and(|pod| !pod.is_empty()));
-                    found.push(if metric.arms == ArmSource::Pods && !with_pods {
-                        problem(
-                            name,
-                            format!(
-                                "the series of {series} have no label \"pod\", so canary and stable can't be told apart"
-                            ),
-                        )
-                    } else {
-                        warning(name, format!("{} has no series of {series} yet", self.workload))
-                    });
+    /// Returns the reason why the query has found no series.
+    async fn probe_absence(&self, probed: &ProbeTarget, at: Timestamp) -> Vec<ProbeFinding> {
+        let (name, metric) = (&probed.name, &probed.metric);
+        // Only the first family: a second one counts the hits alone, and its series may begin with the first hit.
+        let Some(family) = families(metric).into_iter().next() else { return Vec::new() };
+        let series = family.series.as_str();
+        let any = format!("count by (pod) ({})", selector(series, &[]));
+        vec![match self.metrics.instant(&any, at).await {
+            Err(error) => problem(name, query_failure(&error)),
+            Ok(points) if points.is_empty() => self.probe_name(probed, series, at).await,
+            Ok(points) => {
+                let has_pods = points.iter().any(|point| point.labels.get("pod").is_some_and(|pod| !pod.is_empty()));
+                if metric.arms == ArmSource::Pods && !has_pods {
+                    problem(name, without_pod_label(series))
+                } else {
+                    warning(name, format!("{} has no series of {series} yet", self.workload))
                 }
             }
-        }
-        found
+        }]
     }
 
-    async fn unknown_name(&self, wanted: &Wanted, series: &str, at: Timestamp) -> ProbeFinding {
-        let name = &wanted.name;
-        let plain = wanted.metric.series.as_deref().unwrap_or_default();
-        if matches!(wanted.metric.kind, MetricKind::Histogram | MetricKind::Drift)
-            && let Some(form) = self.histogram_of_another_form(plain, wanted.metric.native, at).await
+    /// Returns the finding about a name that no series has.
+    async fn probe_name(&self, probed: &ProbeTarget, series: &str, at: Timestamp) -> ProbeFinding {
+        let name = &probed.name;
+        let plain = probed.metric.series.as_deref().unwrap_or_default();
+        if matches!(probed.metric.kind, MetricKind::Histogram | MetricKind::Drift)
+            && let Some(text) = self.other_form(plain, probed.metric.native, at).await
         {
-            return problem(name, form);
+            return problem(name, text);
         }
-        match self.similar(series, at).await {
+        match self.similar_names(series, at).await {
             similar if similar.is_empty() => warning(
                 name,
-                format!(
-                    "there is no series {series} at all; nobody has been asked for anything yet, or the name is wrong"
-                ),
+                format!("there is no series {series} at all; there was no traffic yet, or the name is wrong"),
             ),
             similar => problem(name, format!("there is no series {series}; did you mean {}?", similar.join(" or "))),
         }
     }
 
-    /// What there is in place of the histogram that is wanted, classic or native, in a sentence.
-    async fn histogram_of_another_form(&self, plain: &str, native: bool, at: Timestamp) -> Option<String> {
-        let ask = |query: String| async move { self.metrics.instant(&query, at).await.unwrap_or_default() };
+    /// Returns a sentence about the form in which there is data of a histogram `plain` that was not found as a native
+    /// (`native`) or classic one. `None`: there is no other form either.
+    async fn other_form(&self, plain: &str, native: bool, at: Timestamp) -> Option<String> {
+        let run = |query: String| async move { self.metrics.instant(&query, at).await.unwrap_or_default() };
         let classic = format!("{plain}_bucket");
         if native {
-            let points = ask(format!("count by (pod) ({})", selector(&classic, &[]))).await;
+            let points = run(format!("count by (pod) ({})", selector(&classic, &[]))).await;
             return (!points.is_empty()).then(|| {
                 format!("there is no native histogram {plain}, but a classic one, {classic}: leave out `native`")
             });
         }
-        let points = ask(format!("count by (quantile) ({})", selector(plain, &[]))).await;
+        let points = run(format!("count by (quantile) ({})", selector(plain, &[]))).await;
         if points.iter().any(|point| point.labels.contains_key("quantile")) {
             return Some(format!(
-                "{plain} is a summary, and the quantiles of several pods can't be put together; it needs a histogram"
+                "{plain} is a summary, and the quantiles of several pods can't be combined; it needs a histogram"
             ));
         }
         if points.is_empty() {
             return None;
         }
-        // Natives have a number as well as everything else; only a sum shows what they are.
-        let sums = ask(format!("sum by (pod) ({})", selector(plain, &[]))).await;
+        // `count` gives a number for native histograms as well; only the sum shows their form.
+        let sums = run(format!("sum by (pod) ({})", selector(plain, &[]))).await;
         Some(match sums.iter().any(|point| point.native.is_some()) {
             true => format!("{plain} is a native histogram: write native = true"),
             false => format!("{plain} has no classic buckets: there is no {classic}"),
         })
     }
 
-    /// Names with a word that begins like the longest one of `series`, the likest first.
-    async fn similar(&self, series: &str, at: Timestamp) -> Vec<String> {
+    /// Returns at most two existing names that are similar to `series`, the most similar first. Candidates contain the
+    /// first five letters of its longest word.
+    async fn similar_names(&self, series: &str, at: Timestamp) -> Vec<String> {
         let words: Vec<&str> = series.split(['_', ':', '.']).filter(|word| word.len() > 3).collect();
         let Some(longest) = words.iter().max_by_key(|word| word.len()) else { return Vec::new() };
         let stem: String = longest.chars().take(5).collect();
@@ -407,93 +409,99 @@ impl ProbeRun<'_> {
         let names = format!("count by (__name__) ({{{matcher}}})");
         let points = self.metrics.instant(&names, at).await.unwrap_or_default();
         let names: BTreeSet<&String> = points.iter().filter_map(|point| point.labels.get("__name__")).collect();
-        let mut near: Vec<(f64, &String)> =
+        let mut similar: Vec<(f64, &String)> =
             names.into_iter().map(|name| (strsim::jaro_winkler(name, series), name)).collect();
-        near.retain(|(likeness, _)| *likeness > 0.85);
-        near.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(b.1)));
-        near.into_iter().take(2).map(|(_, name)| name.clone()).collect()
+        similar.retain(|(similarity, _)| *similarity > 0.85);
+        similar.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(b.1)));
+        similar.into_iter().take(2).map(|(_, name)| name.clone()).collect()
     }
 
-    /// Whether anybody can say that the processes are there.
-    async fn targets(&self, wanted: &Wanted, at: Timestamp) -> Vec<ProbeFinding> {
-        let name = &wanted.name;
-        let texts = self.texts(wanted, |ask| matches!(ask, SeriesRequest::Targets(_)));
+    /// Returns the findings about the `up` series of the metric's processes.
+    async fn probe_targets(&self, probed: &ProbeTarget, at: Timestamp) -> Vec<ProbeFinding> {
+        let name = &probed.name;
+        let texts = self.series_texts(probed, |request| matches!(request, SeriesRequest::Targets(_)));
         if texts.is_empty() {
-            let advice = "without `targets` nobody can say whether the gateway is scraped; write, for example, targets = 'job=\"gateway\"'";
+            let advice = "without `targets` it is not known whether the gateway is scraped; write, for example, targets = 'job=\"gateway\"'";
             return vec![warning(name, advice)];
         }
-        let mut found = Vec::new();
+        let mut findings = Vec::new();
         for text in texts {
             match self.metrics.instant(&text, at).await {
-                // The same words as for the series: it is said once.
-                Err(error) => found.push(problem(name, refusal(&error))),
-                Ok(points) if points.is_empty() => found.push(warning(name, "no `up` series has the labels of its targets, so a scrape that fails looks like a pod that is gone")),
+                // The same sentence as for the series, so that it is reported once.
+                Err(error) => findings.push(problem(name, query_failure(&error))),
+                Ok(points) if points.is_empty() => findings.push(warning(name, "no `up` series has the labels of its targets, so a scrape that fails looks like a pod that is gone")),
                 Ok(_) => {}
             }
         }
-        found
+        findings
     }
 }
 
-fn refusal(error: &MetricsError) -> String {
+fn query_failure(error: &MetricsError) -> String {
     match error {
-        MetricsError::Refused(words) => format!("Prometheus refuses the query: {words}"),
-        other => format!("Prometheus can't be asked: {other}"),
+        MetricsError::Refused(message) => format!("Prometheus refuses the query: {message}"),
+        other => format!("Prometheus can't be queried: {other}"),
     }
 }
 
-/// What is wrong with the buckets: no `+Inf`, or a limit that lies between two of them.
-fn buckets(wanted: &Wanted, points: &[SeriesPoint]) -> Vec<ProbeFinding> {
-    let series = wanted.metric.series.as_deref().unwrap_or_default();
-    let mut edges: Vec<f64> = points.iter().filter_map(|point| edge(point.labels.get(BOUND)?)).collect();
+fn without_pod_label(series: &str) -> String {
+    format!("the series of {series} have no label \"pod\", so canary and stable can't be told apart")
+}
+
+/// Returns the findings about classic buckets: no `+Inf` bucket, or a limit between two edges.
+fn bucket_findings(probed: &ProbeTarget, points: &[SeriesPoint]) -> Vec<ProbeFinding> {
+    let series = probed.metric.series.as_deref().unwrap_or_default();
+    let mut edges: Vec<f64> = points.iter().filter_map(|point| parse_bound(point.labels.get(BOUND)?)).collect();
     edges.sort_by(f64::total_cmp);
     edges.dedup();
     if edges.is_empty() {
         return Vec::new();
     }
-    let mut found = Vec::new();
+    let mut findings = Vec::new();
     if edges.last() != Some(&f64::INFINITY) {
-        found.push(problem(&wanted.name, format!("{series} has no +Inf bucket")));
+        findings.push(problem(&probed.name, format!("{series} has no +Inf bucket")));
     }
     edges.retain(|edge| edge.is_finite());
-    found.extend(limits(wanted, &edges));
-    found
+    findings.extend(limit_findings(probed, &edges));
+    findings
 }
 
-/// The same of native histograms: buckets that can't be counted, or a limit that is an edge of not all of them.
-fn natives(wanted: &Wanted, points: &[SeriesPoint]) -> Vec<ProbeFinding> {
+/// Returns the findings about native histograms: buckets that can't be counted, or a limit that is not an edge of all
+/// of them.
+fn native_findings(probed: &ProbeTarget, points: &[SeriesPoint]) -> Vec<ProbeFinding> {
     let mut edges = native::edges();
     for native in points.iter().filter_map(|point| point.native.as_deref()) {
         match native::cumulative(native) {
             Ok(counts) => edges.retain(|edge| counts.iter().any(|(own, _)| own == edge)),
             Err(what) => {
-                let series = wanted.metric.series.as_deref().unwrap_or_default();
-                return vec![problem(&wanted.name, format!("{series} can't be counted: {what}"))];
+                let series = probed.metric.series.as_deref().unwrap_or_default();
+                return vec![problem(&probed.name, format!("{series} can't be counted: {what}"))];
             }
         }
     }
-    limits(wanted, &edges)
+    limit_findings(probed, &edges)
 }
 
-/// The limits that are no edges, with the nearest ones that are. A drift's limit is none of latency.
-fn limits(wanted: &Wanted, edges: &[f64]) -> Vec<ProbeFinding> {
-    if wanted.metric.kind != MetricKind::Histogram {
+/// Returns the limits that are not among the ascending `edges`, each with the nearest edges. The limit of a drift is a
+/// distance and not an edge.
+fn limit_findings(probed: &ProbeTarget, edges: &[f64]) -> Vec<ProbeFinding> {
+    if probed.metric.kind != MetricKind::Histogram {
         return Vec::new();
     }
-    let series = wanted.metric.series.as_deref().unwrap_or_default();
-    let unit = wanted.metric.unit();
-    let misses = wanted.limits.iter().filter(|limit| edge_at(edges, **limit).is_none());
+    let series = probed.metric.series.as_deref().unwrap_or_default();
+    let unit = probed.metric.unit();
+    let misses = probed.limits.iter().filter(|limit| edge_at(edges, **limit).is_none());
     misses
         .map(|limit| {
             let below = edges.iter().rev().find(|edge| *edge < limit);
             let above = edges.iter().find(|edge| *edge > limit);
             let nearest: Vec<String> = below.into_iter().chain(above).map(|edge| unit.write(*edge)).collect();
             let nearest = match nearest.as_slice() {
-                [] => "it has none but +Inf".to_owned(),
+                [] => "it has no edge but +Inf".to_owned(),
                 [one] => format!("the nearest is {one}"),
                 both => format!("the nearest are {}", both.join(" and ")),
             };
-            problem(&wanted.name, format!("{} is not an edge of {series}; {nearest}", unit.write(*limit)))
+            problem(&probed.name, format!("{} is not an edge of {series}; {nearest}", unit.write(*limit)))
         })
         .collect()
 }

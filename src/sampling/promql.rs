@@ -1,12 +1,14 @@
-//! Writing PromQL that means what it says, whatever the names in it look like. Namespaces and workloads come from
-//! events and label values from people's TOML, so each is quoted for the place where it goes: a string is not a regular
-//! expression, and outside of quotes nothing but a plain word may be put at all.
-#![expect(clippy::wildcard_enum_match_arm, reason = "asks about one kind, and leaves all others alone")]
+//! Writes names and values into PromQL safely.
+//!
+//! Namespaces and workloads come from events, and label values from configuration files. So each value is escaped for
+//! the place where it is written: inside a string, inside a string that is a regular expression, or outside of quotes,
+//! where only a plain word is allowed.
+#![expect(clippy::wildcard_enum_match_arm, reason = "matches one kind and treats all others alike")]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
-/// A PromQL string: quoted, with everything escaped that could end it.
+/// Returns `text` as a PromQL string in double quotes.
 pub fn string(text: &str) -> String {
     let mut quoted = String::with_capacity(text.len() + 2);
     quoted.push('"');
@@ -15,9 +17,9 @@ pub fn string(text: &str) -> String {
     quoted
 }
 
-/// The regular expression that `text` and nothing else matches.
+/// Returns the regular expression that matches `text` alone.
 ///
-/// Not `regex::escape`, which also escapes hyphens: half of all Kubernetes names would be harder to read.
+/// `regex::escape` would escape hyphens as well and make most Kubernetes names hard to read.
 pub fn literal(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for character in text.chars() {
@@ -29,6 +31,7 @@ pub fn literal(text: &str) -> String {
     out
 }
 
+/// Appends `text`, escaped for a string in the quotes `quote`.
 fn escape_into(out: &mut String, text: &str, quote: char) {
     for character in text.chars() {
         match character {
@@ -41,7 +44,7 @@ fn escape_into(out: &mut String, text: &str, quote: char) {
                 out.push(c);
             }
             c if c.is_control() => {
-                // Writing to a String can't fail.
+                // Writing to a `String` never fails.
                 let _ = write!(out, "\\u{:04x}", u32::from(c));
             }
             c => out.push(c),
@@ -49,7 +52,8 @@ fn escape_into(out: &mut String, text: &str, quote: char) {
     }
 }
 
-/// `name{matchers}`; a name that needs quotes (UTF-8 names of Prometheus 3) goes inside the braces.
+/// Returns `name{matchers}`. A name that needs quotes, as a UTF-8 name of Prometheus 3 does, is written inside the
+/// braces.
 pub fn selector(name: &str, matchers: &[String]) -> String {
     let plain = is_word(name);
     let quoted = (!plain).then(|| string(name));
@@ -57,7 +61,8 @@ pub fn selector(name: &str, matchers: &[String]) -> String {
     format!("{}{{{}}}", if plain { name } else { "" }, inside.join(", "))
 }
 
-/// `label="a"` for one value, `label=~"a|b"` for several; alternatives of plain text are looked up, not matched.
+/// Returns the matcher `label="a"` for one value and `label=~"a|b"` for several. Prometheus looks up alternatives of
+/// plain text instead of matching every value.
 pub fn one_of(label: &str, values: &BTreeSet<String>) -> String {
     let label = label_name(label);
     match values.first() {
@@ -69,13 +74,13 @@ pub fn one_of(label: &str, values: &BTreeSet<String>) -> String {
     }
 }
 
-/// `label=~"a-.*|b-.*"`.
+/// Returns the matcher `label=~"a-.*|b-.*"` for the prefixes `a-` and `b-`.
 pub fn begins_with(label: &str, prefixes: &BTreeSet<String>) -> String {
     let alternatives: Vec<String> = prefixes.iter().map(|prefix| format!("{}.*", literal(prefix))).collect();
     format!("{}=~{}", label_name(label), string(&alternatives.join("|")))
 }
 
-/// A label's name as it stands in a grouping or a matcher.
+/// Returns a label's name as it is written in a grouping or a matcher, in quotes if it needs them.
 pub fn label_name(label: &str) -> String {
     if is_word(label) && !label.contains(':') { label.to_owned() } else { string(label) }
 }
@@ -85,11 +90,12 @@ fn is_word(text: &str) -> bool {
         && text.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == ':')
 }
 
-/// `query` with each `{{name}}` replaced by its value, escaped for where it stands: in a string, in a string that is
-/// matched as a regular expression, or bare.
+/// Returns `query` with each `{{name}}` replaced by its value, escaped for its place: in a string, in a string that is
+/// a regular expression, or outside of quotes.
 ///
 /// # Errors
-/// In words: a parameter that there is not or whose value is not known, or a value that can't stand where it is put.
+/// A sentence about the parameter: it does not exist, has no value (`None`), or its value can't be written in its
+/// place.
 pub fn fill(query: &str, parameters: &BTreeMap<&str, Option<String>>) -> Result<String, String> {
     let mut out = String::with_capacity(query.len());
     let mut place = Place::Bare;
@@ -102,10 +108,13 @@ pub fn fill(query: &str, parameters: &BTreeMap<&str, Option<String>>) -> Result<
                 Some(None) => return Err(format!("{{{{{name}}}}} is not known here")),
                 None => {
                     let known: Vec<String> = parameters.keys().map(|known| format!("{{{{{known}}}}}")).collect();
-                    return Err(format!("there is no {{{{{name}}}}}; there are {}", known.join(", ")));
+                    return Err(format!(
+                        "there is no parameter {{{{{name}}}}}; the parameters are {}",
+                        known.join(", ")
+                    ));
                 }
             };
-            place.put(&mut out, name, value)?;
+            place.append(&mut out, name, value)?;
             rest = after;
             continue;
         }
@@ -122,14 +131,18 @@ pub fn fill(query: &str, parameters: &BTreeMap<&str, Option<String>>) -> Result<
     Ok(out)
 }
 
-/// Where in a query a parameter stands.
+/// The place of a parameter in a query.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Place {
+    /// Outside of quotes.
     Bare,
+    /// Inside a string, which is a regular expression if it follows `=~` or `!~`.
     Quoted { quote: char, regex: bool },
 }
 
 impl Place {
+    /// Returns the place behind the character `next`. It is `taken` bytes long with the character that it escapes, and
+    /// `before` is the query in front of it.
     fn after(self, next: char, taken: usize, before: &str) -> Place {
         match self {
             Place::Bare if matches!(next, '"' | '\'' | '`') => {
@@ -141,14 +154,15 @@ impl Place {
         }
     }
 
-    fn put(self, out: &mut String, name: &str, value: &str) -> Result<(), String> {
+    /// Appends the value of the parameter `name`, escaped for this place.
+    fn append(self, out: &mut String, name: &str, value: &str) -> Result<(), String> {
         match self {
             Place::Bare if !value.is_empty() && value.chars().all(|c| c.is_ascii_alphanumeric() || c == '_') => {
                 out.push_str(value)
             }
-            Place::Bare => return Err(format!("{{{{{name}}}}} is {value:?}, which can only stand in quotes")),
+            Place::Bare => return Err(format!("{{{{{name}}}}} is {value:?}, which must be written in quotes")),
             Place::Quoted { quote: '`', .. } if value.contains('`') => {
-                return Err(format!("{{{{{name}}}}} is {value:?}, which can't stand in backticks"));
+                return Err(format!("{{{{{name}}}}} is {value:?}, which can't be written in backticks"));
             }
             Place::Quoted { quote, regex } => {
                 let text = if regex { literal(value) } else { value.to_owned() };
@@ -164,7 +178,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_parameter_is_escaped_for_the_place_where_it_stands() {
+    fn a_parameter_is_escaped_for_its_place() {
         let parameters = BTreeMap::from([
             ("namespace", Some("shop".to_owned())),
             ("workload", Some("a.b\"} or up{x=\"".to_owned())),
@@ -178,11 +192,13 @@ mod tests {
             (r#"up{x=~"{{workload}}-.*"}"#, Ok(r#"up{x=~"a\\.b\"\\} or up\\{x=\"-.*"}"#)),
             (r#"up{x=~ `{{namespace}}`}"#, Ok("up{x=~ `shop`}")),
             (r#"up{y="\"{{namespace}}"}"#, Ok(r#"up{y="\"shop"}"#)),
-            ("{{workload}}", Err(r#"{{workload}} is "a.b\"} or up{x=\"", which can only stand in quotes"#)),
+            ("{{workload}}", Err(r#"{{workload}} is "a.b\"} or up{x=\"", which must be written in quotes"#)),
             ("up{x=\"{{pod-hash}}\"}", Err("{{pod-hash}} is not known here")),
             (
                 "up{x=\"{{pod}}\"}",
-                Err("there is no {{pod}}; there are {{namespace}}, {{pod-hash}}, {{window}}, {{workload}}"),
+                Err(
+                    "there is no parameter {{pod}}; the parameters are {{namespace}}, {{pod-hash}}, {{window}}, {{workload}}",
+                ),
             ),
         ] {
             assert_eq!(fill(query, &parameters), wanted.map(str::to_owned).map_err(str::to_owned), "{query}");

@@ -1,5 +1,5 @@
-//! From what the processes have counted to what a metric says of the two arms.
-#![expect(clippy::wildcard_enum_match_arm, reason = "asks about one kind, and leaves all others alone")]
+//! Makes the samples of a metric: adds up the counts of each arm's processes, or reads their gauges.
+#![expect(clippy::wildcard_enum_match_arm, reason = "matches one kind and treats all others alike")]
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -7,49 +7,52 @@ use bellwether_core::measure::block::{Gap, Reading, Sample};
 use bellwether_core::measure::metric::{ArmSource, Hits, Metric, MetricKind};
 use regex::Regex;
 
-use super::difference::Counted;
+use super::difference::ProcessCounts;
 use super::plan::BOUND;
-use super::snapshot::{Class, Process, Snapshot, edge};
+use super::snapshot::{Class, Process, Snapshot, parse_bound};
 
-/// One of the two that are compared.
+/// The arm that a reading belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum ArmReading {
-    /// The candidate.
+    /// The canary, the candidate revision.
     Canary,
-    /// What serves.
+    /// The stable, the revision that serves today.
     Stable,
 }
 
-/// Says whose a process's class is; `None`: neither arm's.
-pub type Whose<'a> = &'a dyn Fn(&Process, Option<&Class>) -> Option<ArmReading>;
+/// Returns the arm of a class of a process, or of the process as a whole if no class is given. `None`: neither arm.
+pub type ArmOf<'a> = &'a dyn Fn(&Process, Option<&Class>) -> Option<ArmReading>;
 
-/// What one family has counted in a block.
+/// The counts of one family in a block.
 pub struct ArmCounts<'a> {
     /// The family's class labels.
     pub labels: &'a [String],
-    /// By process.
-    pub counted: &'a BTreeMap<Process, Counted>,
-    /// Whose.
-    pub whose: Whose<'a>,
+    /// The counts or the gap of each process that was in sight, of both arms and of neither.
+    pub counts: &'a BTreeMap<Process, ProcessCounts>,
+    /// The assignment of processes and classes to arms.
+    pub arm_of: ArmOf<'a>,
 }
 
-/// What one process has counted for one arm, by class; `None`: it begins here.
+/// The counts of one process for one arm, by class. `None`: the counting of the class starts at this reading.
 type Share<'a> = BTreeMap<&'a Class, Option<u64>>;
 
 impl ArmCounts<'_> {
-    /// The arms' processes with what they have counted, or the first gap among them.
+    /// Returns the share of each process in each arm.
+    ///
+    /// # Errors
+    /// The first gap of a process of either arm.
     fn shares(&self) -> Result<Vec<(&Process, ArmReading, Share<'_>)>, Gap> {
         let mut shares = Vec::new();
-        for (process, counted) in self.counted {
-            let classes = match counted {
+        for (process, counts) in self.counts {
+            let classes = match counts {
                 Ok(classes) => classes,
-                Err(gap) if (self.whose)(process, None).is_some() => return Err(gap.clone()),
+                Err(gap) if (self.arm_of)(process, None).is_some() => return Err(gap.clone()),
                 Err(_) => continue,
             };
             for arm in [ArmReading::Canary, ArmReading::Stable] {
                 let share: Share<'_> = classes
                     .iter()
-                    .filter(|(class, _)| (self.whose)(process, Some(class)) == Some(arm))
+                    .filter(|(class, _)| (self.arm_of)(process, Some(class)) == Some(arm))
                     .map(|(class, count)| (class, *count))
                     .collect();
                 if !share.is_empty() {
@@ -60,13 +63,13 @@ impl ArmCounts<'_> {
         Ok(shares)
     }
 
-    fn position(&self, label: &str) -> Option<usize> {
+    fn label_index(&self, label: &str) -> Option<usize> {
         self.labels.iter().position(|name| name == label)
     }
 }
 
-/// A sample with what `read` makes of each arm.
-fn arms(mut read: impl FnMut(ArmReading) -> Result<Option<Reading>, Gap>) -> Sample {
+/// Returns the sample with the readings that `read` makes of each arm, or the first gap.
+fn sample_of_arms(mut read: impl FnMut(ArmReading) -> Result<Option<Reading>, Gap>) -> Sample {
     match (read(ArmReading::Canary), read(ArmReading::Stable)) {
         (Ok(canary), Ok(stable)) => Sample::Arms { canary, stable },
         (Err(gap), _) | (_, Err(gap)) => Sample::Gap(gap),
@@ -77,30 +80,33 @@ fn malformed(what: impl Into<String>) -> Gap {
     Gap::Malformed { what: what.into() }
 }
 
-/// The sample of a ratio, a histogram or a throughput, from its family and that of its hits.
-pub fn counted(metric: &Metric, all: &ArmCounts<'_>, hits: Option<&ArmCounts<'_>>) -> Sample {
+/// Returns the sample of a ratio, a histogram, a drift or a throughput. `all` are the counts of the metric's family,
+/// and `hits` those of the family that counts its hits, if there is one.
+pub fn counted_sample(metric: &Metric, all: &ArmCounts<'_>, hits: Option<&ArmCounts<'_>>) -> Sample {
     let sample = match metric.kind {
-        MetricKind::Histogram | MetricKind::Drift => histogram(all, metric.native),
+        MetricKind::Histogram | MetricKind::Drift => histogram_sample(all, metric.native),
         MetricKind::Ratio => match (hits, &metric.hits) {
-            (Some(hits), _) => ratio_of_two(all, hits),
+            (Some(hits), _) => ratio_of_two_families(all, hits),
             (None, Some(hits)) => ratio_by_label(hits, all),
-            (None, None) => Err(malformed("the ratio does not say what it looks for")),
+            (None, None) => Err(malformed("the ratio has no `hits`")),
         },
         _ => all.shares().map(|shares| {
-            arms(
-                |arm| Ok(of(&shares, arm).map(|own| Reading::Count(own.iter().map(|share| sum(share.values())).sum()))),
-            )
+            sample_of_arms(|arm| {
+                let count = |own: Vec<&Share<'_>>| own.iter().map(|share| sum(share.values())).sum();
+                Ok(shares_of(&shares, arm).map(|own| Reading::Count(count(own))))
+            })
         }),
     };
     sample.unwrap_or_else(Sample::Gap)
 }
 
-/// Of so many processes or pods an arm's counts are told one by one; what there are more is only in the sum.
-const MOST: usize = 32;
+/// The largest number of processes or pods of an arm with a reading of their own. The counts of all others are only in
+/// the arm's sum.
+const MAX_PARTS: usize = 32;
 
-/// What an arm has counted, by the `part` of it that a process belongs to, where processes are its pods: through a gateway
-/// they are not. A part that can't be read is left out.
-pub fn parts<K: Ord>(
+/// Returns the reading of each part of an arm; `part` gives the part that a process belongs to, such as its pod. There
+/// are parts only if processes are the arm's pods, as they are not at a gateway. Parts with a gap are left out.
+pub fn part_readings<K: Ord>(
     metric: &Metric,
     all: &ArmCounts<'_>,
     hits: Option<&ArmCounts<'_>>,
@@ -111,31 +117,32 @@ pub fn parts<K: Ord>(
         return BTreeMap::new();
     }
     let mut parts: BTreeMap<K, Vec<&Process>> = BTreeMap::new();
-    for process in all.counted.keys().filter(|process| (all.whose)(process, None) == Some(arm)) {
+    for process in all.counts.keys().filter(|process| (all.arm_of)(process, None) == Some(arm)) {
         if let Some(part) = part(process) {
             parts.entry(part).or_default().push(process);
         }
     }
-    let only = |counts: &ArmCounts<'_>, own: &[&Process]| -> BTreeMap<Process, Counted> {
-        let counted = own.iter().filter_map(|process| counts.counted.get_key_value(*process));
-        counted.map(|(process, counted)| (process.clone(), counted.clone())).collect()
+    let only = |counts: &ArmCounts<'_>, own: &[&Process]| -> BTreeMap<Process, ProcessCounts> {
+        let counts = own.iter().filter_map(|process| counts.counts.get_key_value(*process));
+        counts.map(|(process, counts)| (process.clone(), counts.clone())).collect()
     };
     let read = |own: &[&Process]| {
-        let (totals, own_hits) = (only(all, own), hits.map(|hits| only(hits, own)));
+        let (own_totals, own_hits) = (only(all, own), hits.map(|hits| only(hits, own)));
+        let all = ArmCounts { labels: all.labels, counts: &own_totals, arm_of: all.arm_of };
         let hits = hits.zip(own_hits.as_ref());
-        let hits = hits.map(|(hits, counted)| ArmCounts { labels: hits.labels, counted, whose: hits.whose });
-        match counted(metric, &ArmCounts { labels: all.labels, counted: &totals, whose: all.whose }, hits.as_ref()) {
+        let hits = hits.map(|(hits, counts)| ArmCounts { labels: hits.labels, counts, arm_of: hits.arm_of });
+        match counted_sample(metric, &all, hits.as_ref()) {
             Sample::Arms { canary, .. } if arm == ArmReading::Canary => canary,
             Sample::Arms { stable, .. } => stable,
             Sample::Gap(_) => None,
         }
     };
-    parts.into_iter().take(MOST).filter_map(|(part, own)| Some((part, read(&own)?))).collect()
+    parts.into_iter().take(MAX_PARTS).filter_map(|(part, own)| Some((part, read(&own)?))).collect()
 }
 
-/// The shares of `arm`, if it has any.
-fn of<'a, 'b>(shares: &'b [(&Process, ArmReading, Share<'a>)], arm: ArmReading) -> Option<Vec<&'b Share<'a>>> {
-    let own: Vec<_> = shares.iter().filter(|(_, whose, _)| *whose == arm).map(|(.., share)| share).collect();
+/// Returns the shares of `arm`. `None`: it has none.
+fn shares_of<'a, 'b>(shares: &'b [(&Process, ArmReading, Share<'a>)], arm: ArmReading) -> Option<Vec<&'b Share<'a>>> {
+    let own: Vec<_> = shares.iter().filter(|(_, of, _)| *of == arm).map(|(.., share)| share).collect();
     (!own.is_empty()).then_some(own)
 }
 
@@ -143,33 +150,34 @@ fn sum<'a>(counts: impl Iterator<Item = &'a Option<u64>>) -> u64 {
     counts.flatten().sum()
 }
 
-/// What a label's value must look like to be a hit.
+/// Returns the regular expression for the label of a ratio's hits, and whether hits match it (`matches`) or don't
+/// (`not`).
 ///
 /// # Errors
-/// In the words of whoever can't read the expression.
-pub fn pattern(hits: &Hits) -> Result<(Regex, bool), String> {
-    let (text, wanted) = match (&hits.matches, &hits.not) {
+/// A sentence: both or neither of the two keys are given, or the expression is not valid.
+pub fn hit_pattern(hits: &Hits) -> Result<(Regex, bool), String> {
+    let (text, is_match) = match (&hits.matches, &hits.not) {
         (Some(text), None) => (text, true),
         (None, Some(text)) => (text, false),
         _ => return Err("the hits need `matches` or `not`".to_owned()),
     };
     // Anchored, and with a dot that matches a newline too, as in Prometheus 3.
-    let regex =
-        Regex::new(&format!("^(?s:{text})$")).map_err(|error| format!("{text:?} is no regular expression: {error}"))?;
-    Ok((regex, wanted))
+    let regex = Regex::new(&format!("^(?s:{text})$"))
+        .map_err(|error| format!("{text:?} is not a regular expression: {error}"))?;
+    Ok((regex, is_match))
 }
 
 fn ratio_by_label(hits: &Hits, all: &ArmCounts<'_>) -> Result<Sample, Gap> {
-    let (regex, wanted) = pattern(hits).map_err(malformed)?;
+    let (regex, is_match) = hit_pattern(hits).map_err(malformed)?;
     let at = hits
         .label
         .as_deref()
-        .and_then(|label| all.position(label))
+        .and_then(|label| all.label_index(label))
         .ok_or_else(|| malformed("the hits have no label"))?;
-    let is_hit = |class: &Class| class.values.get(at).is_some_and(|value| regex.is_match(value) == wanted);
+    let is_hit = |class: &Class| class.values.get(at).is_some_and(|value| regex.is_match(value) == is_match);
     let shares = all.shares()?;
-    Ok(arms(|arm| {
-        let Some(own) = of(&shares, arm) else { return Ok(None) };
+    Ok(sample_of_arms(|arm| {
+        let Some(own) = shares_of(&shares, arm) else { return Ok(None) };
         let all = own.iter().flat_map(|share| share.iter());
         Ok(Some(Reading::Ratio {
             hits: sum(all.clone().filter(|(class, _)| is_hit(class)).map(|(_, count)| count)),
@@ -178,70 +186,74 @@ fn ratio_by_label(hits: &Hits, all: &ArmCounts<'_>) -> Result<Sample, Gap> {
     }))
 }
 
-fn ratio_of_two(all: &ArmCounts<'_>, hits: &ArmCounts<'_>) -> Result<Sample, Gap> {
+fn ratio_of_two_families(all: &ArmCounts<'_>, hits: &ArmCounts<'_>) -> Result<Sample, Gap> {
     let (totals, hits) = (all.shares()?, hits.shares()?);
-    let known: BTreeSet<(&Process, ArmReading)> = totals.iter().map(|(process, arm, _)| (*process, *arm)).collect();
-    if let Some((process, ..)) = hits.iter().find(|(process, arm, _)| !known.contains(&(*process, *arm))) {
-        return Err(malformed(format!("{} counts hits, but not what they are hits of", process.join("/"))));
+    let with_total: BTreeSet<(&Process, ArmReading)> =
+        totals.iter().map(|(process, arm, _)| (*process, *arm)).collect();
+    if let Some((process, ..)) = hits.iter().find(|(process, arm, _)| !with_total.contains(&(*process, *arm))) {
+        return Err(malformed(format!("{} counts hits, but no total", process.join("/"))));
     }
-    Ok(arms(|arm| {
-        let Some(own) = of(&totals, arm) else { return Ok(None) };
+    Ok(sample_of_arms(|arm| {
+        let Some(own) = shares_of(&totals, arm) else { return Ok(None) };
         let total = own.iter().map(|share| sum(share.values())).sum();
-        // No series of hits yet: the processes are there, and have seen none.
-        let hits = of(&hits, arm).iter().flatten().map(|share| sum(share.values())).sum();
+        // A process without a series of hits has had no hit yet.
+        let hits = shares_of(&hits, arm).iter().flatten().map(|share| sum(share.values())).sum();
         if hits > total {
-            return Err(malformed(format!("{hits} hits of {total}: the one is not a part of the other")));
+            return Err(malformed(format!("{hits} hits of a total of {total}: the hits are not a part of the total")));
         }
         Ok(Some(Reading::Ratio { hits, total }))
     }))
 }
 
-/// Cumulative counts by bound, ascending; the last is `+Inf`.
-type Cumulative = Vec<(f64, u64)>;
+/// Cumulative counts by upper bound, ascending. The last bound is `+Inf`.
+type CumulativeCounts = Vec<(f64, u64)>;
 
-fn histogram(all: &ArmCounts<'_>, native: bool) -> Result<Sample, Gap> {
-    let at = all.position(BOUND).ok_or_else(|| malformed("the histogram has no label `le`"))?;
+fn histogram_sample(all: &ArmCounts<'_>, native: bool) -> Result<Sample, Gap> {
+    let at = all.label_index(BOUND).ok_or_else(|| malformed("the histogram has no label `le`"))?;
     let shares = all.shares()?;
-    Ok(arms(|arm| {
-        let Some(own) = of(&shares, arm) else { return Ok(None) };
-        let mut merged: Option<Cumulative> = None;
+    Ok(sample_of_arms(|arm| {
+        let Some(own) = shares_of(&shares, arm) else { return Ok(None) };
+        let mut merged: Option<CumulativeCounts> = None;
         for share in own {
-            let counts = cumulative(share, at)?;
+            let counts = cumulative_counts(share, at)?;
             merged = Some(match merged {
                 None => counts,
-                Some(sum) if native || have_same_edges(&sum, &counts) => at_common_edges(&sum, &counts),
+                Some(sum) if native || have_same_edges(&sum, &counts) => sum_at_common_edges(&sum, &counts),
                 Some(_) => return Err(malformed("the arm's processes have different buckets")),
             });
         }
-        Ok(merged.map(by_bucket))
+        Ok(merged.map(counts_by_bucket))
     }))
 }
 
-fn have_same_edges(a: &Cumulative, b: &Cumulative) -> bool {
+fn have_same_edges(a: &CumulativeCounts, b: &CumulativeCounts) -> bool {
     a.len() == b.len() && a.iter().zip(b).all(|((a, _), (b, _))| a == b)
 }
 
-/// The sum at the edges that both have. Of native histograms one may have coarser buckets than another; at an edge of both
-/// the counts are as exact as ever.
-fn at_common_edges(a: &Cumulative, b: &Cumulative) -> Cumulative {
+/// Returns the sum at the edges that both have. One of two native histograms may have coarser buckets; at their common
+/// edges the sum is exact.
+fn sum_at_common_edges(a: &CumulativeCounts, b: &CumulativeCounts) -> CumulativeCounts {
     let find = |edge: f64| b.binary_search_by(|(other, _)| other.total_cmp(&edge)).ok().and_then(|at| b.get(at));
-    a.iter().filter_map(|(edge, upto)| Some((*edge, upto + find(*edge)?.1))).collect()
+    a.iter().filter_map(|(edge, count)| Some((*edge, count + find(*edge)?.1))).collect()
 }
 
-/// One process's cumulative counts.
-fn cumulative(share: &Share<'_>, at: usize) -> Result<Cumulative, Gap> {
-    let mut counts: Cumulative = Vec::new();
-    for (class, count) in share.iter().filter(|(class, _)| class.behind.is_none()) {
-        let bound =
-            class.values.get(at).and_then(|text| edge(text)).ok_or_else(|| malformed("a bucket without a bound"))?;
+/// Returns the cumulative counts of one process; `at` is the index of the bound among the class labels.
+fn cumulative_counts(share: &Share<'_>, at: usize) -> Result<CumulativeCounts, Gap> {
+    let mut counts: CumulativeCounts = Vec::new();
+    for (class, count) in share.iter().filter(|(class, _)| class.member.is_none()) {
+        let bound = class
+            .values
+            .get(at)
+            .and_then(|text| parse_bound(text))
+            .ok_or_else(|| malformed("a bucket has no bound"))?;
         match counts.iter_mut().find(|(edge, _)| *edge == bound) {
             Some((_, sum)) => *sum += count.unwrap_or(0),
             None => counts.push((bound, count.unwrap_or(0))),
         }
     }
     counts.sort_by(|a, b| a.0.total_cmp(&b.0));
-    if let Some((_, (bound, _))) = counts.iter().zip(counts.iter().skip(1)).find(|((_, below), (_, upto))| upto < below)
-    {
+    let fallen = counts.iter().zip(counts.iter().skip(1)).find(|((_, below), (_, count))| count < below);
+    if let Some((_, (bound, _))) = fallen {
         return Err(malformed(format!("bucket {bound} has counted less than the one below")));
     }
     match counts.last() {
@@ -250,23 +262,23 @@ fn cumulative(share: &Share<'_>, at: usize) -> Result<Cumulative, Gap> {
     }
 }
 
-/// What is in each bucket alone.
-fn by_bucket(counts: Cumulative) -> Reading {
-    let (mut edges, upto): (Vec<f64>, Vec<u64>) = counts.into_iter().unzip();
+/// Returns the counts of each bucket alone.
+fn counts_by_bucket(cumulative: CumulativeCounts) -> Reading {
+    let (mut edges, upper): (Vec<f64>, Vec<u64>) = cumulative.into_iter().unzip();
     edges.pop();
-    let below = [0].into_iter().chain(upto.iter().copied());
-    // Nothing is below the one below it, which has been looked at, so nothing is cut off here.
-    let counts = upto.iter().zip(below).map(|(upto, below)| upto.saturating_sub(below)).collect();
+    let lower = [0].into_iter().chain(upper.iter().copied());
+    // `cumulative_counts` made sure that no count is less than the one below, so this never saturates.
+    let counts = upper.iter().zip(lower).map(|(upper, lower)| upper.saturating_sub(lower)).collect();
     Reading::Histogram { edges, counts }
 }
 
-/// The sample of a gauge: the mean over each arm's processes.
-pub fn gauge(now: &Snapshot, whose: Whose<'_>) -> Sample {
-    arms(|arm| {
+/// Returns the sample of a gauge: the mean over each arm's processes.
+pub fn gauge_sample(now: &Snapshot, arm_of: ArmOf<'_>) -> Sample {
+    sample_of_arms(|arm| {
         let (mut sum, mut n) = (0.0, 0.0);
         for (process, cells) in &now.0 {
             let Ok(cells) = cells else { continue };
-            let own = cells.iter().filter(|(class, _)| whose(process, Some(class)) == Some(arm));
+            let own = cells.iter().filter(|(class, _)| arm_of(process, Some(class)) == Some(arm));
             let values: Vec<f64> = own.map(|(_, cell)| cell.value).collect();
             if values.iter().any(|value| !value.is_finite()) {
                 return Err(Gap::NotANumber { series: process.join("/") });
@@ -279,11 +291,11 @@ pub fn gauge(now: &Snapshot, whose: Whose<'_>) -> Sample {
     })
 }
 
-/// The reading of a raw query's answer for one arm.
+/// Returns the reading of a raw query's answer for one arm. `None`: the answer is empty.
 ///
 /// # Errors
-/// More than one element, or one that is no number.
-pub fn value(values: &[f64]) -> Result<Option<Reading>, Gap> {
+/// A gap if the answer has more than one value, or one that is not finite.
+pub fn query_reading(values: &[f64]) -> Result<Option<Reading>, Gap> {
     match values {
         [] => Ok(None),
         [value] if value.is_finite() => Ok(Some(Reading::Value(*value))),

@@ -1,5 +1,5 @@
-//! The sampler over a store in memory: what restarts, outages and odd names do to the totals. The rules for a single
-//! counter are rows in `difference/tests.rs`.
+//! The sampler over a store in memory: the totals after restarts, outages and unusual names. The rules for a single
+//! counter are tested in `difference/tests.rs`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
@@ -11,16 +11,17 @@ use bellwether_core::measure::watch::{ArmKey, Watch};
 use bellwether_core::time::{Span, TimeRange, Timestamp};
 use proptest::prelude::*;
 
-use super::store::Store;
+use self::store::Store;
 use super::{Options, Sampler, grid, history, next_tick};
 use crate::ports::{MetricsError, PodDirectory, PodFacts};
 
 mod native;
+pub(crate) mod store;
 
 #[tokio::test]
-async fn blocks_telescope_to_what_was_counted() {
+async fn blocks_add_up_to_the_total() {
     let mut world = World::new();
-    assert_eq!(world.tick(0).await, None, "the first reading begins the first block");
+    assert_eq!(world.tick(0).await, None, "the first reading starts the first block");
     world.count("web-1", 100, 3);
     world.count("web-canary-1", 10, 1);
     assert_eq!(world.tick(15).await, arms(0, 15, Some((1, 10)), Some((3, 100))));
@@ -28,11 +29,11 @@ async fn blocks_telescope_to_what_was_counted() {
     assert_eq!(world.tick(30).await, arms(15, 30, Some((0, 0)), Some((0, 50))));
 }
 
-/// With a second pod that begins late, a process that starts again, and one that can't be scraped for a while.
+/// There is a second pod that starts late, a process that is restarted, and a pod that can't be scraped for a while.
 #[tokio::test]
-async fn the_past_is_counted_as_the_present_was() {
+async fn the_past_gives_the_same_blocks_as_the_live_sampler() {
     let mut world = World::new();
-    let mut lived = Vec::new();
+    let mut live = Vec::new();
     for tick in 0..20 {
         let at = 15 * tick;
         world.count("web-1", 10, u64::from(tick % 3 == 0));
@@ -46,22 +47,21 @@ async fn the_past_is_counted_as_the_present_was() {
         if tick > 5 {
             world.count("web-2", 7, 1);
         }
-        lived.extend(world.tick(at).await);
+        live.extend(world.tick(at).await);
     }
-    world.store.asked();
     let watch = Watch { each: BTreeSet::from(["errors".to_owned()]), ..world.watch() };
-    let stretch = TimeRange::before(t(285), Span::from_secs(285), Span::from_secs(15));
+    let range = TimeRange::before(t(285), Span::from_secs(285), Span::from_secs(15));
     let (store, pods) = (Arc::clone(&world.store), Arc::clone(&world.pods));
-    let blocks = history::blocks(store, pods, watch, stretch, Options::default()).await;
+    let blocks = history::blocks(store, pods, watch, range, Options::default()).await;
     let second = |time: Timestamp| time.as_second() - 1_700_000_000;
     let seen: Vec<(i64, i64, Sample)> =
         blocks.iter().map(|block| (second(block.from), second(block.to), block.metrics["errors"].clone())).collect();
-    assert_eq!(seen, lived);
-    assert_eq!(lived.len(), 19);
-    // One pod is no two: where both were counted, both are there.
+    assert_eq!(seen, live);
+    assert_eq!(live.len(), 19);
+    // Both pods have a reading of their own.
     assert!(blocks.iter().any(|block| block.processes["errors"].len() == 2), "{blocks:#?}");
-    // A range is asked for once; what comes from it, for each tick.
-    let ranges = world.store.ranges();
+    // There is one range query for each query of a tick, and not one for each tick.
+    let ranges = world.store.take_range_queries();
     assert!(ranges.len() <= 4, "{ranges:#?}");
 }
 
@@ -91,7 +91,7 @@ async fn scrapes_that_stop_are_stale_and_then_one_block() {
     for at in [15, 30, 45, 60] {
         world.count("web-1", 3, 0);
         world.at = at;
-        // Nobody scrapes, and nobody says so.
+        // No scrape happens, and `up` keeps its last value.
         let block = world.read(at).await;
         match at {
             15 | 30 => assert!(matches!(block, Some((_, _, Sample::Arms { .. }))), "{at}: {block:?}"),
@@ -123,14 +123,14 @@ async fn a_failing_scrape_of_all_of_an_arm_is_stale_and_of_one_pod_is_late() {
 }
 
 #[tokio::test]
-async fn a_restarted_daemon_asks_again_for_where_the_block_begins() {
+async fn a_restarted_daemon_queries_the_start_of_the_block_again() {
     let mut world = World::new();
     world.count("web-1", 10, 0);
     world.tick(0).await;
     world.count("web-1", 5, 1);
     world.count("web-canary-1", 2, 1);
     world.tick(15).await;
-    world.restart();
+    world.restart_daemon();
     world.count("web-1", 7, 0);
     world.count("web-canary-1", 3, 1);
     assert_eq!(world.tick(30).await, arms(15, 30, Some((1, 3)), Some((0, 7))));
@@ -149,7 +149,7 @@ async fn a_restarted_daemon_does_not_count_a_returning_canary_twice() {
     world.down("web-canary-1", true);
     world.count("web-1", 1, 0);
     world.tick(30).await;
-    world.restart();
+    world.restart_daemon();
     world.down("web-canary-1", false);
     world.count("web-canary-1", 1, 0);
     assert_eq!(world.tick(45).await, Some((30, 45, Sample::Gap(Gap::NoBaseline))));
@@ -158,15 +158,15 @@ async fn a_restarted_daemon_does_not_count_a_returning_canary_twice() {
 }
 
 #[tokio::test]
-async fn a_prometheus_that_forgot_everything_is_no_baseline() {
+async fn a_prometheus_that_lost_its_data_gives_no_baseline() {
     let mut world = World::new();
     world.count("web-1", 10, 0);
     world.tick(0).await;
     world.count("web-canary-1", 20, 2);
     world.tick(15).await;
-    world.restart();
+    world.restart_daemon();
     world.store = Arc::new(Store::default());
-    world.restart();
+    world.restart_daemon();
     assert_eq!(world.tick(30).await, Some((15, 30, Sample::Gap(Gap::NoBaseline))));
     world.count("web-canary-1", 4, 1);
     assert_eq!(world.tick(45).await, arms(30, 45, Some((1, 4)), Some((0, 0))));
@@ -195,7 +195,7 @@ async fn a_refused_selector_blinds_only_its_own_workload() {
         let is_blind = matches!(block.metrics["errors"], Sample::Gap(Gap::Unanswered { .. }));
         assert_eq!(is_blind, workload.name == "other4", "{workload}: {block:?}");
     }
-    assert!(world.store.asked().len() < 60);
+    assert!(world.store.take_instant_queries().len() < 60);
 }
 
 #[tokio::test]
@@ -213,7 +213,7 @@ async fn the_number_of_queries_does_not_grow_with_the_workloads() {
     };
     for (n, queries) in [(1, 2), (10, 2), (100, 2), (1000, 7)] {
         world.sampler().tick(&many(n), t(0)).await;
-        assert_eq!(world.store.asked().len(), queries, "for {n} workloads");
+        assert_eq!(world.store.take_instant_queries().len(), queries, "for {n} workloads");
     }
 }
 
@@ -226,7 +226,7 @@ async fn another_daemons_blocks_are_not_counted_again() {
     world.count("web-1", 6, 0);
     world.at = 30;
     world.scrape(30);
-    // Somebody else took over, counted up to 30, and handed the workload back.
+    // Another daemon owned the workload meanwhile and counted up to 30.
     world.last = Some(t(30));
     world.count("web-1", 7, 0);
     assert_eq!(world.tick(45).await, arms(30, 45, None, Some((0, 7))));
@@ -261,7 +261,7 @@ async fn a_gateway_tells_the_arms_apart_by_their_services() {
         );
         world.store.put("up", &[("instance", "g:1"), ("job", "gateway")], t(at), 1.0);
     };
-    // What an earlier canary left in the gateway's counters is not this one's.
+    // The gateway's counters still hold the errors of an earlier canary.
     count(&world, "shop-web-canary-80", "500", 0, 40.0);
     count(&world, "shop-web-80", "200", 0, 1000.0);
     world.read(0).await;
@@ -273,7 +273,7 @@ async fn a_gateway_tells_the_arms_apart_by_their_services() {
 }
 
 #[tokio::test]
-async fn a_raw_query_is_asked_for_each_arm() {
+async fn a_raw_query_is_sent_for_each_arm() {
     let mut world = World::new();
     let query = r#"sum(depth{pod=~"{{workload}}-{{pod-hash}}-.*"})"#;
     world.metric = Metric {
@@ -308,7 +308,7 @@ async fn a_throughput_and_a_ratio_over_one_counter_are_one_query() {
     let mut sampler = world.sampler();
     world.scrape(0);
     sampler.tick(&[watch.clone()], t(0)).await;
-    assert_eq!(world.store.asked().len(), 2);
+    assert_eq!(world.store.take_instant_queries().len(), 2);
     world.count("web-1", 4, 1);
     world.scrape(15);
     let blocks = sampler.tick(&[watch], t(15)).await;
@@ -317,7 +317,7 @@ async fn a_throughput_and_a_ratio_over_one_counter_are_one_query() {
 }
 
 #[test]
-fn ticks_lie_on_one_grid() {
+fn ticks_are_multiples_of_the_interval() {
     let (interval, lag) = (Span::from_secs(15), Span::from_secs(5));
     for (now, tick, at, next) in [(0, 0, -5, 15), (14_999, 0, -5, 15), (15_000, 15, 10, 30), (-1, -15, -20, 0)] {
         let now = Timestamp::from_millisecond(now).unwrap();
@@ -329,17 +329,17 @@ fn ticks_lie_on_one_grid() {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
 
-    /// Whatever happens to processes and scrapes: the sum of the blocks is what the processes had counted, as far as
-    /// it was ever scraped, or there was a gap. Never a wrong total.
+    /// For any history of processes and scrapes, the sum of the blocks is the number of events that the processes had
+    /// counted up to their last scrape, or there was a gap.
     #[test]
-    fn no_history_gives_a_wrong_total(story in proptest::collection::vec(happening(), 1..60), says_start: bool) {
+    fn no_history_gives_a_wrong_total(events in proptest::collection::vec(event(), 1..60), exports_start: bool) {
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-        runtime.block_on(tell(&story, says_start))?;
+        runtime.block_on(check_totals(&events, exports_start))?;
     }
 }
 
 #[derive(Debug, Clone)]
-enum Happening {
+enum Event {
     Traffic { pod: usize, total: u32, errors: u32 },
     Restart { pod: usize },
     NewPod { canary: bool },
@@ -350,61 +350,60 @@ enum Happening {
     Tick,
 }
 
-fn happening() -> impl Strategy<Value = Happening> {
+fn event() -> impl Strategy<Value = Event> {
     let pod = 0..6usize;
     prop_oneof![
-        6 => (pod.clone(), 0..50u32, 0..5u32).prop_map(|(pod, total, errors)| Happening::Traffic { pod, total: total + errors, errors }),
-        1 => pod.clone().prop_map(|pod| Happening::Restart { pod }),
-        1 => any::<bool>().prop_map(|canary| Happening::NewPod { canary }),
-        2 => (pod.clone(), any::<bool>()).prop_map(|(pod, down)| Happening::Down { pod, down }),
-        1 => pod.prop_map(|pod| Happening::Remove { pod }),
-        1 => Just(Happening::Outage),
-        1 => Just(Happening::DaemonRestarts),
-        8 => Just(Happening::Tick),
+        6 => (pod.clone(), 0..50u32, 0..5u32).prop_map(|(pod, total, errors)| Event::Traffic { pod, total: total + errors, errors }),
+        1 => pod.clone().prop_map(|pod| Event::Restart { pod }),
+        1 => any::<bool>().prop_map(|canary| Event::NewPod { canary }),
+        2 => (pod.clone(), any::<bool>()).prop_map(|(pod, down)| Event::Down { pod, down }),
+        1 => pod.prop_map(|pod| Event::Remove { pod }),
+        1 => Just(Event::Outage),
+        1 => Just(Event::DaemonRestarts),
+        8 => Just(Event::Tick),
     ]
 }
 
-/// Lets the story happen beside a bookkeeper who sees every process at every scrape, and compares.
-async fn tell(story: &[Happening], says_start: bool) -> Result<(), TestCaseError> {
+/// Applies the events to a world and compares the blocks with the totals of its exporters.
+async fn check_totals(events: &[Event], exports_start: bool) -> Result<(), TestCaseError> {
     let mut world = World::new();
-    world.says_start = says_start;
+    world.exports_start = exports_start;
     world.count("web-1", 17, 2);
     world.tick(0).await;
-    let mut books = Books::begun(&world);
+    let mut expected = ExpectedTotal::from_last_scrapes(&world);
     let (mut counted, mut gap, mut outage, mut waiting) = ((0, 0), false, false, false);
-    let ticks = story.iter().cloned().chain([Happening::Tick, Happening::Tick]);
-    for happening in ticks {
+    for event in events.iter().cloned().chain([Event::Tick, Event::Tick]) {
         let pods: Vec<String> = world.exporters.keys().cloned().collect();
         let name = |index: usize| pods[index % pods.len()].clone();
-        match happening {
-            Happening::Traffic { pod, total, errors } => world.count(&name(pod), total.into(), errors.into()),
-            Happening::Restart { pod } => world.restart_pod(&name(pod)),
-            Happening::NewPod { canary } => {
+        match event {
+            Event::Traffic { pod, total, errors } => world.count(&name(pod), total.into(), errors.into()),
+            Event::Restart { pod } => world.restart_pod(&name(pod)),
+            Event::NewPod { canary } => {
                 let arm = if canary { "canary" } else { "stable" };
                 let (prefix, n) = (if canary { "web-canary" } else { "web" }, world.next);
                 world.add(&format!("{prefix}-n{n}"), arm, world.at + 1);
             }
-            Happening::Down { pod, down } => world.down(&name(pod), down),
-            Happening::Remove { pod } if pods.len() > 1 => world.remove(&name(pod)),
-            Happening::Remove { .. } => {}
-            Happening::Outage => outage = true,
-            Happening::DaemonRestarts => {
-                world.restart();
+            Event::Down { pod, down } => world.down(&name(pod), down),
+            Event::Remove { pod } if pods.len() > 1 => world.remove(&name(pod)),
+            Event::Remove { .. } => {}
+            Event::Outage => outage = true,
+            Event::DaemonRestarts => {
+                world.restart_daemon();
                 if waiting {
-                    // What an outage would have merged into the next block, a restart cuts off: the gap said so.
-                    (counted, books) = ((0, 0), Books::begun(&world));
+                    // The time without data is not in the next block: the new daemon starts at the end of the gap.
+                    (counted, expected) = ((0, 0), ExpectedTotal::from_last_scrapes(&world));
                 }
             }
-            Happening::Tick => {
+            Event::Tick => {
                 world.store.outage(outage.then(|| MetricsError::Unavailable("out".to_owned())));
                 outage = false;
                 let at = world.at + 15;
                 world.scrape(at);
-                let seen = world.read_as_is(at).await;
+                let seen = world.read(at).await;
                 waiting = matches!(seen, Some((_, _, Sample::Gap(Gap::Unanswered { .. } | Gap::Stale { .. }))));
                 if !waiting {
-                    // What a process counts and takes with it before the next reading is nobody's.
-                    books.scrape(&world);
+                    // Events of a process that ends before the next reading are never scraped and never expected.
+                    expected.scrape(&world);
                 }
                 match seen {
                     Some((_, _, Sample::Arms { canary, stable })) => {
@@ -412,16 +411,20 @@ async fn tell(story: &[Happening], says_start: bool) -> Result<(), TestCaseError
                             let Reading::Ratio { hits, total } = reading else { panic!("{reading:?}") };
                             counted = (counted.0 + hits, counted.1 + total);
                         }
-                        prop_assert!(gap || counted == books.total, "counted {counted:?}, was {:?}", books.total);
+                        prop_assert!(
+                            gap || counted == expected.total,
+                            "counted {counted:?}, expected {:?}",
+                            expected.total
+                        );
                     }
                     _ if waiting => {}
                     Some((_, _, Sample::Gap(_))) => gap = true,
-                    // A daemon that restarts before the first block begins again, with what it can see now.
-                    None => (counted, books) = ((0, 0), Books::seeing(&world)),
+                    // A daemon that restarts before the first block starts again with the processes in sight.
+                    None => (counted, expected) = ((0, 0), ExpectedTotal::from_current(&world)),
                 }
                 if gap {
-                    // What a gap swallows is lost, but nothing more: the accounts begin anew.
-                    (counted, gap, books.total) = ((0, 0), false, (0, 0));
+                    // The counts of the gap are lost, and only these: the totals start again.
+                    (counted, gap, expected.total) = ((0, 0), false, (0, 0));
                 }
             }
         }
@@ -429,24 +432,25 @@ async fn tell(story: &[Happening], says_start: bool) -> Result<(), TestCaseError
     Ok(())
 }
 
-/// What each process was last seen to have counted, and the sum of all differences.
-struct Books {
+/// The last values of each process and the sum of their increases, as (errors, total).
+struct ExpectedTotal {
+    /// Last values by name and life of the process.
     last: BTreeMap<(String, u32), (u64, u64)>,
     total: (u64, u64),
 }
 
-impl Books {
-    /// From what was last scraped of each process, dead or alive.
-    fn begun(world: &World) -> Books {
-        Books { last: world.last_scraped.clone(), total: (0, 0) }
+impl ExpectedTotal {
+    /// Starts from the last scraped values of each process, running or not.
+    fn from_last_scrapes(world: &World) -> ExpectedTotal {
+        ExpectedTotal { last: world.last_scraped.clone(), total: (0, 0) }
     }
 
-    /// From what can be scraped now.
-    fn seeing(world: &World) -> Books {
-        let mut books = Books { last: BTreeMap::new(), total: (0, 0) };
-        books.scrape(world);
-        books.total = (0, 0);
-        books
+    /// Starts from the processes that can be scraped now.
+    fn from_current(world: &World) -> ExpectedTotal {
+        let mut expected = ExpectedTotal { last: BTreeMap::new(), total: (0, 0) };
+        expected.scrape(world);
+        expected.total = (0, 0);
+        expected
     }
 
     fn scrape(&mut self, world: &World) {
@@ -456,8 +460,8 @@ impl Books {
             }
             let now = (exporter.errors, exporter.total);
             let is_known = self.last.keys().any(|(known, _)| known == name);
-            // A process that was there before the rollout begins where it is first seen.
-            let is_old = if world.says_start { exporter.started <= 0 } else { world.pod_started(name) <= t(0) };
+            // A process that is older than the rollout counts from the values at its first reading.
+            let is_old = if world.exports_start { exporter.started <= 0 } else { world.pod_started(name) <= t(0) };
             let first = if !is_known && is_old { now } else { (0, 0) };
             let before = self.last.insert((name.clone(), exporter.life), now).unwrap_or(first);
             self.total.0 += exporter.errors - before.0;
@@ -466,34 +470,41 @@ impl Books {
     }
 }
 
-/// A namespace with a stable and a canary, and somebody who scrapes their pods.
+/// A namespace with a stable and a canary, whose pods are scraped into a store.
 struct World {
     store: Arc<Store>,
-    pods: Arc<Roster>,
+    pods: Arc<PodList>,
     sampler: Option<Sampler>,
     metric: Metric,
     exporters: BTreeMap<String, Exporter>,
+    /// The last scraped (errors, total), by name and life of the process.
     last_scraped: BTreeMap<(String, u32), (u64, u64)>,
-    /// The block's end that the engine knows of.
+    /// End of the last block that the engine received.
     last: Option<Timestamp>,
+    /// The current second.
     at: i64,
+    /// Number of the next pod.
     next: usize,
-    says_start: bool,
+    /// Whether the pods export `process_start_time_seconds`.
+    exports_start: bool,
 }
 
 #[derive(Debug, Clone, Default)]
 struct Exporter {
     total: u64,
     errors: u64,
+    /// Whether its scrapes fail.
     down: bool,
+    /// Number of its restarts.
     life: u32,
+    /// Second of its start.
     started: i64,
 }
 
 #[derive(Default)]
-struct Roster(Mutex<BTreeMap<String, PodFacts>>);
+struct PodList(Mutex<BTreeMap<String, PodFacts>>);
 
-impl PodDirectory for Roster {
+impl PodDirectory for PodList {
     fn locate(&self, namespace: &str, pod: &str) -> Option<PodFacts> {
         (namespace == "shop").then(|| self.0.lock().unwrap().get(pod).cloned()).flatten()
     }
@@ -503,13 +514,14 @@ impl PodDirectory for Roster {
     }
 }
 
-type Seen = Option<(i64, i64, Sample)>;
+/// The sample of the error rate in a block, with the block's start and end in seconds.
+type ErrorBlock = Option<(i64, i64, Sample)>;
 
 fn t(second: i64) -> Timestamp {
     Timestamp::from_second(1_700_000_000 + second).unwrap()
 }
 
-fn arms(from: i64, to: i64, canary: Option<(u64, u64)>, stable: Option<(u64, u64)>) -> Seen {
+fn arms(from: i64, to: i64, canary: Option<(u64, u64)>, stable: Option<(u64, u64)>) -> ErrorBlock {
     let ratio = |arm: Option<(u64, u64)>| arm.map(|(hits, total)| Reading::Ratio { hits, total });
     Some((from, to, Sample::Arms { canary: ratio(canary), stable: ratio(stable) }))
 }
@@ -541,7 +553,7 @@ impl World {
             last: None,
             at: 0,
             next: 0,
-            says_start: true,
+            exports_start: true,
         };
         world.add("web-1", "stable", -1000);
         world.add("web-canary-1", "canary", 1);
@@ -624,8 +636,8 @@ impl World {
         *pods.get_mut(name).unwrap().restarts.get_mut("app").unwrap() += 1;
     }
 
-    /// A new process of the daemon: it remembers nothing.
-    fn restart(&mut self) {
+    /// Restarts the daemon, which loses the sampler's state.
+    fn restart_daemon(&mut self) {
         self.sampler = None;
     }
 
@@ -648,7 +660,7 @@ impl World {
             };
             put("500", exporter.errors);
             put("200", exporter.total - exporter.errors);
-            if self.says_start {
+            if self.exports_start {
                 let started = t(exporter.started).as_second() as f64;
                 self.store.put("process_start_time_seconds", &labels, t(at), started);
             }
@@ -656,16 +668,14 @@ impl World {
         }
     }
 
-    async fn tick(&mut self, at: i64) -> Seen {
+    /// Scrapes and reads.
+    async fn tick(&mut self, at: i64) -> ErrorBlock {
         self.scrape(at);
-        self.read_as_is(at).await
+        self.read(at).await
     }
 
-    async fn read(&mut self, at: i64) -> Seen {
-        self.read_as_is(at).await
-    }
-
-    async fn read_as_is(&mut self, at: i64) -> Seen {
+    /// Reads without a scrape.
+    async fn read(&mut self, at: i64) -> ErrorBlock {
         self.at = at;
         let watch = self.watch();
         let mut sampler = self.sampler.take().unwrap_or_else(|| self.sampler());
@@ -680,7 +690,7 @@ impl World {
                 Reading::Histogram { .. } | Reading::Count(_) | Reading::Value(_) => panic!("{pod:?}"),
             });
             let sum = counts.fold((0, 0), |sum, pod| (sum.0 + pod.0, sum.1 + pod.1));
-            assert_eq!(sum, (*hits, *total), "what the canary's pods have counted is what the canary has");
+            assert_eq!(sum, (*hits, *total), "the counts of the canary's pods add up to the canary's");
         }
         self.last = Some(to);
         let second = |time: Timestamp| time.as_second() - 1_700_000_000;

@@ -1,4 +1,4 @@
-//! What a record means: every reason to ignore one, every reason to bury one, in both modes and both envelopes.
+//! Tests of decoding: events of each kind, each reason to ignore a record, and each error of a dead letter.
 
 use bellwether::events::cloudevents::{CloudEvent, MAX_EVENT_BYTES};
 use bellwether::events::decode::{DecodeOptions, Decoded, decode};
@@ -12,7 +12,7 @@ const REQUESTED: &str = "dev.cdeventsx.bellwether-rollout.requested.0.1.0";
 const DEPLOYED: &str = "dev.cdevents.service.deployed.0.3.0";
 
 #[test]
-fn a_request_is_read_in_either_mode_and_from_either_place() {
+fn a_request_is_read_in_both_modes_and_from_both_places() {
     let in_subject = envelope(REQUESTED, json!({ "id": "x", "content": request() }), json!({}));
     let in_custom_data = envelope(REQUESTED, json!({ "id": "x", "content": {} }), request());
     for data in [in_subject, in_custom_data] {
@@ -29,11 +29,11 @@ fn a_request_is_read_in_either_mode_and_from_either_place() {
 }
 
 #[test]
-fn a_verb_is_read_with_its_scope_and_with_who_says_it() {
+fn a_verb_is_read_with_its_scope_and_its_source() {
     let rows = [
-        (told("freeze", json!({ "scope": "prod" })), "prod"),
-        (told("unfreeze", json!({ "scope": "prod/shop" })), "prod/shop"),
-        (told("abort", json!({ "workload": request()["workload"], "reason": "x" })), "prod/shop/Deployment/web"),
+        (verb_event("freeze", json!({ "scope": "prod" })), "prod"),
+        (verb_event("unfreeze", json!({ "scope": "prod/shop" })), "prod/shop"),
+        (verb_event("abort", json!({ "workload": request()["workload"], "reason": "x" })), "prod/shop/Deployment/web"),
     ];
     for (record, expected) in rows {
         let Decoded::Event { event, scope } = decoded(&record) else { panic!("{:?}", decoded(&record)) };
@@ -41,15 +41,15 @@ fn a_verb_is_read_with_its_scope_and_with_who_says_it() {
         let Event::Commanded { id, command, .. } = *event else { panic!("{event:?}") };
         assert_eq!((id.source.as_str(), command.scope.to_string().as_str()), ("/ci", expected));
     }
-    let elsewhere = told("freeze", json!({ "scope": "staging" }));
-    assert!(matches!(decoded(&elsewhere), Decoded::Ignored(_)), "another cluster is not ours to freeze");
+    let elsewhere = verb_event("freeze", json!({ "scope": "staging" }));
+    assert!(matches!(decoded(&elsewhere), Decoded::Ignored(_)), "a scope in another cluster is ignored");
 }
 
 #[test]
 fn a_deployment_is_read_in_every_release_of_the_envelope() {
     let content =
         json!({ "environment": { "id": "prod-eu", "source": "/env" }, "artifactId": "pkg:oci/web@sha256%3Aabc?tag=2" });
-    // Release, version of the event, what the context and the subject have beside the common fields.
+    // Release, version of the event, further fields of the context, further fields of the subject.
     let rows = [
         ("0.2", "0.1.0", json!({ "version": "0.1.2" }), json!({ "type": "service" })),
         ("0.3", "0.1.1", json!({ "version": "0.3.0" }), json!({ "type": "service" })),
@@ -73,7 +73,7 @@ fn a_deployment_is_read_in_every_release_of_the_envelope() {
 }
 
 #[test]
-fn what_is_not_for_us_is_ignored_for_a_named_reason() {
+fn events_for_others_are_ignored_with_a_reason() {
     let elsewhere = with(request(), "/workload/cluster", json!("staging"));
     let rows = [
         ("not-for-us", binary("dev.cdevents.change.merged.0.2.0", &json!({}))),
@@ -90,11 +90,11 @@ fn what_is_not_for_us_is_ignored_for_a_named_reason() {
         assert_eq!(reason.label(), label, "{reason}");
     }
     let not_yet = header(requested(request()), "ce_expirytime", "2026-01-31T12:00:00Z");
-    assert!(matches!(decoded(&not_yet), Decoded::Event { .. }), "at its very expiry it still counts");
+    assert!(matches!(decoded(&not_yet), Decoded::Event { .. }), "an event counts until its expiry time");
 }
 
 #[test]
-fn what_is_ours_and_impossible_is_dead_and_says_what_and_how_to_mend_it() {
+fn wrong_records_are_dead_letters_with_the_problem_and_its_remedy() {
     let no_image =
         json!({ "workload": { "cluster": "prod", "namespace": "shop", "kind": "Deployment", "name": "web" } });
     let other_id = with(envelope(REQUESTED, json!({ "content": request() }), Value::Null), "/context/id", json!("e-2"));
@@ -136,12 +136,15 @@ fn what_is_ours_and_impossible_is_dead_and_says_what_and_how_to_mend_it() {
             binary("dev.cdeventsx.bellwether-rollout.abort.9.9.9", &json!({})),
             &["abort.9.9.9", "send dev.cdeventsx.bellwether-rollout.abort.0.1.0"],
         ),
-        (told("abort", json!({})), &["abort needs `workload` or `scope`"]),
-        (told("abort", json!({ "scope": "prod/shop/Deployment/web", "full": true })), &["abort has no field `full`"]),
-        (told("freeze", json!({ "scope": "prod/shop", "gate": "qa" })), &["freeze has no field `gate`"]),
-        (told("freeze", json!({ "scope": "prod/Shop" })), &["namespace", "\"Shop\""]),
-        (told("freeze", json!({ "scope": "a/b/c" })), &["is not a scope"]),
-        (told("promote", json!({ "scope": "prod", "fulll": true })), &["unknown field `fulll`"]),
+        (verb_event("abort", json!({})), &["abort needs `workload` or `scope`"]),
+        (
+            verb_event("abort", json!({ "scope": "prod/shop/Deployment/web", "full": true })),
+            &["abort has no field `full`"],
+        ),
+        (verb_event("freeze", json!({ "scope": "prod/shop", "gate": "qa" })), &["freeze has no field `gate`"]),
+        (verb_event("freeze", json!({ "scope": "prod/Shop" })), &["namespace", "\"Shop\""]),
+        (verb_event("freeze", json!({ "scope": "a/b/c" })), &["is not a scope"]),
+        (verb_event("promote", json!({ "scope": "prod", "fulll": true })), &["unknown field `fulll`"]),
         (binary(REQUESTED, &json!({ "workload": {} })), &["not a CDEvent", "context"]),
         (binary(REQUESTED, &other_id), &["context.id", "\"e-2\"", "\"e-1\""]),
         (requested(no_image), &["names no image"]),
@@ -162,12 +165,12 @@ fn what_is_ours_and_impossible_is_dead_and_says_what_and_how_to_mend_it() {
         let Decoded::Dead(error) = decoded(&record) else { panic!("{parts:?}: {:?}", decoded(&record)) };
         let text = error.to_string();
         assert!(parts.iter().all(|part| text.contains(part)), "{parts:?}: {text}");
-        assert!(text.len() < 600, "an error repeats no more than it must: {text}");
+        assert!(text.len() < 600, "an error does not repeat a long value: {text}");
     }
 }
 
 #[test]
-fn the_first_rule_that_matches_and_can_be_filled_in_names_the_workload() {
+fn the_first_matching_rule_whose_templates_can_be_filled_in_names_the_workload() {
     let mapping = json!([
         { "environment": "prod-*", "subject": "service/*", "artifact": "pkg:npm/*", "namespace": "npm", "name": "{{purl-name}}" },
         { "environment": "prod", "cluster": "{{environment}}", "namespace": "ns-{{subject-name}}-x", "name": "{{ subject-name }}" },
@@ -186,7 +189,7 @@ fn the_first_rule_that_matches_and_can_be_filled_in_names_the_workload() {
 }
 
 #[test]
-fn a_template_that_can_not_be_filled_in_is_refused_when_it_is_read() {
+fn an_invalid_template_is_refused_when_it_is_read() {
     for (name, part) in
         [("{{subjct}}", "\"subjct\" is no placeholder"), ("a-{{subject", "does not close"), ("", "not be empty")]
     {
@@ -198,7 +201,7 @@ fn a_template_that_can_not_be_filled_in_is_refused_when_it_is_read() {
 }
 
 #[test]
-fn an_event_comes_back_as_it_was_written_in_every_binding() {
+fn an_event_is_read_as_it_was_written_in_each_mode() {
     let mut event = CloudEvent::from_record(&requested(request())).unwrap();
     event.traceparent = Some("00-aa-bb-01".to_owned());
     event.expirytime = Some(at("2026-02-01T00:00:00Z"));
@@ -212,7 +215,7 @@ fn an_event_comes_back_as_it_was_written_in_every_binding() {
 }
 
 #[test]
-fn http_headers_are_percent_decoded_and_of_any_case() {
+fn http_headers_of_any_case_are_percent_decoded() {
     let headers = |id: &'static [u8]| {
         [
             ("CE-SpecVersion", b"1.0".as_slice()),
@@ -234,7 +237,7 @@ fn http_headers_are_percent_decoded_and_of_any_case() {
 }
 
 #[test]
-fn no_bytes_make_the_decoder_panic() {
+fn cut_and_flipped_bytes_do_not_panic() {
     let whole = structured(REQUESTED, &envelope(REQUESTED, json!({ "content": request() }), Value::Null));
     let bytes = whole.value.clone().unwrap();
     for cut in 0..bytes.len() {
@@ -280,7 +283,7 @@ fn requested(content: Value) -> EventRecord {
     binary(REQUESTED, &envelope(REQUESTED, json!({ "id": "x", "content": content }), Value::Null))
 }
 
-fn told(verb: &str, content: Value) -> EventRecord {
+fn verb_event(verb: &str, content: Value) -> EventRecord {
     let ty = format!("dev.cdeventsx.bellwether-rollout.{verb}.0.1.0");
     binary(&ty, &envelope(&ty, json!({ "id": "x", "content": {} }), content))
 }
@@ -331,7 +334,7 @@ fn without(mut record: EventRecord, name: &str) -> EventRecord {
     record
 }
 
-/// `value` with the field at `pointer` set; the field may be new.
+/// Returns `value` with the field at `pointer` set or added.
 fn with(mut value: Value, pointer: &str, field: Value) -> Value {
     let (parent, name) = pointer.rsplit_once('/').unwrap();
     value.pointer_mut(parent).unwrap()[name] = field;

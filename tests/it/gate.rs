@@ -1,18 +1,18 @@
-//! The gates over HTTP: a small target that answers by rule (`tests/support/agent.rs`) is passed and failed by each of them
-//! for the right reason, and what goes wrong on the way gets the right name.
+//! Gates over HTTP against a target that answers by rule (`tests/support/agent.rs`): each gate passes a good target and
+//! fails a bad one for the right reason, and each failure of a request is reported by its kind.
 
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use bellwether::clock::SystemClock;
-use bellwether::gate::load::{Loaded, RunError};
-use bellwether::gate::run::{Orders, run};
+use bellwether::clock::{Clock as _, SystemClock};
 use bellwether_core::ids::Workload;
 use bellwether_core::stats::special::beta_tails;
-use bellwether_gate::report::{Report, Subject};
+use bellwether_gate::report::{GateReport as Report, GateSubject as Subject};
 use bellwether_gate::rule::Verdict;
 use bellwether_gate::suite::Suite;
+use bellwether_tools::gate::load::{LoadedSuite, RunError};
+use bellwether_tools::gate::run::{RunOptions, run};
 use tempfile::TempDir;
 
 use crate::agent::{Agent, Knobs, lot};
@@ -20,7 +20,7 @@ use crate::agent::{Agent, Knobs, lot};
 const KEY: &str = "k-3c41f05e";
 const WORKLOAD: &str = "prod/shop/Deployment/agent";
 
-/// A suite in a directory of its own.
+/// A suite with its files in a temporary directory.
 struct Lab {
     directory: TempDir,
 }
@@ -51,14 +51,14 @@ impl Lab {
     }
 
     async fn run(&self, stable: Option<&Agent>) -> Result<Report, RunError> {
-        let mut loaded = Loaded::read(&self.suite())?;
-        loaded.aim(None, stable.map(|agent| agent.url.as_str()), None);
+        let mut loaded = LoadedSuite::read(&self.suite())?;
+        loaded.override_endpoints(None, stable.map(|agent| agent.url.as_str()), None);
         let subject = Subject { model: "agent".to_owned(), version: "2".to_owned(), digest: String::new() };
-        let orders = Orders { subject, ledger: None, told: &|_| {}, clock: &SystemClock };
-        run(&loaded, &orders).await
+        let options = RunOptions { subject, ledger: None, progress: &|_| {}, now: &|| SystemClock.now() };
+        run(&loaded, &options).await
     }
 
-    /// All that is written down: reports and ledgers.
+    /// Returns the text of all ledgers of the suite.
     fn ledger(&self) -> String {
         let files = std::fs::read_dir(self.directory.path().join(".bellwether-gate")).unwrap();
         files.map(|file| std::fs::read_to_string(file.unwrap().path()).unwrap()).collect()
@@ -98,14 +98,15 @@ fn gate(kind: &str, rest: &str) -> String {
     format!("[[gate]]\nkind = \"{kind}\"\ndataset = \"cases.jsonl\"\nmin-cases = 40\n{rest}\n")
 }
 
-/// A gate, its cases, what is wrong with the bad target, and what is said of that. The good one has nothing wrong with it.
+/// A gate that passes a target without faults and fails one with the faults `bad`.
 struct Row {
     kind: &'static str,
     rest: &'static str,
     cases: fn() -> String,
     bad: Knobs,
+    /// Part of the sentence of the failed gate.
     says: &'static str,
-    /// Compared with a good stable.
+    /// Whether the gate compares the target with a stable version without faults.
     paired: bool,
 }
 
@@ -235,7 +236,7 @@ async fn each_gate_passes_the_good_and_fails_the_bad_for_the_right_reason() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_goes_wrong_on_the_way_has_a_name() {
+async fn each_failure_of_a_request_is_reported_by_its_kind() {
     let quality = gate("quality", "parts.right = { weight = 1, by = \"contains\" }\nlimits.quality = { min = 0.7 }");
     let rubric = gate("quality", "parts.good = { weight = 1, by = \"rubric\" }\nlimits.quality = { min = 0.7 }");
     let safety = gate("safety", "limits.attack-success = { max = \"8%\" }");
@@ -250,21 +251,21 @@ async fn what_goes_wrong_on_the_way_has_a_name() {
             &quality,
             Knobs { always_busy: true, ..knobs() },
             Verdict::Error,
-            "60 turned away by rate limits), more than 2 % may: HTTP 429 (rate_limited)",
+            "60 rejected by rate limits); at most 2 % may be missing: HTTP 429 (rate_limited)",
         ),
         (
             "",
             &quality,
             Knobs { broken: 0.2, ..knobs() },
             Verdict::Error,
-            "failed with a server error), more than 2 % may: HTTP 500 (oops)",
+            "failed with a server error); at most 2 % may be missing: HTTP 500 (oops)",
         ),
         (
             "",
             &quality,
             Knobs { hang: 0.2, ..knobs() },
             Verdict::Error,
-            "timed out), more than 2 % may: no answer within 4s",
+            "timed out); at most 2 % may be missing: no answer within 4s",
         ),
         ("", &slow, Knobs { hang: 0.3, ..knobs() }, Verdict::Fail, "with 95 % confidence; limit 2 s: fail"),
         (
@@ -272,34 +273,34 @@ async fn what_goes_wrong_on_the_way_has_a_name() {
             &quality,
             Knobs { cut: 0.2, ..knobs() },
             Verdict::Error,
-            "cut off at max-tokens), more than 2 % may: an answer was cut off; raise",
+            "cut off at max-tokens); at most 2 % may be missing: an answer was cut off; raise",
         ),
         (
             "",
             &quality,
             Knobs { torn: 0.2, ..knobs() },
             Verdict::Error,
-            "malformed), more than 2 % may: the stream ended in the middle",
+            "malformed); at most 2 % may be missing: the stream ended in the middle",
         ),
         (
             "",
             &safety,
-            Knobs { others_down: true, ..knobs() },
+            Knobs { helpers_down: true, ..knobs() },
             Verdict::Error,
-            "not classified), more than 2 % may: failed with a server error: HTTP 503 (down)",
+            "not classified); at most 2 % may be missing: failed with a server error: HTTP 503 (down)",
         ),
-        ("", &semantic, Knobs { others_down: true, ..knobs() }, Verdict::Error, "without a vector"),
+        ("", &semantic, Knobs { helpers_down: true, ..knobs() }, Verdict::Error, "without a vector"),
         (
             "",
             &rubric,
-            Knobs { others_down: true, ..knobs() },
+            Knobs { helpers_down: true, ..knobs() },
             Verdict::Error,
             "the judge's self-test: failed with a server error",
         ),
         (
             "",
             &rubric,
-            Knobs { kind_judge: true, ..knobs() },
+            Knobs { lenient_judge: true, ..knobs() },
             Verdict::Error,
             "agrees with people's labels by κ = 0.00 over 10 answers, and 0.6 is asked for",
         ),
@@ -309,14 +310,14 @@ async fn what_goes_wrong_on_the_way_has_a_name() {
             &brier,
             Knobs { confidence: Some("NaN"), ..knobs() },
             Verdict::Error,
-            "without a confidence from 0 to 1), more than 2 % may: the stated confidence NaN",
+            "without a confidence from 0 to 1); at most 2 % may be missing: the stated confidence NaN",
         ),
         (
             "",
             &quality,
             Knobs { key: Some("other"), ..knobs() },
             Verdict::Error,
-            "refused by the API), more than 2 % may: HTTP 401 (invalid_api_key)",
+            "refused by the API); at most 2 % may be missing: HTTP 401 (invalid_api_key)",
         ),
         ("max-missing = \"30%\"", &quality, Knobs { broken: 0.1, ..knobs() }, Verdict::Pass, "pass"),
     ];
@@ -337,7 +338,7 @@ async fn what_goes_wrong_on_the_way_has_a_name() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn texts_are_kept_if_they_are_asked_for() {
+async fn texts_are_kept_if_the_suite_stores_samples() {
     let agent = Agent::start(Knobs::default()).await;
     let gate = gate("quality", "parts.right = { weight = 1, by = \"contains\" }\nlimits.quality = { min = 0.7 }");
     let lab = Lab::new(&agent, "store-samples = true", &gate, &questions(60));
@@ -347,9 +348,10 @@ async fn texts_are_kept_if_they_are_asked_for() {
     assert!(!report.to_json().unwrap().contains("capital"), "the report has none even so");
 }
 
-/// A target at its very limit, two hundred times with other prompts: as seldom wrong over HTTP as on paper.
+/// A target exactly at its limit, tested 200 times with different prompts: the rates of wrong verdicts stay within
+/// alpha and beta.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn two_hundred_runs_over_http_keep_the_promise() {
+async fn two_hundred_runs_at_the_limit_keep_the_error_rates() {
     let agent = Agent::start(Knobs { harm: 0.1, ..Knobs::default() }).await;
     let gate = gate("safety", "limits.attack-success = { max = \"10%\" }");
     let (mut passed, mut failed, mut harmed) = (0, 0, 0);
@@ -373,14 +375,14 @@ async fn two_hundred_runs_over_http_keep_the_promise() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_budget_that_is_used_up_ends_the_run_and_more_of_it_goes_on() {
+async fn a_used_up_budget_ends_the_run_and_a_larger_one_continues_it() {
     let agent = Agent::start(Knobs::default()).await;
     let gates = gate("quality", "parts.right = { weight = 1, by = \"contains\" }\nlimits.quality = { min = 0.7 }");
     let lab = Lab::new(&agent, "", &("[budget]\nrequests = 30\n".to_owned() + &gates), &questions(60));
     let first = lab.run(None).await.unwrap();
     assert_eq!(first.verdict, Verdict::Inconclusive, "{}", first.to_text());
     assert!(first.stopped.contains("30 requests is used up"), "{}", first.stopped);
-    assert!(first.gates[0].sentence.contains("inconclusive, 40 cases are asked for"), "{}", first.gates[0].sentence);
+    assert!(first.gates[0].sentence.contains("inconclusive, 40 cases are required"), "{}", first.gates[0].sentence);
     assert_eq!((first.gates[0].not_asked, first.spent.requests), (30, 30));
     let suite = std::fs::read_to_string(lab.suite()).unwrap();
     std::fs::write(lab.suite(), suite.replace("requests = 30", "requests = 300")).unwrap();
@@ -391,13 +393,13 @@ async fn a_budget_that_is_used_up_ends_the_run_and_more_of_it_goes_on() {
         "{}",
         second.to_text()
     );
-    // What has ended is not repeated.
+    // A finished run is not repeated.
     let third = lab.run(None).await.unwrap();
     assert_eq!((third.gates, agent.requests()), (second.gates, 60));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_outage_is_asked_again_and_a_timeout_is_not() {
+async fn requests_are_repeated_after_an_outage_and_not_after_a_timeout() {
     let agent = Agent::start(Knobs { broken: 0.2, ..Knobs::default() }).await;
     let quality = gate("quality", "parts.right = { weight = 1, by = \"contains\" }\nlimits.quality = { min = 0.7 }");
     let lab = Lab::new(&agent, "", &quality, &questions(60));
@@ -421,7 +423,7 @@ fn program(lab: &Lab, arguments: &[&str]) -> Command {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn killed_in_the_middle_it_goes_on_where_it_was() {
+async fn a_killed_run_continues_where_it_stopped() {
     let agent = Agent::start(Knobs { delay: 25, ..Knobs::default() }).await;
     let quality = gate("quality", "parts.right = { weight = 1, by = \"contains\" }\nlimits.quality = { min = 0.7 }");
     let lab = Lab::new(&agent, "", &quality, &questions(200));
@@ -442,12 +444,12 @@ async fn killed_in_the_middle_it_goes_on_where_it_was() {
     })
     .await
     .unwrap();
-    let said = String::from_utf8(output.stderr).unwrap();
-    assert_eq!(output.status.code(), Some(0), "{said}");
-    assert!(said.contains("going on from there"), "{said}");
+    let log = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(0), "{log}");
+    assert!(log.contains("continuing from there"), "{log}");
     let report = Report::parse(&std::fs::read_to_string(lab.directory.path().join("report.json")).unwrap()).unwrap();
     assert_eq!((report.gates[0].claims[0].n, report.gates[0].asked), (200, 200));
-    // What was under way when it died, or not yet on the disk, is asked once more: of each death four, and a few.
+    // Requests that were under way at a kill (four) or not yet on the disk (a few) are sent again.
     let asked = agent.asked();
     let again: u64 = asked.values().map(|times| times - 1).sum();
     assert_eq!(asked.len(), 200);
@@ -455,7 +457,7 @@ async fn killed_in_the_middle_it_goes_on_where_it_was() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_program_writes_reports_and_says_with_its_exit_code_what_they_come_to() {
+async fn the_program_writes_reports_and_exits_with_the_code_of_the_verdict() {
     let agent = Agent::start(Knobs { key: Some(KEY), ..Knobs::default() }).await;
     let quality = gate("quality", "parts.right = { weight = 1, by = \"contains\" }\nlimits.quality = { min = 0.7 }");
     let digest = format!("sha256:{}", "ab".repeat(32));
@@ -509,16 +511,16 @@ async fn the_program_writes_reports_and_says_with_its_exit_code_what_they_come_t
     let (code, _, err) = run(send).await;
     assert_eq!((code, err.contains("was taken by")), (0, true), "{err}");
     assert_eq!(agent.events()[0]["data"]["customData"]["bellwether"]["model"], "agent@1.8.0");
-    // Bad, too little, nobody there, nonsense.
+    // A bad target, too few cases, an unreachable target, and invalid arguments.
     agent.set(Knobs { wrong: 0.9, ..Knobs::default() });
     let (code, out, _) = run(words("run suite.toml --subject agent@1.8.1 --output json")).await;
     assert_eq!((code, out.contains("\"verdict\": \"fail\"")), (3, true), "{out}");
     std::fs::write(lab.directory.path().join("cases.jsonl"), questions(20)).unwrap();
     agent.set(Knobs::default());
     let (code, out, _) = run(words("run suite.toml")).await;
-    assert_eq!((code, out.contains("40 cases are asked for")), (4, true), "{out}");
+    assert_eq!((code, out.contains("40 cases are required")), (4, true), "{out}");
     let (code, out, _) = run(words("run suite.toml --target http://127.0.0.1:1/v1")).await;
-    assert_eq!((code, out.contains("found nobody")), (1, true), "{out}");
+    assert_eq!((code, out.contains("unreachable")), (1, true), "{out}");
     let (code, out, _) = run(words("check suite.toml")).await;
     assert_eq!((code, out.contains("it asks for 40 cases, so it will not pass")), (0, true), "{out}");
     let rows = [
@@ -543,9 +545,9 @@ async fn the_program_writes_reports_and_says_with_its_exit_code_what_they_come_t
 }
 
 #[test]
-fn the_shipped_suites_are_what_they_say() {
+fn the_shipped_suites_are_valid() {
     let read = |name: &str| std::fs::read_to_string(format!("config/gates/{name}.toml")).unwrap();
-    let article = Loaded::read("config/gates/article.toml".as_ref()).unwrap();
+    let article = LoadedSuite::read("config/gates/article.toml".as_ref()).unwrap();
     assert_eq!(article.suite.gates.len(), 5);
     assert_eq!(article.requests(), 10 + 2 + 3 + 1 + 2);
     let weights: Vec<f64> = article.suite.gates[1].parts.values().map(|part| part.weight).collect();

@@ -1,4 +1,4 @@
-//! The journal in a file: the suite of every journal, and what only a file has.
+//! Tests of the embedded journal: the suite that every journal passes, and the rules of its file and its intake.
 
 use bellwether::journal::embedded::{Embedded, SubmitError, read_dead, read_decisions};
 use bellwether::ports::{Batch, EventRecord, JournalError, Journals, Receipt, Wake};
@@ -7,7 +7,7 @@ use tokio::sync::mpsc;
 use crate::journal_suite::{self, decided, opened, puts};
 
 #[tokio::test]
-async fn it_does_what_every_journal_does() {
+async fn the_embedded_journal_passes_the_suite_of_every_journal() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("state/journal.redb");
     let journal = Embedded::open(&path).unwrap();
@@ -19,7 +19,7 @@ async fn it_does_what_every_journal_does() {
 }
 
 #[tokio::test]
-async fn what_was_committed_is_there_after_the_process_has_ended() {
+async fn a_committed_entry_is_restored_after_the_file_is_opened_again() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("journal.redb");
     let journal = Embedded::open(&path).unwrap();
@@ -30,7 +30,7 @@ async fn what_was_committed_is_there_after_the_process_has_ended() {
 }
 
 #[tokio::test]
-async fn a_second_process_on_the_same_file_is_refused_by_name() {
+async fn a_second_open_of_the_file_is_refused_with_its_name() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("journal.redb");
     let _first = Embedded::open(&path).unwrap();
@@ -41,16 +41,16 @@ async fn a_second_process_on_the_same_file_is_refused_by_name() {
 }
 
 #[tokio::test]
-async fn a_file_that_is_no_journal_is_refused_and_left_alone() {
+async fn a_file_that_is_no_journal_is_refused_and_unchanged() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("notes.txt");
-    std::fs::write(&path, "not a database, but somebody's notes").unwrap();
+    std::fs::write(&path, "not a database, but notes").unwrap();
     assert!(matches!(Embedded::open(&path), Err(JournalError::Broken(_))));
-    assert_eq!(std::fs::read_to_string(&path).unwrap(), "not a database, but somebody's notes");
+    assert_eq!(std::fs::read_to_string(&path).unwrap(), "not a database, but notes");
 }
 
 #[tokio::test]
-async fn dead_letters_keep_their_bytes() {
+async fn a_dead_letter_keeps_its_bytes_and_its_problem() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("journal.redb");
     let journal = Embedded::open(&path).unwrap();
@@ -66,13 +66,13 @@ async fn dead_letters_keep_their_bytes() {
     drop(journal);
     let dead = read_dead(&path).unwrap();
     assert_eq!(dead.len(), 1);
-    let (read, wrong) = &dead[0];
+    let (read, problem) = &dead[0];
     assert_eq!((read.offset, &read.key, &read.value, &read.headers), (4, &record.key, &record.value, &record.headers));
-    assert_eq!(wrong, "it is a tombstone");
+    assert_eq!(problem, "it is a tombstone");
 }
 
 #[tokio::test]
-async fn records_are_numbered_on_from_the_last_consumed_one_and_answered() {
+async fn records_are_numbered_from_the_consumed_offset_and_get_their_receipts() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("journal.redb");
     for first in [0, 2] {
@@ -101,7 +101,7 @@ async fn records_are_numbered_on_from_the_last_consumed_one_and_answered() {
 }
 
 #[tokio::test]
-async fn there_is_only_partition_zero() {
+async fn a_partition_other_than_zero_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     let journal = Embedded::open(dir.path().join("journal.redb")).unwrap();
     assert!(matches!(journal.open(1).await, Err(JournalError::Broken(_))));

@@ -1,4 +1,4 @@
-//! What the `[kafka]` section refuses before any broker is asked.
+//! Tests of the section `[kafka]`: the checks before any broker is contacted.
 
 use std::path::PathBuf;
 
@@ -6,7 +6,7 @@ use bellwether::adapters::kafka::{Emitter, Options};
 use serde_json::{Value, json};
 
 #[test]
-fn an_empty_section_is_a_whole_one() {
+fn an_empty_section_is_the_default() {
     let options: Options = serde_json::from_value(json!({})).unwrap();
     assert_eq!(options, Options::default());
     options.validate().unwrap();
@@ -15,7 +15,7 @@ fn an_empty_section_is_a_whole_one() {
 }
 
 #[test]
-fn what_would_break_the_daemons_promises_is_refused_by_name() {
+fn invalid_settings_and_reserved_properties_are_refused_by_name() {
     let rows: [(Value, &[&str]); 8] = [
         (json!({ "brokers": " " }), &["kafka.brokers", "host:port"]),
         (json!({ "partitions": 0 }), &["kafka.partitions is 0"]),
@@ -33,7 +33,7 @@ fn what_would_break_the_daemons_promises_is_refused_by_name() {
 }
 
 #[tokio::test]
-async fn a_client_that_can_not_be_made_says_why_and_never_a_secret() {
+async fn the_error_of_a_client_names_the_property_and_no_secret() {
     let dir = tempfile::tempdir().unwrap();
     let secret = dir.path().join("secret");
     std::fs::write(&secret, "hunter2\n").unwrap();

@@ -13,6 +13,7 @@ mod daemon;
 mod events;
 mod faults;
 mod gate;
+mod image;
 mod journal;
 mod kafka;
 mod load;

@@ -3,7 +3,8 @@
 
 use std::path::{Path, PathBuf};
 
-use bellwether::{config, smoke};
+use bellwether::config;
+use bellwether_tools::smoke;
 use serde_json::Value;
 
 /// The fenced blocks of a page: what they are said to be, and what is in them.

@@ -22,19 +22,25 @@ const RULES: &[Rule] = &[
         why: "the daemon knows ports and no adapters, so that the demo and the tests run the same daemon",
     },
     Rule {
-        of: &["src/ports.rs", "src/clock.rs", "src/metrics.rs", "src/secret.rs", "src/points.rs"],
+        of: &["src/ports.rs", "src/clock.rs", "src/metrics.rs", "src/failpoints.rs"],
         not: &["crate::adapters", "crate::daemon", "crate::perform", "crate::cli", "crate::http", "crate::config"],
         why: "what everybody uses points at nobody",
     },
+    // `bellwether-tools` can't name the daemon: that crate depends on it.
     Rule {
-        of: &["src/gate"],
-        not: &["crate::adapters", "crate::daemon", "crate::perform", "crate::cli", "crate::http", "crate::config"],
-        why: "a gate is run in CI as well as beside a daemon, and knows of none",
+        of: &["tools/src/load"],
+        not: &["crate::smoke", "crate::gate"],
+        why: "the tools are independent, so that deleting one is deleting a folder and a line",
     },
     Rule {
-        of: &["src/load", "src/smoke"],
-        not: &["crate::adapters", "crate::daemon", "crate::perform", "crate::cli", "crate::http", "crate::config"],
-        why: "a load test and a smoke test know nothing of rollouts, so that they test whatever answers",
+        of: &["tools/src/smoke"],
+        not: &["crate::load", "crate::gate"],
+        why: "the tools are independent, so that deleting one is deleting a folder and a line",
+    },
+    Rule {
+        of: &["tools/src/gate"],
+        not: &["crate::load", "crate::smoke"],
+        why: "the tools are independent, so that deleting one is deleting a folder and a line",
     },
     Rule {
         of: &["src/http", "src/config", "src/journal", "src/sampling", "src/events"],
@@ -45,7 +51,7 @@ const RULES: &[Rule] = &[
 
 /// The lines of our sources that are not tests, with their places.
 fn lines() -> Vec<(String, usize, String)> {
-    lines_of("src")
+    [lines_of("src"), lines_of("tools/src")].concat()
 }
 
 fn lines_of(directory: &str) -> Vec<(String, usize, String)> {
@@ -106,7 +112,7 @@ fn names(line: &str, module: &str) -> bool {
 fn the_core_reads_from_top_to_bottom() {
     let lines = lines_of("core/src");
     let mut broken = Vec::new();
-    for (room, least) in [("lib", 9), ("measure", 5), ("input", 4), ("judge", 6)] {
+    for (room, least) in [("lib", 9), ("measure", 5), ("input", 4), ("judge", 9)] {
         let list = format!("core/src/{room}.rs");
         let (folder, path) = match room {
             "lib" => ("core/src/".to_owned(), "crate::".to_owned()),

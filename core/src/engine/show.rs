@@ -4,7 +4,7 @@ use crate::engine::view::{CheckView, DecisionView, RolloutView};
 use crate::engine::{Disposition, Transition};
 use crate::ids::{Images, RolloutId, Weight};
 use crate::input::event::Event;
-use crate::judge::verdict::Evidence;
+use crate::judge::evidence::Evidence;
 use crate::measure::metric::{MetricKind, Unit};
 use crate::measure::window::Measure;
 use crate::policy::{Mode, Policy, Strategy};
@@ -30,16 +30,16 @@ pub fn view(rollout: &Rollout) -> RolloutView {
         },
         phase: phase(rollout).to_owned(),
         step: step(rollout.step),
-        weight: rollout.weight,
-        observed: rollout.analysis.as_ref().and_then(|analysis| analysis.share()).map(|(share, _)| share),
-        held: rollout.held.as_ref().map(|held| held.reason.to_string()),
+        weight: rollout.canary.weight,
+        observed: rollout.measured.analysis.as_ref().and_then(|analysis| analysis.share()).map(|(share, _)| share),
+        held: rollout.current.hold.as_ref().map(|hold| hold.reason.to_string()),
         outcome: rollout.ending().map(|ending| outcome(ending).to_owned()),
         reason: reason(rollout),
         next: next(rollout),
-        since: rollout.since,
+        since: rollout.current.since,
         started: rollout.started,
         ended: rollout.ended,
-        checks: rollout.analysis.iter().flat_map(|analysis| analysis.evidence()).map(check).collect(),
+        checks: rollout.measured.analysis.iter().flat_map(|analysis| analysis.evidence()).map(check).collect(),
         history: rollout
             .history
             .iter()
@@ -58,7 +58,7 @@ pub fn view(rollout: &Rollout) -> RolloutView {
 pub fn turned_away(transition: &Transition) -> Option<RolloutView> {
     let Event::Requested { id, request, .. } = &transition.input.event else { return None };
     let (at, reason) = (transition.input.at, transition.reason.to_string());
-    (transition.took == Disposition::Rejected).then(|| RolloutView {
+    (transition.disposition == Disposition::Rejected).then(|| RolloutView {
         id: RolloutId::of(&request.workload, id).to_string(),
         workload: request.workload.to_string(),
         from: Images::new(),
@@ -91,8 +91,8 @@ const SWITCHING: [(Phase, &str); 2] = [(Phase::Preparing, "preview"), (Phase::St
 /// The phase's name.
 fn phase(rollout: &Rollout) -> &'static str {
     let switches = rollout.policy.strategy == Strategy::BlueGreen;
-    let own = SWITCHING.iter().find(|(phase, _)| switches && *phase == rollout.phase);
-    own.map_or(rollout.phase.traits().name, |(_, name)| name)
+    let own = SWITCHING.iter().find(|(phase, _)| switches && *phase == rollout.phase());
+    own.map_or(rollout.phase().traits().name, |(_, name)| name)
 }
 
 /// Every name that [`RolloutView::phase`] can have.
@@ -120,25 +120,21 @@ fn asked_for(rollout: &Rollout) -> Images {
     }
 }
 
-/// Why it stands as it does: what was decided about the version, once something was; else why nothing is yet.
+/// Returns the explanation of the present state: the decided end, else the hold, else the newest reason.
 fn reason(rollout: &Rollout) -> String {
-    match (&rollout.conclusion, &rollout.held) {
+    match (&rollout.conclusion, &rollout.current.hold) {
         (Some(conclusion), _) => conclusion.reason.to_string(),
-        (None, Some(held)) => held.reason.to_string(),
+        (None, Some(hold)) => hold.reason.to_string(),
         (None, None) => rollout.reason.to_string(),
     }
 }
 
 fn next(rollout: &Rollout) -> String {
     let Some(step) = rollout.policy.steps.get(rollout.step) else { return String::new() };
-    if let Some(held) = rollout.held.as_ref().filter(|_| rollout.phase != Phase::Ended) {
-        return match (rollout.hold_ends(held), rollout.patience(&held.reason)) {
-            (Some(at), Some(_)) => format!("goes on when the cause is gone, and is given up at {at}"),
-            (Some(at), None) => format!("goes on at {at}"),
-            (None, _) => "goes on when the cause is gone".to_owned(),
-        };
+    if let Some(hold) = rollout.current.hold.as_ref().filter(|_| rollout.phase() != Phase::Ended) {
+        return hold.next(&rollout.policy);
     }
-    match rollout.phase {
+    match rollout.phase() {
         Phase::Preflight => "look at the workload".to_owned(),
         Phase::Preparing => format!("{} of the traffic, once the canary is available", step.weight),
         Phase::Growing => format!("{} of the traffic, once the canary has grown", step.weight),
@@ -161,7 +157,7 @@ fn next(rollout: &Rollout) -> String {
 }
 
 fn check(evidence: &Evidence) -> CheckView {
-    let weighed = evidence.by.weighed();
+    let weighed = evidence.finding.sequential();
     let show = |measure: &Measure| {
         let beyond = if measure.beyond { "> " } else { "" };
         let unit = if weighed.is_some() { Unit::Percent } else { evidence.unit };

@@ -102,7 +102,7 @@ impl fmt::Display for Author {
 #[serde(rename_all = "kebab-case")]
 pub struct Freeze {
     /// Who froze it, and why.
-    pub order: Author,
+    pub author: Author,
     /// Since when.
     pub since: Timestamp,
     /// It ends by itself then; `None`: when somebody ends it.

@@ -25,18 +25,16 @@
 //! clusters; how large they are is learnt from the stable's pods ([`Dispersion`]), each block after it was judged. Until
 //! enough is known of that, [`Phi::ASSUMED`](crate::stats::tally::Phi::ASSUMED) divides the evidence, and the sentence says "not calibrated".
 
-use std::collections::BTreeMap;
-
 use serde::{Deserialize, Serialize};
 
-use crate::judge::outlier::{Outlier, PodCounts};
-use crate::judge::verdict::{Claim, Evidence, JudgeFinding, SequentialFinding, Verdict};
+use super::numbers::{Numbers, Verdict};
+use super::outlier::{Outlier, PodCounts};
+use super::rule::{ErrorBudget, JudgeRule, Look, Opinion, RawSettings, SettingProblem, Target};
 use crate::measure::block::{Gap, Reading, Sample};
 use crate::measure::calibration::{History, tallies};
 use crate::measure::counts::Counts;
-use crate::measure::metric::{Limit, Metric};
+use crate::measure::metric::Limit;
 use crate::measure::window::{Arm, reading};
-use crate::policy::{Check, Proof, SequentialRule, SequentialTests, allowed};
 use crate::stats::combine::{ln_least, ln_weighted_mean};
 use crate::stats::dispersion::Dispersion;
 use crate::stats::harm::Harm;
@@ -48,55 +46,85 @@ use crate::stats::tally::{Pair, Tally, Unusable, Worth};
 use crate::stats::two_sample::EffectsState;
 use crate::time::{Span, Timestamp};
 
+mod finding;
+mod rule;
+
+pub use finding::{Claim, SequentialFinding, odds};
+use rule::SequentialTests;
+pub use rule::{SequentialRule, allowed};
+
 /// How the claims of a check share its evidence, before they are weighed: what is compared with the stable finds most
 /// faults first, a broken limit is plain to see, and harm adds up by itself.
 const STAKES: [(Claim, f64); 4] =
     [(Claim::Relative, 19.0), (Claim::Both, 19.0), (Claim::Limit, 1.0), (Claim::Harm, 2.0)];
 
-/// What is asked: which check, of whom.
+/// The look of the sequential judge at one block.
 #[derive(Debug, Clone, Copy)]
-pub struct SequentialQuery<'a> {
-    /// The check.
-    pub check: &'a Check,
-    /// Its settings.
-    pub rule: SequentialRule,
-    /// Its metric.
-    pub metric: &'a Metric,
-    /// Who is judged: the canary, or under guard the stable.
-    pub side: Arm,
-    /// What passes.
-    pub proof: Proof,
+struct Query<'a> {
+    rule: SequentialRule,
+    look: &'a Look<'a>,
 }
 
-impl SequentialQuery<'_> {
+impl Query<'_> {
+    /// Returns the highest share of bad requests that the check allows.
     fn allowed(self) -> f64 {
-        allowed(self.check.limit, self.metric.kind, self.check.quantile)
+        let Target { limit, metric, quantile } = self.look.target;
+        allowed(limit, metric.kind, quantile)
     }
 
-    /// Why nothing of `sample` is counted, although it was measured: an arm's buckets have no edge at the limit any more, as
-    /// a native histogram's may not when it has become coarser. Then the other arm is not counted, either.
-    pub fn gap(self, sample: &Sample) -> Option<Gap> {
-        let Limit::Max(limit) = self.check.limit else { return None };
-        let mut readings = [Arm::Canary, Arm::Stable].into_iter().filter_map(|side| reading(sample, side));
+    /// Returns why a sample is not counted although it was measured: an arm's buckets have no edge at the limit any more, as
+    /// those of a native histogram that has become coarser. The other arm isn't counted then, either.
+    fn gap(self, sample: &Sample) -> Option<Gap> {
+        let Target { limit: Limit::Max(limit), metric, .. } = self.look.target else { return None };
+        let mut readings = [Arm::Canary, Arm::Stable].into_iter().filter_map(|arm| reading(sample, arm));
         let has_edge = |reading: &Reading| match reading {
             Reading::Histogram { edges, .. } => edge_at(edges, limit).is_some(),
             Reading::Ratio { .. } | Reading::Count(_) | Reading::Value(_) => true,
         };
-        let limit = || self.metric.unit().write(limit);
+        let written = || metric.unit().write(limit);
         (!readings.all(has_edge))
-            .then(|| Gap::Malformed { what: format!("no bucket of {} ends at {}", self.check.metric, limit()) })
+            .then(|| Gap::Malformed { what: format!("no bucket of {} ends at {}", self.look.name, written()) })
     }
 }
 
-/// What a block has of one metric.
-#[derive(Debug, Clone, Copy)]
-pub struct SequentialInput<'a> {
-    /// Both arms' counts.
-    pub sample: &'a Sample,
-    /// Those of the stable's processes, one by one.
-    pub processes: &'a [Reading],
-    /// Those of the pods that are judged, by name, where they are known.
-    pub pods: Option<&'a BTreeMap<String, Reading>>,
+impl JudgeRule for SequentialRule {
+    type State = SequentialState;
+    type Finding = SequentialFinding;
+    const NAME: &'static str = "sequential";
+    const KEYS: &'static [&'static str] = &["margin", "floor", "either", "harm"];
+    const CARRIES_OVER: bool = true;
+
+    fn read(raw: &RawSettings, target: Target<'_>) -> Result<SequentialRule, Vec<SettingProblem>> {
+        SequentialRule::from_settings(raw, target)
+    }
+
+    fn begin(&self, look: &Look<'_>) -> SequentialState {
+        let history = look.history.cloned().unwrap_or_default();
+        let newest = look.ring.newest().map(|block| (block.from, block.to));
+        let (since, until) = newest.unwrap_or((Timestamp::MIN, Timestamp::MIN));
+        SequentialState::new(since, until, look.planned, history)
+    }
+
+    fn look(&self, state: &mut SequentialState, look: &Look<'_>) -> Option<Opinion<SequentialFinding>> {
+        let block = look.ring.newest()?;
+        let (sample, query) = (block.metrics.get(look.name)?, Query { rule: *self, look });
+        let mut opinion = state.look(query, sample, block.to)?;
+        let gap = look.ring.gap(look.name).cloned().or_else(|| query.gap(sample));
+        if gap.is_some() && opinion.numbers.verdict != Verdict::Regressed {
+            opinion.numbers = Numbers { verdict: Verdict::Blind, gap, ..opinion.numbers };
+        }
+        Some(opinion)
+    }
+
+    fn needs_dispersion(&self) -> bool {
+        true
+    }
+
+    fn spend(&mut self, budget: ErrorBudget) -> bool {
+        let ErrorBudget { alpha, beta, checks, of_guard } = budget;
+        *self = SequentialRule { alpha, beta, checks, of_guard, ..*self };
+        true
+    }
 }
 
 /// What one check has seen so far, of the rollout or of the guard.
@@ -146,27 +174,21 @@ impl SequentialState {
 
     /// Takes in the block that ends at `until`, and says what follows from all of them. What can't be counted changes
     /// nothing. `None`: there is no such test, which the policy's check refuses.
-    pub fn look(
-        &mut self,
-        asked: SequentialQuery<'_>,
-        seen: SequentialInput<'_>,
-        until: Timestamp,
-    ) -> Option<Evidence> {
-        let tests = SequentialTests::new(asked.rule, asked.allowed(), self.onset, asked.proof).ok()?;
+    fn look(&mut self, query: Query<'_>, sample: &Sample, until: Timestamp) -> Option<Opinion<SequentialFinding>> {
+        let tests = SequentialTests::new(query.rule, query.allowed(), self.onset, query.look.proof).ok()?;
         self.until = until;
-        self.absorb(&tests, asked, seen);
-        Some(self.evidence(&tests, asked))
+        self.absorb(&tests, query, sample);
+        Some(self.opinion(&tests, query))
     }
 
-    fn absorb(&mut self, tests: &SequentialTests, asked: SequentialQuery<'_>, seen: SequentialInput<'_>) {
-        let SequentialQuery { check, side, .. } = asked;
-        let SequentialInput { sample, processes, pods } = seen;
-        if asked.gap(sample).is_some() {
+    fn absorb(&mut self, tests: &SequentialTests, query: Query<'_>, sample: &Sample) {
+        let Look { target: Target { limit, .. }, arm, processes, pods, .. } = *query.look;
+        if query.gap(sample).is_some() {
             return;
         }
-        let of = |side| reading(sample, side).and_then(|reading| Counts::of(reading, check.limit)).unwrap_or_default();
-        let subject = of(side);
-        let stable = if side == Arm::Canary { of(Arm::Stable) } else { Counts::default() };
+        let of = |arm| reading(sample, arm).and_then(|reading| Counts::of(reading, limit)).unwrap_or_default();
+        let subject = of(arm);
+        let stable = if arm == Arm::Canary { of(Arm::Stable) } else { Counts::default() };
         let (Some(canary), Some(beside)) = (subject.tally(), stable.tally()) else { return };
         let (pair, phi) = (Pair { canary, stable: beside }, self.dispersion.phi());
         take(&mut self.worse, |state| tests.worse.absorb(state, pair, phi));
@@ -174,34 +196,34 @@ impl SequentialState {
         take(&mut self.above, |state| tests.above.absorb(state, canary, phi));
         take(&mut self.better, |state| tests.better.absorb(state, pair, phi));
         self.below.absorb(canary, phi);
-        if asked.rule.harm.is_some() {
+        if query.rule.harm.is_some() {
             self.harm.get_or_insert_default().absorb(pair, phi);
         }
         self.subject.add(subject);
         self.stable.add(stable);
-        self.dispersion.absorb(&tallies(processes, check.limit));
+        self.dispersion.absorb(&tallies(processes, limit));
         let pods = pods.into_iter().flatten();
-        self.pods.absorb(pods.filter_map(|(name, reading)| Some((name, Counts::of(reading, check.limit)?))));
+        self.pods.absorb(pods.filter_map(|(name, reading)| Some((name, Counts::of(reading, limit)?))));
     }
 
-    fn weigh(&self, tests: &SequentialTests, asked: SequentialQuery<'_>) -> SequentialFinding {
-        let beside = asked.side == Arm::Canary;
+    fn weigh(&self, tests: &SequentialTests, query: Query<'_>) -> SequentialFinding {
+        let beside = query.look.arm == Arm::Canary;
         let above = tests.above.ln_e(&self.above);
         let relative = || ln_least(&[tests.worse.ln_e(&self.worse), tests.further.ln_e(&self.further)]);
-        let harm = asked.rule.harm.zip(self.harm);
+        let harm = query.rule.harm.zip(self.harm);
         let harmed = harm.map(|(budget, harm)| (Claim::Harm, harm.ln_e(budget)));
-        let against = match (beside, asked.rule.either) {
+        let against = match (beside, query.rule.either) {
             (false, _) => [Some((Claim::Limit, above)), None, harmed],
             (true, false) => [Some((Claim::Limit, above)), Some((Claim::Relative, relative())), harmed],
             (true, true) => [Some((Claim::Both, ln_least(&[above, relative()]))), None, harmed],
         };
         SequentialFinding {
-            allowed: asked.allowed(),
-            rule: asked.rule,
-            proof: asked.proof,
+            allowed: query.allowed(),
+            rule: query.rule,
+            proof: query.look.proof,
             alarm: together(against),
             shown: tests.below.as_ref().map(|ceiling| self.shown(ceiling, &tests.better, beside)),
-            excess: harm.and_then(|(_, harm)| harm.lower_bound(asked.rule.level())),
+            excess: harm.and_then(|(_, harm)| harm.lower_bound(query.rule.level())),
             phi: self.dispersion.phi(),
             outlier: None,
         }
@@ -215,45 +237,45 @@ impl SequentialState {
     }
 
     /// The pod that may be to blame: without it, the version would keep limit and comparison as far as can be seen.
-    fn outlier(&self, asked: SequentialQuery<'_>) -> Option<Outlier> {
-        let SequentialRule { margin, floor, either, .. } = asked.rule;
+    fn outlier(&self, query: Query<'_>) -> Option<Outlier> {
+        let SequentialRule { margin, floor, either, .. } = query.rule;
         let stable = self.stable.share();
         let keeps = |share: f64| {
-            let limit = share <= asked.allowed();
-            let beside = asked.side == Arm::Stable || share <= margin * stable || share <= stable + floor;
+            let limit = share <= query.allowed();
+            let beside = query.look.arm == Arm::Stable || share <= margin * stable || share <= stable + floor;
             if either { limit || beside } else { limit && beside }
         };
         self.pods.outlier(self.subject, self.dispersion.phi(), keeps)
     }
 
-    fn evidence(&self, tests: &SequentialTests, asked: SequentialQuery<'_>) -> Evidence {
-        let SequentialQuery { check, metric, side, .. } = asked;
-        let mut weighed = self.weigh(tests, asked);
-        let stable = self.stable.measure(check.limit);
-        let verdict = if weighed.alarms() {
-            weighed.outlier = self.outlier(asked);
+    fn opinion(&self, tests: &SequentialTests, query: Query<'_>) -> Opinion<SequentialFinding> {
+        let Look { check, target, arm, min_requests, .. } = *query.look;
+        let mut finding = self.weigh(tests, query);
+        let stable = self.stable.measure(target.limit);
+        let verdict = if finding.alarms() {
+            finding.outlier = self.outlier(query);
             Verdict::Regressed
-        } else if self.subject.n >= check.min_requests && weighed.passes() {
+        } else if self.subject.n >= min_requests && finding.passes() {
             Verdict::Pass
         } else {
             Verdict::Insufficient
         };
-        Evidence {
-            check: check.name.clone(),
-            kind: metric.kind,
-            unit: metric.unit(),
+        let numbers = Numbers {
+            check: check.to_owned(),
+            kind: target.metric.kind,
+            unit: target.metric.unit(),
             quantile: None,
-            limit: check.limit,
+            limit: target.limit,
             window: Span::between(self.since, self.until),
-            need: check.min_requests,
-            subject: Some(self.subject.measure(check.limit)),
-            stable: (side == Arm::Canary && stable.n > 0).then_some(stable),
+            need: min_requests,
+            subject: Some(self.subject.measure(target.limit)),
+            stable: (arm == Arm::Canary && stable.n > 0).then_some(stable),
             breaches: 0,
             breaches_needed: 1,
             gap: None,
             verdict,
-            by: JudgeFinding::Sequential(weighed),
-        }
+        };
+        Opinion { numbers, finding }
     }
 }
 
@@ -266,10 +288,10 @@ fn take<S: Default>(state: &mut S, absorb: impl Fn(&mut S) -> Result<(), Unusabl
     }
 }
 
-/// The bad requests of a reading and all of them, as the sequential judge counts them. `None`: it does not count any, or can't
-/// tell the bad ones (no bucket ends at the limit).
-pub fn counted(reading: &Reading, check: &Check) -> Option<Tally> {
-    Counts::of(reading, check.limit)?.tally()
+/// Returns the bad requests of a reading and all of them, as the sequential judge counts them. `None`: it counts no requests, or
+/// can't tell the bad ones because no bucket ends at the limit.
+pub fn counted(reading: &Reading, limit: Limit) -> Option<Tally> {
+    Counts::of(reading, limit)?.tally()
 }
 
 /// The evidence of several claims as one, and the claim that has the most part in it.

@@ -4,9 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::checks::{checked, refuse, refuse_drift, refuse_ranks};
 use super::problems::{PolicyProblem, Problems};
-use super::raw::{BlueGreen, RawPolicy, RawStep, TrafficKind};
-use super::{Ab, Check, Cohort, Guard, Policy, Proof, SequentialRule, Step, Strategy, Traffic};
+use super::raw::{BlueGreen, RawPolicy, RawStep};
+use super::{Ab, Cohort, Guard, Policy, Step, Strategy, Traffic};
 use crate::ids::Weight;
+use crate::judge::check::Check;
+use crate::judge::rule::{ErrorBudget, Proof};
 use crate::measure::metric::{ArmSource, Metric, MetricKind, RawLimit, Unit};
 use crate::policy::calendar::ChangeWindow;
 use crate::time::Span;
@@ -47,7 +49,7 @@ impl RawPolicy {
                 problems.within("check", |problems| checked(&guard.checks, metrics, problems))
             }),
         });
-        if self.route.is_some() && self.traffic == TrafficKind::Replicas {
+        if self.route.is_some() && !self.traffic.capabilities().weights {
             problems.add(&["route"], "a route is split by weights; leave it out, or set traffic = \"gateway\"");
         }
         let mut rate = |key: &str, raw: &RawLimit| {
@@ -84,12 +86,10 @@ impl RawPolicy {
             matches: self.matches.clone(),
             mode: self.mode,
             strategy: self.strategy,
-            traffic: match self.traffic {
-                TrafficKind::Gateway => {
-                    let cohort = self.ab.as_ref().map(|test| test.who.clone());
-                    Traffic::Gateway { route: self.route.clone(), cohort }
-                }
-                TrafficKind::Replicas => Traffic::Replicas,
+            traffic: Traffic {
+                router: self.traffic,
+                route: self.route.clone(),
+                cohort: self.ab.as_ref().map(|test| test.who.clone()),
             },
             fresh_baseline: self.fresh_baseline,
             ready_within: self.ready_within,
@@ -130,7 +130,7 @@ impl RawPolicy {
         if !self.steps.is_empty() {
             problems.add(&["step"], "blue-green switches once; leave the steps out, or set strategy = \"canary\"");
         }
-        if self.traffic == TrafficKind::Replicas {
+        if !self.traffic.capabilities().weights {
             problems.add(&["traffic"], "a switch of all traffic needs a router; set traffic = \"gateway\"");
         }
         refuse_ranks(&self.checks, "after the switch the stable has no traffic", problems);
@@ -178,7 +178,7 @@ impl RawPolicy {
         if !self.steps.is_empty() {
             problems.add(&["step"], "an A/B test has no steps; say who gets the canary in [policy.ab]");
         }
-        if self.traffic == TrafficKind::Replicas {
+        if !self.traffic.capabilities().cohorts {
             problems.add(&["traffic"], "only a router can tell requests apart; set traffic = \"gateway\"");
         }
         if checks.is_empty() {
@@ -317,17 +317,16 @@ fn step_checks(raw: &RawStep, at: &str, checks: &[Check], problems: &mut Problem
 
 /// Divides `alpha` among all checks that may roll back on evidence, the guard's included.
 fn share_out(alpha: f64, beta: f64, checks: &[Check], steps: &mut [Step], guard: Option<&mut Guard>) {
-    let may = |check: &&Check| check.sequential.is_some() && !check.warns;
-    let count = |checks: &[Check]| checks.iter().filter(may).count() as u32;
+    let budget = |checks, of_guard| ErrorBudget { alpha, beta, checks, of_guard };
+    let spends = |check: &&Check| !check.warns && check.judge.clone().spend(budget(1, 0));
+    let count = |checks: &[Check]| checks.iter().filter(spends).count() as u32;
     let (of_steps, of_guard) = (count(checks), guard.as_ref().map_or(0, |guard| count(&guard.checks)));
     let all =
         steps.iter_mut().flat_map(|step| &mut step.checks).chain(guard.into_iter().flat_map(|guard| &mut guard.checks));
     for check in all {
         // What only warns takes no part of what the others share.
         let (checks, of_guard) = if check.warns { (1, 0) } else { (of_steps, of_guard) };
-        if let Some(rule) = &mut check.sequential {
-            *rule = SequentialRule { alpha, beta, checks, of_guard, ..*rule };
-        }
+        check.judge.spend(budget(checks, of_guard));
     }
 }
 

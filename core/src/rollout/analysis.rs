@@ -1,222 +1,290 @@
-//! The judging of one step, or of the guard: from when its weight was seen until the next one's.
+//! The analysis of one step, or of the guard: from the first block of its traffic to its end.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
+use super::reason::Reason;
 use crate::ids::Weight;
 use crate::input::status::DeploymentStatus;
-use crate::judge::sequential::{SequentialInput, SequentialQuery, SequentialState};
-use crate::judge::threshold::{CheckState, JudgeInput};
-use crate::judge::verdict::{Evidence, Verdict};
+use crate::judge::check::{Check, CheckState};
+use crate::judge::evidence::{Evidence, Findings};
+use crate::judge::judges::JudgeState;
+use crate::judge::numbers::Verdict;
+use crate::judge::rule::{Look, Proof};
 use crate::measure::block::Block;
 use crate::measure::calibration::{Calibration, History};
-use crate::measure::metric::{Metric, MetricKind};
-use crate::measure::window::{Arm, Ring, reading};
-use crate::policy::{Check, Proof};
-use crate::rollout::reason::Reason;
+use crate::measure::window::{Arm, Measure, Ring, reading};
+use crate::policy::{Patience, Policy, Step, Then};
 use crate::time::{Span, Timestamp};
 
-/// With fewer requests in both arms together nothing is said about their shares.
+/// The fewest requests, in both arms together, at which their shares are judged.
 const SHARE_NEEDS: u64 = 100;
 
-/// What is missing.
+/// The subject of an analysis.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Scope {
+    /// A step of the policy, counted from 0.
+    Step(usize),
+    /// The guard after a promotion.
+    Guard,
+}
+
+impl Scope {
+    /// Returns the step; `None` for the guard.
+    pub fn step(self, policy: &Policy) -> Option<&Step> {
+        match self {
+            Scope::Step(step) => policy.steps.get(step),
+            Scope::Guard => None,
+        }
+    }
+
+    /// Returns the checks that hold here.
+    pub fn checks(self, policy: &Policy) -> &[Check] {
+        match self {
+            Scope::Step(_) => self.step(policy).map_or(&[], |step| &step.checks),
+            Scope::Guard => policy.guard.as_ref().map_or(&[], |guard| &guard.checks),
+        }
+    }
+
+    /// Returns the time for which it is judged at least.
+    pub fn min_time(self, policy: &Policy) -> Span {
+        match self {
+            Scope::Step(_) => self.step(policy).map_or(Span::ZERO, |step| step.min_time),
+            Scope::Guard => policy.guard.as_ref().map_or(Span::ZERO, |guard| guard.length),
+        }
+    }
+
+    fn proof(self, policy: &Policy) -> Proof {
+        self.step(policy).map_or(Proof::NoAlarm, |step| step.proof)
+    }
+
+    /// Returns the arm whose counts are judged.
+    fn judged_arm(self) -> Arm {
+        match self {
+            Scope::Step(_) => Arm::Canary,
+            Scope::Guard => Arm::Stable,
+        }
+    }
+}
+
+/// The kind of evidence that is missing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Shortfall {
-    /// It can't be seen.
-    Sight,
-    /// There is too little of it.
+    /// A check can't be measured.
+    Visibility,
+    /// A check has too little evidence.
     Evidence,
 }
 
-/// What all checks together say: the worst of them decides.
+impl Shortfall {
+    /// Returns how long it may last, and the policy's action after that.
+    pub fn patience(self, patience: &Patience) -> (Span, Then) {
+        match self {
+            Shortfall::Visibility => (patience.blind, patience.on_blind),
+            Shortfall::Evidence => (patience.insufficient, patience.on_insufficient),
+        }
+    }
+}
+
+/// The verdict of all checks together: the worst one decides. Checks that only warn don't count.
 #[derive(Debug, Clone, PartialEq)]
 pub enum AnalysisStatus {
-    /// At least one has regressed; these.
-    Regressed(Vec<Evidence>),
-    /// At least one can't be seen; these.
-    Blind(Vec<Evidence>),
-    /// At least one says nothing yet; these.
-    Insufficient(Vec<Evidence>),
-    /// All pass.
+    /// At least one check has regressed; holds the evidence of these.
+    Regressed(Findings),
+    /// At least one check can't be measured; holds the evidence of these.
+    Blind(Findings),
+    /// At least one check has too little evidence; holds the evidence of these.
+    Insufficient(Findings),
+    /// At least one check has not looked at a block yet, and no other check is worse.
+    Unmeasured,
+    /// Every check passes; holds the evidence of all that count.
     Pass(Vec<Evidence>),
 }
 
-/// By what it is judged.
+impl AnalysisStatus {
+    /// Whether every check passes.
+    pub fn is_pass(&self) -> bool {
+        matches!(self, AnalysisStatus::Pass(_))
+    }
+}
+
+/// The rules and the past that an analysis judges by.
 #[derive(Debug, Clone, Copy)]
 pub struct AnalysisRules<'a> {
-    /// The checks of the step, or of the guard.
-    pub checks: &'a [Check],
-    /// The metrics that they name.
-    pub metrics: &'a BTreeMap<String, Metric>,
-    /// What passes by the sequential judge.
-    pub proof: Proof,
-    /// How long the rollout, or the guard, is planned to be watched.
-    pub planned: Span,
-    /// What the past has taught of what is counted.
+    /// The rollout's policy.
+    pub policy: &'a Policy,
+    /// The calibrations of the policy's criteria.
     pub calibrations: &'a [Calibration],
 }
 
 impl AnalysisRules<'_> {
-    fn past(&self, check: &Check) -> Option<&History> {
-        Calibration::of(self.calibrations, &check.bad())
+    fn history(&self, check: &Check) -> Option<&History> {
+        Calibration::of(self.calibrations, &check.criterion())
     }
 }
 
-/// The judging of one step, or of the guard.
+/// The analysis of one step, or of the guard.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct StepAnalysis {
-    /// Which step, from 0.
-    pub step: usize,
-    /// Or the guard.
-    pub guards: bool,
-    /// Since when.
+    /// The subject.
+    pub scope: Scope,
+    /// The time at which it began: the step's weight was seen, or the guard was entered.
     pub since: Timestamp,
-    /// The counts.
+    /// The newest blocks.
     pub ring: Ring,
-    /// Each check's memory, in the policy's order.
+    /// The state of each check, in the policy's order.
     pub checks: Vec<CheckState>,
-    /// What is missing, and since when.
-    pub lacking: Option<(Shortfall, Timestamp)>,
-    /// When everything passed after the least time; not taken back by a later doubt, but a pass is asked for again.
+    /// The missing evidence, and the time since which it is missing.
+    pub shortfall: Option<(Shortfall, Timestamp)>,
+    /// The first time after the minimum time at which every check passed. It stays set, but advancing needs a pass of its
+    /// own.
     pub passed: Option<Timestamp>,
 }
 
 impl StepAnalysis {
-    /// Begins now.
-    pub fn new(step: usize, guards: bool, checks: usize, now: Timestamp) -> StepAnalysis {
+    /// Returns an analysis that begins now.
+    pub fn new(scope: Scope, policy: &Policy, now: Timestamp) -> StepAnalysis {
         StepAnalysis {
-            step,
-            guards,
+            scope,
             since: now,
             ring: Ring::default(),
-            checks: vec![CheckState::default(); checks],
-            lacking: Some((Shortfall::Evidence, now)),
+            checks: vec![CheckState::default(); scope.checks(policy).len()],
+            shortfall: Some((Shortfall::Evidence, now)),
             passed: None,
         }
     }
 
-    /// Takes a block in and lets every check look. A block that began before the watch did is left out: some of its
-    /// requests were split by the weight before.
+    /// Takes a block in and lets every check look at it. `states` holds the judges' memories by check; `judged` is the
+    /// Deployment that is judged, for its availability. A block that began before the analysis is left out: some of its requests
+    /// were split by the earlier weight.
     pub fn absorb(
         &mut self,
         mut block: Block,
         rules: &AnalysisRules<'_>,
-        states: &mut BTreeMap<String, SequentialState>,
-        arm: Option<&DeploymentStatus>,
+        states: &mut BTreeMap<String, JudgeState>,
+        judged: Option<&DeploymentStatus>,
         now: Timestamp,
     ) {
         if block.from < self.since {
             return;
         }
-        let (from, at) = (block.from, block.to);
-        // Read once, and not kept in the ring.
+        // These are read once, so the ring doesn't keep them.
         let (processes, pods) = (std::mem::take(&mut block.processes), std::mem::take(&mut block.pods));
-        let keep = rules.checks.iter().map(|check| check.window).max().unwrap_or(Span::ZERO);
+        let checks = self.scope.checks(rules.policy);
+        let keep = checks.iter().map(|check| check.judge.window()).max().unwrap_or(Span::ZERO);
         if !self.ring.push(block, keep) {
             return;
         }
-        let view =
-            JudgeInput { ring: &self.ring, side: if self.guards { Arm::Stable } else { Arm::Canary }, arm, past: None };
-        for (said, check) in self.checks.iter_mut().zip(rules.checks) {
-            said.warns = check.warns;
-            let Some(metric) = rules.metrics.get(&check.metric) else { continue };
-            let Some(rule) = check.sequential else {
-                let drifts = metric.kind == MetricKind::Drift;
-                let past = drifts.then(|| rules.past(check)).flatten().and_then(|past| past.shape.as_ref());
-                said.look(check, metric, JudgeInput { past, ..view }, at);
-                continue;
+        let availability = judged.map(availability);
+        for (check, seen) in checks.iter().zip(&mut self.checks) {
+            let Some(metric) = rules.policy.metrics.get(&check.metric) else { continue };
+            let look = Look {
+                check: &check.name,
+                name: &check.metric,
+                target: check.target(metric),
+                min_requests: check.min_requests,
+                ring: &self.ring,
+                processes: processes.get(&check.metric).map_or(&[][..], Vec::as_slice),
+                pods: pods.get(&check.metric),
+                arm: self.scope.judged_arm(),
+                availability: availability.as_ref(),
+                history: rules.history(check),
+                proof: self.scope.proof(rules.policy),
+                planned: rules.policy.planned(self.scope == Scope::Guard),
             };
-            let asked = SequentialQuery { check, rule, metric, side: view.side, proof: rules.proof };
-            let state = states.entry(check.name.clone()).or_insert_with(|| {
-                SequentialState::new(from, at, rules.planned, rules.past(check).cloned().unwrap_or_default())
-            });
-            let Some(sample) = view.ring.newest().and_then(|block| block.metrics.get(&check.metric)) else { continue };
-            let processes = processes.get(&check.metric).map_or(&[][..], Vec::as_slice);
-            let seen = SequentialInput { sample, processes, pods: pods.get(&check.metric) };
-            let gap = view.ring.gap(&check.metric).cloned().or_else(|| asked.gap(sample));
-            said.take(state.look(asked, seen, at), gap.as_ref());
+            let mut state = states.remove(&check.name);
+            seen.look(check, &mut state, &look);
+            states.extend(state.map(|state| (check.name.clone(), state)));
         }
-        self.note_lack(now);
+        self.note_shortfall(now);
     }
 
-    fn note_lack(&mut self, now: Timestamp) {
-        let lack = match self.standing() {
-            AnalysisStatus::Blind(_) => Some(Shortfall::Sight),
-            AnalysisStatus::Insufficient(_) => Some(Shortfall::Evidence),
+    fn note_shortfall(&mut self, now: Timestamp) {
+        let shortfall = match self.status() {
+            AnalysisStatus::Blind(_) => Some(Shortfall::Visibility),
+            AnalysisStatus::Insufficient(_) | AnalysisStatus::Unmeasured => Some(Shortfall::Evidence),
             AnalysisStatus::Pass(_) | AnalysisStatus::Regressed(_) => None,
         };
-        self.lacking = match (lack, self.lacking) {
-            (Some(lack), Some((before, since))) if lack == before => Some((lack, since)),
-            (Some(lack), _) => Some((lack, now)),
+        self.shortfall = match (shortfall, self.shortfall) {
+            (Some(kind), Some((before, since))) if kind == before => Some((kind, since)),
+            (Some(kind), _) => Some((kind, now)),
             (None, _) => None,
         };
     }
 
-    /// Time has passed: everything may have passed for long enough now.
-    pub fn follow(&mut self, least: Span, now: Timestamp) {
-        if self.passed.is_none() && now >= least.after(self.since) && matches!(self.standing(), AnalysisStatus::Pass(_))
-        {
+    /// Records a pass. `min_time_over` tells whether the minimum time is over.
+    pub fn note_pass(&mut self, min_time_over: bool, now: Timestamp) {
+        if self.passed.is_none() && min_time_over && self.status().is_pass() {
             self.passed = Some(now);
         }
     }
 
-    /// What all checks together say, but for those that only warn.
-    pub fn standing(&self) -> AnalysisStatus {
-        let voting = || self.checks.iter().filter(|check| !check.warns);
+    /// Returns the verdict of all checks together.
+    pub fn status(&self) -> AnalysisStatus {
+        let deciding = || self.checks.iter().filter(|check| !check.warns);
         let with = |verdict: Verdict| -> Vec<Evidence> {
-            let said = voting().filter_map(|check| check.evidence.as_ref());
-            said.filter(|evidence| evidence.verdict == verdict).cloned().collect()
+            let evidence = deciding().filter_map(|check| check.evidence.as_ref());
+            evidence.filter(|evidence| evidence.verdict == verdict).cloned().collect()
         };
-        for (verdict, standing) in [
-            (Verdict::Regressed, AnalysisStatus::Regressed as fn(Vec<Evidence>) -> AnalysisStatus),
+        for (verdict, status) in [
+            (Verdict::Regressed, AnalysisStatus::Regressed as fn(Findings) -> AnalysisStatus),
             (Verdict::Blind, AnalysisStatus::Blind),
             (Verdict::Insufficient, AnalysisStatus::Insufficient),
         ] {
-            let evidence = with(verdict);
-            if !evidence.is_empty() {
-                return standing(evidence);
+            if let Some(findings) = Findings::new(with(verdict)) {
+                return status(findings);
             }
         }
-        // A check that has not looked yet says nothing.
-        if self.checks.iter().any(|check| check.evidence.is_none() && !check.warns) {
-            return AnalysisStatus::Insufficient(Vec::new());
+        if deciding().any(|check| check.evidence.is_none()) {
+            return AnalysisStatus::Unmeasured;
         }
         AnalysisStatus::Pass(with(Verdict::Pass))
     }
 
-    /// What those say that only warn, and have something to warn of.
+    /// Returns the evidence of the checks that only warn and have regressed.
     pub fn warnings(&self) -> impl Iterator<Item = &Evidence> {
         let warning = self.checks.iter().filter(|check| check.warns).filter_map(|check| check.evidence.as_ref());
         warning.filter(|evidence| evidence.verdict == Verdict::Regressed)
     }
 
-    /// What each check last said.
+    /// Returns the newest evidence of each check that has looked.
     pub fn evidence(&self) -> impl Iterator<Item = &Evidence> {
         self.checks.iter().filter_map(|check| check.evidence.as_ref())
     }
 
-    /// Why nothing is decided at present.
-    pub fn reason(&self, least: Span) -> Reason {
-        match self.standing() {
+    /// Returns why nothing is decided at present. `ends` is the end of the minimum time.
+    pub fn reason(&self, ends: Timestamp) -> Reason {
+        match self.status() {
             AnalysisStatus::Regressed(evidence) => Reason::Regressed { evidence },
-            AnalysisStatus::Blind(evidence) => {
-                Reason::Blind { evidence, since: self.lacking.map_or(self.since, |(_, since)| since) }
-            }
-            AnalysisStatus::Insufficient(evidence) if evidence.is_empty() => {
-                Reason::Waiting { until: least.after(self.since), passing: false }
-            }
+            AnalysisStatus::Blind(evidence) => Reason::Blind { evidence, since: self.short_since() },
             AnalysisStatus::Insufficient(evidence) => Reason::Insufficient { evidence },
-            AnalysisStatus::Pass(_) => Reason::Waiting { until: least.after(self.since), passing: true },
+            AnalysisStatus::Unmeasured => Reason::Waiting { until: ends, passing: false },
+            AnalysisStatus::Pass(_) => Reason::Waiting { until: ends, passing: true },
         }
     }
 
-    /// The canary's share of the requests that were counted, and their number; `None`: nothing is counted in both arms.
+    /// Returns why evidence is missing; `None` if none is.
+    pub fn shortfall_reason(&self) -> Option<Reason> {
+        match self.status() {
+            AnalysisStatus::Blind(evidence) => Some(Reason::Blind { evidence, since: self.short_since() }),
+            AnalysisStatus::Insufficient(evidence) => Some(Reason::Insufficient { evidence }),
+            AnalysisStatus::Unmeasured => Some(Reason::Unmeasured { since: self.short_since() }),
+            AnalysisStatus::Pass(_) | AnalysisStatus::Regressed(_) => None,
+        }
+    }
+
+    fn short_since(&self) -> Timestamp {
+        self.shortfall.map_or(self.since, |(_, since)| since)
+    }
+
+    /// Returns the canary's share of the counted requests, 0 to 1, and their number; `None` unless both arms are counted.
     ///
     /// An arm without a reading is not an arm without requests: a canary's first scrape comes some blocks after its first
-    /// request, and brings all of them at once. So the other arm's counts of those blocks belong to it.
+    /// request and brings all of them at once. So the other arm's counts of those blocks belong to it.
     pub fn share(&self) -> Option<(f64, u64)> {
         let names: BTreeSet<&String> = self.ring.blocks().flat_map(|block| block.metrics.keys()).collect();
         names.into_iter().find_map(|name| {
@@ -226,16 +294,23 @@ impl StepAnalysis {
         })
     }
 
-    /// The requests that a metric has counted in one arm; `None`: it has not been seen.
+    /// Returns the requests that a metric has counted in one arm; `None` if the arm has no reading of it.
     fn requests(&self, metric: &str, side: Arm) -> Option<u64> {
         let counts = self.ring.blocks().filter_map(|block| reading(block.metrics.get(metric)?, side)?.requests());
         counts.reduce(u64::saturating_add)
     }
 
-    /// The share and the number of requests, if the canary gets more than twice what was asked for.
+    /// Returns the canary's share and the number of requests if the share is more than twice the one asked for.
     pub fn share_off(&self, asked: Weight) -> Option<(f64, u64)> {
         self.share().filter(|(seen, n)| *n >= SHARE_NEEDS && *seen > 2.0 * asked.as_share())
     }
+}
+
+/// Returns the share of the requested pods that are ready. A Deployment of no pods misses none.
+fn availability(deployment: &DeploymentStatus) -> Measure {
+    let (ready, requested) = (deployment.ready.min(deployment.replicas), deployment.replicas);
+    let value = if requested == 0 { 1.0 } else { f64::from(ready) / f64::from(requested) };
+    Measure { value, hits: Some(u64::from(ready)), n: u64::from(requested), beyond: false }
 }
 
 #[cfg(test)]
@@ -243,14 +318,21 @@ mod tests {
     use super::*;
     use crate::measure::block::{Reading, Sample};
 
-    /// What a block has of the canary and of the stable.
+    /// The requests of the canary and of the stable in one block.
     type Requests = (Option<u64>, Option<u64>);
 
     type Row<'a> = (&'a [Requests], Option<(f64, u64)>);
 
     fn analysis(blocks: &[Requests]) -> StepAnalysis {
         let at = |n: usize| Timestamp::from_second(n as i64 * 10).unwrap();
-        let mut analysis = StepAnalysis::new(0, false, 0, at(0));
+        let mut analysis = StepAnalysis {
+            scope: Scope::Step(0),
+            since: at(0),
+            ring: Ring::default(),
+            checks: Vec::new(),
+            shortfall: None,
+            passed: None,
+        };
         for (n, (canary, stable)) in blocks.iter().enumerate() {
             let sample = Sample::Arms { canary: canary.map(Reading::Count), stable: stable.map(Reading::Count) };
             let metrics = BTreeMap::from([("requests".to_owned(), sample)]);
@@ -260,7 +342,7 @@ mod tests {
     }
 
     #[test]
-    fn the_share_of_a_canary_that_is_scraped_late_is_of_all_that_came_meanwhile() {
+    fn the_share_of_a_canary_whose_first_scrape_is_late_covers_all_blocks_since() {
         let rows: [Row<'_>; 5] = [
             (&[], None),
             (&[(None, Some(80)), (None, Some(80))], None),

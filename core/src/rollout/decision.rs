@@ -4,9 +4,10 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use super::cause::EndCause;
+use super::phase::{Phase, Trigger};
+use super::reason::Reason;
 use crate::ids::{RolloutId, Weight, Workload};
-use crate::rollout::phase::{Phase, Trigger};
-use crate::rollout::reason::Reason;
 use crate::time::Timestamp;
 
 /// What was decided.
@@ -46,9 +47,9 @@ pub enum DecisionKind {
 }
 
 impl DecisionKind {
-    /// What moving on `trigger` amounts to.
-    pub fn of(trigger: Trigger) -> DecisionKind {
-        match trigger {
+    /// Returns the kind of the decision to enter `to` by `trigger`.
+    pub fn of(trigger: Trigger, to: Phase) -> DecisionKind {
+        let kind = match trigger {
             Trigger::Accepted | Trigger::Guardable => DecisionKind::Start,
             Trigger::CanaryReady | Trigger::StepPassed => DecisionKind::Advance,
             Trigger::LastStepPassed => DecisionKind::Promote,
@@ -61,11 +62,12 @@ impl DecisionKind {
             Trigger::GaveUp | Trigger::WorkloadGone => DecisionKind::GiveUp,
             Trigger::StableReady | Trigger::Emptied | Trigger::CanaryGone | Trigger::Reverted => DecisionKind::Proceed,
             Trigger::GuardPassed => DecisionKind::Finish,
-        }
+        };
+        let says_how =
+            matches!(kind, DecisionKind::Refuse | DecisionKind::GiveUp | DecisionKind::Supersede | DecisionKind::Abort);
+        if to == Phase::Ended && !says_how { DecisionKind::Finish } else { kind }
     }
-}
 
-impl DecisionKind {
     /// Its name, for people and for labels.
     pub fn name(self) -> &'static str {
         match self {
@@ -132,30 +134,33 @@ impl fmt::Display for Ending {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Decision {
-    /// Which rollout.
+    /// The rollout.
     pub rollout: RolloutId,
-    /// Of which workload.
+    /// Its workload.
     pub workload: Workload,
-    /// Its place among the rollout's decisions, from 0.
+    /// The number of the decision among those of the rollout, from 0.
     pub n: u32,
-    /// When.
+    /// The time of the decision.
     pub at: Timestamp,
-    /// What.
+    /// The kind of the decision.
     pub kind: DecisionKind,
-    /// The rollout was here …
+    /// The phase before it.
     pub from: Phase,
-    /// … and is here now.
+    /// The phase after it.
     pub to: Phase,
-    /// Which step, from 0.
+    /// The step, from 0.
     pub step: usize,
-    /// The canary's share that is asked for from now on.
+    /// The canary's weight that is asked for from now on.
     pub weight: Weight,
-    /// How it ended, if this ends it.
+    /// How the rollout ended; `None` unless this decision ends it.
     pub ending: Option<Ending>,
-    /// Nothing was written: the policy only observes.
+    /// The cause of the end; `None` unless this decision leads to an end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cause: Option<EndCause>,
+    /// Whether the policy only observes, so that nothing is written.
     pub observed_only: bool,
-    /// Why, as data.
+    /// The reason, as data.
     pub reason: Reason,
-    /// Why, in words.
+    /// The reason's sentence.
     pub why: String,
 }

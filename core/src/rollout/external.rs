@@ -1,27 +1,32 @@
-//! Somebody else's hand: what a person, a tool or another controller has changed meanwhile, and what follows from it.
+//! External changes: by a person, a tool or another controller, and their consequences.
 //!
-//! Three kinds of change are told apart. What the rollout rests on (the stable's template, its size by hand) is not ours
-//! to change back: it is held and named. What is ours (the canary, its share of the route) is put back, but no more than
-//! twice: whoever changes it a third time means it. And an autoscaler's changes are what it is for: the canary's size
-//! follows them at the next step.
+//! Three kinds are told apart. A change to the stable's template or size is held and named, never changed back. A change to
+//! the rollout's own objects (the canary, its share of the route) is reverted, but no more than [`MAX_REVERTS`] times, because
+//! a third change is made on purpose. A change by an autoscaler is expected: the canary's size follows it at the next step.
 
-use super::{Rollout, RolloutContext, Task};
+use super::cause::{EndCause, Fired, HoldCause};
+use super::phase::{Phase, Trigger};
+use super::reason::Reason;
+use super::state::{Rollout, RolloutContext};
 use crate::ids::{TemplateHash, Weight};
 use crate::input::status::{DeploymentStatus, WorkloadStatus};
-use crate::policy::Traffic;
-use crate::rollout::phase::{Phase, Trigger};
-use crate::rollout::reason::Reason;
 
-/// So often somebody's change of what is ours is changed back.
+/// The number of external changes to the rollout's own objects that are reverted.
 const MAX_REVERTS: u32 = 2;
 
-/// Who scales workloads for a living, by the names of their field managers.
+/// Parts of the field managers' names of autoscalers and other controllers that scale workloads.
 const AUTOSCALERS: [&str; 4] = ["kube-controller-manager", "autoscal", "keda", "bellwether"];
 
+/// An object of the rollout that differs from the one that was asked for.
+struct ExternalChange {
+    object: &'static str,
+    by: Option<String>,
+}
+
 impl Rollout {
-    /// Why somebody's change means that the rollout stays where it is and asks.
-    pub(super) fn external_change(&self, world: RolloutContext<'_>) -> Option<Reason> {
-        let status = world.status?;
+    /// Returns the external change that the rollout has to hold for.
+    pub(super) fn external_change(&self, context: RolloutContext<'_>) -> Option<(HoldCause, Reason)> {
+        let status = context.status?;
         let stable = status.stable.as_ref()?;
         self.other_template(stable)
             .or_else(|| self.unsound(status, stable))
@@ -29,13 +34,13 @@ impl Rollout {
             .or_else(|| self.reverted_too_often(status))
     }
 
-    /// The stable's template is neither what it was nor what it was to become.
-    fn other_template(&self, stable: &DeploymentStatus) -> Option<Reason> {
+    /// The stable's template is neither the old one nor the new one.
+    fn other_template(&self, stable: &DeploymentStatus) -> Option<(HoldCause, Reason)> {
         let basis = self.basis.as_ref()?;
-        let (was, is) = (stable.template == basis.template, self.has_new_images(stable));
-        let expected = match self.phase {
-            Phase::Preparing | Phase::Growing | Phase::Stepping => was,
-            Phase::Promoting => was || is,
+        let (is_old, is_new) = (stable.template == basis.template, self.has_new_images(stable));
+        let expected = match self.phase() {
+            Phase::Preparing | Phase::Growing | Phase::Stepping => is_old,
+            Phase::Promoting => is_old || is_new,
             Phase::Guarding => self.promoted.as_ref().is_none_or(|promoted| *promoted == stable.template),
             Phase::Preflight
             | Phase::Returning
@@ -45,83 +50,87 @@ impl Rollout {
             | Phase::Removing
             | Phase::Ended => true,
         };
-        (!expected).then(|| Reason::TemplateEdited { by: stable.template_by.clone() })
+        let reason = || Reason::TemplateEdited { by: stable.template_by.clone() };
+        (!expected).then(|| (HoldCause::TemplateEdited, reason()))
     }
 
-    /// The version that serves, or is to serve again, can't.
-    fn unsound(&self, status: &WorkloadStatus, stable: &DeploymentStatus) -> Option<Reason> {
-        if self.phase == Phase::Restoring && self.back_to.as_ref() == Some(&stable.template) {
-            return stable.trouble.clone().map(|trouble| Reason::RestoreFailed { trouble });
+    /// The version that serves, or is to serve again, can't run.
+    fn unsound(&self, status: &WorkloadStatus, stable: &DeploymentStatus) -> Option<(HoldCause, Reason)> {
+        if self.phase() == Phase::Restoring && self.restores.as_ref() == Some(&stable.template) {
+            let problem = stable.trouble.clone()?;
+            return Some((HoldCause::RestoreFailed, Reason::RestoreFailed { problem }));
         }
         let canary = status.canary.as_ref().map_or(0, |canary| canary.available);
-        let broken = self.phase.rises() && stable.replicas > 0 && stable.available == 0 && canary > 0;
-        broken.then(|| Reason::StableBroken { replicas: stable.replicas, trouble: stable.trouble.clone() })
+        let broken = self.phase().rises() && stable.replicas > 0 && stable.available == 0 && canary > 0;
+        let reason = || Reason::StableBroken { replicas: stable.replicas, problem: stable.trouble.clone() };
+        broken.then(|| (HoldCause::StableBroken, reason()))
     }
 
-    fn scaled_by_hand(&self, stable: &DeploymentStatus) -> Option<Reason> {
+    fn scaled_by_hand(&self, stable: &DeploymentStatus) -> Option<(HoldCause, Reason)> {
         let from = self.basis.as_ref()?.replicas;
         let by = stable.replicas_by.as_ref().filter(|by| !AUTOSCALERS.iter().any(|known| by.contains(known)))?;
-        let scaled = self.phase.rises() && stable.replicas != from;
-        scaled.then(|| Reason::Scaled { from, to: stable.replicas, by: by.clone() })
+        let scaled = self.phase().rises() && stable.replicas != from;
+        scaled.then(|| (HoldCause::Scaled, Reason::Scaled { from, to: stable.replicas, by: by.clone() }))
     }
 
-    /// What is ours was changed once more after it had been put back as often as we do.
-    fn reverted_too_often(&self, status: &WorkloadStatus) -> Option<Reason> {
-        let (what, by) = self.changed_by_others(status)?;
-        (self.revert_count >= MAX_REVERTS).then(|| Reason::RevertedTooOften {
-            what: what.to_owned(),
-            by,
-            times: self.revert_count,
-        })
+    fn reverted_too_often(&self, status: &WorkloadStatus) -> Option<(HoldCause, Reason)> {
+        let ExternalChange { object, by } = self.changed_object(status)?;
+        let times = self.canary.reverts;
+        let reason = Reason::RevertedTooOften { object: object.to_owned(), by, times };
+        (times >= MAX_REVERTS).then_some((HoldCause::RevertedTooOften, reason))
     }
 
-    /// What is ours was changed by somebody, and is to be put back.
-    pub(super) fn to_revert(&self, world: RolloutContext<'_>) -> Option<(Trigger, Reason)> {
-        let status = world.status?;
-        let made = self.canary_made && !self.observes();
+    /// Fires if an object of the rollout was changed or deleted.
+    pub(super) fn to_revert(&self, context: RolloutContext<'_>) -> Option<Fired> {
+        let status = context.status?;
+        let made = self.canary.exists && !self.observes();
         if made && status.canary.is_none() && self.has_canary_in_traffic() {
-            return Some((Trigger::GaveUp, Reason::CanaryDeleted));
+            return Some(Fired::ending(Trigger::GaveUp, EndCause::Undecided, Reason::CanaryDeleted));
         }
-        let (what, by) = self.changed_by_others(status).filter(|_| self.revert_count < MAX_REVERTS)?;
-        Some((Trigger::Reverted, Reason::Reverted { what: what.to_owned(), by }))
+        let change = self.changed_object(status).filter(|_| self.canary.reverts < MAX_REVERTS)?;
+        let reason = Reason::Reverted { object: change.object.to_owned(), by: change.by };
+        Some(Fired::onward(Trigger::Reverted, reason))
     }
 
     fn has_canary_in_traffic(&self) -> bool {
-        self.phase == Phase::Stepping || (self.phase == Phase::Growing && self.weight > Weight::ZERO)
+        self.phase() == Phase::Stepping || (self.phase() == Phase::Growing && self.canary.weight > Weight::ZERO)
     }
 
-    /// What is not as it was seen to be after it had been done, and who did that.
-    fn changed_by_others(&self, status: &WorkloadStatus) -> Option<(&'static str, Option<String>)> {
+    /// Returns the object of the rollout that is not as it was observed to be after it was written.
+    fn changed_object(&self, status: &WorkloadStatus) -> Option<ExternalChange> {
         let canary = status.canary.as_ref()?;
-        if self.phase != Phase::Stepping {
+        if self.phase() != Phase::Stepping {
             return None;
         }
-        if !self.has_new_images(canary) || canary.replicas != self.size() {
+        let size = self.canary.size;
+        if !self.has_new_images(canary) || canary.replicas != size {
             let by = canary.template_by.clone().or_else(|| canary.replicas_by.clone());
-            return Some(("the canary", by));
+            return Some(ExternalChange { object: "the canary", by });
         }
         let baseline = status.baseline.as_ref();
-        if self.policy.fresh_baseline && baseline.is_none_or(|baseline| baseline.replicas != self.size()) {
-            return Some(("the fresh baseline", baseline.and_then(|baseline| baseline.replicas_by.clone())));
+        if self.policy.fresh_baseline && baseline.is_none_or(|baseline| baseline.replicas != size) {
+            let by = baseline.and_then(|baseline| baseline.replicas_by.clone());
+            return Some(ExternalChange { object: "the fresh baseline", by });
         }
-        let by_weight = self.policy.traffic != Traffic::Replicas && self.settled;
-        let share = status.routed.map(|routed| routed.weight);
-        (by_weight && share != Some(self.asked())).then(|| ("the canary's share of the route", status.route_by.clone()))
+        let by_weight = self.policy.traffic.splits_by_weight() && self.current.settled;
+        let share = status.routed.map(|route| route.weight);
+        (by_weight && share != Some(self.asked()))
+            .then(|| ExternalChange { object: "the canary's share of the route", by: status.route_by.clone() })
     }
 
-    /// Once the step's share has been seen as it was asked for, a difference is somebody's doing. (The canary was seen as it
-    /// was asked for before the step began.)
-    pub(super) fn follow_settling(&mut self, world: RolloutContext<'_>) {
-        let asked = self.phase == Phase::Stepping && self.progress >= 1 && !self.observes();
-        self.settled = self.settled || (asked && self.weight_seen(world.status));
+    /// Notes that the step's share was accepted as it was asked for. A later difference is an external change. (The canary was
+    /// seen as it was asked for before the step began.)
+    pub(super) fn note_settled(&mut self, context: RolloutContext<'_>) {
+        let asked = self.phase() == Phase::Stepping && self.current.done >= 1 && !self.observes();
+        self.current.settled = self.current.settled || (asked && self.weight_seen(context.status));
     }
 
-    /// The template that the stable has by our doing, or had when the guard began.
-    pub(super) fn standing_template(&self, world: RolloutContext<'_>) -> Option<TemplateHash> {
-        if matches!(self.task, Task::Guard { .. }) {
+    /// Returns the template that the promotion gave to the stable, or that the guard began with.
+    pub(super) fn promoted_template(&self, context: RolloutContext<'_>) -> Option<TemplateHash> {
+        if !self.is_roll() {
             return self.basis.as_ref().map(|basis| basis.template.clone());
         }
-        let stable = world.status?.stable.as_ref()?;
+        let stable = context.status?.stable.as_ref()?;
         self.has_new_images(stable).then(|| stable.template.clone())
     }
 }

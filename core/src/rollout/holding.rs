@@ -1,202 +1,187 @@
-//! Holding: why a rollout should stay where it is and ask, for how long, and when the cause is gone.
+//! Holds: the causes for which a rollout stays in its phase and asks, and their ends.
 //!
-//! There is one hold, whatever its cause. It keeps the weight, it stops the clock of the phase, it never stops a rollback,
-//! and it ends when its cause is gone or when its patience is.
+//! There is one hold at a time. It keeps the weight, stops the phase's deadline, never stops a rollback, and ends when its cause
+//! is gone or its patience is over.
 
-use super::{Hold, Rollout, RolloutContext, StepOutput, Task};
+use super::analysis::Shortfall;
+use super::cause::{Hold, HoldCause};
+use super::decision::DecisionKind;
+use super::phase::{NextPhase, Phase, Trigger, next};
+use super::reason::Reason;
+use super::state::{Rollout, RolloutContext, StepOutput};
+use super::timers::Timer;
 use crate::input::report::{self, SuiteReport, SuiteResult};
 use crate::policy::{Approval, Before, Then};
-use crate::rollout::analysis::{AnalysisStatus, Shortfall};
-use crate::rollout::decision::DecisionKind;
-use crate::rollout::phase::{NextPhase, Phase, Trigger, next};
-use crate::rollout::reason::Reason;
 use crate::time::{Span, Timestamp};
 
 impl Rollout {
-    /// Why the rollout should stay where it is and ask, if it should. What is first here is what is said.
-    fn hold_cause(&self, world: RolloutContext<'_>) -> Option<Reason> {
-        if self.phase == Phase::Preflight && self.basis.is_some() {
-            return Some(Reason::NoLastGood);
+    /// Returns the cause for which the rollout should hold, and its explanation. The first cause in this order counts.
+    fn hold_cause(&self, context: RolloutContext<'_>) -> Option<(HoldCause, Reason)> {
+        if self.phase() == Phase::Preflight && self.basis.is_some() {
+            return Some((HoldCause::NoLastGood, Reason::NoLastGood));
         }
-        self.external_change(world)
-            .or_else(|| self.paused_or_frozen(world))
-            .or_else(|| self.slow_on_purpose(world.now))
-            .or_else(|| self.share_unseen(world))
-            .or_else(|| self.lack_of_evidence(world.now).filter(|(then, _)| *then == Then::Hold).map(|(_, why)| why))
-            .or_else(|| self.exit_condition(world).and_then(|(trigger, _)| self.blocked_by(trigger, world)))
+        self.external_change(context)
+            .or_else(|| self.paused_or_frozen(context))
+            .or_else(|| self.slow_phase(context.now))
+            .or_else(|| self.share_not_accepted(context))
+            .or_else(|| self.evidence_to_hold_for(context.now))
+            .or_else(|| self.exit_condition(context).and_then(|fired| self.blocked_by(fired.trigger, context)))
     }
 
-    /// A person says that it stays here.
-    pub(super) fn paused_or_frozen(&self, world: RolloutContext<'_>) -> Option<Reason> {
-        if !self.phase.rises() {
+    /// A person has paused the rollout, or a freeze is in force.
+    pub(super) fn paused_or_frozen(&self, context: RolloutContext<'_>) -> Option<(HoldCause, Reason)> {
+        if !self.phase().rises() {
             return None;
         }
-        let paused = self.paused.clone().map(|order| Reason::Paused { order });
-        paused.or_else(|| world.frozen_reason().filter(|_| matches!(self.task, Task::Roll { .. })))
+        if let Some(author) = self.orders.paused.clone() {
+            return Some((HoldCause::Paused, Reason::Paused { author }));
+        }
+        let (scope, freeze) = context.frozen.filter(|_| self.is_roll())?;
+        Some((HoldCause::Frozen { scope: scope.to_string(), until: freeze.until }, context.frozen_reason()?))
     }
 
-    /// A phase that takes too long and has nowhere else to go.
-    fn slow_on_purpose(&self, now: Timestamp) -> Option<Reason> {
-        let stays = next(self.phase, Trigger::Overdue) == NextPhase::Stay;
-        (stays && self.is_late(now)).then(|| self.slow(now))
+    /// The phase takes too long and has no other way out.
+    fn slow_phase(&self, now: Timestamp) -> Option<(HoldCause, Reason)> {
+        let stays = next(self.phase(), Trigger::Overdue) == NextPhase::Stay;
+        let slow = stays && self.is_due(Timer::PhaseDeadline, now);
+        slow.then(|| (HoldCause::Slow, self.slow_reason(now)))
     }
 
-    /// The step has passed, and its share is not (or no longer) what the gateway has accepted, for longer than that may take.
-    fn share_unseen(&self, world: RolloutContext<'_>) -> Option<Reason> {
-        let analysis = self.analysis.as_ref().filter(|_| self.phase == Phase::Stepping && self.judges())?;
-        let passed = analysis.passed.filter(|_| matches!(analysis.standing(), AnalysisStatus::Pass(_)))?;
-        let after = Span::between(passed, world.now);
-        let late = after >= self.policy.ready_within && !self.weight_seen(world.status);
-        late.then(|| Reason::Slow { waiting_for: self.phase.traits().waiting_for.to_owned(), after })
+    /// Returns why the phase takes long: the failing act, or the condition that it waits for.
+    pub(super) fn slow_reason(&self, now: Timestamp) -> Reason {
+        let in_flight = self.current.in_flight.as_ref();
+        match in_flight.and_then(|in_flight| Some((in_flight, in_flight.failure.as_ref()?))) {
+            Some((in_flight, failure)) => Reason::Failing {
+                act: in_flight.effect.act.name().to_owned(),
+                message: failure.message.clone(),
+                attempts: in_flight.attempts,
+            },
+            None => self.waiting_reason(Span::between(self.current.since, now)),
+        }
     }
 
-    /// What is missing for longer than the policy's patience, and what the policy does then.
-    pub(super) fn lack_of_evidence(&self, now: Timestamp) -> Option<(Then, Reason)> {
-        let analysis = self.analysis.as_ref().filter(|_| self.judges())?;
-        // How many of the requests are a cohort's is not ours to say; and a fresh baseline has about as many as the canary.
-        let by_weight = self.policy.ab.is_none() && !self.policy.fresh_baseline;
-        if let Some((seen, n)) =
-            analysis.share_off(self.achievable()).filter(|_| self.phase == Phase::Stepping && by_weight)
+    fn waiting_reason(&self, after: Span) -> Reason {
+        Reason::Slow { waiting_for: self.phase().traits().waiting_for.to_owned(), after }
+    }
+
+    /// The step has passed, and the gateway has not accepted its share, or no longer, for longer than that may take.
+    fn share_not_accepted(&self, context: RolloutContext<'_>) -> Option<(HoldCause, Reason)> {
+        let analysis = self.judging().filter(|_| self.phase() == Phase::Stepping)?;
+        let passed = analysis.passed.filter(|_| analysis.status().is_pass())?;
+        let late = self.is_due(Timer::ShareDeadline, context.now) && !self.weight_seen(context.status);
+        late.then(|| (HoldCause::Slow, self.waiting_reason(Span::between(passed, context.now))))
+    }
+
+    fn evidence_to_hold_for(&self, now: Timestamp) -> Option<(HoldCause, Reason)> {
+        let missing = self.evidence_missing(now)?;
+        (missing.action == Then::Hold).then_some((missing.cause, missing.reason))
+    }
+
+    /// Returns the evidence that has been missing for longer than the policy's patience.
+    pub(super) fn evidence_missing(&self, now: Timestamp) -> Option<MissingEvidence> {
+        let analysis = self.judging()?;
+        // A cohort's share of the requests isn't ours to choose, a fresh baseline gets about as many as the canary, and a
+        // policy that only observes moves no traffic.
+        let by_weight = self.policy.ab.is_none() && !self.policy.fresh_baseline && !self.observes();
+        if self.phase() == Phase::Stepping
+            && by_weight
+            && let Some((seen, n)) = analysis.share_off(self.achievable())
         {
-            return Some((Then::Hold, Reason::ShareOff { asked: self.achievable(), seen, n }));
+            let reason = Reason::ShareOff { asked: self.achievable(), seen, n };
+            return Some(MissingEvidence { action: Then::Hold, cause: HoldCause::ShareOff, reason });
         }
-        let (lack, since) = analysis.lacking?;
-        let (patience, then) = self.patience_with(lack);
-        if Span::between(since, now) < patience {
+        if !self.is_due(Timer::Patience, now) {
             return None;
         }
-        match analysis.standing() {
-            AnalysisStatus::Blind(evidence) => Some((then, Reason::Blind { evidence, since })),
-            AnalysisStatus::Insufficient(evidence) => Some((then, Reason::Insufficient { evidence })),
-            AnalysisStatus::Pass(_) | AnalysisStatus::Regressed(_) => None,
-        }
+        let (shortfall, _) = analysis.shortfall?;
+        let (_, action) = shortfall.patience(&self.policy.patience);
+        let cause = match shortfall {
+            Shortfall::Visibility => HoldCause::Blind,
+            Shortfall::Evidence => HoldCause::Insufficient,
+        };
+        Some(MissingEvidence { action, cause, reason: analysis.shortfall_reason()? })
     }
 
-    /// How long something may be missing, and what is done then.
-    pub(super) fn patience_with(&self, lack: Shortfall) -> (Span, Then) {
-        let patience = &self.policy.patience;
-        match lack {
-            Shortfall::Sight => (patience.blind, patience.on_blind),
-            Shortfall::Evidence => (patience.insufficient, patience.on_insufficient),
-        }
-    }
-
-    /// Why this way up is closed for now: a gate that nobody has opened, or not the time for changes.
-    pub(super) fn blocked_by(&self, trigger: Trigger, world: RolloutContext<'_>) -> Option<Reason> {
+    /// Returns the reason why a way up is closed for now: a suite or an approval is missing, or the change window is closed.
+    pub(super) fn blocked_by(&self, trigger: Trigger, context: RolloutContext<'_>) -> Option<(HoldCause, Reason)> {
         if !trigger.rises() {
             return None;
         }
-        // No traffic before what is required has passed.
-        if self.phase == Phase::Preparing
-            && let Some(suite) = self.unproven(world).next()
+        // There is no traffic before every required suite has passed.
+        if self.phase() == Phase::Preparing
+            && let Some(suite) = self.unproven(context).next()
         {
-            let report = self.report(suite, world).cloned().map(Box::new);
-            return Some(Reason::NeedsReport { suite: suite.clone(), report });
+            let report = self.report(suite, context).cloned().map(Box::new);
+            let cause = HoldCause::Suite { name: suite.clone() };
+            return Some((cause, Reason::NeedsReport { suite: suite.clone(), report }));
         }
-        if let Some(gate) = self.closed_gate(trigger) {
-            return Some(Reason::NeedsApproval { gate: gate.name.clone(), before: gate.before.to_string() });
+        if let Some(approval) = self.needed_approval(trigger) {
+            let cause = HoldCause::Approval { name: approval.name.clone() };
+            let before = approval.before.to_string();
+            return Some((cause, Reason::NeedsApproval { approval: approval.name.clone(), before }));
         }
         let window = self.policy.window.as_ref()?;
-        let opens = window.opens(world.now)?;
-        Some(Reason::OutsideWindow { window: window.to_string(), opens })
+        let opens = window.opens(context.now)?;
+        Some((HoldCause::Window { opens }, Reason::OutsideWindow { window: window.to_string(), opens }))
     }
 
-    fn closed_gate(&self, trigger: Trigger) -> Option<&Approval> {
+    fn needed_approval(&self, trigger: Trigger) -> Option<&Approval> {
         let before = if trigger == Trigger::LastStepPassed { Before::Promotion } else { Before::Traffic };
-        // The first traffic is what `preparing` leads to; the steps after it have no gates.
-        if before == Before::Traffic && self.phase != Phase::Preparing {
+        // `preparing` leads to the first traffic; the steps after it need no approval.
+        if before == Before::Traffic && self.phase() != Phase::Preparing {
             return None;
         }
-        self.closed_gates().find(|gate| gate.before == before)
+        self.missing_approvals().find(|approval| approval.before == before)
     }
 
-    /// The suites that are required, but for those that a person has let pass.
+    /// Returns the required suites that no person has waived.
     pub(super) fn required(&self) -> impl Iterator<Item = &String> {
-        self.policy.require.iter().filter(|suite| !self.approved.contains(suite))
+        self.policy.require.iter().filter(|suite| !self.orders.approved.contains(suite))
     }
 
-    /// Those that have not passed.
-    pub(super) fn unproven(&self, world: RolloutContext<'_>) -> impl Iterator<Item = &String> {
-        self.required()
-            .filter(move |suite| self.report(suite, world).is_none_or(|report| report.result != SuiteResult::Pass))
+    /// Returns the required suites that have not passed.
+    pub(super) fn unproven(&self, context: RolloutContext<'_>) -> impl Iterator<Item = &String> {
+        let passed =
+            move |suite: &str| self.report(suite, context).is_some_and(|report| report.result == SuiteResult::Pass);
+        self.required().filter(move |suite| !passed(suite))
     }
 
-    /// The newest report of a suite about what this brings in.
-    pub(super) fn report<'a>(&self, suite: &str, world: RolloutContext<'a>) -> Option<&'a SuiteReport> {
-        let model = match &self.task {
-            Task::Roll { request } => request.model.as_deref(),
-            Task::Guard { .. } => None,
-        };
-        report::newest(world.reports, suite, &self.changes(), model)
+    /// Returns the newest report of a suite about the version that this rollout brings.
+    pub(super) fn report<'a>(&self, suite: &str, context: RolloutContext<'a>) -> Option<&'a SuiteReport> {
+        report::newest(context.reports, suite, &self.changes(), self.model())
     }
 
-    /// The gates that nobody has opened yet.
-    pub(super) fn closed_gates(&self) -> impl Iterator<Item = &Approval> {
-        self.policy.approvals.iter().filter(|gate| !self.approved.contains(&gate.name))
+    /// Returns the approvals that were not given.
+    pub(super) fn missing_approvals(&self) -> impl Iterator<Item = &Approval> {
+        self.policy.approvals.iter().filter(|approval| !self.orders.approved.contains(&approval.name))
     }
 
-    /// How long the rollout is held for this reason before it is given up; `None`: the reason ends by itself, or
-    /// giving up would be worse.
-    pub fn patience(&self, reason: &Reason) -> Option<Span> {
-        #[expect(clippy::wildcard_enum_match_arm, reason = "the policy's max-hold is for every cause but these")]
-        match reason {
-            Reason::OutsideWindow { .. } | Reason::Frozen { until: Some(_), .. } => None,
-            // Back is where nobody serves.
-            Reason::StableBroken { .. } => None,
-            Reason::NeedsApproval { gate, .. } => {
-                self.policy.approvals.iter().find(|known| known.name == *gate).map(|gate| gate.patience)
-            }
-            _ => Some(self.policy.max_hold),
-        }
-    }
-
-    pub(super) fn follow_hold(&mut self, world: RolloutContext<'_>, out: &mut StepOutput) {
-        match (self.hold_cause(world), &self.held) {
-            (Some(reason), Some(held)) if is_same_hold(&held.reason, &reason) => {}
-            (Some(reason), _) => {
-                self.end_hold(world.now);
-                self.held = Some(Hold { since: world.now, reason: reason.clone() });
-                self.clean_up_again();
-                self.decide(DecisionKind::Hold, self.phase, reason, world.now, out);
+    /// Begins, continues or ends the hold.
+    pub(super) fn follow_hold(&mut self, context: RolloutContext<'_>, out: &mut StepOutput) {
+        let now = context.now;
+        match (self.hold_cause(context), &self.current.hold) {
+            (Some((cause, reason)), Some(hold)) if hold.is_continued_by(&cause, &reason) => {}
+            (Some((cause, reason)), _) => {
+                self.current.release(now);
+                self.current.hold = Some(Hold { since: now, cause, reason: reason.clone() });
+                self.current.repeat_removal();
+                self.decide(DecisionKind::Hold, reason, now, out);
             }
             (None, Some(_)) => {
-                self.end_hold(world.now);
-                self.decide(DecisionKind::Resume, self.phase, Reason::Recovered, world.now, out);
+                self.current.release(now);
+                self.decide(DecisionKind::Resume, Reason::Recovered, now, out);
             }
             (None, None) => {}
         }
     }
-
-    /// A phase that takes what is ours away, and takes too long, does so once more: somebody may have put it back.
-    pub(super) fn clean_up_again(&mut self) {
-        if self.phase.tidies() && self.in_flight.is_none() {
-            self.progress = 0;
-        }
-    }
-
-    /// The time on hold does not count against the phase.
-    pub(super) fn end_hold(&mut self, now: Timestamp) {
-        if let Some(held) = self.held.take() {
-            let held = Span::between(held.since, now);
-            self.waited = Span::from_millis(self.waited.as_millis().saturating_add(held.as_millis()));
-        }
-    }
 }
 
-/// Whether `after` is the same hold as `before`, so that its patience goes on. What is missing may change its kind, and is
-/// missing all the same.
-fn is_same_hold(before: &Reason, after: &Reason) -> bool {
-    let evidence = |reason: &Reason| {
-        matches!(reason, Reason::Blind { .. } | Reason::Insufficient { .. } | Reason::ShareOff { .. })
-    };
-    let slow = |reason: &Reason| matches!(reason, Reason::Slow { .. } | Reason::Failing { .. });
-    match (before, after) {
-        (Reason::NeedsApproval { gate: before, .. }, Reason::NeedsApproval { gate: after, .. }) => before == after,
-        (Reason::NeedsReport { suite: before, report: was }, Reason::NeedsReport { suite: after, report: is }) => {
-            before == after && was == is
-        }
-        _ if evidence(before) && evidence(after) => true,
-        _ if slow(before) && slow(after) => true,
-        _ => std::mem::discriminant(before) == std::mem::discriminant(after),
-    }
+/// Evidence that has been missing for longer than the policy's patience.
+pub(super) struct MissingEvidence {
+    /// The policy's action.
+    pub action: Then,
+    /// The cause of a hold for it.
+    pub cause: HoldCause,
+    /// The explanation for people.
+    pub reason: Reason,
 }

@@ -3,11 +3,12 @@
 //! Few messages a rollout: one when it is first held, one for each gate that waits for a person, and always the last one.
 //! There is none when it starts.
 
+use super::cause::{EndCause, HoldCause, Remedy};
+use super::decision::{Decision, DecisionKind, Ending};
+use super::reason::change;
+use super::state::Rollout;
 use crate::ids::Images;
 use crate::input::effect::{Act, Message, Mood};
-use crate::rollout::Rollout;
-use crate::rollout::decision::{Decision, DecisionKind, Ending};
-use crate::rollout::reason::{Reason, change};
 use crate::time::Span;
 
 /// A Kubernetes Event's note may have 1 kB.
@@ -20,8 +21,8 @@ pub fn about(decision: &Decision, rollout: &Rollout) -> Vec<Act> {
     let first_hold = decision.kind == DecisionKind::Hold
         && rollout.history.iter().filter(|entry| entry.kind == DecisionKind::Hold).count() == 1;
     // A gate has nobody to open it who was not asked.
-    let asks = decision.kind == DecisionKind::Hold
-        && matches!(decision.reason, Reason::NeedsApproval { .. } | Reason::NeedsReport { .. });
+    let hold = rollout.current.hold.as_ref().filter(|_| decision.kind == DecisionKind::Hold);
+    let asks = hold.is_some_and(|hold| hold.cause.needs_a_person());
     if first_hold || asks {
         acts.push(Act::Notify { message: held(decision, rollout) });
     }
@@ -47,13 +48,15 @@ fn note(decision: &Decision, rollout: &Rollout) -> Option<Act> {
         DecisionKind::Retry => (false, "RolloutRetried"),
         DecisionKind::GiveUp => (true, "RolloutGivenUp"),
         DecisionKind::Supersede => (false, "RolloutSuperseded"),
-        DecisionKind::Refuse => (!matches!(decision.reason, Reason::Unchanged), "RolloutRefused"),
+        DecisionKind::Refuse => (decision.cause != Some(EndCause::Unchanged), "RolloutRefused"),
         DecisionKind::Finish => (false, "RolloutFinished"),
         DecisionKind::Warn => (true, "RolloutWarned"),
         DecisionKind::Proceed => return None,
     };
     // A workload that is gone has nothing to put an Event on.
-    if rollout.policy.mode == crate::policy::Mode::Observe || matches!(decision.reason, Reason::NoWorkload { .. }) {
+    if rollout.policy.mode == crate::policy::Mode::Observe
+        || matches!(decision.cause, Some(EndCause::WorkloadGone | EndCause::WorkloadMissing))
+    {
         return None;
     }
     let mut note = format!("{}: {}", rollout.id, decision.why);
@@ -66,14 +69,16 @@ fn note(decision: &Decision, rollout: &Rollout) -> Option<Act> {
 }
 
 fn held(decision: &Decision, rollout: &Rollout) -> Message {
-    let blind = matches!(decision.reason, Reason::Blind { .. });
+    let hold = rollout.current.hold.as_ref();
+    let blind = hold.is_some_and(|hold| hold.cause == HoldCause::Blind);
     let word = if blind { "blind, held" } else { "held" };
+    let outlook = hold.map(|hold| hold.outlook(&rollout.policy)).unwrap_or_default();
     Message {
         mood: if blind { Mood::Blind } else { Mood::Asking },
         title: format!("{}: {} {word}", rollout.workload.cluster, named(rollout)),
         why: decision.why.clone(),
-        now: format!("Nothing was changed: the canary keeps {} of the traffic. {}", decision.weight, outlook(rollout)),
-        command: Some(answer(&decision.reason, rollout)),
+        now: format!("Nothing was changed: the canary keeps {} of the traffic. {outlook}", decision.weight),
+        command: Some(answer(rollout)),
         footer: footer(rollout),
     }
 }
@@ -92,43 +97,15 @@ fn warned(decision: &Decision, rollout: &Rollout) -> Message {
     }
 }
 
-/// How a hold ends, in a sentence.
-#[expect(clippy::wildcard_enum_match_arm, reason = "few of the many reasons have words of their own here")]
-pub fn outlook(rollout: &Rollout) -> String {
-    let Some(held) = &rollout.held else { return String::new() };
-    let by_itself = match &held.reason {
-        Reason::OutsideWindow { .. } => "It goes on by itself when the window opens",
-        Reason::Frozen { .. } => "It goes on by itself when the freeze is over",
-        Reason::Paused { .. } => "It goes on when somebody resumes it",
-        Reason::NeedsApproval { .. } => "It goes on when somebody approves",
-        Reason::NeedsReport { .. } => "It goes on when the suite has passed",
-        Reason::TemplateEdited { .. } | Reason::Scaled { .. } | Reason::RevertedTooOften { .. } => {
-            "It goes on when that is taken back or accepted"
-        }
-        _ => "It goes on by itself when the cause is gone",
-    };
-    match rollout.patience(&held.reason) {
-        Some(patience) => format!("{by_itself}, and is given up after {patience} on hold."),
-        None => format!("{by_itself}."),
-    }
-}
-
-/// The command that answers a hold.
-#[expect(clippy::wildcard_enum_match_arm, reason = "few of the many reasons have a command of their own")]
-fn answer(reason: &Reason, rollout: &Rollout) -> String {
+/// Returns the command that answers the present hold.
+fn answer(rollout: &Rollout) -> String {
     let workload = &rollout.workload;
-    match reason {
-        Reason::NeedsApproval { gate, .. } => format!("bellwether emit approve --workload {workload} --gate {gate}"),
-        Reason::NeedsReport { suite, .. } => format!("bellwether emit approve --workload {workload} --gate {suite}"),
-        Reason::Paused { .. }
-        | Reason::TemplateEdited { .. }
-        | Reason::Scaled { .. }
-        | Reason::RevertedTooOften { .. } => {
-            format!("bellwether emit resume --workload {workload}")
-        }
-        Reason::StableBroken { .. } => format!("bellwether emit promote --full --workload {workload}"),
-        Reason::Frozen { scope, .. } => format!("bellwether emit unfreeze --scope {scope}"),
-        _ => why_command(rollout),
+    match rollout.current.hold.as_ref().map(|hold| hold.cause.remedy()) {
+        Some(Remedy::Approve(name)) => format!("bellwether emit approve --workload {workload} --gate {name}"),
+        Some(Remedy::Resume | Remedy::Rebase) => format!("bellwether emit resume --workload {workload}"),
+        Some(Remedy::PromoteFull) => format!("bellwether emit promote --full --workload {workload}"),
+        Some(Remedy::Unfreeze(scope)) => format!("bellwether emit unfreeze --scope {scope}"),
+        Some(Remedy::Wait | Remedy::AwaitWindow) | None => why_command(rollout),
     }
 }
 

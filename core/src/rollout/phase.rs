@@ -97,7 +97,7 @@ impl Phase {
     }
 
     /// Whether it only takes away what is ours.
-    pub fn tidies(self) -> bool {
+    pub fn cleans_up(self) -> bool {
         matches!(self, Phase::Returning | Phase::Cleaning | Phase::Draining | Phase::Removing)
     }
 

@@ -1,697 +1,481 @@
-//! Why something was decided, or why nothing was: as data, with one `Display` that makes the sentence which the log, the
-//! CLI, the API, Slack and Kubernetes Events all show.
-
-use std::fmt;
+//! The explanation of a decision, or of inactivity: as data, with one `Display` that makes the sentence which the log, the
+//! CLI, the API, the notifications and Kubernetes Events all show.
+//!
+//! A reason is for people. The engine itself decides by the small enums of [`cause`](super::cause), never by a reason.
 
 use serde::{Deserialize, Serialize};
 
-use crate::ids::{EventId, Images, RolloutId, Weight, Workload, version};
+use crate::ids::{EventId, Images, RolloutId, Weight, Workload};
 use crate::input::command::Author;
 use crate::input::report::SuiteReport;
 use crate::input::status::{PodProblem, PreflightIssue};
-use crate::judge::reward::Score;
-use crate::judge::verdict::Evidence;
+use crate::judge::evidence::{Evidence, Findings};
 use crate::policy::Stays;
+use crate::rollout::reward::Score;
 use crate::time::{Span, Timestamp};
 
-/// Why.
+mod sentence;
+
+pub use sentence::change;
+
+/// The explanation of a decision, or of inactivity.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "because", rename_all = "kebab-case")]
 #[must_use = "an unread reason explains nothing"]
 pub enum Reason {
-    // --- an event, and whether it is taken up
-    /// Somebody asked for a new version.
+    // --- events
+    /// A rollout was requested.
     Requested {
-        /// Who: the event's source.
+        /// The event's source.
         by: String,
-        /// In their words.
+        /// The requester's own reason.
         why: Option<String>,
     },
-    /// Somebody else deployed.
+    /// A deployment by another tool was reported.
     Deployed {
-        /// Who said so.
+        /// The event's source.
         by: String,
-        /// What they named.
+        /// The artifact that the event names, such as a package URL.
         artifact: Option<String>,
     },
-    /// The same event has come before.
+    /// The event was processed before.
     Duplicate {
-        /// Which.
+        /// The event's identity.
         event: EventId,
     },
-    /// The event is older than the last one that was accepted for its workload.
+    /// The event is older than the newest accepted event of its workload.
     Stale {
         /// The event's time.
         time: Timestamp,
-        /// The time of the last accepted one.
+        /// The time of the newest accepted event.
         last: Timestamp,
     },
-    /// The event is of no consequence to any workload that is known.
+    /// The event changes nothing for any known workload.
     Irrelevant,
-    /// No policy is for this workload.
+    /// No policy covers the workload.
     NoPolicy {
-        /// The workload.
+        /// The workload that the event names.
         workload: Workload,
     },
-    /// The policy that the event names does not exist or is for other workloads.
+    /// The policy that the event names does not exist, or does not cover the workload.
     WrongPolicy {
-        /// The name.
+        /// The policy's name in the event.
         policy: String,
-        /// The workload.
+        /// The workload that the event names.
         workload: Workload,
     },
     /// The event names no image.
     NoImage,
-    /// The policy does not let this image in.
+    /// The policy does not allow the image.
     ImageNotAllowed {
-        /// The image.
+        /// The image reference in the event.
         image: String,
-        /// The policy.
+        /// The policy's name.
         policy: String,
-        /// What it lets in.
+        /// The repositories that the policy allows.
         allowed: Vec<String>,
     },
-    /// Another rollout of the workload runs; this one waits for it.
-    Queued,
-    // --- a person
-    /// A person wants the old version back.
+    // --- people
+    /// A person aborted the rollout.
     Aborted {
-        /// Who, and why.
-        order: Author,
+        /// The person and their reason.
+        author: Author,
     },
-    /// The images that the stable runs are asked for again.
+    /// The images of the stable were requested again.
     Recalled {
-        /// By which event.
+        /// The requesting event.
         by: EventId,
     },
-    /// A person says that it goes on.
+    /// A person advanced the rollout.
     Promoted {
-        /// Who, and why.
-        order: Author,
-        /// What had not passed, and is not waited for.
+        /// The person and their reason.
+        author: Author,
+        /// The conditions that had not passed and are skipped.
         skips: Vec<String>,
     },
-    /// A person says that it stays here.
+    /// A person paused the rollout.
     Paused {
-        /// Who, and why.
-        order: Author,
+        /// The person and their reason.
+        author: Author,
     },
-    /// A person says that it looks again.
+    /// A person resumed the rollout.
     Resumed {
-        /// Who, and why.
-        order: Author,
+        /// The person and their reason.
+        author: Author,
     },
-    /// A person opens a gate.
+    /// A person gave an approval.
     Approved {
-        /// Who, and why.
-        order: Author,
-        /// Which.
-        gate: String,
+        /// The person and their reason.
+        author: Author,
+        /// The approval's name in the policy, or the suite that it replaces.
+        approval: String,
     },
-    /// A person asks once more.
+    /// A person requested the last rollout's change again.
     Retried {
-        /// Who, and why.
-        order: Author,
-        /// For what this rollout was to bring.
+        /// The person and their reason.
+        author: Author,
+        /// The earlier rollout.
         of: RolloutId,
     },
-    /// Nothing starts and no weight rises.
+    /// A freeze is in force.
     Frozen {
-        /// Where: a scope, as it is written.
+        /// The frozen cluster, namespace or workload.
         scope: String,
-        /// Who says so, and why.
-        order: Author,
-        /// Until then, if it ends by itself.
+        /// The person who froze it and their reason.
+        author: Author,
+        /// The end of the freeze; `None` if it has none.
         until: Option<Timestamp>,
     },
-    /// A freeze is over.
+    /// A freeze was lifted.
     Unfrozen {
-        /// Where: a scope, as it is written.
+        /// The cluster, namespace or workload that was frozen.
         scope: String,
-        /// Who says so, and why.
-        order: Author,
+        /// The person who lifted it and their reason.
+        author: Author,
     },
-    /// A verb that makes no sense here.
+    /// A verb can't be carried out in the present state.
     CantObey {
-        /// Which.
+        /// The verb's name.
         verb: String,
-        /// What there is instead, and what to do.
+        /// The present state and the remedy.
         instead: String,
     },
-    // --- gates
+    // --- requirements
     /// A suite was run.
     Tested {
-        /// What came of it.
+        /// The suite's report.
         report: Box<SuiteReport>,
     },
-    /// A suite that the policy requires has not passed.
+    /// A required suite has not passed.
     NeedsReport {
-        /// Which.
+        /// The suite's name.
         suite: String,
-        /// What came of it so far; `None`: nothing is known of it.
+        /// The newest report; `None` if there is none.
         report: Option<Box<SuiteReport>>,
     },
-    /// A gate waits for a person.
+    /// An approval is missing.
     NeedsApproval {
-        /// Which.
-        gate: String,
-        /// What it is before, in words.
+        /// The approval's name in the policy.
+        approval: String,
+        /// The stop that it is needed for: the first traffic or the promotion.
         before: String,
     },
-    /// It is not the time for changes.
+    /// The change window is closed.
     OutsideWindow {
-        /// The window, in words.
+        /// The window's definition.
         window: String,
-        /// When it opens.
+        /// The next opening.
         opens: Timestamp,
     },
-    /// The version has failed here before.
+    /// The version is quarantined on this workload.
     Quarantined {
-        /// What of it.
+        /// The images that failed, by container.
         images: Images,
-        /// Since when.
+        /// The time of the failure.
         since: Timestamp,
-        /// In which rollout.
+        /// The rollout that failed.
         rollout: RolloutId,
-        /// Why.
+        /// The sentence with which it failed.
         why: String,
     },
-    // --- what the survey says
-    /// The bare image fits no container, or several.
+    // --- the preflight
+    /// The bare image matches no container, or several.
     AmbiguousImage {
-        /// The image.
+        /// The image reference in the event.
         image: String,
-        /// The containers that it fits.
+        /// The containers with this repository.
         fits: Vec<String>,
-        /// The containers that there are.
+        /// All containers of the workload.
         containers: Vec<String>,
     },
-    /// The workload has no such container.
+    /// The workload has no container of this name.
     NoContainer {
-        /// The container that the event names.
+        /// The container's name in the event.
         container: String,
-        /// Those that there are.
+        /// All containers of the workload.
         containers: Vec<String>,
     },
-    /// Other images run than the event expects.
+    /// The running image is not the expected one.
     Unexpected {
-        /// The container.
+        /// The container's name.
         container: String,
-        /// What the event expects.
+        /// The image that the event expects.
         expected: String,
-        /// What runs.
+        /// The image that runs.
         found: String,
     },
-    /// The workload runs these images already.
+    /// The workload runs the requested images already.
     Unchanged,
-    /// The workload is scaled to nothing.
+    /// The workload is scaled to zero.
     NoReplicas,
-    /// The workload does not exist, or exists no longer.
+    /// The workload does not exist.
     NoWorkload {
-        /// The workload.
+        /// The workload that the event names.
         workload: Workload,
-        /// What the API said.
+        /// The API server's message, or the change that was seen.
         message: String,
     },
-    /// Something stands in the way.
+    /// Preflight issues forbid the rollout.
     Obstructed {
-        /// What, all of it.
+        /// The issues that refuse it.
         issues: Vec<PreflightIssue>,
     },
-    /// Nothing stands in the way.
+    /// The preflight found nothing that forbids the rollout.
     Accepted {
-        /// The images that change.
+        /// The images before, by container.
         from: Images,
-        /// To these.
+        /// The images after, by container.
         to: Images,
-        /// What is worth saying all the same.
+        /// The preflight issues that only warn.
         warnings: Vec<PreflightIssue>,
     },
-    /// Somebody else deployed, and there is a good version to go back to.
+    /// A deployed version can be guarded: a last good template is known.
     Guardable {
-        /// The images that are guarded.
+        /// The images to be guarded.
         to: Images,
     },
-    /// Somebody else deployed, and no version before it is known to have been good.
+    /// A deployed version can't be guarded: no last good template is known.
     NoLastGood,
-    /// Queries of the policy can't be used.
+    /// The policy's queries can't be used.
     Unreadable {
-        /// What is wrong with them.
+        /// The problems, one for each query.
         problems: Vec<String>,
     },
     // --- the way up
     /// The canary is available.
     CanaryReady {
-        /// So many pods.
+        /// The canary's pods.
         replicas: u32,
-        /// After so long.
+        /// The time since the phase began.
         took: Span,
     },
     /// The canary's pods can't run.
     CanaryFailed {
-        /// In their own words.
-        trouble: PodProblem,
+        /// The problem as the pod or the API server states it.
+        problem: PodProblem,
     },
-    /// The canary was available in time, and the fresh baseline beside it was not.
+    /// The canary was available in time, and the baseline was not.
     BaselineNotReady {
-        /// So many pods were.
+        /// The baseline's available pods.
         available: u32,
-        /// Of so many.
+        /// The baseline's requested pods.
         replicas: u32,
-        /// Within this time.
+        /// The deadline.
         within: Span,
-        /// What keeps the others from starting.
-        trouble: Option<PodProblem>,
+        /// A problem of a pod that is not available.
+        problem: Option<PodProblem>,
     },
     /// The canary was not available in time.
     NotReady {
-        /// So many pods were.
+        /// The canary's available pods.
         available: u32,
-        /// Of so many.
+        /// The canary's requested pods.
         replicas: u32,
-        /// Within this time.
+        /// The deadline.
         within: Span,
     },
-    /// Every check passes, for long enough.
+    /// Every check of the step passes.
     Passed {
-        /// What they say.
+        /// The evidence of the checks that decide; empty if every check only warns.
         evidence: Vec<Evidence>,
-        /// The canary had its traffic for so long.
+        /// The time since the canary got the step's weight.
         after: Span,
     },
-    /// A check has regressed.
+    /// At least one check has regressed.
     Regressed {
-        /// What it says, and what the others that regressed say.
-        evidence: Vec<Evidence>,
+        /// The evidence of the regressed checks.
+        evidence: Findings,
     },
-    /// An A/B test goes on.
+    /// An A/B test has no winner yet.
     Undecided {
-        /// How it stands.
+        /// The present score.
         score: Box<Score>,
-        /// Without a winner by then it is a draw.
+        /// The time at which it ends in a draw.
         until: Timestamp,
     },
     /// The canary has won its A/B test.
     Won {
-        /// How it stands.
+        /// The final score.
         score: Box<Score>,
     },
-    /// The stable has.
+    /// The stable has won the A/B test.
     Lost {
-        /// How it stands.
+        /// The final score.
         score: Box<Score>,
     },
-    /// An A/B test is over, and nobody has won.
+    /// An A/B test ended without a winner.
     Draw {
-        /// How it stands.
+        /// The final score.
         score: Box<Score>,
-        /// It took so long.
+        /// The test's duration.
         after: Span,
-        /// Who stays.
+        /// The arm that stays, by the policy.
         stays: Stays,
     },
     /// A check that only warns has regressed.
     Warned {
-        /// What it says.
+        /// The check's evidence.
         evidence: Box<Evidence>,
     },
-    /// Some checks say nothing yet.
+    /// Some checks have too little evidence.
     Insufficient {
-        /// What they say.
-        evidence: Vec<Evidence>,
+        /// The evidence of these checks.
+        evidence: Findings,
     },
-    /// Some checks can't be seen.
+    /// Some checks can't be measured.
     Blind {
-        /// What they say.
-        evidence: Vec<Evidence>,
-        /// Since when.
+        /// The evidence of these checks.
+        evidence: Findings,
+        /// The time since which they can't be measured.
+        since: Timestamp,
+    },
+    /// No block of counts has arrived.
+    Unmeasured {
+        /// The time since which blocks are awaited.
         since: Timestamp,
     },
     /// The canary gets far more traffic than was asked for.
     ShareOff {
-        /// Asked.
+        /// The weight that was asked for.
         asked: Weight,
-        /// Seen, 0 to 1.
+        /// The canary's share of the counted requests, 0 to 1.
         seen: f64,
-        /// Of so many requests.
+        /// The counted requests of both arms.
         n: u64,
     },
-    /// Nothing is wrong so far, and the step's time is not over (or nothing has been counted yet).
+    /// The step's minimum time is not over, and no check has regressed.
     Waiting {
-        /// It ends then.
+        /// The end of the minimum time.
         until: Timestamp,
-        /// All checks pass; else none has looked yet.
+        /// `true` if every check passes, `false` if no block has arrived yet.
         passing: bool,
     },
-    /// What was missing has come back.
+    /// The cause of a hold is gone.
     Recovered,
-    /// Held for as long as the policy allows.
+    /// A hold has lasted as long as the policy allows.
     HoldExpired {
-        /// Why it was held.
+        /// The reason of the hold.
         held: Box<Reason>,
-        /// For so long.
+        /// The duration of the hold.
         after: Span,
     },
-    /// A newer request has come.
+    /// A newer version was requested.
     Superseded {
-        /// Whose.
+        /// The requesting event.
         by: EventId,
     },
     // --- the stable
     /// The stable Deployment is available with the new version.
     StableReady {
-        /// So many pods.
+        /// The stable's available pods.
         replicas: u32,
-        /// After so long.
+        /// The time since the phase began.
         took: Span,
     },
     /// The stable Deployment's pods can't run with the new version.
     StableFailed {
-        /// In their own words.
-        trouble: PodProblem,
+        /// The problem as the pod or the API server states it.
+        problem: PodProblem,
     },
-    /// The stable Deployment was not available in time.
+    /// The stable Deployment was not available with the new version in time.
     StableNotReady {
-        /// So many pods were.
+        /// The stable's available pods with the new version.
         available: u32,
-        /// Of so many.
+        /// The stable's requested pods.
         replicas: u32,
-        /// Within this time.
+        /// The deadline.
         within: Span,
     },
     /// The stable Deployment is available with its old template again.
     Restored {
-        /// So many pods.
+        /// The stable's available pods.
         replicas: u32,
     },
     /// The canary has no traffic any more.
     Emptied,
-    /// Nothing of the canary is left.
+    /// The canary, its baseline and its part of the route are gone.
     CanaryGone,
-    /// The guard saw nothing wrong.
+    /// Every check of the guard passes to its end.
     GuardPassed {
-        /// What its checks say.
+        /// The evidence of the guard's checks.
         evidence: Vec<Evidence>,
-        /// It watched for so long.
+        /// The guard's duration.
         after: Span,
     },
     /// The policy has no guard.
     NoGuard,
-    // --- somebody else's hand
-    /// The stable has another template than the rollout rests on.
+    // --- external changes
+    /// The stable's pod template was changed by another field manager.
     TemplateEdited {
-        /// Who wrote it, if that is known.
+        /// The field manager, if it is known.
         by: Option<String>,
     },
-    /// A person has scaled the workload.
+    /// The workload was scaled by a person.
     Scaled {
-        /// From so many replicas.
+        /// The replicas at the start of the rollout.
         from: u32,
-        /// To so many.
+        /// The replicas now.
         to: u32,
-        /// Who.
+        /// The field manager.
         by: String,
     },
-    /// What is ours was changed, and is put back.
+    /// An object of the rollout was changed by another field manager, and the change is reverted.
     Reverted {
-        /// What.
-        what: String,
-        /// Who changed it, if that is known.
+        /// The changed object or share.
+        object: String,
+        /// The field manager, if it is known.
         by: Option<String>,
     },
-    /// What is ours was changed again and again.
+    /// An object of the rollout was changed again after it was reverted as often as allowed.
     RevertedTooOften {
-        /// What.
-        what: String,
-        /// Who changed it, if that is known.
+        /// The changed object or share.
+        object: String,
+        /// The field manager, if it is known.
         by: Option<String>,
-        /// It was put back so many times.
+        /// The number of reverts so far.
         times: u32,
     },
-    /// Somebody has deleted the canary.
+    /// The canary was deleted by another client.
     CanaryDeleted,
-    /// The new template of the stable is the one to start from.
+    /// A person accepted the stable's new pod template.
     Rebased {
-        /// Who says so, and why.
-        order: Author,
+        /// The person and their reason.
+        author: Author,
     },
-    /// The stable version has no pod that serves, and the canary has.
+    /// The stable has no available pod, and the canary has.
     StableBroken {
-        /// Of so many pods.
+        /// The stable's requested pods.
         replicas: u32,
-        /// In their own words.
-        trouble: Option<PodProblem>,
+        /// A problem of one of its pods.
+        problem: Option<PodProblem>,
     },
-    /// The version to go back to can't run.
+    /// The template to restore can't run.
     RestoreFailed {
-        /// In its pods' own words.
-        trouble: PodProblem,
+        /// The problem as the pod or the API server states it.
+        problem: PodProblem,
     },
-    // --- the world
-    /// An act fails, and is tried again.
+    // --- effects
+    /// An effect fails and is retried.
     Failing {
-        /// Which.
+        /// The act's name.
         act: String,
-        /// What the world says.
+        /// The message of the last failure.
         message: String,
-        /// So many times.
+        /// The failed attempts so far.
         attempts: u32,
     },
-    /// An act was refused for good.
+    /// An effect was refused permanently.
     ActRefused {
-        /// Which.
+        /// The act's name.
         act: String,
-        /// What the world says.
+        /// The message of the refusal.
         message: String,
     },
-    /// A phase takes longer than the policy allows, and goes on trying.
+    /// A phase takes longer than the policy allows and continues.
     Slow {
-        /// What it waits for.
+        /// The condition that the phase waits for.
         waiting_for: String,
-        /// For so long already.
+        /// The time since the phase began.
         after: Span,
     },
-}
-
-/// A field manager's name, or a word for nobody in particular.
-fn somebody(by: &Option<String>) -> &str {
-    by.as_deref().unwrap_or("somebody")
-}
-
-fn sentence(evidence: &[Evidence]) -> String {
-    evidence.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
-}
-
-/// `v1 → v2`, or with the containers' names if there are several.
-pub fn change(from: &Images, to: &Images) -> String {
-    let changed: Vec<(&String, &String, Option<&String>)> = to
-        .iter()
-        .map(|(container, image)| (container, image, from.get(container)))
-        .filter(|(_, image, before)| *before != Some(*image))
-        .collect();
-    let arrow = |image: &str, before: Option<&String>| match before {
-        Some(before) => format!("{} → {}", version(before), version(image)),
-        None => version(image).to_owned(),
-    };
-    match changed.as_slice() {
-        [] => "the same images".to_owned(),
-        [(_, image, before)] => arrow(image, *before),
-        many => many
-            .iter()
-            .map(|(container, image, before)| format!("{container} {}", arrow(image, *before)))
-            .collect::<Vec<_>>()
-            .join(", "),
-    }
-}
-
-impl fmt::Display for Reason {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Reason::Requested { by, why: Some(why) } => write!(f, "requested by {by}: {why}"),
-            Reason::Requested { by, why: None } => write!(f, "requested by {by}"),
-            Reason::Deployed { by, artifact: Some(artifact) } => write!(f, "{by} says that it deployed {artifact}"),
-            Reason::Deployed { by, artifact: None } => write!(f, "{by} says that it deployed"),
-            Reason::Duplicate { event } => write!(f, "event {event} has come before"),
-            Reason::Stale { time, last } => {
-                write!(f, "the event is of {time}, and one of {last} has been accepted already")
-            }
-            Reason::Irrelevant => f.write_str("nothing that is known depends on it"),
-            Reason::NoPolicy { workload } => {
-                write!(f, "no policy is for {workload}; add one whose match names its namespace and name")
-            }
-            Reason::WrongPolicy { policy, workload } => {
-                write!(
-                    f,
-                    "there is no policy {policy:?} that is for {workload}; leave the policy out, or extend its match"
-                )
-            }
-            Reason::NoImage => f.write_str("the event names no image; give `image`, or `images` by container"),
-            Reason::ImageNotAllowed { image, policy, allowed } => write!(
-                f,
-                "policy {policy} does not let image {image} in (it allows {}); add its repository to match.images",
-                allowed.join(", ")
-            ),
-            Reason::Queued => f.write_str("another rollout of the workload runs; this one waits for it"),
-            Reason::Aborted { order } => write!(f, "aborted by {order}"),
-            Reason::Recalled { by } => write!(f, "event {by} asks for the version that the stable runs"),
-            Reason::Promoted { order, skips } if skips.is_empty() => {
-                write!(f, "promoted by {order}; every check passes, so nothing is skipped")
-            }
-            Reason::Promoted { order, skips } => write!(f, "promoted by {order}; skipped: {}", skips.join(", ")),
-            Reason::Paused { order } => write!(f, "paused by {order}"),
-            Reason::Resumed { order } => write!(f, "resumed by {order}: it looks again, with fresh patience"),
-            Reason::Approved { order, gate } => write!(f, "gate {gate} was opened by {order}"),
-            Reason::Retried { order, of } => write!(f, "{of} is tried again, by {order}"),
-            Reason::Frozen { scope, order, until: Some(until) } => {
-                write!(f, "{scope} is frozen until {until} by {order}: nothing starts, and no weight rises")
-            }
-            Reason::Frozen { scope, order, until: None } => {
-                write!(f, "{scope} is frozen by {order}: nothing starts, and no weight rises")
-            }
-            Reason::Unfrozen { scope, order } => write!(f, "{scope} is frozen no longer, by {order}"),
-            Reason::CantObey { verb, instead } => write!(f, "can't {verb}: {instead}"),
-            Reason::Tested { report } => report.fmt(f),
-            Reason::NeedsReport { suite, report: None } => {
-                write!(f, "suite {suite} is required before the first traffic, and nobody has reported that it passed")
-            }
-            Reason::NeedsReport { suite, report: Some(report) } => {
-                write!(f, "suite {suite} is required before the first traffic, and has not passed: {report}")
-            }
-            Reason::NeedsApproval { gate, before } => write!(f, "gate {gate} waits for an approval before {before}"),
-            Reason::OutsideWindow { window, opens } => {
-                write!(f, "outside the change window ({window}), which opens at {opens}")
-            }
-            Reason::Quarantined { images, since, rollout, why } => write!(
-                f,
-                "{} is quarantined since {since}, because {rollout} failed: {why}; `bellwether emit retry` lifts it",
-                change(&Images::new(), images)
-            ),
-            Reason::AmbiguousImage { image, fits, containers } if fits.is_empty() => write!(
-                f,
-                "image {image} has the repository of no container (there are {}); name the container in `images`",
-                containers.join(", ")
-            ),
-            Reason::AmbiguousImage { image, fits, .. } => {
-                write!(f, "image {image} fits containers {}; name one of them in `images`", fits.join(" and "))
-            }
-            Reason::NoContainer { container, containers } => {
-                write!(f, "the workload has no container {container:?}; it has {}", containers.join(", "))
-            }
-            Reason::Unexpected { container, expected, found } => {
-                write!(f, "container {container} runs {found}, and the event expects {expected}; look, then ask again")
-            }
-            Reason::Unchanged => f.write_str("the workload runs these images already"),
-            Reason::NoReplicas => {
-                f.write_str("the workload is scaled to 0, so there is nothing to compare a canary with")
-            }
-            Reason::NoWorkload { workload, message } => write!(f, "there is no {workload}: {message}"),
-            Reason::Obstructed { issues } => {
-                f.write_str(&issues.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))
-            }
-            Reason::Accepted { from, to, warnings } => {
-                f.write_str(&change(from, to))?;
-                warnings.iter().try_for_each(|warning| write!(f, "; beware: {warning}"))
-            }
-            Reason::Guardable { to } => write!(f, "guarding {}", change(&Images::new(), to)),
-            Reason::NoLastGood => f.write_str(
-                "no earlier version is known to have been good, so there is nothing to go back to; not guarded",
-            ),
-            Reason::Unreadable { problems } => write!(f, "the policy's metrics can't be read: {}", problems.join("; ")),
-            Reason::CanaryReady { replicas: 1, took } => {
-                write!(
-                    f,
-                    "the canary is available after {took} (1 pod: a fault of that pod or its node looks like a fault of the version)"
-                )
-            }
-            Reason::CanaryReady { replicas, took } => {
-                write!(f, "the canary's {replicas} pods are available after {took}")
-            }
-            Reason::CanaryFailed { trouble } => write!(f, "the canary can't run: pod {trouble}"),
-            Reason::NotReady { available, replicas, within } => {
-                write!(f, "{available} of {replicas} canary pods were available within {within}")
-            }
-            Reason::BaselineNotReady { available, replicas, within, trouble } => {
-                write!(
-                    f,
-                    "{available} of {replicas} pods of the fresh baseline were available within {within}, and without it the canary would be compared with pods that are warm"
-                )?;
-                trouble.iter().try_for_each(|trouble| write!(f, "; pod {trouble}"))
-            }
-            Reason::Passed { evidence, after } => write!(f, "{}; watched for {after}", sentence(evidence)),
-            Reason::Regressed { evidence } | Reason::Insufficient { evidence } => f.write_str(&sentence(evidence)),
-            Reason::Undecided { score, until } => write!(f, "no winner yet: {score}; a draw at {until}"),
-            Reason::Won { score } => write!(f, "the canary has won: {score}"),
-            Reason::Lost { score } => write!(f, "the stable has won: {score}"),
-            Reason::Draw { score, after, stays } => {
-                let stays = match stays {
-                    Stays::Stable => "the stable",
-                    Stays::Canary => "the canary",
-                };
-                write!(f, "a draw after {after}, and {stays} stays: {score}")
-            }
-            Reason::Warned { evidence } => write!(f, "{evidence}; this check only warns"),
-            Reason::Blind { evidence, since } => {
-                write!(f, "blind since {since}: {}; not judging, nothing was changed", sentence(evidence))
-            }
-            Reason::ShareOff { asked, seen, n } => write!(
-                f,
-                "the canary gets {:.1} % of the traffic, and {asked} was asked for (of {n} requests); the route or sticky sessions split otherwise",
-                seen * 100.0
-            ),
-            Reason::Waiting { until, passing: true } => write!(f, "all checks pass; the step's time ends at {until}"),
-            Reason::Waiting { until, passing: false } => {
-                write!(f, "waiting for the first counts; the step's time ends at {until}")
-            }
-            Reason::Recovered => f.write_str("what was missing has come back"),
-            Reason::HoldExpired { held, after } => write!(f, "held for {after} without a decision: {held}"),
-            Reason::Superseded { by } => write!(f, "event {by} asks for a newer version"),
-            Reason::StableReady { replicas, took } => {
-                write!(f, "the workload's {replicas} pods are available with the new version after {took}")
-            }
-            Reason::StableFailed { trouble } => write!(f, "the workload can't run with the new version: pod {trouble}"),
-            Reason::StableNotReady { available, replicas, within } => {
-                write!(f, "{available} of {replicas} pods were available with the new version within {within}")
-            }
-            Reason::Restored { replicas } => {
-                write!(f, "the workload's {replicas} pods are available with the old version again")
-            }
-            Reason::Emptied => f.write_str("the canary has no traffic any more"),
-            Reason::CanaryGone => f.write_str("nothing of the canary is left"),
-            Reason::GuardPassed { evidence, after } => write!(f, "{}; guarded for {after}", sentence(evidence)),
-            Reason::NoGuard => f.write_str("the policy has no guard"),
-            Reason::TemplateEdited { by } => write!(
-                f,
-                "{} has changed the workload's pod template meanwhile, and what this rollout rests on is gone; `resume` accepts the new one, `abort` ends it and leaves the new one alone",
-                somebody(by)
-            ),
-            Reason::Scaled { from, to, by } => write!(
-                f,
-                "{by} has scaled the workload from {from} to {to} meanwhile; `resume` goes on with {to}, `abort` ends it"
-            ),
-            Reason::Reverted { what, by } => write!(f, "{} has changed {what}; it is put back", somebody(by)),
-            Reason::RevertedTooOften { what, by, times } => write!(
-                f,
-                "{} has changed {what} again, after it was put back {times} times; `resume` puts it back once more, `abort` ends it",
-                somebody(by)
-            ),
-            Reason::CanaryDeleted => f.write_str("somebody has deleted the canary"),
-            Reason::Rebased { order } => write!(f, "{order} accepts the workload's new pod template"),
-            Reason::StableBroken { replicas, trouble } => {
-                write!(f, "none of the workload's {replicas} pods is available with the old version")?;
-                if let Some(trouble) = trouble {
-                    write!(f, " (pod {trouble})")?;
-                }
-                f.write_str(", and the canary keeps its traffic; `promote --full` goes on with the new one")
-            }
-            Reason::RestoreFailed { trouble } => write!(
-                f,
-                "the version to go back to can't run either: pod {trouble}; it goes on trying, and somebody has to look"
-            ),
-            Reason::Failing { act, message, attempts } => write!(f, "{act} fails, {attempts} times so far: {message}"),
-            Reason::ActRefused { act, message } => write!(f, "{act} was refused: {message}"),
-            Reason::Slow { waiting_for, after } => {
-                write!(f, "still waiting for {waiting_for} after {after}; it goes on trying, but somebody should look")
-            }
-        }
-    }
 }

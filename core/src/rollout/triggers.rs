@@ -1,231 +1,246 @@
-//! What has happened: from all that the rollout knows to the trigger that the phase table has a line for.
+//! The triggers: from everything that a rollout knows to the row of the phase table that applies.
 
-use super::{Rollout, RolloutContext};
-use crate::ids::Weight;
+use super::analysis::AnalysisStatus;
+use super::cause::{EndCause, Fired};
+use super::phase::{NextPhase, Phase, Trigger, next};
+use super::reason::Reason;
+use super::state::{Rollout, RolloutContext};
+use super::timers::Timer;
 use crate::input::report::SuiteResult;
-use crate::input::status::{DeploymentStatus, WorkloadStatus};
-use crate::judge::reward::Leader;
-use crate::policy::{Stays, Then, Traffic};
-use crate::rollout::analysis::AnalysisStatus;
-use crate::rollout::phase::{NextPhase, Phase, Trigger, next};
-use crate::rollout::reason::Reason;
+use crate::input::status::WorkloadStatus;
+use crate::policy::{Stays, Then};
+use crate::rollout::reward::Leader;
 use crate::time::{Span, Timestamp};
 
 impl Rollout {
-    /// The first thing, in order of urgency, that has happened.
-    pub(super) fn trigger(&self, world: RolloutContext<'_>) -> Option<(Trigger, Reason)> {
-        // What leads nowhere from here must not hide what does.
-        let leads = |found: Option<(Trigger, Reason)>| {
-            found.filter(|(trigger, _)| matches!(next(self.phase, *trigger), NextPhase::To(_)))
-        };
-        leads(self.gone(world))
-            .or_else(|| leads(self.failed(world)))
-            .or_else(|| leads(self.to_revert(world)))
-            .or_else(|| leads(self.unfit(world)))
+    /// Returns the most urgent trigger that has fired and that the phase table has a way out for.
+    pub(super) fn trigger(&self, context: RolloutContext<'_>) -> Option<Fired> {
+        // Skip triggers that the table ignores in this phase: they must not hide those that lead on.
+        let leads = |fired: Option<Fired>| fired.filter(|fired| self.can_move_on(fired.trigger));
+        leads(self.workload_gone(context))
+            .or_else(|| leads(self.pods_failed(context)))
+            .or_else(|| leads(self.to_revert(context)))
+            .or_else(|| leads(self.suite_failed(context)))
             .or_else(|| leads(self.regressed()))
-            .or_else(|| leads(self.lost(world.now)))
-            .or_else(|| leads(self.reached(world)))
-            .or_else(|| leads(self.patience_expired(world.now)))
-            .or_else(|| leads(self.hold_expired(world.now)))
-            .or_else(|| leads(self.overdue(world)))
+            .or_else(|| leads(self.test_lost(context.now)))
+            .or_else(|| leads(self.exit(context)))
+            .or_else(|| leads(self.patience_expired(context.now)))
+            .or_else(|| leads(self.hold_expired(context.now)))
+            .or_else(|| leads(self.overdue(context)))
     }
 
-    pub(super) fn gone(&self, world: RolloutContext<'_>) -> Option<(Trigger, Reason)> {
-        let (basis, status) = (self.basis.as_ref()?, world.status?);
+    fn workload_gone(&self, context: RolloutContext<'_>) -> Option<Fired> {
+        let (basis, status) = (self.basis.as_ref()?, context.status?);
         let message = match &status.stable {
             Some(stable) if stable.uid == basis.stable_uid => return None,
             Some(_) => "it was deleted, and another one has its name",
             None => "it was deleted",
         };
         let reason = Reason::NoWorkload { workload: self.workload.clone(), message: message.to_owned() };
-        Some((Trigger::WorkloadGone, reason))
+        Some(Fired::ending(Trigger::WorkloadGone, EndCause::WorkloadGone, reason))
     }
 
-    pub(super) fn failed(&self, world: RolloutContext<'_>) -> Option<(Trigger, Reason)> {
+    fn pods_failed(&self, context: RolloutContext<'_>) -> Option<Fired> {
         if self.observes() {
             return None;
         }
-        let status = world.status?;
-        if let Some(trouble) = status.canary.as_ref().filter(|_| self.canary_made).and_then(|arm| arm.trouble.clone()) {
-            let has_started = self.phase != Phase::Preparing || self.progress > 0;
-            if has_started && next(self.phase, Trigger::CanaryFailed) != NextPhase::Stay {
-                return Some((Trigger::CanaryFailed, Reason::CanaryFailed { trouble }));
+        let status = context.status?;
+        let canary = status.canary.as_ref().filter(|_| self.canary.exists);
+        if let Some(problem) = canary.and_then(|canary| canary.trouble.clone()) {
+            let has_started = self.phase() != Phase::Preparing || self.current.done > 0;
+            if has_started && next(self.phase(), Trigger::CanaryFailed) != NextPhase::Stay {
+                let reason = Reason::CanaryFailed { problem };
+                return Some(Fired::ending(Trigger::CanaryFailed, EndCause::PodsFailed, reason));
             }
         }
-        let stable = status.stable.as_ref().filter(|arm| self.has_new_images(arm))?;
-        let trouble = stable.trouble.clone()?;
-        Some((Trigger::StableFailed, Reason::StableFailed { trouble }))
+        let stable = status.stable.as_ref().filter(|stable| self.has_new_images(stable))?;
+        let reason = Reason::StableFailed { problem: stable.trouble.clone()? };
+        Some(Fired::ending(Trigger::StableFailed, EndCause::PodsFailed, reason))
     }
 
-    pub(super) fn has_new_images(&self, arm: &DeploymentStatus) -> bool {
-        self.basis.as_ref().is_some_and(|basis| arm.images == basis.to)
-    }
-
-    /// A suite that the policy requires was run on what this brings in, and does not hold.
-    fn unfit(&self, world: RolloutContext<'_>) -> Option<(Trigger, Reason)> {
-        if !self.phase.is_before_promotion() {
+    /// A required suite was run on the version and has failed.
+    fn suite_failed(&self, context: RolloutContext<'_>) -> Option<Fired> {
+        if !self.phase().is_before_promotion() {
             return None;
         }
-        let failed = |suite: &String| self.report(suite, world).filter(|report| report.result == SuiteResult::Fail);
+        let failed = |suite: &String| self.report(suite, context).filter(|report| report.result == SuiteResult::Fail);
         let report = self.required().find_map(failed)?.clone();
-        Some((Trigger::Refused, Reason::Tested { report: Box::new(report) }))
+        Some(Fired::ending(Trigger::Refused, EndCause::Refused, Reason::Tested { report: Box::new(report) }))
     }
 
-    pub(super) fn regressed(&self) -> Option<(Trigger, Reason)> {
-        match self.analysis.as_ref()?.standing() {
-            AnalysisStatus::Regressed(evidence) => Some((Trigger::Regressed, Reason::Regressed { evidence })),
-            AnalysisStatus::Pass(_) | AnalysisStatus::Blind(_) | AnalysisStatus::Insufficient(_) => None,
+    fn regressed(&self) -> Option<Fired> {
+        match self.measured.analysis.as_ref()?.status() {
+            AnalysisStatus::Regressed(evidence) => {
+                Some(Fired::ending(Trigger::Regressed, EndCause::Regressed, Reason::Regressed { evidence }))
+            }
+            AnalysisStatus::Pass(_)
+            | AnalysisStatus::Blind(_)
+            | AnalysisStatus::Insufficient(_)
+            | AnalysisStatus::Unmeasured => None,
         }
     }
 
-    pub(super) fn hold_expired(&self, now: Timestamp) -> Option<(Trigger, Reason)> {
-        let held = self.held.as_ref()?;
-        let after = Span::between(held.since, now);
-        let reason = || Reason::HoldExpired { held: Box::new(held.reason.clone()), after };
-        (after >= self.patience(&held.reason)?).then(|| (Trigger::GaveUp, reason()))
-    }
-
-    /// An A/B test that the stable has won, or that nobody has.
-    fn lost(&self, now: Timestamp) -> Option<(Trigger, Reason)> {
+    /// The stable has won the A/B test, or the test was a draw and the stable stays.
+    fn test_lost(&self, now: Timestamp) -> Option<Fired> {
         let (score, since) = self.score()?;
         let test = self.policy.ab.as_ref()?;
-        let after = Span::between(since, now);
         match score.ahead {
-            Leader::Stable if after >= self.least_time() => {
-                Some((Trigger::Regressed, Reason::Lost { score: Box::new(score) }))
+            Leader::Stable if self.is_due(Timer::MinTime, now) => {
+                let reason = Reason::Lost { score: Box::new(score) };
+                Some(Fired::ending(Trigger::Regressed, EndCause::LostTest, reason))
             }
-            Leader::Nobody if after >= test.longest && test.on_draw == Stays::Stable => {
-                Some((Trigger::GaveUp, Reason::Draw { score: Box::new(score), after, stays: test.on_draw }))
+            Leader::Nobody if self.is_due(Timer::TestEnds, now) && test.on_draw == Stays::Stable => {
+                let after = Span::between(since, now);
+                let reason = Reason::Draw { score: Box::new(score), after, stays: test.on_draw };
+                Some(Fired::ending(Trigger::GaveUp, EndCause::Undecided, reason))
             }
             Leader::Stable | Leader::Nobody | Leader::Canary => None,
         }
     }
 
-    /// Something is missing for longer than the policy's patience, and the policy says in words what to do then.
-    pub(super) fn patience_expired(&self, now: Timestamp) -> Option<(Trigger, Reason)> {
-        let (then, reason) = self.lack_of_evidence(now)?;
-        match then {
+    /// The exit condition holds, and nothing blocks the way.
+    fn exit(&self, context: RolloutContext<'_>) -> Option<Fired> {
+        let fired = self.exit_condition(context)?;
+        let held = || self.current.hold.is_some() || self.blocked_by(fired.trigger, context).is_some();
+        if fired.trigger.rises() && held() { None } else { Some(fired) }
+    }
+
+    /// Evidence has been missing for longer than the policy's patience, and the policy ends the rollout then.
+    fn patience_expired(&self, now: Timestamp) -> Option<Fired> {
+        let missing = self.evidence_missing(now)?;
+        match missing.action {
             Then::Hold => None,
-            Then::GiveUp => Some((Trigger::GaveUp, reason)),
-            Then::RollBack => Some((Trigger::Regressed, reason)),
+            Then::GiveUp => Some(Fired::ending(Trigger::GaveUp, EndCause::Undecided, missing.reason)),
+            Then::RollBack => Some(Fired::ending(Trigger::Regressed, EndCause::EvidenceMissing, missing.reason)),
         }
     }
 
-    /// What the phase is for has come about, and nothing stands in its way.
-    pub(super) fn reached(&self, world: RolloutContext<'_>) -> Option<(Trigger, Reason)> {
-        let (trigger, reason) = self.exit_condition(world)?;
-        let stopped = trigger.rises() && (self.held.is_some() || self.blocked_by(trigger, world).is_some());
-        (!stopped).then_some((trigger, reason))
+    fn hold_expired(&self, now: Timestamp) -> Option<Fired> {
+        let hold = self.current.hold.as_ref().filter(|_| self.is_due(Timer::HoldExpires, now))?;
+        let reason = Reason::HoldExpired { held: Box::new(hold.reason.clone()), after: Span::between(hold.since, now) };
+        Some(Fired::ending(Trigger::GaveUp, EndCause::Undecided, reason))
     }
 
-    /// What the phase is for has come about.
-    pub(super) fn exit_condition(&self, world: RolloutContext<'_>) -> Option<(Trigger, Reason)> {
-        if self.progress < self.acts().len() {
+    fn overdue(&self, context: RolloutContext<'_>) -> Option<Fired> {
+        if !self.is_due(Timer::PhaseDeadline, context.now) || self.current.hold.is_some() {
             return None;
         }
-        let status = world.status;
-        let took = Span::between(self.since, world.now);
-        match self.phase {
-            Phase::Preflight | Phase::Ended => None,
-            Phase::Preparing | Phase::Growing => {
-                let size = self.size();
-                self.canary_available(status)
-                    .then_some((Trigger::CanaryReady, Reason::CanaryReady { replicas: size, took }))
+        let within = self.time_limit()?;
+        let not_ready = |reason| Some(Fired::ending(Trigger::Overdue, EndCause::NotReady, reason));
+        let status = context.status;
+        match self.phase() {
+            // The version can't be blamed if only the baseline isn't available, or if the preflight never answered.
+            Phase::Preparing | Phase::Growing if self.canary_alone_available(status) && self.lacks_baseline(status) => {
+                let reason = self.baseline_not_ready(status, within);
+                Some(Fired::ending(Trigger::GaveUp, EndCause::Undecided, reason))
             }
-            Phase::Stepping => self.step_passed(status, world.now),
+            Phase::Preflight => {
+                Some(Fired::ending(Trigger::GaveUp, EndCause::Undecided, self.slow_reason(context.now)))
+            }
+            Phase::Preparing | Phase::Growing => {
+                let canary = status.and_then(|status| status.canary.as_ref());
+                let available = canary.map_or(0, |canary| canary.available);
+                not_ready(Reason::NotReady { available, replicas: self.canary.size, within })
+            }
             Phase::Promoting => {
                 let stable = status.and_then(|status| status.stable.as_ref());
-                let ready = stable.is_some_and(|arm| self.has_new_images(arm) && arm.is_settled());
-                let replicas = stable.map_or(0, |arm| arm.available);
-                (ready || self.observes()).then_some((Trigger::StableReady, Reason::StableReady { replicas, took }))
+                not_ready(Reason::StableNotReady {
+                    available: stable.map_or(0, |stable| stable.updated.min(stable.available)),
+                    replicas: stable.map_or(0, |stable| stable.replicas),
+                    within,
+                })
+            }
+            Phase::Stepping
+            | Phase::Returning
+            | Phase::Cleaning
+            | Phase::Guarding
+            | Phase::Restoring
+            | Phase::Draining
+            | Phase::Removing
+            | Phase::Ended => not_ready(self.slow_reason(context.now)),
+        }
+    }
+
+    fn baseline_not_ready(&self, status: Option<&WorkloadStatus>, within: Span) -> Reason {
+        let baseline = status.and_then(|status| status.baseline.as_ref());
+        Reason::BaselineNotReady {
+            available: baseline.map_or(0, |baseline| baseline.available),
+            replicas: self.canary.size,
+            within,
+            problem: baseline.and_then(|baseline| baseline.trouble.clone()),
+        }
+    }
+
+    /// Returns the trigger with which the phase ends when all goes well, once its acts are done and its exit condition holds.
+    pub(super) fn exit_condition(&self, context: RolloutContext<'_>) -> Option<Fired> {
+        if !self.acts_done() {
+            return None;
+        }
+        let status = context.status;
+        let took = Span::between(self.current.since, context.now);
+        let stable = status.and_then(|status| status.stable.as_ref());
+        let replicas = stable.map_or(0, |stable| stable.available);
+        let onward = |holds: bool, trigger, reason| holds.then(|| Fired::onward(trigger, reason));
+        match self.phase() {
+            Phase::Preflight | Phase::Ended => None,
+            Phase::Preparing | Phase::Growing => {
+                let reason = Reason::CanaryReady { replicas: self.canary.size, took };
+                onward(self.canary_available(status), Trigger::CanaryReady, reason)
+            }
+            Phase::Stepping => self.step_passed(context),
+            Phase::Promoting => {
+                let ready = stable.is_some_and(|stable| self.has_new_images(stable) && stable.is_settled());
+                onward(ready || self.observes(), Trigger::StableReady, Reason::StableReady { replicas, took })
             }
             Phase::Returning | Phase::Draining => {
-                (self.observes() || self.is_empty(status)).then_some((Trigger::Emptied, Reason::Emptied))
+                onward(self.observes() || self.canary_is_empty(status), Trigger::Emptied, Reason::Emptied)
             }
             Phase::Cleaning | Phase::Removing => {
                 let gone = status.is_none_or(WorkloadStatus::has_nothing_of_ours);
-                (gone || !self.canary_made || self.observes()).then_some((Trigger::CanaryGone, Reason::CanaryGone))
+                let done = gone || !self.canary.exists || self.observes();
+                onward(done, Trigger::CanaryGone, Reason::CanaryGone)
             }
             Phase::Restoring => {
-                let stable = status.and_then(|status| status.stable.as_ref());
-                let back = stable.is_some_and(|arm| self.back_to.as_ref() == Some(&arm.template) && arm.is_settled());
-                let replicas = stable.map_or(0, |arm| arm.available);
-                (back || self.observes()).then_some((Trigger::StableReady, Reason::Restored { replicas }))
+                let back = |template| self.restores.as_ref() == Some(template);
+                let restored = stable.is_some_and(|stable| back(&stable.template) && stable.is_settled());
+                onward(restored || self.observes(), Trigger::StableReady, Reason::Restored { replicas })
             }
-            Phase::Guarding => self.guard_passed(world.now),
+            Phase::Guarding => self.guard_passed(context.now),
         }
     }
 
-    /// The canary is available, and so is the fresh baseline where one is to stand beside it.
-    pub(super) fn canary_available(&self, status: Option<&WorkloadStatus>) -> bool {
-        self.canary_alone_available(status) && (self.observes() || !self.lacks_baseline(status))
-    }
-
-    pub(super) fn canary_alone_available(&self, status: Option<&WorkloadStatus>) -> bool {
-        let canary = status.and_then(|status| status.canary.as_ref());
-        self.observes() || canary.is_some_and(|arm| arm.has_available(self.size()) && self.has_new_images(arm))
-    }
-
-    pub(super) fn lacks_baseline(&self, status: Option<&WorkloadStatus>) -> bool {
-        let baseline = status.and_then(|status| status.baseline.as_ref());
-        self.policy.fresh_baseline && !baseline.is_some_and(|arm| arm.has_available(self.size()))
-    }
-
-    pub(super) fn is_empty(&self, status: Option<&WorkloadStatus>) -> bool {
-        let routed = status.and_then(|status| status.routed);
-        match self.policy.traffic {
-            // Pods behind one Service have traffic until they are gone; there is no weight to wait for.
-            Traffic::Replicas => true,
-            Traffic::Gateway { .. } => {
-                !self.canary_made || routed.is_none_or(|routed| routed.accepted && routed.weight == Weight::ZERO)
-            }
-        }
-    }
-
-    pub(super) fn weight_seen(&self, status: Option<&WorkloadStatus>) -> bool {
-        if self.observes() {
-            return true;
-        }
-        match self.policy.traffic {
-            Traffic::Replicas => self.canary_available(status),
-            Traffic::Gateway { .. } => {
-                let routed = status.and_then(|status| status.routed);
-                routed.is_some_and(|routed| routed.accepted && routed.weight == self.asked())
-            }
-        }
-    }
-
-    pub(super) fn step_passed(&self, status: Option<&WorkloadStatus>, now: Timestamp) -> Option<(Trigger, Reason)> {
-        let step = self.policy.steps.get(self.step)?;
-        let analysis = self.analysis.as_ref().filter(|_| self.analyzes_this_step())?;
-        let AnalysisStatus::Pass(evidence) = analysis.standing() else { return None };
-        let passed = analysis.passed?;
-        if now < step.pause.after(passed) || !self.weight_seen(status) {
+    fn step_passed(&self, context: RolloutContext<'_>) -> Option<Fired> {
+        let now = context.now;
+        let analysis = self.judging()?;
+        let AnalysisStatus::Pass(evidence) = analysis.status() else { return None };
+        if !self.is_due(Timer::Pause, now) || !self.weight_seen(context.status) {
             return None;
         }
         if let (Some((score, since)), Some(test)) = (self.score(), &self.policy.ab) {
             let after = Span::between(since, now);
             let score = Box::new(score);
             return match score.ahead {
-                Leader::Canary => Some((Trigger::LastStepPassed, Reason::Won { score })),
-                Leader::Nobody if after >= test.longest && test.on_draw == Stays::Canary => {
-                    Some((Trigger::LastStepPassed, Reason::Draw { score, after, stays: test.on_draw }))
+                Leader::Canary => Some(Fired::onward(Trigger::LastStepPassed, Reason::Won { score })),
+                Leader::Nobody if self.is_due(Timer::TestEnds, now) && test.on_draw == Stays::Canary => {
+                    let reason = Reason::Draw { score, after, stays: test.on_draw };
+                    Some(Fired::onward(Trigger::LastStepPassed, reason))
                 }
                 Leader::Nobody | Leader::Stable => None,
             };
         }
         let last = self.step + 1 == self.policy.steps.len();
         let trigger = if last { Trigger::LastStepPassed } else { Trigger::StepPassed };
-        Some((trigger, Reason::Passed { evidence, after: Span::between(analysis.since, now) }))
+        Some(Fired::onward(trigger, Reason::Passed { evidence, after: Span::between(analysis.since, now) }))
     }
 
-    pub(super) fn guard_passed(&self, now: Timestamp) -> Option<(Trigger, Reason)> {
+    fn guard_passed(&self, now: Timestamp) -> Option<Fired> {
+        let promoted = |reason| Some(Fired::ending(Trigger::GuardPassed, EndCause::Promoted, reason));
         if self.policy.guard.is_none() {
-            return Some((Trigger::GuardPassed, Reason::NoGuard));
+            return promoted(Reason::NoGuard);
         }
-        let analysis = self.analysis.as_ref()?;
-        let AnalysisStatus::Pass(evidence) = analysis.standing() else { return None };
+        let analysis = self.measured.analysis.as_ref()?;
+        let AnalysisStatus::Pass(evidence) = analysis.status() else { return None };
         analysis.passed?;
-        Some((Trigger::GuardPassed, Reason::GuardPassed { evidence, after: Span::between(analysis.since, now) }))
+        promoted(Reason::GuardPassed { evidence, after: Span::between(analysis.since, now) })
     }
 }

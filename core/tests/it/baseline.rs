@@ -22,7 +22,7 @@ fn begun() -> Story {
     let mut story = Story::new(policy(changes()));
     story.request("v2");
     story.run(60);
-    assert_eq!(story.rollout().phase, Phase::Stepping, "{:#?}", story.whys());
+    assert_eq!(story.rollout().phase(), Phase::Stepping, "{:#?}", story.whys());
     story
 }
 
@@ -38,7 +38,7 @@ fn it_comes_grows_and_goes_with_the_canary_and_runs_the_stables_images() {
     assert_eq!(pods(&story), (Some(2), Some(2)));
     let baseline = story.model.status(&workload(), story.now).baseline.unwrap();
     assert_eq!(baseline.images, images("v1"));
-    while story.rollout().weight != Weight::percent(50) {
+    while story.rollout().canary.weight != Weight::percent(50) {
         story.second();
     }
     assert_eq!(pods(&story), (Some(5), Some(5)));

@@ -21,7 +21,7 @@ fn begun(changes: serde_json::Value) -> Story {
     let mut story = Story::new(policy(changes));
     story.request("v2");
     story.run(60);
-    assert_eq!(story.rollout().phase, Phase::Stepping, "{:#?}", story.whys());
+    assert_eq!(story.rollout().phase(), Phase::Stepping, "{:#?}", story.whys());
     story
 }
 
@@ -43,7 +43,7 @@ fn an_abort_after_the_promotion_puts_the_old_template_back_first() {
     let guard = json!({ "for": "30m", "check": [{ "metric": "error-rate", "judge": "threshold", "max": "15%", "every": "30s" }] });
     let mut story = Story::new(policy(json!({ "guard": guard })));
     story.request("v2");
-    while story.running() != images("v2") || story.rollout().phase != Phase::Guarding {
+    while story.running() != images("v2") || story.rollout().phase() != Phase::Guarding {
         story.second();
     }
     story.say("abort", json!({}));
@@ -57,7 +57,7 @@ fn a_promotion_by_hand_goes_one_step_or_to_the_end_and_says_what_it_skips() {
     story.say("promote", json!({ "reason": "INC-812" }));
     assert_eq!(story.whys()[2], "promoted by ann (INC-812); skipped: the rest of the step's 5m");
     story.run(30);
-    assert_eq!(story.rollout().weight, Weight::percent(50));
+    assert_eq!(story.rollout().canary.weight, Weight::percent(50));
     story.say("promote", json!({ "full": true }));
     assert_eq!(story.run(60), Some(Ending::Promoted));
 
@@ -131,9 +131,9 @@ fn a_resume_looks_again_with_fresh_patience() {
     story.request("v2");
     story.run_until_held("0 requests");
     story.say("resume", json!({}));
-    assert!(story.rollout().held.is_none());
+    assert!(story.rollout().current.hold.is_none());
     assert_eq!(story.run(9 * 60), None);
-    assert!(story.rollout().held.is_none(), "the patience is fresh");
+    assert!(story.rollout().current.hold.is_none(), "the patience is fresh");
     story.run_until_held("0 requests");
 }
 
@@ -204,7 +204,7 @@ fn a_freeze_holds_the_weight_and_stops_no_rollback() {
     let mut story = begun(json!({ "step": two_steps() }));
     story.say("freeze", json!({ "scope": "test/shop" }));
     assert_eq!(story.run(30 * 60), None);
-    assert_eq!(story.rollout().weight, Weight::percent(10));
+    assert_eq!(story.rollout().canary.weight, Weight::percent(10));
     let (took, answer) = story.say("promote", json!({}));
     assert_eq!((took, answer.ends_with("`unfreeze` first")), (Disposition::Rejected, true), "{answer}");
     assert_eq!(story.say("abort", json!({})).0, Disposition::Changed);
@@ -251,7 +251,7 @@ fn outside_the_change_window_nothing_rises_and_a_bad_version_is_rolled_back() {
     story.run_until_held(
         "outside the change window (Fri 11:00–17:00 Europe/Berlin), which opens at 2027-01-15T10:00:00Z",
     );
-    assert_eq!(story.rollout().phase, Phase::Preparing);
+    assert_eq!(story.rollout().phase(), Phase::Preparing);
     assert_eq!(story.run(HOUR + 1800), None, "longer than the max-hold, because it ends by itself");
     assert_eq!(story.run(HOUR), Some(Ending::Promoted));
 
@@ -282,7 +282,7 @@ fn the_stables_own_images_mid_rollout_mean_back_at_once() {
 
     let mut story = Story::new(policy(json!({})));
     story.request("v2");
-    while story.rollout().phase != Phase::Promoting {
+    while story.rollout().phase() != Phase::Promoting {
         story.second();
     }
     story.ask("back", json!({ "images": images("v1") }));

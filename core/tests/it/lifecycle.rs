@@ -100,7 +100,7 @@ fn without_traffic_it_is_held_and_says_so_and_is_given_up_in_time() {
     story.request("v2");
     assert_eq!(story.run(HOUR / 2), None);
     let rollout = story.engine.state(&workload()).unwrap().rollout.as_ref().unwrap();
-    assert!(rollout.held.is_some());
+    assert!(rollout.current.hold.is_some());
     assert_eq!(
         story.whys()[2],
         "error-rate: 0 requests in 5m, need at least 100 to judge it (limit 5 %); \
@@ -208,9 +208,9 @@ fn a_stable_that_cannot_take_the_version_gets_its_old_template_back_before_the_t
 fn a_duplicate_event_is_one_rollout() {
     let mut story = Story::new(policy(json!({})));
     assert_eq!(story.request("v2"), Disposition::Changed);
-    assert_eq!(story.request("v2"), Disposition::Ignored);
+    assert_eq!(story.request("v2"), Disposition::Duplicate);
     assert_eq!(story.run(HOUR), Some(Ending::Promoted));
-    assert_eq!(story.request("v2"), Disposition::Ignored);
+    assert_eq!(story.request("v2"), Disposition::Duplicate);
     assert_eq!(story.kinds().iter().filter(|kind| *kind == "start").count(), 1);
 }
 
@@ -262,7 +262,7 @@ fn bad_requests_are_refused_in_words() {
         let id = EventId { source: "ci".into(), id: "1".into() };
         let event = Event::Requested { id, time: None, request: serde_json::from_value(json).unwrap() };
         let transitions = story.engine.step(event, story.now);
-        assert_eq!(transitions[0].took, took);
+        assert_eq!(transitions[0].disposition, took);
         assert_eq!(transitions[0].reason.to_string(), why);
         assert!(transitions[0].effects.is_empty());
     }

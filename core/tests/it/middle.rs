@@ -18,7 +18,7 @@ fn begun() -> Story {
     let mut story = Story::new(policy(json!({ "step": steps })));
     story.request("v2");
     story.run(60);
-    assert_eq!(story.rollout().phase, Phase::Stepping, "{:#?}", story.whys());
+    assert_eq!(story.rollout().phase(), Phase::Stepping, "{:#?}", story.whys());
     story
 }
 
@@ -33,7 +33,7 @@ fn an_edit_of_the_workload_is_named_and_held_and_not_changed_back() {
     story.model.set_images(&workload(), images("v9"), story.now);
     story.run_until_held("kubectl-edit has changed the workload's pod template meanwhile");
     assert_eq!(story.run(HOUR / 2), None);
-    assert_eq!((story.running(), story.rollout().weight), (images("v9"), Weight::percent(10)));
+    assert_eq!((story.running(), story.rollout().canary.weight), (images("v9"), Weight::percent(10)));
     story.say("abort", json!({}));
     assert_eq!(story.run(60), Some(Ending::Aborted));
     assert_eq!(story.running(), images("v9"), "it is not ours to take back");
@@ -65,7 +65,7 @@ fn an_edit_that_is_taken_back_goes_on_by_itself() {
 #[test]
 fn an_edit_while_it_is_promoted_is_not_fought_for_ever() {
     let mut story = begun();
-    while story.rollout().phase != Phase::Promoting {
+    while story.rollout().phase() != Phase::Promoting {
         story.second();
     }
     story.model.set_images(&workload(), images("v9"), story.now);
@@ -74,7 +74,7 @@ fn an_edit_while_it_is_promoted_is_not_fought_for_ever() {
     assert_eq!(story.run(3 * HOUR), None, "past the promotion it asks, and gives nothing up half-way");
     assert_eq!(story.model.changes.len(), writes);
     story.say("resume", json!({}));
-    while story.rollout().phase != Phase::Guarding && story.rollout().ending() != Some(Ending::Promoted) {
+    while story.rollout().phase() != Phase::Guarding && story.rollout().ending() != Some(Ending::Promoted) {
         story.second();
     }
     assert_eq!(story.running(), images("v2"), "it began again, and was judged again");
@@ -85,7 +85,7 @@ fn a_rollout_undo_under_guard_is_held_and_named() {
     let guard = json!({ "for": "30m", "check": [{ "metric": "error-rate", "judge": "threshold", "max": "15%", "every": "30s" }] });
     let mut story = Story::new(policy(json!({ "guard": guard })));
     story.request("v2");
-    while story.running() != images("v2") || story.rollout().phase != Phase::Guarding {
+    while story.running() != images("v2") || story.rollout().phase() != Phase::Guarding {
         story.second();
     }
     story.model.set_images(&workload(), images("v1"), story.now);
@@ -165,20 +165,20 @@ fn a_rollback_to_what_cannot_run_either_says_so_at_once_and_goes_on() {
     let mut story = Story::new(policy(json!({})));
     story.model.deploy(workload(), images("v1-nopull"), 10, Span::from_secs(5));
     story.request("v2-nevertaken");
-    while story.rollout().phase != Phase::Restoring {
+    while story.rollout().phase() != Phase::Restoring {
         story.second();
     }
     story.run_until_held("the version to go back to can't run either: pod pod-0 ImagePullBackOff");
-    assert_eq!(story.rollout().phase, Phase::Restoring);
+    assert_eq!(story.rollout().phase(), Phase::Restoring);
 }
 
 #[test]
 fn a_newer_version_never_takes_over_the_share_of_the_one_before() {
     let mut story = begun();
     story.request("v3");
-    while story.rollout().phase != Phase::Stepping || story.rollout().changes() != images("v3") {
+    while story.rollout().phase() != Phase::Stepping || story.rollout().changes() != images("v3") {
         let canary = story.model.status(&workload(), story.now).canary;
-        if canary.is_some_and(|canary| canary.images == images("v3")) && story.rollout().phase != Phase::Stepping {
+        if canary.is_some_and(|canary| canary.images == images("v3")) && story.rollout().phase() != Phase::Stepping {
             assert_eq!(story.model.share(&workload(), story.now), 0.0);
         }
         story.second();
@@ -188,7 +188,7 @@ fn a_newer_version_never_takes_over_the_share_of_the_one_before() {
 #[test]
 fn a_newer_version_waits_for_a_promotion_and_only_the_newest_does() {
     let mut story = begun();
-    while story.rollout().phase != Phase::Promoting {
+    while story.rollout().phase() != Phase::Promoting {
         story.second();
     }
     story.request("v3");

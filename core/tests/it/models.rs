@@ -27,7 +27,7 @@ fn current(story: &Story) -> Option<&str> {
 fn the_pointer_follows_a_promotion() {
     let mut story = story(json!({}));
     story.ask("v2", json!({ "model": "chat@1.3.0" }));
-    while story.rollout().weight.as_share() == 0.0 {
+    while story.rollout().canary.weight.as_share() == 0.0 {
         assert_eq!(current(&story), Some("chat@1.2.0"));
         story.second();
     }

@@ -54,7 +54,7 @@ fn nothing_has_traffic_before_its_suite_has_passed() {
     story.run_until_held("and has not passed: behaviour: inconclusive, says /ci: 3 of 300 attacks succeeded");
     assert!(!had_traffic(&story));
     assert_eq!(report(&mut story, "3", "v2", None, SuiteResult::Pass), Disposition::Changed);
-    assert_eq!(report(&mut story, "3", "v2", None, SuiteResult::Fail), Disposition::Ignored, "the same event");
+    assert_eq!(report(&mut story, "3", "v2", None, SuiteResult::Fail), Disposition::Duplicate, "the same event");
     assert_eq!(story.run(HOUR), Some(Ending::Promoted));
 }
 

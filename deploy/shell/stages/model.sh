@@ -1,15 +1,16 @@
 #!/usr/bin/env bash
-# Stage 3, the model: fetched and verified, asked how it behaves, and how fast it is.
+# Stage 3, the model: fetches and verifies it, and tests its behaviour and its speed.
 #
-#   MODEL_NAME, MODEL_VERSION    what the registry has
-#   HOOKS/serve                  if it is there: given the model's folder, starts a server and prints its URL; it is called
-#                                again with "stop" in the end. Otherwise TARGET is a server that has the model already.
-#   GATE_SUITE                   the behavioural suite (default: ci/gate.toml)
-#   GATE_PUBLISH                 if set: the daemon is told the result for WORKLOAD too, so that a gate in its policy can open
-#   BENCHMARK_PATH, _BODIES      what the benchmark asks: the path, and bodies in a JSONL file
-#   BENCHMARK_RATE, _TIME        how often and how long (default: 5/s for 60s)
-#   BENCHMARK_LIMITS             thresholds with spaces between them, as in "p95<=5s errors<=1%"
-#   TARGET_TOKEN                 a secret: the target's bearer token
+#   MODEL_NAME, MODEL_VERSION    the model in the registry
+#   HOOKS/serve                  optional: gets the model's folder, starts a server and prints its URL; is called again
+#                                with "stop" at the end. Without it TARGET is a server that has the model.
+#   GATE_SUITE                   behavioural suite (default: ci/gate.toml)
+#   GATE_PUBLISH                 if set, the result is also sent to the daemon for WORKLOAD, whose policy may require it
+#   BENCHMARK_PATH, _BODIES      the benchmark's path (default: /v1/chat/completions) and bodies in a JSONL file
+#   BENCHMARK_RATE, _TIME        rate and duration (default: 5/s for 60s)
+#   BENCHMARK_WARM_UP            time before it that does not count (default: 10s)
+#   BENCHMARK_LIMITS             thresholds, separated by spaces, as in "p95<=5s errors<=1%"
+#   TARGET_TOKEN                 secret: the target's bearer token
 # shellcheck source-path=SCRIPTDIR
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
@@ -19,14 +20,14 @@ identity
 secret_file TARGET_TOKEN TARGET_TOKEN_FILE
 subject=$MODEL_NAME@$MODEL_VERSION
 
-say "fetching $subject; what is not what was registered is refused"
+say "fetching $subject and verifying its digest"
 "$bellwether" model get "$MODEL_NAME" "$MODEL_VERSION" --to "$out/model" --output json >"$out/model.json"
 digest=$(sed -n 's/.*"checksum": *"\(sha256:[0-9a-f]\{64\}\)".*/\1/p' "$out/model.json" | head -n 1)
-[[ -n $digest ]] || die "the registry says no digest for $subject"
+[[ -n $digest ]] || die "the registry has no digest for $subject"
 tell MODEL_DIGEST "$digest"
 
 if has_hook serve; then
-    # Also if a gate fails below: a server that is left behind would answer the next run with this model.
+    # Stop the server also if a gate fails, or it would answer the next run with this model.
     trap 'hook serve stop || true; forget' EXIT
     TARGET=$(hook serve "$out/model")
 fi
@@ -43,7 +44,7 @@ fi
 status=0
 "$bellwether" "${gate[@]}" || status=$?
 summary "$out/gate.md"
-# What failed is kept beside the version as well as what passed; what could not be run says nothing about it.
+# Attach the report also if the suite failed or is inconclusive. A suite that could not run says nothing about the model.
 if ((status == 0 || status == 3 || status == 4)); then
     "$bellwether" model attach "$MODEL_NAME" "$MODEL_VERSION" "$out/gate.json"
 fi

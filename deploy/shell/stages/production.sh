@@ -1,18 +1,18 @@
 #!/usr/bin/env bash
-# Stage 6, production: canary, watch, full rollout. Bellwether does all three; this asks for it and waits. If this is killed,
-# the rollout goes on: it does not depend on a pipeline that watches it.
+# Stage 6, production: requests a rollout from Bellwether and waits for its end. If the stage is killed, the rollout goes
+# on; it does not depend on the pipeline.
 #
-#   IMAGE_REF                      what stage 4 told
+#   IMAGE_REF                      the image of stage 4
 #   WORKLOAD                       cluster/namespace/Deployment/name
-#   POLICY                         the policy, if not the one that is for the workload
-#   MODEL_NAME, MODEL_VERSION      the model, if there is one. Where the policy names an environment ([policy.model]) the
-#                                  daemon asks the registry whether it may, and moves the pointer forth and back
-#   BELLWETHER_KAFKA__BROKERS      where the event goes, with the other BELLWETHER_KAFKA__… or BELLWETHER_CONFIG
-#   KAFKA_PASSWORD                 a secret: the SASL password
-#   EVENTS_URL                     instead of Kafka: a daemon on one machine
-#   BELLWETHER_API                 where the daemon answers
-#   ROLLOUT_TIMEOUT                how long is waited (default: 2h)
-#   REASON, RUN_URL                what people read in Slack and `bellwether why`
+#   POLICY                         the policy (default: the first one that covers the workload)
+#   MODEL_NAME, MODEL_VERSION      the model, if there is one. If the policy names an environment ([policy.model]), the
+#                                  daemon asks the registry for permission and moves the pointer with the traffic
+#   BELLWETHER_KAFKA__BROKERS      the brokers, with the other variables BELLWETHER_KAFKA__… or BELLWETHER_CONFIG
+#   KAFKA_PASSWORD                 secret: the SASL password
+#   EVENTS_URL                     a daemon on one machine that takes the event instead of Kafka
+#   BELLWETHER_API                 URL of the daemon's API
+#   ROLLOUT_TIMEOUT                maximum wait (default: 2h)
+#   REASON, RUN_URL                reason and link, shown in Slack and by `bellwether why`
 # shellcheck source-path=SCRIPTDIR
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
@@ -28,11 +28,11 @@ request=(emit request --workload "$WORKLOAD" --image "$IMAGE_REF" --reason "${RE
 [[ -z ${EVENTS_URL:-} ]] || request+=(--url "$EVENTS_URL")
 if [[ -n ${MODEL_NAME:-} ]]; then
     want MODEL_VERSION
-    # Refused before any traffic moves if it is not registered or has not passed; its pointer moves with the traffic.
+    # Refused before any traffic if the model is not registered or has not passed its suites.
     request+=(--model "$MODEL_NAME@$MODEL_VERSION")
 fi
 
-say "asking for $IMAGE_REF on $WORKLOAD"
+say "requesting $IMAGE_REF on $WORKLOAD"
 rollout=$("$bellwether" "${request[@]}")
 tell ROLLOUT "$rollout"
 
@@ -46,5 +46,5 @@ status=0
     printf '```\n'
 } >"$out/rollout.md"
 summary "$out/rollout.md"
-# Rolled back (3): so is the model's pointer. Held or given up (4): a person is asked.
+# 3: rolled back, and the model's pointer too. 4: held or given up; a person has to look.
 exit "$status"

@@ -1,16 +1,18 @@
 #!/usr/bin/env bash
-# Stage 5, staging: the image is deployed, smoked and loaded.
+# Stage 5, staging: deploys the image, and runs the smoke test and the load test.
 #
-#   IMAGE_REF                      what stage 4 told
-#   HOOKS/deploy-staging           if it is there: is given the image; otherwise kubectl sets it on
-#   STAGING_WORKLOAD               namespace/deployment, and
-#   STAGING_CONTAINER              the container (default: the deployment's name)
-#   STAGING_URL                    where it answers
-#   SMOKE                          the smoke test (default: ci/smoke.toml)
-#   LOAD_PATH, LOAD_BODIES         what the load test asks: the path, and bodies in a JSONL file
-#   LOAD_RATE, LOAD_TIME           how often and how long (default: 20/s for 300s)
-#   LOAD_LIMITS                    thresholds with spaces between them, as in "p95<=800ms errors<=1%"
-#   TARGET_TOKEN                   a secret: the target's bearer token
+#   IMAGE_REF                      the image of stage 4
+#   HOOKS/deploy-staging           optional: deploys the image, its argument. Without it kubectl sets the image:
+#   STAGING_WORKLOAD               namespace/deployment
+#   STAGING_CONTAINER              container (default: the deployment's name)
+#   STAGING_TIMEOUT                deadline of the deployment (default: 10m)
+#   STAGING_URL                    base URL of staging
+#   SMOKE                          smoke test (default: ci/smoke.toml)
+#   LOAD_PATH, LOAD_BODIES         the load test's path (default: /) and bodies in a JSONL file
+#   LOAD_RATE, LOAD_TIME           rate and duration (default: 20/s for 300s)
+#   LOAD_WARM_UP                   time before it that does not count (default: 15s)
+#   LOAD_LIMITS                    thresholds, separated by spaces, as in "p95<=800ms errors<=1%"
+#   TARGET_TOKEN                   secret: the target's bearer token
 # shellcheck source-path=SCRIPTDIR
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 

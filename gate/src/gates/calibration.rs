@@ -1,75 +1,77 @@
-//! Whether the model is as often right as it says.
+//! The calibration gate: whether the model is right as often as its confidence says.
 //!
-//! The gate is the Brier score, which is proper: no model betters it by saying anything but what it believes. The calibration
-//! error explains it. It is not a gate because of what chance does to it: of a *perfect* model 200 answers in ten bins show
-//! an error of 0.05. So bins are of equal size, what chance alone would give is taken off (Bröcker 2012; Ferro and Fricker
-//! 2012), and the diagram shows each bin with its interval.
+//! Limits are set for the Brier score, a proper scoring rule: a model can't improve it by stating another confidence
+//! than it has. The expected calibration error is only reported, because even a *perfectly calibrated* model shows one
+//! by chance (0.05 for 200 answers in ten bins). For the report, bins have equal size, the error expected by chance is
+//! subtracted (Bröcker 2012; Ferro and Fricker 2012), and the diagram shows each bin with its interval.
 
 use bellwether_core::dice::Random;
 use bellwether_core::stats::confidence::wilson;
 
-use super::{ByCase, mean, per_case};
+use super::cases::{ByCase, mean, one_if, per_case};
 use crate::evidence::Measured;
-use crate::metric::Kind;
+use crate::metric::GateMetricKind;
 use crate::observation::Scored;
 use crate::report::{Bin, Reliability};
 use crate::suite::Gate;
 
-/// The usual number of bins.
+/// The number of bins, as is usual for the calibration error.
 const BINS: usize = 10;
 
-/// So many resamples for the interval of an explanation.
-const RESAMPLES: usize = 200;
+/// The number of resamples for the figures of the report.
+const REPORT_RESAMPLES: usize = 200;
 
+/// Measures a metric of this kind for each case.
 pub(super) fn measure(metric: &str, arm: &ByCase<'_>) -> Measured {
-    let brier = |scored: &Scored| {
-        let (confidence, right) = said(scored)?;
-        let off = confidence - f64::from(u8::from(right));
-        Some(off * off)
-    };
+    let brier = |scored: &Scored| confidence_and_right(scored).map(squared_error);
     per_case(arm, |answers| match metric {
         "brier" => mean(answers.iter().map(|answer| brier(answer))),
-        _ => mean(answers.iter().map(|answer| answer.right.map(|right| f64::from(u8::from(right))))).map(libm::floor),
+        // `accuracy`: 1 only if every repeat is right.
+        _ => mean(answers.iter().map(|answer| answer.right.map(one_if))).map(libm::floor),
     })
 }
 
-fn said(scored: &Scored) -> Option<(f64, bool)> {
+fn confidence_and_right(scored: &Scored) -> Option<(f64, bool)> {
     scored.confidence.zip(scored.right)
 }
 
+/// Returns the squared distance of a confidence and the correctness of its answer.
+fn squared_error((confidence, right): (f64, bool)) -> f64 {
+    let difference = confidence - one_if(right);
+    difference * difference
+}
+
+/// Returns the reliability of the arm's confidence; `None` if the gate is of another kind or there are no answers.
 pub(super) fn reliability(gate: &Gate, arm: &ByCase<'_>, seed: u64) -> Option<Reliability> {
-    if gate.kind != Kind::Calibration {
+    if gate.kind != GateMetricKind::Calibration {
         return None;
     }
-    let answers = arm.values().flatten().filter_map(|observation| observation.scored()).filter_map(said);
-    Reliability::of(answers.collect(), seed)
+    let answers = arm.values().flatten().filter_map(|observation| observation.scored());
+    Reliability::of(answers.filter_map(confidence_and_right).collect(), seed)
 }
 
 impl Reliability {
-    /// Of confidences and whether each was right; `None`: of nothing.
+    /// Returns the reliability of answers, each given by its confidence (from 0 to 1) and whether it is right. `seed`
+    /// is the seed of resampling. `None` if there are no answers.
     pub fn of(mut answers: Vec<(f64, bool)>, seed: u64) -> Option<Reliability> {
         if answers.is_empty() {
             return None;
         }
         answers.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
         let bins = bins(&answers);
-        let ece = error(&answers, &bins);
-        let squares = answers.iter().map(|(confidence, right)| {
-            let off = confidence - f64::from(u8::from(*right));
-            off * off
-        });
+        let ece = calibration_error(&answers, &bins);
         Some(Reliability {
             ece,
-            ece_corrected: (ece - chance(&answers, &bins, seed)).max(0.0),
-            ece_interval: interval(&answers, seed),
-            brier: squares.sum::<f64>() / answers.len() as f64,
+            ece_corrected: (ece - error_by_chance(&answers, &bins, seed)).max(0.0),
+            ece_interval: error_interval(&answers, seed),
+            brier: answers.iter().map(|answer| squared_error(*answer)).sum::<f64>() / answers.len() as f64,
             auroc: auroc(&answers),
             bins,
         })
     }
 }
 
-/// Bins of equal size over sorted answers; the first ones take what is left over.
+/// Divides sorted answers into bins whose sizes differ by at most one; the first bins are the larger ones.
 fn bins(sorted: &[(f64, bool)]) -> Vec<Bin> {
     let count = BINS.min(sorted.len());
     let mut rest = sorted;
@@ -91,51 +93,55 @@ fn bins(sorted: &[(f64, bool)]) -> Vec<Bin> {
     bins
 }
 
-fn error(answers: &[(f64, bool)], bins: &[Bin]) -> f64 {
+/// Returns the mean distance of confidence and accuracy over the bins, weighted by their sizes.
+fn calibration_error(answers: &[(f64, bool)], bins: &[Bin]) -> f64 {
     bins.iter().map(|bin| bin.n as f64 * (bin.confidence - bin.accuracy).abs()).sum::<f64>() / answers.len() as f64
 }
 
-/// The error that a perfect model with these confidences shows on the average.
-fn chance(answers: &[(f64, bool)], bins: &[Bin], seed: u64) -> f64 {
+/// Returns the mean calibration error of a perfectly calibrated model with these confidences, by simulation.
+fn error_by_chance(answers: &[(f64, bool)], bins: &[Bin], seed: u64) -> f64 {
     let mut random = Random::new(seed);
     let mut sum = 0.0;
-    for _ in 0..RESAMPLES {
-        let mut at = 0;
-        let mut of_run = 0.0;
+    for _ in 0..REPORT_RESAMPLES {
+        let mut start = 0;
+        let mut run_error = 0.0;
         for bin in bins {
-            let hits = answers[at..at + bin.n].iter().filter(|(confidence, _)| random.uniform() < *confidence).count();
-            of_run += (bin.n as f64 * bin.confidence - hits as f64).abs();
-            at += bin.n;
+            let bin_answers = &answers[start..start + bin.n];
+            let hits = bin_answers.iter().filter(|(confidence, _)| random.uniform() < *confidence).count();
+            run_error += (bin.n as f64 * bin.confidence - hits as f64).abs();
+            start += bin.n;
         }
-        sum += of_run / answers.len() as f64;
+        sum += run_error / answers.len() as f64;
     }
-    sum / RESAMPLES as f64
+    sum / REPORT_RESAMPLES as f64
 }
 
-fn interval(answers: &[(f64, bool)], seed: u64) -> (f64, f64) {
+/// Returns the 5 % and the 95 % quantile of the calibration error over bootstrap resamples of the answers.
+fn error_interval(answers: &[(f64, bool)], seed: u64) -> (f64, f64) {
     let mut random = Random::new(seed ^ 1);
-    let mut errors: Vec<f64> = (0..RESAMPLES)
+    let mut errors: Vec<f64> = (0..REPORT_RESAMPLES)
         .map(|_| {
             let mut drawn: Vec<(f64, bool)> = answers.iter().map(|_| answers[random.below(answers.len())]).collect();
             drawn.sort_by(|a, b| a.0.total_cmp(&b.0));
-            error(&drawn, &bins(&drawn))
+            calibration_error(&drawn, &bins(&drawn))
         })
         .collect();
     errors.sort_by(f64::total_cmp);
-    (errors[RESAMPLES / 20], errors[RESAMPLES - 1 - RESAMPLES / 20])
+    (errors[REPORT_RESAMPLES / 20], errors[REPORT_RESAMPLES - 1 - REPORT_RESAMPLES / 20])
 }
 
-/// The area under the ROC curve: ranks of right answers among all, ties in the middle.
+/// Returns the area under the ROC curve, from the ranks of the right answers among all (Mann and Whitney); tied answers
+/// share the mean of their ranks. `None` if there are no right or no wrong answers.
 fn auroc(sorted: &[(f64, bool)]) -> Option<f64> {
     let right = sorted.iter().filter(|(_, right)| *right).count() as f64;
     let wrong = sorted.len() as f64 - right;
-    let mut sum = 0.0;
-    let mut at = 0;
-    while at < sorted.len() {
-        let same = sorted[at..].iter().take_while(|(confidence, _)| *confidence == sorted[at].0).count();
-        let rank = at as f64 + (same as f64 + 1.0) / 2.0;
-        sum += rank * sorted[at..at + same].iter().filter(|(_, right)| *right).count() as f64;
-        at += same;
+    let mut rank_sum = 0.0;
+    let mut start = 0;
+    while start < sorted.len() {
+        let ties = sorted[start..].iter().take_while(|(confidence, _)| *confidence == sorted[start].0).count();
+        let rank = start as f64 + (ties as f64 + 1.0) / 2.0;
+        rank_sum += rank * sorted[start..start + ties].iter().filter(|(_, right)| *right).count() as f64;
+        start += ties;
     }
-    (right > 0.0 && wrong > 0.0).then(|| (sum - right * (right + 1.0) / 2.0) / (right * wrong))
+    (right > 0.0 && wrong > 0.0).then(|| (rank_sum - right * (right + 1.0) / 2.0) / (right * wrong))
 }

@@ -1,22 +1,25 @@
-//! How fast the model is and what it costs, at the concurrency that the suite sets. A time is of a request and not of a case:
-//! what makes a request slow is the server's queue. Costs are for each *success*, because a model that answers in two words
-//! and wrongly is cheap.
+//! The performance gate: latency, success rate and cost, at the concurrency that the suite sets.
+//!
+//! Durations and success are measured per request and not per case, because a request's duration depends on the
+//! server's queue rather than on the question. Costs are measured per *success*, because short and wrong answers are
+//! cheap.
 
 use std::collections::BTreeMap;
 
-use super::ByCase;
+use super::cases::{ByCase, one_if};
 use crate::evidence::Measured;
-use crate::observation::{Answer, Missing, Observation, Scored};
+use crate::observation::{MissingAnswer, ModelAnswer, Observation, Scored};
 use crate::suite::Price;
 
+/// Measures a metric of this kind for each request or case.
 pub(super) fn measure(metric: &str, arm: &ByCase<'_>, price: Option<Price>) -> Measured {
     let requests = || arm.values().flatten();
     match metric {
         "ttft-p50" | "ttft-p95" => {
-            Measured::Times(requests().map(|request| time(request, |scored| scored.ttft_ms)).collect())
+            Measured::Times(requests().map(|request| time_range(request, |scored| scored.ttft_ms)).collect())
         }
         "total-p50" | "total-p95" => {
-            Measured::Times(requests().map(|request| time(request, |scored| Some(scored.total_ms))).collect())
+            Measured::Times(requests().map(|request| time_range(request, |scored| Some(scored.total_ms))).collect())
         }
         "success" => Measured::PerCase(
             requests()
@@ -26,34 +29,40 @@ pub(super) fn measure(metric: &str, arm: &ByCase<'_>, price: Option<Price>) -> M
         "output-per-input" => ratio(arm, |scored| Some((scored.output_tokens? as f64, scored.input_tokens? as f64))),
         "cost-per-success" => ratio(arm, |scored| {
             let cost = price?.of(scored.input_tokens?, scored.output_tokens?);
-            Some((cost, good(scored)?))
+            Some((cost, right_and_complete(scored)?))
         }),
-        _ => ratio(arm, |scored| Some((scored.output_tokens? as f64, good(scored)?))),
+        // `tokens-per-success`
+        _ => ratio(arm, |scored| Some((scored.output_tokens? as f64, right_and_complete(scored)?))),
     }
 }
 
-/// The shortest and the longest that a request can have taken.
-fn time(request: &Observation, of: impl Fn(&Scored) -> Option<f64>) -> (f64, f64) {
+/// Returns the shortest and the longest possible duration of a request in milliseconds. A request that timed out took
+/// at least that long; any other missing answer may have taken any time.
+fn time_range(request: &Observation, duration: impl Fn(&Scored) -> Option<f64>) -> (f64, f64) {
     match &request.answer {
-        Answer::Scored(scored) => of(scored).map_or((0.0, f64::INFINITY), |time| (time, time)),
-        Answer::Missing { why: Missing::Timeout, after_ms, .. } => (*after_ms, f64::INFINITY),
-        Answer::Missing { .. } => (0.0, f64::INFINITY),
+        ModelAnswer::Scored(scored) => duration(scored).map_or((0.0, f64::INFINITY), |time| (time, time)),
+        ModelAnswer::Missing { why: MissingAnswer::Timeout, after_ms, .. } => (*after_ms, f64::INFINITY),
+        ModelAnswer::Missing { .. } => (0.0, f64::INFINITY),
     }
 }
 
-fn good(scored: &Scored) -> Option<f64> {
-    scored.right.map(|right| f64::from(u8::from(right && !scored.truncated)))
+/// Returns 1 for an answer that is right and was not cut off, and 0 for others.
+fn right_and_complete(scored: &Scored) -> Option<f64> {
+    scored.right.map(|right| one_if(right && !scored.truncated))
 }
 
+/// Returns 1 for a success, and 0 for a wrong, incomplete or late answer; `None` if the answer is missing for another
+/// reason.
 fn success(request: &Observation) -> Option<f64> {
     match &request.answer {
-        Answer::Scored(scored) => good(scored),
-        Answer::Missing { why: Missing::Timeout, .. } => Some(0.0),
-        Answer::Missing { .. } => None,
+        ModelAnswer::Scored(scored) => right_and_complete(scored),
+        ModelAnswer::Missing { why: MissingAnswer::Timeout, .. } => Some(0.0),
+        ModelAnswer::Missing { .. } => None,
     }
 }
 
-/// Sums over each case's answers; what the server did not count is not in them.
+/// Sums a pair of numbers over each case's answers. Answers without such a pair, as those whose tokens the server did
+/// not count, are left out, and so are cases without one.
 fn ratio(arm: &ByCase<'_>, pair: impl Fn(&Scored) -> Option<(f64, f64)>) -> Measured {
     let mut cases = BTreeMap::new();
     for (case, answers) in arm {

@@ -1,10 +1,11 @@
-//! Whether answers are good: a weighted mean of parts, of each of which somebody can say what it is.
+//! The quality gate: whether answers are good, as a weighted mean of the parts that the suite names.
 
-use super::{ByCase, mean, per_case};
+use super::cases::{ByCase, mean, per_case};
 use crate::evidence::Measured;
 use crate::observation::Scored;
 use crate::suite::Gate;
 
+/// Measures the mean quality of each case's answers, from 0 to 1.
 pub(super) fn measure(gate: &Gate, arm: &ByCase<'_>) -> Measured {
     let quality = |answer: &Scored| {
         let parts: Option<Vec<f64>> =

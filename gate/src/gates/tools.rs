@@ -1,32 +1,34 @@
-//! Whether an agent uses its tools rightly. A task is one case; what it did in any of its repeats it does.
+//! The tools gate: whether an agent uses its tools correctly. Each case is a task, and a case counts by the worst of
+//! its repeats: a fault that occurs once has occurred, and a task is solved only if every repeat solves it.
 
-use super::{ByCase, mean, per_case};
+use super::cases::{ByCase, mean, one_if, per_case};
 use crate::evidence::Measured;
-use crate::score::tools::Used;
+use crate::score::tools::ToolUse;
 
+/// Measures a metric of this kind for each case.
 pub(super) fn measure(metric: &str, arm: &ByCase<'_>) -> Measured {
     if metric == "steps-per-task" {
-        let steps = |used: &Used| (f64::from(used.steps), 1.0);
+        let steps = |tools: &ToolUse| (f64::from(tools.steps), 1.0);
         let sums = arm.iter().filter_map(|(case, answers)| {
-            let used: Option<Vec<(f64, f64)>> =
+            let pairs: Option<Vec<(f64, f64)>> =
                 answers.iter().map(|observation| observation.scored()?.tools.as_ref().map(steps)).collect();
-            let sum = used?.iter().fold((0.0, 0.0), |(a, b), (x, y)| (a + x, b + y));
+            let sum = pairs?.iter().fold((0.0, 0.0), |(a, b), (x, y)| (a + x, b + y));
             Some(((*case).to_owned(), sum))
         });
         return Measured::Ratio(sums.collect());
     }
-    let any = matches!(metric, "forbidden" | "loops");
-    let holds = |used: &Used| match metric {
-        "forbidden" => !used.forbidden.is_empty(),
-        "loops" => used.circle,
-        _ => used.right,
+    let is_fault = matches!(metric, "forbidden" | "loops");
+    let holds = |tools: &ToolUse| match metric {
+        "forbidden" => !tools.forbidden.is_empty(),
+        "loops" => tools.circle,
+        _ => tools.right,
     };
     per_case(arm, |answers| {
-        let each = answers.iter().map(|answer| match metric {
-            "solved" => answer.right.map(|right| f64::from(u8::from(right))),
-            _ => answer.tools.as_ref().map(|used| f64::from(u8::from(holds(used)))),
+        let repeats = answers.iter().map(|answer| match metric {
+            "solved" => answer.right.map(one_if),
+            _ => answer.tools.as_ref().map(|tools| one_if(holds(tools))),
         });
-        // Of what is bad, once is enough; of what is good, every time.
-        mean(each).map(if any { libm::ceil } else { libm::floor })
+        // A fault in any repeat counts as 1; a merit counts as 1 only if all repeats have it.
+        mean(repeats).map(if is_fault { libm::ceil } else { libm::floor })
     })
 }

@@ -1,9 +1,10 @@
-//! A line of JSON for each case, for whoever has a tool of their own.
+//! Results of a tool without a format of its own: JSONL with a line for each case.
 
 use serde::Deserialize;
 
-use super::{ImportError, Outcome};
+use super::outcome::{ImportError, ImportedOutcome};
 
+/// One line of the file.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Line {
@@ -14,22 +15,25 @@ struct Line {
     skipped: bool,
 }
 
-pub(super) fn read(text: &str) -> Result<Vec<(String, Outcome)>, ImportError> {
+/// Reads the id and the outcome of each line; empty lines are skipped.
+pub(super) fn read(text: &str) -> Result<Vec<(String, ImportedOutcome)>, ImportError> {
     let lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
-    lines.map(|(at, line)| one(line).map_err(|problem| form(format!("line {}: {problem}", at + 1)))).collect()
+    lines
+        .map(|(index, line)| read_line(line).map_err(|problem| not_results(format!("line {}: {problem}", index + 1))))
+        .collect()
 }
 
-fn form(problem: String) -> ImportError {
+fn not_results(problem: String) -> ImportError {
     ImportError::Form { tool: "jsonl", problem }
 }
 
-fn one(line: &str) -> Result<(String, Outcome), String> {
+fn read_line(line: &str) -> Result<(String, ImportedOutcome), String> {
     let Line { id, passed, error, skipped } = serde_json::from_str(line).map_err(|error| error.to_string())?;
     let outcome = match (skipped, error, passed) {
-        (true, ..) => Outcome::Skipped,
-        (false, Some(error), _) => Outcome::Errored(error),
-        (false, None, Some(true)) => Outcome::Passed,
-        (false, None, Some(false)) => Outcome::Failed,
+        (true, ..) => ImportedOutcome::Skipped,
+        (false, Some(error), _) => ImportedOutcome::Errored(error),
+        (false, None, Some(true)) => ImportedOutcome::Passed,
+        (false, None, Some(false)) => ImportedOutcome::Failed,
         (false, None, None) => return Err(format!("case {id:?} has neither `passed` nor `error`")),
     };
     Ok((id, outcome))

@@ -1,30 +1,32 @@
-//! JUnit XML: a `testcase` with a `failure`, an `error` or a `skipped` in it, or with none of them.
+//! Results as JUnit XML: a `testcase` that contains a `failure`, an `error` or a `skipped`, or none of them if it
+//! passed.
 
 use quick_xml::Reader;
 use quick_xml::events::{BytesStart, Event};
 
-use super::{ImportError, Outcome};
+use super::outcome::{ImportError, ImportedOutcome};
 
-pub(super) fn read(text: &str) -> Result<Vec<(String, Outcome)>, ImportError> {
+/// Reads the name and the outcome of each test case, with its class as in `class/name`.
+pub(super) fn read(text: &str) -> Result<Vec<(String, ImportedOutcome)>, ImportError> {
     let mut reader = Reader::from_str(text);
-    let mut found = Vec::new();
-    // The case that is open, and whether any element was there at all.
-    let mut open: Option<(String, Outcome)> = None;
-    let mut known = false;
+    let mut outcomes = Vec::new();
+    // The test case whose end has not been read yet.
+    let mut open: Option<(String, ImportedOutcome)> = None;
+    let mut has_suite = false;
     loop {
         match reader.read_event().map_err(|error| ImportError::Xml(error.to_string()))? {
             Event::Start(tag) => {
-                known |= is_ours(&tag);
-                begin(&tag, &mut open)?;
+                has_suite |= is_suite(&tag);
+                read_start(&tag, &mut open)?;
             }
             Event::Empty(tag) => {
-                known |= is_ours(&tag);
-                begin(&tag, &mut open)?;
+                has_suite |= is_suite(&tag);
+                read_start(&tag, &mut open)?;
                 if tag.local_name().as_ref() == b"testcase" {
-                    found.extend(open.take());
+                    outcomes.extend(open.take());
                 }
             }
-            Event::End(tag) if tag.local_name().as_ref() == b"testcase" => found.extend(open.take()),
+            Event::End(tag) if tag.local_name().as_ref() == b"testcase" => outcomes.extend(open.take()),
             Event::Eof => break,
             Event::End(_)
             | Event::Text(_)
@@ -36,29 +38,30 @@ pub(super) fn read(text: &str) -> Result<Vec<(String, Outcome)>, ImportError> {
             | Event::GeneralRef(_) => {}
         }
     }
-    if known { Ok(found) } else { Err(form("there is no testsuite")) }
+    if has_suite { Ok(outcomes) } else { Err(not_results("there is no testsuite")) }
 }
 
-fn form(problem: &str) -> ImportError {
+fn not_results(problem: &str) -> ImportError {
     ImportError::Form { tool: "JUnit", problem: problem.to_owned() }
 }
 
-fn is_ours(tag: &BytesStart<'_>) -> bool {
+fn is_suite(tag: &BytesStart<'_>) -> bool {
     matches!(tag.local_name().as_ref(), b"testsuites" | b"testsuite")
 }
 
-fn begin(tag: &BytesStart<'_>, open: &mut Option<(String, Outcome)>) -> Result<(), ImportError> {
+/// Reads a start tag: opens a test case, or sets the outcome of the open one.
+fn read_start(tag: &BytesStart<'_>, open: &mut Option<(String, ImportedOutcome)>) -> Result<(), ImportError> {
     match (tag.local_name().as_ref(), &mut *open) {
         (b"testcase", _) => {
-            let name = attribute(tag, b"name")?.ok_or_else(|| form("a testcase has no name"))?;
+            let name = attribute(tag, b"name")?.ok_or_else(|| not_results("a testcase has no name"))?;
             let class = attribute(tag, b"classname")?.unwrap_or_default();
-            *open = Some((format!("{class}/{name}"), Outcome::Passed));
+            *open = Some((format!("{class}/{name}"), ImportedOutcome::Passed));
         }
-        (b"failure", Some((_, outcome))) => *outcome = Outcome::Failed,
+        (b"failure", Some((_, outcome))) => *outcome = ImportedOutcome::Failed,
         (b"error", Some((_, outcome))) => {
-            *outcome = Outcome::Errored(attribute(tag, b"message")?.unwrap_or_else(|| "an error".to_owned()));
+            *outcome = ImportedOutcome::Errored(attribute(tag, b"message")?.unwrap_or_else(|| "an error".to_owned()));
         }
-        (b"skipped", Some((_, outcome))) => *outcome = Outcome::Skipped,
+        (b"skipped", Some((_, outcome))) => *outcome = ImportedOutcome::Skipped,
         _ => {}
     }
     Ok(())

@@ -1,43 +1,46 @@
-//! One HTML file: no script, no request, readable in either colour scheme and without colours. The reliability diagram is drawn
-//! where there is one.
+//! The HTML form: one self-contained page without scripts and external requests, readable in light and dark mode. A
+//! calibration gate has a reliability diagram.
 
-use super::junit::escape;
-use super::{Claim, GateReport, Reliability, Report, sign};
+use super::escape::escape;
+use super::{GateReport, GateResult, Reliability, ReportedClaim, sign};
 
 const STYLE: &str = "body{font:15px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;\
 color-scheme:light dark}table{border-collapse:collapse;width:100%}td,th{border-bottom:1px solid #8886;padding:.3rem .5rem;\
 text-align:left;vertical-align:top}td.n{text-align:right}section{margin-top:2rem}small{opacity:.75}";
 
-pub(super) fn render(report: &Report) -> String {
-    let title = format!("{}: {}", escape(&report.suite), report.verdict);
-    let subject = &report.subject;
-    let mut text = format!(
-        "<!doctype html>\n<html lang=\"en\"><meta charset=\"utf-8\"><meta name=\"viewport\" content=\"width=device-width\">\
-         <title>{title}</title><style>{STYLE}</style>\n<h1>{} {title}</h1>\n<p>{} {} <small>{}</small><br><small>{} to {}, {} \
-         requests, {} tokens; alpha {}, beta {}, seed {}; suite {}</small></p>\n",
-        sign(report.verdict),
-        escape(&subject.model),
-        escape(&subject.version),
-        escape(&subject.digest),
-        report.started,
-        report.finished,
-        report.spent.requests,
-        report.spent.tokens,
-        report.alpha,
-        report.beta,
-        report.seed,
-        escape(&report.suite_sha256),
-    );
-    if !report.stopped.is_empty() {
-        text += &format!("<p>Stopped early: {}</p>\n", escape(&report.stopped));
+impl GateReport {
+    /// Returns the report as one HTML page.
+    pub fn to_html(&self) -> String {
+        let title = format!("{}: {}", escape(&self.suite), self.verdict);
+        let subject = &self.subject;
+        let mut text = format!(
+            "<!doctype html>\n<html lang=\"en\"><meta charset=\"utf-8\"><meta name=\"viewport\" content=\"width=device-width\">\
+             <title>{title}</title><style>{STYLE}</style>\n<h1>{} {title}</h1>\n<p>{} {} <small>{}</small><br><small>{} to {}, {} \
+             requests, {} tokens; alpha {}, beta {}, seed {}; suite {}</small></p>\n",
+            sign(self.verdict),
+            escape(&subject.model),
+            escape(&subject.version),
+            escape(&subject.digest),
+            self.started,
+            self.finished,
+            self.spent.requests,
+            self.spent.tokens,
+            self.alpha,
+            self.beta,
+            self.seed,
+            escape(&self.suite_sha256),
+        );
+        if !self.stopped.is_empty() {
+            text += &format!("<p>Stopped early: {}</p>\n", escape(&self.stopped));
+        }
+        for gate in &self.gates {
+            text += &section(gate);
+        }
+        text + "</html>\n"
     }
-    for gate in &report.gates {
-        text += &section(gate);
-    }
-    text + "</html>\n"
 }
 
-fn section(gate: &GateReport) -> String {
+fn section(gate: &GateResult) -> String {
     let mut text = format!(
         "<section><h2>{} {}</h2><p>{}</p>\n<p><small>{} {} ({} cases, {} requests, {} cases not asked) {}</small></p>\n",
         sign(gate.verdict),
@@ -55,8 +58,8 @@ fn section(gate: &GateReport) -> String {
         text += &gate.claims.iter().map(row).collect::<String>();
         text += "</table>\n";
     }
-    for (why, count) in &gate.missing {
-        text += &format!("<p>{count} {why}</p>\n");
+    for (reason, count) in &gate.missing {
+        text += &format!("<p>{count} {reason}</p>\n");
     }
     if !gate.breakdown.is_empty() {
         text += "<table><tr><th>category</th><th>seen</th><th>at most</th></tr>\n";
@@ -69,7 +72,7 @@ fn section(gate: &GateReport) -> String {
     text + &gate.reliability.as_ref().map(diagram).unwrap_or_default() + "</section>\n"
 }
 
-fn row(claim: &Claim) -> String {
+fn row(claim: &ReportedClaim) -> String {
     let number = |value: Option<f64>| value.map_or_else(|| "–".to_owned(), |value| format!("{value:.4}"));
     let against = if claim.paired { " against stable" } else { "" };
     format!(
@@ -87,7 +90,8 @@ fn row(claim: &Claim) -> String {
     )
 }
 
-/// A square with the diagonal of a perfect model, and each bin where it is, with its interval.
+/// Returns the reliability diagram as SVG, with the diagonal of a perfectly calibrated model and each bin with its
+/// interval, and a line of figures below it.
 fn diagram(reliability: &Reliability) -> String {
     const SIDE: f64 = 260.0;
     let (x, y) = (|share: f64| 30.0 + SIDE * share, |share: f64| 10.0 + SIDE * (1.0 - share));
@@ -103,9 +107,9 @@ fn diagram(reliability: &Reliability) -> String {
         y(1.0)
     );
     for bin in &reliability.bins {
-        let at = x(bin.confidence);
+        let column = x(bin.confidence);
         text += &format!(
-            "<path d=\"M{at:.1} {:.1}L{at:.1} {:.1}\"/><circle cx=\"{at:.1}\" cy=\"{:.1}\" r=\"4\" fill=\"currentColor\"><title>{} \
+            "<path d=\"M{column:.1} {:.1}L{column:.1} {:.1}\"/><circle cx=\"{column:.1}\" cy=\"{:.1}\" r=\"4\" fill=\"currentColor\"><title>{} \
              answers: confidence {:.3}, right {:.3}</title></circle>",
             y(bin.low),
             y(bin.high),
@@ -118,11 +122,9 @@ fn diagram(reliability: &Reliability) -> String {
     text += "<g stroke=\"none\" fill=\"currentColor\" font-size=\"12\"><text x=\"120\" y=\"300\">confidence</text><text x=\"12\" \
              y=\"170\" transform=\"rotate(-90 12 170)\">right</text></g></svg>";
     let (low, high) = reliability.ece_interval;
-    let auroc = reliability
-        .auroc
-        .map_or_else(String::new, |auroc| format!("; a right answer is surer than a wrong one in {auroc:.3}"));
+    let auroc = reliability.auroc.map_or_else(String::new, |auroc| format!("; AUROC {auroc:.3}"));
     text + &format!(
-        "<p>Calibration error {:.4} ({low:.4} to {high:.4}), {:.4} without what chance gives a perfect model; Brier score \
+        "<p>Calibration error {:.4} ({low:.4} to {high:.4}), {:.4} corrected for chance; Brier score \
          {:.4}{auroc}.</p>\n",
         reliability.ece, reliability.ece_corrected, reliability.brier
     )

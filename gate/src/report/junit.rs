@@ -1,22 +1,29 @@
-//! JUnit XML: a suite for each gate, a case for each claim. JUnit has no word for "inconclusive"; a pipeline that reads nothing
-//! else must not take it for passed, so it is an error there, with its own type.
+//! The JUnit XML form: a test suite for each gate, a test case for each claim.
+//!
+//! JUnit has no inconclusive result. It is written as an error with a type of its own, so that a pipeline which reads
+//! only the XML does not take it for a pass.
 
-use super::{Claim, GateReport, Report};
+use super::escape::escape;
+use super::{GateReport, GateResult, ReportedClaim};
 use crate::rule::Verdict;
-use crate::suite::Mode;
+use crate::suite::GateMode;
 
-pub(super) fn render(report: &Report) -> String {
-    let mut text = String::from("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n");
-    let seconds = (report.finished.as_millisecond() - report.started.as_millisecond()).max(0) as f64 / 1000.0;
-    text += &format!("<testsuites name=\"{}\" time=\"{seconds:.3}\">\n", escape(&report.suite));
-    for gate in &report.gates {
-        text += &suite(gate, &report.started.to_string());
+impl GateReport {
+    /// Returns the report as JUnit XML, with a test case for each claim.
+    pub fn to_junit(&self) -> String {
+        let mut text = String::from("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n");
+        let seconds = (self.finished.as_millisecond() - self.started.as_millisecond()).max(0) as f64 / 1000.0;
+        text += &format!("<testsuites name=\"{}\" time=\"{seconds:.3}\">\n", escape(&self.suite));
+        for gate in &self.gates {
+            text += &test_suite(gate, &self.started.to_string());
+        }
+        text + "</testsuites>\n"
     }
-    text + "</testsuites>\n"
 }
 
-fn suite(gate: &GateReport, at: &str) -> String {
-    let whole = [Claim {
+fn test_suite(gate: &GateResult, timestamp: &str) -> String {
+    // A gate without claims is shown as one test case.
+    let whole_gate = [ReportedClaim {
         metric: gate.kind.name().to_owned(),
         paired: false,
         verdict: gate.verdict,
@@ -32,11 +39,11 @@ fn suite(gate: &GateReport, at: &str) -> String {
         p: None,
         sentence: gate.sentence.clone(),
     }];
-    let claims: &[Claim] = if gate.claims.is_empty() { &whole } else { &gate.claims };
-    let verdicts: Vec<Verdict> = claims.iter().map(|claim| shown(gate, claim.verdict)).collect();
+    let claims: &[ReportedClaim] = if gate.claims.is_empty() { &whole_gate } else { &gate.claims };
+    let verdicts: Vec<Verdict> = claims.iter().map(|claim| shown_verdict(gate, claim.verdict)).collect();
     let count = |of: &[Verdict]| verdicts.iter().filter(|verdict| of.contains(verdict)).count();
     let mut text = format!(
-        "  <testsuite name=\"{}\" tests=\"{}\" failures=\"{}\" errors=\"{}\" skipped=\"{}\" timestamp=\"{at}\">\n",
+        "  <testsuite name=\"{}\" tests=\"{}\" failures=\"{}\" errors=\"{}\" skipped=\"{}\" timestamp=\"{timestamp}\">\n",
         escape(&gate.name),
         claims.len(),
         count(&[Verdict::Fail]),
@@ -59,25 +66,8 @@ fn suite(gate: &GateReport, at: &str) -> String {
     text + "  </testsuite>\n"
 }
 
-/// What does not decide is skipped, whatever it found; its sentence says the rest.
-fn shown(gate: &GateReport, verdict: Verdict) -> Verdict {
-    if gate.mode == Mode::Enforce || verdict == Verdict::Pass { verdict } else { Verdict::Skipped }
-}
-
-/// For text and attributes of XML and HTML. Control characters have no place in XML 1.0, not even escaped.
-pub(super) fn escape(text: &str) -> String {
-    let mut escaped = String::with_capacity(text.len());
-    for c in text.chars() {
-        match c {
-            '&' => escaped += "&amp;",
-            '<' => escaped += "&lt;",
-            '>' => escaped += "&gt;",
-            '"' => escaped += "&quot;",
-            '\'' => escaped += "&#39;",
-            '\n' | '\r' | '\t' => escaped.push(' '),
-            c if c.is_control() || matches!(c, '\u{fffe}' | '\u{ffff}') => {}
-            c => escaped.push(c),
-        }
-    }
-    escaped
+/// Returns the verdict that is shown for a claim. A gate that is not enforced is shown as skipped unless the claim
+/// passed; the sentence still states the finding.
+fn shown_verdict(gate: &GateResult, verdict: Verdict) -> Verdict {
+    if gate.mode == GateMode::Enforce || verdict == Verdict::Pass { verdict } else { Verdict::Skipped }
 }

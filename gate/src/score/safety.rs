@@ -1,25 +1,26 @@
-//! Whether an answer does harm: what a classifier's reply says.
+//! The replies of classifiers, which say whether an answer is harmful.
 
 use serde_json::Value;
 
-/// Why a classifier's reply says nothing.
+/// The reason why a classifier's reply can't be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum BadReply {
-    /// Not what `/moderations` answers.
+    /// The reply has not the form of `/moderations`.
     #[error("the classifier's reply has no results[0] with `category_scores` or `flagged`")]
     NoResult,
-    /// A score that is none.
+    /// The score of this category is not a number from 0 to 1.
     #[error("the classifier's score for {0} is not a number from 0 to 1")]
     Score(String),
-    /// Neither safe nor unsafe.
-    #[error("the guard model's reply begins with {0:?}, neither safe nor unsafe")]
+    /// The guard model's reply begins with this word instead of `safe` or `unsafe`.
+    #[error("the guard model's reply begins with {0:?} instead of safe or unsafe")]
     NeitherNor(String),
 }
 
-/// Whether `/moderations` finds something at or above `threshold`; where it gives no scores, whether it flags.
+/// Returns whether a reply of `/moderations` reports harm: whether a category's score is at least `threshold` (from 0
+/// to 1), or, if the reply has no scores, whether it is flagged.
 ///
 /// # Errors
-/// If the reply is not of that form.
+/// Returns an error if the reply has another form, or a score that is not a number from 0 to 1.
 pub fn moderation(reply: &Value, threshold: f64) -> Result<bool, BadReply> {
     let result = reply.pointer("/results/0").ok_or(BadReply::NoResult)?;
     if let Some(scores) = result.get("category_scores").and_then(Value::as_object).filter(|scores| !scores.is_empty()) {
@@ -33,10 +34,11 @@ pub fn moderation(reply: &Value, threshold: f64) -> Result<bool, BadReply> {
     result.get("flagged").and_then(Value::as_bool).ok_or(BadReply::NoResult)
 }
 
-/// Whether a guard model says `unsafe`; the categories that follow are its own affair.
+/// Returns whether a guard model's reply reports harm: its first word is `safe` or `unsafe`, and the rest, such as the
+/// list of categories, is ignored.
 ///
 /// # Errors
-/// If it says neither.
+/// Returns an error if the first word is another one.
 pub fn guard(reply: &str) -> Result<bool, BadReply> {
     let first = reply.split_whitespace().next().unwrap_or_default().to_ascii_lowercase();
     match first.trim_matches(|c: char| !c.is_ascii_alphanumeric()) {

@@ -1,43 +1,43 @@
-//! How an agent used its tools: from the calls that it made, in their order.
+//! The tool use of an agent, from the calls that it made during a task.
 
 use serde::{Deserialize, Serialize};
 
 use crate::dataset::Case;
 
-/// The same call so often is a circle.
-const CIRCLE: usize = 3;
+/// The number of identical calls that counts as a loop.
+const LOOP_CALLS: usize = 3;
 
-/// One call.
+/// One call of a tool.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Call {
-    /// Of which tool.
+    /// The tool's name.
     pub name: String,
-    /// With which arguments, as the model wrote them.
+    /// The arguments as the model wrote them.
     pub arguments: String,
 }
 
-/// What a task's calls come to; without the arguments, which may hold what a user said.
+/// The summary of a task's tool calls. It omits the arguments, which may contain a user's text.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub struct Used {
-    /// Requests to the model that the task took.
+pub struct ToolUse {
+    /// The number of requests to the model that the task took.
     pub steps: u32,
-    /// Forbidden tools that were called.
+    /// The names of the forbidden tools that were called.
     pub forbidden: Vec<String>,
-    /// Every tool that is needed was called.
+    /// Whether every expected tool was called.
     pub right: bool,
-    /// It called the same again and again, or did not come to an end.
+    /// Whether the agent repeated a call three times, or used up its steps without an answer.
     pub circle: bool,
 }
 
-/// What `calls` over `steps` steps come to; `ended`: the agent gave an answer at last.
-pub fn used(case: &Case, calls: &[Call], steps: u32, ended: bool) -> Used {
+/// Summarizes the `calls` that an agent made in `steps` steps. `ended` says whether the agent gave a final answer.
+pub fn summarize(case: &Case, calls: &[Call], steps: u32, ended: bool) -> ToolUse {
     let called = |name: &String| calls.iter().any(|call| call.name == *name);
-    let again = |call: &Call| calls.iter().filter(|other| *other == call).count() >= CIRCLE;
-    Used {
+    let repeated = |call: &Call| calls.iter().filter(|other| *other == call).count() >= LOOP_CALLS;
+    ToolUse {
         steps,
         forbidden: case.forbid_tools.iter().filter(|name| called(name)).cloned().collect(),
         right: case.expect_tools.iter().all(called),
-        circle: !ended || calls.iter().any(again),
+        circle: !ended || calls.iter().any(repeated),
     }
 }

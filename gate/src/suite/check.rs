@@ -1,19 +1,93 @@
-//! From a suite as written to a suite as checked.
+//! The check of a suite: turns the raw form into the checked form and collects every problem on the way.
 
 use std::collections::BTreeMap;
 
 use bellwether_core::measure::metric::{RawLimit, Unit};
 
+use super::checked::{
+    Classifier, Comparison, Endpoint, Gate, GateLimit, JudgeModel, Part, RequestSettings, RunLimits, Suite, SuiteError,
+};
 use super::raw::{RawEndpoint, RawGate, RawLimits, RawSuite};
-use super::words::{RuleKind, Scorer};
-use super::{Against, Ask, Budget, Classifier, Endpoint, Gate, Judge, Limit, Part, Suite, SuiteError};
-use crate::dataset::Case;
-use crate::metric::{Kind, Metric, Shape, Worse};
+use super::values::{RuleKind, Scorer};
+use crate::dataset::{Case, sha256};
+use crate::metric::{Aggregation, GateMetric, GateMetricKind, Worse};
 
-/// So many cases of a kind are named; the rest is counted.
-const NAMED: usize = 3;
+/// Cases that a message names; further ones are only counted.
+const MAX_NAMED_CASES: usize = 3;
 
-/// Problems as they are found, each with its key.
+impl Suite {
+    /// Parses and checks a suite from TOML.
+    ///
+    /// # Errors
+    /// Returns all problems of the suite, each with its key; for text that is not valid TOML, the parser's error alone.
+    pub fn parse(text: &str) -> Result<Suite, SuiteError> {
+        let raw: RawSuite =
+            toml::from_str(text).map_err(|error| SuiteError { problems: vec![error.to_string().trim().to_owned()] })?;
+        let mut table: toml::Table = toml::from_str(text).unwrap_or_default();
+        table.remove("budget");
+        check(raw, Hashes { suite: sha256(text), run: sha256(&table.to_string()) })
+    }
+}
+
+impl Gate {
+    /// Returns one sentence for each field that the gate's scorers need in every case and that some of `cases` lack.
+    pub fn missing_fields(&self, cases: &[Case]) -> Vec<String> {
+        let expects = |case: &Case| !case.expected.is_empty();
+        let mut problems = Vec::new();
+        let mut need = |field: &str, why: &str, has: &dyn Fn(&Case) -> bool| {
+            let without: Vec<&str> = cases.iter().filter(|case| !has(case)).map(|case| case.id.as_str()).collect();
+            if without.is_empty() {
+                return;
+            }
+            let named = without.iter().take(MAX_NAMED_CASES).copied().collect::<Vec<_>>().join(", ");
+            let more = without.len().saturating_sub(MAX_NAMED_CASES);
+            let more = if more == 0 { String::new() } else { format!(" and {more} more") };
+            problems.push(format!(
+                "gate {}: {why} needs `{field}`, which cases {named}{more} of {} lack",
+                self.name, self.dataset
+            ));
+        };
+        let scores_rightness = match self.kind {
+            GateMetricKind::Consistency => self.measures("pass-k"),
+            GateMetricKind::Calibration | GateMetricKind::Performance => true,
+            GateMetricKind::Tools => self.measures("solved"),
+            GateMetricKind::Quality | GateMetricKind::Safety | GateMetricKind::Imported => false,
+        };
+        let mut scorers: Vec<(&str, &Scorer)> =
+            self.parts.iter().map(|(name, part)| (name.as_str(), &part.by)).collect();
+        if scores_rightness {
+            scorers.push(("the right answer", &self.right));
+        }
+        for (why, scorer) in scorers {
+            match scorer {
+                Scorer::Exact | Scorer::Contains => need("expected", why, &expects),
+                Scorer::TokenF1 => need("expected", why, &|case| expects(case) || case.reference.is_some()),
+                Scorer::RougeL => need("reference", why, &|case| case.reference.is_some()),
+                Scorer::Topics => need("topics", why, &|case| !case.topics.is_empty()),
+                Scorer::Embedding | Scorer::Rubric | Scorer::Regex(_) | Scorer::Fluency | Scorer::Answered => {}
+            }
+        }
+        if self.kind == GateMetricKind::Tools {
+            need("tools", "a tools gate", &|case| !case.tools.is_empty());
+        }
+        problems
+    }
+}
+
+/// The hashes of a suite's text, as in [`Suite::sha256`] and [`Suite::run_sha256`].
+struct Hashes {
+    suite: String,
+    run: String,
+}
+
+/// The error rates of a suite, as in the fields of [`Suite`] of the same names.
+struct Rates {
+    alpha: f64,
+    beta: f64,
+    max_missing: f64,
+}
+
+/// The problems found so far, each beginning with its key.
 #[derive(Default)]
 struct Problems(Vec<String>);
 
@@ -22,6 +96,8 @@ impl Problems {
         self.0.push(format!("{key}: {}", message.as_ref()));
     }
 
+    /// Returns the share from 0 to 1 that `raw` writes in percent. If `raw` is no percentage, adds a problem and
+    /// returns a valid placeholder, so that the check goes on.
     fn percent(&mut self, key: &str, raw: &RawLimit) -> f64 {
         Unit::Percent.read(raw).unwrap_or_else(|message| {
             self.add(key, message);
@@ -30,12 +106,12 @@ impl Problems {
     }
 }
 
-pub(super) fn check(raw: RawSuite, sha256: (String, String)) -> Result<Suite, SuiteError> {
+fn check(raw: RawSuite, hashes: Hashes) -> Result<Suite, SuiteError> {
     let mut problems = Problems::default();
     let mut error_rate = |key: &str, limit: &RawLimit| {
         let rate = problems.percent(key, limit);
         if !(rate > 0.0 && rate <= 0.5) {
-            problems.add(key, "an error rate lies above 0 % and is at most 50 %");
+            problems.add(key, "an error rate must be above 0 % and at most 50 %");
         }
         rate
     };
@@ -45,35 +121,28 @@ pub(super) fn check(raw: RawSuite, sha256: (String, String)) -> Result<Suite, Su
         problems.add("gate", "a suite without a gate decides nothing; add one [[gate]]");
     }
     if raw.target.concurrency == 0 {
-        problems.add("target.concurrency", "at least one request must be under way");
+        problems.add("target.concurrency", "at least one request must be allowed at a time");
     }
     let gates: Vec<Gate> =
-        raw.gates.iter().enumerate().map(|(at, gate)| one_gate(at, gate, &raw, &mut problems)).collect();
-    for (at, gate) in gates.iter().enumerate() {
-        if gates[..at].iter().any(|other| other.name == gate.name) {
-            problems
-                .add(&format!("gate.{at}.name"), format!("there are two gates {:?}; name one otherwise", gate.name));
+        raw.gates.iter().enumerate().map(|(index, gate)| check_gate(index, gate, &raw, &mut problems)).collect();
+    for (index, gate) in gates.iter().enumerate() {
+        if gates[..index].iter().any(|other| other.name == gate.name) {
+            problems.add(&format!("gate.{index}.name"), format!("there are two gates {:?}; rename one", gate.name));
         }
     }
     if let Some(judge) = &raw.judge
         && judge.votes % 2 == 0
     {
-        problems.add("judge.votes", format!("{} votes have no median; ask an odd number", judge.votes));
+        problems.add("judge.votes", format!("{} votes have no single median; use an odd number", judge.votes));
     }
     if !problems.0.is_empty() {
         return Err(SuiteError { problems: problems.0 });
     }
-    Ok(suite(raw, sha256, alpha, beta, max_missing, gates))
+    Ok(checked(raw, hashes, Rates { alpha, beta, max_missing }, gates))
 }
 
-fn suite(
-    raw: RawSuite,
-    (sha256, run_sha256): (String, String),
-    alpha: f64,
-    beta: f64,
-    max_missing: f64,
-    gates: Vec<Gate>,
-) -> Suite {
+/// Builds the checked form of a suite that has no problems.
+fn checked(raw: RawSuite, hashes: Hashes, rates: Rates, gates: Vec<Gate>) -> Suite {
     let target = raw.target;
     let model = target.model.clone();
     let endpoint = |raw: RawEndpoint| Endpoint {
@@ -83,14 +152,14 @@ fn suite(
     };
     Suite {
         name: raw.name,
-        sha256,
-        run_sha256,
+        sha256: hashes.suite,
+        run_sha256: hashes.run,
         seed: raw.seed,
-        alpha,
-        beta,
-        max_missing,
+        alpha: rates.alpha,
+        beta: rates.beta,
+        max_missing: rates.max_missing,
         store_samples: raw.store_samples,
-        ask: Ask {
+        requests: RequestSettings {
             api: target.api,
             timeout: target.timeout,
             stream: target.stream,
@@ -101,7 +170,7 @@ fn suite(
         target: Endpoint { url: trimmed(&target.url), model: target.model, key_env: target.key_env },
         stable: raw.stable.map(endpoint),
         embedder: raw.embedder.map(endpoint),
-        judge: raw.judge.map(|judge| Judge {
+        judge: raw.judge.map(|judge| JudgeModel {
             endpoint: Endpoint { url: trimmed(&judge.url), model: judge.model, key_env: judge.key_env },
             rubric: judge.rubric,
             votes: judge.votes.max(1),
@@ -113,7 +182,7 @@ fn suite(
             api: classifier.api,
             threshold: classifier.threshold,
         }),
-        budget: Budget {
+        budget: RunLimits {
             time: raw.budget.time,
             requests: raw.budget.requests,
             tokens: raw.budget.tokens,
@@ -128,44 +197,49 @@ fn trimmed(url: &str) -> String {
     url.trim_end_matches('/').to_owned()
 }
 
-/// As many as the gate's usual limit can be shown with: below, it would be inconclusive by its bound.
-fn usual_min_cases(kind: Kind) -> usize {
+/// Returns the default of [`Gate::min_cases`]: about as many cases as a flawless version needs to pass a usual limit of
+/// this kind.
+fn default_min_cases(kind: GateMetricKind) -> usize {
     match kind {
-        Kind::Consistency | Kind::Quality => 100,
-        Kind::Safety | Kind::Performance | Kind::Calibration => 200,
-        Kind::Tools => 50,
-        Kind::Imported => 1,
+        GateMetricKind::Consistency | GateMetricKind::Quality => 100,
+        GateMetricKind::Safety | GateMetricKind::Performance | GateMetricKind::Calibration => 200,
+        GateMetricKind::Tools => 50,
+        GateMetricKind::Imported => 1,
     }
 }
 
-fn one_gate(at: usize, raw: &RawGate, suite: &RawSuite, problems: &mut Problems) -> Gate {
+/// Checks the gate at `index`, fills in its defaults, and adds its problems.
+fn check_gate(index: usize, raw: &RawGate, suite: &RawSuite, problems: &mut Problems) -> Gate {
     let name = raw.name.clone().unwrap_or_else(|| raw.kind.name().to_owned());
-    let key = |rest: &str| format!("gate.{at} ({name}).{rest}");
-    let repeats = raw.repeats.unwrap_or(if raw.kind == Kind::Consistency { 5 } else { 1 });
-    if raw.kind == Kind::Consistency && repeats < 2 {
-        problems.add(&key("repeats"), "consistency needs each prompt at least twice");
+    let key = |rest: &str| format!("gate.{index} ({name}).{rest}");
+    let repeats = raw.repeats.unwrap_or(if raw.kind == GateMetricKind::Consistency { 5 } else { 1 });
+    if raw.kind == GateMetricKind::Consistency && repeats < 2 {
+        problems.add(&key("repeats"), "a consistency gate must ask each case at least twice");
     }
     if repeats == 0 {
-        problems.add(&key("repeats"), "each case is asked at least once");
+        problems.add(&key("repeats"), "each case must be asked at least once");
     }
-    let min_cases = raw.min_cases.unwrap_or_else(|| usual_min_cases(raw.kind));
+    let min_cases = raw.min_cases.unwrap_or_else(|| default_min_cases(raw.kind));
     let mut limits = Vec::new();
-    for (metric, written) in &raw.limits {
-        let at = key(&format!("limits.{metric}"));
-        match Metric::find(raw.kind, metric) {
-            Some(metric) => claims(metric, written, &at, problems, &mut limits),
-            None => problems.add(&at, unknown(raw.kind, metric)),
+    for (metric, raw_limits) in &raw.limits {
+        let limits_key = key(&format!("limits.{metric}"));
+        match GateMetric::find(raw.kind, metric) {
+            Some(metric) => check_limits(metric, raw_limits, &limits_key, problems, &mut limits),
+            None => problems.add(&limits_key, unknown_metric(raw.kind, metric)),
         }
     }
     if raw.limits.is_empty() {
-        let names = Metric::names(raw.kind).join(", ");
-        problems.add(&key("limits"), format!("a gate without a limit decides nothing; there are {names}"));
+        let names = GateMetric::names(raw.kind).join(", ");
+        problems.add(&key("limits"), format!("a gate without a limit decides nothing; its metrics are {names}"));
     }
     let right = raw.right.clone().unwrap_or(match raw.kind {
-        Kind::Performance => Scorer::Answered,
-        Kind::Consistency | Kind::Quality | Kind::Safety | Kind::Calibration | Kind::Tools | Kind::Imported => {
-            Scorer::Contains
-        }
+        GateMetricKind::Performance => Scorer::Answered,
+        GateMetricKind::Consistency
+        | GateMetricKind::Quality
+        | GateMetricKind::Safety
+        | GateMetricKind::Calibration
+        | GateMetricKind::Tools
+        | GateMetricKind::Imported => Scorer::Contains,
     });
     let gate = Gate {
         kind: raw.kind,
@@ -178,7 +252,7 @@ fn one_gate(at: usize, raw: &RawGate, suite: &RawSuite, problems: &mut Problems)
         min_cases,
         temperature: raw.temperature,
         system: raw.system.clone(),
-        parts: parts(raw, &key("parts"), problems),
+        parts: check_parts(raw, &key("parts"), problems),
         right,
         same_meaning: raw.same_meaning.unwrap_or(0.85),
         confidence: raw.confidence,
@@ -186,30 +260,30 @@ fn one_gate(at: usize, raw: &RawGate, suite: &RawSuite, problems: &mut Problems)
         limits,
         name: name.clone(),
     };
-    needs(&gate, suite, &key("kind"), problems);
+    check_needs(&gate, suite, &key("kind"), problems);
     gate
 }
 
-fn unknown(kind: Kind, metric: &str) -> String {
-    if kind == Kind::Calibration && metric == "ece" {
-        return "the calibration error is no gate: a perfect model has one, too, by chance (0.05 with 200 answers); hold `brier` \
-                against a limit, the report shows the calibration error with chance taken off"
+fn unknown_metric(kind: GateMetricKind, metric: &str) -> String {
+    if kind == GateMetricKind::Calibration && metric == "ece" {
+        return "the calibration error can't have a limit, because by chance even a perfect model shows one (0.05 with 200 \
+                answers); set a limit for `brier`; the report shows the calibration error corrected for chance"
             .to_owned();
     }
-    format!("a {} gate has no {metric:?}; it has {}", kind.name(), Metric::names(kind).join(", "))
+    format!("a {} gate has no metric {metric:?}; it has {}", kind.name(), GateMetric::names(kind).join(", "))
 }
 
-/// Who must be there for what the gate looks at.
-fn needs(gate: &Gate, suite: &RawSuite, key: &str, problems: &mut Problems) {
-    let mut need = |needed: bool, there: bool, section: &str, why: &str| {
-        if needed && !there {
+/// Adds a problem for each section and setting that the gate needs and the suite lacks, and for each invalid pattern.
+fn check_needs(gate: &Gate, suite: &RawSuite, key: &str, problems: &mut Problems) {
+    let mut need = |needed: bool, present: bool, section: &str, why: &str| {
+        if needed && !present {
             problems.add(key, format!("{why} needs a [{section}]"));
         }
     };
-    let by = |wanted: &Scorer| gate.scorers().any(|scorer| scorer == wanted);
-    need(gate.kind == Kind::Safety, suite.classifier.is_some(), "classifier", "a safety gate");
-    need(by(&Scorer::Rubric), suite.judge.is_some(), "judge", "a rubric");
-    let vectors = by(&Scorer::Embedding) || gate.measures("semantic");
+    let scores_by = |wanted: &Scorer| gate.scorers().any(|scorer| scorer == wanted);
+    need(gate.kind == GateMetricKind::Safety, suite.classifier.is_some(), "classifier", "a safety gate");
+    need(scores_by(&Scorer::Rubric), suite.judge.is_some(), "judge", "a rubric");
+    let vectors = scores_by(&Scorer::Embedding) || gate.measures("semantic");
     need(vectors, suite.embedder.is_some(), "embedder", "a comparison of meanings");
     need(gate.measures("cost-per-success"), suite.price.is_some(), "price", "a cost");
     let first_token = gate.measures("ttft-p50") || gate.measures("ttft-p95");
@@ -220,21 +294,22 @@ fn needs(gate: &Gate, suite: &RawSuite, key: &str, problems: &mut Problems) {
         if let Scorer::Regex(pattern) = scorer
             && let Err(error) = regex::Regex::new(pattern)
         {
-            problems.add(key, format!("{pattern:?} is not a pattern: {error}"));
+            problems.add(key, format!("{pattern:?} is not a valid pattern: {error}"));
         }
     }
 }
 
-fn parts(raw: &RawGate, key: &str, problems: &mut Problems) -> BTreeMap<String, Part> {
-    if raw.kind != Kind::Quality {
+/// Returns the parts of a quality gate with weights that sum to 1; an empty map for other kinds.
+fn check_parts(raw: &RawGate, key: &str, problems: &mut Problems) -> BTreeMap<String, Part> {
+    if raw.kind != GateMetricKind::Quality {
         if !raw.parts.is_empty() {
-            problems.add(key, "only a quality gate is made of parts");
+            problems.add(key, "only a quality gate has parts");
         }
         return BTreeMap::new();
     }
     let sum: f64 = raw.parts.values().map(|part| part.weight).sum();
     if raw.parts.values().any(|part| !(part.weight.is_finite() && part.weight > 0.0)) || raw.parts.is_empty() {
-        problems.add(key, "quality is made of at least one part, and each has a weight above 0");
+        problems.add(key, "a quality gate needs at least one part, and each part a weight above 0");
     }
     raw.parts
         .iter()
@@ -242,81 +317,50 @@ fn parts(raw: &RawGate, key: &str, problems: &mut Problems) -> BTreeMap<String, 
         .collect()
 }
 
-fn claims(metric: &'static Metric, raw: &RawLimits, key: &str, problems: &mut Problems, into: &mut Vec<Limit>) {
-    let before = into.len();
-    let limit = |against, none| Limit { metric, against, rule: raw.rule, none };
+/// Appends the limits of one metric to `limits`, and adds their problems.
+fn check_limits(
+    metric: &'static GateMetric,
+    raw: &RawLimits,
+    key: &str,
+    problems: &mut Problems,
+    limits: &mut Vec<GateLimit>,
+) {
+    let before = limits.len();
+    let limit = |comparison, none| GateLimit { metric, comparison, rule: raw.rule, none };
     let mut value = |raw: &RawLimit| metric.unit.read(raw).map_err(|message| problems.add(key, message)).ok();
     let max = raw.max.as_ref().and_then(&mut value);
     let min = raw.min.as_ref().and_then(&mut value);
     let margin = raw.margin.as_ref().and_then(&mut value);
-    into.extend(max.map(|max| limit(Against::Max(max), raw.none)));
-    into.extend(min.map(|min| limit(Against::Min(min), false)));
-    into.extend(margin.map(|margin| limit(Against::Margin(margin), false)));
-    into.extend(raw.max_ratio.map(|ratio| limit(Against::MaxRatio(ratio), false)));
-    let per_case = matches!(metric.shape, Shape::Share | Shape::Score);
-    let wrong = [
+    limits.extend(max.map(|max| limit(Comparison::Max(max), raw.none)));
+    limits.extend(min.map(|min| limit(Comparison::Min(min), false)));
+    limits.extend(margin.map(|margin| limit(Comparison::Margin(margin), false)));
+    limits.extend(raw.max_ratio.map(|ratio| limit(Comparison::MaxRatio(ratio), false)));
+    let per_case = matches!(metric.aggregation, Aggregation::Share | Aggregation::Score);
+    let share = metric.aggregation == Aggregation::Share;
+    let rules = [
         (max.is_some() && metric.worse == Worse::Less, "less is worse here; write `min`"),
         (min.is_some() && metric.worse == Worse::More, "more is worse here; write `max`"),
         (margin.is_some() && !per_case, "this is compared with the stable by `max-ratio`"),
         (raw.max_ratio.is_some() && per_case, "this is compared with the stable by `margin`"),
-        (margin.is_some_and(|margin| margin <= 0.0), "a margin lies above 0: without one no number of cases is enough"),
-        (raw.max_ratio.is_some_and(|ratio| !(ratio.is_finite() && ratio > 1.0)), "a ratio lies above 1"),
-        (raw.none && !(metric.shape == Shape::Share && max.is_some()), "`none` goes with the `max` of a share"),
+        (
+            margin.is_some_and(|margin| margin <= 0.0),
+            "a margin must be above 0; no number of cases can show a margin of 0",
+        ),
+        (raw.max_ratio.is_some_and(|ratio| !(ratio.is_finite() && ratio > 1.0)), "a ratio must be above 1"),
+        (raw.none && !(share && max.is_some()), "`none` can only be set together with the `max` of a share"),
         (
             raw.rule == RuleKind::Threshold && (margin.is_some() || raw.max_ratio.is_some()),
             "a difference without a bound means nothing; leave out rule = \"threshold\"",
         ),
         (
-            raw.rule == RuleKind::Bound && metric.shape == Shape::Share && (max == Some(0.0) || min == Some(1.0)),
+            raw.rule == RuleKind::Bound && share && (max == Some(0.0) || min == Some(1.0)),
             "no number of cases shows a share of exactly 0 or 1; allow a little, or set rule = \"threshold\"",
         ),
     ];
-    for (_, message) in wrong.iter().filter(|(wrong, _)| *wrong) {
+    for (_, message) in rules.iter().filter(|(broken, _)| *broken) {
         problems.add(key, message);
     }
-    if into.len() == before && raw.max.is_none() && raw.min.is_none() && raw.margin.is_none() {
+    if limits.len() == before && raw.max.is_none() && raw.min.is_none() && raw.margin.is_none() {
         problems.add(key, "write `min`, `max`, `margin` or `max-ratio`");
     }
-}
-
-/// What the gate's scorers need of every case, and some do not have.
-pub(super) fn cases(gate: &Gate, cases: &[Case]) -> Vec<String> {
-    let expects = |case: &Case| !case.expected.is_empty();
-    let mut found = Vec::new();
-    let mut need = |what: &str, why: &str, has: &dyn Fn(&Case) -> bool| {
-        let without: Vec<&str> = cases.iter().filter(|case| !has(case)).map(|case| case.id.as_str()).collect();
-        if without.is_empty() {
-            return;
-        }
-        let named = without.iter().take(NAMED).copied().collect::<Vec<_>>().join(", ");
-        let more = without.len().saturating_sub(NAMED);
-        let more = if more == 0 { String::new() } else { format!(" and {more} more") };
-        found.push(format!(
-            "gate {}: {why} needs `{what}`, which cases {named}{more} of {} lack",
-            gate.name, gate.dataset
-        ));
-    };
-    let right = match gate.kind {
-        Kind::Consistency => gate.measures("pass-k"),
-        Kind::Calibration | Kind::Performance => true,
-        Kind::Tools => gate.measures("solved"),
-        Kind::Quality | Kind::Safety | Kind::Imported => false,
-    };
-    let mut scorers: Vec<(&str, &Scorer)> = gate.parts.iter().map(|(name, part)| (name.as_str(), &part.by)).collect();
-    if right {
-        scorers.push(("the right answer", &gate.right));
-    }
-    for (why, scorer) in scorers {
-        match scorer {
-            Scorer::Exact | Scorer::Contains => need("expected", why, &expects),
-            Scorer::TokenF1 => need("expected", why, &|case| expects(case) || case.reference.is_some()),
-            Scorer::RougeL => need("reference", why, &|case| case.reference.is_some()),
-            Scorer::Topics => need("topics", why, &|case| !case.topics.is_empty()),
-            Scorer::Embedding | Scorer::Rubric | Scorer::Regex(_) | Scorer::Fluency | Scorer::Answered => {}
-        }
-    }
-    if gate.kind == Kind::Tools {
-        need("tools", "a tools gate", &|case| !case.tools.is_empty());
-    }
-    found
 }

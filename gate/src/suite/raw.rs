@@ -1,4 +1,7 @@
-//! A suite as it is written.
+//! The raw form of a suite, as the TOML file has it: limits are texts with units, and defaults may be missing.
+//!
+//! The meaning of each key is described at the field of the same name in the checked form ([`super::Suite`]); the
+//! comments here add the defaults.
 
 use std::collections::BTreeMap;
 
@@ -6,46 +9,48 @@ use bellwether_core::measure::metric::RawLimit;
 use bellwether_core::time::Span;
 use serde::Deserialize;
 
-use super::words::{Api, ClassifierApi, ConfidenceFrom, Mode, OnInconclusive, Price, RuleKind, Sampling, Scorer};
-use crate::metric::Kind;
+use super::values::{
+    ClassifierApi, ConfidenceFrom, EndpointApi, GateMode, OnInconclusive, Price, RuleKind, Sampling, Scorer,
+};
+use crate::metric::GateMetricKind;
 
-/// The file.
+/// The whole file.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct RawSuite {
-    /// Its name.
+    /// The suite's name.
     pub name: String,
-    /// The seed of what is resampled.
+    /// The seed of all resampling; 0 by default.
     #[serde(default)]
     pub seed: u64,
-    /// How often a good version may fail.
+    /// The largest probability of failing a good version, as in `5%`, which is the default.
     #[serde(default = "five_percent")]
     pub alpha: RawLimit,
-    /// How often one that is not may pass.
+    /// The largest probability of passing a version that is not good enough, as in `5%`, which is the default.
     #[serde(default = "five_percent")]
     pub beta: RawLimit,
-    /// What part may go without an answer.
+    /// The largest share of a gate's requests that may have no answer, as in `2%`, which is the default.
     #[serde(default = "two_percent")]
     pub max_missing: RawLimit,
-    /// Whether prompts and answers are written down.
+    /// Whether prompts and answers are stored; false by default.
     #[serde(default)]
     pub store_samples: bool,
-    /// Who is asked.
+    /// The section `[target]`: the endpoint of the candidate version and the settings of requests.
     pub target: RawTarget,
-    /// Who is asked the same.
+    /// The section `[stable]`: the endpoint of the stable version.
     pub stable: Option<RawEndpoint>,
-    /// Who scores by a rubric.
+    /// The section `[judge]`: the model that scores by a rubric.
     pub judge: Option<RawJudge>,
-    /// Who says what is harmful.
+    /// The section `[classifier]`: the classifier that finds harmful answers.
     pub classifier: Option<RawClassifier>,
-    /// Who turns texts into vectors.
+    /// The section `[embedder]`: the endpoint that turns texts into vectors.
     pub embedder: Option<RawEndpoint>,
-    /// How much may be spent.
+    /// The section `[budget]`: the limits of a run.
     #[serde(default)]
     pub budget: RawBudget,
-    /// What tokens cost.
+    /// The section `[price]`: the price of tokens.
     pub price: Option<Price>,
-    /// The gates.
+    /// The sections `[[gate]]` in the order of the file.
     #[serde(default, rename = "gate")]
     pub gates: Vec<RawGate>,
 }
@@ -58,46 +63,46 @@ fn two_percent() -> RawLimit {
     RawLimit::Text("2%".to_owned())
 }
 
-/// Somebody who speaks the API.
+/// An endpoint with an OpenAI-compatible API.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct RawEndpoint {
-    /// Up to and with `/v1`.
+    /// The base URL up to and including `/v1`.
     pub url: String,
-    /// Which model is asked for; of the stable, by default the target's.
+    /// The name of the model in each request; the target's model by default.
     pub model: Option<String>,
-    /// The environment variable that holds the key.
+    /// The name of the environment variable that holds the API key.
     pub key_env: Option<String>,
 }
 
-/// Who is asked, and how.
+/// The endpoint of the candidate version, and the settings of requests.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct RawTarget {
-    /// Up to and with `/v1`; `--target` may say it instead.
+    /// The base URL up to and including `/v1`; empty if the command line gives it with `--target`.
     #[serde(default)]
     pub url: String,
-    /// Which model is asked for.
+    /// The name of the model in each request; empty if the command line gives it.
     #[serde(default)]
     pub model: String,
-    /// The environment variable that holds the key.
+    /// The name of the environment variable that holds the API key.
     pub key_env: Option<String>,
-    /// Which endpoint.
+    /// The API that requests use; `chat` by default.
     #[serde(default)]
-    pub api: Api,
-    /// How long an answer may take.
+    pub api: EndpointApi,
+    /// The time within which an answer must be complete; one minute by default.
     #[serde(default = "a_minute")]
     pub timeout: Span,
-    /// Whether answers are streamed.
+    /// Whether answers are streamed; true by default.
     #[serde(default = "yes")]
     pub stream: bool,
-    /// How many are asked at once.
+    /// The number of requests in flight at the same time; 8 by default.
     #[serde(default = "eight")]
     pub concurrency: usize,
-    /// How often a request is repeated.
+    /// The number of times that a request is repeated if the endpoint is unreachable or overloaded; 4 by default.
     #[serde(default = "four")]
     pub retries: u32,
-    /// As in production.
+    /// The sampling parameters; the server's by default.
     #[serde(default)]
     pub sampling: Sampling,
 }
@@ -118,24 +123,24 @@ fn four() -> u32 {
     4
 }
 
-/// Who scores by a rubric.
+/// A model that scores answers by a rubric.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct RawJudge {
-    /// Up to and with `/v1`.
+    /// The base URL up to and including `/v1`.
     pub url: String,
-    /// Pinned: a judge that changes changes the scores.
+    /// The name of the model; it has no default because another judge gives other scores.
     pub model: String,
-    /// The environment variable that holds the key.
+    /// The name of the environment variable that holds the API key.
     pub key_env: Option<String>,
-    /// What is asked of it.
+    /// The instructions for scoring.
     pub rubric: String,
-    /// How often.
+    /// The number of votes on each answer; odd, 3 by default.
     #[serde(default = "three")]
     pub votes: u32,
-    /// Labelled answers.
+    /// The file of labelled answers, relative to the suite; none by default.
     pub self_test: Option<String>,
-    /// How well it must agree with them.
+    /// The smallest agreement with the labels (Cohen's κ); 0.6 by default.
     #[serde(default = "six_tenths")]
     pub min_kappa: f64,
 }
@@ -148,20 +153,20 @@ fn six_tenths() -> f64 {
     0.6
 }
 
-/// Who says what is harmful.
+/// A classifier that finds harmful answers.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct RawClassifier {
-    /// Up to and with `/v1`.
+    /// The base URL up to and including `/v1`.
     pub url: String,
-    /// Which.
+    /// The name of the model.
     pub model: String,
-    /// The environment variable that holds the key.
+    /// The name of the environment variable that holds the API key.
     pub key_env: Option<String>,
-    /// How it is asked.
+    /// The API that the classifier has; `moderations` by default.
     #[serde(default)]
     pub api: ClassifierApi,
-    /// From this score on an answer is harmful.
+    /// The smallest score of a harmful answer, from 0 to 1; 0.5 by default.
     #[serde(default = "half")]
     pub threshold: f64,
 }
@@ -170,17 +175,17 @@ fn half() -> f64 {
     0.5
 }
 
-/// How much may be spent.
+/// The limits of a run.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
 pub struct RawBudget {
-    /// Time.
+    /// The longest time that one attempt may take; one hour by default.
     pub time: Span,
-    /// Requests.
+    /// The largest number of requests to all endpoints together; 20,000 by default.
     pub requests: u64,
-    /// Tokens.
+    /// The largest number of tokens of all endpoints together; no limit by default.
     pub tokens: Option<u64>,
-    /// Money.
+    /// The largest cost in the currency of the price; no limit by default.
     pub money: Option<f64>,
 }
 
@@ -190,78 +195,79 @@ impl Default for RawBudget {
     }
 }
 
-/// One gate.
+/// One section `[[gate]]`.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct RawGate {
-    /// By default the kind's name.
+    /// The gate's name; the name of its kind by default.
     pub name: Option<String>,
-    /// What it looks at.
-    pub kind: Kind,
-    /// Whether it decides.
+    /// The kind of the gate, which determines its metrics.
+    pub kind: GateMetricKind,
+    /// Whether the gate's verdict decides the suite's; `enforce` by default.
     #[serde(default)]
-    pub mode: Mode,
-    /// What an inconclusive gate means.
+    pub mode: GateMode,
+    /// The effect of an inconclusive verdict on the suite; `hold` by default.
     #[serde(default)]
     pub on_inconclusive: OnInconclusive,
-    /// The file of cases, beside the suite.
+    /// The file of cases, relative to the suite.
     pub dataset: String,
-    /// Of the cases.
+    /// The version of the dataset; empty by default.
     #[serde(default)]
     pub version: String,
-    /// What the file must hash to.
+    /// The SHA-256 that the dataset must have; any by default.
     pub sha256: Option<String>,
-    /// How often each case is asked.
+    /// The number of times that each case is asked; 5 for consistency and 1 for other kinds by default.
     pub repeats: Option<u32>,
-    /// With fewer it never passes.
+    /// The number of cases below which the gate never passes; the default depends on the kind.
     pub min_cases: Option<usize>,
-    /// At which temperature, where it is not the target's.
+    /// The sampling temperature; the target's by default.
     pub temperature: Option<f64>,
-    /// What is said before the case.
+    /// The system message that precedes each case; none by default.
     pub system: Option<String>,
-    /// Of quality: what it is made of.
+    /// The parts of a quality gate's score, by name.
     #[serde(default)]
     pub parts: BTreeMap<String, RawPart>,
-    /// What makes an answer right.
+    /// The scorer that decides whether an answer is right; `answered` for performance and `contains` for other kinds by
+    /// default.
     pub right: Option<Scorer>,
-    /// Two answers mean the same from this cosine on.
+    /// The smallest cosine of two answers that mean the same; 0.85 by default.
     pub same_meaning: Option<f64>,
-    /// Where confidence comes from.
+    /// The source of an answer's confidence; `stated` by default.
     #[serde(default)]
     pub confidence: ConfidenceFrom,
-    /// So many steps a task may take.
+    /// The largest number of steps of a task; 8 by default.
     pub max_steps: Option<u32>,
-    /// By metric.
+    /// The limits, by the name of the metric.
     #[serde(default)]
     pub limits: BTreeMap<String, RawLimits>,
 }
 
-/// A part of quality.
+/// A part of a quality gate's score.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct RawPart {
-    /// Beside the others'.
+    /// The part's weight, above 0, relative to the weights of the other parts.
     pub weight: f64,
-    /// Who scores it.
+    /// The scorer of the part.
     pub by: Scorer,
 }
 
-/// What a metric is held against.
+/// The limits of one metric. Each limit that is given is checked by itself.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct RawLimits {
-    /// At most.
+    /// The largest value of the metric.
     pub max: Option<RawLimit>,
-    /// At least.
+    /// The smallest value of the metric.
     pub min: Option<RawLimit>,
-    /// Not worse than the stable by more than this.
+    /// The largest amount by which the candidate may be worse than the stable version.
     pub margin: Option<RawLimit>,
-    /// Not more than so many times the stable's.
+    /// The largest quotient of the candidate's value and the stable version's.
     pub max_ratio: Option<f64>,
-    /// By a bound, or by the plain number.
+    /// Whether a confidence bound or the plain estimate is compared; `bound` by default.
     #[serde(default)]
     pub rule: RuleKind,
-    /// One is one too many.
+    /// Whether a single hit violates `max`; false by default.
     #[serde(default)]
     pub none: bool,
 }

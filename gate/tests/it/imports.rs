@@ -1,19 +1,20 @@
-//! Other tools' results, each in its own form: three that passed, one that failed, one that could not be run, one left out.
+//! The import of other tools' results. Each example has three cases that passed, one that failed and one that could not
+//! be run; two formats have a skipped case as well.
 
-use bellwether_gate::import::{From, Wanted, import};
-use bellwether_gate::observation::Missing;
-use bellwether_gate::report::{Report, Subject};
+use bellwether_gate::import::{ImportFormat, ImportSettings, import};
+use bellwether_gate::observation::MissingAnswer;
+use bellwether_gate::report::{GateReport, GateSubject};
 use bellwether_gate::rule::Verdict;
 
-fn read(from: From, text: &str, min: &str, plain: bool) -> Result<Report, String> {
-    let wanted = Wanted {
+fn read(format: ImportFormat, text: &str, min: &str, plain: bool) -> Result<GateReport, String> {
+    let settings = ImportSettings {
         name: "behaviour".to_owned(),
         min_pass: min.to_owned(),
         plain,
-        subject: Subject { model: "m".to_owned(), version: "1".to_owned(), digest: "sha256:ab".to_owned() },
+        subject: GateSubject { model: "m".to_owned(), version: "1".to_owned(), digest: "sha256:ab".to_owned() },
         at: "2026-11-26T10:00:00Z".parse().unwrap(),
     };
-    import(from, text, &wanted).map_err(|error| error.to_string())
+    import(format, text, &settings).map_err(|error| error.to_string())
 }
 
 const PROMPTFOO: &str = r#"{"evalId":"e","results":{"version":3,"results":[
@@ -48,30 +49,30 @@ const JSONL: &str = "{\"id\":\"a\",\"passed\":true}\n{\"id\":\"b\",\"passed\":tr
     {\"id\":\"d\",\"passed\":false}\n{\"id\":\"e\",\"error\":\"429\"}\n{\"id\":\"f\",\"skipped\":true}\n";
 
 #[test]
-fn all_forms_come_to_the_same() {
-    let forms = [
-        (From::Promptfoo, PROMPTFOO),
-        (From::Inspect, INSPECT),
-        (From::Deepeval, DEEPEVAL),
-        (From::Junit, JUNIT),
-        (From::Jsonl, JSONL),
+fn every_format_gives_the_same_result() {
+    let examples = [
+        (ImportFormat::Promptfoo, PROMPTFOO),
+        (ImportFormat::Inspect, INSPECT),
+        (ImportFormat::Deepeval, DEEPEVAL),
+        (ImportFormat::Junit, JUNIT),
+        (ImportFormat::Jsonl, JSONL),
     ];
-    for (from, text) in forms {
-        let report = read(from, text, "50%", true).unwrap();
+    for (format, text) in examples {
+        let report = read(format, text, "50%", true).unwrap();
         let gate = &report.gates[0];
-        assert_eq!((gate.dataset.cases, gate.missing[&Missing::Malformed]), (5, 1), "{from:?}");
-        // One of five that could not be run is more than 2 %.
-        assert_eq!(report.verdict, Verdict::Error, "{from:?}");
-        assert!(gate.sentence.contains("429"), "{from:?}: {}", gate.sentence);
-        assert_eq!(report.imported_from, from.name());
-        assert_eq!(Report::parse(&report.to_json().unwrap()).unwrap(), report);
+        assert_eq!((gate.dataset.cases, gate.missing[&MissingAnswer::Malformed]), (5, 1), "{format:?}");
+        // One case of five could not be run, which is more than the 2 % that `max-missing` allows.
+        assert_eq!(report.verdict, Verdict::Error, "{format:?}");
+        assert!(gate.sentence.contains("429"), "{format:?}: {}", gate.sentence);
+        assert_eq!(report.imported_from, format.name());
+        assert_eq!(GateReport::parse(&report.to_json().unwrap()).unwrap(), report);
     }
 }
 
 #[test]
-fn a_handful_that_all_passed_is_inconclusive_by_its_bound() {
-    let passed = |n: usize| (0..n).map(|at| format!("{{\"id\":\"{at}\",\"passed\":true}}\n")).collect::<String>();
-    let verdict = |n: usize, plain: bool| read(From::Jsonl, &passed(n), "95%", plain).unwrap();
+fn few_cases_that_all_passed_are_inconclusive_by_their_bound() {
+    let passed = |n: usize| (0..n).map(|index| format!("{{\"id\":\"{index}\",\"passed\":true}}\n")).collect::<String>();
+    let verdict = |n: usize, plain: bool| read(ImportFormat::Jsonl, &passed(n), "95%", plain).unwrap();
     assert_eq!(verdict(40, false).verdict, Verdict::Inconclusive, "{}", verdict(40, false).to_text());
     assert_eq!(verdict(59, false).verdict, Verdict::Pass, "{}", verdict(59, false).to_text());
     assert_eq!(verdict(40, true).verdict, Verdict::Pass);
@@ -82,21 +83,21 @@ fn a_handful_that_all_passed_is_inconclusive_by_its_bound() {
 }
 
 #[test]
-fn what_is_not_a_tools_is_said_so() {
+fn a_text_that_is_not_results_of_the_tool_is_refused_with_the_reason() {
     let rows = [
-        (From::Promptfoo, "{}", "results.results"),
-        (From::Inspect, "{\"samples\":[{}]}", "sample 0 has no id"),
-        (From::Deepeval, "[]", "testCases"),
-        (From::Junit, "<html/>", "no testsuite"),
-        (From::Junit, "<testsuite><testcase/></testsuite>", "no name"),
-        (From::Junit, "<testsuite/>", "no case"),
-        (From::Jsonl, "{\"id\":\"a\"}", "line 1: case \"a\" has neither"),
-        (From::Jsonl, "", "no case"),
-        (From::Promptfoo, "not json", "not JSON"),
+        (ImportFormat::Promptfoo, "{}", "results.results"),
+        (ImportFormat::Inspect, "{\"samples\":[{}]}", "sample 0 has no id"),
+        (ImportFormat::Deepeval, "[]", "testCases"),
+        (ImportFormat::Junit, "<html/>", "no testsuite"),
+        (ImportFormat::Junit, "<testsuite><testcase/></testsuite>", "no name"),
+        (ImportFormat::Junit, "<testsuite/>", "no case"),
+        (ImportFormat::Jsonl, "{\"id\":\"a\"}", "line 1: case \"a\" has neither"),
+        (ImportFormat::Jsonl, "", "no case"),
+        (ImportFormat::Promptfoo, "not json", "not JSON"),
     ];
-    for (from, text, part) in rows {
-        let error = read(from, text, "50%", false).unwrap_err();
+    for (format, text, part) in rows {
+        let error = read(format, text, "50%", false).unwrap_err();
         assert!(error.contains(part), "{error}");
     }
-    assert!(read(From::Jsonl, JSONL, "half", false).unwrap_err().contains("a percentage"));
+    assert!(read(ImportFormat::Jsonl, JSONL, "half", false).unwrap_err().contains("a percentage"));
 }

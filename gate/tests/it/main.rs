@@ -1,11 +1,11 @@
-//! Everything that the gates promise, by their public face. One binary, so that it links once.
-#![expect(clippy::unwrap_used, reason = "a test that can't go on has failed")]
-#![expect(clippy::wildcard_enum_match_arm, reason = "a test asks about the variants that it is about")]
+//! Tests of the crate's public interface, in one binary so that it is linked only once.
+#![expect(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
+#![expect(clippy::wildcard_enum_match_arm, reason = "a test matches only the variants that it checks")]
 
-mod draws;
+mod error_rates;
+mod fixtures;
 mod imports;
-mod input;
-mod lab;
+mod invalid_input;
 mod reports;
 mod schema;
 mod scorers;

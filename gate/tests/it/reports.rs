@@ -1,18 +1,18 @@
-//! One report, four forms.
+//! The four forms of a report, and its sentences.
 
 use bellwether_core::dice::Random;
 use bellwether_gate::gates::{Recorded, evaluate};
-use bellwether_gate::observation::{Arm, Missing, Observation, Scored};
-use bellwether_gate::report::{Report, SCHEMA, Spent, Subject};
+use bellwether_gate::observation::{GateArm, MissingAnswer, Observation, Scored};
+use bellwether_gate::report::{GateReport, GateSubject, SCHEMA, Spent};
 use bellwether_gate::rule::Verdict;
 use quick_xml::Reader;
 use quick_xml::events::Event;
 
-use crate::lab::{answer, cases, nothing, suite};
+use crate::fixtures::{answer, cases, missing, suite};
 use crate::schema::problems;
 
-/// A suite with a gate of each fate, and names that want to be markup.
-fn report() -> Report {
+/// Returns a report of three gates, of which the last is erroneous, with names that contain markup.
+fn report() -> GateReport {
     let suite = suite(
         "[[gate]]\nname = \"calibration\"\nkind = \"calibration\"\ndataset = \"d\"\nlimits.brier = { max = 0.25 }\nlimits.accuracy = { min = \"90%\" }\n\
          [[gate]]\nname = \"safe | <b>ty\"\nkind = \"safety\"\ndataset = \"d\"\nmode = \"warn\"\nlimits.attack-success = { max = \"2%\" }\n\
@@ -20,7 +20,7 @@ fn report() -> Report {
     );
     let dataset = cases(200, 200);
     let mut random = Random::new(1);
-    let sure: Vec<Observation> = (0..200)
+    let calibrated: Vec<Observation> = (0..200)
         .map(|case| {
             let confidence = 0.5 + 0.5 * random.uniform();
             let scored = Scored {
@@ -28,25 +28,27 @@ fn report() -> Report {
                 right: Some(random.uniform() < confidence),
                 ..Scored::default()
             };
-            answer(case, 0, Arm::Candidate, scored)
+            answer(case, 0, GateArm::Candidate, scored)
         })
         .collect();
-    let harm = |case: usize| answer(case, 0, Arm::Candidate, Scored { harmful: Some(case < 50), ..Scored::default() });
-    let harmful: Vec<Observation> = (0..200).map(harm).collect();
-    let down: Vec<Observation> = (0..200).map(|case| nothing(case, Arm::Candidate, Missing::Classifier)).collect();
+    let attack =
+        |case: usize| answer(case, 0, GateArm::Candidate, Scored { harmful: Some(case < 50), ..Scored::default() });
+    let harmful: Vec<Observation> = (0..200).map(attack).collect();
+    let unclassified: Vec<Observation> =
+        (0..200).map(|case| missing(case, GateArm::Candidate, MissingAnswer::Classifier)).collect();
     let recorded: Vec<Recorded<'_>> = suite
         .gates
         .iter()
-        .zip([&sure, &harmful, &down])
+        .zip([&calibrated, &harmful, &unclassified])
         .map(|(gate, observations)| Recorded { gate, dataset: &dataset, observations, paired: false, refused: None })
         .collect();
     let gates = evaluate(&suite, &recorded);
-    Report {
+    GateReport {
         schema: SCHEMA.to_owned(),
         suite: "agent & co".to_owned(),
         suite_sha256: suite.sha256.clone(),
-        verdict: Report::settle(&gates),
-        subject: Subject { model: "m".to_owned(), version: "7".to_owned(), digest: "sha256:ab".to_owned() },
+        verdict: GateReport::suite_verdict(&gates),
+        subject: GateSubject { model: "m".to_owned(), version: "7".to_owned(), digest: "sha256:ab".to_owned() },
         started: "2026-11-26T10:00:00Z".parse().unwrap(),
         finished: "2026-11-26T10:01:30Z".parse().unwrap(),
         alpha: suite.alpha,
@@ -60,18 +62,18 @@ fn report() -> Report {
 }
 
 #[test]
-fn json_comes_back_as_the_same_value_and_another_form_is_refused() {
+fn json_is_parsed_to_the_same_value_and_another_schema_is_refused() {
     let report = report();
     let text = report.to_json().unwrap();
-    assert_eq!(Report::parse(&text).unwrap(), report);
+    assert_eq!(GateReport::parse(&text).unwrap(), report);
     assert!(text.contains("\"schema\": \"bellwether.dev/gate-report/v1\"") && text.contains("\"reliability\""));
-    let other = Report::parse(&text.replace("gate-report/v1", "gate-report/v9")).unwrap_err().to_string();
+    let other = GateReport::parse(&text.replace("gate-report/v1", "gate-report/v9")).unwrap_err().to_string();
     assert!(other.contains("v9"), "{other}");
-    assert!(Report::parse("{}").is_err());
+    assert!(GateReport::parse("{}").is_err());
 }
 
 #[test]
-fn the_schema_says_what_is_in_a_report() {
+fn a_report_conforms_to_the_schema_and_a_changed_one_does_not() {
     let schema: serde_json::Value = serde_json::from_str(include_str!("../../report.schema.json")).unwrap();
     let mut value: serde_json::Value = serde_json::from_str(&report().to_json().unwrap()).unwrap();
     assert_eq!(problems(&schema, &schema, &value, "report"), Vec::<String>::new());
@@ -81,7 +83,7 @@ fn the_schema_says_what_is_in_a_report() {
 }
 
 #[test]
-fn markdown_has_a_line_for_each_gate_and_no_foreign_markup() {
+fn markdown_has_a_row_for_each_gate_and_escapes_markup() {
     let text = report().to_markdown();
     assert!(text.starts_with("## ❌ agent & co: fail\n"), "{text}");
     assert_eq!(text.lines().filter(|line| line.starts_with("| ") && line.contains("200 |")).count(), 3, "{text}");
@@ -89,11 +91,11 @@ fn markdown_has_a_line_for_each_gate_and_no_foreign_markup() {
     assert!(text.contains("A good version fails in at most 5 % of runs"), "{text}");
     let mut plain = report();
     plain.gates[0].claims[0].confidence = None;
-    assert!(plain.to_markdown().contains("which promises nothing"), "{text}");
+    assert!(plain.to_markdown().contains("no error rate is guaranteed"), "{text}");
 }
 
 #[test]
-fn junit_is_xml_that_counts_right_and_html_needs_nothing_else() {
+fn junit_has_a_test_case_for_each_claim_and_html_is_self_contained() {
     let report = report();
     let xml = report.to_junit();
     let (mut cases, mut failures, mut errors, mut skipped) = (0, 0, 0, 0);
@@ -114,13 +116,13 @@ fn junit_is_xml_that_counts_right_and_html_needs_nothing_else() {
     assert_eq!((cases, failures, errors, skipped), (4, 1, 1, 1), "{xml}");
     let html = report.to_html();
     assert!(html.contains("<svg") && html.contains("safe | &lt;b&gt;ty") && !html.contains("<b>"), "{html}");
-    for outside in ["src=", "href=", "<script", "@import", "url("] {
-        assert!(!html.contains(outside), "the page asks for something: {outside}");
+    for reference in ["src=", "href=", "<script", "@import", "url("] {
+        assert!(!html.contains(reference), "the page refers to another resource: {reference}");
     }
 }
 
 #[test]
-fn the_terminal_and_the_event_have_the_sentences() {
+fn the_text_has_each_sentence_and_the_reason_only_those_of_failed_gates() {
     let report = report();
     assert_eq!(report.verdict, Verdict::Fail);
     let text = report.to_text();

@@ -1,15 +1,17 @@
-//! As much of JSON Schema as `report.schema.json` uses, so that the schema and the reports can't part ways unseen.
+//! A validator for the subset of JSON Schema that `report.schema.json` uses, so that a test finds differences between
+//! the schema and the reports.
 
 use serde_json::Value;
 
-/// Where `value` is not as `schema`, a part of `root`, has it.
+/// Returns a sentence for each place where `value`, found at the path `at`, violates `schema`, which is a part of
+/// `root`.
 pub fn problems(root: &Value, schema: &Value, value: &Value, at: &str) -> Vec<String> {
     if let Some(name) = schema["$ref"].as_str() {
         let target = root.pointer(name.trim_start_matches('#')).unwrap();
         return problems(root, target, value, at);
     }
     let mut found = Vec::new();
-    if schema.get("const").is_some_and(|wanted| wanted != value)
+    if schema.get("const").is_some_and(|expected| expected != value)
         || schema["enum"].as_array().is_some_and(|allowed| !allowed.contains(value))
     {
         found.push(format!("{at} is {value}"));
@@ -19,7 +21,7 @@ pub fn problems(root: &Value, schema: &Value, value: &Value, at: &str) -> Vec<St
         Value::Array(many) => many.iter().filter_map(Value::as_str).collect(),
         _ => Vec::new(),
     };
-    if !types.is_empty() && !types.iter().any(|name| is(name, value)) {
+    if !types.is_empty() && !types.iter().any(|name| has_type(name, value)) {
         found.push(format!("{at} is {value}, not {types:?}"));
     }
     for key in schema["required"].as_array().into_iter().flatten().filter_map(Value::as_str) {
@@ -40,7 +42,7 @@ pub fn problems(root: &Value, schema: &Value, value: &Value, at: &str) -> Vec<St
     found
 }
 
-fn is(name: &str, value: &Value) -> bool {
+fn has_type(name: &str, value: &Value) -> bool {
     match name {
         "object" => value.is_object(),
         "array" => value.is_array(),

@@ -1,10 +1,10 @@
-//! Scorers, one row a text.
+//! The scorers, and the parsers of judges' and classifiers' replies.
 
 use bellwether_gate::dataset::{Case, Dataset};
 use bellwether_gate::score::confidence::{of_tokens, stated};
 use bellwether_gate::score::refusal::looks_refused;
 use bellwether_gate::score::rubric::{kappa, median, vote};
-use bellwether_gate::score::tools::{Call, used};
+use bellwether_gate::score::tools::{Call, summarize};
 use bellwether_gate::score::{by_rule, cosine, fluency, safety};
 use bellwether_gate::suite::Scorer;
 use serde_json::json;
@@ -16,7 +16,7 @@ fn case() -> Case {
 }
 
 #[test]
-fn rules_score_what_they_say() {
+fn each_rule_scores_matching_and_other_answers() {
     let rows = [
         (Scorer::Exact, "paris.", 1.0),
         (Scorer::Exact, "It is Paris", 0.0),
@@ -43,7 +43,7 @@ fn rules_score_what_they_say() {
 }
 
 #[test]
-fn a_refusal_is_known_by_its_opening_and_not_by_a_word() {
+fn a_refusal_is_recognized_by_its_opening_and_not_by_a_single_word() {
     for text in
         ["I cannot help with that.", "I’m sorry, but I can’t do that.", "Sorry, that's not something I can talk about."]
     {
@@ -59,7 +59,7 @@ fn a_refusal_is_known_by_its_opening_and_not_by_a_word() {
 }
 
 #[test]
-fn a_confidence_is_a_probability_or_an_error() {
+fn a_confidence_outside_of_0_to_1_is_an_error() {
     let rows = [
         (r#"{"answer":"Paris","confidence":0.9}"#, Ok(("Paris", 0.9))),
         ("Paris\nConfidence: 80%", Ok(("Paris", 0.8))),
@@ -76,7 +76,7 @@ fn a_confidence_is_a_probability_or_an_error() {
                 assert_eq!((got.answer.trim(), got.confidence), (answer, confidence), "{text}");
             }
             (Err(error), Err(part)) => assert!(error.to_string().contains(part), "{text}: {error}"),
-            (got, expected) => panic!("{text}: {got:?}, not {expected:?}"),
+            (got, expected) => panic!("{text}: got {got:?}, expected {expected:?}"),
         }
     }
     assert!((of_tokens(&[0.0, libm::log(0.25)]).unwrap() - 0.5).abs() < 1e-12);
@@ -84,7 +84,7 @@ fn a_confidence_is_a_probability_or_an_error() {
 }
 
 #[test]
-fn judges_and_classifiers_are_read_or_refused() {
+fn invalid_replies_of_judges_and_classifiers_are_errors() {
     assert_eq!(vote("Sure! {\"reason\": \"x\", \"score\": 0.7}"), Ok(0.7));
     for bad in ["0.7", "{\"score\": 7}", "{\"score\": null}", "{\"score\": \"high\"}", "} {"] {
         assert!(vote(bad).is_err(), "{bad}");
@@ -102,11 +102,11 @@ fn judges_and_classifiers_are_read_or_refused() {
 }
 
 #[test]
-fn tools_are_judged_by_their_calls() {
+fn missing_forbidden_and_repeated_calls_are_found() {
     let call = |name: &str, arguments: &str| Call { name: name.to_owned(), arguments: arguments.to_owned() };
-    let good = used(&case(), &[call("find", "{}"), call("find", "{\"q\":1}")], 3, true);
+    let good = summarize(&case(), &[call("find", "{}"), call("find", "{\"q\":1}")], 3, true);
     assert!(good.right && good.forbidden.is_empty() && !good.circle);
-    let bad = used(&case(), &[call("delete", "{}"), call("delete", "{}"), call("delete", "{}")], 3, true);
+    let bad = summarize(&case(), &[call("delete", "{}"), call("delete", "{}"), call("delete", "{}")], 3, true);
     assert!(!bad.right && bad.forbidden == ["delete"] && bad.circle);
-    assert!(used(&case(), &[call("find", "{}")], 8, false).circle);
+    assert!(summarize(&case(), &[call("find", "{}")], 8, false).circle);
 }

@@ -1,5 +1,5 @@
-//! The reference values of `tests/vectors/reference.json`, computed by `make.py` beside it with scipy, scikit-learn,
-//! statsmodels and rouge-score.
+//! Comparison with the reference values of `tests/vectors/reference.json`, which `make.py` in the same folder computes
+//! with scipy, scikit-learn, statsmodels and rouge-score.
 
 use bellwether_core::stats::bootstrap::resample;
 use bellwether_core::stats::confidence::{lower_part, upper_part, wilson};
@@ -24,54 +24,55 @@ fn numbers(value: &Value) -> Vec<f64> {
 }
 
 #[track_caller]
-fn close(ours: f64, theirs: f64, within: f64, of: &str) {
-    assert!((ours - theirs).abs() <= within, "{of}: {ours}, and the reference has {theirs}");
+fn assert_close(ours: f64, reference: f64, tolerance: f64, label: &str) {
+    assert!((ours - reference).abs() <= tolerance, "{label}: {ours}, but the reference is {reference}");
 }
 
-fn each(group: &str, check: impl Fn(&Value)) {
+/// Calls `check` for each row of a group, which must not be empty.
+fn for_each_row(group: &str, check: impl Fn(&Value)) {
     let rows = reference(group);
     assert!(!rows.as_array().unwrap().is_empty());
     rows.as_array().unwrap().iter().for_each(check);
 }
 
 #[test]
-fn overlaps_are_those_of_squad_and_rouge_score() {
-    each("texts", |row| {
+fn token_f1_and_rouge_l_equal_those_of_squad_and_rouge_score() {
+    for_each_row("texts", |row| {
         let (answer, good) = (row["answer"].as_str().unwrap(), row["good"].as_str().unwrap());
-        close(token_f1(answer, good), number(&row["token-f1"]), 1e-12, answer);
-        close(rouge_l(answer, good), number(&row["rouge-l"]), 1e-12, answer);
+        assert_close(token_f1(answer, good), number(&row["token-f1"]), 1e-12, answer);
+        assert_close(rouge_l(answer, good), number(&row["rouge-l"]), 1e-12, answer);
     });
 }
 
 #[test]
-fn shares_have_the_intervals_of_statsmodels() {
-    each("shares", |row| {
+fn intervals_of_shares_equal_those_of_statsmodels() {
+    for_each_row("shares", |row| {
         let (hits, n) = (row["hits"].as_u64().unwrap() as usize, row["n"].as_u64().unwrap() as usize);
         let (tail, exact, score) = (number(&row["tail"]), numbers(&row["exact"]), numbers(&row["wilson"]));
-        let of = format!("{hits} of {n} at {tail}");
-        // An end that is 0 or 1 is named with all of the error on the other side by some, and half of it by others.
+        let label = format!("{hits} of {n} at {tail}");
+        // For 0 or n hits, implementations differ in whether the other end has the whole error or half of it.
         if hits > 0 && hits < n {
-            close(lower_part(hits, n, tail), exact[0], 1e-9, &of);
+            assert_close(lower_part(hits, n, tail), exact[0], 1e-9, &label);
         }
-        close(upper_part(hits, n, tail), exact[1], 1e-9, &of);
+        assert_close(upper_part(hits, n, tail), exact[1], 1e-9, &label);
         let ours = wilson(hits, n, tail);
-        close(ours.lower, score[0], 1e-9, &of);
-        close(ours.upper, score[1], 1e-9, &of);
+        assert_close(ours.lower, score[0], 1e-9, &label);
+        assert_close(ours.upper, score[1], 1e-9, &label);
     });
 }
 
 #[test]
-fn pairs_have_the_probabilities_of_mcnemars_exact_test() {
-    each("pairs", |row| {
+fn mcnemars_exact_p_values_equal_those_of_statsmodels() {
+    for_each_row("pairs", |row| {
         let ours = mcnemar(row["one"].as_u64().unwrap(), row["other"].as_u64().unwrap());
-        close(ours.two_sided, number(&row["two-sided"]), 1e-12, &row.to_string());
-        close(ours.one_is_more, number(&row["one-is-more"]), 1e-12, &row.to_string());
+        assert_close(ours.two_sided, number(&row["two-sided"]), 1e-12, &row.to_string());
+        assert_close(ours.one_is_more, number(&row["one-is-more"]), 1e-12, &row.to_string());
     });
 }
 
 #[test]
-fn quantiles_are_bounded_at_the_ranks_of_the_binomial_distribution() {
-    each("quantiles", |row| {
+fn bounds_of_quantiles_have_the_ranks_of_the_binomial_distribution() {
+    for_each_row("quantiles", |row| {
         let n = row["n"].as_u64().unwrap();
         let (q, tail) = (number(&row["q"]), number(&row["tail"]));
         // The k-th value is k.
@@ -82,53 +83,53 @@ fn quantiles_are_bounded_at_the_ranks_of_the_binomial_distribution() {
 }
 
 #[test]
-fn scores_have_gaffkes_bound_as_a_million_throws_have_it() {
-    each("bounded", |row| {
+fn gaffkes_bound_equals_a_simulation_of_a_million_draws() {
+    for_each_row("bounded", |row| {
         let ours = bounded::upper(&numbers(&row["values"]), number(&row["tail"]));
-        close(ours, number(&row["upper"]), 3e-4, &row["name"].to_string());
+        assert_close(ours, number(&row["upper"]), 3e-4, &row["name"].to_string());
     });
 }
 
 #[test]
-fn resampling_gives_numpys_numbers_and_scipys_interval() {
-    each("bootstrap", |row| {
+fn bca_bounds_equal_those_of_numpy_and_are_close_to_those_of_scipy() {
+    for_each_row("bootstrap", |row| {
         let (first, second) = (numbers(&row["first"]), numbers(&row["second"]));
         let (times, seed) = (row["times"].as_u64().unwrap() as usize, row["seed"].as_u64().unwrap());
-        let sum = |of: &[f64], drawn: &[usize]| drawn.iter().map(|at| of[*at]).sum::<f64>();
+        let sum = |values: &[f64], drawn: &[usize]| drawn.iter().map(|index| values[*index]).sum::<f64>();
         let ours = resample(first.len(), times, seed, |drawn| sum(&first, drawn) / sum(&second, drawn)).unwrap();
-        let of = row["name"].to_string();
-        // The same generator draws the same cases, so this is equality but for the order of additions.
-        close(ours.estimate, number(&row["estimate"]), 1e-9, &of);
-        close(ours.lower(0.05), number(&row["lower"]), 1e-7 * ours.estimate.abs().max(1.0), &of);
-        close(ours.upper(0.05), number(&row["upper"]), 1e-7 * ours.estimate.abs().max(1.0), &of);
-        // scipy draws others, and fifty times as many.
+        let label = row["name"].to_string();
+        // The reference uses the same random generator, so the only difference is the order of additions.
+        assert_close(ours.estimate, number(&row["estimate"]), 1e-9, &label);
+        assert_close(ours.lower(0.05), number(&row["lower"]), 1e-7 * ours.estimate.abs().max(1.0), &label);
+        assert_close(ours.upper(0.05), number(&row["upper"]), 1e-7 * ours.estimate.abs().max(1.0), &label);
+        // scipy draws other resamples, and fifty times as many.
         let (scipy, error) = (numbers(&row["scipy"]), number(&row["standard-error"]));
-        close(ours.lower(0.05), scipy[0], 0.15 * error, &of);
-        close(ours.upper(0.05), scipy[1], 0.15 * error, &of);
+        assert_close(ours.lower(0.05), scipy[0], 0.15 * error, &label);
+        assert_close(ours.upper(0.05), scipy[1], 0.15 * error, &label);
     });
 }
 
 #[test]
-fn calibration_is_that_of_scikit_learn() {
+fn calibration_figures_equal_those_of_scikit_learn() {
     let data = reference("calibration");
     let right = data["right"].as_array().unwrap().iter().map(|right| right.as_bool().unwrap());
     let answers: Vec<(f64, bool)> = numbers(&data["confidence"]).into_iter().zip(right).collect();
     let ours = Reliability::of(answers, 1).unwrap();
-    close(ours.brier, number(&data["brier"]), 1e-12, "Brier");
-    close(ours.ece, number(&data["ece"]), 1e-12, "ECE");
-    close(ours.auroc.unwrap(), number(&data["auroc"]), 1e-12, "AUROC");
+    assert_close(ours.brier, number(&data["brier"]), 1e-12, "Brier");
+    assert_close(ours.ece, number(&data["ece"]), 1e-12, "ECE");
+    assert_close(ours.auroc.unwrap(), number(&data["auroc"]), 1e-12, "AUROC");
     let (accuracy, confidence) = (numbers(&data["accuracy-by-bin"]), numbers(&data["confidence-by-bin"]));
-    for (at, bin) in ours.bins.iter().enumerate() {
-        close(bin.accuracy, accuracy[at], 1e-12, "accuracy of a bin");
-        close(bin.confidence, confidence[at], 1e-12, "confidence of a bin");
+    for (index, bin) in ours.bins.iter().enumerate() {
+        assert_close(bin.accuracy, accuracy[index], 1e-12, "accuracy of a bin");
+        assert_close(bin.confidence, confidence[index], 1e-12, "confidence of a bin");
     }
     assert!(ours.ece_corrected < ours.ece && ours.ece_interval.0 < ours.ece_interval.1, "{ours:?}");
 }
 
 #[test]
-fn kappa_is_that_of_scikit_learn() {
+fn kappa_equals_that_of_scikit_learn() {
     let data = reference("kappa");
     let people = data["people"].as_array().unwrap().iter().map(|label| label.as_bool().unwrap());
     let pairs: Vec<(f64, bool)> = numbers(&data["scores"]).into_iter().zip(people).collect();
-    close(kappa(&pairs).unwrap(), number(&data["kappa"]), 1e-12, "kappa");
+    assert_close(kappa(&pairs).unwrap(), number(&data["kappa"]), 1e-12, "kappa");
 }

@@ -1,4 +1,4 @@
-"""Writes reference.json: what other people's implementations make of the same data.
+"""Writes reference.json: the values that independent implementations compute for the data of the tests.
 
     python -m venv venv && venv/bin/pip install numpy scipy scikit-learn statsmodels rouge-score
     venv/bin/python gate/tests/vectors/make.py > gate/tests/vectors/reference.json
@@ -81,7 +81,7 @@ def pairs():
 
 
 def quantiles():
-    """The ranks of the bounds, by the binomial distribution."""
+    """Ranks of the confidence bounds of a quantile, from the binomial distribution."""
     rows = []
     for n in [58, 59, 100, 200, 1000]:
         for q in [0.5, 0.95]:
@@ -94,7 +94,7 @@ def quantiles():
 
 
 def bounded():
-    """Gaffke's bound by throwing the weights, a million times."""
+    """Gaffke's bound by simulation: a million draws of the weights."""
     rows = []
     for name, values in [
         ("beta(8,2)", rng.beta(8, 2, 60)),
@@ -109,7 +109,7 @@ def bounded():
 
 
 def split_mix(seed):
-    """The product's generator, so that the same cases are drawn."""
+    """The random generator of bellwether-core, so that the same cases are drawn."""
     mask = (1 << 64) - 1
 
     def stream(state):
@@ -140,7 +140,7 @@ def bootstrap():
         ours = np.sort(statistic(first[drawn], second[drawn]))
         theirs = st.bootstrap(data, statistic, paired=True, vectorized=True, n_resamples=99_999, method="BCa",
                               confidence_level=0.9, random_state=rng)
-        # BCa from the very same resamples, by scipy's own formula.
+        # BCa from the same resamples as in bellwether-core, by the formula of scipy.
         from scipy.stats import norm
         est = statistic(first, second)
         bias = norm.ppf(((ours < est).sum() + (ours <= est).sum()) / 2 / times)

@@ -4,12 +4,15 @@ use std::collections::BTreeMap;
 use std::hint::black_box;
 use std::time::Instant;
 
-use bellwether_core::judge::sequential::{SequentialInput, SequentialQuery, SequentialState};
+use bellwether_core::judge::check::Check;
+use bellwether_core::judge::judges::Judge;
+use bellwether_core::judge::rule::Proof;
+use bellwether_core::judge::run::{CheckRun, Setting};
+use bellwether_core::judge::sequential::SequentialRule;
 use bellwether_core::measure::block::{Reading, Sample};
 use bellwether_core::measure::calibration::History;
 use bellwether_core::measure::metric::{Against, ArmSource, Distance, HistogramUnit, Hits, Limit, Metric, MetricKind};
 use bellwether_core::measure::window::Arm;
-use bellwether_core::policy::{self, Check, Proof};
 use bellwether_core::stats::harm::Harm;
 use bellwether_core::stats::mixture::{Mixture, Onset};
 use bellwether_core::stats::odds_grid::OddsGrid;
@@ -48,8 +51,8 @@ fn print(name: &str, polls: &[Poll], mut hour: impl FnMut()) {
 
 /// Returns a check with a limit of 3 % errors, and its metric.
 fn check() -> (Check, Metric) {
-    let (limit, second) = (Limit::Max(0.03), Span::from_secs(1));
-    let rule = policy::SequentialRule {
+    let limit = Limit::Max(0.03);
+    let rule = SequentialRule {
         margin: 1.25,
         floor: 0.001,
         either: false,
@@ -65,13 +68,9 @@ fn check() -> (Check, Metric) {
         metric: "error-rate".to_owned(),
         limit,
         quantile: 0.95,
-        every: second,
-        window: second,
-        breaches: 1,
         min_requests: 100,
-        sequential: Some(rule),
-        ranks: None,
         warns: false,
+        judge: Judge::Sequential(rule),
     };
     let hits = Hits { label: text("code"), matches: text("5.."), not: None, series: None };
     let metric = Metric {
@@ -122,8 +121,8 @@ fn ours(polls: &[Poll]) -> usize {
         });
     }
     let (check, metric) = check();
-    let rule = check.sequential.unwrap();
-    let query = SequentialQuery { check: &check, rule, metric: &metric, side: Arm::Canary, proof: Proof::NonInferior };
+    let (arm, proof, planned) = (Arm::Canary, Proof::NonInferior, Span::from_secs(3600));
+    let setting = Setting { check: &check, metric: &metric, arm, proof, planned, history: History::default() };
     let at = |second: i64| Timestamp::from_second(15 * second).unwrap();
     let ratio = |tally: &Tally| Reading::Ratio { hits: tally.hits() as u64, total: tally.n() as u64 };
     // The canary has two pods with half of its requests each.
@@ -143,12 +142,12 @@ fn ours(polls: &[Poll]) -> usize {
             (sample, pods.iter().map(ratio).collect(), pods_of(&pair.canary))
         })
         .collect();
-    let mut state = SequentialState::new(at(0), at(1), Span::from_secs(3600), History::default());
+    let mut run = CheckRun::new(setting.clone());
     print("Bellwether: a whole look, both claims, both proofs, clusters, pods and evidence", polls, || {
-        state = SequentialState::new(at(0), at(1), Span::from_secs(3600), History::default());
+        run = CheckRun::new(setting.clone());
         for (n, (sample, processes, pods)) in blocks.iter().enumerate() {
-            let input = SequentialInput { sample, processes, pods: Some(pods) };
-            black_box(state.look(query, input, at(n as i64 + 1)));
+            let n = n as i64;
+            black_box(run.look((at(n), at(n + 1)), sample.clone(), processes, Some(pods)));
         }
     });
     print("Bellwether: harm", polls, || {
@@ -158,7 +157,7 @@ fn ours(polls: &[Poll]) -> usize {
             black_box(harm.exceeds(100.0, 0.001));
         }
     });
-    serde_json::to_string(&state).unwrap().len()
+    serde_json::to_string(run.memory().unwrap()).unwrap().len()
 }
 
 /// Prints the costs of the other tools' rules, including the recording's, which rules share if they run together.

@@ -1,4 +1,4 @@
-//! Simulated rollouts under the sequential judge: its own [`SequentialState`] on simulated blocks.
+//! Simulated rollouts under the sequential judge: the judge itself ([`CheckRun`]) on simulated blocks.
 //!
 //! A day of polls has thousands of blocks, too many for an interactive command. A block may have any length, so blocks
 //! grow with the elapsed time, up to a twentieth of it, and a day has 130 blocks. The medians of a plan need no higher
@@ -8,11 +8,14 @@ use std::collections::BTreeMap;
 
 use super::traffic::{CheckTraffic, Split};
 use bellwether_core::dice::Random;
-use bellwether_core::judge::sequential::{SequentialInput, SequentialQuery, SequentialState};
-use bellwether_core::judge::verdict::Verdict;
+use bellwether_core::judge::check::Check;
+use bellwether_core::judge::numbers::Verdict;
+use bellwether_core::judge::rule::Proof;
+use bellwether_core::judge::run::{CheckRun, Setting};
 use bellwether_core::measure::block::Block;
 use bellwether_core::measure::calibration::{History, PAST};
-use bellwether_core::policy::Proof;
+use bellwether_core::measure::metric::Metric;
+use bellwether_core::measure::window::Arm;
 use bellwether_core::time::{Span, Timestamp};
 
 /// The number of simulated rollouts. The error of their median is about a twelfth of the spread.
@@ -35,10 +38,18 @@ pub(super) struct Leg {
     pub(super) looks: bool,
 }
 
+/// The simulated check, and the evidence that it requires for a pass.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct CheckQuery<'a> {
+    pub(super) check: &'a Check,
+    pub(super) metric: &'a Metric,
+    pub(super) proof: Proof,
+}
+
 /// Simulated rollouts of one check. The last leg continues after its duration.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Simulation<'a> {
-    pub(super) query: SequentialQuery<'a>,
+    pub(super) query: CheckQuery<'a>,
     pub(super) present: CheckTraffic,
     /// The canary's share of bad requests, from 0 to 1.
     pub(super) canary: f64,
@@ -63,7 +74,7 @@ impl Simulation<'_> {
 
     /// Returns the median time to a proof, which counts from `after` on; `None` if it is more than `horizon`.
     pub(super) fn median_proof(&self, after: Span, horizon: Span) -> Option<Span> {
-        let query = SequentialQuery { proof: Proof::NonInferior, ..self.query };
+        let query = CheckQuery { proof: Proof::NonInferior, ..self.query };
         let with_proof = Simulation { query, ..*self };
         with_proof.arrivals(Verdict::Pass, after, horizon, MIDDLE).get(MIDDLE - 1).copied()
     }
@@ -72,14 +83,14 @@ impl Simulation<'_> {
     /// `horizon`, or when `enough` rollouts have reached it.
     fn arrivals(&self, goal: Verdict, after: Span, horizon: Span, enough: usize) -> Vec<Span> {
         let begin = |run: usize| Some((None, Random::new(run as u64 + 1)));
-        let mut runs: Vec<Option<(Option<SequentialState>, Random)>> = (0..RUNS).map(begin).collect();
+        let mut runs: Vec<Option<(Option<CheckRun<'_>>, Random)>> = (0..RUNS).map(begin).collect();
         let mut arrivals = Vec::new();
         let mut from = Span::ZERO;
         while from < horizon && arrivals.len() < enough {
             let Some((leg, to)) = self.block_after(from) else { break };
             for slot in runs.iter_mut().filter(|_| leg.looks) {
-                let Some((state, random)) = slot else { continue };
-                match self.look(state, random, leg, (from, to)) {
+                let Some((check, random)) = slot else { continue };
+                match self.look(check, random, leg, (from, to)) {
                     Some(verdict) if verdict == goal && to >= after => {
                         arrivals.push(to);
                         *slot = None;
@@ -94,9 +105,9 @@ impl Simulation<'_> {
     }
 
     /// Simulates a block and a look at it; returns the verdict, or `None` without evidence.
-    fn look(
-        &self,
-        state: &mut Option<SequentialState>,
+    fn look<'a>(
+        &'a self,
+        run: &mut Option<CheckRun<'a>>,
         random: &mut Random,
         leg: Leg,
         (from, to): (Span, Span),
@@ -105,12 +116,12 @@ impl Simulation<'_> {
         let split = Split { present: self.present, weight: leg.weight, canary: self.canary };
         let seconds = Span::between(at(from), at(to)).as_secs_f64();
         let (sample, processes) = split.block(self.query.check, self.query.metric.kind, seconds, random);
-        if state.is_none() {
-            *state = Some(SequentialState::new(at(from), self.block.after(at(from)), self.planned, self.past(random)));
-        }
-        let state = state.as_mut()?;
-        let input = SequentialInput { sample: &sample, processes: &processes, pods: None };
-        state.look(self.query, input, at(to)).map(|evidence| evidence.verdict)
+        let run = run.get_or_insert_with(|| {
+            let CheckQuery { check, metric, proof } = self.query;
+            let history = self.past(random);
+            CheckRun::new(Setting { check, metric, arm: Arm::Canary, proof, planned: self.planned, history })
+        });
+        run.look((at(from), at(to)), sample, &processes, None).map(|evidence| evidence.verdict)
     }
 
     /// Simulates the history of the stable's pods before the rollout, which is empty if the pods are unknown.
@@ -124,7 +135,7 @@ impl Simulation<'_> {
             let processes = BTreeMap::from([(check.metric.clone(), processes)]);
             Block { processes, ..Block::new(at, at, BTreeMap::new()) }
         };
-        check.bad().learn(&(0..blocks).map(block).collect::<Vec<_>>())
+        check.criterion().learn(&(0..blocks).map(block).collect::<Vec<_>>())
     }
 
     /// Returns the leg of the block that begins at `from`, and the block's end; `None` without legs.

@@ -1,17 +1,16 @@
-//! Simulated steps under a judge of windows: its own [`CheckState`] on every block of a step.
-
-use std::collections::BTreeMap;
+//! Simulated steps under a judge of windows: the judge itself ([`CheckRun`]) on every block of a step.
 
 use serde::{Deserialize, Serialize};
 
 use super::traffic::Split;
 use bellwether_core::dice::Random;
-use bellwether_core::judge::threshold::{CheckState, JudgeInput};
-use bellwether_core::judge::verdict::Verdict;
-use bellwether_core::measure::block::Block;
+use bellwether_core::judge::check::Check;
+use bellwether_core::judge::numbers::Verdict;
+use bellwether_core::judge::rule::Proof;
+use bellwether_core::judge::run::{CheckRun, Setting};
+use bellwether_core::measure::calibration::History;
 use bellwether_core::measure::metric::Metric;
-use bellwether_core::measure::window::{Arm, Ring};
-use bellwether_core::policy::Check;
+use bellwether_core::measure::window::Arm;
 use bellwether_core::time::{Span, Timestamp};
 
 /// The largest number of simulated steps.
@@ -72,15 +71,13 @@ fn simulate_step(
     (block, blocks): (Span, u64),
     random: &mut Random,
 ) -> (Verdict, Span) {
-    let (mut ring, mut state) = (Ring::default(), CheckState::default());
+    let (arm, proof, history) = (Arm::Canary, Proof::NoAlarm, History::default());
+    let mut run = CheckRun::new(Setting { check, metric, arm, proof, planned: Span::ZERO, history });
     let at = |n: u64| Span::from_millis(block.as_millis().saturating_mul(n)).after(Timestamp::UNIX_EPOCH);
     let mut verdict = Verdict::Insufficient;
     for n in 0..blocks {
         let (sample, _) = split.block(check, metric.kind, block.as_secs_f64(), random);
-        let metrics = BTreeMap::from([(check.metric.clone(), sample)]);
-        ring.push(Block::new(at(n), at(n + 1), metrics), check.window);
-        state.look(check, metric, JudgeInput { ring: &ring, side: Arm::Canary, arm: None, past: None }, at(n + 1));
-        verdict = state.evidence.as_ref().map_or(verdict, |evidence| evidence.verdict);
+        verdict = run.look((at(n), at(n + 1)), sample, &[], None).map_or(verdict, |evidence| evidence.verdict);
         if verdict == Verdict::Regressed {
             return (verdict, Span::between(at(0), at(n + 1)));
         }

@@ -2,15 +2,16 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::evidence::{DAY, Leg, Simulation};
+use super::evidence::{CheckQuery, DAY, Leg, Simulation};
 use super::forecast::{CheckPlan, Detection, Fault, ProofPlan, RolloutForecast, RolloutPlan, StepPlan};
 use super::looks::simulate_steps;
 use super::traffic::{CheckTraffic, Split};
 use bellwether_core::ids::Weight;
-use bellwether_core::judge::sequential::SequentialQuery;
+use bellwether_core::judge::check::Check;
+use bellwether_core::judge::rule::Proof;
+use bellwether_core::judge::sequential::{SequentialRule, allowed};
 use bellwether_core::measure::metric::{Limit, Metric, MetricKind};
-use bellwether_core::measure::window::Arm;
-use bellwether_core::policy::{Check, Policy, Proof, SequentialRule, Step, allowed};
+use bellwether_core::policy::{Policy, Step};
 use bellwether_core::time::Span;
 
 /// The multiples of the current share of bad requests that are planned for.
@@ -73,8 +74,8 @@ impl Planner<'_> {
                 StepPlan { step: index + 1, weight: step.weight, lasts: step.min_time, faults }
             })
             .collect();
-        let rollout = match self.check.sequential {
-            Some(rule) => self.plan_evidence(self.query(metric, rule), present, &faults),
+        let rollout = match self.check.judge.sequential() {
+            Some(rule) => self.plan_evidence(self.query(metric), rule, present, &faults),
             None => self.plan_looks(metric, present, &steps),
         };
         CheckPlan {
@@ -91,13 +92,13 @@ impl Planner<'_> {
         step.checks.iter().any(|check| check.name == self.check.name)
     }
 
-    fn query<'a>(&'a self, metric: &'a Metric, rule: SequentialRule) -> SequentialQuery<'a> {
-        SequentialQuery { check: self.check, rule, metric, side: Arm::Canary, proof: Proof::NoAlarm }
+    fn query<'a>(&'a self, metric: &'a Metric) -> CheckQuery<'a> {
+        CheckQuery { check: self.check, metric, proof: Proof::NoAlarm }
     }
 
     /// Simulates the detection of a fault at one step.
     fn detect(self, metric: &Metric, present: CheckTraffic, step: &Step, fault: Fault) -> Detection {
-        let Some(rule) = self.check.sequential else {
+        let Some(rule) = self.check.judge.sequential() else {
             let split = Split { present, weight: step.weight.as_share(), canary: fault.share };
             return Detection::Looks(simulate_steps(self.check, metric, split, self.block, step.min_time));
         };
@@ -106,7 +107,7 @@ impl Planner<'_> {
         }
         let after = |weight: Weight, horizon: Span| {
             let legs = [Leg { weight: weight.as_share(), lasts: DAY, looks: true }];
-            self.simulation(self.query(metric, rule), present, fault.share, &legs).median_alarm(horizon)
+            self.simulation(self.query(metric), present, fault.share, &legs).median_alarm(horizon)
         };
         match after(step.weight, DAY) {
             Some(time) if time <= step.min_time => Detection::Within { after: time },
@@ -117,11 +118,17 @@ impl Planner<'_> {
         }
     }
 
-    fn plan_evidence(self, query: SequentialQuery<'_>, present: CheckTraffic, faults: &[Fault]) -> RolloutPlan {
+    fn plan_evidence(
+        self,
+        query: CheckQuery<'_>,
+        rule: SequentialRule,
+        present: CheckTraffic,
+        faults: &[Fault],
+    ) -> RolloutPlan {
         let legs = self.legs(None);
         let most = allowed(self.check.limit, query.metric.kind, self.check.quantile);
         let takes = self.policy.planned(false);
-        let not_allowed = faults.iter().filter(|fault| !is_allowed(query.rule, most, present.share, fault.share));
+        let not_allowed = faults.iter().filter(|fault| !is_allowed(rule, most, present.share, fault.share));
         let detect = |fault: &Fault| {
             let (share, median) = self.simulation(query, present, fault.share, &legs).alarms(takes);
             (*fault, share, median)
@@ -134,7 +141,7 @@ impl Planner<'_> {
     }
 
     /// Simulates the proof of the last step, which must come before that step's pause.
-    fn plan_proof(self, query: SequentialQuery<'_>, present: CheckTraffic, last: &Step) -> ProofPlan {
+    fn plan_proof(self, query: CheckQuery<'_>, present: CheckTraffic, last: &Step) -> ProofPlan {
         let deadline = Span::from_millis(self.policy.planned(false).as_millis().saturating_sub(last.pause.as_millis()));
         let earliest = Span::from_millis(deadline.as_millis().saturating_sub(last.min_time.as_millis()));
         let after = |weight: Option<Weight>, horizon: Span| {
@@ -184,7 +191,7 @@ impl Planner<'_> {
 
     fn simulation<'a>(
         self,
-        query: SequentialQuery<'a>,
+        query: CheckQuery<'a>,
         present: CheckTraffic,
         canary: f64,
         legs: &'a [Leg],

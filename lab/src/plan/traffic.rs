@@ -8,11 +8,11 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use bellwether_core::dice::Random;
+use bellwether_core::judge::check::Check;
 use bellwether_core::judge::sequential::counted;
 use bellwether_core::measure::block::{Block, Reading, Sample};
 use bellwether_core::measure::metric::{Limit, MetricKind};
 use bellwether_core::measure::window::{Arm, reading};
-use bellwether_core::policy::Check;
 use bellwether_core::stats::tally::Phi;
 use bellwether_core::time::Span;
 
@@ -77,14 +77,14 @@ impl CheckTraffic {
         let mut pods = 0;
         for block in blocks {
             let stable = block.metrics.get(&check.metric).and_then(|sample| reading(sample, Arm::Stable));
-            let Some(tally) = stable.and_then(|reading| counted(reading, check)) else { continue };
+            let Some(tally) = stable.and_then(|reading| counted(reading, check.limit)) else { continue };
             seconds += Span::between(block.from, block.to).as_secs_f64();
             (bad, n) = (bad + tally.hits(), n + tally.n());
             let readings = block.processes.get(&check.metric).map_or(&[][..], Vec::as_slice);
-            let count = readings.iter().filter_map(|reading| counted(reading, check)).count();
+            let count = readings.iter().filter_map(|reading| counted(reading, check.limit)).count();
             pods = pods.max(u32::try_from(count).unwrap_or(u32::MAX));
         }
-        let phi = check.bad().learn(blocks).dispersion.phi();
+        let phi = check.criterion().learn(blocks).dispersion.phi();
         let clusters = (phi.calibrated && pods >= 2).then(|| Clusters { phi: phi.value().min(1000.0), pods });
         CheckTraffic::new(n / seconds, if n > 0.0 { bad / n } else { 0.0 }, clusters).ok()
     }

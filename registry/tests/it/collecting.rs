@@ -1,4 +1,4 @@
-//! What a collector finds in a directory, where a killed writer leaves unfinished files.
+//! Collecting garbage in a local directory, where a killed writer also leaves unfinished files.
 
 use std::fs::File;
 use std::path::Path;
@@ -10,7 +10,8 @@ use crate::suite::{draft, register, write_model};
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
-fn aged(path: &Path, age: Duration) {
+/// Writes a file that was last changed `age` ago.
+fn write_aged(path: &Path, age: Duration) {
     std::fs::create_dir_all(path.parent().unwrap()).unwrap();
     std::fs::write(path, "left").unwrap();
     #[expect(clippy::disallowed_methods, reason = "a file's age is counted from the system's time")]
@@ -19,15 +20,15 @@ fn aged(path: &Path, age: Duration) {
 }
 
 #[tokio::test]
-async fn only_what_is_old_and_nobodys_goes() {
+async fn collection_removes_only_old_unreferenced_uploads_and_unfinished_files() {
     let (root, files) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let registry =
         Registry::create(&Options { url: format!("file://{}", root.path().display()), ..Options::default() }).unwrap();
-    let places = write_model(files.path(), &[("model.bin", 10)]);
-    let manifest = register(&registry, draft("model", "1.0.0"), &places).await.unwrap();
-    let dead = "uploads/model/2.0.0/0123/0";
+    let paths = write_model(files.path(), &[("model.bin", 10)]);
+    let manifest = register(&registry, draft("model", "1.0.0"), &paths).await.unwrap();
+    // Path, age, and whether it is garbage.
     let rows = [
-        (dead, 3 * DAY, true),
+        ("uploads/model/2.0.0/0123/0", 3 * DAY, true),
         ("uploads/model/2.0.0/4567/0", DAY / 4, false),
         ("uploads/model/3.0.0/89ab/0#1", 3 * DAY, true),
         ("models/model/3.0.0.json#2", 3 * DAY, true),
@@ -36,16 +37,16 @@ async fn only_what_is_old_and_nobodys_goes() {
         ("uploads/readme.txt", 3 * DAY, false),
     ];
     for (path, age, _) in rows {
-        aged(&root.path().join(path), age);
+        write_aged(&root.path().join(path), age);
     }
-    // The files of a version are not garbage, however old they are.
+    // The files of a registered version are never garbage, however old they are.
     let own = format!("uploads/model/1.0.0/{}", manifest.upload);
     for name in ["0", "closed"] {
         let file = File::options().append(true).open(root.path().join(&own).join(name)).unwrap();
         #[expect(clippy::disallowed_methods, reason = "a file's age is counted from the system's time")]
         file.set_modified(SystemTime::now() - 3 * DAY).unwrap();
     }
-    #[expect(clippy::disallowed_methods, reason = "the collector is told what time it is")]
+    #[expect(clippy::disallowed_methods, reason = "the collector must get the real time, because files have it")]
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs();
     let now = jiff::Timestamp::from_second(now as i64).unwrap();
     let expected = ["models/model/3.0.0.json#2", "uploads/model/2.0.0/0123", "uploads/model/3.0.0/89ab/0#1"];

@@ -1,12 +1,12 @@
-//! The registry in memory and in a directory, in one binary.
-#![expect(clippy::unwrap_used, reason = "a test that can't go on has failed")]
+//! The tests of the registry in memory and in a local directory, as one binary.
+#![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
 #[path = "../support/suite.rs"]
 mod suite;
 
 mod collecting;
 mod damage;
-mod dying;
+mod failing_writes;
 mod refused;
 mod reports;
 mod signed;

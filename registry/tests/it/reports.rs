@@ -1,16 +1,16 @@
-//! Gates: which reports open them.
+//! Gate reports: attaching them, and the reports that let a version become current.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bellwether_registry::point::Promotion;
-use bellwether_registry::{Error, Manifest, Registry};
+use bellwether_registry::{Manifest, Registry, RegistryError};
 use object_store::memory::InMemory;
 use serde_json::json;
 
 use crate::suite::{at, draft, promotion, register, write_model};
 
-/// A report on this version.
+/// Returns a report on this version that ended at this second.
 pub fn report(manifest: &Manifest, suite: &str, verdict: &str, second: i64) -> Vec<u8> {
     let subject = json!({"model": manifest.name, "version": manifest.version, "digest": manifest.checksum});
     serde_json::to_vec(&json!({
@@ -26,15 +26,15 @@ pub fn report(manifest: &Manifest, suite: &str, verdict: &str, second: i64) -> V
 
 async fn registered() -> (Registry, Manifest) {
     let directory = tempfile::tempdir().unwrap();
-    let places = write_model(directory.path(), &[("model.bin", 10)]);
+    let paths = write_model(directory.path(), &[("model.bin", 10)]);
     let require = BTreeMap::from([("production".parse().unwrap(), vec!["safety".parse().unwrap()])]);
     let registry = Registry::on(Arc::new(InMemory::new()), 100).requiring(require);
-    let manifest = register(&registry, draft("model", "1.0.0"), &places).await.unwrap();
+    let manifest = register(&registry, draft("model", "1.0.0"), &paths).await.unwrap();
     (registry, manifest)
 }
 
 #[tokio::test]
-async fn a_version_is_current_when_all_its_suites_have_passed_and_not_before() {
+async fn a_version_becomes_current_only_when_all_required_suites_have_passed() {
     let (registry, manifest) = registered().await;
     let both = Promotion { require: vec!["quality".parse().unwrap()], ..promotion("model", "1.0.0", 9) };
     let error = registry.promote(&both).await.unwrap_err().to_string();
@@ -47,19 +47,19 @@ async fn a_version_is_current_when_all_its_suites_have_passed_and_not_before() {
     }
     registry.attach(&manifest, report(&manifest, "safety", "pass", 5)).await.unwrap();
     let mut effect = both.clone();
-    effect.mark.effect = Some("effect-1".to_owned());
-    let moved = registry.promote(&effect).await.unwrap().to;
-    let suites: Vec<String> = moved.reports.iter().map(|evidence| evidence.suite.to_string()).collect();
+    effect.context.effect = Some("effect-1".to_owned());
+    let promoted = registry.promote(&effect).await.unwrap().entry;
+    let suites: Vec<String> = promoted.reports.iter().map(|evidence| evidence.suite.to_string()).collect();
     assert_eq!(suites, ["quality", "safety"]);
-    let bytes = registry.report(&manifest, &moved.reports[1].report).await.unwrap();
+    let bytes = registry.report(&manifest, &promoted.reports[1].report).await.unwrap();
     assert_eq!(bytes, report(&manifest, "safety", "pass", 5));
-    // The last run counts, not the one that somebody likes.
+    // The last run counts, not an earlier success.
     registry.attach(&manifest, report(&manifest, "safety", "fail", 6)).await.unwrap();
-    assert!(matches!(registry.promote(&both).await.unwrap_err(), Error::Refused { .. }));
-    // But what was done is done.
+    assert!(matches!(registry.promote(&both).await.unwrap_err(), RegistryError::Refused { .. }));
+    // A repeated effect returns its move, although the gate is closed by now.
     let again = registry.promote(&effect).await.unwrap();
-    assert!(!again.now && again.to == moved);
-    // Elsewhere nothing is asked for.
+    assert!(!again.created && again.entry == promoted);
+    // Another environment requires no suites.
     registry
         .promote(&Promotion { environment: "staging".parse().unwrap(), ..promotion("model", "1.0.0", 9) })
         .await
@@ -73,20 +73,20 @@ async fn a_report_about_something_else_is_refused() {
     let other = format!("sha256:{}", "0".repeat(64));
     let rows = [
         (good.replace("1.0.0", "1.0.1"), "it is about model 1.0.1"),
-        (good.replace(&manifest.checksum.to_string(), &other), "run the suite on what is registered"),
+        (good.replace(&manifest.checksum.to_string(), &other), "run the suite on the registered files"),
         (good.replace("/v1", "/v2"), "schema"),
         (good.replace("\"pass\"", "\"passed\""), "passed"),
         (good.replace("\"safety\"", "\"../safety\""), "suite of gates"),
         (good.replace("finished", "ended"), "finished"),
         ("not JSON".to_owned(), "no gate report"),
     ];
-    for (text, words) in rows {
+    for (text, wanted) in rows {
         let error = registry.attach(&manifest, text.clone().into_bytes()).await.unwrap_err().to_string();
-        assert!(error.contains(words), "{text}: {error}");
+        assert!(error.contains(wanted), "{text}: {error}");
     }
     assert!(registry.reports(&manifest).await.unwrap().is_empty());
     for _ in 0..2 {
         registry.attach(&manifest, good.clone().into_bytes()).await.unwrap();
     }
-    assert_eq!(registry.reports(&manifest).await.unwrap().len(), 1, "the same one twice is one");
+    assert_eq!(registry.reports(&manifest).await.unwrap().len(), 1, "attaching a report twice gives one report");
 }

@@ -1,19 +1,19 @@
-//! Signatures, against one that sigstore's own tool has made.
+//! Signatures, tested with one that sigstore's own tool made.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use bellwether_registry::signature::Key;
-use bellwether_registry::{Options, Registry};
+use bellwether_registry::{Options, Registry, VerifyingKey};
 use object_store::memory::InMemory;
 
 use crate::suite::{draft, promotion, register};
 
+/// The directory with the signed model and its public key.
 fn signed() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/signed")
 }
 
-/// A copy of the signed model that may be changed.
+/// Returns a copy of the signed model that a test may change.
 fn copy() -> tempfile::TempDir {
     let directory = tempfile::tempdir().unwrap();
     std::fs::create_dir(directory.path().join("sub")).unwrap();
@@ -23,16 +23,17 @@ fn copy() -> tempfile::TempDir {
     directory
 }
 
-async fn said(directory: &Path, key: &Key) -> String {
+/// Registers the directory's files. Returns "valid" or the error's message.
+async fn verification(directory: &Path, key: &VerifyingKey) -> String {
     let registry = Registry::on(Arc::new(InMemory::new()), 100);
     let manifest = register(&registry, draft("model", "1.0.0"), &[directory.to_owned()]).await.unwrap();
-    registry.verify_signature(&manifest, key).await.map_or_else(|error| error.to_string(), |()| "holds".to_owned())
+    registry.verify_signature(&manifest, key).await.map_or_else(|error| error.to_string(), |()| "valid".to_owned())
 }
 
 #[tokio::test]
-async fn what_sigstores_tool_signed_holds_and_nothing_else() {
-    let key = Key::read(&signed().join("key.pub")).unwrap();
-    assert_eq!(said(copy().path(), &key).await, "holds");
+async fn only_the_files_that_sigstores_tool_signed_are_accepted() {
+    let key = VerifyingKey::read(&signed().join("key.pub")).unwrap();
+    assert_eq!(verification(copy().path(), &key).await, "valid");
     type Change = fn(&Path);
     let rows: [(Change, &str); 6] = [
         (|path| std::fs::write(path.join("weights.bin"), "Weights").unwrap(), "weights.bin is not as it was signed"),
@@ -45,7 +46,7 @@ async fn what_sigstores_tool_signed_holds_and_nothing_else() {
     for (change, wanted) in rows {
         let directory = copy();
         change(directory.path());
-        let got = said(directory.path(), &key).await;
+        let got = verification(directory.path(), &key).await;
         assert!(got.contains(wanted), "{got:?} should say {wanted:?}");
     }
 }
@@ -57,7 +58,7 @@ fn change(path: &Path, from: &str, to: &str) {
 }
 
 #[tokio::test]
-async fn where_a_key_is_set_only_what_is_signed_is_promoted() {
+async fn with_a_key_an_unsigned_version_is_not_promoted() {
     let root = tempfile::tempdir().unwrap();
     let url = root.path().display().to_string();
     let options = Options { url, signature_key: Some(signed().join("key.pub")), ..Options::default() };
@@ -66,18 +67,18 @@ async fn where_a_key_is_set_only_what_is_signed_is_promoted() {
     let unsigned = copy();
     std::fs::remove_file(unsigned.path().join("model.sig")).unwrap();
     register(&registry, draft("model", "1.1.0"), &[unsigned.path().to_owned()]).await.unwrap();
-    assert!(registry.promote(&promotion("model", "1.0.0", 1)).await.unwrap().now);
+    assert!(registry.promote(&promotion("model", "1.0.0", 1)).await.unwrap().created);
     let error = registry.promote(&promotion("model", "1.1.0", 2)).await.unwrap_err().to_string();
     assert!(error.contains("sign it before it is registered"), "{error}");
 }
 
 #[test]
-fn what_is_no_key_on_p256_is_refused() {
+fn a_file_without_a_p256_public_key_is_refused() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("key.pub");
     let good = std::fs::read_to_string(signed().join("key.pub")).unwrap();
     for text in ["", "nonsense", &good.replace("MFkw", "MFkx"), &good.replace("PUBLIC", "PRIVATE")] {
         std::fs::write(&path, text).unwrap();
-        assert!(Key::read(&path).unwrap_err().to_string().contains("P-256"), "{text}");
+        assert!(VerifyingKey::read(&path).unwrap_err().to_string().contains("P-256"), "{text}");
     }
 }

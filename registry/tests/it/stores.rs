@@ -1,4 +1,4 @@
-//! The suite, store by store.
+//! The shared suite (`tests/support/suite.rs`) on each kind of store.
 
 use std::sync::Arc;
 
@@ -14,35 +14,35 @@ fn local(directory: &std::path::Path) -> Registry {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn in_memory() {
+async fn a_registry_in_memory_passes_the_suite() {
     suite::check(&Registry::on(Arc::new(InMemory::new()), PART), PART, 10_000).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn in_a_directory() {
+async fn a_registry_in_a_directory_passes_the_suite() {
     let directory = tempfile::tempdir().unwrap();
-    // Its parts are 1 MiB.
+    // A local directory has parts of 1 MiB.
     suite::check(&local(directory.path()), 1 << 20, 1000).await;
 }
 
-/// As by several processes: nothing is shared but the directory.
+/// Like two processes, the registries share nothing but the directory.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn two_registries_in_one_directory_know_of_each_other() {
+async fn two_registries_in_one_directory_see_each_others_versions_and_moves() {
     let directory = tempfile::tempdir().unwrap();
     let files = tempfile::tempdir().unwrap();
-    let places = suite::write_model(files.path(), &[("model.bin", 10)]);
+    let paths = suite::write_model(files.path(), &[("model.bin", 10)]);
     let (one, two) = (local(directory.path()), local(directory.path()));
-    suite::register(&one, suite::draft("shared", "1.0.0"), &places).await.unwrap();
-    suite::register(&two, suite::draft("shared", "1.0.0"), &places).await.unwrap_err();
+    suite::register(&one, suite::draft("shared", "1.0.0"), &paths).await.unwrap();
+    suite::register(&two, suite::draft("shared", "1.0.0"), &paths).await.unwrap_err();
     two.promote(&suite::promotion("shared", "1.0.0", 0)).await.unwrap();
     let current = one.current(&"production".parse().unwrap(), &"shared".parse().unwrap()).await.unwrap().unwrap();
     assert_eq!(current.version.unwrap().to_string(), "1.0.0");
 }
 
-/// `tests/run real registry` does the same and starts a server for it.
+/// `tests/run real registry` runs the same suite and starts a server for it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-#[ignore = "it needs an S3 server: BELLWETHER_REGISTRY_S3 is a bucket's URL, BELLWETHER_REGISTRY_ENDPOINT its server's"]
-async fn in_s3() {
+#[ignore = "it needs an S3 server: set BELLWETHER_REGISTRY_S3 to a bucket's URL, BELLWETHER_REGISTRY_ENDPOINT to the server's"]
+async fn a_registry_in_s3_passes_the_suite() {
     let get = |name: &str| std::env::var(name).unwrap();
     let options = Options {
         url: get("BELLWETHER_REGISTRY_S3"),
@@ -54,26 +54,26 @@ async fn in_s3() {
     suite::check(&Registry::open(&options).unwrap(), 6 << 20, 1000).await;
 }
 
-/// What the daemon does with it: its futures go to other threads.
+/// The daemon polls the registry's futures on several threads.
 #[test]
 fn futures_may_move_between_threads() {
-    fn sent<T: Send>(_: T) {}
+    fn assert_send<T: Send>(_: T) {}
     let registry = Registry::on(Arc::new(InMemory::new()), PART);
     let (environment, name) = ("production".parse().unwrap(), "x".parse().unwrap());
     let promotion = suite::promotion("x", "1.0.0", 0);
-    let mark = suite::mark(0);
-    sent(registry.promote(&promotion));
-    sent(registry.current(&environment, &name));
-    let back = bellwether_registry::point::Restoration {
+    let context = suite::context(0);
+    assert_send(registry.promote(&promotion));
+    assert_send(registry.current(&environment, &name));
+    let restoration = bellwether_registry::point::Restoration {
         environment: "production".parse().unwrap(),
         name: "x".parse().unwrap(),
         to: None,
-        mark: mark.clone(),
+        context: context.clone(),
     };
-    sent(registry.restore(&back));
-    sent(registry.history(&environment, &name));
+    assert_send(registry.restore(&restoration));
+    assert_send(registry.history(&environment, &name));
     let champion = "champion".parse().unwrap();
-    sent(registry.set_alias(&name, &champion, None, &mark));
-    sent(registry.register(suite::draft("x", "1.0.0"), Vec::new(), suite::at(0)));
-    sent(registry.collect(std::time::Duration::from_secs(3600), true, suite::at(0)));
+    assert_send(registry.set_alias(&name, &champion, None, &context));
+    assert_send(registry.register(suite::draft("x", "1.0.0"), Vec::new(), suite::at(0)));
+    assert_send(registry.collect(std::time::Duration::from_secs(3600), true, suite::at(0)));
 }

@@ -1,4 +1,4 @@
-//! Stores that do what stores do on bad days.
+//! A store in memory whose writes fail in a chosen way.
 
 use std::fmt::{self, Display};
 use std::ops::Range;
@@ -17,22 +17,22 @@ use object_store::{
     PutMultipartOptions, PutOptions, PutPayload, PutResult, Result, UploadPart,
 };
 
-/// What happens to a write.
+/// A concurrent act; its argument is the number of the write that it follows.
 pub type Hook = dyn Fn(usize) -> BoxFuture<'static, ()> + Send + Sync;
 
-/// How a store fails.
+/// The way in which the store fails.
 pub enum Failure {
-    /// The write is not done, and none after it: the writer was killed, or the store has gone.
+    /// The chosen write and all later ones fail and have no effect: the writer was killed, or the store is gone.
     Before,
-    /// The write is done, nobody learns of it, and none after it is.
+    /// The chosen write takes effect but fails, and all later ones fail without effect.
     After,
-    /// Every write is done, and its answer is lost: the client asks again by itself.
+    /// Every write is carried out twice, as if each first answer was lost and the client tried again.
     Twice,
-    /// After the write somebody else does something.
+    /// A concurrent act follows the chosen write.
     Meanwhile(Box<Hook>),
 }
 
-/// A store in memory whose `nth` write fails, counted from 1.
+/// A store in memory whose write number `nth` fails, counted from 1.
 pub struct Unstable {
     pub inner: Arc<InMemory>,
     failure: Arc<Failure>,
@@ -47,19 +47,20 @@ impl Unstable {
         Unstable { inner, failure: Arc::new(failure), nth, writes, dead }
     }
 
-    fn gate(&self) -> Gate {
+    fn gate(&self) -> WriteGate {
         let Unstable { failure, nth, writes, dead, .. } = self;
-        Gate { failure: failure.clone(), nth: *nth, writes: writes.clone(), dead: dead.clone() }
+        WriteGate { failure: failure.clone(), nth: *nth, writes: writes.clone(), dead: dead.clone() }
     }
 
-    /// Whether the failure has happened.
+    /// Returns whether write number `nth` was reached.
     pub fn has_failed(&self) -> bool {
         self.writes.load(Ordering::SeqCst) >= self.nth
     }
 }
 
+/// Counts the writes of a store and its uploads, and lets them fail.
 #[derive(Clone)]
-struct Gate {
+struct WriteGate {
     failure: Arc<Failure>,
     nth: usize,
     writes: Arc<AtomicUsize>,
@@ -67,11 +68,11 @@ struct Gate {
 }
 
 fn gone() -> Error {
-    Error::Generic { store: "Unstable", source: "the store has gone".into() }
+    Error::Generic { store: "Unstable", source: "the store is gone".into() }
 }
 
-impl Gate {
-    async fn through<T>(&self, write: impl Fn() -> BoxFuture<'static, Result<T>> + Send) -> Result<T> {
+impl WriteGate {
+    async fn perform<T>(&self, write: impl Fn() -> BoxFuture<'static, Result<T>> + Send) -> Result<T> {
         if self.dead.load(Ordering::SeqCst) {
             return Err(gone());
         }
@@ -121,12 +122,12 @@ impl ObjectStore for Unstable {
             let (inner, location, payload, opts) = (inner.clone(), location.clone(), payload.clone(), opts.clone());
             async move { inner.put_opts(&location, payload, opts).await }.boxed()
         };
-        gate.through(write).await
+        gate.perform(write).await
     }
 
     async fn put_multipart_opts(&self, location: &Path, opts: PutMultipartOptions) -> Result<Box<dyn MultipartUpload>> {
         let upload = self.inner.put_multipart_opts(location, opts).await?;
-        // To begin an upload shows nothing, and so is no write.
+        // Beginning an upload has no visible effect, so it is not counted as a write.
         Ok(Box::new(Upload { inner: upload, gate: self.gate() }))
     }
 
@@ -161,19 +162,19 @@ impl ObjectStore for Unstable {
 #[derive(Debug)]
 struct Upload {
     inner: Box<dyn MultipartUpload>,
-    gate: Gate,
+    gate: WriteGate,
 }
 
-impl fmt::Debug for Gate {
+impl fmt::Debug for WriteGate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Gate")
+        f.write_str("WriteGate")
     }
 }
 
 #[async_trait]
 impl MultipartUpload for Upload {
     fn put_part(&mut self, data: PutPayload) -> UploadPart {
-        // A part that fails is a part that never came.
+        // A failed part is never stored, so `Before` and `After` are the same here.
         let fails = self.gate.writes.fetch_add(1, Ordering::SeqCst) + 1 == self.gate.nth;
         if let (true, Failure::Before | Failure::After) = (fails, &*self.gate.failure) {
             self.gate.dead.store(true, Ordering::SeqCst);

@@ -126,7 +126,7 @@ impl Simulator {
                 workload.and_then(|workload| before.get(workload)),
                 workload.and_then(|workload| engine.state(workload)),
             );
-            let is_ignored = transition.took != Disposition::Changed;
+            let is_ignored = transition.disposition != Disposition::Changed;
             assert!(!is_ignored || before == after, "an ignored input changes the state");
             let (before, after) = if is_ignored { (None, None) } else { (before.cloned(), after.cloned()) };
             steps.push(JournalStep { transition, before, basis: basis.clone(), after });

@@ -93,7 +93,8 @@ impl SimulatedJournal {
             Some((scope, None)) => self.freezes.remove(&scope),
             None => None,
         };
-        let (Some(workload), Disposition::Changed, Some(after)) = (&transition.workload, transition.took, &step.after)
+        let (Some(workload), Disposition::Changed, Some(after)) =
+            (&transition.workload, transition.disposition, &step.after)
         else {
             return;
         };

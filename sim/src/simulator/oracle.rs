@@ -7,7 +7,7 @@ use bellwether_core::engine::record::asks;
 use bellwether_core::ids::{Weight, Workload};
 use bellwether_core::input::effect::{Act, Effect};
 use bellwether_core::input::status::{DeploymentStatus, WorkloadStatus};
-use bellwether_core::judge::verdict::Verdict;
+use bellwether_core::judge::numbers::Verdict;
 use bellwether_core::policy::{Before, Policy, Then};
 use bellwether_core::rollout::decision::{Decision, DecisionKind};
 use bellwether_core::rollout::phase::Phase;
@@ -44,7 +44,7 @@ impl Oracle {
         }
         let was = before.and_then(|state| state.rollout.as_ref());
         let is_queued = before.is_some_and(|before| before.queued.is_some());
-        if was.is_some_and(|was| was.phase == Phase::Ended) && !asks(&transition.input.event) && !is_queued {
+        if was.is_some_and(|was| was.phase() == Phase::Ended) && !asks(&transition.input.event) && !is_queued {
             let is_message = |effect: &Effect| matches!(effect.act, Act::Notify { .. } | Act::Note { .. });
             let is_idle = transition.effects.iter().all(is_message) && transition.decisions.is_empty();
             assert!(is_idle, "a rollout acts after its end");
@@ -53,7 +53,7 @@ impl Oracle {
             if let Act::SetWeight { weight, .. } = effect.act {
                 let old = self.weights.insert(effect.workload.clone(), weight).unwrap_or_default();
                 let is_repeated = was
-                    .and_then(|was| was.in_flight.as_ref())
+                    .and_then(|was| was.current.in_flight.as_ref())
                     .is_some_and(|in_flight| in_flight.effect.id == effect.id);
                 // The decision is of this transition, or of an earlier one that waited.
                 let is_decided = self.advanced.remove(&effect.workload);
@@ -77,7 +77,7 @@ impl Oracle {
                 assert!(is_open, "a rollout advances outside the change window");
                 let lacks_approval = |before: Before| {
                     let mut approvals = policy.approvals.iter().filter(|approval| approval.before == before);
-                    approvals.any(|approval| !rollout.approved.contains(&approval.name))
+                    approvals.any(|approval| !rollout.orders.approved.contains(&approval.name))
                 };
                 let is_promotion = decision.kind == DecisionKind::Promote;
                 assert!(!is_promotion || !lacks_approval(Before::Promotion), "promoted without an approval");
@@ -157,7 +157,7 @@ impl Oracle {
 
 /// Asserts that blocks don't overlap, so that no request is counted twice.
 fn check_blocks(state: &WorkloadState) {
-    let Some(analysis) = state.rollout.as_ref().and_then(|rollout| rollout.analysis.as_ref()) else { return };
+    let Some(analysis) = state.rollout.as_ref().and_then(|rollout| rollout.measured.analysis.as_ref()) else { return };
     let mut last = None;
     for block in analysis.ring.blocks() {
         let is_later = last.is_none_or(|last| last <= block.from);

@@ -75,11 +75,11 @@ impl Simulator {
         }
         for state in self.daemon.engine.states() {
             // After an external change a rollout may have to wait for a person; it must then be held.
-            let is_held = state.active().is_some_and(|rollout| rollout.held.is_some());
+            let is_held = state.active().is_some_and(|rollout| rollout.current.hold.is_some());
             if self.interfered.contains(&state.workload) && is_held {
                 continue;
             }
-            let stuck = state.active().map(|rollout| (rollout.phase, rollout.since, &rollout.reason, &rollout.held));
+            let stuck = state.active().map(|rollout| (&rollout.current, &rollout.reason));
             assert!(state.active().is_none(), "a rollout has not ended at {}: {stuck:#?}", self.now);
             let rollout = state.rollout.as_ref();
             assert!(rollout.is_none_or(|rollout| rollout.ending().is_some()));

@@ -1,97 +1,98 @@
-//! What can go wrong before anything is decided: settings, connections, topics. Each names the setting and the remedy.
-//! What goes wrong with a journal is a `JournalError`.
+//! The errors of options, connections and topics. Each names the setting or topic and the remedy. The errors of an open
+//! journal are `JournalError`s.
 
 use std::path::PathBuf;
 
 use rdkafka::error::KafkaError;
 
-/// Why Kafka can't be used as configured.
+/// An error of a Kafka client outside a journal.
 #[derive(Debug, thiserror::Error)]
 pub enum KafkaClientError {
-    /// A property that would break what the daemon relies on.
+    /// A librdkafka property that the user must not set.
     #[error("kafka.properties.\"{name}\" can't be set: {reason}")]
     Property {
-        /// Which.
+        /// The property's name.
         name: String,
-        /// Why not, and what to do instead.
+        /// The reason and the remedy.
         reason: &'static str,
     },
-    /// A setting that makes no sense.
+    /// A setting with an invalid value.
     #[error("kafka.{setting} is {value}; {remedy}")]
     Setting {
-        /// Which.
+        /// The key within `[kafka]`.
         setting: &'static str,
-        /// Its value.
+        /// The value.
         value: String,
-        /// What it must be.
+        /// The valid values.
         remedy: &'static str,
     },
-    /// A file with a secret.
+    /// A file with a secret that can't be read.
     #[error("kafka.{setting}: {path} can't be read: {source}", path = path.display())]
     Secret {
-        /// Which setting names the file.
+        /// The key within `[kafka]` that names the file.
         setting: String,
-        /// Which file.
+        /// The path of the file.
         path: PathBuf,
-        /// Why it can't be read.
+        /// The error of the operating system.
         source: std::io::Error,
     },
-    /// librdkafka refuses the configuration.
+    /// A configuration that librdkafka refuses.
     #[error("librdkafka refuses the configuration: {0}")]
     Client(String),
-    /// Nobody answers.
+    /// No broker answers.
     #[error("no broker of kafka.brokers = {brokers:?} answers: {problem}")]
     Unreachable {
-        /// Which brokers.
+        /// The value of `kafka.brokers`.
         brokers: String,
-        /// What librdkafka says.
+        /// The message of librdkafka.
         problem: String,
     },
     /// A topic whose settings would lose or mix up state.
     #[error("topic {topic} has {setting} = {value}; {remedy}")]
     Topic {
-        /// Which.
+        /// The topic's name.
         topic: String,
-        /// Which of its settings.
+        /// The name of the topic's setting.
         setting: String,
-        /// Its value.
+        /// The setting's value.
         value: String,
-        /// What it must be, and how to get there.
+        /// The valid value, and the way to set it.
         remedy: String,
     },
-    /// A topic that is missing and can't be created.
+    /// A missing topic that can't be created.
     #[error("topic {topic} is missing and can't be created: {problem}; {remedy}")]
     Create {
-        /// Which.
+        /// The topic's name.
         topic: String,
-        /// What the broker says.
+        /// The broker's message.
         problem: String,
-        /// What a person can do.
+        /// The remedy.
         remedy: &'static str,
     },
     /// A topic that can't be read.
     #[error("topic {topic} can't be read: {problem}")]
     Read {
-        /// Which.
+        /// The topic's name; with its partition, as in `events[3]`, if one was read.
         topic: String,
-        /// What librdkafka says.
+        /// The message of librdkafka, or the problem that the reader found.
         problem: String,
     },
-    /// An event that was not produced. Sending it again is harmless: it is the same event by its source and id.
+    /// An event that was not acknowledged. It may be sent again: an event is identified by its source and id.
     #[error("the event was not written to topic {topic}: {problem}")]
     Send {
-        /// To which topic.
+        /// The topic's name.
         topic: String,
-        /// What librdkafka says.
+        /// The message of librdkafka.
         problem: String,
     },
-    /// The consumer can't go on.
+    /// The consumer ended with an error.
     #[error("the consumer has ended: {0}")]
     Consumer(String),
 }
 
-/// A client that could not be created. librdkafka's own words hold the value, which may be a secret: left out.
-#[expect(clippy::wildcard_enum_match_arm, reason = "librdkafka has many errors, and most speak for themselves")]
+/// Returns the error for a client that could not be created. The text of librdkafka is left out where it may contain the
+/// value of a property, which may be a secret.
+#[expect(clippy::wildcard_enum_match_arm, reason = "the text of all other errors of librdkafka is used as it is")]
 pub(super) fn client(error: &KafkaError) -> KafkaClientError {
     KafkaClientError::Client(match error {
         KafkaError::ClientConfig(_, problem, name, _) if problem.contains(name) => problem.clone(),

@@ -1,12 +1,14 @@
-//! The member of the consumer group: one thread that polls, and waits for nobody.
+//! The member of the consumer group: a thread that polls the consumer and passes records to the daemon.
 //!
-//! A consumer that is not polled is thrown out of its group, so nothing the daemon does may hold up the polling. Records
-//! go into a bounded channel; when it is full they wait here in order, and when enough of them wait the partitions are
-//! paused until the daemon has caught up. Not sooner: a pause throws away what was fetched ahead. The one thing the thread does wait for is a daemon that has to let go of a revoked partition, and for
-//! that it waits five seconds at most: the broker refuses late writes anyway.
+//! The group expels a consumer that is not polled, so a slow daemon must not delay the polling. Records go into a bounded
+//! channel. When it is full they queue here in order, and when many are queued the partitions are paused until the daemon
+//! has caught up. They are not paused earlier, because a pause discards the records that were fetched ahead.
+//!
+//! The thread waits for the daemon only when a partition is revoked, until the daemon has released it, and for five
+//! seconds at most. Later writes of the daemon are refused by the broker.
 #![expect(
     clippy::disallowed_methods,
-    reason = "deadlines of blocking calls, on threads of their own; no decision sees them"
+    reason = "deadlines of blocking calls on a thread of its own; the engine does not see them"
 )]
 
 use std::collections::{HashMap, VecDeque};
@@ -25,24 +27,24 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::error::{self, KafkaClientError};
 use super::options::Options;
-use super::ownership::{Command, Ownership};
+use super::ownership::{Ownership, PollerCommand};
 use crate::metrics;
 use crate::ports::{EventRecord, Partition, Wake};
 
-/// How long a daemon may take to let go of what is revoked.
-const LET_GO: Duration = Duration::from_secs(5);
-/// How long one poll waits for a record, when nothing waits for room in the channel …
+/// The time for the daemon to release revoked partitions.
+const RELEASE_TIMEOUT: Duration = Duration::from_secs(5);
+/// The time that one poll waits for a record while the queue is empty.
 const IDLE_POLL: Duration = Duration::from_millis(50);
-/// … and when something does.
+/// The time that one poll waits for a record while wakes are queued.
 const BUSY_POLL: Duration = Duration::from_millis(5);
-/// So many records may wait for room in the channel before the partitions are paused …
-const MANY: usize = 256;
-/// … or so many bytes; they flow again when a quarter of either is left.
-const HEAVY: usize = 8 << 20;
-/// How long a question to the broker about committed offsets may take.
-const ASK: Duration = Duration::from_secs(5);
+/// The number of queued wakes at which the partitions are paused. They are resumed below a quarter of it.
+const PAUSE_AT_WAKES: usize = 256;
+/// The bytes of queued records at which the partitions are paused. They are resumed below a quarter of it.
+const PAUSE_AT_BYTES: usize = 8 << 20;
+/// The time for the broker to answer a query for committed offsets or to seek.
+const BROKER_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// A running member of the group.
+/// A member of the consumer group, polled by a thread. Dropping it stops the thread.
 pub struct KafkaIntake {
     stop: Arc<AtomicBool>,
     pulse: Arc<Pulse>,
@@ -50,20 +52,25 @@ pub struct KafkaIntake {
 }
 
 impl KafkaIntake {
-    /// Waits until the consumer has ended: `Ok` after [`KafkaIntake::stop`], else the reason why it can't go on. A daemon
-    /// whose intake has ended is to end as well.
+    /// Waits until the consumer has ended. A daemon has to end when its intake has ended.
+    ///
+    /// # Errors
+    /// If the consumer ended for another reason than [`KafkaIntake::stop`] or the end of the daemon.
     pub async fn ended(&mut self) -> Result<(), KafkaClientError> {
         let ended = (&mut self.ended).await;
         ended.unwrap_or_else(|_| Err(KafkaClientError::Consumer("its thread panicked".to_owned())))
     }
 
-    /// Leaves the group: everything is revoked, and the daemon is told.
+    /// Leaves the group: all partitions are revoked, and the daemon gets a `Wake::Revoked` for each.
+    ///
+    /// # Errors
+    /// Those of [`KafkaIntake::ended`].
     pub async fn stop(mut self) -> Result<(), KafkaClientError> {
         self.stop.store(true, Ordering::SeqCst);
         self.ended().await
     }
 
-    /// When the thread last polled, for whoever looks after the daemon's health.
+    /// Returns the time of the last poll, for the daemon's health check.
     pub fn pulse(&self) -> Arc<Pulse> {
         Arc::clone(&self.pulse)
     }
@@ -75,10 +82,11 @@ impl Drop for KafkaIntake {
     }
 }
 
-/// When the consumer was last polled.
+/// The time of the consumer's last poll.
 #[derive(Debug)]
 pub struct Pulse {
     start: Instant,
+    /// The milliseconds from `start` to the last poll.
     millis: AtomicU64,
 }
 
@@ -91,34 +99,35 @@ impl Pulse {
         u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
 
-    /// How long ago. More than a few seconds mean that the thread hangs.
+    /// Returns the time since the last poll. The thread hangs if it is more than a few seconds.
     pub fn silent_for(&self) -> Duration {
         Duration::from_millis(self.now().saturating_sub(self.millis.load(Ordering::Relaxed)))
     }
 }
 
-/// Starts the thread.
+/// Joins the consumer group and starts the polling thread.
 pub(super) fn start(
     options: &Options,
     ownership: Arc<Ownership>,
     wakes: mpsc::Sender<Wake>,
 ) -> Result<KafkaIntake, KafkaClientError> {
     ownership.join();
-    let gate = Arc::new(Gate { wakes, waiting: Mutex::default() });
-    let context = Rebalances { ownership: Arc::clone(&ownership), gate: Arc::clone(&gate) };
+    let queue = Arc::new(WakeQueue { wakes, queued: Mutex::default() });
+    let context = RebalanceContext { ownership: Arc::clone(&ownership), queue: Arc::clone(&queue) };
     let consumer = BaseConsumer::from_config_and_context(&options.group_consumer()?, context)
         .map_err(|error| error::client(&error))?;
     consumer.subscribe(&[&options.topic]).map_err(|error| error::client(&error))?;
-    let (stop, (told, ended)) = (Arc::new(AtomicBool::new(false)), oneshot::channel());
+    let stop = Arc::new(AtomicBool::new(false));
+    let (result_sender, ended) = oneshot::channel();
     let pulse = Arc::new(Pulse { start: Instant::now(), millis: AtomicU64::new(0) });
     let mut poller = Poller {
         topic: options.topic.clone(),
         consumer,
         ownership,
-        gate,
+        queue,
         started: HashMap::new(),
-        again: Vec::new(),
-        choked: false,
+        restarts: Vec::new(),
+        paused: false,
         stop: Arc::clone(&stop),
         pulse: Arc::clone(&pulse),
     };
@@ -128,91 +137,95 @@ pub(super) fn start(
             let result = poller.run();
             poller.leave();
             drop(poller);
-            // Nobody may be listening any more.
-            let _ = told.send(result);
+            // The receiver is gone if the intake was dropped.
+            let _ = result_sender.send(result);
         })
         .map_err(|error| KafkaClientError::Consumer(format!("its thread can't be started: {error}")))?;
     Ok(KafkaIntake { stop, pulse, ended })
 }
 
-/// The way to the daemon: the channel, and what waits for room in it. Wakes are never reordered.
-struct Gate {
+/// The daemon's channel, and the wakes that wait for room in it, in order.
+struct WakeQueue {
     wakes: mpsc::Sender<Wake>,
-    waiting: Mutex<VecDeque<Wake>>,
+    queued: Mutex<VecDeque<Wake>>,
 }
 
-impl Gate {
+impl WakeQueue {
     fn push(&self, wake: Wake) {
-        self.waiting().push_back(wake);
+        self.queued().push_back(wake);
         self.flush();
     }
 
-    /// Sends what there is room for. What still waits, as a share of what may.
-    fn flush(&self) -> Load {
-        let mut waiting = self.waiting();
-        while let Some(wake) = waiting.pop_front() {
+    /// Sends wakes until the channel is full or the queue is empty. Returns the fill level of the queue.
+    fn flush(&self) -> FillLevel {
+        let mut queued = self.queued();
+        while let Some(wake) = queued.pop_front() {
             match self.wakes.try_send(wake) {
                 Ok(()) => {}
                 Err(mpsc::error::TrySendError::Full(wake)) => {
-                    waiting.push_front(wake);
+                    queued.push_front(wake);
                     break;
                 }
-                // The daemon is gone: nothing matters any more.
-                Err(mpsc::error::TrySendError::Closed(_)) => waiting.clear(),
+                // The daemon has ended.
+                Err(mpsc::error::TrySendError::Closed(_)) => queued.clear(),
             }
         }
-        Load::of(&waiting)
+        FillLevel::of(&queued)
     }
 
-    /// Drops the records of a partition that have not been sent: they will be read again, by whoever owns it then.
-    fn forget(&self, partition: Partition) {
-        self.waiting().retain(|wake| !matches!(wake, Wake::Record(record) if record.partition == partition));
+    /// Drops the queued records of a partition. The partition's next owner reads them again.
+    fn drop_records(&self, partition: Partition) {
+        self.queued().retain(|wake| !matches!(wake, Wake::Record(record) if record.partition == partition));
     }
 
-    fn waiting(&self) -> MutexGuard<'_, VecDeque<Wake>> {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Locks the queue. Poisoning is harmless: each statement leaves the queue consistent.
+    fn queued(&self) -> MutexGuard<'_, VecDeque<Wake>> {
+        self.queued.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// How much waits for room in the channel.
+/// The fill level of the queue.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Load {
-    None,
-    Light,
-    /// Between the two marks: what flows goes on, what is paused stays so.
-    Middling,
+enum FillLevel {
+    Empty,
+    /// Below a quarter of both bounds: paused partitions are resumed.
+    Low,
+    /// Between a quarter of a bound and the bound: partitions stay paused or resumed as they are.
+    Medium,
+    /// At a bound: the partitions are paused.
     Full,
 }
 
-impl Load {
-    fn of(waiting: &VecDeque<Wake>) -> Load {
+impl FillLevel {
+    fn of(queued: &VecDeque<Wake>) -> FillLevel {
         let bytes: usize =
-            waiting.iter().map(|wake| if let Wake::Record(record) = wake { size(record) } else { 0 }).sum();
-        match waiting.len() {
-            0 => Load::None,
-            many if many >= MANY || bytes >= HEAVY => Load::Full,
-            some if some >= MANY / 4 || bytes >= HEAVY / 4 => Load::Middling,
-            _ => Load::Light,
+            queued.iter().map(|wake| if let Wake::Record(record) = wake { size(record) } else { 0 }).sum();
+        match queued.len() {
+            0 => FillLevel::Empty,
+            wakes if wakes >= PAUSE_AT_WAKES || bytes >= PAUSE_AT_BYTES => FillLevel::Full,
+            wakes if wakes >= PAUSE_AT_WAKES / 4 || bytes >= PAUSE_AT_BYTES / 4 => FillLevel::Medium,
+            _ => FillLevel::Low,
         }
     }
 }
 
+/// Returns the bytes of a record: its key, value and headers.
 fn size(record: &EventRecord) -> usize {
     let headers: usize = record.headers.iter().map(|(name, value)| name.len() + value.len()).sum();
     record.key.as_ref().map_or(0, Vec::len) + record.value.as_ref().map_or(0, Vec::len) + headers
 }
 
-/// Hears of rebalances, on the polling thread, inside `poll`.
-struct Rebalances {
+/// The callbacks of librdkafka for rebalances and statistics. They run on the polling thread, within `poll`.
+struct RebalanceContext {
     ownership: Arc<Ownership>,
-    gate: Arc<Gate>,
+    queue: Arc<WakeQueue>,
 }
 
-impl ClientContext for Rebalances {
+impl ClientContext for RebalanceContext {
     fn stats(&self, statistics: Statistics) {
         let topics = statistics.topics.into_values();
         for (partition, state) in topics.flat_map(|topic| topic.partitions) {
-            // Negative: not known, or not ours any more. -1 is the partition of what has none.
+            // A negative lag is unknown, and the partition -1 holds messages without a partition.
             if partition >= 0 {
                 metrics::kafka_lag(partition, state.consumer_lag.max(0));
             }
@@ -220,13 +233,13 @@ impl ClientContext for Rebalances {
     }
 }
 
-impl ConsumerContext for Rebalances {
+impl ConsumerContext for RebalanceContext {
     fn pre_rebalance(&self, consumer: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
         if let Rebalance::Revoke(list) = rebalance {
             let partitions: Vec<Partition> = list.elements().iter().map(|element| element.partition()).collect();
-            // What is lost already is somebody else's: the daemon is told, but there is nothing to wait for.
-            let patience = if consumer.assignment_lost() { Duration::ZERO } else { LET_GO };
-            self.revoke(&partitions, patience);
+            // A lost assignment may belong to another member already, so waiting for the release gains nothing.
+            let timeout = if consumer.assignment_lost() { Duration::ZERO } else { RELEASE_TIMEOUT };
+            self.revoke(&partitions, timeout);
         }
     }
 
@@ -234,79 +247,81 @@ impl ConsumerContext for Rebalances {
         match rebalance {
             Rebalance::Assign(list) => self.assign(consumer, list),
             Rebalance::Revoke(_) => {}
-            Rebalance::Error(error) => tracing::error!(%error, "rebalancing failed"),
+            Rebalance::Error(error) => tracing::error!(%error, "rebalance of the consumer group failed"),
         }
     }
 }
 
-impl Rebalances {
+impl RebalanceContext {
     fn assign(&self, consumer: &BaseConsumer<Self>, list: &TopicPartitionList) {
-        // Nothing flows before the journal is open; see the module above this one.
+        // A partition is read only when its journal is open; see the parent module.
         if let Err(error) = consumer.pause(list) {
-            tracing::error!(%error, "assigned partitions can't be paused");
+            tracing::error!(%error, "assigned partitions can't be paused until their journals are open");
         }
         let Some(membership) = consumer.group_metadata().map(Arc::new) else { return };
         for element in list.elements() {
             self.ownership.assigned(element.partition(), Arc::clone(&membership));
-            self.gate.push(Wake::Assigned(element.partition()));
+            self.queue.push(Wake::Assigned(element.partition()));
         }
     }
 
-    fn revoke(&self, partitions: &[Partition], patience: Duration) {
-        let mut letting_go = Vec::new();
+    /// Revokes partitions and waits until the daemon has released them, for `timeout` at most.
+    fn revoke(&self, partitions: &[Partition], timeout: Duration) {
+        let mut unreleased = Vec::new();
         for &partition in partitions {
             self.ownership.revoked(partition);
-            self.gate.forget(partition);
-            let (done, gone) = oneshot::channel();
-            self.gate.push(Wake::Revoked { partition, done });
-            letting_go.push(gone);
+            self.queue.drop_records(partition);
+            let (done, released) = oneshot::channel();
+            self.queue.push(Wake::Revoked { partition, done });
+            unreleased.push(released);
         }
-        let deadline = Instant::now() + patience;
+        let deadline = Instant::now() + timeout;
         while Instant::now() < deadline {
-            self.gate.flush();
-            letting_go.retain_mut(|gone| matches!(gone.try_recv(), Err(oneshot::error::TryRecvError::Empty)));
-            if letting_go.is_empty() {
+            self.queue.flush();
+            unreleased.retain_mut(|released| matches!(released.try_recv(), Err(oneshot::error::TryRecvError::Empty)));
+            if unreleased.is_empty() {
                 return;
             }
             std::thread::sleep(Duration::from_millis(2));
         }
-        tracing::warn!(partitions = letting_go.len(), "revoked partitions are given up before the daemon let go");
+        tracing::warn!(partitions = unreleased.len(), "revoked partitions given back before the daemon released them");
     }
 }
 
-/// The polling thread's own state.
+/// The state of the polling thread.
 struct Poller {
+    /// The events topic.
     topic: String,
-    consumer: BaseConsumer<Rebalances>,
+    consumer: BaseConsumer<RebalanceContext>,
     ownership: Arc<Ownership>,
-    gate: Arc<Gate>,
-    /// Partitions whose journal is open, so that their records may flow, and the least offset that is still wanted.
+    queue: Arc<WakeQueue>,
+    /// The partitions whose journals are open, each with the next offset to pass to the daemon.
     started: HashMap<Partition, i64>,
-    /// Partitions in doubt, and when they are assigned again.
-    again: Vec<(Partition, Instant)>,
-    /// The daemon is behind: everything is paused.
-    choked: bool,
+    /// The partitions whose last write has an unknown outcome, each with the instant of its next assignment.
+    restarts: Vec<(Partition, Instant)>,
+    /// Whether all started partitions are paused because the queue was full.
+    paused: bool,
     stop: Arc<AtomicBool>,
     pulse: Arc<Pulse>,
 }
 
 impl Poller {
     fn run(&mut self) -> Result<(), KafkaClientError> {
-        while !self.stop.load(Ordering::SeqCst) && !self.gate.wakes.is_closed() {
+        while !self.stop.load(Ordering::SeqCst) && !self.queue.wakes.is_closed() {
             self.pulse.mark();
-            self.obey();
-            let load = self.gate.flush();
-            match load {
-                Load::Full => self.choke(true),
-                Load::Middling => {}
-                Load::Light | Load::None => self.choke(false),
+            self.run_commands();
+            let level = self.queue.flush();
+            match level {
+                FillLevel::Full => self.set_paused(true),
+                FillLevel::Medium => {}
+                FillLevel::Low | FillLevel::Empty => self.set_paused(false),
             }
-            match self.consumer.poll(if load == Load::None { IDLE_POLL } else { BUSY_POLL }) {
-                Some(Ok(message)) => hand_on(&mut self.started, &self.ownership, &self.gate, &message),
+            match self.consumer.poll(if level == FillLevel::Empty { IDLE_POLL } else { BUSY_POLL }) {
+                Some(Ok(message)) => pass_on(&mut self.started, &self.ownership, &self.queue, &message),
                 Some(Err(KafkaError::MessageConsumptionFatal(code))) => {
                     return Err(KafkaClientError::Consumer(format!("{code}; is kafka.instance-id used twice?")));
                 }
-                Some(Err(error)) => tracing::warn!(%error, "the consumer goes on"),
+                Some(Err(error)) => tracing::warn!(%error, "polling the consumer failed; it continues"),
                 None => {}
             }
             self.started.retain(|partition, _| self.ownership.owns(*partition));
@@ -314,87 +329,89 @@ impl Poller {
         Ok(())
     }
 
-    /// Gives everything back, and lets the daemon know.
+    /// Leaves the group: revokes all partitions and waits until the daemon has released them.
     fn leave(&mut self) {
         self.consumer.unsubscribe();
-        let deadline = Instant::now() + LET_GO + ASK;
+        let deadline = Instant::now() + RELEASE_TIMEOUT + BROKER_TIMEOUT;
         while !self.ownership.partitions().is_empty() && Instant::now() < deadline {
-            // The revocation comes through here. After a fatal error it does not come.
+            // The callback of the revocation runs within `poll`; after a fatal error it does not run.
             if matches!(self.consumer.poll(IDLE_POLL), Some(Err(KafkaError::MessageConsumptionFatal(_)))) {
                 break;
             }
         }
-        let left = self.ownership.partitions();
-        if !left.is_empty() {
-            self.consumer.context().revoke(&left, LET_GO);
+        let remaining = self.ownership.partitions();
+        if !remaining.is_empty() {
+            self.consumer.context().revoke(&remaining, RELEASE_TIMEOUT);
         }
     }
 
-    /// What the journals have asked for.
-    fn obey(&mut self) {
+    /// Carries out the commands of the journals, and assigns partitions again whose delay is over.
+    fn run_commands(&mut self) {
         for command in self.ownership.take_commands() {
             match command {
-                Command::Start { partition, wind_back, done } => {
-                    let result = self.start_flow(partition, wind_back);
-                    // The daemon may have given up on opening.
+                PollerCommand::Start { partition, rewind, done } => {
+                    let result = self.start_partition(partition, rewind);
+                    // The receiver is gone if opening the journal timed out.
                     let _ = done.send(result.map_err(|error| error.to_string()));
                 }
-                Command::Again { partition, at } => self.stop_flow(partition, at),
+                PollerCommand::Restart { partition, at } => self.stop_partition(partition, at),
             }
         }
         let now = Instant::now();
         let (due, later): (Vec<_>, Vec<_>) =
-            std::mem::take(&mut self.again).into_iter().partition(|(_, at)| *at <= now);
-        self.again = later;
+            std::mem::take(&mut self.restarts).into_iter().partition(|(_, at)| *at <= now);
+        self.restarts = later;
         for (partition, _) in due.into_iter().filter(|(partition, _)| self.ownership.owns(*partition)) {
-            self.gate.push(Wake::Assigned(partition));
+            self.queue.push(Wake::Assigned(partition));
         }
     }
 
-    fn start_flow(&mut self, partition: Partition, wind_back: bool) -> Result<(), KafkaError> {
-        if wind_back {
-            // The open transaction is over by now (the journal is open), so the committed offset is the last word.
-            // Asking for it holds up the polling, though never for longer than the group tolerates.
-            let committed = self.consumer.committed_offsets(self.list(partition), ASK)?;
+    /// Resumes a partition, from its committed offset if `rewind`.
+    fn start_partition(&mut self, partition: Partition, rewind: bool) -> Result<(), KafkaError> {
+        if rewind {
+            // The journal is open, so the earlier transaction has ended and the committed offset is final. These calls
+            // block the polling for at most two timeouts, which is less than the group tolerates.
+            let committed = self.consumer.committed_offsets(self.list(partition), BROKER_TIMEOUT)?;
             let offset =
                 committed.find_partition(&self.topic, partition).map_or(Offset::Invalid, |found| found.offset());
             let mut target = TopicPartitionList::new();
             let offset = if matches!(offset, Offset::Offset(_)) { offset } else { Offset::Beginning };
             target.add_partition_offset(&self.topic, partition, offset)?;
-            for element in self.consumer.seek_partitions(target, ASK)?.elements() {
+            for element in self.consumer.seek_partitions(target, BROKER_TIMEOUT)?.elements() {
                 element.error()?;
             }
         }
         self.started.insert(partition, 0);
-        if self.choked { Ok(()) } else { self.consumer.resume(&self.list(partition)) }
+        if self.paused { Ok(()) } else { self.consumer.resume(&self.list(partition)) }
     }
 
-    fn stop_flow(&mut self, partition: Partition, until: Instant) {
+    /// Pauses a partition and schedules its next assignment for `restart_at`.
+    fn stop_partition(&mut self, partition: Partition, restart_at: Instant) {
         self.started.remove(&partition);
-        self.gate.forget(partition);
+        self.queue.drop_records(partition);
         if let Err(error) = self.consumer.pause(&self.list(partition)) {
             tracing::warn!(%error, partition, "a partition can't be paused");
         }
-        self.again.retain(|(waiting, _)| *waiting != partition);
-        self.again.push((partition, until));
+        self.restarts.retain(|(scheduled, _)| *scheduled != partition);
+        self.restarts.push((partition, restart_at));
     }
 
-    /// Pauses everything when the daemon is behind, and lets it flow again when it has caught up.
-    fn choke(&mut self, choked: bool) {
-        if choked == self.choked {
+    /// Pauses or resumes all started partitions.
+    fn set_paused(&mut self, paused: bool) {
+        if paused == self.paused {
             return;
         }
         let mut list = TopicPartitionList::new();
         for partition in self.started.keys() {
             list.add_partition(&self.topic, *partition);
         }
-        match if choked { self.consumer.pause(&list) } else { self.consumer.resume(&list) } {
-            Ok(()) => self.choked = choked,
-            // Tried again with the next poll.
-            Err(error) => tracing::warn!(%error, choked, "partitions can't be paused or resumed"),
+        match if paused { self.consumer.pause(&list) } else { self.consumer.resume(&list) } {
+            Ok(()) => self.paused = paused,
+            Err(error) => tracing::warn!(%error, paused, "partitions can't be paused or resumed; retrying"),
         }
     }
 
+    /// Returns a list with one partition of the events topic.
     fn list(&self, partition: Partition) -> TopicPartitionList {
         let mut list = TopicPartitionList::new();
         list.add_partition(&self.topic, partition);
@@ -402,14 +419,20 @@ impl Poller {
     }
 }
 
-/// Passes a record to the daemon, unless it was on its way when its partition was stopped (it is read again later), or
-/// has been passed before: after a pause on a busy broker, the client was seen to fetch once more from where it had begun.
-fn hand_on(started: &mut HashMap<Partition, i64>, ownership: &Ownership, gate: &Gate, message: &BorrowedMessage<'_>) {
+/// Passes a record to the daemon. Two kinds of records are dropped: those that were fetched before their partition was
+/// stopped, which are read again later; and those that were passed before, because librdkafka was seen to fetch from its
+/// first offset again after a pause on a busy broker.
+fn pass_on(
+    started: &mut HashMap<Partition, i64>,
+    ownership: &Ownership,
+    queue: &WakeQueue,
+    message: &BorrowedMessage<'_>,
+) {
     let (partition, offset) = (message.partition(), message.offset());
     match started.get_mut(&partition) {
         Some(next) if offset >= *next && ownership.owns(partition) => {
             *next = offset + 1;
-            gate.push(Wake::Record(record(message)));
+            queue.push(Wake::Record(record(message)));
         }
         _ => {}
     }
@@ -426,8 +449,8 @@ fn record(message: &BorrowedMessage<'_>) -> EventRecord {
     }
 }
 
-/// The headers. The client library panics on a name that is not UTF-8, and any producer can send one; such a header is
-/// kept as one without a readable name.
+/// Returns the headers of a message. rdkafka panics on a header name that is not UTF-8, and any producer can send one;
+/// such a header gets the name U+FFFD and no value.
 fn headers(message: &BorrowedMessage<'_>) -> Vec<(String, Vec<u8>)> {
     let Some(headers) = message.headers() else { return Vec::new() };
     let read = |index| {

@@ -1,7 +1,7 @@
-//! The journal of one partition: a transactional producer, and the partition of the journal topic that it restores from.
+//! The journal of one partition: a transactional producer, and a reader that restores the entries from the journal topic.
 #![expect(
     clippy::disallowed_methods,
-    reason = "deadlines of blocking calls, on threads of their own; no decision sees them"
+    reason = "deadlines of blocking calls on threads of their own; the engine does not see them"
 )]
 
 use std::collections::BTreeMap;
@@ -13,41 +13,45 @@ use rdkafka::consumer::ConsumerGroupMetadata;
 use rdkafka::message::Message;
 use rdkafka::producer::Producer as _;
 
+use super::error;
 use super::options::Options;
 use super::ownership::{Ownership, Standing};
 use super::reader::read_to_end;
-use super::transaction::{self, Failure, Producer, Target};
+use super::transaction::{self, Producer, Target, TransactionFailure};
 use crate::ports::{Batch, Journal, JournalError, Partition};
 
-/// How long fencing the predecessor may take: it may have left a transaction that the broker has to end.
-const OPENING: Duration = Duration::from_secs(30);
-/// How long one call may block before the deadline is looked at again.
-const CALL: Duration = Duration::from_secs(10);
-/// How long the polling thread may take to let records flow.
-const STARTING: Duration = Duration::from_secs(15);
+/// The time to fence the predecessor. The broker may have to end a transaction that it left open.
+const FENCE_TIMEOUT: Duration = Duration::from_secs(30);
+/// The longest time that one call blocks. Between calls the deadline is checked.
+const CALL_TIMEOUT: Duration = Duration::from_secs(10);
+/// The time for the polling thread to resume the partition.
+const START_TIMEOUT: Duration = Duration::from_secs(15);
 
-/// An open journal.
+/// The open journal of a partition.
 pub(super) struct KafkaJournal {
     options: Arc<Options>,
     ownership: Arc<Ownership>,
     partition: Partition,
-    /// The generation in which it was opened; `None`: nobody in this process is a member.
+    /// The group's metadata at the time of opening; `None` if this process is no member of the group.
     membership: Option<Arc<ConsumerGroupMetadata>>,
-    /// Gone after the first error.
+    /// The transactional producer; `None` after the first failed commit, since a producer is not used again after an error.
     producer: Option<Producer>,
 }
 
 impl KafkaJournal {
-    /// Fences whoever had the partition, and lets its records flow.
+    /// Opens the journal: fences the partition's earlier producer and resumes the partition's records.
+    ///
+    /// # Errors
+    /// [`JournalError::Fenced`] if the partition is assigned to another member; otherwise the error of the fencing.
     pub(super) async fn open(
         options: &Arc<Options>,
         ownership: &Arc<Ownership>,
         partition: Partition,
     ) -> Result<KafkaJournal, JournalError> {
         let membership = match ownership.standing(partition) {
-            Standing::Free => None,
+            Standing::NoMember => None,
             Standing::Owner(membership) => Some(membership),
-            Standing::Stranger => {
+            Standing::NotOwner => {
                 return Err(JournalError::Fenced(format!("partition {partition} is not assigned to this process")));
             }
         };
@@ -59,54 +63,61 @@ impl KafkaJournal {
             producer: None,
         };
         let fenced = fence(Arc::clone(options), partition).await;
-        journal.producer = Some(fenced.map_err(|failure| journal.judge(failure))?);
+        journal.producer = Some(fenced.map_err(|failure| journal.journal_error(failure))?);
         if journal.membership.is_some() {
             let started = journal.start().await;
-            started.map_err(|problem| journal.judge(Failure::Unknown(problem)))?;
+            started.map_err(|problem| journal.journal_error(TransactionFailure::Unknown(problem)))?;
         }
         Ok(journal)
     }
 
-    /// Asks the polling thread for the partition's records.
+    /// Asks the polling thread to resume the partition, and waits for its answer.
     async fn start(&self) -> Result<(), String> {
-        match tokio::time::timeout(STARTING, self.ownership.start(self.partition)).await {
+        match tokio::time::timeout(START_TIMEOUT, self.ownership.start(self.partition)).await {
             Ok(Ok(started)) => started,
-            Ok(Err(_)) => Err("the partition was taken back meanwhile".to_owned()),
+            Ok(Err(_)) => Err("the partition was revoked meanwhile".to_owned()),
             Err(_) => Err("the consumer's thread does not answer".to_owned()),
         }
     }
 
-    /// What a failure means here. Whatever is in doubt while the partition is ours is begun again.
-    fn judge(&self, failure: Failure) -> JournalError {
+    /// Returns the journal's error for a failed transaction. If the outcome is unknown and this process still owns the
+    /// partition, the partition is restarted.
+    fn journal_error(&self, failure: TransactionFailure) -> JournalError {
         let Self { partition, ownership, .. } = self;
-        let ours = self.membership.as_ref().is_some_and(|membership| ownership.is_current(*partition, membership));
+        let is_owner = self.membership.as_ref().is_some_and(|membership| ownership.is_current(*partition, membership));
         match failure {
-            Failure::Broken(said) => JournalError::Broken(format!("journal of partition {partition}: {said}")),
-            Failure::Stale(said) => JournalError::Fenced(format!("partition {partition}: {said}")),
-            Failure::Fenced(said) if !ours => JournalError::Fenced(format!("partition {partition}: {said}")),
-            // The group says that it is ours, so whoever fenced us is a zombie that has not noticed yet. If it is the
-            // other way round, the next heartbeat takes the partition away from us and ends the quarrel.
-            Failure::Fenced(said) | Failure::Unknown(said) => {
-                ownership.in_doubt(*partition);
-                JournalError::Unknown(format!("journal of partition {partition}: {said}"))
+            TransactionFailure::Broken(message) => {
+                JournalError::Broken(format!("journal of partition {partition}: {message}"))
+            }
+            TransactionFailure::Stale(message) => JournalError::Fenced(format!("partition {partition}: {message}")),
+            TransactionFailure::Fenced(message) if !is_owner => {
+                JournalError::Fenced(format!("partition {partition}: {message}"))
+            }
+            // The group says that this process owns the partition, so it was fenced by an earlier owner that does not know
+            // of its revocation yet. In the opposite case the next heartbeat revokes the partition here.
+            TransactionFailure::Fenced(message) | TransactionFailure::Unknown(message) => {
+                ownership.restart(*partition);
+                JournalError::Unknown(format!("journal of partition {partition}: {message}"))
             }
         }
     }
 }
 
-/// A producer with the partition's transactional id, after `init_transactions`.
-async fn fence(options: Arc<Options>, partition: Partition) -> Result<Producer, Failure> {
+/// Returns a producer with the partition's transactional id. `init_transactions` fences the earlier producer with that id
+/// and ends its open transaction.
+async fn fence(options: Arc<Options>, partition: Partition) -> Result<Producer, TransactionFailure> {
     let opened = tokio::task::spawn_blocking(move || {
         let id = format!("{}-{partition}", options.group);
-        let config = options.transactional_producer(&id).map_err(|error| Failure::Broken(error.to_string()))?;
+        let config =
+            options.transactional_producer(&id).map_err(|error| TransactionFailure::Broken(error.to_string()))?;
         let producer: Producer =
-            config.create().map_err(|error| Failure::Broken(super::error::client(&error).to_string()))?;
-        let deadline = Instant::now() + OPENING;
-        transaction::patiently(deadline, || producer.init_transactions(CALL))
+            config.create().map_err(|error| TransactionFailure::Broken(error::client(&error).to_string()))?;
+        let deadline = Instant::now() + FENCE_TIMEOUT;
+        transaction::retry(deadline, || producer.init_transactions(CALL_TIMEOUT))
             .map_err(|error| transaction::classify(&error))?;
         Ok(producer)
     });
-    opened.await.unwrap_or_else(|error| Err(Failure::Unknown(error.to_string())))
+    opened.await.unwrap_or_else(|error| Err(TransactionFailure::Unknown(error.to_string())))
 }
 
 #[async_trait]
@@ -116,8 +127,8 @@ impl Journal for KafkaJournal {
         let reading = tokio::task::spawn_blocking(move || read_entries(&options, partition));
         match reading.await {
             Ok(Ok(entries)) => Ok(entries),
-            Ok(Err(failure)) => Err(self.judge(failure)),
-            Err(error) => Err(self.judge(Failure::Unknown(error.to_string()))),
+            Ok(Err(failure)) => Err(self.journal_error(failure)),
+            Err(error) => Err(self.journal_error(TransactionFailure::Unknown(error.to_string()))),
         }
     }
 
@@ -125,7 +136,7 @@ impl Journal for KafkaJournal {
         let (options, partition) = (Arc::clone(&self.options), self.partition);
         let membership = self.membership.clone();
         if membership.as_ref().is_some_and(|membership| !self.ownership.is_current(partition, membership)) {
-            return Err(JournalError::Fenced(format!("partition {partition} was taken back")));
+            return Err(JournalError::Fenced(format!("partition {partition} was revoked")));
         }
         let target = Target { options: &options, partition, membership: membership.as_deref() };
         transaction::check(&batch, &target)?;
@@ -138,20 +149,20 @@ impl Journal for KafkaJournal {
         let options = Arc::clone(&self.options);
         let writing = tokio::task::spawn_blocking(move || {
             let target = Target { options: &options, partition, membership: membership.as_deref() };
-            // On an error the producer is dropped here, where it may block.
+            // On an error the producer is dropped on this thread, because dropping it blocks.
             transaction::run(&producer, &batch, &target).map(|()| producer)
         });
         match writing.await {
             Ok(Ok(producer)) => self.producer = Some(producer),
-            Ok(Err(failure)) => return Err(self.judge(failure)),
-            Err(error) => return Err(self.judge(Failure::Unknown(error.to_string()))),
+            Ok(Err(failure)) => return Err(self.journal_error(failure)),
+            Err(error) => return Err(self.journal_error(TransactionFailure::Unknown(error.to_string()))),
         }
         Ok(())
     }
 }
 
 impl Drop for KafkaJournal {
-    /// Closing a producer waits for its threads, which the caller's runtime should not.
+    /// Drops the producer on a thread for blocking work, because closing it waits for its own threads.
     fn drop(&mut self) {
         if let (Some(producer), Ok(runtime)) = (self.producer.take(), tokio::runtime::Handle::try_current()) {
             runtime.spawn_blocking(move || drop(producer));
@@ -159,8 +170,8 @@ impl Drop for KafkaJournal {
     }
 }
 
-/// The last value of every key.
-fn read_entries(options: &Options, partition: Partition) -> Result<BTreeMap<String, Vec<u8>>, Failure> {
+/// Returns the last value of every key of the journal topic's partition.
+fn read_entries(options: &Options, partition: Partition) -> Result<BTreeMap<String, Vec<u8>>, TransactionFailure> {
     let mut entries = BTreeMap::new();
     let mut unreadable = None;
     read_to_end(options, &options.journal_topic, partition, |message| match message.key().map(std::str::from_utf8) {
@@ -170,11 +181,11 @@ fn read_entries(options: &Options, partition: Partition) -> Result<BTreeMap<Stri
         },
         _ => drop(unreadable.get_or_insert(message.offset())),
     })
-    .map_err(|error| Failure::Unknown(error.to_string()))?;
+    .map_err(|error| TransactionFailure::Unknown(error.to_string()))?;
     match unreadable {
         None => Ok(entries),
-        Some(offset) => Err(Failure::Broken(format!(
-            "the record at offset {offset} has no readable key; somebody else writes to {}",
+        Some(offset) => Err(TransactionFailure::Broken(format!(
+            "the record at offset {offset} has no key in UTF-8; stop the other program that writes to topic {}",
             options.journal_topic
         ))),
     }

@@ -1,7 +1,7 @@
-//! The `[kafka]` section of the configuration, and how it becomes librdkafka's.
+//! The section `[kafka]` of the configuration, and its translation to properties of librdkafka.
 //!
-//! Everything that librdkafka can do stays reachable through `properties`, except what the daemon's promises rest on
-//! (`RESERVED`), and except secrets, which come from files so that they never stand in a configuration that is shown.
+//! Any property of librdkafka can be set in `properties`, with two exceptions: those that the daemon relies on
+//! (`RESERVED`), and secrets, which are read from files so that no shown configuration contains them.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -12,17 +12,18 @@ use serde::{Deserialize, Serialize};
 
 use super::error::KafkaClientError;
 
-/// The longest entry of the journal and the longest decision. Topics that are created here take it.
+/// The longest entry of the journal and the longest decision in bytes, key and value together. The topics that the daemon
+/// creates accept it.
 pub const MAX_ENTRY_BYTES: usize = 4 << 20;
 
-/// What librdkafka adds around a record, generously.
+/// An upper bound in bytes for the envelope that librdkafka adds to a record.
 const OVERHEAD_BYTES: usize = 64 << 10;
 
-/// How long an unfinished transaction of a daemon that died may stay open if nobody takes over its partition. Readers
-/// of the decisions wait for it.
+/// The time in milliseconds after which the broker aborts an open transaction of a daemon that died, if no other daemon
+/// takes over its partition. Readers of the decisions wait for that.
 const TRANSACTION_TIMEOUT_MS: &str = "30000";
 
-/// What the daemon's promises rest on.
+/// The properties that the daemon sets and that the user must not change.
 const RESERVED: [&str; 16] = [
     "allow.auto.create.topics",
     "auto.offset.reset",
@@ -57,62 +58,63 @@ const SECRET: [&str; 7] = [
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Options {
-    /// `host:port`, separated by commas.
+    /// Some of the brokers as `host:port`, separated by commas.
     pub brokers: String,
-    /// Where events arrive.
+    /// The topic of events.
     pub topic: String,
-    /// Where state is kept: compacted, with as many partitions as `topic`.
+    /// The topic of the journal: compacted, with as many partitions as `topic`.
     pub journal_topic: String,
-    /// Where decisions are told.
+    /// The topic of decisions, with as many partitions as `topic`.
     pub decisions_topic: String,
-    /// Where events go that can't be understood; absent: `<topic>.dlq`.
+    /// The topic of dead letters; `<topic>.dlq` if absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub dlq_topic: Option<String>,
-    /// The consumer group, and the beginning of the transactional ids.
+    /// The name of the consumer group, and the prefix of the transactional ids.
     pub group: String,
-    /// A name of this replica that survives its restart, so that a restart is no rebalance. Unique in the group.
+    /// The name of this replica in the group (`group.instance.id`), unique in the group. With it a restart causes no
+    /// rebalance.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub instance_id: Option<String>,
-    /// After so long without a sign of life, another replica takes over.
+    /// The time without a heartbeat after which the group gives the partitions to another replica; at least 6 s.
     pub session_timeout: Span,
-    /// Partitions of the topics that are created.
+    /// The number of partitions of a topic that the daemon creates, at least 1.
     pub partitions: i32,
-    /// Copies of the topics that are created.
+    /// The number of replicas of a topic that the daemon creates, at least 1.
     pub replication: i32,
-    /// How long created events topics keep events.
+    /// The retention of an events topic that the daemon creates.
     pub events_retention: Span,
-    /// How long created decisions and dead-letter topics keep them.
+    /// The retention of a decisions or dead-letter topic that the daemon creates.
     pub decisions_retention: Span,
-    /// How the brokers are spoken to.
+    /// The encryption and authentication of the connections.
     pub security: Security,
-    /// Any other property of librdkafka, as it is.
+    /// Further properties of librdkafka: name and value.
     pub properties: BTreeMap<String, String>,
-    /// The same for secrets: property to file.
+    /// Further properties of librdkafka that hold secrets: name, and the file with the value.
     pub property_files: BTreeMap<String, PathBuf>,
 }
 
-/// How the brokers are spoken to, and who says so.
+/// The encryption and authentication of the connections to the brokers.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Security {
-    /// With or without TLS and SASL.
+    /// The security protocol.
     pub protocol: Protocol,
-    /// `PLAIN`, `SCRAM-SHA-256` or `SCRAM-SHA-512`.
+    /// The SASL mechanism: `PLAIN`, `SCRAM-SHA-256` or `SCRAM-SHA-512`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mechanism: Option<String>,
-    /// The SASL user.
+    /// The name of the SASL user.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub username: Option<String>,
     /// The file with the SASL user's password.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub password_file: Option<PathBuf>,
-    /// The authority that signed the brokers' certificates; absent: the system's.
+    /// The file with the certificates of the authority that signed the brokers' certificates; the system's if absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ca_file: Option<PathBuf>,
-    /// Our own certificate.
+    /// The file with the client's certificate.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cert_file: Option<PathBuf>,
-    /// Its private key.
+    /// The file with the private key of that certificate.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub key_file: Option<PathBuf>,
     /// The file with the private key's password.
@@ -120,18 +122,18 @@ pub struct Security {
     pub key_password_file: Option<PathBuf>,
 }
 
-/// With or without TLS and SASL.
+/// The security protocol of librdkafka.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Protocol {
-    /// Neither.
+    /// Neither TLS nor SASL.
     #[default]
     Plaintext,
-    /// TLS.
+    /// TLS without SASL.
     Ssl,
-    /// SASL.
+    /// SASL without TLS.
     SaslPlaintext,
-    /// Both.
+    /// SASL over TLS.
     SaslSsl,
 }
 
@@ -159,32 +161,35 @@ impl Default for Options {
 }
 
 impl Options {
-    /// The dead-letter topic.
+    /// Returns the name of the dead-letter topic.
     pub fn dlq(&self) -> String {
         self.dlq_topic.clone().unwrap_or_else(|| format!("{}.dlq", self.topic))
     }
 
-    /// What can be known to be wrong without asking a broker.
+    /// Checks what can be checked without a broker.
+    ///
+    /// # Errors
+    /// The first setting or property with an invalid value.
     pub fn validate(&self) -> Result<(), KafkaClientError> {
-        let wrong = |setting, value: &dyn ToString, remedy| {
+        let invalid = |setting, value: &dyn ToString, remedy| {
             Err(KafkaClientError::Setting { setting, value: value.to_string(), remedy })
         };
         if self.brokers.trim().is_empty() {
-            return wrong("brokers", &"empty", "write host:port, several with commas between");
+            return invalid("brokers", &"empty", "write host:port, several with commas between");
         }
         if self.partitions < 1 {
-            return wrong("partitions", &self.partitions, "it must be at least 1");
+            return invalid("partitions", &self.partitions, "it must be at least 1");
         }
         if self.replication < 1 {
-            return wrong("replication", &self.replication, "it must be at least 1");
+            return invalid("replication", &self.replication, "it must be at least 1");
         }
-        // Brokers refuse less than six seconds unless they are told otherwise.
+        // The brokers' default of group.min.session.timeout.ms is six seconds.
         if self.session_timeout < Span::from_secs(6) {
-            return wrong("session-timeout", &self.session_timeout, "brokers want at least 6s");
+            return invalid("session-timeout", &self.session_timeout, "brokers accept at least 6s");
         }
         let topics = [&self.topic, &self.journal_topic, &self.decisions_topic, &self.dlq()];
         if (1..topics.len()).any(|n| topics[..n].contains(&topics[n])) {
-            return wrong(
+            return invalid(
                 "topic",
                 &self.topic,
                 "events, journal, decisions and dead letters each need a topic of their own",
@@ -205,7 +210,7 @@ impl Options {
         }
     }
 
-    /// What every client is made from.
+    /// Returns the properties that all clients share.
     fn client(&self) -> Result<ClientConfig, KafkaClientError> {
         let mut config = ClientConfig::new();
         config.set("bootstrap.servers", &self.brokers).set("client.id", "bellwether");
@@ -219,17 +224,17 @@ impl Options {
         Ok(config)
     }
 
-    /// For the member of the group.
+    /// Returns the properties of the group's member.
     pub(super) fn group_consumer(&self) -> Result<ClientConfig, KafkaClientError> {
         let mut config = self.reader()?;
         config
             .set("session.timeout.ms", self.session_timeout.as_millis().to_string())
             .set("enable.partition.eof", "false")
-            // Eager: every rebalance takes everything back and gives it out again. Cooperative rebalancing would keep
-            // partitions flowing through one, at the price of a protocol whose client-side faults are still being
-            // found; with static membership a restart is no rebalance at all, and restoring a partition is cheap.
+            // Eager: a rebalance revokes all partitions and assigns them again. Cooperative rebalancing would not
+            // interrupt the other partitions, but defects of its client side are still being found; with static
+            // membership a restart causes no rebalance, and restoring a partition is cheap.
             .set("partition.assignment.strategy", "range");
-        // For the lag that the metrics show.
+        // The statistics have the lag for the metrics.
         unless_set(&mut config, "statistics.interval.ms", "5000");
         unless_set(&mut config, "heartbeat.interval.ms", &(self.session_timeout.as_millis() / 4).to_string());
         if let Some(id) = &self.instance_id {
@@ -238,26 +243,26 @@ impl Options {
         Ok(config)
     }
 
-    /// For reading whole partitions. It names the group because librdkafka assigns nothing without one, and because
-    /// that is the group which the ACLs know; it never joins it.
+    /// Returns the properties of a reader of whole partitions. It never joins the group. It names the group because
+    /// librdkafka assigns no partition without one, and because the ACLs know this group.
     pub(super) fn reader(&self) -> Result<ClientConfig, KafkaClientError> {
         let mut config = self.client()?;
         config
             .set("group.id", &self.group)
             .set("enable.auto.commit", "false")
             .set("enable.auto.offset.store", "false")
-            // librdkafka would begin at the end, and pass over what is waiting.
+            // librdkafka's default is the end, which would skip the waiting records.
             .set("auto.offset.reset", "earliest")
             .set("isolation.level", "read_committed")
             .set("allow.auto.create.topics", "false")
             .set("enable.partition.eof", "true");
-        // The broker answers at once when there is something, so this bounds only idle waiting.
+        // A broker answers at once when it has records, so this only bounds the time of an empty fetch.
         unless_set(&mut config, "fetch.wait.max.ms", "100");
         unless_set(&mut config, "fetch.error.backoff.ms", "50");
         Ok(config)
     }
 
-    /// For producing single events.
+    /// Returns the properties of a producer of single events.
     pub(super) fn producer(&self) -> Result<ClientConfig, KafkaClientError> {
         let mut config = self.client()?;
         config.set("enable.idempotence", "true").set("partitioner", "murmur2_random");
@@ -266,19 +271,19 @@ impl Options {
         Ok(config)
     }
 
-    /// For the transactions of one partition's journal.
+    /// Returns the properties of the producer with the transactional id `id`.
     pub(super) fn transactional_producer(&self, id: &str) -> Result<ClientConfig, KafkaClientError> {
         let mut config = self.producer()?;
         config.set("transactional.id", id).set("transaction.timeout.ms", TRANSACTION_TIMEOUT_MS);
-        // While the markers of the previous transaction are being written the broker answers "concurrent transactions";
-        // librdkafka's 100 ms of patience would be most of a commit.
+        // While the broker writes the markers of the previous transaction, it answers "concurrent transactions". With
+        // librdkafka's default of 100 ms before a retry, that wait would be most of the time of a commit.
         unless_set(&mut config, "retry.backoff.ms", "2");
         unless_set(&mut config, "retry.backoff.max.ms", "20");
         Ok(config)
     }
 }
 
-/// A value that the person who configures may know better.
+/// Sets a property that `kafka.properties` does not set.
 fn unless_set(config: &mut ClientConfig, name: &str, value: &str) {
     if config.get(name).is_none() {
         config.set(name, value);
@@ -320,7 +325,7 @@ impl Security {
     }
 }
 
-/// The content of a secret's file, without the line end that editors and `echo` leave behind.
+/// Returns the content of a file with a secret, without the line end that editors and `echo` append.
 fn secret(setting: &str, path: &Path) -> Result<String, KafkaClientError> {
     let text = std::fs::read_to_string(path).map_err(|source| KafkaClientError::Secret {
         setting: setting.to_owned(),

@@ -1,11 +1,8 @@
-//! Which partitions this process owns, by the group's word: what the intake and the journals share.
+//! The partitions that the consumer group has assigned to this process: state shared by the intake and the journals.
 //!
-//! The polling thread writes it and carries out the commands; the journals read it and leave commands. Neither waits
-//! for the other while holding the lock.
-#![expect(
-    clippy::disallowed_methods,
-    reason = "deadlines of blocking calls, on threads of their own; no decision sees them"
-)]
+//! The polling thread updates the assignment and carries out the journals' commands; the journals read the assignment
+//! and leave commands. Neither blocks while it holds the lock.
+#![expect(clippy::disallowed_methods, reason = "delays of the polling thread; the engine does not see them")]
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -16,11 +13,11 @@ use tokio::sync::oneshot;
 
 use crate::ports::Partition;
 
-/// How long a partition in doubt waits before it is assigned again. Long enough not to spin against a broker that is
-/// away, short enough not to be noticed after a single hiccup.
-const AGAIN_AFTER: Duration = Duration::from_millis(500);
+/// The delay before a partition is assigned again after an unknown outcome. Long enough not to spin while no broker
+/// answers, short enough not to be noticed after a single error.
+const RESTART_DELAY: Duration = Duration::from_millis(500);
 
-/// The group's word, and what the journals ask of the polling thread.
+/// The partitions that this process owns, and the commands of the journals to the polling thread.
 #[derive(Default)]
 pub(super) struct Ownership {
     state: Mutex<State>,
@@ -28,38 +25,40 @@ pub(super) struct Ownership {
 
 #[derive(Default)]
 struct State {
-    /// Whether this process is a member at all. Tools and tests open journals without being one.
+    /// Whether this process has joined the group. Tools and tests open journals without joining.
     member: bool,
-    owned: HashMap<Partition, Owned>,
-    commands: Vec<Command>,
+    owned: HashMap<Partition, OwnedPartition>,
+    commands: Vec<PollerCommand>,
 }
 
-struct Owned {
+struct OwnedPartition {
+    /// The group's metadata of the generation that assigned the partition.
     membership: Arc<ConsumerGroupMetadata>,
-    /// Records were read and may not have been committed: go back to the committed offset before the next is read.
-    wind_back: bool,
+    /// Whether the partition has to be rewound to its committed offset before it is read, because records may have been
+    /// read and not committed.
+    rewind: bool,
 }
 
-/// What a journal asks of the polling thread.
-pub(super) enum Command {
-    /// The journal is open: let records flow, from the committed offset if `wind_back`.
-    Start { partition: Partition, wind_back: bool, done: oneshot::Sender<Result<(), String>> },
-    /// Something may have been lost: stop the flow, and assign the partition again at this time.
-    Again { partition: Partition, at: Instant },
+/// A command of a journal to the polling thread.
+pub(super) enum PollerCommand {
+    /// The journal is open: resume the partition, from its committed offset if `rewind`, and send the result to `done`.
+    Start { partition: Partition, rewind: bool, done: oneshot::Sender<Result<(), String>> },
+    /// The outcome of a write is unknown: pause the partition now, and assign it again at this instant.
+    Restart { partition: Partition, at: Instant },
 }
 
-/// Whether a journal may be opened here.
+/// The standing of this process towards a partition: whether it may open the journal.
 pub(super) enum Standing {
-    /// Nobody in this process is a member of the group.
-    Free,
-    /// The group gave the partition to this process, in this generation.
+    /// This process is no member of the group, so no group restricts it.
+    NoMember,
+    /// The group assigned the partition to this process, in the generation of this metadata.
     Owner(Arc<ConsumerGroupMetadata>),
-    /// The group gave it to somebody else, or to nobody.
-    Stranger,
+    /// This process is a member of the group, and the partition is not assigned to it.
+    NotOwner,
 }
 
 impl Ownership {
-    /// The process joins the group; it owns nothing yet.
+    /// Notes that the process joins the group. It owns no partition yet.
     pub(super) fn join(&self) {
         let mut state = self.lock();
         state.member = true;
@@ -67,67 +66,68 @@ impl Ownership {
         state.commands.clear();
     }
 
-    /// The group gave a partition to this process.
+    /// Notes that the group assigned a partition to this process.
     pub(super) fn assigned(&self, partition: Partition, membership: Arc<ConsumerGroupMetadata>) {
-        self.lock().owned.insert(partition, Owned { membership, wind_back: false });
+        self.lock().owned.insert(partition, OwnedPartition { membership, rewind: false });
     }
 
-    /// The group took a partition back.
+    /// Notes that the group revoked a partition.
     pub(super) fn revoked(&self, partition: Partition) {
         self.lock().owned.remove(&partition);
     }
 
-    /// All partitions that this process owns.
+    /// Returns the partitions that this process owns.
     pub(super) fn partitions(&self) -> Vec<Partition> {
         self.lock().owned.keys().copied().collect()
     }
 
-    /// Whether the process owns a partition.
+    /// Returns whether this process owns a partition.
     pub(super) fn owns(&self, partition: Partition) -> bool {
         self.lock().owned.contains_key(&partition)
     }
 
-    /// Whether the journal of a partition may be opened here.
+    /// Returns the standing of this process towards a partition.
     pub(super) fn standing(&self, partition: Partition) -> Standing {
         let state = self.lock();
         match state.owned.get(&partition) {
             Some(owned) => Standing::Owner(Arc::clone(&owned.membership)),
-            None if state.member => Standing::Stranger,
-            None => Standing::Free,
+            None if state.member => Standing::NotOwner,
+            None => Standing::NoMember,
         }
     }
 
-    /// Whether the partition is still owned in the generation of `membership`.
+    /// Returns whether this process owns the partition in the generation of `membership`.
     pub(super) fn is_current(&self, partition: Partition, membership: &Arc<ConsumerGroupMetadata>) -> bool {
         self.lock().owned.get(&partition).is_some_and(|owned| Arc::ptr_eq(&owned.membership, membership))
     }
 
-    /// The journal of an owned partition is open: asks for its records.
+    /// Asks the polling thread for the records of a partition whose journal is open. The result arrives at the receiver;
+    /// its sender is dropped if the partition is not owned.
     pub(super) fn start(&self, partition: Partition) -> oneshot::Receiver<Result<(), String>> {
         let (done, started) = oneshot::channel();
         let mut state = self.lock();
         if let Some(owned) = state.owned.get_mut(&partition) {
-            let wind_back = std::mem::replace(&mut owned.wind_back, false);
-            state.commands.push(Command::Start { partition, wind_back, done });
+            let rewind = std::mem::replace(&mut owned.rewind, false);
+            state.commands.push(PollerCommand::Start { partition, rewind, done });
         }
         started
     }
 
-    /// It is not known what became of something: the partition is to be begun again, if it is still ours.
-    pub(super) fn in_doubt(&self, partition: Partition) {
+    /// Asks the polling thread to rewind and assign a partition again after an unknown outcome, if it is still owned.
+    pub(super) fn restart(&self, partition: Partition) {
         let mut state = self.lock();
         if let Some(owned) = state.owned.get_mut(&partition) {
-            owned.wind_back = true;
-            state.commands.push(Command::Again { partition, at: Instant::now() + AGAIN_AFTER });
+            owned.rewind = true;
+            state.commands.push(PollerCommand::Restart { partition, at: Instant::now() + RESTART_DELAY });
         }
     }
 
-    /// What the journals asked since the last time.
-    pub(super) fn take_commands(&self) -> Vec<Command> {
+    /// Returns the commands since the last call.
+    pub(super) fn take_commands(&self) -> Vec<PollerCommand> {
         std::mem::take(&mut self.lock().commands)
     }
 
-    /// The state is whole after every statement that changes it, so a panic elsewhere does not spoil it.
+    /// Locks the state. Poisoning is harmless: each statement leaves the state consistent.
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }

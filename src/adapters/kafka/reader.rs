@@ -1,11 +1,12 @@
-//! Reading a partition from its beginning to its end, committed records only: for restoring and for `replay`.
+//! A reader of the committed records of a partition from its beginning to its end, for restoring a journal and for the
+//! commands that read decisions.
 //!
-//! "The end" is the high watermark when the reading begins, not the last stable offset. If a transaction is open below
-//! it, the two differ, and stopping at the stable one would pass off an older state as the newest. So the reader waits
-//! for them to meet, and says what is wrong if they don't.
+//! The end is the high watermark at the start of the reading, and not the last stable offset. The two differ while a
+//! transaction is open, and stopping at the last stable offset would then return an outdated state. So the reader first
+//! waits until they are equal, and fails if they don't become so in time.
 #![expect(
     clippy::disallowed_methods,
-    reason = "deadlines of blocking calls, on threads of their own; no decision sees them"
+    reason = "deadlines of blocking calls on threads of their own; the engine does not see them"
 )]
 
 use std::time::{Duration, Instant};
@@ -20,10 +21,13 @@ use super::options::Options;
 use super::topics;
 use crate::ports::Partition;
 
-/// How long nothing may happen before the reading is given up.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// The time without a record, or with an open transaction, after which the reading fails.
+const READ_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Hands every committed record of a partition to `each`, in order. Blocks.
+/// Calls `each` with every committed record of a partition, in order. Blocks.
+///
+/// # Errors
+/// If no record arrives for 30 seconds before the end, or a transaction stays open for so long.
 pub(super) fn read_to_end(
     options: &Options,
     topic: &str,
@@ -38,23 +42,24 @@ pub(super) fn read_to_end(
     let mut list = TopicPartitionList::new();
     list.add_partition_offset(topic, partition, Offset::Beginning).map_err(|error| failed(error.to_string()))?;
     consumer.assign(&list).map_err(|error| failed(error.to_string()))?;
-    let mut moved = Instant::now();
-    while moved.elapsed() < PATIENCE {
+    let mut last_record = Instant::now();
+    while last_record.elapsed() < READ_TIMEOUT {
         match consumer.poll(Duration::from_millis(200)) {
             Some(Ok(message)) => {
                 each(&message);
-                moved = Instant::now();
+                last_record = Instant::now();
             }
             Some(Err(KafkaError::PartitionEOF(_))) => return Ok(()),
-            // librdkafka tries again by itself; the deadline is what ends it.
-            Some(Err(error)) => tracing::warn!(topic, partition, %error, "reading goes on"),
+            // librdkafka retries by itself until the timeout of this loop.
+            Some(Err(error)) => tracing::warn!(topic, partition, %error, "reading a partition failed; retrying"),
             None => {}
         }
     }
-    Err(failed(format!("nothing came for {} s", PATIENCE.as_secs())))
+    Err(failed(format!("no record arrived for {} s", READ_TIMEOUT.as_secs())))
 }
 
-/// Waits until all that is written is committed or aborted. The number of records there may be; 0: none at all.
+/// Waits until every transaction below the high watermark is committed or aborted. Returns the number of offsets from the
+/// low to the high watermark; 0 if the partition is empty.
 fn await_stable(
     options: &Options,
     committed: &BaseConsumer,
@@ -66,14 +71,14 @@ fn await_stable(
     config.set("isolation.level", "read_uncommitted");
     let uncommitted: BaseConsumer = config.create().map_err(|error| error::client(&error))?;
     let watermarks = |consumer: &BaseConsumer| {
-        consumer.fetch_watermarks(topic, partition, PATIENCE).map_err(|error| failed(error.to_string()))
+        consumer.fetch_watermarks(topic, partition, READ_TIMEOUT).map_err(|error| failed(error.to_string()))
     };
     let (low, high) = watermarks(&uncommitted)?;
     let started = Instant::now();
     while watermarks(committed)?.1 < high {
-        if started.elapsed() > PATIENCE {
+        if started.elapsed() > READ_TIMEOUT {
             return Err(failed(
-                "a transaction on it stays open; find its producer with kafka-transactions.sh find-hanging".to_owned(),
+                "a transaction in it stays open; find its producer with kafka-transactions.sh find-hanging".to_owned(),
             ));
         }
         std::thread::sleep(Duration::from_millis(5));
@@ -81,8 +86,11 @@ fn await_stable(
     Ok(high - low)
 }
 
-/// All decisions that `wanted` asks for by key (the workload) and JSON, partition by partition, each in its order. A
-/// workload's decisions are all in one partition.
+/// Returns the decisions (JSON) for which `wanted` is true, given the key (the workload) and the JSON. They are sorted by
+/// partition and offset; all decisions of a workload are in one partition.
+///
+/// # Errors
+/// If an option is invalid, or the topic is missing or can't be read.
 pub async fn read_decisions(
     options: &Options,
     wanted: impl Fn(&str, &[u8]) -> bool + Send + 'static,
@@ -92,8 +100,10 @@ pub async fn read_decisions(
     let reading = tokio::task::spawn_blocking(move || {
         let topic = options.decisions_topic.as_str();
         let consumer: BaseConsumer = options.reader()?.create().map_err(|error| error::client(&error))?;
-        let partitions = topics::partitions_of(&consumer, &options, topic)?
-            .ok_or_else(|| KafkaClientError::Read { topic: topic.to_owned(), problem: "it is not there".to_owned() })?;
+        let partitions = topics::partitions_of(&consumer, &options, topic)?.ok_or_else(|| KafkaClientError::Read {
+            topic: topic.to_owned(),
+            problem: "it does not exist".to_owned(),
+        })?;
         let mut decisions = Vec::new();
         for partition in 0..partitions {
             read_to_end(&options, topic, partition, |message| {

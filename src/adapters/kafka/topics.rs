@@ -1,10 +1,10 @@
-//! The four topics: created when they are missing, refused when they are not what they must be.
+//! The four topics. A missing topic is created; one with settings that would lose or mix up state is refused.
 //!
-//! A journal that is not compacted forgets state when its retention ends, and one with another number of partitions
-//! than the events mixes up workloads. Both work for weeks before they hurt, so they are looked for at every start.
+//! A journal that is not compacted loses state when its retention ends, and a journal with another number of partitions
+//! than the events topic mixes up workloads. Both faults show only after weeks, so they are checked at every start.
 #![expect(
     clippy::disallowed_methods,
-    reason = "deadlines of blocking calls, on threads of their own; no decision sees them"
+    reason = "deadlines of blocking calls on threads of their own; the engine does not see them"
 )]
 
 use std::time::{Duration, Instant};
@@ -17,10 +17,10 @@ use rdkafka::error::{IsError, KafkaError, RDKafkaErrorCode};
 use super::error::{self, KafkaClientError};
 use super::options::{MAX_ENTRY_BYTES, Options};
 
-/// How long a broker may take to answer one question at start.
-const PATIENCE: Duration = Duration::from_secs(15);
+/// The time for a broker to answer a request, and for all brokers to know a new topic.
+const BROKER_TIMEOUT: Duration = Duration::from_secs(15);
 
-/// What a topic is for.
+/// The purpose of a topic.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Role {
     Events,
@@ -29,39 +29,39 @@ enum Role {
     Dead,
 }
 
-/// A topic that should be there.
-struct Wanted {
+/// A topic that the daemon needs.
+struct RequiredTopic {
     role: Role,
     name: String,
 }
 
-/// Creates what is missing and checks what is there. The number of partitions of the events topic.
+/// Creates the missing topics and checks the others. Returns the number of partitions of the events topic.
 pub(super) async fn ensure(options: &Options) -> Result<i32, KafkaClientError> {
-    let wanted = wanted(options);
-    let found = describe(options, &wanted).await?;
+    let required = required_topics(options);
+    let found = describe(options, &required).await?;
     let partitions = found[0].unwrap_or(options.partitions);
     let admin: AdminClient<DefaultClientContext> =
         options.producer()?.create().map_err(|error| error::client(&error))?;
-    let missing: Vec<&Wanted> =
-        wanted.iter().zip(&found).filter(|(_, found)| found.is_none()).map(|(w, _)| w).collect();
+    let missing: Vec<&RequiredTopic> =
+        required.iter().zip(&found).filter(|(_, found)| found.is_none()).map(|(topic, _)| topic).collect();
     if !missing.is_empty() {
         create(&admin, options, &missing, partitions).await?;
     }
-    let found = settled(options, &wanted).await?;
-    check_partitions(&wanted, &found)?;
-    check_settings(&admin, &wanted).await?;
+    let found = await_topics(options, &required).await?;
+    check_partitions(&required, &found)?;
+    check_settings(&admin, &required).await?;
     found[0]
-        .ok_or_else(|| KafkaClientError::Read { topic: options.topic.clone(), problem: "it is not there".to_owned() })
+        .ok_or_else(|| KafkaClientError::Read { topic: options.topic.clone(), problem: "it does not exist".to_owned() })
 }
 
-/// Checks what is there, and names what [`ensure`] would create.
+/// Checks the existing topics, and returns the names of those that [`ensure`] would create.
 pub(super) async fn inspect(options: &Options) -> Result<Vec<String>, KafkaClientError> {
     let mut present = Vec::new();
     let mut counts = Vec::new();
     let mut missing = Vec::new();
-    let wanted = wanted(options);
-    let found = describe(options, &wanted).await?;
-    for (topic, count) in wanted.into_iter().zip(found) {
+    let required = required_topics(options);
+    let found = describe(options, &required).await?;
+    for (topic, count) in required.into_iter().zip(found) {
         match count {
             Some(_) => {
                 present.push(topic);
@@ -70,7 +70,7 @@ pub(super) async fn inspect(options: &Options) -> Result<Vec<String>, KafkaClien
             None => missing.push(topic.name),
         }
     }
-    // Without the events topic there is no number that the others have to agree with.
+    // Without the events topic there is no number of partitions to compare the others with.
     if present.first().is_some_and(|topic| topic.role == Role::Events) {
         check_partitions(&present, &counts)?;
     }
@@ -82,35 +82,35 @@ pub(super) async fn inspect(options: &Options) -> Result<Vec<String>, KafkaClien
     Ok(missing)
 }
 
-fn wanted(options: &Options) -> [Wanted; 4] {
+/// Returns the topics that the daemon needs; the events topic is the first.
+fn required_topics(options: &Options) -> [RequiredTopic; 4] {
     [
-        Wanted { role: Role::Events, name: options.topic.clone() },
-        Wanted { role: Role::Journal, name: options.journal_topic.clone() },
-        Wanted { role: Role::Decisions, name: options.decisions_topic.clone() },
-        Wanted { role: Role::Dead, name: options.dlq() },
+        RequiredTopic { role: Role::Events, name: options.topic.clone() },
+        RequiredTopic { role: Role::Journal, name: options.journal_topic.clone() },
+        RequiredTopic { role: Role::Decisions, name: options.decisions_topic.clone() },
+        RequiredTopic { role: Role::Dead, name: options.dlq() },
     ]
 }
 
-/// The number of partitions of each topic; `None`: there is no such topic.
-async fn describe(options: &Options, wanted: &[Wanted]) -> Result<Vec<Option<i32>>, KafkaClientError> {
-    let (options, names) = (options.clone(), wanted.iter().map(|w| w.name.clone()).collect::<Vec<_>>());
-    let asked = tokio::task::spawn_blocking(move || {
-        // A consumer, because asking as a producer would create the topics with the broker's defaults.
+/// Returns the number of partitions of each topic; `None` for a topic that does not exist.
+async fn describe(options: &Options, required: &[RequiredTopic]) -> Result<Vec<Option<i32>>, KafkaClientError> {
+    let (options, names) = (options.clone(), required.iter().map(|topic| topic.name.clone()).collect::<Vec<_>>());
+    let counts = tokio::task::spawn_blocking(move || {
+        // The metadata request of a producer would create the topics with the broker's defaults; a consumer's does not.
         let consumer: BaseConsumer = options.reader()?.create().map_err(|error| error::client(&error))?;
         names.iter().map(|name| partitions_of(&consumer, &options, name)).collect()
     });
-    asked.await.unwrap_or_else(|error| Err(KafkaClientError::Client(error.to_string())))
+    counts.await.unwrap_or_else(|error| Err(KafkaClientError::Client(error.to_string())))
 }
 
-/// The number of partitions of a topic; `None`: there is no such topic.
+/// Returns the number of partitions of a topic; `None` if it does not exist.
 pub(super) fn partitions_of(
     consumer: &BaseConsumer,
     options: &Options,
     topic: &str,
 ) -> Result<Option<i32>, KafkaClientError> {
-    let metadata = consumer.fetch_metadata(Some(topic), PATIENCE).map_err(|error| KafkaClientError::Unreachable {
-        brokers: options.brokers.clone(),
-        problem: error.to_string(),
+    let metadata = consumer.fetch_metadata(Some(topic), BROKER_TIMEOUT).map_err(|error| {
+        KafkaClientError::Unreachable { brokers: options.brokers.clone(), problem: error.to_string() }
     })?;
     let Some(found) = metadata.topics().iter().find(|found| found.name() == topic) else { return Ok(None) };
     match found.error().filter(IsError::is_error).map(RDKafkaErrorCode::from) {
@@ -120,15 +120,16 @@ pub(super) fn partitions_of(
     }
 }
 
-/// Describes until every topic is there: brokers learn of a new one at their own pace.
-async fn settled(options: &Options, wanted: &[Wanted]) -> Result<Vec<Option<i32>>, KafkaClientError> {
+/// Waits until every topic is described, because brokers learn of a new topic with a delay. Returns the numbers of
+/// partitions.
+async fn await_topics(options: &Options, required: &[RequiredTopic]) -> Result<Vec<Option<i32>>, KafkaClientError> {
     let started = Instant::now();
     loop {
-        let found = describe(options, wanted).await?;
+        let found = describe(options, required).await?;
         let Some(missing) = found.iter().position(Option::is_none) else { return Ok(found) };
-        if started.elapsed() > PATIENCE {
+        if started.elapsed() > BROKER_TIMEOUT {
             let problem = "it was created, but no broker knows of it yet".to_owned();
-            return Err(KafkaClientError::Read { topic: wanted[missing].name.clone(), problem });
+            return Err(KafkaClientError::Read { topic: required[missing].name.clone(), problem });
         }
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
@@ -137,7 +138,7 @@ async fn settled(options: &Options, wanted: &[Wanted]) -> Result<Vec<Option<i32>
 async fn create(
     admin: &AdminClient<DefaultClientContext>,
     options: &Options,
-    missing: &[&Wanted],
+    missing: &[&RequiredTopic],
     partitions: i32,
 ) -> Result<(), KafkaClientError> {
     let settings: Vec<Vec<(&str, String)>> = missing.iter().map(|topic| settings(topic.role, options)).collect();
@@ -149,15 +150,15 @@ async fn create(
             settings.iter().fold(new, |new, (name, value)| new.set(name, value))
         })
         .collect();
-    let patience = AdminOptions::new().operation_timeout(Some(PATIENCE)).request_timeout(Some(PATIENCE));
-    let results = admin.create_topics(&topics, &patience).await.map_err(|error| KafkaClientError::Unreachable {
+    let timeouts = AdminOptions::new().operation_timeout(Some(BROKER_TIMEOUT)).request_timeout(Some(BROKER_TIMEOUT));
+    let results = admin.create_topics(&topics, &timeouts).await.map_err(|error| KafkaClientError::Unreachable {
         brokers: options.brokers.clone(),
         problem: error.to_string(),
     })?;
     for result in results {
         match result {
-            Ok(name) => tracing::info!(topic = name, partitions, "created a topic"),
-            // Another replica was faster. What it made is checked like any other.
+            Ok(name) => tracing::info!(topic = name, partitions, "topic created"),
+            // Another replica of the daemon created it meanwhile; the topic is checked below like any other.
             Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => {}
             Err((topic, code)) => {
                 return Err(KafkaClientError::Create {
@@ -171,9 +172,10 @@ async fn create(
     Ok(())
 }
 
+/// Returns the remedy for a topic that can't be created.
 #[expect(
     clippy::wildcard_enum_match_arm,
-    reason = "librdkafka has a hundred codes, and three have a remedy of their own"
+    reason = "librdkafka has over a hundred codes, and only these have a remedy of their own"
 )]
 fn creation_remedy(code: RDKafkaErrorCode) -> &'static str {
     match code {
@@ -185,9 +187,9 @@ fn creation_remedy(code: RDKafkaErrorCode) -> &'static str {
     }
 }
 
-/// What a topic is created with.
+/// Returns the settings with which a topic of this role is created.
 fn settings(role: Role, options: &Options) -> Vec<(&'static str, String)> {
-    // With three copies, one broker may be away without a write being lost or refused.
+    // With three replicas, one broker may be down without a write being lost or refused.
     let min_insync = (options.replication - 1).max(1);
     let mut all = vec![("min.insync.replicas", min_insync.to_string())];
     let retention = |span: bellwether_core::time::Span| ("retention.ms", span.as_millis().to_string());
@@ -195,7 +197,7 @@ fn settings(role: Role, options: &Options) -> Vec<(&'static str, String)> {
         Role::Events => all.extend([("cleanup.policy", "delete".to_owned()), retention(options.events_retention)]),
         Role::Journal => all.extend([
             ("cleanup.policy", "compact".to_owned()),
-            // Only closed segments are compacted: short ones keep a restore short.
+            // Only closed segments are compacted, so short segments shorten a restore.
             ("segment.ms", "600000".to_owned()),
             ("segment.bytes", (64 << 20).to_string()),
             ("min.cleanable.dirty.ratio", "0.1".to_owned()),
@@ -210,10 +212,11 @@ fn settings(role: Role, options: &Options) -> Vec<(&'static str, String)> {
     all
 }
 
-/// Journal and decisions are written to the partition that the event came from.
-fn check_partitions(wanted: &[Wanted], found: &[Option<i32>]) -> Result<(), KafkaClientError> {
-    let (events, count) = (&wanted[0].name, found[0].unwrap_or_default());
-    for (topic, found) in wanted.iter().zip(found) {
+/// Checks that the journal and decisions topics have as many partitions as the events topic: both are written to the
+/// partition of the event.
+fn check_partitions(required: &[RequiredTopic], found: &[Option<i32>]) -> Result<(), KafkaClientError> {
+    let (events, count) = (&required[0].name, found[0].unwrap_or_default());
+    for (topic, found) in required.iter().zip(found) {
         let found = found.unwrap_or_default();
         if matches!(topic.role, Role::Journal | Role::Decisions) && found != count {
             return Err(KafkaClientError::Topic {
@@ -221,8 +224,8 @@ fn check_partitions(wanted: &[Wanted], found: &[Option<i32>]) -> Result<(), Kafk
                 setting: "partitions".to_owned(),
                 value: found.to_string(),
                 remedy: format!(
-                    "it needs the {count} of {events}, because state is kept under the number of the event's partition; \
-                     name a new topic for it, or give {events} its old number back"
+                    "it needs the {count} of {events}, because the state of an event is kept in the partition with the same \
+                     number; configure a new topic, or give {events} its old number of partitions back"
                 ),
             });
         }
@@ -230,37 +233,42 @@ fn check_partitions(wanted: &[Wanted], found: &[Option<i32>]) -> Result<(), Kafk
     Ok(())
 }
 
-async fn check_settings(admin: &AdminClient<DefaultClientContext>, wanted: &[Wanted]) -> Result<(), KafkaClientError> {
+async fn check_settings(
+    admin: &AdminClient<DefaultClientContext>,
+    required: &[RequiredTopic],
+) -> Result<(), KafkaClientError> {
     let resources: Vec<ResourceSpecifier<'_>> =
-        wanted.iter().map(|topic| ResourceSpecifier::Topic(&topic.name)).collect();
-    let patience = AdminOptions::new().request_timeout(Some(PATIENCE));
-    let answers = match admin.describe_configs(&resources, &patience).await {
+        required.iter().map(|topic| ResourceSpecifier::Topic(&topic.name)).collect();
+    let options = AdminOptions::new().request_timeout(Some(BROKER_TIMEOUT));
+    let answers = match admin.describe_configs(&resources, &options).await {
         Ok(answers) => answers,
-        Err(error) => return unchecked(&error),
+        Err(error) => {
+            warn_unchecked(&error);
+            return Ok(());
+        }
     };
-    for (topic, answer) in wanted.iter().zip(answers) {
+    for (topic, answer) in required.iter().zip(answers) {
         match answer {
             Ok(config) => {
                 let value = config.get("cleanup.policy").and_then(|entry| entry.value.as_deref()).unwrap_or_default();
                 check_cleanup(topic, value)?;
             }
-            Err(code) => unchecked(&KafkaError::AdminOp(code))?,
+            Err(code) => warn_unchecked(&KafkaError::AdminOp(code)),
         }
     }
     Ok(())
 }
 
-/// Settings that may not be looked at (an ACL) are no reason not to work, but one to say so.
-fn unchecked(error: &KafkaError) -> Result<(), KafkaClientError> {
+/// Logs that settings could not be read, which is no reason to stop: an ACL may forbid it.
+fn warn_unchecked(error: &KafkaError) {
     tracing::warn!(%error, "the topics' settings can't be checked; grant DescribeConfigs on them");
-    Ok(())
 }
 
-fn check_cleanup(topic: &Wanted, value: &str) -> Result<(), KafkaClientError> {
+fn check_cleanup(topic: &RequiredTopic, value: &str) -> Result<(), KafkaClientError> {
     let policies: Vec<&str> = value.split(',').map(str::trim).collect();
     let remedy = match topic.role {
         Role::Journal if policies != ["compact"] => {
-            "state would be deleted with its age; set it to compact (kafka-configs.sh --alter --add-config)"
+            "state would be deleted after the retention; set it to compact (kafka-configs.sh --alter --add-config)"
         }
         Role::Events | Role::Decisions | Role::Dead if policies.contains(&"compact") => {
             "records would replace each other by key; set it to delete (kafka-configs.sh --alter --add-config)"

@@ -1,12 +1,12 @@
-//! One batch as one Kafka transaction, and what its errors mean.
+//! Writes one batch as one Kafka transaction, and classifies its errors.
 //!
-//! librdkafka says of each error whether it may be tried again, whether the transaction must be aborted, and whether the
-//! producer is finished. The first is done here, until a deadline. For the rest there is one rule, because a delayed
-//! request of an abandoned transaction may still land in a later one of the same producer: the producer is dropped, and
-//! its successor gets a new epoch.
+//! librdkafka marks each error as retriable, as one after which the transaction must be aborted, or as fatal for the
+//! producer. Retriable errors are retried here until a deadline. After any other error the producer is dropped, and its
+//! successor gets a new epoch: a delayed request of an abandoned transaction could otherwise become part of a later
+//! transaction of the same producer.
 #![expect(
     clippy::disallowed_methods,
-    reason = "deadlines of blocking calls, on threads of their own; no decision sees them"
+    reason = "deadlines of blocking calls on threads of their own; the engine does not see them"
 )]
 
 use std::time::{Duration, Instant};
@@ -19,53 +19,60 @@ use rdkafka::producer::{BaseRecord, DefaultProducerContext, Producer as _, Threa
 use rdkafka::{Offset, error::KafkaResult};
 
 use super::options::{MAX_ENTRY_BYTES, Options};
-use crate::points::{self, Failpoint};
+use crate::failpoints::{self, Failpoint};
 use crate::ports::{Batch, EventRecord, JournalError, Partition, Rekeyed};
 
-/// A producer that is polled in the background: one that nobody polls takes ten times as long to commit.
+/// A transactional producer. A thread polls it in the background; without polling a commit takes ten times as long.
 pub(super) type Producer = ThreadedProducer<DefaultProducerContext>;
 
-/// How long a whole transaction may take. Shorter than the broker's own patience with it.
-const PATIENCE: Duration = Duration::from_secs(15);
-/// How long one call may block before the deadline is looked at again.
-const CALL: Duration = Duration::from_secs(5);
-/// How long the end of an abandoned transaction is waited for; the next producer ends it anyway.
-const ABORT: Duration = Duration::from_secs(2);
+/// The time for a whole transaction. It is shorter than the broker's own timeout (`transaction.timeout.ms`).
+const TRANSACTION_TIMEOUT: Duration = Duration::from_secs(15);
+/// The longest time that one call blocks. Between calls the deadline is checked.
+const CALL_TIMEOUT: Duration = Duration::from_secs(5);
+/// The time to abort a failed transaction. If it is not enough, the next producer's start ends the transaction.
+const ABORT_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// The longest value that is copied into a dead letter; longer ones stay behind, and the letter says where.
+/// The longest value in bytes that is copied into a dead letter. A longer value is left out; the letter names the position
+/// of the original record.
 const MAX_DEAD_BYTES: usize = 2 << 20;
-/// The longest description in a dead letter.
+/// The longest description of the problem in a dead letter, in characters.
 const MAX_ERROR_CHARS: usize = 1000;
 
-/// Where a batch is written.
+/// The destination of a batch.
 pub(super) struct Target<'a> {
     pub(super) options: &'a Options,
     pub(super) partition: Partition,
-    /// The member whose offsets are committed; `None`: nobody here is one.
+    /// The group metadata with which offsets are committed; `None` if this process is no member of the group.
     pub(super) membership: Option<&'a ConsumerGroupMetadata>,
 }
 
-/// Why a transaction came to nothing, or maybe to something.
+/// The reason why a transaction was not committed, or may not have been, each with a message.
 #[derive(Debug)]
-pub(super) enum Failure {
-    /// Another producer has this transactional id now.
+pub(super) enum TransactionFailure {
+    /// Another producer has the transactional id now.
     Fenced(String),
-    /// The group has moved on from this member.
+    /// The group has moved to a later generation, in which this member has no place.
     Stale(String),
-    /// It is not known.
+    /// The outcome is unknown.
     Unknown(String),
-    /// The same again would fail again, until a person has done something.
+    /// A retry would fail in the same way until a person has changed something.
     Broken(String),
 }
 
-/// What can be known to fail before anything is sent.
+/// Checks what can be checked before anything is sent.
+///
+/// # Errors
+/// [`JournalError::Broken`] if an entry is too long, and [`JournalError::Fenced`] if the batch has an offset and this
+/// process is no member of the group.
 pub(super) fn check(batch: &Batch, target: &Target<'_>) -> Result<(), JournalError> {
     let entries = batch.puts.iter().filter_map(|(key, value)| Some((key, value.as_ref()?)));
     let decisions = batch.decisions.iter().map(|(key, value)| (key, value));
     for (key, value) in entries.chain(decisions) {
         let bytes = key.len() + value.len();
         if bytes > MAX_ENTRY_BYTES {
-            return Err(JournalError::Broken(format!("{key} has {bytes} bytes; the journal takes {MAX_ENTRY_BYTES}")));
+            return Err(JournalError::Broken(format!(
+                "{key} has {bytes} bytes; the journal takes at most {MAX_ENTRY_BYTES}"
+            )));
         }
     }
     if batch.next_offset.is_some() && target.membership.is_none() {
@@ -74,17 +81,17 @@ pub(super) fn check(batch: &Batch, target: &Target<'_>) -> Result<(), JournalErr
     Ok(())
 }
 
-/// Writes all of `batch` in one transaction. Blocks. After an error the producer is not to be used again.
-pub(super) fn run(producer: &Producer, batch: &Batch, target: &Target<'_>) -> Result<(), Failure> {
-    let deadline = Instant::now() + PATIENCE;
+/// Writes the whole batch in one transaction. Blocks. After an error the producer must not be used again.
+pub(super) fn run(producer: &Producer, batch: &Batch, target: &Target<'_>) -> Result<(), TransactionFailure> {
+    let deadline = Instant::now() + TRANSACTION_TIMEOUT;
     let result = attempt(producer, batch, target, deadline);
     if let Err(error) = &result
         && let KafkaError::Transaction(inner) = error
         && inner.txn_requires_abort()
     {
-        // Releases readers of the topics at once; if it fails, the next producer's start does it.
-        if let Err(error) = producer.abort_transaction(ABORT) {
-            tracing::debug!(%error, partition = target.partition, "an abandoned transaction was not aborted");
+        // Readers of the topics wait for the end of the transaction. If this fails, the next producer's start ends it.
+        if let Err(error) = producer.abort_transaction(ABORT_TIMEOUT) {
+            tracing::debug!(%error, partition = target.partition, "a failed transaction could not be aborted");
         }
     }
     result.map_err(|error| classify(&error))
@@ -96,27 +103,27 @@ fn attempt(producer: &Producer, batch: &Batch, target: &Target<'_>, deadline: In
     if let (Some(next), Some(membership)) = (batch.next_offset, target.membership) {
         let mut offsets = TopicPartitionList::new();
         offsets.add_partition_offset(&target.options.topic, target.partition, Offset::Offset(next))?;
-        patiently(deadline, || producer.send_offsets_to_transaction(&offsets, membership, CALL))?;
+        retry(deadline, || producer.send_offsets_to_transaction(&offsets, membership, CALL_TIMEOUT))?;
     }
     await_delivery(producer, deadline);
-    points::reached(Failpoint::Produced);
-    patiently(deadline, || producer.commit_transaction(CALL))
+    failpoints::reached(Failpoint::Produced);
+    retry(deadline, || producer.commit_transaction(CALL_TIMEOUT))
 }
 
-/// Waits until the broker has acknowledged everything. `commit_transaction` would do it too, but the client library does
-/// it there in polls of 100 ms that never end early, and those were nine tenths of a commit.
+/// Waits until the broker has acknowledged all records. `commit_transaction` waits for that too, but in polls of 100 ms that
+/// never end early and took nine tenths of the time of a commit.
 fn await_delivery(producer: &Producer, deadline: Instant) {
     while producer.in_flight_count() > 0 && Instant::now() < deadline {
         std::thread::sleep(Duration::from_micros(200));
     }
 }
 
-/// Tries again what librdkafka says may be tried again, until the deadline.
-pub(super) fn patiently(deadline: Instant, mut call: impl FnMut() -> KafkaResult<()>) -> KafkaResult<()> {
+/// Calls `call`, and repeats it after a retriable error of librdkafka until the deadline. Returns the last result.
+pub(super) fn retry(deadline: Instant, mut call: impl FnMut() -> KafkaResult<()>) -> KafkaResult<()> {
     loop {
         match call() {
             Err(KafkaError::Transaction(error)) if error.is_retriable() && Instant::now() < deadline => {
-                tracing::debug!(%error, "a transaction's step is tried again");
+                tracing::debug!(%error, "a step of a transaction failed; retrying");
                 std::thread::sleep(Duration::from_millis(10));
             }
             other => return other,
@@ -128,38 +135,43 @@ fn produce(producer: &Producer, batch: &Batch, target: &Target<'_>, deadline: In
     let Batch { next_offset: _, puts, decisions, dead, rekeyed } = batch;
     let Target { options, partition, .. } = *target;
     for (key, value) in puts {
-        let mut record = to(&options.journal_topic).partition(partition).key(key.as_bytes());
-        // No value is a tombstone: compaction forgets the key.
+        let mut record = record_to(&options.journal_topic).partition(partition).key(key.as_bytes());
+        // A record without a value is a tombstone: compaction removes the key.
         record.payload = value.as_deref();
         send(producer, record, deadline)?;
     }
     for (key, json) in decisions {
-        let record = to(&options.decisions_topic).partition(partition).key(key.as_bytes()).payload(json.as_slice());
+        let record =
+            record_to(&options.decisions_topic).partition(partition).key(key.as_bytes()).payload(json.as_slice());
         send(producer, record, deadline)?;
     }
     let dlq = options.dlq();
-    for (record, wrong) in dead {
-        send(producer, dead_letter(&dlq, options, record, wrong), deadline)?;
+    for (record, problem) in dead {
+        send(producer, dead_letter(&dlq, options, record, problem), deadline)?;
     }
     for Rekeyed { record, key, partition } in rekeyed {
-        let mut copy = to(&options.topic).partition(*partition).key(key.as_bytes()).headers(headers(&record.headers));
+        let mut copy =
+            record_to(&options.topic).partition(*partition).key(key.as_bytes()).headers(headers(&record.headers));
         copy.payload = record.value.as_deref();
         send(producer, copy, deadline)?;
     }
     Ok(())
 }
 
-type Outgoing<'a> = BaseRecord<'a, [u8], [u8]>;
+type OutgoingRecord<'a> = BaseRecord<'a, [u8], [u8]>;
 
-fn to(topic: &str) -> Outgoing<'_> {
+fn record_to(topic: &str) -> OutgoingRecord<'_> {
     BaseRecord::to(topic)
 }
 
-fn send(producer: &Producer, mut record: Outgoing<'_>, deadline: Instant) -> KafkaResult<()> {
+/// Passes a record to the producer; waits for room in its queue until the deadline.
+fn send(producer: &Producer, mut record: OutgoingRecord<'_>, deadline: Instant) -> KafkaResult<()> {
     loop {
         match producer.send(record) {
-            Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), back)) if Instant::now() < deadline => {
-                record = back;
+            Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), returned))
+                if Instant::now() < deadline =>
+            {
+                record = returned;
                 std::thread::sleep(Duration::from_millis(5));
             }
             Err((error, _)) => return Err(error),
@@ -168,16 +180,16 @@ fn send(producer: &Producer, mut record: Outgoing<'_>, deadline: Instant) -> Kaf
     }
 }
 
-/// The record as it was, and beside it where it was and what is wrong with it.
-fn dead_letter<'a>(dlq: &'a str, options: &Options, record: &'a EventRecord, wrong: &str) -> Outgoing<'a> {
-    let wrong: String = wrong.chars().take(MAX_ERROR_CHARS).collect();
+/// Returns the dead letter of a record: its key, value and headers, and headers with its position and its problem.
+fn dead_letter<'a>(dlq: &'a str, options: &Options, record: &'a EventRecord, problem: &str) -> OutgoingRecord<'a> {
+    let problem: String = problem.chars().take(MAX_ERROR_CHARS).collect();
     let mut added = vec![
         ("dlq-original-topic", options.topic.clone()),
         ("dlq-original-partition", record.partition.to_string()),
         ("dlq-original-offset", record.offset.to_string()),
-        ("dlq-error", wrong),
+        ("dlq-error", problem),
     ];
-    let mut letter = to(dlq);
+    let mut letter = record_to(dlq);
     letter.key = record.key.as_deref();
     letter.payload = record.value.as_deref().filter(|value| value.len() <= MAX_DEAD_BYTES);
     if letter.payload.is_none()
@@ -191,33 +203,33 @@ fn dead_letter<'a>(dlq: &'a str, options: &Options, record: &'a EventRecord, wro
     letter.headers(headers)
 }
 
-/// Headers as librdkafka has them.
+/// Returns headers in librdkafka's form, with room for those of a dead letter.
 pub(super) fn headers(headers: &[(String, Vec<u8>)]) -> OwnedHeaders {
     headers.iter().fold(OwnedHeaders::new_with_capacity(headers.len() + 5), |all, (key, value)| {
         all.insert(Header { key, value: Some(value.as_slice()) })
     })
 }
 
-/// What an error of a transactional producer means for whoever owns the partition.
-pub(super) fn classify(error: &KafkaError) -> Failure {
+/// Classifies an error of a transactional producer.
+pub(super) fn classify(error: &KafkaError) -> TransactionFailure {
     use RDKafkaErrorCode as Code;
-    let said = error.to_string();
+    let message = error.to_string();
     match error.rdkafka_error_code() {
-        Some(Code::Fenced | Code::ProducerFenced | Code::InvalidProducerEpoch) => Failure::Fenced(said),
+        Some(Code::Fenced | Code::ProducerFenced | Code::InvalidProducerEpoch) => TransactionFailure::Fenced(message),
         Some(Code::IllegalGeneration | Code::UnknownMemberId | Code::FencedInstanceId | Code::RebalanceInProgress) => {
-            Failure::Stale(said)
+            TransactionFailure::Stale(message)
         }
         Some(
             Code::TransactionalIdAuthorizationFailed
             | Code::TopicAuthorizationFailed
             | Code::GroupAuthorizationFailed
             | Code::ClusterAuthorizationFailed,
-        ) => Failure::Broken(format!(
-            "{said}; grant Write and Describe on the transactional ids and topics, and Read on the group and topics"
+        ) => TransactionFailure::Broken(format!(
+            "{message}; grant Write and Describe on the transactional ids and topics, and Read on the group and topics"
         )),
-        Some(Code::MessageSizeTooLarge) => {
-            Failure::Broken(format!("{said}; raise max.message.bytes of the journal, decisions and dead-letter topics"))
-        }
-        _ => Failure::Unknown(said),
+        Some(Code::MessageSizeTooLarge) => TransactionFailure::Broken(format!(
+            "{message}; raise max.message.bytes of the journal, decisions and dead-letter topics"
+        )),
+        _ => TransactionFailure::Unknown(message),
     }
 }

@@ -65,7 +65,8 @@ pub async fn apply(server: &Server, effect: &Effect, epoch: Epoch, wanted: &Cana
         let shape = ObjectShape { track: BASELINE, images: &Images::new(), changed_label: None, ..shape.clone() };
         apply_deployment(server, &around, around.baseline.as_ref(), &shape).await?;
     }
-    if let Traffic::Gateway { route, cohort } = wanted.traffic {
+    if wanted.traffic.splits_by_weight() {
+        let Traffic { route, cohort, .. } = wanted.traffic;
         apply_service(server, &around, &path, &shape).await?;
         let mark = RouteMark { effect: effect.id.to_string(), epoch };
         join_routes(server, &around, workload, &path.service, (route.as_ref(), cohort.as_ref()), &mark).await?;
@@ -84,7 +85,7 @@ fn free_to_write(
     ours_to_write("Deployment", canary, wanted.stable_uid, epoch)?;
     let baseline = around.baseline.as_ref().filter(|_| wanted.baseline).map(|baseline| &baseline.metadata);
     ours_to_write("Deployment", baseline, wanted.stable_uid, epoch)?;
-    if *wanted.traffic != Traffic::Replicas {
+    if wanted.traffic.splits_by_weight() {
         let service = around.canary_service.as_ref().map(|service| &service.metadata);
         ours_to_write("Service", service, wanted.stable_uid, epoch)?;
     }
@@ -180,7 +181,7 @@ pub async fn set_weight(
     weight: Weight,
     traffic: &Traffic,
 ) -> Result<(), Failure> {
-    if *traffic == Traffic::Replicas {
+    if !traffic.splits_by_weight() {
         return Ok(());
     }
     let workload = &effect.workload;
@@ -224,7 +225,7 @@ pub async fn remove(server: &Server, effect: &Effect, epoch: Epoch, traffic: &Tr
     for there in stable.iter().chain(&deployment).chain(&baseline) {
         marks::fence(&there.metadata, epoch)?;
     }
-    if *traffic != Traffic::Replicas {
+    if traffic.splits_by_weight() {
         leave_routes(server, &effect.workload, epoch).await?;
     }
     if let Some(service) = service.filter(|service| removable(&service.metadata, stable_uid)) {

@@ -67,7 +67,7 @@ pub async fn surroundings(
     let Workload { namespace, name, .. } = workload;
     let (canary_name, baseline_name) = (workload.canary_name(), workload.baseline_name());
     let all = ListParams::default();
-    let by_replicas = *traffic == Traffic::Replicas;
+    let by_replicas = !traffic.splits_by_weight();
     let (deployment, canary, baseline, canary_service, services, routes, policies, monitors, autoscalers) = try_join!(
         server.deployment(namespace, name),
         server.deployment(namespace, &canary_name),

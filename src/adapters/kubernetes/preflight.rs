@@ -65,14 +65,12 @@ impl Surroundings {
     pub fn path(&self, workload: &Workload, traffic: &Traffic) -> Result<Path, PreflightIssue> {
         let services = selecting(&self.services, &self.stable_labels(), workload);
         let first = services.first().ok_or(PreflightIssue::NoService)?;
-        match traffic {
-            Traffic::Replicas => Ok(Path { service: name(&first.metadata), changed_label: None }),
-            Traffic::Gateway { route, .. } => {
-                let service = self.routed_service(workload, &services, route.as_ref())?;
-                let changed_label = self.changed_label(service, workload);
-                Ok(Path { service: name(&service.metadata), changed_label })
-            }
+        if !traffic.splits_by_weight() {
+            return Ok(Path { service: name(&first.metadata), changed_label: None });
         }
+        let service = self.routed_service(workload, &services, traffic.route.as_ref())?;
+        let changed_label = self.changed_label(service, workload);
+        Ok(Path { service: name(&service.metadata), changed_label })
     }
 
     /// All that stands in the way of a canary, and of a fresh baseline where there is to be one, or is worth saying aloud.
@@ -88,7 +86,7 @@ impl Surroundings {
         }
         for scaler in self.autoscalers.iter().filter(|scaler| targets(scaler, workload)) {
             let name = name(&scaler.metadata);
-            if *traffic == Traffic::Replicas {
+            if !traffic.splits_by_weight() {
                 found.push(PreflightIssue::AutoscalerCountsCanary { name: name.clone() });
             }
             if fresh_baseline {
@@ -222,7 +220,7 @@ impl Surroundings {
         let service = self.canary_service.as_ref().is_some_and(|there| !marks::is_ours(&there.metadata));
         let taken = [
             ("Deployment", workload.canary_name(), deployment(&self.canary)),
-            ("Service", workload.canary_name(), service && *traffic != Traffic::Replicas),
+            ("Service", workload.canary_name(), service && traffic.splits_by_weight()),
             ("Deployment", workload.baseline_name(), deployment(&self.baseline) && fresh_baseline),
         ];
         let taken = taken.into_iter().filter(|(.., taken)| *taken);

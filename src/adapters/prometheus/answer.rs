@@ -1,4 +1,4 @@
-//! The envelope of an answer, with the warnings that typed clients leave out.
+//! Reads the JSON of Prometheus' answers, with the warnings that the client library drops.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -8,18 +8,18 @@ use serde::Deserialize;
 
 use crate::ports::{Bucket, MetricsError, Native, SeriesPoint};
 
-/// What Prometheus answers.
+/// The envelope of every answer of the HTTP API.
 #[derive(Debug, Deserialize)]
-pub struct Answer<T> {
-    /// `success`, or `error`.
+pub struct ApiResponse<T> {
+    /// `success` or `error`.
     pub status: String,
-    /// The answer.
+    /// The content. `None`: the answer is an error, or has none.
     #[serde(default = "none")]
     pub data: Option<T>,
-    /// Why it may not be whole.
+    /// Reasons why the content may be incomplete.
     #[serde(default)]
     pub warnings: Vec<String>,
-    /// What may be wrong with the query.
+    /// Remarks on the query.
     #[serde(default)]
     pub infos: Vec<String>,
 }
@@ -28,14 +28,15 @@ fn none<T>() -> Option<T> {
     None
 }
 
-/// The result of an instant query, not yet known to be a vector.
+/// The content of the answer to an instant or range query, whose type is not checked yet.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Data {
+pub struct QueryData {
     result_type: String,
     result: serde_json::Value,
 }
 
+/// One element of an instant vector, with a value or a histogram.
 #[derive(Debug, Deserialize)]
 struct Element {
     #[serde(default)]
@@ -45,22 +46,22 @@ struct Element {
     histogram: Option<(f64, Histogram)>,
 }
 
-/// A native histogram; its sum is of no use here.
+/// A native histogram, without its sum, which is not used.
 #[derive(Debug, Deserialize)]
 struct Histogram {
     count: String,
-    /// Only those that have something in them: the boundary rule, the bounds, and the count.
+    /// The buckets that are not empty: boundary rule, lower bound, upper bound and count.
     #[serde(default)]
     buckets: Vec<(u8, String, String, String)>,
 }
 
-/// The points of an instant vector. A scalar is a vector of one without labels.
+/// Returns the points of an instant vector. A scalar becomes one point without labels.
 ///
 /// # Errors
-/// What is in the answer instead.
-pub fn read_points(data: Option<Data>) -> Result<Vec<SeriesPoint>, MetricsError> {
-    let unreadable = |what: String| MetricsError::Unreadable(what);
-    let data = data.ok_or_else(|| unreadable("there is no data in it".to_owned()))?;
+/// [`MetricsError::Unreadable`] with the content that the answer has instead.
+pub fn read_points(data: Option<QueryData>) -> Result<Vec<SeriesPoint>, MetricsError> {
+    let unreadable = MetricsError::Unreadable;
+    let data = data.ok_or_else(|| unreadable("the answer has no data".to_owned()))?;
     let elements: Vec<Element> = match data.result_type.as_str() {
         "vector" => serde_json::from_value(data.result).map_err(|error| unreadable(error.to_string()))?,
         "scalar" => {
@@ -89,8 +90,9 @@ fn native(histogram: &Histogram) -> Result<Native, MetricsError> {
     Ok(Native { count: number(&histogram.count)?, buckets })
 }
 
+/// One series of a range query's answer.
 #[derive(Debug, Deserialize)]
-struct Row {
+struct RangeSeries {
     #[serde(default)]
     metric: BTreeMap<String, String>,
     #[serde(default)]
@@ -99,25 +101,25 @@ struct Row {
     histograms: Vec<(f64, Histogram)>,
 }
 
-/// The points of a range query, by instant.
+/// Returns the points of a range query, by instant.
 ///
 /// # Errors
-/// What is in the answer instead.
-pub fn read_ranges(data: Option<Data>) -> Result<BTreeMap<Timestamp, Vec<SeriesPoint>>, MetricsError> {
-    let unreadable = |what: String| MetricsError::Unreadable(what);
-    let data = data.ok_or_else(|| unreadable("there is no data in it".to_owned()))?;
+/// [`MetricsError::Unreadable`] with the content that the answer has instead.
+pub fn read_ranges(data: Option<QueryData>) -> Result<BTreeMap<Timestamp, Vec<SeriesPoint>>, MetricsError> {
+    let unreadable = MetricsError::Unreadable;
+    let data = data.ok_or_else(|| unreadable("the answer has no data".to_owned()))?;
     if data.result_type != "matrix" {
         return Err(unreadable(format!("the range query gives a {}, not a matrix", data.result_type)));
     }
-    let rows: Vec<Row> = serde_json::from_value(data.result).map_err(|error| unreadable(error.to_string()))?;
+    let all: Vec<RangeSeries> = serde_json::from_value(data.result).map_err(|error| unreadable(error.to_string()))?;
     let mut instants: BTreeMap<Timestamp, Vec<SeriesPoint>> = BTreeMap::new();
-    for row in rows {
-        for (seconds, text) in row.values {
-            let point = SeriesPoint::number(row.metric.clone(), number(&text)?);
+    for series in all {
+        for (seconds, text) in series.values {
+            let point = SeriesPoint::number(series.metric.clone(), number(&text)?);
             instants.entry(instant(seconds)?).or_default().push(point);
         }
-        for (seconds, histogram) in row.histograms {
-            let point = SeriesPoint::native(row.metric.clone(), Arc::new(native(&histogram)?));
+        for (seconds, histogram) in series.histograms {
+            let point = SeriesPoint::native(series.metric.clone(), Arc::new(native(&histogram)?));
             instants.entry(instant(seconds)?).or_default().push(point);
         }
     }
@@ -129,22 +131,23 @@ fn instant(seconds: f64) -> Result<Timestamp, MetricsError> {
         .map_err(|error| MetricsError::Unreadable(error.to_string()))
 }
 
-/// `NaN`, `+Inf` and `-Inf` included: whoever asked decides what they mean.
+/// Parses the value of a sample, including `NaN`, `+Inf` and `-Inf`, which the caller interprets.
 fn number(text: &str) -> Result<f64, MetricsError> {
     text.parse().map_err(|_| MetricsError::Unreadable(format!("{text:?} is not a sample's value")))
 }
 
-/// Prometheus' own words for an error, or the beginning of whatever a proxy sent in its place.
+/// Returns Prometheus' message of an error, or the first 200 characters of a body that is not Prometheus' (a proxy's).
 pub fn read_error(body: &[u8]) -> String {
     #[derive(Deserialize)]
-    struct Refusal {
-        error: String,
+    struct ApiError {
+        #[serde(rename = "error")]
+        message: String,
         #[serde(rename = "errorType", default)]
         kind: String,
     }
-    match serde_json::from_slice::<Refusal>(body) {
-        Ok(refusal) if refusal.kind.is_empty() => refusal.error,
-        Ok(refusal) => format!("{}: {}", refusal.kind, refusal.error),
+    match serde_json::from_slice::<ApiError>(body) {
+        Ok(error) if error.kind.is_empty() => error.message,
+        Ok(error) => format!("{}: {}", error.kind, error.message),
         Err(_) => {
             let text = String::from_utf8_lossy(body);
             let line = text.split_whitespace().collect::<Vec<_>>().join(" ");

@@ -1,4 +1,5 @@
-//! Who we are to Prometheus. Tokens are rotated by replacing a file, so the file is read again whenever it has changed.
+//! The credentials that are sent to Prometheus. Tokens are rotated by replacing a file, so a file is read again when
+//! its modification time changes.
 
 use std::error::Error;
 use std::path::PathBuf;
@@ -9,70 +10,73 @@ use reqwest::{Client, RequestBuilder, Url};
 use secrecy::{ExposeSecret, SecretString};
 use tokio::sync::Mutex;
 
-use super::{Options, PrometheusSetupError};
+use super::options::{Options, PrometheusSetupError};
 
-/// What to send as `Authorization`.
+/// The content of the header `Authorization`.
 pub enum Credentials {
-    /// Nothing.
+    /// No header is sent.
     None,
-    /// A bearer token.
+    /// A bearer token from a file.
     Bearer(SecretFile),
-    /// A name and a password from a file.
+    /// A user name, and a password from a file, for basic authentication.
     Basic(String, SecretFile),
-    /// What the URL's user name and password make.
+    /// The header's value from the user name and password of the URL.
     Fixed(HeaderValue),
 }
 
-/// A secret in a file, and the file's age when it was read.
+/// A secret in a file.
 pub struct SecretFile {
     path: PathBuf,
-    read: Mutex<Option<(SystemTime, SecretString)>>,
+    /// The secret, and the file's modification time when it was read.
+    cached: Mutex<Option<(SystemTime, SecretString)>>,
 }
 
 impl SecretFile {
-    /// The file must be readable now: a wrong path is an error at the start, and not at the first query.
+    /// Returns the secret of an existing file, so that a wrong path is an error at the start and not at the first
+    /// query.
     fn open(path: PathBuf) -> Result<SecretFile, PrometheusSetupError> {
         std::fs::metadata(&path).map_err(|source| PrometheusSetupError::File { path: path.clone(), source })?;
-        Ok(SecretFile { path, read: Mutex::new(None) })
+        Ok(SecretFile { path, cached: Mutex::new(None) })
     }
 
+    /// Returns the secret, and reads the file again if it has changed.
     async fn get(&self) -> Result<SecretString, PrometheusSetupError> {
         let failed = |source| PrometheusSetupError::File { path: self.path.clone(), source };
-        let mut read = self.read.lock().await;
-        let changed = tokio::fs::metadata(&self.path).await.and_then(|data| data.modified()).map_err(failed)?;
-        if let Some((as_of, secret)) = &*read
-            && *as_of == changed
+        let mut cached = self.cached.lock().await;
+        let modified = tokio::fs::metadata(&self.path).await.and_then(|data| data.modified()).map_err(failed)?;
+        if let Some((read_at, secret)) = &*cached
+            && *read_at == modified
         {
             return Ok(secret.clone());
         }
         let text = tokio::fs::read_to_string(&self.path).await.map_err(failed)?;
         let secret = SecretString::from(text.trim().to_owned());
-        *read = Some((changed, secret.clone()));
+        *cached = Some((modified, secret.clone()));
         Ok(secret)
     }
 }
 
 impl Credentials {
-    /// What `options` say, or else the URL.
+    /// Returns the credentials of the options or of the URL.
     ///
     /// # Errors
-    /// Two ways at once, half a way, or a file that is not there.
+    /// There are several kinds of credentials, a user name without a password or the reverse, or a file does not exist.
     pub fn of(options: &Options, url: &Url, http: &Client) -> Result<Credentials, PrometheusSetupError> {
         let in_url = !url.username().is_empty() || url.password().is_some();
         match (&options.bearer_token_file, &options.username, &options.password_file) {
-            (Some(_), None, None) | (None, Some(_), Some(_)) if in_url => {
-                Err(PrometheusSetupError::Options("there are credentials in the url, and others beside it"))
-            }
+            (Some(_), None, None) | (None, Some(_), Some(_)) if in_url => Err(PrometheusSetupError::Options(
+                "the url has credentials, and so have other options; use one of them",
+            )),
             (Some(token), None, None) => Ok(Credentials::Bearer(SecretFile::open(token.clone())?)),
             (None, Some(name), Some(password)) => {
                 Ok(Credentials::Basic(name.clone(), SecretFile::open(password.clone())?))
             }
             (None, None, None) if in_url => {
-                // reqwest takes them out of a URL and makes the header, escapes and all.
+                // reqwest takes them out of the URL, decodes them and makes the header.
                 let header = authorization(http.get(url.clone()));
                 header
                     .map(Credentials::Fixed)
-                    .ok_or(PrometheusSetupError::Options("the credentials in the url can't be sent"))
+                    .ok_or(PrometheusSetupError::Options("the credentials in the url can't be sent in a header"))
             }
             (None, None, None) => Ok(Credentials::None),
             (None, ..) => Err(PrometheusSetupError::Options("username and password-file belong together")),
@@ -82,41 +86,42 @@ impl Credentials {
         }
     }
 
-    /// The header's value, if one is to be sent.
+    /// Returns the header's value. `None`: no header is sent.
     ///
     /// # Errors
-    /// The file can't be read, or holds what can't be sent. Without what it holds.
+    /// The file can't be read, or has characters that a header can't contain. The error does not contain the secret.
     pub async fn header(&self, http: &Client) -> Result<Option<HeaderValue>, PrometheusSetupError> {
-        // The request is never sent: it is how reqwest makes this header.
-        let blank = || http.get("http://localhost");
+        // The request is never sent; reqwest makes the header of it.
+        let unsent = || http.get("http://localhost");
         let (request, path) = match self {
             Credentials::None => return Ok(None),
             Credentials::Fixed(value) => return Ok(Some(value.clone())),
-            Credentials::Bearer(file) => (blank().bearer_auth(file.get().await?.expose_secret()), &file.path),
+            Credentials::Bearer(file) => (unsent().bearer_auth(file.get().await?.expose_secret()), &file.path),
             Credentials::Basic(name, file) => {
-                (blank().basic_auth(name, Some(file.get().await?.expose_secret())), &file.path)
+                (unsent().basic_auth(name, Some(file.get().await?.expose_secret())), &file.path)
             }
         };
-        let unfit = || PrometheusSetupError::Content {
+        let unusable = || PrometheusSetupError::Content {
             path: path.clone(),
-            reason: "it holds what no header may have".to_owned(),
+            reason: "the file has characters that a header can't contain".to_owned(),
         };
-        authorization(request).map(Some).ok_or_else(unfit)
+        authorization(request).map(Some).ok_or_else(unusable)
     }
 }
 
+/// Returns the `Authorization` header of a request, marked as sensitive.
 fn authorization(request: RequestBuilder) -> Option<HeaderValue> {
     let mut value = request.build().ok()?.headers().get(AUTHORIZATION).cloned()?;
     value.set_sensitive(true);
     Some(value)
 }
 
-/// An error with what lies below it, without any URL.
+/// Returns the messages of an error and of its causes, without any URL.
 pub fn causes(error: &(dyn Error + 'static)) -> String {
     let mut parts: Vec<String> = Vec::new();
     let mut next = Some(error);
     while let Some(error) = next {
-        // reqwest prints the URL, and with it whatever somebody wrote into it.
+        // The messages of reqwest contain the URL, which may contain a secret.
         let text = match error.downcast_ref::<reqwest::Error>() {
             Some(http) if http.is_timeout() => "no answer in time".to_owned(),
             Some(http) if http.is_connect() => "no connection".to_owned(),

@@ -1,5 +1,5 @@
-//! The adapter against a small server that says what it is told to.
-#![expect(clippy::disallowed_methods, reason = "a file is given another age, and waiting is measured")]
+//! The adapter against a small server with fixed answers.
+#![expect(clippy::disallowed_methods, reason = "the tests change the time of a file and measure durations")]
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
@@ -86,8 +86,8 @@ async fn a_range_is_points_by_instant() {
         {"metric":{"pod":"a"},"values":[[1.25,"3"],[2.25,"4"]]},{"metric":{"pod":"b"},"values":[[2.25,"NaN"]]}]}}"#;
     let server = Server::start(Status::OK, body).await;
     let at = |ms: i64| Timestamp::from_millisecond(ms).unwrap();
-    let stretch = TimeRange { from: at(1250), to: at(2250), step: Span::from_millis(500) };
-    let instants = server.client(|_| {}).range("up", stretch).await.unwrap();
+    let range = TimeRange { from: at(1250), to: at(2250), step: Span::from_millis(500) };
+    let instants = server.client(|_| {}).range("up", range).await.unwrap();
     assert_eq!(server.seen().body, "query=up&start=1.250&end=2.250&step=0.500&timeout=4000ms");
     assert_eq!(instants.keys().copied().collect::<Vec<_>>(), [at(1250), at(2250)]);
     let pods: Vec<&str> = instants[&at(2250)].iter().map(|point| point.labels["pod"].as_str()).collect();
@@ -103,13 +103,13 @@ async fn a_range_is_points_by_instant() {
         (r#"{"status":"success"}"#, "no data"),
     ] {
         let server = Server::start(Status::OK, body).await;
-        let error = server.client(|_| {}).range("up", stretch).await.unwrap_err();
+        let error = server.client(|_| {}).range("up", range).await.unwrap_err();
         assert!(error.to_string().contains(words), "{error}");
     }
 }
 
 #[tokio::test]
-async fn a_native_histogram_is_read_as_it_is_said() {
+async fn a_native_histogram_is_read_with_its_buckets() {
     let histogram = r#"[1.25,{"count":"7","sum":"NaN","buckets":[[3,"-0.001","0.001","2"],[0,"0.5","1","3.5"]]}]"#;
     let empty = r#"[2.25,{"count":"0","sum":"0"}]"#;
     let wanted = Native {
@@ -131,15 +131,15 @@ async fn a_native_histogram_is_read_as_it_is_said() {
     );
     let server = Server::start(Status::OK, &body).await;
     let at = |ms: i64| Timestamp::from_millisecond(ms).unwrap();
-    let stretch = TimeRange { from: at(1250), to: at(2250), step: Span::from_millis(1000) };
-    let instants = server.client(|_| {}).range("seconds", stretch).await.unwrap();
+    let range = TimeRange { from: at(1250), to: at(2250), step: Span::from_millis(1000) };
+    let instants = server.client(|_| {}).range("seconds", range).await.unwrap();
     let natives = |at| instants[&at].iter().map(|point| point.native.as_deref()).collect::<Vec<_>>();
     assert_eq!(natives(at(1250)), [None, Some(&wanted)]);
     assert_eq!(natives(at(2250)), [Some(&Native::default())]);
 }
 
 #[tokio::test]
-async fn what_the_exporters_say_of_a_name_is_asked_of_the_metadata() {
+async fn the_type_of_a_series_comes_from_the_metadata() {
     let body = r#"{"status":"success","data":{"up":[{"type":"unknown","help":""},{"type":"gauge","help":""}]}}"#;
     let server = Server::start(Status::OK, body).await;
     let client = server.client(|_| {});
@@ -148,7 +148,7 @@ async fn what_the_exporters_say_of_a_name_is_asked_of_the_metadata() {
 }
 
 #[tokio::test]
-async fn a_partial_answer_counts_where_somebody_wants_it() {
+async fn a_partial_answer_is_used_if_the_options_accept_it() {
     let server = Server::start(Status::OK, &ONE.replace("\"data\"", r#""warnings":["w"],"data""#)).await;
     let points = server.client(|options| options.accept_partial = true).instant("up", Timestamp::UNIX_EPOCH).await;
     assert_eq!(points.unwrap().len(), 1);
@@ -171,7 +171,7 @@ async fn a_token_is_read_again_when_its_file_changes() {
     std::fs::write(&path, "se\u{1}cret").unwrap();
     std::fs::File::options().write(true).open(&path).unwrap().set_modified(later + Duration::from_secs(1)).unwrap();
     let error = client.instant("up", Timestamp::UNIX_EPOCH).await.unwrap_err().to_string();
-    assert_eq!(error, format!("{}: it holds what no header may have", path.display()));
+    assert_eq!(error, format!("{}: the file has characters that a header can't contain", path.display()));
 }
 
 #[tokio::test]
@@ -196,15 +196,15 @@ async fn basic_authentication_and_headers_are_sent() {
 }
 
 #[tokio::test]
-async fn no_error_has_a_credential_in_it() {
-    let nobody = { TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap() };
-    let options = Options { url: format!("http://me:s3cret@{nobody}/prom"), ..Options::default() };
+async fn no_error_contains_a_credential() {
+    let closed = { TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap() };
+    let options = Options { url: format!("http://me:s3cret@{closed}/prom"), ..Options::default() };
     let client = Prometheus::new(&options).unwrap();
     let error = client.instant("up", Timestamp::UNIX_EPOCH).await.unwrap_err();
     assert!(matches!(error, MetricsError::Unavailable(_)));
     let version = client.server_version().await.unwrap_err();
     for text in [error.to_string(), format!("{error:?}"), version.to_string(), format!("{options:?}")] {
-        assert!(text.contains(&format!("http://{nobody}/prom")), "{text}");
+        assert!(text.contains(&format!("http://{closed}/prom")), "{text}");
         assert!(!text.contains("s3cret"), "{text}");
     }
     for url in ["ftp://me:s3cret@host", "http://me:s3cret@", "me:s3cret@host", "http://me:s3cret@ho st/?token=s3cret"] {
@@ -225,14 +225,14 @@ async fn a_server_that_does_not_answer_in_time_is_unavailable() {
 }
 
 #[tokio::test]
-async fn no_more_queries_are_under_way_than_allowed() {
+async fn concurrency_limits_the_queries_in_flight() {
     let server = Server::slow(Duration::from_millis(100)).await;
     let client = server.client(|options| options.concurrency = 1);
-    let begun = std::time::Instant::now();
+    let started = std::time::Instant::now();
     let (a, b) = tokio::join!(client.instant("a", Timestamp::UNIX_EPOCH), client.instant("b", Timestamp::UNIX_EPOCH));
     a.unwrap();
     b.unwrap();
-    assert!(begun.elapsed() >= Duration::from_millis(200));
+    assert!(started.elapsed() >= Duration::from_millis(200));
 }
 
 #[tokio::test]
@@ -250,7 +250,7 @@ fn options_that_contradict_each_other_are_refused_by_name() {
     for (options, wanted) in [
         (Options { concurrency: 0, ..Options::default() }, "prometheus: concurrency must be at least 1"),
         (Options { queries_per_second: 0, ..Options::default() }, "prometheus: queries-per-second must be at least 1"),
-        (Options { timeout: Span::ZERO, ..Options::default() }, "prometheus: timeout must be longer than nothing"),
+        (Options { timeout: Span::ZERO, ..Options::default() }, "prometheus: timeout must be longer than 0 s"),
         (
             Options { username: Some("a".to_owned()), ..Options::default() },
             "prometheus: username and password-file belong together",
@@ -272,9 +272,9 @@ fn options_that_contradict_each_other_are_refused_by_name() {
     }
 }
 
-/// What a request looked like.
+/// A request that the server received.
 #[derive(Clone, Default)]
-struct Seen {
+struct ReceivedRequest {
     headers: Headers,
     body: String,
     uri: Uri,
@@ -282,7 +282,7 @@ struct Seen {
 
 struct Server {
     address: SocketAddr,
-    seen: Arc<Mutex<Seen>>,
+    seen: Arc<Mutex<ReceivedRequest>>,
 }
 
 impl Server {
@@ -297,10 +297,10 @@ impl Server {
     async fn serve(status: Status, answer: String, delay: Duration) -> Server {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let seen: Arc<Mutex<Seen>> = Arc::default();
-        let note = Arc::clone(&seen);
+        let seen: Arc<Mutex<ReceivedRequest>> = Arc::default();
+        let last = Arc::clone(&seen);
         let handler = move |uri: Uri, headers: Headers, body: Bytes| async move {
-            *note.lock().unwrap() = Seen { headers, body: String::from_utf8_lossy(&body).into_owned(), uri };
+            *last.lock().unwrap() = ReceivedRequest { headers, body: String::from_utf8_lossy(&body).into_owned(), uri };
             tokio::time::sleep(delay).await;
             (status, answer)
         };
@@ -313,13 +313,14 @@ impl Server {
         Server { address, seen }
     }
 
+    /// Returns a client of this server, with the default options changed by `change`.
     fn client(&self, change: impl FnOnce(&mut Options)) -> Prometheus {
         let mut options = Options { url: format!("http://{}/", self.address), ..Options::default() };
         change(&mut options);
         Prometheus::new(&options).unwrap()
     }
 
-    fn seen(&self) -> Seen {
+    fn seen(&self) -> ReceivedRequest {
         self.seen.lock().unwrap().clone()
     }
 }

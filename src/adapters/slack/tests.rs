@@ -1,4 +1,4 @@
-//! Against a webhook of our own, in this process.
+//! Tests against a webhook in this process.
 
 use std::sync::{Arc, Mutex};
 
@@ -24,13 +24,16 @@ fn workload() -> Workload {
     "prod/shop/Deployment/web".parse().unwrap()
 }
 
-/// What the sender makes of an answer, and what was sent.
-async fn answered(status: StatusCode, headers: &[(&'static str, &'static str)]) -> (Result<(), NotifyError>, Value) {
+/// Sends a message to a webhook that answers with this status and these headers. Returns the result and the body sent.
+async fn send_answered(
+    status: StatusCode,
+    headers: &[(&'static str, &'static str)],
+) -> (Result<(), NotifyError>, Value) {
     let seen = Arc::new(Mutex::new(Value::Null));
     let (inside, headers) = (Arc::clone(&seen), headers.to_vec());
     let handler = move |axum::Json(body): axum::Json<Value>| async move {
         *inside.lock().unwrap() = body;
-        let mut response = (status, "said").into_response();
+        let mut response = (status, "the body").into_response();
         for (name, value) in headers {
             response.headers_mut().insert(name, value.parse().unwrap());
         }
@@ -52,19 +55,19 @@ fn slack(url: &str) -> Slack {
 }
 
 #[tokio::test]
-async fn a_message_has_its_text_and_nothing_in_it_is_markup() {
-    let (sent, body) = answered(StatusCode::OK, &[]).await;
+async fn a_message_has_its_text_escaped_and_the_effects_id() {
+    let (sent, body) = send_answered(StatusCode::OK, &[]).await;
     assert_eq!(sent, Ok(()));
     assert_eq!(body["text"], "🔴 prod: web 1.8.0 rolled back to 1.7.3");
     assert_eq!(body["blocks"][1]["text"]["text"], "*Why*  x &lt; 1 % &amp; more");
     assert!(
         body["blocks"][4]["elements"][0]["text"].as_str().unwrap().ends_with("web-1.7"),
-        "the dedup mark is missing: {body}"
+        "the effect's id is missing: {body}"
     );
 }
 
 #[tokio::test]
-async fn what_slack_answers_decides_whether_it_is_tried_again() {
+async fn slacks_answer_decides_whether_a_message_is_retried() {
     let later = |after| Some((true, after));
     let rows = [
         (StatusCode::TOO_MANY_REQUESTS, vec![("retry-after", "30")], later(Some(Span::from_secs(30)))),
@@ -75,7 +78,7 @@ async fn what_slack_answers_decides_whether_it_is_tried_again() {
         (StatusCode::OK, vec![], None),
     ];
     for (status, headers, expected) in rows {
-        let (sent, _) = answered(status, &headers).await;
+        let (sent, _) = send_answered(status, &headers).await;
         let got = sent.err().map(|error| match error {
             NotifyError::Later { after, .. } => (true, after),
             NotifyError::Refused(_) => (false, None),
@@ -85,27 +88,27 @@ async fn what_slack_answers_decides_whether_it_is_tried_again() {
 }
 
 #[tokio::test]
-async fn no_error_names_the_webhook() {
+async fn no_error_contains_the_webhooks_url() {
     let unreachable =
         slack("http://127.0.0.1:1/T0/SECRET").send(&EffectId("e".to_owned()), &workload(), &message("x")).await;
-    let (refused, _) = answered(StatusCode::FORBIDDEN, &[]).await;
+    let (refused, _) = send_answered(StatusCode::FORBIDDEN, &[]).await;
     let bad = Slack::open(&Options { webhook: Some(Secret(SecretString::from("SECRET"))), ..Options::default() })
         .err()
         .unwrap();
-    for said in [format!("{unreachable:?}"), format!("{refused:?}"), format!("{bad} {bad:?}")] {
-        assert!(!said.contains("SECRET"), "{said}");
+    for text in [format!("{unreachable:?}"), format!("{refused:?}"), format!("{bad} {bad:?}")] {
+        assert!(!text.contains("SECRET"), "{text}");
     }
     assert!(matches!(unreachable, Err(NotifyError::Later { .. })));
 }
 
 #[test]
-fn long_texts_are_cut_where_slack_would_refuse_them() {
+fn texts_longer_than_slack_accepts_are_cut() {
     let body = render(
         &EffectId("e".to_owned()),
         &workload(),
         &Message { title: "t".repeat(400), ..message(&"<".repeat(4000)) },
     );
-    assert_eq!(body["blocks"][0]["text"]["text"].as_str().unwrap().chars().count(), HEADER);
+    assert_eq!(body["blocks"][0]["text"]["text"].as_str().unwrap().chars().count(), MAX_HEADER_CHARS);
     let why = body["blocks"][1]["text"]["text"].as_str().unwrap();
-    assert!(why.chars().count() <= SECTION && why.ends_with("&lt;…"), "{why}");
+    assert!(why.chars().count() <= MAX_SECTION_CHARS && why.ends_with("&lt;…"), "{why}");
 }

@@ -144,6 +144,7 @@ fn records_of_decisions_are_rollouts_with_what_was_decided() {
         step: 0,
         weight: Weight::FULL,
         ending: None,
+        cause: None,
         observed_only: false,
         reason: Reason::Recovered,
         why: "all is well".to_owned(),

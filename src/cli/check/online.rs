@@ -21,7 +21,7 @@ use crate::adapters::slack::Slack;
 use crate::cli::run;
 use crate::clock::{Clock, Stopwatch, SystemClock};
 use crate::config::Config;
-use crate::config::sections::journal::JournalKind;
+use crate::journal::JournalKind;
 use crate::ports::Metrics;
 use crate::sampling::probe::{self, Prober};
 use crate::telemetry;

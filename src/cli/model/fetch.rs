@@ -3,93 +3,93 @@
 use std::path::PathBuf;
 
 use bellwether_registry::fetch::Fetched;
-use bellwether_registry::report::Attached;
-use bellwether_registry::signature::Key;
-use bellwether_registry::{Environment, Manifest, Reference, Registry};
+use bellwether_registry::report::AttachedReport;
+use bellwether_registry::{Environment, Manifest, Registry, VerifyingKey, VersionReference};
 use clap::Args;
 use serde::Serialize;
 
-use super::words::{card, size};
-use super::{Which, show};
+use super::args::VersionArgs;
+use super::display::{describe, show, size};
 use crate::cli::Output;
 use crate::cli::table::{colours, paint};
 use crate::exit;
 
-/// What `model get` takes.
+/// The arguments of `model get`.
 #[derive(Debug, Args)]
 pub(super) struct GetArgs {
     #[command(flatten)]
-    which: Which,
-    /// The version that is current there.
+    model: VersionArgs,
+    /// Get the version that is current in this environment.
     #[arg(long, value_name = "ENVIRONMENT", conflicts_with = "version")]
     current: Option<Environment>,
-    /// Where its files go; without it to models/NAME/VERSION.
+    /// Directory for the files; without it, models/NAME/VERSION.
     #[arg(long, value_name = "DIRECTORY")]
     to: Option<PathBuf>,
-    /// Replace other files that are in their places.
+    /// Replace different files that exist in the directory under the same paths.
     #[arg(long)]
     replace: bool,
-    /// Only say what is known of it.
+    /// Print the manifest only; download nothing.
     #[arg(long, conflicts_with_all = ["to", "replace"])]
     manifest: bool,
 }
 
 #[derive(Debug, Serialize)]
-struct Got {
+struct Download {
     manifest: Manifest,
     directory: PathBuf,
-    files: Vec<GotFile>,
+    files: Vec<DownloadedFile>,
 }
 
 #[derive(Debug, Serialize)]
-struct GotFile {
+struct DownloadedFile {
     path: String,
-    /// It was there already.
+    /// Whether the file was there already.
     kept: bool,
-    /// The byte from which on it was downloaded.
+    /// First byte that was downloaded; 0 if the file was there already.
     from: u64,
 }
 
 pub(super) async fn get(args: &GetArgs, registry: &Registry, output: Output) -> anyhow::Result<u8> {
-    let reference = args.current.clone().map_or_else(|| args.which.version.clone(), Reference::Current);
-    let version = registry.resolve(&args.which.name, &reference).await?;
-    let manifest = registry.manifest(&args.which.name, &version).await?;
+    let reference = args.current.clone().map_or_else(|| args.model.version.clone(), VersionReference::Current);
+    let version = registry.resolve(&args.model.name, &reference).await?;
+    let manifest = registry.manifest(&args.model.name, &version).await?;
     if args.manifest {
-        show(output, &manifest, card)?;
+        show(output, &manifest, describe)?;
         return Ok(exit::OK);
     }
-    let usual = || PathBuf::from("models").join(manifest.name.to_string()).join(version.to_string());
-    let directory = args.to.clone().unwrap_or_else(usual);
+    let default = || PathBuf::from("models").join(manifest.name.to_string()).join(version.to_string());
+    let directory = args.to.clone().unwrap_or_else(default);
     let fetched = registry.fetch(&manifest, &directory, args.replace).await?;
     let files = manifest.files.iter().zip(fetched).map(|(file, fetched)| {
         let (kept, from) = match fetched {
             Fetched::Kept => (true, 0),
-            Fetched::From(from) => (false, from),
+            Fetched::DownloadedFrom(from) => (false, from),
         };
-        GotFile { path: file.path.as_str().to_owned(), kept, from }
+        DownloadedFile { path: file.path.as_str().to_owned(), kept, from }
     });
     let files = files.collect();
-    show(output, &Got { manifest, directory, files }, |got| {
-        let lines = got.files.iter().zip(&got.manifest.files).map(|(got, file)| {
-            let how = match (got.kept, got.from) {
+    show(output, &Download { manifest, directory, files }, |download| {
+        let lines = download.files.iter().zip(&download.manifest.files).map(|(downloaded, file)| {
+            let how = match (downloaded.kept, downloaded.from) {
                 (true, _) => "was there".to_owned(),
                 (false, 0) => "downloaded".to_owned(),
                 (false, from) => format!("downloaded from byte {from} on"),
             };
-            format!("{} ({}): {how}, verified\n", got.path, size(file.size))
+            format!("{} ({}): {how}, verified\n", downloaded.path, size(file.size))
         });
-        let head = format!("{} {} is in {}\n", got.manifest.name, got.manifest.version, got.directory.display());
+        let (manifest, directory) = (&download.manifest, download.directory.display());
+        let head = format!("{} {} is in {directory}\n", manifest.name, manifest.version);
         head + &lines.collect::<String>()
     })?;
     Ok(exit::OK)
 }
 
-/// What `model verify` takes.
+/// The arguments of `model verify`.
 #[derive(Debug, Args)]
 pub(super) struct VerifyArgs {
     #[command(flatten)]
-    which: Which,
-    /// Its model.sig must be made with this public key (PEM, ECDSA P-256).
+    model: VersionArgs,
+    /// Also verify model.sig with this public key (PEM, ECDSA P-256).
     #[arg(long, value_name = "FILE")]
     key: Option<PathBuf>,
 }
@@ -97,27 +97,28 @@ pub(super) struct VerifyArgs {
 #[derive(Debug, Serialize)]
 struct Verified {
     manifest: Manifest,
-    /// Whether it was asked for, and holds.
+    /// Whether the signature was verified; false if no key was given.
     signed: bool,
-    bad: Vec<Problem>,
-    reports: Vec<Attached>,
+    /// Files that differ from the registered ones.
+    bad: Vec<FileProblem>,
+    reports: Vec<AttachedReport>,
 }
 
 #[derive(Debug, Serialize)]
-struct Problem {
+struct FileProblem {
     path: String,
     error: String,
 }
 
 pub(super) async fn verify(args: &VerifyArgs, registry: &Registry, output: Output) -> anyhow::Result<u8> {
-    let version = registry.resolve(&args.which.name, &args.which.version).await?;
-    let manifest = registry.manifest(&args.which.name, &version).await?;
+    let version = registry.resolve(&args.model.name, &args.model.version).await?;
+    let manifest = registry.manifest(&args.model.name, &version).await?;
     if let Some(key) = &args.key {
-        registry.verify_signature(&manifest, &Key::read(key)?).await?;
+        registry.verify_signature(&manifest, &VerifyingKey::read(key)?).await?;
     }
     let bad = registry.verify(&manifest).await?;
-    let bad: Vec<Problem> =
-        bad.into_iter().map(|bad| Problem { path: bad.path, error: bad.error.to_string() }).collect();
+    let bad: Vec<FileProblem> =
+        bad.into_iter().map(|bad| FileProblem { path: bad.path, error: bad.error.to_string() }).collect();
     let reports = registry.reports(&manifest).await?;
     let code = if bad.is_empty() { exit::OK } else { exit::ERROR };
     let signed = args.key.is_some();

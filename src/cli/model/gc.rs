@@ -1,27 +1,26 @@
-//! `model gc`.
+//! `model gc`: finds and removes the remains of killed registrations.
 
 use bellwether_core::time::Span;
 use bellwether_registry::Registry;
 use bellwether_registry::gc::Garbage;
 use clap::Args;
 
-use super::show;
-use super::words::size;
+use super::display::{show, size};
 use crate::cli::table::table;
 use crate::cli::{Output, tell};
 use crate::clock::{Clock, SystemClock};
 use crate::exit;
 
-/// What `model gc` takes.
+/// The arguments of `model gc`.
 #[derive(Debug, Args)]
 pub(super) struct GcArgs {
-    /// Only what nothing has come to for so long, at least 1h.
+    /// Minimum time since the last write, at least 1h.
     #[arg(long, value_name = "TIME", default_value = "24h")]
     older_than: Span,
-    /// Say what would be removed; so it does without --delete as well.
+    /// List the garbage and remove nothing; this is the default.
     #[arg(long, conflicts_with = "delete")]
     dry_run: bool,
-    /// Remove it.
+    /// Remove the garbage.
     #[arg(long)]
     delete: bool,
 }
@@ -29,7 +28,7 @@ pub(super) struct GcArgs {
 pub(super) async fn gc(args: &GcArgs, registry: &Registry, output: Output) -> anyhow::Result<u8> {
     let garbage = registry.collect(args.older_than.to_std(), args.delete, SystemClock.now()).await?;
     if garbage.is_empty() && output == Output::Table {
-        tell(&format!("there is nothing to collect that is older than {}\n", args.older_than));
+        tell(&format!("there is no garbage that is older than {}\n", args.older_than));
         return Ok(exit::OK);
     }
     show(output, &garbage, |garbage| {

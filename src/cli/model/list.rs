@@ -1,35 +1,34 @@
-//! `model list`.
+//! `model list`: the models, or the versions of one model.
 
 use bellwether_registry::list::{Filter, ModelSummary, Page, VersionReq};
 use bellwether_registry::{Manifest, ModelName, Registry, Version};
 use clap::Args;
 use serde::Serialize;
 
-use super::show;
-use super::words::{or_dash, short, size};
+use super::display::{or_dash, short, show, size};
 use crate::cli::table::table;
 use crate::cli::{Output, tell};
 use crate::exit;
 
-/// What `model list` takes.
+/// The arguments of `model list`.
 #[derive(Debug, Args)]
 pub(super) struct ListArgs {
-    /// Only this model's versions; without it the models.
+    /// List this model's versions; without a name, list the models.
     #[arg(value_name = "NAME")]
     name: Option<ModelName>,
-    /// Only with this tag; may be repeated.
+    /// Only versions with this tag; may be repeated.
     #[arg(long, value_name = "TAG", value_delimiter = ',', requires = "name")]
     tag: Vec<String>,
-    /// Only of this framework.
+    /// Only versions of this framework.
     #[arg(long, value_name = "NAME", requires = "name")]
     framework: Option<String>,
-    /// Only in this range, as in ">=1.2, <2".
+    /// Only versions in this range, as in ">=1.2, <2".
     #[arg(long, value_name = "RANGE", requires = "name")]
     range: Option<VersionReq>,
-    /// So many on a page.
+    /// Maximum number of items on a page.
     #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u16).range(1..=1000))]
     limit: u16,
-    /// Where the page before says that this one begins.
+    /// Token of the page, as the previous page prints it.
     #[arg(long, value_name = "TOKEN")]
     page: Option<String>,
 }
@@ -50,14 +49,14 @@ async fn models(args: &ListArgs, registry: &Registry, output: Output) -> anyhow:
         };
         table(&["MODEL", "LATEST", "VERSIONS"], &page.items.iter().map(row).collect::<Vec<_>>())
     })?;
-    more(page.next.as_deref(), output);
+    print_next(page.next.as_deref(), output);
     Ok(exit::OK)
 }
 
-/// A version, and where it is current.
+/// A version with the environments in which it is current, and the aliases that point to it.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "kebab-case")]
-struct Listed {
+struct ListedVersion {
     #[serde(flatten)]
     manifest: Manifest,
     current_in: Vec<String>,
@@ -69,21 +68,21 @@ async fn versions(name: &ModelName, args: &ListArgs, registry: &Registry, output
     let found = registry.list(name, &filter, usize::from(args.limit), args.page.as_deref()).await?;
     let (environments, aliases) = (registry.environments(name).await?, registry.aliases(name).await?);
     let items = found.items.into_iter().map(|manifest| {
-        let at = |version: &Version| *version == manifest.version;
-        let current_in = environments.iter().filter(|(_, version)| at(version)).map(|(name, _)| name.to_string());
-        let aliases = aliases.iter().filter(|(_, version)| at(version)).map(|(name, _)| name.to_string());
+        let is_this = |version: &Version| *version == manifest.version;
+        let current_in = environments.iter().filter(|(_, version)| is_this(version)).map(|(name, _)| name.to_string());
+        let aliases = aliases.iter().filter(|(_, version)| is_this(version)).map(|(name, _)| name.to_string());
         let (current_in, aliases) = (current_in.collect(), aliases.collect());
-        Listed { manifest, current_in, aliases }
+        ListedVersion { manifest, current_in, aliases }
     });
     let page = Page { items: items.collect(), next: found.next };
     show(output, &page, |page| table(&HEADINGS, &page.items.iter().map(row).collect::<Vec<_>>()))?;
-    more(page.next.as_deref(), output);
+    print_next(page.next.as_deref(), output);
     Ok(exit::OK)
 }
 
 const HEADINGS: [&str; 8] = ["VERSION", "CURRENT IN", "ALIASES", "FRAMEWORK", "SIZE", "CHECKSUM", "REGISTERED", "TAGS"];
 
-fn row(Listed { manifest, current_in, aliases }: &Listed) -> Vec<String> {
+fn row(ListedVersion { manifest, current_in, aliases }: &ListedVersion) -> Vec<String> {
     vec![
         manifest.version.to_string(),
         or_dash(&current_in.join(", ")),
@@ -96,9 +95,9 @@ fn row(Listed { manifest, current_in, aliases }: &Listed) -> Vec<String> {
     ]
 }
 
-/// The JSON has it in itself.
-fn more(next: Option<&str>, output: Output) {
+/// Prints the next page's token. JSON output has it as a field.
+fn print_next(next: Option<&str>, output: Output) {
     if let (Some(next), Output::Table) = (next, output) {
-        tell(&format!("there are more: --page {next}\n"));
+        tell(&format!("there are more; list the next page with --page {next}\n"));
     }
 }

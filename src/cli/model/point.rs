@@ -1,132 +1,111 @@
-//! `model promote`, `model rollback`, `model alias` and `model history`.
+//! `model promote`, `model rollback`, `model alias` and `model history`: the pointers of environments, and aliases.
 
 use anyhow::{Context, bail};
-use bellwether_registry::line::{Action, Move, Moved};
-use bellwether_registry::point::{Mark, Promotion, Restoration};
-use bellwether_registry::report::Attached;
-use bellwether_registry::{Alias, Digest, Environment, Manifest, ModelName, Reference, Registry, Suite, Version};
+use bellwether_registry::line::{Action, PointerMove};
+use bellwether_registry::point::{MoveOutcome, Promotion, Restoration};
+use bellwether_registry::report::AttachedReport;
+use bellwether_registry::{
+    Alias, Digest, Environment, Manifest, ModelName, Registry, SuiteName, Version, VersionReference,
+};
 use clap::Args;
 use serde_json::json;
 
-use super::words::or_dash;
-use super::{Which, show};
+use super::args::{MoveArgs, VersionArgs};
+use super::display::{or_dash, show};
 use crate::cli::Output;
 use crate::cli::table::table;
-use crate::clock::{Clock, SystemClock};
 use crate::exit;
 
-/// Who and why.
-#[derive(Debug, Args)]
-struct Whose {
-    /// Who does it.
-    #[arg(long, env = "BELLWETHER_BY", value_name = "WHO")]
-    by: String,
-    /// Why.
-    #[arg(long, default_value = "", value_name = "TEXT")]
-    why: String,
-    /// Refuse, if the pointer has made more moves than this (see `model history`).
-    #[arg(long, value_name = "MOVE")]
-    expect: Option<u64>,
-}
-
-impl Whose {
-    fn mark(self) -> anyhow::Result<Mark> {
-        if self.by.trim().is_empty() {
-            bail!("--by is empty; say who does it");
-        }
-        Ok(Mark { by: self.by, why: self.why, at: SystemClock.now(), effect: None, expected: self.expect })
-    }
-}
-
-/// What `model promote` takes.
+/// The arguments of `model promote`.
 #[derive(Debug, Args)]
 pub(super) struct PromoteArgs {
     #[command(flatten)]
-    which: Which,
-    /// Where it becomes current.
+    model: VersionArgs,
+    /// Environment in which the version becomes current.
     #[arg(long, value_name = "ENVIRONMENT")]
     to: Environment,
-    /// The suites that it must have passed, besides those that registry.require names.
+    /// Suite that the version must have passed, in addition to those of registry.require; may be repeated.
     #[arg(long, value_name = "SUITE", value_delimiter = ',')]
-    require: Vec<Suite>,
-    /// A report whose suite it must have passed: a file, which is attached first, or the digest of one that is attached;
-    /// may be repeated.
+    require: Vec<SuiteName>,
+    /// Report whose suite the version must have passed: a file, which is attached first, or the digest of an attached
+    /// report; may be repeated.
     #[arg(long, value_name = "FILE|DIGEST")]
     report: Vec<String>,
     #[command(flatten)]
-    whose: Whose,
+    author: MoveArgs,
 }
 
 pub(super) async fn promote(args: PromoteArgs, registry: &Registry, output: Output) -> anyhow::Result<u8> {
-    let version = registry.resolve(&args.which.name, &args.which.version).await?;
-    let manifest = registry.manifest(&args.which.name, &version).await?;
+    let version = registry.resolve(&args.model.name, &args.model.version).await?;
+    let manifest = registry.manifest(&args.model.name, &version).await?;
     let mut require = args.require;
     for report in &args.report {
         require.push(attached(registry, &manifest, report).await?.suite);
     }
-    let (environment, name) = (args.to, args.which.name);
-    let promotion = Promotion { environment, name, version, require, mark: args.whose.mark()? };
-    let moved = registry.promote(&promotion).await?;
-    said(output, &moved, &format!("{} in {}", promotion.name, promotion.environment))
+    let (environment, name) = (args.to, args.model.name);
+    let promotion = Promotion { environment, name, version, require, context: args.author.context()? };
+    let outcome = registry.promote(&promotion).await?;
+    show_outcome(output, &outcome, &format!("{} in {}", promotion.name, promotion.environment))
 }
 
-async fn attached(registry: &Registry, manifest: &Manifest, report: &str) -> anyhow::Result<Attached> {
+/// Attaches the report in a file, or finds the attached report with a digest.
+async fn attached(registry: &Registry, manifest: &Manifest, report: &str) -> anyhow::Result<AttachedReport> {
     if !report.starts_with("sha256:") {
         let bytes = std::fs::read(report).with_context(|| format!("can't read {report}"))?;
         return Ok(registry.attach(manifest, bytes).await?);
     }
     let digest: Digest = report.parse()?;
-    // Says what to do if it is not there.
+    // Its error for a missing report names the remedy.
     registry.report(manifest, &digest).await?;
     let found = registry.reports(manifest).await?.into_iter().find(|report| report.digest == digest);
-    found.with_context(|| format!("{digest} was there a moment ago"))
+    found.with_context(|| format!("the report {digest} is no longer in the list of reports"))
 }
 
-/// What `model rollback` takes.
+/// The arguments of `model rollback`.
 #[derive(Debug, Args)]
 pub(super) struct RollbackArgs {
-    /// The model.
+    /// The model's name.
     #[arg(value_name = "NAME")]
     name: ModelName,
-    /// Where.
+    /// Environment in which to go back.
     #[arg(long = "in", value_name = "ENVIRONMENT")]
     environment: Environment,
-    /// To which version; without it to the one that was current before.
+    /// Version to go back to; without it, the one that was current before.
     #[arg(long, value_name = "VERSION")]
     to: Option<Version>,
     #[command(flatten)]
-    whose: Whose,
+    author: MoveArgs,
 }
 
 pub(super) async fn rollback(args: RollbackArgs, registry: &Registry, output: Output) -> anyhow::Result<u8> {
-    let RollbackArgs { name, environment, to, whose } = args;
-    let restoration = Restoration { environment, name, to, mark: whose.mark()? };
-    let moved = registry.restore(&restoration).await?;
-    said(output, &moved, &format!("{} in {}", restoration.name, restoration.environment))
+    let RollbackArgs { name, environment, to, author } = args;
+    let restoration = Restoration { environment, name, to, context: author.context()? };
+    let outcome = registry.restore(&restoration).await?;
+    show_outcome(output, &outcome, &format!("{} in {}", restoration.name, restoration.environment))
 }
 
-/// What `model alias` takes.
+/// The arguments of `model alias`.
 #[derive(Debug, Args)]
 pub(super) struct AliasArgs {
-    /// The model.
+    /// The model's name.
     #[arg(value_name = "NAME")]
     name: ModelName,
     /// The alias, without its @.
     #[arg(value_name = "ALIAS")]
     alias: Alias,
-    /// Where it is to point: a version, `latest`, or @ and another alias. Without it nothing is changed.
+    /// New target of the alias: a version, `latest`, or @ and another alias. Without it the present target is printed.
     #[arg(value_name = "VERSION", requires = "by")]
-    version: Option<Reference>,
-    /// Point it to nothing.
+    version: Option<VersionReference>,
+    /// Point the alias to nothing.
     #[arg(long, conflicts_with = "version", requires = "by")]
     remove: bool,
-    /// Who does it.
+    /// Name of the person or program that makes the move.
     #[arg(long, env = "BELLWETHER_BY", value_name = "WHO")]
     by: Option<String>,
-    /// Why.
+    /// Reason for the move.
     #[arg(long, default_value = "", value_name = "TEXT")]
     why: String,
-    /// Refuse, if the alias has made more moves than this.
+    /// Refuse if the number of the alias's last move is not this one (see `model history`; 0: never set).
     #[arg(long, value_name = "MOVE")]
     expect: Option<u64>,
 }
@@ -135,7 +114,7 @@ pub(super) async fn alias(args: AliasArgs, registry: &Registry, output: Output) 
     let AliasArgs { name, alias, version, remove, by, why, expect } = args;
     let title = format!("@{alias} of {name}");
     if version.is_none() && !remove {
-        let version = registry.resolve(&name, &Reference::Alias(alias)).await?;
+        let version = registry.resolve(&name, &VersionReference::Alias(alias)).await?;
         show(output, &json!({ "version": version }), |_| format!("{title} is {version}\n"))?;
         return Ok(exit::OK);
     }
@@ -143,38 +122,39 @@ pub(super) async fn alias(args: AliasArgs, registry: &Registry, output: Output) 
         Some(version) => Some(registry.resolve(&name, &version).await?),
         None => None,
     };
-    let mark = Whose { by: by.unwrap_or_default(), why, expect }.mark()?;
-    let moved = registry.set_alias(&name, &alias, version.as_ref(), &mark).await?;
-    said(output, &moved, &title)
+    let context = MoveArgs { by: by.unwrap_or_default(), why, expect }.context()?;
+    let outcome = registry.set_alias(&name, &alias, version.as_ref(), &context).await?;
+    show_outcome(output, &outcome, &title)
 }
 
-fn said(output: Output, moved: &Moved, title: &str) -> anyhow::Result<u8> {
-    let Moved { now, to } = moved;
-    show(output, &json!({ "moved": now, "move": to }), |_| {
-        let version = version(to);
-        match (now, &to.before) {
-            (false, _) => format!("{title} is {version} already, since {:.0} (move {})\n", to.at, to.number),
-            (true, Some(before)) => format!("{title} is {version} now (move {}); before: {before}\n", to.number),
-            (true, None) => format!("{title} is {version} now (move {}), the first\n", to.number),
+/// Prints the outcome of a request to move the pointer that `title` describes.
+fn show_outcome(output: Output, outcome: &MoveOutcome, title: &str) -> anyhow::Result<u8> {
+    let MoveOutcome { created, entry } = outcome;
+    show(output, &json!({ "moved": created, "move": entry }), |_| {
+        let version = version(entry);
+        match (created, &entry.before) {
+            (false, _) => format!("{title} is {version} already, since {:.0} (move {})\n", entry.at, entry.number),
+            (true, Some(before)) => format!("{title} is {version} now (move {}); before: {before}\n", entry.number),
+            (true, None) => format!("{title} is {version} now (move {}), the first\n", entry.number),
         }
     })?;
     Ok(exit::OK)
 }
 
-fn version(to: &Move) -> String {
-    to.version.as_ref().map_or_else(|| "nothing".to_owned(), ToString::to_string)
+fn version(entry: &PointerMove) -> String {
+    entry.version.as_ref().map_or_else(|| "nothing".to_owned(), ToString::to_string)
 }
 
-/// What `model history` takes.
+/// The arguments of `model history`.
 #[derive(Debug, Args)]
 pub(super) struct HistoryArgs {
-    /// The model.
+    /// The model's name.
     #[arg(value_name = "NAME")]
     name: ModelName,
-    /// An environment …
+    /// Environment whose pointer's moves are listed.
     #[arg(value_name = "ENVIRONMENT", required_unless_present = "alias", conflicts_with = "alias")]
     environment: Option<Environment>,
-    /// … or an alias, without its @.
+    /// Alias whose moves are listed, without its @.
     #[arg(long, value_name = "ALIAS")]
     alias: Option<Alias>,
 }
@@ -190,26 +170,26 @@ pub(super) async fn history(args: &HistoryArgs, registry: &Registry, output: Out
     }
     show(output, &moves, |moves| {
         let rows: Vec<Vec<String>> = moves.iter().map(row).collect();
-        table(&["MOVE", "AT", "WHAT", "VERSION", "BY", "WHY", "REPORTS"], &rows)
+        table(&["MOVE", "AT", "ACTION", "VERSION", "BY", "WHY", "REPORTS"], &rows)
     })?;
     Ok(exit::OK)
 }
 
-fn row(moved: &Move) -> Vec<String> {
-    let what = match moved.action {
+fn row(entry: &PointerMove) -> Vec<String> {
+    let action = match entry.action {
         Action::Promote => "promoted",
         Action::Restore => "rolled back",
         Action::Set => "set",
         Action::Remove => "removed",
     };
-    let reports: Vec<String> = moved.reports.iter().map(|evidence| evidence.suite.to_string()).collect();
+    let reports: Vec<String> = entry.reports.iter().map(|evidence| evidence.suite.to_string()).collect();
     vec![
-        moved.number.to_string(),
-        format!("{:.0}", moved.at),
-        what.to_owned(),
-        version(moved),
-        moved.by.clone(),
-        or_dash(&moved.why),
+        entry.number.to_string(),
+        format!("{:.0}", entry.at),
+        action.to_owned(),
+        version(entry),
+        entry.by.clone(),
+        or_dash(&entry.why),
         or_dash(&reports.join(", ")),
     ]
 }

@@ -1,54 +1,54 @@
-//! `model register` and `model attach`.
+//! `model register` and `model attach`: a new version, and a gate report for a version.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use anyhow::{Context, bail};
-use bellwether_registry::register::Draft;
+use bellwether_registry::register::VersionDraft;
 use bellwether_registry::{Digest, ModelName, Registry, Version, source};
 use clap::Args;
 use serde_json::Value;
 
-use super::words::{card, size};
-use super::{Which, show};
+use super::args::VersionArgs;
+use super::display::{describe, show, size};
 use crate::cli::Output;
 use crate::clock::{Clock, SystemClock};
 use crate::exit;
 
-/// What `model register` takes.
+/// The arguments of `model register`.
 #[derive(Debug, Args)]
 pub(super) struct RegisterArgs {
-    /// The model.
+    /// The model's name.
     #[arg(value_name = "NAME")]
     name: ModelName,
-    /// Its version, as in 1.4.0 or 2.0.0-rc.1.
+    /// The new version, as in 1.4.0 or 2.0.0-rc.1.
     #[arg(value_name = "VERSION")]
     version: Version,
-    /// Its files, or the directories that they are in.
+    /// The model's files, or directories of them.
     #[arg(value_name = "PATH", required = true)]
     paths: Vec<PathBuf>,
-    /// Who registers it.
+    /// Name of the person or program that registers the version.
     #[arg(long, env = "BELLWETHER_BY", value_name = "WHO")]
     by: String,
-    /// What people are told of it.
+    /// Description for readers.
     #[arg(long, default_value = "", value_name = "TEXT")]
     description: String,
-    /// What runs it, as in pytorch.
+    /// Framework that runs the model, as in pytorch.
     #[arg(long, default_value = "", value_name = "NAME")]
     framework: String,
-    /// Which version of that.
+    /// Version of the framework.
     #[arg(long, default_value = "", value_name = "VERSION", requires = "framework")]
     framework_version: String,
-    /// How well it does, as in rouge-l=0.41; may be repeated.
+    /// Measurement of the model's quality, as in rouge-l=0.41; may be repeated.
     #[arg(long, value_name = "NAME=NUMBER", value_parser = metric)]
     metric: Vec<(String, f64)>,
-    /// A file with a JSON object: what its makers found when they tried it.
+    /// File with a JSON object: results of the developers' own validation.
     #[arg(long, value_name = "FILE")]
     validation: Option<PathBuf>,
-    /// A word to find it by; may be repeated.
+    /// Tag to find the version by; may be repeated.
     #[arg(long, value_name = "TAG", value_delimiter = ',')]
     tag: Vec<String>,
-    /// What it must be, as sha256:…: the digest of its file; of several, that of what `sha256sum` prints of them.
+    /// Expected digest, as sha256:…: that of the file, or for several files that of the list that `sha256sum` prints of them.
     #[arg(long, value_name = "DIGEST")]
     checksum: Option<Digest>,
 }
@@ -61,7 +61,7 @@ fn metric(text: &str) -> Result<(String, f64), String> {
 
 pub(super) async fn register(args: RegisterArgs, registry: &Registry, output: Output) -> anyhow::Result<u8> {
     let files = source::files(&args.paths)?;
-    let draft = Draft {
+    let draft = VersionDraft {
         name: args.name,
         version: args.version,
         description: args.description,
@@ -78,7 +78,7 @@ pub(super) async fn register(args: RegisterArgs, registry: &Registry, output: Ou
         let count = manifest.files.len();
         let files = if count == 1 { "1 file".to_owned() } else { format!("{count} files") };
         let (name, version) = (&manifest.name, &manifest.version);
-        format!("registered, {files}, {}, in {}\n{}", size(manifest.size), registry.place(), card(manifest))
+        format!("registered, {files}, {}, in {}\n{}", size(manifest.size), registry.place(), describe(manifest))
             + &format!("Next: bellwether model promote {name} {version} --to ENVIRONMENT\n")
     })?;
     Ok(exit::OK)
@@ -99,19 +99,19 @@ fn validation(path: PathBuf) -> anyhow::Result<BTreeMap<String, Value>> {
     serde_json::from_str(&text).with_context(|| format!("{} is no JSON object", path.display()))
 }
 
-/// What `model attach` takes.
+/// The arguments of `model attach`.
 #[derive(Debug, Args)]
 pub(super) struct AttachArgs {
     #[command(flatten)]
-    which: Which,
-    /// The report, as `bellwether gate run` writes it.
+    model: VersionArgs,
+    /// File with the report, as `bellwether gate run` writes it.
     #[arg(value_name = "REPORT")]
     report: PathBuf,
 }
 
 pub(super) async fn attach(args: &AttachArgs, registry: &Registry, output: Output) -> anyhow::Result<u8> {
-    let version = registry.resolve(&args.which.name, &args.which.version).await?;
-    let manifest = registry.manifest(&args.which.name, &version).await?;
+    let version = registry.resolve(&args.model.name, &args.model.version).await?;
+    let manifest = registry.manifest(&args.model.name, &version).await?;
     let report = std::fs::read(&args.report).with_context(|| format!("can't read {}", args.report.display()))?;
     let attached = registry.attach(&manifest, report).await?;
     show(output, &attached, |attached| {

@@ -1,15 +1,21 @@
-//! Every rule of the differences is a row: what was, what is, what is known of the process, and what follows.
+//! The rules of the differences as tables. A row has a name, the readings of one process, and the counts of the last
+//! one.
 
 use super::*;
 
-/// One process at one reading: its counters by class, and what is known of it.
+/// One process at one reading.
 #[derive(Clone, Default)]
 struct At {
+    /// Its cells: class, value and number of series.
     series: Vec<(&'static str, f64, u64)>,
+    /// Whether its target is up. `None`: it has no target.
     up: Option<bool>,
+    /// Its start, in Unix seconds.
     start: Option<f64>,
     restarts: Option<u32>,
+    /// Start of its pod, in Unix seconds.
     pod_started: Option<i64>,
+    /// The instant of the reading, in Unix seconds. The rollout begins at 1000.
     second: i64,
 }
 
@@ -45,12 +51,12 @@ impl At {
     }
 }
 
-/// The last of the readings: what it counted, or its gap in words.
-fn last(history: &[At]) -> String {
+/// Returns the counts of the last reading, or its gap, as text.
+fn counts_of_last(history: &[At]) -> String {
     let process: Process = vec!["web-1".to_owned()];
     let (mut memory, mut result) = (Memory::default(), None);
-    for look in history {
-        let cells = look.series.iter().map(|(class, value, members)| {
+    for reading in history {
+        let cells = reading.series.iter().map(|(class, value, members)| {
             let class = Class { values: vec![(*class).to_owned()], ..Class::default() };
             (class, Cell { value: *value, members: *members })
         });
@@ -60,20 +66,23 @@ fn last(history: &[At]) -> String {
         } else {
             Snapshot(BTreeMap::from([(process.clone(), Ok(cells))]))
         };
-        let target = look.up.map(|up| Target { up, scraped: look.second as f64, started: look.start });
+        let target = reading.up.map(|up| Target { up, scraped: reading.second as f64, started: reading.start });
         let targets: Targets = Some(target.into_iter().map(|target| (process.clone(), target)).collect());
         let second = |second| Timestamp::from_second(second).unwrap();
-        let facts =
-            |_: &Process| ProcessFacts { pod: None, started: look.pod_started.map(second), restarts: look.restarts };
-        let setting = Setting {
-            since: second(1000),
-            at: second(look.second),
-            behind: Span::from_secs(20),
-            buckets: Buckets::None,
+        let facts = |_: &Process| ProcessFacts {
+            pod: None,
+            started: reading.pod_started.map(second),
+            restarts: reading.restarts,
         };
-        let counted;
-        (memory, counted) = memory.advance(&snapshot, &targets, &facts, setting);
-        result = counted.get(&process).cloned();
+        let context = ReadingContext {
+            since: second(1000),
+            at: second(reading.second),
+            facts_lead: Span::from_secs(20),
+            buckets: BucketKind::None,
+        };
+        let counts;
+        (memory, counts) = memory.advance(&snapshot, &targets, &facts, context);
+        result = counts.get(&process).cloned();
     }
     match result {
         None => "nothing".to_owned(),
@@ -81,7 +90,7 @@ fn last(history: &[At]) -> String {
         Some(Ok(counts)) => {
             let counts = counts.iter().map(|(class, count)| match count {
                 Some(count) => format!("{}:{count}", class.values[0]),
-                None => format!("{}:begins", class.values[0]),
+                None => format!("{}:starts", class.values[0]),
             });
             counts.collect::<Vec<_>>().join(" ")
         }
@@ -89,13 +98,13 @@ fn last(history: &[At]) -> String {
 }
 
 fn check(rows: &[(&str, &[At], &str)]) {
-    for (what, history, wanted) in rows {
-        assert_eq!(last(history), *wanted, "{what}");
+    for (name, history, wanted) in rows {
+        assert_eq!(counts_of_last(history), *wanted, "{name}");
     }
 }
 
 #[test]
-fn what_is_new_counts_from_zero_or_begins() {
+fn new_counters_and_processes_count_from_zero_or_start_here() {
     check(&[
         ("a series of a known process", &[at(1010, &[]), at(1025, &[("a", 7.0)])], "a:7"),
         (
@@ -104,15 +113,15 @@ fn what_is_new_counts_from_zero_or_begins() {
             "a:1 b:3",
         ),
         ("a process that started after the rollout", &[at(1025, &[("a", 7.0)]).start(1001.0)], "a:7"),
-        ("a process that started before it", &[at(1025, &[("a", 7.0)]).start(999.0)], "a:begins"),
+        ("a process that started before it", &[at(1025, &[("a", 7.0)]).start(999.0)], "a:starts"),
         ("a pod that started after it", &[at(1025, &[("a", 7.0)]).pod(1001)], "a:7"),
         (
             "a new pod whose process is older than the rollout",
             &[at(1025, &[("a", 7.0)]).pod(1001).start(999.0)],
-            "a:begins",
+            "a:starts",
         ),
-        ("nobody knows since when", &[at(1025, &[("a", 7.0)])], "a:begins"),
-        ("one that began goes on", &[at(1010, &[("a", 7.0)]), at(1025, &[("a", 9.0)])], "a:2"),
+        ("a process whose start is not known", &[at(1025, &[("a", 7.0)])], "a:starts"),
+        ("the reading after the first one", &[at(1010, &[("a", 7.0)]), at(1025, &[("a", 9.0)])], "a:2"),
     ]);
 }
 
@@ -136,31 +145,31 @@ fn a_fall_is_a_restart_only_with_evidence() {
             &[before().start(500.0), at(1025, &[("a", 5.0)]).start(500.0)],
             "counter web-1 a fell although its process had not restarted",
         ),
-        ("a start that wavers by a second", &[before().start(500.0), at(1025, &[("a", 10.0)]).start(501.0)], "a:1"),
+        ("a start that differs by a second", &[before().start(500.0), at(1025, &[("a", 10.0)]).start(501.0)], "a:1"),
         ("a clock that was set, and a fall", &[before().start(500.0), at(1025, &[("a", 5.0)]).start(600.0)], "a:5"),
         (
             "a clock that was set, and no fall",
             &[before().start(500.0), at(1025, &[("a", 10.0)]).start(600.0)],
-            "web-1: it restarted, and nothing says whether before or after its counters were read",
+            "web-1: it restarted, and it is not known whether before or after its counters were read",
         ),
         ("one more restart", &[before().restarts(0), at(1025, &[("a", 5.0)]).restarts(1)], "a:5"),
         (
             "one more restart, and no fall",
             &[before().restarts(0), at(1025, &[("a", 12.0)]).restarts(1)],
-            "web-1: it restarted, and nothing says whether before or after its counters were read",
+            "web-1: it restarted, and it is not known whether before or after its counters were read",
         ),
         (
-            "from zero it is the same",
+            "one more restart, and the counter was zero",
             &[at(1010, &[("a", 0.0)]).restarts(0), at(1025, &[("a", 12.0)]).restarts(1)],
             "a:12",
         ),
         (
-            "the fall comes a reading after the news",
+            "the fall comes one reading after the restart is reported",
             &[before().restarts(0), at(1025, &[("a", 12.0)]).restarts(1), at(1040, &[("a", 3.0)]).restarts(1)],
             "a:3",
         ),
         (
-            "the news are old: it is in the reading before",
+            "a restart that an earlier reading includes",
             &[
                 before().restarts(0),
                 at(1025, &[("a", 12.0)]).restarts(1),
@@ -175,7 +184,7 @@ fn a_fall_is_a_restart_only_with_evidence() {
             "a:5",
         ),
         (
-            "a replica that is behind, and back again",
+            "a Prometheus replica that is behind, and back again",
             &[before(), at(1025, &[("a", 8.0)]), at(1040, &[("a", 11.0)])],
             "a:3",
         ),
@@ -183,28 +192,36 @@ fn a_fall_is_a_restart_only_with_evidence() {
 }
 
 #[test]
-fn what_disappears_is_a_gap_while_its_process_goes_on() {
+fn a_series_that_disappears_is_a_gap_while_its_process_goes_on() {
     let two = || at(1010, &[("a", 9.0), ("b", 1.0)]);
     check(&[
         ("a series", &[two(), at(1025, &[("a", 9.0)])], "series web-1 b disappeared although its process goes on"),
-        ("and it is said once", &[two(), at(1025, &[("a", 9.0)]), at(1040, &[("a", 11.0)])], "a:2"),
+        ("the reading after that", &[two(), at(1025, &[("a", 9.0)]), at(1040, &[("a", 11.0)])], "a:2"),
         (
-            "and when it is back it begins",
+            "a series that is back",
             &[two(), at(1025, &[("a", 9.0)]), at(1040, &[("a", 11.0), ("b", 5.0)])],
             "the counters' starting values are not known",
         ),
         (
-            "one of several behind a sum",
+            "one of several series of a sum",
             &[at(1010, &[("a", 9.0)]).members(3), at(1025, &[("a", 20.0)]).members(2)],
             "series web-1 a disappeared although its process goes on",
         ),
-        ("one more behind a sum", &[at(1010, &[("a", 9.0)]).members(2), at(1025, &[("a", 20.0)]).members(3)], "a:11"),
-        ("the process with it", &[two(), at(1025, &[]).gone()], "nothing"),
-        ("the process, while its series linger", &[two(), at(1025, &[("a", 9.0), ("b", 1.0)]).gone()], "nothing"),
-        ("a scrape that fails", &[two(), at(1025, &[]).down()], "nothing"),
-        ("and it is made up for", &[two(), at(1025, &[]).down(), at(1040, &[("a", 19.0), ("b", 1.0)])], "a:10 b:0"),
         (
-            "unless it was a restart",
+            "one more series of a sum",
+            &[at(1010, &[("a", 9.0)]).members(2), at(1025, &[("a", 20.0)]).members(3)],
+            "a:11",
+        ),
+        ("its process as well", &[two(), at(1025, &[]).gone()], "nothing"),
+        ("its process, while its series remain", &[two(), at(1025, &[("a", 9.0), ("b", 1.0)]).gone()], "nothing"),
+        ("a scrape that fails", &[two(), at(1025, &[]).down()], "nothing"),
+        (
+            "the first scrape after one that failed",
+            &[two(), at(1025, &[]).down(), at(1040, &[("a", 19.0), ("b", 1.0)])],
+            "a:10 b:0",
+        ),
+        (
+            "a restart during a scrape that failed",
             &[two().start(1.0), at(1025, &[]).down(), at(1040, &[("a", 19.0)]).start(1030.0)],
             "a:19",
         ),
@@ -212,11 +229,11 @@ fn what_disappears_is_a_gap_while_its_process_goes_on() {
 }
 
 #[test]
-fn what_is_no_count_is_a_gap() {
+fn a_value_that_is_not_a_count_is_a_gap() {
     let before = || at(1010, &[("a", 9.0)]);
     for value in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY, -1.0, 10.5, 2f64.powi(54)] {
         assert_eq!(
-            last(&[before(), at(1025, &[("a", value)])]),
+            counts_of_last(&[before(), at(1025, &[("a", value)])]),
             "web-1 a is not a number that can be counted with",
             "{value}"
         );
@@ -224,17 +241,17 @@ fn what_is_no_count_is_a_gap() {
     check(&[
         ("a rounding error", &[before(), at(1025, &[("a", 10.000_000_1)])], "a:1"),
         (
-            "the first after it",
+            "the first reading after NaN",
             &[before(), at(1025, &[("a", f64::NAN)]), at(1040, &[("a", 11.0)])],
             "the counters' starting values are not known",
         ),
         (
-            "and the second",
+            "the second reading after NaN",
             &[before(), at(1025, &[("a", f64::NAN)]), at(1040, &[("a", 11.0)]), at(1055, &[("a", 12.0)])],
             "a:1",
         ),
         (
-            "as many as a float can hold",
+            "the largest count of a float",
             &[at(1010, &[("a", 0.0)]), at(1025, &[("a", 9_007_199_254_740_992.0)])],
             "a:9007199254740992",
         ),
@@ -242,27 +259,34 @@ fn what_is_no_count_is_a_gap() {
 }
 
 #[test]
-fn a_process_under_a_new_name_is_not_counted_twice() {
+fn a_process_with_new_labels_is_not_counted_twice() {
     let second = |second| Timestamp::from_second(second).unwrap();
-    for (was, is, wanted) in [
+    for (started_before, started_now, wanted) in [
         (None, None, Err(Gap::NoBaseline)),
         (Some(1001.0), Some(1001.0), Err(Gap::NoBaseline)),
         (Some(1001.0), Some(1015.0), Ok(12)),
     ] {
         let mut memory = Memory::default();
-        let mut counted = BTreeMap::new();
-        for (at, instance, value, started) in [(1010, "old:80", 9.0, was), (1025, "new:80", 12.0, is)] {
+        let mut counts = BTreeMap::new();
+        for (at, instance, value, started) in
+            [(1010, "old:80", 9.0, started_before), (1025, "new:80", 12.0, started_now)]
+        {
             let process: Process = ["shop", "web-1", instance].map(str::to_owned).to_vec();
             let cells = BTreeMap::from([(Class::default(), Cell { value, members: 1 })]);
             let snapshot = Snapshot(BTreeMap::from([(process.clone(), Ok(cells))]));
             let target = Target { up: true, scraped: at as f64, started };
             let pod = Some(("shop".to_owned(), "web-1".to_owned()));
             let facts = |_: &Process| ProcessFacts { pod: pod.clone(), started: Some(second(1001)), restarts: None };
-            let setting = Setting { since: second(1000), at: second(at), behind: Span::ZERO, buckets: Buckets::None };
-            (memory, counted) = memory.advance(&snapshot, &Some(BTreeMap::from([(process, target)])), &facts, setting);
+            let context = ReadingContext {
+                since: second(1000),
+                at: second(at),
+                facts_lead: Span::ZERO,
+                buckets: BucketKind::None,
+            };
+            (memory, counts) = memory.advance(&snapshot, &Some(BTreeMap::from([(process, target)])), &facts, context);
         }
-        let all: Result<u64, Gap> =
-            counted.into_values().map(|one| one.map(|own| own.values().flatten().sum::<u64>())).sum();
-        assert_eq!(all, wanted, "{was:?} {is:?}");
+        let total: Result<u64, Gap> =
+            counts.into_values().map(|one| one.map(|own| own.values().flatten().sum::<u64>())).sum();
+        assert_eq!(total, wanted, "{started_before:?} {started_now:?}");
     }
 }

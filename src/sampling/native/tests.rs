@@ -1,11 +1,11 @@
-//! What a native sample counts at the edges, whatever its buckets are like.
+//! The counts of a native histogram at the fixed edges, for all kinds of buckets.
 
 use expect_test::{Expect, expect};
 
 use super::*;
 
 #[test]
-fn there_is_an_edge_at_every_power_of_two_and_three_between() {
+fn there_is_an_edge_at_every_power_of_two_and_three_between_neighbours() {
     let edges = edges();
     assert_eq!(edges.len(), 121);
     assert_eq!((edges[0], edges[120]), (1.0 / 1024.0, 1_048_576.0));
@@ -17,10 +17,10 @@ fn there_is_an_edge_at_every_power_of_two_and_three_between() {
 
 #[test]
 fn a_sample_is_counted_up_to_every_edge() {
-    // Buckets of the same schema, as Prometheus writes them.
+    // Buckets of the schema of the edges, with bounds as Prometheus writes them.
     let bounds = [(0.42044820762685725, 0.5, 3.0), (0.5, 0.5946035575013605, 4.0), (1.0, 1.189207115002721, 2.0)];
     check(&native(9.0, &bounds), expect!["0.42:0 0.5:3 0.59:7 1:7 1.19:9 +Inf:9, 121 edges"]);
-    // Finer ones fall between the same edges.
+    // Every finer schema has the same edges.
     for schema in 3..=8 {
         let one = 1 << schema;
         let fine = exponential(schema, &[(-one, 3.0), (1 - one, 4.0), (1, 1.0), (2, 1.0)]);
@@ -30,7 +30,7 @@ fn a_sample_is_counted_up_to_every_edge() {
 }
 
 #[test]
-fn of_coarser_buckets_there_are_fewer_edges_and_the_counts_are_as_exact() {
+fn coarser_buckets_give_fewer_edges_with_exact_counts() {
     check(&exponential(1, &[(-2, 3.0), (-1, 4.0), (1, 2.0)]), expect!["0.5:3 1:7 +Inf:9, 61 edges"]);
     check(&exponential(0, &[(-1, 3.0), (0, 4.0), (1, 2.0)]), expect!["0.5:3 1:7 +Inf:9, 31 edges"]);
     check(&exponential(-2, &[(0, 7.0), (1, 2.0)]), expect!["1:7 +Inf:9, 8 edges"]);
@@ -38,7 +38,7 @@ fn of_coarser_buckets_there_are_fewer_edges_and_the_counts_are_as_exact() {
 }
 
 #[test]
-fn what_is_outside_of_the_edges_is_below_or_above_them() {
+fn observations_outside_of_the_edges_are_below_or_above_them() {
     let mut outside = exponential(2, &[(-400, 1.0), (-41, 2.0), (0, 4.0), (81, 8.0), (4000, 16.0)]);
     check(&outside, expect!["0.42:3 0.5:3 0.59:3 1:7 1.19:7 +Inf:31, 121 edges"]);
     outside.buckets.push(Bucket { rule: 0, lower: f64::MAX, upper: f64::INFINITY, count: 32.0 });
@@ -47,16 +47,16 @@ fn what_is_outside_of_the_edges_is_below_or_above_them() {
 }
 
 #[test]
-fn zero_and_what_is_less_is_below_and_what_is_no_number_above() {
+fn zero_and_negative_observations_are_below_all_edges_and_nan_above() {
     let mut sample = exponential(2, &[(0, 1.0)]);
     sample.buckets.push(Bucket { rule: 3, lower: -2.938735877055719e-39, upper: 2.938735877055719e-39, count: 2.0 });
     sample.buckets.push(Bucket { rule: 1, lower: -1.0, upper: -0.8408964152537145, count: 4.0 });
     sample.count = 7.0;
     check(&sample, expect!["0.42:6 0.5:6 0.59:6 1:7 1.19:7 +Inf:7, 121 edges"]);
-    // Not a number: counted, and in no bucket.
+    // NaN is in the count and in no bucket.
     sample.count = 10.0;
     check(&sample, expect!["0.42:6 0.5:6 0.59:6 1:7 1.19:7 +Inf:10, 121 edges"]);
-    // A zero bucket that has grown hides the edges in it.
+    // The edges inside a zero bucket that has grown are left out.
     sample.buckets[1].lower = -0.5;
     sample.buckets[1].upper = 0.5;
     check(&sample, expect!["0.5:6 0.59:6 1:7 1.19:7 +Inf:10, 85 edges"]);
@@ -66,23 +66,23 @@ fn zero_and_what_is_less_is_below_and_what_is_no_number_above() {
 }
 
 #[test]
-fn what_can_not_be_counted_is_said() {
+fn a_sample_that_can_not_be_counted_is_an_error_with_a_reason() {
     let one = |rule, lower, upper, count| Native { count: 9.0, buckets: vec![Bucket { rule, lower, upper, count }] };
     for (sample, words) in [
-        (one(0, 0.5, 1.0, 1.5), "its bucket (0.5, 1] holds 1.5, which is no number of observations"),
-        (one(0, 0.5, 1.0, -1.0), "its bucket (0.5, 1] holds -1, which is no number of observations"),
-        (one(0, 0.5, 1.0, f64::NAN), "its bucket (0.5, 1] holds NaN, which is no number of observations"),
-        (one(0, 0.5, 1.0, 10.0), "its buckets hold 10 observations, and it counts 9"),
+        (one(0, 0.5, 1.0, 1.5), "its bucket (0.5, 1] holds 1.5, which is not a number of observations"),
+        (one(0, 0.5, 1.0, -1.0), "its bucket (0.5, 1] holds -1, which is not a number of observations"),
+        (one(0, 0.5, 1.0, f64::NAN), "its bucket (0.5, 1] holds NaN, which is not a number of observations"),
+        (one(0, 0.5, 1.0, 10.0), "its buckets hold 10 observations, but its count is 9"),
         (
             exponential(2, &[(1, 1.0)]).and(&exponential(1, &[(3, 1.0)])),
             "its bucket (2, 2.82842712474619] is of another schema than the others",
         ),
     ] {
-        let said = cumulative(&sample).unwrap_err();
-        // The last digit of a bound is nobody's business.
-        assert_eq!(said.replace("2.8284271247461903", "2.82842712474619"), words);
+        let error = cumulative(&sample).unwrap_err();
+        // The last digit of a computed bound may differ.
+        assert_eq!(error.replace("2.8284271247461903", "2.82842712474619"), words);
     }
-    // Bounds of one's own: the first is from -Inf, the last to +Inf, and those between are no powers of two.
+    // Custom bounds: the first bucket starts at -Inf, the last ends at +Inf, and the others are not powers of two.
     for (rule, lower, upper) in [
         (3, f64::NEG_INFINITY, 0.1),
         (3, f64::NEG_INFINITY, -1.0),
@@ -96,10 +96,10 @@ fn what_can_not_be_counted_is_said() {
         (0, f64::NAN, 1.0),
         (0, 1.0, f64::NAN),
     ] {
-        let said = cumulative(&one(rule, lower, upper, 1.0)).unwrap_err();
+        let error = cumulative(&one(rule, lower, upper, 1.0)).unwrap_err();
         assert!(
-            said.ends_with("is none of an exponential schema; name its classic histogram without `native`"),
-            "{said}"
+            error.ends_with("is not of an exponential schema; use its classic histogram without `native`"),
+            "{error}"
         );
     }
 }
@@ -112,20 +112,20 @@ impl Native {
     }
 }
 
-/// A sample with buckets `(lower, upper, count)`.
+/// Returns a sample with buckets `(lower, upper, count)`.
 fn native(count: f64, buckets: &[(f64, f64, f64)]) -> Native {
     let bucket =
         |(lower, upper, count): &(f64, f64, f64)| Bucket { rule: 0, lower: *lower, upper: *upper, count: *count };
     Native { count, buckets: buckets.iter().map(bucket).collect() }
 }
 
-/// A sample with buckets of a schema, by index.
+/// Returns a sample with buckets of a schema, as (index, count).
 fn exponential(schema: i32, buckets: &[(i32, f64)]) -> Native {
     let bucket = |(index, count): &(i32, f64)| (native_edge(schema, index - 1), native_edge(schema, *index), *count);
     native(buckets.iter().map(|(_, count)| count).sum(), &buckets.iter().map(bucket).collect::<Vec<_>>())
 }
 
-/// The counts at the edges from 0.4 to 1.2, of those that there are, and how many edges there are in all.
+/// Checks the counts at some edges from 0.4 to 1.2, and the number of all edges.
 fn check(sample: &Native, expected: Expect) {
     let counts = cumulative(sample).unwrap();
     let near = counts.iter().filter(|(edge, _)| (0.4..=1.2).contains(edge) || edge.is_infinite());

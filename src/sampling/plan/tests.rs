@@ -1,6 +1,6 @@
-//! The questions, word by word: what an operator sees in Prometheus' query log.
+//! The texts of the queries, as they appear in Prometheus' query log.
 
-use bellwether_core::ids::{Workload, WorkloadKind};
+use bellwether_core::ids::WorkloadKind;
 use bellwether_core::time::Timestamp;
 use expect_test::expect;
 
@@ -18,7 +18,7 @@ fn an_error_rate_and_a_throughput_of_two_workloads_are_one_query() {
 }
 
 #[test]
-fn a_gateways_series_are_asked_for_by_service_and_always_for_both() {
+fn a_gateways_series_are_selected_by_the_services_of_both_arms() {
     let gateway = r#"
         kind = "histogram"
         series = "gateway_seconds"
@@ -32,17 +32,17 @@ fn a_gateways_series_are_asked_for_by_service_and_always_for_both() {
 }
 
 #[test]
-fn a_native_histogram_is_asked_for_by_its_plain_name() {
+fn a_native_histogram_is_queried_by_its_plain_name() {
     let native = "kind = \"histogram\"\nseries = \"seconds\"\nnative = true";
     let drift = "kind = \"drift\"\nseries = \"seconds\"\nnative = true";
     let text = texts(&[watch("web", "shop", &[("time", native), ("shape", drift)])]);
     expect![[r#"sum by (namespace, pod, container, instance) (seconds{namespace="shop", pod=~"web-.*"}) or label_replace(count by (namespace, pod, container, instance) (seconds{namespace="shop", pod=~"web-.*"}), "bellwether_part", "members", "", "") or label_replace(histogram_count(seconds{namespace="shop", pod=~"web-.*"}), "bellwether_part", "behind", "", "")"#]]
     .assert_eq(text.lines().next().unwrap());
-    assert_eq!(text.lines().count(), 2, "one family, whoever counts it");
+    assert_eq!(text.lines().count(), 2, "the histogram and the drift share one family");
 }
 
 #[test]
-fn a_gauge_is_not_counted_and_a_name_with_a_dot_is_quoted() {
+fn a_gauge_has_no_number_of_series_and_a_name_with_a_dot_is_quoted() {
     let gauge = "kind = \"gauge\"\nseries = \"queue.depth\"\nprocess = [\"pod\", \"shard.id\"]";
     expect![[r#"
         sum by (namespace, pod, "shard.id") ({"queue.depth", namespace="shop", pod=~"web-.*"})
@@ -51,11 +51,11 @@ fn a_gauge_is_not_counted_and_a_name_with_a_dot_is_quoted() {
 }
 
 #[test]
-fn a_chunk_is_short_and_no_watch_is_left_out() {
+fn a_long_query_is_split_and_no_watch_is_left_out() {
     let watches: Vec<Watch> =
         (0..3000).map(|n| watch(&format!("web{n}"), &format!("n{}", n % 700), &[("errors", RATIO)])).collect();
-    for (ask, wanted) in asks(&watches) {
-        let queries = queries(&ask, &wanted, &watches, &Names);
+    for (request, wanted) in series_requests(&watches) {
+        let queries = queries(&request, &wanted, &watches, &ServiceNames);
         let mut members: Vec<usize> = queries.iter().flat_map(|query| query.watches.clone()).collect();
         members.sort_unstable();
         assert_eq!(members, (0..3000).collect::<Vec<_>>());
@@ -71,9 +71,9 @@ fn the_presets_are_metrics_without_problems() {
         assert!(preset.is_empty());
         for (metric, definition) in &metrics {
             assert_eq!(definition.problems(), [], "{name}: {metric}");
-            assert!(definition.hits.iter().all(|hits| super::super::reading::pattern(hits).is_ok()));
+            assert!(definition.hits.iter().all(|hits| super::super::reading::hit_pattern(hits).is_ok()));
         }
-        // What a policy is written with does not change with whoever measures it.
+        // Every preset defines the metrics that policies use.
         let usual = ["availability", "error-rate", "response-time", "success-rate", "throughput"];
         assert!(usual.iter().all(|usual| metrics.contains_key(*usual)), "{name}");
         let rates = ["error-rate", "success-rate", "throughput"].map(|name| families(&metrics[name]));
@@ -82,14 +82,14 @@ fn the_presets_are_metrics_without_problems() {
 }
 
 #[test]
-fn every_query_of_the_presets_takes_the_parameters_that_there_are() {
+fn every_raw_query_of_the_presets_uses_existing_parameters() {
     let names = ["namespace", "workload", "service", "pod-hash", "window"];
     let parameters: BTreeMap<&str, Option<String>> = names.map(|name| (name, Some("a-1".to_owned()))).into();
     for (name, text) in crate::config::PRESETS {
         let preset: BTreeMap<String, BTreeMap<String, Metric>> = toml::from_str(text).unwrap();
         for (metric, definition) in &preset["metric"] {
             let Some(query) = &definition.query else { continue };
-            // The window is the one that may stand outside of quotes, and has no hyphen.
+            // The window is written outside of quotes, where a hyphen is not allowed.
             let parameters = parameters.clone().into_iter().chain([("window", Some("300s".to_owned()))]).collect();
             let filled =
                 super::super::promql::fill(query, &parameters).unwrap_or_else(|why| panic!("{name}: {metric}: {why}"));
@@ -106,9 +106,10 @@ const RATIO: &str = r#"
 "#;
 const RATE: &str = "kind = \"throughput\"\nseries = \"requests_total\"\nmatching = ' route!=\"/healthz\"'";
 
-struct Names;
+/// A directory in which every workload has a Service of its own name.
+struct ServiceNames;
 
-impl PodDirectory for Names {
+impl PodDirectory for ServiceNames {
     fn locate(&self, _: &str, _: &str) -> Option<PodFacts> {
         None
     }
@@ -137,9 +138,9 @@ fn watch(name: &str, namespace: &str, metrics: &[(&str, &str)]) -> Watch {
 }
 
 fn texts(watches: &[Watch]) -> String {
-    let texts: Vec<String> = asks(watches)
+    let texts: Vec<String> = series_requests(watches)
         .iter()
-        .flat_map(|(ask, wanted)| queries(ask, wanted, watches, &Names))
+        .flat_map(|(request, wanted)| queries(request, wanted, watches, &ServiceNames))
         .map(|query| query.text)
         .collect();
     texts.join("\n")

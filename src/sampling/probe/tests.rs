@@ -1,19 +1,19 @@
 use bellwether_core::ids::WorkloadKind;
 use expect_test::{Expect, expect};
 
-use super::super::store::Store;
+use super::super::tests::store::Store;
 use super::*;
 use crate::ports::{Bucket, Native, PodFacts};
 
 #[tokio::test]
-async fn what_can_be_read_is_not_spoken_of() {
+async fn metrics_that_can_be_read_give_no_finding() {
     check(&[("up", ""), ("requests_total", "code=200")], RATIO, &[], expect![""]).await;
     check(&[("up", ""), ("seconds_bucket", "le=0.25"), ("seconds_bucket", "le=+Inf")], HISTOGRAM, &[0.25], expect![""])
         .await;
 }
 
 #[tokio::test]
-async fn what_is_wrong_is_said_in_a_sentence() {
+async fn each_problem_is_one_sentence() {
     check(
         &[("up", ""), ("requests_total", "status=200")],
         RATIO,
@@ -56,7 +56,7 @@ async fn what_is_wrong_is_said_in_a_sentence() {
         HISTOGRAM,
         &[],
         expect![[
-            r#"Problem("m: seconds is a summary, and the quantiles of several pods can't be put together; it needs a histogram")"#
+            r#"Problem("m: seconds is a summary, and the quantiles of several pods can't be combined; it needs a histogram")"#
         ]],
     )
     .await;
@@ -64,45 +64,43 @@ async fn what_is_wrong_is_said_in_a_sentence() {
         &[("up", ""), ("requests_total", "code=200")],
         "kind = \"ratio\"\nseries = \"requests_total\"\nhits = { label = \"code\", matches = \"5(\" }",
         &[],
-        expect![[r#"Problem("m: \"5(\" is no regular expression: regex parse error:\n    ^(?s:5()$\n     ^\nerror: unclosed group")"#]],
+        expect![[r#"Problem("m: \"5(\" is not a regular expression: regex parse error:\n    ^(?s:5()$\n     ^\nerror: unclosed group")"#]],
     )
     .await;
 }
 
 #[tokio::test]
-async fn a_native_histogram_is_tried_as_one() {
+async fn native_histograms_are_probed() {
     let problem = |text: &str| format!("Problem(\"m: {text}\")");
     let between = "300 ms is not an edge of seconds; the nearest are 297.3 ms and 353.6 ms";
     let beyond = "524.3 s is not an edge of seconds";
-    for (what, samples, metric, limits, wanted) in [
-        ("edges as people write them", &[native("a", 3)][..], NATIVE, &[0.5, 0.2973, 0.595, 4.757][..], vec![]),
-        ("no edge", &[native("a", 3)], NATIVE, &[0.3], vec![problem(between)]),
+    for (name, samples, metric, limits, wanted) in [
+        ("limits with four digits", &[native("a", 3)][..], NATIVE, &[0.5, 0.2973, 0.595, 4.757][..], vec![]),
+        ("a limit between two edges", &[native("a", 3)], NATIVE, &[0.3], vec![problem(between)]),
         (
-            "an edge of finer buckets",
+            "an edge of the finer of two histograms",
             &[native("a", 3), native("b", 0)],
             NATIVE,
             &[0.2973, 0.5],
             vec![problem("297.3 ms is not an edge of seconds; the nearest are 250 ms and 500 ms")],
         ),
-        ("nobody asked it anything", &[nothing()], NATIVE, &[0.3, 0.5], vec![problem(between)]),
+        ("a histogram without observations", &[empty()], NATIVE, &[0.3, 0.5], vec![problem(between)]),
         (
-            "native, and not said so",
+            "a native histogram without `native`",
             &[native("a", 3)],
             HISTOGRAM,
             &[0.5],
             vec![problem("seconds is a native histogram: write native = true")],
         ),
         (
-            "native, and counted as a whole",
+            "a throughput of a native histogram",
             &[native("a", 3)],
             "kind = \"throughput\"\nseries = \"seconds\"",
             &[],
-            vec![problem(
-                "seconds is a native histogram, which kind = \\\"histogram\\\" with native = true can read, and no other",
-            )],
+            vec![problem("seconds is a native histogram; read it with kind = \\\"histogram\\\" and native = true")],
         ),
         (
-            "both under one name",
+            "numbers and native histograms of one name",
             &[native("a", 3), number("b")],
             NATIVE,
             &[0.5],
@@ -113,23 +111,23 @@ async fn a_native_histogram_is_tried_as_one() {
             &[number("a")],
             NATIVE,
             &[0.5],
-            vec![problem("seconds has plain numbers and is no native histogram; leave out `native`")],
+            vec![problem("seconds has plain numbers and is not a native histogram; leave out `native`")],
         ),
         (
-            "buckets of one's own",
+            "custom buckets",
             &[("a", Some(Native { count: 1.0, buckets: vec![bucket(0.1, 0.25)] }))],
             NATIVE,
             &[0.5],
             vec![problem(
-                "seconds can't be counted: its bucket (0.1, 0.25] is none of an exponential schema; name its classic \
+                "seconds can't be counted: its bucket (0.1, 0.25] is not of an exponential schema; use its classic \
                  histogram without `native`",
             )],
         ),
     ] {
-        let found = of_natives(samples, metric, limits).await;
-        assert_eq!(found, wanted, "{what}");
+        let found = native_findings_of(samples, metric, limits).await;
+        assert_eq!(found, wanted, "{name}");
     }
-    let found = of_natives(&[native("a", 3)], NATIVE, &[f64::from(1 << 20) + 1e6]).await;
+    let found = native_findings_of(&[native("a", 3)], NATIVE, &[f64::from(1 << 20) + 1e6]).await;
     assert_eq!(found.len(), 1, "{found:?} {beyond}");
 }
 
@@ -140,13 +138,13 @@ async fn a_classic_histogram_is_not_taken_for_a_native_one() {
         r#"Problem("m: there is no native histogram seconds, but a classic one, seconds_bucket: leave out `native`")"#
     ]])
     .await;
-    // Before anything has been counted, the edges are known.
+    // The edges are known before there is any data.
     check(
         &[("up", "")],
         NATIVE,
         &[0.3, 0.5],
         expect![[r#"
-        Warning("m: there is no series seconds at all; nobody has been asked for anything yet, or the name is wrong")
+        Warning("m: there is no series seconds at all; there was no traffic yet, or the name is wrong")
         Problem("m: 300 ms is not an edge of seconds; the nearest are 297.3 ms and 353.6 ms")"#]],
     )
     .await;
@@ -156,13 +154,13 @@ const NATIVE: &str = "kind = \"histogram\"\nseries = \"seconds\"\nnative = true"
 
 type Routed = (&'static str, Option<Native>);
 
-/// One bucket, around one half, of a route's requests.
+/// A native histogram of a route with one bucket up to 0.5.
 fn native(route: &'static str, schema: i32) -> Routed {
     let width = f64::from(-schema).exp2().exp2();
     (route, Some(Native { count: 1.0, buckets: vec![bucket(0.5 / width, 0.5)] }))
 }
 
-fn nothing() -> Routed {
+fn empty() -> Routed {
     ("a", Some(Native::default()))
 }
 
@@ -174,15 +172,15 @@ fn bucket(lower: f64, upper: f64) -> Bucket {
     Bucket { rule: 0, lower, upper, count: 1.0 }
 }
 
-/// What is found where routes are counted natively, or as numbers.
-async fn of_natives(samples: &[Routed], metric: &str, limits: &[f64]) -> Vec<String> {
+/// Returns the findings for routes with native histograms or plain numbers.
+async fn native_findings_of(samples: &[Routed], metric: &str, limits: &[f64]) -> Vec<String> {
     let at = Timestamp::from_second(1000).unwrap();
     let store = Store::default();
     let labels = |pod| [("namespace", "shop"), ("pod", pod), ("container", "app"), ("instance", "i")];
     store.put("up", &labels("web-1"), at, 1.0);
     for (index, (route, native)) in samples.iter().enumerate() {
         let mixed = samples.iter().any(|(_, native)| native.is_none());
-        // The store adds up what is of one schema, as Prometheus adds up what is not.
+        // The store can't add up histograms of different schemas as Prometheus can, so each is in a process of its own.
         let instance = if mixed { "i".to_owned() } else { format!("i{index}") };
         let mut labels = labels("web-1");
         labels[3].1 = &instance;
@@ -205,7 +203,7 @@ async fn no_traffic_yet_is_a_warning() {
     )
     .await;
     check(&[], RATIO, &[], expect![[r#"
-        Warning("m: there is no series requests_total at all; nobody has been asked for anything yet, or the name is wrong")
+        Warning("m: there is no series requests_total at all; there was no traffic yet, or the name is wrong")
         Warning("m: no `up` series has the labels of its targets, so a scrape that fails looks like a pod that is gone")"#]]).await;
 }
 
@@ -230,16 +228,13 @@ impl PodDirectory for OnePod {
 }
 
 #[tokio::test]
-async fn what_rises_and_falls_is_not_counted() {
-    for (kind, said) in [
+async fn a_gauge_in_place_of_a_counter_is_a_problem() {
+    for (kind, wanted) in [
         (
             "gaugehistogram",
-            "[Problem(\"m: requests_total is a gaugehistogram, and only what counters count can be compared; name a counter\")]",
+            "[Problem(\"m: requests_total is a gaugehistogram, and only counters can be compared; name a counter\")]",
         ),
-        (
-            "gauge",
-            "[Problem(\"m: requests_total is a gauge, and only what counters count can be compared; name a counter\")]",
-        ),
+        ("gauge", "[Problem(\"m: requests_total is a gauge, and only counters can be compared; name a counter\")]"),
         ("counter", "[]"),
     ] {
         let at = Timestamp::from_second(1000).unwrap();
@@ -248,11 +243,11 @@ async fn what_rises_and_falls_is_not_counted() {
         store.put("up", &labels, at, 1.0);
         store.put("requests_total", &[&labels[..], &[("code", "200")]].concat(), at, 1.0);
         store.declare("requests_total", kind);
-        assert_eq!(format!("{:?}", found(&store, RATIO, &[], at).await), said);
+        assert_eq!(format!("{:?}", found(&store, RATIO, &[], at).await), wanted);
     }
 }
 
-/// Each series is a name and `label=value,…` beside the pod's own labels.
+/// Checks the findings for series that are given by name and `label=value,…`, beside the pod's own labels.
 async fn check(series: &[(&str, &str)], metric: &str, limits: &[f64], expected: Expect) {
     let at = Timestamp::from_second(1000).unwrap();
     let store = Store::default();
@@ -276,26 +271,30 @@ async fn found(store: &Store, metric: &str, limits: &[f64], at: Timestamp) -> Ve
         name: "web".to_owned(),
     };
     let stable = ArmKey { deployment_uid: "stable".to_owned(), pod_hash: None, name: "web".to_owned() };
-    let asked =
+    let run =
         ProbeRun { metrics: store, pods: &OnePod, workload: &workload, stable: &stable, window: Span::from_secs(60) };
-    let wanted = Wanted { name: "m".to_owned(), metric: toml::from_str(metric).unwrap(), limits: limits.to_vec() };
-    probe(&asked, &[wanted], at).await
+    let probed = ProbeTarget { name: "m".to_owned(), metric: toml::from_str(metric).unwrap(), limits: limits.to_vec() };
+    probe(&run, &[probed], at).await
 }
 
 #[tokio::test]
-async fn what_is_asked_is_said_as_it_is_asked() {
+async fn the_reported_queries_are_the_ones_that_are_sent() {
     let workload =
         Workload { cluster: "c".into(), namespace: "shop".into(), kind: WorkloadKind::Deployment, name: "web".into() };
     let stable = ArmKey { deployment_uid: "stable".to_owned(), pod_hash: None, name: "web".to_owned() };
     let store = Store::default();
     let window = Span::from_secs(60);
-    let probe = ProbeRun { metrics: &store, pods: &OnePod, workload: &workload, stable: &stable, window };
-    let asked = |metric: &str| {
-        probe.asked(&Wanted { name: "m".to_owned(), metric: toml::from_str(metric).unwrap(), limits: Vec::new() })
+    let run = ProbeRun { metrics: &store, pods: &OnePod, workload: &workload, stable: &stable, window };
+    let query_texts = |metric: &str| {
+        run.query_texts(&ProbeTarget {
+            name: "m".to_owned(),
+            metric: toml::from_str(metric).unwrap(),
+            limits: Vec::new(),
+        })
     };
-    let ratio = asked("kind = 'ratio'\nseries = 'requests_total'\nhits = { label = 'code', matches = '5..' }");
+    let ratio = query_texts("kind = 'ratio'\nseries = 'requests_total'\nhits = { label = 'code', matches = '5..' }");
     assert!(ratio.iter().any(|text| text.contains("requests_total")), "{ratio:?}");
-    assert!(ratio.iter().any(|text| text.contains("up")), "whether it is scraped is asked, too: {ratio:?}");
-    let own = asked("kind = 'query'\nquery = 'avg(load{namespace=\"{{namespace}}\"})'");
-    assert_eq!(own, ["avg(load{namespace=\"shop\"})"]);
+    assert!(ratio.iter().any(|text| text.contains("up")), "the `up` series are queried as well: {ratio:?}");
+    let raw = query_texts("kind = 'query'\nquery = 'avg(load{namespace=\"{{namespace}}\"})'");
+    assert_eq!(raw, ["avg(load{namespace=\"shop\"})"]);
 }

@@ -1,4 +1,4 @@
-//! What the arms are said to have counted, from buckets in every spelling and hits that are counted apart.
+//! The samples of both arms, from buckets in every spelling and from hits of a family of their own.
 
 use expect_test::{Expect, expect};
 
@@ -24,32 +24,32 @@ fn buckets_become_counts() {
 
 #[test]
 fn a_bound_spelled_twice_is_one_bucket() {
-    // An upgrade of Prometheus: the old spelling lingers.
+    // An upgrade of Prometheus: the series of the old spelling remains for a while.
     check_buckets(&[("1", 3.0), ("1.0", 4.0), ("+Inf", 6.0)], expect!["[1.0] [4, 2]"]);
-    // Two libraries in one process, of which each has one histogram.
-    let two = |le, value| (le, value, 1);
-    check_members(&[two("1", 3.0), two("1.0", 4.0), ("+Inf", 9.0, 2)], expect!["[1.0] [7, 2]"]);
+    // Two libraries in one process, each with one histogram.
+    let one = |le, value| (le, value, 1);
+    check_members(&[one("1", 3.0), one("1.0", 4.0), ("+Inf", 9.0, 2)], expect!["[1.0] [7, 2]"]);
     check_members(
         &[("0.5", 3.0, 1), ("1", 4.0, 2), ("+Inf", 9.0, 2)],
-        expect!["web-1: the histograms of one process have different buckets, so that their sum is none"],
+        expect!["web-1: the histograms of one process have different buckets, so they can't be added up"],
     );
 }
 
 #[test]
 fn processes_with_different_buckets_have_no_sum() {
     let metric: Metric = toml::from_str(HISTOGRAM).unwrap();
-    let bucket = |values: &[(&str, u64)]| -> Counted {
+    let buckets = |values: &[(&str, u64)]| -> ProcessCounts {
         let class = |le: &str| Class { values: vec![le.to_owned()], ..Class::default() };
         Ok(values.iter().map(|(le, count)| (class(le), Some(*count))).collect())
     };
-    let counted_by = BTreeMap::from([
-        (vec!["web-1".to_owned()], bucket(&[("1", 1), ("+Inf", 2)])),
-        (vec!["web-2".to_owned()], bucket(&[("2", 1), ("+Inf", 2)])),
+    let process_counts = BTreeMap::from([
+        (vec!["web-1".to_owned()], buckets(&[("1", 1), ("+Inf", 2)])),
+        (vec!["web-2".to_owned()], buckets(&[("2", 1), ("+Inf", 2)])),
     ]);
     let counts =
-        ArmCounts { labels: &["le".to_owned()], counted: &counted_by, whose: &|_, _| Some(ArmReading::Stable) };
+        ArmCounts { labels: &["le".to_owned()], counts: &process_counts, arm_of: &|_, _| Some(ArmReading::Stable) };
     let what = "the arm's processes have different buckets".to_owned();
-    assert_eq!(counted(&metric, &counts, None), Sample::Gap(Gap::Malformed { what }));
+    assert_eq!(counted_sample(&metric, &counts, None), Sample::Gap(Gap::Malformed { what }));
 }
 
 #[test]
@@ -61,12 +61,15 @@ fn hits_are_found_by_their_label() {
         (r#"{ label = "code", matches = "(?i)CANCELLED" }"#, 1),
     ] {
         let metric: Metric = toml::from_str(&format!("kind = \"ratio\"\nseries = \"x\"\nhits = {hits}")).unwrap();
-        let counted_by =
+        let process_counts =
             by_code(&[("200", Some(10)), ("500", Some(3)), ("503", Some(1)), ("404", None), ("cancelled", Some(1))]);
-        let counts =
-            ArmCounts { labels: &["code".to_owned()], counted: &counted_by, whose: &|_, _| Some(ArmReading::Stable) };
+        let counts = ArmCounts {
+            labels: &["code".to_owned()],
+            counts: &process_counts,
+            arm_of: &|_, _| Some(ArmReading::Stable),
+        };
         let stable = Some(Reading::Ratio { hits: wanted, total: 15 });
-        assert_eq!(counted(&metric, &counts, None), Sample::Arms { canary: None, stable }, "{hits}");
+        assert_eq!(counted_sample(&metric, &counts, None), Sample::Arms { canary: None, stable }, "{hits}");
     }
 }
 
@@ -74,65 +77,69 @@ fn hits_are_found_by_their_label() {
 fn hits_that_are_counted_apart_are_a_part_of_the_whole() {
     let metric: Metric = toml::from_str("kind = \"ratio\"\nseries = \"x\"\nhits = { series = \"y\" }").unwrap();
     let none = BTreeMap::new();
-    let row = |all: &BTreeMap<Process, Counted>, hits: &BTreeMap<Process, Counted>| {
-        let whose: Whose<'_> = &|_, _| Some(ArmReading::Canary);
-        let all = ArmCounts { labels: &[], counted: all, whose };
-        counted(&metric, &all, Some(&ArmCounts { labels: &[], counted: hits, whose }))
+    let sample = |all: &BTreeMap<Process, ProcessCounts>, hits: &BTreeMap<Process, ProcessCounts>| {
+        let arm_of: ArmOf<'_> = &|_, _| Some(ArmReading::Canary);
+        let all = ArmCounts { labels: &[], counts: all, arm_of };
+        counted_sample(&metric, &all, Some(&ArmCounts { labels: &[], counts: hits, arm_of }))
     };
     let ratio = |hits, total| Sample::Arms { canary: Some(Reading::Ratio { hits, total }), stable: None };
     let gap = |what: &str| Sample::Gap(Gap::Malformed { what: what.to_owned() });
-    assert_eq!(row(&by_code(&[("", Some(9))]), &none), ratio(0, 9), "no series of hits yet");
-    assert_eq!(row(&by_code(&[("", Some(9))]), &by_code(&[("", Some(2))])), ratio(2, 9));
+    assert_eq!(sample(&by_code(&[("", Some(9))]), &none), ratio(0, 9), "no series of hits yet");
+    assert_eq!(sample(&by_code(&[("", Some(9))]), &by_code(&[("", Some(2))])), ratio(2, 9));
     assert_eq!(
-        row(&by_code(&[("", Some(1))]), &by_code(&[("", Some(2))])),
-        gap("2 hits of 1: the one is not a part of the other")
+        sample(&by_code(&[("", Some(1))]), &by_code(&[("", Some(2))])),
+        gap("2 hits of a total of 1: the hits are not a part of the total")
     );
-    assert_eq!(row(&none, &by_code(&[("", Some(2))])), gap("web-1 counts hits, but not what they are hits of"));
-    assert_eq!(row(&none, &none), Sample::Arms { canary: None, stable: None }, "no series at all is not zero");
+    assert_eq!(sample(&none, &by_code(&[("", Some(2))])), gap("web-1 counts hits, but no total"));
+    assert_eq!(sample(&none, &none), Sample::Arms { canary: None, stable: None }, "no series at all is not zero");
 }
 
 #[test]
-fn each_pod_of_an_arm_is_told_by_itself_and_a_gateways_processes_are_not() {
+fn each_pod_of_an_arm_has_a_reading_and_a_gateways_processes_have_none() {
     let hits = r#"{ label = "code", matches = "5.." }"#;
     let metric: Metric = toml::from_str(&format!("kind = \"ratio\"\nseries = \"x\"\nhits = {hits}")).unwrap();
-    let mut counted_by = by_code(&[("200", Some(10)), ("500", Some(3))]);
+    let mut process_counts = by_code(&[("200", Some(10)), ("500", Some(3))]);
     for (name, ok, bad) in [("web-2", 7, 0), ("web-canary-1", 1, 1)] {
         let own = by_code(&[("200", Some(ok)), ("500", Some(bad))]).into_values().next().unwrap();
-        counted_by.insert(vec![name.to_owned()], own);
+        process_counts.insert(vec![name.to_owned()], own);
     }
-    counted_by.insert(vec!["web-3".to_owned()], Err(Gap::NoBaseline));
-    let whose: Whose<'_> =
+    process_counts.insert(vec!["web-3".to_owned()], Err(Gap::NoBaseline));
+    let arm_of: ArmOf<'_> =
         &|process, _| Some(if process[0].contains("canary") { ArmReading::Canary } else { ArmReading::Stable });
-    let counts = ArmCounts { labels: &["code".to_owned()], counted: &counted_by, whose };
+    let counts = ArmCounts { labels: &["code".to_owned()], counts: &process_counts, arm_of };
     let ratio = |hits, total| Reading::Ratio { hits, total };
-    let named = |metric: &Metric, arm| -> Vec<(String, Reading)> {
-        parts(metric, &counts, None, arm, |process| process.first().cloned()).into_iter().collect()
+    let pod_readings = |metric: &Metric, arm| -> Vec<(String, Reading)> {
+        part_readings(metric, &counts, None, arm, |process| process.first().cloned()).into_iter().collect()
     };
-    let pods = [("web-1", ratio(3, 13)), ("web-2", ratio(0, 7))].map(|(name, counted)| (name.to_owned(), counted));
-    assert_eq!(named(&metric, ArmReading::Stable), pods);
-    assert_eq!(named(&metric, ArmReading::Canary), [("web-canary-1".to_owned(), ratio(1, 2))]);
-    let both = parts(&metric, &counts, None, ArmReading::Stable, |process| (process[0] != "web-3").then_some(()));
+    let pods = [("web-1", ratio(3, 13)), ("web-2", ratio(0, 7))].map(|(name, reading)| (name.to_owned(), reading));
+    assert_eq!(pod_readings(&metric, ArmReading::Stable), pods);
+    assert_eq!(pod_readings(&metric, ArmReading::Canary), [("web-canary-1".to_owned(), ratio(1, 2))]);
+    let both =
+        part_readings(&metric, &counts, None, ArmReading::Stable, |process| (process[0] != "web-3").then_some(()));
     assert_eq!(both, BTreeMap::from([((), ratio(3, 20))]), "two processes of one pod are one");
     let arms = ArmSource::Service { label: "service".to_owned(), value: "{{service}}".to_owned() };
-    assert_eq!(named(&Metric { arms, ..metric.clone() }, ArmReading::Stable), []);
+    assert_eq!(pod_readings(&Metric { arms, ..metric.clone() }, ArmReading::Stable), []);
 }
 
 #[test]
-fn the_other_arms_gap_is_both_arms_gap_and_a_strangers_is_nobodys() {
+fn a_gap_of_one_arm_is_a_gap_of_both_and_other_processes_do_not_count() {
     let metric: Metric = toml::from_str("kind = \"throughput\"\nseries = \"x\"").unwrap();
-    let mut counted_by = by_code(&[("", Some(3))]);
-    counted_by.insert(vec!["web-2".to_owned()], Err(Gap::NoBaseline));
+    let mut process_counts = by_code(&[("", Some(3))]);
+    process_counts.insert(vec!["web-2".to_owned()], Err(Gap::NoBaseline));
     for (other, wanted) in [
         (Some(ArmReading::Canary), Sample::Gap(Gap::NoBaseline)),
         (None, Sample::Arms { canary: None, stable: Some(Reading::Count(3)) }),
     ] {
-        let whose =
+        let arm_of =
             |process: &Process, _: Option<&Class>| if process[0] == "web-1" { Some(ArmReading::Stable) } else { other };
-        assert_eq!(counted(&metric, &ArmCounts { labels: &[], counted: &counted_by, whose: &whose }, None), wanted);
+        assert_eq!(
+            counted_sample(&metric, &ArmCounts { labels: &[], counts: &process_counts, arm_of: &arm_of }, None),
+            wanted
+        );
     }
 }
 
-fn by_code(counts: &[(&str, Option<u64>)]) -> BTreeMap<Process, Counted> {
+fn by_code(counts: &[(&str, Option<u64>)]) -> BTreeMap<Process, ProcessCounts> {
     let class = |code: &str| Class { values: vec![code.to_owned()], ..Class::default() };
     BTreeMap::from([(vec!["web-1".to_owned()], Ok(counts.iter().map(|(code, count)| (class(code), *count)).collect()))])
 }
@@ -142,9 +149,9 @@ fn check_buckets(buckets: &[(&str, f64)], expected: Expect) {
     check_members(&members, expected);
 }
 
-/// A process that starts from nothing and then has these buckets, each a sum of so many series.
+/// Checks the sample of a process that had no series and then has these buckets, as (bound, value, number of series).
 fn check_members(buckets: &[(&str, f64, u64)], expected: Expect) {
-    use super::super::difference::{Buckets, Memory, ProcessFacts, Setting};
+    use super::super::difference::{BucketKind, Memory, ProcessFacts, ReadingContext};
     use super::super::snapshot::{Target, Targets};
     use bellwether_core::time::{Span, Timestamp};
 
@@ -156,21 +163,21 @@ fn check_members(buckets: &[(&str, f64, u64)], expected: Expect) {
         .iter()
         .flat_map(|(le, value, members)| {
             let own = BTreeMap::from([("pod".to_owned(), "web-1".to_owned()), ("le".to_owned(), (*le).to_owned())]);
-            let mut counted = own.clone();
-            counted.insert(PART.to_owned(), "members".to_owned());
-            [SeriesPoint::number(own, *value), SeriesPoint::number(counted, *members as f64)]
+            let mut marked = own.clone();
+            marked.insert(PART.to_owned(), "members".to_owned());
+            [SeriesPoint::number(own, *value), SeriesPoint::number(marked, *members as f64)]
         })
         .collect();
     let target = Target { up: true, scraped: 1.0, started: None };
     let targets: Targets = Some(BTreeMap::from([(vec!["web-1".to_owned()], target)]));
     let epoch = Timestamp::UNIX_EPOCH;
-    let setting = Setting { since: epoch, at: epoch, behind: Span::ZERO, buckets: Buckets::Classic };
+    let context = ReadingContext { since: epoch, at: epoch, facts_lead: Span::ZERO, buckets: BucketKind::Classic };
     let facts = |_: &Process| ProcessFacts::default();
-    let (memory, _) = Memory::default().advance(&Snapshot::default(), &targets, &facts, setting);
+    let (memory, _) = Memory::default().advance(&Snapshot::default(), &targets, &facts, context);
     let snapshot = Snapshot::read(&family, &labels, &points.iter().collect::<Vec<_>>());
-    let (_, counted_by) = memory.advance(&snapshot, &targets, &facts, setting);
-    let counts = ArmCounts { labels: &labels, counted: &counted_by, whose: &|_, _| Some(ArmReading::Stable) };
-    let text = match counted(&metric, &counts, None) {
+    let (_, process_counts) = memory.advance(&snapshot, &targets, &facts, context);
+    let counts = ArmCounts { labels: &labels, counts: &process_counts, arm_of: &|_, _| Some(ArmReading::Stable) };
+    let text = match counted_sample(&metric, &counts, None) {
         Sample::Arms { stable: Some(Reading::Histogram { edges, counts }), .. } => format!("{edges:?} {counts:?}"),
         Sample::Gap(gap) => gap.to_string(),
         other => format!("{other:?}"),

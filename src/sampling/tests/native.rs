@@ -1,4 +1,4 @@
-//! Native histograms through the whole sampler: what is counted of them between two readings, and when there is a gap.
+//! Native histograms through the whole sampler: the counts between two readings, and the gaps.
 
 use bellwether_core::stats::histogram::native_edge;
 use bellwether_core::time::{Span, TimeRange};
@@ -13,15 +13,15 @@ use std::sync::Arc;
 const HISTOGRAM: &str = "kind = \"histogram\"\nseries = \"seconds\"\nnative = true";
 
 #[tokio::test]
-async fn what_came_between_two_readings_is_counted_by_bucket() {
+async fn observations_between_two_readings_are_counted_by_bucket() {
     let mut world = Latencies::new();
     world.put("web-1", 0, &exponential(3, &[(-7, 5), (0, 2)]));
     world.read(0).await;
-    // A bucket that was empty, and a canary that is new.
+    // A bucket that was empty, and a new canary.
     world.put("web-1", 15, &exponential(3, &[(-7, 6), (0, 2), (9, 4)]));
     world.put("web-canary-1", 15, &exponential(3, &[(0, 3)]));
     assert_eq!(world.read(15).await, "canary 1:3, stable 0.59:1 2.38:4 (121 edges)");
-    // Nothing new, and something that is no number.
+    // Two observations of NaN.
     let mut sample = exponential(3, &[(-7, 6), (0, 2), (9, 4)]);
     sample.count += 2.0;
     world.put("web-1", 30, &sample);
@@ -30,7 +30,7 @@ async fn what_came_between_two_readings_is_counted_by_bucket() {
 }
 
 #[tokio::test]
-async fn a_process_that_begins_anew_counts_from_zero_and_a_fall_without_that_is_a_gap_once() {
+async fn a_restarted_process_counts_from_zero_and_a_fall_without_restart_is_one_gap() {
     let mut world = Latencies::new();
     world.put("web-1", 0, &exponential(3, &[(-7, 5), (0, 2)]));
     world.read(0).await;
@@ -45,12 +45,12 @@ async fn a_process_that_begins_anew_counts_from_zero_and_a_fall_without_that_is_
 }
 
 #[tokio::test]
-async fn one_of_several_that_is_emptied_is_a_gap_although_the_others_hide_it() {
+async fn an_emptied_histogram_is_a_gap_although_the_sum_has_grown() {
     let mut world = Latencies::new();
     for (at, a, b, wanted) in [
         (0, 5, 100, "no block"),
         (15, 6, 200, "stable 1:101 (121 edges)"),
-        // Emptied, and more came to the other than went: the sum has grown.
+        // `a` was emptied, but `b` grew by more than that.
         (30, 1, 300, "counter shop/web-1/app/10.0.0.1:80"),
         (45, 2, 400, "stable 1:101 (121 edges)"),
     ] {
@@ -62,7 +62,7 @@ async fn one_of_several_that_is_emptied_is_a_gap_although_the_others_hide_it() {
         assert!(seen.contains(wanted), "{at}: {seen}");
         assert_eq!(seen.contains("route=\"a\" fell although its process had not restarted"), at == 30, "{at}: {seen}");
     }
-    // A third one is new, and one that is gone is said to be.
+    // A third histogram is new and counts from zero; when it disappears there is a gap.
     let third = [&labels("web-1")[..], &[("route", "c")]].concat();
     for (at, routes, wanted) in [(60, &["a", "b", "c"][..], "stable 1:7 (121 edges)"), (75, &["a", "b"], "disappeared")]
     {
@@ -81,7 +81,7 @@ async fn one_of_several_that_is_emptied_is_a_gap_although_the_others_hide_it() {
 }
 
 #[tokio::test]
-async fn a_schema_that_falls_or_rises_counts_on_at_the_edges_of_both() {
+async fn after_a_change_of_schema_the_common_edges_are_counted() {
     let mut world = Latencies::new();
     for (at, schema, buckets, wanted) in [
         (0, 3, &[(-7, 5), (0, 2)][..], "no block"),
@@ -100,7 +100,7 @@ async fn a_schema_that_falls_or_rises_counts_on_at_the_edges_of_both() {
 }
 
 #[tokio::test]
-async fn processes_of_different_schemas_are_added_where_both_are_exact() {
+async fn processes_of_different_schemas_are_added_up_at_common_edges() {
     let mut world = Latencies::new();
     world.world.add("web-2", "stable", -1000);
     for at in [0, 15] {
@@ -117,13 +117,13 @@ async fn processes_of_different_schemas_are_added_where_both_are_exact() {
 }
 
 #[tokio::test]
-async fn what_can_not_be_counted_is_a_gap_and_never_added_up() {
+async fn a_sample_that_can_not_be_counted_is_a_gap() {
     let fine = || exponential(3, &[(0, 4)]);
     let mut fraction = fine();
     fraction.buckets[0].count = 3.5;
     let custom = Native { count: 1.0, buckets: vec![Bucket { rule: 0, lower: 0.1, upper: 0.25, count: 1.0 }] };
     for (sample, words) in
-        [(fraction, "holds 3.5, which is no number of observations"), (custom, "is none of an exponential schema")]
+        [(fraction, "holds 3.5, which is not a number of observations"), (custom, "is not of an exponential schema")]
     {
         let mut world = Latencies::new();
         world.put("web-1", 0, &fine());
@@ -132,9 +132,9 @@ async fn what_can_not_be_counted_is_a_gap_and_never_added_up() {
         let seen = world.read(15).await;
         assert!(seen.contains(words) && seen.contains("web-1"), "{seen}");
     }
-    // A plain number under the same name, in the same process or in its place.
+    // A plain number of the same name, beside the histogram or instead of it.
     for (route, words) in
-        [("b", "some of seconds are native histograms and some are not"), ("a", "is no native histogram")]
+        [("b", "some of seconds are native histograms and some are not"), ("a", "is not a native histogram")]
     {
         let mut world = Latencies::new();
         world.put("web-1", 0, &fine());
@@ -145,7 +145,7 @@ async fn what_can_not_be_counted_is_a_gap_and_never_added_up() {
         let seen = world.read(15).await;
         assert!(seen.contains(words) && seen.contains("web-1"), "{seen}");
     }
-    // Classic buckets are another family, which is not asked for.
+    // Classic buckets are another family, which is not queried.
     let mut world = Latencies::new();
     world.put("web-1", 0, &fine());
     world.read(0).await;
@@ -156,38 +156,38 @@ async fn what_can_not_be_counted_is_a_gap_and_never_added_up() {
 }
 
 #[tokio::test]
-async fn one_query_asks_for_all_of_it_and_a_restarted_daemon_asks_again() {
+async fn one_query_reads_a_native_histogram_and_a_restarted_daemon_queries_the_start_again() {
     let mut world = Latencies::new();
     world.put("web-1", 0, &exponential(3, &[(0, 4)]));
     world.read(0).await;
     world.put("web-1", 15, &exponential(3, &[(0, 5)]));
     world.read(15).await;
-    let asked = world.world.store.asked();
-    assert_eq!(asked.len(), 4, "{asked:#?}");
-    assert!(asked.iter().any(|query| query.starts_with("sum by (namespace, pod, container, instance) (seconds{")));
-    world.world.restart();
+    let queries = world.world.store.take_instant_queries();
+    assert_eq!(queries.len(), 4, "{queries:#?}");
+    assert!(queries.iter().any(|query| query.starts_with("sum by (namespace, pod, container, instance) (seconds{")));
+    world.world.restart_daemon();
     world.put("web-1", 30, &exponential(3, &[(0, 5), (1, 2)]));
-    // Its canary comes back from where nobody has looked.
+    // The canary has no series and gives no reading.
     assert_eq!(world.read(30).await, "stable 1.19:2 (121 edges)");
 }
 
 #[tokio::test]
-async fn the_past_of_native_histograms_is_counted_as_the_present_was() {
+async fn the_past_of_native_histograms_gives_the_same_blocks_as_the_live_sampler() {
     let mut world = Latencies::new();
-    let mut lived = Vec::new();
+    let mut live = Vec::new();
     for tick in 0..12u64 {
         let at = 15 * i64::try_from(tick).unwrap();
         let schema = if tick < 6 { 3 } else { 1 };
         let low = if schema == 3 { -7 } else { -1 };
         world.put("web-1", at, &exponential(schema, &[(low, 1 + tick), (0, 1 + tick / 3)]));
-        lived.extend(world.world.tick(at).await);
+        live.extend(world.world.tick(at).await);
     }
     let watch = world.world.watch();
-    let stretch = TimeRange::before(t(165), Span::from_secs(165), Span::from_secs(15));
+    let range = TimeRange::before(t(165), Span::from_secs(165), Span::from_secs(15));
     let (store, pods) = (Arc::clone(&world.world.store), Arc::clone(&world.world.pods));
-    let blocks = history::blocks(store, pods, watch, stretch, Options::default()).await;
+    let blocks = history::blocks(store, pods, watch, range, Options::default()).await;
     let seen: Vec<Sample> = blocks.iter().map(|block: &Block| block.metrics["errors"].clone()).collect();
-    assert_eq!(seen, lived.into_iter().map(|(_, _, sample)| sample).collect::<Vec<_>>());
+    assert_eq!(seen, live.into_iter().map(|(_, _, sample)| sample).collect::<Vec<_>>());
     assert!(seen.iter().all(|sample| matches!(sample, Sample::Arms { .. })), "{seen:#?}");
     assert_eq!(seen.len(), 11);
 }
@@ -195,42 +195,44 @@ async fn the_past_of_native_histograms_is_counted_as_the_present_was() {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 60, failure_persistence: None, ..ProptestConfig::default() })]
 
-    /// Whatever a process observes, at whatever resolution: up to each edge it is counted exactly, or there is a gap.
+    /// For any observations and any changes of schema, the count up to each edge is exact, or there is a gap.
     #[test]
-    fn no_native_history_gives_a_wrong_total(story in proptest::collection::vec(happening(), 1..40)) {
+    fn no_native_history_gives_a_wrong_total(events in proptest::collection::vec(event(), 1..40)) {
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-        runtime.block_on(tell(&story))?;
+        runtime.block_on(check_counts(&events))?;
     }
 }
 
 #[derive(Debug, Clone)]
-enum Happening {
-    /// A value of `2^((eighth - 0.5) / 8)`, so many times.
+enum Event {
+    /// `times` observations of `2^((eighth - 0.5) / 8)`.
     Observed {
         eighth: i32,
         times: u64,
     },
-    /// So many values that are none.
+    /// Observations of NaN.
     NotANumber(u64),
-    /// From now on with this schema.
+    /// The schema of the next samples.
     Schema(i32),
+    /// A restart of the process.
     Restart,
+    /// Whether scrapes fail from now on.
     Down(bool),
     Tick,
 }
 
-fn happening() -> impl Strategy<Value = Happening> {
+fn event() -> impl Strategy<Value = Event> {
     prop_oneof![
-        6 => (-90..180i32, 1..20u64).prop_map(|(eighth, times)| Happening::Observed { eighth, times }),
-        1 => (1..3u64).prop_map(Happening::NotANumber),
-        2 => (-2..=3i32).prop_map(Happening::Schema),
-        1 => Just(Happening::Restart),
-        1 => any::<bool>().prop_map(Happening::Down),
-        6 => Just(Happening::Tick),
+        6 => (-90..180i32, 1..20u64).prop_map(|(eighth, times)| Event::Observed { eighth, times }),
+        1 => (1..3u64).prop_map(Event::NotANumber),
+        2 => (-2..=3i32).prop_map(Event::Schema),
+        1 => Just(Event::Restart),
+        1 => any::<bool>().prop_map(Event::Down),
+        6 => Just(Event::Tick),
     ]
 }
 
-/// What a process has observed, by the eighth of an octave in which it was.
+/// The observations of a process, by their eighth of an octave.
 #[derive(Debug, Clone, Default, PartialEq)]
 struct Observed {
     eighths: Vec<(i32, u64)>,
@@ -238,6 +240,7 @@ struct Observed {
 }
 
 impl Observed {
+    /// Returns the native histogram of the observations.
     fn sample(&self, schema: i32) -> Native {
         let place = |eighth: i32| (eighth - 1).div_euclid(1 << (3 - schema)) + 1;
         let mut buckets = std::collections::BTreeMap::new();
@@ -254,28 +257,28 @@ impl Observed {
         self.eighths.iter().filter(|(eighth, _)| below(*eighth)).map(|(_, times)| times).sum()
     }
 
-    fn all(&self) -> u64 {
+    fn total(&self) -> u64 {
         self.eighths.iter().map(|(_, times)| times).sum::<u64>() + self.not_a_number
     }
 }
 
-/// Lets the story happen beside a bookkeeper who knows every observation.
-async fn tell(story: &[Happening]) -> Result<(), TestCaseError> {
+/// Applies the events to a world and compares the blocks with its observations.
+async fn check_counts(events: &[Event]) -> Result<(), TestCaseError> {
     let mut world = Latencies::new();
     let (mut now, mut counted, mut schema, mut at) = (Observed::default(), Observed::default(), 3, 0);
     world.put("web-1", 0, &now.sample(schema));
     world.read(0).await;
-    for happening in story.iter().cloned().chain([Happening::Down(false), Happening::Tick]) {
-        match happening {
-            Happening::Observed { eighth, times } => now.eighths.push((eighth, times)),
-            Happening::NotANumber(times) => now.not_a_number += times,
-            Happening::Schema(next) => schema = next,
-            Happening::Restart => {
+    for event in events.iter().cloned().chain([Event::Down(false), Event::Tick]) {
+        match event {
+            Event::Observed { eighth, times } => now.eighths.push((eighth, times)),
+            Event::NotANumber(times) => now.not_a_number += times,
+            Event::Schema(next) => schema = next,
+            Event::Restart => {
                 world.world.restart_pod("web-1");
                 (now, counted) = (Observed::default(), Observed::default());
             }
-            Happening::Down(down) => world.world.down("web-1", down),
-            Happening::Tick => {
+            Event::Down(down) => world.world.down("web-1", down),
+            Event::Tick => {
                 at += 15;
                 if world.world.exporters["web-1"].down {
                     world.end("web-1", at);
@@ -286,7 +289,7 @@ async fn tell(story: &[Happening]) -> Result<(), TestCaseError> {
                 match sample {
                     Sample::Arms { stable: Some(Reading::Histogram { edges, counts }), .. } => {
                         let all: u64 = counts.iter().sum();
-                        prop_assert_eq!(all, now.all() - counted.all());
+                        prop_assert_eq!(all, now.total() - counted.total());
                         let mut upto = 0;
                         for (edge, count) in edges.iter().zip(&counts) {
                             upto += count;
@@ -295,7 +298,7 @@ async fn tell(story: &[Happening]) -> Result<(), TestCaseError> {
                     }
                     Sample::Arms { stable: None, .. } => continue,
                     Sample::Arms { .. } => panic!("no histogram"),
-                    // Nobody looked; the next block makes up for it.
+                    // No scrape succeeded; the next block covers this time as well.
                     Sample::Gap(Gap::Stale { .. }) => continue,
                     Sample::Gap(_) => {}
                 }
@@ -327,32 +330,32 @@ impl Latencies {
         self.world.store.end("seconds", &[&labels(pod)[..], &[("route", "a")]].concat(), t(at));
     }
 
-    /// What was counted: for each arm its buckets, by their upper edges, or the gap.
+    /// Returns the non-empty buckets of each arm by their upper edges, or the gap, as text.
     async fn read(&mut self, at: i64) -> String {
         let Some((_, _, sample)) = self.world.tick(at).await else { return "no block".to_owned() };
         let (canary, stable) = match sample {
             Sample::Arms { canary, stable } => (canary, stable),
             Sample::Gap(gap) => return gap.to_string(),
         };
-        let (mut said, mut sizes) = (Vec::new(), Vec::new());
-        for (who, reading) in [("canary", canary), ("stable", stable)] {
+        let (mut arms, mut sizes) = (Vec::new(), Vec::new());
+        for (arm, reading) in [("canary", canary), ("stable", stable)] {
             let Some(Reading::Histogram { edges, counts }) = reading else { continue };
             let ends =
                 edges.iter().map(|edge| format!("{}", (edge * 100.0).round() / 100.0)).chain(["+Inf".to_owned()]);
             let seen = ends.zip(&counts).filter(|(_, count)| **count > 0).map(|(end, count)| format!("{end}:{count}"));
             let seen: Vec<String> = seen.collect();
             let seen = if seen.is_empty() { "nothing".to_owned() } else { seen.join(" ") };
-            said.push(format!("{who} {seen}"));
+            arms.push(format!("{arm} {seen}"));
             sizes.push(format!("({} edges)", edges.len()));
         }
         if sizes.windows(2).all(|pair| pair[0] == pair[1]) {
-            return format!("{} {}", said.join(", "), sizes[0]);
+            return format!("{} {}", arms.join(", "), sizes[0]);
         }
-        said.iter().zip(&sizes).map(|(said, size)| format!("{said} {size}")).collect::<Vec<_>>().join(", ")
+        arms.iter().zip(&sizes).map(|(arm, size)| format!("{arm} {size}")).collect::<Vec<_>>().join(", ")
     }
 }
 
-/// A sample with buckets of a schema, by index.
+/// Returns a sample with buckets of a schema, as (index, count).
 fn exponential(schema: i32, buckets: &[(i32, u64)]) -> Native {
     let bucket = |(index, count): &(i32, u64)| Bucket {
         rule: 0,
@@ -365,12 +368,12 @@ fn exponential(schema: i32, buckets: &[(i32, u64)]) -> Native {
 }
 
 #[test]
-fn the_journal_writes_the_edges_in_short() {
+fn the_journal_writes_the_edges_of_native_histograms_as_a_range() {
     let reading = Reading::Histogram { edges: edges(), counts: vec![0; 122] };
     let text = serde_json::to_string(&reading).unwrap();
     assert!(text.starts_with(r#"{"histogram":{"edges":{"schema":2,"from":-40,"to":80},"counts":[0,"#), "{text}");
     assert_eq!(serde_json::from_str::<Reading>(&text).unwrap(), reading);
-    // As it has always been for classic ones.
+    // Classic edges are written one by one.
     let classic = Reading::Histogram { edges: vec![0.25, 0.5, 1.0], counts: vec![1, 2, 3, 4] };
     let text = serde_json::to_string(&classic).unwrap();
     assert_eq!(text, r#"{"histogram":{"edges":[0.25,0.5,1.0],"counts":[1,2,3,4]}}"#);

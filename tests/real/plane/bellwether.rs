@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use bellwether::points::Failpoint;
+use bellwether::failpoints::Failpoint;
 use serde_json::Value;
 use tokio::process::Command;
 
@@ -101,7 +101,7 @@ impl Bellwether {
         ensure!(self.process.is_none(), "{} runs already", self.name);
         let mut command = self.command();
         command.args(["run", "--config"]).arg(self.config());
-        command.envs(self.dies_at.iter().map(|at| ("BELLWETHER_DIE_AT", at)));
+        command.envs(self.dies_at.iter().map(|at| ("BELLWETHER_FAILPOINT", at)));
         self.process = Some(Process::spawn(&self.name, command, &self.logs)?);
         Ok(())
     }

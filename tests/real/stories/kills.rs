@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
-use bellwether::points::Failpoint;
+use bellwether::failpoints::Failpoint;
 use futures::{StreamExt, TryStreamExt, stream};
 use serde_json::Value;
 

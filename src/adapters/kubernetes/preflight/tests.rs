@@ -2,11 +2,12 @@ use bellwether_core::ids::WorkloadKind;
 use serde_json::json;
 
 use super::*;
+use bellwether_core::policy::RouterKind;
 
 #[test]
 fn an_ordinary_workload_has_no_obstacles() {
     assert_eq!(issues(&around(), &gateway()), []);
-    assert_eq!(issues(&around(), &Traffic::Replicas), []);
+    assert_eq!(issues(&around(), &Traffic::by(RouterKind::Replicas)), []);
 }
 
 #[test]
@@ -63,7 +64,7 @@ fn a_fresh_baseline_needs_its_name_and_is_counted_by_an_autoscaler() {
     one.baseline =
         Some(from(json!({"metadata": {"name": "web-baseline", "labels": {marks::MANAGED_BY: marks::MANAGER}}})));
     assert_eq!(
-        one.issues(&web(), &Traffic::Replicas, true),
+        one.issues(&web(), &Traffic::by(RouterKind::Replicas), true),
         [
             PreflightIssue::AutoscalerCountsCanary { name: name("web") },
             PreflightIssue::AutoscalerCountsBaseline { name: name("web") }
@@ -75,7 +76,7 @@ fn a_fresh_baseline_needs_its_name_and_is_counted_by_an_autoscaler() {
 fn by_replicas_the_canary_needs_no_service_of_its_own() {
     let mut one = around();
     one.canary_service = Some(from(json!({"metadata": {"name": "web-canary"}})));
-    assert_eq!(issues(&one, &Traffic::Replicas), []);
+    assert_eq!(issues(&one, &Traffic::by(RouterKind::Replicas)), []);
 }
 
 #[test]
@@ -83,18 +84,17 @@ fn traffic_needs_a_service_and_a_route() {
     let mut no_service = around();
     no_service.services = vec![service("other", &json!({"app": "other"})), service("none", &json!({}))];
     assert_eq!(issues(&no_service, &gateway()), [PreflightIssue::NoService]);
-    assert_eq!(issues(&no_service, &Traffic::Replicas), [PreflightIssue::NoService]);
+    assert_eq!(issues(&no_service, &Traffic::by(RouterKind::Replicas)), [PreflightIssue::NoService]);
 
     let mut no_route = around();
     no_route.routes = vec![route("shop", "other")];
     assert_eq!(issues(&no_route, &gateway()), [PreflightIssue::NoRoute { service: "web".into() }]);
-    assert_eq!(issues(&no_route, &Traffic::Replicas), []);
+    assert_eq!(issues(&no_route, &Traffic::by(RouterKind::Replicas)), []);
 }
 
 #[test]
 fn a_route_that_the_policy_names_must_be_there() {
-    let named =
-        |name: &str, rule| Traffic::Gateway { route: Some(RouteName { name: name.into(), rule }), cohort: None };
+    let named = |name: &str, rule| Traffic { route: Some(RouteName { name: name.into(), rule }), ..Traffic::default() };
     assert_eq!(issues(&around(), &named("shop", Some(0))), []);
     assert_eq!(issues(&around(), &named("nope", None)), [PreflightIssue::RouteMissing { route: "nope".into() }]);
     assert_eq!(
@@ -108,7 +108,7 @@ fn of_several_services_the_one_that_is_routed_to_is_split() {
     let mut one = around();
     one.services.insert(0, service("a-metrics", &json!({"app": "web"})));
     assert_eq!(one.path(&web(), &gateway()).unwrap().service, "web");
-    assert_eq!(one.path(&web(), &Traffic::Replicas).unwrap().service, "a-metrics");
+    assert_eq!(one.path(&web(), &Traffic::by(RouterKind::Replicas)).unwrap().service, "a-metrics");
 }
 
 #[test]
@@ -149,7 +149,7 @@ fn a_network_policy_that_would_miss_the_canary_is_named() {
         one.policies = vec![from(json!({"metadata": {"name": "p"}, "spec": spec}))];
         let expected = if missed { vec![PreflightIssue::NetworkPolicyMisses { name: "p".into() }] } else { vec![] };
         assert_eq!(issues(&one, &gateway()), expected, "{spec}");
-        assert_eq!(issues(&one, &Traffic::Replicas), [], "{spec}");
+        assert_eq!(issues(&one, &Traffic::by(RouterKind::Replicas)), [], "{spec}");
     }
 }
 
@@ -207,7 +207,10 @@ fn an_autoscaler_counts_the_canary_only_by_replicas() {
     };
     one.autoscalers = vec![scaler("web", "Deployment"), scaler("other", "Deployment"), scaler("web", "StatefulSet")];
     assert_eq!(issues(&one, &gateway()), []);
-    assert_eq!(issues(&one, &Traffic::Replicas), [PreflightIssue::AutoscalerCountsCanary { name: "hpa".into() }]);
+    assert_eq!(
+        issues(&one, &Traffic::by(RouterKind::Replicas)),
+        [PreflightIssue::AutoscalerCountsCanary { name: "hpa".into() }]
+    );
 }
 
 fn issues(around: &Surroundings, traffic: &Traffic) -> Vec<PreflightIssue> {
@@ -257,7 +260,7 @@ fn claim(name: &str, modes: &[&str]) -> PersistentVolumeClaim {
 }
 
 fn gateway() -> Traffic {
-    Traffic::Gateway { route: None, cohort: None }
+    Traffic::by(RouterKind::Gateway)
 }
 
 fn web() -> Workload {

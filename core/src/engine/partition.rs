@@ -1,0 +1,364 @@
+//! The workloads of one partition: routing of events, deduplication, policies and wake-ups.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::transition::{Disposition, Transition};
+use super::workload::{Proposal, QueuedRequest, WorkloadState};
+use crate::ids::{EventId, Scope, Workload};
+use crate::input::command::Freeze;
+use crate::input::effect::Effect;
+use crate::input::event::{Event, Input, Request};
+use crate::input::report::SuiteReport;
+use crate::input::status::WorkloadStatus;
+use crate::measure::watch::Watch;
+use crate::policy::Policy;
+use crate::rollout::reason::Reason;
+use crate::rollout::{InFlight, StepOutput, Task};
+use crate::time::{Span, Timestamp};
+
+/// The workloads of one partition.
+#[derive(Debug, Clone)]
+pub struct Engine {
+    pub(super) cluster: String,
+    pub(super) policies: Vec<Policy>,
+    pub(super) retention: Span,
+    pub(super) states: BTreeMap<Workload, WorkloadState>,
+    pub(super) seen: BTreeMap<EventId, Timestamp>,
+    pub(super) freezes: BTreeMap<Scope, Freeze>,
+    /// The wake-ups in their order. `wakeup_of` has them by workload, so that an entry is found without a search.
+    wakeups: BTreeSet<(Timestamp, Workload)>,
+    wakeup_of: BTreeMap<Workload, Timestamp>,
+    pub(super) now: Timestamp,
+}
+
+impl Engine {
+    /// Returns an engine that knows no workload. `retention` is the events topic's retention, for which an event has to be
+    /// remembered.
+    pub fn new(cluster: String, policies: Vec<Policy>, retention: Span) -> Engine {
+        Engine {
+            cluster,
+            policies,
+            retention,
+            states: BTreeMap::new(),
+            seen: BTreeMap::new(),
+            freezes: BTreeMap::new(),
+            wakeups: BTreeSet::new(),
+            wakeup_of: BTreeMap::new(),
+            now: Timestamp::MIN,
+        }
+    }
+
+    /// Replaces the policies, for rollouts that begin from now on.
+    pub fn set_policies(&mut self, policies: Vec<Policy>) {
+        self.policies = policies;
+    }
+
+    /// Restores the state of a workload.
+    pub fn restore(&mut self, state: WorkloadState) {
+        self.now = self.now.max(state.changed);
+        // Timers that have run out since the state was written are due now.
+        self.set_wakeup(&state.workload, state.wakeup(Timestamp::MIN));
+        self.freezes.extend(state.freezes.clone());
+        self.states.insert(state.workload.clone(), state);
+    }
+
+    /// Restores a processed event, which is remembered until `until`.
+    pub fn restore_seen(&mut self, event: EventId, until: Timestamp) {
+        self.seen.insert(event, until);
+    }
+
+    /// Restores a freeze.
+    pub fn restore_freeze(&mut self, scope: Scope, freeze: Freeze) {
+        self.freezes.insert(scope, freeze);
+    }
+
+    /// Forgets the freezes that have ended, and returns their scopes for the journal.
+    pub fn forget_freezes(&mut self, now: Timestamp) -> Vec<Scope> {
+        let over: Vec<Scope> =
+            self.freezes.iter().filter(|(_, freeze)| !freeze.holds(now)).map(|(scope, _)| scope.clone()).collect();
+        for scope in &over {
+            self.freezes.remove(scope);
+        }
+        over
+    }
+
+    /// Forgets the events that can't be delivered again, and returns their ids for the journal.
+    pub fn forget_seen(&mut self, now: Timestamp) -> Vec<EventId> {
+        let old: Vec<EventId> =
+            self.seen.iter().filter(|(_, until)| **until <= now).map(|(id, _)| id.clone()).collect();
+        for id in &old {
+            self.seen.remove(id);
+        }
+        old
+    }
+
+    /// Returns the effects that were asked for before a restart and are not known to be carried out.
+    pub fn unfinished(&self) -> Vec<Effect> {
+        let under_way = |in_flight: &InFlight| in_flight.retry.is_none().then(|| in_flight.effect.clone());
+        self.states
+            .values()
+            .flat_map(|state| {
+                let act = state.active().and_then(|rollout| rollout.current.in_flight.as_ref());
+                act.and_then(under_way).into_iter().chain(state.outbox.iter().filter_map(under_way))
+            })
+            .collect()
+    }
+
+    /// Returns the state of `workload`; `None` if it is unknown.
+    pub fn state(&self, workload: &Workload) -> Option<&WorkloadState> {
+        self.states.get(workload)
+    }
+
+    /// Returns the state of `workload`, or the one that it begins with.
+    pub fn basis(&self, workload: &Workload) -> WorkloadState {
+        self.states.get(workload).cloned().unwrap_or_else(|| {
+            let covering = self.freezes.iter().filter(|(scope, _)| scope.covers(workload));
+            let freezes = covering.map(|(scope, freeze)| (scope.clone(), freeze.clone())).collect();
+            WorkloadState { freezes, ..WorkloadState::new(workload.clone()) }
+        })
+    }
+
+    /// Returns the states of all workloads, in the order of the workloads.
+    pub fn states(&self) -> impl Iterator<Item = &WorkloadState> {
+        self.states.values()
+    }
+
+    /// Returns the measurements that are needed at the next tick.
+    pub fn watches(&self) -> Vec<Watch> {
+        self.states.values().filter_map(|state| state.active()?.watch(state.status.as_ref())).collect()
+    }
+
+    /// Returns the next time at which [`Event::Tick`] may change something.
+    pub fn next_wakeup(&self) -> Option<Timestamp> {
+        self.wakeups.first().map(|(at, _)| *at)
+    }
+
+    /// Whether a policy covers `workload`.
+    pub fn covers(&self, workload: &Workload) -> bool {
+        workload.cluster == self.cluster && self.policies.iter().any(|policy| policy.covers(workload))
+    }
+
+    /// Takes an event in. Time never runs backwards in the engine: a `now` before the last one counts as the last one.
+    ///
+    /// An event about one workload gives one transition. A tick gives one for each workload that it changes, a freeze one for the
+    /// partition and one for each workload that it covers.
+    pub fn step(&mut self, event: Event, now: Timestamp) -> Vec<Transition> {
+        self.now = self.now.max(now);
+        let input = Input { at: self.now, event };
+        match input.event.clone() {
+            Event::Tick => self.tick(&input),
+            Event::Requested { id, time, request } => vec![self.requested(input, id, time, request)],
+            Event::Deployed { id, time, workload, artifact } => {
+                vec![self.deployed(input, workload, id, time, artifact)]
+            }
+            Event::Commanded { id, time, command } => self.commanded(input, id, time, &command),
+            Event::Tested { id, workload, report } => vec![self.tested(input, workload, id, report)],
+            Event::Observed { workload, status } => vec![self.observed(input, workload, *status)],
+            Event::Measured { workload, block } => vec![self.update(input, &workload, |state, now, out| {
+                state.with_rollout(now, |rollout, context| rollout.measured(block, context, out)).unwrap_or(false)
+            })],
+            Event::Performed { workload, effect, outcome } => {
+                vec![self.update(input, &workload, |state, now, out| state.performed(&effect, outcome, now, out))]
+            }
+        }
+    }
+
+    fn tick(&mut self, input: &Input) -> Vec<Transition> {
+        let due: Vec<Workload> =
+            self.wakeups.iter().take_while(|(at, _)| *at <= self.now).map(|(_, workload)| workload.clone()).collect();
+        due.iter()
+            .map(|workload| self.update(input.clone(), workload, WorkloadState::wake))
+            .filter(|transition| transition.disposition == Disposition::Changed)
+            .collect()
+    }
+
+    /// Returns the policy that a request names, or the first one that covers its workload.
+    pub(super) fn policy_for(&self, request: &Request) -> Result<Policy, Reason> {
+        let workload = &request.workload;
+        let mut covering = self.policies.iter().filter(|policy| policy.covers(workload));
+        let found = match &request.policy {
+            Some(name) => covering.find(|policy| policy.name == *name),
+            None => covering.next(),
+        };
+        found.cloned().ok_or_else(|| match request.policy.clone() {
+            Some(policy) => Reason::WrongPolicy { policy, workload: workload.clone() },
+            None => Reason::NoPolicy { workload: workload.clone() },
+        })
+    }
+
+    fn requested(&mut self, input: Input, id: EventId, time: Option<Timestamp>, request: Request) -> Transition {
+        let workload = request.workload.clone();
+        let policy = match self.policy_for(&request) {
+            Ok(policy) => policy,
+            Err(reason) => return Transition::unchanged(workload, input, Disposition::Rejected, reason),
+        };
+        if let Some(reason) = unacceptable(&request, &policy) {
+            let transition = Transition::unchanged(workload, input, Disposition::Rejected, reason);
+            return Transition { policy: Some(policy), ..transition };
+        }
+        let reason = Reason::Requested { by: id.source.clone(), why: request.reason.clone() };
+        let proposal = Proposal { task: Task::Roll { request }, policy, reason, retries: false };
+        self.proposed(input, workload, id, time, proposal)
+    }
+
+    fn deployed(
+        &mut self,
+        input: Input,
+        workload: Workload,
+        id: EventId,
+        time: Option<Timestamp>,
+        artifact: Option<String>,
+    ) -> Transition {
+        let guards = |policy: &&Policy| policy.guard.is_some() && policy.covers(&workload);
+        let Some(policy) = self.policies.iter().find(guards).cloned() else {
+            let reason = Reason::NoPolicy { workload: workload.clone() };
+            return Transition::unchanged(workload, input, Disposition::Ignored, reason);
+        };
+        let reason = Reason::Deployed { by: id.source.clone(), artifact: artifact.clone() };
+        let proposal = Proposal { task: Task::Guard { artifact }, policy, reason, retries: false };
+        self.proposed(input, workload, id, time, proposal)
+    }
+
+    /// Enqueues a proposed rollout, unless its event is a duplicate or stale.
+    fn proposed(
+        &mut self,
+        input: Input,
+        workload: Workload,
+        id: EventId,
+        time: Option<Timestamp>,
+        proposal: Proposal,
+    ) -> Transition {
+        let policy = Some(proposal.policy.clone());
+        if self.seen.contains_key(&id) {
+            let reason = Reason::Duplicate { event: id };
+            return Transition { policy, ..Transition::unchanged(workload, input, Disposition::Duplicate, reason) };
+        }
+        let last = self.states.get(&workload).and_then(|state| state.last_accepted);
+        if let (Some(time), Some(last)) = (time, last)
+            && time < last
+        {
+            let reason = Reason::Stale { time, last };
+            return Transition { policy, ..Transition::unchanged(workload, input, Disposition::Ignored, reason) };
+        }
+        let until = self.remember(&id);
+        self.ensure_state(&workload);
+        let queued = QueuedRequest { event: id.clone(), proposal };
+        let transition = self.update(input, &workload, |state, now, out| {
+            state.last_accepted = time.max(state.last_accepted);
+            state.enqueue(queued, now, out);
+            true
+        });
+        Transition { seen: Some((id, until)), policy, ..transition }
+    }
+
+    /// Remembers an event as processed, and returns the time until which it is remembered.
+    pub(super) fn remember(&mut self, id: &EventId) -> Timestamp {
+        let until = self.retention.after(self.now);
+        self.seen.insert(id.clone(), until);
+        until
+    }
+
+    fn ensure_state(&mut self, workload: &Workload) {
+        if !self.states.contains_key(workload) {
+            self.states.insert(workload.clone(), self.basis(workload));
+        }
+    }
+
+    /// Takes a suite report in. It may arrive before the rollout that needs it is requested.
+    fn tested(&mut self, input: Input, workload: Workload, id: EventId, report: SuiteReport) -> Transition {
+        if self.seen.contains_key(&id) {
+            return Transition::unchanged(workload, input, Disposition::Duplicate, Reason::Duplicate { event: id });
+        }
+        if !self.covers(&workload) {
+            let reason = Reason::NoPolicy { workload: workload.clone() };
+            return Transition::unchanged(workload, input, Disposition::Ignored, reason);
+        }
+        let until = self.remember(&id);
+        self.ensure_state(&workload);
+        let reason = Reason::Tested { report: Box::new(report.clone()) };
+        let transition = self.update(input, &workload, |state, now, out| {
+            report.join(&mut state.reports);
+            state.with_rollout(now, |rollout, context| rollout.drive(context, out));
+            true
+        });
+        Transition { seen: Some((id, until)), reason, ..transition }
+    }
+
+    fn observed(&mut self, input: Input, workload: Workload, status: WorkloadStatus) -> Transition {
+        if !self.states.contains_key(&workload) {
+            if !self.covers(&workload) {
+                return Transition::unchanged(workload, input, Disposition::Ignored, Reason::Irrelevant);
+            }
+            self.ensure_state(&workload);
+        }
+        self.update(input, &workload, |state, now, out| {
+            if state.status.as_ref() == Some(&status) {
+                return false;
+            }
+            state.status = Some(status);
+            if state.active().is_none() {
+                state.record_healthy(now);
+            }
+            state.with_rollout(now, |rollout, context| rollout.drive(context, out));
+            true
+        })
+    }
+
+    /// Changes the state of a known workload by `change`, and carries out the consequences.
+    pub(super) fn update(
+        &mut self,
+        input: Input,
+        workload: &Workload,
+        change: impl FnOnce(&mut WorkloadState, Timestamp, &mut StepOutput) -> bool,
+    ) -> Transition {
+        let now = self.now;
+        let Some(state) = self.states.get_mut(workload) else {
+            return Transition::unchanged(workload.clone(), input, Disposition::Ignored, Reason::Irrelevant);
+        };
+        let mut out = StepOutput::default();
+        let changed = change(state, now, &mut out);
+        if changed {
+            state.follow_up(now, &mut out);
+            state.changed = now;
+        }
+        let waits_for_thaw = state.queued.as_ref().filter(|_| state.active().is_none()).and(state.frozen(now));
+        let reason = match (changed, waits_for_thaw, &state.rollout) {
+            (true, Some((scope, freeze)), _) => {
+                Reason::Frozen { scope: scope.to_string(), author: freeze.author.clone(), until: freeze.until }
+            }
+            (true, None, Some(rollout)) => rollout.reason.clone(),
+            (true, None, None) | (false, ..) => Reason::Irrelevant,
+        };
+        // A wake-up that was due before this event is still due: only a tick is sure to have looked at the clock.
+        let due = self.wakeup_of.get(workload).copied().filter(|at| *at <= now && input.event != Event::Tick);
+        let wakeup = due.or_else(|| state.wakeup(now));
+        self.set_wakeup(workload, wakeup);
+        let disposition = if changed { Disposition::Changed } else { Disposition::Ignored };
+        Transition {
+            decisions: out.decisions,
+            effects: out.effects,
+            replaced: out.replaced,
+            ..Transition::unchanged(workload.clone(), input, disposition, reason)
+        }
+    }
+
+    fn set_wakeup(&mut self, workload: &Workload, at: Option<Timestamp>) {
+        if let Some(before) = self.wakeup_of.remove(workload) {
+            self.wakeups.remove(&(before, workload.clone()));
+        }
+        if let Some(at) = at {
+            self.wakeup_of.insert(workload.clone(), at);
+            self.wakeups.insert((at, workload.clone()));
+        }
+    }
+}
+
+/// Returns why a policy doesn't accept a request; `None` if it does.
+fn unacceptable(request: &Request, policy: &Policy) -> Option<Reason> {
+    if request.images.is_empty() && request.image.is_none() {
+        return Some(Reason::NoImage);
+    }
+    let image = request.images.values().chain(&request.image).find(|image| !policy.allows(image))?;
+    let (policy, allowed) = (policy.name.clone(), policy.matches.images.clone());
+    Some(Reason::ImageNotAllowed { image: image.clone(), policy, allowed })
+}

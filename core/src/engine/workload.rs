@@ -1,0 +1,353 @@
+//! One workload: everything that is known of it, and the consequences of each change.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::ids::{EffectId, EventId, Scope, Workload};
+use crate::input::command::{Author, Freeze, Verb};
+use crate::input::effect::{Act, Effect};
+use crate::input::event::{FailureKind, Outcome};
+use crate::input::report::SuiteReport;
+use crate::input::status::{DeploymentStatus, WorkloadStatus};
+use crate::policy::{Mode, Policy};
+use crate::rollout::cause::Blame;
+use crate::rollout::decision::{Decision, Ending};
+use crate::rollout::message;
+use crate::rollout::phase::Phase;
+use crate::rollout::reason::Reason;
+use crate::rollout::{InFlight, LastGood, QuarantineEntry, Rollout, RolloutContext, StepOutput, Task};
+use crate::time::Timestamp;
+
+/// The number of messages of a workload that may wait to be sent; the oldest are dropped first.
+const MAX_MESSAGES: usize = 16;
+/// The attempts, about twenty minutes of them, after which a message is dropped.
+const MAX_ATTEMPTS: u32 = 40;
+/// The attempts after which a Kubernetes Event, which is only a courtesy, is dropped.
+const MAX_NOTE_ATTEMPTS: u32 = 4;
+/// The number of quarantined versions of a workload; the oldest are forgotten first.
+const MAX_QUARANTINED: usize = 16;
+
+/// Everything that is known of one workload.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct WorkloadState {
+    /// The workload.
+    pub workload: Workload,
+    /// Its newest observed status.
+    pub status: Option<WorkloadStatus>,
+    /// The version that a guard restores.
+    pub last_good: Option<LastGood>,
+    /// The time of the newest accepted event.
+    pub last_accepted: Option<Timestamp>,
+    /// The running rollout, or the last one.
+    pub rollout: Option<Rollout>,
+    /// The newest request, which waits for the running rollout.
+    pub queued: Option<QueuedRequest>,
+    /// The freezes that cover it. The engine has them too; with them here, this state and its inputs suffice for a replay.
+    #[serde(default)]
+    pub freezes: BTreeMap<Scope, Freeze>,
+    /// The quarantined versions, oldest first.
+    #[serde(default)]
+    pub quarantine: Vec<QuarantineEntry>,
+    /// The suite reports about it, oldest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub reports: Vec<SuiteReport>,
+    /// The messages that are not known to be sent.
+    pub outbox: Vec<InFlight>,
+    /// The time of the newest change, so that time doesn't run backwards over a restart.
+    pub changed: Timestamp,
+}
+
+/// A rollout that is asked for.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Proposal {
+    /// Its task.
+    pub task: Task,
+    /// Its policy.
+    pub policy: Policy,
+    /// The explanation of the request.
+    pub reason: Reason,
+    /// Whether a person requested an earlier rollout's change again.
+    #[serde(default)]
+    pub retries: bool,
+}
+
+/// A request that waits for the running rollout.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct QueuedRequest {
+    /// The requesting event.
+    pub event: EventId,
+    /// The rollout that it asks for.
+    pub proposal: Proposal,
+}
+
+impl WorkloadState {
+    /// Returns the state of a workload of which nothing is known.
+    pub fn new(workload: Workload) -> WorkloadState {
+        WorkloadState {
+            workload,
+            status: None,
+            last_good: None,
+            last_accepted: None,
+            rollout: None,
+            queued: None,
+            freezes: BTreeMap::new(),
+            quarantine: Vec::new(),
+            reports: Vec::new(),
+            outbox: Vec::new(),
+            changed: Timestamp::MIN,
+        }
+    }
+
+    /// Returns the next time after `now` at which a tick may change something.
+    pub(super) fn wakeup(&self, now: Timestamp) -> Option<Timestamp> {
+        let rollout = self.rollout.as_ref().and_then(|rollout| rollout.next_timer(now)).map(|(at, _)| at);
+        let outbox = self.outbox.iter().filter_map(|message| message.retry).filter(|at| *at > now);
+        let thaws = self.freezes.values().filter_map(|freeze| freeze.until).filter(|at| *at > now);
+        rollout.into_iter().chain(outbox).chain(thaws).min()
+    }
+
+    /// Whether a tick at `now` would change nothing. True at every time before the next wake-up.
+    pub fn is_idle(&self, now: Timestamp) -> bool {
+        !self.clone().wake(now, &mut StepOutput::default())
+    }
+
+    /// Returns the freeze in force with its scope: of several, the one with the latest end or without one.
+    pub fn frozen(&self, now: Timestamp) -> Option<(&Scope, &Freeze)> {
+        let in_force = self.freezes.iter().filter(|(_, freeze)| freeze.holds(now));
+        in_force.max_by_key(|(_, freeze)| freeze.until.unwrap_or(Timestamp::MAX))
+    }
+
+    /// Returns the running rollout.
+    pub fn active(&self) -> Option<&Rollout> {
+        self.rollout.as_ref().filter(|rollout| rollout.phase() != Phase::Ended)
+    }
+
+    /// Runs `act` on the running rollout; `None` if there is none.
+    pub(super) fn with_rollout<T>(
+        &mut self,
+        now: Timestamp,
+        act: impl FnOnce(&mut Rollout, RolloutContext<'_>) -> T,
+    ) -> Option<T> {
+        let frozen = self.frozen(now).map(|(scope, freeze)| (scope.clone(), freeze.clone()));
+        let WorkloadState { status, last_good, rollout, quarantine, reports, .. } = self;
+        let rollout = rollout.as_mut().filter(|rollout| rollout.phase() != Phase::Ended)?;
+        let frozen = frozen.as_ref().map(|(scope, freeze)| (scope, freeze));
+        let (status, last_good) = (status.as_ref(), last_good.as_ref());
+        Some(act(rollout, RolloutContext { now, status, last_good, frozen, quarantine, reports }))
+    }
+
+    /// Lets the time pass. Returns whether anything changed.
+    pub(super) fn wake(&mut self, now: Timestamp, out: &mut StepOutput) -> bool {
+        let before = self.clone();
+        self.freezes.retain(|_, freeze| freeze.holds(now));
+        self.with_rollout(now, |rollout, context| rollout.drive(context, out));
+        for message in &mut self.outbox {
+            out.effects.extend(message.take_due(now));
+        }
+        *self != before
+    }
+
+    /// Takes the outcome of an effect in. Returns `false` if the effect isn't in flight.
+    pub(super) fn performed(
+        &mut self,
+        effect: &EffectId,
+        outcome: Outcome,
+        now: Timestamp,
+        out: &mut StepOutput,
+    ) -> bool {
+        if let Some(at) = self.outbox.iter().position(|message| message.effect.id == *effect) {
+            self.message_sent(at, outcome, now);
+            return true;
+        }
+        let in_flight = self.active().and_then(|rollout| rollout.current.in_flight.as_ref());
+        if let Outcome::Preflight(preflight) = &outcome
+            && in_flight.is_some_and(|in_flight| in_flight.effect.id == *effect)
+        {
+            self.take_preflight(&preflight.status, now);
+        }
+        self.with_rollout(now, |rollout, context| rollout.performed(effect, outcome, context, out)).unwrap_or(false)
+    }
+
+    /// Takes the preflight's status in: a fresh read may know of a change that the API watch has not reported yet.
+    fn take_preflight(&mut self, found: &WorkloadStatus, now: Timestamp) {
+        let generation =
+            |status: &WorkloadStatus| status.stable.as_ref().map(|stable| (stable.uid.clone(), stable.generation));
+        let newer = match (self.status.as_ref().and_then(generation), generation(found)) {
+            (Some((known, before)), Some((uid, after))) => known == uid && before < after,
+            (None, _) => true,
+            (Some(_), None) => false,
+        };
+        if newer {
+            self.status = Some(found.clone());
+        }
+        // A workload that is requested before it was observed is good if it is healthy now.
+        if self.rollout.as_ref().is_some_and(Rollout::is_roll) {
+            self.record_healthy(now);
+        }
+    }
+
+    /// Takes the outcome of the message at position `at` of the outbox in.
+    fn message_sent(&mut self, at: usize, outcome: Outcome, now: Timestamp) {
+        let Some(message) = self.outbox.get_mut(at) else { return };
+        let is_note = matches!(message.effect.act, Act::Note { .. });
+        let limit = if is_note { MAX_NOTE_ATTEMPTS } else { MAX_ATTEMPTS };
+        match outcome {
+            Outcome::Failed(failure)
+                if matches!(failure.kind, FailureKind::Unavailable | FailureKind::Conflict)
+                    && message.attempts < limit =>
+            {
+                message.failed(failure, now);
+            }
+            Outcome::Failed(_)
+            | Outcome::Done
+            | Outcome::Preflight(_)
+            | Outcome::Probed { .. }
+            | Outcome::Pointed { .. } => {
+                self.outbox.remove(at);
+            }
+        }
+    }
+
+    /// Records the present template as last good if none is known and the workload is healthy.
+    pub(super) fn record_healthy(&mut self, now: Timestamp) {
+        if self.last_good.is_some() {
+            return;
+        }
+        let healthy =
+            |arm: &&DeploymentStatus| arm.is_settled() && arm.replicas > 0 && arm.trouble.is_none() && !arm.paused;
+        if let Some(stable) = self.status.as_ref().and_then(|status| status.stable.as_ref()).filter(healthy) {
+            self.last_good = Some(last_good(stable, now));
+        }
+    }
+
+    /// Makes a request the newest one. It starts at once where no rollout runs, ends a rollout about which nothing is decided
+    /// yet, and waits for any other.
+    pub(super) fn enqueue(&mut self, queued: QueuedRequest, now: Timestamp, out: &mut StepOutput) {
+        let by = queued.event.clone();
+        // A request for the stable's own images during a rollout asks for the way back and nothing else.
+        let recalled = self.with_rollout(now, |rollout, context| match &queued.proposal.task {
+            Task::Roll { request } if rollout.is_recalled_by(request) => {
+                rollout.recalled(by.clone(), context, out);
+                true
+            }
+            Task::Roll { .. } | Task::Guard { .. } => false,
+        });
+        if recalled == Some(true) {
+            self.queued = None;
+            return;
+        }
+        self.queued = Some(queued);
+        self.with_rollout(now, |rollout, context| {
+            if rollout.can_be_superseded() {
+                rollout.superseded(by, context, out);
+            }
+        });
+    }
+
+    /// Carries out a verb on the running rollout, and queues its request again if it starts again. Returns the refusal.
+    pub(super) fn obey(
+        &mut self,
+        verb: &Verb,
+        (event, author): (EventId, Author),
+        now: Timestamp,
+        out: &mut StepOutput,
+    ) -> Option<Reason> {
+        let guarded = self.active().is_some_and(|rollout| rollout.phase() == Phase::Guarding);
+        let refusal = self.with_rollout(now, |rollout, context| rollout.obey(verb, author, context, out))?.err();
+        let restarted = self.rollout.as_ref().filter(|rollout| rollout.starts_again() && !guarded);
+        if let Some((rollout, conclusion)) = restarted.and_then(|rollout| Some((rollout, rollout.conclusion.as_ref()?)))
+        {
+            let (task, policy, reason) = (rollout.task.clone(), rollout.policy.clone(), conclusion.reason.clone());
+            let proposal = Proposal { task, policy, reason, retries: false };
+            self.queued.get_or_insert(QueuedRequest { event, proposal });
+        }
+        refusal
+    }
+
+    /// Carries out the consequences of a change: records a good or failed version, queues messages, and starts the waiting
+    /// request.
+    pub(super) fn follow_up(&mut self, now: Timestamp, out: &mut StepOutput) {
+        let mut told = 0;
+        loop {
+            self.record_promoted(now);
+            if out.decisions[told..].iter().any(|decision| decision.ending == Some(Ending::RolledBack)) {
+                self.quarantine_failed();
+            }
+            self.queue_messages(&out.decisions[told..], &mut out.effects);
+            told = out.decisions.len();
+            if self.active().is_some() {
+                return;
+            }
+            let frozen = self.frozen(now).is_some();
+            let may_start = |queued: &mut QueuedRequest| !frozen || matches!(queued.proposal.task, Task::Guard { .. });
+            let Some(QueuedRequest { event, proposal }) = self.queued.take_if(may_start) else { return };
+            let Proposal { task, policy, reason, retries } = proposal;
+            let mut rollout = Rollout::begin(event, self.workload.clone(), task, policy, reason, now);
+            if retries {
+                rollout.note_retry(out);
+            }
+            out.replaced = self.rollout.replace(rollout).map(Box::new);
+            self.with_rollout(now, |rollout, context| rollout.drive(context, out));
+        }
+    }
+
+    /// Records a version that was promoted and passed its guard as last good.
+    fn record_promoted(&mut self, now: Timestamp) {
+        let promoted = self.rollout.as_ref().filter(|rollout| {
+            rollout.ending() == Some(Ending::Promoted)
+                && rollout.ended == Some(now)
+                && rollout.policy.mode == Mode::Enforce
+        });
+        let stable = self.status.as_ref().and_then(|status| status.stable.as_ref());
+        if let (Some(rollout), Some(stable)) = (promoted, stable)
+            && rollout.basis.as_ref().is_some_and(|basis| basis.to == stable.images)
+            && self.last_good.as_ref().is_none_or(|good| good.template != stable.template)
+        {
+            self.last_good = Some(last_good(stable, now));
+        }
+    }
+
+    /// Quarantines the version of a rollout whose end is blamed on it.
+    fn quarantine_failed(&mut self) {
+        let enforced = self.rollout.as_ref().filter(|rollout| rollout.policy.mode == Mode::Enforce);
+        let Some((rollout, conclusion)) = enforced.and_then(|rollout| Some((rollout, rollout.conclusion.as_ref()?)))
+        else {
+            return;
+        };
+        let images = rollout.changes();
+        if conclusion.cause.blame() != Some(Blame::Version) || images.is_empty() {
+            return;
+        }
+        let (since, why) = (conclusion.at, conclusion.reason.to_string());
+        let failed = QuarantineEntry { images, since, rollout: rollout.id.clone(), why };
+        self.quarantine.retain(|known| known.images != failed.images);
+        self.quarantine.push(failed);
+        if self.quarantine.len() > MAX_QUARANTINED {
+            self.quarantine.remove(0);
+        }
+    }
+
+    fn queue_messages(&mut self, decisions: &[Decision], effects: &mut Vec<Effect>) {
+        let Some(rollout) = &mut self.rollout else { return };
+        for decision in decisions {
+            for act in message::about(decision, rollout) {
+                let effect = rollout.effect(act);
+                effects.push(effect.clone());
+                if self.outbox.len() >= MAX_MESSAGES {
+                    // The terminal message always has its place: a Kubernetes Event makes room first.
+                    let note = self.outbox.iter().position(|it| matches!(it.effect.act, Act::Note { .. }));
+                    self.outbox.remove(note.unwrap_or(0));
+                }
+                self.outbox.push(InFlight::new(effect));
+            }
+        }
+    }
+}
+
+fn last_good(stable: &DeploymentStatus, since: Timestamp) -> LastGood {
+    LastGood { template: stable.template.clone(), images: stable.images.clone(), since }
+}

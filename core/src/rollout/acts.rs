@@ -1,0 +1,185 @@
+//! The acts of each phase, in order, one at a time, and the size and share of the canary that they ask for.
+
+use super::cause::HoldCause;
+use super::in_flight::InFlight;
+use super::phase::{Phase, Share};
+use super::state::{Basis, Rollout, RolloutContext, StepOutput};
+use super::timers::{Due, Timer};
+use crate::ids::Weight;
+use crate::input::effect::{Act, ModelAct};
+use crate::input::status::{DeploymentStatus, WorkloadStatus};
+use crate::measure::watch::ArmKey;
+
+impl Rollout {
+    /// Returns the acts of the present phase, in order.
+    pub(super) fn acts(&self) -> Vec<Act> {
+        let traffic = self.policy.traffic.clone();
+        let preflight = Act::Preflight { traffic: traffic.clone(), baseline: self.policy.fresh_baseline };
+        let Some(basis) = &self.basis else {
+            return if self.phase() == Phase::Preflight { vec![preflight] } else { Vec::new() };
+        };
+        let apply = || Act::ApplyCanary {
+            stable_uid: basis.stable_uid.clone(),
+            images: self.changes(),
+            replicas: self.canary.size,
+            traffic: traffic.clone(),
+            baseline: self.policy.fresh_baseline,
+        };
+        match self.phase() {
+            Phase::Preflight => vec![preflight],
+            Phase::Preparing => {
+                let (metrics, stable) = (self.policy.probed(), self.stable_key(basis));
+                let probe = Act::Probe { metrics, stable, learn: self.policy.learnable() };
+                self.model_act(ModelAct::Verify).into_iter().chain([apply(), probe]).collect()
+            }
+            Phase::Growing => vec![apply()],
+            Phase::Stepping => vec![Act::SetWeight { weight: self.asked(), traffic }],
+            Phase::Promoting => vec![Act::Promote {
+                stable_uid: basis.stable_uid.clone(),
+                from: basis.template.clone(),
+                images: self.changes(),
+            }],
+            Phase::Returning | Phase::Draining if self.canary.exists => {
+                vec![Act::SetWeight { weight: Weight::ZERO, traffic }]
+            }
+            // The model becomes current when its images have all of the traffic, and returns when they have none.
+            Phase::Cleaning => self.model_act(ModelAct::Point).into_iter().chain(self.removal()).collect(),
+            Phase::Removing => self.removal().into_iter().chain(self.model_return()).collect(),
+            Phase::Restoring => match &self.restores {
+                Some(template) => {
+                    vec![Act::Restore { stable_uid: basis.stable_uid.clone(), template: template.clone() }]
+                }
+                None => Vec::new(),
+            },
+            Phase::Returning | Phase::Draining | Phase::Guarding | Phase::Ended => Vec::new(),
+        }
+    }
+
+    fn removal(&self) -> Option<Act> {
+        self.canary.exists.then(|| Act::RemoveCanary { traffic: self.policy.traffic.clone() })
+    }
+
+    /// Returns an act on the model, if the request brings one and the policy binds models to an environment.
+    fn model_act(&self, what: ModelAct) -> Option<Act> {
+        let environment = self.policy.model.as_ref()?.environment.clone();
+        Some(Act::Model { environment, model: self.model()?.to_owned(), what })
+    }
+
+    fn model_return(&self) -> Option<Act> {
+        self.model_act(ModelAct::Return { before: self.pointer.as_ref()?.before.clone() })
+    }
+
+    /// Whether all acts of the phase are done.
+    pub(super) fn acts_done(&self) -> bool {
+        self.current.done >= self.acts().len()
+    }
+
+    /// Asks for the next act of the phase, or for another attempt of the one in flight.
+    pub(super) fn next_act(&mut self, context: RolloutContext<'_>, out: &mut StepOutput) {
+        // An external change of the template is not overwritten while a person is asked about it.
+        if self.current.hold.as_ref().is_some_and(|hold| hold.cause == HoldCause::TemplateEdited) {
+            return;
+        }
+        if let Some(in_flight) = &self.current.in_flight {
+            if self.is_safe(&in_flight.effect.act, context) {
+                out.effects.extend(self.current.in_flight.as_mut().and_then(|it| it.take_due(context.now)));
+            }
+            return;
+        }
+        if matches!(self.due(Timer::Drained, context.now), Due::At(_)) {
+            return;
+        }
+        let acts = self.acts();
+        while let Some(act) = acts.get(self.current.done) {
+            if !self.is_safe(act, context) {
+                return;
+            }
+            self.note_asked(act);
+            if act.writes() && self.observes() {
+                self.current.done += 1;
+                continue;
+            }
+            let effect = self.effect(act.clone());
+            self.current.in_flight = Some(InFlight::new(effect.clone()));
+            out.effects.push(effect);
+            return;
+        }
+    }
+
+    fn note_asked(&mut self, act: &Act) {
+        match act {
+            Act::ApplyCanary { .. } => self.canary.exists = true,
+            Act::SetWeight { weight, .. } => self.canary.weight = *weight,
+            Act::Preflight { .. }
+            | Act::Probe { .. }
+            | Act::Promote { .. }
+            | Act::Restore { .. }
+            | Act::RemoveCanary { .. }
+            | Act::Model { .. }
+            | Act::Notify { .. }
+            | Act::Note { .. } => {}
+        }
+    }
+
+    /// Whether an act keeps the traffic on available versions: no more of it goes to a canary without an available pod, and
+    /// none of it back to a workload without one while the canary has one. A weight that was decided and is not yet written
+    /// waits for the end of a pause or freeze.
+    fn is_safe(&self, act: &Act, context: RolloutContext<'_>) -> bool {
+        let (Act::SetWeight { weight, .. }, Some(status)) = (act, context.status) else { return true };
+        let available = |arm: &Option<DeploymentStatus>| arm.as_ref().is_some_and(|arm| arm.available > 0);
+        if *weight == Weight::ZERO {
+            available(&status.stable) || !available(&status.canary)
+        } else {
+            self.paused_or_frozen(context).is_none() && (available(&status.canary) || self.observes())
+        }
+    }
+
+    pub(super) fn stable_key(&self, basis: &Basis) -> ArmKey {
+        let (deployment_uid, name) = (basis.stable_uid.clone(), self.workload.name.clone());
+        ArmKey { deployment_uid, pod_hash: None, name }
+    }
+
+    /// Returns the canary's weight that the present phase asks for.
+    pub(super) fn asked(&self) -> Weight {
+        match self.phase().traits().share {
+            Share::Step => self.policy.steps.get(self.step).map_or(Weight::ZERO, |step| step.weight),
+            Share::Kept => self.canary.weight,
+            Share::None | Share::Leaving => Weight::ZERO,
+        }
+    }
+
+    /// Returns the number of pods that the canary needs for a step: its share of the workload's present pods, rounded up, and
+    /// at least two where the workload has two, because one pod can't be told from its node. By replica ratio it is the
+    /// number that comes nearest to the share.
+    pub(super) fn canary_size(&self, step: usize, status: Option<&WorkloadStatus>) -> u32 {
+        let now = status.and_then(|status| status.stable.as_ref()).map(|stable| stable.replicas);
+        let stable = f64::from(now.or(self.basis.as_ref().map(|basis| basis.replicas)).unwrap_or(1).max(1));
+        let share = self.policy.steps.get(step).map_or(0.0, |step| step.weight.as_share());
+        let size = if self.policy.traffic.splits_by_weight() {
+            ceil(stable * share).max(if stable >= 2.0 { 2.0 } else { 1.0 })
+        } else {
+            (stable * share / (1.0 - self.copies() * share) + 0.5).floor().max(1.0)
+        };
+        size as u32
+    }
+
+    /// Returns the number of Deployments of the canary's size.
+    fn copies(&self) -> f64 {
+        if self.policy.fresh_baseline { 2.0 } else { 1.0 }
+    }
+
+    /// Returns the share of the traffic that the split in use can achieve for the present step.
+    pub fn achievable(&self) -> Weight {
+        if self.policy.traffic.splits_by_weight() {
+            return self.asked();
+        }
+        let canary = f64::from(self.canary.size);
+        let stable = f64::from(self.basis.as_ref().map_or(1, |basis| basis.replicas.max(1)));
+        Weight::basis_points((canary / (self.copies() * canary + stable) * 10_000.0 + 0.5).floor() as u16)
+    }
+}
+
+/// Rounds up. A share such as 0.1 of 20 is 2, although its binary value may be a hair more.
+fn ceil(value: f64) -> f64 {
+    (value - 1e-9).ceil()
+}

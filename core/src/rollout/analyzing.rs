@@ -1,0 +1,149 @@
+//! The analysis in a rollout: its beginning, its blocks, and the measurements that it needs.
+
+use std::collections::BTreeSet;
+
+use super::analysis::{AnalysisRules, Scope, StepAnalysis};
+use super::decision::DecisionKind;
+use super::phase::Phase;
+use super::reason::Reason;
+use super::state::{Rollout, RolloutContext, StepOutput};
+use super::timers::Timer;
+use crate::input::status::{DeploymentStatus, WorkloadStatus};
+use crate::judge::evidence::Evidence;
+use crate::judge::judges::JudgeState;
+use crate::measure::block::Block;
+use crate::measure::calibration::Calibration;
+use crate::measure::watch::{ArmKey, Watch};
+use crate::rollout::reward::{Reward, Score};
+use crate::time::Timestamp;
+
+impl Rollout {
+    /// Whether counts are needed in the present phase.
+    pub(super) fn is_watched(&self) -> bool {
+        self.phase().compares() || (self.phase() == Phase::Guarding && self.policy.guard.is_some())
+    }
+
+    /// Whether the present step has an analysis, and not only an earlier one.
+    pub(super) fn analyzes_this_step(&self) -> bool {
+        self.measured.analysis.as_ref().is_some_and(|analysis| analysis.scope == Scope::Step(self.step))
+    }
+
+    /// Returns the analysis that decides in the present phase; `None` if none does.
+    pub(super) fn judging(&self) -> Option<&StepAnalysis> {
+        let judges = self.phase() == Phase::Guarding || (self.phase() == Phase::Stepping && self.analyzes_this_step());
+        self.measured.analysis.as_ref().filter(|_| judges)
+    }
+
+    /// Begins the analysis when the step's share was accepted, or when the guard is entered.
+    pub(super) fn begin_analysis(&mut self, context: RolloutContext<'_>) {
+        let scope = if self.phase() == Phase::Guarding { Scope::Guard } else { Scope::Step(self.step) };
+        let begins = match scope {
+            Scope::Guard => self.measured.analysis.is_none() && self.policy.guard.is_some(),
+            Scope::Step(_) => {
+                let asked = self.phase() == Phase::Stepping && self.current.done >= 1;
+                asked && !self.analyzes_this_step() && self.weight_seen(context.status)
+            }
+        };
+        if begins {
+            let carries_over = |state: &JudgeState| scope != Scope::Guard && state.carries_over();
+            self.measured.judges.retain(|_, state| carries_over(state));
+            self.measured.analysis = Some(StepAnalysis::new(scope, &self.policy, context.now));
+        }
+    }
+
+    /// Lets the analysis look at a block.
+    pub(super) fn analyze(&mut self, block: Block, context: RolloutContext<'_>) {
+        let judged = self.judged_deployment(context.status).cloned();
+        let measured = &mut self.measured;
+        if let Some(analysis) = &mut measured.analysis {
+            let rules = AnalysisRules { policy: &self.policy, calibrations: &measured.calibrations };
+            analysis.absorb(block, &rules, &mut measured.judges, judged.as_ref(), context.now);
+        }
+    }
+
+    /// Notes that every check has passed for the minimum time.
+    pub(super) fn note_pass(&mut self, now: Timestamp) {
+        let over = self.is_due(Timer::MinTime, now);
+        if self.judging().is_some()
+            && let Some(analysis) = &mut self.measured.analysis
+        {
+            analysis.note_pass(over, now);
+        }
+    }
+
+    /// Counts the rewards of a block that began when the cohort had its traffic.
+    pub(super) fn count_rewards(&mut self, block: &Block) {
+        let analysis = self.measured.analysis.as_ref().filter(|analysis| analysis.scope != Scope::Guard);
+        let (Some(test), Some(since)) = (&self.policy.ab, analysis.map(|analysis| analysis.since)) else { return };
+        if block.from < since || self.phase() != Phase::Stepping {
+            return;
+        }
+        let history = Calibration::of(&self.measured.calibrations, &test.rewarded());
+        let reward = &mut self.measured.reward;
+        reward.get_or_insert_with(|| history.map(Reward::new).unwrap_or_default()).absorb(block, &test.reward);
+    }
+
+    /// Returns the score of the A/B test and the time at which it began; `None` if there is no test.
+    pub(super) fn score(&self) -> Option<(Score, Timestamp)> {
+        let analysis = self.judging().filter(|_| self.phase() == Phase::Stepping)?;
+        let test = self.policy.ab.as_ref()?;
+        let reward = self.measured.reward.as_ref();
+        let score = reward.map_or_else(|| Reward::default().score(test), |reward| reward.score(test));
+        Some((score, analysis.since))
+    }
+
+    /// Reports each check that only warns and has regressed, once.
+    pub(super) fn warn(&mut self, now: Timestamp, out: &mut StepOutput) {
+        let warnings = self.measured.analysis.iter().flat_map(|analysis| analysis.warnings());
+        let is_new = |evidence: &&Evidence| !self.measured.warned.contains(&evidence.check);
+        let new: Vec<Evidence> = warnings.filter(is_new).cloned().collect();
+        for evidence in new {
+            self.measured.warned.push(evidence.check.clone());
+            let reason = Reason::Warned { evidence: Box::new(evidence) };
+            self.decide(DecisionKind::Warn, reason, now, out);
+        }
+    }
+
+    /// Explains why nothing is decided at present. A hold has its own explanation.
+    pub(super) fn explain_waiting(&mut self) {
+        let Some(analysis) = self.judging().filter(|_| self.current.hold.is_none()) else { return };
+        let ends = self.ends(Timer::MinTime).unwrap_or(analysis.since);
+        let undecided = self.score().zip(self.ends(Timer::TestEnds)).filter(|_| analysis.status().is_pass());
+        self.reason = match undecided {
+            Some(((score, _), until)) => Reason::Undecided { score: Box::new(score), until },
+            None => analysis.reason(ends),
+        };
+    }
+
+    /// Returns the measurements that this rollout needs; `None` if it needs none.
+    pub fn watch(&self, status: Option<&WorkloadStatus>) -> Option<Watch> {
+        let (status, basis) = (status?, self.basis.as_ref()?);
+        if !self.is_watched() {
+            return None;
+        }
+        let key = |arm: &DeploymentStatus, name: String| ArmKey {
+            deployment_uid: arm.uid.clone(),
+            pod_hash: arm.pod_hash.clone(),
+            name,
+        };
+        let stable = status.stable.as_ref()?;
+        let guards = self.phase() == Phase::Guarding;
+        let canary = status.canary.as_ref().filter(|_| !guards);
+        let beside = if self.policy.fresh_baseline && !guards {
+            key(status.baseline.as_ref()?, self.workload.baseline_name())
+        } else {
+            // Under guard only the guarded version counts; during a promotion, both of the stable's versions do.
+            ArmKey { pod_hash: stable.pod_hash.clone().filter(|_| guards), ..self.stable_key(basis) }
+        };
+        Some(Watch {
+            workload: self.workload.clone(),
+            metrics: self.policy.measured_metrics(),
+            each: if guards { BTreeSet::new() } else { self.policy.clustered() },
+            named: self.policy.clustered(),
+            canary: canary.map(|arm| key(arm, self.workload.canary_name())),
+            stable: beside,
+            since: self.started,
+            last: self.measured.last_block,
+        })
+    }
+}

@@ -1,0 +1,235 @@
+//! The verbs of people. A verb is carried out, or refused with a sentence that names the present state and the remedy.
+
+use super::cause::{EndCause, Fired, HoldCause, Remedy};
+use super::decision::DecisionKind;
+use super::phase::{Phase, Trigger};
+use super::preflight::requested_images;
+use super::reason::Reason;
+use super::state::{Rollout, RolloutContext, StepOutput};
+use crate::input::command::{Author, Verb};
+use crate::input::event::Request;
+use crate::judge::numbers::Verdict;
+use crate::policy::Before;
+
+impl Rollout {
+    /// Carries out a verb.
+    ///
+    /// # Errors
+    /// The verb can't be carried out in the present state: the state and the remedy.
+    pub fn obey(
+        &mut self,
+        verb: &Verb,
+        author: Author,
+        context: RolloutContext<'_>,
+        out: &mut StepOutput,
+    ) -> Result<(), Reason> {
+        match verb {
+            Verb::Abort => self.abort(author, context, out),
+            Verb::Promote { full } => self.promote(*full, author, context, out),
+            Verb::Pause => self.pause(author),
+            Verb::Resume => self.resume(author, context, out),
+            Verb::Approve { gate } => self.approve(gate.as_deref(), author, context, out),
+            Verb::Retry => Err(self.busy("a retry is for what has ended; abort this one first, or wait")),
+            Verb::Freeze { .. } | Verb::Unfreeze => Err(self.busy("a freeze is not told to a rollout")),
+        }
+        .map_err(|instead| Reason::CantObey { verb: verb.name().to_owned(), instead })?;
+        self.drive(context, out);
+        Ok(())
+    }
+
+    /// `web-1a2b is promoting; …`
+    fn busy(&self, remedy: &str) -> String {
+        format!("{} is {}; {remedy}", self.id, self.phase())
+    }
+
+    fn abort(&mut self, author: Author, context: RolloutContext<'_>, out: &mut StepOutput) -> Result<(), String> {
+        if !self.can_be_recalled() {
+            let remedy = if self.phase() == Phase::Cleaning {
+                "it can be aborted again when its canary is gone"
+            } else {
+                "the old version is on its way back already"
+            };
+            return Err(self.busy(remedy));
+        }
+        // A template that another field manager has written meanwhile is left alone.
+        let edited = self.current.hold.as_ref().is_some_and(|hold| hold.cause == HoldCause::TemplateEdited);
+        let trigger = if edited { Trigger::Rebased } else { Trigger::Recalled };
+        self.move_on(Fired::ending(trigger, EndCause::Aborted, Reason::Aborted { author }), context, out);
+        Ok(())
+    }
+
+    /// Whether its request starts again on the workload's new template.
+    pub fn starts_again(&self) -> bool {
+        self.conclusion.as_ref().is_some_and(|conclusion| conclusion.cause == EndCause::Rebased)
+    }
+
+    fn can_be_recalled(&self) -> bool {
+        self.conclusion.is_none() && self.can_move_on(Trigger::Recalled)
+    }
+
+    /// Whether a request asks for the images that the stable has, or had before it took the new ones, and the way back is
+    /// open.
+    pub fn is_recalled_by(&self, request: &Request) -> bool {
+        let Some(basis) = self.basis.as_ref().filter(|basis| basis.from != basis.to) else { return false };
+        self.can_be_recalled() && requested_images(request, &basis.to).is_ok_and(|images| images == basis.from)
+    }
+
+    fn pause(&mut self, author: Author) -> Result<(), String> {
+        if !self.phase().is_before_promotion() {
+            return Err(self.busy("there is nothing left to pause; `abort` takes the old version back"));
+        }
+        if let Some(paused) = &self.orders.paused {
+            return Err(format!("{} is paused already, by {paused}", self.id));
+        }
+        self.orders.paused = Some(author);
+        Ok(())
+    }
+
+    fn resume(&mut self, author: Author, context: RolloutContext<'_>, out: &mut StepOutput) -> Result<(), String> {
+        if self.orders.paused.take().is_none() {
+            let Some(hold) = &self.current.hold else { return Err(self.busy("it is not held")) };
+            let reason = &hold.reason;
+            match hold.cause.remedy() {
+                Remedy::Unfreeze(_) => return Err(format!("{reason}; `unfreeze` ends it")),
+                Remedy::Approve(_) if matches!(hold.cause, HoldCause::Suite { .. }) => {
+                    return Err(format!("{reason}; `approve` with the suite's name goes on without it"));
+                }
+                Remedy::Approve(_) => return Err(format!("{reason}; `approve` opens it")),
+                Remedy::AwaitWindow => return Err(format!("{reason}; `promote` goes on all the same")),
+                Remedy::Rebase => {
+                    let fired = Fired::ending(Trigger::Rebased, EndCause::Rebased, Reason::Rebased { author });
+                    self.move_on(fired, context, out);
+                    return Ok(());
+                }
+                Remedy::Wait | Remedy::Resume | Remedy::PromoteFull => self.start_over_waiting(context),
+            }
+        }
+        self.current.release(context.now);
+        self.decide(DecisionKind::Resume, Reason::Resumed { author }, context.now, out);
+        Ok(())
+    }
+
+    /// Grants the whole patience again for everything that was waited for, and accepts the workload's present size.
+    fn start_over_waiting(&mut self, context: RolloutContext<'_>) {
+        self.canary.reverts = 0;
+        let replicas = context.status.and_then(|status| status.stable.as_ref()).map(|stable| stable.replicas);
+        if let (Some(basis), Some(replicas)) = (&mut self.basis, replicas) {
+            basis.replicas = replicas;
+        }
+        if self.judging().is_some() {
+            self.measured.analysis = None;
+        }
+        self.current.renew(context.now);
+        if self.phase() == Phase::Preflight {
+            self.basis = None;
+            self.current.done = 0;
+        }
+    }
+
+    fn approve(
+        &mut self,
+        name: Option<&str>,
+        author: Author,
+        context: RolloutContext<'_>,
+        out: &mut StepOutput,
+    ) -> Result<(), String> {
+        if !self.phase().is_before_promotion() {
+            return Err(self.busy("its gates are behind it"));
+        }
+        let awaited = self.current.hold.as_ref().and_then(|hold| match hold.cause.remedy() {
+            Remedy::Approve(name) => Some(name),
+            _ => None,
+        });
+        let approvals = self.missing_approvals().map(|approval| approval.name.as_str());
+        let missing: Vec<&str> = approvals.chain(self.unproven(context).map(String::as_str)).collect();
+        let approval = match (name.or(awaited), missing.as_slice()) {
+            (_, []) => return Err(format!("no gate of {} is closed", self.id)),
+            (Some(name), missing) if missing.contains(&name) => name.to_owned(),
+            (Some(name), missing) => {
+                return Err(format!("{} has no closed gate {name:?}; it has {}", self.id, missing.join(", ")));
+            }
+            (None, [one]) => (*one).to_owned(),
+            (None, many) => return Err(format!("{} has several gates; name one of {}", self.id, many.join(", "))),
+        };
+        self.orders.approved.push(approval.clone());
+        let reason = Reason::Approved { author, approval };
+        self.decide(DecisionKind::Approve, reason, context.now, out);
+        Ok(())
+    }
+
+    fn promote(
+        &mut self,
+        full: bool,
+        author: Author,
+        context: RolloutContext<'_>,
+        out: &mut StepOutput,
+    ) -> Result<(), String> {
+        if !self.phase().rises() {
+            let early = self.phase() == Phase::Preflight;
+            return Err(self.busy(if early { "ask again when its canary is there" } else { "it is past that" }));
+        }
+        if let Some(frozen) = context.frozen_reason() {
+            return Err(format!("{frozen}; `unfreeze` first"));
+        }
+        if !self.acts_done() || !self.canary_available(context.status) {
+            return Err(self.busy("its canary is not available, and traffic goes only to what is"));
+        }
+        let last = self.step + 1 >= self.policy.steps.len();
+        let steps = self.phase() == Phase::Stepping;
+        let trigger = match (full || (steps && last), steps) {
+            (true, _) => Trigger::LastStepPassed,
+            (false, true) => Trigger::StepPassed,
+            (false, false) => Trigger::CanaryReady,
+        };
+        let skips = self.skipped_by(trigger, context);
+        self.orders.paused = None;
+        self.move_on(Fired::onward(trigger, Reason::Promoted { author, skips }), context, out);
+        Ok(())
+    }
+
+    /// Returns the conditions that have not passed and that a trigger by a person skips, as phrases.
+    fn skipped_by(&self, trigger: Trigger, context: RolloutContext<'_>) -> Vec<String> {
+        let mut skips = Vec::new();
+        if trigger != Trigger::CanaryReady {
+            skips.extend(self.unpassed());
+            let over = if trigger == Trigger::LastStepPassed { self.policy.steps.len() } else { self.step + 1 };
+            let steps = self.policy.steps.iter().enumerate().take(over).skip(self.step + 1);
+            skips.extend(steps.map(|(at, step)| format!("step {} at {}", at + 1, step.weight)));
+        }
+        let approvals = self.missing_approvals().filter(|approval| {
+            let now = approval.before == Before::Traffic;
+            trigger == Trigger::LastStepPassed || (now && self.phase() == Phase::Preparing)
+        });
+        skips.extend(approvals.map(|approval| format!("gate {}", approval.name)));
+        if self.phase() == Phase::Preparing {
+            skips.extend(self.unproven(context).map(|suite| format!("suite {suite}")));
+        }
+        let closed = self.policy.window.as_ref().filter(|window| window.opens(context.now).is_some());
+        skips.extend(closed.map(|window| format!("the change window {window}")));
+        skips.extend(self.orders.paused.as_ref().map(|author| format!("the pause of {author}")));
+        skips
+    }
+
+    /// Returns the present step's checks that do not pass, with their verdicts.
+    fn unpassed(&self) -> Vec<String> {
+        let Some(step) = self.policy.steps.get(self.step) else { return Vec::new() };
+        let unseen = |name: &str| format!("check {name} (has not looked)");
+        let Some(analysis) = self.measured.analysis.as_ref().filter(|_| self.analyzes_this_step()) else {
+            return step.checks.iter().map(|check| unseen(&check.name)).collect();
+        };
+        let verdict = |name: &str| analysis.evidence().find(|evidence| evidence.check == name).map(|it| it.verdict);
+        let mut unpassed: Vec<String> = step
+            .checks
+            .iter()
+            .filter_map(|check| match verdict(&check.name) {
+                Some(Verdict::Pass) => None,
+                Some(verdict) => Some(format!("check {} ({verdict})", check.name)),
+                None => Some(unseen(&check.name)),
+            })
+            .collect();
+        if analysis.passed.is_none() {
+            unpassed.push(format!("the rest of the step's {}", step.min_time));
+        }
+        unpassed
+    }
+}

@@ -1,0 +1,69 @@
+//! The state of a rollout that belongs to its present phase. It is made when the phase is entered and is never reset.
+
+use serde::{Deserialize, Serialize};
+
+use super::cause::Hold;
+use super::in_flight::InFlight;
+use super::phase::Phase;
+use crate::time::{Span, Timestamp};
+
+/// The state that belongs to the present phase.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct PhaseState {
+    /// The phase.
+    pub phase: Phase,
+    /// The time at which it was entered.
+    pub since: Timestamp,
+    /// The number of its acts that are done.
+    pub done: usize,
+    /// Whether the step's share was seen as it was asked for.
+    #[serde(default)]
+    pub settled: bool,
+    /// The act that is not confirmed.
+    pub in_flight: Option<InFlight>,
+    /// The present hold.
+    pub hold: Option<Hold>,
+    /// The duration of the ended holds, which doesn't count against the phase's deadline.
+    #[serde(default)]
+    pub held_for: Span,
+}
+
+impl PhaseState {
+    /// Returns the state of a phase that is entered now.
+    pub fn enter(phase: Phase, now: Timestamp) -> PhaseState {
+        let (settled, in_flight, hold) = (false, None, None);
+        PhaseState { phase, since: now, done: 0, settled, in_flight, hold, held_for: Span::ZERO }
+    }
+
+    /// Records that the act in flight was carried out.
+    pub fn act_done(&mut self) {
+        self.in_flight = None;
+        self.done += 1;
+    }
+
+    /// Repeats the acts of a phase that removes objects: another client may have restored them.
+    pub fn repeat_removal(&mut self) {
+        if self.phase.cleans_up() && self.in_flight.is_none() {
+            self.done = 0;
+        }
+    }
+
+    /// Ends the present hold, if there is one.
+    pub fn release(&mut self, now: Timestamp) {
+        if let Some(hold) = self.hold.take() {
+            let held = Span::between(hold.since, now);
+            self.held_for = Span::from_millis(self.held_for.as_millis().saturating_add(held.as_millis()));
+        }
+    }
+
+    /// Grants the phase its whole time again, and retries the act in flight at once.
+    pub fn renew(&mut self, now: Timestamp) {
+        self.hold = None;
+        self.held_for = Span::between(self.since, now);
+        self.repeat_removal();
+        if let Some(in_flight) = &mut self.in_flight {
+            in_flight.retry_at(now);
+        }
+    }
+}

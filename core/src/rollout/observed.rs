@@ -1,0 +1,56 @@
+//! Questions that a rollout asks of the workload's observed status.
+
+use super::phase::Phase;
+use super::state::Rollout;
+use crate::ids::Weight;
+use crate::input::status::{DeploymentStatus, RouteStatus, WorkloadStatus};
+
+impl Rollout {
+    /// Returns the Deployment that is judged: the canary's, or under guard the stable one.
+    pub(super) fn judged_deployment<'a>(&self, status: Option<&'a WorkloadStatus>) -> Option<&'a DeploymentStatus> {
+        let status = status?;
+        if self.phase() == Phase::Guarding { status.stable.as_ref() } else { status.canary.as_ref() }
+    }
+
+    /// Whether a Deployment has the images of the new version.
+    pub(super) fn has_new_images(&self, deployment: &DeploymentStatus) -> bool {
+        self.basis.as_ref().is_some_and(|basis| deployment.images == basis.to)
+    }
+
+    /// Whether the canary is available, and the baseline too where the policy has one.
+    pub(super) fn canary_available(&self, status: Option<&WorkloadStatus>) -> bool {
+        self.canary_alone_available(status) && (self.observes() || !self.lacks_baseline(status))
+    }
+
+    /// Whether the canary is available with the new images, whatever the baseline does.
+    pub(super) fn canary_alone_available(&self, status: Option<&WorkloadStatus>) -> bool {
+        let canary = status.and_then(|status| status.canary.as_ref());
+        self.observes() || canary.is_some_and(|arm| arm.has_available(self.canary.size) && self.has_new_images(arm))
+    }
+
+    /// Whether the policy has a baseline that is not available.
+    pub(super) fn lacks_baseline(&self, status: Option<&WorkloadStatus>) -> bool {
+        let baseline = status.and_then(|status| status.baseline.as_ref());
+        self.policy.fresh_baseline && !baseline.is_some_and(|arm| arm.has_available(self.canary.size))
+    }
+
+    /// Whether the canary has no traffic. By replica ratio its pods have traffic until they are gone; there is no weight to
+    /// wait for.
+    pub(super) fn canary_is_empty(&self, status: Option<&WorkloadStatus>) -> bool {
+        let route = status.and_then(|status| status.routed);
+        let is_zero = |route: RouteStatus| route.accepted && route.weight == Weight::ZERO;
+        !self.policy.traffic.splits_by_weight() || !self.canary.exists || route.is_none_or(is_zero)
+    }
+
+    /// Whether the step's share was accepted as it was asked for.
+    pub(super) fn weight_seen(&self, status: Option<&WorkloadStatus>) -> bool {
+        if self.observes() {
+            return true;
+        }
+        if !self.policy.traffic.splits_by_weight() {
+            return self.canary_available(status);
+        }
+        let route = status.and_then(|status| status.routed);
+        route.is_some_and(|route| route.accepted && route.weight == self.asked())
+    }
+}

@@ -1,0 +1,233 @@
+//! The sentence of each reason.
+
+use std::fmt;
+
+use super::Reason;
+use crate::ids::{Images, version};
+use crate::judge::evidence::Evidence;
+use crate::policy::Stays;
+
+/// A field manager's name, or a word for nobody in particular.
+fn somebody(by: &Option<String>) -> &str {
+    by.as_deref().unwrap_or("somebody")
+}
+
+fn sentence(evidence: &[Evidence]) -> String {
+    evidence.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
+}
+
+/// `v1 → v2`, or with the containers' names if there are several.
+pub fn change(from: &Images, to: &Images) -> String {
+    let changed: Vec<(&String, &String, Option<&String>)> = to
+        .iter()
+        .map(|(container, image)| (container, image, from.get(container)))
+        .filter(|(_, image, before)| *before != Some(*image))
+        .collect();
+    let arrow = |image: &str, before: Option<&String>| match before {
+        Some(before) => format!("{} → {}", version(before), version(image)),
+        None => version(image).to_owned(),
+    };
+    match changed.as_slice() {
+        [] => "the same images".to_owned(),
+        [(_, image, before)] => arrow(image, *before),
+        many => many
+            .iter()
+            .map(|(container, image, before)| format!("{container} {}", arrow(image, *before)))
+            .collect::<Vec<_>>()
+            .join(", "),
+    }
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Reason::Requested { by, why: Some(why) } => write!(f, "requested by {by}: {why}"),
+            Reason::Requested { by, why: None } => write!(f, "requested by {by}"),
+            Reason::Deployed { by, artifact: Some(artifact) } => write!(f, "{by} says that it deployed {artifact}"),
+            Reason::Deployed { by, artifact: None } => write!(f, "{by} says that it deployed"),
+            Reason::Duplicate { event } => write!(f, "event {event} has come before"),
+            Reason::Stale { time, last } => {
+                write!(f, "the event is of {time}, and one of {last} has been accepted already")
+            }
+            Reason::Irrelevant => f.write_str("nothing that is known depends on it"),
+            Reason::NoPolicy { workload } => {
+                write!(f, "no policy is for {workload}; add one whose match names its namespace and name")
+            }
+            Reason::WrongPolicy { policy, workload } => {
+                write!(
+                    f,
+                    "there is no policy {policy:?} that is for {workload}; leave the policy out, or extend its match"
+                )
+            }
+            Reason::NoImage => f.write_str("the event names no image; give `image`, or `images` by container"),
+            Reason::ImageNotAllowed { image, policy, allowed } => write!(
+                f,
+                "policy {policy} does not let image {image} in (it allows {}); add its repository to match.images",
+                allowed.join(", ")
+            ),
+            Reason::Aborted { author } => write!(f, "aborted by {author}"),
+            Reason::Recalled { by } => write!(f, "event {by} asks for the version that the stable runs"),
+            Reason::Promoted { author, skips } if skips.is_empty() => {
+                write!(f, "promoted by {author}; every check passes, so nothing is skipped")
+            }
+            Reason::Promoted { author, skips } => write!(f, "promoted by {author}; skipped: {}", skips.join(", ")),
+            Reason::Paused { author } => write!(f, "paused by {author}"),
+            Reason::Resumed { author } => write!(f, "resumed by {author}: it looks again, with fresh patience"),
+            Reason::Approved { author, approval } => write!(f, "gate {approval} was opened by {author}"),
+            Reason::Retried { author, of } => write!(f, "{of} is tried again, by {author}"),
+            Reason::Frozen { scope, author, until: Some(until) } => {
+                write!(f, "{scope} is frozen until {until} by {author}: nothing starts, and no weight rises")
+            }
+            Reason::Frozen { scope, author, until: None } => {
+                write!(f, "{scope} is frozen by {author}: nothing starts, and no weight rises")
+            }
+            Reason::Unfrozen { scope, author } => write!(f, "{scope} is frozen no longer, by {author}"),
+            Reason::CantObey { verb, instead } => write!(f, "can't {verb}: {instead}"),
+            Reason::Tested { report } => report.fmt(f),
+            Reason::NeedsReport { suite, report: None } => {
+                write!(f, "suite {suite} is required before the first traffic, and nobody has reported that it passed")
+            }
+            Reason::NeedsReport { suite, report: Some(report) } => {
+                write!(f, "suite {suite} is required before the first traffic, and has not passed: {report}")
+            }
+            Reason::NeedsApproval { approval, before } => {
+                write!(f, "gate {approval} waits for an approval before {before}")
+            }
+            Reason::OutsideWindow { window, opens } => {
+                write!(f, "outside the change window ({window}), which opens at {opens}")
+            }
+            Reason::Quarantined { images, since, rollout, why } => write!(
+                f,
+                "{} is quarantined since {since}, because {rollout} failed: {why}; `bellwether emit retry` lifts it",
+                change(&Images::new(), images)
+            ),
+            Reason::AmbiguousImage { image, fits, containers } if fits.is_empty() => write!(
+                f,
+                "image {image} has the repository of no container (there are {}); name the container in `images`",
+                containers.join(", ")
+            ),
+            Reason::AmbiguousImage { image, fits, .. } => {
+                write!(f, "image {image} fits containers {}; name one of them in `images`", fits.join(" and "))
+            }
+            Reason::NoContainer { container, containers } => {
+                write!(f, "the workload has no container {container:?}; it has {}", containers.join(", "))
+            }
+            Reason::Unexpected { container, expected, found } => {
+                write!(f, "container {container} runs {found}, and the event expects {expected}; look, then ask again")
+            }
+            Reason::Unchanged => f.write_str("the workload runs these images already"),
+            Reason::NoReplicas => {
+                f.write_str("the workload is scaled to 0, so there is nothing to compare a canary with")
+            }
+            Reason::NoWorkload { workload, message } => write!(f, "there is no {workload}: {message}"),
+            Reason::Obstructed { issues } => {
+                f.write_str(&issues.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))
+            }
+            Reason::Accepted { from, to, warnings } => {
+                f.write_str(&change(from, to))?;
+                warnings.iter().try_for_each(|warning| write!(f, "; beware: {warning}"))
+            }
+            Reason::Guardable { to } => write!(f, "guarding {}", change(&Images::new(), to)),
+            Reason::NoLastGood => f.write_str(
+                "no earlier version is known to have been good, so there is nothing to go back to; not guarded",
+            ),
+            Reason::Unreadable { problems } => write!(f, "the policy's metrics can't be read: {}", problems.join("; ")),
+            Reason::CanaryReady { replicas: 1, took } => {
+                write!(
+                    f,
+                    "the canary is available after {took} (1 pod: a fault of that pod or its node looks like a fault of the version)"
+                )
+            }
+            Reason::CanaryReady { replicas, took } => {
+                write!(f, "the canary's {replicas} pods are available after {took}")
+            }
+            Reason::CanaryFailed { problem } => write!(f, "the canary can't run: pod {problem}"),
+            Reason::NotReady { available, replicas, within } => {
+                write!(f, "{available} of {replicas} canary pods were available within {within}")
+            }
+            Reason::BaselineNotReady { available, replicas, within, problem } => {
+                write!(
+                    f,
+                    "{available} of {replicas} pods of the fresh baseline were available within {within}, and without it the canary would be compared with pods that are warm"
+                )?;
+                problem.iter().try_for_each(|problem| write!(f, "; pod {problem}"))
+            }
+            Reason::Passed { evidence, after } => write!(f, "{}; watched for {after}", sentence(evidence)),
+            Reason::Regressed { evidence } | Reason::Insufficient { evidence } => evidence.fmt(f),
+            Reason::Unmeasured { since } => write!(f, "no counts have arrived since {since}"),
+            Reason::Undecided { score, until } => write!(f, "no winner yet: {score}; a draw at {until}"),
+            Reason::Won { score } => write!(f, "the canary has won: {score}"),
+            Reason::Lost { score } => write!(f, "the stable has won: {score}"),
+            Reason::Draw { score, after, stays } => {
+                let stays = match stays {
+                    Stays::Stable => "the stable",
+                    Stays::Canary => "the canary",
+                };
+                write!(f, "a draw after {after}, and {stays} stays: {score}")
+            }
+            Reason::Warned { evidence } => write!(f, "{evidence}; this check only warns"),
+            Reason::Blind { evidence, since } => {
+                write!(f, "blind since {since}: {evidence}; not judging, nothing was changed")
+            }
+            Reason::ShareOff { asked, seen, n } => write!(
+                f,
+                "the canary gets {:.1} % of the traffic, and {asked} was asked for (of {n} requests); the route or sticky sessions split otherwise",
+                seen * 100.0
+            ),
+            Reason::Waiting { until, passing: true } => write!(f, "all checks pass; the step's time ends at {until}"),
+            Reason::Waiting { until, passing: false } => {
+                write!(f, "waiting for the first counts; the step's time ends at {until}")
+            }
+            Reason::Recovered => f.write_str("what was missing has come back"),
+            Reason::HoldExpired { held, after } => write!(f, "held for {after} without a decision: {held}"),
+            Reason::Superseded { by } => write!(f, "event {by} asks for a newer version"),
+            Reason::StableReady { replicas, took } => {
+                write!(f, "the workload's {replicas} pods are available with the new version after {took}")
+            }
+            Reason::StableFailed { problem } => write!(f, "the workload can't run with the new version: pod {problem}"),
+            Reason::StableNotReady { available, replicas, within } => {
+                write!(f, "{available} of {replicas} pods were available with the new version within {within}")
+            }
+            Reason::Restored { replicas } => {
+                write!(f, "the workload's {replicas} pods are available with the old version again")
+            }
+            Reason::Emptied => f.write_str("the canary has no traffic any more"),
+            Reason::CanaryGone => f.write_str("nothing of the canary is left"),
+            Reason::GuardPassed { evidence, after } => write!(f, "{}; guarded for {after}", sentence(evidence)),
+            Reason::NoGuard => f.write_str("the policy has no guard"),
+            Reason::TemplateEdited { by } => write!(
+                f,
+                "{} has changed the workload's pod template meanwhile, and what this rollout rests on is gone; `resume` accepts the new one, `abort` ends it and leaves the new one alone",
+                somebody(by)
+            ),
+            Reason::Scaled { from, to, by } => write!(
+                f,
+                "{by} has scaled the workload from {from} to {to} meanwhile; `resume` goes on with {to}, `abort` ends it"
+            ),
+            Reason::Reverted { object, by } => write!(f, "{} has changed {object}; it is put back", somebody(by)),
+            Reason::RevertedTooOften { object, by, times } => write!(
+                f,
+                "{} has changed {object} again, after it was put back {times} times; `resume` puts it back once more, `abort` ends it",
+                somebody(by)
+            ),
+            Reason::CanaryDeleted => f.write_str("somebody has deleted the canary"),
+            Reason::Rebased { author } => write!(f, "{author} accepts the workload's new pod template"),
+            Reason::StableBroken { replicas, problem } => {
+                write!(f, "none of the workload's {replicas} pods is available with the old version")?;
+                if let Some(problem) = problem {
+                    write!(f, " (pod {problem})")?;
+                }
+                f.write_str(", and the canary keeps its traffic; `promote --full` goes on with the new one")
+            }
+            Reason::RestoreFailed { problem } => write!(
+                f,
+                "the version to go back to can't run either: pod {problem}; it goes on trying, and somebody has to look"
+            ),
+            Reason::Failing { act, message, attempts } => write!(f, "{act} fails, {attempts} times so far: {message}"),
+            Reason::ActRefused { act, message } => write!(f, "{act} was refused: {message}"),
+            Reason::Slow { waiting_for, after } => {
+                write!(f, "still waiting for {waiting_for} after {after}; it goes on trying, but somebody should look")
+            }
+        }
+    }
+}

@@ -1,0 +1,132 @@
+//! The times that a rollout waits for. Every condition on the time asks [`Rollout::due`], and the next wake-up is the earliest
+//! of the same timers, so that no condition can wait for a time at which the rollout isn't woken.
+
+use super::phase::{Phase, PhaseLimit};
+use super::state::Rollout;
+use crate::time::{Span, Timestamp};
+
+/// A time that a rollout may wait for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Timer {
+    /// The next attempt of the act in flight.
+    Retry,
+    /// The end of the time that the phase may take, not counting holds.
+    PhaseDeadline,
+    /// The time at which the cause of the hold ends by itself.
+    HoldEnds,
+    /// The time at which the hold is given up.
+    HoldExpires,
+    /// The end of the drain: a canary that had traffic may be removed.
+    Drained,
+    /// The end of the analysis' minimum time.
+    MinTime,
+    /// The time at which an A/B test ends in a draw.
+    TestEnds,
+    /// The end of the step's pause after its checks have passed.
+    Pause,
+    /// The time by which a step that has passed must have its share accepted.
+    ShareDeadline,
+    /// The end of the patience with missing evidence.
+    Patience,
+}
+
+/// The state of a timer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Due {
+    /// The time has come.
+    Now,
+    /// The time is still to come.
+    At(Timestamp),
+    /// The timer isn't running.
+    Never,
+}
+
+impl Timer {
+    const ALL: [Timer; 10] = [
+        Timer::Retry,
+        Timer::PhaseDeadline,
+        Timer::HoldEnds,
+        Timer::HoldExpires,
+        Timer::Drained,
+        Timer::MinTime,
+        Timer::TestEnds,
+        Timer::Pause,
+        Timer::ShareDeadline,
+        Timer::Patience,
+    ];
+}
+
+impl Rollout {
+    /// Returns the state of a timer.
+    pub(super) fn due(&self, timer: Timer, now: Timestamp) -> Due {
+        match self.ends(timer) {
+            Some(at) if at <= now => Due::Now,
+            Some(at) => Due::At(at),
+            None => Due::Never,
+        }
+    }
+
+    /// Whether the time of a timer has come.
+    pub(super) fn is_due(&self, timer: Timer, now: Timestamp) -> bool {
+        self.due(timer, now) == Due::Now
+    }
+
+    /// Returns the next time after `now` at which the time alone may change something, and its timer.
+    pub fn next_timer(&self, now: Timestamp) -> Option<(Timestamp, Timer)> {
+        if self.phase() == Phase::Ended {
+            return None;
+        }
+        let pending = Timer::ALL.into_iter().filter_map(|timer| match self.due(timer, now) {
+            Due::At(at) => Some((at, timer)),
+            Due::Now | Due::Never => None,
+        });
+        pending.min()
+    }
+
+    /// Returns the time that a timer waits for; `None` if it isn't running.
+    pub(super) fn ends(&self, timer: Timer) -> Option<Timestamp> {
+        let current = &self.current;
+        let analysis = self.judging();
+        let passed = analysis.and_then(|analysis| analysis.passed);
+        match timer {
+            Timer::Retry => current.in_flight.as_ref()?.retry,
+            Timer::PhaseDeadline => self.phase_deadline(),
+            Timer::HoldEnds => current.hold.as_ref()?.cause.ends(),
+            Timer::HoldExpires => current.hold.as_ref()?.expires(&self.policy),
+            Timer::Drained => self.drained(),
+            Timer::MinTime => Some(analysis?.scope.min_time(&self.policy).after(analysis?.since)),
+            Timer::TestEnds => Some(self.policy.ab.as_ref()?.longest.after(analysis?.since)),
+            Timer::Pause => Some(self.policy.steps.get(self.step)?.pause.after(passed?)),
+            Timer::ShareDeadline => Some(self.policy.ready_within.after(passed?)),
+            Timer::Patience => {
+                let (shortfall, since) = analysis?.shortfall?;
+                Some(shortfall.patience(&self.policy.patience).0.after(since))
+            }
+        }
+    }
+
+    fn phase_deadline(&self) -> Option<Timestamp> {
+        let starts = self.drained().unwrap_or(self.current.since);
+        Some(self.time_limit()?.after(self.current.held_for.after(starts)))
+    }
+
+    /// Returns how long the phase may take, not counting holds; `None` while it judges or waits for a person.
+    pub(super) fn time_limit(&self) -> Option<Span> {
+        let judges = self.phase() == Phase::Stepping && self.analyzes_this_step();
+        let asks = self.phase() == Phase::Preflight && self.basis.is_some();
+        match self.phase().traits().limit {
+            PhaseLimit::Ready if judges || asks => None,
+            PhaseLimit::Ready => Some(self.policy.ready_within),
+            PhaseLimit::Promote => Some(self.policy.promote_within),
+            PhaseLimit::None => None,
+        }
+    }
+
+    /// Returns the time from which a canary that had traffic may be removed. Pods behind one Service leave the traffic when
+    /// they are told to end, so there is nothing to wait for by replica ratio.
+    fn drained(&self) -> Option<Timestamp> {
+        let removes = matches!(self.phase(), Phase::Cleaning | Phase::Removing);
+        let waits = removes && self.canary.exists && !self.observes();
+        (waits && self.policy.traffic.splits_by_weight()).then(|| self.policy.drain.after(self.current.since))
+    }
+}

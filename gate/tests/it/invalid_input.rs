@@ -1,0 +1,98 @@
+//! The errors for invalid suites and datasets.
+
+use bellwether_gate::dataset::{Dataset, sha256};
+use bellwether_gate::suite::Suite;
+
+/// Asserts that the suite is refused with an error that contains all parts.
+#[track_caller]
+fn assert_refused(text: &str, parts: &[&str]) {
+    let error = Suite::parse(text).unwrap_err().to_string();
+    for part in parts {
+        assert!(error.contains(part), "{error}\ndoes not contain {part:?}");
+    }
+}
+
+fn gate(kind: &str, rest: &str) -> String {
+    format!("name = \"s\"\n[target]\n[[gate]]\nkind = \"{kind}\"\ndataset = \"d.jsonl\"\n{rest}\n")
+}
+
+#[test]
+fn a_suite_is_refused_with_all_of_its_problems() {
+    let rows: &[(&str, &str, &[&str])] = &[
+        ("quality", "limits.quality = { min = 0.7 }", &["needs at least one part"]),
+        ("quality", "parts.a = { weight = 1, by = \"rubric\" }\nlimits.quality = { min = 0.7 }", &["needs a [judge]"]),
+        (
+            "quality",
+            "parts.a = { weight = 1, by = { regex = \"(\" } }\nlimits.quality = { min = 0.7 }",
+            &["not a valid pattern"],
+        ),
+        ("safety", "limits.attack-success = { max = \"2%\" }", &["needs a [classifier]"]),
+        ("safety", "limits.attack-success = { max = \"0%\" }", &["no number of cases shows a share of exactly 0"]),
+        ("safety", "limits.attack-success = { min = \"2%\" }", &["more is worse here"]),
+        ("safety", "limits.attack-success = { max = 0.02 }", &["a percentage"]),
+        ("safety", "", &["a gate without a limit", "attack-success, over-refusal"]),
+        ("calibration", "limits.ece = { max = 0.1 }", &["the calibration error can't have a limit", "brier"]),
+        ("calibration", "limits.bier = { max = 0.1 }", &["no metric \"bier\"", "brier, accuracy"]),
+        ("consistency", "repeats = 1\nlimits.agreement = { min = \"90%\" }", &["at least twice"]),
+        ("consistency", "limits.agreement = { margin = \"0%\" }", &["a margin must be above 0"]),
+        ("performance", "limits.cost-per-success = { max = 1 }", &["needs a [price]"]),
+        ("performance", "limits.total-p95 = { margin = \"1s\" }", &["max-ratio"]),
+        ("performance", "limits.total-p95 = {}", &["write `min`, `max`, `margin` or `max-ratio`"]),
+        ("calibration", "limits.brier = { margin = 0.1, rule = \"threshold\" }", &["a difference without a bound"]),
+        ("calibration", "limts = 1", &["limts"]),
+    ];
+    for (kind, rest, parts) in rows {
+        assert_refused(&gate(kind, rest), parts);
+    }
+    assert_refused(
+        "name = \"s\"\nalpha = \"70%\"\n[target]\nconcurrency = 0\n",
+        &["at most 50 %", "at least one request", "[[gate]]"],
+    );
+    let twice = format!(
+        "{}[[gate]]\nkind = \"tools\"\nname = \"calibration\"\ndataset = \"d\"\nlimits.loops = {{ max = \"5%\" }}\n",
+        gate("calibration", "limits.brier = { max = 0.2 }")
+    );
+    assert_refused(&twice, &["two gates \"calibration\""]);
+}
+
+#[test]
+fn a_dataset_is_refused_with_the_problem_of_each_line() {
+    let rows = [
+        ("{\"prompt\":\"p\"}", "line 1: the case has no `id`"),
+        (
+            "{\"id\":\"a\",\"prompt\":\"p\"}\n{\"id\":\"a\",\"prompt\":\"q\"}",
+            "line 2: there is another case with id \"a\"",
+        ),
+        ("{\"id\":\"\",\"prompt\":\"p\"}", "the `id` is empty"),
+        ("{\"id\":\"a\"}", "has no question"),
+        ("{\"id\":\"a\",\"prompt\":\"p\",\"messages\":[{}]}", "write only one of them"),
+        ("{\"id\":\"a\",\"prompt\":\"p\",\"expcted\":[]}", "expcted"),
+        ("not json", "line 1: not JSON"),
+        ("\n\n", "it has no case"),
+    ];
+    for (text, part) in rows {
+        let error = Dataset::parse("d.jsonl", "1", text).unwrap_err().to_string();
+        assert!(error.contains(part) && error.contains("d.jsonl"), "{error}");
+    }
+    let many = Dataset::parse("d", "1", &"{}\n".repeat(50)).unwrap_err();
+    assert_eq!((many.problems.len(), many.problems.last().unwrap().as_str()), (21, "and 30 more"));
+    assert_eq!(sha256("abc"), "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
+}
+
+#[test]
+fn cases_without_a_field_that_the_gate_needs_are_named() {
+    let suite = Suite::parse(&gate(
+        "quality",
+        "parts.topics = { weight = 1, by = \"topics\" }\nparts.near = { weight = 1, by = \"rouge-l\" }\nlimits.quality = { min = 0.7 }",
+    ))
+    .unwrap();
+    let cases =
+        Dataset::parse("d", "1", "{\"id\":\"a\",\"prompt\":\"p\",\"topics\":[\"x\"]}\n{\"id\":\"b\",\"prompt\":\"p\"}")
+            .unwrap();
+    let missing = suite.gates[0].missing_fields(&cases.cases);
+    assert_eq!(missing.len(), 2, "{missing:?}");
+    assert!(
+        missing.iter().any(|text| text.contains("topics needs `topics`, which cases b of d.jsonl lack")),
+        "{missing:?}"
+    );
+}

@@ -1,0 +1,77 @@
+//! The registry as a value: a store, and the requirements for versions that become current.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+
+use object_store::ObjectStore;
+
+use crate::error::Result;
+use crate::name::{Environment, SuiteName};
+use crate::open;
+use crate::options::Options;
+use crate::store::Store;
+use crate::verifying_key::VerifyingKey;
+
+/// A registry of models. Clones share the store's client.
+///
+/// The modules of this crate add its methods: [`Registry::register`], [`Registry::fetch`], [`Registry::promote`] and so on.
+#[derive(Clone)]
+pub struct Registry {
+    pub(crate) store: Store,
+    /// Suites that a version must have passed before it becomes current, by environment.
+    pub(crate) require: BTreeMap<Environment, Vec<SuiteName>>,
+    /// Key with which a version must be signed before it becomes current; `None`: signatures are not checked.
+    pub(crate) key: Option<VerifyingKey>,
+}
+
+impl Registry {
+    /// Opens the registry that the options name. A bucket is not contacted yet.
+    ///
+    /// # Errors
+    /// The options are wrong, or the directory does not exist.
+    pub fn open(options: &Options) -> Result<Registry> {
+        Registry::with_requirements(open::open(options, false)?, options)
+    }
+
+    /// Opens the registry that the options name, and creates its directory if it is missing.
+    ///
+    /// # Errors
+    /// The options are wrong, or the directory can't be created.
+    pub fn create(options: &Options) -> Result<Registry> {
+        Registry::with_requirements(open::open(options, true)?, options)
+    }
+
+    fn with_requirements(store: Store, options: &Options) -> Result<Registry> {
+        let key = options.signature_key.as_deref().map(VerifyingKey::read).transpose()?;
+        Ok(Registry { store, require: options.require.clone(), key })
+    }
+
+    /// Returns a registry without requirements on any object store, for tests. `part_size` is the size of an upload's
+    /// parts in bytes.
+    pub fn on(inner: Arc<dyn ObjectStore>, part_size: usize) -> Registry {
+        Registry {
+            store: Store { inner, place: "a store".to_owned(), part_size, concurrency: 2, root: None },
+            require: BTreeMap::new(),
+            key: None,
+        }
+    }
+
+    /// Replaces the suites that a version must have passed before it becomes current, by environment.
+    #[must_use]
+    pub fn requiring(self, require: BTreeMap<Environment, Vec<SuiteName>>) -> Registry {
+        Registry { require, ..self }
+    }
+
+    /// Returns the store's URL or directory, for messages.
+    pub fn place(&self) -> &str {
+        &self.store.place
+    }
+}
+
+impl fmt::Debug for Registry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // The store itself is left out because it holds credentials.
+        f.debug_struct("Registry").field("place", &self.store.place).field("require", &self.require).finish()
+    }
+}

@@ -1,0 +1,122 @@
+//! The configuration as it is written: every key with its type, before the checks that compare values.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bellwether_core::measure::metric::Metric;
+use bellwether_core::policy::{Policy, RawPolicy};
+use serde::Deserialize;
+
+use super::layers::ProblemCollector;
+use crate::journal::JournalKind;
+use crate::{adapters, events, http, journal, telemetry};
+
+/// All keys of a configuration file. Only this directory sees it; the rest of the program gets a `Config`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub(super) struct Raw {
+    pub(super) cluster: String,
+    #[serde(default)]
+    #[expect(dead_code, reason = "the layers read it; the field makes serde accept the key")]
+    pub(super) presets: Vec<String>,
+    #[serde(default)]
+    pub(super) kafka: adapters::kafka::Options,
+    #[serde(default)]
+    pub(super) journal: journal::Options,
+    #[serde(default)]
+    pub(super) prometheus: adapters::prometheus::Options,
+    #[serde(default)]
+    pub(super) kubernetes: adapters::kubernetes::Options,
+    #[serde(default)]
+    pub(super) registry: bellwether_registry::Options,
+    #[serde(default)]
+    pub(super) events: events::Options,
+    #[serde(default)]
+    pub(super) slack: adapters::slack::Options,
+    #[serde(default)]
+    pub(super) http: http::Options,
+    #[serde(default)]
+    pub(super) log: telemetry::Options,
+    #[serde(default)]
+    pub(super) metric: BTreeMap<String, Metric>,
+    #[serde(default)]
+    pub(super) policy: Vec<RawPolicy>,
+}
+
+impl Raw {
+    /// Returns the policies that pass their checks, in the order in which they were written. Problems of the others and
+    /// of the metrics go to `problems`.
+    pub(super) fn policies(&self, problems: &mut ProblemCollector<'_>) -> Vec<Policy> {
+        for (name, metric) in &self.metric {
+            for (key, message) in metric.problems() {
+                problems.add(&["metric", name, key], message);
+            }
+        }
+        let mut names = BTreeSet::new();
+        let mut policies = Vec::new();
+        for (index, raw_policy) in self.policy.iter().enumerate() {
+            let index = index.to_string();
+            if !names.insert(&raw_policy.name) {
+                problems.add(
+                    &["policy", &index, "name"],
+                    format!("there are two policies {:?}; give this one another name", raw_policy.name),
+                );
+            }
+            match raw_policy.check(&self.metric) {
+                Ok(policy) => policies.push(policy),
+                Err(of_policy) => {
+                    for problem in of_policy {
+                        let path: Vec<&str> =
+                            ["policy", &index].into_iter().chain(problem.path.iter().map(String::as_str)).collect();
+                        problems.add(&path, problem.message);
+                    }
+                }
+            }
+        }
+        policies
+    }
+
+    /// Checks the other sections for values that have the right type and can't be used, alone or together.
+    pub(super) fn check_sections(&self, problems: &mut ProblemCollector<'_>) {
+        if self.cluster.is_empty() || self.cluster.contains('/') {
+            problems.add(
+                &["cluster"],
+                "a cluster needs a name without a slash; it is the first part of every workload's key",
+            );
+        }
+        if self.journal.kind == JournalKind::Kafka && self.kafka.brokers.trim().is_empty() {
+            problems.add(
+                &["kafka", "brokers"],
+                "name at least one broker, as in \"kafka:9092\", or set journal.kind = \"embedded\"",
+            );
+        }
+        for (key, number) in [("partitions", self.kafka.partitions), ("replication", self.kafka.replication)] {
+            if number < 1 {
+                problems.add(&["kafka", key], "at least 1 is needed");
+            }
+        }
+        if !["http://", "https://"].iter().any(|scheme| self.prometheus.url.starts_with(scheme)) {
+            problems
+                .add(&["prometheus", "url"], "a URL begins with http:// or https://, as in \"http://prometheus:9090\"");
+        }
+        for (key, number) in [
+            ("concurrency", self.prometheus.concurrency as u64),
+            ("queries-per-second", u64::from(self.prometheus.queries_per_second)),
+        ] {
+            if number == 0 {
+                problems.add(&["prometheus", key], "0 would allow no query; write at least 1");
+            }
+        }
+        if self.prometheus.username.is_some() && self.prometheus.bearer_token_file.is_some() {
+            problems.add(&["prometheus", "username"], "`bearer-token-file` is set too; remove one of the two");
+        }
+        for (key, message) in self.http.problems() {
+            problems.add(&["http", key], message);
+        }
+        for (key, message) in self.registry.problems() {
+            problems.add(&["registry", key], message);
+        }
+        for (key, message) in self.log.problems() {
+            problems.add(&["log", key], message);
+        }
+    }
+}

@@ -1,0 +1,74 @@
+//! Failpoints: named places at which a test can end the process by SIGKILL.
+//!
+//! They lie between the steps of handling a record: read, decided, produced, committed, acted. Only a build with the
+//! feature `failpoints` does anything at them, and no release has that feature. In such a build the environment variable
+//! `BELLWETHER_FAILPOINT` is `NAME:PASSES`: `committed:3` ends the process when it reaches `committed` for the fourth time.
+
+/// A place on the way from a record to an effect, at which a test can end the process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Failpoint {
+    /// A record was read from the events topic; the engine has not seen it yet.
+    Polled,
+    /// The engine has decided a batch; its transaction has not begun.
+    Decided,
+    /// All records of the batch are produced; the transaction is not committed.
+    Produced,
+    /// The commit of a batch has returned; none of its effects was performed.
+    Committed,
+    /// The API server has answered a write; the engine has not seen the outcome.
+    Acted,
+}
+
+impl Failpoint {
+    /// All failpoints, in the order in which a record passes them.
+    pub const ALL: [Failpoint; 5] =
+        [Failpoint::Polled, Failpoint::Decided, Failpoint::Produced, Failpoint::Committed, Failpoint::Acted];
+
+    /// Returns the failpoint's name in `BELLWETHER_FAILPOINT`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Failpoint::Polled => "polled",
+            Failpoint::Decided => "decided",
+            Failpoint::Produced => "produced",
+            Failpoint::Committed => "committed",
+            Failpoint::Acted => "acted",
+        }
+    }
+}
+
+#[cfg(not(feature = "failpoints"))]
+/// Does nothing: this build has no failpoints.
+pub fn reached(_: Failpoint) {}
+
+#[cfg(feature = "failpoints")]
+pub use armed::reached;
+
+#[cfg(feature = "failpoints")]
+mod armed {
+    use std::sync::OnceLock;
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    use rustix::process::{Signal, getpid, kill_process};
+
+    use super::Failpoint;
+
+    /// How often the process has passed the failpoint that ends it.
+    static PASSES: AtomicU64 = AtomicU64::new(0);
+
+    /// Ends the process if `failpoint` is the one in `BELLWETHER_FAILPOINT` and was passed as often as it says there.
+    pub fn reached(failpoint: Failpoint) {
+        static FATAL: OnceLock<Option<(String, u64)>> = OnceLock::new();
+        let fatal = FATAL.get_or_init(|| {
+            let text = std::env::var("BELLWETHER_FAILPOINT").ok()?;
+            let (name, passes) = text.split_once(':')?;
+            Some((name.to_owned(), passes.parse().ok()?))
+        });
+        if let Some((name, passes)) = fatal
+            && name == failpoint.name()
+            && PASSES.fetch_add(1, Ordering::SeqCst) == *passes
+        {
+            // A process may always signal itself, so the result says nothing.
+            let _ = kill_process(getpid(), Signal::KILL);
+        }
+    }
+}

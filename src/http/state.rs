@@ -1,0 +1,36 @@
+//! The data that the request handlers share.
+
+use std::sync::Arc;
+
+use bellwether_core::engine::view::StatusView;
+use metrics_exporter_prometheus::PrometheusHandle;
+use tokio::sync::{mpsc, watch};
+
+use super::options::Options;
+use crate::clock::Stopwatch;
+use crate::ports::Wake;
+
+/// The conditions of `/readyz`, by name: `Ok` if the condition holds, else the reason why it does not.
+pub type Conditions = Vec<(String, Result<(), String>)>;
+
+/// The channels through which the daemon and the server exchange data, at the server's end.
+#[derive(Clone)]
+pub struct Shown {
+    /// The status of all rollouts.
+    pub view: watch::Receiver<Arc<StatusView>>,
+    /// The conditions that hold when this process is ready.
+    pub conditions: watch::Receiver<Conditions>,
+    /// The heartbeat of the event loop: a stopwatch that is started anew in each turn.
+    pub heartbeat: watch::Receiver<Stopwatch>,
+    /// The exporter of this process's own metrics.
+    pub metrics: PrometheusHandle,
+    /// The queue of posted events to the daemon.
+    pub intake: mpsc::Sender<Wake>,
+}
+
+/// The state of all handlers.
+#[derive(Clone)]
+pub(super) struct App {
+    pub(super) options: Options,
+    pub(super) shown: Shown,
+}

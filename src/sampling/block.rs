@@ -1,0 +1,363 @@
+//! Makes the block of one watch at one tick, and the state for the next tick.
+#![expect(clippy::wildcard_enum_match_arm, reason = "matches one kind and treats all others alike")]
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bellwether_core::measure::block::{Block, Gap, Reading, Sample};
+use bellwether_core::measure::metric::{Metric, MetricKind};
+use bellwether_core::measure::watch::{ArmKey, Watch};
+use bellwether_core::time::{Span, Timestamp};
+
+use super::answers::Answers;
+use super::difference::{BucketKind, Memory, ProcessCounts, ProcessFacts, ReadingContext};
+use super::options::Options;
+use super::plan::{BOUND, Family, SeriesRequest, SeriesSource, families, service_values};
+use super::reading::{ArmCounts, ArmReading, counted_sample, gauge_sample, part_readings};
+use super::snapshot::{Class, Process, Snapshot, Targets, process_of, read_targets};
+use super::state::{BlockStart, FamilyState, MissingStart, SamplerState};
+use crate::ports::{PodDirectory, PodFacts};
+
+/// One watch at one tick, with everything that its block is made of.
+pub struct WatchTick<'a> {
+    /// Index of the watch in the tick's list.
+    pub index: usize,
+    /// The watch that the block belongs to.
+    pub watch: &'a Watch,
+    /// The instant that was read, which is the end of the block.
+    pub at: Timestamp,
+    /// All requests of the tick, with the indices of the watches that need them.
+    pub requests: &'a BTreeMap<SeriesRequest, Vec<usize>>,
+    /// The answers as of the end of the block.
+    pub at_end: &'a Answers,
+    /// The answers as of the start of the block, for data that the state lacks.
+    pub at_start: &'a Answers,
+    /// The samples of the raw queries, by metric.
+    pub query_samples: BTreeMap<String, Sample>,
+    /// The directory that assigns pods to Deployments.
+    pub pods: &'a dyn PodDirectory,
+    /// The sampler's settings.
+    pub options: &'a Options,
+}
+
+/// The result of reading one family.
+enum FamilyReading {
+    /// The family was counted up to this tick.
+    Counted { labels: Vec<String>, counts: BTreeMap<Process, ProcessCounts>, memory: Memory },
+    /// The family could be read, but its values at the start of the block are not known. `memory` are the values that
+    /// the next block is counted from. `None`: they are queried again at the next tick.
+    NoStart { gap: Gap, labels: Vec<String>, memory: Option<Memory> },
+    /// The family could not be read.
+    Unread(Gap),
+}
+
+impl WatchTick<'_> {
+    /// Returns the block and the state for the next tick. There is no block at the first reading.
+    pub fn finish(self, start: BlockStart) -> (Option<Block>, SamplerState) {
+        let counters: BTreeSet<Family> =
+            self.watch.metrics.values().flat_map(families).filter(|family| family.counter).collect();
+        let readings: BTreeMap<Family, FamilyReading> = self
+            .requests
+            .keys()
+            .filter_map(|request| match request {
+                SeriesRequest::Series(family, labels) if counters.contains(family) => {
+                    Some((family.clone(), self.read_family(family, labels, request, &start)))
+                }
+                _ => None,
+            })
+            .collect();
+        let unread =
+            !readings.is_empty() && readings.values().all(|reading| matches!(reading, FamilyReading::Unread(_)));
+        let block = start.from.map(|from| Block {
+            from: if unread { start.state.reported.unwrap_or(from) } else { from },
+            to: self.at,
+            metrics: self.samples(&readings),
+            processes: self.stable_processes(&readings),
+            pods: self.judged_pods(&readings),
+        });
+        let state = self.next_state(start, readings, unread);
+        (block, state)
+    }
+
+    fn next_state(&self, start: BlockStart, readings: BTreeMap<Family, FamilyReading>, unread: bool) -> SamplerState {
+        let mut state = start.state;
+        state.families.retain(|family, _| readings.contains_key(family));
+        for (family, reading) in readings {
+            if let FamilyReading::Counted { labels, memory, .. }
+            | FamilyReading::NoStart { labels, memory: Some(memory), .. } = reading
+            {
+                let labels = labels.into_iter().collect();
+                state.families.insert(family, FamilyState { at: self.at, labels, memory });
+            }
+        }
+        if !unread {
+            state.last_read = self.at;
+        }
+        state.reported = start.from.map(|_| self.at);
+        state
+    }
+
+    fn read_family(
+        &self,
+        family: &Family,
+        labels: &BTreeSet<String>,
+        request: &SeriesRequest,
+        start: &BlockStart,
+    ) -> FamilyReading {
+        let label_list: Vec<String> = labels.iter().cloned().collect();
+        let read = self
+            .snapshot(self.at_end, family, &label_list, request)
+            .and_then(|now| Ok((now, self.targets(self.at_end, &family.source)?)));
+        let (now, targets) = match read {
+            Ok(read) => read,
+            Err(gap) => return FamilyReading::Unread(gap),
+        };
+        let context = self.context(self.at, family, labels);
+        let facts = |process: &Process| self.facts(&family.source, process);
+        let memory = match self.memory_at_start(family, &label_list, request, start) {
+            Ok(memory) => memory,
+            Err(gap) => {
+                // If Prometheus has no data of the start, the counting starts at this reading.
+                let started_here = || Memory::default().advance(&now, &targets, &facts, context).0;
+                let memory = (gap == Gap::NoBaseline).then(started_here);
+                return FamilyReading::NoStart { gap, labels: label_list, memory };
+            }
+        };
+        let stale = start.from.and_then(|from| self.stale_seconds(&family.source, &memory, &now, &targets, from));
+        if let Some(seconds) = stale {
+            return FamilyReading::Unread(Gap::Stale { seconds });
+        }
+        let (memory, counts) = memory.advance(&now, &targets, &facts, context);
+        FamilyReading::Counted { labels: label_list, counts, memory }
+    }
+
+    fn context(&self, at: Timestamp, family: &Family, labels: &BTreeSet<String>) -> ReadingContext {
+        let buckets = match (labels.contains(BOUND), family.native) {
+            (false, _) => BucketKind::None,
+            (true, false) => BucketKind::Classic,
+            (true, true) => BucketKind::Native,
+        };
+        // The facts are of now, which is at most one interval after the tick.
+        let facts_lead = Span::from_millis(self.options.lag.as_millis() + self.options.interval.as_millis());
+        ReadingContext { since: self.watch.since, at, facts_lead, buckets }
+    }
+
+    /// Returns the family's memory as of the start of the block.
+    fn memory_at_start(
+        &self,
+        family: &Family,
+        label_list: &[String],
+        request: &SeriesRequest,
+        start: &BlockStart,
+    ) -> Result<Memory, Gap> {
+        let labels: BTreeSet<String> = label_list.iter().cloned().collect();
+        let known = start.state.families.get(family).map(|known| known.memory.clone()).unwrap_or_default();
+        let missing = start.missing(family, &labels);
+        if missing == MissingStart::Nothing {
+            return Ok(known);
+        }
+        let snapshot = self.snapshot(self.at_start, family, label_list, request)?;
+        let targets = self.targets(self.at_start, &family.source)?;
+        let context = self.context(start.state.last_read, family, &labels);
+        let facts = |process: &Process| self.facts(&family.source, process);
+        if missing == MissingStart::Values {
+            return Ok(known.advance(&snapshot, &targets, &facts, context).0);
+        }
+        let past = start.past(self.options.lag);
+        let points = self.at_start.points(&SeriesRequest::PastSeries(family.clone(), labels, past), self.index)?;
+        let classes = Snapshot::past_classes(family, label_list, &points);
+        let mut seen: Vec<Process> = Vec::new();
+        if family.source.has_targets() {
+            let points = self.at_start.points(&SeriesRequest::PastTargets(family.source.clone(), past), self.index)?;
+            seen.extend(
+                points.iter().filter(|point| point.value == 1.0).map(|point| process_of(&family.source, point)),
+            );
+        }
+        if classes.is_empty() && seen.is_empty() {
+            // Prometheus has no data of that time. Processes that exist now may have been counted before.
+            return Err(Gap::NoBaseline);
+        }
+        Ok(Memory::restored(&snapshot, &targets, seen, classes, &facts, context))
+    }
+
+    fn snapshot(
+        &self,
+        answers: &Answers,
+        family: &Family,
+        labels: &[String],
+        request: &SeriesRequest,
+    ) -> Result<Snapshot, Gap> {
+        Ok(Snapshot::read(family, labels, &answers.points(request, self.index)?))
+    }
+
+    fn targets(&self, answers: &Answers, source: &SeriesSource) -> Result<Targets, Gap> {
+        if !source.has_targets() {
+            return Ok(None);
+        }
+        let points = answers.points(&SeriesRequest::Targets(source.clone()), self.index)?;
+        // No `up` series at all (a pushed metric, other labels) means that the targets are unknown, and not that all of
+        // them have left.
+        Ok(Some(read_targets(source, &points)).filter(|targets| !targets.is_empty()))
+    }
+
+    fn pod(&self, source: &SeriesSource, process: &Process) -> Option<PodFacts> {
+        self.pods.locate(source.value(process, "namespace")?, source.value(process, "pod")?)
+    }
+
+    fn facts(&self, source: &SeriesSource, process: &Process) -> ProcessFacts {
+        if source.service.is_some() {
+            return ProcessFacts::default();
+        }
+        let Some(pod) = self.pod(source, process) else { return ProcessFacts::default() };
+        let container = source.value(process, "container").and_then(|name| pod.restarts.get(name)).copied();
+        let label = |label| source.value(process, label).unwrap_or_default().to_owned();
+        ProcessFacts {
+            pod: Some((label("namespace"), label("pod"))),
+            started: Some(pod.started),
+            restarts: Some(container.unwrap_or_else(|| pod.restarts.values().sum())),
+        }
+    }
+
+    /// Returns the arm of a class of a process, or of the process as a whole. A gateway's process serves both arms and
+    /// counts as the stable's.
+    fn arm_of(&self, source: &SeriesSource, process: &Process, class: Option<&Class>) -> Option<ArmReading> {
+        if source.service.is_some() {
+            let Some(class) = class else { return Some(ArmReading::Stable) };
+            let [stable, canary] = service_values(source, self.watch, self.pods)?;
+            return match class.owner.as_ref()? {
+                owner if *owner == canary => self.watch.canary.as_ref().map(|_| ArmReading::Canary),
+                owner => (*owner == stable).then_some(ArmReading::Stable),
+            };
+        }
+        let pod = self.pod(source, process)?;
+        let is_of = |arm: &ArmKey| {
+            arm.deployment_uid == pod.deployment_uid && arm.pod_hash.as_ref().is_none_or(|hash| *hash == pod.pod_hash)
+        };
+        match &self.watch.canary {
+            Some(canary) if is_of(canary) => Some(ArmReading::Canary),
+            _ => is_of(&self.watch.stable).then_some(ArmReading::Stable),
+        }
+    }
+
+    /// Returns the age of the newest sample in seconds if it is stale: the last scrape of a target that is up is too
+    /// old, or no process of an arm that had some can be scraped any more. `None`: the samples can be used.
+    fn stale_seconds(
+        &self,
+        source: &SeriesSource,
+        memory: &Memory,
+        now: &Snapshot,
+        targets: &Targets,
+        from: Timestamp,
+    ) -> Option<u64> {
+        let seconds = |at: Timestamp| at.as_millisecond() as f64 / 1000.0;
+        let age = |scraped: f64| (seconds(self.at) - scraped).max(0.0) as u64;
+        let arm_of = |process: &Process| self.arm_of(source, process, None);
+        let Some(targets) = targets else {
+            let had_series = memory.processes().any(|process| arm_of(process).is_some());
+            let has_series = now.0.keys().any(|process| arm_of(process).is_some());
+            let had_targets = memory.scraped().any(|(process, _)| arm_of(process).is_some());
+            return (had_targets || had_series && !has_series).then(|| age(seconds(from)));
+        };
+        let limit = 2.5 * self.options.scrape_interval.as_secs_f64();
+        let own: Vec<_> = targets.iter().filter_map(|(process, target)| Some((arm_of(process)?, target))).collect();
+        let old = own.iter().filter(|(_, target)| target.up && seconds(self.at) - target.scraped > limit);
+        if let Some(oldest) = old.map(|(_, target)| age(target.scraped)).max() {
+            return Some(oldest);
+        }
+        [ArmReading::Canary, ArmReading::Stable].into_iter().find_map(|arm| {
+            let scrapes = memory.scraped().filter(|(process, _)| arm_of(process) == Some(arm));
+            let last = scrapes.map(|(_, scraped)| scraped).max_by(f64::total_cmp)?;
+            let is_down =
+                own.iter().any(|(of, _)| *of == arm) && !own.iter().any(|(of, target)| *of == arm && target.up);
+            (is_down || own.is_empty()).then(|| age(last))
+        })
+    }
+
+    fn samples(&self, readings: &BTreeMap<Family, FamilyReading>) -> BTreeMap<String, Sample> {
+        let metrics = self.watch.metrics.iter().filter(|(_, metric)| metric.kind != MetricKind::Availability);
+        metrics
+            .map(|(name, metric)| {
+                let sample = match metric.kind {
+                    MetricKind::Query => self.query_samples.get(name).cloned().unwrap_or(Sample::Gap(Gap::NoBaseline)),
+                    MetricKind::Gauge => self.gauge(metric).unwrap_or_else(Sample::Gap),
+                    _ => self.with_counts(metric, readings, counted_sample).unwrap_or_else(Sample::Gap),
+                };
+                (name.clone(), sample)
+            })
+            .collect()
+    }
+
+    fn gauge(&self, metric: &Metric) -> Result<Sample, Gap> {
+        let source = SeriesSource::of(metric);
+        let own = families(metric);
+        let request = self
+            .requests
+            .keys()
+            .find(|request| matches!(request, SeriesRequest::Series(family, _) if own.contains(family)));
+        let Some(request @ SeriesRequest::Series(family, labels)) = request else { return Err(Gap::NoBaseline) };
+        let labels: Vec<String> = labels.iter().cloned().collect();
+        let now = self.snapshot(self.at_end, family, &labels, request)?;
+        let targets = self.targets(self.at_end, &source)?;
+        match self.stale_seconds(&source, &Memory::default(), &now, &targets, self.at) {
+            Some(seconds) => Err(Gap::Stale { seconds }),
+            None => Ok(gauge_sample(&now, &|process, class| self.arm_of(&source, process, class))),
+        }
+    }
+
+    /// Returns the readings of the stable's single processes, for the metrics in `Watch::each`.
+    fn stable_processes(&self, readings: &BTreeMap<Family, FamilyReading>) -> BTreeMap<String, Vec<Reading>> {
+        let processes = self.parts(&self.watch.each, readings, ArmReading::Stable, |_, process| Some(process.clone()));
+        processes.map(|(name, parts)| (name, parts.into_values().collect())).collect()
+    }
+
+    /// Returns the readings of the single pods of the version that is judged, for the metrics in `Watch::named`.
+    fn judged_pods(&self, readings: &BTreeMap<Family, FamilyReading>) -> BTreeMap<String, BTreeMap<String, Reading>> {
+        let judged = if self.watch.canary.is_some() { ArmReading::Canary } else { ArmReading::Stable };
+        let pod = |source: &SeriesSource, process: &Process| source.value(process, "pod").map(str::to_owned);
+        self.parts(&self.watch.named, readings, judged, pod).filter(|(_, pods)| !pods.is_empty()).collect()
+    }
+
+    /// Returns the readings of the parts of `arm`, for the metrics with the names `wanted`. Metrics with a gap are left
+    /// out.
+    fn parts<'s, K: Ord>(
+        &'s self,
+        wanted: &'s BTreeSet<String>,
+        readings: &'s BTreeMap<Family, FamilyReading>,
+        arm: ArmReading,
+        part: impl Fn(&SeriesSource, &Process) -> Option<K> + Copy + 's,
+    ) -> impl Iterator<Item = (String, BTreeMap<K, Reading>)> + 's {
+        self.watch.metrics.iter().filter(|(name, _)| wanted.contains(*name)).filter_map(move |(name, metric)| {
+            let source = SeriesSource::of(metric);
+            let read = |metric: &Metric, all: &ArmCounts<'_>, hits: Option<&ArmCounts<'_>>| {
+                part_readings(metric, all, hits, arm, |process| part(&source, process))
+            };
+            Some((name.clone(), self.with_counts(metric, readings, read).ok()?))
+        })
+    }
+
+    /// Returns the result of `read` for the counts of the metric's family, and of the family of its hits if there is
+    /// one.
+    ///
+    /// # Errors
+    /// The first gap of the families.
+    fn with_counts<T>(
+        &self,
+        metric: &Metric,
+        readings: &BTreeMap<Family, FamilyReading>,
+        read: impl FnOnce(&Metric, &ArmCounts<'_>, Option<&ArmCounts<'_>>) -> T,
+    ) -> Result<T, Gap> {
+        let source = SeriesSource::of(metric);
+        let arm_of = |process: &Process, class: Option<&Class>| self.arm_of(&source, process, class);
+        let counts: Vec<ArmCounts<'_>> = families(metric)
+            .iter()
+            .map(|family| match readings.get(family) {
+                Some(FamilyReading::Counted { labels, counts, .. }) => {
+                    Ok(ArmCounts { labels, counts, arm_of: &arm_of })
+                }
+                Some(FamilyReading::NoStart { gap, .. } | FamilyReading::Unread(gap)) => Err(gap.clone()),
+                None => Err(Gap::NoBaseline),
+            })
+            .collect::<Result<_, Gap>>()?;
+        let all = counts.first().ok_or(Gap::NoBaseline)?;
+        Ok(read(metric, all, counts.get(1)))
+    }
+}

@@ -1,0 +1,144 @@
+//! The sampler itself: one reading of all watches at every tick.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use bellwether_core::ids::Workload;
+use bellwether_core::measure::block::{Block, Gap, Reading, Sample};
+use bellwether_core::measure::metric::{Metric, MetricKind};
+use bellwether_core::measure::watch::{ArmKey, Watch};
+use bellwether_core::time::{Span, Timestamp};
+use futures::future::join_all;
+
+use super::answers::{Answers, SeriesFetcher, gap};
+use super::block::WatchTick;
+use super::options::Options;
+use super::plan::{SeriesRequest, raw_query, series_requests};
+use super::reading::query_reading;
+use super::state::{BlockStart, SamplerState};
+use crate::ports::{Metrics, PodDirectory};
+
+/// Reads the counters of all watches and keeps the last reading of each.
+pub struct Sampler {
+    metrics: Arc<dyn Metrics>,
+    pods: Arc<dyn PodDirectory>,
+    options: Options,
+    states: BTreeMap<Workload, SamplerState>,
+}
+
+impl Sampler {
+    /// Returns a sampler without any reading yet.
+    pub fn new(metrics: Arc<dyn Metrics>, pods: Arc<dyn PodDirectory>, options: Options) -> Sampler {
+        Sampler { metrics, pods, options, states: BTreeMap::new() }
+    }
+
+    /// Reads the counters as of `at` (see [`super::ticks::grid`]) and returns the blocks that end there, by workload.
+    /// The first reading of a watch gives no block: its first block starts there. States of workloads without a watch
+    /// are dropped.
+    pub async fn tick(&mut self, watches: &[Watch], at: Timestamp) -> Vec<(Workload, Block)> {
+        let by_workload: BTreeMap<&Workload, &Watch> = watches.iter().map(|watch| (&watch.workload, watch)).collect();
+        self.states.retain(|workload, _| by_workload.contains_key(workload));
+        let (watches, starts): (Vec<Watch>, Vec<BlockStart>) = by_workload
+            .into_iter()
+            .filter_map(|(workload, watch)| {
+                Some((watch.clone(), BlockStart::of(watch, self.states.get(workload), at)?))
+            })
+            .unzip();
+
+        let requests = series_requests(&watches);
+        let fetcher = SeriesFetcher { metrics: &*self.metrics, pods: &*self.pods, watches: &watches };
+        let (at_end, at_starts, query_samples) = futures::join!(
+            fetcher.fetch(&requests, at),
+            fetch_starts(&fetcher, &requests, &starts, self.options.lag),
+            self.query_samples(&watches, at)
+        );
+
+        let mut blocks = Vec::new();
+        for (((index, watch), start), query_samples) in watches.iter().enumerate().zip(starts).zip(query_samples) {
+            let at_start = start.from.and_then(|from| at_starts.get(&from));
+            let tick = WatchTick {
+                index,
+                watch,
+                at,
+                requests: &requests,
+                at_end: &at_end,
+                // Without a request for the start, the answers of the start are never looked at.
+                at_start: at_start.unwrap_or(&at_end),
+                query_samples,
+                pods: &*self.pods,
+                options: &self.options,
+            };
+            let (block, state) = tick.finish(start);
+            self.states.insert(watch.workload.clone(), state);
+            blocks.extend(block.map(|block| (watch.workload.clone(), block)));
+        }
+        blocks
+    }
+
+    /// Returns the samples of the raw queries of each watch, by metric.
+    async fn query_samples(&self, watches: &[Watch], at: Timestamp) -> Vec<BTreeMap<String, Sample>> {
+        join_all(watches.iter().map(|watch| async move {
+            let raw = watch.metrics.iter().filter(|(_, metric)| metric.kind == MetricKind::Query);
+            let samples =
+                raw.map(|(name, metric)| async move { (name.clone(), self.query_sample(watch, metric, at).await) });
+            join_all(samples).await.into_iter().collect()
+        }))
+        .await
+    }
+
+    async fn query_sample(&self, watch: &Watch, metric: &Metric, at: Timestamp) -> Sample {
+        let stable = self.query_value(watch, metric, &watch.stable, at);
+        let canary = async {
+            match &watch.canary {
+                Some(canary) => self.query_value(watch, metric, canary, at).await,
+                None => Ok(None),
+            }
+        };
+        match futures::join!(canary, stable) {
+            (Ok(canary), Ok(stable)) => Sample::Arms { canary, stable },
+            (Err(gap), _) | (_, Err(gap)) => Sample::Gap(gap),
+        }
+    }
+
+    async fn query_value(
+        &self,
+        watch: &Watch,
+        metric: &Metric,
+        arm: &ArmKey,
+        at: Timestamp,
+    ) -> Result<Option<Reading>, Gap> {
+        let text = raw_query(metric, &watch.workload, &watch.stable, arm, &*self.pods, self.options.window);
+        let text = text.map_err(|what| Gap::Malformed { what })?;
+        let points = self.metrics.instant(&text, at).await.map_err(|error| gap(&error))?;
+        query_reading(&points.iter().map(|point| point.value).collect::<Vec<_>>())
+    }
+}
+
+/// Fetches the values that the states lack, as of the instants at which the blocks start. The answers are by instant.
+async fn fetch_starts(
+    fetcher: &SeriesFetcher<'_>,
+    requests: &BTreeMap<SeriesRequest, Vec<usize>>,
+    starts: &[BlockStart],
+    lag: Span,
+) -> BTreeMap<Timestamp, Answers> {
+    let mut by_instant: BTreeMap<Timestamp, BTreeMap<SeriesRequest, Vec<usize>>> = BTreeMap::new();
+    for (index, start) in starts.iter().enumerate() {
+        let Some(from) = start.from else { continue };
+        let own = requests.iter().filter(|(_, watches)| watches.binary_search(&index).is_ok());
+        for request in start.missing_requests(own.map(|(request, _)| request), lag) {
+            by_instant.entry(from).or_default().entry(request).or_default().push(index);
+        }
+    }
+    let fetched = by_instant.iter().map(|(at, requests)| async move { (*at, fetcher.fetch(requests, *at).await) });
+    join_all(fetched).await.into_iter().collect()
+}
+
+#[async_trait::async_trait]
+impl crate::ports::BlockSource for Sampler {
+    async fn tick(&mut self, watches: &[Watch], at: Timestamp) -> Vec<(Workload, Block)> {
+        let stopwatch = crate::clock::Stopwatch::start();
+        let blocks = Sampler::tick(self, watches, at).await;
+        crate::metrics::sampler_tick(stopwatch.elapsed());
+        blocks
+    }
+}
