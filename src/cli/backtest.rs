@@ -13,7 +13,7 @@ use bellwether_core::policy::Policy;
 use bellwether_core::time::{Span, Timestamp};
 use bellwether_lab::backtest::alarms::{FalseAlarms, false_alarms, one_pod_as_canary};
 use bellwether_lab::backtest::canaries::{FoundCanary, canaries};
-use bellwether_lab::backtest::theirs::{Rival, errors};
+use bellwether_lab::backtest::rival::{Rival, only_ratio};
 use bellwether_lab::backtest::{BacktestJudge, Judged, length};
 use bellwether_lab::rivals::recording::{Form, RecordedQuery};
 use clap::{Args, ValueEnum};
@@ -208,7 +208,7 @@ fn judges(policy: &Policy, args: &BacktestArgs, blocks: &[Block], lasts: Span) -
     let mut judges = vec![BacktestJudge::Ours(Box::new(policy.clone()))];
     if args.import.is_empty() {
         // The default settings judge one share of errors, so they need a recording with exactly one.
-        let rivals = errors(blocks).map(|errors| Rival::usual(&errors, lasts)).unwrap_or_default();
+        let rivals = only_ratio(blocks).map(|errors| Rival::usual(&errors, lasts)).unwrap_or_default();
         judges.extend(rivals.into_iter().map(BacktestJudge::Theirs));
     }
     let queries: BTreeMap<String, RecordedQuery> =

@@ -9,7 +9,8 @@ use bellwether_core::measure::metric::Unit;
 use bellwether_core::policy::Policy;
 use bellwether_core::time::{Span, Timestamp};
 use bellwether_lab::backtest::BacktestJudge;
-use bellwether_lab::backtest::alarms::{FalseAlarms, false_alarms, one_pod_as_canary, pods};
+use bellwether_lab::backtest::alarms::{FalseAlarms, false_alarms, one_pod_as_canary};
+use bellwether_lab::backtest::blocks::most_pods;
 use clap::Args;
 use serde::Serialize;
 
@@ -72,7 +73,7 @@ pub async fn run(args: &CalibrateArgs, common: &Common) -> anyhow::Result<u8> {
 
 /// Counts the false alarms of each check alone, with each pod as the canary.
 fn calibrate(policy: &Policy, blocks: &[Block], stretch: Span) -> anyhow::Result<Vec<CheckAlarms>> {
-    let count = pods(blocks);
+    let count = most_pods(blocks);
     if count < 2 {
         bail!(
             "the past has no time with two pods of the workload, so there is nothing to compare; read a longer past with --over"

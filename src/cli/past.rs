@@ -151,7 +151,7 @@ impl PodDirectory for PastPods {
 #[cfg(test)]
 mod tests {
     use bellwether_core::ids::WorkloadKind;
-    use bellwether_lab::plan::Present;
+    use bellwether_lab::plan::CheckTraffic;
 
     use super::*;
     use crate::config;
@@ -222,7 +222,7 @@ mod tests {
         let end = Timestamp::from_second(end).unwrap();
         let stretch = TimeRange::before(end, Span::from_secs(3600), Span::from_secs(15));
         let blocks = sources.blocks(policy, &workload, "uid".to_owned(), false, stretch).await;
-        let present = Present::of(&blocks, &policy.steps[0].checks[0]).unwrap();
+        let present = CheckTraffic::of(&blocks, &policy.steps[0].checks[0]).unwrap();
         assert!((present.rps - 20.0).abs() < 0.2, "{present:?}");
         assert!((present.share - 0.005).abs() < 0.0005, "{present:?}");
         assert_eq!(present.clusters.map(|clusters| clusters.pods), Some(2), "{present:?}");

@@ -10,7 +10,7 @@ use bellwether_core::judge::check::Check;
 use bellwether_core::measure::metric::{RawLimit, Unit};
 use bellwether_core::policy::Policy;
 use bellwether_core::time::Span;
-use bellwether_lab::plan::{CheckPlan, Present, RolloutForecast, RolloutPlan};
+use bellwether_lab::plan::{CheckPlan, CheckTraffic, RolloutForecast, RolloutPlan};
 use clap::Args;
 
 use super::past::PastRequest;
@@ -70,7 +70,7 @@ pub async fn run(args: &PlanArgs, common: &Common) -> anyhow::Result<u8> {
         Some(workload) => {
             let blocks =
                 past::blocks(&config, policy, workload, PastRequest { over: HOUR, to: None, canary: false }).await?;
-            let of = |check: &Check| Some((check.name.clone(), Present::of(&blocks, check)?));
+            let of = |check: &Check| Some((check.name.clone(), CheckTraffic::of(&blocks, check)?));
             checks(policy).filter_map(of).collect()
         }
         None => given_traffic(policy, args.rps.unwrap_or(0.0), &args.share)?,
@@ -118,7 +118,7 @@ fn checks(policy: &Policy) -> impl Iterator<Item = &Check> {
 }
 
 /// Returns the traffic of each check by the arguments. If several shares are for a check, the last one counts.
-fn given_traffic(policy: &Policy, rps: f64, shares: &[Share]) -> anyhow::Result<BTreeMap<String, Present>> {
+fn given_traffic(policy: &Policy, rps: f64, shares: &[Share]) -> anyhow::Result<BTreeMap<String, CheckTraffic>> {
     let known: Vec<&str> = checks(policy).map(|check| check.name.as_str()).collect();
     let mut named = shares.iter().filter_map(|share| share.check.as_deref());
     if let Some(name) = named.find(|name| !known.contains(name)) {
@@ -128,7 +128,7 @@ fn given_traffic(policy: &Policy, rps: f64, shares: &[Share]) -> anyhow::Result<
     for name in known {
         let share = shares.iter().rev().find(|share| share.check.as_deref().is_none_or(|check| check == name));
         if let Some(share) = share {
-            let numbers = Present::new(rps, share.share, None);
+            let numbers = CheckTraffic::new(rps, share.share, None);
             present.insert(name.to_owned(), numbers.with_context(|| format!("--rps {rps}"))?);
         }
     }
@@ -148,7 +148,7 @@ pub fn render(plan: &RolloutForecast, block: Span, lag: Span) -> String {
 
 fn check_text(check: &CheckPlan) -> String {
     let Some(present) = &check.present else { return format!("{}: {}\n", check.check, unsaid(&check.rollout)) };
-    if let RolloutPlan::Unsaid(_) = check.rollout {
+    if let RolloutPlan::Unknown(_) = check.rollout {
         return format!("{}: {}\n", check.check, unsaid(&check.rollout));
     }
     let mut text = format!("{}: {present}\n", check.check);
@@ -171,13 +171,13 @@ fn check_text(check: &CheckPlan) -> String {
                 Unit::Percent.show(*healthy)
             )
         }
-        RolloutPlan::Evidence { proof: None, .. } | RolloutPlan::Unsaid(_) => text,
+        RolloutPlan::Evidence { proof: None, .. } | RolloutPlan::Unknown(_) => text,
     }
 }
 
 fn unsaid(rollout: &RolloutPlan) -> &str {
     match rollout {
-        RolloutPlan::Unsaid(why) => why,
+        RolloutPlan::Unknown(why) => why,
         RolloutPlan::Evidence { .. } | RolloutPlan::Looks { .. } => "",
     }
 }
@@ -204,7 +204,7 @@ fn rollout_rows(rollout: &RolloutPlan) -> Vec<Vec<String>> {
         RolloutPlan::Looks { faults, .. } => {
             faults.iter().map(|(fault, of)| row(fault.to_string(), share(*of))).collect()
         }
-        RolloutPlan::Unsaid(_) => Vec::new(),
+        RolloutPlan::Unknown(_) => Vec::new(),
     }
 }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use bellwether_core::engine::view::{CheckView, DecisionView, RolloutView};
 use bellwether_core::ids::Weight;
 use bellwether_core::time::{Span, Timestamp};
-use bellwether_lab::plan::{Present, RolloutForecast};
+use bellwether_lab::plan::{CheckTraffic, RolloutForecast};
 use clap::CommandFactory;
 use expect_test::{Expect, expect};
 
@@ -169,7 +169,7 @@ fn plan_prints_for_each_step_the_faults_that_are_found_and_the_time_or_the_remed
         ..crate::config::Sources::default()
     })
     .unwrap();
-    let present = Present::new(100.0, 0.001, None).unwrap();
+    let present = CheckTraffic::new(100.0, 0.001, None).unwrap();
     let errors = BTreeMap::from([("error-rate".to_owned(), present)]);
     let block = Span::from_secs(15);
     let plan = RolloutForecast::new(&config.policies[0], &errors, block);
@@ -178,7 +178,7 @@ fn plan_prints_for_each_step_the_faults_that_are_found_and_the_time_or_the_remed
         &expect![[r#"
             policy canary: its steps take at least 20m, with a look every 15s
 
-            error-rate: 100 requests/s, 0.1 % bad, clusters not known and taken for 2
+            error-rate: 100 requests/s, 0.1 % bad, clusters unknown, φ assumed to be 2
             STEP  WEIGHT  LASTS  CANARY          FOUND AFTER
             1     5 %     5m     0.15 % (1.5x)   allowed by limit and margin
             1     5 %     5m     0.2 % (2x)      allowed by limit and margin

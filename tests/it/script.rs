@@ -10,7 +10,7 @@ use tokio::sync::mpsc;
 
 use crate::broker_script::{Model, Op, Script, Seen, Sight, Way, World, play, text};
 use crate::journal_suite::opened;
-use bellwether_sim::broker::Answer;
+use bellwether_sim::broker::CommitAnswer as Answer;
 
 const WAYS: [Way; 3] = [Way::Member, Way::Stranger, Way::Raw];
 

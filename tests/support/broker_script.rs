@@ -11,7 +11,8 @@ use std::collections::BTreeMap;
 
 use bellwether::ports;
 
-use bellwether_sim::broker::{Answer, Batch, Broker, Fate, Fenced, Producer, Topics};
+use bellwether_sim::broker::TransactionBatch as Batch;
+use bellwether_sim::broker::{Broker, CommitAnswer as Answer, Fate, Fenced, Producer, Topics};
 use bellwether_sim::dice::Dice;
 
 /// Keys of the journal: few, so that they are often written again.
@@ -248,7 +249,7 @@ impl Topics for Words {
         self.decisions.extend(writes.decisions.iter().map(|(_, json)| text(json)));
     }
 
-    fn nothing(writes: &ports::Batch) -> bool {
+    fn is_empty(writes: &ports::Batch) -> bool {
         writes.is_empty()
     }
 }

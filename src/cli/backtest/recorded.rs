@@ -10,7 +10,7 @@ use bellwether_core::input::event::{Event, Outcome};
 use bellwether_core::measure::block::Block;
 use bellwether_core::measure::calibration::Calibration;
 use bellwether_core::rollout::decision::DecisionKind;
-use bellwether_lab::backtest::canaries::has_canary;
+use bellwether_lab::backtest::blocks::has_canary;
 use serde_json::Value;
 
 /// One test case: the blocks of one rollout, or of a recording of blocks alone.

@@ -23,7 +23,7 @@ use tokio::sync::mpsc;
 
 use super::{PATIENCE, client, event, key_on};
 use crate::broker_script::{Agreed, Op, Script, Seen, Sight, Way, World, play, text};
-use bellwether_sim::broker::Answer;
+use bellwether_sim::broker::CommitAnswer as Answer;
 
 const SEEDS: u64 = 40;
 const STEPS: usize = 25;

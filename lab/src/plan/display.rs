@@ -1,30 +1,32 @@
-//! A plan in words.
+//! The texts of a plan.
 
 use std::fmt;
 
-use super::{Detection, Fault, Looks, Present, ProofPlan};
+use super::forecast::{Detection, Fault, ProofPlan};
+use super::looks::SimulatedSteps;
+use super::traffic::CheckTraffic;
 use bellwether_core::measure::metric::Unit;
 use bellwether_core::time::Span;
 
-/// A median of simulated times: whole minutes where they are many.
-pub(super) fn about(time: Span) -> String {
+/// Writes a median of simulated times, in whole minutes from ten minutes on.
+fn about(time: Span) -> String {
     let minute = 60_000;
     let ms = time.as_millis();
     let rounded = if ms < 10 * minute { ms } else { (ms + minute / 2) / minute * minute };
     format!("about {}", Span::from_millis(rounded))
 }
 
-/// A part of the runs, and never a certainty.
-fn part(part: f64, runs: u64) -> String {
-    match part {
+/// Writes a share of the runs. A share of 0 is written as a bound, because it is not certain.
+fn share(share: f64, runs: u64) -> String {
+    match share {
         0.0 => format!("fewer than 1 in {runs}"),
         1.0 => "all".to_owned(),
-        part => Unit::Percent.show(part),
+        share => Unit::Percent.show(share),
     }
 }
 
 impl fmt::Display for Fault {
-    /// `0.2 % (2x)`, `2 % (limit x2)`.
+    /// Writes the share and its multiple, as in `0.2 % (2x)` or `2 % (limit x2)`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let share = Unit::Percent.show(self.share);
         match self.times {
@@ -34,12 +36,12 @@ impl fmt::Display for Fault {
     }
 }
 
-impl fmt::Display for Present {
+impl fmt::Display for CheckTraffic {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} requests/s, {} bad, ", Unit::Number.show(self.rps), Unit::Percent.show(self.share))?;
         match self.clusters {
             Some(clusters) => write!(f, "clusters of {:.1} in {} pods", clusters.phi, clusters.pods),
-            None => write!(f, "clusters not known and taken for {}", self.phi()),
+            None => write!(f, "clusters unknown, φ assumed to be {}", self.phi()),
         }
     }
 }
@@ -58,22 +60,22 @@ impl fmt::Display for Detection {
                     (None, None) => f.write_str("no weight up to 50 % would do"),
                 }
             }
-            Detection::Looks(looks) => looks.fmt(f),
+            Detection::Looks(steps) => steps.fmt(f),
         }
     }
 }
 
-impl fmt::Display for Looks {
+impl fmt::Display for SimulatedSteps {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} rolled back", part(self.rolled_back, self.runs))?;
+        write!(f, "{} rolled back", share(self.rolled_back, self.runs))?;
         if let Some(after) = self.after {
             write!(f, ", {}", about(after))?;
         }
-        if self.unsaid > 0.5 {
+        if self.undecided > 0.5 {
             write!(
                 f,
                 "; at its end too few requests to judge, or over the limit, in {}",
-                part(self.unsaid, self.runs)
+                share(self.undecided, self.runs)
             )?;
         }
         Ok(())
@@ -91,7 +93,7 @@ impl fmt::Display for ProofPlan {
             }
             (false, None) => write!(
                 f,
-                "{time}, later than the steps last; no last weight up to 50 % would do, so let it last longer or ask for \
+                "{time}, later than the steps last; no last weight up to 50 % would do, so make the step longer or set \
                  proof = \"no-alarm\""
             ),
         }

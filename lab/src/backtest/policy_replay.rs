@@ -1,9 +1,13 @@
-//! A Bellwether policy on a recording: the engine itself, in observe mode, with the recorded blocks.
+//! The run of a policy over a recording, by the engine itself in observe mode.
 //!
-//! The engine gets a healthy workload, a request and the recorded blocks, and decides as it would have. Everything that a recording
-//! doesn't hold (approvals, suites, models, people, gateways) is left out of the policy first. The clock stands at the end of each
-//! block, so the decisions come at the ends of blocks.
+//! The engine gets a healthy workload, a request and the recorded blocks, and decides as the daemon would have decided.
+//! The parts of a policy for which a recording has no data (approvals, suites, models, the guard) are removed first.
+//! The time is the end of each block, so decisions are made at the ends of blocks.
 
+use std::collections::BTreeMap;
+
+use super::judged::Judged;
+use crate::rivals::RivalEnd;
 use bellwether_core::engine::Engine;
 use bellwether_core::ids::{EventId, Images, TemplateHash, Workload, WorkloadKind};
 use bellwether_core::input::effect::{Act, Effect};
@@ -14,12 +18,9 @@ use bellwether_core::measure::calibration::Calibration;
 use bellwether_core::policy::{Match, Mode, Policy};
 use bellwether_core::rollout::decision::{DecisionKind, Ending};
 use bellwether_core::time::{Span, Timestamp};
-use std::collections::BTreeMap;
 
-use super::Judged;
-use crate::rivals::RivalEnd;
-
-/// Returns the decision of `policy` about a rollout that begins with the first block; `None` if there is no block.
+/// Decides by `policy` about a rollout that begins with the first block, with the calibrations of the time before it.
+/// Returns `None` without blocks.
 pub(super) fn judge(policy: &Policy, blocks: &[Block], calibrations: &[Calibration]) -> Option<Judged> {
     let (start, end) = (blocks.first()?.from, blocks.last()?.to);
     let mut replay = Replay::begin(policy, calibrations, start);
@@ -32,7 +33,7 @@ pub(super) fn judge(policy: &Policy, blocks: &[Block], calibrations: &[Calibrati
     Some(Judged::new(&policy.name, held.then_some(RivalEnd::Held), (start, end), why))
 }
 
-/// An engine with one rollout under way.
+/// An engine with one running rollout.
 struct Replay<'a> {
     engine: Engine,
     workload: Workload,
@@ -40,6 +41,7 @@ struct Replay<'a> {
 }
 
 impl<'a> Replay<'a> {
+    /// Starts the engine and requests a rollout.
     fn begin(policy: &Policy, calibrations: &'a [Calibration], start: Timestamp) -> Replay<'a> {
         let workload = Workload {
             cluster: "recording".to_owned(),
@@ -66,11 +68,13 @@ impl<'a> Replay<'a> {
         replay
     }
 
-    /// Takes a block in. Returns how it ends the rollout, and the sentence.
+    /// Adds a block, and returns the end of the rollout with its reason if the block causes it.
     fn measure(&mut self, block: &Block) -> Option<(RivalEnd, String)> {
         self.tell(Event::Measured { workload: self.workload.clone(), block: block.clone() }, block.to)
     }
 
+    /// Gives an event to the engine and answers the resulting effects. Returns the end of the rollout with its reason
+    /// if the event causes it.
     fn tell(&mut self, event: Event, now: Timestamp) -> Option<(RivalEnd, String)> {
         let mut events = vec![event];
         let mut end = None;
@@ -91,7 +95,7 @@ impl<'a> Replay<'a> {
         end
     }
 
-    /// Returns the outcome of an effect in a cluster where everything works.
+    /// Returns the outcome of an effect in a healthy cluster; `None` for effects that observe mode does not request.
     fn answer(&self, effect: &Effect) -> Option<Event> {
         let outcome = match &effect.act {
             Act::Preflight { .. } => Outcome::Preflight(Box::new(Preflight { status: status(), issues: Vec::new() })),
@@ -100,7 +104,7 @@ impl<'a> Replay<'a> {
                 calibrations: self.calibrations.to_vec(),
                 queries: BTreeMap::new(),
             },
-            // Observe mode asks for no writes, and nobody is notified of a replay.
+            // Observe mode requests no writes, and a replay sends no messages.
             Act::ApplyCanary { .. }
             | Act::SetWeight { .. }
             | Act::Promote { .. }
@@ -113,12 +117,13 @@ impl<'a> Replay<'a> {
         Some(Event::Performed { workload: effect.workload.clone(), effect: effect.id.clone(), outcome })
     }
 
+    /// Returns the reason for the end of the rollout, as one sentence.
     fn conclusion(&self) -> Option<String> {
         let rollout = self.engine.state(&self.workload)?.rollout.as_ref()?;
         rollout.conclusion.as_ref().map(|conclusion| conclusion.reason.to_string())
     }
 
-    /// Whether the rollout is held at the end of the recording, and why nothing was decided.
+    /// Returns whether the rollout is held at the end of the recording, and the reason for which it is undecided.
     fn standing(&self) -> (bool, String) {
         let rollout = self.engine.state(&self.workload).and_then(|state| state.rollout.as_ref());
         rollout.map_or_else(
@@ -131,7 +136,7 @@ impl<'a> Replay<'a> {
     }
 }
 
-/// Returns a policy without the parts that a recording can't answer.
+/// Returns the policy in observe mode, without the parts for which a recording has no data.
 fn recordable(policy: &Policy) -> Policy {
     let all = || vec!["*".to_owned()];
     Policy {
@@ -150,7 +155,7 @@ fn images(tag: &str) -> Images {
     Images::from([("app".to_owned(), format!("recording/app:{tag}"))])
 }
 
-/// Returns a healthy workload of one pod.
+/// Returns the status of a healthy workload with one pod.
 fn status() -> WorkloadStatus {
     let stable = DeploymentStatus {
         uid: "stable".to_owned(),
