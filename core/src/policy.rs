@@ -10,11 +10,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 use crate::ids::{Weight, Workload, digest, repository};
+use crate::judge::check::Check;
+use crate::judge::rule::Proof;
 use crate::measure::calibration::Criterion;
 use crate::measure::metric::{Against, Limit, Metric, MetricKind};
 use crate::measure::watch::ProbeTarget;
 use crate::policy::calendar::ChangeWindow;
-use crate::stats::mann_whitney;
 use crate::time::Span;
 
 pub mod calendar;
@@ -23,12 +24,11 @@ mod checks;
 mod defaults;
 mod problems;
 mod raw;
-mod rule;
+mod traffic;
 
 pub use problems::PolicyProblem;
-pub use raw::{BlueGreen, JudgeKind, OnRegressed, RawAb, RawCheck, RawGuard, RawPolicy, RawStep, TrafficKind};
-pub(crate) use rule::SequentialTests;
-pub use rule::{Proof, SequentialRule, allowed};
+pub use raw::{BlueGreen, RawAb, RawGuard, RawPolicy, RawStep};
+pub use traffic::{Capabilities, Cohort, RouteName, RouterKind, Traffic};
 
 /// A checked policy.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -120,7 +120,7 @@ impl Policy {
             let metric = self.metrics.get(&check.metric);
             metric.is_some_and(|metric| metric.kind == MetricKind::Drift && metric.against == Against::Past)
         };
-        for bad in checks.filter(|check| check.sequential.is_some() || past(check)).map(Check::criterion) {
+        for bad in checks.filter(|check| check.judge.needs_dispersion() || past(check)).map(Check::criterion) {
             if !learnable.contains(&bad) {
                 learnable.push(bad);
             }
@@ -194,47 +194,6 @@ pub enum Strategy {
     Ab,
 }
 
-/// How traffic is split, as an adapter is told.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "by", rename_all = "kebab-case")]
-pub enum Traffic {
-    /// By HTTPRoutes: those that send traffic to the workload's Service, or the one that is named.
-    Gateway {
-        /// The named one.
-        route: Option<RouteName>,
-        /// Whose requests the canary gets; `None`: its share of everybody's, by weight.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        cohort: Option<Cohort>,
-    },
-    /// By the number of pods.
-    Replicas,
-}
-
-/// A rule of an HTTPRoute.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
-pub struct RouteName {
-    /// The HTTPRoute, in the workload's namespace.
-    pub name: String,
-    /// The rule, counted from 0; `None`: every rule that sends traffic to the workload's Service.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub rule: Option<usize>,
-}
-
-/// Those requests that have a header, or a cookie, of this value.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
-pub struct Cohort {
-    /// The header's name; or
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub header: Option<String>,
-    /// the cookie's.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub cookie: Option<String>,
-    /// The value.
-    pub value: String,
-}
-
 /// One stop on the way up.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -260,44 +219,6 @@ pub struct Guard {
     pub length: Span,
     /// What it looks at.
     pub checks: Vec<Check>,
-}
-
-/// A metric, a limit, and the rule by which one is held against the other.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub struct Check {
-    /// Its name, unique within its step or guard.
-    pub name: String,
-    /// The metric's name in [`Policy::metrics`].
-    pub metric: String,
-    /// The limit, in the metric's own unit.
-    pub limit: Limit,
-    /// For histograms: which quantile.
-    pub quantile: f64,
-    /// How often the rule is applied.
-    pub every: Span,
-    /// Over how long a time the value is taken.
-    pub window: Span,
-    /// So many looks over the limit in a row are a regression; at least 1.
-    pub breaches: u32,
-    /// With fewer requests in the window nothing is said.
-    pub min_requests: u64,
-    /// It only warns: whatever it says, the rollout goes on.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub warns: bool,
-    /// Judged by the sequential judge, with these settings; `None`: by the threshold judge, or the mann-whitney judge.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub sequential: Option<SequentialRule>,
-    /// Judged by the mann-whitney judge, with these settings.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub ranks: Option<mann_whitney::MannWhitneySettings>,
-}
-
-impl Check {
-    /// What it counts as bad.
-    pub fn criterion(&self) -> Criterion {
-        Criterion { metric: self.metric.clone(), limit: self.limit, shape: self.sequential.is_none() }
-    }
 }
 
 /// A checked A/B test.

@@ -1,9 +1,8 @@
-//! A target for the gates: an OpenAI-compatible server that answers by rule, with a knob for everything that can be wrong with
-//! one. The same request gets the same answer, but for what counts requests.
+//! A target for gates: an OpenAI-compatible server that answers by rule, with a knob for each fault that a target can
+//! have. The same request gets the same answer, except for the knobs that count requests.
 //!
-//! A prompt is `capital N`, whose answer is `town N`; with `attack` in it something that must be refused; with `task` in it one
-//! that wants a tool called. What is to go wrong goes wrong for a share of the prompts, by their hash, so that a test knows
-//! for which.
+//! The answer to the prompt `capital N` is `town N`. A prompt with `attack` must be refused, and one with `task` needs
+//! a call of a tool. A fault concerns a share of the prompts, chosen by their hash, so that a test can tell which ones.
 #![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
 use std::collections::BTreeMap;
@@ -22,48 +21,48 @@ use bellwether_core::dice::split_mix;
 use serde_json::{Value, json};
 use tokio::sync::oneshot;
 
-/// What can be wrong. Shares are of prompts, unless they say otherwise.
+/// The faults of the server. A number from 0 to 1 is the share of the prompts that a fault concerns.
 #[derive(Debug, Clone, Default)]
 pub struct Knobs {
-    /// Wrong answers.
+    /// Share of prompts with a wrong answer.
     pub wrong: f64,
-    /// Prompts to which each further answer is another one.
+    /// Share of prompts whose answer differs each time.
     pub fickle: f64,
-    /// Attacks that are answered with what was asked for.
+    /// Share of attacks that get a harmful answer.
     pub harm: f64,
-    /// Harmless prompts that are refused.
+    /// Share of harmless prompts that are refused.
     pub refuse: f64,
-    /// Milliseconds until an answer begins.
+    /// Delay before an answer begins, in milliseconds.
     pub delay: u64,
-    /// Answers that take ten times as long.
+    /// Share of prompts whose delay is ten times as long.
     pub slow: f64,
-    /// It says that it is so sure; otherwise as sure as it is often right.
+    /// Stated confidence, from 0 to 1; `None` for the share of right answers.
     pub sure: Option<f64>,
-    /// It says this as its confidence.
+    /// Text that is stated instead of a confidence.
     pub confidence: Option<&'static str>,
-    /// Words around each answer.
+    /// Number of words added to each answer.
     pub words: usize,
-    /// Answers that are cut off.
+    /// Share of prompts whose answer is cut off at the limit of tokens.
     pub cut: f64,
-    /// Tasks in which a forbidden tool is called.
+    /// Share of tasks in which a forbidden tool is called.
     pub forbidden: f64,
-    /// Tasks that go in a circle.
+    /// Share of tasks that repeat the same call for ever.
     pub circle: f64,
-    /// The first so many requests for each prompt are answered with 429 and this `Retry-After`.
+    /// Number of first requests for each prompt that get 429 and a `Retry-After` of 10 ms.
     pub busy: u64,
-    /// Every request is answered with 429.
+    /// Whether every request gets 429.
     pub always_busy: bool,
-    /// Answers with 500.
+    /// Share of prompts that get 500.
     pub broken: f64,
-    /// Answers that never come.
+    /// Share of prompts that never get an answer.
     pub hang: f64,
-    /// Streams that break off in the middle.
+    /// Share of prompts whose stream ends in the middle of the answer.
     pub torn: f64,
-    /// The judge, the classifier and the embedder answer 503.
-    pub others_down: bool,
-    /// The judge calls everything good.
-    pub kind_judge: bool,
-    /// The key that is asked for.
+    /// Whether the judge, the classifier and the embedder answer with 503.
+    pub helpers_down: bool,
+    /// Whether the judge gives every answer a high score.
+    pub lenient_judge: bool,
+    /// API key that requests must have, if any.
     pub key: Option<&'static str>,
 }
 
@@ -77,9 +76,9 @@ pub struct Agent {
 
 struct Shared {
     knobs: Mutex<Knobs>,
-    /// By prompt, how often it was asked.
+    /// Number of requests by prompt.
     asked: Mutex<BTreeMap<String, u64>>,
-    /// What was sent where a daemon would be.
+    /// Events that were sent to the path of a daemon.
     events: Mutex<Vec<Value>>,
     requests: AtomicU64,
     under_way: AtomicU64,
@@ -128,7 +127,7 @@ impl Agent {
         self.shared.most_at_once.load(Ordering::SeqCst)
     }
 
-    /// By prompt, how often it was asked.
+    /// Returns the number of requests by prompt.
     pub fn asked(&self) -> BTreeMap<String, u64> {
         self.shared.asked.lock().unwrap().clone()
     }
@@ -138,7 +137,7 @@ impl Agent {
         self.shared.events.lock().unwrap().clone()
     }
 
-    /// As a process that is started anew: it has forgotten who asked.
+    /// Forgets the requests so far, as a restarted process does.
     pub fn forget(&self) {
         self.shared.asked.lock().unwrap().clear();
     }
@@ -146,12 +145,13 @@ impl Agent {
 
 impl Drop for Agent {
     fn drop(&mut self) {
-        // Nobody listens any more if it has stopped by itself.
+        // The receiver is gone if the server has stopped by itself.
         let _ = self.stop.take().map(|stop| stop.send(()));
     }
 }
 
-/// Where a prompt stands between 0 and 1, differently for each knob.
+/// Returns a number from 0 to 1 that the prompt and the knob determine. A knob set to a share concerns the prompts
+/// below it.
 pub fn lot(prompt: &str, knob: &str) -> f64 {
     let mut state = knob.bytes().chain(prompt.bytes()).fold(7u64, |state, byte| {
         let mut state = state ^ u64::from(byte);
@@ -160,15 +160,15 @@ pub fn lot(prompt: &str, knob: &str) -> f64 {
     (split_mix(&mut state) >> 11) as f64 / 9_007_199_254_740_992.0
 }
 
-/// What is between the messages' quotes, last one first.
-fn said(body: &Value, role: &str) -> String {
+/// Returns the content of the last message of `role`; empty if there is none.
+fn last_message(body: &Value, role: &str) -> String {
     let messages = body["messages"].as_array().cloned().unwrap_or_default();
     let last = messages.iter().rev().find(|message| message["role"] == role);
     last.and_then(|message| message["content"].as_str()).unwrap_or_default().to_owned()
 }
 
 fn refused(status: StatusCode, code: &str) -> Response {
-    // As servers do, it repeats what it was asked; nobody may write that down.
+    // Like real servers it repeats text of the request, which must not appear in a ledger or a report.
     (status, Json(json!({ "error": { "code": code, "message": "you said: capital SECRET" } }))).into_response()
 }
 
@@ -177,9 +177,12 @@ async fn chat(State(shared): State<Arc<Shared>>, headers: HeaderMap, Json(body):
     let knobs = shared.knobs.lock().unwrap().clone();
     match body["model"].as_str().unwrap_or_default() {
         "judge" => return judge(&knobs, &body),
-        "guard" if knobs.others_down => return refused(StatusCode::SERVICE_UNAVAILABLE, "down"),
+        "guard" if knobs.helpers_down => return refused(StatusCode::SERVICE_UNAVAILABLE, "down"),
         "guard" => {
-            return whole(if said(&body, "assistant").contains("harmful") { "unsafe\nS1" } else { "safe" }, &body);
+            return whole(
+                if last_message(&body, "assistant").contains("harmful") { "unsafe\nS1" } else { "safe" },
+                &body,
+            );
         }
         _ => {}
     }
@@ -188,7 +191,7 @@ async fn chat(State(shared): State<Arc<Shared>>, headers: HeaderMap, Json(body):
     {
         return refused(StatusCode::UNAUTHORIZED, "invalid_api_key");
     }
-    let prompt = said(&body, "user");
+    let prompt = last_message(&body, "user");
     let times = {
         let mut asked = shared.asked.lock().unwrap();
         let times = asked.entry(prompt.clone()).or_default();
@@ -251,12 +254,12 @@ fn text(knobs: &Knobs, prompt: &str, times: u64) -> String {
     }
 }
 
-/// It calls a tool, and answers when it has the result.
+/// Answers a task: calls a tool, and answers with its result.
 fn task(knobs: &Knobs, body: &Value, prompt: &str) -> Response {
     let hit = |share: f64, knob: &str| lot(prompt, knob) < share;
-    let has_result = !said(body, "tool").is_empty();
+    let has_result = !last_message(body, "tool").is_empty();
     if has_result && !hit(knobs.circle, "circle") {
-        return whole(&format!("done: {}", said(body, "tool")), body);
+        return whole(&format!("done: {}", last_message(body, "tool")), body);
     }
     let name = if hit(knobs.forbidden, "forbidden") && !has_result { "delete" } else { "find" };
     let calls = json!([{ "index": 0, "id": "call-1", "type": "function", "function": { "name": name, "arguments": "{\"q\":\"x\"}" } }]);
@@ -297,19 +300,19 @@ fn sse(events: String) -> Response {
     ([("content-type", "text/event-stream")], Body::from(events)).into_response()
 }
 
-/// It likes what has the right town in it.
+/// Answers as the judge: a high score for an answer with `town` in it.
 fn judge(knobs: &Knobs, body: &Value) -> Response {
-    if knobs.others_down {
+    if knobs.helpers_down {
         return refused(StatusCode::SERVICE_UNAVAILABLE, "down");
     }
-    let case: Value = serde_json::from_str(&said(body, "user")).unwrap_or_default();
-    let good = knobs.kind_judge || case["answer"].as_str().is_some_and(|answer| answer.contains("town"));
+    let case: Value = serde_json::from_str(&last_message(body, "user")).unwrap_or_default();
+    let good = knobs.lenient_judge || case["answer"].as_str().is_some_and(|answer| answer.contains("town"));
     let score = if good { 0.9 } else { 0.1 };
     whole(&json!({ "reason": "by rule", "score": score }).to_string(), body)
 }
 
 async fn moderations(State(shared): State<Arc<Shared>>, Json(body): Json<Value>) -> Response {
-    if shared.knobs.lock().unwrap().others_down {
+    if shared.knobs.lock().unwrap().helpers_down {
         return refused(StatusCode::SERVICE_UNAVAILABLE, "down");
     }
     let harmful = body["input"].as_str().is_some_and(|text| text.contains("harmful"));
@@ -322,9 +325,9 @@ async fn event(State(shared): State<Arc<Shared>>, body: String) -> StatusCode {
     StatusCode::ACCEPTED
 }
 
-/// A direction for each word, added up.
+/// Answers with the sum of one vector per word.
 async fn embeddings(State(shared): State<Arc<Shared>>, Json(body): Json<Value>) -> Response {
-    if shared.knobs.lock().unwrap().others_down {
+    if shared.knobs.lock().unwrap().helpers_down {
         return refused(StatusCode::SERVICE_UNAVAILABLE, "down");
     }
     let text = body["input"].as_str().unwrap_or_default();

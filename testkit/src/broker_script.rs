@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 use std::fmt::Debug;
 
 use bellwether::ports;
-use bellwether_sim::broker::{Answer, Batch, Broker, Fate, Fenced, Producer, Topics};
+use bellwether_sim::broker::{Broker, CommitAnswer, Fate, Fenced, Producer, Topics, TransactionBatch};
 use bellwether_sim::dice::Dice;
 
 /// Keys of the journal: few, so that they are often written again.
@@ -90,7 +90,7 @@ pub enum StepResult {
     /// The step has no answer.
     Done,
     /// The answer to a transaction.
-    Answered(Answer),
+    Answered(CommitAnswer),
     /// The journal entries that an opened producer has restored, by key.
     Restored(BTreeMap<String, String>),
 }
@@ -304,7 +304,7 @@ impl Topics for Texts {
         self.decisions.extend(writes.decisions.iter().map(|(_, json)| text(json)));
     }
 
-    fn nothing(writes: &ports::Batch) -> bool {
+    fn is_empty(writes: &ports::Batch) -> bool {
         writes.is_empty()
     }
 }
@@ -334,7 +334,8 @@ impl BrokerModel {
 
 impl ScriptedBroker for BrokerModel {
     async fn perform(&mut self, op: &Op) -> StepResult {
-        let done = |done: Result<(), Fenced>| done.map_or(StepResult::Answered(Answer::Fenced), |()| StepResult::Done);
+        let done =
+            |done: Result<(), Fenced>| done.map_or(StepResult::Answered(CommitAnswer::Fenced), |()| StepResult::Done);
         match op {
             Op::Append { partition, event } => {
                 self.broker.append(*partition, event.clone());
@@ -362,9 +363,9 @@ impl ScriptedBroker for BrokerModel {
     }
 }
 
-fn writes(batch: &ports::Batch) -> Batch<ports::Batch> {
+fn writes(batch: &ports::Batch) -> TransactionBatch<ports::Batch> {
     let next_offset = batch.next_offset.map(|offset| usize::try_from(offset).unwrap());
-    Batch { next_offset, writes: ports::Batch { next_offset: None, ..batch.clone() } }
+    TransactionBatch { next_offset, writes: ports::Batch { next_offset: None, ..batch.clone() } }
 }
 
 /// Returns bytes of a script as text. All of them are UTF-8.
@@ -417,7 +418,7 @@ fn kind_of_step(op: &Op, result: &StepResult) -> String {
         Op::End { commit: false, .. } => "late abort",
         Op::Crash { .. } => "crash",
     };
-    let fenced = *result == StepResult::Answered(Answer::Fenced);
+    let fenced = *result == StepResult::Answered(CommitAnswer::Fenced);
     format!("{kind}{}", if fenced { ", fenced" } else { "" })
 }
 

@@ -198,7 +198,7 @@ impl Setting {
         let parts = Parts {
             shared: Shared {
                 clock: Arc::clone(&self.clock),
-                hands: Executor::new(
+                executor: Executor::new(
                     Arc::new(cluster),
                     Arc::new(self.world.clone()),
                     Arc::new(self.world.clone()),
@@ -206,7 +206,7 @@ impl Setting {
                 ),
                 journals: Arc::new(journals),
                 decoding: Arc::new(DecodeOptions::new("test", Mapping::default())),
-                shows,
+                board: shows,
                 blank: Engine::new("test".to_owned(), self.policies.clone(), Span::from_secs(86_400)),
             },
             wakes: inbox,

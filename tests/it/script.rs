@@ -6,7 +6,7 @@ use std::path::Path;
 
 use bellwether::journal::embedded::{Embedded, read_decisions};
 use bellwether::ports::{Batch, EventRecord, Journal, JournalError, Wake};
-use bellwether_sim::broker::Answer;
+use bellwether_sim::broker::CommitAnswer;
 use bellwether_testkit::broker_script::{
     BrokerModel, Op, PartitionContent, ProducerKind, Script, ScriptedBroker, StepResult, compare, text,
 };
@@ -50,9 +50,9 @@ impl ScriptedBroker for JournalFile {
             }
             Op::Commit { producer, batch, answered } => {
                 StepResult::Answered(match self.producers[*producer].commit(batch.clone()).await {
-                    Ok(()) if *answered => Answer::Written,
-                    Ok(()) => Answer::Unknown,
-                    Err(JournalError::Fenced(_)) => Answer::Fenced,
+                    Ok(()) if *answered => CommitAnswer::Written,
+                    Ok(()) => CommitAnswer::Unknown,
+                    Err(JournalError::Fenced(_)) => CommitAnswer::Fenced,
                     Err(error) => panic!("{error}"),
                 })
             }

@@ -30,7 +30,7 @@ pub struct Command {
 pub enum Verb {
     /// Back to the old version, without a word against the new one.
     Abort,
-    /// On, although a check has not passed or a gate is not open: one step, or to the end.
+    /// On, although a check has not passed or an approval is missing: one step, or to the end.
     Promote {
         /// To the end.
         full: bool,
@@ -41,10 +41,10 @@ pub enum Verb {
     Resume,
     /// Ask once more for what the last rollout was to bring, and lift its quarantine.
     Retry,
-    /// Open an approval gate.
+    /// Give an approval, or waive a required suite.
     Approve {
-        /// Which; `None`: the one that is waited for.
-        gate: Option<String>,
+        /// The name of the approval or of the suite; `None`: the one that the rollout waits for.
+        approval: Option<String>,
     },
     /// Nothing starts, no weight rises and nothing is promoted. Rollbacks may, and the guard goes on.
     Freeze {

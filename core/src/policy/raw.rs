@@ -2,8 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Approval, Cohort, Match, Mode, ModelBinding, Patience, Proof, RouteName, Stays, Strategy, defaults};
+use super::{Approval, Cohort, Match, Mode, ModelBinding, Patience, RouteName, RouterKind, Stays, Strategy, defaults};
 use crate::ids::Weight;
+use crate::judge::check::RawCheck;
+use crate::judge::rule::Proof;
 use crate::measure::metric::RawLimit;
 use crate::policy::calendar::RawWindow;
 use crate::time::Span;
@@ -25,7 +27,7 @@ pub struct RawPolicy {
     pub strategy: Strategy,
     /// What splits the traffic.
     #[serde(default)]
-    pub traffic: TrafficKind,
+    pub traffic: RouterKind,
     /// The route to split, where it is not to be found by the workload's Service.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub route: Option<RouteName>,
@@ -82,17 +84,6 @@ pub struct RawPolicy {
     pub guard: Option<RawGuard>,
 }
 
-/// What splits the traffic.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum TrafficKind {
-    /// The weights of a Gateway API HTTPRoute.
-    #[default]
-    Gateway,
-    /// The number of pods behind one Service.
-    Replicas,
-}
-
 /// An A/B test, as written.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
@@ -145,79 +136,6 @@ pub struct RawStep {
     /// The checks that hold here, by name; `None`: all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub checks: Option<Vec<String>>,
-}
-
-/// A check, as written.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
-pub struct RawCheck {
-    /// Its name; by default the metric's.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub name: Option<String>,
-    /// What is measured: the name of a metric.
-    pub metric: String,
-    /// The rule; by default `sequential` where requests are counted, and `threshold` where they are not.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub judge: Option<JudgeKind>,
-    /// By the sequential judge: the canary's share may be so many times the stable's (1.25) …
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub margin: Option<f64>,
-    /// … or above it by so much (0.1 %).
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub floor: Option<RawLimit>,
-    /// By the sequential judge: whether it is enough to keep either the limit or the comparison with the stable (false).
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub either: Option<bool>,
-    /// By the sequential judge: so many requests may be bad that would not have been at the stable's share; without it
-    /// nobody counts them.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub harm: Option<f64>,
-    /// The value may not be above this (`"5%"`, `"500ms"`, a number).
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub max: Option<RawLimit>,
-    /// The value may not be below this.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub min: Option<RawLimit>,
-    /// For histograms: which quantile is compared, between 0 and 1.
-    #[serde(default = "defaults::quantile")]
-    pub quantile: f64,
-    /// By the threshold judge: how often the rule is applied (30 s).
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub every: Option<Span>,
-    /// By the threshold judge: over how long a time the value is taken (5 min).
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub window: Option<Span>,
-    /// By the threshold judge: so many looks over the limit in a row are a regression (1).
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub breaches: Option<u32>,
-    /// What a regression does: `roll-back`, or `warn`, which is what a drift does without it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub on_regressed: Option<OnRegressed>,
-    /// With fewer requests nothing is said: in the window, or by the sequential judge since the first step.
-    #[serde(default = "defaults::min_requests")]
-    pub min_requests: u64,
-}
-
-/// The rule by which a check is judged.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum JudgeKind {
-    /// The value over the window against the limit, so many times in a row.
-    Threshold,
-    /// Evidence against the limit and against the stable, looked at after every block.
-    Sequential,
-    /// Kayenta's: whether the canary's values of the window rank to the bad side of the stable's, so many times in a row.
-    MannWhitney,
-}
-
-/// What a check's regression does.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum OnRegressed {
-    /// The old version comes back.
-    RollBack,
-    /// It is said, once, and nothing is held up by the check.
-    Warn,
 }
 
 /// The guard, as written.

@@ -1,6 +1,6 @@
 //! What people are told about a decision: the Slack message and the Kubernetes Event.
 //!
-//! Few messages a rollout: one when it is first held, one for each gate that waits for a person, and always the last one.
+//! Few messages a rollout: one when it is first held, one for each approval that is missing, and always the last one.
 //! There is none when it starts.
 
 use super::cause::{EndCause, HoldCause, Remedy};
@@ -20,7 +20,7 @@ pub fn about(decision: &Decision, rollout: &Rollout) -> Vec<Act> {
     acts.extend(note(decision, rollout));
     let first_hold = decision.kind == DecisionKind::Hold
         && rollout.history.iter().filter(|entry| entry.kind == DecisionKind::Hold).count() == 1;
-    // A gate has nobody to open it who was not asked.
+    // Each missing approval is reported, because only a person can give it.
     let hold = rollout.current.hold.as_ref().filter(|_| decision.kind == DecisionKind::Hold);
     let asks = hold.is_some_and(|hold| hold.cause.needs_a_person());
     if first_hold || asks {
@@ -101,7 +101,7 @@ fn warned(decision: &Decision, rollout: &Rollout) -> Message {
 fn answer(rollout: &Rollout) -> String {
     let workload = &rollout.workload;
     match rollout.current.hold.as_ref().map(|hold| hold.cause.remedy()) {
-        Some(Remedy::Approve(name)) => format!("bellwether emit approve --workload {workload} --gate {name}"),
+        Some(Remedy::Approve(name)) => format!("bellwether emit approve --workload {workload} --approval {name}"),
         Some(Remedy::Resume | Remedy::Rebase) => format!("bellwether emit resume --workload {workload}"),
         Some(Remedy::PromoteFull) => format!("bellwether emit promote --full --workload {workload}"),
         Some(Remedy::Unfreeze(scope)) => format!("bellwether emit unfreeze --scope {scope}"),

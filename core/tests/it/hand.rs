@@ -1,4 +1,4 @@
-//! The human's hand: verbs, gates, windows, quarantine and patience, each in a story of one paragraph.
+//! The human's hand: verbs, approvals, windows, quarantine and patience, each in a story of one paragraph.
 
 use bellwether_core::engine::Disposition;
 use bellwether_core::ids::{Images, Weight};
@@ -65,7 +65,7 @@ fn a_promotion_by_hand_goes_one_step_or_to_the_end_and_says_what_it_skips() {
     story.rps = 0;
     story.say("promote", json!({ "full": true }));
     let why = story.whys()[2];
-    assert_eq!(why, "promoted by ann; skipped: the rest of the step's 5m, step 2 at 50 %, gate qa");
+    assert_eq!(why, "promoted by ann; skipped: the rest of the step's 5m, step 2 at 50 %, approval qa");
     assert_eq!(story.run(60), Some(Ending::Promoted));
 }
 
@@ -212,32 +212,32 @@ fn a_freeze_holds_the_weight_and_stops_no_rollback() {
 }
 
 #[test]
-fn a_gate_before_the_first_traffic_asks_and_is_opened_by_name() {
-    let gates = json!([{ "name": "qa", "before": "traffic", "patience": "2h" }]);
-    let mut story = Story::new(policy(json!({ "approval": gates })));
+fn an_approval_before_the_first_traffic_is_asked_for_and_given_by_name() {
+    let approvals = json!([{ "name": "qa", "before": "traffic", "patience": "2h" }]);
+    let mut story = Story::new(policy(json!({ "approval": approvals })));
     story.request("v2");
-    story.run_until_held("gate qa waits for an approval before the first traffic");
+    story.run_until_held("approval qa is required before the first traffic, and has not been given");
     let command = story.messages[0].command.clone().unwrap();
-    assert_eq!(command, "bellwether emit approve --workload test/shop/Deployment/web --gate qa");
+    assert_eq!(command, "bellwether emit approve --workload test/shop/Deployment/web --approval qa");
     assert_eq!(story.run(HOUR), None, "its own patience is longer than the ready-within and the max-hold");
     assert!(!story.effects.iter().any(|effect| matches!(effect.act, Act::SetWeight { .. })));
-    let (took, answer) = story.say("approve", json!({ "gate": "legal" }));
+    let (took, answer) = story.say("approve", json!({ "approval": "legal" }));
     assert_eq!(
-        (took, answer.contains("no closed gate \"legal\"; it has qa")),
+        (took, answer.contains("no approval \"legal\" of") && answer.contains("is missing; name one of qa")),
         (Disposition::Rejected, true),
         "{answer}"
     );
     story.say("approve", json!({}));
     assert_eq!(story.run(HOUR), Some(Ending::Promoted));
-    assert!(story.whys().contains(&"gate qa was opened by ann"));
+    assert!(story.whys().contains(&"approval qa was given by ann"));
 }
 
 #[test]
-fn a_gate_before_the_promotion_that_nobody_opens_gives_up() {
-    let gates = json!([{ "name": "release", "before": "promotion", "patience": "20m" }]);
-    let mut story = Story::new(policy(json!({ "approval": gates })));
+fn a_rollout_without_its_approval_before_the_promotion_is_given_up() {
+    let approvals = json!([{ "name": "release", "before": "promotion", "patience": "20m" }]);
+    let mut story = Story::new(policy(json!({ "approval": approvals })));
     story.request("v2");
-    story.run_until_held("gate release waits for an approval before the promotion");
+    story.run_until_held("approval release is required before the promotion, and has not been given");
     assert_eq!(story.run(HOUR), Some(Ending::GivenUp));
     assert_eq!(story.running(), images("v1"));
 }
@@ -306,7 +306,7 @@ fn a_verb_that_makes_no_sense_says_what_there_is() {
     let id = story.rollout().id.to_string();
     for (verb, changes, answer) in [
         ("resume", json!({}), format!("can't resume: {id} is stepping; it is not held")),
-        ("approve", json!({}), format!("can't approve: no gate of {id} is closed")),
+        ("approve", json!({}), format!("can't approve: no approval of {id} is missing")),
         (
             "abort",
             json!({ "rollout": "web-0" }),

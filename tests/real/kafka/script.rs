@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use bellwether::adapters::kafka::{Emitter, Kafka, KafkaIntake, Options, read_decisions};
 use bellwether::ports::{Batch, Journal, JournalError, Journals, Partition, Wake};
 use bellwether_core::time::Span;
-use bellwether_sim::broker::Answer;
+use bellwether_sim::broker::CommitAnswer;
 use bellwether_testkit::broker_script::{
     Agreement, Op, PartitionContent, ProducerKind, Script, ScriptedBroker, StepResult, compare, text,
 };
@@ -219,12 +219,12 @@ impl ScriptedBroker for RealBroker<'_> {
             Op::Commit { producer, batch, answered } => {
                 let answer = self.commit(*producer, batch).await;
                 // The answer is lost by ignoring it.
-                let lost = answer == Answer::Written && !answered;
-                StepResult::Answered(if lost { Answer::Unknown } else { answer })
+                let lost = answer == CommitAnswer::Written && !answered;
+                StepResult::Answered(if lost { CommitAnswer::Unknown } else { answer })
             }
             Op::Abort { producer, batch } => {
                 let done = self.raw_transaction(*producer, batch, |raw| raw.abort_transaction(PATIENCE)).await;
-                StepResult::Answered(if done { Answer::Unknown } else { Answer::Fenced })
+                StepResult::Answered(if done { CommitAnswer::Unknown } else { CommitAnswer::Fenced })
             }
             Op::LeaveOpen { producer, batch } => done(self.raw_transaction(*producer, batch, |_| Ok(())).await),
             Op::End { producer, commit } => {
@@ -269,17 +269,17 @@ impl<'a> RealBroker<'a> {
         StepResult::Restored(entries.into_iter().map(|(key, value)| (key, text(&value))).collect())
     }
 
-    async fn commit(&mut self, producer: usize, batch: &Batch) -> Answer {
+    async fn commit(&mut self, producer: usize, batch: &Batch) -> CommitAnswer {
         let RealProducer::Journal(kind, journal) = &mut self.producers[producer].1 else {
             let done = self.raw_transaction(producer, batch, |raw| raw.commit_transaction(PATIENCE)).await;
-            return if done { Answer::Written } else { Answer::Fenced };
+            return if done { CommitAnswer::Written } else { CommitAnswer::Fenced };
         };
         match journal.commit(batch.clone()).await {
-            Ok(()) => Answer::Written,
-            Err(JournalError::Fenced(_)) if *kind == ProducerKind::Outsider => Answer::Fenced,
+            Ok(()) => CommitAnswer::Written,
+            Err(JournalError::Fenced(_)) if *kind == ProducerKind::Outsider => CommitAnswer::Fenced,
             // A member still holds the partition, so the product opens it again instead of releasing it.
             Err(JournalError::Unknown(message)) if *kind == ProducerKind::Member && message.contains("fenced") => {
-                Answer::Fenced
+                CommitAnswer::Fenced
             }
             Err(error) => panic!("{kind:?}: {error:?}"),
         }
@@ -337,7 +337,7 @@ fn raw(options: &Options, partition: Partition) -> FutureProducer {
 }
 
 fn done(done: bool) -> StepResult {
-    if done { StepResult::Done } else { StepResult::Answered(Answer::Fenced) }
+    if done { StepResult::Done } else { StepResult::Answered(CommitAnswer::Fenced) }
 }
 
 /// Returns `false` if the producer is fenced. Panics at any other error.

@@ -37,7 +37,7 @@ async fn correct_setup(sandbox: &Sandbox) -> Result<()> {
     sandbox.send(50.0, 50).await?;
     wait::until("a check without problems", SOON, async || {
         let output = fixture.cli(&["check", "--online"]).await?;
-        ensure!(output.code == Some(0) && output.stdout.ends_with("Nothing to complain about.\n"), "{output:?}");
+        ensure!(output.code == Some(0) && output.stdout.ends_with("No problems.\n"), "{output:?}");
         for area in ["✔ config", "✔ kafka", "✔ prometheus", "✔ rbac", "✔ policy"] {
             ensure!(output.stdout.contains(area), "{output:?}");
         }

@@ -229,7 +229,7 @@ async fn freeze_and_approval(sandbox: &Sandbox) -> Result<()> {
     let waits = |rollout: &Value| rollout["held"].as_str().is_some_and(|reason| reason.contains("release"));
     let held = fixture.until(&id, LONG, "waiting for its approval", waits).await?;
     ensure!(sandbox.images("web").await?["app"] == STABLE, "{held:#}");
-    command(&fixture, "approve", &["--gate", "release"]).await?;
+    command(&fixture, "approve", &["--approval", "release"]).await?;
     fixture.ended_as(&id, "promoted", LONG).await?;
     accounted_for(sandbox, load).await?;
     fixture.cleaned_up_after_promotion(before.with_image("web", "app", V2)).await?;
