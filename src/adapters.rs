@@ -3,7 +3,6 @@
 
 pub mod kafka;
 pub mod kubernetes;
-pub mod memory;
 pub mod prometheus;
 pub mod registry;
 pub mod slack;

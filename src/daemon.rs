@@ -115,9 +115,9 @@ impl Daemon {
                 self.publish();
                 drop(done);
             }
-            Wake::Record(record) => {
-                let partition = record.partition;
-                self.send(partition, ShardInput::Record(record)).await;
+            Wake::Record(delivery) => {
+                let partition = delivery.record.partition;
+                self.send(partition, ShardInput::Record(delivery)).await;
             }
             Wake::Observed { workload, status, templates } => {
                 let event = Box::new(Event::Observed { workload, status });

@@ -18,6 +18,7 @@ pub mod perform;
 pub mod show;
 pub mod shard;
 pub mod daemon;
+pub mod world;
 pub mod sampling;
 pub mod adapters;
 pub mod http;

@@ -16,6 +16,7 @@ use bellwether_core::measure::calibration::Criterion;
 use bellwether_core::measure::watch::{ArmKey, ProbeTarget, Watch};
 use bellwether_core::time::{Span, TimeRange, Timestamp};
 use secrecy::{ExposeSecret, SecretString};
+use tokio::sync::oneshot;
 
 /// The number of a partition, from 0. The events topic and the journal have the same partitions; the embedded journal has
 /// only partition 0.
@@ -31,10 +32,10 @@ pub enum Wake {
         /// The partition that is revoked.
         partition: Partition,
         /// The sender that the daemon drops once it has released the partition; the adapter waits for that.
-        done: tokio::sync::oneshot::Sender<()>,
+        done: oneshot::Sender<()>,
     },
     /// A record of the events topic.
-    Record(EventRecord),
+    Record(Delivery),
     /// A workload, its canary or its route has changed.
     Observed {
         /// The workload that was observed.
@@ -59,9 +60,22 @@ pub struct EventRecord {
     pub value: Option<Vec<u8>>,
     /// The headers in their order, as names and values; a header without a value has an empty one.
     pub headers: Vec<(String, Vec<u8>)>,
-    /// The channel for the receipt, which is sent once the record is committed. Set by the HTTP intake; `None` for a
-    /// record from Kafka.
-    pub answer: Option<std::sync::Arc<tokio::sync::Mutex<Option<tokio::sync::oneshot::Sender<Receipt>>>>>,
+}
+
+/// A record on its way to the daemon, with its sender if that waits for the receipt.
+#[derive(Debug)]
+pub struct Delivery {
+    /// The record.
+    pub record: EventRecord,
+    /// The channel for the receipt, which is sent once the record is committed. `None` for a record from Kafka, whose
+    /// sender does not wait. Dropping the channel tells the sender that the result is unknown.
+    pub reply: Option<oneshot::Sender<Receipt>>,
+}
+
+impl From<EventRecord> for Delivery {
+    fn from(record: EventRecord) -> Delivery {
+        Delivery { record, reply: None }
+    }
 }
 
 /// The result of handling one record, as it is reported to the sender.

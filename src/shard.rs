@@ -26,7 +26,7 @@ use crate::ledger::Ledger;
 use crate::metrics::{self, EventResult};
 use crate::perform::{Executor, Job, JobReport, Lanes};
 use crate::ports::{
-    Batch, Epoch, EventRecord, Journal, JournalError, Journals, Partition, PodTemplate, Receipt, Rekeyed,
+    Batch, Delivery, Epoch, EventRecord, Journal, JournalError, Journals, Partition, PodTemplate, Receipt, Rekeyed,
 };
 use crate::show::StatusBoard;
 
@@ -42,7 +42,7 @@ const EVERYWHERE: &str = "bellwether-everywhere";
 #[derive(Debug)]
 pub enum ShardInput {
     /// A record of the events topic, which still has to be decoded.
-    Record(EventRecord),
+    Record(Delivery),
     /// An event about one workload: an observed status, or a block of counts.
     Event {
         /// The event.
@@ -106,7 +106,7 @@ pub struct Shard {
 #[derive(Default)]
 struct Consequences {
     transitions: Vec<Transition>,
-    receipts: Vec<(EventRecord, Receipt)>,
+    receipts: Vec<(oneshot::Sender<Receipt>, Receipt)>,
 }
 
 impl Shard {
@@ -179,7 +179,7 @@ impl Shard {
         let consequences = self.step(inputs, now, &mut batch).map_err(end_of)?;
         failpoints::reached(Failpoint::Decided);
         self.commit(batch).await.map_err(end_of)?;
-        self.follow(consequences).await;
+        self.follow(consequences);
         Ok(())
     }
 
@@ -229,8 +229,8 @@ impl Shard {
         consequences.transitions.extend(self.ledger.step(Event::Tick, now, batch)?);
         for input in inputs {
             let (event, templates) = match input {
-                ShardInput::Record(record) => {
-                    self.record(record, now, batch, &mut consequences)?;
+                ShardInput::Record(delivery) => {
+                    self.record(delivery, now, batch, &mut consequences)?;
                     continue;
                 }
                 ShardInput::Event { event, templates } => (*event, templates),
@@ -266,7 +266,7 @@ impl Shard {
 
     fn record(
         &mut self,
-        record: EventRecord,
+        Delivery { record, reply }: Delivery,
         now: Timestamp,
         batch: &mut Batch,
         consequences: &mut Consequences,
@@ -284,12 +284,12 @@ impl Shard {
             Decoded::Dead(error) => {
                 metrics::event(EventResult::Dead);
                 tracing::warn!(%error, "event can't be decoded; sent to the dead-letter topic");
-                batch.dead.push((record.clone(), error.to_string()));
+                batch.dead.push((record, error.to_string()));
                 Receipt::Dead(error.to_string())
             }
             Decoded::Event { event, scope } => self.event(&record, *event, &scope, now, batch, consequences)?,
         };
-        consequences.receipts.push((record, receipt));
+        consequences.receipts.extend(reply.map(|reply| (reply, receipt)));
         Ok(())
     }
 
@@ -341,7 +341,7 @@ impl Shard {
     }
 
     /// Carries out the consequences of a committed batch.
-    async fn follow(&mut self, consequences: Consequences) {
+    fn follow(&mut self, consequences: Consequences) {
         let Consequences { transitions, receipts } = consequences;
         let mut changed: BTreeSet<Workload> = BTreeSet::new();
         for transition in transitions {
@@ -369,8 +369,9 @@ impl Shard {
                 self.shared.board.show(state);
             }
         }
-        for (record, receipt) in receipts {
-            reply(&record, receipt).await;
+        for (reply, receipt) in receipts {
+            // The client may have disconnected. The event is taken all the same.
+            let _ = reply.send(receipt);
         }
     }
 
@@ -435,15 +436,6 @@ fn end_of(error: JournalError) -> ShardEnd {
         JournalError::Fenced(message) => ShardEnd::Fenced(message),
         JournalError::Unknown(message) => ShardEnd::Unknown(message),
         JournalError::Broken(message) => ShardEnd::Broken(message),
-    }
-}
-
-async fn reply(record: &EventRecord, receipt: Receipt) {
-    if let Some(slot) = &record.answer
-        && let Some(sender) = slot.lock().await.take()
-    {
-        // The client may have gone away. The event is taken all the same.
-        let _ = sender.send(receipt);
     }
 }
 

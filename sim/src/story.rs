@@ -164,7 +164,7 @@ impl Story {
     }
 
     /// Sends a command with the given verb, such as `pause`, for the workload. `changes` are keys of the command, or of
-    /// the verb for `full`, `gate` and `until`. Returns the disposition and the reason as one sentence.
+    /// the verb for `full`, `approval` and `until`. Returns the disposition and the reason as one sentence.
     pub fn say(&mut self, verb: &str, changes: serde_json::Value) -> (Disposition, String) {
         let mut json = serde_json::json!({ "scope": workload().to_string(), "verb": { "verb": verb } });
         if verb == "promote" {

@@ -23,7 +23,6 @@ use tokio::sync::{broadcast, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::{Common, print, table, tell};
-use crate::adapters::memory::MemoryWorld;
 use crate::clock::{Clock, FastClock, Stopwatch};
 use crate::config::{self, Sources};
 use crate::daemon::{self, Grid, Parts};
@@ -36,6 +35,7 @@ use crate::journal::embedded::{Embedded, EmbeddedIntake};
 use crate::perform::Executor;
 use crate::shard::Shared;
 use crate::show::StatusBoard;
+use crate::world::MemoryWorld;
 
 /// The speed of the demo's clock: its seconds per second of real time.
 const FACTOR: u32 = 60;
@@ -163,10 +163,11 @@ async fn play(args: &DemoArgs, clock: Arc<dyn Clock>, folder: &Path) -> anyhow::
     let stop = CancellationToken::new();
     let (heartbeat, beat) = watch::channel(Stopwatch::start());
     let parts = parts(&clock, policies(folder)?, &journal, &world, &shows, inbox, heartbeat, &stop);
-    let page = serve(&shows, beat, wakes.clone(), &stop).await;
-    introduce(page);
+    let (posted, queue) = mpsc::channel(16);
+    introduce(serve(&shows, beat, posted, &stop).await);
     let daemon = tokio::spawn(daemon::run(parts));
-    let intake = journal.intake(wakes.clone()).await;
+    let intake = Arc::new(journal.intake(wakes.clone()).await);
+    tokio::spawn(Arc::clone(&intake).serve(queue));
     tokio::spawn(world.clone().watch(wakes));
     for story in &STORIES {
         ask(&intake, story, clock.now()).await?;
@@ -247,7 +248,7 @@ fn images(name: &str, tag: &str) -> Images {
 async fn serve(
     shows: &StatusBoard,
     heartbeat: watch::Receiver<Stopwatch>,
-    intake: mpsc::Sender<crate::ports::Wake>,
+    intake: mpsc::Sender<crate::ports::Delivery>,
     stop: &CancellationToken,
 ) -> Option<SocketAddr> {
     let options_for =

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, anyhow};
 use bellwether_core::engine::Engine;
-use bellwether_core::ids::{Scope, Workload};
+use bellwether_core::ids::Workload;
 use bellwether_core::policy::Policy;
 use clap::Args;
 use metrics_exporter_prometheus::PrometheusHandle;
@@ -16,8 +16,8 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
+use self::backend::Backend;
 use super::Common;
-use crate::adapters::kafka::{self, Emitter, Kafka};
 use crate::adapters::kubernetes::Kubernetes;
 use crate::adapters::prometheus::Prometheus;
 use crate::adapters::registry::RegistryModels;
@@ -25,25 +25,22 @@ use crate::adapters::slack::{NoNotify, Slack};
 use crate::clock::{Clock, Stopwatch, SystemClock};
 use crate::config::{self, Config};
 use crate::daemon::{self, Grid, Parts};
-use crate::events::decode::{DecodeOptions, Decoded, decode};
+use crate::events::decode::DecodeOptions;
 use crate::exit;
-use crate::http::{self, Conditions, Shown};
-use crate::journal::JournalKind;
-use crate::journal::embedded::{self, Embedded};
+use crate::http::{self, Shown};
 use crate::perform::Executor;
-use crate::ports::{EventRecord, Journals, Notify, Partition, Receipt, Wake};
+use crate::ports::{Notify, Wake};
 use crate::sampling::probe::Prober;
 use crate::sampling::{self, Sampler};
 use crate::shard::Shared;
 use crate::show::StatusBoard;
 use crate::telemetry;
 
+mod backend;
+mod readiness;
+
 /// The capacity of the queue of wakes to the daemon, and of the queue of posted events.
 const QUEUE_CAPACITY: usize = 1024;
-/// The interval at which the conditions of `/readyz` are refreshed.
-const CONDITIONS_INTERVAL: Duration = Duration::from_secs(1);
-/// The time without a poll after which the Kafka consumer is reported as not ready.
-const MAX_SILENCE: Duration = Duration::from_secs(10);
 /// The interval at which the metrics recorder moves observations of histograms into their buckets.
 const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
 
@@ -101,8 +98,8 @@ pub async fn run(_: RunArgs, common: &Common) -> anyhow::Result<u8> {
     };
 
     let analysis = tokio::spawn(watch_cluster(cluster.clone(), config.cluster.clone(), policies, wakes, stop.clone()));
-    let (conditions_now, conditions) = watch::channel(unready());
-    let conditions_task = tokio::spawn(follow_conditions(cluster, owns, backend.pulse(), conditions_now));
+    let (conditions_now, conditions) = watch::channel(readiness::at_start());
+    let conditions_task = tokio::spawn(readiness::follow(cluster, owns, backend.pulse(), conditions_now));
     let upkeep = tokio::spawn(run_upkeep(metrics.clone()));
     let shown = Shown { view: shows.watch(), conditions, heartbeat: beat, metrics, intake: backend.http_intake() };
     let server = tokio::spawn(serve(listener, config.http.clone(), shown, stop.clone()));
@@ -140,124 +137,6 @@ pub(super) fn sampling_options(config: &Config) -> sampling::Options {
     }
 }
 
-/// The journal of the configured kind, with the intake of its events.
-enum Backend {
-    Kafka { kafka: Kafka, intake: Option<kafka::KafkaIntake>, http: mpsc::Sender<Wake> },
-    Embedded { journal: Embedded, http: mpsc::Sender<Wake> },
-}
-
-impl Backend {
-    async fn open(
-        config: &Config,
-        wakes: mpsc::Sender<Wake>,
-        decoding: &Arc<DecodeOptions>,
-    ) -> anyhow::Result<Backend> {
-        let (http, posted) = mpsc::channel(QUEUE_CAPACITY);
-        match config.journal.kind {
-            JournalKind::Kafka => {
-                let kafka = Kafka::connect(config.kafka.clone()).await?;
-                let intake = Some(kafka.consume(wakes)?);
-                tokio::spawn(produce(posted, kafka.emitter()?, Arc::clone(decoding)));
-                Ok(Backend::Kafka { kafka, intake, http })
-            }
-            JournalKind::Embedded => {
-                let journal = Embedded::open(&config.journal.path)?;
-                let intake = journal.intake(wakes).await;
-                tokio::spawn(submit(posted, Arc::new(intake)));
-                Ok(Backend::Embedded { journal, http })
-            }
-        }
-    }
-
-    fn journals(&self) -> Arc<dyn Journals> {
-        match self {
-            Backend::Kafka { kafka, .. } => Arc::new(kafka.clone()),
-            Backend::Embedded { journal, .. } => Arc::new(journal.clone()),
-        }
-    }
-
-    fn http_intake(&self) -> mpsc::Sender<Wake> {
-        match self {
-            Backend::Kafka { http, .. } | Backend::Embedded { http, .. } => http.clone(),
-        }
-    }
-
-    /// Returns the pulse of the Kafka consumer; `None` with the embedded journal.
-    fn pulse(&self) -> Option<Arc<kafka::Pulse>> {
-        match self {
-            Backend::Kafka { intake, .. } => intake.as_ref().map(kafka::KafkaIntake::pulse),
-            Backend::Embedded { .. } => None,
-        }
-    }
-
-    /// Waits until the intake of events ends, and returns the reason. With the embedded journal it never ends.
-    async fn ended(&mut self) -> anyhow::Error {
-        match self {
-            Backend::Kafka { intake: Some(intake), .. } => match intake.ended().await {
-                Ok(()) => anyhow!("the Kafka consumer has ended"),
-                Err(error) => error.into(),
-            },
-            Backend::Kafka { intake: None, .. } | Backend::Embedded { .. } => std::future::pending().await,
-        }
-    }
-
-    async fn stop(self) {
-        if let Backend::Kafka { intake: Some(intake), .. } = self
-            && let Err(error) = intake.stop().await
-        {
-            tracing::warn!(%error, "the Kafka consumer could not leave its group; the broker removes it after its session timeout");
-        }
-    }
-}
-
-/// Produces posted events to the events topic, so that they are ordered and journaled like all others.
-async fn produce(mut posted: mpsc::Receiver<Wake>, emitter: Emitter, decoding: Arc<DecodeOptions>) {
-    while let Some(wake) = posted.recv().await {
-        let Wake::Record(record) = wake else { continue };
-        let receipt = match decode(&record, &decoding, SystemClock.now()) {
-            Decoded::Event { scope, .. } => send(&emitter, &record, &scope).await,
-            Decoded::Ignored(reason) => Some(Receipt::Ignored(reason.to_string())),
-            Decoded::Dead(error) => Some(Receipt::Dead(error.to_string())),
-        };
-        answer(&record, receipt).await;
-    }
-}
-
-async fn send(emitter: &Emitter, record: &EventRecord, scope: &Scope) -> Option<Receipt> {
-    let keyed = EventRecord { key: Some(scope.to_string().into_bytes()), answer: None, ..record.clone() };
-    match emitter.send(&keyed).await {
-        Ok(written) => Some(Receipt::Decided(format!("on partition {}, offset {}", written.partition, written.offset))),
-        Err(error) => {
-            tracing::warn!(%error, %scope, "posted event not produced to Kafka; the sender has to post it again");
-            None
-        }
-    }
-}
-
-/// Submits posted events to the embedded journal.
-async fn submit(mut posted: mpsc::Receiver<Wake>, intake: Arc<embedded::EmbeddedIntake>) {
-    while let Some(wake) = posted.recv().await {
-        let Wake::Record(record) = wake else { continue };
-        let intake = Arc::clone(&intake);
-        tokio::spawn(async move {
-            let receipt = intake.submit(EventRecord { answer: None, ..record.clone() }).await;
-            answer(&record, receipt.ok()).await;
-        });
-    }
-}
-
-/// Sends the receipt to the HTTP handler that waits for it. `None` drops the channel, which tells the handler that the
-/// result is unknown.
-async fn answer(record: &EventRecord, receipt: Option<Receipt>) {
-    if let Some(slot) = &record.answer
-        && let Some(sender) = slot.lock().await.take()
-        && let Some(receipt) = receipt
-    {
-        // Sending fails only if the handler no longer waits, because its client has disconnected.
-        let _ = sender.send(receipt);
-    }
-}
-
 async fn watch_cluster(
     cluster: Kubernetes,
     name: String,
@@ -269,40 +148,6 @@ async fn watch_cluster(
         workload.cluster == name && policies.borrow().iter().any(|policy| policy.covers(workload))
     };
     cluster.watch(wanted, wakes, stop).await;
-}
-
-fn unready() -> Conditions {
-    vec![("partitions".to_owned(), Err("none assigned yet".to_owned()))]
-}
-
-async fn follow_conditions(
-    cluster: Kubernetes,
-    owned: watch::Receiver<Vec<Partition>>,
-    consumer: Option<Arc<kafka::Pulse>>,
-    conditions: watch::Sender<Conditions>,
-) {
-    loop {
-        let partitions = match owned.borrow().len() {
-            0 => Err("none assigned; another replica may have them all".to_owned()),
-            _ => Ok(()),
-        };
-        let listed = if cluster.readiness().is_ready() {
-            Ok(())
-        } else {
-            Err("the cluster's objects are not listed yet".to_owned())
-        };
-        let mut current = vec![("partitions".to_owned(), partitions), ("kubernetes".to_owned(), listed)];
-        current.extend(consumer.as_deref().map(|pulse| ("kafka".to_owned(), consumer_condition(pulse))));
-        if conditions.send(current).is_err() {
-            return;
-        }
-        tokio::time::sleep(CONDITIONS_INTERVAL).await;
-    }
-}
-
-fn consumer_condition(pulse: &kafka::Pulse) -> Result<(), String> {
-    let silent = pulse.silent_for();
-    if silent <= MAX_SILENCE { Ok(()) } else { Err(format!("the consumer has not polled for {} s", silent.as_secs())) }
 }
 
 /// Moves the observations of histograms into their buckets at intervals, so that memory stays bounded without a scrape.

@@ -1,33 +1,26 @@
 //! The intake of events over HTTP. It turns an event of the CloudEvents HTTP binding into the record of the Kafka binding,
 //! so that both are decoded in the same way.
 
-use std::sync::Arc;
-
 use axum::Json;
 use axum::body::Bytes;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::json;
-use tokio::sync::{Mutex, mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot};
 
 use super::answer::{busy, problem};
 use super::state::App;
-use crate::ports::{EventRecord, Receipt, Wake};
+use crate::ports::{Delivery, EventRecord, Receipt};
 
 /// Handles `POST /api/v1/events`: passes the event to the daemon and answers with the receipt.
 pub(super) async fn take(State(app): State<App>, headers: HeaderMap, body: Bytes) -> Response {
     if let Some(refusal) = refusal(&headers) {
         return problem(StatusCode::FORBIDDEN, refusal);
     }
-    let (answer, receipt) = oneshot::channel();
-    let record = EventRecord {
-        value: Some(body.to_vec()),
-        headers: kafka_headers(&headers),
-        answer: Some(Arc::new(Mutex::new(Some(answer)))),
-        ..EventRecord::default()
-    };
-    match app.shown.intake.try_send(Wake::Record(record)) {
+    let (reply, receipt) = oneshot::channel();
+    let record = EventRecord { value: Some(body.to_vec()), headers: kafka_headers(&headers), ..EventRecord::default() };
+    match app.shown.intake.try_send(Delivery { record, reply: Some(reply) }) {
         Ok(()) => {}
         Err(mpsc::error::TrySendError::Full(_)) => return busy("the daemon is busy; send the event again in a second"),
         Err(mpsc::error::TrySendError::Closed(_)) => {

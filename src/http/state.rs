@@ -8,7 +8,7 @@ use tokio::sync::{mpsc, watch};
 
 use super::options::Options;
 use crate::clock::Stopwatch;
-use crate::ports::Wake;
+use crate::ports::Delivery;
 
 /// The conditions of `/readyz`, by name: `Ok` if the condition holds, else the reason why it does not.
 pub type Conditions = Vec<(String, Result<(), String>)>;
@@ -25,7 +25,7 @@ pub struct Shown {
     /// The exporter of this process's own metrics.
     pub metrics: PrometheusHandle,
     /// The queue of posted events to the daemon.
-    pub intake: mpsc::Sender<Wake>,
+    pub intake: mpsc::Sender<Delivery>,
 }
 
 /// The state of all handlers.

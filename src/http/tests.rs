@@ -8,7 +8,7 @@ use tokio::sync::{mpsc, watch};
 
 use super::*;
 use crate::clock::Stopwatch;
-use crate::ports::{Receipt, Wake};
+use crate::ports::{Delivery, Receipt};
 
 struct Server {
     base: String,
@@ -18,18 +18,18 @@ struct Server {
 }
 
 /// Starts a server that shows one rollout; returns it with the daemon's end of its intake.
-async fn server(options: Options) -> (Server, Receiver<Wake>) {
+async fn server(options: Options) -> (Server, Receiver<Delivery>) {
     let rollout = rollout_view();
     let (view_to, view) = watch::channel(Arc::new(StatusView { rollouts: [(rollout.id.clone(), rollout)].into() }));
     let (conditions_to, conditions) = watch::channel(vec![("kafka".to_owned(), Ok(()))]);
     let (heartbeat_to, heartbeat) = watch::channel(Stopwatch::start());
-    let (intake, wakes) = mpsc::channel(1);
+    let (intake, posted) = mpsc::channel(1);
     let metrics = metrics_exporter_prometheus::PrometheusBuilder::new().build_recorder().handle();
     let shown = Shown { view, conditions, heartbeat, metrics, intake };
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let base = format!("http://{}", listener.local_addr().unwrap());
     tokio::spawn(async move { serve(listener, &options, shown, CancellationToken::new()).await });
-    (Server { base, conditions: conditions_to, _senders: (view_to, heartbeat_to) }, wakes)
+    (Server { base, conditions: conditions_to, _senders: (view_to, heartbeat_to) }, posted)
 }
 
 fn rollout_view() -> RolloutView {
@@ -70,7 +70,7 @@ async fn get_text(base: &str, path: &str) -> (u16, String) {
 
 #[tokio::test]
 async fn each_route_answers_as_documented() {
-    let (server, _wakes) = server(Options::default()).await;
+    let (server, _posted) = server(Options::default()).await;
     for (path, status, part) in [
         ("/livez", 200, "ok"),
         ("/readyz", 200, "ready"),
@@ -92,7 +92,7 @@ async fn each_route_answers_as_documented() {
 
 #[tokio::test]
 async fn readyz_reports_the_condition_that_does_not_hold() {
-    let (server, _wakes) = server(Options::default()).await;
+    let (server, _posted) = server(Options::default()).await;
     server.conditions.send_replace(vec![("kafka".to_owned(), Err("no partition assigned".to_owned()))]);
     assert_eq!(
         get_text(&server.base, "/readyz").await,
@@ -103,13 +103,13 @@ async fn readyz_reports_the_condition_that_does_not_hold() {
 
 #[tokio::test]
 async fn livez_fails_when_the_event_loop_stands_still() {
-    let (server, _wakes) = server(Options { heartbeat: Span::ZERO, ..Options::default() }).await;
+    let (server, _posted) = server(Options { heartbeat: Span::ZERO, ..Options::default() }).await;
     assert_eq!(get_text(&server.base, "/livez").await.0, 503);
 }
 
 #[tokio::test]
 async fn the_page_escapes_texts_and_loads_nothing_from_other_hosts() {
-    let (server, _wakes) = server(Options::default()).await;
+    let (server, _posted) = server(Options::default()).await;
     let response = client().get(&server.base).send().await.unwrap();
     let policy = response.headers()["content-security-policy"].to_str().unwrap().to_owned();
     let page = response.text().await.unwrap();
@@ -120,11 +120,10 @@ async fn the_page_escapes_texts_and_loads_nothing_from_other_hosts() {
 
 /// Posts an event with these headers and returns the answer if the daemon gives `receipt`; `None`: it gives none in time.
 async fn posted(receipt: Option<Receipt>, headers: &[(&str, &str)]) -> (u16, String) {
-    let (server, mut wakes) =
+    let (server, mut posted) =
         server(Options { events: true, timeout: Span::from_millis(300), ..Options::default() }).await;
     let daemon = tokio::spawn(async move {
-        let Some(Wake::Record(record)) = wakes.recv().await else { return Vec::new() };
-        let sender = record.answer.unwrap().lock().await.take().unwrap();
+        let Some(Delivery { record, reply: Some(sender) }) = posted.recv().await else { return Vec::new() };
         match receipt {
             Some(receipt) => drop(sender.send(receipt)),
             None => tokio::time::sleep(std::time::Duration::from_secs(1)).await,
@@ -160,14 +159,14 @@ async fn an_event_is_answered_with_its_receipt() {
 
 #[tokio::test]
 async fn without_the_option_a_posted_event_gets_404() {
-    let (server, _wakes) = server(Options::default()).await;
+    let (server, _posted) = server(Options::default()).await;
     let response = client().post(format!("{}/api/v1/events", server.base)).body("{}").send().await.unwrap();
     assert_eq!(response.status(), 404);
 }
 
 #[tokio::test]
 async fn a_body_that_is_too_large_is_refused() {
-    let (server, _wakes) = server(Options { events: true, ..Options::default() }).await;
+    let (server, _posted) = server(Options { events: true, ..Options::default() }).await;
     let response =
         client().post(format!("{}/api/v1/events", server.base)).body(vec![b'x'; BODY_LIMIT + 1]).send().await;
     // The server may close the connection before the whole body is sent.
@@ -176,8 +175,8 @@ async fn a_body_that_is_too_large_is_refused() {
 
 #[tokio::test]
 async fn a_daemon_that_takes_no_events_is_reported_as_busy() {
-    let (server, wakes) = server(Options { events: true, ..Options::default() }).await;
-    drop(wakes);
+    let (server, posted) = server(Options { events: true, ..Options::default() }).await;
+    drop(posted);
     let response = client().post(format!("{}/api/v1/events", server.base)).body("{}").send().await.unwrap();
     assert_eq!((response.status().as_u16(), response.headers()["retry-after"].to_str().unwrap()), (503, "1"));
 }

@@ -17,7 +17,7 @@ use async_trait::async_trait;
 use redb::{Database, DatabaseError, ReadableDatabase, ReadableTable, TableDefinition, TableError};
 use tokio::sync::{Mutex, mpsc, oneshot};
 
-use crate::ports::{Batch, EventRecord, Journal, JournalError, Journals, Partition, Receipt, Wake};
+use crate::ports::{Batch, Delivery, EventRecord, Journal, JournalError, Journals, Partition, Receipt, Wake};
 
 /// The journal's entries: key and value.
 const ENTRIES: TableDefinition<&str, &[u8]> = TableDefinition::new("entries");
@@ -105,20 +105,34 @@ pub enum SubmitError {
 }
 
 impl EmbeddedIntake {
-    /// Passes `record` to the daemon and waits for its receipt. The record's partition, offset and answer are set here.
+    /// Passes `record` to the daemon and waits for its receipt. The record's partition and offset are set here.
     ///
     /// # Errors
     /// [`SubmitError::Stopped`] if the daemon has ended, [`SubmitError::Unknown`] if it gave no receipt.
     pub async fn submit(&self, record: EventRecord) -> Result<Receipt, SubmitError> {
-        let (answer, receipt) = oneshot::channel();
+        let (reply, receipt) = oneshot::channel();
         {
             let _ordered = self.order.lock().await;
             let permit = self.wakes.reserve().await.map_err(|_| SubmitError::Stopped)?;
             let offset = self.shared.next_record.fetch_add(1, Ordering::SeqCst);
-            let answer = Some(Arc::new(Mutex::new(Some(answer))));
-            permit.send(Wake::Record(EventRecord { partition: 0, offset, answer, ..record }));
+            let record = EventRecord { partition: 0, offset, ..record };
+            permit.send(Wake::Record(Delivery { record, reply: Some(reply) }));
         }
         receipt.await.map_err(|_| SubmitError::Unknown)
+    }
+
+    /// Submits the posted events until their queue is closed, and passes each receipt on to the event's sender.
+    pub async fn serve(self: Arc<Self>, mut posted: mpsc::Receiver<Delivery>) {
+        while let Some(Delivery { record, reply }) = posted.recv().await {
+            let intake = Arc::clone(&self);
+            tokio::spawn(async move {
+                // Without a receipt the channel is dropped, which tells the sender that the result is unknown.
+                if let (Ok(receipt), Some(reply)) = (intake.submit(record).await, reply) {
+                    // Sending fails only if the sender no longer waits.
+                    let _ = reply.send(receipt);
+                }
+            });
+        }
     }
 }
 
@@ -302,7 +316,7 @@ pub fn read_dead(path: &Path) -> Result<Vec<(EventRecord, String)>, JournalError
 fn dead_letter((offset, key, value, headers, problem): DeadRow<'_>) -> (EventRecord, String) {
     let headers = headers.into_iter().map(|(name, value)| (name.to_owned(), value.to_vec())).collect();
     let (key, value) = (key.map(<[u8]>::to_vec), value.map(<[u8]>::to_vec));
-    (EventRecord { partition: 0, offset, key, value, headers, answer: None }, problem.to_owned())
+    (EventRecord { partition: 0, offset, key, value, headers }, problem.to_owned())
 }
 
 /// Returns the error for a file that can't be opened.

@@ -9,7 +9,6 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use bellwether::adapters::memory::MemoryWorld;
 use bellwether::clock::{Clock, FastClock, Stopwatch};
 use bellwether::config::{self, Sources};
 use bellwether::daemon::{self, Grid, Parts};
@@ -19,10 +18,12 @@ use bellwether::events::mapping::Mapping;
 use bellwether::journal::embedded::{Embedded, read_decisions};
 use bellwether::perform::Executor;
 use bellwether::ports::{
-    Batch, Cluster, Epoch, EventRecord, Journal, JournalError, Journals, Partition, PodTemplate, Receipt, Wake,
+    Batch, Cluster, Delivery, Epoch, EventRecord, Journal, JournalError, Journals, Partition, PodTemplate, Receipt,
+    Wake,
 };
 use bellwether::shard::Shared;
 use bellwether::show::StatusBoard;
+use bellwether::world::MemoryWorld;
 use bellwether_core::engine::Engine;
 use bellwether_core::engine::view::StatusView;
 use bellwether_core::ids::{Images, Workload};
@@ -277,9 +278,8 @@ impl Setting {
 impl RunningDaemon {
     /// Sends a record and returns its receipt. `None`: the daemon has released the partition without one.
     async fn send(&self, record: EventRecord) -> Option<Receipt> {
-        let (answer, receipt) = oneshot::channel();
-        let answer = Some(Arc::new(tokio::sync::Mutex::new(Some(answer))));
-        self.wakes.send(Wake::Record(EventRecord { answer, ..record })).await.unwrap();
+        let (reply, receipt) = oneshot::channel();
+        self.wakes.send(Wake::Record(Delivery { record, reply: Some(reply) })).await.unwrap();
         tokio::time::timeout(LONG, receipt).await.expect("no receipt in time").ok()
     }
 

@@ -1,7 +1,7 @@
 //! Tests of the embedded journal: the suite that every journal passes, and the rules of its file and its intake.
 
 use bellwether::journal::embedded::{Embedded, SubmitError, read_dead, read_decisions};
-use bellwether::ports::{Batch, EventRecord, JournalError, Journals, Receipt, Wake};
+use bellwether::ports::{Batch, Delivery, EventRecord, JournalError, Journals, Receipt, Wake};
 use bellwether_testkit::journal_suite::{self, decided, opened, puts};
 use tokio::sync::mpsc;
 
@@ -82,11 +82,10 @@ async fn records_are_numbered_from_the_consumed_offset_and_get_their_receipts() 
         let (mut handle, _) = opened(&journal).await;
         let serve = async {
             for expected in [first, first + 1] {
-                let Some(Wake::Record(record)) = daemon.recv().await else { panic!("no record") };
+                let Some(Wake::Record(Delivery { record, reply })) = daemon.recv().await else { panic!("no record") };
                 assert_eq!((record.partition, record.offset), (0, expected));
                 handle.commit(Batch { next_offset: Some(record.offset + 1), ..Batch::default() }).await.unwrap();
-                let answer = record.answer.unwrap().lock().await.take().unwrap();
-                answer.send(Receipt::Decided(format!("took {expected}"))).unwrap();
+                reply.unwrap().send(Receipt::Decided(format!("took {expected}"))).unwrap();
             }
         };
         let submit =

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use bellwether::journal::embedded::{Embedded, read_decisions};
-use bellwether::ports::{Batch, EventRecord, Journal, JournalError, Wake};
+use bellwether::ports::{Batch, Delivery, EventRecord, Journal, JournalError, Wake};
 use bellwether_sim::broker::CommitAnswer;
 use bellwether_testkit::broker_script::{
     BrokerModel, Op, PartitionContent, ProducerKind, Script, ScriptedBroker, StepResult, compare, text,
@@ -76,7 +76,7 @@ async fn content_of_file(path: &Path) -> PartitionContent {
     let intake = journals.intake(wakes).await;
     let next = async {
         loop {
-            if let Some(Wake::Record(record)) = daemon.recv().await {
+            if let Some(Wake::Record(Delivery { record, .. })) = daemon.recv().await {
                 return record.offset;
             }
         }

@@ -442,7 +442,7 @@ impl Daemon {
                 self.held.remove(&partition);
                 drop(done);
             }
-            Wake::Record(record) => return Some(record),
+            Wake::Record(delivery) => return Some(delivery.record),
             other => panic!("{other:?}"),
         }
         None

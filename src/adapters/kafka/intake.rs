@@ -29,7 +29,7 @@ use super::error::{self, KafkaClientError};
 use super::options::Options;
 use super::ownership::{Ownership, PollerCommand};
 use crate::metrics;
-use crate::ports::{EventRecord, Partition, Wake};
+use crate::ports::{Delivery, EventRecord, Partition, Wake};
 
 /// The time for the daemon to release revoked partitions.
 const RELEASE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -175,7 +175,8 @@ impl WakeQueue {
 
     /// Drops the queued records of a partition. The partition's next owner reads them again.
     fn drop_records(&self, partition: Partition) {
-        self.queued().retain(|wake| !matches!(wake, Wake::Record(record) if record.partition == partition));
+        self.queued()
+            .retain(|wake| !matches!(wake, Wake::Record(Delivery { record, .. }) if record.partition == partition));
     }
 
     /// Locks the queue. Poisoning is harmless: each statement leaves the queue consistent.
@@ -198,8 +199,10 @@ enum FillLevel {
 
 impl FillLevel {
     fn of(queued: &VecDeque<Wake>) -> FillLevel {
-        let bytes: usize =
-            queued.iter().map(|wake| if let Wake::Record(record) = wake { size(record) } else { 0 }).sum();
+        let bytes: usize = queued
+            .iter()
+            .map(|wake| if let Wake::Record(Delivery { record, .. }) = wake { size(record) } else { 0 })
+            .sum();
         match queued.len() {
             0 => FillLevel::Empty,
             wakes if wakes >= PAUSE_AT_WAKES || bytes >= PAUSE_AT_BYTES => FillLevel::Full,
@@ -432,7 +435,7 @@ fn pass_on(
     match started.get_mut(&partition) {
         Some(next) if offset >= *next && ownership.owns(partition) => {
             *next = offset + 1;
-            queue.push(Wake::Record(record(message)));
+            queue.push(Wake::Record(record(message).into()));
         }
         _ => {}
     }
@@ -445,7 +448,6 @@ fn record(message: &BorrowedMessage<'_>) -> EventRecord {
         key: message.key().map(<[u8]>::to_vec),
         value: message.payload().map(<[u8]>::to_vec),
         headers: headers(message),
-        answer: None,
     }
 }
 
