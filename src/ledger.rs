@@ -14,7 +14,7 @@ use bellwether_core::engine::record::{AuditRecord, ENGINE, asks};
 use bellwether_core::engine::{Disposition, Engine, Transition, WorkloadState};
 use bellwether_core::ids::{EventId, Scope, TemplateHash, Workload, digest};
 use bellwether_core::input::command::Freeze;
-use bellwether_core::input::effect::{Act, Effect};
+use bellwether_core::input::effect::{Act, ClusterAct, Effect};
 use bellwether_core::input::event::{Event, Input};
 use bellwether_core::policy::Policy;
 use bellwether_core::rollout::decision::Decision;
@@ -263,18 +263,8 @@ impl Ledger {
 
     /// Returns the content of the template that an effect names.
     pub fn template(&self, effect: &Effect) -> Option<PodTemplate> {
-        match &effect.act {
-            Act::Restore { template, .. } => self.templates.get(&effect.workload)?.get(template).cloned(),
-            Act::Preflight { .. }
-            | Act::Probe { .. }
-            | Act::ApplyCanary { .. }
-            | Act::SetWeight { .. }
-            | Act::Promote { .. }
-            | Act::RemoveCanary { .. }
-            | Act::Model { .. }
-            | Act::Notify { .. }
-            | Act::Note { .. } => None,
-        }
+        let Act::Cluster(ClusterAct::Restore { template, .. }) = &effect.act else { return None };
+        self.templates.get(&effect.workload)?.get(template).cloned()
     }
 
     /// Forgets the events that are older than the topic's retention and can't be delivered again, and the freezes that have ended.

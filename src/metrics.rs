@@ -27,7 +27,7 @@ const PROMQL_ERRORS: &str = "bellwether_promql_errors_total";
 const SAMPLER_TICK_DURATION: &str = "bellwether_sampler_tick_duration_seconds";
 /// Histogram: duration of a commit to the journal in seconds.
 const JOURNAL_COMMIT_DURATION: &str = "bellwether_journal_commit_duration_seconds";
-/// Counter: attempts at notifications. Label `outcome`: [`Attempt`].
+/// Counter: attempts at notifications. Labels `sink`: the sink's name; `outcome`: [`Attempt`].
 const NOTIFICATIONS: &str = "bellwether_notifications_total";
 /// Gauge: records of the events topic that are not read yet. Label `partition`: the number of the partition.
 const KAFKA_LAG: &str = "bellwether_kafka_lag";
@@ -118,7 +118,7 @@ fn describe() {
     describe_counter!(PROMQL_ERRORS, Unit::Count, "Queries to Prometheus without a usable answer, by kind of error");
     describe_histogram!(SAMPLER_TICK_DURATION, Unit::Seconds, "Duration of one tick of the sampler, for all rollouts");
     describe_histogram!(JOURNAL_COMMIT_DURATION, Unit::Seconds, "Duration of a commit to the journal");
-    describe_counter!(NOTIFICATIONS, Unit::Count, "Attempts at notifications, by outcome");
+    describe_counter!(NOTIFICATIONS, Unit::Count, "Attempts at notifications, by sink and outcome");
     describe_gauge!(KAFKA_LAG, Unit::Count, "Records of the events topic that are not read yet, by partition");
     describe_gauge!(CONFIG_RELOAD, "1 if the last reload of the configuration was accepted, 0 if it was refused");
     describe_gauge!(BUILD_INFO, "Always 1; the label version has the version of the program");
@@ -166,8 +166,8 @@ pub fn journal_commit(took: Duration) {
 }
 
 /// Counts an attempt at a notification.
-pub fn notification(attempt: Attempt) {
-    counter!(NOTIFICATIONS, "outcome" => attempt.label()).increment(1);
+pub fn notification(sink: &str, attempt: Attempt) {
+    counter!(NOTIFICATIONS, "sink" => sink.to_owned(), "outcome" => attempt.label()).increment(1);
 }
 
 /// Sets the number of records of a partition that are not read yet.
@@ -214,7 +214,7 @@ mod tests {
             promql(Duration::from_millis(5), Some("timeout"));
             sampler_tick(Duration::from_millis(5));
             journal_commit(Duration::from_millis(5));
-            notification(Attempt::Later);
+            notification("slack", Attempt::Later);
             kafka_lag(0, 7);
             config_reload(true);
         });

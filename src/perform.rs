@@ -1,33 +1,41 @@
 //! The executor: it gives each effect to its port, one attempt at a time.
 //!
 //! Effects on one workload are performed in the order in which they were decided, each after the outcome of the one before: a weight of 0
-//! never overtakes the weight of 25 that it replaces. Messages have a lane of their own, so that a slow Slack delays no rollback. The
-//! engine decides whether and when to try again.
+//! never overtakes the weight of 25 that it replaces. Each notification sink has a lane of its own, so that a slow Slack delays no
+//! rollback and no other sink. The engine decides whether and when to try again.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use bellwether_core::ids::Workload;
-use bellwether_core::input::effect::{Act, Effect};
+use bellwether_core::input::effect::{Act, Effect, Notify};
 use bellwether_core::input::event::{Failure, FailureKind, Outcome};
+use bellwether_core::input::notification::Sink;
 use tokio::sync::Semaphore;
 
 use crate::clock::Stopwatch;
 use crate::failpoints::{self, Failpoint};
 use crate::metrics::{self, Attempt};
-use crate::ports::{Cluster, Epoch, Models, Notify, NotifyError, PodTemplate, QueryProbe};
+use crate::ports::{Cluster, Epoch, Models, NotificationError, NotificationSink, PodTemplate, QueryProbe};
 
-/// The attempts under way at a time over all workloads: enough to keep an API server busy without flooding it.
+/// The attempts under way at a time over all workloads: enough to keep an API server busy without flooding it. Each
+/// notification sink has as many of its own.
 const MAX_AT_ONCE: usize = 32;
 
 /// The executor of effects, with its ports.
 #[derive(Clone)]
 pub struct Executor {
     cluster: Arc<dyn Cluster>,
-    notify: Arc<dyn Notify>,
     probe: Arc<dyn QueryProbe>,
     models: Arc<dyn Models>,
     permits: Arc<Semaphore>,
+    sinks: Arc<BTreeMap<String, OpenSink>>,
+}
+
+/// A notification sink, with the permits for its attempts.
+struct OpenSink {
+    sink: Arc<dyn NotificationSink>,
+    permits: Semaphore,
 }
 
 /// An effect to be performed, with everything that it needs.
@@ -53,14 +61,21 @@ pub struct JobReport {
 }
 
 impl Executor {
-    /// Returns an executor with these ports.
+    /// Returns an executor with these ports. The names of the sinks are unique.
     pub fn new(
         cluster: Arc<dyn Cluster>,
-        notify: Arc<dyn Notify>,
         probe: Arc<dyn QueryProbe>,
         models: Arc<dyn Models>,
+        sinks: Vec<Arc<dyn NotificationSink>>,
     ) -> Executor {
-        Executor { cluster, notify, probe, models, permits: Arc::new(Semaphore::new(MAX_AT_ONCE)) }
+        let open = |sink: Arc<dyn NotificationSink>| OpenSink { sink, permits: Semaphore::new(MAX_AT_ONCE) };
+        let sinks = sinks.into_iter().map(|sink| (sink.sink().name, open(sink))).collect();
+        Executor { cluster, probe, models, permits: Arc::new(Semaphore::new(MAX_AT_ONCE)), sinks: Arc::new(sinks) }
+    }
+
+    /// Returns the sinks, for the engine that queues their notifications.
+    pub fn sinks(&self) -> Vec<Sink> {
+        self.sinks.values().map(|open| open.sink.sink()).collect()
     }
 
     /// Attempts an effect once.
@@ -77,47 +92,57 @@ impl Executor {
 
     async fn attempt(&self, job: Job) -> JobReport {
         let Job { effect, epoch, template } = job;
-        // A message may wait long for its sink, so it takes no permit from effects on the cluster.
-        if let Act::Notify { message } = &effect.act {
-            let outcome = sent(self.notify.send(&effect.id, &effect.workload, message).await);
-            return JobReport { effect, outcome, templates: Vec::new() };
-        }
-        // The semaphore is never closed.
-        let _permit = self.permits.acquire().await.ok();
         let (outcome, templates) = match &effect.act {
-            Act::Probe { metrics, stable, learn } => {
-                (self.probe.probe(&effect.workload, stable, metrics, learn).await, Vec::new())
+            Act::People(notify) => (self.notify(&effect, notify).await, Vec::new()),
+            Act::Cluster(act) => {
+                let _permit = permit(&self.permits).await;
+                self.cluster.perform(&effect, act, epoch, template.as_ref()).await
             }
-            Act::Model { environment, model, what } => {
-                (self.models.perform(&effect.id, environment, model, what).await, Vec::new())
+            Act::Metrics(probe) => {
+                let _permit = permit(&self.permits).await;
+                (self.probe.probe(&effect.workload, probe).await, Vec::new())
             }
-            Act::Preflight { .. }
-            | Act::ApplyCanary { .. }
-            | Act::SetWeight { .. }
-            | Act::Promote { .. }
-            | Act::Restore { .. }
-            | Act::RemoveCanary { .. }
-            | Act::Notify { .. }
-            | Act::Note { .. } => self.cluster.perform(&effect, epoch, template.as_ref()).await,
+            Act::Registry(act) => {
+                let _permit = permit(&self.permits).await;
+                (self.models.perform(&effect.id, act).await, Vec::new())
+            }
         };
         JobReport { effect, outcome, templates }
     }
-}
 
-fn sent(result: Result<(), NotifyError>) -> Outcome {
-    let failed = |kind, message| Outcome::Failed(Failure { kind, message });
-    match result {
-        Ok(()) => Outcome::Done,
-        Err(NotifyError::Later { message, .. }) => failed(FailureKind::Unavailable, message),
-        Err(NotifyError::Refused(message)) => failed(FailureKind::Refused, message),
+    async fn notify(&self, effect: &Effect, Notify { sink, notification }: &Notify) -> Outcome {
+        let failed = |kind, message| Outcome::Failed(Failure { kind, message });
+        let Some(open) = self.sinks.get(&sink.name) else {
+            let message =
+                format!("notification sink {} is no longer configured; its notification is dropped", sink.name);
+            return failed(FailureKind::Refused, message);
+        };
+        let _permit = permit(&open.permits).await;
+        let result = open.sink.send(effect, notification).await;
+        let (attempt, outcome) = match result {
+            Ok(()) => (Attempt::Done, Outcome::Done),
+            Err(NotificationError::Later { message, .. }) => {
+                (Attempt::Later, failed(FailureKind::Unavailable, message))
+            }
+            Err(NotificationError::Refused(message)) => (Attempt::Failed, failed(FailureKind::Refused, message)),
+        };
+        metrics::notification(&sink.name, attempt);
+        outcome
     }
 }
 
+/// Waits for a permit. `None` can't occur: the semaphores are never closed.
+async fn permit(permits: &Semaphore) -> Option<tokio::sync::SemaphorePermit<'_>> {
+    permits.acquire().await.ok()
+}
+
 /// A lane of a workload, in which effects are performed one after the other.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 enum Lane {
-    Cluster,
-    People,
+    /// The effects on the workload itself.
+    Workload,
+    /// The notifications for the sink with this name.
+    Sink(String),
 }
 
 /// The jobs that wait for the one before them in their lane.
@@ -155,16 +180,9 @@ impl Lanes {
 }
 
 fn lane(effect: &Effect) -> (Workload, Lane) {
-    let lane = match effect.act {
-        Act::Notify { .. } | Act::Note { .. } => Lane::People,
-        Act::Preflight { .. }
-        | Act::Probe { .. }
-        | Act::ApplyCanary { .. }
-        | Act::SetWeight { .. }
-        | Act::Promote { .. }
-        | Act::Restore { .. }
-        | Act::RemoveCanary { .. }
-        | Act::Model { .. } => Lane::Cluster,
+    let lane = match &effect.act {
+        Act::People(Notify { sink, .. }) => Lane::Sink(sink.name.clone()),
+        Act::Cluster(_) | Act::Metrics(_) | Act::Registry(_) => Lane::Workload,
     };
     (effect.workload.clone(), lane)
 }

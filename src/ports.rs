@@ -8,12 +8,12 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use bellwether_core::ids::{EffectId, TemplateHash, Workload};
-use bellwether_core::input::effect::{Effect, Message, ModelAct};
+use bellwether_core::input::effect::{ClusterAct, Effect, Probe, RegistryAct};
 use bellwether_core::input::event::Outcome;
+use bellwether_core::input::notification::{Notification, Sink};
 use bellwether_core::input::status::WorkloadStatus;
 use bellwether_core::measure::block::Block;
-use bellwether_core::measure::calibration::Criterion;
-use bellwether_core::measure::watch::{ArmKey, ProbeTarget, Watch};
+use bellwether_core::measure::watch::Watch;
 use bellwether_core::time::{Span, TimeRange, Timestamp};
 use secrecy::{ExposeSecret, SecretString};
 use tokio::sync::oneshot;
@@ -123,11 +123,12 @@ pub struct Epoch(pub u64);
 /// The Kubernetes cluster, including its traffic routing.
 #[async_trait]
 pub trait Cluster: Send + Sync {
-    /// Attempts an effect on the cluster once; repeating it is harmless. `template` is the content of the template that the
-    /// effect names, if it names one. Returns the outcome, and the templates that the effect has read, for the journal.
+    /// Attempts `act`, the act of `effect`, once; repeating it is harmless. `template` is the content of the template that
+    /// the act names, if it names one. Returns the outcome, and the templates that were read, for the journal.
     async fn perform(
         &self,
         effect: &Effect,
+        act: &ClusterAct,
         epoch: Epoch,
         template: Option<&PodTemplate>,
     ) -> (Outcome, Vec<PodTemplate>);
@@ -276,22 +277,16 @@ pub struct PodFacts {
 /// The registry of models.
 #[async_trait]
 pub trait Models: Send + Sync {
-    /// Attempts an act on a model once; repeating it is harmless. `model` is written `name@version`.
-    async fn perform(&self, effect: &EffectId, environment: &str, model: &str, what: &ModelAct) -> Outcome;
+    /// Attempts an act of an effect once; repeating it is harmless.
+    async fn perform(&self, effect: &EffectId, act: &RegistryAct) -> Outcome;
 }
 
 /// A trial run of a rollout's queries, before there is traffic to judge.
 #[async_trait]
 pub trait QueryProbe: Send + Sync {
     /// Runs every query once and reads the past of the stable. Returns [`Outcome::Probed`] with the queries' problems and
-    /// with the calibrations of the criteria `learn`, or a failure if the metrics store did not answer.
-    async fn probe(
-        &self,
-        workload: &Workload,
-        stable: &ArmKey,
-        metrics: &[ProbeTarget],
-        learn: &[Criterion],
-    ) -> Outcome;
+    /// with the calibrations, or a failure if the metrics store did not answer.
+    async fn probe(&self, workload: &Workload, probe: &Probe) -> Outcome;
 }
 
 /// A source of workload statuses that can send them again. The engine needs that after a partition is taken over.
@@ -300,19 +295,22 @@ pub trait StatusSource: Send + Sync {
     fn resend(&self);
 }
 
-/// A sink for messages to people.
+/// A place that notifications are sent to.
 #[async_trait]
-pub trait Notify: Send + Sync {
-    /// Attempts to send a message once.
+pub trait NotificationSink: Send + Sync {
+    /// Returns the sink's name and subscription. The engine queues the notifications that the subscription includes.
+    fn sink(&self) -> Sink;
+    /// Attempts to send the notification of `effect` once. A sink that can recognise a repetition does so by the effect's
+    /// id; one that has incidents opens and resolves them by the notification's key.
     ///
     /// # Errors
-    /// A [`NotifyError`], which says whether a retry can help.
-    async fn send(&self, effect: &EffectId, workload: &Workload, message: &Message) -> Result<(), NotifyError>;
+    /// A [`NotificationError`], which says whether a retry can help.
+    async fn send(&self, effect: &Effect, notification: &Notification) -> Result<(), NotificationError>;
 }
 
-/// The reason for which a message was not sent.
+/// The reason for which a notification was not sent.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum NotifyError {
+pub enum NotificationError {
     /// The sink is unavailable for now; a retry can succeed.
     #[error("{message}")]
     Later {
@@ -321,7 +319,7 @@ pub enum NotifyError {
         /// The sink's own error message.
         message: String,
     },
-    /// The sink refuses the message; a retry would be refused as well.
+    /// The sink refuses the notification; a retry would be refused as well.
     #[error("{0}")]
     Refused(String),
 }

@@ -11,20 +11,22 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use async_trait::async_trait;
 use bellwether_core::dice::Random;
 use bellwether_core::ids::{EffectId, Images, Workload};
-use bellwether_core::input::effect::{Effect, Message, ModelAct};
+use bellwether_core::input::effect::{ClusterAct, Effect, Probe, RegistryAct};
 use bellwether_core::input::event::Outcome;
+use bellwether_core::input::notification::{Message, Notification, Sink, Subscription};
 use bellwether_core::input::status::{DeploymentStatus, WorkloadStatus};
 use bellwether_core::measure::block::{Block, Reading, Sample};
-use bellwether_core::measure::calibration::{Calibration, Criterion, PAST};
+use bellwether_core::measure::calibration::{Calibration, PAST};
 use bellwether_core::measure::metric::{Metric, MetricKind};
-use bellwether_core::measure::watch::{ArmKey, ProbeTarget, Watch};
+use bellwether_core::measure::watch::Watch;
 use bellwether_core::time::{Span, TimeRange, Timestamp};
 use bellwether_sim::model::Model;
 use tokio::sync::mpsc;
 
 use crate::clock::Clock;
 use crate::ports::{
-    BlockSource, Cluster, Epoch, Models, Notify, NotifyError, PodTemplate, QueryProbe, StatusSource, Wake,
+    BlockSource, Cluster, Epoch, Models, NotificationError, NotificationSink, PodTemplate, QueryProbe, StatusSource,
+    Wake,
 };
 
 /// The length of each block of the past that [`QueryProbe::probe`] learns from.
@@ -123,29 +125,34 @@ impl StatusSource for MemoryWorld {
 
 #[async_trait]
 impl Cluster for MemoryWorld {
-    async fn perform(&self, effect: &Effect, _: Epoch, _: Option<&PodTemplate>) -> (Outcome, Vec<PodTemplate>) {
+    async fn perform(
+        &self,
+        effect: &Effect,
+        _: &ClusterAct,
+        _: Epoch,
+        _: Option<&PodTemplate>,
+    ) -> (Outcome, Vec<PodTemplate>) {
         let now = self.clock.now();
         (self.lock().model.perform(effect, now), Vec::new())
     }
 }
 
 #[async_trait]
-impl Notify for MemoryWorld {
-    async fn send(&self, _: &EffectId, workload: &Workload, message: &Message) -> Result<(), NotifyError> {
-        self.lock().messages.push((workload.clone(), message.clone()));
+impl NotificationSink for MemoryWorld {
+    fn sink(&self) -> Sink {
+        Sink { name: "memory".to_owned(), subscription: Subscription::Messages }
+    }
+
+    async fn send(&self, effect: &Effect, notification: &Notification) -> Result<(), NotificationError> {
+        let message = notification.message.clone().map(|message| (effect.workload.clone(), message));
+        self.lock().messages.extend(message);
         Ok(())
     }
 }
 
 #[async_trait]
 impl QueryProbe for MemoryWorld {
-    async fn probe(
-        &self,
-        workload: &Workload,
-        stable: &ArmKey,
-        metrics: &[ProbeTarget],
-        learn: &[Criterion],
-    ) -> Outcome {
+    async fn probe(&self, workload: &Workload, Probe { metrics, stable, learn }: &Probe) -> Outcome {
         let metrics = metrics.iter().map(|probed| (probed.name.clone(), probed.metric.clone())).collect();
         let now = self.clock.now();
         let each = learn.iter().map(|criterion| criterion.metric.clone()).collect();
@@ -160,8 +167,8 @@ impl QueryProbe for MemoryWorld {
 
 #[async_trait]
 impl Models for MemoryWorld {
-    async fn perform(&self, effect: &EffectId, environment: &str, model: &str, what: &ModelAct) -> Outcome {
-        self.lock().model.models.perform(effect, environment, model, what)
+    async fn perform(&self, effect: &EffectId, act: &RegistryAct) -> Outcome {
+        self.lock().model.models.perform(effect, act)
     }
 }
 

@@ -137,6 +137,12 @@ impl EffectId {
     pub fn of(rollout: &RolloutId, n: u32) -> EffectId {
         EffectId(format!("{rollout}.{n}"))
     }
+
+    /// The notification of the sink named `sink` about the `n`th decision of `rollout`. The ids of other effects don't
+    /// depend on the configured sinks, so a replay needs no knowledge of them.
+    pub fn of_notification(rollout: &RolloutId, n: u32, sink: &str) -> EffectId {
+        EffectId(format!("{rollout}.d{n}.{sink}"))
+    }
 }
 
 impl fmt::Display for EffectId {

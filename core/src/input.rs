@@ -7,4 +7,5 @@ pub mod command;
 pub mod status;
 pub mod report;
 pub mod event;
+pub mod notification;
 pub mod effect;

@@ -42,6 +42,7 @@
 
 pub mod dice;
 pub mod model;
+pub mod sinks;
 pub mod broker;
 #[expect(clippy::unwrap_used, reason = "a story that can't continue panics")]
 pub mod story;

@@ -8,7 +8,7 @@
 use std::collections::BTreeMap;
 
 use bellwether_core::ids::{EffectId, Images, TemplateHash, Weight, Workload, digest};
-use bellwether_core::input::effect::{Act, Effect};
+use bellwether_core::input::effect::{Act, ClusterAct, Effect};
 use bellwether_core::input::event::{FailureKind, Outcome};
 use bellwether_core::input::status::{
     DeploymentStatus, PodProblem, Preflight, PreflightIssue, RouteStatus, WorkloadStatus,
@@ -277,44 +277,45 @@ impl Model {
 
     /// Performs an effect and returns its outcome. A change that is already in place is not made again.
     pub fn perform(&mut self, effect: &Effect, now: Timestamp) -> Outcome {
-        if let Act::Model { environment, model, what } = &effect.act {
-            return self.models.perform(&effect.id, environment, model, what);
+        match &effect.act {
+            Act::Cluster(act) => self.perform_on_cluster(effect, act, now),
+            Act::Metrics(_) => {
+                Outcome::Probed { problems: Vec::new(), calibrations: Vec::new(), queries: BTreeMap::new() }
+            }
+            Act::Registry(act) => self.models.perform(&effect.id, act),
+            Act::People(_) => Outcome::Done,
         }
+    }
+
+    fn perform_on_cluster(&mut self, effect: &Effect, act: &ClusterAct, now: Timestamp) -> Outcome {
         let preflight = self.status(&effect.workload, now);
         let Some(deployed) = self.workloads.get_mut(&effect.workload) else {
             // Removing the canary of a deleted workload succeeds.
-            return match effect.act {
-                Act::RemoveCanary { .. } | Act::Notify { .. } => Outcome::Done,
-                Act::Preflight { .. }
-                | Act::Probe { .. }
-                | Act::ApplyCanary { .. }
-                | Act::SetWeight { .. }
-                | Act::Promote { .. }
-                | Act::Restore { .. }
-                | Act::Model { .. }
-                | Act::Note { .. } => failed(FailureKind::Gone, format!("there is no {}", effect.workload)),
+            return match act {
+                ClusterAct::RemoveCanary { .. } => Outcome::Done,
+                ClusterAct::Preflight { .. }
+                | ClusterAct::ApplyCanary { .. }
+                | ClusterAct::SetWeight { .. }
+                | ClusterAct::Promote { .. }
+                | ClusterAct::Restore { .. } => failed(FailureKind::Gone, format!("there is no {}", effect.workload)),
             };
         };
-        let changed = match &effect.act {
-            Act::Preflight { .. } => {
+        let changed = match act {
+            ClusterAct::Preflight { .. } => {
                 return Outcome::Preflight(Box::new(Preflight { status: preflight, issues: deployed.issues.clone() }));
             }
-            Act::Probe { .. } => {
-                return Outcome::Probed { problems: Vec::new(), calibrations: Vec::new(), queries: BTreeMap::new() };
-            }
-            Act::Model { .. } | Act::Notify { .. } | Act::Note { .. } => false,
-            Act::ApplyCanary { images, replicas, traffic, baseline, .. } => {
+            ClusterAct::ApplyCanary { images, replicas, traffic, baseline, .. } => {
                 let fresh = *baseline && deployed.apply_baseline(*replicas, now);
                 deployed.apply_canary(images, *replicas, traffic.splits_by_weight(), now) || fresh
             }
-            Act::SetWeight { weight, traffic } => {
+            ClusterAct::SetWeight { weight, traffic } => {
                 let by_weight = traffic.splits_by_weight();
                 if by_weight && deployed.routed.is_none() && *weight > Weight::ZERO {
                     return failed(FailureKind::Conflict, "no route sends traffic to the canary".to_owned());
                 }
                 by_weight && deployed.routed.is_some() && deployed.routed.replace(*weight) != Some(*weight)
             }
-            Act::Promote { images, from, .. } => {
+            ClusterAct::Promote { images, from, .. } => {
                 let mut all = deployed.stable.images.clone();
                 all.extend(images.clone());
                 if all != deployed.stable.images && template_of(&deployed.stable.images) != *from {
@@ -323,11 +324,11 @@ impl Model {
                 }
                 deployed.change_stable(all, now)
             }
-            Act::Restore { template, .. } => match deployed.templates.get(template).cloned() {
+            ClusterAct::Restore { template, .. } => match deployed.templates.get(template).cloned() {
                 Some(images) => deployed.change_stable(images, now),
                 None => return failed(FailureKind::Refused, format!("template {template} is unknown")),
             },
-            Act::RemoveCanary { .. } => {
+            ClusterAct::RemoveCanary { .. } => {
                 let baseline = deployed.baseline.take().is_some();
                 let existed = deployed.canary.take().is_some() || deployed.routed.is_some() || baseline;
                 deployed.routed = None;

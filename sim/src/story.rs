@@ -3,11 +3,13 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use crate::model::Model;
+use crate::sinks::{events, people, sinks};
 use bellwether_core::engine::{Disposition, Engine, Transition};
 use bellwether_core::ids::{EventId, Images, Workload, WorkloadKind};
 use bellwether_core::input::command::Command;
-use bellwether_core::input::effect::{Act, Effect, Message};
+use bellwether_core::input::effect::{Act, Effect, Notify};
 use bellwether_core::input::event::{Event, Failure, FailureKind, Outcome, Request};
+use bellwether_core::input::notification::Message;
 use bellwether_core::input::status::WorkloadStatus;
 use bellwether_core::measure::block::{Block, Gap, Reading, Sample};
 use bellwether_core::measure::metric::{Against, ArmSource, Distance, HistogramUnit, Hits, Metric, MetricKind};
@@ -125,7 +127,7 @@ impl Story {
         let mut model = Model::default();
         model.deploy(workload(), images("v1"), 10, Span::from_secs(5));
         let now = Timestamp::from_second(1_800_000_000).unwrap();
-        let engine = Engine::new("test".into(), vec![policy], Span::from_secs(7 * 86_400));
+        let engine = Engine::new("test".into(), vec![policy], Span::from_secs(7 * 86_400)).with_sinks(sinks());
         let mut story = Story {
             engine,
             model,
@@ -163,9 +165,15 @@ impl Story {
         self.tell(Event::Requested { id, time: Some(self.now), request })
     }
 
-    /// Sends a command with the given verb, such as `pause`, for the workload. `changes` are keys of the command, or of
-    /// the verb for `full`, `approval` and `until`. Returns the disposition and the reason as one sentence.
+    /// Sends a [`command`](Self::command). Returns the disposition and the reason as one sentence.
     pub fn say(&mut self, verb: &str, changes: serde_json::Value) -> (Disposition, String) {
+        let event = self.command(verb, changes);
+        (self.tell(event), self.answer.clone())
+    }
+
+    /// Returns the event of a new command with the given verb, such as `pause`, for the workload. `changes` are keys of the
+    /// command, or of the verb for `full`, `approval` and `until`.
+    pub fn command(&mut self, verb: &str, changes: serde_json::Value) -> Event {
         let mut json = serde_json::json!({ "scope": workload().to_string(), "verb": { "verb": verb } });
         if verb == "promote" {
             json["verb"]["full"] = false.into();
@@ -177,8 +185,7 @@ impl Story {
         let command: Command = serde_json::from_value(json).unwrap();
         self.commands += 1;
         let id = EventId { source: "ann".into(), id: self.commands.to_string() };
-        let disposition = self.tell(Event::Commanded { id, time: Some(self.now), command });
-        (disposition, self.answer.clone())
+        Event::Commanded { id, time: Some(self.now), command }
     }
 
     /// Returns the workload's rollout, which must exist.
@@ -216,10 +223,12 @@ impl Story {
         for transition in transitions {
             self.decisions.extend(transition.decisions);
             for effect in transition.effects {
-                if let Act::Notify { message } = &effect.act {
-                    self.messages.push(message.clone());
+                let mut is_on_cluster = matches!(effect.act, Act::Cluster(_) | Act::Metrics(_) | Act::Registry(_));
+                if let Act::People(Notify { sink, notification }) = &effect.act {
+                    self.messages.extend(notification.message.clone().filter(|_| *sink == people()));
+                    is_on_cluster = *sink == events();
                 }
-                let outcome = if self.api_away && !matches!(effect.act, Act::Notify { .. }) {
+                let outcome = if self.api_away && is_on_cluster {
                     Outcome::Failed(Failure { kind: FailureKind::Unavailable, message: "connection refused".into() })
                 } else {
                     self.model.perform(&effect, self.now)

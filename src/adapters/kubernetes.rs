@@ -18,7 +18,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use bellwether_core::ids::Workload;
-use bellwether_core::input::effect::{Act, Effect};
+use bellwether_core::input::effect::{ClusterAct, Effect};
 use bellwether_core::input::event::{Failure, FailureKind, Outcome};
 use bellwether_core::input::status::Preflight;
 use bellwether_core::policy::Policy;
@@ -47,12 +47,14 @@ mod preflight;
 mod server;
 mod preflight_reads;
 mod stable;
+mod events;
 mod canary;
 mod objects;
 mod watch;
 mod access;
 
 pub use access::ApiVerb;
+pub use events::KubernetesEvents;
 pub use watch::Readiness;
 
 /// The `[kubernetes]` part of the configuration.
@@ -177,44 +179,50 @@ impl Kubernetes {
         access::missing(&self.server, namespace).await
     }
 
-    /// Performs an effect. Returns its outcome and the pod templates of a preflight.
+    /// Returns the sink that puts Events on the workloads.
+    pub fn events(&self) -> KubernetesEvents {
+        KubernetesEvents(self.clone())
+    }
+
+    /// Checks that a workload belongs to this cluster.
+    fn check_cluster(&self, workload: &Workload) -> Result<(), Failure> {
+        if workload.cluster == *self.cluster {
+            return Ok(());
+        }
+        let message = format!("this is cluster {}, not {}", self.cluster, workload.cluster);
+        Err(failure::new(FailureKind::Refused, message))
+    }
+
+    /// Performs an act. Returns its outcome and the pod templates of a preflight.
     async fn act(
         &self,
         effect: &Effect,
+        act: &ClusterAct,
         epoch: Epoch,
         template: Option<&PodTemplate>,
     ) -> Result<(Outcome, Vec<PodTemplate>), Failure> {
         let server = &self.server;
-        if effect.workload.cluster != *self.cluster {
-            let message = format!("this is cluster {}, not {}", self.cluster, effect.workload.cluster);
-            return Err(failure::new(FailureKind::Refused, message));
-        }
-        match &effect.act {
-            Act::Preflight { traffic, baseline } => {
+        self.check_cluster(&effect.workload)?;
+        match act {
+            ClusterAct::Preflight { traffic, baseline } => {
                 let (preflight, templates) =
                     Box::pin(preflight_reads::preflight(server, &effect.workload, traffic, *baseline)).await?;
                 return Ok((Outcome::Preflight(Box::new(preflight)), templates));
             }
-            Act::ApplyCanary { stable_uid, images, replicas, traffic, baseline } => {
+            ClusterAct::ApplyCanary { stable_uid, images, replicas, traffic, baseline } => {
                 let wanted =
                     canary::CanarySpec { stable_uid, images, replicas: *replicas, traffic, baseline: *baseline };
                 Box::pin(canary::apply(server, effect, epoch, &wanted)).await?;
             }
-            Act::SetWeight { weight, traffic } => canary::set_weight(server, effect, epoch, *weight, traffic).await?,
-            Act::RemoveCanary { traffic } => canary::remove(server, effect, epoch, traffic).await?,
-            Act::Promote { stable_uid, from, images } => {
+            ClusterAct::SetWeight { weight, traffic } => {
+                canary::set_weight(server, effect, epoch, *weight, traffic).await?
+            }
+            ClusterAct::RemoveCanary { traffic } => canary::remove(server, effect, epoch, traffic).await?,
+            ClusterAct::Promote { stable_uid, from, images } => {
                 stable::promote(server, effect, epoch, stable_uid, from, images).await?;
             }
-            Act::Restore { stable_uid, template: hash } => {
+            ClusterAct::Restore { stable_uid, template: hash } => {
                 stable::restore(server, effect, epoch, stable_uid, hash, template).await?;
-            }
-            Act::Note { warning, reason, note } => {
-                let note = stable::Note { warning: *warning, reason, note, at: self.clock.now() };
-                stable::note(server, effect, &note).await?;
-            }
-            Act::Probe { .. } | Act::Model { .. } | Act::Notify { .. } => {
-                let message = format!("the Kubernetes adapter does not perform {}", effect.act.name());
-                return Err(failure::new(FailureKind::Refused, message));
             }
         }
         Ok((Outcome::Done, Vec::new()))
@@ -240,10 +248,11 @@ impl Cluster for Kubernetes {
     async fn perform(
         &self,
         effect: &Effect,
+        act: &ClusterAct,
         epoch: Epoch,
         template: Option<&PodTemplate>,
     ) -> (Outcome, Vec<PodTemplate>) {
-        self.act(effect, epoch, template).await.unwrap_or_else(|failure| (Outcome::Failed(failure), Vec::new()))
+        self.act(effect, act, epoch, template).await.unwrap_or_else(|failure| (Outcome::Failed(failure), Vec::new()))
     }
 }
 

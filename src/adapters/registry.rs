@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use bellwether_core::ids::EffectId;
-use bellwether_core::input::effect::ModelAct;
+use bellwether_core::input::effect::{ModelAct, RegistryAct};
 use bellwether_core::input::event::{Failure, FailureKind, Outcome};
 use bellwether_registry::point::{MoveContext, Promotion, Restoration};
 use bellwether_registry::{Environment, InvalidValue, ModelName, Options, Registry, RegistryError, Version};
@@ -30,17 +30,12 @@ impl RegistryModels {
         RegistryModels { options, registry: OnceCell::new(), clock }
     }
 
-    async fn act(
-        &self,
-        effect: &EffectId,
-        environment: &str,
-        model: &str,
-        act: &ModelAct,
-    ) -> Result<Outcome, RegistryError> {
+    async fn act(&self, effect: &EffectId, act: &RegistryAct) -> Result<Outcome, RegistryError> {
+        let RegistryAct { environment, model, what } = act;
         let environment: Environment = environment.parse()?;
         let (name, version) = name_and_version(model)?;
         let registry = self.registry.get_or_try_init(async || Registry::open(&self.options)).await?;
-        match act {
+        match what {
             ModelAct::Verify => {
                 registry.check_promotable(&environment, &name, &version, &[]).await?;
                 Ok(Outcome::Done)
@@ -87,8 +82,8 @@ fn name_and_version(model: &str) -> Result<(ModelName, Version), InvalidValue> {
 
 #[async_trait]
 impl Models for RegistryModels {
-    async fn perform(&self, effect: &EffectId, environment: &str, model: &str, act: &ModelAct) -> Outcome {
-        self.act(effect, environment, model, act).await.unwrap_or_else(|error| {
+    async fn perform(&self, effect: &EffectId, act: &RegistryAct) -> Outcome {
+        self.act(effect, act).await.unwrap_or_else(|error| {
             let kind = match &error {
                 RegistryError::Store { .. }
                 | RegistryError::Contended { .. }

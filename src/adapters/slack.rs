@@ -12,7 +12,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use bellwether_core::ids::{EffectId, Workload};
-use bellwether_core::input::effect::{Message, Mood};
+use bellwether_core::input::effect::Effect;
+use bellwether_core::input::notification::{Message, Mood, Notification, Sink, Subscription};
 use bellwether_core::time::Span;
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 use reqwest::{StatusCode, Url};
@@ -21,8 +22,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use crate::metrics::{self, Attempt};
-use crate::ports::{Notify, NotifyError};
+use crate::ports::{NotificationError, NotificationSink};
 use crate::secret::{self, Secret, SecretError};
 
 /// The longest text of a header in Slack's Block Kit, in characters.
@@ -64,17 +64,6 @@ pub enum SlackError {
     /// The HTTP client could not be created.
     #[error("the HTTP client for Slack can't be created: {0}")]
     Client(String),
-}
-
-/// A sink that drops all messages, for a daemon without a webhook.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct NoNotify;
-
-#[async_trait]
-impl Notify for NoNotify {
-    async fn send(&self, _effect: &EffectId, _workload: &Workload, _message: &Message) -> Result<(), NotifyError> {
-        Ok(())
-    }
 }
 
 /// A Slack webhook.
@@ -120,12 +109,12 @@ impl Slack {
         self.not_before.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    async fn post(&self, body: &Value) -> Result<(), NotifyError> {
+    async fn post(&self, body: &Value) -> Result<(), NotificationError> {
         let not_before = *self.not_before();
         tokio::time::sleep_until(not_before).await;
         self.limiter.until_ready().await;
         let request = self.client.post(self.webhook.expose_secret()).json(body);
-        let response = request.send().await.map_err(|error| NotifyError::Later {
+        let response = request.send().await.map_err(|error| NotificationError::Later {
             after: None,
             message: format!("Slack did not answer: {}", root_cause(&error.without_url())),
         })?;
@@ -145,22 +134,23 @@ impl Slack {
         let message = format!("Slack answered {status}: {}", cut(body.trim(), 200));
         if status == StatusCode::TOO_MANY_REQUESTS || status == StatusCode::REQUEST_TIMEOUT || status.is_server_error()
         {
-            return Err(NotifyError::Later { after, message });
+            return Err(NotificationError::Later { after, message });
         }
-        Err(NotifyError::Refused(message))
+        Err(NotificationError::Refused(message))
     }
 }
 
 #[async_trait]
-impl Notify for Slack {
-    async fn send(&self, effect: &EffectId, workload: &Workload, message: &Message) -> Result<(), NotifyError> {
-        let sent = self.post(&render(effect, workload, message)).await;
-        metrics::notification(match &sent {
-            Ok(()) => Attempt::Done,
-            Err(NotifyError::Later { .. }) => Attempt::Later,
-            Err(NotifyError::Refused(_)) => Attempt::Failed,
-        });
-        sent
+impl NotificationSink for Slack {
+    fn sink(&self) -> Sink {
+        Sink { name: "slack".to_owned(), subscription: Subscription::Messages }
+    }
+
+    async fn send(&self, effect: &Effect, notification: &Notification) -> Result<(), NotificationError> {
+        match &notification.message {
+            Some(message) => self.post(&render(&effect.id, &effect.workload, message)).await,
+            None => Ok(()),
+        }
     }
 }
 

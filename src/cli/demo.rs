@@ -210,19 +210,17 @@ fn parts(
     heartbeat: watch::Sender<Stopwatch>,
     stop: &CancellationToken,
 ) -> Parts {
+    let port = || Arc::new(world.clone());
+    let executor = Executor::new(port(), port(), port(), vec![port()]);
+    let engine = Engine::new("demo".to_owned(), policies, Span::from_secs(86_400)).with_sinks(executor.sinks());
     Parts {
         shared: Shared {
             clock: Arc::clone(clock),
-            executor: Executor::new(
-                Arc::new(world.clone()),
-                Arc::new(world.clone()),
-                Arc::new(world.clone()),
-                Arc::new(world.clone()),
-            ),
+            executor,
             journals: Arc::new(journal.clone()),
             decoding: Arc::new(DecodeOptions::new("demo", Mapping::default())),
             board: shows.clone(),
-            blank: Engine::new("demo".to_owned(), policies, Span::from_secs(86_400)),
+            blank: engine,
         },
         wakes,
         counts: Box::new(world.clone()),

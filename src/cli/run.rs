@@ -21,7 +21,6 @@ use super::Common;
 use crate::adapters::kubernetes::Kubernetes;
 use crate::adapters::prometheus::Prometheus;
 use crate::adapters::registry::RegistryModels;
-use crate::adapters::slack::{NoNotify, Slack};
 use crate::clock::{Clock, Stopwatch, SystemClock};
 use crate::config::{self, Config};
 use crate::daemon::{self, Grid, Parts};
@@ -29,7 +28,7 @@ use crate::events::decode::DecodeOptions;
 use crate::exit;
 use crate::http::{self, Shown};
 use crate::perform::Executor;
-use crate::ports::{Notify, Wake};
+use crate::ports::Wake;
 use crate::sampling::probe::Prober;
 use crate::sampling::{self, Sampler};
 use crate::shard::Shared;
@@ -38,6 +37,7 @@ use crate::telemetry;
 
 mod backend;
 mod readiness;
+mod sinks;
 
 /// The capacity of the queue of wakes to the daemon, and of the queue of posted events.
 const QUEUE_CAPACITY: usize = 1024;
@@ -66,26 +66,25 @@ pub async fn run(_: RunArgs, common: &Common) -> anyhow::Result<u8> {
 
     let cluster = Kubernetes::connect(&config.kubernetes, &config.cluster, Arc::clone(&clock)).await?;
     let prometheus = Arc::new(Prometheus::new(&config.prometheus)?);
-    let notify: Arc<dyn Notify> = match Slack::open(&config.slack)? {
-        Some(slack) => Arc::new(slack),
-        None => Arc::new(NoNotify),
-    };
     let mut backend = Backend::open(&config, wakes.clone(), &decoding).await?;
 
     let shows = StatusBoard::default();
     let sampling = sampling_options(&config);
     let prober = Prober::new(prometheus.clone(), Arc::new(cluster.clone()), Arc::clone(&clock), sampling);
     let models = RegistryModels::new(config.registry.clone(), Arc::clone(&clock));
+    let sinks = sinks::open(&config, &cluster)?;
+    let executor = Executor::new(Arc::new(cluster.clone()), Arc::new(prober), Arc::new(models), sinks);
+    let engine = Engine::new(config.cluster.clone(), config.policies.clone(), config.kafka.events_retention);
     let (heartbeat, beat) = watch::channel(Stopwatch::start());
     let (owned, owns) = watch::channel(Vec::new());
     let parts = Parts {
         shared: Shared {
             clock: Arc::clone(&clock),
-            executor: Executor::new(Arc::new(cluster.clone()), notify, Arc::new(prober), Arc::new(models)),
             journals: backend.journals(),
             decoding,
             board: shows.clone(),
-            blank: Engine::new(config.cluster.clone(), config.policies.clone(), config.kafka.events_retention),
+            blank: engine.with_sinks(executor.sinks()),
+            executor,
         },
         wakes: inbox,
         counts: Box::new(Sampler::new(prometheus, Arc::new(cluster.clone()), sampling)),

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 
 use bellwether_core::ids::Workload;
+use bellwether_core::input::effect::Probe;
 use bellwether_core::input::event::{Failure, FailureKind, Outcome};
 use bellwether_core::measure::calibration::{Calibration, Criterion, PAST};
 use bellwether_core::measure::metric::{ArmSource, Metric, MetricKind};
@@ -60,13 +61,7 @@ impl Prober {
 
 #[async_trait]
 impl crate::ports::QueryProbe for Prober {
-    async fn probe(
-        &self,
-        workload: &Workload,
-        stable: &ArmKey,
-        metrics: &[ProbeTarget],
-        learn: &[Criterion],
-    ) -> Outcome {
+    async fn probe(&self, workload: &Workload, Probe { metrics, stable, learn }: &Probe) -> Outcome {
         // If Prometheus is unavailable, the findings would be about it and not about the queries; the caller tries
         // later.
         if let Err(MetricsError::Unavailable(message)) = self.metrics.instant("vector(1)", self.clock.now()).await {

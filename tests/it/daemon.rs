@@ -27,7 +27,7 @@ use bellwether::world::MemoryWorld;
 use bellwether_core::engine::Engine;
 use bellwether_core::engine::view::StatusView;
 use bellwether_core::ids::{Images, Workload};
-use bellwether_core::input::effect::Effect;
+use bellwether_core::input::effect::{ClusterAct, Effect};
 use bellwether_core::input::event::{Outcome, Request};
 use bellwether_core::policy::Policy;
 use bellwether_core::rollout::decision::{Decision, Ending};
@@ -143,6 +143,7 @@ impl Cluster for Recorded<MemoryWorld> {
     async fn perform(
         &self,
         effect: &Effect,
+        act: &ClusterAct,
         epoch: Epoch,
         template: Option<&PodTemplate>,
     ) -> (Outcome, Vec<PodTemplate>) {
@@ -151,7 +152,7 @@ impl Cluster for Recorded<MemoryWorld> {
             self.records.uncommitted.lock().unwrap().push(id.clone());
         }
         self.records.performed.lock().unwrap().push(format!("{} {id}", effect.act.name()));
-        self.inner.perform(effect, epoch, template).await
+        self.inner.perform(effect, act, epoch, template).await
     }
 }
 
@@ -196,19 +197,18 @@ impl Setting {
         let (wakes, inbox) = mpsc::channel(64);
         let (shows, stop) = (StatusBoard::default(), CancellationToken::new());
         let (decisions, view) = (shows.decisions(), shows.watch());
+        let port = || Arc::new(self.world.clone());
+        let executor = Executor::new(Arc::new(cluster), port(), port(), vec![port()]);
+        let sinks = executor.sinks();
+        let engine = Engine::new("test".to_owned(), self.policies.clone(), Span::from_secs(86_400));
         let parts = Parts {
             shared: Shared {
                 clock: Arc::clone(&self.clock),
-                executor: Executor::new(
-                    Arc::new(cluster),
-                    Arc::new(self.world.clone()),
-                    Arc::new(self.world.clone()),
-                    Arc::new(self.world.clone()),
-                ),
+                executor,
                 journals: Arc::new(journals),
                 decoding: Arc::new(DecodeOptions::new("test", Mapping::default())),
                 board: shows,
-                blank: Engine::new("test".to_owned(), self.policies.clone(), Span::from_secs(86_400)),
+                blank: engine.with_sinks(sinks),
             },
             wakes: inbox,
             counts: Box::new(self.world.clone()),

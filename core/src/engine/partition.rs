@@ -8,6 +8,7 @@ use crate::ids::{EventId, Scope, Workload};
 use crate::input::command::Freeze;
 use crate::input::effect::Effect;
 use crate::input::event::{Event, Input, Request};
+use crate::input::notification::Sink;
 use crate::input::report::SuiteReport;
 use crate::input::status::WorkloadStatus;
 use crate::measure::watch::Watch;
@@ -22,6 +23,7 @@ pub struct Engine {
     pub(super) cluster: String,
     pub(super) policies: Vec<Policy>,
     pub(super) retention: Span,
+    sinks: Vec<Sink>,
     pub(super) states: BTreeMap<Workload, WorkloadState>,
     pub(super) seen: BTreeMap<EventId, Timestamp>,
     pub(super) freezes: BTreeMap<Scope, Freeze>,
@@ -39,6 +41,7 @@ impl Engine {
             cluster,
             policies,
             retention,
+            sinks: Vec::new(),
             states: BTreeMap::new(),
             seen: BTreeMap::new(),
             freezes: BTreeMap::new(),
@@ -46,6 +49,11 @@ impl Engine {
             wakeup_of: BTreeMap::new(),
             now: Timestamp::MIN,
         }
+    }
+
+    /// Returns the engine with these notification sinks; without them it notifies none.
+    pub fn with_sinks(self, sinks: Vec<Sink>) -> Engine {
+        Engine { sinks, ..self }
     }
 
     /// Replaces the policies, for rollouts that begin from now on.
@@ -325,7 +333,7 @@ impl Engine {
         let mut out = StepOutput::default();
         let changed = change(state, now, &mut out);
         if changed {
-            state.follow_up(now, &mut out);
+            state.follow_up(&self.sinks, now, &mut out);
             state.changed = now;
         }
         let waits_for_thaw = state.queued.as_ref().filter(|_| state.active().is_none()).and(state.frozen(now));

@@ -6,8 +6,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::ids::{EffectId, EventId, Scope, Workload};
 use crate::input::command::{Author, Freeze, Verb};
-use crate::input::effect::{Act, Effect};
+use crate::input::effect::{Act, Effect, Notify};
 use crate::input::event::{FailureKind, Outcome};
+use crate::input::notification::Sink;
 use crate::input::report::SuiteReport;
 use crate::input::status::{DeploymentStatus, WorkloadStatus};
 use crate::policy::{Mode, Policy};
@@ -19,12 +20,8 @@ use crate::rollout::reason::Reason;
 use crate::rollout::{InFlight, LastGood, QuarantineEntry, Rollout, RolloutContext, StepOutput, Task};
 use crate::time::Timestamp;
 
-/// The number of messages of a workload that may wait to be sent; the oldest are dropped first.
-const MAX_MESSAGES: usize = 16;
-/// The attempts, about twenty minutes of them, after which a message is dropped.
-const MAX_ATTEMPTS: u32 = 40;
-/// The attempts after which a Kubernetes Event, which is only a courtesy, is dropped.
-const MAX_NOTE_ATTEMPTS: u32 = 4;
+/// The number of a workload's notifications that may wait for one sink; the oldest is dropped first.
+const MAX_WAITING: usize = 16;
 /// The number of quarantined versions of a workload; the oldest are forgotten first.
 const MAX_QUARANTINED: usize = 16;
 
@@ -53,7 +50,7 @@ pub struct WorkloadState {
     /// The suite reports about it, oldest first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub reports: Vec<SuiteReport>,
-    /// The messages that are not known to be sent.
+    /// The notifications that are not known to be sent, in the order of the decisions.
     pub outbox: Vec<InFlight>,
     /// The time of the newest change, so that time doesn't run backwards over a restart.
     pub changed: Timestamp,
@@ -145,8 +142,8 @@ impl WorkloadState {
         let before = self.clone();
         self.freezes.retain(|_, freeze| freeze.holds(now));
         self.with_rollout(now, |rollout, context| rollout.drive(context, out));
-        for message in &mut self.outbox {
-            out.effects.extend(message.take_due(now));
+        for waiting in &mut self.outbox {
+            out.effects.extend(waiting.take_due(now));
         }
         *self != before
     }
@@ -160,7 +157,7 @@ impl WorkloadState {
         out: &mut StepOutput,
     ) -> bool {
         if let Some(at) = self.outbox.iter().position(|message| message.effect.id == *effect) {
-            self.message_sent(at, outcome, now);
+            self.notified(at, outcome, now);
             return true;
         }
         let in_flight = self.active().and_then(|rollout| rollout.current.in_flight.as_ref());
@@ -190,17 +187,16 @@ impl WorkloadState {
         }
     }
 
-    /// Takes the outcome of the message at position `at` of the outbox in.
-    fn message_sent(&mut self, at: usize, outcome: Outcome, now: Timestamp) {
-        let Some(message) = self.outbox.get_mut(at) else { return };
-        let is_note = matches!(message.effect.act, Act::Note { .. });
-        let limit = if is_note { MAX_NOTE_ATTEMPTS } else { MAX_ATTEMPTS };
+    /// Takes the outcome of the notification at position `at` of the outbox in.
+    fn notified(&mut self, at: usize, outcome: Outcome, now: Timestamp) {
+        let Some(waiting) = self.outbox.get_mut(at) else { return };
+        let limit = sink_of(&waiting.effect).map_or(0, |sink| sink.subscription.max_attempts());
         match outcome {
             Outcome::Failed(failure)
                 if matches!(failure.kind, FailureKind::Unavailable | FailureKind::Conflict)
-                    && message.attempts < limit =>
+                    && waiting.attempts < limit =>
             {
-                message.failed(failure, now);
+                waiting.failed(failure, now);
             }
             Outcome::Failed(_)
             | Outcome::Done
@@ -268,16 +264,16 @@ impl WorkloadState {
         refusal
     }
 
-    /// Carries out the consequences of a change: records a good or failed version, queues messages, and starts the waiting
-    /// request.
-    pub(super) fn follow_up(&mut self, now: Timestamp, out: &mut StepOutput) {
+    /// Carries out the consequences of a change: records a good or failed version, queues notifications for `sinks`, and
+    /// starts the waiting request.
+    pub(super) fn follow_up(&mut self, sinks: &[Sink], now: Timestamp, out: &mut StepOutput) {
         let mut told = 0;
         loop {
             self.record_promoted(now);
             if out.decisions[told..].iter().any(|decision| decision.ending == Some(Ending::RolledBack)) {
                 self.quarantine_failed();
             }
-            self.queue_messages(&out.decisions[told..], &mut out.effects);
+            self.queue_notifications(sinks, &out.decisions[told..], &mut out.effects);
             told = out.decisions.len();
             if self.active().is_some() {
                 return;
@@ -331,20 +327,38 @@ impl WorkloadState {
         }
     }
 
-    fn queue_messages(&mut self, decisions: &[Decision], effects: &mut Vec<Effect>) {
+    fn queue_notifications(&mut self, sinks: &[Sink], decisions: &[Decision], effects: &mut Vec<Effect>) {
         let Some(rollout) = &mut self.rollout else { return };
         for decision in decisions {
-            for act in message::about(decision, rollout) {
-                let effect = rollout.effect(act);
+            let notification = message::about(decision, rollout);
+            for sink in sinks.iter().filter(|sink| sink.subscription.includes(&notification)) {
+                let act = Act::People(Notify { sink: sink.clone(), notification: notification.clone() });
+                let id = EffectId::of_notification(&rollout.id, decision.n, &sink.name);
+                let (rollout, workload) = (rollout.id.clone(), rollout.workload.clone());
+                let effect = Effect { id, rollout, workload, act };
                 effects.push(effect.clone());
-                if self.outbox.len() >= MAX_MESSAGES {
-                    // The terminal message always has its place: a Kubernetes Event makes room first.
-                    let note = self.outbox.iter().position(|it| matches!(it.effect.act, Act::Note { .. }));
-                    self.outbox.remove(note.unwrap_or(0));
-                }
+                make_room(&mut self.outbox, sink);
                 self.outbox.push(InFlight::new(effect));
             }
         }
+    }
+}
+
+/// Drops the oldest notification for `sink` if as many as may wait for it do.
+fn make_room(outbox: &mut Vec<InFlight>, sink: &Sink) {
+    let is_for_it = |waiting: &InFlight| sink_of(&waiting.effect).is_some_and(|other| other.name == sink.name);
+    if outbox.iter().filter(|waiting| is_for_it(waiting)).count() >= MAX_WAITING
+        && let Some(oldest) = outbox.iter().position(is_for_it)
+    {
+        outbox.remove(oldest);
+    }
+}
+
+/// Returns the sink of a notification; `None` for another effect.
+fn sink_of(effect: &Effect) -> Option<&Sink> {
+    match &effect.act {
+        Act::People(Notify { sink, .. }) => Some(sink),
+        Act::Cluster(_) | Act::Metrics(_) | Act::Registry(_) => None,
     }
 }
 

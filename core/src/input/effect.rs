@@ -6,6 +6,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::notification::{Notification, Sink};
 use crate::ids::{EffectId, Images, RolloutId, TemplateHash, Weight, Workload};
 use crate::measure::calibration::Criterion;
 use crate::measure::watch::{ArmKey, ProbeTarget};
@@ -24,10 +25,24 @@ pub struct Effect {
     pub act: Act,
 }
 
-/// The kinds of acts, with their arguments.
+/// An act, by its executor.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "executor", rename_all = "kebab-case")]
+pub enum Act {
+    /// An act on the cluster.
+    Cluster(ClusterAct),
+    /// A trial run of the queries against the metrics store.
+    Metrics(Probe),
+    /// An act on the registry of models.
+    Registry(RegistryAct),
+    /// A notification of people through one sink.
+    People(Notify),
+}
+
+/// The acts on the cluster, with their arguments.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "act", rename_all = "kebab-case")]
-pub enum Act {
+pub enum ClusterAct {
     /// Check the workload and the cluster for obstacles to a canary. Writes nothing.
     Preflight {
         /// The way in which traffic would be split.
@@ -35,17 +50,6 @@ pub enum Act {
         /// Whether the canary would have a fresh baseline beside it.
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         baseline: bool,
-    },
-    /// Run every query of the rollout once and report its problems, and learn the calibrations from the stable's past.
-    /// Writes nothing.
-    Probe {
-        /// The metrics whose queries are tried.
-        metrics: Vec<ProbeTarget>,
-        /// The stable, which has series already.
-        stable: ArmKey,
-        /// The criteria to calibrate.
-        #[serde(default)]
-        learn: Vec<Criterion>,
     },
     /// Create the canary's Deployment (and, with a router, its Service and its backend in the route at weight 0), or update
     /// an existing one to this size and these images.
@@ -91,64 +95,76 @@ pub enum Act {
         /// The way in which traffic was split.
         traffic: Traffic,
     },
-    /// Act on the registry for the model that belongs to the images.
-    Model {
-        /// The registry's environment whose pointer the act concerns.
-        environment: String,
-        /// The model and version as the request names them, written `name@version`.
-        model: String,
-        /// The act on the model.
-        what: ModelAct,
-    },
-    /// Send a message to people.
-    Notify {
-        /// The message to send.
-        message: Message,
-    },
-    /// Put a Kubernetes Event on the workload.
-    Note {
-        /// Whether the Event's type is `Warning` instead of `Normal`.
-        warning: bool,
-        /// The Event's reason, one CamelCase word.
-        reason: String,
-        /// The Event's note, one sentence of at most 1 kB.
-        note: String,
-    },
+}
+
+/// A run of every query of a rollout, which reports their problems and learns calibrations from the stable's past. Writes
+/// nothing.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Probe {
+    /// The metrics whose queries are tried.
+    pub metrics: Vec<ProbeTarget>,
+    /// The stable, which has series already.
+    pub stable: ArmKey,
+    /// The criteria to calibrate.
+    #[serde(default)]
+    pub learn: Vec<Criterion>,
+}
+
+/// An act on the registry for the model that belongs to the images.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct RegistryAct {
+    /// The registry's environment whose pointer the act concerns.
+    pub environment: String,
+    /// The model and version as the request names them, written `name@version`.
+    pub model: String,
+    /// The act on the model.
+    pub what: ModelAct,
+}
+
+/// A notification for one sink.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Notify {
+    /// The sink.
+    pub sink: Sink,
+    /// The notification.
+    pub notification: Notification,
+}
+
+impl From<ClusterAct> for Act {
+    fn from(act: ClusterAct) -> Act {
+        Act::Cluster(act)
+    }
 }
 
 impl Act {
     /// Returns the act's name in metrics and logs.
     pub fn name(&self) -> &'static str {
         match self {
-            Act::Preflight { .. } => "preflight",
-            Act::Probe { .. } => "probe",
-            Act::ApplyCanary { .. } => "apply-canary",
-            Act::SetWeight { .. } => "set-weight",
-            Act::Promote { .. } => "promote",
-            Act::Restore { .. } => "restore",
-            Act::RemoveCanary { .. } => "remove-canary",
-            Act::Model { what: ModelAct::Verify, .. } => "verify-model",
-            Act::Model { what: ModelAct::Point, .. } => "point-model",
-            Act::Model { what: ModelAct::Return { .. }, .. } => "return-model",
-            Act::Notify { .. } => "notify",
-            Act::Note { .. } => "note",
+            Act::Cluster(ClusterAct::Preflight { .. }) => "preflight",
+            Act::Cluster(ClusterAct::ApplyCanary { .. }) => "apply-canary",
+            Act::Cluster(ClusterAct::SetWeight { .. }) => "set-weight",
+            Act::Cluster(ClusterAct::Promote { .. }) => "promote",
+            Act::Cluster(ClusterAct::Restore { .. }) => "restore",
+            Act::Cluster(ClusterAct::RemoveCanary { .. }) => "remove-canary",
+            Act::Metrics(_) => "probe",
+            Act::Registry(RegistryAct { what: ModelAct::Verify, .. }) => "verify-model",
+            Act::Registry(RegistryAct { what: ModelAct::Point, .. }) => "point-model",
+            Act::Registry(RegistryAct { what: ModelAct::Return { .. }, .. }) => "return-model",
+            Act::People(_) => "notify",
         }
     }
 
     /// Returns whether the act changes the cluster or the registry. Such an act is not performed in observe-only mode.
     pub fn writes(&self) -> bool {
         match self {
-            Act::Preflight { .. }
-            | Act::Probe { .. }
-            | Act::Model { what: ModelAct::Verify, .. }
-            | Act::Notify { .. } => false,
-            Act::ApplyCanary { .. }
-            | Act::SetWeight { .. }
-            | Act::Promote { .. }
-            | Act::Restore { .. }
-            | Act::RemoveCanary { .. }
-            | Act::Model { what: ModelAct::Point | ModelAct::Return { .. }, .. }
-            | Act::Note { .. } => true,
+            Act::Cluster(ClusterAct::Preflight { .. })
+            | Act::Registry(RegistryAct { what: ModelAct::Verify, .. })
+            | Act::Metrics(_)
+            | Act::People(_) => false,
+            Act::Cluster(_) | Act::Registry(_) => true,
         }
     }
 }
@@ -166,35 +182,4 @@ pub enum ModelAct {
         /// The model that was current before; `None` if there was none.
         before: Option<String>,
     },
-}
-
-/// A message to people, as finished text. The sink only formats it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Message {
-    /// The message's kind, which a sink shows as its colour.
-    pub mood: Mood,
-    /// The title, one line that is clear by itself, as a phone may show nothing else.
-    pub title: String,
-    /// The reason, in one sentence.
-    pub why: String,
-    /// The current state and the next event, in one sentence.
-    pub now: String,
-    /// The command to run next; `None` if there is nothing to do.
-    pub command: Option<String>,
-    /// The footer: the rollout and the policy.
-    pub footer: String,
-}
-
-/// The kind of a message, which decides its colour.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Mood {
-    /// The news is good, such as a promotion.
-    Good,
-    /// A person has to act, such as on a hold.
-    Asking,
-    /// The news is bad, such as a rollback.
-    Bad,
-    /// The evidence is missing, as in a hold of a blind check.
-    Blind,
 }

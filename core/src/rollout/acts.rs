@@ -6,7 +6,7 @@ use super::phase::{Phase, Share};
 use super::state::{Basis, Rollout, RolloutContext, StepOutput};
 use super::timers::{Due, Timer};
 use crate::ids::Weight;
-use crate::input::effect::{Act, ModelAct};
+use crate::input::effect::{Act, ClusterAct, ModelAct, Probe, RegistryAct};
 use crate::input::status::{DeploymentStatus, WorkloadStatus};
 use crate::measure::watch::ArmKey;
 
@@ -14,40 +14,44 @@ impl Rollout {
     /// Returns the acts of the present phase, in order.
     pub(super) fn acts(&self) -> Vec<Act> {
         let traffic = self.policy.traffic.clone();
-        let preflight = Act::Preflight { traffic: traffic.clone(), baseline: self.policy.fresh_baseline };
+        let baseline = self.policy.fresh_baseline;
+        let preflight = Act::Cluster(ClusterAct::Preflight { traffic: traffic.clone(), baseline });
         let Some(basis) = &self.basis else {
             return if self.phase() == Phase::Preflight { vec![preflight] } else { Vec::new() };
         };
-        let apply = || Act::ApplyCanary {
-            stable_uid: basis.stable_uid.clone(),
-            images: self.changes(),
-            replicas: self.canary.size,
-            traffic: traffic.clone(),
-            baseline: self.policy.fresh_baseline,
+        let apply = || {
+            Act::Cluster(ClusterAct::ApplyCanary {
+                stable_uid: basis.stable_uid.clone(),
+                images: self.changes(),
+                replicas: self.canary.size,
+                traffic: traffic.clone(),
+                baseline,
+            })
         };
         match self.phase() {
             Phase::Preflight => vec![preflight],
             Phase::Preparing => {
                 let (metrics, stable) = (self.policy.probed(), self.stable_key(basis));
-                let probe = Act::Probe { metrics, stable, learn: self.policy.learnable() };
+                let probe = Act::Metrics(Probe { metrics, stable, learn: self.policy.learnable() });
                 self.model_act(ModelAct::Verify).into_iter().chain([apply(), probe]).collect()
             }
             Phase::Growing => vec![apply()],
-            Phase::Stepping => vec![Act::SetWeight { weight: self.asked(), traffic }],
-            Phase::Promoting => vec![Act::Promote {
+            Phase::Stepping => vec![ClusterAct::SetWeight { weight: self.asked(), traffic }.into()],
+            Phase::Promoting => vec![Act::Cluster(ClusterAct::Promote {
                 stable_uid: basis.stable_uid.clone(),
                 from: basis.template.clone(),
                 images: self.changes(),
-            }],
+            })],
             Phase::Returning | Phase::Draining if self.canary.exists => {
-                vec![Act::SetWeight { weight: Weight::ZERO, traffic }]
+                vec![ClusterAct::SetWeight { weight: Weight::ZERO, traffic }.into()]
             }
             // The model becomes current when its images have all of the traffic, and returns when they have none.
             Phase::Cleaning => self.model_act(ModelAct::Point).into_iter().chain(self.removal()).collect(),
             Phase::Removing => self.removal().into_iter().chain(self.model_return()).collect(),
             Phase::Restoring => match &self.restores {
                 Some(template) => {
-                    vec![Act::Restore { stable_uid: basis.stable_uid.clone(), template: template.clone() }]
+                    let (stable_uid, template) = (basis.stable_uid.clone(), template.clone());
+                    vec![Act::Cluster(ClusterAct::Restore { stable_uid, template })]
                 }
                 None => Vec::new(),
             },
@@ -56,13 +60,13 @@ impl Rollout {
     }
 
     fn removal(&self) -> Option<Act> {
-        self.canary.exists.then(|| Act::RemoveCanary { traffic: self.policy.traffic.clone() })
+        self.canary.exists.then(|| ClusterAct::RemoveCanary { traffic: self.policy.traffic.clone() }.into())
     }
 
     /// Returns an act on the model, if the request brings one and the policy binds models to an environment.
     fn model_act(&self, what: ModelAct) -> Option<Act> {
         let environment = self.policy.model.as_ref()?.environment.clone();
-        Some(Act::Model { environment, model: self.model()?.to_owned(), what })
+        Some(Act::Registry(RegistryAct { environment, model: self.model()?.to_owned(), what }))
     }
 
     fn model_return(&self) -> Option<Act> {
@@ -108,16 +112,9 @@ impl Rollout {
 
     fn note_asked(&mut self, act: &Act) {
         match act {
-            Act::ApplyCanary { .. } => self.canary.exists = true,
-            Act::SetWeight { weight, .. } => self.canary.weight = *weight,
-            Act::Preflight { .. }
-            | Act::Probe { .. }
-            | Act::Promote { .. }
-            | Act::Restore { .. }
-            | Act::RemoveCanary { .. }
-            | Act::Model { .. }
-            | Act::Notify { .. }
-            | Act::Note { .. } => {}
+            Act::Cluster(ClusterAct::ApplyCanary { .. }) => self.canary.exists = true,
+            Act::Cluster(ClusterAct::SetWeight { weight, .. }) => self.canary.weight = *weight,
+            Act::Cluster(_) | Act::Metrics(_) | Act::Registry(_) | Act::People(_) => {}
         }
     }
 
@@ -125,7 +122,9 @@ impl Rollout {
     /// none of it back to a workload without one while the canary has one. A weight that was decided and is not yet written
     /// waits for the end of a pause or freeze.
     fn is_safe(&self, act: &Act, context: RolloutContext<'_>) -> bool {
-        let (Act::SetWeight { weight, .. }, Some(status)) = (act, context.status) else { return true };
+        let (Act::Cluster(ClusterAct::SetWeight { weight, .. }), Some(status)) = (act, context.status) else {
+            return true;
+        };
         let available = |arm: &Option<DeploymentStatus>| arm.as_ref().is_some_and(|arm| arm.available > 0);
         if *weight == Weight::ZERO {
             available(&status.stable) || !available(&status.canary)

@@ -1,41 +1,50 @@
-//! What people are told about a decision: the Slack message and the Kubernetes Event.
+//! The texts of a decision's notification: the message to people, and the one-line note for a Kubernetes Event.
 //!
-//! Few messages a rollout: one when it is first held, one for each approval that is missing, and always the last one.
-//! There is none when it starts.
+//! A rollout sends few messages: one when it is first held, one for each hold that only a person can end, one for each
+//! warning, and one at its end. It sends none at its start.
 
 use super::cause::{EndCause, HoldCause, Remedy};
 use super::decision::{Decision, DecisionKind, Ending};
 use super::reason::change;
 use super::state::Rollout;
 use crate::ids::Images;
-use crate::input::effect::{Act, Message, Mood};
+use crate::input::notification::{IncidentChange, Message, Mood, Note, Notification};
+use crate::policy::Mode;
 use crate::time::Span;
 
-/// A Kubernetes Event's note may have 1 kB.
-const NOTE_LIMIT: usize = 1000;
+/// The longest text of a Kubernetes Event, in bytes.
+const MAX_NOTE_BYTES: usize = 1000;
 
-/// What is to be told about `decision`, which is the last of `rollout`'s.
-pub fn about(decision: &Decision, rollout: &Rollout) -> Vec<Act> {
-    let mut acts = Vec::new();
-    acts.extend(note(decision, rollout));
-    let first_hold = decision.kind == DecisionKind::Hold
-        && rollout.history.iter().filter(|entry| entry.kind == DecisionKind::Hold).count() == 1;
-    // Each missing approval is reported, because only a person can give it.
-    let hold = rollout.current.hold.as_ref().filter(|_| decision.kind == DecisionKind::Hold);
-    let asks = hold.is_some_and(|hold| hold.cause.needs_a_person());
-    if first_hold || asks {
-        acts.push(Act::Notify { message: held(decision, rollout) });
+/// Returns the notification about `decision`, the newest one of `rollout`, and records whether its incident is open.
+pub fn about(decision: &Decision, rollout: &mut Rollout) -> Notification {
+    let note = note(decision, rollout);
+    let message = message(decision, rollout);
+    let incident = if decision.kind == DecisionKind::Hold && message.is_some() {
+        Some(IncidentChange::Open)
+    } else {
+        let is_over = decision.kind == DecisionKind::Resume || decision.ending.is_some();
+        (rollout.incident_open && is_over).then_some(IncidentChange::Resolve)
+    };
+    if let Some(change) = incident {
+        rollout.incident_open = change == IncidentChange::Open;
     }
-    if decision.kind == DecisionKind::Warn {
-        acts.push(Act::Notify { message: warned(decision, rollout) });
-    }
-    if let Some(ending) = decision.ending.filter(|ending| !matches!(ending, Ending::Superseded | Ending::Unchanged)) {
-        acts.push(Act::Notify { message: ended(ending, decision, rollout) });
-    }
-    acts
+    Notification { key: rollout.id.clone(), incident, note, message }
 }
 
-fn note(decision: &Decision, rollout: &Rollout) -> Option<Act> {
+fn message(decision: &Decision, rollout: &Rollout) -> Option<Message> {
+    if let Some(ending) = decision.ending {
+        let is_told = !matches!(ending, Ending::Superseded | Ending::Unchanged);
+        return is_told.then(|| ended(ending, decision, rollout));
+    }
+    if decision.kind == DecisionKind::Warn {
+        return Some(warned(decision, rollout));
+    }
+    let hold = rollout.current.hold.as_ref().filter(|_| decision.kind == DecisionKind::Hold)?;
+    let is_first = rollout.history.iter().filter(|entry| entry.kind == DecisionKind::Hold).count() == 1;
+    (is_first || hold.cause.needs_a_person()).then(|| held(decision, rollout))
+}
+
+fn note(decision: &Decision, rollout: &Rollout) -> Option<Note> {
     let (warning, reason) = match decision.kind {
         DecisionKind::Start => (false, "RolloutStarted"),
         DecisionKind::Advance => (false, "RolloutAdvanced"),
@@ -53,19 +62,19 @@ fn note(decision: &Decision, rollout: &Rollout) -> Option<Act> {
         DecisionKind::Warn => (true, "RolloutWarned"),
         DecisionKind::Proceed => return None,
     };
-    // A workload that is gone has nothing to put an Event on.
-    if rollout.policy.mode == crate::policy::Mode::Observe
+    // Observe-only mode writes nothing to the cluster, and a deleted workload can have no Event.
+    if rollout.policy.mode == Mode::Observe
         || matches!(decision.cause, Some(EndCause::WorkloadGone | EndCause::WorkloadMissing))
     {
         return None;
     }
-    let mut note = format!("{}: {}", rollout.id, decision.why);
-    if note.len() > NOTE_LIMIT {
-        let cut = (0..=NOTE_LIMIT - 3).rev().find(|at| note.is_char_boundary(*at)).unwrap_or(0);
-        note.truncate(cut);
-        note.push('…');
+    let mut text = format!("{}: {}", rollout.id, decision.why);
+    if text.len() > MAX_NOTE_BYTES {
+        let cut = (0..=MAX_NOTE_BYTES - 3).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
+        text.truncate(cut);
+        text.push('…');
     }
-    Some(Act::Note { warning, reason: reason.to_owned(), note })
+    Some(Note { warning, reason: reason.to_owned(), text })
 }
 
 fn held(decision: &Decision, rollout: &Rollout) -> Message {

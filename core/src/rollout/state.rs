@@ -201,6 +201,9 @@ pub struct Rollout {
     pub conclusion: Option<Conclusion>,
     /// The number of effects so far, for their ids.
     pub effects: u32,
+    /// Whether the rollout's incident is open in the sinks that have incidents.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub incident_open: bool,
     /// The number of decisions so far.
     pub decisions: u32,
     /// The decisions so far, for people: the first and the newest ones.
@@ -277,6 +280,7 @@ impl Rollout {
             orders: Orders::default(),
             conclusion: None,
             effects: 0,
+            incident_open: false,
             decisions: 0,
             history: Vec::new(),
             reason,

@@ -1,7 +1,7 @@
 //! A fresh baseline: the canary is compared with as many pods of the stable that were started with it.
 
 use bellwether_core::ids::Weight;
-use bellwether_core::input::effect::Act;
+use bellwether_core::input::effect::{Act, ClusterAct};
 use bellwether_core::policy::RawPolicy;
 use bellwether_core::rollout::decision::Ending;
 use bellwether_core::rollout::phase::Phase;
@@ -89,12 +89,9 @@ fn a_baseline_that_never_starts_is_no_fault_of_the_version() {
         story.whys().iter().any(|why| why.starts_with("0 of 2 pods of the fresh baseline were available within 5m"))
     );
     assert_eq!(pods(&story), (None, None));
-    assert!(
-        !story
-            .effects
-            .iter()
-            .any(|effect| matches!(effect.act, Act::SetWeight { weight, .. } if weight > Weight::ZERO))
-    );
+    assert!(!story.effects.iter().any(
+        |effect| matches!(effect.act, Act::Cluster(ClusterAct::SetWeight { weight, .. }) if weight > Weight::ZERO)
+    ));
     assert!(story.engine.state(&workload()).unwrap().quarantine.is_empty());
 }
 

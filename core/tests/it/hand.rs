@@ -2,7 +2,7 @@
 
 use bellwether_core::engine::Disposition;
 use bellwether_core::ids::{Images, Weight};
-use bellwether_core::input::effect::Act;
+use bellwether_core::input::effect::{Act, ClusterAct};
 use bellwether_core::rollout::decision::Ending;
 use bellwether_core::rollout::phase::Phase;
 use serde_json::json;
@@ -220,7 +220,7 @@ fn an_approval_before_the_first_traffic_is_asked_for_and_given_by_name() {
     let command = story.messages[0].command.clone().unwrap();
     assert_eq!(command, "bellwether emit approve --workload test/shop/Deployment/web --approval qa");
     assert_eq!(story.run(HOUR), None, "its own patience is longer than the ready-within and the max-hold");
-    assert!(!story.effects.iter().any(|effect| matches!(effect.act, Act::SetWeight { .. })));
+    assert!(!story.effects.iter().any(|effect| matches!(effect.act, Act::Cluster(ClusterAct::SetWeight { .. }))));
     let (took, answer) = story.say("approve", json!({ "approval": "legal" }));
     assert_eq!(
         (took, answer.contains("no approval \"legal\" of") && answer.contains("is missing; name one of qa")),

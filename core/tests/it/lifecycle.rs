@@ -2,7 +2,7 @@
 
 use bellwether_core::engine::Disposition;
 use bellwether_core::ids::{EventId, Weight};
-use bellwether_core::input::effect::Act;
+use bellwether_core::input::effect::{Act, ClusterAct};
 use bellwether_core::input::event::Event;
 use bellwether_core::input::status::PreflightIssue;
 use bellwether_core::rollout::decision::Ending;
@@ -42,13 +42,17 @@ fn three_steps_go_up_one_after_the_other() {
     let weights: Vec<Weight> = story
         .effects
         .iter()
-        .filter_map(|effect| if let Act::SetWeight { weight, .. } = &effect.act { Some(*weight) } else { None })
+        .filter_map(|effect| {
+            if let Act::Cluster(ClusterAct::SetWeight { weight, .. }) = &effect.act { Some(*weight) } else { None }
+        })
         .collect();
     assert_eq!(weights, [5, 25, 50, 0].map(Weight::percent));
     let sizes: Vec<u32> = story
         .effects
         .iter()
-        .filter_map(|effect| if let Act::ApplyCanary { replicas, .. } = effect.act { Some(replicas) } else { None })
+        .filter_map(|effect| {
+            if let Act::Cluster(ClusterAct::ApplyCanary { replicas, .. }) = effect.act { Some(replicas) } else { None }
+        })
         .collect();
     assert_eq!(sizes, [2, 3, 5], "the canary grows before its weight does");
 }
@@ -198,9 +202,10 @@ fn a_stable_that_cannot_take_the_version_gets_its_old_template_back_before_the_t
     let mut story = Story::new(policy(json!({})));
     story.request("v2-nevertaken");
     assert_eq!(story.run(HOUR), Some(Ending::RolledBack));
-    let acts: Vec<&str> = story.effects.iter().map(|effect| effect.act.name()).filter(|name| *name != "note").collect();
+    let acts: Vec<&str> =
+        story.effects.iter().map(|effect| effect.act.name()).filter(|name| *name != "notify").collect();
     let restore = acts.iter().position(|name| *name == "restore").unwrap();
-    assert_eq!(acts[restore..], ["restore", "set-weight", "remove-canary", "notify"]);
+    assert_eq!(acts[restore..], ["restore", "set-weight", "remove-canary"]);
     assert_eq!(story.running(), images("v1"));
 }
 
@@ -328,7 +333,9 @@ fn by_replicas_the_canary_is_as_large_as_its_share() {
     let sizes: Vec<u32> = story
         .effects
         .iter()
-        .filter_map(|effect| if let Act::ApplyCanary { replicas, .. } = effect.act { Some(replicas) } else { None })
+        .filter_map(|effect| {
+            if let Act::Cluster(ClusterAct::ApplyCanary { replicas, .. }) = effect.act { Some(replicas) } else { None }
+        })
         .collect();
     assert_eq!(sizes, [1], "1 of 11 is the nearest to 10 %");
 }

@@ -10,6 +10,7 @@ mod hand;
 mod lifecycle;
 mod middle;
 mod models;
+mod notifications;
 mod ranks;
 mod sequential;
 mod suites;

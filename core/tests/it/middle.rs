@@ -2,7 +2,7 @@
 
 use bellwether_core::engine::Disposition;
 use bellwether_core::ids::Weight;
-use bellwether_core::input::effect::Act;
+use bellwether_core::input::effect::{Act, ClusterAct};
 use bellwether_core::rollout::decision::Ending;
 use bellwether_core::rollout::phase::Phase;
 use bellwether_core::time::Span;
@@ -23,7 +23,9 @@ fn begun() -> Story {
 }
 
 fn sizes(story: &Story) -> Vec<u32> {
-    let size = |act: &Act| if let Act::ApplyCanary { replicas, .. } = act { Some(*replicas) } else { None };
+    let size = |act: &Act| {
+        if let Act::Cluster(ClusterAct::ApplyCanary { replicas, .. }) = act { Some(*replicas) } else { None }
+    };
     story.effects.iter().filter_map(|effect| size(&effect.act)).collect()
 }
 
@@ -227,7 +229,10 @@ fn blue_green_switches_once_and_back_at_once() {
     let mut story = blue_green("v2-err8");
     assert_eq!(story.run(HOUR), Some(Ending::RolledBack));
     assert_eq!(story.kinds(), ["start", "advance", "roll back", "proceed", "finish"]);
-    assert!(!story.effects.iter().any(|effect| matches!(effect.act, Act::Restore { .. } | Act::Promote { .. })));
+    assert!(!story.effects.iter().any(|effect| matches!(
+        effect.act,
+        Act::Cluster(ClusterAct::Restore { .. }) | Act::Cluster(ClusterAct::Promote { .. })
+    )));
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! A rollout that brings a model: the environment's pointer follows the traffic, and comes back with it.
 
-use bellwether_core::input::effect::Act;
+use bellwether_core::input::effect::{Act, ClusterAct};
 use bellwether_core::rollout::decision::Ending;
 use serde_json::json;
 
@@ -77,7 +77,7 @@ fn a_model_that_nobody_registered_has_no_canary() {
         "{:?}",
         story.whys()
     );
-    assert!(!story.effects.iter().any(|effect| matches!(effect.act, Act::ApplyCanary { .. })));
+    assert!(!story.effects.iter().any(|effect| matches!(effect.act, Act::Cluster(ClusterAct::ApplyCanary { .. }))));
 }
 
 #[test]
@@ -85,5 +85,5 @@ fn a_policy_that_binds_no_environment_leaves_the_registry_alone() {
     let mut story = Story::new(policy(json!({})));
     story.ask("v2", json!({ "model": "chat@1.3.0" }));
     assert_eq!(story.run(HOUR), Some(Ending::Promoted));
-    assert!(!story.effects.iter().any(|effect| matches!(effect.act, Act::Model { .. })));
+    assert!(!story.effects.iter().any(|effect| matches!(effect.act, Act::Registry(_))));
 }

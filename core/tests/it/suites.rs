@@ -2,7 +2,7 @@
 
 use bellwether_core::engine::Disposition;
 use bellwether_core::ids::EventId;
-use bellwether_core::input::effect::Act;
+use bellwether_core::input::effect::{Act, ClusterAct};
 use bellwether_core::input::event::Event;
 use bellwether_core::input::report::{SuiteReport, SuiteResult};
 use bellwether_core::rollout::decision::Ending;
@@ -33,7 +33,7 @@ fn report(story: &mut Story, id: &str, tag: &str, model: Option<&str>, result: S
 }
 
 fn had_traffic(story: &Story) -> bool {
-    story.effects.iter().any(|effect| matches!(effect.act, Act::SetWeight { .. }))
+    story.effects.iter().any(|effect| matches!(effect.act, Act::Cluster(ClusterAct::SetWeight { .. })))
 }
 
 #[test]

@@ -10,7 +10,7 @@ use super::judged::Judged;
 use crate::rivals::RivalEnd;
 use bellwether_core::engine::Engine;
 use bellwether_core::ids::{EventId, Images, TemplateHash, Workload, WorkloadKind};
-use bellwether_core::input::effect::{Act, Effect};
+use bellwether_core::input::effect::{Act, ClusterAct, Effect};
 use bellwether_core::input::event::{Event, Outcome, Request};
 use bellwether_core::input::status::{DeploymentStatus, Preflight, WorkloadStatus};
 use bellwether_core::measure::block::Block;
@@ -98,21 +98,16 @@ impl<'a> Replay<'a> {
     /// Returns the outcome of an effect in a healthy cluster; `None` for effects that observe mode does not request.
     fn answer(&self, effect: &Effect) -> Option<Event> {
         let outcome = match &effect.act {
-            Act::Preflight { .. } => Outcome::Preflight(Box::new(Preflight { status: status(), issues: Vec::new() })),
-            Act::Probe { .. } => Outcome::Probed {
+            Act::Cluster(ClusterAct::Preflight { .. }) => {
+                Outcome::Preflight(Box::new(Preflight { status: status(), issues: Vec::new() }))
+            }
+            Act::Metrics(_) => Outcome::Probed {
                 problems: Vec::new(),
                 calibrations: self.calibrations.to_vec(),
                 queries: BTreeMap::new(),
             },
-            // Observe mode requests no writes, and a replay sends no messages.
-            Act::ApplyCanary { .. }
-            | Act::SetWeight { .. }
-            | Act::Promote { .. }
-            | Act::Restore { .. }
-            | Act::RemoveCanary { .. }
-            | Act::Model { .. }
-            | Act::Notify { .. }
-            | Act::Note { .. } => return None,
+            // Observe mode requests no writes, and the engine has no sinks.
+            Act::Cluster(_) | Act::Registry(_) | Act::People(_) => return None,
         };
         Some(Event::Performed { workload: effect.workload.clone(), effect: effect.id.clone(), outcome })
     }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::failure::failed;
 use bellwether_core::ids::EffectId;
-use bellwether_core::input::effect::ModelAct;
+use bellwether_core::input::effect::{ModelAct, RegistryAct};
 use bellwether_core::input::event::{FailureKind, Outcome};
 
 /// A model of the registry.
@@ -46,12 +46,13 @@ impl ModelRegistry {
 
     /// Performs an act of an effect and returns its outcome. A pointer that the same effect has moved is not moved
     /// again.
-    pub fn perform(&mut self, effect: &EffectId, environment: &str, model: &str, act: &ModelAct) -> Outcome {
+    pub fn perform(&mut self, effect: &EffectId, act: &RegistryAct) -> Outcome {
+        let RegistryAct { environment, model, what } = act;
         let refused = |message| failed(FailureKind::Refused, message);
         if !self.registered.contains(model) {
             return refused(format!("model {model} is not registered"));
         }
-        match act {
+        match what {
             ModelAct::Verify => Outcome::Done,
             ModelAct::Point => {
                 let moves = self.moves.get(&key(environment, model));

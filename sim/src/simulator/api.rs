@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::model::{Model, template_of};
 use bellwether_core::ids::{Images, Workload};
-use bellwether_core::input::effect::{Act, Effect};
+use bellwether_core::input::effect::{Act, ClusterAct, Effect};
 use bellwether_core::input::event::{Failure, FailureKind, Outcome};
 use bellwether_core::time::Timestamp;
 
@@ -30,14 +30,14 @@ impl ApiServer {
         }
         let changes = self.model.changes.len();
         let outcome = match (&effect.act, defect) {
-            (Act::Restore { .. }, Some(Defect::WrongRollbackTarget)) => self.undo(effect, now),
+            (Act::Cluster(ClusterAct::Restore { .. }), Some(Defect::WrongRollbackTarget)) => self.undo(effect, now),
             _ => self.model.perform(effect, now),
         };
         if self.model.changes.len() > changes {
             assert!(epoch >= last, "epoch {epoch} wrote over epoch {last}: {effect:?}");
             self.epochs.insert(effect.workload.clone(), epoch);
         }
-        if let Act::Promote { images, .. } = &effect.act {
+        if let Act::Cluster(ClusterAct::Promote { images, .. }) = &effect.act {
             self.revisions.entry(effect.workload.clone()).or_default().push(images.clone());
         }
         outcome
@@ -47,7 +47,7 @@ impl ApiServer {
     fn undo(&mut self, effect: &Effect, now: Timestamp) -> Outcome {
         let before = self.revisions.get(&effect.workload).and_then(|all| all.iter().rev().nth(1)).cloned();
         let mut other = effect.clone();
-        if let (Act::Restore { template, .. }, Some(images)) = (&mut other.act, before) {
+        if let (Act::Cluster(ClusterAct::Restore { template, .. }), Some(images)) = (&mut other.act, before) {
             *template = template_of(&images);
         }
         self.model.perform(&other, now)

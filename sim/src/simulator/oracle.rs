@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use bellwether_core::engine::WorkloadState;
 use bellwether_core::engine::record::asks;
 use bellwether_core::ids::{Weight, Workload};
-use bellwether_core::input::effect::{Act, Effect};
+use bellwether_core::input::effect::{Act, ClusterAct, Effect};
 use bellwether_core::input::status::{DeploymentStatus, WorkloadStatus};
 use bellwether_core::judge::numbers::Verdict;
 use bellwether_core::policy::{Before, Policy, Then};
@@ -45,12 +45,12 @@ impl Oracle {
         let was = before.and_then(|state| state.rollout.as_ref());
         let is_queued = before.is_some_and(|before| before.queued.is_some());
         if was.is_some_and(|was| was.phase() == Phase::Ended) && !asks(&transition.input.event) && !is_queued {
-            let is_message = |effect: &Effect| matches!(effect.act, Act::Notify { .. } | Act::Note { .. });
+            let is_message = |effect: &Effect| matches!(effect.act, Act::People(_));
             let is_idle = transition.effects.iter().all(is_message) && transition.decisions.is_empty();
             assert!(is_idle, "a rollout acts after its end");
         }
         for effect in &transition.effects {
-            if let Act::SetWeight { weight, .. } = effect.act {
+            if let Act::Cluster(ClusterAct::SetWeight { weight, .. }) = effect.act {
                 let old = self.weights.insert(effect.workload.clone(), weight).unwrap_or_default();
                 let is_repeated = was
                     .and_then(|was| was.current.in_flight.as_ref())
@@ -120,25 +120,25 @@ impl Oracle {
             return;
         }
         match &effect.act {
-            Act::SetWeight { weight: Weight::ZERO, .. } if status.canary.is_some() => {
+            Act::Cluster(ClusterAct::SetWeight { weight: Weight::ZERO, .. }) if status.canary.is_some() => {
                 let is_served = available(&status.stable) > 0 || available(&status.canary) == 0;
                 assert!(is_served, "traffic to a stable without available pods");
             }
-            Act::SetWeight { weight, .. } if *weight > Weight::ZERO => {
+            Act::Cluster(ClusterAct::SetWeight { weight, .. }) if *weight > Weight::ZERO => {
                 let is_repeated = status.routed.is_some_and(|routed| routed.weight == *weight);
                 // A write in flight can't be cancelled if another party removes the canary's pods meanwhile.
                 let meddled = self.meddled.contains(&effect.workload);
                 let is_served = available(&status.canary) > 0 || is_repeated || meddled;
                 assert!(is_served, "traffic to a canary without available pods");
             }
-            Act::ApplyCanary { images, .. } => {
+            Act::Cluster(ClusterAct::ApplyCanary { images, .. }) => {
                 let has_traffic = status.routed.is_some_and(|routed| routed.weight > Weight::ZERO);
                 if let Some(canary) = status.canary.as_ref().filter(|_| has_traffic) {
                     let is_same = images.iter().all(|(name, image)| canary.images.get(name) == Some(image));
                     assert!(is_same || canary.template_by.is_some(), "a canary with traffic is changed");
                 }
             }
-            Act::RemoveCanary { .. } => {
+            Act::Cluster(ClusterAct::RemoveCanary { .. }) => {
                 let routed = status.routed.map_or(Weight::ZERO, |routed| routed.weight);
                 // The act first removes the canary from the route, so a weight set by another party is harmless.
                 assert!(routed == Weight::ZERO || status.route_by.is_some(), "a canary with traffic is removed");
@@ -149,7 +149,7 @@ impl Oracle {
 
     /// Asserts after an effect that a restore leads to the last good template.
     pub(super) fn check_restored(&self, effect: &Effect, status: &WorkloadStatus) {
-        if let (Act::Restore { template, .. }, Some(stable)) = (&effect.act, &status.stable) {
+        if let (Act::Cluster(ClusterAct::Restore { template, .. }), Some(stable)) = (&effect.act, &status.stable) {
             assert_eq!(&stable.template, template, "restored another version than the last good one");
         }
     }

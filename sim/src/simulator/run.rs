@@ -18,6 +18,7 @@ use super::workloads::{NAMES, workload};
 use super::world::{Daemon, GRID, PARTITION, Simulator};
 use crate::broker::Broker;
 use crate::dice::Dice;
+use crate::sinks::sinks;
 use crate::story::images;
 
 impl Simulator {
@@ -31,7 +32,7 @@ impl Simulator {
             api.model.deploy(workload(name), images("v1"), replicas, Span::from_secs(1 + dice.below(60)));
         }
         let policy = random_policy(&mut dice);
-        let blank = Engine::new("test".into(), vec![policy], Span::from_secs(7 * 86_400));
+        let blank = Engine::new("test".into(), vec![policy], Span::from_secs(7 * 86_400)).with_sinks(sinks());
         let rps = *dice.pick(&[0, 1, 20, 200]);
         let mut broker = Broker::new(1);
         let producer = broker.init(PARTITION);

@@ -1,26 +1,21 @@
-//! Writes on the stable's own object, which belongs to its user: new images, an old pod template, an Event.
+//! Writes on the stable's own object, which belongs to its user: new images, or an old pod template.
 //!
 //! The changes are JSON Patches that are conditional on the object as it was read. The number of replicas belongs to
 //! the user or an autoscaler and is never written.
 
-use bellwether_core::ids::{Images, TemplateHash, Workload, digest};
+use bellwether_core::ids::{Images, TemplateHash, Workload};
 use bellwether_core::input::effect::Effect;
 use bellwether_core::input::event::{Failure, FailureKind};
-use bellwether_core::time::Timestamp;
-use k8s_openapi::api::core::v1::{Event, EventSource, ObjectReference};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::core::DynamicObject;
 use serde_json::{Value, json};
 
 use super::kind;
-use super::marks::{self, EFFECT, EPOCH, MANAGER};
+use super::marks::{self, EFFECT, EPOCH};
 use super::patch::PatchDraft;
 use super::server::Server;
 use super::{failure, owners, template};
 use crate::ports::{Epoch, PodTemplate};
-
-/// The longest message of an Event, in bytes.
-const MAX_NOTE: usize = 1024;
 
 /// Returns the failure for a workload that does not exist.
 pub fn gone(workload: &Workload) -> Failure {
@@ -146,72 +141,6 @@ async fn write(server: &Server, effect: &Effect, epoch: Epoch, mut draft: PatchD
     let workload = &effect.workload;
     let kind = kind::provider(workload.kind).api_kind().kind;
     server.patch(server.workloads(workload), kind, &workload.name, patch).await
-}
-
-/// The content of a Kubernetes Event.
-#[derive(Debug)]
-pub struct Note<'a> {
-    /// Whether its type is `Warning` instead of `Normal`.
-    pub warning: bool,
-    /// The reason, one word in CamelCase.
-    pub reason: &'a str,
-    /// The message, one sentence.
-    pub note: &'a str,
-    /// The time at which it is written.
-    pub at: Timestamp,
-}
-
-/// Creates a Kubernetes Event about the workload. Its name is derived from the effect, so a second attempt finds the
-/// first.
-///
-/// # Errors
-/// A read or the write failed.
-pub async fn note(server: &Server, effect: &Effect, note: &Note<'_>) -> Result<(), Failure> {
-    let workload = &effect.workload;
-    let stable = server.workload_object(workload, &workload.name).await?.ok_or_else(|| gone(workload))?;
-    let event = event(effect, stable.metadata.uid, note);
-    server.create(server.of::<Event>(&workload.namespace), "an Event", &event).await
-}
-
-fn event(effect: &Effect, uid: Option<String>, note: &Note<'_>) -> Event {
-    let &Note { warning, reason, note, at } = note;
-    let Workload { namespace, kind, name, .. } = &effect.workload;
-    let api_kind = kind::provider(*kind).api_kind();
-    let id = &digest(&[&effect.id.0])[..16];
-    Event {
-        metadata: ObjectMeta {
-            // A workload's name may be as long as an Event's, so it is cut; the id makes the name unique.
-            name: Some(format!("{}.{id}", name.get(..200).unwrap_or(name))),
-            namespace: Some(namespace.clone()),
-            ..ObjectMeta::default()
-        },
-        involved_object: ObjectReference {
-            api_version: Some(api_kind.api_version()),
-            kind: Some(api_kind.kind.to_owned()),
-            namespace: Some(namespace.clone()),
-            name: Some(name.clone()),
-            uid,
-            ..ObjectReference::default()
-        },
-        type_: Some(if warning { "Warning" } else { "Normal" }.to_owned()),
-        reason: Some(reason.to_owned()),
-        message: Some(shortened(note).to_owned()),
-        source: Some(EventSource { component: Some(MANAGER.to_owned()), host: None }),
-        reporting_component: Some(MANAGER.to_owned()),
-        first_timestamp: Some(Time(at)),
-        last_timestamp: Some(Time(at)),
-        count: Some(1),
-        ..Event::default()
-    }
-}
-
-/// Cuts a message to the longest one of an Event, between two characters.
-fn shortened(note: &str) -> &str {
-    let mut end = note.len().min(MAX_NOTE);
-    while !note.is_char_boundary(end) {
-        end -= 1;
-    }
-    &note[..end]
 }
 
 #[cfg(test)]

@@ -7,6 +7,9 @@ use axum::http::StatusCode;
 use axum::response::IntoResponse;
 use axum::routing::post;
 
+use bellwether_core::ids::RolloutId;
+use bellwether_core::input::effect::{Act, Notify};
+
 use super::*;
 
 fn message(why: &str) -> Message {
@@ -20,6 +23,20 @@ fn message(why: &str) -> Message {
     }
 }
 
+fn notification(why: &str) -> Notification {
+    Notification { key: RolloutId("web-1".to_owned()), incident: None, note: None, message: Some(message(why)) }
+}
+
+fn effect(id: &str) -> Effect {
+    let sink = Sink { name: "slack".to_owned(), subscription: Subscription::Messages };
+    Effect {
+        id: EffectId(id.to_owned()),
+        rollout: RolloutId("web-1".to_owned()),
+        workload: workload(),
+        act: Act::People(Notify { sink, notification: notification("") }),
+    }
+}
+
 fn workload() -> Workload {
     "prod/shop/Deployment/web".parse().unwrap()
 }
@@ -28,7 +45,7 @@ fn workload() -> Workload {
 async fn send_answered(
     status: StatusCode,
     headers: &[(&'static str, &'static str)],
-) -> (Result<(), NotifyError>, Value) {
+) -> (Result<(), NotificationError>, Value) {
     let seen = Arc::new(Mutex::new(Value::Null));
     let (inside, headers) = (Arc::clone(&seen), headers.to_vec());
     let handler = move |axum::Json(body): axum::Json<Value>| async move {
@@ -43,7 +60,7 @@ async fn send_answered(
     let address = listener.local_addr().unwrap();
     tokio::spawn(async move { axum::serve(listener, Router::new().route("/T0/SECRET", post(handler))).await });
     let sent = slack(&format!("http://{address}/T0/SECRET"))
-        .send(&EffectId("web-1.7".to_owned()), &workload(), &message("x < 1 % & more"))
+        .send(&effect("web-1.d7.slack"), &notification("x < 1 % & more"))
         .await;
     let body = seen.lock().unwrap().clone();
     (sent, body)
@@ -61,7 +78,7 @@ async fn a_message_has_its_text_escaped_and_the_effects_id() {
     assert_eq!(body["text"], "🔴 prod: web 1.8.0 rolled back to 1.7.3");
     assert_eq!(body["blocks"][1]["text"]["text"], "*Why*  x &lt; 1 % &amp; more");
     assert!(
-        body["blocks"][4]["elements"][0]["text"].as_str().unwrap().ends_with("web-1.7"),
+        body["blocks"][4]["elements"][0]["text"].as_str().unwrap().ends_with("web-1.d7.slack"),
         "the effect's id is missing: {body}"
     );
 }
@@ -80,8 +97,8 @@ async fn slacks_answer_decides_whether_a_message_is_retried() {
     for (status, headers, expected) in rows {
         let (sent, _) = send_answered(status, &headers).await;
         let got = sent.err().map(|error| match error {
-            NotifyError::Later { after, .. } => (true, after),
-            NotifyError::Refused(_) => (false, None),
+            NotificationError::Later { after, .. } => (true, after),
+            NotificationError::Refused(_) => (false, None),
         });
         assert_eq!(got, expected, "{status}");
     }
@@ -89,8 +106,7 @@ async fn slacks_answer_decides_whether_a_message_is_retried() {
 
 #[tokio::test]
 async fn no_error_contains_the_webhooks_url() {
-    let unreachable =
-        slack("http://127.0.0.1:1/T0/SECRET").send(&EffectId("e".to_owned()), &workload(), &message("x")).await;
+    let unreachable = slack("http://127.0.0.1:1/T0/SECRET").send(&effect("e"), &notification("x")).await;
     let (refused, _) = send_answered(StatusCode::FORBIDDEN, &[]).await;
     let bad = Slack::open(&Options { webhook: Some(Secret(SecretString::from("SECRET"))), ..Options::default() })
         .err()
@@ -98,7 +114,7 @@ async fn no_error_contains_the_webhooks_url() {
     for text in [format!("{unreachable:?}"), format!("{refused:?}"), format!("{bad} {bad:?}")] {
         assert!(!text.contains("SECRET"), "{text}");
     }
-    assert!(matches!(unreachable, Err(NotifyError::Later { .. })));
+    assert!(matches!(unreachable, Err(NotificationError::Later { .. })));
 }
 
 #[test]

@@ -1,5 +1,4 @@
-use bellwether_core::ids::{EffectId, RolloutId, WorkloadKind};
-use bellwether_core::input::effect::Act;
+use bellwether_core::ids::WorkloadKind;
 
 use super::*;
 
@@ -88,32 +87,6 @@ fn a_deployment_with_another_uid_is_gone() {
     let metadata = object(&deployment("shop/web:1")).metadata;
     assert!(check_uid(&web(), &metadata, "uid").is_ok());
     assert_eq!(check_uid(&web(), &metadata, "another").unwrap_err().kind, FailureKind::Gone);
-}
-
-#[test]
-fn an_event_is_named_after_its_effect_and_refers_to_the_deployment() {
-    let note = Note { warning: true, reason: "RolledBack", note: "5 % > 1 %", at: Timestamp::UNIX_EPOCH };
-    let one = event(&effect("web-1.7"), Some("uid".to_owned()), &note);
-    assert_eq!(one.metadata.name, event(&effect("web-1.7"), None, &note).metadata.name);
-    assert_ne!(one.metadata.name, event(&effect("web-1.8"), None, &note).metadata.name);
-    assert_eq!(one.involved_object.uid.as_deref(), Some("uid"));
-    assert_eq!((one.type_.as_deref(), one.reason.as_deref()), (Some("Warning"), Some("RolledBack")));
-}
-
-#[test]
-fn a_long_note_is_cut_between_characters() {
-    assert_eq!(shortened(&"ä".repeat(900)).len(), 1024);
-    assert_eq!(shortened(&format!("a{}", "ä".repeat(900))).len(), 1023);
-    assert_eq!(shortened("short"), "short");
-}
-
-fn effect(id: &str) -> Effect {
-    Effect {
-        id: EffectId(id.to_owned()),
-        rollout: RolloutId("web-1".to_owned()),
-        workload: web(),
-        act: Act::Note { warning: true, reason: String::new(), note: String::new() },
-    }
 }
 
 fn images(image: &str) -> Images {

@@ -1,0 +1,120 @@
+//! Notifications: finished texts about a decision, and the sinks that they go to.
+//!
+//! The engine knows the sinks by name and by their subscription, and queues one notification for each sink that the
+//! decision concerns. A sink that is unavailable therefore delays no other, and a restart repeats none that was sent.
+
+use serde::{Deserialize, Serialize};
+
+use crate::ids::RolloutId;
+
+/// A place that notifications are sent to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Sink {
+    /// The sink's name, unique within the daemon; a part of its effects' ids.
+    pub name: String,
+    /// The notifications that it receives.
+    pub subscription: Subscription,
+}
+
+/// The notifications that a sink receives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Subscription {
+    /// Those with a [`Note`]: nearly every decision, for logs and event streams.
+    Decisions,
+    /// Those with a [`Message`]: few for each rollout, for people.
+    Messages,
+    /// Those that open or resolve an incident, for on-call tools.
+    Incidents,
+}
+
+impl Subscription {
+    /// Returns whether it includes `notification`.
+    pub fn includes(self, notification: &Notification) -> bool {
+        match self {
+            Subscription::Decisions => notification.note.is_some(),
+            Subscription::Messages => notification.message.is_some(),
+            Subscription::Incidents => notification.incident.is_some(),
+        }
+    }
+
+    /// Returns the number of attempts after which a notification is dropped. 40 attempts take about twenty minutes; a note
+    /// is a courtesy and gets 4.
+    pub fn max_attempts(self) -> u32 {
+        match self {
+            Subscription::Decisions => 4,
+            Subscription::Messages | Subscription::Incidents => 40,
+        }
+    }
+}
+
+/// The texts about one decision. A sink only formats them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Notification {
+    /// The incident key: the rollout, the same for all of its notifications.
+    pub key: RolloutId,
+    /// The change of the incident; `None` if it stays as it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub incident: Option<IncidentChange>,
+    /// The decision in one line; `None` for a decision that is not worth one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub note: Option<Note>,
+    /// The message to people; `None` for a decision of which they need not know.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<Message>,
+}
+
+/// A change of an incident. An incident is open while a rollout waits for people, and ends with the rollout at the latest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum IncidentChange {
+    /// The incident opens; it may be open already.
+    Open,
+    /// The incident is over.
+    Resolve,
+}
+
+/// A decision in one line, as a Kubernetes Event shows it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Note {
+    /// Whether the Event's type is `Warning` instead of `Normal`.
+    pub warning: bool,
+    /// The Event's reason, one CamelCase word.
+    pub reason: String,
+    /// The Event's text, one sentence of at most 1 kB.
+    pub text: String,
+}
+
+/// A message to people.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Message {
+    /// The message's kind, which a sink shows as its colour.
+    pub mood: Mood,
+    /// The title, one line that is clear by itself, as a phone may show nothing else.
+    pub title: String,
+    /// The reason, in one sentence.
+    pub why: String,
+    /// The current state and the next event, in one sentence.
+    pub now: String,
+    /// The command to run next; `None` if there is nothing to do.
+    pub command: Option<String>,
+    /// The footer: the rollout and the policy.
+    pub footer: String,
+}
+
+/// The kind of a message, which decides its colour.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Mood {
+    /// The news is good, such as a promotion.
+    Good,
+    /// A person has to act, such as on a hold.
+    Asking,
+    /// The news is bad, such as a rollback.
+    Bad,
+    /// The evidence is missing, as in a hold of a blind check.
+    Blind,
+}

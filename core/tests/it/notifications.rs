@@ -1,0 +1,99 @@
+//! Notifications: which sink receives which, when an incident opens and resolves, and the bound of the outbox.
+
+use bellwether_core::engine::Engine;
+use bellwether_core::input::effect::{Act, Effect, Notify};
+use bellwether_core::input::notification::{IncidentChange, Notification, Sink};
+use bellwether_core::rollout::decision::{DecisionKind, Ending};
+use bellwether_core::time::Span;
+use bellwether_sim::sinks::{events, on_call, people};
+use bellwether_sim::story::{Story, policy, workload};
+use serde_json::json;
+
+/// Returns the notifications that were sent to a sink so far.
+fn sent(story: &Story, to: &Sink) -> Vec<Notification> {
+    let notification = |effect: &Effect| match &effect.act {
+        Act::People(Notify { sink, notification }) if sink == to => Some(notification.clone()),
+        _ => None,
+    };
+    story.effects.iter().filter_map(notification).collect()
+}
+
+fn incidents(story: &Story) -> Vec<IncidentChange> {
+    sent(story, &on_call()).into_iter().filter_map(|notification| notification.incident).collect()
+}
+
+fn with_approval() -> Story {
+    let mut story = Story::new(policy(json!({ "approval": [{ "name": "qa", "before": "promotion" }] })));
+    story.request("v2");
+    story.run_until_held("approval qa is required before the promotion, and has not been given");
+    story
+}
+
+#[test]
+fn each_sink_receives_what_it_subscribes_to() {
+    let mut story = with_approval();
+    story.say("approve", json!({ "approval": "qa" }));
+    assert_eq!(story.run(3600), Some(Ending::Promoted));
+    let is_noted = |kind: &&DecisionKind| **kind != DecisionKind::Proceed;
+    let decisions: Vec<DecisionKind> = story.decisions.iter().map(|decision| decision.kind).collect();
+    assert_eq!(sent(&story, &events()).len(), decisions.iter().filter(is_noted).count());
+    let titles: Vec<String> =
+        sent(&story, &people()).into_iter().map(|notification| notification.message.unwrap().title).collect();
+    assert_eq!(titles, ["test: web v1 → v2 held", "test: web v1 → v2 promoted"]);
+    assert_eq!(incidents(&story), [IncidentChange::Open, IncidentChange::Resolve]);
+    let rollout = story.rollout().id.clone();
+    assert!(sent(&story, &on_call()).iter().all(|notification| notification.key == rollout));
+}
+
+#[test]
+fn an_incident_that_nothing_resolved_ends_with_the_rollout() {
+    let mut story = with_approval();
+    story.say("abort", json!({}));
+    assert_eq!(story.run(3600), Some(Ending::Aborted));
+    assert_eq!(incidents(&story), [IncidentChange::Open, IncidentChange::Resolve]);
+}
+
+#[test]
+fn a_rollout_that_waits_for_no_person_opens_no_incident() {
+    let mut story = Story::new(policy(json!({})));
+    story.request("v2");
+    assert_eq!(story.run(3600), Some(Ending::Promoted));
+    assert_eq!(incidents(&story), []);
+}
+
+/// Otherwise a replay, which knows no sinks, could not match the recorded outcomes to their effects.
+#[test]
+fn the_ids_of_other_effects_do_not_depend_on_the_sinks() {
+    let ids = |sinks: Vec<Sink>| {
+        let mut story = Story::new(policy(json!({})));
+        story.engine = story.engine.with_sinks(sinks);
+        story.request("v2-err50");
+        assert_eq!(story.run(3600), Some(Ending::RolledBack));
+        let others = story.effects.iter().filter(|effect| !matches!(effect.act, Act::People(_)));
+        others.map(|effect| effect.id.to_string()).collect::<Vec<_>>()
+    };
+    assert_eq!(ids(Vec::new()), ids(vec![events(), people(), on_call()]));
+}
+
+#[test]
+fn the_outbox_keeps_the_newest_16_notifications_of_each_sink() {
+    let mut story = Story::new(policy(json!({})));
+    story.request("v2");
+    assert_eq!(story.run(60), None);
+    let mut engine = Engine::new("test".to_owned(), Vec::new(), Span::ZERO).with_sinks(vec![events(), people()]);
+    engine.restore(story.engine.state(&workload()).unwrap().clone());
+    // From here on no outcome of a notification arrives.
+    for verb in ["pause", "resume"].repeat(20) {
+        let event = story.command(verb, json!({}));
+        assert_eq!(engine.step(event, story.now)[0].decisions.len(), 1);
+    }
+    let outbox = &engine.state(&workload()).unwrap().outbox;
+    let waiting = |to: &Sink| {
+        let is_for_it = |effect: &Effect| matches!(&effect.act, Act::People(Notify { sink, .. }) if sink == to);
+        outbox.iter().filter(|waiting| is_for_it(&waiting.effect)).count()
+    };
+    // The message to people about the first hold is older than all of the notes, and keeps its place.
+    assert_eq!((waiting(&events()), waiting(&people())), (16, 1));
+    let last = engine.state(&workload()).unwrap().rollout.as_ref().unwrap().history.len() - 1;
+    assert!(outbox.last().unwrap().effect.id.to_string().ends_with(&format!(".d{last}.events")), "{outbox:#?}");
+}
