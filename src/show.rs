@@ -53,7 +53,7 @@ impl StatusBoard {
     /// What a step says of rollouts that are in no state: a request that was turned away, and a rollout that ended and made
     /// room for the next one.
     pub fn passed(&self, transition: &Transition) {
-        show::turned_away(transition).into_iter().for_each(|shown| self.put(shown));
+        show::rejected(transition).into_iter().for_each(|shown| self.put(shown));
         transition.replaced.iter().for_each(|rollout| self.put(show::view(rollout)));
     }
 

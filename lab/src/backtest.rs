@@ -113,7 +113,7 @@ impl BacktestJudge {
     /// What blocks of the time before a rollout teach it.
     pub fn learn(&self, before: &[Block]) -> Vec<Calibration> {
         match self {
-            BacktestJudge::Ours(policy) => Calibration::from(policy.learnable(), before),
+            BacktestJudge::Ours(policy) => Calibration::from(policy.learned_criteria(), before),
             BacktestJudge::Theirs(_) => Vec::new(),
         }
     }

@@ -9,7 +9,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use bellwether_core::engine::record::{AuditRecord, Replayer, asks};
+use bellwether_core::engine::record::{AuditRecord, Replayer, requests_rollout};
 use bellwether_core::engine::{Disposition, Engine, WorkloadState};
 use bellwether_core::ids::{Scope, Workload};
 use bellwether_core::input::command::Verb;
@@ -282,7 +282,7 @@ impl Simulator {
         let concerned = engine.states().filter(|state| about.as_ref().is_none_or(|about| *about == state.workload));
         let before: BTreeMap<Workload, WorkloadState> =
             concerned.map(|state| (state.workload.clone(), state.clone())).collect();
-        let basis = about.as_ref().filter(|_| asks(&event)).map(|workload| engine.basis(workload));
+        let basis = about.as_ref().filter(|_| requests_rollout(&event)).map(|workload| engine.basis(workload));
         let mut steps = Vec::new();
         for transition in engine.step(event, now) {
             let workload = transition.workload.as_ref();

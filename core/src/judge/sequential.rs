@@ -84,7 +84,7 @@ impl SequentialQuery<'_> {
         };
         let limit = || self.metric.unit().write(limit);
         (!readings.all(has_edge))
-            .then(|| Gap::Malformed { what: format!("no bucket of {} ends at {}", self.check.metric, limit()) })
+            .then(|| Gap::Malformed { problem: format!("no bucket of {} ends at {}", self.check.metric, limit()) })
     }
 }
 

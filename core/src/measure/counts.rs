@@ -1,4 +1,4 @@
-//! Whole requests, and the bad ones among them: what a reading comes down to once a check has said which are bad.
+//! Counts of all requests and of the bad ones among them, taken from a reading by a check's limit.
 
 use serde::{Deserialize, Serialize};
 
@@ -8,14 +8,18 @@ use crate::measure::window::Measure;
 use crate::stats::histogram::slower_than;
 use crate::stats::tally::Tally;
 
-/// Counts of whole requests: the bad ones, and all.
+/// The number of bad requests and of all requests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub(crate) struct Counts {
+    /// The number of bad requests, at most `n`.
     pub(crate) bad: u64,
+    /// The number of all requests.
     pub(crate) n: u64,
 }
 
 impl Counts {
+    /// Returns the counts of `reading`, where the requests on the wrong side of `limit` are bad. `None` if the reading
+    /// does not count requests, or if no bucket of the histogram ends at the limit.
     pub(crate) fn of(reading: &Reading, limit: Limit) -> Option<Counts> {
         match (reading, limit) {
             (Reading::Ratio { hits, total }, Limit::Max(_)) => Some(Counts { bad: *hits, n: *total }),
@@ -30,20 +34,25 @@ impl Counts {
         }
     }
 
+    /// Returns the counts as a tally, whose hits are the bad requests; `None` if it has more than 2⁵³ requests or more
+    /// bad requests than requests.
     pub(crate) fn tally(self) -> Option<Tally> {
         Tally::of(self.bad, self.n).ok()
     }
 
+    /// Adds the counts of `other`.
     pub(crate) fn add(&mut self, other: Counts) {
         self.bad = self.bad.saturating_add(other.bad);
         self.n = self.n.saturating_add(other.n);
     }
 
-    /// The share of the bad ones; of none, none.
+    /// Returns the share of bad requests, 0 to 1; 0 if there is no request.
     pub(crate) fn share(self) -> f64 {
         if self.n == 0 { 0.0 } else { self.bad as f64 / self.n as f64 }
     }
 
+    /// Returns the counts as the check's metric shows them: as the share of bad requests for a maximum, and of good
+    /// requests for a minimum.
     pub(crate) fn measure(self, limit: Limit) -> Measure {
         let hits = if matches!(limit, Limit::Min(_)) { self.n - self.bad } else { self.bad };
         let value = Counts { bad: hits, n: self.n }.share();

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::checks::{checked, refuse, refuse_drift, refuse_ranks};
 use super::problems::{PolicyProblem, Problems};
 use super::raw::{BlueGreen, RawPolicy, RawStep, TrafficKind};
-use super::{Ab, Check, Cohort, Guard, Policy, Proof, SequentialRule, Step, Strategy, Traffic};
+use super::{AbTest, Check, Cohort, Guard, Policy, Proof, SequentialRule, Step, Strategy, Traffic};
 use crate::ids::Weight;
 use crate::measure::metric::{ArmSource, Metric, MetricKind, RawLimit, Unit};
 use crate::policy::calendar::ChangeWindow;
@@ -65,7 +65,7 @@ impl RawPolicy {
         };
         let (alpha, beta) = (rate("alpha", &self.alpha), rate("beta", &self.beta));
         share_out(alpha, beta, &checks, &mut steps, guard.as_mut());
-        problems.none()?;
+        problems.into_result()?;
         let named: BTreeSet<&String> = steps
             .iter()
             .flat_map(|step| &step.checks)
@@ -192,7 +192,7 @@ impl RawPolicy {
         vec![Step { weight, min_time, pause: Span::ZERO, proof, checks: checks.to_vec() }]
     }
 
-    fn check_ab(&self, metrics: &BTreeMap<String, Metric>, problems: &mut Problems) -> Option<Ab> {
+    fn check_ab(&self, metrics: &BTreeMap<String, Metric>, problems: &mut Problems) -> Option<AbTest> {
         let test = self.ab.as_ref()?;
         problems.within("ab", |problems| {
             if self.strategy != Strategy::Ab {
@@ -215,7 +215,7 @@ impl RawPolicy {
                 problems.add(&["level"], "an error rate is above 0 % and below 50 %");
             }
             let (reward, less, longest, on_draw) = (test.reward.clone(), test.less, test.longest, test.on_draw);
-            Some(Ab { reward, less, level, longest, on_draw })
+            Some(AbTest { reward, less, level, longest, on_draw })
         })
     }
 

@@ -14,7 +14,7 @@ use crate::measure::block::Block;
 use crate::measure::calibration::{Calibration, History};
 use crate::measure::metric::MetricKind;
 use crate::measure::window::{Arm, Ring, reading};
-use crate::policy::{Check, Patience, Policy, Proof, Step, Then};
+use crate::policy::{Check, Patience, PatienceAction, Policy, Proof, Step};
 use crate::time::{Span, Timestamp};
 
 /// The fewest requests, in both arms together, at which their shares are judged.
@@ -80,7 +80,7 @@ pub enum Shortfall {
 
 impl Shortfall {
     /// Returns how long it may last, and the policy's action after that.
-    pub fn patience(self, patience: &Patience) -> (Span, Then) {
+    pub fn patience(self, patience: &Patience) -> (Span, PatienceAction) {
         match self {
             Shortfall::Visibility => (patience.blind, patience.on_blind),
             Shortfall::Evidence => (patience.insufficient, patience.on_insufficient),
@@ -187,7 +187,8 @@ impl StepAnalysis {
             let Some(metric) = rules.policy.metrics.get(&check.metric) else { continue };
             let Some(rule) = check.sequential else {
                 let drifts = metric.kind == MetricKind::Drift;
-                let past = drifts.then(|| rules.history(check)).flatten().and_then(|history| history.shape.as_ref());
+                let past =
+                    drifts.then(|| rules.history(check)).flatten().and_then(|history| history.distribution.as_ref());
                 state.look(check, metric, JudgeInput { past, ..input }, at);
                 continue;
             };

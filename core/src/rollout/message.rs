@@ -1,7 +1,7 @@
-//! What people are told about a decision: the Slack message and the Kubernetes Event.
+//! Messages about a decision: the notification for people and the Kubernetes Event.
 //!
-//! Few messages a rollout: one when it is first held, one for each gate that waits for a person, and always the last one.
-//! There is none when it starts.
+//! A rollout sends few notifications: one when it is first held, one for each hold that needs a person, one for each
+//! check that warns, and one when it ends. It sends none when it starts.
 
 use super::cause::{EndCause, HoldCause, Remedy};
 use super::decision::{Decision, DecisionKind, Ending};
@@ -11,31 +11,32 @@ use crate::ids::Images;
 use crate::input::effect::{Act, Message, Mood};
 use crate::time::Span;
 
-/// A Kubernetes Event's note may have 1 kB.
+/// The largest size of a Kubernetes Event's note, in bytes; the API server allows 1 kB.
 const NOTE_LIMIT: usize = 1000;
 
-/// What is to be told about `decision`, which is the last of `rollout`'s.
+/// Returns the notifications and the Kubernetes Event about `decision`, the last one of `rollout`.
 pub fn about(decision: &Decision, rollout: &Rollout) -> Vec<Act> {
     let mut acts = Vec::new();
-    acts.extend(note(decision, rollout));
+    acts.extend(event_note(decision, rollout));
     let first_hold = decision.kind == DecisionKind::Hold
         && rollout.history.iter().filter(|entry| entry.kind == DecisionKind::Hold).count() == 1;
-    // A gate has nobody to open it who was not asked.
+    // Each hold that only a person can end is notified, not only the first one.
     let hold = rollout.current.hold.as_ref().filter(|_| decision.kind == DecisionKind::Hold);
-    let asks = hold.is_some_and(|hold| hold.cause.needs_a_person());
-    if first_hold || asks {
-        acts.push(Act::Notify { message: held(decision, rollout) });
+    let needs_a_person = hold.is_some_and(|hold| hold.cause.needs_a_person());
+    if first_hold || needs_a_person {
+        acts.push(Act::Notify { message: held_message(decision, rollout) });
     }
     if decision.kind == DecisionKind::Warn {
-        acts.push(Act::Notify { message: warned(decision, rollout) });
+        acts.push(Act::Notify { message: warning_message(decision, rollout) });
     }
     if let Some(ending) = decision.ending.filter(|ending| !matches!(ending, Ending::Superseded | Ending::Unchanged)) {
-        acts.push(Act::Notify { message: ended(ending, decision, rollout) });
+        acts.push(Act::Notify { message: ending_message(ending, decision, rollout) });
     }
     acts
 }
 
-fn note(decision: &Decision, rollout: &Rollout) -> Option<Act> {
+/// Returns the Kubernetes Event about `decision`; `None` if there is none.
+fn event_note(decision: &Decision, rollout: &Rollout) -> Option<Act> {
     let (warning, reason) = match decision.kind {
         DecisionKind::Start => (false, "RolloutStarted"),
         DecisionKind::Advance => (false, "RolloutAdvanced"),
@@ -53,7 +54,7 @@ fn note(decision: &Decision, rollout: &Rollout) -> Option<Act> {
         DecisionKind::Warn => (true, "RolloutWarned"),
         DecisionKind::Proceed => return None,
     };
-    // A workload that is gone has nothing to put an Event on.
+    // An Event needs an object that it is about, and in observe-only mode nothing is written.
     if rollout.policy.mode == crate::policy::Mode::Observe
         || matches!(decision.cause, Some(EndCause::WorkloadGone | EndCause::WorkloadMissing))
     {
@@ -68,25 +69,25 @@ fn note(decision: &Decision, rollout: &Rollout) -> Option<Act> {
     Some(Act::Note { warning, reason: reason.to_owned(), note })
 }
 
-fn held(decision: &Decision, rollout: &Rollout) -> Message {
+fn held_message(decision: &Decision, rollout: &Rollout) -> Message {
     let hold = rollout.current.hold.as_ref();
     let blind = hold.is_some_and(|hold| hold.cause == HoldCause::Blind);
     let word = if blind { "blind, held" } else { "held" };
     let outlook = hold.map(|hold| hold.outlook(&rollout.policy)).unwrap_or_default();
     Message {
         mood: if blind { Mood::Blind } else { Mood::Asking },
-        title: format!("{}: {} {word}", rollout.workload.cluster, named(rollout)),
+        title: format!("{}: {} {word}", rollout.workload.cluster, rollout_title(rollout)),
         why: decision.why.clone(),
         now: format!("Nothing was changed: the canary keeps {} of the traffic. {outlook}", decision.weight),
-        command: Some(answer(rollout)),
+        command: Some(answer_command(rollout)),
         footer: footer(rollout),
     }
 }
 
-fn warned(decision: &Decision, rollout: &Rollout) -> Message {
+fn warning_message(decision: &Decision, rollout: &Rollout) -> Message {
     Message {
         mood: Mood::Asking,
-        title: format!("{}: {} warned", rollout.workload.cluster, named(rollout)),
+        title: format!("{}: {} warned", rollout.workload.cluster, rollout_title(rollout)),
         why: decision.why.clone(),
         now: format!(
             "Nothing was changed: the canary keeps {} of the traffic, and the rollout goes on.",
@@ -98,7 +99,7 @@ fn warned(decision: &Decision, rollout: &Rollout) -> Message {
 }
 
 /// Returns the command that answers the present hold.
-fn answer(rollout: &Rollout) -> String {
+fn answer_command(rollout: &Rollout) -> String {
     let workload = &rollout.workload;
     match rollout.current.hold.as_ref().map(|hold| hold.cause.remedy()) {
         Some(Remedy::Approve(name)) => format!("bellwether emit approve --workload {workload} --gate {name}"),
@@ -109,12 +110,12 @@ fn answer(rollout: &Rollout) -> String {
     }
 }
 
-fn ended(ending: Ending, decision: &Decision, rollout: &Rollout) -> Message {
+fn ending_message(ending: Ending, decision: &Decision, rollout: &Rollout) -> Message {
     let (from, to) = images(rollout);
     let cluster = &rollout.workload.cluster;
     let name = &rollout.workload.name;
     let observed = if decision.observed_only { " (observe-only: nothing was written)" } else { "" };
-    let judged =
+    let why =
         rollout.conclusion.as_ref().map_or_else(|| decision.why.clone(), |conclusion| conclusion.reason.to_string());
     let after = Span::between(rollout.started, decision.at);
     let back = change(&to, &from);
@@ -134,45 +135,41 @@ fn ended(ending: Ending, decision: &Decision, rollout: &Rollout) -> Message {
         Ending::Aborted => (
             Mood::Asking,
             format!("{cluster}: {name} {} aborted", change(&from, &to)),
-            format!("The old version serves all of the traffic, after {after}. Nothing is said against the new one."),
+            format!("The old version serves all of the traffic, after {after}. The new one is not quarantined."),
         ),
         Ending::GivenUp => (
             Mood::Asking,
             format!("{cluster}: {name} {} given up", change(&from, &to)),
             format!(
-                "Nothing could be decided in {after}. Nothing is said against the version: ask for it again when the cause is gone."
+                "Nothing could be decided in {after}. The version is not quarantined: request it again when the cause is gone."
             ),
         ),
         Ending::Refused | Ending::Superseded | Ending::Unchanged => (
             Mood::Asking,
             format!("{cluster}: {name} was not rolled out"),
-            "Nothing was changed. Mend the cause and ask again.".to_owned(),
+            "Nothing was changed. Remove the cause and request it again.".to_owned(),
         ),
     };
-    Message {
-        mood,
-        title: title + observed,
-        why: judged,
-        now,
-        command: Some(why_command(rollout)),
-        footer: footer(rollout),
-    }
+    Message { mood, title: title + observed, why, now, command: Some(why_command(rollout)), footer: footer(rollout) }
 }
 
+/// Returns the images before and after the rollout; both are empty if the preflight did not accept it.
 fn images(rollout: &Rollout) -> (Images, Images) {
     rollout.basis.as_ref().map(|basis| (basis.from.clone(), basis.to.clone())).unwrap_or_default()
 }
 
-/// `web v1 → v2`
-fn named(rollout: &Rollout) -> String {
+/// Returns the workload's name with its change, as in `web v1 → v2`.
+fn rollout_title(rollout: &Rollout) -> String {
     let (from, to) = images(rollout);
     format!("{} {}", rollout.workload.name, change(&from, &to))
 }
 
+/// Returns the command that explains the rollout.
 fn why_command(rollout: &Rollout) -> String {
     format!("bellwether why {}", rollout.id)
 }
 
+/// Returns the last line of a message: the rollout, its policy and its workload.
 fn footer(rollout: &Rollout) -> String {
     let policy = &rollout.policy;
     format!(

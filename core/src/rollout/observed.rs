@@ -38,7 +38,7 @@ impl Rollout {
     /// Whether the canary has no traffic. By replica ratio its pods have traffic until they are gone; there is no weight to
     /// wait for.
     pub(super) fn canary_is_empty(&self, status: Option<&WorkloadStatus>) -> bool {
-        let route = status.and_then(|status| status.routed);
+        let route = status.and_then(|status| status.route);
         match self.policy.traffic {
             Traffic::Replicas => true,
             Traffic::Gateway { .. } => {
@@ -55,7 +55,7 @@ impl Rollout {
         match self.policy.traffic {
             Traffic::Replicas => self.canary_available(status),
             Traffic::Gateway { .. } => {
-                let route = status.and_then(|status| status.routed);
+                let route = status.and_then(|status| status.route);
                 route.is_some_and(|route| route.accepted && route.weight == self.asked())
             }
         }

@@ -7,7 +7,7 @@ use bellwether_core::ids::Weight;
 use bellwether_core::judge::reward::{Leader, Reward};
 use bellwether_core::measure::block::{Block, Reading, Sample};
 use bellwether_core::measure::calibration::History;
-use bellwether_core::policy::{Ab, Policy, RawPolicy, Stays};
+use bellwether_core::policy::{AbTest, OnDraw, Policy, RawPolicy};
 use bellwether_core::rollout::decision::Ending;
 use bellwether_core::time::{Span, Timestamp};
 use serde_json::{Value, json};
@@ -110,7 +110,7 @@ fn a_test_that_makes_no_sense_is_refused_in_words() {
 /// Who is ahead after each of many looks at most, of 100 requests a block and arm.
 fn ends(shares: (u64, u64), seed: u64) -> Leader {
     let level = 0.05;
-    let test = Ab { reward: "r".to_owned(), less: false, level, longest: Span::ZERO, on_draw: Stays::Stable };
+    let test = AbTest { reward: "r".to_owned(), less: false, level, longest: Span::ZERO, on_draw: OnDraw::Stable };
     let mut past = History::default();
     let (mut dice, at) = (Dice(seed), |n: i64| Timestamp::from_second(15 * n).unwrap());
     let mut ratio = |per_mille: u64, n: u64| Reading::Ratio {
@@ -133,11 +133,11 @@ fn ends(shares: (u64, u64), seed: u64) -> Leader {
         let sample = Sample::Arms { canary: Some(ratio(shares.0, 100)), stable: Some(ratio(shares.1, 100)) };
         reward.absorb(&Block::new(at(n), at(n + 1), BTreeMap::from([("r".to_owned(), sample)])), "r");
         let ahead = reward.score(&test).ahead;
-        if ahead != Leader::Nobody {
+        if ahead != Leader::None {
             return ahead;
         }
     }
-    Leader::Nobody
+    Leader::None
 }
 
 #[test]

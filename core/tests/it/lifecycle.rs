@@ -22,7 +22,7 @@ fn a_good_version_is_promoted() {
     assert_eq!(story.kinds(), ["start", "advance", "promote", "proceed", "proceed", "proceed", "finish"]);
     assert_eq!(story.running(), images("v2"));
     let status = story.model.status(&workload(), story.now);
-    assert!(status.canary.is_none() && status.routed.is_none(), "nothing of ours is left");
+    assert!(status.canary.is_none() && status.route.is_none(), "nothing of ours is left");
     assert_eq!(
         story.whys()[2],
         "error-rate 0 % ≤ 5 % (0 of 2850 requests in 5m; stable 0 %); \

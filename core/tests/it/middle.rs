@@ -117,8 +117,8 @@ fn a_changed_share_is_put_back_twice_and_then_asked_about() {
         for _ in 0..2 {
             story.model.edit_route(&workload(), weight);
             story.run(10);
-            let routed = story.model.status(&workload(), story.now).routed.unwrap();
-            assert_eq!(routed.weight, Weight::percent(10), "{:#?}", story.whys());
+            let route = story.model.status(&workload(), story.now).route.unwrap();
+            assert_eq!(route.weight, Weight::percent(10), "{:#?}", story.whys());
         }
         story.model.edit_route(&workload(), weight);
         story.run_until_held(

@@ -3,12 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use bellwether_core::engine::WorkloadState;
-use bellwether_core::engine::record::asks;
+use bellwether_core::engine::record::requests_rollout;
 use bellwether_core::ids::{Weight, Workload};
 use bellwether_core::input::effect::{Act, Effect};
 use bellwether_core::input::status::{DeploymentStatus, WorkloadStatus};
 use bellwether_core::judge::verdict::Verdict;
-use bellwether_core::policy::{Before, Policy, Then};
+use bellwether_core::policy::{ApprovalPoint, PatienceAction, Policy};
 use bellwether_core::rollout::decision::{Decision, DecisionKind};
 use bellwether_core::rollout::phase::Phase;
 use bellwether_core::rollout::reason::Reason;
@@ -41,7 +41,7 @@ impl Oracle {
         }
         let was = before.and_then(|state| state.rollout.as_ref());
         let waits = before.is_some_and(|before| before.queued.is_some());
-        if was.is_some_and(|was| was.phase() == Phase::Ended) && !asks(&transition.input.event) && !waits {
+        if was.is_some_and(|was| was.phase() == Phase::Ended) && !requests_rollout(&transition.input.event) && !waits {
             let only_messages = |effect: &Effect| matches!(effect.act, Act::Notify { .. } | Act::Note { .. });
             let silent = transition.effects.iter().all(only_messages) && transition.decisions.is_empty();
             assert!(silent, "acts after its end");
@@ -70,14 +70,17 @@ impl Oracle {
                 let policy = &rollout.policy;
                 let open = policy.window.as_ref().is_none_or(|window| window.opens(decision.at).is_none());
                 assert!(open, "rises outside the change window");
-                let gate = |gate: Before| {
+                let gate = |gate: ApprovalPoint| {
                     policy.approvals.iter().any(|it| it.before == gate && !rollout.orders.approved.contains(&it.name))
                 };
                 assert!(
-                    decision.kind != DecisionKind::Promote || !gate(Before::Promotion),
+                    decision.kind != DecisionKind::Promote || !gate(ApprovalPoint::Promotion),
                     "promoted through a closed gate"
                 );
-                assert!(decision.from != Phase::Preparing || !gate(Before::Traffic), "traffic through a closed gate");
+                assert!(
+                    decision.from != Phase::Preparing || !gate(ApprovalPoint::Traffic),
+                    "traffic through a closed gate"
+                );
             }
         }
         match decision.kind {
@@ -120,21 +123,21 @@ impl Oracle {
                 assert!(served, "traffic to a workload that is not available");
             }
             Act::SetWeight { weight, .. } if *weight > Weight::ZERO => {
-                let repeated = world.routed.is_some_and(|routed| routed.weight == *weight);
+                let repeated = world.route.is_some_and(|route| route.weight == *weight);
                 // A write that is on its way when somebody takes the canary's pods away can't be called back.
                 let meddled = self.meddled.contains(&effect.workload);
                 let served = available(&world.canary) > 0 || repeated || meddled;
                 assert!(served, "traffic to a canary that is not available");
             }
             Act::ApplyCanary { images, .. } => {
-                let serves = world.routed.is_some_and(|routed| routed.weight > Weight::ZERO);
+                let serves = world.route.is_some_and(|route| route.weight > Weight::ZERO);
                 if let Some(canary) = world.canary.as_ref().filter(|_| serves) {
                     let same = images.iter().all(|(name, image)| canary.images.get(name) == Some(image));
                     assert!(same || canary.template_by.is_some(), "the canary is changed under its traffic");
                 }
             }
             Act::RemoveCanary { .. } => {
-                let routed = world.routed.map_or(Weight::ZERO, |routed| routed.weight);
+                let routed = world.route.map_or(Weight::ZERO, |route| route.weight);
                 // Taking it out of the route is the act's first half, so a share by hand in the last moment does no harm.
                 assert!(routed == Weight::ZERO || world.route_by.is_some(), "a canary with traffic is removed");
             }
@@ -171,8 +174,8 @@ fn ordered(reason: &Reason) -> bool {
 /// `blind` and `insufficient` never roll back unless the policy says so: only a regression, or pods that do not run, do.
 fn condemns(reason: &Reason, policy: &Policy) -> bool {
     match reason {
-        Reason::Blind { .. } => policy.patience.on_blind == Then::RollBack,
-        Reason::Insufficient { .. } => policy.patience.on_insufficient == Then::RollBack,
+        Reason::Blind { .. } => policy.patience.on_blind == PatienceAction::RollBack,
+        Reason::Insufficient { .. } => policy.patience.on_insufficient == PatienceAction::RollBack,
         Reason::Regressed { evidence } => evidence.iter().all(|evidence| evidence.verdict == Verdict::Regressed),
         Reason::CanaryFailed { .. }
         | Reason::StableFailed { .. }

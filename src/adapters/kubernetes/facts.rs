@@ -115,7 +115,7 @@ impl Deployment {
             ready: count("/status/readyReplicas", 0),
             available: count("/status/availableReplicas", 0),
             paused: object.data.pointer("/spec/paused").and_then(Value::as_bool).unwrap_or(false),
-            trouble: deployment_trouble(&name, &object.data),
+            problem: deployment_trouble(&name, &object.data),
             template_by: owners::last_writer(metadata, &["f:spec", "f:template"]).map(str::to_owned),
             replicas_by: owners::last_writer(metadata, &["f:spec", "f:replicas"]).map(str::to_owned),
         };
@@ -149,7 +149,7 @@ impl Deployment {
             .min_by(|one, other| one.object.cmp(&other.object));
         DeploymentStatus {
             pod_hash: Some(current.pod_hash.clone()),
-            trouble: stuck.or(current.failure.as_ref()).or(self.arm.trouble.as_ref()).cloned(),
+            problem: stuck.or(current.failure.as_ref()).or(self.arm.problem.as_ref()).cloned(),
             ..self.arm.clone()
         }
     }

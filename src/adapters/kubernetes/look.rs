@@ -32,7 +32,7 @@ pub async fn preflight(
     fresh_baseline: bool,
 ) -> Result<(Preflight, Vec<PodTemplate>), Failure> {
     let Some(surroundings) = Box::pin(surroundings(server, workload, traffic, fresh_baseline)).await? else {
-        return Ok((Preflight { status: WorkloadStatus::NOTHING, issues: Vec::new() }, Vec::new()));
+        return Ok((Preflight { status: WorkloadStatus::ABSENT, issues: Vec::new() }, Vec::new()));
     };
     let (stable, canary, baseline) = try_join!(
         arm(server, workload, Some(&surroundings.deployment)),
@@ -44,7 +44,7 @@ pub async fn preflight(
         stable: stable.map(|(_, arm)| arm),
         canary: canary.map(|(_, arm)| arm),
         baseline: baseline.map(|(_, arm)| arm),
-        routed: route::routed(&surroundings.routes, workload),
+        route: route::routed(&surroundings.routes, workload),
         route_by: route::written_by(&surroundings.routes, workload),
     };
     Ok((Preflight { status, issues: surroundings.issues(workload, traffic, fresh_baseline) }, templates))

@@ -277,7 +277,7 @@ impl Objects {
             stable: stable.map(arm),
             canary: ours(workload.canary_name()).map(arm),
             baseline: ours(workload.baseline_name()).map(arm),
-            routed: route::routed(self.routes.of(namespace).map(|route| &**route), workload),
+            route: route::routed(self.routes.of(namespace).map(|route| &**route), workload),
             route_by: route::written_by(self.routes.of(namespace).map(|route| &**route), workload),
         };
         Some((status, stable.map(|stable| stable.template.clone()).into_iter().collect()))

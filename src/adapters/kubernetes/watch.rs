@@ -314,7 +314,7 @@ impl Sender<'_> {
 }
 
 fn is_nothing(status: &WorkloadStatus) -> bool {
-    status.stable.is_none() && status.has_nothing_of_ours()
+    status.stable.is_none() && status.has_no_rollout_objects()
 }
 
 fn watches(server: &Server, namespaces: &[String], seen: &ClusterCache) -> Reports {

@@ -5,7 +5,7 @@ use std::fmt;
 use super::Reason;
 use crate::ids::{Images, version};
 use crate::judge::verdict::Evidence;
-use crate::policy::Stays;
+use crate::policy::OnDraw;
 
 /// A field manager's name, or a word for nobody in particular.
 fn somebody(by: &Option<String>) -> &str {
@@ -160,8 +160,8 @@ impl fmt::Display for Reason {
             Reason::Lost { score } => write!(f, "the stable has won: {score}"),
             Reason::Draw { score, after, stays } => {
                 let stays = match stays {
-                    Stays::Stable => "the stable",
-                    Stays::Canary => "the canary",
+                    OnDraw::Stable => "the stable",
+                    OnDraw::Canary => "the canary",
                 };
                 write!(f, "a draw after {after}, and {stays} stays: {score}")
             }

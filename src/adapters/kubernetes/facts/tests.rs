@@ -63,7 +63,7 @@ fn trouble_is_told_in_the_words_of_whoever_has_it() {
         (json!({}), None),
     ] {
         let found = arm(&deployment(&json!({})), &[set("new", "shop/web:1", 1)], &[pod("new-1", "new", &status)]);
-        assert_eq!(found.trouble.map(|trouble| trouble.to_string()).as_deref(), expected, "{status}");
+        assert_eq!(found.problem.map(|problem| problem.to_string()).as_deref(), expected, "{status}");
     }
 }
 
@@ -73,7 +73,7 @@ fn pods_of_an_old_template_and_pods_that_go_are_in_no_trouble_of_ours() {
     let sets = [set("old", "shop/web:0", 1), set("new", "shop/web:1", 2)];
     let mut going = pod("new-1", "new", &stuck);
     going["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
-    assert_eq!(arm(&deployment(&json!({})), &sets, &[pod("old-1", "old", &stuck), going]).trouble, None);
+    assert_eq!(arm(&deployment(&json!({})), &sets, &[pod("old-1", "old", &stuck), going]).problem, None);
 }
 
 #[test]
@@ -81,7 +81,7 @@ fn of_two_stuck_pods_the_first_by_name_speaks() {
     let stuck = json!({"conditions": [{"type": "PodScheduled", "status": "False", "reason": "Unschedulable"}]});
     let pods = [pod("new-2", "new", &stuck), pod("new-1", "new", &stuck)];
     let found = arm(&deployment(&json!({})), &[set("new", "shop/web:1", 1)], &pods);
-    assert_eq!(found.trouble.unwrap().object, "new-1");
+    assert_eq!(found.problem.unwrap().object, "new-1");
 }
 
 #[test]
@@ -89,7 +89,7 @@ fn a_quota_or_an_admission_that_says_no_is_told_by_the_replica_set() {
     let mut refused = set("new", "shop/web:1", 1);
     refused["status"] = json!({"conditions": [{"type": "ReplicaFailure", "status": "True", "reason": "FailedCreate",
         "message": "exceeded quota"}]});
-    let found = arm(&deployment(&json!({})), &[refused], &[]).trouble.unwrap();
+    let found = arm(&deployment(&json!({})), &[refused], &[]).problem.unwrap();
     assert_eq!(found.to_string(), "set-new FailedCreate: exceeded quota");
 }
 
@@ -97,11 +97,11 @@ fn a_quota_or_an_admission_that_says_no_is_told_by_the_replica_set() {
 fn a_deployment_that_cannot_make_its_replica_set_says_so_itself() {
     let status = json!({"conditions": [{"type": "Progressing", "status": "False", "reason": "ReplicaSetCreateError",
         "message": "denied"}]});
-    let found = arm(&deployment(&status), &[], &[]).trouble.unwrap();
+    let found = arm(&deployment(&status), &[], &[]).problem.unwrap();
     assert_eq!(found.to_string(), "web ReplicaSetCreateError: denied");
     let slow =
         json!({"conditions": [{"type": "Progressing", "status": "False", "reason": "ProgressDeadlineExceeded"}]});
-    assert_eq!(arm(&deployment(&slow), &[], &[]).trouble, None);
+    assert_eq!(arm(&deployment(&slow), &[], &[]).problem, None);
 }
 
 #[test]
