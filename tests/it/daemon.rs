@@ -365,7 +365,7 @@ async fn what_is_done_was_committed_before() {
     assert_eq!(told(&decisions), A_GOOD_ROLLOUT);
     assert_eq!(stage.world.images(&workload()), Some(images("2")));
     let taken = stage.ask(&life, "a", "2").await;
-    assert!(matches!(&taken, Some(Receipt::Ignored(why)) if why.contains("has come before")), "{taken:?}");
+    assert!(matches!(&taken, Some(Receipt::Ignored(why)) if why.contains("was processed before")), "{taken:?}");
     let taken = stage.ask(&life, "b", "3-err20").await;
     assert!(matches!(taken, Some(Receipt::Decided(_))), "{taken:?}");
     let decisions = life.until(ended).await;

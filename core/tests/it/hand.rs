@@ -157,7 +157,7 @@ fn a_version_that_failed_is_quarantined_until_it_is_retried() {
     let failed = story.rollout().id.clone();
     assert_eq!(story.say("retry", json!({ "reason": "the database was down" })).0, Disposition::Changed);
     assert_ne!(story.rollout().id, failed);
-    let retried = format!("{failed} is tried again, by ann (the database was down)");
+    let retried = format!("{failed} is retried by ann (the database was down)");
     assert!(story.whys().contains(&retried.as_str()), "{:#?}", story.whys());
     assert_eq!(story.run(HOUR), Some(Ending::RolledBack), "it is judged like any other");
 }
@@ -278,7 +278,7 @@ fn the_stables_own_images_mid_rollout_mean_back_at_once() {
     let mut story = begun(json!({}));
     story.ask("back", json!({ "images": images("v1") }));
     assert_eq!(story.run(30), Some(Ending::Superseded));
-    assert_eq!(story.whys()[2], "event ci/back asks for the version that the stable runs");
+    assert_eq!(story.whys()[2], "event ci/back requests the version that the stable runs");
 
     let mut story = Story::new(policy(json!({})));
     story.request("v2");

@@ -224,7 +224,7 @@ fn a_newer_version_takes_the_place_of_one_that_is_not_decided_yet() {
         story.second();
     }
     assert_eq!(story.kinds()[..6], ["start", "advance", "supersede", "proceed", "finish", "start"]);
-    assert_eq!(story.whys()[2], "event ci/v3 asks for a newer version");
+    assert_eq!(story.whys()[2], "event ci/v3 requests a newer version");
 }
 
 #[test]
@@ -248,12 +248,12 @@ fn bad_requests_are_refused_in_words() {
         (
             json!({ "images": { "app": "evil.test/x:1" } }),
             Disposition::Rejected,
-            "policy test does not let image evil.test/x:1 in (it allows registry.test/shop/*); add its repository to match.images",
+            "policy test does not allow image evil.test/x:1 (it allows registry.test/shop/*); add its repository to match.images",
         ),
         (
             json!({ "policy": "other" }),
             Disposition::Rejected,
-            "there is no policy \"other\" that is for test/shop/Deployment/web; leave the policy out, or extend its match",
+            "no policy \"other\" covers test/shop/Deployment/web; leave the policy out of the request, or extend its match",
         ),
     ] {
         let mut story = Story::new(policy(json!({})));
@@ -277,12 +277,12 @@ fn what_the_survey_finds_ends_it_before_anything_is_written() {
         ),
         (
             json!({ "expectedCurrent": images("v0") }),
-            "container app runs registry.test/shop/web:v1, and the event expects registry.test/shop/web:v0; look, then ask again",
+            "container app runs registry.test/shop/web:v1, and the event expects registry.test/shop/web:v0; check the workload, then request it again",
         ),
         (json!({ "images": images("v1") }), "the workload runs these images already"),
         (
             json!({ "images": {}, "image": "registry.test/shop/other:v2" }),
-            "image registry.test/shop/other:v2 has the repository of no container (there are app); name the container in `images`",
+            "no container runs an image of the repository of registry.test/shop/other:v2 (the containers are app); name the container in `images`",
         ),
     ] {
         let mut story = Story::new(policy(json!({})));

@@ -31,7 +31,7 @@ fn sizes(story: &Story) -> Vec<u32> {
 fn an_edit_of_the_workload_is_named_and_held_and_not_changed_back() {
     let mut story = begun();
     story.model.set_images(&workload(), images("v9"), story.now);
-    story.run_until_held("kubectl-edit has changed the workload's pod template meanwhile");
+    story.run_until_held("kubectl-edit has changed the workload's pod template during the rollout");
     assert_eq!(story.run(HOUR / 2), None);
     assert_eq!((story.running(), story.rollout().canary.weight), (images("v9"), Weight::percent(10)));
     story.say("abort", json!({}));
@@ -104,7 +104,7 @@ fn a_person_who_scales_is_asked_and_an_autoscaler_is_followed() {
 
     let mut story = begun();
     story.model.scale(&workload(), 4, "kubectl", story.now);
-    story.run_until_held("kubectl has scaled the workload from 10 to 4 meanwhile");
+    story.run_until_held("kubectl has scaled the workload from 10 to 4 during the rollout");
     story.say("resume", json!({}));
     assert_eq!(story.run(HOUR), Some(Ending::Promoted));
     assert_eq!(sizes(&story), [2, 2]);
@@ -121,9 +121,7 @@ fn a_changed_share_is_put_back_twice_and_then_asked_about() {
             assert_eq!(route.weight, Weight::percent(10), "{:#?}", story.whys());
         }
         story.model.edit_route(&workload(), weight);
-        story.run_until_held(
-            "kubectl-patch has changed the canary's share of the route again, after it was put back 2 times",
-        );
+        story.run_until_held("kubectl-patch has changed the canary's share of the route again after 2 reverts");
         let writes = story.model.changes.len();
         story.run(600);
         assert_eq!(story.model.changes.len(), writes, "held, not fought");
@@ -137,12 +135,16 @@ fn an_edited_canary_is_put_back_and_a_deleted_one_ends_it() {
     let mut story = begun();
     story.model.edit_canary(&workload(), images("v8"), story.now);
     assert_eq!(story.run(HOUR), Some(Ending::Promoted));
-    assert!(story.whys().contains(&"kubectl-edit has changed the canary; it is put back"), "{:#?}", story.whys());
+    assert!(
+        story.whys().contains(&"kubectl-edit has changed the canary; the change is reverted"),
+        "{:#?}",
+        story.whys()
+    );
 
     let mut story = begun();
     story.model.delete_canary(&workload());
     assert_eq!(story.run(60), Some(Ending::GivenUp));
-    assert!(story.whys().contains(&"somebody has deleted the canary"));
+    assert!(story.whys().contains(&"an unknown client has deleted the canary"));
     assert!(story.engine.state(&workload()).unwrap().quarantine.is_empty());
 }
 
@@ -168,7 +170,7 @@ fn a_rollback_to_what_cannot_run_either_says_so_at_once_and_goes_on() {
     while story.rollout().phase() != Phase::Restoring {
         story.second();
     }
-    story.run_until_held("the version to go back to can't run either: pod pod-0 ImagePullBackOff");
+    story.run_until_held("the version to restore can't run either: pod pod-0 ImagePullBackOff");
     assert_eq!(story.rollout().phase(), Phase::Restoring);
 }
 

@@ -40,8 +40,7 @@ fn had_traffic(story: &Story) -> bool {
 fn nothing_has_traffic_before_its_suite_has_passed() {
     let mut story = story();
     story.request("v2");
-    story
-        .run_until_held("suite behaviour is required before the first traffic, and nobody has reported that it passed");
+    story.run_until_held("suite behaviour is required before the first traffic, and no report says that it passed");
     let message = story.messages.last().unwrap();
     assert_eq!(
         message.command.as_deref(),
