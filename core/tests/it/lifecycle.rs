@@ -1,4 +1,4 @@
-//! Rollouts from their event to their end, each a story of one paragraph.
+//! Whole rollouts, from their request to their end.
 
 use bellwether_core::engine::Disposition;
 use bellwether_core::ids::{EventId, Weight};
@@ -22,7 +22,7 @@ fn a_good_version_is_promoted() {
     assert_eq!(story.kinds(), ["start", "advance", "promote", "proceed", "proceed", "proceed", "finish"]);
     assert_eq!(story.running(), images("v2"));
     let status = story.model.status(&workload(), story.now);
-    assert!(status.canary.is_none() && status.route.is_none(), "nothing of ours is left");
+    assert!(status.canary.is_none() && status.route.is_none(), "the canary and its place in the route are gone");
     assert_eq!(
         story.whys()[2],
         "error-rate 0 % ≤ 5 % (0 of 2850 requests in 5m; stable 0 %); \
@@ -50,7 +50,7 @@ fn three_steps_go_up_one_after_the_other() {
         .iter()
         .filter_map(|effect| if let Act::ApplyCanary { replicas, .. } = effect.act { Some(replicas) } else { None })
         .collect();
-    assert_eq!(sizes, [2, 3, 5], "the canary grows before its weight does");
+    assert_eq!(sizes, [2, 3, 5], "the canary is scaled for each step");
 }
 
 #[test]
@@ -64,7 +64,7 @@ fn a_version_with_errors_is_rolled_back() {
 }
 
 #[test]
-fn a_canary_without_traffic_runs_on_for_proxies_that_learn_of_it_late() {
+fn a_canary_without_traffic_is_removed_after_the_drain_time() {
     for drain in [0, 30] {
         let mut story = Story::new(policy(json!({ "drain": format!("{drain}s") })));
         story.request("v2-err50");
@@ -85,7 +85,7 @@ fn a_slow_version_is_rolled_back() {
 }
 
 #[test]
-fn consecutive_breaches_are_asked_for() {
+fn a_version_is_rolled_back_after_the_required_consecutive_breaches() {
     let check = json!([{ "metric": "error-rate", "judge": "threshold", "max": "5%", "window": "5m", "every": "30s", "breaches": 3 }]);
     let mut story = Story::new(policy(json!({ "check": check })));
     story.request("v2-err8");
@@ -94,7 +94,7 @@ fn consecutive_breaches_are_asked_for() {
 }
 
 #[test]
-fn without_traffic_it_is_held_and_says_so_and_is_given_up_in_time() {
+fn a_rollout_without_traffic_is_held_and_then_given_up() {
     let mut story = Story::new(policy(json!({})));
     story.rps = 0;
     story.request("v2");
@@ -123,9 +123,9 @@ fn traffic_that_comes_back_resumes_a_held_rollout() {
     assert!(story.kinds().contains(&"resume".to_owned()));
 }
 
-/// Argo Rollouts and Flagger roll a healthy canary back when their metrics are away for one or two minutes.
+/// Argo Rollouts and Flagger roll a healthy canary back if their metrics are missing for one or two minutes.
 #[test]
-fn a_prometheus_that_is_away_for_ten_minutes_rolls_nothing_back() {
+fn ten_minutes_without_prometheus_roll_nothing_back() {
     let mut story = Story::new(policy(json!({ "patience": { "blind": "2m" } })));
     story.request("v2");
     story.run(60);
@@ -152,7 +152,7 @@ fn a_version_that_turns_bad_after_promotion_is_rolled_back_by_the_guard() {
 }
 
 #[test]
-fn a_guard_that_sees_nothing_wrong_makes_the_version_the_last_good_one() {
+fn a_version_that_passes_its_guard_becomes_the_last_good_one() {
     let guard = json!({ "for": "5m", "check": [{ "metric": "availability", "judge": "threshold", "min": "95%", "every": "30s" }] });
     let mut story = Story::new(policy(json!({ "guard": guard })));
     story.request("v2");
@@ -162,7 +162,7 @@ fn a_guard_that_sees_nothing_wrong_makes_the_version_the_last_good_one() {
 }
 
 #[test]
-fn what_somebody_else_deployed_is_guarded_and_rolled_back() {
+fn a_version_deployed_by_another_tool_is_guarded_and_rolled_back() {
     let guard = json!({ "for": "5m", "check": [{ "metric": "error-rate", "judge": "threshold", "max": "15%", "every": "30s" }] });
     let mut story = Story::new(policy(json!({ "guard": guard })));
     story.second();
@@ -175,7 +175,7 @@ fn what_somebody_else_deployed_is_guarded_and_rolled_back() {
 }
 
 #[test]
-fn an_image_that_cannot_be_pulled_ends_it_at_once_in_the_pods_words() {
+fn an_image_that_cannot_be_pulled_is_rolled_back_at_once_with_the_pods_message() {
     let mut story = Story::new(policy(json!({})));
     story.request("v2-nopull");
     assert_eq!(story.run(30), Some(Ending::RolledBack));
@@ -186,7 +186,7 @@ fn an_image_that_cannot_be_pulled_ends_it_at_once_in_the_pods_words() {
 }
 
 #[test]
-fn a_canary_that_never_becomes_ready_is_removed_after_its_time() {
+fn a_canary_that_never_becomes_ready_is_rolled_back_after_its_deadline() {
     let mut story = Story::new(policy(json!({})));
     story.request("v2-neverready");
     assert_eq!(story.run(HOUR), Some(Ending::RolledBack));
@@ -194,7 +194,7 @@ fn a_canary_that_never_becomes_ready_is_removed_after_its_time() {
 }
 
 #[test]
-fn a_stable_that_cannot_take_the_version_gets_its_old_template_back_before_the_traffic_does() {
+fn a_stable_that_cannot_run_the_version_is_restored_before_its_traffic_returns() {
     let mut story = Story::new(policy(json!({})));
     story.request("v2-nevertaken");
     assert_eq!(story.run(HOUR), Some(Ending::RolledBack));
@@ -215,7 +215,7 @@ fn a_duplicate_event_is_one_rollout() {
 }
 
 #[test]
-fn a_newer_version_takes_the_place_of_one_that_is_not_decided_yet() {
+fn a_newer_version_replaces_one_that_is_not_promoted_yet() {
     let mut story = Story::new(policy(json!({})));
     story.request("v2");
     story.run(60);
@@ -238,8 +238,8 @@ fn observe_only_decides_and_writes_nothing() {
 }
 
 #[test]
-fn bad_requests_are_refused_in_words() {
-    for (changes, took, why) in [
+fn invalid_requests_are_rejected_with_the_remedy() {
+    for (changes, disposition, why) in [
         (
             json!({ "images": {} }),
             Disposition::Rejected,
@@ -262,14 +262,14 @@ fn bad_requests_are_refused_in_words() {
         let id = EventId { source: "ci".into(), id: "1".into() };
         let event = Event::Requested { id, time: None, request: serde_json::from_value(json).unwrap() };
         let transitions = story.engine.step(event, story.now);
-        assert_eq!(transitions[0].disposition, took);
+        assert_eq!(transitions[0].disposition, disposition);
         assert_eq!(transitions[0].reason.to_string(), why);
         assert!(transitions[0].effects.is_empty());
     }
 }
 
 #[test]
-fn what_the_survey_finds_ends_it_before_anything_is_written() {
+fn a_request_that_does_not_fit_the_workload_ends_before_anything_is_written() {
     for (changes, why) in [
         (
             json!({ "images": { "side": "registry.test/shop/web:v2" } }),
@@ -293,7 +293,7 @@ fn what_the_survey_finds_ends_it_before_anything_is_written() {
 }
 
 #[test]
-fn a_workload_whose_preflight_never_succeeds_is_given_up_without_blame() {
+fn a_preflight_that_never_succeeds_gives_the_rollout_up() {
     let mut story = Story::new(policy(json!({})));
     story.api_away = true;
     story.request("v2");
@@ -303,7 +303,7 @@ fn a_workload_whose_preflight_never_succeeds_is_given_up_without_blame() {
 }
 
 #[test]
-fn obstacles_refuse_by_name() {
+fn a_preflight_issue_refuses_the_rollout() {
     let mut story = Story::new(policy(json!({})));
     story.model.obstruct(&workload(), vec![PreflightIssue::ReadWriteOnceVolume { claim: "data".into() }]);
     story.request("v2");
@@ -312,7 +312,7 @@ fn obstacles_refuse_by_name() {
 }
 
 #[test]
-fn a_deleted_workload_ends_it() {
+fn a_deleted_workload_gives_its_rollout_up() {
     let mut story = Story::new(policy(json!({})));
     story.request("v2");
     story.run(60);
@@ -321,7 +321,7 @@ fn a_deleted_workload_ends_it() {
 }
 
 #[test]
-fn by_replicas_the_canary_is_as_large_as_its_share() {
+fn by_replicas_the_canarys_size_is_the_nearest_to_its_share() {
     let mut story = Story::new(policy(json!({ "traffic": "replicas" })));
     story.request("v2");
     assert_eq!(story.run(HOUR), Some(Ending::Promoted));
@@ -330,5 +330,5 @@ fn by_replicas_the_canary_is_as_large_as_its_share() {
         .iter()
         .filter_map(|effect| if let Act::ApplyCanary { replicas, .. } = effect.act { Some(replicas) } else { None })
         .collect();
-    assert_eq!(sizes, [1], "1 of 11 is the nearest to 10 %");
+    assert_eq!(sizes, [1], "1 pod of 11 is the nearest to 10 %");
 }
