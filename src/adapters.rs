@@ -1,5 +1,5 @@
-//! The world as it really is: each adapter holds its options, its errors and its side of a port. Deleting one is
-//! deleting a file and a line here.
+//! The adapters: each implements a port for one outside system, and has its own options and errors. To delete an adapter,
+//! delete its file or folder and its line here.
 
 pub mod kafka;
 pub mod kubernetes;

@@ -1,5 +1,5 @@
-//! The command line: what can be asked for, and nothing of how it is done. Data goes to standard output and everything
-//! else to standard error, so that a pipe gets data alone.
+//! The command line: the arguments, the calls that carry them out, and the output. Data goes to standard output and
+//! everything else to standard error, so that a pipe gets data alone.
 
 pub mod api;
 pub mod backtest;
@@ -24,138 +24,178 @@ pub mod why;
 use std::io::Write;
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::builder::{StyledStr, Styles};
+use clap::{Args, Command, Parser, Subcommand, ValueEnum};
 
 use crate::config::Sources;
 
-/// Lets a new version lead a little traffic, and decides whether the rest follows.
+/// Roll out new versions step by step, and judge them by their metrics.
 #[derive(Debug, Parser)]
 #[command(
     version,
     propagate_version = true,
-    after_help = "Exit codes: 0 promoted or done, 1 error, 2 usage, 3 rolled back or failed, 4 held past the timeout, given up \
-                  or inconclusive."
+    help_template = help_template(),
+    after_help = "Exit codes: 0 promoted or done, 1 error, 2 usage, 3 rolled back or failed,\n4 held past the timeout, given \
+                  up or inconclusive."
 )]
 pub struct Cli {
-    /// What to do.
+    /// The command with its own arguments.
     #[command(subcommand)]
     pub command: CliCommand,
-    /// What every command takes.
+    /// The arguments of every command.
     #[command(flatten)]
     pub common: Common,
 }
 
-/// What every command takes.
+/// The heading of [`Common`]'s arguments in the help of each command.
+const GLOBAL: &str = "Global options";
+
+/// The arguments of every command.
 #[derive(Debug, Clone, Args)]
 pub struct Common {
-    /// A configuration file, or a directory of them; may be repeated, later ones win.
-    #[arg(long, global = true, env = "BELLWETHER_CONFIG", value_name = "FILE", value_delimiter = ',')]
+    /// Configuration file, or a directory of them; may be repeated, later ones win.
+    #[arg(
+        long,
+        global = true,
+        help_heading = GLOBAL,
+        env = "BELLWETHER_CONFIG",
+        value_name = "FILE",
+        value_delimiter = ','
+    )]
     pub config: Vec<PathBuf>,
-    /// Set one value, as in kafka.group=canary; may be repeated.
-    #[arg(long, global = true, value_name = "KEY=VALUE")]
+    /// Set one value of the configuration, as in kafka.group=canary; may be repeated.
+    #[arg(long, global = true, help_heading = GLOBAL, value_name = "KEY=VALUE")]
     pub set: Vec<String>,
-    /// Where the daemon answers.
-    #[arg(long, global = true, env = "BELLWETHER_API", default_value = "http://127.0.0.1:8080", value_name = "URL")]
+    /// URL of the daemon's API.
+    #[arg(
+        long,
+        global = true,
+        help_heading = GLOBAL,
+        env = "BELLWETHER_API",
+        default_value = "http://127.0.0.1:8080",
+        value_name = "URL"
+    )]
     pub api: String,
-    /// How data is printed.
-    #[arg(long, global = true, value_enum, default_value_t = Output::Table)]
+    /// Format of the data on standard output.
+    #[arg(long, global = true, help_heading = GLOBAL, value_enum, default_value_t = Output::Table)]
     pub output: Output,
 }
 
-/// How data is printed.
+/// The format of the data on standard output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Output {
-    /// For people.
+    /// Text and tables for people.
     Table,
-    /// For programs.
+    /// JSON for programs.
     Json,
 }
 
-/// The commands.
+/// The commands, in the order of the groups of `--help` ([`GROUPS`]).
 #[derive(Debug, Subcommand)]
 pub enum CliCommand {
+    /// Send an event: a request, a verb or the result of a suite.
+    Emit(Box<emit::EmitArgs>),
+    /// List the rollouts.
+    Get(get::GetArgs),
+    /// Print a rollout's state, or wait for its end.
+    Status(status::StatusArgs),
+    /// Explain a rollout's state by its checks and decisions.
+    Why(why::WhyArgs),
+    /// Check the configuration, and with --online all that it names.
+    Check(check::CheckArgs),
+    /// Predict how soon a policy finds a bad version.
+    Plan(plan::PlanArgs),
+    /// Count a policy's false alarms on a workload's past.
+    Calibrate(calibrate::CalibrateArgs),
+    /// Compare a policy and the rules of other tools on recorded counts.
+    Backtest(backtest::BacktestArgs),
+    /// Decide recorded inputs again, and compare the decisions.
+    Replay(replay::ReplayArgs),
+    /// Register models, and set the version that an environment uses.
+    Model(Box<model::ModelArgs>),
+    /// Test a model or an agent by a suite of cases.
+    Gate(Box<gate::GateArgs>),
+    /// Send requests at a fixed rate, and measure the responses.
+    Load(Box<load::LoadArgs>),
+    /// Send a few named requests, and check each response.
+    Smoke(smoke::SmokeArgs),
     /// Run the daemon.
     Run(run::RunArgs),
-    /// Watch six rollouts with nothing installed.
-    Demo(demo::DemoArgs),
-    /// Send an event.
-    Emit(Box<emit::EmitArgs>),
-    /// List rollouts.
-    Get(get::GetArgs),
-    /// Say why a rollout stands as it does.
-    Why(why::WhyArgs),
-    /// Ask a model or an agent what a suite asks, and say whether it may have traffic.
-    Gate(Box<gate::GateArgs>),
-    /// Say how a rollout stands, or wait until it has ended.
-    Status(status::StatusArgs),
-    /// Check the configuration, and with --online everything that it names.
-    Check(check::CheckArgs),
-    /// Say what a policy can find at present, and how soon.
-    Plan(plan::PlanArgs),
-    /// Count the false alarms that a policy would have had in a workload's past.
-    Calibrate(calibrate::CalibrateArgs),
-    /// Say what a policy, and the rules of others, would have decided on what was counted.
-    Backtest(backtest::BacktestArgs),
-    /// Register models, and say which version is current where.
-    Model(Box<model::ModelArgs>),
-    /// Send requests at a set rate, and say how they were answered.
-    Load(Box<load::LoadArgs>),
-    /// Send a few named requests, and say whether each was answered as it should be.
-    Smoke(smoke::SmokeArgs),
-    /// Show the configuration.
+    /// Print the effective configuration, or the reference of all keys.
     Config(config::ConfigArgs),
-    /// Decide recorded inputs again.
-    Replay(replay::ReplayArgs),
+    /// Run six simulated rollouts with nothing installed.
+    Demo(demo::DemoArgs),
+}
+
+/// The groups of commands in `bellwether --help`: a heading, and the first command of the group.
+const GROUPS: [(&str, &str); 4] =
+    [("Rollouts", "emit"), ("Policies", "check"), ("Models and tests", "model"), ("Daemon", "run")];
+
+/// Returns the template of `bellwether --help`. It lists the commands in [`GROUPS`], as clap has no groups of commands.
+fn help_template() -> StyledStr {
+    let styles = Styles::styled();
+    let (heading, name) = (styles.get_header(), styles.get_literal());
+    let mut text = String::from("{about}\n\n{usage-heading} {usage}\n");
+    for command in CliCommand::augment_subcommands(Command::new("bellwether")).get_subcommands() {
+        if let Some((group, _)) = GROUPS.iter().find(|(_, first)| *first == command.get_name()) {
+            text += &format!("\n{heading}{group}:{heading:#}\n");
+        }
+        let about = command.get_about().map(ToString::to_string).unwrap_or_default();
+        text += &format!("  {name}{:<10}{name:#} {about}\n", command.get_name());
+    }
+    text += &format!("\n{heading}Options:{heading:#}\n{{options}}{{after-help}}");
+    StyledStr::from(text)
 }
 
 impl Common {
-    /// The layers of the configuration. Without `--config`, `/etc/bellwether/bellwether.toml` if it is there.
+    /// Returns the layers of the configuration. Without `--config` the file is `/etc/bellwether/bellwether.toml`, if it
+    /// exists.
     pub fn sources(&self) -> Sources {
-        let usual = PathBuf::from("/etc/bellwether/bellwether.toml");
-        let files = if self.config.is_empty() && usual.exists() { vec![usual] } else { self.config.clone() };
+        let default = PathBuf::from("/etc/bellwether/bellwether.toml");
+        let files = if self.config.is_empty() && default.exists() { vec![default] } else { self.config.clone() };
         Sources::of_process(files, self.set.clone())
     }
 }
 
-/// Does what was asked for, and returns the exit code.
+/// Runs the command, and returns the exit code.
 ///
 /// # Errors
-/// If it could not be done.
+/// The command failed; the error names the thing and the remedy.
 pub async fn dispatch(cli: Cli) -> anyhow::Result<u8> {
     let Cli { command, common } = cli;
     match command {
-        CliCommand::Run(args) => run::run(args, &common).await,
-        CliCommand::Demo(args) => demo::run(args, &common).await,
         CliCommand::Emit(args) => emit::run(*args, &common).await,
-        CliCommand::Gate(args) => gate::run(*args, &common).await,
         CliCommand::Get(args) => get::run(&args, &common).await,
-        CliCommand::Why(args) => why::run(&args, &common).await,
         CliCommand::Status(args) => status::run(&args, &common).await,
+        CliCommand::Why(args) => why::run(&args, &common).await,
         CliCommand::Check(args) => check::run(&args, &common).await,
         CliCommand::Plan(args) => plan::run(&args, &common).await,
         CliCommand::Calibrate(args) => calibrate::run(&args, &common).await,
         CliCommand::Backtest(args) => backtest::run(&args, &common).await,
+        CliCommand::Replay(args) => replay::run(args, &common).await,
         CliCommand::Model(args) => model::run(*args, &common).await,
+        CliCommand::Gate(args) => gate::run(*args, &common).await,
         CliCommand::Load(args) => load::run(*args, &common).await,
         CliCommand::Smoke(args) => smoke::run(args, &common).await,
+        CliCommand::Run(args) => run::run(args, &common).await,
         CliCommand::Config(args) => config::run(&args, &common),
-        CliCommand::Replay(args) => replay::run(args, &common).await,
+        CliCommand::Demo(args) => demo::run(args, &common).await,
     }
 }
 
-/// Prints data. A reader that has gone away, as in `| head`, is no error.
+/// Prints data on standard output. A reader that closed the pipe, as in `| head`, is no error.
 pub fn print(text: &str) {
     // `print!` would panic on a closed pipe.
     let mut out = std::io::stdout().lock();
     let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
 }
 
-/// Prints what went wrong, with every cause.
+/// Prints an error with every cause on standard error.
 pub fn complain(error: &anyhow::Error) {
     tell(&format!("error: {error:#}\n"));
 }
 
-/// Prints something that is not data.
+/// Prints text that is not data on standard error.
 pub fn tell(text: &str) {
     let _ = std::io::stderr().lock().write_all(text.as_bytes());
 }

@@ -1,17 +1,21 @@
-//! The daemon: which partitions it has, and what goes to which of them.
+//! The daemon: the partitions that this process owns, and the routing of inputs to their shards.
 //!
-//! It decides nothing about rollouts. It opens a [`Shard`] for each partition that it is given, hands on what the adapters
-//! tell it, and asks the sampler for counts at every tick of one grid that all rollouts share.
+//! It decides nothing about rollouts. It opens a [`Shard`] for each assigned partition, passes on the inputs of the adapters, and asks
+//! the sampler for counts at every tick of one grid that all rollouts share.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use bellwether_core::input::event::Event;
 use bellwether_core::measure::watch::Watch;
 use bellwether_core::policy::Policy;
 use bellwether_core::time::Span;
+use futures::StreamExt as _;
+use futures::stream::FuturesUnordered;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument as _;
 
 use crate::clock::{Clock, Stopwatch};
 use crate::journal::partition_of;
@@ -19,59 +23,59 @@ use crate::ports::{BlockSource, Partition, StatusSource, Wake};
 use crate::sampling::next_tick;
 use crate::shard::{Shard, ShardEnd, ShardInput, Shared};
 
-/// So much may wait for one shard. It is as much as a partition is likely to have of events, and small enough that
-/// whoever fills it feels it soon.
+/// The inputs that may wait for one shard: about as many as a partition is likely to have of events, and few enough that their senders
+/// notice soon.
 const INBOX: usize = 1024;
 
-/// What a daemon is made of.
+/// The parts of a daemon.
 pub struct Parts {
-    /// What its shards share.
+    /// The parts that its shards share.
     pub shared: Shared,
-    /// Whatever the adapters have to say.
+    /// The inputs of the adapters.
     pub wakes: mpsc::Receiver<Wake>,
-    /// What counts for it.
+    /// The source of blocks.
     pub counts: Box<dyn BlockSource>,
-    /// When it is asked to.
+    /// The times at which blocks are asked for.
     pub grid: Grid,
-    /// Who is asked to look again when a partition has been taken over.
+    /// The source of statuses, which sends all of them again after a partition was taken over.
     pub sights: Arc<dyn StatusSource>,
     /// The policies, now and after a reload.
     pub policies: watch::Receiver<Vec<Policy>>,
-    /// When the loop was last seen alive.
+    /// The heartbeat of the event loop: a stopwatch that is started anew in each turn.
     pub heartbeat: watch::Sender<Stopwatch>,
-    /// The partitions that are restored and owned.
+    /// The partitions that are open.
     pub owned: watch::Sender<Vec<Partition>>,
-    /// Stop, and change nothing because of it.
+    /// The token that stops the daemon. Nothing is decided because of it.
     pub stop: CancellationToken,
 }
 
-/// The instants at which counts are read: the same ones for every rollout, so that one question serves all of them.
+/// The times at which counters are read: the same for every rollout, so that one query serves all of them.
 #[derive(Debug, Clone, Copy)]
 pub struct Grid {
-    /// From one to the next.
+    /// The time between two ticks.
     pub interval: Span,
-    /// So far in the past the counters are read, because a scrape and its ingestion take time.
+    /// The age at which counters are read, because a scrape and its ingestion take time.
     pub lag: Span,
 }
 
-struct Open {
+struct OpenShard {
     inbox: mpsc::Sender<ShardInput>,
     task: JoinHandle<(Partition, ShardEnd)>,
 }
 
-/// Runs until it is stopped.
+/// Runs the daemon until it is stopped.
 ///
 /// # Errors
-/// A partition's journal is broken: the message says how. A person has to look.
+/// The journal of a partition is broken, or a shard has panicked.
 pub async fn run(parts: Parts) -> anyhow::Result<()> {
     let Parts { shared, mut wakes, counts, grid, sights, mut policies, heartbeat, owned, stop } = parts;
     let mut daemon = Daemon { shared, shards: BTreeMap::new(), sights, owned };
-    let (tick_tx, mut ticks) = mpsc::channel(1);
-    let (blocks_tx, mut blocks) = mpsc::channel::<ShardInput>(INBOX);
+    let (ask, mut asked) = mpsc::channel(1);
+    let (measured, mut blocks) = mpsc::channel::<Event>(INBOX);
     let clock = daemon.shared.clock.clone();
-    let sampling_task = tokio::spawn(sample(counts, grid, clock.clone(), tick_tx, blocks_tx));
+    let sampling_task = tokio::spawn(sample(counts, grid, clock.clone(), ask, measured));
     let result = loop {
-        // Only a mark of life: nobody listening is no reason to die.
+        // A missing listener is no reason to stop.
         let _ = heartbeat.send(Stopwatch::start());
         let beat = Span::from_secs(1).after(clock.now());
         tokio::select! {
@@ -84,8 +88,8 @@ pub async fn run(parts: Parts) -> anyhow::Result<()> {
                 let reloaded = policies.borrow_and_update().clone();
                 daemon.reload(reloaded).await;
             }
-            Some(answer) = ticks.recv() => daemon.watches(answer),
-            Some(told) = blocks.recv() => daemon.tell(told).await,
+            Some(reply) = asked.recv() => daemon.watches(reply),
+            Some(event) = blocks.recv() => daemon.tell(ShardInput::Event { event: Box::new(event), templates: Vec::new() }).await,
             ended = daemon.ended() => if let Err(error) = daemon.close(ended) { break Err(error) },
             () = clock.sleep_until(beat) => {}
         }
@@ -97,7 +101,7 @@ pub async fn run(parts: Parts) -> anyhow::Result<()> {
 
 struct Daemon {
     shared: Shared,
-    shards: BTreeMap<Partition, Open>,
+    shards: BTreeMap<Partition, OpenShard>,
     sights: Arc<dyn StatusSource>,
     owned: watch::Sender<Vec<Partition>>,
 }
@@ -107,7 +111,7 @@ impl Daemon {
         match wake {
             Wake::Assigned(partition) => self.open(partition).await,
             Wake::Revoked { partition, done } => {
-                self.let_go(partition).await;
+                self.release(partition).await;
                 self.publish();
                 drop(done);
             }
@@ -116,14 +120,15 @@ impl Daemon {
                 self.send(partition, ShardInput::Record(record)).await;
             }
             Wake::Observed { workload, status, templates } => {
-                self.tell(ShardInput::Observed { workload, status, templates }).await;
+                let event = Box::new(Event::Observed { workload, status });
+                self.tell(ShardInput::Event { event, templates }).await;
             }
         }
     }
 
-    /// Assigned means: open and restore, also where the partition was held before. The earlier shard ends first.
+    /// Opens a shard for an assigned partition. An earlier shard of the partition ends first.
     async fn open(&mut self, partition: Partition) {
-        self.let_go(partition).await;
+        self.release(partition).await;
         let (inbox, receiver) = mpsc::channel(INBOX);
         let (shared, sights) = (self.shared.clone(), self.sights.clone());
         let task = tokio::spawn(async move {
@@ -135,58 +140,60 @@ impl Daemon {
                 Err(end) => (partition, end),
             }
         });
-        self.shards.insert(partition, Open { inbox, task });
+        self.shards.insert(partition, OpenShard { inbox, task });
         self.publish();
     }
 
     async fn reload(&mut self, policies: Vec<Policy>) {
         self.shared.blank.set_policies(policies.clone());
         for shard in self.shards.values() {
-            // A shard that has ended opens again with the new ones.
+            // A shard that has ended opens again with the new policies.
             let _ = shard.inbox.send(ShardInput::Policies(policies.clone())).await;
         }
         self.sights.resend();
     }
 
-    async fn let_go(&mut self, partition: Partition) {
-        if let Some(Open { inbox, task }) = self.shards.remove(&partition) {
+    async fn release(&mut self, partition: Partition) {
+        if let Some(OpenShard { inbox, task }) = self.shards.remove(&partition) {
             drop(inbox);
-            // What is under way is committed or not; either way nothing more is written.
+            // The batch under way is committed or not; either way the shard writes nothing more.
             let _ = task.await;
             self.forget(partition);
         }
     }
 
-    /// What was shown of a partition that is not ours any more would be stale from now on.
+    /// Removes the rollouts of a released partition from the board, where they would be stale.
     fn forget(&self, partition: Partition) {
         let partitions = self.shared.journals.partitions();
-        self.shared.shows.forget(|shown| partition_of(shown.workload.as_bytes(), partitions) == partition);
+        self.shared.board.forget(|shown| partition_of(shown.workload.as_bytes(), partitions) == partition);
     }
 
     fn publish(&self) {
         let _ = self.owned.send(self.shards.keys().copied().collect());
     }
 
-    async fn tell(&mut self, told: ShardInput) {
-        let workload = match &told {
-            ShardInput::Observed { workload, .. } | ShardInput::Measured { workload, .. } => workload,
-            ShardInput::Performed(report) => &report.effect.workload,
-            ShardInput::Record(_) | ShardInput::Policies(_) | ShardInput::Watches(_) => return,
+    /// Sends an event to the shard of its workload.
+    async fn tell(&mut self, input: ShardInput) {
+        let workload = match &input {
+            ShardInput::Event { event, .. } => event.workload(),
+            ShardInput::Performed(report) => Some(&report.effect.workload),
+            ShardInput::Record(_) | ShardInput::Policies(_) | ShardInput::Watches(_) => None,
         };
+        let Some(workload) = workload else { return };
         let partition = partition_of(workload.to_string().as_bytes(), self.shared.journals.partitions());
-        self.send(partition, told).await;
+        self.send(partition, input).await;
     }
 
-    /// To the shard, if it is ours; what is not ours is somebody else's to see.
-    async fn send(&self, partition: Partition, told: ShardInput) {
+    /// Sends an input to a shard. An input for a partition of another process is dropped.
+    async fn send(&self, partition: Partition, input: ShardInput) {
         if let Some(shard) = self.shards.get(&partition) {
-            // A shard that has ended is cleared away by `close`.
-            let _ = shard.inbox.send(told).await;
+            // `close` removes a shard that has ended.
+            let _ = shard.inbox.send(input).await;
         }
     }
 
-    /// Asks every shard, without waiting for one that is busy with its journal.
-    fn watches(&self, answer: oneshot::Sender<Vec<Watch>>) {
+    /// Collects the watches of every shard, without waiting in the event loop for one that is busy with its journal.
+    fn watches(&self, reply: oneshot::Sender<Vec<Watch>>) {
         let inboxes: Vec<mpsc::Sender<ShardInput>> = self.shards.values().map(|shard| shard.inbox.clone()).collect();
         tokio::spawn(async move {
             let mut all = Vec::new();
@@ -198,16 +205,14 @@ impl Daemon {
                     all.extend(watches);
                 }
             }
-            // The sampler has gone: the daemon is stopping.
-            let _ = answer.send(all);
+            // The sampler is gone if the daemon is stopping.
+            let _ = reply.send(all);
         });
     }
 
-    /// The next shard that ends by itself.
+    /// Waits for the next shard that ends by itself. `None`: it has panicked.
     async fn ended(&mut self) -> Option<(Partition, ShardEnd)> {
-        let tasks = self.shards.values_mut().map(|shard| &mut shard.task);
-        let mut tasks: futures::stream::FuturesUnordered<_> = tasks.collect();
-        use futures::StreamExt as _;
+        let mut tasks: FuturesUnordered<_> = self.shards.values_mut().map(|shard| &mut shard.task).collect();
         match tasks.next().await {
             Some(Ok(ended)) => Some(ended),
             Some(Err(panic)) => {
@@ -226,20 +231,20 @@ impl Daemon {
         match end {
             ShardEnd::Closed => Ok(()),
             ShardEnd::Fenced(message) => {
-                tracing::warn!(partition, %message, "let go of the partition: another process has taken it over");
+                tracing::warn!(partition, %message, "partition released: another process has taken it over");
                 Ok(())
             }
             ShardEnd::Unknown(message) => {
-                tracing::warn!(partition, %message, "let go of the partition until it is assigned again");
+                tracing::warn!(partition, %message, "partition released until it is assigned again");
                 Ok(())
             }
             ShardEnd::Broken(message) => anyhow::bail!("partition {partition}: {message}"),
         }
     }
 
-    /// Lets every shard finish what it is writing. Nothing is decided because of it.
+    /// Lets every shard finish its commit under way. Nothing is decided because of it.
     async fn drain(&mut self) {
-        for (_, Open { inbox, task }) in std::mem::take(&mut self.shards) {
+        for (_, OpenShard { inbox, task }) in std::mem::take(&mut self.shards) {
             drop(inbox);
             let _ = task.await;
         }
@@ -247,13 +252,13 @@ impl Daemon {
     }
 }
 
-/// Asks for watches at every tick of the grid, and hands on what was counted.
+/// Asks for the watches at every tick of the grid, and passes on the blocks that were counted.
 async fn sample(
     mut counts: Box<dyn BlockSource>,
     grid: Grid,
     clock: Arc<dyn Clock>,
     ask: mpsc::Sender<oneshot::Sender<Vec<Watch>>>,
-    blocks: mpsc::Sender<ShardInput>,
+    measured: mpsc::Sender<Event>,
 ) {
     loop {
         let tick = next_tick(clock.now(), grid.interval);
@@ -263,8 +268,10 @@ async fn sample(
             return;
         }
         let Ok(watches) = watches.await else { return };
-        for (workload, block) in counts.tick(&watches, grid.lag.before(tick)).await {
-            if blocks.send(ShardInput::Measured { workload, block }).await.is_err() {
+        let at = grid.lag.before(tick);
+        let span = tracing::debug_span!("tick", %at, watches = watches.len());
+        for (workload, block) in counts.tick(&watches, at).instrument(span).await {
+            if measured.send(Event::Measured { workload, block }).await.is_err() {
                 return;
             }
         }

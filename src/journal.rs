@@ -1,7 +1,7 @@
 //! The journals: the rules that every journal keeps, and the embedded journal for a single machine.
 //!
 //! In production the journal is in Kafka (`adapters::kafka`). The embedded journal is a file, for one process on one
-//! machine, behind the same port. Both pass the same tests (`tests/support/journal_suite.rs`), so the daemon does not
+//! machine, behind the same port. Both pass the same tests (`testkit/src/journal_suite.rs`), so the daemon does not
 //! depend on which of them it has.
 //!
 //! The daemon relies on these rules:

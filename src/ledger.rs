@@ -1,14 +1,12 @@
-//! An engine and its memory: what each step writes to the journal, and how the engine is made again from it.
+//! The ledger of a partition: its engine, the journal entries that each step writes, and the restore from them.
 //!
-//! Per workload `W` (its canonical key) the journal holds `W/snap`, the state at its last decision; `W/block/<slot>`, the
-//! inputs since, in slots that are used again after the next snapshot and that name the snapshot they follow; and
-//! `W/template/<hash>`, the pod templates that may have to be put back. `seen/<hash>` remembers events, `freeze/<scope>` who
-//! has frozen what, and `epoch` counts owners. Restoring is the snapshot, then the inputs through the ordinary `step`: there
-//! is no second way in which a state can come about. Compaction keeps the last value of each key, which is all that
-//! restoring reads.
+//! Per workload `W` (its canonical key) the journal holds `W/snap`, the state at its last decision; `W/block/<slot>`, the inputs since
+//! then, in slots that are reused after the next snapshot and that name the snapshot which they follow; and `W/template/<hash>`, the
+//! pod templates that may have to be restored. `seen/<hash>` remembers processed events, `freeze/<scope>` the freezes, and `epoch`
+//! the number of the owner. A restore is the snapshot and then the inputs through the ordinary `step`; a state comes about in no
+//! other way. Compaction keeps the last value of each key, and a restore reads nothing else.
 //!
-//! The same inputs, together with what was decided on them, go to the decisions topic at each snapshot, so that anybody
-//! can replay them.
+//! At each snapshot the same inputs go to the decisions topic together with the decisions, so that they can be replayed.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -25,8 +23,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::ports::{Batch, Epoch, JournalError, PodTemplate};
 
-/// So many inputs are kept as blocks before a snapshot is taken: enough that snapshots are a small part of the journal,
-/// few enough that restoring reads little.
+/// The number of inputs between two snapshots: enough that snapshots are a small part of the journal, few enough that a restore reads
+/// little.
 const SNAPSHOT_EVERY: usize = 16;
 
 const EPOCH: &str = "epoch";
@@ -35,7 +33,7 @@ const FREEZE: &str = "freeze/";
 /// `W/snap`.
 #[derive(Debug, Serialize, Deserialize)]
 struct Snapshot {
-    /// Its number; blocks that follow it name it.
+    /// The number of the snapshot, which the blocks after it name.
     seq: u64,
     /// The number of the next decisions record.
     next_record: u64,
@@ -51,12 +49,12 @@ struct Slot {
 
 /// `seen/<hash of source and id>`.
 #[derive(Debug, Serialize, Deserialize)]
-struct Seen {
+struct SeenEvent {
     event: EventId,
     until: Timestamp,
 }
 
-/// What happened to a workload since its last snapshot.
+/// The inputs and decisions of a workload since its last snapshot.
 #[derive(Debug, Default)]
 struct Tail {
     seq: u64,
@@ -67,7 +65,7 @@ struct Tail {
     policies: Vec<Policy>,
 }
 
-/// An engine and its memory.
+/// An engine with its journal entries.
 pub struct Ledger {
     engine: Engine,
     tails: BTreeMap<Workload, Tail>,
@@ -75,11 +73,11 @@ pub struct Ledger {
 }
 
 impl Ledger {
-    /// The engine that `entries` describe, and the epoch of whoever wrote them last. `blank` is an engine with the
-    /// present configuration that knows nothing.
+    /// Restores an engine from `entries`, and returns it with the epoch of their last writer. `blank` is an engine with the present
+    /// configuration that knows no workload.
     ///
     /// # Errors
-    /// An entry can't be read: naming it. Nothing is guessed.
+    /// An entry can't be read; the error names it.
     pub fn restore(entries: &BTreeMap<String, Vec<u8>>, blank: Engine) -> Result<(Ledger, Epoch), JournalError> {
         let mut ledger = Ledger { engine: blank.clone(), tails: BTreeMap::new(), templates: BTreeMap::new() };
         let mut epoch = Epoch(0);
@@ -87,7 +85,7 @@ impl Ledger {
             if key == EPOCH {
                 epoch = Epoch(read(key, value)?);
             } else if key.starts_with("seen/") {
-                let Seen { event, until } = read(key, value)?;
+                let SeenEvent { event, until } = read(key, value)?;
                 ledger.engine.restore_seen(event, until);
             } else if let Some(scope) = key.strip_prefix(FREEZE) {
                 let scope: Scope = scope.parse().map_err(|error| broken(key, &error))?;
@@ -113,7 +111,7 @@ impl Ledger {
     ) -> Result<(), JournalError> {
         let workload: Workload = named(key, key)?;
         let Snapshot { seq, next_record, state } = snapshot;
-        // Alone in an engine, so that the inputs meet the clock that they met the first time.
+        // In an engine of its own, so that the inputs meet the same clock as the first time.
         let mut engine = blank.clone();
         engine.restore(state);
         let mut tail = Tail { seq, next_record, ..Tail::default() };
@@ -124,7 +122,7 @@ impl Ledger {
             if follows != seq {
                 break;
             }
-            // What it asked for is in the state, and is asked for again from there.
+            // The effects of the step are in the state, and are asked for again from there.
             let _ = engine.step(input.event.clone(), input.at);
             tail.inputs.push(input);
         }
@@ -135,25 +133,25 @@ impl Ledger {
         Ok(())
     }
 
-    /// The engine, to look at.
+    /// Returns the engine.
     pub fn engine(&self) -> &Engine {
         &self.engine
     }
 
-    /// New policies, for rollouts that begin from now on.
+    /// Replaces the policies, for rollouts that begin from now on.
     pub fn set_policies(&mut self, policies: Vec<Policy>) {
         self.engine.set_policies(policies);
     }
 
-    /// Tells the engine of an event, and adds to `batch` what has to be remembered of it.
+    /// Lets the engine take an event in, and adds the journal entries of the step to `batch`.
     ///
     /// # Errors
-    /// A value can't be written as JSON, which is a fault of this program.
+    /// A value can't be written as JSON, which is a defect of this program.
     pub fn step(&mut self, event: Event, now: Timestamp, batch: &mut Batch) -> Result<Vec<Transition>, JournalError> {
         let basis = self.basis(&event, batch)?;
         let transitions = self.engine.step(event, now);
         for transition in &transitions {
-            remember_for_all(transition, batch)?;
+            write_shared_entries(transition, batch)?;
             if let (Disposition::Changed, Some(workload)) = (transition.disposition, &transition.workload) {
                 self.remember(workload, transition, basis.clone(), batch)?;
             }
@@ -161,8 +159,8 @@ impl Ledger {
         Ok(transitions)
     }
 
-    /// The state before an event that asks for a rollout: its record begins with it, so what came before is written
-    /// to a record of its own.
+    /// Returns the state before an event that asks for a rollout. A record begins with such an event, so the earlier inputs are
+    /// written to a record of their own.
     fn basis(&mut self, event: &Event, batch: &mut Batch) -> Result<Option<Box<WorkloadState>>, JournalError> {
         let workload = match event {
             Event::Requested { request, .. } => &request.workload,
@@ -230,7 +228,7 @@ impl Ledger {
         Ok(())
     }
 
-    /// Keeps those of `templates` that may have to be put back, and lets go of those that no longer may.
+    /// Keeps the templates that may have to be restored, and removes those that no longer may.
     pub fn keep_templates(&mut self, workload: &Workload, templates: Vec<PodTemplate>, batch: &mut Batch) {
         let needed = self.needed_templates(workload);
         let kept = self.templates.entry(workload.clone()).or_default();
@@ -263,7 +261,7 @@ impl Ledger {
         .collect()
     }
 
-    /// The content of the template that an effect names.
+    /// Returns the content of the template that an effect names.
     pub fn template(&self, effect: &Effect) -> Option<PodTemplate> {
         match &effect.act {
             Act::Restore { template, .. } => self.templates.get(&effect.workload)?.get(template).cloned(),
@@ -279,7 +277,7 @@ impl Ledger {
         }
     }
 
-    /// Forgets events that are older than the topic's retention (they can't come again), and freezes that are over.
+    /// Forgets the events that are older than the topic's retention and can't be delivered again, and the freezes that have ended.
     pub fn forget(&mut self, now: Timestamp, batch: &mut Batch) {
         for scope in self.engine.forget_freezes(now) {
             batch.puts.push((format!("{FREEZE}{scope}"), None));
@@ -289,21 +287,21 @@ impl Ledger {
         }
     }
 
-    /// Puts a new owner's epoch into its first batch.
+    /// Adds a new owner's epoch to its first batch.
     ///
     /// # Errors
-    /// Never in practice: a number can be written.
+    /// The number can't be written as JSON, which is a defect of this program.
     pub fn raise_epoch(epoch: Epoch, batch: &mut Batch) -> Result<(), JournalError> {
         batch.puts.push((EPOCH.to_owned(), Some(write(EPOCH, &epoch.0)?)));
         Ok(())
     }
 }
 
-/// What is remembered of a transition whatever workload it is about: the event, and a freeze that begins or ends.
-fn remember_for_all(transition: &Transition, batch: &mut Batch) -> Result<(), JournalError> {
+/// Adds the entries of a transition that don't belong to a workload: the processed event, and a freeze that begins or ends.
+fn write_shared_entries(transition: &Transition, batch: &mut Batch) -> Result<(), JournalError> {
     if let Some((event, until)) = &transition.seen {
         let key = seen_key(event);
-        batch.puts.push((key.clone(), Some(write(&key, &Seen { event: event.clone(), until: *until })?)));
+        batch.puts.push((key.clone(), Some(write(&key, &SeenEvent { event: event.clone(), until: *until })?)));
     }
     if let Some((scope, freeze)) = &transition.freeze {
         let key = format!("{FREEZE}{scope}");
@@ -313,7 +311,7 @@ fn remember_for_all(transition: &Transition, batch: &mut Batch) -> Result<(), Jo
     Ok(())
 }
 
-/// A source and an id may both contain slashes, so their hash is the key; the entry has them in full.
+/// Returns the key of a processed event: a hash, because source and id may contain slashes. The entry holds both in full.
 fn seen_key(event: &EventId) -> String {
     format!("seen/{}", digest(&[&event.source, &event.id]))
 }

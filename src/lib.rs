@@ -1,8 +1,13 @@
-//! The daemon around the engine: what it is told, where it keeps its memory, and how it acts.
+//! The Bellwether daemon and its command line: everything around the engine that does I/O.
+//!
+//! [`daemon`] runs one [`shard`] for each partition that the process owns. [`ports`] are the traits through which they reach
+//! the outside world, [`adapters`] implement these, and [`cli`] connects both.
+
+/// Secrets that are read from files and from the environment.
+pub use bellwether_tools::secret;
 
 pub mod ports;
 pub mod clock;
-pub mod secret;
 pub mod failpoints;
 pub mod telemetry;
 pub mod metrics;
@@ -16,9 +21,6 @@ pub mod daemon;
 pub mod sampling;
 pub mod adapters;
 pub mod http;
-pub mod gate;
-pub mod load;
-pub mod smoke;
 pub mod config;
 pub mod exit;
 pub mod cli;

@@ -1,4 +1,4 @@
-//! Parses, dispatches, and turns what came of it into an exit code.
+//! The program: parses the command line, runs the command and returns its exit code.
 
 use std::process::ExitCode;
 

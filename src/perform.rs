@@ -1,8 +1,8 @@
-//! From an effect to the port that performs it, one attempt at a time.
+//! The executor: it gives each effect to its port, one attempt at a time.
 //!
-//! Effects on one workload are performed in the order in which they were decided, each after the one before has answered:
-//! a weight of 0 never overtakes the weight of 25 that it takes back. Messages to people go by a lane of their own, so
-//! that a slow Slack delays no rollback. Whether and when to try again is the engine's decision.
+//! Effects on one workload are performed in the order in which they were decided, each after the outcome of the one before: a weight of 0
+//! never overtakes the weight of 25 that it replaces. Messages have a lane of their own, so that a slow Slack delays no rollback. The
+//! engine decides whether and when to try again.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -17,56 +17,56 @@ use crate::failpoints::{self, Failpoint};
 use crate::metrics::{self, Attempt};
 use crate::ports::{Cluster, Epoch, Models, Notify, NotifyError, PodTemplate, QueryProbe};
 
-/// So many attempts at once, over all workloads: enough to keep an API server busy, few enough to be polite.
-const MOST_AT_ONCE: usize = 32;
+/// The attempts under way at a time over all workloads: enough to keep an API server busy without flooding it.
+const MAX_AT_ONCE: usize = 32;
 
-/// Everything that effects are performed with.
+/// The executor of effects, with its ports.
 #[derive(Clone)]
 pub struct Executor {
     cluster: Arc<dyn Cluster>,
     notify: Arc<dyn Notify>,
     probe: Arc<dyn QueryProbe>,
     models: Arc<dyn Models>,
-    room: Arc<Semaphore>,
+    permits: Arc<Semaphore>,
 }
 
-/// An effect that is to be performed, with all that it needs.
+/// An effect to be performed, with everything that it needs.
 #[derive(Debug, Clone)]
 pub struct Job {
-    /// What to do.
+    /// The effect.
     pub effect: Effect,
-    /// On whose behalf.
+    /// The epoch of the partition's owner.
     pub epoch: Epoch,
-    /// The template that it names.
+    /// The content of the pod template that the effect names.
     pub template: Option<PodTemplate>,
 }
 
-/// What became of an order.
+/// The report of one attempt at an effect.
 #[derive(Debug)]
 pub struct JobReport {
-    /// Which effect.
+    /// The effect.
     pub effect: Effect,
-    /// What became of it.
+    /// The outcome of the attempt.
     pub outcome: Outcome,
-    /// The templates that were seen on the way.
+    /// The pod templates that were read by the attempt.
     pub templates: Vec<PodTemplate>,
 }
 
 impl Executor {
-    /// Hands for these ports.
+    /// Returns an executor with these ports.
     pub fn new(
         cluster: Arc<dyn Cluster>,
         notify: Arc<dyn Notify>,
         probe: Arc<dyn QueryProbe>,
         models: Arc<dyn Models>,
     ) -> Executor {
-        Executor { cluster, notify, probe, models, room: Arc::new(Semaphore::new(MOST_AT_ONCE)) }
+        Executor { cluster, notify, probe, models, permits: Arc::new(Semaphore::new(MAX_AT_ONCE)) }
     }
 
-    /// One attempt.
-    pub async fn perform(&self, order: Job) -> JobReport {
+    /// Attempts an effect once.
+    pub async fn perform(&self, job: Job) -> JobReport {
         let watch = Stopwatch::start();
-        let report = self.attempt(order).await;
+        let report = self.attempt(job).await;
         if report.effect.act.writes() {
             failpoints::reached(Failpoint::Acted);
         }
@@ -75,15 +75,15 @@ impl Executor {
         report
     }
 
-    async fn attempt(&self, order: Job) -> JobReport {
-        let Job { effect, epoch, template } = order;
-        // A message may wait long for its sink, and takes no room from what changes the cluster meanwhile.
+    async fn attempt(&self, job: Job) -> JobReport {
+        let Job { effect, epoch, template } = job;
+        // A message may wait long for its sink, so it takes no permit from effects on the cluster.
         if let Act::Notify { message } = &effect.act {
             let outcome = sent(self.notify.send(&effect.id, &effect.workload, message).await);
             return JobReport { effect, outcome, templates: Vec::new() };
         }
         // The semaphore is never closed.
-        let _room = self.room.acquire().await.ok();
+        let _permit = self.permits.acquire().await.ok();
         let (outcome, templates) = match &effect.act {
             Act::Probe { metrics, stable, learn } => {
                 (self.probe.probe(&effect.workload, stable, metrics, learn).await, Vec::new())
@@ -113,37 +113,37 @@ fn sent(result: Result<(), NotifyError>) -> Outcome {
     }
 }
 
-/// Which of a workload's two lanes an effect goes by.
+/// A lane of a workload, in which effects are performed one after the other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Lane {
     Cluster,
     People,
 }
 
-/// The orders that wait for the one before them.
+/// The jobs that wait for the one before them in their lane.
 #[derive(Debug, Default)]
 pub struct Lanes {
-    /// A lane with an order under way is here, with those behind it.
+    /// The lanes with a job under way, each with the jobs behind it.
     waiting: BTreeMap<(Workload, Lane), VecDeque<Job>>,
 }
 
 impl Lanes {
-    /// Takes an order in: it is given back if it may begin now.
-    pub fn begin(&mut self, order: Job) -> Option<Job> {
+    /// Adds a job to its lane. Returns it if it may start now.
+    pub fn begin(&mut self, job: Job) -> Option<Job> {
         use std::collections::btree_map::Entry;
-        match self.waiting.entry(lane(&order.effect)) {
+        match self.waiting.entry(lane(&job.effect)) {
             Entry::Vacant(free) => {
                 free.insert(VecDeque::new());
-                Some(order)
+                Some(job)
             }
             Entry::Occupied(mut taken) => {
-                taken.get_mut().push_back(order);
+                taken.get_mut().push_back(job);
                 None
             }
         }
     }
 
-    /// An order is over: the one behind it may begin.
+    /// Ends the job under way. Returns the next one, which may start now.
     pub fn finish(&mut self, effect: &Effect) -> Option<Job> {
         let lane = lane(effect);
         let next = self.waiting.get_mut(&lane)?.pop_front();

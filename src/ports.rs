@@ -1,7 +1,7 @@
-//! What the daemon needs of the world, as small traits. Adapters implement them; `daemon` and `perform` know nothing
-//! else of the adapters. The demo and the tests implement the same traits in memory.
+//! The ports: small traits through which the daemon reaches the outside world. Adapters implement them; `daemon` and
+//! `perform` use the adapters through these traits alone. The demo and the tests implement the same traits in memory.
 //!
-//! Whatever an adapter has to say on its own (a record was consumed, a Deployment changed) it sends as a [`Wake`].
+//! An adapter reports events of its own accord (a record was consumed, a Deployment changed) by sending a [`Wake`].
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -17,30 +17,31 @@ use bellwether_core::measure::watch::{ArmKey, ProbeTarget, Watch};
 use bellwether_core::time::{Span, TimeRange, Timestamp};
 use secrecy::{ExposeSecret, SecretString};
 
-/// The number of a partition of the events topic, and of the journal's. The embedded journal has one, 0.
+/// The number of a partition, from 0. The events topic and the journal have the same partitions; the embedded journal has
+/// only partition 0.
 pub type Partition = i32;
 
-/// Everything that can wake the daemon, from wherever it comes.
+/// A message from an adapter to the daemon.
 #[derive(Debug)]
 pub enum Wake {
     /// This process now owns a partition.
     Assigned(Partition),
-    /// It no longer does. Nothing may be written for it any more; `done` is told when that is so.
+    /// This process no longer owns a partition and must stop writing for it.
     Revoked {
-        /// Which one.
+        /// The partition that is revoked.
         partition: Partition,
-        /// Dropped when the daemon has let go of it.
+        /// The sender that the daemon drops once it has released the partition; the adapter waits for that.
         done: tokio::sync::oneshot::Sender<()>,
     },
     /// A record of the events topic.
     Record(EventRecord),
     /// A workload, its canary or its route has changed.
     Observed {
-        /// Which one.
+        /// The workload that was observed.
         workload: Workload,
-        /// How it stands.
+        /// The workload's current state.
         status: Box<WorkloadStatus>,
-        /// The templates that the sighting names, for the journal.
+        /// The templates that the status names, for the journal.
         templates: Vec<PodTemplate>,
     },
 }
@@ -48,46 +49,47 @@ pub enum Wake {
 /// One record of the events topic, as it was read.
 #[derive(Debug, Clone, Default)]
 pub struct EventRecord {
-    /// Where it was read.
+    /// The partition that the record was read from.
     pub partition: Partition,
-    /// Its position there.
+    /// The record's offset in the partition, from 0.
     pub offset: i64,
-    /// The producer's key.
+    /// The producer's key; `None` if the record has none.
     pub key: Option<Vec<u8>>,
-    /// The content.
+    /// The record's content; `None` for a tombstone.
     pub value: Option<Vec<u8>>,
-    /// The headers, in order; a header without a value is empty.
+    /// The headers in their order, as names and values; a header without a value has an empty one.
     pub headers: Vec<(String, Vec<u8>)>,
-    /// Answered once the record is committed: how it was taken. For the HTTP intake; `None` from Kafka.
+    /// The channel for the receipt, which is sent once the record is committed. Set by the HTTP intake; `None` for a
+    /// record from Kafka.
     pub answer: Option<std::sync::Arc<tokio::sync::Mutex<Option<tokio::sync::oneshot::Sender<Receipt>>>>>,
 }
 
-/// How a record was taken.
+/// The result of handling one record, as it is reported to the sender.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Receipt {
-    /// It reached the engine; what the engine said.
+    /// The engine took the record; the text is the engine's answer.
     Decided(String),
-    /// It is not for us; why.
+    /// The record does not concern this daemon and is ignored; the text is the reason.
     Ignored(String),
-    /// It can't be understood, or can't be done; why.
+    /// The record can't be decoded or carried out; the text is the reason.
     Dead(String),
 }
 
 /// The content of a pod template. Its environment may hold secrets, so it can't be printed.
 #[derive(Clone)]
 pub struct PodTemplate {
-    /// Its name everywhere else.
+    /// The hash of the content, which identifies the template everywhere else.
     pub hash: TemplateHash,
     json: SecretString,
 }
 
 impl PodTemplate {
-    /// The template that is written as `json`. The adapter that reads it computes the hash.
+    /// Creates a template from its JSON and the hash that the reading adapter has computed.
     pub fn new(hash: TemplateHash, json: String) -> PodTemplate {
         PodTemplate { hash, json: SecretString::from(json) }
     }
 
-    /// The JSON, for the API server and the journal and for nobody else.
+    /// Returns the JSON, secrets included. Only the API server and the journal may receive it.
     pub fn expose(&self) -> &str {
         self.json.expose_secret()
     }
@@ -99,15 +101,16 @@ impl std::fmt::Debug for PodTemplate {
     }
 }
 
-/// The mark of whoever acts: written on what it changes, and never overwritten by a lower one.
+/// The number of a partition's owner. It is written on each object that the owner changes, and a lower epoch never
+/// overwrites a higher one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Epoch(pub u64);
 
-/// Kubernetes, the traffic included.
+/// The Kubernetes cluster, including its traffic routing.
 #[async_trait]
 pub trait Cluster: Send + Sync {
-    /// One attempt at an effect that touches the cluster. Repeating it is harmless. `template` is the content of the
-    /// template that the effect names, if it names one. The survey's templates come back beside the outcome.
+    /// Attempts an effect on the cluster once; repeating it is harmless. `template` is the content of the template that the
+    /// effect names, if it names one. Returns the outcome, and the templates that the effect has read, for the journal.
     async fn perform(
         &self,
         effect: &Effect,
@@ -119,12 +122,21 @@ pub trait Cluster: Send + Sync {
 /// A metrics store that speaks PromQL.
 #[async_trait]
 pub trait Metrics: Send + Sync {
-    /// The instant vector of `query` at `at`.
+    /// Returns the instant vector of `query` at the time `at`.
+    ///
+    /// # Errors
+    /// A [`MetricsError`] if the store is unavailable, refuses the query, or gives a partial or unreadable answer.
     async fn instant(&self, query: &str, at: Timestamp) -> Result<Vec<SeriesPoint>, MetricsError>;
-    /// What the exporters say that `name` is: `counter`, `gauge`, `histogram`, `summary` or another word; `None`: they say
-    /// nothing, or the store does not keep it.
+    /// Returns the metric type that the exporters declare for `name`: `counter`, `gauge`, `histogram`, `summary` or another
+    /// word; `None` if they declare none, or the store does not keep it.
+    ///
+    /// # Errors
+    /// A [`MetricsError`], as for [`Metrics::instant`].
     async fn type_of(&self, name: &str) -> Result<Option<String>, MetricsError>;
-    /// The instant vector of `query` at each tick of `stretch` at which it has elements.
+    /// Returns the instant vector of `query` at each tick of `stretch`, without the ticks at which it is empty.
+    ///
+    /// # Errors
+    /// A [`MetricsError`], as for [`Metrics::instant`].
     async fn range(
         &self,
         query: &str,
@@ -135,79 +147,79 @@ pub trait Metrics: Send + Sync {
 /// One element of an instant vector.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SeriesPoint {
-    /// Its labels.
+    /// The element's labels, by name.
     pub labels: BTreeMap<String, String>,
-    /// Its value; NaN where it is a native histogram.
+    /// The element's value; NaN if it is a native histogram.
     pub value: f64,
-    /// The native histogram that it is.
+    /// The element's native histogram; `None` if it is a plain number.
     pub native: Option<Arc<Native>>,
 }
 
 impl SeriesPoint {
-    /// A plain number.
+    /// Creates an element that is a plain number.
     pub fn number(labels: BTreeMap<String, String>, value: f64) -> SeriesPoint {
         SeriesPoint { labels, value, native: None }
     }
 
-    /// A native histogram.
+    /// Creates an element that is a native histogram.
     pub fn native(labels: BTreeMap<String, String>, native: Arc<Native>) -> SeriesPoint {
         SeriesPoint { labels, value: f64::NAN, native: Some(native) }
     }
 }
 
-/// A native histogram as it came.
+/// A native histogram as the metrics store returned it.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Native {
-    /// All observations; those that are no number are in no bucket.
+    /// The number of observations; those that are NaN are in no bucket.
     pub count: f64,
-    /// The buckets that have any.
+    /// The buckets that are not empty.
     pub buckets: Vec<Bucket>,
 }
 
 /// A bucket of a native histogram.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Bucket {
-    /// Which of its bounds belong to it: 0 the upper, 1 the lower, 2 neither, 3 both.
+    /// The bounds that belong to the bucket: 0 the upper, 1 the lower, 2 neither, 3 both.
     pub rule: u8,
-    /// Where it begins.
+    /// The lower bound, in the metric's unit.
     pub lower: f64,
-    /// Where it ends.
+    /// The upper bound, in the metric's unit.
     pub upper: f64,
-    /// What is in it, and in no other.
+    /// The number of observations in this bucket alone (not cumulative).
     pub count: f64,
 }
 
 impl Bucket {
-    /// Whether both bounds belong to it, as to the one around zero.
+    /// Returns whether both bounds belong to the bucket, as in the one around zero.
     pub fn is_closed(&self) -> bool {
         self.rule == 3
     }
 
-    /// Whether its upper bound belongs to it and the lower does not, as with every one above zero.
+    /// Returns whether the upper bound belongs to the bucket and the lower does not, as in every bucket above zero.
     pub fn is_open_below(&self) -> bool {
         self.rule == 0
     }
 }
 
-/// Why there is no answer that can be counted with.
+/// The reason for which a query of the metrics store has no usable answer.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum MetricsError {
-    /// Nobody answered in time, or somebody said to come back later (429, 5xx).
+    /// The store did not answer in time, or asked to retry later (429, 5xx).
     #[error("{0}")]
     Unavailable(String),
-    /// The query itself was refused (4xx): a part of it may be fine.
+    /// The store refused the query itself (4xx); a part of it may still be valid.
     #[error("{0}")]
     Refused(String),
-    /// The answer carries warnings, so some of it may be missing.
+    /// The answer carries warnings, so parts of it may be missing.
     #[error("partial answer: {0}")]
     Partial(String),
-    /// The answer is not an instant vector, or holds what can't be read.
+    /// The answer is not an instant vector, or has an element that can't be read.
     #[error("unreadable answer: {0}")]
     Unreadable(String),
 }
 
 impl MetricsError {
-    /// Its kind, for a metric's label.
+    /// Returns the error's kind as one word, for a metric's label.
     pub fn kind(&self) -> &'static str {
         match self {
             MetricsError::Unavailable(_) => "unavailable",
@@ -218,46 +230,47 @@ impl MetricsError {
     }
 }
 
-/// Whatever counts what is watched: the sampler over a metrics store, or the demo's world.
+/// A source of blocks for the watched workloads: the sampler over a metrics store, or the demo's world.
 #[async_trait]
 pub trait BlockSource: Send {
-    /// What was counted of each watch up to `at`, since the tick before; nothing of a watch that has just begun.
+    /// Returns one block for each watch, from its previous tick to `at`; none for a watch that has just begun.
     async fn tick(&mut self, watches: &[Watch], at: Timestamp) -> Vec<(Workload, Block)>;
 }
 
-/// What the API server knows about pods, by name; pods that are gone are remembered while a rollout may need them.
+/// A directory of the cluster's pods by name. It keeps deleted pods for as long as a rollout may need them.
 pub trait PodDirectory: Send + Sync {
-    /// Whose pod it is.
+    /// Returns the facts about a pod, or `None` if it is unknown.
     fn locate(&self, namespace: &str, pod: &str) -> Option<PodFacts>;
-    /// The name of the Service that the workload's pods are behind, and its port, for gateway metrics.
+    /// Returns the name and port of the Service in front of the workload's pods, for gateway metrics; `None` if no such
+    /// Service is known.
     fn service(&self, workload: &Workload) -> Option<(String, u16)>;
 }
 
-/// What the sampler needs to know of a pod.
+/// The facts about a pod that the sampler needs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PodFacts {
     /// The uid of the Deployment above its ReplicaSet.
     pub deployment_uid: String,
-    /// Its `pod-template-hash`.
+    /// The value of the pod's label `pod-template-hash`.
     pub pod_hash: String,
-    /// When it started.
+    /// The time at which the pod started.
     pub started: Timestamp,
-    /// Restarts of each container so far: a change is the evidence for a counter's reset.
+    /// The restarts of each container so far, by its name. A change shows that the pod's counters were reset.
     pub restarts: BTreeMap<String, u32>,
 }
 
 /// The registry of models.
 #[async_trait]
 pub trait Models: Send + Sync {
-    /// One attempt at an act on a model, written `name@version`. Repeating it is harmless.
+    /// Attempts an act on a model once; repeating it is harmless. `model` is written `name@version`.
     async fn perform(&self, effect: &EffectId, environment: &str, model: &str, what: &ModelAct) -> Outcome;
 }
 
-/// Tries the queries of a rollout before there is traffic to judge.
+/// A trial run of a rollout's queries, before there is traffic to judge.
 #[async_trait]
 pub trait QueryProbe: Send + Sync {
-    /// Runs every query once and looks at the past: [`Outcome::Probed`] with what is wrong with them and what was learnt of
-    /// `learn`, or a failure if nobody answered.
+    /// Runs every query once and reads the past of the stable. Returns [`Outcome::Probed`] with the queries' problems and
+    /// with the calibrations of the criteria `learn`, or a failure if the metrics store did not answer.
     async fn probe(
         &self,
         workload: &Workload,
@@ -267,98 +280,111 @@ pub trait QueryProbe: Send + Sync {
     ) -> Outcome;
 }
 
-/// Whatever can be asked to look again: after a partition is taken over, its engine has to see its workloads anew.
+/// A source of workload statuses that can send them again. The engine needs that after a partition is taken over.
 pub trait StatusSource: Send + Sync {
-    /// Sends every sighting of interest again.
+    /// Sends the status of every watched workload again.
     fn resend(&self);
 }
 
-/// Where people are told.
+/// A sink for messages to people.
 #[async_trait]
 pub trait Notify: Send + Sync {
-    /// One attempt to send a message.
+    /// Attempts to send a message once.
+    ///
+    /// # Errors
+    /// A [`NotifyError`], which says whether a retry can help.
     async fn send(&self, effect: &EffectId, workload: &Workload, message: &Message) -> Result<(), NotifyError>;
 }
 
-/// Why a message was not sent.
+/// The reason for which a message was not sent.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NotifyError {
-    /// Later: after so long, if the other side said.
+    /// The sink is unavailable for now; a retry can succeed.
     #[error("{message}")]
     Later {
-        /// How long to wait, if said.
+        /// The time to wait before a retry, if the sink gave one.
         after: Option<Span>,
-        /// What the other side said.
+        /// The sink's own error message.
         message: String,
     },
-    /// The same again would be refused again.
+    /// The sink refuses the message; a retry would be refused as well.
     #[error("{0}")]
     Refused(String),
 }
 
-/// All that one commit writes, together or not at all.
+/// The content of one commit, which is written completely or not at all.
 #[derive(Debug, Clone, Default)]
 pub struct Batch {
-    /// The first offset of the events topic that is not consumed yet; `None`: unchanged.
+    /// The first offset of the events topic that is not consumed yet; `None` leaves the committed one unchanged.
     pub next_offset: Option<i64>,
-    /// Journal entries by key; `None` removes.
+    /// The journal entries to write, by key; the value `None` removes an entry.
     pub puts: Vec<(String, Option<Vec<u8>>)>,
-    /// Records for the decisions topic: key (the workload) and JSON.
+    /// The records for the decisions topic, each a key (the workload) and JSON.
     pub decisions: Vec<(String, Vec<u8>)>,
-    /// Records that go to the dead-letter topic, with what was wrong.
+    /// The records for the dead-letter topic, each with its problem.
     pub dead: Vec<(EventRecord, String)>,
-    /// Records that belong on other partitions, or on all of them.
+    /// The records that belong on other partitions, or on all of them.
     pub rekeyed: Vec<Rekeyed>,
 }
 
-/// A record that is produced again where it belongs.
+/// A record that is produced again with the key and on the partition where it belongs.
 #[derive(Debug, Clone)]
 pub struct Rekeyed {
-    /// As it was read.
+    /// The record as it was read.
     pub record: EventRecord,
-    /// Under this key.
+    /// The key that it is produced with.
     pub key: String,
-    /// On this partition.
+    /// The partition that it is produced to.
     pub partition: Partition,
 }
 
 impl Batch {
-    /// Nothing to write.
+    /// Returns whether there is nothing to write.
     pub fn is_empty(&self) -> bool {
         let Self { next_offset, puts, decisions, dead, rekeyed } = self;
         next_offset.is_none() && puts.is_empty() && decisions.is_empty() && dead.is_empty() && rekeyed.is_empty()
     }
 }
 
-/// The durable log of one partition. Opening it fences whoever had it before.
+/// The durable log of one partition. Opening it fences the previous owner.
 #[async_trait]
 pub trait Journal: Send {
-    /// All entries, and nothing that an earlier owner left unfinished. The first call after opening.
+    /// Returns all committed entries by key, without the unfinished writes of an earlier owner. It must be the first call
+    /// after opening.
+    ///
+    /// # Errors
+    /// A [`JournalError`], which says how the daemon has to react.
     async fn restore(&mut self) -> Result<BTreeMap<String, Vec<u8>>, JournalError>;
-    /// Writes all of `batch`, or nothing. For an empty one no broker is asked, so it may be fine though
-    /// another owner has taken over.
+    /// Writes all of `batch`, or nothing. An empty batch is not sent to the journal's store, so that it can succeed even
+    /// after another owner has taken over.
+    ///
+    /// # Errors
+    /// A [`JournalError`], which says how the daemon has to react.
     async fn commit(&mut self, batch: Batch) -> Result<(), JournalError>;
 }
 
-/// Opens the journal of a partition.
+/// The journals of all partitions.
 #[async_trait]
 pub trait Journals: Send + Sync {
-    /// How many partitions there are: what a workload's key is hashed over.
+    /// Returns the number of partitions, over which a workload's key is hashed.
     fn partitions(&self) -> i32;
-    /// The journal of one of them, for this process alone.
+    /// Opens the journal of a partition for this process alone and fences the previous owner.
+    ///
+    /// # Errors
+    /// A [`JournalError`], which says how the daemon has to react.
     async fn open(&self, partition: Partition) -> Result<Box<dyn Journal>, JournalError>;
 }
 
-/// Why the journal did not do as it was told.
+/// The failure of a journal's operation, and with it the reaction that it calls for.
 #[derive(Debug, thiserror::Error)]
 pub enum JournalError {
-    /// Somebody else owns the partition now: let go of it.
+    /// Another process owns the partition now: release it.
     #[error("another process has taken over: {0}")]
     Fenced(String),
-    /// It is not known whether the batch was written: let go, and wait for [`Wake::Assigned`].
+    /// It is unknown whether the batch was written: release the partition and wait for [`Wake::Assigned`].
     #[error("{0}")]
     Unknown(String),
-    /// The journal is not what it must be (wrong settings, unreadable entries): a person has to look.
+    /// The journal has wrong settings or unreadable entries: a person has to repair it.
     #[error("{0}")]
     Broken(String),
 }

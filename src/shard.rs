@@ -1,22 +1,22 @@
 //! One partition: its engine, its journal, and the order in which things happen to them.
 //!
-//! Everything that is told to the engine passes through here, one batch at a time: step, commit, and only then act. What
-//! has been decided is therefore in the journal before the world hears of it, and whatever dies in between is taken up
-//! from there. When it is not known whether a commit was written, the shard ends; the partition is assigned again from its
-//! last committed offset, and its successor begins where the journal says, as after any restart.
+//! Every input passes through here, one batch at a time: step, commit, and only then act. A decision is therefore in the journal before
+//! the world hears of it, and a successor takes up everything that was committed and not carried out. When it is not known whether a
+//! commit was written, the shard ends. The partition is assigned again from its last committed offset, and its successor begins with
+//! the journal, as after any restart.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use bellwether_core::engine::{Disposition, Engine, Transition};
 use bellwether_core::ids::{Scope, Workload};
-use bellwether_core::input::event::Event;
-use bellwether_core::input::status::WorkloadStatus;
-use bellwether_core::measure::block::Block;
+use bellwether_core::input::effect::Effect;
+use bellwether_core::input::event::{Event, Outcome};
 use bellwether_core::measure::watch::Watch;
 use bellwether_core::policy::Policy;
 use bellwether_core::time::{Span, Timestamp};
 use tokio::sync::{mpsc, oneshot};
+use tracing::Instrument as _;
 
 use crate::clock::{Clock, Stopwatch};
 use crate::events::decode::{DecodeOptions, Decoded, decode};
@@ -30,70 +30,61 @@ use crate::ports::{
 };
 use crate::show::StatusBoard;
 
-/// So many things that wait are taken into one commit.
-const MOST_IN_BATCH: usize = 256;
-/// How often events that can't come again are forgotten.
+/// The most inputs that are taken into one commit.
+const MAX_BATCH: usize = 256;
+/// The time between two clean-ups of the events that can't be delivered again.
 const FORGET_EVERY: Span = Span::from_secs(60);
 
-/// The header of a record that is on every partition: each is to take it in, and none to send it on.
+/// The header of a record that was sent to every partition: each partition processes it and none sends it on.
 const EVERYWHERE: &str = "bellwether-everywhere";
 
-/// What a shard can be told.
+/// An input of a shard.
 #[derive(Debug)]
 pub enum ShardInput {
-    /// A record of the events topic.
+    /// A record of the events topic, which still has to be decoded.
     Record(EventRecord),
-    /// A workload has changed.
-    Observed {
-        /// Which.
-        workload: Workload,
-        /// How it stands.
-        status: Box<WorkloadStatus>,
-        /// The templates that the sighting names.
+    /// An event about one workload: an observed status, or a block of counts.
+    Event {
+        /// The event.
+        event: Box<Event>,
+        /// The pod templates that it names, for the journal.
         templates: Vec<PodTemplate>,
     },
-    /// A block of counts.
-    Measured {
-        /// Whose.
-        workload: Workload,
-        /// The counts.
-        block: Block,
-    },
-    /// An effect was performed, or was not.
+    /// The report of an attempt at an effect.
     Performed(Box<JobReport>),
     /// New policies, for rollouts that begin from now on.
     Policies(Vec<Policy>),
-    /// What is to be measured?
+    /// A request for the measurements that the shard's rollouts need.
     Watches(oneshot::Sender<Vec<Watch>>),
 }
 
-/// What every shard of a daemon shares.
+/// The parts that every shard of a daemon shares.
 #[derive(Clone)]
 pub struct Shared {
-    /// The time.
+    /// The clock.
     pub clock: Arc<dyn Clock>,
-    /// What effects are performed with.
-    pub hands: Executor,
-    /// Where the journals are opened.
+    /// The executor of effects.
+    pub executor: Executor,
+    /// The journals of all partitions.
     pub journals: Arc<dyn Journals>,
-    /// How records are read.
+    /// The options of decoding records.
     pub decoding: Arc<DecodeOptions>,
-    /// What people are shown.
-    pub shows: StatusBoard,
-    /// An engine with the configuration, that knows nothing.
+    /// The board on which rollouts are shown.
+    pub board: StatusBoard,
+    /// An engine with the present configuration that knows no workload.
     pub blank: Engine,
 }
 
-/// Why a shard has ended.
+/// The reason why a shard has ended.
 #[derive(Debug)]
 pub enum ShardEnd {
-    /// Told to: its inbox is closed.
+    /// Its inbox was closed.
     Closed,
     /// Another process owns the partition now.
     Fenced(String),
     /// It is not known whether the journal was written; the partition is assigned again.
     Unknown(String),
-    /// The journal is not what it must be.
+    /// The journal can't be used, and a person has to look.
     Broken(String),
 }
 
@@ -111,93 +102,83 @@ pub struct Shard {
     forgot: Timestamp,
 }
 
-/// What follows from a batch, once it is committed.
+/// The consequences of a batch, carried out once it is committed.
 #[derive(Default)]
 struct Consequences {
     transitions: Vec<Transition>,
-    answers: Vec<(EventRecord, Receipt)>,
+    receipts: Vec<(EventRecord, Receipt)>,
 }
 
 impl Shard {
-    /// Opens the partition: fences whoever had it, restores what they left, and takes up what they had begun.
+    /// Opens the partition: fences its previous owner, restores its state, and takes up its unfinished effects.
     ///
     /// # Errors
-    /// The partition is somebody else's, or its journal does not answer or can't be read.
+    /// Another process owns the partition, or its journal doesn't answer or can't be read.
     pub async fn open(
         partition: Partition,
         shared: Shared,
         inbox: mpsc::Receiver<ShardInput>,
     ) -> Result<Shard, ShardEnd> {
-        let (ledger, journal, epoch) = open(partition, &shared).await.map_err(ended)?;
-        // Unbounded, because nothing may wait in here; bounded all the same by one report an effect under way.
+        let (ledger, journal, epoch) = open(partition, &shared).await.map_err(end_of)?;
+        // Unbounded, so that no attempt waits for the shard. The number of effects under way bounds it.
         let (reports, reported) = mpsc::unbounded_channel();
         let forgot = shared.clock.now();
-        let mut shard = Shard {
-            partition,
-            shared,
-            inbox,
-            reports,
-            reported,
-            lanes: Lanes::default(),
-            ledger,
-            journal,
-            epoch,
-            forgot,
-        };
+        let lanes = Lanes::default();
+        let mut shard = Shard { partition, shared, inbox, reports, reported, lanes, ledger, journal, epoch, forgot };
         shard.take_up();
         Ok(shard)
     }
 
     fn take_up(&mut self) {
         for state in self.ledger.engine().states() {
-            self.shared.shows.show(state);
+            self.shared.board.show(state);
         }
         for effect in self.ledger.engine().unfinished() {
-            tracing::info!(effect = %effect.id, act = effect.act.name(), workload = %effect.workload, "taken up again");
-            self.order(effect);
+            tracing::info!(effect = %effect.id, act = effect.act.name(), workload = %effect.workload, "effect taken up again");
+            self.perform(effect);
         }
     }
 
-    /// Runs until it is told to end, or can't go on.
+    /// Runs until its inbox is closed or its journal fails.
     pub async fn run(mut self) -> ShardEnd {
         loop {
-            let told = match self.next().await {
-                Some(told) => told,
+            let inputs = match self.next().await {
+                Some(inputs) => inputs,
                 None => return ShardEnd::Closed,
             };
-            if let Err(end) = self.take(told).await {
+            if let Err(end) = self.take(inputs).await {
                 return end;
             }
         }
     }
 
-    /// All that waits, or nothing because time has passed; `None`: the inbox is closed.
+    /// Returns the waiting inputs; none if the time of a wake-up has come. `None`: the inbox is closed.
     async fn next(&mut self) -> Option<Vec<ShardInput>> {
         let wakeup =
             self.ledger.engine().next_wakeup().map_or(Timestamp::MAX, |at| at.min(FORGET_EVERY.after(self.forgot)));
         let first = tokio::select! {
             biased;
-            told = self.reported.recv() => told,
-            told = self.inbox.recv() => Some(told?),
+            input = self.reported.recv() => input,
+            input = self.inbox.recv() => Some(input?),
             () = self.shared.clock.sleep_until(wakeup) => None,
         };
-        let mut told: Vec<ShardInput> = first.into_iter().collect();
-        while told.len() < MOST_IN_BATCH {
+        let mut inputs: Vec<ShardInput> = first.into_iter().collect();
+        while inputs.len() < MAX_BATCH {
             match self.reported.try_recv().ok().or_else(|| self.inbox.try_recv().ok()) {
-                Some(more) => told.push(more),
+                Some(more) => inputs.push(more),
                 None => break,
             }
         }
-        Some(told)
+        Some(inputs)
     }
 
-    async fn take(&mut self, told: Vec<ShardInput>) -> Result<(), ShardEnd> {
-        let told = self.aside(told);
+    async fn take(&mut self, inputs: Vec<ShardInput>) -> Result<(), ShardEnd> {
+        let inputs = self.without_commit(inputs);
         let now = self.shared.clock.now();
         let mut batch = Batch::default();
-        let consequences = self.step(&told, now, &mut batch).map_err(ended)?;
+        let consequences = self.step(inputs, now, &mut batch).map_err(end_of)?;
         failpoints::reached(Failpoint::Decided);
-        self.commit(batch).await.map_err(ended)?;
+        self.commit(batch).await.map_err(end_of)?;
         self.follow(consequences).await;
         Ok(())
     }
@@ -213,54 +194,57 @@ impl Shard {
         result
     }
 
-    /// What needs no commit is done at once; the rest comes back.
-    fn aside(&mut self, told: Vec<ShardInput>) -> Vec<ShardInput> {
-        let mut rest = Vec::with_capacity(told.len());
-        for told in told {
-            match told {
+    /// Carries out everything that needs no commit, and returns the other inputs.
+    fn without_commit(&mut self, inputs: Vec<ShardInput>) -> Vec<ShardInput> {
+        let mut rest = Vec::with_capacity(inputs.len());
+        for input in inputs {
+            match input {
                 ShardInput::Policies(policies) => {
                     self.ledger.set_policies(policies.clone());
                     self.shared.blank.set_policies(policies);
                 }
-                ShardInput::Watches(answer) => {
-                    // Nobody waits for it any more: then nobody needs it.
-                    let _ = answer.send(self.ledger.engine().watches());
+                ShardInput::Watches(reply) => {
+                    // The sampler is gone if the daemon is stopping.
+                    let _ = reply.send(self.ledger.engine().watches());
                 }
                 ShardInput::Performed(report) => {
                     if let Some(next) = self.lanes.finish(&report.effect) {
-                        self.perform(next);
+                        self.start(next);
                     }
                     rest.push(ShardInput::Performed(report));
                 }
-                ShardInput::Record(_) | ShardInput::Observed { .. } | ShardInput::Measured { .. } => rest.push(told),
+                ShardInput::Record(_) | ShardInput::Event { .. } => rest.push(input),
             }
         }
         rest
     }
 
-    fn step(&mut self, told: &[ShardInput], now: Timestamp, batch: &mut Batch) -> Result<Consequences, JournalError> {
+    fn step(
+        &mut self,
+        inputs: Vec<ShardInput>,
+        now: Timestamp,
+        batch: &mut Batch,
+    ) -> Result<Consequences, JournalError> {
         let mut consequences = Consequences::default();
         consequences.transitions.extend(self.ledger.step(Event::Tick, now, batch)?);
-        for told in told {
-            match told {
-                ShardInput::Record(record) => self.record(record, now, batch, &mut consequences)?,
-                ShardInput::Observed { workload, status, templates } => {
-                    let event = Event::Observed { workload: workload.clone(), status: status.clone() };
-                    consequences.transitions.extend(self.ledger.step(event, now, batch)?);
-                    self.ledger.keep_templates(workload, templates.clone(), batch);
+        for input in inputs {
+            let (event, templates) = match input {
+                ShardInput::Record(record) => {
+                    self.record(record, now, batch, &mut consequences)?;
+                    continue;
                 }
-                ShardInput::Measured { workload, block } => {
-                    let event = Event::Measured { workload: workload.clone(), block: block.clone() };
-                    consequences.transitions.extend(self.ledger.step(event, now, batch)?);
-                }
+                ShardInput::Event { event, templates } => (*event, templates),
                 ShardInput::Performed(report) => {
-                    let JobReport { effect, outcome, templates } = report.as_ref();
-                    let (workload, id) = (effect.workload.clone(), effect.id.clone());
-                    let event = Event::Performed { workload: workload.clone(), effect: id, outcome: outcome.clone() };
-                    consequences.transitions.extend(self.ledger.step(event, now, batch)?);
-                    self.ledger.keep_templates(&workload, templates.clone(), batch);
+                    self.log_failure(&report);
+                    let JobReport { effect, outcome, templates } = *report;
+                    (Event::Performed { workload: effect.workload, effect: effect.id, outcome }, templates)
                 }
-                ShardInput::Policies(_) | ShardInput::Watches(_) => {}
+                ShardInput::Policies(_) | ShardInput::Watches(_) => continue,
+            };
+            let workload = event.workload().cloned();
+            consequences.transitions.extend(self.ledger.step(event, now, batch)?);
+            if let Some(workload) = workload {
+                self.ledger.keep_templates(&workload, templates, batch);
             }
         }
         if Span::between(self.forgot, now) >= FORGET_EVERY {
@@ -270,30 +254,42 @@ impl Shard {
         Ok(consequences)
     }
 
+    /// Logs the failure of an effect once, and again only when its kind or message changes.
+    fn log_failure(&self, report: &JobReport) {
+        let JobReport { effect, outcome: Outcome::Failed(failure), .. } = report else { return };
+        let before = self.ledger.engine().in_flight(effect).and_then(|in_flight| in_flight.failure.as_ref());
+        if before != Some(failure) {
+            let span = effect_span(effect);
+            tracing::warn!(parent: &span, kind = failure.kind.name(), message = failure.message, "effect failed");
+        }
+    }
+
     fn record(
         &mut self,
-        record: &EventRecord,
+        record: EventRecord,
         now: Timestamp,
         batch: &mut Batch,
         consequences: &mut Consequences,
     ) -> Result<(), JournalError> {
         failpoints::reached(Failpoint::Polled);
         batch.next_offset = Some(record.offset + 1);
-        let taken = match decode(record, &self.shared.decoding, now) {
+        let span = tracing::info_span!("event", partition = self.partition, offset = record.offset);
+        let _entered = span.enter();
+        let receipt = match decode(&record, &self.shared.decoding, now) {
             Decoded::Ignored(why) => {
                 metrics::event(EventResult::Ignored);
-                tracing::debug!(partition = self.partition, offset = record.offset, %why, "event left alone");
+                tracing::debug!(%why, "event ignored");
                 Receipt::Ignored(why.to_string())
             }
             Decoded::Dead(error) => {
                 metrics::event(EventResult::Dead);
-                tracing::warn!(partition = self.partition, offset = record.offset, %error, "event can't be understood");
+                tracing::warn!(%error, "event can't be decoded; sent to the dead-letter topic");
                 batch.dead.push((record.clone(), error.to_string()));
                 Receipt::Dead(error.to_string())
             }
-            Decoded::Event { event, scope } => self.event(record, *event, &scope, now, batch, consequences)?,
+            Decoded::Event { event, scope } => self.event(&record, *event, &scope, now, batch, consequences)?,
         };
-        consequences.answers.push((record.clone(), taken));
+        consequences.receipts.push((record, receipt));
         Ok(())
     }
 
@@ -306,19 +302,19 @@ impl Shard {
         batch: &mut Batch,
         consequences: &mut Consequences,
     ) -> Result<Receipt, JournalError> {
-        let copies = elsewhere(record, scope, self.partition, self.shared.journals.partitions());
+        let copies = copies_elsewhere(record, scope, self.partition, self.shared.journals.partitions());
         if !copies.is_empty() {
             let to: Vec<String> = copies.iter().map(|copy| copy.partition.to_string()).collect();
             let to = to.join(", ");
             metrics::event(EventResult::Rekeyed);
-            tracing::info!(partition = self.partition, offset = record.offset, %scope, to, "event sent on to where it belongs");
+            tracing::info!(%scope, to, "event sent on to its partition");
             batch.rekeyed.extend(copies);
             return Ok(Receipt::Ignored(format!("sent on to partition {to}")));
         }
         let transitions = self.ledger.step(event, now, batch)?;
         let Some(transition) = transitions.first() else { return Ok(Receipt::Ignored(String::new())) };
         let why = transition.reason.to_string();
-        let taken = match transition.disposition {
+        let receipt = match transition.disposition {
             Disposition::Changed => {
                 metrics::event(EventResult::Taken);
                 Receipt::Decided(why)
@@ -335,68 +331,77 @@ impl Shard {
             }
             Disposition::Rejected => {
                 metrics::event(EventResult::Dead);
-                tracing::warn!(%scope, %why, "event rejected");
+                tracing::warn!(%scope, %why, "event rejected; sent to the dead-letter topic");
                 batch.dead.push((record.clone(), why.clone()));
                 Receipt::Dead(why)
             }
         };
         consequences.transitions.extend(transitions);
-        Ok(taken)
+        Ok(receipt)
     }
 
-    /// The batch is committed: now the world may hear of it.
+    /// Carries out the consequences of a committed batch.
     async fn follow(&mut self, consequences: Consequences) {
-        let Consequences { transitions, answers } = consequences;
-        let mut changed: BTreeMap<Workload, ()> = BTreeMap::new();
+        let Consequences { transitions, receipts } = consequences;
+        let mut changed: BTreeSet<Workload> = BTreeSet::new();
         for transition in transitions {
-            self.shared.shows.passed(&transition);
+            self.shared.board.passed(&transition);
             for decision in &transition.decisions {
                 metrics::decision(decision.kind.name());
+                let span = tracing::info_span!("rollout", rollout = %decision.rollout, workload = %decision.workload);
                 tracing::info!(
-                    rollout = %decision.rollout,
-                    workload = %decision.workload,
+                    parent: &span,
                     decision = %decision.kind,
                     phase = %decision.to,
                     weight = %decision.weight,
-                    "{}", decision.why
+                    "{}",
+                    decision.why
                 );
-                self.shared.shows.decided(decision);
+                self.shared.board.decided(decision);
             }
             for effect in transition.effects {
-                self.order(effect);
+                self.perform(effect);
             }
-            changed.extend(transition.workload.map(|workload| (workload, ())));
+            changed.extend(transition.workload);
         }
-        for workload in changed.keys() {
+        for workload in &changed {
             if let Some(state) = self.ledger.engine().state(workload) {
-                self.shared.shows.show(state);
+                self.shared.board.show(state);
             }
         }
-        for (record, taken) in answers {
-            answer(&record, taken).await;
+        for (record, receipt) in receipts {
+            reply(&record, receipt).await;
         }
     }
 
-    fn order(&mut self, effect: bellwether_core::input::effect::Effect) {
+    /// Performs an effect, after those of its workload that were asked for before.
+    fn perform(&mut self, effect: Effect) {
         let template = self.ledger.template(&effect);
-        if let Some(order) = self.lanes.begin(Job { effect, epoch: self.epoch, template }) {
-            self.perform(order);
+        if let Some(job) = self.lanes.begin(Job { effect, epoch: self.epoch, template }) {
+            self.start(job);
         }
     }
 
-    fn perform(&self, order: Job) {
-        let (hands, reports) = (self.shared.hands.clone(), self.reports.clone());
-        tokio::spawn(async move {
-            let report = hands.perform(order).await;
-            // The shard has ended: its successor asks again.
+    fn start(&self, job: Job) {
+        let (executor, reports) = (self.shared.executor.clone(), self.reports.clone());
+        let span = effect_span(&job.effect);
+        let attempt = async move {
+            let report = executor.perform(job).await;
+            // If the shard has ended, its successor performs the effect again.
             let _ = reports.send(ShardInput::Performed(Box::new(report)));
-        });
+        };
+        tokio::spawn(attempt.instrument(span));
     }
 }
 
-/// The copies by which an event reaches where it belongs; none: it is there. What is about one workload belongs on the
-/// partition of its key. What is wider belongs on every partition, and says so in a header once it has been sent there.
-fn elsewhere(record: &EventRecord, scope: &Scope, here: Partition, partitions: i32) -> Vec<Rekeyed> {
+/// Returns the span of an effect, with the ids by which its log lines are found.
+fn effect_span(effect: &Effect) -> tracing::Span {
+    tracing::info_span!("effect", effect = %effect.id, act = effect.act.name(), workload = %effect.workload)
+}
+
+/// Returns the copies by which an event reaches its partition; none if it is there. An event about one workload belongs on the
+/// partition of the workload's key. An event about more belongs on every partition, and a header marks the copies.
+fn copies_elsewhere(record: &EventRecord, scope: &Scope, here: Partition, partitions: i32) -> Vec<Rekeyed> {
     let key = scope.to_string();
     let copy = |record: EventRecord, partition| Rekeyed { record, key: key.clone(), partition };
     if scope.workload().is_some() {
@@ -411,7 +416,7 @@ fn elsewhere(record: &EventRecord, scope: &Scope, here: Partition, partitions: i
     (0..partitions).map(|partition| copy(marked.clone(), partition)).collect()
 }
 
-/// Opens the journal, restores from it, and commits a raised epoch before anything is done in its name.
+/// Opens the journal, restores from it, and commits a raised epoch before any effect carries it.
 async fn open(partition: Partition, shared: &Shared) -> Result<(Ledger, Box<dyn Journal>, Epoch), JournalError> {
     let mut journal = shared.journals.open(partition).await?;
     let entries = journal.restore().await?;
@@ -425,7 +430,7 @@ async fn open(partition: Partition, shared: &Shared) -> Result<(Ledger, Box<dyn 
     Ok((ledger, journal, epoch))
 }
 
-fn ended(error: JournalError) -> ShardEnd {
+fn end_of(error: JournalError) -> ShardEnd {
     match error {
         JournalError::Fenced(message) => ShardEnd::Fenced(message),
         JournalError::Unknown(message) => ShardEnd::Unknown(message),
@@ -433,12 +438,12 @@ fn ended(error: JournalError) -> ShardEnd {
     }
 }
 
-async fn answer(record: &EventRecord, taken: Receipt) {
+async fn reply(record: &EventRecord, receipt: Receipt) {
     if let Some(slot) = &record.answer
         && let Some(sender) = slot.lock().await.take()
     {
-        // Whoever asked has gone away; the event is taken all the same.
-        let _ = sender.send(taken);
+        // The client may have gone away. The event is taken all the same.
+        let _ = sender.send(receipt);
     }
 }
 
@@ -447,10 +452,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_workloads_event_goes_to_its_partition_and_a_wider_one_to_all_of_them_once() {
+    fn an_event_of_a_workload_goes_to_its_partition_and_a_wider_one_to_every_partition_once() {
         let record = EventRecord { partition: 1, offset: 7, ..EventRecord::default() };
         let to = |scope: &str, here, partitions, record: &EventRecord| -> Vec<Partition> {
-            let copies = elsewhere(record, &scope.parse().unwrap(), here, partitions);
+            let copies = copies_elsewhere(record, &scope.parse().unwrap(), here, partitions);
             assert!(copies.iter().all(|copy| copy.key == scope));
             copies.iter().map(|copy| copy.partition).collect()
         };
@@ -460,9 +465,9 @@ mod tests {
         assert_eq!(to(workload, (home + 1) % 4, 4, &record), [home]);
         for wide in ["prod", "prod/shop"] {
             assert_eq!(to(wide, 1, 4, &record), [0, 1, 2, 3]);
-            let copies = elsewhere(&record, &wide.parse().unwrap(), 1, 4);
-            assert_eq!(to(wide, 3, 4, &copies[3].record), Vec::<Partition>::new(), "it is there, and is taken in");
-            assert_eq!(to(wide, 0, 1, &record), Vec::<Partition>::new(), "one partition is all of them");
+            let copies = copies_elsewhere(&record, &wide.parse().unwrap(), 1, 4);
+            assert_eq!(to(wide, 3, 4, &copies[3].record), Vec::<Partition>::new(), "a copy is not sent on");
+            assert_eq!(to(wide, 0, 1, &record), Vec::<Partition>::new(), "one partition is every partition");
         }
     }
 }

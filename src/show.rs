@@ -1,4 +1,4 @@
-//! What people are shown, as it is now: every reader takes it from here, and nobody asks an engine.
+//! The present state of the rollouts for readers: the API, the page and the demo read it here and never ask an engine.
 
 use std::sync::Arc;
 
@@ -8,12 +8,12 @@ use bellwether_core::engine::{Transition, WorkloadState};
 use bellwether_core::rollout::decision::Decision;
 use tokio::sync::{broadcast, watch};
 
-/// Rollouts that are shown at most; of those that are over, the oldest make room.
+/// Maximum number of rollouts in the view. Beyond it the rollout that ended first is removed.
 const MOST_SHOWN: usize = 20_000;
-/// So many decisions may lie unread before a slow listener misses some.
+/// Maximum number of decisions that a subscriber may leave unread. Beyond it the subscriber misses the oldest ones.
 const MOST_UNREAD: usize = 1024;
 
-/// Where shards say what has become of their rollouts.
+/// The board on which shards publish the state of their rollouts and their decisions.
 #[derive(Debug, Clone)]
 pub struct StatusBoard {
     view: Arc<watch::Sender<Arc<StatusView>>>,
@@ -27,39 +27,39 @@ impl Default for StatusBoard {
 }
 
 impl StatusBoard {
-    /// What there is to see, now and later.
+    /// Returns a receiver of the view: its present value and every later one.
     pub fn watch(&self) -> watch::Receiver<Arc<StatusView>> {
         self.view.subscribe()
     }
 
-    /// Every decision from now on.
+    /// Returns a receiver of every decision from now on.
     pub fn decisions(&self) -> broadcast::Receiver<Decision> {
         self.decisions.subscribe()
     }
 
-    /// A decision was committed.
+    /// Publishes a committed decision.
     pub fn decided(&self, decision: &Decision) {
-        // Nobody listens: then nobody misses it.
+        // An error means that there is no subscriber.
         let _ = self.decisions.send(decision.clone());
     }
 
-    /// A workload has changed.
+    /// Publishes the rollout of a changed workload, if it has one.
     pub fn show(&self, state: &WorkloadState) {
         if let Some(rollout) = &state.rollout {
             self.put(show::view(rollout));
         }
     }
 
-    /// What a step says of rollouts that are in no state: a request that was turned away, and a rollout that ended and made
-    /// room for the next one.
+    /// Publishes the rollouts of a transition that are not part of a workload's state: a refused request, and rollouts that
+    /// ended and were replaced by the next one.
     pub fn passed(&self, transition: &Transition) {
         show::rejected(transition).into_iter().for_each(|shown| self.put(shown));
         transition.replaced.iter().for_each(|rollout| self.put(show::view(rollout)));
     }
 
-    /// These rollouts are somebody else's to show from now on.
-    pub fn forget(&self, is_theirs: impl Fn(&RolloutView) -> bool) {
-        self.view.send_modify(|view| Arc::make_mut(view).rollouts.retain(|_, shown| !is_theirs(shown)));
+    /// Removes the rollouts for which `is_foreign` is true, as those of a released partition.
+    pub fn forget(&self, is_foreign: impl Fn(&RolloutView) -> bool) {
+        self.view.send_modify(|view| Arc::make_mut(view).rollouts.retain(|_, shown| !is_foreign(shown)));
     }
 
     fn put(&self, shown: RolloutView) {

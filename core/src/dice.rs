@@ -1,8 +1,9 @@
-//! Seeded dice: the same seed throws the same numbers, on every machine.
+//! Pseudo-random numbers that depend on nothing but their seed, equal on every machine.
 
 use core::f64::consts::TAU;
 
-/// The next 64 bits of SplitMix64 (Steele, Lea and Flood 2014): small, fast, and good enough to count with.
+/// Advances the generator's state and returns the next 64 bits of SplitMix64 (Steele, Lea and Flood 2014). Not for
+/// cryptography.
 pub fn split_mix(state: &mut u64) -> u64 {
     *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
     let mut z = *state;
@@ -11,13 +12,15 @@ pub fn split_mix(state: &mut u64) -> u64 {
     z ^ (z >> 31)
 }
 
-/// A stream of numbers from a seed.
+/// A stream of random numbers from a seed.
 #[derive(Debug, Clone)]
 pub struct Random(u64);
 
 impl Random {
-    /// Its step is a multiple of nothing that seeds are, so that no stream is another's, begun later.
+    /// Starts the stream of a seed.
     pub fn new(seed: u64) -> Random {
+        // Spread the seeds over the state space. With the seed itself as the state, one stream could be a later part of
+        // another.
         Random(Random(seed.wrapping_mul(0xd134_2543_de82_ef95)).next())
     }
 
@@ -25,18 +28,21 @@ impl Random {
         split_mix(&mut self.0)
     }
 
-    /// Above 0 and below 1.
+    /// Returns a uniformly distributed number above 0 and below 1.
     pub fn uniform(&mut self) -> f64 {
         ((self.next() >> 11) as f64 + 0.5) / 9_007_199_254_740_992.0
     }
 
-    /// A whole number below `n`, which is not 0: by multiplication, which is off by less than `n` in 2^64.
+    /// Returns a uniformly distributed whole number from 0 to `n - 1`; `n` is at least 1. The probabilities are off by
+    /// less than `n` in 2^64, because it multiplies instead of rejecting.
     pub fn below(&mut self, n: usize) -> usize {
         ((u128::from(self.next()) * n as u128) >> 64) as usize
     }
 
-    /// A Poisson number of this mean, which is finite and not negative. By multiplying uniforms up to a mean of 30, above
-    /// in two halves; where the mean is large (requests, rarely errors) by a rounded normal.
+    /// Returns a Poisson-distributed number with the given mean, which is finite and not negative.
+    ///
+    /// Up to a mean of 30 it multiplies uniform numbers, up to 500 it adds two halves, and above it rounds a normal
+    /// number.
     pub fn poisson(&mut self, mean: f64) -> u64 {
         if mean > 500.0 {
             let radius = (-2.0 * libm::log(self.uniform())).sqrt();
@@ -62,21 +68,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_poisson_number_has_its_mean_and_its_variance() {
+    fn poisson_numbers_have_the_right_mean_and_variance() {
         for mean in [0.0, 0.01, 3.0, 29.0, 100.0, 499.0, 5000.0] {
             let mut random = Random::new(2);
-            let throws = 20_000;
+            let draws = 20_000;
             let (mut sum, mut squares) = (0.0, 0.0);
-            for _ in 0..throws {
+            for _ in 0..draws {
                 let value = random.poisson(mean) as f64;
                 sum += value;
                 squares += (value - mean) * (value - mean);
             }
-            let (average, variance) = (sum / f64::from(throws), squares / f64::from(throws));
-            // Four standard errors of either.
-            let off = |spread: f64| 4.0 * (spread / f64::from(throws)).sqrt();
-            assert!((average - mean).abs() <= off(mean), "{mean}: {average}");
-            assert!((variance - mean).abs() <= off(mean + 2.0 * mean * mean), "{mean}: {variance}");
+            let (average, variance) = (sum / f64::from(draws), squares / f64::from(draws));
+            // Four standard errors of an average of numbers with this variance.
+            let tolerance = |spread: f64| 4.0 * (spread / f64::from(draws)).sqrt();
+            assert!((average - mean).abs() <= tolerance(mean), "{mean}: {average}");
+            assert!((variance - mean).abs() <= tolerance(mean + 2.0 * mean * mean), "{mean}: {variance}");
         }
     }
 }

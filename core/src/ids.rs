@@ -5,10 +5,13 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 
+use serde::de::IntoDeserializer;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use sha2::{Digest, Sha256};
 
-/// The kind of a workload's Kubernetes object. `Deployment` is the only one so far.
+/// The kind of a workload's object. Its name in text is the variant's name, which is also the kind's name in Kubernetes.
+///
+/// A further kind is a variant here, and a file with its provider in the Kubernetes adapter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum WorkloadKind {
     /// A Deployment of `apps/v1`.
@@ -17,9 +20,15 @@ pub enum WorkloadKind {
 
 impl fmt::Display for WorkloadKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            WorkloadKind::Deployment => f.write_str("Deployment"),
-        }
+        self.serialize(f)
+    }
+}
+
+impl FromStr for WorkloadKind {
+    type Err = serde::de::value::Error;
+
+    fn from_str(name: &str) -> Result<WorkloadKind, Self::Err> {
+        WorkloadKind::deserialize(name.into_deserializer())
     }
 }
 
@@ -73,10 +82,10 @@ impl FromStr for Workload {
     fn from_str(text: &str) -> Result<Workload, BadWorkload> {
         let parts: Vec<&str> = text.split('/').collect();
         match parts.as_slice() {
-            [cluster, namespace, "Deployment", name] if parts.iter().all(|part| !part.is_empty()) => Ok(Workload {
+            [cluster, namespace, kind, name] if parts.iter().all(|part| !part.is_empty()) => Ok(Workload {
                 cluster: (*cluster).to_owned(),
                 namespace: (*namespace).to_owned(),
-                kind: WorkloadKind::Deployment,
+                kind: kind.parse().map_err(|_| BadWorkload(text.to_owned()))?,
                 name: (*name).to_owned(),
             }),
             _ => Err(BadWorkload(text.to_owned())),

@@ -1,9 +1,17 @@
-//! Judging: from counts to verdicts, by thresholds, by ranks, by distances between distributions, or by evidence.
+//! Judging: from counts to verdicts.
+//!
+//! A [`check::Check`] holds a metric against a limit by its judge. [`rule`] is the port that each judge implements, and [`judges`] is
+//! the list of them: `threshold`, `sequential` and `mann-whitney`. A judge looks at the newest blocks and returns an
+//! [`evidence::Evidence`] with one of four verdicts.
 
+pub mod numbers;
+pub mod rule;
 pub mod outlier;
-pub mod verdict;
-pub mod drift;
-pub mod ranks;
+pub mod windowed;
 pub mod threshold;
+pub mod mann_whitney;
 pub mod sequential;
-pub mod reward;
+pub mod judges;
+pub mod evidence;
+pub mod check;
+pub mod run;

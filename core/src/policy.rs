@@ -9,11 +9,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 use crate::ids::{Weight, Workload, digest, repository};
+use crate::judge::check::Check;
+use crate::judge::rule::Proof;
 use crate::measure::calibration::Criterion;
 use crate::measure::metric::{Against, Limit, Metric, MetricKind};
 use crate::measure::watch::ProbeTarget;
 use crate::policy::calendar::ChangeWindow;
-use crate::stats::mann_whitney;
 use crate::time::Span;
 
 pub mod calendar;
@@ -22,12 +23,11 @@ mod checks;
 mod defaults;
 mod problems;
 mod raw;
-mod rule;
+mod traffic;
 
 pub use problems::PolicyProblem;
-pub use raw::{BlueGreen, JudgeKind, OnRegressed, RawAbTest, RawCheck, RawGuard, RawPolicy, RawStep, TrafficKind};
-pub(crate) use rule::SequentialTests;
-pub use rule::{Proof, SequentialRule, allowed};
+pub use raw::{BlueGreen, RawAbTest, RawGuard, RawPolicy, RawStep};
+pub use traffic::{Capabilities, Cohort, RouteName, RouterKind, Traffic};
 
 /// A checked policy.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -120,9 +120,8 @@ impl Policy {
             let metric = self.metrics.get(&check.metric);
             metric.is_some_and(|metric| metric.kind == MetricKind::Drift && metric.against == Against::Past)
         };
-        for criterion in
-            checks.filter(|check| check.sequential.is_some() || is_drift_from_past(check)).map(Check::criterion)
-        {
+        let is_learned = |check: &&Check| check.judge.needs_dispersion() || is_drift_from_past(check);
+        for criterion in checks.filter(is_learned).map(Check::criterion) {
             if !criteria.contains(&criterion) {
                 criteria.push(criterion);
             }
@@ -199,47 +198,6 @@ pub enum Strategy {
     Ab,
 }
 
-/// The way in which traffic is split, as data for the adapter that does it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "by", rename_all = "kebab-case")]
-pub enum Traffic {
-    /// By the weights, or the matches, of HTTPRoutes of the Gateway API.
-    Gateway {
-        /// The HTTPRoute; `None` for every route that sends traffic to the workload's Service.
-        route: Option<RouteName>,
-        /// The requests that the canary gets; `None` if it gets a share of all requests by weight.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        cohort: Option<Cohort>,
-    },
-    /// By the numbers of pods behind one Service.
-    Replicas,
-}
-
-/// An HTTPRoute, or one of its rules.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
-pub struct RouteName {
-    /// The HTTPRoute's name, in the workload's namespace.
-    pub name: String,
-    /// The rule's index, from 0; `None` for every rule that sends traffic to the workload's Service.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub rule: Option<usize>,
-}
-
-/// The requests that have a header or a cookie with a given value. Either `header` or `cookie` is set.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
-pub struct Cohort {
-    /// The header's name.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub header: Option<String>,
-    /// The cookie's name.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub cookie: Option<String>,
-    /// The value of the header or cookie.
-    pub value: String,
-}
-
 /// One step of a rollout.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -265,45 +223,6 @@ pub struct Guard {
     pub length: Span,
     /// The guard's checks.
     pub checks: Vec<Check>,
-}
-
-/// A metric with its limit, its window and its judge.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub struct Check {
-    /// The check's name, unique within its step or guard.
-    pub name: String,
-    /// The metric's name in [`Policy::metrics`].
-    pub metric: String,
-    /// The limit, in the metric's unit.
-    pub limit: Limit,
-    /// For a histogram: the quantile that is compared with the limit, between 0 and 1.
-    pub quantile: f64,
-    /// The interval between two looks. The sequential judge looks after every block instead.
-    pub every: Span,
-    /// The length of the window that the value is taken from.
-    pub window: Span,
-    /// The number of consecutive looks on the wrong side that are a regression, at least 1.
-    pub breaches: u32,
-    /// The number of requests below which the verdict is `insufficient`.
-    pub min_requests: u64,
-    /// Whether a regression only warns and does not affect the rollout.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub warns: bool,
-    /// The settings of the sequential judge; `None` if another judge is used.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub sequential: Option<SequentialRule>,
-    /// The settings of the mann-whitney judge; `None` if another judge is used. Without both settings it is the
-    /// threshold judge.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub ranks: Option<mann_whitney::MannWhitneySettings>,
-}
-
-impl Check {
-    /// Returns the events that this check counts as bad.
-    pub fn criterion(&self) -> Criterion {
-        Criterion { metric: self.metric.clone(), limit: self.limit, distribution: self.sequential.is_none() }
-    }
 }
 
 /// An A/B test.

@@ -16,6 +16,7 @@ pub mod decision;
 pub mod cause;
 pub mod in_flight;
 pub mod current;
+pub mod reward;
 pub mod analysis;
 pub mod state;
 pub mod timers;

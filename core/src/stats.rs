@@ -1,20 +1,19 @@
-//! Evidence: decisions with a stated error rate.
+//! Statistical tests and bounds with a stated error rate.
 //!
-//! A rollout is looked at every few seconds, and it ends when somebody has seen enough. Ordinary tests promise their error
-//! rate for one look that was fixed in advance; looked at again and again, a test at 1 % rolls back one good version in
-//! ten (Armitage, McPherson and Rowe 1969). Everything here is therefore an *e-process*: a number `E` that starts at 1,
-//! is never negative, and whose expectation never rises while the null hypothesis holds. Ville's inequality (1939) then
-//! bounds what peeking can do:
+//! A rollout is judged every few seconds and ends as soon as the evidence suffices. An ordinary test guarantees its
+//! error rate for a single look that is fixed in advance; if it is repeated at every look, a test at 1 % rolls back one
+//! good version in ten (Armitage, McPherson and Rowe 1969). The sequential tests here are therefore *e-processes*:
+//! numbers `E` that start at 1, are never negative, and whose expectation never rises while the null hypothesis holds.
+//! Ville's inequality (1939) then bounds the error rate over all looks together:
 //!
 //! ```text
 //! P(E_t >= 1/α at any t) <= α
 //! ```
 //!
-//! So one may look at every scrape, stop whenever one likes, and go on after a stop. A check has two of them, with a zone
-//! between in which it says `insufficient`: evidence that the canary is *worse* than its margin, at `1/α` a rollback; and
-//! evidence that it is *not much worse*, at `1/β` a proof. Neither is ever the absence of the other.
-//!
-//! What is used where:
+//! So a judge may look at every scrape, stop at any time, and continue after a stop. A check has two such tests:
+//! evidence that the canary is *worse* than its margin, which causes a rollback at `1/α`, and evidence that it is *not
+//! much worse*, which is a proof at `1/β`. Between the two the check's verdict is `insufficient`. The absence of one
+//! kind of evidence never counts as the other.
 //!
 //! | question | module | exact for |
 //! | --- | --- | --- |
@@ -23,21 +22,21 @@
 //! | the same for large shares, or by a difference | [`two_sample`] | independent requests |
 //! | did the whole shape of a distribution change? | [`shape`] | independent observations |
 //! | how many failed requests has the canary cost? | [`harm`] | independent requests, any rates |
-//! | what can be said of a share, to people | [`confidence`] | independent requests |
+//! | within which interval does a share lie? (for display) | [`confidence`] | independent requests |
 //!
-//! A gate is not looked at again and again: it asks a fixed number of cases, once. For that there are the bounds of one look:
-//! Clopper and Pearson's for shares ([`confidence`]), Gaffke's for scores ([`bounded`]), order statistics for quantiles
-//! ([`order`]), McNemar's test for pairs ([`paired`]), and resampling for what has none of these ([`bootstrap`]).
+//! A gate runs a fixed number of cases and is judged once, so it uses bounds for one look: Clopper and Pearson's for
+//! shares ([`confidence`]), Gaffke's for scores ([`bounded`]), order statistics for quantiles ([`order`]), McNemar's
+//! test for pairs ([`paired`]), and resampling for statistics that have none of these ([`bootstrap`]).
 //!
-//! Errors come in clusters: a retry, a bad connection, a failing batch. How large they are is learnt from the stable pods
-//! ([`dispersion`]), before the block that it is used for, and divides that block's evidence. With it the error rate is
-//! *calibrated*, no longer guaranteed, and that is the word that people are told.
+//! Errors come in clusters: retries, bad connections, failing batches. Their mean size, the dispersion φ, is learnt
+//! from the stable pods ([`dispersion`]) before the block that it is used for, and divides that block's evidence. With
+//! a learnt φ the error rate is *calibrated* instead of guaranteed, and decisions say so.
 //!
-//! Evidence is kept in logarithms, in nats. A state holds a few numbers per test, comes back from JSON as the same bits,
-//! and takes every block once: to take a block twice is to bet twice on the same throw. No input makes a NaN: counts are
-//! checked when they become a [`tally::Tally`], and a refused block changes nothing.
+//! Evidence is returned as logarithms, in nats. A state holds a few numbers per test, survives JSON bit by bit, and
+//! must take every block exactly once, because a repeated block would count its evidence twice. No input produces a
+//! NaN: counts are validated when they become a [`tally::Tally`], and a refused block changes nothing.
 //!
-//! To read it, follow the modules in the order below.
+//! Read the modules in the order of their declarations.
 
 use thiserror::Error;
 
@@ -61,22 +60,22 @@ pub mod order;
 pub mod paired;
 pub mod bootstrap;
 
-/// Why there can be no such test.
+/// The reasons for which the parameters of a test are refused.
 #[derive(Debug, Clone, Copy, PartialEq, Error)]
 pub enum BadTest {
-    /// A margin must be a finite number above 0.
+    /// The margin is not a finite number above 0. The value is the margin.
     #[error("a margin of {0} is not a finite number above 0")]
     Margin(f64),
-    /// A limit must lie between 0 and 1, both excluded.
-    #[error("a share can't be held against a limit of {0}; it must be above 0 and below 1")]
+    /// The limit is not between 0 and 1, both excluded. The value is the limit.
+    #[error("a share can't be compared with a limit of {0}; the limit must be above 0 and below 1")]
     Limit(f64),
-    /// Alternatives must all be on one side of the null.
+    /// The alternatives are empty, not finite and positive, or not all on one side of 1.
     #[error("the alternatives must be finite, above 0, and all above 1 or all below it")]
     Grid,
-    /// An error rate must lie between 0 and 1, both excluded.
+    /// The error rate is not between 0 and 1, both excluded. The value is the error rate.
     #[error("an error rate of {0} is not above 0 and below 1")]
     Level(f64),
-    /// Weights must be finite and not negative, and some of them positive.
+    /// A weight is negative or not finite, or no weight is positive.
     #[error("the weights are not finite and positive")]
     Weights,
 }

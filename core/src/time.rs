@@ -1,7 +1,7 @@
-//! Time as the core sees it: an instant that somebody hands in, and a length that a person wrote.
+//! Instants, lengths of time and ranges of instants.
 //!
-//! The core never asks what time it is. `Timestamp` arrives as an argument, so that a replay, the simulator and the
-//! demo travel hours in a microsecond and come to the same decisions as the daemon did.
+//! The core never reads a clock. Every [`Timestamp`] arrives as an argument, so that a replay, the simulator and the
+//! demo pass hours in a microsecond and make the same decisions as the daemon.
 
 use std::fmt;
 use std::str::FromStr;
@@ -14,47 +14,47 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 pub struct Span(u64);
 
 impl Span {
-    /// No time at all.
+    /// A length of zero.
     pub const ZERO: Span = Span(0);
 
-    /// So many milliseconds.
+    /// Returns a length of `ms` milliseconds.
     pub const fn from_millis(ms: u64) -> Span {
         Span(ms)
     }
 
-    /// So many seconds.
+    /// Returns a length of `secs` seconds.
     pub const fn from_secs(secs: u64) -> Span {
         Span(secs * 1000)
     }
 
-    /// The length in milliseconds.
+    /// Returns the length in milliseconds.
     pub const fn as_millis(self) -> u64 {
         self.0
     }
 
-    /// The length in seconds, with its fraction.
+    /// Returns the length in seconds, with its fraction.
     pub fn as_secs_f64(self) -> f64 {
         self.0 as f64 / 1000.0
     }
 
-    /// The length as the standard library has it, for timers.
+    /// Returns the length as a duration of the standard library, for timers.
     pub const fn to_std(self) -> std::time::Duration {
         std::time::Duration::from_millis(self.0)
     }
 
-    /// From `earlier` to `later`; nothing if the order is the other one.
+    /// Returns the length from `earlier` to `later`, or zero if `later` is before `earlier`.
     pub fn between(earlier: Timestamp, later: Timestamp) -> Span {
         let ms = later.as_millisecond().saturating_sub(earlier.as_millisecond());
         Span(u64::try_from(ms).unwrap_or(0))
     }
 
-    /// The instant that lies this far after `start`; the end of time if there is none.
+    /// Returns the instant this length after `start`, at most [`Timestamp::MAX`].
     pub fn after(self, start: Timestamp) -> Timestamp {
         let ms = i64::try_from(self.0).unwrap_or(i64::MAX);
         Timestamp::from_millisecond(start.as_millisecond().saturating_add(ms)).unwrap_or(Timestamp::MAX)
     }
 
-    /// The instant that lies this far before `end`.
+    /// Returns the instant this length before `end`, at least [`Timestamp::MIN`].
     pub fn before(self, end: Timestamp) -> Timestamp {
         let ms = i64::try_from(self.0).unwrap_or(i64::MAX);
         Timestamp::from_millisecond(end.as_millisecond().saturating_sub(ms)).unwrap_or(Timestamp::MIN)
@@ -62,7 +62,7 @@ impl Span {
 }
 
 impl fmt::Display for Span {
-    /// The two largest units that say something: `1h 30m`, `5m`, `45s`, `0.5s`.
+    /// Writes the two largest units that are not zero: `1h 30m`, `5m`, `45s`, `0.5s`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let secs = self.0 / 1000;
         let (days, hours, mins, rest) = (secs / 86_400, secs / 3600 % 24, secs / 60 % 60, secs % 60);
@@ -81,7 +81,7 @@ impl fmt::Display for Span {
     }
 }
 
-/// A length of time that can't be read.
+/// A text that is not a length of time; it has the text.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0:?} is not a length of time; it needs a number and a unit, as in \"30s\", \"5m\" or \"1h30m\"")]
 pub struct BadSpan(String);
@@ -97,23 +97,24 @@ impl FromStr for Span {
 fn duration(text: &str) -> Result<jiff::SignedDuration, BadSpan> {
     let bad = || BadSpan(text.to_owned());
     let written: jiff::Span = text.parse().map_err(|_| bad())?;
-    // A day is 24 hours here: nobody waits for a change of the clocks.
+    // A day is 24 hours: lengths don't depend on daylight saving.
     let length = written.to_duration(jiff::SpanRelativeTo::days_are_24_hours()).map_err(|_| bad())?;
     if length.is_negative() { Err(bad()) } else { Ok(length) }
 }
 
-/// A length of time in seconds, as exactly as it is written: "2.5ms" is no whole number of milliseconds, as a [`Span`] is.
+/// Parses a length of time and returns it in seconds. Unlike [`Span`] it keeps fractions of a millisecond, as in
+/// "2.5ms".
 ///
 /// # Errors
-/// [`BadSpan`]: it is none.
+/// [`BadSpan`] if the text is not a length of time or is negative.
 pub fn seconds(text: &str) -> Result<f64, BadSpan> {
-    // No length that can be written is so long that the nanoseconds lose what was written.
+    // A float holds the nanoseconds of any length that can be written, without a loss of the written digits.
     Ok(duration(text)?.as_nanos() as f64 / 1e9)
 }
 
 impl Serialize for Span {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        // Plain units only: what is written here must be readable by `FromStr` to the same number.
+        // A single unit: `FromStr` must parse the text to the same number.
         match self.0 {
             0 => serializer.serialize_str("0s"),
             ms if ms.is_multiple_of(60_000) => serializer.collect_str(&format_args!("{}m", ms / 60_000)),
@@ -141,22 +142,23 @@ impl<'de> Deserialize<'de> for Span {
     }
 }
 
-/// A stretch has no more ticks than this; of a longer one they are further apart.
+/// The largest number of ticks in a range; in a longer range they are further apart.
 const MOST_TICKS: u64 = 2_000;
 
-/// A stretch of time, and the instants in it at which something is read.
+/// A range of time with evenly spaced instants (ticks) at which a value is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TimeRange {
     /// The first tick.
     pub from: Timestamp,
-    /// None is later than this.
+    /// The end of the range; no tick is later.
     pub to: Timestamp,
-    /// How far they are apart.
+    /// The distance between two ticks.
     pub step: Span,
 }
 
 impl TimeRange {
-    /// The last `length` before `to`, with ticks `interval` apart, or further if there would be too many.
+    /// Returns the range of the last `length` before `to`. Its ticks are `interval` apart, or a multiple of it if there
+    /// would be more than 2,000.
     pub fn before(to: Timestamp, length: Span, interval: Span) -> TimeRange {
         let interval = interval.as_millis().max(1);
         let step = interval * length.as_millis().div_ceil(interval.saturating_mul(MOST_TICKS)).max(1);
@@ -164,7 +166,7 @@ impl TimeRange {
         TimeRange { from: Span::from_millis(ticks * step).before(to), to, step: Span::from_millis(step) }
     }
 
-    /// The ticks, from the first.
+    /// Returns the ticks in ascending order.
     pub fn ticks(self) -> impl Iterator<Item = Timestamp> {
         let next = move |at: &Timestamp| Some(self.step.max(Span::from_millis(1)).after(*at));
         std::iter::successors(Some(self.from), next).take_while(move |at| *at <= self.to)

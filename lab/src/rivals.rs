@@ -1,15 +1,15 @@
-//! What others would have decided on the same numbers.
+//! The rollout rules of other tools, re-implemented so that they can be compared on the same numbers.
 //!
-//! For `bellwether backtest` and for the comparison in `docs/figures-judges.md`: the rules of the article, of Argo
-//! Rollouts, of Flagger and of Kayenta, each as a pure state machine. They are reproduced with their edges, because
-//! whoever thinks of changing wants to know what they have now; where a rule is known to differ from its documentation,
-//! its source wins, and the module says so.
+//! They serve `bellwether backtest` and the comparison in `docs/figures-judges.md`. The rules of the article, of Argo
+//! Rollouts, of Flagger and of Kayenta are pure state machines. Their corner cases are reproduced, so that a user of
+//! one of these tools sees the decisions of that tool. If a rule's source is known to differ from its documentation,
+//! the source is followed, and the module says so.
 //!
-//! A [`RivalRule`] says when it looks next and is then asked to look. What it sees is not ours to say: it asks a [`RivalSource`], and
-//! gets an [`RivalAnswer`], which may be that nobody answers. [`recording::Recording`] is such a source, made of recorded
-//! blocks; the answers of a real Prometheus to the rule's own query are another.
+//! A [`RivalRule`] has a time of its next look. A driver calls [`RivalRule::look`] at that time with a [`RivalSource`],
+//! which answers the rule's queries with a [`RivalAnswer`]. [`recording::Recording`] is a driver and a source made of
+//! recorded blocks.
 //!
-//! To read it, follow the modules in the order below.
+//! Read the modules in the order of their declarations.
 
 use std::fmt;
 
@@ -26,28 +26,29 @@ pub mod argo;
 pub mod flagger;
 pub mod kayenta;
 
-/// Nothing looks more often than this, whatever it is told: a rule that looks all the time would never let time pass.
-const SHORTEST: Span = Span::from_secs(1);
+/// The shortest time between two looks of a rule. Without it a rule with an interval of zero would look at the same
+/// instant forever.
+const MIN_INTERVAL: Span = Span::from_secs(1);
 
-/// What Flagger calls the percentage of requests that succeed, and others after it.
+/// Flagger's name for the percentage of successful requests, also used for other rules.
 pub const SUCCESS: &str = "request-success-rate";
 
-/// What a query came to.
+/// The answer to a rule's query.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum RivalAnswer {
-    /// A number. (Not a NaN.)
+    /// A number other than NaN, in the unit of the rule's metric.
     Value(f64),
-    /// NaN: a ratio of nothing to nothing.
+    /// NaN, as for a ratio without requests.
     NotANumber,
-    /// An answer with nothing in it: no series.
+    /// An answer without any series.
     Empty,
-    /// No answer: refused, timed out, or an error.
+    /// No answer: the query was refused, timed out or failed.
     Refused,
 }
 
 impl RivalAnswer {
-    /// The number, if it is one.
+    /// Returns the number of a [`RivalAnswer::Value`], and `None` for the other answers.
     pub fn value(self) -> Option<f64> {
         match self {
             RivalAnswer::Value(value) => Some(value),
@@ -67,86 +68,87 @@ impl fmt::Display for RivalAnswer {
     }
 }
 
-/// Whoever answers a rule's queries.
+/// A source of answers to the queries of a rule.
 pub trait RivalSource {
-    /// What the query of `metric` (the rule's own name for it) comes to for one arm at this instant.
+    /// Answers the query of `metric`, by the rule's name for it, for one arm at an instant.
     fn ask(&self, metric: &str, side: Arm, at: Timestamp) -> RivalAnswer;
 }
 
-/// A rule that decides about a rollout by looking at it now and then.
+/// A rule that decides about a rollout by repeated looks at its metrics.
 pub trait RivalRule {
-    /// When it wants to look; `None`: it has ended.
+    /// Returns the time of the rule's next look; `None` once it has ended.
     fn next_look(&self) -> Option<Timestamp>;
-    /// It looks.
+    /// Performs a look at the instant `at`, which may end the rule.
     fn look(&mut self, at: Timestamp, source: &dyn RivalSource);
-    /// How it has ended, if it has.
+    /// Returns the rule's outcome; `None` until it has ended.
     fn outcome(&self) -> Option<&RivalOutcome>;
 }
 
-/// How a rule has ended.
+/// The end of a rule.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct RivalOutcome {
-    /// What it did.
+    /// The rule's decision about the canary.
     pub end: RivalEnd,
-    /// When.
+    /// The time of the look that ended the rule.
     pub at: Timestamp,
-    /// For what reason.
-    pub why: Why,
+    /// The reason for the decision.
+    pub why: RivalReason,
 }
 
-/// What a rule does at its end.
+/// The decision with which a rule ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum RivalEnd {
-    /// The canary becomes the stable, as far as this rule is concerned.
+    /// The canary becomes the stable.
     Promoted,
-    /// The canary is taken back.
+    /// The canary is rolled back.
     RolledBack,
-    /// It stops and waits for a person.
+    /// The rollout stops and waits for a person.
     Held,
 }
 
-/// Why a rule has ended.
+/// The reason for a rule's decision.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "why", rename_all = "kebab-case")]
-pub enum Why {
-    /// It had looked for as long as it looks, and nothing was against the canary.
+pub enum RivalReason {
+    /// The analysis ended at its own end without too many failures.
     Done,
-    /// A metric was on the wrong side (or the rule takes what it saw for that) more often than is allowed.
+    /// A metric failed more often than is allowed. Some rules count a missing answer as a failure.
     Failed {
-        /// Which metric failed last.
+        /// The name of the metric that failed last.
         metric: String,
-        /// What was seen then.
+        /// The answer at the last failure.
         saw: RivalAnswer,
-        /// So often it had failed …
+        /// The number of failures.
         times: u32,
-        /// … and so often it may.
+        /// The number of allowed failures.
         allowed: u32,
     },
-    /// Neither of a metric's two conditions held, more often than is allowed; or it ended with neither limit reached.
+    /// Neither of a metric's two conditions held more often than is allowed, or the metric ended with neither limit
+    /// reached.
     Inconclusive {
-        /// Which metric.
+        /// The name of the metric.
         metric: String,
-        /// So often …
+        /// The number of inconclusive measurements.
         times: u32,
-        /// … and so often it may be.
+        /// The number of allowed inconclusive measurements.
         allowed: u32,
     },
-    /// It could not see, too often in a row.
+    /// Queries failed too often in a row.
     Blind {
-        /// Which metric it could not see.
+        /// The name of the metric whose query failed.
         metric: String,
-        /// So often in a row …
+        /// The number of consecutive failed queries.
         times: u32,
-        /// … and so often it may be.
+        /// The number of allowed consecutive failed queries.
         allowed: u32,
     },
-    /// A score and what it is held against.
+    /// The score was compared with the required score.
     Scored {
-        /// From 0 to 100.
+        /// The score, from 0 to 100.
         score: f64,
-        /// The least that it had to be.
+        /// The required score, from 0 to 100.
         least: f64,
     },
 }
@@ -161,20 +163,20 @@ impl fmt::Display for RivalEnd {
     }
 }
 
-impl fmt::Display for Why {
+impl fmt::Display for RivalReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Why::Done => f.write_str("it had looked to its end and nothing was against it"),
-            Why::Failed { metric, saw, times, allowed } => {
-                write!(f, "{metric} failed {times} times, {allowed} are allowed; the last time it saw {saw}")
+            RivalReason::Done => f.write_str("the analysis ended without too many failures"),
+            RivalReason::Failed { metric, saw, times, allowed } => {
+                write!(f, "{metric} failed {times} times, {allowed} are allowed; the last answer was {saw}")
             }
-            Why::Inconclusive { metric, times, allowed } => {
+            RivalReason::Inconclusive { metric, times, allowed } => {
                 write!(f, "{metric} was inconclusive {times} times, {allowed} are allowed")
             }
-            Why::Blind { metric, times, allowed } => {
-                write!(f, "{metric} could not be seen {times} times in a row, {allowed} are allowed")
+            RivalReason::Blind { metric, times, allowed } => {
+                write!(f, "{metric} could not be queried {times} times in a row, {allowed} are allowed")
             }
-            Why::Scored { score, least } => write!(f, "it scored {score}, and had to score at least {least}"),
+            RivalReason::Scored { score, least } => write!(f, "the score was {score}, at least {least} is required"),
         }
     }
 }
@@ -195,19 +197,19 @@ mod testing {
         Timestamp::from_second(60 * n).unwrap()
     }
 
-    /// A source with its answers written down.
+    /// A source with given answers.
     pub struct Scripted(Box<dyn Fn(Timestamp) -> RivalAnswer>);
 
     impl Scripted {
-        /// One answer a minute.
+        /// Makes a source with one answer per minute, and empty answers afterwards.
         pub fn by_minute(answers: &[RivalAnswer]) -> Scripted {
             let answers = answers.to_vec();
-            let of = move |at: Timestamp| answers.get((at.as_second() / 60) as usize).copied();
-            Scripted(Box::new(move |at| of(at).unwrap_or(RivalAnswer::Empty)))
+            let answer_at = move |at: Timestamp| answers.get((at.as_second() / 60) as usize).copied();
+            Scripted(Box::new(move |at| answer_at(at).unwrap_or(RivalAnswer::Empty)))
         }
 
-        /// The same answer at all times but from `from` until `to`, when nobody answers.
-        pub fn away(from: Timestamp, to: Timestamp, otherwise: RivalAnswer) -> Scripted {
+        /// Makes a source with a constant answer and an outage from `from` until `to`.
+        pub fn with_outage(from: Timestamp, to: Timestamp, otherwise: RivalAnswer) -> Scripted {
             Scripted(Box::new(move |at| if at >= from && at < to { RivalAnswer::Refused } else { otherwise }))
         }
     }
@@ -218,8 +220,8 @@ mod testing {
         }
     }
 
-    /// What becomes of a rule that looks until shortly before `end`.
-    pub fn played(rule: &mut dyn RivalRule, source: &dyn RivalSource, end: Timestamp) -> Option<RivalOutcome> {
+    /// Runs a rule until just before `end` and returns its outcome.
+    pub fn run_until(rule: &mut dyn RivalRule, source: &dyn RivalSource, end: Timestamp) -> Option<RivalOutcome> {
         while let Some(at) = rule.next_look().filter(|at| *at < end) {
             rule.look(at, source);
         }

@@ -1,94 +1,107 @@
-//! A broker of plain values: partitions of events with their committed offsets, and transactions over those offsets and
-//! whatever else is written.
+//! A model of Kafka's transactions: partitions of events with committed offsets, and transactions over offsets and
+//! data.
 //!
-//! A transaction is written whole or not at all; whoever asked for it may not hear which. `init` gives its caller the next
-//! producer epoch of a partition, after which no older producer can write or end anything, and ends what an older one has
-//! left open.
+//! A transaction is written completely or not at all; the producer may not receive the answer. `init` gives its caller
+//! the next epoch of a partition. It aborts the transaction that an older producer has left open, and no older producer
+//! can write or end a transaction afterwards.
 //!
-//! What is written is the user's own ([`Topics`]): the simulator writes states of engines, a script writes words. Scripts
-//! are played to a real Kafka too (`tests/support/broker_script.rs`), and both must give the same answers: so what the
-//! simulator believes of Kafka is what Kafka does.
+//! The type of the data is the user's ([`Topics`]): the simulator writes states of engines, a script writes texts. The
+//! same scripts run on a real Kafka (`testkit/src/broker_script.rs`), and both must give the same answers, which
+//! shows that the model agrees with Kafka.
 
-/// What is written to a partition beside offsets.
+/// The data that transactions write to a partition, in addition to the offset.
 pub trait Topics: Default {
-    /// What producers of events send.
+    /// The type of the events that are consumed.
     type Event;
-    /// What one transaction writes.
+    /// The type of one transaction's data.
     type Writes;
 
+    /// Applies the data of a committed transaction.
     fn write(&mut self, writes: &Self::Writes);
 
-    /// Whether that is nothing at all.
-    fn nothing(writes: &Self::Writes) -> bool;
+    /// Returns whether a transaction's data is empty.
+    fn is_empty(writes: &Self::Writes) -> bool;
 }
 
-/// All that one transaction writes.
+/// The contents of one transaction.
 #[derive(Default)]
-pub struct Batch<W> {
+pub struct TransactionBatch<W> {
+    /// The index of the next event to consume; `None` leaves the committed offset unchanged.
     pub next_offset: Option<usize>,
+    /// The data to write.
     pub writes: W,
 }
 
-/// A producer: the one with the latest epoch of its partition may write.
+/// A producer of one partition. Only the producer with the latest epoch of its partition may write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Producer {
+    /// The index of the producer's partition.
     pub partition: usize,
     epoch: u64,
 }
 
-/// What the broker does with a commit.
+/// The simulated result of a commit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fate {
-    /// It is written, and the producer hears so.
+    /// The transaction is committed, and the producer receives the answer.
     Written,
-    /// It is written, and the producer hears nothing.
+    /// The transaction is committed, but the producer receives no answer.
     WrittenUnheard,
-    /// It is aborted; the producer hears nothing.
+    /// The transaction is aborted, and the producer receives no answer.
     Lost,
 }
 
+/// The producer's knowledge of the result of a commit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Answer {
+pub enum CommitAnswer {
+    /// The transaction is committed.
     Written,
+    /// There was no answer: the transaction may or may not be committed.
     Unknown,
+    /// The producer is fenced, and the transaction is not committed.
     Fenced,
 }
 
-/// Somebody else has the partition.
+/// The refusal of an operation because a newer producer owns the partition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Fenced;
 
-pub struct Partition<T: Topics> {
+/// The state of one partition.
+pub struct PartitionLog<T: Topics> {
+    /// All events, in the order in which they were appended.
     pub events: Vec<T::Event>,
-    /// The first event that is not consumed yet.
+    /// The committed offset: the index of the first event that is not consumed.
     pub offset: usize,
-    /// What is committed.
+    /// The committed data.
     pub topics: T,
-    /// What is written and neither committed nor aborted: nobody reads it.
-    pub open: Option<Batch<T::Writes>>,
+    /// The open transaction, which readers don't see; `None` if there is none.
+    pub open: Option<TransactionBatch<T::Writes>>,
     epoch: u64,
 }
 
+/// A broker with a fixed number of partitions.
 pub struct Broker<T: Topics> {
-    partitions: Vec<Partition<T>>,
+    partitions: Vec<PartitionLog<T>>,
 }
 
 impl<T: Topics> Broker<T> {
+    /// Makes a broker with empty partitions.
     pub fn new(partitions: usize) -> Self {
-        let empty = |_| Partition { events: Vec::new(), offset: 0, topics: T::default(), open: None, epoch: 0 };
+        let empty = |_| PartitionLog { events: Vec::new(), offset: 0, topics: T::default(), open: None, epoch: 0 };
         Self { partitions: (0..partitions).map(empty).collect() }
     }
 
-    pub fn at(&self, partition: usize) -> &Partition<T> {
+    /// Returns the state of a partition, which must exist.
+    pub fn at(&self, partition: usize) -> &PartitionLog<T> {
         &self.partitions[partition]
     }
 
-    /// An event from outside, which is there at once.
+    /// Appends an event outside of any transaction; it is visible at once.
     pub fn append(&mut self, partition: usize, event: T::Event) {
         self.partitions[partition].events.push(event);
     }
 
-    /// A producer with the next epoch.
+    /// Returns a producer with the next epoch of a partition. Fences older producers and aborts the open transaction.
     pub fn init(&mut self, partition: usize) -> Producer {
         let at = &mut self.partitions[partition];
         at.epoch += 1;
@@ -96,35 +109,43 @@ impl<T: Topics> Broker<T> {
         Producer { partition, epoch: at.epoch }
     }
 
-    /// Writes all of `batch`, or nothing; it comes back if it is written.
+    /// Performs a whole transaction with a given fate. Returns the producer's answer, and the batch if it was
+    /// committed.
     pub fn commit(
         &mut self,
         producer: Producer,
-        batch: Batch<T::Writes>,
+        batch: TransactionBatch<T::Writes>,
         fate: Fate,
-    ) -> (Answer, Option<Batch<T::Writes>>) {
-        // The client sends no request for a transaction with nothing in it, so nobody hears that it is fenced either.
-        if batch.next_offset.is_none() && T::nothing(&batch.writes) {
-            return (if fate == Fate::Written { Answer::Written } else { Answer::Unknown }, None);
+    ) -> (CommitAnswer, Option<TransactionBatch<T::Writes>>) {
+        // The client sends no request for an empty transaction, so a fenced producer does not notice it either.
+        if batch.next_offset.is_none() && T::is_empty(&batch.writes) {
+            return (if fate == Fate::Written { CommitAnswer::Written } else { CommitAnswer::Unknown }, None);
         }
         let ended = self.produce(producer, batch).and_then(|()| self.end(producer, fate != Fate::Lost));
         match (ended, fate) {
-            (Err(Fenced), _) => (Answer::Fenced, None),
-            (Ok(written), Fate::Written) => (Answer::Written, written),
-            (Ok(written), Fate::WrittenUnheard | Fate::Lost) => (Answer::Unknown, written),
+            (Err(Fenced), _) => (CommitAnswer::Fenced, None),
+            (Ok(written), Fate::Written) => (CommitAnswer::Written, written),
+            (Ok(written), Fate::WrittenUnheard | Fate::Lost) => (CommitAnswer::Unknown, written),
         }
     }
 
-    /// Begins a transaction and leaves it open.
-    pub fn produce(&mut self, producer: Producer, batch: Batch<T::Writes>) -> Result<(), Fenced> {
+    /// Begins a transaction, writes `batch` and leaves the transaction open. The producer must have no other open one.
+    ///
+    /// # Errors
+    /// [`Fenced`] if the partition has a newer producer.
+    pub fn produce(&mut self, producer: Producer, batch: TransactionBatch<T::Writes>) -> Result<(), Fenced> {
         let at = self.current(producer)?;
-        assert!(at.open.is_none(), "a producer has one transaction at a time");
+        assert!(at.open.is_none(), "the producer has an open transaction; end it first");
         at.open = Some(batch);
         Ok(())
     }
 
-    /// Commits what is open, or aborts it; it comes back if it is written.
-    pub fn end(&mut self, producer: Producer, commit: bool) -> Result<Option<Batch<T::Writes>>, Fenced> {
+    /// Commits or aborts the open transaction. Returns its batch if it was committed, and `None` if it was aborted or
+    /// there is no open transaction.
+    ///
+    /// # Errors
+    /// [`Fenced`] if the partition has a newer producer.
+    pub fn end(&mut self, producer: Producer, commit: bool) -> Result<Option<TransactionBatch<T::Writes>>, Fenced> {
         let at = self.current(producer)?;
         let Some(batch) = at.open.take().filter(|_| commit) else { return Ok(None) };
         at.offset = batch.next_offset.unwrap_or(at.offset);
@@ -132,7 +153,8 @@ impl<T: Topics> Broker<T> {
         Ok(Some(batch))
     }
 
-    fn current(&mut self, producer: Producer) -> Result<&mut Partition<T>, Fenced> {
+    /// Returns the producer's partition, unless the producer is fenced.
+    fn current(&mut self, producer: Producer) -> Result<&mut PartitionLog<T>, Fenced> {
         let at = &mut self.partitions[producer.partition];
         if producer.epoch == at.epoch { Ok(at) } else { Err(Fenced) }
     }

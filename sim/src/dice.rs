@@ -1,27 +1,27 @@
-//! Whole numbers from a seed: the choices that a simulation makes.
+//! Random choices of a simulation, determined by a seed.
 
 use bellwether_core::dice::split_mix;
 
-/// A deterministic generator; the value is its state, which begins as the seed.
+/// A deterministic generator of random choices. The value is its state, which starts as the seed.
 pub struct Dice(pub u64);
 
 impl Dice {
-    fn roll(&mut self) -> u64 {
+    fn next(&mut self) -> u64 {
         split_mix(&mut self.0)
     }
 
-    /// A number from 0 to `n - 1`; `n` is at least 1.
+    /// Returns a number from 0 to `n - 1`; `n` is at least 1.
     pub fn below(&mut self, n: u64) -> u64 {
-        self.roll() % n
+        self.next() % n
     }
 
-    /// `true` in `percent` of 100 draws.
+    /// Returns `true` with a probability of `percent` in 100.
     pub fn chance(&mut self, percent: u64) -> bool {
         self.below(100) < percent
     }
 
-    /// One element of a list that is not empty.
-    pub fn pick<'a, T>(&mut self, of: &'a [T]) -> &'a T {
-        &of[self.below(of.len() as u64) as usize]
+    /// Returns a random element of a list, which must not be empty.
+    pub fn pick<'a, T>(&mut self, list: &'a [T]) -> &'a T {
+        &list[self.below(list.len() as u64) as usize]
     }
 }

@@ -1,36 +1,55 @@
-//! Worlds of plain values, in which the engine is driven without a cluster, a broker or a clock.
+//! A simulated world of plain values in which the engine runs without a cluster, a broker or a clock.
 //!
-//! [`model`] is a cluster with workloads, pods, routes and a registry of models; the demo runs on it. [`story`] drives one
-//! engine in it, second by second. [`broker`] is a model of Kafka's transactions, which the real Kafka is compared with.
-//! [`simulator`] puts all of it together under seeded faults and asserts the invariants after every commit and write. [`polls`]
-//! draws the counts of simulated rollouts, and [`judged`] lets the sequential judge look at them.
+//! The daemon's decisions are made by the pure engine of `bellwether-core`. This crate has models of its surroundings,
+//! so that tests and the demo can run hours of a rollout in milliseconds, with any fault and with the same result every
+//! time.
+//!
+//! | module | purpose | users |
+//! | --- | --- | --- |
+//! | [`dice`] | random choices from a seed | the simulator, the scripts of brokers |
+//! | [`model`] | a cluster with workloads, pods, routes and a registry of models | the demo, stories, the simulator |
+//! | [`story`] | one engine with one workload, driven second by second | the core's lifecycle tests |
+//! | [`broker`] | Kafka's transactions and fencing; tests compare it with a real Kafka | the simulator, the journal's tests |
+//! | [`simulator`] | the whole world under seeded faults, with assertions of the invariants | the tests of this crate |
+//! | [`polls`] | counts of simulated rollouts with known error rates | the tests of error rates, the lab's benchmark |
+//! | [`judged`] | the sequential judge on these counts | the tests of error rates, the lab's tests |
+//! | [`counting`] | a significance test for counted errors | the tests of error rates |
+//!
+//! Simulations panic if they can't continue or if an invariant is broken: they run in tests and in the demo, never in
+//! the daemon. Time is an argument and randomness comes from seeds, so a failure can be reproduced from its seed.
 //!
 //! # Examples
 //!
-//! One seed of the simulator, from its first request to the end of its last rollout:
+//! A story with a good version and a bad one:
 //!
-//! ```no_run
-//! use bellwether_sim::simulator::Simulator;
+//! ```
+//! use bellwether_core::rollout::decision::Ending;
+//! use bellwether_sim::story::{Story, images, policy};
+//! use serde_json::json;
 //!
-//! let endings = Simulator::new(17, None).run();
-//! assert!(endings.iter().all(|ending| !ending.is_empty()));
+//! // One step at 10 % for five minutes; at most 5 % of the requests may fail.
+//! let check = json!([{ "metric": "error-rate", "judge": "threshold", "max": "5%", "window": "5m", "every": "30s" }]);
+//! let mut story = Story::new(policy(json!({ "check": check })));
+//!
+//! story.request("v2");
+//! assert_eq!(story.run(3600), Some(Ending::Promoted));
+//!
+//! // By its tag, 20 % of the requests to this version fail.
+//! story.request("v3-err20");
+//! assert_eq!(story.run(3600), Some(Ending::RolledBack));
+//! assert_eq!(story.running(), images("v2"));
 //! ```
 
 pub mod dice;
 pub mod model;
-#[expect(missing_docs, reason = "documented with the simulator")]
 pub mod broker;
-#[expect(missing_docs, clippy::unwrap_used, reason = "a story that can't go on has failed")]
+#[expect(clippy::unwrap_used, reason = "a story that can't continue panics")]
 pub mod story;
-#[expect(missing_docs, clippy::unwrap_used, reason = "a simulation that can't go on has failed")]
+#[expect(clippy::unwrap_used, reason = "a simulation that can't continue panics")]
 pub mod simulator;
 pub mod counting;
-#[expect(
-    missing_docs,
-    clippy::unwrap_used,
-    clippy::disallowed_methods,
-    reason = "a simulation that can't go on has failed"
-)]
+#[expect(clippy::unwrap_used, reason = "a simulation that can't continue panics")]
+#[expect(clippy::disallowed_methods, reason = "the number of runs comes from the environment")]
 pub mod polls;
-#[expect(clippy::unwrap_used, reason = "a simulation that can't go on has failed")]
+#[expect(clippy::unwrap_used, reason = "a simulation that can't continue panics")]
 pub mod judged;

@@ -1,30 +1,33 @@
-//! A cluster made of plain values: what Deployments, their pods and a route do with the effects that the engine asks for.
+//! A deterministic model of a cluster: Deployments, their pods, a route and a registry of models, changed by the
+//! effects of the engine.
 //!
-//! The demo and the simulator live in it. It is deterministic, and simpler than the real one on purpose: a template is its
-//! images, a pod becomes ready a set time after it was asked for, and an image may say of itself that it can't be pulled
-//! or never becomes ready. The real adapter's tests check the same acts against a real API server.
+//! The demo and the simulator use it. It is deliberately simpler than a real cluster: a pod template is a set of
+//! images, a pod becomes ready a fixed time after it was requested, and the tag of an image may say that it can't be
+//! pulled or never becomes ready. The tests of the Kubernetes adapter perform the same acts on a real API server.
 
 use std::collections::BTreeMap;
 
 use bellwether_core::ids::{EffectId, Images, TemplateHash, Weight, Workload, digest};
 use bellwether_core::input::effect::{Act, Effect};
-use bellwether_core::input::event::{Failure, FailureKind, Outcome};
+use bellwether_core::input::event::{FailureKind, Outcome};
 use bellwether_core::input::status::{
     DeploymentStatus, PodProblem, Preflight, PreflightIssue, RouteStatus, WorkloadStatus,
 };
 use bellwether_core::time::{Span, Timestamp};
 
+mod failure;
 mod registry;
 
+use failure::failed;
 pub use registry::ModelRegistry;
 
-/// A cluster made of plain values.
+/// A model of a cluster.
 #[derive(Debug, Clone, Default)]
 pub struct Model {
     workloads: BTreeMap<Workload, Deployed>,
-    /// The registry of the models that go with the images.
+    /// The registry of the models that belong to the images.
     pub models: ModelRegistry,
-    /// Effects that changed something, in order, with the workload and whether they were performed before.
+    /// The ids of the effects that changed something, in order.
     pub changes: Vec<EffectId>,
 }
 
@@ -34,9 +37,13 @@ struct Deployed {
     stable: Set,
     canary: Option<Set>,
     baseline: Option<Set>,
+    /// The canary's weight in the route; `None` if the route does not name the canary.
     routed: Option<Weight>,
+    /// The other field manager that changed the route last.
     route_by: Option<String>,
+    /// The preflight issues that the model reports.
     issues: Vec<PreflightIssue>,
+    /// All templates that the workload has had, by hash.
     templates: BTreeMap<TemplateHash, Images>,
 }
 
@@ -47,41 +54,46 @@ struct Set {
     images: Images,
     replicas: u32,
     generation: i64,
-    /// Pods that are ready whatever happens: those of before the last change.
+    /// The number of pods from before the last change, which stay available until the new ones are.
     kept: u32,
+    /// The time of the last change.
     changed: Timestamp,
+    /// The time from a change until the new pods are available.
     ready_after: Span,
+    /// The other field manager that changed the template last.
     template_by: Option<String>,
+    /// The other field manager that changed the replicas last.
     replicas_by: Option<String>,
 }
 
-/// The hash of a template that is nothing but its images.
+/// Returns the hash of a template, which consists of its images only.
 pub fn template_of(images: &Images) -> TemplateHash {
     let parts: Vec<&str> = images.iter().flat_map(|(container, image)| [container.as_str(), image.as_str()]).collect();
     TemplateHash(digest(&parts)[..16].to_owned())
 }
 
-/// An image whose tag contains this can't be pulled.
+/// A part of an image's tag with which the image can't be pulled.
 pub const NO_PULL: &str = "nopull";
-/// An image whose tag contains this never becomes ready.
+/// A part of an image's tag with which pods never become ready.
 pub const NEVER_READY: &str = "neverready";
-/// An image whose tag contains this becomes ready as a canary, and never as the workload itself.
+/// A part of an image's tag with which pods become ready as a canary, but never as the stable.
 pub const NEVER_TAKEN: &str = "nevertaken";
 
 impl Set {
-    fn says(&self, word: &str) -> bool {
+    fn has_tag(&self, word: &str) -> bool {
         self.images.values().any(|image| image.contains(word))
     }
 
-    fn runs(&self) -> bool {
-        let taken = !self.says(NEVER_TAKEN) || self.uid.ends_with("-canary");
-        !self.says(NO_PULL) && !self.says(NEVER_READY) && taken
+    /// Returns whether pods with these images can become ready.
+    fn can_run(&self) -> bool {
+        let can_run_here = !self.has_tag(NEVER_TAKEN) || self.uid.ends_with("-canary");
+        !self.has_tag(NO_PULL) && !self.has_tag(NEVER_READY) && can_run_here
     }
 
+    /// Returns the number of available pods.
     fn available(&self, now: Timestamp) -> u32 {
-        let in_time = now >= self.ready_after.after(self.changed);
-        let runs = self.runs();
-        if in_time && runs { self.replicas } else { self.kept.min(self.replicas) }
+        let is_due = now >= self.ready_after.after(self.changed);
+        if is_due && self.can_run() { self.replicas } else { self.kept.min(self.replicas) }
     }
 
     fn change(&mut self, images: Images, replicas: u32, now: Timestamp, kept: u32) {
@@ -92,11 +104,11 @@ impl Set {
         self.changed = now;
     }
 
-    fn arm(&self, now: Timestamp) -> DeploymentStatus {
+    fn status(&self, now: Timestamp) -> DeploymentStatus {
         let available = self.available(now);
-        let done = available == self.replicas && self.runs() && now >= self.ready_after.after(self.changed);
+        let done = available == self.replicas && self.can_run() && now >= self.ready_after.after(self.changed);
         let template = template_of(&self.images);
-        let problem = (self.says(NO_PULL) && now >= self.ready_after.after(self.changed)).then(|| PodProblem {
+        let problem = (self.has_tag(NO_PULL) && now >= self.ready_after.after(self.changed)).then(|| PodProblem {
             object: "pod-0".to_owned(),
             reason: "ImagePullBackOff".to_owned(),
             message: format!("Back-off pulling image {:?}", self.images.values().next().map_or("", String::as_str)),
@@ -122,7 +134,7 @@ impl Set {
 }
 
 impl Model {
-    /// Puts a workload in, available at once.
+    /// Adds a workload with available pods. Pods of later changes become available `ready_after` the change.
     pub fn deploy(&mut self, workload: Workload, images: Images, replicas: u32, ready_after: Span) {
         let uid = format!("uid-{}", workload.name);
         let templates = BTreeMap::from([(template_of(&images), images.clone())]);
@@ -151,7 +163,7 @@ impl Model {
         );
     }
 
-    /// Somebody changes the workload's images by hand.
+    /// Changes the stable's images as another field manager.
     pub fn set_images(&mut self, workload: &Workload, images: Images, now: Timestamp) {
         if let Some(deployed) = self.workloads.get_mut(workload) {
             let kept = deployed.stable.available(now);
@@ -162,7 +174,7 @@ impl Model {
         }
     }
 
-    /// Somebody scales the workload; `by` is their field manager.
+    /// Changes the stable's replicas as the field manager `by`.
     pub fn scale(&mut self, workload: &Workload, replicas: u32, by: &str, now: Timestamp) {
         if let Some(deployed) = self.workloads.get_mut(workload) {
             let (kept, images) = (deployed.stable.available(now), deployed.stable.images.clone());
@@ -171,7 +183,7 @@ impl Model {
         }
     }
 
-    /// Somebody writes another image into our canary.
+    /// Changes the canary's images as another field manager.
     pub fn edit_canary(&mut self, workload: &Workload, images: Images, now: Timestamp) {
         if let Some(canary) = self.workloads.get_mut(workload).and_then(|deployed| deployed.canary.as_mut()) {
             let (kept, replicas) = (canary.available(now), canary.replicas);
@@ -180,19 +192,19 @@ impl Model {
         }
     }
 
-    /// Somebody deletes our canary's Deployment; the route goes on naming it.
+    /// Deletes the canary's Deployment; the route still names it.
     pub fn delete_canary(&mut self, workload: &Workload) {
         if let Some(deployed) = self.workloads.get_mut(workload) {
             deployed.canary = None;
         }
     }
 
-    /// Somebody deletes the fresh baseline, if there is one.
+    /// Deletes the baseline's Deployment. Returns whether there was one.
     pub fn delete_baseline(&mut self, workload: &Workload) -> bool {
         self.workloads.get_mut(workload).is_some_and(|deployed| deployed.baseline.take().is_some())
     }
 
-    /// Somebody writes another share into the route, or takes our reference out of it.
+    /// Changes the canary's weight in the route as another field manager; `None` removes the canary from the route.
     pub fn edit_route(&mut self, workload: &Workload, weight: Option<Weight>) {
         if let Some(deployed) = self.workloads.get_mut(workload).filter(|deployed| deployed.routed.is_some()) {
             deployed.routed = weight;
@@ -200,7 +212,7 @@ impl Model {
         }
     }
 
-    /// All pods of the workload itself die, for as long as nobody changes it.
+    /// Makes all pods of the stable unavailable, until [`Model::mend_stable`] or for a week.
     pub fn break_stable(&mut self, workload: &Workload, now: Timestamp) {
         if let Some(deployed) = self.workloads.get_mut(workload) {
             deployed.stable.kept = 0;
@@ -209,31 +221,32 @@ impl Model {
         }
     }
 
-    /// They come back.
+    /// Lets the stable's pods become available again, `ready_after` its last change.
     pub fn mend_stable(&mut self, workload: &Workload, ready_after: Span) {
         if let Some(deployed) = self.workloads.get_mut(workload) {
             deployed.stable.ready_after = ready_after;
         }
     }
 
-    /// What stands in the way of a canary, from now on.
+    /// Sets the preflight issues that the workload has from now on.
     pub fn obstruct(&mut self, workload: &Workload, issues: Vec<PreflightIssue>) {
         if let Some(deployed) = self.workloads.get_mut(workload) {
             deployed.issues = issues;
         }
     }
 
-    /// Somebody deletes the workload; its canary goes with it.
+    /// Deletes the workload with its canary and baseline.
     pub fn delete(&mut self, workload: &Workload) {
         self.workloads.remove(workload);
     }
 
-    /// The workloads, in order.
+    /// Returns the workloads in ascending order.
     pub fn workloads(&self) -> impl Iterator<Item = &Workload> {
         self.workloads.keys()
     }
 
-    /// The canary's share of the traffic, as it really is.
+    /// Returns the canary's real share of the traffic, from 0 to 1: the weight of the route, or without a route the
+    /// share of the available pods.
     pub fn share(&self, workload: &Workload, now: Timestamp) -> f64 {
         let Some(deployed) = self.workloads.get(workload) else { return 0.0 };
         let Some(canary) = &deployed.canary else { return 0.0 };
@@ -241,34 +254,35 @@ impl Model {
             Some(weight) => weight.as_share(),
             None => {
                 let pods = |set: &Set| f64::from(set.available(now));
-                let (c, s) = (pods(canary), pods(&deployed.stable) + deployed.baseline.as_ref().map_or(0.0, pods));
-                if c + s == 0.0 { 0.0 } else { c / (c + s) }
+                let other = pods(&deployed.stable) + deployed.baseline.as_ref().map_or(0.0, pods);
+                let all = pods(canary) + other;
+                if all == 0.0 { 0.0 } else { pods(canary) / all }
             }
         }
     }
 
-    /// The workload as it stands.
+    /// Returns the workload's status.
     pub fn status(&self, workload: &Workload, now: Timestamp) -> WorkloadStatus {
         let Some(deployed) = self.workloads.get(workload) else {
             return WorkloadStatus::ABSENT;
         };
         WorkloadStatus {
-            stable: Some(deployed.stable.arm(now)),
-            canary: deployed.canary.as_ref().map(|canary| canary.arm(now)),
-            baseline: deployed.baseline.as_ref().map(|baseline| baseline.arm(now)),
+            stable: Some(deployed.stable.status(now)),
+            canary: deployed.canary.as_ref().map(|canary| canary.status(now)),
+            baseline: deployed.baseline.as_ref().map(|baseline| baseline.status(now)),
             route: deployed.routed.map(|weight| RouteStatus { weight, accepted: true }),
             route_by: deployed.route_by.clone(),
         }
     }
 
-    /// Does what `effect` asks, once: what is so already is not done again.
+    /// Performs an effect and returns its outcome. A change that is already in place is not made again.
     pub fn perform(&mut self, effect: &Effect, now: Timestamp) -> Outcome {
         if let Act::Model { environment, model, what } = &effect.act {
             return self.models.perform(&effect.id, environment, model, what);
         }
         let preflight = self.status(&effect.workload, now);
         let Some(deployed) = self.workloads.get_mut(&effect.workload) else {
-            // What is gone needs no clearing away.
+            // Removing the canary of a deleted workload succeeds.
             return match effect.act {
                 Act::RemoveCanary { .. } | Act::Notify { .. } => Outcome::Done,
                 Act::Preflight { .. }
@@ -291,11 +305,10 @@ impl Model {
             Act::Model { .. } | Act::Notify { .. } | Act::Note { .. } => false,
             Act::ApplyCanary { images, replicas, traffic, baseline, .. } => {
                 let fresh = *baseline && deployed.apply_baseline(*replicas, now);
-                deployed.apply_canary(images, *replicas, *traffic != bellwether_core::policy::Traffic::Replicas, now)
-                    || fresh
+                deployed.apply_canary(images, *replicas, traffic.splits_by_weight(), now) || fresh
             }
             Act::SetWeight { weight, traffic } => {
-                let by_weight = *traffic != bellwether_core::policy::Traffic::Replicas;
+                let by_weight = traffic.splits_by_weight();
                 if by_weight && deployed.routed.is_none() && *weight > Weight::ZERO {
                     return failed(FailureKind::Conflict, "no route sends traffic to the canary".to_owned());
                 }
@@ -305,21 +318,21 @@ impl Model {
                 let mut all = deployed.stable.images.clone();
                 all.extend(images.clone());
                 if all != deployed.stable.images && template_of(&deployed.stable.images) != *from {
-                    let message = "somebody has changed the pod template meanwhile".to_owned();
+                    let message = "the pod template has been changed meanwhile".to_owned();
                     return failed(FailureKind::Conflict, message);
                 }
                 deployed.change_stable(all, now)
             }
             Act::Restore { template, .. } => match deployed.templates.get(template).cloned() {
                 Some(images) => deployed.change_stable(images, now),
-                None => return failed(FailureKind::Refused, format!("nobody knows template {template}")),
+                None => return failed(FailureKind::Refused, format!("template {template} is unknown")),
             },
             Act::RemoveCanary { .. } => {
                 let baseline = deployed.baseline.take().is_some();
-                let was = deployed.canary.take().is_some() || deployed.routed.is_some() || baseline;
+                let existed = deployed.canary.take().is_some() || deployed.routed.is_some() || baseline;
                 deployed.routed = None;
                 deployed.route_by = None;
-                was
+                existed
             }
         };
         if changed {
@@ -329,17 +342,18 @@ impl Model {
     }
 }
 
+// Each method returns whether it changed anything.
 impl Deployed {
     fn apply_canary(&mut self, images: &Images, replicas: u32, by_weight: bool, now: Timestamp) -> bool {
         let mut all = self.stable.images.clone();
         all.extend(images.clone());
         self.templates.insert(template_of(&all), all.clone());
-        let joined = by_weight && self.routed.is_none();
+        let joins_route = by_weight && self.routed.is_none();
         if by_weight {
             self.routed.get_or_insert(Weight::ZERO);
         }
         let uid = format!("{}-canary", self.stable.uid);
-        apply(&mut self.canary, uid, all, replicas, self.stable.ready_after, now) || joined
+        apply(&mut self.canary, uid, all, replicas, self.stable.ready_after, now) || joins_route
     }
 
     fn apply_baseline(&mut self, replicas: u32, now: Timestamp) -> bool {
@@ -357,13 +371,14 @@ impl Deployed {
     }
 }
 
-/// Makes a Deployment of ours, or brings the one that is there to this size and these images; whether that changed anything.
+/// Creates a Deployment, or changes the existing one to this size and these images. Returns whether that changed
+/// anything.
 fn apply(set: &mut Option<Set>, uid: String, images: Images, replicas: u32, ready_after: Span, now: Timestamp) -> bool {
     match set {
-        Some(there) if there.images == images && there.replicas == replicas => return false,
-        Some(there) => {
-            let kept = there.available(now);
-            there.change(images, replicas, now, kept);
+        Some(existing) if existing.images == images && existing.replicas == replicas => return false,
+        Some(existing) => {
+            let kept = existing.available(now);
+            existing.change(images, replicas, now, kept);
         }
         None => {
             let (generation, kept, changed) = (1, 0, now);
@@ -373,8 +388,4 @@ fn apply(set: &mut Option<Set>, uid: String, images: Images, replicas: u32, read
         }
     }
     true
-}
-
-fn failed(kind: FailureKind, message: String) -> Outcome {
-    Outcome::Failed(Failure { kind, message })
 }

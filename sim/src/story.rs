@@ -1,4 +1,4 @@
-//! One engine in a model world under a clock that goes in seconds: what the lifecycle tests are told in.
+//! One engine with one workload in a model cluster, driven second by second: the driver of the core's lifecycle tests.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -16,13 +16,19 @@ use bellwether_core::rollout::Rollout;
 use bellwether_core::rollout::decision::{Decision, Ending};
 use bellwether_core::time::{Span, Timestamp};
 
-/// The grid on which blocks come, in seconds.
+/// The time between two blocks, in seconds.
 pub const GRID: i64 = 15;
 
+/// Returns the workload of all stories, `test/shop/Deployment/web`.
 pub fn workload() -> Workload {
     Workload { cluster: "test".into(), namespace: "shop".into(), kind: WorkloadKind::Deployment, name: "web".into() }
 }
 
+/// Returns the images of a revision with the given tag.
+///
+/// The tag determines the behaviour of its requests: `err5` lets 5 % of them fail, `slow` makes their p95 5 s, and
+/// `late` lets half of them fail after the promotion only. The tags of [`crate::model`] determine the behaviour of its
+/// pods.
 pub fn images(tag: &str) -> Images {
     Images::from([("app".to_owned(), format!("registry.test/shop/web:{tag}"))])
 }
@@ -44,6 +50,7 @@ fn metric(kind: MetricKind, series: Option<&str>) -> Metric {
     }
 }
 
+/// Returns the metrics of all stories: `error-rate`, `response-time` and `availability`.
 pub fn metrics() -> BTreeMap<String, Metric> {
     let hits = Hits { label: Some("code".into()), matches: Some("5..".into()), not: None, series: None };
     BTreeMap::from([
@@ -53,7 +60,7 @@ pub fn metrics() -> BTreeMap<String, Metric> {
     ])
 }
 
-/// A policy from JSON that is laid over a small one.
+/// Returns a small policy whose top-level keys are replaced by those of `changes`. The changed policy must be valid.
 pub fn policy(changes: serde_json::Value) -> Policy {
     let mut json = serde_json::json!({
         "name": "test",
@@ -72,34 +79,48 @@ pub fn policy(changes: serde_json::Value) -> Policy {
     raw.check(&metrics()).unwrap_or_else(|problems| panic!("{problems:#?}"))
 }
 
-/// How the requests of an image fare, by what its tag says: `err5` is 5 % of errors, `slow` is a p95 of 5 s, `late`
-/// turns bad in the guard.
+/// Returns the behaviour of an image by its tag (see [`images`]): the percentage of failed requests, and whether
+/// requests are slow.
 fn behaviour(image: &str, guarding: bool) -> (u64, bool) {
     let errors = image.rsplit_once("err").and_then(|(_, percent)| percent.parse().ok()).unwrap_or(0);
     let errors = if image.contains("late") && guarding { 50 } else { errors };
     (errors, image.contains("slow"))
 }
 
+/// The engine, its cluster and everything that the engine has decided.
 pub struct Story {
+    /// The engine under test.
     pub engine: Engine,
+    /// The cluster, with the workload at revision `v1` and ten pods at the start.
     pub model: Model,
+    /// The current time.
     pub now: Timestamp,
+    /// The traffic in requests per second, over both arms.
     pub rps: u64,
-    /// Prometheus does not answer.
+    /// Whether Prometheus is unavailable, so that all blocks are gaps.
     pub away: bool,
-    /// The API server does not answer.
+    /// Whether the API server is unavailable, so that all effects except messages fail.
     pub api_away: bool,
+    /// The decisions so far.
     pub decisions: Vec<Decision>,
+    /// The effects so far, each of which was attempted once.
     pub effects: Vec<Effect>,
+    /// The messages so far.
     pub messages: Vec<Message>,
-    said: u32,
+    /// The number of commands so far, which numbers their ids.
+    commands: u32,
+    /// The reason of the last told event's transition.
     answer: String,
+    /// The outcomes that the engine has not been told of.
     queue: VecDeque<Event>,
-    seen: Option<WorkloadStatus>,
+    /// The status that the engine was told of last.
+    observed: Option<WorkloadStatus>,
+    /// The errors of canary and stable in hundredths that are carried to the next block.
     carry: (u64, u64),
 }
 
 impl Story {
+    /// Starts a story with a policy, at a fixed time, with 100 requests per second.
     pub fn new(policy: Policy) -> Story {
         let mut model = Model::default();
         model.deploy(workload(), images("v1"), 10, Span::from_secs(5));
@@ -115,21 +136,23 @@ impl Story {
             decisions: Vec::new(),
             effects: Vec::new(),
             messages: Vec::new(),
-            said: 0,
+            commands: 0,
             answer: String::new(),
             queue: VecDeque::new(),
-            seen: None,
+            observed: None,
             carry: (0, 0),
         };
-        story.look();
+        story.observe();
         story
     }
 
+    /// Requests a rollout of the revision with the given tag (see [`images`]).
     pub fn request(&mut self, tag: &str) -> Disposition {
         self.ask(tag, serde_json::json!({}))
     }
 
-    /// A request whose id is its tag, changed by `changes`.
+    /// Requests a rollout of a revision, with the request's keys replaced by those of `changes`. The event's id is the
+    /// tag.
     pub fn ask(&mut self, tag: &str, changes: serde_json::Value) -> Disposition {
         let mut json = serde_json::json!({ "workload": workload(), "images": images(tag) });
         if let (Some(json), Some(changes)) = (json.as_object_mut(), changes.as_object()) {
@@ -140,28 +163,30 @@ impl Story {
         self.tell(Event::Requested { id, time: Some(self.now), request })
     }
 
-    /// A verb, told to the workload unless `changes` say otherwise: what became of it, in words.
+    /// Sends a command with the given verb, such as `pause`, for the workload. `changes` are keys of the command, or of
+    /// the verb for `full`, `approval` and `until`. Returns the disposition and the reason as one sentence.
     pub fn say(&mut self, verb: &str, changes: serde_json::Value) -> (Disposition, String) {
         let mut json = serde_json::json!({ "scope": workload().to_string(), "verb": { "verb": verb } });
         if verb == "promote" {
             json["verb"]["full"] = false.into();
         }
         for (key, value) in changes.as_object().unwrap() {
-            let inner = ["full", "gate", "until"].contains(&key.as_str());
-            if inner { json["verb"][key] = value.clone() } else { json[key] = value.clone() }
+            let belongs_to_verb = ["full", "approval", "until"].contains(&key.as_str());
+            if belongs_to_verb { json["verb"][key] = value.clone() } else { json[key] = value.clone() }
         }
         let command: Command = serde_json::from_value(json).unwrap();
-        self.said += 1;
-        let id = EventId { source: "ann".into(), id: self.said.to_string() };
-        let took = self.tell(Event::Commanded { id, time: Some(self.now), command });
-        (took, self.answer.clone())
+        self.commands += 1;
+        let id = EventId { source: "ann".into(), id: self.commands.to_string() };
+        let disposition = self.tell(Event::Commanded { id, time: Some(self.now), command });
+        (disposition, self.answer.clone())
     }
 
+    /// Returns the workload's rollout, which must exist.
     pub fn rollout(&self) -> &Rollout {
         self.engine.state(&workload()).unwrap().rollout.as_ref().unwrap()
     }
 
-    /// Goes on until the rollout is held for something that is said so.
+    /// Runs until the rollout is held for a reason that contains `why`, for at most three hours, and panics otherwise.
     pub fn run_until_held(&mut self, why: &str) {
         for _ in 0..3 * 3600 {
             self.second();
@@ -172,18 +197,21 @@ impl Story {
         panic!("never held for {why:?}: {:#?}", self.whys());
     }
 
+    /// Gives an event to the engine, performs the resulting effects and gives their outcomes to the engine. Returns the
+    /// disposition of the event.
     pub fn tell(&mut self, event: Event) -> Disposition {
         let transitions = self.engine.step(event, self.now);
-        let took = transitions.first().map_or(Disposition::Ignored, |transition| transition.disposition);
+        let disposition = transitions.first().map_or(Disposition::Ignored, |transition| transition.disposition);
         self.answer = transitions.first().map_or_else(String::new, |transition| transition.reason.to_string());
         self.take(transitions);
         while let Some(event) = self.queue.pop_front() {
             let transitions = self.engine.step(event, self.now);
             self.take(transitions);
         }
-        took
+        disposition
     }
 
+    /// Records the decisions and messages of transitions, and performs their effects.
     fn take(&mut self, transitions: Vec<Transition>) {
         for transition in transitions {
             self.decisions.extend(transition.decisions);
@@ -203,17 +231,18 @@ impl Story {
         }
     }
 
-    fn look(&mut self) {
+    /// Tells the engine of the workload's status if it has changed.
+    fn observe(&mut self) {
         let status = self.model.status(&workload(), self.now);
-        if self.seen.as_ref() != Some(&status) {
-            self.seen = Some(status.clone());
+        if self.observed.as_ref() != Some(&status) {
+            self.observed = Some(status.clone());
             self.tell(Event::Observed { workload: workload(), status: Box::new(status) });
         }
     }
 
-    /// Goes on until a rollout has ended, for at most so long.
-    pub fn run(&mut self, most: u64) -> Option<Ending> {
-        for _ in 0..most {
+    /// Runs until the rollout has ended, for at most `seconds`. Returns its ending, or `None` if it has not ended.
+    pub fn run(&mut self, seconds: u64) -> Option<Ending> {
+        for _ in 0..seconds {
             self.second();
             let rollout = self.engine.state(&workload()).and_then(|state| state.rollout.as_ref());
             if let Some(ending) = rollout.and_then(|rollout| rollout.ending()) {
@@ -223,9 +252,11 @@ impl Story {
         None
     }
 
+    /// Advances the time by one second: observes the cluster, wakes the engine, and measures a block every [`GRID`]
+    /// seconds.
     pub fn second(&mut self) {
         self.now = Span::from_secs(1).after(self.now);
-        self.look();
+        self.observe();
         if self.engine.next_wakeup().is_some_and(|at| at <= self.now) {
             self.tell(Event::Tick);
         }
@@ -237,6 +268,7 @@ impl Story {
         }
     }
 
+    /// Returns the block that ends now. In the guard it has the stable alone.
     fn block(&mut self, guarding: bool) -> Block {
         let (from, to) = (Span::from_secs(GRID as u64).before(self.now), self.now);
         let status = self.model.status(&workload(), self.now);
@@ -261,19 +293,23 @@ impl Story {
         Block::new(from, to, metrics)
     }
 
+    /// Returns the kinds of all decisions so far, as texts.
     pub fn kinds(&self) -> Vec<String> {
         self.decisions.iter().map(|decision| decision.kind.to_string()).collect()
     }
 
+    /// Returns the reasons of all decisions so far, as sentences.
     pub fn whys(&self) -> Vec<&str> {
         self.decisions.iter().map(|decision| decision.why.as_str()).collect()
     }
 
+    /// Returns the images that the stable runs.
     pub fn running(&self) -> Images {
         self.model.status(&workload(), self.now).stable.unwrap().images
     }
 }
 
+/// Returns an arm's reading of a metric for `n` requests.
 fn reading(metric: &str, images: &Images, n: u64, guarding: bool, carry: &mut u64) -> Reading {
     let image = images.values().next().unwrap();
     let (percent, slow) = behaviour(image, guarding);

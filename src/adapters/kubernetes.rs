@@ -1,13 +1,17 @@
-//! Kubernetes, the traffic included: what is asked of it ([`Cluster`]), what is seen in it ([`Kubernetes::watch`]), and
-//! whose pod is whose ([`PodDirectory`]).
+//! The Kubernetes adapter: it performs effects on workloads and their traffic ([`Cluster`]), watches the status of
+//! workloads ([`Kubernetes::watch`]), and tells which arm a pod belongs to ([`PodDirectory`]).
 //!
-//! The adapter acts and reports; it decides nothing about rollouts. Its pure half (what a canary looks like, the
-//! arithmetic of weights, what stands in the way, what an object says) asks no server and is tested without one: [`template`],
-//! [`build`], [`route`], [`preflight`], [`facts`], [`objects`]. The other half reads, compares and writes, one attempt a call.
+//! The adapter acts and reports; it decides nothing about rollouts. Its pure half needs no server and is tested without
+//! one: `template`, `facts`, `kind`, `build`, `router`, `preflight`, `objects`. The other half reads, compares and
+//! writes, with one attempt per call: `server`, `preflight_reads`, `canary`, `stable`, `watch`, `access`.
 //!
-//! Three rules hold for every write. It is fenced: an object that carries a higher `bellwether.dev/epoch` is not touched.
-//! It is repeatable: what is so already is not written again. And it is conditional: what others own is changed by a
-//! JSON Patch that tests what it was worked out from, what is ours by server-side apply with uid and resourceVersion.
+//! Two parts have providers: the kinds of workloads (`kind`) and the routers of the traffic (`router`).
+//!
+//! Three rules hold for every write:
+//! - It is fenced: an object with a higher `bellwether.dev/epoch` is not changed.
+//! - It is repeatable: an object that is as requested is not written again.
+//! - It is conditional: an object of another owner is changed by a JSON Patch that tests the values which it was
+//!   computed from, an object of Bellwether by server-side apply with uid and resourceVersion.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -28,37 +32,41 @@ use tokio_util::sync::CancellationToken;
 use crate::clock::Clock;
 use crate::ports::{Cluster, Epoch, PodDirectory, PodFacts, PodTemplate, StatusSource, Wake};
 
+mod providers;
+mod api_kind;
 mod marks;
 mod template;
 mod patch;
 mod owners;
-mod build;
-mod route;
-mod facts;
-mod preflight;
 mod failure;
+mod facts;
+mod kind;
+mod build;
+mod router;
+mod preflight;
 mod server;
-mod look;
-mod canary;
+mod preflight_reads;
 mod stable;
+mod canary;
 mod objects;
 mod watch;
 mod access;
 
-pub use access::{ApiVerb, REQUIRED};
+pub use access::ApiVerb;
 pub use watch::Readiness;
 
-/// How to reach a cluster.
+/// The `[kubernetes]` part of the configuration.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
 pub struct Options {
-    /// A kubeconfig file; without one, the pod's service account, `KUBECONFIG` and `~/.kube/config` are tried in turn.
+    /// The path of a kubeconfig. Without one, the pod's service account, `KUBECONFIG` and `~/.kube/config` are tried in
+    /// turn.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub kubeconfig: Option<PathBuf>,
-    /// The context of the kubeconfig; without one, its current context.
+    /// The context of the kubeconfig. Without one, its current context is used.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub context: Option<String>,
-    /// The namespaces that are watched; empty: all (which needs a ClusterRole).
+    /// The namespaces that are watched; empty for all, which needs a ClusterRole.
     pub namespaces: Vec<String>,
     /// The deadline of each call.
     pub timeout: Span,
@@ -70,48 +78,48 @@ impl Default for Options {
     }
 }
 
-/// Why there is no client. An API server that does not answer is none of the reasons: that shows in
+/// The reason why no client can be made. An API server that does not answer is not an error here; see
 /// [`Kubernetes::readiness`].
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectError {
     /// The kubeconfig can't be used.
     #[error("kubeconfig {}: {source}", path.display())]
     Kubeconfig {
-        /// Which file.
+        /// The path of the file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The error of the parser.
         source: kube::config::KubeconfigError,
     },
-    /// There is neither a service account nor a kubeconfig that can be used.
-    #[error("no service account, and no kubeconfig that can be used: {0}")]
-    Nothing(#[source] kube::config::KubeconfigError),
+    /// There is neither a service account nor a usable kubeconfig.
+    #[error("there is no service account and no usable kubeconfig: {0}")]
+    NoCredentials(#[source] kube::config::KubeconfigError),
     /// The credentials can't be used.
     #[error("the Kubernetes client can't be made: {0}")]
     Client(#[source] kube::Error),
 }
 
-/// One cluster. Cloning it is cheap: the clones share the connection and what has been seen.
+/// The client of one cluster. Clones share the connection and the watched objects.
 #[derive(Clone)]
 pub struct Kubernetes {
     cluster: Arc<str>,
     namespaces: Arc<[String]>,
     server: server::Server,
-    seen: Arc<watch::ClusterCache>,
+    cache: Arc<watch::ClusterCache>,
     clock: Arc<dyn Clock>,
 }
 
 impl Kubernetes {
-    /// A client for the cluster that is called `cluster_name` in workloads. Asks the API server nothing yet.
+    /// Makes a client for the cluster that workloads call `cluster_name`. Makes no call to the API server.
     ///
     /// # Errors
-    /// The configuration or the credentials can't be used.
+    /// The kubeconfig or the credentials can't be used.
     pub async fn connect(
         options: &Options,
         cluster_name: &str,
         clock: Arc<dyn Clock>,
     ) -> Result<Kubernetes, ConnectError> {
         let mut config = config(options).await?;
-        // One attempt a call: whether and when there is another is decided by whoever committed the intent.
+        // One attempt per call: the engine decides on further attempts.
         config.default_retry = false;
         config.connect_timeout = Some(options.timeout.to_std());
         let client = Client::try_from(config).map_err(ConnectError::Client)?;
@@ -123,43 +131,45 @@ impl Kubernetes {
                 timeout: options.timeout.to_std(),
                 cluster_wide: options.namespaces.is_empty(),
             },
-            seen: Arc::default(),
+            cache: Arc::default(),
             clock,
         })
     }
 
-    /// Watches until `cancel` says so, or until nobody listens to `wakes` any more. Workloads that `wanted` turns down are
-    /// not reported.
+    /// Watches until `cancel` is cancelled or the receiver of `wakes` is dropped. Reports the workloads for which
+    /// `wanted` returns `true`.
     pub async fn watch(
         &self,
         wanted: impl Fn(&Workload) -> bool + Send + Sync + 'static,
         wakes: mpsc::Sender<Wake>,
         cancel: CancellationToken,
     ) {
-        let Self { cluster, namespaces, server, seen, clock } = self;
+        let Self { cluster, namespaces, server, cache, clock } = self;
         let scope = watch::WatchScope { cluster, namespaces, wanted: Box::new(wanted) };
-        watch::run(server, scope, seen, &**clock, &wakes, &cancel).await;
+        watch::run(server, scope, cache, &**clock, &wakes, &cancel).await;
     }
 
-    /// Whether the watches can be relied on.
+    /// Returns the state of the watches.
     pub fn readiness(&self) -> Readiness {
-        self.seen.readiness()
+        self.cache.readiness()
     }
 
-    /// The workloads that the watches have seen, canaries apart.
+    /// Returns the workloads that the watches have found. Objects that Bellwether created are no workloads.
     pub fn workloads(&self) -> Vec<Workload> {
-        self.seen.with(|objects| objects.all_workloads(&self.cluster))
+        self.cache.with(|objects| objects.all_workloads(&self.cluster))
     }
 
-    /// One fresh look at a workload, and at what stands in the way of a canary by this policy. Reads only.
+    /// Reads a workload's status and finds the issues of a canary under this policy. Writes nothing.
     ///
     /// # Errors
     /// A read failed.
     pub async fn preflight(&self, workload: &Workload, policy: &Policy) -> Result<Preflight, Failure> {
-        Ok(Box::pin(look::preflight(&self.server, workload, &policy.traffic, policy.fresh_baseline)).await?.0)
+        Ok(Box::pin(preflight_reads::preflight(&self.server, workload, &policy.traffic, policy.fresh_baseline))
+            .await?
+            .0)
     }
 
-    /// The verbs that our account lacks; `namespace: None` asks for all namespaces at once.
+    /// Returns the API verbs that the account lacks in a namespace; without a namespace, in all of them.
     ///
     /// # Errors
     /// The API server did not answer.
@@ -167,6 +177,7 @@ impl Kubernetes {
         access::missing(&self.server, namespace).await
     }
 
+    /// Performs an effect. Returns its outcome and the pod templates of a preflight.
     async fn act(
         &self,
         effect: &Effect,
@@ -181,7 +192,7 @@ impl Kubernetes {
         match &effect.act {
             Act::Preflight { traffic, baseline } => {
                 let (preflight, templates) =
-                    Box::pin(look::preflight(server, &effect.workload, traffic, *baseline)).await?;
+                    Box::pin(preflight_reads::preflight(server, &effect.workload, traffic, *baseline)).await?;
                 return Ok((Outcome::Preflight(Box::new(preflight)), templates));
             }
             Act::ApplyCanary { stable_uid, images, replicas, traffic, baseline } => {
@@ -198,11 +209,11 @@ impl Kubernetes {
                 stable::restore(server, effect, epoch, stable_uid, hash, template).await?;
             }
             Act::Note { warning, reason, note } => {
-                let what = stable::Note { warning: *warning, reason, note, at: self.clock.now() };
-                stable::note(server, effect, &what).await?;
+                let note = stable::Note { warning: *warning, reason, note, at: self.clock.now() };
+                stable::note(server, effect, &note).await?;
             }
             Act::Probe { .. } | Act::Model { .. } | Act::Notify { .. } => {
-                let message = format!("{} is nothing that Kubernetes can do", effect.act.name());
+                let message = format!("the Kubernetes adapter does not perform {}", effect.act.name());
                 return Err(failure::new(FailureKind::Refused, message));
             }
         }
@@ -217,10 +228,10 @@ async fn config(options: &Options) -> Result<Config, ConnectError> {
         let file = Kubeconfig::read_from(path).map_err(failed)?;
         return Config::from_custom_kubeconfig(file, &chosen).await.map_err(failed);
     }
-    // A context is a kubeconfig's: whoever names one does not mean the pod's account.
+    // A context belongs to a kubeconfig, so a configured one excludes the pod's service account.
     match Config::incluster() {
         Ok(config) if options.context.is_none() => Ok(config),
-        _ => Config::from_kubeconfig(&chosen).await.map_err(ConnectError::Nothing),
+        _ => Config::from_kubeconfig(&chosen).await.map_err(ConnectError::NoCredentials),
     }
 }
 
@@ -238,17 +249,17 @@ impl Cluster for Kubernetes {
 
 impl PodDirectory for Kubernetes {
     fn locate(&self, namespace: &str, pod: &str) -> Option<PodFacts> {
-        self.seen.with(|objects| objects.locate(namespace, pod))
+        self.cache.with(|objects| objects.locate(namespace, pod))
     }
 
     fn service(&self, workload: &Workload) -> Option<(String, u16)> {
-        self.seen.with(|objects| objects.service(workload))
+        self.cache.with(|objects| objects.service(workload))
     }
 }
 
 impl StatusSource for Kubernetes {
     fn resend(&self) {
-        self.seen.ask(self.workloads());
+        self.cache.resend(self.workloads());
     }
 }
 

@@ -1,9 +1,9 @@
-//! A whole world in memory: a cluster, its traffic and the people who are told, behind the same ports as the real ones.
+//! A simulated world in memory for the demo and the daemon's tests: a cluster, its traffic, a metrics store, a model
+//! registry and a notification sink, behind the same ports as the real ones.
 //!
-//! The demo runs in it, and so do tests of the daemon. The cluster is [`bellwether_sim::model`]; what is added here is
-//! traffic: each workload has its requests per second, and an image's tag says how they fare (`err8`: 8 % of errors, `err0.5`:
-//! half a percent, `slow`: a p95 of 7 s, `late`: 30 % of errors once it serves all of the traffic). Which pod has them is left to
-//! dice with a fixed seed, as chance leaves it.
+//! The cluster is [`bellwether_sim::model`]; this module adds traffic. Each workload has its requests per second, and an
+//! image's tag says how they end: `err8` for 8 % of errors, `err0.5` for half a percent, `slow` for a p95 of 7 s, `late` for
+//! 30 % of errors once the version serves all of the traffic. A random generator with a fixed seed spreads them over the pods.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -27,12 +27,12 @@ use crate::ports::{
     BlockSource, Cluster, Epoch, Models, Notify, NotifyError, PodTemplate, QueryProbe, StatusSource, Wake,
 };
 
-/// The blocks of the past.
+/// The length of each block of the past that [`QueryProbe::probe`] learns from.
 const BLOCK: Span = Span::from_secs(15);
-/// How often the world is looked at for changes.
-const LOOK_EVERY: Span = Span::from_secs(1);
+/// The interval at which [`MemoryWorld::watch`] looks for changes.
+const WATCH_INTERVAL: Span = Span::from_secs(1);
 
-/// A world in memory. Clones are the same world.
+/// A handle to a simulated world. Its clones share the same world.
 #[derive(Clone)]
 pub struct MemoryWorld {
     clock: Arc<dyn Clock>,
@@ -42,41 +42,44 @@ pub struct MemoryWorld {
 #[derive(Default)]
 struct Inner {
     model: Model,
+    /// The traffic of each workload, in requests per second.
     rps: BTreeMap<Workload, u64>,
+    /// The status of each workload that was sent last.
     sent: BTreeMap<Workload, WorkloadStatus>,
+    /// The end of each watched workload's newest block.
     last: BTreeMap<Workload, Timestamp>,
-    /// Ten-thousandths of errors that did not make a whole one yet, by image.
+    /// The fraction of an error that is not counted yet, in ten-thousandths, by metric and image.
     carry: BTreeMap<String, u64>,
-    /// Which pod an event falls to.
+    /// The random generator that assigns requests to pods; created on first use.
     dice: Option<Random>,
     messages: Vec<(Workload, Message)>,
 }
 
 impl MemoryWorld {
-    /// An empty one.
+    /// Creates a world without workloads.
     pub fn new(clock: Arc<dyn Clock>) -> MemoryWorld {
         MemoryWorld { clock, inner: Arc::default() }
     }
 
-    /// Puts a workload in, with so many requests per second.
+    /// Adds a workload with its images, its number of replicas and its traffic in requests per second.
     pub fn deploy(&self, workload: &Workload, images: Images, replicas: u32, rps: u64) {
         let mut inner = self.lock();
         inner.model.deploy(workload.clone(), images, replicas, Span::from_secs(20));
         inner.rps.insert(workload.clone(), rps);
     }
 
-    /// What people have been told so far.
+    /// Returns the messages that were sent to people so far, in their order.
     pub fn messages(&self) -> Vec<(Workload, Message)> {
         self.lock().messages.clone()
     }
 
-    /// The images that a workload runs.
+    /// Returns the images that a workload's stable runs; `None` if the workload is unknown.
     pub fn images(&self, workload: &Workload) -> Option<Images> {
         let now = self.clock.now();
         self.lock().model.status(workload, now).stable.map(|arm| arm.images)
     }
 
-    /// Sends what has changed, until nobody listens any more.
+    /// Sends the status of each workload that has changed, until the receiver is closed.
     pub async fn watch(self, wakes: mpsc::Sender<Wake>) {
         loop {
             for (workload, status) in self.changed() {
@@ -88,7 +91,7 @@ impl MemoryWorld {
                     return;
                 }
             }
-            self.clock.sleep_until(LOOK_EVERY.after(self.clock.now())).await;
+            self.clock.sleep_until(WATCH_INTERVAL.after(self.clock.now())).await;
         }
     }
 
@@ -107,7 +110,7 @@ impl MemoryWorld {
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
-        // Plain values: whoever panicked in here left them readable.
+        // Poisoning is harmless: the values are plain and stay readable after a panic.
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -145,7 +148,7 @@ impl QueryProbe for MemoryWorld {
     ) -> Outcome {
         let metrics = metrics.iter().map(|probed| (probed.name.clone(), probed.metric.clone())).collect();
         let now = self.clock.now();
-        let per_process = learn.iter().map(|bad| bad.metric.clone()).collect();
+        let per_process = learn.iter().map(|criterion| criterion.metric.clone()).collect();
         let watch = Watch { per_process, ..Watch::of_stable(workload.clone(), metrics, stable.clone(), now) };
         let mut inner = self.lock();
         let ends = TimeRange::before(now, PAST, BLOCK).ticks().skip(1);
@@ -199,11 +202,12 @@ impl Inner {
             metrics.insert(name.clone(), sample);
         }
         let mut block = Block::new(from, to, metrics);
-        self.tell_pods_apart(&mut block, watch, &status);
+        self.add_pods(&mut block, watch, &status);
         block
     }
 
-    fn tell_pods_apart(&mut self, block: &mut Block, watch: &Watch, status: &WorkloadStatus) {
+    /// Adds the readings of single pods to `block`, for the metrics of which the watch asks for them.
+    fn add_pods(&mut self, block: &mut Block, watch: &Watch, status: &WorkloadStatus) {
         let size = |arm: &Option<DeploymentStatus>| arm.as_ref().map_or(0, |arm| arm.replicas as usize);
         let guarding = watch.canary.is_none();
         for (name, sample) in &block.metrics {
@@ -220,7 +224,8 @@ impl Inner {
         }
     }
 
-    /// What each of so many pods has of it.
+    /// Spreads a reading over `pods` pods at random and returns each pod's part. Returns an empty list unless the reading is
+    /// a ratio or a histogram.
     fn parts(&mut self, reading: &Reading, pods: usize) -> Vec<Reading> {
         let dice = self.dice.get_or_insert_with(|| Random::new(1));
         let mut split = |count: u64| {
@@ -272,7 +277,7 @@ impl Inner {
     }
 }
 
-/// Errors in ten thousand, by what the image's tag says of itself.
+/// Returns the errors per ten thousand requests that the image's tag stands for.
 fn errors_of(image: &str, guarding: bool) -> u64 {
     if image.contains("late") {
         return if guarding { 3000 } else { 0 };

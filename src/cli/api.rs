@@ -1,4 +1,4 @@
-//! The daemon's API as the CLI asks it.
+//! A client of the daemon's HTTP API.
 
 use std::time::Duration;
 
@@ -6,34 +6,34 @@ use anyhow::{Context, bail};
 use bellwether_core::engine::view::RolloutView;
 use reqwest::Url;
 
-/// A daemon.
-pub struct Api {
+/// A client of one daemon.
+pub struct ApiClient {
     client: reqwest::Client,
     base: Url,
 }
 
-impl Api {
-    /// The daemon at `base`.
+impl ApiClient {
+    /// Creates a client for the daemon at `base`, its URL without a path.
     ///
     /// # Errors
-    /// If that is not a URL.
-    pub fn new(base: &str) -> anyhow::Result<Api> {
+    /// `base` is not a URL.
+    pub fn new(base: &str) -> anyhow::Result<ApiClient> {
         crate::telemetry::install_tls();
         let base =
             Url::parse(base).with_context(|| format!("{base:?} is not a URL; write --api http://127.0.0.1:8080"))?;
         let client = reqwest::Client::builder().timeout(Duration::from_secs(10)).build().context("no HTTP client")?;
-        Ok(Api { client, base })
+        Ok(ApiClient { client, base })
     }
 
-    /// The rollouts that fit, the newest first.
+    /// Returns the rollouts that match all pairs of the filter (`namespace`, `workload`, `phase`), the newest first.
     ///
     /// # Errors
-    /// If the daemon does not answer, or not with rollouts.
+    /// The daemon does not answer, or its response is not a list of rollouts.
     pub async fn rollouts(&self, filter: &[(&str, &str)]) -> anyhow::Result<Vec<RolloutView>> {
         let mut url = self.base.join("/api/v1/rollouts").context("--api")?;
         url.query_pairs_mut().extend_pairs(filter);
-        let asked = format!("{} does not answer; is the daemon running, and is --api right?", self.base);
-        let response = self.client.get(url).send().await.context(asked)?;
+        let unavailable = format!("{} does not answer; is the daemon running, and is --api right?", self.base);
+        let response = self.client.get(url).send().await.context(unavailable)?;
         if !response.status().is_success() {
             bail!("{} answered {}: {}", self.base, response.status(), response.text().await.unwrap_or_default());
         }
@@ -42,17 +42,17 @@ impl Api {
         Ok(rollouts)
     }
 
-    /// The newest rollout of a workload, or the one by that id; `None`: there is none.
+    /// Returns the newest rollout of the workload `name`, or the rollout with the id `name`; `None` if there is none.
     ///
     /// # Errors
-    /// If the daemon does not answer, or if more than one workload has the name.
+    /// The daemon does not answer, or more than one workload has the name.
     pub async fn find(&self, name: &str) -> anyhow::Result<Option<RolloutView>> {
         let all = self.rollouts(&[]).await?;
-        let named = |rollout: &&RolloutView| {
+        let has_name = |rollout: &&RolloutView| {
             let short = rollout.short_workload();
             rollout.id == name || rollout.workload == name || short == name || short.rsplit('/').next() == Some(name)
         };
-        let found: Vec<&RolloutView> = all.iter().filter(named).collect();
+        let found: Vec<&RolloutView> = all.iter().filter(has_name).collect();
         if let Some(other) = found.iter().find(|other| other.workload != found[0].workload) {
             bail!("{name:?} is {} and {}; write namespace/name", found[0].short_workload(), other.short_workload());
         }

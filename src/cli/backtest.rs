@@ -1,4 +1,5 @@
-//! `bellwether backtest`: what a policy, and the rules of others, would have decided on what was counted. It writes nothing anywhere.
+//! `bellwether backtest`: the decisions that a policy and the rules of other tools would have made on recorded counts. It
+//! only reads.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -12,7 +13,7 @@ use bellwether_core::policy::Policy;
 use bellwether_core::time::{Span, Timestamp};
 use bellwether_lab::backtest::alarms::{FalseAlarms, false_alarms, one_pod_as_canary};
 use bellwether_lab::backtest::canaries::{FoundCanary, canaries};
-use bellwether_lab::backtest::theirs::{Rival, errors};
+use bellwether_lab::backtest::rival::{Rival, only_ratio};
 use bellwether_lab::backtest::{BacktestJudge, Judged, length};
 use bellwether_lab::rivals::recording::{Form, RecordedQuery};
 use clap::{Args, ValueEnum};
@@ -27,59 +28,62 @@ use crate::exit;
 
 mod recorded;
 
-/// What `backtest` takes.
+/// The arguments of `backtest`.
 #[derive(Debug, Args)]
 pub struct BacktestArgs {
-    /// Blocks of counts or records of decisions, one JSON object a line; without it the decisions that `replay` reads.
+    /// File with blocks of counts or records of decisions, one JSON object per line; without it, the records that
+    /// `replay` reads.
     #[arg(value_name = "FILE")]
     file: Option<PathBuf>,
-    /// The policy; without it the one that is for the workload, or the only one.
+    /// Policy to test; without it, the one that selects the workload, or the only one.
     #[arg(long, value_name = "NAME")]
     policy: Option<String>,
-    /// Only this workload, as namespace/Deployment/name.
+    /// Test only this workload, as namespace/Deployment/name.
     #[arg(long)]
     workload: Option<String>,
-    /// No recording, but so much of the workload's past in Prometheus: each canary that it had in that time.
+    /// Read this length of the workload's past from Prometheus instead of a recording, and test each canary in it.
     #[arg(long, value_name = "TIME", requires = "workload", conflicts_with = "file")]
     over: Option<Span>,
-    /// Where that past ends, as in 2026-11-26T12:00:00Z; without it now.
+    /// End of that past, as in 2026-11-26T12:00:00Z; without it, now.
     #[arg(long, value_name = "INSTANT", requires = "over")]
     to: Option<Timestamp>,
-    /// An AnalysisTemplate or a Canary (YAML or JSON), instead of the usual settings of others; may be repeated.
+    /// File with an AnalysisTemplate or a Canary (YAML or JSON) to compare with instead of the other tools' default
+    /// settings; may be repeated.
     #[arg(long, value_name = "MANIFEST")]
     import: Vec<PathBuf>,
-    /// What a metric of a manifest is in the recording: FORM is plain, success, success-percent or milliseconds, WINDOW as in
-    /// 1m; may be repeated.
+    /// Recorded metric that a manifest's metric NAME stands for; FORM is plain, success, success-percent or milliseconds,
+    /// WINDOW as in 1m; may be repeated.
     #[arg(long, value_name = "NAME=METRIC[:FORM[:WINDOW]]")]
-    query: Vec<Explained>,
-    /// Both arms ran the same version ("arms"), or are to be made of the stable's pods ("pods"): count false alarms.
+    query: Vec<MetricMapping>,
+    /// Count false alarms between two arms of one version.
     #[arg(long, value_enum)]
     same: Option<Same>,
-    /// How long a stretch is of which a false alarm is counted; without it as long as the policy's steps.
+    /// Length of a stretch that can have one false alarm; without it, the sum of the policy's steps.
     #[arg(long, value_name = "TIME", requires = "same")]
     stretch: Option<Span>,
 }
 
-/// Where two arms are alike.
+/// Two arms that ran the same version.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Same {
-    /// Canary and stable as they were recorded.
+    /// The recorded canary and stable, which ran the same version.
     Arms,
-    /// One of the stable's pods and the others.
+    /// One pod of the stable and its other pods.
     Pods,
 }
 
-/// A metric of a manifest, explained.
+/// The recorded query that a manifest's metric stands for.
 #[derive(Debug, Clone)]
-struct Explained {
+struct MetricMapping {
+    /// The metric's name in the manifest.
     name: String,
     query: RecordedQuery,
 }
 
-impl FromStr for Explained {
+impl FromStr for MetricMapping {
     type Err = String;
 
-    fn from_str(text: &str) -> Result<Explained, String> {
+    fn from_str(text: &str) -> Result<MetricMapping, String> {
         let (name, rest) = text.split_once('=').ok_or("write NAME=METRIC, as in success-rate=error-rate:success:1m")?;
         let mut parts = rest.split(':');
         let metric = parts.next().unwrap_or_default().to_owned();
@@ -89,20 +93,20 @@ impl FromStr for Explained {
             "success-percent" => Form::SuccessPercent,
             "milliseconds" => Form::Milliseconds,
             other => {
-                return Err(format!("{other:?} is no form; write plain, success, success-percent or milliseconds"));
+                return Err(format!("{other:?} is not a form; write plain, success, success-percent or milliseconds"));
             }
         };
         let window = parts.next().unwrap_or("1m").parse::<Span>().map_err(|error| error.to_string())?;
-        Ok(Explained { name: name.to_owned(), query: RecordedQuery { metric, window, quantile: 0.95, form } })
+        Ok(MetricMapping { name: name.to_owned(), query: RecordedQuery { metric, window, quantile: 0.95, form } })
     }
 }
 
-/// What came of one rollout, or of one history.
+/// The result for one rollout, or for one recording of blocks.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "kebab-case")]
 struct Tested {
     of: String,
-    /// What was really decided.
+    /// The recorded decision about the canary; `None` if the recording has none.
     recorded: Option<String>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     judged: Vec<Judged>,
@@ -110,10 +114,10 @@ struct Tested {
     false_alarms: Vec<FalseAlarms>,
 }
 
-/// Tests.
+/// Tests the recorded or queried rollouts, and prints the decisions or the false alarms.
 ///
 /// # Errors
-/// The recording, the configuration or a manifest can't be read, or do not go together.
+/// The recording, the configuration or a manifest can't be read, or they do not fit together.
 pub async fn run(args: &BacktestArgs, common: &Common) -> anyhow::Result<u8> {
     let config = config::load(&common.sources()).map_err(|report| anyhow::anyhow!("{report}"))?;
     let workload = args.workload.as_deref().map(|text| plan::workload(text, &config.cluster)).transpose()?;
@@ -126,21 +130,24 @@ pub async fn run(args: &BacktestArgs, common: &Common) -> anyhow::Result<u8> {
         }
     };
     if cases.is_empty() {
-        let whose = workload.map_or(String::new(), |workload| format!(" of {workload}"));
+        let of_workload = workload.map_or(String::new(), |workload| format!(" of {workload}"));
         bail!(
-            "there is no rollout{whose} with a block of counts in it; give it blocks, records of the decisions topic, or a \
-             longer past with --over"
+            "the recording has no rollout{of_workload} with a block of counts; use a file of blocks, records of the decisions \
+             topic, or a longer past with --over"
         );
     }
     let tested = cases.into_iter().map(|case| test(case, args, &config)).collect::<anyhow::Result<Vec<Tested>>>()?;
     match common.output {
-        Output::Json => print(&(serde_json::to_string_pretty(&tested).context("a backtest as JSON")? + "\n")),
+        Output::Json => {
+            print(&(serde_json::to_string_pretty(&tested).context("can't encode the backtest as JSON")? + "\n"))
+        }
         Output::Table => print(&render(&tested)),
     }
     Ok(exit::OK)
 }
 
-/// Every canary that the workload had in that past; or all of it, where a stable's pod is to stand in for one.
+/// Returns a case for each canary that the workload had in the past; with `--same pods` one case with all blocks, as a pod
+/// of the stable stands in for the canary.
 async fn from_prometheus(
     args: &BacktestArgs,
     over: Span,
@@ -160,8 +167,8 @@ async fn from_prometheus(
         calibrations: BacktestJudge::Ours(Box::new(policy.clone())).learn(found.before),
         blocks: found.blocks.to_vec(),
     };
-    let whole = || FoundCanary { before: &[], blocks: &blocks };
-    Ok(if canary { canaries(&blocks).into_iter().map(case).collect() } else { vec![case(whole())] })
+    let all_blocks = || FoundCanary { before: &[], blocks: &blocks };
+    Ok(if canary { canaries(&blocks).into_iter().map(case).collect() } else { vec![case(all_blocks())] })
 }
 
 fn test(case: Case, args: &BacktestArgs, config: &Config) -> anyhow::Result<Tested> {
@@ -189,23 +196,23 @@ fn pods(blocks: &[Block]) -> anyhow::Result<Vec<Block>> {
     let split = one_pod_as_canary(blocks, 0);
     if split.is_empty() {
         bail!(
-            "--same pods: no block has two of the stable's pods one by one; they are recorded where a check has judge = \
-             \"sequential\" and its metric is of pods"
+            "--same pods: no block has the counts of two single pods of the stable; they are recorded if a check has judge = \
+             \"sequential\" and its metric is measured at the pods"
         );
     }
     Ok(split)
 }
 
-/// Our policy, then the others.
+/// Returns the judges: our policy, then the other tools. A judge whose metrics were not recorded is an error.
 fn judges(policy: &Policy, args: &BacktestArgs, blocks: &[Block], lasts: Span) -> anyhow::Result<Vec<BacktestJudge>> {
     let mut judges = vec![BacktestJudge::Ours(Box::new(policy.clone()))];
     if args.import.is_empty() {
-        // Without one share of errors there is nothing that the usual settings are about.
-        let rivals = errors(blocks).map(|errors| Rival::usual(&errors, lasts)).unwrap_or_default();
+        // The default settings judge one share of errors, so they need a recording with exactly one.
+        let rivals = only_ratio(blocks).map(|errors| Rival::usual(&errors, lasts)).unwrap_or_default();
         judges.extend(rivals.into_iter().map(BacktestJudge::Theirs));
     }
     let queries: BTreeMap<String, RecordedQuery> =
-        args.query.iter().map(|explained| (explained.name.clone(), explained.query.clone())).collect();
+        args.query.iter().map(|mapping| (mapping.name.clone(), mapping.query.clone())).collect();
     for path in &args.import {
         for manifest in manifests(path)? {
             let rival = Rival::from_manifest(&manifest, &queries, blocks, lasts);
@@ -216,7 +223,7 @@ fn judges(policy: &Policy, args: &BacktestArgs, blocks: &[Block], lasts: Span) -
     Ok(judges.into_iter().map(|judge| judge.fit(blocks)).collect::<Result<_, _>>()?)
 }
 
-/// JSON is YAML, too.
+/// Reads the YAML documents of a file. JSON is YAML as well.
 fn manifests(path: &std::path::Path) -> anyhow::Result<Vec<serde_json::Value>> {
     let text = std::fs::read_to_string(path).with_context(|| format!("can't read {}", path.display()))?;
     serde_saphyr::from_multiple(&text).with_context(|| format!("{} is not YAML", path.display()))
@@ -229,16 +236,16 @@ fn render(tested: &[Tested]) -> String {
             text.push('\n');
         }
         text += &match recorded {
-            Some(recorded) => format!("{of}, where it was decided: {recorded}\n"),
+            Some(recorded) => format!("{of}; recorded decision: {recorded}\n"),
             None => format!("{of}\n"),
         };
         let rows: Vec<Vec<String>> = judged.iter().map(decision).collect();
         if !rows.is_empty() {
-            text += &table(&["WHO", "DECISION", "AFTER", "WHY"], &rows);
+            text += &table(&["JUDGE", "DECISION", "AFTER", "REASON"], &rows);
         }
         let rows: Vec<Vec<String>> = false_alarms.iter().map(alarms).collect();
         if !rows.is_empty() {
-            text += &table(&["WHO", "ROLLED BACK", "AT MOST (95 %)", "UNDECIDED", "THE FIRST ONE"], &rows);
+            text += &table(&["JUDGE", "ROLLED BACK", "AT MOST (95 %)", "UNDECIDED", "FIRST FALSE ALARM"], &rows);
         }
     }
     text

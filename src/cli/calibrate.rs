@@ -1,7 +1,7 @@
-//! `bellwether calibrate`: how often a policy's checks would have alarmed without a reason, on the workload's own past.
+//! `bellwether calibrate`: the number of false alarms that a policy's checks would have had on the workload's own past.
 //!
-//! The stable's pods run one version, so whatever a check finds between one of them and the others is nothing. Each pod in turn
-//! is taken for a canary, for one stretch of the past after the other, and every alarm is a false one. It writes nothing anywhere.
+//! The stable's pods run one version, so every regression between one of them and the others is a false alarm. Each pod in
+//! turn is taken for a canary, in one stretch of the past after the other. The command only reads.
 
 use anyhow::{Context, bail};
 use bellwether_core::measure::block::Block;
@@ -9,7 +9,8 @@ use bellwether_core::measure::metric::Unit;
 use bellwether_core::policy::Policy;
 use bellwether_core::time::{Span, Timestamp};
 use bellwether_lab::backtest::BacktestJudge;
-use bellwether_lab::backtest::alarms::{FalseAlarms, false_alarms, one_pod_as_canary, pods};
+use bellwether_lab::backtest::alarms::{FalseAlarms, false_alarms, one_pod_as_canary};
+use bellwether_lab::backtest::blocks::most_pods;
 use clap::Args;
 use serde::Serialize;
 
@@ -18,41 +19,41 @@ use super::table::table;
 use super::{Common, Output, past, plan, print};
 use crate::{config, exit};
 
-/// What `calibrate` takes.
+/// The arguments of `calibrate`.
 #[derive(Debug, Args)]
 pub struct CalibrateArgs {
-    /// The workload whose past is looked at, as namespace/Deployment/name.
+    /// Workload whose past is read, as namespace/Deployment/name.
     #[arg(long, value_name = "WORKLOAD")]
     workload: String,
-    /// The policy; without it the one that is for the workload.
+    /// Policy to calibrate; without it, the one that selects the workload.
     #[arg(long, value_name = "NAME")]
     policy: Option<String>,
-    /// How much of the past.
+    /// Length of the past.
     #[arg(long, value_name = "TIME", default_value = "24h")]
     over: Span,
-    /// Where that ends, as in 2026-11-26T12:00:00Z; without it now.
+    /// End of that past, as in 2026-11-26T12:00:00Z; without it, now.
     #[arg(long, value_name = "INSTANT")]
     to: Option<Timestamp>,
-    /// How long a stretch is; without it as long as the policy's steps.
+    /// Length of a stretch that can have one false alarm; without it, the sum of the policy's steps.
     #[arg(long, value_name = "TIME")]
     stretch: Option<Span>,
 }
 
-/// What was found of one check.
+/// The false alarms of one check.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "kebab-case")]
-struct Calibrated {
+struct CheckAlarms {
     check: String,
-    /// The part that the policy allows it; `None`: its judge promises nothing.
+    /// The highest share of false alarms that the judge promises, from 0 to 1; `None` if it promises nothing.
     promised: Option<f64>,
     #[serde(flatten)]
     alarms: FalseAlarms,
 }
 
-/// Calibrates.
+/// Counts the false alarms of each check in the workload's past, and prints them.
 ///
 /// # Errors
-/// The configuration, Prometheus or the cluster can't be read, or the past has too little to say anything.
+/// The configuration, Prometheus or the cluster can't be read, or the past has too few pods or is too short.
 pub async fn run(args: &CalibrateArgs, common: &Common) -> anyhow::Result<u8> {
     let config = config::load(&common.sources()).map_err(|report| anyhow::anyhow!("{report}"))?;
     let workload = plan::workload(&args.workload, &config.cluster)?;
@@ -62,18 +63,20 @@ pub async fn run(args: &CalibrateArgs, common: &Common) -> anyhow::Result<u8> {
     let stretch = args.stretch.unwrap_or(policy.planned(false));
     let found = calibrate(policy, &blocks, stretch)?;
     match common.output {
-        Output::Json => print(&(serde_json::to_string_pretty(&found).context("a calibration as JSON")? + "\n")),
+        Output::Json => {
+            print(&(serde_json::to_string_pretty(&found).context("can't encode the calibration as JSON")? + "\n"))
+        }
         Output::Table => print(&render(policy, stretch, &found)),
     }
     Ok(exit::OK)
 }
 
-/// Each check by itself, with each pod as the canary.
-fn calibrate(policy: &Policy, blocks: &[Block], stretch: Span) -> anyhow::Result<Vec<Calibrated>> {
-    let count = pods(blocks);
+/// Counts the false alarms of each check alone, with each pod as the canary.
+fn calibrate(policy: &Policy, blocks: &[Block], stretch: Span) -> anyhow::Result<Vec<CheckAlarms>> {
+    let count = most_pods(blocks);
     if count < 2 {
         bail!(
-            "the past has no two pods of the workload side by side, so nothing in it can be compared; look further back with --over"
+            "the past has no time with two pods of the workload, so there is nothing to compare; read a longer past with --over"
         );
     }
     let mut names: Vec<&str> = policy.steps.iter().flat_map(|step| &step.checks).map(|check| &*check.name).collect();
@@ -82,24 +85,22 @@ fn calibrate(policy: &Policy, blocks: &[Block], stretch: Span) -> anyhow::Result
     let split: Vec<Vec<Block>> = (0..count).map(|pod| one_pod_as_canary(blocks, pod)).collect();
     let of = |name: &str| {
         let alone = alone(policy, name);
-        let rule = alone.steps.iter().flat_map(|step| &step.checks).find_map(|check| check.sequential);
-        // What only the cluster knows (availability) is not in the past of the counters.
+        let rule = alone.steps.iter().flat_map(|step| &step.checks).find_map(|check| check.judge.sequential());
+        // Checks that can't be read from counters (availability) don't fit and are left out.
         let fit = |blocks: &[Block]| BacktestJudge::Ours(Box::new(alone.clone())).fit(blocks).ok();
         let histories: Vec<&[Block]> = split.iter().map(Vec::as_slice).filter(|blocks| fit(blocks).is_some()).collect();
         let alarms = false_alarms(&fit(histories.first()?)?, histories, stretch);
         let promised = rule.map(|rule| rule.level());
-        Some(Calibrated { check: name.to_owned(), promised, alarms })
+        Some(CheckAlarms { check: name.to_owned(), promised, alarms })
     };
-    let found: Vec<Calibrated> = names.into_iter().filter_map(of).collect();
+    let found: Vec<CheckAlarms> = names.into_iter().filter_map(of).collect();
     if found.iter().all(|check| check.alarms.stretches == 0) {
-        bail!(
-            "there is no stretch of {stretch} in the past that was looked at; ask for more with --over, or for a shorter --stretch"
-        );
+        bail!("the past has no stretch of {stretch}; read a longer past with --over, or use a shorter --stretch");
     }
     Ok(found)
 }
 
-/// The policy with this check and no other; it keeps the level that it has among the others.
+/// Returns the policy with one check only. The check keeps the level that it has among all of the policy's checks.
 fn alone(policy: &Policy, name: &str) -> Policy {
     let mut alone = policy.clone();
     for step in &mut alone.steps {
@@ -109,10 +110,10 @@ fn alone(policy: &Policy, name: &str) -> Policy {
     alone
 }
 
-fn render(policy: &Policy, stretch: Span, found: &[Calibrated]) -> String {
+fn render(policy: &Policy, stretch: Span, found: &[CheckAlarms]) -> String {
     let rows: Vec<Vec<String>> = found
         .iter()
-        .map(|Calibrated { check, promised, alarms }| {
+        .map(|CheckAlarms { check, promised, alarms }| {
             vec![
                 check.clone(),
                 format!("{} of {}", alarms.rolled_back, alarms.stretches),
@@ -122,10 +123,10 @@ fn render(policy: &Policy, stretch: Span, found: &[Calibrated]) -> String {
             ]
         })
         .collect();
-    let table = table(&["CHECK", "FALSE ALARMS", "AT MOST (95 %)", "PROMISED", "THE FIRST ONE"], &rows);
+    let table = table(&["CHECK", "FALSE ALARMS", "AT MOST (95 %)", "PROMISED", "FIRST FALSE ALARM"], &rows);
     format!(
         "policy {}: each of the stable's pods against the others, in stretches of {stretch}\n{table}\n\
-         The bound takes the stretches for independent. Those of one time share the other pods and are not quite.\n",
+         The bound assumes independent stretches. Stretches of the same time share pods and are not fully independent.\n",
         policy.name
     )
 }
@@ -170,22 +171,22 @@ mod tests {
     }
 
     #[test]
-    fn the_evidence_keeps_its_promise_where_a_threshold_cries_wolf() {
+    fn the_sequential_judge_has_no_false_alarm_where_a_threshold_has_one_in_every_stretch() {
         let found = calibrate(&policy(), &past(), Span::from_secs(600)).unwrap();
-        let [threshold, evidence] = &found[..] else { panic!("{found:#?}") };
-        assert_eq!((threshold.check.as_str(), evidence.check.as_str()), ("by-threshold", "error-rate"));
-        assert_eq!((evidence.alarms.rolled_back, evidence.alarms.stretches), (0, 48), "{evidence:#?}");
-        assert_eq!(evidence.promised, Some(0.01));
-        assert!(evidence.alarms.at_most > 0.05 && evidence.alarms.at_most < 0.07, "{evidence:#?}");
+        let [threshold, sequential] = &found[..] else { panic!("{found:#?}") };
+        assert_eq!((threshold.check.as_str(), sequential.check.as_str()), ("by-threshold", "error-rate"));
+        assert_eq!((sequential.alarms.rolled_back, sequential.alarms.stretches), (0, 48), "{sequential:#?}");
+        assert_eq!(sequential.promised, Some(0.01));
+        assert!(sequential.alarms.at_most > 0.05 && sequential.alarms.at_most < 0.07, "{sequential:#?}");
         assert_eq!(threshold.alarms.rolled_back, threshold.alarms.stretches, "{threshold:#?}");
         let text = render(&policy(), Span::from_secs(600), &found);
         assert!(text.contains("error-rate    0 of 48"), "{text}");
     }
 
     #[test]
-    fn one_pod_and_a_short_past_say_nothing_and_what_to_do() {
-        let words = |blocks: &[Block]| calibrate(&policy(), blocks, Span::from_secs(600)).unwrap_err().to_string();
-        assert!(words(&[]).contains("--over"));
-        assert!(words(&past()[..10]).contains("no stretch of 10m"));
+    fn a_past_with_one_pod_or_too_short_is_an_error_with_the_remedy() {
+        let error = |blocks: &[Block]| calibrate(&policy(), blocks, Span::from_secs(600)).unwrap_err().to_string();
+        assert!(error(&[]).contains("--over"));
+        assert!(error(&past()[..10]).contains("no stretch of 10m"));
     }
 }

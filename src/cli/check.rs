@@ -1,5 +1,5 @@
-//! `bellwether check`: every problem of the configuration, and with `--online` of everything that it names. It writes
-//! nothing anywhere, so it can be run beside a daemon.
+//! `bellwether check`: every problem of the configuration, and with `--online` of everything that it names. The command
+//! only reads, so it can run beside a daemon.
 
 use anyhow::Context;
 use clap::Args;
@@ -11,103 +11,106 @@ use crate::exit;
 
 mod online;
 
-pub(super) use online::{listed, watch};
+pub(super) use online::{wait_until_listed, watch};
 
-/// What `check` takes.
+/// The arguments of `check`.
 #[derive(Debug, Args)]
 pub struct CheckArgs {
-    /// Ask Kafka, Prometheus and Kubernetes too: every query once, every verb.
+    /// Also check Kafka, Prometheus and Kubernetes: each permission, and each query once.
     #[arg(long)]
     online: bool,
 }
 
-/// How bad a finding is.
+/// The severity of a finding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Level {
-    /// As it should be.
+    /// Nothing is wrong.
     Fine,
-    /// Worth knowing.
+    /// The daemon runs with it, but a person should know it.
     Warning,
-    /// It won't work.
+    /// The daemon or a rollout fails with it.
     Problem,
 }
 
-/// One thing that was looked at.
+/// The result of one check.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct CheckFinding {
-    /// How bad it is.
+    /// The severity of the finding.
     pub level: Level,
-    /// What it is about: `config`, `kafka`, `rbac`, the workload `shop/web`, …
+    /// The subject: `config`, `kafka`, `rbac`, a workload as `shop/web`, …
     pub area: String,
-    /// What was found.
+    /// The result in one sentence.
     pub text: String,
-    /// What to do about it.
+    /// The remedy; `None` if nothing is wrong or the text contains it.
     pub remedy: Option<String>,
 }
 
 impl CheckFinding {
-    /// As it should be.
+    /// Creates a finding that nothing is wrong.
     pub fn fine(area: &str, text: impl Into<String>) -> CheckFinding {
-        CheckFinding::said(Level::Fine, area, text)
+        CheckFinding::without_remedy(Level::Fine, area, text)
     }
 
-    /// Worth knowing.
+    /// Creates a warning.
     pub fn warning(area: &str, text: impl Into<String>, remedy: impl Into<String>) -> CheckFinding {
-        CheckFinding::said(Level::Warning, area, text).with(remedy)
+        CheckFinding::without_remedy(Level::Warning, area, text).with_remedy(remedy)
     }
 
-    /// It won't work.
+    /// Creates a problem.
     pub fn problem(area: &str, text: impl Into<String>, remedy: impl Into<String>) -> CheckFinding {
-        CheckFinding::said(Level::Problem, area, text).with(remedy)
+        CheckFinding::without_remedy(Level::Problem, area, text).with_remedy(remedy)
     }
 
-    /// A sentence that holds its own remedy.
-    pub fn said(level: Level, area: &str, text: impl Into<String>) -> CheckFinding {
+    /// Creates a finding whose text contains its remedy, if it needs one.
+    pub fn without_remedy(level: Level, area: &str, text: impl Into<String>) -> CheckFinding {
         CheckFinding { level, area: area.to_owned(), text: text.into(), remedy: None }
     }
 
-    fn with(self, remedy: impl Into<String>) -> CheckFinding {
+    fn with_remedy(self, remedy: impl Into<String>) -> CheckFinding {
         CheckFinding { remedy: Some(remedy.into()), ..self }
     }
 }
 
-/// Checks.
+/// Checks the configuration and prints the findings. A problem is not an error: it is printed and sets the exit code.
 ///
 /// # Errors
-/// The findings can't be printed. What is wrong is no error: it is printed, and is in the exit code.
+/// The findings can't be printed.
 pub async fn run(args: &CheckArgs, common: &Common) -> anyhow::Result<u8> {
     let findings = match config::load(&common.sources()) {
         Ok(config) => {
-            let mut findings = vec![of_config(&config)];
+            let mut findings = vec![config_finding(&config)];
             if args.online {
-                findings.extend(online::look(&config).await);
+                findings.extend(online::findings(&config).await);
             }
             findings
         }
-        Err(report) if common.output == Output::Json => of_report(&report),
+        Err(report) if common.output == Output::Json => report_findings(&report),
         Err(report) => {
             print(&format!("{report}\n"));
             return Ok(exit::ERROR);
         }
     };
     match common.output {
-        Output::Json => print(&(serde_json::to_string_pretty(&findings).context("findings as JSON")? + "\n")),
+        Output::Json => {
+            print(&(serde_json::to_string_pretty(&findings).context("can't encode the findings as JSON")? + "\n"))
+        }
         Output::Table => print(&render(&findings, table::colours())),
     }
     Ok(code(&findings))
 }
 
-/// The report for programs: a finding for each problem, whose message holds its own remedy.
-fn of_report(report: &config::ConfigReport) -> Vec<CheckFinding> {
+/// Returns a finding for each problem of the configuration. The problems' messages contain their remedies.
+fn report_findings(report: &config::ConfigReport) -> Vec<CheckFinding> {
     let text = |problem: &config::ConfigProblem| format!("{}: {}", problem.place, problem.message);
-    report.problems.iter().map(|problem| CheckFinding::said(Level::Problem, "config", text(problem))).collect()
+    let finding = |problem| CheckFinding::without_remedy(Level::Problem, "config", text(problem));
+    report.problems.iter().map(finding).collect()
 }
 
-fn of_config(config: &Config) -> CheckFinding {
+fn config_finding(config: &Config) -> CheckFinding {
     let (policies, metrics) = (config.policies.len(), config.metrics.len());
     if policies == 0 {
-        let remedy = "add a [[policy]]; config/policies/canary.toml is one to start from";
+        let remedy = "add a [[policy]]; config/policies/canary.toml is an example";
         return CheckFinding::warning("config", "there is no policy, so every event is ignored", remedy);
     }
     CheckFinding::fine(
@@ -120,32 +123,28 @@ fn counted(n: usize, one: &str, many: &str) -> String {
     format!("{n} {}", if n == 1 { one } else { many })
 }
 
-/// A line for each finding, its remedy below it, and the sum.
+/// Returns a line for each finding with its remedy below it, and a last line with the number of problems and warnings.
 pub fn render(findings: &[CheckFinding], colours: bool) -> String {
-    let wide = findings.iter().map(|finding| finding.area.chars().count()).max().unwrap_or(0);
+    let width = findings.iter().map(|finding| finding.area.chars().count()).max().unwrap_or(0);
     let mut text = String::new();
-    for CheckFinding { level, area, text: found, remedy } in findings {
+    for CheckFinding { level, area, text: sentence, remedy } in findings {
         let (mark, state) = match level {
             Level::Fine => ("✔", "pass"),
             Level::Warning => ("⚠", "held"),
             Level::Problem => ("✖", "regressed"),
         };
-        text += &format!("{} {area:<wide$}  {found}\n", table::paint(state, mark, colours));
+        text += &format!("{} {area:<width$}  {sentence}\n", table::paint(state, mark, colours));
         if let Some(remedy) = remedy {
-            text += &format!("  {:<wide$}  fix: {remedy}\n", "");
+            text += &format!("  {:<width$}  fix: {remedy}\n", "");
         }
     }
     let count = |level| findings.iter().filter(|finding| finding.level == level).count();
     let sums = [(count(Level::Problem), "problem", "problems"), (count(Level::Warning), "warning", "warnings")];
-    let said: Vec<String> = sums.iter().filter(|(n, ..)| *n > 0).map(|(n, one, many)| counted(*n, one, many)).collect();
-    text + &(if said.is_empty() {
-        "Nothing to complain about.\n".to_owned()
-    } else {
-        format!("{}.\n", said.join(", "))
-    })
+    let sums: Vec<String> = sums.iter().filter(|(n, ..)| *n > 0).map(|(n, one, many)| counted(*n, one, many)).collect();
+    text + &(if sums.is_empty() { "No problems.\n".to_owned() } else { format!("{}.\n", sums.join(", ")) })
 }
 
-/// A problem is an error; a warning is not.
+/// Returns the exit code: a problem is an error, a warning is not.
 pub fn code(findings: &[CheckFinding]) -> u8 {
     if findings.iter().any(|finding| finding.level == Level::Problem) { exit::ERROR } else { exit::OK }
 }

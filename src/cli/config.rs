@@ -1,4 +1,4 @@
-//! `bellwether config`: what is in force, and what could be set.
+//! `bellwether config`: the effective configuration, and the reference of all keys.
 
 use anyhow::Context;
 use clap::{Args, Subcommand};
@@ -6,33 +6,35 @@ use clap::{Args, Subcommand};
 use super::{Common, print};
 use crate::{config, exit};
 
-/// What `config` takes.
+/// The arguments of `config`.
 #[derive(Debug, Args)]
 pub struct ConfigArgs {
     #[command(subcommand)]
-    what: What,
+    command: ConfigCommand,
 }
 
 #[derive(Debug, Subcommand)]
-enum What {
-    /// Print the configuration that is in force, secrets left out.
+enum ConfigCommand {
+    /// Print the effective configuration without secrets.
     Show {
-        /// Say where each value comes from.
+        /// Print the source of each value.
         #[arg(long)]
         origin: bool,
     },
-    /// Print every key with its default: the reference.
+    /// Print every key with its documentation and its default.
     Default,
 }
 
-/// Prints it.
+/// Prints the effective configuration or the reference.
 ///
 /// # Errors
-/// If a file can't be read.
+/// A file can't be read.
 pub fn run(args: &ConfigArgs, common: &Common) -> anyhow::Result<u8> {
-    match args.what {
-        What::Show { origin } => print(&config::show(&common.sources(), origin).context("nothing can be shown")?),
-        What::Default => print(config::DEFAULT),
+    match args.command {
+        ConfigCommand::Show { origin } => {
+            print(&config::show(&common.sources(), origin).context("can't show the configuration")?);
+        }
+        ConfigCommand::Default => print(config::DEFAULT),
     }
     Ok(exit::OK)
 }

@@ -1,8 +1,8 @@
-//! `bellwether demo`: the real engine, daemon, journal and HTTP server, in a world of plain values under a fast clock.
+//! `bellwether demo`: the real engine, daemon, journal and HTTP server, with a simulated cluster and a fast clock.
 //!
-//! Nothing is installed and nothing is left behind. Six versions are asked for, by events that take the same way as any
-//! other; the policy of five is the article's, shipped as `config/policies/article.toml`, and that of the sixth is the usual one,
-//! `config/policies/canary.toml`. Whoever reads along sees what an operator would see, sixty times faster.
+//! The demo installs nothing and removes its files at the end. It requests six versions through events, as a user would.
+//! Five rollouts follow the article's policy, `config/policies/article.toml`; the sixth follows the usual one,
+//! `config/policies/canary.toml`. The output is the same as an operator's, sixty times as fast.
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -37,37 +37,42 @@ use crate::perform::Executor;
 use crate::shard::Shared;
 use crate::show::StatusBoard;
 
-/// So many of the demo's seconds pass in one of ours.
+/// The speed of the demo's clock: its seconds per second of real time.
 const FACTOR: u32 = 60;
-/// A story that has not come to its end by then has failed; in the demo's time.
+/// The time, on the demo's clock, after which a story without a result has failed.
 const PATIENCE: Span = Span::from_secs(55 * FACTOR as u64);
 
-/// What `demo` takes.
+/// The arguments of `demo`.
 #[derive(Debug, Args)]
 pub struct DemoArgs {
-    /// Go on serving the page when the stories are over, until Ctrl-C.
+    /// Keep serving the page after the stories have ended, until Ctrl-C.
     #[arg(long)]
     stay: bool,
 }
 
-/// What a story comes to.
+/// The result of a story.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Outcome {
     Ended(Ending),
     Held,
 }
 
+/// One rollout of the demo.
 struct Story {
+    /// The workload's name.
     name: &'static str,
-    /// What runs.
+    /// The image tag that runs at first.
     from: &'static str,
-    /// What is asked for.
+    /// The image tag that is requested; its words select the simulated faults.
     tag: &'static str,
-    /// By which policy, if not the article's.
+    /// The name of the policy; `None` for the article's.
     policy: Option<&'static str>,
+    /// The workload's traffic, in requests per second.
     rps: u64,
-    tells: &'static str,
-    comes_to: Outcome,
+    /// The story in one sentence.
+    summary: &'static str,
+    /// The result that the story must have.
+    expected: Outcome,
 }
 
 const STORIES: [Story; 6] = [
@@ -77,8 +82,8 @@ const STORIES: [Story; 6] = [
         tag: "1.8.0",
         policy: None,
         rps: 120,
-        tells: "a good version is promoted",
-        comes_to: Outcome::Ended(Ending::Promoted),
+        summary: "a good version is promoted",
+        expected: Outcome::Ended(Ending::Promoted),
     },
     Story {
         name: "search",
@@ -86,8 +91,8 @@ const STORIES: [Story; 6] = [
         tag: "2.1.0-err8",
         policy: None,
         rps: 200,
-        tells: "one with errors is rolled back",
-        comes_to: Outcome::Ended(Ending::RolledBack),
+        summary: "a version with errors is rolled back",
+        expected: Outcome::Ended(Ending::RolledBack),
     },
     Story {
         name: "recs",
@@ -95,8 +100,8 @@ const STORIES: [Story; 6] = [
         tag: "3.0.0-slow",
         policy: None,
         rps: 80,
-        tells: "a slow one is rolled back",
-        comes_to: Outcome::Ended(Ending::RolledBack),
+        summary: "a slow version is rolled back",
+        expected: Outcome::Ended(Ending::RolledBack),
     },
     Story {
         name: "billing",
@@ -104,8 +109,8 @@ const STORIES: [Story; 6] = [
         tag: "0.9.0",
         policy: None,
         rps: 0,
-        tells: "one without traffic is held",
-        comes_to: Outcome::Held,
+        summary: "a version without traffic is held",
+        expected: Outcome::Held,
     },
     Story {
         name: "cart",
@@ -113,8 +118,8 @@ const STORIES: [Story; 6] = [
         tag: "5.2.0-late",
         policy: None,
         rps: 150,
-        tells: "one that turns bad after promotion is rolled back by the guard",
-        comes_to: Outcome::Ended(Ending::RolledBack),
+        summary: "a version that turns bad after its promotion is rolled back by the guard",
+        expected: Outcome::Ended(Ending::RolledBack),
     },
     Story {
         name: "payments",
@@ -122,27 +127,27 @@ const STORIES: [Story; 6] = [
         tag: "4.1.0-err0.8",
         policy: Some("canary"),
         rps: 400,
-        tells: "one that is worse than the stable, though within its limit, is found by comparison",
-        comes_to: Outcome::Ended(Ending::RolledBack),
+        summary: "a version within its limit but worse than the stable is rolled back by the comparison",
+        expected: Outcome::Ended(Ending::RolledBack),
     },
 ];
 
-/// Runs the demo.
+/// Runs the demo and returns the exit code: [`exit::OK`] if every story had its expected result, else [`exit::ERROR`].
 ///
 /// # Errors
-/// A story has not come to the end that it should.
+/// The demo can't be set up, an event is not accepted, or the daemon fails.
 pub async fn run(args: DemoArgs, _: &Common) -> anyhow::Result<u8> {
     let clock: Arc<dyn Clock> = Arc::new(FastClock::new(FACTOR));
     let folder = tempfile_folder()?;
     let result = play(&args, clock, &folder).await;
-    // Left behind only if it can't be removed, and then it is in the system's temporary folder.
+    // A failure is harmless: the folder is in the system's temporary folder.
     let _ = std::fs::remove_dir_all(&folder);
     result
 }
 
 fn tempfile_folder() -> anyhow::Result<PathBuf> {
     let folder = std::env::temp_dir().join(format!("bellwether-demo-{}", std::process::id()));
-    std::fs::create_dir_all(&folder).with_context(|| format!("can't make the folder {}", folder.display()))?;
+    std::fs::create_dir_all(&folder).with_context(|| format!("can't create the folder {}", folder.display()))?;
     Ok(folder)
 }
 
@@ -166,10 +171,10 @@ async fn play(args: &DemoArgs, clock: Arc<dyn Clock>, folder: &Path) -> anyhow::
     for story in &STORIES {
         ask(&intake, story, clock.now()).await?;
     }
-    let told = follow(&mut decisions, clock.as_ref()).await;
-    let code = summarize(&told);
+    let results = follow(&mut decisions, clock.as_ref()).await;
+    let code = summarize(&results);
     if args.stay {
-        tell("Ctrl-C ends it.\n");
+        tell("Ctrl-C ends the demo.\n");
         tokio::signal::ctrl_c().await.context("Ctrl-C can't be waited for")?;
     }
     stop.cancel();
@@ -177,7 +182,7 @@ async fn play(args: &DemoArgs, clock: Arc<dyn Clock>, folder: &Path) -> anyhow::
     Ok(code)
 }
 
-/// The article's policy and the usual one, each read as any other file is.
+/// Writes the article's policy and the usual one to `folder` and loads them as configuration files.
 fn policies(folder: &Path) -> anyhow::Result<Vec<Policy>> {
     let mut policies = Vec::new();
     for (name, text) in [
@@ -193,7 +198,7 @@ fn policies(folder: &Path) -> anyhow::Result<Vec<Policy>> {
     Ok(policies)
 }
 
-#[expect(clippy::too_many_arguments, reason = "all that a daemon is made of, once")]
+#[expect(clippy::too_many_arguments, reason = "every part of a daemon, with one caller")]
 fn parts(
     clock: &Arc<dyn Clock>,
     policies: Vec<Policy>,
@@ -207,7 +212,7 @@ fn parts(
     Parts {
         shared: Shared {
             clock: Arc::clone(clock),
-            hands: Executor::new(
+            executor: Executor::new(
                 Arc::new(world.clone()),
                 Arc::new(world.clone()),
                 Arc::new(world.clone()),
@@ -215,7 +220,7 @@ fn parts(
             ),
             journals: Arc::new(journal.clone()),
             decoding: Arc::new(DecodeOptions::new("demo", Mapping::default())),
-            shows: shows.clone(),
+            board: shows.clone(),
             blank: Engine::new("demo".to_owned(), policies, Span::from_secs(86_400)),
         },
         wakes,
@@ -237,18 +242,19 @@ fn images(name: &str, tag: &str) -> Images {
     Images::from([("app".to_owned(), format!("registry.example/shop/{name}:{tag}"))])
 }
 
-/// The page on loopback; `None`: no port can be had, and the demo goes on without.
+/// Serves the status page on loopback, on port 8080 or any free one, and returns its address. `None` if no port can be
+/// bound; the demo then runs without a page.
 async fn serve(
     shows: &StatusBoard,
     heartbeat: watch::Receiver<Stopwatch>,
     intake: mpsc::Sender<crate::ports::Wake>,
     stop: &CancellationToken,
 ) -> Option<SocketAddr> {
-    let any =
+    let options_for =
         |port| http::Options { listen: SocketAddr::from((Ipv4Addr::LOCALHOST, port)), ..http::Options::default() };
-    let (options, listener) = match http::bind(&any(8080)).await {
-        Ok(listener) => (any(8080), listener),
-        Err(_) => (any(0), http::bind(&any(0)).await.ok()?),
+    let (options, listener) = match http::bind(&options_for(8080)).await {
+        Ok(listener) => (options_for(8080), listener),
+        Err(_) => (options_for(0), http::bind(&options_for(0)).await.ok()?),
     };
     let address = listener.local_addr().ok()?;
     let metrics = crate::metrics::install().ok()?;
@@ -262,7 +268,7 @@ async fn serve(
 fn introduce(page: Option<SocketAddr>) {
     let page = page.map(|address| format!("Page  http://{address}/\n")).unwrap_or_default();
     print(&format!(
-        "A demo: the real engine, daemon and journal in a world of plain values, {FACTOR} times as fast. Nothing is installed.\n\
+        "A demo: the real engine, daemon and journal with a simulated cluster, {FACTOR} times as fast. Nothing is installed.\n\
          Policy: config/policies/article.toml (10 % for 15 min; errors ≤ 5 %, p95 ≤ 5 s; then a guard for 5 min);\n\
          payments: config/policies/canary.toml (5, 25, 50 %; errors ≤ 1 %, and not worse than the stable, at α = 1 %)\n{page}\n",
     ));
@@ -278,24 +284,25 @@ async fn ask(intake: &EmbeddedIntake, story: &Story, now: Timestamp) -> anyhow::
         expected_current: None,
         policy: story.policy.map(str::to_owned),
         model: None,
-        reason: Some(story.tells.to_owned()),
+        reason: Some(story.summary.to_owned()),
     };
     let event = wrap(REQUESTED, "/demo", story.name, now, &key, serde_json::to_value(&request)?);
-    let taken = intake.submit(event.to_record(&key)).await?;
-    ensure!(matches!(taken, crate::ports::Receipt::Decided(_)), "the event for {key} was not taken: {taken:?}");
+    let receipt = intake.submit(event.to_record(&key)).await?;
+    ensure!(matches!(receipt, crate::ports::Receipt::Decided(_)), "the event for {key} was not accepted: {receipt:?}");
     Ok(())
 }
 
-/// Prints decisions as they come, until every story has come to its end; what each came to, and why.
+/// Prints decisions as they are made until every story has a result or [`PATIENCE`] is over. Returns the result of each
+/// story by its name, with the reason.
 async fn follow(
     decisions: &mut broadcast::Receiver<Decision>,
     clock: &dyn Clock,
 ) -> BTreeMap<String, (Outcome, String)> {
-    let mut came_to = BTreeMap::new();
-    let mut why = BTreeMap::new();
+    let mut results = BTreeMap::new();
+    let mut reasons = BTreeMap::new();
     let colours = table::colours();
     let end = PATIENCE.after(clock.now());
-    while came_to.len() < STORIES.len() {
+    while results.len() < STORIES.len() {
         let decision = tokio::select! {
             decision = decisions.recv() => match decision {
                 Ok(decision) => decision,
@@ -306,19 +313,19 @@ async fn follow(
         };
         print(&line(&decision, colours));
         let name = decision.workload.name.clone();
-        // What decided the story, not what confirmed it.
+        // Keep the reason of the decisive step; later decisions only confirm it.
         if matches!(decision.kind, DecisionKind::RollBack | DecisionKind::Hold) || decision.from == Phase::Guarding {
-            why.entry(name.clone()).or_insert_with(|| decision.why.clone());
+            reasons.entry(name.clone()).or_insert_with(|| decision.why.clone());
         }
         let outcome = match (decision.ending, decision.kind) {
             (Some(ending), _) => Outcome::Ended(ending),
             (None, DecisionKind::Hold) => Outcome::Held,
             (None, _) => continue,
         };
-        let reason = why.get(&name).cloned().unwrap_or(decision.why);
-        came_to.insert(name, (outcome, reason));
+        let reason = reasons.get(&name).cloned().unwrap_or(decision.why);
+        results.insert(name, (outcome, reason));
     }
-    came_to
+    results
 }
 
 fn line(decision: &Decision, colours: bool) -> String {
@@ -342,25 +349,25 @@ fn line(decision: &Decision, colours: bool) -> String {
     format!("{time}  {:<9} {kind}  {:<10} {}\n", decision.workload.name, decision.to.to_string(), decision.why)
 }
 
-fn summarize(came_to: &BTreeMap<String, (Outcome, String)>) -> u8 {
+fn summarize(results: &BTreeMap<String, (Outcome, String)>) -> u8 {
     let mut text = String::from("\n");
-    let mut all_well = true;
+    let mut all_as_expected = true;
     for story in &STORIES {
         let (from, to) = (images(story.name, story.from), images(story.name, story.tag));
-        let (well, outcome, why) = match came_to.get(story.name) {
-            Some((outcome, why)) => (*outcome == story.comes_to, words(*outcome), why.as_str()),
-            None => (false, "nothing yet".to_owned(), "it took too long"),
+        let (as_expected, outcome, why) = match results.get(story.name) {
+            Some((outcome, why)) => (*outcome == story.expected, outcome_text(*outcome), why.as_str()),
+            None => (false, "unfinished".to_owned(), "no result in time"),
         };
-        all_well &= well;
-        let mark = if well { "✔" } else { "✖" };
-        text += &format!("{mark} {:<9} {:<27} {outcome:<12} {}\n", story.name, change(&from, &to), story.tells);
+        all_as_expected &= as_expected;
+        let mark = if as_expected { "✔" } else { "✖" };
+        text += &format!("{mark} {:<9} {:<27} {outcome:<12} {}\n", story.name, change(&from, &to), story.summary);
         text += &format!("            {why}\n");
     }
     print(&text);
-    if all_well { exit::OK } else { exit::ERROR }
+    if all_as_expected { exit::OK } else { exit::ERROR }
 }
 
-fn words(outcome: Outcome) -> String {
+fn outcome_text(outcome: Outcome) -> String {
     match outcome {
         Outcome::Ended(ending) => ending.to_string(),
         Outcome::Held => "held".to_owned(),

@@ -1,8 +1,8 @@
-//! `bellwether emit`: sends one event, to Kafka, to a daemon over HTTP, or to the screen.
+//! `bellwether emit`: sends one event to Kafka or to a daemon over HTTP, or prints it.
 //!
-//! It writes what any pipeline could write itself, so `--print` is also the documentation of the format. The id is
-//! derived from what is sent and when: a retry of the *same* event is made by giving the id that the first try named.
-//! Standard output has the rollout's id, which `status` and `why` take.
+//! The events have no private parts: a pipeline can write them itself, and `--print` documents their format. The id is
+//! derived from the content and the time; to send the *same* event again, pass the id that the first attempt printed with
+//! `--id`. Standard output has the rollout's id, which `status` and `why` take.
 
 use std::collections::BTreeMap;
 
@@ -22,80 +22,81 @@ use crate::events::cdevents::{self, DEPLOYED, REQUESTED, TESTED, VERB, VERB_VERS
 use crate::events::cloudevents::{CloudEvent, STRUCTURED};
 use crate::exit;
 
-/// The source of events that people send by hand. Not a daemon's own: those are ignored by it.
+/// The default source of events that people send. It differs from a daemon's own source, which daemons ignore.
 const DEFAULT_SOURCE: &str = "/bellwether-cli";
 
-/// Sends one event.
+/// The arguments of `emit`.
 #[derive(Debug, Args)]
 pub struct EmitArgs {
     #[command(subcommand)]
-    what: What,
+    command: EmitCommand,
     #[command(flatten)]
     common: Common,
 }
 
+/// The arguments of every subcommand of `emit`.
 #[derive(Debug, Args)]
 pub(super) struct Common {
-    /// The event's id; the same id from the same source is the same event (default: derived from content and time)
+    /// Id of the event; the same id from the same source is the same event (default: derived from content and time)
     #[arg(long, global = true)]
     pub(super) id: Option<String>,
-    /// Who sends it, a URI reference
+    /// Sender of the event, a URI reference
     #[arg(long, global = true, default_value = DEFAULT_SOURCE)]
     pub(super) source: String,
     /// Ignore the event after this instant, as in 2026-01-31T12:00:00Z
     #[arg(long, global = true, value_name = "TIME")]
     pub(super) expires: Option<Timestamp>,
-    /// Kafka's brokers, host:port with commas between (default: the configuration's)
+    /// Kafka brokers, as host:port separated by commas (default: kafka.brokers)
     #[arg(long, global = true, conflicts_with_all = ["url", "print"])]
     brokers: Option<String>,
-    /// The events topic (default: the configuration's)
+    /// Topic of the events (default: kafka.topic)
     #[arg(long, global = true, conflicts_with_all = ["url", "print"])]
     topic: Option<String>,
-    /// Send it to a daemon instead, as in http://127.0.0.1:8080
+    /// Send the event to this daemon instead of Kafka, as in http://127.0.0.1:8080
     #[arg(long, global = true, conflicts_with = "print")]
     url: Option<String>,
-    /// Send nothing; print the event as JSON
+    /// Print the event as JSON, and send nothing
     #[arg(long, global = true)]
     pub(super) print: bool,
 }
 
 #[derive(Debug, Subcommand)]
-enum What {
-    /// Ask for a new version to be rolled out
+enum EmitCommand {
+    /// Request a rollout of a new version
     Request(RequestArgs),
-    /// Say that somebody else has deployed a service, so that it is guarded
+    /// Report that another tool deployed a service, so that it is guarded
     Deployed(DeployedArgs),
-    /// Say what came of a suite, so that a policy that requires it lets the version have traffic, or not
+    /// Report the result of a suite that policies require
     Tested(TestedArgs),
-    /// Take the old version back; nothing is said against the new one
-    Abort(ToldArgs),
-    /// Go on although a check has not passed or a gate is closed: one step, or to the end
+    /// Roll back without quarantining the new version
+    Abort(VerbArgs),
+    /// Go on to the next step although checks or approvals are missing
     Promote {
         #[command(flatten)]
-        told: ToldArgs,
-        /// To the end
+        verb: VerbArgs,
+        /// Skip all remaining steps and promote
         #[arg(long)]
         full: bool,
     },
-    /// Stay here; a regression still rolls back
-    Pause(ToldArgs),
-    /// End a pause, or look again with fresh patience
-    Resume(ToldArgs),
-    /// Ask once more for what the last rollout was to bring, and lift its quarantine
-    Retry(ToldArgs),
-    /// Open an approval gate
+    /// Keep the weight; a regression still rolls back
+    Pause(VerbArgs),
+    /// End a pause, or start again after a hold with fresh patience
+    Resume(VerbArgs),
+    /// Request the last rollout's version again and lift its quarantine
+    Retry(VerbArgs),
+    /// Give an approval, or waive a required suite
     Approve {
         #[command(flatten)]
-        told: ToldArgs,
-        /// Which gate (default: the one that is waited for)
-        #[arg(long)]
-        gate: Option<String>,
+        verb: VerbArgs,
+        /// Name of the approval or of the suite (default: the one that the rollout waits for)
+        #[arg(long, value_name = "NAME")]
+        approval: Option<String>,
     },
-    /// Nothing starts and no weight rises; rollbacks may
+    /// Start no rollout and raise no weight; rollbacks remain possible
     Freeze {
         #[command(flatten)]
         scope: ScopeArgs,
-        /// It ends by itself then, as in 2026-01-31T12:00:00Z
+        /// End of the freeze, as in 2026-01-31T12:00:00Z (default: `emit unfreeze`)
         #[arg(long, value_name = "TIME")]
         until: Option<Timestamp>,
     },
@@ -104,90 +105,90 @@ enum What {
 }
 
 #[derive(Debug, Args)]
-struct ToldArgs {
-    /// The workload: cluster/namespace/Deployment/name
+struct VerbArgs {
+    /// Workload, as cluster/namespace/Deployment/name
     #[arg(long)]
     workload: Workload,
-    /// Refuse if another rollout than this runs by now
+    /// Id of the rollout that is meant; refuse if the workload has another one by then
     #[arg(long)]
     rollout: Option<String>,
-    /// Why, for people
+    /// Reason, for people
     #[arg(long)]
     reason: Option<String>,
 }
 
 #[derive(Debug, Args)]
 struct ScopeArgs {
-    /// What: cluster, cluster/namespace or cluster/namespace/Deployment/name
+    /// Scope, as cluster, cluster/namespace or cluster/namespace/Deployment/name
     #[arg(long)]
     scope: Scope,
-    /// Why, for people
+    /// Reason, for people
     #[arg(long)]
     reason: Option<String>,
 }
 
 #[derive(Debug, Args)]
 struct RequestArgs {
-    /// What to move: cluster/namespace/Deployment/name
+    /// Workload to change, as cluster/namespace/Deployment/name
     #[arg(long)]
     workload: Workload,
-    /// The new image of the one container that runs this repository now
+    /// New image for the one container that runs an image of the same repository
     #[arg(long, required_unless_present = "images", conflicts_with = "images")]
     image: Option<String>,
-    /// The new images by container: app=REF,sidecar=REF
+    /// New images by container, as in app=REF,sidecar=REF
     #[arg(long, value_delimiter = ',', value_parser = pair, value_name = "CONTAINER=REF")]
     images: Vec<(String, String)>,
-    /// Refuse unless these images run now: app=REF,sidecar=REF
+    /// Images that must run now, as in app=REF,sidecar=REF; otherwise the request is refused
     #[arg(long, value_delimiter = ',', value_parser = pair, value_name = "CONTAINER=REF")]
     expected_current: Vec<(String, String)>,
-    /// The policy to use, if it matches the workload
+    /// Policy to use; it must match the workload
     #[arg(long)]
     policy: Option<String>,
-    /// The model that goes with the images
+    /// Model that the images serve, as in chat@1.2.0
     #[arg(long)]
     model: Option<String>,
-    /// Why, for people
+    /// Reason, for people
     #[arg(long)]
     reason: Option<String>,
 }
 
 #[derive(Debug, Args)]
 struct DeployedArgs {
-    /// The environment's id
+    /// Id of the environment
     #[arg(long)]
     environment: String,
-    /// The service: service/NAME
+    /// Deployed service, as in service/web
     #[arg(long)]
     subject: String,
-    /// The artifact's package URL: pkg:oci/NAME@sha256%3A…
+    /// Package URL of the artifact, as in pkg:oci/web@sha256%3A…
     #[arg(long)]
     artifact: String,
 }
 
 #[derive(Debug, Args)]
 struct TestedArgs {
-    /// For which workload: cluster/namespace/Deployment/name
+    /// Workload that the suite was run for, as cluster/namespace/Deployment/name
     #[arg(long)]
     workload: Workload,
-    /// The suite, as the policy's `require` names it
+    /// Name of the suite in the policy's `require`
     #[arg(long)]
     suite: String,
-    /// What came of it: pass, fail, inconclusive, error or skipped
+    /// Result of the suite: pass, fail, inconclusive, error or skipped
     #[arg(long, value_parser = result)]
     result: SuiteResult,
-    /// An image that was tested, by digest if possible; may be repeated
+    /// Tested image, by digest if possible; may be repeated
     #[arg(long = "image", value_name = "REF", required_unless_present = "model")]
     images: Vec<String>,
-    /// The model that was tested, as the request names it
+    /// Tested model, as the request names it
     #[arg(long)]
     model: Option<String>,
-    /// Where it was tested
+    /// Environment of the test
     #[arg(long, default_value = "ci")]
     environment: String,
-    /// All of it in one sentence
+    /// Summary of the result in one sentence
     #[arg(long)]
     summary: Option<String>,
-    /// Where all of it can be read
+    /// URL of the full report
     #[arg(long)]
     link: Option<String>,
 }
@@ -203,41 +204,42 @@ fn pair(text: &str) -> Result<(String, String), String> {
     }
 }
 
-/// Sends the event and says where it went. The configuration is read only if its `[kafka]` section is needed.
+/// Sends the event, and prints the id of the rollout that it requests, or else its own id. The configuration is read only
+/// if its `[kafka]` section is needed.
 ///
 /// # Errors
-/// The event can't be written, or can't be sent.
+/// The arguments are not a valid event, or the event can't be sent.
 pub async fn run(args: EmitArgs, shared: &super::Common) -> anyhow::Result<u8> {
-    let EmitArgs { what, common } = args;
-    let event = compose(what, &common, SystemClock.now())?;
+    let EmitArgs { command, common } = args;
+    let event = compose(command, &common, SystemClock.now())?;
     if common.print {
         super::print(&format!("{}\n", serde_json::to_string_pretty(&event.to_structured())?));
         return Ok(exit::OK);
     }
     send(&common, shared, &event).await?;
-    // What a pipeline goes on with: the rollout's name is derived from the event's.
-    let name = rollout(&event).map_or_else(|| event.id.clone(), |id| id.to_string());
-    super::print(&format!("{name}\n"));
+    // The rollout's id is derived from the event's, so a pipeline can wait for the rollout at once.
+    let id = requested_rollout(&event).map_or_else(|| event.id.clone(), |id| id.to_string());
+    super::print(&format!("{id}\n"));
     Ok(exit::OK)
 }
 
-/// Sends it to where `common` says, and says where it went.
+/// Sends the event to Kafka or to the daemon of `--url`, and prints its destination on standard error.
 pub(super) async fn send(common: &Common, shared: &super::Common, event: &CloudEvent) -> anyhow::Result<()> {
-    let said = match &common.url {
+    let destination = match &common.url {
         Some(url) => post(url, event).await?,
         None => produce(common, configured(shared, common)?, event).await?,
     };
-    super::tell(&format!("event {} {said}\n", event.id));
+    super::tell(&format!("event {} {destination}\n", event.id));
     Ok(())
 }
 
-/// The rollout that a request asks for.
-fn rollout(event: &CloudEvent) -> Option<RolloutId> {
+/// Returns the id of the rollout that a request starts; `None` for other events.
+fn requested_rollout(event: &CloudEvent) -> Option<RolloutId> {
     let workload: Workload = event.partitionkey.as_ref().filter(|_| event.ty == REQUESTED)?.parse().ok()?;
     Some(RolloutId::of(&workload, &EventId { source: event.source.clone(), id: event.id.clone() }))
 }
 
-/// The `[kafka]` section; its defaults where there is no configuration and the arguments say all that is needed.
+/// Returns the `[kafka]` section of the configuration, or its defaults if there are `--brokers` and no `--config`.
 fn configured(shared: &super::Common, common: &Common) -> anyhow::Result<Options> {
     if common.brokers.is_some() && shared.config.is_empty() {
         return Ok(Options::default());
@@ -246,9 +248,9 @@ fn configured(shared: &super::Common, common: &Common) -> anyhow::Result<Options
     Ok(config.kafka)
 }
 
-/// The event that the arguments describe.
-fn compose(what: What, common: &Common, now: Timestamp) -> anyhow::Result<CloudEvent> {
-    let Parts { ty, subject, content, custom } = parts(what)?;
+/// Returns the event that the arguments describe.
+fn compose(command: EmitCommand, common: &Common, now: Timestamp) -> anyhow::Result<CloudEvent> {
+    let Parts { ty, subject, content, custom } = parts(command)?;
     let id = match &common.id {
         Some(id) if id.is_empty() => bail!("--id must not be empty"),
         Some(id) => id.clone(),
@@ -267,63 +269,64 @@ fn compose(what: What, common: &Common, now: Timestamp) -> anyhow::Result<CloudE
     Ok(event)
 }
 
-/// What differs from event to event.
+/// The parts of an event that depend on its type.
 struct Parts {
     ty: String,
     subject: String,
     content: Value,
-    /// What the vocabulary has no room for.
+    /// The CDEvent's `customData`, for fields that its type does not define; null if there are none.
     custom: Value,
 }
 
-fn parts(what: What) -> anyhow::Result<Parts> {
-    Ok(match what {
-        What::Request(request) => requested(request)?,
-        What::Deployed(deployed) => {
-            let content = service(&deployed)?;
+fn parts(command: EmitCommand) -> anyhow::Result<Parts> {
+    Ok(match command {
+        EmitCommand::Request(request) => request_parts(request)?,
+        EmitCommand::Deployed(deployed) => {
+            let content = service_content(&deployed)?;
             Parts { ty: DEPLOYED.to_owned(), subject: deployed.subject, content, custom: Value::Null }
         }
-        What::Tested(tested) => suite(tested),
-        What::Abort(args) => told("abort", args, json!({})),
-        What::Promote { told: args, full } => told("promote", args, json!({ "full": full })),
-        What::Pause(args) => told("pause", args, json!({})),
-        What::Resume(args) => told("resume", args, json!({})),
-        What::Retry(args) => told("retry", args, json!({})),
-        What::Approve { told: args, gate } => told("approve", args, json!({ "gate": gate })),
-        What::Freeze { scope, until } => scoped("freeze", scope, json!({ "until": until })),
-        What::Unfreeze(scope) => scoped("unfreeze", scope, json!({})),
+        EmitCommand::Tested(tested) => suite_parts(tested),
+        EmitCommand::Abort(args) => verb_parts("abort", args, json!({})),
+        EmitCommand::Promote { verb, full } => verb_parts("promote", verb, json!({ "full": full })),
+        EmitCommand::Pause(args) => verb_parts("pause", args, json!({})),
+        EmitCommand::Resume(args) => verb_parts("resume", args, json!({})),
+        EmitCommand::Retry(args) => verb_parts("retry", args, json!({})),
+        EmitCommand::Approve { verb, approval } => verb_parts("approve", verb, json!({ "approval": approval })),
+        EmitCommand::Freeze { scope, until } => scope_parts("freeze", scope, json!({ "until": until })),
+        EmitCommand::Unfreeze(scope) => scope_parts("unfreeze", scope, json!({})),
     })
 }
 
-fn told(verb: &str, args: ToldArgs, more: Value) -> Parts {
-    let ToldArgs { workload, rollout, reason } = args;
+fn verb_parts(verb: &str, args: VerbArgs, more: Value) -> Parts {
+    let VerbArgs { workload, rollout, reason } = args;
     let content = json!({ "workload": workload, "rollout": rollout, "reason": reason });
-    let (subject, content) = (workload.to_string(), both(content, more));
+    let (subject, content) = (workload.to_string(), merge(content, more));
     Parts { ty: format!("{VERB}{verb}{VERB_VERSION}"), subject, content, custom: Value::Null }
 }
 
-fn scoped(verb: &str, args: ScopeArgs, more: Value) -> Parts {
+fn scope_parts(verb: &str, args: ScopeArgs, more: Value) -> Parts {
     let ScopeArgs { scope, reason } = args;
-    let content = both(json!({ "scope": scope, "reason": reason }), more);
+    let content = merge(json!({ "scope": scope, "reason": reason }), more);
     Parts { ty: format!("{VERB}{verb}{VERB_VERSION}"), subject: scope.to_string(), content, custom: Value::Null }
 }
 
-/// The fields of both that are not null.
-fn both(one: Value, other: Value) -> Value {
+/// Returns an object with the fields of both objects, without those that are null.
+fn merge(one: Value, other: Value) -> Value {
     let fields = |value: Value| if let Value::Object(fields) = value { fields } else { serde_json::Map::new() };
     fields(one).into_iter().chain(fields(other)).filter(|(_, value)| !value.is_null()).collect()
 }
 
-/// The vocabulary does not say for whom and on what.
-fn suite(args: TestedArgs) -> Parts {
+/// Returns the parts of a suite's result. CDEvents has no fields for the tested workload, images and model, so they are
+/// custom data.
+fn suite_parts(args: TestedArgs) -> Parts {
     let TestedArgs { workload, suite, result, images, model, environment, summary, link } = args;
     let content = cdevents::tested(&suite, result, &environment, summary.as_deref());
-    let on = json!({ "workload": workload, "images": images, "model": model, "result": result, "link": link });
-    let custom = json!({ "bellwether": both(on, json!({})) });
+    let details = json!({ "workload": workload, "images": images, "model": model, "result": result, "link": link });
+    let custom = json!({ "bellwether": merge(details, json!({})) });
     Parts { ty: TESTED.to_owned(), subject: workload.to_string(), content, custom }
 }
 
-fn requested(args: RequestArgs) -> anyhow::Result<Parts> {
+fn request_parts(args: RequestArgs) -> anyhow::Result<Parts> {
     let RequestArgs { workload, image, images, expected_current, policy, model, reason } = args;
     let request = Request {
         images: by_container(images)?,
@@ -343,13 +346,13 @@ fn by_container(pairs: Vec<(String, String)>) -> anyhow::Result<Images> {
     let mut images = BTreeMap::new();
     for (container, image) in pairs {
         if let Some(first) = images.insert(container.clone(), image) {
-            bail!("container {container} is named twice, first with {first}");
+            bail!("container {container} is named twice, first with {first}; name it once");
         }
     }
     Ok(images)
 }
 
-fn service(args: &DeployedArgs) -> anyhow::Result<Value> {
+fn service_content(args: &DeployedArgs) -> anyhow::Result<Value> {
     let _: PackageUrl<'_> = args.artifact.parse().with_context(|| {
         format!("--artifact {:?} is not a package URL, as in pkg:oci/web@sha256%3A…", args.artifact)
     })?;
@@ -369,17 +372,18 @@ async fn produce(common: &Common, configured: Options, event: &CloudEvent) -> an
 
 async fn post(url: &str, event: &CloudEvent) -> anyhow::Result<String> {
     let url = format!("{}/api/v1/events", url.trim_end_matches('/'));
-    // One TLS stack for all of the product. Somebody may have chosen it already, which is as good.
+    // An error means that the TLS provider is installed already.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let client = reqwest::Client::builder().timeout(std::time::Duration::from_secs(30)).build()?;
     let sent =
         client.post(&url).header("content-type", STRUCTURED).body(event.to_structured().to_string()).send().await;
-    let answer = sent.with_context(|| format!("{url} does not answer"))?;
-    let (status, text) = (answer.status(), answer.text().await.unwrap_or_default());
+    let response =
+        sent.with_context(|| format!("{url} does not answer; is the daemon running, and is --url right?"))?;
+    let (status, text) = (response.status(), response.text().await.unwrap_or_default());
     if status.is_success() {
         Ok(format!("was taken by {url}: {text}"))
     } else {
-        bail!("{url} answers {status}: {text}")
+        bail!("{url} answered {status}: {text}")
     }
 }
 
@@ -398,14 +402,14 @@ mod tests {
     }
 
     fn composed(line: &str) -> anyhow::Result<CloudEvent> {
-        let EmitArgs { what, common } = Cli::try_parse_from(line.split_whitespace())?.emit;
-        compose(what, &common, "2026-01-31T12:00:00Z".parse()?)
+        let EmitArgs { command, common } = Cli::try_parse_from(line.split_whitespace())?.emit;
+        compose(command, &common, "2026-01-31T12:00:00Z".parse()?)
     }
 
     const REQUEST: &str = "emit request --workload prod/shop/Deployment/web --images app=r/web:2,log=r/log:3";
 
     #[test]
-    fn what_is_emitted_is_what_the_daemon_decodes() {
+    fn the_daemon_decodes_every_emitted_event() {
         let mapping: Mapping =
             serde_json::from_value(json!([{ "namespace": "shop", "name": "{{subject-name}}" }])).unwrap();
         let options = DecodeOptions::new("prod", mapping);
@@ -416,7 +420,7 @@ mod tests {
             "emit pause --workload prod/shop/Deployment/web",
             "emit resume --workload prod/shop/Deployment/web",
             "emit retry --workload prod/shop/Deployment/web",
-            "emit approve --workload prod/shop/Deployment/web --gate qa",
+            "emit approve --workload prod/shop/Deployment/web --approval qa",
             "emit freeze --scope prod/shop/Deployment/web --until 2026-02-01T00:00:00Z",
             "emit unfreeze --scope prod/shop/Deployment/web",
             "emit tested --workload prod/shop/Deployment/web --suite behaviour --result pass --image r/web:2",
@@ -436,7 +440,7 @@ mod tests {
     }
 
     #[test]
-    fn the_id_is_the_contents_and_the_times_unless_it_is_given() {
+    fn the_id_is_derived_from_content_and_time_unless_it_is_given() {
         let id = |line: &str| composed(line).unwrap().id;
         assert_eq!(id(REQUEST), id(REQUEST));
         assert_ne!(id(REQUEST), id(&format!("{REQUEST} --reason other")));
@@ -444,7 +448,7 @@ mod tests {
     }
 
     #[test]
-    fn what_makes_no_sense_is_refused() {
+    fn invalid_arguments_are_refused() {
         let rows = [
             ("emit request --workload prod/shop/Deployment/web", "--image"),
             ("emit request --workload shop/web --image x", "cluster/namespace/Deployment/name"),

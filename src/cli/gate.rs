@@ -1,4 +1,7 @@
-//! `bellwether gate`: behavioural gates, in CI, before the first traffic, or against a canary while it serves.
+//! `bellwether gate`: runs behavioural gates in CI, before the first traffic or against a serving canary, imports the
+//! results of other tools and publishes reports.
+
+mod publish;
 
 use std::path::{Path, PathBuf};
 
@@ -7,33 +10,32 @@ use bellwether_core::ids::Workload;
 use bellwether_gate::import::{ImportFormat as From, ImportSettings as Wanted, import};
 use bellwether_gate::report::{GateReport as Report, GateSubject as Subject};
 use bellwether_gate::rule::Verdict;
+use bellwether_tools::gate::load::LoadedSuite;
+use bellwether_tools::gate::run::{RunOptions, run as run_suite};
 use clap::{Args, Subcommand, ValueEnum};
 use serde_json::json;
 
 use super::{Common, Output, emit, print, tell};
 use crate::clock::{Clock as _, SystemClock};
 use crate::exit;
-use crate::gate::load::Loaded;
-use crate::gate::publish;
-use crate::gate::run::{Orders, run as run_suite};
 
-/// What `gate` takes.
+/// The arguments of `bellwether gate`.
 #[derive(Debug, Args)]
 pub struct GateArgs {
     #[command(subcommand)]
-    what: What,
+    command: GateCommand,
 }
 
 #[derive(Debug, Subcommand)]
-enum What {
-    /// Ask what the suite asks; an interrupted run goes on where it was
+enum GateCommand {
+    /// Run a suite; an interrupted run continues where it stopped
     Run(RunArgs),
-    /// Check a suite and its datasets, and say what a run would ask
+    /// Check a suite and its datasets, and count the requests of a run
     Check {
-        /// The suite
+        /// The suite's TOML file
         suite: PathBuf,
     },
-    /// Make a report of what another tool has found
+    /// Make a report of the results of another tool
     Import(ImportArgs),
     /// Send a report as a CDEvent, so that a policy's requirement is met
     Publish(PublishArgs),
@@ -41,114 +43,114 @@ enum What {
 
 #[derive(Debug, Args)]
 struct RunArgs {
-    /// The suite
+    /// The suite's TOML file
     suite: PathBuf,
-    /// Ask this URL instead of the suite's target, as in http://canary:8000/v1
+    /// The URL of the target, instead of the suite's, as in http://canary:8000/v1
     #[arg(long, value_name = "URL")]
     target: Option<String>,
-    /// Ask this one the same, to compare
+    /// The URL of the stable version to compare with, instead of the suite's
     #[arg(long, value_name = "URL")]
     stable: Option<String>,
-    /// Where answers are kept until the run has ended (default: beside the suite, by what is run)
+    /// The file that keeps the answers, so that a run can continue (default: a file of this run beside the suite)
     #[arg(long, value_name = "FILE")]
     ledger: Option<PathBuf>,
     #[command(flatten)]
-    of: SubjectArgs,
+    subject: SubjectArgs,
     #[command(flatten)]
-    files: Files,
+    files: ReportFiles,
     #[command(flatten)]
-    sent: Sent,
+    publishing: PublishOptions,
 }
 
-/// What is tested.
+/// The arguments that identify the tested version.
 #[derive(Debug, Args)]
 struct SubjectArgs {
-    /// What is tested, as in support-agent@1.8.0 (default: the suite's model)
+    /// The tested version, as in support-agent@1.8.0 (default: the suite's model)
     #[arg(long, value_name = "MODEL@VERSION")]
     subject: Option<String>,
-    /// Its digest, as in sha256:…: what a policy's requirement is matched by
+    /// The digest of the tested version, as in sha256:…; a policy's requirement is matched by it
     #[arg(long, value_parser = digest, value_name = "DIGEST")]
     digest: Option<String>,
 }
 
-/// Where reports go.
+/// The files that the report is written to.
 #[derive(Debug, Args)]
-struct Files {
-    /// The report as JSON
+struct ReportFiles {
+    /// Write the report as JSON to this file
     #[arg(long, value_name = "FILE")]
     report: Option<PathBuf>,
-    /// The report as Markdown, appended, as to $GITHUB_STEP_SUMMARY
+    /// Append the report as Markdown to this file, such as $GITHUB_STEP_SUMMARY
     #[arg(long, value_name = "FILE")]
     markdown: Option<PathBuf>,
-    /// The report as JUnit XML
+    /// Write the report as JUnit XML to this file
     #[arg(long, value_name = "FILE")]
     junit: Option<PathBuf>,
-    /// The report as one HTML page
+    /// Write the report as one HTML page to this file
     #[arg(long, value_name = "FILE")]
     html: Option<PathBuf>,
 }
 
-/// Whether and to whom it is sent.
+/// The arguments that publish the result right after the run.
 #[derive(Debug, Args)]
-struct Sent {
+struct PublishOptions {
     /// Send the result as a CDEvent; see `gate publish`
     #[arg(long, requires = "workload")]
     publish: bool,
     #[command(flatten)]
-    about: About,
+    about: ResultArgs,
     #[command(flatten)]
-    how: emit::Common,
+    transport: emit::Common,
 }
 
-/// What the result is about.
+/// The arguments that relate the result to a workload.
 #[derive(Debug, Args)]
-struct About {
-    /// For which workload: cluster/namespace/Deployment/name
+struct ResultArgs {
+    /// The workload that the result is for: cluster/namespace/Deployment/name
     #[arg(long)]
     workload: Option<Workload>,
-    /// An image that was tested, if the subject's digest is not its own; may be repeated
+    /// A tested image, if the subject's digest is not that of the image; may be repeated
     #[arg(long = "image", value_name = "REF")]
     images: Vec<String>,
-    /// The environment that it was tested in
+    /// The environment of the test
     #[arg(long, default_value = "ci")]
     environment: String,
-    /// Where the whole report can be read
+    /// The address of the full report
     #[arg(long, value_name = "URL")]
     link: Option<String>,
 }
 
 #[derive(Debug, Args)]
 struct ImportArgs {
-    /// Whose results
+    /// The tool that wrote the results
     #[arg(long, value_enum)]
     from: Tool,
-    /// The results
+    /// The file with the results
     file: PathBuf,
-    /// What the suite is called: what a policy requires
+    /// The name of the suite, by which a policy requires it
     #[arg(long, default_value = "behaviour")]
     name: String,
-    /// So many must pass
+    /// The share of cases that must pass
     #[arg(long, default_value = "95%", value_name = "PERCENT")]
     min_pass: String,
-    /// Take the plain share, without a bound; it promises nothing
+    /// Compare the plain share without a confidence bound; the verdict has no error rate then
     #[arg(long)]
     plain: bool,
     #[command(flatten)]
-    of: SubjectArgs,
+    subject: SubjectArgs,
     #[command(flatten)]
-    files: Files,
+    files: ReportFiles,
     #[command(flatten)]
-    sent: Sent,
+    publishing: PublishOptions,
 }
 
 #[derive(Debug, Args)]
 struct PublishArgs {
-    /// The report, as `--report` writes it
+    /// The JSON file that `--report` wrote
     report: PathBuf,
     #[command(flatten)]
-    about: About,
+    about: ResultArgs,
     #[command(flatten)]
-    how: emit::Common,
+    transport: emit::Common,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -168,35 +170,44 @@ fn digest(text: &str) -> Result<String, String> {
     Err(format!("{text:?} is not sha256: and 64 hexadecimal digits"))
 }
 
-/// Does it.
+/// Runs the command and returns the exit code.
 ///
 /// # Errors
-/// If there is no verdict at all: a file that can't be read, a suite that makes no sense, somebody who can't be asked.
+/// If there is no verdict: a file can't be read or written, a suite is invalid, or an endpoint or event receiver can't
+/// be used.
 pub async fn run(args: GateArgs, common: &Common) -> anyhow::Result<u8> {
-    match args.what {
-        What::Run(args) => run_it(args, common).await,
-        What::Check { suite } => check(&suite, common),
-        What::Import(args) => import_it(args, common).await,
-        What::Publish(args) => publish_it(args, common).await,
+    match args.command {
+        GateCommand::Run(args) => run_and_report(args, common).await,
+        GateCommand::Check { suite } => check(&suite, common),
+        GateCommand::Import(args) => import_results(args, common).await,
+        GateCommand::Publish(args) => publish_report(args, common).await,
     }
 }
 
-async fn run_it(args: RunArgs, common: &Common) -> anyhow::Result<u8> {
-    let mut loaded = Loaded::read(&args.suite)?;
-    let named = args.of.subject.as_deref().map(|text| text.split_once('@').map_or(text, |(model, _)| model));
-    loaded.aim(args.target.as_deref(), args.stable.as_deref(), named);
-    let subject = subject(&args.of, &loaded.suite.target.model);
-    // Not only when all has been asked.
-    if args.sent.publish && args.sent.about.images.is_empty() && subject.digest.is_empty() && subject.version.is_empty()
+async fn run_and_report(args: RunArgs, common: &Common) -> anyhow::Result<u8> {
+    let mut loaded = LoadedSuite::read(&args.suite)?;
+    let named = args.subject.subject.as_deref().map(|text| text.split_once('@').map_or(text, |(model, _)| model));
+    loaded.override_endpoints(args.target.as_deref(), args.stable.as_deref(), named);
+    let subject = subject(&args.subject, &loaded.suite.target.model);
+    // Refused before the run and not after it.
+    if args.publishing.publish
+        && args.publishing.about.images.is_empty()
+        && subject.digest.is_empty()
+        && subject.version.is_empty()
     {
-        return Err(publish::AboutNothing.into());
+        return Err(publish::UnidentifiedSubject.into());
     }
-    let orders = Orders { subject, ledger: args.ledger, told: &|line| tell(&format!("{line}\n")), clock: &SystemClock };
-    let report = run_suite(&loaded, &orders).await?;
-    settle(&report, &args.files, &args.sent, common).await
+    let options = RunOptions {
+        subject,
+        ledger: args.ledger,
+        progress: &|line| tell(&format!("{line}\n")),
+        now: &|| SystemClock.now(),
+    };
+    let report = run_suite(&loaded, &options).await?;
+    deliver(&report, &args.files, &args.publishing, common).await
 }
 
-async fn import_it(args: ImportArgs, common: &Common) -> anyhow::Result<u8> {
+async fn import_results(args: ImportArgs, common: &Common) -> anyhow::Result<u8> {
     let from = match args.from {
         Tool::Promptfoo => From::Promptfoo,
         Tool::Inspect => From::Inspect,
@@ -208,11 +219,11 @@ async fn import_it(args: ImportArgs, common: &Common) -> anyhow::Result<u8> {
         name: args.name,
         min_pass: args.min_pass,
         plain: args.plain,
-        subject: subject(&args.of, ""),
+        subject: subject(&args.subject, ""),
         at: SystemClock.now(),
     };
     let report = import(from, &read(&args.file)?, &wanted).with_context(|| args.file.display().to_string())?;
-    settle(&report, &args.files, &args.sent, common).await
+    deliver(&report, &args.files, &args.publishing, common).await
 }
 
 fn subject(args: &SubjectArgs, model: &str) -> Subject {
@@ -221,8 +232,13 @@ fn subject(args: &SubjectArgs, model: &str) -> Subject {
     Subject { model: model.to_owned(), version: version.to_owned(), digest: args.digest.clone().unwrap_or_default() }
 }
 
-/// Writes the report wherever it is wanted, sends it, prints it, and says with the exit code what it comes to.
-async fn settle(report: &Report, files: &Files, sent: &Sent, common: &Common) -> anyhow::Result<u8> {
+/// Writes the report to its files, prints it, publishes it if requested and returns the exit code of its verdict.
+async fn deliver(
+    report: &Report,
+    files: &ReportFiles,
+    publishing: &PublishOptions,
+    common: &Common,
+) -> anyhow::Result<u8> {
     let json = report.to_json().context("a report as JSON")?;
     for (path, text) in
         [(&files.report, json.clone()), (&files.junit, report.to_junit()), (&files.html, report.to_html())]
@@ -238,10 +254,10 @@ async fn settle(report: &Report, files: &Files, sent: &Sent, common: &Common) ->
         Output::Json => print(&json),
         Output::Table => print(&report.to_text()),
     }
-    if sent.publish {
-        send(report, &sent.about, &sent.how, common).await?;
+    if publishing.publish {
+        send(report, &publishing.about, &publishing.transport, common).await?;
     }
-    Ok(code(report.verdict))
+    Ok(exit_code(report.verdict))
 }
 
 fn append(path: &Path, text: &str) -> std::io::Result<()> {
@@ -249,7 +265,7 @@ fn append(path: &Path, text: &str) -> std::io::Result<()> {
     std::fs::OpenOptions::new().create(true).append(true).open(path)?.write_all(text.as_bytes())
 }
 
-fn code(verdict: Verdict) -> u8 {
+fn exit_code(verdict: Verdict) -> u8 {
     match verdict {
         Verdict::Pass => exit::OK,
         Verdict::Fail => exit::FAILED,
@@ -258,28 +274,34 @@ fn code(verdict: Verdict) -> u8 {
     }
 }
 
-async fn publish_it(args: PublishArgs, common: &Common) -> anyhow::Result<u8> {
+async fn publish_report(args: PublishArgs, common: &Common) -> anyhow::Result<u8> {
     let report = Report::parse(&read(&args.report)?).with_context(|| args.report.display().to_string())?;
-    send(&report, &args.about, &args.how, common).await?;
+    send(&report, &args.about, &args.transport, common).await?;
     Ok(exit::OK)
 }
 
-async fn send(report: &Report, about: &About, how: &emit::Common, common: &Common) -> anyhow::Result<()> {
-    let Some(workload) = &about.workload else { bail!("a result is for a workload; name it with --workload") };
-    let to =
-        publish::To { workload, images: &about.images, environment: &about.environment, link: about.link.as_deref() };
-    let mut event = publish::event(report, &how.source, &to, SystemClock.now())?;
-    if let Some(id) = &how.id {
-        // Both envelopes have it.
+async fn send(report: &Report, about: &ResultArgs, transport: &emit::Common, common: &Common) -> anyhow::Result<()> {
+    let Some(workload) = &about.workload else {
+        bail!("a result is published for a workload; name it with --workload")
+    };
+    let about = publish::PublishTarget {
+        workload,
+        images: &about.images,
+        environment: &about.environment,
+        link: about.link.as_deref(),
+    };
+    let mut event = publish::event(report, &transport.source, &about, SystemClock.now())?;
+    if let Some(id) = &transport.id {
+        // The CloudEvents and the CDEvents envelope both hold the id.
         event.data["context"]["id"] = json!(id);
         event.id.clone_from(id);
     }
-    event.expirytime = how.expires;
-    if how.print {
+    event.expirytime = transport.expires;
+    if transport.print {
         print(&format!("{}\n", serde_json::to_string_pretty(&event.to_structured())?));
         return Ok(());
     }
-    emit::send(how, common, &event).await
+    emit::send(transport, common, &event).await
 }
 
 fn read(path: &Path) -> anyhow::Result<String> {
@@ -287,7 +309,7 @@ fn read(path: &Path) -> anyhow::Result<String> {
 }
 
 fn check(path: &Path, common: &Common) -> anyhow::Result<u8> {
-    let loaded = Loaded::read(path)?;
+    let loaded = LoadedSuite::read(path)?;
     let requests = loaded.requests();
     let suite = &loaded.suite;
     let gates = suite.gates.iter().zip(&loaded.datasets);

@@ -1,44 +1,46 @@
-//! `bellwether get`: one line for each rollout.
+//! `bellwether get`: the list of the rollouts.
 
 use anyhow::Context;
 use bellwether_core::engine::view::RolloutView;
 use clap::Args;
 
-use super::api::Api;
+use super::api::ApiClient;
 use super::table::table;
 use super::{Common, Output, print, tell};
 use crate::exit;
 
-/// What `get` takes.
+/// The arguments of `get`.
 #[derive(Debug, Args)]
 pub struct GetArgs {
-    /// Only in this namespace.
+    /// List only rollouts in this namespace.
     #[arg(long, short)]
     namespace: Option<String>,
-    /// Only this workload.
+    /// List only rollouts of this workload.
     workload: Option<String>,
-    /// Only in this phase.
+    /// List only rollouts in this phase.
     #[arg(long)]
     phase: Option<String>,
 }
 
-/// Lists rollouts.
+/// Prints the rollouts that match the arguments.
 ///
 /// # Errors
-/// If the daemon does not answer.
+/// The daemon does not answer.
 pub async fn run(args: &GetArgs, common: &Common) -> anyhow::Result<u8> {
-    let wanted = [("namespace", &args.namespace), ("workload", &args.workload), ("phase", &args.phase)];
-    let filter: Vec<(&str, &str)> = wanted.iter().filter_map(|(key, value)| Some((*key, value.as_deref()?))).collect();
-    let rollouts = Api::new(&common.api)?.rollouts(&filter).await?;
+    let filter = [("namespace", &args.namespace), ("workload", &args.workload), ("phase", &args.phase)];
+    let filter: Vec<(&str, &str)> = filter.iter().filter_map(|(key, value)| Some((*key, value.as_deref()?))).collect();
+    let rollouts = ApiClient::new(&common.api)?.rollouts(&filter).await?;
     match common.output {
-        Output::Json => print(&(serde_json::to_string_pretty(&rollouts).context("rollouts as JSON")? + "\n")),
+        Output::Json => {
+            print(&(serde_json::to_string_pretty(&rollouts).context("can't encode the rollouts as JSON")? + "\n"))
+        }
         Output::Table if rollouts.is_empty() => tell("no rollouts; send an event with `bellwether emit`\n"),
         Output::Table => print(&list(&rollouts)),
     }
     Ok(exit::OK)
 }
 
-/// The rollouts in columns.
+/// Returns a table with a row for each rollout.
 pub fn list(rollouts: &[RolloutView]) -> String {
     let rows: Vec<Vec<String>> = rollouts
         .iter()
@@ -54,15 +56,15 @@ pub fn list(rollouts: &[RolloutView]) -> String {
             ]
         })
         .collect();
-    table(&["WORKLOAD", "FROM → TO", "STATE", "STEP", "WEIGHT (SEEN)", "CHECKS", "NEXT"], &rows)
+    table(&["WORKLOAD", "FROM → TO", "STATE", "STEP", "WEIGHT (OBSERVED)", "CHECKS", "NEXT"], &rows)
 }
 
-/// How it ended, else that it is held, else its phase.
+/// Returns the rollout's outcome if it has ended, else `held` if it is held, else its phase.
 pub fn state(rollout: &RolloutView) -> &str {
     rollout.outcome.as_deref().or(rollout.held.as_ref().map(|_| "held")).unwrap_or(&rollout.phase)
 }
 
-/// The weight that was asked for, and the one that was seen.
+/// Returns the requested weight, and the observed share of the traffic if it is known.
 pub fn weight(rollout: &RolloutView) -> String {
     match rollout.observed {
         Some(share) => format!("{} ({:.1} %)", rollout.weight, share * 100.0),
@@ -70,17 +72,17 @@ pub fn weight(rollout: &RolloutView) -> String {
     }
 }
 
-/// What is not well, else how many are.
+/// Returns the checks that do not pass with their verdicts, or the number of checks if all pass.
 fn checks(rollout: &RolloutView) -> String {
-    let unwell: Vec<String> = rollout
+    let not_passing: Vec<String> = rollout
         .checks
         .iter()
         .filter(|check| check.verdict != "pass")
         .map(|check| format!("{}: {}", check.name, check.verdict))
         .collect();
-    match (unwell.is_empty(), rollout.checks.len()) {
+    match (not_passing.is_empty(), rollout.checks.len()) {
         (true, 0) => "–".to_owned(),
         (true, n) => format!("{n} pass"),
-        (false, _) => unwell.join(", "),
+        (false, _) => not_passing.join(", "),
     }
 }

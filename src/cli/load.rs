@@ -1,66 +1,66 @@
-//! `bellwether load`: a load test, for pipelines: the exit code says whether its thresholds were kept. The argument for
-//! how it measures is in [`crate::load`].
+//! `bellwether load`: runs a load test for a pipeline and returns the verdict on its thresholds as the exit code.
+//! [`bellwether_tools::load`] describes how it measures.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, bail};
 use bellwether_core::time::Span;
+use bellwether_tools::load::report::LoadReport;
+use bellwether_tools::load::{Arrivals, LoadRequest, LoadVerdict, Rate, Schedule, Threshold, drive, verdict};
+use bellwether_tools::secret;
 use clap::Args;
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 use reqwest::{Method, Url};
 
 use super::table::table;
 use super::{Common, Output, print, tell};
-use crate::load::report::Report;
-use crate::load::{Arrivals, Rate, Request, Schedule, Threshold, Verdict, drive, verdict};
-use crate::{exit, secret};
+use crate::exit;
 
-/// What `load` takes.
+/// The arguments of `bellwether load`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Exit codes: 0 every threshold is kept, 1 error, 2 usage, 3 a threshold is missed, 4 nothing can be said: \
-                  too few requests, or this machine was the bottleneck."
+    after_help = "Exit codes: 0 every threshold is kept, 1 error, 2 usage, 3 a threshold is missed, 4 undecided: too \
+                  few requests, or this machine was the bottleneck."
 )]
 pub struct LoadArgs {
-    /// What is asked.
+    /// The URL to send requests to.
     url: Url,
-    /// How many requests are sent, whatever becomes of them: 50/s or 300/m.
+    /// The rate of requests, kept however slow the answers are: 50/s or 300/m.
     #[arg(long, value_name = "RATE")]
     rate: Rate,
-    /// For how long.
+    /// The time during which requests are counted.
     #[arg(long, value_name = "TIME", default_value = "60s")]
     duration: Span,
-    /// Before that, for so long, at the same rate, nothing counts.
+    /// The time before that during which requests are sent at the same rate and not counted.
     #[arg(long, value_name = "TIME", default_value = "0s")]
     warm_up: Span,
-    /// Requests come as independent people do, in clusters and gaps, and not evenly; the same number gives the same test.
+    /// Send requests at random times, in clusters and gaps as independent users do; a seed always gives the same times.
     #[arg(long, value_name = "SEED")]
     poisson: Option<u64>,
-    /// How many requests may be under way at a time. What finds them all busy is not sent, and counted so.
+    /// The largest number of requests under way; a request that is due while all are busy is counted as not sent.
     #[arg(long, value_name = "N", default_value = "256", value_parser = clap::value_parser!(u16).range(1..))]
     connections: u16,
-    /// How long a request may take.
+    /// The longest time that a request may take.
     #[arg(long, value_name = "TIME", default_value = "30s")]
     timeout: Span,
-    /// What has to be kept, as in p95<=800ms, first-byte-p95<=300ms, errors<=1%, not-sent<=0% or rate>=45/s; may be
-    /// repeated.
+    /// A limit, as in p95<=800ms, first-byte-p95<=300ms, errors<=1%, not-sent<=0% or rate>=45/s; may be repeated.
     #[arg(long, value_name = "LIMIT")]
     threshold: Vec<Threshold>,
-    /// The answer is a stream of server-sent events: one without any is no answer.
+    /// Expect a stream of server-sent events; an answer without an event is a failure.
     #[arg(long)]
     sse: bool,
-    /// The result as JSON into a file, whatever is printed.
+    /// Also write the result as JSON into this file.
     #[arg(long, value_name = "FILE")]
     report: Option<PathBuf>,
     #[command(flatten)]
-    asked: Asked,
+    request: RequestArgs,
 }
 
-/// What each request is.
+/// The arguments that describe each request.
 #[derive(Debug, Args)]
-struct Asked {
-    /// The method; without it GET, or POST with a body.
+struct RequestArgs {
+    /// The method (default: GET, or POST with a body).
     #[arg(long, value_name = "METHOD")]
     method: Option<Method>,
     /// A header, as in "x-tenant: shop"; may be repeated.
@@ -69,10 +69,10 @@ struct Asked {
     /// The file that holds a bearer token.
     #[arg(long, value_name = "FILE")]
     bearer_token_file: Option<PathBuf>,
-    /// The body.
+    /// The body of each request.
     #[arg(long, value_name = "TEXT", conflicts_with = "body_file")]
     body: Option<String>,
-    /// Bodies, one JSON value on each line, sent one after the other and then again from the first.
+    /// A file of bodies, one JSON value per line, sent in turn and then again from the first.
     #[arg(long, value_name = "FILE")]
     body_file: Option<PathBuf>,
 }
@@ -80,22 +80,22 @@ struct Asked {
 fn header(text: &str) -> Result<(HeaderName, HeaderValue), String> {
     let (name, value) = text.split_once(':').ok_or("write a name and a value, as in \"x-tenant: shop\"")?;
     let name: HeaderName = name.trim().parse().map_err(|_| format!("{:?} is not a header's name", name.trim()))?;
-    // Nobody knows which of them is a secret, so none is ever repeated.
+    // Any header may hold a secret, so no value is ever printed.
     let mut value: HeaderValue =
         value.trim().parse().map_err(|_| format!("the value of {name} can't be a header's"))?;
     value.set_sensitive(true);
     Ok((name, value))
 }
 
-/// Runs the test and tells what was measured.
+/// Runs the load test, prints its result and returns the exit code.
 ///
 /// # Errors
-/// The arguments name something that can't be read, or the result can't be written.
+/// If a file of the arguments can't be read, the schedule or the request is invalid, or a result can't be written.
 pub async fn run(args: LoadArgs, common: &Common) -> anyhow::Result<u8> {
     let arrivals = args.poisson.map_or(Arrivals::Constant, |seed| Arrivals::Poisson { seed });
     let schedule = Schedule { rate: args.rate, arrivals, warm_up: args.warm_up, duration: args.duration };
     schedule.check()?;
-    let request = request(args.url, args.asked, args.sse)?;
+    let request = request(args.url, args.request, args.sse)?;
     let url = without_credentials(&request.url);
     if common.output == Output::Table {
         tell(&format!(
@@ -105,7 +105,7 @@ pub async fn run(args: LoadArgs, common: &Common) -> anyhow::Result<u8> {
     }
     let timeout: Duration = args.timeout.to_std();
     let tally = drive(&schedule, request, usize::from(args.connections), timeout).await?;
-    let report = Report::new(url, &schedule, &tally, verdict::judge(&tally, &schedule, &args.threshold));
+    let report = LoadReport::new(url, &schedule, &tally, verdict::judge(&tally, &schedule, &args.threshold));
     let json = serde_json::to_string_pretty(&report).context("a result as JSON")? + "\n";
     if let Some(path) = &args.report {
         std::fs::write(path, &json).with_context(|| format!("can't write {}", path.display()))?;
@@ -115,17 +115,17 @@ pub async fn run(args: LoadArgs, common: &Common) -> anyhow::Result<u8> {
         Output::Table => print(&render(&report)),
     }
     Ok(match report.outcome().verdict {
-        Verdict::Pass | Verdict::Measured => exit::OK,
-        Verdict::Missed => exit::FAILED,
-        Verdict::Insufficient | Verdict::GeneratorLate => exit::INCONCLUSIVE,
+        LoadVerdict::Pass | LoadVerdict::Measured => exit::OK,
+        LoadVerdict::Missed => exit::FAILED,
+        LoadVerdict::Insufficient | LoadVerdict::GeneratorLate => exit::INCONCLUSIVE,
     })
 }
 
-fn request(url: Url, asked: Asked, events: bool) -> anyhow::Result<Request> {
+fn request(url: Url, args: RequestArgs, events: bool) -> anyhow::Result<LoadRequest> {
     if !matches!(url.scheme(), "http" | "https") {
-        bail!("{} is not http or https", url.scheme());
+        bail!("the URL begins with {}:, and not with http: or https:", url.scheme());
     }
-    let bodies = match (asked.body, asked.body_file) {
+    let bodies = match (args.body, args.body_file) {
         (Some(body), _) => vec![body],
         (None, Some(path)) => bodies(&path)?,
         (None, None) => Vec::new(),
@@ -134,22 +134,22 @@ fn request(url: Url, asked: Asked, events: bool) -> anyhow::Result<Request> {
     if !bodies.is_empty() {
         headers.insert(reqwest::header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     }
-    // What is written replaces what is assumed; and what is written twice is sent twice.
-    for (name, _) in &asked.header {
+    // A header of the arguments replaces the default; one that is given twice is sent twice.
+    for (name, _) in &args.header {
         headers.remove(name);
     }
-    for (name, value) in asked.header {
+    for (name, value) in args.header {
         headers.append(name, value);
     }
-    let method = asked.method.unwrap_or(if bodies.is_empty() { Method::GET } else { Method::POST });
-    let mut request = Request { method, url, headers, bodies, events };
-    if let Some(path) = &asked.bearer_token_file {
+    let method = args.method.unwrap_or(if bodies.is_empty() { Method::GET } else { Method::POST });
+    let mut request = LoadRequest { method, url, headers, bodies, events };
+    if let Some(path) = &args.bearer_token_file {
         request.bearer(&secret::read(path)?)?;
     }
     Ok(request)
 }
 
-/// The lines of a JSONL file that have something on them.
+/// Reads the bodies of a JSON Lines file; empty lines are skipped.
 fn bodies(path: &Path) -> anyhow::Result<Vec<String>> {
     let text = std::fs::read_to_string(path).with_context(|| format!("can't read {}", path.display()))?;
     let mut bodies = Vec::new();
@@ -164,19 +164,19 @@ fn bodies(path: &Path) -> anyhow::Result<Vec<String>> {
     Ok(bodies)
 }
 
-/// The URL as it may be shown.
+/// Returns the URL without user, password and query, which may hold secrets.
 fn without_credentials(url: &Url) -> String {
     let mut url = url.clone();
-    // These fail for URLs that can have no credentials.
+    // Both fail only for URLs that can't have credentials.
     let _ = url.set_password(None);
     let _ = url.set_username("");
     url.set_query(None);
     url.to_string()
 }
 
-fn render(report: &Report) -> String {
+fn render(report: &LoadReport) -> String {
     let (headings, rows) = report.percentiles();
-    let mut text = format!("{}\n{}", report.lines(), table(&headings, &rows));
+    let mut page = format!("{}\n{}", report.lines(), table(&headings, &rows));
     let outcome = report.outcome();
     if !outcome.findings.is_empty() {
         let rows: Vec<Vec<String>> = outcome
@@ -184,34 +184,34 @@ fn render(report: &Report) -> String {
             .iter()
             .map(|finding| {
                 let why = finding.why.clone().unwrap_or_default();
-                vec![finding.threshold.to_string(), finding.found.clone(), said(finding.verdict).to_owned(), why]
+                vec![finding.threshold.to_string(), finding.found.clone(), text(finding.verdict).to_owned(), why]
             })
             .collect();
-        text += &format!("\n{}", table(&["THRESHOLD", "FOUND", "VERDICT", ""], &rows));
+        page += &format!("\n{}", table(&["THRESHOLD", "FOUND", "VERDICT", ""], &rows));
     }
     if let Some(generator) = &outcome.generator {
-        text += &format!("\n{generator}\n");
+        page += &format!("\n{generator}\n");
     }
-    text + &format!("\n{}\n", said(outcome.verdict))
+    page + &format!("\n{}\n", text(outcome.verdict))
 }
 
-fn said(verdict: Verdict) -> &'static str {
+fn text(verdict: LoadVerdict) -> &'static str {
     match verdict {
-        Verdict::Pass => "pass",
-        Verdict::Missed => "missed",
-        Verdict::Insufficient => "insufficient",
-        Verdict::GeneratorLate => "generator late",
-        Verdict::Measured => "measured; no threshold was asked for",
+        LoadVerdict::Pass => "pass",
+        LoadVerdict::Missed => "missed",
+        LoadVerdict::Insufficient => "insufficient",
+        LoadVerdict::GeneratorLate => "generator late",
+        LoadVerdict::Measured => "measured; no threshold was given",
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use bellwether_tools::load::{LoadTally, RequestFailure, RequestTiming};
     use clap::Parser;
     use expect_test::expect;
 
     use super::*;
-    use crate::load::{Failure, Sample, Tally};
 
     #[derive(Parser)]
     struct Cli {
@@ -219,26 +219,26 @@ mod tests {
         load: LoadArgs,
     }
 
-    fn asked(line: &[&str]) -> anyhow::Result<Request> {
-        let LoadArgs { url, asked, sse, .. } = Cli::try_parse_from(line)?.load;
-        request(url, asked, sse)
+    fn parsed(line: &[&str]) -> anyhow::Result<LoadRequest> {
+        let LoadArgs { url, request: args, sse, .. } = Cli::try_parse_from(line)?.load;
+        request(url, args, sse)
     }
 
     const LINE: [&str; 4] = ["load", "http://me:hush@a/v1?key=hush", "--rate", "50/s"];
 
     #[test]
-    fn a_body_makes_a_post_of_json_unless_something_else_is_said() {
-        let plain = asked(&LINE).unwrap();
+    fn a_body_makes_a_post_of_json_unless_method_and_header_differ() {
+        let plain = parsed(&LINE).unwrap();
         assert_eq!((plain.method, plain.headers.len(), plain.bodies.len()), (Method::GET, 0, 0));
-        let posted = asked(&[&LINE[..], &["--body", "{}", "--header", "Content-Type: text/plain"]].concat()).unwrap();
+        let posted = parsed(&[&LINE[..], &["--body", "{}", "--header", "Content-Type: text/plain"]].concat()).unwrap();
         assert_eq!((posted.method, posted.headers.len()), (Method::POST, 1));
         assert_eq!(posted.headers["content-type"], "text/plain");
-        assert_eq!(asked(&[&LINE[..], &["--body", "x", "--method", "PUT"]].concat()).unwrap().method, Method::PUT);
+        assert_eq!(parsed(&[&LINE[..], &["--body", "x", "--method", "PUT"]].concat()).unwrap().method, Method::PUT);
         assert!(!format!("{:?}", posted.headers).contains("text/plain"));
     }
 
     #[test]
-    fn bodies_are_lines_of_json_and_a_bad_one_is_named() {
+    fn bodies_are_lines_of_json_and_a_bad_line_is_named() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("bodies.jsonl");
         std::fs::write(&path, "{\"a\": 1}\n\n{\"a\": 2}\n").unwrap();
@@ -250,22 +250,22 @@ mod tests {
     }
 
     #[test]
-    fn a_result_says_what_was_sent_what_came_of_it_and_what_that_is_worth() {
+    fn a_result_has_counts_percentiles_and_the_verdict_of_each_threshold() {
         let schedule = Schedule {
             rate: "50/s".parse().unwrap(),
             arrivals: Arrivals::Constant,
             warm_up: Span::ZERO,
             duration: Span::from_secs(2),
         };
-        let mut tally = Tally::new();
+        let mut tally = LoadTally::new();
         for (n, due) in schedule.instants().enumerate() {
-            let ended = if n < 96 { Ok(due + Duration::from_millis(20)) } else { Err(Failure::Timeout) };
+            let ended = if n < 96 { Ok(due + Duration::from_millis(20)) } else { Err(RequestFailure::Timeout) };
             let first_byte = Some(due + Duration::from_millis(10));
-            tally.add(&Sample { due, sent: Some(due).filter(|_| n != 99), first_byte, ended });
+            tally.add(&RequestTiming { due, sent: Some(due).filter(|_| n != 99), first_byte, ended });
         }
         let thresholds = ["p95<=800ms", "p99<=800ms", "errors<=5%"].map(|text| text.parse().unwrap());
         let url = without_credentials(&LINE[1].parse().unwrap());
-        let report = Report::new(url, &schedule, &tally, verdict::judge(&tally, &schedule, &thresholds));
+        let report = LoadReport::new(url, &schedule, &tally, verdict::judge(&tally, &schedule, &thresholds));
         expect![[r#"
             http://a/v1: 50/s for 2s (constant), after 0s of warm-up
             100 due, 99 sent, 1 not sent; 96 good (48/s), 3 errors (3.03 %): 3 timeout
@@ -277,7 +277,7 @@ mod tests {
 
             THRESHOLD   FOUND   VERDICT
             p95<=800ms  20 ms   pass
-            p99<=800ms  never   missed   4 of 100 got no good answer, and stand behind all that did
+            p99<=800ms  never   missed   4 of 100 got no good answer and rank behind all that did
             errors<=5%  3.03 %  pass
 
             missed

@@ -1,7 +1,7 @@
 //! `bellwether model`: the registry of models, for people and pipelines.
 //!
 //! Each command is one call of the crate `bellwether-registry`, which has all the rules; this module has only the arguments
-//! and the output. No command talks to the daemon: both use the same store.
+//! and the output. The commands do not use the daemon: both use the same store.
 
 use bellwether_registry::{Options, Registry};
 use clap::{Args, Subcommand};
@@ -22,36 +22,36 @@ mod register;
 pub struct ModelArgs {
     #[command(subcommand)]
     command: ModelCommand,
-    /// Location of the registry instead of registry.url: a directory, s3://, gs:// or az://.
+    /// Registry to use instead of registry.url: a directory, or a URL with s3://, gs:// or az://.
     #[arg(long, global = true, value_name = "URL")]
     registry: Option<String>,
 }
 
 #[derive(Debug, Subcommand)]
 enum ModelCommand {
-    /// Register a version with all of its files; it never changes afterwards.
+    /// Register a version with all of its files; it can't be changed later.
     Register(Box<register::RegisterArgs>),
     /// Download a version and verify it; an interrupted download is resumed.
     Get(fetch::GetArgs),
     /// List the models, or the versions of one model.
     List(list::ListArgs),
-    /// Read all of a version's files in the store, and compare them with their registered digests.
+    /// Compare a version's files in the store with their registered digests.
     Verify(fetch::VerifyArgs),
     /// Attach a gate report to the version that it is about.
     Attach(register::AttachArgs),
-    /// Make a version current in an environment, if it has passed its gates.
+    /// Make a version current in an environment if it passed its gates.
     Promote(point::PromoteArgs),
-    /// Go back to a version that was current in an environment before; gates are not asked.
+    /// Make an earlier version current again, without its gates.
     Rollback(point::RollbackArgs),
-    /// Point an alias to a version, or print the version that it points to.
+    /// Point an alias to a version, or print its present version.
     Alias(point::AliasArgs),
-    /// List the moves of an environment's pointer or of an alias, the newest first.
+    /// List the moves of an environment's pointer or of an alias.
     History(point::HistoryArgs),
-    /// Find uploads and files that killed registrations have left behind, and remove them with --delete.
+    /// Find the remains of killed registrations, or delete them.
     Gc(gc::GcArgs),
 }
 
-/// Runs a command, and returns the exit code.
+/// Runs a command of `model`, and returns the exit code.
 ///
 /// # Errors
 /// The configuration can't be read, or the registry refuses or fails.

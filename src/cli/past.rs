@@ -1,10 +1,9 @@
-//! The past of a workload, from the Prometheus and the cluster that the configuration names: what `plan`, `calibrate`
-//! and `backtest` go by.
+//! The past counts of a workload, read from Prometheus and the cluster for `plan`, `calibrate` and `backtest`.
 //!
-//! Of a pod that is gone the cluster knows nothing any more, and the past is full of them: they are told by what Kubernetes
-//! makes their names of, the Deployment's and a template's hash. A decision never goes by that; what a name can't tell
-//! (when the process started, how often it was restarted) is not known of them, so what they did before they were first
-//! scraped is not counted, in neither arm, and a counter of theirs that falls is a gap.
+//! The cluster has no data about deleted pods, so they are assigned to their Deployment by their names, which consist of the
+//! Deployment's name, the hash of the pod template and a suffix. Decisions about rollouts never use names. The start and
+//! the restarts of such a process are unknown. Its counts before its first scrape are therefore left out in both arms, and
+//! a decrease of its counters is a gap.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -19,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::adapters::kubernetes::Kubernetes;
 use crate::adapters::prometheus::Prometheus;
-use crate::cli::check::{listed, watch};
+use crate::cli::check::{wait_until_listed, watch};
 use crate::cli::run::sampling_options;
 use crate::clock::{Clock, SystemClock};
 use crate::config::Config;
@@ -27,26 +26,27 @@ use crate::ports::{Metrics, PodDirectory, PodFacts};
 use crate::sampling::{Options, grid, history};
 use crate::telemetry;
 
-/// Which stretch of the past.
+/// A stretch of the past.
 #[derive(Debug, Clone, Copy)]
 pub struct PastRequest {
-    /// How long it is.
+    /// The length of the stretch.
     pub over: Span,
-    /// Where it ends; `None`: now.
+    /// The end of the stretch; `None` for now.
     pub to: Option<Timestamp>,
-    /// Whether a canary was in it, and is told apart; else there is the stable alone.
+    /// Whether the pods of canaries are counted as an arm of their own; if not, only the stable is counted.
     pub canary: bool,
 }
 
-/// What was counted of the workload in that stretch, and of the stable pod by pod. What could not be seen is a gap in it.
+/// Returns the blocks of the workload in the requested stretch, with the counts of the arms and of each pod of the stable.
+/// Missing counts are gaps.
 ///
 /// # Errors
-/// Prometheus or the cluster can't be asked, or there is no such workload.
+/// Prometheus or the cluster can't be read, or the workload does not exist.
 pub async fn blocks(
     config: &Config,
     policy: &Policy,
     workload: &Workload,
-    wanted: PastRequest,
+    request: PastRequest,
 ) -> anyhow::Result<Vec<Block>> {
     telemetry::install_tls();
     let prometheus = Prometheus::new(&config.prometheus).context("see [prometheus] in the configuration")?;
@@ -54,28 +54,28 @@ pub async fn blocks(
     let cluster = Kubernetes::connect(&config.kubernetes, &config.cluster, Arc::clone(&clock)).await;
     let cluster = cluster.context("see [kubernetes] in the configuration")?;
     let stop = CancellationToken::new();
-    let analysis = tokio::spawn(watch(cluster.clone(), stop.clone()));
+    let watcher = tokio::spawn(watch(cluster.clone(), stop.clone()));
     let blocks = async {
-        listed(&cluster).await.map_err(|found| anyhow!(found.text))?;
+        wait_until_listed(&cluster).await.map_err(|finding| anyhow!(finding.text))?;
         let preflight = cluster.preflight(workload, policy).await.map_err(|failure| anyhow!(failure.message))?;
         let Some(stable) = preflight.status.stable else {
             bail!("there is no workload {workload}; compare it with `kubectl get deployments -A`");
         };
         let options = sampling_options(config);
         let (_, newest) = grid(clock.now(), options.interval, options.lag);
-        let end = wanted.to.map_or(newest, |to| grid(to, options.interval, Span::ZERO).1).min(newest);
+        let end = request.to.map_or(newest, |to| grid(to, options.interval, Span::ZERO).1).min(newest);
         let sources = Sources { metrics: Arc::new(prometheus), pods: Arc::new(cluster.clone()), options };
-        let stretch = TimeRange::before(end, wanted.over, options.interval);
-        Ok(sources.blocks(policy, workload, stable.uid, wanted.canary, stretch).await)
+        let stretch = TimeRange::before(end, request.over, options.interval);
+        Ok(sources.blocks(policy, workload, stable.uid, request.canary, stretch).await)
     }
     .await;
     stop.cancel();
-    // It ends because it was told to; what it could still say was not asked for.
-    let _ = analysis.await;
+    // The watcher was cancelled, so its result does not matter.
+    let _ = watcher.await;
     blocks
 }
 
-/// Who is asked, and how.
+/// The sources of the counts, and the options of their reading.
 struct Sources {
     metrics: Arc<dyn Metrics>,
     pods: Arc<dyn PodDirectory>,
@@ -91,7 +91,7 @@ impl Sources {
         canary: bool,
         stretch: TimeRange,
     ) -> Vec<Block> {
-        let gone = Gone { pods: Arc::clone(&self.pods), name: workload.name.clone(), stable: stable.clone() };
+        let pods = PastPods { pods: Arc::clone(&self.pods), name: workload.name.clone(), stable: stable.clone() };
         let arm = |deployment_uid, name| ArmKey { deployment_uid, pod_hash: None, name };
         let (metrics, stable) = (policy.measured_metrics(), arm(stable, workload.name.clone()));
         let watch = Watch {
@@ -100,15 +100,16 @@ impl Sources {
             canary: canary.then(|| arm(CANARY.to_owned(), workload.canary_name())),
             ..Watch::of_stable(workload.clone(), metrics, stable, Timestamp::UNIX_EPOCH)
         };
-        history::blocks(Arc::clone(&self.metrics), Arc::new(gone), watch, stretch, self.options).await
+        history::blocks(Arc::clone(&self.metrics), Arc::new(pods), watch, stretch, self.options).await
     }
 }
 
-/// The uid of all canaries that the workload ever had: each had one of its own.
+/// The uid that stands for all past canaries of the workload. Their own uids are no longer known.
 const CANARY: &str = "the canaries of the past";
 
-/// The pods that are there, and those that are gone.
-struct Gone {
+/// A directory of the existing and the deleted pods of a workload.
+struct PastPods {
+    /// The directory of the existing pods.
     pods: Arc<dyn PodDirectory>,
     /// The workload's name.
     name: String,
@@ -116,8 +117,9 @@ struct Gone {
     stable: String,
 }
 
-impl Gone {
-    /// `DEPLOYMENT-HASH-SUFFIX`.
+impl PastPods {
+    /// Returns the facts that the name of a pod of the workload contains (`DEPLOYMENT-HASH-SUFFIX`); `None` for pods of
+    /// other workloads.
     fn by_name(&self, pod: &str) -> Option<PodFacts> {
         let rest = pod.strip_prefix(&self.name)?.strip_prefix('-')?;
         let (rest, uid) = match rest.strip_prefix("canary-") {
@@ -125,8 +127,8 @@ impl Gone {
             None => (rest, &*self.stable),
         };
         let (hash, suffix) = rest.split_once('-')?;
-        let made = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric());
-        (made(hash) && made(suffix)).then(|| PodFacts {
+        let is_generated = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric());
+        (is_generated(hash) && is_generated(suffix)).then(|| PodFacts {
             deployment_uid: uid.to_owned(),
             pod_hash: hash.to_owned(),
             started: Timestamp::UNIX_EPOCH,
@@ -135,10 +137,10 @@ impl Gone {
     }
 }
 
-impl PodDirectory for Gone {
+impl PodDirectory for PastPods {
     fn locate(&self, namespace: &str, pod: &str) -> Option<PodFacts> {
-        let there = self.pods.locate(namespace, pod).filter(|facts| facts.deployment_uid == self.stable);
-        there.or_else(|| self.by_name(pod))
+        let existing = self.pods.locate(namespace, pod).filter(|facts| facts.deployment_uid == self.stable);
+        existing.or_else(|| self.by_name(pod))
     }
 
     fn service(&self, workload: &Workload) -> Option<(String, u16)> {
@@ -149,7 +151,7 @@ impl PodDirectory for Gone {
 #[cfg(test)]
 mod tests {
     use bellwether_core::ids::WorkloadKind;
-    use bellwether_lab::plan::Present;
+    use bellwether_lab::plan::CheckTraffic;
 
     use super::*;
     use crate::config;
@@ -193,9 +195,9 @@ mod tests {
         step = [{ weight = "10%", min-time = "5m" }]
     "#;
 
-    /// Two pods with 10 requests a second each; one request of two hundred fails, and the failures come two at a time.
+    /// Two pods get 10 requests per second each. One of 200 requests fails, and failures come in pairs.
     #[tokio::test]
-    async fn the_last_hours_requests_their_bad_share_and_their_clusters_are_found() {
+    async fn the_rate_the_bad_share_and_the_clusters_of_the_last_hour_are_measured() {
         let config = config::of_text(POLICY);
         let policy = &config.policies[0];
         let store = Store::default();
@@ -220,16 +222,16 @@ mod tests {
         let end = Timestamp::from_second(end).unwrap();
         let stretch = TimeRange::before(end, Span::from_secs(3600), Span::from_secs(15));
         let blocks = sources.blocks(policy, &workload, "uid".to_owned(), false, stretch).await;
-        let present = Present::of(&blocks, &policy.steps[0].checks[0]).unwrap();
+        let present = CheckTraffic::of(&blocks, &policy.steps[0].checks[0]).unwrap();
         assert!((present.rps - 20.0).abs() < 0.2, "{present:?}");
         assert!((present.share - 0.005).abs() < 0.0005, "{present:?}");
         assert_eq!(present.clusters.map(|clusters| clusters.pods), Some(2), "{present:?}");
     }
 
     #[test]
-    fn pods_that_are_gone_are_told_by_their_names() {
-        let gone = Gone { pods: Arc::new(NoPods), name: "web".to_owned(), stable: "uid".to_owned() };
-        for (pod, whose) in [
+    fn deleted_pods_are_assigned_to_their_deployments_by_name() {
+        let pods = PastPods { pods: Arc::new(NoPods), name: "web".to_owned(), stable: "uid".to_owned() };
+        for (pod, uid) in [
             ("web-5d8f9c7b6-x2x4z", Some("uid")),
             ("web-canary-5d8f9c7b6-x2x4z", Some(CANARY)),
             ("web-admin-5d8f9c7b6-x2x4z", None),
@@ -237,7 +239,7 @@ mod tests {
             ("web-0", None),
             ("web", None),
         ] {
-            assert_eq!(gone.locate("shop", pod).map(|facts| facts.deployment_uid).as_deref(), whose, "{pod}");
+            assert_eq!(pods.locate("shop", pod).map(|facts| facts.deployment_uid).as_deref(), uid, "{pod}");
         }
     }
 }

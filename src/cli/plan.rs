@@ -1,14 +1,16 @@
-//! `bellwether plan`: what a policy can find at present, and how soon. It writes nothing anywhere.
+//! `bellwether plan`: the faults that a policy finds in the present traffic, and the time that it takes. The command only
+//! reads.
 
 use std::collections::BTreeMap;
 use std::str::FromStr;
 
 use anyhow::{Context, bail};
 use bellwether_core::ids::Workload;
+use bellwether_core::judge::check::Check;
 use bellwether_core::measure::metric::{RawLimit, Unit};
-use bellwether_core::policy::{Check, Policy};
+use bellwether_core::policy::Policy;
 use bellwether_core::time::Span;
-use bellwether_lab::plan::{CheckPlan, Present, RolloutForecast, RolloutPlan};
+use bellwether_lab::plan::{CheckPlan, CheckTraffic, RolloutForecast, RolloutPlan};
 use clap::Args;
 
 use super::past::PastRequest;
@@ -17,27 +19,27 @@ use super::{Common, Output, past, print};
 use crate::config::{self, Config};
 use crate::exit;
 
-/// So much of the past says what the traffic is at present.
+/// The length of the past that counts as the present traffic.
 const HOUR: Span = Span::from_secs(3600);
 
-/// What `plan` takes.
+/// The arguments of `plan`.
 #[derive(Debug, Args)]
 pub struct PlanArgs {
-    /// The policy; without it the one that is for the workload, or the only one.
+    /// Policy to plan with; without it, the one that selects the workload, or the only one.
     #[arg(long, value_name = "NAME")]
     policy: Option<String>,
-    /// The workload whose traffic of the last hour counts, as namespace/Deployment/name.
+    /// Workload whose traffic of the last hour is read, as namespace/Deployment/name.
     #[arg(long, value_name = "WORKLOAD", required_unless_present = "rps", conflicts_with = "rps")]
     workload: Option<String>,
-    /// Ask nobody: so many requests a second.
+    /// Requests per second, instead of measured traffic.
     #[arg(long, value_name = "N", requires = "share")]
     rps: Option<f64>,
-    /// … of which this share is bad now, as in 0.1%; or of one check alone, as in error-rate=0.1%; may be repeated.
+    /// Present share of bad requests, as in 0.1%, or of one check, as in error-rate=0.1%; may be repeated.
     #[arg(long, value_name = "[CHECK=]SHARE", requires = "rps")]
     share: Vec<Share>,
 }
 
-/// A share of bad requests, of one check or of all.
+/// A share of bad requests, of one check or of all checks.
 #[derive(Debug, Clone, PartialEq)]
 struct Share {
     check: Option<String>,
@@ -56,10 +58,10 @@ impl FromStr for Share {
     }
 }
 
-/// Plans.
+/// Prints the forecast of a rollout with the policy.
 ///
 /// # Errors
-/// The configuration, Prometheus or the cluster can't be read, or there is no such policy or workload.
+/// The configuration, Prometheus or the cluster can't be read, or the policy or the workload does not exist.
 pub async fn run(args: &PlanArgs, common: &Common) -> anyhow::Result<u8> {
     let config = config::load(&common.sources()).map_err(|report| anyhow::anyhow!("{report}"))?;
     let workload = args.workload.as_deref().map(|text| workload(text, &config.cluster)).transpose()?;
@@ -68,26 +70,26 @@ pub async fn run(args: &PlanArgs, common: &Common) -> anyhow::Result<u8> {
         Some(workload) => {
             let blocks =
                 past::blocks(&config, policy, workload, PastRequest { over: HOUR, to: None, canary: false }).await?;
-            let of = |check: &Check| Some((check.name.clone(), Present::of(&blocks, check)?));
+            let of = |check: &Check| Some((check.name.clone(), CheckTraffic::of(&blocks, check)?));
             checks(policy).filter_map(of).collect()
         }
-        None => told(policy, args.rps.unwrap_or(0.0), &args.share)?,
+        None => given_traffic(policy, args.rps.unwrap_or(0.0), &args.share)?,
     };
     let plan = RolloutForecast::new(policy, &present, config.prometheus.interval);
     match common.output {
-        Output::Json => print(&(serde_json::to_string_pretty(&plan).context("a plan as JSON")? + "\n")),
+        Output::Json => print(&(serde_json::to_string_pretty(&plan).context("can't encode the plan as JSON")? + "\n")),
         Output::Table => print(&render(&plan, config.prometheus.interval, config.prometheus.lag)),
     }
     Ok(exit::OK)
 }
 
-/// A workload of this cluster may be named without it.
+/// Parses a workload, whose cluster may be left out.
 pub(super) fn workload(text: &str, cluster: &str) -> anyhow::Result<Workload> {
     let full = if text.matches('/').count() == 2 { format!("{cluster}/{text}") } else { text.to_owned() };
     full.parse().with_context(|| format!("--workload {text:?}; write namespace/Deployment/name"))
 }
 
-/// The policy that is named, or that is for `workload`, or that is the only one.
+/// Returns the policy `name`; without a name the one that selects `workload`; without a workload the only one.
 pub(super) fn policy<'a>(
     config: &'a Config,
     name: Option<&str>,
@@ -103,7 +105,7 @@ pub(super) fn policy<'a>(
             .with_context(|| format!("there is no policy {name:?}; there are {}", names())),
         (None, Some(workload), _) => {
             config.policies.iter().find(|policy| policy.covers(workload)).with_context(|| {
-                format!("no policy is for {workload}; there are {}, choose one with --policy", names())
+                format!("no policy selects {workload}; there are {}, choose one with --policy", names())
             })
         }
         (None, None, [policy]) => Ok(policy),
@@ -115,8 +117,8 @@ fn checks(policy: &Policy) -> impl Iterator<Item = &Check> {
     policy.steps.iter().flat_map(|step| &step.checks)
 }
 
-/// What the command line says of each check. The last one that is for a check counts.
-fn told(policy: &Policy, rps: f64, shares: &[Share]) -> anyhow::Result<BTreeMap<String, Present>> {
+/// Returns the traffic of each check by the arguments. If several shares are for a check, the last one counts.
+fn given_traffic(policy: &Policy, rps: f64, shares: &[Share]) -> anyhow::Result<BTreeMap<String, CheckTraffic>> {
     let known: Vec<&str> = checks(policy).map(|check| check.name.as_str()).collect();
     let mut named = shares.iter().filter_map(|share| share.check.as_deref());
     if let Some(name) = named.find(|name| !known.contains(name)) {
@@ -124,89 +126,90 @@ fn told(policy: &Policy, rps: f64, shares: &[Share]) -> anyhow::Result<BTreeMap<
     }
     let mut present = BTreeMap::new();
     for name in known {
-        let of = shares.iter().rev().find(|share| share.check.as_deref().is_none_or(|check| check == name));
-        if let Some(share) = of {
-            let numbers = Present::new(rps, share.share, None);
+        let share = shares.iter().rev().find(|share| share.check.as_deref().is_none_or(|check| check == name));
+        if let Some(share) = share {
+            let numbers = CheckTraffic::new(rps, share.share, None);
             present.insert(name.to_owned(), numbers.with_context(|| format!("--rps {rps}"))?);
         }
     }
     Ok(present)
 }
 
-/// For people: for each check a line about its traffic, a line for each fault at each step, and what the whole rollout does.
+/// Returns, for each check, a line about its traffic, a row for each fault at each step, and rows for the whole rollout.
+/// `block` is the time between two readings, `lag` the delay of the counters.
 pub fn render(plan: &RolloutForecast, block: Span, lag: Span) -> String {
     let mut text =
         format!("policy {}: its steps take at least {}, with a look every {block}\n", plan.policy, plan.takes);
     for check in &plan.checks {
-        text += &format!("\n{}", of_check(check));
+        text += &format!("\n{}", check_text(check));
     }
-    text + &format!(
-        "\nTimes are medians from a step's first request on; what is decided comes {lag} later (prometheus.lag).\n"
-    )
+    text + &format!("\nTimes are medians from a step's first request; decisions follow {lag} later (prometheus.lag).\n")
 }
 
-fn of_check(check: &CheckPlan) -> String {
+fn check_text(check: &CheckPlan) -> String {
     let Some(present) = &check.present else { return format!("{}: {}\n", check.check, unsaid(&check.rollout)) };
-    if let RolloutPlan::Unsaid(_) = check.rollout {
+    if let RolloutPlan::Unknown(_) = check.rollout {
         return format!("{}: {}\n", check.check, unsaid(&check.rollout));
     }
     let mut text = format!("{}: {present}\n", check.check);
     if check.broken_now {
-        text += "The present version itself is over the limit: one like it would be rolled back.\n";
+        text += "The present version itself exceeds the limit, so a version like it would be rolled back.\n";
     }
-    let of_step = check.steps.iter().flat_map(|step| {
+    let step_rows = check.steps.iter().flat_map(|step| {
         step.faults.iter().map(move |(fault, found)| {
             let step = [step.step.to_string(), step.weight.to_string(), step.lasts.to_string()];
             step.into_iter().chain([fault.to_string(), found.to_string()]).collect()
         })
     });
-    let rows: Vec<Vec<String>> = of_step.chain(of_rollout(&check.rollout)).collect();
+    let rows: Vec<Vec<String>> = step_rows.chain(rollout_rows(&check.rollout)).collect();
     text += &table(&["STEP", "WEIGHT", "LASTS", "CANARY", "FOUND AFTER"], &rows);
     match &check.rollout {
-        RolloutPlan::Evidence { proof: Some(proof), .. } => text + &format!("{}\n", capital(&proof.to_string())),
+        RolloutPlan::Evidence { proof: Some(proof), .. } => text + &format!("{}\n", sentence(&proof.to_string())),
         RolloutPlan::Looks { healthy, .. } => {
             text + &format!(
                 "A version like the present one is rolled back in {} of the rollouts.\n",
                 Unit::Percent.show(*healthy)
             )
         }
-        RolloutPlan::Evidence { proof: None, .. } | RolloutPlan::Unsaid(_) => text,
+        RolloutPlan::Evidence { proof: None, .. } | RolloutPlan::Unknown(_) => text,
     }
 }
 
 fn unsaid(rollout: &RolloutPlan) -> &str {
     match rollout {
-        RolloutPlan::Unsaid(why) => why,
+        RolloutPlan::Unknown(why) => why,
         RolloutPlan::Evidence { .. } | RolloutPlan::Looks { .. } => "",
     }
 }
 
-fn of_rollout(rollout: &RolloutPlan) -> Vec<Vec<String>> {
+/// Returns the rows for the whole rollout: each fault, and the share of the rollouts that is rolled back.
+fn rollout_rows(rollout: &RolloutPlan) -> Vec<Vec<String>> {
     let row = |fault: String, found: String| {
         let dash = || "–".to_owned();
         vec!["all".to_owned(), dash(), dash(), fault, found]
     };
-    let part = |part: f64| match part {
+    let share = |share: f64| match share {
         0.0 => "none rolled back".to_owned(),
         1.0 => "all rolled back".to_owned(),
-        part => format!("{} rolled back", Unit::Percent.show(part)),
+        share => format!("{} rolled back", Unit::Percent.show(share)),
     };
     match rollout {
         RolloutPlan::Evidence { faults, .. } => {
             let found = |found: &f64, median: &Option<Span>| match median {
-                Some(median) => format!("{}, half within {median}", part(*found)),
-                None => part(*found),
+                Some(median) => format!("{}, half within {median}", share(*found)),
+                None => share(*found),
             };
             faults.iter().map(|(fault, of, median)| row(fault.to_string(), found(of, median))).collect()
         }
         RolloutPlan::Looks { faults, .. } => {
-            faults.iter().map(|(fault, of)| row(fault.to_string(), part(*of))).collect()
+            faults.iter().map(|(fault, of)| row(fault.to_string(), share(*of))).collect()
         }
-        RolloutPlan::Unsaid(_) => Vec::new(),
+        RolloutPlan::Unknown(_) => Vec::new(),
     }
 }
 
-fn capital(text: &str) -> String {
+/// Formats a phrase as a sentence, with a capital and a full stop.
+fn sentence(text: &str) -> String {
     let mut letters = text.chars();
     letters.next().map_or_else(String::new, |first| first.to_uppercase().chain(letters).collect::<String>() + ".")
 }

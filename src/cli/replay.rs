@@ -1,5 +1,5 @@
-//! `bellwether replay`: recorded inputs through the ordinary engine, once more. With `--check` it fails unless every
-//! decision comes out byte for byte as it was recorded.
+//! `bellwether replay`: runs recorded inputs through the engine again. With `--check` it fails unless every decision is byte
+//! for byte the recorded one.
 
 use std::path::{Path, PathBuf};
 
@@ -15,31 +15,31 @@ use crate::exit;
 use crate::journal::JournalKind;
 use crate::journal::embedded;
 
-/// What `replay` takes.
+/// The arguments of `replay`.
 #[derive(Debug, Args)]
 pub struct ReplayArgs {
-    /// Fail unless the decisions are those that were recorded.
+    /// Fail if a decision differs from the recorded one.
     #[arg(long)]
     check: bool,
-    /// Read the records from this file, one JSON object a line, instead of from the decisions topic or the journal.
+    /// File with the records, one JSON object per line, instead of the decisions topic or the journal.
     #[arg(long, value_name = "FILE")]
     file: Option<PathBuf>,
-    /// Only this workload, as cluster/namespace/Deployment/name.
+    /// Replay only this workload, as cluster/namespace/Deployment/name.
     #[arg(long)]
     workload: Option<String>,
 }
 
-/// Replays.
+/// Replays the records, and prints each decision and each difference.
 ///
 /// # Errors
-/// The records can't be read.
+/// A record can't be read.
 pub async fn run(args: ReplayArgs, common: &Common) -> anyhow::Result<u8> {
     let mut replayer = Replayer::default();
     let mut different = 0;
     for json in records(args.file.as_deref(), common).await? {
         let record: AuditRecord =
-            serde_json::from_slice(&json).context("a record can't be read; is it of this version?")?;
-        if args.workload.as_ref().is_some_and(|wanted| *wanted != record.workload.to_string()) {
+            serde_json::from_slice(&json).context("can't read a record; was it written by this version?")?;
+        if args.workload.as_ref().is_some_and(|workload| *workload != record.workload.to_string()) {
             continue;
         }
         match replayer.replay(&record) {
@@ -51,13 +51,19 @@ pub async fn run(args: ReplayArgs, common: &Common) -> anyhow::Result<u8> {
         }
     }
     let (same, skipped) = (replayer.same, replayer.skipped);
-    let beginning =
-        if skipped > 0 { format!("; {skipped} records before the first basis left out") } else { String::new() };
-    super::tell(&format!("{same} decisions came out the same, {different} records differ{beginning}\n"));
+    let skipped = if skipped > 0 {
+        format!("; {skipped} records before the first one with a basis were skipped")
+    } else {
+        String::new()
+    };
+    super::tell(&format!("{same} decisions are the same, {different} records differ{skipped}\n"));
     Ok(if args.check && different > 0 { exit::ERROR } else { exit::OK })
 }
 
-/// The lines of a file, or else all records of the decisions topic or of the embedded journal.
+/// Returns the lines of the file; without a file, all records of the decisions topic or of the embedded journal.
+///
+/// # Errors
+/// The file, the configuration or the journal can't be read.
 pub(super) async fn records(file: Option<&Path>, common: &Common) -> anyhow::Result<Vec<Vec<u8>>> {
     if let Some(file) = file {
         let text = std::fs::read(file).with_context(|| format!("can't read {}", file.display()))?;

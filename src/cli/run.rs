@@ -1,7 +1,7 @@
-//! `bellwether run`: the composition root. Here, and nowhere else, the real adapters are made and handed to the daemon.
+//! `bellwether run`: the composition root, the only place that creates the real adapters and passes them to the daemon.
 //!
-//! Read from top to bottom it is the list of what a daemon consists of. Whatever can be known to be wrong ends it before
-//! it owns a partition; what is only away for a while (Prometheus, the API server) does not.
+//! A permanent fault, such as a wrong configuration, ends the process before it owns a partition. A dependency that is
+//! unavailable for a while (Prometheus, the API server) does not.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -38,23 +38,23 @@ use crate::shard::Shared;
 use crate::show::StatusBoard;
 use crate::telemetry;
 
-/// So much may wait for the daemon.
-const WAKES: usize = 1024;
-/// How often the conditions of `/readyz` are looked at.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
-/// A consumer that has not polled for so long hangs.
-const SILENT: Duration = Duration::from_secs(10);
-/// How often the metrics are tidied up.
-const UPKEEP_EVERY: Duration = Duration::from_secs(5);
+/// The capacity of the queue of wakes to the daemon, and of the queue of posted events.
+const QUEUE_CAPACITY: usize = 1024;
+/// The interval at which the conditions of `/readyz` are refreshed.
+const CONDITIONS_INTERVAL: Duration = Duration::from_secs(1);
+/// The time without a poll after which the Kafka consumer is reported as not ready.
+const MAX_SILENCE: Duration = Duration::from_secs(10);
+/// The interval at which the metrics recorder moves observations of histograms into their buckets.
+const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
 
-/// What `run` takes.
+/// The arguments of `run`; it has none of its own.
 #[derive(Debug, Args)]
 pub struct RunArgs {}
 
-/// Runs the daemon until it is told to stop.
+/// Runs the daemon until SIGTERM or SIGINT, and returns the exit code.
 ///
 /// # Errors
-/// The configuration is wrong, something that it names can't be used, or the journal is broken.
+/// The configuration is wrong, a thing that it names can't be used, the Kafka consumer has ended, or the journal is broken.
 pub async fn run(_: RunArgs, common: &Common) -> anyhow::Result<u8> {
     let config = load(common)?;
     telemetry::install(&config.log);
@@ -64,7 +64,7 @@ pub async fn run(_: RunArgs, common: &Common) -> anyhow::Result<u8> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let listener = http::bind(&config.http).await?;
     let (policies_now, policies) = watch::channel(config.policies.clone());
-    let (wakes, inbox) = mpsc::channel(WAKES);
+    let (wakes, inbox) = mpsc::channel(QUEUE_CAPACITY);
     let decoding = Arc::new(DecodeOptions::new(config.cluster.clone(), config.events.mapping.clone()));
 
     let cluster = Kubernetes::connect(&config.kubernetes, &config.cluster, Arc::clone(&clock)).await?;
@@ -73,7 +73,7 @@ pub async fn run(_: RunArgs, common: &Common) -> anyhow::Result<u8> {
         Some(slack) => Arc::new(slack),
         None => Arc::new(NoNotify),
     };
-    let mut memory = Memory::open(&config, wakes.clone(), &decoding).await?;
+    let mut backend = Backend::open(&config, wakes.clone(), &decoding).await?;
 
     let shows = StatusBoard::default();
     let sampling = sampling_options(&config);
@@ -84,10 +84,10 @@ pub async fn run(_: RunArgs, common: &Common) -> anyhow::Result<u8> {
     let parts = Parts {
         shared: Shared {
             clock: Arc::clone(&clock),
-            hands: Executor::new(Arc::new(cluster.clone()), notify, Arc::new(prober), Arc::new(models)),
-            journals: memory.journals(),
+            executor: Executor::new(Arc::new(cluster.clone()), notify, Arc::new(prober), Arc::new(models)),
+            journals: backend.journals(),
             decoding,
-            shows: shows.clone(),
+            board: shows.clone(),
             blank: Engine::new(config.cluster.clone(), config.policies.clone(), config.kafka.events_retention),
         },
         wakes: inbox,
@@ -102,20 +102,20 @@ pub async fn run(_: RunArgs, common: &Common) -> anyhow::Result<u8> {
 
     let analysis = tokio::spawn(watch_cluster(cluster.clone(), config.cluster.clone(), policies, wakes, stop.clone()));
     let (conditions_now, conditions) = watch::channel(unready());
-    let conditions_task = tokio::spawn(follow_conditions(cluster, owns, memory.pulse(), conditions_now));
-    let upkeep = tokio::spawn(keep_up(metrics.clone()));
-    let shown = Shown { view: shows.watch(), conditions, heartbeat: beat, metrics, intake: memory.http_intake() };
+    let conditions_task = tokio::spawn(follow_conditions(cluster, owns, backend.pulse(), conditions_now));
+    let upkeep = tokio::spawn(run_upkeep(metrics.clone()));
+    let shown = Shown { view: shows.watch(), conditions, heartbeat: beat, metrics, intake: backend.http_intake() };
     let server = tokio::spawn(serve(listener, config.http.clone(), shown, stop.clone()));
     let reloading = tokio::spawn(reload_on_signal(common.clone(), policies_now)?);
     tracing::info!(cluster = config.cluster, policies = config.policies.len(), listen = %config.http.listen, "running");
 
     let result = tokio::select! {
         result = daemon::run(parts) => result,
-        ended = memory.ended() => Err(ended),
+        ended = backend.ended() => Err(ended),
     };
-    // Nothing is decided because of the shutdown: what was committed is taken up by whoever comes next.
+    // A shutdown makes no decisions: the next owner of each partition continues from the committed state.
     stop.cancel();
-    memory.stop().await;
+    backend.stop().await;
     for task in [analysis, conditions_task, reloading, upkeep] {
         task.abort();
     }
@@ -129,7 +129,7 @@ fn load(common: &Common) -> anyhow::Result<Config> {
     config::load(&common.sources()).map_err(|report| anyhow!("{report}"))
 }
 
-/// How the counters are read.
+/// Returns the sampler's options, from the configuration of Prometheus.
 pub(super) fn sampling_options(config: &Config) -> sampling::Options {
     let prometheus = &config.prometheus;
     sampling::Options {
@@ -140,82 +140,86 @@ pub(super) fn sampling_options(config: &Config) -> sampling::Options {
     }
 }
 
-/// Where the daemon keeps its memory, and where its events come from.
-enum Memory {
+/// The journal of the configured kind, with the intake of its events.
+enum Backend {
     Kafka { kafka: Kafka, intake: Option<kafka::KafkaIntake>, http: mpsc::Sender<Wake> },
     Embedded { journal: Embedded, http: mpsc::Sender<Wake> },
 }
 
-impl Memory {
-    async fn open(config: &Config, wakes: mpsc::Sender<Wake>, decoding: &Arc<DecodeOptions>) -> anyhow::Result<Memory> {
-        let (http, posted) = mpsc::channel(WAKES);
+impl Backend {
+    async fn open(
+        config: &Config,
+        wakes: mpsc::Sender<Wake>,
+        decoding: &Arc<DecodeOptions>,
+    ) -> anyhow::Result<Backend> {
+        let (http, posted) = mpsc::channel(QUEUE_CAPACITY);
         match config.journal.kind {
             JournalKind::Kafka => {
                 let kafka = Kafka::connect(config.kafka.clone()).await?;
                 let intake = Some(kafka.consume(wakes)?);
                 tokio::spawn(produce(posted, kafka.emitter()?, Arc::clone(decoding)));
-                Ok(Memory::Kafka { kafka, intake, http })
+                Ok(Backend::Kafka { kafka, intake, http })
             }
             JournalKind::Embedded => {
                 let journal = Embedded::open(&config.journal.path)?;
                 let intake = journal.intake(wakes).await;
                 tokio::spawn(submit(posted, Arc::new(intake)));
-                Ok(Memory::Embedded { journal, http })
+                Ok(Backend::Embedded { journal, http })
             }
         }
     }
 
     fn journals(&self) -> Arc<dyn Journals> {
         match self {
-            Memory::Kafka { kafka, .. } => Arc::new(kafka.clone()),
-            Memory::Embedded { journal, .. } => Arc::new(journal.clone()),
+            Backend::Kafka { kafka, .. } => Arc::new(kafka.clone()),
+            Backend::Embedded { journal, .. } => Arc::new(journal.clone()),
         }
     }
 
     fn http_intake(&self) -> mpsc::Sender<Wake> {
         match self {
-            Memory::Kafka { http, .. } | Memory::Embedded { http, .. } => http.clone(),
+            Backend::Kafka { http, .. } | Backend::Embedded { http, .. } => http.clone(),
         }
     }
 
-    /// Whether the consumer lives, where there is one.
+    /// Returns the pulse of the Kafka consumer; `None` with the embedded journal.
     fn pulse(&self) -> Option<Arc<kafka::Pulse>> {
         match self {
-            Memory::Kafka { intake, .. } => intake.as_ref().map(kafka::KafkaIntake::pulse),
-            Memory::Embedded { .. } => None,
+            Backend::Kafka { intake, .. } => intake.as_ref().map(kafka::KafkaIntake::pulse),
+            Backend::Embedded { .. } => None,
         }
     }
 
-    /// Why no events come any more.
+    /// Waits until the intake of events ends, and returns the reason. With the embedded journal it never ends.
     async fn ended(&mut self) -> anyhow::Error {
         match self {
-            Memory::Kafka { intake: Some(intake), .. } => match intake.ended().await {
+            Backend::Kafka { intake: Some(intake), .. } => match intake.ended().await {
                 Ok(()) => anyhow!("the Kafka consumer has ended"),
                 Err(error) => error.into(),
             },
-            Memory::Kafka { intake: None, .. } | Memory::Embedded { .. } => std::future::pending().await,
+            Backend::Kafka { intake: None, .. } | Backend::Embedded { .. } => std::future::pending().await,
         }
     }
 
     async fn stop(self) {
-        if let Memory::Kafka { intake: Some(intake), .. } = self
+        if let Backend::Kafka { intake: Some(intake), .. } = self
             && let Err(error) = intake.stop().await
         {
-            tracing::warn!(%error, "the Kafka consumer did not leave its group");
+            tracing::warn!(%error, "the Kafka consumer could not leave its group; the broker removes it after its session timeout");
         }
     }
 }
 
-/// Events that were posted go to the topic, so that they are ordered and journaled like any other.
+/// Produces posted events to the events topic, so that they are ordered and journaled like all others.
 async fn produce(mut posted: mpsc::Receiver<Wake>, emitter: Emitter, decoding: Arc<DecodeOptions>) {
     while let Some(wake) = posted.recv().await {
         let Wake::Record(record) = wake else { continue };
-        let taken = match decode(&record, &decoding, SystemClock.now()) {
+        let receipt = match decode(&record, &decoding, SystemClock.now()) {
             Decoded::Event { scope, .. } => send(&emitter, &record, &scope).await,
-            Decoded::Ignored(why) => Some(Receipt::Ignored(why.to_string())),
+            Decoded::Ignored(reason) => Some(Receipt::Ignored(reason.to_string())),
             Decoded::Dead(error) => Some(Receipt::Dead(error.to_string())),
         };
-        answer(&record, taken).await;
+        answer(&record, receipt).await;
     }
 }
 
@@ -224,32 +228,33 @@ async fn send(emitter: &Emitter, record: &EventRecord, scope: &Scope) -> Option<
     match emitter.send(&keyed).await {
         Ok(written) => Some(Receipt::Decided(format!("on partition {}, offset {}", written.partition, written.offset))),
         Err(error) => {
-            tracing::warn!(%error, %scope, "an event that was posted could not be produced");
+            tracing::warn!(%error, %scope, "posted event not produced to Kafka; the sender has to post it again");
             None
         }
     }
 }
 
-/// Events that were posted are the embedded journal's records.
+/// Submits posted events to the embedded journal.
 async fn submit(mut posted: mpsc::Receiver<Wake>, intake: Arc<embedded::EmbeddedIntake>) {
     while let Some(wake) = posted.recv().await {
         let Wake::Record(record) = wake else { continue };
         let intake = Arc::clone(&intake);
         tokio::spawn(async move {
-            let taken = intake.submit(EventRecord { answer: None, ..record.clone() }).await;
-            answer(&record, taken.ok()).await;
+            let receipt = intake.submit(EventRecord { answer: None, ..record.clone() }).await;
+            answer(&record, receipt.ok()).await;
         });
     }
 }
 
-/// Without an answer the sender is told that nothing is known.
-async fn answer(record: &EventRecord, taken: Option<Receipt>) {
+/// Sends the receipt to the HTTP handler that waits for it. `None` drops the channel, which tells the handler that the
+/// result is unknown.
+async fn answer(record: &EventRecord, receipt: Option<Receipt>) {
     if let Some(slot) = &record.answer
         && let Some(sender) = slot.lock().await.take()
-        && let Some(taken) = taken
+        && let Some(receipt) = receipt
     {
-        // Whoever asked has gone away.
-        let _ = sender.send(taken);
+        // Sending fails only if the handler no longer waits, because its client has disconnected.
+        let _ = sender.send(receipt);
     }
 }
 
@@ -281,25 +286,29 @@ async fn follow_conditions(
             0 => Err("none assigned; another replica may have them all".to_owned()),
             _ => Ok(()),
         };
-        let seen = if cluster.readiness().is_ready() { Ok(()) } else { Err("not listed yet".to_owned()) };
-        let mut now = vec![("partitions".to_owned(), partitions), ("kubernetes".to_owned(), seen)];
-        now.extend(consumer.as_deref().map(|pulse| ("kafka".to_owned(), polled(pulse))));
-        if conditions.send(now).is_err() {
+        let listed = if cluster.readiness().is_ready() {
+            Ok(())
+        } else {
+            Err("the cluster's objects are not listed yet".to_owned())
+        };
+        let mut current = vec![("partitions".to_owned(), partitions), ("kubernetes".to_owned(), listed)];
+        current.extend(consumer.as_deref().map(|pulse| ("kafka".to_owned(), consumer_condition(pulse))));
+        if conditions.send(current).is_err() {
             return;
         }
-        tokio::time::sleep(LOOK_EVERY).await;
+        tokio::time::sleep(CONDITIONS_INTERVAL).await;
     }
 }
 
-fn polled(pulse: &kafka::Pulse) -> Result<(), String> {
+fn consumer_condition(pulse: &kafka::Pulse) -> Result<(), String> {
     let silent = pulse.silent_for();
-    if silent <= SILENT { Ok(()) } else { Err(format!("the consumer has not polled for {} s", silent.as_secs())) }
+    if silent <= MAX_SILENCE { Ok(()) } else { Err(format!("the consumer has not polled for {} s", silent.as_secs())) }
 }
 
-/// What histograms take in is put into their buckets now and then, also where nobody scrapes.
-async fn keep_up(metrics: PrometheusHandle) {
+/// Moves the observations of histograms into their buckets at intervals, so that memory stays bounded without a scrape.
+async fn run_upkeep(metrics: PrometheusHandle) {
     loop {
-        tokio::time::sleep(UPKEEP_EVERY).await;
+        tokio::time::sleep(UPKEEP_INTERVAL).await;
         metrics.run_upkeep();
     }
 }
@@ -327,7 +336,8 @@ fn stop_on_signals() -> anyhow::Result<CancellationToken> {
     Ok(stop)
 }
 
-/// A reload is for rollouts that begin after it. A bad one changes nothing, and says so.
+/// Reloads the policies on each SIGHUP. They apply to rollouts that begin later. A configuration with problems is logged
+/// and changes nothing.
 fn reload_on_signal(
     common: Common,
     policies: watch::Sender<Vec<Policy>>,
@@ -339,12 +349,14 @@ fn reload_on_signal(
                 Ok(config) => {
                     tracing::info!(policies = config.policies.len(), "policies reloaded; other changes need a restart");
                     crate::metrics::config_reload(true);
-                    // The daemon has gone: so will this task.
+                    // Sending fails only if the daemon has ended; this task then ends as well.
                     let _ = policies.send(config.policies);
                 }
                 Err(report) => {
                     crate::metrics::config_reload(false);
-                    tracing::error!("the new configuration is refused, and the old one stays in force:\n{report}");
+                    tracing::error!(
+                        "the new configuration is refused and the old one stays in force; correct it and send SIGHUP again:\n{report}"
+                    );
                 }
             }
         }

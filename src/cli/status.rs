@@ -1,4 +1,4 @@
-//! `bellwether status`: how a rollout stands, for pipelines: with `--wait` the exit code is the outcome.
+//! `bellwether status`: the state of a rollout. With `--wait` the exit code tells the outcome, for pipelines.
 
 use std::time::Duration;
 
@@ -7,45 +7,45 @@ use bellwether_core::engine::view::RolloutView;
 use bellwether_core::time::Span;
 use clap::{Args, ValueEnum};
 
-use super::api::Api;
+use super::api::ApiClient;
 use super::{Common, Output, get, print, tell};
 use crate::clock::Stopwatch;
 use crate::exit;
 
-/// Often enough for a person, seldom enough for the daemon.
+/// The time between two requests to the daemon.
 const POLL: Duration = Duration::from_secs(2);
 
-/// What `status` takes.
+/// The arguments of `status`.
 #[derive(Debug, Args)]
 pub struct StatusArgs {
-    /// The workload (`name` or `namespace/name`), or a rollout's id.
+    /// Workload, as `name` or `namespace/name`, or a rollout's id.
     workload: String,
-    /// Wait until the rollout has ended.
+    /// Wait for the rollout's end.
     #[arg(long)]
     wait: bool,
-    /// End before the guard does, as soon as the new version is promoted.
+    /// End of the wait before the rollout's end.
     #[arg(long, value_enum, requires = "wait")]
     until: Option<Until>,
-    /// Wait no longer than this.
+    /// Longest time to wait.
     #[arg(long, default_value = "1h", requires = "wait")]
     timeout: Span,
 }
 
-/// Where waiting ends early.
+/// An earlier end of the wait.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Until {
-    /// When the new version serves everybody.
+    /// The new version serves all of the traffic, and the guard begins.
     Promoted,
 }
 
-/// Says how it stands.
+/// Prints the rollout's state, with `--wait` at its end, and returns the exit code of its outcome.
 ///
 /// # Errors
-/// If the daemon does not answer, or knows no such rollout.
+/// The daemon does not answer, or has no such rollout.
 pub async fn run(args: &StatusArgs, common: &Common) -> anyhow::Result<u8> {
-    let api = Api::new(&common.api)?;
+    let api = ApiClient::new(&common.api)?;
     let since = Stopwatch::start();
-    let mut said = String::new();
+    let mut printed = String::new();
     loop {
         let last = since.elapsed() >= args.timeout.to_std() || !args.wait;
         match api.find(&args.workload).await {
@@ -55,13 +55,13 @@ pub async fn run(args: &StatusArgs, common: &Common) -> anyhow::Result<u8> {
                     show(&rollout, common.output)?;
                     return Ok(code.unwrap_or(if args.wait { exit::HELD } else { exit::OK }));
                 }
-                let now = format!("{}: {}\n", get::state(&rollout), rollout.reason);
-                if now != said {
-                    tell(&now);
-                    said = now;
+                let state = format!("{}: {}\n", get::state(&rollout), rollout.reason);
+                if state != printed {
+                    tell(&state);
+                    printed = state;
                 }
             }
-            // The event that was just sent may not be there yet, and a daemon may restart meanwhile.
+            // The daemon may not have read the event yet, or may restart during the wait.
             Ok(None) if last => bail!("there is no rollout of {:?}; `bellwether get` lists them", args.workload),
             Err(error) if last => return Err(error),
             Ok(None) | Err(_) => {}
@@ -70,7 +70,8 @@ pub async fn run(args: &StatusArgs, common: &Common) -> anyhow::Result<u8> {
     }
 }
 
-/// The exit code, if the rollout has ended (or is promoted, where that is enough).
+/// Returns the exit code of the rollout's outcome; `None` if the wait goes on. With `promoted_is_enough` a rollout under
+/// guard counts as promoted.
 fn code(rollout: &RolloutView, promoted_is_enough: bool) -> Option<u8> {
     match rollout.outcome.as_deref() {
         Some("promoted") => Some(exit::OK),
@@ -84,7 +85,9 @@ fn code(rollout: &RolloutView, promoted_is_enough: bool) -> Option<u8> {
 
 fn show(rollout: &RolloutView, output: Output) -> anyhow::Result<()> {
     match output {
-        Output::Json => print(&(serde_json::to_string_pretty(rollout).context("a rollout as JSON")? + "\n")),
+        Output::Json => {
+            print(&(serde_json::to_string_pretty(rollout).context("can't encode the rollout as JSON")? + "\n"))
+        }
         Output::Table => print(&format!("{}: {}\n", get::state(rollout), rollout.reason)),
     }
     Ok(())
@@ -95,7 +98,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_exit_code_is_the_outcome() {
+    fn the_exit_code_follows_from_the_outcome() {
         let rows = [
             (Some("promoted"), "done", false, Some(0)),
             (Some("rolled-back"), "done", false, Some(3)),

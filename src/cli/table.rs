@@ -1,8 +1,8 @@
-//! Aligned columns, and colour where a person is looking.
+//! Tables with aligned columns, and the colours of states.
 
 use std::io::IsTerminal;
 
-/// The rows under their headings, each column as wide as its widest cell.
+/// Formats rows under their headings. Each column is as wide as its widest cell.
 pub fn table(headings: &[&str], rows: &[Vec<String>]) -> String {
     let width = |cell: &str| cell.chars().count();
     let widths: Vec<usize> = headings
@@ -16,7 +16,7 @@ pub fn table(headings: &[&str], rows: &[Vec<String>]) -> String {
         let padded: Vec<String> = cells
             .iter()
             .zip(&widths)
-            .map(|(cell, wide)| format!("{cell}{}", " ".repeat(wide.saturating_sub(width(cell)))))
+            .map(|(cell, column)| format!("{cell}{}", " ".repeat(column.saturating_sub(width(cell)))))
             .collect();
         padded.join("  ").trim_end().to_owned() + "\n"
     };
@@ -25,12 +25,12 @@ pub fn table(headings: &[&str], rows: &[Vec<String>]) -> String {
         .collect()
 }
 
-/// Whether standard output is a person's, who has not asked for no colours (`NO_COLOR`).
+/// Returns whether to print colours: standard output is a terminal, and `NO_COLOR` is empty or not set.
 pub fn colours() -> bool {
     std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }
 
-/// `text` in the colour of a state.
+/// Returns `text` in the colour of the outcome, verdict or state `state`, if `colours` is true.
 pub fn paint(state: &str, text: &str, colours: bool) -> String {
     let code = match state {
         "promoted" | "pass" => "32",

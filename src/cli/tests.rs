@@ -1,11 +1,11 @@
-//! What people are shown, word for word.
+//! The command line's help, and the exact output of its commands.
 
 use std::collections::BTreeMap;
 
 use bellwether_core::engine::view::{CheckView, DecisionView, RolloutView};
 use bellwether_core::ids::Weight;
 use bellwether_core::time::{Span, Timestamp};
-use bellwether_lab::plan::{Present, RolloutForecast};
+use bellwether_lab::plan::{CheckTraffic, RolloutForecast};
 use clap::CommandFactory;
 use expect_test::{Expect, expect};
 
@@ -58,18 +58,71 @@ fn the_command_line_is_consistent() {
 }
 
 #[test]
-fn get_is_one_line_for_each_rollout() {
+fn the_help_lists_the_commands_in_groups() {
+    let help = super::Cli::command().render_help().to_string();
+    let (commands, _) = help.split_once("\nOptions:").unwrap();
+    check(
+        commands,
+        &expect![[r#"
+            Roll out new versions step by step, and judge them by their metrics
+
+            Usage: bellwether [OPTIONS] <COMMAND>
+
+            Rollouts:
+              emit       Send an event: a request, a verb or the result of a suite
+              get        List the rollouts
+              status     Print a rollout's state, or wait for its end
+              why        Explain a rollout's state by its checks and decisions
+
+            Policies:
+              check      Check the configuration, and with --online all that it names
+              plan       Predict how soon a policy finds a bad version
+              calibrate  Count a policy's false alarms on a workload's past
+              backtest   Compare a policy and the rules of other tools on recorded counts
+              replay     Decide recorded inputs again, and compare the decisions
+
+            Models and tests:
+              model      Register models, and set the version that an environment uses
+              gate       Test a model or an agent by a suite of cases
+              load       Send requests at a fixed rate, and measure the responses
+              smoke      Send a few named requests, and check each response
+
+            Daemon:
+              run        Run the daemon
+              config     Print the effective configuration, or the reference of all keys
+              demo       Run six simulated rollouts with nothing installed
+        "#]],
+    );
+}
+
+/// Each command of the list is one line of at most 80 columns, also in the lists of `emit`, `model` and the others.
+#[test]
+fn the_help_of_each_command_fits_into_one_line() {
+    fn check_list(command: &clap::Command) {
+        let widest = command.get_subcommands().map(|command| command.get_name().len()).max().unwrap_or(0);
+        for command in command.get_subcommands() {
+            let about = command.get_about().map(ToString::to_string).unwrap_or_default();
+            let line = format!("  {:<widest$}  {about}", command.get_name());
+            assert!(!about.is_empty() && line.chars().count() <= 80 && !about.contains('\n'), "{line}");
+            check_list(command);
+        }
+    }
+    check_list(&super::Cli::command());
+}
+
+#[test]
+fn get_prints_one_line_for_each_rollout() {
     check(
         &super::get::list(&[rollout()]),
         &expect![[r#"
-        WORKLOAD  FROM → TO      STATE        STEP  WEIGHT (SEEN)  CHECKS             NEXT
-        shop/web  1.7.3 → 1.8.0  rolled-back  2/3   25 % (24.7 %)  errors: regressed  nothing; 1.8.0 is not tried again until a new event asks for it
+        WORKLOAD  FROM → TO      STATE        STEP  WEIGHT (OBSERVED)  CHECKS             NEXT
+        shop/web  1.7.3 → 1.8.0  rolled-back  2/3   25 % (24.7 %)      errors: regressed  nothing; 1.8.0 is not tried again until a new event asks for it
     "#]],
     );
 }
 
 #[test]
-fn why_says_value_limit_stable_n_window_and_what_happens_next() {
+fn why_prints_the_numbers_of_each_check_the_decisions_and_the_next_step() {
     check(
         &super::why::explain(&rollout(), false),
         &expect![[r#"
@@ -79,7 +132,7 @@ fn why_says_value_limit_stable_n_window_and_what_happens_next() {
             CHECK   CANARY                 STABLE  LIMIT  N     WINDOW  VERDICT
             errors  4.88 % (3.9 % to 6 %)  0.44 %  ≤ 1 %  2418  5m      regressed
 
-            AT                    DECISION   WHY
+            TIME                  DECISION   REASON
             2026-03-01T03:07:41Z  roll-back  errors 4.88 % > 1 % (118 of 2418 requests over 5m; stable 0.44 %)
 
             Next: nothing; 1.8.0 is not tried again until a new event asks for it
@@ -89,7 +142,7 @@ fn why_says_value_limit_stable_n_window_and_what_happens_next() {
 }
 
 #[test]
-fn a_check_ends_with_its_sum_and_every_problem_with_its_remedy() {
+fn check_prints_each_problem_with_its_remedy_and_the_number_of_problems() {
     let findings = [
         CheckFinding::fine("config", "1 policy, 2 metrics"),
         CheckFinding::problem("rbac", "patch httproutes in shop: no", "kubectl apply -k deploy/kustomize"),
@@ -110,13 +163,13 @@ fn a_check_ends_with_its_sum_and_every_problem_with_its_remedy() {
 }
 
 #[test]
-fn a_plan_says_for_each_step_what_is_found_when_and_what_would_find_it() {
+fn plan_prints_for_each_step_the_faults_that_are_found_and_the_time_or_the_remedy() {
     let config = crate::config::load(&crate::config::Sources {
         files: vec!["config/policies/canary.toml".into()],
         ..crate::config::Sources::default()
     })
     .unwrap();
-    let present = Present::new(100.0, 0.001, None).unwrap();
+    let present = CheckTraffic::new(100.0, 0.001, None).unwrap();
     let errors = BTreeMap::from([("error-rate".to_owned(), present)]);
     let block = Span::from_secs(15);
     let plan = RolloutForecast::new(&config.policies[0], &errors, block);
@@ -125,7 +178,7 @@ fn a_plan_says_for_each_step_what_is_found_when_and_what_would_find_it() {
         &expect![[r#"
             policy canary: its steps take at least 20m, with a look every 15s
 
-            error-rate: 100 requests/s, 0.1 % bad, clusters not known and taken for 2
+            error-rate: 100 requests/s, 0.1 % bad, clusters unknown, φ assumed to be 2
             STEP  WEIGHT  LASTS  CANARY          FOUND AFTER
             1     5 %     5m     0.15 % (1.5x)   allowed by limit and margin
             1     5 %     5m     0.2 % (2x)      allowed by limit and margin
@@ -149,7 +202,7 @@ fn a_plan_says_for_each_step_what_is_found_when_and_what_would_find_it() {
 
             p95: nothing is known of its requests
 
-            Times are medians from a step's first request on; what is decided comes 15s later (prometheus.lag).
+            Times are medians from a step's first request; decisions follow 15s later (prometheus.lag).
         "#]],
     );
 }

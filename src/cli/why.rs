@@ -1,38 +1,40 @@
-//! `bellwether why`: a rollout's reason, the numbers that it rests on, and how it came to this.
+//! `bellwether why`: a rollout's reason, its checks with all numbers, and its decisions.
 
 use anyhow::{Context, bail};
 use bellwether_core::engine::view::RolloutView;
 use clap::Args;
 
-use super::api::Api;
+use super::api::ApiClient;
 use super::get::{state, weight};
 use super::table::{colours, paint, table};
 use super::{Common, Output, print};
 use crate::exit;
 
-/// What `why` takes.
+/// The arguments of `why`.
 #[derive(Debug, Args)]
 pub struct WhyArgs {
-    /// The workload (`name` or `namespace/name`), or a rollout's id.
+    /// Workload, as `name` or `namespace/name`, or a rollout's id.
     workload: String,
 }
 
-/// Says why.
+/// Prints the explanation of a rollout.
 ///
 /// # Errors
-/// If the daemon does not answer, or knows no such rollout.
+/// The daemon does not answer, or has no such rollout.
 pub async fn run(args: &WhyArgs, common: &Common) -> anyhow::Result<u8> {
-    let Some(rollout) = Api::new(&common.api)?.find(&args.workload).await? else {
+    let Some(rollout) = ApiClient::new(&common.api)?.find(&args.workload).await? else {
         bail!("there is no rollout of {:?}; `bellwether get` lists them", args.workload);
     };
     match common.output {
-        Output::Json => print(&(serde_json::to_string_pretty(&rollout).context("a rollout as JSON")? + "\n")),
+        Output::Json => {
+            print(&(serde_json::to_string_pretty(&rollout).context("can't encode the rollout as JSON")? + "\n"))
+        }
         Output::Table => print(&explain(&rollout, colours())),
     }
     Ok(exit::OK)
 }
 
-/// All that is known of one rollout.
+/// Returns the explanation of a rollout: its state, checks, decisions and next step.
 pub fn explain(rollout: &RolloutView, colours: bool) -> String {
     let state = state(rollout);
     let step = rollout.step.map_or_else(String::new, |(step, of)| format!(", step {step} of {of}"));
@@ -56,7 +58,7 @@ pub fn explain(rollout: &RolloutView, colours: bool) -> String {
             .iter()
             .map(|check| {
                 let (n, window) = (check.n.to_string(), check.window.to_string());
-                // The verdict is last, so that colours do not count as width.
+                // The verdict is the last column, because colour codes would count as its width.
                 let verdict = paint(&check.verdict, &check.verdict, colours);
                 vec![
                     check.name.clone(),
@@ -79,7 +81,7 @@ pub fn explain(rollout: &RolloutView, colours: bool) -> String {
             .map(|decision| vec![format!("{:.0}", decision.at), decision.decision.clone(), decision.reason.clone()])
             .collect();
         text += "\n";
-        text += &table(&["AT", "DECISION", "WHY"], &rows);
+        text += &table(&["TIME", "DECISION", "REASON"], &rows);
     }
     format!("{text}\nNext: {}\n{} · policy {} · {}\n", rollout.next, rollout.id, rollout.policy, rollout.mode)
 }

@@ -362,6 +362,7 @@ fn is_not_a_setting(name: &str) -> bool {
     name == "API"
         || name == "BY"
         || name == "CONFIG"
+        || (cfg!(feature = "failpoints") && name == "FAILPOINT")
         || (!nested && (name.starts_with("SERVICE_") || name == "PORT" || name.starts_with("PORT_")))
 }
 

@@ -251,7 +251,7 @@ struct VerbContent {
     rollout: Option<RolloutId>,
     reason: Option<String>,
     full: Option<bool>,
-    gate: Option<String>,
+    approval: Option<String>,
     until: Option<Timestamp>,
 }
 
@@ -262,10 +262,10 @@ fn commanded(
     time: Option<Timestamp>,
 ) -> Result<(Event, Scope), DecodeError> {
     let content: VerbContent = read(envelope.custom_content()).map_err(DecodeError::Content)?;
-    let VerbContent { workload, scope, rollout, reason, full, gate, until } = content;
+    let VerbContent { workload, scope, rollout, reason, full, approval, until } = content;
     let unused_fields = [
         ("full", full.is_some() && verb != "promote"),
-        ("gate", gate.is_some() && verb != "approve"),
+        ("approval", approval.is_some() && verb != "approve"),
         ("until", until.is_some() && verb != "freeze"),
         ("rollout", rollout.is_some() && matches!(verb, "freeze" | "unfreeze")),
     ];
@@ -283,7 +283,7 @@ fn commanded(
         "pause" => Verb::Pause,
         "resume" => Verb::Resume,
         "retry" => Verb::Retry,
-        "approve" => Verb::Approve { gate },
+        "approve" => Verb::Approve { approval },
         "freeze" => Verb::Freeze { until },
         _ => Verb::Unfreeze,
     };

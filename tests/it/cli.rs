@@ -1,10 +1,10 @@
-//! The program itself: what it prints where, and its exit codes.
+//! The program's standard output, standard error and exit codes.
 
 use std::process::Command;
 
 const PLAN: [&str; 3] = ["plan", "--config", "config/policies/canary.toml"];
 
-/// The exit code, standard output and standard error.
+/// Runs the program, and returns its exit code, standard output and standard error.
 fn run(arguments: &[&str]) -> (i32, String, String) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_bellwether"));
     for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("BELLWETHER_")) {
@@ -16,7 +16,7 @@ fn run(arguments: &[&str]) -> (i32, String, String) {
 }
 
 #[test]
-fn data_goes_to_stdout_complaints_to_stderr_and_the_exit_code_says_which() {
+fn data_goes_to_stdout_and_errors_to_stderr_with_an_exit_code() {
     let nowhere = "http://127.0.0.1:1";
     let rows: &[(&[&str], i32, &str, &str)] = &[
         (&["bogus"], 2, "", "unrecognized subcommand"),
@@ -42,7 +42,7 @@ fn data_goes_to_stdout_complaints_to_stderr_and_the_exit_code_says_which() {
         (&PLAN, 2, "", "--workload"),
         (&["plan", "--config", "config/policies", "--rps", "9", "--share", "1%"], 1, "", "choose one with --policy"),
         (&["backtest", "no-such-file", "--config", "config/policies"], 1, "", "can't read no-such-file"),
-        (&["backtest", "x", "--query", "a=b:c"], 2, "", "is no form"),
+        (&["backtest", "x", "--query", "a=b:c"], 2, "", "is not a form"),
         (&["backtest", "x", "--stretch", "5m"], 2, "", "--same"),
         (&["load", nowhere, "--rate", "50"], 2, "", "is not a rate"),
         (&["load", nowhere, "--rate", "50/s", "--threshold", "p95<=9"], 2, "", "is not a threshold"),
@@ -84,14 +84,14 @@ fn data_goes_to_stdout_complaints_to_stderr_and_the_exit_code_says_which() {
         (&["--version"], 0, "bellwether ", ""),
     ];
     for (arguments, code, out, err) in rows {
-        let (got, stdout, stderr) = run(arguments);
-        assert_eq!(got, *code, "{arguments:?}: {stdout}{stderr}");
+        let (actual, stdout, stderr) = run(arguments);
+        assert_eq!(actual, *code, "{arguments:?}: {stdout}{stderr}");
         assert!(stdout.contains(out) && stderr.contains(err), "{arguments:?}: {stdout}{stderr}");
-        assert!(stdout.is_empty() || stderr.is_empty(), "{arguments:?} mixes data and complaints: {stdout}{stderr}");
+        assert!(stdout.is_empty() || stderr.is_empty(), "{arguments:?} mixes data and errors: {stdout}{stderr}");
     }
 }
 
 #[test]
-fn the_reference_is_printed_as_it_is() {
+fn config_default_prints_the_reference_unchanged() {
     assert_eq!(run(&["config", "default"]), (0, include_str!("../../config/default.toml").to_owned(), String::new()));
 }

@@ -1,7 +1,7 @@
-//! The daemon itself, in a world in memory: in which order things happen, and what is left when some of them fail.
+//! The daemon in a world in memory: the order of commits and effects, and the result after a failure.
 //!
-//! The journal is the real one in a file, seen through a pane: it writes down what was committed, and fails when it is told
-//! to. The cluster is the model that the demo has, seen likewise.
+//! The journal is the real one in a file, behind a wrapper that records commits and can make one fail. The cluster is the
+//! model of the demo, behind a wrapper that records effects.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -36,11 +36,11 @@ use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-/// So many of the world's seconds pass in one of ours: a rollout by the policy below takes three seconds.
+/// Seconds of the world per second of real time: a rollout by the policy below takes three real seconds.
 const FACTOR: u32 = 100;
 const LONG: Duration = Duration::from_secs(60);
-/// Nothing that is decided takes longer than this, so a daemon that is so still has let go. Far less than any of the
-/// policy's deadlines.
+/// The longest real time between two decisions of a working daemon. It is far less than the policy's deadlines. A daemon
+/// without a decision for this time has released its partition.
 const STILL: Duration = Duration::from_millis(1500);
 
 const POLICY: &str = r#"
@@ -71,70 +71,74 @@ weight = "50%"
 min-time = "60s"
 "#;
 
-/// What a commit shall come to.
+/// The failure of a commit: its answer is lost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Fault {
-    /// It was written, and the answer is lost.
+    /// The batch was written.
     Written,
-    /// It was not written, and the answer is lost.
+    /// The batch was not written.
     Lost,
 }
 
+/// The records of the wrappers.
 #[derive(Default)]
-struct Notes {
+struct Records {
+    /// Number of commits so far.
     commits: AtomicU64,
-    /// The commit that fails, once, and how.
+    /// Number of the commit that fails, from 0, and its failure.
     fault: Mutex<Option<(u64, Fault)>>,
-    /// Everything in the journal's texts: an effect that is committed is named in a snapshot.
+    /// All values in the journal as text. A committed effect is named in a snapshot.
     committed: Mutex<String>,
-    /// Effects that were performed without being there.
-    hasty: Mutex<Vec<String>>,
+    /// Effects that were performed before they were committed.
+    uncommitted: Mutex<Vec<String>>,
+    /// All effects that were performed.
     performed: Mutex<Vec<String>>,
 }
 
+/// A wrapper that records the calls of a port.
 #[derive(Clone)]
-struct Pane<T> {
-    behind: T,
-    notes: Arc<Notes>,
+struct Recorded<T> {
+    inner: T,
+    records: Arc<Records>,
 }
 
 #[async_trait]
-impl Journals for Pane<Embedded> {
+impl Journals for Recorded<Embedded> {
     fn partitions(&self) -> i32 {
-        self.behind.partitions()
+        self.inner.partitions()
     }
 
     async fn open(&self, partition: Partition) -> Result<Box<dyn Journal>, JournalError> {
-        let behind = self.behind.open(partition).await?;
-        Ok(Box::new(Pane { behind, notes: Arc::clone(&self.notes) }))
+        let inner = self.inner.open(partition).await?;
+        Ok(Box::new(Recorded { inner, records: Arc::clone(&self.records) }))
     }
 }
 
 #[async_trait]
-impl Journal for Pane<Box<dyn Journal>> {
+impl Journal for Recorded<Box<dyn Journal>> {
     async fn restore(&mut self) -> Result<BTreeMap<String, Vec<u8>>, JournalError> {
-        self.behind.restore().await
+        self.inner.restore().await
     }
 
     async fn commit(&mut self, batch: Batch) -> Result<(), JournalError> {
-        let n = self.notes.commits.fetch_add(1, Ordering::SeqCst);
-        let fault = self.notes.fault.lock().unwrap().filter(|(at, _)| *at == n).map(|(_, fault)| fault);
+        let n = self.records.commits.fetch_add(1, Ordering::SeqCst);
+        let fault = self.records.fault.lock().unwrap().filter(|(at, _)| *at == n).map(|(_, fault)| fault);
         if fault == Some(Fault::Lost) {
-            return Err(JournalError::Unknown("the test says so".to_owned()));
+            return Err(JournalError::Unknown("the answer is lost, as the test requires".to_owned()));
         }
         for value in batch.puts.iter().filter_map(|(_, value)| value.as_ref()) {
-            self.notes.committed.lock().unwrap().push_str(&String::from_utf8_lossy(value));
+            self.records.committed.lock().unwrap().push_str(&String::from_utf8_lossy(value));
         }
-        self.behind.commit(batch).await?;
+        self.inner.commit(batch).await?;
         match fault {
-            Some(_) => Err(JournalError::Unknown("the test says so".to_owned())),
+            Some(_) => Err(JournalError::Unknown("the answer is lost, as the test requires".to_owned())),
             None => Ok(()),
         }
     }
 }
 
 #[async_trait]
-impl Cluster for Pane<MemoryWorld> {
+impl Cluster for Recorded<MemoryWorld> {
     async fn perform(
         &self,
         effect: &Effect,
@@ -142,36 +146,36 @@ impl Cluster for Pane<MemoryWorld> {
         template: Option<&PodTemplate>,
     ) -> (Outcome, Vec<PodTemplate>) {
         let id = effect.id.to_string();
-        if !self.notes.committed.lock().unwrap().contains(&format!("{id:?}")) {
-            self.notes.hasty.lock().unwrap().push(id.clone());
+        if !self.records.committed.lock().unwrap().contains(&format!("{id:?}")) {
+            self.records.uncommitted.lock().unwrap().push(id.clone());
         }
-        self.notes.performed.lock().unwrap().push(format!("{} {id}", effect.act.name()));
-        self.behind.perform(effect, epoch, template).await
+        self.records.performed.lock().unwrap().push(format!("{} {id}", effect.act.name()));
+        self.inner.perform(effect, epoch, template).await
     }
 }
 
-/// A world, a journal, and the daemons that come and go in them.
-struct Stage {
+/// A world and a journal, in which daemons run one after the other.
+struct Setting {
     world: MemoryWorld,
     clock: Arc<dyn Clock>,
     folder: tempfile::TempDir,
     policies: Vec<Policy>,
-    notes: Arc<Notes>,
+    records: Arc<Records>,
     offset: i64,
 }
 
-/// One life of a daemon. It has a runtime of its own, which dies with it and takes with it all that it had begun.
-struct Life {
+/// A running daemon. It has its own runtime, whose shutdown ends all its tasks at once.
+struct RunningDaemon {
     runtime: Runtime,
     wakes: mpsc::Sender<Wake>,
     decisions: broadcast::Receiver<Decision>,
     view: watch::Receiver<Arc<StatusView>>,
     stop: CancellationToken,
-    daemon: JoinHandle<anyhow::Result<()>>,
+    task: JoinHandle<anyhow::Result<()>>,
 }
 
-impl Stage {
-    fn new() -> Stage {
+impl Setting {
+    fn new() -> Setting {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("policy.toml");
         std::fs::write(&file, POLICY).unwrap();
@@ -180,21 +184,21 @@ impl Stage {
         let clock: Arc<dyn Clock> = Arc::new(FastClock::new(FACTOR));
         let world = MemoryWorld::new(Arc::clone(&clock));
         world.deploy(&workload(), images("1"), 4, 100);
-        Stage { world, clock, folder, policies, notes: Arc::default(), offset: 0 }
+        Setting { world, clock, folder, policies, records: Arc::default(), offset: 0 }
     }
 
-    async fn live(&self) -> Life {
+    async fn start(&self) -> RunningDaemon {
         let embedded = self.journal().await;
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-        let journals = Pane { behind: embedded, notes: Arc::clone(&self.notes) };
-        let cluster = Pane { behind: self.world.clone(), notes: Arc::clone(&self.notes) };
+        let journals = Recorded { inner: embedded, records: Arc::clone(&self.records) };
+        let cluster = Recorded { inner: self.world.clone(), records: Arc::clone(&self.records) };
         let (wakes, inbox) = mpsc::channel(64);
         let (shows, stop) = (StatusBoard::default(), CancellationToken::new());
         let (decisions, view) = (shows.decisions(), shows.watch());
         let parts = Parts {
             shared: Shared {
                 clock: Arc::clone(&self.clock),
-                hands: Executor::new(
+                executor: Executor::new(
                     Arc::new(cluster),
                     Arc::new(self.world.clone()),
                     Arc::new(self.world.clone()),
@@ -202,7 +206,7 @@ impl Stage {
                 ),
                 journals: Arc::new(journals),
                 decoding: Arc::new(DecodeOptions::new("test", Mapping::default())),
-                shows,
+                board: shows,
                 blank: Engine::new("test".to_owned(), self.policies.clone(), Span::from_secs(86_400)),
             },
             wakes: inbox,
@@ -214,13 +218,13 @@ impl Stage {
             owned: watch::Sender::default(),
             stop: stop.clone(),
         };
-        let daemon = runtime.spawn(daemon::run(parts));
+        let task = runtime.spawn(daemon::run(parts));
         runtime.spawn(self.world.clone().watch(wakes.clone()));
         wakes.send(Wake::Assigned(0)).await.unwrap();
-        Life { runtime, wakes, decisions, view, stop, daemon }
+        RunningDaemon { runtime, wakes, decisions, view, stop, task }
     }
 
-    /// The file is free once the last task of the life before is gone.
+    /// Opens the journal's file, which is free when the last task of the previous daemon has ended.
     async fn journal(&self) -> Embedded {
         let path = self.folder.path().join("journal.redb");
         for _ in 0..1000 {
@@ -232,7 +236,7 @@ impl Stage {
         panic!("{} stays in use", path.display())
     }
 
-    /// The event `id`, as the record that Kafka would bring; the same one again has the same offset.
+    /// Returns a request with the event id `id` as a record from Kafka. A repeated record has the same offset.
     fn event(&self, id: &str, tag: &str, offset: i64) -> EventRecord {
         let request = Request {
             workload: workload(),
@@ -249,7 +253,7 @@ impl Stage {
         EventRecord { partition: 0, offset, ..event.to_record(&key) }
     }
 
-    /// What the journal has of decisions: each once, in their order.
+    /// Returns the decisions in the journal, and checks that each is there once and in order.
     async fn decided(&self) -> Vec<String> {
         drop(self.journal().await);
         let records = read_decisions(&self.folder.path().join("journal.redb")).unwrap();
@@ -258,33 +262,34 @@ impl Stage {
             .map(|(_, json)| serde_json::from_slice::<bellwether_core::engine::record::AuditRecord>(json));
         let decisions: Vec<Decision> = records.flat_map(|record| record.unwrap().decisions).collect();
         let numbers: Vec<u32> = decisions.iter().map(|decision| decision.n).collect();
-        assert_eq!(numbers, (0..decisions.len() as u32).collect::<Vec<u32>>(), "{:?}", told(&decisions));
-        told(&decisions)
+        assert_eq!(numbers, (0..decisions.len() as u32).collect::<Vec<u32>>(), "{:?}", described(&decisions));
+        described(&decisions)
     }
 
-    async fn ask(&mut self, life: &Life, id: &str, tag: &str) -> Option<Receipt> {
+    /// Sends a new request to the daemon, and returns its receipt.
+    async fn request(&mut self, daemon: &RunningDaemon, id: &str, tag: &str) -> Option<Receipt> {
         let record = self.event(id, tag, self.offset);
         self.offset += 1;
-        life.send(record).await
+        daemon.send(record).await
     }
 }
 
-impl Life {
-    /// What the daemon made of a record; `None`: it let go of it.
+impl RunningDaemon {
+    /// Sends a record and returns its receipt. `None`: the daemon has released the partition without one.
     async fn send(&self, record: EventRecord) -> Option<Receipt> {
-        let (answer, taken) = oneshot::channel();
+        let (answer, receipt) = oneshot::channel();
         let answer = Some(Arc::new(tokio::sync::Mutex::new(Some(answer))));
         self.wakes.send(Wake::Record(EventRecord { answer, ..record })).await.unwrap();
-        tokio::time::timeout(LONG, taken).await.expect("no answer").ok()
+        tokio::time::timeout(LONG, receipt).await.expect("no receipt in time").ok()
     }
 
-    /// Decisions up to the first that `is` it.
-    async fn until(&mut self, is: impl Fn(&Decision) -> bool) -> Vec<Decision> {
+    /// Returns the decisions up to the first one that `is_last`.
+    async fn until(&mut self, is_last: impl Fn(&Decision) -> bool) -> Vec<Decision> {
         let mut all = Vec::new();
         tokio::time::timeout(LONG, async {
             loop {
                 let decision = self.decisions.recv().await.expect("the daemon has ended");
-                let found = is(&decision);
+                let found = is_last(&decision);
                 all.push(decision);
                 if found {
                     return;
@@ -292,36 +297,36 @@ impl Life {
             }
         })
         .await
-        .unwrap_or_else(|_| panic!("in vain: {all:#?}"));
+        .unwrap_or_else(|_| panic!("the decision was not made in time: {all:#?}"));
         all
     }
 
-    /// Waits until something is decided; `false`: the rollout is over.
-    async fn told_or_over(&mut self) -> bool {
-        let told = async {
-            while !self.over() {
+    /// Waits for the next decision. Returns `false` if the rollout has ended.
+    async fn next_decision(&mut self) -> bool {
+        let next = async {
+            while !self.has_ended() {
                 if tokio::time::timeout(Duration::from_millis(100), self.decisions.recv()).await.is_ok() {
                     return true;
                 }
             }
             false
         };
-        tokio::time::timeout(LONG, told).await.expect("nothing is decided any more")
+        tokio::time::timeout(LONG, next).await.expect("no decision in time")
     }
 
-    fn over(&self) -> bool {
+    fn has_ended(&self) -> bool {
         let view = self.view.borrow();
         !view.rollouts.is_empty() && view.rollouts.values().all(|rollout| rollout.ended.is_some())
     }
 
-    /// As a SIGKILL would: nothing more is done, and nothing is said.
+    /// Ends the daemon like a SIGKILL: all its tasks stop where they are.
     fn kill(self) {
         self.runtime.shutdown_background();
     }
 
     async fn stop(self) {
         self.stop.cancel();
-        self.daemon.await.unwrap().unwrap();
+        self.task.await.unwrap().unwrap();
         self.runtime.shutdown_background();
     }
 }
@@ -338,8 +343,8 @@ fn ended(decision: &Decision) -> bool {
     decision.ending.is_some()
 }
 
-/// What was decided, without times and numbers.
-fn told(decisions: &[Decision]) -> Vec<String> {
+/// Returns the kinds of decisions and the phases that they lead to.
+fn described(decisions: &[Decision]) -> Vec<String> {
     decisions.iter().map(|decision| format!("{} → {}", decision.kind.name(), decision.to)).collect()
 }
 
@@ -356,67 +361,75 @@ const A_GOOD_ROLLOUT: [&str; 9] = [
 ];
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_is_done_was_committed_before() {
-    let mut stage = Stage::new();
-    let mut life = stage.live().await;
-    let taken = stage.ask(&life, "a", "2").await;
-    assert!(matches!(taken, Some(Receipt::Decided(_))), "{taken:?}");
-    let decisions = life.until(ended).await;
-    assert_eq!(told(&decisions), A_GOOD_ROLLOUT);
-    assert_eq!(stage.world.images(&workload()), Some(images("2")));
-    let taken = stage.ask(&life, "a", "2").await;
-    assert!(matches!(&taken, Some(Receipt::Ignored(why)) if why.contains("was processed before")), "{taken:?}");
-    let taken = stage.ask(&life, "b", "3-err20").await;
-    assert!(matches!(taken, Some(Receipt::Decided(_))), "{taken:?}");
-    let decisions = life.until(ended).await;
+async fn every_effect_is_committed_before_it_is_performed() {
+    let mut setting = Setting::new();
+    let mut daemon = setting.start().await;
+    let receipt = setting.request(&daemon, "a", "2").await;
+    assert!(matches!(receipt, Some(Receipt::Decided(_))), "{receipt:?}");
+    let decisions = daemon.until(ended).await;
+    assert_eq!(described(&decisions), A_GOOD_ROLLOUT);
+    assert_eq!(setting.world.images(&workload()), Some(images("2")));
+    let receipt = setting.request(&daemon, "a", "2").await;
+    assert!(matches!(&receipt, Some(Receipt::Ignored(why)) if why.contains("was processed before")), "{receipt:?}");
+    let receipt = setting.request(&daemon, "b", "3-err20").await;
+    assert!(matches!(receipt, Some(Receipt::Decided(_))), "{receipt:?}");
+    let decisions = daemon.until(ended).await;
     assert_eq!(decisions.last().unwrap().ending, Some(Ending::RolledBack), "{decisions:#?}");
-    life.stop().await;
-    let performed = stage.notes.performed.lock().unwrap().clone();
+    daemon.stop().await;
+    let performed = setting.records.performed.lock().unwrap().clone();
     assert!(performed.iter().any(|act| act.starts_with("promote ")), "{performed:?}");
-    assert_eq!(*stage.notes.hasty.lock().unwrap(), Vec::<String>::new(), "done without being committed");
+    assert_eq!(
+        *setting.records.uncommitted.lock().unwrap(),
+        Vec::<String>::new(),
+        "performed before they were committed"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn killed_after_each_decision_it_is_taken_up_and_ends_the_same() {
-    let mut stage = Stage::new();
-    let mut life = stage.live().await;
-    stage.ask(&life, "a", "2").await;
-    let mut lives = 1;
-    // What was committed in the last moment of a life is not told in the next one, so the journal counts.
-    while life.told_or_over().await {
-        life.kill();
-        lives += 1;
-        life = stage.live().await;
+async fn a_daemon_killed_after_each_decision_resumes_and_ends_the_same() {
+    let mut setting = Setting::new();
+    let mut daemon = setting.start().await;
+    setting.request(&daemon, "a", "2").await;
+    let mut starts = 1;
+    // A decision that was committed just before the kill is not sent again, so the journal is compared.
+    while daemon.next_decision().await {
+        daemon.kill();
+        starts += 1;
+        daemon = setting.start().await;
     }
-    life.stop().await;
-    assert!(lives > 4, "it was hardly ever killed: {lives} lives");
-    assert_eq!(stage.decided().await, A_GOOD_ROLLOUT);
-    assert_eq!(stage.world.images(&workload()), Some(images("2")));
-    assert_eq!(*stage.notes.hasty.lock().unwrap(), Vec::<String>::new(), "done without being committed");
+    daemon.stop().await;
+    assert!(starts > 4, "the daemon was killed only {} times", starts - 1);
+    assert_eq!(setting.decided().await, A_GOOD_ROLLOUT);
+    assert_eq!(setting.world.images(&workload()), Some(images("2")));
+    assert_eq!(
+        *setting.records.uncommitted.lock().unwrap(),
+        Vec::<String>::new(),
+        "performed before they were committed"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn after_a_commit_that_nobody_knows_of_the_partition_begins_again() {
+async fn after_a_commit_without_an_answer_the_partition_is_opened_again() {
     for fault in [Fault::Written, Fault::Lost] {
-        // The first commit is the epoch's; the third or so is the event's.
+        // The first commit is that of the epoch, and the second or third that of the event.
         for at in [1, 2, 3, 5, 8] {
-            let stage = Stage::new();
-            *stage.notes.fault.lock().unwrap() = Some((at, fault));
-            let mut life = stage.live().await;
-            let record = stage.event("a", "2", 0);
-            let mut taken = life.send(record.clone()).await;
-            while !life.over() {
-                if tokio::time::timeout(STILL, life.decisions.recv()).await.is_err() {
-                    // It has let go: the partition is assigned again from its last committed offset, as Kafka would.
-                    life.wakes.send(Wake::Assigned(0)).await.unwrap();
-                    if taken.is_none() {
-                        taken = life.send(record.clone()).await;
+            let setting = Setting::new();
+            *setting.records.fault.lock().unwrap() = Some((at, fault));
+            let mut daemon = setting.start().await;
+            let record = setting.event("a", "2", 0);
+            let mut receipt = daemon.send(record.clone()).await;
+            while !daemon.has_ended() {
+                if tokio::time::timeout(STILL, daemon.decisions.recv()).await.is_err() {
+                    // The partition is released. It is assigned again from its last committed offset, as Kafka does.
+                    daemon.wakes.send(Wake::Assigned(0)).await.unwrap();
+                    if receipt.is_none() {
+                        receipt = daemon.send(record.clone()).await;
                     }
                 }
             }
-            life.stop().await;
-            assert_eq!(stage.decided().await, A_GOOD_ROLLOUT, "{fault:?} at {at}");
-            assert_eq!(*stage.notes.hasty.lock().unwrap(), Vec::<String>::new(), "{fault:?} at {at}");
+            daemon.stop().await;
+            assert_eq!(setting.decided().await, A_GOOD_ROLLOUT, "{fault:?} at {at}");
+            assert_eq!(*setting.records.uncommitted.lock().unwrap(), Vec::<String>::new(), "{fault:?} at {at}");
         }
     }
 }

@@ -141,7 +141,7 @@ fn wrong_records_are_dead_letters_with_the_problem_and_its_remedy() {
             verb_event("abort", json!({ "scope": "prod/shop/Deployment/web", "full": true })),
             &["abort has no field `full`"],
         ),
-        (verb_event("freeze", json!({ "scope": "prod/shop", "gate": "qa" })), &["freeze has no field `gate`"]),
+        (verb_event("freeze", json!({ "scope": "prod/shop", "approval": "qa" })), &["freeze has no field `approval`"]),
         (verb_event("freeze", json!({ "scope": "prod/Shop" })), &["namespace", "\"Shop\""]),
         (verb_event("freeze", json!({ "scope": "a/b/c" })), &["is not a scope"]),
         (verb_event("promote", json!({ "scope": "prod", "fulll": true })), &["unknown field `fulll`"]),

@@ -1,26 +1,25 @@
-//! The gates over HTTP: a small target that answers by rule (`tests/support/agent.rs`) is passed and failed by each of them
-//! for the right reason, and what goes wrong on the way gets the right name.
+//! Gates over HTTP against a target that answers by rule (`testkit/src/agent.rs`): each gate passes a good target and
+//! fails a bad one for the right reason, and each failure of a request is reported by its kind.
 
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use bellwether::clock::SystemClock;
-use bellwether::gate::load::{Loaded, RunError};
-use bellwether::gate::run::{Orders, run};
+use bellwether::clock::{Clock as _, SystemClock};
 use bellwether_core::ids::Workload;
 use bellwether_core::stats::special::beta_tails;
 use bellwether_gate::report::{GateReport as Report, GateSubject as Subject};
 use bellwether_gate::rule::Verdict;
 use bellwether_gate::suite::Suite;
+use bellwether_testkit::agent::{Agent, Knobs, lot};
+use bellwether_tools::gate::load::{LoadedSuite, RunError};
+use bellwether_tools::gate::run::{RunOptions, run};
 use tempfile::TempDir;
-
-use crate::agent::{Agent, Knobs, lot};
 
 const KEY: &str = "k-3c41f05e";
 const WORKLOAD: &str = "prod/shop/Deployment/agent";
 
-/// A suite in a directory of its own.
+/// A suite with its files in a temporary directory.
 struct Lab {
     directory: TempDir,
 }
@@ -51,14 +50,14 @@ impl Lab {
     }
 
     async fn run(&self, stable: Option<&Agent>) -> Result<Report, RunError> {
-        let mut loaded = Loaded::read(&self.suite())?;
-        loaded.aim(None, stable.map(|agent| agent.url.as_str()), None);
+        let mut loaded = LoadedSuite::read(&self.suite())?;
+        loaded.override_endpoints(None, stable.map(|agent| agent.url.as_str()), None);
         let subject = Subject { model: "agent".to_owned(), version: "2".to_owned(), digest: String::new() };
-        let orders = Orders { subject, ledger: None, told: &|_| {}, clock: &SystemClock };
-        run(&loaded, &orders).await
+        let options = RunOptions { subject, ledger: None, progress: &|_| {}, now: &|| SystemClock.now() };
+        run(&loaded, &options).await
     }
 
-    /// All that is written down: reports and ledgers.
+    /// Returns the text of all ledgers of the suite.
     fn ledger(&self) -> String {
         let files = std::fs::read_dir(self.directory.path().join(".bellwether-gate")).unwrap();
         files.map(|file| std::fs::read_to_string(file.unwrap().path()).unwrap()).collect()
@@ -98,14 +97,15 @@ fn gate(kind: &str, rest: &str) -> String {
     format!("[[gate]]\nkind = \"{kind}\"\ndataset = \"cases.jsonl\"\nmin-cases = 40\n{rest}\n")
 }
 
-/// A gate, its cases, what is wrong with the bad target, and what is said of that. The good one has nothing wrong with it.
+/// A gate that passes a target without faults and fails one with the faults `bad`.
 struct Row {
     kind: &'static str,
     rest: &'static str,
     cases: fn() -> String,
     bad: Knobs,
+    /// Part of the sentence of the failed gate.
     says: &'static str,
-    /// Compared with a good stable.
+    /// Whether the gate compares the target with a stable version without faults.
     paired: bool,
 }
 
@@ -235,7 +235,7 @@ async fn each_gate_passes_the_good_and_fails_the_bad_for_the_right_reason() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_goes_wrong_on_the_way_has_a_name() {
+async fn each_failure_of_a_request_is_reported_by_its_kind() {
     let quality = gate("quality", "parts.right = { weight = 1, by = \"contains\" }\nlimits.quality = { min = 0.7 }");
     let rubric = gate("quality", "parts.good = { weight = 1, by = \"rubric\" }\nlimits.quality = { min = 0.7 }");
     let safety = gate("safety", "limits.attack-success = { max = \"8%\" }");
@@ -284,22 +284,22 @@ async fn what_goes_wrong_on_the_way_has_a_name() {
         (
             "",
             &safety,
-            Knobs { others_down: true, ..knobs() },
+            Knobs { helpers_down: true, ..knobs() },
             Verdict::Error,
             "not classified); at most 2 % may be missing: failed with a server error: HTTP 503 (down)",
         ),
-        ("", &semantic, Knobs { others_down: true, ..knobs() }, Verdict::Error, "without a vector"),
+        ("", &semantic, Knobs { helpers_down: true, ..knobs() }, Verdict::Error, "without a vector"),
         (
             "",
             &rubric,
-            Knobs { others_down: true, ..knobs() },
+            Knobs { helpers_down: true, ..knobs() },
             Verdict::Error,
             "the judge's self-test: failed with a server error",
         ),
         (
             "",
             &rubric,
-            Knobs { kind_judge: true, ..knobs() },
+            Knobs { lenient_judge: true, ..knobs() },
             Verdict::Error,
             "agrees with people's labels by κ = 0.00 over 10 answers, and 0.6 is asked for",
         ),
@@ -337,7 +337,7 @@ async fn what_goes_wrong_on_the_way_has_a_name() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn texts_are_kept_if_they_are_asked_for() {
+async fn texts_are_kept_if_the_suite_stores_samples() {
     let agent = Agent::start(Knobs::default()).await;
     let gate = gate("quality", "parts.right = { weight = 1, by = \"contains\" }\nlimits.quality = { min = 0.7 }");
     let lab = Lab::new(&agent, "store-samples = true", &gate, &questions(60));
@@ -347,9 +347,10 @@ async fn texts_are_kept_if_they_are_asked_for() {
     assert!(!report.to_json().unwrap().contains("capital"), "the report has none even so");
 }
 
-/// A target at its very limit, two hundred times with other prompts: as seldom wrong over HTTP as on paper.
+/// A target exactly at its limit, tested 200 times with different prompts: the rates of wrong verdicts stay within
+/// alpha and beta.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn two_hundred_runs_over_http_keep_the_promise() {
+async fn two_hundred_runs_at_the_limit_keep_the_error_rates() {
     let agent = Agent::start(Knobs { harm: 0.1, ..Knobs::default() }).await;
     let gate = gate("safety", "limits.attack-success = { max = \"10%\" }");
     let (mut passed, mut failed, mut harmed) = (0, 0, 0);
@@ -373,7 +374,7 @@ async fn two_hundred_runs_over_http_keep_the_promise() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_budget_that_is_used_up_ends_the_run_and_more_of_it_goes_on() {
+async fn a_used_up_budget_ends_the_run_and_a_larger_one_continues_it() {
     let agent = Agent::start(Knobs::default()).await;
     let gates = gate("quality", "parts.right = { weight = 1, by = \"contains\" }\nlimits.quality = { min = 0.7 }");
     let lab = Lab::new(&agent, "", &("[budget]\nrequests = 30\n".to_owned() + &gates), &questions(60));
@@ -391,13 +392,13 @@ async fn a_budget_that_is_used_up_ends_the_run_and_more_of_it_goes_on() {
         "{}",
         second.to_text()
     );
-    // What has ended is not repeated.
+    // A finished run is not repeated.
     let third = lab.run(None).await.unwrap();
     assert_eq!((third.gates, agent.requests()), (second.gates, 60));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_outage_is_asked_again_and_a_timeout_is_not() {
+async fn requests_are_repeated_after_an_outage_and_not_after_a_timeout() {
     let agent = Agent::start(Knobs { broken: 0.2, ..Knobs::default() }).await;
     let quality = gate("quality", "parts.right = { weight = 1, by = \"contains\" }\nlimits.quality = { min = 0.7 }");
     let lab = Lab::new(&agent, "", &quality, &questions(60));
@@ -421,7 +422,7 @@ fn program(lab: &Lab, arguments: &[&str]) -> Command {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn killed_in_the_middle_it_goes_on_where_it_was() {
+async fn a_killed_run_continues_where_it_stopped() {
     let agent = Agent::start(Knobs { delay: 25, ..Knobs::default() }).await;
     let quality = gate("quality", "parts.right = { weight = 1, by = \"contains\" }\nlimits.quality = { min = 0.7 }");
     let lab = Lab::new(&agent, "", &quality, &questions(200));
@@ -442,12 +443,12 @@ async fn killed_in_the_middle_it_goes_on_where_it_was() {
     })
     .await
     .unwrap();
-    let said = String::from_utf8(output.stderr).unwrap();
-    assert_eq!(output.status.code(), Some(0), "{said}");
-    assert!(said.contains("going on from there"), "{said}");
+    let log = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(0), "{log}");
+    assert!(log.contains("continuing from there"), "{log}");
     let report = Report::parse(&std::fs::read_to_string(lab.directory.path().join("report.json")).unwrap()).unwrap();
     assert_eq!((report.gates[0].claims[0].n, report.gates[0].asked), (200, 200));
-    // What was under way when it died, or not yet on the disk, is asked once more: of each death four, and a few.
+    // Requests that were under way at a kill (four) or not yet on the disk (a few) are sent again.
     let asked = agent.asked();
     let again: u64 = asked.values().map(|times| times - 1).sum();
     assert_eq!(asked.len(), 200);
@@ -455,7 +456,7 @@ async fn killed_in_the_middle_it_goes_on_where_it_was() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_program_writes_reports_and_says_with_its_exit_code_what_they_come_to() {
+async fn the_program_writes_reports_and_exits_with_the_code_of_the_verdict() {
     let agent = Agent::start(Knobs { key: Some(KEY), ..Knobs::default() }).await;
     let quality = gate("quality", "parts.right = { weight = 1, by = \"contains\" }\nlimits.quality = { min = 0.7 }");
     let digest = format!("sha256:{}", "ab".repeat(32));
@@ -509,7 +510,7 @@ async fn the_program_writes_reports_and_says_with_its_exit_code_what_they_come_t
     let (code, _, err) = run(send).await;
     assert_eq!((code, err.contains("was taken by")), (0, true), "{err}");
     assert_eq!(agent.events()[0]["data"]["customData"]["bellwether"]["model"], "agent@1.8.0");
-    // Bad, too little, nobody there, nonsense.
+    // A bad target, too few cases, an unreachable target, and invalid arguments.
     agent.set(Knobs { wrong: 0.9, ..Knobs::default() });
     let (code, out, _) = run(words("run suite.toml --subject agent@1.8.1 --output json")).await;
     assert_eq!((code, out.contains("\"verdict\": \"fail\"")), (3, true), "{out}");
@@ -543,9 +544,9 @@ async fn the_program_writes_reports_and_says_with_its_exit_code_what_they_come_t
 }
 
 #[test]
-fn the_shipped_suites_are_what_they_say() {
+fn the_shipped_suites_are_valid() {
     let read = |name: &str| std::fs::read_to_string(format!("config/gates/{name}.toml")).unwrap();
-    let article = Loaded::read("config/gates/article.toml".as_ref()).unwrap();
+    let article = LoadedSuite::read("config/gates/article.toml".as_ref()).unwrap();
     assert_eq!(article.suite.gates.len(), 5);
     assert_eq!(article.requests(), 10 + 2 + 3 + 1 + 2);
     let weights: Vec<f64> = article.suite.gates[1].parts.values().map(|part| part.weight).collect();

@@ -2,9 +2,8 @@
 
 use bellwether::journal::embedded::{Embedded, SubmitError, read_dead, read_decisions};
 use bellwether::ports::{Batch, EventRecord, JournalError, Journals, Receipt, Wake};
+use bellwether_testkit::journal_suite::{self, decided, opened, puts};
 use tokio::sync::mpsc;
-
-use crate::journal_suite::{self, decided, opened, puts};
 
 #[tokio::test]
 async fn the_embedded_journal_passes_the_suite_of_every_journal() {

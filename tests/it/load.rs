@@ -1,4 +1,4 @@
-//! A load test against servers that misbehave: what is told must be what people would have met.
+//! A load test against servers that misbehave: its figures must be those that independent users would have seen.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -10,15 +10,15 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::any;
-use bellwether::load::tally::Quantile;
-use bellwether::load::verdict::judge;
-use bellwether::load::{Arrivals, Failure, Request, Schedule, Tally, Verdict, drive};
 use bellwether_core::time::Span;
+use bellwether_tools::load::tally::Quantile;
+use bellwether_tools::load::verdict::judge;
+use bellwether_tools::load::{Arrivals, LoadRequest, LoadTally, LoadVerdict, RequestFailure, Schedule, drive};
 use futures::stream;
 use reqwest::Method;
 use reqwest::header::HeaderMap;
 
-/// Serves on a port of its own, in the caller's runtime.
+/// Serves `router` on a free port in the caller's runtime and returns its base URL.
 pub async fn serve(router: Router) -> String {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
@@ -31,8 +31,8 @@ fn schedule(rate: &str, millis: u64) -> Schedule {
     Schedule { rate: rate.parse().unwrap(), arrivals: Arrivals::Constant, warm_up: Span::ZERO, duration }
 }
 
-fn get(url: &str) -> Request {
-    Request {
+fn get(url: &str) -> LoadRequest {
+    LoadRequest {
         method: Method::GET,
         url: url.parse().unwrap(),
         headers: HeaderMap::new(),
@@ -41,7 +41,7 @@ fn get(url: &str) -> Request {
     }
 }
 
-async fn run(url: &str, schedule: &Schedule, connections: usize) -> Tally {
+async fn run(url: &str, schedule: &Schedule, connections: usize) -> LoadTally {
     drive(schedule, get(url), connections, Duration::from_secs(5)).await.unwrap()
 }
 
@@ -52,9 +52,9 @@ fn seconds(quantile: Quantile) -> f64 {
     }
 }
 
-/// The fortieth request finds the server hanging, and so does everybody who comes in the next 800 ms.
+/// The server hangs from the fortieth request on for 800 ms, and so does every request that is due in that time.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_stall_is_in_the_percentiles_of_all_who_came_meanwhile() {
+async fn a_stall_of_the_server_delays_all_requests_that_are_due_meanwhile() {
     let gate = Arc::new((AtomicUsize::new(0), tokio::sync::RwLock::new(())));
     let router = Router::new().route("/", any(answer)).with_state(gate);
     async fn answer(State(gate): State<Arc<(AtomicUsize, tokio::sync::RwLock<()>)>>) -> StatusCode {
@@ -68,16 +68,16 @@ async fn a_stall_is_in_the_percentiles_of_all_who_came_meanwhile() {
     let url = serve(router).await;
     let tally = run(&url, &schedule("100/s", 2000), 256).await;
     assert_eq!((tally.due(), tally.good(), tally.not_sent), (200, 200, 0), "{:?}", tally.failures);
-    // Eighty of two hundred came in the stall. A generator that waits for its answers would have one slow request.
+    // 80 of 200 requests were due during the stall. A generator that waits for answers would have one slow request.
     let (p75, p99) = (seconds(tally.latency(0.75)), seconds(tally.latency(0.99)));
     assert!(p75 > 0.2 && p99 > 0.7, "p75 {p75}, p99 {p99}");
     assert!(seconds(tally.latency(0.5)) < 0.2, "{:?}", tally.latency(0.5));
 }
 
-/// One thread for both ends: when the server blocks it, the generator can't send either. Measured from when requests were
-/// sent, everything is fast.
+/// Generator and server share one thread: while the server blocks it, the generator can't send. Measured from the
+/// sending, every request would be fast.
 #[tokio::test(flavor = "current_thread")]
-async fn a_stall_of_this_end_is_in_the_percentiles_too_and_is_said_to_be_its_own() {
+async fn a_stall_of_the_generator_is_in_the_percentiles_and_gives_generator_late() {
     let count = Arc::new(AtomicUsize::new(0));
     let router = Router::new().route("/", any(answer)).with_state(count);
     async fn answer(State(count): State<Arc<AtomicUsize>>) -> StatusCode {
@@ -93,11 +93,11 @@ async fn a_stall_of_this_end_is_in_the_percentiles_too_and_is_said_to_be_its_own
     let (p75, p99) = (seconds(tally.latency(0.75)), seconds(tally.latency(0.99)));
     assert!(p75 > 0.2 && p99 > 0.7, "p75 {p75}, p99 {p99}");
     let outcome = judge(&tally, &schedule, &["p50<=1s".parse().unwrap()]);
-    assert_eq!(outcome.verdict, Verdict::GeneratorLate, "{outcome:?}");
+    assert_eq!(outcome.verdict, LoadVerdict::GeneratorLate, "{outcome:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_finds_every_connection_busy_is_not_sent_and_stands_behind_the_rest() {
+async fn requests_that_find_every_connection_busy_are_not_sent_and_rank_last() {
     let router = Router::new().route(
         "/",
         any(async || {
@@ -113,7 +113,7 @@ async fn what_finds_every_connection_busy_is_not_sent_and_stands_behind_the_rest
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn each_way_of_not_answering_well_has_its_name() {
+async fn each_kind_of_failure_is_counted_by_its_name() {
     let router = Router::new()
         .route("/slow", any(async || tokio::time::sleep(Duration::from_secs(60)).await))
         .route("/500", any(async || StatusCode::INTERNAL_SERVER_ERROR))
@@ -121,7 +121,7 @@ async fn each_way_of_not_answering_well_has_its_name() {
         .route("/cut", any(cut))
         .route("/302", any(async || (StatusCode::FOUND, [("location", "/500")])));
     async fn cut() -> Response {
-        // Not at once: what breaks before it is flushed has never begun.
+        // Not at once: an error before the first flush would leave the client without headers.
         let parts = stream::unfold(false, async |begun| {
             if begun {
                 tokio::time::sleep(Duration::from_millis(50)).await;
@@ -131,26 +131,26 @@ async fn each_way_of_not_answering_well_has_its_name() {
         Body::from_stream(Box::pin(parts)).into_response()
     }
     let base = serve(router).await;
-    // Nobody listens where somebody did a moment ago.
+    // The listener is dropped at once, so the port refuses connections.
     let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let rows = [
-        (format!("{base}/slow"), Some(Failure::Timeout)),
-        (format!("{base}/500"), Some(Failure::Status(5))),
-        (format!("{base}/429"), Some(Failure::Status(4))),
-        (format!("{base}/cut"), Some(Failure::Truncated)),
+        (format!("{base}/slow"), Some(RequestFailure::Timeout)),
+        (format!("{base}/500"), Some(RequestFailure::Status(5))),
+        (format!("{base}/429"), Some(RequestFailure::Status(4))),
+        (format!("{base}/cut"), Some(RequestFailure::Truncated)),
         (format!("{base}/302"), None),
-        (format!("http://{free}/"), Some(Failure::Connect)),
+        (format!("http://{free}/"), Some(RequestFailure::Connect)),
     ];
     for (url, wanted) in rows {
         let tally = drive(&schedule("100/s", 50), get(&url), 16, Duration::from_millis(300)).await.unwrap();
-        let found: Vec<(Failure, u64)> = tally.failures.iter().map(|(failure, n)| (*failure, *n)).collect();
+        let found: Vec<(RequestFailure, u64)> = tally.failures.iter().map(|(failure, n)| (*failure, *n)).collect();
         assert_eq!(found, wanted.map(|failure| (failure, 5)).into_iter().collect::<Vec<_>>(), "{url}");
         assert_eq!(tally.due(), 5, "{url}");
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_stream_is_measured_to_its_first_byte_and_to_its_end_and_one_without_events_is_none() {
+async fn a_stream_is_timed_to_its_first_byte_and_its_end_and_fails_without_events() {
     async fn events() -> Response {
         let parts = stream::unfold(0, async |at: u32| {
             tokio::time::sleep(Duration::from_millis(if at == 0 { 50 } else { 100 })).await;
@@ -159,19 +159,19 @@ async fn a_stream_is_measured_to_its_first_byte_and_to_its_end_and_one_without_e
         ([("content-type", "text/event-stream")], Body::from_stream(Box::pin(parts))).into_response()
     }
     let url = serve(Router::new().route("/", any(events)).route("/none", any(async || "nothing"))).await;
-    let ask = async |url: String| {
-        let request = Request { events: true, ..get(&url) };
+    let run = async |url: String| {
+        let request = LoadRequest { events: true, ..get(&url) };
         drive(&schedule("20/s", 500), request, 64, Duration::from_secs(5)).await.unwrap()
     };
-    let tally = ask(url.clone()).await;
+    let tally = run(url.clone()).await;
     assert_eq!(tally.good(), 10, "{:?}", tally.failures);
     let (first, whole) = (seconds(tally.first_byte(0.5)), seconds(tally.latency(0.5)));
     assert!(first >= 0.05 && whole >= first + 0.2, "{first} and {whole}");
-    assert_eq!(ask(format!("{url}/none")).await.failures.get(&Failure::Truncated), Some(&10));
+    assert_eq!(run(format!("{url}/none")).await.failures.get(&RequestFailure::Truncated), Some(&10));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn bodies_go_round_and_the_warm_up_does_not_count() {
+async fn bodies_are_sent_in_turn_and_the_warm_up_is_not_counted() {
     let seen = Arc::new(std::sync::Mutex::new(Vec::new()));
     let state = seen.clone();
     let router = Router::new().route(
@@ -183,7 +183,7 @@ async fn bodies_go_round_and_the_warm_up_does_not_count() {
     );
     let url = serve(router).await;
     let schedule = Schedule { warm_up: Span::from_millis(500), ..schedule("20/s", 500) };
-    let request = Request { method: Method::POST, bodies: vec!["1".into(), "2".into(), "3".into()], ..get(&url) };
+    let request = LoadRequest { method: Method::POST, bodies: vec!["1".into(), "2".into(), "3".into()], ..get(&url) };
     let tally = drive(&schedule, request, 16, Duration::from_secs(5)).await.unwrap();
     assert_eq!(tally.due(), 10);
     let mut seen = std::mem::take(&mut *seen.lock().unwrap());

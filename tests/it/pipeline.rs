@@ -1,5 +1,5 @@
-//! What ships for pipelines: that nothing runs in them which somebody else could change, that no job may more than it
-//! needs, and that all of them run the same stages.
+//! Checks of the pipelines in `deploy/`: actions are pinned, jobs have minimal permissions, and GitHub, GitLab and the shell
+//! run the same stages.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -16,7 +16,7 @@ fn text(path: impl AsRef<Path>) -> String {
     std::fs::read_to_string(root().join(path)).unwrap()
 }
 
-/// The workflows by name, as text and as what it means.
+/// Returns each workflow's file name, text and parsed content.
 fn workflows() -> Vec<(String, String, Value)> {
     let mut paths: Vec<PathBuf> = std::fs::read_dir(root().join("deploy/github"))
         .unwrap()
@@ -39,7 +39,7 @@ fn jobs(workflow: &Value) -> impl Iterator<Item = (&String, &Value)> {
 }
 
 #[test]
-fn every_action_is_pinned_by_its_commit_and_says_its_version() {
+fn every_action_is_pinned_to_a_commit_and_names_its_version() {
     let mut pinned = 0;
     for (name, text, _) in workflows() {
         for line in text.lines().filter(|line| line.trim_start().trim_start_matches("- ").starts_with("uses:")) {
@@ -47,7 +47,7 @@ fn every_action_is_pinned_by_its_commit_and_says_its_version() {
             if uses.trim().starts_with("./") {
                 continue;
             }
-            let (action, version) = uses.split_once('#').unwrap_or_else(|| panic!("{name}: {line} says no version"));
+            let (action, version) = uses.split_once('#').unwrap_or_else(|| panic!("{name}: {line} names no version"));
             let commit = action.trim().split_once('@').map(|(_, commit)| commit).unwrap_or_default();
             assert!(commit.len() == 40 && commit.chars().all(|c| c.is_ascii_hexdigit()), "{name}: {line}");
             assert!(version.trim().starts_with('v'), "{name}: {line}");
@@ -58,19 +58,23 @@ fn every_action_is_pinned_by_its_commit_and_says_its_version() {
 }
 
 #[test]
-fn every_job_says_what_it_may_and_how_long() {
+fn every_job_has_minimal_permissions_and_a_timeout() {
     for (name, _, workflow) in workflows() {
-        assert_eq!(workflow["permissions"], serde_json::json!({}), "{name}: a job has what it asks for, and no more");
+        assert_eq!(
+            workflow["permissions"],
+            serde_json::json!({}),
+            "{name}: a job has only the permissions that it lists"
+        );
         for (job, steps) in jobs(&workflow) {
             assert!(steps["permissions"].is_object(), "{name}: {job} has no permissions of its own");
-            // A job that calls a workflow has that one's time.
-            assert!(steps["timeout-minutes"].is_u64() || steps["uses"].is_string(), "{name}: {job} may take for ever");
+            // A job that calls another workflow has that workflow's timeout.
+            assert!(steps["timeout-minutes"].is_u64() || steps["uses"].is_string(), "{name}: {job} has no timeout");
             let writes: Vec<&String> = steps["permissions"]
                 .as_object()
                 .unwrap()
                 .iter()
-                .filter(|(_, may)| *may == "write")
-                .map(|(what, _)| what)
+                .filter(|(_, access)| *access == "write")
+                .map(|(permission, _)| permission)
                 .collect();
             let allowed = match job.as_str() {
                 "image" => vec!["packages"],
@@ -83,19 +87,19 @@ fn every_job_says_what_it_may_and_how_long() {
 }
 
 #[test]
-fn no_value_is_pasted_into_a_script() {
+fn no_script_contains_an_expression() {
     for (name, _, workflow) in workflows() {
         for (job, steps) in jobs(&workflow) {
             for step in steps["steps"].as_array().into_iter().flatten() {
                 let run = step["run"].as_str().unwrap_or_default();
-                assert!(!run.contains("${{"), "{name}: {job}: {run:?} would run whatever the value says");
+                assert!(!run.contains("${{"), "{name}: {job}: {run:?} would run the value as code");
             }
         }
     }
 }
 
 #[test]
-fn a_caller_gives_what_the_stages_ask_for() {
+fn the_caller_passes_all_inputs_and_permissions_of_the_stages() {
     let all = workflows();
     let (_, _, caller) = all.iter().find(|(name, ..)| name == "pipeline.yml").unwrap();
     for stage in STAGES {
@@ -105,15 +109,15 @@ fn a_caller_gives_what_the_stages_ask_for() {
         assert_eq!(call["permissions"], called["jobs"][stage]["permissions"], "{stage}");
         let inputs = called["on"]["workflow_call"]["inputs"].as_object().unwrap();
         let given = call["with"].as_object();
-        for (input, says) in inputs.iter().filter(|(_, says)| says["required"] == true) {
-            assert!(given.is_some_and(|given| given.contains_key(input)), "{stage}: {input}: {says}");
+        for (input, schema) in inputs.iter().filter(|(_, schema)| schema["required"] == true) {
+            assert!(given.is_some_and(|given| given.contains_key(input)), "{stage}: {input}: {schema}");
         }
         assert!(given.into_iter().flatten().all(|(input, _)| inputs.contains_key(input)), "{stage}: {given:?}");
     }
 }
 
 #[test]
-fn github_gitlab_and_a_terminal_run_the_same_stages() {
+fn github_gitlab_and_the_shell_run_the_same_stages() {
     let gitlab = text("deploy/gitlab/bellwether.gitlab-ci.yml");
     let parsed: Value = serde_saphyr::from_str(&gitlab).unwrap();
     let shell = text("deploy/shell/pipeline.sh");
@@ -127,13 +131,13 @@ fn github_gitlab_and_a_terminal_run_the_same_stages() {
         assert!(parsed[stage]["timeout"].is_string() || parsed[".stage"]["timeout"].is_string(), "{stage}");
         let path = root().join(format!("deploy/shell/stages/{stage}.sh"));
         use std::os::unix::fs::PermissionsExt as _;
-        assert!(path.metadata().unwrap().permissions().mode() & 0o111 == 0o111, "{} is no program", path.display());
+        assert!(path.metadata().unwrap().permissions().mode() & 0o111 == 0o111, "{} is not executable", path.display());
     }
 }
 
-/// The variables at the top of a stage are all that it looks at; docs/pipeline.md repeats them.
+/// docs/pipeline.md must document every variable that a stage reads.
 #[test]
-fn what_a_stage_is_told_is_written_down() {
+fn every_variable_of_a_stage_is_documented() {
     let documented = text("docs/pipeline.md");
     for stage in STAGES {
         let script = text(format!("deploy/shell/stages/{stage}.sh"));
@@ -145,12 +149,15 @@ fn what_a_stage_is_told_is_written_down() {
             .filter(|name| !["BASH_SOURCE"].contains(name))
             .collect();
         for variable in variables {
-            assert!(documented.contains(&format!("`{variable}`")), "{stage} looks at {variable}: docs/pipeline.md");
+            assert!(
+                documented.contains(&format!("`{variable}`")),
+                "{stage} reads {variable}; document it in docs/pipeline.md"
+            );
         }
     }
 }
 
-/// A project with hooks, and programs that only write down how they were called; what they answer is in the environment.
+/// A project with hooks, and programs that only log their calls. The environment sets their exit codes.
 struct Project(tempfile::TempDir);
 
 impl Project {
@@ -196,10 +203,10 @@ impl Project {
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
     }
 
-    /// The exit code of the whole pipeline, and the calls.
+    /// Runs the whole pipeline, and returns its exit code and the logged calls.
     fn run(&self, more: &[(&str, &str)]) -> (i32, Vec<String>) {
         let (home, log) = (self.0.path(), self.0.path().join("log"));
-        let usual = [
+        let defaults = [
             ("MODEL_NAME", "assistant"),
             ("MODEL_VERSION", "2.4.0"),
             ("IMAGE", "r/assistant"),
@@ -214,21 +221,21 @@ impl Project {
             .env_clear()
             .env("PATH", format!("{}:/usr/bin:/bin", home.join("bin").display()))
             .env("LOG", &log)
-            .envs(usual.into_iter().chain(more.iter().copied()))
+            .envs(defaults.into_iter().chain(more.iter().copied()))
             .output()
             .unwrap();
-        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
         let calls = std::fs::read_to_string(&log).unwrap_or_default();
         let _ = std::fs::remove_file(&log);
-        assert!(!calls.contains("hush") && !said.contains("hush"), "{calls}\n{said}");
-        let left = home.join("out/.KAFKA_PASSWORD");
-        assert!(!left.exists(), "a secret is left in a folder that is uploaded");
-        (output.status.code().unwrap_or_else(|| panic!("{said}")), calls.lines().map(str::to_owned).collect())
+        assert!(!calls.contains("hush") && !stderr.contains("hush"), "{calls}\n{stderr}");
+        let secret = home.join("out/.KAFKA_PASSWORD");
+        assert!(!secret.exists(), "a secret is left in a folder that is uploaded");
+        (output.status.code().unwrap_or_else(|| panic!("{stderr}")), calls.lines().map(str::to_owned).collect())
     }
 }
 
 #[test]
-fn a_good_version_goes_through_all_stages() {
+fn a_good_version_passes_all_stages() {
     let digest = format!("sha256:{}", "0".repeat(64));
     let (code, calls) = Project::new().run(&[]);
     let calls = calls.join("\n").replace(&digest, "DIGEST");
@@ -256,29 +263,29 @@ fn a_good_version_goes_through_all_stages() {
 }
 
 #[test]
-fn what_stops_a_stage_stops_the_pipeline_with_its_exit_code() {
+fn a_failed_stage_ends_the_pipeline_with_its_exit_code() {
     let project = Project::new();
-    // An unsafe model stops at its gate: its report is kept, its server ended, and nothing is built.
+    // An unsafe model fails its gate: the report is attached, the server is stopped, and nothing is built.
     let (code, calls) = project.run(&[("GATE", "3")]);
     assert_eq!((code, calls.last().map(String::as_str)), (3, Some("serve stop")), "{calls:?}");
     assert!(calls.iter().any(|call| call.contains("model attach")), "{calls:?}");
-    // What could not be asked says nothing about the model, so nothing is kept beside it.
+    // A gate that could not run has no result, so no report is attached.
     let (code, calls) = project.run(&[("GATE", "1")]);
     assert!(code == 1 && !calls.iter().any(|call| call.contains("model attach")), "{calls:?}");
-    // A load test that can't say stops it as well as one that fails.
+    // An inconclusive load test ends the pipeline like a failed one.
     let (code, calls) = project.run(&[("LOADED", "4")]);
     assert!(code == 4 && calls.last().is_some_and(|call| call.starts_with("bellwether load")), "{calls:?}");
     let (code, calls) = project.run(&[("ROLLED", "3")]);
     assert_eq!(code, 3, "{calls:?}");
     assert!(calls.last().is_some_and(|call| call.starts_with("bellwether why")), "{calls:?}");
-    // What is not set is named before anything is done.
+    // A missing variable ends the pipeline before anything is requested.
     let (code, calls) = project.run(&[("WORKLOAD", "")]);
     assert!(code == 1 && !calls.iter().any(|call| call.contains("emit request")), "{calls:?}");
 }
 
-/// Runs the shell itself, so that the scripts are at least shell; `tests/run real` has the linters.
+/// Checks the syntax with the shell itself; `tests/run real` runs the linters.
 #[test]
-fn the_scripts_are_shell() {
+fn the_scripts_are_valid_shell() {
     let stages = std::fs::read_dir(root().join("deploy/shell/stages")).unwrap().map(|entry| entry.unwrap().path());
     for script in stages.chain([root().join("deploy/shell/pipeline.sh")]) {
         let output = std::process::Command::new("bash").arg("-n").arg(&script).output().unwrap();

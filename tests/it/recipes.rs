@@ -1,26 +1,27 @@
-//! The recipes are copied by people who trust them: each block of TOML in them goes through our own `check`, and each block
-//! of YAML is a manifest.
+//! Checks of the recipes, as users copy them: each TOML block is a valid configuration, and each YAML block a Kubernetes
+//! manifest.
 
 use std::path::{Path, PathBuf};
 
-use bellwether::{config, smoke};
+use bellwether::config;
+use bellwether_tools::smoke;
 use serde_json::Value;
 
-/// The fenced blocks of a page: what they are said to be, and what is in them.
+/// Returns the fenced blocks of a page, each with its language and its text.
 fn blocks(text: &str) -> Vec<(String, String)> {
     let mut blocks: Vec<(String, String)> = Vec::new();
     let mut open = false;
     for line in text.lines() {
         match line.strip_prefix("```") {
             Some(_) if open => open = false,
-            Some(what) => {
+            Some(language) => {
                 open = true;
-                blocks.push((what.trim().to_owned(), String::new()));
+                blocks.push((language.trim().to_owned(), String::new()));
             }
             None if open => {
-                let (_, inside) = blocks.last_mut().unwrap();
-                *inside += line;
-                *inside += "\n";
+                let (_, text) = blocks.last_mut().unwrap();
+                *text += line;
+                *text += "\n";
             }
             None => {}
         }
@@ -29,6 +30,7 @@ fn blocks(text: &str) -> Vec<(String, String)> {
     blocks
 }
 
+/// Returns the path and the fenced blocks of each recipe.
 fn recipes() -> Vec<(PathBuf, Vec<(String, String)>)> {
     let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/recipes");
     let mut paths: Vec<PathBuf> = std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path()).collect();
@@ -38,14 +40,14 @@ fn recipes() -> Vec<(PathBuf, Vec<(String, String)>)> {
 }
 
 #[test]
-fn every_policy_of_the_recipes_is_good() {
+fn every_configuration_in_the_recipes_is_valid() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("recipe.toml");
     for (path, blocks) in recipes() {
         let mut policies = 0;
-        for (what, text) in blocks.iter().filter(|(what, _)| what.starts_with("toml")) {
+        for (language, text) in blocks.iter().filter(|(language, _)| language.starts_with("toml")) {
             std::fs::write(&file, text).unwrap();
-            if what == "toml smoke" {
+            if language == "toml smoke" {
                 smoke::read(&file, None).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
                 continue;
             }
@@ -58,9 +60,9 @@ fn every_policy_of_the_recipes_is_good() {
 }
 
 #[test]
-fn every_manifest_of_the_recipes_is_one() {
+fn every_yaml_block_in_the_recipes_is_a_manifest() {
     for (path, blocks) in recipes() {
-        for (_, text) in blocks.iter().filter(|(what, _)| what == "yaml") {
+        for (_, text) in blocks.iter().filter(|(language, _)| language == "yaml") {
             for document in text.split("\n---\n") {
                 let value: Value =
                     serde_saphyr::from_str(document).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
@@ -78,7 +80,7 @@ fn every_manifest_of_the_recipes_is_one() {
 }
 
 #[test]
-fn the_smoke_test_to_start_from_is_good() {
+fn the_example_of_a_smoke_test_is_valid() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("config/smoke.toml");
     let plan = smoke::read(&path, None).unwrap();
     assert_eq!(plan.requests.len(), 4);

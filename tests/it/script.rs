@@ -1,74 +1,75 @@
-//! The simulator's broker beside the journal in a file, and beside itself with a defect: the same script to both. (Beside
-//! a real Kafka: `tests/real/kafka/script.rs`.)
+//! The simulator's model of the broker compared with the journal in a file, and with itself with a defect.
+//! `tests/real/kafka/script.rs` compares it with a real Kafka.
 
 use std::collections::BTreeMap;
 use std::path::Path;
 
 use bellwether::journal::embedded::{Embedded, read_decisions};
 use bellwether::ports::{Batch, EventRecord, Journal, JournalError, Wake};
+use bellwether_sim::broker::CommitAnswer;
+use bellwether_testkit::broker_script::{
+    BrokerModel, Op, PartitionContent, ProducerKind, Script, ScriptedBroker, StepResult, compare, text,
+};
+use bellwether_testkit::journal_suite::opened;
 use tokio::sync::mpsc;
 
-use crate::broker_script::{Model, Op, Script, Seen, Sight, Way, World, play, text};
-use crate::journal_suite::opened;
-use bellwether_sim::broker::Answer;
-
-const WAYS: [Way; 3] = [Way::Member, Way::Stranger, Way::Raw];
+const KINDS: [ProducerKind; 3] = [ProducerKind::Member, ProducerKind::Outsider, ProducerKind::Raw];
 
 #[tokio::test]
 async fn the_journal_in_a_file_does_as_the_simulators_broker_does() {
-    let mut seen = BTreeMap::new();
+    let mut steps = BTreeMap::new();
     for seed in 0..10 {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("journal.redb");
-        let script = Script::new(seed, 1, 40, &[Way::Member]);
-        let mut world = InAFile { journals: Embedded::open(&path).unwrap(), producers: Vec::new() };
-        let agreed = play(&script, &mut world).await.unwrap_or_else(|difference| panic!("{difference}"));
-        drop(world);
-        let model = Sight { ahead: Vec::new(), ..agreed.model.sight(0) };
-        assert_eq!(left_behind(&path).await, model, "seed {seed}");
-        agreed.seen.into_iter().for_each(|(what, times)| *seen.entry(what).or_insert(0) += times);
+        let script = Script::new(seed, 1, 40, &[ProducerKind::Member]);
+        let mut file = JournalFile { journals: Embedded::open(&path).unwrap(), producers: Vec::new() };
+        let agreement = compare(&script, &mut file).await.unwrap_or_else(|difference| panic!("{difference}"));
+        drop(file);
+        let model = PartitionContent { pending: Vec::new(), ..agreement.model.partition(0) };
+        assert_eq!(content_of_file(&path).await, model, "seed {seed}");
+        agreement.steps.into_iter().for_each(|(kind, times)| *steps.entry(kind).or_insert(0) += times);
     }
-    assert!(seen["commit"] > 20 && seen["commit, fenced"] > 20, "{seen:?}");
+    assert!(steps["commit"] > 20 && steps["commit, fenced"] > 20, "{steps:?}");
 }
 
-/// A daemon's file: one partition, and producers that never stop half-way.
-struct InAFile {
+/// The journal of a daemon in a file. It has one partition, and its producers never leave a transaction open.
+struct JournalFile {
     journals: Embedded,
     producers: Vec<Box<dyn Journal>>,
 }
 
-impl World for InAFile {
-    async fn act(&mut self, op: &Op) -> Seen {
+impl ScriptedBroker for JournalFile {
+    async fn perform(&mut self, op: &Op) -> StepResult {
         match op {
             // Events do not come from the file.
-            Op::Append { .. } => Seen::Done,
+            Op::Append { .. } => StepResult::Done,
             Op::Open { .. } => {
                 let (journal, entries) = opened(&self.journals).await;
                 self.producers.push(journal);
-                Seen::Restored(in_words(entries))
+                StepResult::Restored(as_texts(entries))
             }
-            Op::Commit { producer, batch, heard } => {
-                Seen::Answered(match self.producers[*producer].commit(batch.clone()).await {
-                    Ok(()) if *heard => Answer::Written,
-                    Ok(()) => Answer::Unknown,
-                    Err(JournalError::Fenced(_)) => Answer::Fenced,
+            Op::Commit { producer, batch, answered } => {
+                StepResult::Answered(match self.producers[*producer].commit(batch.clone()).await {
+                    Ok(()) if *answered => CommitAnswer::Written,
+                    Ok(()) => CommitAnswer::Unknown,
+                    Err(JournalError::Fenced(_)) => CommitAnswer::Fenced,
                     Err(error) => panic!("{error}"),
                 })
             }
-            Op::Abort { .. } | Op::Leave { .. } | Op::End { .. } | Op::Die { .. } => {
-                panic!("no producer of a file stops half-way")
+            Op::Abort { .. } | Op::LeaveOpen { .. } | Op::End { .. } | Op::Crash { .. } => {
+                panic!("{op:?}: the script has raw producers, and a file has none")
             }
         }
     }
 
-    /// The file is in use until the end; what is restored is seen at each opening.
-    async fn look(&mut self, _partition: usize, _open: bool) -> Option<Sight> {
+    /// Returns `None`: the file is in use until the end. Each opening compares the restored entries.
+    async fn content(&mut self, _partition: usize, _open: bool) -> Option<PartitionContent> {
         None
     }
 }
 
-/// What the next process finds in the file.
-async fn left_behind(path: &Path) -> Sight {
+/// Returns the content that the next process finds in the file.
+async fn content_of_file(path: &Path) -> PartitionContent {
     let decisions = read_decisions(path).unwrap().iter().map(|(_, json)| text(json)).collect();
     let journals = Embedded::open(path).unwrap();
     let (wakes, mut daemon) = mpsc::channel(8);
@@ -82,79 +83,82 @@ async fn left_behind(path: &Path) -> Sight {
     };
     let offset = tokio::select! {
         offset = next => offset,
-        _ = intake.submit(EventRecord::default()) => panic!("nobody answers it"),
+        _ = intake.submit(EventRecord::default()) => panic!("the record was answered, and no daemon has taken it"),
     };
-    let entries = in_words(opened(&journals).await.1);
-    Sight { entries, decisions, offset: usize::try_from(offset).unwrap(), ahead: Vec::new(), open: false }
+    let entries = as_texts(opened(&journals).await.1);
+    let offset = usize::try_from(offset).unwrap();
+    PartitionContent { entries, decisions, offset, pending: Vec::new(), open: false }
 }
 
-fn in_words(entries: BTreeMap<String, Vec<u8>>) -> BTreeMap<String, String> {
+fn as_texts(entries: BTreeMap<String, Vec<u8>>) -> BTreeMap<String, String> {
     entries.into_iter().map(|(key, value)| (key, text(&value))).collect()
 }
 
-/// What a broker could do otherwise than the model.
+/// A difference between a broker and the model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Defect {
-    /// A producer with an old epoch commits.
+    /// A producer with an old epoch can commit.
     NoFencing,
-    /// A producer with an old epoch ends what its successor has begun.
+    /// A producer with an old epoch ends the transaction of its successor.
     LateEnd,
-    /// What is aborted is read.
+    /// Aborted records are read.
     AbortedIsRead,
-    /// The offsets of what is aborted count.
+    /// Offsets of an aborted transaction are committed.
     AbortedOffsetsCount,
-    /// A new producer commits what the one before has left open.
+    /// A new producer commits the transaction that the previous one left open.
     OpenIsCommitted,
 }
 
 #[tokio::test]
-async fn each_deliberate_difference_is_found() {
+async fn each_deliberate_defect_of_a_broker_is_found() {
     use Defect::{AbortedIsRead, AbortedOffsetsCount, LateEnd, NoFencing, OpenIsCommitted};
     for defect in [NoFencing, LateEnd, AbortedIsRead, AbortedOffsetsCount, OpenIsCommitted] {
         let mut found = None;
         for seed in 0..50 {
-            let mut world = Defective { defect, model: Model::new(2), opened: Vec::new(), left: BTreeMap::new() };
-            found = play(&Script::new(seed, 2, 25, &WAYS), &mut world).await.err();
+            let mut broker =
+                DefectiveBroker { defect, model: BrokerModel::new(2), opened: Vec::new(), left_open: BTreeMap::new() };
+            found = compare(&Script::new(seed, 2, 25, &KINDS), &mut broker).await.err();
             if found.is_some() {
                 break;
             }
         }
-        let said = found.unwrap_or_else(|| panic!("{defect:?} was not found"));
-        println!("{defect:?}: {}", said.lines().next().unwrap_or_default());
+        let difference = found.unwrap_or_else(|| panic!("{defect:?} was not found"));
+        println!("{defect:?}: {}", difference.lines().next().unwrap_or_default());
     }
 }
 
 #[tokio::test]
 async fn the_model_agrees_with_itself() {
     for seed in 0..200 {
-        let said = play(&Script::new(seed, 2, 25, &WAYS), &mut Model::new(2)).await.err();
-        assert_eq!(said, None);
+        let difference = compare(&Script::new(seed, 2, 25, &KINDS), &mut BrokerModel::new(2)).await.err();
+        assert_eq!(difference, None);
     }
 }
 
-/// The model, with steps that are not those of the script.
-struct Defective {
+/// The model, which performs other steps than those of the script.
+struct DefectiveBroker {
     defect: Defect,
-    model: Model,
+    model: BrokerModel,
     /// Partitions by producer.
     opened: Vec<usize>,
-    /// By partition: who has something open.
-    left: BTreeMap<usize, usize>,
+    /// The producer with an open transaction, by partition.
+    left_open: BTreeMap<usize, usize>,
 }
 
-impl Defective {
-    /// The latest producer of the same partition.
+impl DefectiveBroker {
+    /// Returns the latest producer of the same partition.
     fn owner(&self, producer: usize) -> usize {
         self.opened.iter().rposition(|partition| *partition == self.opened[producer]).unwrap()
     }
 
-    fn instead(&self, op: &Op) -> Op {
-        let aborted = |producer: &usize, batch: Batch| Op::Commit { producer: *producer, batch, heard: false };
+    /// Returns the step that this broker performs in place of `op`.
+    fn replacement(&self, op: &Op) -> Op {
+        let aborted = |producer: &usize, batch: Batch| Op::Commit { producer: *producer, batch, answered: false };
         match (op, self.defect) {
-            (Op::Commit { producer, batch, heard }, Defect::NoFencing)
-                if !self.left.contains_key(&self.opened[*producer]) =>
+            (Op::Commit { producer, batch, answered }, Defect::NoFencing)
+                if !self.left_open.contains_key(&self.opened[*producer]) =>
             {
-                Op::Commit { producer: self.owner(*producer), batch: batch.clone(), heard: *heard }
+                Op::Commit { producer: self.owner(*producer), batch: batch.clone(), answered: *answered }
             }
             (Op::End { producer, commit }, Defect::LateEnd) => {
                 Op::End { producer: self.owner(*producer), commit: *commit }
@@ -168,36 +172,36 @@ impl Defective {
     }
 }
 
-impl World for Defective {
-    async fn act(&mut self, op: &Op) -> Seen {
+impl ScriptedBroker for DefectiveBroker {
+    async fn perform(&mut self, op: &Op) -> StepResult {
         if let (Op::Open { partition, .. }, Defect::OpenIsCommitted) = (op, self.defect)
-            && let Some(producer) = self.left.get(partition)
+            && let Some(producer) = self.left_open.get(partition)
         {
-            self.model.act(&Op::End { producer: *producer, commit: true }).await;
+            self.model.perform(&Op::End { producer: *producer, commit: true }).await;
         }
-        let seen = self.model.act(&self.instead(op)).await;
+        let result = self.model.perform(&self.replacement(op)).await;
         match op {
             Op::Open { partition, .. } => {
                 self.opened.push(*partition);
-                self.left.remove(partition);
+                self.left_open.remove(partition);
             }
-            Op::Leave { producer, .. } if seen == Seen::Done => {
-                self.left.insert(self.opened[*producer], *producer);
+            Op::LeaveOpen { producer, .. } if result == StepResult::Done => {
+                self.left_open.insert(self.opened[*producer], *producer);
             }
-            Op::End { producer, .. } if seen == Seen::Done => {
-                self.left.remove(&self.opened[*producer]);
+            Op::End { producer, .. } if result == StepResult::Done => {
+                self.left_open.remove(&self.opened[*producer]);
             }
             Op::Append { .. }
             | Op::Commit { .. }
             | Op::Abort { .. }
-            | Op::Leave { .. }
+            | Op::LeaveOpen { .. }
             | Op::End { .. }
-            | Op::Die { .. } => {}
+            | Op::Crash { .. } => {}
         }
-        seen
+        result
     }
 
-    async fn look(&mut self, partition: usize, open: bool) -> Option<Sight> {
-        self.model.look(partition, open).await
+    async fn content(&mut self, partition: usize, open: bool) -> Option<PartitionContent> {
+        self.model.content(partition, open).await
     }
 }

@@ -1,4 +1,4 @@
-//! A smoke test against a server that is not up yet, and one that is and answers otherwise than it should.
+//! Smoke tests against a server that is not up yet, and against one that gives an unexpected answer.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -9,24 +9,24 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
-use bellwether::smoke::{Checked, ask_all, read};
+use bellwether_tools::smoke::{CheckedRequest, ask_all, read};
 
 use crate::load::serve;
 
-/// What the file's requests found at `base`.
-async fn smoke(base: &str, text: &str) -> Vec<Checked> {
+/// Runs the smoke test of `text` against `base` and returns its results.
+async fn smoke(base: &str, text: &str) -> Vec<CheckedRequest> {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("smoke.toml");
     std::fs::write(&path, text).unwrap();
     let plan = read(&path, Some(&base.parse().unwrap())).unwrap();
-    let mut told = Vec::new();
-    let all = ask_all(&plan, |checked| told.push(checked.clone())).await.unwrap();
-    assert_eq!(told, all);
+    let mut reported = Vec::new();
+    let all = ask_all(&plan, |checked| reported.push(checked.clone())).await.unwrap();
+    assert_eq!(reported, all);
     all
 }
 
 #[tokio::test]
-async fn what_is_not_up_yet_is_asked_again_and_what_answers_is_not() {
+async fn a_service_that_is_not_up_is_retried_and_an_error_is_not() {
     let count = Arc::new(AtomicUsize::new(0));
     async fn ready(State(count): State<Arc<AtomicUsize>>) -> Response {
         match count.fetch_add(1, Ordering::SeqCst) {
@@ -65,7 +65,7 @@ async fn what_is_not_up_yet_is_asked_again_and_what_answers_is_not() {
 }
 
 #[tokio::test]
-async fn a_deadline_is_for_all_and_a_late_answer_is_an_answer() {
+async fn the_deadline_is_for_all_requests_and_a_late_answer_is_not_retried() {
     let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let text = r#"
         deadline = "300ms"

@@ -1,5 +1,5 @@
-//! The Kafka adapter against a real broker: topics, journal, intake, dead letters, taking over. Each test has topics and
-//! a group of its own, so they run side by side on one broker.
+//! The Kafka adapter with a real broker: topics, journal, intake, dead letters, takeover. Each test has its own topics and
+//! consumer group, so they run at the same time on one broker.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::future::Future;
@@ -8,6 +8,8 @@ use std::time::{Duration, Instant};
 use bellwether::adapters::kafka::{Kafka, KafkaClientError, KafkaIntake, Options, read_decisions};
 use bellwether::journal::partition_of;
 use bellwether::ports::{Batch, EventRecord, Journal, JournalError, Journals, Partition, Rekeyed, Wake};
+use bellwether_core::time::Span;
+use bellwether_testkit::journal_suite::{self, decided, opened, puts};
 use libtest_mimic::{Failed, Trial};
 use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
@@ -17,33 +19,31 @@ use rdkafka::message::{Header, Headers, Message, OwnedHeaders};
 use rdkafka::producer::{FutureProducer, FutureRecord};
 use tokio::sync::mpsc;
 
-use crate::journal_suite::{self, decided, opened, puts};
-
 mod script;
 
-/// How long anything may take.
+/// Deadline for one step of a test.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// All tests, for a broker at `brokers`.
+/// Returns all tests, for a broker at `brokers`.
 pub fn trials(brokers: &str) -> Vec<Trial> {
     vec![
-        // The longest first, beside the others.
-        trial("kafka_does_as_the_simulators_broker_does", brokers, script::agrees),
-        trial("kafka_journal_does_what_every_journal_does", brokers, every_journal),
-        trial("kafka_missing_topics_are_created_and_accepted_again", brokers, created),
+        // The longest comes first, so that it runs beside the others.
+        trial("kafka_agrees_with_the_simulators_broker", brokers, script::agrees),
+        trial("kafka_journal_passes_the_suite_of_every_journal", brokers, every_journal),
+        trial("kafka_missing_topics_are_created_and_existing_ones_accepted", brokers, created),
         trial("kafka_topics_with_wrong_settings_are_refused_by_name", brokers, refused),
-        trial("kafka_nobody_answering_is_said_with_the_brokers", brokers, unreachable),
-        trial("kafka_our_partition_of_is_the_brokers_clients", brokers, partitions_agree),
+        trial("kafka_an_unreachable_broker_is_named", brokers, unreachable),
+        trial("kafka_partition_of_agrees_with_the_client_library", brokers, partitions_agree),
         trial("kafka_records_flow_once_the_journal_is_open_and_go_on_after_a_restart", brokers, flow),
         trial("kafka_dead_letters_and_rekeyed_records_are_in_the_transaction", brokers, dead_and_rekeyed),
         trial("kafka_a_second_replica_takes_its_share_and_fences_the_first", brokers, shared),
         trial("kafka_a_static_member_comes_back_to_its_partitions", brokers, static_member),
         trial("kafka_a_second_process_with_the_same_instance_id_ends_the_first", brokers, same_instance),
-        trial("kafka_after_doubt_the_uncommitted_records_come_again", brokers, doubt),
-        trial("kafka_a_slow_daemon_gets_everything_in_order", brokers, slow),
-        trial("kafka_a_header_whose_name_is_not_text_does_no_harm", brokers, hostile_header),
+        trial("kafka_after_an_unknown_commit_the_records_are_read_again", brokers, doubt),
+        trial("kafka_a_slow_daemon_gets_all_records_in_order", brokers, slow),
+        trial("kafka_a_header_name_that_is_not_utf8_is_replaced", brokers, hostile_header),
         trial("kafka_restoring_survives_compaction", brokers, compacted),
-        trial("kafka_commit_latency", brokers, latency),
+        trial("kafka_half_of_the_commits_take_less_than_80_ms", brokers, latency),
     ]
 }
 
@@ -53,14 +53,14 @@ async fn every_journal(options: Options) {
     let decisions = read_decisions(&options, |key, _| key.starts_with("prod/shop/")).await.unwrap();
     let decisions: Vec<String> = decisions.into_iter().map(|json| String::from_utf8(json).unwrap()).collect();
     assert_eq!(decisions, journal_suite::decisions());
-    assert!(read_decisions(&options, |key, _| key == "somebody/else").await.unwrap().is_empty());
+    assert!(read_decisions(&options, |key, _| key == "another/workload").await.unwrap().is_empty());
 }
 
 async fn created(options: Options) {
     let (one, two) = tokio::join!(Kafka::connect(options.clone()), Kafka::connect(options.clone()));
     assert_eq!((one.unwrap().partitions(), two.unwrap().partitions()), (4, 4));
     let other = Options { partitions: 7, ..options };
-    assert_eq!(Kafka::connect(other).await.unwrap().partitions(), 4, "what is there counts");
+    assert_eq!(Kafka::connect(other).await.unwrap().partitions(), 4, "an existing topic keeps its partitions");
 }
 
 async fn refused(options: Options) {
@@ -109,7 +109,7 @@ async fn flow(options: Options) {
     }
     let mut daemon = Daemon::start(&kafka);
     daemon.until_assigned(&[0, 1, 2, 3]).await;
-    daemon.nothing_comes(Duration::from_millis(400)).await;
+    daemon.no_wake(Duration::from_millis(400)).await;
     let mut journal = daemon.open(2).await;
     for n in 0..2 {
         let record = daemon.record().await;
@@ -160,9 +160,9 @@ async fn dead_and_rekeyed(options: Options) {
     assert_eq!(text(&record), "elsewhere");
     other.commit(Batch { next_offset: Some(1), ..Batch::default() }).await.unwrap();
     daemon.stop().await;
-    // All of it or nothing: what a fenced owner wrote is in none of the topics.
-    let (mut zombie, _) = opened(&kafka_alone(&options)).await;
-    let (_heir, _) = opened(&kafka_alone(&options)).await;
+    // A transaction is written whole or not at all: no topic has the records of a fenced owner.
+    let (mut zombie, _) = opened(&outside_the_group(&options)).await;
+    let (_heir, _) = opened(&outside_the_group(&options)).await;
     let batch = Batch { dead: vec![(bad, "zombie".to_owned())], ..decided(&[2]) };
     assert!(matches!(zombie.commit(batch).await, Err(JournalError::Fenced(_))));
     assert_eq!(read_all(&options, &options.dlq(), 1).len(), 1);
@@ -181,14 +181,14 @@ async fn shared(options: Options) {
     }
     let second = Kafka::connect(options.clone()).await.unwrap();
     let mut two = Daemon::start(&second);
-    let gives = async {
+    let shares = async {
         one.until(|daemon| daemon.held.is_empty()).await;
         one.until(|daemon| daemon.held.len() == 2).await;
     };
-    tokio::join!(gives, two.until(|daemon| daemon.held.len() == 2));
-    let theirs = two.held.clone();
-    assert_eq!(one.held.union(&theirs).count(), 4, "{:?} {theirs:?}", one.held);
-    for partition in theirs {
+    tokio::join!(shares, two.until(|daemon| daemon.held.len() == 2));
+    let of_two = two.held.clone();
+    assert_eq!(one.held.union(&of_two).count(), 4, "{:?} {of_two:?}", one.held);
+    for partition in of_two {
         let refused = journals.get_mut(&partition).unwrap().commit(puts(&[("owner", Some("late"))])).await;
         assert!(matches!(refused, Err(JournalError::Fenced(_))), "{refused:?}");
         let foreign = first.open(partition).await.err().unwrap();
@@ -197,14 +197,15 @@ async fn shared(options: Options) {
         assert_eq!(journal.restore().await.unwrap()["owner"], b"one");
         journal.commit(Batch { next_offset: Some(0), ..puts(&[("owner", Some("two"))]) }).await.unwrap();
     }
-    // Whoever goes leaves its partitions to the other.
+    // A daemon that stops leaves its partitions to the other.
     two.stop().await;
     one.until_assigned(&[0, 1, 2, 3]).await;
     one.stop().await;
 }
 
 async fn static_member(options: Options) {
-    let options = Options { instance_id: Some("replica-0".to_owned()), ..options };
+    let session_timeout = Span::from_secs(60);
+    let options = Options { instance_id: Some("replica-0".to_owned()), session_timeout, ..options };
     let started = Instant::now();
     for round in 0..2 {
         let kafka = Kafka::connect(options.clone()).await.unwrap();
@@ -215,8 +216,8 @@ async fn static_member(options: Options) {
         daemon.stop().await;
     }
     assert!(
-        started.elapsed() < Duration::from_secs(9),
-        "a restart must not wait for the session: {:?}",
+        started.elapsed() < session_timeout.to_std(),
+        "the restart waited for the session to time out: {:?}",
         started.elapsed()
     );
 }
@@ -236,7 +237,7 @@ async fn same_instance(options: Options) {
     tokio::time::timeout(PATIENCE, serve).await.unwrap();
     let ended = tokio::time::timeout(PATIENCE, one.intake.ended()).await.unwrap();
     assert!(ended.unwrap_err().to_string().contains("instance-id"));
-    let (_, entries) = (0, two.open_and_restore(0).await);
+    let entries = two.restored(0).await;
     assert!(!entries.contains_key("late"));
     two.stop().await;
 }
@@ -255,8 +256,8 @@ async fn doubt(options: Options) {
         assert_eq!(text(&daemon.record().await), n.to_string());
     }
     journal.commit(Batch { next_offset: Some(1), ..puts(&[("k", Some("1"))]) }).await.unwrap();
-    // Somebody takes the transactional id, but the group says that the partition is ours.
-    let (_zombie, _) = opened(&kafka_alone(&options)).await;
+    // Another producer takes the transactional id, but the daemon still holds the partition in the group.
+    let (_other, _) = opened(&outside_the_group(&options)).await;
     let lost = journal.commit(Batch { next_offset: Some(4), ..puts(&[("k", Some("4"))]) }).await;
     assert!(matches!(lost, Err(JournalError::Unknown(_))), "{lost:?}");
     let spent = journal.commit(puts(&[("k", Some("5"))])).await;
@@ -266,7 +267,7 @@ async fn doubt(options: Options) {
     let mut journal = kafka.open(0).await.unwrap();
     assert_eq!(journal.restore().await.unwrap()["k"], b"1");
     for n in 1..4 {
-        assert_eq!(text(&daemon.record().await), n.to_string(), "from the committed offset");
+        assert_eq!(text(&daemon.record().await), n.to_string(), "records are read again from the committed offset");
     }
     journal.commit(Batch { next_offset: Some(4), ..Batch::default() }).await.unwrap();
     daemon.stop().await;
@@ -293,7 +294,7 @@ async fn slow(options: Options) {
             tokio::time::sleep(Duration::from_millis(200)).await;
             assert!(
                 daemon.intake.pulse().silent_for() < Duration::from_millis(500),
-                "polled while nobody takes anything"
+                "the consumer is not polled while the daemon takes no record"
             );
         }
     }
@@ -303,9 +304,12 @@ async fn slow(options: Options) {
 async fn hostile_header(options: Options) {
     let kafka = Kafka::connect(options.clone()).await.unwrap();
     let producer: FutureProducer = client(&options).create().unwrap();
-    // SAFETY: the name is handed to librdkafka as bytes and never looked at as text.
+    // SAFETY: the name is passed to librdkafka as bytes and never read as text.
     let bytes = vec![0xff, 0xfe];
-    #[expect(unsafe_code, reason = "a name that is no text, which any producer can send and this client's API can't")]
+    #[expect(
+        unsafe_code,
+        reason = "a name that is not UTF-8: other clients can send one, and the API of this one can't"
+    )]
     let name = unsafe { std::str::from_utf8_unchecked(&bytes) };
     let headers = OwnedHeaders::new()
         .insert(Header { key: name, value: Some("x") })
@@ -324,15 +328,15 @@ async fn hostile_header(options: Options) {
 }
 
 async fn compacted(options: Options) {
-    // As the adapter creates it, but with a broker that is in a hurry.
-    let hurry = [
+    // The settings of the adapter, with times that make the broker compact soon.
+    let soon = [
         ("cleanup.policy", "compact"),
         ("segment.ms", "200"),
         ("min.cleanable.dirty.ratio", "0.01"),
         ("max.compaction.lag.ms", "500"),
     ];
     create(&options, &options.topic, 4, &[]).await;
-    create(&options, &options.journal_topic, 4, &hurry).await;
+    create(&options, &options.journal_topic, 4, &soon).await;
     let kafka = Kafka::connect(options.clone()).await.unwrap();
     let (mut journal, _) = opened(&kafka).await;
     for n in 0..300 {
@@ -343,14 +347,14 @@ async fn compacted(options: Options) {
     let before = opened(&kafka).await.1;
     let deadline = Instant::now() + PATIENCE;
     loop {
-        // The active segment is not compacted: another record closes it.
+        // The broker does not compact the active segment. Another record makes it roll over.
         let (mut journal, _) = opened(&kafka).await;
         journal.commit(puts(&[("epoch", Some("1"))])).await.unwrap();
         let left = read_all(&options, &options.journal_topic, 1).len();
         if left < 100 {
             break;
         }
-        assert!(Instant::now() < deadline, "the broker did not compact: {left} records are left");
+        assert!(Instant::now() < deadline, "the broker did not compact the topic: {left} records are left");
         tokio::time::sleep(Duration::from_secs(1)).await;
     }
     let mut after = opened(&kafka).await.1;
@@ -382,7 +386,7 @@ async fn latency(options: Options) {
             "commit, {label}: p50 {:?}, p90 {:?}, p99 {:?}, max {:?}",
             took[100], took[180], took[198], took[199]
         );
-        // Ten times what an idle box takes. The client library's own way to wait for deliveries takes 100 ms.
+        // Ten times the time on an idle machine, and less than the client library's own wait for deliveries, 100 ms.
         assert!(took[100] < Duration::from_millis(80), "p50 {:?}", took[100]);
     }
     daemon.stop().await;
@@ -390,7 +394,7 @@ async fn latency(options: Options) {
 
 // ---- helpers ----
 
-/// A test with topics and a group of its own.
+/// Returns a test with its own topics and group.
 fn trial<F: Future<Output = ()> + Send + 'static>(name: &'static str, brokers: &str, body: fn(Options) -> F) -> Trial {
     let brokers = brokers.to_owned();
     Trial::test(name, move || {
@@ -407,15 +411,16 @@ fn trial<F: Future<Output = ()> + Send + 'static>(name: &'static str, brokers: &
         };
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
         let finished = runtime.block_on(async { tokio::time::timeout(PATIENCE * 3, body(options)).await });
-        finished.map_err(|_| Failed::from("it did not come to an end"))
+        finished.map_err(|_| Failed::from(format!("the test did not end within {:?}", PATIENCE * 3)))
     })
 }
 
-/// A daemon that does as it is told, and notes what it holds.
+/// The intake of a daemon, driven by the test.
 struct Daemon {
     kafka: Kafka,
     intake: KafkaIntake,
     wakes: mpsc::Receiver<Wake>,
+    /// The partitions that it holds.
     held: BTreeSet<Partition>,
 }
 
@@ -429,9 +434,9 @@ impl Daemon {
         Daemon { kafka: kafka.clone(), intake: kafka.consume(sender).unwrap(), wakes, held: BTreeSet::new() }
     }
 
-    /// The next record; assignments and revocations on the way are noted.
+    /// Takes the next wake, and returns it if it is a record. Assignments and revocations change `held`.
     async fn next(&mut self) -> Option<EventRecord> {
-        match self.wakes.recv().await.expect("the intake goes on") {
+        match self.wakes.recv().await.expect("the intake has ended") {
             Wake::Assigned(partition) => drop(self.held.insert(partition)),
             Wake::Revoked { partition, done } => {
                 self.held.remove(&partition);
@@ -443,11 +448,13 @@ impl Daemon {
         None
     }
 
-    async fn until(&mut self, enough: impl Fn(&Daemon) -> bool) {
+    /// Takes wakes until a condition holds. A record is an error.
+    async fn until(&mut self, is_met: impl Fn(&Daemon) -> bool) {
         let deadline = tokio::time::Instant::now() + PATIENCE;
-        while !enough(self) {
-            let unexpected = tokio::time::timeout_at(deadline, self.next()).await.expect("in time");
-            assert!(unexpected.is_none(), "{unexpected:?}");
+        while !is_met(self) {
+            let next = tokio::time::timeout_at(deadline, self.next()).await;
+            let record = next.unwrap_or_else(|_| panic!("waited {PATIENCE:?} with the partitions {:?}", self.held));
+            assert!(record.is_none(), "unexpected record: {record:?}");
         }
     }
 
@@ -456,6 +463,7 @@ impl Daemon {
         self.until(|daemon| daemon.held.is_superset(&wanted)).await;
     }
 
+    /// Returns the next record.
     async fn record(&mut self) -> EventRecord {
         let found = async {
             loop {
@@ -464,26 +472,29 @@ impl Daemon {
                 }
             }
         };
-        tokio::time::timeout(PATIENCE, found).await.expect("a record in time")
+        tokio::time::timeout(PATIENCE, found).await.unwrap_or_else(|_| panic!("no record within {PATIENCE:?}"))
     }
 
-    async fn nothing_comes(&mut self, during: Duration) {
-        if let Ok(wake) = tokio::time::timeout(during, self.wakes.recv()).await {
-            panic!("{wake:?}");
+    /// Checks that there is no wake for a time.
+    async fn no_wake(&mut self, time: Duration) {
+        if let Ok(wake) = tokio::time::timeout(time, self.wakes.recv()).await {
+            panic!("unexpected wake: {wake:?}");
         }
     }
 
+    /// Opens a partition's journal and restores it.
     async fn open(&self, partition: Partition) -> Box<dyn Journal> {
         let mut journal = self.kafka.open(partition).await.unwrap();
         journal.restore().await.unwrap();
         journal
     }
 
-    async fn open_and_restore(&self, partition: Partition) -> BTreeMap<String, Vec<u8>> {
+    /// Opens a partition's journal and returns its entries.
+    async fn restored(&self, partition: Partition) -> BTreeMap<String, Vec<u8>> {
         self.kafka.open(partition).await.unwrap().restore().await.unwrap()
     }
 
-    /// Leaves the group, and lets go of everything when asked.
+    /// Leaves the group and releases all partitions.
     async fn stop(self) {
         let Daemon { intake, mut wakes, .. } = self;
         let serve = async { while wakes.recv().await.is_some() {} };
@@ -492,8 +503,8 @@ impl Daemon {
     }
 }
 
-/// A process that is no member of the group, and can open any journal.
-fn kafka_alone(options: &Options) -> Kafka {
+/// Returns the adapter of a process outside of the group, which can open any journal.
+fn outside_the_group(options: &Options) -> Kafka {
     Kafka::with_topics(options.clone(), 4)
 }
 
@@ -510,6 +521,7 @@ fn text(record: &EventRecord) -> String {
     String::from_utf8(record.value.clone().unwrap()).unwrap()
 }
 
+/// Returns a key whose records belong on `partition`.
 fn key_on(partition: Partition, partitions: i32) -> String {
     let keys = (0..).map(|n| format!("prod/shop/Deployment/web-{n}"));
     keys.into_iter().find(|key| partition_of(key.as_bytes(), partitions) == partition).unwrap()
@@ -517,7 +529,7 @@ fn key_on(partition: Partition, partitions: i32) -> String {
 
 fn client(options: &Options) -> ClientConfig {
     let mut config = ClientConfig::new();
-    config.set("bootstrap.servers", &options.brokers).set("group.id", "the-tests-own");
+    config.set("bootstrap.servers", &options.brokers).set("group.id", "of-the-tests");
     config
 }
 
@@ -529,8 +541,8 @@ async fn create(options: &Options, name: &str, partitions: i32, settings: &[(&st
     results.into_iter().for_each(|result| drop(result.unwrap()));
 }
 
-/// All committed records of a topic with four partitions, by a client that shares nothing with the product. `at_least`
-/// so many are waited for.
+/// Returns all committed records of a topic with four partitions, read by a client that shares no code with the product.
+/// Waits for at least this many.
 fn read_all(options: &Options, topic: &str, at_least: usize) -> Vec<(EventRecord, HashMap<String, String>)> {
     let consumer: BaseConsumer = client(options)
         .set("isolation.level", "read_committed")

@@ -1,32 +1,35 @@
-//! What ships for pipelines, read by those who know the languages: GitHub's workflows by actionlint (which reads the shell
-//! in them too), and the stages by shellcheck.
+//! Linters for the shipped pipeline files: actionlint for GitHub's workflows and the shell in them, and shellcheck for the
+//! stages.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
+use bellwether_testkit::plane::paths::cache;
 use libtest_mimic::{Failed, Trial};
 
-use crate::plane;
-
-/// They need programs, and no plane.
+/// Returns the trials. They need the linters, and not the plane.
 pub fn trials() -> Vec<Trial> {
-    vec![trial("lint::the_workflows_are_good", workflows), trial("lint::the_stages_are_good", stages)]
+    vec![
+        trial("lint::actionlint_passes_the_shipped_workflows", workflows),
+        trial("lint::shellcheck_passes_the_shipped_stages", stages),
+    ]
 }
 
 fn trial(name: &'static str, lint: fn() -> Result<()>) -> Trial {
     Trial::test(name, move || lint().map_err(|error| Failed::from(format!("{error:#}"))))
 }
 
-/// In a repository as the runbook says to make it, since a call is checked against the workflow that it calls.
+/// Checks the workflows in a repository with the layout of the runbook, because actionlint checks a call of a workflow
+/// against the called one.
 fn workflows() -> Result<()> {
     let repository = tempfile::tempdir()?;
     let place = repository.path().join(".github/workflows");
     fs::create_dir_all(&place)?;
     fs::create_dir(repository.path().join(".git"))?;
     for file in files("deploy/github")? {
-        fs::copy(&file, place.join(file.file_name().context("a file has a name")?))?;
+        fs::copy(&file, place.join(file.file_name().context("the entry has no name")?))?;
     }
     let shellcheck = program("shellcheck")?;
     let mut lint = Command::new(program("actionlint")?);
@@ -46,18 +49,20 @@ fn root() -> &'static Path {
 
 fn files(folder: &str) -> Result<Vec<PathBuf>> {
     let entries = fs::read_dir(root().join(folder))?;
-    Ok(entries.map(|entry| entry.map(|entry| entry.path())).collect::<std::io::Result<_>>()?)
+    let files: Vec<PathBuf> = entries.map(|entry| entry.map(|entry| entry.path())).collect::<std::io::Result<_>>()?;
+    ensure!(!files.is_empty(), "{folder} has no files");
+    Ok(files)
 }
 
 fn program(name: &str) -> Result<PathBuf> {
-    let path = plane::cache()?.join("bin").join(name);
-    ensure!(path.exists(), "{} is missing; tests/provision builds it", path.display());
+    let path = cache()?.join("bin").join(name);
+    ensure!(path.exists(), "{} is missing; run tests/provision", path.display());
     Ok(path)
 }
 
 fn succeeds(command: &mut Command) -> Result<()> {
     let output = command.output()?;
-    let said = [output.stdout, output.stderr].concat();
-    ensure!(output.status.success(), "{}", String::from_utf8_lossy(&said));
+    let text = [output.stdout, output.stderr].concat();
+    ensure!(output.status.success(), "{}", String::from_utf8_lossy(&text));
     Ok(())
 }

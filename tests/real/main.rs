@@ -1,7 +1,8 @@
-//! The real tests: the daemon against a real Kafka, Kubernetes API, gateway, Prometheus and S3.
+//! The tests on real programs: the daemon with a real Kafka, Kubernetes API, gateway, Prometheus and S3.
 //!
-//! `tests/run real [filter]` provisions what this needs and runs it; `cargo test --release --test real -- [filter]` is
-//! enough once that is there. The plane is started once, in a namespace of its own, and the stories are told side by side.
+//! `tests/run real [filter]` installs the programs and runs the tests. Once they are installed,
+//! `cargo test --release --features failpoints --test real -- [filter]` is enough. The plane (`bellwether_testkit::plane`)
+//! is started once, in its own namespace, and the stories run at the same time.
 #![expect(
     clippy::disallowed_methods,
     clippy::print_stdout,
@@ -11,20 +12,9 @@
     reason = "it is a test, although it has its own `main`"
 )]
 
-#[expect(dead_code, reason = "the quick tests ask more of it")]
-#[path = "../support/agent.rs"]
-mod agent;
-#[path = "../support/broker_script.rs"]
-mod broker_script;
-#[path = "../support/journal_suite.rs"]
-mod journal_suite;
 mod kafka;
 mod lint;
-mod namespace;
-mod plane;
 mod registry;
-#[path = "../../registry/tests/support/suite.rs"]
-mod registry_suite;
 mod stories;
 
 use std::fs;
@@ -34,21 +24,22 @@ use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 use std::time::Instant;
 
 use anyhow::{Context, Result, anyhow};
+use bellwether_testkit::plane::kafka::BROKERS;
+use bellwether_testkit::plane::{Plane, PlanePaths, Sandbox, namespace};
 use libtest_mimic::{Arguments, Conclusion, Failed, Trial};
 use tokio::runtime::Runtime;
 
-use crate::plane::Plane;
-use crate::plane::story::Story;
-use crate::stories::Told;
+use crate::stories::Story;
 
-/// Stories mostly wait, so more of them than cores are told at a time.
+/// Stories mostly wait, so more of them run at the same time than there are cores.
 const STORIES_AT_A_TIME: usize = 4;
 
-struct World {
+/// The plane and its users.
+struct Harness {
     runtime: Runtime,
     plane: Arc<Plane>,
-    /// Written by who has to be alone.
-    company: RwLock<()>,
+    /// Locked for writing by an exclusive story, and for reading by any other.
+    exclusive: RwLock<()>,
 }
 
 fn main() -> ExitCode {
@@ -63,61 +54,66 @@ fn main() -> ExitCode {
     }
 }
 
+/// Returns the paths of this test binary.
+fn paths() -> PlanePaths {
+    PlanePaths { program: env!("CARGO_BIN_EXE_bellwether").into(), scratch: env!("CARGO_TARGET_TMPDIR").into() }
+}
+
 fn run(arguments: &Arguments) -> Result<Conclusion> {
-    let world = Arc::new(OnceLock::new());
-    // Those of Kafka and the registry first: they know nothing of stories that have to be alone.
-    let mut trials = kafka::trials(plane::kafka::BROKERS);
+    let harness = Arc::new(OnceLock::new());
+    // The tests of Kafka and the registry come first: they do not wait for exclusive stories.
+    let mut trials = kafka::trials(BROKERS);
     trials.extend(registry::trials(std::env::var_os("BELLWETHER_SOAK").is_some()));
     trials.extend(lint::trials());
-    trials.extend(stories::all().into_iter().map(|told| trial(told, world.clone())));
+    trials.extend(stories::all().into_iter().map(|story| trial(story, harness.clone())));
     if arguments.list {
         return Ok(libtest_mimic::run(arguments, trials));
     }
-    namespace::enter()?;
-    let logs = plane::fresh_logs()?;
-    let shown = format!("the logs of all programs are in {}", logs.display());
-    let _ = world.set(World::start(&logs).with_context(|| shown.clone())?);
+    namespace::enter(&paths().data())?;
+    let logs = paths().fresh_logs()?;
+    let place = format!("the logs of all programs are in {}", logs.display());
+    let _ = harness.set(Harness::start(&logs).with_context(|| place.clone())?);
     let conclusion = libtest_mimic::run(arguments, trials);
-    if conclusion.has_failed() {
-        println!("{shown}");
+    if conclusion.has_failed() || std::env::var_os("BELLWETHER_KEEP").is_some() {
+        println!("{place}");
     } else {
         let _ = fs::remove_dir_all(&logs);
     }
     Ok(conclusion)
 }
 
-fn trial(told: Told, world: Arc<OnceLock<World>>) -> Trial {
-    Trial::test(told.name, move || {
-        let world = world.get().ok_or("the plane was not started")?;
-        world.tell(told).map_err(|error| Failed::from(format!("{error:#}")))
+fn trial(story: Story, harness: Arc<OnceLock<Harness>>) -> Trial {
+    Trial::test(story.name, move || {
+        let harness = harness.get().ok_or("the plane was not started")?;
+        harness.run(story).map_err(|error| Failed::from(format!("{error:#}")))
     })
 }
 
-impl World {
+impl Harness {
     fn start(logs: &Path) -> Result<Self> {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let started = Instant::now();
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-        let plane = runtime.block_on(Plane::start(&plane::cache()?, &namespace::data(), logs))?;
-        println!("plane: all of it is ready after {:.1} s", started.elapsed().as_secs_f64());
-        Ok(Self { runtime, plane: Arc::new(plane), company: RwLock::new(()) })
+        let plane = runtime.block_on(Plane::start(&paths(), logs))?;
+        println!("plane: all parts are ready after {:.1} s", started.elapsed().as_secs_f64());
+        Ok(Self { runtime, plane: Arc::new(plane), exclusive: RwLock::new(()) })
     }
 
-    fn tell(&self, told: Told) -> Result<()> {
-        let (_alone, _among_others);
-        if told.alone {
-            _alone = self.company.write().unwrap_or_else(PoisonError::into_inner);
+    fn run(&self, story: Story) -> Result<()> {
+        let (_alone, _with_others);
+        if story.exclusive {
+            _alone = self.exclusive.write().unwrap_or_else(PoisonError::into_inner);
         } else {
-            _among_others = self.company.read().unwrap_or_else(PoisonError::into_inner);
+            _with_others = self.exclusive.read().unwrap_or_else(PoisonError::into_inner);
         }
-        let story = self.runtime.block_on(Story::begin(self.plane.clone(), told.name))?;
-        let result = (told.tell)(&self.runtime, &story);
+        let sandbox = self.runtime.block_on(Sandbox::create(self.plane.clone(), story.name))?;
+        let result = (story.body)(&self.runtime, &sandbox);
         self.runtime.block_on(async {
             let result = match result {
                 Ok(()) => Ok(()),
-                Err(error) => Err(anyhow!("{error:#}\n{}", story.describe().await)),
+                Err(error) => Err(anyhow!("{error:#}\n{}", sandbox.describe().await)),
             };
-            story.end().await;
+            sandbox.delete().await;
             result
         })
     }

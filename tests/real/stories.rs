@@ -1,4 +1,4 @@
-//! The stories that are told on the plane. A new one is a function and a line in the list of its file.
+//! The stories that run on the plane. A new one is a function and a line in the list of its file.
 
 mod away;
 mod baseline;
@@ -12,33 +12,40 @@ mod middle;
 mod people;
 mod plane;
 mod rollout;
-mod scene;
 mod stages;
 
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use bellwether_testkit::plane::Sandbox;
 use tokio::runtime::Runtime;
 use tokio::time::timeout;
 
-use crate::plane::story::Story;
+/// The image of a good version.
+const V2: &str = "registry.test/shop/web:v2";
+/// Deadline for one step of a story.
+const SOON: Duration = Duration::from_secs(60);
+/// Deadline for a whole rollout.
+const LONG: Duration = Duration::from_secs(180);
 
-/// A story that takes longer hangs.
-const LONGEST: Duration = Duration::from_secs(15 * 60);
+/// The time after which a story has hung.
+const DEADLINE: Duration = Duration::from_secs(15 * 60);
 
-type Tell = dyn FnOnce(&Runtime, &Story) -> Result<()> + Send;
+type Body = dyn FnOnce(&Runtime, &Sandbox) -> Result<()> + Send;
 
-/// A test: what it is called, and what happens.
-pub struct Told {
+/// A story with its name.
+pub struct Story {
+    /// `file::event_and_result`.
     pub name: &'static str,
-    /// Nobody else's story is told meanwhile: it takes away what all of them need.
-    pub alone: bool,
-    pub tell: Box<Tell>,
+    /// Whether no other story may run at the same time, because it stops a part of the plane that all of them need.
+    pub exclusive: bool,
+    /// The test itself.
+    pub body: Box<Body>,
 }
 
-/// The long ones first, so that nobody waits for them in the end, and then those that are told alone.
-pub fn all() -> Vec<Told> {
-    let mut all: Vec<Told> = [
+/// Returns all stories. The long ones come first, so that none of them runs alone at the end; the exclusive ones come last.
+pub fn all() -> Vec<Story> {
+    let mut all: Vec<Story> = [
         middle::stories(),
         kills::stories(),
         away::stories(),
@@ -58,18 +65,20 @@ pub fn all() -> Vec<Told> {
     if std::env::var_os("BELLWETHER_SOAK").is_some() {
         all.extend(away::soaks());
     }
-    all.sort_by_key(|told| told.alone);
+    all.sort_by_key(|story| story.exclusive);
     all
 }
 
-pub fn told(name: &'static str, tell: impl AsyncFnOnce(&Story) -> Result<()> + Send + 'static) -> Told {
-    let tell = move |runtime: &Runtime, story: &Story| {
-        let ended = runtime.block_on(async { timeout(LONGEST, tell(story)).await });
-        ended.with_context(|| format!("the story is not over after {LONGEST:?}"))?
+/// Returns a story that runs beside others.
+pub fn story(name: &'static str, body: impl AsyncFnOnce(&Sandbox) -> Result<()> + Send + 'static) -> Story {
+    let body = move |runtime: &Runtime, sandbox: &Sandbox| {
+        let ended = runtime.block_on(async { timeout(DEADLINE, body(sandbox)).await });
+        ended.with_context(|| format!("the story did not end within {DEADLINE:?}"))?
     };
-    Told { name, alone: false, tell: Box::new(tell) }
+    Story { name, exclusive: false, body: Box::new(body) }
 }
 
-pub fn told_alone(name: &'static str, tell: impl AsyncFnOnce(&Story) -> Result<()> + Send + 'static) -> Told {
-    Told { alone: true, ..told(name, tell) }
+/// Returns a story that runs alone.
+pub fn exclusive_story(name: &'static str, body: impl AsyncFnOnce(&Sandbox) -> Result<()> + Send + 'static) -> Story {
+    Story { exclusive: true, ..story(name, body) }
 }

@@ -104,6 +104,13 @@ impl Engine {
             .collect()
     }
 
+    /// Returns an effect that was asked for and is not confirmed, with its retries; `None` if it is confirmed or unknown.
+    pub fn in_flight(&self, effect: &Effect) -> Option<&InFlight> {
+        let state = self.states.get(&effect.workload)?;
+        let act = state.active().and_then(|rollout| rollout.current.in_flight.as_ref());
+        act.into_iter().chain(&state.outbox).find(|in_flight| in_flight.effect.id == effect.id)
+    }
+
     /// Returns the state of `workload`; `None` if it is unknown.
     pub fn state(&self, workload: &Workload) -> Option<&WorkloadState> {
         self.states.get(workload)

@@ -4,7 +4,7 @@ use crate::engine::view::{CheckView, DecisionView, RolloutView};
 use crate::engine::{Disposition, Transition};
 use crate::ids::{Images, RolloutId, Weight};
 use crate::input::event::Event;
-use crate::judge::verdict::Evidence;
+use crate::judge::evidence::Evidence;
 use crate::measure::metric::{MetricKind, Unit};
 use crate::measure::window::Measure;
 use crate::policy::{Mode, Policy, Strategy};
@@ -161,7 +161,7 @@ fn next(rollout: &Rollout) -> String {
 
 /// Returns the view of a check.
 fn check(evidence: &Evidence) -> CheckView {
-    let weighed = evidence.by.weighed();
+    let weighed = evidence.finding.sequential();
     let show = |measure: &Measure| {
         let beyond = if measure.beyond { "> " } else { "" };
         let unit = if weighed.is_some() { Unit::Percent } else { evidence.unit };

@@ -46,7 +46,7 @@ pub enum Verb {
     /// Give an approval, or waive a required suite.
     Approve {
         /// The name of the approval or suite; `None` for the one that the rollout waits for.
-        gate: Option<String>,
+        approval: Option<String>,
     },
     /// Start no rollout, raise no weight and promote nothing in the scope. Rollbacks and guards continue.
     Freeze {

@@ -1,7 +1,8 @@
-//! Everything that can be asked of the world. An effect leaves nothing to decide: whoever performs it needs no policy.
+//! Effects: the acts on the outside world that the engine asks for. An effect is complete; the executor decides nothing and
+//! needs no policy.
 //!
-//! Every effect is committed to the journal before it is performed, carries an id that its repetition carries too, and
-//! must be written so that performing it twice changes the world once.
+//! Every effect is committed to the journal before it is performed. All attempts at it carry the same id, and it is
+//! idempotent: performing it twice changes the world once.
 
 use serde::{Deserialize, Serialize};
 
@@ -10,113 +11,113 @@ use crate::measure::calibration::Criterion;
 use crate::measure::watch::{ArmKey, ProbeTarget};
 use crate::policy::Traffic;
 
-/// One act on the world, with its name.
+/// One act on the outside world, with its id.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Effect {
-    /// The same at every attempt.
+    /// The effect's id, the same at every attempt.
     pub id: EffectId,
-    /// For which rollout.
+    /// The rollout that asks for the effect.
     pub rollout: RolloutId,
-    /// On which workload.
+    /// The workload that the effect is for.
     pub workload: Workload,
-    /// What to do.
+    /// The act to perform.
     pub act: Act,
 }
 
-/// What can be done.
+/// The kinds of acts, with their arguments.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "act", rename_all = "kebab-case")]
 pub enum Act {
-    /// Look at the workload and at all that may stand in a canary's way. Writes nothing.
+    /// Check the workload and the cluster for obstacles to a canary. Writes nothing.
     Preflight {
-        /// How traffic would be split.
+        /// The way in which traffic would be split.
         traffic: Traffic,
-        /// Whether there is to be a fresh baseline.
+        /// Whether the canary would have a fresh baseline beside it.
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         baseline: bool,
     },
-    /// Run every query of the rollout once and say what is wrong with them, and learn from the past how the stable's
-    /// errors cluster. Writes nothing.
+    /// Run every query of the rollout once and report its problems, and learn the calibrations from the stable's past.
+    /// Writes nothing.
     Probe {
         /// The metrics whose queries are tried.
         metrics: Vec<ProbeTarget>,
-        /// The stable, whose series are there already.
+        /// The stable, which has series already.
         stable: ArmKey,
-        /// Of what it is learnt.
+        /// The criteria to calibrate.
         #[serde(default)]
         learn: Vec<Criterion>,
     },
-    /// Make the canary's Deployment (and, with a router, its Service and its place in the route at weight 0), or
-    /// bring those that are there to this size and these images.
+    /// Create the canary's Deployment (and, with a router, its Service and its backend in the route at weight 0), or update
+    /// an existing one to this size and these images.
     ApplyCanary {
-        /// The stable Deployment that it is a clone of.
+        /// The uid of the stable Deployment that the canary is cloned from.
         stable_uid: String,
-        /// The images that differ from the stable's.
+        /// The canary's images that differ from the stable's, by container.
         images: Images,
-        /// How many pods.
+        /// The number of the canary's pods.
         replicas: u32,
-        /// How traffic is split.
+        /// The way in which traffic is split.
         traffic: Traffic,
-        /// And beside it, in the stable's own traffic, as many fresh pods of the stable.
+        /// Whether to create a baseline as well: as many fresh pods of the stable, in the stable's share of the traffic.
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         baseline: bool,
     },
     /// Give the canary this share of the traffic.
     SetWeight {
-        /// The share.
+        /// The canary's share of the traffic.
         weight: Weight,
-        /// How traffic is split.
+        /// The way in which traffic is split.
         traffic: Traffic,
     },
     /// Patch the stable Deployment to the new images.
     Promote {
-        /// Only if the Deployment is this one …
+        /// The uid that the Deployment must have.
         stable_uid: String,
-        /// … and its template is this one (or has the images already).
+        /// The template that the Deployment must have, unless it has the new images already.
         from: TemplateHash,
-        /// The images.
+        /// The new images, by container.
         images: Images,
     },
-    /// Put a pod template back that the Deployment had before.
+    /// Restore an earlier pod template of the stable Deployment.
     Restore {
-        /// Only if the Deployment is this one.
+        /// The uid that the Deployment must have.
         stable_uid: String,
-        /// Which template; its content is in the journal.
+        /// The template to restore; its content is in the journal.
         template: TemplateHash,
     },
-    /// Take the canary out of the route and give the rules their original weights, then remove the canary's Service
-    /// and Deployment, and that of a fresh baseline. What is not there is removed already.
+    /// Remove the canary from the route and restore the rules' original weights, then delete the canary's Service and
+    /// Deployment and the baseline's Deployment. Objects that do not exist count as removed.
     RemoveCanary {
-        /// How traffic was split.
+        /// The way in which traffic was split.
         traffic: Traffic,
     },
-    /// Something with the model that goes with the images, in the registry.
+    /// Act on the registry for the model that belongs to the images.
     Model {
-        /// The environment whose current model it is about.
+        /// The registry's environment whose pointer the act concerns.
         environment: String,
-        /// Which model and version, as the request names them.
+        /// The model and version as the request names them, written `name@version`.
         model: String,
-        /// What.
+        /// The act on the model.
         what: ModelAct,
     },
-    /// Tell people.
+    /// Send a message to people.
     Notify {
-        /// What.
+        /// The message to send.
         message: Message,
     },
     /// Put a Kubernetes Event on the workload.
     Note {
-        /// `Warning` instead of `Normal`.
+        /// Whether the Event's type is `Warning` instead of `Normal`.
         warning: bool,
-        /// One CamelCase word.
+        /// The Event's reason, one CamelCase word.
         reason: String,
-        /// One sentence, at most 1 kB.
+        /// The Event's note, one sentence of at most 1 kB.
         note: String,
     },
 }
 
 impl Act {
-    /// The act's name in metrics and logs.
+    /// Returns the act's name in metrics and logs.
     pub fn name(&self) -> &'static str {
         match self {
             Act::Preflight { .. } => "preflight",
@@ -134,7 +135,7 @@ impl Act {
         }
     }
 
-    /// Whether it changes the cluster; in observe-only mode such an act is not performed.
+    /// Returns whether the act changes the cluster or the registry. Such an act is not performed in observe-only mode.
     pub fn writes(&self) -> bool {
         match self {
             Act::Preflight { .. }
@@ -152,48 +153,48 @@ impl Act {
     }
 }
 
-/// What can be done about a model.
+/// The acts on a model in the registry.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ModelAct {
-    /// Look whether it is registered, and has passed what its environment asks for. Writes nothing.
+    /// Verify that the model is registered and fulfils its environment's requirements. Writes nothing.
     Verify,
-    /// Make it the environment's current one.
+    /// Make the model the environment's current version.
     Point,
-    /// Make the one current again that was, unless somebody has moved on meanwhile.
+    /// Make the earlier model the current one again, unless the pointer was changed by another party in the meantime.
     Return {
-        /// Which; `None`: there was none.
+        /// The model that was current before; `None` if there was none.
         before: Option<String>,
     },
 }
 
-/// What people are told, already in words; the sink only lays it out.
+/// A message to people, as finished text. The sink only formats it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Message {
-    /// How it looks at first sight.
+    /// The message's kind, which a sink shows as its colour.
     pub mood: Mood,
-    /// One line that stands alone: the phone shows only this.
+    /// The title, one line that is clear by itself, as a phone may show nothing else.
     pub title: String,
     /// The reason, in one sentence.
     pub why: String,
-    /// Where things stand now, and what happens next.
+    /// The current state and the next event, in one sentence.
     pub now: String,
-    /// The next command, where there is something to do.
+    /// The command to run next; `None` if there is nothing to do.
     pub command: Option<String>,
-    /// Rollout, policy: the small print.
+    /// The footer: the rollout and the policy.
     pub footer: String,
 }
 
-/// The colour of a message.
+/// The kind of a message, which decides its colour.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Mood {
-    /// Promoted.
+    /// The news is good, such as a promotion.
     Good,
-    /// Held: somebody should look.
+    /// A person has to act, such as on a hold.
     Asking,
-    /// Rolled back.
+    /// The news is bad, such as a rollback.
     Bad,
-    /// Cannot see.
+    /// The evidence is missing, as in a hold of a blind check.
     Blind,
 }

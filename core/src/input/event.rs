@@ -91,6 +91,22 @@ pub enum Event {
     Tick,
 }
 
+impl Event {
+    /// Returns the workload that the event is about; `None` if it is about several or none.
+    pub fn workload(&self) -> Option<&Workload> {
+        match self {
+            Event::Requested { request, .. } => Some(&request.workload),
+            Event::Deployed { workload, .. }
+            | Event::Tested { workload, .. }
+            | Event::Observed { workload, .. }
+            | Event::Measured { workload, .. }
+            | Event::Performed { workload, .. } => Some(workload),
+            Event::Commanded { command, .. } => command.scope.workload(),
+            Event::Tick => None,
+        }
+    }
+}
+
 /// The content of a rollout request.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
@@ -170,4 +186,18 @@ pub enum FailureKind {
     Gone,
     /// A newer owner of the partition has already written to the object, so this process must not act any more.
     Fenced,
+}
+
+impl FailureKind {
+    /// Returns the kind's name in logs.
+    pub fn name(self) -> &'static str {
+        match self {
+            FailureKind::Unavailable => "unavailable",
+            FailureKind::Conflict => "conflict",
+            FailureKind::Forbidden => "forbidden",
+            FailureKind::Refused => "refused",
+            FailureKind::Gone => "gone",
+            FailureKind::Fenced => "fenced",
+        }
+    }
 }

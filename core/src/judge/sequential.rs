@@ -1,42 +1,41 @@
-//! The `sequential` judge: it may look at every block, and its error rate is the one that the policy states.
+//! The `sequential` judge: it looks at every block and keeps the error rate that the policy states.
 //!
-//! A check counts requests of a bad kind: failed ones, or ones slower than a limit at a bucket's edge. It holds their share
-//! against its limit, and against the stable's share beside it. Two claims may alarm, or three, and each is a regression:
+//! A check counts bad requests: failed ones, or ones slower than a limit at a bucket's edge. It compares their share with its
+//! limit and with the stable's share in the same block. It weighs up to three claims, each of which is a regression:
 //!
 //! - the share is above the limit ([`LimitGrid`](crate::stats::slo::LimitGrid));
 //! - the share is above `margin` times the stable's *and* above the stable's by more than `floor` ([`OddsGrid`] and
 //!   [`Effects`](crate::stats::two_sample::Effects), of which the smaller evidence counts);
-//! - where the policy says how many that may be: more than `harm` requests were bad that would not have been at the
-//!   stable's share ([`Harm`]). A small difference in much traffic is found by this, whatever the margin.
+//! - with `harm` set: more than `harm` requests were bad that would not have been at the stable's share ([`Harm`]). This
+//!   finds a small difference in much traffic, independently of the margin.
 //!
-//! A good version is one of which no claim is true. So the claims of a check put their evidence together, as a mean that is
-//! weighted beforehand ([`STAKES`]): where none is true, its expectation is at most one as well, and it reaches what it needs
-//! no later than any of them would alone with its part of the level. (With `either`, a version is bad only if limit *and*
-//! comparison are broken: there the smaller evidence of the two takes the place of both.)
+//! A version is good if no claim is true. A check therefore combines the evidence of its claims in a mean with fixed weights
+//! ([`STAKES`]). If no claim is true, the mean's expectation is at most one, as each claim's is. The mean reaches the
+//! threshold no later than any single claim would with its share of the level. (With `either`, a version is bad only if it
+//! breaks the limit *and* the comparison: the smaller evidence of the two replaces both.)
 //!
 //! A check alarms when that mean reaches `1/level`. The level is the policy's `alpha` divided by the number of checks that
-//! could roll the rollout back, those of the guard included, so that all of them together are wrong in at most `alpha` of
-//! the rollouts of good versions, however often they are looked at.
+//! can roll the rollout back, including those of the guard. All of them together are thus wrong in at most `alpha` of the
+//! rollouts of good versions, at any number of looks.
 //!
-//! No alarm is not a proof. A step asks for either ([`Proof`]): for requests enough and no alarm, or for evidence of
-//! `1/beta` that the share is below the limit, or below `margin` times the stable's.
+//! The absence of an alarm is not a proof. A step asks for one of two things ([`Proof`]): enough requests and no alarm, or
+//! evidence of `1/beta` that the share is below the limit, or below `margin` times the stable's.
 //!
-//! The evidence is carried on from step to step, since each block brings its own split of the traffic. Errors come in
-//! clusters; how large they are is learnt from the stable's pods ([`Dispersion`]), each block after it was judged. Until
-//! enough is known of that, [`Phi::ASSUMED`](crate::stats::tally::Phi::ASSUMED) divides the evidence, and the sentence says "not calibrated".
-
-use std::collections::BTreeMap;
+//! The evidence is carried over from step to step, because each block has its own split of the traffic. Errors come in
+//! clusters. The judge learns their size from the stable's pods ([`Dispersion`]) and adds each block after it is judged.
+//! Until enough is known, [`Phi::ASSUMED`](crate::stats::tally::Phi::ASSUMED) divides the evidence, and the sentence says
+//! "not calibrated".
 
 use serde::{Deserialize, Serialize};
 
-use crate::judge::outlier::{Outlier, PodCounts};
-use crate::judge::verdict::{Claim, Evidence, JudgeFinding, SequentialFinding, Verdict};
+use super::numbers::{Numbers, Verdict};
+use super::outlier::{Outlier, PodCounts};
+use super::rule::{ErrorBudget, JudgeRule, Look, Opinion, RawSettings, SettingProblem, Target};
 use crate::measure::block::{Gap, Reading, Sample};
 use crate::measure::calibration::{History, tallies};
 use crate::measure::counts::Counts;
-use crate::measure::metric::{Limit, Metric};
+use crate::measure::metric::Limit;
 use crate::measure::window::{Arm, reading};
-use crate::policy::{Check, Proof, SequentialRule, SequentialTests, allowed};
 use crate::stats::combine::{ln_least, ln_weighted_mean};
 use crate::stats::dispersion::Dispersion;
 use crate::stats::harm::Harm;
@@ -48,82 +47,124 @@ use crate::stats::tally::{Pair, Tally, Unusable, Worth};
 use crate::stats::two_sample::EffectsState;
 use crate::time::{Span, Timestamp};
 
-/// How the claims of a check share its evidence, before they are weighed: what is compared with the stable finds most
-/// faults first, a broken limit is plain to see, and harm adds up by itself.
+mod finding;
+mod rule;
+
+pub use finding::{Claim, SequentialFinding, odds};
+use rule::SequentialTests;
+pub use rule::{SequentialRule, allowed};
+
+/// The relative weights of the claims in a check's combined evidence, fixed before any data. The comparison with the stable
+/// has the largest, as it finds most faults first. A broken limit gives clear evidence and harm accumulates, so both need less.
 const STAKES: [(Claim, f64); 4] =
     [(Claim::Relative, 19.0), (Claim::Both, 19.0), (Claim::Limit, 1.0), (Claim::Harm, 2.0)];
 
-/// What is asked: which check, of whom.
+/// The look of the sequential judge at one block.
 #[derive(Debug, Clone, Copy)]
-pub struct SequentialQuery<'a> {
-    /// The check.
-    pub check: &'a Check,
-    /// Its settings.
-    pub rule: SequentialRule,
-    /// Its metric.
-    pub metric: &'a Metric,
-    /// Who is judged: the canary, or under guard the stable.
-    pub side: Arm,
-    /// What passes.
-    pub proof: Proof,
+struct Query<'a> {
+    rule: SequentialRule,
+    look: &'a Look<'a>,
 }
 
-impl SequentialQuery<'_> {
+impl Query<'_> {
+    /// Returns the highest share of bad requests that the check allows.
     fn allowed(self) -> f64 {
-        allowed(self.check.limit, self.metric.kind, self.check.quantile)
+        let Target { limit, metric, quantile } = self.look.target;
+        allowed(limit, metric.kind, quantile)
     }
 
-    /// Why nothing of `sample` is counted, although it was measured: an arm's buckets have no edge at the limit any more, as
-    /// a native histogram's may not when it has become coarser. Then the other arm is not counted, either.
-    pub fn gap(self, sample: &Sample) -> Option<Gap> {
-        let Limit::Max(limit) = self.check.limit else { return None };
-        let mut readings = [Arm::Canary, Arm::Stable].into_iter().filter_map(|side| reading(sample, side));
+    /// Returns the gap if a measured sample can't be counted: the buckets of an arm have no edge at the limit, as after a
+    /// native histogram became coarser. Then neither arm is counted.
+    fn gap(self, sample: &Sample) -> Option<Gap> {
+        let Target { limit: Limit::Max(limit), metric, .. } = self.look.target else { return None };
+        let mut readings = [Arm::Canary, Arm::Stable].into_iter().filter_map(|arm| reading(sample, arm));
         let has_edge = |reading: &Reading| match reading {
             Reading::Histogram { edges, .. } => edge_at(edges, limit).is_some(),
             Reading::Ratio { .. } | Reading::Count(_) | Reading::Value(_) => true,
         };
-        let limit = || self.metric.unit().write(limit);
+        let limit_text = || metric.unit().write(limit);
         (!readings.all(has_edge))
-            .then(|| Gap::Malformed { problem: format!("no bucket of {} ends at {}", self.check.metric, limit()) })
+            .then(|| Gap::Malformed { problem: format!("no bucket of {} ends at {}", self.look.name, limit_text()) })
     }
 }
 
-/// What a block has of one metric.
-#[derive(Debug, Clone, Copy)]
-pub struct SequentialInput<'a> {
-    /// Both arms' counts.
-    pub sample: &'a Sample,
-    /// Those of the stable's processes, one by one.
-    pub processes: &'a [Reading],
-    /// Those of the pods that are judged, by name, where they are known.
-    pub pods: Option<&'a BTreeMap<String, Reading>>,
+impl JudgeRule for SequentialRule {
+    type State = SequentialState;
+    type Finding = SequentialFinding;
+    const NAME: &'static str = "sequential";
+    const KEYS: &'static [&'static str] = &["margin", "floor", "either", "harm"];
+    const CARRIES_OVER: bool = true;
+
+    fn read(raw: &RawSettings, target: Target<'_>) -> Result<SequentialRule, Vec<SettingProblem>> {
+        SequentialRule::from_settings(raw, target)
+    }
+
+    fn begin(&self, look: &Look<'_>) -> SequentialState {
+        let history = look.history.cloned().unwrap_or_default();
+        let newest = look.ring.newest().map(|block| (block.from, block.to));
+        let (since, until) = newest.unwrap_or((Timestamp::MIN, Timestamp::MIN));
+        SequentialState::new(since, until, look.planned, history)
+    }
+
+    fn look(&self, state: &mut SequentialState, look: &Look<'_>) -> Option<Opinion<SequentialFinding>> {
+        let block = look.ring.newest()?;
+        let (sample, query) = (block.metrics.get(look.name)?, Query { rule: *self, look });
+        let mut opinion = state.look(query, sample, block.to)?;
+        let gap = look.ring.gap(look.name).cloned().or_else(|| query.gap(sample));
+        if gap.is_some() && opinion.numbers.verdict != Verdict::Regressed {
+            opinion.numbers = Numbers { verdict: Verdict::Blind, gap, ..opinion.numbers };
+        }
+        Some(opinion)
+    }
+
+    fn needs_dispersion(&self) -> bool {
+        true
+    }
+
+    fn spend(&mut self, budget: ErrorBudget) -> bool {
+        let ErrorBudget { alpha, beta, checks, of_guard } = budget;
+        *self = SequentialRule { alpha, beta, checks, of_guard, ..*self };
+        true
+    }
 }
 
-/// What one check has seen so far, of the rollout or of the guard.
+/// The counts and the evidence of one check so far, in the rollout's steps or in its guard.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct SequentialState {
-    /// The first block's beginning, and the last one's end.
+    /// The beginning of the first block.
     since: Timestamp,
+    /// The end of the last block.
     until: Timestamp,
-    /// So many blocks were planned when it began.
+    /// The number of blocks that were planned at the beginning.
     onset: Onset,
+    /// The requests of the judged arm.
     subject: Counts,
+    /// The requests of the stable beside a canary.
     stable: Counts,
+    /// The evidence that the share is above `margin` times the stable's.
     worse: Mixture,
+    /// The evidence that the share is above the stable's by more than `floor`.
     further: EffectsState,
+    /// The evidence that the share is above the limit.
     above: Mixture,
+    /// The evidence that the share is below `margin` times the stable's.
     better: Mixture,
+    /// The counts for the proof that the share is below the limit.
     below: Worth,
+    /// The evidence of the claim [`Claim::Harm`]; `None` without a budget for it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     harm: Option<Harm>,
+    /// The dispersion that was learnt so far.
     dispersion: Dispersion,
+    /// The counts of each pod, to find an outlier.
     #[serde(default, skip_serializing_if = "PodCounts::is_empty")]
     pods: PodCounts,
 }
 
 impl SequentialState {
-    /// Before a first block from `since` to `until`, with so long a time planned, and with what the past has taught.
+    /// Returns the state before a first block from `since` to `until`. `planned` is the planned length of the analysis;
+    /// `past` is the history that was learnt before it.
     pub fn new(since: Timestamp, until: Timestamp, planned: Span, past: History) -> SequentialState {
         let block = Span::between(since, until).as_secs_f64();
         let blocks = if block > 0.0 { planned.as_secs_f64() / block } else { 1.0 };
@@ -144,136 +185,132 @@ impl SequentialState {
         }
     }
 
-    /// Takes in the block that ends at `until`, and says what follows from all of them. What can't be counted changes
-    /// nothing. `None`: there is no such test, which the policy's check refuses.
-    pub fn look(
-        &mut self,
-        asked: SequentialQuery<'_>,
-        seen: SequentialInput<'_>,
-        until: Timestamp,
-    ) -> Option<Evidence> {
-        let tests = SequentialTests::new(asked.rule, asked.allowed(), self.onset, asked.proof).ok()?;
+    /// Adds the block that ends at `until` and returns the opinion on all blocks so far. A sample that can't be counted
+    /// changes nothing. `None` if the settings make no test, which the policy's check refuses beforehand.
+    fn look(&mut self, query: Query<'_>, sample: &Sample, until: Timestamp) -> Option<Opinion<SequentialFinding>> {
+        let tests = SequentialTests::new(query.rule, query.allowed(), self.onset, query.look.proof).ok()?;
         self.until = until;
-        self.absorb(&tests, asked, seen);
-        Some(self.evidence(&tests, asked))
+        self.absorb(&tests, query, sample);
+        Some(self.opinion(&tests, query))
     }
 
-    fn absorb(&mut self, tests: &SequentialTests, asked: SequentialQuery<'_>, seen: SequentialInput<'_>) {
-        let SequentialQuery { check, side, .. } = asked;
-        let SequentialInput { sample, processes, pods } = seen;
-        if asked.gap(sample).is_some() {
+    fn absorb(&mut self, tests: &SequentialTests, query: Query<'_>, sample: &Sample) {
+        let Look { target: Target { limit, .. }, arm, processes, pods, .. } = *query.look;
+        if query.gap(sample).is_some() {
             return;
         }
-        let of = |side| reading(sample, side).and_then(|reading| Counts::of(reading, check.limit)).unwrap_or_default();
-        let subject = of(side);
-        let stable = if side == Arm::Canary { of(Arm::Stable) } else { Counts::default() };
-        let (Some(canary), Some(beside)) = (subject.tally(), stable.tally()) else { return };
-        let (pair, phi) = (Pair { canary, stable: beside }, self.dispersion.phi());
-        take(&mut self.worse, |state| tests.worse.absorb(state, pair, phi));
-        take(&mut self.further, |state| tests.further.absorb(state, pair, phi));
-        take(&mut self.above, |state| tests.above.absorb(state, canary, phi));
-        take(&mut self.better, |state| tests.better.absorb(state, pair, phi));
+        let counts_of = |arm| reading(sample, arm).and_then(|reading| Counts::of(reading, limit)).unwrap_or_default();
+        let subject = counts_of(arm);
+        let stable = if arm == Arm::Canary { counts_of(Arm::Stable) } else { Counts::default() };
+        let (Some(canary), Some(stable_tally)) = (subject.tally(), stable.tally()) else { return };
+        let (pair, phi) = (Pair { canary, stable: stable_tally }, self.dispersion.phi());
+        absorb_or_restart(&mut self.worse, |state| tests.worse.absorb(state, pair, phi));
+        absorb_or_restart(&mut self.further, |state| tests.further.absorb(state, pair, phi));
+        absorb_or_restart(&mut self.above, |state| tests.above.absorb(state, canary, phi));
+        absorb_or_restart(&mut self.better, |state| tests.better.absorb(state, pair, phi));
         self.below.absorb(canary, phi);
-        if asked.rule.harm.is_some() {
+        if query.rule.harm.is_some() {
             self.harm.get_or_insert_default().absorb(pair, phi);
         }
         self.subject.add(subject);
         self.stable.add(stable);
-        self.dispersion.absorb(&tallies(processes, check.limit));
+        self.dispersion.absorb(&tallies(processes, limit));
         let pods = pods.into_iter().flatten();
-        self.pods.absorb(pods.filter_map(|(name, reading)| Some((name, Counts::of(reading, check.limit)?))));
+        self.pods.absorb(pods.filter_map(|(name, reading)| Some((name, Counts::of(reading, limit)?))));
     }
 
-    fn weigh(&self, tests: &SequentialTests, asked: SequentialQuery<'_>) -> SequentialFinding {
-        let beside = asked.side == Arm::Canary;
+    fn weigh(&self, tests: &SequentialTests, query: Query<'_>) -> SequentialFinding {
+        let has_stable = query.look.arm == Arm::Canary;
         let above = tests.above.ln_e(&self.above);
         let relative = || ln_least(&[tests.worse.ln_e(&self.worse), tests.further.ln_e(&self.further)]);
-        let harm = asked.rule.harm.zip(self.harm);
+        let harm = query.rule.harm.zip(self.harm);
         let harmed = harm.map(|(budget, harm)| (Claim::Harm, harm.ln_e(budget)));
-        let against = match (beside, asked.rule.either) {
+        let claims = match (has_stable, query.rule.either) {
             (false, _) => [Some((Claim::Limit, above)), None, harmed],
             (true, false) => [Some((Claim::Limit, above)), Some((Claim::Relative, relative())), harmed],
             (true, true) => [Some((Claim::Both, ln_least(&[above, relative()]))), None, harmed],
         };
         SequentialFinding {
-            allowed: asked.allowed(),
-            rule: asked.rule,
-            proof: asked.proof,
-            alarm: together(against),
-            shown: tests.below.as_ref().map(|ceiling| self.shown(ceiling, &tests.better, beside)),
-            excess: harm.and_then(|(_, harm)| harm.lower_bound(asked.rule.level())),
+            allowed: query.allowed(),
+            rule: query.rule,
+            proof: query.look.proof,
+            alarm: combined(claims),
+            shown: tests.below.as_ref().map(|ceiling| self.proven(ceiling, &tests.better, has_stable)),
+            excess: harm.and_then(|(_, harm)| harm.lower_bound(query.rule.level())),
             phi: self.dispersion.phi(),
             outlier: None,
         }
     }
 
-    /// The claim with the most evidence for the version.
-    fn shown(&self, ceiling: &Ceiling, better: &OddsGrid, beside: bool) -> (Claim, f64) {
+    /// Returns the claim with the most evidence for the version, and that evidence as a natural logarithm.
+    fn proven(&self, ceiling: &Ceiling, better: &OddsGrid, has_stable: bool) -> (Claim, f64) {
         let below = (Claim::Limit, ceiling.ln_compliance(self.below));
         let better = (Claim::Relative, better.ln_e(&self.better));
-        if beside && better.1 > below.1 { better } else { below }
+        if has_stable && better.1 > below.1 { better } else { below }
     }
 
-    /// The pod that may be to blame: without it, the version would keep limit and comparison as far as can be seen.
-    fn outlier(&self, asked: SequentialQuery<'_>) -> Option<Outlier> {
-        let SequentialRule { margin, floor, either, .. } = asked.rule;
+    /// Returns the pod that may cause the regression: without its requests, the version's share would keep the limit and the
+    /// comparison. `None` if there is no such pod.
+    fn outlier(&self, query: Query<'_>) -> Option<Outlier> {
+        let SequentialRule { margin, floor, either, .. } = query.rule;
         let stable = self.stable.share();
         let keeps = |share: f64| {
-            let limit = share <= asked.allowed();
-            let beside = asked.side == Arm::Stable || share <= margin * stable || share <= stable + floor;
-            if either { limit || beside } else { limit && beside }
+            let keeps_limit = share <= query.allowed();
+            let keeps_comparison = query.look.arm == Arm::Stable || share <= margin * stable || share <= stable + floor;
+            if either { keeps_limit || keeps_comparison } else { keeps_limit && keeps_comparison }
         };
         self.pods.outlier(self.subject, self.dispersion.phi(), keeps)
     }
 
-    fn evidence(&self, tests: &SequentialTests, asked: SequentialQuery<'_>) -> Evidence {
-        let SequentialQuery { check, metric, side, .. } = asked;
-        let mut weighed = self.weigh(tests, asked);
-        let stable = self.stable.measure(check.limit);
-        let verdict = if weighed.alarms() {
-            weighed.outlier = self.outlier(asked);
+    fn opinion(&self, tests: &SequentialTests, query: Query<'_>) -> Opinion<SequentialFinding> {
+        let Look { check, target, arm, min_requests, .. } = *query.look;
+        let mut finding = self.weigh(tests, query);
+        let stable = self.stable.measure(target.limit);
+        let verdict = if finding.alarms() {
+            finding.outlier = self.outlier(query);
             Verdict::Regressed
-        } else if self.subject.n >= check.min_requests && weighed.passes() {
+        } else if self.subject.n >= min_requests && finding.passes() {
             Verdict::Pass
         } else {
             Verdict::Insufficient
         };
-        Evidence {
-            check: check.name.clone(),
-            kind: metric.kind,
-            unit: metric.unit(),
+        let numbers = Numbers {
+            check: check.to_owned(),
+            kind: target.metric.kind,
+            unit: target.metric.unit(),
             quantile: None,
-            limit: check.limit,
+            limit: target.limit,
             window: Span::between(self.since, self.until),
-            need: check.min_requests,
-            subject: Some(self.subject.measure(check.limit)),
-            stable: (side == Arm::Canary && stable.n > 0).then_some(stable),
+            need: min_requests,
+            subject: Some(self.subject.measure(target.limit)),
+            stable: (arm == Arm::Canary && stable.n > 0).then_some(stable),
             breaches: 0,
             breaches_needed: 1,
             gap: None,
             verdict,
-            by: JudgeFinding::Sequential(weighed),
-        }
+        };
+        Opinion { numbers, finding }
     }
 }
 
-/// The counts are counts, so only the state can be another test's: that of a version of this program which bet on other
-/// alternatives. Then the test begins anew, with this block: evidence is lost, and no promise.
-fn take<S: Default>(state: &mut S, absorb: impl Fn(&mut S) -> Result<(), Unusable>) {
+/// Adds a block to a test's state. If the state is unusable, the test restarts with this block. The counts are always valid,
+/// so an unusable state was written by another version of this program with other alternatives. A restart loses evidence
+/// but keeps the error rate.
+fn absorb_or_restart<S: Default>(state: &mut S, absorb: impl Fn(&mut S) -> Result<(), Unusable>) {
     if absorb(state).is_err() {
         *state = S::default();
         let _ = absorb(state);
     }
 }
 
-/// The bad requests of a reading and all of them, as the sequential judge counts them. `None`: it does not count any, or can't
-/// tell the bad ones (no bucket ends at the limit).
-pub fn counted(reading: &Reading, check: &Check) -> Option<Tally> {
-    Counts::of(reading, check.limit)?.tally()
+/// Returns the bad requests and all requests of a reading, as the sequential judge counts them. `None` if the reading counts
+/// no requests, or if no bucket ends at the limit and the bad ones are unknown.
+pub fn counted(reading: &Reading, limit: Limit) -> Option<Tally> {
+    Counts::of(reading, limit)?.tally()
 }
 
-/// The evidence of several claims as one, and the claim that has the most part in it.
-fn together(claims: [Option<(Claim, f64)>; 3]) -> (Claim, f64) {
+/// Returns the claim that contributes most to the combined evidence, and that evidence as a natural logarithm.
+fn combined(claims: [Option<(Claim, f64)>; 3]) -> (Claim, f64) {
     let stake = |claim: Claim| STAKES.iter().find(|(of, _)| *of == claim).map_or(0.0, |(_, stake)| *stake);
     let mut most = (Claim::Limit, f64::NEG_INFINITY);
     for (claim, ln_e) in claims.into_iter().flatten() {
@@ -282,7 +319,7 @@ fn together(claims: [Option<(Claim, f64)>; 3]) -> (Claim, f64) {
             most = (claim, part);
         }
     }
-    // What is not claimed has no stake.
+    // A claim that is not made has no weight.
     let evidence = claims.map(|claim| claim.map_or((0.0, 0.0), |(claim, ln_e)| (stake(claim), ln_e)));
     (most.0, ln_weighted_mean(&evidence))
 }

@@ -1,21 +1,25 @@
-//! From the policy that is written to the one that is followed, or to *all* of its problems, each with the path of its key.
+//! The validation of a policy: it turns the policy as written into the policy as used, or lists *all* of its problems, each
+//! with the path of its key.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::checks::{checked, refuse, refuse_drift, refuse_ranks};
 use super::problems::{PolicyProblem, Problems};
-use super::raw::{BlueGreen, RawPolicy, RawStep, TrafficKind};
-use super::{AbTest, Check, Cohort, Guard, Policy, Proof, SequentialRule, Step, Strategy, Traffic};
+use super::raw::{BlueGreen, RawPolicy, RawStep};
+use super::{AbTest, Cohort, Guard, Policy, Step, Strategy, Traffic};
 use crate::ids::Weight;
+use crate::judge::check::Check;
+use crate::judge::rule::{ErrorBudget, Proof};
 use crate::measure::metric::{ArmSource, Metric, MetricKind, RawLimit, Unit};
 use crate::policy::calendar::ChangeWindow;
 use crate::time::Span;
 
 impl RawPolicy {
-    /// The policy, or all that is wrong with it. `metrics` are the definitions that a check may name.
+    /// Validates the policy and returns it in the form that rollouts use. `metrics` are the definitions that a check may
+    /// name.
     ///
     /// # Errors
-    /// Every problem that was found, in the order of the keys.
+    /// All problems of the policy, in the order of the keys.
     pub fn check(&self, metrics: &BTreeMap<String, Metric>) -> Result<Policy, Vec<PolicyProblem>> {
         let mut problems = Problems::default();
         self.check_match(&mut problems);
@@ -31,42 +35,42 @@ impl RawPolicy {
         self.check_baseline(&steps, metrics, &mut problems);
         let ab = self.check_ab(metrics, &mut problems);
         let window = self.check_window(&mut problems);
-        self.check_gates(&mut problems);
+        self.check_approvals(&mut problems);
         let mut guard = self.guard.as_ref().map(|guard| Guard {
             length: guard.length,
             checks: problems.within("guard", |problems| {
                 if guard.checks.is_empty() {
-                    problems.add(&["check"], "the guard looks at nothing; give it a check, or leave the guard out");
+                    problems.add(&["check"], "the guard has no checks; give it one, or leave the guard out");
                 }
                 refuse_ranks(&guard.checks, "the guard has no stable beside it", problems);
                 refuse_drift(&guard.checks, metrics, "the guard has no stable beside it", problems);
                 let message = "under guard there is no stable beside it to compare with; leave it out";
                 refuse(&guard.checks, "either", |check| check.either.is_some(), message, problems);
-                let message = "under guard there is no stable beside it, so nobody can say what would have been";
+                let message = "under guard there is no stable beside it, so the harm can't be estimated; leave it out";
                 refuse(&guard.checks, "harm", |check| check.harm.is_some(), message, problems);
                 problems.within("check", |problems| checked(&guard.checks, metrics, problems))
             }),
         });
-        if self.route.is_some() && self.traffic == TrafficKind::Replicas {
+        if self.route.is_some() && !self.traffic.capabilities().weights {
             problems.add(&["route"], "a route is split by weights; leave it out, or set traffic = \"gateway\"");
         }
         let mut rate = |key: &str, raw: &RawLimit| {
-            let found = Unit::Percent.read(raw).and_then(|rate| {
+            let checked = Unit::Percent.read(raw).and_then(|rate| {
                 if rate > 0.0 && rate < 0.5 {
                     Ok(rate)
                 } else {
                     Err(format!("an error rate of {rate} is not above 0% and below 50%"))
                 }
             });
-            found.unwrap_or_else(|message| {
+            checked.unwrap_or_else(|message| {
                 problems.add(&[key], message);
                 0.01
             })
         };
         let (alpha, beta) = (rate("alpha", &self.alpha), rate("beta", &self.beta));
-        share_out(alpha, beta, &checks, &mut steps, guard.as_mut());
+        divide_error_rate(alpha, beta, &checks, &mut steps, guard.as_mut());
         problems.into_result()?;
-        let named: BTreeSet<&String> = steps
+        let used: BTreeSet<&String> = steps
             .iter()
             .flat_map(|step| &step.checks)
             .chain(guard.iter().flat_map(|guard| &guard.checks))
@@ -75,7 +79,7 @@ impl RawPolicy {
             .collect();
         let metrics: BTreeMap<String, Metric> = metrics
             .iter()
-            .filter(|(name, _)| named.contains(name))
+            .filter(|(name, _)| used.contains(name))
             .map(|(name, metric)| (name.clone(), metric.clone()))
             .collect();
         let mut policy = Policy {
@@ -84,12 +88,10 @@ impl RawPolicy {
             matches: self.matches.clone(),
             mode: self.mode,
             strategy: self.strategy,
-            traffic: match self.traffic {
-                TrafficKind::Gateway => {
-                    let cohort = self.ab.as_ref().map(|test| test.who.clone());
-                    Traffic::Gateway { route: self.route.clone(), cohort }
-                }
-                TrafficKind::Replicas => Traffic::Replicas,
+            traffic: Traffic {
+                router: self.traffic,
+                route: self.route.clone(),
+                cohort: self.ab.as_ref().map(|test| test.who.clone()),
             },
             fresh_baseline: self.fresh_baseline,
             ready_within: self.ready_within,
@@ -125,17 +127,18 @@ impl RawPolicy {
         }
     }
 
-    /// The one switch as a step like any other: all of the traffic, and the old side untouched until it has passed.
+    /// Checks the keys of a blue-green policy and returns its switch as one step with all of the traffic. The old version
+    /// stays untouched until that step has passed.
     fn check_blue_green(&self, checks: &[Check], problems: &mut Problems) -> Vec<Step> {
         if !self.steps.is_empty() {
             problems.add(&["step"], "blue-green switches once; leave the steps out, or set strategy = \"canary\"");
         }
-        if self.traffic == TrafficKind::Replicas {
+        if !self.traffic.capabilities().weights {
             problems.add(&["traffic"], "a switch of all traffic needs a router; set traffic = \"gateway\"");
         }
         refuse_ranks(&self.checks, "after the switch the stable has no traffic", problems);
         if checks.is_empty() {
-            problems.add(&["check"], "the switch would pass whatever happens; it needs at least one check");
+            problems.add(&["check"], "without a check the switch would always pass; it needs at least one check");
         }
         let Some(BlueGreen { keep_stable }) = self.blue_green.clone() else {
             problems.add(&["blue-green"], "say how long the old version stands by, as in keep-stable = \"10m\"");
@@ -150,7 +153,8 @@ impl RawPolicy {
         }]
     }
 
-    /// The fresh baseline has its requests from the stable's share, and is told apart by its pods.
+    /// Checks that a fresh baseline is possible: it takes its requests from the stable's share, and only metrics of the pods
+    /// distinguish it from the stable.
     fn check_baseline(&self, steps: &[Step], metrics: &BTreeMap<String, Metric>, problems: &mut Problems) {
         if !self.fresh_baseline {
             return;
@@ -163,29 +167,32 @@ impl RawPolicy {
             let weight = step.weight;
             add(format!("at {weight} too few requests are left for it; end the steps at 50%, or leave it out"));
         }
-        let checked: BTreeSet<&String> =
-            steps.iter().flat_map(|step| &step.checks).map(|check| &check.metric).collect();
-        let gateways = |name: &&String| metrics.get(*name).is_some_and(|metric| metric.arms != ArmSource::Pods);
-        if let Some(name) = checked.into_iter().find(gateways) {
+        let judged: BTreeSet<&String> = steps.iter().flat_map(|step| &step.checks).map(|check| &check.metric).collect();
+        let not_of_pods = |name: &&String| metrics.get(*name).is_some_and(|metric| metric.arms != ArmSource::Pods);
+        if let Some(name) = judged.into_iter().find(not_of_pods) {
             add(format!(
                 "{name} is counted at the gateway, which can't tell it from the stable; use a metric of the pods"
             ));
         }
     }
 
-    /// One step, at which the cohort has the canary for as long as the test takes.
+    /// Checks the keys of an A/B policy and returns its one step, in which the cohort has the canary until the test ends.
     fn check_ab_steps(&self, checks: &[Check], problems: &mut Problems) -> Vec<Step> {
         if !self.steps.is_empty() {
             problems.add(&["step"], "an A/B test has no steps; say who gets the canary in [policy.ab]");
         }
-        if self.traffic == TrafficKind::Replicas {
-            problems.add(&["traffic"], "only a router can tell requests apart; set traffic = \"gateway\"");
+        if !self.traffic.capabilities().cohorts {
+            problems
+                .add(&["traffic"], "only a router can distinguish the cohort's requests; set traffic = \"gateway\"");
         }
         if checks.is_empty() {
             problems.add(&["check"], "an A/B test needs a guard rail: at least one check that would end it");
         }
         let Some(test) = &self.ab else {
-            problems.add(&["ab"], "say who gets the canary and what is wanted: who, reward and longest");
+            problems.add(
+                &["ab"],
+                "an A/B test needs the keys `who` (the cohort), `reward` (the metric to improve) and `longest`",
+            );
             return Vec::new();
         };
         let (weight, min_time, proof) = (test.share, test.shortest, Proof::NoAlarm);
@@ -231,7 +238,7 @@ impl RawPolicy {
         })
     }
 
-    fn check_gates(&self, problems: &mut Problems) {
+    fn check_approvals(&self, problems: &mut Problems) {
         if self.model.as_ref().is_some_and(|bound| bound.environment.is_empty()) {
             problems.add(&["model", "environment"], "an environment has a name, such as \"production\"");
         }
@@ -240,20 +247,23 @@ impl RawPolicy {
             if suite.is_empty() {
                 problems.add(&["require", &at], "a suite has a name, such as \"behaviour\"");
             }
-            // A person opens both by name.
-            if self.approvals.iter().any(|gate| gate.name == *suite) {
-                problems.add(&["require", &at], format!("{suite:?} is a gate's name, too; call the gate otherwise"));
+            // `approve` names a suite or an approval, so a name must not stand for both.
+            if self.approvals.iter().any(|approval| approval.name == *suite) {
+                problems.add(
+                    &["require", &at],
+                    format!("{suite:?} is also the name of an approval; give the approval another name"),
+                );
             }
         }
-        for (index, gate) in self.approvals.iter().enumerate() {
+        for (index, approval) in self.approvals.iter().enumerate() {
             let at = index.to_string();
-            if gate.name.is_empty() {
-                problems.add(&["approval", &at, "name"], "a gate needs a name to be opened by");
+            if approval.name.is_empty() {
+                problems.add(&["approval", &at, "name"], "an approval needs a name to be given by");
             }
-            if self.approvals.iter().take(index).any(|other| other.name == gate.name) {
+            if self.approvals.iter().take(index).any(|other| other.name == approval.name) {
                 problems.add(
                     &["approval", &at, "name"],
-                    format!("there are two gates {:?}; give this one another name", gate.name),
+                    format!("there are two approvals {:?}; give this one another name", approval.name),
                 );
             }
         }
@@ -286,7 +296,7 @@ impl RawPolicy {
             if wanted.is_empty() {
                 problems.add(
                     &["step", &at, "checks"],
-                    "this step would pass whatever happens; it needs at least one check",
+                    "without a check this step would always pass; it needs at least one check",
                 );
             }
             let last = index + 1 == self.steps.len();
@@ -297,6 +307,7 @@ impl RawPolicy {
     }
 }
 
+/// Returns the checks that a step names, or all of the policy's checks if it names none.
 fn step_checks(raw: &RawStep, at: &str, checks: &[Check], problems: &mut Problems) -> Vec<Check> {
     let Some(names) = &raw.checks else { return checks.to_vec() };
     let mut wanted = Vec::new();
@@ -315,23 +326,23 @@ fn step_checks(raw: &RawStep, at: &str, checks: &[Check], problems: &mut Problem
     wanted
 }
 
-/// Divides `alpha` among all checks that may roll back on evidence, the guard's included.
-fn share_out(alpha: f64, beta: f64, checks: &[Check], steps: &mut [Step], guard: Option<&mut Guard>) {
-    let may = |check: &&Check| check.sequential.is_some() && !check.warns;
-    let count = |checks: &[Check]| checks.iter().filter(may).count() as u32;
+/// Divides `alpha` among all checks that can roll a rollout back on evidence, including the guard's.
+fn divide_error_rate(alpha: f64, beta: f64, checks: &[Check], steps: &mut [Step], guard: Option<&mut Guard>) {
+    let budget = |checks, of_guard| ErrorBudget { alpha, beta, checks, of_guard };
+    let spends = |check: &&Check| !check.warns && check.judge.clone().spend(budget(1, 0));
+    let count = |checks: &[Check]| checks.iter().filter(spends).count() as u32;
     let (of_steps, of_guard) = (count(checks), guard.as_ref().map_or(0, |guard| count(&guard.checks)));
     let all =
         steps.iter_mut().flat_map(|step| &mut step.checks).chain(guard.into_iter().flat_map(|guard| &mut guard.checks));
     for check in all {
-        // What only warns takes no part of what the others share.
+        // A check that only warns has `alpha` for itself and takes no part of the others'.
         let (checks, of_guard) = if check.warns { (1, 0) } else { (of_steps, of_guard) };
-        if let Some(rule) = &mut check.sequential {
-            *rule = SequentialRule { alpha, beta, checks, of_guard, ..*rule };
-        }
+        check.judge.spend(budget(checks, of_guard));
     }
 }
 
 impl Cohort {
+    /// Checks that the cohort has one header or cookie, and that names and values have safe characters.
     fn check(&self, problems: &mut Problems) {
         let names: Vec<&String> = self.header.iter().chain(&self.cookie).collect();
         if names.len() != 1 {

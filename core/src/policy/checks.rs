@@ -1,14 +1,15 @@
-//! From the checks that are written to those that hold: which judge, which limit, and what does not go together.
+//! The validation of a policy's checks: the judge, the limit, and settings that exclude each other.
 
 use std::collections::BTreeMap;
 
 use super::problems::Problems;
-use super::raw::{JudgeKind, OnRegressed, RawCheck};
-use super::{Check, SequentialRule, allowed, defaults};
-use crate::measure::metric::{Against, Limit, Metric, MetricKind, RawLimit, Unit};
-use crate::stats::mann_whitney;
-use crate::time::Span;
+use crate::judge::check::{Check, OnRegressed, RawCheck};
+use crate::judge::judges::JudgeKind;
+use crate::judge::rule::Target;
+use crate::judge::windowed::WindowRule;
+use crate::measure::metric::{Against, Limit, Metric, MetricKind, RawLimit};
 
+/// Validates a list of checks, reports their problems in `problems`, and returns the checks that could be read.
 pub(super) fn checked(raw: &[RawCheck], metrics: &BTreeMap<String, Metric>, problems: &mut Problems) -> Vec<Check> {
     let mut checks: Vec<Check> = Vec::new();
     for (index, raw) in raw.iter().enumerate() {
@@ -23,18 +24,16 @@ pub(super) fn checked(raw: &[RawCheck], metrics: &BTreeMap<String, Metric>, prob
     checks
 }
 
+/// Validates one check. `None` if a problem, which is reported in `problems`, prevents it.
 pub(super) fn one_check(raw: &RawCheck, metrics: &BTreeMap<String, Metric>, problems: &mut Problems) -> Option<Check> {
     let Some(metric) = metrics.get(&raw.metric) else {
-        let near: Vec<&str> = metrics.keys().map(String::as_str).collect();
-        problems.add(&["metric"], format!("there is no metric {:?}; there are {}", raw.metric, near.join(", ")));
+        let known: Vec<&str> = metrics.keys().map(String::as_str).collect();
+        problems.add(&["metric"], format!("there is no metric {:?}; there are {}", raw.metric, known.join(", ")));
         return None;
     };
-    let (every, window) = (raw.every.unwrap_or_else(defaults::every), raw.window.unwrap_or_else(defaults::window));
-    if raw.breaches == Some(0) {
-        problems.add(&["breaches"], "at least one look over the limit is needed to say that it was over");
-    }
-    if every == Span::ZERO || window < every {
-        problems.add(&["window"], "the window must be at least as long as `every`, and `every` longer than nothing");
+    // A window that can't be used is a problem for any judge.
+    for (key, message) in WindowRule::read(&raw.settings()).err().into_iter().flatten() {
+        problems.add(&[key], message);
     }
     if metric.kind == MetricKind::Histogram && !(raw.quantile > 0.0 && raw.quantile < 1.0) {
         problems.add(&["quantile"], "a quantile lies between 0 and 1, as in 0.95");
@@ -52,31 +51,35 @@ pub(super) fn one_check(raw: &RawCheck, metrics: &BTreeMap<String, Metric>, prob
         }
     }?;
     if metric.kind == MetricKind::Drift && matches!(limit, Limit::Min(_)) {
-        problems.add(&["min"], "a drift is a distance, and too far is what is bad; write `max`");
+        problems.add(&["min"], "a drift is a distance, of which only a large one is bad; write `max`");
     }
-    let judge = raw.judge.unwrap_or_else(|| usual_judge(metric.kind, limit));
-    refuse_settings_of_another(raw, judge, problems);
+    let kind = raw.judge.unwrap_or_else(|| default_judge(metric.kind, limit));
+    refuse_settings_of_another(raw, kind, problems);
+    let target = Target { limit, metric, quantile: raw.quantile };
+    let judge = kind.read(&raw.settings(), target).map_err(|found| {
+        let reported = |key: &str| WINDOW_KEYS.contains(&key);
+        found.into_iter().filter(|(key, _)| !reported(key)).for_each(|(key, message)| problems.add(&[key], message));
+    });
     Some(Check {
         name: raw.name.clone().unwrap_or_else(|| raw.metric.clone()),
         metric: raw.metric.clone(),
         limit,
         quantile: raw.quantile,
-        every,
-        window,
-        breaches: raw.breaches.unwrap_or_else(defaults::breaches).max(1),
-        // A gauge or a query counts no requests, so there is no number of them to ask for.
+        // A gauge or a query counts no requests, so a minimum number of them makes no sense.
         min_requests: if metric.kind.counts_requests() { raw.min_requests } else { 0 },
         warns: match raw.on_regressed {
             Some(on_regressed) => on_regressed == OnRegressed::Warn,
             None => metric.kind == MetricKind::Drift,
         },
-        sequential: (judge == JudgeKind::Sequential).then(|| rule(raw, limit, metric, problems)).flatten(),
-        ranks: (judge == JudgeKind::MannWhitney).then(|| ranks(limit, metric, problems)).flatten(),
+        judge: judge.ok()?,
     })
 }
 
-/// By evidence where good and bad requests can be counted; by thresholds where they can't.
-pub(super) fn usual_judge(kind: MetricKind, limit: Limit) -> JudgeKind {
+/// The keys whose problems are reported for any judge.
+const WINDOW_KEYS: [&str; 2] = ["breaches", "window"];
+
+/// Returns the default judge: `sequential` if good and bad requests can be counted, else `threshold`.
+pub(super) fn default_judge(kind: MetricKind, limit: Limit) -> JudgeKind {
     match (kind, limit) {
         (MetricKind::Ratio, _) | (MetricKind::Histogram, Limit::Max(_)) => JudgeKind::Sequential,
         (
@@ -91,65 +94,37 @@ pub(super) fn usual_judge(kind: MetricKind, limit: Limit) -> JudgeKind {
     }
 }
 
-/// A setting that the judge does not look at is somebody's mistake, and not to be passed over.
+/// Reports each setting that the check's judge does not use, because it is a mistake.
 pub(super) fn refuse_settings_of_another(raw: &RawCheck, judge: JudgeKind, problems: &mut Problems) {
-    let of_threshold =
-        [("every", raw.every.is_some()), ("window", raw.window.is_some()), ("breaches", raw.breaches.is_some())];
-    let of_sequential = [
-        ("margin", raw.margin.is_some()),
-        ("floor", raw.floor.is_some()),
-        ("either", raw.either.is_some()),
-        ("harm", raw.harm.is_some()),
-    ];
-    let (settings, other) = match judge {
-        JudgeKind::Sequential => (&of_threshold[..], "threshold"),
-        JudgeKind::Threshold | JudgeKind::MannWhitney => (&of_sequential[..], "sequential"),
-    };
-    for (key, _) in settings.iter().filter(|(_, written)| *written) {
-        problems.add(&[key], format!("only the {other} judge looks at this; leave it out, or set judge = \"{other}\""));
+    for key in raw.settings().written().filter(|key| !judge.keys().contains(key)) {
+        let other =
+            JudgeKind::ALL.iter().find(|other| other.keys().contains(&key)).map_or("another", |kind| kind.name());
+        problems.add(&[key], format!("only the {other} judge uses this; leave it out, or set judge = \"{other}\""));
     }
 }
 
-/// The mann-whitney judge's settings: Kayenta's own, and the limit's bad side.
-pub(super) fn ranks(
-    limit: Limit,
-    metric: &Metric,
-    problems: &mut Problems,
-) -> Option<mann_whitney::MannWhitneySettings> {
-    if matches!(metric.kind, MetricKind::Throughput | MetricKind::Drift | MetricKind::Availability) {
-        let remedy = "the mann-whitney judge compares values of both arms, and this metric has none that could be alike; set judge = \"threshold\"";
-        problems.add(&["judge"], remedy);
-        return None;
-    }
-    let direction = match limit {
-        Limit::Max(_) => mann_whitney::Direction::Increase,
-        Limit::Min(_) => mann_whitney::Direction::Decrease,
-    };
-    Some(mann_whitney::MannWhitneySettings { direction, ..mann_whitney::MannWhitneySettings::default() })
-}
-
-/// There must be a stable with traffic beside what is ranked.
+/// Reports each check with the `mann-whitney` judge, which needs a stable with traffic. `why` is the reason that there is none.
 pub(super) fn refuse_ranks(checks: &[RawCheck], why: &str, problems: &mut Problems) {
     let remedy = format!("{why}, so there is nothing to rank against; set judge = \"threshold\"");
     refuse(checks, "judge", |check| check.judge == Some(JudgeKind::MannWhitney), &remedy, problems);
 }
 
-/// Nor is there anything to drift from, but the past.
+/// Reports each check of a drift from the stable, which needs a stable with traffic. `why` is the reason that there is none.
 pub(super) fn refuse_drift(
     checks: &[RawCheck],
     metrics: &BTreeMap<String, Metric>,
     why: &str,
     problems: &mut Problems,
 ) {
-    let beside = |check: &RawCheck| {
+    let needs_stable = |check: &RawCheck| {
         let metric = metrics.get(&check.metric);
         metric.is_some_and(|metric| metric.kind == MetricKind::Drift && metric.against == Against::Stable)
     };
     let remedy = format!("{why}, so there is nothing to drift from; give the metric against = \"past\"");
-    refuse(checks, "metric", beside, &remedy, problems);
+    refuse(checks, "metric", needs_stable, &remedy, problems);
 }
 
-/// A key that these checks may not have where they are.
+/// Reports `message` at `key` of each check for which `has` is true, because the key is not allowed there.
 pub(super) fn refuse(
     checks: &[RawCheck],
     key: &str,
@@ -162,39 +137,7 @@ pub(super) fn refuse(
     }
 }
 
-/// The sequential judge's settings; its error rates are the policy's, and come later.
-pub(super) fn rule(raw: &RawCheck, limit: Limit, metric: &Metric, problems: &mut Problems) -> Option<SequentialRule> {
-    if !matches!(metric.kind, MetricKind::Ratio | MetricKind::Histogram) {
-        problems.add(
-            &["judge"],
-            "the sequential judge counts requests, good ones and bad ones; for this metric set judge = \"threshold\"",
-        );
-        return None;
-    }
-    if metric.kind == MetricKind::Histogram && matches!(limit, Limit::Min(_)) {
-        problems.add(&["min"], "the sequential judge counts what is above a limit; write `max`");
-        return None;
-    }
-    let margin = raw.margin.unwrap_or_else(defaults::margin);
-    let floor = Unit::Percent
-        .read(&raw.floor.clone().unwrap_or_else(defaults::floor))
-        .map_err(|message| problems.add(&["floor"], message))
-        .ok()?;
-    if margin < 1.0 {
-        problems.add(&["margin"], format!("a margin of {margin} asks for an improvement; it must be at least 1"));
-    }
-    if raw.harm.is_some_and(|harm| !(harm.is_finite() && harm >= 1.0)) {
-        problems.add(&["harm"], "a number of requests that may be bad is needed, at least 1");
-    }
-    let either = raw.either.unwrap_or(false);
-    let rule =
-        SequentialRule { margin, floor, either, harm: raw.harm, alpha: 0.01, checks: 1, of_guard: 0, beta: 0.05 };
-    if let Err(error) = rule.check(allowed(limit, metric.kind, raw.quantile)) {
-        problems.add(&["judge"], format!("the sequential judge has no test for this: {error}"));
-    }
-    Some(rule)
-}
-
+/// Reads a limit in the metric's unit. `None` if it is no number of that unit, which is reported in `problems`.
 pub(super) fn read_limit(raw: &RawLimit, key: &str, metric: &Metric, problems: &mut Problems) -> Option<f64> {
     let read = metric.unit().read(raw);
     if let Err(message) = &read {

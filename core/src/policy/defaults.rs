@@ -32,38 +32,10 @@ pub(super) fn approval_patience() -> Span {
     Span::from_secs(86_400)
 }
 
-pub(super) fn margin() -> f64 {
-    1.25
-}
-
-pub(super) fn floor() -> RawLimit {
-    RawLimit::Text("0.1%".to_owned())
-}
-
 pub(super) fn alpha() -> RawLimit {
     RawLimit::Text("1%".to_owned())
 }
 
 pub(super) fn beta() -> RawLimit {
     RawLimit::Text("5%".to_owned())
-}
-
-pub(super) fn quantile() -> f64 {
-    0.95
-}
-
-pub(super) fn every() -> Span {
-    Span::from_secs(30)
-}
-
-pub(super) fn window() -> Span {
-    Span::from_secs(300)
-}
-
-pub(super) fn breaches() -> u32 {
-    1
-}
-
-pub(super) fn min_requests() -> u64 {
-    100
 }

@@ -3,9 +3,11 @@
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Approval, Cohort, Mode, ModelBinding, OnDraw, Patience, PolicyMatch, Proof, RouteName, Strategy, defaults,
+    Approval, Cohort, Mode, ModelBinding, OnDraw, Patience, PolicyMatch, RouteName, RouterKind, Strategy, defaults,
 };
 use crate::ids::Weight;
+use crate::judge::check::RawCheck;
+use crate::judge::rule::Proof;
 use crate::measure::metric::RawLimit;
 use crate::policy::calendar::RawWindow;
 use crate::time::Span;
@@ -27,8 +29,8 @@ pub struct RawPolicy {
     pub strategy: Strategy,
     /// The component that splits the traffic.
     #[serde(default)]
-    pub traffic: TrafficKind,
-    /// The HTTPRoute to split; `None` for every route that sends traffic to the workload's Service.
+    pub traffic: RouterKind,
+    /// The route to split; `None` for every route that sends traffic to the workload's Service.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub route: Option<RouteName>,
     /// Whether the canary is compared with a fresh baseline of equal size.
@@ -82,17 +84,6 @@ pub struct RawPolicy {
     /// The guard, the analysis after the promotion; `None` if there is none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub guard: Option<RawGuard>,
-}
-
-/// The component that splits the traffic.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum TrafficKind {
-    /// A gateway, by the weights of an HTTPRoute of the Gateway API.
-    #[default]
-    Gateway,
-    /// A Service, by the numbers of the pods behind it.
-    Replicas,
 }
 
 /// An A/B test as it is written in TOML, unchecked.
@@ -150,84 +141,6 @@ pub struct RawStep {
     /// The names of the step's checks; `None` for all checks of the policy.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub checks: Option<Vec<String>>,
-}
-
-/// A check as it is written in TOML, unchecked.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
-pub struct RawCheck {
-    /// The check's name; by default the metric's.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub name: Option<String>,
-    /// The metric's name.
-    pub metric: String,
-    /// The judge; by default `sequential` for a ratio and for a histogram with `max`, and `threshold` for all others.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub judge: Option<JudgeKind>,
-    /// For the sequential judge: the factor by which the canary's share of bad requests may exceed the stable's, at
-    /// least 1; by default 1.25.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub margin: Option<f64>,
-    /// For the sequential judge: the difference by which the canary's share may exceed the stable's; by default 0.1 %.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub floor: Option<RawLimit>,
-    /// For the sequential judge: whether it is enough to keep either the limit or the comparison with the stable; by
-    /// default both must be kept.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub either: Option<bool>,
-    /// For the sequential judge: the number of bad requests in excess of the stable's share that is tolerated in total,
-    /// at least 1; `None` if the excess is not limited.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub harm: Option<f64>,
-    /// The highest allowed value, such as `"5%"`, `"500ms"` or a number. A check has either `max` or `min`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub max: Option<RawLimit>,
-    /// The lowest allowed value.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub min: Option<RawLimit>,
-    /// For a histogram: the quantile that is compared with the limit, between 0 and 1.
-    #[serde(default = "defaults::quantile")]
-    pub quantile: f64,
-    /// For the other judges: the interval between two looks; by default 30 s.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub every: Option<Span>,
-    /// For the other judges: the length of the window that the value is taken from, at least `every`; by default 5 min.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub window: Option<Span>,
-    /// For the other judges: the number of consecutive looks on the wrong side that are a regression, at least 1; by
-    /// default 1.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub breaches: Option<u32>,
-    /// The consequence of a regression; by default `warn` for a drift, and `roll-back` for all others.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub on_regressed: Option<OnRegressed>,
-    /// The number of requests below which the verdict is `insufficient`: in the window, or for the sequential judge
-    /// since the first step.
-    #[serde(default = "defaults::min_requests")]
-    pub min_requests: u64,
-}
-
-/// The kind of a judge.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum JudgeKind {
-    /// Compares the value over the window with the limit, at a number of consecutive looks.
-    Threshold,
-    /// Weighs the evidence against the limit and against the stable after every block.
-    Sequential,
-    /// Kayenta's rule: tests whether the canary's values in the window rank on the bad side of the stable's, at a
-    /// number of consecutive looks.
-    MannWhitney,
-}
-
-/// The consequence of a check's regression.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum OnRegressed {
-    /// The rollout is rolled back.
-    RollBack,
-    /// One warning is sent; the check neither holds nor ends the rollout.
-    Warn,
 }
 
 /// The guard as it is written in TOML, unchecked.

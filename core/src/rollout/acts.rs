@@ -9,7 +9,6 @@ use crate::ids::Weight;
 use crate::input::effect::{Act, ModelAct};
 use crate::input::status::{DeploymentStatus, WorkloadStatus};
 use crate::measure::watch::ArmKey;
-use crate::policy::Traffic;
 
 impl Rollout {
     /// Returns the acts of the present phase, in order.
@@ -156,9 +155,10 @@ impl Rollout {
         let now = status.and_then(|status| status.stable.as_ref()).map(|stable| stable.replicas);
         let stable = f64::from(now.or(self.basis.as_ref().map(|basis| basis.replicas)).unwrap_or(1).max(1));
         let share = self.policy.steps.get(step).map_or(0.0, |step| step.weight.as_share());
-        let size = match self.policy.traffic {
-            Traffic::Gateway { .. } => ceil(stable * share).max(if stable >= 2.0 { 2.0 } else { 1.0 }),
-            Traffic::Replicas => (stable * share / (1.0 - self.copies() * share) + 0.5).floor().max(1.0),
+        let size = if self.policy.traffic.splits_by_weight() {
+            ceil(stable * share).max(if stable >= 2.0 { 2.0 } else { 1.0 })
+        } else {
+            (stable * share / (1.0 - self.copies() * share) + 0.5).floor().max(1.0)
         };
         size as u32
     }
@@ -170,14 +170,12 @@ impl Rollout {
 
     /// Returns the share of the traffic that the split in use can achieve for the present step.
     pub fn achievable(&self) -> Weight {
-        match self.policy.traffic {
-            Traffic::Gateway { .. } => self.asked(),
-            Traffic::Replicas => {
-                let canary = f64::from(self.canary.size);
-                let stable = f64::from(self.basis.as_ref().map_or(1, |basis| basis.replicas.max(1)));
-                Weight::basis_points((canary / (self.copies() * canary + stable) * 10_000.0 + 0.5).floor() as u16)
-            }
+        if self.policy.traffic.splits_by_weight() {
+            return self.asked();
         }
+        let canary = f64::from(self.canary.size);
+        let stable = f64::from(self.basis.as_ref().map_or(1, |basis| basis.replicas.max(1)));
+        Weight::basis_points((canary / (self.copies() * canary + stable) * 10_000.0 + 0.5).floor() as u16)
     }
 }
 

@@ -7,14 +7,15 @@ use serde::{Deserialize, Serialize};
 use super::reason::Reason;
 use crate::ids::Weight;
 use crate::input::status::DeploymentStatus;
-use crate::judge::sequential::{SequentialInput, SequentialQuery, SequentialState};
-use crate::judge::threshold::{CheckState, JudgeInput};
-use crate::judge::verdict::{Evidence, Findings, Verdict};
+use crate::judge::check::{Check, CheckState};
+use crate::judge::evidence::{Evidence, Findings};
+use crate::judge::judges::JudgeState;
+use crate::judge::numbers::Verdict;
+use crate::judge::rule::{Look, Proof};
 use crate::measure::block::Block;
 use crate::measure::calibration::{Calibration, History};
-use crate::measure::metric::MetricKind;
-use crate::measure::window::{Arm, Ring, reading};
-use crate::policy::{Check, Patience, PatienceAction, Policy, Proof, Step};
+use crate::measure::window::{Arm, Measure, Ring, reading};
+use crate::policy::{Patience, PatienceAction, Policy, Step};
 use crate::time::{Span, Timestamp};
 
 /// The fewest requests, in both arms together, at which their shares are judged.
@@ -157,51 +158,47 @@ impl StepAnalysis {
         }
     }
 
-    /// Takes a block in and lets every check look at it. `states` holds the sequential checks' evidence, which carries on
-    /// from step to step; `judged` is the Deployment that is judged, for its availability. A block that began before the
-    /// analysis is left out: some of its requests were split by the earlier weight.
+    /// Takes a block in and lets every check look at it. `states` holds the judges' memories by check; `judged` is the
+    /// Deployment that is judged, for its availability. A block that began before the analysis is left out: some of its requests
+    /// were split by the earlier weight.
     pub fn absorb(
         &mut self,
         mut block: Block,
         rules: &AnalysisRules<'_>,
-        states: &mut BTreeMap<String, SequentialState>,
+        states: &mut BTreeMap<String, JudgeState>,
         judged: Option<&DeploymentStatus>,
         now: Timestamp,
     ) {
         if block.from < self.since {
             return;
         }
-        let (from, at) = (block.from, block.to);
         // These are read once, so the ring doesn't keep them.
         let (processes, pods) = (std::mem::take(&mut block.processes), std::mem::take(&mut block.pods));
         let checks = self.scope.checks(rules.policy);
-        let keep = checks.iter().map(|check| check.window).max().unwrap_or(Span::ZERO);
+        let keep = checks.iter().map(|check| check.judge.window()).max().unwrap_or(Span::ZERO);
         if !self.ring.push(block, keep) {
             return;
         }
-        let proof = self.scope.proof(rules.policy);
-        let planned = rules.policy.planned(self.scope == Scope::Guard);
-        let input = JudgeInput { ring: &self.ring, side: self.scope.judged_arm(), arm: judged, past: None };
-        for (state, check) in self.checks.iter_mut().zip(checks) {
-            state.warns = check.warns;
+        let availability = judged.map(availability);
+        for (check, seen) in checks.iter().zip(&mut self.checks) {
             let Some(metric) = rules.policy.metrics.get(&check.metric) else { continue };
-            let Some(rule) = check.sequential else {
-                let drifts = metric.kind == MetricKind::Drift;
-                let past =
-                    drifts.then(|| rules.history(check)).flatten().and_then(|history| history.distribution.as_ref());
-                state.look(check, metric, JudgeInput { past, ..input }, at);
-                continue;
+            let look = Look {
+                check: &check.name,
+                name: &check.metric,
+                target: check.target(metric),
+                min_requests: check.min_requests,
+                ring: &self.ring,
+                processes: processes.get(&check.metric).map_or(&[][..], Vec::as_slice),
+                pods: pods.get(&check.metric),
+                arm: self.scope.judged_arm(),
+                availability: availability.as_ref(),
+                history: rules.history(check),
+                proof: self.scope.proof(rules.policy),
+                planned: rules.policy.planned(self.scope == Scope::Guard),
             };
-            let query = SequentialQuery { check, rule, metric, side: input.side, proof };
-            let sequential = states.entry(check.name.clone()).or_insert_with(|| {
-                let history = rules.history(check).cloned().unwrap_or_default();
-                SequentialState::new(from, at, planned, history)
-            });
-            let Some(sample) = input.ring.newest().and_then(|block| block.metrics.get(&check.metric)) else { continue };
-            let processes = processes.get(&check.metric).map_or(&[][..], Vec::as_slice);
-            let seen = SequentialInput { sample, processes, pods: pods.get(&check.metric) };
-            let gap = input.ring.gap(&check.metric).cloned().or_else(|| query.gap(sample));
-            state.take(sequential.look(query, seen, at), gap.as_ref());
+            let mut state = states.remove(&check.name);
+            seen.look(check, &mut state, &look);
+            states.extend(state.map(|state| (check.name.clone(), state)));
         }
         self.note_shortfall(now);
     }
@@ -307,6 +304,13 @@ impl StepAnalysis {
     pub fn share_off(&self, asked: Weight) -> Option<(f64, u64)> {
         self.share().filter(|(seen, n)| *n >= SHARE_NEEDS && *seen > 2.0 * asked.as_share())
     }
+}
+
+/// Returns the share of the requested pods that are ready. A Deployment of no pods misses none.
+fn availability(deployment: &DeploymentStatus) -> Measure {
+    let (ready, requested) = (deployment.ready.min(deployment.replicas), deployment.replicas);
+    let value = if requested == 0 { 1.0 } else { f64::from(ready) / f64::from(requested) };
+    Measure { value, hits: Some(u64::from(ready)), n: u64::from(requested), beyond: false }
 }
 
 #[cfg(test)]

@@ -9,11 +9,12 @@ use super::reason::Reason;
 use super::state::{Rollout, RolloutContext, StepOutput};
 use super::timers::Timer;
 use crate::input::status::{DeploymentStatus, WorkloadStatus};
-use crate::judge::reward::{Reward, Score};
-use crate::judge::verdict::Evidence;
+use crate::judge::evidence::Evidence;
+use crate::judge::judges::JudgeState;
 use crate::measure::block::Block;
 use crate::measure::calibration::Calibration;
 use crate::measure::watch::{ArmKey, Watch};
+use crate::rollout::reward::{Reward, Score};
 use crate::time::Timestamp;
 
 impl Rollout {
@@ -44,9 +45,8 @@ impl Rollout {
             }
         };
         if begins {
-            if scope == Scope::Guard {
-                self.measured.evidence.clear();
-            }
+            let carries_over = |state: &JudgeState| scope != Scope::Guard && state.carries_over();
+            self.measured.judges.retain(|_, state| carries_over(state));
             self.measured.analysis = Some(StepAnalysis::new(scope, &self.policy, context.now));
         }
     }
@@ -57,7 +57,7 @@ impl Rollout {
         let measured = &mut self.measured;
         if let Some(analysis) = &mut measured.analysis {
             let rules = AnalysisRules { policy: &self.policy, calibrations: &measured.calibrations };
-            analysis.absorb(block, &rules, &mut measured.evidence, judged.as_ref(), context.now);
+            analysis.absorb(block, &rules, &mut measured.judges, judged.as_ref(), context.now);
         }
     }
 

@@ -8,7 +8,7 @@ use super::reason::Reason;
 use super::state::{Rollout, RolloutContext, StepOutput};
 use crate::input::command::{Author, Verb};
 use crate::input::event::Request;
-use crate::judge::verdict::Verdict;
+use crate::judge::numbers::Verdict;
 use crate::policy::ApprovalPoint;
 
 impl Rollout {
@@ -28,7 +28,7 @@ impl Rollout {
             Verb::Promote { full } => self.promote(*full, author, context, out),
             Verb::Pause => self.pause(author),
             Verb::Resume => self.resume(author, context, out),
-            Verb::Approve { gate } => self.approve(gate.as_deref(), author, context, out),
+            Verb::Approve { approval } => self.approve(approval.as_deref(), author, context, out),
             Verb::Retry => Err(self.busy("a retry is for what has ended; abort this one first, or wait")),
             Verb::Freeze { .. } | Verb::Unfreeze => Err(self.busy("a freeze is not told to a rollout")),
         }
@@ -94,7 +94,7 @@ impl Rollout {
                 Remedy::Approve(_) if matches!(hold.cause, HoldCause::Suite { .. }) => {
                     return Err(format!("{reason}; `approve` with the suite's name goes on without it"));
                 }
-                Remedy::Approve(_) => return Err(format!("{reason}; `approve` opens it")),
+                Remedy::Approve(_) => return Err(format!("{reason}; `approve` gives it")),
                 Remedy::AwaitWindow => return Err(format!("{reason}; `promote` goes on all the same")),
                 Remedy::Rebase => {
                     let fired = Fired::ending(Trigger::Rebased, EndCause::Rebased, Reason::Rebased { author });
@@ -134,22 +134,29 @@ impl Rollout {
         out: &mut StepOutput,
     ) -> Result<(), String> {
         if !self.phase().is_before_promotion() {
-            return Err(self.busy("its gates are behind it"));
+            return Err(self.busy("approvals count only before the promotion"));
         }
-        let awaited = self.current.hold.as_ref().and_then(|hold| match hold.cause.remedy() {
-            Remedy::Approve(name) => Some(name),
-            _ => None,
-        });
+        let awaited = self
+            .current
+            .hold
+            .as_ref()
+            .and_then(|hold| if let Remedy::Approve(name) = hold.cause.remedy() { Some(name) } else { None });
         let approvals = self.missing_approvals().map(|approval| approval.name.as_str());
         let missing: Vec<&str> = approvals.chain(self.unproven(context).map(String::as_str)).collect();
         let approval = match (name.or(awaited), missing.as_slice()) {
-            (_, []) => return Err(format!("no gate of {} is closed", self.id)),
+            (_, []) => return Err(format!("no approval of {} is missing", self.id)),
             (Some(name), missing) if missing.contains(&name) => name.to_owned(),
             (Some(name), missing) => {
-                return Err(format!("{} has no closed gate {name:?}; it has {}", self.id, missing.join(", ")));
+                return Err(format!(
+                    "no approval {name:?} of {} is missing; name one of {}",
+                    self.id,
+                    missing.join(", ")
+                ));
             }
             (None, [one]) => (*one).to_owned(),
-            (None, many) => return Err(format!("{} has several gates; name one of {}", self.id, many.join(", "))),
+            (None, many) => {
+                return Err(format!("several approvals of {} are missing; name one of {}", self.id, many.join(", ")));
+            }
         };
         self.orders.approved.push(approval.clone());
         let reason = Reason::Approved { author, approval };
@@ -200,7 +207,7 @@ impl Rollout {
             let now = approval.before == ApprovalPoint::Traffic;
             trigger == Trigger::LastStepPassed || (now && self.phase() == Phase::Preparing)
         });
-        skips.extend(approvals.map(|approval| format!("gate {}", approval.name)));
+        skips.extend(approvals.map(|approval| format!("approval {}", approval.name)));
         if self.phase() == Phase::Preparing {
             skips.extend(self.unproven(context).map(|suite| format!("suite {suite}")));
         }

@@ -10,7 +10,6 @@ use super::reason::Reason;
 use super::state::{Rollout, RolloutContext};
 use crate::ids::{TemplateHash, Weight};
 use crate::input::status::{DeploymentStatus, WorkloadStatus};
-use crate::policy::Traffic;
 
 /// The number of external changes to the rollout's own objects that are reverted.
 const MAX_REVERTS: u32 = 2;
@@ -113,7 +112,7 @@ impl Rollout {
             let by = baseline.and_then(|baseline| baseline.replicas_by.clone());
             return Some(ExternalChange { object: "the fresh baseline", by });
         }
-        let by_weight = self.policy.traffic != Traffic::Replicas && self.current.settled;
+        let by_weight = self.policy.traffic.splits_by_weight() && self.current.settled;
         let share = status.route.map(|route| route.weight);
         (by_weight && share != Some(self.asked()))
             .then(|| ExternalChange { object: "the canary's share of the route", by: status.route_by.clone() })

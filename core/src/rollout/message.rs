@@ -20,7 +20,7 @@ pub fn about(decision: &Decision, rollout: &Rollout) -> Vec<Act> {
     acts.extend(event_note(decision, rollout));
     let first_hold = decision.kind == DecisionKind::Hold
         && rollout.history.iter().filter(|entry| entry.kind == DecisionKind::Hold).count() == 1;
-    // Each hold that only a person can end is notified, not only the first one.
+    // Each missing approval or suite is reported, even if the rollout was held before.
     let hold = rollout.current.hold.as_ref().filter(|_| decision.kind == DecisionKind::Hold);
     let needs_a_person = hold.is_some_and(|hold| hold.cause.needs_a_person());
     if first_hold || needs_a_person {
@@ -102,7 +102,7 @@ fn warning_message(decision: &Decision, rollout: &Rollout) -> Message {
 fn answer_command(rollout: &Rollout) -> String {
     let workload = &rollout.workload;
     match rollout.current.hold.as_ref().map(|hold| hold.cause.remedy()) {
-        Some(Remedy::Approve(name)) => format!("bellwether emit approve --workload {workload} --gate {name}"),
+        Some(Remedy::Approve(name)) => format!("bellwether emit approve --workload {workload} --approval {name}"),
         Some(Remedy::Resume | Remedy::Rebase) => format!("bellwether emit resume --workload {workload}"),
         Some(Remedy::PromoteFull) => format!("bellwether emit promote --full --workload {workload}"),
         Some(Remedy::Unfreeze(scope)) => format!("bellwether emit unfreeze --scope {scope}"),

@@ -3,8 +3,7 @@
 use super::phase::Phase;
 use super::state::Rollout;
 use crate::ids::Weight;
-use crate::input::status::{DeploymentStatus, WorkloadStatus};
-use crate::policy::Traffic;
+use crate::input::status::{DeploymentStatus, RouteStatus, WorkloadStatus};
 
 impl Rollout {
     /// Returns the Deployment that is judged: the canary's, or under guard the stable one.
@@ -39,12 +38,8 @@ impl Rollout {
     /// wait for.
     pub(super) fn canary_is_empty(&self, status: Option<&WorkloadStatus>) -> bool {
         let route = status.and_then(|status| status.route);
-        match self.policy.traffic {
-            Traffic::Replicas => true,
-            Traffic::Gateway { .. } => {
-                !self.canary.exists || route.is_none_or(|route| route.accepted && route.weight == Weight::ZERO)
-            }
-        }
+        let is_zero = |route: RouteStatus| route.accepted && route.weight == Weight::ZERO;
+        !self.policy.traffic.splits_by_weight() || !self.canary.exists || route.is_none_or(is_zero)
     }
 
     /// Whether the step's share was accepted as it was asked for.
@@ -52,12 +47,10 @@ impl Rollout {
         if self.observes() {
             return true;
         }
-        match self.policy.traffic {
-            Traffic::Replicas => self.canary_available(status),
-            Traffic::Gateway { .. } => {
-                let route = status.and_then(|status| status.route);
-                route.is_some_and(|route| route.accepted && route.weight == self.asked())
-            }
+        if !self.policy.traffic.splits_by_weight() {
+            return self.canary_available(status);
         }
+        let route = status.and_then(|status| status.route);
+        route.is_some_and(|route| route.accepted && route.weight == self.asked())
     }
 }

@@ -9,9 +9,9 @@ use crate::ids::{EventId, Images, RolloutId, Weight, Workload};
 use crate::input::command::Author;
 use crate::input::report::SuiteReport;
 use crate::input::status::{PodProblem, PreflightIssue};
-use crate::judge::reward::Score;
-use crate::judge::verdict::{Evidence, Findings};
+use crate::judge::evidence::{Evidence, Findings};
 use crate::policy::OnDraw;
+use crate::rollout::reward::Score;
 use crate::time::{Span, Timestamp};
 
 mod sentence;

@@ -16,10 +16,10 @@ use crate::input::effect::{Act, Effect};
 use crate::input::event::Request;
 use crate::input::report::SuiteReport;
 use crate::input::status::WorkloadStatus;
-use crate::judge::reward::Reward;
-use crate::judge::sequential::SequentialState;
+use crate::judge::judges::JudgeState;
 use crate::measure::calibration::Calibration;
 use crate::policy::{Mode, Policy};
+use crate::rollout::reward::Reward;
 use crate::time::Timestamp;
 
 /// The task of a rollout.
@@ -131,9 +131,9 @@ pub struct CanaryState {
 pub struct Measurements {
     /// The analysis of the present step or of the guard.
     pub analysis: Option<StepAnalysis>,
-    /// The sequential checks' evidence, by check: of all steps so far, or of the guard.
+    /// The judges' memories, by check: of all steps so far where a judge carries its memory over, or of the guard.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub evidence: BTreeMap<String, SequentialState>,
+    pub judges: BTreeMap<String, JudgeState>,
     /// The rewards of its A/B test.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reward: Option<Reward>,

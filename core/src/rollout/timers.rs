@@ -3,7 +3,6 @@
 
 use super::phase::{Phase, PhaseLimit};
 use super::state::Rollout;
-use crate::policy::Traffic;
 use crate::time::{Span, Timestamp};
 
 /// A time that a rollout may wait for.
@@ -128,7 +127,6 @@ impl Rollout {
     fn drained(&self) -> Option<Timestamp> {
         let removes = matches!(self.phase(), Phase::Cleaning | Phase::Removing);
         let waits = removes && self.canary.exists && !self.observes();
-        let split = matches!(self.policy.traffic, Traffic::Gateway { .. });
-        (waits && split).then(|| self.policy.drain.after(self.current.since))
+        (waits && self.policy.traffic.splits_by_weight()).then(|| self.policy.drain.after(self.current.since))
     }
 }

@@ -8,8 +8,8 @@ use super::state::{Rollout, RolloutContext};
 use super::timers::Timer;
 use crate::input::report::SuiteResult;
 use crate::input::status::WorkloadStatus;
-use crate::judge::reward::Leader;
 use crate::policy::{OnDraw, PatienceAction};
+use crate::rollout::reward::Leader;
 use crate::time::{Span, Timestamp};
 
 impl Rollout {

@@ -1,25 +1,28 @@
-//! Bounds by resampling, for what has no distribution that could be written down: tokens for each success, or a ratio.
+//! Confidence bounds by resampling, for statistics without a known distribution, such as a ratio or tokens per success.
 //!
-//! What is drawn again is a whole case with all of its repeats and both of its arms, because only cases do not depend on
-//! each other. The bounds are Efron's BCa (1987): the percentiles, moved by how far the median of the resamples is off and by
-//! how the statistic's spread changes with its size (from leaving out one case after the other). It is right in the limit of
-//! many cases, not at every `n`: where an exact bound exists, that one is used. The seed is the caller's to record.
+//! Whole cases are resampled, each with all of its repeats and both of its arms, because only cases are independent.
+//! The bounds are Efron's BCa (1987): percentiles of the resamples, corrected for the bias of their median and for the
+//! change of the statistic's spread with its size (estimated by leaving out one case at a time). They are asymptotic,
+//! not exact at every `n`; use an exact bound where one exists. The caller chooses and records the seed.
 
 use super::special::{ln_normal_cdf, normal_quantile};
 use crate::dice::Random;
 
-/// What resampling has shown.
+/// The result of resampling: the estimate, and the distribution from which bounds are read.
 #[derive(Debug, Clone)]
 pub struct Resampled {
-    /// The statistic of the cases as they were.
+    /// The statistic of the original cases.
     pub estimate: f64,
     sorted: Vec<f64>,
     bias: f64,
     acceleration: f64,
 }
 
-/// Resamples `cases` of them `times` times. `statistic` is told which cases to take, some more than once; it may answer ∞,
-/// and must not answer NaN.
+/// Resamples a statistic of `cases` cases (Efron 1987).
+///
+/// `cases` is the number of cases, `times` the number of resamples, and `seed` determines the draws. `statistic`
+/// receives indices of cases, from 0 to `cases - 1`, some of them repeatedly; its result may be infinite but not NaN.
+/// Returns `None` for fewer than two cases or no resamples.
 pub fn resample(cases: usize, times: usize, seed: u64, statistic: impl Fn(&[usize]) -> f64) -> Option<Resampled> {
     if cases < 2 || times == 0 {
         return None;
@@ -37,17 +40,17 @@ pub fn resample(cases: usize, times: usize, seed: u64, statistic: impl Fn(&[usiz
     sorted.sort_by(f64::total_cmp);
     let (below, same) = (sorted.partition_point(|x| *x < estimate), sorted.partition_point(|x| *x <= estimate));
     let share = 0.5 * (below + same) as f64 / times as f64;
-    // A median that no resample is beyond has no finite correction.
+    // If no resample lies beyond the estimate, the correction would be infinite.
     let bias = normal_quantile(share.clamp(0.5 / times as f64, 1.0 - 0.5 / times as f64));
     Some(Resampled { estimate, sorted, bias, acceleration: acceleration(&all, statistic) })
 }
 
-/// The sixth part of the skewness of the statistic without one case.
+/// Returns a sixth of the skewness of the statistic over the samples that leave out one case.
 fn acceleration(all: &[usize], statistic: impl Fn(&[usize]) -> f64) -> f64 {
     let mut rest = all.to_vec();
     rest.pop();
     let mut without: Vec<f64> = Vec::with_capacity(all.len());
-    // Without the last one; then the one that was left out comes back in the place of the one before.
+    // Leave out the last case first; each step then replaces a case by its successor, which leaves out the case before.
     without.push(statistic(&rest));
     for at in (0..rest.len()).rev() {
         rest[at] += 1;
@@ -65,24 +68,27 @@ fn acceleration(all: &[usize], statistic: impl Fn(&[usize]) -> f64) -> f64 {
 }
 
 impl Resampled {
-    /// The statistic is at most this, with an error of about `tail`.
+    /// Returns an upper confidence bound for the statistic, in its own unit. `tail` is the approximate error
+    /// probability, above 0 and below 1.
     pub fn upper(&self, tail: f64) -> f64 {
-        self.at(1.0 - tail)
+        self.bound(1.0 - tail)
     }
 
-    /// The statistic is at least this, likewise.
+    /// Returns a lower confidence bound for the statistic, in its own unit. `tail` is the approximate error
+    /// probability, above 0 and below 1.
     pub fn lower(&self, tail: f64) -> f64 {
-        self.at(tail)
+        self.bound(tail)
     }
 
-    fn at(&self, level: f64) -> f64 {
+    fn bound(&self, level: f64) -> f64 {
         let z = self.bias + normal_quantile(level);
         let corrected = self.bias + z / (1.0 - self.acceleration * z);
         quantile(&self.sorted, libm::exp(ln_normal_cdf(corrected)))
     }
 }
 
-/// The quantile of sorted values, linear between them; ∞ beside ∞ stays ∞.
+/// Returns the quantile of sorted values by linear interpolation. Between two infinities the result is infinite, not
+/// NaN.
 fn quantile(sorted: &[f64], level: f64) -> f64 {
     let at = level.clamp(0.0, 1.0) * (sorted.len() - 1) as f64;
     let (low, high) = (sorted[at as usize], sorted[(at as usize + 1).min(sorted.len() - 1)]);

@@ -1,40 +1,44 @@
-//! What can be said of a share, to people: an interval that is right at every look.
+//! Confidence intervals for a share, for display: a sequence that holds at every look, and intervals for one look.
 //!
-//! A confidence sequence: the shares that a beta-binomial mixture test has not refuted (Howard, Ramdas, McAuliffe and
-//! Sekhon 2021, Ann. Stat. 49, Proposition 7). Each candidate `p` is tested by a prior that is centred at `p` and as heavy
-//! as makes the interval narrowest after a number of requests that is named in advance. Nothing is decided by it: the
-//! judges have tests of their own.
+//! The confidence sequence has the shares that a beta-binomial mixture test has not refuted (Howard, Ramdas, McAuliffe
+//! and Sekhon 2021, Ann. Stat. 49, Proposition 7). Each candidate `p` is tested with a prior that is centred at `p`,
+//! and whose weight makes the interval narrowest after a number of requests that is fixed in advance. It is for display
+//! only: the judges use their own tests.
 
 use super::special::{beta_tails, ln_beta_against, normal_quantile};
 use super::tally::Worth;
 
-/// The level that the prior's weight is tuned for. It moves the width by a hair, never the validity.
+/// The level that the prior's weight is tuned for. It slightly affects the width of the interval and never its
+/// validity.
 const TUNED_LEVEL: f64 = 0.05;
 
-/// The shares that are not refuted.
+/// A confidence interval for a share.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Interval {
-    /// At least this.
+    /// The lower end, from 0 to 1.
     pub lower: f64,
-    /// At most this.
+    /// The upper end, from 0 to 1.
     pub upper: f64,
 }
 
-/// The variance of the normal mixture that is narrowest at intrinsic time `v` and level `alpha` (Howard et al. 2021, §3.5,
-/// by the expansion of Lambert's W).
+/// Returns the variance of the normal mixture whose boundary is narrowest at intrinsic time `v`, above 0, and level
+/// `alpha`, above 0 and below 1 (Howard et al. 2021, §3.5, by the expansion of Lambert's W).
 pub fn normal_mixture_rho(v: f64, alpha: f64) -> f64 {
     let spent = -2.0 * libm::log(alpha);
     v / (spent + libm::log1p(spent))
 }
 
-/// The interval for a share at level `1 - alpha`, narrowest after about `tuned_for` requests. `alpha` lies between 0 and 1;
-/// without counts the interval is all of 0 to 1.
+/// Returns a confidence interval for a share that holds at all looks together, with probability `1 - alpha` (Howard et
+/// al. 2021, Proposition 7).
+///
+/// `counts` has all requests so far, `alpha` is the error probability, above 0 and below 1, and `tuned_for` is the
+/// number of requests after which the interval is narrowest. Without counts the interval is 0 to 1.
 pub fn share(counts: Worth, alpha: f64, tuned_for: f64) -> Interval {
     let (hits, misses, n) = (counts.hits(), counts.misses(), counts.n());
     if n == 0.0 {
         return Interval { lower: 0.0, upper: 1.0 };
     }
-    // The prior's weight in requests. A share that is not tuned for at all still has a prior.
+    // The prior's weight in requests, at least a thousandth so that there is a prior for any `tuned_for`.
     let weight = (normal_mixture_rho(tuned_for, TUNED_LEVEL) - 1.0).max(1e-3);
     let refuted = |p: f64| {
         let (a, b) = (weight * p, weight * (1.0 - p));
@@ -48,8 +52,11 @@ pub fn share(counts: Worth, alpha: f64, tuned_for: f64) -> Interval {
     }
 }
 
-/// The part of all that may be like `count` of `runs`: the share at which so few, or fewer, would be seen with a probability of
-/// `tail` (Clopper and Pearson 1934; one look, and runs that do not depend on each other). Without runs it is 1.
+/// Returns a one-sided upper confidence bound for a share, given `count` of `runs` independent runs and one look: the
+/// share at which `count` or fewer would be observed with probability `tail` (Clopper and Pearson 1934).
+///
+/// `tail` is the error probability, above 0 and below 1. Returns 1 if `count` is at least `runs`, in particular without
+/// runs.
 pub fn upper_part(count: usize, runs: usize, tail: f64) -> f64 {
     if count >= runs {
         return 1.0;
@@ -63,12 +70,19 @@ pub fn upper_part(count: usize, runs: usize, tail: f64) -> f64 {
     high
 }
 
-/// The part of all that is at least like them, likewise. Without any it is 0.
+/// Returns a one-sided lower confidence bound for a share, given `count` of `runs` independent runs and one look
+/// (Clopper and Pearson 1934).
+///
+/// `tail` is the error probability, above 0 and below 1. Returns 0 if `count` is 0, in particular without runs, and 1
+/// if `count` exceeds `runs`.
 pub fn lower_part(count: usize, runs: usize, tail: f64) -> f64 {
     if count > runs { 1.0 } else { 1.0 - upper_part(runs - count, runs, tail) }
 }
 
-/// Wilson's interval (1927) with an error of `tail` on each side: for people, where an exact one would look too wide.
+/// Returns Wilson's interval (1927) for a share, given `count` of `runs` independent runs and one look. It is
+/// approximate and narrower than the exact interval; use it for display.
+///
+/// `tail` is the error probability on each side, above 0 and below 1. Without runs the interval is 0 to 1.
 pub fn wilson(count: usize, runs: usize, tail: f64) -> Interval {
     if runs == 0 {
         return Interval { lower: 0.0, upper: 1.0 };
@@ -81,8 +95,8 @@ pub fn wilson(count: usize, runs: usize, tail: f64) -> Interval {
     Interval { lower: ((middle - half) / scale).max(0.0), upper: ((middle + half) / scale).min(1.0) }
 }
 
-/// Between `outer`, an end of the unit interval, and `inner`, which is not refuted: where refuting ends. If not even the
-/// outermost share is refuted, that end.
+/// Returns the boundary between the refuted shares near `outer`, an end of the unit interval, and `inner`, which is not
+/// refuted; returns `outer` if even the outermost share is not refuted.
 fn edge(outer: f64, inner: f64, refuted: impl Fn(f64) -> bool) -> f64 {
     let outermost = outer + (inner - outer) * 1e-12;
     if !refuted(outermost) {
@@ -105,7 +119,7 @@ mod tests {
     use crate::stats::tally::Tally;
 
     #[test]
-    fn the_interval_holds_what_was_seen_and_narrows() {
+    fn the_interval_contains_the_observed_share_and_narrows() {
         let mut width = 1.1;
         for n in [0u64, 10, 100, 1000, 10_000, 1_000_000] {
             let interval = share(Worth::from(Tally::of(n / 5, n).unwrap()), 0.05, 1000.0);
@@ -117,7 +131,7 @@ mod tests {
 
     /// By hand: of 299 runs without one, `0.99^299 = 5 %`; the exact bounds of 1 in 10 and 5 in 100 are in every table.
     #[test]
-    fn the_upper_part_is_that_of_clopper_and_pearson() {
+    fn the_upper_bound_is_clopper_and_pearsons() {
         for (count, runs, expected) in [(0, 299, 0.01), (1, 10, 0.394), (5, 100, 0.1023), (7, 7, 1.0), (0, 0, 1.0)] {
             let upper = upper_part(count, runs, 0.05);
             assert!((upper - expected).abs() < 2e-4, "{count} of {runs}: {upper}");
@@ -125,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn none_and_all_have_one_open_end() {
+    fn counts_of_none_and_of_all_reach_the_end_of_the_interval() {
         let none = share(Worth::from(Tally::of(0, 100).unwrap()), 0.05, 100.0);
         let all = share(Worth::from(Tally::of(100, 100).unwrap()), 0.05, 100.0);
         assert_eq!(none.lower, 0.0);

@@ -1,39 +1,41 @@
-//! How errors cluster: the overdispersion φ, learnt from the stable pods.
+//! The dispersion φ of clustered errors, learnt from the stable pods.
 //!
-//! Within one block the stable pods run the same version under the same weather, so their errors should divide like
-//! their requests. How much more they scatter than that is Pearson's statistic over its degrees of freedom (McCullagh and
-//! Nelder 1989, §4.5):
+//! Within one block the stable pods run the same version under the same conditions, so their errors should be
+//! distributed like their requests. The factor by which they scatter more is Pearson's statistic over its degrees of
+//! freedom (McCullagh and Nelder 1989, §4.5):
 //!
 //! ```text
 //! φ = Σ_t Σ_i (x_ti - E_ti)² / E_ti  /  Σ_{t: X_t > 0} (P_t - 1),        E_ti = X_t n_ti / N_t
 //! ```
 //!
-//! If errors come `c` at a time and each cluster hits one pod, its expectation is `c`. What all pods share (an incident of
-//! a dependency, the hour of the day) is in `X_t` and does not count, and it need not: the tests compare arms within a
-//! block and are blind to it as well.
+//! Here `x_ti` and `n_ti` are the errors and requests of pod `i` in block `t`, `X_t` and `N_t` their sums over the
+//! `P_t` pods with requests. If errors come `c` at a time and each cluster hits one pod, the expectation of φ is `c`.
+//! Conditions that all pods share (an incident of a dependency, the hour of the day) change `X_t` and don't affect φ.
+//! They don't affect the tests either, which compare arms within a block.
 //!
-//! φ is used for a block before that block is taken in here, so that it never depends on what it divides.
+//! The φ for a block must be read before that block is absorbed here, so that φ never depends on the counts that it
+//! divides.
 
 use serde::{Deserialize, Serialize};
 
 use super::tally::{Phi, Tally};
 
-/// With fewer degrees of freedom φ is not called known. Thirty make its relative error about a quarter when errors are
+/// Degrees of freedom from which φ is called calibrated. With 30 its relative error is about a quarter if errors are
 /// independent.
 const LEAST_FREEDOM: f64 = 30.0;
 
-/// What the stable pods have shown so far.
+/// The sums from which φ is estimated, over all blocks of the stable pods so far.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
 pub struct Dispersion {
-    /// Pearson's statistic, summed.
+    /// The sum of Pearson's statistics over the blocks.
     squares: f64,
-    /// Its degrees of freedom.
+    /// The sum of their degrees of freedom.
     freedom: f64,
 }
 
 impl Dispersion {
-    /// Takes in one block of the stable's, pod by pod. Pods without requests don't count; with fewer than two pods, or
-    /// without an error, the block says nothing.
+    /// Adds one block of the stable arm, with one tally of errors per pod. Pods without requests are left out; a block
+    /// with fewer than two pods or without an error is ignored.
     pub fn absorb(&mut self, pods: &[Tally]) {
         let seen = pods.iter().filter(|pod| pod.n() > 0.0);
         let (count, hits, n) = seen
@@ -50,13 +52,14 @@ impl Dispersion {
         self.freedom += f64::from(count - 1);
     }
 
-    /// Pearson's statistic over its degrees of freedom, not yet bounded below; `None`: nothing was seen.
+    /// Returns Pearson's statistic over its degrees of freedom, which may be below 1; `None` before the first usable
+    /// block.
     pub fn raw(&self) -> Option<f64> {
         (self.freedom > 0.0).then(|| self.squares / self.freedom)
     }
 
-    /// The φ for the next block. Until enough has been seen to know it, it is at least [`Phi::ASSUMED`] and not called
-    /// calibrated.
+    /// Returns the φ for the next block, at least 1. Below 30 degrees of freedom it is at least [`Phi::ASSUMED`] and
+    /// not marked as calibrated.
     pub fn phi(&self) -> Phi {
         match self.raw() {
             Some(raw) if self.freedom >= LEAST_FREEDOM => Phi::learned(raw),
@@ -75,7 +78,7 @@ mod tests {
     }
 
     #[test]
-    fn one_pod_tells_nothing() {
+    fn blocks_with_one_pod_are_ignored() {
         let mut dispersion = Dispersion::default();
         for _ in 0..1000 {
             dispersion.absorb(&pods(&[(9, 100)]));
@@ -85,7 +88,7 @@ mod tests {
     }
 
     #[test]
-    fn clusters_of_five_on_one_pod_at_a_time_are_seen_as_five() {
+    fn clusters_of_five_on_one_pod_at_a_time_give_a_phi_of_five() {
         let mut dispersion = Dispersion::default();
         for block in 0..400usize {
             let mut counts = [(0, 100); 4];
@@ -97,7 +100,7 @@ mod tests {
     }
 
     #[test]
-    fn a_little_is_not_enough_to_be_called_calibrated() {
+    fn phi_from_few_blocks_is_not_called_calibrated() {
         let mut dispersion = Dispersion::default();
         dispersion.absorb(&pods(&[(1, 100), (1, 100)]));
         assert_eq!(dispersion.phi(), Phi::ASSUMED);

@@ -1,36 +1,43 @@
-//! How far two distributions are apart: the distances that drift of model outputs is usually spoken of in.
+//! Distances between two distributions, as they are used to describe the drift of model outputs.
 //!
-//! They are descriptions, not decisions. All of them are above zero without any drift, by about `(bins - 1)(1/n + 1/m)` for
-//! [`population_stability`]: with ten bins and a hundred rows each that is 0.18, above the usual alarm at 0.1. A decision
-//! with an error rate comes from [`super::shape`]. Names, thresholds and the filling of empty bins follow Evidently's
-//! documented tests, so that a number means what its readers expect.
+//! They are descriptions, not decisions. All of them are above zero without any drift, by about `(bins - 1)(1/n + 1/m)`
+//! for [`population_stability`]: with ten bins and a hundred rows each that is 0.18, above the usual alarm at 0.1. Use
+//! [`super::shape`] for a decision with an error rate. Names, thresholds and the filling of empty bins follow
+//! Evidently's documented tests, so that the numbers are comparable with Evidently's.
 
 use super::special::chi_square_sf;
 
-/// Above this many pairs the exact Kolmogorov-Smirnov probability is left to its limit.
+/// The largest number of pairs for which the exact Kolmogorov-Smirnov probability is computed instead of its limit.
 const MOST_PAIRS: usize = 4_000_000;
 
-/// Where a bin is empty, logarithms of it are not taken: 0.0001, or a millionth of the smallest share if that is smaller.
+/// Replaces empty shares, whose logarithm is infinite, by 0.0001; or by a millionth of the smallest positive share if
+/// that share is at most 0.0001.
 fn filled(shares: &[f64]) -> Vec<f64> {
     let least = shares.iter().copied().filter(|share| *share > 0.0).fold(f64::INFINITY, f64::min);
     let filling = if least <= 1e-4 { least / 1e6 } else { 1e-4 };
     shares.iter().map(|share| if *share > 0.0 { *share } else { filling }).collect()
 }
 
-/// The population stability index, `Σ (r - c) ln(r/c)`, of shares in the same bins. 0.1 is usually called a small shift,
-/// 0.25 a large one.
+/// Returns the population stability index `Σ (r - c) ln(r/c)`, at least 0. By convention 0.1 is a small shift and 0.25
+/// a large one.
+///
+/// `reference` and `current` are shares in the same bins, each from 0 to 1; empty bins are filled.
 pub fn population_stability(reference: &[f64], current: &[f64]) -> f64 {
     let pairs = filled(reference).into_iter().zip(filled(current));
     pairs.map(|(r, c)| (r - c) * libm::log(r / c)).sum()
 }
 
-/// The Kullback-Leibler divergence of `current` from `reference` in nats, of filled bins.
+/// Returns the Kullback-Leibler divergence `Σ r ln(r/c)` of `current` from `reference`, in nats.
+///
+/// Both are shares in the same bins, each from 0 to 1; empty bins are filled.
 pub fn kullback_leibler(reference: &[f64], current: &[f64]) -> f64 {
     filled(reference).into_iter().zip(filled(current)).map(|(r, c)| r * libm::log(r / c)).sum()
 }
 
-/// The Jensen-Shannon *distance* in nats: the root of the divergence, between 0 and `√ln 2`. Shares are brought to a sum of
-/// one; empty bins need no filling.
+/// Returns the Jensen-Shannon *distance*, the square root of the divergence in nats, between 0 and `√ln 2`.
+///
+/// `reference` and `current` are shares or counts in the same bins, which are scaled to a sum of one; empty bins are
+/// not filled. Returns 0 if all bins of either are empty.
 pub fn jensen_shannon(reference: &[f64], current: &[f64]) -> f64 {
     let (of_r, of_c): (f64, f64) = (reference.iter().sum(), current.iter().sum());
     if !(of_r > 0.0 && of_c > 0.0) {
@@ -42,28 +49,32 @@ pub fn jensen_shannon(reference: &[f64], current: &[f64]) -> f64 {
     (0.5 * divergence).max(0.0).sqrt()
 }
 
-/// The Hellinger distance, between 0 and 1.
+/// Returns the Hellinger distance, between 0 and 1. `reference` and `current` are shares in the same bins, each from 0
+/// to 1.
 pub fn hellinger(reference: &[f64], current: &[f64]) -> f64 {
     let squares = reference.iter().zip(current).map(|(r, c)| r.max(0.0).sqrt() - c.max(0.0).sqrt());
     (0.5 * squares.map(|d| d * d).sum::<f64>()).sqrt()
 }
 
-/// The total variation distance, between 0 and 1.
+/// Returns the total variation distance, between 0 and 1. `reference` and `current` are shares in the same bins, each
+/// from 0 to 1.
 pub fn total_variation(reference: &[f64], current: &[f64]) -> f64 {
     0.5 * reference.iter().zip(current).map(|(r, c)| (r - c).abs()).sum::<f64>()
 }
 
-/// A statistic and how probable it, or more, is without a drift. The probability is for *one* look.
+/// The result of a significance test for *one* look.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Test {
-    /// The statistic.
+    /// The test's statistic.
     pub statistic: f64,
-    /// Between 0 and 1.
+    /// The p-value: the probability of this statistic or a larger one without a drift, from 0 to 1.
     pub p: f64,
 }
 
-/// Pearson's chi-square test of two rows of counts in the same categories. `None`: fewer than two categories were seen, or
-/// a row is empty.
+/// Performs Pearson's chi-square test of homogeneity.
+///
+/// `reference` and `current` are counts in the same categories, at least 0; categories that are empty in both are left
+/// out. Returns `None` if fewer than two categories are left or one of the rows is empty.
 pub fn chi_square(reference: &[f64], current: &[f64]) -> Option<Test> {
     let (of_r, of_c): (f64, f64) = (reference.iter().sum(), current.iter().sum());
     let columns: Vec<(f64, f64)> =
@@ -86,24 +97,28 @@ fn sorted(sample: &[f64]) -> Vec<f64> {
     sorted
 }
 
-/// At each distinct value of either sample: the value, and how many of each are not above it.
+/// Returns each distinct value of the two samples with the number of reference and of current values that are not above
+/// it.
 fn steps(reference: &[f64], current: &[f64]) -> Vec<(f64, usize, usize)> {
     let (reference, current) = (sorted(reference), sorted(current));
     let mut values: Vec<f64> = reference.iter().chain(&current).copied().collect();
     values.sort_by(f64::total_cmp);
     values.dedup();
-    let upto = |sample: &[f64], value: f64| sample.partition_point(|other| *other <= value);
-    values.into_iter().map(|value| (value, upto(&reference, value), upto(&current, value))).collect()
+    let up_to = |sample: &[f64], value: f64| sample.partition_point(|other| *other <= value);
+    values.into_iter().map(|value| (value, up_to(&reference, value), up_to(&current, value))).collect()
 }
 
-/// The Kolmogorov-Smirnov test of two samples; values that are not finite are left out. `None`: a sample is empty.
+/// Performs the two-sample Kolmogorov-Smirnov test. The p-value is exact up to four million pairs of values, and the
+/// limit for large samples beyond.
+///
+/// Values that are not finite are left out. Returns `None` if a sample is then empty.
 pub fn kolmogorov_smirnov(reference: &[f64], current: &[f64]) -> Option<Test> {
     let steps = steps(reference, current);
     let (_, n, m) = *steps.last()?;
     if n == 0 || m == 0 {
         return None;
     }
-    // In units of 1/(n m), where it is a whole number.
+    // The largest gap between the distribution functions, as a whole number of 1/(n m).
     let gap = steps.iter().map(|(_, r, c)| (r * m).abs_diff(c * n)).max()?;
     let statistic = gap as f64 / (n * m) as f64;
     let p =
@@ -111,8 +126,11 @@ pub fn kolmogorov_smirnov(reference: &[f64], current: &[f64]) -> Option<Test> {
     Some(Test { statistic, p })
 }
 
-/// How probable it is that a random order of `n` and `m` values has a gap of at least `gap/(n m)` somewhere: the share of
-/// lattice paths that touch the boundary (Hodges 1958), carried as probabilities so that no path is ever counted.
+/// Returns the exact p-value of the two-sample Kolmogorov-Smirnov test: the probability that the distribution functions
+/// of `n` and `m` values in random order differ by `gap/(n m)` or more.
+///
+/// It is the share of lattice paths that touch the boundary (Hodges 1958), computed with probabilities instead of path
+/// counts so that nothing overflows. `gap` is in units of `1/(n m)`, from 0 to `n m`.
 pub fn kolmogorov_exact(n: usize, m: usize, gap: usize) -> f64 {
     let outside = |i: usize, j: usize| (i * m).abs_diff(j * n) >= gap;
     if gap == 0 {
@@ -136,11 +154,14 @@ pub fn kolmogorov_exact(n: usize, m: usize, gap: usize) -> f64 {
     row.last().copied().unwrap_or(1.0)
 }
 
-/// The limit of the same for large samples: `2 Σ (-1)^(k-1) e^(-2 k² x²)` (Kolmogorov 1933).
+/// Returns the asymptotic p-value of the two-sample Kolmogorov-Smirnov test for samples of `n` and `m` values.
+///
+/// It is `2 Σ (-1)^(k-1) e^(-2 k² x²)` (Kolmogorov 1933), where `x` is `statistic` times `√(n m / (n + m))`.
+/// `statistic` is from 0 to 1.
 pub fn kolmogorov_limit(n: usize, m: usize, statistic: f64) -> f64 {
     let size = n as f64 * m as f64 / (n + m) as f64;
     let square = size * statistic * statistic;
-    // Below this the series converges slowly, and the probability is 1 to ten digits.
+    // Below this the series converges slowly, and the p-value is 1 to ten digits.
     if square < 0.04 {
         return 1.0;
     }
@@ -152,7 +173,9 @@ pub fn kolmogorov_limit(n: usize, m: usize, statistic: f64) -> f64 {
     (2.0 * (1..=100).map(term).sum::<f64>()).clamp(0.0, 1.0)
 }
 
-/// Wasserstein's distance (earth mover's), in the samples' unit. `None`: a sample is empty.
+/// Returns the Wasserstein (earth mover's) distance of two samples, in their unit.
+///
+/// Values that are not finite are left out. Returns `None` if a sample is then empty.
 pub fn wasserstein(reference: &[f64], current: &[f64]) -> Option<f64> {
     let steps = steps(reference, current);
     let (_, n, m) = *steps.last()?;
@@ -165,7 +188,9 @@ pub fn wasserstein(reference: &[f64], current: &[f64]) -> Option<f64> {
     Some(steps.iter().zip(steps.iter().skip(1)).map(area).sum())
 }
 
-/// Wasserstein's distance in standard deviations of the reference, which count as 0.001 at least.
+/// Returns the Wasserstein distance divided by the standard deviation of the reference, or by 0.001 if that is larger.
+///
+/// Values that are not finite are left out. Returns `None` if a sample is then empty.
 pub fn wasserstein_normed(reference: &[f64], current: &[f64]) -> Option<f64> {
     let values = sorted(reference);
     let n = values.len() as f64;
@@ -174,8 +199,10 @@ pub fn wasserstein_normed(reference: &[f64], current: &[f64]) -> Option<f64> {
     Some(wasserstein(reference, current)? / variance.sqrt().max(1e-3))
 }
 
-/// The edges of equal bins over both samples, as many as Sturges (1926) gives: `⌈log2 n⌉ + 1` bins of `n` values. `None`:
-/// there are no values, or all are the same.
+/// Returns the ascending edges of equally wide bins over both samples: `⌈log2 n + 1⌉` bins for `n` values in all
+/// (Sturges 1926).
+///
+/// Values that are not finite are left out. Returns `None` if no values are left or all are equal.
 pub fn sturges_edges(reference: &[f64], current: &[f64]) -> Option<Vec<f64>> {
     let all = sorted(&[reference, current].concat());
     let (low, high) = (*all.first()?, *all.last()?);
@@ -190,7 +217,10 @@ pub fn sturges_edges(reference: &[f64], current: &[f64]) -> Option<Vec<f64>> {
     )
 }
 
-/// The share of a sample in each bin; the last bin includes its upper edge, values outside count nowhere.
+/// Returns the share of a sample's finite values in each bin, from 0 to 1.
+///
+/// `edges` are ascending; a bin includes its lower edge, and the last one also its upper edge. Values outside all bins
+/// count towards the total only.
 pub fn shares(sample: &[f64], edges: &[f64]) -> Vec<f64> {
     let values = sorted(sample);
     let below = |edge: f64| values.partition_point(|value| *value < edge);
@@ -213,7 +243,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_the_same_is_not_apart() {
+    fn equal_distributions_have_no_distance() {
         let shares = [0.2, 0.3, 0.5];
         assert_eq!(population_stability(&shares, &shares), 0.0);
         assert_eq!(jensen_shannon(&shares, &shares), 0.0);
@@ -225,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_empty_or_no_number_has_no_distance() {
+    fn empty_samples_and_values_that_are_not_finite_give_no_distance() {
         assert_eq!(kolmogorov_smirnov(&[], &[1.0]), None);
         assert_eq!(wasserstein(&[f64::NAN], &[1.0]), None);
         assert_eq!(chi_square(&[0.0, 0.0], &[1.0, 2.0]), None);
@@ -233,9 +263,9 @@ mod tests {
         assert_eq!(jensen_shannon(&[0.0], &[0.0]), 0.0);
     }
 
-    /// Two against two: of the six orders two have a full gap, and all have a gap of a half.
+    /// Two values in each sample: of the six orders two have a full gap, and all have a gap of at least a half.
     #[test]
-    fn few_orders_can_be_counted_by_hand() {
+    fn exact_probabilities_of_small_samples_equal_a_count_by_hand() {
         assert!((kolmogorov_exact(2, 2, 4) - 2.0 / 6.0).abs() < 1e-15);
         assert!((kolmogorov_exact(2, 2, 2) - 1.0).abs() < 1e-15);
     }

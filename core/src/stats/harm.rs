@@ -1,42 +1,42 @@
-//! How many more requests has the canary failed than it should have? A lower bound that holds at every look.
+//! The number of requests that the canary failed beyond the stable's rate, with a lower bound that holds at every look.
 //!
-//! The excess is what the canary's requests cost beyond the stable's rate: `H_t = Σ_s n_c,s (p_c,s - p_b,s)`, with rates
-//! that may change from block to block. For any `a > 0`, with `c = n_c/n_b` of the block and `a c < 1`, the inequality of
-//! [`super::odds_grid`] gives, for independent requests,
+//! The excess is `H_t = Σ_s n_c,s (p_c,s - p_b,s)`, where `n_c` are the canary's requests in block `s` and `p_c` and
+//! `p_b` the failure rates of canary and stable, which may change from block to block. Let `c` be `n_c/n_b` of the
+//! block. For any `a > 0` with `a c < 1` the inequality of [`super::odds_grid`] gives, for independent requests,
 //!
 //! ```text
 //! E[(1+a)^x_c (1 - a c)^x_b] <= exp(a P_c - a c P_b) = exp(a n_c (p_c - p_b))
 //! ```
 //!
-//! so `exp(S_t - a H_t)`, with `S_t` the sum of `x_c ln(1+a) + x_b ln(1 - a c)`, is a supermartingale whatever the rates
-//! are, and so is a mixture over several `a`. By Ville's inequality
+//! so `exp(S_t - a H_t)`, with `S_t` the sum of `x_c ln(1+a) + x_b ln(1 - a c)`, is a supermartingale for any
+//! rates, and so is a mixture over several `a`. By Ville's inequality
 //!
 //! ```text
 //! H_t >= the h at which  mean_k exp(S_k,t - a_k h) = 1/α     for all t at once, with probability 1 - α.
 //! ```
 //!
-//! A small `a` tells best when much has been counted, a large one when little has. With overdispersion φ the factor of
-//! `aφ` is raised to `1/φ`, which leaves the exponent `a H` as it is. Where nothing stable is left (the guard), a limit
-//! `s` takes its place: the excess is then `Σ n (p - s)`.
+//! A small `a` is most powerful for large counts, a large one for small counts. With dispersion φ the factor of `aφ` is
+//! raised to `1/φ`, which leaves the exponent `a H` unchanged. In the guard there is no stable arm, and a limit `s`
+//! replaces its rate: the excess is then `Σ n (p - s)`.
 
 use serde::{Deserialize, Serialize};
 
 use super::special::ln_sum_exp;
 use super::tally::{Pair, Phi, Tally};
 
-/// The bets: nats per failed request.
+/// The values of `a`, one per bet, in nats per failed request.
 const RATES: [f64; 8] = [0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.4, 0.8];
 
-/// So close to `a c = 1` a component stakes nearly all on the stable having no error, and is given up.
-const CLOSEST: f64 = 0.95;
+/// The value of `a c` from which a bet is dropped: near 1 it stakes nearly everything on the stable having no error.
+const LARGEST_STAKE: f64 = 0.95;
 
-/// What has been seen of the excess so far.
+/// The estimate of the excess, and the evidence for its lower bound, over all blocks so far.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Harm {
-    /// The excess as it looks: `Σ x_c - c x_b`.
+    /// The estimated excess, `Σ x_c - c x_b`, in requests.
     estimate: f64,
-    /// `S_k`; `None`: given up, when the canary's share had become too large for its bet. What a component had won is
-    /// lost with it, so the bound stays valid.
+    /// The sum `S_k` of each bet, in nats; `None` for a bet that was dropped because the canary's share of the traffic
+    /// became too large for it. Its gains are lost with it, so the bound stays valid.
     bets: [Option<f64>; RATES.len()],
 }
 
@@ -47,7 +47,8 @@ impl Default for Harm {
 }
 
 impl Harm {
-    /// Takes a block in. Without requests in both arms there is nothing to compare.
+    /// Adds a block of both arms, whose evidence is divided by `phi`. A block without requests in either arm is
+    /// ignored.
     pub fn absorb(&mut self, pair: Pair, phi: Phi) {
         let (canary, stable) = (pair.canary, pair.stable);
         if canary.n() == 0.0 || stable.n() == 0.0 {
@@ -56,11 +57,13 @@ impl Harm {
         let c = canary.n() / stable.n();
         self.estimate += canary.hits() - c * stable.hits();
         self.bet(phi, |stake| {
-            (stake * c < CLOSEST).then(|| canary.hits() * libm::log1p(stake) + stable.hits() * libm::log1p(-stake * c))
+            (stake * c < LARGEST_STAKE)
+                .then(|| canary.hits() * libm::log1p(stake) + stable.hits() * libm::log1p(-stake * c))
         });
     }
 
-    /// Takes in a block of an arm that is alone: its excess over `limit`, a share.
+    /// Adds a block of a single arm and counts its excess over `limit`, a share from 0 to 1. The evidence is divided by
+    /// `phi`.
     pub fn absorb_alone(&mut self, tally: Tally, limit: f64, phi: Phi) {
         let allowed = tally.n() * limit;
         self.estimate += tally.hits() - allowed;
@@ -73,28 +76,31 @@ impl Harm {
         }
     }
 
-    /// The excess as it looks, in requests; negative where the canary is better.
+    /// Returns the estimated excess in failed requests; it is negative if the canary is better.
     pub fn estimate(&self) -> f64 {
         self.estimate
     }
 
-    /// `ln` of the evidence that the excess is above `excess` requests; `-∞` where no bet is left.
+    /// Returns the evidence that the true excess is above `excess` requests, as `ln E` in nats; `-∞` if no bet is left.
     pub fn ln_e(&self, excess: f64) -> f64 {
         let left = self.bets.iter().zip(RATES).filter_map(|(bet, rate)| Some((*bet)? - rate * excess));
         ln_sum_exp(left) - libm::log(RATES.len() as f64)
     }
 
-    /// Whether the excess is above `budget` requests, with an error rate of `alpha` over all looks together.
+    /// Returns whether the excess is shown to be above `budget` requests, with an error rate of `alpha`, above 0 and
+    /// below 1, over all looks together.
     pub fn exceeds(&self, budget: f64, alpha: f64) -> bool {
         self.ln_e(budget) >= -libm::log(alpha)
     }
 
-    /// The excess is at least this, at every look with probability `1 - alpha`; `None`: no bet is left to tell by.
+    /// Returns a lower bound for the excess in requests, which holds at all looks together with probability `1 - alpha`
+    /// (Ville 1939, as derived in the module's documentation). `alpha` is above 0 and below 1. Returns `None` if no bet
+    /// is left.
     pub fn lower_bound(&self, alpha: f64) -> Option<f64> {
         let goal = -libm::log(alpha);
         let ln_k = libm::log(RATES.len() as f64);
-        // Where one bet alone would reach the goal all of them do: a start below the root of a falling, convex function,
-        // from which Newton's method climbs without passing it.
+        // The largest root of a single bet is below the root of the mean, a falling, convex function, so Newton's
+        // method approaches that root from below without passing it.
         let alone = |(bet, rate): (&Option<f64>, f64)| bet.map(|sum| (sum - ln_k - goal) / rate);
         let mut bound = self.bets.iter().zip(RATES).filter_map(alone).reduce(f64::max)?;
         for _ in 0..100 {
@@ -122,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn the_bound_is_below_the_estimate_and_comes_closer() {
+    fn the_bound_is_below_the_estimate_and_approaches_it() {
         let mut harm = Harm::default();
         let mut gap = f64::INFINITY;
         for blocks in 1..200 {
@@ -139,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn the_bound_is_where_the_evidence_is_spent() {
+    fn at_the_bound_the_evidence_equals_the_level() {
         let mut harm = Harm::default();
         harm.absorb(pair(50, 1000, 20, 4000), Phi::learned(2.0));
         for alpha in [0.2, 0.01, 1e-6] {
@@ -150,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn a_larger_share_gives_up_bets_and_keeps_the_rest() {
+    fn a_larger_share_drops_bets_and_keeps_the_others() {
         let mut harm = Harm::default();
         harm.absorb(pair(50, 1000, 20, 4000), Phi::ONE);
         let before = harm.lower_bound(0.01).unwrap();
@@ -163,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn alone_it_is_the_excess_over_the_limit() {
+    fn for_a_single_arm_the_excess_is_over_the_limit() {
         let mut harm = Harm::default();
         for _ in 0..100 {
             harm.absorb_alone(Tally::of(10, 100).unwrap(), 0.01, Phi::ONE);

@@ -1,17 +1,18 @@
-//! Kayenta's rule, as its users know it: the `mann-whitney` judge and the backtest's yardstick.
+//! Kayenta's comparison of two samples, for the `mann-whitney` judge and for backtests.
 //!
-//! A two-sided 98 % confidence interval for the shift between two samples by the Mann-Whitney test; `High` if all of it is
-//! above a quarter of the estimated shift, `Low` if all of it is below minus that (Spinnaker's Kayenta, NetflixACAJudge-v1.0
-//! at a69573b, with the tolerances and defaults of its source). It is reproduced with its weaknesses, because whoever
-//! compares wants to know what *it* would have said:
+//! A two-sided 98 % confidence interval for the shift between two samples is computed from the Mann-Whitney test. The
+//! label is `High` if all of it is above a quarter of the estimated shift, and `Low` if all of it is below minus that
+//! (Spinnaker's Kayenta, NetflixACAJudge-v1.0 at a69573b, with the tolerances and defaults of its source). Its
+//! weaknesses are reproduced as well, so that a comparison shows Kayenta's real verdict:
 //!
-//! - The root of a step function is searched to an absolute 10⁻⁴. Metrics in small units (ratios) lose their interval.
-//! - With one value on either side the test can't be made and the result is `Error`, which counts as nothing at all.
-//! - Points don't know how many requests they stand for, and repeated looks are not paid for.
+//! - The root of a step function is searched to an absolute 10⁻⁴, so metrics in small units (ratios) lose their
+//!   interval.
+//! - With one value on either side there is no test, and the result is `Error`, which does not count in the score.
+//! - A value has no weight by its number of requests, and repeated looks are not corrected for.
 //!
-//! One thing is not reproduced. Where both samples are constant and differ, Kayenta adds random noise of 10⁻⁵ of their
-//! values, so that its answer depends on luck in the last digits. Here the interval and the estimate are the difference
-//! itself, which is what the noise comes to on average.
+//! One property is not reproduced. If both samples are constant and differ, Kayenta adds random noise of 10⁻⁵ of their
+//! values, which makes the last digits of its result random. Here the interval and the estimate are the difference
+//! itself, the expectation of Kayenta's result.
 
 use std::collections::BTreeMap;
 
@@ -19,119 +20,124 @@ use serde::{Deserialize, Serialize};
 
 use super::special::normal_quantile;
 
-/// The part of the estimated shift that is tolerated.
+/// The tolerated part of the estimated shift.
 const TOLERANCE: f64 = 0.25;
-/// Each tail of the confidence interval.
+/// The error probability of each tail of the confidence interval.
 const TAIL: f64 = 0.01;
-/// How close the root is searched for.
+/// The absolute tolerance of the root search.
 const ROOT_TOLERANCE: f64 = 1e-4;
 
-/// Which way is bad.
+/// The direction of change that is bad.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Direction {
-    /// Up.
+    /// An increase is bad.
     Increase,
-    /// Down.
+    /// A decrease is bad.
     Decrease,
-    /// Both.
+    /// Any change is bad.
     #[default]
     Either,
 }
 
-/// What becomes of values that are NaN.
+/// The treatment of NaN values.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum MissingData {
-    /// They are left out, and a metric without values has no data.
+    /// NaN values are left out, and a metric without values has no data.
     #[default]
     Remove,
-    /// They are zeros, and a metric without values passes.
+    /// NaN values count as zero, and a metric without values passes.
     Replace,
 }
 
-/// By which number an effect must be large to count.
+/// The measure of an effect's size.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum EffectSize {
-    /// The canary's mean over the stable's; unknown if either is zero, and then it is not asked for.
+    /// The canary's mean divided by the stable's. If either mean is zero it is unknown, and the bounds don't apply.
     #[default]
     MeanRatio,
-    /// How probable it is that a value of the canary is above one of the stable, ties by half (Vargha and Delaney 2000).
+    /// The probability that a value of the canary is above one of the stable, with ties counted half (Vargha and
+    /// Delaney 2000).
     CommonLanguage,
 }
 
-/// The settings of one metric. `None` among the bounds: 1 for a mean ratio, 0.5 for the common language effect.
+/// The settings of one metric. A bound of `None` means no effect: 1 for a mean ratio, 0.5 for the common language
+/// effect.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct MannWhitneySettings {
-    /// Which way is bad.
+    /// The direction of change that is bad.
     pub direction: Direction,
-    /// What becomes of NaN.
+    /// The treatment of NaN values.
     pub missing: MissingData,
-    /// By what an effect is measured.
+    /// The measure of the effect's size, which the four bounds below refer to.
     pub effect: EffectSize,
-    /// Up to this effect a `High` is let pass.
+    /// The smallest effect for which the metric can be labelled `High`.
     pub allowed_increase: Option<f64>,
-    /// Down to this one a `Low` is.
+    /// The largest effect for which the metric can be labelled `Low`.
     pub allowed_decrease: Option<f64>,
-    /// From this effect on a `High` is critical.
+    /// The smallest effect for which a `High` of a critical metric fails the canary.
     pub critical_increase: Option<f64>,
-    /// From this one down a `Low` is.
+    /// The largest effect for which a `Low` of a critical metric fails the canary.
     pub critical_decrease: Option<f64>,
     /// Whether the metric alone can fail the canary.
     pub critical: bool,
     /// Whether missing data count as a failure.
     pub must_have_data: bool,
-    /// Values beyond these interquartile ranges from the quartiles (and beyond the first and 99th percentile) are left
-    /// out; `None`: all are kept. Kayenta's own default is 3 where it is asked to.
+    /// The number of interquartile ranges from the quartiles beyond which a value is left out as an outlier, provided
+    /// that it is also beyond the first or 99th percentile; `None` keeps all values. Kayenta's own default is 3 if it
+    /// is asked to remove outliers.
     pub outlier_factor: Option<f64>,
 }
 
-/// What is said of one metric.
+/// The classification of one metric.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Label {
-    /// No difference that counts.
+    /// The samples do not differ relevantly.
     Pass,
-    /// Too high.
+    /// The canary's values are too high.
     High,
-    /// Too low.
+    /// The canary's values are too low.
     Low,
-    /// Nothing to compare.
+    /// An arm has no data.
     NoData,
-    /// Nothing to compare where something must be.
+    /// An arm has no data although the settings require them.
     NoDataFails,
-    /// The test can't be made. Kayenta neither scores it nor fails for it.
+    /// There are too few values for the test. Kayenta neither scores the metric nor fails the canary.
     Error,
 }
 
-/// The shift from stable to canary.
+/// The estimated shift of the values from stable to canary, in the metric's unit.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Shift {
-    /// The lower end of the confidence interval.
+    /// The lower end of the 98 % confidence interval.
     pub lower: f64,
-    /// The upper end.
+    /// The upper end of the 98 % confidence interval.
     pub upper: f64,
     /// The Hodges-Lehmann estimate.
     pub estimate: f64,
 }
 
-/// A metric's label and what it rests on.
+/// A metric's label and the numbers that it rests on.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct MannWhitneyResult {
-    /// The label.
+    /// The metric's classification.
     pub label: Label,
-    /// Whether the canary fails for it alone.
+    /// Whether the canary fails because of this metric alone.
     pub critical: bool,
-    /// The shift; `None`: it was not asked for, or can't be had.
+    /// The estimated shift; `None` if the label did not need it or there is no test.
     pub shift: Option<Shift>,
-    /// The effect; `None`: likewise.
+    /// The effect, in the measure of the settings; `None` if the label did not need it or it is unknown.
     pub effect: Option<f64>,
 }
 
-/// Judges one metric.
+/// Classifies one metric by Kayenta's rule (NetflixACAJudge-v1.0).
+///
+/// `stable` and `canary` have one value per point in time, in the metric's unit and in any order; NaN means missing.
 pub fn judge(stable: &[f64], canary: &[f64], settings: &MannWhitneySettings) -> MannWhitneyResult {
     let (stable, canary) = (cleaned(stable, settings), cleaned(canary, settings));
     let plain = |label, critical| MannWhitneyResult { label, critical, shift: None, effect: None };
@@ -147,9 +153,9 @@ pub fn judge(stable: &[f64], canary: &[f64], settings: &MannWhitneySettings) -> 
         sorted.sort_by(f64::total_cmp);
         sorted
     };
-    // All values alike is a case of this: the samples may then differ in length.
-    let alike = constant(&stable).is_some() && constant(&stable) == constant(&canary);
-    if alike || sorted(&stable) == sorted(&canary) {
+    // Samples are also equal if all values of both are the same number; their lengths may then differ.
+    let are_constant_and_equal = constant(&stable).is_some() && constant(&stable) == constant(&canary);
+    if are_constant_and_equal || sorted(&stable) == sorted(&canary) {
         return plain(Label::Pass, false);
     }
     let Some(shift) = shift(&canary, &stable) else { return plain(Label::Error, false) };
@@ -158,7 +164,7 @@ pub fn judge(stable: &[f64], canary: &[f64], settings: &MannWhitneySettings) -> 
         EffectSize::CommonLanguage => Some(common_language(&stable, &canary)),
     };
     let label = label(shift, effect, settings);
-    let bound = |bound: Option<f64>| bound.unwrap_or(settings.effect.none());
+    let bound = |bound: Option<f64>| bound.unwrap_or(settings.effect.no_effect());
     let critical = settings.critical
         && match label {
             Label::High => effect.is_none_or(|effect| effect >= bound(settings.critical_increase)),
@@ -170,7 +176,7 @@ pub fn judge(stable: &[f64], canary: &[f64], settings: &MannWhitneySettings) -> 
 
 fn label(shift: Shift, effect: Option<f64>, settings: &MannWhitneySettings) -> Label {
     let tolerated = TOLERANCE * shift.estimate.abs();
-    let bound = |bound: Option<f64>| bound.unwrap_or(settings.effect.none());
+    let bound = |bound: Option<f64>| bound.unwrap_or(settings.effect.no_effect());
     let large = effect.is_none_or(|effect| effect >= bound(settings.allowed_increase));
     let small = effect.is_none_or(|effect| effect <= bound(settings.allowed_decrease));
     if settings.direction != Direction::Decrease && shift.lower > tolerated && large {
@@ -183,8 +189,8 @@ fn label(shift: Shift, effect: Option<f64>, settings: &MannWhitneySettings) -> L
 }
 
 impl EffectSize {
-    /// What no effect looks like.
-    fn none(self) -> f64 {
+    /// Returns the value of this measure if there is no effect.
+    fn no_effect(self) -> f64 {
         match self {
             EffectSize::MeanRatio => 1.0,
             EffectSize::CommonLanguage => 0.5,
@@ -206,7 +212,7 @@ fn cleaned(values: &[f64], settings: &MannWhitneySettings) -> Vec<f64> {
     kept.into_iter().filter(|value| (low..=high).contains(value)).collect()
 }
 
-/// By linear interpolation between the order statistics (Hyndman and Fan 1996, type 7).
+/// Returns a percentile by linear interpolation between the order statistics (Hyndman and Fan 1996, type 7).
 fn percentile(sorted: &[f64], p: f64) -> f64 {
     let place = p * (sorted.len().saturating_sub(1)) as f64;
     let at = |index: usize| sorted.get(index.min(sorted.len().saturating_sub(1))).copied().unwrap_or(f64::NAN);
@@ -234,8 +240,8 @@ fn common_language(stable: &[f64], canary: &[f64]) -> f64 {
     (2.0 * ranks - m * (m + 1.0)) / (2.0 * n * m)
 }
 
-/// The sum of the ranks of `x` among `x` and `y`, equal values sharing their mean rank, and `Σ (t³ - t)` over the groups of
-/// `t` equal values.
+/// Returns the sum of the ranks of `x` among `x` and `y`, where equal values share their mean rank, and `Σ (t³ - t)`
+/// over the groups of `t` equal values.
 fn rank_sum(x: &[f64], y: &[f64]) -> (f64, f64) {
     let mut all: Vec<(f64, bool)> = x.iter().map(|v| (*v, true)).chain(y.iter().map(|v| (*v, false))).collect();
     all.sort_by(|a, b| a.0.total_cmp(&b.0));
@@ -250,8 +256,8 @@ fn rank_sum(x: &[f64], y: &[f64]) -> (f64, f64) {
     (ranks, ties)
 }
 
-/// The standardised rank statistic of `x - mu` against `y`, with continuity and tie corrections; `None`: all values are
-/// tied.
+/// Returns the standardised rank statistic of `x - mu` against `y`, with continuity and tie corrections; `None` if all
+/// values are tied.
 fn standardised(mu: f64, x: &[f64], y: &[f64]) -> Option<f64> {
     let (n, m) = (x.len() as f64, y.len() as f64);
     let shifted: Vec<f64> = x.iter().map(|value| value - mu).collect();
@@ -262,7 +268,7 @@ fn standardised(mu: f64, x: &[f64], y: &[f64]) -> Option<f64> {
     (sigma > 0.0).then(|| (over - correction) / sigma)
 }
 
-/// The confidence interval and the estimate of the shift from `y` to `x`; `None`: the test can't be made.
+/// Returns the confidence interval and the estimate of the shift from `y` to `x`; `None` if there are too few values.
 fn shift(x: &[f64], y: &[f64]) -> Option<Shift> {
     if let (Some(x_value), Some(y_value)) = (constant(x), constant(y)) {
         let difference = x_value - y_value;
@@ -287,9 +293,10 @@ fn shift(x: &[f64], y: &[f64]) -> Option<Shift> {
     Some(Shift { lower: end(quantile)?, upper: end(-quantile)?, estimate: root(bracket, ends, |mu| at(0.0, mu))? })
 }
 
-/// Brent's method (Brent 1973, "Algorithms for Minimization without Derivatives", §4). `b` is the best point so far, `c`
-/// lies on the other side of the root, `a` is where `b` was before. The order of operations matters: on a step function a
-/// root is wherever the search happens to stop.
+/// Finds a root by Brent's method (Brent 1973, "Algorithms for Minimization without Derivatives", §4).
+///
+/// `b` is the best point so far, `c` lies on the other side of the root, and `a` is the previous `b`. Keep the order of
+/// the operations: for a step function the result is the point at which the search stops.
 fn root(bracket: (f64, f64), values: (f64, f64), f: impl Fn(f64) -> Option<f64>) -> Option<f64> {
     let (mut a, mut b) = bracket;
     let (mut fa, mut fb) = values;
@@ -327,8 +334,8 @@ fn root(bracket: (f64, f64), values: (f64, f64), f: impl Fn(f64) -> Option<f64>)
     Some(b)
 }
 
-/// The secant's or the inverse parabola's step, if it is a good one: well inside the bracket, and less than half the one
-/// before.
+/// Returns the step of the secant or of the inverse parabola if it is well inside the bracket and less than half the
+/// previous step.
 fn interpolated((a, b, c): (f64, f64, f64), (fa, fb, fc): (f64, f64, f64), before: f64, tolerance: f64) -> Option<f64> {
     let width = c - b;
     let (p, q) = if a == c {
@@ -339,26 +346,26 @@ fn interpolated((a, b, c): (f64, f64, f64), (fa, fb, fc): (f64, f64, f64), befor
         (t2 * (width * q * (q - t1) - (b - a) * (t1 - 1.0)), (q - 1.0) * (t1 - 1.0) * (t2 - 1.0))
     };
     let (p, q) = if p > 0.0 { (p, -q) } else { (-p, q) };
-    let good = p < 0.75 * width * q - (tolerance * q).abs() / 2.0 && p < (before * q / 2.0).abs();
-    good.then(|| p / q)
+    let is_acceptable = p < 0.75 * width * q - (tolerance * q).abs() / 2.0 && p < (before * q / 2.0).abs();
+    is_acceptable.then(|| p / q)
 }
 
-/// A judged metric and the groups that it counts in.
+/// The label of a metric, with the groups in which it counts.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Grouped {
-    /// The groups' names.
+    /// The names of the metric's groups.
     pub groups: Vec<String>,
-    /// Its label.
+    /// The metric's classification.
     pub label: Label,
-    /// Whether the canary fails for it alone, unless it passes.
+    /// Whether the canary fails because of this metric alone unless it passes.
     pub critical: bool,
 }
 
-/// The score of a canary, 0 to 100, to two decimals.
+/// Returns the score of a canary by Kayenta's rule (NetflixACAJudge-v1.0), from 0 to 100, rounded to two decimals.
 ///
-/// Each group scores the share of its metrics that pass; a group without a score counts as 100. Groups without a weight
-/// share what the others leave. A critical metric that does not pass makes it 0, and so do missing data in half of the
-/// metrics.
+/// Each group scores the share of its metrics that pass; a group without scored metrics counts as 100. `weights` has
+/// the groups' weights in percent; groups without a weight share the remainder to 100 equally. The score is 0 if a
+/// critical metric does not pass, if half of the metrics or more have no data, and without metrics.
 pub fn score(results: &[Grouped], weights: &BTreeMap<String, f64>) -> f64 {
     let missing = results.iter().filter(|result| result.label == Label::NoData).count();
     let failed = results.iter().any(|result| result.critical && result.label != Label::Pass);
@@ -387,23 +394,23 @@ mod tests {
     use super::*;
 
     #[test]
-    fn two_different_constants_are_judged_without_dice() {
+    fn two_different_constants_are_judged_by_their_difference() {
         let conclusion = judge(&[100.0; 5], &[110.0; 5], &MannWhitneySettings::default());
         assert_eq!(conclusion.label, Label::High);
         assert_eq!(conclusion.shift, Some(Shift { lower: 10.0, upper: 10.0, estimate: 10.0 }));
         assert_eq!(judge(&[0.0; 5], &[0.0; 7], &MannWhitneySettings::default()).label, Label::Pass);
     }
 
-    /// It fails open, and whoever compares must see that it does.
+    /// Kayenta fails open in this case, which comparisons must show.
     #[test]
-    fn one_value_on_each_side_can_not_be_judged() {
+    fn one_value_per_side_gives_an_error_that_is_not_critical() {
         let conclusion =
             judge(&[1.0], &[100.0], &MannWhitneySettings { critical: true, ..MannWhitneySettings::default() });
         assert_eq!((conclusion.label, conclusion.critical), (Label::Error, false));
     }
 
     #[test]
-    fn an_outlier_is_left_out_where_that_is_asked_for() {
+    fn an_outlier_is_removed_only_if_the_settings_ask_for_it() {
         let mut values: Vec<f64> = (0..200).map(f64::from).collect();
         values.push(1e6);
         let settings = MannWhitneySettings { outlier_factor: Some(3.0), ..MannWhitneySettings::default() };

@@ -1,48 +1,49 @@
-//! A bet that is spread over alternatives, and over the blocks at which the fault may begin.
+//! An e-process that spreads its stake over several alternatives, and over the blocks at which a fault may begin.
 //!
-//! Each component is a running likelihood ratio of one alternative against the null. Their weighted mean is an e-process
-//! wherever each factor has an expectation of at most one under the null. A component that has run since the first block
-//! has lost, by the time a late fault begins, what it bet on a fault that was not there. So part of the stake is held
-//! back, and some of it put down before every block:
+//! Each component is a running likelihood ratio of one alternative against the null. Their weighted mean is an
+//! e-process if each factor has an expectation of at most one under the null. A component that runs from the first
+//! block loses its stake before a late fault begins. Therefore part of the stake is held back, and some of it is added
+//! before every block:
 //!
 //! ```text
 //! R_k <- (R_k + w_t) * factor_k,t        E_t = Σ_k v_k R_k + (1 - Σ_{s<=t} w_s)
 //! ```
 //!
-//! What is held back is worth itself whatever happens, and what is put down is put down before the block is seen; hence
-//! `E[E_t | past] <= E_(t-1)` for any `w` that is fixed in advance and sums to at most one. (It is the mixture form of
-//! Shiryaev's and Roberts' procedure, here kept below one; see Shin, Ramdas and Rinaldo 2023, "E-detectors".)
+//! The reserve keeps its value, and each stake is placed before its block is known; hence `E[E_t | past] <= E_(t-1)`
+//! for any `w` that is fixed in advance and sums to at most one. (It is the mixture form of Shiryaev's and Roberts'
+//! procedure, here kept below one; see Shin, Ramdas and Rinaldo 2023, "E-detectors".)
 
 use serde::{Deserialize, Serialize};
 
 use super::tally::Unusable;
 
-/// No component grows beyond this, so that sums and products stay finite. Evidence that is kept from growing is still valid,
-/// and 690 nats are more than anything asks for.
+/// The largest value of a component, so that sums and products stay finite. Capped evidence is still valid, and 690
+/// nats exceed every threshold.
 const MOST: f64 = 1e300;
 
-/// The part of the stake for a fault that is there from the start: most are.
+/// The part of the stake for a fault that begins with the first block, as most do.
 const HEAD: f64 = 0.75;
-/// The part for a fault that begins during the planned blocks. An even spread costs a late fault `ln(blocks / EVEN)` nats.
+/// The part for a fault that begins during the planned blocks, spread evenly. It costs a late fault `ln(blocks / EVEN)`
+/// nats.
 const EVEN: f64 = 0.22;
-/// The part for whatever takes longer than planned.
+/// The part for a fault that begins after the planned blocks.
 const TAIL: f64 = 1.0 - HEAD - EVEN;
 
-/// When the fault that a test looks for may begin.
+/// The distribution of the stake over the blocks at which a fault may begin.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Onset {
-    /// With the first block: the whole stake is put down at once.
+    /// The whole stake at the first block.
     First,
-    /// At any block: half at the first, and `1/(2 s (s-1))` at block `s`.
+    /// Half of the stake at the first block, and `1/(2 s (s-1))` at block `s`.
     Any,
-    /// At any block, of which about so many are planned: [`HEAD`] at the first, [`EVEN`] evenly over the others, and the rest
-    /// as `1/(s (s-1))` at block `s`, so that something is left however long it takes.
+    /// 75 % of the stake at the first block, 22 % evenly over the other planned blocks, and the remaining 3 % in parts
+    /// of `1/(s (s-1))` at block `s`, so that the reserve never ends. The value is the planned number of blocks.
     Planned(u32),
 }
 
 impl Onset {
-    /// The stake that is put down before block `t`, from 1.
+    /// Returns the stake that is placed before block `t`, counted from 1.
     pub(super) fn stake(self, t: u64) -> f64 {
         let s = t as f64;
         match (self, t) {
@@ -59,7 +60,7 @@ impl Onset {
         }
     }
 
-    /// What is still held back after block `t`.
+    /// Returns the reserve after block `t`.
     fn rest(self, t: u64) -> f64 {
         let s = t as f64;
         match (self, t) {
@@ -75,21 +76,23 @@ impl Onset {
     }
 }
 
-/// The state of a test: one running number per component. It is empty before the first block.
+/// The state of a test: one running likelihood ratio per component. It is empty before the first block.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct Mixture {
-    /// So many blocks have been taken in.
+    /// The number of absorbed blocks.
     blocks: u64,
-    /// `R_k`.
+    /// The components `R_k`, each from 0 to [`MOST`].
     #[serde(default)]
     r: Vec<f64>,
 }
 
 impl Mixture {
-    /// Takes in a block: `factors` are the `ln` of each component's likelihood ratio in it.
+    /// Adds a block. `factors` has the `ln` of each component's likelihood ratio in the block, in nats; `onset` must be
+    /// the same for all blocks.
     ///
     /// # Errors
-    /// If the state has another number of components, or a factor is no number; then nothing is changed.
+    /// [`Unusable::OtherShape`] if the state has another number of components, and [`Unusable::NotFinite`] if a factor
+    /// is NaN; the state is then unchanged.
     pub fn absorb(&mut self, onset: Onset, factors: &[f64]) -> Result<(), Unusable> {
         if factors.iter().any(|factor| factor.is_nan()) {
             return Err(Unusable::NotFinite);
@@ -103,15 +106,18 @@ impl Mixture {
         let stake = onset.stake(self.blocks);
         for (r, factor) in self.r.iter_mut().zip(factors) {
             let staked = *r + stake;
-            // What has lost everything stays lost, whatever it is multiplied by.
+            // Zero stays zero, also if the factor is infinite.
             *r = if staked > 0.0 { (staked * libm::exp(*factor)).min(MOST) } else { 0.0 };
         }
         Ok(())
     }
 
-    /// `ln E`: the evidence against the null so far, in nats, for stakes that are fixed before the first block: one per
-    /// component, and one in sum. It may be looked at after every block, and at level α the null is rejected once it reaches
-    /// `ln(1/α)`. Before the first block it is 0. At least it is -690, and at most 690.
+    /// Returns the evidence against the null over all blocks so far, as `ln E` in nats, from -690 to 690; 0 before the
+    /// first block. It may be read after every block: at level α the null is rejected once it reaches `ln(1/α)` (Ville
+    /// 1939).
+    ///
+    /// `onset` and `stakes` are fixed before the first block; `stakes` has one entry per component, and their sum is at
+    /// most 1.
     pub fn ln_e(&self, onset: Onset, stakes: &[f64]) -> f64 {
         if self.blocks == 0 || self.r.is_empty() {
             return 0.0;
@@ -120,12 +126,12 @@ impl Mixture {
         libm::log((mixed + onset.rest(self.blocks)).max(1.0 / MOST))
     }
 
-    /// So many blocks have been taken in.
+    /// Returns the number of absorbed blocks.
     pub fn blocks(&self) -> u64 {
         self.blocks
     }
 
-    /// The components' `R_k`.
+    /// Returns the components `R_k`, each from 0 to 1e300.
     pub fn components(&self) -> &[f64] {
         &self.r
     }
@@ -135,7 +141,7 @@ impl Mixture {
 mod tests {
     use super::*;
 
-    /// As much on each of so many.
+    /// Returns equal stakes for a number of components.
     fn even(components: usize) -> Vec<f64> {
         vec![1.0 / components as f64; components]
     }
@@ -143,19 +149,19 @@ mod tests {
     const ONSETS: [Onset; 5] = [Onset::First, Onset::Any, Onset::Planned(0), Onset::Planned(1), Onset::Planned(240)];
 
     #[test]
-    fn what_is_put_down_and_what_is_left_make_one() {
+    fn stakes_and_reserve_sum_to_at_most_one() {
         for onset in ONSETS {
-            let mut down = 0.0;
+            let mut placed = 0.0;
             for t in 0..1000 {
-                down += onset.stake(t);
-                let left = onset.rest(t);
-                assert!(left >= 0.0 && down + left <= 1.0 + 1e-12, "{onset:?} {t}: {down} + {left}");
+                placed += onset.stake(t);
+                let reserve = onset.rest(t);
+                assert!(reserve >= 0.0 && placed + reserve <= 1.0 + 1e-12, "{onset:?} {t}: {placed} + {reserve}");
             }
         }
     }
 
     #[test]
-    fn blocks_that_say_nothing_change_nothing() {
+    fn blocks_without_evidence_leave_ln_e_at_zero() {
         for onset in ONSETS {
             let mut mixture = Mixture::default();
             for _ in 0..500 {
@@ -166,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn a_state_of_another_test_is_refused() {
+    fn factors_of_another_shape_or_nan_are_refused_without_a_change() {
         let mut mixture = Mixture::default();
         mixture.absorb(Onset::Any, &[0.1; 8]).unwrap();
         let before = mixture.clone();
@@ -176,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn no_factor_is_too_large() {
+    fn extreme_factors_give_finite_evidence_that_survives_json() {
         let mut mixture = Mixture::default();
         for factor in [f64::MAX, f64::MAX, f64::MIN, f64::MIN, f64::INFINITY, f64::NEG_INFINITY] {
             for onset in ONSETS {

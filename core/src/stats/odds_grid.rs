@@ -1,25 +1,26 @@
-//! Is the share of hits above what it may be? The odds-grid e-process.
+//! The odds-grid e-process, which tests whether the share of hits is above its margin.
 //!
 //! **Canary against stable.** Given that an error happened, it happened in the canary with probability
-//! `q0 = r n_c / (r n_c + n_b)` if the canary's error rate is `r` times the stable's, whatever that rate is at the
-//! moment. The test bets on `m` times those odds, for each `m` of a grid:
+//! `q0 = r n_c / (r n_c + n_b)` if the canary's error rate is `r` times the stable's, for any rate of the stable. Here
+//! `n` are requests and `x` errors, of the canary (`c`) and the stable (`b`). The test bets on `m` times those odds,
+//! for each `m` of a grid:
 //!
 //! ```text
 //! q_m = m r n_c / (m r n_c + n_b)      ln factor = x_c ln(q_m / q0) + x_b ln((1 - q_m) / (1 - q0))
 //! ```
 //!
 //! With `u = q_m/q0` and `v = (1-q_m)/(1-q0)`, independent requests with any probabilities `p_i` of failing give
-//! `E[u^x_c v^x_b] = Π(1 + p_i(u-1)) Π(1 + p_j(v-1)) <= exp(P_c(u-1) + P_b(v-1))`, where `P` are the expected errors. At
-//! `P_c = r (n_c/n_b) P_b` the exponent is zero, and below it negative for `m > 1`: the factor's expectation is at most
-//! one as long as the canary's rate is at most `r` times the stable's in every block, while the common rate and the
-//! split of the traffic change as they like. For `m < 1` it is the same from the other side: evidence that the canary
-//! is *better* than `r` times the stable.
+//! `E[u^x_c v^x_b] = Π(1 + p_i(u-1)) Π(1 + p_j(v-1)) <= exp(P_c(u-1) + P_b(v-1))`, where `P` are the expected errors.
+//! At `P_c = r (n_c/n_b) P_b` the exponent is zero, and below it negative for `m > 1`: the factor's expectation is at
+//! most one as long as the canary's rate is at most `r` times the stable's in every block, while the common rate and
+//! the split of the traffic may change freely. For `m < 1` the direction is reversed: evidence that the canary is
+//! *better* than `r` times the stable.
 //!
 //! This is the conditional Poisson test of Lindon and Malek (NeurIPS 2022, arXiv 2011.03567) with the split taken per
 //! block, one side, and a margin.
 //!
-//! **One arm against a limit.** A request fails with probability at most `s`. Betting on `m` times the odds of `s` is
-//! the same arithmetic with requests in place of errors, and exact for Bernoulli trials; see [`super::slo`].
+//! **One arm against a limit.** A request fails with probability at most `s`. A bet on `m` times the odds of `s` uses
+//! the same arithmetic with requests in place of errors, and is exact for Bernoulli trials; see [`super::slo`].
 
 use std::borrow::Cow;
 
@@ -27,14 +28,14 @@ use super::BadTest;
 use super::mixture::{Mixture, Onset};
 use super::tally::{Pair, Phi, Unusable};
 
-/// How many times worse than the margin the canary may be. Five are enough: what a coarser grid loses between its points, it
-/// gains by less to spread the stake over (docs/figures-judges.md).
+/// The alternatives for a canary that is worse, as multiples of the odds at the margin. Five suffice: a coarser grid
+/// loses evidence between its points, but each point gets a larger stake (docs/figures-judges.md).
 pub const WORSE: [f64; 5] = [1.2, 1.5, 2.2, 6.0, 30.0];
 
-/// How many times better than the margin it may be.
+/// The alternatives for a canary that is better, as multiples of the odds at the margin.
 pub const BETTER: [f64; 5] = [0.8, 0.6, 0.4, 0.2, 0.05];
 
-/// [`WORSE`], each with its logarithm.
+/// Each of [`WORSE`] with its logarithm.
 static LN_WORSE: [(f64, f64); 5] = [
     (1.2, 0.1823215567939546),
     (1.5, 0.4054651081081644),
@@ -43,7 +44,7 @@ static LN_WORSE: [(f64, f64); 5] = [
     (30.0, 3.4011973816621555),
 ];
 
-/// [`BETTER`], likewise.
+/// Each of [`BETTER`] with its logarithm.
 static LN_BETTER: [(f64, f64); 5] = [
     (0.8, -0.2231435513142097),
     (0.6, -0.5108256237659907),
@@ -52,32 +53,32 @@ static LN_BETTER: [(f64, f64); 5] = [
     (0.05, -2.995732273553991),
 ];
 
-/// What is staked on each of [`WORSE`]. The most on twice as bad, which takes longest to tell of all that is worth telling, and
-/// where a nat less to come by is minutes.
+/// The stake on each of [`WORSE`]. The largest is on about twice the odds: of the faults worth detecting these take
+/// longest, and one nat of stake saves minutes.
 static STAKES: [f64; 5] = [0.08, 0.2, 0.32, 0.2, 0.2];
 
-/// As much on each of five.
+/// Equal stakes on five alternatives.
 static FIFTH: [f64; 5] = [0.2; 5];
 
-/// A grid of odds ratios, all on one side of one.
+/// A grid of odds ratios, all of them above 1 or all below 1.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Grid {
-    /// Each with its logarithm, which is needed in every block.
+    /// The multipliers of the odds, each with its logarithm, which every block needs.
     multipliers: Cow<'static, [(f64, f64)]>,
-    /// Each one's part of the stake.
+    /// The stake on each multiplier; their sum is at most 1.
     stakes: Cow<'static, [f64]>,
 }
 
 impl Grid {
-    /// [`WORSE`], at no cost: a check's tests are made anew for each block.
+    /// The grid of [`WORSE`], as a constant because a check's tests are constructed anew for each block.
     pub(super) const WORSE: Grid = Grid { multipliers: Cow::Borrowed(&LN_WORSE), stakes: Cow::Borrowed(&STAKES) };
-    /// [`BETTER`], likewise.
+    /// The grid of [`BETTER`], with equal stakes.
     const BETTER: Grid = Grid { multipliers: Cow::Borrowed(&LN_BETTER), stakes: Cow::Borrowed(&FIFTH) };
 
-    /// From its multipliers, of which none is worth more than another.
+    /// Makes a grid of these multipliers with equal stakes.
     ///
     /// # Errors
-    /// [`BadTest::Grid`] unless all are finite and above 1, or all above 0 and below 1.
+    /// [`BadTest::Grid`] unless all multipliers are finite and above 1, or all are above 0 and below 1.
     pub(super) fn new(multipliers: &[f64]) -> Result<Grid, BadTest> {
         let worse = multipliers.iter().all(|m| m.is_finite() && *m > 1.0);
         let better = multipliers.iter().all(|m| *m > 0.0 && *m < 1.0);
@@ -91,31 +92,33 @@ impl Grid {
         })
     }
 
-    /// The multipliers.
+    /// Returns the multipliers of the odds.
     pub(super) fn multipliers(&self) -> impl Iterator<Item = f64> {
         self.multipliers.iter().map(|(m, _)| *m)
     }
 
-    /// The evidence of a state of this grid.
+    /// Returns the evidence of a state of this grid, as `ln E` in nats.
     pub(super) fn ln_e(&self, state: &Mixture, onset: Onset) -> f64 {
         state.ln_e(onset, &self.stakes)
     }
 
-    /// `hits` of `trials` had probability `q` each under the null: the `ln` of each component's factor.
+    /// Returns the `ln` of each component's factor for `hits` of `trials`, each of which is a hit with probability `q`
+    /// under the null.
     ///
     /// `ln(q_m/q) = ln m - ln(1 + (m-1) q)` and `ln((1-q_m)/(1-q)) = -ln(1 + (m-1) q)`: one logarithm per component.
     pub(super) fn factors(&self, q: f64, hits: f64, trials: f64, phi: Phi) -> Vec<f64> {
-        let each = |(m, ln_m): &(f64, f64)| (hits * ln_m - trials * libm::log1p((m - 1.0) * q)) / phi.value();
-        self.multipliers.iter().map(each).collect()
+        let factor = |(m, ln_m): &(f64, f64)| (hits * ln_m - trials * libm::log1p((m - 1.0) * q)) / phi.value();
+        self.multipliers.iter().map(factor).collect()
     }
 
-    /// A block that says nothing still passes: what was held back for it is put down.
-    fn silence(&self) -> Vec<f64> {
+    /// Returns the factors of a block without evidence. Such a block must be absorbed as well, because its stake is
+    /// placed.
+    fn neutral_factors(&self) -> Vec<f64> {
         vec![0.0; self.multipliers.len()]
     }
 }
 
-/// The test of the canary's rate against `margin` times the stable's.
+/// The test of the canary's error rate against a multiple of the stable's.
 #[derive(Debug, Clone, PartialEq)]
 pub struct OddsGrid {
     margin: f64,
@@ -124,8 +127,11 @@ pub struct OddsGrid {
 }
 
 impl OddsGrid {
-    /// Evidence that the canary's rate is *above* `margin` times the stable's: what a rollback rests on. A margin of 1
-    /// asks whether it is worse at all.
+    /// Makes a test for evidence that the canary's rate is *above* `margin` times the stable's, which causes a rollback
+    /// (Lindon and Malek 2022).
+    ///
+    /// `margin` is a ratio above 0; with 1 the test is whether the canary is worse at all. `onset` spreads the stake
+    /// over the blocks at which the fault may begin.
     ///
     /// # Errors
     /// [`BadTest::Margin`] unless the margin is finite and above 0.
@@ -133,8 +139,9 @@ impl OddsGrid {
         OddsGrid::of(margin, onset, Grid::WORSE)
     }
 
-    /// Evidence that the canary's rate is *below* `margin` times the stable's: what a promotion rests on. It speaks of
-    /// the whole time, so nothing is held back for later.
+    /// Makes a test for evidence that the canary's rate is *below* `margin` times the stable's, which a promotion may
+    /// require. The evidence concerns the whole time, so the whole stake is placed at the first block. `margin` is a
+    /// ratio above 0.
     ///
     /// # Errors
     /// [`BadTest::Margin`] unless the margin is finite and above 0.
@@ -142,10 +149,11 @@ impl OddsGrid {
         OddsGrid::of(margin, Onset::First, Grid::BETTER)
     }
 
-    /// With alternatives of one's own, as multiples of the margin.
+    /// Makes a test with the given alternatives and equal stakes. `multipliers` are multiples of the odds at `margin`,
+    /// all above 1 (evidence for worse) or all between 0 and 1 (evidence for better).
     ///
     /// # Errors
-    /// [`BadTest`], if the margin or the grid is none.
+    /// [`BadTest::Grid`] for other multipliers; [`BadTest::Margin`] unless the margin is finite and above 0.
     pub fn with_grid(margin: f64, onset: Onset, multipliers: &[f64]) -> Result<OddsGrid, BadTest> {
         OddsGrid::of(margin, onset, Grid::new(multipliers)?)
     }
@@ -157,27 +165,29 @@ impl OddsGrid {
         Ok(OddsGrid { margin, onset, grid })
     }
 
-    /// Takes a block in. A block in which one arm has no requests, or neither has an error, says nothing.
+    /// Adds a block, whose evidence is divided by `phi`. A block without errors, or without requests in one arm,
+    /// carries no evidence.
     ///
     /// # Errors
-    /// [`Unusable::OtherShape`] if the state is another test's.
+    /// [`Unusable::OtherShape`] if the state belongs to a test with another number of alternatives; it is then
+    /// unchanged.
     pub fn absorb(&self, state: &mut Mixture, pair: Pair, phi: Phi) -> Result<(), Unusable> {
         state.absorb(self.onset, &self.factors(pair, phi))
     }
 
-    /// `ln` of each component's factor for one block.
+    /// Returns the `ln` of each component's factor for one block.
     pub(super) fn factors(&self, pair: Pair, phi: Phi) -> Vec<f64> {
         let (canary, stable) = (pair.canary, pair.stable);
         let errors = canary.hits() + stable.hits();
         if canary.n() == 0.0 || stable.n() == 0.0 || errors == 0.0 {
-            return self.grid.silence();
+            return self.grid.neutral_factors();
         }
         let exposure = self.margin * canary.n();
         let q = exposure / (exposure + stable.n());
         self.grid.factors(q, canary.hits(), errors, phi)
     }
 
-    /// The evidence so far: `ln E`.
+    /// Returns the evidence over all blocks so far, as `ln E` in nats.
     pub fn ln_e(&self, state: &Mixture) -> f64 {
         self.grid.ln_e(state, self.onset)
     }
@@ -193,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn no_test_is_made_of_nonsense() {
+    fn bad_margins_and_grids_are_refused() {
         for margin in [f64::NAN, f64::INFINITY, 0.0, -1.0] {
             assert!(OddsGrid::worse(margin, Onset::Any).is_err(), "{margin}");
         }
@@ -203,10 +213,10 @@ mod tests {
     }
 
     #[test]
-    fn the_logarithms_that_are_written_down_are_those_that_are_computed() {
+    fn the_stored_logarithms_equal_the_computed_ones() {
         assert_eq!(Grid::WORSE.multipliers, Grid::new(&WORSE).unwrap().multipliers);
         assert_eq!(Grid::BETTER, Grid::new(&BETTER).unwrap());
-        assert!(STAKES.iter().sum::<f64>() < 1.0 + 1e-12, "more than the whole stake is no e-process");
+        assert!(STAKES.iter().sum::<f64>() < 1.0 + 1e-12, "stakes above 1 in sum are not an e-process");
     }
 
     #[test]
@@ -220,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn an_arm_without_requests_says_nothing() {
+    fn a_block_without_errors_or_with_an_empty_arm_carries_no_evidence() {
         let test = OddsGrid::worse(1.0, Onset::Any).unwrap();
         let mut state = Mixture::default();
         for block in [pair(5, 10, 0, 0), pair(0, 0, 5, 10), pair(0, 10, 0, 10)] {

@@ -1,13 +1,17 @@
-//! A quantile of anything, from one look, with bounds that ask nothing of its distribution.
+//! Confidence bounds for a quantile from one look, for any distribution.
 //!
-//! How many of `n` values are below the true quantile is binomial, whatever the values are. So the k-th smallest is above it
-//! with a probability that the incomplete beta function knows, and the bounds are values that were seen. With too few of them
-//! there is no bound: of 58 values not even the largest is above the 95th percentile with 95 % confidence.
+//! The number of `n` values below the true quantile is binomial for any distribution. So the k-th smallest
+//! value is above the quantile with a probability given by the incomplete beta function, and the bounds are observed
+//! values. With too few values there is no bound: of 58 values not even the largest is above the 95th percentile with
+//! 95 % confidence.
 
 use super::special::beta_tails;
 
-/// The smallest of the sorted values that is at least the `q`-quantile with an error of at most `tail`; `None`: there are too
-/// few.
+/// Returns an upper confidence bound for the `q`-quantile: the smallest of the values that is at least the quantile
+/// with an error probability of at most `tail`.
+///
+/// `sorted` are independent values in ascending order; `q` and `tail` are above 0 and below 1. Returns `None` if there
+/// are too few values.
 pub fn upper(sorted: &[f64], q: f64, tail: f64) -> Option<f64> {
     let n = sorted.len();
     // The k-th is below the quantile if k or more are.
@@ -16,7 +20,11 @@ pub fn upper(sorted: &[f64], q: f64, tail: f64) -> Option<f64> {
     Some(sorted[k - 1])
 }
 
-/// The largest that is at most the quantile, likewise.
+/// Returns a lower confidence bound for the `q`-quantile: the largest of the values that is at most the quantile with
+/// an error probability of at most `tail`.
+///
+/// `sorted` are independent values in ascending order; `q` and `tail` are above 0 and below 1. Returns `None` if there
+/// are too few values.
 pub fn lower(sorted: &[f64], q: f64, tail: f64) -> Option<f64> {
     let n = sorted.len();
     // The k-th is above the quantile if fewer than k are below.
@@ -25,13 +33,15 @@ pub fn lower(sorted: &[f64], q: f64, tail: f64) -> Option<f64> {
     sorted.get(above.checked_sub(2)?).copied()
 }
 
-/// The `q`-quantile of the sorted values themselves: the smallest that a share of at least `q` does not exceed.
+/// Returns the `q`-quantile of the values themselves: the smallest value that is not exceeded by a share of at least
+/// `q` of them. `sorted` is in ascending order and `q` from 0 to 1. Returns `None` without values.
 pub fn quantile(sorted: &[f64], q: f64) -> Option<f64> {
     let k = libm::ceil(q * sorted.len() as f64) as usize;
     sorted.get(k.max(1) - 1).copied()
 }
 
-/// The first of `from..=to` of which `holds` is true; it is false before and true after.
+/// Returns the first of `from..=to` for which `holds` is true, by bisection; `holds` must be false before it and true
+/// after it. Returns `None` if `holds` is true for none.
 fn first(from: usize, to: usize, holds: impl Fn(usize) -> bool) -> Option<usize> {
     let (mut low, mut high) = (from, to + 1);
     while low < high {

@@ -1,9 +1,14 @@
-//! The quantile that Prometheus would show, for people and for the `threshold` rule.
+//! Quantiles as Prometheus shows them, for display and for the `threshold` judge.
 //!
-//! It interpolates within a bucket, so it is a guess; it is here so that our number and the dashboard's are the same
-//! (semantics of PromQL's `histogram_quantile`, Prometheus 3). `None` stands where PromQL says NaN.
+//! They interpolate within a bucket and are therefore approximate. They exist so that our number equals the dashboard's
+//! (semantics of PromQL's `histogram_quantile`, Prometheus 3). `None` stands for PromQL's NaN.
 
-/// From cumulative buckets `(le, count)`, the last of which ends at `+∞`.
+/// Returns the `q`-quantile of a classic histogram, by linear interpolation (PromQL's `histogram_quantile`), in the
+/// unit of the edges.
+///
+/// `buckets` are pairs of an upper edge (`le`) and a cumulative count, in any order; one of them must have the edge
+/// `+∞`. `q` is from 0 to 1; below 0 the result is `-∞`, and above 1 it is `+∞`. Returns `None` for a NaN `q`, for
+/// fewer than two buckets, without a bucket up to `+∞` and without counts.
 pub fn classic(q: f64, buckets: &[(f64, f64)]) -> Option<f64> {
     if let Some(outside) = outside(q)? {
         return Some(outside);
@@ -14,7 +19,7 @@ pub fn classic(q: f64, buckets: &[(f64, f64)]) -> Option<f64> {
     if sorted.len() < 2 || last_edge != f64::INFINITY {
         return None;
     }
-    // Scrapes are not atomic: a bucket that holds less than the one below it is raised.
+    // Scrapes are not atomic: raise a bucket that has a smaller count than the one below it.
     let mut most = 0.0f64;
     for (_, count) in &mut sorted {
         most = most.max(*count);
@@ -35,8 +40,11 @@ pub fn classic(q: f64, buckets: &[(f64, f64)]) -> Option<f64> {
     }
 }
 
-/// From a native histogram's buckets `(lower, upper, count)`, ascending: exponential interpolation, but for a bucket that
-/// holds or touches zero, where it is linear.
+/// Returns the `q`-quantile of a native histogram, by exponential interpolation, or by linear interpolation in a bucket
+/// that contains or touches zero (PromQL's `histogram_quantile`), in the unit of the edges.
+///
+/// `buckets` are `(lower edge, upper edge, count)` in ascending order; their counts are not cumulative. `q` is from 0
+/// to 1; below 0 the result is `-∞`, and above 1 it is `+∞`. Returns `None` for a NaN `q` and without counts.
 pub fn native(q: f64, buckets: &[(f64, f64, f64)]) -> Option<f64> {
     if let Some(outside) = outside(q)? {
         return Some(outside);
@@ -72,7 +80,7 @@ fn part(rank: f64, count: f64) -> f64 {
     if count > 0.0 { (rank / count).clamp(0.0, 1.0) } else { 0.0 }
 }
 
-/// What PromQL says to a `q` that is no quantile.
+/// Returns PromQL's result for a `q` outside 0 to 1, `Some(None)` for a `q` inside, and `None` for NaN.
 fn outside(q: f64) -> Option<Option<f64>> {
     if q.is_nan() {
         None
@@ -90,7 +98,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_empty_first_bucket_is_no_division_by_zero() {
+    fn an_empty_first_bucket_does_not_divide_by_zero() {
         assert_eq!(classic(0.0, &[(0.1, 0.0), (f64::INFINITY, 10.0)]), Some(0.0));
         assert_eq!(classic(0.5, &[(0.1, f64::NAN), (f64::INFINITY, f64::NAN)]), None);
     }

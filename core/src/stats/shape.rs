@@ -1,22 +1,22 @@
-//! Did the whole shape change? A test of two multinomials, bucket by bucket.
+//! A test of whether two distributions over the same buckets have the same shape.
 //!
 //! ```text
 //! S = Π_arms Π_k (θ_arm,k / θ0_k)^count        θ0 = (n_c θ_c + n_b θ_b) / (n_c + n_b)
 //! ```
 //!
-//! `θ` are the arms' shares per bucket in the blocks before, half a count added to each bucket, so they are chosen before
-//! the block is seen; `θ0` is the nearest null of equal shapes (Turner, Ly and Grünwald 2024, "Generic E-variables for exact
-//! sequential k-sample tests"). `E[S] <= 1` if both arms have the same shape, whichever it is. It says that something
-//! changed, not that it became worse.
+//! `θ` are the arms' shares per bucket in the previous blocks, with half a count added to each bucket, so they are
+//! fixed before the block is known; `θ0` is the nearest null of equal shapes (Turner, Ly and Grünwald 2024, "Generic
+//! E-variables for exact sequential k-sample tests"). `E[S] <= 1` if both arms have the same shape, for any shape. The
+//! test detects a change, not whether it is for the worse.
 
 use serde::{Deserialize, Serialize};
 
 use super::tally::{Phi, Unusable};
 
-/// Added to each bucket, so that no bucket is impossible.
+/// The count that is added to each bucket, so that no share is zero.
 const SMOOTHING: f64 = 0.5;
 
-/// What has been seen of two arms' shapes so far.
+/// The counts of two arms per bucket over all blocks so far, and the evidence that their shapes differ.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct Shapes {
     canary: Vec<u64>,
@@ -25,10 +25,12 @@ pub struct Shapes {
 }
 
 impl Shapes {
-    /// Takes a block in: counts per bucket, in the same buckets as ever.
+    /// Adds a block. `canary` and `stable` are counts per bucket, in the same buckets for all blocks; the evidence is
+    /// divided by `phi`.
     ///
     /// # Errors
-    /// [`Unusable::OtherShape`] if the buckets are others; then nothing is changed.
+    /// [`Unusable::OtherShape`] if the number of buckets differs from the other arm's or from earlier blocks; no
+    /// counts are then added.
     pub fn absorb(&mut self, canary: &[u64], stable: &[u64], phi: Phi) -> Result<(), Unusable> {
         if self.canary.is_empty() && self.stable.is_empty() {
             self.canary = vec![0; canary.len()];
@@ -61,7 +63,7 @@ impl Shapes {
         shares.zip(counts).map(of_bucket).sum()
     }
 
-    /// The evidence so far: `ln E`.
+    /// Returns the evidence that the shapes differ over all blocks so far, as `ln E` in nats.
     pub fn ln_e(&self) -> f64 {
         self.ln_e
     }
@@ -81,7 +83,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn equal_shapes_speak_for_no_change() {
+    fn equal_shapes_give_no_evidence_and_a_change_gives_some() {
         let mut shapes = Shapes::default();
         for _ in 0..50 {
             shapes.absorb(&[30, 50, 20], &[300, 500, 200], Phi::ONE).unwrap();
@@ -94,7 +96,7 @@ mod tests {
     }
 
     #[test]
-    fn other_buckets_are_refused() {
+    fn a_block_with_other_buckets_is_refused_without_a_change() {
         let mut shapes = Shapes::default();
         shapes.absorb(&[1, 2], &[1, 2], Phi::ONE).unwrap();
         let before = shapes.clone();

@@ -1,22 +1,24 @@
-//! One arm against an absolute limit: is the share of bad requests above `s`, or is it shown to be below?
+//! Tests of one arm's share of bad requests against an absolute limit `s`, for evidence that it is above or below.
 //!
-//! *Compliance* mixes all shares below the limit by a Beta(½, ½) prior that is cut off at `s` (Jeffreys' prior, which
-//! needs no guess of how good the canary is); *violation* in closed form mixes all shares above it:
+//! The evidence for *compliance* mixes all shares below the limit by a Beta(½, ½) prior that is cut off at `s`
+//! (Jeffreys' prior, which needs no assumption about the canary); the evidence for *violation* mixes all shares above
+//! it, in closed form:
 //!
 //! ```text
 //! ln e = ln B(a+x, b+n-x) + ln T(a+x, b+n-x) - ln B(a, b) - ln T(a, b) - x ln s - (n-x) ln(1-s)
 //! ```
 //!
-//! where `T` is the mass of Beta(·) on the alternative's side of `s`. Each share in the mixture gives a likelihood ratio
-//! with expectation at most one for every block whose true share is on the null's side, so the mixture is an e-process.
+//! where `x` of `n` requests are bad, `a = b = ½`, and `T` is the mass of Beta(·) on the alternative's side of `s`.
+//! Each share in the mixture gives a likelihood ratio with expectation at most one for every block whose true share is
+//! on the null's side, so the mixture is an e-process.
 //!
-//! A limit can be broken late. For rollback the product therefore takes [`LimitGrid`], which has the restarts of
-//! [`super::mixture`] and one logarithm per component; the closed form says what a single look at all counts says, is
-//! consistent for every share, and answers how many requests without an error prove a limit.
+//! A limit can be broken late. A rollback therefore uses [`LimitGrid`], which has the restarts of [`super::mixture`]
+//! and one logarithm per component. The closed form gives the evidence of a single look at all counts, is consistent
+//! for every share, and determines how many requests without an error prove a limit.
 //!
-//! Overdispersion divides the likelihood's exponent. For a mixture over fixed shares, raising every block's likelihood
-//! to `1/φ_t` is the same as counting `x_t/φ_t` hits of `n_t/φ_t`: so [`Worth`] is a sufficient state, also when φ
-//! changes on the way.
+//! Dispersion divides the exponent of the likelihood. For a mixture over fixed shares, raising every block's likelihood
+//! to `1/φ_t` equals counting `x_t/φ_t` hits of `n_t/φ_t`, so [`Worth`] is a sufficient state even if φ changes over
+//! time.
 
 use std::f64::consts::PI;
 
@@ -26,7 +28,7 @@ use super::odds_grid::Grid;
 use super::special::{beta_tails_against, ln_beta_against};
 use super::tally::{Phi, Tally, Unusable, Worth};
 
-/// A limit for a share, and the prior over the shares on either side of it.
+/// The closed-form test of a share against a limit, with a prior over the shares on either side of the limit.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Ceiling {
     limit: f64,
@@ -37,10 +39,10 @@ pub struct Ceiling {
 }
 
 impl Ceiling {
-    /// A share of at most `limit`, with Jeffreys' prior.
+    /// Makes the test for a share of at most `limit`, with Jeffreys' prior.
     ///
     /// # Errors
-    /// [`BadTest::Limit`] unless the limit lies between 0 and 1.
+    /// [`BadTest::Limit`] unless `limit` is above 0 and below 1.
     pub fn new(limit: f64) -> Result<Ceiling, BadTest> {
         if !(limit > 0.0 && limit < 1.0) {
             return Err(BadTest::Limit(limit));
@@ -49,26 +51,30 @@ impl Ceiling {
         Ok(Ceiling { limit, a: 0.5, b: 0.5, front })
     }
 
-    /// `ln e` against "the share is at most the limit".
+    /// Returns the evidence that the share is above the limit, as `ln E` in nats: the closed form of the module's
+    /// documentation. `counts` has all blocks so far.
     pub fn ln_violation(&self, counts: Worth) -> f64 {
         let (a, b) = (self.a + counts.hits(), self.b + counts.misses());
         let against = ln_beta_against(a, b, self.limit);
         against + beta_tails_against(self.limit, a, b, against).upper - self.front - ln_mass(1.0 - self.limit)
     }
 
-    /// `ln e` against "the share is at least the limit": once it reaches `ln(1/β)`, the limit is shown to hold.
+    /// Returns the evidence that the share is below the limit, as `ln E` in nats: the closed form of the module's
+    /// documentation. Once it reaches `ln(1/β)`, the limit is shown to hold. `counts` has all blocks so far.
     pub fn ln_compliance(&self, counts: Worth) -> f64 {
         let (a, b) = (self.a + counts.hits(), self.b + counts.misses());
         let against = ln_beta_against(a, b, self.limit);
         against + beta_tails_against(self.limit, a, b, against).lower - self.front - ln_mass(self.limit)
     }
 
-    /// So many requests show that the limit holds, however often one looks, if the share among them is `share`: the least
-    /// `n` whose compliance evidence reaches `1/level`. With a share of 0: how many requests without an error it takes.
-    /// `None`: the share is not below the limit by enough to be shown at all.
+    /// Returns the number of requests that show the limit to hold if the share of bad ones among them is `share`: the
+    /// smallest `n` whose compliance evidence reaches `1/level`. It is valid for any number of looks.
+    ///
+    /// `share` is from 0 to 1, and `level` is the error rate, above 0 and below 1. Returns `None` if the share is not
+    /// below the limit, or so close to it that 2⁵² requests don't suffice.
     ///
     /// # Errors
-    /// [`BadTest::Level`] unless `level` lies between 0 and 1.
+    /// [`BadTest::Level`] unless `level` is above 0 and below 1.
     pub fn requests_to_show(&self, share: f64, level: f64) -> Result<Option<u64>, BadTest> {
         if !(level > 0.0 && level < 1.0) {
             return Err(BadTest::Level(level));
@@ -91,13 +97,13 @@ impl Ceiling {
     }
 }
 
-/// The logarithm of the prior's mass up to `share`, or from as far below one. Jeffreys' prior is the arcsine law, whose masses
-/// need no series: this is made anew for each block.
+/// Returns the logarithm of the prior's mass below `share`; by symmetry it is also the mass above `1 - share`.
+/// Jeffreys' prior is the arcsine law, so no series is needed, which matters because it is computed for each block.
 fn ln_mass(share: f64) -> f64 {
     libm::log(libm::asin(libm::sqrt(share)) * 2.0 / PI)
 }
 
-/// The test of one arm's share against a limit, by the same grid of odds.
+/// The test of one arm's share against a limit with the grid of [`super::odds_grid`].
 #[derive(Debug, Clone, PartialEq)]
 pub struct LimitGrid {
     limit: f64,
@@ -106,10 +112,11 @@ pub struct LimitGrid {
 }
 
 impl LimitGrid {
-    /// Evidence that the share is above `limit`, which lies between 0 and 1.
+    /// Makes a test for evidence that the share is above `limit`. `onset` spreads the stake over the blocks at which
+    /// the limit may be broken.
     ///
     /// # Errors
-    /// [`BadTest::Limit`] unless it does.
+    /// [`BadTest::Limit`] unless `limit` is above 0 and below 1.
     pub fn above(limit: f64, onset: Onset) -> Result<LimitGrid, BadTest> {
         if !(limit > 0.0 && limit < 1.0) {
             return Err(BadTest::Limit(limit));
@@ -117,20 +124,21 @@ impl LimitGrid {
         Ok(LimitGrid { limit, onset, grid: Grid::WORSE })
     }
 
-    /// Takes a block in.
+    /// Adds a block, whose evidence is divided by `phi`.
     ///
     /// # Errors
-    /// [`Unusable::OtherShape`] if the state is another test's.
+    /// [`Unusable::OtherShape`] if the state belongs to a test with another number of alternatives; it is then
+    /// unchanged.
     pub fn absorb(&self, state: &mut Mixture, tally: Tally, phi: Phi) -> Result<(), Unusable> {
         state.absorb(self.onset, &self.factors(tally, phi))
     }
 
-    /// `ln` of each component's factor for one block.
+    /// Returns the `ln` of each component's factor for one block.
     pub(super) fn factors(&self, tally: Tally, phi: Phi) -> Vec<f64> {
         self.grid.factors(self.limit, tally.hits(), tally.n(), phi)
     }
 
-    /// The evidence so far: `ln E`.
+    /// Returns the evidence over all blocks so far, as `ln E` in nats.
     pub fn ln_e(&self, state: &Mixture) -> f64 {
         self.grid.ln_e(state, self.onset)
     }
@@ -142,7 +150,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_limit_lies_between_none_and_all() {
+    fn a_limit_outside_0_to_1_is_refused() {
         for limit in [f64::NAN, 0.0, 1.0, 5.0, -0.1] {
             assert!(LimitGrid::above(limit, Onset::Any).is_err(), "{limit}");
             assert!(Ceiling::new(limit).is_err(), "{limit}");
@@ -150,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn the_priors_masses_are_those_of_the_incomplete_beta_function() {
+    fn the_priors_masses_equal_the_incomplete_beta_function() {
         for limit in [1e-9, 1e-4, 0.01, 0.05, 0.3, 0.5, 0.9, 0.999_999] {
             let (ceiling, tails) = (Ceiling::new(limit).unwrap(), beta_tails(limit, 0.5, 0.5));
             let front = ln_beta_against(0.5, 0.5, limit);
@@ -173,9 +181,8 @@ mod tests {
         }
     }
 
-    /// What is said of a block at φ = 4 is what is said of a quarter of its counts.
     #[test]
-    fn phi_makes_four_errors_count_as_one() {
+    fn a_block_at_phi_4_counts_like_a_quarter_of_its_requests() {
         let ceiling = Ceiling::new(0.05).unwrap();
         let mut quarter = Worth::default();
         quarter.absorb(Tally::of(40, 400).unwrap(), Phi::learned(4.0));
@@ -184,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn absurd_counts_give_finite_evidence() {
+    fn extreme_counts_give_finite_evidence() {
         let ceiling = Ceiling::new(1e-4).unwrap();
         for (x, n) in [(0, 0), (0, 1u64 << 53), (1 << 53, 1 << 53), (1 << 40, 1 << 53)] {
             let counts = Worth::from(Tally::of(x, n).unwrap());

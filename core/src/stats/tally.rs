@@ -1,33 +1,33 @@
-//! Counts that can be calculated with: what one arm counted, and how much a count is worth.
+//! Validated counts of one block, and the dispersion φ by which their evidence is divided.
 
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-/// The largest whole number below which a float can count by one: 2⁵³.
+/// The largest float up to which all whole numbers are exact: 2⁵³.
 const LARGEST: f64 = 9_007_199_254_740_992.0;
 
-/// Why a count can't be used. Nothing is changed by a block that is refused.
+/// The reasons for which counts or states are refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum Unusable {
-    /// NaN or infinite.
+    /// A count or a factor is NaN or infinite.
     #[error("a count is not a finite number")]
     NotFinite,
-    /// Below zero.
+    /// A count is below zero.
     #[error("a count is below zero")]
     Negative,
-    /// Above 2⁵³, where a float no longer counts by one.
+    /// A count is above 2⁵³, where floats no longer have all whole numbers.
     #[error("a count is above 2^53")]
     TooLarge,
-    /// More of a kind than there are of all kinds.
-    #[error("more events are of the kind looked for than there are events")]
+    /// There are more hits than events.
+    #[error("there are more hits than events")]
     MoreHitsThanEvents,
     /// The state was made by a test with another number of components, or the arms have different buckets.
-    #[error("the state is of another test, or the arms are counted in different buckets")]
+    #[error("the state belongs to another test, or the arms are counted in different buckets")]
     OtherShape,
 }
 
-/// Events that one arm counted in one block, and how many of them were of the kind that is looked for: errors, or
-/// requests slower than an edge. Both are finite, `0 <= hits <= n <= 2⁵³`.
+/// The events of one arm in one block, and the hits among them: errors, or requests slower than an edge. Both are
+/// finite, and `0 <= hits <= n <= 2⁵³`.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Tally {
     hits: f64,
@@ -35,10 +35,11 @@ pub struct Tally {
 }
 
 impl Tally {
-    /// From counts that need not be whole.
+    /// Makes a tally of `hits` among `n` events; the counts need not be whole.
     ///
     /// # Errors
-    /// If either is not finite, negative or above 2⁵³, or if there are more hits than events.
+    /// [`Unusable::NotFinite`], [`Unusable::Negative`], [`Unusable::TooLarge`] above 2⁵³ or
+    /// [`Unusable::MoreHitsThanEvents`].
     pub fn new(hits: f64, n: f64) -> Result<Tally, Unusable> {
         if !hits.is_finite() || !n.is_finite() {
             return Err(Unusable::NotFinite);
@@ -55,76 +56,77 @@ impl Tally {
         Ok(Tally { hits, n })
     }
 
-    /// From whole counts.
+    /// Makes a tally of `hits` among `n` events.
     ///
     /// # Errors
-    /// As [`Tally::new`].
+    /// [`Unusable::TooLarge`] above 2⁵³ or [`Unusable::MoreHitsThanEvents`].
     pub fn of(hits: u64, n: u64) -> Result<Tally, Unusable> {
         Tally::new(hits as f64, n as f64)
     }
 
-    /// The events of the kind that is looked for.
+    /// Returns the number of hits, from 0 to `n`.
     pub fn hits(self) -> f64 {
         self.hits
     }
 
-    /// All events.
+    /// Returns the number of all events, from 0 to 2⁵³.
     pub fn n(self) -> f64 {
         self.n
     }
 
-    /// The events of no interest.
+    /// Returns the number of events that are not hits, from 0 to `n`.
     pub fn misses(self) -> f64 {
         self.n - self.hits
     }
 }
 
-/// Both arms' tallies of the same block. The block's own split of the traffic is in the two `n`, so the weights may
-/// change from block to block.
+/// The tallies of both arms in the same block. The block's split of the traffic is given by the two `n`, so the weights
+/// may change from block to block.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Pair {
-    /// The canary's.
+    /// The canary's counts.
     pub canary: Tally,
-    /// The stable's.
+    /// The stable's counts.
     pub stable: Tally,
 }
 
-/// How many events of a cluster count as one: the overdispersion φ, at least 1. Evidence is divided by it.
+/// The dispersion φ, at least 1: the mean number of clustered events that carry the evidence of one independent event.
+/// Evidence is divided by it.
 ///
 /// By Jensen's inequality `E[L^(1/φ)] <= E[L]^(1/φ) <= 1`, so a test that is exact for independent events stays valid
 /// under any φ; for clustered ones it is calibrated (McCullagh and Nelder 1989, §4.5 and §9: quasi-likelihood).
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Phi {
     value: f64,
-    /// Whether it was learnt from the service's own pods. If not, the claim that goes with a decision says so.
+    /// Whether φ was learnt from enough counts of the service's own pods. If not, decisions say "not calibrated".
     pub calibrated: bool,
 }
 
 impl Phi {
-    /// Events are independent: for counts that are known to be, and for tests of the tests.
+    /// The φ of independent events, for counts that are known to be independent and for tests.
     pub const ONE: Phi = Phi { value: 1.0, calibrated: true };
-    /// What is assumed where nothing can be learnt.
+    /// The φ that is assumed if it can't be learnt.
     pub const ASSUMED: Phi = Phi { value: 2.0, calibrated: false };
 
-    /// Learnt. What is below 1 (or no number) is 1: events that are more even than chance are no licence to count them
-    /// more than once.
+    /// Makes a calibrated φ. A value below 1 or NaN becomes 1, because events that are more even than chance must not
+    /// count more than once; a value above 2⁵³ becomes 2⁵³.
     pub fn learned(value: f64) -> Phi {
         Phi { value: value.clamp(1.0, LARGEST).max(1.0), calibrated: true }
     }
 
-    /// From too little to be called calibrated.
+    /// Makes a φ that is estimated from too few counts to be called calibrated, with the bounds of [`Phi::learned`].
     pub fn guessed(value: f64) -> Phi {
         Phi { calibrated: false, ..Phi::learned(value) }
     }
 
-    /// At least 1.
+    /// Returns the factor, from 1 to 2⁵³.
     pub fn value(self) -> f64 {
-        // A state read back from a journal has been through no constructor.
+        // A deserialised value has not passed a constructor, so the bounds are enforced here too.
         if self.value >= 1.0 { self.value.min(LARGEST) } else { 1.0 }
     }
 }
 
-/// Sums of counts, each divided by its block's φ: what a likelihood that is raised to `1/φ` rests on.
+/// Sums of counts, each divided by its block's φ: the sufficient statistic of a likelihood that is raised to `1/φ`.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
 pub struct Worth {
     pub(super) hits: f64,
@@ -132,23 +134,23 @@ pub struct Worth {
 }
 
 impl Worth {
-    /// Adds a block.
+    /// Adds a block's counts, divided by `phi`.
     pub fn absorb(&mut self, tally: Tally, phi: Phi) {
         self.hits += tally.hits() / phi.value();
         self.misses += tally.misses() / phi.value();
     }
 
-    /// The weighed hits.
+    /// Returns the weighted number of hits, at least 0.
     pub fn hits(self) -> f64 {
         self.hits.max(0.0)
     }
 
-    /// The weighed events of no interest.
+    /// Returns the weighted number of events that are not hits, at least 0.
     pub fn misses(self) -> f64 {
         self.misses.max(0.0)
     }
 
-    /// All weighed events.
+    /// Returns the weighted number of all events, at least 0.
     pub fn n(self) -> f64 {
         self.hits() + self.misses()
     }
@@ -165,7 +167,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_no_count_is_refused_by_name() {
+    fn impossible_counts_are_refused_with_the_reason() {
         for (hits, n, why) in [
             (f64::NAN, 1.0, Unusable::NotFinite),
             (1.0, f64::INFINITY, Unusable::NotFinite),
@@ -181,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn phi_is_at_least_one_whatever_it_is_made_from() {
+    fn phi_is_clamped_to_1_and_2_to_the_53() {
         for value in [f64::NAN, f64::NEG_INFINITY, -3.0, 0.0, 0.99] {
             assert_eq!(Phi::learned(value).value(), 1.0, "{value}");
         }

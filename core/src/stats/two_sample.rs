@@ -1,17 +1,18 @@
-//! Two shares and a margin between them, exact for Bernoulli trials of any size: ratios, differences, equality.
+//! Tests of two shares with a margin (a ratio or a difference), exact for Bernoulli trials with shares of any size.
 //!
-//! [`super::odds_grid`] treats errors as rare. Where the share is large (5 % slower than an edge is the rule, not the
-//! accident), or where the margin is a difference in points, the block is held against its *nearest* null instead:
+//! [`super::odds_grid`] treats errors as rare. If the share is large, such as 5 % of the requests above an edge, or if
+//! the margin is a difference in points, the block is compared with the *nearest* null instead:
 //!
 //! ```text
 //! S = p(block; a, b) / p(block; A, B)
 //! ```
 //!
-//! `(a, b)` is an alternative for canary and stable that is chosen before the block is seen, and `(A, B)` the null with the
-//! least Kullback-Leibler distance `n_c KL(a|A) + n_b KL(b|B)` to it (the reverse information projection of Grünwald, de
-//! Heide and Koolen 2024, "Safe Testing"; Turner, Ly and Grünwald 2024, "Generic E-variables"). `E[S] <= 1` on the whole
-//! of any convex null: `ln E_θ[S]` is concave in `θ`, zero at `(A, B)`, and its gradient there is minus that of the
-//! distance, so the optimality of the projection is the statement that nothing in the null lies uphill.
+//! `(a, b)` is an alternative for canary and stable that is fixed before the block is known, and `(A, B)` the null with
+//! the smallest Kullback-Leibler distance `n_c KL(a|A) + n_b KL(b|B)` to it (the reverse information projection of
+//! Grünwald, de Heide and Koolen 2024, "Safe Testing"; Turner, Ly and Grünwald 2024, "Generic E-variables").
+//! `E[S] <= 1` on the whole of any convex null: `ln E_θ[S]` is concave in `θ`, zero at `(A, B)`, and its gradient there
+//! is minus the gradient of the distance. As `(A, B)` minimises the distance, `ln E_θ[S]` does not rise towards any
+//! other point of the null.
 
 use serde::{Deserialize, Serialize};
 
@@ -20,39 +21,42 @@ use super::mixture::{Mixture, Onset};
 use super::odds_grid::Grid;
 use super::tally::{Pair, Phi, Tally, Unusable, Worth};
 
-/// What a new arm is believed to have seen already: so many hits and as many misses, in plug-in estimates. 0.18 loses
-/// least in the worst case (Turner, Ly and Grünwald 2024).
+/// The number of pseudo-hits, and of pseudo-misses, in a plug-in estimate of a share. 0.18 loses least in the worst
+/// case (Turner, Ly and Grünwald 2024).
 pub const PSEUDO: f64 = 0.18;
 
-/// What the canary's share `θ_c` may be, given the stable's `θ_b`.
+/// The null hypothesis: the canary's allowed share `θ_c`, given the stable's share `θ_b`.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Null {
-    /// `θ_c <= r θ_b`. With 1: not above the stable's.
+    /// `θ_c <= r θ_b`, with a ratio `r` above 0; 1 means not above the stable's share.
     Ratio(f64),
-    /// `θ_c <= θ_b + d`.
+    /// `θ_c <= θ_b + d`, with a difference `d` from 0 to below 1.
     Difference(f64),
 }
 
-/// A pair of shares, both above 0 and below 1.
+/// A pair of shares of hits. A test uses a pair only if both are above 0 and below 1.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Shares {
-    /// The canary's.
+    /// The canary's share.
     pub canary: f64,
-    /// The stable's.
+    /// The stable's share.
     pub stable: f64,
 }
 
 impl Shares {
+    /// Returns whether both shares are above 0 and below 1.
     fn are_inner(self) -> bool {
-        let inner = |share: f64| share > 0.0 && share < 1.0;
-        inner(self.canary) && inner(self.stable)
+        let is_inner = |share: f64| share > 0.0 && share < 1.0;
+        is_inner(self.canary) && is_inner(self.stable)
     }
 }
 
 impl Null {
+    /// Returns the null hypothesis itself if its margin is valid.
+    ///
     /// # Errors
-    /// [`BadTest::Margin`] if the ratio is not finite and above 0, or the difference not within 0 and 1.
+    /// [`BadTest::Margin`] unless the ratio is finite and above 0, or the difference at least 0 and below 1.
     pub fn check(self) -> Result<Null, BadTest> {
         match self {
             Null::Ratio(r) if r.is_finite() && r > 0.0 => Ok(self),
@@ -61,7 +65,7 @@ impl Null {
         }
     }
 
-    /// The largest share that the canary may have.
+    /// Returns the largest share that the null allows the canary.
     fn most(self, stable: f64) -> f64 {
         match self {
             Null::Ratio(r) => r * stable,
@@ -69,8 +73,10 @@ impl Null {
         }
     }
 
-    /// The null that is nearest to `alt` for arms of `canary` and `stable` requests; `None`: `alt` is itself no worse
-    /// than the null allows, or no pair of shares.
+    /// Returns the pair of shares in the null that is nearest to the alternative `alt` in Kullback-Leibler distance,
+    /// for arms of `canary` and `stable` requests (Grünwald, de Heide and Koolen 2024).
+    ///
+    /// Returns `None` if the null allows `alt`, if a share of `alt` is not above 0 and below 1, or without requests.
     pub fn nearest(self, alt: Shares, canary: f64, stable: f64) -> Option<Shares> {
         if !alt.are_inner() || alt.canary <= self.most(alt.stable) || canary + stable <= 0.0 {
             return None;
@@ -82,7 +88,8 @@ impl Null {
         nearest.are_inner().then_some(nearest)
     }
 
-    /// `ln S` of a block for one alternative. An alternative that the null allows says nothing: 0.
+    /// Returns the evidence `ln S` of one block for the alternative `alt`, in nats; 0 for an alternative that the null
+    /// allows.
     pub fn ln_e(self, alt: Shares, pair: Pair) -> f64 {
         let (canary, stable) = (pair.canary, pair.stable);
         let Some(null) = self.nearest(alt, canary.n(), stable.n()) else { return 0.0 };
@@ -90,13 +97,13 @@ impl Null {
     }
 }
 
-/// `ln` of how much likelier `share` makes the tally than `null` does.
+/// Returns the log likelihood ratio of `share` to `null` for the tally.
 fn ln_ratio(tally: Tally, share: f64, null: f64) -> f64 {
     let change = share - null;
     tally.hits() * libm::log1p(change / null) + tally.misses() * libm::log1p(-change / (1.0 - null))
 }
 
-/// On the line `A = r B` the distance is least at the smaller root of a quadratic.
+/// Returns the nearest null on the line `A = r B`: the smaller root of a quadratic.
 fn nearest_ratio(r: f64, alt: Shares, canary: f64, stable: f64) -> Shares {
     let square = r * (canary + stable);
     let linear = canary * (r + alt.canary) + stable * (1.0 + r * alt.stable);
@@ -106,8 +113,8 @@ fn nearest_ratio(r: f64, alt: Shares, canary: f64, stable: f64) -> Shares {
     Shares { canary: r * share, stable: share }
 }
 
-/// On the line `A = B + d` it is least at the one root of a cubic between the alternative's `b` and `a - d`: Halley's steps
-/// (Scavo and Thoo 1995), and halves where one would leave the bracket.
+/// Returns the nearest null on the line `A = B + d`: the only root of a cubic between the alternative's `b` and
+/// `a - d`, by Halley's method (Scavo and Thoo 1995), with bisection if a step would leave the bracket.
 fn nearest_difference(d: f64, alt: Shares, canary: f64, stable: f64) -> Shares {
     let (mut low, mut high) = (alt.stable, alt.canary - d);
     let mut t = (canary * high + stable * low) / (canary + stable);
@@ -124,8 +131,8 @@ fn nearest_difference(d: f64, alt: Shares, canary: f64, stable: f64) -> Shares {
         let slope = canary * spread_b + of_canary * tilt_b + stable * spread_c + of_stable * tilt_c;
         let half_curve = canary * tilt_b + stable * tilt_c - of_canary - of_stable;
         let step = value * slope / (slope * slope - value * half_curve);
-        // Halley's steps cube the error: after this one nothing is left of it. (Nor need it heed the bracket, whose ends
-        // are by now as inexact as floats.)
+        // Halley's method cubes the error, so this step is the last. (It may ignore the bracket, whose ends are as
+        // inexact as floats by now.)
         if step.abs() <= NEAR * t {
             t -= step;
             break;
@@ -135,10 +142,10 @@ fn nearest_difference(d: f64, alt: Shares, canary: f64, stable: f64) -> Shares {
     Shares { canary: t + d, stable: t }
 }
 
-/// A step that is this small a part of its root makes the root as exact as a float.
+/// The relative size of a step from which the result is as exact as a float.
 const NEAR: f64 = 1e-6;
 
-/// The alternative is what both arms have shown so far: it needs no guess, and learns.
+/// A test whose alternative is estimated from the previous blocks of both arms.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
 pub struct PlugIn {
     canary: Worth,
@@ -147,7 +154,8 @@ pub struct PlugIn {
 }
 
 impl PlugIn {
-    /// Takes a block in: first it is judged by what was believed before it, then it is believed.
+    /// Adds a block. Its evidence uses the estimate from the previous blocks and is divided by `phi`; afterwards the
+    /// block is added to the estimate.
     pub fn absorb(&mut self, null: Null, pair: Pair, phi: Phi) {
         let alt = Shares { canary: smoothed(self.canary), stable: smoothed(self.stable) };
         self.ln_e += null.ln_e(alt, pair) / phi.value();
@@ -155,7 +163,7 @@ impl PlugIn {
         self.stable.absorb(pair.stable, Phi::ONE);
     }
 
-    /// The evidence so far: `ln E`.
+    /// Returns the evidence over all blocks so far, as `ln E` in nats.
     pub fn ln_e(&self) -> f64 {
         self.ln_e
     }
@@ -165,10 +173,11 @@ fn smoothed(counts: Worth) -> f64 {
     (counts.hits() + PSEUDO) / (counts.n() + 2.0 * PSEUDO)
 }
 
-/// A fixed set of alternatives, all of which are bet on.
+/// Adds a block to a mixture with one component per alternative. The alternatives must be fixed before the block is
+/// known; their evidence is divided by `phi`.
 ///
 /// # Errors
-/// [`Unusable::OtherShape`] if the state is another test's.
+/// [`Unusable::OtherShape`] if the state has another number of components; it is then unchanged.
 pub fn absorb_alternatives(
     null: Null,
     alternatives: impl Iterator<Item = Shares>,
@@ -181,9 +190,9 @@ pub fn absorb_alternatives(
     state.absorb(onset, &factors)
 }
 
-/// What the product runs: the stable's share is learnt, and the canary is bet to have a grid of multiples of what the
-/// null would allow it. So neither the rate must be guessed, nor does the canary's own past blunt the bet on a fault
-/// that begins late.
+/// The test that the judges use: the stable's share is estimated from the previous blocks, and the alternatives for the
+/// canary are a grid of multiples of the odds that the null allows. So the rate need not be known in advance, and the
+/// canary's own past does not weaken the evidence for a fault that begins late.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Effects {
     null: Null,
@@ -191,7 +200,7 @@ pub struct Effects {
     grid: Grid,
 }
 
-/// The state of [`Effects`].
+/// The state of an [`Effects`] test.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct EffectsState {
     stable: Worth,
@@ -199,34 +208,37 @@ pub struct EffectsState {
 }
 
 impl EffectsState {
-    /// Begins with what the stable pods have shown before the rollout. Without it the first block of the rollout is
-    /// spent on learning.
+    /// Makes a state with the stable's counts from before the rollout. Without them the first block of the rollout
+    /// carries no evidence.
     pub fn seeded(stable: Tally) -> EffectsState {
         EffectsState { stable: Worth::from(stable), mixture: Mixture::default() }
     }
 }
 
 impl Effects {
-    /// Evidence that the canary's share is above what `null` allows.
+    /// Makes a test for evidence that the canary's share is above the share that `null` allows. `onset` spreads the
+    /// stake over the blocks at which the fault may begin.
     ///
     /// # Errors
-    /// [`BadTest::Margin`] if the margin is none.
+    /// [`BadTest::Margin`] if the margin is not valid.
     pub fn worse(null: Null, onset: Onset) -> Result<Effects, BadTest> {
         Ok(Effects { null: null.check()?, onset, grid: Grid::WORSE })
     }
 
-    /// The same, betting as much on each of these multiples of the odds that `null` allows.
+    /// Makes a test as [`Effects::worse`] does, with equal stakes on the given multiples of the odds that `null`
+    /// allows: all above 1, or all between 0 and 1.
     ///
     /// # Errors
-    /// [`BadTest`], if the margin or the grid is none.
+    /// [`BadTest::Margin`] if the margin is not valid; [`BadTest::Grid`] for other multipliers.
     pub fn among(null: Null, onset: Onset, multipliers: &[f64]) -> Result<Effects, BadTest> {
         Ok(Effects { null: null.check()?, onset, grid: Grid::new(multipliers)? })
     }
 
-    /// Takes a block in.
+    /// Adds a block, whose evidence is divided by `phi`.
     ///
     /// # Errors
-    /// [`Unusable::OtherShape`] if the state is another test's.
+    /// [`Unusable::OtherShape`] if the state belongs to a test with another number of alternatives; it is then
+    /// unchanged.
     pub fn absorb(&self, state: &mut EffectsState, pair: Pair, phi: Phi) -> Result<(), Unusable> {
         let alternatives = self.alternatives(state.stable);
         absorb_alternatives(self.null, alternatives, self.onset, &mut state.mixture, pair, phi)?;
@@ -234,15 +246,16 @@ impl Effects {
         Ok(())
     }
 
-    /// Odds, not shares, are multiplied, so that no alternative leaves the unit interval.
+    /// Returns the alternatives for the next block. Odds are multiplied instead of shares, so that every alternative
+    /// stays between 0 and 1.
     fn alternatives(&self, stable: Worth) -> impl Iterator<Item = Shares> {
-        // Nothing is known yet: a share that every null allows says nothing.
+        // Before the first counts of the stable, a share of 0 gives no evidence under any null.
         let share = if stable.n() == 0.0 { 0.0 } else { smoothed(stable) };
         let most = self.null.most(share);
         self.grid.multipliers().map(move |m| Shares { canary: m * most / (1.0 + (m - 1.0) * most), stable: share })
     }
 
-    /// The evidence so far: `ln E`.
+    /// Returns the evidence over all blocks so far, as `ln E` in nats.
     pub fn ln_e(&self, state: &EffectsState) -> f64 {
         self.grid.ln_e(&state.mixture, self.onset)
     }
@@ -256,14 +269,14 @@ mod tests {
         [Null::Ratio(1.0), Null::Ratio(1.5), Null::Ratio(0.5), Null::Difference(0.0), Null::Difference(0.05)];
 
     #[test]
-    fn a_margin_has_its_bounds() {
+    fn margins_out_of_range_are_refused() {
         for null in [Null::Ratio(0.0), Null::Ratio(f64::NAN), Null::Difference(-0.1), Null::Difference(1.0)] {
             assert!(null.check().is_err(), "{null:?}");
         }
     }
 
     #[test]
-    fn no_null_is_nearer_than_the_nearest() {
+    fn no_other_null_is_nearer_than_the_computed_one() {
         let distance = |alt: Shares, null: Shares, canary: f64, stable: f64| {
             let kl = |p: f64, q: f64| p * libm::log(p / q) + (1.0 - p) * libm::log((1.0 - p) / (1.0 - q));
             canary * kl(alt.canary, null.canary) + stable * kl(alt.stable, null.stable)
@@ -284,9 +297,9 @@ mod tests {
         }
     }
 
-    /// Few steps must not mean few digits.
+    /// The few steps of Halley's method must not cost digits.
     #[test]
-    fn halleys_steps_find_what_halving_finds() {
+    fn halleys_method_finds_the_same_root_as_bisection() {
         for d in [0.0, 1e-4, 0.001, 0.05, 0.3] {
             for (a, b) in [(0.0013, 0.0001), (0.02, 0.005), (0.3, 0.1), (0.7, 0.05), (0.999, 1e-6)] {
                 for (canary, stable) in [(1.0, 1.0), (5.0, 95.0), (14_250.0, 3.0), (1e6, 1e9), (1e9, 1e3)] {
@@ -308,18 +321,18 @@ mod tests {
         }
     }
 
-    /// Else the block would choose what it is held against, and every block could win.
+    /// Otherwise a block could choose its own alternative, and every block could give evidence.
     #[test]
-    fn a_block_is_bet_on_before_it_is_learnt_from() {
+    fn the_alternative_for_a_block_does_not_depend_on_that_block() {
         let pair = Pair { canary: Tally::of(9, 50).unwrap(), stable: Tally::of(20, 400).unwrap() };
         let effects = Effects::worse(Null::Ratio(1.0), Onset::First).unwrap();
         let mut state = EffectsState::default();
         effects.absorb(&mut state, pair, Phi::ONE).unwrap();
-        assert!(effects.ln_e(&state).abs() < 1e-12, "nothing was known yet");
+        assert!(effects.ln_e(&state).abs() < 1e-12, "the first block has no estimate");
         effects.absorb(&mut state, pair, Phi::ONE).unwrap();
-        let calibrations: Vec<Shares> = effects.alternatives(Worth::from(pair.stable)).collect();
+        let alternatives: Vec<Shares> = effects.alternatives(Worth::from(pair.stable)).collect();
         let mut fixed = Mixture::default();
-        absorb_alternatives(Null::Ratio(1.0), calibrations.into_iter(), Onset::First, &mut fixed, pair, Phi::ONE)
+        absorb_alternatives(Null::Ratio(1.0), alternatives.into_iter(), Onset::First, &mut fixed, pair, Phi::ONE)
             .unwrap();
         assert!((effects.ln_e(&state) - Grid::WORSE.ln_e(&fixed, Onset::First)).abs() < 1e-12);
         let mut plug_in = PlugIn::default();
@@ -328,7 +341,7 @@ mod tests {
     }
 
     #[test]
-    fn an_alternative_that_the_null_allows_says_nothing() {
+    fn an_alternative_that_the_null_allows_gives_no_evidence() {
         let pair = Pair { canary: Tally::of(9, 10).unwrap(), stable: Tally::of(1, 10).unwrap() };
         for alt in [(0.1, 0.3), (0.2, 0.2), (0.0, 0.0), (1.0, 0.5), (f64::NAN, 0.5)] {
             assert_eq!(Null::Ratio(1.0).ln_e(Shares { canary: alt.0, stable: alt.1 }, pair), 0.0);

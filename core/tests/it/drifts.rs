@@ -1,15 +1,13 @@
 //! Drift checks: their false alarms and their power, their sentences, and warnings.
 
-use std::collections::BTreeMap;
-
-use bellwether_core::judge::threshold::{CheckState, JudgeInput};
-use bellwether_core::judge::verdict::Verdict;
-use bellwether_core::measure::block::{Block, Reading, Sample};
+use bellwether_core::judge::numbers::Verdict;
+use bellwether_core::judge::run::CheckRun;
+use bellwether_core::measure::block::{Reading, Sample};
 use bellwether_core::measure::metric::Metric;
-use bellwether_core::measure::window::{Arm, Ring};
 use bellwether_core::policy::{Policy, RawPolicy};
 use bellwether_core::rollout::decision::{DecisionKind, Ending};
-use bellwether_core::time::{Span, Timestamp};
+use bellwether_core::time::Timestamp;
+use bellwether_sim::judged::setting;
 use serde_json::{Value, json};
 
 use bellwether_sim::counting::is_above;
@@ -71,12 +69,8 @@ fn judged(distance: &str, shares: &[f64], n: u64, m: u64, seed: u64) -> (Verdict
     let sample =
         Sample::Arms { canary: Some(counts(&mut dice, shares, n)), stable: Some(counts(&mut dice, &USUAL, m)) };
     let at = |second| Timestamp::from_second(second).unwrap();
-    let mut ring = Ring::default();
-    ring.push(Block::new(at(0), at(60), BTreeMap::from([("length".to_owned(), sample)])), Span::from_secs(600));
-    let mut state = CheckState::default();
-    let view = JudgeInput { ring: &ring, side: Arm::Canary, arm: None, past: None };
-    state.look(check, &policy.metrics["length"], view, at(60));
-    let evidence = state.evidence.unwrap();
+    let mut run = CheckRun::new(setting(check, &policy.metrics["length"]));
+    let evidence = run.look((at(0), at(60)), sample, &[], None).unwrap();
     (evidence.verdict, evidence.to_string())
 }
 
@@ -150,7 +144,7 @@ fn a_check_that_only_warns_sends_one_warning_and_does_not_stop_the_rollout() {
     assert_eq!(story.kinds().iter().filter(|kind| **kind == DecisionKind::Warn.name()).count(), 1);
     assert!(story.messages.iter().any(|message| message.title.ends_with("warned")));
     // A check that only warns takes no part of alpha.
-    let deciding = story.rollout().policy.steps[0].checks[0].sequential.unwrap();
+    let deciding = story.rollout().policy.steps[0].checks[0].judge.sequential().unwrap();
     assert_eq!(deciding.level(), deciding.alpha);
 
     let mut story = Story::new(bellwether_sim::story::policy(json!({ "check": check("roll-back") })));

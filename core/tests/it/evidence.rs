@@ -1,4 +1,4 @@
-//! What must hold for any counts, however absurd.
+//! Properties of the statistics that hold for any counts, including extreme ones.
 
 use bellwether_core::stats::confidence;
 use bellwether_core::stats::dispersion::Dispersion;
@@ -14,7 +14,7 @@ use proptest::prelude::*;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-/// Counts as a hostile exporter would give them: often zero, sometimes all that a float can count.
+/// Counts as from a faulty exporter: often zero, sometimes the largest that a float can count.
 fn tally() -> impl Strategy<Value = Tally> {
     let size = prop_oneof![Just(0u64), 1..200u64, 1..1_000_000u64, Just(1u64 << 53)];
     (size, 0.0..=1.0f64, any::<bool>()).prop_map(|(n, part, rare)| {
@@ -35,7 +35,7 @@ fn blocks() -> impl Strategy<Value = Vec<(Pair, Phi)>> {
     prop::collection::vec((pair(), phi()), 1..12)
 }
 
-/// All the state that a rollout may have.
+/// One state of every statistic that a rollout may use.
 #[derive(Debug, Clone, PartialEq, Default, serde::Serialize, serde::Deserialize)]
 struct All {
     worse: Mixture,
@@ -64,8 +64,8 @@ impl All {
         self.dispersion.absorb(&[pair.canary, pair.stable]);
     }
 
-    /// Every number that anybody may ask for.
-    fn answers(&self) -> Vec<f64> {
+    /// Returns every result that the states can give.
+    fn results(&self) -> Vec<f64> {
         let ceiling = Ceiling::new(0.001).unwrap();
         let interval = confidence::share(self.compliance, 0.05, 1000.0);
         vec![
@@ -86,7 +86,7 @@ impl All {
     }
 }
 
-fn comes_back<T: Serialize + DeserializeOwned + PartialEq + std::fmt::Debug>(state: &T) {
+fn assert_survives_json<T: Serialize + DeserializeOwned + PartialEq + std::fmt::Debug>(state: &T) {
     let text = serde_json::to_string(state).unwrap();
     let back: T = serde_json::from_str(&text).unwrap();
     assert_eq!(&back, state);
@@ -97,19 +97,19 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn every_answer_is_a_finite_number_and_every_state_comes_back(blocks in blocks()) {
+    fn every_result_is_finite_and_every_state_survives_json(blocks in blocks()) {
         let mut all = All::default();
-        comes_back(&all);
+        assert_survives_json(&all);
         for (pair, phi) in blocks {
             all.absorb(pair, phi);
-            let answers = all.answers();
-            prop_assert!(answers.iter().all(|answer| answer.is_finite()), "{answers:?} after {pair:?} {phi:?}");
-            comes_back(&all);
+            let results = all.results();
+            prop_assert!(results.iter().all(|result| result.is_finite()), "{results:?} after {pair:?} {phi:?}");
+            assert_survives_json(&all);
         }
     }
 
     #[test]
-    fn a_replay_that_begins_at_any_snapshot_gives_the_same_bytes(blocks in blocks(), at in any::<prop::sample::Index>()) {
+    fn a_replay_from_any_snapshot_gives_the_same_bytes(blocks in blocks(), at in any::<prop::sample::Index>()) {
         let at = at.index(blocks.len());
         let (mut straight, mut replayed) = (All::default(), All::default());
         for (index, (pair, phi)) in blocks.iter().enumerate() {
@@ -123,15 +123,16 @@ proptest! {
     }
 
     #[test]
-    fn any_two_numbers_are_a_tally_or_are_refused(hits in any::<f64>(), n in any::<f64>()) {
+    fn any_two_numbers_make_a_valid_tally_or_are_refused(hits in any::<f64>(), n in any::<f64>()) {
         if let Ok(tally) = Tally::new(hits, n) {
             prop_assert!(tally.hits() >= 0.0 && tally.misses() >= 0.0 && tally.n().is_finite());
         }
     }
 
-    /// One more error in the canary is never evidence for it, and one more in the stable never against it.
+    /// One more error in the canary never makes it look better, and one more in the stable never makes the canary look
+    /// worse.
     #[test]
-    fn evidence_follows_the_errors(
+    fn evidence_is_monotonic_in_the_errors(
         nc in 1..500u64, nb in 1..5000u64, xc in 0..20u64, xb in 0..20u64, margin in 0.5..3.0f64,
     ) {
         let (xc, xb) = (xc.min(nc - 1), xb.min(nb - 1));
@@ -150,7 +151,8 @@ proptest! {
     }
 }
 
-/// `Σ_x P(x) e(x)` over all outcomes of two arms of so many requests.
+/// Returns the expectation `Σ_x P(x) e(x)` over all outcomes of two arms with `n` requests that fail with probabilities
+/// `p`.
 fn expectation(n: (u64, u64), p: (f64, f64), ln_e: impl Fn(Pair) -> f64) -> f64 {
     let of_arm = |n: u64, p: f64| {
         (0..=n).map(move |x| {
@@ -172,19 +174,20 @@ fn expectation(n: (u64, u64), p: (f64, f64), ln_e: impl Fn(Pair) -> f64) -> f64 
 const SIZES: [(u64, u64); 4] = [(1, 1), (3, 20), (12, 12), (25, 4)];
 const SHARES: [f64; 7] = [0.0, 0.001, 0.02, 0.1, 0.3, 0.6, 0.9];
 
-fn at_most_one(what: &str, value: f64) {
-    assert!(value <= 1.0 + 1e-9, "{what}: E = {value}");
+fn assert_at_most_one(case: &str, value: f64) {
+    assert!(value <= 1.0 + 1e-9, "{case}: E = {value}");
 }
 
+/// Returns the evidence of a single block.
 fn block(test: &OddsGrid, pair: Pair, phi: Phi) -> f64 {
     let mut state = Mixture::default();
     test.absorb(&mut state, pair, phi).unwrap();
     test.ln_e(&state)
 }
 
-/// Not on average over simulations: every outcome, weighed by its probability.
+/// The expectation is exact: every outcome, weighted by its probability.
 #[test]
-fn no_test_expects_to_win_where_its_null_holds() {
+fn the_expected_evidence_of_one_block_is_at_most_one_under_the_null() {
     for n in SIZES {
         for stable in SHARES {
             for margin in [0.8, 1.0, 1.25, 2.0] {
@@ -196,13 +199,13 @@ fn no_test_expects_to_win_where_its_null_holds() {
                             [(Onset::First, Phi::ONE), (Onset::Planned(9), Phi::ONE), (Onset::First, Phi::learned(3.0))]
                         {
                             let test = OddsGrid::worse(margin, onset).unwrap();
-                            at_most_one(
+                            assert_at_most_one(
                                 &format!("worse {margin} {n:?} {p:?}"),
                                 expectation(n, p, |pair| block(&test, pair, phi)),
                             );
                         }
                         let alt = Shares { canary: 0.4, stable: 0.1 };
-                        at_most_one(
+                        assert_at_most_one(
                             &format!("ratio {margin} {n:?} {p:?}"),
                             expectation(n, p, |pair| Null::Ratio(margin).ln_e(alt, pair)),
                         );
@@ -212,7 +215,7 @@ fn no_test_expects_to_win_where_its_null_holds() {
                     let p = (worst * more, stable);
                     if p.0 <= 1.0 {
                         let test = OddsGrid::better(margin).unwrap();
-                        at_most_one(
+                        assert_at_most_one(
                             &format!("better {margin} {n:?} {p:?}"),
                             expectation(n, p, |pair| block(&test, pair, Phi::ONE)),
                         );
@@ -222,7 +225,7 @@ fn no_test_expects_to_win_where_its_null_holds() {
             for points in [0.0, 0.05, 0.2] {
                 let p = ((stable + points).min(1.0), stable);
                 let alt = Shares { canary: 0.5, stable: 0.1 };
-                at_most_one(
+                assert_at_most_one(
                     &format!("difference {points} {n:?} {p:?}"),
                     expectation(n, p, |pair| Null::Difference(points).ln_e(alt, pair)),
                 );
@@ -232,20 +235,20 @@ fn no_test_expects_to_win_where_its_null_holds() {
 }
 
 #[test]
-fn no_test_of_a_limit_expects_to_win_where_its_null_holds() {
+fn the_expected_evidence_against_a_limit_is_at_most_one_under_the_null() {
     for n in [1, 7, 60] {
         for limit in [0.01, 0.2, 0.7] {
             let ceiling = Ceiling::new(limit).unwrap();
             let grid = LimitGrid::above(limit, Onset::Any).unwrap();
             for part in [0.0, 0.5, 1.0] {
                 let (below, above) = (limit * part, limit + (1.0 - limit) * part);
-                let what = format!("{limit} {n} {part}");
+                let case = format!("{limit} {n} {part}");
                 let alone =
                     |p: f64, ln_e: &dyn Fn(Tally) -> f64| expectation((n, 0), (p, 0.0), |pair| ln_e(pair.canary));
-                at_most_one(&what, alone(below, &|tally| ceiling.ln_violation(Worth::from(tally))));
-                at_most_one(&what, alone(above, &|tally| ceiling.ln_compliance(Worth::from(tally))));
-                at_most_one(
-                    &what,
+                assert_at_most_one(&case, alone(below, &|tally| ceiling.ln_violation(Worth::from(tally))));
+                assert_at_most_one(&case, alone(above, &|tally| ceiling.ln_compliance(Worth::from(tally))));
+                assert_at_most_one(
+                    &case,
                     alone(below, &|tally| {
                         let mut state = Mixture::default();
                         grid.absorb(&mut state, tally, Phi::ONE).unwrap();
@@ -257,9 +260,9 @@ fn no_test_of_a_limit_expects_to_win_where_its_null_holds() {
     }
 }
 
-/// Two blocks, with another split and other rates in the second: the state from the first is what is bet with.
+/// Two blocks, with another split and other rates in the second, whose stakes depend on the first.
 #[test]
-fn a_second_block_of_other_weather_wins_nothing_either() {
+fn the_expected_evidence_of_two_blocks_with_different_rates_is_at_most_one() {
     let test = OddsGrid::worse(1.0, Onset::Any).unwrap();
     let effects = Effects::worse(Null::Difference(0.05), Onset::Any).unwrap();
     let grid = expectation((4, 8), (0.3, 0.3), |first| {
@@ -271,7 +274,7 @@ fn a_second_block_of_other_weather_wins_nothing_either() {
         });
         libm::log(second)
     });
-    at_most_one("odds grid", grid);
+    assert_at_most_one("odds grid", grid);
     let points = expectation((4, 8), (0.35, 0.3), |first| {
         let second = expectation((9, 3), (0.15, 0.1), |second| {
             let mut state = EffectsState::default();
@@ -281,12 +284,12 @@ fn a_second_block_of_other_weather_wins_nothing_either() {
         });
         libm::log(second)
     });
-    at_most_one("effects", points);
+    assert_at_most_one("effects", points);
 }
 
-/// The supermartingale behind the harm bound, at the true excess, for canaries that are worse, equal and better.
+/// Checks the supermartingale behind the harm bound at the true excess, for canaries that are worse, equal and better.
 #[test]
-fn the_excess_is_not_overstated() {
+fn the_expected_evidence_of_the_true_excess_is_at_most_one() {
     for n in SIZES {
         for stable in SHARES {
             for canary in SHARES {
@@ -297,22 +300,22 @@ fn the_excess_is_not_overstated() {
                     let ln_e = harm.ln_e(excess);
                     if ln_e.is_finite() { ln_e } else { -1e300 }
                 });
-                at_most_one(&format!("{n:?} {canary} {stable}"), value);
+                assert_at_most_one(&format!("{n:?} {canary} {stable}"), value);
             }
         }
     }
 }
 
-/// What a rollout keeps per check must fit into its share of the journal.
+/// The state of a check must fit into its part of a journal entry.
 #[test]
-fn the_state_is_small() {
+fn the_state_after_10_000_blocks_takes_less_than_1600_bytes_of_json() {
     let mut all = All::default();
     for block in 0..10_000u64 {
         let pair = Pair { canary: Tally::of(block % 7, 703).unwrap(), stable: Tally::of(block % 5, 9011).unwrap() };
         all.absorb(pair, Phi::learned(1.0 + (block % 3) as f64 / 7.0));
     }
     let size = |text: serde_json::Result<String>| text.unwrap().len();
-    let (one, every) = (size(serde_json::to_string(&all.worse)), size(serde_json::to_string(&all)));
-    println!("odds grid {one} bytes, all {every} bytes");
-    assert!(one < 256 && every < 1600, "{one} {every}");
+    let (grid_size, total_size) = (size(serde_json::to_string(&all.worse)), size(serde_json::to_string(&all)));
+    println!("odds grid {grid_size} bytes, all {total_size} bytes");
+    assert!(grid_size < 256 && total_size < 1600, "{grid_size} {total_size}");
 }

@@ -260,7 +260,7 @@ fn an_invalid_blue_green_policy_is_refused_with_its_problem() {
         ),
         (
             json!({ "blue-green": kept, "approval": [{ "name": "a", "before": "traffic" }, { "name": "a", "before": "promotion" }] }),
-            "two gates \"a\"",
+            "two approvals \"a\"",
         ),
         (
             json!({ "strategy": "canary", "blue-green": kept, "step": [{ "weight": "10%", "min-time": "1m" }] }),

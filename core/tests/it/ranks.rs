@@ -1,15 +1,15 @@
 //! The `mann-whitney` judge: its verdicts and sentences, and the checks that it refuses.
 
-use std::collections::BTreeMap;
-
-use bellwether_core::judge::threshold::{CheckState, JudgeInput};
-use bellwether_core::judge::verdict::{Evidence, Verdict};
-use bellwether_core::measure::block::{Block, Gap, Reading, Sample};
+use bellwether_core::judge::check::Check;
+use bellwether_core::judge::evidence::Evidence;
+use bellwether_core::judge::numbers::Verdict;
+use bellwether_core::judge::run::CheckRun;
+use bellwether_core::measure::block::{Gap, Reading, Sample};
 use bellwether_core::measure::metric::Metric;
-use bellwether_core::measure::window::{Arm, Ring};
-use bellwether_core::policy::{Check, Policy, RawPolicy};
+use bellwether_core::policy::{Policy, RawPolicy};
 use bellwether_core::rollout::decision::Ending;
 use bellwether_core::time::Timestamp;
+use bellwether_sim::judged::setting;
 use serde_json::json;
 
 use bellwether_sim::story::{Story, images, metrics, policy};
@@ -27,16 +27,13 @@ fn evidence_of(policy: &Policy, blocks: &[(u64, u64)], gap: bool) -> Evidence {
     let check: &Check = &policy.steps[0].checks[0];
     let metric: &Metric = &policy.metrics["error-rate"];
     let at = |n: usize| Timestamp::from_second(15 * n as i64).unwrap();
-    let (mut ring, mut state) = (Ring::default(), CheckState::default());
+    let mut run = CheckRun::new(setting(check, metric));
     let ratio = |hits: u64| Some(Reading::Ratio { hits, total: 1000 });
     let mut samples: Vec<Sample> =
         blocks.iter().map(|(c, s)| Sample::Arms { canary: ratio(*c), stable: ratio(*s) }).collect();
     samples.extend(gap.then_some(Sample::Gap(Gap::NoBaseline)));
-    for (n, sample) in samples.into_iter().enumerate() {
-        ring.push(Block::new(at(n), at(n + 1), BTreeMap::from([("error-rate".to_owned(), sample)])), check.window);
-        state.look(check, metric, JudgeInput { ring: &ring, side: Arm::Canary, arm: None, past: None }, at(n + 1));
-    }
-    state.evidence.unwrap()
+    let look = |(n, sample)| run.look((at(n), at(n + 1)), sample, &[], None).cloned();
+    samples.into_iter().enumerate().map(look).last().flatten().unwrap()
 }
 
 const BAD: [(u64, u64); 11] =

@@ -2,18 +2,18 @@
 
 use std::collections::BTreeMap;
 
-use bellwether_core::judge::sequential::{SequentialInput, SequentialQuery, SequentialState};
-use bellwether_core::judge::verdict::Verdict;
+use bellwether_core::judge::numbers::Verdict;
+use bellwether_core::judge::rule::Proof;
+use bellwether_core::judge::run::{CheckRun, Setting};
 use bellwether_core::measure::block::{Reading, Sample};
-use bellwether_core::measure::calibration::History;
 use bellwether_core::measure::window::Arm;
-use bellwether_core::policy::{Proof, RawPolicy};
+use bellwether_core::policy::RawPolicy;
 use bellwether_core::rollout::decision::Ending;
 use bellwether_core::stats::tally::{Pair, Tally};
-use bellwether_core::time::{Span, Timestamp};
+use bellwether_core::time::Timestamp;
 use serde_json::json;
 
-use bellwether_sim::judged::{HOUR, sample, seen, sequential};
+use bellwether_sim::judged::{HOUR, sample, sequential, setting};
 use bellwether_sim::story::{Story, images, metrics, policy};
 
 #[test]
@@ -79,12 +79,10 @@ fn limit_and_comparison_must_both_be_kept_unless_the_check_says_either() {
         let policy = policy(json!({ "step": [{ "weight": "10%", "min-time": "10m" }], "check": [check] }));
         let check = &policy.steps[0].checks[0];
         let at = |n: i64| Timestamp::from_second(15 * n).unwrap();
-        let mut state = SequentialState::new(at(0), at(1), Span::from_secs(HOUR), History::default());
-        let proof = Proof::NoAlarm;
-        let rule = check.sequential.unwrap();
-        let asked = SequentialQuery { check, rule, metric: &policy.metrics["error-rate"], side: Arm::Canary, proof };
+        let mut run = CheckRun::new(setting(check, &policy.metrics["error-rate"]));
         let pair = Pair { canary: Tally::of(canary, 500).unwrap(), stable: Tally::of(stable, 500).unwrap() };
-        let evidence = (1..=20).map(|n| state.look(asked, seen(&sample(pair), &[]), at(n)).unwrap()).last().unwrap();
+        let look = |n| run.look((at(n - 1), at(n)), sample(pair), &[], None).unwrap().clone();
+        let evidence = (1..=20).map(look).last().unwrap();
         (evidence.verdict, evidence.to_string())
     };
     for (either, canary, stable, verdict) in [
@@ -103,25 +101,25 @@ fn limit_and_comparison_must_both_be_kept_unless_the_check_says_either() {
     assert_eq!(problems.check(&metrics()).unwrap_err()[0].path, ["guard", "check", "0", "either"]);
 }
 
-/// A rollout that began under a version of the program with other alternatives is judged from its next block on.
+/// A rollout whose journaled evidence is of other alternatives is judged all the same, from its next block on.
 #[test]
 fn a_state_with_other_alternatives_starts_again() {
     let policy = sequential("5%");
     let check = &policy.steps[0].checks[0];
+    let metric = &policy.metrics["error-rate"];
     let at = |n: i64| Timestamp::from_second(15 * n).unwrap();
-    let (metric, rule, proof) = (&policy.metrics["error-rate"], check.sequential.unwrap(), Proof::NoAlarm);
-    let asked = SequentialQuery { check, rule, metric, side: Arm::Canary, proof };
     let pair = Pair { canary: Tally::of(40, 500).unwrap(), stable: Tally::of(5, 500).unwrap() };
-    let mut state = SequentialState::new(at(0), at(1), Span::from_secs(HOUR), History::default());
-    state.look(asked, seen(&sample(pair), &[]), at(1)).unwrap();
-    let mut old = serde_json::to_value(&state).unwrap();
+    let mut run = CheckRun::new(setting(check, metric));
+    run.look((at(0), at(1)), sample(pair), &[], None).unwrap();
+    let mut old = serde_json::to_value(run.memory().unwrap()).unwrap();
     for mixture in [&["worse"][..], &["further", "mixture"], &["above"], &["better"]] {
         let place = mixture.iter().fold(&mut old, |place, key| &mut place[*key]);
         assert!(place["r"].is_array(), "{place}");
         place["r"] = json!(vec![1.0; 8]);
     }
-    let mut state: SequentialState = serde_json::from_value(old).unwrap();
-    let evidence = (2..=20).map(|n| state.look(asked, seen(&sample(pair), &[]), at(n)).unwrap()).last().unwrap();
+    let mut run = run.with_memory(serde_json::from_value(old).unwrap());
+    let look = |n| run.look((at(n - 1), at(n)), sample(pair), &[], None).unwrap().clone();
+    let evidence = (2..=20).map(look).last().unwrap();
     assert_eq!(evidence.verdict, Verdict::Regressed, "{evidence}");
 }
 
@@ -134,10 +132,8 @@ fn rollback_sentence(side: Arm, errors: [u64; 2]) -> String {
     }));
     let guard = policy.guard.as_ref().unwrap();
     let check = if side == Arm::Stable { &guard.checks[0] } else { &policy.steps[0].checks[0] };
-    let (metric, rule) = (&policy.metrics["error-rate"], check.sequential.unwrap());
-    let asked = SequentialQuery { check, rule, metric, side, proof: Proof::NoAlarm };
     let at = |n: i64| Timestamp::from_second(15 * n).unwrap();
-    let mut state = SequentialState::new(at(0), at(1), Span::from_secs(HOUR), History::default());
+    let mut run = CheckRun::new(Setting { arm: side, ..setting(check, &policy.metrics["error-rate"]) });
     let [one, other] = errors.map(|errors| Reading::Ratio { hits: errors, total: 250 });
     let judged = Reading::Ratio { hits: errors.iter().sum(), total: 500 };
     let stable = Reading::Ratio { hits: 5, total: 500 };
@@ -146,9 +142,9 @@ fn rollback_sentence(side: Arm, errors: [u64; 2]) -> String {
         Arm::Stable => Sample::Arms { canary: None, stable: Some(judged) },
     };
     let pods = BTreeMap::from([("web-canary-a".to_owned(), one), ("web-canary-b".to_owned(), other)]);
-    let seen = SequentialInput { sample: &sample, processes: &[], pods: Some(&pods) };
-    let evidence = (1..=40).map(|n| state.look(asked, seen, at(n)).unwrap());
-    let evidence = evidence.into_iter().find(|evidence| evidence.verdict == Verdict::Regressed).unwrap();
+    let mut evidence =
+        (1..=40).map(|n| run.look((at(n - 1), at(n)), sample.clone(), &[], Some(&pods)).unwrap().clone());
+    let evidence = evidence.find(|evidence| evidence.verdict == Verdict::Regressed).unwrap();
     evidence.to_string()
 }
 
@@ -172,10 +168,9 @@ fn a_bad_pod_is_told_from_a_bad_version() {
 fn the_state_of_three_checks_fits_in_four_kilobytes() {
     let policy = policy(json!({ "check": [{ "metric": "error-rate", "max": "2%", "harm": 100 }] }));
     let check = &policy.steps[0].checks[0];
-    let (metric, rule) = (&policy.metrics["error-rate"], check.sequential.unwrap());
-    let asked = SequentialQuery { check, rule, metric, side: Arm::Canary, proof: Proof::NonInferior };
     let at = |n: i64| Timestamp::from_second(1_700_000_000 + 15 * n).unwrap();
-    let mut state = SequentialState::new(at(0), at(1), Span::from_secs(HOUR), History::default());
+    let setting = Setting { proof: Proof::NonInferior, ..setting(check, &policy.metrics["error-rate"]) };
+    let mut run = CheckRun::new(setting);
     for n in 0..240i64 {
         let bad = u64::try_from(n % 3).unwrap();
         let pod = |pod: u64| (format!("web-{:059}", pod), Reading::Ratio { hits: (bad + pod) % 3, total: 100 });
@@ -183,11 +178,9 @@ fn the_state_of_three_checks_fits_in_four_kilobytes() {
         let processes = vec![Reading::Ratio { hits: bad, total: 997 }; 5];
         let arm = |hits, total| Some(Reading::Ratio { hits, total });
         let sample = Sample::Arms { canary: arm(20, 2000), stable: arm(5 * bad, 4985) };
-        state
-            .look(asked, SequentialInput { sample: &sample, processes: &processes, pods: Some(&pods) }, at(n + 1))
-            .unwrap();
+        run.look((at(n), at(n + 1)), sample, &processes, Some(&pods)).unwrap();
     }
-    let size = serde_json::to_string(&state).unwrap().len();
+    let size = serde_json::to_string(run.memory().unwrap()).unwrap().len();
     println!("the state of a check: {size} bytes of JSON");
     assert!(3 * size <= 4096, "{size} bytes of each of three checks");
 }
@@ -219,7 +212,7 @@ fn alpha_is_shared_by_all_checks_that_may_roll_back() {
     let policy = policy(json!({ "alpha": "2%", "check": [check, slow], "guard": { "for": "5m", "check": [check] } }));
     let guard = policy.guard.iter().flat_map(|guard| &guard.checks);
     let levels: Vec<f64> =
-        policy.steps[0].checks.iter().chain(guard).map(|check| check.sequential.unwrap().level()).collect();
+        policy.steps[0].checks.iter().chain(guard).map(|check| check.judge.sequential().unwrap().level()).collect();
     assert_eq!(levels, [0.02 / 3.0; 3], "two checks of the steps and one of the guard");
 }
 
@@ -238,13 +231,11 @@ fn raw(changes: serde_json::Value) -> RawPolicy {
 fn a_block_without_a_bucket_at_the_limit_counts_for_neither_arm() {
     let policy = policy(json!({ "check": [{ "metric": "response-time", "max": "297.3ms" }] }));
     let (check, metric) = (&policy.steps[0].checks[0], &policy.metrics["response-time"]);
-    let asked =
-        SequentialQuery { check, rule: check.sequential.unwrap(), metric, side: Arm::Canary, proof: Proof::NoAlarm };
     let edge = |schema, index| bellwether_core::stats::histogram::native_edge(schema, index);
     let fine = || Some(Reading::Histogram { edges: vec![0.25, edge(2, -7), 0.5], counts: vec![50, 40, 9, 1] });
     let coarse = || Some(Reading::Histogram { edges: vec![0.25, 0.5], counts: vec![50, 49, 1] });
     let at = |n: i64| Timestamp::from_second(n * 15).unwrap();
-    let mut state = SequentialState::new(at(0), at(1), Span::from_secs(HOUR), History::default());
+    let mut run = CheckRun::new(setting(check, metric));
     for (n, (canary, stable, counted, wanted)) in [
         (fine(), fine(), 100, None),
         (coarse(), fine(), 100, Some("no bucket of response-time ends at 297.3 ms")),
@@ -256,8 +247,9 @@ fn a_block_without_a_bucket_at_the_limit_counts_for_neither_arm() {
     .enumerate()
     {
         let sample = Sample::Arms { canary, stable };
-        assert_eq!(asked.gap(&sample).map(|gap| gap.to_string()).as_deref(), wanted, "{n}");
-        let subject = state.look(asked, seen(&sample, &[]), at(n as i64 + 1)).unwrap().subject.unwrap();
+        let evidence = run.look((at(n as i64), at(n as i64 + 1)), sample, &[], None).unwrap();
+        assert_eq!(evidence.gap.as_ref().map(ToString::to_string).as_deref(), wanted, "{n}");
+        let subject = evidence.subject.clone().unwrap();
         assert_eq!((subject.n, subject.hits), (counted, Some(counted / 10)), "{n}");
     }
 }

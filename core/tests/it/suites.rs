@@ -44,7 +44,7 @@ fn a_version_gets_no_traffic_before_its_suite_has_passed() {
     let message = story.messages.last().unwrap();
     assert_eq!(
         message.command.as_deref(),
-        Some("bellwether emit approve --workload test/shop/Deployment/web --gate behaviour")
+        Some("bellwether emit approve --workload test/shop/Deployment/web --approval behaviour")
     );
     assert!(message.now.contains("It goes on when the suite has passed"), "{}", message.now);
     assert_eq!(story.run(HOUR), None);
@@ -121,7 +121,7 @@ fn a_person_can_waive_a_suite_and_the_decision_says_so() {
     );
     assert_eq!(story.say("approve", json!({})).0, Disposition::Changed);
     assert_eq!(story.run(HOUR), Some(Ending::Promoted));
-    assert!(story.whys().contains(&"gate behaviour was opened by ann"), "{:?}", story.whys());
+    assert!(story.whys().contains(&"approval behaviour was given by ann"), "{:?}", story.whys());
 
     let mut story = self::story();
     story.request("v2");

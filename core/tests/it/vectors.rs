@@ -1,7 +1,8 @@
-//! The reference values: `tests/vectors/statistics.json`, computed independently with numpy and scipy.
+//! Compares the statistics with the reference values of `tests/vectors/statistics.json`, which were computed
+//! independently with numpy and scipy.
 //!
-//! Each group of the file is checked, or is named here with the reason why it is not. A new group fails the first test
-//! until somebody decides.
+//! Each group of the file is checked, or is listed in [`GROUPS`] with the reason why it is not. A group that is missing
+//! from the list fails the first test.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -19,20 +20,20 @@ use bellwether_core::stats::two_sample::{Null, PlugIn, Shares, absorb_alternativ
 use bellwether_core::stats::{combine, confidence, drift, histogram, quantile};
 use serde_json::{Value, json};
 
-/// What becomes of a group.
+/// How a group of reference values is treated.
 enum Group {
-    /// All of it is checked.
+    /// All values are checked.
     Checked(fn(&Value, &mut Check)),
-    /// Checked, but for what the reason names.
+    /// Values are checked except those that the reason names.
     Partly(fn(&Value, &mut Check), &'static str),
-    /// Nothing in the product computes it.
+    /// The product does not compute these values, for this reason.
     Absent(&'static str),
 }
 
 use Group::{Absent, Checked, Partly};
 
 const GROUPS: &[(&str, Group)] = &[
-    ("_meta", Absent("says where the values come from")),
+    ("_meta", Absent("describes the origin of the values")),
     ("betabinomial_count_test", Checked(beta_count_test)),
     ("betabinomial_stream", Checked(beta_stream)),
     ("odds_grid_eprocess", Checked(odds_grid)),
@@ -44,16 +45,13 @@ const GROUPS: &[(&str, Group)] = &[
     ("slo_single_arm", Checked(single_arm)),
     (
         "zero_error_sample_size",
-        Partly(
-            zero_errors,
-            "the point alternative 0 and the rule of three are not what `plan` promises: Jeffreys' prior is",
-        ),
+        Partly(zero_errors, "`plan` uses Jeffreys' prior, not the point alternative 0 or the rule of three"),
     ),
     (
         "howard_boundaries",
         Partly(
             boundaries,
-            "the confidence sequence needs the mixture's rho only; no judge takes a normal, gamma, beta-binomial or stitched bound",
+            "the confidence sequence needs the mixture's rho only; no judge uses a normal, gamma, beta-binomial or stitched bound",
         ),
     ),
     ("bernoulli_confidence_sequence", Checked(confidence_sequence)),
@@ -71,27 +69,32 @@ const GROUPS: &[(&str, Group)] = &[
         "drift",
         Partly(
             drift_distances,
-            "the Mann-Whitney p-value is no drift statistic that anybody configures; base 2 is nats over √ln 2",
+            "the Mann-Whitney p-value is not a configurable drift statistic; base 2 is nats over √ln 2",
         ),
     ),
     ("promql_histogram_quantile_classic", Checked(promql_classic)),
     ("promql_histogram_quantile_native", Checked(promql_native)),
     (
         "expected_detection_time",
-        Absent("`plan` plays the rollout: a first-order time knows of no floor, no poll and no minimum of requests"),
+        Absent(
+            "`plan` simulates the rollout: a first-order time ignores the floor, the polls and the minimum of requests",
+        ),
     ),
     ("dispersion_phi", Checked(dispersion)),
     ("msprt_normal", Absent("asymptotic: invalid at the small counts that canaries have, undefined without errors")),
     ("asymptotic_cs", Absent("asymptotic: the exact confidence sequence costs no more")),
-    ("betting_hedged_capital", Absent("for bounded values that are not counts; no metric of the product is one")),
-    ("difference_betting", Absent("too slow to decide a rollout; clustered errors are met by phi")),
-    ("peeking_false_positive", Absent("says what fixed tests do when peeked at; no judge is one")),
-    ("promql_rate", Absent("no judge sees rate() or increase()")),
-    ("counter_delta", Absent("differences of counters are the sampler's, outside the core, and tested there")),
+    ("betting_hedged_capital", Absent("for bounded values that are not counts; the product has no such metric")),
+    ("difference_betting", Absent("too slow to decide a rollout; clustered errors are handled by phi")),
+    ("peeking_false_positive", Absent("error rates of fixed tests under repeated looks; no judge is such a test")),
+    ("promql_rate", Absent("no judge uses rate() or increase()")),
+    (
+        "counter_delta",
+        Absent("differences of counters are computed by the sampler, outside the core, and tested there"),
+    ),
 ];
 
 #[test]
-fn every_group_is_checked_or_says_why_not() {
+fn every_group_is_checked_or_has_a_reason_not_to_be() {
     let known: BTreeSet<&str> = GROUPS.iter().map(|(name, _)| *name).collect();
     assert_eq!(known.len(), GROUPS.len(), "a group is listed twice");
     let file = file();
@@ -126,12 +129,13 @@ struct Check<'a> {
 }
 
 impl Check<'_> {
-    /// To the file's general tolerance.
+    /// Compares with the general tolerance of the file, 1e-9.
     fn close(&mut self, case: &str, ours: f64, theirs: &Value) {
         self.within(1e-9, case, ours, theirs);
     }
 
-    /// Relative, and below a thousandth absolute: a logarithm near zero is a ratio near one.
+    /// Compares with a relative tolerance; below a thousandth it is absolute, because a logarithm near zero is a ratio
+    /// near one.
     fn within(&mut self, tolerance: f64, case: &str, ours: f64, theirs: &Value) {
         let theirs = number(theirs);
         self.count += 1;
@@ -179,14 +183,14 @@ fn beta_stream(group: &Value, check: &mut Check) {
     }
 }
 
-/// The product's test on the reference's alternatives, of which there are more.
-fn even(margin: f64, onset: Onset, multipliers: &Value) -> OddsGrid {
+/// Returns the product's test with the reference's alternatives, at equal stakes.
+fn equal_stakes(margin: f64, onset: Onset, multipliers: &Value) -> OddsGrid {
     OddsGrid::with_grid(margin, onset, &numbers(multipliers)).unwrap()
 }
 
 fn odds_grid(group: &Value, check: &mut Check) {
     for (r0, theirs) in group["by_r0"].as_object().unwrap() {
-        let test = even(r0.parse().unwrap(), Onset::First, &group["multipliers"]);
+        let test = equal_stakes(r0.parse().unwrap(), Onset::First, &group["multipliers"]);
         let state = path(&test, &group["blocks_xc_xb_nc_nb"], &theirs["log_e_path"], r0, check);
         for (ours, theirs) in state.components().iter().zip(rows(&theirs["final_component_log_lr"])) {
             check.close(&format!("component at r0 {r0}"), libm::log(*ours), theirs);
@@ -196,20 +200,20 @@ fn odds_grid(group: &Value, check: &mut Check) {
 
 fn restart_mixture(group: &Value, check: &mut Check) {
     let r0 = f(&group["r0"]);
-    let restarting = even(r0, Onset::Any, &group["multipliers"]);
+    let restarting = equal_stakes(r0, Onset::Any, &group["multipliers"]);
     path(&restarting, &group["blocks_xc_xb_nc_nb"], &group["log_e_path"], "restarting", check);
-    let plain = even(r0, Onset::First, &group["multipliers"]);
+    let plain = equal_stakes(r0, Onset::First, &group["multipliers"]);
     path(&plain, &group["blocks_xc_xb_nc_nb"], &group["log_e_path_plain"], "plain", check);
 }
 
 fn promote(group: &Value, check: &mut Check) {
     for (r1, theirs) in group["by_r1"].as_object().unwrap() {
-        let test = even(r1.parse().unwrap(), Onset::First, &group["multipliers"]);
+        let test = equal_stakes(r1.parse().unwrap(), Onset::First, &group["multipliers"]);
         path(&test, &group["blocks_xc_xb_nc_nb"], theirs, r1, check);
     }
 }
 
-/// Blocks as (xc, xb, nc, nb), and the evidence after each.
+/// Absorbs blocks, given as (xc, xb, nc, nb), and compares the evidence after each. Returns the final state.
 fn path(test: &OddsGrid, blocks: &Value, theirs: &Value, case: &str, check: &mut Check) -> Mixture {
     let mut state = Mixture::default();
     for (at, (block, theirs)) in rows(blocks).zip(rows(theirs)).enumerate() {
@@ -255,11 +259,11 @@ fn two_sample_grid(group: &Value, check: &mut Check) {
         rows(&group["alternatives_c_b"]).map(|alt| Shares { canary: f(&alt[0]), stable: f(&alt[1]) }).collect();
     for (name, null) in NULLS.into_iter().filter(|(name, _)| group.get(name).is_some()) {
         let mut state = Mixture::default();
-        let even = vec![1.0 / alternatives.len() as f64; alternatives.len()];
+        let stakes = vec![1.0 / alternatives.len() as f64; alternatives.len()];
         for (at, (block, theirs)) in rows(&group["blocks_xc_nc_xb_nb"]).zip(rows(&group[name])).enumerate() {
             let block = pair(&block[0], &block[1], &block[2], &block[3]);
             absorb_alternatives(null, alternatives.iter().copied(), Onset::First, &mut state, block, Phi::ONE).unwrap();
-            check.close(&format!("{name}, block {at}"), state.ln_e(Onset::First, &even), theirs);
+            check.close(&format!("{name}, block {at}"), state.ln_e(Onset::First, &stakes), theirs);
         }
     }
 }
@@ -309,7 +313,7 @@ fn band(group: &Value, check: &mut Check) {
 }
 
 fn quantile_bounds(group: &Value, check: &mut Check) {
-    let counts = apart(&group["cumulative"]);
+    let counts = counts_per_bucket(&group["cumulative"]);
     let edges = finite(&group["le"]);
     let cumulative: Vec<(f64, f64)> = numbers(&group["le"]).into_iter().zip(numbers(&group["cumulative"])).collect();
     let n: u64 = counts.iter().sum();
@@ -325,9 +329,9 @@ fn quantile_bounds(group: &Value, check: &mut Check) {
 }
 
 fn edge_tests(group: &Value, check: &mut Check) {
-    let test = even(1.0, Onset::First, &json!([1.25, 1.5, 2.0, 3.0, 5.0, 10.0, 20.0, 50.0]));
+    let test = equal_stakes(1.0, Onset::First, &json!([1.25, 1.5, 2.0, 3.0, 5.0, 10.0, 20.0, 50.0]));
     let mut states = Vec::new();
-    let (canary, stable) = (apart(&group["cum_canary"]), apart(&group["cum_baseline"]));
+    let (canary, stable) = (counts_per_bucket(&group["cum_canary"]), counts_per_bucket(&group["cum_baseline"]));
     histogram::absorb_everywhere(&test, &mut states, &canary, &stable, Phi::ONE).unwrap();
     for (edge, (state, theirs)) in states.iter().zip(rows(&group["log_e_by_edge"])).enumerate() {
         check.close(&format!("edge {edge}"), test.ln_e(state), theirs);
@@ -346,8 +350,8 @@ fn homogeneity(group: &Value, check: &mut Check) {
 fn combination(group: &Value, check: &mut Check) {
     let e = numbers(&group["e_values"]);
     let ln: Vec<f64> = e.iter().copied().map(libm::log).collect();
-    let even: Vec<(f64, f64)> = ln.iter().map(|ln| (1.0, *ln)).collect();
-    check.close("mean", libm::exp(combine::ln_weighted_mean(&even)), &group["mean"]);
+    let equal_weights: Vec<(f64, f64)> = ln.iter().map(|ln| (1.0, *ln)).collect();
+    check.close("mean", libm::exp(combine::ln_weighted_mean(&equal_weights)), &group["mean"]);
     let weights = numbers(&group["weighted"]["weights"]);
     let weighted: Vec<(f64, f64)> = weights.into_iter().zip(ln.iter().copied()).collect();
     check.close("weighted", libm::exp(combine::ln_weighted_mean(&weighted)), &group["weighted"]["value"]);
@@ -491,7 +495,7 @@ fn f(value: &Value) -> f64 {
     value.as_f64().unwrap()
 }
 
-/// JSON has no infinities; the file spells them.
+/// Reads a number, which the file writes as a text if it is infinite or NaN.
 fn number(value: &Value) -> f64 {
     match value.as_str() {
         Some("inf") => f64::INFINITY,
@@ -513,8 +517,8 @@ fn finite(value: &Value) -> Vec<f64> {
     numbers(value).into_iter().filter(|edge| edge.is_finite()).collect()
 }
 
-/// Cumulative counts, taken apart.
-fn apart(value: &Value) -> Vec<u64> {
+/// Converts cumulative counts to counts per bucket.
+fn counts_per_bucket(value: &Value) -> Vec<u64> {
     let cumulative = whole(value);
     let before = std::iter::once(0).chain(cumulative.iter().copied());
     cumulative.iter().zip(before).map(|(count, before)| count - before).collect()

@@ -65,7 +65,7 @@ fn promote_advances_by_one_step_or_to_the_end_and_lists_the_skipped_conditions()
     story.rps = 0;
     story.say("promote", json!({ "full": true }));
     let why = story.whys()[2];
-    assert_eq!(why, "promoted by ann; skipped: the rest of the step's 5m, step 2 at 50 %, gate qa");
+    assert_eq!(why, "promoted by ann; skipped: the rest of the step's 5m, step 2 at 50 %, approval qa");
     assert_eq!(story.run(60), Some(Ending::Promoted));
 }
 
@@ -212,32 +212,32 @@ fn a_freeze_keeps_the_weight_and_allows_an_abort() {
 }
 
 #[test]
-fn the_first_traffic_waits_for_an_approval_that_is_given_by_name() {
-    let gates = json!([{ "name": "qa", "before": "traffic", "patience": "2h" }]);
-    let mut story = Story::new(policy(json!({ "approval": gates })));
+fn an_approval_before_the_first_traffic_is_asked_for_and_given_by_name() {
+    let approvals = json!([{ "name": "qa", "before": "traffic", "patience": "2h" }]);
+    let mut story = Story::new(policy(json!({ "approval": approvals })));
     story.request("v2");
-    story.run_until_held("gate qa waits for an approval before the first traffic");
+    story.run_until_held("approval qa is required before the first traffic, and has not been given");
     let command = story.messages[0].command.clone().unwrap();
-    assert_eq!(command, "bellwether emit approve --workload test/shop/Deployment/web --gate qa");
+    assert_eq!(command, "bellwether emit approve --workload test/shop/Deployment/web --approval qa");
     assert_eq!(story.run(HOUR), None, "the approval's patience is longer than ready-within and max-hold");
     assert!(!story.effects.iter().any(|effect| matches!(effect.act, Act::SetWeight { .. })));
-    let (disposition, answer) = story.say("approve", json!({ "gate": "legal" }));
+    let (disposition, answer) = story.say("approve", json!({ "approval": "legal" }));
     assert_eq!(
-        (disposition, answer.contains("no closed gate \"legal\"; it has qa")),
+        (disposition, answer.contains("no approval \"legal\" of") && answer.contains("is missing; name one of qa")),
         (Disposition::Rejected, true),
         "{answer}"
     );
     story.say("approve", json!({}));
     assert_eq!(story.run(HOUR), Some(Ending::Promoted));
-    assert!(story.whys().contains(&"gate qa was opened by ann"));
+    assert!(story.whys().contains(&"approval qa was given by ann"));
 }
 
 #[test]
-fn a_missing_approval_before_the_promotion_gives_the_rollout_up() {
-    let gates = json!([{ "name": "release", "before": "promotion", "patience": "20m" }]);
-    let mut story = Story::new(policy(json!({ "approval": gates })));
+fn a_rollout_without_its_approval_before_the_promotion_is_given_up() {
+    let approvals = json!([{ "name": "release", "before": "promotion", "patience": "20m" }]);
+    let mut story = Story::new(policy(json!({ "approval": approvals })));
     story.request("v2");
-    story.run_until_held("gate release waits for an approval before the promotion");
+    story.run_until_held("approval release is required before the promotion, and has not been given");
     assert_eq!(story.run(HOUR), Some(Ending::GivenUp));
     assert_eq!(story.running(), images("v1"));
 }
@@ -310,7 +310,7 @@ fn an_impossible_verb_is_rejected_with_the_present_state() {
     let id = story.rollout().id.to_string();
     for (verb, changes, answer) in [
         ("resume", json!({}), format!("can't resume: {id} is stepping; it is not held")),
-        ("approve", json!({}), format!("can't approve: no gate of {id} is closed")),
+        ("approve", json!({}), format!("can't approve: no approval of {id} is missing")),
         (
             "abort",
             json!({ "rollout": "web-0" }),

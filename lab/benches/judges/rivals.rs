@@ -1,14 +1,15 @@
-//! The rules of others, set up as their own documentation does it, for one question: are there too many errors?
+//! The rules of other tools with the settings of their documentation, for a check of the error rate.
 //!
-//! Limit 1 % of errors over a minute, looked at every minute, for as long as the rollout is simulated; but the article's
-//! rule has its own limit (5 %), window (5 min) and end (15 min), and one Flagger has its own end at `maxWeight`.
+//! The limit is 1 % of errors over a minute, with a look every minute until the end of the simulated rollout. The
+//! article's rule has its own limit (5 %), window (5 min) and end (15 min), and one of the Flagger rules has its own
+//! end at `maxWeight`.
 
 use std::collections::BTreeMap;
 
 use bellwether_core::measure::block::{Block, Gap, Reading, Sample};
 use bellwether_core::measure::metric::Limit;
 use bellwether_core::time::{Span, Timestamp};
-use bellwether_lab::backtest::theirs::of_kayenta;
+use bellwether_lab::backtest::rival::kayenta_settings;
 use bellwether_lab::rivals::argo::{self, Argo};
 use bellwether_lab::rivals::article::{self, Article};
 use bellwether_lab::rivals::flagger::{self, Flagger, Steps};
@@ -16,9 +17,10 @@ use bellwether_lab::rivals::kayenta::Kayenta;
 use bellwether_lab::rivals::recording::{Form, RecordedQuery, Recording};
 use bellwether_lab::rivals::{RivalOutcome, RivalRule};
 
-use crate::contest::Outage;
+use crate::outage::Outage;
 use bellwether_sim::polls::{POLL, Poll};
 
+/// The names of the rules, in the order of [`all`].
 pub const NAMES: [&str; 7] = [
     "article",
     "Argo, failureLimit 0",
@@ -35,8 +37,8 @@ fn start() -> Timestamp {
     Timestamp::UNIX_EPOCH
 }
 
-/// All of them, for a rollout of so many polls.
-pub fn all(polls: usize) -> Vec<Box<dyn RivalRule>> {
+/// Returns all rules for a rollout of a number of polls.
+fn all(polls: usize) -> Vec<Box<dyn RivalRule>> {
     let lasts = Span::from_secs(polls as u64 * POLL as u64);
     vec![
         Box::new(article()),
@@ -49,11 +51,13 @@ pub fn all(polls: usize) -> Vec<Box<dyn RivalRule>> {
     ]
 }
 
+/// Returns the article's rule.
 pub fn article() -> Article {
     let limits = vec![("error-rate".to_owned(), Limit::Max(0.05))];
     Article::new(article::ArticleSettings { limits, ..article::ArticleSettings::canary() }, start())
 }
 
+/// Returns the rule of Argo Rollouts with a `failureLimit`, for a rollout of the length `lasts`.
 pub fn argo(failure_limit: u32, lasts: Span) -> Argo {
     let metric = argo::ArgoMetric {
         interval: Some(MINUTE),
@@ -65,6 +69,7 @@ pub fn argo(failure_limit: u32, lasts: Span) -> Argo {
     Argo::new(argo::ArgoSettings { metrics: vec![metric], lasts: Some(lasts) }, start())
 }
 
+/// Returns the rule of Flagger with the given steps.
 pub fn flagger(steps: Steps) -> Flagger {
     let rate = flagger::FlaggerMetric {
         name: "request-success-rate".to_owned(),
@@ -76,11 +81,12 @@ pub fn flagger(steps: Steps) -> Flagger {
     Flagger::new(flagger::FlaggerSettings { interval: MINUTE, threshold: 5, steps, metrics: vec![rate] }, start())
 }
 
+/// Returns the rule of Kayenta with a judgement every `interval` seconds, for a rollout of the length `lasts`.
 pub fn kayenta(interval: u64, lasts: Span) -> Kayenta {
-    Kayenta::new(of_kayenta(Span::from_secs(interval), lasts), start())
+    Kayenta::new(kayenta_settings(Span::from_secs(interval), lasts), start())
 }
 
-/// An empty recording that answers all of their queries.
+/// Returns an empty recording that answers the queries of all rules.
 pub fn recording() -> Recording {
     let query = |window: Span, form: Form| RecordedQuery { metric: "errors".to_owned(), window, quantile: 0.95, form };
     Recording::new(BTreeMap::from([
@@ -90,12 +96,13 @@ pub fn recording() -> Recording {
     ]))
 }
 
-pub fn block(index: usize, poll: &Poll, is_away: bool) -> Block {
+/// Returns the block of a poll, which is a gap during an outage.
+pub fn block(index: usize, poll: &Poll, is_gap: bool) -> Block {
     let at = |index: usize| Span::from_secs(index as u64 * POLL as u64).after(start());
     let ratio = |tally: bellwether_core::stats::tally::Tally| {
         Some(Reading::Ratio { hits: tally.hits() as u64, total: tally.n() as u64 })
     };
-    let sample = if is_away {
+    let sample = if is_gap {
         Sample::Gap(Gap::Unanswered { error: "connection refused".to_owned() })
     } else {
         Sample::Arms { canary: ratio(poll.pair.canary), stable: ratio(poll.pair.stable) }
@@ -103,7 +110,7 @@ pub fn block(index: usize, poll: &Poll, is_away: bool) -> Block {
     Block::new(at(index), at(index + 1), BTreeMap::from([("errors".to_owned(), sample)]))
 }
 
-/// What becomes of each.
+/// Runs all rules on the same polls and returns their outcomes; `None` for a rule that has not ended.
 pub fn outcomes(polls: &[Poll], outage: Option<Outage>) -> Vec<Option<RivalOutcome>> {
     let mut rules = all(polls.len());
     let mut recording = recording();

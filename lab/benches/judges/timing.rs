@@ -1,15 +1,18 @@
-//! What one block costs one check, judge by judge. The machine's own, and the best of several rounds.
+//! The cost of one block for one check by each judge, on this machine.
 
 use std::collections::BTreeMap;
 use std::hint::black_box;
 use std::time::Instant;
 
-use bellwether_core::judge::sequential::{SequentialInput, SequentialQuery, SequentialState};
+use bellwether_core::judge::check::Check;
+use bellwether_core::judge::judges::Judge;
+use bellwether_core::judge::rule::Proof;
+use bellwether_core::judge::run::{CheckRun, Setting};
+use bellwether_core::judge::sequential::SequentialRule;
 use bellwether_core::measure::block::{Reading, Sample};
 use bellwether_core::measure::calibration::History;
 use bellwether_core::measure::metric::{Against, ArmSource, Distance, HistogramUnit, Hits, Limit, Metric, MetricKind};
 use bellwether_core::measure::window::Arm;
-use bellwether_core::policy::{self, Check, Proof};
 use bellwether_core::stats::harm::Harm;
 use bellwether_core::stats::mixture::{Mixture, Onset};
 use bellwether_core::stats::odds_grid::OddsGrid;
@@ -21,18 +24,22 @@ use bellwether_lab::rivals::RivalRule;
 use bellwether_lab::rivals::flagger::Steps;
 
 use crate::rivals;
-use bellwether_sim::polls::{Poll, alike};
+use bellwether_sim::polls::{Poll, equal_arms};
 
+/// The number of measured rounds, of which the best counts.
 const ROUNDS: usize = 30;
 
+/// Prints the table of costs.
 pub fn table() {
-    println!("\n### Cost: one block for one check (the best of {ROUNDS} hours)\n\n| judge | ns |\n| --- | --- |");
-    let polls = alike().get(2).unwrap().simulate(0);
-    ours(&polls);
+    println!("\n### Cost of one block for one check\n\nThe best of {ROUNDS} simulated hours.\n");
+    println!("| judge | ns |\n| --- | --- |");
+    let polls = equal_arms().get(2).unwrap().simulate(0);
+    let size = ours(&polls);
     theirs(&polls);
+    println!("\nThe state of one check after an hour: {size} bytes of JSON");
 }
 
-/// The best round's nanoseconds per block.
+/// Prints the nanoseconds per block of the best round. `hour` runs a judge over all polls.
 fn print(name: &str, polls: &[Poll], mut hour: impl FnMut()) {
     let round = |_| {
         let start = Instant::now();
@@ -42,10 +49,10 @@ fn print(name: &str, polls: &[Poll], mut hour: impl FnMut()) {
     println!("| {name} | {:.0} |", (0..ROUNDS).map(round).fold(f64::INFINITY, f64::min));
 }
 
-/// At most 3 % of errors.
-fn checked() -> (Check, Metric) {
-    let (limit, second) = (Limit::Max(0.03), Span::from_secs(1));
-    let rule = policy::SequentialRule {
+/// Returns a check with a limit of 3 % errors, and its metric.
+fn check() -> (Check, Metric) {
+    let limit = Limit::Max(0.03);
+    let rule = SequentialRule {
         margin: 1.25,
         floor: 0.001,
         either: false,
@@ -61,13 +68,9 @@ fn checked() -> (Check, Metric) {
         metric: "error-rate".to_owned(),
         limit,
         quantile: 0.95,
-        every: second,
-        window: second,
-        breaches: 1,
         min_requests: 100,
-        sequential: Some(rule),
-        ranks: None,
         warns: false,
+        judge: Judge::Sequential(rule),
     };
     let hits = Hits { label: text("code"), matches: text("5.."), not: None, series: None };
     let metric = Metric {
@@ -87,7 +90,9 @@ fn checked() -> (Check, Metric) {
     (check, metric)
 }
 
-fn ours(polls: &[Poll]) {
+/// Prints the costs of Bellwether's tests and of a whole judge. Returns the size of that judge's state, in bytes of
+/// JSON.
+fn ours(polls: &[Poll]) -> usize {
     let onset = Onset::Planned(240);
     let grid = OddsGrid::worse(1.25, onset).unwrap();
     print("Bellwether: errors against stable", polls, || {
@@ -115,12 +120,12 @@ fn ours(polls: &[Poll]) {
             }
         });
     }
-    let (check, metric) = checked();
-    let rule = check.sequential.unwrap();
-    let asked = SequentialQuery { check: &check, rule, metric: &metric, side: Arm::Canary, proof: Proof::NonInferior };
+    let (check, metric) = check();
+    let (arm, proof, planned) = (Arm::Canary, Proof::NonInferior, Span::from_secs(3600));
+    let setting = Setting { check: &check, metric: &metric, arm, proof, planned, history: History::default() };
     let at = |second: i64| Timestamp::from_second(15 * second).unwrap();
     let ratio = |tally: &Tally| Reading::Ratio { hits: tally.hits() as u64, total: tally.n() as u64 };
-    // The canary's requests are those of two pods.
+    // The canary has two pods with half of its requests each.
     let pods_of = |canary: &Tally| {
         let (bad, n) = (canary.hits() as u64, canary.n() as u64);
         let pods = [(bad / 2, n / 2), (bad - bad / 2, n - n / 2)].map(|(hits, total)| Reading::Ratio { hits, total });
@@ -137,15 +142,14 @@ fn ours(polls: &[Poll]) {
             (sample, pods.iter().map(ratio).collect(), pods_of(&pair.canary))
         })
         .collect();
-    let mut state = SequentialState::new(at(0), at(1), Span::from_secs(3600), History::default());
+    let mut run = CheckRun::new(setting.clone());
     print("Bellwether: a whole look, both claims, both proofs, clusters, pods and evidence", polls, || {
-        state = SequentialState::new(at(0), at(1), Span::from_secs(3600), History::default());
+        run = CheckRun::new(setting.clone());
         for (n, (sample, processes, pods)) in blocks.iter().enumerate() {
-            let seen = SequentialInput { sample, processes, pods: Some(pods) };
-            black_box(state.look(asked, seen, at(n as i64 + 1)));
+            let n = n as i64;
+            black_box(run.look((at(n), at(n + 1)), sample.clone(), processes, Some(pods)));
         }
     });
-    println!("\nThe state of one check after an hour: {} bytes of JSON", serde_json::to_string(&state).unwrap().len());
     print("Bellwether: harm", polls, || {
         let mut harm = Harm::default();
         for poll in polls {
@@ -153,9 +157,10 @@ fn ours(polls: &[Poll]) {
             black_box(harm.exceeds(100.0, 0.001));
         }
     });
+    serde_json::to_string(run.memory().unwrap()).unwrap().len()
 }
 
-/// With the recording's own work, which they share when they run side by side.
+/// Prints the costs of the other tools' rules, including the recording's, which rules share if they run together.
 fn theirs(polls: &[Poll]) {
     let hour = Span::from_secs(3600);
     let blocks: Vec<_> = polls.iter().enumerate().map(|(index, poll)| rivals::block(index, poll, false)).collect();

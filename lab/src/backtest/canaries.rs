@@ -1,24 +1,23 @@
-//! Where in a past there were canaries, and what was before each.
+//! The canaries in a recorded history, each with the blocks before it.
 
 use std::ops::Range;
 
-use bellwether_core::measure::block::{Block, Sample};
-use bellwether_core::measure::calibration::PAST;
+use super::blocks::{before, has_canary, has_stable};
+use bellwether_core::measure::block::Block;
 
-/// A canary that was found in a past, and the blocks before it that a rollout learns from.
+/// A canary in a recorded history.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct FoundCanary<'a> {
-    /// Before it.
+    /// The blocks before the canary from which a rollout learns its calibration.
     pub before: &'a [Block],
-    /// From the first block in which it was counted to the last.
+    /// The blocks from the first to the last in which the canary was counted.
     pub blocks: &'a [Block],
 }
 
-/// After so many blocks in which the stable alone was counted, the next canary is another. (A block that could not be seen
-/// says nothing of either.)
+/// The number of blocks with counts of the stable alone that separates two canaries. (Gaps don't count.)
 const APART: usize = 2;
 
-/// The canaries of a past, one after the other.
+/// Returns the canaries of a history in order.
 pub fn canaries(blocks: &[Block]) -> Vec<FoundCanary<'_>> {
     let mut ranges: Vec<Range<usize>> = Vec::new();
     let mut alone = APART;
@@ -38,62 +37,46 @@ pub fn canaries(blocks: &[Block]) -> Vec<FoundCanary<'_>> {
     ranges.into_iter().filter_map(found).collect()
 }
 
-/// Whether a canary was counted in it.
-pub fn has_canary(block: &Block) -> bool {
-    block.metrics.values().any(|sample| matches!(sample, Sample::Arms { canary: Some(_), .. }))
-}
-
-fn has_stable(block: &Block) -> bool {
-    block.metrics.values().any(|sample| matches!(sample, Sample::Arms { stable: Some(_), .. }))
-}
-
-/// As much of the time before a block as a rollout learns from.
-pub(super) fn before(blocks: &[Block], index: usize) -> &[Block] {
-    let earlier = blocks.get(..index).unwrap_or_default();
-    let Some(end) = earlier.last().map(|last| last.to) else { return earlier };
-    let first = earlier.partition_point(|block| block.from < PAST.before(end));
-    earlier.get(first..).unwrap_or_default()
-}
-
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
-    use bellwether_core::measure::block::Reading;
+    use bellwether_core::measure::block::{Reading, Sample};
     use bellwether_core::time::Timestamp;
 
-    /// One block a minute, in some of which a canary is counted.
-    fn blocks(seen: &[bool]) -> Vec<Block> {
+    /// Returns one block per minute, with counts of a canary as given.
+    fn blocks(has_canary: &[bool]) -> Vec<Block> {
         let at = |n: usize| Timestamp::from_second(n as i64 * 60).unwrap();
-        let block = |(n, seen): (usize, &bool)| {
-            let sample = Sample::Arms { canary: seen.then_some(Reading::Count(1)), stable: Some(Reading::Count(9)) };
+        let block = |(n, has_canary): (usize, &bool)| {
+            let canary = has_canary.then_some(Reading::Count(1));
+            let sample = Sample::Arms { canary, stable: Some(Reading::Count(9)) };
             Block::new(at(n), at(n + 1), BTreeMap::from([("requests".to_owned(), sample)]))
         };
-        seen.iter().enumerate().map(block).collect()
+        has_canary.iter().enumerate().map(block).collect()
     }
 
     #[test]
-    fn a_canary_lasts_until_the_stable_alone_is_counted_twice() {
+    fn a_canary_ends_before_two_blocks_of_the_stable_alone() {
         let (yes, no) = (true, false);
-        for (seen, lengths) in [
+        for (has_canary, lengths) in [
             (&[no, no][..], &[][..]),
             (&[yes], &[1]),
             (&[no, yes, yes, no], &[2]),
             (&[yes, no, yes], &[3]),
             (&[yes, no, no, yes, yes], &[1, 2]),
         ] {
-            let blocks = blocks(seen);
+            let blocks = blocks(has_canary);
             let found: Vec<usize> = canaries(&blocks).iter().map(|found| found.blocks.len()).collect();
-            assert_eq!(found, lengths, "{seen:?}");
+            assert_eq!(found, lengths, "{has_canary:?}");
         }
     }
 
     #[test]
-    fn before_a_canary_are_the_twenty_minutes_that_a_rollout_learns_from() {
-        let mut seen = vec![false; 30];
-        seen.push(true);
-        let blocks = blocks(&seen);
+    fn the_blocks_before_a_canary_are_those_of_twenty_minutes() {
+        let mut has_canary = vec![false; 30];
+        has_canary.push(true);
+        let blocks = blocks(&has_canary);
         let before = canaries(&blocks)[0].before;
         assert_eq!((before.len(), before.last()), (20, blocks.get(29)));
     }

@@ -1,83 +1,96 @@
-//! The sequential judge, run ahead of the rollout: its own [`SequentialState`] on blocks that the traffic would give.
+//! Simulated rollouts under the sequential judge: the judge itself ([`CheckRun`]) on simulated blocks.
 //!
-//! A day of polls has thousands of blocks and nobody waits for them. A block may be of any length, so blocks grow with the
-//! time that has passed, by a twentieth of it: nothing is known more exactly than that of a time that is itself a median, and a
-//! day has 130 blocks. All runs go side by side and stop when half of them have arrived.
+//! A day of polls has thousands of blocks, too many for an interactive command. A block may have any length, so blocks
+//! grow with the elapsed time, up to a twentieth of it, and a day has 130 blocks. The medians of a plan need no higher
+//! resolution. All runs advance together and stop when half of them have reached their goal.
 
 use std::collections::BTreeMap;
 
-use super::traffic::{Present, Split};
+use super::traffic::{CheckTraffic, Split};
 use bellwether_core::dice::Random;
-use bellwether_core::judge::sequential::{SequentialInput, SequentialQuery, SequentialState};
-use bellwether_core::judge::verdict::Verdict;
+use bellwether_core::judge::check::Check;
+use bellwether_core::judge::numbers::Verdict;
+use bellwether_core::judge::rule::Proof;
+use bellwether_core::judge::run::{CheckRun, Setting};
 use bellwether_core::measure::block::Block;
 use bellwether_core::measure::calibration::{History, PAST};
-use bellwether_core::policy::Proof;
+use bellwether_core::measure::metric::Metric;
+use bellwether_core::measure::window::Arm;
 use bellwether_core::time::{Span, Timestamp};
 
-/// So many runs. Their median is off by about a twelfth of the spread.
-pub(super) const RUNS: usize = 101;
-/// The run in the middle.
+/// The number of simulated rollouts. The error of their median is about a twelfth of the spread.
+const RUNS: usize = 101;
+/// The number of rollouts up to and including the median.
 const MIDDLE: usize = RUNS / 2 + 1;
-/// Nothing is looked for longer than this.
+/// The longest simulated time.
 pub(super) const DAY: Span = Span::from_secs(86_400);
-/// Blocks are at most this part of the time that has passed.
-const PART: u64 = 20;
+/// The elapsed time divided by this is the largest length of a block.
+const ELAPSED_PER_BLOCK: u64 = 20;
 
-/// A part of the way: so much of the traffic, for so long.
+/// A part of a rollout with a constant weight.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Leg {
-    /// The canary's share of the traffic.
+    /// The canary's share of the traffic, from 0 to 1.
     pub(super) weight: f64,
-    /// How long.
+    /// The duration of the leg.
     pub(super) lasts: Span,
-    /// Whether the check looks.
+    /// Whether the check is judged during the leg.
     pub(super) looks: bool,
 }
 
-/// A check on its way. The last leg has no end.
+/// The simulated check, and the evidence that it requires for a pass.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Way<'a> {
-    pub(super) asked: SequentialQuery<'a>,
-    pub(super) present: Present,
-    /// The canary's share of bad requests.
+pub(super) struct CheckQuery<'a> {
+    pub(super) check: &'a Check,
+    pub(super) metric: &'a Metric,
+    pub(super) proof: Proof,
+}
+
+/// Simulated rollouts of one check. The last leg continues after its duration.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Simulation<'a> {
+    pub(super) query: CheckQuery<'a>,
+    pub(super) present: CheckTraffic,
+    /// The canary's share of bad requests, from 0 to 1.
     pub(super) canary: f64,
     pub(super) legs: &'a [Leg],
-    /// Between two polls.
+    /// The time between two polls.
     pub(super) block: Span,
-    /// How long the rollout is planned to take.
+    /// The planned duration of the rollout.
     pub(super) planned: Span,
 }
 
-impl Way<'_> {
-    /// How long half of the bad versions take to be found. `None`: more than `horizon`.
+impl Simulation<'_> {
+    /// Returns the median time to an alarm; `None` if it is more than `horizon`.
     pub(super) fn median_alarm(&self, horizon: Span) -> Option<Span> {
         self.arrivals(Verdict::Regressed, Span::ZERO, horizon, MIDDLE).get(MIDDLE - 1).copied()
     }
 
-    /// The part of the bad versions that is found within `horizon`, and how long half of all take.
+    /// Returns the share of rollouts with an alarm within `horizon`, from 0 to 1, and the median time to the alarm.
     pub(super) fn alarms(&self, horizon: Span) -> (f64, Option<Span>) {
         let arrivals = self.arrivals(Verdict::Regressed, Span::ZERO, horizon, RUNS);
         (arrivals.len() as f64 / RUNS as f64, arrivals.get(MIDDLE - 1).copied())
     }
 
-    /// How long it takes until half of the versions have been proven, not before `after`. `None`: more than `horizon`.
+    /// Returns the median time to a proof, which counts from `after` on; `None` if it is more than `horizon`.
     pub(super) fn median_proof(&self, after: Span, horizon: Span) -> Option<Span> {
-        let proven = Way { asked: SequentialQuery { proof: Proof::NonInferior, ..self.asked }, ..*self };
-        proven.arrivals(Verdict::Pass, after, horizon, MIDDLE).get(MIDDLE - 1).copied()
+        let query = CheckQuery { proof: Proof::NonInferior, ..self.query };
+        let with_proof = Simulation { query, ..*self };
+        with_proof.arrivals(Verdict::Pass, after, horizon, MIDDLE).get(MIDDLE - 1).copied()
     }
 
-    /// When runs came to say `goal`, in order of time; ends when `enough` have.
+    /// Returns the times at which rollouts reach the verdict `goal`, from `after` on, in ascending order; stops at
+    /// `horizon`, or when `enough` rollouts have reached it.
     fn arrivals(&self, goal: Verdict, after: Span, horizon: Span, enough: usize) -> Vec<Span> {
         let begin = |run: usize| Some((None, Random::new(run as u64 + 1)));
-        let mut runs: Vec<Option<(Option<SequentialState>, Random)>> = (0..RUNS).map(begin).collect();
+        let mut runs: Vec<Option<(Option<CheckRun<'_>>, Random)>> = (0..RUNS).map(begin).collect();
         let mut arrivals = Vec::new();
         let mut from = Span::ZERO;
         while from < horizon && arrivals.len() < enough {
             let Some((leg, to)) = self.block_after(from) else { break };
             for slot in runs.iter_mut().filter(|_| leg.looks) {
-                let Some((state, random)) = slot else { continue };
-                match self.look(state, random, leg, (from, to)) {
+                let Some((check, random)) = slot else { continue };
+                match self.look(check, random, leg, (from, to)) {
                     Some(verdict) if verdict == goal && to >= after => {
                         arrivals.push(to);
                         *slot = None;
@@ -91,9 +104,10 @@ impl Way<'_> {
         arrivals
     }
 
-    fn look(
-        &self,
-        state: &mut Option<SequentialState>,
+    /// Simulates a block and a look at it; returns the verdict, or `None` without evidence.
+    fn look<'a>(
+        &'a self,
+        run: &mut Option<CheckRun<'a>>,
         random: &mut Random,
         leg: Leg,
         (from, to): (Span, Span),
@@ -101,19 +115,19 @@ impl Way<'_> {
         let at = |span: Span| span.after(Timestamp::UNIX_EPOCH);
         let split = Split { present: self.present, weight: leg.weight, canary: self.canary };
         let seconds = Span::between(at(from), at(to)).as_secs_f64();
-        let (sample, processes) = split.block(self.asked.check, self.asked.metric.kind, seconds, random);
-        if state.is_none() {
-            *state = Some(SequentialState::new(at(from), self.block.after(at(from)), self.planned, self.past(random)));
-        }
-        let state = state.as_mut()?;
-        let seen = SequentialInput { sample: &sample, processes: &processes, pods: None };
-        state.look(self.asked, seen, at(to)).map(|evidence| evidence.verdict)
+        let (sample, processes) = split.block(self.query.check, self.query.metric.kind, seconds, random);
+        let run = run.get_or_insert_with(|| {
+            let CheckQuery { check, metric, proof } = self.query;
+            let history = self.past(random);
+            CheckRun::new(Setting { check, metric, arm: Arm::Canary, proof, planned: self.planned, history })
+        });
+        run.look((at(from), at(to)), sample, &processes, None).map(|evidence| evidence.verdict)
     }
 
-    /// What the stable's pods have shown before the rollout; of pods that are not known, nothing.
+    /// Simulates the history of the stable's pods before the rollout, which is empty if the pods are unknown.
     fn past(&self, random: &mut Random) -> History {
         let split = Split { present: self.present, weight: 0.0, canary: 0.0 };
-        let (check, kind) = (self.asked.check, self.asked.metric.kind);
+        let (check, kind) = (self.query.check, self.query.metric.kind);
         let blocks = (PAST.as_secs_f64() / self.block.as_secs_f64()).clamp(1.0, 240.0) as usize;
         let block = |_| {
             let (_, processes) = split.block(check, kind, self.block.as_secs_f64(), random);
@@ -124,7 +138,7 @@ impl Way<'_> {
         check.criterion().learn(&(0..blocks).map(block).collect::<Vec<_>>())
     }
 
-    /// The leg that the block after `from` belongs to, and the block's end.
+    /// Returns the leg of the block that begins at `from`, and the block's end; `None` without legs.
     fn block_after(&self, from: Span) -> Option<(Leg, Span)> {
         let mut end = 0u64;
         let mut found = None;
@@ -137,9 +151,9 @@ impl Way<'_> {
         }
         let (leg, end) = found?;
         let block = self.block.as_millis().max(1);
-        let length = (from.as_millis() / PART / block * block).max(block);
+        let length = (from.as_millis() / ELAPSED_PER_BLOCK / block * block).max(block);
         let to = from.as_millis().saturating_add(length);
-        // The last leg goes on.
+        // A block ends with its leg, except in the last leg after its duration. A leg without looks is a single block.
         let to = if from.as_millis() < end { if leg.looks { to.min(end) } else { end } } else { to };
         Some((leg, Span::from_millis(to)))
     }

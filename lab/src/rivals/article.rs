@@ -1,33 +1,34 @@
-//! The article's rule: the value over the last five minutes against a limit, every 30 s, and the first one over ends it.
+//! The article's rule: every 30 s the value over the last five minutes is compared with a limit, and the first value
+//! above the limit rolls back.
 //!
-//! After `scripts/canary_deploy.py` (`monitor_canary_health`: 15 minutes, error rate ≤ 5 %, response time ≤ 5000 ms) and
-//! `scripts/auto_rollback.py` (`monitor_and_rollback`: 5 minutes, ≤ 15 %, ≤ 10 000 ms, availability ≥ 95 %). A metric
-//! without data is left out of the comparison, so that it counts as healthy. If the question itself fails, the first
-//! script rolls back at once (its `except` does), and the second logs it and goes on.
+//! It follows `scripts/canary_deploy.py` (`monitor_canary_health`: 15 minutes, error rate ≤ 5 %, response time ≤ 5000
+//! ms) and `scripts/auto_rollback.py` (`monitor_and_rollback`: 5 minutes, ≤ 15 %, ≤ 10 000 ms, availability ≥ 95 %). A
+//! metric without data is not compared and thus counts as healthy. If the query itself fails, the first script rolls
+//! back at once in its `except`, and the second logs the error and continues.
 
 use serde::{Deserialize, Serialize};
 
-use super::{RivalAnswer, RivalEnd, RivalOutcome, RivalRule, RivalSource, SHORTEST, Why};
+use super::{MIN_INTERVAL, RivalAnswer, RivalEnd, RivalOutcome, RivalReason, RivalRule, RivalSource};
 use bellwether_core::measure::metric::Limit;
 use bellwether_core::measure::window::Arm;
 use bellwether_core::time::{Span, Timestamp};
 
-/// What the rule looks at, and how.
+/// The settings of the article's rule.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct ArticleSettings {
-    /// Between two looks.
+    /// The time between two looks.
     pub every: Span,
-    /// For how long it looks.
+    /// The time from the start to the promotion.
     pub lasts: Span,
-    /// The limits, by metric. (The window is the query's.)
+    /// The names of the metrics and their limits, each in the metric's unit. The window is part of the query.
     pub limits: Vec<(String, Limit)>,
-    /// Whether a question that fails is passed over, as the second script does.
+    /// Whether a failed query is ignored, as in the second script, instead of rolling back.
     pub forgives_errors: bool,
 }
 
 impl ArticleSettings {
-    /// The canary script's.
+    /// Returns the settings of the canary script.
     pub fn canary() -> ArticleSettings {
         ArticleSettings {
             every: Span::from_secs(30),
@@ -37,7 +38,7 @@ impl ArticleSettings {
         }
     }
 
-    /// The rollback script's, for the time after.
+    /// Returns the settings of the rollback script, which watches after the promotion.
     pub fn guard() -> ArticleSettings {
         ArticleSettings {
             every: Span::from_secs(30),
@@ -52,7 +53,7 @@ impl ArticleSettings {
     }
 }
 
-/// The rule at work.
+/// The article's rule.
 #[derive(Debug, Clone)]
 pub struct Article {
     settings: ArticleSettings,
@@ -62,13 +63,14 @@ pub struct Article {
 }
 
 impl Article {
-    /// Begins to look at once.
+    /// Starts the rule; its first look is at `start`.
     pub fn new(settings: ArticleSettings, start: Timestamp) -> Article {
         let end = settings.lasts.after(start);
         Article { settings, end, next: start, outcome: None }
     }
 
-    fn reason_against(&self, at: Timestamp, source: &dyn RivalSource) -> Option<Why> {
+    /// Returns the reason for a rollback if a limit is broken or a query fails.
+    fn failure(&self, at: Timestamp, source: &dyn RivalSource) -> Option<RivalReason> {
         self.settings.limits.iter().find_map(|(metric, limit)| {
             let saw = source.ask(metric, Arm::Canary, at);
             let failed = match saw {
@@ -76,7 +78,7 @@ impl Article {
                 RivalAnswer::Refused => !self.settings.forgives_errors,
                 RivalAnswer::NotANumber | RivalAnswer::Empty => false,
             };
-            failed.then(|| Why::Failed { metric: metric.clone(), saw, times: 1, allowed: 0 })
+            failed.then(|| RivalReason::Failed { metric: metric.clone(), saw, times: 1, allowed: 0 })
         })
     }
 }
@@ -89,11 +91,11 @@ impl RivalRule for Article {
     fn look(&mut self, at: Timestamp, source: &dyn RivalSource) {
         let end = |end, why| Some(RivalOutcome { end, at, why });
         if at >= self.end {
-            self.outcome = end(RivalEnd::Promoted, Why::Done);
-        } else if let Some(why) = self.reason_against(at, source) {
+            self.outcome = end(RivalEnd::Promoted, RivalReason::Done);
+        } else if let Some(why) = self.failure(at, source) {
             self.outcome = end(RivalEnd::RolledBack, why);
         }
-        self.next = self.settings.every.max(SHORTEST).after(at).min(self.end.max(at));
+        self.next = self.settings.every.max(MIN_INTERVAL).after(at).min(self.end.max(at));
     }
 
     fn outcome(&self) -> Option<&RivalOutcome> {
@@ -103,16 +105,16 @@ impl RivalRule for Article {
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::{Scripted, minute, played};
+    use super::super::testing::{Scripted, minute, run_until};
     use super::*;
 
     fn end(settings: ArticleSettings, source: &dyn RivalSource) -> Option<(RivalEnd, i64)> {
-        let outcome = played(&mut Article::new(settings, minute(0)), source, minute(60))?;
+        let outcome = run_until(&mut Article::new(settings, minute(0)), source, minute(60))?;
         Some((outcome.end, outcome.at.as_second() / 60))
     }
 
     #[test]
-    fn the_first_value_over_the_limit_ends_it() {
+    fn the_first_value_above_the_limit_rolls_back_and_missing_values_pass() {
         let (good, bad) = (RivalAnswer::Value(0.05), RivalAnswer::Value(0.0501));
         for (answers, expected) in [
             (vec![good; 30], (RivalEnd::Promoted, 15)),
@@ -126,11 +128,11 @@ mod tests {
     }
 
     #[test]
-    fn a_question_that_fails_rolls_the_canary_back_and_is_passed_over_by_the_guard() {
-        let away = Scripted::away(minute(2), minute(3), RivalAnswer::Value(0.01));
-        assert_eq!(end(ArticleSettings::canary(), &away), Some((RivalEnd::RolledBack, 2)));
+    fn a_failed_query_rolls_the_canary_back_and_is_ignored_by_the_guard() {
+        let outage = Scripted::with_outage(minute(2), minute(3), RivalAnswer::Value(0.01));
+        assert_eq!(end(ArticleSettings::canary(), &outage), Some((RivalEnd::RolledBack, 2)));
         let guard =
             ArticleSettings { limits: vec![("error-rate".into(), Limit::Max(0.15))], ..ArticleSettings::guard() };
-        assert_eq!(end(guard, &away), Some((RivalEnd::Promoted, 5)));
+        assert_eq!(end(guard, &outage), Some((RivalEnd::Promoted, 5)));
     }
 }

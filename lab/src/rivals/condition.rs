@@ -1,11 +1,14 @@
-//! The conditions of Argo Rollouts: `result[0] >= 0.95`, `len(result) == 0 || isNaN(result[0])`.
+//! A parser and evaluator for the conditions of Argo Rollouts, such as `result[0] >= 0.95` or
+//! `len(result) == 0 || isNaN(result[0])`.
 //!
-//! Argo evaluates them with the expr language (`utils/evaluate/evaluate.go`). Here is what people write: comparisons,
-//! `&&`, `||`, `!` (also as words), parentheses, `result`, `result[0]`, numbers, `len`, `isNaN`, `isInf`, `isNil`,
-//! `default`, `asFloat` and `asInt`. The rest of expr (closures, maps, arithmetic) is refused by name.
+//! Argo evaluates them with the expr language (`utils/evaluate/evaluate.go`). The common subset is implemented:
+//! comparisons, `&&`, `||`, `!` (also as words), parentheses, `result`, `result[0]`, numbers, `len`, `isNaN`, `isInf`,
+//! `isNil`, `default`, `asFloat` and `asInt`. The rest of expr (closures, maps, arithmetic) is refused with an error
+//! that names it.
 //!
-//! An answer without data is an empty vector: `result[0]` of it is an error and not a "no". NaN compares as false with
-//! everything, which is why `result[0] >= 0.95` aborts on NaN and `result[0] > 0.05` as a failure condition passes it.
+//! An answer without data is an empty vector, of which `result[0]` is an error and not false. NaN compares as false
+//! with everything, so the success condition `result[0] >= 0.95` fails on NaN, and the failure condition
+//! `result[0] > 0.05` does not.
 
 use std::str::FromStr;
 
@@ -14,7 +17,7 @@ use thiserror::Error;
 
 use super::RivalAnswer;
 
-/// A condition that can be asked of an answer. It is written as its text.
+/// A parsed condition on the answer to a query. It serialises as its text.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Condition {
@@ -22,7 +25,7 @@ pub struct Condition {
     root: Node,
 }
 
-/// A condition that can't be read, or says more than is understood here.
+/// The error for a text that is not a condition of the implemented subset; it names the part that was not understood.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error(
     "{found} is not understood here; write comparisons of `result`, `result[0]` and numbers, with &&, || and !, len, isNaN, isInf, isNil, default, asFloat or asInt"
@@ -31,28 +34,28 @@ pub struct BadCondition {
     found: String,
 }
 
-/// Why a condition has no answer: Argo counts the measurement as an error.
+/// The reasons for which a condition has no result. Argo counts such a measurement as an error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
-pub enum NoAnswer {
-    /// `result[0]` of an empty vector, or nobody answered.
+pub enum ConditionError {
+    /// The condition reads `result[0]` of an empty vector, or the query failed.
     #[error("the result is empty")]
     Empty,
-    /// A number where a truth is wanted, or the other way round.
-    #[error("the condition compares things of different kinds")]
+    /// The condition uses a number as a boolean, or a boolean as a number.
+    #[error("the condition uses a number as a boolean, or a boolean as a number")]
     Kind,
 }
 
 #[derive(Debug, Clone, PartialEq)]
 enum Node {
     Number(f64),
-    /// `result`: a vector where it is counted, the number where it is compared (`scalar(...)` gives one).
+    /// `result`: a vector in `len` and `isNil`, and the number of a `scalar(...)` query in comparisons.
     Result,
-    /// `result[0]`.
+    /// `result[0]`, the first element of the vector.
     First,
     Call(Function, Vec<Node>),
     Not(Box<Node>),
-    Both(Box<Node>, Box<Node>),
-    Either(Box<Node>, Box<Node>),
+    And(Box<Node>, Box<Node>),
+    Or(Box<Node>, Box<Node>),
     Compare(Box<Node>, Comparison, Box<Node>),
 }
 
@@ -74,9 +77,10 @@ enum Comparison {
     More,
     AtLeast,
     Equal,
-    Other,
+    NotEqual,
 }
 
+/// The functions, each with its number of arguments.
 const FUNCTIONS: [(&str, Function, usize); 7] = [
     ("len", Function::Len, 1),
     ("isNaN", Function::IsNan, 1),
@@ -87,86 +91,88 @@ const FUNCTIONS: [(&str, Function, usize); 7] = [
     ("asInt", Function::AsInt, 1),
 ];
 
+/// The comparison operators, the longer ones before their prefixes.
 const COMPARISONS: [(&str, Comparison); 6] = [
     ("<=", Comparison::AtMost),
     (">=", Comparison::AtLeast),
     ("==", Comparison::Equal),
-    ("!=", Comparison::Other),
+    ("!=", Comparison::NotEqual),
     ("<", Comparison::Less),
     (">", Comparison::More),
 ];
 
 impl Condition {
-    /// Whether it holds of an answer.
+    /// Returns whether the condition holds for an answer.
     ///
     /// # Errors
-    /// [`NoAnswer`], which is not a "no".
-    pub fn holds(&self, answer: RivalAnswer) -> Result<bool, NoAnswer> {
-        self.root.truth(answer)
+    /// [`ConditionError`] if the condition has no result, which differs from `false`.
+    pub fn holds(&self, answer: RivalAnswer) -> Result<bool, ConditionError> {
+        self.root.boolean(answer)
     }
 }
 
+/// The result of evaluating a node.
 #[derive(Debug, Clone, Copy, PartialEq)]
-enum Thing {
+enum Operand {
     Number(f64),
-    Truth(bool),
+    Boolean(bool),
 }
 
 impl Node {
-    fn truth(&self, answer: RivalAnswer) -> Result<bool, NoAnswer> {
+    fn boolean(&self, answer: RivalAnswer) -> Result<bool, ConditionError> {
         match self.evaluate(answer)? {
-            Thing::Truth(truth) => Ok(truth),
-            Thing::Number(_) => Err(NoAnswer::Kind),
+            Operand::Boolean(boolean) => Ok(boolean),
+            Operand::Number(_) => Err(ConditionError::Kind),
         }
     }
 
-    fn number(&self, answer: RivalAnswer) -> Result<f64, NoAnswer> {
+    fn number(&self, answer: RivalAnswer) -> Result<f64, ConditionError> {
         match self.evaluate(answer)? {
-            Thing::Number(number) => Ok(number),
-            Thing::Truth(_) => Err(NoAnswer::Kind),
+            Operand::Number(number) => Ok(number),
+            Operand::Boolean(_) => Err(ConditionError::Kind),
         }
     }
 
-    fn evaluate(&self, answer: RivalAnswer) -> Result<Thing, NoAnswer> {
+    fn evaluate(&self, answer: RivalAnswer) -> Result<Operand, ConditionError> {
         Ok(match self {
-            Node::Number(number) => Thing::Number(*number),
-            Node::First => Thing::Number(first(answer)?),
-            // `scalar()` of nothing is NaN.
-            Node::Result if answer == RivalAnswer::Empty => Thing::Number(f64::NAN),
-            Node::Result => Thing::Number(first(answer)?),
-            Node::Not(inner) => Thing::Truth(!inner.truth(answer)?),
-            Node::Both(left, right) => Thing::Truth(left.truth(answer)? && right.truth(answer)?),
-            Node::Either(left, right) => Thing::Truth(left.truth(answer)? || right.truth(answer)?),
+            Node::Number(number) => Operand::Number(*number),
+            Node::First => Operand::Number(first(answer)?),
+            // `scalar()` of an empty vector is NaN.
+            Node::Result if answer == RivalAnswer::Empty => Operand::Number(f64::NAN),
+            Node::Result => Operand::Number(first(answer)?),
+            Node::Not(inner) => Operand::Boolean(!inner.boolean(answer)?),
+            Node::And(left, right) => Operand::Boolean(left.boolean(answer)? && right.boolean(answer)?),
+            Node::Or(left, right) => Operand::Boolean(left.boolean(answer)? || right.boolean(answer)?),
             Node::Compare(left, comparison, right) => {
-                Thing::Truth(comparison.holds(left.number(answer)?, right.number(answer)?))
+                Operand::Boolean(comparison.holds(left.number(answer)?, right.number(answer)?))
             }
-            Node::Call(function, arguments) => function.of(arguments, answer)?,
+            Node::Call(function, arguments) => function.call(arguments, answer)?,
         })
     }
 }
 
-fn first(answer: RivalAnswer) -> Result<f64, NoAnswer> {
+fn first(answer: RivalAnswer) -> Result<f64, ConditionError> {
     match answer {
         RivalAnswer::Value(value) => Ok(value),
         RivalAnswer::NotANumber => Ok(f64::NAN),
-        RivalAnswer::Empty | RivalAnswer::Refused => Err(NoAnswer::Empty),
+        RivalAnswer::Empty | RivalAnswer::Refused => Err(ConditionError::Empty),
     }
 }
 
 impl Function {
-    fn of(self, arguments: &[Node], answer: RivalAnswer) -> Result<Thing, NoAnswer> {
-        let argument = arguments.first().ok_or(NoAnswer::Kind)?;
+    fn call(self, arguments: &[Node], answer: RivalAnswer) -> Result<Operand, ConditionError> {
+        let argument = arguments.first().ok_or(ConditionError::Kind)?;
         Ok(match self {
-            Function::Len if *argument != Node::Result => return Err(NoAnswer::Kind),
-            Function::Len => Thing::Number(if answer == RivalAnswer::Empty { 0.0 } else { 1.0 }),
-            Function::IsNil => Thing::Truth(answer == RivalAnswer::Empty),
-            Function::IsNan => Thing::Truth(argument.number(answer)?.is_nan()),
-            Function::IsInf => Thing::Truth(argument.number(answer)?.is_infinite()),
-            Function::AsFloat => Thing::Number(argument.number(answer)?),
-            Function::AsInt => Thing::Number(libm::trunc(argument.number(answer)?)),
-            // It stands in for nothing, not for NaN.
+            Function::Len if *argument != Node::Result => return Err(ConditionError::Kind),
+            Function::Len => Operand::Number(if answer == RivalAnswer::Empty { 0.0 } else { 1.0 }),
+            Function::IsNil => Operand::Boolean(answer == RivalAnswer::Empty),
+            Function::IsNan => Operand::Boolean(argument.number(answer)?.is_nan()),
+            Function::IsInf => Operand::Boolean(argument.number(answer)?.is_infinite()),
+            Function::AsFloat => Operand::Number(argument.number(answer)?),
+            Function::AsInt => Operand::Number(libm::trunc(argument.number(answer)?)),
+            // `default` replaces an empty result, not NaN.
             Function::Default if answer == RivalAnswer::Empty => {
-                arguments.get(1).ok_or(NoAnswer::Kind)?.evaluate(answer)?
+                arguments.get(1).ok_or(ConditionError::Kind)?.evaluate(answer)?
             }
             Function::Default => argument.evaluate(answer)?,
         })
@@ -174,7 +180,7 @@ impl Function {
 }
 
 impl Comparison {
-    #[expect(clippy::float_cmp, reason = "whoever writes == gets ==")]
+    #[expect(clippy::float_cmp, reason = "the condition asks for an exact comparison")]
     fn holds(self, left: f64, right: f64) -> bool {
         match self {
             Comparison::Less => left < right,
@@ -182,7 +188,7 @@ impl Comparison {
             Comparison::More => left > right,
             Comparison::AtLeast => left >= right,
             Comparison::Equal => left == right,
-            Comparison::Other => left != right,
+            Comparison::NotEqual => left != right,
         }
     }
 }
@@ -192,8 +198,8 @@ impl FromStr for Condition {
 
     fn from_str(text: &str) -> Result<Condition, BadCondition> {
         let mut reader = Reader { rest: text.trim_start() };
-        let root = reader.either(0)?;
-        if reader.rest.is_empty() { Ok(Condition { text: text.to_owned(), root }) } else { Err(reader.stuck()) }
+        let root = reader.or(0)?;
+        if reader.rest.is_empty() { Ok(Condition { text: text.to_owned(), root }) } else { Err(reader.unexpected()) }
     }
 }
 
@@ -211,21 +217,22 @@ impl From<Condition> for String {
     }
 }
 
-/// So deep and no deeper, so that no text can exhaust the stack.
-const DEEPEST: u32 = 32;
+/// The largest nesting depth, so that no text can exhaust the stack.
+const MAX_DEPTH: u32 = 32;
 
-/// By recursive descent: either, both, not, comparison, operand.
+/// A parser by recursive descent: or, and, not, comparison, operand.
 struct Reader<'a> {
+    /// The text that is not parsed yet.
     rest: &'a str,
 }
 
 impl Reader<'_> {
-    /// Takes the first of `tokens` that comes next.
+    /// Consumes one of `tokens` if it comes next, and returns whether it did.
     fn take(&mut self, tokens: &[&str]) -> bool {
-        let word = |token: &str| token.chars().all(char::is_alphabetic);
+        let is_word = |token: &str| token.chars().all(char::is_alphabetic);
         for token in tokens {
             let Some(rest) = self.rest.strip_prefix(token) else { continue };
-            if word(token) && rest.starts_with(|c: char| c.is_alphanumeric() || c == '_') {
+            if is_word(token) && rest.starts_with(|c: char| c.is_alphanumeric() || c == '_') {
                 continue;
             }
             self.rest = rest.trim_start();
@@ -234,37 +241,37 @@ impl Reader<'_> {
         false
     }
 
-    fn need(&mut self, token: &str) -> Result<(), BadCondition> {
-        if self.take(&[token]) { Ok(()) } else { Err(self.stuck()) }
+    fn expect(&mut self, token: &str) -> Result<(), BadCondition> {
+        if self.take(&[token]) { Ok(()) } else { Err(self.unexpected()) }
     }
 
-    fn stuck(&self) -> BadCondition {
+    fn unexpected(&self) -> BadCondition {
         let found = if self.rest.is_empty() { "its end".to_owned() } else { format!("{:?}", self.rest) };
         BadCondition { found }
     }
 
-    fn either(&mut self, depth: u32) -> Result<Node, BadCondition> {
-        if depth > DEEPEST {
-            return Err(self.stuck());
+    fn or(&mut self, depth: u32) -> Result<Node, BadCondition> {
+        if depth > MAX_DEPTH {
+            return Err(self.unexpected());
         }
-        let mut node = self.both(depth)?;
+        let mut node = self.and(depth)?;
         while self.take(&["||", "or"]) {
-            node = Node::Either(Box::new(node), Box::new(self.both(depth)?));
+            node = Node::Or(Box::new(node), Box::new(self.and(depth)?));
         }
         Ok(node)
     }
 
-    fn both(&mut self, depth: u32) -> Result<Node, BadCondition> {
+    fn and(&mut self, depth: u32) -> Result<Node, BadCondition> {
         let mut node = self.not(depth)?;
         while self.take(&["&&", "and"]) {
-            node = Node::Both(Box::new(node), Box::new(self.not(depth)?));
+            node = Node::And(Box::new(node), Box::new(self.not(depth)?));
         }
         Ok(node)
     }
 
     fn not(&mut self, depth: u32) -> Result<Node, BadCondition> {
-        if depth > DEEPEST {
-            return Err(self.stuck());
+        if depth > MAX_DEPTH {
+            return Err(self.unexpected());
         }
         if self.take(&["not", "!"]) { Ok(Node::Not(Box::new(self.not(depth + 1)?))) } else { self.comparison(depth) }
     }
@@ -281,8 +288,8 @@ impl Reader<'_> {
 
     fn operand(&mut self, depth: u32) -> Result<Node, BadCondition> {
         if self.take(&["("]) {
-            let node = self.either(depth + 1)?;
-            self.need(")")?;
+            let node = self.or(depth + 1)?;
+            self.expect(")")?;
             return Ok(node);
         }
         for (name, function, arguments) in FUNCTIONS {
@@ -297,13 +304,13 @@ impl Reader<'_> {
     }
 
     fn call(&mut self, function: Function, count: usize, depth: u32) -> Result<Node, BadCondition> {
-        self.need("(")?;
-        let mut arguments = vec![self.either(depth)?];
+        self.expect("(")?;
+        let mut arguments = vec![self.or(depth)?];
         while arguments.len() < count {
-            self.need(",")?;
-            arguments.push(self.either(depth)?);
+            self.expect(",")?;
+            arguments.push(self.or(depth)?);
         }
-        self.need(")")?;
+        self.expect(")")?;
         Ok(Node::Call(function, arguments))
     }
 
@@ -312,7 +319,7 @@ impl Reader<'_> {
         let digits = self.rest.trim_start_matches('-');
         let end = digits.find(|c: char| !(c.is_ascii_digit() || c == '.' || c == '_')).unwrap_or(digits.len());
         let (text, rest) = digits.split_at(end);
-        let Ok(number) = text.replace('_', "").parse::<f64>() else { return Err(self.stuck()) };
+        let Ok(number) = text.replace('_', "").parse::<f64>() else { return Err(self.unexpected()) };
         self.rest = rest.trim_start();
         Ok(Node::Number(if minus { -number } else { number }))
     }
@@ -323,9 +330,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn conditions_mean_what_argo_takes_them_for() {
+    fn conditions_evaluate_as_in_argo() {
         use RivalAnswer::{Empty, NotANumber, Refused, Value};
-        let (yes, no, empty) = (Ok(true), Ok(false), Err(NoAnswer::Empty));
+        let (yes, no, empty) = (Ok(true), Ok(false), Err(ConditionError::Empty));
         for (text, answer, expected) in [
             ("result[0] >= 0.95", Value(0.95), yes),
             ("result[0] >= 0.95", Value(0.9), no),
@@ -342,15 +349,15 @@ mod tests {
             ("default(result[0], 0) < 0.05", Value(0.1), no),
             ("asFloat(result[0]) == 2 && !(asInt(result[0]) <= 1)", Value(2.0), yes),
             ("isNil(result)", Empty, yes),
-            ("result[0]", Value(1.0), Err(NoAnswer::Kind)),
-            ("!result[0]", Value(1.0), Err(NoAnswer::Kind)),
+            ("result[0]", Value(1.0), Err(ConditionError::Kind)),
+            ("!result[0]", Value(1.0), Err(ConditionError::Kind)),
         ] {
             assert_eq!(text.parse::<Condition>().unwrap().holds(answer), expected, "{text} of {answer}");
         }
     }
 
     #[test]
-    fn what_is_not_understood_is_named() {
+    fn the_part_that_is_not_understood_is_named() {
         for (text, found) in [
             ("all(result, {# < 0.05})", "all(result"),
             ("result[1] > 0", "[1] > 0"),

@@ -1,64 +1,65 @@
-//! Flagger: one Canary's analysis (`pkg/controller/scheduler.go`, `scheduler_metrics.go` at 15bd6ad).
+//! The rule of Flagger: the analysis of one Canary (`pkg/controller/scheduler.go`, `scheduler_metrics.go` at 15bd6ad).
 //!
-//! At every interval Flagger checks all metrics. If one is out of its range, one failed check is added, and nothing
-//! else happens; if all are within, it goes one step on. Not obvious, and reproduced:
+//! At every interval Flagger checks all metrics. If one is out of its range, one failed check is counted and the weight
+//! stays; if all are within, the analysis advances by one step. These less obvious properties are reproduced:
 //!
-//! - Failed checks are counted for the whole analysis. No success takes one away.
-//! - No values, NaN and a query that fails are failed checks like any other.
-//! - The count is looked at before the metrics: the rollback comes one interval after the check that reached `threshold`.
-//! - At weight 0 nothing is measured: the first interval only starts the traffic.
-//! - It has its own end: the check at `maxWeight` (or after the iterations) that does not fail promotes, however little
-//!   traffic it has seen.
-//! - `request-duration` is compared in whole milliseconds, the rest cut off.
+//! - Failed checks are counted over the whole analysis; a success does not reset their number.
+//! - Missing values, NaN and failed queries are failed checks.
+//! - The number is compared with `threshold` before the metrics are checked, so the rollback comes one interval after
+//!   the check that reached it.
+//! - At weight 0 no metric is checked; the first interval only starts the traffic.
+//! - The analysis has its own end: a passed check at `maxWeight` (or after the iterations) promotes, even after very
+//!   little traffic.
+//! - `request-duration` is truncated to whole milliseconds.
 //!
-//! Not reproduced: webhooks, and the time that they and the pods' readiness take.
+//! Webhooks are not reproduced, nor the time that they and the pods' readiness take.
 
 use serde::{Deserialize, Serialize};
 
-use super::{RivalAnswer, RivalEnd, RivalOutcome, RivalRule, RivalSource, SHORTEST, Why};
+use super::{MIN_INTERVAL, RivalAnswer, RivalEnd, RivalOutcome, RivalReason, RivalRule, RivalSource};
 use bellwether_core::measure::window::Arm;
 use bellwether_core::time::{Span, Timestamp};
 
 mod canary;
 
-/// `totalWeight`.
+/// All of the traffic, in percent: Flagger's `totalWeight`.
 const ALL: u32 = 100;
 
-/// What a Canary's `analysis` says.
+/// The settings of a Canary's `analysis`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct FlaggerSettings {
-    /// `interval`.
+    /// The time between two checks (`interval`).
     pub interval: Span,
-    /// `threshold`: so many failed checks roll back.
+    /// The number of failed checks that causes a rollback (`threshold`).
     pub threshold: u32,
-    /// How it goes on.
+    /// The steps of the analysis.
     pub steps: Steps,
-    /// `metrics`, in the order in which they are checked: those that come with Flagger before those from templates.
+    /// The metrics (`metrics`) in the order of their checks: Flagger's own metrics before those from templates.
     pub metrics: Vec<FlaggerMetric>,
 }
 
-/// How an analysis goes on.
+/// The steps of an analysis.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Steps {
-    /// The same weight on top, up to a maximum.
+    /// Weights that rise by a constant step up to a maximum.
     Even {
-        /// `stepWeight`.
+        /// The step in percent of the traffic (`stepWeight`).
         step: u32,
-        /// `maxWeight`.
+        /// The last weight in percent of the traffic (`maxWeight`).
         most: u32,
     },
-    /// One weight after the other.
+    /// A list of ascending weights in percent of the traffic (`stepWeights`).
     Weights(Vec<u32>),
-    /// Blue-green: so many checks, then all traffic and one more.
+    /// Blue-green: a number of checks, then all of the traffic and one more check.
     BlueGreen {
-        /// `iterations`.
+        /// The number of checks before the traffic is switched (`iterations`).
         iterations: u32,
     },
-    /// The requests that match: so many checks.
+    /// An A/B test of the requests that match: a number of checks.
     Matched {
-        /// `iterations`.
+        /// The number of checks (`iterations`).
         iterations: u32,
     },
 }
@@ -67,15 +68,15 @@ pub enum Steps {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct FlaggerMetric {
-    /// `name`.
+    /// The metric's name (`name`).
     pub name: String,
-    /// `templateRef.name`, if it is not one of Flagger's own.
+    /// The name of the metric's template (`templateRef.name`); `None` for one of Flagger's own metrics.
     pub template: Option<String>,
-    /// `interval`: the window of its query.
+    /// The window of the metric's query (`interval`).
     pub window: Span,
-    /// `thresholdRange.min`.
+    /// The smallest allowed value, in the metric's unit (`thresholdRange.min`).
     pub min: Option<f64>,
-    /// `thresholdRange.max`.
+    /// The largest allowed value, in the metric's unit (`thresholdRange.max`).
     pub max: Option<f64>,
 }
 
@@ -87,7 +88,7 @@ impl FlaggerMetric {
     }
 }
 
-/// Where an analysis stands.
+/// The progress of an analysis: the weight in percent, and the number of completed iterations.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 struct Progress {
     weight: u32,
@@ -95,7 +96,7 @@ struct Progress {
 }
 
 impl Steps {
-    /// The next stop; `None`: the canary is promoted.
+    /// Returns the progress after a passed check at `at`; `None` if that check promotes the canary.
     fn after(&self, at: Progress) -> Option<Progress> {
         let up = |step: u32| Some(Progress { weight: at.weight.saturating_add(step).min(ALL), ..at });
         let again = |more: bool| more.then_some(Progress { iterations: at.iterations.saturating_add(1), ..at });
@@ -111,24 +112,26 @@ impl Steps {
     }
 }
 
-/// An analysis.
+/// The rule of a Canary's analysis.
 #[derive(Debug, Clone)]
 pub struct Flagger {
     settings: FlaggerSettings,
     next: Timestamp,
     progress: Progress,
     failed_checks: u32,
-    last: Option<(String, RivalAnswer)>,
+    /// The metric and the answer of the last failed check.
+    last_failure: Option<(String, RivalAnswer)>,
     outcome: Option<RivalOutcome>,
 }
 
 impl Flagger {
-    /// Begins: the first interval starts the traffic.
+    /// Starts an analysis at `start`. Its first interval only starts the traffic.
     pub fn new(settings: FlaggerSettings, start: Timestamp) -> Flagger {
-        Flagger { settings, next: start, progress: Progress::default(), failed_checks: 0, last: None, outcome: None }
+        let progress = Progress::default();
+        Flagger { settings, next: start, progress, failed_checks: 0, last_failure: None, outcome: None }
     }
 
-    /// The weight that it asks for, in percent.
+    /// Returns the current weight of the canary, in percent of the traffic.
     pub fn weight(&self) -> u32 {
         match self.settings.steps {
             Steps::Even { .. } | Steps::Weights(_) => self.progress.weight,
@@ -143,11 +146,12 @@ impl Flagger {
         }
     }
 
-    /// `advanceCanary`.
-    fn advance(&mut self, at: Timestamp, source: &dyn RivalSource) -> Option<(RivalEnd, Why)> {
+    /// Performs one check, as Flagger's `advanceCanary`, and returns the end of the analysis if it causes one.
+    fn advance(&mut self, at: Timestamp, source: &dyn RivalSource) -> Option<(RivalEnd, RivalReason)> {
         let allowed = self.settings.threshold;
-        if let Some((metric, saw)) = self.last.clone().filter(|_| self.failed_checks >= allowed) {
-            return Some((RivalEnd::RolledBack, Why::Failed { metric, saw, times: self.failed_checks, allowed }));
+        if let Some((metric, saw)) = self.last_failure.clone().filter(|_| self.failed_checks >= allowed) {
+            let why = RivalReason::Failed { metric, saw, times: self.failed_checks, allowed };
+            return Some((RivalEnd::RolledBack, why));
         }
         let is_under_way = self.progress != Progress::default();
         let failed = self.settings.metrics.iter().filter(|_| is_under_way).find_map(|metric| {
@@ -155,13 +159,13 @@ impl Flagger {
             (!metric.passes(saw)).then(|| (metric.name.clone(), saw))
         });
         if failed.is_some() {
-            self.last = failed;
+            self.last_failure = failed;
             self.failed_checks = self.failed_checks.saturating_add(1);
             return None;
         }
         match self.settings.steps.after(self.progress) {
             Some(progress) => self.progress = progress,
-            None => return Some((RivalEnd::Promoted, Why::Done)),
+            None => return Some((RivalEnd::Promoted, RivalReason::Done)),
         }
         None
     }
@@ -174,7 +178,7 @@ impl RivalRule for Flagger {
 
     fn look(&mut self, at: Timestamp, source: &dyn RivalSource) {
         self.outcome = self.advance(at, source).map(|(end, why)| RivalOutcome { end, at, why });
-        self.next = self.settings.interval.max(SHORTEST).after(at);
+        self.next = self.settings.interval.max(MIN_INTERVAL).after(at);
     }
 
     fn outcome(&self) -> Option<&RivalOutcome> {
@@ -184,7 +188,7 @@ impl RivalRule for Flagger {
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::{Scripted, minute, played};
+    use super::super::testing::{Scripted, minute, run_until};
     use super::*;
 
     const GOOD: RivalAnswer = RivalAnswer::Value(99.5);
@@ -203,12 +207,12 @@ mod tests {
 
     fn end(settings: FlaggerSettings, answers: &[RivalAnswer]) -> Option<(RivalEnd, i64)> {
         let source = Scripted::by_minute(answers);
-        let outcome = played(&mut Flagger::new(settings, minute(0)), &source, minute(answers.len() as i64))?;
+        let outcome = run_until(&mut Flagger::new(settings, minute(0)), &source, minute(answers.len() as i64))?;
         Some((outcome.end, outcome.at.as_second() / 60))
     }
 
     #[test]
-    fn failed_checks_add_up_and_the_rollback_comes_an_interval_later() {
+    fn failed_checks_add_up_and_the_rollback_follows_one_interval_later() {
         let even = || Steps::Even { step: 1, most: 100 };
         for (answers, expected) in [
             (vec![BAD; 7], Some((RivalEnd::RolledBack, 6))),
@@ -223,9 +227,9 @@ mod tests {
         }
     }
 
-    /// `TestScheduler_ServicePromotion…`: the walk, and where it ends.
+    /// `TestScheduler_ServicePromotion…`: the steps, and the check that promotes.
     #[test]
-    fn it_promotes_at_its_own_end() {
+    fn passed_checks_promote_after_the_last_step() {
         for (steps, expected) in [
             (Steps::Even { step: 10, most: 50 }, 5),
             (Steps::Even { step: 30, most: 50 }, 2),
@@ -240,19 +244,18 @@ mod tests {
         assert_eq!(end(settings(Steps::Even { step: 10, most: 30 }, 5), &halted), Some((RivalEnd::Promoted, 5)));
     }
 
-    /// An outage of `threshold` intervals rolls back a canary that has nothing wrong with it.
     #[test]
-    fn prometheus_away_for_threshold_intervals_rolls_back() {
+    fn an_outage_of_threshold_intervals_rolls_a_good_canary_back() {
         for (minutes, expected) in [(2, None), (4, None), (5, Some((RivalEnd::RolledBack, 15)))] {
-            let source = Scripted::away(minute(10), minute(10 + minutes), GOOD);
+            let source = Scripted::with_outage(minute(10), minute(10 + minutes), GOOD);
             let mut flagger = Flagger::new(settings(Steps::Even { step: 1, most: 100 }, 5), minute(0));
-            let outcome = played(&mut flagger, &source, minute(30));
+            let outcome = run_until(&mut flagger, &source, minute(30));
             assert_eq!(outcome.map(|o| (o.end, o.at.as_second() / 60)), expected, "{minutes} minutes");
         }
     }
 
     #[test]
-    fn a_duration_is_cut_off_to_milliseconds() {
+    fn a_duration_is_truncated_to_milliseconds() {
         let metric = |name: &str| FlaggerMetric {
             name: name.into(),
             template: None,

@@ -1,76 +1,79 @@
-//! Kayenta: a standalone canary analysis (`kayenta-standalone-canary-analysis`, NetflixACAJudge-v1.0 at a69573b).
+//! The rule of Kayenta: a standalone canary analysis (`kayenta-standalone-canary-analysis`, NetflixACAJudge-v1.0 at
+//! a69573b).
 //!
-//! Every metric is a row of values, one a minute, for the stable and for the canary. At each interval all rows so far (or
-//! the last `lookback` of them) are judged by [`bellwether_core::stats::mann_whitney`] and scored from 0 to 100. A score below
-//! `marginal` ends it at once; the last one must reach `pass`. Not obvious, and reproduced:
+//! Every metric has one value per minute for the stable and for the canary. At each interval all values so far (or
+//! those of the last `lookback`) are judged by [`bellwether_core::stats::mann_whitney`] and scored from 0 to 100. A
+//! score below `marginal` rolls back at once; the last score must reach `pass`. These less obvious properties are
+//! reproduced:
 //!
-//! - A value knows nothing of how many requests it stands for.
-//! - The same rows are judged again and again as they grow, and nothing pays for that.
-//! - A metric without data in either arm is not scored, unless it is critical or must have data; a judgement that can't be
-//!   made is neither scored nor critical. Both let a canary pass that nobody has seen.
+//! - A value has no weight by its number of requests.
+//! - The same values are judged repeatedly as their number grows, without a correction for repeated looks.
+//! - A metric without data in either arm is not scored unless it is critical or must have data, and a test with too few
+//!   values is neither scored nor critical. Both pass a canary without any evidence.
 //!
-//! Kayenta asks for all values when it judges; here each is asked for when its minute ends, so a Prometheus that is away
-//! leaves a hole. If it is away at a judgement, Kayenta's stage fails, and what becomes of the canary is for the pipeline:
-//! held.
+//! Kayenta queries all values at the time of a judgement. Here each value is queried at the end of its minute, so an
+//! outage of Prometheus leaves a gap. During an outage at the time of a judgement Kayenta's stage fails and the
+//! pipeline decides about the canary; this rule ends as held.
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::{RivalAnswer, RivalEnd, RivalOutcome, RivalRule, RivalSource, Why};
+use super::{RivalAnswer, RivalEnd, RivalOutcome, RivalReason, RivalRule, RivalSource};
 use bellwether_core::measure::window::Arm;
 use bellwether_core::stats::mann_whitney::{self, Grouped, judge, score};
 use bellwether_core::time::{Span, Timestamp};
 
-/// The step of a query.
+/// The time between two values of a metric.
 const STEP: Span = Span::from_secs(60);
 
-/// What an execution request says.
+/// The settings of an execution request.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct KayentaSettings {
-    /// `lifetimeDurationMins`.
+    /// The duration of the analysis (`lifetimeDurationMins`).
     pub lifetime: Span,
-    /// `analysisIntervalMins`.
+    /// The time between two judgements (`analysisIntervalMins`); below a minute it is the lifetime.
     pub interval: Span,
-    /// `beginCanaryAnalysisAfterMins`.
+    /// The time from the start to the beginning of the analysis (`beginCanaryAnalysisAfterMins`).
     pub begin_after: Span,
-    /// `lookbackMins`; `None`: all that there is.
+    /// The length of the past that a judgement uses (`lookbackMins`); `None` for all of it.
     pub lookback: Option<Span>,
-    /// `scoreThresholds.pass`.
+    /// The required last score, from 0 to 100 (`scoreThresholds.pass`).
     pub pass: f64,
-    /// `scoreThresholds.marginal`.
+    /// The required earlier scores, from 0 to 100 (`scoreThresholds.marginal`).
     pub marginal: f64,
-    /// The metrics.
+    /// The metrics of the analysis.
     pub metrics: Vec<KayentaMetric>,
-    /// `classifier.groupWeights`.
+    /// The groups' weights in percent (`classifier.groupWeights`).
     pub weights: BTreeMap<String, f64>,
 }
 
-/// One metric.
+/// One metric and its groups.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct KayentaMetric {
-    /// `name`.
+    /// The metric's name (`name`).
     pub name: String,
-    /// `groups`.
+    /// The groups in which the metric is scored (`groups`).
     pub groups: Vec<String>,
-    /// `analysisConfigurations.canary`.
+    /// The settings of the metric's judgement (`analysisConfigurations.canary`).
     pub settings: mann_whitney::MannWhitneySettings,
 }
 
-/// The values of one metric, oldest first; NaN where there is none.
+/// The values of one metric, oldest first; NaN for a missing value.
 #[derive(Debug, Clone, Default)]
-struct Row {
+struct Values {
     stable: Vec<f64>,
     canary: Vec<f64>,
 }
 
-/// An analysis.
+/// The rule of a canary analysis.
 #[derive(Debug, Clone)]
 pub struct Kayenta {
     settings: KayentaSettings,
-    rows: Vec<Row>,
+    /// The values of each metric, in the order of the settings.
+    values: Vec<Values>,
     next: Timestamp,
     next_judgement: Timestamp,
     end: Timestamp,
@@ -78,53 +81,53 @@ pub struct Kayenta {
 }
 
 impl Kayenta {
-    /// Begins.
+    /// Starts an analysis at `start`.
     pub fn new(settings: KayentaSettings, start: Timestamp) -> Kayenta {
         let begin = settings.begin_after.after(start);
-        // An interval longer than the lifetime is the lifetime, and one of nothing too.
+        // An interval of less than a step means the lifetime.
         let interval = if settings.interval < STEP { settings.lifetime } else { settings.interval };
         let end = settings.lifetime.after(begin);
-        let rows = vec![Row::default(); settings.metrics.len()];
+        let values = vec![Values::default(); settings.metrics.len()];
         let next_judgement = interval.after(begin).min(end);
         let settings = KayentaSettings { interval, ..settings };
-        Kayenta { settings, rows, next: STEP.after(begin), next_judgement, end, outcome: None }
+        Kayenta { settings, values, next: STEP.after(begin), next_judgement, end, outcome: None }
     }
 
-    /// Whether it could see.
+    /// Queries and stores the current values. Returns whether no query failed.
     fn collect(&mut self, at: Timestamp, source: &dyn RivalSource) -> bool {
-        let mut is_away = false;
-        for (metric, row) in self.settings.metrics.iter().zip(&mut self.rows) {
+        let mut has_failed = false;
+        for (metric, values) in self.settings.metrics.iter().zip(&mut self.values) {
             let mut value = |side| {
                 let answer = source.ask(&metric.name, side, at);
-                is_away |= answer == RivalAnswer::Refused;
+                has_failed |= answer == RivalAnswer::Refused;
                 answer.value().unwrap_or(f64::NAN)
             };
-            row.stable.push(value(Arm::Stable));
-            row.canary.push(value(Arm::Canary));
+            values.stable.push(value(Arm::Stable));
+            values.canary.push(value(Arm::Canary));
         }
-        !is_away
+        !has_failed
     }
 
     fn score(&self) -> f64 {
         let depth = self.settings.lookback.map_or(usize::MAX, |lookback| {
             usize::try_from(lookback.as_millis() / STEP.as_millis()).unwrap_or(usize::MAX).max(1)
         });
-        let last = |row: &Vec<f64>| row.get(row.len().saturating_sub(depth)..).unwrap_or_default().to_vec();
-        let judged = |(metric, row): (&KayentaMetric, &Row)| {
-            let conclusion = judge(&last(&row.stable), &last(&row.canary), &metric.settings);
-            Grouped { groups: metric.groups.clone(), label: conclusion.label, critical: conclusion.critical }
+        let last = |values: &Vec<f64>| values.get(values.len().saturating_sub(depth)..).unwrap_or_default().to_vec();
+        let judged = |(metric, values): (&KayentaMetric, &Values)| {
+            let result = judge(&last(&values.stable), &last(&values.canary), &metric.settings);
+            Grouped { groups: metric.groups.clone(), label: result.label, critical: result.critical }
         };
-        let judged: Vec<Grouped> = self.settings.metrics.iter().zip(&self.rows).map(judged).collect();
+        let judged: Vec<Grouped> = self.settings.metrics.iter().zip(&self.values).map(judged).collect();
         score(&judged, &self.settings.weights)
     }
 
-    fn judge(&self, at: Timestamp) -> Option<(RivalEnd, Why)> {
+    fn judge(&self, at: Timestamp) -> Option<(RivalEnd, RivalReason)> {
         let score = self.score();
         let is_last = at >= self.end;
         let least = if is_last { self.settings.pass } else { self.settings.marginal };
         match (score < least, is_last) {
-            (true, _) => Some((RivalEnd::RolledBack, Why::Scored { score, least })),
-            (false, true) => Some((RivalEnd::Promoted, Why::Scored { score, least })),
+            (true, _) => Some((RivalEnd::RolledBack, RivalReason::Scored { score, least })),
+            (false, true) => Some((RivalEnd::Promoted, RivalReason::Scored { score, least })),
             (false, false) => None,
         }
     }
@@ -136,10 +139,10 @@ impl RivalRule for Kayenta {
     }
 
     fn look(&mut self, at: Timestamp, source: &dyn RivalSource) {
-        let sees = self.collect(at, source);
+        let is_complete = self.collect(at, source);
         if at >= self.next_judgement {
-            let blind = || Why::Blind { metric: "metrics".to_owned(), times: 1, allowed: 0 };
-            let end = if sees { self.judge(at) } else { Some((RivalEnd::Held, blind())) };
+            let blind = || RivalReason::Blind { metric: "metrics".to_owned(), times: 1, allowed: 0 };
+            let end = if is_complete { self.judge(at) } else { Some((RivalEnd::Held, blind())) };
             self.outcome = end.map(|(end, why)| RivalOutcome { end, at, why });
             self.next_judgement = self.settings.interval.after(at).min(self.end);
         }
@@ -153,7 +156,7 @@ impl RivalRule for Kayenta {
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::{Scripted, minute, played};
+    use super::super::testing::{Scripted, minute, run_until};
     use super::*;
 
     fn settings(lifetime: u64, interval: u64) -> KayentaSettings {
@@ -177,7 +180,7 @@ mod tests {
         }
     }
 
-    /// The canary is `worse` from a minute on.
+    /// Returns a source whose canary is worse by `worse` from a minute on.
     fn source(from: i64, worse: f64) -> impl RivalSource {
         struct Arms(i64, f64);
         impl RivalSource for Arms {
@@ -192,26 +195,26 @@ mod tests {
     }
 
     fn end(settings: KayentaSettings, source: &dyn RivalSource) -> Option<(RivalEnd, i64)> {
-        let outcome = played(&mut Kayenta::new(settings, minute(0)), source, minute(200))?;
+        let outcome = run_until(&mut Kayenta::new(settings, minute(0)), source, minute(200))?;
         Some((outcome.end, outcome.at.as_second() / 60))
     }
 
     #[test]
-    fn the_last_score_must_pass_and_the_others_may_be_marginal() {
+    fn the_last_score_must_pass_and_earlier_ones_must_be_marginal() {
         assert_eq!(end(settings(180, 60), &source(999, 0.0)), Some((RivalEnd::Promoted, 180)));
         assert_eq!(end(settings(180, 60), &source(0, 5.0)), Some((RivalEnd::RolledBack, 60)));
         assert_eq!(end(settings(180, 10), &source(0, 5.0)), Some((RivalEnd::RolledBack, 10)));
         assert_eq!(
             end(settings(90, 60), &source(61, 50.0)),
             Some((RivalEnd::RolledBack, 90)),
-            "an interval that is cut off"
+            "the last interval is shorter"
         );
         let lenient = KayentaSettings { marginal: 0.0, ..settings(180, 60) };
         assert_eq!(end(lenient, &source(0, 5.0)), Some((RivalEnd::RolledBack, 180)));
     }
 
     #[test]
-    fn a_lookback_forgets_how_it_was_before() {
+    fn a_lookback_finds_a_late_fault_that_older_values_hide() {
         let late = source(150, 5.0);
         assert_eq!(end(settings(180, 60), &late), Some((RivalEnd::Promoted, 180)), "150 good minutes hide 30 bad ones");
         let short = KayentaSettings { lookback: Some(Span::from_secs(1800)), ..settings(180, 60) };
@@ -219,13 +222,13 @@ mod tests {
     }
 
     #[test]
-    fn a_prometheus_that_is_away_at_a_judgement_fails_the_stage() {
+    fn an_outage_at_a_judgement_holds() {
         for (from, to, expected) in [
             (30, 40, Some((RivalEnd::Promoted, 180))),
             (55, 65, Some((RivalEnd::Held, 60))),
             (0, 200, Some((RivalEnd::Held, 60))),
         ] {
-            let source = Scripted::away(minute(from), minute(to), RivalAnswer::Value(1.0));
+            let source = Scripted::with_outage(minute(from), minute(to), RivalAnswer::Value(1.0));
             assert_eq!(end(settings(180, 60), &source), expected, "{from} to {to}");
         }
     }

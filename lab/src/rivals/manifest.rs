@@ -1,5 +1,7 @@
-//! Reading other projects' manifests, as JSON. What can't be read is named with its place, its value and a way out, and
-//! what would change a decision and is not understood here is never passed over in silence.
+//! Strict reading of other projects' manifests, given as JSON.
+//!
+//! An error names the path of the field, its value and a remedy. A field that would change a decision and is not
+//! reproduced is refused, never ignored.
 
 use std::fmt::Display;
 use std::str::FromStr;
@@ -9,61 +11,66 @@ use thiserror::Error;
 
 use bellwether_core::time::Span;
 
-/// Why a manifest can't be taken over.
+/// The reason for which a manifest is refused.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error("{path}: {value}: {remedy}")]
 pub struct ManifestProblem {
-    /// Where: `spec.metrics[0].interval`.
+    /// The path of the field, such as `spec.metrics[0].interval`.
     pub path: String,
-    /// What stands there.
+    /// The field's value as JSON, or `is missing`.
     pub value: String,
-    /// What to write instead.
+    /// The remedy: a valid value, or another action.
     pub remedy: String,
 }
 
-/// A value and its place in the manifest.
+/// A value of the manifest and its path. The methods that read it fail with a [`ManifestProblem`] at that path.
 #[derive(Debug, Clone)]
 pub(super) struct Place<'a> {
+    /// The path from the root, empty for the root.
     path: String,
+    /// The value; null if it is absent.
     value: &'a Value,
 }
 
 const NULL: Value = Value::Null;
 
 impl<'a> Place<'a> {
+    /// Returns the root of a manifest.
     pub fn root(value: &'a Value) -> Place<'a> {
         Place { path: String::new(), value }
     }
 
-    /// The value of a key; null where there is none.
+    /// Returns the place of a key, which is absent if there is no such key.
     pub fn at(&self, key: &str) -> Place<'a> {
         let path = if self.path.is_empty() { key.to_owned() } else { format!("{}.{key}", self.path) };
         Place { path, value: self.value.get(key).unwrap_or(&NULL) }
     }
 
+    /// Returns whether the value is absent or null.
     pub fn is_absent(&self) -> bool {
         self.value.is_null()
     }
 
+    /// Returns a problem at this place.
     pub fn problem(&self, remedy: impl Display) -> ManifestProblem {
         let value = if self.is_absent() { "is missing".to_owned() } else { self.value.to_string() };
         let path = if self.path.is_empty() { "the manifest".to_owned() } else { self.path.clone() };
         ManifestProblem { path, value, remedy: remedy.to_string() }
     }
 
-    /// Refuses a key that would change a decision and is not modelled.
+    /// Refuses a key that would change a decision and is not reproduced, unless its value is empty or false.
     pub fn refuse(&self, key: &str, remedy: &str) -> Result<(), ManifestProblem> {
         let place = self.at(key);
-        let says_nothing = match place.value {
+        let has_no_effect = match place.value {
             Value::Null | Value::Bool(false) => true,
             Value::Array(list) => list.is_empty(),
             Value::Object(map) => map.is_empty(),
             Value::Bool(true) | Value::Number(_) | Value::String(_) => false,
         };
-        if says_nothing { Ok(()) } else { Err(place.problem(format_args!("it is not modelled here; {remedy}"))) }
+        if has_no_effect { Ok(()) } else { Err(place.problem(format_args!("it is not modelled here; {remedy}"))) }
     }
 
-    /// Refuses every key but these.
+    /// Refuses all keys except `keys`.
     pub fn only(&self, keys: &[&str]) -> Result<(), ManifestProblem> {
         let map = self.value.as_object().ok_or_else(|| self.problem("write a mapping"))?;
         match map.keys().find(|key| !keys.contains(&key.as_str())) {
@@ -74,6 +81,7 @@ impl<'a> Place<'a> {
         }
     }
 
+    /// Reads a list; an absent value is an empty one.
     pub fn list(&self) -> Result<Vec<Place<'a>>, ManifestProblem> {
         match self.value {
             Value::Null => Ok(Vec::new()),
@@ -88,11 +96,12 @@ impl<'a> Place<'a> {
         }
     }
 
+    /// Reads a text.
     pub fn text(&self) -> Result<&'a str, ManifestProblem> {
         self.value.as_str().ok_or_else(|| self.problem("write a text"))
     }
 
-    /// Anything that is read from a text; `None` where there is nothing.
+    /// Parses a text; returns `None` if it is absent.
     pub fn parsed<T: FromStr<Err: Display>>(&self) -> Result<Option<T>, ManifestProblem> {
         if self.is_absent() {
             return Ok(None);
@@ -100,12 +109,12 @@ impl<'a> Place<'a> {
         self.text()?.parse().map(Some).map_err(|error| self.problem(error))
     }
 
-    /// A Go duration.
+    /// Reads a Go duration; returns `None` if it is absent.
     pub fn span(&self) -> Result<Option<Span>, ManifestProblem> {
         self.parsed()
     }
 
-    /// A whole number, which Kubernetes lets be written as a text as well.
+    /// Reads a whole number, which may be written as a text as in Kubernetes; returns `None` if it is absent.
     pub fn whole(&self) -> Result<Option<i64>, ManifestProblem> {
         let number = match self.value {
             Value::Null => return Ok(None),
@@ -113,16 +122,16 @@ impl<'a> Place<'a> {
             Value::Number(number) => number.as_i64(),
             Value::Bool(_) | Value::Array(_) | Value::Object(_) => None,
         };
-        number.map(Some).ok_or_else(|| self.problem("write a whole number, with arguments already put in"))
+        number.map(Some).ok_or_else(|| self.problem("write a whole number, with arguments already replaced"))
     }
 
-    /// A whole number that is not negative.
+    /// Reads a whole number from 0; returns `None` if it is absent.
     pub fn count(&self) -> Result<Option<u32>, ManifestProblem> {
         let read = |number: i64| u32::try_from(number).map_err(|_| self.problem("write a whole number from 0"));
         self.whole()?.map(read).transpose()
     }
 
-    /// A finite number.
+    /// Reads a finite number; returns `None` if it is absent.
     pub fn number(&self) -> Result<Option<f64>, ManifestProblem> {
         if self.is_absent() {
             return Ok(None);
@@ -131,7 +140,7 @@ impl<'a> Place<'a> {
         number.map(Some).ok_or_else(|| self.problem("write a number"))
     }
 
-    /// The manifest's `spec`, if it is of one of these kinds.
+    /// Returns the manifest's `spec`, and refuses manifests whose `kind` is not one of `kinds`.
     pub fn spec(&self, kinds: &[&str]) -> Result<Place<'a>, ManifestProblem> {
         let kind = self.at("kind");
         if !kinds.iter().any(|known| kind.value == *known) {

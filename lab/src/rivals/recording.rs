@@ -1,7 +1,7 @@
-//! Recorded blocks, asked as if they were a Prometheus.
+//! Recorded blocks that answer the queries of a rule as Prometheus would.
 //!
-//! A rule looks when it likes; blocks end on their grid. A look within a block sees what had ended before it, and it is
-//! refused if nobody answered while that block was measured. After an outage a window has only what was scraped since.
+//! A rule may look at any time, while blocks end on a grid. A look within a block uses the blocks that ended before it,
+//! and is refused if Prometheus did not answer during that block. After an outage a window has only the blocks since.
 
 use std::collections::BTreeMap;
 
@@ -12,18 +12,18 @@ use bellwether_core::measure::block::{Block, Gap, Reading, Sample};
 use bellwether_core::measure::window::{Arm, Ring};
 use bellwether_core::time::{Span, Timestamp};
 
-/// Which of the recorded metrics a rule's query stands for.
+/// The recorded metric that a rule's query stands for.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct RecordedQuery {
-    /// The recorded metric.
+    /// The name of the recorded metric.
     pub metric: String,
-    /// Over how long a time: the `[1m]` of the rule's PromQL.
+    /// The window of the query, the `[1m]` of the rule's PromQL.
     pub window: Span,
-    /// Which quantile of a histogram.
+    /// The quantile of a histogram, from 0 to 1.
     #[serde(default = "p95")]
     pub quantile: f64,
-    /// As what number the rule has it.
+    /// The form in which the rule expects the number.
     #[serde(default)]
     pub form: Form,
 }
@@ -32,23 +32,23 @@ fn p95() -> f64 {
     0.95
 }
 
-/// As what number a rule has what was recorded.
+/// The conversion from a recorded number to the number that a rule expects.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Form {
-    /// As it is.
+    /// The recorded number itself.
     #[default]
     Plain,
-    /// A share of errors as the share that succeeds.
+    /// From a share of errors to the share of successes, from 0 to 1.
     Success,
-    /// A share of errors as the percentage that succeeds.
+    /// From a share of errors to the percentage of successes, from 0 to 100.
     SuccessPercent,
-    /// Seconds as milliseconds.
+    /// From seconds to milliseconds.
     Milliseconds,
 }
 
 impl Form {
-    fn of(self, value: f64) -> f64 {
+    fn convert(self, value: f64) -> f64 {
         match self {
             Form::Plain => value,
             Form::Success => 1.0 - value,
@@ -58,29 +58,31 @@ impl Form {
     }
 }
 
-/// The blocks that a rule may still ask about.
+/// A replay of recorded blocks, which keeps as many of them as its queries need.
 #[derive(Debug, Clone)]
 pub struct Recording {
+    /// The queries by the rules' own names for them.
     queries: BTreeMap<String, RecordedQuery>,
+    /// The longest window of the queries.
     keep: Span,
     ring: Ring,
 }
 
 impl Recording {
-    /// Of these queries, by the rules' own names for them.
+    /// Makes an empty recording that answers these queries, by the rules' own names for them.
     pub fn new(queries: BTreeMap<String, RecordedQuery>) -> Recording {
         let keep = queries.values().map(|query| query.window).max().unwrap_or(Span::ZERO);
         Recording { queries, keep, ring: Ring::default() }
     }
 
-    /// Takes a block in, and lets every rule look as often as it wants to until the block's end.
+    /// Adds a block, and calls each rule's due looks up to the block's end.
     pub fn play(&mut self, block: Block, rules: &mut [&mut dyn RivalRule]) {
         let end = block.to;
-        let within = Sight { recording: self, during: Some(&block) };
+        let within = SourceAt { recording: self, during: Some(&block) };
         rules.iter_mut().for_each(|rule| look_until(*rule, &within, |at| at < end));
         self.ring.push(block, self.keep);
-        let sight = Sight { recording: self, during: self.ring.blocks().last() };
-        rules.iter_mut().for_each(|rule| look_until(*rule, &sight, |at| at <= end));
+        let at_end = SourceAt { recording: self, during: self.ring.blocks().last() };
+        rules.iter_mut().for_each(|rule| look_until(*rule, &at_end, |at| at <= end));
     }
 }
 
@@ -90,16 +92,16 @@ fn look_until(rule: &mut dyn RivalRule, source: &dyn RivalSource, is_due: impl F
     }
 }
 
-/// What can be seen at an instant.
-struct Sight<'a> {
+/// The source of answers at an instant.
+struct SourceAt<'a> {
     recording: &'a Recording,
-    /// The block that was being measured at that instant.
+    /// The block that contains the instant.
     during: Option<&'a Block>,
 }
 
-impl RivalSource for Sight<'_> {
+impl RivalSource for SourceAt<'_> {
     fn ask(&self, metric: &str, side: Arm, at: Timestamp) -> RivalAnswer {
-        // Who asks for what isn't there gets what Prometheus gives: an answer with nothing in it.
+        // Like Prometheus, answer a query of an unknown metric without series.
         let Some(query) = self.recording.queries.get(metric) else { return RivalAnswer::Empty };
         let during = self.during.filter(|block| block.from < at).and_then(|block| block.metrics.get(&query.metric));
         if matches!(during, Some(Sample::Gap(Gap::Unanswered { .. }))) {
@@ -108,13 +110,13 @@ impl RivalSource for Sight<'_> {
         match self.recording.ring.measure_at(&query.metric, side, query.window, query.quantile, at) {
             None => RivalAnswer::Empty,
             Some(measure) if measure.n == 0 && self.is_a_share(&query.metric) => RivalAnswer::NotANumber,
-            Some(measure) => RivalAnswer::Value(query.form.of(measure.value)),
+            Some(measure) => RivalAnswer::Value(query.form.convert(measure.value)),
         }
     }
 }
 
-impl Sight<'_> {
-    /// Whether the metric is a ratio or a quantile of what was counted; of nothing, either is NaN.
+impl SourceAt<'_> {
+    /// Returns whether the metric is a ratio or a quantile of counts, which are NaN without counts.
     fn is_a_share(&self, metric: &str) -> bool {
         let samples = self.recording.ring.blocks().filter_map(|block| block.metrics.get(metric));
         samples
@@ -144,11 +146,11 @@ mod tests {
         Sample::Arms { canary: Some(Reading::Ratio { hits, total }), stable: None }
     }
 
-    /// Looks every ten seconds and writes down what it saw.
+    /// A rule that looks every ten seconds and stores the answers.
     #[derive(Default)]
-    struct Diary(Vec<RivalAnswer>);
+    struct AnswerLog(Vec<RivalAnswer>);
 
-    impl RivalRule for Diary {
+    impl RivalRule for AnswerLog {
         fn next_look(&self) -> Option<Timestamp> {
             Some(at(10 * (self.0.len() as i64 + 1)))
         }
@@ -163,18 +165,18 @@ mod tests {
     }
 
     #[test]
-    fn a_look_sees_what_had_ended_before_it_and_an_outage_while_it_lasts() {
+    fn a_look_uses_completed_blocks_and_is_refused_during_an_outage() {
         let query =
             RecordedQuery { metric: "errors".into(), window: Span::from_secs(30), quantile: 0.95, form: Form::Plain };
         let mut recording = Recording::new(BTreeMap::from([("error-rate".to_owned(), query)]));
-        let mut diary = Diary::default();
-        let away = || Sample::Gap(Gap::Unanswered { error: "refused".to_owned() });
+        let mut log = AnswerLog::default();
+        let outage = || Sample::Gap(Gap::Unanswered { error: "refused".to_owned() });
         for (n, sample) in
-            [counted(1, 10), counted(0, 10), away(), away(), away(), counted(0, 0), counted(0, 0), counted(3, 10)]
+            [counted(1, 10), counted(0, 10), outage(), outage(), outage(), counted(0, 0), counted(0, 0), counted(3, 10)]
                 .into_iter()
                 .enumerate()
         {
-            recording.play(block(15 * n as i64, sample), &mut [&mut diary]);
+            recording.play(block(15 * n as i64, sample), &mut [&mut log]);
         }
         let expected = [
             (10, RivalAnswer::Empty),
@@ -191,16 +193,16 @@ mod tests {
             (120, RivalAnswer::Value(0.3)),
         ];
         let seen: Vec<(usize, RivalAnswer)> =
-            diary.0.iter().enumerate().map(|(n, answer)| (10 * (n + 1), *answer)).collect();
+            log.0.iter().enumerate().map(|(n, answer)| (10 * (n + 1), *answer)).collect();
         assert_eq!(seen, expected);
     }
 
     #[test]
-    fn a_rule_has_its_number_in_its_own_form() {
+    fn each_form_converts_the_recorded_number() {
         for (form, value) in
             [(Form::Plain, 0.25), (Form::Success, 0.75), (Form::SuccessPercent, 75.0), (Form::Milliseconds, 250.0)]
         {
-            assert_eq!(form.of(0.25), value, "{form:?}");
+            assert_eq!(form.convert(0.25), value, "{form:?}");
         }
     }
 }

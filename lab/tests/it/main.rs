@@ -1,6 +1,6 @@
-//! The lab's tests, in one binary.
-#![expect(clippy::unwrap_used, reason = "a test that can't go on has failed")]
-#![expect(clippy::wildcard_enum_match_arm, reason = "a test asks about the variants that it is about")]
+//! The tests of the lab, in one binary.
+#![expect(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
+#![expect(clippy::wildcard_enum_match_arm, reason = "a test matches only the variants that it expects")]
 
 mod backtest;
 mod plan;

@@ -1,9 +1,6 @@
 //! The tests of the registry in memory and in a local directory, as one binary.
 #![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
-#[path = "../support/suite.rs"]
-mod suite;
-
 mod collecting;
 mod damage;
 mod failing_writes;
@@ -13,3 +10,5 @@ mod signed;
 mod stores;
 mod unstable;
 mod versions;
+
+use bellwether_testkit::registry_suite as suite;

@@ -1,4 +1,4 @@
-//! The shared suite (`tests/support/suite.rs`) on each kind of store.
+//! The shared suite (`bellwether_testkit::registry_suite`) on each kind of store.
 
 use std::sync::Arc;
 

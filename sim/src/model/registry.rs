@@ -1,25 +1,29 @@
-//! A model registry made of plain values: what is registered, and which version each environment's pointer is at.
+//! A model of the registry: the registered versions, and the current version of each environment's pointer.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::failed;
+use super::failure::failed;
 use bellwether_core::ids::EffectId;
 use bellwether_core::input::effect::ModelAct;
 use bellwether_core::input::event::{FailureKind, Outcome};
 
-/// What is registered, and what is current where.
+/// A model of the registry.
 #[derive(Debug, Clone, Default)]
 pub struct ModelRegistry {
+    /// The registered versions, as `name@version`.
     registered: BTreeSet<String>,
-    /// By environment and model's name.
+    /// The moves of each pointer in order, by environment and the model's name.
     moves: BTreeMap<(String, String), Vec<Move>>,
 }
 
-/// A pointer was moved.
+/// One move of a pointer.
 #[derive(Debug, Clone)]
 struct Move {
+    /// The effect that moved the pointer.
     by: EffectId,
+    /// The version before the move.
     before: Option<String>,
+    /// The version after the move.
     to: Option<String>,
 }
 
@@ -29,18 +33,19 @@ impl ModelRegistry {
         self.registered.insert(model.to_owned());
     }
 
-    /// The version that is current in `environment`, of the model that is called `name`.
+    /// Returns the current version of the model `name` in an environment, as `name@version`; `None` if there is none.
     pub fn current(&self, environment: &str, name: &str) -> Option<&str> {
         self.moves.get(&(environment.to_owned(), name.to_owned()))?.last()?.to.as_deref()
     }
 
-    /// Somebody moves the pointer by hand.
+    /// Moves the pointer of an environment to `model`, given as `name@version`, as a person would.
     pub fn point(&mut self, environment: &str, model: &str) {
         let by = EffectId("by hand".to_owned());
         self.push(environment, model, by, Some(model.to_owned()));
     }
 
-    /// Does what is asked, once.
+    /// Performs an act of an effect and returns its outcome. A pointer that the same effect has moved is not moved
+    /// again.
     pub fn perform(&mut self, effect: &EffectId, environment: &str, model: &str, act: &ModelAct) -> Outcome {
         let refused = |message| failed(FailureKind::Refused, message);
         if !self.registered.contains(model) {
@@ -66,6 +71,7 @@ impl ModelRegistry {
         }
     }
 
+    /// Records a move and returns the version before it.
     fn push(&mut self, environment: &str, model: &str, by: EffectId, to: Option<String>) -> Option<String> {
         let moves = self.moves.entry(key(environment, model)).or_default();
         let before = moves.last().and_then(|moved| moved.to.clone());
@@ -74,6 +80,7 @@ impl ModelRegistry {
     }
 }
 
+/// Returns the key of a pointer: the environment and the model's name without its version.
 fn key(environment: &str, model: &str) -> (String, String) {
     (environment.to_owned(), model.split_once('@').map_or(model, |(name, _)| name).to_owned())
 }

@@ -1,5 +1,4 @@
-//! An API server of plain values: the model cluster behind a fence of epochs, with writes that meet conflicts and answers
-//! that get lost.
+//! A model of the API server: the model cluster, with epochs that fence the writes of older daemons.
 
 use std::collections::BTreeMap;
 
@@ -11,21 +10,22 @@ use bellwether_core::time::Timestamp;
 
 use super::defect::Defect;
 
+/// The API server.
 #[derive(Default)]
-pub struct Api {
-    pub model: Model,
-    /// The epoch of whoever changed anything of a workload last, as it is written on the objects.
-    stamps: BTreeMap<Workload, u64>,
-    /// Every version that has been there, oldest first: what a rollback by revision would choose from.
+pub(super) struct ApiServer {
+    pub(super) model: Model,
+    /// The epoch of the last change of each workload, which is stored on the objects.
+    epochs: BTreeMap<Workload, u64>,
+    /// The promoted revisions of each workload, oldest first, for [`Defect::WrongRollbackTarget`].
     revisions: BTreeMap<Workload, Vec<Images>>,
 }
 
-impl Api {
-    /// One attempt at an effect on behalf of `epoch`.
-    pub fn perform(&mut self, effect: &Effect, epoch: u64, now: Timestamp, defect: Option<Defect>) -> Outcome {
-        let stamp = self.stamps.get(&effect.workload).copied().unwrap_or(0);
-        if effect.act.writes() && epoch < stamp && defect != Some(Defect::NoFencing) {
-            let message = format!("written in epoch {stamp}, and this is {epoch}");
+impl ApiServer {
+    /// Attempts an effect of a daemon with the given epoch, and asserts that no older epoch changes anything.
+    pub(super) fn perform(&mut self, effect: &Effect, epoch: u64, now: Timestamp, defect: Option<Defect>) -> Outcome {
+        let last = self.epochs.get(&effect.workload).copied().unwrap_or(0);
+        if effect.act.writes() && epoch < last && defect != Some(Defect::NoFencing) {
+            let message = format!("the object was written in epoch {last}, and this write is of epoch {epoch}");
             return Outcome::Failed(Failure { kind: FailureKind::Fenced, message });
         }
         let changes = self.model.changes.len();
@@ -34,8 +34,8 @@ impl Api {
             _ => self.model.perform(effect, now),
         };
         if self.model.changes.len() > changes {
-            assert!(epoch >= stamp, "epoch {epoch} wrote over epoch {stamp}: {effect:?}");
-            self.stamps.insert(effect.workload.clone(), epoch);
+            assert!(epoch >= last, "epoch {epoch} wrote over epoch {last}: {effect:?}");
+            self.epochs.insert(effect.workload.clone(), epoch);
         }
         if let Act::Promote { images, .. } = &effect.act {
             self.revisions.entry(effect.workload.clone()).or_default().push(images.clone());
@@ -43,7 +43,7 @@ impl Api {
         outcome
     }
 
-    /// As `kubectl rollout undo` would: to the revision before, whatever it was.
+    /// Restores the previous revision, as `kubectl rollout undo` does, instead of the last good one.
     fn undo(&mut self, effect: &Effect, now: Timestamp) -> Outcome {
         let before = self.revisions.get(&effect.workload).and_then(|all| all.iter().rev().nth(1)).cloned();
         let mut other = effect.clone();

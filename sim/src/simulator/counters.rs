@@ -1,5 +1,7 @@
-//! A Prometheus of plain values: raw counters by arm that only grow until their process restarts, and the samples of them
-//! that are kept for an hour. A block is the difference between two samples, and whoever has no first sample has none.
+//! A model of Prometheus: raw counters per arm, which grow until their process restarts, and an hour of samples of
+//! them.
+//!
+//! A block is the difference between two samples; without a first sample it is a gap.
 
 use std::collections::BTreeMap;
 
@@ -10,7 +12,8 @@ use bellwether_core::time::{Span, Timestamp};
 
 use crate::dice::Dice;
 
-const KEPT: Span = Span::from_secs(3600);
+/// The time for which samples are kept.
+const RETENTION: Span = Span::from_secs(3600);
 
 /// The counters of one arm's processes.
 #[derive(Clone, Copy, Default)]
@@ -22,7 +25,7 @@ struct Count {
 }
 
 impl Count {
-    /// What came since `before`: after a restart, all that there is.
+    /// Returns the increase since `before`, which is everything after a restart.
     fn since(self, before: Count) -> Count {
         if self.restarts != before.restarts {
             return self;
@@ -32,19 +35,23 @@ impl Count {
     }
 }
 
+/// The counters of all arms, and their samples.
 #[derive(Default)]
-pub struct Counters {
+pub(super) struct Counters {
+    /// The current values, by workload and arm.
     now: BTreeMap<(Workload, String), Count>,
+    /// The samples by time and workload, each by arm.
     samples: BTreeMap<(Timestamp, Workload), BTreeMap<String, Count>>,
 }
 
+/// Returns the key of an arm: its Deployment and its image.
 fn key(arm: &DeploymentStatus) -> String {
     format!("{} {}", arm.uid, arm.images.values().next().map_or("", String::as_str))
 }
 
 impl Counters {
-    /// Lets traffic of `n` requests pass, split by `share`, and takes a sample.
-    pub fn advance(
+    /// Counts a workload's `traffic`, a number of requests and the canary's share of them, and takes a sample.
+    pub(super) fn advance(
         &mut self,
         workload: &Workload,
         status: &WorkloadStatus,
@@ -66,20 +73,21 @@ impl Counters {
             count.errors = count.errors.min(count.total);
             count.slow += n * slow / 100;
         }
-        let of = self.now.iter().filter(|((of, _), _)| of == workload);
-        self.samples.insert((at, workload.clone()), of.map(|((_, arm), count)| (arm.clone(), *count)).collect());
-        let old = KEPT.before(at);
-        while self.samples.first_key_value().is_some_and(|((at, _), _)| *at < old) {
+        let own = self.now.iter().filter(|((counted, _), _)| counted == workload);
+        self.samples.insert((at, workload.clone()), own.map(|((_, arm), count)| (arm.clone(), *count)).collect());
+        let oldest = RETENTION.before(at);
+        while self.samples.first_key_value().is_some_and(|((at, _), _)| *at < oldest) {
             self.samples.pop_first();
         }
     }
 
-    pub fn has(&self, workload: &Workload, at: Timestamp) -> bool {
+    /// Returns whether there is a sample of a workload at an instant.
+    pub(super) fn has(&self, workload: &Workload, at: Timestamp) -> bool {
         self.samples.contains_key(&(at, workload.clone()))
     }
 
-    /// What a careless client takes for an answer where there is none.
-    pub fn healthy(&self, from: Timestamp, to: Timestamp) -> Block {
+    /// Returns a healthy block, which a defective client would use in place of a missing answer.
+    pub(super) fn healthy(&self, from: Timestamp, to: Timestamp) -> Block {
         let ratio = Sample::Arms {
             canary: Some(Reading::Ratio { hits: 0, total: 500 }),
             stable: Some(Reading::Ratio { hits: 0, total: 500 }),
@@ -89,12 +97,13 @@ impl Counters {
         Block::new(from, to, BTreeMap::from([("error-rate".to_owned(), ratio), ("response-time".to_owned(), times)]))
     }
 
-    pub fn block(
+    /// Returns the block of a workload for a span of time. In the guard it has the stable alone.
+    pub(super) fn block(
         &self,
         workload: &Workload,
         status: &WorkloadStatus,
         span: (Timestamp, Timestamp),
-        guards: bool,
+        is_guarding: bool,
     ) -> Block {
         let (from, to) = span;
         let (Some(before), Some(after)) =
@@ -106,7 +115,7 @@ impl Counters {
             let key = key(arm?);
             Some(after.get(&key)?.since(before.get(&key).copied().unwrap_or_default()))
         };
-        let canary = arm(status.canary.as_ref().filter(|_| !guards));
+        let canary = arm(status.canary.as_ref().filter(|_| !is_guarding));
         let stable = arm(status.stable.as_ref());
         let ratio = |count: Count| Reading::Ratio { hits: count.errors, total: count.total };
         let times = |count: Count| {
@@ -121,21 +130,23 @@ impl Counters {
     }
 }
 
-pub fn gap(from: Timestamp, to: Timestamp, why: &Gap) -> Block {
+/// Returns a block without counts.
+pub(super) fn gap(from: Timestamp, to: Timestamp, why: &Gap) -> Block {
     let names = ["error-rate", "response-time"];
     Block::new(from, to, names.iter().map(|name| ((*name).to_owned(), Sample::Gap(why.clone()))).collect())
 }
 
-/// Percent of errors, and of slow requests. `late` is fine as a canary, and turns bad as the workload itself.
+/// Returns the percentages of failed and of slow requests by the image's tag. With `late` requests fail in the stable
+/// only.
 fn behaviour(arm: &DeploymentStatus) -> (u64, u64) {
-    let says = |word: &str| arm.images.values().any(|image| image.contains(word));
-    let late = says("late") && !arm.uid.ends_with("-canary");
-    let errors = if says("err8") || late {
+    let has_tag = |word: &str| arm.images.values().any(|image| image.contains(word));
+    let is_late = has_tag("late") && !arm.uid.ends_with("-canary");
+    let errors = if has_tag("err8") || is_late {
         8
-    } else if says("err3") {
+    } else if has_tag("err3") {
         3
     } else {
         0
     };
-    (errors, if says("slow") { 20 } else { 0 })
+    (errors, if has_tag("slow") { 20 } else { 0 })
 }

@@ -1,18 +1,18 @@
-//! The defects that a shell around the engine could have, planted on purpose to test the simulator.
+//! Defects that are planted on purpose to test the simulator.
 
-/// A defect of the shell.
+/// A defect of the code around the engine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Defect {
-    /// A successor does not restore which events were seen.
+    /// A successor does not restore the ids of the consumed events.
     SkipDedup,
-    /// Effects are performed before what asked for them is committed.
+    /// Effects are performed before the transition that requests them is committed.
     ActBeforeCommit,
-    /// The API server's objects are written whatever epoch is on them.
+    /// The API server accepts writes of an older epoch.
     NoFencing,
-    /// What can't be seen counts as healthy.
+    /// A missing answer of Prometheus counts as healthy.
     BlindPromotes,
-    /// A successor counts the last block again.
+    /// A successor counts the last block twice.
     CountTwice,
-    /// A rollback goes to the revision before, and not to the one that was good.
+    /// A rollback restores the previous revision instead of the last good one.
     WrongRollbackTarget,
 }

@@ -1,5 +1,6 @@
-//! What the daemon keeps on the model broker: a compacted journal of its engine's states, and a topic of decisions. The
-//! broker itself, with its transactions and epochs, is in `core/tests/support/broker.rs`.
+//! The committed data of the daemon: a compacted journal of its engine's states, and the audit.
+//!
+//! The model of the broker that holds it, with its transactions and epochs, is [`crate::broker`].
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,62 +14,78 @@ use bellwether_core::time::Timestamp;
 
 use crate::broker::Topics;
 
-/// So many inputs are kept before a snapshot.
+/// The number of inputs after which a snapshot is written.
 const SNAPSHOT_EVERY: usize = 16;
 
-/// What one input did, with the states around it.
-pub struct Step {
+/// A transition, with the states of its workload around it.
+pub struct JournalStep {
+    /// The result of the input.
     pub transition: Transition,
+    /// The state before the transition; `None` if there was none, or if the input was ignored.
     pub before: Option<WorkloadState>,
+    /// The state from which a replay of the audit starts; `None` if the input needs none.
     pub basis: Option<WorkloadState>,
+    /// The state after the transition; `None` if there is none, or if the input was ignored.
     pub after: Option<WorkloadState>,
 }
 
-/// What one commit writes beside its offset.
+/// The data of one transaction.
 #[derive(Default)]
-pub struct Writes {
+pub struct JournalWrites {
+    /// The epoch of a new owner; `None` leaves the epoch unchanged.
     pub epoch: Option<u64>,
-    pub steps: Vec<Step>,
+    /// The transitions, in order.
+    pub steps: Vec<JournalStep>,
 }
 
-/// What is in the journal of one workload.
-pub struct Entry {
+/// The journal of one workload.
+pub struct JournalEntry {
+    /// The state at the last snapshot.
     pub snapshot: WorkloadState,
+    /// The inputs since the snapshot, in order.
     pub inputs: Vec<Input>,
-    /// As it was when the last commit was written, to compare what is restored with.
+    /// The state at the last commit, which a restored state must equal.
     pub committed: WorkloadState,
 }
 
-/// A compacted journal, and a topic of decisions.
+/// The committed data: a compacted journal, and a topic of decisions.
 #[derive(Default)]
-pub struct Kept {
-    pub journal: BTreeMap<Workload, Entry>,
+pub struct SimulatedJournal {
+    /// The journal of each workload.
+    pub entries: BTreeMap<Workload, JournalEntry>,
+    /// The ids of the consumed events, each with the time until which it must be remembered.
     pub seen: Vec<(EventId, Timestamp)>,
+    /// The freezes in force, by scope.
     pub freezes: BTreeMap<Scope, Freeze>,
+    /// The epoch of the latest owner.
     pub epoch: u64,
+    /// The audit, in order.
     pub records: Vec<AuditRecord>,
+    /// The decisions, in order.
     pub decisions: Vec<Decision>,
+    /// The ids of all effects that committed transitions requested.
     pub intents: BTreeSet<EffectId>,
 }
 
-impl Topics for Kept {
+impl Topics for SimulatedJournal {
     type Event = Event;
-    type Writes = Writes;
+    type Writes = JournalWrites;
 
-    fn write(&mut self, writes: &Writes) {
+    fn write(&mut self, writes: &JournalWrites) {
         self.epoch = writes.epoch.unwrap_or(self.epoch);
         for step in &writes.steps {
-            self.keep(step);
+            self.record(step);
         }
     }
 
-    fn nothing(writes: &Writes) -> bool {
+    fn is_empty(writes: &JournalWrites) -> bool {
         writes.epoch.is_none() && writes.steps.is_empty()
     }
 }
 
-impl Kept {
-    fn keep(&mut self, step: &Step) {
+impl SimulatedJournal {
+    /// Writes a transition: into the audit, and as an input or a snapshot into the journal.
+    fn record(&mut self, step: &JournalStep) {
         let transition = &step.transition;
         self.seen.extend(transition.seen.clone());
         match transition.freeze.clone() {
@@ -92,22 +109,25 @@ impl Kept {
             inputs: vec![transition.input.clone()],
             decisions: transition.decisions.clone(),
         });
-        let matters = !transition.decisions.is_empty() || !transition.effects.is_empty() || transition.seen.is_some();
-        match self.journal.get_mut(workload) {
-            Some(entry) if !matters && entry.inputs.len() < SNAPSHOT_EVERY => {
+        let needs_snapshot =
+            !transition.decisions.is_empty() || !transition.effects.is_empty() || transition.seen.is_some();
+        match self.entries.get_mut(workload) {
+            Some(entry) if !needs_snapshot && entry.inputs.len() < SNAPSHOT_EVERY => {
                 entry.inputs.push(transition.input.clone());
                 entry.committed = after.clone();
             }
             _ => {
-                let entry = Entry { snapshot: through_json(after), inputs: Vec::new(), committed: after.clone() };
-                self.journal.insert(workload.clone(), entry);
+                let entry =
+                    JournalEntry { snapshot: through_json(after), inputs: Vec::new(), committed: after.clone() };
+                self.entries.insert(workload.clone(), entry);
             }
         }
     }
 }
 
+/// Returns the state after a round trip through JSON, which must not change it.
 fn through_json(state: &WorkloadState) -> WorkloadState {
-    let back: WorkloadState = serde_json::from_slice(&serde_json::to_vec(state).unwrap()).unwrap();
-    assert_eq!(&back, state, "a state survives its journal");
-    back
+    let read: WorkloadState = serde_json::from_slice(&serde_json::to_vec(state).unwrap()).unwrap();
+    assert_eq!(&read, state, "the state changes in the journal");
+    read
 }

@@ -1,7 +1,8 @@
-//! The other tests over a whole hour of looks, each at the very edge of its null: shares of slow requests, limits, harm.
+//! The error rates of the other tests (shares, limits, harm) over an hour of looks, each at the boundary of its null.
 //!
-//! `evidence.rs` shows block by block that no test expects to win; here it is counted that none does, when what it has
-//! learnt in one block decides what it bets on in the next. `BELLWETHER_RUNS` sets the number of rollouts.
+//! `core/tests/it/evidence.rs` shows for single blocks that the expected evidence is at most one. Here the error rate
+//! is counted over many blocks, in which the alternatives depend on the previous blocks. `BELLWETHER_RUNS` sets the
+//! number of rollouts.
 
 use bellwether_core::dice::Random;
 use bellwether_core::stats::harm::Harm;
@@ -11,12 +12,15 @@ use bellwether_core::stats::tally::{Pair, Phi, Tally};
 use bellwether_core::stats::two_sample::{Effects, EffectsState, Null};
 
 use bellwether_sim::counting::is_above;
-use bellwether_sim::polls::{ALPHA, HOUR, POLL, runs, share};
+use bellwether_sim::polls::{ALPHA, HOUR, POLL, percent, runs};
+
+/// The number of runs in a build with debug assertions.
+const DEBUG_RUNS: usize = 100;
 
 const ONSET: Onset = Onset::Planned(HOUR as u32);
-/// The share that is hit, by poll from 0: of the stable's requests.
+/// The stable's share of hits, by poll from 0.
 type Share = fn(usize) -> f64;
-/// Requests per second, by poll: canary and stable.
+/// The requests per second of canary and stable, by poll from 0.
 type Rate = fn(usize) -> (f64, f64);
 
 const SHARES: [(&str, Share); 3] = [
@@ -32,8 +36,9 @@ const RATES: [(&str, Rate); 2] = [
     }),
 ];
 
-/// Whether a test rolls back, in one rollout whose canary has `worse` of the stable's share.
-fn wins(
+/// Returns whether a test rolls back in one rollout. `worse` gives the canary's share for the stable's share; `look`
+/// gets the counts of a poll and the canary's true excess of hits in it, and returns whether the test rolls back.
+fn rolls_back(
     rate: Rate,
     share: Share,
     worse: impl Fn(f64) -> f64,
@@ -53,7 +58,7 @@ fn wins(
     })
 }
 
-/// By the gaps between hits.
+/// Draws a binomial number by the gaps between hits.
 fn binomial(random: &mut Random, n: u64, p: f64) -> u64 {
     let ln_miss = libm::log1p(-p);
     let (mut at, mut hits) = (0u64, 0);
@@ -66,21 +71,22 @@ fn binomial(random: &mut Random, n: u64, p: f64) -> u64 {
     }
 }
 
-/// Counts, prints, and says which rows break the promise.
+/// Counts and prints the runs that roll back. Returns the row if their share contradicts the promised error rate.
 #[expect(clippy::print_stdout, reason = "the table is part of the test")]
-fn promise(what: &str, count: impl Fn(usize) -> bool) -> Option<String> {
-    let runs = runs();
-    let count = (0..runs).filter(|run| count(*run)).count();
-    println!("| {what} | {} |", share(count, runs));
-    is_above(ALPHA, count, runs).then(|| format!("{what}: {}", share(count, runs)))
+fn check_rate(row: &str, rolls_back: impl Fn(usize) -> bool) -> Option<String> {
+    let runs = runs(DEBUG_RUNS);
+    let count = (0..runs).filter(|run| rolls_back(*run)).count();
+    println!("| {row} | {} |", percent(count, runs));
+    is_above(ALPHA, count, runs).then(|| format!("{row}: {}", percent(count, runs)))
 }
 
-fn held(broken: impl Iterator<Item = Option<String>>) {
+fn assert_none(broken: impl Iterator<Item = Option<String>>) {
     let broken: Vec<String> = broken.flatten().collect();
     assert!(broken.is_empty(), "more often than 1 %:\n{}", broken.join("\n"));
 }
 
-fn weathers() -> impl Iterator<Item = (String, Rate, Share)> {
+/// Returns all combinations of rates and shares, with their names.
+fn combinations() -> impl Iterator<Item = (String, Rate, Share)> {
     let each = |(rates, rate): (&'static str, Rate)| {
         SHARES.into_iter().map(move |(shares, share)| (format!("{rates}, {shares}"), rate, share))
     };
@@ -88,19 +94,19 @@ fn weathers() -> impl Iterator<Item = (String, Rate, Share)> {
 }
 
 #[test]
-fn shares_at_their_margin_are_not_called_worse() {
+fn shares_at_their_margin_are_rolled_back_in_at_most_1_percent() {
     let nulls =
         [("as the stable", Null::Ratio(1.0)), ("1.25x", Null::Ratio(1.25)), ("one point more", Null::Difference(0.01))];
-    held(weathers().flat_map(|(weather, rate, share)| {
+    assert_none(combinations().flat_map(|(name, rate, share)| {
         nulls.map(|(margin, null)| {
             let test = Effects::worse(null, ONSET).unwrap();
             let worst = |stable: f64| match null {
                 Null::Ratio(ratio) => ratio * stable,
                 Null::Difference(points) => stable + points,
             };
-            promise(&format!("share, {weather}, {margin}"), |run| {
+            check_rate(&format!("share, {name}, {margin}"), |run| {
                 let mut state = EffectsState::default();
-                wins(rate, share, worst, run, |pair, _| {
+                rolls_back(rate, share, worst, run, |pair, _| {
                     test.absorb(&mut state, pair, Phi::ONE).unwrap();
                     test.ln_e(&state) >= -libm::log(ALPHA)
                 })
@@ -110,15 +116,15 @@ fn shares_at_their_margin_are_not_called_worse() {
 }
 
 #[test]
-fn a_share_at_its_limit_is_not_called_above_it() {
+fn a_share_at_its_limit_is_rolled_back_in_at_most_1_percent() {
     let limits: [(f64, Share); 3] =
         [(0.01, |_| 0.01), (0.05, |_| 0.05), (0.05, |poll| 0.05 * (poll + 1) as f64 / HOUR as f64)];
-    held(RATES.into_iter().flat_map(|(rates, rate)| {
+    assert_none(RATES.into_iter().flat_map(|(rates, rate)| {
         limits.into_iter().enumerate().map(move |(index, (limit, share))| {
             let test = LimitGrid::above(limit, ONSET).unwrap();
-            promise(&format!("limit {limit} ({index}), {rates}"), |run| {
+            check_rate(&format!("limit {limit} ({index}), {rates}"), |run| {
                 let mut state = Mixture::default();
-                wins(
+                rolls_back(
                     rate,
                     share,
                     |p| p,
@@ -133,25 +139,25 @@ fn a_share_at_its_limit_is_not_called_above_it() {
     }));
 }
 
-/// Its lower bound is below what the canary has really cost, at every look of the hour.
+/// The lower bound of the harm must be below the true excess at every look of the hour.
 #[test]
-fn the_harm_is_not_overstated_in_an_hour() {
-    held(weathers().flat_map(|(weather, rate, share)| {
+fn the_bound_of_the_harm_exceeds_the_true_excess_in_at_most_1_percent() {
+    assert_none(combinations().flat_map(|(name, rate, share)| {
         [1.0, 1.5, 0.5].map(|times| {
-            promise(&format!("harm, {weather}, canary {times}x"), |run| {
-                let (mut harm, mut cost) = (Harm::default(), 0.0);
-                wins(
+            check_rate(&format!("harm, {name}, canary {times}x"), |run| {
+                let (mut harm, mut true_excess) = (Harm::default(), 0.0);
+                rolls_back(
                     rate,
                     share,
                     |p| times * p,
                     run,
-                    |pair, more| {
-                        // Of an arm without requests there is nothing to compare, and nothing is counted.
+                    |pair, excess| {
+                        // A block without requests in one arm is ignored, and its excess is not counted.
                         if pair.canary.n() > 0.0 && pair.stable.n() > 0.0 {
                             harm.absorb(pair, Phi::ONE);
-                            cost += more;
+                            true_excess += excess;
                         }
-                        harm.exceeds(cost, ALPHA)
+                        harm.exceeds(true_excess, ALPHA)
                     },
                 )
             })

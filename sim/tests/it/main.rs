@@ -1,5 +1,6 @@
-//! The simulator's tests: the invariants over many seeds, and the planted defects that it must find.
-#![expect(clippy::unwrap_used, reason = "a test that can't go on has failed")]
+//! The tests of the simulator (its invariants over many seeds, and the planted defects that it must find), and the
+//! error rates of the judges.
+#![expect(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
 #![expect(clippy::disallowed_methods, reason = "the seeds come from the environment")]
 
 mod error_rates;
@@ -20,13 +21,13 @@ fn every_seed_keeps_the_invariants() {
         let outcome = std::panic::catch_unwind(|| Simulator::new(seed, None).run());
         match outcome {
             Ok(endings) => endings.into_iter().for_each(|ending| *ended.entry(ending).or_insert(0u32) += 1),
-            Err(_) => panic!("seed={seed}; play it again with BELLWETHER_SEED={seed}"),
+            Err(_) => panic!("seed {seed} fails; run it alone with BELLWETHER_SEED={seed}"),
         }
     }
     println!("{ended:?}");
     if one.is_none() {
         for ending in ["promoted", "rolled back", "given up", "aborted", "superseded", "refused"] {
-            assert!(ended.contains_key(ending), "the simulator never came to {ending:?}: {ended:?}");
+            assert!(ended.contains_key(ending), "no rollout ended as {ending:?}: {ended:?}");
         }
     }
 }
@@ -35,38 +36,38 @@ fn every_seed_keeps_the_invariants() {
 fn the_same_seed_gives_the_same_bytes() {
     for seed in 0..3 {
         let bytes = || {
-            let mut sim = Simulator::new(seed, None);
-            sim.faulty_hour();
-            serde_json::to_vec(&sim.kept().records).unwrap()
+            let mut simulator = Simulator::new(seed, None);
+            simulator.faulty_hour();
+            serde_json::to_vec(&simulator.journal().records).unwrap()
         };
         assert_eq!(bytes(), bytes(), "seed {seed}");
     }
 }
 
-/// Each defect is found, and by an assertion that is there for it. (An event that is taken twice either starts a rollout
-/// twice, or makes a state or a decision that its journal does not: whichever comes first.)
+/// Each defect must break the invariant that exists for it. (An event that is consumed twice either starts a rollout
+/// twice, or leads to a state or a decision that differs from the journal's.)
 #[test]
-fn each_deliberate_defect_is_found() {
-    let most = std::env::var("BELLWETHER_DEFECT_SEEDS").ok().and_then(|seeds| seeds.parse().ok()).unwrap_or(200);
-    for (defect, words) in [
+fn each_planted_defect_is_found_by_its_invariant() {
+    let seeds = std::env::var("BELLWETHER_DEFECT_SEEDS").ok().and_then(|seeds| seeds.parse().ok()).unwrap_or(200);
+    for (defect, messages) in [
         (Defect::SkipDedup, ["started twice", "restored otherwise", "of the record differs"].as_slice()),
-        (Defect::ActBeforeCommit, &["nobody has committed"]),
+        (Defect::ActBeforeCommit, &["without being committed"]),
         (Defect::NoFencing, &["wrote over epoch"]),
-        (Defect::BlindPromotes, &["a pass on nothing that could be seen"]),
+        (Defect::BlindPromotes, &["a pass although the last block is a gap"]),
         (Defect::CountTwice, &["counts twice"]),
         (Defect::WrongRollbackTarget, &["restored another version"]),
     ] {
-        let found = (0..most).find_map(|seed| {
-            let end = std::panic::catch_unwind(|| Simulator::new(seed, Some(defect)).run());
-            Some((seed, said(end.err()?.as_ref())))
+        let found = (0..seeds).find_map(|seed| {
+            let result = std::panic::catch_unwind(|| Simulator::new(seed, Some(defect)).run());
+            Some((seed, panic_message(result.err()?.as_ref())))
         });
-        let (seed, said) = found.unwrap_or_else(|| panic!("{defect:?} was not found in {most} seeds"));
-        println!("{defect:?} was found at seed {seed}: {}", said.lines().next().unwrap_or_default());
-        assert!(words.iter().any(|words| said.contains(words)), "{defect:?} at seed {seed}: {said}");
+        let (seed, message) = found.unwrap_or_else(|| panic!("{defect:?} was not found in {seeds} seeds"));
+        println!("{defect:?} was found at seed {seed}: {}", message.lines().next().unwrap_or_default());
+        assert!(messages.iter().any(|part| message.contains(part)), "{defect:?} at seed {seed}: {message}");
     }
 }
 
-fn said(panic: &(dyn std::any::Any + Send)) -> String {
+fn panic_message(panic: &(dyn std::any::Any + Send)) -> String {
     let text = panic.downcast_ref::<String>().cloned();
     text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned())).unwrap_or_default()
 }

@@ -1,18 +1,21 @@
-//! The verbs that the adapter uses, once, as a list. The shipped roles are held against it by a test, and
-//! `check --online` asks the API server for each.
+//! The API verbs that the adapter uses. A test compares the shipped roles with them, and `check --online` asks the API
+//! server for each.
 
 use bellwether_core::input::event::Failure;
 use futures::future::try_join_all;
 use k8s_openapi::api::authorization::v1::{ResourceAttributes, SelfSubjectAccessReview, SelfSubjectAccessReviewSpec};
 use kube::api::{Api, PostParams};
 
+use super::api_kind::ApiKind;
+use super::kind::KINDS;
+use super::router::ROUTERS;
 use super::server::Server;
 
-/// Verb, API group (empty: the core one), resource.
+/// A verb, an API group (empty for the core group) and a resource.
 pub type ApiVerb = (&'static str, &'static str, &'static str);
 
-/// Every verb that is used in a namespace where workloads live.
-pub const REQUIRED: &[ApiVerb] = &[
+/// The verbs that do not depend on the kind of the workload or the router.
+const COMMON: [ApiVerb; 14] = [
     ("get", "", "persistentvolumeclaims"),
     ("list", "", "pods"),
     ("watch", "", "pods"),
@@ -23,34 +26,42 @@ pub const REQUIRED: &[ApiVerb] = &[
     ("create", "", "services"),
     ("patch", "", "services"),
     ("delete", "", "services"),
-    ("get", "apps", "deployments"),
-    ("list", "apps", "deployments"),
-    ("watch", "apps", "deployments"),
-    ("create", "apps", "deployments"),
-    ("patch", "apps", "deployments"),
-    ("delete", "apps", "deployments"),
-    ("list", "apps", "replicasets"),
-    ("watch", "apps", "replicasets"),
     ("list", "autoscaling", "horizontalpodautoscalers"),
-    ("list", "gateway.networking.k8s.io", "httproutes"),
-    ("watch", "gateway.networking.k8s.io", "httproutes"),
-    ("patch", "gateway.networking.k8s.io", "httproutes"),
     ("list", "monitoring.coreos.com", "podmonitors"),
     ("list", "monitoring.coreos.com", "servicemonitors"),
     ("list", "networking.k8s.io", "networkpolicies"),
 ];
+/// The verbs on the workload objects of every kind.
+const ON_WORKLOADS: [&str; 6] = ["get", "list", "watch", "create", "patch", "delete"];
+/// The verbs on the revisions of every kind.
+const ON_REVISIONS: [&str; 2] = ["list", "watch"];
 
-/// The verbs of [`REQUIRED`] that the API server does not allow us; `namespace: None` asks for all namespaces at once.
+/// Returns every verb that is used in a namespace with workloads, ordered by API group.
+pub fn required() -> Vec<ApiVerb> {
+    let on = |kind: &'static ApiKind, verbs: &'static [&'static str]| {
+        verbs.iter().map(|verb| (*verb, kind.group, kind.plural))
+    };
+    let of_kinds =
+        KINDS.iter().flat_map(|kind| on(kind.api_kind(), &ON_WORKLOADS).chain(on(kind.revision_kind(), &ON_REVISIONS)));
+    let of_routers = ROUTERS.iter().filter_map(|router| Some(on(router.resource()?, router.verbs()))).flatten();
+    let mut all: Vec<ApiVerb> = COMMON.into_iter().chain(of_kinds).chain(of_routers).collect();
+    all.sort_by_key(|(_, group, _)| *group);
+    all
+}
+
+/// Returns the required verbs that the API server does not allow to this account. Without a namespace it asks for all
+/// namespaces at once.
 ///
 /// # Errors
-/// A question was not answered.
+/// The API server did not answer a question.
 pub async fn missing(server: &Server, namespace: Option<&str>) -> Result<Vec<ApiVerb>, Failure> {
     let reviews: Api<SelfSubjectAccessReview> = Api::all(server.client.clone());
-    let answers = REQUIRED.iter().map(|verb| {
-        let (reviews, review) = (reviews.clone(), review(*verb, namespace));
+    let answers = required().into_iter().map(|verb| {
+        let (reviews, review) = (reviews.clone(), review(verb, namespace));
         async move {
-            let asked = server.call("asking what we may do", reviews.create(&PostParams::default(), &review)).await?;
-            Ok::<_, Failure>((!asked.status.is_some_and(|status| status.allowed)).then_some(*verb))
+            let answer =
+                server.call("asking for the allowed verbs", reviews.create(&PostParams::default(), &review)).await?;
+            Ok::<_, Failure>((!answer.status.is_some_and(|status| status.allowed)).then_some(verb))
         }
     });
     Ok(try_join_all(answers).await?.into_iter().flatten().collect())

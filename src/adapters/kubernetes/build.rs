@@ -1,9 +1,10 @@
-//! The canary's objects and the fresh baseline's, made from the stable's. Nothing here asks a server.
+//! Builds the objects of a canary and of a fresh baseline from the stable's. Nothing here reads from a server.
 //!
-//! Two Deployments must never touch each other's pods. Adoption follows the controller's owner reference, so it is safe
-//! that by replica ratio the stable's selector matches the canary's pods too (its Service has to); the canary's own
-//! selector has one label more ([`TRACK`]) and matches no pod of the stable in either mode. A fresh baseline is always in the
-//! stable's traffic, whoever splits it: it is a canary by replica ratio that changes no image.
+//! Two workload objects must never adopt each other's pods. Adoption follows the controller's owner reference, so the
+//! stable's selector may match the canary's pods too when traffic is split by the number of pods (its Service has to).
+//! The canary's own selector has one more label ([`TRACK`]) and matches no pod of the stable. A fresh baseline always
+//! gets the stable's traffic, with every router: it is built like a canary without a changed label and without changed
+//! images.
 
 use std::collections::BTreeMap;
 
@@ -13,16 +14,19 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::core::DynamicObject;
 use serde_json::{Map, Value, json};
 
-use super::marks::{CANARY, CHANGED_LABEL, MANAGED_BY, MANAGER, POD_TEMPLATE_HASH, PREFIX, TRACK};
+use super::kind::{self, KindProvider};
+use super::marks::{CANARY, CHANGED_LABEL, MANAGED_BY, MANAGER, PREFIX, TRACK};
 use super::{owners, template};
 
+/// The longest value of a label, in bytes.
 const MAX_LABEL: usize = 63;
 const CANARY_SUFFIX: &str = "-canary";
+/// The annotation by which Argo CD tracks its objects.
 const ARGO_TRACKING_ID: &str = "argocd.argoproj.io/tracking-id";
-/// Argo CD's label for what it tracks, unless it tracks by annotation. Helm charts set it too.
+/// The label by which Argo CD tracks its objects, unless it tracks by annotation. Helm charts set it too.
 const INSTANCE: &str = "app.kubernetes.io/instance";
 
-/// Keys by which other tools find what is theirs, or remember what they did to the original.
+/// Prefixes of the keys by which other tools find their objects, or note their writes on the stable.
 const NOT_COPIED: [&str; 9] = [
     "argocd.argoproj.io/",
     "deployment.kubernetes.io/",
@@ -35,39 +39,44 @@ const NOT_COPIED: [&str; 9] = [
     PREFIX,
 ];
 
-/// What a canary, or a baseline, is to be.
+/// The differences of a canary or a baseline from the stable.
 #[derive(Debug, Clone)]
 pub struct ObjectShape<'a> {
-    /// Of which workload.
+    /// The workload that it belongs to.
     pub workload: &'a Workload,
-    /// [`CANARY`] or [`BASELINE`](super::marks::BASELINE): the value of [`TRACK`], and the end of its name.
+    /// The value of [`TRACK`] and the end of the objects' name: [`CANARY`] or [`BASELINE`](super::marks::BASELINE).
     pub track: &'static str,
     /// The images that differ from the stable's.
     pub images: &'a Images,
-    /// How many pods.
+    /// The number of pods.
     pub replicas: u32,
-    /// The label whose value the canary's pods change, so that the stable's Service does not select them; `None`: by
-    /// replica ratio it has to.
+    /// The label whose value differs on its pods, so that the stable's Service does not select them; `None` if the
+    /// Service has to select them.
     pub changed_label: Option<&'a str>,
-    /// Our marks.
+    /// The annotations of Bellwether, by key.
     pub annotations: &'a BTreeMap<String, String>,
 }
 
 impl ObjectShape<'_> {
-    /// The name of its objects.
+    /// Returns the name of its objects.
     pub fn name(&self) -> String {
         format!("{}-{}", self.workload.name, self.track)
     }
+
+    fn kind(&self) -> &'static dyn KindProvider {
+        kind::provider(self.workload.kind)
+    }
 }
 
-/// The labels of its pods.
+/// Returns the labels of the pods of a canary or a baseline, from those of the stable's pods.
 pub fn pod_labels(
+    kind: &dyn KindProvider,
     stable: &BTreeMap<String, String>,
     changed_label: Option<&str>,
     track: &str,
 ) -> BTreeMap<String, String> {
     let mut labels = stable.clone();
-    labels.remove(POD_TEMPLATE_HASH);
+    labels.remove(kind.revision_label());
     if let Some(value) = changed_label.and_then(|key| labels.get_mut(key)) {
         *value = canary_value(value);
     }
@@ -75,7 +84,7 @@ pub fn pod_labels(
     labels
 }
 
-/// The changed value: `web` becomes `web-canary`, cut so that it stays a label's value.
+/// Returns the changed value of a label: `web` becomes `web-canary`, cut to the longest value of a label.
 pub fn canary_value(value: &str) -> String {
     match value.get(..value.len().min(MAX_LABEL - CANARY_SUFFIX.len())) {
         None | Some("") => CANARY.to_owned(),
@@ -83,22 +92,26 @@ pub fn canary_value(value: &str) -> String {
     }
 }
 
-/// Its Deployment, for server-side apply.
-pub fn deployment(stable: &DynamicObject, shape: &ObjectShape<'_>) -> Value {
-    let mut spec = stable.data.get("spec").cloned().unwrap_or_else(|| json!({}));
-    let stable_template = spec.get("template").cloned().unwrap_or_default();
-    let labels = pod_labels(&template::labels(&stable_template), shape.changed_label, shape.track);
+/// Returns the workload object of a canary or a baseline, for server-side apply.
+pub fn workload_object(stable: &DynamicObject, shape: &ObjectShape<'_>) -> Value {
+    let kind = shape.kind();
+    let layout = kind.layout();
+    let stable_template = kind.template(stable).cloned().unwrap_or_default();
+    let labels = pod_labels(kind, &template::labels(&stable_template), shape.changed_label, shape.track);
     let mut pods = template::with_images(&stable_template, shape.images);
     pods["metadata"]["labels"] = json!(labels);
     if let Some(metadata) = pods["metadata"].as_object_mut() {
         metadata.retain(|_, value| !value.is_null());
     }
-    spec["selector"] = selector(&spec["selector"], &labels, shape.changed_label);
-    spec["replicas"] = json!(shape.replicas);
-    spec["template"] = pods;
+    let mut spec = stable.data.get("spec").cloned().unwrap_or_else(|| json!({}));
     if let Some(spec) = spec.as_object_mut() {
-        spec.remove("paused");
+        kind.clean_copy(spec);
     }
+    let mut built = json!({ "spec": spec });
+    let stable_selector = kind::get(&stable.data, layout.selector).unwrap_or(&Value::Null);
+    kind::set(&mut built, layout.selector, selector(stable_selector, &labels, shape.changed_label));
+    kind::set(&mut built, layout.replicas, json!(shape.replicas));
+    kind::set(&mut built, layout.template, pods);
     let mut metadata = metadata(&stable.metadata, stable, shape);
     if let Some(key) = shape.changed_label {
         metadata["annotations"][CHANGED_LABEL] = json!(key);
@@ -106,10 +119,14 @@ pub fn deployment(stable: &DynamicObject, shape: &ObjectShape<'_>) -> Value {
             *value = canary_value(value);
         }
     }
-    json!({ "apiVersion": "apps/v1", "kind": "Deployment", "metadata": metadata, "spec": spec })
+    built["apiVersion"] = json!(kind.api_kind().api_version());
+    built["kind"] = json!(kind.api_kind().kind);
+    built["metadata"] = metadata;
+    built
 }
 
-/// The canary's Service, for server-side apply: the stable's ports, the canary's pods.
+/// Returns the canary's Service, for server-side apply: the ports of the stable's Service, with a selector of the
+/// canary's pods.
 pub fn service(service: &Service, stable: &DynamicObject, shape: &ObjectShape<'_>) -> Value {
     let spec = service.spec.clone().unwrap_or_default();
     let mut wanted: BTreeMap<String, String> = spec.selector.unwrap_or_default();
@@ -133,7 +150,8 @@ pub fn service(service: &Service, stable: &DynamicObject, shape: &ObjectShape<'_
     })
 }
 
-/// The stable's selector with the canary's values. An expression about the changed label would contradict them.
+/// Returns the stable's selector with the values of `labels`. It omits expressions on the changed label, which would
+/// not match the changed value.
 fn selector(stable: &Value, labels: &BTreeMap<String, String>, changed_label: Option<&str>) -> Value {
     let mut wanted: Map<String, Value> = stable
         .get("matchLabels")
@@ -161,7 +179,9 @@ fn selector(stable: &Value, labels: &BTreeMap<String, String>, changed_label: Op
     built
 }
 
+/// Returns the metadata of an object that is a copy of the one with the metadata `copied`. The stable owns it.
 fn metadata(copied: &ObjectMeta, stable: &DynamicObject, shape: &ObjectShape<'_>) -> Value {
+    let api_kind = shape.kind().api_kind();
     let tracked_by_label = owners::is_argo(copied) && !has(copied.annotations.as_ref(), ARGO_TRACKING_ID);
     let mut labels = copy(copied.labels.as_ref());
     if tracked_by_label {
@@ -176,10 +196,10 @@ fn metadata(copied: &ObjectMeta, stable: &DynamicObject, shape: &ObjectShape<'_>
         "namespace": shape.workload.namespace,
         "labels": labels,
         "annotations": annotations,
-        // Not the controller: the Deployment controller would take no notice, but others go by it.
+        // The stable is not its controller: other tools take the pods of a controlled object for the controller's.
         "ownerReferences": [{
-            "apiVersion": "apps/v1",
-            "kind": "Deployment",
+            "apiVersion": api_kind.api_version(),
+            "kind": api_kind.kind,
             "name": stable.metadata.name,
             "uid": stable.metadata.uid,
             "controller": false,

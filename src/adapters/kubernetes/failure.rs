@@ -1,28 +1,28 @@
-//! What an error of the API server means for the next attempt.
+//! The errors of the API server as [`Failure`]s, whose kind says whether another attempt can succeed.
 //!
-//! The status code alone does not say: 403 is a missing verb, an exhausted quota, an admission that said no, or a
-//! namespace on its way out; 422 is an object that is wrong, or a `test` of a patch that found another value.
+//! The status code alone is ambiguous: 403 is a missing verb, an exhausted quota, a refusal by an admission webhook, or
+//! a namespace that is being deleted; 422 is an invalid object, or a `test` of a patch that found another value.
 
 use bellwether_core::input::event::{Failure, FailureKind};
 use kube::core::Status;
 
-/// All that the API server says of a JSON Patch that does not fit the object, a failed `test` above all.
+/// The API server's whole message for a JSON Patch that does not fit the object, mostly because of a failed `test`.
 const PATCH_DID_NOT_APPLY: &str = "the server rejected our request due to an error in our request";
 
-/// The failure that this error is.
+/// Returns the failure for an error of the client. `operation` begins the message, as in `reading Service shop/web`.
 pub fn of(operation: &str, error: &kube::Error) -> Failure {
     if let kube::Error::Api(status) = error {
         return of_status(operation, status);
     }
-    // Our own mistake in a request stays one; connections, TLS, tokens and unreadable answers may be otherwise next time.
-    let ours = matches!(error, kube::Error::BuildRequest(_) | kube::Error::HttpError(_));
-    let kind = if ours { FailureKind::Refused } else { FailureKind::Unavailable };
-    // The cause says it all; kube's own word for it is "ServiceError".
-    let words = if let kube::Error::Service(cause) = error { with_sources(&**cause) } else { with_sources(error) };
-    new(kind, format!("{operation}: {words}"))
+    // An invalid request stays invalid; connections, TLS, tokens and unreadable answers may recover.
+    let is_permanent = matches!(error, kube::Error::BuildRequest(_) | kube::Error::HttpError(_));
+    let kind = if is_permanent { FailureKind::Refused } else { FailureKind::Unavailable };
+    // kube's own text for these is "ServiceError", which adds nothing to the cause.
+    let text = if let kube::Error::Service(cause) = error { with_sources(&**cause) } else { with_sources(error) };
+    new(kind, format!("{operation}: {text}"))
 }
 
-/// The failure that this answer is.
+/// Returns the failure for an answer of the API server. `operation` begins the message.
 pub fn of_status(operation: &str, status: &Status) -> Failure {
     let message = if status.message.is_empty() { status.reason.clone() } else { status.message.clone() };
     let terminating = status
@@ -31,13 +31,13 @@ pub fn of_status(operation: &str, status: &Status) -> Failure {
         .is_some_and(|details| details.causes.iter().any(|cause| cause.reason == "NamespaceTerminating"));
     let kind = match status.code {
         403 if terminating => FailureKind::Gone,
-        // RBAC's own words: `User "…" cannot patch resource "deployments" in API group "apps" in the namespace "shop"`.
+        // RBAC's message: `User "…" cannot patch resource "deployments" in API group "apps" in the namespace "shop"`.
         403 if message.contains(" cannot ") && message.contains(" resource ") => FailureKind::Forbidden,
         401 => FailureKind::Unavailable,
         404 | 410 => FailureKind::Gone,
         409 => FailureKind::Conflict,
         422 if message.contains(PATCH_DID_NOT_APPLY) => {
-            return new(FailureKind::Conflict, format!("{operation}: the object had changed meanwhile"));
+            return new(FailureKind::Conflict, format!("{operation}: the object has changed since it was read"));
         }
         408 | 429 | 500.. => FailureKind::Unavailable,
         _ => FailureKind::Refused,
@@ -45,7 +45,7 @@ pub fn of_status(operation: &str, status: &Status) -> Failure {
     new(kind, format!("{operation}: {message}"))
 }
 
-/// A failure in our own words.
+/// Returns a failure with this message.
 pub fn new(kind: FailureKind, message: impl Into<String>) -> Failure {
     Failure { kind, message: message.into() }
 }

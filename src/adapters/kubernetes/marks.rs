@@ -1,4 +1,5 @@
-//! What Bellwether writes on objects so that it, or its successor, knows them again. Every name is here once.
+//! The labels and annotations that Bellwether writes on objects, by which it and its successors recognise them, and the
+//! fencing by the epoch among them.
 
 use std::collections::BTreeMap;
 
@@ -8,48 +9,46 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use crate::ports::Epoch;
 
-/// Who writes, in `managedFields`.
+/// The field manager of Bellwether's writes.
 pub const MANAGER: &str = "bellwether";
-/// All labels and annotations that are ours begin so.
+/// The prefix of all labels and annotations of Bellwether.
 pub const PREFIX: &str = "bellwether.dev/";
-/// The id of the last effect that changed the object.
+/// Annotation: the id of the last effect that changed the object.
 pub const EFFECT: &str = "bellwether.dev/effect";
-/// The epoch of whoever performed it.
+/// Annotation: the epoch of the process that performed the effect.
 pub const EPOCH: &str = "bellwether.dev/epoch";
-/// The rollout that the object belongs to.
+/// Annotation: the rollout that the object belongs to.
 pub const ROLLOUT: &str = "bellwether.dev/rollout";
-/// On a canary Deployment: the label whose value its pods have changed. It must stay the same for the canary's life,
-/// because a selector can't be changed.
+/// Annotation of a canary's workload object: the label whose value differs on the canary's pods. It stays the same for
+/// the canary's life, because a selector is immutable.
 pub const CHANGED_LABEL: &str = "bellwether.dev/changed-label";
-/// On an HTTPRoute: the weights that its rules had before we came, by workload.
+/// Annotation of a route: the weights before the canary joined it, by workload.
 pub const ORIGINAL_WEIGHTS: &str = "bellwether.dev/original-weights";
-/// On the canary's pods and in its selector.
+/// Label of the pods, the objects and the selector of a canary or a fresh baseline.
 pub const TRACK: &str = "bellwether.dev/track";
-/// The value of [`TRACK`] on what is the canary's …
+/// The value of [`TRACK`] for a canary.
 pub const CANARY: &str = "canary";
-/// … and on what is the fresh baseline's.
+/// The value of [`TRACK`] for a fresh baseline.
 pub const BASELINE: &str = "baseline";
-/// Kubernetes' own label for who made an object.
+/// Kubernetes' label for the creator of an object.
 pub const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
-/// Kubernetes' label on the pods of one ReplicaSet.
-pub const POD_TEMPLATE_HASH: &str = "pod-template-hash";
 
-/// Whether we made the object.
+/// Returns whether Bellwether created the object.
 pub fn is_ours(metadata: &ObjectMeta) -> bool {
     label(metadata, MANAGED_BY) == Some(MANAGER)
 }
 
-/// The value of one label.
+/// Returns the value of a label; `None` if the object doesn't have it.
 pub fn label<'a>(metadata: &'a ObjectMeta, key: &str) -> Option<&'a str> {
     metadata.labels.as_ref()?.get(key).map(String::as_str)
 }
 
-/// The value of one annotation.
+/// Returns the value of an annotation; `None` if the object doesn't have it.
 pub fn annotation<'a>(metadata: &'a ObjectMeta, key: &str) -> Option<&'a str> {
     metadata.annotations.as_ref()?.get(key).map(String::as_str)
 }
 
-/// The annotations that go onto an object that `effect` makes.
+/// Returns the annotations of an object that `effect` creates.
 pub fn annotations(effect: &Effect, epoch: Epoch) -> BTreeMap<String, String> {
     [(EFFECT, effect.id.to_string()), (EPOCH, epoch.0.to_string()), (ROLLOUT, effect.rollout.to_string())]
         .into_iter()
@@ -57,19 +56,19 @@ pub fn annotations(effect: &Effect, epoch: Epoch) -> BTreeMap<String, String> {
         .collect()
 }
 
-/// Lets `ours` write where `metadata` says that somebody wrote before.
+/// Checks that an object was not written in an epoch higher than `ours`.
 ///
 /// # Errors
-/// [`FailureKind::Fenced`] if that somebody came after us.
+/// [`FailureKind::Fenced`] if it was.
 pub fn fence(metadata: &ObjectMeta, ours: Epoch) -> Result<(), Failure> {
     let stored = annotation(metadata, EPOCH).and_then(|text| text.parse().ok());
     fence_epoch(stored, ours, metadata.name.as_deref().unwrap_or_default())
 }
 
-/// The same for an epoch that is written elsewhere; `object` is for the message.
+/// Checks that the epoch `stored` is not higher than `ours`. `object` names the object in the message.
 ///
 /// # Errors
-/// [`FailureKind::Fenced`] if `stored` is higher.
+/// [`FailureKind::Fenced`] if it is.
 pub fn fence_epoch(stored: Option<u64>, Epoch(ours): Epoch, object: &str) -> Result<(), Failure> {
     match stored {
         Some(stored) if stored > ours => Err(Failure {

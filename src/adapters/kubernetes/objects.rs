@@ -1,38 +1,40 @@
-//! What the watches have seen: the facts of every object, by namespace and name, and the pods that are gone.
+//! The facts that the watches have collected of every object, by namespace and name, and the facts of deleted pods.
 //!
-//! A pod's counters outlive the pod: Prometheus answers about it for minutes, and the differences need to know whose it
-//! was. So pods that go are remembered, the last [`REMEMBERED`] of them.
+//! A pod's counters outlive the pod: Prometheus returns them for minutes, and the sampling has to know the pod's arm.
+//! So the facts of the last [`REMEMBERED`] deleted pods are kept.
 
 use std::collections::{BTreeMap, VecDeque};
 
 use bellwether_core::ids::{Workload, WorkloadKind};
 use bellwether_core::input::status::WorkloadStatus;
+use bellwether_core::policy::RouterKind;
 use k8s_openapi::api::core::v1::Service;
 use kube::core::DynamicObject;
 
-use super::facts::{Deployment, PodState, ReplicaSet};
+use super::facts::{PodState, RevisionFacts, WorkloadFacts};
 use super::marks::{BASELINE, CANARY};
-use super::{preflight, route};
+use super::preflight;
+use super::router::{self, Routed};
 use crate::ports::{PodFacts, PodTemplate};
 
-/// Pods that are gone and still known: about 15 MB, or the churn of 500 rollouts of 100 pods.
+/// The number of deleted pods that are remembered: about 15 MB, or the pods of 500 rollouts with 100 pods each.
 const REMEMBERED: usize = 50_000;
 
-/// An object's namespace and name.
+/// The namespace and name of an object.
 pub type ObjectKey = (String, String);
 
-/// One change that a watch has reported.
+/// A change that a watch reports.
 #[derive(Debug)]
 pub enum Change<T> {
     /// A new list begins.
     Begin,
-    /// An object of that list.
+    /// The list has this object.
     Listed(ObjectKey, T),
-    /// The list is whole.
-    Whole,
-    /// The object is new, or another.
+    /// The list is complete.
+    Complete,
+    /// The object is new or has changed.
     Set(ObjectKey, T),
-    /// The object is gone.
+    /// The object was deleted.
     Gone(ObjectKey),
 }
 
@@ -40,7 +42,8 @@ pub enum Change<T> {
 #[derive(Debug)]
 pub struct Table<T> {
     rows: BTreeMap<ObjectKey, T>,
-    /// A list that is being read. It takes effect when it is whole, so that half a list is never half a cluster.
+    /// A list that is being read. It replaces the rows when it is complete, so that no status is computed from half a
+    /// list.
     pending: Option<BTreeMap<ObjectKey, T>>,
 }
 
@@ -51,12 +54,12 @@ impl<T> Default for Table<T> {
 }
 
 impl<T> Table<T> {
-    /// The object, if it is there.
+    /// Returns an object; `None` if there is none with this name.
     pub fn get(&self, namespace: &str, name: &str) -> Option<&T> {
         self.rows.get(&(namespace.to_owned(), name.to_owned()))
     }
 
-    /// The objects of one namespace.
+    /// Returns the objects of a namespace.
     pub fn of<'a>(&'a self, namespace: &'a str) -> impl Iterator<Item = &'a T> {
         self.rows
             .range((namespace.to_owned(), String::new())..)
@@ -64,13 +67,13 @@ impl<T> Table<T> {
             .map(|(_, row)| row)
     }
 
-    /// The names of all objects.
-    pub fn keys(&self) -> impl Iterator<Item = &ObjectKey> {
-        self.rows.keys()
+    /// Returns all objects with their keys.
+    pub fn rows(&self) -> impl Iterator<Item = (&ObjectKey, &T)> {
+        self.rows.iter()
     }
 
-    /// Takes a change in; the answer is every object that it touched, as it was before (`None`: it is new).
-    fn take(&mut self, change: Change<T>) -> Vec<(ObjectKey, Option<T>)> {
+    /// Applies a change. Returns every object that it touched, as it was before (`None` for a new one).
+    fn apply(&mut self, change: Change<T>) -> Vec<(ObjectKey, Option<T>)> {
         match change {
             Change::Begin => {
                 self.pending = Some(BTreeMap::new());
@@ -80,7 +83,7 @@ impl<T> Table<T> {
                 self.pending.get_or_insert_default().insert(key, row);
                 Vec::new()
             }
-            Change::Whole => {
+            Change::Complete => {
                 let old = std::mem::replace(&mut self.rows, self.pending.take().unwrap_or_default());
                 let new: Vec<ObjectKey> = self.rows.keys().filter(|key| !old.contains_key(*key)).cloned().collect();
                 old.into_iter()
@@ -100,25 +103,31 @@ impl<T> Table<T> {
     }
 }
 
-/// All that is known of a cluster.
+/// The objects of one kind of workload.
 #[derive(Debug, Default)]
-pub struct Objects {
-    deployments: Table<Deployment>,
-    replica_sets: Table<ReplicaSet>,
+struct WorkloadTables {
+    workloads: Table<WorkloadFacts>,
+    revisions: Table<RevisionFacts>,
     pods: Table<PodState>,
-    routes: Table<Box<DynamicObject>>,
-    services: Table<Box<Service>>,
-    gone: Memory,
 }
 
-/// Pods that are gone, the oldest first out.
+/// The objects of a cluster.
 #[derive(Debug, Default)]
-struct Memory {
+pub struct Objects {
+    kinds: BTreeMap<WorkloadKind, WorkloadTables>,
+    routes: BTreeMap<RouterKind, Table<Box<DynamicObject>>>,
+    services: Table<Box<Service>>,
+    deleted_pods: DeletedPods,
+}
+
+/// The facts of deleted pods; the oldest are forgotten first.
+#[derive(Debug, Default)]
+struct DeletedPods {
     pods: BTreeMap<ObjectKey, PodFacts>,
     order: VecDeque<ObjectKey>,
 }
 
-impl Memory {
+impl DeletedPods {
     fn keep(&mut self, key: ObjectKey, facts: PodFacts) {
         if self.pods.insert(key.clone(), facts).is_none() {
             self.order.push_back(key);
@@ -131,193 +140,197 @@ impl Memory {
     }
 }
 
-/// A change of some kind of object.
+/// A change of an object, with its kind.
 #[derive(Debug)]
 pub enum Update {
-    /// Of a Deployment.
-    Deployment(Change<Deployment>),
-    /// Of a ReplicaSet.
-    ReplicaSet(Change<ReplicaSet>),
-    /// Of a pod.
-    Pod(Change<PodState>),
-    /// Of an HTTPRoute.
-    Route(Change<Box<DynamicObject>>),
-    /// Of a Service.
+    /// A change of a workload object.
+    Workload(WorkloadKind, Change<WorkloadFacts>),
+    /// A change of a revision.
+    Revision(WorkloadKind, Change<RevisionFacts>),
+    /// A change of a pod.
+    Pod(WorkloadKind, Change<PodState>),
+    /// A change of a route.
+    Route(RouterKind, Change<Box<DynamicObject>>),
+    /// A change of a Service.
     Service(Change<Box<Service>>),
 }
 
+/// The workloads whose status may have changed.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Concerned {
+    /// The workload to which this workload object belongs: its own, its canary's or its baseline's.
+    Object(WorkloadKind, ObjectKey),
+    /// Every workload of this namespace.
+    Namespace(String),
+}
+
 impl Update {
-    /// Whether with this the list of its kind is whole.
-    pub fn is_whole(&self) -> bool {
+    /// Returns whether the update completes the list of its kind.
+    pub fn is_complete(&self) -> bool {
         matches!(
             self,
-            Update::Deployment(Change::Whole)
-                | Update::ReplicaSet(Change::Whole)
-                | Update::Pod(Change::Whole)
-                | Update::Route(Change::Whole)
-                | Update::Service(Change::Whole)
+            Update::Workload(_, Change::Complete)
+                | Update::Revision(_, Change::Complete)
+                | Update::Pod(_, Change::Complete)
+                | Update::Route(_, Change::Complete)
+                | Update::Service(Change::Complete)
         )
     }
 }
 
 impl Objects {
-    /// Takes a change in. The answer is the Deployments that it may concern, by namespace and name; a whole namespace where
-    /// the name is `None`.
-    pub fn take(&mut self, update: Update) -> Vec<(String, Option<String>)> {
+    /// Applies a change. Returns the workloads whose status may have changed.
+    pub fn apply(&mut self, update: Update) -> Vec<Concerned> {
         match update {
-            Update::Deployment(change) => self
-                .deployments
-                .take(change)
-                .into_iter()
-                .map(|((namespace, name), _)| (namespace, Some(name)))
-                .collect(),
-            Update::ReplicaSet(change) => self.take_replica_set(change),
-            Update::Pod(change) => self.take_pod(change),
-            Update::Route(change) => {
-                self.routes.take(change).into_iter().map(|((namespace, _), _)| (namespace, None)).collect()
+            Update::Workload(kind, change) => {
+                let touched = self.kinds.entry(kind).or_default().workloads.apply(change);
+                touched.into_iter().map(|(key, _)| Concerned::Object(kind, key)).collect()
             }
-            // Services are asked for, but are no part of a sighting.
+            Update::Revision(kind, change) => self.apply_revision(kind, change),
+            Update::Pod(kind, change) => self.apply_pod(kind, change),
+            Update::Route(router, change) => {
+                let touched = self.routes.entry(router).or_default().apply(change);
+                touched.into_iter().map(|((namespace, _), _)| Concerned::Namespace(namespace)).collect()
+            }
+            // Services are looked up, but are no part of a status.
             Update::Service(change) => {
-                self.services.take(change);
+                self.services.apply(change);
                 Vec::new()
             }
         }
     }
 
-    fn take_replica_set(&mut self, change: Change<ReplicaSet>) -> Vec<(String, Option<String>)> {
-        let touched = self.replica_sets.take(change);
+    fn apply_revision(&mut self, kind: WorkloadKind, change: Change<RevisionFacts>) -> Vec<Concerned> {
+        let tables = self.kinds.entry(kind).or_default();
         let mut concerned = Vec::new();
-        for ((namespace, name), old) in touched {
-            let now = self.replica_sets.get(&namespace, &name);
-            if let (None, Some(old)) = (now, &old) {
-                self.remember_pods_of(&namespace, old);
+        for ((namespace, name), old) in tables.revisions.apply(change) {
+            let new = tables.revisions.get(&namespace, &name);
+            if let (None, Some(old)) = (new, &old) {
+                // A revision is deleted before its pods are: their facts are kept while their arm is known.
+                for pod in tables.pods.of(&namespace).filter(|pod| pod.revision.uid == old.uid) {
+                    self.deleted_pods.keep((namespace.clone(), pod.name.clone()), pod.directory_entry(old));
+                }
             }
-            let owner =
-                self.replica_sets.get(&namespace, &name).or(old.as_ref()).map(|set| set.deployment.name.clone());
-            concerned.extend(owner.map(|owner| (namespace, Some(owner))));
+            let workload = new.or(old.as_ref()).map(|revision| revision.workload.name.clone());
+            concerned.extend(workload.map(|workload| Concerned::Object(kind, (namespace, workload))));
         }
         concerned
     }
 
-    /// A ReplicaSet goes before its pods do: what it knows of them is written down while it is known.
-    fn remember_pods_of(&mut self, namespace: &str, set: &ReplicaSet) {
-        let facts: Vec<_> = self
-            .pods
-            .of(namespace)
-            .filter(|pod| pod.replica_set.uid == set.uid)
-            .map(|pod| ((namespace.to_owned(), pod.name.clone()), facts(pod, set)))
-            .collect();
-        for (key, facts) in facts {
-            self.gone.keep(key, facts);
-        }
-    }
-
-    fn take_pod(&mut self, change: Change<PodState>) -> Vec<(String, Option<String>)> {
-        let touched = self.pods.take(change);
+    fn apply_pod(&mut self, kind: WorkloadKind, change: Change<PodState>) -> Vec<Concerned> {
+        let tables = self.kinds.entry(kind).or_default();
         let mut concerned = Vec::new();
-        for ((namespace, name), old) in touched {
-            let now = self.pods.get(&namespace, &name);
-            let Some(set) = now.or(old.as_ref()).map(|pod| pod.replica_set.clone()) else { continue };
-            let Some(set) = self.replica_sets.get(&namespace, &set.name).filter(|found| found.uid == set.uid) else {
+        for ((namespace, name), old) in tables.pods.apply(change) {
+            let new = tables.pods.get(&namespace, &name);
+            let Some(revision) = new.or(old.as_ref()).and_then(|pod| tables.revision_of(&namespace, pod)) else {
                 continue;
             };
-            if let (None, Some(old)) = (now, &old) {
-                let facts = facts(old, set);
-                self.gone.keep((namespace.clone(), name), facts);
+            if let (None, Some(old)) = (new, &old) {
+                self.deleted_pods.keep((namespace.clone(), name), old.directory_entry(revision));
             }
-            concerned.push((namespace, Some(set.deployment.name.clone())));
+            concerned.push(Concerned::Object(kind, (namespace, revision.workload.name.clone())));
         }
         concerned
     }
 
-    /// The workloads that a change of this Deployment concerns: itself, and the one whose canary or baseline it is.
-    pub fn workloads(&self, cluster: &str, (namespace, name): (String, Option<String>)) -> Vec<Workload> {
-        let workload = |name: &str| Workload {
-            cluster: cluster.to_owned(),
-            namespace: namespace.clone(),
-            kind: WorkloadKind::Deployment,
-            name: name.to_owned(),
-        };
-        match name {
-            Some(name) => {
-                let stable = |track: &str| name.strip_suffix(track)?.strip_suffix('-').map(workload);
-                [CANARY, BASELINE].into_iter().filter_map(stable).chain([workload(&name)]).collect()
+    /// Returns the workloads of a change. An object `NAME-canary` or `NAME-baseline` concerns the workload `NAME` as
+    /// well as a workload of its own name.
+    pub fn workloads(&self, cluster: &str, concerned: Concerned) -> Vec<Workload> {
+        match concerned {
+            Concerned::Object(kind, (namespace, name)) => {
+                let stable = |track: &str| name.strip_suffix(track)?.strip_suffix('-');
+                let names = [CANARY, BASELINE].into_iter().filter_map(stable).chain([name.as_str()]);
+                names.map(|name| workload(cluster, kind, &namespace, name)).collect()
             }
-            None => self.deployments.of(&namespace).filter(|it| !it.ours).map(|it| workload(&it.name)).collect(),
+            Concerned::Namespace(namespace) => {
+                let stables = self.kinds.iter().flat_map(|(kind, tables)| {
+                    let found = tables.workloads.of(&namespace).filter(|facts| !facts.ours);
+                    found.map(|facts| workload(cluster, *kind, &namespace, &facts.name))
+                });
+                stables.collect()
+            }
         }
     }
 
-    /// All workloads: every Deployment that is not a canary of ours.
+    /// Returns all workloads: every workload object that Bellwether did not create.
     pub fn all_workloads(&self, cluster: &str) -> Vec<Workload> {
-        self.deployments
-            .keys()
-            .filter(|(namespace, name)| self.deployments.get(namespace, name).is_some_and(|it| !it.ours))
-            .map(|(namespace, name)| Workload {
-                cluster: cluster.to_owned(),
-                namespace: namespace.clone(),
-                kind: WorkloadKind::Deployment,
-                name: name.clone(),
-            })
-            .collect()
+        let stables = self.kinds.iter().flat_map(|(kind, tables)| {
+            let found = tables.workloads.rows().filter(|(_, facts)| !facts.ours);
+            found.map(|((namespace, name), _)| workload(cluster, *kind, namespace, name))
+        });
+        stables.collect()
     }
 
-    /// How the workload stands, with the stable's template; `None`: it is a canary of ours itself.
+    /// Returns the workload's status and the stable's pod template; `None` if the workload is an object that Bellwether
+    /// created.
     pub fn status(&self, workload: &Workload) -> Option<(WorkloadStatus, Vec<PodTemplate>)> {
         let namespace = workload.namespace.as_str();
-        let stable = self.deployments.get(namespace, &workload.name);
+        let none = WorkloadTables::default();
+        let tables = self.kinds.get(&workload.kind).unwrap_or(&none);
+        let stable = tables.workloads.get(namespace, &workload.name);
         if stable.is_some_and(|stable| stable.ours) {
             return None;
         }
         let ours = |name: String| {
-            let found = self.deployments.get(namespace, &name).filter(|found| found.ours);
+            let found = tables.workloads.get(namespace, &name).filter(|found| found.ours);
             found.filter(|found| stable.is_none_or(|stable| found.owners.contains(&stable.uid)))
         };
-        let arm = |it: &Deployment| it.arm(self.replica_sets.of(namespace), self.pods.of(namespace));
+        let arm = |facts: &WorkloadFacts| facts.status(tables.revisions.of(namespace), tables.pods.of(namespace));
         let status = WorkloadStatus {
             stable: stable.map(arm),
             canary: ours(workload.canary_name()).map(arm),
             baseline: ours(workload.baseline_name()).map(arm),
-            route: route::routed(self.routes.of(namespace).map(|route| &**route), workload),
-            route_by: route::written_by(self.routes.of(namespace).map(|route| &**route), workload),
+            route: router::observe(self.routes_of(namespace), workload),
+            route_by: router::last_writer(self.routes_of(namespace), workload).map(str::to_owned),
         };
         Some((status, stable.map(|stable| stable.template.clone()).into_iter().collect()))
     }
 
-    /// Whose pod it is, or was.
+    /// Returns the facts of a pod that exists or is remembered; `None` if it is unknown.
     pub fn locate(&self, namespace: &str, name: &str) -> Option<PodFacts> {
-        let now = self.pods.get(namespace, name).and_then(|pod| {
-            let set = self.replica_sets.get(namespace, &pod.replica_set.name)?;
-            (set.uid == pod.replica_set.uid).then(|| facts(pod, set))
+        let present = self.kinds.values().find_map(|tables| {
+            let pod = tables.pods.get(namespace, name)?;
+            Some(pod.directory_entry(tables.revision_of(namespace, pod)?))
         });
-        now.or_else(|| self.gone.pods.get(&(namespace.to_owned(), name.to_owned())).cloned())
+        present.or_else(|| self.deleted_pods.pods.get(&(namespace.to_owned(), name.to_owned())).cloned())
     }
 
-    /// The Service that the workload's pods are behind, and its port: the one that a route sends traffic to, else the first
-    /// by name.
+    /// Returns name and port of the Service that selects the workload's pods: the one that a route sends traffic to,
+    /// otherwise the first by name. `None` if there is none.
     pub fn service(&self, workload: &Workload) -> Option<(String, u16)> {
-        let stable = self.deployments.get(&workload.namespace, &workload.name)?;
+        let stable = self.kinds.get(&workload.kind)?.workloads.get(&workload.namespace, &workload.name)?;
         let all = self.services.of(&workload.namespace).map(|service| &**service);
         let services = preflight::selecting(all, &stable.pod_labels, workload);
-        let named = services.iter().find_map(|service| {
+        let routed = services.iter().find_map(|service| {
             let name = service.metadata.name.as_deref()?;
-            let port = self.routes.of(&workload.namespace).find_map(|route| route::port_of(route, name))?;
+            let port = self.routes_of(&workload.namespace).find_map(|(router, route)| router.port(route, name))?;
             Some((name.to_owned(), port))
         });
-        named.or_else(|| {
+        routed.or_else(|| {
             let first = services.first()?;
             let port = first.spec.as_ref()?.ports.as_ref()?.first()?.port;
             Some((first.metadata.name.clone()?, u16::try_from(port).ok()?))
         })
     }
+
+    /// Returns the routes of a namespace, of all routers.
+    fn routes_of<'a>(&'a self, namespace: &'a str) -> impl Iterator<Item = Routed<'a>> {
+        self.routes.iter().flat_map(move |(kind, table)| {
+            let router = router::provider(*kind);
+            table.of(namespace).map(move |route| (router, &**route))
+        })
+    }
 }
 
-fn facts(pod: &PodState, set: &ReplicaSet) -> PodFacts {
-    PodFacts {
-        deployment_uid: set.deployment.uid.clone(),
-        pod_hash: pod.pod_hash.clone(),
-        started: pod.started,
-        restarts: pod.restarts.clone(),
+impl WorkloadTables {
+    /// Returns the revision that the pod belongs to; `None` if it is unknown.
+    fn revision_of(&self, namespace: &str, pod: &PodState) -> Option<&RevisionFacts> {
+        self.revisions.get(namespace, &pod.revision.name).filter(|revision| revision.uid == pod.revision.uid)
     }
+}
+
+fn workload(cluster: &str, kind: WorkloadKind, namespace: &str, name: &str) -> Workload {
+    Workload { cluster: cluster.to_owned(), namespace: namespace.to_owned(), kind, name: name.to_owned() }
 }
 
 #[cfg(test)]

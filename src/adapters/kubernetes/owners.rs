@@ -1,37 +1,38 @@
-//! Whose hand was on a field: read from `managedFields`, which the API server keeps for every writer.
+//! The field managers of an object's fields, from `managedFields`, which the API server keeps for every writer.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ManagedFieldsEntry, ObjectMeta};
 use serde_json::Value;
 
 use super::marks::MANAGER;
 
-/// The field managers of tools that put back what they own.
+/// The field managers of tools that restore the fields that they own.
 const GITOPS: [&str; 4] =
     ["argocd-controller", "argocd-application-controller", "kustomize-controller", "helm-controller"];
 
-/// The GitOps tool that owns a container's image, if one does. Who owns only the rest of the template does not undo a
-/// promotion, which changes images alone.
-pub fn gitops_owner(metadata: &ObjectMeta) -> Option<&str> {
+/// Returns the GitOps tool that owns a container's image in the pod template at `template` (`["spec", "template"]`);
+/// `None` if no tool does. A tool that owns only other fields of the template does not undo a promotion, which changes
+/// images alone.
+pub fn gitops_owner<'a>(metadata: &'a ObjectMeta, template: &[&str]) -> Option<&'a str> {
     entries(metadata)
         .filter(|entry| entry.manager.as_deref().is_some_and(|manager| GITOPS.contains(&manager)))
-        .find(|entry| entry.fields_v1.as_ref().is_some_and(|fields| owns_an_image(&fields.0)))
+        .find(|entry| entry.fields_v1.as_ref().is_some_and(|fields| owns_an_image(&fields.0, template)))
         .and_then(|entry| entry.manager.as_deref())
 }
 
-/// Whether Argo CD writes this object at all.
+/// Returns whether Argo CD owns any field of the object.
 pub fn is_argo(metadata: &ObjectMeta) -> bool {
     entries(metadata).any(|entry| entry.manager.as_deref().is_some_and(|manager| manager.starts_with("argocd")))
 }
 
-/// Whoever wrote last at `path` (`["f:spec", "f:template"]`), ourselves left out; also by a subresource, as `kubectl scale`
-/// and autoscalers do.
+/// Returns the field manager that last wrote the field at `path` (`["spec", "template"]`), Bellwether excepted. Writes
+/// through a subresource count, as by `kubectl scale` and autoscalers. `None` if there is none or its name is unknown.
 pub fn last_writer<'a>(metadata: &'a ObjectMeta, path: &[&str]) -> Option<&'a str> {
     entries(metadata)
         .filter(|entry| entry.manager.as_deref() != Some(MANAGER))
         .filter(|entry| entry.fields_v1.as_ref().is_some_and(|fields| at(&fields.0, path).is_some()))
         .max_by_key(|entry| entry.time.as_ref().map(|time| time.0))
         .and_then(|entry| entry.manager.as_deref())
-        // The API server's word for a client that did not say who it is.
+        // The API server's name for a client without a field manager.
         .filter(|manager| *manager != "unknown")
 }
 
@@ -39,13 +40,15 @@ fn entries(metadata: &ObjectMeta) -> impl Iterator<Item = &ManagedFieldsEntry> {
     metadata.managed_fields.iter().flatten()
 }
 
+/// Returns the part of `fieldsV1` for the field at `path`; there the name of a field begins with `f:`.
 fn at<'a>(fields: &'a Value, path: &[&str]) -> Option<&'a Value> {
-    path.iter().try_fold(fields, |fields, key| fields.get(key))
+    path.iter().try_fold(fields, |fields, key| fields.get(format!("f:{key}")))
 }
 
-fn owns_an_image(fields: &Value) -> bool {
-    ["f:containers", "f:initContainers"].iter().any(|list| {
-        at(fields, &["f:spec", "f:template", "f:spec", list])
+fn owns_an_image(fields: &Value, template: &[&str]) -> bool {
+    let Some(fields) = at(fields, template) else { return false };
+    ["containers", "initContainers"].iter().any(|list| {
+        at(fields, &["spec", list])
             .and_then(Value::as_object)
             .is_some_and(|containers| containers.values().any(|container| container.get("f:image").is_some()))
     })

@@ -1,8 +1,8 @@
-//! JSON Patches with their preconditions: a patch changes the object that was looked at, as it was looked at, or nothing.
+//! JSON Patches with their preconditions: a patch changes the object as it was read, or fails.
 //!
-//! "As it was" is the uid, the generation (which counts changes of `spec`) and our own annotations: all that a patch is
-//! worked out from. The resourceVersion would say more than is meant: it changes with every status, and while pods come
-//! and go, or a gateway takes note of a route, a rollback would lose the race against status after status.
+//! The preconditions are the uid, the generation (which counts the changes of `spec`) and Bellwether's annotations:
+//! everything that a patch is computed from. The resourceVersion is no precondition, because it changes with every
+//! status: while pods start or a gateway accepts a route, a rollback would fail after one status write after another.
 
 use json_patch::jsonptr::PointerBuf;
 use json_patch::{AddOperation, Patch, PatchOperation, RemoveOperation, ReplaceOperation, TestOperation};
@@ -11,18 +11,18 @@ use serde_json::{Value, json};
 
 use super::marks::{self, EPOCH, ORIGINAL_WEIGHTS};
 
-/// A patch that is being written.
+/// A patch under construction.
 #[derive(Debug, Default)]
 pub struct PatchDraft {
     operations: Vec<PatchOperation>,
     preconditions: usize,
-    annotations_there: bool,
+    has_annotations: bool,
 }
 
 impl PatchDraft {
-    /// For this object, as it is now.
+    /// Begins a patch of the object with this metadata.
     pub fn of(metadata: &ObjectMeta) -> PatchDraft {
-        let mut draft = PatchDraft { annotations_there: metadata.annotations.is_some(), ..PatchDraft::default() };
+        let mut draft = PatchDraft { has_annotations: metadata.annotations.is_some(), ..PatchDraft::default() };
         draft.test(&["metadata", "uid"], json!(metadata.uid));
         draft.test(&["metadata", "generation"], json!(metadata.generation));
         for key in [EPOCH, ORIGINAL_WEIGHTS] {
@@ -34,41 +34,41 @@ impl PatchDraft {
         draft
     }
 
-    /// Only if this is the value there.
-    pub fn test(&mut self, path: &[&str], value: Value) {
+    /// Requires that `path` has this value.
+    pub fn test(&mut self, path: &[impl AsRef<str>], value: Value) {
         self.operations.push(PatchOperation::Test(TestOperation { path: pointer(path), value }));
     }
 
-    /// Adds, or replaces in an object.
-    pub fn add(&mut self, path: &[&str], value: Value) {
+    /// Adds the value at `path`; a field that exists is replaced.
+    pub fn add(&mut self, path: &[impl AsRef<str>], value: Value) {
         self.operations.push(PatchOperation::Add(AddOperation { path: pointer(path), value }));
     }
 
-    /// Replaces what must be there.
-    pub fn replace(&mut self, path: &[&str], value: Value) {
+    /// Replaces the value at `path`, which has to exist.
+    pub fn replace(&mut self, path: &[impl AsRef<str>], value: Value) {
         self.operations.push(PatchOperation::Replace(ReplaceOperation { path: pointer(path), value }));
     }
 
-    /// Removes what must be there.
-    pub fn remove(&mut self, path: &[&str]) {
+    /// Removes the value at `path`, which has to exist.
+    pub fn remove(&mut self, path: &[impl AsRef<str>]) {
         self.operations.push(PatchOperation::Remove(RemoveOperation { path: pointer(path) }));
     }
 
-    /// Sets one annotation.
+    /// Sets an annotation.
     pub fn annotate(&mut self, key: &str, value: impl Into<Value>) {
-        if !self.annotations_there {
+        if !self.has_annotations {
             self.add(&["metadata", "annotations"], json!({}));
-            self.annotations_there = true;
+            self.has_annotations = true;
         }
         self.add(&["metadata", "annotations", key], value.into());
     }
 
-    /// The patch; `None` if it would change nothing.
+    /// Returns the patch; `None` if it would change nothing.
     pub fn finish(self) -> Option<Patch> {
         (self.operations.len() > self.preconditions).then_some(Patch(self.operations))
     }
 }
 
-fn pointer(path: &[&str]) -> PointerBuf {
-    PointerBuf::from_tokens(path.iter().copied())
+fn pointer(path: &[impl AsRef<str>]) -> PointerBuf {
+    PointerBuf::from_tokens(path.iter().map(AsRef::as_ref))
 }

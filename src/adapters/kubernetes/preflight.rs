@@ -1,14 +1,15 @@
-//! What stands in the way of a canary, from the objects around the workload. Nothing here asks a server.
+//! Finds the issues of a preflight in the objects around a workload. Nothing here reads from a server.
 //!
-//! With a router the canary's pods must not match the stable's Service, so one label that it selects on changes its
-//! value. Any label would do for the Service; but a NetworkPolicy or a monitor may select on the same one and would then
-//! miss the canary. So the keys are tried in order, and the first that nobody else depends on is taken.
+//! Where traffic is split by weight, the stable's Service must not select the canary's pods, so one label of its
+//! selector gets another value on them. For the Service any label would do; but a NetworkPolicy or a monitor that
+//! selects on the same label would miss the canary. So the labels are tried in order, and the first on which no other
+//! object depends is taken.
 
 use std::collections::BTreeMap;
 
 use bellwether_core::ids::Workload;
 use bellwether_core::input::status::PreflightIssue;
-use bellwether_core::policy::{RouteName, Traffic};
+use bellwether_core::policy::Traffic;
 use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Service};
 use k8s_openapi::api::networking::v1::{NetworkPolicy, NetworkPolicyPeer};
@@ -16,79 +17,81 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
 use kube::core::{DynamicObject, Selector, SelectorExt};
 use serde_json::Value;
 
-use super::{build, marks, owners, route, template};
+use super::{build, kind, marks, owners, router, template};
 
-/// Labels that name the application are tried first: people expect these to tell the canary apart.
+/// The labels that are tried first, because they name the application: people expect them to differ on a canary.
 const PREFERRED: [&str; 2] = ["app.kubernetes.io/name", "app"];
 
 type Labels = BTreeMap<String, String>;
 
 /// The objects around a workload, as they were read.
 #[derive(Debug)]
-pub struct Surroundings {
-    /// The workload's Deployment.
-    pub deployment: DynamicObject,
-    /// The Deployment that has the canary's name.
+pub struct PreflightObjects {
+    /// The workload's own object.
+    pub stable: DynamicObject,
+    /// The object of the workload's kind that has the canary's name.
     pub canary: Option<DynamicObject>,
-    /// The Deployment that has the fresh baseline's name.
+    /// The object of the workload's kind that has the fresh baseline's name.
     pub baseline: Option<DynamicObject>,
     /// The Service that has the canary's name.
     pub canary_service: Option<Service>,
     /// All Services of the namespace.
     pub services: Vec<Service>,
-    /// All HTTPRoutes of the namespace.
+    /// All routes of the policy's router in the namespace.
     pub routes: Vec<DynamicObject>,
     /// All NetworkPolicies of the namespace.
     pub policies: Vec<NetworkPolicy>,
-    /// The ServiceMonitors and PodMonitors that may be about the namespace.
+    /// The ServiceMonitors and PodMonitors that may select objects of the namespace.
     pub monitors: Vec<DynamicObject>,
     /// All HorizontalPodAutoscalers of the namespace.
     pub autoscalers: Vec<HorizontalPodAutoscaler>,
-    /// The claims that the pods mount.
+    /// The PersistentVolumeClaims that the pods mount.
     pub claims: Vec<PersistentVolumeClaim>,
 }
 
-/// How traffic gets to the workload, and how a canary's pods are kept apart.
+/// The separation of the stable's and the canary's traffic.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Path {
-    /// The Service that is split.
+pub struct TrafficPlan {
+    /// The name of the Service whose traffic is split.
     pub service: String,
-    /// The label whose value changes; `None` by replica ratio.
+    /// The label whose value differs on the canary's pods; `None` if the Service selects them too.
     pub changed_label: Option<String>,
 }
 
-impl Surroundings {
-    /// The way of the traffic, or what is missing on it.
+impl PreflightObjects {
+    /// Returns the Service to split and the label to change.
     ///
     /// # Errors
-    /// No Service, or no route to it.
-    pub fn path(&self, workload: &Workload, traffic: &Traffic) -> Result<Path, PreflightIssue> {
-        let services = selecting(&self.services, &self.stable_labels(), workload);
-        let first = services.first().ok_or(PreflightIssue::NoService)?;
-        match traffic {
-            Traffic::Replicas => Ok(Path { service: name(&first.metadata), changed_label: None }),
-            Traffic::Gateway { route, .. } => {
-                let service = self.routed_service(workload, &services, route.as_ref())?;
-                let changed_label = self.changed_label(service, workload);
-                Ok(Path { service: name(&service.metadata), changed_label })
-            }
+    /// No Service selects the stable's pods, or no route sends traffic to one.
+    pub fn traffic_plan(&self, workload: &Workload, traffic: &Traffic) -> Result<TrafficPlan, PreflightIssue> {
+        let services = selecting(&self.services, &self.stable_labels(workload), workload);
+        if services.is_empty() {
+            return Err(PreflightIssue::NoService);
         }
+        let names: Vec<&str> = services.iter().filter_map(|service| service.metadata.name.as_deref()).collect();
+        let router = router::provider(traffic.router);
+        let chosen = router.preflight(&self.routes, workload, &names, traffic.route.as_ref())?;
+        let service = services.iter().find(|service| service.metadata.name.as_deref() == Some(chosen));
+        let changed_label =
+            service.filter(|_| traffic.splits_by_weight()).and_then(|service| self.changed_label(service, workload));
+        Ok(TrafficPlan { service: chosen.to_owned(), changed_label })
     }
 
-    /// All that stands in the way of a canary, and of a fresh baseline where there is to be one, or is worth saying aloud.
+    /// Returns the issues of a canary, and of a fresh baseline if there is to be one.
     pub fn issues(&self, workload: &Workload, traffic: &Traffic, fresh_baseline: bool) -> Vec<PreflightIssue> {
-        let mut found = self.own_obstacles();
+        let kind = kind::provider(workload.kind);
+        let mut found = self.stable_issues(workload);
         found.extend(self.names_taken(workload, traffic, fresh_baseline));
-        if let Some(manager) = owners::gitops_owner(&self.deployment.metadata) {
+        if let Some(manager) = owners::gitops_owner(&self.stable.metadata, kind.layout().template) {
             found.push(PreflightIssue::OwnedByGitOps { manager: manager.to_owned() });
         }
-        match self.path(workload, traffic) {
-            Ok(path) => found.extend(self.missed(path.changed_label.as_deref(), &path.service, workload)),
+        match self.traffic_plan(workload, traffic) {
+            Ok(plan) => found.extend(self.missed(plan.changed_label.as_deref(), &plan.service, workload)),
             Err(issue) => found.push(issue),
         }
         for scaler in self.autoscalers.iter().filter(|scaler| targets(scaler, workload)) {
             let name = name(&scaler.metadata);
-            if *traffic == Traffic::Replicas {
+            if !traffic.splits_by_weight() {
                 found.push(PreflightIssue::AutoscalerCountsCanary { name: name.clone() });
             }
             if fresh_baseline {
@@ -98,11 +101,11 @@ impl Surroundings {
         found
     }
 
-    /// Whoever would not find the canary's pods if this label changed: NetworkPolicies and monitors. `cloned` is the
-    /// Service that the canary gets a clone of.
+    /// Returns the NetworkPolicies and monitors that would not select the canary's pods if this label changed. `cloned`
+    /// is the Service whose copy is the canary's.
     fn missed(&self, changed_label: Option<&str>, cloned: &str, workload: &Workload) -> Vec<PreflightIssue> {
-        let stable = self.stable_labels();
-        let canary = build::pod_labels(&stable, changed_label, marks::CANARY);
+        let stable = self.stable_labels(workload);
+        let canary = build::pod_labels(kind::provider(workload.kind), &stable, changed_label, marks::CANARY);
         let policies = self.policies.iter().filter(|policy| {
             selectors(policy).any(|selector| matches(selector, &stable) && !matches(selector, &canary))
         });
@@ -119,8 +122,8 @@ impl Surroundings {
             .collect()
     }
 
-    /// A monitor that scrapes the stable's pods and would not scrape the canary's. A ServiceMonitor finds pods through
-    /// any Service that it selects; the canary's Service has the labels of the stable's.
+    /// Returns whether a monitor scrapes the stable's pods and would not scrape the canary's. A ServiceMonitor finds
+    /// pods through any Service that it selects; the canary's Service has the labels of the stable's.
     fn misses(
         &self,
         monitor: &DynamicObject,
@@ -153,9 +156,9 @@ impl Surroundings {
         stable_scraped && !through_clone && !scraped.iter().any(|service| selects(service, canary))
     }
 
-    /// The label whose value the canary's pods change.
+    /// Returns the label whose value differs on the canary's pods; `None` if the Service selects on none.
     fn changed_label(&self, service: &Service, workload: &Workload) -> Option<String> {
-        // A selector can't be changed, so a canary that is there keeps its label.
+        // A selector is immutable, so a canary that exists keeps its label.
         let kept = self.canary.as_ref().filter(|canary| marks::is_ours(&canary.metadata));
         if let Some(key) = kept.and_then(|canary| marks::annotation(&canary.metadata, marks::CHANGED_LABEL)) {
             return Some(key.to_owned());
@@ -169,72 +172,44 @@ impl Surroundings {
         free.or(keys.first()).map(|key| (*key).clone())
     }
 
-    /// Of the Services in front of the pods, the one that most rules send traffic to.
-    fn routed_service<'a>(
-        &self,
-        workload: &Workload,
-        services: &[&'a Service],
-        named: Option<&RouteName>,
-    ) -> Result<&'a Service, PreflightIssue> {
-        let rules = |service: &Service| -> usize {
-            let service = name(&service.metadata);
-            self.routes.iter().map(|route| route::rules_to(route, workload, &service, named).len()).sum()
-        };
-        let mut best: Option<(&Service, usize)> = None;
-        for service in services {
-            let count = rules(service);
-            if count > best.map_or(0, |(_, most)| most) {
-                best = Some((service, count));
-            }
-        }
-        best.map(|(service, _)| service).ok_or_else(|| match named {
-            Some(named) => PreflightIssue::RouteMissing {
-                route: match named.rule {
-                    Some(rule) => format!("{} (rule {rule})", named.name),
-                    None => named.name.clone(),
-                },
-            },
-            None => PreflightIssue::NoRoute {
-                service: services.iter().map(|service| name(&service.metadata)).collect::<Vec<_>>().join(", "),
-            },
-        })
-    }
-
-    fn own_obstacles(&self) -> Vec<PreflightIssue> {
-        let spec = self.deployment.data.get("spec").cloned().unwrap_or_default();
+    /// Returns the issues of the stable's own object and volumes.
+    fn stable_issues(&self, workload: &Workload) -> Vec<PreflightIssue> {
+        let kind = kind::provider(workload.kind);
         let mut found: Vec<PreflightIssue> = self
             .claims
             .iter()
             .filter(|claim| !can_be_shared(claim))
             .map(|claim| PreflightIssue::ReadWriteOnceVolume { claim: name(&claim.metadata) })
             .collect();
-        let pods = spec.get("template").cloned().unwrap_or_default();
-        found.extend(host_ports(&pods).into_iter().map(|port| PreflightIssue::HostPort { port }));
-        if spec.get("paused").and_then(Value::as_bool) == Some(true) {
+        let ports = kind.template(&self.stable).map(host_ports).unwrap_or_default();
+        found.extend(ports.into_iter().map(|port| PreflightIssue::HostPort { port }));
+        if kind.is_paused(&self.stable) {
             found.push(PreflightIssue::Paused);
         }
         found
     }
 
+    /// Returns the objects of other owners that have a name which the rollout needs.
     fn names_taken(&self, workload: &Workload, traffic: &Traffic, fresh_baseline: bool) -> Vec<PreflightIssue> {
-        let deployment =
-            |there: &Option<DynamicObject>| there.as_ref().is_some_and(|there| !marks::is_ours(&there.metadata));
-        let service = self.canary_service.as_ref().is_some_and(|there| !marks::is_ours(&there.metadata));
+        let foreign =
+            |object: &Option<DynamicObject>| object.as_ref().is_some_and(|object| !marks::is_ours(&object.metadata));
+        let service = self.canary_service.as_ref().is_some_and(|service| !marks::is_ours(&service.metadata));
+        let kind = kind::provider(workload.kind).api_kind().kind;
         let taken = [
-            ("Deployment", workload.canary_name(), deployment(&self.canary)),
-            ("Service", workload.canary_name(), service && *traffic != Traffic::Replicas),
-            ("Deployment", workload.baseline_name(), deployment(&self.baseline) && fresh_baseline),
+            (kind, workload.canary_name(), foreign(&self.canary)),
+            ("Service", workload.canary_name(), service && traffic.splits_by_weight()),
+            (kind, workload.baseline_name(), foreign(&self.baseline) && fresh_baseline),
         ];
         let taken = taken.into_iter().filter(|(.., taken)| *taken);
         taken.map(|(kind, name, _)| PreflightIssue::NameTaken { kind: kind.to_owned(), name }).collect()
     }
 
-    fn stable_labels(&self) -> Labels {
-        self.deployment.data.pointer("/spec/template").map(template::labels).unwrap_or_default()
+    fn stable_labels(&self, workload: &Workload) -> Labels {
+        kind::provider(workload.kind).template(&self.stable).map(template::labels).unwrap_or_default()
     }
 }
 
-/// The claims that a pod template mounts.
+/// Returns the names of the PersistentVolumeClaims that a pod template mounts.
 pub fn claims(template: &Value) -> Vec<String> {
     template
         .pointer("/spec/volumes")
@@ -245,7 +220,7 @@ pub fn claims(template: &Value) -> Vec<String> {
         .collect()
 }
 
-/// The Services that select pods with these labels, by name; the canary's own is none of them.
+/// Returns the Services that select pods with these labels, ordered by name, without the canary's own.
 pub fn selecting<'a>(
     services: impl IntoIterator<Item = &'a Service>,
     labels: &Labels,
@@ -267,7 +242,7 @@ fn selects(service: &Service, labels: &Labels) -> bool {
     })
 }
 
-/// Every selector by which a policy picks pods of its own namespace: those it is for, and those it lets in or out.
+/// Returns every selector of a policy for pods of its own namespace: of the pods that it applies to and of their peers.
 fn selectors(policy: &NetworkPolicy) -> impl Iterator<Item = &LabelSelector> {
     let spec = policy.spec.as_ref();
     let ingress =
@@ -277,18 +252,20 @@ fn selectors(policy: &NetworkPolicy) -> impl Iterator<Item = &LabelSelector> {
     spec.and_then(|spec| spec.pod_selector.as_ref()).into_iter().chain(peers)
 }
 
-/// A selector that can't be read matches nothing: the API server has let it in, so this is about a newer operator.
+/// Returns whether the selector matches. A selector that can't be read matches nothing: the API server has validated
+/// it, so it has an operator that is newer than this program.
 fn matches(selector: &LabelSelector, labels: &Labels) -> bool {
     Selector::try_from(selector.clone()).is_ok_and(|selector| selector.matches(labels))
 }
 
-/// The one label of a Service that its clone has otherwise.
+/// Returns whether the selector uses the one label whose value differs on a Service's copy.
 fn relies_on_managed_by(selector: &LabelSelector) -> bool {
     let by_label = selector.match_labels.as_ref().is_some_and(|labels| labels.contains_key(marks::MANAGED_BY));
     let by_expression = selector.match_expressions.iter().flatten().any(|part| part.key == marks::MANAGED_BY);
     by_label || by_expression
 }
 
+/// Returns whether the monitor selects objects of the namespace.
 fn watches_namespace(monitor: &DynamicObject, namespace: &str) -> bool {
     let selector = monitor.data.pointer("/spec/namespaceSelector");
     let any = selector.and_then(|selector| selector.get("any")).and_then(Value::as_bool) == Some(true);
@@ -299,6 +276,7 @@ fn watches_namespace(monitor: &DynamicObject, namespace: &str) -> bool {
     }
 }
 
+/// Returns whether pods on several nodes can mount the volume at the same time.
 fn can_be_shared(claim: &PersistentVolumeClaim) -> bool {
     let modes = claim.spec.as_ref().and_then(|spec| spec.access_modes.as_ref());
     modes.is_none_or(|modes| modes.iter().any(|mode| mode == "ReadWriteMany" || mode == "ReadOnlyMany"))
@@ -312,10 +290,12 @@ fn host_ports(template: &Value) -> Vec<u32> {
         .collect()
 }
 
+/// Returns whether the autoscaler scales the workload.
 fn targets(scaler: &HorizontalPodAutoscaler, workload: &Workload) -> bool {
+    let kind = kind::provider(workload.kind).api_kind().kind;
     scaler.spec.as_ref().is_some_and(|spec| {
         let target = &spec.scale_target_ref;
-        target.kind == "Deployment" && target.name == workload.name
+        target.kind == kind && target.name == workload.name
     })
 }
 

@@ -1,29 +1,38 @@
-//! The API server, one call at a time: every call has a deadline, none is repeated here, and every error comes back as
-//! what it means for the next attempt.
+//! The calls to the API server: every call has a deadline and is made once, and every error is a [`Failure`] whose kind
+//! says whether another attempt can succeed.
 //!
-//! Reads are quorum reads (no resourceVersion): what is decided on a stale answer is written over somebody's work.
+//! Reads are quorum reads (without a resourceVersion), because a decision on an outdated answer would overwrite a newer
+//! change.
 
 use std::fmt::Debug;
 use std::time::Duration;
 
+use bellwether_core::ids::Workload;
 use bellwether_core::input::event::{Failure, FailureKind};
 use json_patch::Patch as JsonPatch;
-use k8s_openapi::api::apps::v1 as apps;
 use k8s_openapi::api::core::v1::Service;
 use kube::Client;
-use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams, Preconditions};
-use kube::core::{ApiResource, DynamicObject, GroupVersionKind, NamespaceResourceScope, Resource, TypeMeta};
+use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams, PostParams, Preconditions};
+use kube::core::{DynamicObject, NamespaceResourceScope, Resource, TypeMeta};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
+use super::api_kind::ApiKind;
 use super::failure;
+use super::kind;
 use super::marks::MANAGER;
 
-/// One cluster's API server.
+/// The kinds of the Prometheus operator that select pods to scrape.
+const MONITORS: [ApiKind; 2] = [
+    ApiKind { group: "monitoring.coreos.com", version: "v1", kind: "ServiceMonitor", plural: "servicemonitors" },
+    ApiKind { group: "monitoring.coreos.com", version: "v1", kind: "PodMonitor", plural: "podmonitors" },
+];
+
+/// The API server of one cluster.
 #[derive(Clone)]
 pub struct Server {
-    /// The connection.
+    /// The client with its connections.
     pub client: Client,
     /// The deadline of a call.
     pub timeout: Duration,
@@ -31,35 +40,11 @@ pub struct Server {
     pub cluster_wide: bool,
 }
 
-/// Deployments as they are, with the fields that this program does not know.
-pub fn deployment_type() -> ApiResource {
-    ApiResource::erase::<apps::Deployment>(&())
-}
-
-/// ReplicaSets as they are: their templates are hashed like a Deployment's.
-pub fn replica_set_type() -> ApiResource {
-    ApiResource::erase::<apps::ReplicaSet>(&())
-}
-
-/// HTTPRoutes of the Gateway API.
-pub fn route_type() -> ApiResource {
-    custom("gateway.networking.k8s.io", "v1", "HTTPRoute", "httproutes")
-}
-
-fn monitor_types() -> [ApiResource; 2] {
-    [("ServiceMonitor", "servicemonitors"), ("PodMonitor", "podmonitors")]
-        .map(|(kind, plural)| custom("monitoring.coreos.com", "v1", kind, plural))
-}
-
-fn custom(group: &str, version: &str, kind: &str, plural: &str) -> ApiResource {
-    ApiResource::from_gvk_with_plural(&GroupVersionKind::gvk(group, version, kind), plural)
-}
-
 impl Server {
-    /// One call, within the deadline.
+    /// Makes one call within the deadline. `operation` begins the message of a failure.
     ///
     /// # Errors
-    /// What the API server's answer, or its silence, means.
+    /// The API server refused the call or did not answer in time; the failure's kind says whether to try again.
     pub async fn call<T>(
         &self,
         operation: &str,
@@ -75,17 +60,15 @@ impl Server {
         }
     }
 
-    /// Deployments of a namespace.
-    pub fn deployments(&self, namespace: &str) -> Api<DynamicObject> {
-        Api::namespaced_with(self.client.clone(), namespace, &deployment_type())
+    /// Returns the untyped API of a kind, with the fields that this program does not know; without a namespace, of all.
+    pub fn objects(&self, kind: &ApiKind, namespace: Option<&str>) -> Api<DynamicObject> {
+        match namespace {
+            Some(namespace) => Api::namespaced_with(self.client.clone(), namespace, &kind.resource()),
+            None => Api::all_with(self.client.clone(), &kind.resource()),
+        }
     }
 
-    /// HTTPRoutes of a namespace.
-    pub fn routes(&self, namespace: &str) -> Api<DynamicObject> {
-        Api::namespaced_with(self.client.clone(), namespace, &route_type())
-    }
-
-    /// Objects of a built-in kind in a namespace.
+    /// Returns the API of a built-in kind in a namespace.
     pub fn of<K>(&self, namespace: &str) -> Api<K>
     where
         K: Resource<DynamicType = (), Scope = NamespaceResourceScope>,
@@ -93,15 +76,22 @@ impl Server {
         Api::namespaced(self.client.clone(), namespace)
     }
 
-    /// One Deployment; `None`: there is none.
+    /// Returns the API of the workload's kind in its namespace.
+    pub fn workloads(&self, workload: &Workload) -> Api<DynamicObject> {
+        self.objects(kind::provider(workload.kind).api_kind(), Some(&workload.namespace))
+    }
+
+    /// Reads the object of the workload's kind and namespace with this name: the workload's own, its canary's or its
+    /// baseline's. `None` if it does not exist.
     ///
     /// # Errors
     /// See [`Server::call`].
-    pub async fn deployment(&self, namespace: &str, name: &str) -> Result<Option<DynamicObject>, Failure> {
-        self.call(&format!("reading Deployment {namespace}/{name}"), self.deployments(namespace).get_opt(name)).await
+    pub async fn workload_object(&self, workload: &Workload, name: &str) -> Result<Option<DynamicObject>, Failure> {
+        let Workload { namespace, kind, .. } = workload;
+        self.call(&format!("reading {kind} {namespace}/{name}"), self.workloads(workload).get_opt(name)).await
     }
 
-    /// One Service; `None`: there is none.
+    /// Reads a Service; `None` if it does not exist.
     ///
     /// # Errors
     /// See [`Server::call`].
@@ -109,40 +99,37 @@ impl Server {
         self.call(&format!("reading Service {namespace}/{name}"), self.of::<Service>(namespace).get_opt(name)).await
     }
 
-    /// All objects of a kind that match; `what` is for messages.
+    /// Lists all objects of an API that match; `objects` names them in messages.
     ///
     /// # Errors
     /// See [`Server::call`].
-    pub async fn list<K>(&self, what: &str, api: Api<K>, params: &ListParams) -> Result<Vec<K>, Failure>
+    pub async fn list<K>(&self, objects: &str, api: Api<K>, params: &ListParams) -> Result<Vec<K>, Failure>
     where
         K: Clone + DeserializeOwned + Debug,
     {
-        Ok(self.call(&format!("listing {what}"), api.list(params)).await?.items)
+        Ok(self.call(&format!("listing {objects}"), api.list(params)).await?.items)
     }
 
-    /// All HTTPRoutes of a namespace; none where the Gateway API is not installed.
+    /// Lists all routes of this kind in a namespace; none if the API server does not know the kind.
     ///
     /// # Errors
     /// See [`Server::call`].
-    pub async fn list_routes(&self, namespace: &str) -> Result<Vec<DynamicObject>, Failure> {
-        none_if_unknown(self.list("HTTPRoutes", self.routes(namespace), &ListParams::default()).await)
+    pub async fn list_routes(&self, kind: &ApiKind, namespace: &str) -> Result<Vec<DynamicObject>, Failure> {
+        let api = self.objects(kind, Some(namespace));
+        none_if_unknown(self.list(&kind.objects(), api, &ListParams::default()).await)
     }
 
-    /// The Prometheus operator's monitors that may be about `namespace`: they often live in a namespace of their own. None
-    /// where the operator is not installed.
+    /// Lists the monitors of the Prometheus operator that may select objects of `namespace`: they often live in another
+    /// one. None if the operator is not installed.
     ///
     /// # Errors
     /// See [`Server::call`].
     pub async fn list_monitors(&self, namespace: &str) -> Result<Vec<DynamicObject>, Failure> {
-        let lists = monitor_types().map(|kind| async move {
-            let api = if self.cluster_wide {
-                Api::all_with(self.client.clone(), &kind)
-            } else {
-                Api::namespaced_with(self.client.clone(), namespace, &kind)
-            };
-            let found = none_if_unknown(self.list(&kind.plural, api, &ListParams::default()).await)?;
-            // Items of a list do not say what they are.
-            let types = TypeMeta { api_version: kind.api_version.clone(), kind: kind.kind.clone() };
+        let lists = MONITORS.iter().map(|kind| async move {
+            let api = self.objects(kind, (!self.cluster_wide).then_some(namespace));
+            let found = none_if_unknown(self.list(kind.plural, api, &ListParams::default()).await)?;
+            // The items of a list have no types.
+            let types = TypeMeta { api_version: kind.api_version(), kind: kind.kind.to_owned() };
             Ok(found
                 .into_iter()
                 .map(move |object: DynamicObject| DynamicObject { types: Some(types.clone()), ..object }))
@@ -151,60 +138,61 @@ impl Server {
         Ok(found.into_iter().flatten().collect())
     }
 
-    /// Server-side apply of an object that is ours.
+    /// Applies an object of Bellwether server-side; `kind` names it in messages.
     ///
     /// # Errors
     /// See [`Server::call`].
-    pub async fn apply<K>(&self, api: Api<K>, what: &str, name: &str, object: &Value) -> Result<(), Failure>
+    pub async fn apply<K>(&self, api: Api<K>, kind: &str, name: &str, object: &Value) -> Result<(), Failure>
     where
         K: Clone + DeserializeOwned + Debug,
     {
         let params = PatchParams::apply(MANAGER).force();
-        self.call(&format!("applying {what} {name}"), api.patch(name, &params, &Patch::Apply(object))).await?;
+        self.call(&format!("applying {kind} {name}"), api.patch(name, &params, &Patch::Apply(object))).await?;
         Ok(())
     }
 
-    /// A JSON Patch of an object that is somebody else's.
+    /// Applies a JSON Patch to an object of another owner; `kind` names it in messages.
     ///
     /// # Errors
     /// See [`Server::call`].
     pub async fn patch(
         &self,
         api: Api<DynamicObject>,
-        what: &str,
+        kind: &str,
         name: &str,
         patch: JsonPatch,
     ) -> Result<(), Failure> {
         let params = PatchParams { field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() };
-        self.call(&format!("patching {what} {name}"), api.patch(name, &params, &Patch::Json::<()>(patch))).await?;
+        self.call(&format!("patching {kind} {name}"), api.patch(name, &params, &Patch::Json::<()>(patch))).await?;
         Ok(())
     }
 
-    /// Removes the object with this uid, and what it owns after it. What is gone is removed.
+    /// Deletes the object with this uid; the API server deletes its dependents afterwards. Succeeds if it does not
+    /// exist.
     ///
     /// # Errors
     /// See [`Server::call`].
-    pub async fn delete<K>(&self, api: Api<K>, what: &str, name: &str, uid: Option<String>) -> Result<(), Failure>
+    pub async fn delete<K>(&self, api: Api<K>, kind: &str, name: &str, uid: Option<String>) -> Result<(), Failure>
     where
         K: Clone + DeserializeOwned + Debug,
     {
         let params = DeleteParams::background().preconditions(Preconditions { uid, resource_version: None });
-        match self.call(&format!("removing {what} {name}"), api.delete(name, &params)).await {
+        match self.call(&format!("removing {kind} {name}"), api.delete(name, &params)).await {
             Ok(_) => Ok(()),
             Err(failure) if failure.kind == FailureKind::Gone => Ok(()),
             Err(failure) => Err(failure),
         }
     }
 
-    /// Makes an object; one that is there already is made.
+    /// Creates an object; `kind` names it in messages. Succeeds if it exists already.
     ///
     /// # Errors
     /// See [`Server::call`].
-    pub async fn create<K>(&self, api: Api<K>, what: &str, object: &K) -> Result<(), Failure>
+    pub async fn create<K>(&self, api: Api<K>, kind: &str, object: &K) -> Result<(), Failure>
     where
         K: Clone + DeserializeOwned + Debug + Serialize,
     {
-        match self.call(&format!("creating {what}"), api.create(&kube::api::PostParams::default(), object)).await {
+        match self.call(&format!("creating {kind}"), api.create(&PostParams::default(), object)).await {
             Ok(_) => Ok(()),
             Err(failure) if failure.kind == FailureKind::Conflict => Ok(()),
             Err(failure) => Err(failure),
@@ -212,7 +200,7 @@ impl Server {
     }
 }
 
-/// A list of a kind that the API server does not know is empty.
+/// Turns the failed list of a kind that the API server does not know into an empty one.
 fn none_if_unknown<T>(listed: Result<Vec<T>, Failure>) -> Result<Vec<T>, Failure> {
     match listed {
         Err(Failure { kind: FailureKind::Gone, .. }) => Ok(Vec::new()),

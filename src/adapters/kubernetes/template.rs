@@ -1,7 +1,7 @@
-//! A pod template: its name (a hash), its images, and how new ones get in.
+//! Pod templates: their hash, their images, and the replacement of images.
 //!
-//! Templates are kept as JSON and never as `k8s-openapi`'s types: those drop what they do not know, and a rollback must
-//! bring back fields that are newer than this program.
+//! Templates are kept as JSON and never as `k8s-openapi`'s types: those drop unknown fields, and a rollback has to
+//! restore fields that are newer than this program.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -9,19 +9,20 @@ use std::fmt::Write as _;
 use bellwether_core::ids::{Images, TemplateHash, Workload, digest};
 use serde_json::Value;
 
-use super::marks::{POD_TEMPLATE_HASH, PREFIX};
+use super::marks::PREFIX;
 
 const LISTS: [&str; 2] = ["initContainers", "containers"];
 const HASH_DIGITS: usize = 16;
 
-/// The template's name: the first 16 digits of the SHA-256 of its JSON with sorted keys. Left out are the label that the
-/// Deployment controller adds in a ReplicaSet, our own marks, and nulls, which the API server writes or not as it likes.
-pub fn hash(template: &Value) -> TemplateHash {
+/// Returns the template's hash: the first 16 digits of the SHA-256 of its JSON with sorted keys. The hash leaves out
+/// `revision_label`, which a controller adds to its copies of the template; Bellwether's labels and annotations; and
+/// nulls, which the API server writes or omits.
+pub fn hash(template: &Value, revision_label: &str) -> TemplateHash {
     let mut template = template.clone();
     if let Some(metadata) = template.get_mut("metadata").and_then(Value::as_object_mut) {
         for part in ["labels", "annotations"] {
             if let Some(entries) = metadata.get_mut(part).and_then(Value::as_object_mut) {
-                entries.retain(|key, _| key != POD_TEMPLATE_HASH && !key.starts_with(PREFIX));
+                entries.retain(|key, _| key != revision_label && !key.starts_with(PREFIX));
                 if entries.is_empty() {
                     metadata.remove(part);
                 }
@@ -60,7 +61,7 @@ fn write_canonical(value: &Value, out: &mut String) {
     }
 }
 
-/// The image of every container, those that run first included.
+/// Returns the image of every container and init container.
 pub fn images(template: &Value) -> Images {
     containers(template)
         .filter_map(|(_, _, container)| {
@@ -69,7 +70,7 @@ pub fn images(template: &Value) -> Images {
         .collect()
 }
 
-/// Every container, with the list that it is in and its place there.
+/// Returns every container with the name of its list and its index there.
 pub fn containers(template: &Value) -> impl Iterator<Item = (&'static str, usize, &Value)> {
     LISTS.into_iter().flat_map(move |list| {
         let items = template.get("spec").and_then(|spec| spec.get(list)).and_then(Value::as_array);
@@ -77,8 +78,7 @@ pub fn containers(template: &Value) -> impl Iterator<Item = (&'static str, usize
     })
 }
 
-/// Where an image has to change: the container's list, its place there, and the new image. Containers that have theirs
-/// already are left out.
+/// Returns the containers whose image differs from `images`: the name of the list, the index there, and the new image.
 pub fn changes<'a>(template: &Value, images: &'a Images) -> Vec<(&'static str, usize, &'a str)> {
     containers(template)
         .filter_map(|(list, index, container)| {
@@ -88,13 +88,13 @@ pub fn changes<'a>(template: &Value, images: &'a Images) -> Vec<(&'static str, u
         .collect()
 }
 
-/// The containers that `images` names and the template does not have.
+/// Returns the names in `images` that no container of the template has.
 pub fn unknown(template: &Value, images: &Images) -> Vec<String> {
-    let there = self::images(template);
-    images.keys().filter(|name| !there.contains_key(*name)).cloned().collect()
+    let present = self::images(template);
+    images.keys().filter(|name| !present.contains_key(*name)).cloned().collect()
 }
 
-/// The template with the images of `images` in it.
+/// Returns the template with the images of `images` in it.
 pub fn with_images(template: &Value, images: &Images) -> Value {
     let mut changed = template.clone();
     for (list, index, image) in changes(template, images) {
@@ -107,7 +107,7 @@ pub fn with_images(template: &Value, images: &Images) -> Value {
     changed
 }
 
-/// The labels of the template's pods.
+/// Returns the labels of the template's pods.
 pub fn labels(template: &Value) -> BTreeMap<String, String> {
     template
         .pointer("/metadata/labels")
@@ -118,9 +118,10 @@ pub fn labels(template: &Value) -> BTreeMap<String, String> {
         .collect()
 }
 
-/// For images of containers that are not there.
+/// Returns the message for images of containers that don't exist.
 pub fn no_such_container(workload: &Workload, unknown: &[String]) -> String {
-    format!("Deployment {}/{} has no container {}", workload.namespace, workload.name, unknown.join(", "))
+    let Workload { namespace, kind, name, .. } = workload;
+    format!("{kind} {namespace}/{name} has no container {}", unknown.join(", "))
 }
 
 #[cfg(test)]

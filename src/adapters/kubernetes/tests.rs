@@ -1,7 +1,7 @@
 use super::*;
 
 #[test]
-fn options_have_defaults_and_know_their_keys() {
+fn options_have_defaults_and_reject_unknown_keys() {
     let read = |text: &str| toml::from_str::<Options>(text);
     assert_eq!(read("").unwrap(), Options::default());
     let all = read("kubeconfig = \"/k\"\ncontext = \"prod\"\nnamespaces = [\"shop\"]\ntimeout = \"3s\"").unwrap();
@@ -10,7 +10,7 @@ fn options_have_defaults_and_know_their_keys() {
 }
 
 #[tokio::test]
-async fn a_kubeconfig_that_is_not_there_is_named() {
+async fn a_missing_kubeconfig_is_named() {
     let options = Options { kubeconfig: Some("/nowhere/kubeconfig".into()), ..Options::default() };
     let failed = Kubernetes::connect(&options, "test", Arc::new(crate::clock::SystemClock)).await.err().unwrap();
     assert!(failed.to_string().starts_with("kubeconfig /nowhere/kubeconfig: "), "{failed}");

@@ -1,12 +1,14 @@
-//! The watches: one per kind (and per namespace, where only some may be seen), whatever the number of rollouts.
+//! The watches of the cluster: one per kind of object, and per namespace if the configuration names namespaces. Their
+//! number does not depend on the number of rollouts.
 //!
-//! A change marks the workloads that it may concern; a moment later each of them is looked at once, and the sighting is
-//! sent if it is another one than the last. So a rollout of a hundred pods costs tens of sightings and not thousands, and
-//! what is sent is a level and not an edge: a change that was missed is in the next sighting.
+//! A change marks the workloads that it concerns. After a short wait the status of each marked workload is computed
+//! once, and it is sent if it differs from the last one sent. So a rollout of a hundred pods causes tens of status
+//! messages and not thousands; and because a message is a whole status and not a change, a missed one is covered by the
+//! next.
 //!
-//! A watch that fails is begun again by kube's watcher, which waits longer each time (0.8 s to 30 s, with jitter). A kind
-//! that the API server does not know (the Gateway API is not installed) counts as listed and empty, and is asked for
-//! again like any other failure.
+//! kube's watcher restarts a failed watch with backoff (0.8 s to 30 s, with jitter). A kind that the API server does
+//! not know, such as a router's routes without their CRD, counts as listed and empty, and is retried like any other
+//! failure.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
@@ -20,89 +22,90 @@ use futures::StreamExt;
 use futures::stream::{BoxStream, SelectAll};
 use k8s_openapi::api::core::v1::{Pod, Service};
 use kube::api::Api;
-use kube::core::{ApiResource, DynamicObject, Resource, ResourceExt};
+use kube::core::{DynamicObject, NamespaceResourceScope, Resource, ResourceExt};
 use kube::runtime::{WatchStreamExt, watcher};
 use serde::de::DeserializeOwned;
 use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
 
-use super::facts::{Deployment, PodState, ReplicaSet};
 use super::failure;
-use super::marks::POD_TEMPLATE_HASH;
-use super::objects::{Change, Objects, Update};
-use super::server::{Server, deployment_type, replica_set_type, route_type};
+use super::kind::KINDS;
+use super::objects::{Change, Concerned, Objects, Update};
+use super::router::ROUTERS;
+use super::server::Server;
 use crate::clock::Clock;
 use crate::ports::Wake;
 
-/// From a change to the look at what it concerns. Changes come in bursts: a pod that starts makes five.
+/// The time from a change to the computation of the status. Changes come in bursts: a starting pod causes five.
 const DEBOUNCE: Duration = Duration::from_millis(100);
-/// The API server is asked this often whether it is there: quiet watches say nothing for minutes.
+/// The interval at which the API server is asked for its version, because quiet watches report nothing for minutes.
 const HEARTBEAT: Duration = Duration::from_secs(10);
-/// Watches are begun anew this often by the server's clock; one that has silently died is noticed 5 s later.
+/// The time after which the API server ends a watch, which then restarts. A watch that died silently is noticed 5 s
+/// later.
 const WATCH_SECONDS: u32 = 60;
 
-/// Says which workloads are of interest.
+/// Returns whether the status of a workload is to be sent.
 type Filter = Box<dyn Fn(&Workload) -> bool + Send + Sync>;
 
-/// What is watched.
+/// The part of a cluster that is watched.
 pub struct WatchScope<'a> {
     /// The cluster's name.
     pub cluster: &'a str,
     /// The namespaces; empty: all.
     pub namespaces: &'a [String],
-    /// The workloads whose sightings are sent.
+    /// The workloads whose status is sent.
     pub wanted: Filter,
 }
 
-/// What the watches know, shared between the task that fills it and those that ask.
+/// The state of the watches, shared between the task that fills it and its readers.
 #[derive(Debug, Default)]
 pub struct ClusterCache {
     objects: RwLock<Objects>,
-    state: Mutex<State>,
-    /// Workloads whose sighting is to be sent again, changed or not.
-    asked: Mutex<BTreeSet<Workload>>,
-    ask: Notify,
+    state: Mutex<WatchState>,
+    /// Workloads whose status is to be sent again, changed or not.
+    requested: Mutex<BTreeSet<Workload>>,
+    request: Notify,
 }
 
 #[derive(Debug, Default)]
-struct State {
-    /// By watch: why its list is not through yet; `None`: it is.
+struct WatchState {
+    /// By watch: the reason why its list is not complete yet; `None`: it is.
     lists: BTreeMap<String, Option<String>>,
     contact: Option<Timestamp>,
     error: Option<String>,
 }
 
-/// Whether the watches can be relied on.
+/// The state of the lists and of the connection to the API server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Readiness {
-    /// The lists that are not through yet, each with the reason; empty: all are.
+    /// The reason of every list that is not complete yet; empty: all are.
     pub waiting: Vec<String>,
-    /// When the API server last answered.
+    /// The time of the API server's last answer.
     pub contact: Option<Timestamp>,
-    /// Why it did not answer after that.
+    /// The error since that answer.
     pub error: Option<String>,
 }
 
 impl Readiness {
-    /// All lists are through. It stays so: after that, only the API server may be away.
+    /// Returns whether all lists are complete. It stays true when the API server becomes unavailable later.
     pub fn is_ready(&self) -> bool {
         self.contact.is_some() && self.waiting.is_empty()
     }
 }
 
 impl ClusterCache {
-    /// Reads what is known.
+    /// Reads the objects.
     pub fn with<T>(&self, read: impl FnOnce(&Objects) -> T) -> T {
         read(&self.objects.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Has the sightings of these workloads sent again, changed or not.
-    pub fn ask(&self, workloads: impl IntoIterator<Item = Workload>) {
-        lock(&self.asked).extend(workloads);
-        self.ask.notify_one();
+    /// Requests that the status of these workloads is sent again, changed or not.
+    pub fn resend(&self, workloads: impl IntoIterator<Item = Workload>) {
+        lock(&self.requested).extend(workloads);
+        self.request.notify_one();
     }
 
-    /// Whether the watches can be relied on.
+    /// Returns the state of the lists and of the connection.
     pub fn readiness(&self) -> Readiness {
         let state = lock(&self.state);
         Readiness {
@@ -112,27 +115,27 @@ impl ClusterCache {
         }
     }
 
-    fn listed_all(&self) -> bool {
+    fn has_all_lists(&self) -> bool {
         let state = lock(&self.state);
         !state.lists.is_empty() && state.lists.values().all(Option::is_none)
     }
 
-    fn expect(&self, watch: &str) {
+    fn expect_list(&self, watch: &str) {
         lock(&self.state).lists.insert(watch.to_owned(), Some(format!("{watch} are not listed yet")));
     }
 
-    fn listed(&self, watch: &str, now: Timestamp) {
+    fn note_list(&self, watch: &str, now: Timestamp) {
         lock(&self.state).lists.insert(watch.to_owned(), None);
-        self.answered(now);
+        self.note_contact(now);
     }
 
-    fn answered(&self, now: Timestamp) {
+    fn note_contact(&self, now: Timestamp) {
         let mut state = lock(&self.state);
         state.contact = Some(now);
         state.error = None;
     }
 
-    fn failed(&self, watch: &str, error: String) {
+    fn note_failure(&self, watch: &str, error: String) {
         let mut state = lock(&self.state);
         if let Some(reason @ Some(_)) = state.lists.get_mut(watch) {
             *reason = Some(error.clone());
@@ -141,171 +144,173 @@ impl ClusterCache {
     }
 }
 
-/// What comes out of a watch.
+/// A report of a watch.
 enum Report {
     Update(Box<Update>),
     Failed(String),
 }
 
+/// The reports of all watches, each with the watch's name.
 type Reports = SelectAll<BoxStream<'static, (String, Report)>>;
 
-/// Watches until `cancel` says so or nobody listens, and sends a [`Wake::Observed`] for each workload of interest that has
-/// changed.
+/// Watches until `cancel` is cancelled or the receiver of `wakes` is dropped, and sends a [`Wake::Observed`] for each
+/// wanted workload whose status has changed.
 pub async fn run(
     server: &Server,
     scope: WatchScope<'_>,
-    seen: &ClusterCache,
+    cache: &ClusterCache,
     clock: &dyn Clock,
     wakes: &mpsc::Sender<Wake>,
     cancel: &CancellationToken,
 ) {
     let WatchScope { cluster, namespaces, wanted } = scope;
-    let mut reports = watches(server, namespaces, seen);
-    let mut sender = Sender {
+    let mut reports = watches(server, namespaces, cache);
+    let mut sender = StatusSender {
         cluster,
-        seen,
+        cache,
         clock,
         wanted,
         wakes,
         sent: BTreeMap::new(),
         marked: BTreeSet::new(),
-        burst: false,
-        begun: false,
+        is_waiting: false,
+        is_listed: false,
     };
     let mut pause: BoxStream<'_, ()> = Box::pin(futures::stream::pending());
-    let mut heart = std::pin::pin!(heartbeat(server, seen, clock));
+    let mut heart = std::pin::pin!(heartbeat(server, cache, clock));
     loop {
-        if sender.is_due() {
+        if sender.begins_wait() {
             pause = once(tokio::time::sleep(DEBOUNCE));
         }
-        let alive = tokio::select! {
+        let is_running = tokio::select! {
             () = cancel.cancelled() => false,
             Some((watch, report)) = reports.next() => {
                 sender.take(&watch, report);
                 true
             }
             Some(()) = pause.next() => sender.send(cancel).await,
-            () = seen.ask.notified() => {
-                sender.mark_asked();
+            () = cache.request.notified() => {
+                sender.mark_requested();
                 true
             }
             () = &mut heart => false,
         };
-        if !alive {
+        if !is_running {
             return;
         }
     }
 }
 
-/// A future that is awaited beside others, and that never ends a second time.
+/// Returns a stream that yields once when `future` is done and never ends, so that it can be polled beside others.
 fn once<'a>(future: impl Future<Output = ()> + Send + 'a) -> BoxStream<'a, ()> {
     futures::stream::once(future).chain(futures::stream::pending()).boxed()
 }
 
-/// Never ends.
-async fn heartbeat(server: &Server, seen: &ClusterCache, clock: &dyn Clock) {
+/// Asks the API server for its version at every [`HEARTBEAT`], and never returns.
+async fn heartbeat(server: &Server, cache: &ClusterCache, clock: &dyn Clock) {
     loop {
         match server.call("asking the API server for its version", server.client.apiserver_version()).await {
-            Ok(_) => seen.answered(clock.now()),
-            Err(failure) => seen.failed("", failure.message),
+            Ok(_) => cache.note_contact(clock.now()),
+            Err(failure) => cache.note_failure("", failure.message),
         }
         tokio::time::sleep(HEARTBEAT).await;
     }
 }
 
-/// Collects what is to be looked at, and sends what has changed.
-struct Sender<'a> {
+/// Marks the workloads that changes concern, and sends the statuses that have changed.
+struct StatusSender<'a> {
     cluster: &'a str,
-    seen: &'a ClusterCache,
+    cache: &'a ClusterCache,
     clock: &'a dyn Clock,
     wanted: Filter,
     wakes: &'a mpsc::Sender<Wake>,
-    /// The last sighting of each workload.
+    /// The last status sent of each workload.
     sent: BTreeMap<Workload, WorkloadStatus>,
+    /// The workloads whose status is to be computed.
     marked: BTreeSet<Workload>,
-    /// Something is marked and the wait for more has begun.
-    burst: bool,
-    /// All lists are through. Before, a sighting would be of half a cluster.
-    begun: bool,
+    /// Whether the wait for further changes has begun.
+    is_waiting: bool,
+    /// Whether all lists are complete. Before that a status would be computed from a part of the cluster.
+    is_listed: bool,
 }
 
-impl Sender<'_> {
+impl StatusSender<'_> {
     fn take(&mut self, watch: &str, report: Report) {
         match report {
             Report::Failed(error) => {
-                tracing::warn!(watch, error, "a watch failed; it is begun again");
-                self.seen.failed(watch, error);
+                tracing::warn!(watch, error, "watch failed; retrying");
+                self.cache.note_failure(watch, error);
             }
             Report::Update(update) => {
-                let whole = update.is_whole();
-                let mut objects = self.seen.objects.write().unwrap_or_else(PoisonError::into_inner);
-                let concerned: BTreeSet<_> = objects.take(*update).into_iter().collect();
+                let is_complete = update.is_complete();
+                let mut objects = self.cache.objects.write().unwrap_or_else(PoisonError::into_inner);
+                let concerned: BTreeSet<_> = objects.apply(*update).into_iter().collect();
                 let mut workloads = Vec::new();
-                for (namespace, name) in concerned {
-                    if name.is_none() {
-                        // A Deployment that is gone may still have its reference in the route.
-                        let sent = self.sent.keys().filter(|workload| workload.namespace == namespace);
+                for concerned in concerned {
+                    if let Concerned::Namespace(namespace) = &concerned {
+                        // A route may still refer to the canary of a workload that was deleted.
+                        let sent = self.sent.keys().filter(|workload| workload.namespace == *namespace);
                         workloads.extend(sent.cloned());
                     }
-                    workloads.extend(objects.workloads(self.cluster, (namespace, name)));
+                    workloads.extend(objects.workloads(self.cluster, concerned));
                 }
                 drop(objects);
-                if whole {
-                    self.seen.listed(watch, self.clock.now());
+                if is_complete {
+                    self.cache.note_list(watch, self.clock.now());
                 }
                 self.mark(workloads);
             }
         }
-        if !self.begun && self.seen.listed_all() {
-            self.begun = true;
-            let all = self.seen.with(|objects| objects.all_workloads(self.cluster));
+        if !self.is_listed && self.cache.has_all_lists() {
+            self.is_listed = true;
+            let all = self.cache.with(|objects| objects.all_workloads(self.cluster));
             self.mark(all);
         }
     }
 
     fn mark(&mut self, workloads: impl IntoIterator<Item = Workload>) {
-        if !self.begun {
+        if !self.is_listed {
             return;
         }
         let wanted = &self.wanted;
         self.marked.extend(workloads.into_iter().filter(|workload| wanted(workload)));
     }
 
-    /// Whether the wait for more is to begin now: once for each burst.
-    fn is_due(&mut self) -> bool {
-        let begins = !self.burst && !self.marked.is_empty();
-        self.burst |= begins;
+    /// Returns whether the wait for further changes begins now: once per burst.
+    fn begins_wait(&mut self) -> bool {
+        let begins = !self.is_waiting && !self.marked.is_empty();
+        self.is_waiting |= begins;
         begins
     }
 
-    fn mark_asked(&mut self) {
-        let asked = std::mem::take(&mut *lock(&self.seen.asked));
-        for workload in &asked {
+    fn mark_requested(&mut self) {
+        let requested = std::mem::take(&mut *lock(&self.cache.requested));
+        for workload in &requested {
             self.sent.remove(workload);
         }
-        self.mark(asked);
+        self.mark(requested);
     }
 
-    /// Whether somebody still listens.
+    /// Sends the changed statuses of the marked workloads. Returns `false` if the watches are to end.
     async fn send(&mut self, cancel: &CancellationToken) -> bool {
-        self.burst = false;
+        self.is_waiting = false;
         for workload in std::mem::take(&mut self.marked) {
-            let Some((status, templates)) = self.seen.with(|objects| objects.status(&workload)) else { continue };
+            let Some((status, templates)) = self.cache.with(|objects| objects.status(&workload)) else { continue };
             let last = self.sent.get(&workload);
-            if last == Some(&status) || (last.is_none() && is_nothing(&status)) {
+            if last == Some(&status) || (last.is_none() && is_empty(&status)) {
                 continue;
             }
-            if is_nothing(&status) {
+            if is_empty(&status) {
                 self.sent.remove(&workload);
             } else {
                 self.sent.insert(workload.clone(), status.clone());
             }
             let wake = Wake::Observed { workload, status: Box::new(status), templates };
-            let heard = tokio::select! {
+            let is_received = tokio::select! {
                 () = cancel.cancelled() => false,
                 sent = self.wakes.send(wake) => sent.is_ok(),
             };
-            if !heard {
+            if !is_received {
                 return false;
             }
         }
@@ -313,55 +318,66 @@ impl Sender<'_> {
     }
 }
 
-fn is_nothing(status: &WorkloadStatus) -> bool {
+fn is_empty(status: &WorkloadStatus) -> bool {
     status.stable.is_none() && status.has_no_rollout_objects()
 }
 
-fn watches(server: &Server, namespaces: &[String], seen: &ClusterCache) -> Reports {
+/// Returns the watches of every kind of object, in every namespace of the configuration.
+fn watches(server: &Server, namespaces: &[String], cache: &ClusterCache) -> Reports {
     let scopes: Vec<Option<&str>> =
-        if namespaces.is_empty() { vec![None] } else { namespaces.iter().map(|it| Some(it.as_str())).collect() };
+        if namespaces.is_empty() { vec![None] } else { namespaces.iter().map(|name| Some(name.as_str())).collect() };
     let mut all = SelectAll::new();
     for scope in scopes {
-        let dynamic = |kind: ApiResource| -> Api<DynamicObject> {
-            match scope {
-                Some(namespace) => Api::namespaced_with(server.client.clone(), namespace, &kind),
-                None => Api::all_with(server.client.clone(), &kind),
-            }
-        };
-        let pods: Api<Pod> = scoped(server, scope);
-        let services: Api<Service> = scoped(server, scope);
-        let name = |kind: &str| {
-            let name = scope.map_or_else(|| kind.to_owned(), |namespace| format!("{kind} in {namespace}"));
-            seen.expect(&name);
+        let name = |objects: &str| {
+            let name = scope.map_or_else(|| objects.to_owned(), |namespace| format!("{objects} in {namespace}"));
+            cache.expect_list(&name);
             name
         };
         let plain = watcher::Config::default().timeout(WATCH_SECONDS);
-        all.push(watch(
-            name("Deployments"),
-            dynamic(deployment_type()),
-            plain.clone(),
-            Deployment::read,
-            Update::Deployment,
-        ));
-        all.push(watch(
-            name("ReplicaSets"),
-            dynamic(replica_set_type()),
-            plain.clone(),
-            ReplicaSet::read,
-            Update::ReplicaSet,
-        ));
-        // Pods of Deployments alone.
-        let of_sets = plain.clone().labels(POD_TEMPLATE_HASH);
-        all.push(watch(name("Pods"), pods, of_sets, PodState::read, Update::Pod));
-        all.push(watch(name("HTTPRoutes"), dynamic(route_type()), plain.clone(), trimmed_route, Update::Route));
-        all.push(watch(name("Services"), services, plain, trimmed_service, Update::Service));
+        for provider in KINDS {
+            let kind = provider.kind();
+            let workloads = provider.api_kind();
+            all.push(watch(
+                name(&workloads.objects()),
+                server.objects(workloads, scope),
+                plain.clone(),
+                move |object| provider.read(object),
+                move |change| Update::Workload(kind, change),
+            ));
+            let revisions = provider.revision_kind();
+            all.push(watch(
+                name(&revisions.objects()),
+                server.objects(revisions, scope),
+                plain.clone(),
+                move |object| provider.read_revision(object),
+                move |change| Update::Revision(kind, change),
+            ));
+            all.push(watch(
+                name(&format!("Pods of {}", workloads.objects())),
+                scoped::<Pod>(server, scope),
+                plain.clone().labels(provider.revision_label()),
+                move |pod| provider.read_pod(pod),
+                move |change| Update::Pod(kind, change),
+            ));
+        }
+        for router in ROUTERS {
+            let (kind, Some(routes)) = (router.kind(), router.resource()) else { continue };
+            all.push(watch(
+                name(&routes.objects()),
+                server.objects(routes, scope),
+                plain.clone(),
+                trimmed_route,
+                move |change| Update::Route(kind, change),
+            ));
+        }
+        all.push(watch(name("Services"), scoped::<Service>(server, scope), plain, trimmed_service, Update::Service));
     }
     all
 }
 
 fn scoped<K>(server: &Server, scope: Option<&str>) -> Api<K>
 where
-    K: Resource<DynamicType = (), Scope = kube::core::NamespaceResourceScope>,
+    K: Resource<DynamicType = (), Scope = NamespaceResourceScope>,
 {
     match scope {
         Some(namespace) => Api::namespaced(server.client.clone(), namespace),
@@ -382,13 +398,13 @@ fn trimmed_service(service: &Service) -> Option<Box<Service>> {
     Some(Box::new(service))
 }
 
-/// One watch as a stream of reports. An object that `read` can't use is as good as gone.
+/// Returns one watch as a stream of reports. An object for which `read` returns `None` counts as deleted.
 fn watch<K, T>(
     name: String,
     api: Api<K>,
     config: watcher::Config,
-    read: fn(&K) -> Option<T>,
-    update: fn(Change<T>) -> Update,
+    read: impl Fn(&K) -> Option<T> + Send + Copy + 'static,
+    update: impl Fn(Change<T>) -> Update + Send + 'static,
 ) -> BoxStream<'static, (String, Report)>
 where
     K: Resource + Clone + DeserializeOwned + Debug + Send + 'static,
@@ -399,13 +415,13 @@ where
         .filter_map(move |event| {
             let report = match event {
                 Ok(event) => change(event, read).map(|change| Report::Update(Box::new(update(change)))),
-                // The API server does not know this kind: whatever there was of it is gone.
+                // The API server does not know this kind, so there are no objects of it.
                 Err(watcher::Error::InitialListFailed(kube::Error::Api(status))) if status.code == 404 => {
-                    Some(Report::Update(Box::new(update(Change::Whole))))
+                    Some(Report::Update(Box::new(update(Change::Complete))))
                 }
-                // The list is begun anew: nothing is wrong.
+                // The resourceVersion has expired: the watcher lists again.
                 Err(watcher::Error::WatchError(status)) if status.code == 410 => None,
-                Err(error) => Some(Report::Failed(words(&name, &error))),
+                Err(error) => Some(Report::Failed(error_message(&name, &error))),
             };
             let named = report.map(|report| (name.clone(), report));
             async move { named }
@@ -413,8 +429,8 @@ where
         .boxed()
 }
 
-/// The API server's own words, where it has spoken.
-fn words(watch: &str, error: &watcher::Error) -> String {
+/// Returns the API server's message if it answered, otherwise the watcher's.
+fn error_message(watch: &str, error: &watcher::Error) -> String {
     match error {
         watcher::Error::InitialListFailed(error)
         | watcher::Error::WatchStartFailed(error)
@@ -424,12 +440,12 @@ fn words(watch: &str, error: &watcher::Error) -> String {
     }
 }
 
-fn change<K: Resource, T>(event: watcher::Event<K>, read: fn(&K) -> Option<T>) -> Option<Change<T>> {
+fn change<K: Resource, T>(event: watcher::Event<K>, read: impl Fn(&K) -> Option<T>) -> Option<Change<T>> {
     let key = |object: &K| (object.namespace().unwrap_or_default(), object.name_any());
     Some(match event {
         watcher::Event::Init => Change::Begin,
         watcher::Event::InitApply(object) => Change::Listed(key(&object), read(&object)?),
-        watcher::Event::InitDone => Change::Whole,
+        watcher::Event::InitDone => Change::Complete,
         watcher::Event::Apply(object) => match read(&object) {
             Some(row) => Change::Set(key(&object), row),
             None => Change::Gone(key(&object)),

@@ -1,4 +1,5 @@
-//! What can be tested on: blocks, one a line, or the records of the decisions topic, whose inputs have the blocks in them.
+//! The recordings that a backtest reads: blocks, one per line, or records of the decisions topic, whose inputs contain the
+//! blocks.
 
 use std::collections::BTreeMap;
 
@@ -9,25 +10,26 @@ use bellwether_core::input::event::{Event, Outcome};
 use bellwether_core::measure::block::Block;
 use bellwether_core::measure::calibration::Calibration;
 use bellwether_core::rollout::decision::DecisionKind;
-use bellwether_lab::backtest::canaries::has_canary;
+use bellwether_lab::backtest::blocks::has_canary;
 use serde_json::Value;
 
-/// The blocks of one rollout, or of a history.
+/// One test case: the blocks of one rollout, or of a recording of blocks alone.
 #[derive(Debug, PartialEq)]
 pub(super) struct Case {
-    /// What people call it.
+    /// The case's name in the output, such as the rollout's id.
     pub(super) name: String,
-    /// Whose it is, if the recording says so.
+    /// The rollout's workload; `None` for blocks alone.
     pub(super) workload: Option<Workload>,
-    /// What was decided, if the recording says so.
+    /// The recorded decision about the canary, with its time and its reason; `None` for blocks alone, and if the recording
+    /// ends before it.
     pub(super) recorded: Option<String>,
-    /// What the time before it taught, if the recording says so.
+    /// The calibrations that were learned before the canary had traffic; empty if none were recorded.
     pub(super) calibrations: Vec<Calibration>,
-    /// In order of time.
+    /// The blocks in order of time, without overlaps.
     pub(super) blocks: Vec<Block>,
 }
 
-/// The cases in these lines in which there was a canary.
+/// Returns the cases in a recording that have a block with a canary.
 ///
 /// # Errors
 /// A line is neither a block nor a record, or a block overlaps the one before it.
@@ -39,41 +41,45 @@ pub(super) fn cases(lines: &[Vec<u8>]) -> anyhow::Result<Vec<Case>> {
         let value: Value = serde_json::from_slice(line).with_context(|| format!("{} is not JSON", place()))?;
         if value.get("inputs").is_some() {
             let record = serde_json::from_value(value);
-            records.take(record.with_context(|| format!("{} is not a record of this version", place()))?);
+            records.add(record.with_context(|| format!("{} is not a record of this version", place()))?);
         } else if value.get("metrics").is_some() {
             let block: Block = serde_json::from_value(value).with_context(|| format!("{} is not a block", place()))?;
             if blocks.last().is_some_and(|last: &Block| block.from < last.to) {
-                bail!("{}: this block begins at {}, before the one before it ends; sort them", place(), block.from);
+                bail!(
+                    "{}: this block begins at {}, before the previous block ends; sort the blocks by time",
+                    place(),
+                    block.from
+                );
             }
             blocks.push(block);
         } else {
             bail!("{} is neither a block (from, to, metrics) nor a record of decisions (inputs)", place());
         }
     }
-    let plain = Case {
+    let blocks_alone = Case {
         name: "the recorded blocks".to_owned(),
         workload: None,
         recorded: None,
         calibrations: Vec::new(),
         blocks,
     };
-    // A deployment of somebody else's is only guarded, and has no canary to decide about.
-    Ok([plain].into_iter().chain(records.cases).filter(|case| case.blocks.iter().any(has_canary)).collect())
+    // The deployment of another tool is only guarded and has no canary.
+    Ok([blocks_alone].into_iter().chain(records.cases).filter(|case| case.blocks.iter().any(has_canary)).collect())
 }
 
-/// Rollouts as they are read.
+/// The cases of the records that were read so far.
 #[derive(Default)]
 struct Records {
     cases: Vec<Case>,
-    /// The case that a workload's blocks belong to at present.
+    /// The index of the case that a workload's next block belongs to.
     open: BTreeMap<Workload, usize>,
 }
 
 impl Records {
-    /// Inputs come before the decisions that are made on them, and a rollout's start before its first block. A recording that
-    /// begins in the middle of a rollout has no beginning of it to test from; and what is measured after the decision is the
-    /// guard's.
-    fn take(&mut self, record: AuditRecord) {
+    /// Adds a record's blocks and decisions. Inputs come before the decisions that are made on them, and a rollout's start
+    /// before its first block. A rollout whose start was not recorded is left out, as are the blocks after the decision
+    /// about the canary, which belong to the guard.
+    fn add(&mut self, record: AuditRecord) {
         let AuditRecord { workload, inputs, decisions, .. } = record;
         let open = self.open.get(&workload).and_then(|index| self.cases.get_mut(*index));
         if let Some(case) = open.filter(|case| case.recorded.is_none()) {
@@ -105,7 +111,7 @@ impl Records {
                 self.cases.push(Case { name, workload, recorded: None, calibrations: Vec::new(), blocks: Vec::new() });
             } else if let Some(case) = self.cases.iter_mut().rev().find(|case| case.name == name)
                 && case.recorded.is_none()
-                && ends(decision.kind)
+                && decides_canary(decision.kind)
             {
                 case.recorded = Some(format!("{} at {}: {}", decision.kind, decision.at, decision.why));
             }
@@ -113,8 +119,8 @@ impl Records {
     }
 }
 
-/// Whether this decides about the canary.
-fn ends(kind: DecisionKind) -> bool {
+/// Returns whether a decision of this kind ends the judging of the canary.
+fn decides_canary(kind: DecisionKind) -> bool {
     match kind {
         DecisionKind::Promote
         | DecisionKind::RollBack

@@ -1,4 +1,4 @@
-//! Recordings as they are read, and what people are shown, word for word.
+//! The reading of recordings, and the printed tables.
 
 use bellwether_core::engine::record::AuditRecord;
 use bellwether_core::ids::{EventId, RolloutId, Weight, Workload};
@@ -48,32 +48,33 @@ const POLICY: &str = r#"
     step = [{ weight = "10%", min-time = "10m" }]
 "#;
 
-fn tested(lines: &[Vec<u8>], args: &BacktestArgs) -> anyhow::Result<String> {
+/// Runs a backtest of a recording, and returns the printed tables.
+fn backtest(lines: &[Vec<u8>], args: &BacktestArgs) -> anyhow::Result<String> {
     let config = config::of_text(POLICY);
     let tested = cases(lines)?.into_iter().map(|case| test(case, args, &config)).collect::<anyhow::Result<Vec<_>>>()?;
     Ok(render(&tested))
 }
 
 #[test]
-fn each_says_what_it_would_have_decided_when_and_why() {
-    let text = tested(&lines(120, |n| if n < 8 { 1 } else { 30 }), &args(Vec::new(), None)).unwrap();
+fn each_judge_prints_its_decision_time_and_reason() {
+    let text = backtest(&lines(120, |n| if n < 8 { 1 } else { 30 }), &args(Vec::new(), None)).unwrap();
     expect![[r#"
         the recorded blocks
-        WHO                 DECISION     AFTER   WHY
+        JUDGE               DECISION     AFTER   REASON
         shop                rolled back  2m 30s  error-rate 0.68 % > 1.25 times the stable's 0.1 % (68 of 10000 requests in 2m 30s against 10 of 10000; evidence 4620, needs 100 at 1 %, not calibrated)
-        the article's rule  promoted     15m     it had looked to its end and nothing was against it
-        Argo Rollouts       rolled back  6m      success-rate failed 4 times, 3 are allowed; the last time it saw 0.97
-        Flagger             rolled back  8m      request-success-rate failed 5 times, 5 are allowed; the last time it saw 97
-        Kayenta             rolled back  30m     it scored 0, and had to score at least 95
+        the article's rule  promoted     15m     the analysis ended without too many failures
+        Argo Rollouts       rolled back  6m      success-rate failed 4 times, 3 are allowed; the last answer was 0.97
+        Flagger             rolled back  8m      request-success-rate failed 5 times, 5 are allowed; the last answer was 97
+        Kayenta             rolled back  30m     the score was 0, at least 95 is required
     "#]].assert_eq(&text);
 }
 
 #[test]
 fn false_alarms_are_counted_with_their_bound() {
-    let text = tested(&lines(400, |_| 1), &args(Vec::new(), Some(Same::Arms))).unwrap();
+    let text = backtest(&lines(400, |_| 1), &args(Vec::new(), Some(Same::Arms))).unwrap();
     expect![[r#"
         the recorded blocks
-        WHO                 ROLLED BACK  AT MOST (95 %)  UNDECIDED  THE FIRST ONE
+        JUDGE               ROLLED BACK  AT MOST (95 %)  UNDECIDED  FIRST FALSE ALARM
         shop                0 of 10      25.9 %          0          –
         the article's rule  0 of 10      25.9 %          10         –
         Argo Rollouts       0 of 10      25.9 %          0          –
@@ -81,50 +82,50 @@ fn false_alarms_are_counted_with_their_bound() {
         Kayenta             0 of 10      25.9 %          0          –
     "#]]
     .assert_eq(&text);
-    let error = tested(&lines(400, |_| 1), &args(Vec::new(), Some(Same::Pods))).unwrap_err().to_string();
-    assert!(error.contains("no block has two of the stable's pods"), "{error}");
+    let error = backtest(&lines(400, |_| 1), &args(Vec::new(), Some(Same::Pods))).unwrap_err().to_string();
+    assert!(error.contains("no block has the counts of two single pods of the stable"), "{error}");
 }
 
 #[test]
-fn a_canary_of_flagger_is_read_from_yaml() {
+fn a_flagger_canary_is_imported_from_yaml() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("canary.yaml");
     let canary = "kind: Canary\nmetadata: { name: web }\nspec:\n  analysis:\n    interval: 1m\n    threshold: 2\n    \
                   stepWeight: 5\n    maxWeight: 50\n    metrics:\n    - name: request-success-rate\n      \
                   thresholdRange: { min: 99 }\n";
     std::fs::write(&file, canary).unwrap();
-    let text = tested(&lines(120, |_| 30), &args(vec![file.clone()], None)).unwrap();
+    let text = backtest(&lines(120, |_| 30), &args(vec![file.clone()], None)).unwrap();
     assert!(text.contains("Flagger web  rolled back  3m"), "{text}");
     std::fs::write(&file, "kind: Rollout\nspec: {}\n").unwrap();
-    let error = format!("{:#}", tested(&lines(9, |_| 0), &args(vec![file], None)).unwrap_err());
+    let error = format!("{:#}", backtest(&lines(9, |_| 0), &args(vec![file], None)).unwrap_err());
     assert!(error.contains("give a manifest of kind"), "{error}");
 }
 
 #[test]
-fn a_line_that_is_nothing_is_named() {
+fn an_invalid_line_is_reported_by_its_number() {
     let mut bad = lines(3, |_| 0);
     bad.push(br#"{"x": 1}"#.to_vec());
-    let said = |lines: &[Vec<u8>]| format!("{:#}", cases(lines).unwrap_err());
-    assert!(said(&bad).contains("line 4 is neither a block"), "{}", said(&bad));
+    let error = |lines: &[Vec<u8>]| format!("{:#}", cases(lines).unwrap_err());
+    assert!(error(&bad).contains("line 4 is neither a block"), "{}", error(&bad));
     bad[3] = bad[0].clone();
-    assert!(said(&bad).contains("line 4: this block begins at 1970-01-01T00:00:00Z, before"), "{}", said(&bad));
+    assert!(error(&bad).contains("line 4: this block begins at 1970-01-01T00:00:00Z, before"), "{}", error(&bad));
     bad[3] = b"nonsense".to_vec();
-    assert!(said(&bad).contains("line 4 is not JSON"), "{}", said(&bad));
+    assert!(error(&bad).contains("line 4 is not JSON"), "{}", error(&bad));
 }
 
 #[test]
-fn a_query_is_explained_in_three_words() {
-    let explained: Explained = "rate=error-rate:success:5m".parse().unwrap();
-    assert_eq!(explained.query.form, Form::Success);
-    assert_eq!((explained.name.as_str(), explained.query.window), ("rate", Span::from_secs(300)));
-    assert!("rate".parse::<Explained>().unwrap_err().contains("NAME=METRIC"));
-    assert!("rate=a:b".parse::<Explained>().unwrap_err().contains("\"b\" is no form"));
+fn a_query_argument_has_a_metric_a_form_and_a_window() {
+    let mapping: MetricMapping = "rate=error-rate:success:5m".parse().unwrap();
+    assert_eq!(mapping.query.form, Form::Success);
+    assert_eq!((mapping.name.as_str(), mapping.query.window), ("rate", Span::from_secs(300)));
+    assert!("rate".parse::<MetricMapping>().unwrap_err().contains("NAME=METRIC"));
+    assert!("rate=a:b".parse::<MetricMapping>().unwrap_err().contains("\"b\" is not a form"));
 }
 
-/// Two rollouts of one workload: what comes before the first start has no beginning, and what comes after a promotion is the
-/// guard's.
+/// Two rollouts of one workload. The block before the first start belongs to no case, and the block after the promotion to
+/// the guard.
 #[test]
-fn records_of_decisions_are_rollouts_with_what_was_decided() {
+fn records_of_decisions_become_one_case_per_rollout_with_its_recorded_decision() {
     let at = |n: i64| Timestamp::from_second(15 * n).unwrap();
     let workload: Workload = "c/shop/Deployment/web".parse().unwrap();
     let event = |id: &str| EventId { source: "ci".to_owned(), id: id.to_owned() };
@@ -160,7 +161,7 @@ fn records_of_decisions_are_rollouts_with_what_was_decided() {
         record(0, vec![measured(0)], Vec::new()),
         record(1, Vec::new(), vec![decision(DecisionKind::Start, "1")]),
         record(2, vec![measured(1)], vec![decision(DecisionKind::Advance, "1")]),
-        // Another request, which waits, is not the end of the first.
+        // A refused request of another rollout does not end the first.
         record(3, vec![measured(2)], vec![decision(DecisionKind::Refuse, "0"), decision(DecisionKind::Promote, "1")]),
         record(4, vec![measured(3)], vec![decision(DecisionKind::Finish, "1")]),
         record(5, Vec::new(), vec![decision(DecisionKind::Start, "2")]),

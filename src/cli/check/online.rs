@@ -1,7 +1,7 @@
-//! `check --online`: everything that the configuration names is asked once, in the words of the daemon's own adapters.
+//! `check --online`: queries everything that the configuration names once, through the daemon's own adapters.
 //!
-//! What is found here is what a rollout would meet: the same survey that comes before a canary, and the same queries that
-//! are tried in `preparing`, for each workload that a policy is for. It only reads.
+//! For each workload that a policy selects it runs the preflight and the queries that a rollout runs in the phase
+//! `preparing`, so it finds the problems that a rollout would be refused for. It only reads.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,17 +26,17 @@ use crate::ports::Metrics;
 use crate::sampling::probe::{self, Prober};
 use crate::telemetry;
 
-/// How long the API server may take to list what is there.
-const PATIENCE: Duration = Duration::from_secs(20);
-/// So many workloads of a policy are looked at; what is wrong with fifty is wrong with the rest.
+/// Time that the API server may take to list all objects.
+const LIST_TIMEOUT: Duration = Duration::from_secs(20);
+/// Maximum number of workloads of one policy that are checked. Workloads of one policy tend to have the same problems.
 const MOST_WORKLOADS: usize = 50;
 
-/// All that was found.
-pub async fn look(config: &Config) -> Vec<CheckFinding> {
+/// Returns a finding for each part that the configuration names and for each selected workload.
+pub async fn findings(config: &Config) -> Vec<CheckFinding> {
     telemetry::install_tls();
     let mut findings = vec![journal(config).await];
-    let (prometheus, found) = prometheus(config).await;
-    findings.push(found);
+    let (prometheus, finding) = prometheus(config).await;
+    findings.push(finding);
     findings.extend(slack(config));
     findings.extend(cluster(config, prometheus).await);
     findings
@@ -54,7 +54,7 @@ async fn journal(config: &Config) -> CheckFinding {
         Ok(missing) => CheckFinding::warning(
             "kafka",
             format!("{brokers}: missing {}", missing.join(", ")),
-            "nothing, if the daemon may create topics; it does so when it starts",
+            "none needed if the daemon may create topics; it creates them at its start",
         ),
         Err(error) => CheckFinding::problem("kafka", error.to_string(), "see [kafka] in the configuration"),
     }
@@ -71,20 +71,20 @@ async fn prometheus(config: &Config) -> (Option<Arc<Prometheus>>, CheckFinding) 
     }
     let version = match prometheus.server_version().await {
         Ok(version) => format!("version {version}"),
-        Err(_) => "answers; it does not tell its version".to_owned(),
+        Err(_) => "it answers, but not with its version".to_owned(),
     };
     let ahead = prometheus.clock_ahead_ms();
-    let found = if ahead.abs() > MAX_SKEW_MS {
+    let finding = if ahead.abs() > MAX_SKEW_MS {
         let text = format!(
             "{version}; its clock is {} s {} ours",
             ahead.abs() / 1000,
             if ahead > 0 { "ahead of" } else { "behind" }
         );
-        CheckFinding::warning("prometheus", text, "let both machines ask the same time server")
+        CheckFinding::warning("prometheus", text, "synchronize both machines with the same time server")
     } else {
         CheckFinding::fine("prometheus", version)
     };
-    (Some(prometheus), found)
+    (Some(prometheus), finding)
 }
 
 fn slack(config: &Config) -> Option<CheckFinding> {
@@ -109,23 +109,23 @@ async fn cluster(config: &Config, prometheus: Option<Arc<Prometheus>>) -> Vec<Ch
     };
     let mut findings = match verbs(config, &cluster).await {
         Ok(findings) => findings,
-        // Without the API server there is nothing more to ask of it.
-        Err(found) => return vec![found],
+        // The API server does not answer, so the remaining checks of the cluster are skipped.
+        Err(finding) => return vec![finding],
     };
     let stop = CancellationToken::new();
-    let analysis = tokio::spawn(watch(cluster.clone(), stop.clone()));
-    match listed(&cluster).await {
+    let watcher = tokio::spawn(watch(cluster.clone(), stop.clone()));
+    match wait_until_listed(&cluster).await {
         Ok(()) => {
             let options = run::sampling_options(config);
             let prober =
                 prometheus.map(|prometheus| Prober::new(prometheus, Arc::new(cluster.clone()), clock, options));
             findings.extend(workloads(config, &cluster, prober.as_ref()).await);
         }
-        Err(found) => findings.push(found),
+        Err(finding) => findings.push(finding),
     }
     stop.cancel();
-    // It ends because it was told to; what it could still say was not asked for.
-    let _ = analysis.await;
+    // The watcher was cancelled, so its result does not matter.
+    let _ = watcher.await;
     findings
 }
 
@@ -159,28 +159,28 @@ fn forbidden((verb, group, resource): ApiVerb, place: &str) -> CheckFinding {
     CheckFinding::problem("rbac", format!("may not {verb} {resource} in {place}"), remedy)
 }
 
-/// Watches, as the daemon does: the metrics' probe asks whose pod is whose.
+/// Watches the cluster as the daemon does, until it is stopped. The probe of the queries needs the workload of each pod.
 pub(in crate::cli) async fn watch(cluster: Kubernetes, stop: CancellationToken) {
-    let (wakes, _nobody) = mpsc::channel(1);
+    let (wakes, _receiver) = mpsc::channel(1);
     cluster.watch(|_| false, wakes, stop).await;
 }
 
-/// Waits until everything has been listed once.
-pub(in crate::cli) async fn listed(cluster: &Kubernetes) -> Result<(), CheckFinding> {
-    let watch = Stopwatch::start();
+/// Waits until all objects have been listed once. A timeout is a problem.
+pub(in crate::cli) async fn wait_until_listed(cluster: &Kubernetes) -> Result<(), CheckFinding> {
+    let stopwatch = Stopwatch::start();
     while !cluster.readiness().is_ready() {
-        if watch.elapsed() > PATIENCE {
+        if stopwatch.elapsed() > LIST_TIMEOUT {
             let readiness = cluster.readiness();
             let why = readiness.error.into_iter().chain(readiness.waiting).collect::<Vec<_>>().join("; ");
-            let text = format!("not everything could be listed within {} s: {why}", PATIENCE.as_secs());
-            return Err(CheckFinding::problem("kubernetes", text, "see the lines above"));
+            let text = format!("not all objects could be listed within {} s: {why}", LIST_TIMEOUT.as_secs());
+            return Err(CheckFinding::problem("kubernetes", text, "see the findings above"));
         }
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     Ok(())
 }
 
-/// A policy's workloads are those that no policy before it is for.
+/// Checks each policy and the workloads that it selects and no earlier policy does.
 async fn workloads(config: &Config, cluster: &Kubernetes, prober: Option<&Prober>) -> Vec<CheckFinding> {
     let mut left = cluster.workloads();
     let mut findings = Vec::new();
@@ -188,32 +188,32 @@ async fn workloads(config: &Config, cluster: &Kubernetes, prober: Option<&Prober
         let (covered, others): (Vec<Workload>, Vec<Workload>) =
             left.into_iter().partition(|workload| policy.covers(workload));
         left = others;
-        findings.push(of_policy(policy, &covered));
+        findings.push(policy_finding(policy, &covered));
         for workload in covered.iter().take(MOST_WORKLOADS) {
-            findings.extend(of_workload(policy, workload, cluster, prober).await);
+            findings.extend(workload_findings(policy, workload, cluster, prober).await);
         }
     }
     findings
 }
 
-fn of_policy(policy: &Policy, covered: &[Workload]) -> CheckFinding {
+fn policy_finding(policy: &Policy, covered: &[Workload]) -> CheckFinding {
     let name = &policy.name;
     match covered.len() {
         0 => CheckFinding::warning(
             "policy",
-            format!("{name} is for no workload that there is, so its metrics were not tried"),
+            format!("{name} selects no existing workload, so its metrics were not queried"),
             "compare its match with `kubectl get deployments -A`",
         ),
         n if n > MOST_WORKLOADS => CheckFinding::warning(
             "policy",
-            format!("{name} is for {n} workloads; the first {MOST_WORKLOADS} were looked at"),
-            "nothing; what is wrong with one is likely to be wrong with others",
+            format!("{name} selects {n} workloads; the first {MOST_WORKLOADS} were checked"),
+            "none needed; the others are likely to have the same problems",
         ),
-        n => CheckFinding::fine("policy", format!("{name} is for {}", counted(n, "workload", "workloads"))),
+        n => CheckFinding::fine("policy", format!("{name} selects {}", counted(n, "workload", "workloads"))),
     }
 }
 
-async fn of_workload(
+async fn workload_findings(
     policy: &Policy,
     workload: &Workload,
     cluster: &Kubernetes,
@@ -222,30 +222,30 @@ async fn of_workload(
     let area = format!("{}/{}", workload.namespace, workload.name);
     let preflight = match cluster.preflight(workload, policy).await {
         Ok(preflight) => preflight,
-        Err(failure) => return vec![CheckFinding::problem(&area, failure.message, "see the lines above")],
+        Err(failure) => return vec![CheckFinding::problem(&area, failure.message, "see the findings above")],
     };
     let Some(stable) = preflight.status.stable else {
-        return vec![CheckFinding::warning(&area, "it has just been deleted", "nothing")];
+        return vec![CheckFinding::warning(&area, "it was deleted during the check", "none needed")];
     };
     let level = |issue: &PreflightIssue| if issue.refuses() { Level::Problem } else { Level::Warning };
     let mut findings: Vec<CheckFinding> =
-        preflight.issues.iter().map(|found| CheckFinding::said(level(found), &area, found.to_string())).collect();
+        preflight.issues.iter().map(|it| CheckFinding::without_remedy(level(it), &area, it.to_string())).collect();
     if stable.replicas == 0 {
-        let remedy = "nothing, if that is meant; a rollout of it would be refused";
+        let remedy = "none needed if that is intended; a rollout of it would be refused";
         findings.push(CheckFinding::warning(&area, "it is scaled to 0", remedy));
     }
     let probed = policy.probe_targets();
     if let Some(prober) = prober {
         let key = ArmKey { deployment_uid: stable.uid, pod_hash: None, name: workload.name.clone() };
-        let found = prober.findings(workload, &key, &probed).await;
-        findings.extend(found.into_iter().map(|found| match found {
-            probe::ProbeFinding::Problem(text) => CheckFinding::said(Level::Problem, &area, text),
-            probe::ProbeFinding::Warning(text) => CheckFinding::said(Level::Warning, &area, text),
+        let probe_findings = prober.findings(workload, &key, &probed).await;
+        findings.extend(probe_findings.into_iter().map(|finding| match finding {
+            probe::ProbeFinding::Problem(text) => CheckFinding::without_remedy(Level::Problem, &area, text),
+            probe::ProbeFinding::Warning(text) => CheckFinding::without_remedy(Level::Warning, &area, text),
         }));
     }
     if findings.is_empty() {
         let metrics = counted(probed.len(), "metric", "metrics");
-        findings.push(CheckFinding::fine(&area, format!("nothing stands in the way, and {metrics} can be read")));
+        findings.push(CheckFinding::fine(&area, format!("a rollout can start, and {metrics} can be read")));
     }
     findings
 }

@@ -13,8 +13,9 @@ pub(super) struct VersionArgs {
     /// The model's name.
     #[arg(value_name = "NAME")]
     pub(super) name: ModelName,
-    /// A version, `latest`, or @ and an alias.
-    #[arg(value_name = "VERSION", default_value = "latest")]
+    /// The version: a number, `latest`, or @ and an alias.
+    // The id `version` belongs to the flag `--version`, which every command has.
+    #[arg(id = "model-version", value_name = "VERSION", default_value = "latest")]
     pub(super) version: VersionReference,
 }
 
@@ -33,9 +34,13 @@ pub(super) struct MoveArgs {
 }
 
 impl MoveArgs {
+    /// Returns the context of a move at the present time.
+    ///
+    /// # Errors
+    /// `--by` is empty.
     pub(super) fn context(self) -> anyhow::Result<MoveContext> {
         if self.by.trim().is_empty() {
-            bail!("--by is empty; say who does it");
+            bail!("--by is empty; name the person or program that makes the move");
         }
         Ok(MoveContext { by: self.by, why: self.why, at: SystemClock.now(), effect: None, expected: self.expect })
     }

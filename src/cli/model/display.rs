@@ -11,7 +11,7 @@ use crate::cli::{Output, print};
 /// Prints `data` as JSON, or as the text that `table` makes of it.
 pub(super) fn show<T: Serialize>(output: Output, data: &T, table: impl FnOnce(&T) -> String) -> anyhow::Result<()> {
     match output {
-        Output::Json => print(&(serde_json::to_string_pretty(data).context("an answer as JSON")? + "\n")),
+        Output::Json => print(&(serde_json::to_string_pretty(data).context("can't encode the answer as JSON")? + "\n")),
         Output::Table => print(&table(data)),
     }
     Ok(())

@@ -1,4 +1,4 @@
-//! `model get` and `model verify`.
+//! `model get` and `model verify`: the download of a version, and the comparison of its files with their digests.
 
 use std::path::PathBuf;
 
@@ -20,7 +20,7 @@ pub(super) struct GetArgs {
     #[command(flatten)]
     model: VersionArgs,
     /// Get the version that is current in this environment.
-    #[arg(long, value_name = "ENVIRONMENT", conflicts_with = "version")]
+    #[arg(long, value_name = "ENVIRONMENT", conflicts_with = "model-version")]
     current: Option<Environment>,
     /// Directory for the files; without it, models/NAME/VERSION.
     #[arg(long, value_name = "DIRECTORY")]
@@ -33,6 +33,7 @@ pub(super) struct GetArgs {
     manifest: bool,
 }
 
+/// The output of `model get`.
 #[derive(Debug, Serialize)]
 struct Download {
     manifest: Manifest,
@@ -71,9 +72,9 @@ pub(super) async fn get(args: &GetArgs, registry: &Registry, output: Output) -> 
     show(output, &Download { manifest, directory, files }, |download| {
         let lines = download.files.iter().zip(&download.manifest.files).map(|(downloaded, file)| {
             let how = match (downloaded.kept, downloaded.from) {
-                (true, _) => "was there".to_owned(),
+                (true, _) => "existed".to_owned(),
                 (false, 0) => "downloaded".to_owned(),
-                (false, from) => format!("downloaded from byte {from} on"),
+                (false, from) => format!("downloaded from byte {from}"),
             };
             format!("{} ({}): {how}, verified\n", downloaded.path, size(file.size))
         });
@@ -94,6 +95,7 @@ pub(super) struct VerifyArgs {
     key: Option<PathBuf>,
 }
 
+/// The output of `model verify`.
 #[derive(Debug, Serialize)]
 struct Verified {
     manifest: Manifest,

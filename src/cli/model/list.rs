@@ -95,7 +95,7 @@ fn row(ListedVersion { manifest, current_in, aliases }: &ListedVersion) -> Vec<S
     ]
 }
 
-/// Prints the next page's token. JSON output has it as a field.
+/// Prints the token of the next page on standard error. JSON output has it as a field.
 fn print_next(next: Option<&str>, output: Output) {
     if let (Some(next), Output::Table) = (next, output) {
         tell(&format!("there are more; list the next page with --page {next}\n"));

@@ -67,10 +67,10 @@ pub(super) struct RollbackArgs {
     /// The model's name.
     #[arg(value_name = "NAME")]
     name: ModelName,
-    /// Environment in which to go back.
+    /// Environment in which the earlier version becomes current.
     #[arg(long = "in", value_name = "ENVIRONMENT")]
     environment: Environment,
-    /// Version to go back to; without it, the one that was current before.
+    /// Earlier version to make current; without it, the one before the present one.
     #[arg(long, value_name = "VERSION")]
     to: Option<Version>,
     #[command(flatten)]
@@ -94,10 +94,10 @@ pub(super) struct AliasArgs {
     #[arg(value_name = "ALIAS")]
     alias: Alias,
     /// New target of the alias: a version, `latest`, or @ and another alias. Without it the present target is printed.
-    #[arg(value_name = "VERSION", requires = "by")]
+    #[arg(id = "model-version", value_name = "VERSION", requires = "by")]
     version: Option<VersionReference>,
     /// Point the alias to nothing.
-    #[arg(long, conflicts_with = "version", requires = "by")]
+    #[arg(long, conflicts_with = "model-version", requires = "by")]
     remove: bool,
     /// Name of the person or program that makes the move.
     #[arg(long, env = "BELLWETHER_BY", value_name = "WHO")]
@@ -166,11 +166,11 @@ pub(super) async fn history(args: &HistoryArgs, registry: &Registry, output: Out
         (None, None) => Vec::new(),
     };
     if moves.is_empty() {
-        bail!("{} has no history there; see `bellwether model list {}`", args.name, args.name);
+        bail!("{} has no recorded move there; see `bellwether model list {}`", args.name, args.name);
     }
     show(output, &moves, |moves| {
         let rows: Vec<Vec<String>> = moves.iter().map(row).collect();
-        table(&["MOVE", "AT", "ACTION", "VERSION", "BY", "WHY", "REPORTS"], &rows)
+        table(&["MOVE", "TIME", "ACTION", "VERSION", "BY", "REASON", "REPORTS"], &rows)
     })?;
     Ok(exit::OK)
 }

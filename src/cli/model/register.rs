@@ -5,11 +5,10 @@ use std::path::PathBuf;
 
 use anyhow::{Context, bail};
 use bellwether_registry::register::VersionDraft;
-use bellwether_registry::{Digest, ModelName, Registry, Version, source};
+use bellwether_registry::{Digest, ModelName, Registry, Version, VersionReference, source};
 use clap::Args;
 use serde_json::Value;
 
-use super::args::VersionArgs;
 use super::display::{describe, show, size};
 use crate::cli::Output;
 use crate::clock::{Clock, SystemClock};
@@ -22,7 +21,7 @@ pub(super) struct RegisterArgs {
     #[arg(value_name = "NAME")]
     name: ModelName,
     /// The new version, as in 1.4.0 or 2.0.0-rc.1.
-    #[arg(value_name = "VERSION")]
+    #[arg(id = "model-version", value_name = "VERSION")]
     version: Version,
     /// The model's files, or directories of them.
     #[arg(value_name = "PATH", required = true)]
@@ -48,15 +47,16 @@ pub(super) struct RegisterArgs {
     /// Tag to find the version by; may be repeated.
     #[arg(long, value_name = "TAG", value_delimiter = ',')]
     tag: Vec<String>,
-    /// Expected digest, as sha256:…: that of the file, or for several files that of the list that `sha256sum` prints of them.
+    /// Expected digest, as sha256:…: that of the file, or for several files that of the list that `sha256sum` prints of
+    /// them.
     #[arg(long, value_name = "DIGEST")]
     checksum: Option<Digest>,
 }
 
 fn metric(text: &str) -> Result<(String, f64), String> {
-    let wrong = || format!("{text:?} is no metric; write NAME=NUMBER, as in rouge-l=0.41");
-    let (name, number) = text.split_once('=').filter(|(name, _)| !name.is_empty()).ok_or_else(wrong)?;
-    Ok((name.to_owned(), number.parse().map_err(|_| wrong())?))
+    let invalid = || format!("{text:?} is not a metric; write NAME=NUMBER, as in rouge-l=0.41");
+    let (name, number) = text.split_once('=').filter(|(name, _)| !name.is_empty()).ok_or_else(invalid)?;
+    Ok((name.to_owned(), number.parse().map_err(|_| invalid())?))
 }
 
 pub(super) async fn register(args: RegisterArgs, registry: &Registry, output: Output) -> anyhow::Result<u8> {
@@ -96,22 +96,26 @@ fn unique(metrics: Vec<(String, f64)>) -> anyhow::Result<BTreeMap<String, f64>> 
 
 fn validation(path: PathBuf) -> anyhow::Result<BTreeMap<String, Value>> {
     let text = std::fs::read_to_string(&path).with_context(|| format!("can't read {}", path.display()))?;
-    serde_json::from_str(&text).with_context(|| format!("{} is no JSON object", path.display()))
+    serde_json::from_str(&text).with_context(|| format!("{} is not a JSON object", path.display()))
 }
 
 /// The arguments of `model attach`.
 #[derive(Debug, Args)]
 pub(super) struct AttachArgs {
-    #[command(flatten)]
-    model: VersionArgs,
+    /// The model's name.
+    #[arg(value_name = "NAME")]
+    name: ModelName,
+    /// The version that the report is about: a number, `latest`, or @ and an alias.
+    #[arg(id = "model-version", value_name = "VERSION")]
+    version: VersionReference,
     /// File with the report, as `bellwether gate run` writes it.
     #[arg(value_name = "REPORT")]
     report: PathBuf,
 }
 
 pub(super) async fn attach(args: &AttachArgs, registry: &Registry, output: Output) -> anyhow::Result<u8> {
-    let version = registry.resolve(&args.model.name, &args.model.version).await?;
-    let manifest = registry.manifest(&args.model.name, &version).await?;
+    let version = registry.resolve(&args.name, &args.version).await?;
+    let manifest = registry.manifest(&args.name, &version).await?;
     let report = std::fs::read(&args.report).with_context(|| format!("can't read {}", args.report.display()))?;
     let attached = registry.attach(&manifest, report).await?;
     show(output, &attached, |attached| {

@@ -1,9 +1,8 @@
-//! The simulator's broker beside a real one: the same script to both, which must give the same answers and hold the same
-//! after every step. (What is a script, and why: `tests/support/broker_script.rs`.)
+//! The simulator's model of the broker compared with a real broker by scripts (`testkit/src/broker_script.rs`).
 //!
-//! Owners are the product's own journals wherever they do what the product does; a producer that stops half-way is the
-//! client library's, under the transactional id of the partition. Each seed has partitions of its own, and several are
-//! played at a time: a step is mostly waiting.
+//! Producers are the product's own journals where they behave as the product does. A producer that stops half-way is one
+//! of the client library, with the transactional id of the partition. Each seed has its own partitions, and several
+//! scripts run at a time, because a step mostly waits.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex};
@@ -12,6 +11,10 @@ use std::time::{Duration, Instant};
 use bellwether::adapters::kafka::{Emitter, Kafka, KafkaIntake, Options, read_decisions};
 use bellwether::ports::{Batch, Journal, JournalError, Journals, Partition, Wake};
 use bellwether_core::time::Span;
+use bellwether_sim::broker::CommitAnswer;
+use bellwether_testkit::broker_script::{
+    Agreement, Op, PartitionContent, ProducerKind, Script, ScriptedBroker, StepResult, compare, text,
+};
 use rdkafka::admin::{AdminClient, AdminOptions};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerGroupMetadata};
@@ -22,48 +25,47 @@ use rdkafka::{Offset, TopicPartitionList};
 use tokio::sync::mpsc;
 
 use super::{PATIENCE, client, event, key_on};
-use crate::broker_script::{Agreed, Op, Script, Seen, Sight, Way, World, play, text};
-use bellwether_sim::broker::Answer;
 
 const SEEDS: u64 = 40;
 const STEPS: usize = 25;
 /// Partitions of each seed.
 const PARTITIONS: usize = 2;
 const AT_A_TIME: usize = 12;
-const WAYS: [Way; 3] = [Way::Member, Way::Stranger, Way::Raw];
+const KINDS: [ProducerKind; 3] = [ProducerKind::Member, ProducerKind::Outsider, ProducerKind::Raw];
 
-/// What must have happened somewhere, or the scripts do not show what they are for.
-const SHOWN: [&str; 11] = [
+/// The kinds of steps that must occur in some script. Without one of them the scripts would test less than they should.
+const REQUIRED: [&str; 11] = [
     "commit",
     "commit, fenced",
-    "unheard commit",
-    "unheard commit, fenced",
+    "unanswered commit",
+    "unanswered commit, fenced",
     "abort",
     "abort, fenced",
     "left open",
     "late commit",
     "late commit, fenced",
     "late abort, fenced",
-    "death",
+    "crash",
 ];
 
-/// `BELLWETHER_SEED=N` plays one seed, `BELLWETHER_SEEDS=N` as many.
+/// Runs the scripts of the seeds 0 to 39. `BELLWETHER_SEED=N` runs one seed, and `BELLWETHER_SEEDS=N` the seeds below N.
 pub async fn agrees(options: Options) {
     let number = |name| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
     let one = number("BELLWETHER_SEED");
     let seeds = one.map_or(0..number("BELLWETHER_SEEDS").unwrap_or(SEEDS), |seed| seed..seed + 1);
-    let scripts: Vec<Script> = seeds.map(|seed| Script::new(seed, PARTITIONS, STEPS, &WAYS)).collect();
+    eprintln!("scripts of the seeds {seeds:?}");
+    let scripts: Vec<Script> = seeds.map(|seed| Script::new(seed, PARTITIONS, STEPS, &KINDS)).collect();
     let started = Instant::now();
-    let stage = Arc::new(Stage::build(options, scripts.len()).await);
+    let setting = Arc::new(Setting::build(options, scripts.len()).await);
     let (built, steps) = (started.elapsed(), scripts.iter().map(|script| script.ops.len()).sum::<usize>());
-    let seen = stage.clone().play_all(scripts).await;
-    eprintln!("{steps} steps after {built:.1?}, in {:.1?}: {seen:?}", started.elapsed());
-    tear_down(&stage.options).await;
-    let missing: Vec<&str> = SHOWN.into_iter().filter(|what| !seen.contains_key(*what)).collect();
-    assert!(one.is_some() || missing.is_empty(), "no script came to {missing:?}");
+    let kinds = setting.clone().run_all(scripts).await;
+    eprintln!("{steps} steps after {built:.1?}, in {:.1?}: {kinds:?}", started.elapsed());
+    tear_down(&setting.options).await;
+    let missing: Vec<&str> = REQUIRED.into_iter().filter(|kind| !kinds.contains_key(*kind)).collect();
+    assert!(one.is_some() || missing.is_empty(), "these kinds of steps occur in no script: {missing:?}");
 }
 
-/// A broker with hundreds of partitions more takes longer to come back, for the story that kills it.
+/// Deletes the topics. A broker restarts faster without these hundreds of partitions, and a story restarts it.
 async fn tear_down(options: &Options) {
     let admin: AdminClient<DefaultClientContext> = client(options).create().unwrap();
     let dlq = options.dlq();
@@ -74,23 +76,23 @@ async fn tear_down(options: &Options) {
     }
 }
 
-/// What the scripts share.
-struct Stage {
+/// The clients that all scripts share.
+struct Setting {
     options: Options,
-    /// A member of the group, which has given it all partitions.
+    /// A member of the group, which holds all partitions.
     member: Kafka,
-    /// No member.
-    stranger: Kafka,
+    /// A process outside of the group.
+    outsider: Kafka,
     emitter: Emitter,
-    /// As whom raw producers commit offsets: nobody in particular, which a broker takes in a transaction.
-    nobody: ConsumerGroupMetadata,
+    /// Metadata of no member, with which raw producers commit offsets. A broker accepts that in a transaction.
+    no_member: ConsumerGroupMetadata,
     _intake: KafkaIntake,
 }
 
-impl Stage {
-    async fn build(options: Options, scripts: usize) -> Stage {
+impl Setting {
+    async fn build(options: Options, scripts: usize) -> Setting {
         let partitions = i32::try_from(scripts * PARTITIONS).unwrap();
-        // A machine that is busy is no reason to lose a partition.
+        // Long enough for a machine under load to keep its partitions.
         let options = Options { partitions, session_timeout: Span::from_secs(30), ..options };
         let member = Kafka::connect(options.clone()).await.unwrap();
         let (wakes, mut woken) = mpsc::channel(64);
@@ -101,85 +103,85 @@ impl Stage {
                 held.insert(partition);
             }
         }
-        // Nobody decides anything here.
+        // No daemon takes the wakes, so they are dropped.
         tokio::spawn(async move { while woken.recv().await.is_some() {} });
-        let outsider: BaseConsumer = client(&options).set("group.id", &options.group).create().unwrap();
-        await_leaders(&outsider, &options);
-        Stage {
-            stranger: Kafka::with_topics(options.clone(), partitions),
+        let consumer: BaseConsumer = client(&options).set("group.id", &options.group).create().unwrap();
+        await_leaders(&consumer, &options);
+        Setting {
+            outsider: Kafka::with_topics(options.clone(), partitions),
             emitter: member.emitter().unwrap(),
-            nobody: outsider.group_metadata().unwrap(),
+            no_member: consumer.group_metadata().unwrap(),
             options,
             member,
             _intake: intake,
         }
     }
 
-    /// All scripts, each on partitions of its own; how often what was seen.
-    async fn play_all(self: Arc<Self>, scripts: Vec<Script>) -> BTreeMap<String, usize> {
+    /// Runs all scripts, each on its own partitions. Returns the number of steps by kind.
+    async fn run_all(self: Arc<Self>, scripts: Vec<Script>) -> BTreeMap<String, usize> {
         let total = scripts.len();
         let waiting: VecDeque<(usize, Script)> = scripts.into_iter().enumerate().collect();
         let waiting = Arc::new(Mutex::new(waiting));
-        let players: Vec<_> = (0..AT_A_TIME)
+        let workers: Vec<_> = (0..AT_A_TIME)
             .map(|_| {
-                let (stage, waiting) = (self.clone(), waiting.clone());
+                let (setting, waiting) = (self.clone(), waiting.clone());
                 let runtime = tokio::runtime::Handle::current();
                 // The client library's transactions block.
-                tokio::task::spawn_blocking(move || runtime.block_on(stage.play_some(&waiting)))
+                tokio::task::spawn_blocking(move || runtime.block_on(setting.run_some(&waiting)))
             })
             .collect();
-        let mut all = Played::default();
-        for player in players {
-            let Played { seen, decided, differences } = player.await.unwrap();
-            seen.into_iter().for_each(|(what, times)| *all.seen.entry(what).or_insert(0) += times);
+        let mut all = ScriptResults::default();
+        for worker in workers {
+            let ScriptResults { steps, decided, differences } = worker.await.unwrap();
+            steps.into_iter().for_each(|(kind, times)| *all.steps.entry(kind).or_insert(0) += times);
             all.decided.extend(decided);
             all.differences.extend(differences);
         }
-        let Played { seen, decided, differences } = all;
+        let ScriptResults { steps, decided, differences } = all;
         let first = differences.values().next().cloned().unwrap_or_default();
         assert!(differences.is_empty(), "{} of {total} scripts differ; the first:\n{first}", differences.len());
         // As `bellwether replay` reads them.
         let read = read_decisions(&self.options, |_, _| true).await.unwrap();
         let read: Vec<String> = read.iter().map(|json| text(json)).collect();
         assert_eq!(read, decided.into_values().flatten().collect::<Vec<_>>());
-        seen
+        steps
     }
 
-    /// Scripts while there are any.
-    async fn play_some(&self, waiting: &Mutex<VecDeque<(usize, Script)>>) -> Played {
-        let mut played = Played::default();
+    /// Runs scripts until none is left.
+    async fn run_some(&self, waiting: &Mutex<VecDeque<(usize, Script)>>) -> ScriptResults {
+        let mut results = ScriptResults::default();
         loop {
-            let Some((place, script)) = waiting.lock().unwrap().pop_front() else { return played };
-            let mut world = Real::new(self, place * PARTITIONS);
-            match play(&script, &mut world).await {
-                Err(difference) => drop(played.differences.insert(script.seed, difference)),
-                Ok(Agreed { model, seen }) => {
-                    seen.into_iter().for_each(|(what, times)| *played.seen.entry(what).or_insert(0) += times);
-                    let decided = |n| (place * PARTITIONS + n, model.sight(n).decisions);
-                    played.decided.extend((0..PARTITIONS).map(decided));
+            let Some((place, script)) = waiting.lock().unwrap().pop_front() else { return results };
+            let mut broker = RealBroker::new(self, place * PARTITIONS);
+            match compare(&script, &mut broker).await {
+                Err(difference) => drop(results.differences.insert(script.seed, difference)),
+                Ok(Agreement { model, steps }) => {
+                    steps.into_iter().for_each(|(kind, times)| *results.steps.entry(kind).or_insert(0) += times);
+                    let decided = |n| (place * PARTITIONS + n, model.partition(n).decisions);
+                    results.decided.extend((0..PARTITIONS).map(decided));
                 }
             }
         }
     }
 }
 
-/// What came of scripts.
+/// The results of some scripts.
 #[derive(Default)]
-struct Played {
-    /// How often what was seen.
-    seen: BTreeMap<String, usize>,
+struct ScriptResults {
+    /// Number of steps by kind.
+    steps: BTreeMap<String, usize>,
     /// The decisions of each partition.
     decided: BTreeMap<usize, Vec<String>>,
-    /// By seed.
+    /// The first difference of each script that has one, by seed.
     differences: BTreeMap<u64, String>,
 }
 
-/// A partition that has just been made has no leader for a moment.
-fn await_leaders(outsider: &BaseConsumer, options: &Options) {
+/// Waits until all partitions have a leader. A new partition has none for a moment.
+fn await_leaders(consumer: &BaseConsumer, options: &Options) {
     let started = Instant::now();
     for topic in [&options.topic, &options.journal_topic, &options.decisions_topic] {
         for partition in 0..options.partitions {
-            while let Err(error) = outsider.fetch_watermarks(topic, partition, PATIENCE) {
+            while let Err(error) = consumer.fetch_watermarks(topic, partition, PATIENCE) {
                 assert!(started.elapsed() < PATIENCE, "{topic}[{partition}]: {error}");
                 std::thread::sleep(Duration::from_millis(20));
             }
@@ -188,99 +190,102 @@ fn await_leaders(outsider: &BaseConsumer, options: &Options) {
 }
 
 /// The real broker, for one script.
-struct Real<'a> {
-    stage: &'a Stage,
+struct RealBroker<'a> {
+    setting: &'a Setting,
     /// The first of the script's partitions.
     first: usize,
-    producers: Vec<(Partition, Hand)>,
-    /// Shares nothing with the product.
-    outsider: Outsider,
+    producers: Vec<(Partition, RealProducer)>,
+    /// Shares no code with the product.
+    reader: TopicReader,
 }
 
-enum Hand {
-    Ours(Way, Box<dyn Journal>),
+enum RealProducer {
+    Journal(ProducerKind, Box<dyn Journal>),
     Raw(FutureProducer),
-    Dead,
+    Crashed,
 }
 
-impl World for Real<'_> {
-    async fn act(&mut self, op: &Op) -> Seen {
+impl ScriptedBroker for RealBroker<'_> {
+    async fn perform(&mut self, op: &Op) -> StepResult {
         match op {
             Op::Append { partition, event: value } => {
                 let partition = self.place(*partition);
-                let key = key_on(partition, self.stage.options.partitions);
-                let sent = self.stage.emitter.send(&event(&key, value)).await.unwrap();
+                let key = key_on(partition, self.setting.options.partitions);
+                let sent = self.setting.emitter.send(&event(&key, value)).await.unwrap();
                 assert_eq!(sent.partition, partition);
-                Seen::Done
+                StepResult::Done
             }
-            Op::Open { partition, way } => self.open(self.place(*partition), *way).await,
-            Op::Commit { producer, batch, heard } => {
+            Op::Open { partition, kind } => self.open(self.place(*partition), *kind).await,
+            Op::Commit { producer, batch, answered } => {
                 let answer = self.commit(*producer, batch).await;
-                // To lose an answer is not to look at it.
-                let lost = answer == Answer::Written && !heard;
-                Seen::Answered(if lost { Answer::Unknown } else { answer })
+                // The answer is lost by ignoring it.
+                let lost = answer == CommitAnswer::Written && !answered;
+                StepResult::Answered(if lost { CommitAnswer::Unknown } else { answer })
             }
             Op::Abort { producer, batch } => {
                 let done = self.raw_transaction(*producer, batch, |raw| raw.abort_transaction(PATIENCE)).await;
-                Seen::Answered(if done { Answer::Unknown } else { Answer::Fenced })
+                StepResult::Answered(if done { CommitAnswer::Unknown } else { CommitAnswer::Fenced })
             }
-            Op::Leave { producer, batch } => done(self.raw_transaction(*producer, batch, |_| Ok(())).await),
+            Op::LeaveOpen { producer, batch } => done(self.raw_transaction(*producer, batch, |_| Ok(())).await),
             Op::End { producer, commit } => {
                 let raw = self.raw(*producer);
                 let ended = if *commit { raw.commit_transaction(PATIENCE) } else { raw.abort_transaction(PATIENCE) };
-                done(went_well(raw, ended))
+                done(is_done(raw, ended))
             }
-            Op::Die { producer } => {
-                self.producers[*producer].1 = Hand::Dead;
-                Seen::Done
+            Op::Crash { producer } => {
+                self.producers[*producer].1 = RealProducer::Crashed;
+                StepResult::Done
             }
         }
     }
 
-    async fn look(&mut self, partition: usize, open: bool) -> Option<Sight> {
-        Some(self.outsider.look(self.place(partition), open))
+    async fn content(&mut self, partition: usize, open: bool) -> Option<PartitionContent> {
+        Some(self.reader.content(self.place(partition), open))
     }
 }
 
-impl<'a> Real<'a> {
-    fn new(stage: &'a Stage, first: usize) -> Real<'a> {
-        Real { stage, first, producers: Vec::new(), outsider: Outsider::new(&stage.options) }
+impl<'a> RealBroker<'a> {
+    fn new(setting: &'a Setting, first: usize) -> RealBroker<'a> {
+        RealBroker { setting, first, producers: Vec::new(), reader: TopicReader::new(&setting.options) }
     }
 
+    /// Returns the broker's partition for a partition of the script.
     fn place(&self, partition: usize) -> Partition {
         i32::try_from(self.first + partition).unwrap()
     }
 
-    async fn open(&mut self, partition: Partition, way: Way) -> Seen {
-        let journals = match way {
-            Way::Member => &self.stage.member,
-            Way::Stranger => &self.stage.stranger,
-            Way::Raw => {
-                self.producers.push((partition, Hand::Raw(raw(&self.stage.options, partition))));
-                return Seen::Done;
+    async fn open(&mut self, partition: Partition, kind: ProducerKind) -> StepResult {
+        let journals = match kind {
+            ProducerKind::Member => &self.setting.member,
+            ProducerKind::Outsider => &self.setting.outsider,
+            ProducerKind::Raw => {
+                self.producers.push((partition, RealProducer::Raw(raw(&self.setting.options, partition))));
+                return StepResult::Done;
             }
         };
         let mut journal = journals.open(partition).await.unwrap();
         let entries = journal.restore().await.unwrap();
-        self.producers.push((partition, Hand::Ours(way, journal)));
-        Seen::Restored(entries.into_iter().map(|(key, value)| (key, text(&value))).collect())
+        self.producers.push((partition, RealProducer::Journal(kind, journal)));
+        StepResult::Restored(entries.into_iter().map(|(key, value)| (key, text(&value))).collect())
     }
 
-    async fn commit(&mut self, producer: usize, batch: &Batch) -> Answer {
-        let Hand::Ours(way, journal) = &mut self.producers[producer].1 else {
+    async fn commit(&mut self, producer: usize, batch: &Batch) -> CommitAnswer {
+        let RealProducer::Journal(kind, journal) = &mut self.producers[producer].1 else {
             let done = self.raw_transaction(producer, batch, |raw| raw.commit_transaction(PATIENCE)).await;
-            return if done { Answer::Written } else { Answer::Fenced };
+            return if done { CommitAnswer::Written } else { CommitAnswer::Fenced };
         };
         match journal.commit(batch.clone()).await {
-            Ok(()) => Answer::Written,
-            Err(JournalError::Fenced(_)) if *way == Way::Stranger => Answer::Fenced,
-            // The group says that the partition is ours, so the product begins again instead of letting go.
-            Err(JournalError::Unknown(said)) if *way == Way::Member && said.contains("fenced") => Answer::Fenced,
-            Err(error) => panic!("{way:?}: {error:?}"),
+            Ok(()) => CommitAnswer::Written,
+            Err(JournalError::Fenced(_)) if *kind == ProducerKind::Outsider => CommitAnswer::Fenced,
+            // A member still holds the partition, so the product opens it again instead of releasing it.
+            Err(JournalError::Unknown(message)) if *kind == ProducerKind::Member && message.contains("fenced") => {
+                CommitAnswer::Fenced
+            }
+            Err(error) => panic!("{kind:?}: {error:?}"),
         }
     }
 
-    /// Begins a transaction, writes, and does what is to be done then. `false`: it is fenced.
+    /// Begins a transaction, writes `batch` and calls `then`. Returns `false` if the producer is fenced.
     async fn raw_transaction(
         &self,
         producer: usize,
@@ -289,11 +294,11 @@ impl<'a> Real<'a> {
     ) -> bool {
         let raw = self.raw(producer);
         let written = self.raw_writes(raw, self.producers[producer].0, batch).await;
-        went_well(raw, written.and_then(|()| then(raw)))
+        is_done(raw, written.and_then(|()| then(raw)))
     }
 
     async fn raw_writes(&self, raw: &FutureProducer, partition: Partition, batch: &Batch) -> KafkaResult<()> {
-        let Options { topic, journal_topic, decisions_topic, .. } = &self.stage.options;
+        let Options { topic, journal_topic, decisions_topic, .. } = &self.setting.options;
         raw.begin_transaction()?;
         let puts = batch.puts.iter().map(|(key, value)| (journal_topic, key, value.as_ref()));
         let decisions = batch.decisions.iter().map(|(key, json)| (decisions_topic, key, Some(json)));
@@ -305,22 +310,22 @@ impl<'a> Real<'a> {
         let Some(next) = batch.next_offset else { return Ok(()) };
         let mut offsets = TopicPartitionList::new();
         offsets.add_partition_offset(topic, partition, Offset::Offset(next))?;
-        raw.send_offsets_to_transaction(&offsets, &self.stage.nobody, PATIENCE)
+        raw.send_offsets_to_transaction(&offsets, &self.setting.no_member, PATIENCE)
     }
 
     fn raw(&self, producer: usize) -> &FutureProducer {
         match &self.producers[producer].1 {
-            Hand::Raw(raw) => raw,
-            Hand::Ours(..) | Hand::Dead => panic!("producer {producer} is no raw one"),
+            RealProducer::Raw(raw) => raw,
+            RealProducer::Journal(..) | RealProducer::Crashed => panic!("producer {producer} is not a raw one"),
         }
     }
 }
 
-/// A producer that takes the partition over as the product's does.
+/// Returns a producer that takes the partition over as the product's producer does.
 fn raw(options: &Options, partition: Partition) -> FutureProducer {
     let producer: FutureProducer = client(options)
         .set("transactional.id", format!("{}-{partition}", options.group))
-        // What is left open is ended by a successor, and not by the clock.
+        // An open transaction must be ended by the next producer and not by a timeout.
         .set("transaction.timeout.ms", "300000")
         .set("linger.ms", "0")
         .set("retry.backoff.ms", "2")
@@ -331,39 +336,41 @@ fn raw(options: &Options, partition: Partition) -> FutureProducer {
     producer
 }
 
-fn done(well: bool) -> Seen {
-    if well { Seen::Done } else { Seen::Answered(Answer::Fenced) }
+fn done(done: bool) -> StepResult {
+    if done { StepResult::Done } else { StepResult::Answered(CommitAnswer::Fenced) }
 }
 
-/// `false`: the producer is fenced. Nothing else may go wrong.
-fn went_well(raw: &FutureProducer, result: KafkaResult<()>) -> bool {
+/// Returns `false` if the producer is fenced. Panics at any other error.
+fn is_done(raw: &FutureProducer, result: KafkaResult<()>) -> bool {
     let Err(error) = result else { return true };
-    // Once it is fenced, what it still had is thrown away for other reasons.
+    // A fenced producer drops its remaining records with other errors.
     let code = raw.client().fatal_error().map(|(code, _)| code).or(error.rdkafka_error_code());
     let fenced = [RDKafkaErrorCode::Fenced, RDKafkaErrorCode::ProducerFenced, RDKafkaErrorCode::InvalidProducerEpoch];
     assert!(code.is_some_and(|code| fenced.contains(&code)), "{error}");
     false
 }
 
-/// Reads what everybody can read.
-struct Outsider {
+/// Reads the topics as any client can.
+struct TopicReader {
     options: Options,
+    /// Reads committed records only.
     committed: BaseConsumer,
+    /// Reads records of open and aborted transactions as well.
     all: BaseConsumer,
-    read: BTreeMap<(String, Partition), Read>,
+    read: BTreeMap<(String, Partition), ReadRecords>,
 }
 
-/// What is read of one partition of one topic.
+/// The records read so far of one partition of one topic.
 #[derive(Default)]
-struct Read {
-    /// Up to here.
+struct ReadRecords {
+    /// Offset up to which they are read.
     end: i64,
-    /// Offset, key and value.
+    /// Offset, key and value of each record.
     records: Vec<(i64, String, Option<String>)>,
 }
 
-impl Outsider {
-    fn new(options: &Options) -> Outsider {
+impl TopicReader {
+    fn new(options: &Options) -> TopicReader {
         let consumer = |isolation: &str| {
             client(options)
                 .set("group.id", &options.group)
@@ -375,15 +382,15 @@ impl Outsider {
                 .unwrap()
         };
         let (committed, all) = (consumer("read_committed"), consumer("read_uncommitted"));
-        Outsider { options: options.clone(), committed, all, read: BTreeMap::new() }
+        TopicReader { options: options.clone(), committed, all, read: BTreeMap::new() }
     }
 
-    fn look(&mut self, partition: Partition, open: bool) -> Sight {
+    fn content(&mut self, partition: Partition, open: bool) -> PartitionContent {
         let Options { topic, journal_topic, decisions_topic, .. } = self.options.clone();
         let offset = self.offset(&topic, partition, open);
-        let ahead = self.update(&topic, partition, false).1;
-        let ahead = ahead.records.iter().filter(|(at, ..)| *at >= offset).filter_map(|(.., value)| value.clone());
-        let ahead = ahead.collect();
+        let events = self.update(&topic, partition, false).1;
+        let pending = events.records.iter().filter(|(at, ..)| *at >= offset).filter_map(|(.., value)| value.clone());
+        let pending = pending.collect();
         let (decisions_open, decisions) = self.update(&decisions_topic, partition, open);
         let decisions = decisions.records.iter().filter_map(|(.., value)| value.clone()).collect();
         let (journal_open, journal) = self.update(&journal_topic, partition, open);
@@ -395,26 +402,26 @@ impl Outsider {
             };
         }
         let offset = usize::try_from(offset).unwrap();
-        Sight { entries, decisions, offset, ahead, open: journal_open || decisions_open }
+        PartitionContent { entries, decisions, offset, pending, open: journal_open || decisions_open }
     }
 
-    /// The committed offset; of a transaction that is open, nothing counts.
+    /// Returns the committed offset. That of an open transaction does not count.
     fn offset(&self, topic: &str, partition: Partition, open: bool) -> i64 {
-        let mut asked = TopicPartitionList::new();
-        asked.add_partition(topic, partition);
+        let mut partitions = TopicPartitionList::new();
+        partitions.add_partition(topic, partition);
         let consumer = if open { &self.all } else { &self.committed };
-        let committed = consumer.committed_offsets(asked, PATIENCE).unwrap();
+        let committed = consumer.committed_offsets(partitions, PATIENCE).unwrap();
         let found = committed.find_partition(topic, partition).unwrap();
         found.error().unwrap();
         if let Offset::Offset(offset) = found.offset() { offset } else { 0 }
     }
 
-    /// Reads on. Whether a transaction is open there, and all that is read so far.
-    fn update(&mut self, topic: &str, partition: Partition, open: bool) -> (bool, &Read) {
+    /// Reads the new records. Returns whether a transaction is open, and all records so far.
+    fn update(&mut self, topic: &str, partition: Partition, open: bool) -> (bool, &ReadRecords) {
         let end = |consumer: &BaseConsumer| consumer.fetch_watermarks(topic, partition, PATIENCE).unwrap().1;
         let started = Instant::now();
         let (mut high, mut stable) = (end(&self.all), end(&self.committed));
-        // The end of a transaction is answered before it is written on each of its partitions.
+        // The broker answers the end of a transaction before its marker is written to each of the partitions.
         while stable < high && !open && started.elapsed() < PATIENCE {
             std::thread::sleep(Duration::from_millis(2));
             (high, stable) = (end(&self.all), end(&self.committed));
@@ -428,7 +435,7 @@ impl Outsider {
     }
 }
 
-/// All records from `start` to the end.
+/// Returns all records from the offset `start` to the end.
 fn records(
     consumer: &BaseConsumer,
     topic: &str,

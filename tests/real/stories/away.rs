@@ -1,233 +1,245 @@
-//! What the daemon does while something that it needs is away: it changes nothing, says so, and goes on by itself.
+//! A part that the daemon needs is unavailable: the daemon changes nothing, reports it, and goes on without help.
 
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use bellwether_core::ids::RolloutId;
+use bellwether_testkit::plane::fixture::patient_policy;
+use bellwether_testkit::plane::proxy::{ProxyMode, TcpProxy};
+use bellwether_testkit::plane::{Fixture, FixtureOptions, Sandbox, kafka, kubernetes, prometheus, wait};
 use serde_json::Value;
 
-use super::scene::{Scene, Setup, patient};
-use super::{Told, told, told_alone};
-use crate::plane::proxy::{Door, Proxy};
-use crate::plane::story::Story;
-use crate::plane::{kafka, kubernetes, prometheus};
+use super::{LONG, SOON, Story, V2, exclusive_story, story};
 
-const V2: &str = "registry.test/shop/web:v2";
-const SOON: Duration = Duration::from_secs(60);
-const LONG: Duration = Duration::from_secs(180);
-/// The doors' ports; the daemons' own begin elsewhere.
-const DOORS: u16 = 30_000;
+/// The first port of proxies. The ports of daemons and of Slack's stand-ins are below.
+const PROXIES: u16 = 30_000;
+/// The time for which a story watches that a held rollout does not go on. It is longer than the policies' `min-time`.
+const OBSERVED: Duration = Duration::from_secs(10);
 
-pub fn stories() -> Vec<Told> {
+pub fn stories() -> Vec<Story> {
     vec![
-        told("away::prometheus_is_away_at_the_start_and_later", prometheus_is_away),
-        told("away::a_prometheus_that_never_answers_is_blind", a_silent_prometheus),
-        told("away::the_api_server_is_away_at_the_start_and_later", the_api_server_is_away),
-        told("away::kafka_is_away_for_a_while", kafka_is_away),
-        told("away::prometheus_is_away_for_two_minutes", async |story| prometheus_is_away_for(story, 120).await),
-        told_alone("away::kafka_is_killed_and_comes_back", kafka_is_killed),
-        told("away::told_to_stop_it_stops_and_decides_nothing", told_to_stop),
+        story("away::without_prometheus_a_rollout_waits_and_then_goes_on", without_prometheus),
+        story("away::a_prometheus_that_never_answers_holds_the_rollout_as_blind", silent_prometheus),
+        story("away::without_the_api_server_the_daemon_waits_and_then_goes_on", without_api_server),
+        story("away::without_kafka_nothing_changes_until_it_is_back", without_kafka),
+        story("away::two_minutes_without_prometheus_decide_nothing_but_a_hold", async |sandbox| {
+            without_prometheus_for(sandbox, 120).await
+        }),
+        exclusive_story("away::a_killed_broker_loses_no_decision", killed_broker),
+        story("away::a_terminated_daemon_ends_and_decides_nothing", terminated),
     ]
 }
 
-/// Long enough in each step that something can happen in it, patient with a hold, and soon blind.
-fn soon_blind() -> String {
-    patient("20% 40%").replace("blind = \"10s\"", "blind = \"4s\"")
+/// Returns the stories of `tests/run soak`, which take too long for every day.
+pub fn soaks() -> Vec<Story> {
+    vec![story("soak::ten_minutes_without_prometheus_decide_nothing_but_a_hold", async |sandbox| {
+        without_prometheus_for(sandbox, 600).await
+    })]
 }
 
-/// In a step, with counts.
+/// Returns a policy of two steps that holds for up to two minutes, and is blind after 4 s.
+fn soon_blind() -> String {
+    patient_policy("20% 40%").replace("blind = \"10s\"", "blind = \"4s\"")
+}
+
+/// Whether the rollout is in a step and has counts of the canary.
 fn is_judged(rollout: &Value) -> bool {
     rollout["phase"] == "stepping" && rollout["checks"][0]["n"].as_u64().is_some_and(|n| n > 0)
 }
 
-async fn door(story: &Story, behind: &str) -> Result<Proxy> {
-    Proxy::start(DOORS + story.plane.number(), behind).await
+fn is_held(rollout: &Value) -> bool {
+    rollout["held"].is_string()
 }
 
+async fn proxy(sandbox: &Sandbox, target: &str) -> Result<TcpProxy> {
+    TcpProxy::start(PROXIES + sandbox.plane.number(), target).await
+}
+
+/// Returns the address in a URL.
 fn address(url: &str) -> &str {
     url.rsplit('/').next().unwrap_or_default()
 }
 
-async fn prometheus_is_away(story: &Story) -> Result<()> {
-    let door = door(story, address(prometheus::URL)).await?;
-    door.set(Door::Closed).await;
-    let prometheus = format!("http://{}", door.address);
-    let scene = Scene::begin_with(story, Setup { policy: soon_blind(), prometheus, ..Setup::default() }).await?;
-    let load = story.load(100.0)?;
-    scene.request(V2, &[]).await?;
-    let failing = |rollout: &Value| rollout["reason"].as_str().is_some_and(|why| why.starts_with("probe fails"));
-    scene.until(SOON, "waiting for Prometheus", failing).await?;
-    ensure!(load.counts().of_version("v2").total == 0, "it had traffic unseen");
-    door.set(Door::Open).await;
-    scene.until(SOON, "on its way", is_judged).await?;
-    let promoted = held_blind_and_on(&scene, || door.set(Door::Closed), || door.set(Door::Open)).await?;
+async fn without_prometheus(sandbox: &Sandbox) -> Result<()> {
+    let proxy = proxy(sandbox, address(prometheus::URL)).await?;
+    proxy.set(ProxyMode::Refuse).await;
+    let prometheus = format!("http://{}", proxy.address);
+    let options = FixtureOptions { policy: soon_blind(), prometheus, ..FixtureOptions::default() };
+    let fixture = Fixture::start_with(sandbox, options).await?;
+    let load = sandbox.load(100.0)?;
+    let id = fixture.request(V2, &[]).await?;
+    let fails = |rollout: &Value| rollout["reason"].as_str().is_some_and(|reason| reason.starts_with("probe fails"));
+    fixture.until(&id, SOON, "waiting for Prometheus", fails).await?;
+    ensure!(load.counts().of_version("v2").total == 0, "the canary had traffic before Prometheus answered");
+    proxy.set(ProxyMode::Pass).await;
+    fixture.until(&id, SOON, "judged", is_judged).await?;
+    held_blind_then_promoted(&fixture, &id, || proxy.set(ProxyMode::Refuse), || proxy.set(ProxyMode::Pass)).await?;
     let counts = load.stop().await?;
     ensure!(counts.failed() == 0, "{counts:?}");
-    ensure!(promoted["outcome"] == "promoted", "{promoted:#}");
-    scene.replays().await
+    fixture.replays().await
 }
 
-async fn a_silent_prometheus(story: &Story) -> Result<()> {
-    let door = door(story, address(prometheus::URL)).await?;
-    let prometheus = format!("http://{}\"\ntimeout = \"1s", door.address);
-    let scene = Scene::begin_with(story, Setup { policy: soon_blind(), prometheus, ..Setup::default() }).await?;
-    let load = story.load(100.0)?;
-    scene.request(V2, &[]).await?;
-    scene.until(SOON, "on its way", is_judged).await?;
-    let promoted = held_blind_and_on(&scene, || door.set(Door::Silent), || door.set(Door::Open)).await?;
+async fn silent_prometheus(sandbox: &Sandbox) -> Result<()> {
+    let proxy = proxy(sandbox, address(prometheus::URL)).await?;
+    let prometheus = format!("http://{}\"\ntimeout = \"1s", proxy.address);
+    let options = FixtureOptions { policy: soon_blind(), prometheus, ..FixtureOptions::default() };
+    let fixture = Fixture::start_with(sandbox, options).await?;
+    let load = sandbox.load(100.0)?;
+    let id = fixture.request(V2, &[]).await?;
+    fixture.until(&id, SOON, "judged", is_judged).await?;
+    held_blind_then_promoted(&fixture, &id, || proxy.set(ProxyMode::Hang), || proxy.set(ProxyMode::Pass)).await?;
     load.stop().await?;
-    ensure!(promoted["outcome"] == "promoted", "{promoted:#}");
-    scene.replays().await
+    fixture.replays().await
 }
 
-/// Blind it is held, and nothing else; seeing again it goes on to its end.
-async fn held_blind_and_on(scene: &Scene<'_>, away: impl AsyncFnOnce(), back: impl AsyncFnOnce()) -> Result<Value> {
+/// Checks that a blind rollout is held and does nothing else, and that it is promoted when it is no longer blind.
+async fn held_blind_then_promoted(
+    fixture: &Fixture<'_>,
+    id: &RolloutId,
+    away: impl AsyncFnOnce(),
+    back: impl AsyncFnOnce(),
+) -> Result<()> {
     away().await;
-    let held = scene.until(SOON, "held", |rollout| rollout["held"].is_string()).await?;
-    let why = held["held"].as_str().context("held")?;
-    ensure!(why.starts_with("blind since ") && why.contains("nothing was changed"), "{why}");
-    let decided = scene.decisions().await?.len();
-    let still = scene.until(SOON, "there", |_| true).await?;
-    ensure!(still["step"] == held["step"] && still["phase"] == "stepping", "it went on: {still:#}");
-    ensure!(scene.decisions().await?.len() == decided, "it decided something");
+    let held = fixture.until(id, SOON, "held", is_held).await?;
+    let reason = held["held"].as_str().context("held")?;
+    ensure!(reason.starts_with("blind since ") && reason.contains("nothing was changed"), "{reason}");
+    let decisions = fixture.decisions().await?.len();
+    tokio::time::sleep(OBSERVED).await;
+    let later = fixture.until(id, SOON, "still held", is_held).await?;
+    ensure!(later["step"] == held["step"] && later["phase"] == "stepping", "it went on while blind: {later:#}");
+    ensure!(fixture.decisions().await?.len() == decisions, "it decided something while blind");
     back().await;
-    scene.ended(LONG).await
+    fixture.ended_as(id, "promoted", LONG).await?;
+    Ok(())
 }
 
-async fn the_api_server_is_away(story: &Story) -> Result<()> {
-    let behind = address(kubernetes::SERVER);
-    let door = door(story, behind).await?;
-    door.set(Door::Closed).await;
-    let server = format!("https://{}", door.address);
-    let mut scene = Scene::set(story, Setup { policy: soon_blind(), server, ..Setup::default() }).await?;
-    scene.bellwether.start().await?;
-    story
-        .wait_until("a daemon that says what it waits for", SOON, async || {
-            let (status, body) = scene.bellwether.get("/readyz?verbose").await?;
-            ensure!(status == 503 && body.contains("kubernetes"), "{status}: {body}");
-            Ok(())
-        })
-        .await?;
-    door.set(Door::Open).await;
-    scene.bellwether.until_ready(SOON).await?;
-    let before = story.snapshot().await?;
-    let load = story.load(100.0)?;
-    scene.request(V2, &[]).await?;
-    scene.until(SOON, "on its way", is_judged).await?;
-    door.set(Door::Closed).await;
-    // The step passes while nobody can be asked to go further; or the last weight was written just before, and nobody can
-    // say whether the gateway has accepted it.
-    let trying = |rollout: &Value| {
+async fn without_api_server(sandbox: &Sandbox) -> Result<()> {
+    let proxy = proxy(sandbox, address(kubernetes::SERVER)).await?;
+    proxy.set(ProxyMode::Refuse).await;
+    let server = format!("https://{}", proxy.address);
+    let options = FixtureOptions { policy: soon_blind(), server, ..FixtureOptions::default() };
+    let mut fixture = Fixture::prepare(sandbox, options).await?;
+    fixture.daemon.start().await?;
+    wait::until("a daemon that waits for the API server", SOON, async || {
+        let (status, body) = fixture.daemon.get("/readyz?verbose").await?;
+        ensure!(status == 503 && body.contains("kubernetes"), "{status}: {body}");
+        Ok(())
+    })
+    .await?;
+    proxy.set(ProxyMode::Pass).await;
+    fixture.daemon.until_ready(SOON).await?;
+    let before = sandbox.specs().await?;
+    let load = sandbox.load(100.0)?;
+    let id = fixture.request(V2, &[]).await?;
+    fixture.until(&id, SOON, "judged", is_judged).await?;
+    proxy.set(ProxyMode::Refuse).await;
+    // Either the step passes and the next write fails; or the last weight was written just before, and the gateway's
+    // status can't be read.
+    let retries = |rollout: &Value| {
         rollout["reason"].as_str().is_some_and(|why| why.contains("fails, ") || why.contains("still waiting for"))
     };
-    scene.until(LONG, "trying", trying).await?;
-    door.set(Door::Open).await;
-    let rollout = scene.ended(LONG).await?;
+    fixture.until(&id, LONG, "retrying", retries).await?;
+    proxy.set(ProxyMode::Pass).await;
+    fixture.ended_as(&id, "promoted", LONG).await?;
     let counts = load.stop().await?;
-    ensure!(rollout["outcome"] == "promoted" && counts.failed() == 0, "{rollout:#} {counts:?}");
-    scene.left_marked(before.with_image("web", "app", V2)).await?;
-    scene.replays().await
+    ensure!(counts.failed() == 0, "{counts:?}");
+    fixture.cleaned_up_after_promotion(before.with_image("web", "app", V2)).await?;
+    fixture.replays().await
 }
 
-async fn kafka_is_away(story: &Story) -> Result<()> {
-    let door = Proxy::start(kafka::DOOR_PORT, kafka::BEHIND_THE_DOOR).await?;
-    let brokers = door.address.to_string();
-    let mut scene =
-        Scene::begin_with(story, Setup { policy: soon_blind(), brokers: &brokers, ..Setup::default() }).await?;
-    let before = story.snapshot().await?;
-    let load = story.load(100.0)?;
-    scene.request(V2, &[]).await?;
-    scene.until(SOON, "on its way", is_judged).await?;
-    door.set(Door::Closed).await;
-    story
-        // The shard that has a transaction open gives it up by its timeouts, of 20 and 30 s, and the next partition waits for it.
-        .wait_until("a daemon that says that it has no journal", LONG, async || {
-            let (status, body) = scene.bellwether.get("/readyz?verbose").await?;
-            ensure!(status == 503 && body.contains("partitions"), "{status}: {body}");
-            Ok(())
-        })
-        .await?;
-    let weights = story.weights("web").await?;
-    door.set(Door::Open).await;
-    scene.bellwether.until_ready(LONG).await?;
-    ensure!(weights["web-canary"] > 0, "it changed something without its journal: {weights:?}");
-    let rollout = scene.ended(LONG).await?;
+async fn without_kafka(sandbox: &Sandbox) -> Result<()> {
+    let proxy = TcpProxy::start(kafka::PROXY_PORT, kafka::PROXIED_LISTENER).await?;
+    let brokers = proxy.address.to_string();
+    let options = FixtureOptions { policy: soon_blind(), brokers: &brokers, ..FixtureOptions::default() };
+    let mut fixture = Fixture::start_with(sandbox, options).await?;
+    let before = sandbox.specs().await?;
+    let load = sandbox.load(100.0)?;
+    let id = fixture.request(V2, &[]).await?;
+    fixture.until(&id, SOON, "judged", is_judged).await?;
+    proxy.set(ProxyMode::Refuse).await;
+    // A shard with an open transaction gives it up after timeouts of 20 and 30 s, and the next partition waits for it.
+    wait::until("a daemon that has no journal", LONG, async || {
+        let (status, body) = fixture.daemon.get("/readyz?verbose").await?;
+        ensure!(status == 503 && body.contains("partitions"), "{status}: {body}");
+        Ok(())
+    })
+    .await?;
+    let weights = sandbox.weights("web").await?;
+    proxy.set(ProxyMode::Pass).await;
+    fixture.daemon.until_ready(LONG).await?;
+    ensure!(weights["web-canary"] > 0, "the route was changed without a journal: {weights:?}");
+    fixture.ended_as(&id, "promoted", LONG).await?;
     let counts = load.stop().await?;
-    ensure!(rollout["outcome"] == "promoted" && counts.failed() == 0, "{rollout:#} {counts:?}");
-    scene.decided_once().await?;
-    scene.left_marked(before.with_image("web", "app", V2)).await?;
-    scene.replays().await
+    ensure!(counts.failed() == 0, "{counts:?}");
+    fixture.promoted_once().await?;
+    fixture.cleaned_up_after_promotion(before.with_image("web", "app", V2)).await?;
+    fixture.replays().await
 }
 
-/// What is told by `tests/run soak`: too long for every day.
-pub fn soaks() -> Vec<Told> {
-    vec![told("soak::prometheus_is_away_for_ten_minutes", async |story| prometheus_is_away_for(story, 600).await)]
-}
-
-/// Blind is said within the patience that the policy sets and one tick; nothing is decided meanwhile, and it goes on by
-/// itself afterwards.
-async fn prometheus_is_away_for(story: &Story, seconds: u64) -> Result<()> {
+/// Checks that a rollout is held as blind within the policy's patience, that nothing else is decided while Prometheus is
+/// unavailable, and that the rollout is promoted afterwards.
+async fn without_prometheus_for(sandbox: &Sandbox, seconds: u64) -> Result<()> {
     let patience = seconds.min(120) / 4;
     let policy = soon_blind()
         .replace("blind = \"4s\"", &format!("blind = \"{patience}s\""))
         .replace("max-hold = \"120s\"", "max-hold = \"1h\"");
-    let door = door(story, address(prometheus::URL)).await?;
-    let prometheus = format!("http://{}", door.address);
-    let scene = Scene::begin_with(story, Setup { policy, prometheus, ..Setup::default() }).await?;
-    let load = story.load(50.0)?;
-    scene.request(V2, &[]).await?;
-    scene.until(SOON, "on its way", is_judged).await?;
-    door.set(Door::Closed).await;
-    let closed = Instant::now();
-    // What was seen before may still be decided on.
+    let proxy = proxy(sandbox, address(prometheus::URL)).await?;
+    let prometheus = format!("http://{}", proxy.address);
+    let options = FixtureOptions { policy, prometheus, ..FixtureOptions::default() };
+    let fixture = Fixture::start_with(sandbox, options).await?;
+    let load = sandbox.load(50.0)?;
+    let id = fixture.request(V2, &[]).await?;
+    fixture.until(&id, SOON, "judged", is_judged).await?;
+    proxy.set(ProxyMode::Refuse).await;
+    let refused = Instant::now();
+    // Blocks that were read before may still lead to a decision.
     tokio::time::sleep(Duration::from_secs(3)).await;
-    let before = scene.decisions().await?.len();
-    let held = scene.until(Duration::from_secs(patience) + SOON, "held", |rollout| rollout["held"].is_string()).await?;
-    println!("{seconds} s without Prometheus: held after {:?}, with a patience of {patience} s", closed.elapsed());
-    ensure!(held["held"].as_str().is_some_and(|why| why.starts_with("blind since ")), "{held:#}");
-    tokio::time::sleep(Duration::from_secs(seconds).saturating_sub(closed.elapsed())).await;
-    let decisions = scene.decisions().await?;
-    let meanwhile: Vec<&Value> = decisions[before..].iter().map(|decision| &decision["kind"]).collect();
-    ensure!(meanwhile == ["hold"], "it decided what it could not see: {meanwhile:?}");
-    door.set(Door::Open).await;
-    let rollout = scene.ended(LONG).await?;
+    let before = fixture.decisions().await?.len();
+    let held = fixture.until(&id, Duration::from_secs(patience) + SOON, "held", is_held).await?;
+    println!("{seconds} s without Prometheus: held after {:?}, with a patience of {patience} s", refused.elapsed());
+    ensure!(held["held"].as_str().is_some_and(|reason| reason.starts_with("blind since ")), "{held:#}");
+    tokio::time::sleep(Duration::from_secs(seconds).saturating_sub(refused.elapsed())).await;
+    let decisions = fixture.decisions().await?;
+    let kinds: Vec<&Value> = decisions[before..].iter().map(|decision| &decision["kind"]).collect();
+    ensure!(kinds == ["hold"], "these decisions were made without Prometheus: {kinds:?}");
+    proxy.set(ProxyMode::Pass).await;
+    fixture.ended_as(&id, "promoted", LONG).await?;
     let counts = load.stop().await?;
-    ensure!(rollout["outcome"] == "promoted" && counts.failed() == 0, "{rollout:#} {counts:?}");
-    scene.replays().await
+    ensure!(counts.failed() == 0, "{counts:?}");
+    fixture.replays().await
 }
 
-/// For all of the plane: the broker itself dies, in the middle of whatever it was doing.
-async fn kafka_is_killed(story: &Story) -> Result<()> {
-    let mut scene = Scene::begin(story, &soon_blind()).await?;
-    let before = story.snapshot().await?;
-    let load = story.load(100.0)?;
-    scene.request(V2, &[]).await?;
-    scene.until(SOON, "on its way", is_judged).await?;
-    story.plane.kafka.restart(Duration::from_secs(5)).await?;
-    scene.bellwether.until_ready(LONG).await?;
-    let rollout = scene.ended(LONG).await?;
+async fn killed_broker(sandbox: &Sandbox) -> Result<()> {
+    let mut fixture = Fixture::start(sandbox, &soon_blind()).await?;
+    let before = sandbox.specs().await?;
+    let load = sandbox.load(100.0)?;
+    let id = fixture.request(V2, &[]).await?;
+    fixture.until(&id, SOON, "judged", is_judged).await?;
+    sandbox.plane.kafka.restart(Duration::from_secs(5)).await?;
+    fixture.daemon.until_ready(LONG).await?;
+    fixture.ended_as(&id, "promoted", LONG).await?;
     let counts = load.stop().await?;
-    ensure!(rollout["outcome"] == "promoted" && counts.failed() == 0, "{rollout:#} {counts:?}");
-    scene.decided_once().await?;
-    scene.left_marked(before.with_image("web", "app", V2)).await?;
-    scene.replays().await
+    ensure!(counts.failed() == 0, "{counts:?}");
+    fixture.promoted_once().await?;
+    fixture.cleaned_up_after_promotion(before.with_image("web", "app", V2)).await?;
+    fixture.replays().await
 }
 
-async fn told_to_stop(story: &Story) -> Result<()> {
-    let mut scene = Scene::begin(story, &soon_blind()).await?;
-    let load = story.load(100.0)?;
-    scene.request(V2, &[]).await?;
-    scene.until(SOON, "on its way", is_judged).await?;
-    let before = scene.decisions().await?.len();
-    let code = scene.bellwether.terminate(SOON).await?;
-    ensure!(code == Some(0), "{code:?}: {}", scene.bellwether.log());
-    let after = scene.decisions().await?;
-    let moved = after[before.min(after.len())..]
+async fn terminated(sandbox: &Sandbox) -> Result<()> {
+    let mut fixture = Fixture::start(sandbox, &soon_blind()).await?;
+    let load = sandbox.load(100.0)?;
+    let id = fixture.request(V2, &[]).await?;
+    fixture.until(&id, SOON, "judged", is_judged).await?;
+    let before = fixture.decisions().await?.len();
+    let code = fixture.daemon.terminate(SOON).await?;
+    ensure!(code == Some(0), "exit code {code:?}: {}", fixture.daemon.log());
+    let after = fixture.decisions().await?;
+    let ends = after[before.min(after.len())..]
         .iter()
         .any(|decision| decision["kind"] == "promote" || decision["kind"] == "roll-back");
-    ensure!(!moved && story.weights("web").await?["web-canary"] > 0, "{after:#?}");
-    scene.bellwether.start().await?;
-    let rollout = scene.ended(LONG).await?;
+    ensure!(!ends && sandbox.weights("web").await?["web-canary"] > 0, "{after:#?}");
+    fixture.daemon.start().await?;
+    fixture.ended_as(&id, "promoted", LONG).await?;
     load.stop().await?;
-    ensure!(rollout["outcome"] == "promoted", "{rollout:#}");
-    scene.replays().await
+    fixture.replays().await
 }

@@ -1,61 +1,59 @@
-//! A fresh baseline on the real parts: a version that is as cold as its canary's pods, and no worse.
+//! A fresh baseline: a version whose pods are bad only while they are cold is compared with pods that are as cold.
 
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use bellwether_testkit::plane::fixture::history;
+use bellwether_testkit::plane::{Fixture, FixtureOptions, Sandbox, wait};
 
-use super::evidence::by_evidence;
-use super::rollout::{LONG, history};
-use super::scene::{Scene, Setup};
-use super::{Told, told};
-use crate::plane::story::Story;
+use super::evidence::sequential_policy;
+use super::{LONG, SOON, Story, story};
 
-pub fn stories() -> Vec<Told> {
-    vec![told("baseline::what_is_only_cold_is_told_from_what_is_bad", cold_is_not_bad)]
+pub fn stories() -> Vec<Story> {
+    vec![story("baseline::a_cold_version_is_rolled_back_beside_warm_pods_and_promoted_beside_cold_ones", cold_version)]
 }
 
-/// Every version fails 8 of 100 requests in its first half minute.
+/// Every version fails 8 of 100 requests in the first half minute of a pod.
 const STABLE: &str = "registry.test/shop/web:v1-until30-err8";
-/// The stable's pods are warm after this.
+/// The age at which the stable's pods are warm.
 const WARM: Duration = Duration::from_secs(35);
-const SOON: Duration = Duration::from_secs(30);
 
-async fn cold_is_not_bad(story: &Story) -> Result<()> {
-    let setup = |fresh: bool| {
-        let policy = by_evidence("10%").replace("insufficient = \"15s\"", "insufficient = \"60s\"");
+async fn cold_version(sandbox: &Sandbox) -> Result<()> {
+    let options = |fresh: bool| {
+        let policy = sequential_policy("10%").replace("insufficient = \"15s\"", "insufficient = \"60s\"");
         let traffic = format!("traffic = \"gateway\"\nfresh-baseline = {fresh}");
         let policy = policy.replace("traffic = \"gateway\"", &traffic);
-        Setup { policy, containers: &[("app", STABLE)], ..Setup::default() }
+        FixtureOptions { policy, containers: &[("app", STABLE)], ..FixtureOptions::default() }
     };
-    let scene = Scene::begin_with(story, setup(false)).await?;
-    let before = story.snapshot().await?;
-    let load = story.load(200.0)?;
+    let fixture = Fixture::start_with(sandbox, options(false)).await?;
+    let before = sandbox.specs().await?;
+    let load = sandbox.load(200.0)?;
     tokio::time::sleep(WARM).await;
 
-    scene.request("registry.test/shop/web:v2-until30-err8", &[]).await?;
-    let rollout = scene.ended(LONG).await?;
-    ensure!(rollout["outcome"] == "rolled-back", "beside warm pods cold ones look bad: {rollout:#}");
-    let worse = history(&rollout).find(|(_, why)| why.contains("times the stable's"));
-    println!("without: {:?}", worse.context("not for the comparison")?);
+    let id = fixture.request("registry.test/shop/web:v2-until30-err8", &[]).await?;
+    let rollout = fixture.ended_as(&id, "rolled-back", LONG).await?;
+    let worse = history(&rollout).find(|(_, reason)| reason.contains("times the stable's"));
+    println!("without a baseline: {:?}", worse.context("it was not rolled back by the comparison")?);
 
-    scene.configure(&setup(true))?;
-    scene.bellwether.signal("HUP").await?;
-    scene.bellwether.until_logged(&["policies reloaded"], SOON).await?;
+    fixture.configure(&options(true))?;
+    fixture.daemon.signal("HUP").await?;
+    fixture.daemon.until_logged(&["policies reloaded"], SOON).await?;
     let good = "registry.test/shop/web:v3-until30-err8";
-    scene.request(good, &[]).await?;
-    let of_three = |rollout: &serde_json::Value| rollout["to"].to_string().contains(":v3");
-    scene.until(LONG, "compared", |rollout| of_three(rollout) && rollout["phase"] == "stepping").await?;
-    tokio::time::sleep(Duration::from_secs(10)).await;
-    let pods = story.plane.pods.of(&story.namespace);
-    let served: Vec<u64> =
-        pods.iter().filter(|pod| pod.name.starts_with("web-baseline-")).map(|pod| pod.served().total).collect();
-    ensure!(served.len() == 2 && served.iter().all(|served| *served > 50), "the baseline has traffic: {served:?}");
-    ensure!(story.images("web-baseline").await? == story.images("web").await?, "it runs what the stable runs");
-    let rollout = scene.until(LONG, "over", |rollout| of_three(rollout) && rollout["outcome"].is_string()).await?;
-    ensure!(rollout["outcome"] == "promoted", "{rollout:#}");
-    let passed = history(&rollout).find(|entry| entry.0 == "promote").context("no promotion")?;
-    println!("with: {passed:?}");
+    let id = fixture.request(good, &[]).await?;
+    fixture.until(&id, LONG, "in a step", |rollout| rollout["phase"] == "stepping").await?;
+    wait::until("traffic to both pods of the baseline", SOON, async || {
+        let pods = sandbox.plane.pods.of(&sandbox.namespace);
+        let baseline = pods.iter().filter(|pod| pod.name.starts_with("web-baseline-"));
+        let requests: Vec<u64> = baseline.map(|pod| pod.counts().total).collect();
+        ensure!(requests.len() == 2 && requests.iter().all(|requests| *requests > 50), "requests: {requests:?}");
+        Ok(())
+    })
+    .await?;
+    ensure!(sandbox.images("web-baseline").await? == sandbox.images("web").await?, "the baseline's image differs");
+    let rollout = fixture.ended_as(&id, "promoted", LONG).await?;
+    let promotion = history(&rollout).find(|(decision, _)| *decision == "promote").context("no promotion")?;
+    println!("with a baseline: {promotion:?}");
     ensure!(load.stop().await?.lost == 0, "requests were lost");
-    scene.left_marked(before.with_image("web", "app", good)).await?;
-    scene.replays().await
+    fixture.cleaned_up_after_promotion(before.with_image("web", "app", good)).await?;
+    fixture.replays().await
 }

@@ -1,19 +1,16 @@
-//! An A/B test on the real gateway: those who have the header get the canary, everybody else the stable, until one has won.
-
-use std::time::Duration;
+//! An A/B test on the real gateway: requests with a header reach the canary and all others the stable, until one has won.
 
 use anyhow::{Result, ensure};
+use bellwether_testkit::plane::fixture::history;
+use bellwether_testkit::plane::{Fixture, FixtureOptions, Sandbox, wait};
 
-use super::rollout::{LONG, V2, history};
-use super::scene::{Scene, Setup};
-use super::{Told, told};
-use crate::plane::story::Story;
+use super::{LONG, SOON, Story, V2, story};
 
-pub fn stories() -> Vec<Told> {
-    vec![told("cohort::those_who_have_the_header_get_the_canary_until_it_has_won", the_canary_wins)]
+pub fn stories() -> Vec<Story> {
+    vec![story("cohort::requests_with_the_header_reach_the_canary_until_it_wins", the_canary_wins)]
 }
 
-/// Fewer errors are what is wanted, and the stable has one in ten.
+/// The version with fewer errors wins. The stable has one in ten.
 const POLICY: &str = r#"
 [[policy]]
 name = "story"
@@ -36,24 +33,29 @@ max = "500ms"
 min-requests = 30
 "#;
 
-async fn the_canary_wins(story: &Story) -> Result<()> {
+async fn the_canary_wins(sandbox: &Sandbox) -> Result<()> {
     let containers = [("app", "registry.test/shop/web:v1-err10")];
-    let setup = Setup { policy: POLICY.to_owned(), containers: &containers, ..Setup::default() };
-    let scene = Scene::begin_with(story, setup).await?;
-    let before = story.snapshot().await?;
-    let (everybody, cohort) = (story.load(60.0)?, story.load_of(60.0, ("x-bucket", "b"))?);
-    scene.request(V2, &[]).await?;
-    scene.until(LONG, "tested", |rollout| rollout["phase"] == "stepping").await?;
-    tokio::time::sleep(Duration::from_secs(8)).await;
-    let (of_everybody, of_cohort) = (everybody.counts().of_version("v2").total, cohort.counts().of_version("v2").total);
-    ensure!(of_everybody == 0 && of_cohort > 100, "{of_everybody} of everybody, {of_cohort} of the cohort");
-    let rollout = scene.ended(LONG).await?;
-    ensure!(rollout["outcome"] == "promoted", "{rollout:#}");
+    let options = FixtureOptions { policy: POLICY.to_owned(), containers: &containers, ..FixtureOptions::default() };
+    let fixture = Fixture::start_with(sandbox, options).await?;
+    let before = sandbox.specs().await?;
+    let others = sandbox.load(60.0)?;
+    let cohort = sandbox.load_with_header(60.0, ("x-bucket", "b"))?;
+    let id = fixture.request(V2, &[]).await?;
+    fixture.until(&id, LONG, "in its test", |rollout| rollout["phase"] == "stepping").await?;
+    wait::until("traffic of the cohort at the canary", SOON, async || {
+        let requests = cohort.counts().of_version("v2").total;
+        ensure!(requests > 100, "{requests} requests");
+        Ok(())
+    })
+    .await?;
+    let of_others = others.counts().of_version("v2").total;
+    ensure!(of_others == 0, "{of_others} requests without the header reached the canary");
+    let rollout = fixture.ended_as(&id, "promoted", LONG).await?;
     let won = history(&rollout).find(|(_, why)| why.starts_with("the canary has won: error-rate 0 % against"));
     ensure!(won.is_some(), "{rollout:#}");
     println!("{won:?}");
     let counts = cohort.stop().await?;
-    ensure!(counts.lost == 0 && everybody.stop().await?.lost == 0, "{counts:?}");
-    scene.left_marked(before.with_image("web", "app", V2)).await?;
-    scene.replays().await
+    ensure!(counts.lost == 0 && others.stop().await?.lost == 0, "{counts:?}");
+    fixture.cleaned_up_after_promotion(before.with_image("web", "app", V2)).await?;
+    fixture.replays().await
 }

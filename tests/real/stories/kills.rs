@@ -1,30 +1,31 @@
-//! A daemon that is killed again and again, in the worst moments: between reading and deciding, between producing and
-//! committing, between committing and acting, between acting and knowing. What it did is read off the API server's audit
-//! log and the raw topics, never off what it says of itself.
+//! A daemon that is killed again and again at the worst moments: between reading and deciding, between producing and
+//! committing, between committing and acting, and between acting and learning the outcome. The results are read from the
+//! objects' history, the API server's audit log and the topics, and not from the daemon's own reports.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use bellwether::failpoints::Failpoint;
+use bellwether_core::ids::RolloutId;
+use bellwether_sim::dice::Dice;
+use bellwether_testkit::plane::daemon::FailpointRun;
+use bellwether_testkit::plane::fixture::{STABLE, patient_policy};
+use bellwether_testkit::plane::history::{ObjectHistory, StoredState};
+use bellwether_testkit::plane::{Fixture, FixtureOptions, Sandbox, wait};
 use futures::{StreamExt, TryStreamExt, stream};
 use serde_json::Value;
 
-use super::scene::{GOOD, Scene, Setup, patient};
-use super::{Told, told};
-use crate::plane::story::Story;
-use bellwether_sim::dice::Dice;
+use super::{SOON, Story, V2, story};
 
-const V2: &str = "registry.test/shop/web:v2";
 const KILLS: usize = 40;
 const ROLLOUTS: usize = 40;
-/// A life that passes its point too seldom ends by our hand.
-const LONGEST_LIFE: Duration = Duration::from_millis(3500);
-const SOON: Duration = Duration::from_secs(60);
+/// The time for which a daemon that owns a partition may run before it is killed without having reached its failpoint.
+const LONGEST_RUN: Duration = Duration::from_millis(3500);
 const LONG: Duration = Duration::from_secs(240);
 
-/// No traffic is needed to judge these: what is killed here is not the sampler but the order of things. Every third
-/// version is a bad one.
+/// The checks need no traffic, because this story is about the order of effects and not about counts. Every third version
+/// is bad.
 const POLICY: &str = r#"
 [metric.always]
 kind = "query"
@@ -63,225 +64,222 @@ weight = "10%"
 min-time = "60s"
 "#;
 
-pub fn stories() -> Vec<Told> {
+pub fn stories() -> Vec<Story> {
     vec![
-        told("kills::forty_kills_over_forty_rollouts_change_nothing", forty_kills),
-        told("kills::who_wakes_up_too_late_writes_nothing", woken_too_late),
+        story("kills::forty_kills_over_forty_rollouts_change_nothing", forty_kills),
+        story("kills::a_daemon_that_wakes_after_its_session_writes_nothing", woken_after_its_session),
     ]
 }
 
-async fn forty_kills(story: &Story) -> Result<()> {
-    let mut scene = Scene::set(story, Setup { policy: POLICY.to_owned(), ..Setup::default() }).await?;
+async fn forty_kills(sandbox: &Sandbox) -> Result<()> {
+    let options = FixtureOptions { policy: POLICY.to_owned(), ..FixtureOptions::default() };
+    let mut fixture = Fixture::prepare(sandbox, options).await?;
     let names: Vec<String> =
         (0..ROLLOUTS).map(|n| if n % 3 == 2 { format!("bad{n}") } else { format!("good{n}") }).collect();
     let references = ["good-reference".to_owned(), "bad-reference".to_owned()];
     let all: Vec<&String> = references.iter().chain(&names).collect();
-    stream::iter(&all).map(|name| story.create_routed(name, GOOD)).buffer_unordered(8).try_collect::<Vec<()>>().await?;
+    let created = stream::iter(&all).map(|name| sandbox.create_routed(name, STABLE)).buffer_unordered(8);
+    created.try_collect::<Vec<()>>().await?;
 
-    // Undisturbed first: what each kind of rollout writes.
-    scene.bellwether.start().await?;
-    for name in &references {
-        story.ask_for(name, V2).await?;
-    }
-    ended(story, &scene, &references).await?;
-    scene.bellwether.kill().await?;
+    let history = ObjectHistory::start(sandbox).await?;
+    // One rollout of each kind without kills, to compare the changes with.
+    fixture.daemon.start().await?;
+    ended(&fixture, &requested(sandbox, &references).await?).await?;
+    fixture.daemon.kill().await?;
 
-    for name in &names {
-        story.ask_for(name, V2).await?;
-    }
+    let rollouts = requested(sandbox, &names).await?;
     let began = Instant::now();
     let seed = std::env::var("BELLWETHER_SEED").ok().map_or(Ok(1), |text| text.parse())?;
-    let died = lives(&mut scene, seed).await.with_context(|| format!("seed {seed}"))?;
-    scene.bellwether.dies_at(None);
-    scene.bellwether.start().await?;
-    ended(story, &scene, &names).await.with_context(|| format!("seed {seed}"))?;
-    println!("seed {seed}: {KILLS} kills ({died:?} at their points) and {ROLLOUTS} rollouts in {:?}", began.elapsed());
+    println!("kills: seed {seed}");
+    let kills = kills(&mut fixture, seed).await.with_context(|| format!("seed {seed}"))?;
+    fixture.daemon.set_failpoint(None);
+    fixture.daemon.start().await?;
+    ended(&fixture, &rollouts).await.with_context(|| format!("seed {seed}"))?;
+    println!("kills: {KILLS} kills ({kills:?} at failpoints) and {ROLLOUTS} rollouts in {:?}", began.elapsed());
 
-    let writes = writes(story)?;
-    for name in &names {
-        let kind = if name.starts_with("good") { &references[0] } else { &references[1] };
-        let (mine, reference) = (of(&writes, name), of(&writes, kind));
-        ensure!(
-            mine == reference,
-            "seed {seed}: {name} was written otherwise than without kills:\n{mine:#?}\n{reference:#?}"
-        );
-    }
-    nothing_twice(&scene).await.with_context(|| format!("seed {seed}"))?;
-    scene.replays().await
+    // The watches may be a moment behind. A wrong change stays in the history, so waiting hides none.
+    wait::until("the changes of each workload to be those without kills", SOON, async || {
+        let states = history.states()?;
+        for name in &names {
+            let reference = if name.starts_with("good") { &references[0] } else { &references[1] };
+            let (found, expected) = (changes(&states, name), changes(&states, reference));
+            // The canary is created, gets its weight, loses it and is deleted.
+            ensure!(expected.len() >= 6, "{reference} has only these changes: {expected:#?}");
+            ensure!(found == expected, "{name} has these changes:\n{found:#?}\n{reference} has:\n{expected:#?}");
+        }
+        Ok(())
+    })
+    .await
+    .with_context(|| format!("seed {seed}"))?;
+    effects_change_once(sandbox).with_context(|| format!("seed {seed}"))?;
+    let decisions = fixture.distinct_decisions().await.with_context(|| format!("seed {seed}"))?;
+    ensure!(decisions.len() > ROLLOUTS * 5, "seed {seed}: only {} decisions", decisions.len());
+    fixture.replays().await
 }
 
-/// Forty lives, each with a death of its own; how many met it at their point.
-async fn lives(scene: &mut Scene<'_>, seed: u64) -> Result<BTreeMap<&'static str, usize>> {
+/// Requests a rollout of each of these workloads. Returns the names with the ids of the rollouts.
+async fn requested(sandbox: &Sandbox, names: &[String]) -> Result<Vec<(String, RolloutId)>> {
+    let mut rollouts = Vec::new();
+    for name in names {
+        rollouts.push((name.clone(), sandbox.request_rollout(name, V2).await?));
+    }
+    Ok(rollouts)
+}
+
+/// Starts the daemon forty times, each time with another failpoint. Returns the number of kills by failpoint.
+///
+/// # Errors
+/// A failpoint never killed a daemon that owned a partition, so the story would not test it.
+async fn kills(fixture: &mut Fixture<'_>, seed: u64) -> Result<BTreeMap<&'static str, usize>> {
     let mut dice = Dice(seed);
-    let mut died = BTreeMap::new();
-    for _ in 0..KILLS {
-        let point = Failpoint::ALL[dice.below(Failpoint::ALL.len() as u64) as usize];
-        // Records are read in the first moments of a life or never, and the rest happens all the time.
-        let passes = if point == Failpoint::Polled { dice.below(8) } else { dice.below(60) };
-        scene.bellwether.dies_at(Some((point, passes)));
-        scene.bellwether.start_unready()?;
-        if scene.bellwether.has_died(LONGEST_LIFE).await? {
-            *died.entry(point.name()).or_insert(0) += 1;
-        } else {
-            scene.bellwether.kill().await?;
+    let mut kills: BTreeMap<&'static str, usize> = Failpoint::ALL.iter().map(|point| (point.name(), 0)).collect();
+    for run in 0..KILLS {
+        // The first runs have each failpoint once, and soon: records are read when a daemon starts, or not at all.
+        let (failpoint, passes) = match Failpoint::ALL.get(run) {
+            Some(failpoint) => (*failpoint, if *failpoint == Failpoint::Produced { 4 } else { dice.below(3) }),
+            None => {
+                let failpoint = *dice.pick(&Failpoint::ALL);
+                (failpoint, dice.below(if failpoint == Failpoint::Polled { 8 } else { 30 }))
+            }
+        };
+        fixture.daemon.set_failpoint(Some((failpoint, passes)));
+        fixture.daemon.spawn()?;
+        match fixture.daemon.until_failpoint(LONGEST_RUN).await? {
+            FailpointRun::Ended => *kills.entry(failpoint.name()).or_insert(0) += 1,
+            FailpointRun::EndedWhileOpening => {}
+            FailpointRun::NotReached => fixture.daemon.kill().await?,
         }
     }
-    Ok(died)
+    let never: Vec<_> = kills.iter().filter(|(_, kills)| **kills == 0).collect();
+    ensure!(never.is_empty(), "these failpoints have killed no daemon: {never:?}; all: {kills:?}");
+    Ok(kills)
 }
 
-/// Waits until each of these has ended as it does without kills.
-async fn ended(story: &Story, scene: &Scene<'_>, names: &[String]) -> Result<()> {
-    story
-        .wait_until("every rollout to end as it should", LONG, async || {
-            let (status, body) = scene.bellwether.get("/api/v1/rollouts").await?;
-            ensure!(status == 200, "{status}: {body}");
-            let rollouts: Vec<Value> = serde_json::from_str(&body)?;
-            for name in names {
-                let wanted = if name.starts_with("good") { "promoted" } else { "rolled-back" };
-                let rollout = rollouts
-                    .iter()
-                    .find(|rollout| rollout["workload"].as_str().is_some_and(|key| key.ends_with(&format!("/{name}"))))
-                    .with_context(|| format!("no rollout of {name}"))?;
-                ensure!(rollout["outcome"] == wanted, "{name}: {rollout:#}");
-            }
-            Ok(())
-        })
-        .await
+/// Waits until each of these rollouts has ended with its outcome.
+async fn ended(fixture: &Fixture<'_>, rollouts: &[(String, RolloutId)]) -> Result<()> {
+    for (name, id) in rollouts {
+        let outcome = if name.starts_with("good") { "promoted" } else { "rolled-back" };
+        fixture.ended_as(id, outcome, LONG).await.with_context(|| name.clone())?;
+    }
+    Ok(())
 }
 
-/// A write of ours that changed something: which object, and what it was afterwards.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Write {
-    object: String,
-    after: String,
-}
-
-/// Our writes to the story's objects that changed something, in the order in which the API server answered.
-fn writes(story: &Story) -> Result<Vec<Write>> {
-    let mut writes = Vec::new();
-    let mut last: BTreeMap<String, String> = BTreeMap::new();
-    let mut by_effect: BTreeMap<(String, String), String> = BTreeMap::new();
-    for entry in story.plane.kubernetes.audit()? {
-        let object = &entry["objectRef"];
-        let ours = entry["user"]["username"] == "system:serviceaccount:bellwether:bellwether";
-        let here = object["namespace"] == story.namespace.as_str();
-        let done = entry["responseStatus"]["code"].as_u64().is_some_and(|code| code < 300);
-        let [verb, resource, name] =
-            [&entry["verb"], &object["resource"], &object["name"]].map(|text| text.as_str().unwrap_or_default());
-        let changes = ["create", "patch", "delete"].contains(&verb) && resource != "events";
-        if !(ours && here && done && changes) {
+/// Returns the changes of the objects of one workload, oldest first, as the object and the part that the daemon writes.
+/// The workload's name is replaced by `*`.
+fn changes(states: &[StoredState], name: &str) -> Vec<String> {
+    let mut last: BTreeMap<(&str, &str), String> = BTreeMap::new();
+    let mut changes = Vec::new();
+    for StoredState { kind, name: found, spec, .. } in states {
+        if *found != name && *found != format!("{name}-canary") {
             continue;
         }
-        let object = format!("{resource}/{name}");
-        let response = &entry["responseObject"];
-        let after = if verb == "delete" { "gone".to_owned() } else { essence(resource, &response["spec"]) };
-        // An effect says on the object which one it was; seen twice, it must have left the same.
-        if let Some(effect) = response.pointer("/metadata/annotations/bellwether.dev~1effect").and_then(Value::as_str)
-            && verb != "delete"
-        {
-            let before = by_effect.insert((object.clone(), effect.to_owned()), after.clone());
-            ensure!(
-                before.as_ref().is_none_or(|before| *before == after),
-                "{effect} changed {object} twice: {before:?} {after}"
-            );
-        }
-        if last.insert(object.clone(), after.clone()).as_ref() != Some(&after) {
-            writes.push(Write { object, after });
+        let after = spec.as_ref().map_or("deleted".to_owned(), |spec| written_part(kind, spec));
+        if last.insert((kind, found), after.clone()).as_ref() != Some(&after) {
+            changes.push(format!("{kind}/{found}: {after}").replace(name, "*"));
         }
     }
-    Ok(writes)
+    changes
 }
 
-/// What a write of ours is about.
-fn essence(resource: &str, spec: &Value) -> String {
-    match resource {
-        "deployments" => {
+/// Returns the part of an object's spec that the daemon writes.
+fn written_part(kind: &str, spec: &Value) -> String {
+    match kind {
+        "Deployment" => {
             let image = spec.pointer("/template/spec/containers/0/image");
-            format!("{} of {}", spec["replicas"], image.unwrap_or(&Value::Null))
+            format!("{} replicas of {}", spec["replicas"], image.unwrap_or(&Value::Null))
         }
-        "httproutes" => spec.pointer("/rules/0/backendRefs").unwrap_or(&Value::Null).to_string(),
+        "HTTPRoute" => spec.pointer("/rules/0/backendRefs").unwrap_or(&Value::Null).to_string(),
         _ => spec["selector"].to_string(),
     }
 }
 
-/// The writes to one workload's objects, with its name taken out.
-fn of(writes: &[Write], name: &str) -> Vec<Write> {
-    let mine = |object: &str| object.split('/').nth(1).is_some_and(|it| it == name || it == format!("{name}-canary"));
-    writes
-        .iter()
-        .filter(|write| mine(&write.object))
-        .map(|write| Write { object: write.object.replace(name, "*"), after: write.after.replace(name, "*") })
-        .collect()
-}
-
-/// No decision is on the topic twice.
-async fn nothing_twice(scene: &Scene<'_>) -> Result<()> {
-    let decisions = scene.each_decision_once().await?;
-    ensure!(decisions.len() > ROLLOUTS * 5, "only {} decisions", decisions.len());
+/// Checks that no effect has changed an object in two ways. An effect writes its id on the object, and may be repeated.
+fn effects_change_once(sandbox: &Sandbox) -> Result<()> {
+    let mut by_effect: BTreeMap<(String, String), String> = BTreeMap::new();
+    for entry in sandbox.plane.kubernetes.audit()? {
+        let object = &entry["objectRef"];
+        let by_daemon = entry["user"]["username"] == "system:serviceaccount:bellwether:bellwether";
+        let here = object["namespace"] == sandbox.namespace.as_str();
+        let accepted = entry["responseStatus"]["code"].as_u64().is_some_and(|code| code < 300);
+        let is_write = entry["verb"] == "create" || entry["verb"] == "patch";
+        if !(by_daemon && here && accepted && is_write) {
+            continue;
+        }
+        let response = &entry["responseObject"];
+        let effect = response.pointer("/metadata/annotations/bellwether.dev~1effect").and_then(Value::as_str);
+        let (Some(effect), Some(kind)) = (effect, response["kind"].as_str()) else { continue };
+        let name = format!("{kind}/{}", object["name"]);
+        let after = written_part(kind, &response["spec"]);
+        let before = by_effect.insert((name.clone(), effect.to_owned()), after.clone());
+        ensure!(
+            before.as_ref().is_none_or(|before| *before == after),
+            "effect {effect} changed {name} in two ways: {before:?} and {after}"
+        );
+    }
+    ensure!(by_effect.len() > ROLLOUTS, "only {} effects are named on objects", by_effect.len());
     Ok(())
 }
 
-/// A daemon is stopped for longer than its session; another one takes over, and the first one wakes up in the belief that
-/// nothing has happened.
-async fn woken_too_late(story: &Story) -> Result<()> {
-    let scene = Scene::begin(story, &patient("10% 30%")).await?;
-    let mut twin = scene.bellwether.twin(story, "twin")?;
-    twin.start().await?;
-    twin.until_ready(SOON).await?;
-    let before = story.snapshot().await?;
-    let load = story.load(100.0)?;
-    let id = scene.request(V2, &[]).await?;
-    let pair = [&scene.bellwether, &twin];
-    let (sleeper, other) = story
-        .wait_until("a rollout in its step", SOON, async || {
-            for (n, daemon) in pair.into_iter().enumerate() {
-                if daemon.rollout(&id).await?.is_some_and(|rollout| rollout["phase"] == "stepping") {
-                    return Ok((daemon, pair[1 - n]));
-                }
+/// A daemon is stopped for longer than its session, and another replica takes over. The first one wakes up and does not
+/// know that.
+async fn woken_after_its_session(sandbox: &Sandbox) -> Result<()> {
+    let fixture = Fixture::start(sandbox, &patient_policy("10% 30%")).await?;
+    let mut replica = fixture.daemon.replica(sandbox, "replica")?;
+    replica.start().await?;
+    replica.until_ready(SOON).await?;
+    let before = sandbox.specs().await?;
+    let load = sandbox.load(100.0)?;
+    let id = fixture.request(V2, &[]).await?;
+    let pair = [&fixture.daemon, &replica];
+    let (sleeper, other) = wait::until(&format!("rollout {id} to be in a step"), SOON, async || {
+        for (n, daemon) in pair.into_iter().enumerate() {
+            if daemon.rollout(&id).await?.is_some_and(|rollout| rollout["phase"] == "stepping") {
+                return Ok((daemon, pair[1 - n]));
             }
-            bail!("not yet")
-        })
-        .await?;
+        }
+        bail!("no daemon shows it in a step")
+    })
+    .await?;
     sleeper.signal("STOP").await?;
-    let ended = story
-        .wait_until("the other one to bring it to its end", LONG, async || {
-            let rollout = other.rollout(&id).await?.context("not taken over yet")?;
-            ensure!(rollout["outcome"].is_string(), "{rollout:#}");
-            Ok(rollout)
-        })
-        .await;
+    let ended = wait::until(&format!("rollout {id} to be promoted by the other replica"), LONG, async || {
+        let rollout = other.rollout(&id).await?.context("the other replica does not show it")?;
+        ensure!(rollout["outcome"] == "promoted", "{rollout:#}");
+        Ok(())
+    })
+    .await;
     sleeper.signal("CONT").await?;
-    ensure!(ended?["outcome"] == "promoted");
-    // It has understood when it shows nothing of it any more, and has its share of the partitions again.
-    story
-        .wait_until("the first one to have let go", SOON, async || {
-            ensure!(sleeper.rollout(&id).await?.is_none(), "it still shows it");
-            let (status, body) = sleeper.get("/readyz?verbose").await?;
-            ensure!(status == 200, "{body}");
-            Ok(())
-        })
-        .await?;
+    ended?;
+    // It has released the partition when it no longer shows the rollout, and is ready again with its share of partitions.
+    wait::until("the woken replica to release the partition", SOON, async || {
+        ensure!(sleeper.rollout(&id).await?.is_none(), "it still shows the rollout");
+        let (status, body) = sleeper.get("/readyz?verbose").await?;
+        ensure!(status == 200, "{body}");
+        Ok(())
+    })
+    .await?;
     let counts = load.stop().await?;
     ensure!(counts.failed() == 0, "{counts:?}");
-    epochs_only_rise(story)?;
-    scene.decided_once().await?;
-    scene.left_marked(before.with_image("web", "app", V2)).await?;
-    scene.replays().await
+    epochs_only_rise(sandbox)?;
+    fixture.promoted_once().await?;
+    fixture.cleaned_up_after_promotion(before.with_image("web", "app", V2)).await?;
+    fixture.replays().await
 }
 
-/// On every object the epoch of whoever wrote last is the highest so far.
-fn epochs_only_rise(story: &Story) -> Result<()> {
+/// Checks that no object was written in a lower epoch than before, and that the takeover has raised the epoch of one.
+fn epochs_only_rise(sandbox: &Sandbox) -> Result<()> {
     let mut highest: BTreeMap<String, u64> = BTreeMap::new();
-    for entry in story.plane.kubernetes.audit()? {
+    let mut raised = false;
+    for entry in sandbox.plane.kubernetes.audit()? {
         let object = &entry["objectRef"];
         let epoch = entry["responseObject"].pointer("/metadata/annotations/bellwether.dev~1epoch");
         let Some(epoch) = epoch.and_then(Value::as_str).and_then(|text| text.parse::<u64>().ok()) else { continue };
-        if object["namespace"] == story.namespace.as_str() {
+        if object["namespace"] == sandbox.namespace.as_str() {
             let name = format!("{}/{}", object["resource"], object["name"]);
-            let before = highest.insert(name.clone(), epoch).unwrap_or(0);
-            ensure!(before <= epoch, "{name} was written in epoch {epoch} after epoch {before}");
+            let before = highest.insert(name.clone(), epoch);
+            ensure!(before.is_none_or(|before| before <= epoch), "{name}: epoch {epoch} after epoch {before:?}");
+            raised |= before.is_some_and(|before| before < epoch);
         }
     }
-    ensure!(!highest.is_empty(), "nothing was written");
+    ensure!(raised, "no object was written in two epochs: {highest:?}");
     Ok(())
 }

@@ -1,43 +1,42 @@
-//! What comes in the middle: a newer version, a person's word, somebody else's hand, a switch and a switch back. The load
-//! goes on all the while, and what it counts is held against what the pods counted themselves.
+//! Events in the middle of a rollout: a newer version, a command, an external change, a freeze. Traffic runs all the time,
+//! and its counts are compared with those of the pods.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use bellwether_core::ids::RolloutId;
+use bellwether_testkit::plane::fixture::{STABLE, patient_policy, policy};
+use bellwether_testkit::plane::kafka::KafkaRecord;
+use bellwether_testkit::plane::load::TrafficLoad;
+use bellwether_testkit::plane::pods::RequestCounts;
+use bellwether_testkit::plane::{Fixture, FixtureOptions, Sandbox, specs, wait};
 use kube::api::{DeleteParams, Patch, PatchParams};
 use serde_json::{Value, json};
 
-use super::scene::{GOOD, Scene, Setup, patient, policy};
-use super::{Told, told};
-use crate::plane::kafka::Record;
-use crate::plane::load::Load;
-use crate::plane::pods::Served;
-use crate::plane::story::Story;
+use super::{LONG, SOON, Story, V2, story};
 
-const V2: &str = "registry.test/shop/web:v2";
 const V3: &str = "registry.test/shop/web:v3";
 const BAD: &str = "registry.test/shop/web:v2-err20";
-const SOON: Duration = Duration::from_secs(60);
-const LONG: Duration = Duration::from_secs(180);
-/// More than a story needs, and what the issue of all this asked for.
+/// The author of commands.
+const ANN: &str = "/people/ann";
 const REQUESTS: u64 = 50_000;
 
-pub fn stories() -> Vec<Told> {
+pub fn stories() -> Vec<Story> {
     vec![
-        told("middle::fifty_thousand_requests_and_none_lost", fifty_thousand_requests),
-        told("middle::a_person_pauses_resumes_and_promotes", a_person_decides),
-        told("middle::a_frozen_namespace_waits_and_a_gate_is_opened", frozen_and_gated),
-        told("middle::what_failed_is_not_tried_again_until_somebody_says_so", quarantined),
-        told("middle::the_stable_image_again_is_the_shortest_way_back", the_stable_image_again),
-        told("middle::somebody_elses_edit_is_named_and_left_alone", somebody_elses_edit),
-        told("middle::a_deleted_workload_is_given_up_and_its_successor_left_alone", a_deleted_workload),
-        told("middle::too_many_requests_and_conflicts_only_cost_time", too_many_and_conflicts),
+        story("middle::no_request_of_fifty_thousand_is_lost", fifty_thousand_requests),
+        story("middle::pause_resume_promote_and_abort_are_obeyed", commands),
+        story("middle::a_freeze_delays_the_start_and_an_approval_the_promotion", freeze_and_approval),
+        story("middle::a_quarantined_version_is_refused_until_a_retry", quarantine),
+        story("middle::a_request_for_the_stable_image_ends_the_rollout", stable_image_again),
+        story("middle::an_external_edit_is_named_and_kept", external_edit),
+        story("middle::a_deleted_workload_ends_its_rollout_and_its_successor_is_not_touched", deleted_workload),
+        story("middle::too_many_requests_and_conflicts_only_delay_the_rollout", too_many_requests_and_conflicts),
     ]
 }
 
-/// The policies of the long story: a canary by steps, and a blue-green one for who asks for it by name.
-fn both() -> String {
+/// Returns two policies: a canary in steps, and a blue-green one that a request can name.
+fn both_strategies() -> String {
     policy("10% 30% 50%", "").replace("max-hold = \"10s\"", "max-hold = \"60s\"")
         + r#"
 [[policy]]
@@ -59,298 +58,282 @@ min-requests = 30
 "#
 }
 
-async fn fifty_thousand_requests(story: &Story) -> Result<()> {
-    let scene = Scene::begin(story, &both()).await?;
-    let load = story.load(200.0)?;
+async fn fifty_thousand_requests(sandbox: &Sandbox) -> Result<()> {
+    let fixture = Fixture::start(sandbox, &both_strategies()).await?;
+    let load = sandbox.load(200.0)?;
 
-    scene.request(V2, &[]).await?;
-    comes_to(&scene, "promoted").await?;
+    let id = fixture.request(V2, &[]).await?;
+    fixture.ended_as(&id, "promoted", LONG).await?;
+    let id = fixture.request("registry.test/shop/web:v3-err20", &[]).await?;
+    fixture.ended_as(&id, "rolled-back", LONG).await?;
 
-    // Errors of the version itself count as its own, and only until it is found out.
-    scene.request("registry.test/shop/web:v3-err20", &[]).await?;
-    comes_to(&scene, "rolled-back").await?;
+    // A newer version supersedes one that is in its second step.
+    let older = fixture.request("registry.test/shop/web:v4", &[]).await?;
+    let in_second_step = |rollout: &Value| rollout["step"] == json!([2, 3]) && rollout["phase"] == "stepping";
+    fixture.until(&older, SOON, "in its second step", in_second_step).await?;
+    let before = wait::until("the weight of the second step in the route", SOON, async || {
+        let weight = sandbox.weights("web").await?.get("web-canary").copied().unwrap_or(0);
+        ensure!(weight >= 30, "the weight is {weight}");
+        Ok(weight)
+    })
+    .await?;
+    let newer = fixture.request("registry.test/shop/web:v5", &[]).await?;
+    starts_from_its_first_step(sandbox, &fixture, &newer, before).await?;
+    fixture.ended_as(&newer, "promoted", LONG).await?;
+    fixture.ended_as(&older, "superseded", SOON).await?;
 
-    // A newer one takes the place of one that is not decided.
-    let first = scene.request("registry.test/shop/web:v4", &[]).await?;
-    scene
-        .until(SOON, "in its second step", |rollout| rollout["step"] == json!([2, 3]) && rollout["phase"] == "stepping")
-        .await?;
-    let before = story
-        .wait_until("the second step's share in the route", SOON, async || {
-            let weight = story.weights("web").await?.get("web-canary").copied().unwrap_or(0);
-            ensure!(weight >= 30, "{weight}");
-            Ok(weight)
-        })
-        .await?;
-    let second = scene.request("registry.test/shop/web:v5", &[]).await?;
-    never_unchecked(story, &scene, &second, before).await?;
-    comes_to(&scene, "promoted").await?;
-    let superseded = scene.bellwether.rollout(&first).await?;
-    ensure!(superseded.is_none_or(|rollout| rollout["outcome"] == "superseded"), "the first one was not superseded");
-
-    // Switched, watched, promoted; and switched, found out, switched back.
-    scene.request("registry.test/shop/web:v6", &["--policy", "switch"]).await?;
-    let switched = scene.until(SOON, "switched", |rollout| rollout["phase"] == "switched").await?;
+    // Blue-green: one version is switched to and promoted, and one is switched to and rolled back.
+    let id = fixture.request("registry.test/shop/web:v6", &["--policy", "switch"]).await?;
+    let switched = fixture.until(&id, SOON, "switched", |rollout| rollout["phase"] == "switched").await?;
     ensure!(switched["weight"] == "100%", "{switched:#}");
-    story
-        .wait_until("all of the traffic at the new version", SOON, async || {
-            let weights = story.weights("web").await?;
-            ensure!(weights["web"] == 0 && weights["web-canary"] > 0, "{weights:?}");
-            Ok(())
-        })
-        .await?;
-    comes_to(&scene, "promoted").await?;
-    scene.request("registry.test/shop/web:v7-err20", &["--policy", "switch"]).await?;
-    comes_to(&scene, "rolled-back").await?;
-    ensure!(story.images("web").await?["app"] == "registry.test/shop/web:v6");
+    wait::until("all traffic at the new version", SOON, async || {
+        let weights = sandbox.weights("web").await?;
+        ensure!(weights["web"] == 0 && weights["web-canary"] > 0, "{weights:?}");
+        Ok(())
+    })
+    .await?;
+    fixture.ended_as(&id, "promoted", LONG).await?;
+    let id = fixture.request("registry.test/shop/web:v7-err20", &["--policy", "switch"]).await?;
+    fixture.ended_as(&id, "rolled-back", LONG).await?;
+    ensure!(sandbox.images("web").await?["app"] == "registry.test/shop/web:v6");
 
-    story
-        .wait_until("fifty thousand requests", Duration::from_secs(400), async || {
-            let sent = load.counts().sent;
-            ensure!(sent >= REQUESTS, "{sent}");
-            Ok(())
-        })
-        .await?;
-    accounted_for(story, load).await?;
-    scene.replays().await
+    wait::until("fifty thousand requests", Duration::from_secs(400), async || {
+        let sent = load.counts().sent;
+        ensure!(sent >= REQUESTS, "{sent} are sent");
+        Ok(())
+    })
+    .await?;
+    accounted_for(sandbox, load).await?;
+    fixture.replays().await
 }
 
-/// Every request has an answer, every failure is one that a backend counted itself, and every answer was given by a pod.
-async fn accounted_for(story: &Story, load: Load) -> Result<()> {
+/// Checks that each request has an answer, and that the users and the pods have counted the same answers and failures.
+async fn accounted_for(sandbox: &Sandbox, load: TrafficLoad) -> Result<()> {
     let counts = load.stop().await?;
-    let Served { total: answers, errors } = story.plane.pods.served_to(&story.host);
-    let seen: u64 = counts.by_version.values().map(|version| version.errors).sum();
-    ensure!(counts.lost == 0, "{} requests had no answer", counts.lost);
+    let RequestCounts { total: answers, errors } = sandbox.plane.pods.counts_of_host(&sandbox.host);
+    let of_versions: u64 = counts.by_version.values().map(|version| version.errors).sum();
+    ensure!(counts.lost == 0, "{} requests have no answer", counts.lost);
     ensure!(
-        counts.failed() == seen && seen == errors,
-        "{} failed, {seen} by the backends' answers, {errors} by their own counts",
+        counts.failed() == of_versions && of_versions == errors,
+        "{} requests failed, {of_versions} by answers of pods; the pods counted {errors}",
         counts.failed()
     );
     ensure!(
         counts.answered() == counts.sent && answers == counts.answered(),
-        "{} sent, {} answered, {answers} served",
+        "{} sent, {} answered; the pods counted {answers}",
         counts.sent,
         counts.answered()
     );
-    println!("{} requests, none lost; {errors} failed, all by the versions' own fault", counts.sent);
+    println!("{} requests, none lost; {errors} failed, all by faults of the versions", counts.sent);
     Ok(())
 }
 
-/// From now until the newer rollout has its first step, its image never has the weight of the one before.
-async fn never_unchecked(story: &Story, scene: &Scene<'_>, id: &str, before: i64) -> Result<()> {
-    story
-        .wait_until("the newer version in its first step", SOON, async || {
-            let weight = story.weights("web").await?.get("web-canary").copied().unwrap_or(0);
-            let canary = story.images("web-canary").await.ok().and_then(|images| images.get("app").cloned());
-            let newer = canary.as_deref() == Some("registry.test/shop/web:v5");
-            if newer && weight >= before {
-                // Not "not yet": it must never be so.
-                return Ok(false);
-            }
-            let rollout = scene.bellwether.rollout(id).await?.context("no rollout yet")?;
-            ensure!(newer && weight > 0 && rollout["phase"] == "stepping", "{weight} for {canary:?}: {rollout:#}");
-            Ok(true)
-        })
-        .await
-        .and_then(|fine| {
-            ensure!(fine, "the newer version had the older one's weight of {before}");
-            Ok(())
-        })
-}
-
-async fn comes_to(scene: &Scene<'_>, outcome: &str) -> Result<Value> {
-    let rollout = scene.ended(LONG).await?;
-    ensure!(rollout["outcome"] == outcome, "{rollout:#}");
-    Ok(rollout)
+/// Waits until the newer rollout is in its first step, and checks that its image never has the weight of the older one.
+async fn starts_from_its_first_step(
+    sandbox: &Sandbox,
+    fixture: &Fixture<'_>,
+    id: &RolloutId,
+    older_weight: i64,
+) -> Result<()> {
+    let never_had_it = wait::until(&format!("rollout {id} to be in its first step"), SOON, async || {
+        let weight = sandbox.weights("web").await?.get("web-canary").copied().unwrap_or(0);
+        let canary = sandbox.images("web-canary").await.ok().and_then(|images| images.get("app").cloned());
+        let is_newer = canary.as_deref() == Some("registry.test/shop/web:v5");
+        if is_newer && weight >= older_weight {
+            return Ok(false);
+        }
+        let rollout = fixture.daemon.rollout(id).await?.context("the daemon does not show it")?;
+        let phase = &rollout["phase"];
+        ensure!(is_newer && weight > 0 && phase == "stepping", "phase {phase}, weight {weight}: {rollout:#}");
+        Ok(true)
+    })
+    .await?;
+    ensure!(never_had_it, "the newer version had the older one's weight of {older_weight}");
+    Ok(())
 }
 
 fn is_stepping(rollout: &Value) -> bool {
     rollout["phase"] == "stepping"
 }
 
-/// A word to the workload, with why.
-async fn say(scene: &Scene<'_>, verb: &str, more: &[&str]) -> Result<()> {
-    let workload = scene.workload();
-    let words = ["emit", verb, "--workload", &workload, "--reason", "the story says so", "--source", "/people/ann"];
-    let output = scene.cli(&[&words, more].concat()).await?;
+fn is_held(rollout: &Value) -> bool {
+    rollout["held"].is_string()
+}
+
+/// Sends a command to the workload. Returns the id of its event.
+async fn command(fixture: &Fixture<'_>, verb: &str, more: &[&str]) -> Result<String> {
+    let workload = fixture.workload();
+    let words = ["emit", verb, "--workload", &workload, "--reason", "the story says so", "--source", ANN];
+    let output = fixture.cli(&[&words, more].concat()).await?;
     ensure!(output.code == Some(0), "{output:?}");
-    Ok(())
+    Ok(output.stdout.trim().to_owned())
 }
 
-async fn a_person_decides(story: &Story) -> Result<()> {
-    let scene = Scene::begin(story, &patient("10% 50%")).await?;
-    let before = story.snapshot().await?;
-    let load = story.load(100.0)?;
-    scene.request(V2, &[]).await?;
-    scene.until(SOON, "in a step", is_stepping).await?;
-    say(&scene, "pause", &[]).await?;
-    let held = scene.until(SOON, "paused", |rollout| rollout["held"].is_string()).await?;
-    let why = held["held"].as_str().context("held")?;
-    ensure!(why.contains("/people/ann") && why.contains("the story says so"), "{why}");
-    say(&scene, "resume", &[]).await?;
-    scene.until(SOON, "going on", |rollout| rollout["held"].is_null()).await?;
-    say(&scene, "promote", &["--full"]).await?;
-    let promoted = comes_to(&scene, "promoted").await?;
+async fn commands(sandbox: &Sandbox) -> Result<()> {
+    let fixture = Fixture::start(sandbox, &patient_policy("10% 50%")).await?;
+    let before = sandbox.specs().await?;
+    let load = sandbox.load(100.0)?;
+    let id = fixture.request(V2, &[]).await?;
+    fixture.until(&id, SOON, "in a step", is_stepping).await?;
+    command(&fixture, "pause", &[]).await?;
+    let held = fixture.until(&id, SOON, "paused", is_held).await?;
+    let reason = held["held"].as_str().context("held")?;
+    ensure!(reason.contains(ANN) && reason.contains("the story says so"), "{reason}");
+    command(&fixture, "resume", &[]).await?;
+    fixture.until(&id, SOON, "resumed", |rollout| rollout["held"].is_null()).await?;
+    command(&fixture, "promote", &["--full"]).await?;
+    let promoted = fixture.ended_as(&id, "promoted", LONG).await?;
     let history = promoted["history"].to_string();
-    ensure!(history.contains("skip") && history.contains("/people/ann"), "{history}");
-    scene.left_marked(before.with_image("web", "app", V2)).await?;
+    ensure!(history.contains("skip") && history.contains(ANN), "{history}");
+    fixture.cleaned_up_after_promotion(before.with_image("web", "app", V2)).await?;
 
-    scene.request(V3, &[]).await?;
-    scene.until(SOON, "in a step", is_stepping).await?;
-    say(&scene, "abort", &[]).await?;
-    let aborted = comes_to(&scene, "aborted").await?;
-    ensure!(aborted["reason"].as_str().is_some_and(|why| why.contains("/people/ann")), "{aborted:#}");
-    accounted_for(story, load).await?;
-    // Nothing is said against it: it may be asked for again.
-    scene.request(V3, &[]).await?;
-    scene.until(SOON, "begun again", |rollout| rollout["outcome"].is_null()).await?;
-    scene.replays().await
+    let id = fixture.request(V3, &[]).await?;
+    fixture.until(&id, SOON, "in a step", is_stepping).await?;
+    command(&fixture, "abort", &[]).await?;
+    let aborted = fixture.ended_as(&id, "aborted", LONG).await?;
+    ensure!(aborted["reason"].as_str().is_some_and(|reason| reason.contains(ANN)), "{aborted:#}");
+    accounted_for(sandbox, load).await?;
+    // An aborted version is not quarantined, so it can be requested again.
+    let again = fixture.request(V3, &[]).await?;
+    fixture.until(&again, SOON, "running", |rollout| rollout["outcome"].is_null()).await?;
+    fixture.replays().await
 }
 
-async fn frozen_and_gated(story: &Story) -> Result<()> {
-    let gated = patient("20%") + "\n[[policy.approval]]\nname = \"release\"\nbefore = \"promotion\"\n";
-    let scene = Scene::begin(story, &gated).await?;
-    let before = story.snapshot().await?;
-    let load = story.load(100.0)?;
-    let scope = format!("test/{}", story.namespace);
-    let frozen =
-        scene.cli(&["emit", "freeze", "--scope", &scope, "--reason", "a holiday", "--source", "/people/ann"]).await?;
+async fn freeze_and_approval(sandbox: &Sandbox) -> Result<()> {
+    let policy = patient_policy("20%") + "\n[[policy.approval]]\nname = \"release\"\nbefore = \"promotion\"\n";
+    let fixture = Fixture::start(sandbox, &policy).await?;
+    let before = sandbox.specs().await?;
+    let load = sandbox.load(100.0)?;
+    let scope = format!("test/{}", sandbox.namespace);
+    let frozen = fixture.cli(&["emit", "freeze", "--scope", &scope, "--reason", "a holiday", "--source", ANN]).await?;
     ensure!(frozen.code == Some(0), "{frozen:?}");
-    // Told to one partition, it is kept for the workloads of all three.
-    story
-        .wait_until("the freeze in every partition", SOON, async || {
-            let journal = story.records("journal").await?;
-            let kept = |record: &&Record| record.key_text().starts_with("freeze/") && record.value.is_some();
-            let partitions: BTreeSet<i32> = journal.iter().filter(kept).map(|record| record.partition).collect();
-            ensure!(partitions.len() == 3, "{partitions:?}");
-            Ok(())
-        })
-        .await?;
-    let waiting = scene.request(V2, &[]).await?;
-    story
-        .wait_until("the request to wait", SOON, async || {
-            let state = scene.state().await?;
-            ensure!(state["queued"].is_object() && state["rollout"].is_null(), "{state:#}");
-            Ok(())
-        })
-        .await?;
-    ensure!(scene.bellwether.rollout(&waiting).await?.is_none(), "it began in spite of the freeze");
-    let unfrozen = scene.cli(&["emit", "unfreeze", "--scope", &scope, "--source", "/people/ann"]).await?;
+    // The event is on one partition, and the daemon forwards it to the workloads of all three.
+    wait::until("the freeze in every partition", SOON, async || {
+        let journal = sandbox.records("journal").await?;
+        let is_freeze = |record: &&KafkaRecord| record.key_text().starts_with("freeze/") && record.value.is_some();
+        let partitions: BTreeSet<i32> = journal.iter().filter(is_freeze).map(|record| record.partition).collect();
+        ensure!(partitions.len() == 3, "{partitions:?}");
+        Ok(())
+    })
+    .await?;
+    let id = fixture.request(V2, &[]).await?;
+    wait::until(&format!("request {id} to be queued"), SOON, async || {
+        let state = fixture.state().await?;
+        ensure!(state["queued"].is_object() && state["rollout"].is_null(), "{state:#}");
+        Ok(())
+    })
+    .await?;
+    ensure!(fixture.daemon.rollout(&id).await?.is_none(), "it began in spite of the freeze");
+    let unfrozen = fixture.cli(&["emit", "unfreeze", "--scope", &scope, "--source", ANN]).await?;
     ensure!(unfrozen.code == Some(0), "{unfrozen:?}");
-    let held = scene
-        .until(LONG, "at its gate", |rollout| rollout["held"].as_str().is_some_and(|why| why.contains("release")))
-        .await?;
-    ensure!(story.images("web").await?["app"] == GOOD, "{held:#}");
-    say(&scene, "approve", &["--gate", "release"]).await?;
-    comes_to(&scene, "promoted").await?;
-    accounted_for(story, load).await?;
-    scene.left_marked(before.with_image("web", "app", V2)).await?;
-    scene.replays().await
+    let waits = |rollout: &Value| rollout["held"].as_str().is_some_and(|reason| reason.contains("release"));
+    let held = fixture.until(&id, LONG, "waiting for its approval", waits).await?;
+    ensure!(sandbox.images("web").await?["app"] == STABLE, "{held:#}");
+    command(&fixture, "approve", &["--approval", "release"]).await?;
+    fixture.ended_as(&id, "promoted", LONG).await?;
+    accounted_for(sandbox, load).await?;
+    fixture.cleaned_up_after_promotion(before.with_image("web", "app", V2)).await?;
+    fixture.replays().await
 }
 
-async fn quarantined(story: &Story) -> Result<()> {
-    let scene = Scene::begin(story, &policy("20%", "")).await?;
-    let before = story.snapshot().await?;
-    let load = story.load(150.0)?;
-    scene.request(BAD, &[]).await?;
-    comes_to(&scene, "rolled-back").await?;
-    let again = scene.request(BAD, &[]).await?;
-    let refused = scene
-        .until(SOON, "refused", |rollout| rollout["id"] == again.as_str() && rollout["outcome"] == "refused")
-        .await?;
-    let why = refused["reason"].as_str().context("reason")?;
-    ensure!(why.contains("quarantine") && why.contains("emit retry"), "{why}");
-    say(&scene, "retry", &[]).await?;
-    scene.until(SOON, "tried again", |rollout| rollout["phase"] == "stepping").await?;
-    comes_to(&scene, "rolled-back").await?;
-    accounted_for(story, load).await?;
-    scene.left_as_it_was(before).await?;
-    scene.replays().await
+async fn quarantine(sandbox: &Sandbox) -> Result<()> {
+    let fixture = Fixture::start(sandbox, &policy("20%", "")).await?;
+    let before = sandbox.specs().await?;
+    let load = sandbox.load(150.0)?;
+    let id = fixture.request(BAD, &[]).await?;
+    fixture.ended_as(&id, "rolled-back", LONG).await?;
+    let again = fixture.request(BAD, &[]).await?;
+    let refused = fixture.ended_as(&again, "refused", SOON).await?;
+    let reason = refused["reason"].as_str().context("reason")?;
+    ensure!(reason.contains("quarantine") && reason.contains("emit retry"), "{reason}");
+    let event = command(&fixture, "retry", &[]).await?;
+    let retried = fixture.rollout_of_event(ANN, &event);
+    fixture.until(&retried, SOON, "in a step", is_stepping).await?;
+    fixture.ended_as(&retried, "rolled-back", LONG).await?;
+    accounted_for(sandbox, load).await?;
+    fixture.cleaned_up(before).await?;
+    fixture.replays().await
 }
 
-async fn the_stable_image_again(story: &Story) -> Result<()> {
-    let scene = Scene::begin(story, &policy("10% 50%", "")).await?;
-    let before = story.snapshot().await?;
-    let load = story.load(100.0)?;
-    let id = scene.request(V2, &[]).await?;
-    scene.until(SOON, "in a step", is_stepping).await?;
-    scene.request(GOOD, &[]).await?;
-    let ended = story
-        .wait_until("the first one to be over", SOON, async || {
-            let rollout = scene.bellwether.rollout(&id).await?.context("no rollout")?;
-            ensure!(rollout["outcome"].is_string(), "{rollout:#}");
-            Ok(rollout)
-        })
-        .await?;
+async fn stable_image_again(sandbox: &Sandbox) -> Result<()> {
+    let fixture = Fixture::start(sandbox, &policy("10% 50%", "")).await?;
+    let before = sandbox.specs().await?;
+    let load = sandbox.load(100.0)?;
+    let id = fixture.request(V2, &[]).await?;
+    fixture.until(&id, SOON, "in a step", is_stepping).await?;
+    fixture.request(STABLE, &[]).await?;
+    let ended = fixture.ended(&id, SOON).await?;
     ensure!(ended["outcome"] != "promoted" && ended["outcome"] != "rolled-back", "{ended:#}");
-    accounted_for(story, load).await?;
-    scene.left_as_it_was(before).await?;
-    scene.replays().await
+    accounted_for(sandbox, load).await?;
+    fixture.cleaned_up(before).await?;
+    fixture.replays().await
 }
 
-async fn somebody_elses_edit(story: &Story) -> Result<()> {
-    let scene = Scene::begin(story, &patient("10% 50%")).await?;
-    let load = story.load(100.0)?;
-    scene.request(V2, &[]).await?;
-    scene.until(SOON, "in a step", is_stepping).await?;
-    let patch =
-        Patch::Strategic(json!({"spec": {"template": {"spec": {"containers": [{"name": "app", "image": V3}]}}}}));
+async fn external_edit(sandbox: &Sandbox) -> Result<()> {
+    let fixture = Fixture::start(sandbox, &patient_policy("10% 50%")).await?;
+    let load = sandbox.load(100.0)?;
+    let id = fixture.request(V2, &[]).await?;
+    fixture.until(&id, SOON, "in a step", is_stepping).await?;
+    let containers = json!([{"name": "app", "image": V3}]);
+    let patch = Patch::Strategic(json!({"spec": {"template": {"spec": {"containers": containers}}}}));
     let by = PatchParams { field_manager: Some("kubectl-edit".to_owned()), ..PatchParams::default() };
-    story.deployments().patch("web", &by, &patch).await?;
-    let held = scene.until(SOON, "held", |rollout| rollout["held"].is_string()).await?;
-    let why = held["held"].as_str().context("held")?;
-    ensure!(why.contains("kubectl-edit"), "{why}");
-    ensure!(story.images("web").await?["app"] == V3, "it fought");
-    say(&scene, "abort", &[]).await?;
-    comes_to(&scene, "aborted").await?;
-    ensure!(story.images("web").await?["app"] == V3, "what somebody else wrote was taken back");
-    accounted_for(story, load).await?;
-    ensure!(story.leftovers().await?.is_empty(), "{:?}", story.leftovers().await?);
-    scene.replays().await
+    sandbox.deployments().patch("web", &by, &patch).await?;
+    let held = fixture.until(&id, SOON, "held", is_held).await?;
+    let reason = held["held"].as_str().context("held")?;
+    ensure!(reason.contains("kubectl-edit"), "{reason}");
+    ensure!(sandbox.images("web").await?["app"] == V3, "the edit was changed back while the rollout was held");
+    command(&fixture, "abort", &[]).await?;
+    fixture.ended_as(&id, "aborted", LONG).await?;
+    ensure!(sandbox.images("web").await?["app"] == V3, "the edit was changed back by the abort");
+    accounted_for(sandbox, load).await?;
+    let leftovers = sandbox.leftovers().await?;
+    ensure!(leftovers.is_empty(), "{leftovers:?}");
+    fixture.replays().await
 }
 
-async fn a_deleted_workload(story: &Story) -> Result<()> {
-    let scene = Scene::begin(story, &policy("10% 50%", "")).await?;
-    let load = story.load(50.0)?;
-    scene.request(V2, &[]).await?;
-    scene.until(SOON, "in a step", is_stepping).await?;
-    story.deployments().delete("web", &DeleteParams::default()).await?;
-    let rollout = scene.ended(SOON).await?;
-    ensure!(rollout["outcome"] == "given-up", "{rollout:#}");
-    let why = rollout["reason"].as_str().context("reason")?;
-    ensure!(why.contains("deleted"), "{why}");
+async fn deleted_workload(sandbox: &Sandbox) -> Result<()> {
+    let fixture = Fixture::start(sandbox, &policy("10% 50%", "")).await?;
+    let load = sandbox.load(50.0)?;
+    let id = fixture.request(V2, &[]).await?;
+    fixture.until(&id, SOON, "in a step", is_stepping).await?;
+    sandbox.deployments().delete("web", &DeleteParams::default()).await?;
+    let rollout = fixture.ended_as(&id, "given-up", SOON).await?;
+    let reason = rollout["reason"].as_str().context("reason")?;
+    ensure!(reason.contains("deleted"), "{reason}");
     load.stop().await?;
-    story
-        .wait_until("nothing of the canary left", SOON, async || {
-            let leftovers = story.leftovers().await?;
-            ensure!(leftovers.is_empty(), "{leftovers:?}");
-            Ok(())
-        })
-        .await?;
-    scene.replays().await
+    wait::until("the canary's objects to be deleted", SOON, async || {
+        let leftovers = sandbox.leftovers().await?;
+        ensure!(leftovers.is_empty(), "{leftovers:?}");
+        Ok(())
+    })
+    .await?;
+    sandbox.create_object(specs::deployment("web", 1, &[("app", STABLE)])?).await?;
+    sandbox.wait_available("web", 1).await?;
+    let (images, leftovers) = (sandbox.images("web").await?, sandbox.leftovers().await?);
+    ensure!(images["app"] == STABLE && leftovers.is_empty(), "{images:?} {leftovers:?}");
+    fixture.replays().await
 }
 
-/// The API server says that there are too many requests (by its own means: a flow that may have none), and somebody writes
-/// to the same objects all the time.
-async fn too_many_and_conflicts(story: &Story) -> Result<()> {
-    let scene =
-        Scene::begin_with(story, Setup { policy: patient("10% 50%"), namespaced: Some(("", "")), ..Setup::default() })
-            .await?;
-    let before = story.snapshot().await?;
-    let load = story.load(100.0)?;
-    scene.request(V2, &[]).await?;
-    scene.until(SOON, "in a step", is_stepping).await?;
-    let writing = story.writing_to_everything();
-    let jail = story.jail(&scene.user).await?;
-    let failing = |rollout: &Value| {
+/// The API server answers the daemon with 429 for a while, and another client changes the same objects all the time.
+async fn too_many_requests_and_conflicts(sandbox: &Sandbox) -> Result<()> {
+    let options =
+        FixtureOptions { policy: patient_policy("10% 50%"), namespaced: Some(("", "")), ..FixtureOptions::default() };
+    let fixture = Fixture::start_with(sandbox, options).await?;
+    let before = sandbox.specs().await?;
+    let load = sandbox.load(100.0)?;
+    let id = fixture.request(V2, &[]).await?;
+    fixture.until(&id, SOON, "in a step", is_stepping).await?;
+    let writer = sandbox.write_in_background();
+    let throttle = sandbox.throttle(&fixture.user).await?;
+    let fails = |rollout: &Value| {
         rollout["reason"].as_str().is_some_and(|why| why.contains("fails, ") && why.contains("Too many requests"))
     };
-    let seen = scene.until(SOON, "told that there are too many requests", failing).await;
-    story.unjail(jail).await?;
-    seen?;
-    comes_to(&scene, "promoted").await?;
-    drop(writing);
-    accounted_for(story, load).await?;
-    scene.left_marked(before.with_image("web", "app", V2)).await?;
-    scene.replays().await
+    let failing = fixture.until(&id, SOON, "failing by too many requests", fails).await;
+    sandbox.end_throttling(throttle).await?;
+    failing?;
+    fixture.ended_as(&id, "promoted", LONG).await?;
+    drop(writer);
+    accounted_for(sandbox, load).await?;
+    fixture.cleaned_up_after_promotion(before.with_image("web", "app", V2)).await?;
+    fixture.replays().await
 }

@@ -1,93 +1,98 @@
-//! Where people meet it: Slack, HTTP, a changed configuration, and the ways of splitting traffic that they choose.
+//! The interfaces for users: Slack, HTTP, a changed configuration, and the ways of splitting traffic and keeping a journal
+//! that they can choose.
 
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use bellwether_core::ids::RolloutId;
+use bellwether_testkit::plane::fixture::policy;
+use bellwether_testkit::plane::slack::{RETRY_AFTER_SECONDS, SlackEndpoint};
+use bellwether_testkit::plane::{Fixture, FixtureOptions, Sandbox, http, wait};
 use serde_json::json;
 
-use super::scene::{Scene, Setup, policy};
-use super::{Told, told};
-use crate::plane::slack::{RETRY_AFTER_SECONDS, Slack};
-use crate::plane::story::Story;
+use super::{LONG, SOON, Story, V2, story};
 
-const V2: &str = "registry.test/shop/web:v2";
-const SOON: Duration = Duration::from_secs(60);
-const LONG: Duration = Duration::from_secs(180);
-/// Slack's ports: none of the daemons', and below those that the system gives to whoever connects.
+/// The first port of Slack's stand-ins: between those of daemons and those that the kernel gives to clients.
 const SLACKS: u16 = 25_000;
+/// The time after which a message would have been sent a second time. It is longer than the delay of a repetition.
+const REPEATED: Duration = Duration::from_secs(2 * RETRY_AFTER_SECONDS + 2);
 
-pub fn stories() -> Vec<Told> {
+pub fn stories() -> Vec<Story> {
     vec![
-        told("people::slack_is_told_once_however_busy_it_is", slack_is_told_once),
-        told("people::slack_is_asked_on_a_hold_and_told_the_end", slack_is_asked),
-        told("people::an_event_over_http_is_an_event", an_event_over_http),
-        told("people::a_reload_is_for_the_next_rollout_and_a_bad_one_for_none", a_reload),
-        told("people::by_replicas_the_pods_are_the_traffic", by_replicas),
-        told("people::without_kafka_a_file_is_the_journal", without_kafka),
+        story("people::a_refused_slack_message_is_sent_again_once", refused_slack_message),
+        story("people::slack_gets_the_hold_and_the_end", hold_in_slack),
+        story("people::an_event_over_http_starts_one_rollout", event_over_http),
+        story("people::a_reload_applies_to_the_next_rollout_and_an_invalid_one_is_refused", reload),
+        story("people::traffic_by_replicas_gives_the_canary_its_share_of_pods", traffic_by_replicas),
+        story("people::without_kafka_a_journal_in_a_file_survives_a_kill", journal_in_a_file),
     ]
 }
 
-/// The section of a daemon that tells this Slack.
-fn with_slack(slack: &Slack, story: &Story) -> Result<String> {
-    let file = story.plane.data.join(format!("{}.slack", story.namespace));
+/// Returns the section `[slack]` for a stand-in.
+fn slack_section(slack: &SlackEndpoint, sandbox: &Sandbox) -> Result<String> {
+    let file = sandbox.plane.data.join(format!("{}.slack", sandbox.namespace));
     std::fs::write(&file, format!("{}\n", slack.webhook))?;
     Ok(format!("[slack]\nwebhook-file = {:?}\n", file.display().to_string()))
 }
 
-async fn slack_is_told_once(story: &Story) -> Result<()> {
-    let slack = Slack::start(SLACKS + story.plane.number(), 1).await?;
-    let more = with_slack(&slack, story)?;
-    let scene = Scene::begin_with(story, Setup { more, ..Setup::default() }).await?;
-    let load = story.load(150.0)?;
-    let id = scene.request("registry.test/shop/web:v2-err5", &[]).await?;
-    let rollout = scene.ended(LONG).await?;
+/// Returns the texts of the messages so far.
+fn texts(slack: &SlackEndpoint) -> Vec<String> {
+    slack.messages().iter().filter_map(|message| message["text"].as_str().map(str::to_owned)).collect()
+}
+
+/// Waits until Slack has these messages, and checks that no other follows.
+async fn until_messages(slack: &SlackEndpoint, expected: &[&str]) -> Result<()> {
+    wait::until(&format!("the messages {expected:?}"), SOON, async || {
+        let texts = texts(slack);
+        ensure!(texts == expected, "{texts:?}; all requests: {:?}", slack.posts());
+        Ok(())
+    })
+    .await?;
+    tokio::time::sleep(REPEATED).await;
+    let texts = texts(slack);
+    ensure!(texts == expected, "a message was sent again: {texts:?}");
+    Ok(())
+}
+
+async fn refused_slack_message(sandbox: &Sandbox) -> Result<()> {
+    let slack = SlackEndpoint::start(SLACKS + sandbox.plane.number(), 1).await?;
+    let more = slack_section(&slack, sandbox)?;
+    let fixture = Fixture::start_with(sandbox, FixtureOptions { more, ..FixtureOptions::default() }).await?;
+    let load = sandbox.load(150.0)?;
+    let id = fixture.request("registry.test/shop/web:v2-err5", &[]).await?;
+    fixture.ended_as(&id, "rolled-back", LONG).await?;
     load.stop().await?;
-    let messages = story
-        .wait_until("a message", SOON, async || {
-            let messages = slack.messages();
-            ensure!(!messages.is_empty(), "none yet: {:?}", slack.posts());
-            Ok(messages)
-        })
-        .await?;
-    ensure!(messages.len() == 1, "it was said more than once: {messages:#?}");
-    let (text, all) = (messages[0]["text"].as_str().context("text")?, messages[0].to_string());
-    ensure!(text == "🔴 test: web rolled back v2-err5 → v1", "{text}");
-    // What value, which limit, how many, over how long; and what to do to see more.
+    until_messages(&slack, &["🔴 test: web rolled back v2-err5 → v1"]).await?;
+    let message = slack.messages()[0].to_string();
+    // The value, the limit, the number of requests and the window; and the command that shows more.
     for part in ["error-rate ", "&gt; 2 %", "requests in 10s", &format!("bellwether why {id}")] {
-        ensure!(all.contains(part), "no {part:?} in {all}");
+        ensure!(message.contains(part), "no {part:?} in {message}");
     }
     let posts = slack.posts();
-    let waited = posts[1].at - posts[0].at;
-    ensure!(!posts[0].taken && waited >= Duration::from_secs(RETRY_AFTER_SECONDS), "it did not wait: {posts:?}");
-    ensure!(rollout["outcome"] == "rolled-back", "{rollout:#}");
+    let delay = posts[1].at - posts[0].at;
+    let as_requested = !posts[0].accepted && delay >= Duration::from_secs(RETRY_AFTER_SECONDS);
+    ensure!(as_requested, "it was sent again earlier than requested: {posts:?}");
     Ok(())
 }
 
-async fn slack_is_asked(story: &Story) -> Result<()> {
-    let slack = Slack::start(SLACKS + story.plane.number(), 0).await?;
-    let more = with_slack(&slack, story)?;
-    let scene = Scene::begin_with(story, Setup { more, ..Setup::default() }).await?;
-    scene.request(V2, &[]).await?;
-    let rollout = scene.ended(LONG).await?;
-    ensure!(rollout["outcome"] == "given-up", "{rollout:#}");
-    story
-        .wait_until("the last message", SOON, async || {
-            let texts: Vec<String> =
-                slack.messages().iter().filter_map(|message| message["text"].as_str().map(str::to_owned)).collect();
-            ensure!(texts == ["🟡 test: web v1 → v2 held", "🟡 test: web v1 → v2 given up"], "{texts:?}");
-            Ok(())
-        })
-        .await?;
+async fn hold_in_slack(sandbox: &Sandbox) -> Result<()> {
+    let slack = SlackEndpoint::start(SLACKS + sandbox.plane.number(), 0).await?;
+    let more = slack_section(&slack, sandbox)?;
+    let fixture = Fixture::start_with(sandbox, FixtureOptions { more, ..FixtureOptions::default() }).await?;
+    let id = fixture.request(V2, &[]).await?;
+    fixture.ended_as(&id, "given-up", LONG).await?;
+    until_messages(&slack, &["🟡 test: web v1 → v2 held", "🟡 test: web v1 → v2 given up"]).await?;
     let between = slack.posts()[1].at - slack.posts()[0].at;
-    ensure!(between >= Duration::from_secs(1), "Slack allows one a second: {between:?}");
+    ensure!(between >= Duration::from_secs(1), "Slack allows one message per second: {between:?}");
     Ok(())
 }
 
-async fn an_event_over_http(story: &Story) -> Result<()> {
-    let scene = Scene::begin_with(story, Setup { http: "events = true", ..Setup::default() }).await?;
-    let (url, workload) = (scene.bellwether.url("/api/v1/events"), scene.workload());
-    let http = crate::plane::http_client()?;
-    for (headers, body, status, words) in [
+async fn event_over_http(sandbox: &Sandbox) -> Result<()> {
+    let options = FixtureOptions { http: "events = true", ..FixtureOptions::default() };
+    let fixture = Fixture::start_with(sandbox, options).await?;
+    let (url, workload) = (fixture.daemon.url("/api/v1/events"), fixture.workload());
+    let http = http::client()?;
+    for (headers, body, status, problem) in [
         (vec![("content-type", "application/cloudevents+json")], "{", 422, "JSON"),
         (vec![("content-type", "application/json")], "{}", 422, "ce-specversion"),
         (vec![("content-type", "application/json"), ("origin", "https://evil.test")], "{}", 403, "web pages"),
@@ -96,83 +101,80 @@ async fn an_event_over_http(story: &Story) -> Result<()> {
             headers.iter().fold(http.post(&url).body(body), |request, (name, value)| request.header(*name, *value));
         let answer = request.send().await?;
         let (code, text) = (answer.status().as_u16(), answer.text().await?);
-        ensure!(code == status && text.contains(words), "{body} {headers:?}: {code} {text}");
+        ensure!(code == status && text.contains(problem), "{body} {headers:?}: {code} {text}");
     }
-    let load = story.load(100.0)?;
-    let base = scene.bellwether.url("");
+    let load = sandbox.load(100.0)?;
+    let base = fixture.api();
     let emit = ["emit", "request", "--workload", &workload, "--image", V2, "--id", "posted", "--url", &base];
-    let first = scene.bellwether.cli(&emit).await?;
+    let first = fixture.daemon.cli(&emit).await?;
     ensure!(first.code == Some(0), "{first:?}");
-    let again = scene.bellwether.cli(&emit).await?;
+    let again = fixture.daemon.cli(&emit).await?;
     ensure!(again.code == Some(0) && again.stdout == first.stdout, "{again:?}");
-    let rollout = scene.ended(LONG).await?;
+    fixture.ended_as(&RolloutId(first.stdout.trim().to_owned()), "promoted", LONG).await?;
     load.stop().await?;
-    ensure!(rollout["outcome"] == "promoted" && rollout["id"] == first.stdout.trim(), "{rollout:#}");
-    let starts = scene.decisions().await?.iter().filter(|decision| decision["kind"] == "start").count();
+    let starts = fixture.decisions().await?.iter().filter(|decision| decision["kind"] == "start").count();
     ensure!(starts == 1, "{starts} rollouts were started");
     Ok(())
 }
 
-async fn a_reload(story: &Story) -> Result<()> {
-    let scene = Scene::begin(story, &policy("20%", "")).await?;
-    let setup = |policy: String| Setup { policy, ..Setup::default() };
-    scene.configure(&setup(policy("20%", "").replace("max = \"2%\"", "max = \"2s\"")))?;
-    scene.bellwether.signal("HUP").await?;
-    scene.bellwether.until_logged(&["the new configuration is refused"], SOON).await?;
-    // The CLI reads the same file.
-    scene.configure(&setup(policy("20%", "")))?;
-    let load = story.load(150.0)?;
-    // With the old one 5 % are too many, with the new one they are not.
-    scene.request("registry.test/shop/web:v2-err5", &[]).await?;
-    scene.until(SOON, "on its way", |rollout| rollout["phase"] == "stepping").await?;
-    scene.configure(&setup(policy("20%", "").replace("max = \"2%\"", "max = \"20%\"")))?;
-    scene.bellwether.signal("HUP").await?;
-    scene.bellwether.until_logged(&["policies reloaded"], SOON).await?;
-    let old = scene.ended(LONG).await?;
-    ensure!(old["outcome"] == "rolled-back", "a rollout did not keep its policy: {old:#}");
-    scene.request("registry.test/shop/web:v3-err5", &[]).await?;
-    let new = scene.until(LONG, "promoted", |rollout| rollout["outcome"] == "promoted").await?;
+async fn reload(sandbox: &Sandbox) -> Result<()> {
+    let fixture = Fixture::start(sandbox, &policy("20%", "")).await?;
+    let with = |policy: String| FixtureOptions { policy, ..FixtureOptions::default() };
+    fixture.configure(&with(policy("20%", "").replace("max = \"2%\"", "max = \"2s\"")))?;
+    fixture.daemon.signal("HUP").await?;
+    fixture.daemon.until_logged(&["the new configuration is refused"], SOON).await?;
+    // The CLI reads the same file, so it must be valid again.
+    fixture.configure(&with(policy("20%", "")))?;
+    let load = sandbox.load(150.0)?;
+    // 5 % errors are too many for the old configuration, and not for the new one.
+    let old = fixture.request("registry.test/shop/web:v2-err5", &[]).await?;
+    fixture.until(&old, SOON, "in a step", |rollout| rollout["phase"] == "stepping").await?;
+    fixture.configure(&with(policy("20%", "").replace("max = \"2%\"", "max = \"20%\"")))?;
+    fixture.daemon.signal("HUP").await?;
+    fixture.daemon.until_logged(&["policies reloaded"], SOON).await?;
+    let old = fixture.ended_as(&old, "rolled-back", LONG).await.context("a running rollout keeps its policy")?;
+    let new = fixture.request("registry.test/shop/web:v3-err5", &[]).await?;
+    let new = fixture.ended_as(&new, "promoted", LONG).await?;
     load.stop().await?;
     ensure!(new["policy"] != old["policy"], "{new:#}");
-    scene.replays().await
+    fixture.replays().await
 }
 
-async fn by_replicas(story: &Story) -> Result<()> {
+async fn traffic_by_replicas(sandbox: &Sandbox) -> Result<()> {
     let by_replicas = policy("20% 50%", "").replace("traffic = \"gateway\"", "traffic = \"replicas\"");
-    let scene = Scene::begin(story, &by_replicas).await?;
-    let before = story.snapshot().await?;
-    let load = story.load(100.0)?;
-    scene.request(V2, &[]).await?;
-    let stepping = scene.until(SOON, "on its way", |rollout| rollout["phase"] == "stepping").await?;
+    let fixture = Fixture::start(sandbox, &by_replicas).await?;
+    let before = sandbox.specs().await?;
+    let load = sandbox.load(100.0)?;
+    let id = fixture.request(V2, &[]).await?;
+    let stepping = fixture.until(&id, SOON, "in a step", |rollout| rollout["phase"] == "stepping").await?;
     ensure!(stepping["step"] == json!([1, 2]), "{stepping:#}");
-    let canary = story.deployments().get("web-canary").await?;
-    // 1 of 5 is 20 %.
+    let canary = sandbox.deployments().get("web-canary").await?;
+    // 1 pod of 5 is 20 %.
     ensure!(canary.spec.and_then(|spec| spec.replicas) == Some(1));
-    let rollout = scene.ended(LONG).await?;
+    fixture.ended_as(&id, "promoted", LONG).await?;
     let counts = load.stop().await?;
-    ensure!(rollout["outcome"] == "promoted", "{rollout:#}");
     ensure!(counts.failed() == 0 && counts.of_version("v2").total > 0, "{counts:?}");
-    scene.left_marked(before.with_image("web", "app", V2)).await?;
-    scene.replays().await
+    fixture.cleaned_up_after_promotion(before.with_image("web", "app", V2)).await?;
+    fixture.replays().await
 }
 
-async fn without_kafka(story: &Story) -> Result<()> {
+async fn journal_in_a_file(sandbox: &Sandbox) -> Result<()> {
     let more = "[journal]\nkind = \"embedded\"\npath = \"journal.redb\"\n".to_owned();
-    let setup = Setup { more, brokers: "127.0.0.1:9", http: "events = true", ..Setup::default() };
-    let mut scene = Scene::begin_with(story, setup).await?;
-    let before = story.snapshot().await?;
-    let load = story.load(100.0)?;
-    let (workload, base) = (scene.workload(), scene.bellwether.url(""));
-    let emitted =
-        scene.bellwether.cli(&["emit", "request", "--workload", &workload, "--image", V2, "--url", &base]).await?;
+    let options = FixtureOptions { more, brokers: "127.0.0.1:9", http: "events = true", ..FixtureOptions::default() };
+    let mut fixture = Fixture::start_with(sandbox, options).await?;
+    let before = sandbox.specs().await?;
+    let load = sandbox.load(100.0)?;
+    let (workload, base) = (fixture.workload(), fixture.api());
+    let emit = ["emit", "request", "--workload", &workload, "--image", V2, "--url", &base];
+    let emitted = fixture.daemon.cli(&emit).await?;
     ensure!(emitted.code == Some(0), "{emitted:?}");
-    scene.until(SOON, "on its way", |rollout| rollout["phase"] == "stepping").await?;
-    scene.bellwether.kill().await?;
-    scene.bellwether.start().await?;
-    let rollout = scene.ended(LONG).await?;
+    let id = RolloutId(emitted.stdout.trim().to_owned());
+    fixture.until(&id, SOON, "in a step", |rollout| rollout["phase"] == "stepping").await?;
+    fixture.daemon.kill().await?;
+    fixture.daemon.start().await?;
+    fixture.ended_as(&id, "promoted", LONG).await?;
     load.stop().await?;
-    ensure!(rollout["outcome"] == "promoted" && rollout["id"] == emitted.stdout.trim(), "{rollout:#}");
-    scene.left_marked(before.with_image("web", "app", V2)).await?;
-    scene.bellwether.terminate(SOON).await?;
-    scene.replays().await
+    fixture.cleaned_up_after_promotion(before.with_image("web", "app", V2)).await?;
+    fixture.daemon.terminate(SOON).await?;
+    fixture.replays().await
 }

@@ -1,125 +1,117 @@
-//! Rollouts from their event to their end, on the real parts: an event on Kafka, a canary in Kubernetes, traffic through
-//! the gateway, counts from Prometheus. Bellwether runs under the service account that is shipped, and nothing else.
-
-use std::time::Duration;
+//! Rollouts from their event to their end: an event on Kafka, a canary in Kubernetes, traffic through the gateway, counts
+//! from Prometheus. Bellwether runs under the shipped service account.
 
 use anyhow::{Context, Result, ensure};
+use bellwether_core::ids::RolloutId;
+use bellwether_testkit::plane::fixture::{STABLE, history, policy};
+use bellwether_testkit::plane::load::TrafficCounts;
+use bellwether_testkit::plane::{Fixture, FixtureOptions, Sandbox};
 use serde_json::Value;
 
-use super::scene::{GOOD, Scene, Setup, policy};
-use super::{Told, told};
-use crate::plane::load::Counts;
-use crate::plane::story::Story;
+use super::{LONG, SOON, Story, V2, story};
 
-pub const V2: &str = "registry.test/shop/web:v2";
-/// No story here should take as long.
-pub const LONG: Duration = Duration::from_secs(180);
-
-pub fn stories() -> Vec<Told> {
+pub fn stories() -> Vec<Story> {
     vec![
-        told("rollout::a_good_version_is_promoted_in_three_steps", a_good_version_is_promoted),
-        told("rollout::five_percent_of_errors_are_rolled_back", errors_are_rolled_back),
-        told("rollout::a_slow_p95_is_rolled_back", a_slow_p95_is_rolled_back),
-        told("rollout::without_traffic_it_is_held_and_says_so", without_traffic_it_is_held),
-        told("rollout::the_guard_brings_the_last_good_version_back", the_guard_brings_it_back),
-        told("rollout::what_somebody_else_deployed_is_guarded", what_somebody_else_deployed_is_guarded),
-        told("rollout::an_image_that_cannot_be_pulled_ends_it_at_once", an_image_that_cannot_be_pulled),
-        told("rollout::of_two_containers_one_changes", of_two_containers_one_changes),
-        told("rollout::a_duplicate_event_is_one_rollout", a_duplicate_event_is_one_rollout),
-        told("rollout::observe_only_decides_and_writes_nothing", observe_only_writes_nothing),
-        told("rollout::killed_once_in_each_phase_it_goes_on", killed_once_in_each_phase),
+        story("rollout::a_good_version_is_promoted_in_three_steps", good_version),
+        story("rollout::five_percent_errors_roll_a_version_back", errors),
+        story("rollout::a_slow_p95_rolls_a_version_back", slow_p95),
+        story("rollout::a_rollout_without_traffic_is_held_and_given_up", without_traffic),
+        story("rollout::the_guard_restores_the_last_good_version", guard_restores),
+        story("rollout::a_deployment_by_another_tool_is_guarded", external_deployment),
+        story("rollout::an_image_that_cannot_be_pulled_is_rolled_back_at_once", image_that_cannot_be_pulled),
+        story("rollout::a_request_changes_one_of_two_containers", one_of_two_containers),
+        story("rollout::a_repeated_event_starts_one_rollout", repeated_event),
+        story("rollout::an_observing_policy_decides_and_writes_nothing", observing_policy),
+        story("rollout::a_daemon_killed_once_in_each_phase_finishes_the_rollout", killed_once_in_each_phase),
     ]
 }
 
-async fn a_good_version_is_promoted(story: &Story) -> Result<()> {
-    let (rollout, counts) = promoted(story, &policy("10% 30% 50%", ""), 100.0).await?;
-    ensure!(counts.of_version("v2").total > 0, "nothing reached v2: {counts:?}");
+async fn good_version(sandbox: &Sandbox) -> Result<()> {
+    let (rollout, counts) = promoted(sandbox, &policy("10% 30% 50%", ""), 100.0).await?;
+    ensure!(counts.of_version("v2").total > 0, "no request reached v2: {counts:?}");
     let steps: Vec<&str> = history(&rollout).filter(|entry| entry.0 == "advance").map(|entry| entry.1).collect();
-    // Ready, then twice from a step to the next and each time ready again.
+    // The canary is ready; and twice the step passes and the larger canary is ready.
     ensure!(steps.len() == 5, "{steps:#?}");
     Ok(())
 }
 
-/// A good version is promoted, nobody has noticed, and nothing of ours is left but our marks; the rollout, and the traffic.
-pub async fn promoted(story: &Story, policy: &str, per_second: f64) -> Result<(Value, Counts)> {
-    let scene = Scene::begin(story, policy).await?;
-    let before = story.snapshot().await?;
-    let load = story.load(per_second)?;
-    scene.request(V2, &[]).await?;
-    let rollout = scene.ended(LONG).await?;
-    ensure!(rollout["outcome"] == "promoted", "{rollout:#}");
+/// Rolls out a good version, and checks that no request failed and that only the marks of a promotion are left. Returns
+/// the rollout and the counts of the traffic.
+pub async fn promoted(sandbox: &Sandbox, policy: &str, per_second: f64) -> Result<(Value, TrafficCounts)> {
+    let fixture = Fixture::start(sandbox, policy).await?;
+    let before = sandbox.specs().await?;
+    let load = sandbox.load(per_second)?;
+    let id = fixture.request(V2, &[]).await?;
+    let rollout = fixture.ended_as(&id, "promoted", LONG).await?;
     let counts = load.stop().await?;
     ensure!(counts.failed() == 0, "{} requests failed: {counts:?}", counts.failed());
-    scene.left_marked(before.with_image("web", "app", V2)).await?;
-    scene.replays().await?;
+    fixture.cleaned_up_after_promotion(before.with_image("web", "app", V2)).await?;
+    fixture.replays().await?;
     Ok((rollout, counts))
 }
 
-async fn errors_are_rolled_back(story: &Story) -> Result<()> {
-    let why = rolled_back(story, "registry.test/shop/web:v2-err5").await?;
-    ensure!(why.starts_with("error-rate ") && why.contains("> 2 %") && why.contains("requests in 10s"), "{why}");
+async fn errors(sandbox: &Sandbox) -> Result<()> {
+    let reason = reason_of_rollback(sandbox, "registry.test/shop/web:v2-err5").await?;
+    let is_expected = reason.starts_with("error-rate ") && reason.contains("> 2 %");
+    ensure!(is_expected && reason.contains("requests in 10s"), "{reason}");
     Ok(())
 }
 
-async fn a_slow_p95_is_rolled_back(story: &Story) -> Result<()> {
-    let why = rolled_back(story, "registry.test/shop/web:v2-slow10_800").await?;
-    ensure!(why.starts_with("response-time p95 ") && why.contains("> 500 ms"), "{why}");
+async fn slow_p95(sandbox: &Sandbox) -> Result<()> {
+    let reason = reason_of_rollback(sandbox, "registry.test/shop/web:v2-slow10_800").await?;
+    ensure!(reason.starts_with("response-time p95 ") && reason.contains("> 500 ms"), "{reason}");
     Ok(())
 }
 
-/// Why a version was found wanting in its first step; whoever waits for it is told by the exit code.
-async fn rolled_back(story: &Story, image: &str) -> Result<String> {
-    let (scene, rollout) = returned(story, &policy("20%", ""), 150.0, image).await?;
-    let status = scene
-        .bellwether
-        .cli(&["status", rollout["id"].as_str().context("id")?, "--wait", "--api", &scene.api()])
-        .await?;
+/// Returns the reason for which a version is rolled back in its first step, and checks the exit code of `status --wait`.
+async fn reason_of_rollback(sandbox: &Sandbox, image: &str) -> Result<String> {
+    let (fixture, id, rollout) = rolled_back(sandbox, &policy("20%", ""), 150.0, image).await?;
+    let status = fixture.daemon.cli(&["status", &id.0, "--wait", "--api", &fixture.api()]).await?;
     ensure!(status.code == Some(3), "{status:?}");
     Ok(rollout["reason"].as_str().context("reason")?.to_owned())
 }
 
-/// A version that is found wanting leaves everything as it was.
-pub async fn returned<'a>(story: &'a Story, policy: &str, per_second: f64, image: &str) -> Result<(Scene<'a>, Value)> {
-    let scene = Scene::begin(story, policy).await?;
-    let before = story.snapshot().await?;
-    let load = story.load(per_second)?;
-    scene.request(image, &[]).await?;
-    let rollout = scene.ended(LONG).await?;
-    ensure!(rollout["outcome"] == "rolled-back", "{rollout:#}");
+/// Rolls out a bad version, and checks that it is rolled back and that all objects are as before.
+pub async fn rolled_back<'a>(
+    sandbox: &'a Sandbox,
+    policy: &str,
+    per_second: f64,
+    image: &str,
+) -> Result<(Fixture<'a>, RolloutId, Value)> {
+    let fixture = Fixture::start(sandbox, policy).await?;
+    let before = sandbox.specs().await?;
+    let load = sandbox.load(per_second)?;
+    let id = fixture.request(image, &[]).await?;
+    let rollout = fixture.ended_as(&id, "rolled-back", LONG).await?;
     load.stop().await?;
-    scene.left_as_it_was(before).await?;
-    scene.replays().await?;
-    Ok((scene, rollout))
+    fixture.cleaned_up(before).await?;
+    fixture.replays().await?;
+    Ok((fixture, id, rollout))
 }
 
-async fn without_traffic_it_is_held(story: &Story) -> Result<()> {
-    let scene = Scene::begin(story, &policy("10%", "")).await?;
-    let before = story.snapshot().await?;
-    scene.request(V2, &[]).await?;
-    let held = scene.until(LONG, "held", |rollout| rollout["held"].is_string()).await?;
-    let why = held["held"].as_str().context("held")?;
-    ensure!(why.contains("0 requests in 10s, need at least 30 to judge it"), "{why}");
-    let rollout = scene.ended(LONG).await?;
-    ensure!(rollout["outcome"] == "given-up", "{rollout:#}");
-    let status = scene
-        .bellwether
-        .cli(&["status", rollout["id"].as_str().context("id")?, "--wait", "--api", &scene.api()])
-        .await?;
+async fn without_traffic(sandbox: &Sandbox) -> Result<()> {
+    let fixture = Fixture::start(sandbox, &policy("10%", "")).await?;
+    let before = sandbox.specs().await?;
+    let id = fixture.request(V2, &[]).await?;
+    let held = fixture.until(&id, LONG, "held", |rollout| rollout["held"].is_string()).await?;
+    let reason = held["held"].as_str().context("held")?;
+    ensure!(reason.contains("0 requests in 10s, need at least 30 to judge it"), "{reason}");
+    fixture.ended_as(&id, "given-up", LONG).await?;
+    let status = fixture.daemon.cli(&["status", &id.0, "--wait", "--api", &fixture.api()]).await?;
     ensure!(status.code == Some(4), "{status:?}");
-    scene.left_as_it_was(before).await
+    fixture.cleaned_up(before).await
 }
 
-async fn the_guard_brings_it_back(story: &Story) -> Result<()> {
-    let scene = Scene::begin(story, &policy("20%", GUARD)).await?;
-    let before = story.snapshot().await?;
-    let load = story.load(150.0)?;
-    scene.request("registry.test/shop/web:v2-after40-err50", &[]).await?;
-    let rollout = scene.ended(LONG).await?;
+async fn guard_restores(sandbox: &Sandbox) -> Result<()> {
+    let fixture = Fixture::start(sandbox, &policy("20%", GUARD)).await?;
+    let before = sandbox.specs().await?;
+    let load = sandbox.load(150.0)?;
+    let id = fixture.request("registry.test/shop/web:v2-after40-err50", &[]).await?;
+    let rollout = fixture.ended_as(&id, "rolled-back", LONG).await?;
     load.stop().await?;
-    ensure!(rollout["outcome"] == "rolled-back", "{rollout:#}");
     ensure!(history(&rollout).any(|entry| entry.0 == "promote"), "it was never promoted: {rollout:#}");
-    scene.left_marked(before).await?;
-    scene.replays().await
+    fixture.cleaned_up_after_promotion(before).await?;
+    fixture.replays().await
 }
 
 const GUARD: &str = r#"
@@ -134,98 +126,96 @@ window = "10s"
 min-requests = 50
 "#;
 
-async fn what_somebody_else_deployed_is_guarded(story: &Story) -> Result<()> {
-    let scene = Scene::begin(story, &policy("20%", GUARD)).await?;
-    let before = story.snapshot().await?;
-    scene.seen_healthy().await?;
-    let load = story.load(150.0)?;
-    story.set_image("web", "app", "registry.test/shop/web:v2-err30").await?;
-    scene.deployed().await?;
-    let rollout = scene.ended(LONG).await?;
+async fn external_deployment(sandbox: &Sandbox) -> Result<()> {
+    let fixture = Fixture::start(sandbox, &policy("20%", GUARD)).await?;
+    let before = sandbox.specs().await?;
+    fixture.until_last_good().await?;
+    let load = sandbox.load(150.0)?;
+    sandbox.set_image("web", "app", "registry.test/shop/web:v2-err30").await?;
+    let id = fixture.report_deployment().await?;
+    fixture.ended_as(&id, "rolled-back", LONG).await?;
     load.stop().await?;
-    ensure!(rollout["outcome"] == "rolled-back", "{rollout:#}");
-    scene.left_marked(before).await
+    fixture.cleaned_up_after_promotion(before).await
 }
 
-async fn an_image_that_cannot_be_pulled(story: &Story) -> Result<()> {
-    let scene = Scene::begin(story, &policy("20%", "")).await?;
-    let before = story.snapshot().await?;
-    scene.request("registry.test/shop/web:v2-nopull", &[]).await?;
-    let rollout = scene.ended(LONG).await?;
-    ensure!(rollout["outcome"] == "rolled-back", "{rollout:#}");
-    let why = rollout["reason"].as_str().context("reason")?;
-    ensure!(why.starts_with("the canary can't run: pod web-canary-") && why.contains("ImagePullBackOff"), "{why}");
-    scene.left_as_it_was(before).await
+async fn image_that_cannot_be_pulled(sandbox: &Sandbox) -> Result<()> {
+    let fixture = Fixture::start(sandbox, &policy("20%", "")).await?;
+    let before = sandbox.specs().await?;
+    let id = fixture.request("registry.test/shop/web:v2-nopull", &[]).await?;
+    let rollout = fixture.ended_as(&id, "rolled-back", LONG).await?;
+    let reason = rollout["reason"].as_str().context("reason")?;
+    let names_the_pod = reason.starts_with("the canary can't run: pod web-canary-");
+    ensure!(names_the_pod && reason.contains("ImagePullBackOff"), "{reason}");
+    fixture.cleaned_up(before).await
 }
 
-async fn of_two_containers_one_changes(story: &Story) -> Result<()> {
+async fn one_of_two_containers(sandbox: &Sandbox) -> Result<()> {
     let side = "registry.test/shop/side:v1";
-    let containers = [("app", GOOD), ("side", side)];
-    let scene = Scene::begin_with(story, Setup { containers: &containers, ..Setup::default() }).await?;
-    let before = story.snapshot().await?;
-    let load = story.load(150.0)?;
-    scene.request(V2, &[]).await?;
-    let rollout = scene.ended(LONG).await?;
+    let containers = [("app", STABLE), ("side", side)];
+    let options = FixtureOptions { containers: &containers, ..FixtureOptions::default() };
+    let fixture = Fixture::start_with(sandbox, options).await?;
+    let before = sandbox.specs().await?;
+    let load = sandbox.load(150.0)?;
+    let id = fixture.request(V2, &[]).await?;
+    fixture.ended_as(&id, "promoted", LONG).await?;
     load.stop().await?;
-    ensure!(rollout["outcome"] == "promoted", "{rollout:#}");
-    let images = story.images("web").await?;
+    let images = sandbox.images("web").await?;
     ensure!(images["app"] == V2 && images["side"] == side, "{images:?}");
-    scene.left_marked(before.with_image("web", "app", V2)).await
+    fixture.cleaned_up_after_promotion(before.with_image("web", "app", V2)).await
 }
 
-async fn a_duplicate_event_is_one_rollout(story: &Story) -> Result<()> {
-    let scene = Scene::begin(story, &policy("20%", "")).await?;
-    let load = story.load(150.0)?;
-    for _ in 0..3 {
-        scene.request(V2, &["--id", "the-same"]).await?;
+async fn repeated_event(sandbox: &Sandbox) -> Result<()> {
+    let fixture = Fixture::start(sandbox, &policy("20%", "")).await?;
+    let load = sandbox.load(150.0)?;
+    let repeat = async || fixture.request(V2, &["--id", "repeated"]).await;
+    let id = repeat().await?;
+    for _ in 0..2 {
+        ensure!(repeat().await? == id);
     }
-    let rollout = scene.ended(LONG).await?;
-    ensure!(rollout["outcome"] == "promoted", "{rollout:#}");
-    scene.request(V2, &["--id", "the-same"]).await?;
+    fixture.ended_as(&id, "promoted", LONG).await?;
+    ensure!(repeat().await? == id);
     load.stop().await?;
-    let starts = scene.decisions().await?.iter().filter(|decision| decision["kind"] == "start").count();
-    ensure!(starts == 1, "{starts} rollouts were started");
+    // A later event on the same partition is refused, which shows that the daemon has read the repeated ones.
+    let later = fixture.request(V2, &[]).await?;
+    fixture.until(&later, SOON, "refused or unchanged", |rollout| rollout["outcome"].is_string()).await?;
+    let decisions = fixture.decisions().await?;
+    let is_start = |decision: &&Value| decision["kind"] == "start" && decision["rollout"] != later.0.as_str();
+    let starts = decisions.iter().filter(is_start).count();
+    ensure!(starts == 1, "the repeated event started {starts} rollouts");
     Ok(())
 }
 
-async fn observe_only_writes_nothing(story: &Story) -> Result<()> {
-    let scene = Scene::begin(story, &policy("20%", "").replace("traffic =", "mode = \"observe\"\ntraffic =")).await?;
-    let before = story.snapshot().await?;
-    let load = story.load(100.0)?;
-    scene.request(V2, &[]).await?;
-    let rollout = scene.ended(LONG).await?;
+async fn observing_policy(sandbox: &Sandbox) -> Result<()> {
+    let policy = policy("20%", "").replace("traffic =", "mode = \"observe\"\ntraffic =");
+    let fixture = Fixture::start(sandbox, &policy).await?;
+    let before = sandbox.specs().await?;
+    let load = sandbox.load(100.0)?;
+    let id = fixture.request(V2, &[]).await?;
+    let rollout = fixture.ended(&id, LONG).await?;
     load.stop().await?;
     ensure!(rollout["mode"] == "observe", "{rollout:#}");
     ensure!(history(&rollout).count() >= 3, "{rollout:#}");
-    let writes = scene.writes()?;
+    let writes = fixture.writes()?;
     ensure!(writes.is_empty(), "{writes:#?}");
-    scene.left_as_it_was(before).await
+    fixture.cleaned_up(before).await
 }
 
-async fn killed_once_in_each_phase(story: &Story) -> Result<()> {
-    let mut scene = Scene::begin(story, &policy("10% 30%", GUARD)).await?;
-    let before = story.snapshot().await?;
-    let load = story.load(150.0)?;
-    scene.request(V2, &[]).await?;
+/// The pods of the version are late, so that the phases that wait for pods last long enough to be seen by a poll.
+async fn killed_once_in_each_phase(sandbox: &Sandbox) -> Result<()> {
+    let late = "registry.test/shop/web:v2-late";
+    let mut fixture = Fixture::start(sandbox, &policy("10% 30%", GUARD)).await?;
+    let before = sandbox.specs().await?;
+    let load = sandbox.load(150.0)?;
+    let id = fixture.request(late, &[]).await?;
     for phase in ["preparing", "stepping", "growing", "promoting", "guarding"] {
-        scene.until(LONG, phase, |rollout| rollout["phase"] == phase || rollout["outcome"].is_string()).await?;
-        scene.bellwether.kill().await?;
-        scene.bellwether.start().await?;
+        fixture.until(&id, LONG, phase, |rollout| rollout["phase"] == phase).await?;
+        fixture.daemon.kill().await?;
+        fixture.daemon.start().await?;
     }
-    let rollout = scene.ended(LONG).await?;
-    ensure!(rollout["outcome"] == "promoted", "{rollout:#}");
+    fixture.ended_as(&id, "promoted", LONG).await?;
     let counts = load.stop().await?;
     ensure!(counts.failed() == 0, "{counts:?}");
-    scene.decided_once().await?;
-    scene.left_marked(before.with_image("web", "app", V2)).await?;
-    scene.replays().await
-}
-
-/// The decisions of a rollout as it is shown: what, and why.
-pub fn history(rollout: &Value) -> impl Iterator<Item = (&str, &str)> {
-    rollout["history"]
-        .as_array()
-        .into_iter()
-        .flatten()
-        .map(|entry| (entry["decision"].as_str().unwrap_or_default(), entry["reason"].as_str().unwrap_or_default()))
+    fixture.promoted_once().await?;
+    fixture.cleaned_up_after_promotion(before.with_image("web", "app", late)).await?;
+    fixture.replays().await
 }

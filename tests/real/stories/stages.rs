@@ -1,7 +1,7 @@
-//! The six stages of the pipeline, as a terminal runs them, on the real parts: from a model in the registry to all of the traffic,
-//! or to where it is stopped. What no test can have here is stood in for by a program that writes down how it was called: the
-//! builder of images and the scanner. All else is real: the registry, the gate (against a small target that answers by
-//! rule), the load and smoke tests, Kafka, the cluster, the gateway and Prometheus.
+//! The six stages of the pipeline, run by its shell script: from a model in the registry to all of the traffic, or to the
+//! stage that stops it. The image builder and the scanner are replaced by small programs, and the target of the gate is
+//! `bellwether_testkit::agent`. All other parts are real: the registry, the gate, the load and smoke tests, Kafka, the
+//! cluster, the gateway and Prometheus.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -9,16 +9,16 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
+use bellwether_testkit::agent::{Agent, Knobs};
+use bellwether_testkit::plane::fixture::policy;
+use bellwether_testkit::plane::{Fixture, FixtureOptions, Sandbox};
 use serde_json::Value;
 use tokio::process::Command;
 
-use super::scene::{Scene, Setup, policy};
-use super::{Told, told};
-use crate::agent::{Agent, Knobs};
-use crate::plane::story::Story;
+use super::{Story, story};
 
-pub fn stories() -> Vec<Told> {
-    vec![told("stages::a_good_model_is_promoted_an_unsafe_one_is_stopped_and_a_slow_one_comes_back", three_models)]
+pub fn stories() -> Vec<Story> {
+    vec![story("stages::a_good_model_is_promoted_an_unsafe_one_stopped_and_a_slow_one_rolled_back", three_models)]
 }
 
 const GUARDED: &str = r#"
@@ -34,79 +34,79 @@ window = "10s"
 min-requests = 30
 "#;
 
-async fn three_models(story: &Story) -> Result<()> {
+async fn three_models(sandbox: &Sandbox) -> Result<()> {
     let agent = Agent::start(Knobs::default()).await;
-    let project = Project::new(story, &agent)?;
+    let project = Project::new(sandbox, &agent)?;
     let required = "require = [\"behaviour\"]\nmodel = { environment = \"production\" }\ntraffic = \"gateway\"";
-    let setup = Setup {
+    let options = FixtureOptions {
         policy: policy("20%", GUARDED).replace("traffic = \"gateway\"", required),
         more: format!("[registry]\nurl = {:?}\n", project.path("models")?),
-        ..Setup::default()
+        ..FixtureOptions::default()
     };
-    let scene = Scene::begin_with(story, setup).await?;
-    let load = story.load(150.0)?;
+    let fixture = Fixture::start_with(sandbox, options).await?;
+    let load = sandbox.load(150.0)?;
     for version in ["1.3.0", "1.4.0", "1.5.0"] {
         let weights = project.path("weights")?;
         let register = ["model", "register", "chat", version, &weights, "--by", "ada"];
-        let output = scene.cli(&register).await?;
+        let output = fixture.cli(&register).await?;
         ensure!(output.code == Some(0), "{output:?}");
     }
 
-    // A good one: through all six stages, and the pointer is its own.
-    let (code, said) = project.run(&scene, &[], "1.3.0", "v2").await?;
-    ensure!(code == Some(0), "{said}");
-    ensure!(moves(&scene).await? == ["promote 1.3.0"], "{said}");
-    ensure!(story.images("web").await?["app"].starts_with("registry.test/shop/web:v2@sha256:"), "{said}");
+    // A good model passes all six stages, and the pointer moves to it.
+    let (code, output) = project.run(&fixture, &[], "1.3.0", "v2").await?;
+    ensure!(code == Some(0), "{output}");
+    ensure!(moves(&fixture).await? == ["promote 1.3.0"], "{output}");
+    ensure!(sandbox.images("web").await?["app"].starts_with("registry.test/shop/web:v2@sha256:"), "{output}");
 
-    // An unsafe one is stopped at its gate; whoever asks for it all the same is refused by the daemon.
+    // An unsafe model is stopped by its gate, and the daemon refuses a request that is sent all the same.
     agent.set(Knobs { harm: 0.5, ..Knobs::default() });
-    let (code, said) = project.run(&scene, &["model", "image"], "1.4.0", "v3").await?;
-    ensure!(code == Some(3) && said.contains("model stopped the pipeline (3)"), "{said}");
+    let (code, output) = project.run(&fixture, &["model", "image"], "1.4.0", "v3").await?;
+    ensure!(code == Some(3) && output.contains("model stopped the pipeline (3)"), "{output}");
     fs::write(project.dir.join("out/told.env"), format!("IMAGE_REF={}\n", image("v3")))?;
-    let (code, said) = project.run(&scene, &["production"], "1.4.0", "v3").await?;
-    ensure!(code != Some(0) && said.contains("behaviour: fail"), "{code:?}: {said}");
-    ensure!(moves(&scene).await? == ["promote 1.3.0"], "{said}");
+    let (code, output) = project.run(&fixture, &["production"], "1.4.0", "v3").await?;
+    ensure!(code != Some(0) && output.contains("behaviour: fail"), "{code:?}: {output}");
+    ensure!(moves(&fixture).await? == ["promote 1.3.0"], "{output}");
 
-    // One that behaves well, and is slow once it has all of the traffic: it comes back, and so does the pointer.
+    // A model that becomes slow after its promotion is rolled back by the guard, and so is the pointer.
     agent.set(Knobs::default());
-    let (code, said) = project.run(&scene, &[], "1.5.0", "v4-after25-slow30_800").await?;
-    ensure!(code == Some(3) && said.contains("response-time"), "{code:?}: {said}");
-    ensure!(moves(&scene).await? == ["promote 1.3.0", "promote 1.5.0", "restore 1.3.0"], "{said}");
-    ensure!(story.images("web").await?["app"].starts_with("registry.test/shop/web:v2@sha256:"), "{said}");
+    let (code, output) = project.run(&fixture, &[], "1.5.0", "v4-after25-slow30_800").await?;
+    ensure!(code == Some(3) && output.contains("response-time"), "{code:?}: {output}");
+    ensure!(moves(&fixture).await? == ["promote 1.3.0", "promote 1.5.0", "restore 1.3.0"], "{output}");
+    ensure!(sandbox.images("web").await?["app"].starts_with("registry.test/shop/web:v2@sha256:"), "{output}");
     load.stop().await?;
-    scene.replays().await
+    fixture.replays().await
 }
 
-/// How the pointer to production has moved, oldest first.
-async fn moves(scene: &Scene<'_>) -> Result<Vec<String>> {
-    let output = scene.cli(&["model", "history", "chat", "production", "--output", "json"]).await?;
+/// Returns the moves of the pointer to production, oldest first.
+async fn moves(fixture: &Fixture<'_>) -> Result<Vec<String>> {
+    let output = fixture.cli(&["model", "history", "chat", "production", "--output", "json"]).await?;
     ensure!(output.code == Some(0), "{output:?}");
     let moves: Value = serde_json::from_str(&output.stdout)?;
-    let said = |moved: &Value| {
-        let word = |key: &str| moved[key].as_str().unwrap_or("nothing").to_owned();
+    let describe = |entry: &Value| {
+        let word = |key: &str| entry[key].as_str().unwrap_or("nothing").to_owned();
         format!("{} {}", word("action"), word("version"))
     };
-    Ok(moves.as_array().context("moves")?.iter().rev().map(said).collect())
+    Ok(moves.as_array().context("moves")?.iter().rev().map(describe).collect())
 }
 
 fn image(tag: &str) -> String {
     format!("registry.test/shop/web:{tag}@sha256:{}", digest(tag))
 }
 
-/// 64 digits that differ by tag.
+/// Returns 64 hexadecimal digits that are different for each tag.
 fn digest(tag: &str) -> String {
     let hex: String = tag.bytes().map(|byte| format!("{byte:02x}")).collect();
     format!("{hex:0<64}")[..64].to_owned()
 }
 
-/// A repository with its hooks.
+/// A project folder with the hooks of the pipeline.
 struct Project {
     dir: PathBuf,
 }
 
 impl Project {
-    fn new(story: &Story, agent: &Agent) -> Result<Project> {
-        let dir = story.plane.data.join("projects").join(&story.namespace);
+    fn new(sandbox: &Sandbox, agent: &Agent) -> Result<Project> {
+        let dir = sandbox.plane.data.join("projects").join(&sandbox.namespace);
         for folder in ["ci", "bin", "out", "weights"] {
             fs::create_dir_all(dir.join(folder))?;
         }
@@ -146,7 +146,7 @@ impl Project {
     }
 
     fn path(&self, name: &str) -> Result<String> {
-        Ok(self.dir.join(name).to_str().context("a path in UTF-8")?.to_owned())
+        Ok(self.dir.join(name).to_str().context("the path is not UTF-8")?.to_owned())
     }
 
     fn program(&self, name: &str, body: &str) -> Result<()> {
@@ -155,21 +155,28 @@ impl Project {
         Ok(fs::set_permissions(path, fs::Permissions::from_mode(0o755))?)
     }
 
-    /// The stages that are named, or all of them, for a model's version and an image's tag.
-    async fn run(&self, scene: &Scene<'_>, stages: &[&str], version: &str, tag: &str) -> Result<(Option<i32>, String)> {
+    /// Runs these stages, or all of them if none is named, for a version of the model and a tag of the image. Returns the
+    /// exit code and the output.
+    async fn run(
+        &self,
+        fixture: &Fixture<'_>,
+        stages: &[&str],
+        version: &str,
+        tag: &str,
+    ) -> Result<(Option<i32>, String)> {
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/shell/pipeline.sh");
         let path = std::env::var("PATH").unwrap_or_default();
         if stages.is_empty() {
             fs::remove_dir_all(self.dir.join("out"))?;
         }
-        let pod = scene.a_pods_address().await?;
+        let pod = fixture.address_of_a_pod().await?;
         let suite = fs::read_to_string(self.dir.join("ci/gate.toml"))?;
         let target = suite.split('"').nth(3).context("the target's URL")?;
         let env = BTreeMap::from([
             ("PATH", format!("{}:{path}", self.path("bin")?)),
             ("BELLWETHER", env!("CARGO_BIN_EXE_bellwether").to_owned()),
-            ("BELLWETHER_CONFIG", scene.bellwether.config().to_str().context("a path in UTF-8")?.to_owned()),
-            ("BELLWETHER_API", scene.api()),
+            ("BELLWETHER_CONFIG", fixture.daemon.config().to_str().context("the path is not UTF-8")?.to_owned()),
+            ("BELLWETHER_API", fixture.api()),
             ("MODEL_NAME", "chat".to_owned()),
             ("MODEL_VERSION", version.to_owned()),
             ("TARGET", target.to_owned()),
@@ -187,7 +194,7 @@ impl Project {
             ("LOAD_TIME", "4s".to_owned()),
             ("LOAD_WARM_UP", "1s".to_owned()),
             ("LOAD_LIMITS", "p95<=5s".to_owned()),
-            ("WORKLOAD", scene.workload()),
+            ("WORKLOAD", fixture.workload()),
             ("ROLLOUT_TIMEOUT", "4m".to_owned()),
         ]);
         let mut command = Command::new("bash");
@@ -196,7 +203,7 @@ impl Project {
         }
         command.arg(script).args(stages).current_dir(&self.dir).envs(env).kill_on_drop(true);
         let output = command.output().await?;
-        let said = [output.stdout, output.stderr].concat();
-        Ok((output.status.code(), String::from_utf8_lossy(&said).into_owned()))
+        let text = [output.stdout, output.stderr].concat();
+        Ok((output.status.code(), String::from_utf8_lossy(&text).into_owned()))
     }
 }

@@ -4,7 +4,7 @@ use std::fmt;
 
 use super::Reason;
 use crate::ids::{Images, version};
-use crate::judge::verdict::Evidence;
+use crate::judge::evidence::Evidence;
 use crate::policy::OnDraw;
 
 /// Returns the field manager's name, or a phrase for an unknown one.
@@ -74,7 +74,7 @@ impl fmt::Display for Reason {
             Reason::Promoted { author, skips } => write!(f, "promoted by {author}; skipped: {}", skips.join(", ")),
             Reason::Paused { author } => write!(f, "paused by {author}"),
             Reason::Resumed { author } => write!(f, "resumed by {author}; the patience starts again"),
-            Reason::Approved { author, approval } => write!(f, "gate {approval} was opened by {author}"),
+            Reason::Approved { author, approval } => write!(f, "approval {approval} was given by {author}"),
             Reason::Retried { author, of } => write!(f, "{of} is retried by {author}"),
             Reason::Frozen { scope, author, until: Some(until) } => {
                 write!(f, "{scope} is frozen until {until} by {author}: nothing starts, and no weight rises")
@@ -92,7 +92,7 @@ impl fmt::Display for Reason {
                 write!(f, "suite {suite} is required before the first traffic, and has not passed: {report}")
             }
             Reason::NeedsApproval { approval, before } => {
-                write!(f, "gate {approval} waits for an approval before {before}")
+                write!(f, "approval {approval} is required before {before}, and has not been given")
             }
             Reason::OutsideWindow { window, opens } => {
                 write!(f, "outside the change window ({window}), which opens at {opens}")

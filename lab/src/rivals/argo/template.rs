@@ -1,4 +1,4 @@
-//! An AnalysisTemplate or ClusterAnalysisTemplate, read.
+//! Conversion of an AnalysisTemplate or ClusterAnalysisTemplate to [`ArgoSettings`].
 
 use serde_json::Value;
 
@@ -6,6 +6,7 @@ use super::{ArgoMetric, ArgoSettings, ERROR_LIMIT};
 use crate::rivals::manifest::{ManifestProblem, Place};
 use bellwether_core::time::Span;
 
+/// The known keys of a metric.
 const METRIC: [&str; 11] = [
     "name",
     "provider",
@@ -21,10 +22,11 @@ const METRIC: [&str; 11] = [
 ];
 
 impl ArgoSettings {
-    /// From an AnalysisTemplate. Arguments in queries are left as they are; anywhere else they must have been put in.
+    /// Reads the settings from an AnalysisTemplate or a ClusterAnalysisTemplate. Arguments such as `{{args.name}}` are
+    /// kept in queries and refused in all other fields, where they must already be replaced by their values.
     ///
     /// # Errors
-    /// [`ManifestProblem`]: what can't be read or would be judged otherwise here than by Argo Rollouts.
+    /// [`ManifestProblem`] for the first field that is missing or malformed, or that this rule does not reproduce.
     pub fn from_manifest(manifest: &Value) -> Result<ArgoSettings, ManifestProblem> {
         let spec = Place::root(manifest).spec(&["AnalysisTemplate", "ClusterAnalysisTemplate"])?;
         spec.only(&["args", "metrics", "dryRun", "measurementRetention", "templates"])?;
@@ -111,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn what_can_not_be_taken_over_is_named_with_its_place() {
+    fn fields_that_are_malformed_or_not_reproduced_are_refused_with_their_path() {
         let with = |more: Value| template(prometheus(more));
         let mut nested = with(json!({}));
         nested["spec"]["templates"] = json!([{ "templateName": "other" }]);

@@ -1,4 +1,4 @@
-//! Flagger's Canary, read.
+//! Conversion of a Flagger Canary to [`FlaggerSettings`].
 
 use serde_json::Value;
 
@@ -6,13 +6,14 @@ use super::{ALL, FlaggerMetric, FlaggerSettings, Steps};
 use crate::rivals::manifest::{ManifestProblem, Place};
 use bellwether_core::time::Span;
 
-/// `GetAnalysisInterval`: what is not written, and the least.
+/// The default interval of an analysis: Flagger's `GetAnalysisInterval`.
 const INTERVAL: Span = Span::from_secs(60);
-const SHORTEST_INTERVAL: Span = Span::from_secs(10);
-/// `MetricInterval`.
+/// The shortest interval of an analysis: Flagger's `GetAnalysisInterval`.
+const MIN_ANALYSIS_INTERVAL: Span = Span::from_secs(10);
+/// The default window of a metric: Flagger's `MetricInterval`.
 const WINDOW: Span = Span::from_secs(60);
 
-/// Keys of `analysis` that say how it goes, and keys (after the bar) that change no decision of the metrics.
+/// The known keys of `analysis`. Those after the bar don't affect the decisions about metrics and are ignored.
 const ANALYSIS: [&str; 17] = [
     "interval",
     "threshold",
@@ -35,15 +36,16 @@ const ANALYSIS: [&str; 17] = [
 ];
 
 impl FlaggerSettings {
-    /// From a Canary. Webhooks that are asked during the analysis are refused, for their answers are not recorded.
+    /// Reads the settings from a Canary. Webhooks that Flagger calls during the analysis are refused, because their
+    /// answers are not recorded.
     ///
     /// # Errors
-    /// [`ManifestProblem`]: what can't be read or would be judged otherwise here than by Flagger.
+    /// [`ManifestProblem`] for the first field that is missing or malformed, or that this rule does not reproduce.
     pub fn from_manifest(manifest: &Value) -> Result<FlaggerSettings, ManifestProblem> {
         let spec = Place::root(manifest).spec(&["Canary"])?;
         spec.refuse("skipAnalysis", "there is nothing to compare with")?;
         spec.refuse("suspend", "there is nothing to compare with")?;
-        // The name that it had until v1beta1.
+        // The name of `analysis` before v1beta1.
         let old = spec.at("canaryAnalysis");
         let analysis = if old.is_absent() { spec.at("analysis") } else { old };
         analysis.only(&ANALYSIS)?;
@@ -53,7 +55,7 @@ impl FlaggerSettings {
         let metrics = analysis.at("metrics").list()?.iter().map(metric).collect::<Result<Vec<_>, _>>()?;
         let (own, others): (Vec<_>, Vec<_>) = metrics.into_iter().partition(|metric| metric.template.is_none());
         Ok(FlaggerSettings {
-            interval: analysis.at("interval").span()?.unwrap_or(INTERVAL).max(SHORTEST_INTERVAL),
+            interval: analysis.at("interval").span()?.unwrap_or(INTERVAL).max(MIN_ANALYSIS_INTERVAL),
             threshold: analysis.at("threshold").count()?.unwrap_or(1).max(1),
             steps: steps(&analysis)?,
             metrics: own.into_iter().chain(others).collect(),
@@ -61,7 +63,8 @@ impl FlaggerSettings {
     }
 }
 
-/// Those that only watch, or come before and after, decide nothing about the metrics.
+/// Refuses a webhook that takes part in the analysis. Those that only observe, or run before or after it, don't affect
+/// decisions about metrics.
 fn webhook(place: &Place<'_>) -> Result<(), ManifestProblem> {
     match place.at("type").text() {
         Ok("pre-rollout" | "post-rollout" | "event" | "confirm-rollout") => Ok(()),
@@ -84,7 +87,7 @@ fn steps(analysis: &Place<'_>) -> Result<Steps, ManifestProblem> {
         (1.., _) if is_matched => Ok(Steps::Matched { iterations }),
         (1.., _) => Ok(Steps::BlueGreen { iterations }),
         (0, 1..) => {
-            // `stepWeight` wins, but the last of `stepWeights` is still where it ends.
+            // `stepWeight` takes precedence, but the last of `stepWeights` is still the last weight.
             let most = weights.last().copied().unwrap_or(most);
             Ok(Steps::Even { step, most: if most == 0 { ALL } else { most } })
         }
@@ -107,15 +110,15 @@ fn metric(place: &Place<'_>) -> Result<FlaggerMetric, ManifestProblem> {
         ("request-success-rate", None) if range.is_absent() => min = place.at("threshold").number()?,
         ("request-duration", None) | (_, Some(_)) if range.is_absent() => max = place.at("threshold").number()?,
         ("request-success-rate" | "request-duration", None) | (_, Some(_)) => {}
-        // Flagger passes over it, so that it always holds.
+        // Flagger ignores such a metric, so that it always passes.
         (_, None) => {
             return Err(place.at("templateRef").problem(format_args!(
-                "{name} is none of Flagger's own metrics, and always passes; name its template"
+                "{name} is not one of Flagger's own metrics and always passes; name its template"
             )));
         }
     }
     if min.is_none() && max.is_none() {
-        return Err(range.problem("without min or max the metric passes whatever it is; write one"));
+        return Err(range.problem("without min and max the metric always passes; write one of them"));
     }
     Ok(FlaggerMetric {
         name: name.to_owned(),
@@ -173,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn the_steps_are_those_that_flagger_takes() {
+    fn steps_are_read_with_flaggers_precedence() {
         for (analysis, expected) in [
             (json!({ "stepWeight": 10 }), Steps::Even { step: 10, most: 100 }),
             (json!({ "stepWeights": [1, 2, 10, 80] }), Steps::Weights(vec![1, 2, 10, 80])),
@@ -192,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn what_can_not_be_taken_over_is_named_with_its_place() {
+    fn fields_that_are_malformed_or_not_reproduced_are_refused_with_their_path() {
         let metric = |metric: Value| canary(json!({ "stepWeight": 1, "metrics": [metric] }));
         let mut skipped = canary(json!({ "stepWeight": 1 }));
         skipped["spec"]["skipAnalysis"] = json!(true);

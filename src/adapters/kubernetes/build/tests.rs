@@ -5,7 +5,7 @@ use super::*;
 use crate::adapters::kubernetes::marks::{BASELINE, EFFECT, EPOCH, ROLLOUT};
 
 #[test]
-fn with_a_router_one_label_changes_and_both_selectors_stay_apart() {
+fn by_weight_one_label_changes_and_neither_selector_matches_the_others_pods() {
     let built = canary(&stable(), Some("app"));
     let labels = template::labels(&built["spec"]["template"]);
     assert_eq!(labels["app"], "web-canary");
@@ -19,19 +19,19 @@ fn with_a_router_one_label_changes_and_both_selectors_stay_apart() {
 }
 
 #[test]
-fn by_replicas_the_pods_keep_their_labels_and_the_selector_has_one_more() {
+fn by_replicas_the_pods_keep_their_labels_and_the_selector_gets_one_more() {
     let built = canary(&stable(), None);
     assert_eq!(template::labels(&built["spec"]["template"])["app"], "web");
     assert_eq!(built["spec"]["selector"]["matchLabels"], json!({"app": "web", TRACK: "canary", "tier": "front"}));
     assert!(built["metadata"]["annotations"].get(CHANGED_LABEL).is_none());
 }
 
-/// It has to be in the stable's traffic, and to run what the stable runs.
+/// It has to get the stable's traffic and to run the stable's template.
 #[test]
-fn a_baseline_is_the_stable_once_more_with_a_selector_of_its_own() {
+fn a_baseline_is_a_copy_of_the_stable_with_a_selector_of_its_own() {
     let images = Images::new();
     let built = with_shape(None, |shape| {
-        deployment(&object(&stable()), &ObjectShape { track: BASELINE, images: &images, ..shape.clone() })
+        workload_object(&object(&stable()), &ObjectShape { track: BASELINE, images: &images, ..shape.clone() })
     });
     assert_eq!(built["metadata"]["name"], "web-baseline");
     assert_eq!(built["spec"]["selector"]["matchLabels"], json!({"app": "web", TRACK: "baseline", "tier": "front"}));
@@ -42,7 +42,7 @@ fn a_baseline_is_the_stable_once_more_with_a_selector_of_its_own() {
 }
 
 #[test]
-fn a_label_that_the_stables_selector_does_not_name_joins_the_canarys() {
+fn a_changed_label_outside_the_stables_selector_is_added_to_the_canarys() {
     let mut one = stable();
     one["spec"]["selector"] = json!({"matchLabels": {"tier": "front"}});
     let built = canary(&one, Some("app"));
@@ -53,7 +53,7 @@ fn a_label_that_the_stables_selector_does_not_name_joins_the_canarys() {
 }
 
 #[test]
-fn expressions_stay_but_for_those_about_the_changed_label() {
+fn expressions_are_kept_except_those_on_the_changed_label() {
     let mut one = stable();
     let about = |key: &str| json!({"key": key, "operator": "In", "values": ["web", "front"]});
     one["spec"]["selector"] = json!({"matchExpressions": [about("app"), about("tier")]});
@@ -63,7 +63,7 @@ fn expressions_stay_but_for_those_about_the_changed_label() {
 }
 
 #[test]
-fn of_two_containers_one_changes_and_everything_else_is_the_stables() {
+fn of_two_containers_one_changes_and_everything_else_is_copied() {
     let built = canary(&stable(), Some("app"));
     assert_eq!(built["spec"]["template"]["spec"]["containers"][0]["image"], "shop/web:2");
     assert_eq!(
@@ -99,7 +99,7 @@ fn marks_of_other_tools_are_not_copied() {
 }
 
 #[test]
-fn argos_instance_label_goes_only_where_argo_goes_by_it() {
+fn the_instance_label_is_removed_only_where_argo_tracks_by_it() {
     let label = |annotations: Value, manager: &str| {
         let mut one = stable();
         one["metadata"]["labels"] = json!({INSTANCE: "shop"});
@@ -113,7 +113,7 @@ fn argos_instance_label_goes_only_where_argo_goes_by_it() {
 }
 
 #[test]
-fn a_changed_value_stays_a_labels_value() {
+fn a_changed_value_is_a_valid_label_value() {
     for (value, expected) in [("web", "web-canary"), ("", "canary"), ("a", "a-canary")] {
         assert_eq!(canary_value(value), expected);
     }
@@ -163,7 +163,7 @@ fn stable() -> Value {
 }
 
 fn canary(stable: &Value, changed_label: Option<&str>) -> Value {
-    with_shape(changed_label, |shape| deployment(&object(stable), shape))
+    with_shape(changed_label, |shape| workload_object(&object(stable), shape))
 }
 
 fn clone_of(spec: &Value) -> Value {

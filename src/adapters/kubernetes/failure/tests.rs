@@ -3,7 +3,7 @@ use kube::core::response::{StatusCause, StatusDetails};
 use super::*;
 
 #[test]
-fn an_answer_says_what_the_next_attempt_may_hope_for() {
+fn each_answer_has_the_kind_of_its_next_attempt() {
     let rbac = r#"deployments.apps "web" is forbidden: User "system:serviceaccount:a:b" cannot patch resource "deployments" in API group "apps" in the namespace "shop""#;
     for (code, message, kind) in [
         (403, rbac, FailureKind::Forbidden),
@@ -25,7 +25,7 @@ fn an_answer_says_what_the_next_attempt_may_hope_for() {
 }
 
 #[test]
-fn a_missing_verb_is_told_in_the_apis_words() {
+fn a_missing_verb_keeps_the_api_servers_message() {
     let message = r#"User "u" cannot patch resource "deployments" in API group "apps" in the namespace "shop""#;
     let failure = of_status("patching", &Status { code: 403, message: message.to_owned(), ..Status::default() });
     assert!(failure.message.contains("cannot patch resource \"deployments\""), "{}", failure.message);
@@ -33,7 +33,7 @@ fn a_missing_verb_is_told_in_the_apis_words() {
 }
 
 #[test]
-fn a_namespace_on_its_way_out_is_gone() {
+fn a_namespace_that_is_being_deleted_is_gone() {
     let cause = StatusCause { reason: "NamespaceTerminating".to_owned(), message: String::new(), field: String::new() };
     let details = StatusDetails {
         causes: vec![cause],

@@ -7,7 +7,7 @@ fn an_older_epoch_writes_nothing() {
         (Some("3"), 3, true),
         (Some("3"), 4, true),
         (Some("4"), 3, false),
-        // Not a number: nobody of ours has written it.
+        // Not a number, so not written by Bellwether.
         (Some("x"), 0, true),
     ] {
         let annotations = stored.map(|value| BTreeMap::from([(EPOCH.to_owned(), value.to_owned())]));

@@ -15,12 +15,13 @@ fn a_gitops_tool_that_owns_an_image_is_named() {
         ("kubectl-client-side-apply", &image, None),
         ("helm", &image, None),
     ] {
-        assert_eq!(gitops_owner(&managed(&[(manager, fields, "2026-01-01T00:00:00Z")])), owner, "{manager}");
+        let metadata = managed(&[(manager, fields, "2026-01-01T00:00:00Z")]);
+        assert_eq!(gitops_owner(&metadata, &["spec", "template"]), owner, "{manager}");
     }
 }
 
 #[test]
-fn the_last_writer_of_a_field_is_named_and_never_ourselves() {
+fn the_last_writer_of_a_field_is_named_and_is_never_bellwether() {
     let template = json!({"f:spec": {"f:template": {}}});
     let status = json!({"f:status": {}});
     let metadata = managed(&[
@@ -29,7 +30,7 @@ fn the_last_writer_of_a_field_is_named_and_never_ourselves() {
         ("kube-controller-manager", &status, "2026-01-03T00:00:00Z"),
         (MANAGER, &template, "2026-01-04T00:00:00Z"),
     ]);
-    assert_eq!(last_writer(&metadata, &["f:spec", "f:template"]), Some("kubectl-edit"));
+    assert_eq!(last_writer(&metadata, &["spec", "template"]), Some("kubectl-edit"));
 }
 
 fn managed(entries: &[(&str, &Value, &str)]) -> ObjectMeta {

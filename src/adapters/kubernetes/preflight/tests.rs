@@ -1,20 +1,21 @@
 use bellwether_core::ids::WorkloadKind;
+use bellwether_core::policy::{RouteName, RouterKind};
 use serde_json::json;
 
 use super::*;
 
 #[test]
-fn an_ordinary_workload_has_no_obstacles() {
-    assert_eq!(issues(&around(), &gateway()), []);
-    assert_eq!(issues(&around(), &Traffic::Replicas), []);
+fn an_ordinary_workload_has_no_issues() {
+    assert_eq!(issues(&objects(), &gateway()), []);
+    assert_eq!(issues(&objects(), &Traffic::by(RouterKind::Replicas)), []);
 }
 
 #[test]
-fn what_makes_a_second_pod_hang_is_named() {
-    let mut one = around();
-    one.deployment.data["spec"]["template"]["spec"]["containers"][0]["ports"] =
+fn everything_that_prevents_a_second_pod_is_an_issue() {
+    let mut one = objects();
+    one.stable.data["spec"]["template"]["spec"]["containers"][0]["ports"] =
         json!([{"containerPort": 80, "hostPort": 8080}, {"containerPort": 81}]);
-    one.deployment.data["spec"]["paused"] = json!(true);
+    one.stable.data["spec"]["paused"] = json!(true);
     one.claims =
         vec![claim("data", &["ReadWriteOnce"]), claim("shared", &["ReadWriteMany"]), claim("ro", &["ReadOnlyMany"])];
     assert_eq!(
@@ -34,10 +35,10 @@ fn the_claims_that_the_pods_mount_are_found() {
 }
 
 #[test]
-fn a_name_that_somebody_else_has_is_taken_and_our_own_is_not() {
+fn a_name_is_taken_unless_the_object_is_bellwethers() {
     let taken = |kind: &str| PreflightIssue::NameTaken { kind: kind.into(), name: "web-canary".into() };
     for (labels, expected) in [(json!({}), true), (json!({marks::MANAGED_BY: marks::MANAGER}), false)] {
-        let mut one = around();
+        let mut one = objects();
         let metadata = json!({"metadata": {"name": "web-canary", "labels": labels}});
         one.canary = Some(from(metadata.clone()));
         one.canary_service = Some(from(metadata));
@@ -48,7 +49,7 @@ fn a_name_that_somebody_else_has_is_taken_and_our_own_is_not() {
 
 #[test]
 fn a_fresh_baseline_needs_its_name_and_is_counted_by_an_autoscaler() {
-    let mut one = around();
+    let mut one = objects();
     one.baseline = Some(from(json!({"metadata": {"name": "web-baseline"}})));
     one.autoscalers = vec![from(json!({
         "metadata": {"name": "web"}, "spec": {"maxReplicas": 9, "scaleTargetRef": {"kind": "Deployment", "name": "web"}},
@@ -59,11 +60,11 @@ fn a_fresh_baseline_needs_its_name_and_is_counted_by_an_autoscaler() {
         one.issues(&web(), &gateway(), true),
         [taken, PreflightIssue::AutoscalerCountsBaseline { name: name("web") }]
     );
-    assert_eq!(one.issues(&web(), &gateway(), false), [], "nothing is in the way of what nobody asks for");
+    assert_eq!(one.issues(&web(), &gateway(), false), [], "without a baseline neither is an issue");
     one.baseline =
         Some(from(json!({"metadata": {"name": "web-baseline", "labels": {marks::MANAGED_BY: marks::MANAGER}}})));
     assert_eq!(
-        one.issues(&web(), &Traffic::Replicas, true),
+        one.issues(&web(), &Traffic::by(RouterKind::Replicas), true),
         [
             PreflightIssue::AutoscalerCountsCanary { name: name("web") },
             PreflightIssue::AutoscalerCountsBaseline { name: name("web") }
@@ -73,65 +74,64 @@ fn a_fresh_baseline_needs_its_name_and_is_counted_by_an_autoscaler() {
 
 #[test]
 fn by_replicas_the_canary_needs_no_service_of_its_own() {
-    let mut one = around();
+    let mut one = objects();
     one.canary_service = Some(from(json!({"metadata": {"name": "web-canary"}})));
-    assert_eq!(issues(&one, &Traffic::Replicas), []);
+    assert_eq!(issues(&one, &Traffic::by(RouterKind::Replicas)), []);
 }
 
 #[test]
 fn traffic_needs_a_service_and_a_route() {
-    let mut no_service = around();
+    let mut no_service = objects();
     no_service.services = vec![service("other", &json!({"app": "other"})), service("none", &json!({}))];
     assert_eq!(issues(&no_service, &gateway()), [PreflightIssue::NoService]);
-    assert_eq!(issues(&no_service, &Traffic::Replicas), [PreflightIssue::NoService]);
+    assert_eq!(issues(&no_service, &Traffic::by(RouterKind::Replicas)), [PreflightIssue::NoService]);
 
-    let mut no_route = around();
+    let mut no_route = objects();
     no_route.routes = vec![route("shop", "other")];
     assert_eq!(issues(&no_route, &gateway()), [PreflightIssue::NoRoute { service: "web".into() }]);
-    assert_eq!(issues(&no_route, &Traffic::Replicas), []);
+    assert_eq!(issues(&no_route, &Traffic::by(RouterKind::Replicas)), []);
 }
 
 #[test]
 fn a_route_that_the_policy_names_must_be_there() {
-    let named =
-        |name: &str, rule| Traffic::Gateway { route: Some(RouteName { name: name.into(), rule }), cohort: None };
-    assert_eq!(issues(&around(), &named("shop", Some(0))), []);
-    assert_eq!(issues(&around(), &named("nope", None)), [PreflightIssue::RouteMissing { route: "nope".into() }]);
+    let named = |name: &str, rule| Traffic { route: Some(RouteName { name: name.into(), rule }), ..Traffic::default() };
+    assert_eq!(issues(&objects(), &named("shop", Some(0))), []);
+    assert_eq!(issues(&objects(), &named("nope", None)), [PreflightIssue::RouteMissing { route: "nope".into() }]);
     assert_eq!(
-        issues(&around(), &named("shop", Some(1))),
+        issues(&objects(), &named("shop", Some(1))),
         [PreflightIssue::RouteMissing { route: "shop (rule 1)".into() }]
     );
 }
 
 #[test]
-fn of_several_services_the_one_that_is_routed_to_is_split() {
-    let mut one = around();
+fn of_several_services_the_routed_one_is_split() {
+    let mut one = objects();
     one.services.insert(0, service("a-metrics", &json!({"app": "web"})));
-    assert_eq!(one.path(&web(), &gateway()).unwrap().service, "web");
-    assert_eq!(one.path(&web(), &Traffic::Replicas).unwrap().service, "a-metrics");
+    assert_eq!(one.traffic_plan(&web(), &gateway()).unwrap().service, "web");
+    assert_eq!(one.traffic_plan(&web(), &Traffic::by(RouterKind::Replicas)).unwrap().service, "a-metrics");
 }
 
 #[test]
-fn the_label_that_names_the_application_changes_unless_somebody_depends_on_it() {
+fn the_applications_label_changes_unless_another_object_selects_on_it() {
     let key = |policies: &[Value]| {
-        let mut one = around();
+        let mut one = objects();
         one.policies = policies.iter().cloned().map(from).collect();
-        one.path(&web(), &gateway()).unwrap().changed_label.unwrap()
+        one.traffic_plan(&web(), &gateway()).unwrap().changed_label.unwrap()
     };
     let by_app = json!({"metadata": {"name": "p"}, "spec": {"podSelector": {"matchLabels": {"app": "web"}}}});
     let by_tier = json!({"metadata": {"name": "t"}, "spec": {"podSelector": {"matchLabels": {"tier": "front"}}}});
     assert_eq!(key(&[]), "app");
     assert_eq!(key(std::slice::from_ref(&by_app)), "tier");
-    // No key is free: the first is reported with whoever would miss it.
+    // Other objects select on every label: the first is taken, and those objects are reported.
     assert_eq!(key(&[by_app, by_tier]), "app");
 }
 
 #[test]
-fn a_canary_that_is_there_keeps_its_label() {
-    let mut one = around();
+fn a_canary_that_exists_keeps_its_label() {
+    let mut one = objects();
     one.canary = Some(from(json!({"metadata": {"name": "web-canary", "labels": {marks::MANAGED_BY: marks::MANAGER},
         "annotations": {marks::CHANGED_LABEL: "tier"}}})));
-    assert_eq!(one.path(&web(), &gateway()).unwrap().changed_label.as_deref(), Some("tier"));
+    assert_eq!(one.traffic_plan(&web(), &gateway()).unwrap().changed_label.as_deref(), Some("tier"));
 }
 
 #[test]
@@ -149,7 +149,7 @@ fn a_network_policy_that_would_miss_the_canary_is_named() {
         one.policies = vec![from(json!({"metadata": {"name": "p"}, "spec": spec}))];
         let expected = if missed { vec![PreflightIssue::NetworkPolicyMisses { name: "p".into() }] } else { vec![] };
         assert_eq!(issues(&one, &gateway()), expected, "{spec}");
-        assert_eq!(issues(&one, &Traffic::Replicas), [], "{spec}");
+        assert_eq!(issues(&one, &Traffic::by(RouterKind::Replicas)), [], "{spec}");
     }
 }
 
@@ -177,9 +177,9 @@ fn a_monitor_that_would_miss_the_canary_is_named() {
             json!({"selector": {"matchLabels": {"app": "web"}}, "namespaceSelector": {"matchNames": ["demo"]}}),
             true,
         ),
-        // The canary's Service is a clone of `web`, so whoever finds that finds the canary …
+        // The canary's Service is a copy of `web`, so a monitor of `web` selects it too.
         ("ServiceMonitor", "demo", json!({"selector": {"matchLabels": {"app": "web"}}}), false),
-        // … but not through a Service that is not cloned.
+        // A Service without a copy leads to the stable's pods alone.
         ("ServiceMonitor", "demo", json!({"selector": {"matchLabels": {"for": "metrics"}}}), true),
         ("ServiceMonitor", "demo", json!({"selector": {"matchLabels": {"for": "nothing"}}}), false),
     ] {
@@ -191,32 +191,35 @@ fn a_monitor_that_would_miss_the_canary_is_named() {
 }
 
 #[test]
-fn a_template_that_argo_owns_is_said() {
-    let mut one = around();
-    one.deployment.metadata.managed_fields = Some(vec![from(json!({"manager": "argocd-controller", "fieldsV1":
+fn a_template_that_a_gitops_tool_owns_is_an_issue() {
+    let mut one = objects();
+    one.stable.metadata.managed_fields = Some(vec![from(json!({"manager": "argocd-controller", "fieldsV1":
         {"f:spec": {"f:template": {"f:spec": {"f:containers": {"k:{}": {"f:image": {}}}}}}}}))]);
     assert_eq!(issues(&one, &gateway()), [PreflightIssue::OwnedByGitOps { manager: "argocd-controller".into() }]);
 }
 
 #[test]
 fn an_autoscaler_counts_the_canary_only_by_replicas() {
-    let mut one = around();
+    let mut one = objects();
     let scaler = |name: &str, kind: &str| {
         from(json!({"metadata": {"name": "hpa"},
         "spec": {"maxReplicas": 5, "scaleTargetRef": {"kind": kind, "name": name}}}))
     };
     one.autoscalers = vec![scaler("web", "Deployment"), scaler("other", "Deployment"), scaler("web", "StatefulSet")];
     assert_eq!(issues(&one, &gateway()), []);
-    assert_eq!(issues(&one, &Traffic::Replicas), [PreflightIssue::AutoscalerCountsCanary { name: "hpa".into() }]);
+    assert_eq!(
+        issues(&one, &Traffic::by(RouterKind::Replicas)),
+        [PreflightIssue::AutoscalerCountsCanary { name: "hpa".into() }]
+    );
 }
 
-fn issues(around: &Surroundings, traffic: &Traffic) -> Vec<PreflightIssue> {
-    around.issues(&web(), traffic, false)
+fn issues(objects: &PreflightObjects, traffic: &Traffic) -> Vec<PreflightIssue> {
+    objects.issues(&web(), traffic, false)
 }
 
-fn around() -> Surroundings {
-    Surroundings {
-        deployment: from(json!({
+fn objects() -> PreflightObjects {
+    PreflightObjects {
+        stable: from(json!({
             "metadata": {"name": "web", "namespace": "demo", "uid": "uid"},
             "spec": {"template": {"metadata": {"labels": {"app": "web", "tier": "front", "zone": "a"}},
                 "spec": {"containers": [{"name": "web", "image": "shop/web:1"}]}}},
@@ -237,8 +240,8 @@ fn around() -> Surroundings {
 }
 
 /// The Service selects on one label, so there is no other to change.
-fn single_label() -> Surroundings {
-    Surroundings { services: vec![service("web", &json!({"app": "web"}))], ..around() }
+fn single_label() -> PreflightObjects {
+    PreflightObjects { services: vec![service("web", &json!({"app": "web"}))], ..objects() }
 }
 
 fn service(name: &str, selector: &Value) -> Service {
@@ -257,7 +260,7 @@ fn claim(name: &str, modes: &[&str]) -> PersistentVolumeClaim {
 }
 
 fn gateway() -> Traffic {
-    Traffic::Gateway { route: None, cohort: None }
+    Traffic::by(RouterKind::Gateway)
 }
 
 fn web() -> Workload {

@@ -13,13 +13,13 @@ fn a_promotion_changes_the_named_images_and_nothing_else() {
 }
 
 #[test]
-fn images_that_are_there_already_are_not_written_again() {
+fn images_that_the_stable_has_are_not_written_again() {
     let there = object(&deployment("shop/web:2"));
     assert!(promotion(&web(), &there, &TemplateHash("another".into()), &images("shop/web:2")).unwrap().is_none());
 }
 
 #[test]
-fn a_template_that_somebody_changed_is_not_promoted_and_they_are_named() {
+fn a_template_that_another_client_changed_is_a_conflict_that_names_it() {
     let mut changed = deployment("shop/web:1");
     changed["metadata"]["managedFields"] =
         json!([{"manager": "kubectl-edit", "fieldsV1": {"f:spec": {"f:template": {}}}}]);
@@ -30,7 +30,7 @@ fn a_template_that_somebody_changed_is_not_promoted_and_they_are_named() {
 }
 
 #[test]
-fn a_container_that_is_not_there_is_refused_by_name() {
+fn an_image_of_an_unknown_container_is_refused() {
     let there = deployment("shop/web:1");
     let nope = Images::from([("nope".to_owned(), "x".to_owned())]);
     let refused = promotion(&web(), &object(&there), &hash(&there), &nope).unwrap_err();
@@ -41,7 +41,7 @@ fn a_container_that_is_not_there_is_refused_by_name() {
 }
 
 #[test]
-fn a_promotion_holds_only_for_the_deployment_that_was_looked_at() {
+fn a_promotion_fails_on_a_deployment_that_changed_since_it_was_read() {
     let before = deployment("shop/web:1");
     for (pointer, value) in [
         ("/metadata/uid", json!("another")),
@@ -57,18 +57,18 @@ fn a_promotion_holds_only_for_the_deployment_that_was_looked_at() {
 }
 
 #[test]
-fn a_restored_template_is_the_whole_one_that_was_stored() {
+fn a_restoration_writes_the_whole_stored_template() {
     let mut good = deployment("shop/web:1");
     good["spec"]["template"]["spec"]["fieldOfTomorrow"] = json!({"a": 1});
     let bad = deployment("shop/web:2");
     let stored = PodTemplate::new(hash(&good), good["spec"]["template"].to_string());
-    let after = apply(&bad, restoration(&object(&bad), &hash(&good), Some(&stored)).unwrap());
+    let after = apply(&bad, restoration(&web(), &object(&bad), &hash(&good), Some(&stored)).unwrap());
     assert_eq!(after["spec"], good["spec"]);
-    assert!(restoration(&object(&after), &hash(&good), Some(&stored)).unwrap().is_none());
+    assert!(restoration(&web(), &object(&after), &hash(&good), Some(&stored)).unwrap().is_none());
 }
 
 #[test]
-fn a_template_that_is_not_the_one_it_is_called_is_not_put_back() {
+fn a_stored_template_with_another_hash_is_not_restored() {
     let there = deployment("shop/web:2");
     let name = TemplateHash("wanted".into());
     for stored in [
@@ -76,19 +76,22 @@ fn a_template_that_is_not_the_one_it_is_called_is_not_put_back() {
         Some(PodTemplate::new(name.clone(), deployment("shop/web:1")["spec"]["template"].to_string())),
         Some(PodTemplate::new(name.clone(), "{".to_owned())),
     ] {
-        assert_eq!(restoration(&object(&there), &name, stored.as_ref()).unwrap_err().kind, FailureKind::Refused);
+        assert_eq!(
+            restoration(&web(), &object(&there), &name, stored.as_ref()).unwrap_err().kind,
+            FailureKind::Refused
+        );
     }
 }
 
 #[test]
-fn another_uid_is_another_deployment() {
+fn a_deployment_with_another_uid_is_gone() {
     let metadata = object(&deployment("shop/web:1")).metadata;
-    assert!(same(&web(), &metadata, "uid").is_ok());
-    assert_eq!(same(&web(), &metadata, "another").unwrap_err().kind, FailureKind::Gone);
+    assert!(check_uid(&web(), &metadata, "uid").is_ok());
+    assert_eq!(check_uid(&web(), &metadata, "another").unwrap_err().kind, FailureKind::Gone);
 }
 
 #[test]
-fn an_event_is_named_after_its_effect_and_is_about_the_deployment() {
+fn an_event_is_named_after_its_effect_and_refers_to_the_deployment() {
     let note = Note { warning: true, reason: "RolledBack", note: "5 % > 1 %", at: Timestamp::UNIX_EPOCH };
     let one = event(&effect("web-1.7"), Some("uid".to_owned()), &note);
     assert_eq!(one.metadata.name, event(&effect("web-1.7"), None, &note).metadata.name);
@@ -127,7 +130,7 @@ fn deployment(image: &str) -> Value {
 }
 
 fn hash(deployment: &Value) -> TemplateHash {
-    template::hash(&deployment["spec"]["template"])
+    kind::provider(WorkloadKind::Deployment).template_hash(&deployment["spec"]["template"])
 }
 
 fn object(value: &Value) -> DynamicObject {

@@ -1,0 +1,158 @@
+//! The finding of the sequential judge, and its sentence.
+
+use std::fmt::Write as _;
+
+use serde::{Deserialize, Serialize};
+
+use super::rule::SequentialRule;
+use crate::judge::numbers::{Numbers, Verdict};
+use crate::judge::outlier::Outlier;
+use crate::judge::rule::{Finding, Proof};
+use crate::measure::metric::{MetricKind, Unit};
+use crate::measure::window::Measure;
+use crate::stats::confidence::{self, Interval};
+use crate::stats::tally::{Phi, Tally, Worth};
+
+/// The error rate of the confidence interval that people are shown.
+const INTERVAL_ERROR: f64 = 0.05;
+/// The number of requests for which that interval is narrowest.
+const INTERVAL_TUNED_FOR: f64 = 1000.0;
+
+/// The statement that the evidence is about. An alarm speaks against the version, a proof for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Claim {
+    /// The share is above (in a proof: below) the limit.
+    Limit,
+    /// The share is above (in a proof: below) `margin` times the stable's.
+    Relative,
+    /// The share breaks both the limit and the comparison, with `either` set.
+    Both,
+    /// More requests were bad than `harm` allows, compared with the stable's share.
+    Harm,
+}
+
+/// The evidence against a version and for it. Each evidence is a natural logarithm.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct SequentialFinding {
+    /// The highest share of bad requests that the limit allows, from 0 to 1.
+    pub allowed: f64,
+    /// The check's settings of the judge.
+    pub rule: SequentialRule,
+    /// The proof that the step asks for.
+    pub proof: Proof,
+    /// The combined evidence against the version, with the claim that contributes most to it.
+    pub alarm: (Claim, f64),
+    /// The evidence for the version, with its strongest claim; `None` unless the step asks for a proof of non-inferiority.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shown: Option<(Claim, f64)>,
+    /// The lower bound of the number of requests that were bad and would not have been at the stable's share; `None`
+    /// without the setting `harm`, or if there is no such bound.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub excess: Option<f64>,
+    /// The dispersion of the errors, and whether it is calibrated.
+    pub phi: Phi,
+    /// The pod that may cause the regression instead of the version; `None` unless the verdict is a regression.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub outlier: Option<Outlier>,
+}
+
+impl SequentialFinding {
+    /// Returns whether the evidence against the version reaches the check's level.
+    pub(crate) fn alarms(&self) -> bool {
+        self.alarm.1 >= -libm::log(self.rule.level())
+    }
+
+    /// Returns whether the evidence for the version reaches `beta`; true if no proof is asked for.
+    pub(crate) fn passes(&self) -> bool {
+        self.shown.is_none_or(|(_, ln_e)| ln_e >= -libm::log(self.rule.beta))
+    }
+
+    /// Returns an interval that holds the true share with 95 % confidence at every look; `None` if nothing was counted.
+    pub(crate) fn between(&self, measure: &Measure) -> Option<Interval> {
+        let tally = Tally::of(measure.hits?, measure.n).ok().filter(|tally| tally.n() > 0.0)?;
+        let mut counts = Worth::default();
+        counts.absorb(tally, self.phi);
+        Some(confidence::share(counts, INTERVAL_ERROR, INTERVAL_TUNED_FOR))
+    }
+
+    /// Returns the name of the counted requests, such as `latency above 250 ms`.
+    pub(crate) fn name(&self, numbers: &Numbers) -> String {
+        if numbers.kind == MetricKind::Histogram {
+            format!("{} above {}", numbers.check, numbers.unit.show(numbers.limit.value()))
+        } else {
+            numbers.check.clone()
+        }
+    }
+
+    /// Returns the limit for the share of the counted requests, as people read it.
+    pub(crate) fn limit(&self, numbers: &Numbers) -> String {
+        let share = if numbers.kind == MetricKind::Histogram { self.allowed } else { numbers.limit.value() };
+        Unit::Percent.show(share)
+    }
+}
+
+impl Finding for SequentialFinding {
+    fn sentence(&self, numbers: &Numbers) -> Option<String> {
+        let subject = numbers.subject.as_ref().filter(|_| numbers.verdict != Verdict::Blind)?;
+        if subject.n < numbers.need && numbers.verdict != Verdict::Regressed {
+            return None;
+        }
+        let (kept, broken) = (numbers.limit.kept(), numbers.limit.broken());
+        let stable = Unit::Percent.show(numbers.stable.as_ref().map_or(0.0, |stable| stable.value));
+        let against = |claim: Claim, sign: &str| match claim {
+            Claim::Limit => format!("{sign} {}", self.limit(numbers)),
+            Claim::Relative => format!("{sign} {} times the stable's {stable}", self.rule.margin),
+            Claim::Both => {
+                format!("{sign} {} and {sign} {} times the stable's {stable}", self.limit(numbers), self.rule.margin)
+            }
+            Claim::Harm => format!(
+                "has cost at least {:.0} requests that the stable's {stable} would not have, {sign} {:.0}",
+                libm::floor(self.excess.unwrap_or(0.0)),
+                self.rule.harm.unwrap_or(0.0)
+            ),
+        };
+        let alarm = (self.alarm.1, self.rule.level(), self.rule.covers());
+        let proof = |ln_e| (ln_e, self.rule.beta, format!(" at {}", Unit::Percent.show(self.rule.beta)));
+        let (text, (ln_e, needed, covers)) = match (numbers.verdict, self.shown) {
+            (Verdict::Regressed, _) => (against(self.alarm.0, broken), alarm),
+            (Verdict::Pass, Some((claim, ln_e))) => (format!("is shown to be {}", against(claim, kept)), proof(ln_e)),
+            (_, Some((claim, ln_e))) => (format!("is not shown yet to be {}", against(claim, kept)), proof(ln_e)),
+            (_, None) => {
+                let mut text = format!("is not shown to be {}", against(Claim::Limit, broken));
+                if numbers.stable.is_some() {
+                    let joined = if self.rule.either { "and" } else { "or" };
+                    let _ = write!(text, " {joined} {broken} {} times the stable's", self.rule.margin);
+                }
+                (text, alarm)
+            }
+        };
+        let value = Unit::Percent.show(subject.value);
+        let counted = format!("{} of {} requests in {}", subject.hits.unwrap_or(0), subject.n, numbers.window);
+        let beside = numbers.stable.as_ref().map_or(String::new(), |stable| {
+            if numbers.verdict == Verdict::Regressed && self.alarm.0 != Claim::Limit {
+                format!(" against {} of {}", stable.hits.unwrap_or(0), stable.n)
+            } else {
+                format!("; stable {}", Unit::Percent.show(stable.value))
+            }
+        });
+        let doubt = if self.phi.calibrated { "" } else { ", not calibrated" };
+        let (has, needs) = (odds(ln_e), odds(-libm::log(needed)));
+        let mut sentence = format!(
+            "{} {value} {text} ({counted}{beside}; evidence {has}, needs {needs}{covers}{doubt})",
+            self.name(numbers)
+        );
+        self.outlier.iter().for_each(|outlier| sentence.push_str(&format!("; {outlier}")));
+        Some(sentence)
+    }
+}
+
+/// Returns evidence as people read it, as the odds to one. `ln_e` is its natural logarithm.
+pub fn odds(ln_e: f64) -> String {
+    match libm::exp(ln_e) {
+        e if e >= 1e6 => "over 1000000".to_owned(),
+        e if e >= 10.0 => format!("{e:.0}"),
+        e => format!("{e:.1}"),
+    }
+}

@@ -1,0 +1,284 @@
+//! Kafka: one KRaft node, with functions to create topics, write records and read all of them.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::client::DefaultClientContext;
+use rdkafka::config::{ClientConfig, FromClientConfig};
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::{Header, Headers, Message, OwnedHeaders};
+use rdkafka::producer::{FutureProducer, FutureRecord};
+use rdkafka::{Offset, TopicPartitionList};
+use tokio::process::Command;
+use tokio::sync::Mutex;
+
+use super::program::Program;
+use super::wait;
+
+/// The broker's address.
+pub const BROKERS: &str = "127.0.0.1:9092";
+/// The broker's second listener. A broker tells its clients the address to use, so clients behind a proxy need a
+/// listener that tells them the proxy's address: `127.0.0.1` with [`PROXY_PORT`]. One story can use it at a time.
+pub const PROXIED_LISTENER: &str = "127.0.0.1:9094";
+/// The port of a proxy in front of [`PROXIED_LISTENER`].
+pub const PROXY_PORT: u16 = 9095;
+
+/// The cluster's id: the 16 bytes "bellwether-tests" in base64.
+const CLUSTER_ID: &str = "YmVsbHdldGhlci10ZXN0cw";
+
+const START: Duration = Duration::from_secs(120);
+const REQUEST: Duration = Duration::from_secs(20);
+
+/// A running broker.
+pub struct KafkaBroker {
+    broker: Mutex<Program>,
+    cache: PathBuf,
+    dir: PathBuf,
+    logs: PathBuf,
+    admin: AdminClient<DefaultClientContext>,
+    producer: FutureProducer,
+}
+
+/// A record as it was read.
+#[derive(Debug, Clone)]
+pub struct KafkaRecord {
+    /// The partition that it was read from.
+    pub partition: i32,
+    /// Its offset in the partition.
+    pub offset: i64,
+    /// Its timestamp in milliseconds of Unix time.
+    pub timestamp_ms: Option<i64>,
+    /// Its key, if it has one.
+    pub key: Option<Vec<u8>>,
+    /// Its value. `None` is a tombstone.
+    pub value: Option<Vec<u8>>,
+    /// Its headers by name.
+    pub headers: BTreeMap<String, String>,
+}
+
+impl KafkaRecord {
+    /// Returns the key as text; empty if there is none.
+    pub fn key_text(&self) -> String {
+        String::from_utf8_lossy(self.key.as_deref().unwrap_or_default()).into_owned()
+    }
+
+    /// Returns the value as JSON.
+    ///
+    /// # Errors
+    /// The record has no value, or the value is not JSON.
+    pub fn json(&self) -> Result<serde_json::Value> {
+        let value = self.value.as_deref().context("a record without a value")?;
+        serde_json::from_slice(value).with_context(|| format!("not JSON: {}", String::from_utf8_lossy(value)))
+    }
+}
+
+impl KafkaBroker {
+    /// Formats the storage, starts the broker and waits until it answers.
+    ///
+    /// # Errors
+    /// Java or the broker does not start, or the broker does not answer in time.
+    pub async fn start(cache: &Path, data: &Path, logs: &Path) -> Result<Self> {
+        let dir = data.join("kafka");
+        fs::create_dir_all(&dir)?;
+        let settings = dir.join("server.properties");
+        fs::write(&settings, properties(&dir.join("data")))?;
+
+        let mut format = java(cache, "kafka.tools.StorageTool", &dir);
+        format.args(["format", "-t", CLUSTER_ID, "-c"]).arg(&settings);
+        let output = format.output().await.context("starting java")?;
+        ensure!(output.status.success(), "Kafka's storage: {}", String::from_utf8_lossy(&output.stderr));
+
+        let broker = Mutex::new(start_broker(cache, &dir, logs).await?);
+        let admin = AdminClient::from_config(&client())?;
+        let producer = client().set("acks", "all").set("linger.ms", "0").create()?;
+        Ok(Self { broker, cache: cache.to_owned(), dir, logs: logs.to_owned(), admin, producer })
+    }
+
+    /// Kills the broker by SIGKILL, and starts it again on the same data after the time `away`.
+    ///
+    /// # Errors
+    /// The broker can't be killed, or is not ready in time.
+    pub async fn restart(&self, away: Duration) -> Result<()> {
+        let mut broker = self.broker.lock().await;
+        broker.kill().await?;
+        tokio::time::sleep(away).await;
+        *broker = start_broker(&self.cache, &self.dir, &self.logs).await?;
+        Ok(())
+    }
+
+    /// Creates a topic.
+    ///
+    /// # Errors
+    /// The broker refuses it.
+    pub async fn create_topic(&self, name: &str, partitions: i32, settings: &[(&str, &str)]) -> Result<()> {
+        let mut topic = NewTopic::new(name, partitions, TopicReplication::Fixed(1));
+        for (key, value) in settings {
+            topic = topic.set(key, value);
+        }
+        let options = AdminOptions::new().request_timeout(Some(REQUEST)).operation_timeout(Some(REQUEST));
+        let results = self.admin.create_topics([&topic], &options).await?;
+        for result in results {
+            result.map_err(|(topic, code)| anyhow::anyhow!("creating the topic {topic}: {code}"))?;
+        }
+        Ok(())
+    }
+
+    /// Writes one record, and returns its partition and offset.
+    ///
+    /// # Errors
+    /// The broker does not acknowledge it in time.
+    pub async fn produce(
+        &self,
+        topic: &str,
+        key: Option<&str>,
+        headers: &[(&str, &str)],
+        value: &[u8],
+    ) -> Result<(i32, i64)> {
+        let headers = headers
+            .iter()
+            .fold(OwnedHeaders::new(), |headers, (key, value)| headers.insert(Header { key, value: Some(*value) }));
+        let mut record = FutureRecord::to(topic).payload(value).headers(headers);
+        if let Some(key) = key {
+            record = record.key(key);
+        }
+        let delivery = self.producer.send(record, REQUEST).await;
+        let delivery = delivery.map_err(|(error, _)| error).with_context(|| format!("a record for {topic}"))?;
+        Ok((delivery.partition, delivery.offset))
+    }
+
+    /// Returns all committed records of a topic up to its present end, by partition and offset; none if there is no such
+    /// topic.
+    ///
+    /// # Errors
+    /// They can't be read in time.
+    pub async fn records(&self, topic: &str) -> Result<Vec<KafkaRecord>> {
+        let name = topic.to_owned();
+        wait::until(&format!("the records of topic {topic}"), REQUEST, async || {
+            let name = name.clone();
+            blocking(move || read_all(&name)).await
+        })
+        .await
+    }
+}
+
+async fn start_broker(cache: &Path, dir: &Path, logs: &Path) -> Result<Program> {
+    let mut command = java(cache, "kafka.Kafka", dir);
+    command.arg(dir.join("server.properties"));
+    let mut broker = Program::spawn("kafka", command, logs)?;
+    // Calls of librdkafka block, so they run on threads for blocking calls.
+    let consumer = std::sync::Arc::new(BaseConsumer::from_config(&client())?);
+    broker
+        .until_ready(START, async || {
+            let consumer = consumer.clone();
+            let metadata = blocking(move || Ok(consumer.fetch_metadata(None, Duration::from_secs(2))?)).await?;
+            ensure!(!metadata.brokers().is_empty(), "no broker has registered");
+            Ok(())
+        })
+        .await?;
+    Ok(broker)
+}
+
+/// Returns the configuration that every client of this broker needs.
+fn client() -> ClientConfig {
+    let mut config = ClientConfig::new();
+    config.set("bootstrap.servers", BROKERS);
+    // The first client waits while the broker starts.
+    config.set("reconnect.backoff.max.ms", "200");
+    config
+}
+
+async fn blocking<T: Send + 'static>(call: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+    tokio::task::spawn_blocking(call).await.context("a call to Kafka")?
+}
+
+fn read_all(topic: &str) -> Result<Vec<KafkaRecord>> {
+    let mut config = client();
+    // librdkafka needs a group, which is not used: the consumer assigns its partitions itself.
+    config.set("group.id", "unused").set("enable.auto.commit", "false").set("isolation.level", "read_committed");
+    config.set("enable.partition.eof", "true");
+    let consumer: BaseConsumer = config.create()?;
+    let metadata = consumer.fetch_metadata(Some(topic), REQUEST)?;
+    let found = metadata.topics().first().context("no metadata of the topic")?;
+    if found.error().is_some() {
+        return Ok(Vec::new());
+    }
+    let mut partitions = TopicPartitionList::new();
+    for partition in found.partitions() {
+        partitions.add_partition_offset(topic, partition.id(), Offset::Beginning)?;
+    }
+    consumer.assign(&partitions)?;
+
+    let mut open = partitions.count();
+    let mut records = Vec::new();
+    while open > 0 {
+        match consumer.poll(REQUEST).context("neither a record nor the end of the topic was read")? {
+            Ok(message) => records.push(record(&message)),
+            Err(KafkaError::PartitionEOF(_)) => open -= 1,
+            Err(KafkaError::MessageConsumption(RDKafkaErrorCode::UnknownTopicOrPartition)) => return Ok(Vec::new()),
+            Err(error) => return Err(error.into()),
+        }
+    }
+    records.sort_by_key(|record| (record.partition, record.offset));
+    Ok(records)
+}
+
+fn record(message: &impl Message) -> KafkaRecord {
+    let mut headers = BTreeMap::new();
+    for header in message.headers().into_iter().flat_map(Headers::iter) {
+        let value = String::from_utf8_lossy(header.value.unwrap_or_default()).into_owned();
+        headers.insert(header.key.to_owned(), value);
+    }
+    KafkaRecord {
+        partition: message.partition(),
+        offset: message.offset(),
+        timestamp_ms: message.timestamp().to_millis(),
+        key: message.key().map(<[u8]>::to_vec),
+        value: message.payload().map(<[u8]>::to_vec),
+        headers,
+    }
+}
+
+fn java(cache: &Path, class: &str, dir: &Path) -> Command {
+    let jars: PathBuf = cache.join("kafka/lib/*");
+    let mut command = Command::new("java");
+    // One thread for garbage collection and the fast compiler: the broker shares two cores with the whole plane.
+    command.args(["-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-cp"]).arg(jars).arg(class);
+    command.current_dir(dir);
+    command
+}
+
+/// Returns the settings of the broker: those of a production broker, except for the number of replicas and of partitions
+/// of the internal topics, of which fifty would take seconds to create.
+fn properties(data: &Path) -> String {
+    let mut lines = vec![format!("log.dirs={}", data.display())];
+    let settings = [
+        ("process.roles", "broker,controller"),
+        ("node.id", "1"),
+        ("controller.quorum.voters", "1@127.0.0.1:9093"),
+        ("listeners", "PLAINTEXT://127.0.0.1:9092,CONTROLLER://127.0.0.1:9093,PROXIED://127.0.0.1:9094"),
+        ("advertised.listeners", "PLAINTEXT://127.0.0.1:9092,PROXIED://127.0.0.1:9095"),
+        ("listener.security.protocol.map", "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,PROXIED:PLAINTEXT"),
+        ("inter.broker.listener.name", "PLAINTEXT"),
+        ("controller.listener.names", "CONTROLLER"),
+        ("auto.create.topics.enable", "false"),
+        ("default.replication.factor", "1"),
+        ("min.insync.replicas", "1"),
+        ("offsets.topic.replication.factor", "1"),
+        ("offsets.topic.num.partitions", "4"),
+        ("transaction.state.log.replication.factor", "1"),
+        ("transaction.state.log.min.isr", "1"),
+        ("transaction.state.log.num.partitions", "4"),
+        ("group.initial.rebalance.delay.ms", "0"),
+        // Allows short session timeouts, so that a dead static member is soon replaced.
+        ("group.min.session.timeout.ms", "1000"),
+        // Index files are created at their full size.
+        ("log.index.size.max.bytes", "65536"),
+    ];
+    lines.extend(settings.map(|(key, value)| format!("{key}={value}")));
+    lines.join("\n")
+}

@@ -1,0 +1,181 @@
+//! Reads and checks a suite and all files that it refers to, before the first request is sent.
+
+use std::path::{Path, PathBuf};
+
+use bellwether_gate::dataset::{Dataset, DatasetError, sha256};
+use bellwether_gate::report::GateSubject as Subject;
+use bellwether_gate::score::rubric::Labelled;
+use bellwether_gate::suite::{Endpoint, Gate, Suite, SuiteError};
+
+use super::client::ClientSetupError;
+use super::ledger::{LedgerError, RunIdentity};
+
+/// The reason why a run can't begin or continue.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// A file can't be read.
+    #[error("can't read {}: {source}", path.display())]
+    File {
+        /// Path of the file.
+        path: PathBuf,
+        /// Error of the operating system.
+        source: std::io::Error,
+    },
+    /// The suite is invalid.
+    #[error("{}: {source}", path.display())]
+    Suite {
+        /// Path of the suite.
+        path: PathBuf,
+        /// Problem of the suite.
+        source: SuiteError,
+    },
+    /// A dataset is invalid.
+    #[error(transparent)]
+    Dataset(#[from] DatasetError),
+    /// A dataset differs from the one that the suite pins.
+    #[error("dataset {path} has the SHA-256 {found}, and the suite pins {pinned}; pin the new one if the change is intended", path = path.display())]
+    Pinned {
+        /// Path of the dataset.
+        path: PathBuf,
+        /// SHA-256 of the file, in hexadecimal.
+        found: String,
+        /// SHA-256 in the suite, in hexadecimal.
+        pinned: String,
+    },
+    /// Cases lack fields that their gates need. Each text is one problem.
+    #[error("{}", .0.join("\n"))]
+    Cases(Vec<String>),
+    /// A line of the judge's self-test is invalid.
+    #[error("{}, line {line}: {problem}", path.display())]
+    SelfTest {
+        /// Path of the self-test.
+        path: PathBuf,
+        /// Number of the line, from 1.
+        line: usize,
+        /// Description of the problem.
+        problem: String,
+    },
+    /// An endpoint can't be used as it is configured.
+    #[error(transparent)]
+    Setup(#[from] ClientSetupError),
+    /// The ledger can't be used.
+    #[error(transparent)]
+    Ledger(#[from] LedgerError),
+}
+
+/// A suite with the contents of all files that it refers to.
+#[derive(Debug, Clone)]
+pub struct LoadedSuite {
+    /// The checked suite.
+    pub suite: Suite,
+    /// Datasets of the gates, in the order of the gates.
+    pub datasets: Vec<Dataset>,
+    /// Labelled answers of the judge's self-test; empty if it has none.
+    pub labelled: Vec<Labelled>,
+    path: PathBuf,
+}
+
+impl LoadedSuite {
+    /// Reads the suite at `path` and its files, whose paths are relative to the suite's directory, and checks them.
+    ///
+    /// # Errors
+    /// [`RunError`] if a file can't be read or is invalid.
+    pub fn read(path: &Path) -> Result<LoadedSuite, RunError> {
+        let suite = Suite::parse(&text(path)?).map_err(|source| RunError::Suite { path: path.to_owned(), source })?;
+        let beside = |name: &str| path.parent().unwrap_or(Path::new("")).join(name);
+        let mut datasets = Vec::new();
+        let mut problems = Vec::new();
+        for gate in &suite.gates {
+            let path = beside(&gate.dataset);
+            let text = text(&path)?;
+            let dataset = Dataset::parse(&gate.dataset, &gate.version, &text)?;
+            if let Some(pinned) = gate.sha256.as_ref().filter(|pinned| **pinned != dataset.sha256) {
+                return Err(RunError::Pinned { path, found: sha256(&text), pinned: pinned.clone() });
+            }
+            problems.extend(gate.missing_fields(&dataset.cases));
+            datasets.push(dataset);
+        }
+        if !problems.is_empty() {
+            return Err(RunError::Cases(problems));
+        }
+        let labelled = suite.judge.as_ref().and_then(|judge| judge.self_test.as_ref());
+        let labelled = labelled.map(|name| labels(&beside(name))).transpose()?.unwrap_or_default();
+        Ok(LoadedSuite { suite, datasets, labelled, path: path.to_owned() })
+    }
+
+    /// Returns the number of requests of a run to the target and the stable version, without retries and further steps.
+    pub fn requests(&self) -> usize {
+        let arms = if self.suite.stable.is_some() { 2 } else { 1 };
+        let of = |(gate, dataset): (&Gate, &Dataset)| dataset.cases.len() * gate.repeats as usize * arms;
+        self.suite.gates.iter().zip(&self.datasets).map(of).sum()
+    }
+
+    /// Replaces the URLs of the target and the stable version. `model` is the target's model if the suite names none.
+    pub fn override_endpoints(&mut self, target: Option<&str>, stable: Option<&str>, model: Option<&str>) {
+        let suite = &mut self.suite;
+        if let Some(url) = target {
+            url.trim_end_matches('/').clone_into(&mut suite.target.url);
+        }
+        if let Some(url) = stable {
+            let url = url.trim_end_matches('/').to_owned();
+            // Without a [stable] section the stable version is the target's model at another URL.
+            let of_suite = suite.stable.take();
+            let key_env =
+                of_suite.as_ref().map_or_else(|| suite.target.key_env.clone(), |stable| stable.key_env.clone());
+            let model = of_suite.map_or_else(|| suite.target.model.clone(), |stable| stable.model);
+            suite.stable = Some(Endpoint { url, model, key_env });
+        }
+        if let Some(model) = model.filter(|_| suite.target.model.is_empty()) {
+            model.clone_into(&mut suite.target.model);
+        }
+    }
+
+    /// Returns the identity of a run of this suite for `subject`.
+    pub(super) fn identity(&self, subject: &Subject) -> RunIdentity {
+        let of = |endpoint: &Endpoint| (endpoint.url.clone(), endpoint.model.clone());
+        RunIdentity {
+            suite: self.suite.run_sha256.clone(),
+            datasets: self
+                .suite
+                .gates
+                .iter()
+                .zip(&self.datasets)
+                .map(|(g, d)| (g.name.clone(), d.sha256.clone()))
+                .collect(),
+            target: of(&self.suite.target),
+            stable: self.suite.stable.as_ref().map(of),
+            subject: subject.clone(),
+        }
+    }
+
+    /// Returns the default path of a run's ledger: in `.bellwether-gate` beside the suite, with a name of this run
+    /// alone.
+    pub(super) fn default_ledger(&self, identity: &RunIdentity) -> PathBuf {
+        let name: String = self
+            .suite
+            .name
+            .chars()
+            .map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' })
+            .collect();
+        let directory = self.path.parent().unwrap_or(Path::new("")).join(".bellwether-gate");
+        directory.join(format!("{name}-{}.jsonl", identity.short()))
+    }
+}
+
+fn text(path: &Path) -> Result<String, RunError> {
+    std::fs::read_to_string(path).map_err(|source| RunError::File { path: path.to_owned(), source })
+}
+
+fn labels(path: &Path) -> Result<Vec<Labelled>, RunError> {
+    let text = text(path)?;
+    let lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
+    let one = |(at, line): (usize, &str)| {
+        let problem = |error: serde_json::Error| error.to_string();
+        serde_json::from_str(line).map_err(problem).map_err(|problem| RunError::SelfTest {
+            path: path.to_owned(),
+            line: at + 1,
+            problem,
+        })
+    };
+    lines.map(one).collect()
+}

@@ -1,0 +1,24 @@
+//! A load test: requests at fixed times, latencies that count from those times, and thresholds that need enough
+//! requests.
+//!
+//! A generator that waits for an answer before it sends the next request sends less exactly when the server is slow
+//! (coordinated omission): in a stall of one second it sends one request where independent users send a hundred, and
+//! its percentiles show one slow request. Here the due time of every request is fixed before the first one is sent
+//! ([`schedule`]), and a latency counts from the due time, even if the generator or a connection was not ready then.
+//! Requests that could not be sent are counted, and requests without a good answer rank behind all others ([`tally`]).
+//!
+//! A threshold passes only if enough requests were due to show it and the generator was not the bottleneck
+//! ([`verdict`]). [`drive`] is the only module with I/O.
+
+pub mod drive;
+pub mod report;
+pub mod schedule;
+pub mod tally;
+pub mod threshold;
+pub mod verdict;
+
+pub use drive::{LoadRequest, LoadSetupError, drive};
+pub use schedule::{Arrivals, Rate, Schedule};
+pub use tally::{LoadTally, RequestFailure, RequestTiming};
+pub use threshold::Threshold;
+pub use verdict::{LoadOutcome, LoadVerdict, ThresholdFinding};
