@@ -10,7 +10,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use bellwether_core::engine::record::{AuditRecord, ENGINE, asks};
+use bellwether_core::engine::record::{AuditRecord, ENGINE, requests_rollout};
 use bellwether_core::engine::{Disposition, Engine, Transition, WorkloadState};
 use bellwether_core::ids::{EventId, Scope, TemplateHash, Workload, digest};
 use bellwether_core::input::command::Freeze;
@@ -166,7 +166,7 @@ impl Ledger {
             Event::Requested { request, .. } => &request.workload,
             Event::Deployed { workload, .. } => workload,
             Event::Commanded { command, .. } => match command.scope.workload() {
-                Some(workload) if asks(event) => workload,
+                Some(workload) if requests_rollout(event) => workload,
                 _ => return Ok(None),
             },
             Event::Tested { .. }
@@ -193,7 +193,7 @@ impl Ledger {
         tail.inputs.push(transition.input.clone());
         tail.decisions.extend(transition.decisions.iter().cloned());
         tail.policies.extend(transition.policy.clone());
-        if asks(&transition.input.event) {
+        if requests_rollout(&transition.input.event) {
             tail.basis = basis;
         }
         let matters = !transition.decisions.is_empty() || !transition.effects.is_empty() || transition.seen.is_some();

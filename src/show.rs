@@ -53,7 +53,7 @@ impl StatusBoard {
     /// Publishes the rollouts of a transition that are not part of a workload's state: a refused request, and rollouts that
     /// ended and were replaced by the next one.
     pub fn passed(&self, transition: &Transition) {
-        show::turned_away(transition).into_iter().for_each(|shown| self.put(shown));
+        show::rejected(transition).into_iter().for_each(|shown| self.put(shown));
         transition.replaced.iter().for_each(|rollout| self.put(show::view(rollout)));
     }
 

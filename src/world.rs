@@ -155,8 +155,8 @@ impl QueryProbe for MemoryWorld {
     async fn probe(&self, workload: &Workload, Probe { metrics, stable, learn }: &Probe) -> Outcome {
         let metrics = metrics.iter().map(|probed| (probed.name.clone(), probed.metric.clone())).collect();
         let now = self.clock.now();
-        let each = learn.iter().map(|criterion| criterion.metric.clone()).collect();
-        let watch = Watch { each, ..Watch::of_stable(workload.clone(), metrics, stable.clone(), now) };
+        let per_process = learn.iter().map(|criterion| criterion.metric.clone()).collect();
+        let watch = Watch { per_process, ..Watch::of_stable(workload.clone(), metrics, stable.clone(), now) };
         let mut inner = self.lock();
         let ends = TimeRange::before(now, PAST, BLOCK).ticks().skip(1);
         let past: Vec<Block> = ends.map(|end| inner.block(&watch, BLOCK.before(end), end)).collect();
@@ -220,10 +220,10 @@ impl Inner {
         for (name, sample) in &block.metrics {
             let Sample::Arms { canary, stable } = sample else { continue };
             let (judged, pods) = if guarding { (stable, size(&status.stable)) } else { (canary, size(&status.canary)) };
-            if let (Some(stable), true) = (stable, watch.each.contains(name)) {
+            if let (Some(stable), true) = (stable, watch.per_process.contains(name)) {
                 block.processes.insert(name.clone(), self.parts(stable, size(&status.stable)));
             }
-            if let (Some(judged), true) = (judged, watch.named.contains(name)) {
+            if let (Some(judged), true) = (judged, watch.per_pod.contains(name)) {
                 let parts = self.parts(judged, pods).into_iter().enumerate();
                 let named = parts.map(|(n, part)| (format!("{}-{n}", watch.workload.name), part)).collect();
                 block.pods.insert(name.clone(), named);

@@ -15,7 +15,7 @@
 //! // No policy covers the workload, so its status is ignored.
 //! let mut engine = Engine::new("prod".to_owned(), Vec::new(), Span::from_secs(3600));
 //! let workload = "prod/shop/Deployment/web".parse().unwrap();
-//! let event = Event::Observed { workload, status: Box::new(WorkloadStatus::NOTHING) };
+//! let event = Event::Observed { workload, status: Box::new(WorkloadStatus::ABSENT) };
 //! let transitions = engine.step(event, Timestamp::UNIX_EPOCH);
 //! assert_eq!(transitions[0].disposition, Disposition::Ignored);
 //! ```

@@ -1,4 +1,5 @@
-//! The names of things. Each is a type of its own, so that a rollout's id can't be passed for an effect's.
+//! Identifiers and other small values. Each is a type of its own, so that a rollout's id can't be passed where an
+//! effect's id is expected.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -13,7 +14,7 @@ use sha2::{Digest, Sha256};
 /// A further kind is a variant here, and a file with its provider in the Kubernetes adapter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum WorkloadKind {
-    /// `apps/v1` Deployment.
+    /// A Deployment of `apps/v1`.
     Deployment,
 }
 
@@ -31,13 +32,13 @@ impl FromStr for WorkloadKind {
     }
 }
 
-/// What a rollout moves: one object of one cluster.
+/// The Kubernetes object that a rollout changes.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Workload {
-    /// The cluster's name as the configuration has it.
+    /// The cluster's name in the configuration.
     pub cluster: String,
-    /// The Kubernetes namespace.
+    /// The object's namespace.
     pub namespace: String,
     /// The object's kind.
     #[serde(default = "Workload::default_kind")]
@@ -51,25 +52,26 @@ impl Workload {
         WorkloadKind::Deployment
     }
 
-    /// The name of the canary's Deployment and Service.
+    /// Returns the name of the canary's Deployment and Service.
     pub fn canary_name(&self) -> String {
         format!("{}-canary", self.name)
     }
 
-    /// The name of the fresh baseline's Deployment.
+    /// Returns the name of the fresh baseline's Deployment.
     pub fn baseline_name(&self) -> String {
         format!("{}-baseline", self.name)
     }
 }
 
-/// The canonical key, `cluster/namespace/kind/name`: the Kafka key, and the prefix of the journal's.
+/// Writes the canonical key, `cluster/namespace/kind/name`. It is the key of Kafka records and the prefix of journal
+/// keys.
 impl fmt::Display for Workload {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}/{}/{}", self.cluster, self.namespace, self.kind, self.name)
     }
 }
 
-/// A key that is not `cluster/namespace/kind/name`.
+/// The error for a text that is not `cluster/namespace/kind/name`. It contains the text.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0:?} is not a workload; write it as cluster/namespace/Deployment/name")]
 pub struct BadWorkload(String);
@@ -91,12 +93,12 @@ impl FromStr for Workload {
     }
 }
 
-/// What makes an event the same event: CloudEvents' `source` and `id` together.
+/// The identity of an event: the `source` and `id` of its CloudEvent. Two events with the same identity are duplicates.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct EventId {
-    /// The producer, a URI reference.
+    /// The producer of the event, a URI reference.
     pub source: String,
-    /// The producer's id for the event.
+    /// The event's id, unique for its producer.
     pub id: String,
 }
 
@@ -106,14 +108,14 @@ impl fmt::Display for EventId {
     }
 }
 
-/// One attempt to move a workload. Derived from the event that asked for it, so that the same event read twice, by
-/// whomever, names the same rollout.
+/// The id of a rollout, `NAME-HASH`. It is derived from the workload and the requesting event, so that any process that
+/// reads the event again derives the same id.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct RolloutId(pub String);
 
 impl RolloutId {
-    /// The rollout that `event` asks for on `workload`.
+    /// Returns the id of the rollout of `workload` that `event` requests.
     pub fn of(workload: &Workload, event: &EventId) -> RolloutId {
         let hash = digest(&[&workload.to_string(), &event.source, &event.id]);
         RolloutId(format!("{}-{}", workload.name, &hash[..10]))
@@ -126,14 +128,15 @@ impl fmt::Display for RolloutId {
     }
 }
 
-/// One effect of one rollout, numbered in the order in which they were decided. It is written on the object that the
-/// effect changes (`bellwether.dev/effect`), which is how a successor knows that it has happened.
+/// The id of an effect, `ROLLOUT.N`, where N counts the rollout's effects in the order of their decisions. It is
+/// written on the object that the effect changes (`bellwether.dev/effect`), so that the next owner of the partition can
+/// see that the effect was carried out.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct EffectId(pub String);
 
 impl EffectId {
-    /// The `n`th effect of `rollout`.
+    /// Returns the id of the effect number `n` of `rollout`.
     pub fn of(rollout: &RolloutId, n: u32) -> EffectId {
         EffectId(format!("{rollout}.{n}"))
     }
@@ -151,7 +154,7 @@ impl fmt::Display for EffectId {
     }
 }
 
-/// The content of a pod template, by hash. The template itself stays out of decisions, the API and logs, because its
+/// The hash of a pod template's content. The template itself is kept out of decisions, the API and logs, because its
 /// environment may hold secrets.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
@@ -163,35 +166,35 @@ impl fmt::Display for TemplateHash {
     }
 }
 
-/// Image reference by container name.
+/// Image references by container name.
 pub type Images = BTreeMap<String, String>;
 
-/// A share of traffic in hundredths of a percent, 0 to 10 000. Written `"10%"` or `"0.5%"`.
+/// A share of the traffic in hundredths of a percent, 0 to 10 000. It is written as `"10%"` or `"0.5%"`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Weight(u16);
 
 impl Weight {
-    /// No traffic.
+    /// The weight of no traffic, 0 %.
     pub const ZERO: Weight = Weight(0);
-    /// All traffic.
+    /// The weight of all traffic, 100 %.
     pub const FULL: Weight = Weight(10_000);
 
-    /// So many whole percent; more than 100 is 100.
+    /// Returns the weight of `percent` whole percent; values above 100 count as 100.
     pub const fn percent(percent: u16) -> Weight {
         if percent >= 100 { Weight::FULL } else { Weight(percent * 100) }
     }
 
-    /// So many hundredths of a percent; more than 10 000 is 10 000.
+    /// Returns the weight of `points` hundredths of a percent; values above 10 000 count as 10 000.
     pub const fn basis_points(points: u16) -> Weight {
         if points > 10_000 { Weight::FULL } else { Weight(points) }
     }
 
-    /// In hundredths of a percent, 0 to 10 000.
+    /// Returns the weight in hundredths of a percent, 0 to 10 000.
     pub const fn as_basis_points(self) -> u16 {
         self.0
     }
 
-    /// As a share, 0 to 1.
+    /// Returns the weight as a share, 0 to 1.
     pub fn as_share(self) -> f64 {
         f64::from(self.0) / 10_000.0
     }
@@ -203,7 +206,7 @@ impl fmt::Display for Weight {
     }
 }
 
-/// A weight that can't be read.
+/// The error for a text that is not a weight. It contains the text.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0:?} is not a weight; write a percentage from 0 to 100 with at most two decimals, as in \"10%\"")]
 pub struct BadWeight(String);
@@ -237,7 +240,8 @@ impl<'de> Deserialize<'de> for Weight {
     }
 }
 
-/// The SHA-256 of the parts, each followed by a zero byte so that `("ab", "c")` is not `("a", "bc")`; lower-case hex.
+/// Returns the SHA-256 of the parts in lower-case hex. Each part is followed by a zero byte, so that `("ab", "c")` and
+/// `("a", "bc")` have different hashes.
 pub fn digest(parts: &[&str]) -> String {
     let mut hasher = Sha256::new();
     for part in parts {
@@ -252,7 +256,8 @@ pub fn digest(parts: &[&str]) -> String {
     })
 }
 
-/// An image reference without its tag and digest: `registry:5000/shop/web:1.2@sha256:…` is `registry:5000/shop/web`.
+/// Returns an image reference without its tag and digest: `registry:5000/shop/web:1.2@sha256:…` gives
+/// `registry:5000/shop/web`.
 pub fn repository(image: &str) -> &str {
     let name = image.split_once('@').map_or(image, |(name, _)| name);
     match name.rsplit_once(':') {
@@ -261,7 +266,8 @@ pub fn repository(image: &str) -> &str {
     }
 }
 
-/// What people call an image: its tag, else the first twelve digits of its digest, else `latest`.
+/// Returns the version of an image reference for people: its tag, else the first twelve digits of its digest, else
+/// `latest`.
 pub fn version(image: &str) -> &str {
     let (name, digest) = image.split_once('@').map_or((image, None), |(name, digest)| (name, Some(digest)));
     match (name.rsplit_once(':'), digest) {
@@ -274,25 +280,25 @@ pub fn version(image: &str) -> &str {
     }
 }
 
-/// What a freeze is about: a cluster, a namespace of it, or one workload. Written as the beginning of a workload's key:
-/// `prod`, `prod/shop`, `prod/shop/Deployment/web`.
+/// A cluster, a namespace or one workload, as the scope of a freeze or of another verb. It is written as the beginning
+/// of a workload's key: `prod`, `prod/shop`, `prod/shop/Deployment/web`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Scope {
-    /// Everything in a cluster.
+    /// All workloads of the cluster with this name.
     Cluster(String),
-    /// Everything in a namespace.
+    /// All workloads of a namespace.
     Namespace {
-        /// Of this cluster.
+        /// The cluster's name.
         cluster: String,
-        /// The namespace.
+        /// The namespace's name.
         namespace: String,
     },
-    /// One workload.
+    /// A single workload.
     Workload(Workload),
 }
 
 impl Scope {
-    /// Whether `workload` is in it.
+    /// Returns whether `workload` lies in this scope.
     pub fn covers(&self, workload: &Workload) -> bool {
         match self {
             Scope::Cluster(cluster) => *cluster == workload.cluster,
@@ -301,7 +307,7 @@ impl Scope {
         }
     }
 
-    /// The cluster that it lies in.
+    /// Returns the name of the scope's cluster.
     pub fn cluster(&self) -> &str {
         match self {
             Scope::Cluster(cluster) | Scope::Namespace { cluster, .. } => cluster,
@@ -309,7 +315,7 @@ impl Scope {
         }
     }
 
-    /// The workload, if it is no more than one.
+    /// Returns the workload; `None` if the scope is a namespace or a cluster.
     pub fn workload(&self) -> Option<&Workload> {
         match self {
             Scope::Workload(workload) => Some(workload),
@@ -328,7 +334,7 @@ impl fmt::Display for Scope {
     }
 }
 
-/// A scope that can't be read.
+/// The error for a text that is not a scope. It contains the text.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0:?} is not a scope; write cluster, cluster/namespace or cluster/namespace/Deployment/name")]
 pub struct BadScope(String);

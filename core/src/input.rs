@@ -1,7 +1,7 @@
-//! The engine's inputs and the effects that it asks for: plain data that crosses the border of the core.
+//! The engine's inputs, and the effects that it asks for, as plain data.
 //!
-//! An [`event::Event`] carries everything that can change an engine. An [`effect::Effect`] is one act on the outside
-//! world; its outcome comes back as an event.
+//! An [`event::Event`] is the only thing that can change an engine. An [`effect::Effect`] is one act on the outside
+//! world; its outcome returns as an event.
 
 pub mod command;
 pub mod status;

@@ -1,9 +1,8 @@
-//! The rules for a set of workloads, as written and as checked.
+//! Policies: the rules for a set of workloads, as they are written and as they are checked.
 //!
-//! [`RawPolicy`] is what TOML holds. [`RawPolicy::check`] turns it into a [`Policy`], or into *all* of its problems, each
-//! with the path of the key that it is about; after that nothing in the engine looks at the raw form again. A policy
-//! carries the definitions of its metrics, so that a rollout can keep the policy that it began with, whatever becomes
-//! of the configuration.
+//! [`RawPolicy`] has the form of the TOML file. [`RawPolicy::check`] turns it into a [`Policy`] or returns *all* of its
+//! problems, each with the path of its key; the engine uses only the checked form. A policy contains the definitions of
+//! its metrics, so a rollout keeps the policy that it began with when the configuration changes.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -27,114 +26,118 @@ mod raw;
 mod traffic;
 
 pub use problems::PolicyProblem;
-pub use raw::{BlueGreen, RawAb, RawGuard, RawPolicy, RawStep};
+pub use raw::{BlueGreen, RawAbTest, RawGuard, RawPolicy, RawStep};
 pub use traffic::{Capabilities, Cohort, RouteName, RouterKind, Traffic};
 
 /// A checked policy.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Policy {
-    /// Its name.
+    /// The policy's name, unique in the configuration.
     pub name: String,
-    /// The first twelve digits of the hash of all that it says, its metrics included.
+    /// The first twelve hexadecimal digits of the SHA-256 of the policy with its metrics.
     pub hash: String,
-    /// What it is for.
-    pub matches: Match,
-    /// Whether it acts.
+    /// The workloads and images that the policy is for.
+    pub matches: PolicyMatch,
+    /// Whether the policy writes to the cluster.
     pub mode: Mode,
-    /// How the new version is introduced.
+    /// The way in which the new version is introduced.
     #[serde(default)]
     pub strategy: Strategy,
-    /// How traffic is split.
+    /// The way in which traffic is split.
     pub traffic: Traffic,
-    /// The canary is compared with as many fresh pods of the stable, so that both are equally cold.
+    /// Whether the canary is compared with a fresh baseline of equal size, so that both are equally cold.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub fresh_baseline: bool,
-    /// The canary must be available within this time.
+    /// The deadline for the canary's pods to be available, from the start of the phase.
     pub ready_within: Span,
-    /// The stable must be available with the new version within this time.
+    /// The deadline for the stable's pods to be available with the new version, from the start of the phase.
     pub promote_within: Span,
-    /// How long a copy that has no traffic any more goes on running. That a gateway has accepted a weight of 0 does not
-    /// mean that each of its proxies has: one that is late would answer for the missing pods with errors.
+    /// The time for which the canary keeps running after its weight is 0. A gateway accepts a weight before each of its
+    /// proxies does, and a late proxy would answer requests for removed pods with errors.
     #[serde(default = "defaults::drain")]
     pub drain: Span,
-    /// After so long on hold the rollout is given up.
+    /// The duration of a hold after which the rollout is given up.
     pub max_hold: Span,
-    /// How long evidence may be missing, and what is done then.
+    /// The time for which evidence may be missing, and the action after it.
     pub patience: Patience,
-    /// The suites that must have passed before the first traffic.
+    /// The names of the suites that must have passed before the first traffic.
     #[serde(default)]
     pub require: Vec<String>,
-    /// Whose current model a rollout moves.
+    /// The environment of the model registry whose current model a rollout moves; `None` if it moves none.
     #[serde(default)]
     pub model: Option<ModelBinding>,
-    /// Gates that a person opens.
+    /// The approvals that the rollout needs.
     #[serde(default)]
     pub approvals: Vec<Approval>,
-    /// When traffic may move to the new version; `None`: at any time.
+    /// The hours in which traffic may move to the new version; `None` if it may at any time.
     #[serde(default)]
     pub window: Option<ChangeWindow>,
-    /// The one step is an A/B test.
+    /// The A/B test, which is the policy's only step; `None` for the other strategies.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub ab: Option<Ab>,
-    /// The stops on the way up: at least one.
+    pub ab: Option<AbTest>,
+    /// The steps, at least one, with rising weights.
     pub steps: Vec<Step>,
-    /// The watch after promotion.
+    /// The analysis after the promotion; `None` if there is none.
     pub guard: Option<Guard>,
-    /// The definitions of the metrics that the checks name.
+    /// The definitions of the metrics that the checks and the A/B test use, by name.
     pub metrics: BTreeMap<String, Metric>,
 }
 
 impl Policy {
-    /// Whether this policy is for `workload`.
+    /// Returns whether this policy is for `workload`.
     pub fn covers(&self, workload: &Workload) -> bool {
-        any(&self.matches.namespaces, &workload.namespace) && any(&self.matches.workloads, &workload.name)
+        matches_any(&self.matches.namespaces, &workload.namespace)
+            && matches_any(&self.matches.workloads, &workload.name)
     }
 
-    /// Whether `image` comes from a repository that this policy lets in.
+    /// Returns whether this policy allows the repository of `image`.
     pub fn allows(&self, image: &str) -> bool {
-        any(&self.matches.images, repository(image))
+        matches_any(&self.matches.images, repository(image))
     }
 
-    /// How long the steps together, or the guard, are planned to be watched.
-    pub fn planned(&self, guards: bool) -> Span {
+    /// Returns the planned duration of the guard (`of_guard`), or of all steps with their pauses.
+    pub fn planned(&self, of_guard: bool) -> Span {
         let guard = || self.guard.as_ref().map_or(Span::ZERO, |guard| guard.length);
         let times = || self.steps.iter().flat_map(|step| [step.min_time, step.pause]);
         let steps = || Span::from_millis(times().map(Span::as_millis).fold(0, u64::saturating_add));
-        if guards { guard() } else { steps() }
+        if of_guard { guard() } else { steps() }
     }
 
-    /// The metrics that are measured by queries; availability is seen.
+    /// Returns the metrics that are measured by queries: all but availability, which is taken from the workload status.
     pub fn measured_metrics(&self) -> BTreeMap<String, Metric> {
         let measured = |metric: &Metric| metric.kind != MetricKind::Availability;
         self.metrics.iter().filter(|(_, metric)| measured(metric)).map(|(n, m)| (n.clone(), m.clone())).collect()
     }
 
-    /// What the sequential judge counts, of which it must be learnt how it clusters; and what a drift is held against that was
-    /// before.
-    pub fn learnable(&self) -> Vec<Criterion> {
+    /// Returns the criteria whose history is learned before the rollout: those of the sequential judge and of the A/B
+    /// test, for their dispersion, and those of drifts against the past, for their distribution.
+    pub fn learned_criteria(&self) -> Vec<Criterion> {
         let guard = self.guard.iter().flat_map(|guard| &guard.checks);
         let checks = self.steps.iter().flat_map(|step| &step.checks).chain(guard);
-        let mut learnable: Vec<Criterion> = self.ab.iter().map(Ab::rewarded).collect();
-        let past = |check: &Check| {
+        let mut criteria: Vec<Criterion> = self.ab.iter().map(AbTest::reward_criterion).collect();
+        let is_drift_from_past = |check: &Check| {
             let metric = self.metrics.get(&check.metric);
             metric.is_some_and(|metric| metric.kind == MetricKind::Drift && metric.against == Against::Past)
         };
-        for bad in checks.filter(|check| check.judge.needs_dispersion() || past(check)).map(Check::criterion) {
-            if !learnable.contains(&bad) {
-                learnable.push(bad);
+        let is_learned = |check: &&Check| check.judge.needs_dispersion() || is_drift_from_past(check);
+        for criterion in checks.filter(is_learned).map(Check::criterion) {
+            if !criteria.contains(&criterion) {
+                criteria.push(criterion);
             }
         }
-        learnable
+        criteria
     }
 
-    /// The metrics of that.
-    pub fn clustered(&self) -> BTreeSet<String> {
-        self.learnable().into_iter().filter(|bad| !bad.shape).map(|bad| bad.metric).collect()
+    /// Returns the names of the metrics whose dispersion is learned. They must be counted for each process.
+    pub fn per_process_metrics(&self) -> BTreeSet<String> {
+        let criteria = self.learned_criteria().into_iter();
+        criteria.filter(|criterion| !criterion.distribution).map(|criterion| criterion.metric).collect()
     }
 
-    /// Those metrics with every limit that a check holds them against: what is tried before there is traffic.
-    pub fn probed(&self) -> Vec<ProbeTarget> {
+    /// Returns the measured metrics with the limits of their checks, to try their queries before the canary has
+    /// traffic.
+    pub fn probe_targets(&self) -> Vec<ProbeTarget> {
         let guard = self.guard.iter().flat_map(|guard| &guard.checks);
         let checks: Vec<&Check> = self.steps.iter().flat_map(|step| &step.checks).chain(guard).collect();
         let limits = |name: &str| {
@@ -151,162 +154,163 @@ impl Policy {
     }
 
     fn digest(&self) -> String {
-        let nameless = Policy { hash: String::new(), ..self.clone() };
-        // A policy is made of maps, lists, numbers and text: serializing it can't fail.
-        let text = serde_json::to_string(&nameless).unwrap_or_default();
+        let without_hash = Policy { hash: String::new(), ..self.clone() };
+        // Serializing can't fail: a policy consists of maps, lists, numbers and text.
+        let text = serde_json::to_string(&without_hash).unwrap_or_default();
         digest(&[&text])[..12].to_owned()
     }
 }
 
-/// Which workloads a policy is for, and which images it lets in. Patterns are literal but for `*`.
+/// The workloads that a policy is for and the images that it allows, as patterns. `*` matches any run of characters;
+/// all other characters match themselves.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
-pub struct Match {
-    /// Namespaces.
+pub struct PolicyMatch {
+    /// The patterns of the namespaces.
     pub namespaces: Vec<String>,
-    /// Workload names.
+    /// The patterns of the workloads' names.
     pub workloads: Vec<String>,
-    /// Image repositories, without tag or digest.
+    /// The patterns of the allowed image repositories, without tag and digest.
     pub images: Vec<String>,
 }
 
-/// Whether a policy acts or only says what it would do.
+/// Whether a policy writes to the cluster or only records its decisions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Mode {
-    /// It acts.
+    /// The policy writes to the cluster.
     #[default]
     Enforce,
-    /// It writes nothing to the cluster; its decisions are recorded like any other.
+    /// The policy writes nothing to the cluster. Its decisions are recorded as usual.
     Observe,
 }
 
-/// How the new version is introduced.
+/// The way in which the new version is introduced.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Strategy {
-    /// A small copy beside the stable, with a rising share of the traffic.
+    /// A small canary beside the stable gets a rising share of the traffic.
     #[default]
     Canary,
-    /// A copy of full size, and one switch of all the traffic, back from which there is one switch too.
+    /// A canary of full size gets all of the traffic by one switch; a rollback is one switch, too.
     BlueGreen,
-    /// To a cohort, until there is a winner or a draw.
+    /// A cohort gets the canary until one version wins or the test ends in a draw.
     Ab,
 }
 
-/// One stop on the way up.
+/// One step of a rollout.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Step {
     /// The canary's share of the traffic.
     pub weight: Weight,
-    /// It is judged for at least this long.
+    /// The minimum time for which the step is judged.
     pub min_time: Span,
-    /// After it has passed, wait so long before going on.
+    /// The waiting time after the step has passed.
     pub pause: Span,
-    /// What the sequential judge asks for.
+    /// The evidence that the sequential judge needs to pass the step.
     #[serde(default)]
     pub proof: Proof,
-    /// The checks that hold here.
+    /// The step's checks.
     pub checks: Vec<Check>,
 }
 
-/// The watch after promotion.
+/// The analysis after the promotion.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Guard {
-    /// How long it watches.
+    /// The guard's duration.
     pub length: Span,
-    /// What it looks at.
+    /// The guard's checks.
     pub checks: Vec<Check>,
 }
 
-/// A checked A/B test.
+/// An A/B test.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub struct Ab {
-    /// The metric that counts rewards.
+pub struct AbTest {
+    /// The name of the ratio whose hits are the rewards.
     pub reward: String,
-    /// Fewer are better.
+    /// Whether the version with the smaller share of rewards wins.
     pub less: bool,
-    /// The test's error rate.
+    /// The probability with which one of two equal versions may win, above 0 and below 0.5.
     pub level: f64,
-    /// Without a winner by then it is a draw.
+    /// The time after which a test without a winner ends in a draw.
     pub longest: Span,
-    /// Who stays then.
-    pub on_draw: Stays,
+    /// The version that stays after a draw.
+    pub on_draw: OnDraw,
 }
 
-impl Ab {
-    /// The requests that are rewarded.
-    pub fn rewarded(&self) -> Criterion {
-        Criterion { metric: self.reward.clone(), limit: Limit::Max(1.0), shape: false }
+impl AbTest {
+    /// Returns the criterion whose bad events are the rewarded requests, to learn their dispersion.
+    pub fn reward_criterion(&self) -> Criterion {
+        Criterion { metric: self.reward.clone(), limit: Limit::Max(1.0), distribution: false }
     }
 }
 
-/// Who stays after a draw.
+/// The version that stays after an A/B test without a winner.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Stays {
-    /// The version that was there.
+pub enum OnDraw {
+    /// The old version; the rollout is given up.
     #[default]
     Stable,
-    /// The new one.
+    /// The new version; it is promoted.
     Canary,
 }
 
-/// The environment of the model registry whose current model a rollout moves.
+/// The binding of a policy to the model registry.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct ModelBinding {
-    /// Its name.
+    /// The name of the environment whose current model a rollout moves.
     pub environment: String,
 }
 
-/// A gate that a person opens, with the verb `approve`.
+/// An approval that a person gives with the verb `approve`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Approval {
-    /// Its name, unique in its policy.
+    /// The approval's name, unique in its policy.
     pub name: String,
-    /// What it stands before.
-    pub before: Before,
-    /// After so long without an answer the rollout is given up.
-    #[serde(default = "defaults::approval")]
+    /// The point before which the approval is required.
+    pub before: ApprovalPoint,
+    /// The time after which the rollout is given up if the approval is still missing.
+    #[serde(default = "defaults::approval_patience")]
     pub patience: Span,
 }
 
-/// What a gate stands before.
+/// The point before which an approval is required.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Before {
-    /// The first traffic.
+pub enum ApprovalPoint {
+    /// The canary's first traffic.
     Traffic,
-    /// The promotion.
+    /// The promotion of the canary.
     Promotion,
 }
 
-impl std::fmt::Display for Before {
+impl std::fmt::Display for ApprovalPoint {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
-            Before::Traffic => "the first traffic",
-            Before::Promotion => "the promotion",
+            ApprovalPoint::Traffic => "the first traffic",
+            ApprovalPoint::Promotion => "the promotion",
         })
     }
 }
 
-/// How long evidence may be missing, and what is done then.
+/// The time for which evidence may be missing, and the action after it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
 pub struct Patience {
-    /// Nothing can be seen.
+    /// The longest time with the verdict `blind`.
     pub blind: Span,
-    /// There is not enough to judge.
+    /// The longest time with the verdict `insufficient`.
     pub insufficient: Span,
-    /// What is done after nothing could be seen for so long.
-    pub on_blind: Then,
-    /// What is done after there was too little for so long.
-    pub on_insufficient: Then,
+    /// The action after `blind` is over.
+    pub on_blind: PatienceAction,
+    /// The action after `insufficient` is over.
+    pub on_insufficient: PatienceAction,
 }
 
 impl Default for Patience {
@@ -314,30 +318,30 @@ impl Default for Patience {
         Patience {
             blind: defaults::patience(),
             insufficient: defaults::patience(),
-            on_blind: Then::Hold,
-            on_insufficient: Then::Hold,
+            on_blind: PatienceAction::Hold,
+            on_insufficient: PatienceAction::Hold,
         }
     }
 }
 
-/// What is done when patience is over.
+/// The action when the patience is over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Then {
-    /// Stay and ask; after `max-hold` it is given up.
+pub enum PatienceAction {
+    /// Hold the rollout; after `max-hold` it is given up.
     #[default]
     Hold,
-    /// The traffic goes to the stable, and nothing is said against the version.
+    /// Give up: the traffic returns to the stable, and the version is not quarantined.
     GiveUp,
-    /// As after a regression. Nothing has been found wrong; it is here for those who want exactly that.
+    /// Roll back as after a regression, although none was found. The version is not quarantined.
     RollBack,
 }
 
-fn any(patterns: &[String], text: &str) -> bool {
+fn matches_any(patterns: &[String], text: &str) -> bool {
     patterns.iter().any(|pattern| matches_glob(pattern, text))
 }
 
-/// Whether `text` is `pattern`, where each `*` stands for any run of characters.
+/// Returns whether `text` matches `pattern`, in which each `*` matches any run of characters.
 pub fn matches_glob(pattern: &str, text: &str) -> bool {
     let Some((head, rest)) = pattern.split_once('*') else { return pattern == text };
     let Some(tail) = text.strip_prefix(head) else { return false };

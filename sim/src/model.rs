@@ -108,7 +108,7 @@ impl Set {
         let available = self.available(now);
         let done = available == self.replicas && self.can_run() && now >= self.ready_after.after(self.changed);
         let template = template_of(&self.images);
-        let trouble = (self.has_tag(NO_PULL) && now >= self.ready_after.after(self.changed)).then(|| PodProblem {
+        let problem = (self.has_tag(NO_PULL) && now >= self.ready_after.after(self.changed)).then(|| PodProblem {
             object: "pod-0".to_owned(),
             reason: "ImagePullBackOff".to_owned(),
             message: format!("Back-off pulling image {:?}", self.images.values().next().map_or("", String::as_str)),
@@ -126,7 +126,7 @@ impl Set {
             ready: available,
             available,
             paused: false,
-            trouble,
+            problem,
             template_by: self.template_by.clone(),
             replicas_by: self.replicas_by.clone(),
         }
@@ -264,13 +264,13 @@ impl Model {
     /// Returns the workload's status.
     pub fn status(&self, workload: &Workload, now: Timestamp) -> WorkloadStatus {
         let Some(deployed) = self.workloads.get(workload) else {
-            return WorkloadStatus::NOTHING;
+            return WorkloadStatus::ABSENT;
         };
         WorkloadStatus {
             stable: Some(deployed.stable.status(now)),
             canary: deployed.canary.as_ref().map(|canary| canary.status(now)),
             baseline: deployed.baseline.as_ref().map(|baseline| baseline.status(now)),
-            routed: deployed.routed.map(|weight| RouteStatus { weight, accepted: true }),
+            route: deployed.routed.map(|weight| RouteStatus { weight, accepted: true }),
             route_by: deployed.route_by.clone(),
         }
     }

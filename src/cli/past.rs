@@ -95,8 +95,8 @@ impl Sources {
         let arm = |deployment_uid, name| ArmKey { deployment_uid, pod_hash: None, name };
         let (metrics, stable) = (policy.measured_metrics(), arm(stable, workload.name.clone()));
         let watch = Watch {
-            each: metrics.keys().cloned().collect(),
-            named: if canary { policy.clustered() } else { BTreeSet::new() },
+            per_process: metrics.keys().cloned().collect(),
+            per_pod: if canary { policy.per_process_metrics() } else { BTreeSet::new() },
             canary: canary.then(|| arm(CANARY.to_owned(), workload.canary_name())),
             ..Watch::of_stable(workload.clone(), metrics, stable, Timestamp::UNIX_EPOCH)
         };

@@ -46,7 +46,7 @@ impl Answers {
             Some(Ok(points)) => Ok(points.iter().collect()),
             Some(Err(gap)) => Err(gap.clone()),
             // The plan leaves out watches whose Service is unknown.
-            None => Err(Gap::Malformed { what: "the workload's Service is not known".to_owned() }),
+            None => Err(Gap::Malformed { problem: "the workload's Service is not known".to_owned() }),
         }
     }
 }

@@ -303,17 +303,18 @@ impl WatchTick<'_> {
         }
     }
 
-    /// Returns the readings of the stable's single processes, for the metrics in `Watch::each`.
+    /// Returns the readings of the stable's single processes, for the metrics in `Watch::per_process`.
     fn stable_processes(&self, readings: &BTreeMap<Family, FamilyReading>) -> BTreeMap<String, Vec<Reading>> {
-        let processes = self.parts(&self.watch.each, readings, ArmReading::Stable, |_, process| Some(process.clone()));
+        let processes =
+            self.parts(&self.watch.per_process, readings, ArmReading::Stable, |_, process| Some(process.clone()));
         processes.map(|(name, parts)| (name, parts.into_values().collect())).collect()
     }
 
-    /// Returns the readings of the single pods of the version that is judged, for the metrics in `Watch::named`.
+    /// Returns the readings of the single pods of the version that is judged, for the metrics in `Watch::per_pod`.
     fn judged_pods(&self, readings: &BTreeMap<Family, FamilyReading>) -> BTreeMap<String, BTreeMap<String, Reading>> {
         let judged = if self.watch.canary.is_some() { ArmReading::Canary } else { ArmReading::Stable };
         let pod = |source: &SeriesSource, process: &Process| source.value(process, "pod").map(str::to_owned);
-        self.parts(&self.watch.named, readings, judged, pod).filter(|(_, pods)| !pods.is_empty()).collect()
+        self.parts(&self.watch.per_pod, readings, judged, pod).filter(|(_, pods)| !pods.is_empty()).collect()
     }
 
     /// Returns the readings of the parts of `arm`, for the metrics with the names `wanted`. Metrics with a gap are left

@@ -196,7 +196,7 @@ fn with_process(gap: Gap, process: &Process) -> Gap {
         Gap::Fell { series } => Gap::Fell { series: full(series) },
         Gap::Vanished { series } => Gap::Vanished { series: full(series) },
         Gap::NotANumber { series } => Gap::NotANumber { series: full(series) },
-        Gap::Malformed { what } => Gap::Malformed { what: format!("{name}: {what}") },
+        Gap::Malformed { problem } => Gap::Malformed { problem: format!("{name}: {problem}") },
         other => other,
     }
 }
@@ -241,7 +241,7 @@ impl CurrentProcess<'_> {
         match self.series {
             None => Ok(NONE),
             Some(Ok(cells)) => Ok(cells),
-            Some(Err(what)) => Err(Gap::Malformed { what: what.clone() }),
+            Some(Err(problem)) => Err(Gap::Malformed { problem: problem.clone() }),
         }
     }
 
@@ -260,7 +260,7 @@ impl CurrentProcess<'_> {
         match self.restart_since(known)? {
             Restart::Yes => self.all_values(Some),
             Restart::Unclear => Err(Gap::Malformed {
-                what: "it restarted, and it is not known whether before or after its counters were read".to_owned(),
+                problem: "it restarted, and it is not known whether before or after its counters were read".to_owned(),
             }),
             Restart::No => self.increases_since(known),
         }
@@ -288,7 +288,7 @@ impl CurrentProcess<'_> {
         if let Some((class, _)) = gone {
             let series = class_text(class);
             return Err(if self.is_bucket_of_other(class, cells) {
-                Gap::Malformed { what: format!("bucket {series} disappeared") }
+                Gap::Malformed { problem: format!("bucket {series} disappeared") }
             } else {
                 Gap::Vanished { series }
             });
@@ -305,7 +305,7 @@ impl CurrentProcess<'_> {
                     continue;
                 }
                 None if self.is_bucket_of_other(class, &known.series) => {
-                    return Err(Gap::Malformed { what: format!("bucket {} appeared", series()) });
+                    return Err(Gap::Malformed { problem: format!("bucket {} appeared", series()) });
                 }
                 None => value,
                 Some(KnownCell { count: None, .. } | KnownCell { lost: true, .. }) => return Err(Gap::NoBaseline),

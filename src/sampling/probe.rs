@@ -97,7 +97,7 @@ impl Prober {
         // The dispersion of errors can be learned from pods alone, the distribution of requests from any source.
         let is_learned = |probed: &&ProbeTarget| {
             let by_pods = probed.metric.arms == ArmSource::Pods;
-            learn.iter().any(|bad| bad.metric == probed.name && (by_pods || bad.shape))
+            learn.iter().any(|bad| bad.metric == probed.name && (by_pods || bad.distribution))
         };
         let learned: BTreeMap<String, Metric> =
             metrics.iter().filter(is_learned).map(|probed| (probed.name.clone(), probed.metric.clone())).collect();
@@ -106,8 +106,8 @@ impl Prober {
         }
         let (_, to) = grid(self.clock.now(), self.options.interval, self.options.lag);
         let range = TimeRange::before(to, PAST, self.options.interval);
-        let each = learned.keys().cloned().collect();
-        let watch = Watch { each, ..Watch::of_stable(workload.clone(), learned, stable.clone(), range.from) };
+        let per_process = learned.keys().cloned().collect();
+        let watch = Watch { per_process, ..Watch::of_stable(workload.clone(), learned, stable.clone(), range.from) };
         let blocks = history::blocks(self.metrics.clone(), self.pods.clone(), watch, range, self.options).await;
         Calibration::from(learn.iter().cloned(), &blocks)
     }

@@ -77,7 +77,7 @@ fn sample_of_arms(mut read: impl FnMut(ArmReading) -> Result<Option<Reading>, Ga
 }
 
 fn malformed(what: impl Into<String>) -> Gap {
-    Gap::Malformed { what: what.into() }
+    Gap::Malformed { problem: what.into() }
 }
 
 /// Returns the sample of a ratio, a histogram, a drift or a throughput. `all` are the counts of the metric's family,

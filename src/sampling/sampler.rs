@@ -108,7 +108,7 @@ impl Sampler {
         at: Timestamp,
     ) -> Result<Option<Reading>, Gap> {
         let text = raw_query(metric, &watch.workload, &watch.stable, arm, &*self.pods, self.options.window);
-        let text = text.map_err(|what| Gap::Malformed { what })?;
+        let text = text.map_err(|problem| Gap::Malformed { problem })?;
         let points = self.metrics.instant(&text, at).await.map_err(|error| gap(&error))?;
         query_reading(&points.iter().map(|point| point.value).collect::<Vec<_>>())
     }

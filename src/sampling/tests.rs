@@ -49,7 +49,7 @@ async fn the_past_gives_the_same_blocks_as_the_live_sampler() {
         }
         live.extend(world.tick(at).await);
     }
-    let watch = Watch { each: BTreeSet::from(["errors".to_owned()]), ..world.watch() };
+    let watch = Watch { per_process: BTreeSet::from(["errors".to_owned()]), ..world.watch() };
     let range = TimeRange::before(t(285), Span::from_secs(285), Span::from_secs(15));
     let (store, pods) = (Arc::clone(&world.store), Arc::clone(&world.pods));
     let blocks = history::blocks(store, pods, watch, range, Options::default()).await;
@@ -291,7 +291,7 @@ async fn a_raw_query_is_sent_for_each_arm() {
         (15, &[4.5][..], Sample::Arms { canary: Some(Reading::Value(4.5)), stable: Some(Reading::Value(0.0)) }),
         (30, &[], Sample::Arms { canary: None, stable: Some(Reading::Value(0.0)) }),
         (45, &[f64::NAN], Sample::Gap(Gap::NotANumber { series: "the query".to_owned() })),
-        (60, &[1.0, 2.0], Sample::Gap(Gap::Malformed { what: "the query gave 2 values instead of one".to_owned() })),
+        (60, &[1.0, 2.0], Sample::Gap(Gap::Malformed { problem: "the query gave 2 values instead of one".to_owned() })),
     ] {
         world.store.answer(canary, answer);
         assert_eq!(world.read(at).await, Some((at - 15, at, wanted)));
@@ -567,8 +567,8 @@ impl World {
             name: name.to_owned(),
         };
         Watch {
-            each: BTreeSet::new(),
-            named: BTreeSet::from(["errors".to_owned()]),
+            per_process: BTreeSet::new(),
+            per_pod: BTreeSet::from(["errors".to_owned()]),
             workload: Workload {
                 cluster: "c".to_owned(),
                 namespace: "shop".to_owned(),

@@ -370,7 +370,7 @@ async fn every_effect_is_committed_before_it_is_performed() {
     assert_eq!(described(&decisions), A_GOOD_ROLLOUT);
     assert_eq!(setting.world.images(&workload()), Some(images("2")));
     let receipt = setting.request(&daemon, "a", "2").await;
-    assert!(matches!(&receipt, Some(Receipt::Ignored(why)) if why.contains("has come before")), "{receipt:?}");
+    assert!(matches!(&receipt, Some(Receipt::Ignored(why)) if why.contains("was processed before")), "{receipt:?}");
     let receipt = setting.request(&daemon, "b", "3-err20").await;
     assert!(matches!(receipt, Some(Receipt::Decided(_))), "{receipt:?}");
     let decisions = daemon.until(ended).await;

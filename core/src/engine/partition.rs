@@ -292,7 +292,7 @@ impl Engine {
         self.ensure_state(&workload);
         let reason = Reason::Tested { report: Box::new(report.clone()) };
         let transition = self.update(input, &workload, |state, now, out| {
-            report.join(&mut state.reports);
+            report.append_to(&mut state.reports);
             state.with_rollout(now, |rollout, context| rollout.drive(context, out));
             true
         });

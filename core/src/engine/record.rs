@@ -1,4 +1,4 @@
-//! The audit: what the engine was told, and what it decided. And its proof: told the same again, it decides the same.
+//! The audit: records of the engine's inputs and decisions, and their replay, which must reproduce the decisions.
 
 use serde::{Deserialize, Serialize};
 
@@ -10,61 +10,64 @@ use crate::policy::Policy;
 use crate::rollout::decision::Decision;
 use crate::time::Span;
 
-/// One record of the decisions topic: all inputs of one workload since the record before, and what was decided on them.
+/// One record of the decisions topic: all inputs of one workload since the previous record, with the decisions on them.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct AuditRecord {
-    /// The version of the engine that decided.
+    /// The version of the program that decided.
     pub engine: String,
-    /// The workload.
+    /// The workload of the inputs and decisions.
     pub workload: Workload,
-    /// The record's number among those of its workload.
+    /// The record's number among those of its workload, ascending.
     pub n: u64,
-    /// The state before the first input, wherever a rollout is asked for: a replay can begin here.
+    /// The state before the first input, if the record begins with a request for a rollout; a replay can start here.
+    /// `None` for the other records.
     pub basis: Option<Box<WorkloadState>>,
-    /// The policies that were looked up.
+    /// The policies that the inputs were decided by.
     pub policies: Vec<Policy>,
-    /// What the engine was told, in order.
+    /// The inputs, in their order.
     pub inputs: Vec<Input>,
-    /// What it decided, in order.
+    /// The decisions on the inputs, in their order.
     pub decisions: Vec<Decision>,
 }
 
-/// The version that new records name.
+/// The version of this program, for new records.
 pub const ENGINE: &str = env!("CARGO_PKG_VERSION");
 
-/// A decision that comes out otherwise.
+/// A recorded decision that a replay does not reproduce.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{workload}, record {n}: {what}\n  recorded: {recorded}\n  replayed: {replayed}")]
-pub struct Difference {
-    /// Of which workload.
+#[error(
+    "{workload}, record {n}: decision {index} of the record differs\n  recorded: {recorded}\n  replayed: {replayed}"
+)]
+pub struct ReplayDifference {
+    /// The workload's key.
     pub workload: String,
-    /// In which record.
+    /// The record's number.
     pub n: u64,
-    /// In short.
-    pub what: String,
-    /// As it was.
+    /// The decision's index in the record, from 0.
+    pub index: usize,
+    /// The recorded decision as JSON, or `nothing` if the record has none at this index.
     pub recorded: String,
-    /// As it is now.
+    /// The replayed decision as JSON, or `nothing` if the replay has none at this index.
     pub replayed: String,
 }
 
-/// Replays records of any number of workloads, in their order, through the ordinary engine.
+/// A replay of the records of any number of workloads, in their order, by the ordinary engine.
 #[derive(Debug, Default)]
 pub struct Replayer {
     engines: std::collections::BTreeMap<Workload, Engine>,
-    /// Decisions that came out the same.
+    /// The number of reproduced decisions.
     pub same: usize,
-    /// Records that were left out because nothing before them is known.
+    /// The number of records that were left out because no earlier record of their workload has a basis.
     pub skipped: usize,
 }
 
 impl Replayer {
-    /// Replays one record; the decisions that the engine comes to.
+    /// Replays one record and returns the replayed decisions; none if the record is left out.
     ///
     /// # Errors
-    /// The first decision that is not, byte by byte, the recorded one.
-    pub fn replay(&mut self, record: &AuditRecord) -> Result<Vec<Decision>, Box<Difference>> {
+    /// The first decision whose JSON is not equal to the recorded one.
+    pub fn replay(&mut self, record: &AuditRecord) -> Result<Vec<Decision>, Box<ReplayDifference>> {
         if let Some(basis) = &record.basis {
             let mut engine = Engine::new(record.workload.cluster.clone(), record.policies.clone(), Span::ZERO);
             engine.restore((**basis).clone());
@@ -87,27 +90,28 @@ impl Replayer {
     }
 }
 
-fn compare(record: &AuditRecord, replayed: &[Decision]) -> Result<(), Box<Difference>> {
+/// Returns an error for the first decision whose JSON differs.
+fn compare(record: &AuditRecord, replayed: &[Decision]) -> Result<(), Box<ReplayDifference>> {
     let json = |decision: Option<&Decision>| {
         decision.map_or_else(|| "nothing".to_owned(), |decision| serde_json::to_string(decision).unwrap_or_default())
     };
-    for at in 0..record.decisions.len().max(replayed.len()) {
-        let (was, is) = (json(record.decisions.get(at)), json(replayed.get(at)));
-        if was != is {
-            return Err(Box::new(Difference {
+    for index in 0..record.decisions.len().max(replayed.len()) {
+        let (recorded, replayed) = (json(record.decisions.get(index)), json(replayed.get(index)));
+        if recorded != replayed {
+            return Err(Box::new(ReplayDifference {
                 workload: record.workload.to_string(),
                 n: record.n,
-                what: format!("decision {at} of the record differs"),
-                recorded: was,
-                replayed: is,
+                index,
+                recorded,
+                replayed,
             }));
         }
     }
     Ok(())
 }
 
-/// Whether an event asks for a rollout, so that a record with it needs its basis.
-pub fn asks(event: &Event) -> bool {
+/// Returns whether an event requests a rollout. The record of such an event contains its basis.
+pub fn requests_rollout(event: &Event) -> bool {
     match event {
         Event::Requested { .. } | Event::Deployed { .. } => true,
         Event::Commanded { command, .. } => command.verb == Verb::Retry,

@@ -1,4 +1,4 @@
-//! From what the engine knows to what people are shown.
+//! The views of rollouts, made from the engine's state.
 
 use crate::engine::view::{CheckView, DecisionView, RolloutView};
 use crate::engine::{Disposition, Transition};
@@ -13,17 +13,17 @@ use crate::rollout::phase::Phase;
 use crate::rollout::{Rollout, Task};
 use crate::time::Span;
 
-/// A rollout as it stands.
+/// Returns the view of a rollout.
 pub fn view(rollout: &Rollout) -> RolloutView {
     let basis = rollout.basis.as_ref();
     let steps = rollout.policy.steps.len();
-    let step = |at: usize| matches!(rollout.task, Task::Roll { .. }).then_some((at + 1, steps));
+    let step = |index: usize| matches!(rollout.task, Task::Roll { .. }).then_some((index + 1, steps));
     RolloutView {
         id: rollout.id.to_string(),
         workload: rollout.workload.to_string(),
         from: basis.map(|basis| basis.from.clone()).unwrap_or_default(),
-        to: basis.map_or_else(|| asked_for(rollout), |basis| basis.to.clone()),
-        policy: named(&rollout.policy),
+        to: basis.map_or_else(|| requested_images(rollout), |basis| basis.to.clone()),
+        policy: policy_name(&rollout.policy),
         mode: match rollout.policy.mode {
             Mode::Enforce => "enforce".to_owned(),
             Mode::Observe => "observe".to_owned(),
@@ -53,9 +53,9 @@ pub fn view(rollout: &Rollout) -> RolloutView {
     }
 }
 
-/// A request that was turned away before there was a rollout of it: whoever waits for it by its id has an answer.
-/// `None`: it was not a request, or was not turned away.
-pub fn turned_away(transition: &Transition) -> Option<RolloutView> {
+/// Returns the view of a request that was rejected before its rollout began, so that a client that waits for the
+/// rollout's id gets an answer. `None` if the input was not a request, or was not rejected.
+pub fn rejected(transition: &Transition) -> Option<RolloutView> {
     let Event::Requested { id, request, .. } = &transition.input.event else { return None };
     let (at, reason) = (transition.input.at, transition.reason.to_string());
     (transition.disposition == Disposition::Rejected).then(|| RolloutView {
@@ -63,7 +63,7 @@ pub fn turned_away(transition: &Transition) -> Option<RolloutView> {
         workload: request.workload.to_string(),
         from: Images::new(),
         to: request.images.clone(),
-        policy: transition.policy.as_ref().map(named).unwrap_or_default(),
+        policy: transition.policy.as_ref().map(policy_name).unwrap_or_default(),
         mode: String::new(),
         phase: Phase::Ended.to_string(),
         step: None,
@@ -72,7 +72,7 @@ pub fn turned_away(transition: &Transition) -> Option<RolloutView> {
         held: None,
         outcome: Some(outcome(Ending::Refused).to_owned()),
         reason: reason.clone(),
-        next: "nothing; mend the cause and ask again".to_owned(),
+        next: "nothing; remove the cause and request it again".to_owned(),
         since: at,
         started: at,
         ended: Some(at),
@@ -81,26 +81,27 @@ pub fn turned_away(transition: &Transition) -> Option<RolloutView> {
     })
 }
 
-fn named(policy: &Policy) -> String {
+/// Returns the policy's name and hash, as in `web@1a2b3c4d5e6f`.
+fn policy_name(policy: &Policy) -> String {
     format!("{}@{}", policy.name, policy.hash)
 }
 
-/// Blue-green's own words for two of the phases that it goes through like any other.
-const SWITCHING: [(Phase, &str); 2] = [(Phase::Preparing, "preview"), (Phase::Stepping, "switched")];
+/// The names of two phases in a blue-green rollout.
+const BLUE_GREEN_NAMES: [(Phase, &str); 2] = [(Phase::Preparing, "preview"), (Phase::Stepping, "switched")];
 
-/// The phase's name.
+/// Returns the name of the rollout's phase.
 fn phase(rollout: &Rollout) -> &'static str {
     let switches = rollout.policy.strategy == Strategy::BlueGreen;
-    let own = SWITCHING.iter().find(|(phase, _)| switches && *phase == rollout.phase());
-    own.map_or(rollout.phase().traits().name, |(_, name)| name)
+    let special = BLUE_GREEN_NAMES.iter().find(|(phase, _)| switches && *phase == rollout.phase());
+    special.map_or(rollout.phase().traits().name, |(_, name)| name)
 }
 
-/// Every name that [`RolloutView::phase`] can have.
+/// Returns every value of [`RolloutView::phase`].
 pub fn phases() -> impl Iterator<Item = &'static str> {
-    Phase::ALL.into_iter().map(|phase| phase.traits().name).chain(SWITCHING.map(|(_, name)| name))
+    Phase::ALL.into_iter().map(|phase| phase.traits().name).chain(BLUE_GREEN_NAMES.map(|(_, name)| name))
 }
 
-/// How a rollout ended, in one word for programs.
+/// Returns the value of [`RolloutView::outcome`] for an ending.
 fn outcome(ending: Ending) -> &'static str {
     match ending {
         Ending::Promoted => "promoted",
@@ -113,7 +114,8 @@ fn outcome(ending: Ending) -> &'static str {
     }
 }
 
-fn asked_for(rollout: &Rollout) -> Images {
+/// Returns the images by container that the rollout's request names; none for a guard of another tool's deployment.
+fn requested_images(rollout: &Rollout) -> Images {
     match &rollout.task {
         Task::Roll { request } => request.images.clone(),
         Task::Guard { .. } => Images::new(),
@@ -129,17 +131,18 @@ fn reason(rollout: &Rollout) -> String {
     }
 }
 
+/// Returns the next event of the rollout as a phrase, with its condition.
 fn next(rollout: &Rollout) -> String {
     let Some(step) = rollout.policy.steps.get(rollout.step) else { return String::new() };
     if let Some(hold) = rollout.current.hold.as_ref().filter(|_| rollout.phase() != Phase::Ended) {
         return hold.next(&rollout.policy);
     }
     match rollout.phase() {
-        Phase::Preflight => "look at the workload".to_owned(),
+        Phase::Preflight => "the result of the preflight".to_owned(),
         Phase::Preparing => format!("{} of the traffic, once the canary is available", step.weight),
         Phase::Growing => format!("{} of the traffic, once the canary has grown", step.weight),
         Phase::Stepping => match rollout.policy.steps.get(rollout.step + 1) {
-            Some(further) => format!("{} of the traffic, if every check passes", further.weight),
+            Some(next) => format!("{} of the traffic, if every check passes", next.weight),
             None => "promotion, if every check passes".to_owned(),
         },
         Phase::Promoting => "the traffic returns, once the workload is available with the new version".to_owned(),
@@ -156,6 +159,7 @@ fn next(rollout: &Rollout) -> String {
     }
 }
 
+/// Returns the view of a check.
 fn check(evidence: &Evidence) -> CheckView {
     let weighed = evidence.finding.sequential();
     let show = |measure: &Measure| {

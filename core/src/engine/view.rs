@@ -1,7 +1,7 @@
-//! What people and programs are shown of a rollout: plain data, in words where words are what is wanted.
+//! Views: the public form of rollouts for the API, the CLI, the dashboard and the demo.
 //!
-//! The API, the CLI, the dashboard and the demo show this and nothing else, so that they cannot disagree; it is made
-//! from the engine's state in one place and carries no rule of its own.
+//! All of them show the same views, so they can't disagree. [`show`](super::show) makes the views from the engine's
+//! state.
 
 use std::collections::BTreeMap;
 
@@ -10,94 +10,97 @@ use serde::{Deserialize, Serialize};
 use crate::ids::{Images, Weight, version};
 use crate::time::{Span, Timestamp};
 
-/// One rollout as it stands.
+/// The present state of one rollout.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct RolloutView {
-    /// Its id.
+    /// The rollout's id.
     pub id: String,
     /// The workload's canonical key.
     pub workload: String,
-    /// The images before.
+    /// The images before the rollout, by container.
     pub from: Images,
-    /// The images that it is to run.
+    /// The images after the rollout, by container.
     pub to: Images,
-    /// The policy's name.
+    /// The policy's name and hash, `NAME@HASH`.
     pub policy: String,
-    /// `enforce` or `observe`.
+    /// The policy's mode: `enforce` or `observe`.
     pub mode: String,
-    /// The phase's name; of a blue-green rollout `preview` for preparing and `switched` for stepping.
+    /// The phase's name. In a blue-green rollout, preparing is called `preview` and stepping `switched`.
     pub phase: String,
-    /// Which step of how many, counted from 1.
+    /// The present step, from 1, and the number of steps; `None` for a guard of another tool's deployment.
     pub step: Option<(usize, usize)>,
-    /// The share of the traffic that was asked for.
+    /// The canary's requested weight.
     pub weight: Weight,
-    /// The share that was seen, 0 to 1.
+    /// The canary's share of the counted requests, 0 to 1; `None` if none were counted.
     pub observed: Option<f64>,
-    /// Why it is held, if it is.
+    /// The reason of the hold; `None` if the rollout is not held.
     pub held: Option<String>,
-    /// How it ended: `promoted`, `rolled-back`, `given-up`, `aborted`, `superseded` or `refused`.
+    /// The ending: `promoted`, `rolled-back`, `given-up`, `aborted`, `superseded`, `refused` or `unchanged`; `None`
+    /// while the rollout goes on.
     pub outcome: Option<String>,
-    /// Why it stands as it does, in one sentence.
+    /// The reason of the present state, in one sentence.
     pub reason: String,
-    /// What happens next.
+    /// The next event, with its condition.
     pub next: String,
-    /// In this phase since.
+    /// The start of the present phase.
     pub since: Timestamp,
-    /// When it began.
+    /// The start of the rollout.
     pub started: Timestamp,
-    /// When it ended.
+    /// The end of the rollout; `None` while it goes on.
     pub ended: Option<Timestamp>,
-    /// What is looked at, and what was found at the last look.
+    /// The checks of the present analysis, as of their last look.
     pub checks: Vec<CheckView>,
-    /// What was decided so far, oldest first.
+    /// The decisions so far, oldest first.
     pub history: Vec<DecisionView>,
 }
 
-/// One check at its last look.
+/// The result of one check at its last look.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct CheckView {
     /// The check's name.
     pub name: String,
-    /// `pass`, `regressed`, `insufficient` or `blind`.
+    /// The verdict: `pass`, `regressed`, `insufficient` or `blind`.
     pub verdict: String,
-    /// The canary's value, with its unit.
+    /// The canary's value with its unit; `None` if it has none.
     pub canary: Option<String>,
-    /// Between which values the true one is, with 95 % confidence whenever one looks; where requests are counted as evidence.
+    /// The 95 % confidence interval of the canary's value, valid at every look; `None` unless the sequential judge is
+    /// used.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub canary_between: Option<String>,
-    /// The stable's.
+    /// The stable's value with its unit; `None` if it has none.
     pub stable: Option<String>,
-    /// The same of the stable.
+    /// The 95 % confidence interval of the stable's value, valid at every look; `None` unless the sequential judge is
+    /// used.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stable_between: Option<String>,
     /// The limit, with its comparator and unit.
     pub limit: String,
-    /// How many requests the value rests on.
+    /// The number of requests or pods that the canary's value is taken from.
     pub n: u64,
-    /// Over how long a time.
+    /// The length of the window; zero for availability.
     pub window: Span,
-    /// All of it in one sentence.
+    /// The evidence in one sentence.
     pub sentence: String,
 }
 
-/// One decision.
+/// One decision of a rollout.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct DecisionView {
-    /// When.
+    /// The time of the decision.
     pub at: Timestamp,
-    /// Which: `start`, `advance`, `hold`, …
+    /// The decision's kind, such as `start`, `advance` or `hold`.
     pub decision: String,
-    /// Why, in one sentence.
+    /// The reason, in one sentence.
     pub reason: String,
-    /// At which step of how many.
+    /// The step, from 1, and the number of steps; `None` for a guard of another tool's deployment.
     pub step: Option<(usize, usize)>,
 }
 
 impl RolloutView {
-    /// The workload without its cluster and kind, `namespace/name`: what fits a column.
+    /// Returns the workload without its cluster and kind, as `namespace/name`.
     pub fn short_workload(&self) -> String {
         match self.workload.split('/').collect::<Vec<_>>().as_slice() {
             [_, namespace, _, name] => format!("{namespace}/{name}"),
@@ -105,7 +108,8 @@ impl RolloutView {
         }
     }
 
-    /// `1.7.3 → 1.8.0`: the versions of the container that changes, or of the first one.
+    /// Returns the versions of the first container that changes, or else of the first container, as in `1.7.3 → 1.8.0`;
+    /// `–` if there is no container.
     pub fn versions(&self) -> String {
         let changed = self.to.iter().find(|(container, image)| self.from.get(*container) != Some(*image));
         let Some((container, to)) = changed.or_else(|| self.to.iter().next()) else { return "–".to_owned() };
@@ -116,7 +120,7 @@ impl RolloutView {
     }
 }
 
-/// Everything that is shown, published after each turn of the daemon's loop.
+/// The views of all rollouts that this process owns. The daemon publishes it after each turn of its loop.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct StatusView {

@@ -214,7 +214,7 @@ impl WorkloadState {
             return;
         }
         let healthy =
-            |arm: &&DeploymentStatus| arm.is_settled() && arm.replicas > 0 && arm.trouble.is_none() && !arm.paused;
+            |arm: &&DeploymentStatus| arm.is_settled() && arm.replicas > 0 && arm.problem.is_none() && !arm.paused;
         if let Some(stable) = self.status.as_ref().and_then(|status| status.stable.as_ref()).filter(healthy) {
             self.last_good = Some(last_good(stable, now));
         }

@@ -1,5 +1,6 @@
-//! What a person, or a pipeline in their name, tells a rollout: the verbs. They are events like any other, so that
-//! Kafka's ACLs say who may send them, and the journal and the audit have them with who and why.
+//! Commands: the verbs by which a person, or a pipeline on their behalf, controls rollouts. Commands are events on the
+//! deployments topic, so Kafka's ACLs decide who may send them, and the journal and the audit contain their authors and
+//! reasons.
 
 use std::fmt;
 
@@ -8,47 +9,48 @@ use serde::{Deserialize, Serialize};
 use crate::ids::{EventId, RolloutId, Scope};
 use crate::time::Timestamp;
 
-/// A verb, and what it is about.
+/// A verb with its scope.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Command {
-    /// The workload; for a freeze and its end also a namespace or a cluster.
+    /// The workload that the verb applies to. A freeze and an unfreeze may also have a namespace or a cluster.
     pub scope: Scope,
-    /// What to do.
+    /// The verb, with its arguments.
     pub verb: Verb,
-    /// Refuse if another rollout than this one is meant by now.
+    /// The rollout that the command is meant for; it is refused if the workload has another one by now. `None` for the
+    /// present rollout.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rollout: Option<RolloutId>,
-    /// Why, for people.
+    /// The author's reason, for people.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
 }
 
-/// What can be told.
+/// The verb of a command, with its arguments.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "verb", rename_all = "kebab-case")]
 pub enum Verb {
-    /// Back to the old version, without a word against the new one.
+    /// Roll back without quarantining the new version.
     Abort,
-    /// On, although a check has not passed or an approval is missing: one step, or to the end.
+    /// Advance the rollout although a check has not passed or an approval is missing.
     Promote {
-        /// To the end.
+        /// Whether the version is promoted at once, instead of advancing by one step.
         full: bool,
     },
-    /// Stay here; a regression still rolls back.
+    /// Hold the rollout in its phase; a regression still rolls it back.
     Pause,
-    /// End a pause; or, after any other hold, look again with fresh patience.
+    /// End a pause, or look again with fresh patience in any other hold.
     Resume,
-    /// Ask once more for what the last rollout was to bring, and lift its quarantine.
+    /// Request the last rollout's change again, and lift its quarantine.
     Retry,
     /// Give an approval, or waive a required suite.
     Approve {
-        /// The name of the approval or of the suite; `None`: the one that the rollout waits for.
+        /// The name of the approval or suite; `None` for the one that the rollout waits for.
         approval: Option<String>,
     },
-    /// Nothing starts, no weight rises and nothing is promoted. Rollbacks may, and the guard goes on.
+    /// Start no rollout, raise no weight and promote nothing in the scope. Rollbacks and guards continue.
     Freeze {
-        /// It ends by itself then.
+        /// The end of the freeze; `None` if it lasts until an unfreeze.
         until: Option<Timestamp>,
     },
     /// End a freeze.
@@ -56,7 +58,7 @@ pub enum Verb {
 }
 
 impl Verb {
-    /// Its name, as it is typed.
+    /// Returns the verb's name, as in `bellwether emit abort`.
     pub fn name(&self) -> &'static str {
         match self {
             Verb::Abort => "abort",
@@ -71,18 +73,18 @@ impl Verb {
     }
 }
 
-/// Who told, and why.
+/// The author of a command, with their reason.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Author {
-    /// Who: the event's source.
+    /// The source of the command's event.
     pub by: String,
-    /// In their words.
+    /// The author's reason; `None` if they gave none.
     pub why: Option<String>,
 }
 
 impl Author {
-    /// The order that `event` carries.
+    /// Returns the author of `command`, which came with the event `event`.
     pub fn of(event: &EventId, command: &Command) -> Author {
         Author { by: event.source.clone(), why: command.reason.clone() }
     }
@@ -101,16 +103,16 @@ impl fmt::Display for Author {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Freeze {
-    /// Who froze it, and why.
+    /// The author of the freeze.
     pub author: Author,
-    /// Since when.
+    /// The start of the freeze.
     pub since: Timestamp,
-    /// It ends by itself then; `None`: when somebody ends it.
+    /// The end of the freeze; `None` if it lasts until an unfreeze.
     pub until: Option<Timestamp>,
 }
 
 impl Freeze {
-    /// Whether it is still in force.
+    /// Returns whether the freeze is still in force at `now`.
     pub fn holds(&self, now: Timestamp) -> bool {
         self.until.is_none_or(|until| now < until)
     }

@@ -1,5 +1,5 @@
-//! Everything that can happen to a rollout. What comes from Kafka, what is seen in the cluster, what was counted, and
-//! what became of an effect all arrive through this one type, and nothing else can change an engine.
+//! Events: everything that can change an engine. Requests and commands from Kafka, workload statuses, blocks of counts
+//! and outcomes of effects are all variants of one type.
 
 use std::collections::BTreeMap;
 
@@ -13,81 +13,81 @@ use crate::measure::block::Block;
 use crate::measure::calibration::Calibration;
 use crate::time::Timestamp;
 
-/// An event, and the instant at which the engine was told of it. A journal of these gives the same decisions again.
+/// An event with the time at which the engine received it. Replaying the same inputs gives the same decisions.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Input {
-    /// When the engine was told.
+    /// The time at which the engine received the event.
     pub at: Timestamp,
-    /// What it was told.
+    /// The received event.
     pub event: Event,
 }
 
-/// What the engine can be told.
+/// An event that can change an engine.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "kebab-case")]
 pub enum Event {
-    /// Somebody asks for a new version to be rolled out.
+    /// A rollout of a new version is requested.
     Requested {
-        /// Which event this is.
+        /// The event's identity.
         id: EventId,
-        /// When its producer says it happened.
+        /// The time that the producer gives to the event.
         time: Option<Timestamp>,
-        /// What is asked for.
+        /// The content of the request.
         request: Request,
     },
-    /// Somebody else has already deployed: guard what is there.
+    /// Another tool has deployed a new version, which is to be guarded.
     Deployed {
-        /// Which event this is.
+        /// The event's identity.
         id: EventId,
-        /// When its producer says it happened.
+        /// The time that the producer gives to the event.
         time: Option<Timestamp>,
         /// The workload that was changed.
         workload: Workload,
-        /// The artifact that the event names (a package URL), for people.
+        /// The artifact that the event names, as a package URL, for people.
         artifact: Option<String>,
     },
-    /// A person, or a pipeline in their name, steps in.
+    /// A person, or a pipeline on their behalf, sends a command.
     Commanded {
-        /// Which event this is; its source is who.
+        /// The event's identity. Its source is the author of the command.
         id: EventId,
-        /// When its producer says it happened.
+        /// The time that the producer gives to the event.
         time: Option<Timestamp>,
-        /// What is told.
+        /// The command, with its scope.
         command: Command,
     },
-    /// A suite was run on something that a rollout may bring in.
+    /// A suite was run on images or a model that a rollout may deploy.
     Tested {
-        /// Which event this is.
+        /// The event's identity.
         id: EventId,
-        /// For which workload.
+        /// The workload that the report is meant for.
         workload: Workload,
-        /// What came of it.
+        /// The suite's report.
         report: SuiteReport,
     },
-    /// Something in the cluster has changed.
+    /// A workload, its canary or its route has changed.
     Observed {
-        /// Whose.
+        /// The observed workload.
         workload: Workload,
-        /// How it stands now.
+        /// The new workload status.
         status: Box<WorkloadStatus>,
     },
-    /// One block of counts, or the reason why there is none.
+    /// A block of counts was measured.
     Measured {
-        /// Whose.
+        /// The workload that was measured.
         workload: Workload,
-        /// The counts.
+        /// The block of counts.
         block: Block,
     },
-    /// An effect was carried out, or was not.
+    /// An attempt at an effect has ended.
     Performed {
-        /// Whose.
+        /// The workload of the effect.
         workload: Workload,
-        /// Which effect.
+        /// The effect's id.
         effect: EffectId,
-        /// What became of it.
+        /// The outcome of the attempt.
         outcome: Outcome,
     },
-    /// Time has passed, and nothing else.
+    /// Time has passed, without any other event.
     Tick,
 }
 
@@ -111,80 +111,80 @@ impl Event {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct Request {
-    /// What to move.
+    /// The workload to change.
     pub workload: Workload,
-    /// The new image by container. Containers that are not named keep theirs.
+    /// The new images by container. Other containers keep their images.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub images: Images,
-    /// The new image of the one container that runs this repository now.
+    /// The new image of the only container that runs an image of the same repository now.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub image: Option<String>,
-    /// Refuse unless these are the images that run now.
+    /// The images that the workload is expected to run now, by container; the request is refused if it runs others.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expected_current: Option<Images>,
-    /// Use this policy, if it matches the workload.
+    /// The name of the policy to use, which must match the workload; `None` for the first one that matches.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub policy: Option<String>,
-    /// The model that goes with the images.
+    /// The model to deploy with the images, `NAME@VERSION`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub model: Option<String>,
-    /// Why, for people.
+    /// The requester's reason, for people.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
 }
 
-/// What became of an effect.
+/// The outcome of one attempt at an effect.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "outcome", rename_all = "kebab-case")]
 pub enum Outcome {
-    /// Carried out, now or at an earlier attempt.
+    /// The effect was carried out, by this attempt or an earlier one.
     Done,
-    /// Looked.
+    /// The preflight was done; its findings.
     Preflight(Box<Preflight>),
-    /// The queries were tried.
+    /// The queries of the metrics were tried.
     Probed {
-        /// What is wrong with them; empty: nothing.
+        /// The problems of the queries, as sentences; empty if there are none.
         problems: Vec<String>,
-        /// What the past has taught.
+        /// The calibrations of the requested criteria.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         calibrations: Vec<Calibration>,
-        /// What was asked of the metrics store for each metric: for whoever wants to ask it again.
+        /// The PromQL queries that were sent, by metric, for people who want to repeat them.
         #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
         queries: BTreeMap<String, Vec<String>>,
     },
-    /// The environment's current model is the one that was asked for.
+    /// The environment's pointer names the requested model.
     Pointed {
-        /// The one before; `None`: there was none.
+        /// The model that was current before; `None` if there was none.
         before: Option<String>,
     },
-    /// Not carried out.
+    /// The effect was not carried out.
     Failed(Failure),
 }
 
-/// Why an effect was not carried out, and whether another attempt makes sense.
+/// The reason why an effect was not carried out.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Failure {
-    /// Which kind of failure.
+    /// The kind of the failure, which decides about another attempt.
     pub kind: FailureKind,
-    /// In the words of whoever refused; never with a secret in it.
+    /// The message of the API server or of another system that refused the effect. It contains no secrets.
     pub message: String,
 }
 
-/// What a failure means for the next attempt.
+/// The kind of a failure. It decides whether another attempt makes sense.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum FailureKind {
-    /// Nobody answered, or somebody was busy: the same again, later.
+    /// The system did not answer or was overloaded. The same attempt is repeated later.
     Unavailable,
-    /// The object had changed meanwhile: look, then the same again.
+    /// The object had changed in the meantime. It is read again, and the attempt is repeated.
     Conflict,
-    /// A verb that the service account lacks. Somebody may grant it.
+    /// The service account lacks a permission, which may still be granted.
     Forbidden,
-    /// Refused for what it is (validation, admission, quota): the same again gets the same answer.
+    /// The content was refused by validation, admission or a quota. A repetition would be refused, too.
     Refused,
-    /// The object is gone, or another one has its name.
+    /// The object was deleted, or another object has its name.
     Gone,
-    /// A newer owner of this partition has written already: this process is no longer the one to act.
+    /// A newer owner of the partition has already written to the object, so this process must not act any more.
     Fenced,
 }
 

@@ -1,8 +1,8 @@
-//! What was tested elsewhere: the suites that a policy may require before a version gets its first traffic.
+//! Suite reports: the results of the suites that a policy may require before a version gets its first traffic.
 //!
-//! A report is about something: images, a model, or both. It counts for a rollout that brings in one of the images, or the
-//! model, and no other model than the one that was tested: an image that passed with another model has not been tested.
-//! Of several reports of a suite about the same thing the newest counts.
+//! A report names the tested images, the tested model, or both. It counts for a rollout that deploys one of the images
+//! or the model. If both the report and the rollout name a model, the models must be equal: an image that passed with
+//! another model counts as untested. Of several reports of a suite about the same images and model, the newest counts.
 
 use std::fmt;
 
@@ -11,70 +11,72 @@ use serde::{Deserialize, Serialize};
 use crate::ids::Images;
 use crate::time::Timestamp;
 
-/// So many reports of a workload are remembered; the oldest are forgotten first.
-pub const MOST: usize = 32;
+/// The number of reports that are kept for a workload. The oldest are removed first.
+pub const MAX_REPORTS: usize = 32;
 
-/// What came of a suite.
+/// The report of one run of a suite.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct SuiteReport {
     /// The suite's name.
     pub suite: String,
-    /// What came of it.
+    /// The result of the run.
     pub result: SuiteResult,
-    /// The images that were tested.
+    /// The references of the tested images; empty if only a model was tested.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub images: Vec<String>,
-    /// The model that was tested, as the request names it.
+    /// The tested model, as requests name it; `None` if only images were tested.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub model: Option<String>,
-    /// In one sentence.
+    /// The result in one sentence.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub summary: Option<String>,
-    /// Where all of it can be read.
+    /// The address of the full report.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub link: Option<String>,
-    /// Who says so: the event's source.
+    /// The source of the report's event.
     pub by: String,
-    /// When.
+    /// The time of the report.
     pub at: Timestamp,
 }
 
-/// What can come of a suite.
+/// The result of a suite.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum SuiteResult {
-    /// It holds.
+    /// The suite's claims are shown to hold.
     Pass,
-    /// It is shown not to hold.
+    /// At least one claim is shown not to hold.
     Fail,
-    /// Too little to say.
+    /// The evidence does not suffice for either.
     Inconclusive,
-    /// It could not be run.
+    /// The suite could not be run.
     Error,
-    /// It was not run.
+    /// The suite was not run.
     Skipped,
 }
 
 impl SuiteReport {
-    /// Whether it is about a rollout that changes these images and brings this model.
+    /// Returns whether the report counts for a rollout that changes the images `changes` and deploys `model`.
     pub fn is_about(&self, changes: &Images, model: Option<&str>) -> bool {
         let other_model = matches!((self.model.as_deref(), model), (Some(tested), Some(asked)) if tested != asked);
-        let tested = |image: &String| self.images.iter().any(|tested| is_same(tested, image));
+        let tested = |image: &String| self.images.iter().any(|tested| is_same_image(tested, image));
         !other_model && (changes.values().any(tested) || (model.is_some() && self.model.as_deref() == model))
     }
 
-    /// Takes its place among `reports`, instead of an older one about the same.
-    pub fn join(self, reports: &mut Vec<SuiteReport>) {
+    /// Appends the report to `reports`. An older report of the same suite about the same images and model is removed,
+    /// and the oldest report if there are more than [`MAX_REPORTS`].
+    pub fn append_to(self, reports: &mut Vec<SuiteReport>) {
         reports.retain(|other| (&other.suite, &other.images, &other.model) != (&self.suite, &self.images, &self.model));
         reports.push(self);
-        if reports.len() > MOST {
+        if reports.len() > MAX_REPORTS {
             reports.remove(0);
         }
     }
 }
 
-/// The newest report of a suite about this.
+/// Returns the newest report of `suite` that counts for a rollout that changes the images `changes` and deploys
+/// `model`; `None` if there is none.
 pub fn newest<'a>(
     reports: &'a [SuiteReport],
     suite: &str,
@@ -84,14 +86,15 @@ pub fn newest<'a>(
     reports.iter().rev().find(|report| report.suite == suite && report.is_about(changes, model))
 }
 
-/// The same reference, or the same digest: a tag beside it is for people.
-fn is_same(one: &str, other: &str) -> bool {
+/// Returns whether two image references are equal or have the same digest. Beside a digest, a tag has no meaning.
+fn is_same_image(one: &str, other: &str) -> bool {
     let digest = |image: &str| image.rsplit_once('@').map(|(_, digest)| digest.to_owned());
     one == other || digest(one).is_some_and(|one| digest(other) == Some(one))
 }
 
 impl SuiteResult {
-    /// What several come to: what is refuted stays refuted whatever else went wrong, and what was skipped says nothing.
+    /// Returns the combined result of several suites or claims: a failure outweighs an error, an error an inconclusive
+    /// result, and that a pass. Skipped ones do not count; the result is [`SuiteResult::Skipped`] only if all are.
     pub fn of_all(results: impl Iterator<Item = SuiteResult> + Clone) -> SuiteResult {
         [SuiteResult::Fail, SuiteResult::Error, SuiteResult::Inconclusive, SuiteResult::Pass]
             .into_iter()
@@ -141,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn it_is_about_the_image_or_the_model_that_was_tested_and_no_other_model() {
+    fn a_report_counts_for_the_tested_image_or_model_but_not_with_another_model() {
         let web = |image: &str| Images::from([("app".to_owned(), image.to_owned())]);
         for (images, model, changes, asked, about) in [
             (&["web:v2"][..], None, "web:v2", None, true),
@@ -159,17 +162,17 @@ mod tests {
     }
 
     #[test]
-    fn the_newest_of_a_suite_counts_and_the_list_is_bounded() {
+    fn a_newer_report_replaces_the_older_one_and_the_list_is_bounded() {
         let mut reports = Vec::new();
-        report("safety", &["web:v2"], None).join(&mut reports);
-        SuiteReport { result: SuiteResult::Fail, ..report("safety", &["web:v2"], None) }.join(&mut reports);
+        report("safety", &["web:v2"], None).append_to(&mut reports);
+        SuiteReport { result: SuiteResult::Fail, ..report("safety", &["web:v2"], None) }.append_to(&mut reports);
         assert_eq!(reports.len(), 1);
         let changes = Images::from([("app".to_owned(), "web:v2".to_owned())]);
         assert_eq!(newest(&reports, "safety", &changes, None).unwrap().result, SuiteResult::Fail);
         assert_eq!(newest(&reports, "quality", &changes, None), None);
         for n in 0..100 {
-            report("safety", &[&format!("web:v{n}")], None).join(&mut reports);
+            report("safety", &[&format!("web:v{n}")], None).append_to(&mut reports);
         }
-        assert_eq!(reports.len(), MOST);
+        assert_eq!(reports.len(), MAX_REPORTS);
     }
 }

@@ -1,5 +1,5 @@
-//! What is seen of a workload in the cluster: plain facts, as an adapter reads them. Whether they are good news is
-//! decided elsewhere in the core.
+//! Workload status: the observed state of a workload in the cluster, as an adapter reads it, and the findings of a
+//! preflight.
 
 use std::fmt;
 
@@ -7,83 +7,85 @@ use serde::{Deserialize, Serialize};
 
 use crate::ids::{Images, TemplateHash, Weight};
 
-/// One look at a workload, its canary and its route. Sent whenever something in it has changed.
+/// The observed state of a workload, its canary, its baseline and its route. The adapter sends it whenever it changes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WorkloadStatus {
-    /// The workload's own Deployment; `None`: there is none by that name.
+    /// The workload's own Deployment; `None` if there is no Deployment of its name.
     pub stable: Option<DeploymentStatus>,
-    /// The Deployment `NAME-canary`, if it is there and ours.
+    /// The Deployment `NAME-canary`; `None` if it does not exist or was not created by Bellwether.
     pub canary: Option<DeploymentStatus>,
-    /// The Deployment `NAME-baseline`, if it is there and ours.
+    /// The Deployment `NAME-baseline`; `None` if it does not exist or was not created by Bellwether.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub baseline: Option<DeploymentStatus>,
-    /// The share that the route gives the canary's Service, where a router does the splitting and our reference is
-    /// in it; `None`: no reference of ours.
-    pub routed: Option<RouteStatus>,
-    /// Whoever wrote the rules of that route last, ourselves left out: a field manager.
+    /// The canary's place in the route; `None` if no route refers to the canary's Service, or traffic is split by the
+    /// numbers of pods.
+    pub route: Option<RouteStatus>,
+    /// The last field manager other than Bellwether that wrote the rules of that route.
     #[serde(default)]
     pub route_by: Option<String>,
 }
 
 impl WorkloadStatus {
-    /// What is seen of a workload that is not there.
-    pub const NOTHING: WorkloadStatus =
-        WorkloadStatus { stable: None, canary: None, baseline: None, routed: None, route_by: None };
+    /// The status of a workload that does not exist.
+    pub const ABSENT: WorkloadStatus =
+        WorkloadStatus { stable: None, canary: None, baseline: None, route: None, route_by: None };
 
-    /// Canary, baseline and our place in the route are gone.
-    pub fn has_nothing_of_ours(&self) -> bool {
-        self.canary.is_none() && self.baseline.is_none() && self.routed.is_none()
+    /// Returns whether the canary, the baseline and the canary's place in the route are gone.
+    pub fn has_no_rollout_objects(&self) -> bool {
+        self.canary.is_none() && self.baseline.is_none() && self.route.is_none()
     }
 }
 
-/// What the route says of the canary.
+/// The canary's place in the route.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RouteStatus {
-    /// The lowest weight of the canary in any of the rules that we split.
+    /// The canary's lowest weight over all rules that Bellwether splits.
     pub weight: Weight,
-    /// The gateway has accepted this generation of the route (`Accepted` and `ResolvedRefs` are true for it).
+    /// Whether the gateway has accepted this generation of the route: `Accepted` and `ResolvedRefs` are true for it.
     pub accepted: bool,
 }
 
-/// One Deployment as it stands.
+/// The observed state of one Deployment.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DeploymentStatus {
-    /// The Deployment's uid. Another uid under the same name is another workload.
+    /// The Deployment's uid. A Deployment of the same name with another uid is another workload.
     pub uid: String,
     /// The hash of its pod template, as the API server stores it.
     pub template: TemplateHash,
-    /// The `pod-template-hash` of the ReplicaSet that has this template, once there is one.
+    /// The `pod-template-hash` of the ReplicaSet with this template; `None` if there is none yet.
     pub pod_hash: Option<String>,
-    /// Image by container.
+    /// The images of the pod template, by container.
     pub images: Images,
-    /// `spec` changed as often as this …
+    /// The generation of the Deployment's `spec`.
     pub generation: i64,
-    /// … and the controller has seen this change of it. Status is about the older one until both agree.
+    /// The generation of `spec` that the status fields are about. It is lower than `generation` until the controller
+    /// has seen the newest change.
     pub observed_generation: i64,
-    /// Replicas asked for.
+    /// The number of requested pods (`spec.replicas`).
     pub replicas: u32,
-    /// Replicas there are, of any template.
+    /// The number of existing pods, of any template.
     pub total: u32,
-    /// Replicas with the present template.
+    /// The number of pods of the present template.
     pub updated: u32,
-    /// Replicas that are ready.
+    /// The number of ready pods.
     pub ready: u32,
-    /// Replicas that have been ready for `minReadySeconds`.
+    /// The number of pods that have been ready for `minReadySeconds`.
     pub available: u32,
-    /// `spec.paused`.
+    /// Whether the Deployment is paused (`spec.paused`).
     pub paused: bool,
-    /// What keeps a pod of the present template from starting, in the pod's or the API's own words.
-    pub trouble: Option<PodProblem>,
-    /// Whoever wrote its pod template last, ourselves left out: a field manager.
+    /// A problem that keeps a pod of the present template from running; `None` if none is known.
+    pub problem: Option<PodProblem>,
+    /// The last field manager other than Bellwether that wrote the pod template.
     #[serde(default)]
     pub template_by: Option<String>,
-    /// Whoever wrote its size last, ourselves left out.
+    /// The last field manager other than Bellwether that wrote the number of replicas.
     #[serde(default)]
     pub replicas_by: Option<String>,
 }
 
 impl DeploymentStatus {
-    /// Rolled out: the status is about this generation, and every replica has this template and is available.
+    /// Returns whether the Deployment is rolled out: the status is about the present generation, and exactly the
+    /// requested number of pods exists, each with the present template and available.
     pub fn is_settled(&self) -> bool {
         self.observed_generation >= self.generation
             && self.updated == self.replicas
@@ -91,20 +93,20 @@ impl DeploymentStatus {
             && self.available == self.replicas
     }
 
-    /// At least `replicas` are available, of this generation and this template alone.
+    /// Returns whether the Deployment is rolled out with at least `replicas` pods.
     pub fn has_available(&self, replicas: u32) -> bool {
         self.replicas >= replicas && self.is_settled()
     }
 }
 
-/// Why a pod does not run, or why the controller can't make one.
+/// The problem that keeps a pod from running, or the controller from creating it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PodProblem {
-    /// The pod, or the ReplicaSet where no pod could be made.
+    /// The name of the pod, or of the ReplicaSet or Deployment whose controller can't create pods.
     pub object: String,
-    /// One word: `ImagePullBackOff`, `CrashLoopBackOff`, `Unschedulable`, `FailedCreate`.
+    /// The reason as one word, such as `ImagePullBackOff`, `CrashLoopBackOff`, `Unschedulable` or `FailedCreate`.
     pub reason: String,
-    /// The message that goes with it.
+    /// The message of the pod or of the API server.
     pub message: String,
 }
 
@@ -115,80 +117,81 @@ impl fmt::Display for PodProblem {
     }
 }
 
-/// One look at everything that decides whether a canary can be made at all: taken once, before anything is written.
+/// The findings of a preflight: the state of the cluster that decides whether a canary can be created. It is read once,
+/// before anything is written.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Preflight {
-    /// The workload as it stands.
+    /// The workload status.
     pub status: WorkloadStatus,
-    /// What stands in the way of a canary, or is worth saying aloud.
+    /// The preflight issues, which refuse the rollout or warn.
     pub issues: Vec<PreflightIssue>,
 }
 
-/// A fact that makes a canary impossible, unsafe or misleading. Which of these refuse and which only warn depends on
-/// what is to be done, and is decided in [`PreflightIssue::refuses`].
+/// A fact about the cluster that makes a canary impossible, unsafe or misleading. [`PreflightIssue::refuses`] tells
+/// which issues refuse a rollout and which only warn.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "obstacle", rename_all = "kebab-case")]
 pub enum PreflightIssue {
-    /// A volume that only one node can mount: the canary's pods would hang.
+    /// A volume can be mounted by one node only, so the canary's pods might never start.
     ReadWriteOnceVolume {
-        /// The PersistentVolumeClaim.
+        /// The name of the PersistentVolumeClaim.
         claim: String,
     },
-    /// A port of the node: a second pod on the same node would hang.
+    /// The pods use a port of their node, so a second pod on the same node would never start.
     HostPort {
-        /// The port.
+        /// The number of the port.
         port: u32,
     },
-    /// The Deployment is paused, so that a promotion would never roll out.
+    /// The Deployment is paused, so a promotion would never be rolled out.
     Paused,
-    /// A Deployment or Service has the canary's name and is not ours.
+    /// A Deployment or Service that was not created by Bellwether has the canary's name.
     NameTaken {
-        /// `Deployment` or `Service`.
+        /// The object's kind: `Deployment` or `Service`.
         kind: String,
-        /// Its name.
+        /// The object's name.
         name: String,
     },
     /// No Service selects the workload's pods.
     NoService,
     /// No rule of any HTTPRoute in the namespace sends traffic to the workload's Service.
     NoRoute {
-        /// The Service (or Services) that the workload's pods are behind.
+        /// The names of the Services that select the workload's pods.
         service: String,
     },
-    /// The route that the policy names is not there, or has no such rule.
+    /// The HTTPRoute that the policy names does not exist, or has no such rule for the workload's Service.
     RouteMissing {
-        /// The route that the policy names.
+        /// The HTTPRoute's name, with the rule if the policy names one.
         route: String,
     },
-    /// A NetworkPolicy selects the stable pods by the label that the canary's have changed.
+    /// A NetworkPolicy selects the stable's pods by a label whose value is different in the canary's pods.
     NetworkPolicyMisses {
-        /// The NetworkPolicy.
+        /// The name of the NetworkPolicy.
         name: String,
     },
     /// A ServiceMonitor or PodMonitor would not scrape the canary.
     MonitorMisses {
-        /// The monitor, with its kind.
+        /// The monitor's kind and name.
         name: String,
     },
-    /// The pod template is written by a GitOps tool, which would undo a promotion.
+    /// A GitOps tool owns the pod template and would undo a promotion.
     OwnedByGitOps {
         /// The tool's field manager, such as `argocd-controller`.
         manager: String,
     },
-    /// A HorizontalPodAutoscaler counts the canary's pods too, where traffic is split by replicas.
+    /// Traffic is split by replicas, and a HorizontalPodAutoscaler counts the canary's pods as the workload's.
     AutoscalerCountsCanary {
-        /// The autoscaler.
+        /// The name of the autoscaler.
         name: String,
     },
-    /// The fresh baseline's pods are the workload's own to its autoscaler.
+    /// A HorizontalPodAutoscaler counts the fresh baseline's pods as the workload's.
     AutoscalerCountsBaseline {
-        /// The autoscaler.
+        /// The name of the autoscaler.
         name: String,
     },
 }
 
 impl PreflightIssue {
-    /// Whether this is a refusal (`true`) or only a warning.
+    /// Returns whether the issue refuses the rollout (`true`) or only warns.
     pub fn refuses(&self) -> bool {
         match self {
             PreflightIssue::ReadWriteOnceVolume { .. }

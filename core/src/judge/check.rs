@@ -118,7 +118,7 @@ pub struct Check {
 impl Check {
     /// Returns the events that it counts as bad.
     pub fn criterion(&self) -> Criterion {
-        Criterion { metric: self.metric.clone(), limit: self.limit, shape: !self.judge.needs_dispersion() }
+        Criterion { metric: self.metric.clone(), limit: self.limit, distribution: !self.judge.needs_dispersion() }
     }
 
     /// Returns the limit, the definition and the quantile that it is judged by.

@@ -84,7 +84,7 @@ impl Query<'_> {
         };
         let limit_text = || metric.unit().write(limit);
         (!readings.all(has_edge))
-            .then(|| Gap::Malformed { what: format!("no bucket of {} ends at {}", self.look.name, limit_text()) })
+            .then(|| Gap::Malformed { problem: format!("no bucket of {} ends at {}", self.look.name, limit_text()) })
     }
 }
 

@@ -1,4 +1,4 @@
-//! What was counted between two readings of the counters, or why nothing was.
+//! Blocks: the counts of both arms between two readings of the counters, or the reason why there are none.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -10,39 +10,41 @@ use crate::time::Timestamp;
 /// Counts of both arms between two instants at which the counters were read.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Block {
-    /// The counters were read at this instant …
+    /// The time of the first reading. Events at or before this time are not counted.
     pub from: Timestamp,
-    /// … and at this one; a sample belongs to the block if it came after `from` and not after `to`.
+    /// The time of the second reading. Events at this time are counted.
     pub to: Timestamp,
-    /// By metric.
+    /// The samples by metric name.
     pub metrics: BTreeMap<String, Sample>,
-    /// What each of the stable's processes counted, where a check learns from that how errors cluster.
+    /// The readings of each single process of the stable, by metric name, for the metrics in
+    /// [`Watch::per_process`](super::watch::Watch::per_process). The dispersion of errors is learned from them.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub processes: BTreeMap<String, Vec<Reading>>,
-    /// What each pod of the version that is judged counted, by its name: a fault of one of them is none of the version.
+    /// The readings of each pod of the judged version, by metric and pod name, for the metrics in
+    /// [`Watch::per_pod`](super::watch::Watch::per_pod). They tell a fault of one pod from a fault of the version.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub pods: BTreeMap<String, BTreeMap<String, Reading>>,
 }
 
 impl Block {
-    /// A block without its processes and pods one by one.
+    /// Returns a block without readings of single processes and pods.
     pub fn new(from: Timestamp, to: Timestamp, metrics: BTreeMap<String, Sample>) -> Block {
         Block { from, to, metrics, processes: BTreeMap::new(), pods: BTreeMap::new() }
     }
 }
 
-/// What was measured of one metric in one block.
+/// The measurement of one metric in one block.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Sample {
-    /// A number for each arm.
+    /// The readings of both arms.
     Arms {
-        /// The canary's; `None`: the arm has no series (no pod, or never a request).
+        /// The canary's reading; `None` if the arm has no series, because it has no pod or never had a request.
         canary: Option<Reading>,
-        /// The stable's.
+        /// The stable's reading; `None` if the arm has no series.
         stable: Option<Reading>,
     },
-    /// It could not be measured, in either arm.
+    /// The metric could not be measured, in either arm.
     Gap(Gap),
 }
 
@@ -50,28 +52,30 @@ pub enum Sample {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Reading {
-    /// Counted events, some of them of the kind that the metric looks for.
+    /// The counts of a ratio.
     Ratio {
-        /// Those of that kind.
+        /// The number of events that the metric counts as hits, at most `total`.
         hits: u64,
-        /// All of them.
+        /// The number of all events.
         total: u64,
     },
-    /// Counted events by size: as many as `edges` and one more, above the last edge. Not cumulative.
+    /// The counts of a histogram, not cumulative. There is one bucket more than there are edges: the last one is above
+    /// the last edge.
     Histogram {
-        /// The buckets' upper bounds, ascending, in the metric's own unit.
+        /// The buckets' upper bounds, ascending, in the metric's unit.
         #[serde(with = "edges")]
         edges: Vec<f64>,
-        /// Events per bucket.
+        /// The number of events in each bucket.
         counts: Vec<u64>,
     },
-    /// Counted events.
+    /// The number of events of a throughput.
     Count(u64),
-    /// A value at the block's end.
+    /// The value of a gauge or a query at the block's end, in the metric's unit.
     Value(f64),
 }
 
-/// Edges as they are written down: one by one, or as those of a native histogram, which are many and always the same.
+/// The serialized form of a histogram's edges. The edges of a native histogram are many and regular, so they are
+/// written as their [`NativeEdges`](crate::stats::histogram::NativeEdges); others are written as a list.
 mod edges {
     use serde::de::Error as _;
     use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -80,8 +84,8 @@ mod edges {
 
     #[derive(Deserialize)]
     #[serde(untagged)]
-    enum Written {
-        Each(Vec<f64>),
+    enum SerializedEdges {
+        List(Vec<f64>),
         Native(NativeEdges),
     }
 
@@ -93,9 +97,9 @@ mod edges {
     }
 
     pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<f64>, D::Error> {
-        match Written::deserialize(deserializer)? {
-            Written::Each(edges) => Ok(edges),
-            Written::Native(native) => {
+        match SerializedEdges::deserialize(deserializer)? {
+            SerializedEdges::List(edges) => Ok(edges),
+            SerializedEdges::Native(native) => {
                 native.edges().ok_or_else(|| D::Error::custom(format!("{native:?} are no edges of a histogram")))
             }
         }
@@ -103,7 +107,7 @@ mod edges {
 }
 
 impl Reading {
-    /// The requests that were counted; `None`: it does not count any.
+    /// Returns the number of counted requests; `None` if the reading is a value and not a count.
     pub fn requests(&self) -> Option<u64> {
         match self {
             Reading::Ratio { total, .. } => Some(*total),
@@ -114,13 +118,13 @@ impl Reading {
     }
 }
 
-/// Why nothing was measured. A gap is not a zero.
+/// The reason why a block has no counts of a metric. A gap is not a count of zero.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "gap", rename_all = "kebab-case")]
 pub enum Gap {
     /// Prometheus could not be asked, or answered with an error.
     Unanswered {
-        /// In its own words.
+        /// The error as Prometheus or the connection states it.
         error: String,
     },
     /// The answer carried warnings, so some of it may be missing.
@@ -130,31 +134,31 @@ pub enum Gap {
     },
     /// The newest sample is too old.
     Stale {
-        /// How old, in seconds.
+        /// The sample's age, in seconds.
         seconds: u64,
     },
-    /// A counter fell with no sign that its process had restarted.
+    /// A counter's value fell, and nothing indicates that its process restarted.
     Fell {
-        /// Which.
+        /// The series, with its labels.
         series: String,
     },
-    /// A series disappeared while its process went on.
+    /// A series disappeared, and its process still runs.
     Vanished {
-        /// Which.
+        /// The series, with its labels.
         series: String,
     },
-    /// A number was not a finite, whole, non-negative count, or a value was not finite.
+    /// A count is not a finite, whole and non-negative number, or a value is not finite.
     NotANumber {
-        /// Which.
+        /// The series, with its labels.
         series: String,
     },
-    /// The counters' values at the block's beginning are not known: the watch has just begun, or Prometheus no
+    /// The counters' values at the block's start are not known, because the watch has just begun or Prometheus no
     /// longer has them.
     NoBaseline,
-    /// Buckets that can't be read as a histogram.
+    /// The series can't be read as the metric's kind requires, for example because its buckets are no histogram.
     Malformed {
-        /// What is wrong with them.
-        what: String,
+        /// The problem, as a sentence.
+        problem: String,
     },
 }
 
@@ -168,7 +172,7 @@ impl fmt::Display for Gap {
             Gap::Vanished { series } => write!(f, "series {series} disappeared although its process goes on"),
             Gap::NotANumber { series } => write!(f, "{series} is not a number that can be counted with"),
             Gap::NoBaseline => f.write_str("the counters' starting values are not known"),
-            Gap::Malformed { what } => f.write_str(what),
+            Gap::Malformed { problem } => f.write_str(problem),
         }
     }
 }

@@ -1,5 +1,5 @@
-//! What the past teaches of what a check counts, before there is a canary: how it clusters in the stable's processes, and how
-//! its requests are distributed.
+//! Calibration: the dispersion of a check's bad events over the stable's processes, or the distribution of the stable's
+//! requests, learned from the time before the canary exists.
 
 use serde::{Deserialize, Serialize};
 
@@ -11,53 +11,57 @@ use crate::stats::dispersion::Dispersion;
 use crate::stats::tally::Tally;
 use crate::time::Span;
 
-/// How much of the past is looked at: enough to know how errors cluster of a service that has a few in a minute.
+/// The time before the rollout that the calibration covers, 20 minutes. It suffices to estimate the dispersion of a
+/// service with a few errors a minute.
 pub const PAST: Span = Span::from_secs(20 * 60);
 
-/// What is counted as bad: of which metric, and on which side of which limit. How it clusters depends on nothing else.
+/// The events that a check counts as bad: those of a metric on the wrong side of a limit. Checks with equal criteria
+/// share one history.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Criterion {
     /// The metric's name.
     pub metric: String,
-    /// The limit.
+    /// The limit, in the metric's unit.
     pub limit: Limit,
-    /// Of a drift it is learnt how its requests were distributed.
+    /// Whether the calibration learns the distribution of all requests over the histogram's buckets, for a drift,
+    /// instead of the dispersion of the bad ones.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub shape: bool,
+    pub distribution: bool,
 }
 
 impl Criterion {
-    /// Learns from blocks of the past, in which each of the stable's processes was counted by itself.
+    /// Returns the history of this criterion in `blocks`. For a dispersion they must have the readings of the stable's
+    /// single processes.
     pub fn learn(&self, blocks: &[Block]) -> History {
-        let mut past = History::default();
-        if self.shape {
-            past.shape = total(blocks.iter(), &self.metric, Arm::Stable)
+        let mut history = History::default();
+        if self.distribution {
+            history.distribution = total(blocks.iter(), &self.metric, Arm::Stable)
                 .map(|(edges, counts)| Reading::Histogram { edges, counts });
-            return past;
+            return history;
         }
         for processes in blocks.iter().filter_map(|block| block.processes.get(&self.metric)) {
-            past.absorb(&tallies(processes, self.limit));
+            history.absorb(&tallies(processes, self.limit));
         }
-        past
+        history
     }
 }
 
-/// What the stable's processes have shown of something bad.
+/// The history of one criterion in the stable's processes.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct History {
-    /// How it clusters.
+    /// The dispersion of the bad requests.
     pub dispersion: Dispersion,
-    /// How much there was of it.
+    /// The sum of the bad requests and of all requests.
     pub(crate) counts: Counts,
-    /// How its requests were distributed.
+    /// The histogram of all requests; `None` unless the criterion asks for the distribution.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub shape: Option<Reading>,
+    pub distribution: Option<Reading>,
 }
 
 impl History {
-    /// Takes in a block, process by process.
+    /// Adds the tallies of one block, one for each process.
     pub fn absorb(&mut self, processes: &[Tally]) {
         self.dispersion.absorb(processes);
         for tally in processes {
@@ -66,29 +70,31 @@ impl History {
     }
 }
 
-/// What the past has taught, and of what.
+/// A criterion with its history.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Calibration {
-    /// Of what.
-    pub bad: Criterion,
-    /// What.
-    pub past: History,
+    /// The criterion that was calibrated.
+    pub criterion: Criterion,
+    /// The criterion's history before the rollout.
+    pub history: History,
 }
 
 impl Calibration {
-    /// What `blocks` of the past teach of each of these.
-    pub fn from(bad: impl IntoIterator<Item = Criterion>, blocks: &[Block]) -> Vec<Calibration> {
-        bad.into_iter().map(|bad| Calibration { past: bad.learn(blocks), bad }).collect()
+    /// Returns a calibration of each criterion, learned from `blocks`.
+    pub fn from(criteria: impl IntoIterator<Item = Criterion>, blocks: &[Block]) -> Vec<Calibration> {
+        let calibrate = |criterion: Criterion| Calibration { history: criterion.learn(blocks), criterion };
+        criteria.into_iter().map(calibrate).collect()
     }
 
-    /// What `calibrations` has of `bad`; `None`: nothing is known.
-    pub fn of<'a>(calibrations: &'a [Calibration], bad: &Criterion) -> Option<&'a History> {
-        calibrations.iter().find(|calibrations| calibrations.bad == *bad).map(|calibrations| &calibrations.past)
+    /// Returns the history of `criterion`; `None` if `calibrations` does not have it.
+    pub fn of<'a>(calibrations: &'a [Calibration], criterion: &Criterion) -> Option<&'a History> {
+        calibrations.iter().find(|known| known.criterion == *criterion).map(|known| &known.history)
     }
 }
 
-/// What each of these processes has counted of what is bad by `limit`; who can't be read is left out.
+/// Returns the tally of each process, where the requests on the wrong side of `limit` are bad. Processes whose reading
+/// can't be judged by the limit are left out.
 pub(crate) fn tallies(processes: &[Reading], limit: Limit) -> Vec<Tally> {
     processes.iter().filter_map(|reading| Counts::of(reading, limit)?.tally()).collect()
 }

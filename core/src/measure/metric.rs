@@ -1,4 +1,4 @@
-//! How something is measured, in which unit people speak of it, and the limit that a check holds it against.
+//! Metrics: the definition of a measurement, the unit of its values, and the limit of a check.
 
 use std::fmt;
 
@@ -6,71 +6,72 @@ use serde::{Deserialize, Serialize};
 
 use crate::time::seconds;
 
-/// How to measure something. Which keys a kind takes is checked in [`Metric::problems`].
+/// The definition of a measurement. [`Metric::problems`] checks which keys belong to which kind.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Metric {
-    /// What sort of number it is.
+    /// The metric's kind.
     pub kind: MetricKind,
     /// The name of the counter, the histogram (without `_bucket`) or the gauge.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub series: Option<String>,
-    /// Further PromQL matchers for the series, such as `http_route!="/healthz"`.
+    /// Additional PromQL matchers for the series, such as `http_route!="/healthz"`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub matching: Option<String>,
-    /// For a ratio: which of the events are looked for.
+    /// For a ratio: the events that count as hits.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hits: Option<Hits>,
-    /// For a histogram: the unit of its edges.
+    /// For a histogram: the unit of its buckets' edges.
     #[serde(default)]
     pub unit: HistogramUnit,
-    /// For a histogram or a drift: whether it is a native histogram, which has one series and no `le`.
-    #[serde(default, skip_serializing_if = "is_usual")]
+    /// For a histogram or a drift: whether the series is a native histogram, which has no `le` label.
+    #[serde(default, skip_serializing_if = "is_default")]
     pub native: bool,
-    /// For `drift`: by which measure two distributions are apart.
-    #[serde(default, skip_serializing_if = "is_usual")]
+    /// For a drift: the measure of the distance between two distributions.
+    #[serde(default, skip_serializing_if = "is_default")]
     pub distance: Distance,
-    /// For `drift`: from what.
-    #[serde(default, skip_serializing_if = "is_usual")]
+    /// For a drift: the distribution that the canary's is compared with.
+    #[serde(default, skip_serializing_if = "is_default")]
     pub against: Against,
-    /// For `query`: any PromQL, with `{{namespace}}`, `{{workload}}`, `{{service}}`, `{{pod-hash}}` and `{{window}}`.
+    /// For a query: any PromQL, with the placeholders `{{namespace}}`, `{{workload}}`, `{{service}}`, `{{pod-hash}}`
+    /// and `{{window}}`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub query: Option<String>,
-    /// How the canary's series are told from the stable's.
+    /// The property by which the canary's series are told from the stable's.
     #[serde(default)]
     pub arms: ArmSource,
-    /// The labels that name the exporting process. Counters are never summed over processes before their differences
-    /// are taken.
+    /// The labels that identify the exporting process; empty for the default of [`Metric::process_labels`]. The
+    /// differences of counters are taken for each process before they are summed.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub process: Vec<String>,
-    /// PromQL matchers for the `up` series of the processes that export it, such as `job="traefik"`; by default the
-    /// pods'.
+    /// PromQL matchers for the `up` series of the exporting processes, such as `job="traefik"`; `None` for those of the
+    /// arm's pods.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub targets: Option<String>,
 }
 
-/// What sort of number a metric is.
+/// The kind of a metric.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum MetricKind {
-    /// The share of counted events that are of one kind.
+    /// The share of the counted events that are hits.
     Ratio,
-    /// A quantile of counted events by size.
+    /// A quantile of the sizes of the counted events.
     Histogram,
-    /// How far the canary's distribution over a histogram's buckets is from another.
+    /// The distance between the canary's distribution over a histogram's buckets and another distribution.
     Drift,
     /// Counted events per second.
     Throughput,
     /// The mean of a gauge over the arm's pods.
     Gauge,
-    /// Whatever a PromQL query says.
+    /// The value of a PromQL query.
     Query,
-    /// The share of the arm's pods that are ready, from the Kubernetes API.
+    /// The share of the arm's pods that are ready, as the Kubernetes API reports it.
     Availability,
 }
 
 impl MetricKind {
-    /// Whether its readings come with a number of requests.
+    /// Returns whether the metric's readings have a number of requests.
     pub fn counts_requests(self) -> bool {
         match self {
             MetricKind::Ratio | MetricKind::Histogram | MetricKind::Drift => true,
@@ -79,54 +80,54 @@ impl MetricKind {
     }
 }
 
-/// By which measure two distributions are apart.
+/// The measure of the distance between two distributions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Distance {
-    /// The population stability index.
+    /// The population stability index, 0 or more.
     #[default]
     Psi,
-    /// The Jensen-Shannon distance, in nats.
+    /// The Jensen-Shannon distance: the square root of the divergence in nats, 0 to √(ln 2).
     JensenShannon,
-    /// The largest gap between the cumulative distributions.
+    /// The Kolmogorov-Smirnov distance: the largest difference between the cumulative distributions, 0 to 1.
     KolmogorovSmirnov,
 }
 
-/// What the canary's distribution is held against.
+/// The distribution that a drift compares the canary's with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Against {
-    /// The stable's, at the same time.
+    /// The stable's in the same window.
     #[default]
     Stable,
-    /// The stable's, in the twenty minutes before the rollout.
+    /// The stable's in the 20 minutes before the rollout.
     Past,
 }
 
-fn is_usual<T: Default + PartialEq>(value: &T) -> bool {
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
     *value == T::default()
 }
 
-/// Which of the counted events a ratio looks for: those whose label matches, or does not, or those that another
-/// series counts.
+/// The events that a ratio counts as hits: those whose label matches, those whose label does not match, or those that
+/// another series counts.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Hits {
-    /// The label that tells them apart.
+    /// The label whose value decides.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub label: Option<String>,
-    /// An anchored regular expression for the label's value.
+    /// An anchored regular expression for the values of hits.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub matches: Option<String>,
-    /// An anchored regular expression for the values that are *not* looked for.
+    /// An anchored regular expression for the values of events that are not hits.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub not: Option<String>,
-    /// The series that counts them alone.
+    /// The series that counts only the hits.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub series: Option<String>,
 }
 
-/// The unit of a histogram's edges.
+/// The unit of a histogram's bucket edges.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum HistogramUnit {
@@ -135,44 +136,44 @@ pub enum HistogramUnit {
     Seconds,
     /// Milliseconds.
     Milliseconds,
-    /// A plain number.
+    /// No unit.
     Number,
 }
 
-/// How the canary's series are told from the stable's.
+/// The property by which the canary's series are told from the stable's.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ArmSource {
-    /// By the pod that exports them: its ReplicaSet says which Deployment and template it is of.
+    /// The exporting pod, whose ReplicaSet belongs to a Deployment and a template.
     #[default]
     Pods,
-    /// By a label whose value names the arm's Service: what a gateway counts.
+    /// A label whose value names the arm's Service, for series that a gateway exports.
     Service {
-        /// The label.
+        /// The label's name.
         label: String,
-        /// Its value, with `{{namespace}}`, `{{service}}` and `{{port}}`.
+        /// The label's value, with the placeholders `{{namespace}}`, `{{service}}` and `{{port}}`.
         value: String,
     },
 }
 
-/// In which unit a metric's value is spoken of.
+/// The unit of a metric's values and limits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Unit {
-    /// A share from 0 to 1, written in percent.
+    /// A share from 0 to 1, shown in percent.
     Percent,
     /// Seconds.
     Seconds,
     /// Milliseconds.
     Milliseconds,
-    /// Events per second.
+    /// Events per second, shown as in `10/s`.
     PerSecond,
-    /// A plain number.
+    /// No unit.
     Number,
 }
 
 impl Metric {
-    /// The unit of its values and limits.
+    /// Returns the unit of the metric's values and limits.
     pub fn unit(&self) -> Unit {
         match self.kind {
             MetricKind::Ratio | MetricKind::Availability => Unit::Percent,
@@ -186,7 +187,8 @@ impl Metric {
         }
     }
 
-    /// The labels that name the exporting process: those that are written, else the pod's.
+    /// Returns the labels that identify the exporting process: those of the definition, else those that Prometheus sets
+    /// for a pod or for a gateway's instance.
     pub fn process_labels(&self) -> Vec<String> {
         if !self.process.is_empty() {
             return self.process.clone();
@@ -197,7 +199,8 @@ impl Metric {
         }
     }
 
-    /// What is wrong with the definition: the key, and what to do.
+    /// Returns the problems of the definition: the key, and a sentence with the remedy. An empty list means a valid
+    /// definition.
     pub fn problems(&self) -> Vec<(&'static str, String)> {
         let mut problems = Vec::new();
         let needs_series = match self.kind {
@@ -220,8 +223,8 @@ impl Metric {
         if self.series.as_ref().is_some_and(|series| buckets && series.ends_with("_bucket")) {
             problems.push(("series", "name the histogram without `_bucket`".to_owned()));
         }
-        for (key, usual) in [("distance", is_usual(&self.distance)), ("against", is_usual(&self.against))] {
-            if self.kind != MetricKind::Drift && !usual {
+        for (key, unset) in [("distance", is_default(&self.distance)), ("against", is_default(&self.against))] {
+            if self.kind != MetricKind::Drift && !unset {
                 problems.push((key, "this belongs to kind = \"drift\", and to no other".to_owned()));
             }
         }
@@ -235,7 +238,8 @@ impl Metric {
             (Some(hits), MetricKind::Ratio) => problems.extend(hits.problem().map(|message| ("hits", message))),
             (None, MetricKind::Ratio) => problems.push((
                 "hits",
-                "a ratio needs to know what it looks for: { label = \"code\", matches = \"5..\" } or { series = \"errors_total\" }".to_owned(),
+                "a ratio needs its hits: { label = \"code\", matches = \"5..\" } or { series = \"errors_total\" }"
+                    .to_owned(),
             )),
             (Some(_), _) => problems.push(("hits", "only a ratio has hits".to_owned())),
             (None, _) => {}
@@ -245,6 +249,7 @@ impl Metric {
 }
 
 impl Hits {
+    /// Returns the problem of the definition; `None` if exactly one of the three forms is used.
     fn problem(&self) -> Option<String> {
         match (&self.label, &self.matches, &self.not, &self.series) {
             (Some(_), Some(_), None, None) | (Some(_), None, Some(_), None) | (None, None, None, Some(_)) => None,
@@ -253,21 +258,22 @@ impl Hits {
     }
 }
 
-/// A limit as written: with a unit, or a bare number.
+/// A limit as it is written in the configuration.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum RawLimit {
-    /// A bare number.
+    /// A number without a unit.
     Number(f64),
     /// A number with its unit.
     Text(String),
 }
 
 impl Unit {
-    /// A value that was written with its unit, or as a bare number where the unit is plain.
+    /// Returns the value of a limit in this unit. The limit must be written with its unit, except for [`Unit::Number`],
+    /// which has none, and for [`Unit::PerSecond`], where it may be left out.
     ///
     /// # Errors
-    /// In words: what was expected.
+    /// A sentence with the written and the expected form.
     pub fn read(self, raw: &RawLimit) -> Result<f64, String> {
         let read = match (self, raw) {
             (Unit::Percent, RawLimit::Text(text)) => percent(text).filter(|share| (0.0..=1.0).contains(share)),
@@ -295,22 +301,23 @@ impl Unit {
         })
     }
 
-    /// A value as people read it: `4.88 %`, `312 ms`, `5 s`, `10/s`.
+    /// Formats a value for people, with three digits: `4.88 %`, `312 ms`, `5 s`, `10/s`.
     pub fn show(self, value: f64) -> String {
-        self.put(value, digits)
+        self.format(value, digits)
     }
 
-    /// A value as people may write it down again, with four digits: `297.3 ms`. (`stats::histogram` knows it again.)
+    /// Formats a value so that it can be used as a limit, with four digits: `297.3 ms`. `stats::histogram::edge_at`
+    /// finds the bucket's edge for such a limit.
     pub fn write(self, value: f64) -> String {
-        self.put(value, four_digits)
+        self.format(value, four_digits)
     }
 
-    fn put(self, value: f64, digits: impl Fn(f64) -> String) -> String {
+    fn format(self, value: f64, digits: impl Fn(f64) -> String) -> String {
         match self {
             Unit::Percent => format!("{} %", digits(value * 100.0)),
             Unit::Seconds if value < 1.0 => format!("{} ms", digits(value * 1000.0)),
             Unit::Seconds => format!("{} s", digits(value)),
-            Unit::Milliseconds => Unit::Seconds.put(value / 1000.0, digits),
+            Unit::Milliseconds => Unit::Seconds.format(value / 1000.0, digits),
             Unit::PerSecond => format!("{}/s", digits(value)),
             Unit::Number => digits(value),
         }
@@ -321,7 +328,7 @@ fn percent(text: &str) -> Option<f64> {
     text.strip_suffix('%')?.trim().parse::<f64>().ok().map(|number| number / 100.0)
 }
 
-/// Three significant digits below 100, whole numbers above, without trailing zeros.
+/// Formats a value with at most three significant digits below 100 and as a whole number above, without trailing zeros.
 fn digits(value: f64) -> String {
     let size = value.abs();
     let places = match size {
@@ -334,7 +341,7 @@ fn digits(value: f64) -> String {
     decimal(value, places)
 }
 
-/// Four significant digits, and whole numbers whole.
+/// Formats a value with four significant digits; whole numbers keep all of their digits.
 fn four_digits(value: f64) -> String {
     let before = libm::floor(libm::log10(value.abs())).clamp(-12.0, 3.0);
     decimal(value, (3.0 - before) as usize)
@@ -345,18 +352,18 @@ fn decimal(value: f64, places: usize) -> String {
     if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.').to_owned() } else { text }
 }
 
-/// The value that a check's metric may not pass, in the metric's unit.
+/// The limit of a check, in the metric's unit.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Limit {
-    /// Not above this.
+    /// The largest value that the check allows.
     Max(f64),
-    /// Not below this.
+    /// The smallest value that the check allows.
     Min(f64),
 }
 
 impl Limit {
-    /// Whether `value` is on the wrong side. A value at the limit is not.
+    /// Returns whether `value` is on the wrong side of the limit. A value that equals the limit keeps it.
     pub fn is_broken_by(self, value: f64) -> bool {
         match self {
             Limit::Max(limit) => value > limit,
@@ -364,14 +371,14 @@ impl Limit {
         }
     }
 
-    /// The number.
+    /// Returns the limit's value, in the metric's unit.
     pub fn value(self) -> f64 {
         match self {
             Limit::Max(limit) | Limit::Min(limit) => limit,
         }
     }
 
-    /// `≤` or `≥`: how a value that keeps it compares with it.
+    /// Returns the comparator of a value that keeps the limit: `≤` or `≥`.
     pub fn kept(self) -> &'static str {
         match self {
             Limit::Max(_) => "≤",
@@ -379,7 +386,7 @@ impl Limit {
         }
     }
 
-    /// `>` or `<`: how a value that breaks it compares with it.
+    /// Returns the comparator of a value that breaks the limit: `>` or `<`.
     pub fn broken(self) -> &'static str {
         match self {
             Limit::Max(_) => ">",
@@ -418,7 +425,7 @@ mod tests {
     use crate::stats::histogram::{NativeEdges, edge_at};
 
     #[test]
-    fn a_limit_is_as_exact_as_it_is_written() {
+    fn a_limit_is_read_without_loss() {
         for (unit, text, wanted) in [
             (Unit::Seconds, "500ms", 0.5),
             (Unit::Seconds, "300ms", 0.3),
@@ -437,7 +444,7 @@ mod tests {
     }
 
     #[test]
-    fn an_edge_that_is_written_down_is_that_edge_when_it_is_read() {
+    fn a_written_edge_is_read_as_the_same_edge() {
         let edges = NativeEdges { schema: 2, from: -40, to: 80 }.edges().unwrap();
         for (at, edge) in edges.iter().enumerate() {
             for (unit, plain) in [(Unit::Seconds, false), (Unit::Milliseconds, false), (Unit::Number, true)] {
@@ -452,7 +459,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_histogram_is_native() {
+    fn native_is_refused_for_other_kinds_than_histogram_and_drift() {
         for (kind, wanted) in [
             (r#"{ "kind": "histogram", "series": "seconds", "native": true }"#, vec![]),
             (r#"{ "kind": "drift", "series": "seconds", "native": true }"#, vec![]),

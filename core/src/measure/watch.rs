@@ -1,4 +1,5 @@
-//! What the engine wants measured. The sampler asks for this list at every tick; it decides nothing about it.
+//! Watches: the metrics and arms that the engine wants to have measured. The sampler reads the list of watches at every
+//! tick.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,56 +9,57 @@ use crate::ids::Workload;
 use crate::measure::metric::Metric;
 use crate::time::Timestamp;
 
-/// One rollout's metrics, and how its arms are told apart.
+/// One rollout's metrics, with the keys of its arms.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Watch {
-    /// Whose.
+    /// The rollout's workload.
     pub workload: Workload,
-    /// What to measure, by name. Availability is not among them: it is seen, not measured.
+    /// The metrics to measure, by name. Availability is not among them, because it is taken from the workload status.
     pub metrics: BTreeMap<String, Metric>,
-    /// The metrics of which each of the stable's processes is wanted by itself, too.
+    /// The names of the metrics for which a block also has the readings of the stable's single processes.
     #[serde(default)]
-    pub each: BTreeSet<String>,
-    /// The metrics of which each pod of the version that is judged is wanted by its name, too.
+    pub per_process: BTreeSet<String>,
+    /// The names of the metrics for which a block also has the readings of each pod of the judged version.
     #[serde(default)]
-    pub named: BTreeSet<String>,
-    /// The canary; `None` while the guard watches: there is only one arm then.
+    pub per_pod: BTreeSet<String>,
+    /// The canary's key; `None` during the guard, which has only one arm.
     pub canary: Option<ArmKey>,
-    /// The stable.
+    /// The stable's key.
     pub stable: ArmKey,
-    /// When the rollout began: a process that started later counts from zero when it is first seen.
+    /// The start of the rollout. The counters of a process that started later count from zero.
     pub since: Timestamp,
-    /// The end of the last block, which is where the next one begins; `None`: there was none.
+    /// The end of the last block, where the next one begins; `None` if there was none.
     pub last: Option<Timestamp>,
 }
 
 impl Watch {
-    /// Of the stable alone, since then, and of none of its processes by itself.
+    /// Returns a watch of the stable alone since `since`, without readings of single processes and pods.
     pub fn of_stable(workload: Workload, metrics: BTreeMap<String, Metric>, stable: ArmKey, since: Timestamp) -> Watch {
-        let (each, named) = (BTreeSet::new(), BTreeSet::new());
-        Watch { workload, metrics, each, named, canary: None, stable, since, last: None }
+        let (per_process, per_pod) = (BTreeSet::new(), BTreeSet::new());
+        Watch { workload, metrics, per_process, per_pod, canary: None, stable, since, last: None }
     }
 }
 
-/// Which pods, and which Service, an arm is.
+/// The key by which an arm's pods and its Service are found.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct ArmKey {
     /// The uid of the arm's Deployment.
     pub deployment_uid: String,
-    /// The `pod-template-hash` of its pods; `None`: any.
+    /// The `pod-template-hash` of the arm's pods; `None` if pods of any template belong to the arm.
     pub pod_hash: Option<String>,
-    /// The name of the arm's Deployment: its pods' names begin with it (a filter to ask for less, never the proof).
+    /// The name of the arm's Deployment. The pods' names begin with it, so queries filter by it; the pods' owners
+    /// decide which of them belong to the arm.
     pub name: String,
 }
 
-/// A metric whose query is tried.
+/// A metric whose query is tried before the canary gets traffic.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct ProbeTarget {
-    /// Its name.
+    /// The metric's name.
     pub name: String,
-    /// How it is measured.
+    /// The metric's definition.
     pub metric: Metric,
-    /// The limits that it is held against, in its own unit: a histogram's must be edges of its buckets.
+    /// The limits of the metric's checks, in the metric's unit. For a histogram they must be edges of its buckets.
     pub limits: Vec<f64>,
 }

@@ -1,8 +1,7 @@
-//! The last blocks of counts, and any sliding window as a sum over them.
+//! Windows: the ring of the last blocks of counts, and sliding windows as sums over it.
 //!
-//! The ring holds blocks, not samples: what came between two readings of the counters, exactly. A window takes the
-//! blocks that end within it. A gap adds nothing to a sum and takes nothing away; what it means for a verdict is the
-//! judge's affair.
+//! The ring holds blocks and not values of counters, so the events between two readings are counted exactly. A window
+//! sums the blocks that end within it. A gap does not change a sum; the judge decides how it affects the verdict.
 
 use std::collections::VecDeque;
 
@@ -17,50 +16,51 @@ use crate::time::{Span, Timestamp};
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Measure {
-    /// In the metric's unit. A quantile that lies above the last bucket's edge is that edge, with `beyond` set.
+    /// The value, in the metric's unit. For a quantile above the last bucket's edge it is that edge, and `beyond` is
+    /// set.
     pub value: f64,
-    /// For a ratio: how many of the events were of its kind.
+    /// The hits of a ratio; `None` for other kinds of metrics.
     pub hits: Option<u64>,
-    /// How many events (or pods) the value is taken from; 0 where nothing is counted.
+    /// The number of events or pods that the value is taken from; 0 for a value that is not counted.
     pub n: u64,
-    /// The true value is above `value`, by an amount that the buckets can't tell.
+    /// Whether the true value is above `value`, by an amount that the buckets can't show.
     pub beyond: bool,
 }
 
-/// Never more blocks than this, however fine the grid: 512 blocks of 5 s are 42 minutes.
-const MOST_BLOCKS: usize = 512;
+/// The largest number of blocks in a ring. 512 blocks of 5 s are 42 minutes.
+const MAX_BLOCKS: usize = 512;
 
-/// The last blocks of one rollout.
+/// The last blocks of one rollout, oldest first.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct Ring {
     blocks: VecDeque<Block>,
 }
 
-/// Whose numbers.
+/// One side of a comparison.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Arm {
-    /// The canary's.
+    /// The canary's side.
     Canary,
-    /// The stable's.
+    /// The side of the stable, or of the fresh baseline in its place.
     Stable,
 }
 
 impl Ring {
-    /// Takes a block in and lets go of those that ended more than `keep` before it. A block that does not end after
-    /// the last one is old news and is refused (`false`): a block counts once.
+    /// Adds a block and removes those that ended `keep` or more before its end. Returns `false` and changes nothing if
+    /// the block does not end after the newest one, so that no block counts twice.
     pub fn push(&mut self, block: Block, keep: Span) -> bool {
         if self.blocks.back().is_some_and(|last| block.to <= last.to) {
             return false;
         }
         let oldest = keep.before(block.to);
         self.blocks.push_back(block);
-        while self.blocks.len() > MOST_BLOCKS || self.blocks.front().is_some_and(|first| first.to <= oldest) {
+        while self.blocks.len() > MAX_BLOCKS || self.blocks.front().is_some_and(|first| first.to <= oldest) {
             self.blocks.pop_front();
         }
         true
     }
 
-    /// Why the newest block has nothing of `metric`; `None`: it has.
+    /// Returns the gap of `metric` in the newest block; `None` if it has readings, or no sample of the metric.
     pub fn gap(&self, metric: &str) -> Option<&Gap> {
         match self.blocks.back()?.metrics.get(metric)? {
             Sample::Gap(gap) => Some(gap),
@@ -68,33 +68,34 @@ impl Ring {
         }
     }
 
-    /// The blocks, oldest first.
+    /// Returns the blocks, oldest first.
     pub fn blocks(&self) -> impl Iterator<Item = &Block> {
         self.blocks.iter()
     }
 
-    /// The newest block.
+    /// Returns the newest block; `None` if the ring is empty.
     pub fn newest(&self) -> Option<&Block> {
         self.blocks.back()
     }
 
-    /// The end of the newest block.
+    /// Returns the end of the newest block; `None` if the ring is empty.
     pub fn last(&self) -> Option<Timestamp> {
         self.blocks.back().map(|block| block.to)
     }
 
-    /// One arm's counts by bucket over the last `window`, with the buckets' edges; `None`: it has none.
+    /// Returns one arm's bucket edges and counts over the last `window`; `None` if the arm has no histogram in it.
     pub fn counts(&self, metric: &str, side: Arm, window: Span) -> Option<(Vec<f64>, Vec<u64>)> {
         let start = window.before(self.last()?);
         total(self.blocks.iter().filter(|block| block.to > start), metric, side)
     }
 
-    /// One arm's value of `metric` over the last `window`; `None`: the arm has no reading in it.
+    /// Returns one arm's value of `metric` over the last `window`; `None` if the arm has no reading in it. `quantile`,
+    /// 0 to 1, is used for a histogram only.
     pub fn measure(&self, metric: &str, side: Arm, window: Span, quantile: f64) -> Option<Measure> {
         self.measure_at(metric, side, window, quantile, self.last()?)
     }
 
-    /// The same over the `window` that ends at `at`.
+    /// Returns the same value as [`Ring::measure`] over the `window` that ends at `at`.
     pub fn measure_at(&self, metric: &str, side: Arm, window: Span, quantile: f64, at: Timestamp) -> Option<Measure> {
         let start = window.before(at);
         let blocks = self.blocks.iter().filter(|block| block.to > start && block.to <= at);
@@ -102,7 +103,7 @@ impl Ring {
     }
 }
 
-/// One arm's counts by bucket in all of these blocks; `None`: it has none.
+/// Returns one arm's bucket edges and the sum of its counts in `blocks`; `None` if the arm has no histogram in them.
 pub fn total<'a>(blocks: impl Iterator<Item = &'a Block>, metric: &str, side: Arm) -> Option<(Vec<f64>, Vec<u64>)> {
     match sum(blocks, metric, side)? {
         Sum::Histogram { edges, counts } => Some((edges, counts)),
@@ -110,12 +111,13 @@ pub fn total<'a>(blocks: impl Iterator<Item = &'a Block>, metric: &str, side: Ar
     }
 }
 
+/// Returns the sum of one arm's readings of `metric` in `blocks`; `None` if there is no reading.
 fn sum<'a>(blocks: impl Iterator<Item = &'a Block>, metric: &str, side: Arm) -> Option<Sum> {
     let readings = blocks.filter_map(|block| Some((block, reading(block.metrics.get(metric)?, side)?)));
     readings.fold(None, |sum, (block, reading)| Some(Sum::add(sum, reading, Span::between(block.from, block.to))))
 }
 
-/// What a sample has of one side.
+/// Returns the reading of one arm; `None` if the sample is a gap or the arm has no series.
 pub fn reading(sample: &Sample, side: Arm) -> Option<&Reading> {
     match (sample, side) {
         (Sample::Arms { canary, .. }, Arm::Canary) => canary.as_ref(),
@@ -124,8 +126,8 @@ pub fn reading(sample: &Sample, side: Arm) -> Option<&Reading> {
     }
 }
 
-/// A sum over readings of one kind. When the kind (or the buckets) changes in the middle, the sum begins again: numbers
-/// of different kinds can't be added.
+/// A sum of readings of one kind. When a reading is of another kind or has other buckets than the sum, the sum starts
+/// again with that reading.
 enum Sum {
     Ratio { hits: u64, total: u64 },
     Histogram { edges: Vec<f64>, counts: Vec<u64> },
@@ -175,28 +177,29 @@ impl Sum {
     }
 }
 
-/// The quantile that Prometheus would show, of a native histogram's buckets about that: its dashboards may have finer ones.
-/// Above the last edge nothing is known but that it is above.
+/// Returns the quantile that Prometheus shows for the same buckets. For a native histogram it is an approximation,
+/// because the original buckets may be finer. A quantile above the last edge is that edge, with `beyond` set.
 fn quantile_of(edges: &[f64], counts: &[u64], quantile: f64) -> Measure {
     let mut n = 0u64;
-    let mut upto = |count: u64| {
+    let mut cumulative = |count: u64| {
         n = n.saturating_add(count);
         n as f64
     };
     let counts = counts.iter().copied().chain(std::iter::repeat(0));
     let ends = edges.iter().copied().chain([f64::INFINITY]);
-    let buckets: Vec<(f64, f64)> = ends.zip(counts).map(|(end, count)| (end, upto(count))).collect();
+    let buckets: Vec<(f64, f64)> = ends.zip(counts).map(|(end, count)| (end, cumulative(count))).collect();
     let within = edges.len().checked_sub(1).and_then(|last| buckets.get(last)).map_or(0.0, |(_, count)| *count);
     let beyond = n > 0 && quantile * n as f64 > within;
     let is_native = !beyond && NativeEdges::of(edges).is_some();
-    let value = if is_native { of_native(&buckets, quantile) } else { classic(quantile, &buckets) };
+    let value = if is_native { native_quantile(&buckets, quantile) } else { classic(quantile, &buckets) };
     Measure { value: value.unwrap_or(0.0), hits: None, n, beyond }
 }
 
-/// From cumulative counts up to the edges of a native histogram.
-fn of_native(upto: &[(f64, f64)], quantile: f64) -> Option<f64> {
-    let lower = [(0.0, 0.0)].into_iter().chain(upto.iter().copied());
-    let buckets: Vec<_> = lower.zip(upto).map(|((start, below), (end, upto))| (start, *end, upto - below)).collect();
+/// Returns the quantile of a native histogram, from the upper bound and the cumulative count of each bucket.
+fn native_quantile(cumulative: &[(f64, f64)], quantile: f64) -> Option<f64> {
+    let lower = [(0.0, 0.0)].into_iter().chain(cumulative.iter().copied());
+    let bucket = |((start, below), (end, up_to)): ((f64, f64), &(f64, f64))| (start, *end, up_to - below);
+    let buckets: Vec<_> = lower.zip(cumulative).map(bucket).collect();
     native(quantile, &buckets)
 }
 
@@ -227,13 +230,13 @@ mod tests {
         }
         assert_eq!(ratio(&ring, 10), Some((1, 100)));
         assert_eq!(ratio(&ring, 30), Some((3, 300)));
-        assert_eq!(ratio(&ring, 1000), Some((6, 600)), "what is older than the ring keeps is gone");
+        assert_eq!(ratio(&ring, 1000), Some((6, 600)), "the ring keeps one minute");
         assert_eq!(ring.measure("other", Arm::Canary, Span::from_secs(60), 0.95), None);
         assert_eq!(ring.measure("errors", Arm::Stable, Span::from_secs(60), 0.95), None);
     }
 
     #[test]
-    fn a_block_counts_once() {
+    fn a_block_that_is_pushed_again_is_refused() {
         let mut ring = Ring::default();
         assert!(ring.push(block(0, 10, 1, 100), Span::from_secs(60)));
         assert!(!ring.push(block(0, 10, 1, 100), Span::from_secs(60)));
@@ -242,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn a_gap_adds_nothing_and_is_named() {
+    fn a_gap_is_returned_and_does_not_change_the_sum() {
         let mut ring = Ring::default();
         ring.push(block(0, 10, 1, 100), Span::from_secs(60));
         let gap = Sample::Gap(Gap::NoBaseline);
@@ -252,7 +255,8 @@ mod tests {
         assert_eq!(ratio(&ring, 60), Some((1, 100)));
     }
 
-    /// Reference values: `vectors/statistics.json`, group of `histogram_quantile` traps (science §3.10).
+    /// The buckets of the first rows are those of `promql_histogram_quantile_classic` in
+    /// `core/tests/vectors/statistics.json`.
     #[test]
     fn quantiles_agree_with_promql() {
         let edges = [0.1, 0.5, 1.0];
@@ -270,7 +274,7 @@ mod tests {
     }
 
     #[test]
-    fn between_native_edges_a_quantile_grows_by_factors() {
+    fn a_quantile_between_native_edges_is_interpolated_exponentially() {
         let edges = NativeEdges { schema: 2, from: -1, to: 1 }.edges().unwrap();
         for (counts, q, value, beyond) in [
             ([0, 10, 0, 0], 0.5, libm::exp2(-0.125), false),

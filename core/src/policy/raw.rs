@@ -1,8 +1,10 @@
-//! A policy as it is written in TOML: every key is here with what it means, and nothing here has been checked.
+//! The unchecked form of a policy: one field for each key of the TOML file.
 
 use serde::{Deserialize, Serialize};
 
-use super::{Approval, Cohort, Match, Mode, ModelBinding, Patience, RouteName, RouterKind, Stays, Strategy, defaults};
+use super::{
+    Approval, Cohort, Mode, ModelBinding, OnDraw, Patience, PolicyMatch, RouteName, RouterKind, Strategy, defaults,
+};
 use crate::ids::Weight;
 use crate::judge::check::RawCheck;
 use crate::judge::rule::Proof;
@@ -10,142 +12,145 @@ use crate::measure::metric::RawLimit;
 use crate::policy::calendar::RawWindow;
 use crate::time::Span;
 
-/// A policy as it is written in TOML.
+/// A policy as it is written in TOML, unchecked.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct RawPolicy {
-    /// Its name: unique, and what people see.
+    /// The policy's name, unique in the configuration.
     pub name: String,
-    /// What it is for.
+    /// The workloads that the policy is for, and the images that it allows.
     #[serde(rename = "match")]
-    pub matches: Match,
-    /// Whether it acts.
+    pub matches: PolicyMatch,
+    /// Whether the policy writes to the cluster.
     #[serde(default)]
     pub mode: Mode,
-    /// How the new version is introduced.
+    /// The way in which the new version is introduced.
     #[serde(default)]
     pub strategy: Strategy,
-    /// What splits the traffic.
+    /// The component that splits the traffic.
     #[serde(default)]
     pub traffic: RouterKind,
-    /// The route to split, where it is not to be found by the workload's Service.
+    /// The route to split; `None` for every route that sends traffic to the workload's Service.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub route: Option<RouteName>,
-    /// Whether the canary is compared with as many pods of the stable that were started with it.
+    /// Whether the canary is compared with a fresh baseline of equal size.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub fresh_baseline: bool,
-    /// The canary must be available within this time.
+    /// The deadline for the canary's pods to be available.
     #[serde(default = "defaults::ready_within")]
     pub ready_within: Span,
-    /// The stable must be available with the new version within this time.
+    /// The deadline for the stable's pods to be available with the new version.
     #[serde(default = "defaults::promote_within")]
     pub promote_within: Span,
-    /// How long a copy that has no traffic any more goes on running, for what the gateway still sends it.
+    /// The time for which the canary keeps running after its weight is 0, because some proxies of the gateway are late.
     #[serde(default = "defaults::drain")]
     pub drain: Span,
-    /// After so long on hold the rollout is given up.
+    /// The duration of a hold after which the rollout is given up.
     #[serde(default = "defaults::max_hold")]
     pub max_hold: Span,
-    /// Of the rollouts of good versions, the sequential judge rolls back at most this part.
+    /// The highest share of the rollouts of good versions that the sequential judge rolls back, above 0% and below 50%.
     #[serde(default = "defaults::alpha")]
     pub alpha: RawLimit,
-    /// What it shows to be good enough is not, in at most this part.
+    /// The highest probability that a version that is not good enough passes a proof, above 0% and below 50%.
     #[serde(default = "defaults::beta")]
     pub beta: RawLimit,
-    /// How long evidence may be missing, and what is done then.
+    /// The time for which evidence may be missing, and the action after it.
     #[serde(default)]
     pub patience: Patience,
-    /// The suites that must have passed, on what is asked for, before its first traffic.
+    /// The names of the suites that must have passed before the first traffic.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub require: Vec<String>,
-    /// Whose current model a rollout moves that brings one; without it the registry is left alone.
+    /// The environment of the model registry whose current model a rollout moves; `None` if it moves none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub model: Option<ModelBinding>,
-    /// Gates that a person opens.
+    /// The approvals that the rollout needs.
     #[serde(default, rename = "approval", skip_serializing_if = "Vec::is_empty")]
     pub approvals: Vec<Approval>,
-    /// When traffic may move to the new version; `None`: at any time.
+    /// The hours in which traffic may move to the new version; `None` if it may at any time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub window: Option<RawWindow>,
-    /// With `strategy = "blue-green"`: how it switches.
+    /// The settings of `strategy = "blue-green"`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub blue_green: Option<BlueGreen>,
-    /// With `strategy = "ab"`: who gets the canary, and what is wanted.
+    /// The settings of `strategy = "ab"`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub ab: Option<RawAb>,
-    /// What is looked at while the canary has traffic.
+    pub ab: Option<RawAbTest>,
+    /// The checks that apply while the canary has traffic.
     #[serde(default, rename = "check")]
     pub checks: Vec<RawCheck>,
-    /// The stops on the way up.
+    /// The steps, with rising weights.
     #[serde(default, rename = "step")]
     pub steps: Vec<RawStep>,
-    /// The watch after promotion.
+    /// The guard, the analysis after the promotion; `None` if there is none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub guard: Option<RawGuard>,
 }
 
-/// An A/B test, as written.
+/// An A/B test as it is written in TOML, unchecked.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
-pub struct RawAb {
-    /// Whose requests the canary gets.
+pub struct RawAbTest {
+    /// The cohort that gets the canary.
     pub who: Cohort,
-    /// How large a part of all requests that is, about: the canary is made so large.
-    #[serde(default = "defaults::half")]
+    /// The approximate share of all requests that belong to the cohort, above 0% and below 100%. It sets the canary's
+    /// size.
+    #[serde(default = "defaults::cohort_share")]
     pub share: Weight,
-    /// What is wanted: the name of a ratio, whose hits are the rewarded requests.
+    /// The name of the ratio whose hits are the rewarded requests.
     pub reward: String,
-    /// Fewer of them are better.
+    /// Whether the version with the smaller share of rewards wins.
     #[serde(default)]
     pub less: bool,
-    /// It goes on for at least this long, also with a winner.
+    /// The minimum duration of the test, also if there is a winner before.
     #[serde(default)]
     pub shortest: Span,
-    /// Without a winner by then it is a draw.
+    /// The time after which a test without a winner ends in a draw, longer than `shortest`.
     pub longest: Span,
-    /// So often, at most, is one of two equal versions called the winner.
+    /// The highest probability with which one of two equal versions wins, above 0% and below 50%.
     #[serde(default = "defaults::beta")]
     pub level: RawLimit,
-    /// Who stays after a draw.
+    /// The version that stays after a draw.
     #[serde(default)]
-    pub on_draw: Stays,
+    pub on_draw: OnDraw,
 }
 
-/// How a blue-green rollout switches.
+/// The settings of a blue-green rollout.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct BlueGreen {
-    /// How long the new version is watched with all of the traffic while the old one stands by untouched.
+    /// The time for which the new version is judged with all of the traffic while the old one keeps running at full
+    /// size.
     pub keep_stable: Span,
 }
 
-/// One stop on the way up, as written.
+/// A step as it is written in TOML, unchecked.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct RawStep {
     /// The canary's share of the traffic.
     pub weight: Weight,
-    /// It is judged for at least this long.
+    /// The minimum time for which the step is judged.
     pub min_time: Span,
-    /// After it has passed, wait so long before going on.
+    /// The waiting time after the step has passed.
     #[serde(default)]
     pub pause: Span,
-    /// What the sequential judge asks for; by default `no-alarm`, and at the last step `non-inferior`.
+    /// The evidence that the sequential judge needs to pass the step; by default `no-alarm`, and `non-inferior` at the
+    /// last step.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub proof: Option<Proof>,
-    /// The checks that hold here, by name; `None`: all.
+    /// The names of the step's checks; `None` for all checks of the policy.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub checks: Option<Vec<String>>,
 }
 
-/// The guard, as written.
+/// The guard as it is written in TOML, unchecked.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct RawGuard {
-    /// How long it watches.
+    /// The guard's duration.
     #[serde(rename = "for")]
     pub length: Span,
-    /// What it looks at.
+    /// The guard's checks.
     #[serde(rename = "check")]
     pub checks: Vec<RawCheck>,
 }

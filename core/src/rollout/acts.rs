@@ -31,8 +31,8 @@ impl Rollout {
         match self.phase() {
             Phase::Preflight => vec![preflight],
             Phase::Preparing => {
-                let (metrics, stable) = (self.policy.probed(), self.stable_key(basis));
-                let probe = Act::Metrics(Probe { metrics, stable, learn: self.policy.learnable() });
+                let (metrics, stable) = (self.policy.probe_targets(), self.stable_key(basis));
+                let probe = Act::Metrics(Probe { metrics, stable, learn: self.policy.learned_criteria() });
                 self.model_act(ModelAct::Verify).into_iter().chain([apply(), probe]).collect()
             }
             Phase::Growing => vec![apply()],

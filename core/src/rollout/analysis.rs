@@ -15,7 +15,7 @@ use crate::judge::rule::{Look, Proof};
 use crate::measure::block::Block;
 use crate::measure::calibration::{Calibration, History};
 use crate::measure::window::{Arm, Measure, Ring, reading};
-use crate::policy::{Patience, Policy, Step, Then};
+use crate::policy::{Patience, PatienceAction, Policy, Step};
 use crate::time::{Span, Timestamp};
 
 /// The fewest requests, in both arms together, at which their shares are judged.
@@ -81,7 +81,7 @@ pub enum Shortfall {
 
 impl Shortfall {
     /// Returns how long it may last, and the policy's action after that.
-    pub fn patience(self, patience: &Patience) -> (Span, Then) {
+    pub fn patience(self, patience: &Patience) -> (Span, PatienceAction) {
         match self {
             Shortfall::Visibility => (patience.blind, patience.on_blind),
             Shortfall::Evidence => (patience.insufficient, patience.on_insufficient),

@@ -78,7 +78,7 @@ impl Rollout {
         if block.from < since || self.phase() != Phase::Stepping {
             return;
         }
-        let history = Calibration::of(&self.measured.calibrations, &test.rewarded());
+        let history = Calibration::of(&self.measured.calibrations, &test.reward_criterion());
         let reward = &mut self.measured.reward;
         reward.get_or_insert_with(|| history.map(Reward::new).unwrap_or_default()).absorb(block, &test.reward);
     }
@@ -138,8 +138,8 @@ impl Rollout {
         Some(Watch {
             workload: self.workload.clone(),
             metrics: self.policy.measured_metrics(),
-            each: if guards { BTreeSet::new() } else { self.policy.clustered() },
-            named: self.policy.clustered(),
+            per_process: if guards { BTreeSet::new() } else { self.policy.per_process_metrics() },
+            per_pod: self.policy.per_process_metrics(),
             canary: canary.map(|arm| key(arm, self.workload.canary_name())),
             stable: beside,
             since: self.started,

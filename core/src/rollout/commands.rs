@@ -9,7 +9,7 @@ use super::state::{Rollout, RolloutContext, StepOutput};
 use crate::input::command::{Author, Verb};
 use crate::input::event::Request;
 use crate::judge::numbers::Verdict;
-use crate::policy::Before;
+use crate::policy::ApprovalPoint;
 
 impl Rollout {
     /// Carries out a verb.
@@ -204,7 +204,7 @@ impl Rollout {
             skips.extend(steps.map(|(at, step)| format!("step {} at {}", at + 1, step.weight)));
         }
         let approvals = self.missing_approvals().filter(|approval| {
-            let now = approval.before == Before::Traffic;
+            let now = approval.before == ApprovalPoint::Traffic;
             trigger == Trigger::LastStepPassed || (now && self.phase() == Phase::Preparing)
         });
         skips.extend(approvals.map(|approval| format!("approval {}", approval.name)));

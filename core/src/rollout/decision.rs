@@ -1,4 +1,4 @@
-//! What a rollout did next, and why: the record that people read and that a replay must give again, byte by byte.
+//! Decisions: the audit entries of a rollout. A replay must reproduce them byte by byte.
 
 use std::fmt;
 
@@ -10,39 +10,39 @@ use super::reason::Reason;
 use crate::ids::{RolloutId, Weight, Workload};
 use crate::time::Timestamp;
 
-/// What was decided.
+/// The kind of a decision.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum DecisionKind {
-    /// A rollout began.
+    /// The rollout begins.
     Start,
-    /// It goes one stop further up.
+    /// The rollout advances by one stop.
     Advance,
-    /// It stays where it is and asks.
+    /// The rollout is held.
     Hold,
-    /// What held it is over.
+    /// A hold is over.
     Resume,
     /// The new version is promoted.
     Promote,
-    /// The old version comes back.
+    /// The rollout is rolled back.
     RollBack,
-    /// A person wants the old version back.
+    /// A person aborts the rollout, or the stable's images were requested again.
     Abort,
-    /// A person opens a gate.
+    /// A person gives an approval.
     Approve,
-    /// A person asks once more.
+    /// A person requests the last rollout's change again.
     Retry,
-    /// Nobody answered: the traffic goes to the stable, and nothing is said against the version.
+    /// The rollout is given up: the traffic returns to the stable, and the version is not quarantined.
     GiveUp,
-    /// A newer request takes its place.
+    /// A newer request replaces the rollout.
     Supersede,
-    /// It can't be done, or need not be.
+    /// The request can't be carried out, or the workload runs the requested images already.
     Refuse,
     /// A check that only warns has regressed.
     Warn,
-    /// An earlier decision is carried out further.
+    /// An earlier decision is carried out: a promotion, a rollback or a revert reaches its next phase.
     Proceed,
-    /// It is over.
+    /// The rollout ends.
     Finish,
 }
 
@@ -63,12 +63,12 @@ impl DecisionKind {
             Trigger::StableReady | Trigger::Emptied | Trigger::CanaryGone | Trigger::Reverted => DecisionKind::Proceed,
             Trigger::GuardPassed => DecisionKind::Finish,
         };
-        let says_how =
+        let tells_the_ending =
             matches!(kind, DecisionKind::Refuse | DecisionKind::GiveUp | DecisionKind::Supersede | DecisionKind::Abort);
-        if to == Phase::Ended && !says_how { DecisionKind::Finish } else { kind }
+        if to == Phase::Ended && !tells_the_ending { DecisionKind::Finish } else { kind }
     }
 
-    /// Its name, for people and for labels.
+    /// Returns the kind's name, for messages and for the labels of metrics.
     pub fn name(self) -> &'static str {
         match self {
             DecisionKind::Start => "start",
@@ -96,23 +96,23 @@ impl fmt::Display for DecisionKind {
     }
 }
 
-/// How a rollout ended.
+/// The ending of a rollout.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Ending {
-    /// The new version serves.
+    /// The new version serves all of the traffic.
     Promoted,
-    /// The old version serves, because the new one was found wanting.
+    /// The old version serves, because the new one failed a check, did not run, or lost its A/B test.
     RolledBack,
-    /// The old version serves (or, after a promotion, the new one), because nothing could be decided.
+    /// Nothing could be decided. The old version serves, or the new one if it was promoted before.
     GivenUp,
-    /// The old version serves, because a person wanted it back.
+    /// The old version serves, because a person aborted the rollout.
     Aborted,
-    /// A newer request took its place.
+    /// A newer request replaced the rollout.
     Superseded,
-    /// It was never begun.
+    /// The request could not be carried out.
     Refused,
-    /// There was nothing to do.
+    /// The workload ran the requested images already.
     Unchanged,
 }
 
@@ -134,9 +134,9 @@ impl fmt::Display for Ending {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Decision {
-    /// The rollout.
+    /// The rollout's id.
     pub rollout: RolloutId,
-    /// Its workload.
+    /// The rollout's workload.
     pub workload: Workload,
     /// The number of the decision among those of the rollout, from 0.
     pub n: u32,

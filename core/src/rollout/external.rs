@@ -57,12 +57,12 @@ impl Rollout {
     /// The version that serves, or is to serve again, can't run.
     fn unsound(&self, status: &WorkloadStatus, stable: &DeploymentStatus) -> Option<(HoldCause, Reason)> {
         if self.phase() == Phase::Restoring && self.restores.as_ref() == Some(&stable.template) {
-            let problem = stable.trouble.clone()?;
+            let problem = stable.problem.clone()?;
             return Some((HoldCause::RestoreFailed, Reason::RestoreFailed { problem }));
         }
         let canary = status.canary.as_ref().map_or(0, |canary| canary.available);
         let broken = self.phase().rises() && stable.replicas > 0 && stable.available == 0 && canary > 0;
-        let reason = || Reason::StableBroken { replicas: stable.replicas, problem: stable.trouble.clone() };
+        let reason = || Reason::StableBroken { replicas: stable.replicas, problem: stable.problem.clone() };
         broken.then(|| (HoldCause::StableBroken, reason()))
     }
 
@@ -113,7 +113,7 @@ impl Rollout {
             return Some(ExternalChange { object: "the fresh baseline", by });
         }
         let by_weight = self.policy.traffic.splits_by_weight() && self.current.settled;
-        let share = status.routed.map(|route| route.weight);
+        let share = status.route.map(|route| route.weight);
         (by_weight && share != Some(self.asked()))
             .then(|| ExternalChange { object: "the canary's share of the route", by: status.route_by.clone() })
     }

@@ -11,7 +11,7 @@ use super::reason::Reason;
 use super::state::{Rollout, RolloutContext, StepOutput};
 use super::timers::Timer;
 use crate::input::report::{self, SuiteReport, SuiteResult};
-use crate::policy::{Approval, Before, Then};
+use crate::policy::{Approval, ApprovalPoint, PatienceAction};
 use crate::time::{Span, Timestamp};
 
 impl Rollout {
@@ -74,7 +74,7 @@ impl Rollout {
 
     fn evidence_to_hold_for(&self, now: Timestamp) -> Option<(HoldCause, Reason)> {
         let missing = self.evidence_missing(now)?;
-        (missing.action == Then::Hold).then_some((missing.cause, missing.reason))
+        (missing.action == PatienceAction::Hold).then_some((missing.cause, missing.reason))
     }
 
     /// Returns the evidence that has been missing for longer than the policy's patience.
@@ -88,7 +88,7 @@ impl Rollout {
             && let Some((seen, n)) = analysis.share_off(self.achievable())
         {
             let reason = Reason::ShareOff { asked: self.achievable(), seen, n };
-            return Some(MissingEvidence { action: Then::Hold, cause: HoldCause::ShareOff, reason });
+            return Some(MissingEvidence { action: PatienceAction::Hold, cause: HoldCause::ShareOff, reason });
         }
         if !self.is_due(Timer::Patience, now) {
             return None;
@@ -126,9 +126,9 @@ impl Rollout {
     }
 
     fn needed_approval(&self, trigger: Trigger) -> Option<&Approval> {
-        let before = if trigger == Trigger::LastStepPassed { Before::Promotion } else { Before::Traffic };
+        let before = if trigger == Trigger::LastStepPassed { ApprovalPoint::Promotion } else { ApprovalPoint::Traffic };
         // `preparing` leads to the first traffic; the steps after it need no approval.
-        if before == Before::Traffic && self.phase() != Phase::Preparing {
+        if before == ApprovalPoint::Traffic && self.phase() != Phase::Preparing {
             return None;
         }
         self.missing_approvals().find(|approval| approval.before == before)
@@ -179,7 +179,7 @@ impl Rollout {
 /// Evidence that has been missing for longer than the policy's patience.
 pub(super) struct MissingEvidence {
     /// The policy's action.
-    pub action: Then,
+    pub action: PatienceAction,
     /// The cause of a hold for it.
     pub cause: HoldCause,
     /// The explanation for people.

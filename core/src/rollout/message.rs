@@ -34,14 +34,14 @@ pub fn about(decision: &Decision, rollout: &mut Rollout) -> Notification {
 fn message(decision: &Decision, rollout: &Rollout) -> Option<Message> {
     if let Some(ending) = decision.ending {
         let is_told = !matches!(ending, Ending::Superseded | Ending::Unchanged);
-        return is_told.then(|| ended(ending, decision, rollout));
+        return is_told.then(|| ending_message(ending, decision, rollout));
     }
     if decision.kind == DecisionKind::Warn {
-        return Some(warned(decision, rollout));
+        return Some(warning_message(decision, rollout));
     }
     let hold = rollout.current.hold.as_ref().filter(|_| decision.kind == DecisionKind::Hold)?;
     let is_first = rollout.history.iter().filter(|entry| entry.kind == DecisionKind::Hold).count() == 1;
-    (is_first || hold.cause.needs_a_person()).then(|| held(decision, rollout))
+    (is_first || hold.cause.needs_a_person()).then(|| held_message(decision, rollout))
 }
 
 fn note(decision: &Decision, rollout: &Rollout) -> Option<Note> {
@@ -77,25 +77,25 @@ fn note(decision: &Decision, rollout: &Rollout) -> Option<Note> {
     Some(Note { warning, reason: reason.to_owned(), text })
 }
 
-fn held(decision: &Decision, rollout: &Rollout) -> Message {
+fn held_message(decision: &Decision, rollout: &Rollout) -> Message {
     let hold = rollout.current.hold.as_ref();
     let blind = hold.is_some_and(|hold| hold.cause == HoldCause::Blind);
     let word = if blind { "blind, held" } else { "held" };
     let outlook = hold.map(|hold| hold.outlook(&rollout.policy)).unwrap_or_default();
     Message {
         mood: if blind { Mood::Blind } else { Mood::Asking },
-        title: format!("{}: {} {word}", rollout.workload.cluster, named(rollout)),
+        title: format!("{}: {} {word}", rollout.workload.cluster, rollout_title(rollout)),
         why: decision.why.clone(),
         now: format!("Nothing was changed: the canary keeps {} of the traffic. {outlook}", decision.weight),
-        command: Some(answer(rollout)),
+        command: Some(answer_command(rollout)),
         footer: footer(rollout),
     }
 }
 
-fn warned(decision: &Decision, rollout: &Rollout) -> Message {
+fn warning_message(decision: &Decision, rollout: &Rollout) -> Message {
     Message {
         mood: Mood::Asking,
-        title: format!("{}: {} warned", rollout.workload.cluster, named(rollout)),
+        title: format!("{}: {} warned", rollout.workload.cluster, rollout_title(rollout)),
         why: decision.why.clone(),
         now: format!(
             "Nothing was changed: the canary keeps {} of the traffic, and the rollout goes on.",
@@ -107,7 +107,7 @@ fn warned(decision: &Decision, rollout: &Rollout) -> Message {
 }
 
 /// Returns the command that answers the present hold.
-fn answer(rollout: &Rollout) -> String {
+fn answer_command(rollout: &Rollout) -> String {
     let workload = &rollout.workload;
     match rollout.current.hold.as_ref().map(|hold| hold.cause.remedy()) {
         Some(Remedy::Approve(name)) => format!("bellwether emit approve --workload {workload} --approval {name}"),
@@ -118,12 +118,12 @@ fn answer(rollout: &Rollout) -> String {
     }
 }
 
-fn ended(ending: Ending, decision: &Decision, rollout: &Rollout) -> Message {
+fn ending_message(ending: Ending, decision: &Decision, rollout: &Rollout) -> Message {
     let (from, to) = images(rollout);
     let cluster = &rollout.workload.cluster;
     let name = &rollout.workload.name;
     let observed = if decision.observed_only { " (observe-only: nothing was written)" } else { "" };
-    let judged =
+    let why =
         rollout.conclusion.as_ref().map_or_else(|| decision.why.clone(), |conclusion| conclusion.reason.to_string());
     let after = Span::between(rollout.started, decision.at);
     let back = change(&to, &from);
@@ -143,45 +143,41 @@ fn ended(ending: Ending, decision: &Decision, rollout: &Rollout) -> Message {
         Ending::Aborted => (
             Mood::Asking,
             format!("{cluster}: {name} {} aborted", change(&from, &to)),
-            format!("The old version serves all of the traffic, after {after}. Nothing is said against the new one."),
+            format!("The old version serves all of the traffic, after {after}. The new one is not quarantined."),
         ),
         Ending::GivenUp => (
             Mood::Asking,
             format!("{cluster}: {name} {} given up", change(&from, &to)),
             format!(
-                "Nothing could be decided in {after}. Nothing is said against the version: ask for it again when the cause is gone."
+                "Nothing could be decided in {after}. The version is not quarantined: request it again when the cause is gone."
             ),
         ),
         Ending::Refused | Ending::Superseded | Ending::Unchanged => (
             Mood::Asking,
             format!("{cluster}: {name} was not rolled out"),
-            "Nothing was changed. Mend the cause and ask again.".to_owned(),
+            "Nothing was changed. Remove the cause and request it again.".to_owned(),
         ),
     };
-    Message {
-        mood,
-        title: title + observed,
-        why: judged,
-        now,
-        command: Some(why_command(rollout)),
-        footer: footer(rollout),
-    }
+    Message { mood, title: title + observed, why, now, command: Some(why_command(rollout)), footer: footer(rollout) }
 }
 
+/// Returns the images before and after the rollout; both are empty if the preflight did not accept it.
 fn images(rollout: &Rollout) -> (Images, Images) {
     rollout.basis.as_ref().map(|basis| (basis.from.clone(), basis.to.clone())).unwrap_or_default()
 }
 
-/// `web v1 → v2`
-fn named(rollout: &Rollout) -> String {
+/// Returns the workload's name with its change, as in `web v1 → v2`.
+fn rollout_title(rollout: &Rollout) -> String {
     let (from, to) = images(rollout);
     format!("{} {}", rollout.workload.name, change(&from, &to))
 }
 
+/// Returns the command that explains the rollout.
 fn why_command(rollout: &Rollout) -> String {
     format!("bellwether why {}", rollout.id)
 }
 
+/// Returns the last line of a message: the rollout, its policy and its workload.
 fn footer(rollout: &Rollout) -> String {
     let policy = &rollout.policy;
     format!(

@@ -1,45 +1,45 @@
-//! Where a rollout can be, what can happen to it there, and where it goes then.
+//! The state machine of a rollout: its phases, the triggers, and the table of transitions.
 //!
-//! A rollout moves only through [`next`]. That a canary is removed only after its traffic, or that the old template
-//! comes back before the traffic does, is a line in this table and not a branch somewhere else. `docs/state-machine.md`
-//! is written from it by a test, so a changed transition is a changed line that somebody reviews.
+//! A rollout changes its phase only by [`next`]. Rules such as "the canary's traffic is removed before its pods" and
+//! "the old template is restored before the traffic returns" are lines of this table. A test writes
+//! `docs/state-machine.md` from it, so every changed transition shows up in review.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// Where a rollout is.
+/// The phase of a rollout.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Phase {
-    /// Looking at the workload, before anything is written.
+    /// The cluster is checked before anything is written.
     Preflight,
-    /// The canary is being made, for the first step; it has no traffic.
+    /// The canary is created for the first step; it has no traffic.
     Preparing,
-    /// The canary grows for the next step; it keeps the traffic of the step before, and is judged.
+    /// The canary is scaled up for the next step; it keeps the weight of the previous step, and is judged.
     Growing,
-    /// The canary has a step's traffic, and is judged.
+    /// The canary has the step's weight, and is judged.
     Stepping,
-    /// The stable Deployment takes the new version; the canary keeps its traffic.
+    /// The stable Deployment is patched to the new version; the canary keeps its traffic.
     Promoting,
-    /// The traffic goes back to the stable, which has the new version.
+    /// The canary's traffic returns to the stable, which has the new version.
     Returning,
     /// The canary is removed after a promotion.
     Cleaning,
-    /// Promoted, and watched.
+    /// The promoted version is judged by the guard.
     Guarding,
-    /// The stable Deployment takes its old template back.
+    /// The stable Deployment gets its old template back.
     Restoring,
-    /// The canary's traffic goes back to the stable.
+    /// The canary's traffic returns to the stable, which has the old version.
     Draining,
     /// The canary is removed after a failure.
     Removing,
-    /// Over.
+    /// The rollout is over.
     Ended,
 }
 
 impl Phase {
-    /// All of them, in the order of a good rollout and then of a bad one.
+    /// All phases: first those of a successful rollout in their order, then those of a failed one.
     pub const ALL: [Phase; 12] = [
         Phase::Preflight,
         Phase::Preparing,
@@ -55,7 +55,7 @@ impl Phase {
         Phase::Ended,
     ];
 
-    /// What the phase is like.
+    /// Returns the properties of the phase.
     pub const fn traits(self) -> PhaseTraits {
         match self {
             Phase::Preflight => row("preflight", Share::None, PhaseLimit::Ready, "the preflight"),
@@ -81,45 +81,47 @@ impl Phase {
         }
     }
 
-    /// Whether the canary is, or may be, in the traffic.
+    /// Returns whether the canary may have traffic in this phase.
     pub fn has_canary_traffic(self) -> bool {
         self.traits().share != Share::None
     }
 
-    /// Whether the canary and the stable are counted side by side.
+    /// Returns whether the canary is compared with the stable in this phase.
     pub fn compares(self) -> bool {
         matches!(self, Phase::Growing | Phase::Stepping | Phase::Promoting | Phase::Returning)
     }
 
-    /// Whether the next thing that happens if all goes well gives the version more traffic, or promotes it.
+    /// Returns whether the phase is followed, if all goes well, by more traffic for the new version or by its
+    /// promotion.
     pub fn rises(self) -> bool {
         matches!(self, Phase::Preparing | Phase::Growing | Phase::Stepping)
     }
 
-    /// Whether it only takes away what is ours.
+    /// Returns whether the phase only removes the canary's traffic or objects.
     pub fn cleans_up(self) -> bool {
         matches!(self, Phase::Returning | Phase::Cleaning | Phase::Draining | Phase::Removing)
     }
 
-    /// Whether nothing is decided yet about the version.
+    /// Returns whether the phase lies before the promotion, in a rollout that has not failed.
     pub fn is_before_promotion(self) -> bool {
         matches!(self, Phase::Preflight | Phase::Preparing | Phase::Growing | Phase::Stepping)
     }
 }
 
-/// What a phase is like: a row of the table above.
+/// The properties of a phase, a row of the table in [`Phase::traits`].
 #[derive(Debug, Clone, Copy)]
 pub struct PhaseTraits {
-    /// Its name.
+    /// The phase's name, in lower case.
     pub name: &'static str,
     /// The canary's share of the traffic.
     pub share: Share,
-    /// Which of the policy's times bounds it, apart from the time in which it judges.
+    /// The policy's deadline for the phase, not counting the time in which it judges.
     pub limit: PhaseLimit,
-    /// What it waits for, in words.
+    /// The condition that the phase waits for, as a noun phrase for messages.
     pub waiting_for: &'static str,
 }
 
+/// Returns a row of the table.
 const fn row(name: &'static str, share: Share, limit: PhaseLimit, waiting_for: &'static str) -> PhaseTraits {
     PhaseTraits { name, share, limit, waiting_for }
 }
@@ -127,24 +129,24 @@ const fn row(name: &'static str, share: Share, limit: PhaseLimit, waiting_for: &
 /// The canary's share of the traffic in a phase.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Share {
-    /// None, and none is left from before.
+    /// The canary has no traffic.
     None,
-    /// What it had before.
+    /// The canary keeps the weight of the previous phase.
     Kept,
-    /// The step's.
+    /// The canary has the step's weight.
     Step,
-    /// None is asked for, and some may be left.
+    /// The weight is set to 0, and some traffic may be left.
     Leaving,
 }
 
-/// Which of the policy's times bounds a phase.
+/// The policy's deadline for a phase.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PhaseLimit {
-    /// None: it judges, or is over.
+    /// No deadline, because the phase judges or is the last one.
     None,
-    /// `ready-within`.
+    /// The policy's `ready-within`.
     Ready,
-    /// `promote-within`.
+    /// The policy's `promote-within`.
     Promote,
 }
 
@@ -154,59 +156,59 @@ impl fmt::Display for Phase {
     }
 }
 
-/// What can happen to a rollout.
+/// A fact that the table of transitions has a row for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Trigger {
-    /// The survey found nothing against a canary.
+    /// The preflight found nothing that forbids the rollout.
     Accepted,
-    /// The survey found a version that somebody else deployed, and a last good one to go back to.
+    /// The preflight found the version that another tool deployed, and a last good template is known.
     Guardable,
-    /// What was asked for can't be done, or is done already.
+    /// The request can't be carried out, or the workload runs the requested images already.
     Refused,
-    /// A newer request for the workload has come.
+    /// A newer version was requested for the workload.
     Superseded,
-    /// The canary is available at the size that the step needs, and its metrics can be read.
+    /// The canary is available at the step's size, and its metrics can be read.
     CanaryReady,
-    /// The canary's own pods say that it can't run.
+    /// The canary's pods can't run.
     CanaryFailed,
-    /// The step's minimum time is over and every check passes, or a person says so; there is a further step.
+    /// The step has passed, or a person advanced the rollout, and there is a next step.
     StepPassed,
-    /// The same, at the last step.
+    /// The last step has passed, or a person promoted the version.
     LastStepPassed,
     /// A check has regressed.
     Regressed,
-    /// Held for as long as the policy allows.
+    /// A hold has lasted as long as the policy allows, or the rollout can't be decided for another reason.
     GaveUp,
-    /// The phase has taken longer than the policy allows.
+    /// The phase has lasted longer than its deadline.
     Overdue,
-    /// The stable Deployment is fully available with the template that this phase wants it to have.
+    /// The stable Deployment is available with the template that the phase gives it.
     StableReady,
-    /// The stable Deployment's own new pods say that they can't run.
+    /// The stable Deployment's pods can't run with the new version.
     StableFailed,
     /// The canary has no traffic any more.
     Emptied,
-    /// Nothing of the canary is left.
+    /// The canary, its baseline and its part of the route are gone.
     CanaryGone,
-    /// The guard's time is over and every check passes.
+    /// Every check of the guard passes to its end.
     GuardPassed,
-    /// The workload is gone, or another one has its name.
+    /// The workload was deleted, or another one has its name.
     WorkloadGone,
-    /// Somebody wants the old version back: a person aborts, or the stable's own images are asked for.
+    /// A person aborted the rollout, or the stable's images were requested again.
     Recalled,
-    /// The stable has another template now, and somebody says that this is the one to start from.
+    /// A person accepted the new pod template of the stable as the one to start from.
     Rebased,
-    /// What was done to the canary or its share has been undone by somebody, and is done again.
+    /// Another client changed the canary or its share, and the change is to be reverted.
     Reverted,
 }
 
 impl Trigger {
-    /// Whether it leads to more traffic for the version, or to its promotion.
+    /// Returns whether the trigger leads to more traffic for the new version, or to its promotion.
     pub fn rises(self) -> bool {
         matches!(self, Trigger::CanaryReady | Trigger::StepPassed | Trigger::LastStepPassed)
     }
 
-    /// All of them.
+    /// All triggers, in the order of the written table.
     pub const ALL: [Trigger; 20] = [
         Trigger::Accepted,
         Trigger::Guardable,
@@ -231,14 +233,14 @@ impl Trigger {
     ];
 }
 
-/// Where a trigger leads.
+/// The effect of a trigger in a phase.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NextPhase {
-    /// To another phase.
+    /// The rollout enters this phase.
     To(Phase),
-    /// Nowhere: the rollout goes on with what it does, on purpose.
+    /// The rollout stays in its phase; the trigger is known and has no effect there.
     Stay,
-    /// It can't happen here; the engine never asks.
+    /// The trigger can't fire in this phase.
     Never,
 }
 
@@ -252,14 +254,15 @@ impl fmt::Display for NextPhase {
     }
 }
 
-/// The table.
+/// Returns the effect of `trigger` in `phase` by the table.
 pub fn next(phase: Phase, trigger: Trigger) -> NextPhase {
-    let found = moves(phase).iter().find(|(triggers, _)| triggers.contains(&trigger));
+    let found = transitions(phase).iter().find(|(triggers, _)| triggers.contains(&trigger));
     found.map_or(NextPhase::Never, |(_, to)| *to)
 }
 
-/// What leads somewhere, or stays on purpose; what is not listed can't happen there. The written table shows every pair.
-const fn moves(phase: Phase) -> &'static [(&'static [Trigger], NextPhase)] {
+/// Returns the table's entries for `phase`. Triggers that are not listed can't fire there. `docs/state-machine.md`
+/// shows every pair of a phase and a trigger.
+const fn transitions(phase: Phase) -> &'static [(&'static [Trigger], NextPhase)] {
     use NextPhase::{Stay, To};
     use Trigger::*;
     match phase {
@@ -270,9 +273,9 @@ const fn moves(phase: Phase) -> &'static [(&'static [Trigger], NextPhase)] {
         ],
         Phase::Preparing => &[
             (&[CanaryReady], To(Phase::Stepping)),
-            // Only if a person says so.
+            // Only by a person's `promote --full`.
             (&[LastStepPassed], To(Phase::Promoting)),
-            // No traffic yet, so there is none to take back first.
+            // The canary has no traffic that would have to return first.
             (
                 &[CanaryFailed, Refused, Superseded, GaveUp, Overdue, Recalled, Rebased, WorkloadGone],
                 To(Phase::Removing),
@@ -280,7 +283,7 @@ const fn moves(phase: Phase) -> &'static [(&'static [Trigger], NextPhase)] {
         ],
         Phase::Growing => &[
             (&[CanaryReady], To(Phase::Stepping)),
-            // Only if a person says so.
+            // Only by a person's `promote --full`.
             (&[LastStepPassed], To(Phase::Promoting)),
             (&[CanaryFailed, Refused, Superseded, Regressed, GaveUp, Overdue, Recalled, Rebased], To(Phase::Draining)),
             (&[WorkloadGone], To(Phase::Removing)),
@@ -290,16 +293,16 @@ const fn moves(phase: Phase) -> &'static [(&'static [Trigger], NextPhase)] {
             (&[LastStepPassed], To(Phase::Promoting)),
             (&[Reverted], To(Phase::Growing)),
             (&[CanaryFailed, Refused, Superseded, Regressed, GaveUp, Recalled, Rebased], To(Phase::Draining)),
-            // The weight is asked for and not seen: held, and given up in time.
+            // The route does not show the weight: the rollout is held, and given up when the hold expires.
             (&[Overdue], Stay),
             (&[WorkloadGone], To(Phase::Removing)),
         ],
         Phase::Promoting => &[
             (&[StableReady], To(Phase::Returning)),
-            // The old template first: the canary keeps the traffic until the stable can take it.
+            // The canary keeps its traffic until the stable is available with the old template.
             (&[Regressed, StableFailed, CanaryFailed, Refused, Overdue, Recalled], To(Phase::Restoring)),
             (&[Rebased], To(Phase::Draining)),
-            // From here on a newer request waits, and a hold asks without giving up half-way.
+            // From here on a newer request waits, and a hold does not expire, because the promotion has begun.
             (&[Superseded, GaveUp], Stay),
             (&[WorkloadGone], To(Phase::Removing)),
         ],

@@ -10,7 +10,7 @@ use crate::input::command::Author;
 use crate::input::report::SuiteReport;
 use crate::input::status::{PodProblem, PreflightIssue};
 use crate::judge::evidence::{Evidence, Findings};
-use crate::policy::Stays;
+use crate::policy::OnDraw;
 use crate::rollout::reward::Score;
 use crate::time::{Span, Timestamp};
 
@@ -310,7 +310,7 @@ pub enum Reason {
         /// The test's duration.
         after: Span,
         /// The arm that stays, by the policy.
-        stays: Stays,
+        stays: OnDraw,
     },
     /// A check that only warns has regressed.
     Warned {

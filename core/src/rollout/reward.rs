@@ -1,12 +1,13 @@
-//! The reward of an A/B test: which of two versions gets more of what is wanted, or that nobody can tell.
+//! The judge of an A/B test: it decides which version has the higher share of rewarded requests, if there is evidence
+//! for one.
 //!
-//! Two claims are weighed at every block, each at half of the test's level: that the canary's share of rewarded requests is
-//! above the stable's, and that it is below. Both are held against their nearest null with equal shares
-//! ([`Null::Ratio`]), which is exact for requests of any share and valid at every look; so a winner may be declared as soon as
-//! there is one. Rewards of one user come together: how they cluster is learnt from the stable's pods like that of errors,
-//! and divides the evidence.
+//! Two claims are tested after every block, each at half of the test's level: the canary's share of rewarded requests
+//! is above the stable's, and it is below. Each is tested against the nearest null with equal shares ([`Null::Ratio`]),
+//! which is exact for any share and valid at every look, so a winner can be declared as soon as there is one. The
+//! rewards of one user are clustered; their dispersion is learned from the stable's pods, as for errors, and the
+//! evidence is divided by it.
 //!
-//! A test without a winner at its end is a draw. That is a result and not a failure: the policy says who stays.
+//! A test without a winner at its end is a draw, and the policy decides which version stays. A draw is not a failure.
 
 use std::fmt;
 
@@ -17,96 +18,99 @@ use crate::measure::block::{Block, Reading};
 use crate::measure::calibration::History;
 use crate::measure::metric::Unit;
 use crate::measure::window::{Arm, reading};
-use crate::policy::Ab;
+use crate::policy::AbTest;
 use crate::stats::dispersion::Dispersion;
 use crate::stats::mixture::Onset;
 use crate::stats::tally::{Pair, Tally};
 use crate::stats::two_sample::{Effects, EffectsState, Null};
 
-/// The odds of a reward may be so many times the other version's. Rewards differ by less than errors do.
+/// The alternatives of the test: the ratios of one version's odds of a reward to the other's. They are closer to 1 than
+/// those of errors, because rewards differ less.
 const LIFTS: [f64; 8] = [1.02, 1.05, 1.1, 1.2, 1.35, 1.6, 2.0, 3.0];
 
-/// What has been seen of an A/B test.
+/// The evidence of an A/B test so far.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Reward {
     canary: RewardCounts,
     stable: RewardCounts,
+    /// The test of the claim that the canary's share is above the stable's.
     above: EffectsState,
+    /// The test of the claim that the canary's share is below the stable's.
     below: EffectsState,
     dispersion: Dispersion,
 }
 
-/// Requests of one arm.
+/// The counts of one arm in an A/B test.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct RewardCounts {
-    /// Rewarded.
+    /// The number of rewarded requests, at most `n`.
     pub hits: u64,
-    /// All of them.
+    /// The number of all requests.
     pub n: u64,
 }
 
-/// Who is ahead.
+/// The winner of an A/B test, if there is one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Leader {
     /// The canary has won.
     Canary,
-    /// The stable has.
+    /// The stable has won.
     Stable,
-    /// Nobody has, yet.
-    Nobody,
+    /// Neither version has won yet.
+    None,
 }
 
-/// How a test stands: what its reasons rest on.
+/// The score of an A/B test, as evidence for its reasons.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Score {
-    /// The metric.
+    /// The name of the rewarded metric.
     pub reward: String,
-    /// Who is ahead.
+    /// The winner, if there is one.
     pub ahead: Leader,
-    /// The canary's requests.
+    /// The canary's counts.
     pub canary: RewardCounts,
-    /// The stable's.
+    /// The stable's counts.
     pub stable: RewardCounts,
-    /// How much there is, in nats, for the canary …
+    /// The evidence that the canary is better, as the logarithm of an e-value, in nats.
     pub for_canary: f64,
-    /// … and for the stable.
+    /// The evidence that the stable is better, in nats.
     pub for_stable: f64,
-    /// The test's error rate, both ways together.
+    /// The test's error rate for both claims together, above 0 and below 0.5.
     pub level: f64,
-    /// Whether it is known how rewards cluster.
+    /// Whether the dispersion of rewards was learned from the stable's pods.
     pub calibrated: bool,
 }
 
 impl Reward {
-    /// Before the first block, with what the past has taught.
-    pub fn new(past: &History) -> Reward {
-        Reward { dispersion: past.dispersion, ..Reward::default() }
+    /// Returns the evidence before the first block, with the dispersion of the rewards in `history`.
+    pub fn new(history: &History) -> Reward {
+        Reward { dispersion: history.dispersion, ..Reward::default() }
     }
 
-    /// Takes a block in; what is not counted in both arms says nothing.
+    /// Adds a block. It has no effect if the metric is not counted in both arms.
     pub fn absorb(&mut self, block: &Block, metric: &str) {
         let Some(sample) = block.metrics.get(metric) else { return };
-        let of = |side| reading(sample, side).and_then(seen);
-        let (Some(canary), Some(stable)) = (of(Arm::Canary), of(Arm::Stable)) else { return };
+        let counts_of = |side| reading(sample, side).and_then(reward_counts);
+        let (Some(canary), Some(stable)) = (counts_of(Arm::Canary), counts_of(Arm::Stable)) else { return };
         let (Some(canary_tally), Some(stable_tally)) = (canary.tally(), stable.tally()) else { return };
-        let (phi, Some(lift)) = (self.dispersion.phi(), lift()) else { return };
-        let forth = Pair { canary: canary_tally, stable: stable_tally };
-        let back = Pair { canary: stable_tally, stable: canary_tally };
-        // Neither can fail: the counts are counts, and the states are this test's own.
-        let _ = lift.absorb(&mut self.above, forth, phi);
-        let _ = lift.absorb(&mut self.below, back, phi);
+        let (phi, Some(lift)) = (self.dispersion.phi(), lift_test()) else { return };
+        let pair = Pair { canary: canary_tally, stable: stable_tally };
+        let swapped = Pair { canary: stable_tally, stable: canary_tally };
+        // Neither call can fail, because the tallies are valid and the states belong to this test.
+        let _ = lift.absorb(&mut self.above, pair, phi);
+        let _ = lift.absorb(&mut self.below, swapped, phi);
         self.canary.add(canary);
         self.stable.add(stable);
         let pods = block.processes.get(metric).into_iter().flatten();
-        self.dispersion.absorb(&pods.filter_map(|pod| seen(pod)?.tally()).collect::<Vec<_>>());
+        self.dispersion.absorb(&pods.filter_map(|pod| reward_counts(pod)?.tally()).collect::<Vec<_>>());
     }
 
-    /// How it stands by the rules of `test`.
-    pub fn score(&self, test: &Ab) -> Score {
-        let lift = lift();
+    /// Returns the score by the rules of `test`.
+    pub fn score(&self, test: &AbTest) -> Score {
+        let lift = lift_test();
         let ln_e = |state| lift.as_ref().map_or(0.0, |lift| lift.ln_e(state));
         let (above, below) = (ln_e(&self.above), ln_e(&self.below));
         let (for_canary, for_stable) = if test.less { (below, above) } else { (above, below) };
@@ -116,7 +120,7 @@ impl Reward {
         } else if for_stable >= needed {
             Leader::Stable
         } else {
-            Leader::Nobody
+            Leader::None
         };
         Score {
             reward: test.reward.clone(),
@@ -131,12 +135,13 @@ impl Reward {
     }
 }
 
-/// One arm above the other, by any lift.
-fn lift() -> Option<Effects> {
+/// Returns the test of the claim that the first arm's share is above the second's by one of [`LIFTS`].
+fn lift_test() -> Option<Effects> {
     Effects::among(Null::Ratio(1.0), Onset::First, &LIFTS).ok()
 }
 
-fn seen(reading: &Reading) -> Option<RewardCounts> {
+/// Returns the counts of a ratio; `None` for other readings.
+fn reward_counts(reading: &Reading) -> Option<RewardCounts> {
     match reading {
         Reading::Ratio { hits, total } => Some(RewardCounts { hits: *hits, n: *total }),
         Reading::Histogram { .. } | Reading::Count(_) | Reading::Value(_) => None,
@@ -160,12 +165,12 @@ impl RewardCounts {
 
 impl fmt::Display for Score {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let share = |seen: RewardCounts| Unit::Percent.show(seen.share());
-        let doubt = if self.calibrated { "" } else { ", not calibrated" };
+        let share = |counts: RewardCounts| Unit::Percent.show(counts.share());
+        let note = if self.calibrated { "" } else { ", not calibrated" };
         write!(
             f,
             "{} {} against the stable's {} ({} of {} requests against {} of {}; evidence {} for it and {} for the stable, \
-             needs {:.0} at {}{doubt})",
+             needs {:.0} at {}{note})",
             self.reward,
             share(self.canary),
             share(self.stable),

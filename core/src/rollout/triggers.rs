@@ -8,7 +8,7 @@ use super::state::{Rollout, RolloutContext};
 use super::timers::Timer;
 use crate::input::report::SuiteResult;
 use crate::input::status::WorkloadStatus;
-use crate::policy::{Stays, Then};
+use crate::policy::{OnDraw, PatienceAction};
 use crate::rollout::reward::Leader;
 use crate::time::{Span, Timestamp};
 
@@ -46,7 +46,7 @@ impl Rollout {
         }
         let status = context.status?;
         let canary = status.canary.as_ref().filter(|_| self.canary.exists);
-        if let Some(problem) = canary.and_then(|canary| canary.trouble.clone()) {
+        if let Some(problem) = canary.and_then(|canary| canary.problem.clone()) {
             let has_started = self.phase() != Phase::Preparing || self.current.done > 0;
             if has_started && next(self.phase(), Trigger::CanaryFailed) != NextPhase::Stay {
                 let reason = Reason::CanaryFailed { problem };
@@ -54,7 +54,7 @@ impl Rollout {
             }
         }
         let stable = status.stable.as_ref().filter(|stable| self.has_new_images(stable))?;
-        let reason = Reason::StableFailed { problem: stable.trouble.clone()? };
+        let reason = Reason::StableFailed { problem: stable.problem.clone()? };
         Some(Fired::ending(Trigger::StableFailed, EndCause::PodsFailed, reason))
     }
 
@@ -89,12 +89,12 @@ impl Rollout {
                 let reason = Reason::Lost { score: Box::new(score) };
                 Some(Fired::ending(Trigger::Regressed, EndCause::LostTest, reason))
             }
-            Leader::Nobody if self.is_due(Timer::TestEnds, now) && test.on_draw == Stays::Stable => {
+            Leader::None if self.is_due(Timer::TestEnds, now) && test.on_draw == OnDraw::Stable => {
                 let after = Span::between(since, now);
                 let reason = Reason::Draw { score: Box::new(score), after, stays: test.on_draw };
                 Some(Fired::ending(Trigger::GaveUp, EndCause::Undecided, reason))
             }
-            Leader::Stable | Leader::Nobody | Leader::Canary => None,
+            Leader::Stable | Leader::None | Leader::Canary => None,
         }
     }
 
@@ -109,9 +109,11 @@ impl Rollout {
     fn patience_expired(&self, now: Timestamp) -> Option<Fired> {
         let missing = self.evidence_missing(now)?;
         match missing.action {
-            Then::Hold => None,
-            Then::GiveUp => Some(Fired::ending(Trigger::GaveUp, EndCause::Undecided, missing.reason)),
-            Then::RollBack => Some(Fired::ending(Trigger::Regressed, EndCause::EvidenceMissing, missing.reason)),
+            PatienceAction::Hold => None,
+            PatienceAction::GiveUp => Some(Fired::ending(Trigger::GaveUp, EndCause::Undecided, missing.reason)),
+            PatienceAction::RollBack => {
+                Some(Fired::ending(Trigger::Regressed, EndCause::EvidenceMissing, missing.reason))
+            }
         }
     }
 
@@ -167,7 +169,7 @@ impl Rollout {
             available: baseline.map_or(0, |baseline| baseline.available),
             replicas: self.canary.size,
             within,
-            problem: baseline.and_then(|baseline| baseline.trouble.clone()),
+            problem: baseline.and_then(|baseline| baseline.problem.clone()),
         }
     }
 
@@ -196,7 +198,7 @@ impl Rollout {
                 onward(self.observes() || self.canary_is_empty(status), Trigger::Emptied, Reason::Emptied)
             }
             Phase::Cleaning | Phase::Removing => {
-                let gone = status.is_none_or(WorkloadStatus::has_nothing_of_ours);
+                let gone = status.is_none_or(WorkloadStatus::has_no_rollout_objects);
                 let done = gone || !self.canary.exists || self.observes();
                 onward(done, Trigger::CanaryGone, Reason::CanaryGone)
             }
@@ -221,11 +223,11 @@ impl Rollout {
             let score = Box::new(score);
             return match score.ahead {
                 Leader::Canary => Some(Fired::onward(Trigger::LastStepPassed, Reason::Won { score })),
-                Leader::Nobody if self.is_due(Timer::TestEnds, now) && test.on_draw == Stays::Canary => {
+                Leader::None if self.is_due(Timer::TestEnds, now) && test.on_draw == OnDraw::Canary => {
                     let reason = Reason::Draw { score, after, stays: test.on_draw };
                     Some(Fired::onward(Trigger::LastStepPassed, reason))
                 }
-                Leader::Nobody | Leader::Stable => None,
+                Leader::None | Leader::Stable => None,
             };
         }
         let last = self.step + 1 == self.policy.steps.len();

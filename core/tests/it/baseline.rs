@@ -1,4 +1,4 @@
-//! A fresh baseline: the canary is compared with as many pods of the stable that were started with it.
+//! Fresh baselines: the canary is compared with equally many pods of the stable that were started with it.
 
 use bellwether_core::ids::Weight;
 use bellwether_core::input::effect::{Act, ClusterAct};
@@ -17,8 +17,8 @@ fn changes() -> Value {
     json!({ "fresh-baseline": true, "step": steps })
 }
 
-/// A rollout of v2 that has had its first share of the traffic for a minute.
-fn begun() -> Story {
+/// Returns a rollout of v2 one minute after its request, in its first step.
+fn first_step() -> Story {
     let mut story = Story::new(policy(changes()));
     story.request("v2");
     story.run(60);
@@ -26,15 +26,15 @@ fn begun() -> Story {
     story
 }
 
-/// The pods of canary and baseline.
+/// Returns the numbers of pods of the canary and of the baseline.
 fn pods(story: &Story) -> (Option<u32>, Option<u32>) {
     let status = story.model.status(&workload(), story.now);
     (status.canary.map(|arm| arm.replicas), status.baseline.map(|arm| arm.replicas))
 }
 
 #[test]
-fn it_comes_grows_and_goes_with_the_canary_and_runs_the_stables_images() {
-    let mut story = begun();
+fn a_baseline_follows_the_canarys_size_and_runs_the_stables_images() {
+    let mut story = first_step();
     assert_eq!(pods(&story), (Some(2), Some(2)));
     let baseline = story.model.status(&workload(), story.now).baseline.unwrap();
     assert_eq!(baseline.images, images("v1"));
@@ -47,31 +47,31 @@ fn it_comes_grows_and_goes_with_the_canary_and_runs_the_stables_images() {
 }
 
 #[test]
-fn it_is_what_the_canary_is_compared_with() {
-    let story = begun();
+fn the_canary_is_compared_with_the_baseline() {
+    let story = first_step();
     let watches = story.engine.watches();
     let watch = watches.iter().find(|watch| watch.workload == workload()).unwrap();
     let baseline = story.model.status(&workload(), story.now).baseline.unwrap();
     assert_eq!((watch.stable.name.as_str(), &watch.stable.deployment_uid), ("web-baseline", &baseline.uid));
-    assert_eq!(watch.stable.pod_hash, baseline.pod_hash, "its own pods alone");
+    assert_eq!(watch.stable.pod_hash, baseline.pod_hash, "only the baseline's pods");
 }
 
 #[test]
-fn by_replicas_it_is_a_part_of_the_pods_that_the_share_is_of() {
+fn by_replicas_the_baseline_counts_among_the_pods_of_the_share() {
     let mut changes = changes();
     changes["traffic"] = "replicas".into();
     changes["step"] = json!([{ "weight": "25%", "min-time": "5m" }]);
     let mut story = Story::new(policy(changes));
     story.request("v2");
     story.run(60);
-    // 5 of 10 + 5 + 5.
+    // The canary's 5 pods are 25 % of 20: 10 of the stable, 5 of the canary and 5 of the baseline.
     assert_eq!(pods(&story), (Some(5), Some(5)));
     assert_eq!(story.rollout().achievable(), Weight::percent(25));
 }
 
 #[test]
-fn if_somebody_deletes_it_it_is_put_back() {
-    let mut story = begun();
+fn a_deleted_baseline_is_created_again() {
+    let mut story = first_step();
     assert!(story.model.delete_baseline(&workload()));
     story.run(60);
     assert!(story.whys().iter().any(|why| why.contains("the fresh baseline")), "{:#?}", story.whys());
@@ -80,7 +80,7 @@ fn if_somebody_deletes_it_it_is_put_back() {
 }
 
 #[test]
-fn a_baseline_that_never_starts_is_no_fault_of_the_version() {
+fn a_baseline_that_never_starts_gives_the_rollout_up_without_quarantine() {
     let mut story = Story::new(policy(changes()));
     story.model.deploy(workload(), images("v1-neverready"), 10, Span::from_secs(5));
     story.request("v2");
@@ -96,8 +96,8 @@ fn a_baseline_that_never_starts_is_no_fault_of_the_version() {
 }
 
 #[test]
-fn where_it_could_not_be_compared_with_it_is_refused() {
-    for (change, words) in [
+fn a_baseline_is_refused_where_a_comparison_is_impossible() {
+    for (change, problem) in [
         (json!({ "step": [{ "weight": "60%", "min-time": "5m" }] }), "too few requests are left for it"),
         (json!({ "strategy": "blue-green", "step": [], "blue-green": { "keep-stable": "10m" } }), "beside a canary"),
     ] {
@@ -109,6 +109,6 @@ fn where_it_could_not_be_compared_with_it_is_refused() {
         let raw: RawPolicy = serde_json::from_value(json).unwrap();
         let problems = raw.check(&metrics()).unwrap_err();
         let found = problems.iter().find(|problem| problem.path == ["fresh-baseline"]);
-        assert!(found.is_some_and(|problem| problem.message.contains(words)), "{words}: {problems:#?}");
+        assert!(found.is_some_and(|found| found.message.contains(problem)), "{problem}: {problems:#?}");
     }
 }

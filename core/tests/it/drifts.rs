@@ -1,4 +1,4 @@
-//! Drift of what a version answers: how often chance alone is called one, what is found, and that it only warns.
+//! Drift checks: their false alarms and their power, their sentences, and warnings.
 
 use bellwether_core::judge::numbers::Verdict;
 use bellwether_core::judge::run::CheckRun;
@@ -16,9 +16,9 @@ use bellwether_sim::story::{Story, metrics};
 
 const HOUR: u64 = 3600;
 const BUCKETS: [f64; 9] = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0];
-/// Ten buckets, as answers' lengths come.
+/// The shares of ten buckets, a usual distribution of the lengths of answers.
 const USUAL: [f64; 10] = [0.05, 0.15, 0.2, 0.2, 0.15, 0.1, 0.07, 0.04, 0.03, 0.01];
-/// The same, longer.
+/// The shares of the same buckets for longer answers.
 const LONGER: [f64; 10] = [0.02, 0.06, 0.1, 0.15, 0.2, 0.17, 0.13, 0.09, 0.05, 0.03];
 
 fn drift(distance: &str, against: &str) -> Metric {
@@ -28,7 +28,11 @@ fn drift(distance: &str, against: &str) -> Metric {
     .unwrap()
 }
 
-fn raw(metric: Metric, changes: Value) -> Result<Policy, String> {
+/// Returns a policy with a check of `metric`, changed by `changes`.
+///
+/// # Errors
+/// The messages of all problems, joined.
+fn drift_policy(metric: Metric, changes: Value) -> Result<Policy, String> {
     let mut all = metrics();
     all.insert("length".to_owned(), metric);
     let mut json = json!({
@@ -42,22 +46,24 @@ fn raw(metric: Metric, changes: Value) -> Result<Policy, String> {
     raw.check(&all).map_err(|problems| problems.iter().map(|problem| problem.message.clone()).collect())
 }
 
+/// Returns a histogram of `n` answers whose buckets have these shares.
 fn counts(dice: &mut Dice, shares: &[f64], n: u64) -> Reading {
     let mut counts = vec![0; shares.len()];
     for _ in 0..n {
-        let mut at = dice.below(1 << 53) as f64 / (1u64 << 53) as f64;
+        let mut position = dice.below(1 << 53) as f64 / (1u64 << 53) as f64;
         let bucket = shares.iter().position(|share| {
-            at -= share;
-            at < 0.0
+            position -= share;
+            position < 0.0
         });
         counts[bucket.unwrap_or(shares.len() - 1)] += 1;
     }
     Reading::Histogram { edges: BUCKETS.to_vec(), counts }
 }
 
-/// The verdict on `n` answers of a canary against `m` of the stable.
+/// Returns the verdict on `n` answers of a canary, whose buckets have these shares, against `m` answers of the stable,
+/// with its sentence.
 fn judged(distance: &str, shares: &[f64], n: u64, m: u64, seed: u64) -> (Verdict, String) {
-    let policy = raw(drift(distance, "stable"), json!({})).unwrap();
+    let policy = drift_policy(drift(distance, "stable"), json!({})).unwrap();
     let check = &policy.steps[0].checks[0];
     let mut dice = Dice(seed);
     let sample =
@@ -69,16 +75,16 @@ fn judged(distance: &str, shares: &[f64], n: u64, m: u64, seed: u64) -> (Verdict
 }
 
 #[test]
-fn chance_alone_is_hardly_ever_called_a_drift_and_a_real_one_is_found() {
+fn chance_is_a_drift_in_at_most_one_of_a_thousand_looks_and_a_real_drift_is_found() {
     const RUNS: usize = 1000;
     println!("\nof {RUNS} looks: no drift, and answers half as long again\n\n| distance | n | m | alike | longer |");
     for distance in ["psi", "jensen-shannon", "kolmogorov-smirnov"] {
         for (n, m) in [(250, 2000), (1000, 10_000)] {
-            let share = |shares: &[f64]| {
+            let count_drifts = |shares: &[f64]| {
                 let drifted = |seed: &usize| judged(distance, shares, n, m, *seed as u64).0 == Verdict::Regressed;
                 (0..RUNS).filter(drifted).count()
             };
-            let (alike, longer) = (share(&USUAL), share(&LONGER));
+            let (alike, longer) = (count_drifts(&USUAL), count_drifts(&LONGER));
             println!("| {distance} | {n} | {m} | {alike} | {longer} |");
             assert!(!is_above(0.001, alike, RUNS), "{distance} {n}: {alike} of {RUNS}");
             assert!(longer * 10 > RUNS * 9, "{distance} {n}: {longer} of {RUNS}");
@@ -87,20 +93,23 @@ fn chance_alone_is_hardly_ever_called_a_drift_and_a_real_one_is_found() {
 }
 
 #[test]
-fn it_says_what_was_compared_and_what_was_taken_off() {
-    let (verdict, said) = judged("psi", &LONGER, 1000, 10_000, 1);
+fn the_sentence_has_the_distance_the_limit_and_the_part_of_chance() {
+    let (verdict, sentence) = judged("psi", &LONGER, 1000, 10_000, 1);
     assert_eq!(verdict, Verdict::Regressed);
-    assert!(said.starts_with("length has drifted from the stable's: PSI 0.3"), "{said}");
-    assert!(said.ends_with("limit 0.1 (1000 requests in 5m against 10000; 0.0099 taken off for chance)"), "{said}");
-    let (verdict, said) = judged("psi", &LONGER, 100, 10_000, 1);
-    assert_eq!(verdict, Verdict::Insufficient, "{said}");
-    let (verdict, said) = judged("psi", &USUAL, 1000, 10_000, 1);
-    assert_eq!(verdict, Verdict::Pass, "{said}");
+    assert!(sentence.starts_with("length has drifted from the stable's: PSI 0.3"), "{sentence}");
+    assert!(
+        sentence.ends_with("limit 0.1 (1000 requests in 5m against 10000; 0.0099 taken off for chance)"),
+        "{sentence}"
+    );
+    let (verdict, sentence) = judged("psi", &LONGER, 100, 10_000, 1);
+    assert_eq!(verdict, Verdict::Insufficient, "{sentence}");
+    let (verdict, sentence) = judged("psi", &USUAL, 1000, 10_000, 1);
+    assert_eq!(verdict, Verdict::Pass, "{sentence}");
 }
 
 #[test]
 fn a_drift_that_cannot_be_compared_is_refused() {
-    for (metric, changes, words) in [
+    for (metric, changes, expected) in [
         (drift("psi", "stable"), json!({ "check": [{ "metric": "length", "min": 0.1 }] }), "write `max`"),
         (
             drift("psi", "stable"),
@@ -113,13 +122,13 @@ fn a_drift_that_cannot_be_compared_is_refused() {
             "counts requests",
         ),
     ] {
-        let problems = raw(metric, changes).unwrap_err();
-        assert!(problems.contains(words), "{problems}");
+        let problems = drift_policy(metric, changes).unwrap_err();
+        assert!(problems.contains(expected), "{problems}");
     }
 }
 
 #[test]
-fn a_check_that_only_warns_is_heard_once_and_holds_nothing_up() {
+fn a_check_that_only_warns_sends_one_warning_and_does_not_stop_the_rollout() {
     let check = |on_regressed: &str| {
         json!([
             { "metric": "error-rate", "max": "5%" },
@@ -134,9 +143,9 @@ fn a_check_that_only_warns_is_heard_once_and_holds_nothing_up() {
     assert!(warned[0].starts_with("slow above 1 s "), "{warned:?}");
     assert_eq!(story.kinds().iter().filter(|kind| **kind == DecisionKind::Warn.name()).count(), 1);
     assert!(story.messages.iter().any(|message| message.title.ends_with("warned")));
-    // The other check has all of alpha.
-    let alone = story.rollout().policy.steps[0].checks[0].judge.sequential().unwrap();
-    assert_eq!(alone.level(), alone.alpha);
+    // A check that only warns takes no part of alpha.
+    let deciding = story.rollout().policy.steps[0].checks[0].judge.sequential().unwrap();
+    assert_eq!(deciding.level(), deciding.alpha);
 
     let mut story = Story::new(bellwether_sim::story::policy(json!({ "check": check("roll-back") })));
     story.request("v2-slow");

@@ -1,4 +1,4 @@
-//! Rollouts from their event to their end, each a story of one paragraph.
+//! Whole rollouts, from their request to their end.
 
 use bellwether_core::engine::Disposition;
 use bellwether_core::ids::{EventId, Weight};
@@ -22,7 +22,7 @@ fn a_good_version_is_promoted() {
     assert_eq!(story.kinds(), ["start", "advance", "promote", "proceed", "proceed", "proceed", "finish"]);
     assert_eq!(story.running(), images("v2"));
     let status = story.model.status(&workload(), story.now);
-    assert!(status.canary.is_none() && status.routed.is_none(), "nothing of ours is left");
+    assert!(status.canary.is_none() && status.route.is_none(), "the canary and its place in the route are gone");
     assert_eq!(
         story.whys()[2],
         "error-rate 0 % ≤ 5 % (0 of 2850 requests in 5m; stable 0 %); \
@@ -54,7 +54,7 @@ fn three_steps_go_up_one_after_the_other() {
             if let Act::Cluster(ClusterAct::ApplyCanary { replicas, .. }) = effect.act { Some(replicas) } else { None }
         })
         .collect();
-    assert_eq!(sizes, [2, 3, 5], "the canary grows before its weight does");
+    assert_eq!(sizes, [2, 3, 5], "the canary is scaled for each step");
 }
 
 #[test]
@@ -68,7 +68,7 @@ fn a_version_with_errors_is_rolled_back() {
 }
 
 #[test]
-fn a_canary_without_traffic_runs_on_for_proxies_that_learn_of_it_late() {
+fn a_canary_without_traffic_is_removed_after_the_drain_time() {
     for drain in [0, 30] {
         let mut story = Story::new(policy(json!({ "drain": format!("{drain}s") })));
         story.request("v2-err50");
@@ -89,7 +89,7 @@ fn a_slow_version_is_rolled_back() {
 }
 
 #[test]
-fn consecutive_breaches_are_asked_for() {
+fn a_version_is_rolled_back_after_the_required_consecutive_breaches() {
     let check = json!([{ "metric": "error-rate", "judge": "threshold", "max": "5%", "window": "5m", "every": "30s", "breaches": 3 }]);
     let mut story = Story::new(policy(json!({ "check": check })));
     story.request("v2-err8");
@@ -98,7 +98,7 @@ fn consecutive_breaches_are_asked_for() {
 }
 
 #[test]
-fn without_traffic_it_is_held_and_says_so_and_is_given_up_in_time() {
+fn a_rollout_without_traffic_is_held_and_then_given_up() {
     let mut story = Story::new(policy(json!({})));
     story.rps = 0;
     story.request("v2");
@@ -127,9 +127,9 @@ fn traffic_that_comes_back_resumes_a_held_rollout() {
     assert!(story.kinds().contains(&"resume".to_owned()));
 }
 
-/// Argo Rollouts and Flagger roll a healthy canary back when their metrics are away for one or two minutes.
+/// Argo Rollouts and Flagger roll a healthy canary back if their metrics are missing for one or two minutes.
 #[test]
-fn a_prometheus_that_is_away_for_ten_minutes_rolls_nothing_back() {
+fn ten_minutes_without_prometheus_roll_nothing_back() {
     let mut story = Story::new(policy(json!({ "patience": { "blind": "2m" } })));
     story.request("v2");
     story.run(60);
@@ -156,7 +156,7 @@ fn a_version_that_turns_bad_after_promotion_is_rolled_back_by_the_guard() {
 }
 
 #[test]
-fn a_guard_that_sees_nothing_wrong_makes_the_version_the_last_good_one() {
+fn a_version_that_passes_its_guard_becomes_the_last_good_one() {
     let guard = json!({ "for": "5m", "check": [{ "metric": "availability", "judge": "threshold", "min": "95%", "every": "30s" }] });
     let mut story = Story::new(policy(json!({ "guard": guard })));
     story.request("v2");
@@ -166,7 +166,7 @@ fn a_guard_that_sees_nothing_wrong_makes_the_version_the_last_good_one() {
 }
 
 #[test]
-fn what_somebody_else_deployed_is_guarded_and_rolled_back() {
+fn a_version_deployed_by_another_tool_is_guarded_and_rolled_back() {
     let guard = json!({ "for": "5m", "check": [{ "metric": "error-rate", "judge": "threshold", "max": "15%", "every": "30s" }] });
     let mut story = Story::new(policy(json!({ "guard": guard })));
     story.second();
@@ -179,7 +179,7 @@ fn what_somebody_else_deployed_is_guarded_and_rolled_back() {
 }
 
 #[test]
-fn an_image_that_cannot_be_pulled_ends_it_at_once_in_the_pods_words() {
+fn an_image_that_cannot_be_pulled_is_rolled_back_at_once_with_the_pods_message() {
     let mut story = Story::new(policy(json!({})));
     story.request("v2-nopull");
     assert_eq!(story.run(30), Some(Ending::RolledBack));
@@ -190,7 +190,7 @@ fn an_image_that_cannot_be_pulled_ends_it_at_once_in_the_pods_words() {
 }
 
 #[test]
-fn a_canary_that_never_becomes_ready_is_removed_after_its_time() {
+fn a_canary_that_never_becomes_ready_is_rolled_back_after_its_deadline() {
     let mut story = Story::new(policy(json!({})));
     story.request("v2-neverready");
     assert_eq!(story.run(HOUR), Some(Ending::RolledBack));
@@ -198,7 +198,7 @@ fn a_canary_that_never_becomes_ready_is_removed_after_its_time() {
 }
 
 #[test]
-fn a_stable_that_cannot_take_the_version_gets_its_old_template_back_before_the_traffic_does() {
+fn a_stable_that_cannot_run_the_version_is_restored_before_its_traffic_returns() {
     let mut story = Story::new(policy(json!({})));
     story.request("v2-nevertaken");
     assert_eq!(story.run(HOUR), Some(Ending::RolledBack));
@@ -220,7 +220,7 @@ fn a_duplicate_event_is_one_rollout() {
 }
 
 #[test]
-fn a_newer_version_takes_the_place_of_one_that_is_not_decided_yet() {
+fn a_newer_version_replaces_one_that_is_not_promoted_yet() {
     let mut story = Story::new(policy(json!({})));
     story.request("v2");
     story.run(60);
@@ -229,7 +229,7 @@ fn a_newer_version_takes_the_place_of_one_that_is_not_decided_yet() {
         story.second();
     }
     assert_eq!(story.kinds()[..6], ["start", "advance", "supersede", "proceed", "finish", "start"]);
-    assert_eq!(story.whys()[2], "event ci/v3 asks for a newer version");
+    assert_eq!(story.whys()[2], "event ci/v3 requests a newer version");
 }
 
 #[test]
@@ -243,8 +243,8 @@ fn observe_only_decides_and_writes_nothing() {
 }
 
 #[test]
-fn bad_requests_are_refused_in_words() {
-    for (changes, took, why) in [
+fn invalid_requests_are_rejected_with_the_remedy() {
+    for (changes, disposition, why) in [
         (
             json!({ "images": {} }),
             Disposition::Rejected,
@@ -253,12 +253,12 @@ fn bad_requests_are_refused_in_words() {
         (
             json!({ "images": { "app": "evil.test/x:1" } }),
             Disposition::Rejected,
-            "policy test does not let image evil.test/x:1 in (it allows registry.test/shop/*); add its repository to match.images",
+            "policy test does not allow image evil.test/x:1 (it allows registry.test/shop/*); add its repository to match.images",
         ),
         (
             json!({ "policy": "other" }),
             Disposition::Rejected,
-            "there is no policy \"other\" that is for test/shop/Deployment/web; leave the policy out, or extend its match",
+            "no policy \"other\" covers test/shop/Deployment/web; leave the policy out of the request, or extend its match",
         ),
     ] {
         let mut story = Story::new(policy(json!({})));
@@ -267,14 +267,14 @@ fn bad_requests_are_refused_in_words() {
         let id = EventId { source: "ci".into(), id: "1".into() };
         let event = Event::Requested { id, time: None, request: serde_json::from_value(json).unwrap() };
         let transitions = story.engine.step(event, story.now);
-        assert_eq!(transitions[0].disposition, took);
+        assert_eq!(transitions[0].disposition, disposition);
         assert_eq!(transitions[0].reason.to_string(), why);
         assert!(transitions[0].effects.is_empty());
     }
 }
 
 #[test]
-fn what_the_survey_finds_ends_it_before_anything_is_written() {
+fn a_request_that_does_not_fit_the_workload_ends_before_anything_is_written() {
     for (changes, why) in [
         (
             json!({ "images": { "side": "registry.test/shop/web:v2" } }),
@@ -282,12 +282,12 @@ fn what_the_survey_finds_ends_it_before_anything_is_written() {
         ),
         (
             json!({ "expectedCurrent": images("v0") }),
-            "container app runs registry.test/shop/web:v1, and the event expects registry.test/shop/web:v0; look, then ask again",
+            "container app runs registry.test/shop/web:v1, and the event expects registry.test/shop/web:v0; check the workload, then request it again",
         ),
         (json!({ "images": images("v1") }), "the workload runs these images already"),
         (
             json!({ "images": {}, "image": "registry.test/shop/other:v2" }),
-            "image registry.test/shop/other:v2 has the repository of no container (there are app); name the container in `images`",
+            "no container runs an image of the repository of registry.test/shop/other:v2 (the containers are app); name the container in `images`",
         ),
     ] {
         let mut story = Story::new(policy(json!({})));
@@ -298,7 +298,7 @@ fn what_the_survey_finds_ends_it_before_anything_is_written() {
 }
 
 #[test]
-fn a_workload_whose_preflight_never_succeeds_is_given_up_without_blame() {
+fn a_preflight_that_never_succeeds_gives_the_rollout_up() {
     let mut story = Story::new(policy(json!({})));
     story.api_away = true;
     story.request("v2");
@@ -308,7 +308,7 @@ fn a_workload_whose_preflight_never_succeeds_is_given_up_without_blame() {
 }
 
 #[test]
-fn obstacles_refuse_by_name() {
+fn a_preflight_issue_refuses_the_rollout() {
     let mut story = Story::new(policy(json!({})));
     story.model.obstruct(&workload(), vec![PreflightIssue::ReadWriteOnceVolume { claim: "data".into() }]);
     story.request("v2");
@@ -317,7 +317,7 @@ fn obstacles_refuse_by_name() {
 }
 
 #[test]
-fn a_deleted_workload_ends_it() {
+fn a_deleted_workload_gives_its_rollout_up() {
     let mut story = Story::new(policy(json!({})));
     story.request("v2");
     story.run(60);
@@ -326,7 +326,7 @@ fn a_deleted_workload_ends_it() {
 }
 
 #[test]
-fn by_replicas_the_canary_is_as_large_as_its_share() {
+fn by_replicas_the_canarys_size_is_the_nearest_to_its_share() {
     let mut story = Story::new(policy(json!({ "traffic": "replicas" })));
     story.request("v2");
     assert_eq!(story.run(HOUR), Some(Ending::Promoted));
@@ -337,5 +337,5 @@ fn by_replicas_the_canary_is_as_large_as_its_share() {
             if let Act::Cluster(ClusterAct::ApplyCanary { replicas, .. }) = effect.act { Some(replicas) } else { None }
         })
         .collect();
-    assert_eq!(sizes, [1], "1 of 11 is the nearest to 10 %");
+    assert_eq!(sizes, [1], "1 pod of 11 is the nearest to 10 %");
 }

@@ -1,14 +1,13 @@
-//! Everything that the core promises, by its public face. One binary, so that it links once.
+//! Tests of the core by its public interface, in one binary so that it links only once.
 #![expect(clippy::unwrap_used, reason = "a test that can't go on has failed")]
 #![expect(clippy::wildcard_enum_match_arm, reason = "a test asks about the variants that it is about")]
 
-mod ab;
+mod ab_test;
 mod baseline;
 mod drifts;
 mod evidence;
-mod hand;
+mod external_changes;
 mod lifecycle;
-mod middle;
 mod models;
 mod notifications;
 mod ranks;
@@ -16,3 +15,4 @@ mod sequential;
 mod suites;
 mod transitions;
 mod vectors;
+mod verbs;

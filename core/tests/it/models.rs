@@ -1,4 +1,4 @@
-//! A rollout that brings a model: the environment's pointer follows the traffic, and comes back with it.
+//! Rollouts with a model: the environment's pointer moves with the promotion and returns with an abort.
 
 use bellwether_core::input::effect::{Act, ClusterAct};
 use bellwether_core::rollout::decision::Ending;
@@ -24,20 +24,20 @@ fn current(story: &Story) -> Option<&str> {
 }
 
 #[test]
-fn the_pointer_follows_a_promotion() {
+fn the_pointer_moves_with_the_promotion() {
     let mut story = story(json!({}));
     story.ask("v2", json!({ "model": "chat@1.3.0" }));
     while story.rollout().canary.weight.as_share() == 0.0 {
         assert_eq!(current(&story), Some("chat@1.2.0"));
         story.second();
     }
-    assert_eq!(current(&story), Some("chat@1.2.0"), "a little traffic is not all of it");
+    assert_eq!(current(&story), Some("chat@1.2.0"), "the canary's traffic does not move the pointer");
     assert_eq!(story.run(HOUR), Some(Ending::Promoted));
     assert_eq!(current(&story), Some("chat@1.3.0"));
 }
 
 #[test]
-fn a_canary_that_is_rolled_back_never_was_current() {
+fn the_model_of_a_rolled_back_canary_never_becomes_current() {
     let mut story = story(json!({}));
     story.ask("v2-err8", json!({ "model": "chat@1.3.0" }));
     assert_eq!(story.run(HOUR), Some(Ending::RolledBack));
@@ -45,7 +45,7 @@ fn a_canary_that_is_rolled_back_never_was_current() {
 }
 
 #[test]
-fn the_pointer_comes_back_with_the_guards_rollback_unless_somebody_has_moved_on() {
+fn an_abort_after_the_promotion_returns_the_pointer_unless_it_was_moved_by_hand() {
     for (by_hand, expected) in [(None, "chat@1.2.0"), (Some("chat@1.4.0"), "chat@1.4.0")] {
         let guard = json!({ "for": "10m", "check": [{ "metric": "error-rate", "max": "5%" }] });
         let mut story = story(json!({ "guard": guard }));
@@ -68,7 +68,7 @@ fn the_pointer_comes_back_with_the_guards_rollback_unless_somebody_has_moved_on(
 }
 
 #[test]
-fn a_model_that_nobody_registered_has_no_canary() {
+fn an_unregistered_model_is_refused_before_its_canary_exists() {
     let mut story = story(json!({}));
     story.ask("v2", json!({ "model": "chat@9.9.9" }));
     assert_eq!(story.run(HOUR), Some(Ending::Refused));
@@ -81,7 +81,7 @@ fn a_model_that_nobody_registered_has_no_canary() {
 }
 
 #[test]
-fn a_policy_that_binds_no_environment_leaves_the_registry_alone() {
+fn a_policy_without_an_environment_does_not_touch_the_registry() {
     let mut story = Story::new(policy(json!({})));
     story.ask("v2", json!({ "model": "chat@1.3.0" }));
     assert_eq!(story.run(HOUR), Some(Ending::Promoted));

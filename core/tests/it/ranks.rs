@@ -1,4 +1,4 @@
-//! The `mann-whitney` judge: a rollout by it, what it says, and where it keeps still.
+//! The `mann-whitney` judge: its verdicts and sentences, and the checks that it refuses.
 
 use bellwether_core::judge::check::Check;
 use bellwether_core::judge::evidence::Evidence;
@@ -21,8 +21,9 @@ fn ranked(changes: serde_json::Value) -> Policy {
     policy(json!({ "step": [{ "weight": "10%", "min-time": "5m" }], "check": [check] }))
 }
 
-/// What is said after blocks with these errors of 1000 requests each, canary and stable.
-fn said(policy: &Policy, blocks: &[(u64, u64)], gap: bool) -> Evidence {
+/// Returns the evidence after blocks of 1000 requests with these numbers of errors of the canary and the stable, and
+/// after one more block without counts if `gap`.
+fn evidence_of(policy: &Policy, blocks: &[(u64, u64)], gap: bool) -> Evidence {
     let check: &Check = &policy.steps[0].checks[0];
     let metric: &Metric = &policy.metrics["error-rate"];
     let at = |n: usize| Timestamp::from_second(15 * n as i64).unwrap();
@@ -50,8 +51,8 @@ fn a_worse_version_is_rolled_back_and_an_equal_one_is_promoted() {
 }
 
 #[test]
-fn it_says_both_values_the_shift_and_how_many_values_there_are() {
-    let bad = said(&ranked(json!({})), &BAD, false);
+fn the_sentence_has_both_values_the_shift_and_the_numbers_of_values() {
+    let bad = evidence_of(&ranked(json!({})), &BAD, false);
     assert_eq!(bad.verdict, Verdict::Regressed);
     assert_eq!(
         bad.to_string(),
@@ -59,7 +60,7 @@ fn it_says_both_values_the_shift_and_how_many_values_there_are() {
          points, with 98 % between 1.4 and 1.9)"
     );
     let good: Vec<(u64, u64)> = BAD.iter().map(|(_, stable)| (*stable, *stable)).collect();
-    let good = said(&ranked(json!({})), &good, false);
+    let good = evidence_of(&ranked(json!({})), &good, false);
     assert_eq!(good.verdict, Verdict::Pass);
     assert_eq!(
         good.to_string(),
@@ -68,41 +69,42 @@ fn it_says_both_values_the_shift_and_how_many_values_there_are() {
 }
 
 #[test]
-fn a_version_that_is_better_passes_and_where_less_is_bad_it_does_not() {
+fn lower_values_pass_a_maximum_and_fail_a_minimum() {
     let better: Vec<(u64, u64)> = BAD.iter().map(|(canary, stable)| (*stable, *canary)).collect();
-    assert_eq!(said(&ranked(json!({})), &better, false).verdict, Verdict::Pass);
+    assert_eq!(evidence_of(&ranked(json!({})), &better, false).verdict, Verdict::Pass);
     let least = policy(json!({ "check": [{ "metric": "error-rate", "judge": "mann-whitney", "min": "1%" }] }));
-    assert_eq!(said(&least, &better, false).verdict, Verdict::Regressed);
-    assert_eq!(said(&least, &BAD, false).verdict, Verdict::Pass);
+    assert_eq!(evidence_of(&least, &better, false).verdict, Verdict::Regressed);
+    assert_eq!(evidence_of(&least, &BAD, false).verdict, Verdict::Pass);
 }
 
 #[test]
-fn it_must_be_bad_so_many_looks_in_a_row() {
+fn a_regression_needs_the_required_consecutive_looks() {
     let policy = ranked(json!({ "breaches": 3 }));
-    // It looks after the blocks 1, 3, 5 (the first with five values), 7 and 9.
-    let looks: Vec<Verdict> = [5, 7, 9].iter().map(|n| said(&policy, &BAD[..*n], false).verdict).collect();
+    // The judge looks after the blocks 1, 3, 5, 7 and 9; the look after block 5 is the first with five values.
+    let looks: Vec<Verdict> = [5, 7, 9].iter().map(|n| evidence_of(&policy, &BAD[..*n], false).verdict).collect();
     assert_eq!(looks, [Verdict::Insufficient, Verdict::Insufficient, Verdict::Regressed]);
-    let second = said(&policy, &BAD[..7], false).to_string();
+    let second = evidence_of(&policy, &BAD[..7], false).to_string();
     assert!(second.contains("look 2 of 3"), "{second}");
-    let third = said(&policy, &BAD[..9], false).to_string();
+    let third = evidence_of(&policy, &BAD[..9], false).to_string();
     assert!(third.contains("at 3 looks in a row"), "{third}");
 }
 
-/// Kayenta would let one value pass and call a quarter of the pairs of pairs different.
+/// Kayenta ranks any number of values: it passes a single one, and calls two against two different in a quarter of all
+/// cases.
 #[test]
-fn of_few_values_and_of_none_nothing_is_said() {
-    let few = said(&ranked(json!({})), &BAD[..3], false);
+fn too_few_values_are_insufficient_and_a_gap_is_blind() {
+    let few = evidence_of(&ranked(json!({})), &BAD[..3], false);
     assert_eq!(few.verdict, Verdict::Insufficient);
     assert_eq!(
         few.to_string(),
         "error-rate can't be ranked yet: 3 values against 3 in 5m, and it takes 5 on each side"
     );
-    assert_eq!(said(&ranked(json!({})), &BAD[..10], true).verdict, Verdict::Blind);
-    assert_eq!(said(&ranked(json!({ "min-requests": 1_000_000 })), &BAD, false).verdict, Verdict::Insufficient);
+    assert_eq!(evidence_of(&ranked(json!({})), &BAD[..10], true).verdict, Verdict::Blind);
+    assert_eq!(evidence_of(&ranked(json!({ "min-requests": 1_000_000 })), &BAD, false).verdict, Verdict::Insufficient);
 }
 
 #[test]
-fn where_there_is_nothing_to_rank_against_it_is_refused_with_the_way_out() {
+fn the_judge_is_refused_where_there_is_no_second_arm_to_rank() {
     let check =
         |metric: &str, limit: &str, value: &str| json!([{ "metric": metric, "judge": "mann-whitney", limit: value }]);
     let matches = json!({ "namespaces": ["*"], "workloads": ["*"], "images": ["*"] });

@@ -1,5 +1,4 @@
-//! The sequential judge as the product runs it, with both claims and what it learns of clusters: how often it is wrong, how soon
-//! it is right, and what it says.
+//! The sequential judge in whole rollouts: its verdicts, its sentences and its state.
 
 use std::collections::BTreeMap;
 
@@ -18,7 +17,7 @@ use bellwether_sim::judged::{HOUR, sample, sequential, setting};
 use bellwether_sim::story::{Story, images, metrics, policy};
 
 #[test]
-fn it_says_what_it_weighed() {
+fn the_sentence_has_the_counts_and_the_evidence() {
     let judged = |tag: &str| {
         let mut story = Story::new(sequential("5%"));
         story.request(tag);
@@ -43,9 +42,9 @@ fn it_says_what_it_weighed() {
     assert_eq!(running, images("v2"));
 }
 
-/// Twice the stable's errors are within the floor, and are many where there is much traffic.
+/// The canary's 2 % of errors are within margin and floor, but amount to many requests under much traffic.
 #[test]
-fn harm_has_a_budget_however_small_the_difference() {
+fn a_small_difference_is_rolled_back_when_the_harm_budget_is_spent() {
     let judged = |harm: Option<u32>| {
         let mut check = json!({ "metric": "error-rate", "max": "5%", "margin": 3.0, "floor": "3%" });
         if let Some(harm) = harm {
@@ -71,9 +70,10 @@ fn harm_has_a_budget_however_small_the_difference() {
     assert_eq!(problems[0].path, ["guard", "check", "0", "harm"], "{problems:#?}");
 }
 
-/// What is broken must be broken for a reason: with `either`, a canary above the limit that is no worse than its stable stays.
+/// With `either`, a canary above the limit passes if it is not worse than its stable, and a worse one passes if it
+/// keeps the limit.
 #[test]
-fn limit_and_comparison_are_both_kept_or_where_it_is_said_either() {
+fn limit_and_comparison_must_both_be_kept_unless_the_check_says_either() {
     let judged = |either: bool, canary: u64, stable: u64| {
         let check = json!({ "metric": "error-rate", "max": "5%", "either": either });
         let policy = policy(json!({ "step": [{ "weight": "10%", "min-time": "10m" }], "check": [check] }));
@@ -103,7 +103,7 @@ fn limit_and_comparison_are_both_kept_or_where_it_is_said_either() {
 
 /// A rollout whose journaled evidence is of other alternatives is judged all the same, from its next block on.
 #[test]
-fn a_state_of_other_alternatives_begins_anew() {
+fn a_state_with_other_alternatives_starts_again() {
     let policy = sequential("5%");
     let check = &policy.steps[0].checks[0];
     let metric = &policy.metrics["error-rate"];
@@ -123,8 +123,9 @@ fn a_state_of_other_alternatives_begins_anew() {
     assert_eq!(evidence.verdict, Verdict::Regressed, "{evidence}");
 }
 
-/// The sentence with which a version of two pods is rolled back that had so many errors, each of 250 requests a block.
-fn rolled_back(side: Arm, errors: [u64; 2]) -> String {
+/// Returns the sentence of the regression of a version with two pods. Each pod has 250 requests and this number of
+/// errors in every block.
+fn rollback_sentence(side: Arm, errors: [u64; 2]) -> String {
     let policy = policy(json!({
         "check": [{ "metric": "error-rate", "max": "2%" }],
         "guard": { "for": "5m", "check": [{ "metric": "error-rate", "judge": "sequential", "max": "2%" }] },
@@ -150,21 +151,21 @@ fn rolled_back(side: Arm, errors: [u64; 2]) -> String {
 #[test]
 fn a_bad_pod_is_told_from_a_bad_version() {
     let blamed = "it or its node may be at fault, not the version";
-    let why = rolled_back(Arm::Canary, [24, 1]);
+    let why = rollback_sentence(Arm::Canary, [24, 1]);
     assert!(why.ends_with(&format!("; pod web-canary-a has 72 of 750, the others 3 of 750: {blamed}")), "{why}");
-    let why = rolled_back(Arm::Stable, [3, 40]);
-    assert!(why.contains("; pod web-canary-b has "), "the version that serves is told from its pods, too: {why}");
-    for (errors, what) in [([13, 12], "both are bad"), ([40, 14], "one is worse, and the other is bad")] {
+    let why = rollback_sentence(Arm::Stable, [3, 40]);
+    assert!(why.contains("; pod web-canary-b has "), "a pod of the promoted version is named, too: {why}");
+    for (errors, case) in [([13, 12], "both pods are bad"), ([40, 14], "one pod is worse, and the other is bad")] {
         for side in [Arm::Canary, Arm::Stable] {
-            let why = rolled_back(side, errors);
-            assert!(!why.contains(blamed), "{what}: {why}");
+            let why = rollback_sentence(side, errors);
+            assert!(!why.contains(blamed), "{case}: {why}");
         }
     }
 }
 
-/// An hour of three checks, with twenty pods whose names are as long as they may be.
+/// A check of one hour, with twenty pods whose names have the maximum length.
 #[test]
-fn the_whole_state_of_a_rollout_fits_in_four_kilobytes() {
+fn the_state_of_three_checks_fits_in_four_kilobytes() {
     let policy = policy(json!({ "check": [{ "metric": "error-rate", "max": "2%", "harm": 100 }] }));
     let check = &policy.steps[0].checks[0];
     let at = |n: i64| Timestamp::from_second(1_700_000_000 + 15 * n).unwrap();
@@ -185,8 +186,8 @@ fn the_whole_state_of_a_rollout_fits_in_four_kilobytes() {
 }
 
 #[test]
-fn what_it_cannot_judge_is_refused_in_words() {
-    for (check, words) in [
+fn checks_without_a_sequential_test_are_refused_with_the_remedy() {
+    for (check, expected) in [
         (json!({ "metric": "availability", "min": "95%" }), "counts requests"),
         (json!({ "metric": "response-time", "min": "1s" }), "write `max`"),
         (json!({ "metric": "error-rate", "max": "0%" }), "must be above 0"),
@@ -196,7 +197,7 @@ fn what_it_cannot_judge_is_refused_in_words() {
         let mut check = check;
         check["judge"] = "sequential".into();
         let problems = raw(json!({ "check": [check] })).check(&metrics()).unwrap_err();
-        assert!(problems.iter().any(|problem| problem.message.contains(words)), "{check}: {problems:#?}");
+        assert!(problems.iter().any(|problem| problem.message.contains(expected)), "{check}: {problems:#?}");
     }
     for (key, rate) in [("alpha", "0%"), ("alpha", "100%"), ("beta", "60%"), ("beta", "much")] {
         let problems = raw(json!({ key: rate })).check(&metrics()).unwrap_err();
@@ -205,14 +206,14 @@ fn what_it_cannot_judge_is_refused_in_words() {
 }
 
 #[test]
-fn alpha_is_shared_by_all_that_may_roll_back() {
+fn alpha_is_shared_by_all_checks_that_may_roll_back() {
     let check = json!({ "metric": "error-rate", "judge": "sequential", "max": "5%" });
     let slow = json!({ "metric": "response-time", "judge": "sequential", "max": "1s" });
     let policy = policy(json!({ "alpha": "2%", "check": [check, slow], "guard": { "for": "5m", "check": [check] } }));
     let guard = policy.guard.iter().flat_map(|guard| &guard.checks);
     let levels: Vec<f64> =
         policy.steps[0].checks.iter().chain(guard).map(|check| check.judge.sequential().unwrap().level()).collect();
-    assert_eq!(levels, [0.02 / 3.0; 3], "two checks, and one of the guard's");
+    assert_eq!(levels, [0.02 / 3.0; 3], "two checks of the steps and one of the guard");
 }
 
 fn raw(changes: serde_json::Value) -> RawPolicy {
@@ -227,7 +228,7 @@ fn raw(changes: serde_json::Value) -> RawPolicy {
 }
 
 #[test]
-fn a_limit_that_an_arms_buckets_have_lost_counts_for_neither_arm_and_is_said() {
+fn a_block_without_a_bucket_at_the_limit_counts_for_neither_arm() {
     let policy = policy(json!({ "check": [{ "metric": "response-time", "max": "297.3ms" }] }));
     let (check, metric) = (&policy.steps[0].checks[0], &policy.metrics["response-time"]);
     let edge = |schema, index| bellwether_core::stats::histogram::native_edge(schema, index);

@@ -1,4 +1,4 @@
-//! Suites that a policy requires: no traffic before they have passed, on what is asked for and on nothing else.
+//! Required suites: a version gets no traffic before they have passed for its images or its model.
 
 use bellwether_core::engine::Disposition;
 use bellwether_core::ids::EventId;
@@ -16,7 +16,7 @@ fn story() -> Story {
     Story::new(policy(json!({ "require": ["behaviour"], "max-hold": "2h" })))
 }
 
-/// A report on the images of `tag`, and on `model` if there is one.
+/// Sends a report on the images of `tag`, and on `model` if there is one, and returns its disposition.
 fn report(story: &mut Story, id: &str, tag: &str, model: Option<&str>, result: SuiteResult) -> Disposition {
     let report = SuiteReport {
         suite: "behaviour".to_owned(),
@@ -37,11 +37,10 @@ fn had_traffic(story: &Story) -> bool {
 }
 
 #[test]
-fn nothing_has_traffic_before_its_suite_has_passed() {
+fn a_version_gets_no_traffic_before_its_suite_has_passed() {
     let mut story = story();
     story.request("v2");
-    story
-        .run_until_held("suite behaviour is required before the first traffic, and nobody has reported that it passed");
+    story.run_until_held("suite behaviour is required before the first traffic, and no report says that it passed");
     let message = story.messages.last().unwrap();
     assert_eq!(
         message.command.as_deref(),
@@ -49,7 +48,11 @@ fn nothing_has_traffic_before_its_suite_has_passed() {
     );
     assert!(message.now.contains("It goes on when the suite has passed"), "{}", message.now);
     assert_eq!(story.run(HOUR), None);
-    assert_eq!(report(&mut story, "1", "v3", None, SuiteResult::Pass), Disposition::Changed, "of another version");
+    assert_eq!(
+        report(&mut story, "1", "v3", None, SuiteResult::Pass),
+        Disposition::Changed,
+        "a report on another version"
+    );
     assert_eq!(report(&mut story, "2", "v2", None, SuiteResult::Inconclusive), Disposition::Changed);
     story.run_until_held("and has not passed: behaviour: inconclusive, says /ci: 3 of 300 attacks succeeded");
     assert!(!had_traffic(&story));
@@ -83,7 +86,7 @@ fn a_version_whose_suite_fails_ends_without_traffic_and_may_be_tried_again() {
 }
 
 #[test]
-fn a_suite_that_fails_while_the_version_has_traffic_takes_it_back() {
+fn a_suite_that_fails_during_the_rollout_takes_the_traffic_back() {
     let mut story = story();
     report(&mut story, "1", "v2", None, SuiteResult::Pass);
     story.request("v2");
@@ -96,7 +99,7 @@ fn a_suite_that_fails_while_the_version_has_traffic_takes_it_back() {
 }
 
 #[test]
-fn an_image_that_was_tested_with_another_model_was_not_tested() {
+fn a_report_with_another_model_does_not_count() {
     let mut story = story();
     report(&mut story, "1", "v2", Some("chat@1.2.0"), SuiteResult::Pass);
     story.ask("v2", json!({ "model": "chat@1.3.0" }));
@@ -106,12 +109,16 @@ fn an_image_that_was_tested_with_another_model_was_not_tested() {
 }
 
 #[test]
-fn a_person_may_let_a_suite_pass_and_that_is_said() {
+fn a_person_can_waive_a_suite_and_the_decision_says_so() {
     let mut story = story();
     story.request("v2");
     story.run_until_held("suite behaviour is required");
-    let (took, answer) = story.say("resume", json!({}));
-    assert_eq!((took, answer.contains("`approve` with the suite's name")), (Disposition::Rejected, true), "{answer}");
+    let (disposition, answer) = story.say("resume", json!({}));
+    assert_eq!(
+        (disposition, answer.contains("`approve` with the suite's name")),
+        (Disposition::Rejected, true),
+        "{answer}"
+    );
     assert_eq!(story.say("approve", json!({})).0, Disposition::Changed);
     assert_eq!(story.run(HOUR), Some(Ending::Promoted));
     assert!(story.whys().contains(&"approval behaviour was given by ann"), "{:?}", story.whys());

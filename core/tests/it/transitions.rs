@@ -1,30 +1,30 @@
-//! The whole phase table, written out for review.
+//! The table of transitions: its written form, and the properties that it must have.
 
 use std::fmt::Write as _;
 
 use bellwether_core::rollout::phase::{NextPhase, Phase, Trigger, next};
 
-/// `docs/state-machine.md` is what the code says. `UPDATE_EXPECT=1 cargo test` writes it anew.
+/// `docs/state-machine.md` is written from the code; `UPDATE_EXPECT=1 cargo test` writes it again.
 #[test]
 fn every_transition_is_in_the_reviewed_table() {
     expect_test::expect_file!["../../../docs/state-machine.md"].assert_eq(&document());
 }
 
 #[test]
-fn every_phase_has_a_way_out_and_only_the_end_has_none() {
+fn every_phase_except_ended_can_be_left() {
     for phase in Phase::ALL {
-        let leaves =
+        let can_be_left =
             Trigger::ALL.iter().any(|trigger| matches!(next(phase, *trigger), NextPhase::To(to) if to != phase));
-        assert_eq!(leaves, phase != Phase::Ended, "{phase}");
+        assert_eq!(can_be_left, phase != Phase::Ended, "{phase}");
     }
 }
 
 #[test]
-fn the_end_can_be_reached_from_every_phase() {
+fn ended_can_be_reached_from_every_phase() {
     for start in Phase::ALL {
         let mut reached = vec![start];
-        let mut at = 0;
-        while let Some(phase) = reached.get(at).copied() {
+        let mut index = 0;
+        while let Some(phase) = reached.get(index).copied() {
             for trigger in Trigger::ALL {
                 if let NextPhase::To(to) = next(phase, trigger)
                     && !reached.contains(&to)
@@ -32,13 +32,14 @@ fn the_end_can_be_reached_from_every_phase() {
                     reached.push(to);
                 }
             }
-            at += 1;
+            index += 1;
         }
         assert!(reached.contains(&Phase::Ended), "{start}");
     }
 }
 
-/// A rollback can be reached from wherever the canary may have traffic, and takes the traffic before the canary.
+/// Every phase in which the canary may have traffic has a way to a rollback, and the traffic returns before the canary
+/// is removed.
 #[test]
 fn a_regression_never_removes_a_canary_that_has_traffic() {
     for phase in Phase::ALL.into_iter().filter(|phase| phase.has_canary_traffic()) {
@@ -59,10 +60,11 @@ fn a_regression_never_removes_a_canary_that_has_traffic() {
 fn document() -> String {
     let mut text = String::from(
         "# The state machine\n\n\
-         Written by `core/tests/it/transitions.rs` from `core/src/phase.rs`; do not edit. \
-         Both strategies go through it: for blue-green `preparing` is the preview at full size, and `stepping`, \
-         at its only step of 100 %, is the switch. \
-         `stay`: it goes on with what it does, on purpose. `-`: can't happen there.\n\n",
+         This file is written by `core/tests/it/transitions.rs` from `core/src/rollout/phase.rs`; do not edit it. \
+         Each column is a phase of a rollout, and each row is a trigger with the phase that it leads to. \
+         `stay` means that the rollout stays in its phase, and `-` that it can't fire there. \
+         All strategies use the same phases. In a blue-green rollout, `preparing` is called `preview`, and `stepping`, \
+         whose only step has a weight of 100 %, is called `switched`.\n\n",
     );
     let phases: Vec<String> = Phase::ALL.iter().map(ToString::to_string).collect();
     let _ = writeln!(text, "| trigger | {} |", phases.join(" | "));
@@ -71,7 +73,7 @@ fn document() -> String {
         let moves: Vec<String> = Phase::ALL.iter().map(|phase| next(*phase, trigger).to_string()).collect();
         let _ = writeln!(text, "| {trigger:?} | {} |", moves.join(" | "));
     }
-    text.push_str("\n```mermaid\nstateDiagram-v2\n    [*] --> gating\n");
+    text.push_str("\n```mermaid\nstateDiagram-v2\n    [*] --> preflight\n");
     for phase in Phase::ALL {
         for to in Phase::ALL {
             let triggers: Vec<String> = Trigger::ALL

@@ -77,7 +77,7 @@ impl BacktestJudge {
     /// Returns the calibrations that the judge learns from the blocks before a rollout; none for another tool's rule.
     pub fn learn(&self, before: &[Block]) -> Vec<Calibration> {
         match self {
-            BacktestJudge::Ours(policy) => Calibration::from(policy.learnable(), before),
+            BacktestJudge::Ours(policy) => Calibration::from(policy.learned_criteria(), before),
             BacktestJudge::Theirs(_) => Vec::new(),
         }
     }

@@ -15,7 +15,7 @@ use bellwether_core::input::event::{Event, Outcome, Request};
 use bellwether_core::input::status::{DeploymentStatus, Preflight, WorkloadStatus};
 use bellwether_core::measure::block::Block;
 use bellwether_core::measure::calibration::Calibration;
-use bellwether_core::policy::{Match, Mode, Policy};
+use bellwether_core::policy::{Mode, Policy, PolicyMatch};
 use bellwether_core::rollout::decision::{DecisionKind, Ending};
 use bellwether_core::time::{Span, Timestamp};
 
@@ -135,7 +135,7 @@ impl<'a> Replay<'a> {
 fn recordable(policy: &Policy) -> Policy {
     let all = || vec!["*".to_owned()];
     Policy {
-        matches: Match { namespaces: all(), workloads: all(), images: all() },
+        matches: PolicyMatch { namespaces: all(), workloads: all(), images: all() },
         mode: Mode::Observe,
         require: Vec::new(),
         model: None,
@@ -165,9 +165,9 @@ fn status() -> WorkloadStatus {
         ready: 1,
         available: 1,
         paused: false,
-        trouble: None,
+        problem: None,
         template_by: None,
         replicas_by: None,
     };
-    WorkloadStatus { stable: Some(stable), ..WorkloadStatus::NOTHING }
+    WorkloadStatus { stable: Some(stable), ..WorkloadStatus::ABSENT }
 }

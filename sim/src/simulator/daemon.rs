@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use bellwether_core::engine::record::asks;
+use bellwether_core::engine::record::requests_rollout;
 use bellwether_core::engine::{Disposition, WorkloadState};
 use bellwether_core::ids::Workload;
 use bellwether_core::input::effect::Effect;
@@ -118,7 +118,7 @@ impl Simulator {
             engine.states().filter(|state| subject.as_ref().is_none_or(|subject| *subject == state.workload));
         let before: BTreeMap<Workload, WorkloadState> =
             concerned.map(|state| (state.workload.clone(), state.clone())).collect();
-        let basis = subject.as_ref().filter(|_| asks(&event)).map(|workload| engine.basis(workload));
+        let basis = subject.as_ref().filter(|_| requests_rollout(&event)).map(|workload| engine.basis(workload));
         let mut steps = Vec::new();
         for transition in engine.step(event, now) {
             let workload = transition.workload.as_ref();

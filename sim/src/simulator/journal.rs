@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use bellwether_core::engine::record::{AuditRecord, ENGINE, asks};
+use bellwether_core::engine::record::{AuditRecord, ENGINE, requests_rollout};
 use bellwether_core::engine::{Disposition, Transition, WorkloadState};
 use bellwether_core::ids::{EffectId, EventId, Scope, Workload};
 use bellwether_core::input::command::Freeze;
@@ -104,7 +104,7 @@ impl SimulatedJournal {
             engine: ENGINE.into(),
             workload: workload.clone(),
             n: self.records.len() as u64,
-            basis: asks(&transition.input.event).then(|| step.basis.clone().map(Box::new)).flatten(),
+            basis: requests_rollout(&transition.input.event).then(|| step.basis.clone().map(Box::new)).flatten(),
             policies: transition.policy.iter().cloned().collect(),
             inputs: vec![transition.input.clone()],
             decisions: transition.decisions.clone(),

@@ -3,12 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use bellwether_core::engine::WorkloadState;
-use bellwether_core::engine::record::asks;
+use bellwether_core::engine::record::requests_rollout;
 use bellwether_core::ids::{Weight, Workload};
 use bellwether_core::input::effect::{Act, ClusterAct, Effect};
 use bellwether_core::input::status::{DeploymentStatus, WorkloadStatus};
 use bellwether_core::judge::numbers::Verdict;
-use bellwether_core::policy::{Before, Policy, Then};
+use bellwether_core::policy::{ApprovalPoint, PatienceAction, Policy};
 use bellwether_core::rollout::decision::{Decision, DecisionKind};
 use bellwether_core::rollout::phase::Phase;
 use bellwether_core::rollout::reason::Reason;
@@ -44,7 +44,10 @@ impl Oracle {
         }
         let was = before.and_then(|state| state.rollout.as_ref());
         let is_queued = before.is_some_and(|before| before.queued.is_some());
-        if was.is_some_and(|was| was.phase() == Phase::Ended) && !asks(&transition.input.event) && !is_queued {
+        if was.is_some_and(|was| was.phase() == Phase::Ended)
+            && !requests_rollout(&transition.input.event)
+            && !is_queued
+        {
             let is_message = |effect: &Effect| matches!(effect.act, Act::People(_));
             let is_idle = transition.effects.iter().all(is_message) && transition.decisions.is_empty();
             assert!(is_idle, "a rollout acts after its end");
@@ -75,14 +78,14 @@ impl Oracle {
                 let policy = &rollout.policy;
                 let is_open = policy.window.as_ref().is_none_or(|window| window.opens(decision.at).is_none());
                 assert!(is_open, "a rollout advances outside the change window");
-                let lacks_approval = |before: Before| {
+                let lacks_approval = |before: ApprovalPoint| {
                     let mut approvals = policy.approvals.iter().filter(|approval| approval.before == before);
                     approvals.any(|approval| !rollout.orders.approved.contains(&approval.name))
                 };
                 let is_promotion = decision.kind == DecisionKind::Promote;
-                assert!(!is_promotion || !lacks_approval(Before::Promotion), "promoted without an approval");
+                assert!(!is_promotion || !lacks_approval(ApprovalPoint::Promotion), "promoted without an approval");
                 let starts_traffic = decision.from == Phase::Preparing;
-                assert!(!starts_traffic || !lacks_approval(Before::Traffic), "traffic without an approval");
+                assert!(!starts_traffic || !lacks_approval(ApprovalPoint::Traffic), "traffic without an approval");
             }
         }
         match decision.kind {
@@ -125,21 +128,21 @@ impl Oracle {
                 assert!(is_served, "traffic to a stable without available pods");
             }
             Act::Cluster(ClusterAct::SetWeight { weight, .. }) if *weight > Weight::ZERO => {
-                let is_repeated = status.routed.is_some_and(|routed| routed.weight == *weight);
+                let is_repeated = status.route.is_some_and(|routed| routed.weight == *weight);
                 // A write in flight can't be cancelled if another party removes the canary's pods meanwhile.
                 let meddled = self.meddled.contains(&effect.workload);
                 let is_served = available(&status.canary) > 0 || is_repeated || meddled;
                 assert!(is_served, "traffic to a canary without available pods");
             }
             Act::Cluster(ClusterAct::ApplyCanary { images, .. }) => {
-                let has_traffic = status.routed.is_some_and(|routed| routed.weight > Weight::ZERO);
+                let has_traffic = status.route.is_some_and(|routed| routed.weight > Weight::ZERO);
                 if let Some(canary) = status.canary.as_ref().filter(|_| has_traffic) {
                     let is_same = images.iter().all(|(name, image)| canary.images.get(name) == Some(image));
                     assert!(is_same || canary.template_by.is_some(), "a canary with traffic is changed");
                 }
             }
             Act::Cluster(ClusterAct::RemoveCanary { .. }) => {
-                let routed = status.routed.map_or(Weight::ZERO, |routed| routed.weight);
+                let routed = status.route.map_or(Weight::ZERO, |routed| routed.weight);
                 // The act first removes the canary from the route, so a weight set by another party is harmless.
                 assert!(routed == Weight::ZERO || status.route_by.is_some(), "a canary with traffic is removed");
             }
@@ -175,8 +178,8 @@ fn is_by_person(reason: &Reason) -> bool {
 /// the policy says so.
 fn justifies_rollback(reason: &Reason, policy: &Policy) -> bool {
     match reason {
-        Reason::Blind { .. } => policy.patience.on_blind == Then::RollBack,
-        Reason::Insufficient { .. } => policy.patience.on_insufficient == Then::RollBack,
+        Reason::Blind { .. } => policy.patience.on_blind == PatienceAction::RollBack,
+        Reason::Insufficient { .. } => policy.patience.on_insufficient == PatienceAction::RollBack,
         Reason::Regressed { evidence } => evidence.iter().all(|evidence| evidence.verdict == Verdict::Regressed),
         Reason::CanaryFailed { .. }
         | Reason::StableFailed { .. }

@@ -107,7 +107,7 @@ impl WorkloadFacts {
             .min_by(|one, other| one.object.cmp(&other.object));
         DeploymentStatus {
             pod_hash: Some(current.pod_hash.clone()),
-            trouble: stuck.or(current.failure.as_ref()).or(self.own_status.trouble.as_ref()).cloned(),
+            problem: stuck.or(current.failure.as_ref()).or(self.own_status.problem.as_ref()).cloned(),
             ..self.own_status.clone()
         }
     }

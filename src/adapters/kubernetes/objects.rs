@@ -280,7 +280,7 @@ impl Objects {
             stable: stable.map(arm),
             canary: ours(workload.canary_name()).map(arm),
             baseline: ours(workload.baseline_name()).map(arm),
-            routed: router::observe(self.routes_of(namespace), workload),
+            route: router::observe(self.routes_of(namespace), workload),
             route_by: router::last_writer(self.routes_of(namespace), workload).map(str::to_owned),
         };
         Some((status, stable.map(|stable| stable.template.clone()).into_iter().collect()))

@@ -32,7 +32,7 @@ pub async fn preflight(
     fresh_baseline: bool,
 ) -> Result<(Preflight, Vec<PodTemplate>), Failure> {
     let Some(objects) = Box::pin(read_objects(server, workload, traffic, fresh_baseline)).await? else {
-        return Ok((Preflight { status: WorkloadStatus::NOTHING, issues: Vec::new() }, Vec::new()));
+        return Ok((Preflight { status: WorkloadStatus::ABSENT, issues: Vec::new() }, Vec::new()));
     };
     let (stable, canary, baseline) = try_join!(
         arm(server, workload, Some(&objects.stable)),
@@ -46,7 +46,7 @@ pub async fn preflight(
         stable: stable.map(|(_, arm)| arm),
         canary: canary.map(|(_, arm)| arm),
         baseline: baseline.map(|(_, arm)| arm),
-        routed: router::observe(routes(), workload),
+        route: router::observe(routes(), workload),
         route_by: router::last_writer(routes(), workload).map(str::to_owned),
     };
     Ok((Preflight { status, issues: objects.issues(workload, traffic, fresh_baseline) }, templates))

@@ -319,7 +319,7 @@ impl StatusSender<'_> {
 }
 
 fn is_empty(status: &WorkloadStatus) -> bool {
-    status.stable.is_none() && status.has_nothing_of_ours()
+    status.stable.is_none() && status.has_no_rollout_objects()
 }
 
 /// Returns the watches of every kind of object, in every namespace of the configuration.

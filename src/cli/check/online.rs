@@ -234,7 +234,7 @@ async fn workload_findings(
         let remedy = "none needed if that is intended; a rollout of it would be refused";
         findings.push(CheckFinding::warning(&area, "it is scaled to 0", remedy));
     }
-    let probed = policy.probed();
+    let probed = policy.probe_targets();
     if let Some(prober) = prober {
         let key = ArmKey { deployment_uid: stable.uid, pod_hash: None, name: workload.name.clone() };
         let probe_findings = prober.findings(workload, &key, &probed).await;

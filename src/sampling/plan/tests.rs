@@ -121,8 +121,8 @@ impl PodDirectory for ServiceNames {
 
 fn watch(name: &str, namespace: &str, metrics: &[(&str, &str)]) -> Watch {
     Watch {
-        each: BTreeSet::new(),
-        named: BTreeSet::new(),
+        per_process: BTreeSet::new(),
+        per_pod: BTreeSet::new(),
         workload: Workload {
             cluster: "c".to_owned(),
             namespace: namespace.to_owned(),

@@ -48,8 +48,8 @@ fn processes_with_different_buckets_have_no_sum() {
     ]);
     let counts =
         ArmCounts { labels: &["le".to_owned()], counts: &process_counts, arm_of: &|_, _| Some(ArmReading::Stable) };
-    let what = "the arm's processes have different buckets".to_owned();
-    assert_eq!(counted_sample(&metric, &counts, None), Sample::Gap(Gap::Malformed { what }));
+    let problem = "the arm's processes have different buckets".to_owned();
+    assert_eq!(counted_sample(&metric, &counts, None), Sample::Gap(Gap::Malformed { problem }));
 }
 
 #[test]
@@ -83,7 +83,7 @@ fn hits_that_are_counted_apart_are_a_part_of_the_whole() {
         counted_sample(&metric, &all, Some(&ArmCounts { labels: &[], counts: hits, arm_of }))
     };
     let ratio = |hits, total| Sample::Arms { canary: Some(Reading::Ratio { hits, total }), stable: None };
-    let gap = |what: &str| Sample::Gap(Gap::Malformed { what: what.to_owned() });
+    let gap = |what: &str| Sample::Gap(Gap::Malformed { problem: what.to_owned() });
     assert_eq!(sample(&by_code(&[("", Some(9))]), &none), ratio(0, 9), "no series of hits yet");
     assert_eq!(sample(&by_code(&[("", Some(9))]), &by_code(&[("", Some(2))])), ratio(2, 9));
     assert_eq!(

@@ -636,9 +636,9 @@ async fn read(
     ]);
     let mut watch = Watch {
         workload: Workload { cluster: "test".into(), namespace, kind: WorkloadKind::Deployment, name: "web".into() },
-        named: metrics.keys().cloned().collect(),
+        per_pod: metrics.keys().cloned().collect(),
         metrics,
-        each: BTreeSet::new(),
+        per_process: BTreeSet::new(),
         canary: Some(arm("canary", "web-canary")),
         stable: arm("stable", "web"),
         since: SystemClock.now(),

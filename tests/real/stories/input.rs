@@ -158,10 +158,10 @@ async fn invalid_requests(sandbox: &Sandbox) -> Result<()> {
         (
             "an image that the policy refuses",
             json!({ "workload": web, "image": "docker.io/evil/web:1" }),
-            "does not let image docker.io/evil/web:1 in",
+            "does not allow image docker.io/evil/web:1",
         ),
         ("no image", json!({ "workload": web }), "names no image"),
-        ("an unknown policy", json!({ "workload": web, "image": V2, "policy": "none" }), "there is no policy \"none\""),
+        ("an unknown policy", json!({ "workload": web, "image": V2, "policy": "none" }), "no policy \"none\" covers"),
         ("an unknown field", json!({ "workload": web, "imgae": V2 }), "imgae"),
     ];
     // One timestamp for all, so that the same bytes can be found among the dead letters.
@@ -185,7 +185,10 @@ async fn invalid_requests(sandbox: &Sandbox) -> Result<()> {
     let missing = key.replace("/web", "/other");
     let output = fixture.cli(&["emit", "request", "--workload", &missing, "--image", V2]).await?;
     let status = status(&fixture, output.stdout.trim()).await?;
-    ensure!(status.code == Some(1) && status.stdout.contains("there is no test/"), "{status:?}");
+    ensure!(
+        status.code == Some(1) && status.stdout.contains(&format!("workload {missing} does not exist")),
+        "{status:?}"
+    );
     // The daemon still reads the partition.
     let id = fixture.request(STABLE, &[]).await?;
     let status = self::status(&fixture, &id.0).await?;
@@ -200,7 +203,7 @@ async fn image_that_fits_two(sandbox: &Sandbox) -> Result<()> {
     let before = sandbox.specs().await?;
     let id = fixture.request(V2, &[]).await?;
     let reason = reason_of_refusal(&fixture, &id).await?;
-    ensure!(reason.contains("fits containers app and twin"), "{reason}");
+    ensure!(reason.contains("containers app and twin run images of the repository"), "{reason}");
     fixture.cleaned_up(before).await
 }
 

@@ -32,7 +32,9 @@ pub fn measure(window: Span, look: &Look<'_>) -> Option<(Measure, DriftFinding)>
     let of = |arm| look.ring.counts(look.name, arm, window);
     let (subject, reference) = match metric.against {
         Against::Stable => (of(Arm::Canary)?, of(Arm::Stable)?),
-        Against::Past => (of(Arm::Canary).or_else(|| of(Arm::Stable))?, histogram(look.history?.shape.as_ref()?)?),
+        Against::Past => {
+            (of(Arm::Canary).or_else(|| of(Arm::Stable))?, histogram(look.history?.distribution.as_ref()?)?)
+        }
     };
     if subject.0 != reference.0 {
         return None;

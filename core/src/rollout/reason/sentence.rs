@@ -1,22 +1,23 @@
-//! The sentence of each reason.
+//! The sentences of reasons.
 
 use std::fmt;
 
 use super::Reason;
 use crate::ids::{Images, version};
 use crate::judge::evidence::Evidence;
-use crate::policy::Stays;
+use crate::policy::OnDraw;
 
-/// A field manager's name, or a word for nobody in particular.
-fn somebody(by: &Option<String>) -> &str {
-    by.as_deref().unwrap_or("somebody")
+/// Returns the field manager's name, or a phrase for an unknown one.
+fn client(by: &Option<String>) -> &str {
+    by.as_deref().unwrap_or("an unknown client")
 }
 
-fn sentence(evidence: &[Evidence]) -> String {
+/// Returns the sentences of several checks, joined.
+fn sentences(evidence: &[Evidence]) -> String {
     evidence.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
 }
 
-/// `v1 → v2`, or with the containers' names if there are several.
+/// Returns the change of images as versions, as in `v1 → v2`, with the containers' names if several change.
 pub fn change(from: &Images, to: &Images) -> String {
     let changed: Vec<(&String, &String, Option<&String>)> = to
         .iter()
@@ -43,49 +44,49 @@ impl fmt::Display for Reason {
         match self {
             Reason::Requested { by, why: Some(why) } => write!(f, "requested by {by}: {why}"),
             Reason::Requested { by, why: None } => write!(f, "requested by {by}"),
-            Reason::Deployed { by, artifact: Some(artifact) } => write!(f, "{by} says that it deployed {artifact}"),
-            Reason::Deployed { by, artifact: None } => write!(f, "{by} says that it deployed"),
-            Reason::Duplicate { event } => write!(f, "event {event} has come before"),
+            Reason::Deployed { by, artifact: Some(artifact) } => write!(f, "{by} reports that it deployed {artifact}"),
+            Reason::Deployed { by, artifact: None } => write!(f, "{by} reports a deployment"),
+            Reason::Duplicate { event } => write!(f, "event {event} was processed before"),
             Reason::Stale { time, last } => {
-                write!(f, "the event is of {time}, and one of {last} has been accepted already")
+                write!(f, "the event's time is {time}, and an event of {last} was accepted before it")
             }
-            Reason::Irrelevant => f.write_str("nothing that is known depends on it"),
+            Reason::Irrelevant => f.write_str("the event changes nothing for a known workload"),
             Reason::NoPolicy { workload } => {
-                write!(f, "no policy is for {workload}; add one whose match names its namespace and name")
+                write!(f, "no policy covers {workload}; add one whose match names its namespace and name")
             }
             Reason::WrongPolicy { policy, workload } => {
                 write!(
                     f,
-                    "there is no policy {policy:?} that is for {workload}; leave the policy out, or extend its match"
+                    "no policy {policy:?} covers {workload}; leave the policy out of the request, or extend its match"
                 )
             }
             Reason::NoImage => f.write_str("the event names no image; give `image`, or `images` by container"),
             Reason::ImageNotAllowed { image, policy, allowed } => write!(
                 f,
-                "policy {policy} does not let image {image} in (it allows {}); add its repository to match.images",
+                "policy {policy} does not allow image {image} (it allows {}); add its repository to match.images",
                 allowed.join(", ")
             ),
             Reason::Aborted { author } => write!(f, "aborted by {author}"),
-            Reason::Recalled { by } => write!(f, "event {by} asks for the version that the stable runs"),
+            Reason::Recalled { by } => write!(f, "event {by} requests the version that the stable runs"),
             Reason::Promoted { author, skips } if skips.is_empty() => {
                 write!(f, "promoted by {author}; every check passes, so nothing is skipped")
             }
             Reason::Promoted { author, skips } => write!(f, "promoted by {author}; skipped: {}", skips.join(", ")),
             Reason::Paused { author } => write!(f, "paused by {author}"),
-            Reason::Resumed { author } => write!(f, "resumed by {author}: it looks again, with fresh patience"),
+            Reason::Resumed { author } => write!(f, "resumed by {author}; the patience starts again"),
             Reason::Approved { author, approval } => write!(f, "approval {approval} was given by {author}"),
-            Reason::Retried { author, of } => write!(f, "{of} is tried again, by {author}"),
+            Reason::Retried { author, of } => write!(f, "{of} is retried by {author}"),
             Reason::Frozen { scope, author, until: Some(until) } => {
                 write!(f, "{scope} is frozen until {until} by {author}: nothing starts, and no weight rises")
             }
             Reason::Frozen { scope, author, until: None } => {
                 write!(f, "{scope} is frozen by {author}: nothing starts, and no weight rises")
             }
-            Reason::Unfrozen { scope, author } => write!(f, "{scope} is frozen no longer, by {author}"),
+            Reason::Unfrozen { scope, author } => write!(f, "the freeze of {scope} was lifted by {author}"),
             Reason::CantObey { verb, instead } => write!(f, "can't {verb}: {instead}"),
             Reason::Tested { report } => report.fmt(f),
             Reason::NeedsReport { suite, report: None } => {
-                write!(f, "suite {suite} is required before the first traffic, and nobody has reported that it passed")
+                write!(f, "suite {suite} is required before the first traffic, and no report says that it passed")
             }
             Reason::NeedsReport { suite, report: Some(report) } => {
                 write!(f, "suite {suite} is required before the first traffic, and has not passed: {report}")
@@ -103,34 +104,41 @@ impl fmt::Display for Reason {
             ),
             Reason::AmbiguousImage { image, fits, containers } if fits.is_empty() => write!(
                 f,
-                "image {image} has the repository of no container (there are {}); name the container in `images`",
+                "no container runs an image of the repository of {image} (the containers are {}); name the container in `images`",
                 containers.join(", ")
             ),
             Reason::AmbiguousImage { image, fits, .. } => {
-                write!(f, "image {image} fits containers {}; name one of them in `images`", fits.join(" and "))
+                write!(
+                    f,
+                    "containers {} run images of the repository of {image}; name one of them in `images`",
+                    fits.join(" and ")
+                )
             }
             Reason::NoContainer { container, containers } => {
                 write!(f, "the workload has no container {container:?}; it has {}", containers.join(", "))
             }
             Reason::Unexpected { container, expected, found } => {
-                write!(f, "container {container} runs {found}, and the event expects {expected}; look, then ask again")
+                write!(
+                    f,
+                    "container {container} runs {found}, and the event expects {expected}; check the workload, then request it again"
+                )
             }
             Reason::Unchanged => f.write_str("the workload runs these images already"),
             Reason::NoReplicas => {
                 f.write_str("the workload is scaled to 0, so there is nothing to compare a canary with")
             }
-            Reason::NoWorkload { workload, message } => write!(f, "there is no {workload}: {message}"),
+            Reason::NoWorkload { workload, message } => write!(f, "workload {workload} does not exist: {message}"),
             Reason::Obstructed { issues } => {
                 f.write_str(&issues.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))
             }
             Reason::Accepted { from, to, warnings } => {
                 f.write_str(&change(from, to))?;
-                warnings.iter().try_for_each(|warning| write!(f, "; beware: {warning}"))
+                warnings.iter().try_for_each(|warning| write!(f, "; warning: {warning}"))
             }
             Reason::Guardable { to } => write!(f, "guarding {}", change(&Images::new(), to)),
-            Reason::NoLastGood => f.write_str(
-                "no earlier version is known to have been good, so there is nothing to go back to; not guarded",
-            ),
+            Reason::NoLastGood => {
+                f.write_str("no last good version is known, so there is none to restore; not guarded")
+            }
             Reason::Unreadable { problems } => write!(f, "the policy's metrics can't be read: {}", problems.join("; ")),
             Reason::CanaryReady { replicas: 1, took } => {
                 write!(
@@ -152,16 +160,16 @@ impl fmt::Display for Reason {
                 )?;
                 problem.iter().try_for_each(|problem| write!(f, "; pod {problem}"))
             }
-            Reason::Passed { evidence, after } => write!(f, "{}; watched for {after}", sentence(evidence)),
+            Reason::Passed { evidence, after } => write!(f, "{}; watched for {after}", sentences(evidence)),
             Reason::Regressed { evidence } | Reason::Insufficient { evidence } => evidence.fmt(f),
             Reason::Unmeasured { since } => write!(f, "no counts have arrived since {since}"),
-            Reason::Undecided { score, until } => write!(f, "no winner yet: {score}; a draw at {until}"),
+            Reason::Undecided { score, until } => write!(f, "no winner yet: {score}; it ends in a draw at {until}"),
             Reason::Won { score } => write!(f, "the canary has won: {score}"),
             Reason::Lost { score } => write!(f, "the stable has won: {score}"),
             Reason::Draw { score, after, stays } => {
                 let stays = match stays {
-                    Stays::Stable => "the stable",
-                    Stays::Canary => "the canary",
+                    OnDraw::Stable => "the stable",
+                    OnDraw::Canary => "the canary",
                 };
                 write!(f, "a draw after {after}, and {stays} stays: {score}")
             }
@@ -171,16 +179,16 @@ impl fmt::Display for Reason {
             }
             Reason::ShareOff { asked, seen, n } => write!(
                 f,
-                "the canary gets {:.1} % of the traffic, and {asked} was asked for (of {n} requests); the route or sticky sessions split otherwise",
+                "the canary gets {:.1} % of the traffic instead of {asked} (of {n} requests); the route or sticky sessions split it differently",
                 seen * 100.0
             ),
             Reason::Waiting { until, passing: true } => write!(f, "all checks pass; the step's time ends at {until}"),
             Reason::Waiting { until, passing: false } => {
                 write!(f, "waiting for the first counts; the step's time ends at {until}")
             }
-            Reason::Recovered => f.write_str("what was missing has come back"),
+            Reason::Recovered => f.write_str("the cause of the hold is gone"),
             Reason::HoldExpired { held, after } => write!(f, "held for {after} without a decision: {held}"),
-            Reason::Superseded { by } => write!(f, "event {by} asks for a newer version"),
+            Reason::Superseded { by } => write!(f, "event {by} requests a newer version"),
             Reason::StableReady { replicas, took } => {
                 write!(f, "the workload's {replicas} pods are available with the new version after {took}")
             }
@@ -192,41 +200,44 @@ impl fmt::Display for Reason {
                 write!(f, "the workload's {replicas} pods are available with the old version again")
             }
             Reason::Emptied => f.write_str("the canary has no traffic any more"),
-            Reason::CanaryGone => f.write_str("nothing of the canary is left"),
-            Reason::GuardPassed { evidence, after } => write!(f, "{}; guarded for {after}", sentence(evidence)),
+            Reason::CanaryGone => f.write_str("the canary is removed"),
+            Reason::GuardPassed { evidence, after } => write!(f, "{}; guarded for {after}", sentences(evidence)),
             Reason::NoGuard => f.write_str("the policy has no guard"),
             Reason::TemplateEdited { by } => write!(
                 f,
-                "{} has changed the workload's pod template meanwhile, and what this rollout rests on is gone; `resume` accepts the new one, `abort` ends it and leaves the new one alone",
-                somebody(by)
+                "{} has changed the workload's pod template during the rollout; `resume` accepts the new template and starts again from it, `abort` ends the rollout and keeps the new template",
+                client(by)
             ),
             Reason::Scaled { from, to, by } => write!(
                 f,
-                "{by} has scaled the workload from {from} to {to} meanwhile; `resume` goes on with {to}, `abort` ends it"
+                "{by} has scaled the workload from {from} to {to} during the rollout; `resume` goes on with {to}, `abort` ends the rollout"
             ),
-            Reason::Reverted { object, by } => write!(f, "{} has changed {object}; it is put back", somebody(by)),
+            Reason::Reverted { object, by } => write!(f, "{} has changed {object}; the change is reverted", client(by)),
             Reason::RevertedTooOften { object, by, times } => write!(
                 f,
-                "{} has changed {object} again, after it was put back {times} times; `resume` puts it back once more, `abort` ends it",
-                somebody(by)
+                "{} has changed {object} again after {times} reverts; `resume` reverts it once more, `abort` ends the rollout",
+                client(by)
             ),
-            Reason::CanaryDeleted => f.write_str("somebody has deleted the canary"),
+            Reason::CanaryDeleted => f.write_str("an unknown client has deleted the canary"),
             Reason::Rebased { author } => write!(f, "{author} accepts the workload's new pod template"),
             Reason::StableBroken { replicas, problem } => {
                 write!(f, "none of the workload's {replicas} pods is available with the old version")?;
                 if let Some(problem) = problem {
                     write!(f, " (pod {problem})")?;
                 }
-                f.write_str(", and the canary keeps its traffic; `promote --full` goes on with the new one")
+                f.write_str(", and the canary keeps its traffic; `promote --full` promotes the new version")
             }
             Reason::RestoreFailed { problem } => write!(
                 f,
-                "the version to go back to can't run either: pod {problem}; it goes on trying, and somebody has to look"
+                "the version to restore can't run either: pod {problem}; the restore goes on, and a person has to remove the cause"
             ),
             Reason::Failing { act, message, attempts } => write!(f, "{act} fails, {attempts} times so far: {message}"),
             Reason::ActRefused { act, message } => write!(f, "{act} was refused: {message}"),
             Reason::Slow { waiting_for, after } => {
-                write!(f, "still waiting for {waiting_for} after {after}; it goes on trying, but somebody should look")
+                write!(
+                    f,
+                    "still waiting for {waiting_for} after {after}; the rollout keeps trying, but a person should check"
+                )
             }
         }
     }

@@ -73,7 +73,7 @@ impl KindProvider for DeploymentKind {
             ready: count(status("readyReplicas"), 0),
             available: count(status("availableReplicas"), 0),
             paused: self.is_paused(object),
-            trouble: deployment_problem(&name, &object.data),
+            problem: deployment_problem(&name, &object.data),
             template_by: last_writer(LAYOUT.template),
             replicas_by: last_writer(LAYOUT.replicas),
         };

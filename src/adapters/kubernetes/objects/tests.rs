@@ -11,7 +11,7 @@ fn a_status_has_the_canary_and_its_weight() {
     let (stable, canary) = (status.stable.unwrap(), status.canary.unwrap());
     assert_eq!((stable.uid.as_str(), stable.pod_hash.as_deref()), ("web-uid", Some("h1")));
     assert_eq!((canary.uid.as_str(), canary.pod_hash.as_deref()), ("web-canary-uid", Some("h2")));
-    assert_eq!(status.routed.unwrap().weight.to_string(), "10 %");
+    assert_eq!(status.route.unwrap().weight.to_string(), "10 %");
     assert_eq!(templates.len(), 1);
     assert_eq!(templates[0].hash, stable.template);
 }

@@ -65,7 +65,7 @@ fn a_problem_is_described_in_the_pods_own_words() {
         (json!({}), None),
     ] {
         let found = status_of(&deployment(&json!({})), &[set("new", "shop/web:1", 1)], &[pod("new-1", "new", &status)]);
-        assert_eq!(found.trouble.map(|trouble| trouble.to_string()).as_deref(), expected, "{status}");
+        assert_eq!(found.problem.map(|problem| problem.to_string()).as_deref(), expected, "{status}");
     }
 }
 
@@ -75,7 +75,7 @@ fn problems_of_old_and_of_terminating_pods_are_ignored() {
     let sets = [set("old", "shop/web:0", 1), set("new", "shop/web:1", 2)];
     let mut going = pod("new-1", "new", &stuck);
     going["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
-    assert_eq!(status_of(&deployment(&json!({})), &sets, &[pod("old-1", "old", &stuck), going]).trouble, None);
+    assert_eq!(status_of(&deployment(&json!({})), &sets, &[pod("old-1", "old", &stuck), going]).problem, None);
 }
 
 #[test]
@@ -83,7 +83,7 @@ fn of_two_stuck_pods_the_first_by_name_is_reported() {
     let stuck = json!({"conditions": [{"type": "PodScheduled", "status": "False", "reason": "Unschedulable"}]});
     let pods = [pod("new-2", "new", &stuck), pod("new-1", "new", &stuck)];
     let found = status_of(&deployment(&json!({})), &[set("new", "shop/web:1", 1)], &pods);
-    assert_eq!(found.trouble.unwrap().object, "new-1");
+    assert_eq!(found.problem.unwrap().object, "new-1");
 }
 
 #[test]
@@ -91,7 +91,7 @@ fn a_refusal_of_pods_is_reported_by_the_replica_set() {
     let mut refused = set("new", "shop/web:1", 1);
     refused["status"] = json!({"conditions": [{"type": "ReplicaFailure", "status": "True", "reason": "FailedCreate",
         "message": "exceeded quota"}]});
-    let found = status_of(&deployment(&json!({})), &[refused], &[]).trouble.unwrap();
+    let found = status_of(&deployment(&json!({})), &[refused], &[]).problem.unwrap();
     assert_eq!(found.to_string(), "set-new FailedCreate: exceeded quota");
 }
 
@@ -99,11 +99,11 @@ fn a_refusal_of_pods_is_reported_by_the_replica_set() {
 fn a_refusal_of_the_replica_set_is_reported_by_the_deployment() {
     let status = json!({"conditions": [{"type": "Progressing", "status": "False", "reason": "ReplicaSetCreateError",
         "message": "denied"}]});
-    let found = status_of(&deployment(&status), &[], &[]).trouble.unwrap();
+    let found = status_of(&deployment(&status), &[], &[]).problem.unwrap();
     assert_eq!(found.to_string(), "web ReplicaSetCreateError: denied");
     let slow =
         json!({"conditions": [{"type": "Progressing", "status": "False", "reason": "ProgressDeadlineExceeded"}]});
-    assert_eq!(status_of(&deployment(&slow), &[], &[]).trouble, None);
+    assert_eq!(status_of(&deployment(&slow), &[], &[]).problem, None);
 }
 
 #[test]

@@ -1,12 +1,12 @@
-//! A/B tests: a winner as soon as there is one, a draw when the time is over, and guard rails beside it. What is rewarded here
-//! are the errors that the story's versions say they have.
+//! A/B tests: winners, draws, guard rails and error rates. The rewarded requests of these tests are the errors, whose
+//! share a version's tag sets.
 
 use std::collections::BTreeMap;
 
 use bellwether_core::ids::Weight;
 use bellwether_core::measure::block::{Block, Reading, Sample};
 use bellwether_core::measure::calibration::History;
-use bellwether_core::policy::{Ab, Policy, RawPolicy, Stays};
+use bellwether_core::policy::{AbTest, OnDraw, Policy, RawPolicy};
 use bellwether_core::rollout::decision::Ending;
 use bellwether_core::rollout::reward::{Leader, Reward};
 use bellwether_core::time::{Span, Timestamp};
@@ -18,6 +18,7 @@ use bellwether_sim::story::{Story, images, metrics};
 
 const HOUR: u64 = 3600;
 
+/// Returns an A/B policy whose test is changed by `test`, and the rest by `changes`.
 fn raw(test: Value, changes: Value) -> RawPolicy {
     let mut json = json!({
         "name": "test",
@@ -36,7 +37,7 @@ fn policy(test: Value) -> Policy {
 }
 
 #[test]
-fn the_version_with_more_of_what_is_wanted_wins() {
+fn the_version_with_more_rewards_wins() {
     let mut story = Story::new(policy(json!({})));
     story.request("v2-err8");
     assert_eq!(story.run(HOUR), Some(Ending::Promoted));
@@ -47,10 +48,10 @@ fn the_version_with_more_of_what_is_wanted_wins() {
 }
 
 #[test]
-fn the_version_with_less_of_it_loses_and_may_be_tried_again() {
+fn with_less_the_version_with_more_rewards_loses_and_is_not_quarantined() {
     let mut story = Story::new(policy(json!({ "less": true, "shortest": "10m" })));
     story.request("v2-err8");
-    assert_eq!(story.run(9 * 60), None, "not before the shortest time");
+    assert_eq!(story.run(9 * 60), None, "a winner does not end the test before its shortest time");
     assert_eq!(story.run(HOUR), Some(Ending::RolledBack));
     assert!(story.whys().iter().any(|why| why.starts_with("the stable has won: error-rate 8 % against")));
     assert_eq!(story.running(), images("v1"));
@@ -59,15 +60,15 @@ fn the_version_with_less_of_it_loses_and_may_be_tried_again() {
 }
 
 #[test]
-fn without_a_winner_it_is_a_draw_and_the_policy_says_who_stays() {
+fn a_test_without_a_winner_is_a_draw_and_the_policy_decides_which_version_stays() {
     for (on_draw, ending, running) in [("stable", Ending::GivenUp, "v1"), ("canary", Ending::Promoted, "v2")] {
         let mut story = Story::new(policy(json!({ "on-draw": on_draw, "longest": "1h" })));
         story.request("v2");
         for _ in 0..30 * 60 {
             story.second();
         }
-        let waits = story.rollout().reason.to_string();
-        assert!(waits.starts_with("no winner yet: error-rate 0 % against the stable's 0 %"), "{waits}");
+        let reason = story.rollout().reason.to_string();
+        assert!(reason.starts_with("no winner yet: error-rate 0 % against the stable's 0 %"), "{reason}");
         assert_eq!(story.run(HOUR), Some(ending));
         let draw = format!("a draw after 1h, and the {on_draw} stays: error-rate");
         assert!(story.whys().iter().any(|why| why.starts_with(&draw)), "{:?}", story.whys());
@@ -76,7 +77,7 @@ fn without_a_winner_it_is_a_draw_and_the_policy_says_who_stays() {
 }
 
 #[test]
-fn a_guard_rail_ends_it_whoever_is_ahead() {
+fn a_regressed_guard_rail_ends_the_test_although_the_canary_leads() {
     let mut story = Story::new(policy(json!({ "shortest": "1h" })));
     story.request("v2-err8-slow");
     assert_eq!(story.run(HOUR), Some(Ending::RolledBack));
@@ -84,8 +85,8 @@ fn a_guard_rail_ends_it_whoever_is_ahead() {
 }
 
 #[test]
-fn a_test_that_makes_no_sense_is_refused_in_words() {
-    for (test, changes, words) in [
+fn an_invalid_test_is_refused_with_its_problem() {
+    for (test, changes, expected) in [
         (json!({ "reward": "response-time" }), json!({}), "a reward is a ratio"),
         (json!({ "reward": "joy" }), json!({}), "no metric \"joy\""),
         (json!({ "shortest": "3h" }), json!({}), "longer than `shortest`"),
@@ -102,16 +103,17 @@ fn a_test_that_makes_no_sense_is_refused_in_words() {
         ),
     ] {
         let problems = raw(test.clone(), changes.clone()).check(&metrics()).unwrap_err();
-        assert!(problems.iter().any(|problem| problem.message.contains(words)), "{test} {changes}: {problems:#?}");
+        assert!(problems.iter().any(|problem| problem.message.contains(expected)), "{test} {changes}: {problems:#?}");
     }
     assert_eq!(policy(json!({})).steps[0].weight, Weight::percent(50));
 }
 
-/// Who is ahead after each of many looks at most, of 100 requests a block and arm.
-fn ends(shares: (u64, u64), seed: u64) -> Leader {
+/// Returns the winner of a test of at most 200 blocks with 100 requests of each arm. `shares` are the rewards per
+/// thousand requests of the canary and the stable.
+fn winner(shares: (u64, u64), seed: u64) -> Leader {
     let level = 0.05;
-    let test = Ab { reward: "r".to_owned(), less: false, level, longest: Span::ZERO, on_draw: Stays::Stable };
-    let mut past = History::default();
+    let test = AbTest { reward: "r".to_owned(), less: false, level, longest: Span::ZERO, on_draw: OnDraw::Stable };
+    let mut history = History::default();
     let (mut dice, at) = (Dice(seed), |n: i64| Timestamp::from_second(15 * n).unwrap());
     let mut ratio = |per_mille: u64, n: u64| Reading::Ratio {
         hits: (0..n).filter(|_| dice.below(1000) < per_mille).count() as u64,
@@ -126,24 +128,24 @@ fn ends(shares: (u64, u64), seed: u64) -> Leader {
                 other => panic!("{other:?}"),
             })
             .collect();
-        past.absorb(&tallies);
+        history.absorb(&tallies);
     }
-    let mut reward = Reward::new(&past);
+    let mut reward = Reward::new(&history);
     for n in 0..200 {
         let sample = Sample::Arms { canary: Some(ratio(shares.0, 100)), stable: Some(ratio(shares.1, 100)) };
         reward.absorb(&Block::new(at(n), at(n + 1), BTreeMap::from([("r".to_owned(), sample)])), "r");
-        let ahead = reward.score(&test).ahead;
-        if ahead != Leader::Nobody {
-            return ahead;
+        let leader = reward.score(&test).ahead;
+        if leader != Leader::None {
+            return leader;
         }
     }
-    Leader::Nobody
+    Leader::None
 }
 
 #[test]
-fn of_equal_versions_one_is_called_the_winner_no_more_often_than_promised() {
+fn equal_versions_get_a_winner_no_more_often_than_the_level() {
     const RUNS: usize = 1000;
-    let count = |shares, who| (0..RUNS).filter(|seed| ends(shares, *seed as u64) == who).count();
+    let count = |shares, leader| (0..RUNS).filter(|seed| winner(shares, *seed as u64) == leader).count();
     for share in [20, 100, 400] {
         let won = count((share, share), Leader::Canary) + count((share, share), Leader::Stable);
         println!("{share} of 1000 in both arms: a winner in {won} of {RUNS} tests");

@@ -1,4 +1,4 @@
-//! The human's hand: verbs, approvals, windows, quarantine and patience, each in a story of one paragraph.
+//! Verbs of people, and the rules that wait for people: approvals, change windows, freezes, quarantine and patience.
 
 use bellwether_core::engine::Disposition;
 use bellwether_core::ids::{Images, Weight};
@@ -11,13 +11,13 @@ use bellwether_sim::story::{Story, images, policy, workload};
 
 const HOUR: u64 = 3600;
 
-/// Two steps of five minutes.
+/// Returns two steps of five minutes each.
 fn two_steps() -> serde_json::Value {
     json!([{ "weight": "10%", "min-time": "5m" }, { "weight": "50%", "min-time": "5m" }])
 }
 
-/// A rollout of v2 that has its canary, and its first share of the traffic, since a minute.
-fn begun(changes: serde_json::Value) -> Story {
+/// Returns a rollout of v2 one minute after its request, in its first step.
+fn first_step(changes: serde_json::Value) -> Story {
     let mut story = Story::new(policy(changes));
     story.request("v2");
     story.run(60);
@@ -26,8 +26,8 @@ fn begun(changes: serde_json::Value) -> Story {
 }
 
 #[test]
-fn an_abort_takes_the_old_version_back_and_quarantines_nothing() {
-    let mut story = begun(json!({}));
+fn an_abort_returns_to_the_old_version_without_quarantine() {
+    let mut story = first_step(json!({}));
     assert_eq!(story.say("abort", json!({ "reason": "wrong branch" })).0, Disposition::Changed);
     assert_eq!(story.run(60), Some(Ending::Aborted));
     assert_eq!(story.kinds(), ["start", "advance", "abort", "proceed", "finish"]);
@@ -39,7 +39,7 @@ fn an_abort_takes_the_old_version_back_and_quarantines_nothing() {
 }
 
 #[test]
-fn an_abort_after_the_promotion_puts_the_old_template_back_first() {
+fn an_abort_after_the_promotion_restores_the_old_template() {
     let guard = json!({ "for": "30m", "check": [{ "metric": "error-rate", "judge": "threshold", "max": "15%", "every": "30s" }] });
     let mut story = Story::new(policy(json!({ "guard": guard })));
     story.request("v2");
@@ -52,8 +52,8 @@ fn an_abort_after_the_promotion_puts_the_old_template_back_first() {
 }
 
 #[test]
-fn a_promotion_by_hand_goes_one_step_or_to_the_end_and_says_what_it_skips() {
-    let mut story = begun(json!({ "step": two_steps() }));
+fn promote_advances_by_one_step_or_to_the_end_and_lists_the_skipped_conditions() {
+    let mut story = first_step(json!({ "step": two_steps() }));
     story.say("promote", json!({ "reason": "INC-812" }));
     assert_eq!(story.whys()[2], "promoted by ann (INC-812); skipped: the rest of the step's 5m");
     story.run(30);
@@ -61,7 +61,7 @@ fn a_promotion_by_hand_goes_one_step_or_to_the_end_and_says_what_it_skips() {
     story.say("promote", json!({ "full": true }));
     assert_eq!(story.run(60), Some(Ending::Promoted));
 
-    let mut story = begun(json!({ "step": two_steps(), "approval": [{ "name": "qa", "before": "promotion" }] }));
+    let mut story = first_step(json!({ "step": two_steps(), "approval": [{ "name": "qa", "before": "promotion" }] }));
     story.rps = 0;
     story.say("promote", json!({ "full": true }));
     let why = story.whys()[2];
@@ -70,18 +70,18 @@ fn a_promotion_by_hand_goes_one_step_or_to_the_end_and_says_what_it_skips() {
 }
 
 #[test]
-fn a_canary_that_is_not_available_is_not_promoted_by_hand_either() {
+fn promote_is_rejected_without_an_available_canary() {
     let mut story = Story::new(policy(json!({})));
     story.request("v2-neverready");
     story.run(60);
-    let (took, answer) = story.say("promote", json!({ "full": true }));
-    assert_eq!(took, Disposition::Rejected);
+    let (disposition, answer) = story.say("promote", json!({ "full": true }));
+    assert_eq!(disposition, Disposition::Rejected);
     assert!(answer.ends_with("its canary is not available, and traffic goes only to what is"), "{answer}");
 }
 
 #[test]
-fn a_pause_holds_until_it_is_resumed_and_is_given_up_in_time() {
-    let mut story = begun(json!({ "max-hold": "30m" }));
+fn a_pause_lasts_until_it_is_resumed_or_the_hold_expires() {
+    let mut story = first_step(json!({ "max-hold": "30m" }));
     story.say("pause", json!({ "reason": "demo at noon" }));
     assert_eq!(story.run(25 * 60), None);
     assert_eq!(story.whys()[2], "paused by ann (demo at noon)");
@@ -91,20 +91,20 @@ fn a_pause_holds_until_it_is_resumed_and_is_given_up_in_time() {
     );
     assert!(story.messages[0].now.ends_with("and is given up after 30m on hold."), "{}", story.messages[0].now);
     story.say("resume", json!({}));
-    assert_eq!(story.run(60), Some(Ending::Promoted), "its step had passed meanwhile");
+    assert_eq!(story.run(60), Some(Ending::Promoted), "the step passed during the pause");
 
-    let mut story = begun(json!({ "max-hold": "30m" }));
+    let mut story = first_step(json!({ "max-hold": "30m" }));
     story.say("pause", json!({}));
     assert_eq!(story.run(HOUR), Some(Ending::GivenUp));
     assert_eq!(story.running(), images("v1"));
 }
 
 #[test]
-fn a_paused_version_that_turns_bad_is_rolled_back_all_the_same() {
+fn a_version_that_regresses_during_a_pause_is_rolled_back() {
     let mut story = Story::new(policy(json!({ "step": two_steps() })));
     story.request("v2-err8");
     story.say("pause", json!({}));
-    assert_eq!(story.run(2 * HOUR), Some(Ending::GivenUp), "paused before it had traffic");
+    assert_eq!(story.run(2 * HOUR), Some(Ending::GivenUp), "it was paused before it had traffic");
     let mut story = Story::new(policy(json!({})));
     story.rps = 1;
     story.request("v2-err8");
@@ -115,7 +115,7 @@ fn a_paused_version_that_turns_bad_is_rolled_back_all_the_same() {
 }
 
 #[test]
-fn the_time_on_hold_does_not_count_against_a_phase() {
+fn the_time_on_hold_does_not_count_against_a_deadline() {
     let mut story = Story::new(policy(json!({ "ready-within": "2m" })));
     story.request("v2");
     story.say("pause", json!({}));
@@ -125,7 +125,7 @@ fn the_time_on_hold_does_not_count_against_a_phase() {
 }
 
 #[test]
-fn a_resume_looks_again_with_fresh_patience() {
+fn a_resume_renews_the_patience() {
     let mut story = Story::new(policy(json!({})));
     story.rps = 0;
     story.request("v2");
@@ -133,7 +133,7 @@ fn a_resume_looks_again_with_fresh_patience() {
     story.say("resume", json!({}));
     assert!(story.rollout().current.hold.is_none());
     assert_eq!(story.run(9 * 60), None);
-    assert!(story.rollout().current.hold.is_none(), "the patience is fresh");
+    assert!(story.rollout().current.hold.is_none(), "the patience starts again");
     story.run_until_held("0 requests");
 }
 
@@ -149,7 +149,7 @@ fn a_version_that_failed_is_quarantined_until_it_is_retried() {
     assert!(why.contains("failed: error-rate 8 % > 5 %"), "{why}");
     assert!(why.ends_with("`bellwether emit retry` lifts it"), "{why}");
     story.ask("other", json!({ "images": images("v3") }));
-    assert_eq!(story.run(HOUR), Some(Ending::Promoted), "another version is welcome");
+    assert_eq!(story.run(HOUR), Some(Ending::Promoted), "another version is not quarantined");
 
     let mut story = Story::new(policy(json!({})));
     story.request("v2-err8");
@@ -157,13 +157,13 @@ fn a_version_that_failed_is_quarantined_until_it_is_retried() {
     let failed = story.rollout().id.clone();
     assert_eq!(story.say("retry", json!({ "reason": "the database was down" })).0, Disposition::Changed);
     assert_ne!(story.rollout().id, failed);
-    let retried = format!("{failed} is tried again, by ann (the database was down)");
+    let retried = format!("{failed} is retried by ann (the database was down)");
     assert!(story.whys().contains(&retried.as_str()), "{:#?}", story.whys());
-    assert_eq!(story.run(HOUR), Some(Ending::RolledBack), "it is judged like any other");
+    assert_eq!(story.run(HOUR), Some(Ending::RolledBack), "a retried version is judged as usual");
 }
 
 #[test]
-fn what_was_given_up_is_not_quarantined() {
+fn a_version_that_was_given_up_is_not_quarantined() {
     let mut story = Story::new(policy(json!({ "max-hold": "1m" })));
     story.rps = 0;
     story.request("v2");
@@ -174,7 +174,7 @@ fn what_was_given_up_is_not_quarantined() {
 }
 
 #[test]
-fn while_it_is_frozen_nothing_starts_and_the_newest_request_waits() {
+fn during_a_freeze_nothing_starts_and_the_newest_request_waits() {
     for scope in ["test", "test/shop", "test/shop/Deployment/web"] {
         let mut story = Story::new(policy(json!({})));
         story.say("freeze", json!({ "scope": scope, "reason": "peak night" }));
@@ -200,13 +200,13 @@ fn a_freeze_with_an_end_ends_by_itself() {
 }
 
 #[test]
-fn a_freeze_holds_the_weight_and_stops_no_rollback() {
-    let mut story = begun(json!({ "step": two_steps() }));
+fn a_freeze_keeps_the_weight_and_allows_an_abort() {
+    let mut story = first_step(json!({ "step": two_steps() }));
     story.say("freeze", json!({ "scope": "test/shop" }));
     assert_eq!(story.run(30 * 60), None);
     assert_eq!(story.rollout().canary.weight, Weight::percent(10));
-    let (took, answer) = story.say("promote", json!({}));
-    assert_eq!((took, answer.ends_with("`unfreeze` first")), (Disposition::Rejected, true), "{answer}");
+    let (disposition, answer) = story.say("promote", json!({}));
+    assert_eq!((disposition, answer.ends_with("`unfreeze` first")), (Disposition::Rejected, true), "{answer}");
     assert_eq!(story.say("abort", json!({})).0, Disposition::Changed);
     assert_eq!(story.run(60), Some(Ending::Aborted));
 }
@@ -219,11 +219,11 @@ fn an_approval_before_the_first_traffic_is_asked_for_and_given_by_name() {
     story.run_until_held("approval qa is required before the first traffic, and has not been given");
     let command = story.messages[0].command.clone().unwrap();
     assert_eq!(command, "bellwether emit approve --workload test/shop/Deployment/web --approval qa");
-    assert_eq!(story.run(HOUR), None, "its own patience is longer than the ready-within and the max-hold");
+    assert_eq!(story.run(HOUR), None, "the approval's patience is longer than ready-within and max-hold");
     assert!(!story.effects.iter().any(|effect| matches!(effect.act, Act::Cluster(ClusterAct::SetWeight { .. }))));
-    let (took, answer) = story.say("approve", json!({ "approval": "legal" }));
+    let (disposition, answer) = story.say("approve", json!({ "approval": "legal" }));
     assert_eq!(
-        (took, answer.contains("no approval \"legal\" of") && answer.contains("is missing; name one of qa")),
+        (disposition, answer.contains("no approval \"legal\" of") && answer.contains("is missing; name one of qa")),
         (Disposition::Rejected, true),
         "{answer}"
     );
@@ -243,7 +243,7 @@ fn a_rollout_without_its_approval_before_the_promotion_is_given_up() {
 }
 
 #[test]
-fn outside_the_change_window_nothing_rises_and_a_bad_version_is_rolled_back() {
+fn outside_the_change_window_no_weight_rises_and_a_bad_version_is_rolled_back() {
     // The story begins on a Friday at 8:00 UTC, which is 9:00 in Berlin.
     let window = json!({ "days": ["fri"], "from": "11:00", "to": "17:00", "zone": "Europe/Berlin" });
     let mut story = Story::new(policy(json!({ "window": window })));
@@ -252,7 +252,11 @@ fn outside_the_change_window_nothing_rises_and_a_bad_version_is_rolled_back() {
         "outside the change window (Fri 11:00–17:00 Europe/Berlin), which opens at 2027-01-15T10:00:00Z",
     );
     assert_eq!(story.rollout().phase(), Phase::Preparing);
-    assert_eq!(story.run(HOUR + 1800), None, "longer than the max-hold, because it ends by itself");
+    assert_eq!(
+        story.run(HOUR + 1800),
+        None,
+        "a hold for the window lasts longer than max-hold, because it ends by itself"
+    );
     assert_eq!(story.run(HOUR), Some(Ending::Promoted));
 
     let mut story = Story::new(policy(json!({ "window": { "from": "07:00", "to": "08:02" }, "step": two_steps() })));
@@ -262,23 +266,23 @@ fn outside_the_change_window_nothing_rises_and_a_bad_version_is_rolled_back() {
 }
 
 #[test]
-fn the_policy_may_say_in_words_what_blindness_does() {
+fn the_policy_decides_the_action_after_blindness() {
     for (then, ending) in [("give-up", Ending::GivenUp), ("roll-back", Ending::RolledBack)] {
         let patience = json!({ "blind": "2m", "on-blind": then });
-        let mut story = begun(json!({ "patience": patience }));
+        let mut story = first_step(json!({ "patience": patience }));
         story.away = true;
         assert_eq!(story.run(5 * 60), Some(ending));
         assert!(story.whys()[2].starts_with("blind since "), "{}", story.whys()[2]);
-        assert!(story.engine.state(&workload()).unwrap().quarantine.is_empty(), "nothing was found against it");
+        assert!(story.engine.state(&workload()).unwrap().quarantine.is_empty(), "no regression was found");
     }
 }
 
 #[test]
-fn the_stables_own_images_mid_rollout_mean_back_at_once() {
-    let mut story = begun(json!({}));
+fn a_request_for_the_stables_images_returns_to_them_at_once() {
+    let mut story = first_step(json!({}));
     story.ask("back", json!({ "images": images("v1") }));
     assert_eq!(story.run(30), Some(Ending::Superseded));
-    assert_eq!(story.whys()[2], "event ci/back asks for the version that the stable runs");
+    assert_eq!(story.whys()[2], "event ci/back requests the version that the stable runs");
 
     let mut story = Story::new(policy(json!({})));
     story.request("v2");
@@ -291,7 +295,7 @@ fn the_stables_own_images_mid_rollout_mean_back_at_once() {
 }
 
 #[test]
-fn a_verb_that_makes_no_sense_says_what_there_is() {
+fn an_impossible_verb_is_rejected_with_the_present_state() {
     let mut story = Story::new(policy(json!({})));
     let none = "no rollout of test/shop/Deployment/web is known; `bellwether emit request` asks for one";
     for verb in ["abort", "promote", "pause", "resume", "retry", "approve"] {
@@ -302,7 +306,7 @@ fn a_verb_that_makes_no_sense_says_what_there_is() {
     let (_, answer) = story.say("abort", json!({ "scope": "test/shop" }));
     assert_eq!(answer, "can't abort: test/shop is no workload; name cluster/namespace/Deployment/name");
 
-    let mut story = begun(json!({}));
+    let mut story = first_step(json!({}));
     let id = story.rollout().id.to_string();
     for (verb, changes, answer) in [
         ("resume", json!({}), format!("can't resume: {id} is stepping; it is not held")),
@@ -326,8 +330,8 @@ fn a_verb_that_makes_no_sense_says_what_there_is() {
 }
 
 #[test]
-fn a_verb_from_before_the_last_request_is_not_meant_for_it() {
-    let mut story = begun(json!({}));
+fn a_verb_older_than_the_last_request_is_ignored() {
+    let mut story = first_step(json!({}));
     let before = story.now;
     story.second();
     story.request("v3");
@@ -339,7 +343,7 @@ fn a_verb_from_before_the_last_request_is_not_meant_for_it() {
 }
 
 #[test]
-fn a_bare_image_is_lifted_from_quarantine_too() {
+fn a_retry_lifts_the_quarantine_of_a_bare_image() {
     let mut story = Story::new(policy(json!({})));
     let image = images("v2-err8")["app"].clone();
     story.ask("bare", json!({ "images": Images::new(), "image": image }));

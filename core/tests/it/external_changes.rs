@@ -1,4 +1,5 @@
-//! What changes in the middle: other hands on the workload, on the canary and on the route, and a stable that breaks.
+//! Changes during a rollout: edits of the workload, the canary and the route by other clients, a broken stable, and
+//! newer requests.
 
 use bellwether_core::engine::Disposition;
 use bellwether_core::ids::Weight;
@@ -12,8 +13,9 @@ use bellwether_sim::story::{Story, images, policy, workload};
 
 const HOUR: u64 = 3600;
 
-/// A rollout of v2 that has had its first share of the traffic for a minute, and goes to 50 % after five.
-fn begun() -> Story {
+/// Returns a rollout of v2 one minute after its request, in its first step of 10 %. The second step of 50 % follows
+/// after five minutes.
+fn first_step() -> Story {
     let steps = json!([{ "weight": "10%", "min-time": "5m" }, { "weight": "50%", "min-time": "5m" }]);
     let mut story = Story::new(policy(json!({ "step": steps })));
     story.request("v2");
@@ -22,6 +24,7 @@ fn begun() -> Story {
     story
 }
 
+/// Returns the sizes that the canary was given, in their order.
 fn sizes(story: &Story) -> Vec<u32> {
     let size = |act: &Act| {
         if let Act::Cluster(ClusterAct::ApplyCanary { replicas, .. }) = act { Some(*replicas) } else { None }
@@ -30,34 +33,34 @@ fn sizes(story: &Story) -> Vec<u32> {
 }
 
 #[test]
-fn an_edit_of_the_workload_is_named_and_held_and_not_changed_back() {
-    let mut story = begun();
+fn an_edit_of_the_workload_holds_the_rollout_and_is_not_reverted() {
+    let mut story = first_step();
     story.model.set_images(&workload(), images("v9"), story.now);
-    story.run_until_held("kubectl-edit has changed the workload's pod template meanwhile");
+    story.run_until_held("kubectl-edit has changed the workload's pod template during the rollout");
     assert_eq!(story.run(HOUR / 2), None);
     assert_eq!((story.running(), story.rollout().canary.weight), (images("v9"), Weight::percent(10)));
     story.say("abort", json!({}));
     assert_eq!(story.run(60), Some(Ending::Aborted));
-    assert_eq!(story.running(), images("v9"), "it is not ours to take back");
+    assert_eq!(story.running(), images("v9"), "the edit is not reverted");
     assert!(story.model.status(&workload(), story.now).canary.is_none());
 }
 
 #[test]
-fn an_edit_that_is_accepted_is_what_the_rollout_begins_again_from() {
-    let mut story = begun();
+fn an_accepted_edit_starts_the_rollout_again_from_the_new_template() {
+    let mut story = first_step();
     story.model.set_images(&workload(), images("v9"), story.now);
     story.run_until_held("pod template");
     story.say("resume", json!({ "reason": "that was me" }));
     assert!(story.whys().contains(&"ann (that was me) accepts the workload's new pod template"));
     assert_eq!(story.run(HOUR), Some(Ending::Promoted));
-    let begun = story.kinds().iter().filter(|kind| *kind == "start").count();
-    assert_eq!((begun, story.running()), (2, images("v2")));
+    let starts = story.kinds().iter().filter(|kind| *kind == "start").count();
+    assert_eq!((starts, story.running()), (2, images("v2")));
     assert_eq!(story.rollout().basis.as_ref().unwrap().from, images("v9"));
 }
 
 #[test]
-fn an_edit_that_is_taken_back_goes_on_by_itself() {
-    let mut story = begun();
+fn an_edit_that_is_taken_back_ends_its_hold() {
+    let mut story = first_step();
     story.model.set_images(&workload(), images("v9"), story.now);
     story.run_until_held("pod template");
     story.model.set_images(&workload(), images("v1"), story.now);
@@ -65,25 +68,25 @@ fn an_edit_that_is_taken_back_goes_on_by_itself() {
 }
 
 #[test]
-fn an_edit_while_it_is_promoted_is_not_fought_for_ever() {
-    let mut story = begun();
+fn an_edit_during_the_promotion_holds_the_rollout_and_is_not_overwritten() {
+    let mut story = first_step();
     while story.rollout().phase() != Phase::Promoting {
         story.second();
     }
     story.model.set_images(&workload(), images("v9"), story.now);
     story.run_until_held("pod template");
     let writes = story.model.changes.len();
-    assert_eq!(story.run(3 * HOUR), None, "past the promotion it asks, and gives nothing up half-way");
+    assert_eq!(story.run(3 * HOUR), None, "a hold during the promotion does not expire");
     assert_eq!(story.model.changes.len(), writes);
     story.say("resume", json!({}));
     while story.rollout().phase() != Phase::Guarding && story.rollout().ending() != Some(Ending::Promoted) {
         story.second();
     }
-    assert_eq!(story.running(), images("v2"), "it began again, and was judged again");
+    assert_eq!(story.running(), images("v2"), "the rollout started again and was judged again");
 }
 
 #[test]
-fn a_rollout_undo_under_guard_is_held_and_named() {
+fn a_rollout_undo_during_the_guard_holds_the_rollout() {
     let guard = json!({ "for": "30m", "check": [{ "metric": "error-rate", "judge": "threshold", "max": "15%", "every": "30s" }] });
     let mut story = Story::new(policy(json!({ "guard": guard })));
     story.request("v2");
@@ -93,69 +96,71 @@ fn a_rollout_undo_under_guard_is_held_and_named() {
     story.model.set_images(&workload(), images("v1"), story.now);
     story.run_until_held("pod template");
     story.say("resume", json!({}));
-    assert_eq!(story.run(60), Some(Ending::Superseded), "what is there is accepted");
+    assert_eq!(story.run(60), Some(Ending::Superseded), "the person accepts the present template");
     assert_eq!(story.running(), images("v1"));
 }
 
 #[test]
-fn a_person_who_scales_is_asked_and_an_autoscaler_is_followed() {
-    let mut story = begun();
+fn a_persons_scaling_holds_the_rollout_and_an_autoscalers_is_followed() {
+    let mut story = first_step();
     story.model.scale(&workload(), 20, "kube-controller-manager", story.now);
     assert_eq!(story.run(HOUR), Some(Ending::Promoted));
-    assert_eq!(sizes(&story), [2, 10], "the second step follows the workload's size");
+    assert_eq!(sizes(&story), [2, 10], "the second step follows the workload's new size");
 
-    let mut story = begun();
+    let mut story = first_step();
     story.model.scale(&workload(), 4, "kubectl", story.now);
-    story.run_until_held("kubectl has scaled the workload from 10 to 4 meanwhile");
+    story.run_until_held("kubectl has scaled the workload from 10 to 4 during the rollout");
     story.say("resume", json!({}));
     assert_eq!(story.run(HOUR), Some(Ending::Promoted));
     assert_eq!(sizes(&story), [2, 2]);
 }
 
 #[test]
-fn a_changed_share_is_put_back_twice_and_then_asked_about() {
+fn a_changed_share_is_reverted_twice_and_then_holds_the_rollout() {
     for weight in [Some(Weight::percent(40)), None] {
-        let mut story = begun();
+        let mut story = first_step();
         for _ in 0..2 {
             story.model.edit_route(&workload(), weight);
             story.run(10);
-            let routed = story.model.status(&workload(), story.now).routed.unwrap();
-            assert_eq!(routed.weight, Weight::percent(10), "{:#?}", story.whys());
+            let route = story.model.status(&workload(), story.now).route.unwrap();
+            assert_eq!(route.weight, Weight::percent(10), "{:#?}", story.whys());
         }
         story.model.edit_route(&workload(), weight);
-        story.run_until_held(
-            "kubectl-patch has changed the canary's share of the route again, after it was put back 2 times",
-        );
+        story.run_until_held("kubectl-patch has changed the canary's share of the route again after 2 reverts");
         let writes = story.model.changes.len();
         story.run(600);
-        assert_eq!(story.model.changes.len(), writes, "held, not fought");
+        assert_eq!(story.model.changes.len(), writes, "a held rollout writes nothing");
         story.say("resume", json!({}));
         assert_eq!(story.run(HOUR), Some(Ending::Promoted));
     }
 }
 
 #[test]
-fn an_edited_canary_is_put_back_and_a_deleted_one_ends_it() {
-    let mut story = begun();
+fn an_edited_canary_is_reverted_and_a_deleted_one_gives_the_rollout_up() {
+    let mut story = first_step();
     story.model.edit_canary(&workload(), images("v8"), story.now);
     assert_eq!(story.run(HOUR), Some(Ending::Promoted));
-    assert!(story.whys().contains(&"kubectl-edit has changed the canary; it is put back"), "{:#?}", story.whys());
+    assert!(
+        story.whys().contains(&"kubectl-edit has changed the canary; the change is reverted"),
+        "{:#?}",
+        story.whys()
+    );
 
-    let mut story = begun();
+    let mut story = first_step();
     story.model.delete_canary(&workload());
     assert_eq!(story.run(60), Some(Ending::GivenUp));
-    assert!(story.whys().contains(&"somebody has deleted the canary"));
+    assert!(story.whys().contains(&"an unknown client has deleted the canary"));
     assert!(story.engine.state(&workload()).unwrap().quarantine.is_empty());
 }
 
 #[test]
-fn when_the_stable_is_the_broken_one_the_canary_keeps_the_traffic() {
-    let mut story = begun();
+fn a_broken_stable_holds_the_rollout_and_the_canary_keeps_its_traffic() {
+    let mut story = first_step();
     story.model.break_stable(&workload(), story.now);
     story.run_until_held(
         "none of the workload's 10 pods is available with the old version, and the canary keeps its traffic",
     );
-    assert_eq!(story.run(3 * HOUR), None, "giving up would send the traffic to nobody");
+    assert_eq!(story.run(3 * HOUR), None, "giving up would send the traffic to a stable without pods");
     assert_eq!(story.model.share(&workload(), story.now), 0.1);
     assert_eq!(story.say("promote", json!({ "full": true })).0, Disposition::Changed);
     story.model.mend_stable(&workload(), Span::from_secs(5));
@@ -163,20 +168,20 @@ fn when_the_stable_is_the_broken_one_the_canary_keeps_the_traffic() {
 }
 
 #[test]
-fn a_rollback_to_what_cannot_run_either_says_so_at_once_and_goes_on() {
+fn a_restored_template_that_cannot_run_holds_the_rollout_at_once() {
     let mut story = Story::new(policy(json!({})));
     story.model.deploy(workload(), images("v1-nopull"), 10, Span::from_secs(5));
     story.request("v2-nevertaken");
     while story.rollout().phase() != Phase::Restoring {
         story.second();
     }
-    story.run_until_held("the version to go back to can't run either: pod pod-0 ImagePullBackOff");
+    story.run_until_held("the version to restore can't run either: pod pod-0 ImagePullBackOff");
     assert_eq!(story.rollout().phase(), Phase::Restoring);
 }
 
 #[test]
-fn a_newer_version_never_takes_over_the_share_of_the_one_before() {
-    let mut story = begun();
+fn a_newer_version_gets_no_traffic_before_its_own_first_step() {
+    let mut story = first_step();
     story.request("v3");
     while story.rollout().phase() != Phase::Stepping || story.rollout().changes() != images("v3") {
         let canary = story.model.status(&workload(), story.now).canary;
@@ -188,21 +193,21 @@ fn a_newer_version_never_takes_over_the_share_of_the_one_before() {
 }
 
 #[test]
-fn a_newer_version_waits_for_a_promotion_and_only_the_newest_does() {
-    let mut story = begun();
+fn only_the_newest_request_waits_for_a_promotion() {
+    let mut story = first_step();
     while story.rollout().phase() != Phase::Promoting {
         story.second();
     }
     story.request("v3");
     story.request("v4");
-    assert_eq!(story.run(60), None, "v4 has begun at once after v2");
+    assert_eq!(story.run(60), None, "v4 starts as soon as v2 is promoted");
     assert_eq!(story.rollout().changes(), images("v4"));
     assert_eq!(story.running(), images("v2"));
 }
 
 #[test]
-fn a_recreated_workload_cancels_its_rollout() {
-    let mut story = begun();
+fn a_recreated_workload_gives_its_rollout_up() {
+    let mut story = first_step();
     story.model.delete(&workload());
     story.second();
     story.model.deploy(workload(), images("v1"), 3, Span::from_secs(5));
@@ -210,7 +215,7 @@ fn a_recreated_workload_cancels_its_rollout() {
 }
 
 #[test]
-fn blue_green_switches_once_and_back_at_once() {
+fn blue_green_switches_all_traffic_at_once_and_back() {
     let blue_green = |tag: &str| {
         let changes = json!({ "strategy": "blue-green", "step": [], "blue-green": { "keep-stable": "10m" } });
         let mut story = Story::new(policy(changes));
@@ -220,9 +225,9 @@ fn blue_green_switches_once_and_back_at_once() {
     let mut story = blue_green("v2");
     story.run(60);
     assert_eq!((sizes(&story), story.model.share(&workload(), story.now)), (vec![10], 1.0));
-    assert_eq!(story.running(), images("v1"), "the old side is untouched");
+    assert_eq!(story.running(), images("v1"), "the stable is not changed by the switch");
     assert_eq!(bellwether_core::engine::show::view(story.rollout()).phase, "switched");
-    assert!(bellwether_core::engine::show::phases().any(|name| name == "switched"), "the metrics count what is listed");
+    assert!(bellwether_core::engine::show::phases().any(|name| name == "switched"), "the metrics use the listed names");
     assert_eq!(story.run(HOUR), Some(Ending::Promoted));
     assert_eq!(story.running(), images("v2"));
 
@@ -236,8 +241,8 @@ fn blue_green_switches_once_and_back_at_once() {
 }
 
 #[test]
-fn a_blue_green_policy_that_makes_no_sense_says_so() {
-    let raw = |changes: serde_json::Value| {
+fn an_invalid_blue_green_policy_is_refused_with_its_problem() {
+    let first_problem = |changes: serde_json::Value| {
         let mut json = json!({
             "name": "x", "match": { "namespaces": ["*"], "workloads": ["*"], "images": ["*"] },
             "strategy": "blue-green", "check": [{ "metric": "error-rate", "max": "5%" }] });
@@ -248,7 +253,7 @@ fn a_blue_green_policy_that_makes_no_sense_says_so() {
             .unwrap_or_else(|problems| problems[0].message.clone())
     };
     let kept = json!({ "keep-stable": "10m" });
-    for (changes, message) in [
+    for (changes, expected) in [
         (json!({ "blue-green": kept }), ""),
         (json!({}), "say how long the old version stands by"),
         (json!({ "blue-green": kept, "traffic": "replicas" }), "needs a router"),
@@ -260,14 +265,14 @@ fn a_blue_green_policy_that_makes_no_sense_says_so() {
         ),
         (
             json!({ "blue-green": kept, "approval": [{ "name": "a", "before": "traffic" }, { "name": "a", "before": "promotion" }] }),
-            "two gates \"a\"",
+            "two approvals \"a\"",
         ),
         (
             json!({ "strategy": "canary", "blue-green": kept, "step": [{ "weight": "10%", "min-time": "1m" }] }),
             "is for strategy = \"blue-green\"",
         ),
     ] {
-        let found = raw(changes.clone());
-        assert!(found.contains(message), "{changes}: {found}");
+        let found = first_problem(changes.clone());
+        assert!(found.contains(expected), "{changes}: {found}");
     }
 }
