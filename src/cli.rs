@@ -16,6 +16,7 @@ pub mod past;
 pub mod plan;
 pub mod replay;
 pub mod run;
+mod sinks;
 pub mod smoke;
 pub mod status;
 pub mod table;

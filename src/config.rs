@@ -16,16 +16,16 @@ mod messages;
 mod report;
 mod places;
 mod layers;
-mod raw;
+mod checks;
 mod show;
 
 use std::collections::BTreeMap;
 
 use bellwether_core::measure::metric::Metric;
-use bellwether_core::policy::Policy;
+use bellwether_core::policy::{Policy, RawPolicy};
+use serde::Deserialize;
 
 use self::layers::Layers;
-use self::raw::Raw;
 use crate::{adapters, events, http, journal, telemetry};
 
 pub use self::embedded::{DEFAULT, PRESETS};
@@ -33,32 +33,50 @@ pub use self::report::{ConfigProblem, ConfigReport, SourcePlace};
 pub use self::show::show;
 pub use self::sources::Sources;
 
-/// The checked configuration.
-#[derive(Debug, Clone)]
+/// The configuration: every key of its files with its type.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Config {
     /// The name of the cluster that this daemon acts in: the first part of a workload's key.
     pub cluster: String,
+    /// The names of the presets, whose contents are already merged in.
+    #[serde(default, rename = "presets")]
+    _presets: Vec<String>,
     /// The section `[kafka]`: brokers and topics.
+    #[serde(default)]
     pub kafka: adapters::kafka::Options,
     /// The section `[journal]`: the kind of the journal and its file.
+    #[serde(default)]
     pub journal: journal::Options,
     /// The section `[prometheus]`: the metrics store.
+    #[serde(default)]
     pub prometheus: adapters::prometheus::Options,
     /// The section `[kubernetes]`: the API server.
+    #[serde(default)]
     pub kubernetes: adapters::kubernetes::Options,
     /// The section `[registry]`: the store of models.
+    #[serde(default)]
     pub registry: bellwether_registry::Options,
     /// The section `[events]`: the mapping of other tools' events to workloads.
+    #[serde(default)]
     pub events: events::Options,
     /// The section `[slack]`: notifications.
+    #[serde(default)]
     pub slack: adapters::slack::Options,
     /// The section `[http]`: the HTTP server.
+    #[serde(default)]
     pub http: http::Options,
     /// The section `[log]`.
+    #[serde(default)]
     pub log: telemetry::Options,
     /// The metrics that a policy may name, by name, including those of the presets.
+    #[serde(default, rename = "metric")]
     pub metrics: BTreeMap<String, Metric>,
-    /// The policies, in the order in which they were written.
+    /// The policies as written, in their order.
+    #[serde(default, rename = "policy")]
+    raw_policies: Vec<RawPolicy>,
+    /// The policies after their checks, in the order in which they were written.
+    #[serde(skip)]
     pub policies: Vec<Policy>,
 }
 
@@ -68,44 +86,12 @@ pub struct Config {
 /// All problems of the configuration, each with its place.
 pub fn load(sources: &Sources) -> Result<Config, ConfigReport> {
     let layers = Layers::read(sources)?;
-    let (raw, mut problems) = layers.deserialize::<Raw>();
+    let (config, mut problems) = layers.deserialize::<Config>();
     problems.add_misplaced_secrets();
-    let Some(raw) = raw else { return Err(problems.into_report()) };
-    let policies = raw.policies(&mut problems);
-    raw.check_sections(&mut problems);
-    if !problems.is_empty() {
-        return Err(problems.into_report());
-    }
-    // Without `..`: a field that is added to `Raw` and not passed on here does not compile.
-    let Raw {
-        cluster,
-        presets: _,
-        kafka,
-        journal,
-        prometheus,
-        kubernetes,
-        registry,
-        events,
-        slack,
-        http,
-        log,
-        metric,
-        policy: _,
-    } = raw;
-    Ok(Config {
-        cluster,
-        kafka,
-        journal,
-        prometheus,
-        kubernetes,
-        registry,
-        events,
-        slack,
-        http,
-        log,
-        metrics: metric,
-        policies,
-    })
+    let Some(mut config) = config else { return Err(problems.into_report()) };
+    config.policies = config.checked_policies(&mut problems);
+    config.check_sections(&mut problems);
+    if problems.is_empty() { Ok(config) } else { Err(problems.into_report()) }
 }
 
 /// Returns the configuration that a file with this content gives. For tests.

@@ -17,7 +17,7 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use self::backend::Backend;
-use super::Common;
+use super::{Common, sinks};
 use crate::adapters::kubernetes::Kubernetes;
 use crate::adapters::prometheus::Prometheus;
 use crate::adapters::registry::RegistryModels;
@@ -37,7 +37,6 @@ use crate::telemetry;
 
 mod backend;
 mod readiness;
-mod sinks;
 
 /// The capacity of the queue of wakes to the daemon, and of the queue of posted events.
 const QUEUE_CAPACITY: usize = 1024;
@@ -72,7 +71,8 @@ pub async fn run(_: RunArgs, common: &Common) -> anyhow::Result<u8> {
     let sampling = sampling_options(&config);
     let prober = Prober::new(prometheus.clone(), Arc::new(cluster.clone()), Arc::clone(&clock), sampling);
     let models = RegistryModels::new(config.registry.clone(), Arc::clone(&clock));
-    let sinks = sinks::open(&config, &cluster)?;
+    let mut sinks = sinks::open(&config)?;
+    sinks.push(Arc::new(cluster.events()));
     let executor = Executor::new(Arc::new(cluster.clone()), Arc::new(prober), Arc::new(models), sinks);
     let engine = Engine::new(config.cluster.clone(), config.policies.clone(), config.kafka.events_retention);
     let (heartbeat, beat) = watch::channel(Stopwatch::start());

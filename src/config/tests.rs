@@ -495,14 +495,14 @@ fn uncommented() -> String {
 #[test]
 fn default_toml_lists_exactly_the_known_keys() {
     let tree = Value::from(toml::from_str::<Dict>(&uncommented()).unwrap());
-    let _: Raw = tree.deserialize().unwrap();
+    let _: Config = tree.deserialize().unwrap();
     let mut tables = Vec::new();
     collect_tables(&tree, &mut Vec::new(), &mut tables);
     for (path, listed) in tables {
         // The error about an unknown key lists the keys that the table takes.
         let mut probed = tree.clone();
         assert!(insert_unknown(&mut probed, &path), "{path:?}");
-        let Err(error) = probed.deserialize::<Raw>() else { panic!("{path:?} takes any key") };
+        let Err(error) = probed.deserialize::<Config>() else { panic!("{path:?} takes any key") };
         let Kind::UnknownField(_, known) = error.kind else {
             // Only these tables take any key.
             assert!(
@@ -567,8 +567,8 @@ fn insert_unknown(value: &mut Value, path: &[String]) -> bool {
 
 #[test]
 fn default_toml_states_the_built_in_defaults() {
-    let stated: Raw = Value::from(toml::from_str::<Dict>(DEFAULT).unwrap()).deserialize().unwrap();
-    let built_in: Raw =
+    let stated: Config = Value::from(toml::from_str::<Dict>(DEFAULT).unwrap()).deserialize().unwrap();
+    let built_in: Config =
         Value::from(Dict::from([("cluster".to_owned(), Value::from("default"))])).deserialize().unwrap();
     assert_eq!(format!("{stated:#?}"), format!("{built_in:#?}"));
 }

@@ -17,8 +17,7 @@ use super::{CheckFinding, Level, counted};
 use crate::adapters::kafka::Kafka;
 use crate::adapters::kubernetes::{ApiVerb, Kubernetes};
 use crate::adapters::prometheus::{MAX_SKEW_MS, Prometheus};
-use crate::adapters::slack::Slack;
-use crate::cli::run;
+use crate::cli::{run, sinks};
 use crate::clock::{Clock, Stopwatch, SystemClock};
 use crate::config::Config;
 use crate::journal::JournalKind;
@@ -37,7 +36,7 @@ pub async fn findings(config: &Config) -> Vec<CheckFinding> {
     let mut findings = vec![journal(config).await];
     let (prometheus, finding) = prometheus(config).await;
     findings.push(finding);
-    findings.extend(slack(config));
+    findings.extend(notification_sinks(config));
     findings.extend(cluster(config, prometheus).await);
     findings
 }
@@ -87,11 +86,16 @@ async fn prometheus(config: &Config) -> (Option<Arc<Prometheus>>, CheckFinding) 
     (Some(prometheus), finding)
 }
 
-fn slack(config: &Config) -> Option<CheckFinding> {
-    match Slack::open(&config.slack) {
-        Ok(Some(_)) => Some(CheckFinding::fine("slack", "a webhook is set; nothing was sent to it")),
-        Ok(None) => None,
-        Err(error) => Some(CheckFinding::problem("slack", error.to_string(), "see [slack] in the configuration")),
+fn notification_sinks(config: &Config) -> Vec<CheckFinding> {
+    match sinks::open(config) {
+        Ok(sinks) => {
+            let names = sinks.iter().map(|sink| format!("{} is set up; nothing was sent to it", sink.sink().name));
+            names.map(|text| CheckFinding::fine("notifications", text)).collect()
+        }
+        Err(error) => {
+            let remedy = "see the section of the sink in the configuration";
+            vec![CheckFinding::problem("notifications", format!("{error:#}"), remedy)]
+        }
     }
 }
 

@@ -1,59 +1,25 @@
-//! The configuration as it is written: every key with its type, before the checks that compare values.
+//! The checks that compare values of the configuration, after each has the right type.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
-use bellwether_core::measure::metric::Metric;
-use bellwether_core::policy::{Policy, RawPolicy};
-use serde::Deserialize;
+use bellwether_core::policy::Policy;
 
+use super::Config;
 use super::layers::ProblemCollector;
 use crate::journal::JournalKind;
-use crate::{adapters, events, http, journal, telemetry};
 
-/// All keys of a configuration file. Only this directory sees it; the rest of the program gets a `Config`.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
-pub(super) struct Raw {
-    pub(super) cluster: String,
-    #[serde(default)]
-    #[expect(dead_code, reason = "the layers read it; the field makes serde accept the key")]
-    pub(super) presets: Vec<String>,
-    #[serde(default)]
-    pub(super) kafka: adapters::kafka::Options,
-    #[serde(default)]
-    pub(super) journal: journal::Options,
-    #[serde(default)]
-    pub(super) prometheus: adapters::prometheus::Options,
-    #[serde(default)]
-    pub(super) kubernetes: adapters::kubernetes::Options,
-    #[serde(default)]
-    pub(super) registry: bellwether_registry::Options,
-    #[serde(default)]
-    pub(super) events: events::Options,
-    #[serde(default)]
-    pub(super) slack: adapters::slack::Options,
-    #[serde(default)]
-    pub(super) http: http::Options,
-    #[serde(default)]
-    pub(super) log: telemetry::Options,
-    #[serde(default)]
-    pub(super) metric: BTreeMap<String, Metric>,
-    #[serde(default)]
-    pub(super) policy: Vec<RawPolicy>,
-}
-
-impl Raw {
+impl Config {
     /// Returns the policies that pass their checks, in the order in which they were written. Problems of the others and
     /// of the metrics go to `problems`.
-    pub(super) fn policies(&self, problems: &mut ProblemCollector<'_>) -> Vec<Policy> {
-        for (name, metric) in &self.metric {
+    pub(super) fn checked_policies(&self, problems: &mut ProblemCollector<'_>) -> Vec<Policy> {
+        for (name, metric) in &self.metrics {
             for (key, message) in metric.problems() {
                 problems.add(&["metric", name, key], message);
             }
         }
         let mut names = BTreeSet::new();
         let mut policies = Vec::new();
-        for (index, raw_policy) in self.policy.iter().enumerate() {
+        for (index, raw_policy) in self.raw_policies.iter().enumerate() {
             let index = index.to_string();
             if !names.insert(&raw_policy.name) {
                 problems.add(
@@ -61,7 +27,7 @@ impl Raw {
                     format!("there are two policies {:?}; give this one another name", raw_policy.name),
                 );
             }
-            match raw_policy.check(&self.metric) {
+            match raw_policy.check(&self.metrics) {
                 Ok(policy) => policies.push(policy),
                 Err(of_policy) => {
                     for problem in of_policy {
