@@ -260,7 +260,7 @@ impl Shard {
         let before = self.ledger.engine().in_flight(effect).and_then(|in_flight| in_flight.failure.as_ref());
         if before != Some(failure) {
             let span = effect_span(effect);
-            tracing::warn!(parent: &span, kind = failure.kind.name(), message = failure.message, "effect failed");
+            tracing::warn!(parent: &span, kind = failure.kind.name(), error = failure.message, "effect failed");
         }
     }
 
@@ -278,7 +278,7 @@ impl Shard {
         let receipt = match decode(&record, &self.shared.decoding, now) {
             Decoded::Ignored(why) => {
                 metrics::event(EventResult::Ignored);
-                tracing::debug!(%why, "event ignored");
+                tracing::debug!(reason = %why, "event ignored");
                 Receipt::Ignored(why.to_string())
             }
             Decoded::Dead(error) => {
@@ -321,17 +321,17 @@ impl Shard {
             }
             Disposition::Duplicate => {
                 metrics::event(EventResult::Duplicate);
-                tracing::info!(%scope, %why, "event ignored");
+                tracing::info!(%scope, reason = why, "event ignored");
                 Receipt::Ignored(why)
             }
             Disposition::Ignored => {
                 metrics::event(EventResult::Ignored);
-                tracing::info!(%scope, %why, "event ignored");
+                tracing::info!(%scope, reason = why, "event ignored");
                 Receipt::Ignored(why)
             }
             Disposition::Rejected => {
                 metrics::event(EventResult::Dead);
-                tracing::warn!(%scope, %why, "event rejected; sent to the dead-letter topic");
+                tracing::warn!(%scope, reason = why, "event rejected; sent to the dead-letter topic");
                 batch.dead.push((record.clone(), why.clone()));
                 Receipt::Dead(why)
             }

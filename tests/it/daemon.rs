@@ -3,7 +3,8 @@
 //! The journal is the real one in a file, behind a wrapper that records commits and can make one fail. The cluster is the
 //! model of the demo, behind a wrapper that records effects.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
+use std::process::Command;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -23,12 +24,13 @@ use bellwether::ports::{
 };
 use bellwether::shard::Shared;
 use bellwether::show::StatusBoard;
+use bellwether::telemetry;
 use bellwether::world::MemoryWorld;
 use bellwether_core::engine::Engine;
 use bellwether_core::engine::view::StatusView;
 use bellwether_core::ids::{Images, Workload};
 use bellwether_core::input::effect::{ClusterAct, Effect};
-use bellwether_core::input::event::{Outcome, Request};
+use bellwether_core::input::event::{Failure, FailureKind, Outcome, Request};
 use bellwether_core::policy::Policy;
 use bellwether_core::rollout::decision::{Decision, Ending};
 use bellwether_core::time::Span;
@@ -84,6 +86,8 @@ enum Fault {
 /// The records of the wrappers.
 #[derive(Default)]
 struct Records {
+    /// The failures of the next attempts at a weight, in their order.
+    failures: Mutex<VecDeque<Failure>>,
     /// Number of commits so far.
     commits: AtomicU64,
     /// Number of the commit that fails, from 0, and its failure.
@@ -152,6 +156,11 @@ impl Cluster for Recorded<MemoryWorld> {
             self.records.uncommitted.lock().unwrap().push(id.clone());
         }
         self.records.performed.lock().unwrap().push(format!("{} {id}", effect.act.name()));
+        if matches!(act, ClusterAct::SetWeight { .. })
+            && let Some(failure) = self.records.failures.lock().unwrap().pop_front()
+        {
+            return (Outcome::Failed(failure), Vec::new());
+        }
         self.inner.perform(effect, act, epoch, template).await
     }
 }
@@ -432,4 +441,53 @@ async fn after_a_commit_without_an_answer_the_partition_is_opened_again() {
             assert_eq!(*setting.records.uncommitted.lock().unwrap(), Vec::<String>::new(), "{fault:?} at {at}");
         }
     }
+}
+
+/// The environment variable by which a test process logs a rollout instead of comparing the log of another one.
+const LOGS: &str = "BELLWETHER_TEST_LOGS";
+
+/// The whole log of a rollout that a router refuses twice with one message and once with another, is promoted, and is asked
+/// for again. The log belongs to a process, so the test runs itself in another one.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_log_of_a_rollout_has_its_ids_and_each_failure_once() {
+    if std::env::var_os(LOGS).is_some() {
+        return log_a_rollout().await;
+    }
+    let name = "daemon::the_log_of_a_rollout_has_its_ids_and_each_failure_once";
+    let output = Command::new(std::env::current_exe().unwrap())
+        .args([name, "--exact", "--nocapture"])
+        .env(LOGS, "1")
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{output:?}");
+    let log = String::from_utf8(output.stderr).unwrap();
+    let lines = log.lines().filter(|line| line.contains("Z  INFO ") || line.contains("Z  WARN "));
+    let without_time = lines.filter_map(|line| line.split_once("Z "));
+    let text: String = without_time.map(|(_, line)| without_measurements(line.trim_start()) + "\n").collect();
+    expect_test::expect_file!["log.txt"].assert_eq(&text);
+}
+
+async fn log_a_rollout() {
+    telemetry::install(&telemetry::Options::default());
+    let mut setting = Setting::new();
+    for message in ["409 Conflict", "409 Conflict", "503 Service Unavailable"] {
+        let failure = Failure { kind: FailureKind::Unavailable, message: message.to_owned() };
+        setting.records.failures.lock().unwrap().push_back(failure);
+    }
+    let mut daemon = setting.start().await;
+    setting.request(&daemon, "a", "2").await;
+    daemon.until(ended).await;
+    setting.request(&daemon, "a", "2").await;
+    daemon.stop().await;
+}
+
+/// Replaces times and counts, which differ from run to run, by `#`.
+fn without_measurements(line: &str) -> String {
+    let mut text = String::new();
+    for word in line.split(' ') {
+        let is_measured = word.starts_with(|c: char| c.is_ascii_digit()) && !word.contains(':');
+        text += if is_measured { "#" } else { word };
+        text.push(' ');
+    }
+    text.trim_end().to_owned()
 }

@@ -21,6 +21,9 @@ use crate::dice::Dice;
 use crate::sinks::sinks;
 use crate::story::images;
 
+/// The seconds between two checks that no wake-up is missing: a check costs as much as a tick of every workload.
+const IDLE_CHECK_EVERY: u64 = 7;
+
 impl Simulator {
     /// Makes the simulation of a seed, with a planted defect if one is given.
     pub fn new(seed: u64, defect: Option<Defect>) -> Simulator {
@@ -125,6 +128,22 @@ impl Simulator {
         }
         if self.now.as_second() % GRID == 0 {
             self.measure();
+        }
+        if second % IDLE_CHECK_EVERY == 0 {
+            self.check_idle();
+        }
+    }
+
+    /// Asserts that the list of wake-ups covers every condition that waits for a time: before the next wake-up, a tick
+    /// would change nothing.
+    fn check_idle(&self) {
+        let engine = &self.daemon.engine;
+        if engine.next_wakeup().is_some_and(|at| at <= self.now) {
+            return;
+        }
+        for state in engine.states() {
+            let next = engine.next_wakeup();
+            assert!(state.is_idle(self.now), "a tick at {} changes {}, due at {next:?}", self.now, state.workload);
         }
     }
 
