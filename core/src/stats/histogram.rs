@@ -24,7 +24,7 @@ const ROUNDED: f64 = 1e-3;
 #[derive(Debug, Clone, Copy, PartialEq, Error)]
 pub enum NoShare {
     /// The limit is not an edge of any bucket. The error names the nearest edges as a remedy.
-    #[error("no bucket ends at {limit}: the nearest edges are {below:?} and {above:?}")]
+    #[error("no bucket ends at {limit}: {}", nearest(*below, *above))]
     NoEdge {
         /// The limit, in the metric's unit.
         limit: f64,
@@ -36,6 +36,15 @@ pub enum NoShare {
     /// The number of counts does not fit the edges, or a count is too large.
     #[error(transparent)]
     Unusable(#[from] Unusable),
+}
+
+/// Returns the nearest edges as text.
+fn nearest(below: Option<f64>, above: Option<f64>) -> String {
+    match (below, above) {
+        (Some(below), Some(above)) => format!("the nearest edges are {below} and {above}"),
+        (Some(edge), None) | (None, Some(edge)) => format!("the nearest edge is {edge}"),
+        (None, None) => "there are no edges".to_owned(),
+    }
 }
 
 /// Counts the observations and, as hits, those above `limit`.
@@ -204,6 +213,7 @@ mod tests {
         assert_eq!(slower_than(&edges, &counts, 0.500_000_000_000_1), Ok(Tally::of(5, 100).unwrap()));
         let no = NoShare::NoEdge { limit: 0.3, below: Some(0.1), above: Some(0.5) };
         assert_eq!(slower_than(&edges, &counts, 0.3), Err(no));
+        assert_eq!(no.to_string(), "no bucket ends at 0.3: the nearest edges are 0.1 and 0.5");
         assert!(matches!(slower_than(&edges, &counts, 2.0), Err(NoShare::NoEdge { above: None, .. })));
         assert!(slower_than(&edges, &[1, 2], 0.5).is_err());
     }

@@ -32,14 +32,12 @@ impl Shapes {
     /// [`Unusable::OtherShape`] if the number of buckets differs from the other arm's or from earlier blocks; no
     /// counts are then added.
     pub fn absorb(&mut self, canary: &[u64], stable: &[u64], phi: Phi) -> Result<(), Unusable> {
-        if self.canary.is_empty() && self.stable.is_empty() {
-            self.canary = vec![0; canary.len()];
-            self.stable = vec![0; canary.len()];
-        }
-        let buckets = self.canary.len();
-        if [canary.len(), stable.len(), self.stable.len()].iter().any(|len| *len != buckets) {
+        let buckets = if self.canary.is_empty() { canary.len() } else { self.canary.len() };
+        if canary.len() != buckets || stable.len() != buckets {
             return Err(Unusable::OtherShape);
         }
+        self.canary.resize(buckets, 0);
+        self.stable.resize(buckets, 0);
         self.ln_e = (self.ln_e + self.ln_block(canary, stable) / phi.value()).clamp(-1e300, 1e300);
         let add = |sums: &mut Vec<u64>, counts: &[u64]| {
             sums.iter_mut().zip(counts).for_each(|(sum, count)| *sum = sum.saturating_add(*count));
@@ -102,5 +100,12 @@ mod tests {
         let before = shapes.clone();
         assert_eq!(shapes.absorb(&[1, 2, 3], &[1, 2, 3], Phi::ONE), Err(Unusable::OtherShape));
         assert_eq!(shapes, before);
+    }
+
+    #[test]
+    fn a_refused_first_block_does_not_fix_the_number_of_buckets() {
+        let mut shapes = Shapes::default();
+        assert_eq!(shapes.absorb(&[1, 2, 3], &[1, 2], Phi::ONE), Err(Unusable::OtherShape));
+        assert_eq!(shapes.absorb(&[1, 2], &[1, 2], Phi::ONE), Ok(()));
     }
 }
