@@ -18,12 +18,12 @@ use crate::policy::calendar::ChangeWindow;
 use crate::time::Span;
 
 pub mod calendar;
-mod check;
-mod checks;
-mod defaults;
-mod problems;
-mod raw;
 mod traffic;
+mod problems;
+mod defaults;
+mod raw;
+mod checks;
+mod check;
 
 pub use problems::PolicyProblem;
 pub use raw::{BlueGreen, RawAbTest, RawGuard, RawPolicy, RawStep};

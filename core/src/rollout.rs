@@ -11,12 +11,13 @@
 //! is one part of its behaviour, up to [`drive`](drive), which puts them together.
 
 pub mod phase;
+pub mod reward;
 pub mod reason;
-pub mod decision;
+pub mod ending;
 pub mod cause;
+pub mod decision;
 pub mod in_flight;
 pub mod current;
-pub mod reward;
 pub mod analysis;
 pub mod state;
 pub mod timers;

@@ -23,7 +23,7 @@
 //! A story with a good version and a bad one:
 //!
 //! ```
-//! use bellwether_core::rollout::decision::Ending;
+//! use bellwether_core::rollout::ending::Ending;
 //! use bellwether_sim::story::{Story, images, policy};
 //! use serde_json::json;
 //!

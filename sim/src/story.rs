@@ -15,7 +15,8 @@ use bellwether_core::measure::block::{Block, Gap, Reading, Sample};
 use bellwether_core::measure::metric::{Against, ArmSource, Distance, HistogramUnit, Hits, Metric, MetricKind};
 use bellwether_core::policy::{Policy, RawPolicy};
 use bellwether_core::rollout::Rollout;
-use bellwether_core::rollout::decision::{Decision, Ending};
+use bellwether_core::rollout::decision::Decision;
+use bellwether_core::rollout::ending::Ending;
 use bellwether_core::time::{Span, Timestamp};
 
 /// The time between two blocks, in seconds.

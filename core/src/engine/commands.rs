@@ -6,7 +6,7 @@ use super::workload::{Proposal, QueuedRequest, WorkloadState};
 use crate::ids::{EventId, Scope, Workload};
 use crate::input::command::{Author, Command, Freeze, Verb};
 use crate::input::event::{Input, Request};
-use crate::rollout::decision::Ending;
+use crate::rollout::ending::Ending;
 use crate::rollout::reason::Reason;
 use crate::rollout::{Rollout, Task};
 use crate::time::Timestamp;

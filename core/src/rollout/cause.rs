@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::decision::Ending;
+use super::ending::Ending;
 use super::phase::Trigger;
 use super::reason::Reason;
 use crate::policy::Policy;

@@ -4,7 +4,8 @@
 //! warning, and one at its end. It sends none at its start.
 
 use super::cause::{EndCause, HoldCause, Remedy};
-use super::decision::{Decision, DecisionKind, Ending};
+use super::decision::{Decision, DecisionKind};
+use super::ending::Ending;
 use super::reason::change;
 use super::state::Rollout;
 use crate::ids::Images;

@@ -7,7 +7,7 @@ use bellwether_core::ids::Weight;
 use bellwether_core::measure::block::{Block, Reading, Sample};
 use bellwether_core::measure::calibration::History;
 use bellwether_core::policy::{AbTest, OnDraw, Policy, RawPolicy};
-use bellwether_core::rollout::decision::Ending;
+use bellwether_core::rollout::ending::Ending;
 use bellwether_core::rollout::reward::{Leader, Reward};
 use bellwether_core::time::{Span, Timestamp};
 use serde_json::{Value, json};

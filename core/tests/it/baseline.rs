@@ -3,7 +3,7 @@
 use bellwether_core::ids::Weight;
 use bellwether_core::input::effect::{Act, ClusterAct};
 use bellwether_core::policy::RawPolicy;
-use bellwether_core::rollout::decision::Ending;
+use bellwether_core::rollout::ending::Ending;
 use bellwether_core::rollout::phase::Phase;
 use bellwether_core::time::Span;
 use serde_json::{Value, json};

@@ -5,7 +5,7 @@ use bellwether_core::ids::{EventId, Weight};
 use bellwether_core::input::effect::{Act, ClusterAct};
 use bellwether_core::input::event::Event;
 use bellwether_core::input::status::PreflightIssue;
-use bellwether_core::rollout::decision::Ending;
+use bellwether_core::rollout::ending::Ending;
 use bellwether_core::rollout::phase::Phase;
 use bellwether_core::time::Span;
 use serde_json::json;

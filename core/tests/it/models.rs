@@ -1,7 +1,7 @@
 //! Rollouts with a model: the environment's pointer moves with the promotion and returns with an abort.
 
 use bellwether_core::input::effect::{Act, ClusterAct};
-use bellwether_core::rollout::decision::Ending;
+use bellwether_core::rollout::ending::Ending;
 use serde_json::json;
 
 use bellwether_sim::story::{Story, policy};

@@ -3,7 +3,8 @@
 use bellwether_core::engine::Engine;
 use bellwether_core::input::effect::{Act, Effect, Notify};
 use bellwether_core::input::notification::{IncidentChange, Notification, Sink};
-use bellwether_core::rollout::decision::{DecisionKind, Ending};
+use bellwether_core::rollout::decision::DecisionKind;
+use bellwether_core::rollout::ending::Ending;
 use bellwether_core::time::Span;
 use bellwether_sim::sinks::{events, on_call, people};
 use bellwether_sim::story::{Story, policy, workload};

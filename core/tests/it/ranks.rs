@@ -7,7 +7,7 @@ use bellwether_core::judge::run::CheckRun;
 use bellwether_core::measure::block::{Gap, Reading, Sample};
 use bellwether_core::measure::metric::Metric;
 use bellwether_core::policy::{Policy, RawPolicy};
-use bellwether_core::rollout::decision::Ending;
+use bellwether_core::rollout::ending::Ending;
 use bellwether_core::time::Timestamp;
 use bellwether_sim::judged::setting;
 use serde_json::json;

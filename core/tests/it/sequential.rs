@@ -8,7 +8,7 @@ use bellwether_core::judge::run::{CheckRun, Setting};
 use bellwether_core::measure::block::{Reading, Sample};
 use bellwether_core::measure::window::Arm;
 use bellwether_core::policy::RawPolicy;
-use bellwether_core::rollout::decision::Ending;
+use bellwether_core::rollout::ending::Ending;
 use bellwether_core::stats::tally::{Pair, Tally};
 use bellwether_core::time::Timestamp;
 use serde_json::json;

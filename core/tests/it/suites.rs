@@ -5,7 +5,7 @@ use bellwether_core::ids::EventId;
 use bellwether_core::input::effect::{Act, ClusterAct};
 use bellwether_core::input::event::Event;
 use bellwether_core::input::report::{SuiteReport, SuiteResult};
-use bellwether_core::rollout::decision::Ending;
+use bellwether_core::rollout::ending::Ending;
 use serde_json::json;
 
 use bellwether_sim::story::{Story, images, policy, workload};

@@ -3,7 +3,7 @@
 use bellwether_core::engine::Disposition;
 use bellwether_core::ids::{Images, Weight};
 use bellwether_core::input::effect::{Act, ClusterAct};
-use bellwether_core::rollout::decision::Ending;
+use bellwether_core::rollout::ending::Ending;
 use bellwether_core::rollout::phase::Phase;
 use serde_json::json;
 

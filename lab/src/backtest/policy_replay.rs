@@ -16,7 +16,8 @@ use bellwether_core::input::status::{DeploymentStatus, Preflight, WorkloadStatus
 use bellwether_core::measure::block::Block;
 use bellwether_core::measure::calibration::Calibration;
 use bellwether_core::policy::{Mode, Policy, PolicyMatch};
-use bellwether_core::rollout::decision::{DecisionKind, Ending};
+use bellwether_core::rollout::decision::DecisionKind;
+use bellwether_core::rollout::ending::Ending;
 use bellwether_core::time::{Span, Timestamp};
 
 /// Decides by `policy` about a rollout that begins with the first block, with the calibrations of the time before it.

@@ -129,7 +129,7 @@ impl Simulator {
         if self.now.as_second() % GRID == 0 {
             self.measure();
         }
-        if second % IDLE_CHECK_EVERY == 0 {
+        if second.is_multiple_of(IDLE_CHECK_EVERY) {
             self.check_idle();
         }
     }
