@@ -49,6 +49,11 @@ macro_rules! judges {
                 match self { $(JudgeKind::$name => <$rule as JudgeRule>::KEYS,)* }
             }
 
+            /// Whether the judge compares with a stable that has traffic.
+            pub fn needs_stable(self) -> bool {
+                match self { $(JudgeKind::$name => <$rule as JudgeRule>::NEEDS_STABLE,)* }
+            }
+
             /// Reads the settings of a check.
             ///
             /// # Errors

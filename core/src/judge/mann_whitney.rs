@@ -36,6 +36,7 @@ impl JudgeRule for MannWhitney {
     type Finding = RankFinding;
     const NAME: &'static str = "mann-whitney";
     const KEYS: &'static [&'static str] = windowed::KEYS;
+    const NEEDS_STABLE: bool = true;
 
     fn read(raw: &RawSettings, target: Target<'_>) -> Result<MannWhitney, Vec<SettingProblem>> {
         if matches!(target.metric.kind, MetricKind::Throughput | MetricKind::Drift | MetricKind::Availability) {

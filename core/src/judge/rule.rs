@@ -145,6 +145,8 @@ pub trait JudgeRule: Sized {
     const KEYS: &'static [&'static str];
     /// Whether its memory is carried on from step to step. Otherwise it begins anew with each step.
     const CARRIES_OVER: bool = false;
+    /// Whether it compares with a stable that has traffic. A policy then can't use it under guard or after a switch.
+    const NEEDS_STABLE: bool = false;
 
     /// Reads the settings of a check.
     ///

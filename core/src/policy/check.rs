@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::checks::{checked, refuse, refuse_drift, refuse_ranks};
+use super::checks::{checked, refuse, refuse_comparing_judges, refuse_drift};
 use super::problems::{PolicyProblem, Problems};
 use super::raw::{BlueGreen, RawPolicy, RawStep};
 use super::{AbTest, Cohort, Guard, Policy, Step, Strategy, Traffic};
@@ -42,7 +42,7 @@ impl RawPolicy {
                 if guard.checks.is_empty() {
                     problems.add(&["check"], "the guard has no checks; give it one, or leave the guard out");
                 }
-                refuse_ranks(&guard.checks, "the guard has no stable beside it", problems);
+                refuse_comparing_judges(&guard.checks, "the guard has no stable beside it", problems);
                 refuse_drift(&guard.checks, metrics, "the guard has no stable beside it", problems);
                 let message = "under guard there is no stable beside it to compare with; leave it out";
                 refuse(&guard.checks, "either", |check| check.either.is_some(), message, problems);
@@ -136,7 +136,7 @@ impl RawPolicy {
         if !self.traffic.capabilities().weights {
             problems.add(&["traffic"], "a switch of all traffic needs a router; set traffic = \"gateway\"");
         }
-        refuse_ranks(&self.checks, "after the switch the stable has no traffic", problems);
+        refuse_comparing_judges(&self.checks, "after the switch the stable has no traffic", problems);
         if checks.is_empty() {
             problems.add(&["check"], "without a check the switch would always pass; it needs at least one check");
         }

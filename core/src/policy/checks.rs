@@ -103,10 +103,10 @@ pub(super) fn refuse_settings_of_another(raw: &RawCheck, judge: JudgeKind, probl
     }
 }
 
-/// Reports each check with the `mann-whitney` judge, which needs a stable with traffic. `why` is the reason that there is none.
-pub(super) fn refuse_ranks(checks: &[RawCheck], why: &str, problems: &mut Problems) {
-    let remedy = format!("{why}, so there is nothing to rank against; set judge = \"threshold\"");
-    refuse(checks, "judge", |check| check.judge == Some(JudgeKind::MannWhitney), &remedy, problems);
+/// Reports each check whose judge needs a stable with traffic. `why` is the reason that there is none.
+pub(super) fn refuse_comparing_judges(checks: &[RawCheck], why: &str, problems: &mut Problems) {
+    let remedy = format!("{why}, so there is nothing to compare with; set judge = \"threshold\"");
+    refuse(checks, "judge", |check| check.judge.is_some_and(JudgeKind::needs_stable), &remedy, problems);
 }
 
 /// Reports each check of a drift from the stable, which needs a stable with traffic. `why` is the reason that there is none.
