@@ -5,15 +5,32 @@ use serde::{Deserialize, Serialize};
 use super::evidence::Evidence;
 use super::judges::{Judge, JudgeKind, JudgeState};
 use super::numbers::Verdict;
-use super::rule::{Look, RawSettings, Target};
+use super::rule::{Look, RawSettings, Target, judge_keys};
 use crate::measure::calibration::Criterion;
 use crate::measure::metric::{Limit, Metric, RawLimit};
 use crate::time::Span;
 
-/// A check, as written in TOML.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
-pub struct RawCheck {
+/// Declares [`RawCheck`] from the keys of every check, in braces, and the keys that belong to judges.
+macro_rules! raw_check {
+    ({ $($common:tt)* } $($(#[$doc:meta])* $key:ident: $value:ty,)*) => {
+        /// A check, as written in TOML.
+        #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+        #[serde(deny_unknown_fields, rename_all = "kebab-case")]
+        pub struct RawCheck {
+            $($common)*
+            $($(#[$doc])* #[serde(default, skip_serializing_if = "Option::is_none")] pub $key: Option<$value>,)*
+        }
+
+        impl RawCheck {
+            /// Returns the settings that belong to the judge.
+            pub fn settings(&self) -> RawSettings {
+                RawSettings { $($key: Clone::clone(&self.$key),)* }
+            }
+        }
+    };
+}
+
+judge_keys!(raw_check! {{
     /// The check's name; without one, the metric's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
@@ -22,19 +39,6 @@ pub struct RawCheck {
     /// The judge; without one, `sequential` where requests are counted and `threshold` elsewhere.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub judge: Option<JudgeKind>,
-    /// Sequential judge: the allowed ratio of the canary's share to the stable's (1.25).
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub margin: Option<f64>,
-    /// Sequential judge: the allowed difference of the canary's share and the stable's (0.1 %).
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub floor: Option<RawLimit>,
-    /// Sequential judge: whether it is enough to keep either the limit or the comparison with the stable (false).
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub either: Option<bool>,
-    /// Sequential judge: the bad requests that the version may cause, compared with the stable's share. Without it they are not
-    /// bounded.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub harm: Option<f64>,
     /// The highest allowed value (`"5%"`, `"500ms"`, a number).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max: Option<RawLimit>,
@@ -44,22 +48,13 @@ pub struct RawCheck {
     /// Histograms: the quantile that is compared, between 0 and 1.
     #[serde(default = "quantile")]
     pub quantile: f64,
-    /// Judges of windows: the time between two looks (30 s).
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub every: Option<Span>,
-    /// Judges of windows: the time over which the value is taken (5 min).
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub window: Option<Span>,
-    /// Judges of windows: the looks over the limit in a row that are a regression (1).
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub breaches: Option<u32>,
     /// The consequence of a regression: `roll-back` or `warn`; without it, `warn` for drifts and `roll-back` for others.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub on_regressed: Option<OnRegressed>,
     /// The fewest requests on which it is judged: in the window, or for the sequential judge since the first step.
     #[serde(default = "min_requests")]
     pub min_requests: u64,
-}
+}});
 
 fn quantile() -> f64 {
     0.95
@@ -67,21 +62,6 @@ fn quantile() -> f64 {
 
 fn min_requests() -> u64 {
     100
-}
-
-impl RawCheck {
-    /// Returns the settings that belong to the judge.
-    pub fn settings(&self) -> RawSettings {
-        RawSettings {
-            every: self.every,
-            window: self.window,
-            breaches: self.breaches,
-            margin: self.margin,
-            floor: self.floor.clone(),
-            either: self.either,
-            harm: self.harm,
-        }
-    }
 }
 
 /// The consequence of a check's regression.

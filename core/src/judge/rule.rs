@@ -25,42 +25,49 @@ pub enum Proof {
     NonInferior,
 }
 
-/// The settings of a check that belong to its judge, as written in TOML. `None`: the judge's default.
-#[derive(Debug, Clone, PartialEq, Default)]
-pub struct RawSettings {
-    /// The time between two looks.
-    pub every: Option<Span>,
-    /// The time over which the value is taken.
-    pub window: Option<Span>,
-    /// The looks over the limit in a row that are a regression.
-    pub breaches: Option<u32>,
-    /// The allowed ratio of the canary's share to the stable's, at least 1.
-    pub margin: Option<f64>,
-    /// The allowed difference of the shares.
-    pub floor: Option<RawLimit>,
-    /// Whether it is enough to keep either the limit or the comparison.
-    pub either: Option<bool>,
-    /// The bad requests that the version may cause, at least 1.
-    pub harm: Option<f64>,
+/// Passes the keys of a check that belong to judges to the macro `$declare`, after `$before`. Each key is one word.
+macro_rules! judge_keys {
+    ($declare:ident! { $($before:tt)* }) => {
+        $declare! {
+            $($before)*
+            /// Sequential judge: the allowed ratio of the canary's share to the stable's, at least 1 (1.25).
+            margin: f64,
+            /// Sequential judge: the allowed difference of the canary's share and the stable's (0.1 %).
+            floor: RawLimit,
+            /// Sequential judge: whether it is enough to keep either the limit or the comparison with the stable (false).
+            either: bool,
+            /// Sequential judge: the bad requests that the version may cause, compared with the stable's share, at least 1. Without
+            /// it they are not bounded.
+            harm: f64,
+            /// Judges of windows: the time between two looks (30 s).
+            every: Span,
+            /// Judges of windows: the time over which the value is taken (5 min).
+            window: Span,
+            /// Judges of windows: the looks over the limit in a row that are a regression, at least 1 (1).
+            breaches: u32,
+        }
+    };
+}
+pub(crate) use judge_keys;
+
+/// Declares [`RawSettings`].
+macro_rules! raw_settings {
+    ($($(#[$doc:meta])* $key:ident: $value:ty,)*) => {
+        /// The settings of a check that belong to its judge, as written in TOML. `None`: the judge's default.
+        #[derive(Debug, Clone, PartialEq, Default)]
+        pub struct RawSettings { $($(#[$doc])* pub $key: Option<$value>,)* }
+
+        impl RawSettings {
+            /// Returns the keys that were written.
+            pub fn written(&self) -> impl Iterator<Item = &'static str> {
+                let keys = [$((stringify!($key), self.$key.is_some()),)*];
+                keys.into_iter().filter_map(|(key, written)| written.then_some(key))
+            }
+        }
+    };
 }
 
-impl RawSettings {
-    /// Returns the keys that were written.
-    pub fn written(&self) -> impl Iterator<Item = &'static str> {
-        let Self { every, window, breaches, margin, floor, either, harm } = self;
-        [
-            ("every", every.is_some()),
-            ("window", window.is_some()),
-            ("breaches", breaches.is_some()),
-            ("margin", margin.is_some()),
-            ("floor", floor.is_some()),
-            ("either", either.is_some()),
-            ("harm", harm.is_some()),
-        ]
-        .into_iter()
-        .filter_map(|(key, written)| written.then_some(key))
-    }
-}
+judge_keys!(raw_settings! {});
 
 /// A setting that can't be used: its key in the check, and the problem with the remedy.
 pub type SettingProblem = (&'static str, String);
