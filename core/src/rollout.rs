@@ -8,7 +8,7 @@
 //! until the world has confirmed it. The phase's exit condition is asked after its last act.
 //!
 //! Read the modules in the order below. The first ones are plain values; [`state`] has the rollout itself, and each of the others
-//! is one part of its behaviour, up to [`drive`](drive), which puts them together.
+//! is one part of its behaviour, up to [`drive`], which puts them together.
 
 pub mod phase;
 pub mod reward;

@@ -8,7 +8,7 @@
 //! Requests that could not be sent are counted, and requests without a good answer rank behind all others ([`tally`]).
 //!
 //! A threshold passes only if enough requests were due to show it and the generator was not the bottleneck
-//! ([`verdict`]). [`drive`] is the only module with I/O.
+//! ([`verdict`]). [`mod@drive`] is the only module with I/O.
 
 pub mod drive;
 pub mod report;

@@ -18,7 +18,7 @@
 //! can roll the rollout back, including those of the guard. All of them together are thus wrong in at most `alpha` of the
 //! rollouts of good versions, at any number of looks.
 //!
-//! The absence of an alarm is not a proof. A step asks for one of two things ([`Proof`]): enough requests and no alarm, or
+//! The absence of an alarm is not a proof. A step asks for one of two things ([`Proof`](super::rule::Proof)): enough requests and no alarm, or
 //! evidence of `1/beta` that the share is below the limit, or below `margin` times the stable's.
 //!
 //! The evidence is carried over from step to step, because each block has its own split of the traffic. Errors come in
