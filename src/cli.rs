@@ -37,7 +37,7 @@ use crate::config::Sources;
     propagate_version = true,
     help_template = help_template(),
     after_help = "Exit codes: 0 promoted or done, 1 error, 2 usage, 3 rolled back or failed,\n4 held past the timeout, given \
-                  up or inconclusive."
+                  up, aborted or inconclusive."
 )]
 pub struct Cli {
     /// The command with its own arguments.

@@ -38,7 +38,7 @@ pub struct Parts {
     /// The times at which blocks are asked for.
     pub grid: Grid,
     /// The source of statuses, which sends all of them again after a partition was taken over.
-    pub sights: Arc<dyn StatusSource>,
+    pub statuses: Arc<dyn StatusSource>,
     /// The policies, now and after a reload.
     pub policies: watch::Receiver<Vec<Policy>>,
     /// The heartbeat of the event loop: a stopwatch that is started anew in each turn.
@@ -68,8 +68,8 @@ struct OpenShard {
 /// # Errors
 /// The journal of a partition is broken, or a shard has panicked.
 pub async fn run(parts: Parts) -> anyhow::Result<()> {
-    let Parts { shared, mut wakes, counts, grid, sights, mut policies, heartbeat, owned, stop } = parts;
-    let mut daemon = Daemon { shared, shards: BTreeMap::new(), sights, owned };
+    let Parts { shared, mut wakes, counts, grid, statuses, mut policies, heartbeat, owned, stop } = parts;
+    let mut daemon = Daemon { shared, shards: BTreeMap::new(), statuses, owned };
     let (ask, mut asked) = mpsc::channel(1);
     let (measured, mut blocks) = mpsc::channel::<Event>(INBOX);
     let clock = daemon.shared.clock.clone();
@@ -102,7 +102,7 @@ pub async fn run(parts: Parts) -> anyhow::Result<()> {
 struct Daemon {
     shared: Shared,
     shards: BTreeMap<Partition, OpenShard>,
-    sights: Arc<dyn StatusSource>,
+    statuses: Arc<dyn StatusSource>,
     owned: watch::Sender<Vec<Partition>>,
 }
 
@@ -130,11 +130,11 @@ impl Daemon {
     async fn open(&mut self, partition: Partition) {
         self.release(partition).await;
         let (inbox, receiver) = mpsc::channel(INBOX);
-        let (shared, sights) = (self.shared.clone(), self.sights.clone());
+        let (shared, statuses) = (self.shared.clone(), self.statuses.clone());
         let task = tokio::spawn(async move {
             match Shard::open(partition, shared, receiver).await {
                 Ok(shard) => {
-                    sights.resend();
+                    statuses.resend();
                     (partition, shard.run().await)
                 }
                 Err(end) => (partition, end),
@@ -150,7 +150,7 @@ impl Daemon {
             // A shard that has ended opens again with the new policies.
             let _ = shard.inbox.send(ShardInput::Policies(policies.clone())).await;
         }
-        self.sights.resend();
+        self.statuses.resend();
     }
 
     async fn release(&mut self, partition: Partition) {
@@ -172,7 +172,7 @@ impl Daemon {
         let _ = self.owned.send(self.shards.keys().copied().collect());
     }
 
-    /// Sends an event to the shard of its workload.
+    /// Sends an input about a workload to the shard of the workload.
     async fn tell(&mut self, input: ShardInput) {
         let workload = match &input {
             ShardInput::Event { event, .. } => event.workload(),

@@ -32,7 +32,7 @@ use crate::show::StatusBoard;
 
 /// The most inputs that are taken into one commit.
 const MAX_BATCH: usize = 256;
-/// The time between two clean-ups of the events that can't be delivered again.
+/// The time between two clean-ups of the remembered events that are past the topic's retention.
 const FORGET_EVERY: Span = Span::from_secs(60);
 
 /// The header of a record that was sent to every partition: each partition processes it and none sends it on.

@@ -13,7 +13,8 @@
 //! | a quotient of two sums over the cases | BCa bootstrap over cases | for many cases |
 //!
 //! A case that was asked and not answered counts in both directions: with the worst possible value in the evidence for
-//! passing, and with the best possible value in the evidence for failing. So missing answers alone neither pass nor fail.
+//! passing, and with the best possible value in the evidence for failing. So missing answers alone neither pass nor fail under the
+//! rules that use bounds. `rule = "threshold"` compares the estimate, which takes missing answers as worst.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -226,7 +226,7 @@ fn parts(
         wakes,
         counts: Box::new(world.clone()),
         grid: Grid { interval: Span::from_secs(15), lag: Span::ZERO },
-        sights: Arc::new(world.clone()),
+        statuses: Arc::new(world.clone()),
         policies: watch::channel(Vec::new()).1,
         heartbeat,
         owned: watch::Sender::default(),

@@ -89,7 +89,7 @@ pub async fn run(_: RunArgs, common: &Common) -> anyhow::Result<u8> {
         wakes: inbox,
         counts: Box::new(Sampler::new(prometheus, Arc::new(cluster.clone()), sampling)),
         grid: Grid { interval: config.prometheus.interval, lag: config.prometheus.lag },
-        sights: Arc::new(cluster.clone()),
+        statuses: Arc::new(cluster.clone()),
         policies: policies.clone(),
         heartbeat,
         owned,

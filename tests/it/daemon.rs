@@ -223,7 +223,7 @@ impl Setting {
             wakes: inbox,
             counts: Box::new(self.world.clone()),
             grid: Grid { interval: Span::from_secs(15), lag: Span::ZERO },
-            sights: Arc::new(self.world.clone()),
+            statuses: Arc::new(self.world.clone()),
             policies: watch::channel(Vec::new()).1,
             heartbeat: watch::Sender::new(Stopwatch::start()),
             owned: watch::Sender::default(),

@@ -12,7 +12,6 @@ use crate::input::notification::Sink;
 use crate::input::report::SuiteReport;
 use crate::input::status::{DeploymentStatus, WorkloadStatus};
 use crate::policy::{Mode, Policy};
-use crate::rollout::cause::Blame;
 use crate::rollout::decision::Decision;
 use crate::rollout::ending::Ending;
 use crate::rollout::message;
@@ -195,7 +194,7 @@ impl WorkloadState {
         match outcome {
             Outcome::Failed(failure)
                 if matches!(failure.kind, FailureKind::Unavailable | FailureKind::Conflict)
-                    && waiting.attempts < limit =>
+                    && waiting.attempts + 1 < limit =>
             {
                 waiting.failed(failure, now);
             }
@@ -310,15 +309,12 @@ impl WorkloadState {
 
     /// Quarantines the version of a rollout whose end is blamed on it.
     fn quarantine_failed(&mut self) {
-        let enforced = self.rollout.as_ref().filter(|rollout| rollout.policy.mode == Mode::Enforce);
-        let Some((rollout, conclusion)) = enforced.and_then(|rollout| Some((rollout, rollout.conclusion.as_ref()?)))
+        let blamed = self.rollout.as_ref().filter(|rollout| rollout.quarantines());
+        let Some((rollout, conclusion)) = blamed.and_then(|rollout| Some((rollout, rollout.conclusion.as_ref()?)))
         else {
             return;
         };
         let images = rollout.changes();
-        if conclusion.cause.blame() != Some(Blame::Version) || images.is_empty() {
-            return;
-        }
         let (since, why) = (conclusion.at, conclusion.reason.to_string());
         let failed = QuarantineEntry { images, since, rollout: rollout.id.clone(), why };
         self.quarantine.retain(|known| known.images != failed.images);

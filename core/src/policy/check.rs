@@ -258,7 +258,7 @@ impl RawPolicy {
         for (index, approval) in self.approvals.iter().enumerate() {
             let at = index.to_string();
             if approval.name.is_empty() {
-                problems.add(&["approval", &at, "name"], "an approval needs a name to be given by");
+                problems.add(&["approval", &at, "name"], "an approval needs a name, which `emit approve` uses");
             }
             if self.approvals.iter().take(index).any(|other| other.name == approval.name) {
                 problems.add(

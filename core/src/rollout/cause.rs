@@ -140,8 +140,8 @@ impl HoldCause {
         }
     }
 
-    /// Whether every person who can end the hold has to be asked, however many holds there were before.
-    pub fn needs_a_person(&self) -> bool {
+    /// Returns whether each such hold is told to people, and not only the rollout's first.
+    pub fn is_always_told(&self) -> bool {
         matches!(self, HoldCause::Approval { .. } | HoldCause::Suite { .. })
     }
 
@@ -171,7 +171,7 @@ pub struct Hold {
 }
 
 impl Hold {
-    /// Whether `after` continues this hold. A new report of a required suite is a new hold, since people have to hear of it.
+    /// Returns whether a hold with this cause and reason continues this one. A new report of a required suite is a new hold, since people have to hear of it.
     pub fn is_continued_by(&self, cause: &HoldCause, reason: &Reason) -> bool {
         let same_report = !matches!(cause, HoldCause::Suite { .. }) || self.reason == *reason;
         cause.continues(&self.cause) && same_report
@@ -187,12 +187,12 @@ impl Hold {
         let continues = match self.cause.remedy() {
             Remedy::AwaitWindow => "It goes on by itself when the window opens",
             Remedy::Unfreeze(_) => "It goes on by itself when the freeze is over",
-            Remedy::Resume if self.cause == HoldCause::Paused => "It goes on when somebody resumes it",
+            Remedy::Resume if self.cause == HoldCause::Paused => "It goes on when a person resumes it",
             Remedy::Resume | Remedy::Rebase => "It goes on when that is taken back or accepted",
             Remedy::Approve(_) if matches!(self.cause, HoldCause::Suite { .. }) => {
                 "It goes on when the suite has passed"
             }
-            Remedy::Approve(_) => "It goes on when somebody approves",
+            Remedy::Approve(_) => "It goes on when a person approves",
             Remedy::Wait | Remedy::PromoteFull => "It goes on by itself when the cause is gone",
         };
         match self.cause.patience(policy) {

@@ -1,4 +1,4 @@
-//! The state of a rollout that belongs to its present phase. It is made when the phase is entered and is never reset.
+//! The state of a rollout that belongs to its present phase. It is made anew when a phase is entered.
 
 use serde::{Deserialize, Serialize};
 

@@ -34,7 +34,7 @@ impl Rollout {
             .or_else(|| self.reverted_too_often(status))
     }
 
-    /// The stable's template is neither the old one nor the new one.
+    /// Returns the hold for a stable whose template is neither the old one nor the new one.
     fn other_template(&self, stable: &DeploymentStatus) -> Option<(HoldCause, Reason)> {
         let basis = self.basis.as_ref()?;
         let (is_old, is_new) = (stable.template == basis.template, self.has_new_images(stable));
@@ -96,7 +96,7 @@ impl Rollout {
         self.phase() == Phase::Stepping || (self.phase() == Phase::Growing && self.canary.weight > Weight::ZERO)
     }
 
-    /// Returns the object of the rollout that is not as it was observed to be after it was written.
+    /// Returns the object of the rollout that differs from the one that the rollout asked for, after it was seen to agree.
     fn changed_object(&self, status: &WorkloadStatus) -> Option<ExternalChange> {
         let canary = status.canary.as_ref()?;
         if self.phase() != Phase::Stepping {
@@ -118,8 +118,8 @@ impl Rollout {
             .then(|| ExternalChange { object: "the canary's share of the route", by: status.route_by.clone() })
     }
 
-    /// Notes that the step's share was accepted as it was asked for. A later difference is an external change. (The canary was
-    /// seen as it was asked for before the step began.)
+    /// Notes that the step's share was accepted as it was asked for. A later difference is an external change. The canary
+    /// needs no such note: `preparing` ended only when it was as asked for.
     pub(super) fn note_settled(&mut self, context: RolloutContext<'_>) {
         let asked = self.phase() == Phase::Stepping && self.current.done >= 1 && !self.observes();
         self.current.settled = self.current.settled || (asked && self.weight_seen(context.status));

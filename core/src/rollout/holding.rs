@@ -28,7 +28,7 @@ impl Rollout {
             .or_else(|| self.exit_condition(context).and_then(|fired| self.blocked_by(fired.trigger, context)))
     }
 
-    /// A person has paused the rollout, or a freeze is in force.
+    /// Returns the hold for a pause by a person, or for a freeze in force.
     pub(super) fn paused_or_frozen(&self, context: RolloutContext<'_>) -> Option<(HoldCause, Reason)> {
         if !self.phase().rises() {
             return None;
@@ -40,7 +40,7 @@ impl Rollout {
         Some((HoldCause::Frozen { scope: scope.to_string(), until: freeze.until }, context.frozen_reason()?))
     }
 
-    /// The phase takes too long and has no other way out.
+    /// Returns the hold for a phase that takes too long and has no other way out.
     fn slow_phase(&self, now: Timestamp) -> Option<(HoldCause, Reason)> {
         let stays = next(self.phase(), Trigger::Overdue) == NextPhase::Stay;
         let slow = stays && self.is_due(Timer::PhaseDeadline, now);
@@ -64,7 +64,7 @@ impl Rollout {
         Reason::Slow { waiting_for: self.phase().traits().waiting_for.to_owned(), after }
     }
 
-    /// The step has passed, and the gateway has not accepted its share, or no longer, for longer than that may take.
+    /// Returns the hold for a step that has passed while the gateway has not had its share accepted for `ready-within`.
     fn share_not_accepted(&self, context: RolloutContext<'_>) -> Option<(HoldCause, Reason)> {
         let analysis = self.judging().filter(|_| self.phase() == Phase::Stepping)?;
         let passed = analysis.passed.filter(|_| analysis.status().is_pass())?;

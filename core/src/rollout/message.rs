@@ -1,7 +1,7 @@
 //! The texts of a decision's notification: the message to people, and the one-line note for a Kubernetes Event.
 //!
-//! A rollout sends few messages: one when it is first held, one for each hold that only a person can end, one for each
-//! warning, and one at its end. It sends none at its start.
+//! A rollout sends few messages: one when it is first held, one for each missing approval or
+//! suite, one for each warning, and one at its end. It sends none at its start.
 
 use super::cause::{EndCause, HoldCause, Remedy};
 use super::decision::{Decision, DecisionKind};
@@ -42,7 +42,7 @@ fn message(decision: &Decision, rollout: &Rollout) -> Option<Message> {
     }
     let hold = rollout.current.hold.as_ref().filter(|_| decision.kind == DecisionKind::Hold)?;
     let is_first = rollout.history.iter().filter(|entry| entry.kind == DecisionKind::Hold).count() == 1;
-    (is_first || hold.cause.needs_a_person()).then(|| held_message(decision, rollout))
+    (is_first || hold.cause.is_always_told()).then(|| held_message(decision, rollout))
 }
 
 fn note(decision: &Decision, rollout: &Rollout) -> Option<Note> {
@@ -137,9 +137,7 @@ fn ending_message(ending: Ending, decision: &Decision, rollout: &Rollout) -> Mes
         Ending::RolledBack => (
             Mood::Bad,
             format!("{cluster}: {name} rolled back {back}"),
-            format!(
-                "The old version serves all of the traffic, after {after}. The new one is quarantined: `bellwether emit retry` tries it again."
-            ),
+            format!("The old version serves all of the traffic, after {after}. {}", after_rollback(rollout)),
         ),
         Ending::Aborted => (
             Mood::Asking,
@@ -160,6 +158,15 @@ fn ending_message(ending: Ending, decision: &Decision, rollout: &Rollout) -> Mes
         ),
     };
     Message { mood, title: title + observed, why, now, command: Some(why_command(rollout)), footer: footer(rollout) }
+}
+
+/// Returns the sentence about the version after a rollback: whether it is quarantined.
+fn after_rollback(rollout: &Rollout) -> &'static str {
+    if rollout.quarantines() {
+        "The new one is quarantined: `bellwether emit retry` tries it again."
+    } else {
+        "The new one is not quarantined and may be requested again."
+    }
 }
 
 /// Returns the images before and after the rollout; both are empty if the preflight did not accept it.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::analysis::StepAnalysis;
-use super::cause::Conclusion;
+use super::cause::{Blame, Conclusion};
 use super::current::PhaseState;
 use super::decision::{Decision, DecisionKind};
 use super::ending::Ending;
@@ -332,6 +332,13 @@ impl Rollout {
         let Some(basis) = &self.basis else { return Images::new() };
         let changed = basis.to.iter().filter(|(name, image)| basis.from.get(*name) != Some(*image));
         changed.map(|(name, image)| (name.clone(), image.clone())).collect()
+    }
+
+    /// Returns whether its end puts its version into quarantine: the version is to blame, and the rollout was no mere
+    /// observation.
+    pub fn quarantines(&self) -> bool {
+        let is_blamed = self.conclusion.as_ref().is_some_and(|end| end.cause.blame() == Some(Blame::Version));
+        is_blamed && self.policy.mode == Mode::Enforce && !self.changes().is_empty()
     }
 
     /// Returns an effect of this rollout with the next number.

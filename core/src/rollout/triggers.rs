@@ -33,7 +33,7 @@ impl Rollout {
         let (basis, status) = (self.basis.as_ref()?, context.status?);
         let message = match &status.stable {
             Some(stable) if stable.uid == basis.stable_uid => return None,
-            Some(_) => "it was deleted, and another one has its name",
+            Some(_) => "it was deleted, and another one was created with its name",
             None => "it was deleted",
         };
         let reason = Reason::NoWorkload { workload: self.workload.clone(), message: message.to_owned() };

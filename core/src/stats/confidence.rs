@@ -1,9 +1,9 @@
-//! Confidence intervals for a share, for display: a sequence that holds at every look, and intervals for one look.
+//! Confidence intervals for a share: a sequence that holds at every look, and intervals for one look.
 //!
 //! The confidence sequence has the shares that a beta-binomial mixture test has not refuted (Howard, Ramdas, McAuliffe
 //! and Sekhon 2021, Ann. Stat. 49, Proposition 7). Each candidate `p` is tested with a prior that is centred at `p`,
-//! and whose weight makes the interval narrowest after a number of requests that is fixed in advance. It is for display
-//! only: the judges use their own tests.
+//! and whose weight makes the interval narrowest after a number of requests that is fixed in advance. The
+//! sequence and Wilson's interval are for display; `upper_part` and `lower_part` also decide gates.
 
 use super::special::{beta_tails, ln_beta_against, normal_quantile};
 use super::tally::Worth;
@@ -64,8 +64,8 @@ pub fn upper_part(count: usize, runs: usize, tail: f64) -> f64 {
     let (mut low, mut high) = (0.0, 1.0);
     for _ in 0..60 {
         let middle = 0.5 * (low + high);
-        let too_few = beta_tails(middle, count as f64 + 1.0, (runs - count) as f64).upper;
-        if too_few > libm::log(tail) { low = middle } else { high = middle }
+        let ln_at_most = beta_tails(middle, count as f64 + 1.0, (runs - count) as f64).upper;
+        if ln_at_most > libm::log(tail) { low = middle } else { high = middle }
     }
     high
 }

@@ -16,13 +16,12 @@
 //! ```
 //!
 //! A small `a` is most powerful for large counts, a large one for small counts. With dispersion φ the factor of `aφ` is
-//! raised to `1/φ`, which leaves the exponent `a H` unchanged. In the guard there is no stable arm, and a limit `s`
-//! replaces its rate: the excess is then `Σ n (p - s)`.
+//! raised to `1/φ`, which leaves the exponent `a H` unchanged.
 
 use serde::{Deserialize, Serialize};
 
 use super::special::ln_sum_exp;
-use super::tally::{Pair, Phi, Tally};
+use super::tally::{Pair, Phi};
 
 /// The values of `a`, one per bet, in nats per failed request.
 const RATES: [f64; 8] = [0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.4, 0.8];
@@ -60,14 +59,6 @@ impl Harm {
             (stake * c < LARGEST_STAKE)
                 .then(|| canary.hits() * libm::log1p(stake) + stable.hits() * libm::log1p(-stake * c))
         });
-    }
-
-    /// Adds a block of a single arm and counts its excess over `limit`, a share from 0 to 1. The evidence is divided by
-    /// `phi`.
-    pub fn absorb_alone(&mut self, tally: Tally, limit: f64, phi: Phi) {
-        let allowed = tally.n() * limit;
-        self.estimate += tally.hits() - allowed;
-        self.bet(phi, |stake| Some(tally.hits() * libm::log1p(stake) - stake * allowed));
     }
 
     fn bet(&mut self, phi: Phi, factor: impl Fn(f64) -> Option<f64>) {
@@ -121,6 +112,7 @@ impl Harm {
 
 #[cfg(test)]
 mod tests {
+    use super::super::tally::Tally;
     use super::*;
 
     fn pair(xc: u64, nc: u64, xb: u64, nb: u64) -> Pair {
@@ -166,15 +158,5 @@ mod tests {
         harm.absorb(pair(0, 1 << 50, 0, 1), Phi::ONE);
         assert_eq!(harm.lower_bound(0.01), None);
         assert!(!harm.exceeds(0.0, 0.01));
-    }
-
-    #[test]
-    fn for_a_single_arm_the_excess_is_over_the_limit() {
-        let mut harm = Harm::default();
-        for _ in 0..100 {
-            harm.absorb_alone(Tally::of(10, 100).unwrap(), 0.01, Phi::ONE);
-        }
-        assert!((harm.estimate() - 900.0).abs() < 1e-9);
-        assert!(harm.exceeds(700.0, 0.01) && !harm.exceeds(900.0, 0.01));
     }
 }

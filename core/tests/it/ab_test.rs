@@ -57,6 +57,8 @@ fn with_less_the_version_with_more_rewards_loses_and_is_not_quarantined() {
     assert_eq!(story.running(), images("v1"));
     story.request("v2-err8-again");
     assert!(!story.whys().iter().any(|why| why.contains("quarantined")), "{:?}", story.whys());
+    let last = &story.messages.last().unwrap().now;
+    assert!(last.ends_with("The new one is not quarantined and may be requested again."), "{last}");
 }
 
 #[test]

@@ -137,7 +137,7 @@ fn ten_minutes_without_prometheus_roll_nothing_back() {
     assert_eq!(story.run(600), None);
     assert_eq!(story.kinds(), ["start", "advance", "hold"]);
     assert!(story.whys()[2].starts_with("blind since "), "{}", story.whys()[2]);
-    assert!(story.whys()[2].ends_with("not judging, nothing was changed"), "{}", story.whys()[2]);
+    assert!(story.whys()[2].ends_with("nothing is judged and nothing is changed"), "{}", story.whys()[2]);
     story.away = false;
     assert_eq!(story.run(HOUR), Some(Ending::Promoted));
 }

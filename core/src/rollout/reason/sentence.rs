@@ -50,7 +50,7 @@ impl fmt::Display for Reason {
             Reason::Stale { time, last } => {
                 write!(f, "the event's time is {time}, and an event of {last} was accepted before it")
             }
-            Reason::Irrelevant => f.write_str("the event changes nothing for a known workload"),
+            Reason::Irrelevant => f.write_str("the event concerns no known workload"),
             Reason::NoPolicy { workload } => {
                 write!(f, "no policy covers {workload}; add one whose match names its namespace and name")
             }
@@ -175,7 +175,7 @@ impl fmt::Display for Reason {
             }
             Reason::Warned { evidence } => write!(f, "{evidence}; this check only warns"),
             Reason::Blind { evidence, since } => {
-                write!(f, "blind since {since}: {evidence}; not judging, nothing was changed")
+                write!(f, "blind since {since}: {evidence}; nothing is judged and nothing is changed")
             }
             Reason::ShareOff { asked, seen, n } => write!(
                 f,
