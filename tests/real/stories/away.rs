@@ -102,7 +102,7 @@ async fn held_blind_then_promoted(
     away().await;
     let held = fixture.until(id, SOON, "held", is_held).await?;
     let reason = held["held"].as_str().context("held")?;
-    ensure!(reason.starts_with("blind since ") && reason.contains("nothing was changed"), "{reason}");
+    ensure!(reason.starts_with("blind since ") && reason.contains("nothing is changed"), "{reason}");
     let decisions = fixture.decisions().await?.len();
     tokio::time::sleep(OBSERVED).await;
     let later = fixture.until(id, SOON, "still held", is_held).await?;
