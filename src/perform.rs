@@ -18,8 +18,9 @@ use crate::failpoints::{self, Failpoint};
 use crate::metrics::{self, Attempt};
 use crate::ports::{Cluster, Epoch, Models, NotificationError, NotificationSink, PodTemplate, QueryProbe};
 
-/// The attempts under way at a time over all workloads: enough to keep an API server busy without flooding it. Each
-/// notification sink has as many of its own.
+/// The attempts under way at a time over all workloads for each executor: enough to keep it busy without flooding it. The
+/// cluster, the metrics store, the registry and each notification sink have permits of their own, and so have urgent acts on
+/// the cluster, so that none waits behind a slow one of another kind.
 const MAX_AT_ONCE: usize = 32;
 
 /// The executor of effects, with its ports.
@@ -28,8 +29,23 @@ pub struct Executor {
     cluster: Arc<dyn Cluster>,
     probe: Arc<dyn QueryProbe>,
     models: Arc<dyn Models>,
-    permits: Arc<Semaphore>,
+    permits: Arc<Permits>,
     sinks: Arc<BTreeMap<String, OpenSink>>,
+}
+
+/// The permits for attempts.
+struct Permits {
+    cluster: Semaphore,
+    urgent: Semaphore,
+    metrics: Semaphore,
+    registry: Semaphore,
+}
+
+impl Permits {
+    fn new() -> Permits {
+        let permits = || Semaphore::new(MAX_AT_ONCE);
+        Permits { cluster: permits(), urgent: permits(), metrics: permits(), registry: permits() }
+    }
 }
 
 /// A notification sink, with the permits for its attempts.
@@ -70,7 +86,7 @@ impl Executor {
     ) -> Executor {
         let open = |sink: Arc<dyn NotificationSink>| OpenSink { sink, permits: Semaphore::new(MAX_AT_ONCE) };
         let sinks = sinks.into_iter().map(|sink| (sink.sink().name, open(sink))).collect();
-        Executor { cluster, probe, models, permits: Arc::new(Semaphore::new(MAX_AT_ONCE)), sinks: Arc::new(sinks) }
+        Executor { cluster, probe, models, permits: Arc::new(Permits::new()), sinks: Arc::new(sinks) }
     }
 
     /// Returns the sinks, for the engine that queues their notifications.
@@ -95,15 +111,16 @@ impl Executor {
         let (outcome, templates) = match &effect.act {
             Act::People(notify) => (self.notify(&effect, notify).await, Vec::new()),
             Act::Cluster(act) => {
-                let _permit = permit(&self.permits).await;
+                let permits = if effect.act.is_urgent() { &self.permits.urgent } else { &self.permits.cluster };
+                let _permit = permit(permits).await;
                 self.cluster.perform(&effect, act, epoch, template.as_ref()).await
             }
             Act::Metrics(probe) => {
-                let _permit = permit(&self.permits).await;
+                let _permit = permit(&self.permits.metrics).await;
                 (self.probe.probe(&effect.workload, probe).await, Vec::new())
             }
             Act::Registry(act) => {
-                let _permit = permit(&self.permits).await;
+                let _permit = permit(&self.permits.registry).await;
                 (self.models.perform(&effect.id, act).await, Vec::new())
             }
         };
@@ -186,3 +203,6 @@ fn lane(effect: &Effect) -> (Workload, Lane) {
     };
     (effect.workload.clone(), lane)
 }
+
+#[cfg(test)]
+mod tests;

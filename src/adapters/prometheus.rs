@@ -8,9 +8,11 @@
 mod options;
 mod answer;
 mod credentials;
+mod places;
 
 use std::collections::BTreeMap;
 use std::num::NonZeroU32;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
 use async_trait::async_trait;
@@ -20,7 +22,7 @@ use prometheus_http_query::Client;
 use reqwest::StatusCode;
 use reqwest::header::{AUTHORIZATION, DATE, HeaderMap, HeaderName, HeaderValue};
 use serde::Deserialize;
-use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::sync::SemaphorePermit;
 
 use crate::clock::{Clock as _, Stopwatch, SystemClock};
 use crate::metrics;
@@ -28,6 +30,7 @@ use crate::ports::{Metrics, MetricsError, SeriesPoint};
 use answer::{ApiResponse, QueryData, read_error, read_points, read_ranges};
 use credentials::Credentials;
 use options::parse_url;
+use places::{Places, Purpose};
 
 pub use options::{Options, PrometheusSetupError};
 
@@ -37,6 +40,17 @@ pub const MAX_SKEW_MS: i64 = 5_000;
 /// The longest answer in bytes. No grouped query has one that long, and a wrong query must not exhaust the memory.
 const MAX_ANSWER: usize = 256 * 1024 * 1024;
 
+/// A [`Prometheus`] whose queries prepare rollouts, and wait while queries that judge traffic need the places.
+pub struct PrometheusForPreparing(pub Arc<Prometheus>);
+
+impl std::ops::Deref for PrometheusForPreparing {
+    type Target = Prometheus;
+
+    fn deref(&self) -> &Prometheus {
+        &self.0
+    }
+}
+
 /// A client of one Prometheus server.
 pub struct Prometheus {
     client: Client,
@@ -45,8 +59,8 @@ pub struct Prometheus {
     credentials: Credentials,
     timeout: Span,
     accept_partial: bool,
-    /// One permit for each query in flight.
-    permits: Semaphore,
+    /// The places for queries in flight.
+    places: Places,
     /// Limits the queries started per second.
     rate: DefaultDirectRateLimiter,
     /// The server's clock minus this machine's at the last answer, in milliseconds.
@@ -82,7 +96,7 @@ impl Prometheus {
             credentials,
             timeout: options.timeout,
             accept_partial: options.accept_partial,
-            permits: Semaphore::new(options.concurrency),
+            places: Places::new(options.concurrency),
             rate: RateLimiter::direct(Quota::per_second(per_second)),
             skew_ms: AtomicI64::new(0),
         })
@@ -172,20 +186,24 @@ struct BuildInformation {
 }
 
 impl Prometheus {
-    /// Waits until another query may start, and returns its permit.
-    async fn permit(&self) -> Result<SemaphorePermit<'_>, MetricsError> {
-        // The semaphore is never closed, so this never fails.
-        let permit = self.permits.acquire().await.map_err(|error| MetricsError::Unavailable(error.to_string()))?;
+    /// Waits until another query may start, and returns its place.
+    async fn permit(&self, purpose: Purpose) -> Option<SemaphorePermit<'_>> {
+        let place = self.places.take(purpose).await;
         self.rate.until_ready().await;
-        Ok(permit)
+        place
     }
 
     fn endpoint(&self, path: &str) -> String {
         format!("{}/api/v1/{path}", self.display_url.trim_end_matches('/'))
     }
 
-    async fn query_instant(&self, query: &str, at: Timestamp) -> Result<Vec<SeriesPoint>, MetricsError> {
-        let _permit = self.permit().await?;
+    async fn query_instant(
+        &self,
+        query: &str,
+        at: Timestamp,
+        purpose: Purpose,
+    ) -> Result<Vec<SeriesPoint>, MetricsError> {
+        let _place = self.permit(purpose).await;
         let request = self
             .client
             .query(query)
@@ -204,8 +222,9 @@ impl Prometheus {
         &self,
         query: &str,
         range: TimeRange,
+        purpose: Purpose,
     ) -> Result<BTreeMap<Timestamp, Vec<SeriesPoint>>, MetricsError> {
-        let _permit = self.permit().await?;
+        let _place = self.permit(purpose).await;
         let form = [
             ("query", query.to_owned()),
             // The client's own range query takes whole seconds; this has milliseconds.
@@ -240,8 +259,8 @@ impl Prometheus {
     }
 
     /// Returns the type of a series in the exporters' metadata. `None`: it is unknown, or not there.
-    async fn query_type(&self, name: &str) -> Result<Option<String>, MetricsError> {
-        let _permit = self.permit().await?;
+    async fn query_type(&self, name: &str, purpose: Purpose) -> Result<Option<String>, MetricsError> {
+        let _place = self.permit(purpose).await;
         let url = self.endpoint("metadata");
         let request = self.client.inner().get(url).headers(self.authorization().await?);
         let response = request.query(&[("metric", name)]).send().await;
@@ -271,24 +290,32 @@ async fn timed<T>(query: impl Future<Output = Result<T, MetricsError>>) -> Resul
     answer
 }
 
-#[async_trait]
-impl Metrics for Prometheus {
-    async fn instant(&self, query: &str, at: Timestamp) -> Result<Vec<SeriesPoint>, MetricsError> {
-        timed(self.query_instant(query, at)).await
-    }
+/// Declares the port for one purpose of queries.
+macro_rules! metrics_for {
+    ($client:ty, $purpose:expr) => {
+        #[async_trait]
+        impl Metrics for $client {
+            async fn instant(&self, query: &str, at: Timestamp) -> Result<Vec<SeriesPoint>, MetricsError> {
+                timed(self.query_instant(query, at, $purpose)).await
+            }
 
-    async fn type_of(&self, name: &str) -> Result<Option<String>, MetricsError> {
-        timed(self.query_type(name)).await
-    }
+            async fn type_of(&self, name: &str) -> Result<Option<String>, MetricsError> {
+                timed(self.query_type(name, $purpose)).await
+            }
 
-    async fn range(
-        &self,
-        query: &str,
-        range: TimeRange,
-    ) -> Result<BTreeMap<Timestamp, Vec<SeriesPoint>>, MetricsError> {
-        timed(self.query_range(query, range)).await
-    }
+            async fn range(
+                &self,
+                query: &str,
+                range: TimeRange,
+            ) -> Result<BTreeMap<Timestamp, Vec<SeriesPoint>>, MetricsError> {
+                timed(self.query_range(query, range, $purpose)).await
+            }
+        }
+    };
 }
+
+metrics_for!(Prometheus, Purpose::Judging);
+metrics_for!(PrometheusForPreparing, Purpose::Preparing);
 
 fn http_client(options: &Options) -> Result<reqwest::Client, PrometheusSetupError> {
     let mut headers = HeaderMap::new();

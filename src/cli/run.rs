@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 use self::backend::Backend;
 use super::{Common, sinks};
 use crate::adapters::kubernetes::Kubernetes;
-use crate::adapters::prometheus::Prometheus;
+use crate::adapters::prometheus::{Prometheus, PrometheusForPreparing};
 use crate::adapters::registry::RegistryModels;
 use crate::clock::{Clock, Stopwatch, SystemClock};
 use crate::config::{self, Config};
@@ -69,7 +69,8 @@ pub async fn run(_: RunArgs, common: &Common) -> anyhow::Result<u8> {
 
     let shows = StatusBoard::default();
     let sampling = sampling_options(&config);
-    let prober = Prober::new(prometheus.clone(), Arc::new(cluster.clone()), Arc::clone(&clock), sampling);
+    let preparing = Arc::new(PrometheusForPreparing(prometheus.clone()));
+    let prober = Prober::new(preparing, Arc::new(cluster.clone()), Arc::clone(&clock), sampling);
     let models = RegistryModels::new(config.registry.clone(), Arc::clone(&clock));
     let mut sinks = sinks::open(&config)?;
     sinks.push(Arc::new(cluster.events()));

@@ -11,8 +11,9 @@ use serde_json::{Map, Value};
 
 use crate::ports::EventRecord;
 
-/// The largest event in bytes, headers included. A larger one is refused before it is parsed.
-pub const MAX_EVENT_BYTES: usize = 1 << 20;
+/// The largest event in bytes, headers included. A larger one is refused before it is parsed. It is half of the largest
+/// record that a broker accepts by default, so that an event always fits when it is sent on to its partition.
+pub const MAX_EVENT_BYTES: usize = 1 << 19;
 
 /// The longest value of an attribute in bytes. Ids and sources become keys of the journal, and subjects are matched against
 /// patterns.

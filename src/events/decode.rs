@@ -121,6 +121,9 @@ impl fmt::Display for Ignored {
     }
 }
 
+/// The largest data of a request or a verb, in bytes. The journal keeps about five copies of its texts.
+pub const MAX_REQUEST_BYTES: usize = 32 << 10;
+
 /// An error of decoding a record, for the dead letter.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum DecodeError {
@@ -218,6 +221,9 @@ fn decode_event(event: CloudEvent, options: &DecodeOptions, now: Timestamp) -> R
         return Err(NoEvent::Ignored(Ignored::Expired { at }));
     }
     let CloudEvent { id, source, ty, time, data, .. } = event;
+    if matches!(kind, EventKind::Requested | EventKind::Verb(_)) {
+        check_size(&data)?;
+    }
     let envelope: Envelope = read(data).map_err(DecodeError::Envelope)?;
     check_equal("id", envelope.context.id.as_deref(), &id)?;
     check_equal("type", envelope.context.ty.as_deref(), &ty)?;
@@ -289,6 +295,17 @@ fn commanded(
     };
     let command = Command { scope: scope.clone(), verb, rollout, reason };
     Ok((Event::Commanded { id, time, command }, scope))
+}
+
+/// Checks that a request or verb is small enough to be kept, several times, in a workload's snapshot.
+fn check_size(data: &serde_json::Value) -> Result<(), DecodeError> {
+    let bytes = data.to_string().len();
+    if bytes <= MAX_REQUEST_BYTES {
+        return Ok(());
+    }
+    let message =
+        format!("it has {bytes} bytes, more than the {MAX_REQUEST_BYTES} of a request or verb; shorten its `reason`");
+    Err(DecodeError::Content(message))
 }
 
 /// Checks that a field has the same value in the CDEvent and in the CloudEvent, if the CDEvent has it.

@@ -1,6 +1,7 @@
 //! Tests of decoding: events of each kind, each reason to ignore a record, and each error of a dead letter.
 
 use bellwether::events::cloudevents::{CloudEvent, MAX_EVENT_BYTES};
+use bellwether::events::decode::MAX_REQUEST_BYTES;
 use bellwether::events::decode::{DecodeOptions, Decoded, decode};
 use bellwether::events::mapping::Mapping;
 use bellwether::ports::EventRecord;
@@ -116,7 +117,11 @@ fn wrong_records_are_dead_letters_with_the_problem_and_its_remedy() {
         (EventRecord { value: None, ..requested(request()) }, &["no value", "tombstone"]),
         (EventRecord { value: Some(Vec::new()), ..requested(request()) }, &["no data"]),
         (EventRecord { value: Some(b"{".to_vec()), ..requested(request()) }, &["not JSON"]),
-        (EventRecord { value: Some(vec![b' '; MAX_EVENT_BYTES + 1]), ..requested(request()) }, &["1048576"]),
+        (EventRecord { value: Some(vec![b' '; MAX_EVENT_BYTES + 1]), ..requested(request()) }, &["524288"]),
+        (
+            requested(with(request(), "/reason", json!("x".repeat(MAX_REQUEST_BYTES)))),
+            &["more than the 32768", "shorten its `reason`"],
+        ),
         (EventRecord { value: Some("[".repeat(100_000).into_bytes()), ..requested(request()) }, &["recursion limit"]),
         (structured_raw("[]"), &["not JSON", "one JSON object"]),
         (

@@ -36,6 +36,7 @@ pub fn trials(brokers: &str) -> Vec<Trial> {
         trial("kafka_partition_of_agrees_with_the_client_library", brokers, partitions_agree),
         trial("kafka_records_flow_once_the_journal_is_open_and_go_on_after_a_restart", brokers, flow),
         trial("kafka_dead_letters_and_rekeyed_records_are_in_the_transaction", brokers, dead_and_rekeyed),
+        trial("kafka_a_record_with_huge_key_headers_and_value_becomes_a_dead_letter", brokers, huge_dead_letter),
         trial("kafka_a_second_replica_takes_its_share_and_fences_the_first", brokers, shared),
         trial("kafka_a_static_member_comes_back_to_its_partitions", brokers, static_member),
         trial("kafka_a_second_process_with_the_same_instance_id_ends_the_first", brokers, same_instance),
@@ -167,6 +168,27 @@ async fn dead_and_rekeyed(options: Options) {
     assert!(matches!(zombie.commit(batch).await, Err(JournalError::Fenced(_))));
     assert_eq!(read_all(&options, &options.dlq(), 1).len(), 1);
     assert_eq!(read_decisions(&options, |_, _| true).await.unwrap().len(), 1);
+}
+
+/// A producer can send such a record in a compressed batch, because the broker compares the compressed size.
+async fn huge_dead_letter(options: Options) {
+    let kafka = Kafka::connect(options.clone()).await.unwrap();
+    let mut daemon = Daemon::start(&kafka);
+    daemon.until_assigned(&[0, 1, 2, 3]).await;
+    let mut journal = daemon.open(1).await;
+    let header = |n: usize| (format!("x-{n}"), vec![b'x'; 1 << 20]);
+    let mut headers = vec![("ce_id".to_owned(), b"1".to_vec())];
+    headers.extend((0..6).map(header));
+    let (key, value) = (Some(vec![b'k'; 3 << 20]), Some(vec![b'v'; 3 << 20]));
+    let record = EventRecord { partition: 1, offset: 0, key, value, headers };
+    journal.commit(Batch { dead: vec![(record, "too large".to_owned())], ..decided(&[1]) }).await.unwrap();
+    let letters = read_all(&options, &options.dlq(), 1);
+    let (letter, headers) = &letters[0];
+    assert_eq!((&letter.key, &letter.value), (&None, &None));
+    let left = ["dlq-key-left-behind-bytes", "dlq-value-left-behind-bytes", "dlq-headers-left-behind", "ce_id"];
+    let values: Vec<&str> = left.iter().map(|name| headers[*name].as_str()).collect();
+    assert_eq!(values, ["3145728", "3145728", "6", "1"]);
+    daemon.stop().await;
 }
 
 async fn shared(options: Options) {

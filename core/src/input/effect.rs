@@ -157,6 +157,16 @@ impl Act {
         }
     }
 
+    /// Returns whether the act takes traffic away from a version or restores the one before. Such an act waits for no other
+    /// workload's acts.
+    pub fn is_urgent(&self) -> bool {
+        match self {
+            Act::Cluster(ClusterAct::SetWeight { weight, .. }) => *weight == Weight::ZERO,
+            Act::Cluster(ClusterAct::Restore { .. }) => true,
+            Act::Cluster(_) | Act::Metrics(_) | Act::Registry(_) | Act::People(_) => false,
+        }
+    }
+
     /// Returns whether the act changes the cluster or the registry. Such an act is not performed in observe-only mode.
     pub fn writes(&self) -> bool {
         match self {

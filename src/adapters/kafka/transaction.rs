@@ -35,6 +35,11 @@ const ABORT_TIMEOUT: Duration = Duration::from_secs(2);
 /// The longest value in bytes that is copied into a dead letter. A longer value is left out; the letter names the position
 /// of the original record.
 const MAX_DEAD_BYTES: usize = 2 << 20;
+/// The longest key in bytes that is copied into a dead letter.
+const MAX_DEAD_KEY_BYTES: usize = 64 << 10;
+/// The size of the headers in bytes, names included, that are copied into a dead letter. The broker compares the size before
+/// compression, so a record that it accepted compressed can have headers that no record of ours may have.
+const MAX_DEAD_HEADER_BYTES: usize = 256 << 10;
 /// The longest description of the problem in a dead letter, in characters.
 const MAX_ERROR_CHARS: usize = 1000;
 
@@ -190,22 +195,41 @@ fn dead_letter<'a>(dlq: &'a str, options: &Options, record: &'a EventRecord, pro
         ("dlq-error", problem),
     ];
     let mut letter = record_to(dlq);
-    letter.key = record.key.as_deref();
+    letter.key = record.key.as_deref().filter(|key| key.len() <= MAX_DEAD_KEY_BYTES);
+    if letter.key.is_none()
+        && let Some(key) = &record.key
+    {
+        added.push(("dlq-key-left-behind-bytes", key.len().to_string()));
+    }
     letter.payload = record.value.as_deref().filter(|value| value.len() <= MAX_DEAD_BYTES);
     if letter.payload.is_none()
         && let Some(value) = &record.value
     {
         added.push(("dlq-value-left-behind-bytes", value.len().to_string()));
     }
-    let headers = added.iter().fold(headers(&record.headers), |headers, (key, value)| {
-        headers.insert(Header { key, value: Some(value.as_bytes()) })
-    });
+    let kept = fitting_headers(&record.headers);
+    if kept.len() < record.headers.len() {
+        added.push(("dlq-headers-left-behind", (record.headers.len() - kept.len()).to_string()));
+    }
+    let headers = added
+        .iter()
+        .fold(headers(kept), |headers, (key, value)| headers.insert(Header { key, value: Some(value.as_bytes()) }));
     letter.headers(headers)
+}
+
+/// Returns the first headers that together are small enough for a dead letter.
+fn fitting_headers(headers: &[(String, Vec<u8>)]) -> &[(String, Vec<u8>)] {
+    let sizes = headers.iter().scan(0usize, |sum, (name, value)| {
+        *sum += name.len() + value.len();
+        Some(*sum)
+    });
+    let kept = sizes.take_while(|sum| *sum <= MAX_DEAD_HEADER_BYTES).count();
+    headers.get(..kept).unwrap_or_default()
 }
 
 /// Returns headers in librdkafka's form, with room for those of a dead letter.
 pub(super) fn headers(headers: &[(String, Vec<u8>)]) -> OwnedHeaders {
-    headers.iter().fold(OwnedHeaders::new_with_capacity(headers.len() + 5), |all, (key, value)| {
+    headers.iter().fold(OwnedHeaders::new_with_capacity(headers.len() + 7), |all, (key, value)| {
         all.insert(Header { key, value: Some(value.as_slice()) })
     })
 }
