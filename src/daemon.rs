@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bellwether_core::input::event::Event;
 use bellwether_core::measure::watch::Watch;
@@ -26,6 +27,9 @@ use crate::shard::{Shard, ShardEnd, ShardInput, Shared};
 /// The inputs that may wait for one shard: about as many as a partition is likely to have of events, and few enough that their senders
 /// notice soon.
 const INBOX: usize = 1024;
+
+/// The time for a shard to say what it watches, so that one partition whose journal hangs leaves the others judged.
+const WATCH_PATIENCE: Duration = Duration::from_secs(1);
 
 /// The parts of a daemon.
 pub struct Parts {
@@ -192,21 +196,30 @@ impl Daemon {
         }
     }
 
-    /// Collects the watches of every shard, without waiting in the event loop for one that is busy with its journal.
+    /// Collects the watches of every shard, without waiting in the event loop. A shard that is busy with its journal for
+    /// longer than [`WATCH_PATIENCE`] is left out of this tick; its next block covers the time since its last one.
     fn watches(&self, reply: oneshot::Sender<Vec<Watch>>) {
-        let inboxes: Vec<mpsc::Sender<ShardInput>> = self.shards.values().map(|shard| shard.inbox.clone()).collect();
-        tokio::spawn(async move {
-            let mut all = Vec::new();
-            for inbox in inboxes {
-                let (ask, answered) = oneshot::channel();
-                if inbox.send(ShardInput::Watches(ask)).await.is_ok()
-                    && let Ok(watches) = answered.await
-                {
-                    all.extend(watches);
+        let answers: FuturesUnordered<_> = self
+            .shards
+            .iter()
+            .map(|(partition, shard)| {
+                let (partition, inbox) = (*partition, shard.inbox.clone());
+                async move {
+                    let watches = tokio::time::timeout(WATCH_PATIENCE, watches_of(&inbox)).await;
+                    if watches.is_err() {
+                        tracing::warn!(
+                            partition,
+                            "the partition is busy with its journal and is not judged at this tick"
+                        );
+                    }
+                    watches.ok().flatten().unwrap_or_default()
                 }
-            }
+            })
+            .collect();
+        tokio::spawn(async move {
+            let all: Vec<Vec<Watch>> = answers.collect().await;
             // The sampler is gone if the daemon is stopping.
-            let _ = reply.send(all);
+            let _ = reply.send(all.concat());
         });
     }
 
@@ -250,6 +263,13 @@ impl Daemon {
         }
         self.publish();
     }
+}
+
+/// Returns the watches of a shard; `None` if it has ended.
+async fn watches_of(inbox: &mpsc::Sender<ShardInput>) -> Option<Vec<Watch>> {
+    let (ask, answered) = oneshot::channel();
+    inbox.send(ShardInput::Watches(ask)).await.ok()?;
+    answered.await.ok()
 }
 
 /// Asks for the watches at every tick of the grid, and passes on the blocks that were counted.

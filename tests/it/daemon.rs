@@ -17,6 +17,7 @@ use bellwether::events::cdevents::{REQUESTED, wrap};
 use bellwether::events::decode::DecodeOptions;
 use bellwether::events::mapping::Mapping;
 use bellwether::journal::embedded::{Embedded, read_decisions};
+use bellwether::journal::partition_of;
 use bellwether::perform::Executor;
 use bellwether::ports::{
     Batch, Cluster, Delivery, Epoch, EventRecord, Journal, JournalError, Journals, Partition, PodTemplate, Receipt,
@@ -200,9 +201,15 @@ impl Setting {
     }
 
     async fn start(&self) -> RunningDaemon {
-        let embedded = self.journal().await;
+        let inner = self.journal().await;
+        let daemon = self.start_with(Recorded { inner, records: Arc::clone(&self.records) });
+        daemon.wakes.send(Wake::Assigned(0)).await.unwrap();
+        daemon
+    }
+
+    /// Starts a daemon that owns no partition yet.
+    fn start_with(&self, journals: impl Journals + 'static) -> RunningDaemon {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-        let journals = Recorded { inner: embedded, records: Arc::clone(&self.records) };
         let cluster = Recorded { inner: self.world.clone(), records: Arc::clone(&self.records) };
         let (wakes, inbox) = mpsc::channel(64);
         let (shows, stop) = (StatusBoard::default(), CancellationToken::new());
@@ -231,7 +238,6 @@ impl Setting {
         };
         let task = runtime.spawn(daemon::run(parts));
         runtime.spawn(self.world.clone().watch(wakes.clone()));
-        wakes.send(Wake::Assigned(0)).await.unwrap();
         RunningDaemon { runtime, wakes, decisions, view, stop, task }
     }
 
@@ -442,6 +448,61 @@ async fn after_a_commit_without_an_answer_the_partition_is_opened_again() {
             assert_eq!(*setting.records.uncommitted.lock().unwrap(), Vec::<String>::new(), "{fault:?} at {at}");
         }
     }
+}
+
+/// Journals of two partitions. The one of partition `stuck` answers no commit after its first, which is that of the epoch.
+struct TwoPartitions {
+    stuck: Partition,
+}
+
+struct MemoryJournal {
+    commits_left: u64,
+}
+
+#[async_trait]
+impl Journals for TwoPartitions {
+    fn partitions(&self) -> i32 {
+        2
+    }
+
+    async fn open(&self, partition: Partition) -> Result<Box<dyn Journal>, JournalError> {
+        Ok(Box::new(MemoryJournal { commits_left: if partition == self.stuck { 1 } else { u64::MAX } }))
+    }
+}
+
+#[async_trait]
+impl Journal for MemoryJournal {
+    async fn restore(&mut self) -> Result<BTreeMap<String, Vec<u8>>, JournalError> {
+        Ok(BTreeMap::new())
+    }
+
+    async fn commit(&mut self, _: Batch) -> Result<(), JournalError> {
+        if self.commits_left == 0 {
+            std::future::pending::<()>().await;
+        }
+        self.commits_left -= 1;
+        Ok(())
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_partition_whose_journal_hangs_leaves_the_others_judged() {
+    let setting = Setting::new();
+    let home = partition_of(workload().to_string().as_bytes(), 2);
+    let stuck = 1 - home;
+    let mut daemon = setting.start_with(TwoPartitions { stuck });
+    for partition in [home, stuck] {
+        daemon.wakes.send(Wake::Assigned(partition)).await.unwrap();
+    }
+    let other = (0..).map(|n| format!("test/shop/Deployment/other-{n}"));
+    let other = other.into_iter().find(|key| partition_of(key.as_bytes(), 2) == stuck).unwrap();
+    let unanswered = EventRecord { partition: stuck, key: Some(other.into_bytes()), ..setting.event("x", "9", 0) };
+    daemon.wakes.send(Wake::Record(unanswered.into())).await.unwrap();
+    let record = EventRecord { partition: home, ..setting.event("a", "2-err50", 0) };
+    assert!(matches!(daemon.send(record).await, Some(Receipt::Decided(_))));
+    let decisions = daemon.until(ended).await;
+    assert_eq!(decisions.last().unwrap().ending, Some(Ending::RolledBack), "{decisions:#?}");
+    daemon.kill();
 }
 
 /// The environment variable by which a test process logs a rollout instead of comparing the log of another one.
