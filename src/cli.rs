@@ -24,11 +24,16 @@ pub mod why;
 
 use std::io::Write;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use clap::builder::{StyledStr, Styles};
 use clap::{Args, Command, Parser, Subcommand, ValueEnum};
 
 use crate::config::Sources;
+use crate::exit;
+
+/// Whether data for standard output could not be written, as on a full disk.
+static OUTPUT_LOST: AtomicBool = AtomicBool::new(false);
 
 /// Roll out new versions step by step, and judge them by their metrics.
 #[derive(Debug, Parser)]
@@ -186,9 +191,19 @@ pub async fn dispatch(cli: Cli) -> anyhow::Result<u8> {
 
 /// Prints data on standard output. A reader that closed the pipe, as in `| head`, is no error.
 pub fn print(text: &str) {
-    // `print!` would panic on a closed pipe.
     let mut out = std::io::stdout().lock();
-    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+    if let Err(error) = out.write_all(text.as_bytes()).and_then(|()| out.flush())
+        // The reader of a closed pipe has all that it wants; `print!` would panic.
+        && error.kind() != std::io::ErrorKind::BrokenPipe
+        && !OUTPUT_LOST.swap(true, Ordering::Relaxed)
+    {
+        tell(&format!("error: standard output can't be written: {error}\n"));
+    }
+}
+
+/// Returns the exit code of a command that ended with `code`: an error if output was lost.
+pub fn code_after_output(code: u8) -> u8 {
+    if OUTPUT_LOST.load(Ordering::Relaxed) { exit::ERROR } else { code }
 }
 
 /// Prints an error with every cause on standard error.

@@ -9,7 +9,7 @@ use clap::Parser;
 #[tokio::main]
 async fn main() -> ExitCode {
     match cli::dispatch(Cli::parse()).await {
-        Ok(code) => ExitCode::from(code),
+        Ok(code) => ExitCode::from(cli::code_after_output(code)),
         Err(error) => {
             cli::complain(&error);
             ExitCode::from(exit::ERROR)

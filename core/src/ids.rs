@@ -1,6 +1,8 @@
 //! Identifiers and other small values. Each is a type of its own, so that a rollout's id can't be passed where an
 //! effect's id is expected.
 
+mod image;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
@@ -165,6 +167,8 @@ impl fmt::Display for TemplateHash {
         f.write_str(&self.0)
     }
 }
+
+pub use image::is_image;
 
 /// Image references by container name.
 pub type Images = BTreeMap<String, String>;

@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Context as _, bail};
-use bellwether_core::ids::{EventId, Images, RolloutId, Scope, Workload, digest};
+use bellwether_core::ids::{EventId, Images, RolloutId, Scope, Workload, digest, is_image};
 use bellwether_core::input::event::Request;
 use bellwether_core::input::report::SuiteResult;
 use bellwether_core::time::Timestamp;
@@ -337,6 +337,9 @@ fn request_parts(args: RequestArgs) -> anyhow::Result<Parts> {
         model,
         reason,
     };
+    if let Some(image) = request.images.values().chain(&request.image).find(|image| !is_image(image)) {
+        bail!("{image:?} is not an image reference; write REPOSITORY[:TAG][@sha256:DIGEST]");
+    }
     let content = serde_json::to_value(&request)?;
     let subject = request.workload.to_string();
     Ok(Parts { ty: REQUESTED.to_owned(), subject, content, custom: Value::Null })
@@ -455,6 +458,7 @@ mod tests {
             ("emit request --workload prod/shop/Deployment/web --images app", "CONTAINER=REF"),
             ("emit request --workload prod/shop/Deployment/web --images a=1,a=2", "named twice"),
             ("emit request --workload prod/shop/Deployment/web --image x --images a=1", "cannot be used with"),
+            ("emit request --workload prod/shop/Deployment/web --image r/web@sha256:zz", "not an image reference"),
             ("emit tested --workload prod/shop/Deployment/web --suite s --result good --image r/web:2", "pass, fail"),
             ("emit tested --workload prod/shop/Deployment/web --suite s --result pass", "--image"),
             ("emit freeze --scope a/b/c", "cluster/namespace/Deployment/name"),

@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, anyhow};
+use anyhow::{Context as _, anyhow, bail};
 use bellwether_core::engine::record::{AuditRecord, Replayer};
 use bellwether_core::rollout::decision::Decision;
 use clap::Args;
@@ -56,6 +56,9 @@ pub async fn run(args: ReplayArgs, common: &Common) -> anyhow::Result<u8> {
     } else {
         String::new()
     };
+    if args.check && same == 0 && different == 0 {
+        bail!("there is no decision to check{skipped}");
+    }
     super::tell(&format!("{same} decisions are the same, {different} records differ{skipped}\n"));
     Ok(if args.check && different > 0 { exit::ERROR } else { exit::OK })
 }

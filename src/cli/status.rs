@@ -5,6 +5,7 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use bellwether_core::engine::view::RolloutView;
 use bellwether_core::time::Span;
+use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, ValueEnum};
 
 use super::api::ApiClient;
@@ -19,6 +20,7 @@ const POLL: Duration = Duration::from_secs(2);
 #[derive(Debug, Args)]
 pub struct StatusArgs {
     /// Workload, as `name` or `namespace/name`, or a rollout's id.
+    #[arg(value_parser = NonEmptyStringValueParser::new())]
     workload: String,
     /// Wait for the rollout's end.
     #[arg(long)]
@@ -55,18 +57,23 @@ pub async fn run(args: &StatusArgs, common: &Common) -> anyhow::Result<u8> {
                     show(&rollout, common.output)?;
                     return Ok(code.unwrap_or(if args.wait { exit::HELD } else { exit::OK }));
                 }
-                let state = format!("{}: {}\n", get::state(&rollout), rollout.reason);
-                if state != printed {
-                    tell(&state);
-                    printed = state;
-                }
+                tell_once(&mut printed, format!("{}: {}\n", get::state(&rollout), rollout.reason));
             }
             // The daemon may not have read the event yet, or may restart during the wait.
             Ok(None) if last => bail!("there is no rollout of {:?}; `bellwether get` lists them", args.workload),
             Err(error) if last => return Err(error),
-            Ok(None) | Err(_) => {}
+            Ok(None) => tell_once(&mut printed, format!("waiting for a rollout of {:?}\n", args.workload)),
+            Err(error) => tell_once(&mut printed, format!("waiting for the daemon: {error:#}\n")),
         }
         tokio::time::sleep(POLL.min(args.timeout.to_std())).await;
+    }
+}
+
+/// Prints a line of progress, unless it is the one that was `printed` last.
+fn tell_once(printed: &mut String, line: String) {
+    if line != *printed {
+        tell(&line);
+        *printed = line;
     }
 }
 

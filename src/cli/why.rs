@@ -14,6 +14,7 @@ use crate::exit;
 #[derive(Debug, Args)]
 pub struct WhyArgs {
     /// Workload, as `name` or `namespace/name`, or a rollout's id.
+    #[arg(value_parser = clap::builder::NonEmptyStringValueParser::new())]
     workload: String,
 }
 

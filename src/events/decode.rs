@@ -6,7 +6,7 @@
 
 use std::fmt;
 
-use bellwether_core::ids::{EventId, RolloutId, Scope, Workload};
+use bellwether_core::ids::{EventId, RolloutId, Scope, Workload, is_image};
 use bellwether_core::input::command::{Command, Verb};
 use bellwether_core::input::event::{Event, Request};
 use bellwether_core::input::report::{SuiteReport, SuiteResult};
@@ -155,6 +155,9 @@ pub enum DecodeError {
     /// The request has both `image` and `images`.
     #[error("the request has both `image` and `images`; set one of them")]
     TwoImages,
+    /// A text that is no image reference, shortened.
+    #[error("{0:?} is not an image reference; write REPOSITORY[:TAG][@sha256:DIGEST]")]
+    Image(String),
     /// The artifact is not a package URL.
     #[error("artifactId {value:?} is not a package URL ({problem}); write it as pkg:oci/NAME@sha256%3A…")]
     Artifact {
@@ -323,6 +326,10 @@ fn requested(envelope: Envelope, id: EventId, time: Option<Timestamp>) -> Result
     match (&request.image, request.images.is_empty()) {
         (None, true) => Err(DecodeError::NoImage.into()),
         (Some(_), false) => Err(DecodeError::TwoImages.into()),
+        _ if request.images.values().chain(&request.image).any(|image| !is_image(image)) => {
+            let wrong = request.images.values().chain(&request.image).find(|image| !is_image(image));
+            Err(DecodeError::Image(shorten(wrong.map_or("", String::as_str))).into())
+        }
         _ => {
             let workload = request.workload.clone();
             Ok((Event::Requested { id, time, request }, workload))

@@ -95,3 +95,19 @@ fn data_goes_to_stdout_and_errors_to_stderr_with_an_exit_code() {
 fn config_default_prints_the_reference_unchanged() {
     assert_eq!(run(&["config", "default"]), (0, include_str!("../../config/default.toml").to_owned(), String::new()));
 }
+
+#[test]
+fn output_that_can_not_be_written_is_an_error() {
+    let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_bellwether"));
+    let output = command.args(["config", "default"]).stdout(full).output().unwrap();
+    let error = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(error.starts_with("error: standard output can't be written: No space left"), "{error}");
+}
+
+#[test]
+fn a_check_of_no_decision_is_an_error() {
+    let (code, _, error) = run(&["replay", "--check", "--file", "/dev/null"]);
+    assert_eq!((code, error.as_str()), (1, "error: there is no decision to check\n"));
+}

@@ -122,6 +122,7 @@ fn wrong_records_are_dead_letters_with_the_problem_and_its_remedy() {
             requested(with(request(), "/reason", json!("x".repeat(MAX_REQUEST_BYTES)))),
             &["more than the 32768", "shorten its `reason`"],
         ),
+        (requested(with(request(), "/images/app", json!("a b:c"))), &["\"a b:c\"", "REPOSITORY[:TAG]"]),
         (EventRecord { value: Some("[".repeat(100_000).into_bytes()), ..requested(request()) }, &["recursion limit"]),
         (structured_raw("[]"), &["not JSON", "one JSON object"]),
         (
