@@ -208,7 +208,16 @@ pub fn code_after_output(code: u8) -> u8 {
 
 /// Prints an error with every cause on standard error.
 pub fn complain(error: &anyhow::Error) {
-    tell(&format!("error: {error:#}\n"));
+    tell(&format!("error: {}\n", with_causes(error)));
+}
+
+/// Returns an error's text with its causes, without those that the text before them contains.
+fn with_causes(error: &anyhow::Error) -> String {
+    error.chain().fold(String::new(), |text, cause| match cause.to_string() {
+        cause if text.is_empty() => cause,
+        cause if text.contains(&cause) => text,
+        cause => format!("{text}: {cause}"),
+    })
 }
 
 /// Prints text that is not data on standard error.

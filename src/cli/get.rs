@@ -34,7 +34,13 @@ pub async fn run(args: &GetArgs, common: &Common) -> anyhow::Result<u8> {
         Output::Json => {
             print(&(serde_json::to_string_pretty(&rollouts).context("can't encode the rollouts as JSON")? + "\n"))
         }
-        Output::Table if rollouts.is_empty() => tell("no rollouts; send an event with `bellwether emit`\n"),
+        Output::Table if rollouts.is_empty() && filter.is_empty() => {
+            tell("no rollouts; send an event with `bellwether emit`\n");
+        }
+        Output::Table if rollouts.is_empty() => {
+            let asked: Vec<String> = filter.iter().map(|(key, value)| format!("{key} {value:?}")).collect();
+            tell(&format!("no rollout has {}; `bellwether get` lists all of them\n", asked.join(" and ")));
+        }
         Output::Table => print(&list(&rollouts)),
     }
     Ok(exit::OK)

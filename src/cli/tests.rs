@@ -206,3 +206,12 @@ fn plan_prints_for_each_step_the_faults_that_are_found_and_the_time_or_the_remed
         "#]],
     );
 }
+
+#[test]
+fn a_cause_is_told_once() {
+    let missing = std::io::Error::other("no such file");
+    let told = anyhow::Error::from(missing).context("can't read a.toml: no such file");
+    assert_eq!(super::with_causes(&told), "can't read a.toml: no such file");
+    let untold = anyhow::anyhow!("no such file").context("can't read a.toml");
+    assert_eq!(super::with_causes(&untold), "can't read a.toml: no such file");
+}
