@@ -110,7 +110,12 @@ const STABLE: &str = "registry.test/shop/web:v1-err0.5-slow0.5_800";
 async fn worse_than_the_stable(sandbox: &Sandbox) -> Result<()> {
     let conditions = NamespaceConditions { scrape_interval: Some("5s"), ..NamespaceConditions::default() };
     sandbox.plane.pods.set_conditions(&sandbox.namespace, conditions);
-    let policy = sequential_policy("10%").replace("min-time = \"20s\"", "min-time = \"90s\"");
+    // Counters are read every 5 s, 7 s in the past, and scraped every 5 s: the first counts of a step arrive after 15 to 25 s,
+    // while other stories' policies give up after 25 s without counts.
+    let policy = sequential_policy("10%")
+        .replace("min-time = \"20s\"", "min-time = \"90s\"")
+        .replace("max-hold = \"10s\"", "max-hold = \"60s\"")
+        .replace("insufficient = \"15s\"", "insufficient = \"40s\"");
     let reading = ["5s", "7s", "5s"];
     let options = FixtureOptions { policy, containers: &[("app", STABLE)], reading, ..FixtureOptions::default() };
     let fixture = Fixture::start_with(sandbox, options).await?;
