@@ -2,10 +2,13 @@
 //! only reads, so it can run beside a daemon.
 
 use anyhow::Context;
+use bellwether_core::policy::Policy;
+use bellwether_core::time::Span;
 use clap::Args;
 use serde::Serialize;
 
 use super::{Common, Output, print, table};
+use crate::adapters::prometheus;
 use crate::config::{self, Config};
 use crate::exit;
 
@@ -80,6 +83,7 @@ pub async fn run(args: &CheckArgs, common: &Common) -> anyhow::Result<u8> {
     let findings = match config::load(&common.sources()) {
         Ok(config) => {
             let mut findings = vec![config_finding(&config)];
+            findings.extend(config.policies.iter().filter_map(|policy| impatience(policy, &config.prometheus)));
             if args.online {
                 findings.extend(online::findings(&config).await);
             }
@@ -119,6 +123,28 @@ fn config_finding(config: &Config) -> CheckFinding {
     )
 }
 
+/// Returns a warning if a policy's patience can be over before the first counts of a step arrive. A block needs two readings
+/// after the step's start, each `lag` old; the first scrape of a new pod comes up to `scrape-interval` after its start.
+fn impatience(policy: &Policy, reading: &prometheus::Options) -> Option<CheckFinding> {
+    let prometheus::Options { lag, interval, scrape_interval, .. } = reading;
+    let millis = lag.as_millis() + scrape_interval.as_millis() + 2 * interval.as_millis();
+    let first_counts = Span::from_millis(millis);
+    let patience = policy.patience.blind.min(policy.patience.insufficient);
+    if patience >= first_counts {
+        return None;
+    }
+    let text = format!(
+        "policy {}: the patience of {patience} can be over before the first counts of a step arrive, which takes up to {first_counts} \
+         (prometheus.lag {lag}, scrape-interval {scrape_interval}, two intervals of {interval})",
+        policy.name
+    );
+    Some(CheckFinding::warning(
+        "config",
+        text,
+        format!("set patience.blind and patience.insufficient to {first_counts} or more"),
+    ))
+}
+
 fn counted(n: usize, one: &str, many: &str) -> String {
     format!("{n} {}", if n == 1 { one } else { many })
 }
@@ -147,4 +173,38 @@ pub fn render(findings: &[CheckFinding], colours: bool) -> String {
 /// Returns the exit code: a problem is an error, a warning is not.
 pub fn code(findings: &[CheckFinding]) -> u8 {
     if findings.iter().any(|finding| finding.level == Level::Problem) { exit::ERROR } else { exit::OK }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const POLICY: &str = r#"
+cluster = "prod"
+presets = ["otel-http"]
+[[policy]]
+name = "web"
+match = { namespaces = ["shop"], workloads = ["*"], images = ["r/*"] }
+patience = { blind = "10m", insufficient = "30s" }
+[[policy.check]]
+metric = "error-rate"
+max = "1%"
+[[policy.step]]
+weight = "10%"
+min-time = "5m"
+"#;
+
+    #[test]
+    fn a_patience_that_ends_before_the_first_counts_is_a_warning() {
+        let finding = |text: &str| {
+            let config = config::of_text(text);
+            impatience(&config.policies[0], &config.prometheus).map(|finding| finding.text)
+        };
+        assert_eq!(
+            finding(POLICY).unwrap(),
+            "policy web: the patience of 30s can be over before the first counts of a step arrive, which takes up to 1m \
+             (prometheus.lag 15s, scrape-interval 15s, two intervals of 15s)"
+        );
+        assert_eq!(finding(&POLICY.replace("30s", "60s")), None);
+    }
 }
