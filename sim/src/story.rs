@@ -224,12 +224,14 @@ impl Story {
         for transition in transitions {
             self.decisions.extend(transition.decisions);
             for effect in transition.effects {
-                let mut is_on_cluster = matches!(effect.act, Act::Cluster(_) | Act::Metrics(_) | Act::Registry(_));
-                if let Act::People(Notify { sink, notification }) = &effect.act {
-                    self.messages.extend(notification.message.clone().filter(|_| *sink == people()));
-                    is_on_cluster = *sink == events();
-                }
-                let outcome = if self.api_away && is_on_cluster {
+                let needs_api = match &effect.act {
+                    Act::Cluster(_) | Act::Metrics(_) | Act::Registry(_) => true,
+                    Act::People(Notify { sink, notification }) => {
+                        self.messages.extend(notification.message.clone().filter(|_| *sink == people()));
+                        *sink == events()
+                    }
+                };
+                let outcome = if self.api_away && needs_api {
                     Outcome::Failed(Failure { kind: FailureKind::Unavailable, message: "connection refused".into() })
                 } else {
                     self.model.perform(&effect, self.now)

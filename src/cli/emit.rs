@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Context as _, bail};
-use bellwether_core::ids::{EventId, Images, RolloutId, Scope, Workload, digest, is_image};
+use bellwether_core::ids::{EventId, Images, RolloutId, Scope, Workload, digest};
 use bellwether_core::input::event::Request;
 use bellwether_core::input::report::SuiteResult;
 use bellwether_core::time::Timestamp;
@@ -20,6 +20,7 @@ use crate::clock::{Clock as _, SystemClock};
 use crate::config;
 use crate::events::cdevents::{self, DEPLOYED, REQUESTED, TESTED, VERB, VERB_VERSION, wrap};
 use crate::events::cloudevents::{CloudEvent, STRUCTURED};
+use crate::events::decode::check_images;
 use crate::exit;
 
 /// The default source of events that people send. It differs from a daemon's own source, which daemons ignore.
@@ -337,9 +338,7 @@ fn request_parts(args: RequestArgs) -> anyhow::Result<Parts> {
         model,
         reason,
     };
-    if let Some(image) = request.images.values().chain(&request.image).find(|image| !is_image(image)) {
-        bail!("{image:?} is not an image reference; write REPOSITORY[:TAG][@sha256:DIGEST]");
-    }
+    check_images(&request)?;
     let content = serde_json::to_value(&request)?;
     let subject = request.workload.to_string();
     Ok(Parts { ty: REQUESTED.to_owned(), subject, content, custom: Value::Null })

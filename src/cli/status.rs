@@ -9,7 +9,7 @@ use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, ValueEnum};
 
 use super::api::ApiClient;
-use super::{Common, Output, get, print, tell};
+use super::{Common, Output, get, print, tell, with_causes};
 use crate::clock::Stopwatch;
 use crate::exit;
 
@@ -63,7 +63,7 @@ pub async fn run(args: &StatusArgs, common: &Common) -> anyhow::Result<u8> {
             Ok(None) if last => bail!("there is no rollout of {:?}; `bellwether get` lists them", args.workload),
             Err(error) if last => return Err(error),
             Ok(None) => tell_once(&mut printed, format!("waiting for a rollout of {:?}\n", args.workload)),
-            Err(error) => tell_once(&mut printed, format!("waiting for the daemon: {error:#}\n")),
+            Err(error) => tell_once(&mut printed, format!("waiting for the daemon: {}\n", with_causes(&error))),
         }
         tokio::time::sleep(POLL.min(args.timeout.to_std())).await;
     }

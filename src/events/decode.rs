@@ -326,14 +326,22 @@ fn requested(envelope: Envelope, id: EventId, time: Option<Timestamp>) -> Result
     match (&request.image, request.images.is_empty()) {
         (None, true) => Err(DecodeError::NoImage.into()),
         (Some(_), false) => Err(DecodeError::TwoImages.into()),
-        _ if request.images.values().chain(&request.image).any(|image| !is_image(image)) => {
-            let wrong = request.images.values().chain(&request.image).find(|image| !is_image(image));
-            Err(DecodeError::Image(shorten(wrong.map_or("", String::as_str))).into())
-        }
         _ => {
+            check_images(&request)?;
             let workload = request.workload.clone();
             Ok((Event::Requested { id, time, request }, workload))
         }
+    }
+}
+
+/// Checks that every image of a request is an image reference.
+///
+/// # Errors
+/// [`DecodeError::Image`] with the first other text.
+pub fn check_images(request: &Request) -> Result<(), DecodeError> {
+    match request.all_images().find(|image| !is_image(image)) {
+        Some(image) => Err(DecodeError::Image(shorten(image))),
+        None => Ok(()),
     }
 }
 

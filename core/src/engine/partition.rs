@@ -373,7 +373,7 @@ fn unacceptable(request: &Request, policy: &Policy) -> Option<Reason> {
     if request.images.is_empty() && request.image.is_none() {
         return Some(Reason::NoImage);
     }
-    let image = request.images.values().chain(&request.image).find(|image| !policy.allows(image))?;
+    let image = request.all_images().find(|image| !policy.allows(image))?;
     let (policy, allowed) = (policy.name.clone(), policy.matches.images.clone());
     Some(Reason::ImageNotAllowed { image: image.clone(), policy, allowed })
 }

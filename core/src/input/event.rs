@@ -133,6 +133,13 @@ pub struct Request {
     pub reason: Option<String>,
 }
 
+impl Request {
+    /// Returns the references of all images that it names.
+    pub fn all_images(&self) -> impl Iterator<Item = &String> {
+        self.images.values().chain(&self.image)
+    }
+}
+
 /// The outcome of one attempt at an effect.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "outcome", rename_all = "kebab-case")]

@@ -171,7 +171,8 @@ pub struct Hold {
 }
 
 impl Hold {
-    /// Returns whether a hold with this cause and reason continues this one. A new report of a required suite is a new hold, since people have to hear of it.
+    /// Returns whether a hold with this cause and reason continues this one. A new report of a required suite is a new
+    /// hold, since people have to hear of it.
     pub fn is_continued_by(&self, cause: &HoldCause, reason: &Reason) -> bool {
         let same_report = !matches!(cause, HoldCause::Suite { .. }) || self.reason == *reason;
         cause.continues(&self.cause) && same_report

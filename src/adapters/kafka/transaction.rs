@@ -195,18 +195,8 @@ fn dead_letter<'a>(dlq: &'a str, options: &Options, record: &'a EventRecord, pro
         ("dlq-error", problem),
     ];
     let mut letter = record_to(dlq);
-    letter.key = record.key.as_deref().filter(|key| key.len() <= MAX_DEAD_KEY_BYTES);
-    if letter.key.is_none()
-        && let Some(key) = &record.key
-    {
-        added.push(("dlq-key-left-behind-bytes", key.len().to_string()));
-    }
-    letter.payload = record.value.as_deref().filter(|value| value.len() <= MAX_DEAD_BYTES);
-    if letter.payload.is_none()
-        && let Some(value) = &record.value
-    {
-        added.push(("dlq-value-left-behind-bytes", value.len().to_string()));
-    }
+    letter.key = fitting(record.key.as_deref(), MAX_DEAD_KEY_BYTES, "dlq-key-left-behind-bytes", &mut added);
+    letter.payload = fitting(record.value.as_deref(), MAX_DEAD_BYTES, "dlq-value-left-behind-bytes", &mut added);
     let kept = fitting_headers(&record.headers);
     if kept.len() < record.headers.len() {
         added.push(("dlq-headers-left-behind", (record.headers.len() - kept.len()).to_string()));
@@ -215,6 +205,20 @@ fn dead_letter<'a>(dlq: &'a str, options: &Options, record: &'a EventRecord, pro
         .iter()
         .fold(headers(kept), |headers, (key, value)| headers.insert(Header { key, value: Some(value.as_bytes()) }));
     letter.headers(headers)
+}
+
+/// Returns the bytes if there are at most `max`; longer ones are left behind, and a header says how many.
+fn fitting<'a>(
+    bytes: Option<&'a [u8]>,
+    max: usize,
+    header: &'static str,
+    added: &mut Vec<(&'static str, String)>,
+) -> Option<&'a [u8]> {
+    if let Some(bytes) = bytes.filter(|bytes| bytes.len() > max) {
+        added.push((header, bytes.len().to_string()));
+        return None;
+    }
+    bytes
 }
 
 /// Returns the first headers that together are small enough for a dead letter.

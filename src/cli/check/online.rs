@@ -17,7 +17,7 @@ use super::{CheckFinding, Level, counted};
 use crate::adapters::kafka::Kafka;
 use crate::adapters::kubernetes::{ApiVerb, Kubernetes};
 use crate::adapters::prometheus::{MAX_SKEW_MS, Prometheus};
-use crate::cli::{run, sinks};
+use crate::cli::{run, sinks, with_causes};
 use crate::clock::{Clock, Stopwatch, SystemClock};
 use crate::config::Config;
 use crate::journal::JournalKind;
@@ -94,7 +94,7 @@ fn notification_sinks(config: &Config) -> Vec<CheckFinding> {
         }
         Err(error) => {
             let remedy = "see the section of the sink in the configuration";
-            vec![CheckFinding::problem("notifications", format!("{error:#}"), remedy)]
+            vec![CheckFinding::problem("notifications", with_causes(&error), remedy)]
         }
     }
 }
