@@ -20,7 +20,7 @@ mod stories;
 use std::fs;
 use std::path::Path;
 use std::process::ExitCode;
-use std::sync::{Arc, OnceLock, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 use std::time::Instant;
 
 use anyhow::{Context, Result, anyhow};
@@ -34,12 +34,17 @@ use crate::stories::Story;
 /// Stories mostly wait, so more of them run at the same time than there are cores.
 const STORIES_AT_A_TIME: usize = 4;
 
+/// Characters of an error that are repeated at the end of the output.
+const LONGEST_BEGINNING: usize = 1500;
+
 /// The plane and its users.
 struct Harness {
     runtime: Runtime,
     plane: Arc<Plane>,
     /// Locked for writing by an exclusive story, and for reading by any other.
     exclusive: RwLock<()>,
+    /// The beginning of each failed story's error. They are printed last, where a log that is cut in its middle keeps them.
+    failures: Mutex<Vec<String>>,
 }
 
 fn main() -> ExitCode {
@@ -74,6 +79,14 @@ fn run(arguments: &Arguments) -> Result<Conclusion> {
     let place = format!("the logs of all programs are in {}", logs.display());
     let _ = harness.set(Harness::start(&logs).with_context(|| place.clone())?);
     let conclusion = libtest_mimic::run(arguments, trials);
+    if let Some(harness) = harness.get() {
+        harness
+            .failures
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .iter()
+            .for_each(|failure| println!("{failure}\n"));
+    }
     if conclusion.has_failed() || std::env::var_os("BELLWETHER_KEEP").is_some() {
         println!("{place}");
     } else {
@@ -85,7 +98,13 @@ fn run(arguments: &Arguments) -> Result<Conclusion> {
 fn trial(story: Story, harness: Arc<OnceLock<Harness>>) -> Trial {
     Trial::test(story.name, move || {
         let harness = harness.get().ok_or("the plane was not started")?;
-        harness.run(story).map_err(|error| Failed::from(format!("{error:#}")))
+        let name = story.name;
+        harness.run(story).map_err(|error| {
+            let error = format!("{error:#}");
+            let beginning: String = error.chars().take(LONGEST_BEGINNING).collect();
+            harness.failures.lock().unwrap_or_else(PoisonError::into_inner).push(format!("{name}: {beginning}"));
+            Failed::from(error)
+        })
     })
 }
 
@@ -96,7 +115,7 @@ impl Harness {
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
         let plane = runtime.block_on(Plane::start(&paths(), logs))?;
         println!("plane: all parts are ready after {:.1} s", started.elapsed().as_secs_f64());
-        Ok(Self { runtime, plane: Arc::new(plane), exclusive: RwLock::new(()) })
+        Ok(Self { runtime, plane: Arc::new(plane), exclusive: RwLock::new(()), failures: Mutex::default() })
     }
 
     fn run(&self, story: Story) -> Result<()> {

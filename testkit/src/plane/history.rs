@@ -22,7 +22,8 @@ const START: Duration = Duration::from_secs(60);
 /// A stored state of an object.
 #[derive(Debug, Clone)]
 pub struct StoredState {
-    /// The resource version, which rises with every write to the cluster.
+    /// The resource version, which rises with every write to the cluster. 0 for an object that existed at the start: its
+    /// version is that of its last write, such as one of its status, and says nothing about the order of creation.
     pub version: u64,
     /// Kind of the object.
     pub kind: &'static str,
@@ -70,7 +71,7 @@ impl ObjectHistory {
         Ok(history)
     }
 
-    /// Returns all states so far in the order of their storage.
+    /// Returns all states so far in the order of their storage, after the objects that existed at the start.
     ///
     /// # Errors
     /// A watch was interrupted and had to begin again, so that states may be missing.
@@ -78,7 +79,7 @@ impl ObjectHistory {
         let record = self.record.lock().unwrap_or_else(PoisonError::into_inner);
         ensure!(record.lists == self.tasks.len(), "a watch was interrupted, so the history may have a hole");
         let mut states = record.states.clone();
-        states.sort_by_key(|state| state.version);
+        states.sort_by(|a, b| (a.version, a.kind, &a.name).cmp(&(b.version, b.kind, &b.name)));
         Ok(states)
     }
 }
@@ -86,9 +87,10 @@ impl ObjectHistory {
 async fn follow(api: Api<DynamicObject>, kind: &'static str, record: Arc<Mutex<Record>>) {
     let mut events = std::pin::pin!(watcher::watcher(api, watcher::Config::default()));
     loop {
-        let (object, is_deleted) = match events.try_next().await {
-            Ok(Some(Event::InitApply(object) | Event::Apply(object))) => (object, false),
-            Ok(Some(Event::Delete(object))) => (object, true),
+        let (object, is_initial, is_deleted) = match events.try_next().await {
+            Ok(Some(Event::InitApply(object))) => (object, true, false),
+            Ok(Some(Event::Apply(object))) => (object, false, false),
+            Ok(Some(Event::Delete(object))) => (object, false, true),
             Ok(Some(Event::Init)) => continue,
             Ok(Some(Event::InitDone)) => {
                 record.lock().unwrap_or_else(PoisonError::into_inner).lists += 1;
@@ -101,7 +103,8 @@ async fn follow(api: Api<DynamicObject>, kind: &'static str, record: Arc<Mutex<R
                 continue;
             }
         };
-        let version = object.resource_version().and_then(|version| version.parse().ok()).unwrap_or_default();
+        let stored = object.resource_version().and_then(|version| version.parse().ok()).unwrap_or_default();
+        let version = if is_initial { 0 } else { stored };
         let spec = (!is_deleted).then(|| object.data["spec"].clone());
         let state = StoredState { version, kind, name: object.name_any(), spec };
         record.lock().unwrap_or_else(PoisonError::into_inner).states.push(state);
