@@ -3,7 +3,7 @@
 //! It decides nothing about rollouts. It opens a [`Shard`] for each assigned partition, passes on the inputs of the adapters, and asks
 //! the sampler for counts at every tick of one grid that all rollouts share.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,6 +13,7 @@ use bellwether_core::policy::Policy;
 use bellwether_core::time::Span;
 use futures::StreamExt as _;
 use futures::stream::FuturesUnordered;
+use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -27,6 +28,9 @@ use crate::shard::{Shard, ShardEnd, ShardInput, Shared};
 /// The inputs that may wait for one shard: about as many as a partition is likely to have of events, and few enough that their senders
 /// notice soon.
 const INBOX: usize = 1024;
+
+/// The inputs that may wait beside a full inbox, over all shards. While more wait, no input is read from the adapters.
+const BACKLOG: usize = 4096;
 
 /// The time for a shard to say what it watches, so that one partition whose journal hangs leaves the others judged.
 const WATCH_PATIENCE: Duration = Duration::from_secs(1);
@@ -64,7 +68,48 @@ pub struct Grid {
 
 struct OpenShard {
     inbox: mpsc::Sender<ShardInput>,
+    /// The inputs that found the inbox full, in their order.
+    backlog: VecDeque<ShardInput>,
+    /// Whether a status was dropped because the inbox was full.
+    missed_status: bool,
     task: JoinHandle<(Partition, ShardEnd)>,
+}
+
+impl OpenShard {
+    /// Hands an input to the shard without waiting for it. A full inbox means that the shard's journal hangs: records and
+    /// policies then wait in their order; statuses and blocks are dropped, because later ones replace them.
+    fn hand(&mut self, input: ShardInput) {
+        let input = if self.backlog.is_empty() {
+            match self.inbox.try_send(input) {
+                Err(TrySendError::Full(input)) => input,
+                // `close` removes a shard that has ended.
+                Ok(()) | Err(TrySendError::Closed(_)) => return,
+            }
+        } else {
+            input
+        };
+        match &input {
+            ShardInput::Event { event, .. } => {
+                self.missed_status |= matches!(**event, Event::Observed { .. });
+            }
+            ShardInput::Sighted(_) => {}
+            ShardInput::Record(_) | ShardInput::Performed(_) | ShardInput::Policies(_) | ShardInput::Watches(_) => {
+                self.backlog.push_back(input);
+            }
+        }
+    }
+
+    /// Hands over the inputs that wait. Returns whether the statuses have to be sent again, because some were dropped.
+    fn flush(&mut self) -> bool {
+        while let Some(input) = self.backlog.pop_front() {
+            if let Err(TrySendError::Full(input)) = self.inbox.try_send(input) {
+                self.backlog.push_front(input);
+                return false;
+            }
+        }
+        let has_room = self.inbox.capacity() > INBOX / 2;
+        has_room && std::mem::take(&mut self.missed_status)
+    }
 }
 
 /// Runs the daemon until it is stopped.
@@ -82,18 +127,19 @@ pub async fn run(parts: Parts) -> anyhow::Result<()> {
         // A missing listener is no reason to stop.
         let _ = heartbeat.send(Stopwatch::start());
         let beat = Span::from_secs(1).after(clock.now());
+        daemon.flush();
         tokio::select! {
             () = stop.cancelled() => break Ok(()),
-            wake = wakes.recv() => match wake {
-                Some(wake) => daemon.wake(wake).await,
+            wake = wakes.recv(), if daemon.has_room() => match wake {
+                Some(wake) => daemon.wake(wake),
                 None => break Ok(()),
             },
             Ok(()) = policies.changed() => {
                 let reloaded = policies.borrow_and_update().clone();
-                daemon.reload(reloaded).await;
+                daemon.reload(&reloaded);
             }
             Some(reply) = asked.recv() => daemon.watches(reply),
-            Some(event) = blocks.recv() => daemon.tell(ShardInput::Event { event: Box::new(event), templates: Vec::new() }).await,
+            Some(event) = blocks.recv() => daemon.tell(ShardInput::Event { event: Box::new(event), templates: Vec::new() }),
             ended = daemon.ended() => if let Err(error) = daemon.close(ended) { break Err(error) },
             () = clock.sleep_until(beat) => {}
         }
@@ -111,65 +157,82 @@ struct Daemon {
 }
 
 impl Daemon {
-    async fn wake(&mut self, wake: Wake) {
+    fn wake(&mut self, wake: Wake) {
         match wake {
-            Wake::Assigned(partition) => self.open(partition).await,
+            Wake::Assigned(partition) => self.open(partition),
             Wake::Revoked { partition, done } => {
-                self.release(partition).await;
+                let ending = self.release(partition);
                 self.publish();
-                drop(done);
+                let shared = self.shared.clone();
+                tokio::spawn(async move {
+                    ending.await;
+                    forget(&shared, partition);
+                    drop(done);
+                });
             }
             Wake::Record(delivery) => {
                 let partition = delivery.record.partition;
-                self.send(partition, ShardInput::Record(delivery)).await;
+                self.send(partition, ShardInput::Record(delivery));
             }
             Wake::Observed { workload, status, templates } => {
                 let event = Box::new(Event::Observed { workload, status });
-                self.tell(ShardInput::Event { event, templates }).await;
+                self.tell(ShardInput::Event { event, templates });
             }
+            Wake::Sighted(at) => self.shards.values_mut().for_each(|shard| shard.hand(ShardInput::Sighted(at))),
         }
     }
 
     /// Opens a shard for an assigned partition. An earlier shard of the partition ends first.
-    async fn open(&mut self, partition: Partition) {
-        self.release(partition).await;
+    fn open(&mut self, partition: Partition) {
+        let earlier = self.release(partition);
         let (inbox, receiver) = mpsc::channel(INBOX);
         let (shared, statuses) = (self.shared.clone(), self.statuses.clone());
         let task = tokio::spawn(async move {
+            earlier.await;
+            forget(&shared, partition);
             match Shard::open(partition, shared, receiver).await {
                 Ok(shard) => {
-                    statuses.resend();
+                    statuses.resend(shard.workloads());
                     (partition, shard.run().await)
                 }
                 Err(end) => (partition, end),
             }
         });
-        self.shards.insert(partition, OpenShard { inbox, task });
+        self.shards.insert(partition, OpenShard { inbox, backlog: VecDeque::new(), missed_status: false, task });
         self.publish();
     }
 
-    async fn reload(&mut self, policies: Vec<Policy>) {
-        self.shared.blank.set_policies(policies.clone());
-        for shard in self.shards.values() {
+    fn reload(&mut self, policies: &[Policy]) {
+        self.shared.blank.set_policies(policies.to_vec());
+        for shard in self.shards.values_mut() {
             // A shard that has ended opens again with the new policies.
-            let _ = shard.inbox.send(ShardInput::Policies(policies.clone())).await;
+            shard.hand(ShardInput::Policies(policies.to_vec()));
         }
-        self.statuses.resend();
+        self.statuses.resend(Vec::new());
     }
 
-    async fn release(&mut self, partition: Partition) {
-        if let Some(OpenShard { inbox, task }) = self.shards.remove(&partition) {
-            drop(inbox);
-            // The batch under way is committed or not; either way the shard writes nothing more.
-            let _ = task.await;
-            self.forget(partition);
+    /// Closes the inbox of a partition's shard. The returned future ends with the shard: the batch under way is then committed
+    /// or not, and the shard writes nothing more. The event loop doesn't wait for it, because its journal may hang.
+    fn release(&mut self, partition: Partition) -> impl Future<Output = ()> + Send + 'static {
+        let task = self.shards.remove(&partition).map(|shard| shard.task);
+        async move {
+            if let Some(task) = task {
+                let _ = task.await;
+            }
         }
     }
 
-    /// Removes the rollouts of a released partition from the board, where they would be stale.
-    fn forget(&self, partition: Partition) {
-        let partitions = self.shared.journals.partitions();
-        self.shared.board.forget(|shown| partition_of(shown.workload.as_bytes(), partitions) == partition);
+    /// Hands over the inputs that found an inbox full.
+    fn flush(&mut self) {
+        let missed = self.shards.values_mut().filter_map(|shard| shard.flush().then_some(())).count();
+        if missed > 0 {
+            self.statuses.resend(Vec::new());
+        }
+    }
+
+    /// Whether further inputs may be read.
+    fn has_room(&self) -> bool {
+        self.shards.values().map(|shard| shard.backlog.len()).sum::<usize>() < BACKLOG
     }
 
     fn publish(&self) {
@@ -177,22 +240,21 @@ impl Daemon {
     }
 
     /// Sends an input about a workload to the shard of the workload.
-    async fn tell(&mut self, input: ShardInput) {
+    fn tell(&mut self, input: ShardInput) {
         let workload = match &input {
             ShardInput::Event { event, .. } => event.workload(),
             ShardInput::Performed(report) => Some(&report.effect.workload),
-            ShardInput::Record(_) | ShardInput::Policies(_) | ShardInput::Watches(_) => None,
+            ShardInput::Record(_) | ShardInput::Policies(_) | ShardInput::Watches(_) | ShardInput::Sighted(_) => None,
         };
         let Some(workload) = workload else { return };
         let partition = partition_of(workload.to_string().as_bytes(), self.shared.journals.partitions());
-        self.send(partition, input).await;
+        self.send(partition, input);
     }
 
-    /// Sends an input to a shard. An input for a partition of another process is dropped.
-    async fn send(&self, partition: Partition, input: ShardInput) {
-        if let Some(shard) = self.shards.get(&partition) {
-            // `close` removes a shard that has ended.
-            let _ = shard.inbox.send(input).await;
+    /// Hands an input to a shard. An input for a partition of another process is dropped.
+    fn send(&mut self, partition: Partition, input: ShardInput) {
+        if let Some(shard) = self.shards.get_mut(&partition) {
+            shard.hand(input);
         }
     }
 
@@ -239,7 +301,7 @@ impl Daemon {
     fn close(&mut self, ended: Option<(Partition, ShardEnd)>) -> anyhow::Result<()> {
         let Some((partition, end)) = ended else { anyhow::bail!("a shard has panicked; its journal is whole") };
         self.shards.remove(&partition);
-        self.forget(partition);
+        forget(&self.shared, partition);
         self.publish();
         match end {
             ShardEnd::Closed => Ok(()),
@@ -257,12 +319,17 @@ impl Daemon {
 
     /// Lets every shard finish its commit under way. Nothing is decided because of it.
     async fn drain(&mut self) {
-        for (_, OpenShard { inbox, task }) in std::mem::take(&mut self.shards) {
-            drop(inbox);
-            let _ = task.await;
-        }
+        let shards = std::mem::take(&mut self.shards);
+        let tasks: Vec<JoinHandle<_>> = shards.into_values().map(|shard| shard.task).collect();
+        futures::future::join_all(tasks).await;
         self.publish();
     }
+}
+
+/// Removes the rollouts of a released partition from the board, where they would be stale.
+fn forget(shared: &Shared, partition: Partition) {
+    let partitions = shared.journals.partitions();
+    shared.board.forget(|shown| partition_of(shown.workload.as_bytes(), partitions) == partition);
 }
 
 /// Returns the watches of a shard; `None` if it has ended.

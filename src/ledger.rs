@@ -123,7 +123,7 @@ impl Ledger {
                 break;
             }
             // The effects of the step are in the state, and are asked for again from there.
-            let _ = engine.step(input.event.clone(), input.at);
+            let _ = engine.replay(input.clone());
             tail.inputs.push(input);
         }
         if let Some(state) = engine.state(&workload) {
@@ -136,6 +136,11 @@ impl Ledger {
     /// Returns the engine.
     pub fn engine(&self) -> &Engine {
         &self.engine
+    }
+
+    /// Notes that every change of the cluster up to `at` was sent.
+    pub fn sighted(&mut self, at: Timestamp) {
+        self.engine.sighted(at);
     }
 
     /// Replaces the policies, for rollouts that begin from now on.

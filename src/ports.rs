@@ -45,6 +45,9 @@ pub enum Wake {
         /// The templates that the status names, for the journal.
         templates: Vec<PodTemplate>,
     },
+    /// Every change of the watched cluster up to this time was sent. The adapter sends it at intervals of at most 10 s
+    /// while it can watch everything.
+    Sighted(Timestamp),
 }
 
 /// One record of the events topic, as it was read.
@@ -291,8 +294,8 @@ pub trait QueryProbe: Send + Sync {
 
 /// A source of workload statuses that can send them again. The engine needs that after a partition is taken over.
 pub trait StatusSource: Send + Sync {
-    /// Sends the status of every watched workload again.
-    fn resend(&self);
+    /// Sends the status of every watched workload again, and also of those of `known` that do not exist.
+    fn resend(&self, known: Vec<Workload>);
 }
 
 /// A place that notifications are sent to.

@@ -38,6 +38,9 @@
 //!
 //! # Time
 //!
+//! A tick takes at most two intervals: queries that are unanswered then are gaps, which tell a rollout that it is blind
+//! ([`deadline`]).
+//!
 //! Ticks are the multiples of the interval ([`grid`]), and all watches are read at the same tick. A tick reads the
 //! counters as of T = now − lag, where now is the time of the tick, because a sample is visible to queries only some
 //! time after the scrape. Reading at an explicit instant in the past also makes a reading repeatable: after a restart of
@@ -49,6 +52,7 @@ mod count;
 pub mod promql;
 pub mod plan;
 pub mod answers;
+pub mod deadline;
 pub mod native;
 pub mod snapshot;
 pub mod difference;

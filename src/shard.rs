@@ -54,6 +54,8 @@ pub enum ShardInput {
     Performed(Box<JobReport>),
     /// New policies, for rollouts that begin from now on.
     Policies(Vec<Policy>),
+    /// The report that every change of the cluster up to this time was sent.
+    Sighted(Timestamp),
     /// A request for the measurements that the shard's rollouts need.
     Watches(oneshot::Sender<Vec<Watch>>),
 }
@@ -139,6 +141,11 @@ impl Shard {
         }
     }
 
+    /// Returns the workloads of which it knows something.
+    pub fn workloads(&self) -> Vec<Workload> {
+        self.ledger.engine().states().map(|state| state.workload.clone()).collect()
+    }
+
     /// Runs until its inbox is closed or its journal fails.
     pub async fn run(mut self) -> ShardEnd {
         loop {
@@ -207,6 +214,7 @@ impl Shard {
                     // The sampler is gone if the daemon is stopping.
                     let _ = reply.send(self.ledger.engine().watches());
                 }
+                ShardInput::Sighted(at) => self.ledger.sighted(at),
                 ShardInput::Performed(report) => {
                     if let Some(next) = self.lanes.finish(&report.effect) {
                         self.start(next);
@@ -239,7 +247,7 @@ impl Shard {
                     let JobReport { effect, outcome, templates } = *report;
                     (Event::Performed { workload: effect.workload, effect: effect.id, outcome }, templates)
                 }
-                ShardInput::Policies(_) | ShardInput::Watches(_) => continue,
+                ShardInput::Policies(_) | ShardInput::Watches(_) | ShardInput::Sighted(_) => continue,
             };
             let workload = event.workload().cloned();
             consequences.transitions.extend(self.ledger.step(event, now, batch)?);

@@ -84,7 +84,8 @@ impl MemoryWorld {
     /// Sends the status of each workload that has changed, until the receiver is closed.
     pub async fn watch(self, wakes: mpsc::Sender<Wake>) {
         loop {
-            for (workload, status) in self.changed() {
+            let now = self.clock.now();
+            for (workload, status) in self.changed(now) {
                 if wakes
                     .send(Wake::Observed { workload, status: Box::new(status), templates: Vec::new() })
                     .await
@@ -93,12 +94,14 @@ impl MemoryWorld {
                     return;
                 }
             }
+            if wakes.send(Wake::Sighted(now)).await.is_err() {
+                return;
+            }
             self.clock.sleep_until(WATCH_INTERVAL.after(self.clock.now())).await;
         }
     }
 
-    fn changed(&self) -> Vec<(Workload, WorkloadStatus)> {
-        let now = self.clock.now();
+    fn changed(&self, now: Timestamp) -> Vec<(Workload, WorkloadStatus)> {
         let mut inner = self.lock();
         let workloads: Vec<Workload> = inner.model.workloads().cloned().collect();
         let mut changed = Vec::new();
@@ -118,7 +121,7 @@ impl MemoryWorld {
 }
 
 impl StatusSource for MemoryWorld {
-    fn resend(&self) {
+    fn resend(&self, _: Vec<Workload>) {
         self.lock().sent.clear();
     }
 }

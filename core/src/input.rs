@@ -4,6 +4,7 @@
 //! world; its outcome returns as an event.
 
 pub mod command;
+pub mod sight;
 pub mod status;
 pub mod report;
 pub mod event;

@@ -57,6 +57,9 @@ pub struct Policy {
     /// proxies does, and a late proxy would answer requests for removed pods with errors.
     #[serde(default = "defaults::drain")]
     pub drain: Span,
+    /// The age up to which a block counts as present, from its end. The daemon derives it from the grid of its reads.
+    #[serde(default = "defaults::block_age")]
+    pub block_age: Span,
     /// The duration of a hold after which the rollout is given up.
     pub max_hold: Span,
     /// The time for which evidence may be missing, and the action after it.

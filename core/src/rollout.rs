@@ -22,6 +22,7 @@ pub mod analysis;
 pub mod state;
 pub mod timers;
 mod preflight;
+mod absence;
 mod observed;
 mod acts;
 mod external;

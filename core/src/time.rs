@@ -61,6 +61,14 @@ impl Span {
     }
 }
 
+impl std::ops::Add for Span {
+    type Output = Span;
+
+    fn add(self, other: Span) -> Span {
+        Span(self.0.saturating_add(other.0))
+    }
+}
+
 impl fmt::Display for Span {
     /// Writes the two largest units that are not zero: `1h 30m`, `5m`, `45s`, `0.5s`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -102,8 +102,14 @@ pub struct Story {
     pub rps: u64,
     /// Whether Prometheus is unavailable, so that all blocks are gaps.
     pub away: bool,
-    /// Whether the API server is unavailable, so that all effects except messages fail.
+    /// Whether the API server is unavailable, so that no status comes and all effects except messages fail.
     pub api_away: bool,
+    /// Whether writes and probes fail although statuses come, as behind an admission webhook that does not answer.
+    pub acts_fail: bool,
+    /// Whether no blocks are measured, not even gaps.
+    pub silent: bool,
+    /// The behaviour of the new version's requests, in place of that of its tag.
+    behaviour: Option<String>,
     /// The decisions so far.
     pub decisions: Vec<Decision>,
     /// The effects so far, each of which was attempted once.
@@ -136,6 +142,9 @@ impl Story {
             rps: 100,
             away: false,
             api_away: false,
+            acts_fail: false,
+            silent: false,
+            behaviour: None,
             decisions: Vec::new(),
             effects: Vec::new(),
             messages: Vec::new(),
@@ -231,7 +240,7 @@ impl Story {
                         *sink == events()
                     }
                 };
-                let outcome = if self.api_away && needs_api {
+                let outcome = if (self.api_away || self.acts_fail) && needs_api {
                     Outcome::Failed(Failure { kind: FailureKind::Unavailable, message: "connection refused".into() })
                 } else {
                     self.model.perform(&effect, self.now)
@@ -243,10 +252,21 @@ impl Story {
         }
     }
 
+    /// Lets the new version's requests behave as those of a revision with the given tag from now on.
+    pub fn behaves_as(&mut self, tag: &str) {
+        self.behaviour = Some(images(tag)["app"].clone());
+    }
+
+    /// Tells the engine of the workload's status, changed or not, as the watches do after a restart.
+    pub fn reobserve(&mut self) {
+        self.observed = None;
+        self.observe();
+    }
+
     /// Tells the engine of the workload's status if it has changed.
     fn observe(&mut self) {
         let status = self.model.status(&workload(), self.now);
-        if self.observed.as_ref() != Some(&status) {
+        if !self.api_away && self.observed.as_ref() != Some(&status) {
             self.observed = Some(status.clone());
             self.tell(Event::Observed { workload: workload(), status: Box::new(status) });
         }
@@ -268,11 +288,14 @@ impl Story {
     /// seconds.
     pub fn second(&mut self) {
         self.now = Span::from_secs(1).after(self.now);
+        if !self.api_away {
+            self.engine.sighted(self.now);
+        }
         self.observe();
         if self.engine.next_wakeup().is_some_and(|at| at <= self.now) {
             self.tell(Event::Tick);
         }
-        if self.now.as_second() % GRID == 0 {
+        if self.now.as_second() % GRID == 0 && !self.silent {
             for watch in self.engine.watches() {
                 let block = self.block(watch.canary.is_none());
                 self.tell(Event::Measured { workload: watch.workload, block });
@@ -293,11 +316,15 @@ impl Story {
             } else {
                 let canary = status.canary.as_ref().filter(|_| !guarding);
                 Sample::Arms {
-                    canary: canary.map(|arm| reading(name, &arm.images, canary_n, guarding, &mut self.carry.0)),
+                    canary: canary.map(|arm| {
+                        let image = self.behaviour.as_ref().or_else(|| arm.images.values().next()).unwrap();
+                        reading(name, image, canary_n, guarding, &mut self.carry.0)
+                    }),
                     stable: status
                         .stable
                         .as_ref()
-                        .map(|arm| reading(name, &arm.images, n - canary_n, guarding, &mut self.carry.1)),
+                        .and_then(|arm| arm.images.values().next())
+                        .map(|image| reading(name, image, n - canary_n, guarding, &mut self.carry.1)),
                 }
             };
             metrics.insert(name.to_owned(), sample);
@@ -322,8 +349,7 @@ impl Story {
 }
 
 /// Returns an arm's reading of a metric for `n` requests.
-fn reading(metric: &str, images: &Images, n: u64, guarding: bool, carry: &mut u64) -> Reading {
-    let image = images.values().next().unwrap();
+fn reading(metric: &str, image: &str, n: u64, guarding: bool, carry: &mut u64) -> Reading {
     let (percent, slow) = behaviour(image, guarding);
     if metric == "error-rate" {
         let hundredths = n * percent + *carry;

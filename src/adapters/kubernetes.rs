@@ -267,8 +267,8 @@ impl PodDirectory for Kubernetes {
 }
 
 impl StatusSource for Kubernetes {
-    fn resend(&self) {
-        self.cache.resend(self.workloads());
+    fn resend(&self, known: Vec<Workload>) {
+        self.cache.resend(self.workloads().into_iter().chain(known));
     }
 }
 

@@ -19,6 +19,9 @@ impl Config {
         }
         let mut names = BTreeSet::new();
         let mut policies = Vec::new();
+        // A block arrives `lag` after its end, and one may be late by an interval.
+        let (interval, lag) = (self.prometheus.interval, self.prometheus.lag);
+        let block_age = lag + interval + interval;
         for (index, raw_policy) in self.raw_policies.iter().enumerate() {
             let index = index.to_string();
             if !names.insert(&raw_policy.name) {
@@ -28,7 +31,7 @@ impl Config {
                 );
             }
             match raw_policy.check(&self.metrics) {
-                Ok(policy) => policies.push(policy),
+                Ok(policy) => policies.push(Policy { block_age, ..policy }),
                 Err(of_policy) => {
                     for problem in of_policy {
                         let path: Vec<&str> =

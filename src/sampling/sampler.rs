@@ -12,6 +12,7 @@ use futures::future::join_all;
 
 use super::answers::{Answers, SeriesFetcher, gap};
 use super::block::WatchTick;
+use super::deadline::DeadlineMetrics;
 use super::options::Options;
 use super::plan::{SeriesRequest, raw_query, series_requests};
 use super::reading::query_reading;
@@ -36,6 +37,11 @@ impl Sampler {
     /// The first reading of a watch gives no block: its first block starts there. States of workloads without a watch
     /// are dropped.
     pub async fn tick(&mut self, watches: &[Watch], at: Timestamp) -> Vec<(Workload, Block)> {
+        let metrics = self.metrics.clone();
+        self.read(&*metrics, watches, at).await
+    }
+
+    async fn read(&mut self, metrics: &dyn Metrics, watches: &[Watch], at: Timestamp) -> Vec<(Workload, Block)> {
         let by_workload: BTreeMap<&Workload, &Watch> = watches.iter().map(|watch| (&watch.workload, watch)).collect();
         self.states.retain(|workload, _| by_workload.contains_key(workload));
         let (watches, starts): (Vec<Watch>, Vec<BlockStart>) = by_workload
@@ -46,11 +52,11 @@ impl Sampler {
             .unzip();
 
         let requests = series_requests(&watches);
-        let fetcher = SeriesFetcher { metrics: &*self.metrics, pods: &*self.pods, watches: &watches };
+        let fetcher = SeriesFetcher { metrics, pods: &*self.pods, watches: &watches };
         let (at_end, at_starts, query_samples) = futures::join!(
             fetcher.fetch(&requests, at),
             fetch_starts(&fetcher, &requests, &starts, self.options.lag),
-            self.query_samples(&watches, at)
+            self.query_samples(metrics, &watches, at)
         );
 
         let mut blocks = Vec::new();
@@ -76,21 +82,28 @@ impl Sampler {
     }
 
     /// Returns the samples of the raw queries of each watch, by metric.
-    async fn query_samples(&self, watches: &[Watch], at: Timestamp) -> Vec<BTreeMap<String, Sample>> {
+    async fn query_samples(
+        &self,
+        metrics: &dyn Metrics,
+        watches: &[Watch],
+        at: Timestamp,
+    ) -> Vec<BTreeMap<String, Sample>> {
         join_all(watches.iter().map(|watch| async move {
             let raw = watch.metrics.iter().filter(|(_, metric)| metric.kind == MetricKind::Query);
             let samples =
-                raw.map(|(name, metric)| async move { (name.clone(), self.query_sample(watch, metric, at).await) });
+                raw.map(
+                    |(name, metric)| async move { (name.clone(), self.query_sample(metrics, watch, metric, at).await) },
+                );
             join_all(samples).await.into_iter().collect()
         }))
         .await
     }
 
-    async fn query_sample(&self, watch: &Watch, metric: &Metric, at: Timestamp) -> Sample {
-        let stable = self.query_value(watch, metric, &watch.stable, at);
+    async fn query_sample(&self, metrics: &dyn Metrics, watch: &Watch, metric: &Metric, at: Timestamp) -> Sample {
+        let stable = self.query_value(metrics, watch, metric, &watch.stable, at);
         let canary = async {
             match &watch.canary {
-                Some(canary) => self.query_value(watch, metric, canary, at).await,
+                Some(canary) => self.query_value(metrics, watch, metric, canary, at).await,
                 None => Ok(None),
             }
         };
@@ -102,6 +115,7 @@ impl Sampler {
 
     async fn query_value(
         &self,
+        metrics: &dyn Metrics,
         watch: &Watch,
         metric: &Metric,
         arm: &ArmKey,
@@ -109,7 +123,7 @@ impl Sampler {
     ) -> Result<Option<Reading>, Gap> {
         let text = raw_query(metric, &watch.workload, &watch.stable, arm, &*self.pods, self.options.window);
         let text = text.map_err(|problem| Gap::Malformed { problem })?;
-        let points = self.metrics.instant(&text, at).await.map_err(|error| gap(&error))?;
+        let points = metrics.instant(&text, at).await.map_err(|error| gap(&error))?;
         query_reading(&points.iter().map(|point| point.value).collect::<Vec<_>>())
     }
 }
@@ -137,7 +151,9 @@ async fn fetch_starts(
 impl crate::ports::BlockSource for Sampler {
     async fn tick(&mut self, watches: &[Watch], at: Timestamp) -> Vec<(Workload, Block)> {
         let stopwatch = crate::clock::Stopwatch::start();
-        let blocks = Sampler::tick(self, watches, at).await;
+        let metrics = self.metrics.clone();
+        let limit = self.options.interval + self.options.interval;
+        let blocks = self.read(&DeadlineMetrics::new(&*metrics, limit), watches, at).await;
         crate::metrics::sampler_tick(stopwatch.elapsed());
         blocks
     }

@@ -13,7 +13,7 @@ use proptest::prelude::*;
 
 use self::store::Store;
 use super::{Options, Sampler, grid, history, next_tick};
-use crate::ports::{MetricsError, PodDirectory, PodFacts};
+use crate::ports::{BlockSource, Metrics, MetricsError, PodDirectory, PodFacts, SeriesPoint};
 
 mod native;
 pub(crate) mod store;
@@ -63,6 +63,38 @@ async fn the_past_gives_the_same_blocks_as_the_live_sampler() {
     // There is one range query for each query of a tick, and not one for each tick.
     let ranges = world.store.take_range_queries();
     assert!(ranges.len() <= 4, "{ranges:#?}");
+}
+
+/// A store that accepts queries and never answers.
+struct SilentStore;
+
+#[async_trait::async_trait]
+impl Metrics for SilentStore {
+    async fn instant(&self, _: &str, _: Timestamp) -> Result<Vec<SeriesPoint>, MetricsError> {
+        std::future::pending().await
+    }
+
+    async fn type_of(&self, _: &str) -> Result<Option<String>, MetricsError> {
+        std::future::pending().await
+    }
+
+    async fn range(&self, _: &str, _: TimeRange) -> Result<BTreeMap<Timestamp, Vec<SeriesPoint>>, MetricsError> {
+        std::future::pending().await
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_that_never_answers_is_a_gap_after_two_intervals() {
+    let world = World::new();
+    let mut sampler = Sampler::new(Arc::new(SilentStore), world.pods.clone(), Options::default());
+    let started = tokio::time::Instant::now();
+    let source: &mut dyn BlockSource = &mut sampler;
+    let mut blocks = source.tick(&[world.watch()], t(0)).await;
+    blocks.extend(source.tick(&[world.watch()], t(15)).await);
+    assert_eq!(started.elapsed(), std::time::Duration::from_secs(60));
+    let Some((_, block)) = blocks.pop() else { panic!("no block") };
+    let Sample::Gap(gap) = &block.metrics["errors"] else { panic!("{block:#?}") };
+    assert_eq!(gap.to_string(), "Prometheus did not answer: no answer within the 30s that a tick may take");
 }
 
 #[tokio::test]

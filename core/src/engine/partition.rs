@@ -3,13 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::transition::{Disposition, Transition};
-use super::workload::{Proposal, QueuedRequest, WorkloadState};
+use super::workload::{Moment, Proposal, QueuedRequest, WorkloadState};
 use crate::ids::{EventId, Scope, Workload};
 use crate::input::command::Freeze;
 use crate::input::effect::Effect;
 use crate::input::event::{Event, Input, Request};
 use crate::input::notification::Sink;
 use crate::input::report::SuiteReport;
+use crate::input::sight::Sight;
 use crate::input::status::WorkloadStatus;
 use crate::measure::watch::Watch;
 use crate::policy::Policy;
@@ -30,6 +31,15 @@ pub struct Engine {
     /// The wake-ups in their order. `wakeup_of` has them by workload, so that an entry is found without a search.
     wakeups: BTreeSet<(Timestamp, Workload)>,
     wakeup_of: BTreeMap<Workload, Timestamp>,
+    /// The sight of the cluster's statuses, as the watches have reported.
+    sight: Option<Sight>,
+    /// The workloads whose status was observed by this engine. A restored status may be of any age.
+    observed: BTreeSet<Workload>,
+    /// Whether the sight was regained and the rollouts have not been woken yet.
+    regained: bool,
+    /// Whether it takes recorded inputs in, of which each has changed something. A part of the change may lie outside of the
+    /// record, such as in the outbox of a notification sink.
+    replays: bool,
     pub(super) now: Timestamp,
 }
 
@@ -47,6 +57,10 @@ impl Engine {
             freezes: BTreeMap::new(),
             wakeups: BTreeSet::new(),
             wakeup_of: BTreeMap::new(),
+            sight: None,
+            observed: BTreeSet::new(),
+            regained: false,
+            replays: false,
             now: Timestamp::MIN,
         }
     }
@@ -145,12 +159,50 @@ impl Engine {
 
     /// Returns the next time at which [`Event::Tick`] may change something.
     pub fn next_wakeup(&self) -> Option<Timestamp> {
+        if self.regained {
+            return Some(self.now);
+        }
         self.wakeups.first().map(|(at, _)| *at)
+    }
+
+    /// Whether a tick at `now` would change nothing for `workload`, except to note that it can't be seen. True at every time
+    /// before the next wake-up.
+    pub fn is_idle(&self, workload: &Workload, now: Timestamp) -> bool {
+        let Some(sight) = self.sight_of(workload).filter(|sight| sight.is_fresh(now)) else { return true };
+        let moment = Moment { now, sight: Some(sight) };
+        self.states.get(workload).is_none_or(|state| state.is_idle(moment))
     }
 
     /// Whether a policy covers `workload`.
     pub fn covers(&self, workload: &Workload) -> bool {
         workload.cluster == self.cluster && self.policies.iter().any(|policy| policy.covers(workload))
+    }
+
+    /// Notes that the watches have reported every change up to `at`. Until the first report, and when the last one is old,
+    /// nothing is decided that rests on a status.
+    pub fn sighted(&mut self, at: Timestamp) {
+        let sight = Sight::reported(self.sight, at);
+        self.regained |= self.sight.is_none_or(|before| before.since != sight.since);
+        self.sight = Some(sight);
+    }
+
+    /// Takes a recorded input in, with the sight that it was taken in with.
+    pub fn replay(&mut self, input: Input) -> Vec<Transition> {
+        self.sight = input.sight;
+        // The wake-ups may have been missed by the recording daemon; the record has the ticks that changed something.
+        self.regained = true;
+        self.observed = self.states.keys().cloned().collect();
+        if let Event::Observed { workload, .. } = &input.event {
+            self.observed.remove(workload);
+        }
+        self.replays = true;
+        let transitions = self.step(input.event, input.at);
+        self.replays = false;
+        transitions
+    }
+
+    fn sight_of(&self, workload: &Workload) -> Option<Sight> {
+        self.sight.filter(|_| self.observed.contains(workload))
     }
 
     /// Takes an event in. Time never runs backwards in the engine: a `now` before the last one counts as the last one.
@@ -159,7 +211,7 @@ impl Engine {
     /// partition and one for each workload that it covers.
     pub fn step(&mut self, event: Event, now: Timestamp) -> Vec<Transition> {
         self.now = self.now.max(now);
-        let input = Input { at: self.now, event };
+        let input = Input { at: self.now, sight: None, event };
         match input.event.clone() {
             Event::Tick => self.tick(&input),
             Event::Requested { id, time, request } => vec![self.requested(input, id, time, request)],
@@ -169,18 +221,21 @@ impl Engine {
             Event::Commanded { id, time, command } => self.commanded(input, id, time, &command),
             Event::Tested { id, workload, report } => vec![self.tested(input, workload, id, report)],
             Event::Observed { workload, status } => vec![self.observed(input, workload, *status)],
-            Event::Measured { workload, block } => vec![self.update(input, &workload, |state, now, out| {
-                state.with_rollout(now, |rollout, context| rollout.measured(block, context, out)).unwrap_or(false)
+            Event::Measured { workload, block } => vec![self.update(input, &workload, |state, moment, out| {
+                state.with_rollout(moment, |rollout, context| rollout.measured(block, context, out)).unwrap_or(false)
             })],
             Event::Performed { workload, effect, outcome } => {
-                vec![self.update(input, &workload, |state, now, out| state.performed(&effect, outcome, now, out))]
+                vec![self.update(input, &workload, |state, moment, out| state.performed(&effect, outcome, moment, out))]
             }
         }
     }
 
     fn tick(&mut self, input: &Input) -> Vec<Transition> {
-        let due: Vec<Workload> =
+        let mut due: BTreeSet<Workload> =
             self.wakeups.iter().take_while(|(at, _)| *at <= self.now).map(|(_, workload)| workload.clone()).collect();
+        if std::mem::take(&mut self.regained) {
+            due.extend(self.states().filter(|state| state.active().is_some()).map(|state| state.workload.clone()));
+        }
         due.iter()
             .map(|workload| self.update(input.clone(), workload, WorkloadState::wake))
             .filter(|transition| transition.disposition == Disposition::Changed)
@@ -258,9 +313,9 @@ impl Engine {
         let until = self.remember(&id);
         self.ensure_state(&workload);
         let queued = QueuedRequest { event: id.clone(), proposal };
-        let transition = self.update(input, &workload, |state, now, out| {
+        let transition = self.update(input, &workload, |state, moment, out| {
             state.last_accepted = time.max(state.last_accepted);
-            state.enqueue(queued, now, out);
+            state.enqueue(queued, moment, out);
             true
         });
         Transition { seen: Some((id, until)), policy, ..transition }
@@ -291,9 +346,9 @@ impl Engine {
         let until = self.remember(&id);
         self.ensure_state(&workload);
         let reason = Reason::Tested { report: Box::new(report.clone()) };
-        let transition = self.update(input, &workload, |state, now, out| {
+        let transition = self.update(input, &workload, |state, moment, out| {
             report.append_to(&mut state.reports);
-            state.with_rollout(now, |rollout, context| rollout.drive(context, out));
+            state.with_rollout(moment, |rollout, context| rollout.drive(context, out));
             true
         });
         Transition { seen: Some((id, until)), reason, ..transition }
@@ -306,15 +361,17 @@ impl Engine {
             }
             self.ensure_state(&workload);
         }
-        self.update(input, &workload, |state, now, out| {
+        let is_first = self.observed.insert(workload.clone());
+        self.update(input, &workload, |state, moment, out| {
             if state.status.as_ref() == Some(&status) {
-                return false;
+                // The restored status is confirmed, so the rollout may rest on it.
+                return is_first && state.wake(moment, out);
             }
             state.status = Some(status);
             if state.active().is_none() {
-                state.record_healthy(now);
+                state.record_healthy(moment.now);
             }
-            state.with_rollout(now, |rollout, context| rollout.drive(context, out));
+            state.with_rollout(moment, |rollout, context| rollout.drive(context, out));
             true
         })
     }
@@ -324,16 +381,20 @@ impl Engine {
         &mut self,
         input: Input,
         workload: &Workload,
-        change: impl FnOnce(&mut WorkloadState, Timestamp, &mut StepOutput) -> bool,
+        change: impl FnOnce(&mut WorkloadState, Moment, &mut StepOutput) -> bool,
     ) -> Transition {
         let now = self.now;
+        let moment = Moment { now, sight: self.sight_of(workload) };
+        let input = Input { sight: moment.sight, ..input };
         let Some(state) = self.states.get_mut(workload) else {
             return Transition::unchanged(workload.clone(), input, Disposition::Ignored, Reason::Irrelevant);
         };
         let mut out = StepOutput::default();
-        let changed = change(state, now, &mut out);
+        // A refused command changes nothing, so it doesn't look either.
+        let looked = !matches!(input.event, Event::Commanded { .. }) && state.follow_sight(moment);
+        let changed = change(state, moment, &mut out) || looked || self.replays;
         if changed {
-            state.follow_up(&self.sinks, now, &mut out);
+            state.follow_up(&self.sinks, moment, &mut out);
             state.changed = now;
         }
         let waits_for_thaw = state.queued.as_ref().filter(|_| state.active().is_none()).and(state.frozen(now));

@@ -80,7 +80,7 @@ impl Replayer {
         engine.set_policies(record.policies.clone());
         let mut decisions = Vec::new();
         for input in &record.inputs {
-            for transition in engine.step(input.event.clone(), input.at) {
+            for transition in engine.replay(input.clone()) {
                 decisions.extend(transition.decisions);
             }
         }

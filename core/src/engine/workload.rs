@@ -10,6 +10,7 @@ use crate::input::effect::{Act, Effect, Notify};
 use crate::input::event::{FailureKind, Outcome};
 use crate::input::notification::Sink;
 use crate::input::report::SuiteReport;
+use crate::input::sight::Sight;
 use crate::input::status::{DeploymentStatus, WorkloadStatus};
 use crate::policy::{Mode, Policy};
 use crate::rollout::decision::Decision;
@@ -54,6 +55,15 @@ pub struct WorkloadState {
     pub outbox: Vec<InFlight>,
     /// The time of the newest change, so that time doesn't run backwards over a restart.
     pub changed: Timestamp,
+}
+
+/// The time of an input, with the sight of the workload's status at that time.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Moment {
+    /// The time.
+    pub now: Timestamp,
+    /// The sight; `None` if the status was not observed since the process took the partition over.
+    pub sight: Option<Sight>,
 }
 
 /// A rollout that is asked for.
@@ -107,9 +117,10 @@ impl WorkloadState {
         rollout.into_iter().chain(outbox).chain(thaws).min()
     }
 
-    /// Whether a tick at `now` would change nothing. True at every time before the next wake-up.
-    pub fn is_idle(&self, now: Timestamp) -> bool {
-        !self.clone().wake(now, &mut StepOutput::default())
+    /// Whether a tick would change nothing.
+    pub(super) fn is_idle(&self, moment: Moment) -> bool {
+        let mut state = self.clone();
+        !state.follow_sight(moment) && !state.wake(moment, &mut StepOutput::default())
     }
 
     /// Returns the freeze in force with its scope: of several, the one with the latest end or without one.
@@ -123,27 +134,35 @@ impl WorkloadState {
         self.rollout.as_ref().filter(|rollout| rollout.phase() != Phase::Ended)
     }
 
+    /// Lets the running rollout note whether the cluster can be seen. Returns whether that changed anything.
+    pub(super) fn follow_sight(&mut self, Moment { now, sight }: Moment) -> bool {
+        let last = self.changed;
+        let rollout = self.rollout.as_mut().filter(|rollout| rollout.phase() != Phase::Ended);
+        rollout.is_some_and(|rollout| rollout.follow_sight(sight, last, now))
+    }
+
     /// Runs `act` on the running rollout; `None` if there is none.
     pub(super) fn with_rollout<T>(
         &mut self,
-        now: Timestamp,
+        Moment { now, .. }: Moment,
         act: impl FnOnce(&mut Rollout, RolloutContext<'_>) -> T,
     ) -> Option<T> {
         let frozen = self.frozen(now).map(|(scope, freeze)| (scope.clone(), freeze.clone()));
         let WorkloadState { status, last_good, rollout, quarantine, reports, .. } = self;
         let rollout = rollout.as_mut().filter(|rollout| rollout.phase() != Phase::Ended)?;
+        let status = status.as_ref().filter(|_| rollout.unseen_since.is_none());
         let frozen = frozen.as_ref().map(|(scope, freeze)| (scope, freeze));
-        let (status, last_good) = (status.as_ref(), last_good.as_ref());
+        let last_good = last_good.as_ref();
         Some(act(rollout, RolloutContext { now, status, last_good, frozen, quarantine, reports }))
     }
 
     /// Lets the time pass. Returns whether anything changed.
-    pub(super) fn wake(&mut self, now: Timestamp, out: &mut StepOutput) -> bool {
+    pub(super) fn wake(&mut self, moment: Moment, out: &mut StepOutput) -> bool {
         let before = self.clone();
-        self.freezes.retain(|_, freeze| freeze.holds(now));
-        self.with_rollout(now, |rollout, context| rollout.drive(context, out));
+        self.freezes.retain(|_, freeze| freeze.holds(moment.now));
+        self.with_rollout(moment, |rollout, context| rollout.drive(context, out));
         for waiting in &mut self.outbox {
-            out.effects.extend(waiting.take_due(now));
+            out.effects.extend(waiting.take_due(moment.now));
         }
         *self != before
     }
@@ -153,20 +172,20 @@ impl WorkloadState {
         &mut self,
         effect: &EffectId,
         outcome: Outcome,
-        now: Timestamp,
+        moment: Moment,
         out: &mut StepOutput,
     ) -> bool {
         if let Some(at) = self.outbox.iter().position(|message| message.effect.id == *effect) {
-            self.notified(at, outcome, now);
+            self.notified(at, outcome, moment.now);
             return true;
         }
         let in_flight = self.active().and_then(|rollout| rollout.current.in_flight.as_ref());
         if let Outcome::Preflight(preflight) = &outcome
             && in_flight.is_some_and(|in_flight| in_flight.effect.id == *effect)
         {
-            self.take_preflight(&preflight.status, now);
+            self.take_preflight(&preflight.status, moment.now);
         }
-        self.with_rollout(now, |rollout, context| rollout.performed(effect, outcome, context, out)).unwrap_or(false)
+        self.with_rollout(moment, |rollout, context| rollout.performed(effect, outcome, context, out)).unwrap_or(false)
     }
 
     /// Takes the preflight's status in: a fresh read may know of a change that the API watch has not reported yet.
@@ -222,10 +241,10 @@ impl WorkloadState {
 
     /// Makes a request the newest one. It starts at once where no rollout runs, ends a rollout about which nothing is decided
     /// yet, and waits for any other.
-    pub(super) fn enqueue(&mut self, queued: QueuedRequest, now: Timestamp, out: &mut StepOutput) {
+    pub(super) fn enqueue(&mut self, queued: QueuedRequest, moment: Moment, out: &mut StepOutput) {
         let by = queued.event.clone();
         // A request for the stable's own images during a rollout asks for the way back and nothing else.
-        let recalled = self.with_rollout(now, |rollout, context| match &queued.proposal.task {
+        let recalled = self.with_rollout(moment, |rollout, context| match &queued.proposal.task {
             Task::Roll { request } if rollout.is_recalled_by(request) => {
                 rollout.recalled(by.clone(), context, out);
                 true
@@ -237,7 +256,7 @@ impl WorkloadState {
             return;
         }
         self.queued = Some(queued);
-        self.with_rollout(now, |rollout, context| {
+        self.with_rollout(moment, |rollout, context| {
             if rollout.can_be_superseded() {
                 rollout.superseded(by, context, out);
             }
@@ -249,11 +268,11 @@ impl WorkloadState {
         &mut self,
         verb: &Verb,
         (event, author): (EventId, Author),
-        now: Timestamp,
+        moment: Moment,
         out: &mut StepOutput,
     ) -> Option<Reason> {
         let guarded = self.active().is_some_and(|rollout| rollout.phase() == Phase::Guarding);
-        let refusal = self.with_rollout(now, |rollout, context| rollout.obey(verb, author, context, out))?.err();
+        let refusal = self.with_rollout(moment, |rollout, context| rollout.obey(verb, author, context, out))?.err();
         let restarted = self.rollout.as_ref().filter(|rollout| rollout.starts_again() && !guarded);
         if let Some((rollout, conclusion)) = restarted.and_then(|rollout| Some((rollout, rollout.conclusion.as_ref()?)))
         {
@@ -266,7 +285,8 @@ impl WorkloadState {
 
     /// Carries out the consequences of a change: records a good or failed version, queues notifications for `sinks`, and
     /// starts the waiting request.
-    pub(super) fn follow_up(&mut self, sinks: &[Sink], now: Timestamp, out: &mut StepOutput) {
+    pub(super) fn follow_up(&mut self, sinks: &[Sink], moment: Moment, out: &mut StepOutput) {
+        let now = moment.now;
         let mut told = 0;
         loop {
             self.record_promoted(now);
@@ -287,7 +307,8 @@ impl WorkloadState {
                 rollout.note_retry(out);
             }
             out.replaced = self.rollout.replace(rollout).map(Box::new);
-            self.with_rollout(now, |rollout, context| rollout.drive(context, out));
+            self.follow_sight(moment);
+            self.with_rollout(moment, |rollout, context| rollout.drive(context, out));
         }
     }
 

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::ids::{EffectId, EventId, Images, Workload};
 use crate::input::command::Command;
 use crate::input::report::SuiteReport;
+use crate::input::sight::Sight;
 use crate::input::status::{Preflight, WorkloadStatus};
 use crate::measure::block::Block;
 use crate::measure::calibration::Calibration;
@@ -18,6 +19,10 @@ use crate::time::Timestamp;
 pub struct Input {
     /// The time at which the engine received the event.
     pub at: Timestamp,
+    /// The sight of the workload's status at that time; `None` if its status has not been observed since the process
+    /// took the partition over, or if the input is about no single workload.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sight: Option<Sight>,
     /// The received event.
     pub event: Event,
 }

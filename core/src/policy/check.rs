@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::checks::{checked, refuse, refuse_comparing_judges, refuse_drift};
 use super::problems::{PolicyProblem, Problems};
 use super::raw::{BlueGreen, RawPolicy, RawStep};
-use super::{AbTest, Cohort, Guard, Policy, Step, Strategy, Traffic};
+use super::{AbTest, Cohort, Guard, Policy, Step, Strategy, Traffic, defaults};
 use crate::ids::Weight;
 use crate::judge::check::Check;
 use crate::judge::rule::{ErrorBudget, Proof};
@@ -97,6 +97,7 @@ impl RawPolicy {
             ready_within: self.ready_within,
             promote_within: self.promote_within,
             drain: self.drain,
+            block_age: defaults::block_age(),
             max_hold: self.max_hold,
             patience: self.patience.clone(),
             require: self.require.clone(),

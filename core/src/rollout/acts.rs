@@ -122,9 +122,9 @@ impl Rollout {
     /// none of it back to a workload without one while the canary has one. A weight that was decided and is not yet written
     /// waits for the end of a pause or freeze.
     fn is_safe(&self, act: &Act, context: RolloutContext<'_>) -> bool {
-        let (Act::Cluster(ClusterAct::SetWeight { weight, .. }), Some(status)) = (act, context.status) else {
-            return true;
-        };
+        let Act::Cluster(ClusterAct::SetWeight { weight, .. }) = act else { return true };
+        // Without a status, taking traffic from the canary is the safer direction.
+        let Some(status) = context.status else { return *weight == Weight::ZERO || self.observes() };
         let available = |arm: &Option<DeploymentStatus>| arm.as_ref().is_some_and(|arm| arm.available > 0);
         if *weight == Weight::ZERO {
             available(&status.stable) || !available(&status.canary)

@@ -134,6 +134,9 @@ pub struct StepAnalysis {
     pub scope: Scope,
     /// The time at which it began: the step's weight was seen, or the guard was entered.
     pub since: Timestamp,
+    /// The time since then in which the cluster could not be seen. It doesn't count as time in which it was judged.
+    #[serde(default)]
+    pub unseen: Span,
     /// The newest blocks.
     pub ring: Ring,
     /// The state of each check, in the policy's order.
@@ -151,6 +154,7 @@ impl StepAnalysis {
         StepAnalysis {
             scope,
             since: now,
+            unseen: Span::ZERO,
             ring: Ring::default(),
             checks: vec![CheckState::default(); scope.checks(policy).len()],
             shortfall: Some((Shortfall::Evidence, now)),
@@ -214,6 +218,17 @@ impl StepAnalysis {
             (Some(kind), _) => Some((kind, now)),
             (None, _) => None,
         };
+    }
+
+    /// Leaves a span in which the cluster could not be seen out of the times. The patience with missing evidence begins anew.
+    pub fn leave_out(&mut self, unseen: Span, now: Timestamp) {
+        self.unseen = self.unseen + unseen;
+        self.shortfall = self.shortfall.map(|(kind, _)| (kind, now));
+    }
+
+    /// Returns the beginning, moved by the time in which the cluster could not be seen.
+    pub fn counted_since(&self) -> Timestamp {
+        self.unseen.after(self.since)
     }
 
     /// Records a pass. `min_time_over` tells whether the minimum time is over.
@@ -328,6 +343,7 @@ mod tests {
         let mut analysis = StepAnalysis {
             scope: Scope::Step(0),
             since: at(0),
+            unseen: Span::ZERO,
             ring: Ring::default(),
             checks: Vec::new(),
             shortfall: None,

@@ -34,14 +34,15 @@ impl Rollout {
         self.measured.analysis.as_ref().filter(|_| judges)
     }
 
-    /// Begins the analysis when the step's share was accepted, or when the guard is entered.
+    /// Begins the analysis when the step's weight was written, or when the guard is entered. It does not wait for the router's
+    /// status: a router may send traffic before it says so, or without ever saying so.
     pub(super) fn begin_analysis(&mut self, context: RolloutContext<'_>) {
         let scope = if self.phase() == Phase::Guarding { Scope::Guard } else { Scope::Step(self.step) };
         let begins = match scope {
             Scope::Guard => self.measured.analysis.is_none() && self.policy.guard.is_some(),
             Scope::Step(_) => {
                 let asked = self.phase() == Phase::Stepping && self.current.done >= 1;
-                asked && !self.analyzes_this_step() && self.weight_seen(context.status)
+                asked && !self.analyzes_this_step()
             }
         };
         if begins {
@@ -63,7 +64,7 @@ impl Rollout {
 
     /// Notes that every check has passed for the minimum time.
     pub(super) fn note_pass(&mut self, now: Timestamp) {
-        let over = self.is_due(Timer::MinTime, now);
+        let over = self.is_due(Timer::MinTime, now) && self.has_recent_block(now);
         if self.judging().is_some()
             && let Some(analysis) = &mut self.measured.analysis
         {

@@ -168,6 +168,9 @@ pub struct Hold {
     pub cause: HoldCause,
     /// The explanation for people.
     pub reason: Reason,
+    /// The time of the hold in which the cluster could not be seen. It doesn't count against the patience.
+    #[serde(default)]
+    pub unseen: Span,
 }
 
 impl Hold {
@@ -180,7 +183,7 @@ impl Hold {
 
     /// Returns the time at which the hold is given up; `None`: never.
     pub fn expires(&self, policy: &Policy) -> Option<Timestamp> {
-        self.cause.patience(policy).map(|patience| patience.after(self.since))
+        self.cause.patience(policy).map(|patience| self.unseen.after(patience.after(self.since)))
     }
 
     /// Returns the sentence about how the hold ends.

@@ -24,16 +24,17 @@ pub struct PhaseState {
     pub in_flight: Option<InFlight>,
     /// The present hold.
     pub hold: Option<Hold>,
-    /// The duration of the ended holds, which doesn't count against the phase's deadline.
+    /// The time that doesn't count against the phase's deadline: that of the ended holds, and that in which the cluster
+    /// could not be seen.
     #[serde(default)]
-    pub held_for: Span,
+    pub uncounted: Span,
 }
 
 impl PhaseState {
     /// Returns the state of a phase that is entered now.
     pub fn enter(phase: Phase, now: Timestamp) -> PhaseState {
         let (settled, in_flight, hold) = (false, None, None);
-        PhaseState { phase, since: now, done: 0, settled, in_flight, hold, held_for: Span::ZERO }
+        PhaseState { phase, since: now, done: 0, settled, in_flight, hold, uncounted: Span::ZERO }
     }
 
     /// Records that the act in flight was carried out.
@@ -52,15 +53,14 @@ impl PhaseState {
     /// Ends the present hold, if there is one.
     pub fn release(&mut self, now: Timestamp) {
         if let Some(hold) = self.hold.take() {
-            let held = Span::between(hold.since, now);
-            self.held_for = Span::from_millis(self.held_for.as_millis().saturating_add(held.as_millis()));
+            self.uncounted = self.uncounted + Span::between(hold.since, now);
         }
     }
 
     /// Grants the phase its whole time again, and retries the act in flight at once.
     pub fn renew(&mut self, now: Timestamp) {
         self.hold = None;
-        self.held_for = Span::between(self.since, now);
+        self.uncounted = Span::between(self.since, now);
         self.repeat_removal();
         if let Some(in_flight) = &mut self.in_flight {
             in_flight.retry_at(now);

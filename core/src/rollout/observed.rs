@@ -37,9 +37,9 @@ impl Rollout {
     /// Whether the canary has no traffic. By replica ratio its pods have traffic until they are gone; there is no weight to
     /// wait for.
     pub(super) fn canary_is_empty(&self, status: Option<&WorkloadStatus>) -> bool {
-        let route = status.and_then(|status| status.route);
         let is_zero = |route: RouteStatus| route.accepted && route.weight == Weight::ZERO;
-        !self.policy.traffic.splits_by_weight() || !self.canary.exists || route.is_none_or(is_zero)
+        let left = |status: &WorkloadStatus| status.route.is_none_or(is_zero);
+        !self.policy.traffic.splits_by_weight() || !self.canary.exists || status.is_some_and(left)
     }
 
     /// Whether the step's share was accepted as it was asked for.

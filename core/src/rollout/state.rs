@@ -194,6 +194,9 @@ pub struct Rollout {
     /// The change of the environment's current model.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pointer: Option<PointerChange>,
+    /// The time since which the cluster can't be seen; `None` while it can.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unseen_since: Option<Timestamp>,
     /// Everything that was measured.
     pub measured: Measurements,
     /// A person's orders.
@@ -229,7 +232,7 @@ pub struct StepOutput {
 pub struct RolloutContext<'a> {
     /// The time.
     pub now: Timestamp,
-    /// The newest status of the workload.
+    /// The newest status of the workload; `None` while it isn't known to be true any more.
     pub status: Option<&'a WorkloadStatus>,
     /// The template that a guard restores.
     pub last_good: Option<&'a LastGood>,
@@ -277,6 +280,7 @@ impl Rollout {
             promoted: None,
             restores: None,
             pointer: None,
+            unseen_since: None,
             measured: Measurements::default(),
             orders: Orders::default(),
             conclusion: None,

@@ -10,7 +10,7 @@ use crate::time::{Span, Timestamp};
 pub enum Timer {
     /// The next attempt of the act in flight.
     Retry,
-    /// The end of the time that the phase may take, not counting holds.
+    /// The end of the time that the phase may take.
     PhaseDeadline,
     /// The time at which the cause of the hold ends by itself.
     HoldEnds,
@@ -54,6 +54,22 @@ impl Timer {
         Timer::ShareDeadline,
         Timer::Patience,
     ];
+
+    /// Returns whether the timer also runs while the cluster can't be seen: its end starts an attempt, or is given by the
+    /// calendar.
+    fn runs_unseen(self) -> bool {
+        match self {
+            Timer::Retry | Timer::HoldEnds => true,
+            Timer::PhaseDeadline
+            | Timer::HoldExpires
+            | Timer::Drained
+            | Timer::MinTime
+            | Timer::TestEnds
+            | Timer::Pause
+            | Timer::ShareDeadline
+            | Timer::Patience => false,
+        }
+    }
 }
 
 impl Rollout {
@@ -86,6 +102,10 @@ impl Rollout {
     /// Returns the time that a timer waits for; `None` if it isn't running.
     pub(super) fn ends(&self, timer: Timer) -> Option<Timestamp> {
         let current = &self.current;
+        // No deadline ends before the cluster was looked at.
+        if self.unseen_since.is_some() && !timer.runs_unseen() {
+            return None;
+        }
         let analysis = self.judging();
         let passed = analysis.and_then(|analysis| analysis.passed);
         match timer {
@@ -94,8 +114,8 @@ impl Rollout {
             Timer::HoldEnds => current.hold.as_ref()?.cause.ends(),
             Timer::HoldExpires => current.hold.as_ref()?.expires(&self.policy),
             Timer::Drained => self.drained(),
-            Timer::MinTime => Some(analysis?.scope.min_time(&self.policy).after(analysis?.since)),
-            Timer::TestEnds => Some(self.policy.ab.as_ref()?.longest.after(analysis?.since)),
+            Timer::MinTime => Some(analysis?.scope.min_time(&self.policy).after(analysis?.counted_since())),
+            Timer::TestEnds => Some(self.policy.ab.as_ref()?.longest.after(analysis?.counted_since())),
             Timer::Pause => Some(self.policy.steps.get(self.step)?.pause.after(passed?)),
             Timer::ShareDeadline => Some(self.policy.ready_within.after(passed?)),
             Timer::Patience => {
@@ -107,10 +127,10 @@ impl Rollout {
 
     fn phase_deadline(&self) -> Option<Timestamp> {
         let starts = self.drained().unwrap_or(self.current.since);
-        Some(self.time_limit()?.after(self.current.held_for.after(starts)))
+        Some(self.time_limit()?.after(self.current.uncounted.after(starts)))
     }
 
-    /// Returns how long the phase may take, not counting holds; `None` while it judges or waits for a person.
+    /// Returns how long the phase may take, not counting holds and the time in which the cluster could not be seen; `None` while it judges or waits for a person.
     pub(super) fn time_limit(&self) -> Option<Span> {
         let judges = self.phase() == Phase::Stepping && self.analyzes_this_step();
         let asks = self.phase() == Phase::Preflight && self.basis.is_some();

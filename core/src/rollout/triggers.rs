@@ -198,7 +198,7 @@ impl Rollout {
                 onward(self.observes() || self.canary_is_empty(status), Trigger::Emptied, Reason::Emptied)
             }
             Phase::Cleaning | Phase::Removing => {
-                let gone = status.is_none_or(WorkloadStatus::has_no_rollout_objects);
+                let gone = status.is_some_and(WorkloadStatus::has_no_rollout_objects);
                 let done = gone || !self.canary.exists || self.observes();
                 onward(done, Trigger::CanaryGone, Reason::CanaryGone)
             }
@@ -213,7 +213,7 @@ impl Rollout {
 
     fn step_passed(&self, context: RolloutContext<'_>) -> Option<Fired> {
         let now = context.now;
-        let analysis = self.judging()?;
+        let analysis = self.judging().filter(|_| self.has_recent_block(now))?;
         let AnalysisStatus::Pass(evidence) = analysis.status() else { return None };
         if !self.is_due(Timer::Pause, now) || !self.weight_seen(context.status) {
             return None;
@@ -240,9 +240,9 @@ impl Rollout {
         if self.policy.guard.is_none() {
             return promoted(Reason::NoGuard);
         }
-        let analysis = self.measured.analysis.as_ref()?;
+        let analysis = self.measured.analysis.as_ref().filter(|_| self.has_recent_block(now))?;
         let AnalysisStatus::Pass(evidence) = analysis.status() else { return None };
-        analysis.passed?;
+        analysis.passed.filter(|_| self.unseen_since.is_none())?;
         promoted(Reason::GuardPassed { evidence, after: Span::between(analysis.since, now) })
     }
 }

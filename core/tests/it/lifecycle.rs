@@ -300,7 +300,7 @@ fn a_request_that_does_not_fit_the_workload_ends_before_anything_is_written() {
 #[test]
 fn a_preflight_that_never_succeeds_gives_the_rollout_up() {
     let mut story = Story::new(policy(json!({})));
-    story.api_away = true;
+    story.acts_fail = true;
     story.request("v2");
     assert_eq!(story.run(600), Some(Ending::GivenUp));
     assert!(story.whys()[0].starts_with("preflight fails, "), "{:?}", story.whys());

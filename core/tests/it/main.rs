@@ -3,6 +3,7 @@
 #![expect(clippy::wildcard_enum_match_arm, reason = "a test asks about the variants that it is about")]
 
 mod ab_test;
+mod absence;
 mod baseline;
 mod drifts;
 mod evidence;

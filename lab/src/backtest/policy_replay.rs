@@ -78,6 +78,7 @@ impl<'a> Replay<'a> {
     /// if the event causes it.
     fn tell(&mut self, event: Event, now: Timestamp) -> Option<(RivalEnd, String)> {
         let mut events = vec![event];
+        self.engine.sighted(now);
         let mut end = None;
         while let Some(event) = events.pop() {
             for transition in self.engine.step(event, now) {

@@ -27,7 +27,7 @@ impl Simulator {
             let mut replayed = self.blank.clone();
             replayed.restore(entry.snapshot.clone());
             for input in &entry.inputs {
-                let _ = replayed.step(input.event.clone(), input.at);
+                let _ = replayed.replay(input.clone());
             }
             let restored = replayed.state(workload).unwrap();
             assert_eq!(
@@ -52,6 +52,7 @@ impl Simulator {
         // Outcomes that were on their way to the old daemon are lost.
         self.outcomes.clear();
         self.recounts = NAMES.map(workload).into();
+        self.unobserved = NAMES.map(workload).into();
         for effect in self.daemon.engine.unfinished() {
             self.send(effect);
         }
@@ -95,10 +96,11 @@ impl Simulator {
         let status = self.api.model.status(&workload(name), self.now);
         let known = self.daemon.engine.state(&workload(name)).and_then(|state| state.status.as_ref());
         // A watch sends changes; occasionally it restarts and sends everything.
-        let is_known = known == Some(&status);
+        let is_known = known == Some(&status) && !self.unobserved.contains(&workload(name));
         if (is_known && !self.dice.chance(5)) || (self.faults && self.dice.chance(30)) {
             return;
         }
+        self.unobserved.remove(&workload(name));
         self.tell(Event::Observed { workload: workload(name), status: Box::new(status) });
     }
 

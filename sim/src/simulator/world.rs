@@ -72,6 +72,8 @@ pub struct Simulator {
     pub(super) away: Timestamp,
     /// The workloads whose first block after a takeover is due.
     pub(super) recounts: BTreeSet<Workload>,
+    /// The workloads whose status has not been sent to the present daemon.
+    pub(super) unobserved: BTreeSet<Workload>,
 }
 
 impl Simulator {

@@ -17,9 +17,9 @@ use std::time::Duration;
 
 use bellwether_core::ids::Workload;
 use bellwether_core::input::status::WorkloadStatus;
-use bellwether_core::time::Timestamp;
-use futures::StreamExt;
+use bellwether_core::time::{Span, Timestamp};
 use futures::stream::{BoxStream, SelectAll};
+use futures::{Stream, StreamExt};
 use k8s_openapi::api::core::v1::{Pod, Service};
 use kube::api::Api;
 use kube::core::{DynamicObject, NamespaceResourceScope, Resource, ResourceExt};
@@ -38,8 +38,12 @@ use crate::ports::Wake;
 
 /// The time from a change to the computation of the status. Changes come in bursts: a starting pod causes five.
 const DEBOUNCE: Duration = Duration::from_millis(100);
-/// The interval at which the API server is asked for its version, because quiet watches report nothing for minutes.
+/// The interval at which the API server is asked for its version, because quiet watches report nothing for minutes. After
+/// each answer the daemon is told that it knows every change.
 const HEARTBEAT: Duration = Duration::from_secs(10);
+/// The time after a failure of a watch for which it is not known to be complete: the longest wait until it is tried again,
+/// and some time for the attempt.
+const RECOVERY: Span = Span::from_secs(35);
 /// The time after which the API server ends a watch, which then restarts. A watch that died silently is noticed 5 s
 /// later.
 const WATCH_SECONDS: u32 = 60;
@@ -73,6 +77,8 @@ struct WatchState {
     lists: BTreeMap<String, Option<String>>,
     contact: Option<Timestamp>,
     error: Option<String>,
+    /// The last failure of a watch.
+    failed: Option<Timestamp>,
 }
 
 /// The state of the lists and of the connection to the API server.
@@ -135,6 +141,21 @@ impl ClusterCache {
         state.error = None;
     }
 
+    /// Returns the time up to which every change is known; `None` if a list is missing, a watch has failed lately, or the
+    /// API server did not answer the last question.
+    fn complete_until(&self) -> Option<Timestamp> {
+        let state = lock(&self.state);
+        let contact = state.contact.filter(|_| state.error.is_none())?;
+        let is_listed = !state.lists.is_empty() && state.lists.values().all(Option::is_none);
+        let has_recovered = state.failed.is_none_or(|failed| Span::between(failed, contact) > RECOVERY);
+        (is_listed && has_recovered).then_some(contact)
+    }
+
+    fn note_watch_failure(&self, watch: &str, error: String, now: Timestamp) {
+        self.note_failure(watch, error);
+        lock(&self.state).failed = Some(now);
+    }
+
     fn note_failure(&self, watch: &str, error: String) {
         let mut state = lock(&self.state);
         if let Some(reason @ Some(_)) = state.lists.get_mut(watch) {
@@ -173,11 +194,13 @@ pub async fn run(
         wakes,
         sent: BTreeMap::new(),
         marked: BTreeSet::new(),
+        asked: BTreeSet::new(),
+        sighted: None,
         is_waiting: false,
         is_listed: false,
     };
     let mut pause: BoxStream<'_, ()> = Box::pin(futures::stream::pending());
-    let mut heart = std::pin::pin!(heartbeat(server, cache, clock));
+    let mut beats = std::pin::pin!(heartbeats(server, cache, clock));
     loop {
         if sender.begins_wait() {
             pause = once(tokio::time::sleep(DEBOUNCE));
@@ -193,9 +216,9 @@ pub async fn run(
                 sender.mark_requested();
                 true
             }
-            () = &mut heart => false,
+            Some(()) = beats.next() => true,
         };
-        if !is_running {
+        if !is_running || !sender.report_sight(cancel).await {
             return;
         }
     }
@@ -206,15 +229,18 @@ fn once<'a>(future: impl Future<Output = ()> + Send + 'a) -> BoxStream<'a, ()> {
     futures::stream::once(future).chain(futures::stream::pending()).boxed()
 }
 
-/// Asks the API server for its version at every [`HEARTBEAT`], and never returns.
-async fn heartbeat(server: &Server, cache: &ClusterCache, clock: &dyn Clock) {
-    loop {
+/// Asks the API server for its version at every [`HEARTBEAT`], and yields after each answer. It never ends.
+fn heartbeats<'a>(server: &'a Server, cache: &'a ClusterCache, clock: &'a dyn Clock) -> impl Stream<Item = ()> + 'a {
+    futures::stream::unfold(Duration::ZERO, move |wait| async move {
+        tokio::time::sleep(wait).await;
+        // The answer is no older than the question.
+        let asked = clock.now();
         match server.call("asking the API server for its version", server.client.apiserver_version()).await {
-            Ok(_) => cache.note_contact(clock.now()),
+            Ok(_) => cache.note_contact(asked),
             Err(failure) => cache.note_failure("", failure.message),
         }
-        tokio::time::sleep(HEARTBEAT).await;
-    }
+        Some(((), HEARTBEAT))
+    })
 }
 
 /// Marks the workloads that changes concern, and sends the statuses that have changed.
@@ -228,6 +254,10 @@ struct StatusSender<'a> {
     sent: BTreeMap<Workload, WorkloadStatus>,
     /// The workloads whose status is to be computed.
     marked: BTreeSet<Workload>,
+    /// Those of the marked workloads whose status is sent even if they do not exist.
+    asked: BTreeSet<Workload>,
+    /// The time of the last report that every change was sent.
+    sighted: Option<Timestamp>,
     /// Whether the wait for further changes has begun.
     is_waiting: bool,
     /// Whether all lists are complete. Before that a status would be computed from a part of the cluster.
@@ -239,7 +269,7 @@ impl StatusSender<'_> {
         match report {
             Report::Failed(error) => {
                 tracing::warn!(watch, error, "watch failed; retrying");
-                self.cache.note_failure(watch, error);
+                self.cache.note_watch_failure(watch, error, self.clock.now());
             }
             Report::Update(update) => {
                 let is_complete = update.is_complete();
@@ -288,7 +318,30 @@ impl StatusSender<'_> {
         for workload in &requested {
             self.sent.remove(workload);
         }
+        self.asked.extend(requested.iter().cloned());
         self.mark(requested);
+        // The partition that asked has no report yet.
+        self.sighted = None;
+    }
+
+    /// Reports that every change was sent, if that is so and was not reported. Returns `false` if the watches are to end.
+    async fn report_sight(&mut self, cancel: &CancellationToken) -> bool {
+        let Some(until) = self.cache.complete_until().filter(|_| self.is_listed && self.marked.is_empty()) else {
+            return true;
+        };
+        if self.sighted.is_some_and(|reported| until <= reported) {
+            return true;
+        }
+        self.sighted = Some(until);
+        self.wake(Wake::Sighted(until), cancel).await
+    }
+
+    /// Sends a message. Returns `false` if the watches are to end.
+    async fn wake(&self, wake: Wake, cancel: &CancellationToken) -> bool {
+        tokio::select! {
+            () = cancel.cancelled() => false,
+            sent = self.wakes.send(wake) => sent.is_ok(),
+        }
     }
 
     /// Sends the changed statuses of the marked workloads. Returns `false` if the watches are to end.
@@ -297,7 +350,8 @@ impl StatusSender<'_> {
         for workload in std::mem::take(&mut self.marked) {
             let Some((status, templates)) = self.cache.with(|objects| objects.status(&workload)) else { continue };
             let last = self.sent.get(&workload);
-            if last == Some(&status) || (last.is_none() && is_empty(&status)) {
+            let is_asked = self.asked.remove(&workload);
+            if last == Some(&status) || (last.is_none() && is_empty(&status) && !is_asked) {
                 continue;
             }
             if is_empty(&status) {
@@ -306,11 +360,7 @@ impl StatusSender<'_> {
                 self.sent.insert(workload.clone(), status.clone());
             }
             let wake = Wake::Observed { workload, status: Box::new(status), templates };
-            let is_received = tokio::select! {
-                () = cancel.cancelled() => false,
-                sent = self.wakes.send(wake) => sent.is_ok(),
-            };
-            if !is_received {
+            if !self.wake(wake, cancel).await {
                 return false;
             }
         }

@@ -151,7 +151,7 @@ fn records_of_decisions_become_one_case_per_rollout_with_its_recorded_decision()
         why: "all is well".to_owned(),
     };
     let record = |n, events: Vec<Event>, decisions: Vec<Decision>| {
-        let inputs = events.into_iter().map(|event| Input { at: at(n), event }).collect();
+        let inputs = events.into_iter().map(|event| Input { at: at(n), sight: None, event }).collect();
         let n = u64::try_from(n).unwrap();
         let (engine, workload) = ("0".to_owned(), workload.clone());
         let record = AuditRecord { engine, workload, n, basis: None, policies: Vec::new(), inputs, decisions };

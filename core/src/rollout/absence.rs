@@ -1,0 +1,50 @@
+//! Absence: the time in which a rollout could not see the cluster, because the daemon or the API server was away.
+//!
+//! Deadlines, patience and minimum times do not count that time, and nothing that rests on a status happens in it. After it the
+//! rollout first looks: it waits for a status and for a block, and decides then.
+
+use super::state::Rollout;
+use crate::input::sight::Sight;
+use crate::time::{Span, Timestamp};
+
+impl Rollout {
+    /// Notes whether the cluster can be seen, and leaves the time in which it could not be seen out of everything that is
+    /// waited for. `last` is the time of the workload's last change before this input. Returns whether anything changed.
+    pub fn follow_sight(&mut self, sight: Option<Sight>, last: Timestamp, now: Timestamp) -> bool {
+        let last = last.max(self.started);
+        match sight.filter(|sight| sight.is_fresh(now)) {
+            None => {
+                let lost = sight.map_or(last, |sight| sight.until.max(last));
+                let is_new = self.unseen_since.is_none();
+                self.unseen_since.get_or_insert(lost.min(now));
+                is_new
+            }
+            Some(sight) => {
+                let was_unseen = self.unseen_since.is_some();
+                let lost = self.unseen_since.take().unwrap_or(last);
+                let unseen = Span::between(lost, sight.since.min(now));
+                self.leave_out(unseen, now);
+                was_unseen || unseen > Span::ZERO
+            }
+        }
+    }
+
+    /// Leaves a span that has just ended out of the times that are waited for.
+    fn leave_out(&mut self, unseen: Span, now: Timestamp) {
+        if unseen == Span::ZERO {
+            return;
+        }
+        match &mut self.current.hold {
+            Some(hold) => hold.unseen = hold.unseen + unseen,
+            None => self.current.uncounted = self.current.uncounted + unseen,
+        }
+        if let Some(analysis) = &mut self.measured.analysis {
+            analysis.leave_out(unseen, now);
+        }
+    }
+
+    /// Whether the newest block is recent enough to rest a decision on.
+    pub(super) fn has_recent_block(&self, now: Timestamp) -> bool {
+        self.measured.last_block.is_some_and(|last| Span::between(last, now) <= self.policy.block_age)
+    }
+}

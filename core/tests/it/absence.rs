@@ -1,0 +1,101 @@
+//! The daemon, the API server or Prometheus is away for longer than any deadline. Afterwards a rollout looks first, and decides then.
+
+use bellwether_core::engine::Engine;
+use bellwether_core::input::event::Event;
+use bellwether_core::rollout::phase::Phase;
+use bellwether_core::time::Span;
+use bellwether_sim::story::{Story, policy, workload};
+use serde_json::json;
+
+/// Lets the daemon be away for this time, while the cluster goes on. Its successor restores the state.
+fn restart_after(story: &mut Story, seconds: u64) {
+    let state = story.engine.state(&workload()).unwrap().clone();
+    story.now = Span::from_secs(seconds).after(story.now);
+    story.engine = Engine::new("test".into(), vec![policy(json!({}))], Span::from_secs(86_400));
+    story.engine.restore(state);
+    // The wake-ups that were missed are due before the first status arrives.
+    story.tell(Event::Tick);
+}
+
+fn run_until(story: &mut Story, phase: Phase) {
+    for _ in 0..3600 {
+        if story.rollout().phase() == phase {
+            return;
+        }
+        story.second();
+    }
+    panic!("never {phase}: {:#?}", story.whys());
+}
+
+#[test]
+fn a_daemon_that_comes_back_after_the_deadline_of_a_finished_promotion_goes_on() {
+    let mut story = Story::new(policy(json!({ "promote-within": "2m" })));
+    story.request("v2");
+    run_until(&mut story, Phase::Promoting);
+    restart_after(&mut story, 3600);
+    assert_eq!(story.rollout().phase(), Phase::Promoting, "it decided before it looked: {:#?}", story.whys());
+    story.reobserve();
+    assert_eq!(story.run(60).map(|ending| ending.to_string()).as_deref(), Some("promoted"), "{:#?}", story.whys());
+}
+
+#[test]
+fn a_version_that_turned_bad_while_the_daemon_was_away_is_not_promoted() {
+    let mut story = Story::new(policy(json!({})));
+    story.request("v2");
+    run_until(&mut story, Phase::Stepping);
+    for _ in 0..120 {
+        story.second();
+    }
+    // From now on every third request of the canary fails.
+    story.behaves_as("err33");
+    restart_after(&mut story, 3600);
+    assert_eq!(story.rollout().phase(), Phase::Stepping, "promoted on old counts: {:#?}", story.whys());
+    story.reobserve();
+    assert_eq!(story.run(900).map(|ending| ending.to_string()).as_deref(), Some("rolled back"), "{:#?}", story.whys());
+}
+
+#[test]
+fn an_api_server_that_is_away_for_an_hour_passes_no_deadline() {
+    for phase in [Phase::Preparing, Phase::Stepping, Phase::Promoting] {
+        let mut story = Story::new(policy(json!({ "promote-within": "2m", "ready-within": "2m" })));
+        story.request("v2");
+        run_until(&mut story, phase);
+        story.api_away = true;
+        let decided = story.decisions.len();
+        assert_eq!(story.run(3600), None, "{phase}: {:#?}", story.whys());
+        assert_eq!(story.decisions.len(), decided, "{phase}: {:#?}", story.whys());
+        story.api_away = false;
+        let ending = story.run(900).map(|ending| ending.to_string());
+        assert_eq!(ending.as_deref(), Some("promoted"), "{phase}: {:#?}", story.whys());
+    }
+}
+
+#[test]
+fn a_bad_version_is_rolled_back_while_the_api_server_is_away() {
+    let mut story = Story::new(policy(json!({})));
+    story.request("v2-err20");
+    run_until(&mut story, Phase::Stepping);
+    story.api_away = true;
+    for _ in 0..600 {
+        story.second();
+    }
+    assert_eq!(story.rollout().phase(), Phase::Draining, "{:#?}", story.whys());
+    story.api_away = false;
+    assert_eq!(story.run(120).map(|ending| ending.to_string()).as_deref(), Some("rolled back"));
+}
+
+#[test]
+fn a_pass_on_old_blocks_promotes_nothing() {
+    let mut story = Story::new(policy(json!({})));
+    story.request("v2");
+    run_until(&mut story, Phase::Stepping);
+    for _ in 0..200 {
+        story.second();
+    }
+    // The sampler hangs: neither counts nor gaps arrive.
+    story.silent = true;
+    assert_eq!(story.run(600), None);
+    assert_eq!(story.rollout().phase(), Phase::Stepping, "{:#?}", story.whys());
+    story.silent = false;
+    assert_eq!(story.run(120).map(|ending| ending.to_string()).as_deref(), Some("promoted"), "{:#?}", story.whys());
+}
