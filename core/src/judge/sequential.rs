@@ -4,7 +4,8 @@
 //! limit and with the stable's share in the same block. It weighs up to three claims, each of which is a regression:
 //!
 //! - the share is above the limit ([`LimitGrid`](crate::stats::slo::LimitGrid));
-//! - the share is above `margin` times the stable's *and* above the stable's by more than `floor` ([`OddsGrid`] and
+//! - the share is above `margin` times the stable's *and* above the stable's by more than `floor`
+//!   ([`OddsGrid`](crate::stats::odds_grid::OddsGrid) and
 //!   [`Effects`](crate::stats::two_sample::Effects), of which the smaller evidence counts);
 //! - with `harm` set: more than `harm` requests were bad that would not have been at the stable's share ([`Harm`]). This
 //!   finds a small difference in much traffic, independently of the margin.
@@ -18,8 +19,10 @@
 //! can roll the rollout back, including those of the guard. All of them together are thus wrong in at most `alpha` of the
 //! rollouts of good versions, at any number of looks.
 //!
-//! The absence of an alarm is not a proof. A step asks for one of two things ([`Proof`](super::rule::Proof)): enough requests and no alarm, or
-//! evidence of `1/beta` that the share is below the limit, or below `margin` times the stable's.
+//! The absence of an alarm is not a proof. A step asks for one of two things ([`Proof`](super::rule::Proof)): enough requests
+//! and no alarm, or evidence of `1/beta` that the share is below the limit *and*, beside a stable, that it is below `margin`
+//! times the stable's or above it by less than `floor` ([`NonInferior`](crate::stats::two_sample::non_inferior::NonInferior)). The smaller evidence of the two counts. (With
+//! `either` a version that keeps one of them is good, and their mean counts: the larger one would be wrong twice as often.)
 //!
 //! The evidence is carried over from step to step, because each block has its own split of the traffic. Errors come in
 //! clusters. The judge learns their size from the stable's pods ([`Dispersion`]) and adds each block after it is judged.
@@ -30,7 +33,7 @@ use serde::{Deserialize, Serialize};
 
 use super::numbers::{Numbers, Verdict};
 use super::outlier::{Outlier, PodCounts};
-use super::rule::{ErrorBudget, JudgeRule, Look, Opinion, RawSettings, SettingProblem, Target};
+use super::rule::{ErrorBudget, JudgeRule, Look, Opinion, Proof, RawSettings, SettingProblem, Target};
 use crate::measure::block::{Gap, Reading, Sample};
 use crate::measure::calibration::{History, tallies};
 use crate::measure::counts::Counts;
@@ -41,8 +44,6 @@ use crate::stats::dispersion::Dispersion;
 use crate::stats::harm::Harm;
 use crate::stats::histogram::edge_at;
 use crate::stats::mixture::{Mixture, Onset};
-use crate::stats::odds_grid::OddsGrid;
-use crate::stats::slo::Ceiling;
 use crate::stats::tally::{Pair, Tally, Unusable, Worth};
 use crate::stats::two_sample::EffectsState;
 use crate::time::{Span, Timestamp};
@@ -148,8 +149,9 @@ pub struct SequentialState {
     further: EffectsState,
     /// The evidence that the share is above the limit.
     above: Mixture,
-    /// The evidence that the share is below `margin` times the stable's.
-    better: Mixture,
+    /// The evidence that the share is below `margin` times the stable's, or above it by less than `floor`.
+    #[serde(default)]
+    not_inferior: EffectsState,
     /// The counts for the proof that the share is below the limit.
     below: Worth,
     /// The evidence of the claim [`Claim::Harm`]; `None` without a budget for it.
@@ -168,6 +170,7 @@ impl SequentialState {
     pub fn new(since: Timestamp, until: Timestamp, planned: Span, past: History) -> SequentialState {
         let block = Span::between(since, until).as_secs_f64();
         let blocks = if block > 0.0 { planned.as_secs_f64() / block } else { 1.0 };
+        let seeded = past.counts.tally().map(EffectsState::seeded).unwrap_or_default();
         SequentialState {
             since,
             until,
@@ -175,9 +178,9 @@ impl SequentialState {
             subject: Counts::default(),
             stable: Counts::default(),
             worse: Mixture::default(),
-            further: past.counts.tally().map(EffectsState::seeded).unwrap_or_default(),
+            further: seeded.clone(),
             above: Mixture::default(),
-            better: Mixture::default(),
+            not_inferior: seeded,
             below: Worth::default(),
             harm: None,
             dispersion: past.dispersion,
@@ -188,7 +191,7 @@ impl SequentialState {
     /// Adds the block that ends at `until` and returns the opinion on all blocks so far. A sample that can't be counted
     /// changes nothing. `None` if the settings make no test, which the policy's check refuses beforehand.
     fn look(&mut self, query: Query<'_>, sample: &Sample, until: Timestamp) -> Option<Opinion<SequentialFinding>> {
-        let tests = SequentialTests::new(query.rule, query.allowed(), self.onset, query.look.proof).ok()?;
+        let tests = SequentialTests::new(query.rule, query.allowed(), self.onset).ok()?;
         self.until = until;
         self.absorb(&tests, query, sample);
         Some(self.opinion(&tests, query))
@@ -207,7 +210,7 @@ impl SequentialState {
         absorb_or_restart(&mut self.worse, |state| tests.worse.absorb(state, pair, phi));
         absorb_or_restart(&mut self.further, |state| tests.further.absorb(state, pair, phi));
         absorb_or_restart(&mut self.above, |state| tests.above.absorb(state, canary, phi));
-        absorb_or_restart(&mut self.better, |state| tests.better.absorb(state, pair, phi));
+        absorb_or_restart(&mut self.not_inferior, |state| tests.not_inferior.absorb(state, pair, phi));
         self.below.absorb(canary, phi);
         if query.rule.harm.is_some() {
             self.harm.get_or_insert_default().absorb(pair, phi);
@@ -235,18 +238,25 @@ impl SequentialState {
             rule: query.rule,
             proof: query.look.proof,
             alarm: combined(claims),
-            shown: tests.below.as_ref().map(|ceiling| self.proven(ceiling, &tests.better, has_stable)),
+            shown: (query.look.proof == Proof::NonInferior).then(|| self.proven(tests, query)),
             excess: harm.and_then(|(_, harm)| harm.lower_bound(query.rule.level())),
             phi: self.dispersion.phi(),
             outlier: None,
         }
     }
 
-    /// Returns the claim with the most evidence for the version, and that evidence as a natural logarithm.
-    fn proven(&self, ceiling: &Ceiling, better: &OddsGrid, has_stable: bool) -> (Claim, f64) {
-        let below = (Claim::Limit, ceiling.ln_compliance(self.below));
-        let better = (Claim::Relative, better.ln_e(&self.better));
-        if has_stable && better.1 > below.1 { better } else { below }
+    /// Returns the claim whose evidence for the version counts, and that evidence as a natural logarithm: the weaker of the
+    /// limit and the comparison. With `either`, their mean. An arm without a stable that had requests has its limit alone.
+    fn proven(&self, tests: &SequentialTests, query: Query<'_>) -> (Claim, f64) {
+        let below = (Claim::Limit, tests.below.ln_compliance(self.below));
+        if query.look.arm == Arm::Stable || self.stable.n == 0 {
+            return below;
+        }
+        let not_inferior = (Claim::Relative, tests.not_inferior.ln_e(&self.not_inferior));
+        if query.rule.either {
+            return (Claim::Both, ln_weighted_mean(&[(1.0, below.1), (1.0, not_inferior.1)]));
+        }
+        if below.1 < not_inferior.1 { below } else { not_inferior }
     }
 
     /// Returns the pod that may cause the regression: without its requests, the version's share would keep the limit and the
