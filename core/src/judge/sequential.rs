@@ -10,6 +10,11 @@
 //! - with `harm` set: more than `harm` requests were bad that would not have been at the stable's share ([`Harm`]). This
 //!   finds a small difference in much traffic, independently of the margin.
 //!
+//! A stable that breaks the limit too says that the fault is not the canary's. Beside a stable, the first claim is therefore
+//! that the share is above the limit and above the stable's, block by block; and while the stable's recent share is shown to
+//! be above the limit ([`StableLimit`]), the claim is not made, the limit is not proven, and the comparison alone decides.
+//! So an incident of both arms rolls nothing back, and the repair of a broken stable is promoted.
+//!
 //! A version is good if no claim is true. A check therefore combines the evidence of its claims in a mean with fixed weights
 //! ([`STAKES`]). If no claim is true, the mean's expectation is at most one, as each claim's is. The mean reaches the
 //! threshold no later than any single claim would with its share of the level. (With `either`, a version is bad only if it
@@ -48,8 +53,11 @@ use crate::stats::tally::{Pair, Tally, Unusable, Worth};
 use crate::stats::two_sample::EffectsState;
 use crate::time::{Span, Timestamp};
 
+mod beside;
 mod finding;
 mod rule;
+
+use beside::StableLimit;
 
 pub use finding::{Claim, SequentialFinding, odds};
 use rule::SequentialTests;
@@ -151,12 +159,15 @@ pub struct SequentialState {
     above: Mixture,
     /// The evidence that the share is below `margin` times the stable's, or above it by less than `floor`.
     #[serde(default)]
-    not_inferior: EffectsState,
+    not_inferior: Mixture,
     /// The counts for the proof that the share is below the limit.
     below: Worth,
     /// The evidence of the claim [`Claim::Harm`]; `None` without a budget for it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     harm: Option<Harm>,
+    /// The stable's recent share against the limit.
+    #[serde(default)]
+    stable_limit: StableLimit,
     /// The dispersion that was learnt so far.
     dispersion: Dispersion,
     /// The counts of each pod, to find an outlier.
@@ -170,7 +181,6 @@ impl SequentialState {
     pub fn new(since: Timestamp, until: Timestamp, planned: Span, past: History) -> SequentialState {
         let block = Span::between(since, until).as_secs_f64();
         let blocks = if block > 0.0 { planned.as_secs_f64() / block } else { 1.0 };
-        let seeded = past.counts.tally().map(EffectsState::seeded).unwrap_or_default();
         SequentialState {
             since,
             until,
@@ -178,11 +188,12 @@ impl SequentialState {
             subject: Counts::default(),
             stable: Counts::default(),
             worse: Mixture::default(),
-            further: seeded.clone(),
+            further: past.counts.tally().map(EffectsState::seeded).unwrap_or_default(),
             above: Mixture::default(),
-            not_inferior: seeded,
+            not_inferior: Mixture::default(),
             below: Worth::default(),
             harm: None,
+            stable_limit: StableLimit::after(&past),
             dispersion: past.dispersion,
             pods: PodCounts::default(),
         }
@@ -192,12 +203,13 @@ impl SequentialState {
     /// changes nothing. `None` if the settings make no test, which the policy's check refuses beforehand.
     fn look(&mut self, query: Query<'_>, sample: &Sample, until: Timestamp) -> Option<Opinion<SequentialFinding>> {
         let tests = SequentialTests::new(query.rule, query.allowed(), self.onset).ok()?;
+        let length = Span::between(self.until.max(self.since), until);
         self.until = until;
-        self.absorb(&tests, query, sample);
+        self.absorb(&tests, query, sample, length);
         Some(self.opinion(&tests, query))
     }
 
-    fn absorb(&mut self, tests: &SequentialTests, query: Query<'_>, sample: &Sample) {
+    fn absorb(&mut self, tests: &SequentialTests, query: Query<'_>, sample: &Sample, length: Span) {
         let Look { target: Target { limit, .. }, arm, processes, pods, .. } = *query.look;
         if query.gap(sample).is_some() {
             return;
@@ -208,10 +220,20 @@ impl SequentialState {
         let (Some(canary), Some(stable_tally)) = (subject.tally(), stable.tally()) else { return };
         let (pair, phi) = (Pair { canary, stable: stable_tally }, self.dispersion.phi());
         absorb_or_restart(&mut self.worse, |state| tests.worse.absorb(state, pair, phi));
+        let past = self.further.stable();
+        absorb_or_restart(&mut self.not_inferior, |state| tests.not_inferior.absorb(state, past, pair, phi));
         absorb_or_restart(&mut self.further, |state| tests.further.absorb(state, pair, phi));
-        absorb_or_restart(&mut self.above, |state| tests.above.absorb(state, canary, phi));
-        absorb_or_restart(&mut self.not_inferior, |state| tests.not_inferior.absorb(state, pair, phi));
-        self.below.absorb(canary, phi);
+        // The earlier blocks decide whether this one counts, so that it can't choose itself.
+        if self.stable_breaks(query).is_none() {
+            absorb_or_restart(&mut self.above, |state| tests.above.absorb_beside(state, pair, phi));
+        }
+        if arm == Arm::Canary {
+            self.stable_limit.absorb(length, stable_tally, phi, &tests.below, query.rule.alpha);
+        }
+        // The stable's counts decide here, which know nothing of the canary's.
+        if self.stable_breaks(query).is_none() {
+            self.below.absorb(canary, phi);
+        }
         if query.rule.harm.is_some() {
             self.harm.get_or_insert_default().absorb(pair, phi);
         }
@@ -222,15 +244,23 @@ impl SequentialState {
         self.pods.absorb(pods.filter_map(|(name, reading)| Some((name, Counts::of(reading, limit)?))));
     }
 
+    /// Returns the stable's recent share if it breaks the limit, so that the comparison alone decides. With `either` the limit
+    /// alone decides nothing anyway.
+    fn stable_breaks(&self, query: Query<'_>) -> Option<f64> {
+        self.stable_limit.broken().filter(|_| query.look.arm == Arm::Canary && !query.rule.either)
+    }
+
     fn weigh(&self, tests: &SequentialTests, query: Query<'_>) -> SequentialFinding {
         let has_stable = query.look.arm == Arm::Canary;
         let above = tests.above.ln_e(&self.above);
+        let stable_breaks = self.stable_breaks(query);
+        let limit = Some((Claim::Limit, above)).filter(|_| stable_breaks.is_none());
         let relative = || ln_least(&[tests.worse.ln_e(&self.worse), tests.further.ln_e(&self.further)]);
         let harm = query.rule.harm.zip(self.harm);
         let harmed = harm.map(|(budget, harm)| (Claim::Harm, harm.ln_e(budget)));
         let claims = match (has_stable, query.rule.either) {
-            (false, _) => [Some((Claim::Limit, above)), None, harmed],
-            (true, false) => [Some((Claim::Limit, above)), Some((Claim::Relative, relative())), harmed],
+            (false, _) => [limit, None, harmed],
+            (true, false) => [limit, Some((Claim::Relative, relative())), harmed],
             (true, true) => [Some((Claim::Both, ln_least(&[above, relative()]))), None, harmed],
         };
         SequentialFinding {
@@ -240,6 +270,7 @@ impl SequentialState {
             alarm: combined(claims),
             shown: (query.look.proof == Proof::NonInferior).then(|| self.proven(tests, query)),
             excess: harm.and_then(|(_, harm)| harm.lower_bound(query.rule.level())),
+            stable_breaks,
             phi: self.dispersion.phi(),
             outlier: None,
         }
@@ -256,7 +287,7 @@ impl SequentialState {
         if query.rule.either {
             return (Claim::Both, ln_weighted_mean(&[(1.0, below.1), (1.0, not_inferior.1)]));
         }
-        if below.1 < not_inferior.1 { below } else { not_inferior }
+        if below.1 < not_inferior.1 && self.stable_breaks(query).is_none() { below } else { not_inferior }
     }
 
     /// Returns the pod that may cause the regression: without its requests, the version's share would keep the limit and the
@@ -265,7 +296,7 @@ impl SequentialState {
         let SequentialRule { margin, floor, either, .. } = query.rule;
         let stable = self.stable.share();
         let keeps = |share: f64| {
-            let keeps_limit = share <= query.allowed();
+            let keeps_limit = share <= query.allowed() || self.stable_breaks(query).is_some();
             let keeps_comparison = query.look.arm == Arm::Stable || share <= margin * stable || share <= stable + floor;
             if either { keeps_limit || keeps_comparison } else { keeps_limit && keeps_comparison }
         };

@@ -219,6 +219,11 @@ impl EffectsState {
     pub fn seeded(stable: Tally) -> EffectsState {
         EffectsState { stable: Worth::from(stable), mixture: Mixture::default() }
     }
+
+    /// Returns the stable's counts so far.
+    pub fn stable(&self) -> Worth {
+        self.stable
+    }
 }
 
 impl Effects {

@@ -43,7 +43,7 @@ const BETTER: [f64; 5] = [0.8, 0.6, 0.4, 0.2, 0.05];
 #[derive(Debug, Clone, PartialEq, Default, serde::Serialize, serde::Deserialize)]
 struct All {
     worse: Mixture,
-    not_inferior: EffectsState,
+    not_inferior: Mixture,
     above: Mixture,
     effects: EffectsState,
     plug_in: PlugIn,
@@ -56,7 +56,7 @@ struct All {
 impl All {
     fn absorb(&mut self, pair: Pair, phi: Phi) {
         OddsGrid::worse(1.25, Onset::Planned(100)).unwrap().absorb(&mut self.worse, pair, phi).unwrap();
-        NonInferior::new(2.0, 0.001).unwrap().absorb(&mut self.not_inferior, pair, phi).unwrap();
+        NonInferior::new(2.0, 0.001).unwrap().absorb(&mut self.not_inferior, self.effects.stable(), pair, phi).unwrap();
         LimitGrid::above(0.01, Onset::Any).unwrap().absorb(&mut self.above, pair.canary, phi).unwrap();
         let effects = Effects::worse(Null::Difference(0.001), Onset::Any).unwrap();
         effects.absorb(&mut self.effects, pair, phi).unwrap();

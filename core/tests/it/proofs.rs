@@ -9,10 +9,12 @@ use bellwether_core::measure::calibration::History;
 use bellwether_core::policy::Policy;
 use bellwether_core::stats::tally::{Pair, Tally};
 use bellwether_core::time::{Span, Timestamp};
+use serde_json::json;
 
 use bellwether_sim::counting::is_above;
 use bellwether_sim::judged::{ratio, sample, sequential, setting};
 use bellwether_sim::polls::runs;
+use bellwether_sim::story::policy;
 
 /// The time between two blocks, in seconds.
 const POLL: usize = 15;
@@ -157,5 +159,60 @@ fn an_equal_version_is_promoted() {
         println!("| {name}, {rps} rps, {share} | {} | {at_once} | {median} | {most} |", times.len());
         assert!(times.len() == runs && most <= within, "{name} {rps} {share}: {} in {most} s", times.len());
         assert!(2 * median <= 3 * steps, "{name} {rps} {share}: {median} s");
+    }
+}
+/// A share of both arms during an incident: when it begins, how long it lasts, in seconds, and the share.
+type Incident = (usize, usize, f64);
+
+/// Both arms share a dependency that fails for a while.
+#[test]
+fn a_shared_incident_does_not_roll_a_good_version_back() {
+    let (runs, policy) = (runs(150), sequential("1%"));
+    let incidents: [Incident; 4] = [(300, 30, 0.5), (300, 120, 0.2), (300, 300, 0.03), (0, 1800, 0.013)];
+    for (from, lasts, incident) in incidents {
+        for share in [0.0, 0.001, 0.005] {
+            let shares = move |second: usize| {
+                let share = if (from..from + lasts).contains(&second) { incident } else { share };
+                (share, share)
+            };
+            let rollout = Rollout { policy: &policy, rps: 100.0, legs: &CANARY, shares: &shares, lasts: 3600 };
+            let rolled_back = rollout.ended(Verdict::Regressed, runs).len();
+            println!("{share}, {lasts} s at {incident}: rolled back {rolled_back} of {runs}");
+            assert!(!is_above(0.01, rolled_back, runs), "{share}, {lasts} s at {incident}: {rolled_back} of {runs}");
+        }
+    }
+}
+
+/// The stable is broken, and the canary is the repair.
+#[test]
+fn a_better_version_is_promoted_beside_a_stable_that_breaks_the_limit() {
+    let (runs, policy) = (runs(40), sequential("1%"));
+    for (canary, stable) in [(0.02, 0.08), (0.05, 0.08), (0.03, 0.03), (0.0, 0.02)] {
+        let shares = move |_| (canary, stable);
+        let rollout = Rollout { policy: &policy, rps: 100.0, legs: &CANARY, shares: &shares, lasts: 3 * 3600 };
+        let promoted = rollout.ended(Verdict::Pass, runs).len();
+        let (time, evidence) = rollout.run(0);
+        println!("{stable} → {canary}: promoted {promoted} of {runs}; {time} s: {evidence}");
+        assert!(promoted == runs, "{stable} → {canary}: {promoted} of {runs}; {evidence}");
+        assert!(evidence.to_string().contains("the stable breaks the limit of 1 % too ("), "{evidence}");
+    }
+}
+
+/// The limit still holds beside a stable that keeps it, and the comparison beside one that doesn't.
+#[test]
+fn a_bad_version_is_rolled_back_beside_a_stable_that_breaks_the_limit_and_one_that_keeps_it() {
+    let runs = runs(40);
+    let generous = json!({ "metric": "error-rate", "max": "1%", "margin": 4.0, "floor": "2%" });
+    let generous = policy(json!({ "step": [{ "weight": "10%", "min-time": "10m" }], "check": [generous] }));
+    let usual = sequential("1%");
+    for (policy, canary, stable, within) in
+        [(&usual, 0.06, 0.03, 180), (&usual, 0.02, 0.001, 300), (&generous, 0.02, 0.006, 900), (&usual, 0.5, 0.001, 15)]
+    {
+        let shares = move |_| (canary, stable);
+        let rollout = Rollout { policy, rps: 100.0, legs: &README, shares: &shares, lasts: 3600 };
+        let times = rollout.ended(Verdict::Regressed, runs);
+        let median = times.get(runs / 2).copied().unwrap_or(usize::MAX);
+        println!("{stable} → {canary}: rolled back {} of {runs}, median {median} s", times.len());
+        assert!(times.len() == runs && median <= within, "{stable} → {canary}: {} of {runs}, {median} s", times.len());
     }
 }

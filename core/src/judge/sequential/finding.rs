@@ -52,6 +52,10 @@ pub struct SequentialFinding {
     /// without the setting `harm`, or if there is no such bound.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub excess: Option<f64>,
+    /// The stable's recent share if it is shown to be above the limit, so that the comparison alone decides. Always `None`
+    /// with `either`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stable_breaks: Option<f64>,
     /// The dispersion of the errors, and whether it is calibrated.
     pub phi: Phi,
     /// The pod that may cause the regression instead of the version; `None` unless the verdict is a regression.
@@ -107,6 +111,7 @@ impl SequentialFinding {
     fn all_proven(&self, numbers: &Numbers) -> String {
         match self.shown {
             Some((Claim::Both, _)) => self.proven(Claim::Both, numbers),
+            _ if self.stable_breaks.is_some() => self.proven(Claim::Relative, numbers),
             _ if numbers.stable.is_none() => self.proven(Claim::Limit, numbers),
             _ => format!("{} and {}", self.proven(Claim::Limit, numbers), self.proven(Claim::Relative, numbers)),
         }
@@ -148,12 +153,15 @@ impl Finding for SequentialFinding {
                 (format!("is not shown yet to be {}", self.proven(claim, numbers)), proof(ln_e))
             }
             (_, None) => {
-                let mut text = format!("is not shown to be {}", against(Claim::Limit, broken));
-                if numbers.stable.is_some() {
-                    let joined = if self.rule.either { "and" } else { "or" };
-                    let _ = write!(text, " {joined} {broken} {} times the stable's", self.rule.margin);
-                }
-                (text, alarm)
+                let limit = against(Claim::Limit, broken);
+                let relative = format!("{broken} {} times the stable's", self.rule.margin);
+                let claims = match (&numbers.stable, self.stable_breaks, self.rule.either) {
+                    (None, ..) => limit,
+                    (Some(_), Some(_), _) => relative,
+                    (Some(_), None, true) => format!("{limit} and {relative}"),
+                    (Some(_), None, false) => format!("{limit} or {relative}"),
+                };
+                (format!("is not shown to be {claims}"), alarm)
             }
         };
         let value = Unit::Percent.show(subject.value);
@@ -171,6 +179,13 @@ impl Finding for SequentialFinding {
             "{} {value} {text} ({counted}{beside}; evidence {has}, needs {needs}{covers}{doubt})",
             self.name(numbers)
         );
+        if let Some(share) = self.stable_breaks {
+            let (limit, share) = (self.limit(numbers), Unit::Percent.show(share));
+            let _ = write!(
+                sentence,
+                "; the stable breaks the limit of {limit} too ({share}), so the comparison alone decides"
+            );
+        }
         self.outlier.iter().for_each(|outlier| sentence.push_str(&format!("; {outlier}")));
         Some(sentence)
     }

@@ -11,9 +11,9 @@
 //! The nearest pair lies on the line of the ratio, on the line of the difference, or at the corner where they meet. For a
 //! stable without errors the difference alone decides, and a proof needs about `ln(1/β)/d` requests of the canary.
 
-use super::{EffectsState, Null, Shares, ln_ratios, nearest_difference, nearest_ratio, smoothed};
+use super::{Null, Shares, ln_ratios, nearest_difference, nearest_ratio, smoothed};
 use crate::stats::BadTest;
-use crate::stats::mixture::Onset;
+use crate::stats::mixture::{Mixture, Onset};
 use crate::stats::tally::{Pair, Phi, Unusable, Worth};
 
 /// The stakes on the three alternatives: half of the stable's share, the stable's share, and the middle between it and
@@ -39,22 +39,20 @@ impl NonInferior {
         Ok(NonInferior { ratio, difference })
     }
 
-    /// Adds a block, whose evidence is divided by `phi`. The alternatives come from the stable's earlier blocks; the first
-    /// block of a state without history carries no evidence.
+    /// Adds a block, whose evidence is divided by `phi`. The alternatives come from `past`, the stable's counts before the
+    /// block; without any, the block carries no evidence.
     ///
     /// # Errors
     /// [`Unusable::OtherShape`] if the state belongs to another test; it is then unchanged.
-    pub fn absorb(&self, state: &mut EffectsState, pair: Pair, phi: Phi) -> Result<(), Unusable> {
+    pub fn absorb(&self, state: &mut Mixture, past: Worth, pair: Pair, phi: Phi) -> Result<(), Unusable> {
         let ln_e = |alt| self.nearest(alt, pair.canary.n(), pair.stable.n()).map(|null| ln_ratios(pair, alt, null));
-        let factors = self.alternatives(state.stable).map(|alt| ln_e(alt).unwrap_or(0.0) / phi.value());
-        state.mixture.absorb(Onset::First, &factors)?;
-        state.stable.absorb(pair.stable, Phi::ONE);
-        Ok(())
+        let factors = self.alternatives(past).map(|alt| ln_e(alt).unwrap_or(0.0) / phi.value());
+        state.absorb(Onset::First, &factors)
     }
 
     /// Returns the evidence over all blocks so far, as `ln E` in nats.
-    pub fn ln_e(&self, state: &EffectsState) -> f64 {
-        state.mixture.ln_e(Onset::First, &STAKES)
+    pub fn ln_e(&self, state: &Mixture) -> f64 {
+        state.ln_e(Onset::First, &STAKES)
     }
 
     /// Returns the smallest share of the canary that is too bad beside a stable's share.
@@ -134,16 +132,16 @@ mod tests {
         let (canary, stable) = (8, 12);
         for (ratio, difference) in TESTS {
             let test = NonInferior::new(ratio, difference).unwrap();
-            let past = EffectsState::seeded(Tally::of(30, 400).unwrap());
+            let past = Worth::from(Tally::of(30, 400).unwrap());
             for share in [0.0, 0.001, 0.05, 0.2, 0.4] {
                 for worse in [0.0, 0.1] {
                     let p = (test.least(share) + worse).min(1.0);
                     let mut mean = 0.0;
                     for (xc, xb) in (0..=canary).flat_map(|xc| (0..=stable).map(move |xb| (xc, xb))) {
-                        let mut state = past.clone();
+                        let mut state = Mixture::default();
                         let pair =
                             Pair { canary: Tally::of(xc, canary).unwrap(), stable: Tally::of(xb, stable).unwrap() };
-                        test.absorb(&mut state, pair, Phi::ONE).unwrap();
+                        test.absorb(&mut state, past, pair, Phi::ONE).unwrap();
                         mean +=
                             probability(xc, canary, p) * probability(xb, stable, share) * libm::exp(test.ln_e(&state));
                     }
