@@ -128,7 +128,8 @@ mod tests {
     #[test]
     fn the_factor_of_a_block_has_an_expectation_of_at_most_one_on_the_null() {
         let choose = |n: u64, k: u64| (0..k).fold(1.0, |ways, i| ways * (n - i) as f64 / (i + 1) as f64);
-        let probability = |x: u64, n: u64, p: f64| choose(n, x) * p.powi(x as i32) * (1.0 - p).powi((n - x) as i32);
+        let probability =
+            |x: u64, n: u64, p: f64| choose(n, x) * libm::pow(p, x as f64) * libm::pow(1.0 - p, (n - x) as f64);
         let (canary, stable) = (8, 12);
         for (ratio, difference) in TESTS {
             let test = NonInferior::new(ratio, difference).unwrap();
