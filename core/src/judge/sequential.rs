@@ -167,7 +167,7 @@ pub struct SequentialState {
     harm: Option<Harm>,
     /// The stable's recent share against the limit.
     #[serde(default)]
-    stable_limit: StableLimit,
+    beside: StableLimit,
     /// The dispersion that was learnt so far.
     dispersion: Dispersion,
     /// The counts of each pod, to find an outlier.
@@ -193,7 +193,7 @@ impl SequentialState {
             not_inferior: Mixture::default(),
             below: Worth::default(),
             harm: None,
-            stable_limit: StableLimit::after(&past),
+            beside: StableLimit::after(&past),
             dispersion: past.dispersion,
             pods: PodCounts::default(),
         }
@@ -228,7 +228,7 @@ impl SequentialState {
             absorb_or_restart(&mut self.above, |state| tests.above.absorb_beside(state, pair, phi));
         }
         if arm == Arm::Canary {
-            self.stable_limit.absorb(length, stable_tally, phi, &tests.below, query.rule.alpha);
+            self.beside.absorb(length, stable_tally, phi, &tests.below, query.rule.alpha);
         }
         // The stable's counts decide here, which know nothing of the canary's.
         if self.stable_breaks(query).is_none() {
@@ -247,7 +247,7 @@ impl SequentialState {
     /// Returns the stable's recent share if it breaks the limit, so that the comparison alone decides. With `either` the limit
     /// alone decides nothing anyway.
     fn stable_breaks(&self, query: Query<'_>) -> Option<f64> {
-        self.stable_limit.broken().filter(|_| query.look.arm == Arm::Canary && !query.rule.either)
+        self.beside.broken().filter(|_| query.look.arm == Arm::Canary && !query.rule.either)
     }
 
     fn weigh(&self, tests: &SequentialTests, query: Query<'_>) -> SequentialFinding {

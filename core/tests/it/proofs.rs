@@ -216,3 +216,55 @@ fn a_bad_version_is_rolled_back_beside_a_stable_that_breaks_the_limit_and_one_th
         assert!(times.len() == runs && median <= within, "{stable} → {canary}: {} of {runs}, {median} s", times.len());
     }
 }
+
+/// Returns the counts of one block of pods, of which the last `judged` are the canary's: 0.1 % of single errors in 100
+/// requests a second, and six bursts of `burst` errors an hour, each on one pod.
+fn clustered(weight: f64, burst: u64, random: &mut Random) -> (Tally, Vec<Tally>) {
+    let mut canary = tally(100.0 * weight, 0.001, random);
+    let mut stable = pods(100.0 * (1.0 - weight), 0.001, random).to_vec();
+    let with = |pod: Tally| Tally::new((pod.hits() + burst as f64).min(pod.n()), pod.n()).unwrap();
+    for _ in 0..random.poisson(6.0 / 240.0) {
+        if random.uniform() < weight {
+            canary = with(canary);
+        } else {
+            let pod = random.below(PODS);
+            stable[pod] = with(stable[pod]);
+        }
+    }
+    (canary, stable)
+}
+
+/// Returns how many of `runs` good versions are rolled back within an hour at a weight of 10 %, with so many hours of
+/// history.
+fn rolled_back_by_bursts(burst: u64, past: f64, runs: usize) -> usize {
+    let policy = sequential("1%");
+    let check = &policy.steps[0].checks[0];
+    let alone = setting(check, &policy.metrics["error-rate"]);
+    let at = |poll: usize| Timestamp::from_second((poll * POLL) as i64).unwrap();
+    let is_rolled_back = |seed: &usize| {
+        let random = &mut Random::new(*seed as u64 + 1);
+        let mut history = History::default();
+        (0..(past * 240.0) as usize).for_each(|_| history.absorb(&clustered(0.0, burst, random).1));
+        let mut run = CheckRun::new(Setting { history, ..alone.clone() });
+        (0..240).any(|poll| {
+            let (canary, stable) = clustered(0.1, burst, random);
+            let sum = |count: fn(Tally) -> f64| stable.iter().map(|pod| count(*pod)).sum::<f64>();
+            let pair = Pair { canary, stable: Tally::new(sum(Tally::hits), sum(Tally::n)).unwrap() };
+            let processes: Vec<_> = stable.iter().map(|pod| ratio(*pod)).collect();
+            let evidence = run.look((at(poll), at(poll + 1)), sample(pair), &processes, None).unwrap();
+            evidence.verdict == Verdict::Regressed
+        })
+    };
+    (0..runs).filter(is_rolled_back).count()
+}
+
+/// Errors come singly and, rarely, in bursts on one pod. With more history the dispersion is known better.
+#[test]
+fn rare_bursts_do_not_roll_a_good_version_back() {
+    let runs = runs(80);
+    for (burst, past, most) in [(20, 1.0 / 3.0, 0.03), (20, 6.0, 0.01)] {
+        let rolled_back = rolled_back_by_bursts(burst, past, runs);
+        println!("bursts of {burst}, {past:.2} h of history: rolled back {rolled_back} of {runs}");
+        assert!(!is_above(most, rolled_back, runs), "bursts of {burst}, {past} h: {rolled_back} of {runs}");
+    }
+}

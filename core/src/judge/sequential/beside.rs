@@ -18,6 +18,7 @@ const OF_HISTORY: f64 = 0.36;
 #[serde(rename_all = "kebab-case")]
 pub(super) struct StableLimit {
     /// The counts, weighted by their age and divided by φ.
+    #[serde(flatten)]
     recent: Worth,
     /// The share of bad requests among them, 0 to 1, if it is shown to be above the limit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
