@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::judge::rule::{RawSettings, SettingProblem, Target};
-use crate::measure::metric::{Limit, MetricKind, RawLimit, Unit};
+use crate::measure::metric::{Limit, MetricKind, Unit};
 use crate::stats::BadTest;
 use crate::stats::mixture::Onset;
 use crate::stats::odds_grid::OddsGrid;
@@ -13,8 +13,11 @@ use crate::stats::two_sample::{Effects, Null};
 
 /// The default of `margin`, the allowed ratio of the shares.
 const MARGIN: f64 = 1.25;
-/// The default of `floor`, the allowed difference of the shares.
-const FLOOR: &str = "0.1%";
+/// The default of `floor`, the allowed difference of the shares, for ratios.
+const FLOOR: f64 = 0.001;
+/// The default of `floor` for histograms, as a part of the share that the quantile allows. The share of slow requests is far
+/// out in the tail of the response times, where a version that is slower by a few percent has half as many again.
+const FLOOR_OF_ALLOWED: f64 = 0.1;
 
 /// The judge's settings for one check.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -77,8 +80,9 @@ impl SequentialRule {
             )]);
         }
         let margin = raw.margin.unwrap_or(MARGIN);
-        let floor = raw.floor.clone().unwrap_or_else(|| RawLimit::Text(FLOOR.to_owned()));
-        let floor = Unit::Percent.read(&floor).map_err(|message| vec![("floor", message)])?;
+        let default = if metric.kind == MetricKind::Histogram { FLOOR_OF_ALLOWED * (1.0 - quantile) } else { FLOOR };
+        let floor = raw.floor.as_ref().map_or(Ok(default), |floor| Unit::Percent.read(floor));
+        let floor = floor.map_err(|message| vec![("floor", message)])?;
         let mut problems = Vec::new();
         if margin < 1.0 {
             let message = format!("a margin of {margin} asks for an improvement; it must be at least 1");
