@@ -19,6 +19,7 @@
 //! | --- | --- | --- |
 //! | is the canary's error rate above `r` times the stable's? | [`odds_grid`] | independent requests, any common rate |
 //! | is a share above its limit, or shown to be below? | [`slo`] | independent requests |
+//! | does the canary get the share of the requests that was asked for? | [`share`] | sessions, by their design effect |
 //! | the same for large shares, or by a difference | [`two_sample`] | independent requests |
 //! | did the whole shape of a distribution change? | [`shape`] | independent observations |
 //! | how many failed requests has the canary cost? | [`harm`] | independent requests, any rates |
@@ -46,6 +47,7 @@ pub mod dispersion;
 pub mod mixture;
 pub mod odds_grid;
 pub mod slo;
+pub mod share;
 pub mod two_sample;
 pub mod combine;
 pub mod harm;

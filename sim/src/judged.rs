@@ -32,7 +32,7 @@ pub fn sequential(max: &str) -> Policy {
 /// back.
 pub fn strict(max: &str) -> Policy {
     policy(json!({
-        "step": [{ "weight": "10%", "min-time": "5m" }],
+        "step": [{ "weight": "10%", "min-time": "5m", "proof": "no-alarm" }],
         "check": [{ "metric": "error-rate", "max": max, "margin": 1.0, "floor": "0%" }],
     }))
 }

@@ -32,7 +32,8 @@ macro_rules! judge_keys {
             $($before)*
             /// Sequential judge: the allowed ratio of the canary's share to the stable's, at least 1 (1.25).
             margin: f64,
-            /// Sequential judge: the allowed difference of the canary's share and the stable's (0.1 %).
+            /// Sequential judge: the allowed difference of the canary's share and the stable's (0.1 %; for a histogram a tenth of the
+            /// share that its quantile allows).
             floor: RawLimit,
             /// Sequential judge: whether it is enough to keep either the limit or the comparison with the stable (false).
             either: bool,

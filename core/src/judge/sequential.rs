@@ -4,10 +4,16 @@
 //! limit and with the stable's share in the same block. It weighs up to three claims, each of which is a regression:
 //!
 //! - the share is above the limit ([`LimitGrid`](crate::stats::slo::LimitGrid));
-//! - the share is above `margin` times the stable's *and* above the stable's by more than `floor` ([`OddsGrid`] and
+//! - the share is above `margin` times the stable's *and* above the stable's by more than `floor`
+//!   ([`OddsGrid`](crate::stats::odds_grid::OddsGrid) and
 //!   [`Effects`](crate::stats::two_sample::Effects), of which the smaller evidence counts);
 //! - with `harm` set: more than `harm` requests were bad that would not have been at the stable's share ([`Harm`]). This
 //!   finds a small difference in much traffic, independently of the margin.
+//!
+//! A stable that breaks the limit too says that the fault is not the canary's. Beside a stable, the first claim is therefore
+//! that the share is above the limit and above the stable's, block by block; and while the stable's recent share is shown to
+//! be above the limit ([`StableLimit`]), the claim is not made, the limit is not proven, and the comparison alone decides.
+//! So an incident of both arms rolls nothing back, and the repair of a broken stable is promoted.
 //!
 //! A version is good if no claim is true. A check therefore combines the evidence of its claims in a mean with fixed weights
 //! ([`STAKES`]). If no claim is true, the mean's expectation is at most one, as each claim's is. The mean reaches the
@@ -18,8 +24,10 @@
 //! can roll the rollout back, including those of the guard. All of them together are thus wrong in at most `alpha` of the
 //! rollouts of good versions, at any number of looks.
 //!
-//! The absence of an alarm is not a proof. A step asks for one of two things ([`Proof`](super::rule::Proof)): enough requests and no alarm, or
-//! evidence of `1/beta` that the share is below the limit, or below `margin` times the stable's.
+//! The absence of an alarm is not a proof. A step asks for one of two things ([`Proof`](super::rule::Proof)): enough requests
+//! and no alarm, or evidence of `1/beta` that the share is below the limit *and*, beside a stable, that it is below `margin`
+//! times the stable's or above it by less than `floor` ([`NonInferior`](crate::stats::two_sample::non_inferior::NonInferior)). The smaller evidence of the two counts. (With
+//! `either` a version that keeps one of them is good, and their mean counts: the larger one would be wrong twice as often.)
 //!
 //! The evidence is carried over from step to step, because each block has its own split of the traffic. Errors come in
 //! clusters. The judge learns their size from the stable's pods ([`Dispersion`]) and adds each block after it is judged.
@@ -30,7 +38,7 @@ use serde::{Deserialize, Serialize};
 
 use super::numbers::{Numbers, Verdict};
 use super::outlier::{Outlier, PodCounts};
-use super::rule::{ErrorBudget, JudgeRule, Look, Opinion, RawSettings, SettingProblem, Target};
+use super::rule::{ErrorBudget, JudgeRule, Look, Opinion, Proof, RawSettings, SettingProblem, Target};
 use crate::measure::block::{Gap, Reading, Sample};
 use crate::measure::calibration::{History, tallies};
 use crate::measure::counts::Counts;
@@ -41,14 +49,15 @@ use crate::stats::dispersion::Dispersion;
 use crate::stats::harm::Harm;
 use crate::stats::histogram::edge_at;
 use crate::stats::mixture::{Mixture, Onset};
-use crate::stats::odds_grid::OddsGrid;
-use crate::stats::slo::Ceiling;
 use crate::stats::tally::{Pair, Tally, Unusable, Worth};
 use crate::stats::two_sample::EffectsState;
 use crate::time::{Span, Timestamp};
 
+mod beside;
 mod finding;
 mod rule;
+
+use beside::StableLimit;
 
 pub use finding::{Claim, SequentialFinding, odds};
 use rule::SequentialTests;
@@ -148,13 +157,17 @@ pub struct SequentialState {
     further: EffectsState,
     /// The evidence that the share is above the limit.
     above: Mixture,
-    /// The evidence that the share is below `margin` times the stable's.
-    better: Mixture,
+    /// The evidence that the share is below `margin` times the stable's, or above it by less than `floor`.
+    #[serde(default)]
+    not_inferior: Mixture,
     /// The counts for the proof that the share is below the limit.
     below: Worth,
     /// The evidence of the claim [`Claim::Harm`]; `None` without a budget for it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     harm: Option<Harm>,
+    /// The stable's recent share against the limit.
+    #[serde(default)]
+    beside: StableLimit,
     /// The dispersion that was learnt so far.
     dispersion: Dispersion,
     /// The counts of each pod, to find an outlier.
@@ -177,9 +190,10 @@ impl SequentialState {
             worse: Mixture::default(),
             further: past.counts.tally().map(EffectsState::seeded).unwrap_or_default(),
             above: Mixture::default(),
-            better: Mixture::default(),
+            not_inferior: Mixture::default(),
             below: Worth::default(),
             harm: None,
+            beside: StableLimit::after(&past),
             dispersion: past.dispersion,
             pods: PodCounts::default(),
         }
@@ -188,13 +202,14 @@ impl SequentialState {
     /// Adds the block that ends at `until` and returns the opinion on all blocks so far. A sample that can't be counted
     /// changes nothing. `None` if the settings make no test, which the policy's check refuses beforehand.
     fn look(&mut self, query: Query<'_>, sample: &Sample, until: Timestamp) -> Option<Opinion<SequentialFinding>> {
-        let tests = SequentialTests::new(query.rule, query.allowed(), self.onset, query.look.proof).ok()?;
+        let tests = SequentialTests::new(query.rule, query.allowed(), self.onset).ok()?;
+        let length = Span::between(self.until.max(self.since), until);
         self.until = until;
-        self.absorb(&tests, query, sample);
+        self.absorb(&tests, query, sample, length);
         Some(self.opinion(&tests, query))
     }
 
-    fn absorb(&mut self, tests: &SequentialTests, query: Query<'_>, sample: &Sample) {
+    fn absorb(&mut self, tests: &SequentialTests, query: Query<'_>, sample: &Sample, length: Span) {
         let Look { target: Target { limit, .. }, arm, processes, pods, .. } = *query.look;
         if query.gap(sample).is_some() {
             return;
@@ -205,10 +220,20 @@ impl SequentialState {
         let (Some(canary), Some(stable_tally)) = (subject.tally(), stable.tally()) else { return };
         let (pair, phi) = (Pair { canary, stable: stable_tally }, self.dispersion.phi());
         absorb_or_restart(&mut self.worse, |state| tests.worse.absorb(state, pair, phi));
+        let past = self.further.stable();
+        absorb_or_restart(&mut self.not_inferior, |state| tests.not_inferior.absorb(state, past, pair, phi));
         absorb_or_restart(&mut self.further, |state| tests.further.absorb(state, pair, phi));
-        absorb_or_restart(&mut self.above, |state| tests.above.absorb(state, canary, phi));
-        absorb_or_restart(&mut self.better, |state| tests.better.absorb(state, pair, phi));
-        self.below.absorb(canary, phi);
+        // The earlier blocks decide whether this one counts, so that it can't choose itself.
+        if self.stable_breaks(query).is_none() {
+            absorb_or_restart(&mut self.above, |state| tests.above.absorb_beside(state, pair, phi));
+        }
+        if arm == Arm::Canary {
+            self.beside.absorb(length, stable_tally, phi, &tests.below, query.rule.alpha);
+        }
+        // The stable's counts decide here, which know nothing of the canary's.
+        if self.stable_breaks(query).is_none() {
+            self.below.absorb(canary, phi);
+        }
         if query.rule.harm.is_some() {
             self.harm.get_or_insert_default().absorb(pair, phi);
         }
@@ -219,15 +244,23 @@ impl SequentialState {
         self.pods.absorb(pods.filter_map(|(name, reading)| Some((name, Counts::of(reading, limit)?))));
     }
 
+    /// Returns the stable's recent share if it breaks the limit, so that the comparison alone decides. With `either` the limit
+    /// alone decides nothing anyway.
+    fn stable_breaks(&self, query: Query<'_>) -> Option<f64> {
+        self.beside.broken().filter(|_| query.look.arm == Arm::Canary && !query.rule.either)
+    }
+
     fn weigh(&self, tests: &SequentialTests, query: Query<'_>) -> SequentialFinding {
         let has_stable = query.look.arm == Arm::Canary;
         let above = tests.above.ln_e(&self.above);
+        let stable_breaks = self.stable_breaks(query);
+        let limit = Some((Claim::Limit, above)).filter(|_| stable_breaks.is_none());
         let relative = || ln_least(&[tests.worse.ln_e(&self.worse), tests.further.ln_e(&self.further)]);
         let harm = query.rule.harm.zip(self.harm);
         let harmed = harm.map(|(budget, harm)| (Claim::Harm, harm.ln_e(budget)));
         let claims = match (has_stable, query.rule.either) {
-            (false, _) => [Some((Claim::Limit, above)), None, harmed],
-            (true, false) => [Some((Claim::Limit, above)), Some((Claim::Relative, relative())), harmed],
+            (false, _) => [limit, None, harmed],
+            (true, false) => [limit, Some((Claim::Relative, relative())), harmed],
             (true, true) => [Some((Claim::Both, ln_least(&[above, relative()]))), None, harmed],
         };
         SequentialFinding {
@@ -235,18 +268,26 @@ impl SequentialState {
             rule: query.rule,
             proof: query.look.proof,
             alarm: combined(claims),
-            shown: tests.below.as_ref().map(|ceiling| self.proven(ceiling, &tests.better, has_stable)),
+            shown: (query.look.proof == Proof::NonInferior).then(|| self.proven(tests, query)),
             excess: harm.and_then(|(_, harm)| harm.lower_bound(query.rule.level())),
+            stable_breaks,
             phi: self.dispersion.phi(),
             outlier: None,
         }
     }
 
-    /// Returns the claim with the most evidence for the version, and that evidence as a natural logarithm.
-    fn proven(&self, ceiling: &Ceiling, better: &OddsGrid, has_stable: bool) -> (Claim, f64) {
-        let below = (Claim::Limit, ceiling.ln_compliance(self.below));
-        let better = (Claim::Relative, better.ln_e(&self.better));
-        if has_stable && better.1 > below.1 { better } else { below }
+    /// Returns the claim whose evidence for the version counts, and that evidence as a natural logarithm: the weaker of the
+    /// limit and the comparison. With `either`, their mean. An arm without a stable that had requests has its limit alone.
+    fn proven(&self, tests: &SequentialTests, query: Query<'_>) -> (Claim, f64) {
+        let below = (Claim::Limit, tests.below.ln_compliance(self.below));
+        if query.look.arm == Arm::Stable || self.stable.n == 0 {
+            return below;
+        }
+        let not_inferior = (Claim::Relative, tests.not_inferior.ln_e(&self.not_inferior));
+        if query.rule.either {
+            return (Claim::Both, ln_weighted_mean(&[(1.0, below.1), (1.0, not_inferior.1)]));
+        }
+        if below.1 < not_inferior.1 && self.stable_breaks(query).is_none() { below } else { not_inferior }
     }
 
     /// Returns the pod that may cause the regression: without its requests, the version's share would keep the limit and the
@@ -255,7 +296,7 @@ impl SequentialState {
         let SequentialRule { margin, floor, either, .. } = query.rule;
         let stable = self.stable.share();
         let keeps = |share: f64| {
-            let keeps_limit = share <= query.allowed();
+            let keeps_limit = share <= query.allowed() || self.stable_breaks(query).is_some();
             let keeps_comparison = query.look.arm == Arm::Stable || share <= margin * stable || share <= stable + floor;
             if either { keeps_limit || keeps_comparison } else { keeps_limit && keeps_comparison }
         };

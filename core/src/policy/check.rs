@@ -302,6 +302,9 @@ impl RawPolicy {
             }
             let last = index + 1 == self.steps.len();
             let proof = raw.proof.unwrap_or(if last { Proof::NonInferior } else { Proof::NoAlarm });
+            if proof == Proof::NonInferior {
+                refuse_unprovable(&wanted, &at, problems);
+            }
             steps.push(Step { weight: raw.weight, min_time: raw.min_time, pause: raw.pause, proof, checks: wanted });
         }
         steps
@@ -325,6 +328,15 @@ fn step_checks(raw: &RawStep, at: &str, checks: &[Check], problems: &mut Problem
         }
     }
     wanted
+}
+
+/// Refuses a proof by a check that allows no difference: a version as good as the stable can't be shown to be better.
+fn refuse_unprovable(checks: &[Check], at: &str, problems: &mut Problems) {
+    for check in checks.iter().filter(|check| check.judge.sequential().is_some_and(|rule| !rule.is_provable())) {
+        let remedy = "no equal version could be shown to be better than the stable; allow a difference by `floor` or `margin` of \
+                      the check, or write proof = \"no-alarm\"";
+        problems.add(&["step", at, "proof"], format!("{} has margin = 1 and floor = \"0%\": {remedy}", check.name));
+    }
 }
 
 /// Divides `alpha` among all checks that can roll a rollout back on evidence, including the guard's.

@@ -1,12 +1,17 @@
 //! The dispersion φ of clustered errors, learnt from the stable pods.
 //!
 //! Within one block the stable pods run the same version under the same conditions, so their errors should be
-//! distributed like their requests. The factor by which they scatter more is Pearson's statistic over its degrees of
-//! freedom (McCullagh and Nelder 1989, §4.5):
+//! distributed like their requests: given the block's `X_t` errors, multinomially. φ is the factor by which they scatter
+//! more, the sum of the squared deviations over its expectation:
 //!
 //! ```text
-//! φ = Σ_t Σ_i (x_ti - E_ti)² / E_ti  /  Σ_{t: X_t > 0} (P_t - 1),        E_ti = X_t n_ti / N_t
+//! φ = Σ_t Σ_i (x_ti - X_t π_ti)²  /  Σ_t X_t Σ_i π_ti (1 - π_ti),        π_ti = n_ti / N_t
 //! ```
+//!
+//! (McCullagh and Nelder 1989, §4.5, by the sums of the moments instead of a mean over the blocks.) Each error counts
+//! equally, so rare and large clusters are seen among many single errors. Pearson's statistic, which divides each
+//! deviation by its own expectation, weighs each block equally: of 0.1 % single errors and six bursts of 20 an hour it
+//! makes 1.6, where the mean cluster of an error is 5.8.
 //!
 //! Here `x_ti` and `n_ti` are the errors and requests of pod `i` in block `t`, `X_t` and `N_t` their sums over the
 //! `P_t` pods with requests. If errors come `c` at a time and each cluster hits one pod, the expectation of φ is `c`.
@@ -26,11 +31,14 @@ const LEAST_FREEDOM: f64 = 30.0;
 
 /// The sums from which φ is estimated, over all blocks of the stable pods so far.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Dispersion {
-    /// The sum of Pearson's statistics over the blocks.
-    squares: f64,
-    /// The sum of their degrees of freedom.
-    freedom: f64,
+    /// The sum of the squared deviations, in errors².
+    scatter: f64,
+    /// The expectation of `scatter` for independent errors.
+    expected: f64,
+    /// The degrees of freedom of the blocks with errors.
+    degrees: f64,
 }
 
 impl Dispersion {
@@ -45,24 +53,24 @@ impl Dispersion {
             return;
         }
         for pod in seen {
-            let expected = hits * (pod.n() / n);
-            let over = pod.hits() - expected;
-            self.squares += over * over / expected;
+            let part = pod.n() / n;
+            let over = pod.hits() - hits * part;
+            self.scatter += over * over;
+            self.expected += hits * part * (1.0 - part);
         }
-        self.freedom += f64::from(count - 1);
+        self.degrees += f64::from(count - 1);
     }
 
-    /// Returns Pearson's statistic over its degrees of freedom, which may be below 1; `None` before the first usable
-    /// block.
+    /// Returns the scatter over its expectation, which may be below 1; `None` before the first usable block.
     pub fn raw(&self) -> Option<f64> {
-        (self.freedom > 0.0).then(|| self.squares / self.freedom)
+        (self.expected > 0.0).then(|| self.scatter / self.expected)
     }
 
     /// Returns the φ for the next block, at least 1. Below 30 degrees of freedom it is at least [`Phi::ASSUMED`] and
     /// not marked as calibrated.
     pub fn phi(&self) -> Phi {
         match self.raw() {
-            Some(raw) if self.freedom >= LEAST_FREEDOM => Phi::learned(raw),
+            Some(raw) if self.degrees >= LEAST_FREEDOM => Phi::learned(raw),
             Some(raw) if raw > Phi::ASSUMED.value() => Phi::guessed(raw),
             Some(_) | None => Phi::ASSUMED,
         }
@@ -85,6 +93,30 @@ mod tests {
             dispersion.absorb(&pods(&[(9, 100), (0, 0)]));
         }
         assert_eq!(dispersion.phi(), Phi::ASSUMED);
+    }
+
+    /// The value was computed by hand from the formula.
+    #[test]
+    fn the_scatter_is_divided_by_its_expectation() {
+        let blocks = [[(2, 100), (0, 110), (1, 90)], [(0, 120), (5, 100), (1, 95)], [(1, 105), (1, 98), (1, 102)]];
+        let mut dispersion = Dispersion::default();
+        blocks.iter().for_each(|block| dispersion.absorb(&pods(block)));
+        assert!((dispersion.raw().unwrap() - 2.218_275_581_994_434_6).abs() < 1e-12, "{:?}", dispersion.raw());
+    }
+
+    #[test]
+    fn rare_bursts_among_single_errors_are_seen() {
+        let mut dispersion = Dispersion::default();
+        for block in 0..240usize {
+            let mut counts = [(0, 300); 5];
+            counts[block % 5].0 = 1;
+            if block % 40 == 0 {
+                counts[block / 40 % 5].0 += 20;
+            }
+            dispersion.absorb(&pods(&counts));
+        }
+        let phi = dispersion.phi().value();
+        assert!((6.0..9.0).contains(&phi), "{phi}");
     }
 
     #[test]

@@ -32,9 +32,6 @@ use super::tally::{Pair, Phi, Unusable};
 /// loses evidence between its points, but each point gets a larger stake (docs/figures-judges.md).
 pub const WORSE: [f64; 5] = [1.2, 1.5, 2.2, 6.0, 30.0];
 
-/// The alternatives for a canary that is better, as multiples of the odds at the margin.
-pub const BETTER: [f64; 5] = [0.8, 0.6, 0.4, 0.2, 0.05];
-
 /// Each of [`WORSE`] with its logarithm.
 static LN_WORSE: [(f64, f64); 5] = [
     (1.2, 0.1823215567939546),
@@ -44,21 +41,9 @@ static LN_WORSE: [(f64, f64); 5] = [
     (30.0, 3.4011973816621555),
 ];
 
-/// Each of [`BETTER`] with its logarithm.
-static LN_BETTER: [(f64, f64); 5] = [
-    (0.8, -0.2231435513142097),
-    (0.6, -0.5108256237659907),
-    (0.4, -0.916290731874155),
-    (0.2, -1.6094379124341003),
-    (0.05, -2.995732273553991),
-];
-
 /// The stake on each of [`WORSE`]. The largest is on about twice the odds: of the faults worth detecting these take
 /// longest, and one nat of stake saves minutes.
 static STAKES: [f64; 5] = [0.08, 0.2, 0.32, 0.2, 0.2];
-
-/// Equal stakes on five alternatives.
-static FIFTH: [f64; 5] = [0.2; 5];
 
 /// A grid of odds ratios, all of them above 1 or all below 1.
 #[derive(Debug, Clone, PartialEq)]
@@ -72,8 +57,6 @@ pub(super) struct Grid {
 impl Grid {
     /// The grid of [`WORSE`], as a constant because a check's tests are constructed anew for each block.
     pub(super) const WORSE: Grid = Grid { multipliers: Cow::Borrowed(&LN_WORSE), stakes: Cow::Borrowed(&STAKES) };
-    /// The grid of [`BETTER`], with equal stakes.
-    const BETTER: Grid = Grid { multipliers: Cow::Borrowed(&LN_BETTER), stakes: Cow::Borrowed(&FIFTH) };
 
     /// Makes a grid of these multipliers with equal stakes.
     ///
@@ -137,16 +120,6 @@ impl OddsGrid {
     /// [`BadTest::Margin`] unless the margin is finite and above 0.
     pub fn worse(margin: f64, onset: Onset) -> Result<OddsGrid, BadTest> {
         OddsGrid::of(margin, onset, Grid::WORSE)
-    }
-
-    /// Makes a test for evidence that the canary's rate is *below* `margin` times the stable's, which a promotion may
-    /// require. The evidence concerns the whole time, so the whole stake is placed at the first block. `margin` is a
-    /// ratio above 0.
-    ///
-    /// # Errors
-    /// [`BadTest::Margin`] unless the margin is finite and above 0.
-    pub fn better(margin: f64) -> Result<OddsGrid, BadTest> {
-        OddsGrid::of(margin, Onset::First, Grid::BETTER)
     }
 
     /// Makes a test with the given alternatives and equal stakes. `multipliers` are multiples of the odds at `margin`,
@@ -215,7 +188,6 @@ mod tests {
     #[test]
     fn the_stored_logarithms_equal_the_computed_ones() {
         assert_eq!(Grid::WORSE.multipliers, Grid::new(&WORSE).unwrap().multipliers);
-        assert_eq!(Grid::BETTER, Grid::new(&BETTER).unwrap());
         assert!(STAKES.iter().sum::<f64>() < 1.0 + 1e-12, "stakes above 1 in sum are not an e-process");
     }
 

@@ -16,6 +16,14 @@
 //! and one logarithm per component. The closed form gives the evidence of a single look at all counts, is consistent
 //! for every share, and determines how many requests without an error prove a limit.
 //!
+//! **Beside a stable.** An incident of a dependency breaks the limit in both arms and says nothing about the canary. A block
+//! of both arms is therefore held against the limit *and* against the stable's share: each alternative's factor is the
+//! smaller one of its factor against the limit and of its factor against equal rates ([`super::odds_grid`] at a margin of
+//! 1). The smaller of two factors has an expectation of at most one if either does, so the product over the blocks is an
+//! e-process as long as the canary keeps the limit, or is not worse than the stable, in every block; which of the two may
+//! change from block to block. For rare errors it is the factor against the larger one of the limit and the share of both
+//! arms together.
+//!
 //! Dispersion divides the exponent of the likelihood. For a mixture over fixed shares, raising every block's likelihood
 //! to `1/φ_t` equals counting `x_t/φ_t` hits of `n_t/φ_t`, so [`Worth`] is a sufficient state even if φ changes over
 //! time.
@@ -24,9 +32,9 @@ use std::f64::consts::PI;
 
 use super::BadTest;
 use super::mixture::{Mixture, Onset};
-use super::odds_grid::Grid;
+use super::odds_grid::{Grid, OddsGrid};
 use super::special::{beta_tails_against, ln_beta_against};
-use super::tally::{Phi, Tally, Unusable, Worth};
+use super::tally::{Pair, Phi, Tally, Unusable, Worth};
 
 /// The closed-form test of a share against a limit, with a prior over the shares on either side of the limit.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -109,6 +117,8 @@ pub struct LimitGrid {
     limit: f64,
     onset: Onset,
     grid: Grid,
+    /// The test against equal rates, with the same alternatives.
+    equal: OddsGrid,
 }
 
 impl LimitGrid {
@@ -121,7 +131,7 @@ impl LimitGrid {
         if !(limit > 0.0 && limit < 1.0) {
             return Err(BadTest::Limit(limit));
         }
-        Ok(LimitGrid { limit, onset, grid: Grid::WORSE })
+        Ok(LimitGrid { limit, onset, grid: Grid::WORSE, equal: OddsGrid::worse(1.0, onset)? })
     }
 
     /// Adds a block, whose evidence is divided by `phi`.
@@ -131,6 +141,20 @@ impl LimitGrid {
     /// unchanged.
     pub fn absorb(&self, state: &mut Mixture, tally: Tally, phi: Phi) -> Result<(), Unusable> {
         state.absorb(self.onset, &self.factors(tally, phi))
+    }
+
+    /// Adds a block of both arms: evidence that the canary's share is above the limit and above the stable's. A block
+    /// without requests of the stable counts as in [`LimitGrid::absorb`].
+    ///
+    /// # Errors
+    /// As [`LimitGrid::absorb`].
+    pub fn absorb_beside(&self, state: &mut Mixture, pair: Pair, phi: Phi) -> Result<(), Unusable> {
+        let mut factors = self.factors(pair.canary, phi);
+        if pair.stable.n() > 0.0 {
+            let equal = self.equal.factors(pair, phi);
+            factors.iter_mut().zip(equal).for_each(|(factor, equal)| *factor = factor.min(equal));
+        }
+        state.absorb(self.onset, &factors)
     }
 
     /// Returns the `ln` of each component's factor for one block.

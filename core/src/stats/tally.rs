@@ -140,6 +140,12 @@ impl Worth {
         self.misses += tally.misses() / phi.value();
     }
 
+    /// Gives all counts so far only this part of their weight, from 0 to 1.
+    pub fn fade(&mut self, part: f64) {
+        self.hits *= part;
+        self.misses *= part;
+    }
+
     /// Returns the weighted number of hits, at least 0.
     pub fn hits(self) -> f64 {
         self.hits.max(0.0)

@@ -21,6 +21,8 @@ use super::mixture::{Mixture, Onset};
 use super::odds_grid::Grid;
 use super::tally::{Pair, Phi, Tally, Unusable, Worth};
 
+pub mod non_inferior;
+
 /// The number of pseudo-hits, and of pseudo-misses, in a plug-in estimate of a share. 0.18 loses least in the worst
 /// case (Turner, Ly and Grünwald 2024).
 pub const PSEUDO: f64 = 0.18;
@@ -91,10 +93,13 @@ impl Null {
     /// Returns the evidence `ln S` of one block for the alternative `alt`, in nats; 0 for an alternative that the null
     /// allows.
     pub fn ln_e(self, alt: Shares, pair: Pair) -> f64 {
-        let (canary, stable) = (pair.canary, pair.stable);
-        let Some(null) = self.nearest(alt, canary.n(), stable.n()) else { return 0.0 };
-        ln_ratio(canary, alt.canary, null.canary) + ln_ratio(stable, alt.stable, null.stable)
+        self.nearest(alt, pair.canary.n(), pair.stable.n()).map_or(0.0, |null| ln_ratios(pair, alt, null))
     }
+}
+
+/// Returns the log likelihood ratio of `alt` to `null` for the tallies of both arms.
+fn ln_ratios(pair: Pair, alt: Shares, null: Shares) -> f64 {
+    ln_ratio(pair.canary, alt.canary, null.canary) + ln_ratio(pair.stable, alt.stable, null.stable)
 }
 
 /// Returns the log likelihood ratio of `share` to `null` for the tally.
@@ -114,10 +119,11 @@ fn nearest_ratio(r: f64, alt: Shares, canary: f64, stable: f64) -> Shares {
 }
 
 /// Returns the nearest null on the line `A = B + d`: the only root of a cubic between the alternative's `b` and
-/// `a - d`, by Halley's method (Scavo and Thoo 1995), with bisection if a step would leave the bracket.
+/// `a - d` (or 0), by Halley's method (Scavo and Thoo 1995), with bisection if a step would leave the bracket.
 fn nearest_difference(d: f64, alt: Shares, canary: f64, stable: f64) -> Shares {
-    let (mut low, mut high) = (alt.stable, alt.canary - d);
-    let mut t = (canary * high + stable * low) / (canary + stable);
+    let ends = (alt.stable, (alt.canary - d).max(0.0));
+    let (mut low, mut high) = (ends.0.min(ends.1), ends.0.max(ends.1));
+    let mut t = (canary * ends.1 + stable * ends.0) / (canary + stable);
     for _ in 0..80 {
         let (of_canary, of_stable) = (canary * (t + d - alt.canary), stable * (t - alt.stable));
         let (spread_b, spread_c) = (t * (1.0 - t), (t + d) * (1.0 - t - d));
@@ -212,6 +218,11 @@ impl EffectsState {
     /// carries no evidence.
     pub fn seeded(stable: Tally) -> EffectsState {
         EffectsState { stable: Worth::from(stable), mixture: Mixture::default() }
+    }
+
+    /// Returns the stable's counts so far.
+    pub fn stable(&self) -> Worth {
+        self.stable
     }
 }
 

@@ -9,6 +9,7 @@ use bellwether_core::stats::shape::Shapes;
 use bellwether_core::stats::slo::{Ceiling, LimitGrid};
 use bellwether_core::stats::special::ln_gamma;
 use bellwether_core::stats::tally::{Pair, Phi, Tally, Worth};
+use bellwether_core::stats::two_sample::non_inferior::NonInferior;
 use bellwether_core::stats::two_sample::{Effects, EffectsState, Null, PlugIn, Shares};
 use proptest::prelude::*;
 use serde::Serialize;
@@ -35,11 +36,14 @@ fn blocks() -> impl Strategy<Value = Vec<(Pair, Phi)>> {
     prop::collection::vec((pair(), phi()), 1..12)
 }
 
+/// Alternatives for a canary that is better, as multiples of the odds at the margin.
+const BETTER: [f64; 5] = [0.8, 0.6, 0.4, 0.2, 0.05];
+
 /// One state of every statistic that a rollout may use.
 #[derive(Debug, Clone, PartialEq, Default, serde::Serialize, serde::Deserialize)]
 struct All {
     worse: Mixture,
-    better: Mixture,
+    not_inferior: Mixture,
     above: Mixture,
     effects: EffectsState,
     plug_in: PlugIn,
@@ -52,7 +56,7 @@ struct All {
 impl All {
     fn absorb(&mut self, pair: Pair, phi: Phi) {
         OddsGrid::worse(1.25, Onset::Planned(100)).unwrap().absorb(&mut self.worse, pair, phi).unwrap();
-        OddsGrid::better(2.0).unwrap().absorb(&mut self.better, pair, phi).unwrap();
+        NonInferior::new(2.0, 0.001).unwrap().absorb(&mut self.not_inferior, self.effects.stable(), pair, phi).unwrap();
         LimitGrid::above(0.01, Onset::Any).unwrap().absorb(&mut self.above, pair.canary, phi).unwrap();
         let effects = Effects::worse(Null::Difference(0.001), Onset::Any).unwrap();
         effects.absorb(&mut self.effects, pair, phi).unwrap();
@@ -70,7 +74,7 @@ impl All {
         let interval = confidence::share(self.compliance, 0.05, 1000.0);
         vec![
             OddsGrid::worse(1.25, Onset::Planned(100)).unwrap().ln_e(&self.worse),
-            OddsGrid::better(2.0).unwrap().ln_e(&self.better),
+            NonInferior::new(2.0, 0.001).unwrap().ln_e(&self.not_inferior),
             LimitGrid::above(0.01, Onset::Any).unwrap().ln_e(&self.above),
             Effects::worse(Null::Difference(0.001), Onset::Any).unwrap().ln_e(&self.effects),
             self.plug_in.ln_e(),
@@ -143,7 +147,7 @@ proptest! {
                 test.absorb(&mut state, pair, Phi::ONE).unwrap();
                 test.ln_e(&state)
             };
-            (evidence(OddsGrid::worse(margin, Onset::First).unwrap()), evidence(OddsGrid::better(margin).unwrap()))
+            (evidence(OddsGrid::worse(margin, Onset::First).unwrap()), evidence(OddsGrid::with_grid(margin, Onset::First, &BETTER).unwrap()))
         };
         let (worse, better) = ln_e(xc, xb);
         prop_assert!(ln_e(xc + 1, xb).0 >= worse - 1e-12 && ln_e(xc + 1, xb).1 <= better + 1e-12);
@@ -214,7 +218,7 @@ fn the_expected_evidence_of_one_block_is_at_most_one_under_the_null() {
                 for more in [1.0, 1.5, 4.0] {
                     let p = (worst * more, stable);
                     if p.0 <= 1.0 {
-                        let test = OddsGrid::better(margin).unwrap();
+                        let test = OddsGrid::with_grid(margin, Onset::First, &BETTER).unwrap();
                         assert_at_most_one(
                             &format!("better {margin} {n:?} {p:?}"),
                             expectation(n, p, |pair| block(&test, pair, Phi::ONE)),

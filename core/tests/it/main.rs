@@ -11,6 +11,7 @@ mod external_changes;
 mod lifecycle;
 mod models;
 mod notifications;
+mod proofs;
 mod ranks;
 mod sequential;
 mod suites;

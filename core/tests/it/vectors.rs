@@ -6,7 +6,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use bellwether_core::stats::dispersion::Dispersion;
 use bellwether_core::stats::mann_whitney::{
     self, Direction, EffectSize, Grouped, Label, MannWhitneySettings, MissingData,
 };
@@ -80,7 +79,7 @@ const GROUPS: &[(&str, Group)] = &[
             "`plan` simulates the rollout: a first-order time ignores the floor, the polls and the minimum of requests",
         ),
     ),
-    ("dispersion_phi", Checked(dispersion)),
+    ("dispersion_phi", Absent("a mean over blocks; the product weighs each error equally")),
     ("msprt_normal", Absent("asymptotic: invalid at the small counts that canaries have, undefined without errors")),
     ("asymptotic_cs", Absent("asymptotic: the exact confidence sequence costs no more")),
     ("betting_hedged_capital", Absent("for bounded values that are not counts; the product has no such metric")),
@@ -466,15 +465,6 @@ fn promql_native(group: &Value, check: &mut Check) {
         let ours = quantile::native(f(&case["q"]), &buckets);
         check.close(&case["q"].to_string(), ours.unwrap_or(f64::NAN), &case["out"]);
     }
-}
-
-fn dispersion(group: &Value, check: &mut Check) {
-    let mut dispersion = Dispersion::default();
-    for (n, x) in rows(&group["n"]).zip(rows(&group["x"])) {
-        let pods: Vec<Tally> = rows(n).zip(rows(x)).map(|(n, x)| tally(x, n)).collect();
-        dispersion.absorb(&pods);
-    }
-    check.close("phi", dispersion.raw().unwrap(), &group["phi_raw"]);
 }
 
 // --- reading the file

@@ -24,9 +24,9 @@ const INTERVAL_TUNED_FOR: f64 = 1000.0;
 pub enum Claim {
     /// The share is above (in a proof: below) the limit.
     Limit,
-    /// The share is above (in a proof: below) `margin` times the stable's.
+    /// The share is above `margin` times the stable's by more than `floor` (in a proof: below one of the two).
     Relative,
-    /// The share breaks both the limit and the comparison, with `either` set.
+    /// With `either` set: the share breaks both the limit and the comparison (in a proof: keeps one of them).
     Both,
     /// More requests were bad than `harm` allows, compared with the stable's share.
     Harm,
@@ -44,13 +44,18 @@ pub struct SequentialFinding {
     pub proof: Proof,
     /// The combined evidence against the version, with the claim that contributes most to it.
     pub alarm: (Claim, f64),
-    /// The evidence for the version, with its strongest claim; `None` unless the step asks for a proof of non-inferiority.
+    /// The evidence for the version, with the claim that it is for: of limit and comparison the one with less evidence.
+    /// `None` unless the step asks for a proof of non-inferiority.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub shown: Option<(Claim, f64)>,
     /// The lower bound of the number of requests that were bad and would not have been at the stable's share; `None`
     /// without the setting `harm`, or if there is no such bound.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub excess: Option<f64>,
+    /// The stable's recent share if it is shown to be above the limit, so that the comparison alone decides. Always `None`
+    /// with `either`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stable_breaks: Option<f64>,
     /// The dispersion of the errors, and whether it is calibrated.
     pub phi: Phi,
     /// The pod that may cause the regression instead of the version; `None` unless the verdict is a regression.
@@ -86,6 +91,32 @@ impl SequentialFinding {
         }
     }
 
+    /// Returns a proven claim as people read it, such as `≤ 1 %` or `within 1.25 times or 0.1 points of the stable's 0.5 %`.
+    fn proven(&self, claim: Claim, numbers: &Numbers) -> String {
+        let stable = Unit::Percent.show(numbers.stable.as_ref().map_or(0.0, |stable| stable.value));
+        match claim {
+            Claim::Relative if self.rule.floor > 0.0 => {
+                let points = Unit::Number.show(100.0 * self.rule.floor);
+                format!("within {} times or {points} points of the stable's {stable}", self.rule.margin)
+            }
+            Claim::Relative => format!("within {} times the stable's {stable}", self.rule.margin),
+            Claim::Both => {
+                format!("{} or {}", self.proven(Claim::Limit, numbers), self.proven(Claim::Relative, numbers))
+            }
+            Claim::Limit | Claim::Harm => format!("{} {}", numbers.limit.kept(), self.limit(numbers)),
+        }
+    }
+
+    /// Returns everything that a passed proof has shown.
+    fn all_proven(&self, numbers: &Numbers) -> String {
+        match self.shown {
+            Some((Claim::Both, _)) => self.proven(Claim::Both, numbers),
+            _ if self.stable_breaks.is_some() => self.proven(Claim::Relative, numbers),
+            _ if numbers.stable.is_none() => self.proven(Claim::Limit, numbers),
+            _ => format!("{} and {}", self.proven(Claim::Limit, numbers), self.proven(Claim::Relative, numbers)),
+        }
+    }
+
     /// Returns the limit for the share of the counted requests, as people read it.
     pub(crate) fn limit(&self, numbers: &Numbers) -> String {
         let share = if numbers.kind == MetricKind::Histogram { self.allowed } else { numbers.limit.value() };
@@ -99,7 +130,7 @@ impl Finding for SequentialFinding {
         if subject.n < numbers.need && numbers.verdict != Verdict::Regressed {
             return None;
         }
-        let (kept, broken) = (numbers.limit.kept(), numbers.limit.broken());
+        let broken = numbers.limit.broken();
         let stable = Unit::Percent.show(numbers.stable.as_ref().map_or(0.0, |stable| stable.value));
         let against = |claim: Claim, sign: &str| match claim {
             Claim::Limit => format!("{sign} {}", self.limit(numbers)),
@@ -117,15 +148,20 @@ impl Finding for SequentialFinding {
         let proof = |ln_e| (ln_e, self.rule.beta, format!(" at {}", Unit::Percent.show(self.rule.beta)));
         let (text, (ln_e, needed, covers)) = match (numbers.verdict, self.shown) {
             (Verdict::Regressed, _) => (against(self.alarm.0, broken), alarm),
-            (Verdict::Pass, Some((claim, ln_e))) => (format!("is shown to be {}", against(claim, kept)), proof(ln_e)),
-            (_, Some((claim, ln_e))) => (format!("is not shown yet to be {}", against(claim, kept)), proof(ln_e)),
+            (Verdict::Pass, Some((_, ln_e))) => (format!("is shown to be {}", self.all_proven(numbers)), proof(ln_e)),
+            (_, Some((claim, ln_e))) => {
+                (format!("is not shown yet to be {}", self.proven(claim, numbers)), proof(ln_e))
+            }
             (_, None) => {
-                let mut text = format!("is not shown to be {}", against(Claim::Limit, broken));
-                if numbers.stable.is_some() {
-                    let joined = if self.rule.either { "and" } else { "or" };
-                    let _ = write!(text, " {joined} {broken} {} times the stable's", self.rule.margin);
-                }
-                (text, alarm)
+                let limit = against(Claim::Limit, broken);
+                let relative = format!("{broken} {} times the stable's", self.rule.margin);
+                let claims = match (&numbers.stable, self.stable_breaks, self.rule.either) {
+                    (None, ..) => limit,
+                    (Some(_), Some(_), _) => relative,
+                    (Some(_), None, true) => format!("{limit} and {relative}"),
+                    (Some(_), None, false) => format!("{limit} or {relative}"),
+                };
+                (format!("is not shown to be {claims}"), alarm)
             }
         };
         let value = Unit::Percent.show(subject.value);
@@ -143,6 +179,13 @@ impl Finding for SequentialFinding {
             "{} {value} {text} ({counted}{beside}; evidence {has}, needs {needs}{covers}{doubt})",
             self.name(numbers)
         );
+        if let Some(share) = self.stable_breaks {
+            let (limit, share) = (self.limit(numbers), Unit::Percent.show(share));
+            let _ = write!(
+                sentence,
+                "; the stable breaks the limit of {limit} too ({share}), so the comparison alone decides"
+            );
+        }
         self.outlier.iter().for_each(|outlier| sentence.push_str(&format!("; {outlier}")));
         Some(sentence)
     }

@@ -2,18 +2,22 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::judge::rule::{Proof, RawSettings, SettingProblem, Target};
-use crate::measure::metric::{Limit, MetricKind, RawLimit, Unit};
+use crate::judge::rule::{RawSettings, SettingProblem, Target};
+use crate::measure::metric::{Limit, MetricKind, Unit};
 use crate::stats::BadTest;
 use crate::stats::mixture::Onset;
 use crate::stats::odds_grid::OddsGrid;
 use crate::stats::slo::{Ceiling, LimitGrid};
+use crate::stats::two_sample::non_inferior::NonInferior;
 use crate::stats::two_sample::{Effects, Null};
 
 /// The default of `margin`, the allowed ratio of the shares.
 const MARGIN: f64 = 1.25;
-/// The default of `floor`, the allowed difference of the shares.
-const FLOOR: &str = "0.1%";
+/// The default of `floor`, the allowed difference of the shares, for ratios.
+const FLOOR: f64 = 0.001;
+/// The default of `floor` for histograms, as a part of the share that the quantile allows. The share of slow requests is far
+/// out in the tail of the response times, where a version that is slower by a few percent has half as many again.
+const FLOOR_OF_ALLOWED: f64 = 0.1;
 
 /// The judge's settings for one check.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -46,12 +50,17 @@ impl SequentialRule {
         self.alpha / f64::from(self.checks.saturating_add(self.of_guard).max(1))
     }
 
+    /// Returns whether a version that is equal to the stable can be shown to be good enough.
+    pub fn is_provable(self) -> bool {
+        self.either || self.margin > 1.0 || self.floor > 0.0
+    }
+
     /// Checks that tests exist for these settings and for the highest allowed share `allowed`.
     ///
     /// # Errors
     /// A [`BadTest`] that names the number for which no test exists.
     pub fn check(self, allowed: f64) -> Result<(), BadTest> {
-        SequentialTests::new(self, allowed, Onset::First, Proof::NonInferior).map(|_| ())
+        SequentialTests::new(self, allowed, Onset::First).map(|_| ())
     }
 
     /// Reads the settings of a check. The error rates are the policy's and follow later.
@@ -71,8 +80,9 @@ impl SequentialRule {
             )]);
         }
         let margin = raw.margin.unwrap_or(MARGIN);
-        let floor = raw.floor.clone().unwrap_or_else(|| RawLimit::Text(FLOOR.to_owned()));
-        let floor = Unit::Percent.read(&floor).map_err(|message| vec![("floor", message)])?;
+        let default = if metric.kind == MetricKind::Histogram { FLOOR_OF_ALLOWED * (1.0 - quantile) } else { FLOOR };
+        let floor = raw.floor.as_ref().map_or(Ok(default), |floor| Unit::Percent.read(floor));
+        let floor = floor.map_err(|message| vec![("floor", message)])?;
         let mut problems = Vec::new();
         if margin < 1.0 {
             let message = format!("a margin of {margin} asks for an improvement; it must be at least 1");
@@ -124,29 +134,24 @@ pub(crate) struct SequentialTests {
     pub(crate) further: Effects,
     /// The test of the claim that the share is above the limit.
     pub(crate) above: LimitGrid,
-    /// The test of the claim that the share is below `margin` times the stable's.
-    pub(crate) better: OddsGrid,
-    /// The test of the claim that the share is below the limit; `None` unless a proof of non-inferiority is asked for.
-    pub(crate) below: Option<Ceiling>,
+    /// The test of the claim that the share is below `margin` times the stable's, or above it by less than `floor`.
+    pub(crate) not_inferior: NonInferior,
+    /// The test of the claim that the share is below the limit.
+    pub(crate) below: Ceiling,
 }
 
 impl SequentialTests {
-    /// Creates the tests for a rule, the highest allowed share, the planned blocks and the wanted proof.
+    /// Creates the tests for a rule, the highest allowed share and the planned blocks.
     ///
     /// # Errors
     /// A [`BadTest`] that names the number for which no test exists.
-    pub(crate) fn new(
-        rule: SequentialRule,
-        allowed: f64,
-        onset: Onset,
-        proof: Proof,
-    ) -> Result<SequentialTests, BadTest> {
+    pub(crate) fn new(rule: SequentialRule, allowed: f64, onset: Onset) -> Result<SequentialTests, BadTest> {
         Ok(SequentialTests {
             worse: OddsGrid::worse(rule.margin, onset)?,
             further: Effects::worse(Null::Difference(rule.floor), onset)?,
             above: LimitGrid::above(allowed, onset)?,
-            better: OddsGrid::better(rule.margin)?,
-            below: (proof == Proof::NonInferior).then(|| Ceiling::new(allowed)).transpose()?,
+            not_inferior: NonInferior::new(rule.margin, rule.floor)?,
+            below: Ceiling::new(allowed)?,
         })
     }
 }
