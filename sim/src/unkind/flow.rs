@@ -1,0 +1,144 @@
+//! The flow of requests: from the callers over the gateway to the pods, with latency from load.
+
+use super::agenda::{Happening, MINUTE, Ms};
+use super::pod::{Arm, Pod, PodState, Requests};
+use super::setting::{Setting, WORKERS};
+use super::version::{Fault, Version};
+use super::world::World;
+
+/// The latency's limit in seconds.
+const LIMIT: f64 = 0.5;
+/// The time for which a process is cold.
+const COLD: Ms = MINUTE;
+/// The answered requests after which a process with [`Fault::Deadlock`] answers no other.
+const DEADLOCK: f64 = 100.0;
+
+/// Returns the probability that a request has to wait, by the Erlang C formula (A. K. Erlang 1917, "Solution of some
+/// problems in the theory of probabilities of significance in automatic telephone exchanges"), for `load` requests that
+/// are worked on at the same time in the mean by [`WORKERS`] workers.
+fn erlang_c(load: f64) -> f64 {
+    let (mut term, mut sum) = (1.0, 1.0);
+    for k in 1..WORKERS {
+        term *= load / f64::from(k);
+        sum += term;
+    }
+    let workers = f64::from(WORKERS);
+    let last = term * load / workers * workers / (workers - load);
+    last / (sum + last)
+}
+
+/// Returns the share of a pod's requests that fail for lack of capacity, and the share of the others that are slow by
+/// waiting: `P(W > t) = C·exp(-(cμ - λ)·t)` in M/M/c.
+fn overload(rate: f64, service: f64) -> (f64, f64) {
+    let capacity = f64::from(WORKERS) / service;
+    if rate >= 0.99 * capacity {
+        return (1.0 - (0.99 * capacity / rate).min(1.0), 1.0);
+    }
+    (0.0, erlang_c(rate * service) * libm::exp(-(capacity - rate) * LIMIT))
+}
+
+/// Returns the rates of a ready pod that gets `rate` requests per second, and the rate of those that are not answered.
+fn pod_rates(
+    pod: &Pod,
+    version: &Version,
+    setting: &Setting,
+    incident: f64,
+    rate: f64,
+    now: Ms,
+) -> (Requests<f64>, f64) {
+    let is_deadlocked = version.shows(Fault::Deadlock, now) && pod.served >= DEADLOCK;
+    if pod.hung || is_deadlocked || version.shows(Fault::BlackHole, now) {
+        return (Requests::default(), rate);
+    }
+    let (rejected, waiting) = overload(rate, setting.service);
+    let is_cold = now.saturating_sub(pod.started) < COLD;
+    let cold = if is_cold { setting.cold } else { super::setting::Cold { slow: 0.0, errors: 0.0 } };
+    let errors = either(&[version.errors_at(now) * pod.luck, rejected, cold.errors, incident]);
+    let slow = either(&[(version.slow_at(now) * pod.pace).min(1.0), waiting, cold.slow]);
+    (Requests { n: rate, errors: rate * errors, slow: rate * slow }, 0.0)
+}
+
+/// Returns the probability that at least one of several independent things happens.
+fn either(shares: &[f64]) -> f64 {
+    1.0 - shares.iter().fold(1.0, |none, share| none * (1.0 - share.min(1.0)))
+}
+
+impl World {
+    /// Returns the requests per second at present, which swing by a tenth within an hour.
+    pub(super) fn rps(&self) -> f64 {
+        let hours = self.now as f64 / 3_600_000.0;
+        self.setting.rps * (1.0 + 0.1 * libm::sin(core::f64::consts::TAU * (hours + self.tide)))
+    }
+
+    /// Lets the requests since the last call flow at the rates that were set then.
+    pub(super) fn settle(&mut self, to: Ms) {
+        let seconds = (to - self.settled) as f64 / 1000.0;
+        self.settled = to;
+        for pod in self.stable.pods.iter_mut().chain(self.canary.iter_mut().flat_map(|canary| &mut canary.pods)) {
+            pod.expected.n += pod.rate.n * seconds;
+            pod.expected.errors += pod.rate.errors * seconds;
+            pod.expected.slow += pod.rate.slow * seconds;
+            pod.served += pod.rate.n * seconds;
+        }
+        self.ledger.extra_failed += self.extra_rate * seconds;
+        if self.counts_as_unready {
+            self.ledger.unready_secs += seconds;
+        }
+    }
+
+    /// Sets the rates of all pods.
+    pub(super) fn flow(&mut self) {
+        let rps = self.rps();
+        let has_canary = self.canary.is_some();
+        let routed = rps * (1.0 - self.setting.direct);
+        let to_canary = routed * self.gateway.share;
+        let gone = if has_canary { 0.0 } else { to_canary };
+        let failed = self.flow_arm(Arm::Stable, rps - to_canary) + self.flow_arm(Arm::Canary, to_canary) + gone;
+        let stable = &self.versions[0];
+        let usual = either(&[stable.errors.min(self.versions[1].errors), self.incident]);
+        self.extra_rate = if self.now < 0 || self.ended.is_some() { 0.0 } else { (failed - rps * usual).max(0.0) };
+        self.counts_as_unready = self.is_known_unready();
+    }
+
+    /// Sets the rates of an arm's pods. Returns the rate of requests that fail or are not answered.
+    fn flow_arm(&mut self, arm: Arm, rate: f64) -> f64 {
+        let (now, incident) = (self.now, self.incident);
+        let World { setting, versions, stable, canary, agenda, .. } = self;
+        let deployment = match arm {
+            Arm::Stable => stable,
+            Arm::Canary => match canary {
+                Some(canary) => canary,
+                None => return 0.0,
+            },
+        };
+        let ready = deployment.ready();
+        let share = if ready == 0 { 0.0 } else { rate / ready as f64 };
+        let mut failed = if ready == 0 { rate } else { 0.0 };
+        for pod in &mut deployment.pods {
+            (pod.rate, pod.unanswered) = (Requests::default(), 0.0);
+            if pod.state != PodState::Ready {
+                continue;
+            }
+            let version = &versions[pod.version];
+            (pod.rate, pod.unanswered) = pod_rates(pod, version, setting, incident, share, now);
+            failed += pod.rate.errors + pod.unanswered;
+            if version.shows(Fault::Deadlock, now) && pod.served < DEADLOCK && pod.rate.n > 0.0 {
+                let wait = (DEADLOCK - pod.served) / pod.rate.n * 1000.0;
+                agenda.plan(now + libm::ceil(wait) as Ms + 1, Happening::Flow);
+            }
+        }
+        failed
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_probability_of_waiting_is_that_of_the_tables() {
+        // One worker: the load itself. Four workers at half load: 0.1739 (Erlang C tables).
+        assert!((erlang_c(2.0) - 0.1739).abs() < 1e-4, "{}", erlang_c(2.0));
+        assert!(erlang_c(3.999) > 0.99);
+    }
+}
