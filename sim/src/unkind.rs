@@ -18,6 +18,7 @@ mod absence;
 mod acts;
 mod agenda;
 mod autoscaler;
+mod bars;
 mod daemon;
 mod deployment;
 mod disturbance;
@@ -35,9 +36,11 @@ mod table;
 mod version;
 mod world;
 
+pub use bars::Bar;
 pub use oracle::{End, Outcome};
 pub use row::Row;
 pub use table::Summary;
+pub use version::Fault;
 
 use world::World;
 

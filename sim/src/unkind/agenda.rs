@@ -18,7 +18,9 @@ pub(super) const MINUTE: Ms = 60 * SECOND;
 /// One thing that happens.
 #[derive(Debug, Clone)]
 pub(super) enum Happening {
-    /// The counters are read.
+    /// The pods of one phase are scraped.
+    Scrape(u32),
+    /// The newest scrapes are read.
     Read,
     /// The block that ends at the reading of this time reaches the daemon.
     Block(Ms),

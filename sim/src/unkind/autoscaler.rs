@@ -2,7 +2,6 @@
 
 use super::absence::Party;
 use super::agenda::{MINUTE, Ms};
-use super::setting::WORKERS;
 use super::world::World;
 
 /// The time of which the highest wish counts before pods are taken away.
@@ -22,7 +21,7 @@ impl World {
         let rate = self.rps() * (1.0 - (1.0 - self.setting.direct) * self.gateway.share);
         let wish = match scaler.target {
             Some(target) => {
-                let capacity = f64::from(WORKERS) / self.setting.service;
+                let capacity = f64::from(self.setting.workers) / self.setting.service;
                 let exact = rate / (capacity * target);
                 let now = f64::from(self.stable.replicas);
                 if (exact / now - 1.0).abs() <= TOLERANCE { self.stable.replicas } else { libm::ceil(exact) as u32 }

@@ -34,6 +34,8 @@ pub(super) enum Disturbance {
     Unready,
     /// The stable is changed to the hotfix by another hand.
     Hotfix,
+    /// There are 40 % more requests.
+    Rush,
 }
 
 impl Disturbance {
@@ -45,7 +47,7 @@ impl Disturbance {
             }
             Disturbance::Eviction | Disturbance::NodeLoss => Some(5 * MINUTE),
             Disturbance::ClockJump => Some(30 * SECOND),
-            Disturbance::Hang | Disturbance::Unready | Disturbance::Hotfix => None,
+            Disturbance::Hang | Disturbance::Unready | Disturbance::Hotfix | Disturbance::Rush => None,
         }
     }
 }
@@ -83,6 +85,7 @@ impl World {
                 }
             }
             Disturbance::ClockJump => self.jump(60 * MINUTE),
+            Disturbance::Rush => self.setting.rps *= 1.4,
             Disturbance::Unready => self.make_candidate_unready(),
             Disturbance::Hotfix => {
                 self.stable.set_version(2);
@@ -113,7 +116,7 @@ impl World {
             Disturbance::Incident { .. } => self.incident = 0.0,
             Disturbance::Away(party, _) => self.return_of(party),
             Disturbance::ClockJump => self.jump(0),
-            Disturbance::Hang | Disturbance::Unready | Disturbance::Hotfix => {}
+            Disturbance::Hang | Disturbance::Unready | Disturbance::Hotfix | Disturbance::Rush => {}
         }
         self.agenda.plan(self.now + SECOND, Happening::Watch);
     }

@@ -2,7 +2,7 @@
 
 use super::agenda::{Happening, MINUTE, Ms};
 use super::pod::{Arm, Pod, PodState, Requests};
-use super::setting::{Setting, WORKERS};
+use super::setting::{Cold, Setting};
 use super::version::{Fault, Version};
 use super::world::World;
 
@@ -15,26 +15,26 @@ const DEADLOCK: f64 = 100.0;
 
 /// Returns the probability that a request has to wait, by the Erlang C formula (A. K. Erlang 1917, "Solution of some
 /// problems in the theory of probabilities of significance in automatic telephone exchanges"), for `load` requests that
-/// are worked on at the same time in the mean by [`WORKERS`] workers.
-fn erlang_c(load: f64) -> f64 {
+/// are worked on at the same time in the mean by some workers.
+fn erlang_c(load: f64, workers: u32) -> f64 {
     let (mut term, mut sum) = (1.0, 1.0);
-    for k in 1..WORKERS {
+    for k in 1..workers {
         term *= load / f64::from(k);
         sum += term;
     }
-    let workers = f64::from(WORKERS);
+    let workers = f64::from(workers);
     let last = term * load / workers * workers / (workers - load);
     last / (sum + last)
 }
 
 /// Returns the share of a pod's requests that fail for lack of capacity, and the share of the others that are slow by
 /// waiting: `P(W > t) = C·exp(-(cμ - λ)·t)` in M/M/c.
-fn overload(rate: f64, service: f64) -> (f64, f64) {
-    let capacity = f64::from(WORKERS) / service;
+fn overload(rate: f64, setting: &Setting) -> (f64, f64) {
+    let capacity = f64::from(setting.workers) / setting.service;
     if rate >= 0.99 * capacity {
         return (1.0 - (0.99 * capacity / rate).min(1.0), 1.0);
     }
-    (0.0, erlang_c(rate * service) * libm::exp(-(capacity - rate) * LIMIT))
+    (0.0, erlang_c(rate * setting.service, setting.workers) * libm::exp(-(capacity - rate) * LIMIT))
 }
 
 /// Returns the rates of a ready pod that gets `rate` requests per second, and the rate of those that are not answered.
@@ -50,9 +50,9 @@ fn pod_rates(
     if pod.hung || is_deadlocked || version.shows(Fault::BlackHole, now) {
         return (Requests::default(), rate);
     }
-    let (rejected, waiting) = overload(rate, setting.service);
+    let (rejected, waiting) = overload(rate, setting);
     let is_cold = now.saturating_sub(pod.started) < COLD;
-    let cold = if is_cold { setting.cold } else { super::setting::Cold { slow: 0.0, errors: 0.0 } };
+    let cold = if is_cold { setting.cold } else { Cold { slow: 0.0, errors: 0.0 } };
     let errors = either(&[version.errors_at(now) * pod.luck, rejected, cold.errors, incident]);
     let slow = either(&[(version.slow_at(now) * pod.pace).min(1.0), waiting, cold.slow]);
     (Requests { n: rate, errors: rate * errors, slow: rate * slow }, 0.0)
@@ -94,8 +94,7 @@ impl World {
         let to_canary = routed * self.gateway.share;
         let gone = if has_canary { 0.0 } else { to_canary };
         let failed = self.flow_arm(Arm::Stable, rps - to_canary) + self.flow_arm(Arm::Canary, to_canary) + gone;
-        let stable = &self.versions[0];
-        let usual = either(&[stable.errors.min(self.versions[1].errors), self.incident]);
+        let usual = either(&[self.versions[self.before].errors, self.incident]);
         self.extra_rate = if self.now < 0 || self.ended.is_some() { 0.0 } else { (failed - rps * usual).max(0.0) };
         self.counts_as_unready = self.is_known_unready();
     }
@@ -103,7 +102,7 @@ impl World {
     /// Sets the rates of an arm's pods. Returns the rate of requests that fail or are not answered.
     fn flow_arm(&mut self, arm: Arm, rate: f64) -> f64 {
         let (now, incident) = (self.now, self.incident);
-        let World { setting, versions, stable, canary, agenda, .. } = self;
+        let World { setting, versions, stable, canary, .. } = self;
         let deployment = match arm {
             Arm::Stable => stable,
             Arm::Canary => match canary {
@@ -113,6 +112,7 @@ impl World {
         };
         let ready = deployment.ready();
         let share = if ready == 0 { 0.0 } else { rate / ready as f64 };
+        let mut next = Ms::MAX;
         let mut failed = if ready == 0 { rate } else { 0.0 };
         for pod in &mut deployment.pods {
             (pod.rate, pod.unanswered) = (Requests::default(), 0.0);
@@ -124,10 +124,20 @@ impl World {
             failed += pod.rate.errors + pod.unanswered;
             if version.shows(Fault::Deadlock, now) && pod.served < DEADLOCK && pod.rate.n > 0.0 {
                 let wait = (DEADLOCK - pod.served) / pod.rate.n * 1000.0;
-                agenda.plan(now + libm::ceil(wait) as Ms + 1, Happening::Flow);
+                next = next.min(now + libm::ceil(wait) as Ms + 1);
             }
         }
+        self.plan_flow(next);
         failed
+    }
+
+    /// Plans to set the rates again, unless that is planned for an earlier time.
+    fn plan_flow(&mut self, at: Ms) {
+        let is_planned = self.next_flow > self.now && self.next_flow <= at;
+        if at < Ms::MAX && !is_planned {
+            self.next_flow = at;
+            self.agenda.plan(at, Happening::Flow);
+        }
     }
 }
 
@@ -138,7 +148,8 @@ mod tests {
     #[test]
     fn the_probability_of_waiting_is_that_of_the_tables() {
         // One worker: the load itself. Four workers at half load: 0.1739 (Erlang C tables).
-        assert!((erlang_c(2.0) - 0.1739).abs() < 1e-4, "{}", erlang_c(2.0));
-        assert!(erlang_c(3.999) > 0.99);
+        assert!((erlang_c(2.0, 4) - 0.1739).abs() < 1e-4, "{}", erlang_c(2.0, 4));
+        assert!((erlang_c(0.3, 1) - 0.3).abs() < 1e-9);
+        assert!(erlang_c(3.999, 4) > 0.99);
     }
 }

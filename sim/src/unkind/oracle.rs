@@ -2,8 +2,10 @@
 
 use bellwether_core::ids::Weight;
 use bellwether_core::rollout::ending::Ending;
+use bellwether_core::rollout::phase::Phase;
 
 use super::agenda::{MINUTE, Ms};
+use super::gateway::Manners;
 use super::row::Row;
 use super::version::Fault;
 use super::world::{World, workload};
@@ -48,6 +50,10 @@ pub struct Outcome {
     pub end: End,
     /// Whether the version is quarantined.
     pub quarantined: bool,
+    /// Whether a promotion is possible in its world: the canary gets traffic.
+    pub feasible: bool,
+    /// Whether the version was ever written into the stable.
+    pub reached_stable: bool,
     /// Whether the version still has traffic.
     pub serves: bool,
     /// Whether the stable runs neither the version nor the one that ran before.
@@ -63,10 +69,17 @@ pub struct Outcome {
 }
 
 impl Outcome {
-    /// Returns whether the outcome is right: a good version is promoted, a bad one is not and has no traffic.
+    /// Returns whether the outcome is right: a good version is promoted, or given up without blame where it gets no
+    /// traffic; a bad one is not promoted and has no traffic.
     pub fn is_right(&self) -> bool {
-        let ended = self.end != End::Unended && !self.misplaced;
-        if self.good { ended && self.end == End::Promoted } else { ended && !self.serves }
+        let is_undecided = !self.feasible && self.end == End::GivenUp && !self.quarantined;
+        let is_decided = if self.good { self.end == End::Promoted || is_undecided } else { !self.serves };
+        is_decided && self.end != End::Unended && !self.misplaced
+    }
+
+    /// Returns whether the version is good and was blamed.
+    pub fn is_blamed(&self) -> bool {
+        self.good && (self.end == End::RolledBack || self.quarantined)
     }
 }
 
@@ -96,6 +109,8 @@ impl World {
             fault: self.versions[1].fault,
             end,
             quarantined: state.is_some_and(|state| !state.quarantine.is_empty()),
+            feasible: self.setting.manners != Manners::Lying(None),
+            reached_stable: self.entries.contains(&Phase::Promoting),
             serves: self.stable.version == 1 || is_routed,
             misplaced: self.stable.version != 1 && self.stable.version != self.before,
             extra_failed: self.ledger.extra_failed,

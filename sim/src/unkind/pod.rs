@@ -66,8 +66,10 @@ pub(super) struct Pod {
     pub unanswered: f64,
     /// The expected requests that are not counted yet.
     pub expected: Requests<f64>,
-    /// The counters, since the process started.
+    /// The counters at the last scrape, since the process started.
     pub counted: Requests<u64>,
+    /// Whether its process was scraped.
+    pub is_exported: bool,
     /// The answered requests since the process started, expected.
     pub served: f64,
     /// The restarts of its process.
@@ -96,6 +98,7 @@ impl Pod {
             unanswered: 0.0,
             expected: Requests::default(),
             counted: Requests::default(),
+            is_exported: false,
             served: 0.0,
             restarts: 0,
             ended: Ms::MIN,
@@ -143,6 +146,7 @@ impl Pod {
         self.served = 0.0;
         self.expected = Requests::default();
         self.counted = Requests::default();
+        self.is_exported = false;
         wait
     }
 }

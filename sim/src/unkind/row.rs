@@ -51,9 +51,11 @@ rows! {
     Cold = "cold",
     /// An autoscaler follows the stable's load per pod at 60 % of its capacity.
     Autoscaler = "autoscaler",
+    /// An autoscaler adds pods in the guard, and each new pod waits one to four minutes for a node.
+    ScaleOut = "scale-out",
     /// Blue-green, and a stable without traffic for three minutes is scaled to zero.
     ScaleToZero = "scale-to-zero",
-    /// The pods are at 50 to 65 % of their capacity, so that more load for each pod shows in the latency.
+    /// The pods are at 50 to 58 % of their capacity, so that more load for each pod shows in the latency.
     Load = "load",
     /// Two of five nodes are of a slower type, whose pods have four times the slow requests.
     NodeTypes = "node-types",

@@ -15,6 +15,8 @@ use super::world::World;
 
 /// The time between two readings.
 pub(super) const GRID: Ms = 15 * SECOND;
+/// The places of scrapes in an interval: a process is scraped at one of them.
+pub(super) const PHASES: u32 = 5;
 /// The number of readings that Prometheus keeps: two hours of them.
 const KEPT: usize = 480;
 /// The length of the past from which calibrations are learned, in readings: 20 minutes.
@@ -68,16 +70,23 @@ pub(super) fn pod_name(arm: Arm, id: u32) -> String {
 }
 
 impl World {
-    /// Reads the counters of all pods that can be scraped.
-    pub(super) fn read_counters(&mut self) {
+    /// Scrapes the pods of a phase: each pod has its own place in the interval.
+    pub(super) fn scrape(&mut self, phase: u32) {
         let World { stable, canary, dice, setting, .. } = self;
         let bursts = setting.bursts / 3600.0 * (GRID / SECOND) as f64;
-        let rps = setting.rps;
+        let pods = stable.pods.iter_mut().chain(canary.iter_mut().flat_map(|canary| &mut canary.pods));
+        for pod in pods.filter(|pod| pod.is_scraped() && pod.id % PHASES == phase) {
+            count(pod, bursts * pod.rate.n / setting.rps, dice);
+            pod.is_exported = true;
+        }
+    }
+
+    /// Reads the newest counters of all pods that are scraped.
+    pub(super) fn read_counters(&mut self) {
         let mut pods = Vec::new();
-        let stable = stable.pods.iter_mut().map(|pod| (Arm::Stable, pod));
-        let canary = canary.iter_mut().flat_map(|canary| &mut canary.pods).map(|pod| (Arm::Canary, pod));
-        for (arm, pod) in stable.chain(canary).filter(|(_, pod)| pod.is_scraped()) {
-            count(pod, bursts * pod.rate.n / rps, dice);
+        let stable = self.stable.pods.iter().map(|pod| (Arm::Stable, pod));
+        let canary = self.canary.iter().flat_map(|canary| &canary.pods).map(|pod| (Arm::Canary, pod));
+        for (arm, pod) in stable.chain(canary).filter(|(_, pod)| pod.is_scraped() && pod.is_exported) {
             pods.push(Count { id: pod.id, version: pod.version, arm, restarts: pod.restarts, requests: pod.counted });
         }
         self.readings.push_back(Counters { at: self.now, pods });

@@ -10,9 +10,6 @@ use super::disturbance::Disturbance;
 use super::gateway::Manners;
 use super::row::Row;
 
-/// The requests that one pod works on at the same time.
-pub(super) const WORKERS: u32 = 4;
-
 /// The time at which a disturbance begins.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) enum When {
@@ -47,6 +44,8 @@ pub(super) struct Setting {
     pub rps: f64,
     /// The stable's pods at the start.
     pub pods: u32,
+    /// The requests that one pod works on at the same time.
+    pub workers: u32,
     /// The service time of a request in seconds.
     pub service: f64,
     /// The shortest and the longest time from a node to the first readiness.
@@ -100,6 +99,7 @@ impl Setting {
         let mut setting = Setting {
             rps,
             pods,
+            workers: 4,
             service: 0.0,
             start: (5 * SECOND, 15 * SECOND),
             node_wait: None,
@@ -116,7 +116,14 @@ impl Setting {
             disturbances: Vec::new(),
         };
         let load = setting.apply(row, dice);
-        setting.service = load * f64::from(WORKERS * setting.pods) / setting.rps;
+        let workers = f64::from(setting.workers * setting.pods);
+        if row == Row::Load {
+            // Long requests on few workers, so that waiting shows: about 60 ms of work for each worker.
+            setting.service = 0.06 * f64::from(setting.workers);
+            setting.rps = load * workers / setting.service;
+        } else {
+            setting.service = load * workers / setting.rps;
+        }
         setting
     }
 
@@ -146,7 +153,16 @@ impl Setting {
                 return 0.58;
             }
             Row::ScaleToZero => self.scaler = Some(Scaler { target: None, least: 0 }),
-            Row::Load => return between(dice, 0.5, 0.65),
+            Row::ScaleOut => {
+                self.scaler = Some(Scaler { target: Some(0.6), least: self.pods });
+                self.node_wait = Some((MINUTE, 4 * MINUTE));
+                self.disturb(When::Entering(Phase::Guarding, 0, 2 * MINUTE), Disturbance::Rush);
+                return 0.5;
+            }
+            Row::Load => {
+                self.workers = 1 + dice.below(2) as u32;
+                return between(dice, 0.5, 0.58);
+            }
             Row::NodeTypes => self.slow_nodes = 0.4,
             Row::HotTenants => self.tenants = 0.5,
             Row::Clusters => self.bursts = 6.0,

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
+use super::bars::Bar;
 use super::oracle::{End, Outcome};
 use super::row::Row;
 
@@ -40,17 +41,17 @@ impl Summary {
 
     /// Returns the table's header.
     pub fn header() -> &'static str {
-        "| row | version | runs | promoted | rolled back | quarantined | given up | other end | no end | serves | wrong version | extra failed | unready s | minutes |\n\
-         | --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |"
+        "| row | version | runs | promoted | rolled back | quarantined | given up | other end | no end | reached stable | serves | wrong version | extra failed | unready s | minutes | bars missed |\n\
+         | --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | --- |"
     }
 
     /// Returns the line of a row.
     pub fn line(&self, row: Row, good: bool) -> String {
         let percent = |share: f64| format!("{:.1} %", share * 100.0);
         let ends = |end: End| percent(self.share(|outcome| outcome.end == end));
-        let serves = if good { "".to_owned() } else { percent(self.share(|outcome| outcome.serves)) };
+        let missed: Vec<String> = Bar::missed(self).iter().map(|bar| format!("{bar:?}")).collect();
         format!(
-            "| {} | {} | {} | {} | {} | {} | {} | {} | {} | {} | {} | {:.0} | {:.0} | {:.0} |",
+            "| {} | {} | {} | {} | {} | {} | {} | {} | {} | {} | {} | {} | {:.0} | {:.0} | {:.0} | {} |",
             row.name(),
             if good { "good" } else { "bad" },
             self.outcomes.len(),
@@ -60,11 +61,13 @@ impl Summary {
             ends(End::GivenUp),
             ends(End::Other),
             ends(End::Unended),
-            serves,
+            percent(self.share(|outcome| outcome.reached_stable)),
+            percent(self.share(|outcome| outcome.serves)),
             percent(self.share(|outcome| outcome.misplaced)),
             self.mean(|outcome| outcome.extra_failed),
             self.mean(|outcome| outcome.unready_secs),
             self.median_minutes(|outcome| outcome.end != End::Unended),
+            missed.join(", "),
         )
     }
 

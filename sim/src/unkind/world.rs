@@ -19,7 +19,7 @@ use super::gateway::Gateway;
 use super::oracle::Ledger;
 use super::policies::policy_of;
 use super::row::Row;
-use super::scrape::{Counters, GRID};
+use super::scrape::{Counters, GRID, PHASES};
 use super::setting::{Setting, When};
 use super::version::{Fault, Version};
 
@@ -66,6 +66,8 @@ pub(super) struct World {
     pub(super) tide: f64,
     /// The time until which requests have flowed.
     pub(super) settled: Ms,
+    /// The planned time at which the rates change by themselves.
+    pub(super) next_flow: Ms,
     /// The requests that fail at present beyond those that fail anyway, per second.
     pub(super) extra_rate: f64,
     /// Whether the present time counts as time without a ready pod.
@@ -120,6 +122,7 @@ impl World {
             unready: false,
             tide,
             settled: DAWN,
+            next_flow: Ms::MIN,
             extra_rate: 0.0,
             counts_as_unready: false,
             wishes: VecDeque::new(),
@@ -142,6 +145,10 @@ impl World {
         self.create_first_pods();
         self.agenda.plan(DAWN, Happening::Watch);
         self.agenda.plan(DAWN, Happening::Read);
+        for phase in 0..PHASES {
+            let at = DAWN + GRID * Ms::from(phase) / Ms::from(PHASES) + SECOND;
+            self.agenda.plan(at, Happening::Scrape(phase));
+        }
         self.agenda.plan(0, Happening::Request);
         if self.row == Row::Hotfix {
             self.agenda.plan(DAWN + MINUTE, Happening::Disturb(Disturbance::Hotfix));
@@ -165,6 +172,10 @@ impl World {
 
     fn happen(&mut self, happening: Happening) {
         match happening {
+            Happening::Scrape(phase) => {
+                self.scrape(phase);
+                self.agenda.plan(self.now + GRID, Happening::Scrape(phase));
+            }
             Happening::Read => {
                 self.read_counters();
                 self.autoscale();
