@@ -34,7 +34,7 @@ pub(super) enum Disturbance {
     Unready,
     /// The stable is changed to the hotfix by another hand.
     Hotfix,
-    /// There are 40 % more requests.
+    /// There are 40 % more requests, and a new pod has to wait for a node.
     Rush,
 }
 
@@ -85,7 +85,10 @@ impl World {
                 }
             }
             Disturbance::ClockJump => self.jump(60 * MINUTE),
-            Disturbance::Rush => self.setting.rps *= 1.4,
+            Disturbance::Rush => {
+                self.setting.rps *= 1.4;
+                self.setting.node_wait = Some((MINUTE, 4 * MINUTE));
+            }
             Disturbance::Unready => self.make_candidate_unready(),
             Disturbance::Hotfix => {
                 self.stable.set_version(2);

@@ -51,7 +51,7 @@ rows! {
     Cold = "cold",
     /// An autoscaler follows the stable's load per pod at 60 % of its capacity.
     Autoscaler = "autoscaler",
-    /// An autoscaler adds pods in the guard, and each new pod waits one to four minutes for a node.
+    /// An autoscaler adds pods in the guard, and each of them waits one to four minutes for a node.
     ScaleOut = "scale-out",
     /// Blue-green, and a stable without traffic for three minutes is scaled to zero.
     ScaleToZero = "scale-to-zero",

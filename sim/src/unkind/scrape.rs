@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use bellwether_core::measure::block::{Block, Gap, Reading, Sample};
-use bellwether_core::measure::calibration::{Calibration, Criterion};
+use bellwether_core::measure::calibration::{Calibration, Criterion, PAST};
 use bellwether_core::measure::watch::{ArmKey, Watch};
 use bellwether_core::time::Timestamp;
 
@@ -17,10 +17,10 @@ use super::world::World;
 pub(super) const GRID: Ms = 15 * SECOND;
 /// The places of scrapes in an interval: a process is scraped at one of them.
 pub(super) const PHASES: u32 = 5;
-/// The number of readings that Prometheus keeps: two hours of them.
-const KEPT: usize = 480;
-/// The length of the past from which calibrations are learned, in readings: 20 minutes.
-const PAST: usize = 80;
+/// The number of readings from which calibrations are learned.
+const LEARNED: usize = (PAST.as_millis() as Ms / GRID) as usize;
+/// The number of readings that Prometheus keeps: those of two hours more.
+const KEPT: usize = LEARNED + 480;
 /// The metrics of a block.
 const METRICS: [&str; 2] = ["error-rate", "response-time"];
 
@@ -147,7 +147,7 @@ impl World {
 
     /// Returns the calibrations of criteria, learned from the stable's past.
     pub(super) fn calibrate(&self, criteria: &[Criterion]) -> Vec<Calibration> {
-        let skip = self.readings.len().saturating_sub(PAST + 1);
+        let skip = self.readings.len().saturating_sub(LEARNED + 1);
         let past: Vec<&Counters> = self.readings.iter().skip(skip).collect();
         let blocks: Vec<Block> = past.windows(2).map(|pair| self.past_block(pair[0], pair[1])).collect();
         Calibration::from(criteria.iter().cloned(), &blocks)

@@ -155,7 +155,6 @@ impl Setting {
             Row::ScaleToZero => self.scaler = Some(Scaler { target: None, least: 0 }),
             Row::ScaleOut => {
                 self.scaler = Some(Scaler { target: Some(0.6), least: self.pods });
-                self.node_wait = Some((MINUTE, 4 * MINUTE));
                 self.disturb(When::Entering(Phase::Guarding, 0, 2 * MINUTE), Disturbance::Rush);
                 return 0.5;
             }

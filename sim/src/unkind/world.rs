@@ -6,6 +6,7 @@ use bellwether_core::dice::Random;
 use bellwether_core::engine::Engine;
 use bellwether_core::ids::{Weight, Workload};
 use bellwether_core::input::status::WorkloadStatus;
+use bellwether_core::measure::calibration::PAST;
 use bellwether_core::rollout::phase::Phase;
 use bellwether_core::time::Span;
 
@@ -24,7 +25,7 @@ use super::setting::{Setting, When};
 use super::version::{Fault, Version};
 
 /// The time at which the world begins, before the request: the past from which the judges learn, and a little more.
-const DAWN: Ms = -22 * MINUTE;
+const DAWN: Ms = -(PAST.as_millis() as Ms) - 2 * MINUTE;
 /// The time at which a rollout counts as one that never ends.
 const HORIZON: Ms = 6 * 60 * MINUTE;
 /// The time for which the world goes on after the end, so that the data plane has followed.
