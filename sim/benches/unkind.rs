@@ -5,7 +5,7 @@
 
 use std::process::ExitCode;
 
-use bellwether_sim::unkind::{Row, Summary, run, story};
+use bellwether_sim::unkind::{Fault, Row, Summary, run, story};
 
 /// The command line.
 struct Arguments {
@@ -52,14 +52,26 @@ fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     }
     let mut reasons = Vec::new();
+    let mut all = [Summary::default(), Summary::default()];
     println!("{}", Summary::header());
     for row in rows {
         for good in &arguments.versions {
             let mut summary = Summary::default();
             (0..arguments.runs).for_each(|seed| summary.add(run(row, *good, seed)));
-            println!("{}", summary.line(row, *good));
+            println!("{}", summary.line(row.name(), *good));
+            all[usize::from(*good)].outcomes.extend(summary.outcomes.iter().cloned());
             reasons.push((row, *good, summary.reasons()));
         }
+    }
+    for good in &arguments.versions {
+        println!("{}", all[usize::from(*good)].line("all", *good));
+    }
+    let [bad, _] = all;
+    println!("\nThe bad versions of all rows by their faults:\n\n{}", Summary::header());
+    for fault in Fault::ALL {
+        let of_fault = |outcome: &&bellwether_sim::unkind::Outcome| outcome.fault == Some(fault);
+        let outcomes = bad.outcomes.iter().filter(of_fault).cloned().collect();
+        println!("{}", Summary { outcomes }.line(fault.name(), false));
     }
     println!("\nReasons of the wrong outcomes, with one seed of each:\n");
     for (row, good, lines) in reasons {

@@ -18,14 +18,24 @@ pub enum Bar {
     Misplaced,
     /// Each rollout ends.
     Unended,
+    /// No request of a rollout of a good version is sent to an arm without a ready pod.
+    Unserved,
     /// The canary has no traffic without a ready pod for longer than 2 s after the watch told.
     Unready,
 }
 
 impl Bar {
     /// All bars.
-    pub const ALL: [Bar; 7] =
-        [Bar::Blamed, Bar::Promoted, Bar::BadPromoted, Bar::Serving, Bar::Misplaced, Bar::Unended, Bar::Unready];
+    pub const ALL: [Bar; 8] = [
+        Bar::Blamed,
+        Bar::Promoted,
+        Bar::BadPromoted,
+        Bar::Serving,
+        Bar::Misplaced,
+        Bar::Unended,
+        Bar::Unserved,
+        Bar::Unready,
+    ];
 
     /// Returns whether the outcomes of one row and one kind of version keep the bar.
     pub fn is_kept(self, summary: &Summary) -> bool {
@@ -40,6 +50,7 @@ impl Bar {
             Bar::Serving => share(|outcome| !outcome.good && outcome.serves) == 0.0,
             Bar::Misplaced => share(|outcome| outcome.misplaced) == 0.0,
             Bar::Unended => share(|outcome| outcome.end == End::Unended) == 0.0,
+            Bar::Unserved => share(|outcome| outcome.good && outcome.unserved >= 1.0) == 0.0,
             Bar::Unready => share(|outcome| outcome.unready_secs > 0.0) == 0.0,
         }
     }

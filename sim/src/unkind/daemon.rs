@@ -1,14 +1,16 @@
 //! The daemon around the engine: it tells what was observed, measured and performed, wakes the engine, and acts.
 
-use bellwether_core::engine::Transition;
+use bellwether_core::engine::{Engine, Transition};
 use bellwether_core::ids::{EventId, Workload};
 use bellwether_core::input::effect::Effect;
 use bellwether_core::input::event::{Event, Request};
 use bellwether_core::measure::block::Block;
-use bellwether_core::time::Timestamp;
+use bellwether_core::time::{Span, Timestamp};
 
 use super::absence::Party;
 use super::agenda::{Happening, Ms, SECOND};
+use super::policies::policy_of;
+use super::row::Row;
 use super::scrape::GRID;
 use super::world::{World, workload};
 
@@ -154,7 +156,7 @@ impl World {
     pub(super) fn return_of(&mut self, party: Party) {
         match party {
             Party::Daemon => {
-                self.told = None;
+                self.restart();
                 self.tell(Event::Tick);
                 for effect in self.engine.unfinished() {
                     self.send(effect);
@@ -167,6 +169,21 @@ impl World {
             Party::Prometheus => {}
         }
     }
+}
+
+impl World {
+    /// Replaces the engine by a new one that is restored from the journal.
+    fn restart(&mut self) {
+        self.told = None;
+        let mut engine = new_engine(self.row);
+        self.engine.states().for_each(|state| engine.restore(state.clone()));
+        self.engine = engine;
+    }
+}
+
+/// Returns an engine that knows nothing but a row's policy.
+pub(super) fn new_engine(row: Row) -> Engine {
+    Engine::new("test".into(), vec![policy_of(row)], Span::from_secs(7 * 86_400))
 }
 
 /// Returns a block's counts in short.

@@ -81,6 +81,7 @@ impl World {
             pod.served += pod.rate.n * seconds;
         }
         self.ledger.extra_failed += self.extra_rate * seconds;
+        self.ledger.unserved += self.unserved_rate * seconds;
         if self.counts_as_unready {
             self.ledger.unready_secs += seconds;
         }
@@ -89,13 +90,16 @@ impl World {
     /// Sets the rates of all pods.
     pub(super) fn flow(&mut self) {
         let rps = self.rps();
-        let has_canary = self.canary.is_some();
         let routed = rps * (1.0 - self.setting.direct);
         let to_canary = routed * self.gateway.share;
-        let gone = if has_canary { 0.0 } else { to_canary };
-        let failed = self.flow_arm(Arm::Stable, rps - to_canary) + self.flow_arm(Arm::Canary, to_canary) + gone;
+        let failed = self.flow_arm(Arm::Stable, rps - to_canary) + self.flow_arm(Arm::Canary, to_canary);
         let usual = either(&[self.versions[self.before].errors, self.incident]);
-        self.extra_rate = if self.now < 0 || self.ended.is_some() { 0.0 } else { (failed - rps * usual).max(0.0) };
+        let has_pods = |arm| self.arm(arm).is_some_and(|deployment| deployment.ready() > 0);
+        let unserved = |arm, rate| if has_pods(arm) { 0.0 } else { rate };
+        let unserved = unserved(Arm::Stable, rps - to_canary) + unserved(Arm::Canary, to_canary);
+        let counts = if self.now < 0 || self.ended.is_some() { 0.0 } else { 1.0 };
+        self.extra_rate = counts * (failed - rps * usual).max(0.0);
+        self.unserved_rate = counts * unserved;
         self.counts_as_unready = self.is_known_unready();
     }
 
@@ -107,7 +111,7 @@ impl World {
             Arm::Stable => stable,
             Arm::Canary => match canary {
                 Some(canary) => canary,
-                None => return 0.0,
+                None => return rate,
             },
         };
         let ready = deployment.ready();

@@ -15,6 +15,8 @@ use super::world::{World, workload};
 pub(super) struct Ledger {
     /// The requests that failed or were not answered, beyond those that fail anyway.
     pub extra_failed: f64,
+    /// The requests that reached no pod, because the version that they were sent to had no ready one.
+    pub unserved: f64,
     /// The seconds in which the canary had traffic and no ready pod, from 2 s after the watch told, while the daemon
     /// could act.
     pub unready_secs: f64,
@@ -50,7 +52,7 @@ pub struct Outcome {
     pub end: End,
     /// Whether the version is quarantined.
     pub quarantined: bool,
-    /// Whether a promotion is possible in its world: the canary gets traffic.
+    /// Whether a promotion is possible in its world: the canary gets traffic, and the stable keeps pods during it.
     pub feasible: bool,
     /// Whether the version was ever written into the stable.
     pub reached_stable: bool,
@@ -60,6 +62,8 @@ pub struct Outcome {
     pub misplaced: bool,
     /// The requests that failed or were not answered, beyond those that fail anyway.
     pub extra_failed: f64,
+    /// The requests that reached no pod.
+    pub unserved: f64,
     /// The seconds in which the canary had traffic and no ready pod although the daemon was told and could act.
     pub unready_secs: f64,
     /// The minutes from the request to the end, or to the horizon.
@@ -69,10 +73,10 @@ pub struct Outcome {
 }
 
 impl Outcome {
-    /// Returns whether the outcome is right: a good version is promoted, or given up without blame where it gets no
-    /// traffic; a bad one is not promoted and has no traffic.
+    /// Returns whether the outcome is right: a good version is promoted, or given up or refused without blame where a
+    /// promotion is not possible; a bad one is not promoted and has no traffic.
     pub fn is_right(&self) -> bool {
-        let is_undecided = !self.feasible && self.end == End::GivenUp && !self.quarantined;
+        let is_undecided = !self.feasible && !self.is_blamed();
         let is_decided = if self.good { self.end == End::Promoted || is_undecided } else { !self.serves };
         is_decided && self.end != End::Unended && !self.misplaced
     }
@@ -109,11 +113,12 @@ impl World {
             fault: self.versions[1].fault,
             end,
             quarantined: state.is_some_and(|state| !state.quarantine.is_empty()),
-            feasible: self.setting.manners != Manners::Lying(None),
+            feasible: self.setting.manners != Manners::Lying(None) && !self.setting.rollover.recreates,
             reached_stable: self.entries.contains(&Phase::Promoting),
             serves: self.stable.version == 1 || is_routed,
             misplaced: self.stable.version != 1 && self.stable.version != self.before,
             extra_failed: self.ledger.extra_failed,
+            unserved: self.ledger.unserved,
             unready_secs: self.ledger.unready_secs,
             minutes: self.ended.unwrap_or(self.now) as f64 / MINUTE as f64,
             why,

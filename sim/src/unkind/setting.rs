@@ -181,7 +181,7 @@ impl Setting {
             }
             Row::LargePromotion => {
                 self.pods = 50;
-                self.rps = 5.0 * self.rps;
+                self.rps *= 5.0;
                 self.start = (2 * MINUTE + 30 * SECOND, 3 * MINUTE + 30 * SECOND);
                 self.rollover = Rollover { unavailable: 0.0, min_ready: 30 * SECOND, ..self.rollover };
             }

@@ -5,7 +5,6 @@ use std::fmt::Write;
 
 use super::bars::Bar;
 use super::oracle::{End, Outcome};
-use super::row::Row;
 
 /// The outcomes of one row and one kind of version.
 #[derive(Debug, Clone, Default)]
@@ -41,18 +40,18 @@ impl Summary {
 
     /// Returns the table's header.
     pub fn header() -> &'static str {
-        "| row | version | runs | promoted | rolled back | quarantined | given up | other end | no end | reached stable | serves | wrong version | extra failed | unready s | minutes | bars missed |\n\
-         | --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | --- |"
+        "| row | version | runs | promoted | rolled back | quarantined | given up | other end | no end | reached stable | serves | wrong version | extra failed | unserved | unready s | minutes | bars missed |\n\
+         | --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | --- |"
     }
 
-    /// Returns the line of a row.
-    pub fn line(&self, row: Row, good: bool) -> String {
+    /// Returns the line with a name, for good or bad versions.
+    pub fn line(&self, name: &str, good: bool) -> String {
         let percent = |share: f64| format!("{:.1} %", share * 100.0);
         let ends = |end: End| percent(self.share(|outcome| outcome.end == end));
         let missed: Vec<String> = Bar::missed(self).iter().map(|bar| format!("{bar:?}")).collect();
         format!(
-            "| {} | {} | {} | {} | {} | {} | {} | {} | {} | {} | {} | {} | {:.0} | {:.0} | {:.0} | {} |",
-            row.name(),
+            "| {} | {} | {} | {} | {} | {} | {} | {} | {} | {} | {} | {} | {:.0} | {:.0} | {:.0} | {:.0} | {} |",
+            name,
             if good { "good" } else { "bad" },
             self.outcomes.len(),
             ends(End::Promoted),
@@ -65,6 +64,7 @@ impl Summary {
             percent(self.share(|outcome| outcome.serves)),
             percent(self.share(|outcome| outcome.misplaced)),
             self.mean(|outcome| outcome.extra_failed),
+            self.mean(|outcome| outcome.unserved),
             self.mean(|outcome| outcome.unready_secs),
             self.median_minutes(|outcome| outcome.end != End::Unended),
             missed.join(", "),

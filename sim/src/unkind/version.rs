@@ -30,9 +30,11 @@ pub enum Fault {
 }
 
 impl Fault {
-    /// The faults that show from the start.
-    pub(super) const ALL: [Fault; 6] =
-        [Fault::Errors, Fault::Slow, Fault::Deadlock, Fault::Crashes, Fault::BlackHole, Fault::Unready];
+    /// All faults.
+    pub const ALL: [Fault; 7] =
+        [Fault::Errors, Fault::Slow, Fault::Deadlock, Fault::Crashes, Fault::BlackHole, Fault::Unready, Fault::Broken];
+    /// The number of faults, the first of [`Fault::ALL`], that a candidate has by itself in every row.
+    pub(super) const COMMON: usize = 6;
 
     /// Returns the fault's name in tables.
     pub fn name(self) -> &'static str {

@@ -8,17 +8,15 @@ use bellwether_core::ids::{Weight, Workload};
 use bellwether_core::input::status::WorkloadStatus;
 use bellwether_core::measure::calibration::PAST;
 use bellwether_core::rollout::phase::Phase;
-use bellwether_core::time::Span;
 
 use super::absence::Absences;
 use super::acts::STABLE;
 use super::agenda::{Agenda, Happening, MINUTE, Ms, SECOND};
-use super::daemon::LAG;
+use super::daemon::{LAG, new_engine};
 use super::deployment::Deployment;
 use super::disturbance::Disturbance;
 use super::gateway::Gateway;
 use super::oracle::Ledger;
-use super::policies::policy_of;
 use super::row::Row;
 use super::scrape::{Counters, GRID, PHASES};
 use super::setting::{Setting, When};
@@ -71,6 +69,8 @@ pub(super) struct World {
     pub(super) next_flow: Ms,
     /// The requests that fail at present beyond those that fail anyway, per second.
     pub(super) extra_rate: f64,
+    /// The requests that reach no pod at present, per second.
+    pub(super) unserved_rate: f64,
     /// Whether the present time counts as time without a ready pod.
     pub(super) counts_as_unready: bool,
     /// The autoscaler's wishes, with their times.
@@ -100,7 +100,7 @@ impl World {
         let setting = Setting::of(row, &mut dice);
         let (versions, late_from) = versions(row, good, &mut dice);
         let tide = dice.uniform();
-        let engine = Engine::new("test".into(), vec![policy_of(row)], Span::from_secs(7 * 86_400));
+        let engine = new_engine(row);
         let gateway = Gateway::new(setting.manners);
         let stable = Deployment::new(STABLE, 0, setting.pods);
         World {
@@ -125,6 +125,7 @@ impl World {
             settled: DAWN,
             next_flow: Ms::MIN,
             extra_rate: 0.0,
+            unserved_rate: 0.0,
             counts_as_unready: false,
             wishes: VecDeque::new(),
             readings: VecDeque::new(),
@@ -220,13 +221,14 @@ fn versions(row: Row, good: bool, dice: &mut Random) -> (Vec<Version>, Option<Ph
     }
     let mut late_from = None;
     if !good {
-        let fault = Fault::ALL[dice.below(Fault::ALL.len())];
+        let fault = Fault::ALL[dice.below(Fault::COMMON)];
         let killed = matches!(row, Row::DaemonAway | Row::DaemonAwayPromoting) && dice.below(2) == 0;
-        let fault = match row {
-            Row::BrokenStable => Fault::Errors,
-            Row::Hotfix => Fault::Broken,
-            _ if killed => Fault::Broken,
-            _ => fault,
+        let fault = if row == Row::BrokenStable {
+            Fault::Errors
+        } else if row == Row::Hotfix || killed {
+            Fault::Broken
+        } else {
+            fault
         };
         if row == Row::Hotfix {
             late_from = Some(Phase::Guarding);
