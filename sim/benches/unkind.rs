@@ -53,7 +53,11 @@ fn main() -> ExitCode {
     }
     let mut reasons = Vec::new();
     let mut all = [Summary::default(), Summary::default()];
-    println!("{}", Summary::header());
+    println!("| row | the world |\n| --- | --- |");
+    for row in &rows {
+        println!("| {} | {} |", row.name(), row.description().trim());
+    }
+    println!("\n{}", Summary::header());
     for row in rows {
         for good in &arguments.versions {
             let mut summary = Summary::default();

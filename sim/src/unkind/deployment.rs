@@ -120,3 +120,41 @@ fn scale(pods: &[&Pod], wanted: usize, is_available: impl Fn(&Pod) -> bool) -> L
     ranked.sort_by_key(|pod| (is_available(pod), pod.state == PodState::Ready, std::cmp::Reverse(pod.id)));
     Look { create: 0, delete: ranked[..pods.len() - wanted].iter().map(|pod| pod.id).collect() }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn deployment(version: usize, pods: &[(usize, PodState)]) -> Deployment {
+        let mut deployment = Deployment::new("uid", version, 4);
+        for (id, (version, state)) in pods.iter().enumerate() {
+            let mut pod = Pod::new(id as u32, *version);
+            pod.enter(*state, 0);
+            deployment.pods.push(pod);
+        }
+        deployment
+    }
+
+    #[test]
+    fn a_rolling_update_keeps_enough_pods_available_and_surges_no_further() {
+        let rollover = Rollover { surge: 0.25, unavailable: 0.25, min_ready: 30_000, recreates: false };
+        let old = [(0, PodState::Ready); 4];
+        let look = deployment(1, &old).look(rollover, 30_000);
+        assert_eq!((look.create, look.delete.len()), (1, 1), "one above four, and one of four unavailable");
+        let mixed = [(0, PodState::Ready), (0, PodState::Ready), (0, PodState::Ready), (1, PodState::Ready)];
+        let look = deployment(1, &mixed).look(rollover, 29_999);
+        assert_eq!(look.delete, [0, 1, 2], "old pods that are not available yet go first");
+        let look = deployment(1, &mixed).look(rollover, 30_000);
+        assert_eq!(look.delete, [0], "three of four stay available");
+        let look = deployment(1, &old).look(Rollover { recreates: true, ..rollover }, 30_000);
+        assert_eq!((look.create, look.delete.len()), (0, 4), "Recreate stops all of them");
+    }
+
+    #[test]
+    fn a_smaller_deployment_loses_the_pods_that_are_not_ready() {
+        let rollover = Rollover { surge: 0.25, unavailable: 0.25, min_ready: 0, recreates: false };
+        let mut small = deployment(0, &[(0, PodState::Ready), (0, PodState::Pending), (0, PodState::Ready)]);
+        small.set_replicas(2);
+        assert_eq!(small.look(rollover, 0).delete, [1]);
+    }
+}

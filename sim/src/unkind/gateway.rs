@@ -88,3 +88,27 @@ impl Gateway {
         Some(RouteStatus { weight, accepted })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_status_tells_what_its_manners_let_it() {
+        let rows = [
+            (Manners::Good, [true, true]),
+            (Manners::Late(5 * MINUTE), [false, true]),
+            (Manners::Frozen, [false, false]),
+            (Manners::Silent, [false, false]),
+            (Manners::Lying(None), [true, true]),
+        ];
+        for (manners, expected) in rows {
+            let mut gateway = Gateway::new(manners);
+            gateway.write(Some(Weight::ZERO), 0);
+            let follows = gateway.write(Some(Weight::percent(10)), MINUTE);
+            let accepted = [2 * MINUTE, 7 * MINUTE].map(|now| gateway.status(now).is_some_and(|route| route.accepted));
+            assert_eq!(accepted, expected, "{manners:?}");
+            assert_eq!(follows.is_none(), manners == Manners::Lying(None), "{manners:?}");
+        }
+    }
+}

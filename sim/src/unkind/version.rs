@@ -1,8 +1,11 @@
 //! The versions of a world: their behaviour is the truth that the oracle knows.
 
+use bellwether_core::dice::Random;
 use bellwether_core::ids::{Images, TemplateHash};
+use bellwether_core::rollout::phase::Phase;
 
 use super::agenda::Ms;
+use super::row::Row;
 use crate::model::template_of;
 
 /// The error rate of a healthy version.
@@ -113,4 +116,36 @@ impl Version {
     pub(super) fn template(&self, digests: bool) -> TemplateHash {
         template_of(&self.admitted(digests))
     }
+}
+
+/// Returns the versions of a row, and the phase at whose entry the candidate's fault begins to show.
+pub(super) fn versions(row: Row, good: bool, dice: &mut Random) -> (Vec<Version>, Option<Phase>) {
+    let (mut stable, mut candidate) = (Version::healthy("v1"), Version::healthy("v2"));
+    if row == Row::BrokenStable {
+        stable.errors = 0.05;
+        candidate.errors = if good { 0.015 } else { 0.05 };
+    }
+    if row == Row::Hotfix {
+        stable.errors = 0.1;
+    }
+    let mut late_from = None;
+    if !good {
+        let fault = Fault::ALL[dice.below(Fault::COMMON)];
+        let killed = matches!(row, Row::DaemonAway | Row::DaemonAwayPromoting) && dice.below(2) == 0;
+        let fault = if row == Row::BrokenStable {
+            Fault::Errors
+        } else if row == Row::Hotfix || killed {
+            Fault::Broken
+        } else {
+            fault
+        };
+        if row == Row::Hotfix {
+            late_from = Some(Phase::Guarding);
+        }
+        candidate = candidate.with(fault);
+        if late_from.is_some() || fault == Fault::Broken {
+            candidate.bad_from = Ms::MAX;
+        }
+    }
+    (vec![stable, candidate, Version::healthy("v3")], late_from)
 }

@@ -20,7 +20,7 @@ use super::oracle::Ledger;
 use super::row::Row;
 use super::scrape::{Counters, GRID, PHASES};
 use super::setting::{Setting, When};
-use super::version::{Fault, Version};
+use super::version::{Fault, Version, versions};
 
 /// The time at which the world begins, before the request: the past from which the judges learn, and a little more.
 const DAWN: Ms = -(PAST.as_millis() as Ms) - 2 * MINUTE;
@@ -207,36 +207,4 @@ impl World {
             self.agenda.plan(self.now + 30 * SECOND, Happening::Disturb(Disturbance::Unready));
         }
     }
-}
-
-/// Returns the versions of a row, and the phase at whose entry the candidate's fault begins to show.
-fn versions(row: Row, good: bool, dice: &mut Random) -> (Vec<Version>, Option<Phase>) {
-    let (mut stable, mut candidate) = (Version::healthy("v1"), Version::healthy("v2"));
-    if row == Row::BrokenStable {
-        stable.errors = 0.05;
-        candidate.errors = if good { 0.015 } else { 0.05 };
-    }
-    if row == Row::Hotfix {
-        stable.errors = 0.1;
-    }
-    let mut late_from = None;
-    if !good {
-        let fault = Fault::ALL[dice.below(Fault::COMMON)];
-        let killed = matches!(row, Row::DaemonAway | Row::DaemonAwayPromoting) && dice.below(2) == 0;
-        let fault = if row == Row::BrokenStable {
-            Fault::Errors
-        } else if row == Row::Hotfix || killed {
-            Fault::Broken
-        } else {
-            fault
-        };
-        if row == Row::Hotfix {
-            late_from = Some(Phase::Guarding);
-        }
-        candidate = candidate.with(fault);
-        if late_from.is_some() || fault == Fault::Broken {
-            candidate.bad_from = Ms::MAX;
-        }
-    }
-    (vec![stable, candidate, Version::healthy("v3")], late_from)
 }
