@@ -8,6 +8,9 @@ use bellwether_sim::unkind::{Bar, End, Row, Summary, run, story};
 /// is compiled for speed.
 const RUNS: u64 = if cfg!(debug_assertions) { 4 } else { 70 };
 
+/// The rollouts that confirm a miss, so that no single seed decides about a share.
+const CONFIRMING: u64 = 400;
+
 /// The bars that are missed at present, by row and by whether the version is good, as `docs/figures-unkind.md` has them. A
 /// row that keeps a bar leaves it out here.
 const MISSED: &[(Row, bool, &[Bar])] = &[
@@ -24,7 +27,7 @@ const MISSED: &[(Row, bool, &[Bar])] = &[
     (Row::SlowStart, false, &[Bar::Unready]),
     (Row::Cold, true, &[Bar::Blamed, Bar::Promoted]),
     (Row::Autoscaler, true, &[Bar::Blamed, Bar::Promoted]),
-    (Row::Autoscaler, false, &[Bar::BadPromoted, Bar::Serving, Bar::Unready]),
+    (Row::Autoscaler, false, &[Bar::Serving, Bar::Unready]),
     (Row::ScaleOut, true, &[Bar::Blamed, Bar::Promoted]),
     (Row::ScaleOut, false, &[Bar::Serving, Bar::Unready]),
     (Row::ScaleToZero, true, &[Bar::Promoted, Bar::Unended]),
@@ -33,7 +36,6 @@ const MISSED: &[(Row, bool, &[Bar])] = &[
     (Row::Load, false, &[Bar::BadPromoted, Bar::Serving, Bar::Unready]),
     (Row::NodeTypes, true, &[Bar::Blamed, Bar::Promoted]),
     (Row::NodeTypes, false, &[Bar::BadPromoted, Bar::Serving, Bar::Unready]),
-    (Row::HotTenants, true, &[Bar::Blamed]),
     (Row::HotTenants, false, &[Bar::BadPromoted, Bar::Serving, Bar::Unready]),
     (Row::Clusters, true, &[Bar::Blamed, Bar::Promoted]),
     (Row::Clusters, false, &[Bar::BadPromoted, Bar::Serving, Bar::Unready]),
@@ -80,9 +82,12 @@ fn no_row_misses_a_bar_that_it_kept_before() {
     let mut news = Vec::new();
     for row in Row::ALL {
         for good in [true, false] {
-            let summary = summary(*row, good, runs);
-            for bar in Bar::missed(&summary).into_iter().filter(|bar| !known.contains(&(*row, good, *bar))) {
-                news.push(format!("{} misses {bar:?}: {}", row.name(), summary.reasons().join("; ")));
+            let is_new = |bar: &Bar| !known.contains(&(*row, good, *bar));
+            if Bar::missed(&summary(*row, good, runs)).iter().any(is_new) {
+                let summary = summary(*row, good, runs.max(CONFIRMING));
+                let reasons = summary.reasons().join("; ");
+                let missed = Bar::missed(&summary).into_iter().filter(is_new);
+                news.extend(missed.map(|bar| format!("{} misses {bar:?}: {reasons}", row.name())));
             }
         }
     }
