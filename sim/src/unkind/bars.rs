@@ -3,6 +3,9 @@
 use super::oracle::{End, Outcome};
 use super::table::Summary;
 
+/// The median time of a promotion in the kind world, in minutes: its steps, its guard, and the changes between them.
+const KIND_MINUTES: f64 = 21.3;
+
 /// One promise about every row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Bar {
@@ -10,6 +13,8 @@ pub enum Bar {
     Blamed,
     /// At least 95 % of the good versions are promoted, where the canary gets traffic.
     Promoted,
+    /// Good versions are promoted in at most 1.5 times the kind world's median time, unless the row makes them wait.
+    Late,
     /// At most 5 % of the bad versions, the policy's β, are promoted.
     BadPromoted,
     /// No bad version has traffic at the end.
@@ -25,10 +30,11 @@ pub enum Bar {
 }
 
 impl Bar {
-    /// All bars.
-    pub const ALL: [Bar; 8] = [
+    /// All bars, in the order of the table.
+    pub const ALL: [Bar; 9] = [
         Bar::Blamed,
         Bar::Promoted,
+        Bar::Late,
         Bar::BadPromoted,
         Bar::Serving,
         Bar::Misplaced,
@@ -45,6 +51,11 @@ impl Bar {
             Bar::Promoted => {
                 let feasible = share(|outcome| outcome.good && outcome.feasible);
                 feasible == 0.0 || share(|outcome| outcome.good && outcome.end == End::Promoted) >= 0.95 * feasible
+            }
+            Bar::Late => {
+                let waits = summary.outcomes.iter().any(|outcome| outcome.row.makes_wait());
+                let median = summary.median_minutes(|outcome| outcome.good && outcome.end == End::Promoted);
+                waits || median <= 1.5 * KIND_MINUTES
             }
             Bar::BadPromoted => share(|outcome| !outcome.good && outcome.end == End::Promoted) <= 0.05,
             Bar::Serving => share(|outcome| !outcome.good && outcome.serves) == 0.0,

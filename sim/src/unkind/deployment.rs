@@ -16,10 +16,10 @@ pub(super) struct Rollover {
     pub recreates: bool,
 }
 
-/// A Deployment.
+/// A Deployment of the workload, with its pods.
 #[derive(Debug, Clone)]
 pub(super) struct Deployment {
-    /// Its uid.
+    /// The uid, which stays the same for its life.
     pub uid: &'static str,
     /// The index of the version of its template.
     pub version: usize,
@@ -31,7 +31,7 @@ pub(super) struct Deployment {
     pub template_by: Option<&'static str>,
     /// The last other field manager of its replicas.
     pub replicas_by: Option<&'static str>,
-    /// Its pods.
+    /// The pods of all its templates.
     pub pods: Vec<Pod>,
     /// Whether its controller was refused a pod.
     pub refused: bool,

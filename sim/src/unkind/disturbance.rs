@@ -21,9 +21,9 @@ pub(super) enum Disturbance {
     Hang,
     /// A share of all requests fails.
     Incident {
-        /// The share.
+        /// The share of requests that fail, 0 to 1.
         share: f64,
-        /// Its length.
+        /// The time for which they fail.
         length: Ms,
     },
     /// A party is away for this long.
@@ -34,8 +34,11 @@ pub(super) enum Disturbance {
     Unready,
     /// The stable is changed to the hotfix by another hand.
     Hotfix,
-    /// There are 40 % more requests, and a new pod has to wait for a node.
-    Rush,
+    /// There are 40 % more requests.
+    Rush {
+        /// The wait of new pods for a node from now on.
+        node_wait: Option<(Ms, Ms)>,
+    },
 }
 
 impl Disturbance {
@@ -47,7 +50,7 @@ impl Disturbance {
             }
             Disturbance::Eviction | Disturbance::NodeLoss => Some(5 * MINUTE),
             Disturbance::ClockJump => Some(30 * SECOND),
-            Disturbance::Hang | Disturbance::Unready | Disturbance::Hotfix | Disturbance::Rush => None,
+            Disturbance::Hang | Disturbance::Unready | Disturbance::Hotfix | Disturbance::Rush { .. } => None,
         }
     }
 }
@@ -85,9 +88,9 @@ impl World {
                 }
             }
             Disturbance::ClockJump => self.jump(60 * MINUTE),
-            Disturbance::Rush => {
+            Disturbance::Rush { node_wait } => {
                 self.setting.rps *= 1.4;
-                self.setting.node_wait = Some((MINUTE, 4 * MINUTE));
+                self.setting.node_wait = node_wait;
             }
             Disturbance::Unready => self.make_candidate_unready(),
             Disturbance::Hotfix => {
@@ -119,7 +122,7 @@ impl World {
             Disturbance::Incident { .. } => self.incident = 0.0,
             Disturbance::Away(party, _) => self.return_of(party),
             Disturbance::ClockJump => self.jump(0),
-            Disturbance::Hang | Disturbance::Unready | Disturbance::Hotfix | Disturbance::Rush => {}
+            Disturbance::Hang | Disturbance::Unready | Disturbance::Hotfix | Disturbance::Rush { .. } => {}
         }
         self.agenda.plan(self.now + SECOND, Happening::Watch);
     }

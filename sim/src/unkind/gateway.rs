@@ -28,7 +28,7 @@ pub(super) enum Manners {
 /// The route between the stable and the canary.
 #[derive(Debug, Clone)]
 pub(super) struct Gateway {
-    /// Its behaviour.
+    /// The behaviour of its status and data plane.
     pub manners: Manners,
     /// The canary's written weight; `None` if the route does not name the canary.
     pub written: Option<Weight>,

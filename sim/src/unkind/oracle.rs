@@ -44,11 +44,11 @@ pub struct Outcome {
     pub row: Row,
     /// Whether its version was good.
     pub good: bool,
-    /// Its seed.
+    /// The seed of its world.
     pub seed: u64,
     /// The version's fault.
     pub fault: Option<Fault>,
-    /// Its end.
+    /// The end of the rollout.
     pub end: End,
     /// Whether the version is quarantined.
     pub quarantined: bool,

@@ -31,20 +31,20 @@ pub(super) enum PodState {
 pub(super) struct Requests<T> {
     /// All answered requests.
     pub n: T,
-    /// Failed ones.
+    /// Those of them that failed.
     pub errors: T,
-    /// Slow ones.
+    /// Those of them that took longer than the limit.
     pub slow: T,
 }
 
-/// A pod.
+/// A pod of one arm.
 #[derive(Debug, Clone)]
 pub(super) struct Pod {
-    /// Its number.
+    /// The number that its name ends with.
     pub id: u32,
     /// The index of its version.
     pub version: usize,
-    /// Its state.
+    /// The state of its process.
     pub state: PodState,
     /// The number of its changes of state; what was planned before the last one is void.
     pub turn: u32,

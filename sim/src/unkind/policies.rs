@@ -17,6 +17,9 @@ pub(super) fn policy_of(row: Row) -> Policy {
         changes["ready-within"] = "15m".into();
     } else if row == Row::LargePromotion {
         changes["ready-within"] = "8m".into();
+    } else if row == Row::Availability {
+        let available = json!({ "metric": "availability", "min": "90%", "window": "1m", "every": "15s" });
+        changes["guard"]["check"].as_array_mut().into_iter().for_each(|checks| checks.push(available.clone()));
     } else if row == Row::ScaleToZero {
         changes["strategy"] = "blue-green".into();
         changes["blue-green"] = json!({ "keep-stable": "10m" });

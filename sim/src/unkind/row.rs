@@ -53,6 +53,8 @@ rows! {
     Autoscaler = "autoscaler",
     /// An autoscaler adds pods in the guard, and each of them waits one to four minutes for a node.
     ScaleOut = "scale-out",
+    /// An autoscaler adds pods in the guard, whose checks ask for 90 % of available pods.
+    Availability = "availability",
     /// Blue-green, and a stable without traffic for three minutes is scaled to zero.
     ScaleToZero = "scale-to-zero",
     /// The pods are at 50 to 58 % of their capacity, so that more load for each pod shows in the latency.
@@ -104,6 +106,24 @@ rows! {
 }
 
 impl Row {
+    /// Returns whether a rollout in this world has to wait for something that the kind world has at once.
+    pub fn makes_wait(self) -> bool {
+        matches!(
+            self,
+            Row::NodeWait
+                | Row::Quota
+                | Row::SlowStart
+                | Row::LargePromotion
+                | Row::GatewayLying
+                | Row::DaemonAway
+                | Row::DaemonAwayPromoting
+                | Row::ApiAway
+                | Row::KafkaAway
+                | Row::PrometheusAway
+                | Row::PrometheusAwayPreparing
+        )
+    }
+
     /// Returns the row of a name.
     pub fn named(name: &str) -> Option<Row> {
         Row::ALL.iter().copied().find(|row| row.name() == name)

@@ -28,7 +28,7 @@ pub(super) struct Cold {
     pub errors: f64,
 }
 
-/// An autoscaler.
+/// The settings of an autoscaler.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Scaler {
     /// The share of a pod's capacity that it aims at; `None`: it only switches between none and all pods.
@@ -72,7 +72,7 @@ pub(super) struct Setting {
     pub digests: bool,
     /// The OOM kills of a pod per hour.
     pub kills: f64,
-    /// The disturbances.
+    /// The disturbances, each with its time.
     pub disturbances: Vec<(When, Disturbance)>,
 }
 
@@ -153,9 +153,11 @@ impl Setting {
                 return 0.58;
             }
             Row::ScaleToZero => self.scaler = Some(Scaler { target: None, least: 0 }),
-            Row::ScaleOut => {
+            Row::ScaleOut | Row::Availability => {
                 self.scaler = Some(Scaler { target: Some(0.6), least: self.pods });
-                self.disturb(When::Entering(Phase::Guarding, 0, 2 * MINUTE), Disturbance::Rush);
+                let node_wait = Some((MINUTE, 4 * MINUTE)).filter(|_| row == Row::ScaleOut);
+                let rush = Disturbance::Rush { node_wait };
+                self.disturb(When::Entering(Phase::Guarding, 0, 2 * MINUTE), rush);
                 return 0.5;
             }
             Row::Load => {

@@ -9,7 +9,7 @@ use super::oracle::{End, Outcome};
 /// The outcomes of one row and one kind of version.
 #[derive(Debug, Clone, Default)]
 pub struct Summary {
-    /// The outcomes.
+    /// The outcomes, in the order of the seeds.
     pub outcomes: Vec<Outcome>,
 }
 

@@ -33,7 +33,7 @@ pub enum Fault {
 }
 
 impl Fault {
-    /// All faults.
+    /// All faults, those of every row first.
     pub const ALL: [Fault; 7] =
         [Fault::Errors, Fault::Slow, Fault::Deadlock, Fault::Crashes, Fault::BlackHole, Fault::Unready, Fault::Broken];
     /// The number of faults, the first of [`Fault::ALL`], that a candidate has by itself in every row.
