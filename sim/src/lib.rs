@@ -11,6 +11,7 @@
 //! | [`story`] | one engine with one workload, driven second by second | the core's lifecycle tests |
 //! | [`broker`] | Kafka's transactions and fencing; tests compare it with a real Kafka | the simulator, the journal's tests |
 //! | [`simulator`] | the whole world under seeded faults, with assertions of the invariants | the tests of this crate |
+//! | [`unkind`] | one rollout in a cluster that is unkind as real ones are, with an oracle that knows the truth | the tests of this crate, its benchmark |
 //! | [`polls`] | counts of simulated rollouts with known error rates | the tests of error rates, the lab's benchmark |
 //! | [`judged`] | the sequential judge on these counts | the tests of error rates, the lab's tests |
 //! | [`counting`] | a significance test for counted errors | the tests of error rates |
@@ -48,6 +49,7 @@ pub mod broker;
 pub mod story;
 #[expect(clippy::unwrap_used, reason = "a simulation that can't continue panics")]
 pub mod simulator;
+pub mod unkind;
 pub mod counting;
 #[expect(clippy::unwrap_used, reason = "a simulation that can't continue panics")]
 #[expect(clippy::disallowed_methods, reason = "the number of runs comes from the environment")]

@@ -6,6 +6,7 @@
 mod error_rates;
 mod judge_rates;
 mod long_paths;
+mod unkind;
 
 use std::collections::BTreeMap;
 

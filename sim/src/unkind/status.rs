@@ -1,0 +1,72 @@
+//! The workload's status, as the API watch tells it.
+
+use bellwether_core::input::status::{DeploymentStatus, PodProblem, WorkloadStatus};
+
+use super::deployment::Deployment;
+use super::pod::{Arm, PodState};
+use super::scrape::pod_name;
+use super::world::World;
+
+impl World {
+    /// Returns the workload's present status.
+    pub(super) fn status(&self) -> WorkloadStatus {
+        WorkloadStatus {
+            stable: Some(self.deployment_status(Arm::Stable, &self.stable)),
+            canary: self.canary.as_ref().map(|canary| self.deployment_status(Arm::Canary, canary)),
+            baseline: None,
+            route: self.gateway.status(self.now),
+            route_by: None,
+        }
+    }
+
+    fn deployment_status(&self, arm: Arm, deployment: &Deployment) -> DeploymentStatus {
+        let version = &self.versions[deployment.version];
+        let template = version.template(self.setting.digests);
+        let of_template = deployment.pods.iter().filter(|pod| pod.version == deployment.version);
+        DeploymentStatus {
+            uid: deployment.uid.to_owned(),
+            pod_hash: Some(template.0.clone()),
+            template,
+            images: version.admitted(self.setting.digests),
+            generation: deployment.generation,
+            observed_generation: deployment.generation,
+            replicas: deployment.replicas,
+            total: deployment.pods.len() as u32,
+            updated: of_template.count() as u32,
+            ready: deployment.ready() as u32,
+            available: deployment.available(self.setting.rollover.min_ready, self.now),
+            paused: false,
+            problem: self.problem(arm, deployment),
+            template_by: deployment.template_by.map(str::to_owned),
+            replicas_by: deployment.replicas_by.map(str::to_owned),
+        }
+    }
+
+    /// Returns the problem that the API server shows of the pods of the present template.
+    fn problem(&self, arm: Arm, deployment: &Deployment) -> Option<PodProblem> {
+        let current = deployment.pods.iter().filter(|pod| pod.version == deployment.version);
+        let stuck = current.filter_map(|pod| {
+            let (reason, message) = match pod.state {
+                PodState::Pending => ("Unschedulable", "0/26 nodes are available: 26 Insufficient cpu"),
+                PodState::BackingOff => ("CrashLoopBackOff", "back-off restarting failed container"),
+                PodState::Starting | PodState::Ready | PodState::Unready => return None,
+            };
+            let object = pod_name(arm, pod.id);
+            Some(PodProblem { object, reason: reason.to_owned(), message: message.to_owned() })
+        });
+        let refused = || {
+            let message = "exceeded quota: compute, requested: pods=1, used: pods=20, limited: pods=20".to_owned();
+            let object = pod_name(arm, 0);
+            deployment.refused.then(|| PodProblem { object, reason: "FailedCreate".to_owned(), message })
+        };
+        stuck.min_by(|one, other| one.object.cmp(&other.object)).or_else(refused)
+    }
+
+    /// Returns whether the daemon was told of a canary without a ready pod while the canary has traffic, and could act.
+    pub(super) fn is_known_unready(&self) -> bool {
+        let told = self.told.as_ref().and_then(|status| status.canary.as_ref());
+        let is_told = told.is_some_and(|canary| canary.ready == 0) && self.now > self.told_at + 2000;
+        let is_unready = self.canary.as_ref().is_none_or(|canary| canary.ready() == 0);
+        is_told && is_unready && self.gateway.share > 0.0 && !self.is_helpless()
+    }
+}
