@@ -11,7 +11,7 @@ use bellwether_core::ids::{EffectId, Images, TemplateHash, Weight, Workload, dig
 use bellwether_core::input::effect::{Act, ClusterAct, Effect};
 use bellwether_core::input::event::{FailureKind, Outcome};
 use bellwether_core::input::status::{
-    DeploymentStatus, PodProblem, Preflight, PreflightIssue, RouteStatus, WorkloadStatus,
+    Acceptance, DeploymentStatus, PodProblem, Preflight, PreflightIssue, RouteStatus, WorkloadStatus,
 };
 use bellwether_core::time::{Span, Timestamp};
 
@@ -270,7 +270,7 @@ impl Model {
             stable: Some(deployed.stable.status(now)),
             canary: deployed.canary.as_ref().map(|canary| canary.status(now)),
             baseline: deployed.baseline.as_ref().map(|baseline| baseline.status(now)),
-            route: deployed.routed.map(|weight| RouteStatus { weight, accepted: true }),
+            route: deployed.routed.map(|weight| RouteStatus { weight, accepted: Acceptance::Accepted }),
             route_by: deployed.route_by.clone(),
         }
     }

@@ -37,12 +37,42 @@ impl WorkloadStatus {
 }
 
 /// The canary's place in the route.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RouteStatus {
     /// The canary's lowest weight over all rules that Bellwether splits.
     pub weight: Weight,
-    /// Whether the gateway has accepted this generation of the route: `Accepted` and `ResolvedRefs` are true for it.
-    pub accepted: bool,
+    /// The gateway's answer about the present generation of the route.
+    pub accepted: Acceptance,
+}
+
+impl RouteStatus {
+    /// Returns whether the gateway has accepted the present generation of the route.
+    pub fn is_accepted(&self) -> bool {
+        self.accepted == Acceptance::Accepted
+    }
+}
+
+/// The answer of gateways about the present generation of a route.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Acceptance {
+    /// Every gateway that reports about the route has accepted it.
+    Accepted,
+    /// A gateway has refused it, with this message.
+    Refused(String),
+    /// No gateway reports about this generation. Some meshes never report.
+    Unknown,
+}
+
+impl Acceptance {
+    /// Returns the answer of two gateways together: a refusal before an unknown answer before acceptance.
+    pub fn and(self, other: Acceptance) -> Acceptance {
+        match (self, other) {
+            (refused @ Acceptance::Refused(_), _) | (_, refused @ Acceptance::Refused(_)) => refused,
+            (Acceptance::Unknown, _) | (_, Acceptance::Unknown) => Acceptance::Unknown,
+            (Acceptance::Accepted, Acceptance::Accepted) => Acceptance::Accepted,
+        }
+    }
 }
 
 /// The observed state of one Deployment.

@@ -37,8 +37,8 @@ impl Rollout {
     /// Whether the canary has no traffic. By replica ratio its pods have traffic until they are gone; there is no weight to
     /// wait for.
     pub(super) fn canary_is_empty(&self, status: Option<&WorkloadStatus>) -> bool {
-        let route = status.and_then(|status| status.route);
-        let is_zero = |route: RouteStatus| route.accepted && route.weight == Weight::ZERO;
+        let route = status.and_then(|status| status.route.as_ref());
+        let is_zero = |route: &RouteStatus| route.is_accepted() && route.weight == Weight::ZERO;
         !self.policy.traffic.splits_by_weight() || !self.canary.exists || route.is_none_or(is_zero)
     }
 
@@ -50,7 +50,7 @@ impl Rollout {
         if !self.policy.traffic.splits_by_weight() {
             return self.canary_available(status);
         }
-        let route = status.and_then(|status| status.route);
-        route.is_some_and(|route| route.accepted && route.weight == self.asked())
+        let route = status.and_then(|status| status.route.as_ref());
+        route.is_some_and(|route| route.is_accepted() && route.weight == self.asked())
     }
 }

@@ -154,13 +154,13 @@ pub trait TrafficRouter: Debug + Send + Sync {
 /// A route with the router that it belongs to.
 pub type Routed<'a> = (&'static dyn TrafficRouter, &'a DynamicObject);
 
-/// Returns the status of the workload's canary in these routes: the lowest share, accepted if all routes are. `None` if
-/// no route has the canary.
+/// Returns the status of the workload's canary in these routes: the lowest share, and the answers of all gateways together.
+/// `None` if no route has the canary.
 pub fn observe<'a>(routes: impl IntoIterator<Item = Routed<'a>>, workload: &Workload) -> Option<RouteStatus> {
     let found = routes.into_iter().filter_map(|(router, route)| router.observe(route, workload));
     found.reduce(|one, other| RouteStatus {
         weight: one.weight.min(other.weight),
-        accepted: one.accepted && other.accepted,
+        accepted: one.accepted.and(other.accepted),
     })
 }
 

@@ -23,6 +23,7 @@ use crate::adapters::kubernetes::owners;
 use crate::adapters::kubernetes::patch::PatchDraft;
 
 mod cohort;
+mod acceptance;
 
 const HTTP_ROUTE: ApiKind =
     ApiKind { group: "gateway.networking.k8s.io", version: "v1", kind: "HTTPRoute", plural: "httproutes" };
@@ -255,11 +256,13 @@ impl TrafficRouter for GatewayRouter {
         draft.finish()
     }
 
-    /// A route takes effect when every parent has accepted its present generation.
     fn observe(&self, route: &DynamicObject, workload: &Workload) -> Option<RouteStatus> {
         let record = read_record(route, workload);
         if let Some(record) = record.as_ref().filter(|record| record.cohort.is_some()) {
-            return Some(RouteStatus { weight: cohort::share(route, workload, record), accepted: is_accepted(route) });
+            return Some(RouteStatus {
+                weight: cohort::share(route, workload, record),
+                accepted: acceptance::of(route, &workload.canary_name()),
+            });
         }
         let service = record.as_ref().map(|record| record.service.as_str());
         let shares: Vec<Weight> = rules(route)
@@ -278,7 +281,10 @@ impl TrafficRouter for GatewayRouter {
         // A rule that the canary joined and that has it no more gives it no traffic.
         let lost = record.as_ref().is_some_and(|record| record.rules.len() > shares.len());
         let lowest = shares.into_iter().min()?;
-        Some(RouteStatus { weight: if lost { Weight::ZERO } else { lowest }, accepted: is_accepted(route) })
+        Some(RouteStatus {
+            weight: if lost { Weight::ZERO } else { lowest },
+            accepted: acceptance::of(route, &workload.canary_name()),
+        })
     }
 
     fn last_writer<'a>(&self, route: &'a DynamicObject) -> Option<&'a str> {
@@ -306,26 +312,6 @@ fn share(canary: u64, stable: u64) -> Weight {
         _ => ((canary * 20_000 + sum) / (sum * 2)).clamp(1, 9_999),
     };
     Weight::basis_points(u16::try_from(points).unwrap_or(10_000))
-}
-
-/// Returns whether at least one parent that the route names has a status, and all of them have accepted the route's
-/// present generation.
-fn is_accepted(route: &DynamicObject) -> bool {
-    let named: Vec<&Value> = list(&route.data, "/spec/parentRefs").iter().collect();
-    let parents: Vec<&Value> = list(&route.data, "/status/parents")
-        .iter()
-        .filter(|parent| named.iter().any(|named| named.get("name") == parent.pointer("/parentRef/name")))
-        .collect();
-    !parents.is_empty()
-        && parents.iter().all(|parent| {
-            ["Accepted", "ResolvedRefs"].iter().all(|kind| {
-                list(parent, "/conditions").iter().any(|condition| {
-                    condition.get("type").and_then(Value::as_str) == Some(kind)
-                        && condition.get("status").and_then(Value::as_str) == Some("True")
-                        && condition.get("observedGeneration").and_then(Value::as_i64) == route.metadata.generation
-                })
-            })
-        })
 }
 
 /// Returns the weights of a rule in which the canary has `share` of the stable's original part and the other backends
