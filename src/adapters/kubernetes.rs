@@ -2,7 +2,7 @@
 //! workloads ([`Kubernetes::watch`]), and tells which arm a pod belongs to ([`PodDirectory`]).
 //!
 //! The adapter acts and reports; it decides nothing about rollouts. Its pure half needs no server and is tested without
-//! one: `template`, `facts`, `kind`, `build`, `router`, `preflight`, `objects`. The other half reads, compares and
+//! one: `template`, `facts`, `kind`, `build`, `foreign`, `router`, `preflight`, `objects`. The other half reads, compares and
 //! writes, with one attempt per call: `server`, `preflight_reads`, `canary`, `stable`, `watch`, `access`.
 //!
 //! Two parts have providers: the kinds of workloads (`kind`) and the routers of the traffic (`router`).
@@ -21,7 +21,7 @@ use bellwether_core::ids::Workload;
 use bellwether_core::input::effect::{ClusterAct, Effect};
 use bellwether_core::input::event::{Failure, FailureKind, Outcome};
 use bellwether_core::input::status::Preflight;
-use bellwether_core::policy::Policy;
+use bellwether_core::policy::{Policy, Traffic};
 use bellwether_core::time::Span;
 use kube::Client;
 use kube::config::{Config, KubeConfigOptions, Kubeconfig};
@@ -42,6 +42,7 @@ mod failure;
 mod facts;
 mod kind;
 mod build;
+mod foreign;
 mod router;
 mod preflight;
 mod server;
@@ -166,9 +167,7 @@ impl Kubernetes {
     /// # Errors
     /// A read failed.
     pub async fn preflight(&self, workload: &Workload, policy: &Policy) -> Result<Preflight, Failure> {
-        Ok(Box::pin(preflight_reads::preflight(&self.server, workload, &policy.traffic, policy.fresh_baseline))
-            .await?
-            .0)
+        Ok(self.read_preflight(workload, &policy.traffic, policy.fresh_baseline).await?.0)
     }
 
     /// Returns the API verbs that the account lacks in a namespace; without a namespace, in all of them.
@@ -197,6 +196,17 @@ impl Kubernetes {
     async fn act(
         &self,
         effect: &Effect,
+    async fn read_preflight(
+        &self,
+        workload: &Workload,
+        traffic: &Traffic,
+        fresh_baseline: bool,
+    ) -> Result<(Preflight, Vec<PodTemplate>), Failure> {
+        // The routes of other namespaces are only named, so the watched ones are new enough.
+        let elsewhere = self.cache.with(|objects| objects.routes_elsewhere(traffic.router, workload));
+        Box::pin(preflight_reads::preflight(&self.server, workload, traffic, fresh_baseline, elsewhere)).await
+    }
+
         act: &ClusterAct,
         epoch: Epoch,
         template: Option<&PodTemplate>,
@@ -205,8 +215,7 @@ impl Kubernetes {
         self.check_cluster(&effect.workload)?;
         match act {
             ClusterAct::Preflight { traffic, baseline } => {
-                let (preflight, templates) =
-                    Box::pin(preflight_reads::preflight(server, &effect.workload, traffic, *baseline)).await?;
+                let (preflight, templates) = self.read_preflight(&effect.workload, traffic, *baseline).await?;
                 return Ok((Outcome::Preflight(Box::new(preflight)), templates));
             }
             ClusterAct::ApplyCanary { stable_uid, images, replicas, traffic, baseline } => {

@@ -74,8 +74,8 @@ impl Rollout {
             return Err(Reason::Quarantined { images, since, rollout, why });
         }
         let enforces = self.policy.mode == Mode::Enforce;
-        let (refusals, warnings): (Vec<_>, Vec<_>) =
-            preflight.issues.iter().cloned().partition(|issue| enforces && issue.refuses());
+        let open = preflight.issues.iter().filter(|issue| !issue.is_accepted(&self.policy.owned_by)).cloned();
+        let (refusals, warnings): (Vec<_>, Vec<_>) = open.partition(|issue| enforces && issue.refuses());
         if !refusals.is_empty() {
             return Err(Reason::Obstructed { issues: refusals });
         }

@@ -191,8 +191,10 @@ pub async fn set_weight(
     let workload = &effect.workload;
     let mark = RouteMark { effect: effect.id.to_string(), epoch };
     let canary_name = workload.canary_name();
-    let (canary, routes) =
-        try_join!(server.workload_object(workload, &canary_name), server.list_routes(resource, &workload.namespace))?;
+    let (canary, routes) = try_join!(
+        server.workload_object(workload, &canary_name),
+        server.list_if_known(resource, Some(&workload.namespace))
+    )?;
     if let Some(canary) = &canary {
         marks::fence(&canary.metadata, epoch)?;
     }
@@ -246,7 +248,7 @@ pub async fn remove(server: &Server, effect: &Effect, epoch: Epoch, traffic: &Tr
 async fn leave_routes(server: &Server, workload: &Workload, epoch: Epoch, traffic: &Traffic) -> Result<(), Failure> {
     let router = router::provider(traffic.router);
     let Some(resource) = router.resource() else { return Ok(()) };
-    for route in server.list_routes(resource, &workload.namespace).await? {
+    for route in server.list_if_known(resource, Some(&workload.namespace)).await? {
         if !router.holds(&route, workload) {
             continue;
         }

@@ -15,8 +15,9 @@ use json_patch::Patch;
 use kube::core::DynamicObject;
 
 use super::api_kind::ApiKind;
-use super::marks;
+use super::kind::FieldPath;
 use super::providers::providers;
+use super::{marks, owners};
 use crate::ports::Epoch;
 
 mod gateway;
@@ -133,8 +134,25 @@ pub trait TrafficRouter: Debug + Send + Sync {
     /// share is exactly the requested one, even if the router rounds: any other share counts as an external change.
     fn observe(&self, route: &DynamicObject, workload: &Workload) -> Option<RouteStatus>;
 
+    /// Returns the place of the rules in a route.
+    fn rules_path(&self) -> FieldPath;
+
+    /// Returns the issues of the routes that send traffic to `service`.
+    fn issues(
+        &self,
+        routes: &[DynamicObject],
+        workload: &Workload,
+        service: &str,
+        traffic: &Traffic,
+    ) -> Vec<PreflightIssue>;
+
+    /// Returns whether a route of another namespace sends traffic to the workload's Service `service`.
+    fn reaches(&self, route: &DynamicObject, workload: &Workload, service: &str) -> bool;
+
     /// Returns the field manager that last wrote the rules, Bellwether excepted.
-    fn last_writer<'a>(&self, route: &'a DynamicObject) -> Option<&'a str>;
+    fn last_writer<'a>(&self, route: &'a DynamicObject) -> Option<&'a str> {
+        owners::last_writer(&route.metadata, self.rules_path())
+    }
 
     /// Returns whether the route has the workload's canary or its record.
     fn holds(&self, route: &DynamicObject, workload: &Workload) -> bool {

@@ -9,7 +9,7 @@
 
 use bellwether_core::ids::{Weight, Workload};
 use bellwether_core::input::event::{Failure, FailureKind};
-use bellwether_core::input::status::RouteStatus;
+use bellwether_core::input::status::{PreflightIssue, RouteStatus};
 use bellwether_core::policy::{Cohort, RouteName, RouterKind, Traffic};
 use json_patch::Patch;
 use kube::core::DynamicObject;
@@ -19,11 +19,12 @@ use serde_json::{Value, json};
 use super::{RouteMark, TrafficRouter, record};
 use crate::adapters::kubernetes::api_kind::ApiKind;
 use crate::adapters::kubernetes::failure;
+use crate::adapters::kubernetes::kind::FieldPath;
 use crate::adapters::kubernetes::owners;
 use crate::adapters::kubernetes::patch::PatchDraft;
 
-mod cohort;
 mod acceptance;
+mod cohort;
 
 const HTTP_ROUTE: ApiKind =
     ApiKind { group: "gateway.networking.k8s.io", version: "v1", kind: "HTTPRoute", plural: "httproutes" };
@@ -287,8 +288,39 @@ impl TrafficRouter for GatewayRouter {
         })
     }
 
-    fn last_writer<'a>(&self, route: &'a DynamicObject) -> Option<&'a str> {
-        owners::last_writer(&route.metadata, &["spec", "rules"])
+    fn rules_path(&self) -> FieldPath {
+        &["spec", "rules"]
+    }
+
+    fn issues(
+        &self,
+        routes: &[DynamicObject],
+        workload: &Workload,
+        service: &str,
+        traffic: &Traffic,
+    ) -> Vec<PreflightIssue> {
+        let mut found = Vec::new();
+        for route in routes {
+            let split = self.rules(route, workload, service, traffic.route.as_ref());
+            if split.is_empty() {
+                continue;
+            }
+            if traffic.cohort.is_some() {
+                found.extend(cohort::too_many(route, workload, &split));
+            }
+            found.extend(owners::gitops_keeper(&route.metadata, self.rules_path()).map(|manager| {
+                PreflightIssue::RouteOwnedByGitOps { route: super::name(route).to_owned(), manager: manager.to_owned() }
+            }));
+        }
+        found
+    }
+
+    fn reaches(&self, route: &DynamicObject, workload: &Workload, service: &str) -> bool {
+        let is_meant = |backend: &Value| {
+            is_a_service(backend, service)
+                && backend.get("namespace").and_then(Value::as_str) == Some(&workload.namespace)
+        };
+        rules(route).iter().flat_map(backends).any(is_meant)
     }
 }
 
@@ -417,11 +449,17 @@ fn canary_place(route: &DynamicObject, rule: &Value, workload: &Workload) -> Opt
 /// Returns whether the reference names this Service of the route's namespace. Group, kind and namespace default to
 /// those of such a Service.
 fn is_service(route: &DynamicObject, backend: &Value, service: &str) -> bool {
+    let namespace = backend.get("namespace").and_then(Value::as_str);
+    is_a_service(backend, service)
+        && namespace.is_none_or(|namespace| Some(namespace) == route.metadata.namespace.as_deref())
+}
+
+/// Returns whether the reference names a Service of this name, in any namespace.
+fn is_a_service(backend: &Value, service: &str) -> bool {
     let text = |key| backend.get(key).and_then(Value::as_str);
     text("name") == Some(service)
         && text("group").is_none_or(str::is_empty)
         && text("kind").is_none_or(|kind| kind == "Service")
-        && text("namespace").is_none_or(|namespace| Some(namespace) == route.metadata.namespace.as_deref())
 }
 
 fn rules(route: &DynamicObject) -> &[Value] {
