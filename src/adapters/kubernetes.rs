@@ -11,7 +11,7 @@
 //! - It is fenced: an object with a higher `bellwether.dev/epoch` is not changed.
 //! - It is repeatable: an object that is as requested is not written again.
 //! - It is conditional: an object of another owner is changed by a JSON Patch that tests the values which it was
-//!   computed from, an object of Bellwether by server-side apply with uid and resourceVersion.
+//!   computed from. An object of Bellwether is created, or changed by server-side apply with uid and resourceVersion.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -53,6 +53,7 @@ mod canary;
 mod objects;
 mod watch;
 mod access;
+mod epochs;
 
 pub use access::ApiVerb;
 pub use events::KubernetesEvents;
@@ -178,9 +179,32 @@ impl Kubernetes {
         access::missing(&self.server, namespace).await
     }
 
+    /// Returns every object with an epoch in the watched namespaces, and the epoch.
+    ///
+    /// # Errors
+    /// A read failed.
+    pub async fn epochs(&self) -> Result<Vec<(String, u64)>, Failure> {
+        if self.namespaces.is_empty() {
+            return epochs::carried(&self.server, None).await;
+        }
+        let lists = self.namespaces.iter().map(|namespace| epochs::carried(&self.server, Some(namespace)));
+        Ok(futures::future::try_join_all(lists).await?.into_iter().flatten().collect())
+    }
+
     /// Returns the sink that puts Events on the workloads.
     pub fn events(&self) -> KubernetesEvents {
         KubernetesEvents(self.clone())
+    }
+
+    async fn read_preflight(
+        &self,
+        workload: &Workload,
+        traffic: &Traffic,
+        fresh_baseline: bool,
+    ) -> Result<(Preflight, Vec<PodTemplate>), Failure> {
+        // The routes of other namespaces are only named, so the watched ones are new enough.
+        let elsewhere = self.cache.with(|objects| objects.routes_elsewhere(traffic.router, workload));
+        Box::pin(preflight_reads::preflight(&self.server, workload, traffic, fresh_baseline, elsewhere)).await
     }
 
     /// Checks that a workload belongs to this cluster.
@@ -196,17 +220,6 @@ impl Kubernetes {
     async fn act(
         &self,
         effect: &Effect,
-    async fn read_preflight(
-        &self,
-        workload: &Workload,
-        traffic: &Traffic,
-        fresh_baseline: bool,
-    ) -> Result<(Preflight, Vec<PodTemplate>), Failure> {
-        // The routes of other namespaces are only named, so the watched ones are new enough.
-        let elsewhere = self.cache.with(|objects| objects.routes_elsewhere(traffic.router, workload));
-        Box::pin(preflight_reads::preflight(&self.server, workload, traffic, fresh_baseline, elsewhere)).await
-    }
-
         act: &ClusterAct,
         epoch: Epoch,
         template: Option<&PodTemplate>,

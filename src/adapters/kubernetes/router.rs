@@ -188,6 +188,11 @@ pub fn last_writer<'a>(routes: impl IntoIterator<Item = Routed<'a>>, workload: &
     held.find_map(|(router, route)| router.last_writer(route))
 }
 
+/// Returns the epochs of a route's records, of all workloads.
+pub fn epochs(route: &DynamicObject) -> Vec<u64> {
+    record::epochs(route)
+}
+
 /// Returns the route's name.
 pub fn name(route: &DynamicObject) -> &str {
     route.metadata.name.as_deref().unwrap_or_default()

@@ -216,6 +216,23 @@ impl Server {
         Ok(())
     }
 
+    /// Creates an object; `kind` names it in messages. Unlike an apply, it never changes an object that another process has
+    /// created since the read.
+    ///
+    /// # Errors
+    /// [`FailureKind::Conflict`] if an object of this name exists; otherwise see [`Server::call`].
+    pub async fn create<K>(&self, api: &Api<K>, kind: &str, object: &Value) -> Result<(), Failure>
+    where
+        K: Clone + DeserializeOwned + Debug + Serialize,
+    {
+        let invalid =
+            |error: serde_json::Error| failure::new(FailureKind::Refused, format!("creating {kind}: {error}"));
+        let object: K = serde_json::from_value(object.clone()).map_err(invalid)?;
+        let params = PostParams { field_manager: Some(MANAGER.to_owned()), ..PostParams::default() };
+        self.call(&format!("creating {kind}"), api.create(&params, &object)).await?;
+        Ok(())
+    }
+
     /// Applies a JSON Patch to an object of another owner; `kind` names it in messages.
     ///
     /// # Errors
@@ -245,21 +262,6 @@ impl Server {
         match self.call(&format!("removing {kind} {name}"), api.delete(name, &params)).await {
             Ok(_) => Ok(()),
             Err(failure) if failure.kind == FailureKind::Gone => Ok(()),
-            Err(failure) => Err(failure),
-        }
-    }
-
-    /// Creates an object; `kind` names it in messages. Succeeds if it exists already.
-    ///
-    /// # Errors
-    /// See [`Server::call`].
-    pub async fn create<K>(&self, api: Api<K>, kind: &str, object: &K) -> Result<(), Failure>
-    where
-        K: Clone + DeserializeOwned + Debug + Serialize,
-    {
-        match self.call(&format!("creating {kind}"), api.create(&PostParams::default(), object)).await {
-            Ok(_) => Ok(()),
-            Err(failure) if failure.kind == FailureKind::Conflict => Ok(()),
             Err(failure) => Err(failure),
         }
     }
