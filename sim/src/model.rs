@@ -290,9 +290,9 @@ impl Model {
     fn perform_on_cluster(&mut self, effect: &Effect, act: &ClusterAct, now: Timestamp) -> Outcome {
         let preflight = self.status(&effect.workload, now);
         let Some(deployed) = self.workloads.get_mut(&effect.workload) else {
-            // Removing the canary of a deleted workload succeeds.
+            // Removing the canary of a deleted workload, and its traffic, succeeds.
             return match act {
-                ClusterAct::RemoveCanary { .. } => Outcome::Done,
+                ClusterAct::RemoveCanary { .. } | ClusterAct::SetWeight { weight: Weight::ZERO, .. } => Outcome::Done,
                 ClusterAct::Preflight { .. }
                 | ClusterAct::ApplyCanary { .. }
                 | ClusterAct::SetWeight { .. }

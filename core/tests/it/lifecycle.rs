@@ -330,6 +330,7 @@ fn an_owner_that_the_policy_names_refuses_nothing() {
             assert!(story.whys()[0].contains("owned-by = [\"argocd-controller\"]"), "{:?}", story.whys());
         } else {
             while story.rollout().phase() != Phase::Guarding {
+                assert_eq!(story.rollout().ending(), None, "{:#?}", story.whys());
                 story.second();
             }
             story.model.set_images(&workload(), images("v1"), story.now);
@@ -344,7 +345,13 @@ fn a_deleted_workload_gives_its_rollout_up() {
     story.request("v2");
     story.run(60);
     story.model.delete(&workload());
+    let (asked, deleted) = (story.effects.len(), story.now);
+    assert_eq!(story.run(2), None);
+    let last = story.effects[asked..].iter().map(|effect| &effect.act).collect::<Vec<_>>();
+    let is_empty = |act: &Act| matches!(act, Act::Cluster(ClusterAct::SetWeight { weight: Weight::ZERO, .. }));
+    assert!(last.iter().any(|act| is_empty(act)), "its pods are deleted with it, so the route comes first: {last:?}");
     assert_eq!(story.run(60), Some(Ending::GivenUp));
+    assert!(Span::between(deleted, story.now) >= Span::from_secs(10), "its objects go after the drain");
 }
 
 #[test]
