@@ -104,7 +104,7 @@ mod tests {
     #[tokio::test]
     async fn a_new_journal_continues_above_the_objects_once() {
         let directory = tempfile::tempdir().unwrap();
-        let journals = Embedded::open(&directory.path().join("journal")).unwrap();
+        let journals = Embedded::open(directory.path().join("journal")).unwrap();
         let carried = [("Deployment shop/web".to_owned(), 40), ("HTTPRoute shop/web".to_owned(), 38)];
         let epoch = async || {
             let entries = journals.open(0).await.unwrap().restore().await.unwrap();
@@ -128,7 +128,7 @@ mod tests {
     #[tokio::test]
     async fn an_implausible_epoch_is_named_and_taken_over_only_by_its_number() {
         let directory = tempfile::tempdir().unwrap();
-        let journals = Embedded::open(&directory.path().join("journal")).unwrap();
+        let journals = Embedded::open(directory.path().join("journal")).unwrap();
         let carried = [("Deployment shop/web".to_owned(), 40), ("Deployment shop/api".to_owned(), 1_001)];
         let refused = adopt(&journals, 0, "prod", &carried, None).await.unwrap_err().to_string();
         assert!(

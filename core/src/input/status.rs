@@ -309,12 +309,11 @@ impl PreflightIssue {
 
     /// Returns whether a policy accepts the issue: it is an owner that `owned_by` names.
     pub fn is_accepted(&self, owned_by: &[String]) -> bool {
-        match self {
-            PreflightIssue::OwnedByGitOps { manager } | PreflightIssue::RouteOwnedByGitOps { manager, .. } => {
-                owned_by.contains(manager)
-            }
-            _ => false,
-        }
+        matches!(
+            self,
+            PreflightIssue::OwnedByGitOps { manager } | PreflightIssue::RouteOwnedByGitOps { manager, .. }
+                if owned_by.contains(manager)
+        )
     }
 }
 

@@ -118,7 +118,7 @@ async fn the_canary_of_a_deleted_workload_leaves_the_route_first() {
     let (result, writes) = api
         .run(async |server| {
             let act = ClusterAct::RemoveCanary { traffic: gateway() };
-            remove(&server, &effect(act), Epoch(1), &gateway()).await
+            Box::pin(remove(&server, &effect(act), Epoch(1), &gateway())).await
         })
         .await;
     assert_eq!(result, Ok(()));
