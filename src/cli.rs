@@ -10,6 +10,7 @@ pub mod demo;
 pub mod emit;
 pub mod gate;
 pub mod get;
+pub mod journal;
 pub mod load;
 pub mod model;
 pub mod past;
@@ -127,6 +128,8 @@ pub enum CliCommand {
     Smoke(smoke::SmokeArgs),
     /// Run the daemon.
     Run(run::RunArgs),
+    /// Take over the objects of an earlier journal.
+    Journal(journal::JournalArgs),
     /// Print the effective configuration, or the reference of all keys.
     Config(config::ConfigArgs),
     /// Run six simulated rollouts with nothing installed.
@@ -184,6 +187,7 @@ pub async fn dispatch(cli: Cli) -> anyhow::Result<u8> {
         CliCommand::Load(args) => load::run(*args, &common).await,
         CliCommand::Smoke(args) => smoke::run(args, &common).await,
         CliCommand::Run(args) => run::run(args, &common).await,
+        CliCommand::Journal(args) => journal::run(&args, &common).await,
         CliCommand::Config(args) => config::run(&args, &common),
         CliCommand::Demo(args) => demo::run(args, &common).await,
     }

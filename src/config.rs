@@ -89,6 +89,7 @@ pub fn load(sources: &Sources) -> Result<Config, ConfigReport> {
     let (config, mut problems) = layers.deserialize::<Config>();
     problems.add_misplaced_secrets();
     let Some(mut config) = config else { return Err(problems.into_report()) };
+    config.kafka.name_cluster(&config.cluster);
     config.policies = config.checked_policies(&mut problems);
     config.check_sections(&mut problems);
     if problems.is_empty() { Ok(config) } else { Err(problems.into_report()) }

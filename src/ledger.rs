@@ -2,8 +2,8 @@
 //!
 //! Per workload `W` (its canonical key) the journal holds `W/snap`, the state at its last decision; `W/block/<slot>`, the inputs since
 //! then, in slots that are reused after the next snapshot and that name the snapshot which they follow; and `W/template/<hash>`, the
-//! pod templates that may have to be restored. `seen/<hash>` remembers processed events, `freeze/<scope>` the freezes, and `epoch`
-//! the number of the owner. A restore is the snapshot and then the inputs through the ordinary `step`; a state comes about in no
+//! pod templates that may have to be restored. `seen/<hash>` remembers processed events, `freeze/<scope>` the freezes, `epoch`
+//! the number of the owner, and `cluster` the cluster that it acts in. A restore is the snapshot and then the inputs through the ordinary `step`; a state comes about in no
 //! other way. Compaction keeps the last value of each key, and a restore reads nothing else.
 //!
 //! At each snapshot the same inputs go to the decisions topic together with the decisions, so that they can be replayed.
@@ -28,6 +28,8 @@ use crate::ports::{Batch, Epoch, JournalError, PodTemplate};
 const SNAPSHOT_EVERY: usize = 16;
 
 const EPOCH: &str = "epoch";
+/// The key of the name of the cluster that the journal belongs to.
+const CLUSTER: &str = "cluster";
 const FREEZE: &str = "freeze/";
 
 /// `W/snap`.
@@ -79,12 +81,10 @@ impl Ledger {
     /// # Errors
     /// An entry can't be read; the error names it.
     pub fn restore(entries: &BTreeMap<String, Vec<u8>>, blank: Engine) -> Result<(Ledger, Epoch), JournalError> {
+        let epoch = Ledger::epoch(entries, blank.cluster())?;
         let mut ledger = Ledger { engine: blank.clone(), tails: BTreeMap::new(), templates: BTreeMap::new() };
-        let mut epoch = Epoch(0);
         for (key, value) in entries {
-            if key == EPOCH {
-                epoch = Epoch(read(key, value)?);
-            } else if key.starts_with("seen/") {
+            if key.starts_with("seen/") {
                 let SeenEvent { event, until } = read(key, value)?;
                 ledger.engine.restore_seen(event, until);
             } else if let Some(scope) = key.strip_prefix(FREEZE) {
@@ -100,6 +100,15 @@ impl Ledger {
             }
         }
         Ok((ledger, epoch))
+    }
+
+    /// Returns the epoch of the last writer of `entries`.
+    ///
+    /// # Errors
+    /// An entry can't be read, or the journal belongs to another cluster than `cluster`.
+    pub fn epoch(entries: &BTreeMap<String, Vec<u8>>, cluster: &str) -> Result<Epoch, JournalError> {
+        check_cluster(entries, cluster)?;
+        entries.get(EPOCH).map_or(Ok(Epoch(0)), |value| Ok(Epoch(read(EPOCH, value)?)))
     }
 
     fn restore_workload(
@@ -282,13 +291,30 @@ impl Ledger {
         }
     }
 
-    /// Adds a new owner's epoch to its first batch.
+    /// Adds the epoch and the cluster of a new owner to its first batch.
     ///
     /// # Errors
-    /// The number can't be written as JSON, which is a defect of this program.
-    pub fn raise_epoch(epoch: Epoch, batch: &mut Batch) -> Result<(), JournalError> {
+    /// They can't be written as JSON, which is a defect of this program.
+    pub fn raise_epoch(epoch: Epoch, cluster: &str, batch: &mut Batch) -> Result<(), JournalError> {
+        batch.puts.push((CLUSTER.to_owned(), Some(write(CLUSTER, &cluster)?)));
         batch.puts.push((EPOCH.to_owned(), Some(write(EPOCH, &epoch.0)?)));
         Ok(())
+    }
+}
+
+/// Checks that the journal belongs to the cluster `own`: by its entry, or for an older journal by its workloads.
+fn check_cluster(entries: &BTreeMap<String, Vec<u8>>, own: &str) -> Result<(), JournalError> {
+    let named: Option<String> = entries.get(CLUSTER).map(|value| read(CLUSTER, value)).transpose()?;
+    let of_workloads = || {
+        let workloads = entries.keys().filter_map(|key| key.strip_suffix("/snap")?.parse::<Workload>().ok());
+        workloads.map(|workload| workload.cluster).find(|cluster| cluster != own)
+    };
+    match named.or_else(of_workloads) {
+        Some(other) if other != own => Err(JournalError::Broken(format!(
+            "the journal belongs to cluster {other}, and this daemon acts in cluster {own}; give each cluster its own \
+             kafka.journal-topic and kafka.group (or journal.path), or set `cluster` to the journal's"
+        ))),
+        _ => Ok(()),
     }
 }
 

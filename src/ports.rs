@@ -123,6 +123,12 @@ impl std::fmt::Debug for PodTemplate {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Epoch(pub u64);
 
+impl Epoch {
+    /// The difference of two epochs above which the higher one is no owner's, but a damaged or forged annotation. An epoch
+    /// rises by one with each owner.
+    pub const PLAUSIBLE: u64 = 1_000;
+}
+
 /// The Kubernetes cluster, including its traffic routing.
 #[async_trait]
 pub trait Cluster: Send + Sync {

@@ -432,7 +432,7 @@ async fn open(partition: Partition, shared: &Shared) -> Result<(Ledger, Box<dyn 
     let (ledger, before) = Ledger::restore(&entries, shared.blank.clone())?;
     let epoch = Epoch(before.0 + 1);
     let mut batch = Batch::default();
-    Ledger::raise_epoch(epoch, &mut batch)?;
+    Ledger::raise_epoch(epoch, shared.blank.cluster(), &mut batch)?;
     journal.commit(batch).await?;
     let workloads = ledger.engine().states().count();
     tracing::info!(partition, epoch = epoch.0, workloads, "partition restored");

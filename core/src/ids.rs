@@ -168,7 +168,7 @@ impl fmt::Display for TemplateHash {
     }
 }
 
-pub use image::is_image;
+pub use image::{all_run, is_image, is_same_repository, runs};
 
 /// Image references by container name.
 pub type Images = BTreeMap<String, String>;

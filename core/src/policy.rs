@@ -46,6 +46,9 @@ pub struct Policy {
     pub strategy: Strategy,
     /// The way in which traffic is split.
     pub traffic: Traffic,
+    /// The field managers of GitOps tools that own the workload or its routes and ignore their images and rules.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub owned_by: Vec<String>,
     /// Whether the canary is compared with a fresh baseline of equal size, so that both are equally cold.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub fresh_baseline: bool,

@@ -11,7 +11,7 @@ use bellwether_core::ids::{EffectId, Images, TemplateHash, Weight, Workload, dig
 use bellwether_core::input::effect::{Act, ClusterAct, Effect};
 use bellwether_core::input::event::{FailureKind, Outcome};
 use bellwether_core::input::status::{
-    DeploymentStatus, PodProblem, Preflight, PreflightIssue, RouteStatus, WorkloadStatus,
+    Acceptance, DeploymentStatus, PodProblem, Preflight, PreflightIssue, RouteStatus, WorkloadStatus,
 };
 use bellwether_core::time::{Span, Timestamp};
 
@@ -270,7 +270,7 @@ impl Model {
             stable: Some(deployed.stable.status(now)),
             canary: deployed.canary.as_ref().map(|canary| canary.status(now)),
             baseline: deployed.baseline.as_ref().map(|baseline| baseline.status(now)),
-            route: deployed.routed.map(|weight| RouteStatus { weight, accepted: true }),
+            route: deployed.routed.map(|weight| RouteStatus { weight, accepted: Acceptance::Accepted }),
             route_by: deployed.route_by.clone(),
         }
     }
@@ -290,9 +290,9 @@ impl Model {
     fn perform_on_cluster(&mut self, effect: &Effect, act: &ClusterAct, now: Timestamp) -> Outcome {
         let preflight = self.status(&effect.workload, now);
         let Some(deployed) = self.workloads.get_mut(&effect.workload) else {
-            // Removing the canary of a deleted workload succeeds.
+            // Removing the canary of a deleted workload, and its traffic, succeeds.
             return match act {
-                ClusterAct::RemoveCanary { .. } => Outcome::Done,
+                ClusterAct::RemoveCanary { .. } | ClusterAct::SetWeight { weight: Weight::ZERO, .. } => Outcome::Done,
                 ClusterAct::Preflight { .. }
                 | ClusterAct::ApplyCanary { .. }
                 | ClusterAct::SetWeight { .. }

@@ -2,7 +2,7 @@
 //! workloads ([`Kubernetes::watch`]), and tells which arm a pod belongs to ([`PodDirectory`]).
 //!
 //! The adapter acts and reports; it decides nothing about rollouts. Its pure half needs no server and is tested without
-//! one: `template`, `facts`, `kind`, `build`, `router`, `preflight`, `objects`. The other half reads, compares and
+//! one: `template`, `facts`, `kind`, `build`, `foreign`, `router`, `preflight`, `objects`. The other half reads, compares and
 //! writes, with one attempt per call: `server`, `preflight_reads`, `canary`, `stable`, `watch`, `access`.
 //!
 //! Two parts have providers: the kinds of workloads (`kind`) and the routers of the traffic (`router`).
@@ -11,7 +11,7 @@
 //! - It is fenced: an object with a higher `bellwether.dev/epoch` is not changed.
 //! - It is repeatable: an object that is as requested is not written again.
 //! - It is conditional: an object of another owner is changed by a JSON Patch that tests the values which it was
-//!   computed from, an object of Bellwether by server-side apply with uid and resourceVersion.
+//!   computed from. An object of Bellwether is created, or changed by server-side apply with uid and resourceVersion.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -21,7 +21,7 @@ use bellwether_core::ids::Workload;
 use bellwether_core::input::effect::{ClusterAct, Effect};
 use bellwether_core::input::event::{Failure, FailureKind, Outcome};
 use bellwether_core::input::status::Preflight;
-use bellwether_core::policy::Policy;
+use bellwether_core::policy::{Policy, Traffic};
 use bellwether_core::time::Span;
 use kube::Client;
 use kube::config::{Config, KubeConfigOptions, Kubeconfig};
@@ -42,6 +42,7 @@ mod failure;
 mod facts;
 mod kind;
 mod build;
+mod foreign;
 mod router;
 mod preflight;
 mod server;
@@ -52,6 +53,7 @@ mod canary;
 mod objects;
 mod watch;
 mod access;
+mod epochs;
 
 pub use access::ApiVerb;
 pub use events::KubernetesEvents;
@@ -166,9 +168,7 @@ impl Kubernetes {
     /// # Errors
     /// A read failed.
     pub async fn preflight(&self, workload: &Workload, policy: &Policy) -> Result<Preflight, Failure> {
-        Ok(Box::pin(preflight_reads::preflight(&self.server, workload, &policy.traffic, policy.fresh_baseline))
-            .await?
-            .0)
+        Ok(self.read_preflight(workload, &policy.traffic, policy.fresh_baseline).await?.0)
     }
 
     /// Returns the API verbs that the account lacks in a namespace; without a namespace, in all of them.
@@ -179,9 +179,32 @@ impl Kubernetes {
         access::missing(&self.server, namespace).await
     }
 
+    /// Returns every object with an epoch in the watched namespaces, and the epoch.
+    ///
+    /// # Errors
+    /// A read failed.
+    pub async fn epochs(&self) -> Result<Vec<(String, u64)>, Failure> {
+        if self.namespaces.is_empty() {
+            return epochs::carried(&self.server, None).await;
+        }
+        let lists = self.namespaces.iter().map(|namespace| epochs::carried(&self.server, Some(namespace)));
+        Ok(futures::future::try_join_all(lists).await?.into_iter().flatten().collect())
+    }
+
     /// Returns the sink that puts Events on the workloads.
     pub fn events(&self) -> KubernetesEvents {
         KubernetesEvents(self.clone())
+    }
+
+    async fn read_preflight(
+        &self,
+        workload: &Workload,
+        traffic: &Traffic,
+        fresh_baseline: bool,
+    ) -> Result<(Preflight, Vec<PodTemplate>), Failure> {
+        // The routes of other namespaces are only named, so the watched ones are new enough.
+        let elsewhere = self.cache.with(|objects| objects.routes_elsewhere(traffic.router, workload));
+        Box::pin(preflight_reads::preflight(&self.server, workload, traffic, fresh_baseline, elsewhere)).await
     }
 
     /// Checks that a workload belongs to this cluster.
@@ -205,8 +228,7 @@ impl Kubernetes {
         self.check_cluster(&effect.workload)?;
         match act {
             ClusterAct::Preflight { traffic, baseline } => {
-                let (preflight, templates) =
-                    Box::pin(preflight_reads::preflight(server, &effect.workload, traffic, *baseline)).await?;
+                let (preflight, templates) = self.read_preflight(&effect.workload, traffic, *baseline).await?;
                 return Ok((Outcome::Preflight(Box::new(preflight)), templates));
             }
             ClusterAct::ApplyCanary { stable_uid, images, replicas, traffic, baseline } => {

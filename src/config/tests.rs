@@ -318,8 +318,8 @@ fn the_effective_configuration_is_shown_with_origins_and_without_secrets() {
         decisions-retention = "90d"                      # default
         decisions-topic = "bellwether.decisions"         # default
         events-retention = "7d"                          # default
-        group = "bellwether"                             # default
-        journal-topic = "bellwether.journal"             # default
+        group = "bellwether-{{cluster}}"                 # default
+        journal-topic = "bellwether.{{cluster}}.journal" # default
         partitions = 12                                  # default
         replication = 3                                  # default
         session-timeout = "30s"                          # environment variable BELLWETHER_KAFKA__SESSION_TIMEOUT
@@ -571,4 +571,16 @@ fn default_toml_states_the_built_in_defaults() {
     let built_in: Config =
         Value::from(Dict::from([("cluster".to_owned(), Value::from("default"))])).deserialize().unwrap();
     assert_eq!(format!("{stated:#?}"), format!("{built_in:#?}"));
+}
+
+#[test]
+fn the_names_of_group_and_journal_carry_the_cluster() {
+    let names = |text: &str| {
+        let kafka = of_text(text).kafka;
+        (kafka.group, kafka.journal_topic, kafka.topic)
+    };
+    let (group, journal, events) = names("cluster = \"prod-eu\"");
+    assert_eq!((group.as_str(), journal.as_str()), ("bellwether-prod-eu", "bellwether.prod-eu.journal"));
+    assert_eq!(events, "bellwether.events", "clusters share the events");
+    assert_eq!(names("cluster = \"a\"\n[kafka]\ngroup = \"mine\"").0, "mine");
 }

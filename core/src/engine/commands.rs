@@ -3,7 +3,7 @@
 use super::partition::Engine;
 use super::transition::{Disposition, Transition};
 use super::workload::{Proposal, QueuedRequest, WorkloadState};
-use crate::ids::{EventId, Scope, Workload};
+use crate::ids::{EventId, Scope, Workload, runs};
 use crate::input::command::{Author, Command, Freeze, Verb};
 use crate::input::event::{Input, Request};
 use crate::rollout::ending::Ending;
@@ -174,7 +174,8 @@ impl Engine {
         let policy = Some(proposal.policy.clone());
         let queued = QueuedRequest { event: id, proposal };
         let asked_for = |name: &String, image: &String| {
-            request.images.get(name) == Some(image) || request.image.as_ref() == Some(image)
+            let mut asked = request.images.get(name).into_iter().chain(&request.image);
+            asked.any(|asked| runs(image, asked))
         };
         let transition = self.update(input, workload, |state, moment, out| {
             state.quarantine.retain(|failed| !failed.images.iter().all(|(name, image)| asked_for(name, image)));

@@ -65,6 +65,11 @@ impl Engine {
         }
     }
 
+    /// Returns the name of the cluster whose workloads it knows.
+    pub fn cluster(&self) -> &str {
+        &self.cluster
+    }
+
     /// Returns the engine with these notification sinks; without them it notifies none.
     pub fn with_sinks(self, sinks: Vec<Sink>) -> Engine {
         Engine { sinks, ..self }

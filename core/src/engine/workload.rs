@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::ids::{EffectId, EventId, Scope, Workload};
+use crate::ids::{EffectId, EventId, Scope, Workload, all_run};
 use crate::input::command::{Author, Freeze, Verb};
 use crate::input::effect::{Act, Effect, Notify};
 use crate::input::event::{FailureKind, Outcome};
@@ -321,7 +321,7 @@ impl WorkloadState {
         });
         let stable = self.status.as_ref().and_then(|status| status.stable.as_ref());
         if let (Some(rollout), Some(stable)) = (promoted, stable)
-            && rollout.basis.as_ref().is_some_and(|basis| basis.to == stable.images)
+            && rollout.basis.as_ref().is_some_and(|basis| all_run(&stable.images, &basis.to))
             && self.last_good.as_ref().is_none_or(|good| good.template != stable.template)
         {
             self.last_good = Some(last_good(stable, now));

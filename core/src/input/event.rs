@@ -121,7 +121,7 @@ pub struct Request {
     /// The new images by container. Other containers keep their images.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub images: Images,
-    /// The new image of the only container that runs an image of the same repository now.
+    /// The new image of the containers that run one image of the same repository now.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub image: Option<String>,
     /// The images that the workload is expected to run now, by container; the request is refused if it runs others.

@@ -7,6 +7,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::ids::{Images, TemplateHash, Weight};
 
+/// The highest number of rules of an HTTPRoute, from the Gateway API's CRD.
+pub const MAX_RULES: usize = 16;
+/// The highest number of matches of an HTTPRoute over all rules, from the Gateway API's CRD.
+pub const MAX_MATCHES: usize = 128;
+
 /// The observed state of a workload, its canary, its baseline and its route. The adapter sends it whenever it changes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WorkloadStatus {
@@ -37,12 +42,42 @@ impl WorkloadStatus {
 }
 
 /// The canary's place in the route.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RouteStatus {
     /// The canary's lowest weight over all rules that Bellwether splits.
     pub weight: Weight,
-    /// Whether the gateway has accepted this generation of the route: `Accepted` and `ResolvedRefs` are true for it.
-    pub accepted: bool,
+    /// The gateway's answer about the present generation of the route.
+    pub accepted: Acceptance,
+}
+
+impl RouteStatus {
+    /// Returns whether the gateway has accepted the present generation of the route.
+    pub fn is_accepted(&self) -> bool {
+        self.accepted == Acceptance::Accepted
+    }
+}
+
+/// The answer of gateways about the present generation of a route.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Acceptance {
+    /// Every gateway that reports about the route has accepted it.
+    Accepted,
+    /// A gateway has refused it, with this message.
+    Refused(String),
+    /// No gateway reports about this generation. Some meshes never report.
+    Unknown,
+}
+
+impl Acceptance {
+    /// Returns the answer of two gateways together: a refusal before an unknown answer before acceptance.
+    pub fn and(self, other: Acceptance) -> Acceptance {
+        match (self, other) {
+            (refused @ Acceptance::Refused(_), _) | (_, refused @ Acceptance::Refused(_)) => refused,
+            (Acceptance::Unknown, _) | (_, Acceptance::Unknown) => Acceptance::Unknown,
+            (Acceptance::Accepted, Acceptance::Accepted) => Acceptance::Accepted,
+        }
+    }
 }
 
 /// The observed state of one Deployment.
@@ -144,6 +179,8 @@ pub enum PreflightIssue {
     },
     /// The Deployment is paused, so a promotion would never be rolled out.
     Paused,
+    /// The Deployment's strategy is `Recreate`: a promotion would stop all pods before it starts new ones.
+    Recreate,
     /// A Deployment or Service that was not created by Bellwether has the canary's name.
     NameTaken {
         /// The object's kind: `Deployment` or `Service`.
@@ -168,10 +205,63 @@ pub enum PreflightIssue {
         /// The name of the NetworkPolicy.
         name: String,
     },
+    /// A policy of another controller selects the stable's pods by a label whose value is different in the canary's pods.
+    PolicyMisses {
+        /// The policy's kind and name.
+        name: String,
+    },
+    /// A policy is attached to the stable's Service by name and not to the canary's.
+    PolicyNotAttached {
+        /// The policy's kind and name.
+        name: String,
+        /// The name of the stable's Service.
+        service: String,
+        /// The name of the canary's Service.
+        canary: String,
+    },
+    /// Another Service selects the canary's pods as well as the stable's, so they get its traffic at any weight.
+    ServiceSelectsCanary {
+        /// The name of the Service.
+        name: String,
+        /// The label whose value differs on the canary's pods.
+        label: String,
+    },
     /// A ServiceMonitor or PodMonitor would not scrape the canary.
     MonitorMisses {
         /// The monitor's kind and name.
         name: String,
+    },
+    /// Another object controls the Deployment and would undo a promotion.
+    Controlled {
+        /// The kind and name of the controlling object.
+        owner: String,
+    },
+    /// A route would have more rules or matches for a cohort than an HTTPRoute can have.
+    TooManyRules {
+        /// The route's name.
+        route: String,
+        /// The rules that it would have.
+        rules: usize,
+        /// The matches that they would have together.
+        matches: usize,
+    },
+    /// A route of another namespace sends traffic to the workload's Service, and is not split.
+    RouteElsewhere {
+        /// The route's namespace and name.
+        route: String,
+        /// The name of the Service.
+        service: String,
+        /// The ReferenceGrant that admits this Service alone; `None` if the grants admit the canary's too.
+        grant: Option<String>,
+        /// Whether no route of the workload's namespace sends traffic to the Service.
+        is_only: bool,
+    },
+    /// A GitOps tool owns a route's rules and would undo every weight.
+    RouteOwnedByGitOps {
+        /// The route's name.
+        route: String,
+        /// The tool's field manager, such as `argocd-controller`.
+        manager: String,
     },
     /// A GitOps tool owns the pod template and would undo a promotion.
     OwnedByGitOps {
@@ -197,15 +287,33 @@ impl PreflightIssue {
             PreflightIssue::ReadWriteOnceVolume { .. }
             | PreflightIssue::HostPort { .. }
             | PreflightIssue::Paused
+            | PreflightIssue::Recreate
             | PreflightIssue::NameTaken { .. }
             | PreflightIssue::NoService
             | PreflightIssue::NoRoute { .. }
             | PreflightIssue::RouteMissing { .. }
             | PreflightIssue::NetworkPolicyMisses { .. }
+            | PreflightIssue::PolicyMisses { .. }
+            | PreflightIssue::PolicyNotAttached { .. }
+            | PreflightIssue::Controlled { .. }
+            | PreflightIssue::TooManyRules { .. }
             | PreflightIssue::MonitorMisses { .. }
             | PreflightIssue::OwnedByGitOps { .. } => true,
-            PreflightIssue::AutoscalerCountsCanary { .. } | PreflightIssue::AutoscalerCountsBaseline { .. } => false,
+            PreflightIssue::RouteElsewhere { is_only, .. } => *is_only,
+            PreflightIssue::ServiceSelectsCanary { .. }
+            | PreflightIssue::RouteOwnedByGitOps { .. }
+            | PreflightIssue::AutoscalerCountsCanary { .. }
+            | PreflightIssue::AutoscalerCountsBaseline { .. } => false,
         }
+    }
+
+    /// Returns whether a policy accepts the issue: it is an owner that `owned_by` names.
+    pub fn is_accepted(&self, owned_by: &[String]) -> bool {
+        matches!(
+            self,
+            PreflightIssue::OwnedByGitOps { manager } | PreflightIssue::RouteOwnedByGitOps { manager, .. }
+                if owned_by.contains(manager)
+        )
     }
 }
 
@@ -221,6 +329,9 @@ impl fmt::Display for PreflightIssue {
                 "host port {port} can be taken once per node, so the canary's pods may never start; use a Service instead"
             ),
             PreflightIssue::Paused => f.write_str("the Deployment is paused; run `kubectl rollout resume` first"),
+            PreflightIssue::Recreate => f.write_str(
+                "the Deployment's strategy is Recreate, so a promotion would stop every pod before it starts a new one; set spec.strategy.type to RollingUpdate",
+            ),
             PreflightIssue::NameTaken { kind, name } => {
                 write!(f, "{kind} {name} exists and is not Bellwether's; rename or remove it")
             }
@@ -237,13 +348,44 @@ impl fmt::Display for PreflightIssue {
             PreflightIssue::NetworkPolicyMisses { name } => {
                 write!(f, "NetworkPolicy {name} would not select the canary's pods; select on a label that both have")
             }
+            PreflightIssue::PolicyMisses { name } => {
+                write!(f, "{name} would not select the canary's pods; select on a label that both have")
+            }
+            PreflightIssue::PolicyNotAttached { name, service, canary } => write!(
+                f,
+                "{name} is attached to Service {service} and would not apply to the canary's Service {canary}; attach such a policy to {canary} too"
+            ),
+            PreflightIssue::ServiceSelectsCanary { name, label } => write!(
+                f,
+                "Service {name} selects the canary's pods too, so they get its traffic at any weight; add the label {label} to its selector"
+            ),
             PreflightIssue::MonitorMisses { name } => {
                 write!(f, "{name} would not scrape the canary's pods; select on a label that both have")
             }
             PreflightIssue::OwnedByGitOps { manager } => write!(
                 f,
-                "the pod template belongs to {manager}, which would undo the promotion; let it ignore the image (Argo CD: ignoreDifferences) or use the guard (service.deployed) or mode = \"observe\""
+                "the pod template belongs to {manager}, which would undo the promotion; let it ignore the image (Argo CD: ignoreDifferences) and set owned-by = [\"{manager}\"] in the policy, or use the guard (service.deployed) or mode = \"observe\""
             ),
+            PreflightIssue::RouteOwnedByGitOps { route, manager } => write!(
+                f,
+                "HTTPRoute {route} belongs to {manager}, which may undo every weight; let it ignore spec.rules (Argo CD: ignoreDifferences) and set owned-by = [\"{manager}\"] in the policy"
+            ),
+            PreflightIssue::Controlled { owner } => write!(
+                f,
+                "the Deployment is controlled by {owner}, which would undo the promotion; change the image there and use the guard (service.deployed), or mode = \"observe\""
+            ),
+            PreflightIssue::TooManyRules { route, rules, matches } => write!(
+                f,
+                "HTTPRoute {route} would have {rules} rules and {matches} matches with those of the cohort, and can have {MAX_RULES} and {MAX_MATCHES}; divide it into several HTTPRoutes, or name one of its rules as `route` in the policy"
+            ),
+            PreflightIssue::RouteElsewhere { route, service, grant, is_only } => {
+                let effect = if *is_only { "only" } else { "also" };
+                write!(f, "Service {service} {effect} gets traffic by HTTPRoute {route} of another namespace, which is not split; move the route, or set traffic = \"replicas\" in the policy")?;
+                match grant {
+                    Some(grant) => write!(f, " (ReferenceGrant {grant} admits Service {service} alone)"),
+                    None => Ok(()),
+                }
+            }
             PreflightIssue::AutoscalerCountsCanary { name } => {
                 write!(f, "HorizontalPodAutoscaler {name} counts the canary's pods as the workload's own")
             }

@@ -93,6 +93,7 @@ impl RawPolicy {
                 route: self.route.clone(),
                 cohort: self.ab.as_ref().map(|test| test.who.clone()),
             },
+            owned_by: self.owned_by.clone(),
             fresh_baseline: self.fresh_baseline,
             ready_within: self.ready_within,
             promote_within: self.promote_within,

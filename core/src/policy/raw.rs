@@ -33,6 +33,9 @@ pub struct RawPolicy {
     /// The route to split; `None` for every route that sends traffic to the workload's Service.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub route: Option<RouteName>,
+    /// The field managers of GitOps tools that own the workload or its routes and ignore their images and rules.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub owned_by: Vec<String>,
     /// Whether the canary is compared with a fresh baseline of equal size.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub fresh_baseline: bool,

@@ -1,6 +1,6 @@
 //! The acts of each phase, in order, one at a time, and the size and share of the canary that they ask for.
 
-use super::cause::HoldCause;
+use super::cause::{EndCause, HoldCause};
 use super::in_flight::InFlight;
 use super::phase::{Phase, Share};
 use super::state::{Basis, Rollout, RolloutContext, StepOutput};
@@ -47,7 +47,11 @@ impl Rollout {
             }
             // The model becomes current when its images have all of the traffic, and returns when they have none.
             Phase::Cleaning => self.model_act(ModelAct::Point).into_iter().chain(self.removal()).collect(),
-            Phase::Removing => self.removal().into_iter().chain(self.model_return()).collect(),
+            Phase::Removing => {
+                let empty =
+                    self.empties_first().then(|| ClusterAct::SetWeight { weight: Weight::ZERO, traffic }.into());
+                empty.into_iter().chain(self.removal()).chain(self.model_return()).collect()
+            }
             Phase::Restoring => match &self.restores {
                 Some(template) => {
                     let (stable_uid, template) = (basis.stable_uid.clone(), template.clone());
@@ -57,6 +61,13 @@ impl Rollout {
             },
             Phase::Returning | Phase::Draining | Phase::Guarding | Phase::Ended => Vec::new(),
         }
+    }
+
+    /// Whether the canary may still have traffic when its removal begins: the workload was deleted, and the cluster deletes the
+    /// canary's pods with it.
+    fn empties_first(&self) -> bool {
+        let is_gone = self.conclusion.as_ref().is_some_and(|end| end.cause == EndCause::WorkloadGone);
+        is_gone && self.canary.exists
     }
 
     fn removal(&self) -> Option<Act> {
@@ -90,12 +101,11 @@ impl Rollout {
             }
             return;
         }
-        if matches!(self.due(Timer::Drained, context.now), Due::At(_)) {
-            return;
-        }
+        let is_draining = matches!(self.due(Timer::Drained, context.now), Due::At(_));
         let acts = self.acts();
         while let Some(act) = acts.get(self.current.done) {
-            if !self.is_safe(act, context) {
+            let removes = matches!(act, Act::Cluster(ClusterAct::RemoveCanary { .. }));
+            if (removes && is_draining) || !self.is_safe(act, context) {
                 return;
             }
             self.note_asked(act);

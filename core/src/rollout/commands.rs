@@ -6,6 +6,7 @@ use super::phase::{Phase, Trigger};
 use super::preflight::requested_images;
 use super::reason::Reason;
 use super::state::{Rollout, RolloutContext, StepOutput};
+use crate::ids::all_run;
 use crate::input::command::{Author, Verb};
 use crate::input::event::Request;
 use crate::judge::numbers::Verdict;
@@ -71,7 +72,7 @@ impl Rollout {
     /// open.
     pub fn is_recalled_by(&self, request: &Request) -> bool {
         let Some(basis) = self.basis.as_ref().filter(|basis| basis.from != basis.to) else { return false };
-        self.can_be_recalled() && requested_images(request, &basis.to).is_ok_and(|images| images == basis.from)
+        self.can_be_recalled() && requested_images(request, &basis.to).is_ok_and(|images| all_run(&basis.from, &images))
     }
 
     fn pause(&mut self, author: Author) -> Result<(), String> {

@@ -118,6 +118,7 @@ impl Rollout {
         // cycle in the phase table could reach.
         for _ in 0..2 * Phase::ALL.len() {
             let before = (self.phase(), self.step, self.current.done);
+            self.note_digests(context.status);
             self.note_settled(context);
             self.begin_analysis(context);
             self.note_pass(context.now);

@@ -113,7 +113,7 @@ impl Rollout {
             return Some(ExternalChange { object: "the fresh baseline", by });
         }
         let by_weight = self.policy.traffic.splits_by_weight() && self.current.settled;
-        let share = status.route.map(|route| route.weight);
+        let share = status.route.as_ref().map(|route| route.weight);
         (by_weight && share != Some(self.asked()))
             .then(|| ExternalChange { object: "the canary's share of the route", by: status.route_by.clone() })
     }

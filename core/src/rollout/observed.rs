@@ -2,7 +2,7 @@
 
 use super::phase::Phase;
 use super::state::Rollout;
-use crate::ids::Weight;
+use crate::ids::{Weight, all_run, runs};
 use crate::input::status::{DeploymentStatus, RouteStatus, WorkloadStatus};
 
 impl Rollout {
@@ -14,7 +14,23 @@ impl Rollout {
 
     /// Whether a Deployment has the images of the new version.
     pub(super) fn has_new_images(&self, deployment: &DeploymentStatus) -> bool {
-        self.basis.as_ref().is_some_and(|basis| deployment.images == basis.to)
+        self.basis.as_ref().is_some_and(|basis| all_run(&deployment.images, &basis.to))
+    }
+
+    /// Takes the digests over that admission has added to the canary's new images, so that the version which is promoted is the
+    /// one that was judged, even if its tag moves.
+    pub(super) fn note_digests(&mut self, status: Option<&WorkloadStatus>) {
+        let (Some(basis), true) = (&mut self.basis, self.current.phase.is_before_promotion()) else { return };
+        let Some(canary) = status.and_then(|status| status.canary.as_ref()) else { return };
+        for (container, asked) in &mut basis.to {
+            let found = canary
+                .images
+                .get(container)
+                .filter(|found| basis.from.get(container) != Some(asked) && runs(found, asked));
+            if let Some(found) = found {
+                asked.clone_from(found);
+            }
+        }
     }
 
     /// Whether the canary is available, and the baseline too where the policy has one.
@@ -37,8 +53,8 @@ impl Rollout {
     /// Whether the canary has no traffic. By replica ratio its pods have traffic until they are gone; there is no weight to
     /// wait for.
     pub(super) fn canary_is_empty(&self, status: Option<&WorkloadStatus>) -> bool {
-        let is_zero = |route: RouteStatus| route.accepted && route.weight == Weight::ZERO;
-        let left = |status: &WorkloadStatus| status.route.is_none_or(is_zero);
+        let is_zero = |route: &RouteStatus| route.is_accepted() && route.weight == Weight::ZERO;
+        let left = |status: &WorkloadStatus| status.route.as_ref().is_none_or(is_zero);
         !self.policy.traffic.splits_by_weight() || !self.canary.exists || status.is_some_and(left)
     }
 
@@ -50,7 +66,7 @@ impl Rollout {
         if !self.policy.traffic.splits_by_weight() {
             return self.canary_available(status);
         }
-        let route = status.and_then(|status| status.route);
-        route.is_some_and(|route| route.accepted && route.weight == self.asked())
+        let route = status.and_then(|status| status.route.as_ref());
+        route.is_some_and(|route| route.is_accepted() && route.weight == self.asked())
     }
 }

@@ -1,10 +1,12 @@
 //! The result of the preflight: whether the request can be carried out on the workload as it was found.
 
+use std::collections::BTreeSet;
+
 use super::cause::{EndCause, Fired};
 use super::phase::Trigger;
 use super::reason::Reason;
 use super::state::{Basis, QuarantineEntry, Rollout, RolloutContext, Task};
-use crate::ids::{Images, repository};
+use crate::ids::{Images, is_same_repository, runs};
 use crate::input::event::Request;
 use crate::input::status::{DeploymentStatus, Preflight};
 use crate::policy::Mode;
@@ -58,7 +60,7 @@ impl Rollout {
         }
         for (container, expected) in request.expected_current.iter().flatten() {
             let found = stable.images.get(container);
-            if found != Some(expected) {
+            if !found.is_some_and(|found| runs(found, expected)) {
                 let found = found.cloned().unwrap_or_else(|| "nothing of that name".to_owned());
                 return Err(Reason::Unexpected { container: container.clone(), expected: expected.clone(), found });
             }
@@ -72,8 +74,8 @@ impl Rollout {
             return Err(Reason::Quarantined { images, since, rollout, why });
         }
         let enforces = self.policy.mode == Mode::Enforce;
-        let (refusals, warnings): (Vec<_>, Vec<_>) =
-            preflight.issues.iter().cloned().partition(|issue| enforces && issue.refuses());
+        let open = preflight.issues.iter().filter(|issue| !issue.is_accepted(&self.policy.owned_by)).cloned();
+        let (refusals, warnings): (Vec<_>, Vec<_>) = open.partition(|issue| enforces && issue.refuses());
         if !refusals.is_empty() {
             return Err(Reason::Obstructed { issues: refusals });
         }
@@ -90,28 +92,30 @@ fn guardable(stable: &DeploymentStatus, context: RolloutContext<'_>) -> Option<F
     Some(Fired::onward(Trigger::Guardable, Reason::Guardable { to: stable.images.clone() }))
 }
 
-/// Returns the running images with those that the request replaces.
+/// Returns the running images with those that the request replaces. An image without a container is given to every
+/// container of its repository, if all of them run the same reference.
 ///
 /// # Errors
-/// The request names a container that isn't there, or an image that fits no container or several.
+/// The request names a container that isn't there, or an image that fits no container or several with different references.
 pub(super) fn requested_images(request: &Request, running: &Images) -> Result<Images, Reason> {
     let containers = || running.keys().cloned().collect::<Vec<_>>();
     let mut to = running.clone();
     for (container, image) in &request.images {
         match to.get_mut(container) {
+            Some(slot) if runs(slot, image) => (),
             Some(slot) => slot.clone_from(image),
             None => return Err(Reason::NoContainer { container: container.clone(), containers: containers() }),
         }
     }
     if let Some(image) = &request.image {
-        let same = |running: &&String| repository(running) == repository(image);
-        let fits: Vec<String> =
-            running.iter().filter(|(_, running)| same(running)).map(|(container, _)| container.clone()).collect();
-        match fits.as_slice() {
-            [one] => {
-                to.insert(one.clone(), image.clone());
-            }
-            _ => return Err(Reason::AmbiguousImage { image: image.clone(), fits, containers: containers() }),
+        let fits = || running.iter().filter(|(_, running)| is_same_repository(running, image));
+        let references: BTreeSet<&String> = fits().map(|(_, running)| running).collect();
+        let [reference] = Vec::from_iter(references)[..] else {
+            let fits = fits().map(|(container, _)| container.clone()).collect();
+            return Err(Reason::AmbiguousImage { image: image.clone(), fits, containers: containers() });
+        };
+        if !runs(reference, image) {
+            to.extend(fits().map(|(container, _)| (container.clone(), image.clone())));
         }
     }
     Ok(to)

@@ -179,7 +179,7 @@ pub enum Reason {
         why: String,
     },
     // --- the preflight
-    /// The bare image matches no container, or several.
+    /// The bare image matches no container, or several with different references.
     AmbiguousImage {
         /// The image reference in the event.
         image: String,

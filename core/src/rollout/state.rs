@@ -11,7 +11,7 @@ use super::decision::{Decision, DecisionKind};
 use super::ending::Ending;
 use super::phase::{NextPhase, Phase, Trigger, next};
 use super::reason::Reason;
-use crate::ids::{EffectId, EventId, Images, RolloutId, Scope, TemplateHash, Weight, Workload};
+use crate::ids::{EffectId, EventId, Images, RolloutId, Scope, TemplateHash, Weight, Workload, runs};
 use crate::input::command::{Author, Freeze};
 use crate::input::effect::{Act, Effect};
 use crate::input::event::Request;
@@ -84,7 +84,10 @@ pub struct QuarantineEntry {
 impl QuarantineEntry {
     /// Whether a change from `from` to `to` brings in every image that failed.
     pub fn bars(&self, from: &Images, to: &Images) -> bool {
-        let within = |images: &Images| self.images.iter().all(|(name, image)| images.get(name) == Some(image));
+        let is_same = |one: &String, other: &String| runs(one, other) || runs(other, one);
+        let within = |images: &Images| {
+            self.images.iter().all(|(name, failed)| images.get(name).is_some_and(|image| is_same(image, failed)))
+        };
         within(to) && !within(from)
     }
 }

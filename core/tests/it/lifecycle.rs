@@ -316,13 +316,42 @@ fn a_preflight_issue_refuses_the_rollout() {
     assert!(story.model.changes.is_empty());
 }
 
+/// The tool was told to ignore the image. If it takes the promotion back all the same, that is seen as any other change.
+#[test]
+fn an_owner_that_the_policy_names_refuses_nothing() {
+    let owner = PreflightIssue::OwnedByGitOps { manager: "argocd-controller".into() };
+    for (owned_by, is_refused) in [(json!([]), true), (json!(["argocd-controller"]), false)] {
+        let guard = json!({ "for": "5m", "check": [{ "metric": "error-rate", "judge": "threshold", "max": "15%", "every": "30s" }] });
+        let mut story = Story::new(policy(json!({ "owned-by": owned_by, "guard": guard })));
+        story.model.obstruct(&workload(), vec![owner.clone()]);
+        story.request("v2");
+        if is_refused {
+            assert_eq!(story.run(HOUR), Some(Ending::Refused), "{:#?}", story.whys());
+            assert!(story.whys()[0].contains("owned-by = [\"argocd-controller\"]"), "{:?}", story.whys());
+        } else {
+            while story.rollout().phase() != Phase::Guarding {
+                assert_eq!(story.rollout().ending(), None, "{:#?}", story.whys());
+                story.second();
+            }
+            story.model.set_images(&workload(), images("v1"), story.now);
+            story.run_until_held("has changed the workload's pod template");
+        }
+    }
+}
+
 #[test]
 fn a_deleted_workload_gives_its_rollout_up() {
     let mut story = Story::new(policy(json!({})));
     story.request("v2");
     story.run(60);
     story.model.delete(&workload());
+    let (asked, deleted) = (story.effects.len(), story.now);
+    assert_eq!(story.run(2), None);
+    let last = story.effects[asked..].iter().map(|effect| &effect.act).collect::<Vec<_>>();
+    let is_empty = |act: &Act| matches!(act, Act::Cluster(ClusterAct::SetWeight { weight: Weight::ZERO, .. }));
+    assert!(last.iter().any(|act| is_empty(act)), "its pods are deleted with it, so the route comes first: {last:?}");
     assert_eq!(story.run(60), Some(Ending::GivenUp));
+    assert!(Span::between(deleted, story.now) >= Span::from_secs(10), "its objects go after the drain");
 }
 
 #[test]

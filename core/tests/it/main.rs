@@ -8,6 +8,7 @@ mod baseline;
 mod drifts;
 mod evidence;
 mod external_changes;
+mod images;
 mod lifecycle;
 mod models;
 mod notifications;

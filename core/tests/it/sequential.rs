@@ -38,7 +38,7 @@ fn the_sentence_has_the_counts_and_the_evidence() {
     assert_eq!(
         why,
         "error-rate 0 % is shown to be ≤ 5 % and within 1.25 times or 0.1 points of the stable's 0 % (0 of 6750 requests in 11m 15s; \
-         stable 0 %; evidence 21, needs 20 at 5 %, not calibrated); watched for 11m 24s"
+         stable 0 %; evidence 21, needs 20 at 5 %, not calibrated); watched for 11m 25s"
     );
     assert_eq!(running, images("v2"));
 }

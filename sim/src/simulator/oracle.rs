@@ -128,21 +128,21 @@ impl Oracle {
                 assert!(is_served, "traffic to a stable without available pods");
             }
             Act::Cluster(ClusterAct::SetWeight { weight, .. }) if *weight > Weight::ZERO => {
-                let is_repeated = status.route.is_some_and(|routed| routed.weight == *weight);
+                let is_repeated = status.route.as_ref().is_some_and(|routed| routed.weight == *weight);
                 // A write in flight can't be cancelled if another party removes the canary's pods meanwhile.
                 let meddled = self.meddled.contains(&effect.workload);
                 let is_served = available(&status.canary) > 0 || is_repeated || meddled;
                 assert!(is_served, "traffic to a canary without available pods");
             }
             Act::Cluster(ClusterAct::ApplyCanary { images, .. }) => {
-                let has_traffic = status.route.is_some_and(|routed| routed.weight > Weight::ZERO);
+                let has_traffic = status.route.as_ref().is_some_and(|routed| routed.weight > Weight::ZERO);
                 if let Some(canary) = status.canary.as_ref().filter(|_| has_traffic) {
                     let is_same = images.iter().all(|(name, image)| canary.images.get(name) == Some(image));
                     assert!(is_same || canary.template_by.is_some(), "a canary with traffic is changed");
                 }
             }
             Act::Cluster(ClusterAct::RemoveCanary { .. }) => {
-                let routed = status.route.map_or(Weight::ZERO, |routed| routed.weight);
+                let routed = status.route.as_ref().map_or(Weight::ZERO, |routed| routed.weight);
                 // The act first removes the canary from the route, so a weight set by another party is harmless.
                 assert!(routed == Weight::ZERO || status.route_by.is_some(), "a canary with traffic is removed");
             }

@@ -54,8 +54,10 @@ impl World {
         if self.is_helpless() {
             return;
         }
+        self.engine.sighted(self.timestamp(self.now));
         let status = self.status();
         if self.told.as_ref() == Some(&status) {
+            self.plan_wake();
             return;
         }
         let lacks_ready = |told: &Option<bellwether_core::input::status::WorkloadStatus>| {

@@ -1,7 +1,7 @@
 //! The gateway: the weights as they are written, as its status tells them, and as its data plane follows.
 
 use bellwether_core::ids::Weight;
-use bellwether_core::input::status::RouteStatus;
+use bellwether_core::input::status::{Acceptance, RouteStatus};
 
 use super::agenda::{MINUTE, Ms, SECOND};
 
@@ -85,6 +85,7 @@ impl Gateway {
             Manners::Frozen => self.writes == 0 && age >= PROGRAMMING,
             Manners::Silent => false,
         };
+        let accepted = if accepted { Acceptance::Accepted } else { Acceptance::Unknown };
         Some(RouteStatus { weight, accepted })
     }
 }
@@ -106,7 +107,8 @@ mod tests {
             let mut gateway = Gateway::new(manners);
             gateway.write(Some(Weight::ZERO), 0);
             let follows = gateway.write(Some(Weight::percent(10)), MINUTE);
-            let accepted = [2 * MINUTE, 7 * MINUTE].map(|now| gateway.status(now).is_some_and(|route| route.accepted));
+            let accepted =
+                [2 * MINUTE, 7 * MINUTE].map(|now| gateway.status(now).is_some_and(|route| route.is_accepted()));
             assert_eq!(accepted, expected, "{manners:?}");
             assert_eq!(follows.is_none(), manners == Manners::Lying(None), "{manners:?}");
         }

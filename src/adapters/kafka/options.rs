@@ -43,6 +43,9 @@ const RESERVED: [&str; 16] = [
     "transactional.id",
 ];
 
+/// The placeholder for the cluster's name in the names of the group and the topics.
+const CLUSTER: &str = "{{cluster}}";
+
 /// The properties that hold secrets.
 const SECRET: [&str; 7] = [
     "sasl.password",
@@ -143,10 +146,10 @@ impl Default for Options {
         Options {
             brokers: "localhost:9092".to_owned(),
             topic: "bellwether.events".to_owned(),
-            journal_topic: "bellwether.journal".to_owned(),
+            journal_topic: format!("bellwether.{CLUSTER}.journal"),
             decisions_topic: "bellwether.decisions".to_owned(),
             dlq_topic: None,
-            group: "bellwether".to_owned(),
+            group: format!("bellwether-{CLUSTER}"),
             instance_id: None,
             session_timeout: Span::from_secs(10),
             partitions: 12,
@@ -164,6 +167,14 @@ impl Options {
     /// Returns the name of the dead-letter topic.
     pub fn dlq(&self) -> String {
         self.dlq_topic.clone().unwrap_or_else(|| format!("{}.dlq", self.topic))
+    }
+
+    /// Replaces the placeholder of the cluster's name in the names of the group and the topics.
+    pub fn name_cluster(&mut self, cluster: &str) {
+        let names = [&mut self.topic, &mut self.journal_topic, &mut self.decisions_topic, &mut self.group];
+        for name in names.into_iter().chain(&mut self.dlq_topic) {
+            *name = name.replace(CLUSTER, cluster);
+        }
     }
 
     /// Checks what can be checked without a broker.

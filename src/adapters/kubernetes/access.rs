@@ -7,6 +7,7 @@ use k8s_openapi::api::authorization::v1::{ResourceAttributes, SelfSubjectAccessR
 use kube::api::{Api, PostParams};
 
 use super::api_kind::ApiKind;
+use super::foreign;
 use super::kind::KINDS;
 use super::router::ROUTERS;
 use super::server::Server;
@@ -15,7 +16,8 @@ use super::server::Server;
 pub type ApiVerb = (&'static str, &'static str, &'static str);
 
 /// The verbs that do not depend on the kind of the workload or the router.
-const COMMON: [ApiVerb; 14] = [
+const COMMON: [ApiVerb; 17] = [
+    ("get", "", "namespaces"),
     ("get", "", "persistentvolumeclaims"),
     ("list", "", "pods"),
     ("watch", "", "pods"),
@@ -27,8 +29,10 @@ const COMMON: [ApiVerb; 14] = [
     ("patch", "", "services"),
     ("delete", "", "services"),
     ("list", "autoscaling", "horizontalpodautoscalers"),
+    ("list", "gateway.networking.k8s.io", "referencegrants"),
     ("list", "monitoring.coreos.com", "podmonitors"),
     ("list", "monitoring.coreos.com", "servicemonitors"),
+    ("list", "monitoring.googleapis.com", "podmonitorings"),
     ("list", "networking.k8s.io", "networkpolicies"),
 ];
 /// The verbs on the workload objects of every kind.
@@ -44,7 +48,8 @@ pub fn required() -> Vec<ApiVerb> {
     let of_kinds =
         KINDS.iter().flat_map(|kind| on(kind.api_kind(), &ON_WORKLOADS).chain(on(kind.revision_kind(), &ON_REVISIONS)));
     let of_routers = ROUTERS.iter().filter_map(|router| Some(on(router.resource()?, router.verbs()))).flatten();
-    let mut all: Vec<ApiVerb> = COMMON.into_iter().chain(of_kinds).chain(of_routers).collect();
+    let foreign = foreign::KINDS.iter().map(|kind| ("list", kind.group, kind.plural));
+    let mut all: Vec<ApiVerb> = COMMON.into_iter().chain(of_kinds).chain(of_routers).chain(foreign).collect();
     all.sort_by_key(|(_, group, _)| *group);
     all
 }

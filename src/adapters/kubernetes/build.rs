@@ -20,6 +20,9 @@ use super::{owners, template};
 
 /// The longest value of a label, in bytes.
 const MAX_LABEL: usize = 63;
+/// The fields of the stable's Service that decide how its traffic reaches the pods, besides ports and selector.
+const KEPT_IN_SERVICE: [&str; 5] =
+    ["ipFamilies", "ipFamilyPolicy", "sessionAffinity", "sessionAffinityConfig", "trafficDistribution"];
 const CANARY_SUFFIX: &str = "-canary";
 /// The annotation by which Argo CD tracks its objects.
 const ARGO_TRACKING_ID: &str = "argocd.argoproj.io/tracking-id";
@@ -125,9 +128,10 @@ pub fn workload_object(stable: &DynamicObject, shape: &ObjectShape<'_>) -> Value
     built
 }
 
-/// Returns the canary's Service, for server-side apply: the ports of the stable's Service, with a selector of the
-/// canary's pods.
+/// Returns the canary's Service, for server-side apply: the ports and the kept fields of the stable's Service, with a
+/// selector of the canary's pods.
 pub fn service(service: &Service, stable: &DynamicObject, shape: &ObjectShape<'_>) -> Value {
+    let written = json!(service.spec);
     let spec = service.spec.clone().unwrap_or_default();
     let mut wanted: BTreeMap<String, String> = spec.selector.unwrap_or_default();
     if let Some(value) = shape.changed_label.and_then(|key| wanted.get_mut(key)) {
@@ -139,6 +143,11 @@ pub fn service(service: &Service, stable: &DynamicObject, shape: &ObjectShape<'_
         port.remove("nodePort");
     }
     let mut built = json!({ "type": "ClusterIP", "selector": wanted, "ports": ports });
+    for field in KEPT_IN_SERVICE {
+        if let Some(value) = written.get(field) {
+            built[field] = value.clone();
+        }
+    }
     if spec.cluster_ip.as_deref() == Some("None") {
         built["clusterIP"] = json!("None");
     }
@@ -182,13 +191,7 @@ fn selector(stable: &Value, labels: &BTreeMap<String, String>, changed_label: Op
 /// Returns the metadata of an object that is a copy of the one with the metadata `copied`. The stable owns it.
 fn metadata(copied: &ObjectMeta, stable: &DynamicObject, shape: &ObjectShape<'_>) -> Value {
     let api_kind = shape.kind().api_kind();
-    let tracked_by_label = owners::is_argo(copied) && !has(copied.annotations.as_ref(), ARGO_TRACKING_ID);
-    let mut labels = copy(copied.labels.as_ref());
-    if tracked_by_label {
-        labels.remove(INSTANCE);
-    }
-    labels.insert(MANAGED_BY.to_owned(), MANAGER.to_owned());
-    labels.insert(TRACK.to_owned(), shape.track.to_owned());
+    let labels = copied_labels(copied, shape.track);
     let mut annotations = copy(copied.annotations.as_ref());
     annotations.extend(shape.annotations.clone());
     json!({
@@ -206,6 +209,19 @@ fn metadata(copied: &ObjectMeta, stable: &DynamicObject, shape: &ObjectShape<'_>
             "blockOwnerDeletion": false,
         }],
     })
+}
+
+/// Returns the labels of a copy of the object with the metadata `copied`. A label by which Argo CD tracks the object is
+/// left out.
+pub fn copied_labels(copied: &ObjectMeta, track: &str) -> BTreeMap<String, String> {
+    let tracked_by_label = owners::is_argo(copied) && !has(copied.annotations.as_ref(), ARGO_TRACKING_ID);
+    let mut labels = copy(copied.labels.as_ref());
+    if tracked_by_label {
+        labels.remove(INSTANCE);
+    }
+    labels.insert(MANAGED_BY.to_owned(), MANAGER.to_owned());
+    labels.insert(TRACK.to_owned(), track.to_owned());
+    labels
 }
 
 fn copy(entries: Option<&BTreeMap<String, String>>) -> BTreeMap<String, String> {

@@ -63,16 +63,17 @@ pub async fn apply(server: &Server, effect: &Effect, epoch: Epoch, wanted: &Cana
         changed_label: plan.changed_label.as_deref(),
         annotations: &annotations,
     };
-    apply_workload_object(server, &objects, objects.canary.as_ref(), &shape).await?;
-    if wanted.baseline {
-        let shape = ObjectShape { track: BASELINE, images: &Images::new(), changed_label: None, ..shape.clone() };
-        apply_workload_object(server, &objects, objects.baseline.as_ref(), &shape).await?;
-    }
+    // Readiness gates of load balancers are added to pods whose Service a route already names.
     if wanted.traffic.splits_by_weight() {
         apply_service(server, &objects, &plan, &shape).await?;
     }
     let mark = RouteMark { effect: effect.id.to_string(), epoch };
-    join_routes(server, &objects, workload, &plan.service, wanted.traffic, &mark).await
+    join_routes(server, &objects, workload, &plan.service, wanted.traffic, &mark).await?;
+    if wanted.baseline {
+        let shape = ObjectShape { track: BASELINE, images: &Images::new(), changed_label: None, ..shape.clone() };
+        apply_workload_object(server, &objects, objects.baseline.as_ref(), &shape).await?;
+    }
+    apply_workload_object(server, &objects, objects.canary.as_ref(), &shape).await
 }
 
 /// Checks, before anything is written, that every object may be written.
@@ -132,8 +133,9 @@ async fn apply_workload_object(
             return Ok(());
         }
         pin(&mut built, &existing.metadata);
+        return server.apply(server.workloads(shape.workload), kind.api_kind().kind, &shape.name(), &built).await;
     }
-    server.apply(server.workloads(shape.workload), kind.api_kind().kind, &shape.name(), &built).await
+    server.create(&server.workloads(shape.workload), kind.api_kind().kind, &built).await
 }
 
 async fn apply_service(
@@ -144,15 +146,16 @@ async fn apply_service(
 ) -> Result<(), Failure> {
     let stable = objects.services.iter().find(|service| service.metadata.name.as_deref() == Some(&plan.service));
     let Some(stable) = stable else { return Ok(()) };
+    let api = server.of::<Service>(&shape.workload.namespace);
     let mut built = build::service(stable, &objects.stable, shape);
     if let Some(existing) = &objects.canary_service {
         if has_effect(&existing.metadata, shape) && is_same_service(existing, &built) {
             return Ok(());
         }
         pin(&mut built, &existing.metadata);
+        return server.apply(api, "Service", &shape.name(), &built).await;
     }
-    let api = server.of::<Service>(&shape.workload.namespace);
-    server.apply(api, "Service", &shape.name(), &built).await
+    server.create(&api, "Service", &built).await
 }
 
 async fn join_routes(
@@ -191,8 +194,10 @@ pub async fn set_weight(
     let workload = &effect.workload;
     let mark = RouteMark { effect: effect.id.to_string(), epoch };
     let canary_name = workload.canary_name();
-    let (canary, routes) =
-        try_join!(server.workload_object(workload, &canary_name), server.list_routes(resource, &workload.namespace))?;
+    let (canary, routes) = try_join!(
+        server.workload_object(workload, &canary_name),
+        server.list_if_known(resource, Some(&workload.namespace))
+    )?;
     if let Some(canary) = &canary {
         marks::fence(&canary.metadata, epoch)?;
     }
@@ -246,7 +251,7 @@ pub async fn remove(server: &Server, effect: &Effect, epoch: Epoch, traffic: &Tr
 async fn leave_routes(server: &Server, workload: &Workload, epoch: Epoch, traffic: &Traffic) -> Result<(), Failure> {
     let router = router::provider(traffic.router);
     let Some(resource) = router.resource() else { return Ok(()) };
-    for route in server.list_routes(resource, &workload.namespace).await? {
+    for route in server.list_if_known(resource, Some(&workload.namespace)).await? {
         if !router.holds(&route, workload) {
             continue;
         }
@@ -298,3 +303,6 @@ fn is_same_service(existing: &Service, built: &Value) -> bool {
     let spec = json!(existing.spec);
     spec.get("selector") == built.pointer("/spec/selector") && spec.get("ports") == built.pointer("/spec/ports")
 }
+
+#[cfg(test)]
+mod tests;

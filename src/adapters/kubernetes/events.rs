@@ -8,6 +8,7 @@ use bellwether_core::input::notification::{Note, Notification, Sink, Subscriptio
 use bellwether_core::time::Timestamp;
 use k8s_openapi::api::core::v1::{Event, EventSource, ObjectReference};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
+use serde_json::json;
 
 use super::marks::MANAGER;
 use super::stable::gone;
@@ -47,7 +48,8 @@ impl KubernetesEvents {
         self.0.check_cluster(workload)?;
         let stable = server.workload_object(workload, &workload.name).await?.ok_or_else(|| gone(workload))?;
         let event = event(effect, stable.metadata.uid, note, clock.now());
-        server.create(server.of::<Event>(&workload.namespace), "an Event", &event).await
+        let created = server.create(&server.of::<Event>(&workload.namespace), "an Event", &json!(event)).await;
+        created.or_else(|failure| if failure.kind == FailureKind::Conflict { Ok(()) } else { Err(failure) })
     }
 }
 

@@ -68,6 +68,9 @@ pub trait KindProvider: Debug + Send + Sync {
     /// Returns whether the workload's controller is told not to roll out changes.
     fn is_paused(&self, object: &DynamicObject) -> bool;
 
+    /// Returns whether the workload's controller removes all pods before it makes new ones.
+    fn is_recreated(&self, object: &DynamicObject) -> bool;
+
     /// Removes the fields from a copied `spec` that a canary or a baseline must not have.
     fn clean_copy(&self, spec: &mut Map<String, Value>);
 

@@ -70,13 +70,17 @@ pub fn fence(metadata: &ObjectMeta, ours: Epoch) -> Result<(), Failure> {
 /// # Errors
 /// [`FailureKind::Fenced`] if it is.
 pub fn fence_epoch(stored: Option<u64>, Epoch(ours): Epoch, object: &str) -> Result<(), Failure> {
-    match stored {
-        Some(stored) if stored > ours => Err(Failure {
-            kind: FailureKind::Fenced,
-            message: format!("{object} was written in epoch {stored}, and this process acts in epoch {ours}"),
-        }),
-        _ => Ok(()),
-    }
+    let Some(stored) = stored.filter(|stored| *stored > ours) else { return Ok(()) };
+    let remedy = if stored - ours > Epoch::PLAUSIBLE {
+        format!(
+            "that is more than {} above; remove the annotation {EPOCH} if Bellwether has not written it, otherwise run `bellwether journal adopt --up-to {stored}`",
+            Epoch::PLAUSIBLE
+        )
+    } else {
+        "if its journal is new, run `bellwether journal adopt`".to_owned()
+    };
+    let message = format!("{object} was written in epoch {stored}, and this process acts in epoch {ours}; {remedy}");
+    Err(Failure { kind: FailureKind::Fenced, message })
 }
 
 #[cfg(test)]

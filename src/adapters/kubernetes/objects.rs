@@ -313,6 +313,18 @@ impl Objects {
         })
     }
 
+    /// Returns the routes of other namespaces that send traffic to a Service of the workload's namespace.
+    pub fn routes_elsewhere(&self, kind: RouterKind, workload: &Workload) -> Vec<DynamicObject> {
+        let router = router::provider(kind);
+        let services = || self.services.of(&workload.namespace).filter_map(|service| service.metadata.name.as_deref());
+        let others = self.routes.get(&kind).into_iter().flat_map(Table::rows);
+        others
+            .filter(|((namespace, _), _)| *namespace != workload.namespace)
+            .filter(|(_, route)| services().any(|service| router.reaches(route, workload, service)))
+            .map(|(_, route)| (**route).clone())
+            .collect()
+    }
+
     /// Returns the routes of a namespace, of all routers.
     fn routes_of<'a>(&'a self, namespace: &'a str) -> impl Iterator<Item = Routed<'a>> {
         self.routes.iter().flat_map(move |(kind, table)| {

@@ -1,9 +1,9 @@
 //! The field managers of an object's fields, from `managedFields`, which the API server keeps for every writer.
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ManagedFieldsEntry, ObjectMeta};
-use serde_json::Value;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{FieldsV1, ManagedFieldsEntry, ObjectMeta};
+use serde_json::{Value, json};
 
-use super::marks::MANAGER;
+use super::marks::{self, MANAGER};
 
 /// The field managers of tools that restore the fields that they own.
 const GITOPS: [&str; 4] =
@@ -17,6 +17,40 @@ pub fn gitops_owner<'a>(metadata: &'a ObjectMeta, template: &[&str]) -> Option<&
         .filter(|entry| entry.manager.as_deref().is_some_and(|manager| GITOPS.contains(&manager)))
         .find(|entry| entry.fields_v1.as_ref().is_some_and(|fields| owns_an_image(&fields.0, template)))
         .and_then(|entry| entry.manager.as_deref())
+}
+
+/// The marks by which GitOps tools find their objects, each with the tool's field manager.
+const TRACKED: [(&str, &str); 3] = [
+    ("argocd.argoproj.io/tracking-id", "argocd-controller"),
+    ("helm.toolkit.fluxcd.io/name", "helm-controller"),
+    ("kustomize.toolkit.fluxcd.io/name", "kustomize-controller"),
+];
+
+/// Returns the GitOps tool that restores the field at `path`: it owns the field, or tracks the object. `None` if no tool
+/// does.
+pub fn gitops_keeper<'a>(metadata: &'a ObjectMeta, path: &[&str]) -> Option<&'a str> {
+    let owner = entries(metadata)
+        .filter(|entry| entry.fields_v1.as_ref().is_some_and(|fields| at(&fields.0, path).is_some()))
+        .filter_map(|entry| entry.manager.as_deref())
+        .find(|manager| GITOPS.contains(manager));
+    let is_marked = |key: &str| marks::label(metadata, key).is_some() || marks::annotation(metadata, key).is_some();
+    owner.or_else(|| TRACKED.iter().find(|(mark, _)| is_marked(mark)).map(|(_, manager)| *manager))
+}
+
+/// Returns the object that controls this one, as kind and name; `None` if none does.
+pub fn controller(metadata: &ObjectMeta) -> Option<String> {
+    let owner = metadata.owner_references.iter().flatten().find(|owner| owner.controller == Some(true))?;
+    Some(format!("{} {}", owner.kind, owner.name))
+}
+
+/// Removes all managed fields but those at `path`, so that an object that is kept in memory still has its
+/// [`last_writer`].
+pub fn keep_writers(metadata: &mut ObjectMeta, path: &[&str]) {
+    let kept = path.iter().rev().fold(json!({}), |inner, key| json!({ format!("f:{key}"): inner }));
+    let all = metadata.managed_fields.take().into_iter().flatten();
+    let writers = all.filter(|entry| entry.fields_v1.as_ref().is_some_and(|fields| at(&fields.0, path).is_some()));
+    metadata.managed_fields =
+        Some(writers.map(|entry| ManagedFieldsEntry { fields_v1: Some(FieldsV1(kept.clone())), ..entry }).collect());
 }
 
 /// Returns whether Argo CD owns any field of the object.

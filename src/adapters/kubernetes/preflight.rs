@@ -12,12 +12,16 @@ use bellwether_core::input::status::PreflightIssue;
 use bellwether_core::policy::Traffic;
 use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Service};
-use k8s_openapi::api::networking::v1::{NetworkPolicy, NetworkPolicyPeer};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
-use kube::core::{DynamicObject, Selector, SelectorExt};
+use k8s_openapi::api::networking::v1::NetworkPolicy;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::core::DynamicObject;
 use serde_json::Value;
 
-use super::{build, kind, marks, owners, router, template};
+use super::foreign::ForeignPolicy;
+use super::{kind, marks, owners, router, template};
+
+mod grants;
+mod missed;
 
 /// The labels that are tried first, because they name the application: people expect them to differ on a canary.
 const PREFERRED: [&str; 2] = ["app.kubernetes.io/name", "app"];
@@ -39,8 +43,16 @@ pub struct PreflightObjects {
     pub services: Vec<Service>,
     /// All routes of the policy's router in the namespace.
     pub routes: Vec<DynamicObject>,
-    /// All NetworkPolicies of the namespace.
+    /// The labels of the namespace; empty if only objects of this namespace may be read.
+    pub namespace_labels: Labels,
+    /// The routes of other namespaces that send traffic to Services of this one.
+    pub elsewhere: Vec<DynamicObject>,
+    /// The ReferenceGrants of the namespace; empty without routes elsewhere.
+    pub grants: Vec<DynamicObject>,
+    /// All NetworkPolicies that may be read, also of other namespaces.
     pub policies: Vec<NetworkPolicy>,
+    /// The policies of other controllers, also of other namespaces.
+    pub foreign: Vec<ForeignPolicy>,
     /// The ServiceMonitors and PodMonitors that may select objects of the namespace.
     pub monitors: Vec<DynamicObject>,
     /// All HorizontalPodAutoscalers of the namespace.
@@ -79,15 +91,23 @@ impl PreflightObjects {
 
     /// Returns the issues of a canary, and of a fresh baseline if there is to be one.
     pub fn issues(&self, workload: &Workload, traffic: &Traffic, fresh_baseline: bool) -> Vec<PreflightIssue> {
-        let kind = kind::provider(workload.kind);
+        let (kind, router) = (kind::provider(workload.kind), router::provider(traffic.router));
         let mut found = self.stable_issues(workload);
         found.extend(self.names_taken(workload, traffic, fresh_baseline));
         if let Some(manager) = owners::gitops_owner(&self.stable.metadata, kind.layout().template) {
             found.push(PreflightIssue::OwnedByGitOps { manager: manager.to_owned() });
         }
         match self.traffic_plan(workload, traffic) {
-            Ok(plan) => found.extend(self.missed(plan.changed_label.as_deref(), &plan.service, workload)),
-            Err(issue) => found.push(issue),
+            Ok(plan) => {
+                found.extend(self.missed(plan.changed_label.as_deref(), &plan.service, workload));
+                found.extend(self.not_attached(&plan, workload));
+                found.extend(router.issues(&self.routes, workload, &plan.service, traffic));
+                found.extend(self.routed_elsewhere(workload, traffic, false));
+            }
+            Err(issue) => {
+                let elsewhere = self.routed_elsewhere(workload, traffic, true);
+                if elsewhere.is_empty() { found.push(issue) } else { found.extend(elsewhere) }
+            }
         }
         for scaler in self.autoscalers.iter().filter(|scaler| targets(scaler, workload)) {
             let name = name(&scaler.metadata);
@@ -99,61 +119,6 @@ impl PreflightObjects {
             }
         }
         found
-    }
-
-    /// Returns the NetworkPolicies and monitors that would not select the canary's pods if this label changed. `cloned`
-    /// is the Service whose copy is the canary's.
-    fn missed(&self, changed_label: Option<&str>, cloned: &str, workload: &Workload) -> Vec<PreflightIssue> {
-        let stable = self.stable_labels(workload);
-        let canary = build::pod_labels(kind::provider(workload.kind), &stable, changed_label, marks::CANARY);
-        let policies = self.policies.iter().filter(|policy| {
-            selectors(policy).any(|selector| matches(selector, &stable) && !matches(selector, &canary))
-        });
-        let monitors = self.monitors.iter().filter(|monitor| self.misses(monitor, &stable, &canary, cloned, workload));
-        policies
-            .map(|policy| PreflightIssue::NetworkPolicyMisses { name: name(&policy.metadata) })
-            .chain(monitors.map(|monitor| PreflightIssue::MonitorMisses {
-                name: format!(
-                    "{} {}",
-                    monitor.types.as_ref().map_or("monitor", |types| types.kind.as_str()),
-                    name(&monitor.metadata)
-                ),
-            }))
-            .collect()
-    }
-
-    /// Returns whether a monitor scrapes the stable's pods and would not scrape the canary's. A ServiceMonitor finds
-    /// pods through any Service that it selects; the canary's Service has the labels of the stable's.
-    fn misses(
-        &self,
-        monitor: &DynamicObject,
-        stable: &Labels,
-        canary: &Labels,
-        cloned: &str,
-        workload: &Workload,
-    ) -> bool {
-        if !watches_namespace(monitor, &workload.namespace) {
-            return false;
-        }
-        let Some(selector) = monitor
-            .data
-            .pointer("/spec/selector")
-            .and_then(|selector| serde_json::from_value::<LabelSelector>(selector.clone()).ok())
-        else {
-            return false;
-        };
-        if monitor.types.as_ref().is_some_and(|types| types.kind == "PodMonitor") {
-            return matches(&selector, stable) && !matches(&selector, canary);
-        }
-        let scraped: Vec<&Service> = self
-            .services
-            .iter()
-            .filter(|service| matches(&selector, service.metadata.labels.as_ref().unwrap_or(&Labels::new())))
-            .collect();
-        let stable_scraped = scraped.iter().any(|service| selects(service, stable));
-        let through_clone = !relies_on_managed_by(&selector)
-            && scraped.iter().any(|service| service.metadata.name.as_deref() == Some(cloned));
-        stable_scraped && !through_clone && !scraped.iter().any(|service| selects(service, canary))
     }
 
     /// Returns the label whose value differs on the canary's pods; `None` if the Service selects on none.
@@ -186,7 +151,29 @@ impl PreflightObjects {
         if kind.is_paused(&self.stable) {
             found.push(PreflightIssue::Paused);
         }
+        if kind.is_recreated(&self.stable) {
+            found.push(PreflightIssue::Recreate);
+        }
+        found.extend(owners::controller(&self.stable.metadata).map(|owner| PreflightIssue::Controlled { owner }));
         found
+    }
+
+    /// Returns an issue for each route of another namespace that sends traffic to a Service of the workload. `is_only`: no
+    /// route of its own namespace does.
+    fn routed_elsewhere(&self, workload: &Workload, traffic: &Traffic, is_only: bool) -> Vec<PreflightIssue> {
+        let router = router::provider(traffic.router);
+        let services = selecting(&self.services, &self.stable_labels(workload), workload);
+        let names: Vec<String> = services.iter().map(|service| name(&service.metadata)).collect();
+        let reached = |route: &DynamicObject| {
+            let service = names.iter().find(|service| router.reaches(route, workload, service))?;
+            Some(PreflightIssue::RouteElsewhere {
+                route: format!("{}/{}", route.metadata.namespace.as_deref().unwrap_or_default(), router::name(route)),
+                service: service.clone(),
+                grant: grants::narrow(&self.grants, route, service, &workload.canary_name()),
+                is_only,
+            })
+        };
+        self.elsewhere.iter().filter_map(reached).collect()
     }
 
     /// Returns the objects of other owners that have a name which the rollout needs.
@@ -240,40 +227,6 @@ fn selects(service: &Service, labels: &Labels) -> bool {
     selector.is_some_and(|selector| {
         !selector.is_empty() && selector.iter().all(|(key, value)| labels.get(key) == Some(value))
     })
-}
-
-/// Returns every selector of a policy for pods of its own namespace: of the pods that it applies to and of their peers.
-fn selectors(policy: &NetworkPolicy) -> impl Iterator<Item = &LabelSelector> {
-    let spec = policy.spec.as_ref();
-    let ingress =
-        spec.and_then(|spec| spec.ingress.as_ref()).into_iter().flatten().filter_map(|rule| rule.from.as_ref());
-    let egress = spec.and_then(|spec| spec.egress.as_ref()).into_iter().flatten().filter_map(|rule| rule.to.as_ref());
-    let peers = ingress.chain(egress).flatten().filter_map(|peer: &NetworkPolicyPeer| peer.pod_selector.as_ref());
-    spec.and_then(|spec| spec.pod_selector.as_ref()).into_iter().chain(peers)
-}
-
-/// Returns whether the selector matches. A selector that can't be read matches nothing: the API server has validated
-/// it, so it has an operator that is newer than this program.
-fn matches(selector: &LabelSelector, labels: &Labels) -> bool {
-    Selector::try_from(selector.clone()).is_ok_and(|selector| selector.matches(labels))
-}
-
-/// Returns whether the selector uses the one label whose value differs on a Service's copy.
-fn relies_on_managed_by(selector: &LabelSelector) -> bool {
-    let by_label = selector.match_labels.as_ref().is_some_and(|labels| labels.contains_key(marks::MANAGED_BY));
-    let by_expression = selector.match_expressions.iter().flatten().any(|part| part.key == marks::MANAGED_BY);
-    by_label || by_expression
-}
-
-/// Returns whether the monitor selects objects of the namespace.
-fn watches_namespace(monitor: &DynamicObject, namespace: &str) -> bool {
-    let selector = monitor.data.pointer("/spec/namespaceSelector");
-    let any = selector.and_then(|selector| selector.get("any")).and_then(Value::as_bool) == Some(true);
-    let names = selector.and_then(|selector| selector.get("matchNames")).and_then(Value::as_array);
-    any || match names.filter(|names| !names.is_empty()) {
-        Some(names) => names.iter().any(|name| name.as_str() == Some(namespace)),
-        None => monitor.metadata.namespace.as_deref() == Some(namespace),
-    }
 }
 
 /// Returns whether pods on several nodes can mount the volume at the same time.

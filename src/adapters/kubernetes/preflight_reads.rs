@@ -9,19 +9,28 @@ use futures::future::try_join_all;
 use futures::try_join;
 use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod, Service};
-use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use kube::api::ListParams;
 use kube::core::{DynamicObject, Selector};
 use serde_json::Value;
 
+use super::api_kind::ApiKind;
 use super::facts::{PodState, RevisionFacts, WorkloadFacts};
 use super::preflight::{self, PreflightObjects};
 use super::server::Server;
 use super::{kind, marks, router};
 use crate::ports::PodTemplate;
 
-/// Reads the workload's status and finds the issues of a canary. The second value is the stable's pod template.
+/// The permission of a namespace for routes of other namespaces to name its Services.
+const REFERENCE_GRANT: ApiKind = ApiKind {
+    group: "gateway.networking.k8s.io",
+    version: "v1beta1",
+    kind: "ReferenceGrant",
+    plural: "referencegrants",
+};
+
+/// Reads the workload's status and finds the issues of a canary. `elsewhere` are the routes of other namespaces that name
+/// Services of this one. The second value is the stable's pod template.
 ///
 /// # Errors
 /// A read failed.
@@ -30,10 +39,15 @@ pub async fn preflight(
     workload: &Workload,
     traffic: &Traffic,
     fresh_baseline: bool,
+    elsewhere: Vec<DynamicObject>,
 ) -> Result<(Preflight, Vec<PodTemplate>), Failure> {
-    let Some(objects) = Box::pin(read_objects(server, workload, traffic, fresh_baseline)).await? else {
+    let Some(mut objects) = Box::pin(read_objects(server, workload, traffic, fresh_baseline)).await? else {
         return Ok((Preflight { status: WorkloadStatus::ABSENT, issues: Vec::new() }, Vec::new()));
     };
+    if !elsewhere.is_empty() {
+        objects.grants = server.list_if_known(&REFERENCE_GRANT, Some(&workload.namespace)).await?;
+        objects.elsewhere = elsewhere;
+    }
     let (stable, canary, baseline) = try_join!(
         arm(server, workload, Some(&objects.stable)),
         arm(server, workload, if_ours(objects.canary.as_ref())),
@@ -71,7 +85,7 @@ pub async fn read_objects(
     let all = ListParams::default();
     // Autoscalers matter only if they count pods that the rollout adds.
     let autoscalers_matter = !traffic.splits_by_weight() || fresh_baseline;
-    let (stable, canary, baseline, canary_service, services, routes, policies, monitors, autoscalers) = try_join!(
+    let (stable, canary, baseline, canary_service, services, routes, around, monitors, autoscalers) = try_join!(
         server.workload_object(workload, name),
         server.workload_object(workload, &canary_name),
         server.workload_object(workload, &baseline_name),
@@ -79,11 +93,17 @@ pub async fn read_objects(
         server.list("Services", server.of::<Service>(namespace), &all),
         async {
             match router::provider(traffic.router).resource() {
-                Some(resource) => server.list_routes(resource, namespace).await,
+                Some(resource) => server.list_if_known(resource, Some(namespace)).await,
                 None => Ok(Vec::new()),
             }
         },
-        server.list("NetworkPolicies", server.of::<NetworkPolicy>(namespace), &all),
+        async {
+            try_join!(
+                server.namespace_labels(namespace),
+                server.list_network_policies(namespace),
+                server.list_foreign(namespace),
+            )
+        },
         server.list_monitors(namespace),
         async {
             let scalers = server.of::<HorizontalPodAutoscaler>(namespace);
@@ -96,6 +116,7 @@ pub async fn read_objects(
     )?;
     let Some(stable) = stable else { return Ok(None) };
     let claims = claims(server, workload, &stable).await?;
+    let (namespace_labels, policies, foreign) = around;
     Ok(Some(PreflightObjects {
         stable,
         canary,
@@ -103,7 +124,11 @@ pub async fn read_objects(
         canary_service,
         services,
         routes,
+        elsewhere: Vec::new(),
+        grants: Vec::new(),
+        namespace_labels,
         policies,
+        foreign,
         monitors,
         autoscalers,
         claims,

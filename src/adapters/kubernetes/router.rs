@@ -15,8 +15,9 @@ use json_patch::Patch;
 use kube::core::DynamicObject;
 
 use super::api_kind::ApiKind;
-use super::marks;
+use super::kind::FieldPath;
 use super::providers::providers;
+use super::{marks, owners};
 use crate::ports::Epoch;
 
 mod gateway;
@@ -133,8 +134,25 @@ pub trait TrafficRouter: Debug + Send + Sync {
     /// share is exactly the requested one, even if the router rounds: any other share counts as an external change.
     fn observe(&self, route: &DynamicObject, workload: &Workload) -> Option<RouteStatus>;
 
+    /// Returns the place of the rules in a route.
+    fn rules_path(&self) -> FieldPath;
+
+    /// Returns the issues of the routes that send traffic to `service`.
+    fn issues(
+        &self,
+        routes: &[DynamicObject],
+        workload: &Workload,
+        service: &str,
+        traffic: &Traffic,
+    ) -> Vec<PreflightIssue>;
+
+    /// Returns whether a route of another namespace sends traffic to the workload's Service `service`.
+    fn reaches(&self, route: &DynamicObject, workload: &Workload, service: &str) -> bool;
+
     /// Returns the field manager that last wrote the rules, Bellwether excepted.
-    fn last_writer<'a>(&self, route: &'a DynamicObject) -> Option<&'a str>;
+    fn last_writer<'a>(&self, route: &'a DynamicObject) -> Option<&'a str> {
+        owners::last_writer(&route.metadata, self.rules_path())
+    }
 
     /// Returns whether the route has the workload's canary or its record.
     fn holds(&self, route: &DynamicObject, workload: &Workload) -> bool {
@@ -154,13 +172,13 @@ pub trait TrafficRouter: Debug + Send + Sync {
 /// A route with the router that it belongs to.
 pub type Routed<'a> = (&'static dyn TrafficRouter, &'a DynamicObject);
 
-/// Returns the status of the workload's canary in these routes: the lowest share, accepted if all routes are. `None` if
-/// no route has the canary.
+/// Returns the status of the workload's canary in these routes: the lowest share, and the answers of all gateways together.
+/// `None` if no route has the canary.
 pub fn observe<'a>(routes: impl IntoIterator<Item = Routed<'a>>, workload: &Workload) -> Option<RouteStatus> {
     let found = routes.into_iter().filter_map(|(router, route)| router.observe(route, workload));
     found.reduce(|one, other| RouteStatus {
         weight: one.weight.min(other.weight),
-        accepted: one.accepted && other.accepted,
+        accepted: one.accepted.and(other.accepted),
     })
 }
 
@@ -168,6 +186,11 @@ pub fn observe<'a>(routes: impl IntoIterator<Item = Routed<'a>>, workload: &Work
 pub fn last_writer<'a>(routes: impl IntoIterator<Item = Routed<'a>>, workload: &Workload) -> Option<&'a str> {
     let mut held = routes.into_iter().filter(|(router, route)| router.holds(route, workload));
     held.find_map(|(router, route)| router.last_writer(route))
+}
+
+/// Returns the epochs of a route's records, of all workloads.
+pub fn epochs(route: &DynamicObject) -> Vec<u64> {
+    record::epochs(route)
 }
 
 /// Returns the route's name.

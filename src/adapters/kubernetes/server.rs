@@ -4,13 +4,15 @@
 //! Reads are quorum reads (without a resourceVersion), because a decision on an outdated answer would overwrite a newer
 //! change.
 
+use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::time::Duration;
 
 use bellwether_core::ids::Workload;
 use bellwether_core::input::event::{Failure, FailureKind};
 use json_patch::Patch as JsonPatch;
-use k8s_openapi::api::core::v1::Service;
+use k8s_openapi::api::core::v1::{Namespace, Service};
+use k8s_openapi::api::networking::v1::NetworkPolicy;
 use kube::Client;
 use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams, PostParams, Preconditions};
 use kube::core::{DynamicObject, NamespaceResourceScope, Resource, TypeMeta};
@@ -20,11 +22,13 @@ use serde_json::Value;
 
 use super::api_kind::ApiKind;
 use super::failure;
+use super::foreign::{self, ForeignKind, ForeignPolicy};
 use super::kind;
 use super::marks::MANAGER;
 
-/// The kinds of the Prometheus operator that select pods to scrape.
-const MONITORS: [ApiKind; 2] = [
+/// The kinds of the Prometheus operator and of Google's managed Prometheus that select pods to scrape.
+const MONITORS: [ApiKind; 3] = [
+    ApiKind { group: "monitoring.googleapis.com", version: "v1", kind: "PodMonitoring", plural: "podmonitorings" },
     ApiKind { group: "monitoring.coreos.com", version: "v1", kind: "ServiceMonitor", plural: "servicemonitors" },
     ApiKind { group: "monitoring.coreos.com", version: "v1", kind: "PodMonitor", plural: "podmonitors" },
 ];
@@ -110,17 +114,17 @@ impl Server {
         Ok(self.call(&format!("listing {objects}"), api.list(params)).await?.items)
     }
 
-    /// Lists all routes of this kind in a namespace; none if the API server does not know the kind.
+    /// Lists all objects of this kind in a namespace, or without one in all; none if the API server does not know the kind.
     ///
     /// # Errors
     /// See [`Server::call`].
-    pub async fn list_routes(&self, kind: &ApiKind, namespace: &str) -> Result<Vec<DynamicObject>, Failure> {
-        let api = self.objects(kind, Some(namespace));
+    pub async fn list_if_known(&self, kind: &ApiKind, namespace: Option<&str>) -> Result<Vec<DynamicObject>, Failure> {
+        let api = self.objects(kind, namespace);
         none_if_unknown(self.list(&kind.objects(), api, &ListParams::default()).await)
     }
 
-    /// Lists the monitors of the Prometheus operator that may select objects of `namespace`: they often live in another
-    /// one. None if the operator is not installed.
+    /// Lists the monitors that may select objects of `namespace`: they often live in another one. A kind that is not
+    /// installed has none.
     ///
     /// # Errors
     /// See [`Server::call`].
@@ -138,6 +142,67 @@ impl Server {
         Ok(found.into_iter().flatten().collect())
     }
 
+    /// Lists the policies of other controllers in `namespace`, and those of other namespaces that may name its pods.
+    ///
+    /// # Errors
+    /// See [`Server::call`].
+    pub async fn list_foreign(&self, namespace: &str) -> Result<Vec<ForeignPolicy>, Failure> {
+        let groups = self.call("listing API groups", self.client.list_api_groups()).await?.groups;
+        let lists = foreign::KINDS.iter().filter_map(|kind| {
+            let group = groups.iter().find(|group| group.name == kind.group)?;
+            let versions = group.versions.iter().map(|version| version.version.clone()).collect::<Vec<_>>();
+            Some(self.list_foreign_kind(kind, versions, namespace))
+        });
+        Ok(futures::future::try_join_all(lists).await?.into_iter().flatten().collect())
+    }
+
+    /// Lists the policies of one kind in the first of `versions` that knows it.
+    async fn list_foreign_kind(
+        &self,
+        kind: &ForeignKind,
+        versions: Vec<String>,
+        namespace: &str,
+    ) -> Result<Vec<ForeignPolicy>, Failure> {
+        for version in versions {
+            let resource = kind.resource(&version);
+            let api: Api<DynamicObject> = if kind.reaches_out && self.cluster_wide {
+                Api::all_with(self.client.clone(), &resource)
+            } else {
+                Api::namespaced_with(self.client.clone(), namespace, &resource)
+            };
+            match self.list(kind.plural, api, &ListParams::default()).await {
+                Err(Failure { kind: FailureKind::Gone, .. }) => (),
+                listed => {
+                    let named = |object| ForeignPolicy { kind: kind.kind, object };
+                    return Ok(listed?.into_iter().map(named).collect());
+                }
+            }
+        }
+        Ok(Vec::new())
+    }
+
+    /// Lists the NetworkPolicies of `namespace`, and with the right to read them those of all others.
+    ///
+    /// # Errors
+    /// See [`Server::call`].
+    pub async fn list_network_policies(&self, namespace: &str) -> Result<Vec<NetworkPolicy>, Failure> {
+        let api = if self.cluster_wide { Api::all(self.client.clone()) } else { self.of(namespace) };
+        self.list("NetworkPolicies", api, &ListParams::default()).await
+    }
+
+    /// Reads the labels of a namespace; none without the right to read objects of other namespaces.
+    ///
+    /// # Errors
+    /// See [`Server::call`].
+    pub async fn namespace_labels(&self, namespace: &str) -> Result<BTreeMap<String, String>, Failure> {
+        if !self.cluster_wide {
+            return Ok(BTreeMap::new());
+        }
+        let api: Api<Namespace> = Api::all(self.client.clone());
+        let found = self.call(&format!("reading Namespace {namespace}"), api.get_opt(namespace)).await?;
+        Ok(found.and_then(|found| found.metadata.labels).unwrap_or_default())
+    }
+
     /// Applies an object of Bellwether server-side; `kind` names it in messages.
     ///
     /// # Errors
@@ -148,6 +213,23 @@ impl Server {
     {
         let params = PatchParams::apply(MANAGER).force();
         self.call(&format!("applying {kind} {name}"), api.patch(name, &params, &Patch::Apply(object))).await?;
+        Ok(())
+    }
+
+    /// Creates an object; `kind` names it in messages. Unlike an apply, it never changes an object that another process has
+    /// created since the read.
+    ///
+    /// # Errors
+    /// [`FailureKind::Conflict`] if an object of this name exists; otherwise see [`Server::call`].
+    pub async fn create<K>(&self, api: &Api<K>, kind: &str, object: &Value) -> Result<(), Failure>
+    where
+        K: Clone + DeserializeOwned + Debug + Serialize,
+    {
+        let invalid =
+            |error: serde_json::Error| failure::new(FailureKind::Refused, format!("creating {kind}: {error}"));
+        let object: K = serde_json::from_value(object.clone()).map_err(invalid)?;
+        let params = PostParams { field_manager: Some(MANAGER.to_owned()), ..PostParams::default() };
+        self.call(&format!("creating {kind}"), api.create(&params, &object)).await?;
         Ok(())
     }
 
@@ -180,21 +262,6 @@ impl Server {
         match self.call(&format!("removing {kind} {name}"), api.delete(name, &params)).await {
             Ok(_) => Ok(()),
             Err(failure) if failure.kind == FailureKind::Gone => Ok(()),
-            Err(failure) => Err(failure),
-        }
-    }
-
-    /// Creates an object; `kind` names it in messages. Succeeds if it exists already.
-    ///
-    /// # Errors
-    /// See [`Server::call`].
-    pub async fn create<K>(&self, api: Api<K>, kind: &str, object: &K) -> Result<(), Failure>
-    where
-        K: Clone + DeserializeOwned + Debug + Serialize,
-    {
-        match self.call(&format!("creating {kind}"), api.create(&PostParams::default(), object)).await {
-            Ok(_) => Ok(()),
-            Err(failure) if failure.kind == FailureKind::Conflict => Ok(()),
             Err(failure) => Err(failure),
         }
     }

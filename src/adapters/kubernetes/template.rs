@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use bellwether_core::ids::{Images, TemplateHash, Workload, digest};
+use bellwether_core::ids::{Images, TemplateHash, Workload, digest, runs};
 use serde_json::Value;
 
 use super::marks::PREFIX;
@@ -78,12 +78,13 @@ pub fn containers(template: &Value) -> impl Iterator<Item = (&'static str, usize
     })
 }
 
-/// Returns the containers whose image differs from `images`: the name of the list, the index there, and the new image.
+/// Returns the containers that do not run their image of `images`: the name of the list, the index there, and the new image.
 pub fn changes<'a>(template: &Value, images: &'a Images) -> Vec<(&'static str, usize, &'a str)> {
     containers(template)
         .filter_map(|(list, index, container)| {
             let wanted = images.get(container.get("name")?.as_str()?)?;
-            (container.get("image").and_then(Value::as_str) != Some(wanted)).then_some((list, index, wanted.as_str()))
+            let is_there = container.get("image")?.as_str().is_some_and(|image| runs(image, wanted));
+            (!is_there).then_some((list, index, wanted.as_str()))
         })
         .collect()
 }

@@ -29,8 +29,9 @@ use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
 
 use super::failure;
-use super::kind::KINDS;
+use super::kind::{FieldPath, KINDS};
 use super::objects::{Change, Concerned, Objects, Update};
+use super::owners;
 use super::router::ROUTERS;
 use super::server::Server;
 use crate::clock::Clock;
@@ -416,7 +417,7 @@ fn watches(server: &Server, namespaces: &[String], cache: &ClusterCache) -> Repo
                 name(&routes.objects()),
                 server.objects(routes, scope),
                 plain.clone(),
-                trimmed_route,
+                move |route| trimmed_route(route, router.rules_path()),
                 move |change| Update::Route(kind, change),
             ));
         }
@@ -435,9 +436,9 @@ where
     }
 }
 
-fn trimmed_route(route: &DynamicObject) -> Option<Box<DynamicObject>> {
+fn trimmed_route(route: &DynamicObject, rules: FieldPath) -> Option<Box<DynamicObject>> {
     let mut route = route.clone();
-    route.managed_fields_mut().clear();
+    owners::keep_writers(&mut route.metadata, rules);
     Some(Box::new(route))
 }
 

@@ -231,9 +231,10 @@ async fn workload_findings(
     let Some(stable) = preflight.status.stable else {
         return vec![CheckFinding::warning(&area, "it was deleted during the check", "none needed")];
     };
+    let open = preflight.issues.iter().filter(|issue| !issue.is_accepted(&policy.owned_by));
     let level = |issue: &PreflightIssue| if issue.refuses() { Level::Problem } else { Level::Warning };
     let mut findings: Vec<CheckFinding> =
-        preflight.issues.iter().map(|it| CheckFinding::without_remedy(level(it), &area, it.to_string())).collect();
+        open.map(|it| CheckFinding::without_remedy(level(it), &area, it.to_string())).collect();
     if stable.replicas == 0 {
         let remedy = "none needed if that is intended; a rollout of it would be refused";
         findings.push(CheckFinding::warning(&area, "it is scaled to 0", remedy));

@@ -110,7 +110,7 @@ impl fmt::Display for Reason {
             Reason::AmbiguousImage { image, fits, .. } => {
                 write!(
                     f,
-                    "containers {} run images of the repository of {image}; name one of them in `images`",
+                    "containers {} run images of the repository of {image}; with different references; name them in `images`",
                     fits.join(" and ")
                 )
             }

@@ -140,6 +140,22 @@ fn the_canarys_service_has_the_stables_ports_and_the_canarys_pods() {
 }
 
 #[test]
+fn the_canarys_service_keeps_the_way_of_the_traffic_to_the_pods() {
+    let kept = json!({
+        "ipFamilies": ["IPv6", "IPv4"], "ipFamilyPolicy": "RequireDualStack", "sessionAffinity": "ClientIP",
+        "sessionAffinityConfig": {"clientIP": {"timeoutSeconds": 60}}, "trafficDistribution": "PreferClose",
+    });
+    let mut spec = kept.clone();
+    spec["selector"] = json!({"app": "web"});
+    spec["externalTrafficPolicy"] = json!("Local");
+    let built = clone_of(&spec);
+    for (field, value) in kept.as_object().unwrap() {
+        assert_eq!(built["spec"][field], *value, "{field}");
+    }
+    assert_eq!(built["spec"].get("externalTrafficPolicy"), None);
+}
+
+#[test]
 fn a_headless_service_is_cloned_headless() {
     assert_eq!(clone_of(&json!({"clusterIP": "None", "selector": {"app": "web"}}))["spec"]["clusterIP"], "None");
 }

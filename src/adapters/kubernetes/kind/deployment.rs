@@ -115,6 +115,10 @@ impl KindProvider for DeploymentKind {
         get(&object.data, &["spec", "paused"]).and_then(Value::as_bool) == Some(true)
     }
 
+    fn is_recreated(&self, object: &DynamicObject) -> bool {
+        get(&object.data, &["spec", "strategy", "type"]).and_then(Value::as_str) == Some("Recreate")
+    }
+
     fn clean_copy(&self, spec: &mut Map<String, Value>) {
         spec.remove("paused");
     }

@@ -17,3 +17,11 @@ fn an_older_epoch_writes_nothing() {
         assert!(fenced.err().is_none_or(|failure| failure.kind == FailureKind::Fenced));
     }
 }
+
+#[test]
+fn the_refusal_of_a_lower_epoch_names_the_command_that_takes_the_objects_over() {
+    let refused = |stored| fence_epoch(Some(stored), Epoch(1), "web").unwrap_err().message;
+    assert!(refused(1_001).ends_with("if its journal is new, run `bellwether journal adopt`"), "{}", refused(1_001));
+    assert!(refused(1_002).contains("remove the annotation bellwether.dev/epoch"), "{}", refused(1_002));
+    assert!(refused(1_002).contains("--up-to 1002"), "{}", refused(1_002));
+}

@@ -33,6 +33,19 @@ fn the_last_writer_of_a_field_is_named_and_is_never_bellwether() {
     assert_eq!(last_writer(&metadata, &["spec", "template"]), Some("kubectl-edit"));
 }
 
+#[test]
+fn an_object_in_memory_keeps_the_writers_of_its_rules() {
+    let rules = json!({"f:spec": {"f:rules": {}, "f:hostnames": {}}});
+    let mut metadata = managed(&[
+        ("argocd-controller", &rules, "2026-01-02T00:00:00Z"),
+        ("traefik", &json!({"f:status": {}}), "2026-01-03T00:00:00Z"),
+    ]);
+    keep_writers(&mut metadata, &["spec", "rules"]);
+    assert_eq!(last_writer(&metadata, &["spec", "rules"]), Some("argocd-controller"));
+    assert_eq!(last_writer(&metadata, &["spec", "hostnames"]), None);
+    assert_eq!(metadata.managed_fields.unwrap().len(), 1);
+}
+
 fn managed(entries: &[(&str, &Value, &str)]) -> ObjectMeta {
     let entries: Vec<Value> = entries
         .iter()

@@ -1,5 +1,5 @@
 use bellwether_core::ids::WorkloadKind;
-use bellwether_core::policy::{RouteName, RouterKind};
+use bellwether_core::policy::{Cohort, RouteName, RouterKind};
 use serde_json::json;
 
 use super::*;
@@ -16,6 +16,7 @@ fn everything_that_prevents_a_second_pod_is_an_issue() {
     one.stable.data["spec"]["template"]["spec"]["containers"][0]["ports"] =
         json!([{"containerPort": 80, "hostPort": 8080}, {"containerPort": 81}]);
     one.stable.data["spec"]["paused"] = json!(true);
+    one.stable.data["spec"]["strategy"] = json!({"type": "Recreate"});
     one.claims =
         vec![claim("data", &["ReadWriteOnce"]), claim("shared", &["ReadWriteMany"]), claim("ro", &["ReadOnlyMany"])];
     assert_eq!(
@@ -24,6 +25,7 @@ fn everything_that_prevents_a_second_pod_is_an_issue() {
             PreflightIssue::ReadWriteOnceVolume { claim: "data".into() },
             PreflightIssue::HostPort { port: 8080 },
             PreflightIssue::Paused,
+            PreflightIssue::Recreate,
         ]
     );
 }
@@ -154,6 +156,129 @@ fn a_network_policy_that_would_miss_the_canary_is_named() {
 }
 
 #[test]
+fn a_network_policy_of_another_namespace_that_would_miss_the_canary_is_named() {
+    let mut one = single_label();
+    let peer =
+        |namespaces: Value| json!({"podSelector": {"matchLabels": {"app": "web"}}, "namespaceSelector": namespaces});
+    for (namespaces, missed) in [
+        (json!({"matchLabels": {"team": "shop"}}), true),
+        (json!({}), true),
+        (json!({"matchLabels": {"team": "billing"}}), false),
+        // Without a selector of namespaces the peers are pods of the policy's own namespace.
+        (Value::Null, false),
+    ] {
+        let spec =
+            json!({"podSelector": {"matchLabels": {"app": "web"}}, "ingress": [{"from": [peer(namespaces.clone())]}]});
+        one.policies = vec![from(json!({"metadata": {"name": "p", "namespace": "db"}, "spec": spec}))];
+        let expected = if missed { vec![PreflightIssue::NetworkPolicyMisses { name: "db/p".into() }] } else { vec![] };
+        assert_eq!(issues(&one, &gateway()), expected, "{namespaces}");
+    }
+}
+
+#[test]
+fn a_policy_of_another_controller_that_would_miss_the_canary_is_named() {
+    let by_app = || json!({"matchLabels": {"app": "web"}});
+    let cilium =
+        |namespace: &str| json!({"matchLabels": {"k8s:app": "web", "k8s:io.kubernetes.pod.namespace": namespace}});
+    for (kind, namespace, spec, title) in [
+        ("AuthorizationPolicy", "demo", json!({"selector": by_app()}), Some("AuthorizationPolicy p")),
+        ("AuthorizationPolicy", "demo", json!({"selector": {"matchLabels": {"app": "other"}}}), None),
+        ("AuthorizationPolicy", "demo", json!({"rules": [{}]}), None),
+        ("CiliumNetworkPolicy", "demo", json!({"endpointSelector": by_app()}), Some("CiliumNetworkPolicy p")),
+        ("CiliumNetworkPolicy", "demo", json!({"endpointSelector": {}}), None),
+        (
+            "CiliumNetworkPolicy",
+            "demo",
+            json!({"endpointSelector": {}, "ingress": [{"fromEndpoints": [{"matchExpressions": [
+                {"key": "any:app", "operator": "In", "values": ["web"]}]}]}]}),
+            Some("CiliumNetworkPolicy p"),
+        ),
+        (
+            "CiliumNetworkPolicy",
+            "db",
+            json!({"endpointSelector": by_app(), "ingress": [{"fromEndpoints": [cilium("demo")]}]}),
+            Some("CiliumNetworkPolicy db/p"),
+        ),
+        ("CiliumNetworkPolicy", "db", json!({"ingress": [{"fromEndpoints": [cilium("db"), by_app()]}]}), None),
+    ] {
+        let mut one = single_label();
+        one.foreign = vec![foreign(kind, namespace, "p", &spec)];
+        let expected: Vec<_> =
+            title.map(|name| PreflightIssue::PolicyMisses { name: name.into() }).into_iter().collect();
+        assert_eq!(issues(&one, &gateway()), expected, "{kind} {namespace} {spec}");
+        assert_eq!(issues(&one, &Traffic::by(RouterKind::Replicas)), [], "{kind} {spec}");
+        // Where another label can change, it does.
+        assert_eq!(issues(&PreflightObjects { foreign: one.foreign, ..objects() }, &gateway()), [], "{kind} {spec}");
+    }
+}
+
+#[test]
+fn a_policy_on_the_stables_service_alone_is_named() {
+    let target = |name: &str| json!({"group": "", "kind": "Service", "name": name});
+    for (kind, spec, counterpart) in [
+        ("HealthCheckPolicy", json!({"targetRef": target("web")}), json!({"targetRef": target("web-canary")})),
+        (
+            "BackendTLSPolicy",
+            json!({"targetRefs": [target("other"), target("web")]}),
+            json!({"targetRefs": [target("web-canary")]}),
+        ),
+        ("DestinationRule", json!({"host": "web"}), json!({"host": "web-canary.demo"})),
+        ("DestinationRule", json!({"host": "web.demo.svc.cluster.local"}), json!({"host": "web-canary"})),
+    ] {
+        let mut one = objects();
+        let name = format!("{kind} p");
+        let expected = PreflightIssue::PolicyNotAttached { name, service: "web".into(), canary: "web-canary".into() };
+        one.foreign = vec![foreign(kind, "demo", "p", &spec)];
+        assert_eq!(issues(&one, &gateway()), [expected], "{spec}");
+        assert_eq!(issues(&one, &Traffic::by(RouterKind::Replicas)), [], "the stable's Service has both: {spec}");
+        one.foreign.push(foreign(kind, "demo", "q", &counterpart));
+        assert_eq!(issues(&one, &gateway()), [], "{spec} with {counterpart}");
+    }
+    for (kind, spec) in [
+        ("BackendTLSPolicy", json!({"targetRefs": [target("other"), {"kind": "Gateway", "name": "web"}]})),
+        ("DestinationRule", json!({"host": "web.other.svc.cluster.local"})),
+        ("DestinationRule", json!({"host": "web-admin"})),
+        ("DestinationRule", json!({"host": "*.demo.svc.cluster.local"})),
+    ] {
+        let one = PreflightObjects { foreign: vec![foreign(kind, "demo", "p", &spec)], ..objects() };
+        assert_eq!(issues(&one, &gateway()), [], "{spec}");
+    }
+}
+
+#[test]
+fn another_service_that_selects_the_canary_is_named_unless_another_label_can_change() {
+    let mut one = objects();
+    one.services.push(service("internal", &json!({"zone": "a"})));
+    let issue =
+        |name: &str, label: &str| PreflightIssue::ServiceSelectsCanary { name: name.into(), label: label.into() };
+    assert_eq!(issues(&one, &gateway()), [issue("internal", "app")]);
+    assert_eq!(issues(&one, &Traffic::by(RouterKind::Replicas)), []);
+    let mut one = objects();
+    one.services.push(service("internal", &json!({"tier": "front"})));
+    assert_eq!(one.traffic_plan(&web(), &gateway()).unwrap().changed_label.as_deref(), Some("tier"));
+    assert_eq!(issues(&one, &gateway()), []);
+}
+
+#[test]
+fn a_monitor_by_a_label_that_the_copy_of_the_service_has_not_is_named() {
+    let argo = json!([{"manager": "argocd-controller", "fieldsV1": {"f:metadata": {}}}]);
+    for (key, managed, missed) in [
+        ("app.kubernetes.io/instance", argo, true),
+        ("app.kubernetes.io/instance", json!([]), false),
+        (marks::MANAGED_BY, json!([]), true),
+    ] {
+        let mut one = single_label();
+        one.services[0].metadata.labels = Some(Labels::from([(key.into(), "shop".into())]));
+        one.services[0].metadata.managed_fields = Some(from(managed));
+        one.monitors = vec![from(json!({"apiVersion": "monitoring.coreos.com/v1", "kind": "ServiceMonitor",
+            "metadata": {"name": "m", "namespace": "demo"}, "spec": {"selector": {"matchLabels": {key: "shop"}}}}))];
+        let expected =
+            if missed { vec![PreflightIssue::MonitorMisses { name: "ServiceMonitor m".into() }] } else { vec![] };
+        assert_eq!(issues(&one, &gateway()), expected, "{key}");
+    }
+}
+
+#[test]
 fn a_monitor_that_would_miss_the_canary_is_named() {
     let mut one = single_label();
     one.services[0].metadata.labels = Some(Labels::from([("app".into(), "web".into())]));
@@ -162,6 +287,7 @@ fn a_monitor_that_would_miss_the_canary_is_named() {
     ));
     for (kind, namespace, spec, missed) in [
         ("PodMonitor", "demo", json!({"selector": {"matchLabels": {"app": "web"}}}), true),
+        ("PodMonitoring", "demo", json!({"selector": {"matchLabels": {"app": "web"}}}), true),
         ("PodMonitor", "demo", json!({"selector": {}}), false),
         ("PodMonitor", "demo", json!({"selector": {"matchLabels": {"app": "other"}}}), false),
         ("PodMonitor", "monitoring", json!({"selector": {"matchLabels": {"app": "web"}}}), false),
@@ -199,6 +325,99 @@ fn a_template_that_a_gitops_tool_owns_is_an_issue() {
 }
 
 #[test]
+fn a_route_that_a_gitops_tool_keeps_is_an_issue_that_a_policy_may_accept() {
+    let rules = json!({"f:spec": {"f:rules": {}}});
+    for (metadata, manager) in [
+        (json!({"managedFields": [{"manager": "argocd-controller", "fieldsV1": rules}]}), "argocd-controller"),
+        (json!({"annotations": {"argocd.argoproj.io/tracking-id": "shop:x"}}), "argocd-controller"),
+        (json!({"labels": {"kustomize.toolkit.fluxcd.io/name": "shop"}}), "kustomize-controller"),
+        (json!({"labels": {"helm.toolkit.fluxcd.io/name": "shop"}}), "helm-controller"),
+    ] {
+        let mut one = objects();
+        let mut value = json!(one.routes[0]);
+        value["metadata"].as_object_mut().unwrap().extend(metadata.as_object().unwrap().clone());
+        one.routes = vec![from(value), route("other", "other")];
+        let found = issues(&one, &gateway());
+        let issue = PreflightIssue::RouteOwnedByGitOps { route: "shop".into(), manager: manager.into() };
+        assert_eq!(found, [issue], "{metadata}");
+        assert!(found[0].is_accepted(&[manager.to_owned()]) && !found[0].is_accepted(&["flux".to_owned()]));
+        assert_eq!(issues(&one, &Traffic::by(RouterKind::Replicas)), [], "{metadata}");
+    }
+}
+
+#[test]
+fn a_deployment_of_another_controller_is_an_issue() {
+    let mut one = objects();
+    let owner = |controller: bool| {
+        json!([{"apiVersion": "serving.kserve.io/v1beta1", "kind": "InferenceService",
+        "name": "llm", "uid": "u", "controller": controller}])
+    };
+    one.stable.metadata.owner_references = Some(from(owner(false)));
+    assert_eq!(issues(&one, &gateway()), []);
+    one.stable.metadata.owner_references = Some(from(owner(true)));
+    assert_eq!(issues(&one, &gateway()), [PreflightIssue::Controlled { owner: "InferenceService llm".into() }]);
+}
+
+#[test]
+fn a_route_of_another_namespace_is_named_with_its_narrow_grant() {
+    let edge: DynamicObject = from(json!({"metadata": {"name": "shop", "namespace": "edge"}, "spec": {"rules": [
+        {"backendRefs": [{"name": "web", "namespace": "demo", "port": 80}]}]}}));
+    let grant = |name: &str, to: Value| {
+        from::<DynamicObject>(json!({"metadata": {"name": name, "namespace": "demo"}, "spec": {
+            "from": [{"group": "gateway.networking.k8s.io", "kind": "HTTPRoute", "namespace": "edge"}], "to": [to]}}))
+    };
+    let (all, narrow) = (json!({"kind": "Service"}), json!({"kind": "Service", "name": "web"}));
+    let both = json!({"kind": "Service", "name": "web-canary"});
+    for (grants, named) in [
+        (vec![grant("all", all.clone())], None),
+        (vec![grant("web-only", narrow.clone())], Some("web-only")),
+        (vec![grant("web-only", narrow.clone()), grant("canary", both)], None),
+        (vec![grant("web-only", narrow), grant("all", all)], None),
+    ] {
+        let issue = |is_only| PreflightIssue::RouteElsewhere {
+            route: "edge/shop".into(),
+            service: "web".into(),
+            grant: named.map(str::to_owned),
+            is_only,
+        };
+        let mut one = PreflightObjects { elsewhere: vec![edge.clone()], grants, ..objects() };
+        assert_eq!(issues(&one, &gateway()), [issue(false)]);
+        assert!(!issue(false).refuses(), "the other route is split");
+        one.routes.clear();
+        assert_eq!(issues(&one, &gateway()), [issue(true)]);
+        assert!(issue(true).refuses());
+        assert_eq!(issues(&one, &Traffic::by(RouterKind::Replicas)), [], "by replicas every route reaches the canary");
+    }
+    let other = PreflightObjects {
+        elsewhere: vec![edge],
+        services: vec![service("web2", &json!({"app": "web"}))],
+        routes: vec![route("shop", "web2")],
+        ..objects()
+    };
+    assert_eq!(issues(&other, &gateway()), [], "it names another Service");
+}
+
+#[test]
+fn a_cohort_that_has_no_room_in_the_route_is_named() {
+    let cohort = Cohort { header: Some("x-bucket".into()), cookie: None, value: "b".into() };
+    let traffic = Traffic { cohort: Some(cohort), ..gateway() };
+    let with = |rules: usize, matches: usize| {
+        let rule = json!({"matches": vec![json!({"path": {"value": "/"}}); matches], "backendRefs": [{"name": "web"}]});
+        let value = json!({"metadata": {"name": "shop", "namespace": "demo"}, "spec": {"rules": vec![rule; rules]}});
+        PreflightObjects { routes: vec![from(value)], ..objects() }
+    };
+    let issue = |rules, matches| PreflightIssue::TooManyRules { route: "shop".into(), rules, matches };
+    assert_eq!(issues(&with(8, 1), &traffic), []);
+    assert_eq!(issues(&with(9, 1), &traffic), [issue(18, 18)]);
+    assert_eq!(issues(&with(9, 0), &traffic), [issue(18, 18)], "a rule without matches counts as one match");
+    assert_eq!(issues(&with(4, 16), &traffic), []);
+    assert_eq!(issues(&with(5, 16), &traffic), [issue(10, 160)]);
+    assert_eq!(issues(&with(9, 1), &gateway()), [], "a share needs no rules of its own");
+    let named = Traffic { route: Some(RouteName { name: "shop".into(), rule: Some(0) }), ..traffic };
+    assert_eq!(issues(&with(9, 1), &named), []);
+}
+
+#[test]
 fn an_autoscaler_counts_the_canary_only_by_replicas() {
     let mut one = objects();
     let scaler = |name: &str, kind: &str| {
@@ -232,7 +451,11 @@ fn objects() -> PreflightObjects {
             service("other", &json!({"app": "other"})),
         ],
         routes: vec![route("shop", "web")],
+        elsewhere: Vec::new(),
+        grants: Vec::new(),
+        namespace_labels: Labels::from([("team".to_owned(), "shop".to_owned())]),
         policies: Vec::new(),
+        foreign: Vec::new(),
         monitors: Vec::new(),
         autoscalers: Vec::new(),
         claims: Vec::new(),
@@ -253,6 +476,10 @@ fn service(name: &str, selector: &Value) -> Service {
 fn route(name: &str, service: &str) -> DynamicObject {
     from(json!({"apiVersion": "gateway.networking.k8s.io/v1", "kind": "HTTPRoute",
         "metadata": {"name": name, "namespace": "demo"}, "spec": {"rules": [{"backendRefs": [{"name": service, "port": 80}]}]}}))
+}
+
+fn foreign(kind: &'static str, namespace: &str, name: &str, spec: &Value) -> ForeignPolicy {
+    ForeignPolicy { kind, object: from(json!({"metadata": {"name": name, "namespace": namespace}, "spec": spec})) }
 }
 
 fn claim(name: &str, modes: &[&str]) -> PersistentVolumeClaim {

@@ -9,7 +9,7 @@
 
 use bellwether_core::ids::{Weight, Workload};
 use bellwether_core::input::event::{Failure, FailureKind};
-use bellwether_core::input::status::RouteStatus;
+use bellwether_core::input::status::{PreflightIssue, RouteStatus};
 use bellwether_core::policy::{Cohort, RouteName, RouterKind, Traffic};
 use json_patch::Patch;
 use kube::core::DynamicObject;
@@ -19,9 +19,11 @@ use serde_json::{Value, json};
 use super::{RouteMark, TrafficRouter, record};
 use crate::adapters::kubernetes::api_kind::ApiKind;
 use crate::adapters::kubernetes::failure;
+use crate::adapters::kubernetes::kind::FieldPath;
 use crate::adapters::kubernetes::owners;
 use crate::adapters::kubernetes::patch::PatchDraft;
 
+mod acceptance;
 mod cohort;
 
 const HTTP_ROUTE: ApiKind =
@@ -255,11 +257,13 @@ impl TrafficRouter for GatewayRouter {
         draft.finish()
     }
 
-    /// A route takes effect when every parent has accepted its present generation.
     fn observe(&self, route: &DynamicObject, workload: &Workload) -> Option<RouteStatus> {
         let record = read_record(route, workload);
         if let Some(record) = record.as_ref().filter(|record| record.cohort.is_some()) {
-            return Some(RouteStatus { weight: cohort::share(route, workload, record), accepted: is_accepted(route) });
+            return Some(RouteStatus {
+                weight: cohort::share(route, workload, record),
+                accepted: acceptance::of(route, &workload.canary_name()),
+            });
         }
         let service = record.as_ref().map(|record| record.service.as_str());
         let shares: Vec<Weight> = rules(route)
@@ -278,11 +282,45 @@ impl TrafficRouter for GatewayRouter {
         // A rule that the canary joined and that has it no more gives it no traffic.
         let lost = record.as_ref().is_some_and(|record| record.rules.len() > shares.len());
         let lowest = shares.into_iter().min()?;
-        Some(RouteStatus { weight: if lost { Weight::ZERO } else { lowest }, accepted: is_accepted(route) })
+        Some(RouteStatus {
+            weight: if lost { Weight::ZERO } else { lowest },
+            accepted: acceptance::of(route, &workload.canary_name()),
+        })
     }
 
-    fn last_writer<'a>(&self, route: &'a DynamicObject) -> Option<&'a str> {
-        owners::last_writer(&route.metadata, &["spec", "rules"])
+    fn rules_path(&self) -> FieldPath {
+        &["spec", "rules"]
+    }
+
+    fn issues(
+        &self,
+        routes: &[DynamicObject],
+        workload: &Workload,
+        service: &str,
+        traffic: &Traffic,
+    ) -> Vec<PreflightIssue> {
+        let mut found = Vec::new();
+        for route in routes {
+            let split = self.rules(route, workload, service, traffic.route.as_ref());
+            if split.is_empty() {
+                continue;
+            }
+            if traffic.cohort.is_some() {
+                found.extend(cohort::too_many(route, workload, &split));
+            }
+            found.extend(owners::gitops_keeper(&route.metadata, self.rules_path()).map(|manager| {
+                PreflightIssue::RouteOwnedByGitOps { route: super::name(route).to_owned(), manager: manager.to_owned() }
+            }));
+        }
+        found
+    }
+
+    fn reaches(&self, route: &DynamicObject, workload: &Workload, service: &str) -> bool {
+        let is_meant = |backend: &Value| {
+            is_a_service(backend, service)
+                && backend.get("namespace").and_then(Value::as_str) == Some(&workload.namespace)
+        };
+        rules(route).iter().flat_map(backends).any(is_meant)
     }
 }
 
@@ -306,26 +344,6 @@ fn share(canary: u64, stable: u64) -> Weight {
         _ => ((canary * 20_000 + sum) / (sum * 2)).clamp(1, 9_999),
     };
     Weight::basis_points(u16::try_from(points).unwrap_or(10_000))
-}
-
-/// Returns whether at least one parent that the route names has a status, and all of them have accepted the route's
-/// present generation.
-fn is_accepted(route: &DynamicObject) -> bool {
-    let named: Vec<&Value> = list(&route.data, "/spec/parentRefs").iter().collect();
-    let parents: Vec<&Value> = list(&route.data, "/status/parents")
-        .iter()
-        .filter(|parent| named.iter().any(|named| named.get("name") == parent.pointer("/parentRef/name")))
-        .collect();
-    !parents.is_empty()
-        && parents.iter().all(|parent| {
-            ["Accepted", "ResolvedRefs"].iter().all(|kind| {
-                list(parent, "/conditions").iter().any(|condition| {
-                    condition.get("type").and_then(Value::as_str) == Some(kind)
-                        && condition.get("status").and_then(Value::as_str) == Some("True")
-                        && condition.get("observedGeneration").and_then(Value::as_i64) == route.metadata.generation
-                })
-            })
-        })
 }
 
 /// Returns the weights of a rule in which the canary has `share` of the stable's original part and the other backends
@@ -431,11 +449,17 @@ fn canary_place(route: &DynamicObject, rule: &Value, workload: &Workload) -> Opt
 /// Returns whether the reference names this Service of the route's namespace. Group, kind and namespace default to
 /// those of such a Service.
 fn is_service(route: &DynamicObject, backend: &Value, service: &str) -> bool {
+    let namespace = backend.get("namespace").and_then(Value::as_str);
+    is_a_service(backend, service)
+        && namespace.is_none_or(|namespace| Some(namespace) == route.metadata.namespace.as_deref())
+}
+
+/// Returns whether the reference names a Service of this name, in any namespace.
+fn is_a_service(backend: &Value, service: &str) -> bool {
     let text = |key| backend.get(key).and_then(Value::as_str);
     text("name") == Some(service)
         && text("group").is_none_or(str::is_empty)
         && text("kind").is_none_or(|kind| kind == "Service")
-        && text("namespace").is_none_or(|namespace| Some(namespace) == route.metadata.namespace.as_deref())
 }
 
 fn rules(route: &DynamicObject) -> &[Value] {

@@ -9,7 +9,7 @@ use bellwether_core::ids::Workload;
 use kube::core::DynamicObject;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::adapters::kubernetes::marks::{self, ORIGINAL_WEIGHTS};
 use crate::adapters::kubernetes::patch::PatchDraft;
@@ -35,6 +35,12 @@ where
         (true, false) => (),
         (false, _) => draft.annotate(ORIGINAL_WEIGHTS, json!(records).to_string()),
     }
+}
+
+/// Returns the epochs of all records.
+pub fn epochs(route: &DynamicObject) -> Vec<u64> {
+    let records: BTreeMap<String, Value> = read_all(route);
+    records.values().filter_map(|record| record.get("epoch")?.as_u64()).collect()
 }
 
 fn read_all<R: DeserializeOwned>(route: &DynamicObject) -> BTreeMap<String, R> {

@@ -10,6 +10,7 @@ use kube::core::DynamicObject;
 
 use super::{RouteMark, TrafficRouter};
 use crate::adapters::kubernetes::api_kind::ApiKind;
+use crate::adapters::kubernetes::kind::FieldPath;
 
 /// The provider of the split by the number of pods.
 #[derive(Debug)]
@@ -70,7 +71,15 @@ impl TrafficRouter for ReplicaRouter {
         None
     }
 
-    fn last_writer<'a>(&self, _: &'a DynamicObject) -> Option<&'a str> {
-        None
+    fn rules_path(&self) -> FieldPath {
+        &[]
+    }
+
+    fn issues(&self, _: &[DynamicObject], _: &Workload, _: &str, _: &Traffic) -> Vec<PreflightIssue> {
+        Vec::new()
+    }
+
+    fn reaches(&self, _: &DynamicObject, _: &Workload, _: &str) -> bool {
+        false
     }
 }

@@ -13,8 +13,11 @@ fn a_promotion_changes_the_named_images_and_nothing_else() {
 
 #[test]
 fn images_that_the_stable_has_are_not_written_again() {
-    let there = object(&deployment("shop/web:2"));
-    assert!(promotion(&web(), &there, &TemplateHash("another".into()), &images("shop/web:2")).unwrap().is_none());
+    let pinned = format!("shop/web:2@sha256:{}", "a".repeat(64));
+    for there in ["shop/web:2", &pinned] {
+        let there = object(&deployment(there));
+        assert!(promotion(&web(), &there, &TemplateHash("another".into()), &images("shop/web:2")).unwrap().is_none());
+    }
 }
 
 #[test]

@@ -7,12 +7,13 @@
 
 use bellwether_core::ids::{Weight, Workload};
 use bellwether_core::input::event::{Failure, FailureKind};
+use bellwether_core::input::status::{MAX_MATCHES, MAX_RULES, PreflightIssue};
 use bellwether_core::policy::Cohort;
 use json_patch::Patch;
 use kube::core::DynamicObject;
 use serde_json::{Value, json};
 
-use super::{HttpRouteRecord, backends, canary_place, is_service, name, rules, test_name, weight};
+use super::{HttpRouteRecord, backends, canary_place, is_service, list, name, rules, test_name, weight};
 use crate::adapters::kubernetes::failure;
 use crate::adapters::kubernetes::patch::PatchDraft;
 use crate::adapters::kubernetes::router::{self, RouteMark, record};
@@ -22,6 +23,21 @@ fn copies(route: &DynamicObject, workload: &Workload) -> Vec<usize> {
     let is_copy = |rule: &Value| backends(rule).len() == 1 && canary_place(route, rule, workload).is_some();
     let all = rules(route).iter().enumerate();
     all.filter(|(_, rule)| is_copy(rule)).map(|(index, _)| index).collect()
+}
+
+/// Returns the issue of a route that has no room for copies of the rules `split`; `None` if it has.
+pub(super) fn too_many(route: &DynamicObject, workload: &Workload, split: &[usize]) -> Option<PreflightIssue> {
+    let copies = copies(route, workload);
+    // A rule without matches gets one that fits every request.
+    let matches = |index: usize| rules(route).get(index).map_or(0, |rule| list(rule, "/matches").len().max(1));
+    let own = || (0..rules(route).len()).filter(|index| !copies.contains(index));
+    let sources = || split.iter().copied().filter(|index| !copies.contains(index));
+    let (rules, matches) = (own().count() + sources().count(), own().chain(sources()).map(matches).sum::<usize>());
+    (rules > MAX_RULES || matches > MAX_MATCHES).then(|| PreflightIssue::TooManyRules {
+        route: router::name(route).to_owned(),
+        rules,
+        matches,
+    })
 }
 
 /// Returns the rules to copy: those of the record that still send traffic to the Service.

@@ -1,6 +1,7 @@
 use std::collections::BTreeMap;
 
 use bellwether_core::ids::WorkloadKind;
+use bellwether_core::input::status::Acceptance;
 use serde_json::json;
 
 use super::*;
@@ -274,20 +275,24 @@ fn a_route_is_accepted_when_every_parent_has_accepted_its_generation() {
         (vec![("Accepted", "True", 1)], false),
         (vec![("Accepted", "True", 0), ("ResolvedRefs", "True", 1)], false),
         (vec![("Accepted", "True", 1), ("ResolvedRefs", "False", 1)], false),
+        (vec![("Accepted", "False", 1)], false),
         (vec![], false),
     ] {
         let mut joined = after_join(&route(&[&[("web", None)]]));
         joined["status"] = json!({"parents": [parent("gateway", &conditions)]});
-        assert_eq!(seen(&joined).accepted, accepted, "{conditions:?}");
+        assert_eq!(seen(&joined).is_accepted(), accepted, "{conditions:?}");
         // The status of a parent that the route no longer names does not count.
         joined["status"]["parents"].as_array_mut().unwrap().push(parent("old", &[]));
-        assert_eq!(seen(&joined).accepted, accepted, "{conditions:?}");
+        assert_eq!(seen(&joined).is_accepted(), accepted, "{conditions:?}");
     }
 }
 
 #[test]
-fn a_route_without_a_parent_status_is_not_accepted() {
-    assert!(!seen(&after_join(&route(&[&[("web", None)]]))).accepted);
+fn a_route_without_a_parent_status_is_neither_accepted_nor_refused() {
+    let mut joined = after_join(&route(&[&[("web", None)]]));
+    assert_eq!(seen(&joined).accepted, Acceptance::Unknown);
+    joined["status"] = json!({"parents": []});
+    assert_eq!(seen(&joined).accepted, Acceptance::Unknown);
 }
 
 #[test]
