@@ -11,6 +11,10 @@ use crate::ids::{Images, TemplateHash, Weight};
 pub const MAX_RULES: usize = 16;
 /// The highest number of matches of an HTTPRoute over all rules, from the Gateway API's CRD.
 pub const MAX_MATCHES: usize = 128;
+/// The remedy for an object that selects by the label whose value is different in the canary's pods. With a second label in
+/// its Service's selector, that one's value can be the different one.
+const SAME_LABEL: &str =
+    "select on a label that both have, or add a second label of the pods to the Service's selector";
 
 /// The observed state of a workload, its canary, its baseline and its route. The adapter sends it whenever it changes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -336,7 +340,7 @@ impl fmt::Display for PreflightIssue {
                 write!(f, "{kind} {name} exists and is not Bellwether's; rename or remove it")
             }
             PreflightIssue::NoService => {
-                f.write_str("no Service selects the workload's pods, so no traffic can be split")
+                f.write_str("no Service selects the workload's pods, so no traffic can be split; add one, or let another tool deploy and the guard watch it (service.deployed)")
             }
             PreflightIssue::NoRoute { service } => write!(
                 f,
@@ -346,10 +350,10 @@ impl fmt::Display for PreflightIssue {
                 write!(f, "the policy names HTTPRoute {route}, which does not send traffic to the workload's Service")
             }
             PreflightIssue::NetworkPolicyMisses { name } => {
-                write!(f, "NetworkPolicy {name} would not select the canary's pods; select on a label that both have")
+                write!(f, "NetworkPolicy {name} would not select the canary's pods; {SAME_LABEL}")
             }
             PreflightIssue::PolicyMisses { name } => {
-                write!(f, "{name} would not select the canary's pods; select on a label that both have")
+                write!(f, "{name} would not select the canary's pods; {SAME_LABEL}")
             }
             PreflightIssue::PolicyNotAttached { name, service, canary } => write!(
                 f,
@@ -360,7 +364,7 @@ impl fmt::Display for PreflightIssue {
                 "Service {name} selects the canary's pods too, so they get its traffic at any weight; add the label {label} to its selector"
             ),
             PreflightIssue::MonitorMisses { name } => {
-                write!(f, "{name} would not scrape the canary's pods; select on a label that both have")
+                write!(f, "{name} would not scrape the canary's pods; {SAME_LABEL}")
             }
             PreflightIssue::OwnedByGitOps { manager } => write!(
                 f,

@@ -17,6 +17,11 @@ impl Rollout {
         self.basis.as_ref().is_some_and(|basis| all_run(&deployment.images, &basis.to))
     }
 
+    /// Whether a Deployment has the images from before the rollout.
+    pub(super) fn has_old_images(&self, deployment: &DeploymentStatus) -> bool {
+        self.basis.as_ref().is_some_and(|basis| all_run(&deployment.images, &basis.from))
+    }
+
     /// Takes the digests over that admission has added to the canary's new images, so that the version which is promoted is the
     /// one that was judged, even if its tag moves.
     pub(super) fn note_digests(&mut self, status: Option<&WorkloadStatus>) {

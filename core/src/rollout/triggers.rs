@@ -7,7 +7,7 @@ use super::reason::Reason;
 use super::state::{Rollout, RolloutContext};
 use super::timers::Timer;
 use crate::input::report::SuiteResult;
-use crate::input::status::WorkloadStatus;
+use crate::input::status::{DeploymentStatus, WorkloadStatus};
 use crate::policy::{OnDraw, PatienceAction};
 use crate::rollout::reward::Leader;
 use crate::time::{Span, Timestamp};
@@ -203,8 +203,10 @@ impl Rollout {
                 onward(done, Trigger::CanaryGone, Reason::CanaryGone)
             }
             Phase::Restoring => {
-                let back = |template| self.restores.as_ref() == Some(template);
-                let restored = stable.is_some_and(|stable| back(&stable.template) && stable.is_settled());
+                // Admission may have added a digest to the old images, which changes the template's hash.
+                let back =
+                    |it: &DeploymentStatus| self.restores.as_ref() == Some(&it.template) || self.has_old_images(it);
+                let restored = stable.is_some_and(|stable| back(stable) && stable.is_settled());
                 onward(restored || self.observes(), Trigger::StableReady, Reason::Restored { replicas })
             }
             Phase::Guarding => self.guard_passed(context.now),

@@ -4,6 +4,7 @@ use bellwether_core::engine::Disposition;
 use bellwether_core::ids::{Images, Workload};
 use bellwether_core::input::effect::{Act, ClusterAct};
 use bellwether_core::rollout::ending::Ending;
+use bellwether_core::rollout::phase::Phase;
 use bellwether_core::time::Span;
 use serde_json::json;
 
@@ -75,6 +76,20 @@ fn a_failed_version_is_quarantined_with_and_without_its_digest() {
     let other = images("v2-slow").into_values().next().unwrap() + "@sha256:" + &"f".repeat(64);
     story.ask("rebuilt", json!({ "images": { "app": other } }));
     assert_eq!(story.run(60), Some(Ending::RolledBack), "another digest is another version, which is judged anew");
+}
+
+/// The stable was created before the webhook, so its images had no digests until they were written again.
+#[test]
+fn a_restored_version_to_which_admission_adds_a_digest_ends_the_rollback() {
+    let mut story = Story::new(policy(json!({ "promote-within": "2m" })));
+    story.request("v2-nevertaken");
+    while story.rollout().phase() != Phase::Restoring || story.running() != images("v1") {
+        assert_eq!(story.rollout().ending(), None, "{:#?}", story.whys());
+        story.second();
+    }
+    story.model.set_images(&workload(), pinned("v1"), story.now);
+    assert_eq!(story.run(HOUR), Some(Ending::RolledBack), "{:#?}", story.whys());
+    assert_eq!(story.running(), pinned("v1"));
 }
 
 #[test]
