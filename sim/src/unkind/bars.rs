@@ -23,6 +23,8 @@ pub enum Bar {
     Misplaced,
     /// Each rollout ends.
     Unended,
+    /// No weight rises, and no version is promoted, on a verdict whose newest block is older than a minute.
+    Stale,
     /// No request of a rollout of a good version is sent to an arm without a ready pod.
     Unserved,
     /// The canary has no traffic without a ready pod for longer than 2 s after the watch told.
@@ -31,7 +33,7 @@ pub enum Bar {
 
 impl Bar {
     /// All bars, in the order of the table.
-    pub const ALL: [Bar; 9] = [
+    pub const ALL: [Bar; 10] = [
         Bar::Blamed,
         Bar::Promoted,
         Bar::Late,
@@ -39,6 +41,7 @@ impl Bar {
         Bar::Serving,
         Bar::Misplaced,
         Bar::Unended,
+        Bar::Stale,
         Bar::Unserved,
         Bar::Unready,
     ];
@@ -61,6 +64,7 @@ impl Bar {
             Bar::Serving => share(|outcome| !outcome.good && outcome.serves) == 0.0,
             Bar::Misplaced => share(|outcome| outcome.misplaced) == 0.0,
             Bar::Unended => share(|outcome| outcome.end == End::Unended) == 0.0,
+            Bar::Stale => share(|outcome| outcome.rose_stale) == 0.0,
             Bar::Unserved => share(|outcome| outcome.good && outcome.unserved >= 1.0) == 0.0,
             Bar::Unready => share(|outcome| outcome.unready_secs > 0.0) == 0.0,
         }

@@ -5,10 +5,11 @@ use bellwether_core::ids::{EventId, Workload};
 use bellwether_core::input::effect::Effect;
 use bellwether_core::input::event::{Event, Request};
 use bellwether_core::measure::block::Block;
+use bellwether_core::rollout::phase::Phase;
 use bellwether_core::time::{Span, Timestamp};
 
 use super::absence::Party;
-use super::agenda::{Happening, Ms, SECOND};
+use super::agenda::{Happening, MINUTE, Ms, SECOND};
 use super::policies::policy_of;
 use super::row::Row;
 use super::scrape::GRID;
@@ -18,6 +19,8 @@ use super::world::{World, workload};
 pub(super) const BEGIN: i64 = 1_800_000_000_000;
 /// The time from a reading to its block.
 pub(super) const LAG: Ms = GRID;
+/// The age of the newest block from which a verdict is stale: two intervals and the lag, and a little more.
+const STALE: Ms = MINUTE;
 /// The time in which an effect reaches its executor.
 const ACTING: Ms = SECOND / 2;
 
@@ -87,6 +90,7 @@ impl World {
     pub(super) fn measured(&mut self, workload: Workload, block: Block) {
         if !self.absences.is_undecided(self.now) {
             self.tell_story(|_| format!("  counted: {}", in_short(&block)));
+            self.measured_at = self.now;
             self.tell(Event::Measured { workload, block });
         }
     }
@@ -106,6 +110,9 @@ impl World {
                 });
                 if decision.from != decision.to || self.entries.is_empty() {
                     self.entered(decision.to);
+                }
+                if decision.from == Phase::Stepping && matches!(decision.to, Phase::Growing | Phase::Promoting) {
+                    self.ledger.rose_stale |= self.now - self.measured_at > STALE;
                 }
                 if decision.ending.is_some() {
                     self.ended.get_or_insert(self.now);

@@ -37,7 +37,7 @@ rows! {
     NodeWait = "node-wait",
     /// The namespace's quota refuses new pods for two to eight minutes from the request, or from the promotion.
     Quota = "quota",
-    /// One or two pods of each arm are evicted every five minutes.
+    /// A pod of each arm is evicted every five minutes.
     Evictions = "evictions",
     /// A node is lost in a step: a third of the pods of each arm is unready for five minutes, and then replaced.
     NodeLoss = "node-loss",

@@ -85,6 +85,8 @@ pub(super) struct World {
     pub(super) told: Option<WorkloadStatus>,
     /// The time at which the engine was told of a canary without a ready pod.
     pub(super) told_at: Ms,
+    /// The time at which the engine was told of a block last.
+    pub(super) measured_at: Ms,
     pub(super) absences: Absences,
     /// The phases that the rollout has entered.
     pub(super) entries: Vec<Phase>,
@@ -134,6 +136,7 @@ impl World {
             wake: None,
             told: None,
             told_at: Ms::MAX - 10_000,
+            measured_at: DAWN,
             absences: Absences::default(),
             entries: Vec::new(),
             ended: None,
