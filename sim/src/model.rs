@@ -74,6 +74,8 @@ pub fn template_of(images: &Images) -> TemplateHash {
 
 /// A part of an image's tag with which the image can't be pulled.
 pub const NO_PULL: &str = "nopull";
+/// A part of an image's tag with which pods find no node.
+pub const NO_NODE: &str = "nonode";
 /// A part of an image's tag with which pods never become ready.
 pub const NEVER_READY: &str = "neverready";
 /// A part of an image's tag with which pods become ready as a canary, but never as the stable.
@@ -87,7 +89,7 @@ impl Set {
     /// Returns whether pods with these images can become ready.
     fn can_run(&self) -> bool {
         let can_run_here = !self.has_tag(NEVER_TAKEN) || self.uid.ends_with("-canary");
-        !self.has_tag(NO_PULL) && !self.has_tag(NEVER_READY) && can_run_here
+        !self.has_tag(NO_PULL) && !self.has_tag(NO_NODE) && !self.has_tag(NEVER_READY) && can_run_here
     }
 
     /// Returns the number of available pods.
@@ -108,9 +110,16 @@ impl Set {
         let available = self.available(now);
         let done = available == self.replicas && self.can_run() && now >= self.ready_after.after(self.changed);
         let template = template_of(&self.images);
+        let unscheduled = self.has_tag(NO_NODE).then(|| PodProblem {
+            object: "pod-0".to_owned(),
+            reason: "Unschedulable".to_owned(),
+            pods: self.replicas,
+            message: "0/26 nodes are available: 26 Insufficient cpu".to_owned(),
+        });
         let problem = (self.has_tag(NO_PULL) && now >= self.ready_after.after(self.changed)).then(|| PodProblem {
             object: "pod-0".to_owned(),
             reason: "ImagePullBackOff".to_owned(),
+            pods: self.replicas,
             message: format!("Back-off pulling image {:?}", self.images.values().next().map_or("", String::as_str)),
         });
         DeploymentStatus {
@@ -126,7 +135,7 @@ impl Set {
             ready: available,
             available,
             paused: false,
-            problem,
+            problem: problem.or(unscheduled),
             template_by: self.template_by.clone(),
             replicas_by: self.replicas_by.clone(),
         }
@@ -218,6 +227,13 @@ impl Model {
             deployed.stable.kept = 0;
             deployed.stable.changed = now;
             deployed.stable.ready_after = Span::from_secs(7 * 86_400);
+        }
+    }
+
+    /// Makes all pods of the canary unready; they become ready again after this time.
+    pub fn break_canary(&mut self, workload: &Workload, ready_after: Span, now: Timestamp) {
+        if let Some(canary) = self.workloads.get_mut(workload).and_then(|deployed| deployed.canary.as_mut()) {
+            (canary.kept, canary.changed, canary.ready_after) = (0, now, ready_after);
         }
     }
 

@@ -146,6 +146,7 @@ fn next(rollout: &Rollout) -> String {
             Some(next) => format!("{} of the traffic, if every check passes", next.weight),
             None => "promotion, if every check passes".to_owned(),
         },
+        Phase::Withdrawn => format!("{} of the traffic again, once the canary's pods are ready", step.weight),
         Phase::Promoting => "the traffic returns, once the workload is available with the new version".to_owned(),
         Phase::Returning => "the canary is removed, once it has no traffic".to_owned(),
         Phase::Cleaning => match &rollout.policy.guard {

@@ -132,6 +132,14 @@ impl DeploymentStatus {
             && self.available == self.replicas
     }
 
+    /// Returns whether the Deployment is rolled out except for `missing` pods of the present template that are not available.
+    pub fn is_settled_but(&self, missing: u32) -> bool {
+        self.observed_generation >= self.generation
+            && self.updated + missing >= self.replicas
+            && self.total == self.updated
+            && self.available + missing >= self.replicas
+    }
+
     /// Returns whether the Deployment is rolled out with at least `replicas` pods.
     pub fn has_available(&self, replicas: u32) -> bool {
         self.replicas >= replicas && self.is_settled()
@@ -147,11 +155,18 @@ pub struct PodProblem {
     pub reason: String,
     /// The message of the pod or of the API server.
     pub message: String,
+    /// The number of pods of the present template with a problem of this reason, or of those that are missing.
+    #[serde(default = "one")]
+    pub pods: u32,
+}
+
+fn one() -> u32 {
+    1
 }
 
 impl fmt::Display for PodProblem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { object, reason, message } = self;
+        let Self { object, reason, message, .. } = self;
         write!(f, "{object} {reason}: {message}")
     }
 }

@@ -69,7 +69,7 @@ impl Ring {
     }
 
     /// Returns the blocks, oldest first.
-    pub fn blocks(&self) -> impl Iterator<Item = &Block> {
+    pub fn blocks(&self) -> impl DoubleEndedIterator<Item = &Block> {
         self.blocks.iter()
     }
 

@@ -41,6 +41,7 @@ impl Rollout {
         if let Some(analysis) = &mut self.measured.analysis {
             analysis.leave_out(unseen, now);
         }
+        self.trouble.leave_out(unseen);
     }
 
     /// Whether the newest block is recent enough to rest a decision on.

@@ -42,7 +42,7 @@ impl Rollout {
                 from: basis.template.clone(),
                 images: self.changes(),
             })],
-            Phase::Returning | Phase::Draining if self.canary.exists => {
+            Phase::Withdrawn | Phase::Returning | Phase::Draining if self.canary.exists => {
                 vec![ClusterAct::SetWeight { weight: Weight::ZERO, traffic }.into()]
             }
             // The model becomes current when its images have all of the traffic, and returns when they have none.
@@ -59,7 +59,7 @@ impl Rollout {
                 }
                 None => Vec::new(),
             },
-            Phase::Returning | Phase::Draining | Phase::Guarding | Phase::Ended => Vec::new(),
+            Phase::Withdrawn | Phase::Returning | Phase::Draining | Phase::Guarding | Phase::Ended => Vec::new(),
         }
     }
 
@@ -157,15 +157,19 @@ impl Rollout {
         }
     }
 
-    /// Returns the number of pods that the canary needs for a step: its share of the workload's present pods, rounded up, and
-    /// at least two where the workload has two, because one pod can't be told from its node. By replica ratio it is the
+    /// Returns the number of pods that the canary needs for a step. With a router it is the number with which each pod of both
+    /// versions has the same load, so that their latencies can be compared: n·w/(1−w) beside n pods of the stable, at most n,
+    /// and at least two where the workload has two, because one pod can't be told from its node. By replica ratio it is the
     /// number that comes nearest to the share.
     pub(super) fn canary_size(&self, step: usize, status: Option<&WorkloadStatus>) -> u32 {
         let now = status.and_then(|status| status.stable.as_ref()).map(|stable| stable.replicas);
-        let stable = f64::from(now.or(self.basis.as_ref().map(|basis| basis.replicas)).unwrap_or(1).max(1));
+        // An autoscaler shrinks the stable when the canary takes its traffic.
+        let before = self.basis.as_ref().map(|basis| basis.replicas);
+        let stable = f64::from(now.max(before).unwrap_or(1).max(1));
         let share = self.policy.steps.get(step).map_or(0.0, |step| step.weight.as_share());
         let size = if self.policy.traffic.splits_by_weight() {
-            ceil(stable * share).max(if stable >= 2.0 { 2.0 } else { 1.0 })
+            let equal_load = if share < 1.0 { ceil(stable * share / (1.0 - share)) } else { stable };
+            equal_load.clamp(if stable >= 2.0 { 2.0 } else { 1.0 }, stable)
         } else {
             (stable * share / (1.0 - self.copies() * share) + 0.5).floor().max(1.0)
         };

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
+use super::pods::of_version;
 use super::reason::Reason;
 use crate::ids::Weight;
 use crate::input::status::DeploymentStatus;
@@ -16,10 +17,15 @@ use crate::measure::block::Block;
 use crate::measure::calibration::{Calibration, History};
 use crate::measure::window::{Arm, Measure, Ring, reading};
 use crate::policy::{Patience, PatienceAction, Policy, Step};
+use crate::stats::share::{ShareTest, ShareVerdict};
 use crate::time::{Span, Timestamp};
 
-/// The fewest requests, in both arms together, at which their shares are judged.
-const SHARE_NEEDS: u64 = 100;
+/// The error rate of the test of the canary's share.
+const SHARE_ALPHA: f64 = 0.001;
+/// The time that a router has to follow a weight before the canary's share is tested.
+const SETTLING: Span = Span::from_secs(30);
+/// The number of blocks that tell the canary's present share.
+const RECENT_BLOCKS: usize = 4;
 
 /// The subject of an analysis.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -118,6 +124,8 @@ pub struct AnalysisRules<'a> {
     pub policy: &'a Policy,
     /// The calibrations of the policy's criteria.
     pub calibrations: &'a [Calibration],
+    /// The share of the requests that the canary is asked to get, from 0 to 1; `None` if it is not tested.
+    pub asked: Option<f64>,
 }
 
 impl AnalysisRules<'_> {
@@ -137,6 +145,9 @@ pub struct StepAnalysis {
     /// The time since then in which the cluster could not be seen. It doesn't count as time in which it was judged.
     #[serde(default)]
     pub unseen: Span,
+    /// The test of the canary's share; `None` before its first block.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub share_test: Option<ShareTest>,
     /// The newest blocks.
     pub ring: Ring,
     /// The state of each check, in the policy's order.
@@ -155,6 +166,7 @@ impl StepAnalysis {
             scope,
             since: now,
             unseen: Span::ZERO,
+            share_test: None,
             ring: Ring::default(),
             checks: vec![CheckState::default(); scope.checks(policy).len()],
             shortfall: Some((Shortfall::Evidence, now)),
@@ -176,6 +188,7 @@ impl StepAnalysis {
         if block.from < self.since {
             return;
         }
+        self.test_share(&block, rules.asked);
         // These are read once, so the ring doesn't keep them.
         let (processes, pods) = (std::mem::take(&mut block.processes), std::mem::take(&mut block.pods));
         let checks = self.scope.checks(rules.policy);
@@ -315,15 +328,51 @@ impl StepAnalysis {
         counts.reduce(u64::saturating_add)
     }
 
-    /// Returns the canary's share and the number of requests if the share is more than twice the one asked for.
-    pub fn share_off(&self, asked: Weight) -> Option<(f64, u64)> {
-        self.share().filter(|(seen, n)| *n >= SHARE_NEEDS && *seen > 2.0 * asked.as_share())
+    /// Returns the verdict on the canary's share of the requests; `None` if it is not tested.
+    pub fn share_verdict(&self) -> Option<ShareVerdict> {
+        self.share_test.as_ref().map(ShareTest::verdict)
+    }
+
+    /// Returns whether the canary has lately had less than a fifth of the asked share. Callers that don't come through the
+    /// router lower the share as well, and are no fault.
+    pub fn gets_hardly_any(&self, asked: Weight) -> bool {
+        let recent = self.ring.blocks().rev().take(RECENT_BLOCKS);
+        let mut seen = (0_u64, 0_u64);
+        for (canary, stable) in recent.filter_map(requests_of) {
+            seen = (seen.0.saturating_add(canary), seen.1.saturating_add(stable));
+        }
+        let n = seen.0.saturating_add(seen.1);
+        n > 0 && (seen.0 as f64) * 5.0 < asked.as_share() * n as f64
+    }
+
+    /// Tests the canary's share by a block. The router has [`SETTLING`] to follow. The counts of an arm without a reading belong
+    /// to its next one.
+    fn test_share(&mut self, block: &Block, asked: Option<f64>) {
+        let Some(asked) = asked.filter(|_| block.from >= SETTLING.after(self.since)) else { return };
+        let Some((canary, stable)) = requests_of(block) else { return };
+        let fresh = || ShareTest::new(asked, SHARE_ALPHA).ok();
+        if self.share_test.is_none() {
+            self.share_test = fresh();
+        }
+        // A state of another version of the test begins anew.
+        if self.share_test.as_mut().is_some_and(|test| test.absorb(canary, stable).is_err()) {
+            self.share_test = fresh();
+        }
     }
 }
 
-/// Returns the share of the requested pods that are ready. A Deployment of no pods misses none.
+/// Returns the requests of both arms in a block, by the first metric that counts them in both; `None` if none does.
+fn requests_of(block: &Block) -> Option<(u64, u64)> {
+    let of = |sample, arm| reading(sample, arm)?.requests();
+    block.metrics.values().find_map(|sample| Some((of(sample, Arm::Canary)?, of(sample, Arm::Stable)?)))
+}
+
+/// Returns the share of the requested pods that are ready. A Deployment of no pods misses none, and pods that the cluster does
+/// not run, such as those of an autoscaler that wait for a node, are not missed either.
 fn availability(deployment: &DeploymentStatus) -> Measure {
-    let (ready, requested) = (deployment.ready.min(deployment.replicas), deployment.replicas);
+    let blocked = deployment.problem.as_ref().filter(|problem| of_version(problem).is_none());
+    let requested = deployment.replicas.saturating_sub(blocked.map_or(0, |problem| problem.pods));
+    let ready = deployment.ready.min(requested);
     let value = if requested == 0 { 1.0 } else { f64::from(ready) / f64::from(requested) };
     Measure { value, hits: Some(u64::from(ready)), n: u64::from(requested), beyond: false }
 }
@@ -344,6 +393,7 @@ mod tests {
             scope: Scope::Step(0),
             since: at(0),
             unseen: Span::ZERO,
+            share_test: None,
             ring: Ring::default(),
             checks: Vec::new(),
             shortfall: None,

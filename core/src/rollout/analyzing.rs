@@ -11,16 +11,18 @@ use super::timers::Timer;
 use crate::input::status::{DeploymentStatus, WorkloadStatus};
 use crate::judge::evidence::Evidence;
 use crate::judge::judges::JudgeState;
-use crate::measure::block::Block;
+use crate::measure::block::{Block, Reading, Sample};
 use crate::measure::calibration::Calibration;
 use crate::measure::watch::{ArmKey, Watch};
 use crate::rollout::reward::{Reward, Score};
+use crate::stats::share::ShareVerdict;
 use crate::time::Timestamp;
 
 impl Rollout {
     /// Whether counts are needed in the present phase.
     pub(super) fn is_watched(&self) -> bool {
-        self.phase().compares() || (self.phase() == Phase::Guarding && self.policy.guard.is_some())
+        let drains = self.phase() == Phase::Draining && self.canary.exists;
+        drains || self.phase().compares() || (self.phase() == Phase::Guarding && self.policy.guard.is_some())
     }
 
     /// Whether the present step has an analysis, and not only an earlier one.
@@ -55,11 +57,37 @@ impl Rollout {
     /// Lets the analysis look at a block.
     pub(super) fn analyze(&mut self, block: Block, context: RolloutContext<'_>) {
         let judged = self.judged_deployment(context.status).cloned();
+        let asked = self.tests_share().then(|| self.achievable().as_share());
         let measured = &mut self.measured;
         if let Some(analysis) = &mut measured.analysis {
-            let rules = AnalysisRules { policy: &self.policy, calibrations: &measured.calibrations };
+            let rules = AnalysisRules { policy: &self.policy, calibrations: &measured.calibrations, asked };
             analysis.absorb(block, &rules, &mut measured.judges, judged.as_ref(), context.now);
         }
+    }
+
+    /// Whether the canary's share is tested in the present phase. A cohort's share of the requests isn't ours to choose, a fresh
+    /// baseline gets about as many as the canary, and a policy that only observes moves no traffic.
+    pub(super) fn tests_share(&self) -> bool {
+        let by_weight = self.policy.ab.is_none() && !self.policy.fresh_baseline && !self.observes();
+        self.phase() == Phase::Stepping && by_weight
+    }
+
+    /// Whether the counts show that the canary has the share that it was asked to get.
+    pub(super) fn share_is_as_asked(&self) -> bool {
+        let verdict = self.judging().and_then(StepAnalysis::share_verdict);
+        self.tests_share() && verdict == Some(ShareVerdict::AsAsked)
+    }
+
+    /// Notes whether the canary had no request in a block that lies in the present phase.
+    pub(super) fn note_quiet(&mut self, block: &Block) {
+        let requests = |arm: fn(&Sample) -> Option<&Reading>| {
+            block.metrics.values().filter_map(arm).filter_map(Reading::requests).max()
+        };
+        let canary = requests(|sample| match sample {
+            Sample::Arms { canary, .. } => canary.as_ref(),
+            Sample::Gap(_) => None,
+        });
+        self.current.quiet = block.from >= self.current.since && canary == Some(0);
     }
 
     /// Notes that every check has passed for the minimum time.

@@ -20,6 +20,13 @@ pub struct PhaseState {
     /// Whether the step's share was seen as it was asked for.
     #[serde(default)]
     pub settled: bool,
+    /// The largest number of updated and available pods so far that the phase waits for, with the time at which it was
+    /// reached; `None` before the first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub progress: Option<(u32, Timestamp)>,
+    /// Whether the newest block of this phase has no request of the canary.
+    #[serde(default)]
+    pub quiet: bool,
     /// The act that is not confirmed.
     pub in_flight: Option<InFlight>,
     /// The present hold.
@@ -33,8 +40,32 @@ pub struct PhaseState {
 impl PhaseState {
     /// Returns the state of a phase that is entered now.
     pub fn enter(phase: Phase, now: Timestamp) -> PhaseState {
-        let (settled, in_flight, hold) = (false, None, None);
-        PhaseState { phase, since: now, done: 0, settled, in_flight, hold, uncounted: Span::ZERO }
+        PhaseState {
+            phase,
+            since: now,
+            done: 0,
+            settled: false,
+            progress: None,
+            quiet: false,
+            in_flight: None,
+            hold: None,
+            uncounted: Span::ZERO,
+        }
+    }
+
+    /// Notes the number of pods that the phase has reached. Its deadline begins anew with each further one.
+    pub fn note_progress(&mut self, pods: u32, now: Timestamp) {
+        if self.progress.is_none_or(|(most, _)| pods > most) {
+            if self.progress.is_some() {
+                self.uncounted = Span::ZERO;
+            }
+            self.progress = Some((pods, if self.progress.is_some() { now } else { self.since }));
+        }
+    }
+
+    /// Returns the time of the last progress.
+    pub fn progressed(&self) -> Option<Timestamp> {
+        self.progress.map(|(_, at)| at)
     }
 
     /// Records that the act in flight was carried out.

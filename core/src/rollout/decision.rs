@@ -21,6 +21,8 @@ pub enum DecisionKind {
     Advance,
     /// The rollout is held.
     Hold,
+    /// Takes the canary's traffic back until enough of its pods are ready.
+    Withdraw,
     /// A hold is over.
     Resume,
     /// The new version is promoted.
@@ -57,6 +59,7 @@ impl DecisionKind {
             Trigger::Regressed | Trigger::CanaryFailed | Trigger::StableFailed | Trigger::Overdue => {
                 DecisionKind::RollBack
             }
+            Trigger::CanaryUnready => DecisionKind::Withdraw,
             Trigger::Refused => DecisionKind::Refuse,
             Trigger::Superseded | Trigger::Rebased => DecisionKind::Supersede,
             Trigger::Recalled => DecisionKind::Abort,
@@ -75,6 +78,7 @@ impl DecisionKind {
             DecisionKind::Start => "start",
             DecisionKind::Advance => "advance",
             DecisionKind::Hold => "hold",
+            DecisionKind::Withdraw => "withdraw",
             DecisionKind::Resume => "resume",
             DecisionKind::Promote => "promote",
             DecisionKind::RollBack => "roll back",

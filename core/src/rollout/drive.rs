@@ -41,6 +41,7 @@ impl Rollout {
             return false;
         }
         self.measured.last_block = Some(block.to);
+        self.note_quiet(&block);
         self.count_rewards(&block);
         self.analyze(block, context);
         self.drive(context, out);
@@ -120,6 +121,8 @@ impl Rollout {
             let before = (self.phase(), self.step, self.current.done);
             self.note_digests(context.status);
             self.note_settled(context);
+            self.note_trouble(context);
+            self.note_progress(context);
             self.begin_analysis(context);
             self.note_pass(context.now);
             self.warn(context.now, out);
@@ -151,6 +154,7 @@ impl Rollout {
             Trigger::CanaryGone => self.canary.exists = false,
             Trigger::StepPassed => self.step += 1,
             Trigger::Reverted => self.canary.reverts += 1,
+            Trigger::CanaryUnready => self.canary.withdrawals += 1,
             Trigger::Accepted
             | Trigger::Guardable
             | Trigger::Refused
@@ -175,13 +179,16 @@ impl Rollout {
 
     /// Enters a phase, and prepares whatever it needs of the other parts.
     fn enter(&mut self, to: Phase, context: RolloutContext<'_>) {
-        let from = std::mem::replace(&mut self.current, PhaseState::enter(to, context.now)).phase;
+        self.current = PhaseState::enter(to, context.now);
         match to {
             Phase::Preparing | Phase::Growing => self.canary.size = self.canary_size(self.step, context.status),
             Phase::Restoring => {
-                let good = context.last_good.filter(|_| from == Phase::Guarding).map(|good| good.template.clone());
+                // What ran before this rollout; of a version that another tool has deployed that is not known.
+                let good = context.last_good.filter(|_| !self.is_roll()).map(|good| good.template.clone());
                 self.restores = good.or_else(|| self.basis.as_ref().map(|basis| basis.template.clone()));
             }
+            // When the traffic is back, the step is judged anew.
+            Phase::Withdrawn => self.measured.analysis = None,
             Phase::Returning => self.note_promoted(context),
             Phase::Guarding => {
                 self.note_promoted(context);

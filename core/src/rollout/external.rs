@@ -39,7 +39,7 @@ impl Rollout {
         let basis = self.basis.as_ref()?;
         let (is_old, is_new) = (stable.template == basis.template, self.has_new_images(stable));
         let expected = match self.phase() {
-            Phase::Preparing | Phase::Growing | Phase::Stepping => is_old,
+            Phase::Preparing | Phase::Growing | Phase::Stepping | Phase::Withdrawn => is_old,
             Phase::Promoting => is_old || is_new,
             Phase::Guarding => self.promoted.as_ref().is_none_or(|promoted| *promoted == stable.template),
             Phase::Preflight

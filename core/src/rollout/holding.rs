@@ -3,7 +3,7 @@
 //! There is one hold at a time. It keeps the weight, stops the phase's deadline, never stops a rollback, and ends when its cause
 //! is gone or its patience is over.
 
-use super::analysis::Shortfall;
+use super::analysis::{Shortfall, StepAnalysis};
 use super::cause::{Hold, HoldCause};
 use super::decision::DecisionKind;
 use super::phase::{NextPhase, Phase, Trigger, next};
@@ -12,6 +12,7 @@ use super::state::{Rollout, RolloutContext, StepOutput};
 use super::timers::Timer;
 use crate::input::report::{self, SuiteReport, SuiteResult};
 use crate::policy::{Approval, ApprovalPoint, PatienceAction};
+use crate::stats::share::ShareVerdict;
 use crate::time::{Span, Timestamp};
 
 impl Rollout {
@@ -22,7 +23,7 @@ impl Rollout {
         }
         self.external_change(context)
             .or_else(|| self.paused_or_frozen(context))
-            .or_else(|| self.slow_phase(context.now))
+            .or_else(|| self.slow_phase(context))
             .or_else(|| self.share_not_accepted(context))
             .or_else(|| self.evidence_to_hold_for(context.now))
             .or_else(|| self.exit_condition(context).and_then(|fired| self.blocked_by(fired.trigger, context)))
@@ -41,10 +42,13 @@ impl Rollout {
     }
 
     /// Returns the hold for a phase that takes too long and has no other way out.
-    fn slow_phase(&self, now: Timestamp) -> Option<(HoldCause, Reason)> {
+    fn slow_phase(&self, context: RolloutContext<'_>) -> Option<(HoldCause, Reason)> {
+        if !self.is_due(Timer::PhaseDeadline, context.now) {
+            return None;
+        }
         let stays = next(self.phase(), Trigger::Overdue) == NextPhase::Stay;
-        let slow = stays && self.is_due(Timer::PhaseDeadline, now);
-        slow.then(|| (HoldCause::Slow, self.slow_reason(now)))
+        let reason = if stays { Some(self.slow_reason(context.now)) } else { self.stalled(context) };
+        Some((HoldCause::Slow, reason?))
     }
 
     /// Returns why the phase takes long: the failing act, or the condition that it waits for.
@@ -68,7 +72,7 @@ impl Rollout {
     fn share_not_accepted(&self, context: RolloutContext<'_>) -> Option<(HoldCause, Reason)> {
         let analysis = self.judging().filter(|_| self.phase() == Phase::Stepping)?;
         let passed = analysis.passed.filter(|_| analysis.status().is_pass())?;
-        let late = self.is_due(Timer::ShareDeadline, context.now) && !self.weight_seen(context.status);
+        let late = self.is_due(Timer::ShareDeadline, context.now) && !self.has_its_share(context.status);
         late.then(|| (HoldCause::Slow, self.waiting_reason(Span::between(passed, context.now))))
     }
 
@@ -80,15 +84,8 @@ impl Rollout {
     /// Returns the evidence that has been missing for longer than the policy's patience.
     pub(super) fn evidence_missing(&self, now: Timestamp) -> Option<MissingEvidence> {
         let analysis = self.judging()?;
-        // A cohort's share of the requests isn't ours to choose, a fresh baseline gets about as many as the canary, and a
-        // policy that only observes moves no traffic.
-        let by_weight = self.policy.ab.is_none() && !self.policy.fresh_baseline && !self.observes();
-        if self.phase() == Phase::Stepping
-            && by_weight
-            && let Some((seen, n)) = analysis.share_off(self.achievable())
-        {
-            let reason = Reason::ShareOff { asked: self.achievable(), seen, n };
-            return Some(MissingEvidence { action: PatienceAction::Hold, cause: HoldCause::ShareOff, reason });
+        if let Some((action, reason)) = self.share_off(analysis) {
+            return Some(MissingEvidence { action, cause: HoldCause::ShareOff, reason });
         }
         if !self.is_due(Timer::Patience, now) {
             return None;
@@ -100,6 +97,19 @@ impl Rollout {
             Shortfall::Evidence => HoldCause::Insufficient,
         };
         Some(MissingEvidence { action, cause, reason: analysis.shortfall_reason()? })
+    }
+
+    /// Returns what follows from a share that is shown to be far from the asked one: with too much the rollout is held, and with
+    /// hardly any it is given up, because the requests that are missing may be failing.
+    fn share_off(&self, analysis: &StepAnalysis) -> Option<(PatienceAction, Reason)> {
+        let (asked, verdict) = (self.achievable(), analysis.share_verdict().filter(|_| self.tests_share())?);
+        let action = match verdict {
+            ShareVerdict::TooMuch => PatienceAction::Hold,
+            ShareVerdict::TooLittle if analysis.gets_hardly_any(asked) => PatienceAction::GiveUp,
+            ShareVerdict::TooLittle | ShareVerdict::AsAsked | ShareVerdict::Undecided => return None,
+        };
+        let (seen, n) = analysis.share()?;
+        Some((action, Reason::ShareOff { asked, seen, n }))
     }
 
     /// Returns the reason why a way up is closed for now: a suite or an approval is missing, or the change window is closed.

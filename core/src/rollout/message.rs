@@ -37,7 +37,7 @@ fn message(decision: &Decision, rollout: &Rollout) -> Option<Message> {
         let is_told = !matches!(ending, Ending::Superseded | Ending::Unchanged);
         return is_told.then(|| ending_message(ending, decision, rollout));
     }
-    if decision.kind == DecisionKind::Warn {
+    if matches!(decision.kind, DecisionKind::Warn | DecisionKind::Withdraw) {
         return Some(warning_message(decision, rollout));
     }
     let hold = rollout.current.hold.as_ref().filter(|_| decision.kind == DecisionKind::Hold)?;
@@ -50,6 +50,7 @@ fn note(decision: &Decision, rollout: &Rollout) -> Option<Note> {
         DecisionKind::Start => (false, "RolloutStarted"),
         DecisionKind::Advance => (false, "RolloutAdvanced"),
         DecisionKind::Hold => (true, "RolloutHeld"),
+        DecisionKind::Withdraw => (true, "RolloutWithdrawn"),
         DecisionKind::Resume => (false, "RolloutResumed"),
         DecisionKind::Promote => (false, "RolloutPromoted"),
         DecisionKind::RollBack => (true, "RolloutRolledBack"),
@@ -94,14 +95,17 @@ fn held_message(decision: &Decision, rollout: &Rollout) -> Message {
 }
 
 fn warning_message(decision: &Decision, rollout: &Rollout) -> Message {
+    let (word, now) = if decision.kind == DecisionKind::Withdraw {
+        ("lost its traffic", "The canary has no traffic until enough of its pods are ready.".to_owned())
+    } else {
+        let weight = decision.weight;
+        ("warned", format!("Nothing was changed: the canary keeps {weight} of the traffic, and the rollout goes on."))
+    };
     Message {
         mood: Mood::Asking,
-        title: format!("{}: {} warned", rollout.workload.cluster, rollout_title(rollout)),
+        title: format!("{}: {} {word}", rollout.workload.cluster, rollout_title(rollout)),
         why: decision.why.clone(),
-        now: format!(
-            "Nothing was changed: the canary keeps {} of the traffic, and the rollout goes on.",
-            decision.weight
-        ),
+        now,
         command: Some(why_command(rollout)),
         footer: footer(rollout),
     }

@@ -3,7 +3,7 @@
 use super::phase::Phase;
 use super::state::Rollout;
 use crate::ids::{Weight, all_run, runs};
-use crate::input::status::{DeploymentStatus, RouteStatus, WorkloadStatus};
+use crate::input::status::{Acceptance, DeploymentStatus, RouteStatus, WorkloadStatus};
 
 impl Rollout {
     /// Returns the Deployment that is judged: the canary's, or under guard the stable one.
@@ -58,9 +58,19 @@ impl Rollout {
     /// Whether the canary has no traffic. By replica ratio its pods have traffic until they are gone; there is no weight to
     /// wait for.
     pub(super) fn canary_is_empty(&self, status: Option<&WorkloadStatus>) -> bool {
-        let is_zero = |route: &RouteStatus| route.is_accepted() && route.weight == Weight::ZERO;
+        // A gateway may never report. Then the counts say that no request comes any more.
+        let quiet = self.current.quiet;
+        let is_zero = |route: &RouteStatus| (route.is_accepted() || quiet) && route.weight == Weight::ZERO;
         let left = |status: &WorkloadStatus| status.route.as_ref().is_none_or(is_zero);
         !self.policy.traffic.splits_by_weight() || !self.canary.exists || status.is_some_and(left)
+    }
+
+    /// Whether the canary has the step's share of the traffic, by either witness: the router's status, or the counts.
+    pub(super) fn has_its_share(&self, status: Option<&WorkloadStatus>) -> bool {
+        let refused = status
+            .and_then(|status| status.route.as_ref())
+            .is_some_and(|route| matches!(route.accepted, Acceptance::Refused(_)));
+        self.weight_seen(status) || (!refused && self.share_is_as_asked())
     }
 
     /// Whether the step's share was accepted as it was asked for.

@@ -20,6 +20,8 @@ pub enum Phase {
     Growing,
     /// The canary has the step's weight, and is judged.
     Stepping,
+    /// The canary's traffic was taken back because too few of its pods are ready; it waits for them.
+    Withdrawn,
     /// The stable Deployment is patched to the new version; the canary keeps its traffic.
     Promoting,
     /// The canary's traffic returns to the stable, which has the new version.
@@ -40,11 +42,12 @@ pub enum Phase {
 
 impl Phase {
     /// All phases: first those of a successful rollout in their order, then those of a failed one.
-    pub const ALL: [Phase; 12] = [
+    pub const ALL: [Phase; 13] = [
         Phase::Preflight,
         Phase::Preparing,
         Phase::Growing,
         Phase::Stepping,
+        Phase::Withdrawn,
         Phase::Promoting,
         Phase::Returning,
         Phase::Cleaning,
@@ -62,6 +65,7 @@ impl Phase {
             Phase::Preparing => row("preparing", Share::None, PhaseLimit::Ready, "the canary's pods"),
             Phase::Growing => row("growing", Share::Kept, PhaseLimit::Ready, "the canary's pods"),
             Phase::Stepping => row("stepping", Share::Step, PhaseLimit::Ready, "the gateway to accept the weight"),
+            Phase::Withdrawn => row("withdrawn", Share::Leaving, PhaseLimit::Ready, "the canary's pods"),
             Phase::Promoting => {
                 row("promoting", Share::Kept, PhaseLimit::Promote, "the workload's pods with the new version")
             }
@@ -94,7 +98,7 @@ impl Phase {
     /// Returns whether the phase is followed, if all goes well, by more traffic for the new version or by its
     /// promotion.
     pub fn rises(self) -> bool {
-        matches!(self, Phase::Preparing | Phase::Growing | Phase::Stepping)
+        matches!(self, Phase::Preparing | Phase::Growing | Phase::Stepping | Phase::Withdrawn)
     }
 
     /// Returns whether the phase only removes the canary's traffic or objects.
@@ -104,7 +108,7 @@ impl Phase {
 
     /// Returns whether the phase lies before the promotion, in a rollout that has not failed.
     pub fn is_before_promotion(self) -> bool {
-        matches!(self, Phase::Preflight | Phase::Preparing | Phase::Growing | Phase::Stepping)
+        matches!(self, Phase::Preflight | Phase::Preparing | Phase::Growing | Phase::Stepping | Phase::Withdrawn)
     }
 }
 
@@ -172,6 +176,8 @@ pub enum Trigger {
     CanaryReady,
     /// The canary's pods can't run.
     CanaryFailed,
+    /// Fewer than half of the pods that the canary's traffic needs are ready.
+    CanaryUnready,
     /// The step has passed, or a person advanced the rollout, and there is a next step.
     StepPassed,
     /// The last step has passed, or a person promoted the version.
@@ -209,13 +215,14 @@ impl Trigger {
     }
 
     /// All triggers, in the order of the written table.
-    pub const ALL: [Trigger; 20] = [
+    pub const ALL: [Trigger; 21] = [
         Trigger::Accepted,
         Trigger::Guardable,
         Trigger::Refused,
         Trigger::Superseded,
         Trigger::CanaryReady,
         Trigger::CanaryFailed,
+        Trigger::CanaryUnready,
         Trigger::StepPassed,
         Trigger::LastStepPassed,
         Trigger::Regressed,
@@ -283,6 +290,7 @@ const fn transitions(phase: Phase) -> &'static [(&'static [Trigger], NextPhase)]
         ],
         Phase::Growing => &[
             (&[CanaryReady], To(Phase::Stepping)),
+            (&[CanaryUnready], To(Phase::Withdrawn)),
             // Only by a person's `promote --full`.
             (&[LastStepPassed], To(Phase::Promoting)),
             (&[CanaryFailed, Refused, Superseded, Regressed, GaveUp, Overdue, Recalled, Rebased], To(Phase::Draining)),
@@ -292,18 +300,25 @@ const fn transitions(phase: Phase) -> &'static [(&'static [Trigger], NextPhase)]
             (&[StepPassed], To(Phase::Growing)),
             (&[LastStepPassed], To(Phase::Promoting)),
             (&[Reverted], To(Phase::Growing)),
+            (&[CanaryUnready], To(Phase::Withdrawn)),
             (&[CanaryFailed, Refused, Superseded, Regressed, GaveUp, Recalled, Rebased], To(Phase::Draining)),
             // The route does not show the weight: the rollout is held, and given up when the hold expires.
             (&[Overdue], Stay),
             (&[WorkloadGone], To(Phase::Removing)),
         ],
+        Phase::Withdrawn => &[
+            // Its size and its weight are asked for again.
+            (&[CanaryReady], To(Phase::Growing)),
+            (&[CanaryFailed, Refused, Superseded, GaveUp, Overdue, Recalled, Rebased], To(Phase::Draining)),
+            (&[WorkloadGone], To(Phase::Removing)),
+        ],
         Phase::Promoting => &[
             (&[StableReady], To(Phase::Returning)),
             // The canary keeps its traffic until the stable is available with the old template.
-            (&[Regressed, StableFailed, CanaryFailed, Refused, Overdue, Recalled], To(Phase::Restoring)),
+            (&[Regressed, StableFailed, CanaryFailed, Refused, Overdue, GaveUp, Recalled], To(Phase::Restoring)),
             (&[Rebased], To(Phase::Draining)),
-            // From here on a newer request waits, and a hold does not expire, because the promotion has begun.
-            (&[Superseded, GaveUp], Stay),
+            // From here on a newer request waits, because the promotion has begun.
+            (&[Superseded], Stay),
             (&[WorkloadGone], To(Phase::Removing)),
         ],
         Phase::Returning => &[

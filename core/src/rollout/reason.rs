@@ -265,6 +265,24 @@ pub enum Reason {
         /// A problem of a pod that is not available.
         problem: Option<PodProblem>,
     },
+    /// Too few of the canary's pods are ready for its traffic.
+    CanaryUnready {
+        /// The ready pods.
+        ready: u32,
+        /// The pods that its traffic needs.
+        replicas: u32,
+        /// A problem of one of its pods.
+        problem: Option<PodProblem>,
+        /// The number of times that its traffic was taken back before.
+        times: u32,
+    },
+    /// The cluster does not run the pods that the phase waits for.
+    NoRoom {
+        /// The problem, which is not the version's.
+        problem: PodProblem,
+        /// The time since the last progress.
+        after: Span,
+    },
     /// The canary was not available in time.
     NotReady {
         /// The canary's available pods.

@@ -10,6 +10,7 @@ use super::current::PhaseState;
 use super::decision::{Decision, DecisionKind};
 use super::ending::Ending;
 use super::phase::{NextPhase, Phase, Trigger, next};
+use super::pods::Troubles;
 use super::reason::Reason;
 use crate::ids::{EffectId, EventId, Images, RolloutId, Scope, TemplateHash, Weight, Workload, runs};
 use crate::input::command::{Author, Freeze};
@@ -127,6 +128,9 @@ pub struct CanaryState {
     pub weight: Weight,
     /// The number of external changes to it that were reverted.
     pub reverts: u32,
+    /// The number of times that its traffic was taken back because too few of its pods were ready.
+    #[serde(default)]
+    pub withdrawals: u32,
 }
 
 /// Everything that was measured for a rollout.
@@ -197,6 +201,9 @@ pub struct Rollout {
     /// The change of the environment's current model.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pointer: Option<PointerChange>,
+    /// The conditions of the new version's pods that are blamed on it after a grace.
+    #[serde(default)]
+    pub trouble: Troubles,
     /// The time since which the cluster can't be seen; `None` while it can.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unseen_since: Option<Timestamp>,
@@ -279,10 +286,11 @@ impl Rollout {
             basis: None,
             current: PhaseState::enter(Phase::Preflight, now),
             step: 0,
-            canary: CanaryState { exists: false, size: 0, weight: Weight::ZERO, reverts: 0 },
+            canary: CanaryState { exists: false, size: 0, weight: Weight::ZERO, reverts: 0, withdrawals: 0 },
             promoted: None,
             restores: None,
             pointer: None,
+            trouble: Troubles::default(),
             unseen_since: None,
             measured: Measurements::default(),
             orders: Orders::default(),

@@ -1,6 +1,7 @@
 //! The times that a rollout waits for. Every condition on the time asks [`Rollout::due`], and the next wake-up is the earliest
 //! of the same timers, so that no condition can wait for a time at which the rollout isn't woken.
 
+use super::cause::HoldCause;
 use super::phase::{Phase, PhaseLimit};
 use super::state::Rollout;
 use crate::time::{Span, Timestamp};
@@ -28,6 +29,8 @@ pub enum Timer {
     ShareDeadline,
     /// The end of the patience with missing evidence.
     Patience,
+    /// The end of the grace for pods that do not run.
+    Grace,
 }
 
 /// The state of a timer.
@@ -42,7 +45,7 @@ pub enum Due {
 }
 
 impl Timer {
-    const ALL: [Timer; 10] = [
+    const ALL: [Timer; 11] = [
         Timer::Retry,
         Timer::PhaseDeadline,
         Timer::HoldEnds,
@@ -53,6 +56,7 @@ impl Timer {
         Timer::Pause,
         Timer::ShareDeadline,
         Timer::Patience,
+        Timer::Grace,
     ];
 
     /// Returns whether the timer also runs while the cluster can't be seen: its end starts an attempt, or is given by the
@@ -67,7 +71,8 @@ impl Timer {
             | Timer::TestEnds
             | Timer::Pause
             | Timer::ShareDeadline
-            | Timer::Patience => false,
+            | Timer::Patience
+            | Timer::Grace => false,
         }
     }
 }
@@ -112,12 +117,13 @@ impl Rollout {
             Timer::Retry => current.in_flight.as_ref()?.retry,
             Timer::PhaseDeadline => self.phase_deadline(),
             Timer::HoldEnds => current.hold.as_ref()?.cause.ends(),
-            Timer::HoldExpires => current.hold.as_ref()?.expires(&self.policy),
+            Timer::HoldExpires => self.hold_expires(),
             Timer::Drained => self.drained(),
             Timer::MinTime => Some(analysis?.scope.min_time(&self.policy).after(analysis?.counted_since())),
             Timer::TestEnds => Some(self.policy.ab.as_ref()?.longest.after(analysis?.counted_since())),
             Timer::Pause => Some(self.policy.steps.get(self.step)?.pause.after(passed?)),
             Timer::ShareDeadline => Some(self.policy.ready_within.after(passed?)),
+            Timer::Grace => self.grace_ends(),
             Timer::Patience => {
                 let (shortfall, since) = analysis?.shortfall?;
                 Some(shortfall.patience(&self.policy.patience).0.after(since))
@@ -125,8 +131,16 @@ impl Rollout {
         }
     }
 
+    /// Returns the time at which the hold is given up. During the promotion that would put the old template over the one that
+    /// another party has written, so such a hold lasts.
+    fn hold_expires(&self) -> Option<Timestamp> {
+        let hold = self.current.hold.as_ref()?;
+        let overwrites = self.phase() == Phase::Promoting && hold.cause == HoldCause::TemplateEdited;
+        hold.expires(&self.policy).filter(|_| !overwrites)
+    }
+
     fn phase_deadline(&self) -> Option<Timestamp> {
-        let starts = self.drained().unwrap_or(self.current.since);
+        let starts = self.drained().or(self.current.progressed()).unwrap_or(self.current.since);
         Some(self.time_limit()?.after(self.current.uncounted.after(starts)))
     }
 
@@ -137,7 +151,8 @@ impl Rollout {
         match self.phase().traits().limit {
             PhaseLimit::Ready if judges || asks => None,
             PhaseLimit::Ready => Some(self.policy.ready_within),
-            PhaseLimit::Promote => Some(self.policy.promote_within),
+            // A pod of the stable may take as long to start as one of the canary.
+            PhaseLimit::Promote => Some(self.policy.promote_within.max(self.policy.ready_within)),
             PhaseLimit::None => None,
         }
     }

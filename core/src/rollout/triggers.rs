@@ -2,7 +2,7 @@
 
 use super::analysis::AnalysisStatus;
 use super::cause::{EndCause, Fired};
-use super::phase::{NextPhase, Phase, Trigger, next};
+use super::phase::{Phase, Trigger};
 use super::reason::Reason;
 use super::state::{Rollout, RolloutContext};
 use super::timers::Timer;
@@ -19,6 +19,7 @@ impl Rollout {
         let leads = |fired: Option<Fired>| fired.filter(|fired| self.can_move_on(fired.trigger));
         leads(self.workload_gone(context))
             .or_else(|| leads(self.pods_failed(context)))
+            .or_else(|| leads(self.canary_unready(context)))
             .or_else(|| leads(self.to_revert(context)))
             .or_else(|| leads(self.suite_failed(context)))
             .or_else(|| leads(self.regressed()))
@@ -38,24 +39,6 @@ impl Rollout {
         };
         let reason = Reason::NoWorkload { workload: self.workload.clone(), message: message.to_owned() };
         Some(Fired::ending(Trigger::WorkloadGone, EndCause::WorkloadGone, reason))
-    }
-
-    fn pods_failed(&self, context: RolloutContext<'_>) -> Option<Fired> {
-        if self.observes() {
-            return None;
-        }
-        let status = context.status?;
-        let canary = status.canary.as_ref().filter(|_| self.canary.exists);
-        if let Some(problem) = canary.and_then(|canary| canary.problem.clone()) {
-            let has_started = self.phase() != Phase::Preparing || self.current.done > 0;
-            if has_started && next(self.phase(), Trigger::CanaryFailed) != NextPhase::Stay {
-                let reason = Reason::CanaryFailed { problem };
-                return Some(Fired::ending(Trigger::CanaryFailed, EndCause::PodsFailed, reason));
-            }
-        }
-        let stable = status.stable.as_ref().filter(|stable| self.has_new_images(stable))?;
-        let reason = Reason::StableFailed { problem: stable.problem.clone()? };
-        Some(Fired::ending(Trigger::StableFailed, EndCause::PodsFailed, reason))
     }
 
     /// A required suite was run on the version and has failed.
@@ -124,7 +107,8 @@ impl Rollout {
     }
 
     fn overdue(&self, context: RolloutContext<'_>) -> Option<Fired> {
-        if !self.is_due(Timer::PhaseDeadline, context.now) || self.current.hold.is_some() {
+        let held = self.current.hold.is_some() || self.stalled(context).is_some();
+        if !self.is_due(Timer::PhaseDeadline, context.now) || held {
             return None;
         }
         let within = self.time_limit()?;
@@ -139,7 +123,7 @@ impl Rollout {
             Phase::Preflight => {
                 Some(Fired::ending(Trigger::GaveUp, EndCause::Undecided, self.slow_reason(context.now)))
             }
-            Phase::Preparing | Phase::Growing => {
+            Phase::Preparing | Phase::Growing | Phase::Withdrawn => {
                 let canary = status.and_then(|status| status.canary.as_ref());
                 let available = canary.map_or(0, |canary| canary.available);
                 not_ready(Reason::NotReady { available, replicas: self.canary.size, within })
@@ -185,13 +169,13 @@ impl Rollout {
         let onward = |holds: bool, trigger, reason| holds.then(|| Fired::onward(trigger, reason));
         match self.phase() {
             Phase::Preflight | Phase::Ended => None,
-            Phase::Preparing | Phase::Growing => {
+            Phase::Preparing | Phase::Growing | Phase::Withdrawn => {
                 let reason = Reason::CanaryReady { replicas: self.canary.size, took };
                 onward(self.canary_available(status), Trigger::CanaryReady, reason)
             }
             Phase::Stepping => self.step_passed(context),
             Phase::Promoting => {
-                let ready = stable.is_some_and(|stable| self.has_new_images(stable) && stable.is_settled());
+                let ready = stable.is_some_and(|stable| self.has_new_images(stable) && self.serves_again(stable));
                 onward(ready || self.observes(), Trigger::StableReady, Reason::StableReady { replicas, took })
             }
             Phase::Returning | Phase::Draining => {
@@ -206,7 +190,7 @@ impl Rollout {
                 // Admission may have added a digest to the old images, which changes the template's hash.
                 let back =
                     |it: &DeploymentStatus| self.restores.as_ref() == Some(&it.template) || self.has_old_images(it);
-                let restored = stable.is_some_and(|stable| back(stable) && stable.is_settled());
+                let restored = stable.is_some_and(|stable| back(stable) && self.serves_again(stable));
                 onward(restored || self.observes(), Trigger::StableReady, Reason::Restored { replicas })
             }
             Phase::Guarding => self.guard_passed(context.now),
@@ -217,7 +201,7 @@ impl Rollout {
         let now = context.now;
         let analysis = self.judging().filter(|_| self.has_recent_block(now))?;
         let AnalysisStatus::Pass(evidence) = analysis.status() else { return None };
-        if !self.is_due(Timer::Pause, now) || !self.weight_seen(context.status) {
+        if !self.is_due(Timer::Pause, now) || !self.has_its_share(context.status) {
             return None;
         }
         if let (Some((score, since)), Some(test)) = (self.score(), &self.policy.ab) {

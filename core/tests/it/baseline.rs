@@ -41,7 +41,7 @@ fn a_baseline_follows_the_canarys_size_and_runs_the_stables_images() {
     while story.rollout().canary.weight != Weight::percent(50) {
         story.second();
     }
-    assert_eq!(pods(&story), (Some(5), Some(5)));
+    assert_eq!(pods(&story), (Some(10), Some(10)));
     assert_eq!(story.run(HOUR), Some(Ending::Promoted));
     assert_eq!((pods(&story), story.running()), ((None, None), images("v2")));
 }

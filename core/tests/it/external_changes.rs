@@ -105,14 +105,14 @@ fn a_persons_scaling_holds_the_rollout_and_an_autoscalers_is_followed() {
     let mut story = first_step();
     story.model.scale(&workload(), 20, "kube-controller-manager", story.now);
     assert_eq!(story.run(HOUR), Some(Ending::Promoted));
-    assert_eq!(sizes(&story), [2, 10], "the second step follows the workload's new size");
+    assert_eq!(sizes(&story), [2, 20], "the second step follows the workload's new size");
 
     let mut story = first_step();
     story.model.scale(&workload(), 4, "kubectl", story.now);
     story.run_until_held("kubectl has scaled the workload from 10 to 4 during the rollout");
     story.say("resume", json!({}));
     assert_eq!(story.run(HOUR), Some(Ending::Promoted));
-    assert_eq!(sizes(&story), [2, 2]);
+    assert_eq!(sizes(&story), [2, 4]);
 }
 
 #[test]

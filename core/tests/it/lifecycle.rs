@@ -54,7 +54,7 @@ fn three_steps_go_up_one_after_the_other() {
             if let Act::Cluster(ClusterAct::ApplyCanary { replicas, .. }) = effect.act { Some(replicas) } else { None }
         })
         .collect();
-    assert_eq!(sizes, [2, 3, 5], "the canary is scaled for each step");
+    assert_eq!(sizes, [2, 4, 10], "the canary is scaled for each step");
 }
 
 #[test]
@@ -179,9 +179,10 @@ fn a_version_deployed_by_another_tool_is_guarded_and_rolled_back() {
 }
 
 #[test]
-fn an_image_that_cannot_be_pulled_is_rolled_back_at_once_with_the_pods_message() {
+fn an_image_that_cannot_be_pulled_is_rolled_back_after_a_grace_with_the_pods_message() {
     let mut story = Story::new(policy(json!({})));
     story.request("v2-nopull");
+    assert_eq!(story.run(60), None);
     assert_eq!(story.run(30), Some(Ending::RolledBack));
     assert_eq!(
         story.whys()[1],

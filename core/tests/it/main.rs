@@ -5,6 +5,7 @@
 mod ab_test;
 mod absence;
 mod baseline;
+mod blame;
 mod drifts;
 mod evidence;
 mod external_changes;

@@ -52,14 +52,18 @@ impl World {
                 PodState::Starting | PodState::Ready | PodState::Unready => return None,
             };
             let object = pod_name(arm, pod.id);
-            Some(PodProblem { object, reason: reason.to_owned(), message: message.to_owned() })
+            Some(PodProblem { object, reason: reason.to_owned(), message: message.to_owned(), pods: 1 })
         });
         let refused = || {
             let message = "exceeded quota: compute, requested: pods=1, used: pods=20, limited: pods=20".to_owned();
             let object = pod_name(arm, 0);
-            deployment.refused.then(|| PodProblem { object, reason: "FailedCreate".to_owned(), message })
+            let missing = deployment.replicas.saturating_sub(deployment.pods.len() as u32).max(1);
+            deployment.refused.then(|| PodProblem { object, reason: "FailedCreate".to_owned(), message, pods: missing })
         };
-        stuck.min_by(|one, other| one.object.cmp(&other.object)).or_else(refused)
+        let stuck: Vec<PodProblem> = stuck.collect();
+        let pods = |reason: &str| stuck.iter().filter(|problem| problem.reason == reason).count() as u32;
+        let named = stuck.iter().min_by_key(|problem| (std::cmp::Reverse(pods(&problem.reason)), &problem.object));
+        named.map(|problem| PodProblem { pods: pods(&problem.reason), ..problem.clone() }).or_else(refused)
     }
 
     /// Returns whether the daemon was told of a canary without a ready pod while the canary has traffic, and could act.

@@ -99,18 +99,31 @@ impl WorkloadFacts {
             .filter(|revision| revision.workload.uid == self.uid && revision.template == self.own_status.template)
             .max_by_key(|revision| revision.number);
         let Some(current) = current else { return self.own_status.clone() };
-        // The first pod by name, so that the status does not alternate between two stuck pods.
-        let stuck = pods
-            .into_iter()
-            .filter(|pod| pod.revision.uid == current.uid)
-            .filter_map(|pod| pod.problem.as_ref())
-            .min_by(|one, other| one.object.cmp(&other.object));
+        let own = pods.into_iter().filter(|pod| pod.revision.uid == current.uid);
+        let failure = current.failure.as_ref().or(self.own_status.problem.as_ref());
+        let missing = self.own_status.replicas.saturating_sub(self.own_status.total).max(1);
+        let failed = failure.map(|failure| PodProblem { pods: missing, ..failure.clone() });
         DeploymentStatus {
             pod_hash: Some(current.pod_hash.clone()),
-            problem: stuck.or(current.failure.as_ref()).or(self.own_status.problem.as_ref()).cloned(),
+            problem: most_frequent(own.filter_map(|pod| pod.problem.as_ref())).or(failed),
             ..self.own_status.clone()
         }
     }
+}
+
+/// Returns the problem that most pods have, with their number. Of several pods it names the first one, so that the status does
+/// not alternate between them.
+fn most_frequent<'a>(problems: impl Iterator<Item = &'a PodProblem>) -> Option<PodProblem> {
+    let mut by_reason: BTreeMap<&str, (u32, &PodProblem)> = BTreeMap::new();
+    for problem in problems {
+        let (pods, first) = by_reason.entry(&problem.reason).or_insert((0, problem));
+        *pods += 1;
+        if problem.object < first.object {
+            *first = problem;
+        }
+    }
+    let (pods, problem) = by_reason.into_values().max_by_key(|(pods, _)| *pods)?;
+    Some(PodProblem { pods, ..problem.clone() })
 }
 
 impl PodState {
@@ -178,7 +191,7 @@ fn pod_problem(pod: &Pod) -> Option<PodProblem> {
         Some(("Unschedulable".to_owned(), condition.message.clone().unwrap_or_default()))
     };
     let (reason, message) = stuck.or_else(unschedulable)?;
-    Some(PodProblem { object, reason, message })
+    Some(PodProblem { object, reason, message, pods: 1 })
 }
 
 /// Returns the kubelet's message with the container's last end, because "back-off 10s restarting failed container"

@@ -149,6 +149,21 @@ impl fmt::Display for Reason {
             Reason::CanaryReady { replicas, took } => {
                 write!(f, "the canary's {replicas} pods are available after {took}")
             }
+            Reason::CanaryUnready { ready, replicas, problem, times } => {
+                write!(f, "{ready} of the {replicas} canary pods that its traffic needs are ready")?;
+                if let Some(problem) = problem {
+                    write!(f, " ({problem})")?;
+                }
+                match times {
+                    0 => f.write_str("; its traffic is taken back until they are"),
+                    1 => f.write_str("; its traffic was taken back once before"),
+                    times => write!(f, "; its traffic was taken back {times} times before"),
+                }
+            }
+            Reason::NoRoom { problem, after } => write!(
+                f,
+                "the cluster does not run the pods that are waited for, {after} after the last progress: {problem}; nothing is held against the version"
+            ),
             Reason::CanaryFailed { problem } => write!(f, "the canary can't run: pod {problem}"),
             Reason::NotReady { available, replicas, within } => {
                 write!(f, "{available} of {replicas} canary pods were available within {within}")

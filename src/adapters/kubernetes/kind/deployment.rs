@@ -101,6 +101,7 @@ impl KindProvider for DeploymentKind {
                 object: name.clone(),
                 reason,
                 message,
+                pods: 1,
             }),
         })
     }
@@ -128,7 +129,7 @@ impl KindProvider for DeploymentKind {
 fn deployment_problem(name: &str, data: &Value) -> Option<PodProblem> {
     let refused = condition(data, "Progressing", "False").filter(|(reason, _)| reason == "ReplicaSetCreateError");
     let (reason, message) = refused.or_else(|| condition(data, "ReplicaFailure", "True"))?;
-    Some(PodProblem { object: name.to_owned(), reason, message })
+    Some(PodProblem { object: name.to_owned(), reason, message, pods: 1 })
 }
 
 /// Returns reason and message of the condition with this type and status.

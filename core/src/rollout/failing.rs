@@ -1,0 +1,156 @@
+//! Pods that fail in a rollout: the trouble that ends it, the lack of room that holds it, and a canary with too few ready pods.
+
+use super::cause::{EndCause, Fired};
+use super::phase::{NextPhase, Phase, Trigger, next};
+use super::pods::{Trouble, Troubles, of_version, trouble};
+use super::reason::Reason;
+use super::state::{Rollout, RolloutContext};
+use crate::ids::Weight;
+use crate::input::status::{DeploymentStatus, PodProblem, WorkloadStatus};
+use crate::time::{Span, Timestamp};
+
+/// The number of times that the canary's traffic is taken back because too few of its pods are ready.
+const MAX_WITHDRAWALS: u32 = 3;
+
+impl Rollout {
+    /// Notes whether the new version's pods are in trouble. A crash loop runs for moments in between, so the trouble is over
+    /// only when the Deployment is available.
+    pub(super) fn note_trouble(&mut self, context: RolloutContext<'_>) {
+        let Some(status) = context.status else { return };
+        let stable = status.stable.as_ref();
+        let (new, old) = match stable {
+            Some(stable) if self.has_new_images(stable) => (Some(stable), None),
+            old => (None, old),
+        };
+        let canary = status.canary.as_ref().filter(|_| self.canary.exists);
+        let (before, now) = (std::mem::take(&mut self.trouble), context.now);
+        self.trouble = Troubles {
+            canary: trouble(before.canary, canary, old, now),
+            stable: trouble(before.stable, new, None, now),
+        };
+    }
+
+    /// Returns the end of the first grace.
+    pub(super) fn grace_ends(&self) -> Option<Timestamp> {
+        [&self.trouble.canary, &self.trouble.stable].into_iter().flatten().map(|trouble| trouble.decides).min()
+    }
+
+    /// Fires if the new version's pods can't run, and their grace is over.
+    pub(super) fn pods_failed(&self, context: RolloutContext<'_>) -> Option<Fired> {
+        if self.observes() {
+            return None;
+        }
+        context.status?;
+        let over = |trouble: &&Trouble| trouble.decides <= context.now;
+        if let Some(Trouble { problem, .. }) = self.trouble.canary.as_ref().filter(over) {
+            let has_started = self.phase() != Phase::Preparing || self.current.done > 0;
+            if has_started && next(self.phase(), Trigger::CanaryFailed) != NextPhase::Stay {
+                let reason = Reason::CanaryFailed { problem: problem.clone() };
+                return Some(Fired::ending(Trigger::CanaryFailed, EndCause::PodsFailed, reason));
+            }
+        }
+        let Trouble { problem, .. } = self.trouble.stable.as_ref().filter(over)?;
+        let reason = Reason::StableFailed { problem: problem.clone() };
+        Some(Fired::ending(Trigger::StableFailed, EndCause::PodsFailed, reason))
+    }
+
+    /// Returns the problem of the environment's that keeps the pods from running which the phase waits for.
+    pub(super) fn lacking_room<'a>(&self, status: Option<&'a WorkloadStatus>) -> Option<&'a PodProblem> {
+        let status = status?;
+        let arm = match self.phase() {
+            Phase::Preparing | Phase::Growing | Phase::Withdrawn => status.canary.as_ref(),
+            Phase::Promoting | Phase::Restoring => status.stable.as_ref(),
+            Phase::Preflight
+            | Phase::Stepping
+            | Phase::Returning
+            | Phase::Cleaning
+            | Phase::Guarding
+            | Phase::Draining
+            | Phase::Removing
+            | Phase::Ended => None,
+        };
+        let problem = arm?.problem.as_ref()?;
+        let is_shared = || status.stable.as_ref().and_then(|stable| stable.problem.as_ref());
+        let shared = is_shared().is_some_and(|other| other.reason == problem.reason && other.object != problem.object);
+        (of_version(problem).is_none() || shared).then_some(problem)
+    }
+
+    /// Fires if fewer than half of the pods that the canary's traffic needs are ready, and the stable is better off.
+    pub(super) fn canary_unready(&self, context: RolloutContext<'_>) -> Option<Fired> {
+        let serves = matches!(self.phase(), Phase::Stepping | Phase::Growing) && self.canary.weight > Weight::ZERO;
+        if !serves || self.observes() || !self.policy.traffic.splits_by_weight() {
+            return None;
+        }
+        let status = context.status?;
+        let (canary, stable) = (status.canary.as_ref()?, status.stable.as_ref()?);
+        let needed = match self.phase() {
+            Phase::Growing => self.canary_size(self.step.saturating_sub(1), Some(status)).min(self.canary.size),
+            _ => self.canary.size,
+        };
+        let lacks_half = |arm: &DeploymentStatus, needed: u32| arm.ready.max(arm.available) * 2 < needed.max(1);
+        if !lacks_half(canary, needed) || lacks_half(stable, stable.replicas) {
+            return None;
+        }
+        let (ready, times) = (canary.ready, self.canary.withdrawals);
+        let reason = Reason::CanaryUnready { ready, replicas: needed, problem: canary.problem.clone(), times };
+        if times >= MAX_WITHDRAWALS {
+            return Some(Fired::ending(Trigger::GaveUp, EndCause::Undecided, reason));
+        }
+        Some(Fired::onward(Trigger::CanaryUnready, reason))
+    }
+
+    /// Notes how many pods the phase has reached, so that its deadline counts from the last progress.
+    pub(super) fn note_progress(&mut self, context: RolloutContext<'_>) {
+        let Some(status) = context.status else { return };
+        let arm = match self.phase() {
+            Phase::Preparing | Phase::Growing | Phase::Withdrawn => status.canary.as_ref(),
+            Phase::Promoting | Phase::Restoring => status.stable.as_ref(),
+            Phase::Preflight
+            | Phase::Stepping
+            | Phase::Returning
+            | Phase::Cleaning
+            | Phase::Guarding
+            | Phase::Draining
+            | Phase::Removing
+            | Phase::Ended => None,
+        };
+        if let Some(arm) = arm {
+            // Of a rolling update, pods of the new template that are available, as far as the numbers tell.
+            let available = (arm.updated + arm.available).saturating_sub(arm.total.max(arm.updated));
+            self.current.note_progress(available, context.now);
+        }
+    }
+
+    /// Returns why the phase does not go on although nothing is wrong with the version: an act fails, or the cluster does not
+    /// run the pods.
+    pub(super) fn stalled(&self, context: RolloutContext<'_>) -> Option<Reason> {
+        let waits = match self.phase() {
+            Phase::Preparing | Phase::Growing | Phase::Withdrawn | Phase::Promoting => true,
+            Phase::Preflight
+            | Phase::Stepping
+            | Phase::Returning
+            | Phase::Cleaning
+            | Phase::Guarding
+            | Phase::Restoring
+            | Phase::Draining
+            | Phase::Removing
+            | Phase::Ended => false,
+        };
+        let fails = || self.current.in_flight.as_ref().is_some_and(|in_flight| in_flight.failure.is_some());
+        if waits && (fails() || (self.phase() == Phase::Preparing && !self.acts_done() && self.current.done > 0)) {
+            return Some(self.slow_reason(context.now));
+        }
+        let problem = self.lacking_room(context.status).filter(|_| waits)?.clone();
+        let since = self.current.progressed().unwrap_or(self.current.since);
+        Some(Reason::NoRoom { problem, after: Span::between(since, context.now) })
+    }
+
+    /// Whether the stable serves as many requests as before the rollout. Pods that the cluster does not run are not
+    /// waited for, as long as no more than a tenth is missing.
+    pub(super) fn serves_again(&self, stable: &DeploymentStatus) -> bool {
+        let tenth = stable.replicas / 10;
+        let blocked = stable.problem.as_ref().filter(|problem| of_version(problem).is_none());
+        let missing = blocked.map_or(0, |problem| problem.pods).min(tenth);
+        stable.is_settled() || (missing > 0 && stable.is_settled_but(missing))
+    }
+}

@@ -1,0 +1,82 @@
+//! Whose fault it is when pods do not run, and what follows while the canary has traffic.
+
+use bellwether_core::ids::Weight;
+use bellwether_core::rollout::ending::Ending;
+use bellwether_core::rollout::phase::Phase;
+use bellwether_core::time::Span;
+use bellwether_sim::story::{Story, images, policy, workload};
+use serde_json::json;
+
+const HOUR: u64 = 3600;
+
+fn run_until(story: &mut Story, is_met: impl Fn(&Story) -> bool) {
+    for _ in 0..HOUR {
+        if is_met(story) {
+            return;
+        }
+        story.second();
+    }
+    panic!("not in an hour: {:#?}", story.whys());
+}
+
+#[test]
+fn a_canary_without_a_node_is_held_and_given_up_and_its_version_is_not_quarantined() {
+    let mut story = Story::new(policy(json!({ "max-hold": "20m" })));
+    story.request("v2-nonode");
+    story.run_until_held("0/26 nodes are available");
+    assert!(story.whys()[1].ends_with("nothing is held against the version"), "{:#?}", story.whys());
+    assert_eq!(story.run(HOUR), Some(Ending::GivenUp));
+    assert!(story.engine.state(&workload()).unwrap().quarantine.is_empty());
+}
+
+#[test]
+fn a_probe_that_fails_beyond_the_deadline_is_not_held_against_the_version() {
+    let mut story = Story::new(policy(json!({ "max-hold": "20m" })));
+    story.request("v2");
+    run_until(&mut story, |story| story.rollout().phase() == Phase::Preparing);
+    story.acts_fail = true;
+    assert_eq!(story.run(HOUR), None, "the failing removal of the canary holds it");
+    assert!(story.engine.state(&workload()).unwrap().quarantine.is_empty(), "{:#?}", story.whys());
+}
+
+#[test]
+fn a_canary_whose_pods_turn_unready_loses_its_traffic_and_gets_it_back() {
+    let mut story = Story::new(policy(json!({})));
+    story.request("v2");
+    run_until(&mut story, |story| story.rollout().canary.weight > Weight::ZERO);
+    let now = story.now;
+    story.model.break_canary(&workload(), Span::from_secs(60), now);
+    story.second();
+    story.second();
+    assert_eq!(story.rollout().phase(), Phase::Withdrawn, "{:#?}", story.whys());
+    assert_eq!(story.model.share(&workload(), story.now), 0.0);
+    run_until(&mut story, |story| story.rollout().canary.weight > Weight::ZERO);
+    assert_eq!(story.run(HOUR), Some(Ending::Promoted), "{:#?}", story.whys());
+}
+
+#[test]
+fn a_canary_whose_pods_stay_unready_is_rolled_back_without_traffic() {
+    let mut story = Story::new(policy(json!({ "ready-within": "3m" })));
+    story.request("v2");
+    run_until(&mut story, |story| story.rollout().canary.weight > Weight::ZERO);
+    let now = story.now;
+    story.model.break_canary(&workload(), Span::from_secs(86_400), now);
+    story.second();
+    story.second();
+    assert_eq!(story.model.share(&workload(), story.now), 0.0);
+    assert_eq!(story.run(HOUR), Some(Ending::RolledBack), "{:#?}", story.whys());
+}
+
+#[test]
+fn a_guard_restores_the_version_that_ran_before_this_rollout() {
+    let mut story = Story::new(policy(json!({
+        "guard": { "for": "10m", "check": [{ "metric": "error-rate", "judge": "threshold", "max": "5%", "window": "1m", "every": "30s" }] },
+    })));
+    // A hotfix by other hands, after the version that is known as the last good one.
+    let now = story.now;
+    story.model.set_images(&workload(), images("hotfix"), now);
+    (0..60).for_each(|_| story.second());
+    story.request("v3-late");
+    assert_eq!(story.run(HOUR), Some(Ending::RolledBack), "{:#?}", story.whys());
+    assert_eq!(story.running(), images("hotfix"));
+}
