@@ -153,7 +153,7 @@ fn check_text(check: &CheckPlan) -> String {
     }
     let mut text = format!("{}: {present}\n", check.check);
     if check.broken_now {
-        text += "The present version itself exceeds the limit, so a version like it would be rolled back.\n";
+        text += "The present version itself exceeds the limit, so the comparison with it alone decides.\n";
     }
     let step_rows = check.steps.iter().flat_map(|step| {
         step.faults.iter().map(move |(fault, found)| {

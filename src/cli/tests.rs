@@ -199,7 +199,7 @@ fn plan_prints_for_each_step_the_faults_that_are_found_and_the_time_or_the_remed
             all   –       –      0.5 % (5x)      all rolled back, half within 10m 30s
             all   –       –      1 % (10x)       all rolled back, half within 5m 30s
             all   –       –      2 % (limit x2)  all rolled back, half within 2m 15s
-            A version like the present one is shown to be good enough after about 10m.
+            A version like the present one is shown to be good enough after about 15m.
 
             p95: nothing is known of its requests
 

@@ -216,7 +216,7 @@ fn sections_that_contradict_themselves_are_refused() {
            ╭─[a.toml:1:12]
          1 │ presets = ["otel"]
            ·            ──┬───
-           ·              ╰── presets[0]: unknown preset `otel`; there are envoy-gateway, istio, linkerd, nginx, otel-genai, otel-http, traefik, vllm
+           ·              ╰── presets[0]: unknown preset `otel`; there are envoy-gateway, grpc, istio, linkerd, nginx, otel-genai, otel-http, otel-rpc, traefik, vllm
            ╭─[a.toml:4:10]
          4 │ events = true
            ·          ─┬──
@@ -344,21 +344,33 @@ fn the_effective_configuration_is_shown_with_origins_and_without_secrets() {
         [metric.availability]
         kind = "availability"                            # preset otel-http
 
+        [metric.client-errors]
+        kind = "ratio"                                   # preset otel-http
+        matching = 'http_route!~"/?((actuator|q|-)/)?(health|healthz|livez?|liveness|readyz?|readiness|startupz?|ping|metrics)(/.*)?"' # preset otel-http
+        series = "http_server_request_duration_seconds_count" # preset otel-http
+
+        [metric.client-errors.hits]
+        label = "http_response_status_code"              # preset otel-http
+        matches = "4.."                                  # preset otel-http
+
         [metric.error-rate]
         kind = "ratio"                                   # preset otel-http
+        matching = 'http_route!~"/?((actuator|q|-)/)?(health|healthz|livez?|liveness|readyz?|readiness|startupz?|ping|metrics)(/.*)?"' # preset otel-http
         series = "http_server_request_duration_seconds_count" # preset otel-http
 
         [metric.error-rate.hits]
         label = "http_response_status_code"              # preset otel-http
-        matches = "5.."                                  # preset otel-http
+        matches = "5..|"                                 # preset otel-http
 
         [metric.response-time]
         kind = "histogram"                               # preset otel-http
+        matching = 'http_route!~"/?((actuator|q|-)/)?(health|healthz|livez?|liveness|readyz?|readiness|startupz?|ping|metrics)(/.*)?"' # preset otel-http
         series = "http_server_request_duration_seconds"  # preset otel-http
         unit = "seconds"                                 # preset otel-http
 
         [metric.success-rate]
         kind = "ratio"                                   # preset otel-http
+        matching = 'http_route!~"/?((actuator|q|-)/)?(health|healthz|livez?|liveness|readyz?|readiness|startupz?|ping|metrics)(/.*)?"' # preset otel-http
         series = "http_server_request_duration_seconds_count" # preset otel-http
 
         [metric.success-rate.hits]
@@ -367,6 +379,7 @@ fn the_effective_configuration_is_shown_with_origins_and_without_secrets() {
 
         [metric.throughput]
         kind = "throughput"                              # preset otel-http
+        matching = 'http_route!~"/?((actuator|q|-)/)?(health|healthz|livez?|liveness|readyz?|readiness|startupz?|ping|metrics)(/.*)?"' # preset otel-http
         series = "http_server_request_duration_seconds_count" # preset otel-http
 
         [[policy]]

@@ -8,6 +8,8 @@
 //! - A process that is seen for the first time counts from zero if it started after the rollout began. Otherwise its
 //!   counting starts at this reading.
 //! - A process that could not be scraped for a while counts from its last values: late, but once.
+//! - A reading with counters a little below the last ones is an older one, as from another replica of Prometheus. The
+//!   process counts on from the last ones at the next reading: late, but once.
 //! - A counter that fell is a restart only with further evidence (start time, or the restarts that the API server
 //!   reports). Then its new value is the count.
 //! - Everything else is a gap, and the next block starts behind it.
@@ -23,6 +25,9 @@ use bellwether_core::time::{Span, Timestamp};
 
 use super::count::count;
 use super::snapshot::{Cell, Class, Process, Snapshot, Target, Targets};
+
+/// The part of the last value above which a lower one is an older reading and not a restart.
+const LEAST_OF_OLDER: f64 = 0.75;
 
 /// Tolerance for start times, in seconds. They are computed from the boot time, which moves when a clock is corrected.
 const START_JITTER: f64 = 2.0;
@@ -77,6 +82,8 @@ struct KnownProcess {
     reported_restarts: Option<u32>,
     /// The first reading at which the API server reported that number. `None`: the values include all of them.
     reported_since: Option<Timestamp>,
+    /// Whether the reading after that one was passed over as an older one.
+    passed_over: bool,
     /// Whether it was in sight while its series could not be read.
     series_unknown: bool,
     series: BTreeMap<Class, KnownCell>,
@@ -143,6 +150,10 @@ impl Memory {
             let known = self.0.get(process);
             if !current.in_sight(known) {
                 memory.0.extend(known.map(|known| (process.clone(), known.clone())));
+                continue;
+            }
+            if let Some(known) = known.filter(|known| current.is_older_than(known)) {
+                memory.0.insert(process.clone(), KnownProcess { passed_over: true, ..known.clone() });
                 continue;
             }
             let result = match known {
@@ -254,6 +265,21 @@ impl CurrentProcess<'_> {
             (None, None) => false,
         };
         self.all_values(|value| is_new.then_some(value))
+    }
+
+    /// Returns whether this reading is older than the remembered one: all of its series are there, some are lower, none by a
+    /// quarter or more, and nothing else tells of a restart. A second such reading in a row is not passed over.
+    fn is_older_than(&self, known: &KnownProcess) -> bool {
+        let (Ok(cells), Ok(Restart::No)) = (self.cells(), self.restart_since(known)) else { return false };
+        let pairs =
+            || known.series.iter().filter_map(|(class, before)| Some((before.count? as f64, cells.get(class)?.value)));
+        let is_there = |(class, before): (&Class, &KnownCell)| {
+            before.lost || cells.get(class).is_some_and(|cell| cell.members >= before.members)
+        };
+        !known.passed_over
+            && known.series.iter().all(is_there)
+            && pairs().any(|(before, now)| now < before)
+            && pairs().all(|(before, now)| now > LEAST_OF_OLDER * before || now >= before)
     }
 
     fn counts_since(&self, known: &KnownProcess) -> ProcessCounts {
@@ -418,6 +444,7 @@ impl CurrentProcess<'_> {
                 let same = known.filter(|known| known.reported_restarts == self.facts.restarts);
                 same.and_then(|known| known.reported_since).unwrap_or(self.context.at)
             }),
+            passed_over: false,
             series_unknown,
             series,
         }

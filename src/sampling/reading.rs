@@ -176,6 +176,10 @@ fn ratio_by_label(hits: &Hits, all: &ArmCounts<'_>) -> Result<Sample, Gap> {
         .ok_or_else(|| malformed("the hits have no label"))?;
     let is_hit = |class: &Class| class.values.get(at).is_some_and(|value| regex.is_match(value) == is_match);
     let shares = all.shares()?;
+    if let Some(arm) = arm_without_label(&shares, at, &regex) {
+        let label = hits.label.as_deref().unwrap_or_default();
+        return Err(malformed(format!("the {arm}'s series have no label {label}, and the other arm's have it")));
+    }
     Ok(sample_of_arms(|arm| {
         let Some(own) = shares_of(&shares, arm) else { return Ok(None) };
         let all = own.iter().flat_map(|share| share.iter());
@@ -184,6 +188,29 @@ fn ratio_by_label(hits: &Hits, all: &ArmCounts<'_>) -> Result<Sample, Gap> {
             total: sum(all.map(|(_, count)| count)),
         }))
     }))
+}
+
+/// Returns the arm of which no series has the label at `at`, if the other arm's have it whether or not they are hits. Its
+/// version has dropped or renamed the label, and its hits are not known. A label that only hits have (`matches = ".+"`),
+/// and an expression that names its absence (`5..|`), give no such arm.
+fn arm_without_label(shares: &[(&Process, ArmReading, Share<'_>)], at: usize, regex: &Regex) -> Option<&'static str> {
+    if regex.is_match("") {
+        return None;
+    }
+    let values = |arm| -> Vec<&str> {
+        let classes = shares_of(shares, arm).into_iter().flatten().flat_map(|share| share.keys());
+        classes.filter_map(|class| class.values.get(at)).map(String::as_str).collect()
+    };
+    let (canary, stable) = (values(ArmReading::Canary), values(ArmReading::Stable));
+    let lacks = |values: &[&str]| !values.is_empty() && values.iter().all(|value| value.is_empty());
+    let has = |values: &[&str]| values.iter().any(|value| !value.is_empty() && !regex.is_match(value));
+    if lacks(&canary) && has(&stable) {
+        Some("canary")
+    } else if lacks(&stable) && has(&canary) {
+        Some("stable")
+    } else {
+        None
+    }
 }
 
 fn ratio_of_two_families(all: &ArmCounts<'_>, hits: &ArmCounts<'_>) -> Result<Sample, Gap> {

@@ -13,7 +13,8 @@
 //! A stable that breaks the limit too says that the fault is not the canary's. Beside a stable, the first claim is therefore
 //! that the share is above the limit and above the stable's, block by block; and while the stable's recent share is shown to
 //! be above the limit ([`StableLimit`]), the claim is not made, the limit is not proven, and the comparison alone decides.
-//! So an incident of both arms rolls nothing back, and the repair of a broken stable is promoted.
+//! So an incident of both arms rolls nothing back, and the repair of a broken stable is promoted. A guard has no stable
+//! beside it: if the version before the rollout broke the limit, the guard's limit is `margin` times its share.
 //!
 //! A version is good if no claim is true. A check therefore combines the evidence of its claims in a mean with fixed weights
 //! ([`STAKES`]). If no claim is true, the mean's expectation is at most one, as each claim's is. The mean reaches the
@@ -26,7 +27,8 @@
 //!
 //! The absence of an alarm is not a proof. A step asks for one of two things ([`Proof`](super::rule::Proof)): enough requests
 //! and no alarm, or evidence of `1/beta` that the share is below the limit *and*, beside a stable, that it is below `margin`
-//! times the stable's or above it by less than `floor` ([`NonInferior`](crate::stats::two_sample::non_inferior::NonInferior)). The smaller evidence of the two counts. (With
+//! times the stable's or above it by less than `floor`
+//! ([`NonInferior`](crate::stats::two_sample::non_inferior::NonInferior)). The smaller evidence of the two counts. (With
 //! `either` a version that keeps one of them is good, and their mean counts: the larger one would be wrong twice as often.)
 //!
 //! The evidence is carried over from step to step, because each block has its own split of the traffic. Errors come in
@@ -49,6 +51,7 @@ use crate::stats::dispersion::Dispersion;
 use crate::stats::harm::Harm;
 use crate::stats::histogram::edge_at;
 use crate::stats::mixture::{Mixture, Onset};
+use crate::stats::slo::Ceiling;
 use crate::stats::tally::{Pair, Tally, Unusable, Worth};
 use crate::stats::two_sample::EffectsState;
 use crate::time::{Span, Timestamp};
@@ -67,6 +70,9 @@ pub use rule::{SequentialRule, allowed};
 /// has the largest, as it finds most faults first. A broken limit gives clear evidence and harm accumulates, so both need less.
 const STAKES: [(Claim, f64); 4] =
     [(Claim::Relative, 19.0), (Claim::Both, 19.0), (Claim::Limit, 1.0), (Claim::Harm, 2.0)];
+
+/// The highest share that a version may have because the one before it broke the limit.
+const MOST_ALLOWED: f64 = 0.99;
 
 /// The look of the sequential judge at one block.
 #[derive(Debug, Clone, Copy)]
@@ -202,7 +208,7 @@ impl SequentialState {
     /// Adds the block that ends at `until` and returns the opinion on all blocks so far. A sample that can't be counted
     /// changes nothing. `None` if the settings make no test, which the policy's check refuses beforehand.
     fn look(&mut self, query: Query<'_>, sample: &Sample, until: Timestamp) -> Option<Opinion<SequentialFinding>> {
-        let tests = SequentialTests::new(query.rule, query.allowed(), self.onset).ok()?;
+        let tests = SequentialTests::new(query.rule, self.allowed(query), self.onset).ok()?;
         let length = Span::between(self.until.max(self.since), until);
         self.until = until;
         self.absorb(&tests, query, sample, length);
@@ -250,6 +256,21 @@ impl SequentialState {
         self.beside.broken().filter(|_| query.look.arm == Arm::Canary && !query.rule.either)
     }
 
+    /// Returns the share of the version before the rollout if it broke the limit and no stable is beside the judged arm.
+    fn replaced_breaks(&self, query: Query<'_>) -> Option<f64> {
+        if query.look.arm == Arm::Canary && self.stable.n > 0 {
+            return None;
+        }
+        self.beside.test(&Ceiling::new(query.allowed()).ok()?, query.rule.alpha)
+    }
+
+    /// Returns the highest share that the judged arm is allowed: the limit's, or `margin` times the share of a version before
+    /// that broke the limit.
+    fn allowed(&self, query: Query<'_>) -> f64 {
+        let of_replaced = |share: f64| (query.rule.margin * share).min(MOST_ALLOWED);
+        self.replaced_breaks(query).map_or(query.allowed(), |share| of_replaced(share).max(query.allowed()))
+    }
+
     fn weigh(&self, tests: &SequentialTests, query: Query<'_>) -> SequentialFinding {
         let has_stable = query.look.arm == Arm::Canary;
         let above = tests.above.ln_e(&self.above);
@@ -264,13 +285,13 @@ impl SequentialState {
             (true, true) => [Some((Claim::Both, ln_least(&[above, relative()]))), None, harmed],
         };
         SequentialFinding {
-            allowed: query.allowed(),
+            allowed: self.allowed(query),
             rule: query.rule,
             proof: query.look.proof,
             alarm: combined(claims),
             shown: (query.look.proof == Proof::NonInferior).then(|| self.proven(tests, query)),
             excess: harm.and_then(|(_, harm)| harm.lower_bound(query.rule.level())),
-            stable_breaks,
+            stable_breaks: stable_breaks.or_else(|| self.replaced_breaks(query)),
             phi: self.dispersion.phi(),
             outlier: None,
         }
@@ -296,7 +317,7 @@ impl SequentialState {
         let SequentialRule { margin, floor, either, .. } = query.rule;
         let stable = self.stable.share();
         let keeps = |share: f64| {
-            let keeps_limit = share <= query.allowed() || self.stable_breaks(query).is_some();
+            let keeps_limit = share <= self.allowed(query) || self.stable_breaks(query).is_some();
             let keeps_comparison = query.look.arm == Arm::Stable || share <= margin * stable || share <= stable + floor;
             if either { keeps_limit || keeps_comparison } else { keeps_limit && keeps_comparison }
         };

@@ -26,6 +26,8 @@
 //! session that lasts as long as the test does not vary between blocks, so few and
 //! long sessions can't be told from a wrong share.
 
+use core::f64::consts::LN_2;
+
 use serde::{Deserialize, Serialize};
 
 use super::BadTest;
@@ -124,11 +126,14 @@ impl ShareTest {
     pub fn verdict(&self) -> ShareVerdict {
         let (too_much, too_little) = self.ln_e();
         let needed = -libm::log(self.alpha);
-        match () {
-            () if too_much >= needed + core::f64::consts::LN_2 => ShareVerdict::TooMuch,
-            () if too_little >= needed + core::f64::consts::LN_2 => ShareVerdict::TooLittle,
-            () if self.ln_within() >= needed => ShareVerdict::AsAsked,
-            () => ShareVerdict::Undecided,
+        if too_much >= needed + LN_2 {
+            ShareVerdict::TooMuch
+        } else if too_little >= needed + LN_2 {
+            ShareVerdict::TooLittle
+        } else if self.ln_within() >= needed {
+            ShareVerdict::AsAsked
+        } else {
+            ShareVerdict::Undecided
         }
     }
 

@@ -7,6 +7,7 @@ use bellwether_core::judge::rule::Proof;
 use bellwether_core::judge::run::{CheckRun, Setting};
 use bellwether_core::measure::block::{Reading, Sample};
 use bellwether_core::measure::calibration::History;
+use bellwether_core::measure::window::Arm;
 use bellwether_core::policy::Policy;
 use bellwether_core::stats::tally::{Pair, Tally};
 use bellwether_core::time::{Span, Timestamp};
@@ -199,6 +200,47 @@ fn a_better_version_is_promoted_beside_a_stable_that_breaks_the_limit() {
     }
 }
 
+/// Returns the first regression of an arm without a stable beside it, or the last look, after a version with the share
+/// `before`.
+fn guarded(share: f64, before: f64) -> Evidence {
+    let random = &mut Random::new(3);
+    let check = json!({ "metric": "error-rate", "max": "1%" });
+    let policy = policy(json!({ "check": [check], "guard": { "for": "10m", "check": [check] } }));
+    let mut history = History::default();
+    (0..80).for_each(|_| history.absorb(&pods(100.0, before, random)));
+    let alone = setting(&policy.guard.as_ref().unwrap().checks[0], &policy.metrics["error-rate"]);
+    let mut run = CheckRun::new(Setting { history, arm: Arm::Stable, ..alone });
+    let at = |poll: usize| Timestamp::from_second((poll * POLL) as i64).unwrap();
+    let mut look = |poll| {
+        let sample = Sample::Arms { canary: None, stable: Some(ratio(tally(100.0, share, random))) };
+        run.look((at(poll), at(poll + 1)), sample, &[], None).unwrap().clone()
+    };
+    let mut evidence = look(0);
+    for poll in 1..40 {
+        if evidence.verdict == Verdict::Regressed {
+            break;
+        }
+        evidence = look(poll);
+    }
+    evidence
+}
+
+/// A guard must not go back from a repair to a version that was worse.
+#[test]
+fn a_guard_does_not_hold_a_repair_to_a_limit_that_the_version_before_broke() {
+    for (share, before, verdict) in [
+        (0.02, 0.08, Verdict::Pass),
+        (0.2, 0.08, Verdict::Regressed),
+        (0.02, 0.001, Verdict::Regressed),
+        (0.001, 0.08, Verdict::Pass),
+    ] {
+        let evidence = guarded(share, before);
+        assert_eq!(evidence.verdict, verdict, "{before} → {share}: {evidence}");
+        let is_told = evidence.to_string().contains("the version before broke the limit too (");
+        assert_eq!(is_told, before > 0.01, "{evidence}");
+    }
+}
+
 /// The limit still holds beside a stable that keeps it, and the comparison beside one that doesn't.
 #[test]
 fn a_bad_version_is_rolled_back_beside_a_stable_that_breaks_the_limit_and_one_that_keeps_it() {
@@ -218,8 +260,8 @@ fn a_bad_version_is_rolled_back_beside_a_stable_that_breaks_the_limit_and_one_th
     }
 }
 
-/// A version that is 8 % slower everywhere has half as many slow requests again, in much traffic: 0.36 → 0.53 % where 5 % may be
-/// slow. Three times as many beyond the floor are still found.
+/// A version that is 8 % slower everywhere has half as many slow requests again, in much traffic: 0.36 → 0.53 % where 5 %
+/// may be slow. Three times as many beyond the floor are still found.
 #[test]
 fn a_slightly_slower_version_is_not_rolled_back_in_much_traffic() {
     let policy_with = |floor: Option<&str>| {

@@ -209,9 +209,10 @@ fn faults(present: f64, allowed: f64) -> Vec<Fault> {
     faults.map(|(share, times)| Fault { share, times }).collect()
 }
 
-/// Returns whether the sequential judge allows a canary with the share `canary`: neither of its claims is true of it.
+/// Returns whether the sequential judge allows a canary with the share `canary`: neither of its claims is true of it. A limit
+/// that the stable breaks too is no claim.
 fn is_allowed(rule: SequentialRule, allowed: f64, stable: f64, canary: f64) -> bool {
-    canary <= allowed && (canary <= rule.margin * stable || canary <= stable + rule.floor)
+    canary <= allowed.max(stable) && (canary <= rule.margin * stable || canary <= stable + rule.floor)
 }
 
 /// Returns the smallest of the usual weights above `weight` that suffices, by bisection. If a weight suffices, larger

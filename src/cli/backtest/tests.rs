@@ -61,7 +61,7 @@ fn each_judge_prints_its_decision_time_and_reason() {
     expect![[r#"
         the recorded blocks
         JUDGE               DECISION     AFTER   REASON
-        shop                rolled back  2m 30s  error-rate 0.68 % > 1.25 times the stable's 0.1 % (68 of 10000 requests in 2m 30s against 10 of 10000; evidence 4620, needs 100 at 1 %, not calibrated)
+        shop                rolled back  2m 30s  error-rate 0.68 % > 1.25 times the stable's 0.1 % (68 of 10000 requests in 2m 30s against 10 of 10000; evidence 4609, needs 100 at 1 %, not calibrated)
         the article's rule  promoted     15m     the analysis ended without too many failures
         Argo Rollouts       rolled back  6m      success-rate failed 4 times, 3 are allowed; the last answer was 0.97
         Flagger             rolled back  8m      request-success-rate failed 5 times, 5 are allowed; the last answer was 97

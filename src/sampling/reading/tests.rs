@@ -73,6 +73,38 @@ fn hits_are_found_by_their_label() {
     }
 }
 
+/// A version that drops or renames the label would be shown free of errors.
+#[test]
+fn an_arm_without_the_label_that_the_other_has_is_a_gap_and_not_free_of_errors() {
+    let arm_of: ArmOf<'_> =
+        &|process, _| Some(if process[0] == "web-1" { ArmReading::Stable } else { ArmReading::Canary });
+    let ratio = |hits, total| Some(Reading::Ratio { hits, total });
+    let gap = |arm: &str| {
+        let problem = format!("the {arm}'s series have no label code, and the other arm's have it");
+        Sample::Gap(Gap::Malformed { problem })
+    };
+    let codes: &[(&'static str, Option<u64>)] = &[("200", Some(10)), ("500", Some(1))];
+    let none: &[(&'static str, Option<u64>)] = &[("", Some(7))];
+    let timeout: &[(&'static str, Option<u64>)] = &[("", Some(7)), ("timeout", Some(2))];
+    for (hits, stable, canary, wanted) in [
+        (r#"matches = "5..""#, codes, none, gap("canary")),
+        (r#"matches = "5..""#, none, codes, gap("stable")),
+        (r#"not = "5..""#, codes, none, gap("canary")),
+        (r#"matches = "5..|""#, codes, none, Sample::Arms { canary: ratio(7, 7), stable: ratio(1, 11) }),
+        (r#"matches = ".+""#, none, timeout, Sample::Arms { canary: ratio(2, 9), stable: ratio(0, 7) }),
+        (r#"matches = "5..""#, none, none, Sample::Arms { canary: ratio(0, 7), stable: ratio(0, 7) }),
+        (r#"matches = "5..""#, codes, &[], Sample::Arms { canary: None, stable: ratio(1, 11) }),
+    ] {
+        let hits = format!("kind = \"ratio\"\nseries = \"x\"\nhits = {{ label = \"code\", {hits} }}");
+        let metric: Metric = toml::from_str(&hits).unwrap();
+        let mut process_counts = by_code(stable);
+        let canary = by_code(canary).into_values().map(|counts| (vec!["web-canary-1".to_owned()], counts));
+        process_counts.extend(canary);
+        let counts = ArmCounts { labels: &["code".to_owned()], counts: &process_counts, arm_of };
+        assert_eq!(counted_sample(&metric, &counts, None), wanted, "{hits}");
+    }
+}
+
 #[test]
 fn hits_that_are_counted_apart_are_a_part_of_the_whole() {
     let metric: Metric = toml::from_str("kind = \"ratio\"\nseries = \"x\"\nhits = { series = \"y\" }").unwrap();

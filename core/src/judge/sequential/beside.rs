@@ -1,5 +1,6 @@
 //! The stable's recent share of bad requests against the limit: while the stable breaks the limit too, the limit says
-//! nothing about the canary, and the comparison alone decides.
+//! nothing about the canary, and the comparison alone decides. Without a stable beside it, a version is held against the
+//! share of the version before, if that one broke the limit.
 
 use serde::{Deserialize, Serialize};
 
@@ -37,8 +38,11 @@ impl StableLimit {
     }
 
     /// Adds the stable's counts of a block that is `length` long, and tests them against the limit at the error rate
-    /// `level`.
+    /// `level`. Without requests the earlier ones stay as recent as they are.
     pub(super) fn absorb(&mut self, length: Span, tally: Tally, phi: Phi, ceiling: &Ceiling, level: f64) {
+        if tally.n() == 0.0 {
+            return;
+        }
         self.recent.fade(libm::exp2(-length.as_secs_f64() / HALF_LIFE.as_secs_f64()));
         self.recent.absorb(tally, phi);
         self.broken = self.test(ceiling, level);
@@ -49,7 +53,8 @@ impl StableLimit {
         self.broken
     }
 
-    fn test(&self, ceiling: &Ceiling, level: f64) -> Option<f64> {
+    /// Returns the share of the counts so far if it is shown to be above the limit at the error rate `level`.
+    pub(super) fn test(&self, ceiling: &Ceiling, level: f64) -> Option<f64> {
         (ceiling.ln_violation(self.recent) >= -libm::log(level)).then(|| self.recent.hits() / self.recent.n())
     }
 }

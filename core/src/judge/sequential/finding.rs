@@ -1,14 +1,12 @@
 //! The finding of the sequential judge, and its sentence.
 
-use std::fmt::Write as _;
-
 use serde::{Deserialize, Serialize};
 
 use super::rule::SequentialRule;
 use crate::judge::numbers::{Numbers, Verdict};
 use crate::judge::outlier::Outlier;
 use crate::judge::rule::{Finding, Proof};
-use crate::measure::metric::{MetricKind, Unit};
+use crate::measure::metric::{Limit, MetricKind, Unit};
 use crate::measure::window::Measure;
 use crate::stats::confidence::{self, Interval};
 use crate::stats::tally::{Phi, Tally, Worth};
@@ -52,8 +50,8 @@ pub struct SequentialFinding {
     /// without the setting `harm`, or if there is no such bound.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub excess: Option<f64>,
-    /// The stable's recent share if it is shown to be above the limit, so that the comparison alone decides. Always `None`
-    /// with `either`.
+    /// The stable's recent share if it is shown to be above the limit, so that the comparison alone decides; without a stable
+    /// beside the judged arm, the share of the version before if that one broke the limit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stable_breaks: Option<f64>,
     /// The dispersion of the errors, and whether it is calibrated.
@@ -91,6 +89,36 @@ impl SequentialFinding {
         }
     }
 
+    /// Returns a claim against the version as people read it, such as `> 1 %` or `> 1.25 times the stable's 0.5 %`.
+    fn broken(&self, claim: Claim, numbers: &Numbers) -> String {
+        let sign = numbers.limit.broken();
+        let stable = Unit::Percent.show(numbers.stable.as_ref().map_or(0.0, |stable| stable.value));
+        match claim {
+            Claim::Limit => format!("{sign} {}", self.limit(numbers)),
+            Claim::Relative => format!("{sign} {} times the stable's {stable}", self.rule.margin),
+            Claim::Both => {
+                format!("{} and {}", self.broken(Claim::Limit, numbers), self.broken(Claim::Relative, numbers))
+            }
+            Claim::Harm => format!(
+                "has cost at least {:.0} requests that the stable's {stable} would not have, {sign} {:.0}",
+                libm::floor(self.excess.unwrap_or(0.0)),
+                self.rule.harm.unwrap_or(0.0)
+            ),
+        }
+    }
+
+    /// Returns the claims that are weighed against the version, without `harm`.
+    fn all_claims(&self, numbers: &Numbers) -> String {
+        let limit = self.broken(Claim::Limit, numbers);
+        let relative = format!("{} {} times the stable's", numbers.limit.broken(), self.rule.margin);
+        match (&numbers.stable, self.stable_breaks, self.rule.either) {
+            (None, ..) => limit,
+            (Some(_), Some(_), _) => relative,
+            (Some(_), None, true) => format!("{limit} and {relative}"),
+            (Some(_), None, false) => format!("{limit} or {relative}"),
+        }
+    }
+
     /// Returns a proven claim as people read it, such as `≤ 1 %` or `within 1.25 times or 0.1 points of the stable's 0.5 %`.
     fn proven(&self, claim: Claim, numbers: &Numbers) -> String {
         let stable = Unit::Percent.show(numbers.stable.as_ref().map_or(0.0, |stable| stable.value));
@@ -111,15 +139,38 @@ impl SequentialFinding {
     fn all_proven(&self, numbers: &Numbers) -> String {
         match self.shown {
             Some((Claim::Both, _)) => self.proven(Claim::Both, numbers),
-            _ if self.stable_breaks.is_some() => self.proven(Claim::Relative, numbers),
             _ if numbers.stable.is_none() => self.proven(Claim::Limit, numbers),
+            _ if self.stable_breaks.is_some() => self.proven(Claim::Relative, numbers),
             _ => format!("{} and {}", self.proven(Claim::Limit, numbers), self.proven(Claim::Relative, numbers)),
+        }
+    }
+
+    /// Returns the end of a sentence about a stable, or a version before, that has this share and breaks the limit.
+    fn about_stable(&self, share: f64, numbers: &Numbers) -> String {
+        let share = Unit::Percent.show(share);
+        match numbers.stable {
+            Some(_) => format!(
+                "; the stable breaks the limit of {} too ({share}), so the comparison alone decides",
+                self.limit(numbers)
+            ),
+            None => {
+                format!(
+                    "; the version before broke the limit too ({share}), so the limit is {} times its share",
+                    self.rule.margin
+                )
+            }
         }
     }
 
     /// Returns the limit for the share of the counted requests, as people read it.
     pub(crate) fn limit(&self, numbers: &Numbers) -> String {
-        let share = if numbers.kind == MetricKind::Histogram { self.allowed } else { numbers.limit.value() };
+        let is_raised = self.stable_breaks.is_some() && numbers.stable.is_none();
+        let share = match (numbers.kind, numbers.limit) {
+            (MetricKind::Histogram, _) => self.allowed,
+            (_, Limit::Max(_)) if is_raised => self.allowed,
+            (_, Limit::Min(_)) if is_raised => 1.0 - self.allowed,
+            (_, limit) => limit.value(),
+        };
         Unit::Percent.show(share)
     }
 }
@@ -130,39 +181,15 @@ impl Finding for SequentialFinding {
         if subject.n < numbers.need && numbers.verdict != Verdict::Regressed {
             return None;
         }
-        let broken = numbers.limit.broken();
-        let stable = Unit::Percent.show(numbers.stable.as_ref().map_or(0.0, |stable| stable.value));
-        let against = |claim: Claim, sign: &str| match claim {
-            Claim::Limit => format!("{sign} {}", self.limit(numbers)),
-            Claim::Relative => format!("{sign} {} times the stable's {stable}", self.rule.margin),
-            Claim::Both => {
-                format!("{sign} {} and {sign} {} times the stable's {stable}", self.limit(numbers), self.rule.margin)
-            }
-            Claim::Harm => format!(
-                "has cost at least {:.0} requests that the stable's {stable} would not have, {sign} {:.0}",
-                libm::floor(self.excess.unwrap_or(0.0)),
-                self.rule.harm.unwrap_or(0.0)
-            ),
-        };
         let alarm = (self.alarm.1, self.rule.level(), self.rule.covers());
         let proof = |ln_e| (ln_e, self.rule.beta, format!(" at {}", Unit::Percent.show(self.rule.beta)));
         let (text, (ln_e, needed, covers)) = match (numbers.verdict, self.shown) {
-            (Verdict::Regressed, _) => (against(self.alarm.0, broken), alarm),
+            (Verdict::Regressed, _) => (self.broken(self.alarm.0, numbers), alarm),
             (Verdict::Pass, Some((_, ln_e))) => (format!("is shown to be {}", self.all_proven(numbers)), proof(ln_e)),
             (_, Some((claim, ln_e))) => {
                 (format!("is not shown yet to be {}", self.proven(claim, numbers)), proof(ln_e))
             }
-            (_, None) => {
-                let limit = against(Claim::Limit, broken);
-                let relative = format!("{broken} {} times the stable's", self.rule.margin);
-                let claims = match (&numbers.stable, self.stable_breaks, self.rule.either) {
-                    (None, ..) => limit,
-                    (Some(_), Some(_), _) => relative,
-                    (Some(_), None, true) => format!("{limit} and {relative}"),
-                    (Some(_), None, false) => format!("{limit} or {relative}"),
-                };
-                (format!("is not shown to be {claims}"), alarm)
-            }
+            (_, None) => (format!("is not shown to be {}", self.all_claims(numbers)), alarm),
         };
         let value = Unit::Percent.show(subject.value);
         let counted = format!("{} of {} requests in {}", subject.hits.unwrap_or(0), subject.n, numbers.window);
@@ -179,13 +206,7 @@ impl Finding for SequentialFinding {
             "{} {value} {text} ({counted}{beside}; evidence {has}, needs {needs}{covers}{doubt})",
             self.name(numbers)
         );
-        if let Some(share) = self.stable_breaks {
-            let (limit, share) = (self.limit(numbers), Unit::Percent.show(share));
-            let _ = write!(
-                sentence,
-                "; the stable breaks the limit of {limit} too ({share}), so the comparison alone decides"
-            );
-        }
+        self.stable_breaks.iter().for_each(|share| sentence.push_str(&self.about_stable(*share, numbers)));
         self.outlier.iter().for_each(|outlier| sentence.push_str(&format!("; {outlier}")));
         Some(sentence)
     }
