@@ -16,6 +16,7 @@ pub mod reason;
 pub mod ending;
 pub mod cause;
 pub mod pods;
+pub mod restarts;
 pub mod decision;
 pub mod in_flight;
 pub mod current;

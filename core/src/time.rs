@@ -61,6 +61,13 @@ impl Span {
     }
 }
 
+impl Span {
+    /// Returns this length less `other`, or zero if `other` is longer.
+    pub const fn saturating_sub(self, other: Span) -> Span {
+        Span(self.0.saturating_sub(other.0))
+    }
+}
+
 impl std::ops::Add for Span {
     type Output = Span;
 

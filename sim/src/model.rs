@@ -134,6 +134,7 @@ impl Set {
             updated: if done { self.replicas } else { 0 },
             ready: available,
             available,
+            restarts: 0,
             paused: false,
             problem: problem.or(unscheduled),
             template_by: self.template_by.clone(),

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::transition::{Disposition, Transition};
-use super::workload::{Moment, Proposal, QueuedRequest, WorkloadState};
+use super::workload::{CLOCK_TOLERANCE, Moment, Proposal, QueuedRequest, WorkloadState};
 use crate::ids::{EventId, Scope, Workload};
 use crate::input::command::Freeze;
 use crate::input::effect::Effect;
@@ -162,10 +162,10 @@ impl Engine {
         self.states.values().filter_map(|state| state.active()?.watch(state.status.as_ref())).collect()
     }
 
-    /// Returns the next time at which [`Event::Tick`] may change something.
+    /// Returns the next time at which [`Event::Tick`] may change something; [`Timestamp::MIN`] if it may at once.
     pub fn next_wakeup(&self) -> Option<Timestamp> {
         if self.regained {
-            return Some(self.now);
+            return Some(Timestamp::MIN);
         }
         self.wakeups.first().map(|(at, _)| *at)
     }
@@ -210,12 +210,13 @@ impl Engine {
         self.sight.filter(|_| self.observed.contains(workload))
     }
 
-    /// Takes an event in. Time never runs backwards in the engine: a `now` before the last one counts as the last one.
+    /// Takes an event in. A `now` that is a little before the last one counts as the last one. One that is far before it means
+    /// that the clock ran ahead, here or at the previous owner of the partition: the times that it gave are moved back.
     ///
     /// An event about one workload gives one transition. A tick gives one for each workload that it changes, a freeze one for the
     /// partition and one for each workload that it covers.
     pub fn step(&mut self, event: Event, now: Timestamp) -> Vec<Transition> {
-        self.now = self.now.max(now);
+        self.now = if Span::between(now, self.now) > CLOCK_TOLERANCE { self.turn_back(now) } else { self.now.max(now) };
         let input = Input { at: self.now, sight: None, event };
         match input.event.clone() {
             Event::Tick => self.tick(&input),
@@ -233,6 +234,13 @@ impl Engine {
                 vec![self.update(input, &workload, |state, moment, out| state.performed(&effect, outcome, moment, out))]
             }
         }
+    }
+
+    /// Returns `now`, after a clock that ran ahead: the sight and the wake-ups that it gave are void.
+    fn turn_back(&mut self, now: Timestamp) -> Timestamp {
+        self.sight = None;
+        self.regained = true;
+        now
     }
 
     fn tick(&mut self, input: &Input) -> Vec<Transition> {
@@ -396,8 +404,9 @@ impl Engine {
         };
         let mut out = StepOutput::default();
         // A refused command changes nothing, so it doesn't look either.
+        let turned = !matches!(input.event, Event::Commanded { .. }) && state.turn_back(now);
         let looked = !matches!(input.event, Event::Commanded { .. }) && state.follow_sight(moment);
-        let changed = change(state, moment, &mut out) || looked || self.replays;
+        let changed = change(state, moment, &mut out) || looked || turned || self.replays;
         if changed {
             state.follow_up(&self.sinks, moment, &mut out);
             state.changed = now;

@@ -19,10 +19,13 @@ use crate::rollout::message;
 use crate::rollout::phase::Phase;
 use crate::rollout::reason::Reason;
 use crate::rollout::{InFlight, LastGood, QuarantineEntry, Rollout, RolloutContext, StepOutput, Task};
-use crate::time::Timestamp;
+use crate::time::{Span, Timestamp};
 
 /// The number of a workload's notifications that may wait for one sink; the oldest is dropped first.
 const MAX_WAITING: usize = 16;
+/// The difference between two clocks that needs no correction. A time that is earlier than the last one by at most this counts
+/// as the last one.
+pub(super) const CLOCK_TOLERANCE: Span = Span::from_secs(60);
 /// The number of quarantined versions of a workload; the oldest are forgotten first.
 const MAX_QUARANTINED: usize = 16;
 
@@ -132,6 +135,20 @@ impl WorkloadState {
     /// Returns the running rollout.
     pub fn active(&self) -> Option<&Rollout> {
         self.rollout.as_ref().filter(|rollout| rollout.phase() != Phase::Ended)
+    }
+
+    /// Moves the times that lie after `now` to it, if the last change has the time of a clock that ran ahead.
+    pub(super) fn turn_back(&mut self, now: Timestamp) -> bool {
+        let by = Span::between(now, self.changed);
+        if by <= CLOCK_TOLERANCE {
+            return false;
+        }
+        self.changed = now;
+        self.outbox.iter_mut().filter_map(|message| message.retry.as_mut()).for_each(|at| *at = (*at).min(now));
+        if let Some(rollout) = self.rollout.as_mut().filter(|rollout| rollout.phase() != Phase::Ended) {
+            rollout.turn_back(by, now);
+        }
+        true
     }
 
     /// Lets the running rollout note whether the cluster can be seen. Returns whether that changed anything.

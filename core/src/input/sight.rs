@@ -21,9 +21,11 @@ pub struct Sight {
 }
 
 impl Sight {
-    /// Returns the sight after a report of the watches at `at`: it continues `before` unless that is too old.
+    /// Returns the sight after a report of the watches at `at`: it continues `before` unless that is too old, or from a clock
+    /// that ran ahead.
     pub fn reported(before: Option<Sight>, at: Timestamp) -> Sight {
         match before {
+            Some(before) if Span::between(at, before.until) > LONGEST_SILENCE => Sight { since: at, until: at },
             Some(before) if at <= before.until => before,
             Some(before) if before.is_fresh(at) => Sight { since: before.since, until: at },
             Some(_) | None => Sight { since: at, until: at },

@@ -110,6 +110,9 @@ pub struct DeploymentStatus {
     pub ready: u32,
     /// The number of pods that have been ready for `minReadySeconds`.
     pub available: u32,
+    /// The number of restarts of the containers of the present template's pods.
+    #[serde(default)]
+    pub restarts: u32,
     /// Whether the Deployment is paused (`spec.paused`).
     pub paused: bool,
     /// A problem that keeps a pod of the present template from running; `None` if none is known.

@@ -62,7 +62,8 @@ impl WindowState {
     /// Whether a look is due at the newest block: at the first one, and then every `rule.every`. Records the look.
     pub fn is_due(&mut self, rule: WindowRule, look: &Look<'_>) -> bool {
         let Some(at) = look.ring.last() else { return false };
-        let due = self.looked.is_none_or(|before| Span::between(before, at) >= rule.every);
+        // A look that lies ahead was at a block of a clock that ran ahead.
+        let due = self.looked.is_none_or(|before| at < before || Span::between(before, at) >= rule.every);
         if due {
             self.looked = Some(at);
         }

@@ -68,6 +68,11 @@ impl Ring {
         }
     }
 
+    /// Removes the blocks that end after `now`.
+    pub fn drop_after(&mut self, now: Timestamp) {
+        self.blocks.retain(|block| block.to <= now);
+    }
+
     /// Returns the blocks, oldest first.
     pub fn blocks(&self) -> impl DoubleEndedIterator<Item = &Block> {
         self.blocks.iter()

@@ -44,6 +44,29 @@ impl Rollout {
         self.trouble.leave_out(unseen);
     }
 
+    /// Moves the times that lie after `now` to it: the clock that gave them ran ahead by `by`, which was left out of the waiting
+    /// times as an absence and counts again.
+    pub fn turn_back(&mut self, by: Span, now: Timestamp) {
+        let earlier = |time: &mut Timestamp| *time = (*time).min(now);
+        let current = &mut self.current;
+        current.uncounted = current.uncounted.saturating_sub(by);
+        earlier(&mut current.since);
+        current.progress.iter_mut().for_each(|(_, at)| earlier(at));
+        if let Some(hold) = &mut current.hold {
+            hold.unseen = hold.unseen.saturating_sub(by);
+            earlier(&mut hold.since);
+        }
+        if let Some(in_flight) = &mut current.in_flight {
+            in_flight.retry.iter_mut().for_each(earlier);
+        }
+        if let Some(analysis) = &mut self.measured.analysis {
+            analysis.turn_back(by, now);
+        }
+        self.measured.last_block.iter_mut().for_each(earlier);
+        self.unseen_since.iter_mut().for_each(earlier);
+        self.trouble.turn_back(by);
+    }
+
     /// Whether the newest block is recent enough to rest a decision on.
     pub(super) fn has_recent_block(&self, now: Timestamp) -> bool {
         self.measured.last_block.is_some_and(|last| Span::between(last, now) <= self.policy.block_age)

@@ -137,7 +137,9 @@ impl Rollout {
         let Some(status) = context.status else { return *weight == Weight::ZERO || self.observes() };
         let available = |arm: &Option<DeploymentStatus>| arm.as_ref().is_some_and(|arm| arm.available > 0);
         if *weight == Weight::ZERO {
-            available(&status.stable) || !available(&status.canary)
+            // A stable that is scaled to zero is scaled up by its traffic.
+            let is_at_zero = status.stable.as_ref().is_some_and(|stable| stable.replicas == 0);
+            available(&status.stable) || !available(&status.canary) || is_at_zero
         } else {
             self.paused_or_frozen(context).is_none() && (available(&status.canary) || self.observes())
         }

@@ -239,6 +239,16 @@ impl StepAnalysis {
         self.shortfall = self.shortfall.map(|(kind, _)| (kind, now));
     }
 
+    /// Moves the times after `now` to it, and takes back a span that was left out because a clock ran ahead. Blocks from that
+    /// time are dropped.
+    pub fn turn_back(&mut self, by: Span, now: Timestamp) {
+        self.unseen = self.unseen.saturating_sub(by);
+        self.since = self.since.min(now);
+        self.passed = self.passed.map(|passed| passed.min(now));
+        self.shortfall = self.shortfall.map(|(kind, since)| (kind, since.min(now)));
+        self.ring.drop_after(now);
+    }
+
     /// Returns the beginning, moved by the time in which the cluster could not be seen.
     pub fn counted_since(&self) -> Timestamp {
         self.unseen.after(self.since)

@@ -20,10 +20,10 @@ pub struct PhaseState {
     /// Whether the step's share was seen as it was asked for.
     #[serde(default)]
     pub settled: bool,
-    /// The largest number of updated and available pods so far that the phase waits for, with the time at which it was
-    /// reached; `None` before the first.
+    /// The farthest point so far of the pods that the phase waits for, as a number that rises with each step, with the time
+    /// at which it was reached; `None` before the first status.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub progress: Option<(u32, Timestamp)>,
+    pub progress: Option<(i64, Timestamp)>,
     /// Whether the newest block of this phase has no request of the canary.
     #[serde(default)]
     pub quiet: bool,
@@ -53,13 +53,13 @@ impl PhaseState {
         }
     }
 
-    /// Notes the number of pods that the phase has reached. Its deadline begins anew with each further one.
-    pub fn note_progress(&mut self, pods: u32, now: Timestamp) {
-        if self.progress.is_none_or(|(most, _)| pods > most) {
+    /// Notes the point that the pods have reached. The phase's deadline begins anew with each further one.
+    pub fn note_progress(&mut self, reached: i64, now: Timestamp) {
+        if self.progress.is_none_or(|(most, _)| reached > most) {
             if self.progress.is_some() {
                 self.uncounted = Span::ZERO;
             }
-            self.progress = Some((pods, if self.progress.is_some() { now } else { self.since }));
+            self.progress = Some((reached, if self.progress.is_some() { now } else { self.since }));
         }
     }
 

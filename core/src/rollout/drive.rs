@@ -129,6 +129,7 @@ impl Rollout {
             self.follow_hold(context, out);
             self.explain_waiting();
             self.next_act(context, out);
+            self.note_restarts(context);
             if let Some(fired) = self.trigger(context) {
                 self.move_on(fired, context, out);
             }

@@ -75,6 +75,27 @@ impl Rollout {
         (of_version(problem).is_none() || shared).then_some(problem)
     }
 
+    /// Counts the restarts while the canary has traffic.
+    pub(super) fn note_restarts(&mut self, context: RolloutContext<'_>) {
+        if !self.phase().compares() || self.canary.weight == Weight::ZERO {
+            return;
+        }
+        let arms = context.status.and_then(|status| Some((status.canary.as_ref()?, status.stable.as_ref()?)));
+        // A stable that is being promoted runs both versions.
+        if let Some((canary, stable)) = arms.filter(|(_, stable)| !self.has_new_images(stable)) {
+            self.restarts.observe(canary, stable);
+        }
+    }
+
+    /// Fires if the canary's containers restart more often than the stable's.
+    pub(super) fn restarts_more(&self, context: RolloutContext<'_>) -> Option<Fired> {
+        let status = context.status.filter(|_| self.restarts.are_more() && !self.observes())?;
+        let (canary_pods, stable_pods) = (status.canary.as_ref()?.total, status.stable.as_ref()?.total);
+        let (canary, stable) = (self.restarts.canary, self.restarts.stable);
+        let reason = Reason::Restarts { canary, canary_pods, stable, stable_pods };
+        Some(Fired::ending(Trigger::CanaryFailed, EndCause::PodsFailed, reason))
+    }
+
     /// Fires if fewer than half of the pods that the canary's traffic needs are ready, and the stable is better off.
     pub(super) fn canary_unready(&self, context: RolloutContext<'_>) -> Option<Fired> {
         let serves = matches!(self.phase(), Phase::Stepping | Phase::Growing) && self.canary.weight > Weight::ZERO;
@@ -104,7 +125,9 @@ impl Rollout {
         let Some(status) = context.status else { return };
         let arm = match self.phase() {
             Phase::Preparing | Phase::Growing | Phase::Withdrawn => status.canary.as_ref(),
-            Phase::Promoting | Phase::Restoring => status.stable.as_ref(),
+            // Before the Deployment has its other template, its numbers are those of the present one.
+            Phase::Promoting => status.stable.as_ref().filter(|stable| self.has_new_images(stable)),
+            Phase::Restoring => status.stable.as_ref().filter(|stable| !self.has_new_images(stable)),
             Phase::Preflight
             | Phase::Stepping
             | Phase::Returning
@@ -114,10 +137,10 @@ impl Rollout {
             | Phase::Removing
             | Phase::Ended => None,
         };
-        if let Some(arm) = arm {
-            // Of a rolling update, pods of the new template that are available, as far as the numbers tell.
-            let available = (arm.updated + arm.available).saturating_sub(arm.total.max(arm.updated));
-            self.current.note_progress(available, context.now);
+        if let Some(arm) = arm.filter(|arm| arm.observed_generation >= arm.generation) {
+            // As the Deployment controller counts progress: a new pod, one old pod less, or one more that is available.
+            let reached = 2 * i64::from(arm.updated) + i64::from(arm.available) - i64::from(arm.total);
+            self.current.note_progress(reached, context.now);
         }
     }
 

@@ -2,8 +2,10 @@
 
 use super::phase::Phase;
 use super::state::Rollout;
+use super::timers::Timer;
 use crate::ids::{Weight, all_run, runs};
 use crate::input::status::{Acceptance, DeploymentStatus, RouteStatus, WorkloadStatus};
+use crate::time::Timestamp;
 
 impl Rollout {
     /// Returns the Deployment that is judged: the canary's, or under guard the stable one.
@@ -57,10 +59,10 @@ impl Rollout {
 
     /// Whether the canary has no traffic. By replica ratio its pods have traffic until they are gone; there is no weight to
     /// wait for.
-    pub(super) fn canary_is_empty(&self, status: Option<&WorkloadStatus>) -> bool {
-        // A gateway may never report. Then the counts say that no request comes any more.
-        let quiet = self.current.quiet;
-        let is_zero = |route: &RouteStatus| (route.is_accepted() || quiet) && route.weight == Weight::ZERO;
+    pub(super) fn canary_is_empty(&self, status: Option<&WorkloadStatus>, now: Timestamp) -> bool {
+        // A gateway may never report. Then the counts say that no request comes any more, or the time is up.
+        let is_over = self.current.quiet || self.is_due(Timer::PhaseDeadline, now);
+        let is_zero = |route: &RouteStatus| (route.is_accepted() || is_over) && route.weight == Weight::ZERO;
         let left = |status: &WorkloadStatus| status.route.as_ref().is_none_or(is_zero);
         !self.policy.traffic.splits_by_weight() || !self.canary.exists || status.is_some_and(left)
     }

@@ -91,6 +91,13 @@ pub struct Troubles {
 }
 
 impl Troubles {
+    /// Takes back a span that was left out because a clock ran ahead.
+    pub fn turn_back(&mut self, by: Span) {
+        for trouble in [&mut self.canary, &mut self.stable].into_iter().flatten() {
+            trouble.decides = by.before(trouble.decides);
+        }
+    }
+
     /// Leaves a span in which the cluster could not be seen out of the graces.
     pub fn leave_out(&mut self, unseen: Span) {
         for trouble in [&mut self.canary, &mut self.stable].into_iter().flatten() {

@@ -276,6 +276,17 @@ pub enum Reason {
         /// The number of times that its traffic was taken back before.
         times: u32,
     },
+    /// The canary's containers restart more often than the stable's.
+    Restarts {
+        /// The canary's restarts since it has traffic.
+        canary: u32,
+        /// The canary's pods.
+        canary_pods: u32,
+        /// The stable's restarts in the same time.
+        stable: u32,
+        /// The stable's pods.
+        stable_pods: u32,
+    },
     /// The cluster does not run the pods that the phase waits for.
     NoRoom {
         /// The problem, which is not the version's.

@@ -12,6 +12,7 @@ use super::ending::Ending;
 use super::phase::{NextPhase, Phase, Trigger, next};
 use super::pods::Troubles;
 use super::reason::Reason;
+use super::restarts::Restarts;
 use crate::ids::{EffectId, EventId, Images, RolloutId, Scope, TemplateHash, Weight, Workload, runs};
 use crate::input::command::{Author, Freeze};
 use crate::input::effect::{Act, Effect};
@@ -204,6 +205,9 @@ pub struct Rollout {
     /// The conditions of the new version's pods that are blamed on it after a grace.
     #[serde(default)]
     pub trouble: Troubles,
+    /// The restarts of both versions since the canary has traffic.
+    #[serde(default)]
+    pub restarts: Restarts,
     /// The time since which the cluster can't be seen; `None` while it can.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unseen_since: Option<Timestamp>,
@@ -291,6 +295,7 @@ impl Rollout {
             restores: None,
             pointer: None,
             trouble: Troubles::default(),
+            restarts: Restarts::default(),
             unseen_since: None,
             measured: Measurements::default(),
             orders: Orders::default(),

@@ -19,6 +19,7 @@ impl Rollout {
         let leads = |fired: Option<Fired>| fired.filter(|fired| self.can_move_on(fired.trigger));
         leads(self.workload_gone(context))
             .or_else(|| leads(self.pods_failed(context)))
+            .or_else(|| leads(self.restarts_more(context)))
             .or_else(|| leads(self.canary_unready(context)))
             .or_else(|| leads(self.to_revert(context)))
             .or_else(|| leads(self.suite_failed(context)))
@@ -179,7 +180,7 @@ impl Rollout {
                 onward(ready || self.observes(), Trigger::StableReady, Reason::StableReady { replicas, took })
             }
             Phase::Returning | Phase::Draining => {
-                onward(self.observes() || self.canary_is_empty(status), Trigger::Emptied, Reason::Emptied)
+                onward(self.observes() || self.canary_is_empty(status, context.now), Trigger::Emptied, Reason::Emptied)
             }
             Phase::Cleaning | Phase::Removing => {
                 let gone = status.is_some_and(WorkloadStatus::has_no_rollout_objects);

@@ -99,3 +99,24 @@ fn a_pass_on_old_blocks_promotes_nothing() {
     story.silent = false;
     assert_eq!(story.run(120).map(|ending| ending.to_string()).as_deref(), Some("promoted"), "{:#?}", story.whys());
 }
+
+#[test]
+fn a_clock_that_jumps_an_hour_forward_and_back_passes_no_deadline_and_freezes_nothing() {
+    for phase in [Phase::Preparing, Phase::Stepping] {
+        let mut story = Story::new(policy(json!({ "ready-within": "2m" })));
+        story.request(if phase == Phase::Preparing { "v2-nonode" } else { "v2" });
+        run_until(&mut story, phase);
+        (0..30).for_each(|_| story.second());
+        let hour = Span::from_secs(3600);
+        story.now = hour.after(story.now);
+        (0..40).for_each(|_| story.second());
+        assert_eq!(story.rollout().phase(), phase, "{:#?}", story.whys());
+        assert!(story.rollout().current.hold.is_none(), "{:#?}", story.whys());
+        story.now = hour.before(story.now);
+        story.behaves_as("err50");
+        let ending = story.run(240).map(|ending| ending.to_string());
+        let (expected, held) = if phase == Phase::Preparing { (None, true) } else { (Some("rolled back"), false) };
+        assert_eq!(ending.as_deref(), expected, "{phase}: {:#?}", story.whys());
+        assert_eq!(story.rollout().current.hold.is_some(), held, "{phase}: {:#?}", story.whys());
+    }
+}

@@ -166,6 +166,7 @@ fn status() -> WorkloadStatus {
         updated: 1,
         ready: 1,
         available: 1,
+        restarts: 0,
         paused: false,
         problem: None,
         template_by: None,

@@ -182,6 +182,7 @@ fn justifies_rollback(reason: &Reason, policy: &Policy) -> bool {
         Reason::Insufficient { .. } => policy.patience.on_insufficient == PatienceAction::RollBack,
         Reason::Regressed { evidence } => evidence.iter().all(|evidence| evidence.verdict == Verdict::Regressed),
         Reason::CanaryFailed { .. }
+        | Reason::Restarts { .. }
         | Reason::StableFailed { .. }
         | Reason::NotReady { .. }
         | Reason::StableNotReady { .. } => true,

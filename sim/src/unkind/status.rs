@@ -35,6 +35,12 @@ impl World {
             updated: of_template.count() as u32,
             ready: deployment.ready() as u32,
             available: deployment.available(self.setting.rollover.min_ready, self.now),
+            restarts: deployment
+                .pods
+                .iter()
+                .filter(|pod| pod.version == deployment.version)
+                .map(|pod| pod.restarts)
+                .sum(),
             paused: false,
             problem: self.problem(arm, deployment),
             template_by: deployment.template_by.map(str::to_owned),

@@ -99,13 +99,14 @@ impl WorkloadFacts {
             .filter(|revision| revision.workload.uid == self.uid && revision.template == self.own_status.template)
             .max_by_key(|revision| revision.number);
         let Some(current) = current else { return self.own_status.clone() };
-        let own = pods.into_iter().filter(|pod| pod.revision.uid == current.uid);
+        let own: Vec<&PodState> = pods.into_iter().filter(|pod| pod.revision.uid == current.uid).collect();
         let failure = current.failure.as_ref().or(self.own_status.problem.as_ref());
         let missing = self.own_status.replicas.saturating_sub(self.own_status.total).max(1);
         let failed = failure.map(|failure| PodProblem { pods: missing, ..failure.clone() });
         DeploymentStatus {
             pod_hash: Some(current.pod_hash.clone()),
-            problem: most_frequent(own.filter_map(|pod| pod.problem.as_ref())).or(failed),
+            problem: most_frequent(own.iter().filter_map(|pod| pod.problem.as_ref())).or(failed),
+            restarts: own.iter().flat_map(|pod| pod.restarts.values()).fold(0, |sum, count| sum.saturating_add(*count)),
             ..self.own_status.clone()
         }
     }

@@ -160,6 +160,10 @@ impl fmt::Display for Reason {
                     times => write!(f, "; its traffic was taken back {times} times before"),
                 }
             }
+            Reason::Restarts { canary, canary_pods, stable, stable_pods } => write!(
+                f,
+                "the canary's containers restart more often: {canary} times in {canary_pods} pods, the stable's {stable} times in {stable_pods}"
+            ),
             Reason::NoRoom { problem, after } => write!(
                 f,
                 "the cluster does not run the pods that are waited for, {after} after the last progress: {problem}; nothing is held against the version"

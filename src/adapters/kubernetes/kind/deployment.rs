@@ -72,6 +72,7 @@ impl KindProvider for DeploymentKind {
             updated: count(status("updatedReplicas"), 0),
             ready: count(status("readyReplicas"), 0),
             available: count(status("availableReplicas"), 0),
+            restarts: 0,
             paused: self.is_paused(object),
             problem: deployment_problem(&name, &object.data),
             template_by: last_writer(LAYOUT.template),
