@@ -333,7 +333,7 @@ fn line(decision: &Decision, colours: bool) -> String {
     let time = time.get(11..19).unwrap_or(&time);
     let state = match decision.kind {
         DecisionKind::RollBack => "regressed",
-        DecisionKind::Hold | DecisionKind::GiveUp | DecisionKind::Abort => "held",
+        DecisionKind::Hold | DecisionKind::Withdraw | DecisionKind::GiveUp | DecisionKind::Abort => "held",
         DecisionKind::Promote | DecisionKind::Finish => "pass",
         DecisionKind::Start
         | DecisionKind::Advance

@@ -465,7 +465,7 @@ impl Daemon {
                 drop(done);
             }
             Wake::Record(delivery) => return Some(delivery.record),
-            other => panic!("{other:?}"),
+            other @ (Wake::Observed { .. } | Wake::Sighted(_)) => panic!("{other:?}"),
         }
         None
     }

@@ -104,10 +104,9 @@ impl Rollout {
         }
         let status = context.status?;
         let (canary, stable) = (status.canary.as_ref()?, status.stable.as_ref()?);
-        let needed = match self.phase() {
-            Phase::Growing => self.canary_size(self.step.saturating_sub(1), Some(status)).min(self.canary.size),
-            _ => self.canary.size,
-        };
+        // While it grows, its traffic is that of the step before.
+        let step = if self.phase() == Phase::Growing { self.step.saturating_sub(1) } else { self.step };
+        let needed = self.canary_size(step, Some(status)).min(self.canary.size);
         let lacks_half = |arm: &DeploymentStatus, needed: u32| arm.ready.max(arm.available) * 2 < needed.max(1);
         if !lacks_half(canary, needed) || lacks_half(stable, stable.replicas) {
             return None;

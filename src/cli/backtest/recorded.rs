@@ -131,6 +131,7 @@ fn decides_canary(kind: DecisionKind) -> bool {
         DecisionKind::Start
         | DecisionKind::Advance
         | DecisionKind::Hold
+        | DecisionKind::Withdraw
         | DecisionKind::Resume
         | DecisionKind::Approve
         | DecisionKind::Warn
