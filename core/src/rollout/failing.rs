@@ -41,7 +41,12 @@ impl Rollout {
             return None;
         }
         context.status?;
-        let over = |trouble: &&Trouble| trouble.decides <= context.now;
+        self.pods_in_trouble(context.now)
+    }
+
+    /// Returns the failure of pods that are in trouble and whose grace ends by `now`.
+    pub(super) fn pods_in_trouble(&self, now: Timestamp) -> Option<Fired> {
+        let over = |trouble: &&Trouble| trouble.decides <= now;
         if let Some(Trouble { problem, .. }) = self.trouble.canary.as_ref().filter(over) {
             let has_started = self.phase() != Phase::Preparing || self.current.done > 0;
             if has_started && next(self.phase(), Trigger::CanaryFailed) != NextPhase::Stay {

@@ -112,6 +112,10 @@ impl Rollout {
         if !self.is_due(Timer::PhaseDeadline, context.now) || held {
             return None;
         }
+        // The deadline may end before the grace. The problem says more than the time.
+        if let Some(failed) = self.pods_in_trouble(Timestamp::MAX) {
+            return Some(failed);
+        }
         let within = self.time_limit()?;
         let not_ready = |reason| Some(Fired::ending(Trigger::Overdue, EndCause::NotReady, reason));
         let status = context.status;
