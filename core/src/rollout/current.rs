@@ -63,6 +63,12 @@ impl PhaseState {
         }
     }
 
+    /// Lets the phase's deadline begin anew.
+    pub fn start_anew(&mut self, now: Timestamp) {
+        self.uncounted = Span::ZERO;
+        self.progress = Some((self.progress.map_or(i64::MIN, |(reached, _)| reached), now));
+    }
+
     /// Returns the time of the last progress.
     pub fn progressed(&self) -> Option<Timestamp> {
         self.progress.map(|(_, at)| at)

@@ -80,8 +80,12 @@ impl Rollout {
         (of_version(problem).is_none() || shared).then_some(problem)
     }
 
-    /// Counts the restarts while the canary has traffic.
+    /// Counts the restarts: of both versions while the canary has traffic, and of the stable before and after its promotion.
     pub(super) fn note_restarts(&mut self, context: RolloutContext<'_>) {
+        if let Some(stable) = context.status.and_then(|status| status.stable.as_ref()).filter(|_| self.is_roll()) {
+            let is_new = self.has_new_images(stable);
+            self.promoted_restarts.observe(stable, is_new, context.now);
+        }
         if !self.phase().compares() || self.canary.weight == Weight::ZERO {
             return;
         }
@@ -92,8 +96,13 @@ impl Rollout {
         }
     }
 
-    /// Fires if the canary's containers restart more often than the stable's.
+    /// Fires if the canary's containers restart more often than the stable's, or the promoted ones more often than before.
     pub(super) fn restarts_more(&self, context: RolloutContext<'_>) -> Option<Fired> {
+        if self.phase() == Phase::Guarding && self.promoted_restarts.are_more() && !self.observes() {
+            let (after, before) = self.promoted_restarts.counts();
+            let reason = Reason::PromotedRestarts { after, before };
+            return Some(Fired::ending(Trigger::StableFailed, EndCause::PodsFailed, reason));
+        }
         let status = context.status.filter(|_| self.restarts.are_more() && !self.observes())?;
         let (canary_pods, stable_pods) = (status.canary.as_ref()?.total, status.stable.as_ref()?.total);
         let (canary, stable) = (self.restarts.canary, self.restarts.stable);

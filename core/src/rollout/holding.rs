@@ -181,8 +181,13 @@ impl Rollout {
                 self.current.repeat_removal();
                 self.decide(DecisionKind::Hold, reason, now, out);
             }
-            (None, Some(_)) => {
+            (None, Some(hold)) => {
+                // The phase has not had its time while the environment kept it from going on.
+                let starts_anew = hold.cause == HoldCause::Slow;
                 self.current.release(now);
+                if starts_anew {
+                    self.current.start_anew(now);
+                }
                 self.decide(DecisionKind::Resume, Reason::Recovered, now, out);
             }
             (None, None) => {}

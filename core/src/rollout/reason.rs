@@ -287,6 +287,13 @@ pub enum Reason {
         /// The stable's pods.
         stable_pods: u32,
     },
+    /// The promoted version's containers restart more often than those of the version before.
+    PromotedRestarts {
+        /// The restarts since the promotion.
+        after: u32,
+        /// The restarts of the version before, in the rollout.
+        before: u32,
+    },
     /// The cluster does not run the pods that the phase waits for.
     NoRoom {
         /// The problem, which is not the version's.

@@ -10,10 +10,70 @@ use serde::{Deserialize, Serialize};
 use crate::input::status::DeploymentStatus;
 use crate::stats::mixture::{Mixture, Onset};
 use crate::stats::slo::LimitGrid;
+use crate::stats::special::beta_tails;
 use crate::stats::tally::{Phi, Tally};
+use crate::time::{Span, Timestamp};
 
 /// The error rate of the test.
 const ALPHA: f64 = 0.005;
+
+/// The restarts and the time of the pods of one version.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+struct Exposure {
+    restarts: u32,
+    /// The sum of the times of its pods, in milliseconds.
+    pod_ms: u64,
+}
+
+/// The restarts of a promoted version, against those of the version before while it was the stable.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct PromotedRestarts {
+    before: Exposure,
+    after: Exposure,
+    /// The time of the newest change of the status, with its sum of restarts, its pods, and whether they are those of the promoted version.
+    seen: Option<(Timestamp, u32, u32, bool)>,
+}
+
+impl PromotedRestarts {
+    /// Counts the restarts and the time since the last status of the stable. `is_new` tells whether it runs the promoted version.
+    pub fn observe(&mut self, stable: &DeploymentStatus, is_new: bool, now: Timestamp) {
+        let (restarts, pods) = (stable.restarts, stable.updated);
+        // Only a change counts the time since the last one, so that the passing of time alone changes nothing.
+        if self.seen.is_some_and(|(_, before, of, was_new)| (before, of, was_new) == (restarts, pods, is_new)) {
+            return;
+        }
+        let Some((at, restarts, pods, was_new)) = self.seen.replace((now, restarts, pods, is_new)) else { return };
+        let exposure = if was_new { &mut self.after } else { &mut self.before };
+        // A sum that belongs to other pods begins anew.
+        let new = if was_new == is_new { stable.restarts.saturating_sub(restarts) } else { 0 };
+        exposure.restarts = exposure.restarts.saturating_add(new);
+        let ms = Span::between(at, now).as_millis().saturating_mul(u64::from(pods));
+        exposure.pod_ms = exposure.pod_ms.saturating_add(ms);
+    }
+
+    /// Whether the promoted version restarts more often. With equal rates, the number of restarts after the promotion out of all
+    /// is binomial in the shares of the times (the conditional test of two Poisson rates, Przyborowski and Wilenski 1940). The
+    /// k-th restart is a look of its own, at the level α/(k(k+1)), so all looks together keep α.
+    pub fn are_more(&self) -> bool {
+        let (k, all) = (self.after.restarts, self.after.restarts.saturating_add(self.before.restarts));
+        let total = self.after.pod_ms.saturating_add(self.before.pod_ms);
+        if k == 0 || total == 0 {
+            return false;
+        }
+        let share = self.after.pod_ms as f64 / total as f64;
+        let (a, b) = (f64::from(k), f64::from(all - k) + 1.0);
+        let level = ALPHA / (f64::from(k) * (f64::from(k) + 1.0));
+        // A binomial tail is an incomplete beta function (DLMF 8.17.5).
+        beta_tails(share, a, b).lower <= libm::log(level)
+    }
+
+    /// Returns the restarts of the promoted version and of the one before.
+    pub fn counts(&self) -> (u32, u32) {
+        (self.after.restarts, self.before.restarts)
+    }
+}
 
 /// The restarts of both versions since the canary has traffic.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
@@ -106,6 +166,33 @@ mod tests {
             }
         }
         (f64::from(found) / 400.0, f64::from(minutes) / f64::from(found.max(1)))
+    }
+
+    /// Returns the share of 400 guards of an hour in which the promoted version's restarts are found to be more, after half an
+    /// hour of the version before. Each of ten pods restarts `rates` times an hour.
+    fn found_after_promotion(rates: (f64, f64)) -> f64 {
+        let mut random = Random::new(11);
+        let mut found = 0;
+        for _ in 0..400 {
+            let (mut restarts, mut sum) = (PromotedRestarts::default(), 0);
+            for minute in 0..90 {
+                let rate = if minute < 30 { rates.0 } else { rates.1 };
+                sum = if minute == 30 { 0 } else { sum };
+                sum += (0..10).filter(|_| random.uniform() < rate / 60.0).count() as u32;
+                let now = Timestamp::from_second(60 * minute).unwrap();
+                restarts.observe(&deployment(10, sum), minute >= 30, now);
+            }
+            found += u32::from(restarts.are_more());
+        }
+        f64::from(found) / 400.0
+    }
+
+    #[test]
+    fn a_promoted_version_is_found_if_it_restarts_more_often_than_the_one_before() {
+        for rate in [0.1, 2.0, 12.0] {
+            assert!(found_after_promotion((rate, rate)) <= ALPHA, "{rate} restarts an hour");
+        }
+        assert!(found_after_promotion((0.0, 12.0)) > 0.99);
     }
 
     #[test]

@@ -12,7 +12,7 @@ use super::ending::Ending;
 use super::phase::{NextPhase, Phase, Trigger, next};
 use super::pods::Troubles;
 use super::reason::Reason;
-use super::restarts::Restarts;
+use super::restarts::{PromotedRestarts, Restarts};
 use crate::ids::{EffectId, EventId, Images, RolloutId, Scope, TemplateHash, Weight, Workload, runs};
 use crate::input::command::{Author, Freeze};
 use crate::input::effect::{Act, Effect};
@@ -208,6 +208,9 @@ pub struct Rollout {
     /// The restarts of both versions since the canary has traffic.
     #[serde(default)]
     pub restarts: Restarts,
+    /// The restarts of the promoted version, against those of the version before.
+    #[serde(default)]
+    pub promoted_restarts: PromotedRestarts,
     /// The time since which the cluster can't be seen; `None` while it can.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unseen_since: Option<Timestamp>,
@@ -296,6 +299,7 @@ impl Rollout {
             pointer: None,
             trouble: Troubles::default(),
             restarts: Restarts::default(),
+            promoted_restarts: PromotedRestarts::default(),
             unseen_since: None,
             measured: Measurements::default(),
             orders: Orders::default(),

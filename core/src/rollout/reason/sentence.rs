@@ -164,6 +164,10 @@ impl fmt::Display for Reason {
                 f,
                 "the canary's containers restart more often: {canary} times in {canary_pods} pods, the stable's {stable} times in {stable_pods}"
             ),
+            Reason::PromotedRestarts { after, before } => write!(
+                f,
+                "the workload's containers restart more often than before: {after} times since the promotion, {before} times in the rollout before it"
+            ),
             Reason::NoRoom { problem, after } => write!(
                 f,
                 "the cluster does not run the pods that are waited for, {after} after the last progress: {problem}; nothing is held against the version"
