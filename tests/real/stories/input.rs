@@ -141,7 +141,7 @@ async fn missing_right(sandbox: &Sandbox) -> Result<()> {
     let id = fixture.request(V2, &[]).await?;
     let reason = reason_of_refusal(&fixture, &id).await?;
     let names_the_act = reason.contains("apply-canary was refused");
-    ensure!(names_the_act && reason.contains("patch") && reason.contains("services"), "{reason}");
+    ensure!(names_the_act && reason.contains("create") && reason.contains("services"), "{reason}");
     fixture.cleaned_up(before).await
 }
 
@@ -197,7 +197,7 @@ async fn invalid_requests(sandbox: &Sandbox) -> Result<()> {
 }
 
 async fn image_that_fits_two(sandbox: &Sandbox) -> Result<()> {
-    let containers = [("app", STABLE), ("twin", "registry.test/shop/web:v1")];
+    let containers = [("app", STABLE), ("twin", "registry.test/shop/web:v0")];
     let options = FixtureOptions { containers: &containers, ..FixtureOptions::default() };
     let fixture = Fixture::start_with(sandbox, options).await?;
     let before = sandbox.specs().await?;
