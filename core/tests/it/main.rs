@@ -14,6 +14,7 @@ mod lifecycle;
 mod models;
 mod notifications;
 mod proofs;
+mod pod_conditions;
 mod ranks;
 mod sequential;
 mod suites;
