@@ -77,6 +77,8 @@ fn tenfold_faults_are_rolled_back_and_late_faults_take_at_most_twice_as_long() {
     }
     for (name, median) in &medians {
         let Some(early) = name.strip_suffix(" after 30 min").and_then(|name| medians.get(name)) else { continue };
-        assert!(*median <= 2.0 * early, "{name}: {median} s, and {early} s for a fault from the start");
+        // Evidence against the limit counts only as far as it is also evidence against the stable, which costs a late fault a
+        // poll.
+        assert!(*median <= 2.0 * early + POLL, "{name}: {median} s, and {early} s for a fault from the start");
     }
 }
