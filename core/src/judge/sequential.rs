@@ -25,7 +25,7 @@
 //! can roll the rollout back, including those of the guard. All of them together are thus wrong in at most `alpha` of the
 //! rollouts of good versions, at any number of looks.
 //!
-//! The absence of an alarm is not a proof. A step asks for one of two things ([`Proof`](super::rule::Proof)): enough requests
+//! The absence of an alarm is not a proof. A step asks for one of two things ([`Proof`]): enough requests
 //! and no alarm, or evidence of `1/beta` that the share is below the limit *and*, beside a stable, that it is below `margin`
 //! times the stable's or above it by less than `floor`
 //! ([`NonInferior`](crate::stats::two_sample::non_inferior::NonInferior)). The smaller evidence of the two counts. (With
