@@ -80,12 +80,12 @@ impl Engine {
         let mut transitions = vec![Transition { freeze: Some((scope.clone(), freeze.clone())), ..first }];
         let covered: Vec<Workload> = self.states.keys().filter(|workload| scope.covers(workload)).cloned().collect();
         for workload in covered {
-            transitions.push(self.update(input.clone(), &workload, |state, moment, out| {
+            transitions.push(self.update(input.clone(), &workload, |state, now, out| {
                 match &freeze {
                     Some(freeze) => state.freezes.insert(scope.clone(), freeze.clone()),
                     None => state.freezes.remove(scope),
                 };
-                state.with_rollout(moment, |rollout, context| rollout.drive(context, out));
+                state.with_rollout(now, |rollout, context| rollout.drive(context, out));
                 true
             }));
         }
@@ -130,8 +130,8 @@ impl Engine {
             }
             (false, _) => {
                 let mut refusal = None;
-                let transition = self.update(input, workload, |state, moment, out| {
-                    refusal = state.obey(verb, (id, author), moment, out);
+                let transition = self.update(input, workload, |state, now, out| {
+                    refusal = state.obey(verb, (id, author), now, out);
                     refusal.is_none()
                 });
                 match refusal {
@@ -177,9 +177,9 @@ impl Engine {
             let mut asked = request.images.get(name).into_iter().chain(&request.image);
             asked.any(|asked| runs(image, asked))
         };
-        let transition = self.update(input, workload, |state, moment, out| {
+        let transition = self.update(input, workload, |state, now, out| {
             state.quarantine.retain(|failed| !failed.images.iter().all(|(name, image)| asked_for(name, image)));
-            state.enqueue(queued, moment, out);
+            state.enqueue(queued, now, out);
             true
         });
         Transition { policy, ..transition }

@@ -227,11 +227,11 @@ impl Engine {
             Event::Commanded { id, time, command } => self.commanded(input, id, time, &command),
             Event::Tested { id, workload, report } => vec![self.tested(input, workload, id, report)],
             Event::Observed { workload, status } => vec![self.observed(input, workload, *status)],
-            Event::Measured { workload, block } => vec![self.update(input, &workload, |state, moment, out| {
-                state.with_rollout(moment, |rollout, context| rollout.measured(block, context, out)).unwrap_or(false)
+            Event::Measured { workload, block } => vec![self.update(input, &workload, |state, now, out| {
+                state.with_rollout(now, |rollout, context| rollout.measured(block, context, out)).unwrap_or(false)
             })],
             Event::Performed { workload, effect, outcome } => {
-                vec![self.update(input, &workload, |state, moment, out| state.performed(&effect, outcome, moment, out))]
+                vec![self.update(input, &workload, |state, now, out| state.performed(&effect, outcome, now, out))]
             }
         }
     }
@@ -326,9 +326,9 @@ impl Engine {
         let until = self.remember(&id);
         self.ensure_state(&workload);
         let queued = QueuedRequest { event: id.clone(), proposal };
-        let transition = self.update(input, &workload, |state, moment, out| {
+        let transition = self.update(input, &workload, |state, now, out| {
             state.last_accepted = time.max(state.last_accepted);
-            state.enqueue(queued, moment, out);
+            state.enqueue(queued, now, out);
             true
         });
         Transition { seen: Some((id, until)), policy, ..transition }
@@ -359,9 +359,9 @@ impl Engine {
         let until = self.remember(&id);
         self.ensure_state(&workload);
         let reason = Reason::Tested { report: Box::new(report.clone()) };
-        let transition = self.update(input, &workload, |state, moment, out| {
+        let transition = self.update(input, &workload, |state, now, out| {
             report.append_to(&mut state.reports);
-            state.with_rollout(moment, |rollout, context| rollout.drive(context, out));
+            state.with_rollout(now, |rollout, context| rollout.drive(context, out));
             true
         });
         Transition { seen: Some((id, until)), reason, ..transition }
@@ -375,16 +375,16 @@ impl Engine {
             self.ensure_state(&workload);
         }
         let is_first = self.observed.insert(workload.clone());
-        self.update(input, &workload, |state, moment, out| {
+        self.update(input, &workload, |state, now, out| {
             if state.status.as_ref() == Some(&status) {
                 // The restored status is confirmed, so the rollout may rest on it.
-                return is_first && state.wake(moment, out);
+                return is_first && state.wake(now, out);
             }
             state.status = Some(status);
             if state.active().is_none() {
-                state.record_healthy(moment.now);
+                state.record_healthy(now);
             }
-            state.with_rollout(moment, |rollout, context| rollout.drive(context, out));
+            state.with_rollout(now, |rollout, context| rollout.drive(context, out));
             true
         })
     }
@@ -394,7 +394,7 @@ impl Engine {
         &mut self,
         input: Input,
         workload: &Workload,
-        change: impl FnOnce(&mut WorkloadState, Moment, &mut StepOutput) -> bool,
+        change: impl FnOnce(&mut WorkloadState, Timestamp, &mut StepOutput) -> bool,
     ) -> Transition {
         let now = self.now;
         let moment = Moment { now, sight: self.sight_of(workload) };
@@ -404,9 +404,10 @@ impl Engine {
         };
         let mut out = StepOutput::default();
         // A refused command changes nothing, so it doesn't look either.
-        let turned = !matches!(input.event, Event::Commanded { .. }) && state.turn_back(now);
-        let looked = !matches!(input.event, Event::Commanded { .. }) && state.follow_sight(moment);
-        let changed = change(state, moment, &mut out) || looked || turned || self.replays;
+        let looks = !matches!(input.event, Event::Commanded { .. });
+        let turned = looks && state.turn_back(now);
+        let looked = looks && state.follow_sight(moment);
+        let changed = change(state, now, &mut out) || looked || turned || self.replays;
         if changed {
             state.follow_up(&self.sinks, moment, &mut out);
             state.changed = now;

@@ -123,7 +123,7 @@ impl WorkloadState {
     /// Whether a tick would change nothing.
     pub(super) fn is_idle(&self, moment: Moment) -> bool {
         let mut state = self.clone();
-        !state.follow_sight(moment) && !state.wake(moment, &mut StepOutput::default())
+        !state.follow_sight(moment) && !state.wake(moment.now, &mut StepOutput::default())
     }
 
     /// Returns the freeze in force with its scope: of several, the one with the latest end or without one.
@@ -161,7 +161,7 @@ impl WorkloadState {
     /// Runs `act` on the running rollout; `None` if there is none.
     pub(super) fn with_rollout<T>(
         &mut self,
-        Moment { now, .. }: Moment,
+        now: Timestamp,
         act: impl FnOnce(&mut Rollout, RolloutContext<'_>) -> T,
     ) -> Option<T> {
         let frozen = self.frozen(now).map(|(scope, freeze)| (scope.clone(), freeze.clone()));
@@ -174,12 +174,12 @@ impl WorkloadState {
     }
 
     /// Lets the time pass. Returns whether anything changed.
-    pub(super) fn wake(&mut self, moment: Moment, out: &mut StepOutput) -> bool {
+    pub(super) fn wake(&mut self, now: Timestamp, out: &mut StepOutput) -> bool {
         let before = self.clone();
-        self.freezes.retain(|_, freeze| freeze.holds(moment.now));
-        self.with_rollout(moment, |rollout, context| rollout.drive(context, out));
+        self.freezes.retain(|_, freeze| freeze.holds(now));
+        self.with_rollout(now, |rollout, context| rollout.drive(context, out));
         for waiting in &mut self.outbox {
-            out.effects.extend(waiting.take_due(moment.now));
+            out.effects.extend(waiting.take_due(now));
         }
         *self != before
     }
@@ -189,20 +189,20 @@ impl WorkloadState {
         &mut self,
         effect: &EffectId,
         outcome: Outcome,
-        moment: Moment,
+        now: Timestamp,
         out: &mut StepOutput,
     ) -> bool {
         if let Some(at) = self.outbox.iter().position(|message| message.effect.id == *effect) {
-            self.notified(at, outcome, moment.now);
+            self.notified(at, outcome, now);
             return true;
         }
         let in_flight = self.active().and_then(|rollout| rollout.current.in_flight.as_ref());
         if let Outcome::Preflight(preflight) = &outcome
             && in_flight.is_some_and(|in_flight| in_flight.effect.id == *effect)
         {
-            self.take_preflight(&preflight.status, moment.now);
+            self.take_preflight(&preflight.status, now);
         }
-        self.with_rollout(moment, |rollout, context| rollout.performed(effect, outcome, context, out)).unwrap_or(false)
+        self.with_rollout(now, |rollout, context| rollout.performed(effect, outcome, context, out)).unwrap_or(false)
     }
 
     /// Takes the preflight's status in: a fresh read may know of a change that the API watch has not reported yet.
@@ -258,10 +258,10 @@ impl WorkloadState {
 
     /// Makes a request the newest one. It starts at once where no rollout runs, ends a rollout about which nothing is decided
     /// yet, and waits for any other.
-    pub(super) fn enqueue(&mut self, queued: QueuedRequest, moment: Moment, out: &mut StepOutput) {
+    pub(super) fn enqueue(&mut self, queued: QueuedRequest, now: Timestamp, out: &mut StepOutput) {
         let by = queued.event.clone();
         // A request for the stable's own images during a rollout asks for the way back and nothing else.
-        let recalled = self.with_rollout(moment, |rollout, context| match &queued.proposal.task {
+        let recalled = self.with_rollout(now, |rollout, context| match &queued.proposal.task {
             Task::Roll { request } if rollout.is_recalled_by(request) => {
                 rollout.recalled(by.clone(), context, out);
                 true
@@ -273,7 +273,7 @@ impl WorkloadState {
             return;
         }
         self.queued = Some(queued);
-        self.with_rollout(moment, |rollout, context| {
+        self.with_rollout(now, |rollout, context| {
             if rollout.can_be_superseded() {
                 rollout.superseded(by, context, out);
             }
@@ -285,11 +285,11 @@ impl WorkloadState {
         &mut self,
         verb: &Verb,
         (event, author): (EventId, Author),
-        moment: Moment,
+        now: Timestamp,
         out: &mut StepOutput,
     ) -> Option<Reason> {
         let guarded = self.active().is_some_and(|rollout| rollout.phase() == Phase::Guarding);
-        let refusal = self.with_rollout(moment, |rollout, context| rollout.obey(verb, author, context, out))?.err();
+        let refusal = self.with_rollout(now, |rollout, context| rollout.obey(verb, author, context, out))?.err();
         let restarted = self.rollout.as_ref().filter(|rollout| rollout.starts_again() && !guarded);
         if let Some((rollout, conclusion)) = restarted.and_then(|rollout| Some((rollout, rollout.conclusion.as_ref()?)))
         {
@@ -325,7 +325,7 @@ impl WorkloadState {
             }
             out.replaced = self.rollout.replace(rollout).map(Box::new);
             self.follow_sight(moment);
-            self.with_rollout(moment, |rollout, context| rollout.drive(context, out));
+            self.with_rollout(now, |rollout, context| rollout.drive(context, out));
         }
     }
 

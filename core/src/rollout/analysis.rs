@@ -355,8 +355,8 @@ impl StepAnalysis {
         n > 0 && (seen.0 as f64) * 5.0 < asked.as_share() * n as f64
     }
 
-    /// Tests the canary's share by a block. The router has [`SETTLING`] to follow. The counts of an arm without a reading belong
-    /// to its next one.
+    /// Tests the canary's share by a block. The router has [`SETTLING`] to follow. A block in which an arm has no reading tells
+    /// nothing of the share.
     fn test_share(&mut self, block: &Block, asked: Option<f64>) {
         let Some(asked) = asked.filter(|_| block.from >= SETTLING.after(self.since)) else { return };
         let Some((canary, stable)) = requests_of(block) else { return };

@@ -11,9 +11,10 @@ use super::timers::Timer;
 use crate::input::status::{DeploymentStatus, WorkloadStatus};
 use crate::judge::evidence::Evidence;
 use crate::judge::judges::JudgeState;
-use crate::measure::block::{Block, Reading, Sample};
+use crate::measure::block::Block;
 use crate::measure::calibration::Calibration;
 use crate::measure::watch::{ArmKey, Watch};
+use crate::measure::window::{Arm, reading};
 use crate::rollout::reward::{Reward, Score};
 use crate::stats::share::ShareVerdict;
 use crate::time::Timestamp;
@@ -80,14 +81,8 @@ impl Rollout {
 
     /// Notes whether the canary had no request in a block that lies in the present phase.
     pub(super) fn note_quiet(&mut self, block: &Block) {
-        let requests = |arm: fn(&Sample) -> Option<&Reading>| {
-            block.metrics.values().filter_map(arm).filter_map(Reading::requests).max()
-        };
-        let canary = requests(|sample| match sample {
-            Sample::Arms { canary, .. } => canary.as_ref(),
-            Sample::Gap(_) => None,
-        });
-        self.current.quiet = block.from >= self.current.since && canary == Some(0);
+        let requests = block.metrics.values().filter_map(|sample| reading(sample, Arm::Canary)?.requests()).max();
+        self.current.quiet = block.from >= self.current.since && requests == Some(0);
     }
 
     /// Notes that every check has passed for the minimum time.

@@ -37,11 +37,8 @@ impl Rollout {
 
     /// Fires if the new version's pods can't run, and their grace is over.
     pub(super) fn pods_failed(&self, context: RolloutContext<'_>) -> Option<Fired> {
-        if self.observes() {
-            return None;
-        }
-        context.status?;
-        self.pods_in_trouble(context.now)
+        let is_seen = context.status.is_some();
+        if is_seen && !self.observes() { self.pods_in_trouble(context.now) } else { None }
     }
 
     /// Returns the failure of pods that are in trouble and whose grace ends by `now`.
@@ -59,12 +56,11 @@ impl Rollout {
         Some(Fired::ending(Trigger::StableFailed, EndCause::PodsFailed, reason))
     }
 
-    /// Returns the problem of the environment's that keeps the pods from running which the phase waits for.
-    pub(super) fn lacking_room<'a>(&self, status: Option<&'a WorkloadStatus>) -> Option<&'a PodProblem> {
-        let status = status?;
-        let arm = match self.phase() {
-            Phase::Preparing | Phase::Growing | Phase::Withdrawn => status.canary.as_ref(),
-            Phase::Promoting | Phase::Restoring => status.stable.as_ref(),
+    /// Returns the Deployment whose pods the phase waits for; `None` if it waits for none.
+    fn awaited<'a>(&self, status: Option<&'a WorkloadStatus>) -> Option<&'a DeploymentStatus> {
+        match self.phase() {
+            Phase::Preparing | Phase::Growing | Phase::Withdrawn => status?.canary.as_ref(),
+            Phase::Promoting | Phase::Restoring => status?.stable.as_ref(),
             Phase::Preflight
             | Phase::Stepping
             | Phase::Returning
@@ -73,11 +69,15 @@ impl Rollout {
             | Phase::Draining
             | Phase::Removing
             | Phase::Ended => None,
-        };
-        let problem = arm?.problem.as_ref()?;
-        let is_shared = || status.stable.as_ref().and_then(|stable| stable.problem.as_ref());
-        let shared = is_shared().is_some_and(|other| other.reason == problem.reason && other.object != problem.object);
-        (of_version(problem).is_none() || shared).then_some(problem)
+        }
+    }
+
+    /// Returns the problem that keeps the awaited pods from running and is not the version's.
+    fn lacking_room<'a>(&self, status: Option<&'a WorkloadStatus>) -> Option<&'a PodProblem> {
+        let problem = self.awaited(status)?.problem.as_ref()?;
+        let stable = status?.stable.as_ref().and_then(|stable| stable.problem.as_ref());
+        let is_shared = stable.is_some_and(|other| other.reason == problem.reason && other.object != problem.object);
+        (of_version(problem).is_none() || is_shared).then_some(problem)
     }
 
     /// Counts the restarts: of both versions while the canary has traffic, and of the stable before and after its promotion.
@@ -135,21 +135,11 @@ impl Rollout {
 
     /// Notes how many pods the phase has reached, so that its deadline counts from the last progress.
     pub(super) fn note_progress(&mut self, context: RolloutContext<'_>) {
-        let Some(status) = context.status else { return };
-        let arm = match self.phase() {
-            Phase::Preparing | Phase::Growing | Phase::Withdrawn => status.canary.as_ref(),
-            // Before the Deployment has its other template, its numbers are those of the present one.
-            Phase::Promoting => status.stable.as_ref().filter(|stable| self.has_new_images(stable)),
-            Phase::Restoring => status.stable.as_ref().filter(|stable| !self.has_new_images(stable)),
-            Phase::Preflight
-            | Phase::Stepping
-            | Phase::Returning
-            | Phase::Cleaning
-            | Phase::Guarding
-            | Phase::Draining
-            | Phase::Removing
-            | Phase::Ended => None,
+        // Before the stable has its other template, its numbers are those of the present one.
+        let lacks_template = |arm: &DeploymentStatus| {
+            matches!((self.phase(), self.has_new_images(arm)), (Phase::Promoting, false) | (Phase::Restoring, true))
         };
+        let arm = self.awaited(context.status).filter(|arm| !lacks_template(arm));
         if let Some(arm) = arm.filter(|arm| arm.observed_generation >= arm.generation) {
             // As the Deployment controller counts progress: a new pod, one old pod less, or one more that is available.
             let reached = 2 * i64::from(arm.updated) + i64::from(arm.available) - i64::from(arm.total);
@@ -160,23 +150,15 @@ impl Rollout {
     /// Returns why the phase does not go on although nothing is wrong with the version: an act fails, or the cluster does not
     /// run the pods.
     pub(super) fn stalled(&self, context: RolloutContext<'_>) -> Option<Reason> {
-        let waits = match self.phase() {
-            Phase::Preparing | Phase::Growing | Phase::Withdrawn | Phase::Promoting => true,
-            Phase::Preflight
-            | Phase::Stepping
-            | Phase::Returning
-            | Phase::Cleaning
-            | Phase::Guarding
-            | Phase::Restoring
-            | Phase::Draining
-            | Phase::Removing
-            | Phase::Ended => false,
-        };
+        let waits = matches!(self.phase(), Phase::Preparing | Phase::Growing | Phase::Withdrawn | Phase::Promoting);
+        if !waits {
+            return None;
+        }
         let fails = || self.current.in_flight.as_ref().is_some_and(|in_flight| in_flight.failure.is_some());
-        if waits && (fails() || (self.phase() == Phase::Preparing && !self.acts_done() && self.current.done > 0)) {
+        if fails() || (self.phase() == Phase::Preparing && !self.acts_done() && self.current.done > 0) {
             return Some(self.slow_reason(context.now));
         }
-        let problem = self.lacking_room(context.status).filter(|_| waits)?.clone();
+        let problem = self.lacking_room(context.status)?.clone();
         let since = self.current.progressed().unwrap_or(self.current.since);
         Some(Reason::NoRoom { problem, after: Span::between(since, context.now) })
     }
