@@ -60,6 +60,9 @@ pub struct Policy {
     /// proxies does, and a late proxy would answer requests for removed pods with errors.
     #[serde(default = "defaults::drain")]
     pub drain: Span,
+    /// The time from a process's first request in which its requests are not compared, because it is cold; 0 if it isn't.
+    #[serde(default = "defaults::warm_up")]
+    pub warm_up: Span,
     /// The age up to which a block counts as present, from its end. The daemon derives it from the grid of its reads.
     #[serde(default = "defaults::block_age")]
     pub block_age: Span,

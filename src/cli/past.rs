@@ -97,6 +97,7 @@ impl Sources {
         let watch = Watch {
             per_process: metrics.keys().cloned().collect(),
             per_pod: if canary { policy.per_process_metrics() } else { BTreeSet::new() },
+            warm_up: policy.warm_up,
             canary: canary.then(|| arm(CANARY.to_owned(), workload.canary_name())),
             ..Watch::of_stable(workload.clone(), metrics, stable, Timestamp::UNIX_EPOCH)
         };

@@ -39,10 +39,25 @@ pub struct WatchTick<'a> {
     pub options: &'a Options,
 }
 
+/// A part of the processes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Part {
+    /// Those that are compared: all but the cold ones.
+    Compared,
+    /// Those that had their first request a short time ago.
+    Cold,
+}
+
+/// Returns whether the counts of cold processes are told apart: those of good and bad requests are, those of the traffic and of
+/// a distribution of values are not.
+fn is_split(metric: &Metric) -> bool {
+    matches!(metric.kind, MetricKind::Ratio | MetricKind::Histogram)
+}
+
 /// The result of reading one family.
 enum FamilyReading {
     /// The family was counted up to this tick.
-    Counted { labels: Vec<String>, counts: BTreeMap<Process, ProcessCounts>, memory: Memory },
+    Counted { labels: Vec<String>, counts: BTreeMap<Process, ProcessCounts>, cold: BTreeSet<Process>, memory: Memory },
     /// The family could be read, but its values at the start of the block are not known. `memory` are the values that
     /// the next block is counted from. `None`: they are queried again at the next tick.
     NoStart { gap: Gap, labels: Vec<String>, memory: Option<Memory> },
@@ -71,6 +86,7 @@ impl WatchTick<'_> {
             from: if unread { start.state.reported.unwrap_or(from) } else { from },
             to: self.at,
             metrics: self.samples(&readings),
+            cold: self.cold_samples(&readings),
             processes: self.stable_processes(&readings),
             pods: self.judged_pods(&readings),
         });
@@ -127,7 +143,8 @@ impl WatchTick<'_> {
             return FamilyReading::Unread(Gap::Stale { seconds });
         }
         let (memory, counts) = memory.advance(&now, &targets, &facts, context);
-        FamilyReading::Counted { labels: label_list, counts, memory }
+        let cold = memory.cold(self.watch.warm_up, start.from.unwrap_or(self.at));
+        FamilyReading::Counted { labels: label_list, counts, cold, memory }
     }
 
     fn context(&self, at: Timestamp, family: &Family, labels: &BTreeSet<String>) -> ReadingContext {
@@ -138,7 +155,7 @@ impl WatchTick<'_> {
         };
         // The facts are of now, which is at most one interval after the tick.
         let facts_lead = Span::from_millis(self.options.lag.as_millis() + self.options.interval.as_millis());
-        ReadingContext { since: self.watch.since, at, facts_lead, buckets }
+        ReadingContext { since: self.watch.since, at, facts_lead, warm_up: self.watch.warm_up, buckets }
     }
 
     /// Returns the family's memory as of the start of the block.
@@ -279,11 +296,24 @@ impl WatchTick<'_> {
                 let sample = match metric.kind {
                     MetricKind::Query => self.query_samples.get(name).cloned().unwrap_or(Sample::Gap(Gap::NoBaseline)),
                     MetricKind::Gauge => self.gauge(metric).unwrap_or_else(Sample::Gap),
-                    _ => self.with_counts(metric, readings, counted_sample).unwrap_or_else(Sample::Gap),
+                    _ => self.with_counts(metric, readings, Part::Compared, counted_sample).unwrap_or_else(Sample::Gap),
                 };
                 (name.clone(), sample)
             })
             .collect()
+    }
+
+    /// Returns the samples of the cold processes, for the metrics of which a process is cold.
+    fn cold_samples(&self, readings: &BTreeMap<Family, FamilyReading>) -> BTreeMap<String, Sample> {
+        let cold = |metric: &Metric| {
+            let family = families(metric).into_iter().next()?;
+            let is_cold =
+                matches!(readings.get(&family), Some(FamilyReading::Counted { cold, .. }) if !cold.is_empty());
+            let sample = (is_cold && is_split(metric))
+                .then(|| self.with_counts(metric, readings, Part::Cold, counted_sample).unwrap_or_else(Sample::Gap))?;
+            (sample != Sample::Arms { canary: None, stable: None }).then_some(sample)
+        };
+        self.watch.metrics.iter().filter_map(|(name, metric)| Some((name.clone(), cold(metric)?))).collect()
     }
 
     fn gauge(&self, metric: &Metric) -> Result<Sample, Gap> {
@@ -331,12 +361,12 @@ impl WatchTick<'_> {
             let read = |metric: &Metric, all: &ArmCounts<'_>, hits: Option<&ArmCounts<'_>>| {
                 part_readings(metric, all, hits, arm, |process| part(&source, process))
             };
-            Some((name.clone(), self.with_counts(metric, readings, read).ok()?))
+            Some((name.clone(), self.with_counts(metric, readings, Part::Compared, read).ok()?))
         })
     }
 
-    /// Returns the result of `read` for the counts of the metric's family, and of the family of its hits if there is
-    /// one.
+    /// Returns the result of `read` for the counts of a part of the processes in the metric's family, and in the family of its
+    /// hits if there is one.
     ///
     /// # Errors
     /// The first gap of the families.
@@ -344,11 +374,21 @@ impl WatchTick<'_> {
         &self,
         metric: &Metric,
         readings: &BTreeMap<Family, FamilyReading>,
+        part: Part,
         read: impl FnOnce(&Metric, &ArmCounts<'_>, Option<&ArmCounts<'_>>) -> T,
     ) -> Result<T, Gap> {
         let source = SeriesSource::of(metric);
-        let arm_of = |process: &Process, class: Option<&Class>| self.arm_of(&source, process, class);
-        let counts: Vec<ArmCounts<'_>> = families(metric)
+        let families = families(metric);
+        // The requests tell the age of a process; its first hit may come much later.
+        let cold = match families.first().and_then(|family| readings.get(family)) {
+            Some(FamilyReading::Counted { cold, .. }) if is_split(metric) => Some(cold),
+            _ => None,
+        };
+        let arm_of = |process: &Process, class: Option<&Class>| {
+            let is_cold = cold.is_some_and(|cold| cold.contains(process));
+            if is_cold == (part == Part::Cold) { self.arm_of(&source, process, class) } else { None }
+        };
+        let counts: Vec<ArmCounts<'_>> = families
             .iter()
             .map(|family| match readings.get(family) {
                 Some(FamilyReading::Counted { labels, counts, .. }) => {

@@ -65,6 +65,8 @@ pub struct ReadingContext {
     pub at: Timestamp,
     /// The longest time by which the facts of the API server may be newer than `at`.
     pub facts_lead: Span,
+    /// The time from a process's first request in which it is cold.
+    pub warm_up: Span,
     /// The kind of buckets that the classes are.
     pub buckets: BucketKind,
 }
@@ -86,6 +88,8 @@ struct KnownProcess {
     passed_over: bool,
     /// Whether it was in sight while its series could not be read.
     series_unknown: bool,
+    /// The reading with its first request, or [`Timestamp::MIN`] if it was not new then. `None`: it had no request yet.
+    serves_since: Option<Timestamp>,
     series: BTreeMap<Class, KnownCell>,
 }
 
@@ -190,6 +194,13 @@ impl Memory {
         self.0.iter().filter_map(|(process, known)| Some((process, known.scraped?)))
     }
 
+    /// Returns the processes that had their first request less than `warm_up` before `from`.
+    pub fn cold(&self, warm_up: Span, from: Timestamp) -> BTreeSet<Process> {
+        let is_cold = |since: Timestamp| since > Timestamp::MIN && warm_up > Span::ZERO && warm_up.after(since) > from;
+        let cold = self.0.iter().filter(|(_, known)| known.serves_since.is_some_and(is_cold));
+        cold.map(|(process, _)| process.clone()).collect()
+    }
+
     /// Returns the processes that had series.
     pub fn processes(&self) -> impl Iterator<Item = &Process> {
         self.0.iter().filter(|(_, known)| !known.series.is_empty()).map(|(process, _)| process)
@@ -258,13 +269,29 @@ impl CurrentProcess<'_> {
 
     /// Returns the counts of a process that is seen for the first time.
     fn first_counts(&self) -> ProcessCounts {
-        let since = self.context.since;
-        let is_new = match (self.target.and_then(|target| target.started), self.facts.started) {
+        let is_new = self.started_after(self.context.since);
+        self.all_values(|value| is_new.then_some(value))
+    }
+
+    /// Returns whether the process started after a time. One whose start is not known did not.
+    fn started_after(&self, since: Timestamp) -> bool {
+        match (self.target.and_then(|target| target.started), self.facts.started) {
             (Some(started), _) => started > since.as_millisecond() as f64 / 1000.0,
             (None, Some(started)) => started > since,
             (None, None) => false,
-        };
-        self.all_values(|value| is_new.then_some(value))
+        }
+    }
+
+    /// Returns the reading with the first request of a process; see [`KnownProcess::serves_since`]. `known` is its state since
+    /// its last start.
+    fn serves_since(&self, known: Option<&KnownProcess>, was_known: bool) -> Option<Timestamp> {
+        if let Some(since) = known.and_then(|known| known.serves_since) {
+            return Some(since);
+        }
+        let has_requests = self.cells().is_ok_and(|cells| cells.values().any(|cell| cell.value > 0.0));
+        let is_new =
+            was_known || self.started_after(self.context.since.min(self.context.warm_up.before(self.context.at)));
+        has_requests.then_some(if is_new { self.context.at } else { Timestamp::MIN })
     }
 
     /// Returns whether this reading is older than the remembered one: all of its series are there, some are lower, none by a
@@ -446,6 +473,7 @@ impl CurrentProcess<'_> {
             }),
             passed_over: false,
             series_unknown,
+            serves_since: self.serves_since(known.filter(|_| !is_new), known.is_some()),
             series,
         }
     }

@@ -29,6 +29,45 @@ async fn blocks_add_up_to_the_total() {
     assert_eq!(world.tick(30).await, arms(15, 30, Some((0, 0)), Some((0, 50))));
 }
 
+/// The canary's pod is ready long before its first request. It is restarted later, and then it is cold again. The stable's old
+/// pod never is; its new one is.
+#[tokio::test]
+async fn the_first_requests_of_a_process_are_counted_apart() {
+    let mut world = World { warm_up: Span::from_secs(60), ..World::new() };
+    let mut seen = Vec::new();
+    for tick in 0..14 {
+        let at = 15 * tick;
+        world.count("web-1", 100, 0);
+        match tick {
+            1 => world.add("web-2", "stable", at),
+            8 => world.restart_pod("web-canary-1"),
+            _ => {}
+        }
+        if tick >= 3 {
+            world.count("web-canary-1", 10, 1);
+            world.count("web-2", 50, 0);
+        }
+        if let Some((_, _, counted)) = world.tick(at).await {
+            seen.push((counted, world.cold.take()));
+        }
+    }
+    let both = |canary, stable| Some(Sample::Arms { canary, stable });
+    let ratio = |hits, total| Some(Reading::Ratio { hits, total });
+    let warm = (both(ratio(1, 10), ratio(0, 150)), None);
+    let cold = (both(None, ratio(0, 100)), both(ratio(1, 10), ratio(0, 50)));
+    let cold_canary = (both(None, ratio(0, 150)), both(ratio(1, 10), None));
+    let ends = |n: usize| (Some(seen[n].0.clone()), seen[n].1.clone());
+    assert_eq!(seen.len(), 13);
+    // The blocks from the third reading on: the first one with requests, and four that begin in the 60 s after it.
+    for n in 2..=6 {
+        assert_eq!(ends(n), cold, "block {n}");
+    }
+    for n in 7..=11 {
+        assert_eq!(ends(n), cold_canary, "block {n}: the canary was restarted");
+    }
+    assert_eq!(ends(12), warm);
+}
+
 /// There is a second pod that starts late, a process that is restarted, and a pod that can't be scraped for a while.
 #[tokio::test]
 async fn the_past_gives_the_same_blocks_as_the_live_sampler() {
@@ -519,6 +558,10 @@ struct World {
     next: usize,
     /// Whether the pods export `process_start_time_seconds`.
     exports_start: bool,
+    /// The time from a process's first request in which it is cold.
+    warm_up: Span,
+    /// The requests of cold processes in the last block.
+    cold: Option<Sample>,
 }
 
 #[derive(Debug, Clone, Default)]
@@ -586,6 +629,8 @@ impl World {
             at: 0,
             next: 0,
             exports_start: true,
+            warm_up: Span::ZERO,
+            cold: None,
         };
         world.add("web-1", "stable", -1000);
         world.add("web-canary-1", "canary", 1);
@@ -601,6 +646,7 @@ impl World {
         Watch {
             per_process: BTreeSet::new(),
             per_pod: BTreeSet::from(["errors".to_owned()]),
+            warm_up: self.warm_up,
             workload: Workload {
                 cluster: "c".to_owned(),
                 namespace: "shop".to_owned(),
@@ -713,7 +759,8 @@ impl World {
         let mut sampler = self.sampler.take().unwrap_or_else(|| self.sampler());
         let blocks = sampler.tick(&[watch], t(at)).await;
         self.sampler = Some(sampler);
-        let (_, Block { from, to, metrics, pods, .. }) = blocks.into_iter().next()?;
+        let (_, Block { from, to, metrics, mut cold, pods, .. }) = blocks.into_iter().next()?;
+        self.cold = cold.remove("errors");
         if let Sample::Arms { canary: Some(Reading::Ratio { hits, total }), .. } = &metrics["errors"]
             && self.metric.arms == ArmSource::Pods
         {

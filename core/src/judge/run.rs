@@ -53,9 +53,19 @@ impl<'a> CheckRun<'a> {
         processes: &[Reading],
         pods: Option<&BTreeMap<String, Reading>>,
     ) -> Option<&Evidence> {
+        let metrics = BTreeMap::from([(self.setting.check.metric.clone(), sample)]);
+        self.look_at(Block::new(from, to, metrics), processes, pods)
+    }
+
+    /// Lets the check look at a block. The arguments and the result are those of [`CheckRun::look`].
+    pub fn look_at(
+        &mut self,
+        block: Block,
+        processes: &[Reading],
+        pods: Option<&BTreeMap<String, Reading>>,
+    ) -> Option<&Evidence> {
         let Setting { check, metric, arm, proof, planned, .. } = self.setting;
-        let metrics = BTreeMap::from([(check.metric.clone(), sample)]);
-        self.ring.push(Block::new(from, to, metrics), check.judge.window());
+        self.ring.push(block, check.judge.window());
         let look = Look {
             check: &check.name,
             name: &check.metric,

@@ -16,6 +16,9 @@
 //! So an incident of both arms rolls nothing back, and the repair of a broken stable is promoted. A guard has no stable
 //! beside it: if the version before the rollout broke the limit, the guard's limit is `margin` times its share.
 //!
+//! A cold process is not compared. Its requests count for the limit alone, which is then one half, or the check's if that
+//! is higher: a version that answers hardly any request is found before its processes are warm. They count for `harm` too.
+//!
 //! A version is good if no claim is true. A check therefore combines the evidence of its claims in a mean with fixed weights
 //! ([`STAKES`]). If no claim is true, the mean's expectation is at most one, as each claim's is. The mean reaches the
 //! threshold no later than any single claim would with its share of the level. (With `either`, a version is bad only if it
@@ -51,7 +54,7 @@ use crate::stats::dispersion::Dispersion;
 use crate::stats::harm::Harm;
 use crate::stats::histogram::edge_at;
 use crate::stats::mixture::{Mixture, Onset};
-use crate::stats::slo::Ceiling;
+use crate::stats::slo::{Ceiling, LimitGrid};
 use crate::stats::tally::{Pair, Tally, Unusable, Worth};
 use crate::stats::two_sample::EffectsState;
 use crate::time::{Span, Timestamp};
@@ -86,6 +89,14 @@ impl Query<'_> {
     fn allowed(self) -> f64 {
         let Target { limit, metric, quantile } = self.look.target;
         allowed(limit, metric.kind, quantile)
+    }
+
+    /// Returns the requests of the cold processes of an arm in the newest block.
+    fn cold(self, arm: Arm) -> Counts {
+        let Look { name, target, ring, .. } = *self.look;
+        let sample = ring.newest().and_then(|block| block.cold.get(name)).filter(|sample| self.gap(sample).is_none());
+        let reading = sample.and_then(|sample| reading(sample, arm));
+        reading.and_then(|reading| Counts::of(reading, target.limit)).unwrap_or_default()
     }
 
     /// Returns the gap if a measured sample can't be counted: the buckets of an arm have no edge at the limit, as after a
@@ -161,7 +172,10 @@ pub struct SequentialState {
     worse: Mixture,
     /// The evidence that the share is above the stable's by more than `floor`.
     further: EffectsState,
-    /// The evidence that the share is above the limit.
+    /// The cold requests of the judged arm.
+    #[serde(default, skip_serializing_if = "Counts::is_empty")]
+    cold: Counts,
+    /// The evidence that the share is above the limit, or that of cold processes above theirs.
     above: Mixture,
     /// The evidence that the share is below `margin` times the stable's, or above it by less than `floor`.
     #[serde(default)]
@@ -193,6 +207,7 @@ impl SequentialState {
             onset: Onset::Planned(blocks.clamp(1.0, 1e6) as u32),
             subject: Counts::default(),
             stable: Counts::default(),
+            cold: Counts::default(),
             worse: Mixture::default(),
             further: past.counts.tally().map(EffectsState::seeded).unwrap_or_default(),
             above: Mixture::default(),
@@ -225,13 +240,16 @@ impl SequentialState {
         let stable = if arm == Arm::Canary { counts_of(Arm::Stable) } else { Counts::default() };
         let (Some(canary), Some(stable_tally)) = (subject.tally(), stable.tally()) else { return };
         let (pair, phi) = (Pair { canary, stable: stable_tally }, self.dispersion.phi());
+        let cold = query.cold(arm);
+        let cold_tally = cold.tally().unwrap_or_default();
         absorb_or_restart(&mut self.worse, |state| tests.worse.absorb(state, pair, phi));
         let past = self.further.stable();
         absorb_or_restart(&mut self.not_inferior, |state| tests.not_inferior.absorb(state, past, pair, phi));
         absorb_or_restart(&mut self.further, |state| tests.further.absorb(state, pair, phi));
         // The earlier blocks decide whether this one counts, so that it can't choose itself.
         if self.stable_breaks(query).is_none() {
-            absorb_or_restart(&mut self.above, |state| tests.above.absorb_beside(state, pair, phi));
+            let kinds = [(&tests.above, canary), (&tests.cold, cold_tally)];
+            absorb_or_restart(&mut self.above, |state| LimitGrid::absorb_beside(&kinds, stable_tally, state, phi));
         }
         if arm == Arm::Canary {
             self.beside.absorb(length, stable_tally, phi, &tests.below, query.rule.alpha);
@@ -241,9 +259,11 @@ impl SequentialState {
             self.below.absorb(canary, phi);
         }
         if query.rule.harm.is_some() {
-            self.harm.get_or_insert_default().absorb(pair, phi);
+            let all = Pair { canary: canary.plus(cold_tally), ..pair };
+            self.harm.get_or_insert_default().absorb(all, phi);
         }
         self.subject.add(subject);
+        self.cold.add(cold);
         self.stable.add(stable);
         self.dispersion.absorb(&tallies(processes, limit));
         let pods = pods.into_iter().flatten();
@@ -294,6 +314,7 @@ impl SequentialState {
             stable_breaks: stable_breaks.or_else(|| self.replaced_breaks(query)),
             phi: self.dispersion.phi(),
             outlier: None,
+            cold: (self.cold.n > 0).then(|| self.cold.measure(query.look.target.limit)),
         }
     }
 

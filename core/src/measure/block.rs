@@ -14,8 +14,12 @@ pub struct Block {
     pub from: Timestamp,
     /// The time of the second reading. Events at this time are counted.
     pub to: Timestamp,
-    /// The samples by metric name.
+    /// The samples by metric name, without the requests of cold processes.
     pub metrics: BTreeMap<String, Sample>,
+    /// The samples of the requests of cold processes: those that had their first request less than
+    /// [`Watch::warm_up`](super::watch::Watch::warm_up) before `from`. Metrics of which no process is cold are left out.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub cold: BTreeMap<String, Sample>,
     /// The readings of each single process of the stable, by metric name, for the metrics in
     /// [`Watch::per_process`](super::watch::Watch::per_process). The dispersion of errors is learned from them.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
@@ -27,9 +31,10 @@ pub struct Block {
 }
 
 impl Block {
-    /// Returns a block without readings of single processes and pods.
+    /// Returns a block without cold processes and without readings of single processes and pods.
     pub fn new(from: Timestamp, to: Timestamp, metrics: BTreeMap<String, Sample>) -> Block {
-        Block { from, to, metrics, processes: BTreeMap::new(), pods: BTreeMap::new() }
+        let (cold, processes, pods) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
+        Block { from, to, metrics, cold, processes, pods }
     }
 }
 

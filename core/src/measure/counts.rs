@@ -34,6 +34,11 @@ impl Counts {
         }
     }
 
+    /// Whether nothing was counted.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.n == 0
+    }
+
     /// Returns the counts as a tally of the statistics; `None` if they are not a valid one.
     pub(crate) fn tally(self) -> Option<Tally> {
         Tally::of(self.bad, self.n).ok()

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::ids::Workload;
 use crate::measure::metric::Metric;
-use crate::time::Timestamp;
+use crate::time::{Span, Timestamp};
 
 /// One rollout's metrics, with the keys of its arms.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -22,6 +22,9 @@ pub struct Watch {
     /// The names of the metrics for which a block also has the readings of each pod of the judged version.
     #[serde(default)]
     pub per_pod: BTreeSet<String>,
+    /// The time from a process's first request in which it is cold, and its requests are counted apart; 0 if none are.
+    #[serde(default)]
+    pub warm_up: Span,
     /// The canary's key; `None` during the guard, which has only one arm.
     pub canary: Option<ArmKey>,
     /// The stable's key.
@@ -33,10 +36,12 @@ pub struct Watch {
 }
 
 impl Watch {
-    /// Returns a watch of the stable alone since `since`, without readings of single processes and pods.
+    /// Returns a watch of the stable alone since `since`, without readings of single processes and pods. Requests of cold
+    /// processes count as all others.
     pub fn of_stable(workload: Workload, metrics: BTreeMap<String, Metric>, stable: ArmKey, since: Timestamp) -> Watch {
         let (per_process, per_pod) = (BTreeSet::new(), BTreeSet::new());
-        Watch { workload, metrics, per_process, per_pod, canary: None, stable, since, last: None }
+        let warm_up = Span::ZERO;
+        Watch { workload, metrics, per_process, per_pod, warm_up, canary: None, stable, since, last: None }
     }
 }
 

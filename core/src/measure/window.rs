@@ -131,6 +131,17 @@ pub fn reading(sample: &Sample, side: Arm) -> Option<&Reading> {
     }
 }
 
+/// Returns the requests of one arm in a block, those of cold processes included; `None` if the arm has no reading that counts
+/// requests, or if there is a gap.
+pub fn requests(block: &Block, metric: &str, side: Arm) -> Option<u64> {
+    let samples = [Some(block.metrics.get(metric)?), block.cold.get(metric)];
+    if samples.iter().flatten().any(|sample| matches!(sample, Sample::Gap(_))) {
+        return None;
+    }
+    let counts = samples.into_iter().flatten().filter_map(|sample| reading(sample, side)?.requests());
+    counts.reduce(u64::saturating_add)
+}
+
 /// A sum of readings of one kind. When a reading is of another kind or has other buckets than the sum, the sum starts
 /// again with that reading.
 enum Sum {

@@ -98,6 +98,7 @@ impl RawPolicy {
             ready_within: self.ready_within,
             promote_within: self.promote_within,
             drain: self.drain,
+            warm_up: self.warm_up,
             block_age: defaults::block_age(),
             max_hold: self.max_hold,
             patience: self.patience.clone(),

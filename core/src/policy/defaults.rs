@@ -20,6 +20,10 @@ pub(super) fn drain() -> Span {
     Span::from_secs(10)
 }
 
+pub(super) fn warm_up() -> Span {
+    Span::from_secs(60)
+}
+
 pub(super) fn block_age() -> Span {
     Span::from_secs(60)
 }

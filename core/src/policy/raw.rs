@@ -48,6 +48,9 @@ pub struct RawPolicy {
     /// The time for which the canary keeps running after its weight is 0, because some proxies of the gateway are late.
     #[serde(default = "defaults::drain")]
     pub drain: Span,
+    /// The time from a process's first request in which its requests are not compared, because it is cold.
+    #[serde(default = "defaults::warm_up")]
+    pub warm_up: Span,
     /// The duration of a hold after which the rollout is given up.
     #[serde(default = "defaults::max_hold")]
     pub max_hold: Span,

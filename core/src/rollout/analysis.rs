@@ -15,7 +15,7 @@ use crate::judge::numbers::Verdict;
 use crate::judge::rule::{Look, Proof};
 use crate::measure::block::Block;
 use crate::measure::calibration::{Calibration, History};
-use crate::measure::window::{Arm, Measure, Ring, reading};
+use crate::measure::window::{Arm, Measure, Ring, requests};
 use crate::policy::{Patience, PatienceAction, Policy, Step};
 use crate::stats::share::{ShareTest, ShareVerdict};
 use crate::time::{Span, Timestamp};
@@ -334,8 +334,7 @@ impl StepAnalysis {
 
     /// Returns the requests that a metric has counted in one arm; `None` if the arm has no reading of it.
     fn requests(&self, metric: &str, side: Arm) -> Option<u64> {
-        let counts = self.ring.blocks().filter_map(|block| reading(block.metrics.get(metric)?, side)?.requests());
-        counts.reduce(u64::saturating_add)
+        self.ring.blocks().filter_map(|block| requests(block, metric, side)).reduce(u64::saturating_add)
     }
 
     /// Returns the verdict on the canary's share of the requests; `None` if it is not tested.
@@ -373,8 +372,8 @@ impl StepAnalysis {
 
 /// Returns the requests of both arms in a block, by the first metric that counts them in both; `None` if none does.
 fn requests_of(block: &Block) -> Option<(u64, u64)> {
-    let of = |sample, arm| reading(sample, arm)?.requests();
-    block.metrics.values().find_map(|sample| Some((of(sample, Arm::Canary)?, of(sample, Arm::Stable)?)))
+    let of = |name: &str, arm| requests(block, name, arm);
+    block.metrics.keys().find_map(|name| Some((of(name, Arm::Canary)?, of(name, Arm::Stable)?)))
 }
 
 /// Returns the share of the requested pods that are ready. A Deployment of no pods misses none, and pods that the cluster does

@@ -14,7 +14,7 @@ use crate::judge::judges::JudgeState;
 use crate::measure::block::Block;
 use crate::measure::calibration::Calibration;
 use crate::measure::watch::{ArmKey, Watch};
-use crate::measure::window::{Arm, reading};
+use crate::measure::window::{Arm, requests};
 use crate::rollout::reward::{Reward, Score};
 use crate::stats::share::ShareVerdict;
 use crate::time::Timestamp;
@@ -81,7 +81,7 @@ impl Rollout {
 
     /// Notes whether the canary had no request in a block that lies in the present phase.
     pub(super) fn note_quiet(&mut self, block: &Block) {
-        let requests = block.metrics.values().filter_map(|sample| reading(sample, Arm::Canary)?.requests()).max();
+        let requests = block.metrics.keys().filter_map(|name| requests(block, name, Arm::Canary)).max();
         self.current.quiet = block.from >= self.current.since && requests == Some(0);
     }
 
@@ -164,6 +164,7 @@ impl Rollout {
             metrics: self.policy.measured_metrics(),
             per_process: if guards { BTreeSet::new() } else { self.policy.per_process_metrics() },
             per_pod: self.policy.per_process_metrics(),
+            warm_up: self.policy.warm_up,
             canary: canary.map(|arm| key(arm, self.workload.canary_name())),
             stable: beside,
             since: self.started,

@@ -96,7 +96,7 @@ impl Grid {
 
     /// Returns the factors of a block without evidence. Such a block must be absorbed as well, because its stake is
     /// placed.
-    fn neutral_factors(&self) -> Vec<f64> {
+    pub(super) fn neutral_factors(&self) -> Vec<f64> {
         vec![0.0; self.multipliers.len()]
     }
 }

@@ -143,18 +143,31 @@ impl LimitGrid {
         state.absorb(self.onset, &self.factors(tally, phi))
     }
 
-    /// Adds a block of both arms: evidence that the canary's share is above the limit and above the stable's. A block
-    /// without requests of the stable counts as in [`LimitGrid::absorb`].
+    /// Adds a block whose requests are of several kinds, such as those of warm and of cold processes, each with a limit of its
+    /// own and the stable's requests beside it: evidence that the canary's share of one kind is above the kind's limit and above
+    /// the stable's share. A kind without requests of the stable counts as in [`LimitGrid::absorb`]. The tests must have the same
+    /// onset. The product of the kinds' factors has an expectation of at most one if no kind is above its limit, because
+    /// their requests are independent given the past.
     ///
     /// # Errors
     /// As [`LimitGrid::absorb`].
-    pub fn absorb_beside(&self, state: &mut Mixture, pair: Pair, phi: Phi) -> Result<(), Unusable> {
-        let mut factors = self.factors(pair.canary, phi);
-        if pair.stable.n() > 0.0 {
-            let equal = self.equal.factors(pair, phi);
+    pub fn absorb_beside(
+        kinds: &[(&LimitGrid, Tally)],
+        stable: Tally,
+        state: &mut Mixture,
+        phi: Phi,
+    ) -> Result<(), Unusable> {
+        let Some((LimitGrid { onset, grid, equal, .. }, _)) = kinds.first() else { return Ok(()) };
+        let mut factors = grid.neutral_factors();
+        for (test, tally) in kinds {
+            factors.iter_mut().zip(test.factors(*tally, phi)).for_each(|(factor, own)| *factor += own);
+        }
+        if stable.n() > 0.0 {
+            let canary = kinds.iter().fold(Tally::default(), |sum, (_, tally)| sum.plus(*tally));
+            let equal = equal.factors(Pair { canary, stable }, phi);
             factors.iter_mut().zip(equal).for_each(|(factor, equal)| *factor = factor.min(equal));
         }
-        state.absorb(self.onset, &factors)
+        state.absorb(*onset, &factors)
     }
 
     /// Returns the `ln` of each component's factor for one block.

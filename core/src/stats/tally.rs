@@ -28,7 +28,7 @@ pub enum Unusable {
 
 /// The events of one arm in one block, and the hits among them: errors, or requests slower than an edge. Both are
 /// finite, and `0 <= hits <= n <= 2⁵³`.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Tally {
     hits: f64,
     n: f64,
@@ -62,6 +62,11 @@ impl Tally {
     /// [`Unusable::TooLarge`] above 2⁵³ or [`Unusable::MoreHitsThanEvents`].
     pub fn of(hits: u64, n: u64) -> Result<Tally, Unusable> {
         Tally::new(hits as f64, n as f64)
+    }
+
+    /// Returns the sum of two tallies.
+    pub fn plus(self, other: Tally) -> Tally {
+        Tally { hits: self.hits + other.hits, n: self.n + other.n }
     }
 
     /// Returns the number of hits, from 0 to `n`.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use bellwether_core::judge::numbers::Verdict;
 use bellwether_core::judge::rule::Proof;
 use bellwether_core::judge::run::{CheckRun, Setting};
-use bellwether_core::measure::block::{Reading, Sample};
+use bellwether_core::measure::block::{Block, Reading, Sample};
 use bellwether_core::measure::window::Arm;
 use bellwether_core::policy::RawPolicy;
 use bellwether_core::rollout::ending::Ending;
@@ -102,6 +102,43 @@ fn limit_and_comparison_must_both_be_kept_unless_the_check_says_either() {
     let problems =
         raw(json!({ "guard": { "for": "5m", "check": [{ "metric": "error-rate", "max": "5%", "either": true }] } }));
     assert_eq!(problems.check(&metrics()).unwrap_err()[0].path, ["guard", "check", "0", "either"]);
+}
+
+/// Cold processes of a good version may be bad for a while; those of a version that answers nothing are not waited for.
+#[test]
+fn cold_processes_are_not_compared_but_more_than_half_of_their_requests_must_be_good() {
+    let policy = sequential("5%");
+    let check = &policy.steps[0].checks[0];
+    let judged = |cold: u64, stable: u64| {
+        let mut run = CheckRun::new(setting(check, &policy.metrics["error-rate"]));
+        let at = |n: i64| Timestamp::from_second(15 * n).unwrap();
+        let mut looks = 0;
+        for n in 1..=4 {
+            let [warm, cold] = [(0, 0), (cold, 100)].map(|(bad, n)| Pair {
+                canary: Tally::of(bad, n).unwrap(),
+                stable: Tally::of(if n == 0 { stable } else { 0 }, if n == 0 { 900 } else { 0 }).unwrap(),
+            });
+            let metrics = |pair| BTreeMap::from([("error-rate".to_owned(), sample(pair))]);
+            let block = Block { cold: metrics(cold), ..Block::new(at(n - 1), at(n), metrics(warm)) };
+            looks = n;
+            if run.look_at(block, &[], None).unwrap().verdict == Verdict::Regressed {
+                break;
+            }
+        }
+        let evidence = run.look_at(Block::new(at(9), at(10), BTreeMap::new()), &[], None).unwrap().clone();
+        (evidence.verdict, looks, evidence.to_string())
+    };
+    for (cold, stable) in [(0, 0), (40, 0), (50, 0), (100, 900)] {
+        let (verdict, _, why) = judged(cold, stable);
+        assert_eq!(verdict, Verdict::Insufficient, "{cold} of 100 beside {stable} of 900: {why}");
+    }
+    let (verdict, looks, why) = judged(100, 0);
+    assert_eq!((verdict, looks), (Verdict::Regressed, 1), "{why}");
+    assert_eq!(
+        why,
+        "error-rate 100 % > 50 % in cold processes (100 of 100 requests in 15s; stable 0 %; evidence over 1000000, needs 100 at 1 %, \
+         not calibrated)"
+    );
 }
 
 /// A rollout whose journaled evidence is of other alternatives is judged all the same, from its next block on.

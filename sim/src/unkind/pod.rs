@@ -52,6 +52,8 @@ pub(super) struct Pod {
     pub ready_since: Ms,
     /// The time at which its process became ready for the first time.
     pub started: Ms,
+    /// The reading with the first request of its process.
+    pub serves_since: Ms,
     /// Whether its process answers nothing any more.
     pub hung: bool,
     /// Whether its node is lost.
@@ -90,6 +92,7 @@ impl Pod {
             turn: 0,
             ready_since: Ms::MAX,
             started: Ms::MAX,
+            serves_since: Ms::MAX,
             hung: false,
             lost: false,
             pace: 1.0,
@@ -142,6 +145,7 @@ impl Pod {
         self.ended = now;
         self.restarts += 1;
         self.started = Ms::MAX;
+        self.serves_since = Ms::MAX;
         self.hung = false;
         self.served = 0.0;
         self.expected = Requests::default();

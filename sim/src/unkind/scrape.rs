@@ -31,6 +31,7 @@ struct Count {
     version: usize,
     arm: Arm,
     restarts: u32,
+    serves_since: Ms,
     requests: Requests<u64>,
 }
 
@@ -84,10 +85,15 @@ impl World {
     /// Reads the newest counters of all pods that are scraped.
     pub(super) fn read_counters(&mut self) {
         let mut pods = Vec::new();
-        let stable = self.stable.pods.iter().map(|pod| (Arm::Stable, pod));
-        let canary = self.canary.iter().flat_map(|canary| &canary.pods).map(|pod| (Arm::Canary, pod));
+        let World { stable, canary, now, .. } = self;
+        let stable = stable.pods.iter_mut().map(|pod| (Arm::Stable, pod));
+        let canary = canary.iter_mut().flat_map(|canary| &mut canary.pods).map(|pod| (Arm::Canary, pod));
         for (arm, pod) in stable.chain(canary).filter(|(_, pod)| pod.is_scraped() && pod.is_exported) {
-            pods.push(Count { id: pod.id, version: pod.version, arm, restarts: pod.restarts, requests: pod.counted });
+            if pod.counted.n > 0 {
+                pod.serves_since = pod.serves_since.min(*now);
+            }
+            let Pod { id, version, restarts, serves_since, counted: requests, .. } = *pod;
+            pods.push(Count { id, version, arm, restarts, serves_since, requests });
         }
         self.readings.push_back(Counters { at: self.now, pods });
         if self.readings.len() > KEPT {
@@ -113,11 +119,14 @@ impl World {
             return gap(from, until, &Gap::NoBaseline);
         };
         let mut block = Block::new(from, until, BTreeMap::new());
-        let belongs = |key: Option<&ArmKey>| -> Vec<&Count> {
+        let warm_up = watch.warm_up.as_millis() as Ms;
+        let is_cold = |count: &Count| warm_up > 0 && count.serves_since.saturating_add(warm_up) > first.at;
+        let belongs = |key: Option<&ArmKey>| -> (Vec<&Count>, Vec<&Count>) {
             let belongs = |count: &&Count| key.is_some_and(|key| self.belongs(count, key));
-            last.pods.iter().filter(belongs).collect()
+            last.pods.iter().filter(belongs).partition(|count| count.requests.n > 0 && is_cold(count))
         };
-        let (canary, stable) = (belongs(watch.canary.as_ref()), belongs(Some(&watch.stable)));
+        let ((cold_canary, canary), (cold_stable, stable)) =
+            (belongs(watch.canary.as_ref()), belongs(Some(&watch.stable)));
         let judged = if watch.canary.is_some() { &canary } else { &stable };
         for metric in METRICS.into_iter().filter(|metric| watch.metrics.contains_key(*metric)) {
             let sum = |counts: &[&Count]| {
@@ -126,6 +135,10 @@ impl World {
                 exports.then(|| reading(metric, sum))
             };
             block.metrics.insert(metric.to_owned(), Sample::Arms { canary: sum(&canary), stable: sum(&stable) });
+            let cold = Sample::Arms { canary: sum(&cold_canary), stable: sum(&cold_stable) };
+            if cold != (Sample::Arms { canary: None, stable: None }) {
+                block.cold.insert(metric.to_owned(), cold);
+            }
             let each = |count: &&Count| reading(metric, last.increase(first, count));
             if watch.per_process.contains(metric) {
                 block.processes.insert(metric.to_owned(), stable.iter().map(each).collect());

@@ -23,7 +23,7 @@ const MISSED: &[(Row, bool, &[Bar])] = &[
     (Row::Restarts, false, &[Bar::BadPromoted, Bar::Serving, Bar::Unready]),
     (Row::HungPod, false, &[Bar::BadPromoted, Bar::Serving, Bar::Unready]),
     (Row::SlowStart, false, &[Bar::Unready]),
-    (Row::Cold, true, &[Bar::Blamed, Bar::Promoted]),
+    (Row::Cold, false, &[Bar::BadPromoted, Bar::Serving, Bar::Unready]),
     (Row::Autoscaler, true, &[Bar::Blamed, Bar::Promoted]),
     (Row::Autoscaler, false, &[Bar::Serving, Bar::Unready]),
     (Row::ScaleOut, false, &[Bar::Serving, Bar::Unready]),

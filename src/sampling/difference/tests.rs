@@ -78,6 +78,7 @@ fn counts_of_last(history: &[At]) -> String {
             since: second(1000),
             at: second(reading.second),
             facts_lead: Span::from_secs(20),
+            warm_up: Span::ZERO,
             buckets: BucketKind::None,
         };
         let counts;
@@ -296,6 +297,7 @@ fn a_process_with_new_labels_is_not_counted_twice() {
                 since: second(1000),
                 at: second(at),
                 facts_lead: Span::ZERO,
+                warm_up: Span::ZERO,
                 buckets: BucketKind::None,
             };
             (memory, counts) = memory.advance(&snapshot, &Some(BTreeMap::from([(process, target)])), &facts, context);

@@ -124,6 +124,7 @@ fn watch(name: &str, namespace: &str, metrics: &[(&str, &str)]) -> Watch {
     Watch {
         per_process: BTreeSet::new(),
         per_pod: BTreeSet::new(),
+        warm_up: Span::ZERO,
         workload: Workload {
             cluster: "c".to_owned(),
             namespace: namespace.to_owned(),

@@ -203,7 +203,13 @@ fn check_members(buckets: &[(&str, f64, u64)], expected: Expect) {
     let target = Target { up: true, scraped: 1.0, started: None };
     let targets: Targets = Some(BTreeMap::from([(vec!["web-1".to_owned()], target)]));
     let epoch = Timestamp::UNIX_EPOCH;
-    let context = ReadingContext { since: epoch, at: epoch, facts_lead: Span::ZERO, buckets: BucketKind::Classic };
+    let context = ReadingContext {
+        since: epoch,
+        at: epoch,
+        facts_lead: Span::ZERO,
+        warm_up: Span::ZERO,
+        buckets: BucketKind::Classic,
+    };
     let facts = |_: &Process| ProcessFacts::default();
     let (memory, _) = Memory::default().advance(&Snapshot::default(), &targets, &facts, context);
     let snapshot = Snapshot::read(&family, &labels, &points.iter().collect::<Vec<_>>());

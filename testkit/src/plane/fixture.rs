@@ -55,6 +55,7 @@ traffic = "gateway"
 ready-within = "60s"
 promote-within = "60s"
 drain = "4s"
+warm-up = "0s"
 max-hold = "10s"
 patience = { blind = "10s", insufficient = "15s" }
 

@@ -19,6 +19,7 @@ match = { namespaces = ["*"], workloads = ["*"], images = ["registry.test/shop/*
 ready-within = "60s"
 promote-within = "60s"
 drain = "4s"
+warm-up = "0s"
 
 [policy.ab]
 who = { header = "x-bucket", value = "b" }

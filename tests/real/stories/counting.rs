@@ -639,6 +639,7 @@ async fn read(
         per_pod: metrics.keys().cloned().collect(),
         metrics,
         per_process: BTreeSet::new(),
+        warm_up: Span::ZERO,
         canary: Some(arm("canary", "web-canary")),
         stable: arm("stable", "web"),
         since: SystemClock.now(),

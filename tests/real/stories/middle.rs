@@ -46,6 +46,7 @@ match = { namespaces = ["*"], workloads = ["*"], images = ["registry.test/shop/*
 ready-within = "60s"
 promote-within = "60s"
 drain = "4s"
+warm-up = "0s"
 [policy.blue-green]
 keep-stable = "10s"
 [[policy.check]]

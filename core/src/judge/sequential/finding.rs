@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::rule::SequentialRule;
+use super::rule::{COLD_LIMIT, SequentialRule};
 use crate::judge::numbers::{Numbers, Verdict};
 use crate::judge::outlier::Outlier;
 use crate::judge::rule::{Finding, Proof};
@@ -59,6 +59,9 @@ pub struct SequentialFinding {
     /// The pod that may cause the regression instead of the version; `None` unless the verdict is a regression.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub outlier: Option<Outlier>,
+    /// The requests of cold processes; `None` if there were none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cold: Option<Measure>,
 }
 
 impl SequentialFinding {
@@ -162,6 +165,29 @@ impl SequentialFinding {
         }
     }
 
+    /// Returns the requests of cold processes if they broke the limit, and the compared ones did not.
+    fn broken_by_cold(&self, numbers: &Numbers) -> Option<&Measure> {
+        let counts_good = self.counts_good(numbers);
+        let is_kept =
+            |measure: &Measure, limit: f64| if counts_good { measure.value >= limit } else { measure.value <= limit };
+        let compared = numbers.subject.as_ref().filter(|subject| subject.n > 0);
+        let warm_limit = if counts_good { 1.0 - self.allowed } else { self.allowed };
+        let keeps = compared.is_none_or(|compared| is_kept(compared, warm_limit));
+        let cold = self.cold.as_ref().filter(|cold| !is_kept(cold, self.cold_limit(numbers)));
+        cold.filter(|_| keeps && numbers.verdict == Verdict::Regressed && self.alarm.0 == Claim::Limit)
+    }
+
+    /// Whether the check counts good requests against a lower limit.
+    fn counts_good(&self, numbers: &Numbers) -> bool {
+        numbers.kind != MetricKind::Histogram && matches!(numbers.limit, Limit::Min(_))
+    }
+
+    /// Returns the limit for the share of the requests of cold processes.
+    fn cold_limit(&self, numbers: &Numbers) -> f64 {
+        let bad = self.allowed.max(COLD_LIMIT);
+        if self.counts_good(numbers) { 1.0 - bad } else { bad }
+    }
+
     /// Returns the limit for the share of the counted requests, as people read it.
     pub(crate) fn limit(&self, numbers: &Numbers) -> String {
         let is_raised = self.stable_breaks.is_some() && numbers.stable.is_none();
@@ -183,7 +209,13 @@ impl Finding for SequentialFinding {
         }
         let alarm = (self.alarm.1, self.rule.level(), self.rule.covers());
         let proof = |ln_e| (ln_e, self.rule.beta, format!(" at {}", Unit::Percent.show(self.rule.beta)));
+        let cold = self.broken_by_cold(numbers);
+        let subject = cold.unwrap_or(subject);
         let (text, (ln_e, needed, covers)) = match (numbers.verdict, self.shown) {
+            (Verdict::Regressed, _) if cold.is_some() => {
+                let limit = Unit::Percent.show(self.cold_limit(numbers));
+                (format!("{} {limit} in cold processes", numbers.limit.broken()), alarm)
+            }
             (Verdict::Regressed, _) => (self.broken(self.alarm.0, numbers), alarm),
             (Verdict::Pass, Some((_, ln_e))) => (format!("is shown to be {}", self.all_proven(numbers)), proof(ln_e)),
             (_, Some((claim, ln_e))) => {

@@ -126,6 +126,9 @@ pub fn allowed(limit: Limit, kind: MetricKind, quantile: f64) -> f64 {
     }
 }
 
+/// The share of bad requests that a cold process may have, unless the check allows more.
+pub(super) const COLD_LIMIT: f64 = 0.5;
+
 /// The tests of one check.
 pub(crate) struct SequentialTests {
     /// The test of the claim that the share is above `margin` times the stable's.
@@ -134,6 +137,8 @@ pub(crate) struct SequentialTests {
     pub(crate) further: Effects,
     /// The test of the claim that the share is above the limit.
     pub(crate) above: LimitGrid,
+    /// The test of the claim that the share of cold processes is above theirs.
+    pub(crate) cold: LimitGrid,
     /// The test of the claim that the share is below `margin` times the stable's, or above it by less than `floor`.
     pub(crate) not_inferior: NonInferior,
     /// The test of the claim that the share is below the limit.
@@ -150,6 +155,7 @@ impl SequentialTests {
             worse: OddsGrid::worse(rule.margin, onset)?,
             further: Effects::worse(Null::Difference(rule.floor), onset)?,
             above: LimitGrid::above(allowed, onset)?,
+            cold: LimitGrid::above(allowed.max(COLD_LIMIT), onset)?,
             not_inferior: NonInferior::new(rule.margin, rule.floor)?,
             below: Ceiling::new(allowed)?,
         })
