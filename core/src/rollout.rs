@@ -17,6 +17,7 @@ pub mod ending;
 pub mod cause;
 pub mod pods;
 pub mod restarts;
+pub mod returning;
 pub mod decision;
 pub mod in_flight;
 pub mod current;

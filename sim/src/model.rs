@@ -135,6 +135,7 @@ impl Set {
             ready: available,
             available,
             restarts: 0,
+            pods_since: None,
             paused: false,
             problem: problem.or(unscheduled),
             template_by: self.template_by.clone(),

@@ -6,6 +6,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::ids::{Images, TemplateHash, Weight};
+use crate::time::Timestamp;
 
 /// The highest number of rules of an HTTPRoute, from the Gateway API's CRD.
 pub const MAX_RULES: usize = 16;
@@ -113,6 +114,9 @@ pub struct DeploymentStatus {
     /// The number of restarts of the containers of the present template's pods.
     #[serde(default)]
     pub restarts: u32,
+    /// The mean of the times at which the present template's pods started; `None` if there are none, or it is not known.
+    #[serde(default)]
+    pub pods_since: Option<Timestamp>,
     /// Whether the Deployment is paused (`spec.paused`).
     pub paused: bool,
     /// A problem that keeps a pod of the present template from running; `None` if none is known.

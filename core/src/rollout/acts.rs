@@ -37,13 +37,16 @@ impl Rollout {
             }
             Phase::Growing => vec![apply()],
             Phase::Stepping => vec![ClusterAct::SetWeight { weight: self.asked(), traffic }.into()],
-            Phase::Promoting => vec![Act::Cluster(ClusterAct::Promote {
-                stable_uid: basis.stable_uid.clone(),
-                from: basis.template.clone(),
-                images: self.changes(),
-            })],
+            Phase::Promoting => {
+                let promote = Act::Cluster(ClusterAct::Promote {
+                    stable_uid: basis.stable_uid.clone(),
+                    from: basis.template.clone(),
+                    images: self.changes(),
+                });
+                [promote].into_iter().chain(self.withdrawal()).collect()
+            }
             Phase::Withdrawn | Phase::Returning | Phase::Draining if self.canary.exists => {
-                vec![ClusterAct::SetWeight { weight: Weight::ZERO, traffic }.into()]
+                vec![ClusterAct::SetWeight { weight: self.asked(), traffic }.into()]
             }
             // The model becomes current when its images have all of the traffic, and returns when they have none.
             Phase::Cleaning => self.model_act(ModelAct::Point).into_iter().chain(self.removal()).collect(),
@@ -55,12 +58,19 @@ impl Rollout {
             Phase::Restoring => match &self.restores {
                 Some(template) => {
                     let (stable_uid, template) = (basis.stable_uid.clone(), template.clone());
-                    vec![Act::Cluster(ClusterAct::Restore { stable_uid, template })]
+                    let restore = Act::Cluster(ClusterAct::Restore { stable_uid, template });
+                    [restore].into_iter().chain(self.withdrawal()).collect()
                 }
                 None => Vec::new(),
             },
             Phase::Withdrawn | Phase::Returning | Phase::Draining | Phase::Guarding | Phase::Ended => Vec::new(),
         }
+    }
+
+    /// Returns the act that takes the traffic from a canary that has lost its pods while the stable changes.
+    fn withdrawal(&self) -> Option<Act> {
+        let weight = self.current.remainder?.weight;
+        Some(ClusterAct::SetWeight { weight, traffic: self.policy.traffic.clone() }.into())
     }
 
     /// Whether the canary may still have traffic when its removal begins: the workload was deleted, and the cluster deletes the
@@ -155,7 +165,8 @@ impl Rollout {
         match self.phase().traits().share {
             Share::Step => self.policy.steps.get(self.step).map_or(Weight::ZERO, |step| step.weight),
             Share::Kept => self.canary.weight,
-            Share::None | Share::Leaving => Weight::ZERO,
+            Share::Leaving => self.current.remainder.map_or(Weight::ZERO, |remainder| remainder.weight),
+            Share::None => Weight::ZERO,
         }
     }
 

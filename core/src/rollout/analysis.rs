@@ -148,6 +148,9 @@ pub struct StepAnalysis {
     /// The test of the canary's share; `None` before its first block.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub share_test: Option<ShareTest>,
+    /// The size of the judged Deployment; `None` before the first block.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub size: Option<SettledSize>,
     /// The newest blocks.
     pub ring: Ring,
     /// The state of each check, in the policy's order.
@@ -167,6 +170,7 @@ impl StepAnalysis {
             since: now,
             unseen: Span::ZERO,
             share_test: None,
+            size: None,
             ring: Ring::default(),
             checks: vec![CheckState::default(); scope.checks(policy).len()],
             shortfall: Some((Shortfall::Evidence, now)),
@@ -196,7 +200,8 @@ impl StepAnalysis {
         if !self.ring.push(block, keep) {
             return;
         }
-        let availability = judged.map(availability);
+        self.size = judged.map(|arm| SettledSize::follow(self.size, arm.replicas, rules.policy.ready_within, now));
+        let availability = judged.zip(self.size).map(|(deployment, size)| availability(deployment, size.pods));
         for (check, seen) in checks.iter().zip(&mut self.checks) {
             let Some(metric) = rules.policy.metrics.get(&check.metric) else { continue };
             let look = Look {
@@ -370,17 +375,38 @@ impl StepAnalysis {
     }
 }
 
+/// The size of the judged Deployment without the pods that an autoscaler has added a short time ago.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct SettledSize {
+    /// The number of pods.
+    pub pods: u32,
+    /// The time since which more are requested; `None` if no more are.
+    raised: Option<Timestamp>,
+}
+
+impl SettledSize {
+    /// Returns the size of a Deployment of `replicas` pods. Further pods count once they have had the time `starts` to start.
+    pub fn follow(known: Option<SettledSize>, replicas: u32, starts: Span, now: Timestamp) -> SettledSize {
+        let settled = SettledSize { pods: replicas, raised: None };
+        let Some(known) = known.filter(|known| known.pods < replicas) else { return settled };
+        let raised = known.raised.unwrap_or(now);
+        if starts.after(raised) <= now { settled } else { SettledSize { raised: Some(raised), ..known } }
+    }
+}
+
 /// Returns the requests of both arms in a block, by the first metric that counts them in both; `None` if none does.
 fn requests_of(block: &Block) -> Option<(u64, u64)> {
     let of = |name: &str, arm| requests(block, name, arm);
     block.metrics.keys().find_map(|name| Some((of(name, Arm::Canary)?, of(name, Arm::Stable)?)))
 }
 
-/// Returns the share of the requested pods that are ready. A Deployment of no pods misses none, and pods that the cluster does
-/// not run, such as those of an autoscaler that wait for a node, are not missed either.
-fn availability(deployment: &DeploymentStatus) -> Measure {
+/// Returns the share of the requested pods that are ready, of those that have had their time to start (`settled`). A Deployment of
+/// no pods misses none, and pods that the cluster does not run, such as those that wait for a node, are not missed either.
+fn availability(deployment: &DeploymentStatus, settled: u32) -> Measure {
     let blocked = deployment.problem.as_ref().filter(|problem| of_version(problem).is_none());
-    let requested = deployment.replicas.saturating_sub(blocked.map_or(0, |problem| problem.pods));
+    let started = deployment.replicas.min(settled);
+    let requested = started.min(deployment.replicas.saturating_sub(blocked.map_or(0, |problem| problem.pods)));
     let ready = deployment.ready.min(requested);
     let value = if requested == 0 { 1.0 } else { f64::from(ready) / f64::from(requested) };
     Measure { value, hits: Some(u64::from(ready)), n: u64::from(requested), beyond: false }
@@ -403,6 +429,7 @@ mod tests {
             since: at(0),
             unseen: Span::ZERO,
             share_test: None,
+            size: None,
             ring: Ring::default(),
             checks: Vec::new(),
             shortfall: None,

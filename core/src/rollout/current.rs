@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::cause::Hold;
 use super::in_flight::InFlight;
 use super::phase::Phase;
+use super::returning::Remainder;
 use crate::time::{Span, Timestamp};
 
 /// The state that belongs to the present phase.
@@ -24,9 +25,15 @@ pub struct PhaseState {
     /// at which it was reached; `None` before the first status.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub progress: Option<(i64, Timestamp)>,
+    /// Whether the cluster did not run the pods that the phase waits for, at the last look.
+    #[serde(default)]
+    pub lacks_room: bool,
     /// Whether the newest block of this phase has no request of the canary.
     #[serde(default)]
     pub quiet: bool,
+    /// The weight that the canary keeps for the present; `None` if the phase leaves or gives it its whole weight.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub remainder: Option<Remainder>,
     /// The act that is not confirmed.
     pub in_flight: Option<InFlight>,
     /// The present hold.
@@ -46,7 +53,9 @@ impl PhaseState {
             done: 0,
             settled: false,
             progress: None,
+            lacks_room: false,
             quiet: false,
+            remainder: None,
             in_flight: None,
             hold: None,
             uncounted: Span::ZERO,

@@ -128,6 +128,7 @@ impl Rollout {
             self.warn(context.now, out);
             self.follow_hold(context, out);
             self.explain_waiting();
+            self.lower_remainder(context);
             self.next_act(context, out);
             self.note_restarts(context);
             if let Some(fired) = self.trigger(context) {

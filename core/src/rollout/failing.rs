@@ -4,6 +4,7 @@ use super::cause::{EndCause, Fired};
 use super::phase::{NextPhase, Phase, Trigger, next};
 use super::pods::{Trouble, Troubles, of_version, trouble};
 use super::reason::Reason;
+use super::restarts::Restarts;
 use super::state::{Rollout, RolloutContext};
 use crate::ids::Weight;
 use crate::input::status::{DeploymentStatus, PodProblem, WorkloadStatus};
@@ -80,51 +81,44 @@ impl Rollout {
         (of_version(problem).is_none() || is_shared).then_some(problem)
     }
 
-    /// Counts the restarts: of both versions while the canary has traffic, and of the stable before and after its promotion.
+    /// Counts the restarts of the new version while it has traffic, as the canary or after its promotion, and of the one before.
     pub(super) fn note_restarts(&mut self, context: RolloutContext<'_>) {
-        if let Some(stable) = context.status.and_then(|status| status.stable.as_ref()).filter(|_| self.is_roll()) {
-            let is_new = self.has_new_images(stable);
-            self.promoted_restarts.observe(stable, is_new, context.now);
-        }
-        if !self.phase().compares() || self.canary.weight == Weight::ZERO {
-            return;
-        }
-        let arms = context.status.and_then(|status| Some((status.canary.as_ref()?, status.stable.as_ref()?)));
-        // A stable that is being promoted runs both versions.
-        if let Some((canary, stable)) = arms.filter(|(_, stable)| !self.has_new_images(stable)) {
-            self.restarts.observe(canary, stable);
-        }
+        let Some(status) = context.status.filter(|_| self.is_roll()) else { return };
+        let (promoted, before): (Option<_>, Option<_>) = match &status.stable {
+            Some(stable) if self.has_new_images(stable) => (Some(stable), None),
+            stable => (None, stable.as_ref()),
+        };
+        let serves = self.phase().has_canary_traffic() && self.canary.weight > Weight::ZERO;
+        let canary = status.canary.as_ref().filter(|_| serves);
+        let new = if self.phase() == Phase::Guarding { promoted } else { canary };
+        self.restarts.observe(new, before, context.now);
     }
 
-    /// Fires if the canary's containers restart more often than the stable's, or the promoted ones more often than before.
-    pub(super) fn restarts_more(&self, context: RolloutContext<'_>) -> Option<Fired> {
-        if self.phase() == Phase::Guarding && self.promoted_restarts.are_more() && !self.observes() {
-            let (after, before) = self.promoted_restarts.counts();
-            let reason = Reason::PromotedRestarts { after, before };
-            return Some(Fired::ending(Trigger::StableFailed, EndCause::PodsFailed, reason));
+    /// Fires if the new version's containers restart more often than those of the version before.
+    pub(super) fn restarts_more(&self) -> Option<Fired> {
+        if !self.restarts.are_more() || self.observes() {
+            return None;
         }
-        let status = context.status.filter(|_| self.restarts.are_more() && !self.observes())?;
-        let (canary_pods, stable_pods) = (status.canary.as_ref()?.total, status.stable.as_ref()?.total);
-        let (canary, stable) = (self.restarts.canary, self.restarts.stable);
-        let reason = Reason::Restarts { canary, canary_pods, stable, stable_pods };
-        Some(Fired::ending(Trigger::CanaryFailed, EndCause::PodsFailed, reason))
+        let Restarts { new, before, pods, .. } = self.restarts;
+        let reason = Reason::Restarts {
+            restarts: new.restarts,
+            pods,
+            time: new.time(),
+            before: before.restarts,
+            before_time: before.time(),
+        };
+        let trigger = if self.phase() == Phase::Guarding { Trigger::StableFailed } else { Trigger::CanaryFailed };
+        Some(Fired::ending(trigger, EndCause::PodsFailed, reason))
     }
 
     /// Fires if fewer than half of the pods that the canary's traffic needs are ready, and the stable is better off.
     pub(super) fn canary_unready(&self, context: RolloutContext<'_>) -> Option<Fired> {
-        let serves = matches!(self.phase(), Phase::Stepping | Phase::Growing) && self.canary.weight > Weight::ZERO;
-        if !serves || self.observes() || !self.policy.traffic.splits_by_weight() {
+        let steps = matches!(self.phase(), Phase::Stepping | Phase::Growing) && self.policy.traffic.splits_by_weight();
+        if !steps || self.observes() || !self.canary_lacks_pods(context.status) {
             return None;
         }
-        let status = context.status?;
-        let (canary, stable) = (status.canary.as_ref()?, status.stable.as_ref()?);
-        // While it grows, its traffic is that of the step before.
-        let step = if self.phase() == Phase::Growing { self.step.saturating_sub(1) } else { self.step };
-        let needed = self.canary_size(step, Some(status)).min(self.canary.size);
-        let lacks_half = |arm: &DeploymentStatus, needed: u32| arm.ready.max(arm.available) * 2 < needed.max(1);
-        if !lacks_half(canary, needed) || lacks_half(stable, stable.replicas) {
-            return None;
-        }
+        let canary = context.status?.canary.as_ref()?;
+        let needed = self.needed_pods(context.status);
         let (ready, times) = (canary.ready, self.canary.withdrawals);
         let reason = Reason::CanaryUnready { ready, replicas: needed, problem: canary.problem.clone(), times };
         if times >= MAX_WITHDRAWALS {
@@ -144,6 +138,11 @@ impl Rollout {
             // As the Deployment controller counts progress: a new pod, one old pod less, or one more that is available.
             let reached = 2 * i64::from(arm.updated) + i64::from(arm.available) - i64::from(arm.total);
             self.current.note_progress(reached, context.now);
+        }
+        // The pods have their time to start once the cluster runs them.
+        let lacks_room = context.status.is_some() && self.lacking_room(context.status).is_some();
+        if std::mem::replace(&mut self.current.lacks_room, lacks_room) && !lacks_room {
+            self.current.start_anew(context.now);
         }
     }
 

@@ -103,9 +103,11 @@ impl Rollout {
     /// hardly any it is given up, because the requests that are missing may be failing.
     fn share_off(&self, analysis: &StepAnalysis) -> Option<(PatienceAction, Reason)> {
         let (asked, verdict) = (self.achievable(), analysis.share_verdict().filter(|_| self.tests_share())?);
+        // A gateway that has not followed yet splits the traffic as in the step before.
+        let before = self.step.checked_sub(1).and_then(|step| self.policy.steps.get(step)).map(|step| step.weight);
         let action = match verdict {
             ShareVerdict::TooMuch => PatienceAction::Hold,
-            ShareVerdict::TooLittle if analysis.gets_hardly_any(asked) => PatienceAction::GiveUp,
+            ShareVerdict::TooLittle if analysis.gets_hardly_any(before.unwrap_or(asked)) => PatienceAction::GiveUp,
             ShareVerdict::TooLittle | ShareVerdict::AsAsked | ShareVerdict::Undecided => return None,
         };
         let (seen, n) = analysis.share()?;

@@ -64,7 +64,8 @@ impl Rollout {
         let is_over = self.current.quiet || self.is_due(Timer::PhaseDeadline, now);
         let is_zero = |route: &RouteStatus| (route.is_accepted() || is_over) && route.weight == Weight::ZERO;
         let left = |status: &WorkloadStatus| status.route.as_ref().is_none_or(is_zero);
-        !self.policy.traffic.splits_by_weight() || !self.canary.exists || status.is_some_and(left)
+        let is_asked = self.asked() == Weight::ZERO;
+        !self.policy.traffic.splits_by_weight() || !self.canary.exists || (is_asked && status.is_some_and(left))
     }
 
     /// Whether the canary has the step's share of the traffic, by either witness: the router's status, or the counts.

@@ -276,23 +276,18 @@ pub enum Reason {
         /// The number of times that its traffic was taken back before.
         times: u32,
     },
-    /// The canary's containers restart more often than the stable's.
+    /// The new version's containers restart more often than those of the version before.
     Restarts {
-        /// The canary's restarts since it has traffic.
-        canary: u32,
-        /// The canary's pods.
-        canary_pods: u32,
-        /// The stable's restarts in the same time.
-        stable: u32,
-        /// The stable's pods.
-        stable_pods: u32,
-    },
-    /// The promoted version's containers restart more often than those of the version before.
-    PromotedRestarts {
-        /// The restarts since the promotion.
-        after: u32,
-        /// The restarts of the version before, in the rollout.
+        /// The restarts of the new version while it has traffic.
+        restarts: u32,
+        /// The number of its pods.
+        pods: u32,
+        /// The time of its pods together.
+        time: Span,
+        /// The restarts of the version before, since its pods started.
         before: u32,
+        /// The time of those pods together.
+        before_time: Span,
     },
     /// The cluster does not run the pods that the phase waits for.
     NoRoom {

@@ -12,7 +12,7 @@ use super::ending::Ending;
 use super::phase::{NextPhase, Phase, Trigger, next};
 use super::pods::Troubles;
 use super::reason::Reason;
-use super::restarts::{PromotedRestarts, Restarts};
+use super::restarts::Restarts;
 use crate::ids::{EffectId, EventId, Images, RolloutId, Scope, TemplateHash, Weight, Workload, runs};
 use crate::input::command::{Author, Freeze};
 use crate::input::effect::{Act, Effect};
@@ -205,12 +205,9 @@ pub struct Rollout {
     /// The conditions of the new version's pods that are blamed on it after a grace.
     #[serde(default)]
     pub trouble: Troubles,
-    /// The restarts of both versions since the canary has traffic.
+    /// The restarts of both versions.
     #[serde(default)]
     pub restarts: Restarts,
-    /// The restarts of the promoted version, against those of the version before.
-    #[serde(default)]
-    pub promoted_restarts: PromotedRestarts,
     /// The time since which the cluster can't be seen; `None` while it can.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unseen_since: Option<Timestamp>,
@@ -299,7 +296,6 @@ impl Rollout {
             pointer: None,
             trouble: Troubles::default(),
             restarts: Restarts::default(),
-            promoted_restarts: PromotedRestarts::default(),
             unseen_since: None,
             measured: Measurements::default(),
             orders: Orders::default(),

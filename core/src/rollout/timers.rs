@@ -31,6 +31,8 @@ pub enum Timer {
     Patience,
     /// The end of the grace for pods that do not run.
     Grace,
+    /// The time at which more traffic returns to a stable that has not grown.
+    Return,
 }
 
 /// The state of a timer.
@@ -45,7 +47,7 @@ pub enum Due {
 }
 
 impl Timer {
-    const ALL: [Timer; 11] = [
+    const ALL: [Timer; 12] = [
         Timer::Retry,
         Timer::PhaseDeadline,
         Timer::HoldEnds,
@@ -57,6 +59,7 @@ impl Timer {
         Timer::ShareDeadline,
         Timer::Patience,
         Timer::Grace,
+        Timer::Return,
     ];
 
     /// Returns whether the timer also runs while the cluster can't be seen: its end starts an attempt, or is given by the
@@ -72,7 +75,8 @@ impl Timer {
             | Timer::Pause
             | Timer::ShareDeadline
             | Timer::Patience
-            | Timer::Grace => false,
+            | Timer::Grace
+            | Timer::Return => false,
         }
     }
 }
@@ -124,6 +128,7 @@ impl Rollout {
             Timer::Pause => Some(self.policy.steps.get(self.step)?.pause.after(passed?)),
             Timer::ShareDeadline => Some(self.policy.ready_within.after(passed?)),
             Timer::Grace => self.grace_ends(),
+            Timer::Return => self.returns_more(),
             Timer::Patience => {
                 let (shortfall, since) = analysis?.shortfall?;
                 Some(shortfall.patience(&self.policy.patience).0.after(since))

@@ -19,7 +19,7 @@ impl Rollout {
         let leads = |fired: Option<Fired>| fired.filter(|fired| self.can_move_on(fired.trigger));
         leads(self.workload_gone(context))
             .or_else(|| leads(self.pods_failed(context)))
-            .or_else(|| leads(self.restarts_more(context)))
+            .or_else(|| leads(self.restarts_more()))
             .or_else(|| leads(self.canary_unready(context)))
             .or_else(|| leads(self.to_revert(context)))
             .or_else(|| leads(self.suite_failed(context)))

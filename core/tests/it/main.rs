@@ -16,6 +16,7 @@ mod notifications;
 mod proofs;
 mod pod_conditions;
 mod ranks;
+mod returning;
 mod sequential;
 mod suites;
 mod transitions;

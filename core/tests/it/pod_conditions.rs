@@ -54,13 +54,13 @@ fn document() -> String {
         (
             "fewer than half of the pods that the canary's traffic needs are ready",
             "the traffic is taken back until they are; the fourth time the rollout is given up",
-            "nothing",
+            "the traffic is taken back, and the promotion goes on",
             "the checks decide",
         ),
         (
-            "more restarts than the stable, for the number of pods",
+            "more restarts than the version before, for the time of the pods, and two in some pod",
             "rolled back, quarantined",
-            "nothing",
+            "the old version is restored, quarantined",
             "the old version is restored, quarantined",
         ),
         (

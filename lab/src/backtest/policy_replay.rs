@@ -167,6 +167,7 @@ fn status() -> WorkloadStatus {
         ready: 1,
         available: 1,
         restarts: 0,
+        pods_since: None,
         paused: false,
         problem: None,
         template_by: None,

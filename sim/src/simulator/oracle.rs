@@ -183,7 +183,6 @@ fn justifies_rollback(reason: &Reason, policy: &Policy) -> bool {
         Reason::Regressed { evidence } => evidence.iter().all(|evidence| evidence.verdict == Verdict::Regressed),
         Reason::CanaryFailed { .. }
         | Reason::Restarts { .. }
-        | Reason::PromotedRestarts { .. }
         | Reason::StableFailed { .. }
         | Reason::NotReady { .. }
         | Reason::StableNotReady { .. } => true,

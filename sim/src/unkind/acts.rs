@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use bellwether_core::ids::Weight;
 use bellwether_core::input::effect::{Act, ClusterAct, Effect};
 use bellwether_core::input::event::{Failure, FailureKind, Outcome};
-use bellwether_core::input::status::Preflight;
+use bellwether_core::input::status::{Preflight, PreflightIssue};
 
 use super::absence::Party;
 use super::agenda::Happening;
@@ -41,7 +41,9 @@ impl World {
     fn perform_on_cluster(&mut self, act: &ClusterAct) -> Outcome {
         match act {
             ClusterAct::Preflight { .. } => {
-                return Outcome::Preflight(Box::new(Preflight { status: self.status(), issues: Vec::new() }));
+                let recreates = self.setting.rollover.recreates;
+                let issues = recreates.then_some(PreflightIssue::Recreate).into_iter().collect();
+                return Outcome::Preflight(Box::new(Preflight { status: self.status(), issues }));
             }
             ClusterAct::ApplyCanary { replicas, .. } => {
                 let canary = self.canary.get_or_insert_with(|| Deployment::new(CANARY, 1, *replicas));

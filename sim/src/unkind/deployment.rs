@@ -128,7 +128,7 @@ mod tests {
     fn deployment(version: usize, pods: &[(usize, PodState)]) -> Deployment {
         let mut deployment = Deployment::new("uid", version, 4);
         for (id, (version, state)) in pods.iter().enumerate() {
-            let mut pod = Pod::new(id as u32, *version);
+            let mut pod = Pod::new(id as u32, *version, 0);
             pod.enter(*state, 0);
             deployment.pods.push(pod);
         }

@@ -59,7 +59,7 @@ impl World {
     fn create_pod(&mut self, arm: Arm) {
         let Some(version) = self.arm(arm).map(|deployment| deployment.version) else { return };
         self.next_pod += 1;
-        let mut pod = Pod::new(self.next_pod, version);
+        let mut pod = Pod::new(self.next_pod, version, self.now);
         self.place(&mut pod);
         let wait = match self.setting.node_wait {
             Some(wait) => time(&mut self.dice, wait),
@@ -91,7 +91,7 @@ impl World {
     pub(super) fn create_first_pods(&mut self) {
         for _ in 0..self.stable.replicas {
             self.next_pod += 1;
-            let mut pod = Pod::new(self.next_pod, self.stable.version);
+            let mut pod = Pod::new(self.next_pod, self.stable.version, self.now);
             self.place(&mut pod);
             pod.enter(PodState::Ready, self.now);
             (pod.ready_since, pod.started) = (Ms::MIN / 2, Ms::MIN / 2);

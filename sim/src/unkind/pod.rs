@@ -42,6 +42,8 @@ pub(super) struct Requests<T> {
 pub(super) struct Pod {
     /// The number that its name ends with.
     pub id: u32,
+    /// The time at which it was created.
+    pub created: Ms,
     /// The index of its version.
     pub version: usize,
     /// The state of its process.
@@ -84,9 +86,10 @@ pub(super) struct Pod {
 
 impl Pod {
     /// Returns a new pod that waits for a node.
-    pub(super) fn new(id: u32, version: usize) -> Pod {
+    pub(super) fn new(id: u32, version: usize, created: Ms) -> Pod {
         Pod {
             id,
+            created,
             version,
             state: PodState::Pending,
             turn: 0,

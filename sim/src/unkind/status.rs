@@ -2,6 +2,7 @@
 
 use bellwether_core::input::status::{DeploymentStatus, PodProblem, WorkloadStatus};
 
+use super::agenda::Ms;
 use super::deployment::Deployment;
 use super::pod::{Arm, PodState};
 use super::scrape::pod_name;
@@ -22,7 +23,9 @@ impl World {
     fn deployment_status(&self, arm: Arm, deployment: &Deployment) -> DeploymentStatus {
         let version = &self.versions[deployment.version];
         let template = version.template(self.setting.digests);
-        let of_template = deployment.pods.iter().filter(|pod| pod.version == deployment.version);
+        let of_template = || deployment.pods.iter().filter(|pod| pod.version == deployment.version);
+        let created: Vec<Ms> = of_template().map(|pod| pod.created).collect();
+        let mean = created.iter().sum::<Ms>().checked_div(created.len() as Ms);
         DeploymentStatus {
             uid: deployment.uid.to_owned(),
             pod_hash: Some(template.0.clone()),
@@ -32,15 +35,11 @@ impl World {
             observed_generation: deployment.generation,
             replicas: deployment.replicas,
             total: deployment.pods.len() as u32,
-            updated: of_template.count() as u32,
+            updated: created.len() as u32,
             ready: deployment.ready() as u32,
             available: deployment.available(self.setting.rollover.min_ready, self.now),
-            restarts: deployment
-                .pods
-                .iter()
-                .filter(|pod| pod.version == deployment.version)
-                .map(|pod| pod.restarts)
-                .sum(),
+            restarts: of_template().map(|pod| pod.restarts).sum(),
+            pods_since: mean.map(|mean| self.timestamp(mean)),
             paused: false,
             problem: self.problem(arm, deployment),
             template_by: deployment.template_by.map(str::to_owned),

@@ -106,10 +106,18 @@ impl WorkloadFacts {
         DeploymentStatus {
             pod_hash: Some(current.pod_hash.clone()),
             problem: most_frequent(own.iter().filter_map(|pod| pod.problem.as_ref())).or(failed),
+            pods_since: mean_start(&own),
             restarts: own.iter().flat_map(|pod| pod.restarts.values()).fold(0, |sum, count| sum.saturating_add(*count)),
             ..self.own_status.clone()
         }
     }
+}
+
+/// Returns the mean of the times at which pods started; `None` if none has.
+fn mean_start(pods: &[&PodState]) -> Option<Timestamp> {
+    let starts = pods.iter().map(|pod| pod.started).filter(|started| *started > Timestamp::UNIX_EPOCH);
+    let (sum, n) = starts.fold((0_i64, 0_i64), |(sum, n), at| (sum.saturating_add(at.as_millisecond()), n + 1));
+    Timestamp::from_millisecond(sum.checked_div(n)?).ok()
 }
 
 /// Returns the problem that most pods have, with their number. Of several pods it names the first one, so that the status does

@@ -160,13 +160,10 @@ impl fmt::Display for Reason {
                     times => write!(f, "; its traffic was taken back {times} times before"),
                 }
             }
-            Reason::Restarts { canary, canary_pods, stable, stable_pods } => write!(
+            Reason::Restarts { restarts, pods, time, before, before_time } => write!(
                 f,
-                "the canary's containers restart more often: {canary} times in {canary_pods} pods, the stable's {stable} times in {stable_pods}"
-            ),
-            Reason::PromotedRestarts { after, before } => write!(
-                f,
-                "the workload's containers restart more often than before: {after} times since the promotion, {before} times in the rollout before it"
+                "the new version's containers restart more often than those of the version before: {restarts} times in {pods} pods \
+                 ({time} of all their pods together), those before {before} times in {before_time}"
             ),
             Reason::NoRoom { problem, after } => write!(
                 f,

@@ -73,6 +73,7 @@ impl KindProvider for DeploymentKind {
             ready: count(status("readyReplicas"), 0),
             available: count(status("availableReplicas"), 0),
             restarts: 0,
+            pods_since: None,
             paused: self.is_paused(object),
             problem: deployment_problem(&name, &object.data),
             template_by: last_writer(LAYOUT.template),
