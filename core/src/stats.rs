@@ -44,6 +44,7 @@ use thiserror::Error;
 pub mod special;
 pub mod tally;
 pub mod dispersion;
+pub mod spread;
 pub mod mixture;
 pub mod odds_grid;
 pub mod slo;

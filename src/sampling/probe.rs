@@ -13,7 +13,7 @@ use async_trait::async_trait;
 use bellwether_core::ids::Workload;
 use bellwether_core::input::effect::Probe;
 use bellwether_core::input::event::{Failure, FailureKind, Outcome};
-use bellwether_core::measure::calibration::{Calibration, Criterion, PAST};
+use bellwether_core::measure::calibration::{Calibration, Criterion, PAST, past_step};
 use bellwether_core::measure::metric::{ArmSource, Metric, MetricKind};
 use bellwether_core::measure::watch::{ArmKey, ProbeTarget, Watch};
 use bellwether_core::stats::histogram::edge_at;
@@ -105,9 +105,11 @@ impl Prober {
             return Vec::new();
         }
         let (_, to) = grid(self.clock.now(), self.options.interval, self.options.lag);
-        let range = TimeRange::before(to, PAST, self.options.interval);
-        let per_process = learned.keys().cloned().collect();
-        let watch = Watch { per_process, ..Watch::of_stable(workload.clone(), learned, stable.clone(), range.from) };
+        let range = TimeRange::before(to, PAST, past_step(self.options.interval));
+        let per_process: BTreeSet<String> = learned.keys().cloned().collect();
+        let per_pod = per_process.clone();
+        let watch =
+            Watch { per_process, per_pod, ..Watch::of_stable(workload.clone(), learned, stable.clone(), range.from) };
         let blocks = history::blocks(self.metrics.clone(), self.pods.clone(), watch, range, self.options).await;
         Calibration::from(learn.iter().cloned(), &blocks)
     }

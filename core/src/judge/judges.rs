@@ -31,6 +31,7 @@ macro_rules! judges {
         pub enum JudgeState { $($(#[$doc])* $name(<$rule as JudgeRule>::State),)* }
 
         /// The numbers of one judge alone.
+        #[expect(clippy::large_enum_variant, reason = "most checks are sequential, and theirs is the largest")]
         #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
         #[serde(rename_all = "kebab-case")]
         pub enum JudgeFinding { $($(#[$doc])* $name(<$rule as JudgeRule>::Finding),)* }

@@ -16,8 +16,14 @@
 //! So an incident of both arms rolls nothing back, and the repair of a broken stable is promoted. A guard has no stable
 //! beside it: if the version before the rollout broke the limit, the guard's limit is `margin` times its share.
 //!
+//! A block in which the stable's share jumps, because an incident begins or ends, is left out: the pods are scraped at different
+//! times, so it has different parts of the incident in both arms. The stable alone decides that.
+//!
 //! A cold process is not compared. Its requests count for the limit alone, which is then one half, or the check's if that
 //! is higher: a version that answers hardly any request is found before its processes are warm. They count for `harm` too.
+//!
+//! Pods of one version may differ for as long as they live. If the stable's do, `margin` is at least the ratio that two groups of
+//! such pods may have by chance ([`Spread`]).
 //!
 //! A version is good if no claim is true. A check therefore combines the evidence of its claims in a mean with fixed weights
 //! ([`STAKES`]). If no claim is true, the mean's expectation is at most one, as each claim's is. The mean reaches the
@@ -39,6 +45,8 @@
 //! Until enough is known, [`Phi::ASSUMED`](crate::stats::tally::Phi::ASSUMED) divides the evidence, and the sentence says
 //! "not calibrated".
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use super::numbers::{Numbers, Verdict};
@@ -55,6 +63,7 @@ use crate::stats::harm::Harm;
 use crate::stats::histogram::edge_at;
 use crate::stats::mixture::{Mixture, Onset};
 use crate::stats::slo::{Ceiling, LimitGrid};
+use crate::stats::spread::Spread;
 use crate::stats::tally::{Pair, Tally, Unusable, Worth};
 use crate::stats::two_sample::EffectsState;
 use crate::time::{Span, Timestamp};
@@ -73,6 +82,9 @@ pub use rule::{SequentialRule, allowed};
 /// has the largest, as it finds most faults first. A broken limit gives clear evidence and harm accumulates, so both need less.
 const STAKES: [(Claim, f64); 4] =
     [(Claim::Relative, 19.0), (Claim::Both, 19.0), (Claim::Limit, 1.0), (Claim::Harm, 2.0)];
+
+/// The requests of the canary for each of the stable's above which there is no comparison.
+const LEAST_BESIDE: u64 = 100;
 
 /// The highest share that a version may have because the one before it broke the limit.
 const MOST_ALLOWED: f64 = 0.99;
@@ -178,7 +190,7 @@ pub struct SequentialState {
     /// The evidence that the share is above the limit, or that of cold processes above theirs.
     above: Mixture,
     /// The evidence that the share is below `margin` times the stable's, or above it by less than `floor`.
-    #[serde(default)]
+    #[serde(rename = "proof", default)]
     not_inferior: Mixture,
     /// The counts for the proof that the share is below the limit.
     below: Worth,
@@ -189,7 +201,14 @@ pub struct SequentialState {
     #[serde(default)]
     beside: StableLimit,
     /// The dispersion that was learnt so far.
+    #[serde(rename = "phi")]
     dispersion: Dispersion,
+    /// The lasting differences between the stable's pods before the rollout.
+    #[serde(default, skip_serializing_if = "Spread::is_none")]
+    spread: Spread,
+    /// The margin that they asked for in the newest block; `None` if there are none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    margin: Option<f64>,
     /// The counts of each pod, to find an outlier.
     #[serde(default, skip_serializing_if = "PodCounts::is_empty")]
     pods: PodCounts,
@@ -216,6 +235,8 @@ impl SequentialState {
             harm: None,
             beside: StableLimit::after(&past),
             dispersion: past.dispersion,
+            spread: past.spread,
+            margin: None,
             pods: PodCounts::default(),
         }
     }
@@ -223,11 +244,30 @@ impl SequentialState {
     /// Adds the block that ends at `until` and returns the opinion on all blocks so far. A sample that can't be counted
     /// changes nothing. `None` if the settings make no test, which the policy's check refuses beforehand.
     fn look(&mut self, query: Query<'_>, sample: &Sample, until: Timestamp) -> Option<Opinion<SequentialFinding>> {
+        let stated = query.rule.margin;
+        let query = self.widen(query);
         let tests = SequentialTests::new(query.rule, self.allowed(query), self.onset).ok()?;
         let length = Span::between(self.until.max(self.since), until);
         self.until = until;
         self.absorb(&tests, query, sample, length);
-        Some(self.opinion(&tests, query))
+        let mut opinion = self.opinion(&tests, query);
+        opinion.finding.stated_margin = self.margin.filter(|margin| *margin > stated).map(|_| stated);
+        Some(opinion)
+    }
+
+    /// Returns the query with the margin that the lasting differences between pods ask for, by the numbers of pods of both arms.
+    /// A proof for a wider margin doesn't count for a narrower one, so it begins anew.
+    fn widen<'a>(&mut self, query: Query<'a>) -> Query<'a> {
+        if self.spread.is_none() {
+            return query;
+        }
+        let Look { pods, processes, .. } = *query.look;
+        let ratio = self.spread.ratio(pods.map_or(0, BTreeMap::len), processes.len());
+        let margin = query.rule.margin.max(libm::ceil(ratio * 100.0) / 100.0);
+        if self.margin.replace(margin).is_some_and(|before| margin < before) {
+            self.not_inferior = Mixture::default();
+        }
+        Query { rule: SequentialRule { margin, ..query.rule }, ..query }
     }
 
     fn absorb(&mut self, tests: &SequentialTests, query: Query<'_>, sample: &Sample, length: Span) {
@@ -240,6 +280,10 @@ impl SequentialState {
         let stable = if arm == Arm::Canary { counts_of(Arm::Stable) } else { Counts::default() };
         let (Some(canary), Some(stable_tally)) = (subject.tally(), stable.tally()) else { return };
         let (pair, phi) = (Pair { canary, stable: stable_tally }, self.dispersion.phi());
+        if arm == Arm::Canary && self.beside.jumps(stable_tally, phi) {
+            self.beside.absorb(length, stable_tally, phi, &tests.below, query.rule.alpha);
+            return;
+        }
         let cold = query.cold(arm);
         let cold_tally = cold.tally().unwrap_or_default();
         absorb_or_restart(&mut self.worse, |state| tests.worse.absorb(state, pair, phi));
@@ -314,15 +358,16 @@ impl SequentialState {
             stable_breaks: stable_breaks.or_else(|| self.replaced_breaks(query)),
             phi: self.dispersion.phi(),
             outlier: None,
+            stated_margin: None,
             cold: (self.cold.n > 0).then(|| self.cold.measure(query.look.target.limit)),
         }
     }
 
     /// Returns the claim whose evidence for the version counts, and that evidence as a natural logarithm: the weaker of the
-    /// limit and the comparison. With `either`, their mean. An arm without a stable that had requests has its limit alone.
+    /// limit and the comparison. With `either`, their mean. An arm with hardly any requests of a stable beside it, as after a switch of all traffic, has its limit alone.
     fn proven(&self, tests: &SequentialTests, query: Query<'_>) -> (Claim, f64) {
         let below = (Claim::Limit, tests.below.ln_compliance(self.below));
-        if query.look.arm == Arm::Stable || self.stable.n == 0 {
+        if query.look.arm == Arm::Stable || self.stable.n.saturating_mul(LEAST_BESIDE) <= self.subject.n {
             return below;
         }
         let not_inferior = (Claim::Relative, tests.not_inferior.ln_e(&self.not_inferior));

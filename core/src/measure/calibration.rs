@@ -1,6 +1,8 @@
 //! Calibration: the dispersion of a check's bad events over the stable's processes, or the distribution of the stable's
 //! requests, learned from the time before the canary exists.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use crate::measure::block::{Block, Reading};
@@ -8,12 +10,19 @@ use crate::measure::counts::Counts;
 use crate::measure::metric::Limit;
 use crate::measure::window::{Arm, total};
 use crate::stats::dispersion::Dispersion;
+use crate::stats::spread::Spread;
 use crate::stats::tally::Tally;
 use crate::time::Span;
 
-/// The time before the rollout that the calibration covers, 20 minutes. It suffices to estimate the dispersion of a
-/// service with a few errors a minute.
-pub const PAST: Span = Span::from_secs(20 * 60);
+/// The time before the rollout that the calibration covers, 6 hours. Bursts of errors that come a few times an hour are rare in
+/// a shorter one.
+pub const PAST: Span = Span::from_secs(6 * 3600);
+
+/// Returns the length of the calibration's blocks, at least `interval`: there are at most 120 of them. The dispersion does not
+/// depend on their length.
+pub fn past_step(interval: Span) -> Span {
+    interval.max(Span::from_millis(PAST.as_millis() / 120))
+}
 
 /// The events that a check counts as bad: those of a metric on the wrong side of a limit. Checks with equal criteria
 /// share one history.
@@ -31,8 +40,19 @@ pub struct Criterion {
 }
 
 impl Criterion {
+    /// Returns the counts of each pod over all blocks.
+    fn pods(&self, blocks: &[Block]) -> Vec<Tally> {
+        let mut pods: BTreeMap<&str, Counts> = BTreeMap::new();
+        for (name, reading) in blocks.iter().filter_map(|block| block.pods.get(&self.metric)).flatten() {
+            if let Some(counts) = Counts::of(reading, self.limit) {
+                pods.entry(name).or_default().add(counts);
+            }
+        }
+        pods.into_values().filter_map(Counts::tally).collect()
+    }
+
     /// Returns the history of this criterion in `blocks`. For a dispersion they must have the readings of the stable's
-    /// single processes.
+    /// single processes, and for the lasting differences those of its pods by name.
     pub fn learn(&self, blocks: &[Block]) -> History {
         let mut history = History::default();
         if self.distribution {
@@ -43,6 +63,7 @@ impl Criterion {
         for processes in blocks.iter().filter_map(|block| block.processes.get(&self.metric)) {
             history.absorb(&tallies(processes, self.limit));
         }
+        history.spread = Spread::of(&self.pods(blocks), history.dispersion.phi());
         history
     }
 }
@@ -53,6 +74,9 @@ impl Criterion {
 pub struct History {
     /// The dispersion of the bad requests.
     pub dispersion: Dispersion,
+    /// The lasting differences between the pods.
+    #[serde(default)]
+    pub spread: Spread,
     /// The sum of the bad requests and of all requests.
     pub(crate) counts: Counts,
     /// The histogram of all requests; `None` unless the criterion asks for the distribution.

@@ -8,7 +8,7 @@ use bellwether_core::measure::watch::{ArmKey, Watch};
 use bellwether_core::time::Timestamp;
 
 use super::absence::Party;
-use super::agenda::{Ms, SECOND};
+use super::agenda::{MINUTE, Ms, SECOND};
 use super::daemon::{BEGIN, LAG};
 use super::pod::{Arm, Pod, Requests};
 use super::world::World;
@@ -17,10 +17,12 @@ use super::world::World;
 pub(super) const GRID: Ms = 15 * SECOND;
 /// The places of scrapes in an interval: a process is scraped at one of them.
 pub(super) const PHASES: u32 = 5;
-/// The number of readings from which calibrations are learned.
-const LEARNED: usize = (PAST.as_millis() as Ms / GRID) as usize;
-/// The number of readings that Prometheus keeps: those of two hours more.
-const KEPT: usize = LEARNED + 480;
+/// The time between two readings from which calibrations are learned.
+const LEARNED_GRID: Ms = 180 * SECOND;
+/// The time before the request from which on the counters are read at each [`GRID`].
+const PRESENT: Ms = -20 * MINUTE;
+/// The number of readings that Prometheus keeps: those of the past, and those of two hours.
+const KEPT: usize = (PAST.as_millis() as Ms / LEARNED_GRID) as usize + 600;
 /// The metrics of a block.
 const METRICS: [&str; 2] = ["error-rate", "response-time"];
 
@@ -71,10 +73,16 @@ pub(super) fn pod_name(arm: Arm, id: u32) -> String {
 }
 
 impl World {
+    /// Returns the time to the next reading. The past before the request is read less often, to save time.
+    pub(super) fn grid(&self) -> Ms {
+        if self.now < PRESENT { LEARNED_GRID } else { GRID }
+    }
+
     /// Scrapes the pods of a phase: each pod has its own place in the interval.
     pub(super) fn scrape(&mut self, phase: u32) {
+        let grid = self.grid();
         let World { stable, canary, dice, setting, .. } = self;
-        let bursts = setting.bursts / 3600.0 * (GRID / SECOND) as f64;
+        let bursts = setting.bursts / 3600.0 * (grid / SECOND) as f64;
         let pods = stable.pods.iter_mut().chain(canary.iter_mut().flat_map(|canary| &mut canary.pods));
         for pod in pods.filter(|pod| pod.is_scraped() && pod.id % PHASES == phase) {
             count(pod, bursts * pod.rate.n / setting.rps, dice);
@@ -160,8 +168,13 @@ impl World {
 
     /// Returns the calibrations of criteria, learned from the stable's past.
     pub(super) fn calibrate(&self, criteria: &[Criterion]) -> Vec<Calibration> {
-        let skip = self.readings.len().saturating_sub(LEARNED + 1);
-        let past: Vec<&Counters> = self.readings.iter().skip(skip).collect();
+        let mut past: Vec<&Counters> = Vec::new();
+        for counters in self.readings.iter().rev() {
+            if past.last().is_none_or(|later| later.at - counters.at >= LEARNED_GRID) {
+                past.push(counters);
+            }
+        }
+        past.reverse();
         let blocks: Vec<Block> = past.windows(2).map(|pair| self.past_block(pair[0], pair[1])).collect();
         Calibration::from(criteria.iter().cloned(), &blocks)
     }
@@ -170,8 +183,11 @@ impl World {
         let mut block = Block::new(self.timestamp(first.at), self.timestamp(last.at), BTreeMap::new());
         for metric in METRICS {
             let stable = last.pods.iter().filter(|count| count.arm == Arm::Stable);
-            let readings = stable.map(|count| reading(metric, last.increase(first, count))).collect();
-            block.processes.insert(metric.to_owned(), readings);
+            let named: BTreeMap<String, Reading> = stable
+                .map(|count| (pod_name(count.arm, count.id), reading(metric, last.increase(first, count))))
+                .collect();
+            block.processes.insert(metric.to_owned(), named.values().cloned().collect());
+            block.pods.insert(metric.to_owned(), named);
         }
         block
     }

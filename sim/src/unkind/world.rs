@@ -179,12 +179,12 @@ impl World {
         match happening {
             Happening::Scrape(phase) => {
                 self.scrape(phase);
-                self.agenda.plan(self.now + GRID, Happening::Scrape(phase));
+                self.agenda.plan(self.now + self.grid(), Happening::Scrape(phase));
             }
             Happening::Read => {
                 self.read_counters();
                 self.autoscale();
-                self.agenda.plan(self.now + GRID, Happening::Read);
+                self.agenda.plan(self.now + self.grid(), Happening::Read);
                 self.agenda.plan(self.now + LAG, Happening::Block(self.now));
                 self.agenda.plan(self.now, Happening::Watch);
             }

@@ -100,9 +100,11 @@ async fn held_blind_then_promoted(
     back: impl AsyncFnOnce(),
 ) -> Result<()> {
     away().await;
-    let held = fixture.until(id, SOON, "held", is_held).await?;
+    // On a busy machine it may be held for too few requests before.
+    let is_blind = |rollout: &Value| rollout["held"].as_str().is_some_and(|reason| reason.starts_with("blind since "));
+    let held = fixture.until(id, SOON, "held as blind", is_blind).await?;
     let reason = held["held"].as_str().context("held")?;
-    ensure!(reason.starts_with("blind since ") && reason.contains("nothing is changed"), "{reason}");
+    ensure!(reason.contains("nothing is changed"), "{reason}");
     let decisions = fixture.decisions().await?.len();
     tokio::time::sleep(OBSERVED).await;
     let later = fixture.until(id, SOON, "still held", is_held).await?;

@@ -4,15 +4,16 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::measure::calibration::History;
+use crate::measure::calibration::{History, PAST};
 use crate::stats::slo::Ceiling;
 use crate::stats::tally::{Phi, Tally, Worth};
 use crate::time::Span;
 
 /// The age at which a request of the stable counts half.
 const HALF_LIFE: Span = Span::from_secs(300);
-/// The part of the evenly weighted twenty minutes of a history that is as recent.
-const OF_HISTORY: f64 = 0.36;
+/// The squared deviation from which the stable's shares of two blocks differ, in squared standard deviations: one in a thousand
+/// pairs of equal shares does.
+const JUMP: f64 = 10.83;
 
 /// The stable's recent counts, and whether they are shown to be above the limit.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
@@ -24,6 +25,9 @@ pub(super) struct StableLimit {
     /// The share of bad requests among them, 0 to 1, if it is shown to be above the limit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     broken: Option<f64>,
+    /// The bad requests and all requests of the last block.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    last: Option<(u64, u64)>,
 }
 
 impl StableLimit {
@@ -32,9 +36,26 @@ impl StableLimit {
         let mut recent = Worth::default();
         if let Some(tally) = history.counts.tally() {
             recent.absorb(tally, history.dispersion.phi());
-            recent.fade(OF_HISTORY);
+            // As much of the evenly weighted history as the half-life leaves of requests that go on for ever.
+            recent.fade(HALF_LIFE.as_secs_f64() / core::f64::consts::LN_2 / PAST.as_secs_f64());
         }
-        StableLimit { recent, broken: None }
+        StableLimit { recent, broken: None, last: None }
+    }
+
+    /// Returns whether the stable's share of bad requests has jumped since the block before, up or down. An incident begins or ends
+    /// then. Each pod is scraped at its own time, so it falls into different parts of both arms' blocks. After a jump down
+    /// the requests of the incident don't count as recent.
+    pub(super) fn jumps(&mut self, tally: Tally, phi: Phi) -> bool {
+        let last = self.last.map(|(hits, n)| (hits as f64, n as f64));
+        let Some((hits, n)) = last.filter(|(_, n)| *n > 0.0 && tally.n() > 0.0) else { return false };
+        let share = (hits + tally.hits()) / (n + tally.n());
+        let variance = phi.value() * share * (1.0 - share) * (1.0 / n + 1.0 / tally.n());
+        let fall = hits / n - tally.hits() / tally.n();
+        let jumps = fall * fall > JUMP * variance;
+        if jumps && fall > 0.0 {
+            self.recent = Worth::default();
+        }
+        jumps
     }
 
     /// Adds the stable's counts of a block that is `length` long, and tests them against the limit at the error rate
@@ -43,6 +64,7 @@ impl StableLimit {
         if tally.n() == 0.0 {
             return;
         }
+        self.last = Some((tally.hits() as u64, tally.n() as u64));
         self.recent.fade(libm::exp2(-length.as_secs_f64() / HALF_LIFE.as_secs_f64()));
         self.recent.absorb(tally, phi);
         self.broken = self.test(ceiling, level);

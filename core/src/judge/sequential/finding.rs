@@ -59,6 +59,9 @@ pub struct SequentialFinding {
     /// The pod that may cause the regression instead of the version; `None` unless the verdict is a regression.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub outlier: Option<Outlier>,
+    /// The margin that the check states, if the lasting differences between the stable's pods make it wider.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stated_margin: Option<f64>,
     /// The requests of cold processes; `None` if there were none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cold: Option<Measure>,
@@ -239,6 +242,12 @@ impl Finding for SequentialFinding {
             self.name(numbers)
         );
         self.stable_breaks.iter().for_each(|share| sentence.push_str(&self.about_stable(*share, numbers)));
+        if let (Some(stated), Some(_)) = (self.stated_margin, &numbers.stable) {
+            let margin = self.rule.margin;
+            sentence.push_str(&format!(
+                "; pods of the stable differ lastingly, so {margin} times is allowed instead of {stated}"
+            ));
+        }
         self.outlier.iter().for_each(|outlier| sentence.push_str(&format!("; {outlier}")));
         Some(sentence)
     }
