@@ -128,7 +128,7 @@ pub enum CliCommand {
     Smoke(smoke::SmokeArgs),
     /// Run the daemon.
     Run(run::RunArgs),
-    /// Take over the objects of an earlier journal.
+    /// Repair the journal: take over objects, forget a workload.
     Journal(journal::JournalArgs),
     /// Print the effective configuration, or the reference of all keys.
     Config(config::ConfigArgs),

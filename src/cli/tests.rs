@@ -89,7 +89,7 @@ fn the_help_lists_the_commands_in_groups() {
 
             Daemon:
               run        Run the daemon
-              journal    Take over the objects of an earlier journal
+              journal    Repair the journal: take over objects, forget a workload
               config     Print the effective configuration, or the reference of all keys
               demo       Run six simulated rollouts with nothing installed
         "#]],

@@ -60,6 +60,7 @@ impl fmt::Display for Reason {
                     "no policy {policy:?} covers {workload}; leave the policy out of the request, or extend its match"
                 )
             }
+            Reason::Isolated { workload, why } => write!(f, "{workload} is isolated: {why}"),
             Reason::NoImage => f.write_str("the event names no image; give `image`, or `images` by container"),
             Reason::ImageNotAllowed { image, policy, allowed } => write!(
                 f,
