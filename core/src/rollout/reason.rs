@@ -88,6 +88,11 @@ pub enum Reason {
         /// The person and their reason.
         author: Author,
     },
+    /// A person gave all traffic to the stable without a daemon.
+    Released {
+        /// The person and their reason.
+        author: Author,
+    },
     /// The images of the stable were requested again.
     Recalled {
         /// The requesting event.

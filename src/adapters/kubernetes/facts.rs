@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use bellwether_core::ids::TemplateHash;
-use bellwether_core::input::status::{DeploymentStatus, PodProblem};
+use bellwether_core::input::status::{DeploymentStatus, PodProblem, Release};
 use bellwether_core::time::Timestamp;
 use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -36,6 +36,10 @@ pub struct WorkloadFacts {
     pub ours: bool,
     /// The uids of its owners.
     pub owners: Vec<String>,
+    /// The order of a person that gave all traffic to the stable; `None` on other objects than canaries.
+    pub released: Option<Release>,
+    /// Whether its pods, if it is a canary, have a Service of their own.
+    pub has_own_service: bool,
     /// Its pod template, which may hold secrets.
     pub template: PodTemplate,
     /// The labels of its pods.

@@ -68,6 +68,9 @@ impl fmt::Display for Reason {
                 allowed.join(", ")
             ),
             Reason::Aborted { author } => write!(f, "aborted by {author}"),
+            Reason::Released { author } => {
+                write!(f, "released by {author}: all traffic was given to the stable without the daemon")
+            }
             Reason::Recalled { by } => write!(f, "event {by} requests the version that the stable runs"),
             Reason::Promoted { author, skips } if skips.is_empty() => {
                 write!(f, "promoted by {author}; every check passes, so nothing is skipped")
