@@ -162,7 +162,8 @@ async fn traffic_by_replicas(sandbox: &Sandbox) -> Result<()> {
 /// The daemon is dead while the canary has 30 %. A person gives the traffic back, and the daemon that returns ends the
 /// rollout in their name.
 async fn released_without_a_daemon(sandbox: &Sandbox) -> Result<()> {
-    let mut fixture = Fixture::start(sandbox, &patient_policy("30% 60%")).await?;
+    let policy = patient_policy("30% 60%").replace("min-time = \"8s\"", "min-time = \"120s\"");
+    let mut fixture = Fixture::start(sandbox, &policy).await?;
     let before = sandbox.specs().await?;
     let load = sandbox.load(100.0)?;
     let id = fixture.request(V2, &[]).await?;
