@@ -45,7 +45,7 @@ pub struct WorkloadFacts {
     /// The labels of its pods.
     pub pod_labels: BTreeMap<String, String>,
     /// Its status without the facts of its revisions and pods.
-    pub own_status: DeploymentStatus,
+    pub own_status: Box<DeploymentStatus>,
 }
 
 /// The facts of a revision: the object between a workload and the pods of one template.
@@ -102,7 +102,7 @@ impl WorkloadFacts {
             .into_iter()
             .filter(|revision| revision.workload.uid == self.uid && revision.template == self.own_status.template)
             .max_by_key(|revision| revision.number);
-        let Some(current) = current else { return self.own_status.clone() };
+        let Some(current) = current else { return (*self.own_status).clone() };
         let own: Vec<&PodState> = pods.into_iter().filter(|pod| pod.revision.uid == current.uid).collect();
         let failure = current.failure.as_ref().or(self.own_status.problem.as_ref());
         let missing = self.own_status.replicas.saturating_sub(self.own_status.total).max(1);
@@ -111,7 +111,7 @@ impl WorkloadFacts {
             pod_hash: Some(current.pod_hash.clone()),
             problem: most_frequent(own.iter().filter_map(|pod| pod.problem.as_ref())).or(failed),
             restarts: own.iter().flat_map(|pod| pod.restarts.values()).fold(0, |sum, count| sum.saturating_add(*count)),
-            ..self.own_status.clone()
+            ..(*self.own_status).clone()
         }
     }
 }

@@ -87,7 +87,7 @@ impl KindProvider for DeploymentKind {
             template: PodTemplate::new(hash, pod_template.to_string()),
             pod_labels: template::labels(pod_template),
             name,
-            own_status,
+            own_status: Box::new(own_status),
         })
     }
 
