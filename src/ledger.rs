@@ -48,6 +48,7 @@ struct SnapshotHead {
 /// `W/snap`.
 #[derive(Debug, Serialize, Deserialize)]
 struct Snapshot {
+    /// [`FORMAT`] of the version that wrote it; 0 for those from before formats were numbered.
     #[serde(default)]
     format: u32,
     /// The number of the snapshot, which the blocks after it name.
@@ -62,6 +63,12 @@ struct Snapshot {
 struct Slot {
     follows: u64,
     input: Input,
+}
+
+/// The part of a slot that says whether the rest counts.
+#[derive(Debug, Deserialize)]
+struct SlotHead {
+    follows: u64,
 }
 
 /// `seen/<hash of source and id>`.
@@ -386,10 +393,11 @@ fn read_workload(
     for slot in 0..SNAPSHOT_EVERY {
         let key = format!("{workload}/block/{slot}");
         let Some(value) = entries.get(&key) else { break };
-        let Slot { follows, input } = read(&key, value)?;
+        let SlotHead { follows } = read(&key, value)?;
         if follows != seq {
             break;
         }
+        let Slot { input, .. } = read(&key, value)?;
         // The effects of the step are in the state, and are asked for again from there.
         let _ = engine.replay(input.clone());
         tail.inputs.push(input);

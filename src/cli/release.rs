@@ -1,7 +1,7 @@
 //! `bellwether release`: gives all traffic of a workload to its stable, without a daemon and without its journal.
 //!
-//! It is for the case in which no daemon can roll back: traffic is split, and nobody judges the canary. A daemon that
-//! runs, or comes back, ends the rollout as aborted by the sender.
+//! It is for the case in which no daemon can roll back: traffic is split, and the canary is not judged. A daemon that runs,
+//! or comes back, ends the rollout as aborted by the sender.
 
 use std::sync::Arc;
 

@@ -1,8 +1,9 @@
 //! A workload with journal entries that can't be read, beside one whose entries can.
 
+use bellwether::ledger::Ledger;
 use bellwether_core::engine::view::RolloutView;
 use bellwether_core::rollout::phase::Phase;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::*;
 
@@ -60,6 +61,32 @@ async fn a_workload_that_can_not_be_read_is_isolated_and_the_others_go_on() {
         assert_eq!(decisions.last().unwrap().ending, Some(Ending::Promoted), "{decisions:#?}");
         assert_eq!(setting.world.images(&workload()), Some(images("2")));
         daemon.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn each_entry_of_a_workload_can_isolate_it_but_for_an_input_before_the_snapshot() {
+    let mut setting = Setting::new();
+    let mut daemon = setting.start().await;
+    setting.request(&daemon, "a", "2").await;
+    daemon.until(|decision| decision.to == Phase::Stepping).await;
+    daemon.kill();
+    let whole = setting.entries().await;
+    let snapshot: Value = serde_json::from_slice(&whole[&format!("{}/snap", workload())]).unwrap();
+    let seq = snapshot["seq"].as_u64().unwrap();
+    let input = |follows: u64| json!({ "follows": follows, "input": "of another version" }).to_string().into_bytes();
+    for (key, value, isolates) in [
+        ("snap", b"{}".to_vec(), true),
+        ("block/0", input(seq), true),
+        ("block/0", input(seq - 1), false),
+        ("template/0", vec![0xff], true),
+    ] {
+        let mut entries = whole.clone();
+        entries.insert(format!("{}/{key}", workload()), value);
+        let blank = Engine::new("test".to_owned(), setting.policies.clone(), Span::ZERO);
+        let (ledger, _) = Ledger::restore(&entries, blank).unwrap();
+        assert_eq!(ledger.unreadable().contains_key(&workload().to_string()), isolates, "{key}");
+        assert_eq!(ledger.engine().state(&workload()).is_none(), isolates, "{key}");
     }
 }
 
