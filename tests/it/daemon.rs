@@ -549,13 +549,15 @@ async fn log_a_rollout() {
     daemon.stop().await;
 }
 
-/// Replaces times and counts, which differ from run to run, by `#`.
+/// Replaces times and counts, which differ from run to run, by `#`; a time of two parts, as in `1m 5s`, is one.
 fn without_measurements(line: &str) -> String {
     let mut text = String::new();
     for word in line.split(' ') {
         let is_measured = word.starts_with(|c: char| c.is_ascii_digit()) && !word.contains(':');
-        text += if is_measured { "#" } else { word };
-        text.push(' ');
+        if !is_measured || !text.ends_with("# ") {
+            text += if is_measured { "#" } else { word };
+            text.push(' ');
+        }
     }
     text.trim_end().to_owned()
 }
