@@ -169,6 +169,12 @@ async fn released_without_a_daemon(sandbox: &Sandbox) -> Result<()> {
     let id = fixture.request(V2, &[]).await?;
     let counted = |rollout: &Value| rollout["checks"][0]["n"].as_u64().is_some_and(|n| n > 0);
     fixture.until(&id, SOON, "judged", |rollout| rollout["phase"] == "stepping" && counted(rollout)).await?;
+    wait::until("the gauge of the split that the daemon owns", SOON, async || {
+        let (_, page) = fixture.daemon.get("/metrics").await?;
+        ensure!(page.contains("\nbellwether_split_workloads_owned{cluster=\"test\"} 1\n"), "{page}");
+        Ok(())
+    })
+    .await?;
     fixture.daemon.kill().await?;
     let split = sandbox.weights("web").await?;
     ensure!(split["web-canary"] * 7 == split["web"] * 3, "{split:?}");
@@ -199,6 +205,7 @@ async fn released_without_a_daemon(sandbox: &Sandbox) -> Result<()> {
     ensure!(ended["reason"] == why, "{ended:#}");
     fixture.cleaned_up(before).await?;
     let counts = load.stop().await?;
+    println!("released: {} requests, {of_canary} of the canary, {} failed", counts.sent, counts.failed());
     ensure!(counts.of_version("v2").total == of_canary, "the canary got traffic again: {counts:?}");
     ensure!(counts.failed() == 0, "{counts:?}");
     let quarantine = &fixture.state().await?["quarantine"];
