@@ -15,6 +15,7 @@ pub mod load;
 pub mod model;
 pub mod past;
 pub mod plan;
+pub mod release;
 pub mod replay;
 pub mod run;
 mod sinks;
@@ -108,6 +109,8 @@ pub enum CliCommand {
     Status(status::StatusArgs),
     /// Explain a rollout's state by its checks and decisions.
     Why(why::WhyArgs),
+    /// Give a workload's traffic back to its stable, without a daemon.
+    Release(release::ReleaseArgs),
     /// Check the configuration, and with --online all that it names.
     Check(check::CheckArgs),
     /// Predict how soon a policy finds a bad version.
@@ -128,7 +131,7 @@ pub enum CliCommand {
     Smoke(smoke::SmokeArgs),
     /// Run the daemon.
     Run(run::RunArgs),
-    /// Take over the objects of an earlier journal.
+    /// Repair the journal: take over objects, forget a workload.
     Journal(journal::JournalArgs),
     /// Print the effective configuration, or the reference of all keys.
     Config(config::ConfigArgs),
@@ -177,6 +180,7 @@ pub async fn dispatch(cli: Cli) -> anyhow::Result<u8> {
         CliCommand::Get(args) => get::run(&args, &common).await,
         CliCommand::Status(args) => status::run(&args, &common).await,
         CliCommand::Why(args) => why::run(&args, &common).await,
+        CliCommand::Release(args) => release::run(&args, &common).await,
         CliCommand::Check(args) => check::run(&args, &common).await,
         CliCommand::Plan(args) => plan::run(&args, &common).await,
         CliCommand::Calibrate(args) => calibrate::run(&args, &common).await,

@@ -4,7 +4,8 @@
 //! then, in slots that are reused after the next snapshot and that name the snapshot which they follow; and `W/template/<hash>`, the
 //! pod templates that may have to be restored. `seen/<hash>` remembers processed events, `freeze/<scope>` the freezes, `epoch`
 //! the number of the owner, and `cluster` the cluster that it acts in. A restore is the snapshot and then the inputs through the ordinary `step`; a state comes about in no
-//! other way. Compaction keeps the last value of each key, and a restore reads nothing else.
+//! other way. Compaction keeps the last value of each key, and a restore reads nothing else. A workload with an entry that can't be
+//! read, as after a downgrade, is isolated: nothing of it is written or removed, and the others go on.
 //!
 //! At each snapshot the same inputs go to the decisions topic together with the decisions, so that they can be replayed.
 
@@ -32,9 +33,24 @@ const EPOCH: &str = "epoch";
 const CLUSTER: &str = "cluster";
 const FREEZE: &str = "freeze/";
 
+/// The format of the snapshots that this version writes. It is raised when an older version could lose or misread a part of
+/// them.
+const FORMAT: u32 = 1;
+
+/// The part of a snapshot that every version can read.
+#[derive(Debug, Deserialize)]
+struct SnapshotHead {
+    /// The snapshot's format; 0 for those from before formats were numbered.
+    #[serde(default)]
+    format: u32,
+}
+
 /// `W/snap`.
 #[derive(Debug, Serialize, Deserialize)]
 struct Snapshot {
+    /// [`FORMAT`] of the version that wrote it; 0 for those from before formats were numbered.
+    #[serde(default)]
+    format: u32,
     /// The number of the snapshot, which the blocks after it name.
     seq: u64,
     /// The number of the next decisions record.
@@ -47,6 +63,12 @@ struct Snapshot {
 struct Slot {
     follows: u64,
     input: Input,
+}
+
+/// The part of a slot that says whether the rest counts.
+#[derive(Debug, Deserialize)]
+struct SlotHead {
+    follows: u64,
 }
 
 /// `seen/<hash of source and id>`.
@@ -72,34 +94,73 @@ pub struct Ledger {
     engine: Engine,
     tails: BTreeMap<Workload, Tail>,
     templates: BTreeMap<Workload, BTreeMap<TemplateHash, PodTemplate>>,
+    /// The workloads that can't be read, by their key in the journal, each with the reason and the remedy.
+    unreadable: BTreeMap<String, String>,
+}
+
+/// The entries of a workload, as they are read from the journal.
+struct RestoredWorkload {
+    state: WorkloadState,
+    tail: Tail,
+    templates: BTreeMap<TemplateHash, PodTemplate>,
 }
 
 impl Ledger {
     /// Restores an engine from `entries`, and returns it with the epoch of their last writer. `blank` is an engine with the present
     /// configuration that knows no workload.
     ///
+    /// A workload with an entry that can't be read is isolated: its entries stay as they are, and the engine refuses its events.
+    ///
     /// # Errors
-    /// An entry can't be read; the error names it.
+    /// An entry that belongs to no workload can't be read; the error names it.
     pub fn restore(entries: &BTreeMap<String, Vec<u8>>, blank: Engine) -> Result<(Ledger, Epoch), JournalError> {
         let epoch = Ledger::epoch(entries, blank.cluster())?;
-        let mut ledger = Ledger { engine: blank.clone(), tails: BTreeMap::new(), templates: BTreeMap::new() };
+        let mut ledger = Ledger {
+            engine: blank.clone(),
+            tails: BTreeMap::new(),
+            templates: BTreeMap::new(),
+            unreadable: BTreeMap::new(),
+        };
         for (key, value) in entries {
             if key.starts_with("seen/") {
-                let SeenEvent { event, until } = read(key, value)?;
+                let SeenEvent { event, until } = read(key, value).map_err(broken)?;
                 ledger.engine.restore_seen(event, until);
             } else if let Some(scope) = key.strip_prefix(FREEZE) {
-                let scope: Scope = scope.parse().map_err(|error| broken(key, &error))?;
-                ledger.engine.restore_freeze(scope, read(key, value)?);
+                let scope: Scope = scope.parse().map_err(|error| broken(unreadable(key, &error)))?;
+                ledger.engine.restore_freeze(scope, read(key, value).map_err(broken)?);
             } else if let Some(workload) = key.strip_suffix("/snap") {
-                ledger.restore_workload(workload, read(key, value)?, entries, &blank)?;
-            } else if let Some((workload, hash)) = key.split_once("/template/") {
-                let workload: Workload = named(key, workload)?;
-                let json = String::from_utf8(value.clone()).map_err(|error| broken(key, &error))?;
-                let template = PodTemplate::new(TemplateHash(hash.to_owned()), json);
-                ledger.templates.entry(workload).or_default().insert(template.hash.clone(), template);
+                ledger.restore_workload(workload, entries, &blank);
             }
         }
         Ok((ledger, epoch))
+    }
+
+    /// Restores a workload, or isolates it if one of its entries can't be read.
+    fn restore_workload(&mut self, key: &str, entries: &BTreeMap<String, Vec<u8>>, blank: &Engine) {
+        let workload: Result<Workload, _> = key.parse();
+        let restored = workload.as_ref().map_err(|error| unreadable(key, error));
+        match restored.and_then(|workload| Ok((workload, read_workload(workload, entries, blank)?))) {
+            Ok((workload, RestoredWorkload { state, tail, templates })) => {
+                self.engine.restore(state);
+                self.tails.insert(workload.clone(), tail);
+                self.templates.insert(workload.clone(), templates);
+            }
+            Err(error) => {
+                let why = format!(
+                    "{error}; its rollout stays as it is: start the version of Bellwether that wrote the entry, or run \
+                     `bellwether release {key}` and `bellwether journal forget {key}`"
+                );
+                if let Ok(workload) = workload {
+                    self.engine.isolate(workload, why.clone());
+                }
+                self.unreadable.insert(key.to_owned(), why);
+            }
+        }
+    }
+
+    /// Returns the workloads that can't be read, by their key in the journal, each with the reason and the remedy.
+    pub fn unreadable(&self) -> &BTreeMap<String, String> {
+        &self.unreadable
     }
 
     /// Returns the epoch of the last writer of `entries`.
@@ -108,38 +169,7 @@ impl Ledger {
     /// An entry can't be read, or the journal belongs to another cluster than `cluster`.
     pub fn epoch(entries: &BTreeMap<String, Vec<u8>>, cluster: &str) -> Result<Epoch, JournalError> {
         check_cluster(entries, cluster)?;
-        entries.get(EPOCH).map_or(Ok(Epoch(0)), |value| Ok(Epoch(read(EPOCH, value)?)))
-    }
-
-    fn restore_workload(
-        &mut self,
-        key: &str,
-        snapshot: Snapshot,
-        entries: &BTreeMap<String, Vec<u8>>,
-        blank: &Engine,
-    ) -> Result<(), JournalError> {
-        let workload: Workload = named(key, key)?;
-        let Snapshot { seq, next_record, state } = snapshot;
-        // In an engine of its own, so that the inputs meet the same clock as the first time.
-        let mut engine = blank.clone();
-        engine.restore(state);
-        let mut tail = Tail { seq, next_record, ..Tail::default() };
-        for slot in 0..SNAPSHOT_EVERY {
-            let key = format!("{key}/block/{slot}");
-            let Some(value) = entries.get(&key) else { break };
-            let Slot { follows, input } = read(&key, value)?;
-            if follows != seq {
-                break;
-            }
-            // The effects of the step are in the state, and are asked for again from there.
-            let _ = engine.replay(input.clone());
-            tail.inputs.push(input);
-        }
-        if let Some(state) = engine.state(&workload) {
-            self.engine.restore(state.clone());
-        }
-        self.tails.insert(workload, tail);
-        Ok(())
+        entries.get(EPOCH).map_or(Ok(Epoch(0)), |value| Ok(Epoch(read(EPOCH, value).map_err(broken)?)))
     }
 
     /// Returns the engine.
@@ -236,7 +266,7 @@ impl Ledger {
         batch.decisions.push((key.clone(), write(&key, &record)?));
         tail.seq += 1;
         tail.next_record += 1;
-        let snapshot = Snapshot { seq: tail.seq, next_record: tail.next_record, state: state.clone() };
+        let snapshot = Snapshot { format: FORMAT, seq: tail.seq, next_record: tail.next_record, state: state.clone() };
         let key = format!("{workload}/snap");
         batch.puts.push((key.clone(), Some(write(&key, &snapshot)?)));
         Ok(())
@@ -244,6 +274,9 @@ impl Ledger {
 
     /// Keeps the templates that may have to be restored, and removes those that no longer may.
     pub fn keep_templates(&mut self, workload: &Workload, templates: Vec<PodTemplate>, batch: &mut Batch) {
+        if self.engine.is_isolated(workload) {
+            return;
+        }
         let needed = self.needed_templates(workload);
         let kept = self.templates.entry(workload.clone()).or_default();
         for template in templates.into_iter().filter(|template| needed.contains(&template.hash)) {
@@ -304,7 +337,7 @@ impl Ledger {
 
 /// Checks that the journal belongs to the cluster `own`: by its entry, or for an older journal by its workloads.
 fn check_cluster(entries: &BTreeMap<String, Vec<u8>>, own: &str) -> Result<(), JournalError> {
-    let named: Option<String> = entries.get(CLUSTER).map(|value| read(CLUSTER, value)).transpose()?;
+    let named: Option<String> = entries.get(CLUSTER).map(|value| read(CLUSTER, value).map_err(broken)).transpose()?;
     let of_workloads = || {
         let workloads = entries.keys().filter_map(|key| key.strip_suffix("/snap")?.parse::<Workload>().ok());
         workloads.map(|workload| workload.cluster).find(|cluster| cluster != own)
@@ -337,18 +370,68 @@ fn seen_key(event: &EventId) -> String {
     format!("seen/{}", digest(&[&event.source, &event.id]))
 }
 
-fn named(key: &str, workload: &str) -> Result<Workload, JournalError> {
-    workload.parse().map_err(|error| broken(key, &error))
+/// Reads the entries of a workload: its snapshot, the inputs since then, and its templates.
+///
+/// # Errors
+/// One of them can't be read; the text names it.
+fn read_workload(
+    workload: &Workload,
+    entries: &BTreeMap<String, Vec<u8>>,
+    blank: &Engine,
+) -> Result<RestoredWorkload, String> {
+    let key = format!("{workload}/snap");
+    let value = entries.get(&key).map(Vec::as_slice).unwrap_or_default();
+    let SnapshotHead { format } = read(&key, value)?;
+    if format > FORMAT {
+        return Err(unreadable(&key, &format!("it has format {format}, and this version reads up to {FORMAT}")));
+    }
+    let Snapshot { seq, next_record, state, .. } = read(&key, value)?;
+    // In an engine of its own, so that the inputs meet the same clock as the first time.
+    let mut engine = blank.clone();
+    engine.restore(state);
+    let mut tail = Tail { seq, next_record, ..Tail::default() };
+    for slot in 0..SNAPSHOT_EVERY {
+        let key = format!("{workload}/block/{slot}");
+        let Some(value) = entries.get(&key) else { break };
+        let SlotHead { follows } = read(&key, value)?;
+        if follows != seq {
+            break;
+        }
+        let Slot { input, .. } = read(&key, value)?;
+        // The effects of the step are in the state, and are asked for again from there.
+        let _ = engine.replay(input.clone());
+        tail.inputs.push(input);
+    }
+    let state = engine.basis(workload);
+    Ok(RestoredWorkload { state, tail, templates: read_templates(workload, entries)? })
 }
 
-fn broken(key: &str, error: &dyn std::fmt::Display) -> JournalError {
-    JournalError::Broken(format!(
-        "journal entry {key:?} can't be read: {error}; it was written by another version, or is damaged"
-    ))
+fn read_templates(
+    workload: &Workload,
+    entries: &BTreeMap<String, Vec<u8>>,
+) -> Result<BTreeMap<TemplateHash, PodTemplate>, String> {
+    let prefix = format!("{workload}/template/");
+    let of_workload = entries.range(prefix.clone()..).take_while(|(key, _)| key.starts_with(&prefix));
+    let template = |(key, value): (&String, &Vec<u8>)| {
+        let json = String::from_utf8(value.clone()).map_err(|error| unreadable(key, &error))?;
+        let hash = TemplateHash(key[prefix.len()..].to_owned());
+        Ok((hash.clone(), PodTemplate::new(hash, json)))
+    };
+    of_workload.map(template).collect()
 }
 
-fn read<T: for<'de> Deserialize<'de>>(key: &str, value: &[u8]) -> Result<T, JournalError> {
-    serde_json::from_slice(value).map_err(|error| broken(key, &error))
+/// Returns the problem of an entry as text.
+fn unreadable(key: &str, error: &dyn std::fmt::Display) -> String {
+    format!("journal entry {key:?} can't be read: {error}; it was written by another version, or is damaged")
+}
+
+/// Returns the error for a problem that a person has to look at.
+fn broken(problem: String) -> JournalError {
+    JournalError::Broken(problem)
+}
+
+fn read<T: for<'de> Deserialize<'de>>(key: &str, value: &[u8]) -> Result<T, String> {
+    serde_json::from_slice(value).map_err(|error| unreadable(key, &error))
 }
 
 fn write<T: Serialize>(key: &str, value: &T) -> Result<Vec<u8>, JournalError> {

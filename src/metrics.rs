@@ -31,6 +31,10 @@ const JOURNAL_COMMIT_DURATION: &str = "bellwether_journal_commit_duration_second
 const NOTIFICATIONS: &str = "bellwether_notifications_total";
 /// Gauge: records of the events topic that are not read yet. Label `partition`: the number of the partition.
 const KAFKA_LAG: &str = "bellwether_kafka_lag";
+/// Gauge: workloads whose canary has traffic. Label `cluster`: the cluster's name.
+const SPLIT: &str = "bellwether_split_workloads";
+/// Gauge: those of the split workloads whose rollout runs in this process. Label `cluster`: the cluster's name.
+const SPLIT_OWNED: &str = "bellwether_split_workloads_owned";
 /// Gauge: 1 if the last reload of the configuration was accepted, 0 if it was refused.
 const CONFIG_RELOAD: &str = "bellwether_config_last_reload_successful";
 /// Gauge: always 1. Label `version`: the version of the program.
@@ -120,6 +124,8 @@ fn describe() {
     describe_histogram!(JOURNAL_COMMIT_DURATION, Unit::Seconds, "Duration of a commit to the journal");
     describe_counter!(NOTIFICATIONS, Unit::Count, "Attempts at notifications, by sink and outcome");
     describe_gauge!(KAFKA_LAG, Unit::Count, "Records of the events topic that are not read yet, by partition");
+    describe_gauge!(SPLIT, Unit::Count, "Workloads of the cluster whose canary has traffic");
+    describe_gauge!(SPLIT_OWNED, Unit::Count, "Split workloads whose rollout runs in this process");
     describe_gauge!(CONFIG_RELOAD, "1 if the last reload of the configuration was accepted, 0 if it was refused");
     describe_gauge!(BUILD_INFO, "Always 1; the label version has the version of the program");
     gauge!(BUILD_INFO, "version" => env!("CARGO_PKG_VERSION")).set(1.0);
@@ -175,6 +181,12 @@ pub fn kafka_lag(partition: i32, records: i64) {
     gauge!(KAFKA_LAG, "partition" => partition.to_string()).set(records as f64);
 }
 
+/// Sets the number of workloads of the cluster whose canary has traffic, and of those whose rollout runs in this process.
+pub fn split_workloads(cluster: &str, split: usize, owned: usize) {
+    gauge!(SPLIT, "cluster" => cluster.to_owned()).set(split as f64);
+    gauge!(SPLIT_OWNED, "cluster" => cluster.to_owned()).set(owned as f64);
+}
+
 /// Sets whether the last reload of the configuration was accepted.
 pub fn config_reload(accepted: bool) {
     gauge!(CONFIG_RELOAD).set(if accepted { 1.0 } else { 0.0 });
@@ -197,9 +209,22 @@ mod tests {
         JOURNAL_COMMIT_DURATION,
         NOTIFICATIONS,
         KAFKA_LAG,
+        SPLIT,
+        SPLIT_OWNED,
         CONFIG_RELOAD,
         BUILD_INFO,
     ];
+
+    #[test]
+    fn the_shipped_alerts_name_metrics_of_the_list() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/prometheus/rules.yml");
+        let rules = std::fs::read_to_string(path).unwrap();
+        let words = rules.split(|c: char| !(c.is_ascii_lowercase() || c == '_'));
+        let named: Vec<&str> = words.filter(|word| word.starts_with("bellwether_")).collect();
+        assert!(named.len() >= 5, "{named:?}");
+        let unknown: Vec<&&str> = named.iter().filter(|name| !ALL.contains(name)).collect();
+        assert!(unknown.is_empty(), "{unknown:?}");
+    }
 
     #[test]
     fn the_recorded_metrics_are_those_of_the_list() {
@@ -216,6 +241,7 @@ mod tests {
             journal_commit(Duration::from_millis(5));
             notification("slack", Attempt::Later);
             kafka_lag(0, 7);
+            split_workloads("prod", 2, 1);
             config_reload(true);
         });
         let page = handle.render();

@@ -135,6 +135,10 @@ impl Shard {
         for state in self.ledger.engine().states() {
             self.shared.board.show(state);
         }
+        for (workload, why) in self.ledger.unreadable() {
+            tracing::error!(workload, "workload isolated: {why}");
+            self.shared.board.show_unreadable(workload, why, self.forgot);
+        }
         for effect in self.ledger.engine().unfinished() {
             tracing::info!(effect = %effect.id, act = effect.act.name(), workload = %effect.workload, "effect taken up again");
             self.perform(effect);

@@ -6,6 +6,7 @@ use bellwether_core::engine::show;
 use bellwether_core::engine::view::{RolloutView, StatusView};
 use bellwether_core::engine::{Transition, WorkloadState};
 use bellwether_core::rollout::decision::Decision;
+use bellwether_core::time::Timestamp;
 use tokio::sync::{broadcast, watch};
 
 /// Maximum number of rollouts in the view. Beyond it the rollout that ended first is removed.
@@ -48,6 +49,11 @@ impl StatusBoard {
         if let Some(rollout) = &state.rollout {
             self.put(show::view(rollout));
         }
+    }
+
+    /// Publishes a workload whose journal entries can't be read, by its key in the journal.
+    pub fn show_unreadable(&self, workload: &str, why: &str, now: Timestamp) {
+        self.put(show::unreadable(workload, why, now));
     }
 
     /// Publishes the rollouts of a transition that are not part of a workload's state: a refused request, and rollouts that

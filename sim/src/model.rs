@@ -7,11 +7,12 @@
 
 use std::collections::BTreeMap;
 
-use bellwether_core::ids::{EffectId, Images, TemplateHash, Weight, Workload, digest};
+use bellwether_core::ids::{EffectId, Images, RolloutId, TemplateHash, Weight, Workload, digest};
+use bellwether_core::input::command::Author;
 use bellwether_core::input::effect::{Act, ClusterAct, Effect};
 use bellwether_core::input::event::{FailureKind, Outcome};
 use bellwether_core::input::status::{
-    Acceptance, DeploymentStatus, PodProblem, Preflight, PreflightIssue, RouteStatus, WorkloadStatus,
+    Acceptance, DeploymentStatus, PodProblem, Preflight, PreflightIssue, Release, RouteStatus, WorkloadStatus,
 };
 use bellwether_core::time::{Span, Timestamp};
 
@@ -41,6 +42,8 @@ struct Deployed {
     routed: Option<Weight>,
     /// The other field manager that changed the route last.
     route_by: Option<String>,
+    /// The order of a person that gave all traffic to the stable.
+    released: Option<Release>,
     /// The preflight issues that the model reports.
     issues: Vec<PreflightIssue>,
     /// All templates that the workload has had, by hash.
@@ -168,6 +171,7 @@ impl Model {
                 baseline: None,
                 routed: None,
                 route_by: None,
+                released: None,
                 issues: Vec::new(),
                 templates,
             },
@@ -220,6 +224,14 @@ impl Model {
         if let Some(deployed) = self.workloads.get_mut(workload).filter(|deployed| deployed.routed.is_some()) {
             deployed.routed = weight;
             deployed.route_by = Some("kubectl-patch".to_owned());
+        }
+    }
+
+    /// Gives all traffic to the stable, as `bellwether release` does for a canary of this rollout.
+    pub fn release(&mut self, workload: &Workload, rollout: RolloutId, author: Author) {
+        if let Some(deployed) = self.workloads.get_mut(workload) {
+            deployed.routed = deployed.routed.map(|_| Weight::ZERO);
+            deployed.released = Some(Release { rollout, author });
         }
     }
 
@@ -290,6 +302,7 @@ impl Model {
             baseline: deployed.baseline.as_ref().map(|baseline| baseline.status(now)),
             route: deployed.routed.map(|weight| RouteStatus { weight, accepted: Acceptance::Accepted }),
             route_by: deployed.route_by.clone(),
+            released: deployed.released.clone(),
         }
     }
 
@@ -351,6 +364,7 @@ impl Model {
                 let existed = deployed.canary.take().is_some() || deployed.routed.is_some() || baseline;
                 deployed.routed = None;
                 deployed.route_by = None;
+                deployed.released = None;
                 existed
             }
         };

@@ -3,7 +3,7 @@
 //!
 //! The adapter acts and reports; it decides nothing about rollouts. Its pure half needs no server and is tested without
 //! one: `template`, `facts`, `kind`, `build`, `foreign`, `router`, `preflight`, `objects`. The other half reads, compares and
-//! writes, with one attempt per call: `server`, `preflight_reads`, `canary`, `stable`, `watch`, `access`.
+//! writes, with one attempt per call: `server`, `preflight_reads`, `canary`, `stable`, `release`, `watch`, `access`.
 //!
 //! Two parts have providers: the kinds of workloads (`kind`) and the routers of the traffic (`router`).
 //!
@@ -13,11 +13,13 @@
 //! - It is conditional: an object of another owner is changed by a JSON Patch that tests the values which it was
 //!   computed from. An object of Bellwether is created, or changed by server-side apply with uid and resourceVersion.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use bellwether_core::ids::Workload;
+use bellwether_core::input::command::Author;
 use bellwether_core::input::effect::{ClusterAct, Effect};
 use bellwether_core::input::event::{Failure, FailureKind, Outcome};
 use bellwether_core::input::status::Preflight;
@@ -54,9 +56,13 @@ mod objects;
 mod watch;
 mod access;
 mod epochs;
+mod release;
+#[cfg(test)]
+mod fake_api;
 
 pub use access::ApiVerb;
 pub use events::KubernetesEvents;
+pub use release::Split;
 pub use watch::Readiness;
 
 /// The `[kubernetes]` part of the configuration.
@@ -189,6 +195,29 @@ impl Kubernetes {
         }
         let lists = self.namespaces.iter().map(|namespace| epochs::carried(&self.server, Some(namespace)));
         Ok(futures::future::try_join_all(lists).await?.into_iter().flatten().collect())
+    }
+
+    /// Returns the workloads whose canary has traffic, as the watches have seen it.
+    pub fn split_workloads(&self) -> BTreeSet<Workload> {
+        self.cache.with(|objects| objects.split_workloads(&self.cluster))
+    }
+
+    /// Reads how a workload's traffic is split.
+    ///
+    /// # Errors
+    /// A read failed, or the workload does not exist or belongs to another cluster.
+    pub async fn split(&self, workload: &Workload) -> Result<Split, Failure> {
+        self.check_cluster(workload)?;
+        release::read_split(&self.server, workload).await
+    }
+
+    /// Gives all traffic of a workload to its stable, and notes the author on its canary. The canary's objects stay.
+    ///
+    /// # Errors
+    /// A read or a write failed, or the workload does not exist or belongs to another cluster.
+    pub async fn release(&self, workload: &Workload, author: &Author) -> Result<(), Failure> {
+        self.check_cluster(workload)?;
+        release::release(&self.server, workload, author).await
     }
 
     /// Returns the sink that puts Events on the workloads.

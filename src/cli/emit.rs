@@ -24,7 +24,7 @@ use crate::events::decode::check_images;
 use crate::exit;
 
 /// The default source of events that people send. It differs from a daemon's own source, which daemons ignore.
-const DEFAULT_SOURCE: &str = "/bellwether-cli";
+pub(super) const DEFAULT_SOURCE: &str = "/bellwether-cli";
 
 /// The arguments of `emit`.
 #[derive(Debug, Args)]

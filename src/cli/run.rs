@@ -37,6 +37,7 @@ use crate::telemetry;
 
 mod backend;
 mod readiness;
+mod split;
 
 /// The capacity of the queue of wakes to the daemon, and of the queue of posted events.
 const QUEUE_CAPACITY: usize = 1024;
@@ -99,6 +100,7 @@ pub async fn run(_: RunArgs, common: &Common) -> anyhow::Result<u8> {
 
     let analysis = tokio::spawn(watch_cluster(cluster.clone(), config.cluster.clone(), policies, wakes, stop.clone()));
     let (conditions_now, conditions) = watch::channel(readiness::at_start());
+    let split = tokio::spawn(split::follow(cluster.clone(), config.cluster.clone(), shows.watch()));
     let conditions_task = tokio::spawn(readiness::follow(cluster, owns, backend.pulse(), conditions_now));
     let upkeep = tokio::spawn(run_upkeep(metrics.clone()));
     let shown = Shown { view: shows.watch(), conditions, heartbeat: beat, metrics, intake: backend.http_intake() };
@@ -113,7 +115,7 @@ pub async fn run(_: RunArgs, common: &Common) -> anyhow::Result<u8> {
     // A shutdown makes no decisions: the next owner of each partition continues from the committed state.
     stop.cancel();
     backend.stop().await;
-    for task in [analysis, conditions_task, reloading, upkeep] {
+    for task in [analysis, conditions_task, split, reloading, upkeep] {
         task.abort();
     }
     server.await.context("the HTTP server")??;

@@ -73,6 +73,7 @@ fn the_help_lists_the_commands_in_groups() {
               get        List the rollouts
               status     Print a rollout's state, or wait for its end
               why        Explain a rollout's state by its checks and decisions
+              release    Give a workload's traffic back to its stable, without a daemon
 
             Policies:
               check      Check the configuration, and with --online all that it names
@@ -89,7 +90,7 @@ fn the_help_lists_the_commands_in_groups() {
 
             Daemon:
               run        Run the daemon
-              journal    Take over the objects of an earlier journal
+              journal    Repair the journal: take over objects, forget a workload
               config     Print the effective configuration, or the reference of all keys
               demo       Run six simulated rollouts with nothing installed
         "#]],

@@ -4,6 +4,8 @@ use std::process::Command;
 
 const PLAN: [&str; 3] = ["plan", "--config", "config/policies/canary.toml"];
 
+const NO_KUBECONFIG: &str = "kubernetes.kubeconfig=no-such-file";
+
 /// Runs the program, and returns its exit code, standard output and standard error.
 fn run(arguments: &[&str]) -> (i32, String, String) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_bellwether"));
@@ -24,6 +26,8 @@ fn data_goes_to_stdout_and_errors_to_stderr_with_an_exit_code() {
         (&["get", "--api", nowhere], 1, "", "is the daemon running"),
         (&["status", "web", "--api", nowhere], 1, "", "is the daemon running"),
         (&["why", "web", "--api", "nonsense"], 1, "", "not a URL"),
+        (&["release", "shop/web"], 2, "", "write it as cluster/namespace/Deployment/name"),
+        (&["release", "prod/shop/Deployment/web", "--set", NO_KUBECONFIG], 1, "", "kubeconfig no-such-file: "),
         (&["check", "--config", "config/policies"], 0, "3 policies", ""),
         (&["check", "--set", "kafka.brokrs=x"], 1, "did you mean `brokers`?", ""),
         (&["check", "--set", "kafka.brokrs=x", "--output", "json"], 1, "\"level\": \"problem\"", ""),

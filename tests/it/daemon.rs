@@ -41,6 +41,8 @@ use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+mod unreadable;
+
 /// Seconds of the world per second of real time: a rollout by the policy below takes three real seconds.
 const FACTOR: u32 = 100;
 const LONG: Duration = Duration::from_secs(60);
@@ -255,8 +257,12 @@ impl Setting {
 
     /// Returns a request with the event id `id` as a record from Kafka. A repeated record has the same offset.
     fn event(&self, id: &str, tag: &str, offset: i64) -> EventRecord {
+        self.event_of(&workload(), id, tag, offset)
+    }
+
+    fn event_of(&self, workload: &Workload, id: &str, tag: &str, offset: i64) -> EventRecord {
         let request = Request {
-            workload: workload(),
+            workload: workload.clone(),
             images: images(tag),
             image: None,
             expected_current: None,
@@ -264,7 +270,7 @@ impl Setting {
             model: None,
             reason: None,
         };
-        let key = workload().to_string();
+        let key = workload.to_string();
         let now = "2026-01-31T12:00:00Z".parse().unwrap();
         let event = wrap(REQUESTED, "/test", id, now, &key, serde_json::to_value(&request).unwrap());
         EventRecord { partition: 0, offset, ..event.to_record(&key) }
@@ -543,13 +549,15 @@ async fn log_a_rollout() {
     daemon.stop().await;
 }
 
-/// Replaces times and counts, which differ from run to run, by `#`.
+/// Replaces times and counts, which differ from run to run, by `#`; a time of two parts, as in `1m 5s`, is one.
 fn without_measurements(line: &str) -> String {
     let mut text = String::new();
     for word in line.split(' ') {
         let is_measured = word.starts_with(|c: char| c.is_ascii_digit()) && !word.contains(':');
-        text += if is_measured { "#" } else { word };
-        text.push(' ');
+        if !is_measured || !text.ends_with("# ") {
+            text += if is_measured { "#" } else { word };
+            text.push(' ');
+        }
     }
     text.trim_end().to_owned()
 }

@@ -82,7 +82,7 @@ const FAULTS: &[Fault] = &[
     fault(47, "credentials expire", "they are read again", &["a_token_is_read_again_when_its_file_changes"]),
     fault(48, "the disk is full", "the journal reports it; no effect is performed", &[]),
     fault(49, "thousands of rollouts within a second", "bounded memory, and no more queries than before", &["the_number_of_queries_does_not_grow_with_the_workloads"]),
-    fault(50, "an upgrade of the daemon, and a downgrade", "each version reads the records of the other", &[]),
+    fault(50, "an upgrade of the daemon, and a downgrade", "each version reads the records of the other; a workload that it can't read is isolated", &["a_workload_that_can_not_be_read_is_isolated_and_the_others_go_on"]),
     fault(51, "only one of Kafka, Prometheus and Kubernetes is unavailable", "held; a rollback is possible without Prometheus", &["away::without_kafka_nothing_changes_until_it_is_back", "away::without_the_api_server_the_daemon_waits_and_then_goes_on", "away::without_prometheus_a_rollout_waits_and_then_goes_on"]),
     fault(52, "the same seed twice", "the same bytes", &["the_same_seed_gives_the_same_bytes"]),
 ];

@@ -40,6 +40,7 @@ pub fn trials(brokers: &str) -> Vec<Trial> {
         trial("kafka_a_second_replica_takes_its_share_and_fences_the_first", brokers, shared),
         trial("kafka_a_static_member_comes_back_to_its_partitions", brokers, static_member),
         trial("kafka_a_second_process_with_the_same_instance_id_ends_the_first", brokers, same_instance),
+        trial("kafka_a_group_of_another_cluster_is_refused_by_name", brokers, two_clusters),
         trial("kafka_after_an_unknown_commit_the_records_are_read_again", brokers, doubt),
         trial("kafka_a_slow_daemon_gets_all_records_in_order", brokers, slow),
         trial("kafka_a_header_name_that_is_not_utf8_is_replaced", brokers, hostile_header),
@@ -262,6 +263,31 @@ async fn same_instance(options: Options) {
     let entries = two.restored(0).await;
     assert!(!entries.contains_key("late"));
     two.stop().await;
+}
+
+/// The group is the same, and the journals are not. The partitions of either cluster would lose the other's events.
+async fn two_clusters(options: Options) {
+    let of = |cluster: &str, journal_topic: &str| Options {
+        cluster: cluster.to_owned(),
+        journal_topic: journal_topic.to_owned(),
+        ..options.clone()
+    };
+    for (round, cluster) in (0..).zip(["", "prod", "prod"]) {
+        let mut daemon = Daemon::start(&Kafka::connect(of(cluster, &options.journal_topic)).await.unwrap());
+        daemon.until_assigned(&[0, 1, 2, 3]).await;
+        let mut journal = daemon.open(0).await;
+        journal.commit(Batch { next_offset: Some(round), ..Batch::default() }).await.unwrap();
+        daemon.stop().await;
+    }
+    let other = Kafka::connect(of("edge", &format!("{}.edge", options.journal_topic))).await.unwrap();
+    let mut daemon = Daemon::start(&other);
+    daemon.until_assigned(&[0, 1, 2, 3]).await;
+    let refused = other.open(0).await.err().unwrap();
+    assert!(matches!(refused, JournalError::Broken(_)), "{refused:?}");
+    let refused = refused.to_string();
+    let parts = [&options.group, "cluster prod", "cluster edge", "kafka.group"];
+    assert!(parts.iter().all(|part| refused.contains(part)), "{refused}");
+    daemon.stop().await;
 }
 
 async fn doubt(options: Options) {

@@ -1,5 +1,5 @@
-//! Linters for the shipped pipeline files: actionlint for GitHub's workflows and the shell in them, and shellcheck for the
-//! stages.
+//! Linters for the shipped files: actionlint for GitHub's workflows and the shell in them, shellcheck for the stages, and
+//! promtool for the alerts.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -14,6 +14,7 @@ pub fn trials() -> Vec<Trial> {
     vec![
         trial("lint::actionlint_passes_the_shipped_workflows", workflows),
         trial("lint::shellcheck_passes_the_shipped_stages", stages),
+        trial("lint::promtool_passes_the_shipped_alerts_and_their_cases", alerts),
     ]
 }
 
@@ -41,6 +42,12 @@ fn stages() -> Result<()> {
     let mut lint = Command::new(program("shellcheck")?);
     lint.arg("--external-sources").args(files("deploy/shell/stages")?).arg(root().join("deploy/shell/pipeline.sh"));
     succeeds(&mut lint)
+}
+
+fn alerts() -> Result<()> {
+    let rules = root().join("deploy/prometheus");
+    succeeds(Command::new(program("promtool")?).args(["check", "rules"]).arg(rules.join("rules.yml")))?;
+    succeeds(Command::new(program("promtool")?).args(["test", "rules"]).arg(rules.join("rules.test.yml")))
 }
 
 fn root() -> &'static Path {

@@ -28,6 +28,8 @@ pub struct Engine {
     pub(super) states: BTreeMap<Workload, WorkloadState>,
     pub(super) seen: BTreeMap<EventId, Timestamp>,
     pub(super) freezes: BTreeMap<Scope, Freeze>,
+    /// The workloads whose state exists and can't be read, each with the reason and the remedy.
+    unreadable: BTreeMap<Workload, String>,
     /// The wake-ups in their order. `wakeup_of` has them by workload, so that an entry is found without a search.
     wakeups: BTreeSet<(Timestamp, Workload)>,
     wakeup_of: BTreeMap<Workload, Timestamp>,
@@ -55,6 +57,7 @@ impl Engine {
             states: BTreeMap::new(),
             seen: BTreeMap::new(),
             freezes: BTreeMap::new(),
+            unreadable: BTreeMap::new(),
             wakeups: BTreeSet::new(),
             wakeup_of: BTreeMap::new(),
             sight: None,
@@ -87,6 +90,17 @@ impl Engine {
         self.set_wakeup(&state.workload, state.wakeup(Timestamp::MIN));
         self.freezes.extend(state.freezes.clone());
         self.states.insert(state.workload.clone(), state);
+    }
+
+    /// Isolates a workload whose state can't be read, for the reason `why`: nothing is decided about it, and its events are
+    /// refused.
+    pub fn isolate(&mut self, workload: Workload, why: String) {
+        self.unreadable.insert(workload, why);
+    }
+
+    /// Whether the workload's state can't be read.
+    pub fn is_isolated(&self, workload: &Workload) -> bool {
+        self.unreadable.contains_key(workload)
     }
 
     /// Restores a processed event, which is remembered until `until`.
@@ -218,6 +232,9 @@ impl Engine {
     pub fn step(&mut self, event: Event, now: Timestamp) -> Vec<Transition> {
         self.now = if Span::between(now, self.now) > CLOCK_TOLERANCE { self.turn_back(now) } else { self.now.max(now) };
         let input = Input { at: self.now, sight: None, event };
+        if let Some(refused) = self.refused(&input) {
+            return vec![refused];
+        }
         match input.event.clone() {
             Event::Tick => self.tick(&input),
             Event::Requested { id, time, request } => vec![self.requested(input, id, time, request)],
@@ -234,6 +251,23 @@ impl Engine {
                 vec![self.update(input, &workload, |state, now, out| state.performed(&effect, outcome, now, out))]
             }
         }
+    }
+
+    /// Returns the refusal of an event about a workload that is isolated; `None` for other events. Reports about the workload
+    /// are ignored; its sender has to repeat any other event.
+    fn refused(&self, input: &Input) -> Option<Transition> {
+        let workload = input.event.workload()?;
+        let why = self.unreadable.get(workload)?.clone();
+        let disposition = match input.event {
+            Event::Requested { .. } | Event::Deployed { .. } | Event::Commanded { .. } | Event::Tested { .. } => {
+                Disposition::Rejected
+            }
+            Event::Observed { .. } | Event::Measured { .. } | Event::Performed { .. } | Event::Tick => {
+                Disposition::Ignored
+            }
+        };
+        let reason = Reason::Isolated { workload: workload.clone(), why };
+        Some(Transition::unchanged(workload.clone(), input.clone(), disposition, reason))
     }
 
     /// Returns `now`, after a clock that ran ahead: the sight and the wake-ups that it gave are void.

@@ -2,7 +2,7 @@
 
 use crate::engine::view::{CheckView, DecisionView, RolloutView};
 use crate::engine::{Disposition, Transition};
-use crate::ids::{Images, RolloutId, Weight};
+use crate::ids::{Images, RolloutId, Weight, digest};
 use crate::input::event::Event;
 use crate::judge::evidence::Evidence;
 use crate::measure::metric::{MetricKind, Unit};
@@ -12,7 +12,7 @@ use crate::rollout::decision::DecisionKind;
 use crate::rollout::ending::Ending;
 use crate::rollout::phase::Phase;
 use crate::rollout::{Rollout, Task};
-use crate::time::Span;
+use crate::time::{Span, Timestamp};
 
 /// Returns the view of a rollout.
 pub fn view(rollout: &Rollout) -> RolloutView {
@@ -82,6 +82,32 @@ pub fn rejected(transition: &Transition) -> Option<RolloutView> {
     })
 }
 
+/// Returns the view of a workload whose journal entries can't be read. `workload` is its key in the journal, `why` the reason
+/// and `now` the present time.
+pub fn unreadable(workload: &str, why: &str, now: Timestamp) -> RolloutView {
+    RolloutView {
+        id: format!("{}-{}", RolloutView::UNREADABLE, &digest(&[workload])[..10]),
+        workload: workload.to_owned(),
+        from: Images::new(),
+        to: Images::new(),
+        policy: String::new(),
+        mode: String::new(),
+        phase: RolloutView::UNREADABLE.to_owned(),
+        step: None,
+        weight: Weight::ZERO,
+        observed: None,
+        held: Some(why.to_owned()),
+        outcome: None,
+        reason: why.to_owned(),
+        next: "nothing; its rollout stays as it is, and its events are refused".to_owned(),
+        since: now,
+        started: now,
+        ended: None,
+        checks: Vec::new(),
+        history: Vec::new(),
+    }
+}
+
 /// Returns the policy's name and hash, as in `web@1a2b3c4d5e6f`.
 fn policy_name(policy: &Policy) -> String {
     format!("{}@{}", policy.name, policy.hash)
@@ -99,7 +125,8 @@ fn phase(rollout: &Rollout) -> &'static str {
 
 /// Returns every value of [`RolloutView::phase`].
 pub fn phases() -> impl Iterator<Item = &'static str> {
-    Phase::ALL.into_iter().map(|phase| phase.traits().name).chain(BLUE_GREEN_NAMES.map(|(_, name)| name))
+    let special = BLUE_GREEN_NAMES.map(|(_, name)| name).into_iter().chain([RolloutView::UNREADABLE]);
+    Phase::ALL.into_iter().map(|phase| phase.traits().name).chain(special)
 }
 
 /// Returns the value of [`RolloutView::outcome`] for an ending.

@@ -27,6 +27,7 @@ pub struct RolloutView {
     /// The policy's mode: `enforce` or `observe`.
     pub mode: String,
     /// The phase's name. In a blue-green rollout, preparing is called `preview` and stepping `switched`.
+    /// A rollout that can't be read is [`UNREADABLE`](RolloutView::UNREADABLE).
     pub phase: String,
     /// The present step, from 1, and the number of steps; `None` for a guard of another tool's deployment.
     pub step: Option<(usize, usize)>,
@@ -100,6 +101,14 @@ pub struct DecisionView {
 }
 
 impl RolloutView {
+    /// The value of [`phase`](RolloutView::phase) for a rollout whose journal entries can't be read.
+    pub const UNREADABLE: &'static str = "unreadable";
+
+    /// Returns whether a daemon drives the rollout.
+    pub fn is_running(&self) -> bool {
+        self.ended.is_none() && self.phase != RolloutView::UNREADABLE
+    }
+
     /// Returns the workload without its cluster and kind, as `namespace/name`.
     pub fn short_workload(&self) -> String {
         match self.workload.split('/').collect::<Vec<_>>().as_slice() {

@@ -5,7 +5,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::ids::{Images, TemplateHash, Weight};
+use crate::ids::{Images, RolloutId, TemplateHash, Weight};
+use crate::input::command::Author;
 use crate::time::Timestamp;
 
 /// The highest number of rules of an HTTPRoute, from the Gateway API's CRD.
@@ -33,12 +34,24 @@ pub struct WorkloadStatus {
     /// The last field manager other than Bellwether that wrote the rules of that route.
     #[serde(default)]
     pub route_by: Option<String>,
+    /// The order of a person that gave all traffic to the stable without a daemon; `None` if there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub released: Option<Release>,
+}
+
+/// A person's order that all traffic goes to the stable, given by `bellwether release` and noted on the canary.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Release {
+    /// The rollout that the canary belongs to.
+    pub rollout: RolloutId,
+    /// The person and their reason.
+    pub author: Author,
 }
 
 impl WorkloadStatus {
     /// The status of a workload that does not exist.
     pub const ABSENT: WorkloadStatus =
-        WorkloadStatus { stable: None, canary: None, baseline: None, route: None, route_by: None };
+        WorkloadStatus { stable: None, canary: None, baseline: None, route: None, route_by: None, released: None };
 
     /// Returns whether the canary, the baseline and the canary's place in the route are gone.
     pub fn has_no_rollout_objects(&self) -> bool {

@@ -200,7 +200,7 @@ pub enum Trigger {
     GuardPassed,
     /// The workload was deleted, or another one has its name.
     WorkloadGone,
-    /// A person aborted the rollout, or the stable's images were requested again.
+    /// A person aborted or released the rollout, or the stable's images were requested again.
     Recalled,
     /// A person accepted the new pod template of the stable as the one to start from.
     Rebased,

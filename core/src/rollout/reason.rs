@@ -64,6 +64,13 @@ pub enum Reason {
         /// The workload that the event names.
         workload: Workload,
     },
+    /// The journal entries of the event's workload can't be read.
+    Isolated {
+        /// The workload that the event names.
+        workload: Workload,
+        /// The reason, with the remedy.
+        why: String,
+    },
     /// The event names no image.
     NoImage,
     /// The policy does not allow the image.
@@ -78,6 +85,11 @@ pub enum Reason {
     // --- people
     /// A person aborted the rollout.
     Aborted {
+        /// The person and their reason.
+        author: Author,
+    },
+    /// A person gave all traffic to the stable without a daemon.
+    Released {
         /// The person and their reason.
         author: Author,
     },

@@ -18,6 +18,7 @@ impl Rollout {
         // Skip triggers that the table ignores in this phase: they must not hide those that lead on.
         let leads = |fired: Option<Fired>| fired.filter(|fired| self.can_move_on(fired.trigger));
         leads(self.workload_gone(context))
+            .or_else(|| leads(self.released(context)))
             .or_else(|| leads(self.pods_failed(context)))
             .or_else(|| leads(self.restarts_more()))
             .or_else(|| leads(self.canary_unready(context)))
@@ -40,6 +41,14 @@ impl Rollout {
         };
         let reason = Reason::NoWorkload { workload: self.workload.clone(), message: message.to_owned() };
         Some(Fired::ending(Trigger::WorkloadGone, EndCause::WorkloadGone, reason))
+    }
+
+    /// A person has given all traffic to the stable without the daemon. During a promotion the traffic returns anyway.
+    fn released(&self, context: RolloutContext<'_>) -> Option<Fired> {
+        let release = context.status?.released.as_ref().filter(|release| release.rollout == self.id)?;
+        let reason = Reason::Released { author: release.author.clone() };
+        let fired = Fired::ending(Trigger::Recalled, EndCause::Aborted, reason);
+        self.phase().is_before_promotion().then_some(fired)
     }
 
     /// A required suite was run on the version and has failed.

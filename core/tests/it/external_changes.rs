@@ -2,8 +2,10 @@
 //! newer requests.
 
 use bellwether_core::engine::Disposition;
-use bellwether_core::ids::Weight;
+use bellwether_core::ids::{RolloutId, Weight};
+use bellwether_core::input::command::Author;
 use bellwether_core::input::effect::{Act, ClusterAct};
+use bellwether_core::rollout::cause::EndCause;
 use bellwether_core::rollout::ending::Ending;
 use bellwether_core::rollout::phase::Phase;
 use bellwether_core::time::Span;
@@ -133,6 +135,48 @@ fn a_changed_share_is_reverted_twice_and_then_holds_the_rollout() {
         story.say("resume", json!({}));
         assert_eq!(story.run(HOUR), Some(Ending::Promoted));
     }
+}
+
+#[test]
+fn traffic_that_a_person_gave_to_the_stable_ends_the_rollout_as_aborted() {
+    for absence in [Span::ZERO, Span::from_secs(600)] {
+        let mut story = first_step();
+        let decided = story.decisions.len();
+        story.model.release(&workload(), story.rollout().id.clone(), anna());
+        story.now = absence.after(story.now);
+        assert_eq!(story.run(HOUR), Some(Ending::Aborted), "{:#?}", story.whys());
+        let why = "released by anna (no daemon): all traffic was given to the stable without the daemon";
+        assert_eq!(story.decisions[decided].why, why, "nothing is decided before");
+        assert_eq!(story.decisions[decided].cause, Some(EndCause::Aborted));
+        let weights = story.effects.iter().filter_map(|effect| match &effect.act {
+            Act::Cluster(ClusterAct::SetWeight { weight, .. }) => Some(*weight),
+            _ => None,
+        });
+        assert_eq!(weights.collect::<Vec<_>>(), [Weight::percent(10), Weight::ZERO]);
+        assert!(story.model.status(&workload(), story.now).has_no_rollout_objects());
+        assert!(story.engine.state(&workload()).unwrap().quarantine.is_empty());
+    }
+}
+
+#[test]
+fn the_release_of_an_earlier_rollout_is_a_change_of_the_share_like_any_other() {
+    let mut story = first_step();
+    story.model.release(&workload(), RolloutId("web-earlier".to_owned()), anna());
+    assert_eq!(story.run(HOUR), Some(Ending::Promoted), "{:#?}", story.whys());
+}
+
+#[test]
+fn a_promotion_goes_on_when_its_traffic_is_given_to_the_stable() {
+    let mut story = first_step();
+    while story.rollout().phase() != Phase::Promoting {
+        story.second();
+    }
+    story.model.release(&workload(), story.rollout().id.clone(), anna());
+    assert_eq!(story.run(HOUR), Some(Ending::Promoted), "{:#?}", story.whys());
+}
+
+fn anna() -> Author {
+    Author { by: "anna".to_owned(), why: Some("no daemon".to_owned()) }
 }
 
 #[test]

@@ -17,6 +17,7 @@ impl World {
             baseline: None,
             route: self.gateway.status(self.now),
             route_by: None,
+            released: None,
         }
     }
 

@@ -22,12 +22,13 @@ use rdkafka::config::FromClientConfigAndContext;
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext, Rebalance};
 use rdkafka::error::KafkaError;
 use rdkafka::message::{BorrowedMessage, Headers, Message};
+use rdkafka::topic_partition_list::TopicPartitionListElem;
 use rdkafka::{Offset, Statistics, TopicPartitionList};
 use tokio::sync::{mpsc, oneshot};
 
 use super::error::{self, KafkaClientError};
 use super::options::Options;
-use super::ownership::{Ownership, PollerCommand};
+use super::ownership::{Ownership, PollerCommand, StartFailure};
 use crate::metrics;
 use crate::ports::{Delivery, EventRecord, Partition, Wake};
 
@@ -122,6 +123,8 @@ pub(super) fn start(
     let pulse = Arc::new(Pulse { start: Instant::now(), millis: AtomicU64::new(0) });
     let mut poller = Poller {
         topic: options.topic.clone(),
+        cluster: options.cluster.clone(),
+        group: options.group.clone(),
         consumer,
         ownership,
         queue,
@@ -295,6 +298,9 @@ impl RebalanceContext {
 struct Poller {
     /// The events topic.
     topic: String,
+    /// The name of the cluster; empty if it is not known.
+    cluster: String,
+    group: String,
     consumer: BaseConsumer<RebalanceContext>,
     ownership: Arc<Ownership>,
     queue: Arc<WakeQueue>,
@@ -353,9 +359,8 @@ impl Poller {
         for command in self.ownership.take_commands() {
             match command {
                 PollerCommand::Start { partition, rewind, done } => {
-                    let result = self.start_partition(partition, rewind);
                     // The receiver is gone if opening the journal timed out.
-                    let _ = done.send(result.map_err(|error| error.to_string()));
+                    let _ = done.send(self.start_partition(partition, rewind));
                 }
                 PollerCommand::Restart { partition, at } => self.stop_partition(partition, at),
             }
@@ -370,22 +375,40 @@ impl Poller {
     }
 
     /// Resumes a partition, from its committed offset if `rewind`.
-    fn start_partition(&mut self, partition: Partition, rewind: bool) -> Result<(), KafkaError> {
+    fn start_partition(&mut self, partition: Partition, rewind: bool) -> Result<(), StartFailure> {
+        let unknown = |error: KafkaError| StartFailure::Unknown(error.to_string());
+        // The journal is open, so the earlier transaction has ended and the committed offset is final. These calls block
+        // the polling for at most two timeouts, which is less than the group tolerates.
+        let committed = self.consumer.committed_offsets(self.list(partition), BROKER_TIMEOUT).map_err(unknown)?;
+        let committed = committed.find_partition(&self.topic, partition);
+        if let Some(other) = committed.as_ref().and_then(metadata).filter(|other| self.is_foreign(other)) {
+            return Err(StartFailure::Foreign(format!(
+                "group {} belongs to cluster {other}, and this daemon acts in cluster {}; give each cluster its own kafka.group",
+                self.group, self.cluster
+            )));
+        }
         if rewind {
-            // The journal is open, so the earlier transaction has ended and the committed offset is final. These calls
-            // block the polling for at most two timeouts, which is less than the group tolerates.
-            let committed = self.consumer.committed_offsets(self.list(partition), BROKER_TIMEOUT)?;
-            let offset =
-                committed.find_partition(&self.topic, partition).map_or(Offset::Invalid, |found| found.offset());
-            let mut target = TopicPartitionList::new();
-            let offset = if matches!(offset, Offset::Offset(_)) { offset } else { Offset::Beginning };
-            target.add_partition_offset(&self.topic, partition, offset)?;
-            for element in self.consumer.seek_partitions(target, BROKER_TIMEOUT)?.elements() {
-                element.error()?;
-            }
+            let offset = committed.map_or(Offset::Invalid, |found| found.offset());
+            self.rewind(partition, offset).map_err(unknown)?;
         }
         self.started.insert(partition, 0);
-        if self.paused { Ok(()) } else { self.consumer.resume(&self.list(partition)) }
+        if self.paused { Ok(()) } else { self.consumer.resume(&self.list(partition)).map_err(unknown) }
+    }
+
+    /// Whether an offset was committed in another cluster. Both names are empty where they are not known.
+    fn is_foreign(&self, cluster: &str) -> bool {
+        !cluster.is_empty() && !self.cluster.is_empty() && cluster != self.cluster
+    }
+
+    /// Moves a partition back to its committed offset, or to its beginning if it has none.
+    fn rewind(&self, partition: Partition, committed: Offset) -> Result<(), KafkaError> {
+        let mut target = TopicPartitionList::new();
+        let offset = if matches!(committed, Offset::Offset(_)) { committed } else { Offset::Beginning };
+        target.add_partition_offset(&self.topic, partition, offset)?;
+        for element in self.consumer.seek_partitions(target, BROKER_TIMEOUT)?.elements() {
+            element.error()?;
+        }
+        Ok(())
     }
 
     /// Pauses a partition and schedules its next assignment for `restart_at`.
@@ -420,6 +443,12 @@ impl Poller {
         list.add_partition(&self.topic, partition);
         list
     }
+}
+
+/// Returns the text that was committed with an offset: the name of the committer's cluster. rdkafka panics on one that is not
+/// UTF-8, and such a text is not ours.
+fn metadata(offset: &TopicPartitionListElem<'_>) -> Option<String> {
+    catch_unwind(AssertUnwindSafe(|| offset.metadata().to_owned())).ok()
 }
 
 /// Passes a record to the daemon. Two kinds of records are dropped: those that were fetched before their partition was

@@ -15,7 +15,7 @@ use rdkafka::producer::Producer as _;
 
 use super::error;
 use super::options::Options;
-use super::ownership::{Ownership, Standing};
+use super::ownership::{Ownership, Standing, StartFailure};
 use super::reader::read_to_end;
 use super::transaction::{self, Producer, Target, TransactionFailure};
 use crate::ports::{Batch, Journal, JournalError, Partition};
@@ -65,18 +65,20 @@ impl KafkaJournal {
         let fenced = fence(Arc::clone(options), partition).await;
         journal.producer = Some(fenced.map_err(|failure| journal.journal_error(failure))?);
         if journal.membership.is_some() {
-            let started = journal.start().await;
-            started.map_err(|problem| journal.journal_error(TransactionFailure::Unknown(problem)))?;
+            journal.start().await.map_err(|failure| journal.journal_error(failure))?;
         }
         Ok(journal)
     }
 
     /// Asks the polling thread to resume the partition, and waits for its answer.
-    async fn start(&self) -> Result<(), String> {
+    async fn start(&self) -> Result<(), TransactionFailure> {
+        let unknown = |problem: &str| Err(TransactionFailure::Unknown(problem.to_owned()));
         match tokio::time::timeout(START_TIMEOUT, self.ownership.start(self.partition)).await {
-            Ok(Ok(started)) => started,
-            Ok(Err(_)) => Err("the partition was revoked meanwhile".to_owned()),
-            Err(_) => Err("the consumer's thread does not answer".to_owned()),
+            Ok(Ok(Ok(()))) => Ok(()),
+            Ok(Ok(Err(StartFailure::Foreign(problem)))) => Err(TransactionFailure::Broken(problem)),
+            Ok(Ok(Err(StartFailure::Unknown(problem)))) => unknown(&problem),
+            Ok(Err(_)) => unknown("the partition was revoked meanwhile"),
+            Err(_) => unknown("the consumer's thread does not answer"),
         }
     }
 

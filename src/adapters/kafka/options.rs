@@ -61,6 +61,9 @@ const SECRET: [&str; 7] = [
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Options {
+    /// The name of the cluster that the group's members act in, which their committed offsets carry; empty if it is not known.
+    #[serde(skip)]
+    pub cluster: String,
     /// Some of the brokers as `host:port`, separated by commas.
     pub brokers: String,
     /// The topic of events.
@@ -144,6 +147,7 @@ impl Default for Options {
     fn default() -> Options {
         const DAY: u64 = 24 * 60 * 60;
         Options {
+            cluster: String::new(),
             brokers: "localhost:9092".to_owned(),
             topic: "bellwether.events".to_owned(),
             journal_topic: format!("bellwether.{CLUSTER}.journal"),
@@ -171,6 +175,7 @@ impl Options {
 
     /// Replaces the placeholder of the cluster's name in the names of the group and the topics.
     pub fn name_cluster(&mut self, cluster: &str) {
+        cluster.clone_into(&mut self.cluster);
         let names = [&mut self.topic, &mut self.journal_topic, &mut self.decisions_topic, &mut self.group];
         for name in names.into_iter().chain(&mut self.dlq_topic) {
             *name = name.replace(CLUSTER, cluster);

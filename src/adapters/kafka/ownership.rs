@@ -42,9 +42,18 @@ struct OwnedPartition {
 /// A command of a journal to the polling thread.
 pub(super) enum PollerCommand {
     /// The journal is open: resume the partition, from its committed offset if `rewind`, and send the result to `done`.
-    Start { partition: Partition, rewind: bool, done: oneshot::Sender<Result<(), String>> },
+    Start { partition: Partition, rewind: bool, done: oneshot::Sender<Result<(), StartFailure>> },
     /// The outcome of a write is unknown: pause the partition now, and assign it again at this instant.
     Restart { partition: Partition, at: Instant },
+}
+
+/// The reason why a partition was not started, each with a message.
+#[derive(Debug)]
+pub(super) enum StartFailure {
+    /// The broker did not answer.
+    Unknown(String),
+    /// The group belongs to another cluster, and a person has to separate the two.
+    Foreign(String),
 }
 
 /// The standing of this process towards a partition: whether it may open the journal.
@@ -103,7 +112,7 @@ impl Ownership {
 
     /// Asks the polling thread for the records of a partition whose journal is open. The result arrives at the receiver;
     /// its sender is dropped if the partition is not owned.
-    pub(super) fn start(&self, partition: Partition) -> oneshot::Receiver<Result<(), String>> {
+    pub(super) fn start(&self, partition: Partition) -> oneshot::Receiver<Result<(), StartFailure>> {
         let (done, started) = oneshot::channel();
         let mut state = self.lock();
         if let Some(owned) = state.owned.get_mut(&partition) {

@@ -108,6 +108,9 @@ fn attempt(producer: &Producer, batch: &Batch, target: &Target<'_>, deadline: In
     if let (Some(next), Some(membership)) = (batch.next_offset, target.membership) {
         let mut offsets = TopicPartitionList::new();
         offsets.add_partition_offset(&target.options.topic, target.partition, Offset::Offset(next))?;
+        if let Some(mut offset) = offsets.find_partition(&target.options.topic, target.partition) {
+            offset.set_metadata(&target.options.cluster);
+        }
         retry(deadline, || producer.send_offsets_to_transaction(&offsets, membership, CALL_TIMEOUT))?;
     }
     await_delivery(producer, deadline);

@@ -43,7 +43,8 @@ pub struct CanarySpec<'a> {
 /// Creates the canary, or gives an existing one this size and these images.
 ///
 /// # Errors
-/// A read or a write failed, an object of another owner has the canary's name, or no traffic can be split.
+/// A read or a write failed, an object of another owner has the canary's name, no traffic can be split, or a person has
+/// released the rollout.
 pub async fn apply(server: &Server, effect: &Effect, epoch: Epoch, wanted: &CanarySpec<'_>) -> Result<(), Failure> {
     let workload = &effect.workload;
     let objects = Box::pin(preflight_reads::read_objects(server, workload, wanted.traffic, wanted.baseline)).await?;
@@ -51,6 +52,9 @@ pub async fn apply(server: &Server, effect: &Effect, epoch: Epoch, wanted: &Cana
     stable::check_uid(workload, &objects.stable.metadata, wanted.stable_uid)?;
     marks::fence(&objects.stable.metadata, epoch)?;
     check_writable(&objects, workload, epoch, wanted)?;
+    if let Some(canary) = &objects.canary {
+        marks::check_not_released(&canary.metadata, effect)?;
+    }
     let plan = objects
         .traffic_plan(workload, wanted.traffic)
         .map_err(|issue| failure::new(FailureKind::Refused, issue.to_string()))?;
@@ -181,7 +185,7 @@ async fn join_routes(
 /// of pods is the share.
 ///
 /// # Errors
-/// A read or a write failed, or no route has the canary and the share is not 0.
+/// A read or a write failed, no route has the canary and the share is not 0, or a person has released the rollout.
 pub async fn set_weight(
     server: &Server,
     effect: &Effect,
@@ -200,6 +204,9 @@ pub async fn set_weight(
     )?;
     if let Some(canary) = &canary {
         marks::fence(&canary.metadata, epoch)?;
+        if weight > Weight::ZERO {
+            marks::check_not_released(&canary.metadata, effect)?;
+        }
     }
     let held: Vec<&DynamicObject> = routes.iter().filter(|route| router.holds(route, workload)).collect();
     if held.is_empty() && weight > Weight::ZERO {
@@ -266,7 +273,11 @@ async fn leave_routes(server: &Server, workload: &Workload, epoch: Epoch, traffi
     Ok(())
 }
 
-async fn patch_route(
+/// Changes a route by a patch that was computed from it.
+///
+/// # Errors
+/// The route has changed since, or the API server refused the patch.
+pub async fn patch_route(
     server: &Server,
     resource: &ApiKind,
     workload: &Workload,

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use bellwether_core::ids::TemplateHash;
-use bellwether_core::input::status::{DeploymentStatus, PodProblem};
+use bellwether_core::input::status::{DeploymentStatus, PodProblem, Release};
 use bellwether_core::time::Timestamp;
 use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -36,12 +36,16 @@ pub struct WorkloadFacts {
     pub ours: bool,
     /// The uids of its owners.
     pub owners: Vec<String>,
+    /// The order of a person that gave all traffic to the stable; `None` on other objects than canaries.
+    pub released: Option<Release>,
+    /// Whether its pods, if it is a canary, have a Service of their own.
+    pub has_own_service: bool,
     /// Its pod template, which may hold secrets.
     pub template: PodTemplate,
     /// The labels of its pods.
     pub pod_labels: BTreeMap<String, String>,
     /// Its status without the facts of its revisions and pods.
-    pub own_status: DeploymentStatus,
+    pub own_status: Box<DeploymentStatus>,
 }
 
 /// The facts of a revision: the object between a workload and the pods of one template.
@@ -98,7 +102,7 @@ impl WorkloadFacts {
             .into_iter()
             .filter(|revision| revision.workload.uid == self.uid && revision.template == self.own_status.template)
             .max_by_key(|revision| revision.number);
-        let Some(current) = current else { return self.own_status.clone() };
+        let Some(current) = current else { return (*self.own_status).clone() };
         let own: Vec<&PodState> = pods.into_iter().filter(|pod| pod.revision.uid == current.uid).collect();
         let failure = current.failure.as_ref().or(self.own_status.problem.as_ref());
         let missing = self.own_status.replicas.saturating_sub(self.own_status.total).max(1);
@@ -108,7 +112,7 @@ impl WorkloadFacts {
             problem: most_frequent(own.iter().filter_map(|pod| pod.problem.as_ref())).or(failed),
             pods_since: mean_start(&own),
             restarts: own.iter().flat_map(|pod| pod.restarts.values()).fold(0, |sum, count| sum.saturating_add(*count)),
-            ..self.own_status.clone()
+            ..(*self.own_status).clone()
         }
     }
 }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use bellwether_core::input::effect::Effect;
 use bellwether_core::input::event::{Failure, FailureKind};
+use bellwether_core::input::status::Release;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use crate::ports::Epoch;
@@ -22,6 +23,8 @@ pub const ROLLOUT: &str = "bellwether.dev/rollout";
 /// Annotation of a canary's workload object: the label whose value differs on the canary's pods. It stays the same for
 /// the canary's life, because a selector is immutable.
 pub const CHANGED_LABEL: &str = "bellwether.dev/changed-label";
+/// Annotation of a canary's workload object: the [`Release`] by a person, as JSON.
+pub const RELEASED: &str = "bellwether.dev/released";
 /// Annotation of a route: the weights before the canary joined it, by workload.
 pub const ORIGINAL_WEIGHTS: &str = "bellwether.dev/original-weights";
 /// Label of the pods, the objects and the selector of a canary or a fresh baseline.
@@ -54,6 +57,27 @@ pub fn annotations(effect: &Effect, epoch: Epoch) -> BTreeMap<String, String> {
         .into_iter()
         .map(|(key, value)| (key.to_owned(), value))
         .collect()
+}
+
+/// Returns the order of a person that gave all traffic to the stable; `None` if the canary with this metadata has none.
+pub fn release(metadata: &ObjectMeta) -> Option<Release> {
+    serde_json::from_str(annotation(metadata, RELEASED)?).ok()
+}
+
+/// Checks that no person has released the rollout of `effect`, whose canary has this metadata.
+///
+/// # Errors
+/// [`FailureKind::Conflict`] if a person has. The rollout ends when its daemon sees the order.
+pub fn check_not_released(metadata: &ObjectMeta, effect: &Effect) -> Result<(), Failure> {
+    let Some(release) = release(metadata).filter(|release| release.rollout == effect.rollout) else { return Ok(()) };
+    let message = format!("all traffic was given to the stable by {}", release.author);
+    Err(Failure { kind: FailureKind::Conflict, message })
+}
+
+/// Returns whether the pods of the canary with this metadata have a Service of their own. Otherwise the stable's selects
+/// them, and their number is the canary's share.
+pub fn has_own_service(metadata: &ObjectMeta) -> bool {
+    annotation(metadata, CHANGED_LABEL).is_some()
 }
 
 /// Checks that an object was not written in an epoch higher than `ours`.

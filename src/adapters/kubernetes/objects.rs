@@ -3,9 +3,9 @@
 //! A pod's counters outlive the pod: Prometheus returns them for minutes, and the sampling has to know the pod's arm.
 //! So the facts of the last [`REMEMBERED`] deleted pods are kept.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use bellwether_core::ids::{Workload, WorkloadKind};
+use bellwether_core::ids::{Weight, Workload, WorkloadKind};
 use bellwether_core::input::status::WorkloadStatus;
 use bellwether_core::policy::RouterKind;
 use k8s_openapi::api::core::v1::Service;
@@ -275,13 +275,15 @@ impl Objects {
             let found = tables.workloads.get(namespace, &name).filter(|found| found.ours);
             found.filter(|found| stable.is_none_or(|stable| found.owners.contains(&stable.uid)))
         };
+        let canary = ours(workload.canary_name());
         let arm = |facts: &WorkloadFacts| facts.status(tables.revisions.of(namespace), tables.pods.of(namespace));
         let status = WorkloadStatus {
             stable: stable.map(arm),
-            canary: ours(workload.canary_name()).map(arm),
+            canary: canary.map(arm),
             baseline: ours(workload.baseline_name()).map(arm),
             route: router::observe(self.routes_of(namespace), workload),
             route_by: router::last_writer(self.routes_of(namespace), workload).map(str::to_owned),
+            released: canary.and_then(|canary| canary.released.clone()),
         };
         Some((status, stable.map(|stable| stable.template.clone()).into_iter().collect()))
     }
@@ -323,6 +325,37 @@ impl Objects {
             .filter(|(_, route)| services().any(|service| router.reaches(route, workload, service)))
             .map(|(_, route)| (**route).clone())
             .collect()
+    }
+
+    /// Returns the workloads whose canary has traffic: by its weight in a route, or by pods that the stable's Service selects.
+    pub fn split_workloads(&self, cluster: &str) -> BTreeSet<Workload> {
+        let routed = self.routes.values().flat_map(Table::rows).flat_map(|((namespace, _), route)| {
+            let named = router::recorded(route).into_iter().map(move |name| (namespace, name));
+            named.flat_map(|(namespace, name)| self.named(cluster, namespace, &name))
+        });
+        let has_weight = |workload: &Workload| {
+            let status = router::observe(self.routes_of(&workload.namespace), workload);
+            status.is_some_and(|status| status.weight > Weight::ZERO)
+        };
+        routed.filter(has_weight).chain(self.split_by_pods(cluster)).collect()
+    }
+
+    /// Returns the workloads of this name, of every kind.
+    fn named(&self, cluster: &str, namespace: &str, name: &str) -> Vec<Workload> {
+        let has = |tables: &WorkloadTables| tables.workloads.get(namespace, name).is_some();
+        let kinds = self.kinds.iter().filter(|(_, tables)| has(tables));
+        kinds.map(|(kind, _)| workload(cluster, *kind, namespace, name)).collect()
+    }
+
+    fn split_by_pods(&self, cluster: &str) -> impl Iterator<Item = Workload> {
+        self.kinds.iter().flat_map(move |(kind, tables)| {
+            let shares = |facts: &WorkloadFacts| facts.ours && !facts.has_own_service && facts.own_status.total > 0;
+            let canaries = tables.workloads.rows().filter(move |(_, facts)| shares(facts));
+            canaries.filter_map(move |((namespace, name), _)| {
+                let stable = name.strip_suffix(CANARY)?.strip_suffix('-')?;
+                Some(workload(cluster, *kind, namespace, stable))
+            })
+        })
     }
 
     /// Returns the routes of a namespace, of all routers.

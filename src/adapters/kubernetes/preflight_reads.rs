@@ -58,6 +58,7 @@ pub async fn preflight(
     let routes = || objects.routes.iter().map(|route| (router, route));
     let status = WorkloadStatus {
         stable: stable.map(|(_, arm)| arm),
+        released: canary.as_ref().and_then(|(facts, _)| facts.released.clone()),
         canary: canary.map(|(_, arm)| arm),
         baseline: baseline.map(|(_, arm)| arm),
         route: router::observe(routes(), workload),

@@ -193,6 +193,11 @@ pub fn epochs(route: &DynamicObject) -> Vec<u64> {
     record::epochs(route)
 }
 
+/// Returns the names of the workloads that the route has a record of.
+pub fn recorded(route: &DynamicObject) -> Vec<String> {
+    record::workloads(route)
+}
+
 /// Returns the route's name.
 pub fn name(route: &DynamicObject) -> &str {
     route.metadata.name.as_deref().unwrap_or_default()

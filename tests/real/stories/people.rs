@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use bellwether_core::ids::RolloutId;
-use bellwether_testkit::plane::fixture::policy;
+use bellwether_testkit::plane::fixture::{patient_policy, policy};
 use bellwether_testkit::plane::slack::{RETRY_AFTER_SECONDS, SlackEndpoint};
 use bellwether_testkit::plane::{Fixture, FixtureOptions, Sandbox, http, wait};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{LONG, SOON, Story, V2, story};
 
@@ -24,6 +24,7 @@ pub fn stories() -> Vec<Story> {
         story("people::an_event_over_http_starts_one_rollout", event_over_http),
         story("people::a_reload_applies_to_the_next_rollout_and_an_invalid_one_is_refused", reload),
         story("people::traffic_by_replicas_gives_the_canary_its_share_of_pods", traffic_by_replicas),
+        story("people::without_a_daemon_a_release_gives_the_stable_everything", released_without_a_daemon),
         story("people::without_kafka_a_journal_in_a_file_survives_a_kill", journal_in_a_file),
     ]
 }
@@ -155,6 +156,60 @@ async fn traffic_by_replicas(sandbox: &Sandbox) -> Result<()> {
     let counts = load.stop().await?;
     ensure!(counts.failed() == 0 && counts.of_version("v2").total > 0, "{counts:?}");
     fixture.cleaned_up_after_promotion(before.with_image("web", "app", V2)).await?;
+    fixture.replays().await
+}
+
+/// The daemon is dead while the canary has 30 %. A person gives the traffic back, and the daemon that returns ends the
+/// rollout in their name.
+async fn released_without_a_daemon(sandbox: &Sandbox) -> Result<()> {
+    let policy = patient_policy("30% 60%").replace("min-time = \"8s\"", "min-time = \"120s\"");
+    let mut fixture = Fixture::start(sandbox, &policy).await?;
+    let before = sandbox.specs().await?;
+    let load = sandbox.load(100.0)?;
+    let id = fixture.request(V2, &[]).await?;
+    let counted = |rollout: &Value| rollout["checks"][0]["n"].as_u64().is_some_and(|n| n > 0);
+    fixture.until(&id, SOON, "judged", |rollout| rollout["phase"] == "stepping" && counted(rollout)).await?;
+    wait::until("the gauge of the split that the daemon owns", SOON, async || {
+        let (_, page) = fixture.daemon.get("/metrics").await?;
+        ensure!(page.contains("\nbellwether_split_workloads_owned{cluster=\"test\"} 1\n"), "{page}");
+        Ok(())
+    })
+    .await?;
+    fixture.daemon.kill().await?;
+    let split = sandbox.weights("web").await?;
+    ensure!(split["web-canary"] * 7 == split["web"] * 3, "{split:?}");
+
+    let workload = fixture.workload();
+    let release = ["release", &workload, "--source", "/anna", "--reason", "the daemon is gone"];
+    let released = fixture.cli(&release).await?;
+    ensure!(released.code == Some(0) && released.stdout.contains("goes to the stable"), "{released:?}");
+    for part in ["gives the canary 30 %", "4 of 4 pods available"] {
+        ensure!(released.stderr.contains(part), "no {part:?} in {released:?}");
+    }
+    ensure!(sandbox.weights("web").await?["web-canary"] == 0, "{:?}", sandbox.weights("web").await?);
+    wait::until("requests that reach the stable alone", SOON, async || {
+        let first = load.counts();
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        let second = load.counts();
+        let more = |version: &str| second.of_version(version).total - first.of_version(version).total;
+        ensure!(more("v1") > 100 && more("v2") == 0, "v1 has {} more, v2 {}", more("v1"), more("v2"));
+        Ok(())
+    })
+    .await?;
+    let of_canary = load.counts().of_version("v2").total;
+    ensure!(sandbox.deployments().get_opt("web-canary").await?.is_some(), "the canary is removed");
+
+    fixture.daemon.start().await?;
+    let ended = fixture.ended_as(&id, "aborted", LONG).await?;
+    let why = "released by /anna (the daemon is gone): all traffic was given to the stable without the daemon";
+    ensure!(ended["reason"] == why, "{ended:#}");
+    fixture.cleaned_up(before).await?;
+    let counts = load.stop().await?;
+    println!("released: {} requests, {of_canary} of the canary, {} failed", counts.sent, counts.failed());
+    ensure!(counts.of_version("v2").total == of_canary, "the canary got traffic again: {counts:?}");
+    ensure!(counts.failed() == 0, "{counts:?}");
+    let quarantine = &fixture.state().await?["quarantine"];
+    ensure!(quarantine.as_array().is_none_or(Vec::is_empty), "{quarantine:#}");
     fixture.replays().await
 }
 

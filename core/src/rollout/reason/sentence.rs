@@ -60,6 +60,7 @@ impl fmt::Display for Reason {
                     "no policy {policy:?} covers {workload}; leave the policy out of the request, or extend its match"
                 )
             }
+            Reason::Isolated { workload, why } => write!(f, "{workload} is isolated: {why}"),
             Reason::NoImage => f.write_str("the event names no image; give `image`, or `images` by container"),
             Reason::ImageNotAllowed { image, policy, allowed } => write!(
                 f,
@@ -67,6 +68,9 @@ impl fmt::Display for Reason {
                 allowed.join(", ")
             ),
             Reason::Aborted { author } => write!(f, "aborted by {author}"),
+            Reason::Released { author } => {
+                write!(f, "released by {author}: all traffic was given to the stable without the daemon")
+            }
             Reason::Recalled { by } => write!(f, "event {by} requests the version that the stable runs"),
             Reason::Promoted { author, skips } if skips.is_empty() => {
                 write!(f, "promoted by {author}; every check passes, so nothing is skipped")

@@ -83,10 +83,12 @@ impl KindProvider for DeploymentKind {
             uid: own_status.uid.clone(),
             ours: marks::is_ours(metadata),
             owners: metadata.owner_references.iter().flatten().map(|owner| owner.uid.clone()).collect(),
+            released: marks::release(metadata),
+            has_own_service: marks::has_own_service(metadata),
             template: PodTemplate::new(hash, pod_template.to_string()),
             pod_labels: template::labels(pod_template),
             name,
-            own_status,
+            own_status: Box::new(own_status),
         })
     }
 

@@ -105,6 +105,24 @@ fn the_service_is_the_routed_one_or_else_the_first() {
     assert_eq!(objects.service(&Workload { name: "unknown".to_owned(), ..web() }), None);
 }
 
+#[test]
+fn a_workload_is_split_by_a_weight_or_by_pods_behind_the_stables_service() {
+    let split = |objects: &Objects| objects.split_workloads("test").into_iter().collect::<Vec<_>>();
+    // The canary of `cluster` has a weight, and no Service of its own and no pods.
+    let mut objects = cluster();
+    assert_eq!(split(&objects), [web()]);
+    objects.apply(Update::Route(RouterKind::Gateway, Change::Gone(key("shop"))));
+    assert_eq!(split(&objects), []);
+    for (annotations, is_split) in [(json!({}), true), (json!({"bellwether.dev/changed-label": "app"}), false)] {
+        let mut canary = deployment("web-canary", "web:2");
+        canary["metadata"]["labels"] = json!({"app.kubernetes.io/managed-by": "bellwether"});
+        canary["metadata"]["annotations"] = annotations;
+        canary["status"] = json!({"replicas": 1});
+        set_deployment(&mut objects, canary);
+        assert_eq!(split(&objects).contains(&web()), is_split);
+    }
+}
+
 fn cluster() -> Objects {
     let mut objects = Objects::default();
     set_deployment(&mut objects, deployment("web", "web:1"));

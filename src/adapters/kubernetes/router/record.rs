@@ -43,6 +43,12 @@ pub fn epochs(route: &DynamicObject) -> Vec<u64> {
     records.values().filter_map(|record| record.get("epoch")?.as_u64()).collect()
 }
 
+/// Returns the names of the workloads with a record.
+pub fn workloads(route: &DynamicObject) -> Vec<String> {
+    let records: BTreeMap<String, Value> = read_all(route);
+    records.into_keys().collect()
+}
+
 fn read_all<R: DeserializeOwned>(route: &DynamicObject) -> BTreeMap<String, R> {
     marks::annotation(&route.metadata, ORIGINAL_WEIGHTS)
         .and_then(|text| serde_json::from_str(text).ok())
