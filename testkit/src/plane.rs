@@ -25,6 +25,7 @@ pub mod slack;
 pub mod parts;
 pub mod specs;
 pub mod sandbox;
+pub mod faults;
 pub mod history;
 pub mod daemon;
 pub mod fixture;

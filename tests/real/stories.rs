@@ -13,6 +13,8 @@ mod people;
 mod plane;
 mod rollout;
 mod stages;
+mod unkind;
+mod unkind_pods;
 
 use std::time::Duration;
 
@@ -58,6 +60,8 @@ pub fn all() -> Vec<Story> {
         stages::stories(),
         cohort::stories(),
         baseline::stories(),
+        unkind::stories(),
+        unkind_pods::stories(),
     ]
     .into_iter()
     .flatten()
