@@ -6,12 +6,15 @@ use anyhow::{Context, Result, ensure};
 use bellwether_testkit::plane::behaviour::Behaviour;
 use bellwether_testkit::plane::fixture::{history, policy};
 use bellwether_testkit::plane::proxy::ProxyMode;
+use bellwether_testkit::plane::webhook::{DigestWebhook, pinned};
 use bellwether_testkit::plane::{Fixture, FixtureOptions, Sandbox, prometheus, wait};
 
 use super::away::{address, is_held, is_judged, proxy};
 use super::middle::{accounted_for, both_strategies};
 use super::{LONG, SOON, Story, V2, story};
 
+/// The first port of webhooks: between those of Slack's stand-ins and of proxies.
+const WEBHOOKS: u16 = 27_000;
 /// The time for which a daemon is away: longer than all deadlines of [`hasty_policy`] together.
 const ABSENCE: Duration = Duration::from_secs(40);
 const LATE: &str = "registry.test/shop/web:v2-late";
@@ -34,6 +37,7 @@ pub fn stories() -> Vec<Story> {
         story("unkind::a_version_that_turned_bad_in_the_daemons_absence_is_rolled_back", turned_bad_in_the_absence),
         story("unkind::a_daemon_killed_in_promoting_is_back_after_every_deadline", killed_in_promoting),
         story("unkind::without_prometheus_in_preparing_nothing_is_quarantined", without_prometheus),
+        story("unkind::a_webhook_that_pins_digests_edits_nothing", digests),
         story("unkind::the_guard_restores_a_hotfix_by_other_hands", hotfix),
     ]
 }
@@ -156,6 +160,22 @@ async fn without_prometheus(sandbox: &Sandbox) -> Result<()> {
     fixture.ended_as(&again, "promoted", LONG).await?;
     accounted_for(sandbox, load).await?;
     fixture.cleaned_up_after_promotion(before.with_image("web", "app", V2)).await?;
+    fixture.replays().await
+}
+
+async fn digests(sandbox: &Sandbox) -> Result<()> {
+    let _webhook = DigestWebhook::start(sandbox, WEBHOOKS + sandbox.plane.number()).await?;
+    let fixture = Fixture::start(sandbox, &policy("20% 50%", "")).await?;
+    let before = sandbox.specs().await?;
+    let load = sandbox.load(100.0)?;
+    let id = fixture.request(V2, &[]).await?;
+    fixture.until(&id, SOON, "judged", is_judged).await?;
+    let canary = sandbox.images("web-canary").await?;
+    ensure!(canary["app"] == pinned(V2), "{canary:?}");
+    let rollout = fixture.ended_as(&id, "promoted", LONG).await?;
+    ensure!(history(&rollout).all(|(kind, _)| kind != "hold"), "{rollout:#}");
+    accounted_for(sandbox, load).await?;
+    fixture.cleaned_up_after_promotion(before.with_image("web", "app", &pinned(V2))).await?;
     fixture.replays().await
 }
 
