@@ -15,6 +15,7 @@ mod rollout;
 mod stages;
 mod unkind;
 mod unkind_pods;
+mod unkind_traffic;
 
 use std::time::Duration;
 
@@ -62,6 +63,7 @@ pub fn all() -> Vec<Story> {
         baseline::stories(),
         unkind::stories(),
         unkind_pods::stories(),
+        unkind_traffic::stories(),
     ]
     .into_iter()
     .flatten()
