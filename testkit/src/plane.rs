@@ -18,6 +18,7 @@ pub mod tls;
 pub mod gateway;
 pub mod behaviour;
 pub mod pods;
+pub mod metrics_api;
 pub mod targets;
 pub mod prometheus;
 pub mod load;

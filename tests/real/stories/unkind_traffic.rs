@@ -4,10 +4,12 @@ use std::time::Duration;
 
 use anyhow::{Result, bail, ensure};
 use bellwether_testkit::plane::behaviour::Behaviour;
-use bellwether_testkit::plane::fixture::{STABLE, policy};
+use bellwether_testkit::plane::fixture::{STABLE, history, policy};
+use bellwether_testkit::plane::metrics_api::METRIC;
 use bellwether_testkit::plane::pods::NamespaceConditions;
 use bellwether_testkit::plane::{Fixture, Sandbox, specs, wait};
 use kube::api::DeleteParams;
+use serde_json::{Value, json};
 
 use super::away::is_judged;
 use super::evidence::proving_policy;
@@ -27,6 +29,7 @@ pub fn stories() -> Vec<Story> {
         story("unkind::an_outage_of_both_arms_blames_no_version", shared_outage),
         story("unkind::a_hung_pod_of_two_blames_no_version", hung_pod),
         story("unkind::a_recreated_workload_serves_as_soon_as_it_has_pods", recreated_workload),
+        story("unkind::beside_an_autoscaler_a_good_version_is_promoted", autoscaler),
     ]
 }
 
@@ -105,4 +108,51 @@ async fn recreated_workload(sandbox: &Sandbox) -> Result<()> {
     ensure!(weights.len() == 1 && weights["web"] == 1, "{weights:?}");
     ensure!(counts.by_version.values().all(|version| version.errors == 0), "{counts:?}");
     fixture.replays().await
+}
+
+/// An autoscaler holds each pod of the stable at 25 requests a second: it shrinks the stable when the canary takes half of
+/// them, and grows it when they return with more of them.
+async fn autoscaler(sandbox: &Sandbox) -> Result<()> {
+    let fixture = Fixture::start(sandbox, &policy("50%", "").replace("\"8s\"", "\"20s\"")).await?;
+    let load = sandbox.load(100.0)?;
+    sandbox.create_object(autoscaler_of_web()).await?;
+    let id = fixture.request(V2, &[]).await?;
+    fixture.until(&id, LONG, "judged", is_judged).await?;
+    until_replicas(sandbox, "at most 3", |replicas| replicas <= 3).await?;
+    let more = sandbox.load(60.0)?;
+    let rollout = fixture.ended_as(&id, "promoted", LONG).await?;
+    until_replicas(sandbox, "at least 6", |replicas| replicas >= 6).await?;
+    let (counts, more) = (load.stop().await?, more.stop().await?);
+    ensure!(counts.failed() + more.failed() == 0, "{counts:?} {more:?}");
+    ensure!(!history(&rollout).any(|(_, why)| why.contains("has scaled")), "{rollout:#}");
+    ensure!(sandbox.images("web").await?["app"] == V2);
+    fixture.replays().await
+}
+
+fn autoscaler_of_web() -> Value {
+    let target = json!({"type": "AverageValue", "averageValue": "25"});
+    let at_once = json!({"stabilizationWindowSeconds": 0});
+    json!({
+        "apiVersion": "autoscaling/v2",
+        "kind": "HorizontalPodAutoscaler",
+        "metadata": {"name": "web"},
+        "spec": {
+            "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": "web"},
+            "minReplicas": 2,
+            "maxReplicas": 8,
+            "metrics": [{"type": "Pods", "pods": {"metric": {"name": METRIC}, "target": target}}],
+            "behavior": {"scaleUp": at_once, "scaleDown": at_once},
+        },
+    })
+}
+
+async fn until_replicas(sandbox: &Sandbox, condition: &str, holds: impl Fn(i32) -> bool) -> Result<()> {
+    wait::until(&format!("{condition} replicas of the stable"), SOON, async || {
+        let stable = sandbox.deployments().get("web").await?;
+        let replicas = stable.spec.and_then(|spec| spec.replicas).unwrap_or_default();
+        let available = stable.status.and_then(|status| status.available_replicas).unwrap_or_default();
+        ensure!(holds(replicas) && available == replicas, "{replicas}, {available} of them available");
+        Ok(())
+    })
+    .await
 }
