@@ -64,7 +64,7 @@ const FAULTS: &[Fault] = &[
     fault(29, "the clocks of the daemon and of Prometheus differ", "a warning", &["the_version_and_the_clock_of_the_server_are_known"]),
     fault(30, "NaN, infinity, negative counts, `le` spelled twice, no +Inf", "they are read or refused; no panic", &["a_value_that_is_not_a_count_is_a_gap", "a_bound_spelled_twice_is_one_bucket", "processes_with_different_buckets_have_no_sum"]),
     fault(31, "no traffic to the canary", "held as insufficient, and given up after its patience", &["rollout::a_rollout_without_traffic_is_held_and_given_up", "a_rollout_without_traffic_is_held_and_then_given_up"]),
-    fault(32, "an incident that affects both arms", "no rollback by comparison", &["good_versions_are_rolled_back_no_more_often_than_promised"]),
+    fault(32, "an incident that affects both arms", "no rollback by comparison", &["unkind::an_outage_of_both_arms_blames_no_version", "good_versions_are_rolled_back_no_more_often_than_promised"]),
     fault(33, "errors in clusters", "the evidence counts less, by the dispersion", &["good_versions_are_rolled_back_no_more_often_than_promised", "clusters_of_five_on_one_pod_at_a_time_give_a_phi_of_five"]),
     fault(34, "a version that becomes bad late", "detected within about twice the time", &["tenfold_faults_are_rolled_back_and_late_faults_take_at_most_twice_as_long"]),
     fault(35, "429, 5xx, or a connection that breaks after the write", "retried after the object is read again; done once", &["middle::too_many_requests_and_conflicts_only_delay_the_rollout", "away::without_the_api_server_the_daemon_waits_and_then_goes_on", SEEDS]),
@@ -72,7 +72,7 @@ const FAULTS: &[Fault] = &[
     fault(37, "another field manager reverts a change", "the change is restored twice, then the rollout is held and names the manager", &["a_changed_share_is_reverted_twice_and_then_holds_the_rollout", "an_edit_during_the_promotion_holds_the_rollout_and_is_not_overwritten"]),
     fault(38, "a watch is late", "the executor reads the object before it writes", &[SEEDS]),
     fault(39, "a watch hangs or misses a change", "detected, and the objects are listed again", &["away::without_the_api_server_the_daemon_waits_and_then_goes_on"]),
-    fault(40, "the workload is deleted, or another one has its name", "the rollout is given up; the new workload is not touched", &["middle::a_deleted_workload_ends_its_rollout_and_its_successor_is_not_touched", "a_recreated_workload_gives_its_rollout_up"]),
+    fault(40, "the workload is deleted, or another one has its name", "the rollout is given up; the new workload is not touched", &["unkind::a_recreated_workload_serves_as_soon_as_it_has_pods", "middle::a_deleted_workload_ends_its_rollout_and_its_successor_is_not_touched", "a_recreated_workload_gives_its_rollout_up"]),
     fault(41, "the old ReplicaSet no longer exists", "the journaled template is restored", &["rollout::the_guard_restores_the_last_good_version", "a_stable_that_cannot_run_the_version_is_restored_before_its_traffic_returns"]),
     fault(42, "the version to restore can't run either", "it is reported at once; no loop of rollbacks", &["a_restored_template_that_cannot_run_holds_the_rollout_at_once"]),
     fault(43, "an admission webhook, a quota or a missing right refuses a write", "before the first traffic the rollout ends, later it is held; both name the cause", &["input::a_missing_right_refuses_the_rollout_and_is_named", SEEDS]),
@@ -83,7 +83,7 @@ const FAULTS: &[Fault] = &[
     fault(48, "the disk is full", "the journal reports it; no effect is performed", &[]),
     fault(49, "thousands of rollouts within a second", "bounded memory, and no more queries than before", &["the_number_of_queries_does_not_grow_with_the_workloads"]),
     fault(50, "an upgrade of the daemon, and a downgrade", "each version reads the records of the other; a workload that it can't read is isolated", &["a_workload_that_can_not_be_read_is_isolated_and_the_others_go_on"]),
-    fault(51, "only one of Kafka, Prometheus and Kubernetes is unavailable", "held; a rollback is possible without Prometheus", &["away::without_kafka_nothing_changes_until_it_is_back", "away::without_the_api_server_the_daemon_waits_and_then_goes_on", "away::without_prometheus_a_rollout_waits_and_then_goes_on"]),
+    fault(51, "only one of Kafka, Prometheus and Kubernetes is unavailable", "held; a rollback is possible without Prometheus", &["away::without_kafka_nothing_changes_until_it_is_back", "away::without_the_api_server_the_daemon_waits_and_then_goes_on", "away::without_prometheus_a_rollout_waits_and_then_goes_on", "unkind::without_prometheus_in_preparing_nothing_is_quarantined"]),
     fault(52, "the same seed twice", "the same bytes", &["the_same_seed_gives_the_same_bytes"]),
 ];
 

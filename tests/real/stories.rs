@@ -13,6 +13,9 @@ mod people;
 mod plane;
 mod rollout;
 mod stages;
+mod unkind;
+mod unkind_pods;
+mod unkind_traffic;
 
 use std::time::Duration;
 
@@ -58,6 +61,9 @@ pub fn all() -> Vec<Story> {
         stages::stories(),
         cohort::stories(),
         baseline::stories(),
+        unkind::stories(),
+        unkind_pods::stories(),
+        unkind_traffic::stories(),
     ]
     .into_iter()
     .flatten()

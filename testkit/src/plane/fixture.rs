@@ -144,10 +144,18 @@ impl<'a> Fixture<'a> {
     /// One of these does not happen in time.
     pub async fn start_with(sandbox: &'a Sandbox, options: FixtureOptions<'_>) -> Result<Fixture<'a>> {
         let mut fixture = Self::prepare(sandbox, options).await?;
-        fixture.daemon.start().await?;
-        fixture.daemon.until_ready(SOON).await?;
-        fixture.until_scraped().await?;
+        fixture.run().await?;
         Ok(fixture)
+    }
+
+    /// Starts the daemon of a prepared workload, and waits until it is ready and Prometheus knows the pods.
+    ///
+    /// # Errors
+    /// One of these does not happen in time.
+    pub async fn run(&mut self) -> Result<()> {
+        self.daemon.start().await?;
+        self.daemon.until_ready(SOON).await?;
+        self.until_scraped().await
     }
 
     /// Waits until Prometheus has known the pods for as long as the daemon looks back. A workload that is rolled out in its

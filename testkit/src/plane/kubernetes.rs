@@ -248,6 +248,8 @@ fn controllers(bin: &Path, dir: &Path, key: &Path, logs: &Path) -> Result<Progra
     command.arg(format!("--controllers={}", CONTROLLERS.join(",")));
     // Stories run at the same time and should not wait for each other.
     command.args(["--kube-api-qps=500", "--kube-api-burst=1000"]);
+    // Shorter than the default of 15 s, so that an autoscaler follows the load within a step.
+    command.arg("--horizontal-pod-autoscaler-sync-period=2s");
     Program::spawn("kube-controller-manager", command, logs)
 }
 

@@ -11,6 +11,7 @@ use anyhow::{Context, Result};
 use super::gateway::Traefik;
 use super::kafka::KafkaBroker;
 use super::kubernetes::ControlPlane;
+use super::metrics_api::MetricsApi;
 use super::paths::{PlanePaths, cache};
 use super::pods::PodServer;
 use super::prometheus::PrometheusServer;
@@ -39,6 +40,7 @@ pub struct Plane {
     pub program: PathBuf,
     numbers: AtomicU16,
     _gateway: Traefik,
+    _metrics: MetricsApi,
     _s3: S3Server,
     _targets: TargetFile,
 }
@@ -60,6 +62,7 @@ impl Plane {
         };
         let (kafka, prometheus, s3, (kubernetes, gateway)) = tokio::try_join!(kafka, prometheus, s3, cluster)?;
         let pods = Arc::new(PodServer::start(kubernetes.client.clone()).await?);
+        let metrics = MetricsApi::start(&kubernetes, pods.clone()).await?;
         let targets = TargetFile::start(pods.clone(), prometheus.targets.clone());
         Ok(Self {
             kafka,
@@ -71,6 +74,7 @@ impl Plane {
             program: paths.program.clone(),
             numbers: AtomicU16::new(0),
             _gateway: gateway,
+            _metrics: metrics,
             _s3: s3,
             _targets: targets,
         })

@@ -206,6 +206,11 @@ impl SimulatedPod {
         *lock(&self.node_faults) = faults;
     }
 
+    /// Returns the number of requests that it has received, answered or not.
+    pub fn received(&self) -> u64 {
+        self.requests.load(Ordering::Relaxed)
+    }
+
     /// Returns the requests that it has counted.
     pub fn counts(&self) -> RequestCounts {
         let mut counts = RequestCounts::default();

@@ -43,20 +43,20 @@ fn soon_blind() -> String {
 }
 
 /// Whether the rollout is in a step and has counts of the canary.
-fn is_judged(rollout: &Value) -> bool {
+pub(super) fn is_judged(rollout: &Value) -> bool {
     rollout["phase"] == "stepping" && rollout["checks"][0]["n"].as_u64().is_some_and(|n| n > 0)
 }
 
-fn is_held(rollout: &Value) -> bool {
+pub(super) fn is_held(rollout: &Value) -> bool {
     rollout["held"].is_string()
 }
 
-async fn proxy(sandbox: &Sandbox, target: &str) -> Result<TcpProxy> {
+pub(super) async fn proxy(sandbox: &Sandbox, target: &str) -> Result<TcpProxy> {
     TcpProxy::start(PROXIES + sandbox.plane.number(), target).await
 }
 
 /// Returns the address in a URL.
-fn address(url: &str) -> &str {
+pub(super) fn address(url: &str) -> &str {
     url.rsplit('/').next().unwrap_or_default()
 }
 

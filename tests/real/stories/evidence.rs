@@ -36,7 +36,7 @@ pub fn sequential_policy(weights: &str) -> String {
 
 /// Returns the sequential policy with two steps, of which the last one proves that the version is at most 5 points worse. A
 /// smaller difference takes more requests than a story has.
-fn proving_policy() -> String {
+pub fn proving_policy() -> String {
     sequential_policy("10% 50%")
         .replace("max = \"10%\"", "max = \"10%\"\nfloor = \"5%\"")
         .replace("max = \"500ms\"", "max = \"500ms\"\nfloor = \"5%\"")

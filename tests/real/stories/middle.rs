@@ -35,9 +35,9 @@ pub fn stories() -> Vec<Story> {
     ]
 }
 
-/// Returns two policies: a canary in steps, and a blue-green one that a request can name.
-fn both_strategies() -> String {
-    policy("10% 30% 50%", "").replace("max-hold = \"10s\"", "max-hold = \"60s\"")
+/// Returns two policies: a canary in these steps, and a blue-green one that a request can name.
+pub(super) fn both_strategies(weights: &str) -> String {
+    policy(weights, "").replace("max-hold = \"10s\"", "max-hold = \"60s\"")
         + r#"
 [[policy]]
 name = "switch"
@@ -60,7 +60,7 @@ min-requests = 30
 }
 
 async fn fifty_thousand_requests(sandbox: &Sandbox) -> Result<()> {
-    let fixture = Fixture::start(sandbox, &both_strategies()).await?;
+    let fixture = Fixture::start(sandbox, &both_strategies("10% 30% 50%")).await?;
     let load = sandbox.load(200.0)?;
 
     let id = fixture.request(V2, &[]).await?;
@@ -109,7 +109,7 @@ async fn fifty_thousand_requests(sandbox: &Sandbox) -> Result<()> {
 }
 
 /// Checks that each request has an answer, and that the users and the pods have counted the same answers and failures.
-async fn accounted_for(sandbox: &Sandbox, load: TrafficLoad) -> Result<()> {
+pub(super) async fn accounted_for(sandbox: &Sandbox, load: TrafficLoad) -> Result<()> {
     let counts = load.stop().await?;
     let RequestCounts { total: answers, errors } = sandbox.plane.pods.counts_of_host(&sandbox.host);
     let of_versions: u64 = counts.by_version.values().map(|version| version.errors).sum();
