@@ -14,6 +14,7 @@ mod plane;
 mod rollout;
 mod stages;
 mod unkind;
+mod unkind_many;
 mod unkind_pods;
 mod unkind_traffic;
 
@@ -70,6 +71,7 @@ pub fn all() -> Vec<Story> {
     .collect();
     if std::env::var_os("BELLWETHER_SOAK").is_some() {
         all.extend(away::soaks());
+        all.extend(unkind_many::soaks());
     }
     all.sort_by_key(|story| story.exclusive);
     all

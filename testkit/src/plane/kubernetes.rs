@@ -234,7 +234,7 @@ fn api_server(bin: &Path, dir: &Path, key: &Path, logs: &Path) -> Result<Program
     command.arg("--service-account-issuer=https://kubernetes.default.svc");
     command.arg("--service-account-key-file").arg(key).arg("--service-account-signing-key-file").arg(key);
     command.arg("--token-auth-file").arg(tokens).arg("--authorization-mode=RBAC");
-    command.arg("--service-cluster-ip-range=10.0.0.0/24");
+    command.arg("--service-cluster-ip-range=10.0.0.0/20");
     // The plug-in taints new nodes until the node lifecycle controller removes the taint, and that does not run here.
     command.arg("--disable-admission-plugins=TaintNodesByCondition");
     command.arg("--audit-policy-file").arg(policy).arg("--audit-log-path").arg(audit_log(dir));

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use bellwether_testkit::plane::fixture::policy;
-use bellwether_testkit::plane::load::TrafficLoad;
+use bellwether_testkit::plane::load::{TrafficCounts, TrafficLoad};
 use bellwether_testkit::plane::{Fixture, FixtureOptions, Sandbox, wait};
 use kube::api::{Patch, PatchParams};
 use serde_json::{Value, json};
@@ -22,6 +22,7 @@ const MOST_FAILED: u64 = 250;
 pub fn stories() -> Vec<Story> {
     vec![
         story("unkind::a_canary_without_ready_pods_loses_its_half_of_the_traffic", canary_without_ready_pods),
+        story("unkind::a_canary_whose_pods_are_ready_again_is_promoted", canary_ready_again),
         story("unkind::a_canary_that_waits_for_a_node_is_held_and_then_promoted", canary_without_a_node),
         story("unkind::a_promotion_longer_than_its_deadline_goes_on_while_it_progresses", long_promotion),
     ]
@@ -40,6 +41,32 @@ async fn canary_without_ready_pods(sandbox: &Sandbox) -> Result<()> {
     let before = sandbox.specs().await?;
     let load = sandbox.load(100.0)?;
     let id = fixture.request(V2, &[]).await?;
+    let failed = until_taken_back(sandbox, &load).await?;
+    let rollout = fixture.ended(&id, LONG).await?;
+    ensure!(rollout["outcome"] == "rolled-back" || rollout["outcome"] == "given-up", "{rollout:#}");
+    let counts = load.stop().await?;
+    println!("{failed} of {} requests failed while the canary had no ready pod: {}", counts.sent, rollout["reason"]);
+    none_failed_but(failed, &counts)?;
+    fixture.cleaned_up(before).await?;
+    fixture.replays().await
+}
+
+async fn canary_ready_again(sandbox: &Sandbox) -> Result<()> {
+    let fixture = Fixture::start(sandbox, &policy("50%", "").replace("\"8s\"", "\"20s\"")).await?;
+    let before = sandbox.specs().await?;
+    let load = sandbox.load(100.0)?;
+    let id = fixture.request(V2, &[]).await?;
+    let failed = until_taken_back(sandbox, &load).await?;
+    sandbox.set_ready("web-canary-", true).await?;
+    fixture.ended_as(&id, "promoted", LONG).await?;
+    none_failed_but(failed, &load.stop().await?)?;
+    fixture.cleaned_up_after_promotion(before.with_image("web", "app", V2)).await?;
+    fixture.replays().await
+}
+
+/// Makes all pods of the canary unready once it has traffic, and waits until the traffic is taken back. Returns the number
+/// of requests that failed until then.
+async fn until_taken_back(sandbox: &Sandbox, load: &TrafficLoad) -> Result<u64> {
     wait::until("traffic of the canary", SOON, async || {
         let requests = load.counts().of_version("v2").total;
         ensure!(requests > 100, "{requests} requests");
@@ -51,16 +78,15 @@ async fn canary_without_ready_pods(sandbox: &Sandbox) -> Result<()> {
     ensure!(pods > 1, "the canary has {pods} pods");
     until_weight_is_zero(sandbox, SOON).await?;
     // The gateway follows the route a moment later.
-    let failed = until_none_fails(&load).await?;
-    let rollout = fixture.ended(&id, LONG).await?;
-    ensure!(rollout["outcome"] == "rolled-back" || rollout["outcome"] == "given-up", "{rollout:#}");
-    let counts = load.stop().await?;
-    println!("{failed} of {} requests failed while the canary had no ready pod: {}", counts.sent, rollout["reason"]);
-    ensure!(counts.failed() == failed, "requests failed without traffic of the canary: {counts:?}");
+    until_none_fails(load).await
+}
+
+/// Checks that only these requests failed, by the gateway, which had no ready pod for them.
+fn none_failed_but(failed: u64, counts: &TrafficCounts) -> Result<()> {
     ensure!(failed <= MOST_FAILED, "{failed} requests failed: {counts:?}");
+    ensure!(counts.failed() == failed, "requests failed without traffic of an unready canary: {counts:?}");
     ensure!(counts.lost == 0 && counts.by_version.values().all(|version| version.errors == 0), "{counts:?}");
-    fixture.cleaned_up(before).await?;
-    fixture.replays().await
+    Ok(())
 }
 
 /// The cluster's nodes are full, and another one comes after more than `ready-within`.

@@ -55,6 +55,20 @@ async fn shared_outage(sandbox: &Sandbox) -> Result<()> {
     fixture.replays().await
 }
 
+/// Each pod fails 30 of 100 requests in its first 10 s, and half of its requests are slow. The stable's pods are warm.
+#[expect(dead_code, reason = "not in the list yet: the requests of cold pods are judged")]
+async fn cold_version(sandbox: &Sandbox) -> Result<()> {
+    let cold = "registry.test/shop/web:v2-until10-err30-slow50_700";
+    let fixture = Fixture::start(sandbox, &proving_policy()).await?;
+    let before = sandbox.specs().await?;
+    let load = sandbox.load(200.0)?;
+    let id = fixture.request(cold, &[]).await?;
+    fixture.ended_as(&id, "promoted", LONG).await?;
+    accounted_for(sandbox, load).await?;
+    fixture.cleaned_up_after_promotion(before.with_image("web", "app", cold)).await?;
+    fixture.replays().await
+}
+
 /// One of the canary's two pods takes requests and answers none. Its readiness fails a moment later, and it is replaced. No
 /// version is to blame for that, and no request is lost that another pod took.
 async fn hung_pod(sandbox: &Sandbox) -> Result<()> {
