@@ -359,22 +359,43 @@ impl SequentialState {
             phi: self.dispersion.phi(),
             outlier: None,
             stated_margin: None,
+            past: self.past(query),
             cold: (self.cold.n > 0).then(|| self.cold.measure(query.look.target.limit)),
         }
     }
 
     /// Returns the claim whose evidence for the version counts, and that evidence as a natural logarithm: the weaker of the
-    /// limit and the comparison. With `either`, their mean. An arm with hardly any requests of a stable beside it, as after a switch of all traffic, has its limit alone.
+    /// limit and the comparison. With `either`, their mean. The guard has its limit alone.
     fn proven(&self, tests: &SequentialTests, query: Query<'_>) -> (Claim, f64) {
         let below = (Claim::Limit, tests.below.ln_compliance(self.below));
-        if query.look.arm == Arm::Stable || self.stable.n.saturating_mul(LEAST_BESIDE) <= self.subject.n {
-            return below;
-        }
-        let not_inferior = (Claim::Relative, tests.not_inferior.ln_e(&self.not_inferior));
+        let relative = match self.past(query) {
+            _ if query.look.arm == Arm::Stable => None,
+            Some(past) => self.near_past(past, query),
+            None if self.stable.n == 0 => None,
+            None => Some(tests.not_inferior.ln_e(&self.not_inferior)),
+        };
+        let Some(relative) = relative else { return below };
+        let not_inferior = (Claim::Relative, relative);
         if query.rule.either {
             return (Claim::Both, ln_weighted_mean(&[(1.0, below.1), (1.0, not_inferior.1)]));
         }
         if below.1 < not_inferior.1 && self.stable_breaks(query).is_none() { below } else { not_inferior }
+    }
+
+    /// Returns the stable's share of bad requests before the rollout if hardly any of its requests are beside the canary's, as after
+    /// a switch of all traffic.
+    fn past(&self, query: Query<'_>) -> Option<f64> {
+        let lacks_stable = self.stable.n.saturating_mul(LEAST_BESIDE) <= self.subject.n;
+        let past = self.further.stable();
+        (query.look.arm == Arm::Canary && lacks_stable && past.n() > 0.0).then(|| past.hits() / past.n())
+    }
+
+    /// Returns the evidence, as a natural logarithm, that the share is below `margin` times the one before the rollout, or above it
+    /// by less than `floor`. The past has many requests, so its share is taken as known. It may have been another hour or day, so
+    /// nothing is rolled back by it.
+    fn near_past(&self, past: f64, query: Query<'_>) -> Option<f64> {
+        let most = (query.rule.margin * past).max(past + query.rule.floor).min(MOST_ALLOWED);
+        Some(Ceiling::new(most).ok()?.ln_compliance(self.below))
     }
 
     /// Returns the pod that may cause the regression: without its requests, the version's share would keep the limit and the

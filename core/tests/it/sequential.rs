@@ -152,7 +152,7 @@ fn a_state_with_other_alternatives_starts_again() {
     let mut run = CheckRun::new(setting(check, metric));
     run.look((at(0), at(1)), sample(pair), &[], None).unwrap();
     let mut old = serde_json::to_value(run.memory().unwrap()).unwrap();
-    for mixture in [&["worse"][..], &["further", "mixture"], &["above"], &["not-inferior"]] {
+    for mixture in [&["worse"][..], &["further", "mixture"], &["above"], &["proof"]] {
         let place = mixture.iter().fold(&mut old, |place, key| &mut place[*key]);
         assert!(place["r"].is_array(), "{place}");
         place["r"] = json!(vec![1.0; 8]);

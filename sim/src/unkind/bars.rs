@@ -27,7 +27,7 @@ pub enum Bar {
     Stale,
     /// No request of a rollout of a good version is sent to an arm without a ready pod.
     Unserved,
-    /// The canary has no traffic without a ready pod for longer than 2 s after the watch told.
+    /// The canary has no traffic without a ready pod for longer than 2 s after the watch told, and the time of the data plane.
     Unready,
 }
 

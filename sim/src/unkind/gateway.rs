@@ -6,7 +6,7 @@ use bellwether_core::input::status::{Acceptance, RouteStatus};
 use super::agenda::{MINUTE, Ms, SECOND};
 
 /// The time that a data plane takes to follow a written weight.
-const PROGRAMMING: Ms = 2 * SECOND;
+pub(super) const PROGRAMMING: Ms = 2 * SECOND;
 
 /// The behaviour of the gateway's status and data plane.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

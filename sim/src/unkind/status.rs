@@ -2,8 +2,9 @@
 
 use bellwether_core::input::status::{DeploymentStatus, PodProblem, WorkloadStatus};
 
-use super::agenda::Ms;
+use super::agenda::{Ms, SECOND};
 use super::deployment::Deployment;
+use super::gateway::PROGRAMMING;
 use super::pod::{Arm, PodState};
 use super::scrape::pod_name;
 use super::world::World;
@@ -72,10 +73,12 @@ impl World {
         named.map(|problem| PodProblem { pods: pods(&problem.reason), ..problem.clone() }).or_else(refused)
     }
 
-    /// Returns whether the daemon was told of a canary without a ready pod while the canary has traffic, and could act.
+    /// Returns whether the daemon was told of a canary without a ready pod while the canary has traffic, and could act. It has
+    /// 2 s for that, and the gateway's data plane its own time.
     pub(super) fn is_known_unready(&self) -> bool {
         let told = self.told.as_ref().and_then(|status| status.canary.as_ref());
-        let is_told = told.is_some_and(|canary| canary.ready == 0) && self.now > self.told_at + 2000;
+        let is_told =
+            told.is_some_and(|canary| canary.ready == 0) && self.now > self.told_at + 2 * SECOND + PROGRAMMING;
         let is_unready = self.canary.as_ref().is_none_or(|canary| canary.ready() == 0);
         is_told && is_unready && self.gateway.share > 0.0 && !self.is_helpless()
     }

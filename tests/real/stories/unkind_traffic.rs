@@ -27,6 +27,7 @@ const MOST_FAILED: u64 = 400;
 pub fn stories() -> Vec<Story> {
     vec![
         story("unkind::an_outage_of_both_arms_blames_no_version", shared_outage),
+        story("unkind::a_cold_version_is_promoted", cold_version),
         story("unkind::a_hung_pod_of_two_blames_no_version", hung_pod),
         story("unkind::a_recreated_workload_serves_as_soon_as_it_has_pods", recreated_workload),
         story("unkind::beside_an_autoscaler_a_good_version_is_promoted", autoscaler),
@@ -56,10 +57,11 @@ async fn shared_outage(sandbox: &Sandbox) -> Result<()> {
 }
 
 /// Each pod fails 30 of 100 requests in its first 10 s, and half of its requests are slow. The stable's pods are warm.
-#[expect(dead_code, reason = "not in the list yet: the requests of cold pods are judged")]
 async fn cold_version(sandbox: &Sandbox) -> Result<()> {
     let cold = "registry.test/shop/web:v2-until10-err30-slow50_700";
-    let fixture = Fixture::start(sandbox, &proving_policy()).await?;
+    let policy = proving_policy().replace("warm-up = \"0s\"", "warm-up = \"15s\"");
+    ensure!(policy.contains("15s"), "the policy has no warm-up: {policy}");
+    let fixture = Fixture::start(sandbox, &policy).await?;
     let before = sandbox.specs().await?;
     let load = sandbox.load(200.0)?;
     let id = fixture.request(cold, &[]).await?;

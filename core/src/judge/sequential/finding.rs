@@ -59,6 +59,9 @@ pub struct SequentialFinding {
     /// The pod that may cause the regression instead of the version; `None` unless the verdict is a regression.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub outlier: Option<Outlier>,
+    /// The stable's share before the rollout, from 0 to 1, if a proof compares with it for want of a stable beside the canary.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub past: Option<f64>,
     /// The margin that the check states, if the lasting differences between the stable's pods make it wider.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stated_margin: Option<f64>,
@@ -127,7 +130,10 @@ impl SequentialFinding {
 
     /// Returns a proven claim as people read it, such as `≤ 1 %` or `within 1.25 times or 0.1 points of the stable's 0.5 %`.
     fn proven(&self, claim: Claim, numbers: &Numbers) -> String {
-        let stable = Unit::Percent.show(numbers.stable.as_ref().map_or(0.0, |stable| stable.value));
+        let stable = match self.past {
+            Some(past) => format!("{} before the rollout", Unit::Percent.show(past)),
+            None => Unit::Percent.show(numbers.stable.as_ref().map_or(0.0, |stable| stable.value)),
+        };
         match claim {
             Claim::Relative if self.rule.floor > 0.0 => {
                 let points = Unit::Number.show(100.0 * self.rule.floor);
@@ -145,7 +151,7 @@ impl SequentialFinding {
     fn all_proven(&self, numbers: &Numbers) -> String {
         match self.shown {
             Some((Claim::Both, _)) => self.proven(Claim::Both, numbers),
-            _ if numbers.stable.is_none() => self.proven(Claim::Limit, numbers),
+            _ if numbers.stable.is_none() && self.past.is_none() => self.proven(Claim::Limit, numbers),
             _ if self.stable_breaks.is_some() => self.proven(Claim::Relative, numbers),
             _ => format!("{} and {}", self.proven(Claim::Limit, numbers), self.proven(Claim::Relative, numbers)),
         }
