@@ -9,7 +9,8 @@
 //! costs as many steps as things happen in it. Requests are counted when the counters are read, by one draw for each pod.
 //!
 //! The world speaks with the engine as the daemon does: it tells what was observed, measured and performed, and wakes it
-//! at the times that the engine names. The engine's surroundings may be away, late or wrong; the engine is never bent.
+//! at the times that the engine names. The engine's surroundings may be away, late or wrong; the engine is never bent. Five
+//! planted defects of those surroundings ([`Defect`]) test that the bars find them.
 //!
 //! `cargo bench -p bellwether-sim --bench unkind -- --runs 200` prints the table of all rows;
 //! `--row NAME --seed S` prints the story of one rollout of a good version and of one of a bad one.
@@ -20,6 +21,7 @@ mod agenda;
 mod autoscaler;
 mod bars;
 mod daemon;
+mod defect;
 mod deployment;
 mod disturbance;
 mod flow;
@@ -37,6 +39,7 @@ mod version;
 mod world;
 
 pub use bars::Bar;
+pub use defect::Defect;
 pub use oracle::{End, Outcome};
 pub use row::Row;
 pub use table::Summary;
@@ -46,14 +49,19 @@ use world::World;
 
 /// Runs one rollout of a good or a bad version in the world of a row.
 pub fn run(row: Row, good: bool, seed: u64) -> Outcome {
-    let mut world = World::new(row, good, seed, false);
+    run_with(row, good, seed, None)
+}
+
+/// Runs one rollout as [`run`] does, by a daemon with a planted defect if one is given.
+pub fn run_with(row: Row, good: bool, seed: u64, defect: Option<Defect>) -> Outcome {
+    let mut world = World::new(row, good, seed, defect, false);
     world.run();
     world.outcome()
 }
 
 /// Runs one rollout as [`run`] does, and returns its story as well, one line for each thing that happened.
 pub fn story(row: Row, good: bool, seed: u64) -> (Outcome, Vec<String>) {
-    let mut world = World::new(row, good, seed, true);
+    let mut world = World::new(row, good, seed, None, true);
     world.run();
     let lines = world.story();
     (world.outcome(), lines)

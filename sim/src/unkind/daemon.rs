@@ -4,12 +4,13 @@ use bellwether_core::engine::{Engine, Transition};
 use bellwether_core::ids::{EventId, Workload};
 use bellwether_core::input::effect::Effect;
 use bellwether_core::input::event::{Event, Request};
-use bellwether_core::measure::block::Block;
+use bellwether_core::measure::block::{Block, Sample};
 use bellwether_core::rollout::phase::Phase;
 use bellwether_core::time::{Span, Timestamp};
 
 use super::absence::Party;
 use super::agenda::{Happening, MINUTE, Ms, SECOND};
+use super::defect::Defect;
 use super::policies::policy_of;
 use super::row::Row;
 use super::scrape::GRID;
@@ -23,6 +24,8 @@ pub(super) const LAG: Ms = GRID;
 const STALE: Ms = MINUTE;
 /// The time in which an effect reaches its executor.
 const ACTING: Ms = SECOND / 2;
+/// A time that does not come.
+pub(super) const NEVER: Ms = Ms::MAX / 2;
 
 impl World {
     /// Returns the time of the daemon's clock.
@@ -55,6 +58,10 @@ impl World {
     /// Tells the engine of the workload's status if there is a new one and the watch is there.
     pub(super) fn watch(&mut self) {
         if self.is_helpless() {
+            if self.defect == Some(Defect::StaleStatus) {
+                self.engine.sighted(self.timestamp(self.now));
+                self.plan_wake();
+            }
             return;
         }
         self.engine.sighted(self.timestamp(self.now));
@@ -63,13 +70,9 @@ impl World {
             self.plan_wake();
             return;
         }
-        let lacks_ready = |told: &Option<bellwether_core::input::status::WorkloadStatus>| {
-            told.as_ref().and_then(|status| status.canary.as_ref()).is_some_and(|canary| canary.ready == 0)
-        };
         let told = Some(status.clone());
-        if lacks_ready(&told) && !lacks_ready(&self.told) {
-            self.told_at = self.now;
-        }
+        let lacks_ready = self.canary.as_ref().is_some_and(|canary| canary.ready() == 0);
+        self.told_at = if lacks_ready { self.told_at.min(self.now) } else { NEVER };
         self.tell_story(|_| {
             let arm = |arm: &Option<bellwether_core::input::status::DeploymentStatus>| {
                 arm.as_ref().map_or_else(
@@ -88,7 +91,9 @@ impl World {
 
     /// Tells the engine of a block.
     pub(super) fn measured(&mut self, workload: Workload, block: Block) {
-        if !self.absences.is_undecided(self.now) {
+        let is_hidden = self.defect == Some(Defect::StaleVerdict)
+            && block.metrics.values().all(|sample| matches!(sample, Sample::Gap(_)));
+        if !self.absences.is_undecided(self.now) && !is_hidden {
             self.tell_story(|_| format!("  counted: {}", in_short(&block)));
             self.measured_at = self.now;
             self.tell(Event::Measured { workload, block });
@@ -184,20 +189,20 @@ impl World {
     /// Replaces the engine by a new one that is restored from the journal.
     fn restart(&mut self) {
         self.told = None;
-        let mut engine = new_engine(self.row);
+        let mut engine = new_engine(self.row, self.defect);
         self.engine.states().for_each(|state| engine.restore(state.clone()));
         self.engine = engine;
     }
 }
 
 /// Returns an engine that knows nothing but a row's policy.
-pub(super) fn new_engine(row: Row) -> Engine {
-    Engine::new("test".into(), vec![policy_of(row)], Span::from_secs(7 * 86_400))
+pub(super) fn new_engine(row: Row, defect: Option<Defect>) -> Engine {
+    Engine::new("test".into(), vec![policy_of(row, defect)], Span::from_secs(7 * 86_400))
 }
 
 /// Returns a block's counts in short.
 fn in_short(block: &Block) -> String {
-    use bellwether_core::measure::block::{Reading, Sample};
+    use bellwether_core::measure::block::Reading;
     let reading = |reading: &Option<Reading>| match reading {
         None => "none".to_owned(),
         Some(Reading::Ratio { hits, total }) => format!("{hits} of {total}"),

@@ -3,6 +3,7 @@
 use bellwether_core::input::status::{DeploymentStatus, PodProblem, WorkloadStatus};
 
 use super::agenda::{Ms, SECOND};
+use super::defect::Defect;
 use super::deployment::Deployment;
 use super::gateway::PROGRAMMING;
 use super::pod::{Arm, PodState};
@@ -28,6 +29,8 @@ impl World {
         let of_template = || deployment.pods.iter().filter(|pod| pod.version == deployment.version);
         let created: Vec<Ms> = of_template().map(|pod| pod.created).collect();
         let mean = created.iter().sum::<Ms>().checked_div(created.len() as Ms);
+        let hides = arm == Arm::Canary && self.defect == Some(Defect::AvailabilityIgnored);
+        let shown = |pods: u32| if hides { deployment.replicas } else { pods };
         DeploymentStatus {
             uid: deployment.uid.to_owned(),
             pod_hash: Some(template.0.clone()),
@@ -38,8 +41,8 @@ impl World {
             replicas: deployment.replicas,
             total: deployment.pods.len() as u32,
             updated: created.len() as u32,
-            ready: deployment.ready() as u32,
-            available: deployment.available(self.setting.rollover.min_ready, self.now),
+            ready: shown(deployment.ready() as u32),
+            available: shown(deployment.available(self.setting.rollover.min_ready, self.now)),
             restarts: of_template().map(|pod| pod.restarts).sum(),
             pods_since: mean.map(|mean| self.timestamp(mean)),
             paused: false,
@@ -54,6 +57,9 @@ impl World {
         let current = deployment.pods.iter().filter(|pod| pod.version == deployment.version);
         let stuck = current.filter_map(|pod| {
             let (reason, message) = match pod.state {
+                PodState::Pending if self.defect == Some(Defect::EnvironmentBlamed) => {
+                    ("CreateContainerError", "no node")
+                }
                 PodState::Pending => ("Unschedulable", "0/26 nodes are available: 26 Insufficient cpu"),
                 PodState::BackingOff => ("CrashLoopBackOff", "back-off restarting failed container"),
                 PodState::Starting | PodState::Ready | PodState::Unready => return None,
@@ -76,9 +82,7 @@ impl World {
     /// Returns whether the daemon was told of a canary without a ready pod while the canary has traffic, and could act. It has
     /// 2 s for that, and the gateway's data plane its own time.
     pub(super) fn is_known_unready(&self) -> bool {
-        let told = self.told.as_ref().and_then(|status| status.canary.as_ref());
-        let is_told =
-            told.is_some_and(|canary| canary.ready == 0) && self.now > self.told_at + 2 * SECOND + PROGRAMMING;
+        let is_told = self.now > self.told_at + 2 * SECOND + PROGRAMMING;
         let is_unready = self.canary.as_ref().is_none_or(|canary| canary.ready() == 0);
         is_told && is_unready && self.gateway.share > 0.0 && !self.is_helpless()
     }

@@ -12,7 +12,8 @@ use bellwether_core::rollout::phase::Phase;
 use super::absence::Absences;
 use super::acts::STABLE;
 use super::agenda::{Agenda, Happening, MINUTE, Ms, SECOND};
-use super::daemon::{LAG, new_engine};
+use super::daemon::{LAG, NEVER, new_engine};
+use super::defect::Defect;
 use super::deployment::Deployment;
 use super::disturbance::Disturbance;
 use super::gateway::Gateway;
@@ -85,6 +86,8 @@ pub(super) struct World {
     pub(super) told: Option<WorkloadStatus>,
     /// The time at which the engine was told of a canary without a ready pod.
     pub(super) told_at: Ms,
+    /// The planted defect.
+    pub(super) defect: Option<Defect>,
     /// The time at which the engine was told of a block last.
     pub(super) measured_at: Ms,
     pub(super) absences: Absences,
@@ -96,13 +99,14 @@ pub(super) struct World {
 }
 
 impl World {
-    /// Returns the world of a row, whose version is good or bad. It remembers its story if `tells`.
-    pub(super) fn new(row: Row, good: bool, seed: u64, tells: bool) -> World {
+    /// Returns the world of a row, whose version is good or bad, with a planted defect if one is given. It remembers its story
+    /// if `tells`.
+    pub(super) fn new(row: Row, good: bool, seed: u64, defect: Option<Defect>, tells: bool) -> World {
         let mut dice = Random::new(seed.wrapping_mul(1009).wrapping_add(row as u64 * 2 + u64::from(good)));
         let setting = Setting::of(row, &mut dice);
         let (versions, late_from) = versions(row, good, &mut dice);
         let tide = dice.uniform();
-        let engine = new_engine(row);
+        let engine = new_engine(row, defect);
         let gateway = Gateway::new(setting.manners);
         let stable = Deployment::new(STABLE, 0, setting.pods);
         World {
@@ -135,7 +139,8 @@ impl World {
             fast: 0,
             wake: None,
             told: None,
-            told_at: Ms::MAX - 10_000,
+            told_at: NEVER,
+            defect,
             measured_at: DAWN,
             absences: Absences::default(),
             entries: Vec::new(),
