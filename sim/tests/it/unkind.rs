@@ -51,12 +51,12 @@ fn no_row_misses_a_bar_that_it_kept_before() {
 }
 
 #[test]
-fn the_kind_world_promotes_every_good_version_in_a_median_of_22_minutes() {
+fn the_kind_world_promotes_every_good_version_in_a_median_of_23_minutes() {
     let summary = summary(Row::Kind, true, 10);
     assert!(summary.outcomes.iter().all(|outcome| outcome.end == End::Promoted));
-    // The last step may take longer until both of its proofs are complete.
+    // The last step may take longer until both of its proofs are complete, without the requests of its cold pods.
     let median = summary.median_minutes(|_| true);
-    assert!(median < 22.0, "{median} minutes");
+    assert!(median < 23.0, "{median} minutes");
     assert!(summary.outcomes.iter().all(|outcome| outcome.extra_failed < 1.0), "a good rollout fails no request");
 }
 
