@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::cause::Hold;
 use super::in_flight::InFlight;
 use super::phase::Phase;
-use super::returning::Remainder;
+use crate::ids::Weight;
 use crate::time::{Span, Timestamp};
 
 /// The state that belongs to the present phase.
@@ -42,6 +42,16 @@ pub struct PhaseState {
     /// could not be seen.
     #[serde(default)]
     pub uncounted: Span,
+}
+
+/// The weight that the canary keeps while its traffic returns, and the time since which it has it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Remainder {
+    /// The weight.
+    pub weight: Weight,
+    /// The time at which it was asked for.
+    pub since: Timestamp,
 }
 
 impl PhaseState {

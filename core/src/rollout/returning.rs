@@ -5,8 +5,7 @@
 //! autoscaler add pods, and more follows with them. A canary that loses its pods while the workload is promoted or restored loses
 //! its traffic at once.
 
-use serde::{Deserialize, Serialize};
-
+use super::current::Remainder;
 use super::phase::Phase;
 use super::state::{Rollout, RolloutContext};
 use crate::ids::Weight;
@@ -18,16 +17,6 @@ use crate::time::{Span, Timestamp};
 const MOST_LOAD: f64 = 1.25;
 /// The time for which the rest of the traffic waits for more pods. After it the load of each pod rises by as much again.
 const WAIT: Span = Span::from_secs(120);
-
-/// The weight that the canary keeps while its traffic returns, and the time since which it has it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub struct Remainder {
-    /// The weight.
-    pub weight: Weight,
-    /// The time at which it was asked for.
-    pub since: Timestamp,
-}
 
 impl Rollout {
     /// Lowers the weight that the canary keeps. While an act is in flight it stays, so that each one is confirmed.
