@@ -16,7 +16,7 @@ use bellwether_core::input::event::Outcome;
 use bellwether_core::input::notification::{Message, Notification, Sink, Subscription};
 use bellwether_core::input::status::{DeploymentStatus, WorkloadStatus};
 use bellwether_core::measure::block::{Block, Reading, Sample};
-use bellwether_core::measure::calibration::{Calibration, PAST, past_step};
+use bellwether_core::measure::calibration::{Calibration, past};
 use bellwether_core::measure::metric::{Metric, MetricKind};
 use bellwether_core::measure::watch::Watch;
 use bellwether_core::time::{Span, TimeRange, Timestamp};
@@ -161,9 +161,10 @@ impl QueryProbe for MemoryWorld {
         let per_process = learn.iter().map(|criterion| criterion.metric.clone()).collect();
         let watch = Watch { per_process, ..Watch::of_stable(workload.clone(), metrics, stable.clone(), now) };
         let mut inner = self.lock();
-        let step = past_step(BLOCK);
-        let ends = TimeRange::before(now, PAST, step).ticks().skip(1);
-        let past: Vec<Block> = ends.map(|end| inner.block(&watch, step.before(end), end)).collect();
+        let mut read = |range: TimeRange| -> Vec<Block> {
+            range.ticks().skip(1).map(|end| inner.block(&watch, range.step.before(end), end)).collect()
+        };
+        let past: Vec<Block> = past(now, BLOCK).into_iter().flat_map(&mut read).collect();
         let calibrations = Calibration::from(learn.iter().cloned(), &past);
         Outcome::Probed { problems: Vec::new(), calibrations, queries: BTreeMap::new() }
     }

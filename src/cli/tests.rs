@@ -184,22 +184,22 @@ fn plan_prints_for_each_step_the_faults_that_are_found_and_the_time_or_the_remed
             STEP  WEIGHT  LASTS  CANARY          FOUND AFTER
             1     5 %     5m     0.15 % (1.5x)   allowed by limit and margin
             1     5 %     5m     0.2 % (2x)      allowed by limit and margin
-            1     5 %     5m     0.5 % (5x)      about 29m: not within the step; no weight up to 50 % would do, a longer step would
-            1     5 %     5m     1 % (10x)       about 7m: not within the step; raise the weight to 10 %
-            1     5 %     5m     2 % (limit x2)  about 2m 30s
+            1     5 %     5m     0.5 % (5x)      about 32m: not within the step; no weight up to 50 % would do, a longer step would
+            1     5 %     5m     1 % (10x)       about 6m 45s: not within the step; raise the weight to 10 %
+            1     5 %     5m     2 % (limit x2)  about 2m 15s
             2     25 %    5m     0.15 % (1.5x)   allowed by limit and margin
             2     25 %    5m     0.2 % (2x)      allowed by limit and margin
             2     25 %    5m     0.5 % (5x)      about 7m 45s: not within the step; no weight up to 50 % would do, a longer step would
-            2     25 %    5m     1 % (10x)       about 2m
+            2     25 %    5m     1 % (10x)       about 2m 15s
             2     25 %    5m     2 % (limit x2)  about 1m
             3     50 %    10m    0.15 % (1.5x)   allowed by limit and margin
             3     50 %    10m    0.2 % (2x)      allowed by limit and margin
             3     50 %    10m    0.5 % (5x)      about 5m 45s
             3     50 %    10m    1 % (10x)       about 1m 45s
-            3     50 %    10m    2 % (limit x2)  about 1m
-            all   –       –      0.5 % (5x)      99 % rolled back, half within 11m
-            all   –       –      1 % (10x)       all rolled back, half within 5m 45s
-            all   –       –      2 % (limit x2)  all rolled back, half within 2m 30s
+            3     50 %    10m    2 % (limit x2)  about 45s
+            all   –       –      0.5 % (5x)      all rolled back, half within 10m 30s
+            all   –       –      1 % (10x)       all rolled back, half within 5m 30s
+            all   –       –      2 % (limit x2)  all rolled back, half within 2m 15s
             A version like the present one is shown to be good enough after about 15m.
 
             p95: nothing is known of its requests

@@ -13,11 +13,11 @@ use async_trait::async_trait;
 use bellwether_core::ids::Workload;
 use bellwether_core::input::effect::Probe;
 use bellwether_core::input::event::{Failure, FailureKind, Outcome};
-use bellwether_core::measure::calibration::{Calibration, Criterion, PAST, past_step};
+use bellwether_core::measure::calibration::{Calibration, Criterion, past};
 use bellwether_core::measure::metric::{ArmSource, Metric, MetricKind};
 use bellwether_core::measure::watch::{ArmKey, ProbeTarget, Watch};
 use bellwether_core::stats::histogram::edge_at;
-use bellwether_core::time::{Span, TimeRange, Timestamp};
+use bellwether_core::time::{Span, Timestamp};
 
 use super::options::Options;
 use super::plan::{BOUND, PART, SeriesRequest, class_label, families, queries, raw_query, series_requests};
@@ -105,12 +105,13 @@ impl Prober {
             return Vec::new();
         }
         let (_, to) = grid(self.clock.now(), self.options.interval, self.options.lag);
-        let range = TimeRange::before(to, PAST, past_step(self.options.interval));
         let per_process: BTreeSet<String> = learned.keys().cloned().collect();
         let per_pod = per_process.clone();
-        let watch =
-            Watch { per_process, per_pod, ..Watch::of_stable(workload.clone(), learned, stable.clone(), range.from) };
-        let blocks = history::blocks(self.metrics.clone(), self.pods.clone(), watch, range, self.options).await;
+        let watch = Watch { per_process, per_pod, ..Watch::of_stable(workload.clone(), learned, stable.clone(), to) };
+        let read = |range| history::blocks(self.metrics.clone(), self.pods.clone(), watch.clone(), range, self.options);
+        let [earlier, recent] = past(to, self.options.interval).map(read);
+        let (mut blocks, recent) = futures::join!(earlier, recent);
+        blocks.extend(recent);
         Calibration::from(learn.iter().cloned(), &blocks)
     }
 }

@@ -12,16 +12,21 @@ use crate::measure::window::{Arm, total};
 use crate::stats::dispersion::Dispersion;
 use crate::stats::spread::Spread;
 use crate::stats::tally::Tally;
-use crate::time::Span;
+use crate::time::{Span, TimeRange, Timestamp};
 
 /// The time before the rollout that the calibration covers, 6 hours. Bursts of errors that come a few times an hour are rare in
 /// a shorter one.
 pub const PAST: Span = Span::from_secs(6 * 3600);
+/// The part of it that is read as closely as the present, 20 minutes, for workloads that are not older.
+pub const RECENT: Span = Span::from_secs(20 * 60);
+/// The length of the blocks before that. The dispersion does not depend on it.
+const EARLIER: Span = Span::from_secs(180);
 
-/// Returns the length of the calibration's blocks, at least `interval`: there are at most 120 of them. The dispersion does not
-/// depend on their length.
-pub fn past_step(interval: Span) -> Span {
-    interval.max(Span::from_millis(PAST.as_millis() / 120))
+/// Returns the two parts of the past before `to`: the earlier one in blocks of three minutes, and the recent one in blocks of
+/// `interval`.
+pub fn past(to: Timestamp, interval: Span) -> [TimeRange; 2] {
+    let earlier = TimeRange::before(RECENT.before(to), PAST.saturating_sub(RECENT), interval.max(EARLIER));
+    [earlier, TimeRange::before(to, RECENT, interval)]
 }
 
 /// The events that a check counts as bad: those of a metric on the wrong side of a limit. Checks with equal criteria

@@ -73,11 +73,11 @@ mod tests {
     }
 
     #[test]
-    fn the_blocks_before_a_canary_are_those_of_twenty_minutes() {
-        let mut has_canary = vec![false; 30];
+    fn the_blocks_before_a_canary_are_those_of_six_hours() {
+        let mut has_canary = vec![false; 400];
         has_canary.push(true);
         let blocks = blocks(&has_canary);
         let before = canaries(&blocks)[0].before;
-        assert_eq!((before.len(), before.last()), (20, blocks.get(29)));
+        assert_eq!((before.len(), before.last()), (360, blocks.get(399)));
     }
 }

@@ -13,7 +13,7 @@ use bellwether_core::judge::numbers::Verdict;
 use bellwether_core::judge::rule::Proof;
 use bellwether_core::judge::run::{CheckRun, Setting};
 use bellwether_core::measure::block::Block;
-use bellwether_core::measure::calibration::{History, PAST, past_step};
+use bellwether_core::measure::calibration::{History, RECENT};
 use bellwether_core::measure::metric::Metric;
 use bellwether_core::measure::window::Arm;
 use bellwether_core::time::{Span, Timestamp};
@@ -128,8 +128,8 @@ impl Simulation<'_> {
     fn past(&self, random: &mut Random) -> History {
         let split = Split { present: self.present, weight: 0.0, canary: 0.0 };
         let (check, kind) = (self.query.check, self.query.metric.kind);
-        let step = past_step(self.block).as_secs_f64();
-        let blocks = (PAST.as_secs_f64() / step).max(1.0) as usize;
+        let step = self.block.as_secs_f64();
+        let blocks = (RECENT.as_secs_f64() / step).clamp(1.0, 240.0) as usize;
         let block = |_| {
             let (_, processes) = split.block(check, kind, step, random);
             let at = Timestamp::UNIX_EPOCH;

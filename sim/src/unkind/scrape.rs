@@ -168,13 +168,8 @@ impl World {
 
     /// Returns the calibrations of criteria, learned from the stable's past.
     pub(super) fn calibrate(&self, criteria: &[Criterion]) -> Vec<Calibration> {
-        let mut past: Vec<&Counters> = Vec::new();
-        for counters in self.readings.iter().rev() {
-            if past.last().is_none_or(|later| later.at - counters.at >= LEARNED_GRID) {
-                past.push(counters);
-            }
-        }
-        past.reverse();
+        // The readings of the recent part are those of the present's grid, the earlier ones are further apart.
+        let past: Vec<&Counters> = self.readings.iter().collect();
         let blocks: Vec<Block> = past.windows(2).map(|pair| self.past_block(pair[0], pair[1])).collect();
         Calibration::from(criteria.iter().cloned(), &blocks)
     }
