@@ -3,7 +3,7 @@
 //! A check counts bad requests: failed ones, or ones slower than a limit at a bucket's edge. It compares their share with its
 //! limit and with the stable's share in the same block. It weighs up to three claims, each of which is a regression:
 //!
-//! - the share is above the limit ([`LimitGrid`](crate::stats::slo::LimitGrid));
+//! - the share is above the limit ([`LimitGrid`]);
 //! - the share is above `margin` times the stable's *and* above the stable's by more than `floor`
 //!   ([`OddsGrid`](crate::stats::odds_grid::OddsGrid) and
 //!   [`Effects`](crate::stats::two_sample::Effects), of which the smaller evidence counts);

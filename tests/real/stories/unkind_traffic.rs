@@ -59,7 +59,9 @@ async fn shared_outage(sandbox: &Sandbox) -> Result<()> {
 /// Each pod fails 30 of 100 requests in its first 10 s, and half of its requests are slow. The stable's pods are warm.
 async fn cold_version(sandbox: &Sandbox) -> Result<()> {
     let cold = "registry.test/shop/web:v2-until10-err30-slow50_700";
-    let policy = proving_policy().replace("warm-up = \"0s\"", "warm-up = \"15s\"");
+    let policy = proving_policy()
+        .replace("warm-up = \"0s\"", "warm-up = \"15s\"")
+        .replace("max-hold = \"10s\"", "max-hold = \"120s\"");
     ensure!(policy.contains("15s"), "the policy has no warm-up: {policy}");
     let fixture = Fixture::start(sandbox, &policy).await?;
     let before = sandbox.specs().await?;
