@@ -280,7 +280,7 @@ impl SequentialState {
         let stable = if arm == Arm::Canary { counts_of(Arm::Stable) } else { Counts::default() };
         let (Some(canary), Some(stable_tally)) = (subject.tally(), stable.tally()) else { return };
         let (pair, phi) = (Pair { canary, stable: stable_tally }, self.dispersion.phi());
-        if arm == Arm::Canary && self.beside.jumps(stable_tally, phi) {
+        if arm == Arm::Canary && self.beside.jumps(&tallies(processes, limit), stable_tally, phi) {
             self.beside.absorb(length, stable_tally, phi, &tests.below, query.rule.alpha);
             return;
         }

@@ -25,7 +25,7 @@ pub(super) struct StableLimit {
     /// The share of bad requests among them, 0 to 1, if it is shown to be above the limit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     broken: Option<f64>,
-    /// The bad requests and all requests of the last block.
+    /// The bad requests and all requests of the last block, without the pod that had most bad ones.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     last: Option<(u64, u64)>,
 }
@@ -44,9 +44,12 @@ impl StableLimit {
 
     /// Returns whether the stable's share of bad requests has jumped since the block before, up or down. An incident begins or ends
     /// then. Each pod is scraped at its own time, so it falls into different parts of both arms' blocks. After a jump down
-    /// the requests of the incident don't count as recent.
-    pub(super) fn jumps(&mut self, tally: Tally, phi: Phi) -> bool {
-        let last = self.last.map(|(hits, n)| (hits as f64, n as f64));
+    /// the requests of the incident don't count as recent. A burst of errors in one pod is no incident, so the pod with most bad
+    /// requests is left out of `pods`; without pods all requests (`tally`) count.
+    pub(super) fn jumps(&mut self, pods: &[Tally], tally: Tally, phi: Phi) -> bool {
+        let tally = without_worst(pods).unwrap_or(tally);
+        let last = self.last.replace((tally.hits() as u64, tally.n() as u64));
+        let last = last.map(|(hits, n)| (hits as f64, n as f64));
         let Some((hits, n)) = last.filter(|(_, n)| *n > 0.0 && tally.n() > 0.0) else { return false };
         let share = (hits + tally.hits()) / (n + tally.n());
         let variance = phi.value() * share * (1.0 - share) * (1.0 / n + 1.0 / tally.n());
@@ -64,7 +67,6 @@ impl StableLimit {
         if tally.n() == 0.0 {
             return;
         }
-        self.last = Some((tally.hits() as u64, tally.n() as u64));
         self.recent.fade(libm::exp2(-length.as_secs_f64() / HALF_LIFE.as_secs_f64()));
         self.recent.absorb(tally, phi);
         self.broken = self.test(ceiling, level);
@@ -79,4 +81,11 @@ impl StableLimit {
     pub(super) fn test(&self, ceiling: &Ceiling, level: f64) -> Option<f64> {
         (ceiling.ln_violation(self.recent) >= -libm::log(level)).then(|| self.recent.hits() / self.recent.n())
     }
+}
+
+/// Returns the sum of all pods but the one with most bad requests; `None` for fewer than two pods.
+fn without_worst(pods: &[Tally]) -> Option<Tally> {
+    let worst = pods.iter().enumerate().max_by(|(_, one), (_, other)| one.hits().total_cmp(&other.hits()))?.0;
+    let others = pods.iter().enumerate().filter(|(place, _)| *place != worst).map(|(_, pod)| *pod);
+    others.reduce(Tally::plus)
 }
