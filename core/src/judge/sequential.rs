@@ -280,7 +280,8 @@ impl SequentialState {
         let stable = if arm == Arm::Canary { counts_of(Arm::Stable) } else { Counts::default() };
         let (Some(canary), Some(stable_tally)) = (subject.tally(), stable.tally()) else { return };
         let (pair, phi) = (Pair { canary, stable: stable_tally }, self.dispersion.phi());
-        if arm == Arm::Canary && self.beside.jumps(&tallies(processes, limit), stable_tally, phi) {
+        let processes = tallies(processes, limit);
+        if arm == Arm::Canary && self.beside.jumps(&processes, stable_tally, phi) {
             self.beside.absorb(length, stable_tally, phi, &tests.below, query.rule.alpha);
             return;
         }
@@ -309,7 +310,7 @@ impl SequentialState {
         self.subject.add(subject);
         self.cold.add(cold);
         self.stable.add(stable);
-        self.dispersion.absorb(&tallies(processes, limit));
+        self.dispersion.absorb(&processes);
         let pods = pods.into_iter().flatten();
         self.pods.absorb(pods.filter_map(|(name, reading)| Some((name, Counts::of(reading, limit)?))));
     }

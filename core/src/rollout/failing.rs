@@ -140,7 +140,7 @@ impl Rollout {
             self.current.note_progress(reached, context.now);
         }
         // The pods have their time to start once the cluster runs them.
-        let lacks_room = context.status.is_some() && self.lacking_room(context.status).is_some();
+        let lacks_room = self.lacking_room(context.status).is_some();
         if std::mem::replace(&mut self.current.lacks_room, lacks_room) && !lacks_room {
             self.current.start_anew(context.now);
         }

@@ -143,11 +143,11 @@ impl LimitGrid {
         state.absorb(self.onset, &self.factors(tally, phi))
     }
 
-    /// Adds a block whose requests are of several kinds, such as those of warm and of cold processes, each with a limit of its
-    /// own and the stable's requests beside it: evidence that the canary's share of one kind is above the kind's limit and above
-    /// the stable's share. A kind without requests of the stable counts as in [`LimitGrid::absorb`]. The tests must have the same
-    /// onset. The product of the kinds' factors has an expectation of at most one if no kind is above its limit, because
-    /// their requests are independent given the past.
+    /// Adds a block of both arms. The canary's requests may be of several kinds, such as those of warm and of cold processes, each
+    /// with a limit of its own; the tests must have the same onset. It is evidence that a kind is above its limit, and that all
+    /// kinds together are above the stable's share. The product of the kinds' factors has an expectation of at most one if each
+    /// keeps its limit, because their requests are independent given the past. Without requests of the stable, one kind counts
+    /// as in [`LimitGrid::absorb`].
     ///
     /// # Errors
     /// As [`LimitGrid::absorb`].

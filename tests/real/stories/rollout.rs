@@ -114,7 +114,8 @@ async fn guard_restores(sandbox: &Sandbox) -> Result<()> {
     fixture.replays().await
 }
 
-const GUARD: &str = r#"
+/// A guard of a minute.
+pub const GUARD: &str = r#"
 [policy.guard]
 for = "60s"
 [[policy.guard.check]]

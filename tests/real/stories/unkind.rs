@@ -11,6 +11,7 @@ use bellwether_testkit::plane::{Fixture, FixtureOptions, Sandbox, prometheus, wa
 
 use super::away::{address, is_held, is_judged, proxy};
 use super::middle::{accounted_for, both_strategies};
+use super::rollout::GUARD;
 use super::{LONG, SOON, Story, V2, story};
 
 /// The first port of webhooks: between those of Slack's stand-ins and of proxies.
@@ -179,21 +180,9 @@ async fn digests(sandbox: &Sandbox) -> Result<()> {
     fixture.replays().await
 }
 
-const GUARD: &str = r#"
-[policy.guard]
-for = "10s"
-[[policy.guard.check]]
-metric = "error-rate"
-judge = "threshold"
-max = "15%"
-every = "2s"
-window = "10s"
-min-requests = 50
-"#;
-
 /// Between two rollouts a person deploys a hotfix. The second version turns bad in its guard.
 async fn hotfix(sandbox: &Sandbox) -> Result<()> {
-    let fixture = Fixture::start(sandbox, &policy("50%", GUARD)).await?;
+    let fixture = Fixture::start(sandbox, &policy("50%", &GUARD.replace("60s", "10s"))).await?;
     let before = sandbox.specs().await?;
     let load = sandbox.load(100.0)?;
     let id = fixture.request(V2, &[]).await?;
