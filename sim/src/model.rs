@@ -30,6 +30,8 @@ pub struct Model {
     pub models: ModelRegistry,
     /// The ids of the effects that changed something, in order.
     pub changes: Vec<EffectId>,
+    /// The message with which the gateway refuses every route that names a canary; `None` if it accepts them.
+    pub gateway_refuses: Option<String>,
 }
 
 /// One workload of the model.
@@ -291,6 +293,10 @@ impl Model {
         }
     }
 
+    fn acceptance(&self) -> Acceptance {
+        self.gateway_refuses.clone().map_or(Acceptance::Accepted, Acceptance::Refused)
+    }
+
     /// Returns the workload's status.
     pub fn status(&self, workload: &Workload, now: Timestamp) -> WorkloadStatus {
         let Some(deployed) = self.workloads.get(workload) else {
@@ -300,7 +306,7 @@ impl Model {
             stable: Some(deployed.stable.status(now)),
             canary: deployed.canary.as_ref().map(|canary| canary.status(now)),
             baseline: deployed.baseline.as_ref().map(|baseline| baseline.status(now)),
-            route: deployed.routed.map(|weight| RouteStatus { weight, accepted: Acceptance::Accepted }),
+            route: deployed.routed.map(|weight| RouteStatus { weight, accepted: self.acceptance() }),
             route_by: deployed.route_by.clone(),
             released: deployed.released.clone(),
         }

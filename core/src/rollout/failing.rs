@@ -1,6 +1,7 @@
 //! Pods that fail in a rollout: the trouble that ends it, the lack of room that holds it, and a canary with too few ready pods.
 
 use super::cause::{EndCause, Fired};
+use super::observed::refusal;
 use super::phase::{NextPhase, Phase, Trigger, next};
 use super::pods::{Trouble, Troubles, of_version, trouble};
 use super::reason::Reason;
@@ -146,8 +147,8 @@ impl Rollout {
         }
     }
 
-    /// Returns why the phase does not go on although nothing is wrong with the version: an act fails, or the cluster does not
-    /// run the pods.
+    /// Returns why the phase does not go on although nothing is wrong with the version: an act fails, the cluster does not run
+    /// the pods, or a gateway refuses the route.
     pub(super) fn stalled(&self, context: RolloutContext<'_>) -> Option<Reason> {
         let waits = matches!(self.phase(), Phase::Preparing | Phase::Growing | Phase::Withdrawn | Phase::Promoting);
         if !waits {
@@ -157,9 +158,13 @@ impl Rollout {
         if fails() || (self.phase() == Phase::Preparing && !self.acts_done() && self.current.done > 0) {
             return Some(self.slow_reason(context.now));
         }
-        let problem = self.lacking_room(context.status)?.clone();
-        let since = self.current.progressed().unwrap_or(self.current.since);
-        Some(Reason::NoRoom { problem, after: Span::between(since, context.now) })
+        if let Some(problem) = self.lacking_room(context.status) {
+            let since = self.current.progressed().unwrap_or(self.current.since);
+            return Some(Reason::NoRoom { problem: problem.clone(), after: Span::between(since, context.now) });
+        }
+        let is_available = self.phase() != Phase::Promoting && self.canary_available(context.status);
+        let message = refusal(context.status).filter(|_| is_available)?;
+        Some(Reason::RouteRefused { message: message.to_owned() })
     }
 
     /// Whether the stable serves as many requests as before the rollout. Pods that the cluster does not run are not

@@ -6,6 +6,7 @@
 use super::analysis::{Shortfall, StepAnalysis};
 use super::cause::{Hold, HoldCause};
 use super::decision::DecisionKind;
+use super::observed::refusal;
 use super::phase::{NextPhase, Phase, Trigger, next};
 use super::reason::Reason;
 use super::state::{Rollout, RolloutContext, StepOutput};
@@ -73,7 +74,9 @@ impl Rollout {
         let analysis = self.judging().filter(|_| self.phase() == Phase::Stepping)?;
         let passed = analysis.passed.filter(|_| analysis.status().is_pass())?;
         let late = self.is_due(Timer::ShareDeadline, context.now) && !self.has_its_share(context.status);
-        late.then(|| (HoldCause::Slow, self.waiting_reason(Span::between(passed, context.now))))
+        let waits = || self.waiting_reason(Span::between(passed, context.now));
+        let refused = |message: &str| Reason::RouteRefused { message: message.to_owned() };
+        late.then(|| (HoldCause::Slow, refusal(context.status).map_or_else(waits, refused)))
     }
 
     fn evidence_to_hold_for(&self, now: Timestamp) -> Option<(HoldCause, Reason)> {

@@ -70,10 +70,7 @@ impl Rollout {
 
     /// Whether the canary has the step's share of the traffic, by either witness: the router's status, or the counts.
     pub(super) fn has_its_share(&self, status: Option<&WorkloadStatus>) -> bool {
-        let refused = status
-            .and_then(|status| status.route.as_ref())
-            .is_some_and(|route| matches!(route.accepted, Acceptance::Refused(_)));
-        self.weight_seen(status) || (!refused && self.share_is_as_asked())
+        self.weight_seen(status) || (refusal(status).is_none() && self.share_is_as_asked())
     }
 
     /// Whether the step's share was accepted as it was asked for.
@@ -86,5 +83,13 @@ impl Rollout {
         }
         let route = status.and_then(|status| status.route.as_ref());
         route.is_some_and(|route| route.is_accepted() && route.weight == self.asked())
+    }
+}
+
+/// Returns the message with which a gateway refuses the route that names the canary; `None` if none does.
+pub(super) fn refusal(status: Option<&WorkloadStatus>) -> Option<&str> {
+    match &status?.route.as_ref()?.accepted {
+        Acceptance::Refused(message) => Some(message),
+        Acceptance::Accepted | Acceptance::Unknown => None,
     }
 }

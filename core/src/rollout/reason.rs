@@ -308,6 +308,11 @@ pub enum Reason {
         /// The time since the last progress.
         after: Span,
     },
+    /// A gateway refuses the route that names the canary.
+    RouteRefused {
+        /// The gateway's message.
+        message: String,
+    },
     /// The canary was not available in time.
     NotReady {
         /// The canary's available pods.

@@ -2,6 +2,7 @@
 
 use super::analysis::AnalysisStatus;
 use super::cause::{EndCause, Fired};
+use super::observed::refusal;
 use super::phase::{Phase, Trigger};
 use super::reason::Reason;
 use super::state::{Rollout, RolloutContext};
@@ -185,7 +186,9 @@ impl Rollout {
             Phase::Preflight | Phase::Ended => None,
             Phase::Preparing | Phase::Growing | Phase::Withdrawn => {
                 let reason = Reason::CanaryReady { replicas: self.canary.size, took };
-                onward(self.canary_available(status), Trigger::CanaryReady, reason)
+                // The route names the canary before it has any weight, so that a refusal costs no request.
+                let ready = self.canary_available(status) && refusal(status).is_none();
+                onward(ready, Trigger::CanaryReady, reason)
             }
             Phase::Stepping => self.step_passed(context),
             Phase::Promoting => {

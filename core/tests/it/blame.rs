@@ -1,6 +1,7 @@
 //! Whose fault it is when pods do not run, and what follows while the canary has traffic.
 
 use bellwether_core::ids::Weight;
+use bellwether_core::input::effect::{Act, ClusterAct};
 use bellwether_core::rollout::ending::Ending;
 use bellwether_core::rollout::phase::Phase;
 use bellwether_core::time::Span;
@@ -27,6 +28,32 @@ fn a_canary_without_a_node_is_held_and_given_up_and_its_version_is_not_quarantin
     assert!(story.whys()[1].ends_with("nothing is held against the version"), "{:#?}", story.whys());
     assert_eq!(story.run(HOUR), Some(Ending::GivenUp));
     assert!(story.engine.state(&workload()).unwrap().quarantine.is_empty());
+}
+
+const REFUSAL: &str = "RefNotPermitted: Service web-canary is in another namespace";
+
+#[test]
+fn a_route_that_the_gateway_refuses_brings_the_canary_no_traffic_and_the_version_no_blame() {
+    let mut story = Story::new(policy(json!({ "max-hold": "20m" })));
+    story.model.gateway_refuses = Some(REFUSAL.to_owned());
+    story.request("v2");
+    story.run_until_held(REFUSAL);
+    assert_eq!(story.rollout().phase(), Phase::Preparing, "{:#?}", story.whys());
+    assert_eq!(story.run(HOUR), Some(Ending::GivenUp), "{:#?}", story.whys());
+    let raised = story.effects.iter().any(|effect| matches!(&effect.act,
+        Act::Cluster(ClusterAct::SetWeight { weight, .. }) if *weight > Weight::ZERO));
+    assert!(!raised, "the canary got traffic: {:#?}", story.whys());
+    assert!(story.engine.state(&workload()).unwrap().quarantine.is_empty());
+}
+
+#[test]
+fn a_rollout_goes_on_when_the_gateway_accepts_the_route_after_all() {
+    let mut story = Story::new(policy(json!({})));
+    story.model.gateway_refuses = Some(REFUSAL.to_owned());
+    story.request("v2");
+    story.run_until_held(REFUSAL);
+    story.model.gateway_refuses = None;
+    assert_eq!(story.run(HOUR), Some(Ending::Promoted), "{:#?}", story.whys());
 }
 
 #[test]

@@ -173,6 +173,10 @@ impl fmt::Display for Reason {
                 f,
                 "the cluster does not run the pods that are waited for, {after} after the last progress: {problem}; nothing is held against the version"
             ),
+            Reason::RouteRefused { message } => write!(
+                f,
+                "the gateway refuses the route with the canary's Service in it, so the canary gets no more traffic: {message}; nothing is held against the version"
+            ),
             Reason::CanaryFailed { problem } => write!(f, "the canary can't run: pod {problem}"),
             Reason::NotReady { available, replicas, within } => {
                 write!(f, "{available} of {replicas} canary pods were available within {within}")
