@@ -57,7 +57,13 @@ fn is_split(metric: &Metric) -> bool {
 /// The result of reading one family.
 enum FamilyReading {
     /// The family was counted up to this tick.
-    Counted { labels: Vec<String>, counts: BTreeMap<Process, ProcessCounts>, cold: BTreeSet<Process>, memory: Memory },
+    Counted {
+        labels: Vec<String>,
+        counts: BTreeMap<Process, ProcessCounts>,
+        cold: BTreeSet<Process>,
+        idle: BTreeSet<Process>,
+        memory: Memory,
+    },
     /// The family could be read, but its values at the start of the block are not known. `memory` are the values that
     /// the next block is counted from. `None`: they are queried again at the next tick.
     NoStart { gap: Gap, labels: Vec<String>, memory: Option<Memory> },
@@ -143,8 +149,9 @@ impl WatchTick<'_> {
             return FamilyReading::Unread(Gap::Stale { seconds });
         }
         let (memory, counts) = memory.advance(&now, &targets, &facts, context);
-        let cold = memory.cold(self.watch.warm_up, start.from.unwrap_or(self.at));
-        FamilyReading::Counted { labels: label_list, counts, cold, memory }
+        let from = start.from.unwrap_or(self.at);
+        let (cold, idle) = (memory.cold(self.watch.warm_up, from), memory.idle(from));
+        FamilyReading::Counted { labels: label_list, counts, cold, idle, memory }
     }
 
     fn context(&self, at: Timestamp, family: &Family, labels: &BTreeSet<String>) -> ReadingContext {
@@ -391,8 +398,8 @@ impl WatchTick<'_> {
         let counts: Vec<ArmCounts<'_>> = families
             .iter()
             .map(|family| match readings.get(family) {
-                Some(FamilyReading::Counted { labels, counts, .. }) => {
-                    Ok(ArmCounts { labels, counts, arm_of: &arm_of })
+                Some(FamilyReading::Counted { labels, counts, idle, .. }) => {
+                    Ok(ArmCounts { labels, counts, idle, arm_of: &arm_of })
                 }
                 Some(FamilyReading::NoStart { gap, .. } | FamilyReading::Unread(gap)) => Err(gap.clone()),
                 None => Err(Gap::NoBaseline),

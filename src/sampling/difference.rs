@@ -201,6 +201,15 @@ impl Memory {
         cold.map(|(process, _)| process.clone()).collect()
     }
 
+    /// Returns the processes that were scraped after `from` and have no series: they had no request yet.
+    pub fn idle(&self, from: Timestamp) -> BTreeSet<Process> {
+        let from = from.as_millisecond() as f64 / 1000.0;
+        let is_idle = |known: &KnownProcess| {
+            known.series.is_empty() && !known.series_unknown && known.scraped.is_some_and(|scraped| scraped > from)
+        };
+        self.0.iter().filter(|(_, known)| is_idle(known)).map(|(process, _)| process.clone()).collect()
+    }
+
     /// Returns the processes that had series.
     pub fn processes(&self) -> impl Iterator<Item = &Process> {
         self.0.iter().filter(|(_, known)| !known.series.is_empty()).map(|(process, _)| process)

@@ -29,6 +29,8 @@ pub struct ArmCounts<'a> {
     pub labels: &'a [String],
     /// The counts or the gap of each process that was in sight, of both arms and of neither.
     pub counts: &'a BTreeMap<Process, ProcessCounts>,
+    /// The processes that were scraped in the block and have no series of the family.
+    pub idle: &'a BTreeSet<Process>,
     /// The assignment of processes and classes to arms.
     pub arm_of: ArmOf<'a>,
 }
@@ -61,6 +63,21 @@ impl ArmCounts<'_> {
             }
         }
         Ok(shares)
+    }
+
+    /// Returns the sample with a reading of no requests for an arm whose processes are idle, beside the other arm's counts. A
+    /// counter with labels is exported from its first event on, so a version that answers nothing has no series.
+    fn with_idle_arm(&self, sample: Sample) -> Sample {
+        let is_idle = |arm| self.idle.iter().any(|process| (self.arm_of)(process, None) == Some(arm));
+        match sample {
+            Sample::Arms { canary: None, stable: Some(stable) } if is_idle(ArmReading::Canary) => {
+                Sample::Arms { canary: stable.without_requests(), stable: Some(stable) }
+            }
+            Sample::Arms { canary: Some(canary), stable: None } if is_idle(ArmReading::Stable) => {
+                Sample::Arms { stable: canary.without_requests(), canary: Some(canary) }
+            }
+            other => other,
+        }
     }
 
     fn label_index(&self, label: &str) -> Option<usize> {
@@ -97,7 +114,7 @@ pub fn counted_sample(metric: &Metric, all: &ArmCounts<'_>, hits: Option<&ArmCou
             })
         }),
     };
-    sample.unwrap_or_else(Sample::Gap)
+    all.with_idle_arm(sample.unwrap_or_else(Sample::Gap))
 }
 
 /// The largest number of processes or pods of an arm with a reading of their own. The counts of all others are only in
@@ -128,9 +145,9 @@ pub fn part_readings<K: Ord>(
     };
     let read = |own: &[&Process]| {
         let (own_totals, own_hits) = (only(all, own), hits.map(|hits| only(hits, own)));
-        let all = ArmCounts { labels: all.labels, counts: &own_totals, arm_of: all.arm_of };
+        let all = ArmCounts { counts: &own_totals, ..*all };
         let hits = hits.zip(own_hits.as_ref());
-        let hits = hits.map(|(hits, counts)| ArmCounts { labels: hits.labels, counts, arm_of: hits.arm_of });
+        let hits = hits.map(|(hits, counts)| ArmCounts { counts, ..*hits });
         match counted_sample(metric, &all, hits.as_ref()) {
             Sample::Arms { canary, .. } if arm == ArmReading::Canary => canary,
             Sample::Arms { stable, .. } => stable,

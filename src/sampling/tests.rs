@@ -151,7 +151,7 @@ async fn an_outage_is_gaps_and_then_one_block_with_the_right_totals() {
     }
     world.store.outage(None);
     world.count("web-1", 7, 0);
-    assert_eq!(world.tick(60).await, arms(15, 60, None, Some((2, 21))));
+    assert_eq!(world.tick(60).await, arms(15, 60, Some((0, 0)), Some((2, 21))));
 }
 
 #[tokio::test]
@@ -171,7 +171,7 @@ async fn scrapes_that_stop_are_stale_and_then_one_block() {
             }
         }
     }
-    assert_eq!(world.tick(75).await, arms(30, 75, None, Some((0, 12))));
+    assert_eq!(world.tick(75).await, arms(30, 75, Some((0, 0)), Some((0, 12))));
 }
 
 #[tokio::test]
@@ -184,13 +184,13 @@ async fn a_failing_scrape_of_all_of_an_arm_is_stale_and_of_one_pod_is_late() {
     world.down("web-2", true);
     world.count("web-1", 1, 0);
     world.count("web-2", 5, 0);
-    assert_eq!(world.tick(15).await, arms(0, 15, None, Some((0, 1))));
+    assert_eq!(world.tick(15).await, arms(0, 15, Some((0, 0)), Some((0, 1))));
     world.down("web-1", true);
     world.count("web-1", 1, 0);
     assert_eq!(world.tick(30).await, Some((15, 30, Sample::Gap(Gap::Stale { seconds: 15 }))));
     world.down("web-1", false);
     world.down("web-2", false);
-    assert_eq!(world.tick(45).await, arms(15, 45, None, Some((0, 6))));
+    assert_eq!(world.tick(45).await, arms(15, 45, Some((0, 0)), Some((0, 6))));
 }
 
 #[tokio::test]
@@ -300,7 +300,7 @@ async fn another_daemons_blocks_are_not_counted_again() {
     // Another daemon owned the workload meanwhile and counted up to 30.
     world.last = Some(t(30));
     world.count("web-1", 7, 0);
-    assert_eq!(world.tick(45).await, arms(30, 45, None, Some((0, 7))));
+    assert_eq!(world.tick(45).await, arms(30, 45, Some((0, 0)), Some((0, 7))));
 }
 
 #[tokio::test]
@@ -383,7 +383,7 @@ async fn a_throughput_and_a_ratio_over_one_counter_are_one_query() {
     world.count("web-1", 4, 1);
     world.scrape(15);
     let blocks = sampler.tick(&[watch], t(15)).await;
-    let rate = Sample::Arms { canary: None, stable: Some(Reading::Count(4)) };
+    let rate = Sample::Arms { canary: Some(Reading::Count(0)), stable: Some(Reading::Count(4)) };
     assert_eq!(blocks[0].1.metrics["rate"], rate);
 }
 
@@ -764,7 +764,7 @@ impl World {
         if let Sample::Arms { canary: Some(Reading::Ratio { hits, total }), .. } = &metrics["errors"]
             && self.metric.arms == ArmSource::Pods
         {
-            let counts = pods["errors"].values().map(|pod| match pod {
+            let counts = pods.get("errors").into_iter().flat_map(BTreeMap::values).map(|pod| match pod {
                 Reading::Ratio { hits, total } => (*hits, *total),
                 Reading::Histogram { .. } | Reading::Count(_) | Reading::Value(_) => panic!("{pod:?}"),
             });

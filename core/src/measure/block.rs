@@ -121,6 +121,18 @@ impl Reading {
             Reading::Value(_) => None,
         }
     }
+
+    /// Returns the reading of an arm that counts the same and had no request; `None` if the reading is a value and not a count.
+    pub fn without_requests(&self) -> Option<Reading> {
+        match self {
+            Reading::Ratio { .. } => Some(Reading::Ratio { hits: 0, total: 0 }),
+            Reading::Histogram { edges, counts } => {
+                Some(Reading::Histogram { edges: edges.clone(), counts: vec![0; counts.len()] })
+            }
+            Reading::Count(_) => Some(Reading::Count(0)),
+            Reading::Value(_) => None,
+        }
+    }
 }
 
 /// The reason why a block has no counts of a metric. A gap is not a count of zero.

@@ -110,7 +110,12 @@ impl Rollout {
         let before = self.step.checked_sub(1).and_then(|step| self.policy.steps.get(step)).map(|step| step.weight);
         let action = match verdict {
             ShareVerdict::TooMuch => PatienceAction::Hold,
-            ShareVerdict::TooLittle if analysis.gets_hardly_any(before.unwrap_or(asked)) => PatienceAction::GiveUp,
+            // Without a router the connections of clients stay with the pods that they have.
+            ShareVerdict::TooLittle
+                if self.policy.traffic.splits_by_weight() && analysis.gets_hardly_any(before.unwrap_or(asked)) =>
+            {
+                PatienceAction::GiveUp
+            }
             ShareVerdict::TooLittle | ShareVerdict::AsAsked | ShareVerdict::Undecided => return None,
         };
         let (seen, n) = analysis.share()?;

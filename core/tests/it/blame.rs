@@ -40,8 +40,10 @@ fn a_route_that_the_gateway_refuses_brings_the_canary_no_traffic_and_the_version
     story.run_until_held(REFUSAL);
     assert_eq!(story.rollout().phase(), Phase::Preparing, "{:#?}", story.whys());
     assert_eq!(story.run(HOUR), Some(Ending::GivenUp), "{:#?}", story.whys());
-    let raised = story.effects.iter().any(|effect| matches!(&effect.act,
-        Act::Cluster(ClusterAct::SetWeight { weight, .. }) if *weight > Weight::ZERO));
+    let raised = story.effects.iter().any(|effect| {
+        matches!(&effect.act,
+        Act::Cluster(ClusterAct::SetWeight { weight, .. }) if *weight > Weight::ZERO)
+    });
     assert!(!raised, "the canary got traffic: {:#?}", story.whys());
     assert!(story.engine.state(&workload()).unwrap().quarantine.is_empty());
 }

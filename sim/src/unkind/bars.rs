@@ -29,11 +29,13 @@ pub enum Bar {
     Unserved,
     /// The canary has no traffic without a ready pod for longer than 2 s after the watch told, and the time of the data plane.
     Unready,
+    /// The canary has no traffic of which it answers nothing for longer than three minutes, while the daemon can count and act.
+    Unanswered,
 }
 
 impl Bar {
     /// All bars, in the order of the table.
-    pub const ALL: [Bar; 10] = [
+    pub const ALL: [Bar; 11] = [
         Bar::Blamed,
         Bar::Promoted,
         Bar::Late,
@@ -44,6 +46,7 @@ impl Bar {
         Bar::Stale,
         Bar::Unserved,
         Bar::Unready,
+        Bar::Unanswered,
     ];
 
     /// Returns whether the outcomes of one row and one kind of version keep the bar.
@@ -67,6 +70,7 @@ impl Bar {
             Bar::Stale => share(|outcome| outcome.rose_stale) == 0.0,
             Bar::Unserved => share(|outcome| outcome.good && outcome.unserved >= 1.0) == 0.0,
             Bar::Unready => share(|outcome| outcome.unready_secs > 0.0) == 0.0,
+            Bar::Unanswered => share(|outcome| outcome.unanswered_secs > 180.0) == 0.0,
         }
     }
 

@@ -16,16 +16,19 @@ pub enum Defect {
     AvailabilityIgnored,
     /// The comparison with the stable allows everything, so the limit alone decides.
     LimitAlone,
+    /// A canary without requests is told as one without a reading, so a share that is too small is never found.
+    LargeSharesAlone,
 }
 
 impl Defect {
     /// All defects.
-    pub const ALL: [Defect; 5] = [
+    pub const ALL: [Defect; 6] = [
         Defect::StaleVerdict,
         Defect::StaleStatus,
         Defect::EnvironmentBlamed,
         Defect::AvailabilityIgnored,
         Defect::LimitAlone,
+        Defect::LargeSharesAlone,
     ];
 
     /// Returns the row and the kind of version in which the defect shows, and the bar that it breaks.
@@ -36,6 +39,7 @@ impl Defect {
             Defect::EnvironmentBlamed => (Row::NodeWait, true, Bar::Blamed),
             Defect::AvailabilityIgnored => (Row::Kind, false, Bar::Unready),
             Defect::LimitAlone => (Row::Kind, false, Bar::BadPromoted),
+            Defect::LargeSharesAlone => (Row::Kind, false, Bar::Unanswered),
         }
     }
 }

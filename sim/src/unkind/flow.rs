@@ -85,6 +85,9 @@ impl World {
         if self.counts_as_unready {
             self.ledger.unready_secs += seconds;
         }
+        if self.counts_as_unanswered {
+            self.ledger.unanswered_secs += seconds;
+        }
     }
 
     /// Sets the rates of all pods.
@@ -101,6 +104,7 @@ impl World {
         self.extra_rate = counts * (failed - rps * usual).max(0.0);
         self.unserved_rate = counts * unserved;
         self.counts_as_unready = self.is_known_unready();
+        self.counts_as_unanswered = self.is_unanswered();
     }
 
     /// Sets the rates of an arm's pods. Returns the rate of requests that fail or are not answered.

@@ -20,6 +20,8 @@ pub(super) struct Ledger {
     /// The seconds in which the canary had traffic and no ready pod, from 2 s after the watch told, while the daemon
     /// could act.
     pub unready_secs: f64,
+    /// The seconds in which the canary had traffic and answered none of it, while the daemon could count and act.
+    pub unanswered_secs: f64,
     /// Whether the weight rose, or the version was promoted, on a verdict whose newest block was stale.
     pub rose_stale: bool,
 }
@@ -68,6 +70,8 @@ pub struct Outcome {
     pub unserved: f64,
     /// The seconds in which the canary had traffic and no ready pod although the daemon was told and could act.
     pub unready_secs: f64,
+    /// The seconds in which the canary had traffic and answered none of it, while the daemon could count and act.
+    pub unanswered_secs: f64,
     /// Whether the weight rose, or the version was promoted, on a verdict whose newest block was stale.
     pub rose_stale: bool,
     /// The minutes from the request to the end, or to the horizon.
@@ -124,6 +128,7 @@ impl World {
             extra_failed: self.ledger.extra_failed,
             unserved: self.ledger.unserved,
             unready_secs: self.ledger.unready_secs,
+            unanswered_secs: self.ledger.unanswered_secs,
             rose_stale: self.ledger.rose_stale,
             minutes: self.ended.unwrap_or(self.now) as f64 / MINUTE as f64,
             why,

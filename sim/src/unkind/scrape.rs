@@ -10,6 +10,7 @@ use bellwether_core::time::Timestamp;
 use super::absence::Party;
 use super::agenda::{MINUTE, Ms, SECOND};
 use super::daemon::{BEGIN, LAG};
+use super::defect::Defect;
 use super::pod::{Arm, Pod, Requests};
 use super::world::World;
 
@@ -137,12 +138,22 @@ impl World {
             (belongs(watch.canary.as_ref()), belongs(Some(&watch.stable)));
         let judged = if watch.canary.is_some() { &canary } else { &stable };
         for metric in METRICS.into_iter().filter(|metric| watch.metrics.contains_key(*metric)) {
+            let exports = |counts: &[&Count]| counts.iter().any(|count| count.requests.n > 0);
             let sum = |counts: &[&Count]| {
-                let exports = counts.iter().any(|count| count.requests.n > 0);
                 let sum = counts.iter().fold(Requests::default(), |sum, count| add(sum, last.increase(first, count)));
-                exports.then(|| reading(metric, sum))
+                exports(counts).then(|| reading(metric, sum))
             };
-            block.metrics.insert(metric.to_owned(), Sample::Arms { canary: sum(&canary), stable: sum(&stable) });
+            // Pods that are scraped and have no series had no request, if the other arm's pods have series.
+            let none = |own: &[&Count], others: &[&Count]| {
+                let is_idle = !own.is_empty() && exports(others) && self.defect != Some(Defect::LargeSharesAlone);
+                is_idle.then(|| reading(metric, Requests::default()))
+            };
+            let (of_canary, of_stable) = (sum(&canary), sum(&stable));
+            let arms = Sample::Arms {
+                canary: of_canary.or_else(|| none(&canary, &stable)),
+                stable: of_stable.or_else(|| none(&stable, &canary)),
+            };
+            block.metrics.insert(metric.to_owned(), arms);
             let cold = Sample::Arms { canary: sum(&cold_canary), stable: sum(&cold_stable) };
             if cold != (Sample::Arms { canary: None, stable: None }) {
                 block.cold.insert(metric.to_owned(), cold);

@@ -2,6 +2,7 @@
 
 use bellwether_core::input::status::{DeploymentStatus, PodProblem, WorkloadStatus};
 
+use super::absence::Party;
 use super::agenda::{Ms, SECOND};
 use super::defect::Defect;
 use super::deployment::Deployment;
@@ -85,5 +86,13 @@ impl World {
         let is_told = self.now > self.told_at + 2 * SECOND + PROGRAMMING;
         let is_unready = self.canary.as_ref().is_none_or(|canary| canary.ready() == 0);
         is_told && is_unready && self.gateway.share > 0.0 && !self.is_helpless()
+    }
+
+    /// Returns whether the canary's ready pods get requests and answer none of them, while the daemon can count and act.
+    pub(super) fn is_unanswered(&self) -> bool {
+        let Some(canary) = &self.canary else { return false };
+        let is_silent = canary.ready() > 0 && canary.pods.iter().all(|pod| pod.rate.n == 0.0);
+        let is_counted = !self.absences.is_away(Party::Prometheus, self.now) && self.fast == 0;
+        is_silent && is_counted && self.gateway.share > 0.0 && !self.is_helpless()
     }
 }

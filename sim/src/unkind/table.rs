@@ -40,8 +40,8 @@ impl Summary {
 
     /// Returns the table's header.
     pub fn header() -> &'static str {
-        "| row | version | runs | promoted | rolled back | quarantined | given up | other end | no end | reached stable | serves | wrong version | extra failed | unserved | unready s | minutes | bars missed |\n\
-         | --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | --- |"
+        "| row | version | runs | promoted | rolled back | quarantined | given up | other end | no end | reached stable | serves | wrong version | extra failed | unserved | unready s | unanswered s | minutes | bars missed |\n\
+         | --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | --- |"
     }
 
     /// Returns the line with a name, for good or bad versions.
@@ -50,7 +50,7 @@ impl Summary {
         let ends = |end: End| percent(self.share(|outcome| outcome.end == end));
         let missed: Vec<String> = Bar::missed(self).iter().map(|bar| format!("{bar:?}")).collect();
         format!(
-            "| {} | {} | {} | {} | {} | {} | {} | {} | {} | {} | {} | {} | {:.0} | {:.0} | {:.0} | {:.0} | {} |",
+            "| {} | {} | {} | {} | {} | {} | {} | {} | {} | {} | {} | {} | {:.0} | {:.0} | {:.0} | {:.0} | {:.0} | {} |",
             name,
             if good { "good" } else { "bad" },
             self.outcomes.len(),
@@ -66,6 +66,7 @@ impl Summary {
             self.mean(|outcome| outcome.extra_failed),
             self.mean(|outcome| outcome.unserved),
             self.mean(|outcome| outcome.unready_secs),
+            self.mean(|outcome| outcome.unanswered_secs),
             self.median_minutes(|outcome| outcome.end != End::Unended),
             missed.join(", "),
         )

@@ -74,6 +74,8 @@ pub(super) struct World {
     pub(super) unserved_rate: f64,
     /// Whether the present time counts as time without a ready pod.
     pub(super) counts_as_unready: bool,
+    /// Whether time counts in which the canary has traffic and answers nothing.
+    pub(super) counts_as_unanswered: bool,
     /// The autoscaler's wishes, with their times.
     pub(super) wishes: VecDeque<(Ms, u32)>,
     pub(super) readings: VecDeque<Counters>,
@@ -133,6 +135,7 @@ impl World {
             extra_rate: 0.0,
             unserved_rate: 0.0,
             counts_as_unready: false,
+            counts_as_unanswered: false,
             wishes: VecDeque::new(),
             readings: VecDeque::new(),
             engine,

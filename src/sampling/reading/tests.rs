@@ -6,6 +6,7 @@ use super::super::plan::{Family, PART, SeriesSource};
 use super::*;
 use crate::ports::SeriesPoint;
 
+const NO_IDLE: BTreeSet<Process> = BTreeSet::new();
 const HISTOGRAM: &str = "kind = \"histogram\"\nseries = \"seconds\"";
 
 #[test]
@@ -46,8 +47,12 @@ fn processes_with_different_buckets_have_no_sum() {
         (vec!["web-1".to_owned()], buckets(&[("1", 1), ("+Inf", 2)])),
         (vec!["web-2".to_owned()], buckets(&[("2", 1), ("+Inf", 2)])),
     ]);
-    let counts =
-        ArmCounts { labels: &["le".to_owned()], counts: &process_counts, arm_of: &|_, _| Some(ArmReading::Stable) };
+    let counts = ArmCounts {
+        labels: &["le".to_owned()],
+        counts: &process_counts,
+        idle: &NO_IDLE,
+        arm_of: &|_, _| Some(ArmReading::Stable),
+    };
     let problem = "the arm's processes have different buckets".to_owned();
     assert_eq!(counted_sample(&metric, &counts, None), Sample::Gap(Gap::Malformed { problem }));
 }
@@ -64,6 +69,7 @@ fn hits_are_found_by_their_label() {
         let process_counts =
             by_code(&[("200", Some(10)), ("500", Some(3)), ("503", Some(1)), ("404", None), ("cancelled", Some(1))]);
         let counts = ArmCounts {
+            idle: &NO_IDLE,
             labels: &["code".to_owned()],
             counts: &process_counts,
             arm_of: &|_, _| Some(ArmReading::Stable),
@@ -100,9 +106,40 @@ fn an_arm_without_the_label_that_the_other_has_is_a_gap_and_not_free_of_errors()
         let mut process_counts = by_code(stable);
         let canary = by_code(canary).into_values().map(|counts| (vec!["web-canary-1".to_owned()], counts));
         process_counts.extend(canary);
-        let counts = ArmCounts { labels: &["code".to_owned()], counts: &process_counts, arm_of };
+        let counts = ArmCounts { labels: &["code".to_owned()], counts: &process_counts, idle: &NO_IDLE, arm_of };
         assert_eq!(counted_sample(&metric, &counts, None), wanted, "{hits}");
     }
+}
+
+#[test]
+fn a_scraped_arm_without_series_beside_one_with_requests_had_none() {
+    let histogram = Reading::Histogram { edges: vec![1.0], counts: vec![3, 2] };
+    let no_requests = Reading::Histogram { edges: vec![1.0], counts: vec![0, 0] };
+    let buckets = by_bucket(&[("1", 3), ("+Inf", 5)]);
+    let codes = by_code(&[("200", Some(10)), ("500", Some(3))]);
+    let hits = r#"{ label = "code", matches = "5.." }"#;
+    let ratio = format!("kind = \"ratio\"\nseries = \"x\"\nhits = {hits}");
+    let arm_of: ArmOf<'_> =
+        &|process, _| Some(if process[0].contains("canary") { ArmReading::Canary } else { ArmReading::Stable });
+    let canary = BTreeSet::from([vec!["web-canary-1".to_owned()]]);
+    for (metric, label, process_counts, stable, zero) in [
+        (HISTOGRAM, "le", &buckets, histogram, no_requests),
+        (&ratio, "code", &codes, Reading::Ratio { hits: 3, total: 13 }, Reading::Ratio { hits: 0, total: 0 }),
+    ] {
+        let metric: Metric = toml::from_str(metric).unwrap();
+        for (idle, seen) in [(&canary, Some(zero)), (&NO_IDLE, None)] {
+            let counts = ArmCounts { labels: &[label.to_owned()], counts: process_counts, idle, arm_of };
+            let wanted = Sample::Arms { canary: seen, stable: Some(stable.clone()) };
+            assert_eq!(counted_sample(&metric, &counts, None), wanted, "{label}");
+        }
+        let counts = ArmCounts { labels: &[label.to_owned()], counts: &BTreeMap::new(), idle: &canary, arm_of };
+        let unknown = Sample::Arms { canary: None, stable: None };
+        assert_eq!(counted_sample(&metric, &counts, None), unknown, "no series at all may be another name: {label}");
+    }
+}
+
+fn by_bucket(buckets: &[(&str, u64)]) -> BTreeMap<Process, ProcessCounts> {
+    by_code(&buckets.iter().map(|(le, count)| (*le, Some(*count))).collect::<Vec<_>>())
 }
 
 #[test]
@@ -111,8 +148,8 @@ fn hits_that_are_counted_apart_are_a_part_of_the_whole() {
     let none = BTreeMap::new();
     let sample = |all: &BTreeMap<Process, ProcessCounts>, hits: &BTreeMap<Process, ProcessCounts>| {
         let arm_of: ArmOf<'_> = &|_, _| Some(ArmReading::Canary);
-        let all = ArmCounts { labels: &[], counts: all, arm_of };
-        counted_sample(&metric, &all, Some(&ArmCounts { labels: &[], counts: hits, arm_of }))
+        let all = ArmCounts { labels: &[], counts: all, idle: &NO_IDLE, arm_of };
+        counted_sample(&metric, &all, Some(&ArmCounts { labels: &[], counts: hits, idle: &NO_IDLE, arm_of }))
     };
     let ratio = |hits, total| Sample::Arms { canary: Some(Reading::Ratio { hits, total }), stable: None };
     let gap = |what: &str| Sample::Gap(Gap::Malformed { problem: what.to_owned() });
@@ -138,7 +175,7 @@ fn each_pod_of_an_arm_has_a_reading_and_a_gateways_processes_have_none() {
     process_counts.insert(vec!["web-3".to_owned()], Err(Gap::NoBaseline));
     let arm_of: ArmOf<'_> =
         &|process, _| Some(if process[0].contains("canary") { ArmReading::Canary } else { ArmReading::Stable });
-    let counts = ArmCounts { labels: &["code".to_owned()], counts: &process_counts, arm_of };
+    let counts = ArmCounts { labels: &["code".to_owned()], counts: &process_counts, idle: &NO_IDLE, arm_of };
     let ratio = |hits, total| Reading::Ratio { hits, total };
     let pod_readings = |metric: &Metric, arm| -> Vec<(String, Reading)> {
         part_readings(metric, &counts, None, arm, |process| process.first().cloned()).into_iter().collect()
@@ -165,7 +202,11 @@ fn a_gap_of_one_arm_is_a_gap_of_both_and_other_processes_do_not_count() {
         let arm_of =
             |process: &Process, _: Option<&Class>| if process[0] == "web-1" { Some(ArmReading::Stable) } else { other };
         assert_eq!(
-            counted_sample(&metric, &ArmCounts { labels: &[], counts: &process_counts, arm_of: &arm_of }, None),
+            counted_sample(
+                &metric,
+                &ArmCounts { labels: &[], counts: &process_counts, idle: &NO_IDLE, arm_of: &arm_of },
+                None
+            ),
             wanted
         );
     }
@@ -214,7 +255,12 @@ fn check_members(buckets: &[(&str, f64, u64)], expected: Expect) {
     let (memory, _) = Memory::default().advance(&Snapshot::default(), &targets, &facts, context);
     let snapshot = Snapshot::read(&family, &labels, &points.iter().collect::<Vec<_>>());
     let (_, process_counts) = memory.advance(&snapshot, &targets, &facts, context);
-    let counts = ArmCounts { labels: &labels, counts: &process_counts, arm_of: &|_, _| Some(ArmReading::Stable) };
+    let counts = ArmCounts {
+        labels: &labels,
+        counts: &process_counts,
+        idle: &NO_IDLE,
+        arm_of: &|_, _| Some(ArmReading::Stable),
+    };
     let text = match counted_sample(&metric, &counts, None) {
         Sample::Arms { stable: Some(Reading::Histogram { edges, counts }), .. } => format!("{edges:?} {counts:?}"),
         Sample::Gap(gap) => gap.to_string(),

@@ -36,12 +36,12 @@ async fn a_restarted_process_counts_from_zero_and_a_fall_without_restart_is_one_
     world.read(0).await;
     world.world.restart_pod("web-1");
     world.put("web-1", 15, &exponential(3, &[(0, 3)]));
-    assert_eq!(world.read(15).await, "stable 1:3 (121 edges)");
+    assert_eq!(world.read(15).await, "canary nothing, stable 1:3 (121 edges)");
     world.put("web-1", 30, &exponential(3, &[(0, 1)]));
     let fell = world.read(30).await;
     assert!(fell.contains("fell although its process had not restarted"), "{fell}");
     world.put("web-1", 45, &exponential(3, &[(0, 1), (1, 1)]));
-    assert_eq!(world.read(45).await, "stable 1.19:1 (121 edges)");
+    assert_eq!(world.read(45).await, "canary nothing, stable 1.19:1 (121 edges)");
 }
 
 #[tokio::test]
@@ -49,10 +49,10 @@ async fn an_emptied_histogram_is_a_gap_although_the_sum_has_grown() {
     let mut world = Latencies::new();
     for (at, a, b, wanted) in [
         (0, 5, 100, "no block"),
-        (15, 6, 200, "stable 1:101 (121 edges)"),
+        (15, 6, 200, "canary nothing, stable 1:101 (121 edges)"),
         // `a` was emptied, but `b` grew by more than that.
         (30, 1, 300, "counter shop/web-1/app/10.0.0.1:80"),
-        (45, 2, 400, "stable 1:101 (121 edges)"),
+        (45, 2, 400, "canary nothing, stable 1:101 (121 edges)"),
     ] {
         for (route, count) in [("a", a), ("b", b)] {
             let labels = [&labels("web-1")[..], &[("route", route)]].concat();
@@ -64,7 +64,8 @@ async fn an_emptied_histogram_is_a_gap_although_the_sum_has_grown() {
     }
     // A third histogram is new and counts from zero; when it disappears there is a gap.
     let third = [&labels("web-1")[..], &[("route", "c")]].concat();
-    for (at, routes, wanted) in [(60, &["a", "b", "c"][..], "stable 1:7 (121 edges)"), (75, &["a", "b"], "disappeared")]
+    for (at, routes, wanted) in
+        [(60, &["a", "b", "c"][..], "canary nothing, stable 1:7 (121 edges)"), (75, &["a", "b"], "disappeared")]
     {
         for (route, count) in [("a", 2), ("b", 400)].into_iter().filter(|(route, _)| routes.contains(route)) {
             let labels = [&labels("web-1")[..], &[("route", route)]].concat();
@@ -85,13 +86,13 @@ async fn after_a_change_of_schema_the_common_edges_are_counted() {
     let mut world = Latencies::new();
     for (at, schema, buckets, wanted) in [
         (0, 3, &[(-7, 5), (0, 2)][..], "no block"),
-        (15, 2, &[(-3, 6), (0, 2)], "stable 0.59:1 (121 edges)"),
-        (30, 1, &[(-1, 7), (0, 2)], "stable 0.71:1 (61 edges)"),
-        (45, 1, &[(-1, 8), (0, 2)], "stable 0.71:1 (61 edges)"),
-        (60, 0, &[(0, 11)], "stable 1:1 (31 edges)"),
-        (75, 0, &[(0, 12)], "stable 1:1 (31 edges)"),
-        (90, 3, &[(-7, 8), (0, 5)], "stable 1:1 (31 edges)"),
-        (105, 3, &[(-7, 9), (0, 5)], "stable 0.59:1 (121 edges)"),
+        (15, 2, &[(-3, 6), (0, 2)], "canary nothing, stable 0.59:1 (121 edges)"),
+        (30, 1, &[(-1, 7), (0, 2)], "canary nothing, stable 0.71:1 (61 edges)"),
+        (45, 1, &[(-1, 8), (0, 2)], "canary nothing, stable 0.71:1 (61 edges)"),
+        (60, 0, &[(0, 11)], "canary nothing, stable 1:1 (31 edges)"),
+        (75, 0, &[(0, 12)], "canary nothing, stable 1:1 (31 edges)"),
+        (90, 3, &[(-7, 8), (0, 5)], "canary nothing, stable 1:1 (31 edges)"),
+        (105, 3, &[(-7, 9), (0, 5)], "canary nothing, stable 0.59:1 (121 edges)"),
     ] {
         world.put("web-1", at, &exponential(schema, buckets));
         let seen = world.read(at).await;
@@ -152,7 +153,7 @@ async fn a_sample_that_can_not_be_counted_is_a_gap() {
     world.put("web-1", 15, &exponential(3, &[(0, 5)]));
     let labels = [&labels("web-1")[..], &[("le", "+Inf")]].concat();
     world.world.store.put("seconds_bucket", &labels, t(15), 5.0);
-    assert_eq!(world.read(15).await, "stable 1:1 (121 edges)");
+    assert_eq!(world.read(15).await, "canary nothing, stable 1:1 (121 edges)");
 }
 
 #[tokio::test]
@@ -168,7 +169,7 @@ async fn one_query_reads_a_native_histogram_and_a_restarted_daemon_queries_the_s
     world.world.restart_daemon();
     world.put("web-1", 30, &exponential(3, &[(0, 5), (1, 2)]));
     // The canary has no series and gives no reading.
-    assert_eq!(world.read(30).await, "stable 1.19:2 (121 edges)");
+    assert_eq!(world.read(30).await, "canary nothing, stable 1.19:2 (121 edges)");
 }
 
 #[tokio::test]

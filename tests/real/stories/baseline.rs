@@ -20,7 +20,7 @@ const WARM: Duration = Duration::from_secs(35);
 
 async fn cold_version(sandbox: &Sandbox) -> Result<()> {
     let options = |fresh: bool| {
-        let policy = sequential_policy("10%").replace("insufficient = \"15s\"", "insufficient = \"60s\"");
+        let policy = sequential_policy("10%").replace("insufficient = \"15s\"", "insufficient = \"3m\"");
         // The proof that a version is as good as a fresh baseline within 0.1 points takes more requests than a story has.
         let policy = if fresh { policy.replace("max = \"10%\"", "max = \"10%\"\nfloor = \"5%\"") } else { policy };
         let traffic = format!("traffic = \"gateway\"\nfresh-baseline = {fresh}");
