@@ -29,6 +29,7 @@ pub fn stories() -> Vec<Story> {
         story("unkind::an_outage_of_both_arms_blames_no_version", shared_outage),
         story("unkind::a_cold_version_is_promoted", cold_version),
         story("unkind::a_hung_pod_of_two_blames_no_version", hung_pod),
+        story("unkind::a_canary_that_answers_nothing_is_given_up_by_its_share_of_the_requests", silent_canary),
         story("unkind::a_recreated_workload_serves_as_soon_as_it_has_pods", recreated_workload),
         story("unkind::beside_an_autoscaler_a_good_version_is_promoted", autoscaler),
     ]
@@ -98,6 +99,24 @@ async fn hung_pod(sandbox: &Sandbox) -> Result<()> {
     println!("{} requests hung in one pod, of {}", hung(), counts.sent);
     ensure!(counts.failed() == counts.lost && counts.lost == hung(), "{} hung: {counts:?}", hung());
     fixture.cleaned_up_after_promotion(before.with_image("web", "app", V2)).await?;
+    fixture.replays().await
+}
+
+/// The canary takes each request and answers none, while it is ready and scraped. It exports no counter, since it has counted
+/// nothing.
+async fn silent_canary(sandbox: &Sandbox) -> Result<()> {
+    let policy = proving_policy().replace("insufficient = \"15s\"", "insufficient = \"10m\"");
+    let fixture = Fixture::start(sandbox, &policy).await?;
+    let before = sandbox.specs().await?;
+    let load = sandbox.load(200.0)?;
+    let id = fixture.request("registry.test/shop/web:v2-slow100_300000", &[]).await?;
+    let rollout = fixture.ended_as(&id, "given-up", LONG).await?;
+    let reason = rollout["reason"].as_str().unwrap_or_default();
+    ensure!(reason.contains("counted requests instead of 10 %"), "{reason}");
+    let counts = load.stop().await?;
+    println!("{} of {} requests were lost: {reason}", counts.lost, counts.sent);
+    ensure!(counts.of_version("v2").total == 0, "the canary has answered: {counts:?}");
+    fixture.cleaned_up(before).await?;
     fixture.replays().await
 }
 

@@ -205,11 +205,14 @@ impl fmt::Display for Reason {
             Reason::Blind { evidence, since } => {
                 write!(f, "blind since {since}: {evidence}; nothing is judged and nothing is changed")
             }
-            Reason::ShareOff { asked, seen, n } => write!(
-                f,
-                "the canary gets {:.1} % of the traffic instead of {asked} (of {n} requests); the route or sticky sessions split it differently",
-                seen * 100.0
-            ),
+            Reason::ShareOff { asked, seen, n } => {
+                write!(f, "the canary has {:.1} % of the {n} counted requests instead of {asked}; ", seen * 100.0)?;
+                f.write_str("the route or sticky sessions split them differently")?;
+                if *seen < asked.as_share() {
+                    f.write_str(", or the new version answers few of its requests, or counts them under another name")?;
+                }
+                Ok(())
+            }
             Reason::Waiting { until, passing: true } => write!(f, "all checks pass; the step's time ends at {until}"),
             Reason::Waiting { until, passing: false } => {
                 write!(f, "waiting for the first counts; the step's time ends at {until}")
