@@ -19,6 +19,8 @@ use crate::time::{Span, TimeRange, Timestamp};
 pub const PAST: Span = Span::from_secs(6 * 3600);
 /// The part of it that is read as closely as the present, 20 minutes, for workloads that are not older.
 pub const RECENT: Span = Span::from_secs(20 * 60);
+/// The last part of it, whose rate of requests is that of the present.
+const PRESENT: Span = Span::from_secs(5 * 60);
 /// The length of the blocks before that. The dispersion does not depend on it.
 const EARLIER: Span = Span::from_secs(180);
 
@@ -69,7 +71,21 @@ impl Criterion {
             history.absorb(&tallies(processes, self.limit));
         }
         history.spread = Spread::of(&self.pods(blocks), history.dispersion.phi());
+        history.present = self.present(blocks);
         history
+    }
+
+    /// Returns the traffic of the newest blocks.
+    fn present(&self, blocks: &[Block]) -> Traffic {
+        let begin = blocks.last().map_or(Timestamp::MAX, |block| PRESENT.before(block.to));
+        let mut traffic = Traffic::default();
+        for block in blocks.iter().filter(|block| block.from >= begin) {
+            let Some(processes) = block.processes.get(&self.metric) else { continue };
+            let requests = processes.iter().filter_map(Reading::requests).fold(0, u64::saturating_add);
+            traffic.requests = traffic.requests.saturating_add(requests);
+            traffic.time = traffic.time + Span::between(block.from, block.to);
+        }
+        traffic
     }
 }
 
@@ -84,9 +100,30 @@ pub struct History {
     pub spread: Spread,
     /// The sum of the bad requests and of all requests.
     pub(crate) counts: Counts,
+    /// The traffic just before the rollout.
+    #[serde(default)]
+    pub present: Traffic,
     /// The histogram of all requests; `None` unless the criterion asks for the distribution.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub distribution: Option<Reading>,
+}
+
+/// The requests of some time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Traffic {
+    /// The number of requests.
+    pub requests: u64,
+    /// The time in which they came.
+    pub time: Span,
+}
+
+impl Traffic {
+    /// Returns the requests that come in `time` at the same rate; 0 if the rate is not known.
+    pub fn within(self, time: Span) -> f64 {
+        let known = self.time.as_secs_f64();
+        if known > 0.0 { self.requests as f64 / known * time.as_secs_f64() } else { 0.0 }
+    }
 }
 
 impl History {

@@ -14,7 +14,7 @@ use crate::judge::judges::JudgeState;
 use crate::judge::numbers::Verdict;
 use crate::judge::rule::{Look, Proof};
 use crate::measure::block::Block;
-use crate::measure::calibration::{Calibration, History};
+use crate::measure::calibration::{Calibration, History, Traffic};
 use crate::measure::window::{Arm, Measure, Ring, requests};
 use crate::policy::{Patience, PatienceAction, Policy, Step};
 use crate::stats::share::{ShareTest, ShareVerdict};
@@ -24,6 +24,8 @@ use crate::time::{Span, Timestamp};
 const SHARE_ALPHA: f64 = 0.001;
 /// The time that a router has to follow a weight before the canary's share is tested.
 const SETTLING: Span = Span::from_secs(30);
+/// The number of requests whose absence tells that the canary answers none.
+const MISSED_REQUESTS: f64 = 100.0;
 /// The number of blocks that tell the canary's present share.
 const RECENT_BLOCKS: usize = 4;
 
@@ -359,6 +361,17 @@ impl StepAnalysis {
         n > 0 && (seen.0 as f64) * 5.0 < asked.as_share() * n as f64
     }
 
+    /// Returns the requests that should have come in the newest blocks by the traffic before the rollout, and the time of the
+    /// blocks, if no request came to either arm and at least [`MISSED_REQUESTS`] are missing.
+    pub fn silence(&self, before: Traffic) -> Option<(u64, Span)> {
+        let newest: Vec<&Block> = self.ring.blocks().rev().take(RECENT_BLOCKS).collect();
+        let is_silent = |block: &&Block| requests_of(block) == Some((0, 0)) && block.from >= SETTLING.after(self.since);
+        let (last, first) = (newest.first()?, newest.get(RECENT_BLOCKS - 1)?);
+        let time = Span::between(first.from, last.to);
+        let expected = before.within(time);
+        (newest.iter().all(is_silent) && expected >= MISSED_REQUESTS).then_some((expected as u64, time))
+    }
+
     /// Tests the canary's share by a block. The router has [`SETTLING`] to follow. A block in which an arm has no reading tells
     /// nothing of the share.
     fn test_share(&mut self, block: &Block, asked: Option<f64>) {
@@ -455,5 +468,22 @@ mod tests {
         for (blocks, expected) in rows {
             assert_eq!(analysis(blocks).share(), expected, "{blocks:?}");
         }
+    }
+
+    #[test]
+    fn requests_that_no_longer_come_are_told_from_few_and_from_unknown_ones() {
+        let traffic = |requests| Traffic { requests, time: Span::from_secs(300) };
+        let none = (Some(0), Some(0));
+        // Blocks of 10 s, of which the first three may still have requests of the earlier weight.
+        let silent = [vec![(Some(5), Some(5)); 3], vec![none; 4]].concat();
+        assert_eq!(analysis(&silent).silence(traffic(3000)), Some((400, Span::from_secs(40))));
+        assert_eq!(analysis(&silent).silence(traffic(600)), None, "80 requests are missing");
+        assert_eq!(analysis(&silent).silence(Traffic::default()), None, "the traffic before is not known");
+        for other in [(Some(0), Some(1)), (Some(1), Some(0)), (None, Some(0))] {
+            let mut blocks = silent.clone();
+            blocks[5] = other;
+            assert_eq!(analysis(&blocks).silence(traffic(3000)), None, "{other:?}");
+        }
+        assert_eq!(analysis(&silent[1..]).silence(traffic(3000)), None, "the router has its time");
     }
 }

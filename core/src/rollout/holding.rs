@@ -11,6 +11,7 @@ use super::phase::{NextPhase, Phase, Trigger, next};
 use super::reason::Reason;
 use super::state::{Rollout, RolloutContext, StepOutput};
 use super::timers::Timer;
+use crate::ids::Weight;
 use crate::input::report::{self, SuiteReport, SuiteResult};
 use crate::policy::{Approval, ApprovalPoint, PatienceAction};
 use crate::stats::share::ShareVerdict;
@@ -87,7 +88,7 @@ impl Rollout {
     /// Returns the evidence that has been missing for longer than the policy's patience.
     pub(super) fn evidence_missing(&self, now: Timestamp) -> Option<MissingEvidence> {
         let analysis = self.judging()?;
-        if let Some((action, reason)) = self.share_off(analysis) {
+        if let Some((action, reason)) = self.share_off(analysis).or_else(|| self.silent(analysis)) {
             return Some(MissingEvidence { action, cause: HoldCause::ShareOff, reason });
         }
         if !self.is_due(Timer::Patience, now) {
@@ -120,6 +121,16 @@ impl Rollout {
         };
         let (seen, n) = analysis.share()?;
         Some((action, Reason::ShareOff { asked, seen, n }))
+    }
+
+    /// Returns what follows from requests that no longer come when the canary has all of the traffic: it answers none, or there are
+    /// none. There is no share of them that could tell.
+    fn silent(&self, analysis: &StepAnalysis) -> Option<(PatienceAction, Reason)> {
+        let has_all = self.tests_share() && self.achievable() == Weight::FULL;
+        let histories = self.measured.calibrations.iter().filter(|_| has_all).map(|known| known.history.present);
+        let before = histories.max_by_key(|traffic| traffic.requests)?;
+        let (missing, time) = analysis.silence(before)?;
+        Some((PatienceAction::GiveUp, Reason::Silence { missing, time }))
     }
 
     /// Returns the reason why a way up is closed for now: a suite or an approval is missing, or the change window is closed.

@@ -391,6 +391,13 @@ pub enum Reason {
         /// The counted requests of both arms.
         n: u64,
     },
+    /// The canary has all of the traffic, and no request is counted any more.
+    Silence {
+        /// The requests that came in such a time before the rollout.
+        missing: u64,
+        /// The time without requests.
+        time: Span,
+    },
     /// The step's minimum time is not over, and no check has regressed.
     Waiting {
         /// The end of the minimum time.

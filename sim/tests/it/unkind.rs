@@ -16,7 +16,6 @@ const CONFIRMING: u64 = 400;
 const MISSED: &[(Row, bool, &[Bar])] = &[
     (Row::Restarts, false, &[Bar::Serving]),
     (Row::ScaleToZero, true, &[Bar::Unserved]),
-    (Row::ScaleToZero, false, &[Bar::Unanswered]),
     (Row::NodeTypes, true, &[Bar::Blamed, Bar::Promoted]),
     (Row::HotTenants, true, &[Bar::Promoted]),
     (Row::HotTenants, false, &[Bar::Serving]),

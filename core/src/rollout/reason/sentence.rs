@@ -213,6 +213,10 @@ impl fmt::Display for Reason {
                 }
                 Ok(())
             }
+            Reason::Silence { missing, time } => write!(
+                f,
+                "no request was counted for {time} although the canary has all of the traffic, and about {missing} came in such a time before; the new version answers none, or there are none"
+            ),
             Reason::Waiting { until, passing: true } => write!(f, "all checks pass; the step's time ends at {until}"),
             Reason::Waiting { until, passing: false } => {
                 write!(f, "waiting for the first counts; the step's time ends at {until}")
