@@ -31,6 +31,7 @@
 //! Register a version, make it current in an environment, and download it:
 //!
 //! ```
+//! use bellwether_registry::fetch::FetchOptions;
 //! use bellwether_registry::point::{MoveContext, Promotion};
 //! use bellwether_registry::register::VersionDraft;
 //! use bellwether_registry::{Options, Registry, VersionReference, source};
@@ -70,7 +71,8 @@
 //! let current = VersionReference::Current("production".parse()?);
 //! let version = registry.resolve(&manifest.name, &current).await?;
 //! let target = directory.path().join("downloaded");
-//! registry.fetch(&registry.manifest(&manifest.name, &version).await?, &target, false).await?;
+//! let options = FetchOptions::default();
+//! registry.fetch(&registry.manifest(&manifest.name, &version).await?, &target, &options).await?;
 //! assert_eq!(std::fs::read(target.join("weights.bin"))?, b"0.1 0.2 0.3");
 //! # Ok(())
 //! # }
@@ -85,7 +87,7 @@
 //!   `random`.
 //! - The registry: `verifying_key`, `registry` (the type [`Registry`]), `lookup` (finding versions).
 //! - Registering: [`source`] (local files), `upload`, [`register`].
-//! - Reading: `pieces`, [`fetch`], [`signature`], [`report`].
+//! - Reading: `pieces`, `target` (the local directory), [`fetch`], [`signature`], [`report`].
 //! - Pointers: [`mod@line`] (moves), `advance` (making the next move), [`point`] (promotion, restoration, aliases).
 //! - Lists and cleaning: [`list`], [`gc`].
 
@@ -107,6 +109,7 @@ pub mod source;
 mod upload;
 pub mod register;
 mod pieces;
+mod target;
 pub mod fetch;
 pub mod signature;
 pub mod report;

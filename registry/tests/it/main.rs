@@ -3,10 +3,12 @@
 
 mod collecting;
 mod damage;
+mod downloading;
 mod failing_writes;
 mod refused;
 mod reports;
 mod signed;
+mod stepped;
 mod stores;
 mod unstable;
 mod versions;
