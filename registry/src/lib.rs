@@ -11,6 +11,8 @@
 //!
 //! The registry rests on one primitive that all supported stores have: a key can be created by one writer only, and a
 //! second creation is refused. Nothing is ever overwritten, so no writer can lose another one's data, and there are no locks.
+//! Some stores that speak S3's protocol ignore the condition. The first creation of a process therefore creates the root
+//! object until it is refused, and a store that creates it twice is not used.
 //!
 //! A version's files are uploaded under keys of their own, and its manifest is created last. So a version exists completely
 //! or not at all, and exactly one of several concurrent registrations succeeds.
@@ -83,7 +85,7 @@
 //! The modules are listed below in the order in which they are best read; each uses only those before it.
 //!
 //! - Values: `invalid`, [`name`], [`digest`], `keys` (the layout of the store), [`manifest`], [`error`].
-//! - The store: [`options`], `store` (the allowed operations), `open`, `seal` (small objects with their own digest),
+//! - The store: [`options`], `store` (the allowed operations), `root` (the place of a registry), `open`, `seal` (small objects with their own digest),
 //!   `random`.
 //! - The registry: `verifying_key`, `registry` (the type [`Registry`]), `lookup` (finding versions).
 //! - Registering: [`source`] (local files), `upload`, [`register`].
@@ -99,6 +101,7 @@ pub mod manifest;
 pub mod error;
 pub mod options;
 mod store;
+mod root;
 mod open;
 mod seal;
 mod random;

@@ -26,6 +26,7 @@ async fn registered() -> (Arc<InMemory>, Registry, Manifest) {
 /// Reads every object that users of the version `1.0.0` read.
 async fn read_all(registry: &Registry) -> Result<(), RegistryError> {
     let (name, version) = ("model".parse().unwrap(), "1.0.0".parse().unwrap());
+    registry.check_root().await?;
     let manifest = registry.manifest(&name, &version).await?;
     registry.reports(&manifest).await?;
     registry.history(&"production".parse().unwrap(), &name).await?;

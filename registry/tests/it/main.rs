@@ -2,9 +2,11 @@
 #![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
 mod collecting;
+mod conditional;
 mod damage;
 mod downloading;
 mod failing_writes;
+mod place;
 mod refused;
 mod reports;
 mod signed;
