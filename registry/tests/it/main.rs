@@ -6,6 +6,7 @@ mod conditional;
 mod damage;
 mod downloading;
 mod failing_writes;
+mod interleaved;
 mod place;
 mod refused;
 mod reports;
