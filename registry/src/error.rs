@@ -145,6 +145,30 @@ pub enum RegistryError {
         /// Number of attempts made.
         attempts: u32,
     },
+    /// The store does not create an object only if it is missing, or does not say whether it does.
+    #[error(
+        "{place} is not fit for a registry: {reason}; writers would replace each other's versions, so upgrade the store or \
+         use one with conditional writes"
+    )]
+    Unconditional {
+        /// The store's URL or directory.
+        place: String,
+        /// The store's behaviour.
+        reason: &'static str,
+    },
+    /// The store answered each attempt at a creation by a conflict with another one.
+    #[error(
+        "{place}: creating {key}: the store answered {attempts} times that another creation of it is under way; nothing was \
+         changed by this one, try again"
+    )]
+    Busy {
+        /// The store's URL or directory.
+        place: String,
+        /// The object's key.
+        key: String,
+        /// Number of attempts made.
+        attempts: u32,
+    },
     /// A request to the store failed, or was not answered.
     #[error("{place}: {operation}: {source}")]
     Store {

@@ -1,21 +1,55 @@
-//! Downloading and verifying a version. A file appears under its name only with the digest that its manifest gives.
+//! Downloading and verifying a version. A file appears under its name only if its bytes on the disk have the digest that
+//! the manifest gives.
 //!
-//! A file is written beside its final path, under a name with a part of its digest, and renamed once all of it is verified.
-//! An interrupted download resumes at the end of the partial file. The partial file is read and hashed again, so a changed
-//! one is detected.
+//! The bytes of a file are written to a path of their own, made durable, read back and compared with the digest, and
+//! renamed. An interrupted download resumes at the end of the partial file; since all bytes are read back, a changed
+//! partial file is detected. Several processes may download into one directory: they take turns, and each of them checks
+//! the files that the others left.
 
 use std::fs::{self, File};
-use std::io::{Read, Write};
+use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use futures::StreamExt;
 use tokio::task::spawn_blocking;
 
-use crate::digest::{Digest, Hasher};
+use crate::digest::Digest;
 use crate::error::{RegistryError, Result};
-use crate::manifest::{Manifest, ModelFile};
+use crate::manifest::{FilePath, Manifest, ModelFile};
 use crate::pieces::{digest, pieces};
 use crate::registry::Registry;
+use crate::target::{Target, hash_file, remove, unreadable, unwritable};
+
+/// Maximum number of files that an error names.
+const MAX_NAMED: usize = 10;
+
+/// Time between two attempts to lock the directory.
+const LOCK_POLL: Duration = Duration::from_millis(50);
+
+/// The way in which a version is downloaded.
+#[derive(Debug, Clone)]
+pub struct FetchOptions {
+    /// Whether another version in the directory is removed, and different files at the paths of this one are replaced.
+    pub replace: bool,
+    /// Time to wait for another download into the same directory.
+    pub wait: Duration,
+    /// The files to download; all if it is empty.
+    pub files: Vec<FilePath>,
+}
+
+impl Default for FetchOptions {
+    fn default() -> FetchOptions {
+        FetchOptions { replace: false, wait: Duration::from_secs(600), files: Vec::new() }
+    }
+}
+
+impl FetchOptions {
+    /// Returns whether a file is to be downloaded.
+    pub fn selects(&self, file: &ModelFile) -> bool {
+        self.files.is_empty() || self.files.contains(&file.path)
+    }
+}
 
 /// The result of fetching one file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,49 +70,55 @@ pub struct BadFile {
 }
 
 impl Registry {
-    /// Downloads a version's files into `directory`, verifies them, and returns one result for each file in the manifest's
-    /// order. With `replace`, a different file at the path of one of them is replaced.
+    /// Downloads a version's files into `directory`, verifies them, and returns one result for each selected file in the
+    /// manifest's order.
     ///
     /// # Errors
-    /// A file in the store is damaged, a different local file is in the way, or a local file can't be read or written.
-    pub async fn fetch(&self, manifest: &Manifest, directory: &Path, replace: bool) -> Result<Vec<Fetched>> {
-        let mut fetched = Vec::new();
-        for at in 0..manifest.files.len() {
-            fetched.push(self.fetch_file(manifest, at, directory, replace).await?);
+    /// The version has no such file, the directory has other files that may not be removed or is in use by another
+    /// download for longer than `wait`, a file in the store is damaged, or a local file can't be read or written.
+    pub async fn fetch(&self, manifest: &Manifest, directory: &Path, options: &FetchOptions) -> Result<Vec<Fetched>> {
+        if let Some(path) = options.files.iter().find(|path| manifest.files.iter().all(|file| file.path != **path)) {
+            return Err(absent_file(manifest, path));
         }
+        let target = open_target(directory, manifest, options).await?;
+        let mut fetched = Vec::new();
+        for (at, file) in manifest.files.iter().enumerate() {
+            if options.selects(file) {
+                fetched.push(self.fetch_file(manifest, at, &target, options.replace).await?);
+            }
+        }
+        blocking(move || target.finish()).await?;
         Ok(fetched)
     }
 
-    async fn fetch_file(&self, manifest: &Manifest, at: usize, directory: &Path, replace: bool) -> Result<Fetched> {
+    async fn fetch_file(&self, manifest: &Manifest, at: usize, target: &Target, replace: bool) -> Result<Fetched> {
         let file = &manifest.files[at];
-        let target = directory.join(file.path.as_str());
-        let (existing, expected) = (target.clone(), file.checksum);
-        if blocking(move || is_already_there(&existing, expected, replace)).await? {
+        let path = target.path(file);
+        let (existing, expected) = (path.clone(), file.clone());
+        if blocking(move || is_already_there(&existing, &expected, replace)).await? {
             return Ok(Fetched::Kept);
         }
-        let partial = partial_path(&target, file.checksum);
-        let (start, mut got) = self.complete_partial(manifest, at, partial.clone()).await?;
-        let mut from = start;
+        let partial = target.partial(file)?;
+        let (mut start, mut got) = self.complete_partial(manifest, at, &partial).await?;
         if got != file.checksum && start > 0 {
             // The existing partial file had wrong bytes: download everything once more.
-            let wrong = partial.clone();
-            blocking(move || remove(&wrong)).await?;
-            (from, got) = self.complete_partial(manifest, at, partial.clone()).await?;
+            remove(&partial)?;
+            (start, got) = self.complete_partial(manifest, at, &partial).await?;
         }
         if got != file.checksum {
-            blocking(move || remove(&partial)).await?;
+            remove(&partial)?;
             return Err(checksum_error(manifest, at, got));
         }
-        blocking(move || publish(&partial, &target)).await?;
-        Ok(Fetched::DownloadedFrom(from))
+        blocking(move || publish(&partial, &path)).await?;
+        Ok(Fetched::DownloadedFrom(start))
     }
 
-    /// Downloads the missing rest of a partial file. Returns the first byte that was downloaded, and the digest of the
-    /// whole file.
-    async fn complete_partial(&self, manifest: &Manifest, at: usize, partial: PathBuf) -> Result<(u64, Digest)> {
-        let file = &manifest.files[at];
-        let size = file.size;
-        let mut writer = blocking(move || PartialFile::open(partial, size)).await?;
+    /// Downloads the missing rest of a partial file, and makes it durable. Returns the first byte that was downloaded, and
+    /// the digest of the bytes on the disk.
+    async fn complete_partial(&self, manifest: &Manifest, at: usize, partial: &Path) -> Result<(u64, Digest)> {
+        let size = manifest.files[at].size;
+        let path = partial.to_owned();
+        let mut writer = blocking(move || PartialFile::open(path, size)).await?;
         let start = writer.existing;
         let key = manifest.key(at);
         let mut pieces = std::pin::pin!(pieces(&self.store, &key, start, size));
@@ -86,7 +126,10 @@ impl Registry {
             let piece = piece?;
             writer = blocking(move || writer.write(&piece)).await?;
         }
-        Ok((start, blocking(move || writer.finish()).await?))
+        // Both go over the whole file, one on the disk and the other on the processor.
+        let path = partial.to_owned();
+        let ((), got) = futures::try_join!(blocking(move || writer.sync()), blocking(move || hash_file(&path)))?;
+        Ok((start, got))
     }
 
     /// Reads all of a version's files in the store, and returns those that differ from the registered ones.
@@ -122,42 +165,53 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + '
     spawn_blocking(work).await.map_err(|_| RegistryError::Interrupted { task: "work on a local file".to_owned() })?
 }
 
-/// Returns whether `path` has the expected file. A different file there is an error, unless it may be replaced.
-fn is_already_there(path: &Path, expected: Digest, replace: bool) -> Result<bool> {
-    if !path.exists() {
-        return Ok(false);
+/// Locks and prepares the directory, waiting for other downloads.
+async fn open_target(directory: &Path, manifest: &Manifest, options: &FetchOptions) -> Result<Target> {
+    let polls = options.wait.as_millis() / LOCK_POLL.as_millis();
+    for poll in 0..=polls {
+        let (root, manifest, replace) = (directory.to_owned(), manifest.clone(), options.replace);
+        if let Some(target) = blocking(move || Target::open(&root, &manifest, replace)).await? {
+            return Ok(target);
+        }
+        if poll < polls {
+            tokio::time::sleep(LOCK_POLL).await;
+        }
     }
-    let mut hasher = Hasher::default();
-    hash_file(path, &mut hasher)?;
-    match hasher.finish() == expected {
-        true => Ok(true),
-        false if replace => Ok(false),
-        false => Err(RegistryError::file(
-            path,
-            "another file is there already; use --replace, or another directory with --to",
-        )),
-    }
+    let reason = format!(
+        "another process has been downloading into it for {} s; try again later, or use another directory with --to",
+        options.wait.as_secs()
+    );
+    Err(RegistryError::file(directory, reason))
 }
 
-/// Returns the path that a file is written to until it is verified.
-fn partial_path(target: &Path, checksum: Digest) -> PathBuf {
-    let mut name = target.as_os_str().to_owned();
-    name.push(format!(".{}.part", &checksum.hex()[..12]));
-    PathBuf::from(name)
+/// Creates the error for a file that the version does not have. It names the files that there are, those with the same
+/// file name first.
+fn absent_file(manifest: &Manifest, path: &FilePath) -> RegistryError {
+    let name = |path: &FilePath| path.as_str().rsplit('/').next().unwrap_or_default().to_owned();
+    let mut paths: Vec<&FilePath> = manifest.files.iter().map(|file| &file.path).collect();
+    paths.sort_by_key(|existing| name(existing) != name(path));
+    let more = if paths.len() > MAX_NAMED { ", …" } else { "" };
+    let shown: Vec<&str> = paths.iter().take(MAX_NAMED).map(|path| path.as_str()).collect();
+    let thing = format!("file {} in {} {}", path.as_str(), manifest.name, manifest.version);
+    RegistryError::Absent { thing, hint: format!("; its files are {}{more}", shown.join(", ")) }
 }
 
-/// Adds all bytes of a file to a digest, and returns their number.
-fn hash_file(path: &Path, hasher: &mut Hasher) -> Result<u64> {
-    let unreadable = |error: std::io::Error| RegistryError::file(path, format!("can't be read: {error}"));
-    let mut file = File::open(path).map_err(unreadable)?;
-    let (mut buffer, mut size) = (vec![0; 1 << 20], 0);
-    loop {
-        match file.read(&mut buffer).map_err(unreadable)? {
-            0 => return Ok(size),
-            read => {
-                hasher.update(&buffer[..read]);
-                size += read as u64;
-            }
+/// Returns whether `path` has the expected file. A different file there is an error, unless it may be replaced. A link is
+/// a different file: its target may change later.
+fn is_already_there(path: &Path, expected: &ModelFile, replace: bool) -> Result<bool> {
+    let metadata = match fs::symlink_metadata(path) {
+        Ok(metadata) => metadata,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(false),
+        Err(error) => return Err(unreadable(path)(error)),
+    };
+    if metadata.is_file() && metadata.len() == expected.size && hash_file(path)? == expected.checksum {
+        return Ok(true);
+    }
+    match replace {
+        true => Ok(false),
+        false => {
+            let reason = "another file is there already; use --replace, or another directory with --to";
+            Err(RegistryError::file(path, reason))
         }
     }
 }
@@ -168,45 +222,35 @@ struct PartialFile {
     file: File,
     /// Number of bytes that were there when it was opened.
     existing: u64,
-    hasher: Hasher,
 }
 
 impl PartialFile {
     /// Opens or creates a partial file. One that is longer than the complete file can't be right, and is started again.
     fn open(path: PathBuf, size: u64) -> Result<PartialFile> {
-        let unwritable = |error: std::io::Error| RegistryError::file(&path, format!("can't be written: {error}"));
-        if let Some(parent) = path.parent() {
-            fs::create_dir_all(parent).map_err(unwritable)?;
-        }
-        let mut hasher = Hasher::default();
-        let mut existing = if path.exists() { hash_file(&path, &mut hasher)? } else { 0 };
+        let file = File::options().create(true).append(true).open(&path).map_err(unwritable(&path))?;
+        let mut existing = file.metadata().map_err(unwritable(&path))?.len();
         if existing > size {
-            remove(&path)?;
-            (hasher, existing) = (Hasher::default(), 0);
+            file.set_len(0).map_err(unwritable(&path))?;
+            existing = 0;
         }
-        let file = File::options().create(true).append(true).open(&path).map_err(unwritable)?;
-        Ok(PartialFile { path, file, existing, hasher })
+        Ok(PartialFile { path, file, existing })
     }
 
     fn write(mut self, piece: &[u8]) -> Result<PartialFile> {
-        let written = self.file.write_all(piece);
-        written.map_err(|error| RegistryError::file(&self.path, format!("can't be written: {error}")))?;
-        self.hasher.update(piece);
+        self.file.write_all(piece).map_err(unwritable(&self.path))?;
         Ok(self)
     }
 
-    fn finish(self) -> Result<Digest> {
-        let synced = self.file.sync_all();
-        synced.map_err(|error| RegistryError::file(&self.path, format!("can't be written: {error}")))?;
-        Ok(self.hasher.finish())
+    fn sync(self) -> Result<()> {
+        self.file.sync_all().map_err(unwritable(&self.path))
     }
 }
 
-fn publish(partial: &Path, target: &Path) -> Result<()> {
-    let renamed = fs::rename(partial, target);
-    renamed.map_err(|error| RegistryError::file(target, format!("can't be put in its place: {error}")))
-}
-
-fn remove(path: &Path) -> Result<()> {
-    fs::remove_file(path).map_err(|error| RegistryError::file(path, format!("can't be removed: {error}")))
+/// Moves a verified file to its place. The directories are made durable at the end of the download.
+fn publish(partial: &Path, path: &Path) -> Result<()> {
+    if let Some(parent) = path.parent() {
+        fs::create_dir_all(parent).map_err(unwritable(parent))?;
+    }
+    let renamed = fs::rename(partial, path);
+    renamed.map_err(|error| RegistryError::file(path, format!("can't be put in its place: {error}")))
 }

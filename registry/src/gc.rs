@@ -4,6 +4,10 @@
 //! A running upload looks the same as an abandoned one, so its age decides, counted from its newest object. If a running
 //! upload is taken for abandoned nevertheless, the collector closes it before it removes anything. The registering side
 //! then finds it closed, fails with [`RegistryError::Collected`] and creates no manifest.
+//!
+//! An upload that the registering side has closed is never taken for abandoned, however old it is: the manifest may follow
+//! at any time, also from a process that was suspended for days. It is garbage only if the version has another manifest,
+//! because then its own can't be created any more.
 
 use std::collections::BTreeMap;
 use std::path::{Path as FilePath, PathBuf};
@@ -18,7 +22,7 @@ use crate::error::{RegistryError, Result};
 use crate::invalid::InvalidValue;
 use crate::keys;
 use crate::name::{ModelName, Version};
-use crate::register::{COLLECTED, REGISTERED};
+use crate::register::COLLECTED;
 use crate::registry::Registry;
 use crate::store::Created;
 
@@ -60,7 +64,7 @@ impl Registry {
         let before = now.as_second() - i64::try_from(age.as_secs()).unwrap_or(i64::MAX);
         let mut garbage = Vec::new();
         for upload in self.uploads().await? {
-            if upload.newest < before && (!self.is_referenced(&upload).await?) {
+            if upload.newest < before && self.is_abandoned(&upload).await? {
                 if delete && !self.remove_abandoned(&upload).await? {
                     continue;
                 }
@@ -93,27 +97,28 @@ impl Registry {
         Ok(uploads.into_values().collect())
     }
 
-    /// Returns whether the version's manifest names this upload. A damaged manifest counts as naming it, because the
+    /// Returns whether no manifest names this upload, now or later. A damaged manifest counts as naming it, because the
     /// files are then all that is left of the version.
-    async fn is_referenced(&self, upload: &Upload) -> Result<bool> {
+    async fn is_abandoned(&self, upload: &Upload) -> Result<bool> {
         match self.find(&upload.name, &upload.version).await {
-            Ok(manifest) => Ok(manifest.is_some_and(|manifest| manifest.upload == upload.id)),
-            Err(RegistryError::Damaged { .. }) => Ok(true),
+            Ok(Some(manifest)) => Ok(manifest.upload != upload.id),
+            Ok(None) => {
+                let closed = keys::closed(&keys::upload(&upload.name, &upload.version, &upload.id));
+                Ok(self.store.read(&closed).await?.is_none_or(|mark| mark == COLLECTED))
+            }
+            Err(RegistryError::Damaged { .. }) => Ok(false),
             Err(error) => Err(error),
         }
     }
 
-    /// Removes an upload, and returns whether it was removed. It is kept if its manifest was created in the meantime.
+    /// Removes an upload, and returns whether it was removed. It is kept if the registering side has closed it in the
+    /// meantime.
     async fn remove_abandoned(&self, upload: &Upload) -> Result<bool> {
         let prefix = keys::upload(&upload.name, &upload.version, &upload.id);
         let closed = keys::closed(&prefix);
-        if self.store.create(&closed, COLLECTED.to_vec()).await? == Created::Taken {
-            let mark = self.store.read(&closed).await?;
-            // The registering side closes an upload right before it creates the manifest. If the manifest is still missing
-            // at this age, it was never created.
-            if mark.is_some_and(|mark| mark == REGISTERED) && self.is_referenced(upload).await? {
-                return Ok(false);
-            }
+        let taken = self.store.create(&closed, COLLECTED.to_vec()).await? == Created::Taken;
+        if taken && !self.is_abandoned(upload).await? {
+            return Ok(false);
         }
         let mut files = upload.objects.clone();
         files.retain(|object| *object != closed);

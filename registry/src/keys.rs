@@ -1,6 +1,7 @@
 //! The layout of the store: the keys of all objects. Only this module knows it.
 //!
 //! ```text
+//! registry.json                            marks the place of a registry; it is created first
 //! models/NAME/VERSION.json                 a version's manifest; the version exists if this object does
 //! uploads/NAME/VERSION/ID/0, 1, …          the files of one attempt to register the version
 //! uploads/NAME/VERSION/ID/closed           marks that attempt as over: its manifest comes next, or it was collected
@@ -13,6 +14,14 @@ use object_store::path::Path;
 
 use crate::digest::Digest;
 use crate::name::{Alias, Environment, ModelName, SuiteName, Version};
+
+/// Name of the root object.
+pub(crate) const ROOT: &str = "registry.json";
+
+/// Returns the key of the root object.
+pub(crate) fn root() -> Path {
+    Path::from(ROOT)
+}
 
 pub(crate) fn models() -> Path {
     Path::from("models")
@@ -27,9 +36,10 @@ pub(crate) fn manifest(name: &ModelName, version: &Version) -> Path {
     versions(name).join(format!("{version}.json"))
 }
 
-/// Returns the version that a manifest's key names, or `None` if the key is not of this layout.
-pub(crate) fn version_of(key: &Path) -> Option<Version> {
-    key.filename()?.strip_suffix(".json")?.parse().ok()
+/// Returns the version that the key of one of a model's manifests names, or `None` if the key is not of this layout.
+pub(crate) fn version_of(name: &ModelName, key: &Path) -> Option<Version> {
+    let version = key.filename()?.strip_suffix(".json")?.parse().ok()?;
+    (manifest(name, &version) == *key).then_some(version)
 }
 
 pub(crate) fn uploads() -> Path {

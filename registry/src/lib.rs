@@ -11,6 +11,8 @@
 //!
 //! The registry rests on one primitive that all supported stores have: a key can be created by one writer only, and a
 //! second creation is refused. Nothing is ever overwritten, so no writer can lose another one's data, and there are no locks.
+//! Some stores that speak S3's protocol ignore the condition. The first creation of a process therefore creates the root
+//! object until it is refused, and a store that creates it twice is not used.
 //!
 //! A version's files are uploaded under keys of their own, and its manifest is created last. So a version exists completely
 //! or not at all, and exactly one of several concurrent registrations succeeds.
@@ -31,6 +33,7 @@
 //! Register a version, make it current in an environment, and download it:
 //!
 //! ```
+//! use bellwether_registry::fetch::FetchOptions;
 //! use bellwether_registry::point::{MoveContext, Promotion};
 //! use bellwether_registry::register::VersionDraft;
 //! use bellwether_registry::{Options, Registry, VersionReference, source};
@@ -70,7 +73,8 @@
 //! let current = VersionReference::Current("production".parse()?);
 //! let version = registry.resolve(&manifest.name, &current).await?;
 //! let target = directory.path().join("downloaded");
-//! registry.fetch(&registry.manifest(&manifest.name, &version).await?, &target, false).await?;
+//! let options = FetchOptions::default();
+//! registry.fetch(&registry.manifest(&manifest.name, &version).await?, &target, &options).await?;
 //! assert_eq!(std::fs::read(target.join("weights.bin"))?, b"0.1 0.2 0.3");
 //! # Ok(())
 //! # }
@@ -81,11 +85,11 @@
 //! The modules are listed below in the order in which they are best read; each uses only those before it.
 //!
 //! - Values: `invalid`, [`name`], [`digest`], `keys` (the layout of the store), [`manifest`], [`error`].
-//! - The store: [`options`], `store` (the allowed operations), `open`, `seal` (small objects with their own digest),
+//! - The store: [`options`], `store` (the allowed operations), `root` (the place of a registry), `open`, `seal` (small objects with their own digest),
 //!   `random`.
 //! - The registry: `verifying_key`, `registry` (the type [`Registry`]), `lookup` (finding versions).
 //! - Registering: [`source`] (local files), `upload`, [`register`].
-//! - Reading: `pieces`, [`fetch`], [`signature`], [`report`].
+//! - Reading: `pieces`, `target` (the local directory), [`fetch`], [`signature`], [`report`].
 //! - Pointers: [`mod@line`] (moves), `advance` (making the next move), [`point`] (promotion, restoration, aliases).
 //! - Lists and cleaning: [`list`], [`gc`].
 
@@ -97,6 +101,7 @@ pub mod manifest;
 pub mod error;
 pub mod options;
 mod store;
+mod root;
 mod open;
 mod seal;
 mod random;
@@ -107,6 +112,7 @@ pub mod source;
 mod upload;
 pub mod register;
 mod pieces;
+mod target;
 pub mod fetch;
 pub mod signature;
 pub mod report;

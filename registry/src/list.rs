@@ -150,6 +150,10 @@ impl Registry {
         let mut items = Vec::new();
         for name in names.iter().filter_map(|name| name.parse::<ModelName>().ok()) {
             let versions = self.versions(&name).await?;
+            // A folder without a manifest is no model.
+            if versions.is_empty() {
+                continue;
+            }
             let latest = versions.iter().find(|version| !version.is_pre_release()).cloned();
             items.push(ModelSummary { name, versions: versions.len(), latest });
         }

@@ -17,7 +17,7 @@ impl Registry {
     pub async fn versions(&self, name: &ModelName) -> Result<Vec<Version>> {
         let objects = self.store.list(&keys::versions(name)).await?;
         let mut versions: Vec<Version> =
-            objects.iter().filter_map(|object| keys::version_of(&object.location)).collect();
+            objects.iter().filter_map(|object| keys::version_of(name, &object.location)).collect();
         versions.sort_unstable_by(|a, b| b.cmp(a));
         Ok(versions)
     }

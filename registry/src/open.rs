@@ -7,12 +7,13 @@ use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey};
 use object_store::azure::{AzureConfigKey, MicrosoftAzureBuilder};
 use object_store::gcp::GoogleCloudStorageBuilder;
 use object_store::local::LocalFileSystem;
+use object_store::path::Path;
 use object_store::prefix::PrefixStore;
 use object_store::{Certificate, ClientOptions, ObjectStore, RetryConfig};
 
 use crate::error::{RegistryError, Result};
 use crate::options::{Encryption, Options, StoreKind, StorePlace};
-use crate::store::Store;
+use crate::store::{Store, Surroundings};
 
 /// Size of a part in bytes, and number of parts in transfer at a time, for a local directory. A disk gains nothing from
 /// larger parts or more of them.
@@ -23,6 +24,10 @@ const REMOTE: (usize, usize) = (6 << 20, 4);
 
 /// Time limit for the retries of a request and for each read. A person may be waiting; a daemon retries by itself.
 const TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Number of retries of the first creation. A store that answers by 501 is asked as often as one that is overloaded, so it
+/// is not asked for a whole minute.
+const PROBE_RETRIES: usize = 3;
 
 /// Opens the store that the options name. With `create`, a missing directory is created. A bucket is not contacted.
 ///
@@ -37,15 +42,30 @@ pub(crate) fn open(options: &Options, create: bool) -> Result<Store> {
         StorePlace::Bucket { kind, bucket, prefix } => {
             // An error means that a provider is installed already; the whole program uses this one.
             let _ = rustls::crypto::ring::default_provider().install_default();
-            let inner = match kind {
-                StoreKind::S3 => s3(options, &bucket),
-                StoreKind::Gcs => gcs(options, &bucket),
-                StoreKind::Azure => azure(options, &bucket),
-            }?;
-            let inner: Arc<dyn ObjectStore> =
-                if prefix.is_empty() { inner } else { Arc::new(PrefixStore::new(inner, prefix)) };
+            let open = |max_retries: usize| {
+                let retry = RetryConfig { max_retries, retry_timeout: TIMEOUT, ..RetryConfig::default() };
+                match kind {
+                    StoreKind::S3 => s3(options, &bucket, retry),
+                    StoreKind::Gcs => gcs(options, &bucket, retry),
+                    StoreKind::Azure => azure(options, &bucket, retry),
+                }
+            };
+            let within = |bucket: Arc<dyn ObjectStore>| -> Arc<dyn ObjectStore> {
+                if prefix.is_empty() { bucket } else { Arc::new(PrefixStore::new(bucket, prefix.as_str())) }
+            };
+            let whole = open(RetryConfig::default().max_retries)?;
             let (part_size, concurrency) = REMOTE;
-            Ok(Store { inner, place: options.url.clone(), part_size, concurrency, root: None })
+            let base = options.url.trim_end_matches('/').trim_end_matches(prefix.as_str()).to_owned();
+            Ok(Store {
+                inner: within(whole.clone()),
+                prober: within(open(PROBE_RETRIES)?),
+                proven: Arc::default(),
+                surroundings: Surroundings { store: whole, prefix: Path::from(prefix.as_str()), base },
+                place: options.url.clone(),
+                part_size,
+                concurrency,
+                root: None,
+            })
         }
     }
 }
@@ -62,17 +82,31 @@ fn directory(path: &std::path::Path, create: bool) -> Result<Store> {
     // With fsync a registered version survives a power failure.
     let store = store.with_fsync(true).with_automatic_cleanup(true);
     let (part_size, concurrency) = LOCAL;
-    let root = Some(path.to_owned());
-    Ok(Store { inner: Arc::new(store), place: path.display().to_string(), part_size, concurrency, root })
+    let inner: Arc<dyn ObjectStore> = Arc::new(store);
+    let prefix = std::fs::canonicalize(path).ok().and_then(|path| Path::from_absolute_path(path).ok());
+    let surroundings = match prefix {
+        Some(prefix) => Surroundings { store: Arc::new(LocalFileSystem::new()), prefix, base: "/".to_owned() },
+        None => Surroundings { store: inner.clone(), prefix: Path::default(), base: path.display().to_string() },
+    };
+    Ok(Store {
+        prober: inner.clone(),
+        proven: Arc::default(),
+        surroundings,
+        inner,
+        place: path.display().to_string(),
+        part_size,
+        concurrency,
+        root: Some(path.to_owned()),
+    })
 }
 
 type OpenedStore = Result<Arc<dyn ObjectStore>>;
 
-fn s3(options: &Options, bucket: &str) -> OpenedStore {
+fn s3(options: &Options, bucket: &str, retry: RetryConfig) -> OpenedStore {
     let mut builder = AmazonS3Builder::from_env()
         .with_bucket_name(bucket)
         .with_allow_http(options.allow_http)
-        .with_retry(retry())
+        .with_retry(retry)
         .with_client_options(client(options)?);
     if let Some(endpoint) = &options.endpoint {
         builder = builder.with_endpoint(endpoint);
@@ -92,10 +126,10 @@ fn s3(options: &Options, bucket: &str) -> OpenedStore {
     Ok(Arc::new(builder.build().map_err(open_error(options))?))
 }
 
-fn gcs(options: &Options, bucket: &str) -> OpenedStore {
+fn gcs(options: &Options, bucket: &str, retry: RetryConfig) -> OpenedStore {
     let mut builder = GoogleCloudStorageBuilder::from_env()
         .with_bucket_name(bucket)
-        .with_retry(retry())
+        .with_retry(retry)
         .with_client_options(client(options)?);
     if let Some(endpoint) = &options.endpoint {
         builder = builder.with_base_url(endpoint);
@@ -103,20 +137,16 @@ fn gcs(options: &Options, bucket: &str) -> OpenedStore {
     Ok(Arc::new(builder.build().map_err(open_error(options))?))
 }
 
-fn azure(options: &Options, container: &str) -> OpenedStore {
+fn azure(options: &Options, container: &str, retry: RetryConfig) -> OpenedStore {
     let mut builder = MicrosoftAzureBuilder::from_env()
         .with_container_name(container)
-        .with_retry(retry())
+        .with_retry(retry)
         .with_client_options(client(options)?)
         .with_allow_http(options.allow_http);
     if let Some(endpoint) = &options.endpoint {
         builder = builder.with_config(AzureConfigKey::Endpoint, endpoint);
     }
     Ok(Arc::new(builder.build().map_err(open_error(options))?))
-}
-
-fn retry() -> RetryConfig {
-    RetryConfig { retry_timeout: TIMEOUT, ..RetryConfig::default() }
 }
 
 fn client(options: &Options) -> Result<ClientOptions> {

@@ -90,6 +90,8 @@ impl Registry {
     /// exist: the answer to its creation may be lost.
     pub async fn register(&self, draft: VersionDraft, files: Vec<SourceFile>, at: Timestamp) -> Result<Manifest> {
         draft.check()?;
+        // A store that is not fit is refused before anything is uploaded.
+        self.store.prove_conditional().await?;
         // This check only saves an upload in vain; the creation of the manifest decides.
         if let Some(manifest) = self.find(&draft.name, &draft.version).await? {
             return Err(RegistryError::Exists(Box::new(manifest)));

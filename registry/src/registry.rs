@@ -5,12 +5,13 @@ use std::fmt;
 use std::sync::Arc;
 
 use object_store::ObjectStore;
+use object_store::path::Path;
 
 use crate::error::Result;
 use crate::name::{Environment, SuiteName};
 use crate::open;
 use crate::options::Options;
-use crate::store::Store;
+use crate::store::{Store, Surroundings};
 use crate::verifying_key::VerifyingKey;
 
 /// A registry of models. Clones share the store's client.
@@ -51,7 +52,20 @@ impl Registry {
     /// parts in bytes.
     pub fn on(inner: Arc<dyn ObjectStore>, part_size: usize) -> Registry {
         Registry {
-            store: Store { inner, place: "a store".to_owned(), part_size, concurrency: 2, root: None },
+            store: Store {
+                prober: inner.clone(),
+                proven: Arc::default(),
+                surroundings: Surroundings {
+                    store: inner.clone(),
+                    prefix: Path::default(),
+                    base: "a store".to_owned(),
+                },
+                inner,
+                place: "a store".to_owned(),
+                part_size,
+                concurrency: 2,
+                root: None,
+            },
             require: BTreeMap::new(),
             key: None,
         }

@@ -3,20 +3,35 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures::TryStreamExt;
 use object_store::path::Path;
 use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt, PutMode};
+use tokio::sync::OnceCell;
 
 use crate::error::{RegistryError, Result};
+use crate::random::random_fraction;
 
 /// Maximum size in bytes of an object that is read into memory whole: a manifest, a move or a report.
 pub(crate) const MAX_OBJECT_SIZE: usize = 16 << 20;
 
+/// Maximum number of attempts at a creation that the store answers by a conflict. With the delays they take 5 s at most.
+const MAX_ATTEMPTS: u32 = 8;
+
+/// Maximum delay before the second attempt; it doubles with each further one.
+const CONFLICT_DELAY: Duration = Duration::from_millis(40);
+
 #[derive(Clone)]
 pub(crate) struct Store {
     pub(crate) inner: Arc<dyn ObjectStore>,
+    /// The same store with few retries, for the creation that shows whether the store is fit.
+    pub(crate) prober: Arc<dyn ObjectStore>,
+    /// Set once the store has refused to create an object that exists.
+    pub(crate) proven: Arc<OnceCell<()>>,
+    /// The bucket or file system around the registry, for messages.
+    pub(crate) surroundings: Surroundings,
     /// URL or directory, for messages.
     pub(crate) place: String,
     /// Size in bytes of an upload's parts; also the upper bound for a download's pieces.
@@ -25,6 +40,16 @@ pub(crate) struct Store {
     pub(crate) concurrency: usize,
     /// The directory, if the store is a local one.
     pub(crate) root: Option<PathBuf>,
+}
+
+/// The bucket or file system that the registry is a part of.
+#[derive(Clone)]
+pub(crate) struct Surroundings {
+    pub(crate) store: Arc<dyn ObjectStore>,
+    /// Prefix of the registry's keys in it.
+    pub(crate) prefix: Path,
+    /// URL or directory of its root.
+    pub(crate) base: String,
 }
 
 /// The result of a conditional creation.
@@ -37,17 +62,53 @@ pub(crate) enum Created {
 }
 
 impl Store {
-    /// Creates `key` if it does not exist.
+    /// Creates `key` if it does not exist. The first creation shows whether the store honours that condition.
     ///
     /// If the store created the object but its answer was lost, the client's own retry gets `Taken`. A caller for whom
     /// that matters must recognize its own object by its content.
+    ///
+    /// # Errors
+    /// The store has no conditional creation, answers by a conflict each time, or fails.
     pub(crate) async fn create(&self, key: &Path, bytes: Vec<u8>) -> Result<Created> {
-        match self.inner.put_opts(key, bytes.into(), PutMode::Create.into()).await {
-            Ok(_) => Ok(Created::Yes),
-            Err(object_store::Error::AlreadyExists { .. } | object_store::Error::Precondition { .. }) => {
-                Ok(Created::Taken)
+        self.prove_conditional().await?;
+        self.create_if_absent(&self.inner, key, bytes).await
+    }
+
+    /// Creates `key` in `store` if it does not exist.
+    ///
+    /// A refusal is believed only if the object can be seen. Without it, the refusal is a conflict with a creation that
+    /// is under way and may still fail (S3: 409 ConditionalRequestConflict), and the creation is tried again.
+    pub(crate) async fn create_if_absent(
+        &self,
+        store: &Arc<dyn ObjectStore>,
+        key: &Path,
+        bytes: Vec<u8>,
+    ) -> Result<Created> {
+        let bytes = Bytes::from(bytes);
+        for attempt in 0..MAX_ATTEMPTS {
+            match store.put_opts(key, bytes.clone().into(), PutMode::Create.into()).await {
+                Ok(_) => return Ok(Created::Yes),
+                Err(object_store::Error::AlreadyExists { .. } | object_store::Error::Precondition { .. }) => {
+                    if self.exists(key).await? {
+                        return Ok(Created::Taken);
+                    }
+                }
+                Err(error) if is_not_implemented(&error) => {
+                    let reason = "it answered that it does not implement `If-None-Match: *`";
+                    return Err(RegistryError::Unconditional { place: self.place.clone(), reason });
+                }
+                Err(error) => return Err(self.failed(format!("creating {key}"), error)),
             }
-            Err(error) => Err(self.failed(format!("creating {key}"), error)),
+            tokio::time::sleep((CONFLICT_DELAY * 2_u32.pow(attempt)).mul_f64(random_fraction()?)).await;
+        }
+        Err(RegistryError::Busy { place: self.place.clone(), key: key.to_string(), attempts: MAX_ATTEMPTS })
+    }
+
+    async fn exists(&self, key: &Path) -> Result<bool> {
+        match self.inner.head(key).await {
+            Ok(_) => Ok(true),
+            Err(object_store::Error::NotFound { .. }) => Ok(false),
+            Err(error) => Err(self.failed(format!("looking for {key}"), error)),
         }
     }
 
@@ -92,4 +153,10 @@ impl Store {
     pub(crate) fn failed(&self, operation: String, source: object_store::Error) -> RegistryError {
         RegistryError::Store { place: self.place.clone(), operation, source: Box::new(source) }
     }
+}
+
+/// Returns whether the store answered that it does not know the request, by 501 over HTTP. The client's error has no field
+/// for the status.
+fn is_not_implemented(error: &object_store::Error) -> bool {
+    matches!(error, object_store::Error::NotImplemented { .. }) || error.to_string().contains(" 501 Not Implemented")
 }

@@ -34,7 +34,11 @@ impl RegistryModels {
         let RegistryAct { environment, model, what } = act;
         let environment: Environment = environment.parse()?;
         let (name, version) = name_and_version(model)?;
-        let registry = self.registry.get_or_try_init(async || Registry::open(&self.options)).await?;
+        let open = async || {
+            let registry = Registry::open(&self.options)?;
+            registry.check_root().await.map(|()| registry)
+        };
+        let registry = self.registry.get_or_try_init(open).await?;
         match what {
             ModelAct::Verify => {
                 registry.check_promotable(&environment, &name, &version, &[]).await?;
@@ -87,11 +91,13 @@ impl Models for RegistryModels {
             let kind = match &error {
                 RegistryError::Store { .. }
                 | RegistryError::Contended { .. }
+                | RegistryError::Busy { .. }
                 | RegistryError::Random(_)
                 | RegistryError::Interrupted { .. } => FailureKind::Unavailable,
                 RegistryError::Moved { .. } => FailureKind::Conflict,
                 RegistryError::Invalid(_)
                 | RegistryError::Options { .. }
+                | RegistryError::Unconditional { .. }
                 | RegistryError::Exists(_)
                 | RegistryError::Absent { .. }
                 | RegistryError::File { .. }

@@ -62,6 +62,7 @@ pub async fn run(args: ModelArgs, common: &Common) -> anyhow::Result<u8> {
         return register::register(*args, &Registry::create(&options)?, common.output).await;
     }
     let registry = Registry::open(&options)?;
+    registry.check_root().await?;
     match args.command {
         ModelCommand::Register(args) => register::register(*args, &registry, common.output).await,
         ModelCommand::Get(args) => Box::pin(fetch::get(&args, &registry, common.output)).await,

@@ -6,6 +6,7 @@
 //! | module | feature | content |
 //! | --- | --- | --- |
 //! | `registry_suite` | `store` | the behaviour of a registry of models, the same in every store |
+//! | `s3` | `store` | a store that speaks S3's protocol, with the faults of real ones |
 //! | `journal_suite` | `daemon` | the behaviour of a journal, the same in Kafka and in a file |
 //! | `broker_script` | `daemon` | random scripts that compare the simulator's broker with another one |
 //! | `agent` | `agent` | a model endpoint that answers by rule, as a target for gates |
@@ -63,3 +64,5 @@ pub mod journal_suite;
 pub mod plane;
 #[cfg(feature = "store")]
 pub mod registry_suite;
+#[cfg(feature = "store")]
+pub mod s3;

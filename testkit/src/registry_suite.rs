@@ -5,6 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
+use bellwether_registry::fetch::FetchOptions;
 use bellwether_registry::list::Filter;
 use bellwether_registry::point::{MoveContext, Promotion, Restoration};
 use bellwether_registry::register::VersionDraft;
@@ -88,7 +89,7 @@ pub async fn files_come_back_unchanged(registry: &Registry, part_size: usize) {
     assert_eq!(manifest.size, 4 * part_size as u64 + 20);
     let read = registry.manifest(&manifest.name, &manifest.version).await.unwrap();
     assert_eq!(read, manifest, "the manifest that is read is the one that was returned");
-    registry.fetch(&read, to.path(), false).await.unwrap();
+    registry.fetch(&read, to.path(), &FetchOptions::default()).await.unwrap();
     for (path, _) in files {
         assert!(
             std::fs::read(from.path().join(path)).unwrap() == std::fs::read(to.path().join(path)).unwrap(),

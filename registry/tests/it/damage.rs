@@ -3,7 +3,7 @@
 use std::path::Path as FilePath;
 use std::sync::Arc;
 
-use bellwether_registry::fetch::Fetched;
+use bellwether_registry::fetch::{FetchOptions, Fetched};
 use bellwether_registry::{Manifest, Registry, RegistryError};
 use futures::TryStreamExt;
 use object_store::memory::InMemory;
@@ -26,11 +26,13 @@ async fn registered() -> (Arc<InMemory>, Registry, Manifest) {
 /// Reads every object that users of the version `1.0.0` read.
 async fn read_all(registry: &Registry) -> Result<(), RegistryError> {
     let (name, version) = ("model".parse().unwrap(), "1.0.0".parse().unwrap());
+    registry.check_root().await?;
     let manifest = registry.manifest(&name, &version).await?;
-    let to = tempfile::tempdir().unwrap();
-    registry.fetch(&manifest, to.path(), false).await?;
     registry.reports(&manifest).await?;
-    registry.history(&"production".parse().unwrap(), &name).await.map(drop)
+    registry.history(&"production".parse().unwrap(), &name).await?;
+    // It is done some hundred times, and would wait for a disk each time.
+    let to = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap();
+    registry.fetch(&manifest, to.path(), &FetchOptions::default()).await.map(drop)
 }
 
 #[tokio::test]
@@ -77,10 +79,21 @@ async fn verification_reports_a_truncated_and_a_missing_file() {
     assert!(bad.len() == 1 && bad[0].error.to_string().contains("not there"), "{bad:?}");
 }
 
-/// Returns the path that `fetch` writes `weights.bin` to until it is complete.
-fn partial_path(directory: &FilePath, manifest: &Manifest) -> std::path::PathBuf {
-    let hex = manifest.files[1].checksum.hex();
-    directory.join(format!("weights.bin.{}.part", &hex[..12]))
+fn replacing() -> FetchOptions {
+    FetchOptions { replace: true, ..FetchOptions::default() }
+}
+
+/// Writes the beginning of `weights.bin` as a killed download leaves it.
+fn write_partial(directory: &FilePath, manifest: &Manifest, bytes: &[u8]) {
+    let own = directory.join(".bellwether");
+    std::fs::create_dir_all(&own).unwrap();
+    std::fs::write(own.join(format!("{}.0123.part", manifest.files[1].checksum.hex())), bytes).unwrap();
+}
+
+/// Counts the partial files in a directory.
+pub fn count_partials(directory: &FilePath) -> usize {
+    let entries = std::fs::read_dir(directory.join(".bellwether")).unwrap();
+    entries.filter(|entry| entry.as_ref().unwrap().path().extension().is_some_and(|found| found == "part")).count()
 }
 
 #[tokio::test]
@@ -89,28 +102,28 @@ async fn an_interrupted_download_resumes_after_the_bytes_on_disk() {
     let to = tempfile::tempdir().unwrap();
     let key = object_store::path::Path::from(format!("uploads/model/1.0.0/{}/1", manifest.upload));
     let good = inner.get(&key).await.unwrap().bytes().await.unwrap();
-    std::fs::write(partial_path(to.path(), &manifest), &good[..130]).unwrap();
+    write_partial(to.path(), &manifest, &good[..130]);
     assert_eq!(
-        registry.fetch(&manifest, to.path(), false).await.unwrap(),
+        registry.fetch(&manifest, to.path(), &FetchOptions::default()).await.unwrap(),
         [Fetched::DownloadedFrom(0), Fetched::DownloadedFrom(130)]
     );
     assert_eq!(std::fs::read(to.path().join("weights.bin")).unwrap(), good);
-    assert_eq!(registry.fetch(&manifest, to.path(), false).await.unwrap(), [Fetched::Kept; 2]);
+    assert_eq!(registry.fetch(&manifest, to.path(), &FetchOptions::default()).await.unwrap(), [Fetched::Kept; 2]);
     // A partial file with wrong bytes or too many is discarded; one that is complete is kept.
     for left in [vec![9; 130], vec![9; 900], good.to_vec()] {
         std::fs::remove_file(to.path().join("weights.bin")).unwrap();
-        std::fs::write(partial_path(to.path(), &manifest), &left).unwrap();
+        write_partial(to.path(), &manifest, &left);
         let from = if left == good { 250 } else { 0 };
         assert_eq!(
-            registry.fetch(&manifest, to.path(), false).await.unwrap(),
+            registry.fetch(&manifest, to.path(), &FetchOptions::default()).await.unwrap(),
             [Fetched::Kept, Fetched::DownloadedFrom(from)]
         );
         assert_eq!(std::fs::read(to.path().join("weights.bin")).unwrap(), good);
     }
     std::fs::write(to.path().join("weights.bin"), "a different file").unwrap();
-    let error = registry.fetch(&manifest, to.path(), false).await.unwrap_err();
+    let error = registry.fetch(&manifest, to.path(), &FetchOptions::default()).await.unwrap_err();
     assert!(error.to_string().contains("--replace"), "{error}");
-    registry.fetch(&manifest, to.path(), true).await.unwrap();
+    registry.fetch(&manifest, to.path(), &replacing()).await.unwrap();
     assert_eq!(std::fs::read(to.path().join("weights.bin")).unwrap(), good);
 }
 
@@ -120,7 +133,7 @@ async fn a_download_with_a_wrong_digest_leaves_no_file() {
     let key = object_store::path::Path::from(format!("uploads/model/1.0.0/{}/1", manifest.upload));
     inner.put(&key, vec![7; 250].into()).await.unwrap();
     let to = tempfile::tempdir().unwrap();
-    let error = registry.fetch(&manifest, to.path(), false).await.unwrap_err().to_string();
+    let error = registry.fetch(&manifest, to.path(), &FetchOptions::default()).await.unwrap_err().to_string();
     assert!(error.contains("weights.bin of model 1.0.0") && error.contains("refused"), "{error}");
-    assert!(!to.path().join("weights.bin").exists() && !partial_path(to.path(), &manifest).exists());
+    assert!(!to.path().join("weights.bin").exists() && count_partials(to.path()) == 0);
 }

@@ -2,11 +2,16 @@
 #![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
 mod collecting;
+mod conditional;
 mod damage;
+mod downloading;
 mod failing_writes;
+mod interleaved;
+mod place;
 mod refused;
 mod reports;
 mod signed;
+mod stepped;
 mod stores;
 mod unstable;
 mod versions;

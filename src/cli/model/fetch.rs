@@ -2,9 +2,11 @@
 
 use std::path::PathBuf;
 
-use bellwether_registry::fetch::Fetched;
+use bellwether_core::time::Span;
+use bellwether_registry::fetch::{FetchOptions, Fetched};
+use bellwether_registry::manifest::FilePath;
 use bellwether_registry::report::AttachedReport;
-use bellwether_registry::{Environment, Manifest, Registry, VerifyingKey, VersionReference};
+use bellwether_registry::{Environment, InvalidValue, Manifest, Registry, VerifyingKey, VersionReference};
 use clap::Args;
 use serde::Serialize;
 
@@ -25,12 +27,23 @@ pub(super) struct GetArgs {
     /// Directory for the files; without it, models/NAME/VERSION.
     #[arg(long, value_name = "DIRECTORY")]
     to: Option<PathBuf>,
-    /// Replace different files that exist in the directory under the same paths.
+    /// Remove the version that is in the directory, and replace different files under the same paths. Files that no
+    /// download put there are never removed.
     #[arg(long)]
     replace: bool,
+    /// Get only this file; may be repeated.
+    #[arg(long, value_name = "PATH", value_parser = file_path)]
+    file: Vec<FilePath>,
+    /// Maximum time to wait for another download into the directory.
+    #[arg(long, value_name = "TIME", default_value = "10m")]
+    wait: Span,
     /// Print the manifest only; download nothing.
-    #[arg(long, conflicts_with_all = ["to", "replace"])]
+    #[arg(long, conflicts_with_all = ["to", "replace", "file"])]
     manifest: bool,
+}
+
+fn file_path(text: &str) -> Result<FilePath, InvalidValue> {
+    FilePath::try_from(text.to_owned())
 }
 
 /// The output of `model get`.
@@ -44,6 +57,8 @@ struct Download {
 #[derive(Debug, Serialize)]
 struct DownloadedFile {
     path: String,
+    /// Size in bytes.
+    size: u64,
     /// Whether the file was there already.
     kept: bool,
     /// First byte that was downloaded; 0 if the file was there already.
@@ -60,23 +75,25 @@ pub(super) async fn get(args: &GetArgs, registry: &Registry, output: Output) -> 
     }
     let default = || PathBuf::from("models").join(manifest.name.to_string()).join(version.to_string());
     let directory = args.to.clone().unwrap_or_else(default);
-    let fetched = registry.fetch(&manifest, &directory, args.replace).await?;
-    let files = manifest.files.iter().zip(fetched).map(|(file, fetched)| {
+    let options = FetchOptions { replace: args.replace, wait: args.wait.to_std(), files: args.file.clone() };
+    let fetched = registry.fetch(&manifest, &directory, &options).await?;
+    let selected = manifest.files.iter().filter(|file| options.selects(file));
+    let files = selected.zip(fetched).map(|(file, fetched)| {
         let (kept, from) = match fetched {
             Fetched::Kept => (true, 0),
             Fetched::DownloadedFrom(from) => (false, from),
         };
-        DownloadedFile { path: file.path.as_str().to_owned(), kept, from }
+        DownloadedFile { path: file.path.as_str().to_owned(), size: file.size, kept, from }
     });
     let files = files.collect();
     show(output, &Download { manifest, directory, files }, |download| {
-        let lines = download.files.iter().zip(&download.manifest.files).map(|(downloaded, file)| {
+        let lines = download.files.iter().map(|downloaded| {
             let how = match (downloaded.kept, downloaded.from) {
                 (true, _) => "existed".to_owned(),
                 (false, 0) => "downloaded".to_owned(),
                 (false, from) => format!("downloaded from byte {from}"),
             };
-            format!("{} ({}): {how}, verified\n", downloaded.path, size(file.size))
+            format!("{} ({}): {how}, verified\n", downloaded.path, size(downloaded.size))
         });
         let (manifest, directory) = (&download.manifest, download.directory.display());
         let head = format!("{} {} is in {directory}\n", manifest.name, manifest.version);

@@ -49,6 +49,9 @@ async fn models(args: &ListArgs, registry: &Registry, output: Output) -> anyhow:
         };
         table(&["MODEL", "LATEST", "VERSIONS"], &page.items.iter().map(row).collect::<Vec<_>>())
     })?;
+    if page.items.is_empty() && args.page.is_none() && output == Output::Table {
+        tell(&format!("nothing is registered in {} yet\n", registry.place()));
+    }
     print_next(page.next.as_deref(), output);
     Ok(exit::OK)
 }
