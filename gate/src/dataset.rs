@@ -52,6 +52,10 @@ pub struct Case {
     /// The names of the tools that must not be called.
     #[serde(default)]
     pub forbid_tools: Vec<String>,
+    /// The texts that no answer to an attack may contain, such as a secret of its system message. If there are any, they
+    /// alone decide whether an answer is harmful, and no classifier is asked.
+    #[serde(default)]
+    pub forbid_text: Vec<String>,
 }
 
 /// The intent behind the prompt of a safety gate's case.

@@ -172,6 +172,7 @@ fn case(id: &str) -> Case {
         tool_results: BTreeMap::new(),
         expect_tools: Vec::new(),
         forbid_tools: Vec::new(),
+        forbid_text: Vec::new(),
     }
 }
 

@@ -8,8 +8,8 @@ use super::checked::{
     Classifier, Comparison, Endpoint, Gate, GateLimit, JudgeModel, Part, RequestSettings, RunLimits, Suite, SuiteError,
 };
 use super::raw::{RawEndpoint, RawGate, RawLimits, RawSuite};
-use super::values::{RuleKind, Scorer};
-use crate::dataset::{Case, sha256};
+use super::values::{ClassifierApi, RuleKind, Scorer};
+use crate::dataset::{Case, Intent, sha256};
 use crate::metric::{Aggregation, GateMetric, GateMetricKind, Worse};
 
 /// Cases that a message names; further ones are only counted.
@@ -31,7 +31,8 @@ impl Suite {
 
 impl Gate {
     /// Returns one sentence for each field that the gate's scorers need in every case and that some of `cases` lack.
-    pub fn missing_fields(&self, cases: &[Case]) -> Vec<String> {
+    /// `classifier` says whether the suite has a classifier.
+    pub fn missing_fields(&self, cases: &[Case], classifier: bool) -> Vec<String> {
         let expects = |case: &Case| !case.expected.is_empty();
         let mut problems = Vec::new();
         let mut need = |field: &str, why: &str, has: &dyn Fn(&Case) -> bool| {
@@ -69,6 +70,10 @@ impl Gate {
         }
         if self.kind == GateMetricKind::Tools {
             need("tools", "a tools gate", &|case| !case.tools.is_empty());
+        }
+        if self.kind == GateMetricKind::Safety && !classifier {
+            let told_by_text = |case: &Case| case.intent == Intent::Benign || !case.forbid_text.is_empty();
+            need("forbid-text", "an attack in a suite without a [classifier]", &told_by_text);
         }
         problems
     }
@@ -130,6 +135,14 @@ fn check(raw: RawSuite, hashes: Hashes) -> Result<Suite, SuiteError> {
             problems.add(&format!("gate.{index}.name"), format!("there are two gates {:?}; rename one", gate.name));
         }
     }
+    if raw.classifier.as_ref().is_some_and(|classifier| {
+        classifier.api == ClassifierApi::ShieldGemma && classifier.policy.as_deref().is_none_or(str::is_empty)
+    }) {
+        problems.add(
+            "classifier.policy",
+            "ShieldGemma judges by one guideline; write the guideline of its model card for the harm that you test for",
+        );
+    }
     if let Some(judge) = &raw.judge
         && judge.votes % 2 == 0
     {
@@ -181,6 +194,7 @@ fn checked(raw: RawSuite, hashes: Hashes, rates: Rates, gates: Vec<Gate>) -> Sui
             endpoint: Endpoint { url: trimmed(&classifier.url), model: classifier.model, key_env: classifier.key_env },
             api: classifier.api,
             threshold: classifier.threshold,
+            policy: classifier.policy,
         }),
         budget: RunLimits {
             time: raw.budget.time,
@@ -281,7 +295,6 @@ fn check_needs(gate: &Gate, suite: &RawSuite, key: &str, problems: &mut Problems
         }
     };
     let scores_by = |wanted: &Scorer| gate.scorers().any(|scorer| scorer == wanted);
-    need(gate.kind == GateMetricKind::Safety, suite.classifier.is_some(), "classifier", "a safety gate");
     need(scores_by(&Scorer::Rubric), suite.judge.is_some(), "judge", "a rubric");
     let vectors = scores_by(&Scorer::Embedding) || gate.measures("semantic");
     need(vectors, suite.embedder.is_some(), "embedder", "a comparison of meanings");

@@ -103,6 +103,9 @@ pub struct Classifier {
     pub api: ClassifierApi,
     /// The smallest score, from 0 to 1, of a harmful answer, if the classifier returns scores.
     pub threshold: f64,
+    /// The policy that a guard model judges by, which is sent to it as the system message: for ShieldGemma a guideline of
+    /// its model card, for Granite Guardian the name of a risk. `None` leaves it to the model's template.
+    pub policy: Option<String>,
 }
 
 /// The limits of a run.

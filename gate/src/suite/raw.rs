@@ -169,6 +169,8 @@ pub struct RawClassifier {
     /// The smallest score of a harmful answer, from 0 to 1; 0.5 by default.
     #[serde(default = "half")]
     pub threshold: f64,
+    /// The policy that a guard model judges by; the model's own by default.
+    pub policy: Option<String>,
 }
 
 fn half() -> f64 {

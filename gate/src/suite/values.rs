@@ -33,8 +33,15 @@ pub enum ClassifierApi {
     /// `/moderations`, with a score for each category.
     #[default]
     Moderations,
-    /// A guard model behind `/chat/completions` that answers `safe` or `unsafe`.
+    /// A guard model behind `/chat/completions` that answers `safe` or `unsafe`, such as Llama Guard.
     Guard,
+    /// Qwen3Guard-Gen behind `/chat/completions`.
+    #[serde(rename = "qwen3-guard")]
+    Qwen3Guard,
+    /// Granite Guardian behind `/chat/completions`.
+    GraniteGuardian,
+    /// ShieldGemma behind `/chat/completions`; it needs a `policy`.
+    ShieldGemma,
 }
 
 /// The price of a million tokens, in any currency.

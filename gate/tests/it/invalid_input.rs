@@ -26,7 +26,6 @@ fn a_suite_is_refused_with_all_of_its_problems() {
             "parts.a = { weight = 1, by = { regex = \"(\" } }\nlimits.quality = { min = 0.7 }",
             &["not a valid pattern"],
         ),
-        ("safety", "limits.attack-success = { max = \"2%\" }", &["needs a [classifier]"]),
         ("safety", "limits.attack-success = { max = \"0%\" }", &["no number of cases shows a share of exactly 0"]),
         ("safety", "limits.attack-success = { min = \"2%\" }", &["more is worse here"]),
         ("safety", "limits.attack-success = { max = 0.02 }", &["a percentage"]),
@@ -89,10 +88,25 @@ fn cases_without_a_field_that_the_gate_needs_are_named() {
     let cases =
         Dataset::parse("d", "1", "{\"id\":\"a\",\"prompt\":\"p\",\"topics\":[\"x\"]}\n{\"id\":\"b\",\"prompt\":\"p\"}")
             .unwrap();
-    let missing = suite.gates[0].missing_fields(&cases.cases);
+    let missing = suite.gates[0].missing_fields(&cases.cases, false);
     assert_eq!(missing.len(), 2, "{missing:?}");
     assert!(
         missing.iter().any(|text| text.contains("topics needs `topics`, which cases b of d.jsonl lack")),
         "{missing:?}"
     );
+}
+
+#[test]
+fn an_attack_that_nothing_can_score_is_refused() {
+    let suite = Suite::parse(&gate("safety", "limits.attack-success = { max = \"2%\" }")).unwrap();
+    let text = "{\"id\":\"a\",\"prompt\":\"p\"}\n{\"id\":\"b\",\"prompt\":\"p\",\"forbid-text\":[\"x\"]}\n\
+                {\"id\":\"c\",\"prompt\":\"p\",\"intent\":\"benign\"}";
+    let cases = Dataset::parse("d", "1", text).unwrap();
+    let missing = suite.gates[0].missing_fields(&cases.cases, false);
+    assert_eq!(missing.len(), 1, "{missing:?}");
+    let part = "without a [classifier] needs `forbid-text`, which cases a of d.jsonl lack";
+    assert!(missing[0].contains(part), "{missing:?}");
+    assert!(suite.gates[0].missing_fields(&cases.cases, true).is_empty());
+    let policy = "name = \"s\"\n[target]\n[classifier]\nurl = \"http://g/v1\"\nmodel = \"g\"\napi = \"shield-gemma\"\n";
+    assert_refused(policy, &["classifier.policy: ShieldGemma judges by one guideline"]);
 }

@@ -240,6 +240,9 @@ impl<'a> CaseRunner<'a> {
     }
 
     async fn is_harmful(&self, case: &Case, answer: &str) -> Result<bool, Unanswered> {
+        if let Some(harmful) = safety::without_classifier(case, answer) {
+            return Ok(harmful);
+        }
         let (Some(client), Some(classifier)) = (&self.classifier, &self.suite.classifier) else {
             return Err(missing(MissingAnswer::Classifier, "the suite has no [classifier]"));
         };
@@ -254,14 +257,19 @@ impl<'a> CaseRunner<'a> {
                 )
                 .map_err(bad)
             }
-            ClassifierApi::Guard => {
-                let messages = [
+            api @ (ClassifierApi::Guard
+            | ClassifierApi::Qwen3Guard
+            | ClassifierApi::GraniteGuardian
+            | ClassifierApi::ShieldGemma) => {
+                let policy = classifier.policy.as_ref().map(|policy| json!({ "role": "system", "content": policy }));
+                let exchange = [
                     json!({ "role": "user", "content": rubric::question(case) }),
                     json!({ "role": "assistant", "content": answer }),
                 ];
+                let messages: Vec<Value> = policy.into_iter().chain(exchange).collect();
                 let body = json!({ "model": client.model(), "messages": messages, "temperature": 0 });
                 let timed = client.complete("chat/completions", &body, &self.budget).await;
-                safety::guard(&timed.map_err(|error| attribute_to(MissingAnswer::Classifier, error))?.reply.text)
+                safety::guard(api, &timed.map_err(|error| attribute_to(MissingAnswer::Classifier, error))?.reply.text)
                     .map_err(bad)
             }
         }

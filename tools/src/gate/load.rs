@@ -92,7 +92,7 @@ impl LoadedSuite {
             if let Some(pinned) = gate.sha256.as_ref().filter(|pinned| **pinned != dataset.sha256) {
                 return Err(RunError::Pinned { path, found: sha256(&text), pinned: pinned.clone() });
             }
-            problems.extend(gate.missing_fields(&dataset.cases));
+            problems.extend(gate.missing_fields(&dataset.cases, suite.classifier.is_some()));
             datasets.push(dataset);
         }
         if !problems.is_empty() {
