@@ -244,6 +244,10 @@ pub struct AbTest {
     pub less: bool,
     /// The probability with which one of two equal versions may win, above 0 and below 0.5.
     pub level: f64,
+    /// The factor by which the requests of one user carry less evidence than as many independent ones, at least 1; `None` if the
+    /// policy states none, and requests count as independent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub design_effect: Option<f64>,
     /// The time after which a test without a winner ends in a draw.
     pub longest: Span,
     /// The version that stays after a draw.

@@ -2,6 +2,7 @@
 //! only reads, so it can run beside a daemon.
 
 use anyhow::Context;
+use bellwether_core::measure::metric::Unit;
 use bellwether_core::policy::Policy;
 use bellwether_core::time::Span;
 use clap::Args;
@@ -84,6 +85,7 @@ pub async fn run(args: &CheckArgs, common: &Common) -> anyhow::Result<u8> {
         Ok(config) => {
             let mut findings = vec![config_finding(&config)];
             findings.extend(config.policies.iter().filter_map(|policy| impatience(policy, &config.prometheus)));
+            findings.extend(config.policies.iter().filter_map(independent_requests));
             if args.online {
                 findings.extend(online::findings(&config).await);
             }
@@ -143,6 +145,20 @@ fn impatience(policy: &Policy, reading: &prometheus::Options) -> Option<CheckFin
         text,
         format!("set patience.blind and patience.insufficient to {first_counts} or more"),
     ))
+}
+
+/// Returns a warning if an A/B test counts requests as independent without saying so. Those of one user are not.
+fn independent_requests(policy: &Policy) -> Option<CheckFinding> {
+    let test = policy.ab.as_ref().filter(|test| test.design_effect.is_none())?;
+    let text = format!(
+        "policy {}: its A/B test counts the requests of {} as independent, so equal versions get a winner more often than {} if \
+         a user makes several",
+        policy.name,
+        test.reward,
+        Unit::Percent.show(test.level)
+    );
+    let remedy = "count users instead of requests and set ab.design-effect to 1, or set it to 1 + (requests of a user - 1) · (their correlation)";
+    Some(CheckFinding::warning("config", text, remedy))
 }
 
 fn counted(n: usize, one: &str, many: &str) -> String {

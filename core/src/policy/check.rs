@@ -224,8 +224,11 @@ impl RawPolicy {
             if !(level > 0.0 && level < 0.5) {
                 problems.add(&["level"], "an error rate is above 0 % and below 50 %");
             }
-            let (reward, less, longest, on_draw) = (test.reward.clone(), test.less, test.longest, test.on_draw);
-            Some(AbTest { reward, less, level, longest, on_draw })
+            if test.design_effect.is_some_and(|effect| !(effect.is_finite() && effect >= 1.0)) {
+                problems.add(&["design-effect"], "it is at least 1, which is for a reward that counts users");
+            }
+            let super::RawAbTest { less, longest, design_effect, on_draw, .. } = *test;
+            Some(AbTest { reward: test.reward.clone(), less, level, design_effect, longest, on_draw })
         })
     }
 

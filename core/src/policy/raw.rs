@@ -115,6 +115,9 @@ pub struct RawAbTest {
     /// The highest probability with which one of two equal versions wins, above 0% and below 50%.
     #[serde(default = "defaults::beta")]
     pub level: RawLimit,
+    /// The factor by which the requests of one user carry less evidence than as many independent ones, at least 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub design_effect: Option<f64>,
     /// The version that stays after a draw.
     #[serde(default)]
     pub on_draw: OnDraw,

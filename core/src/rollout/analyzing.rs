@@ -104,7 +104,7 @@ impl Rollout {
         }
         let history = Calibration::of(&self.measured.calibrations, &test.reward_criterion());
         let reward = &mut self.measured.reward;
-        reward.get_or_insert_with(|| history.map(Reward::new).unwrap_or_default()).absorb(block, &test.reward);
+        reward.get_or_insert_with(|| history.map(Reward::new).unwrap_or_default()).absorb(block, test);
     }
 
     /// Returns the score of the A/B test and the time at which it began; `None` if there is no test.

@@ -4,8 +4,14 @@
 //! Two claims are tested after every block, each at half of the test's level: the canary's share of rewarded requests
 //! is above the stable's, and it is below. Each is tested against the nearest null with equal shares ([`Null::Ratio`]),
 //! which is exact for any share and valid at every look, so a winner can be declared as soon as there is one. The
-//! rewards of one user are clustered; their dispersion is learned from the stable's pods, as for errors, and the
+//! rewards of one pod are clustered; their dispersion is learned from the stable's pods, as for errors, and the
 //! evidence is divided by it.
+//!
+//! The unit of a test is the user, who stays with one version. The rewards of one user's `m` requests are alike, which the pods
+//! don't show, because a user's requests go to all of them. With an intraclass correlation `ρ` they carry the evidence of
+//! `m / (1 + (m - 1) ρ)` independent ones (the design effect of equal clusters: Kish 1965, "Survey Sampling", §5.4). The policy
+//! states that factor ([`AbTest::design_effect`]). Pods and users add to the variance independently, so the evidence is divided
+//! by one and the sum of what both exceed 1. A reward that counts users, each once, needs no such factor.
 //!
 //! A test without a winner at its end is a draw, and the policy decides which version stays. A draw is not a failure.
 
@@ -82,6 +88,9 @@ pub struct Score {
     pub level: f64,
     /// Whether the dispersion of rewards was learned from the stable's pods.
     pub calibrated: bool,
+    /// The design effect that the policy states, at least 1; `None` if it states none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub design_effect: Option<f64>,
 }
 
 impl Reward {
@@ -90,13 +99,14 @@ impl Reward {
         Reward { dispersion: history.dispersion, ..Reward::default() }
     }
 
-    /// Adds a block. It has no effect if the metric is not counted in both arms.
-    pub fn absorb(&mut self, block: &Block, metric: &str) {
-        let Some(sample) = block.metrics.get(metric) else { return };
+    /// Adds a block. It has no effect if the rewarded metric is not counted in both arms.
+    pub fn absorb(&mut self, block: &Block, test: &AbTest) {
+        let Some(sample) = block.metrics.get(&test.reward) else { return };
         let counts_of = |side| reading(sample, side).and_then(reward_counts);
         let (Some(canary), Some(stable)) = (counts_of(Arm::Canary), counts_of(Arm::Stable)) else { return };
         let (Some(canary_tally), Some(stable_tally)) = (canary.tally(), stable.tally()) else { return };
         let (phi, Some(lift)) = (self.dispersion.phi(), lift_test()) else { return };
+        let phi = phi.with_design_effect(test.design_effect.unwrap_or(1.0));
         let pair = Pair { canary: canary_tally, stable: stable_tally };
         let swapped = Pair { canary: stable_tally, stable: canary_tally };
         // Neither call can fail, because the tallies are valid and the states belong to this test.
@@ -104,7 +114,7 @@ impl Reward {
         let _ = lift.absorb(&mut self.below, swapped, phi);
         self.canary.add(canary);
         self.stable.add(stable);
-        let pods = block.processes.get(metric).into_iter().flatten();
+        let pods = block.processes.get(&test.reward).into_iter().flatten();
         self.dispersion.absorb(&pods.filter_map(|pod| reward_counts(pod)?.tally()).collect::<Vec<_>>());
     }
 
@@ -131,6 +141,7 @@ impl Reward {
             for_stable,
             level: test.level,
             calibrated: self.dispersion.phi().calibrated,
+            design_effect: test.design_effect,
         }
     }
 }
@@ -166,7 +177,8 @@ impl RewardCounts {
 impl fmt::Display for Score {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let share = |counts: RewardCounts| Unit::Percent.show(counts.share());
-        let note = if self.calibrated { "" } else { ", not calibrated" };
+        let mut note = if self.calibrated { "" } else { ", not calibrated" }.to_owned();
+        self.design_effect.iter().for_each(|effect| note.push_str(&format!(", design effect {effect}")));
         write!(
             f,
             "{} {} against the stable's {} ({} of {} requests against {} of {}; evidence {} for it and {} for the stable, \

@@ -124,6 +124,12 @@ impl Phi {
         Phi { calibrated: false, ..Phi::learned(value) }
     }
 
+    /// Returns the φ of events that are clustered by a second cause too, of which the variance is `effect` times that of
+    /// independent events; below 1 it counts as 1. The excesses of both causes are added, because they are independent.
+    pub fn with_design_effect(self, effect: f64) -> Phi {
+        Phi { calibrated: self.calibrated, ..Phi::learned(self.value() + effect.max(1.0) - 1.0) }
+    }
+
     /// Returns the factor, from 1 to 2⁵³.
     pub fn value(self) -> f64 {
         // A deserialised value has not passed a constructor, so the bounds are enforced here too.
@@ -200,5 +206,13 @@ mod tests {
         }
         assert_eq!(Phi::learned(f64::INFINITY).value(), LARGEST);
         assert_eq!(Phi::learned(2.5).value(), 2.5);
+    }
+
+    #[test]
+    fn the_excesses_of_two_causes_of_clusters_are_added() {
+        for (phi, effect, both) in [(Phi::ONE, 3.5, 3.5), (Phi::ASSUMED, 3.5, 4.5), (Phi::ONE, f64::NAN, 1.0)] {
+            let sum = phi.with_design_effect(effect);
+            assert_eq!((sum.value(), sum.calibrated), (both, phi.calibrated));
+        }
     }
 }

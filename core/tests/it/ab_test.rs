@@ -95,6 +95,7 @@ fn an_invalid_test_is_refused_with_its_problem() {
         (json!({ "who": { "header": "x-bucket", "value": "b c" } }), json!({}), "letters, digits"),
         (json!({ "who": { "value": "b" } }), json!({}), "{ header, value } or { cookie, value }"),
         (json!({ "level": "70%" }), json!({}), "below 50 %"),
+        (json!({ "design-effect": 0.5 }), json!({}), "at least 1"),
         (json!({}), json!({ "check": [] }), "guard rail"),
         (json!({}), json!({ "traffic": "replicas" }), "a router"),
         (json!({}), json!({ "step": [{ "weight": "10%", "min-time": "5m" }] }), "has no steps"),
@@ -110,11 +111,26 @@ fn an_invalid_test_is_refused_with_its_problem() {
     assert_eq!(policy(json!({})).steps[0].weight, Weight::percent(50));
 }
 
+/// The sentence of a winner states the design effect.
+#[test]
+fn a_stated_design_effect_is_told() {
+    let mut story = Story::new(policy(json!({ "design-effect": 3.5 })));
+    story.request("v2-err8");
+    assert_eq!(story.run(HOUR), Some(Ending::Promoted));
+    let won = story.whys().into_iter().find(|why| why.starts_with("the canary has won")).unwrap();
+    assert!(won.contains("design effect 3.5)"), "{won}");
+}
+
+fn test(level: f64, design_effect: Option<f64>) -> AbTest {
+    let (reward, longest, on_draw) = ("r".to_owned(), Span::ZERO, OnDraw::Stable);
+    AbTest { reward, less: false, level, design_effect, longest, on_draw }
+}
+
 /// Returns the winner of a test of at most 200 blocks with 100 requests of each arm. `shares` are the rewards per
 /// thousand requests of the canary and the stable.
 fn winner(shares: (u64, u64), seed: u64) -> Leader {
     let level = 0.05;
-    let test = AbTest { reward: "r".to_owned(), less: false, level, longest: Span::ZERO, on_draw: OnDraw::Stable };
+    let test = test(level, None);
     let mut history = History::default();
     let (mut dice, at) = (Dice(seed), |n: i64| Timestamp::from_second(15 * n).unwrap());
     let mut ratio = |per_mille: u64, n: u64| Reading::Ratio {
@@ -135,7 +151,7 @@ fn winner(shares: (u64, u64), seed: u64) -> Leader {
     let mut reward = Reward::new(&history);
     for n in 0..200 {
         let sample = Sample::Arms { canary: Some(ratio(shares.0, 100)), stable: Some(ratio(shares.1, 100)) };
-        reward.absorb(&Block::new(at(n), at(n + 1), BTreeMap::from([("r".to_owned(), sample)])), "r");
+        reward.absorb(&Block::new(at(n), at(n + 1), BTreeMap::from([("r".to_owned(), sample)])), &test);
         let leader = reward.score(&test).ahead;
         if leader != Leader::None {
             return leader;
@@ -158,4 +174,57 @@ fn equal_versions_get_a_winner_no_more_often_than_the_level() {
         println!("{better} against {worse} of 1000: right in {right}, wrong in {wrong} of {RUNS} tests");
         assert!(right > least && wrong < 10, "{better} against {worse}: {right}, {wrong}");
     }
+}
+
+/// The requests of each user in a test.
+const PER_USER: u64 = 50;
+/// The users of each arm.
+const USERS: u64 = 400;
+/// The correlation of the rewards of one user.
+const ICC: f64 = 0.05;
+
+/// Returns whether a test of two equal versions has a winner. Users are of two kinds, with shares of rewards around 10 %, and
+/// make their requests at any time of the test, to any of two pods.
+fn equal_versions_have_a_winner(design_effect: Option<f64>, seed: u64) -> bool {
+    const BLOCKS: u64 = 200;
+    let (test, at) = (test(0.05, design_effect), |n: u64| Timestamp::from_second(15 * n as i64).unwrap());
+    let mut dice = Dice(seed);
+    let deviation = 10_000.0 * (ICC * 0.1 * 0.9f64).sqrt();
+    // The counts of two pods of the canary, and of two of the stable, in each block.
+    let mut counts = vec![[(0u64, 0u64); 4]; BLOCKS as usize];
+    for arm in [0, 2] {
+        for _ in 0..USERS {
+            let share = if dice.below(2) == 0 { 1000.0 - deviation } else { 1000.0 + deviation } as u64;
+            for _ in 0..PER_USER {
+                let pod = &mut counts[dice.below(BLOCKS) as usize][arm + dice.below(2) as usize];
+                *pod = (pod.0 + u64::from(dice.below(10_000) < share), pod.1 + 1);
+            }
+        }
+    }
+    let mut reward = Reward::new(&History::default());
+    (0..).zip(counts).any(|(n, pods)| {
+        let [canary, stable] = [0, 2].map(|arm| {
+            let (hits, total) = (pods[arm].0 + pods[arm + 1].0, pods[arm].1 + pods[arm + 1].1);
+            Some(Reading::Ratio { hits, total })
+        });
+        let mut block =
+            Block::new(at(n), at(n + 1), BTreeMap::from([("r".to_owned(), Sample::Arms { canary, stable })]));
+        let pods = pods[2..].iter().map(|(hits, total)| Reading::Ratio { hits: *hits, total: *total });
+        block.processes.insert("r".to_owned(), pods.collect());
+        reward.absorb(&block, &test);
+        reward.score(&test).ahead != Leader::None
+    })
+}
+
+#[test]
+fn equal_versions_get_a_winner_no_more_often_than_the_level_if_the_design_effect_is_stated() {
+    const RUNS: usize = 1000;
+    let winners = |effect| (0..RUNS).filter(|seed| equal_versions_have_a_winner(effect, *seed as u64)).count();
+    let effect = 1.0 + (PER_USER - 1) as f64 * ICC;
+    let (without, with) = (winners(None), winners(Some(effect)));
+    println!(
+        "{PER_USER} requests a user, correlation {ICC}: a winner in {without} of {RUNS} tests, with the effect {effect} in {with}"
+    );
+    assert!(is_above(0.05, without, RUNS), "requests of one user counted as independent: {without} of {RUNS}");
+    assert!(!is_above(0.05, with, RUNS), "{with} of {RUNS}");
 }
