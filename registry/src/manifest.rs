@@ -11,6 +11,7 @@ use crate::digest::Digest;
 use crate::invalid::InvalidValue;
 use crate::keys;
 use crate::name::{ModelName, Version};
+use crate::scan::Finding;
 
 /// The schema of manifests that this program writes, and the only one that it reads.
 const SCHEMA: &str = "bellwether.dev/model/v1";
@@ -45,6 +46,8 @@ pub struct Manifest {
     pub validation_results: BTreeMap<String, Value>,
     /// Search tags, sorted and without duplicates.
     pub tags: Vec<String>,
+    /// Risks of the files that the registering side accepted.
+    pub accepted: Vec<Finding>,
     /// The model's files, in the order of their paths.
     pub files: Vec<ModelFile>,
     /// Id of the upload that holds the files: 32 hexadecimal digits.

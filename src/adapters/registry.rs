@@ -98,6 +98,7 @@ impl Models for RegistryModels {
                 RegistryError::Invalid(_)
                 | RegistryError::Options { .. }
                 | RegistryError::Unconditional { .. }
+                | RegistryError::Risky(_)
                 | RegistryError::Exists(_)
                 | RegistryError::Absent { .. }
                 | RegistryError::File { .. }

@@ -9,6 +9,7 @@ use bellwether_registry::fetch::FetchOptions;
 use bellwether_registry::list::Filter;
 use bellwether_registry::point::{MoveContext, Promotion, Restoration};
 use bellwether_registry::register::VersionDraft;
+use bellwether_registry::scan::Risk;
 use bellwether_registry::{Manifest, Registry, RegistryError, VersionReference, source};
 use futures::{StreamExt, stream};
 use jiff::Timestamp;
@@ -33,6 +34,7 @@ pub fn draft(name: &str, version: &str) -> VersionDraft {
         validation_results: BTreeMap::from([("cases".to_owned(), serde_json::json!({"n": 250, "ok": true}))]),
         tags: vec!["nlp".to_owned()],
         checksum: None,
+        accept: vec![Risk::EmptyFile],
         by: "ada".to_owned(),
     }
 }

@@ -63,6 +63,9 @@ pub(super) fn describe(manifest: &Manifest) -> String {
     for (name, value) in &manifest.validation_results {
         let _ = writeln!(text, "  {:<12} {name} = {value}", "validation");
     }
+    for finding in &manifest.accepted {
+        let _ = writeln!(text, "  {:<12} {finding}", "accepted");
+    }
     for file in &manifest.files {
         let _ =
             writeln!(text, "  {:<12} {} ({}, {})", "file", file.path.as_str(), size(file.size), short(&file.checksum));

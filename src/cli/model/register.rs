@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context, bail};
 use bellwether_registry::register::VersionDraft;
+use bellwether_registry::scan::Risk;
 use bellwether_registry::{Digest, ModelName, Registry, Version, VersionReference, source};
 use clap::Args;
 use serde_json::Value;
@@ -51,6 +52,9 @@ pub(super) struct RegisterArgs {
     /// them.
     #[arg(long, value_name = "DIGEST")]
     checksum: Option<Digest>,
+    /// Kind of risk that the files may have, as the refusal names it; the manifest records it. May be repeated.
+    #[arg(long, value_name = "RISK", value_delimiter = ',')]
+    accept: Vec<Risk>,
 }
 
 fn metric(text: &str) -> Result<(String, f64), String> {
@@ -71,6 +75,7 @@ pub(super) async fn register(args: RegisterArgs, registry: &Registry, output: Ou
         validation_results: args.validation.map(validation).transpose()?.unwrap_or_default(),
         tags: args.tag,
         checksum: args.checksum,
+        accept: args.accept,
         by: args.by,
     };
     let manifest = Box::pin(registry.register(draft, files, SystemClock.now())).await?;
