@@ -58,6 +58,7 @@
 //!     tags: vec!["nlp".to_owned()],
 //!     checksum: None,
 //!     accept: Vec::new(),
+//!     provenance: Default::default(),
 //!     by: "ada".to_owned(),
 //! };
 //! let manifest = registry.register(draft, source::files(&[weights])?, now).await?;

@@ -17,7 +17,7 @@ use tokio::task::spawn_blocking;
 use crate::digest::Digest;
 use crate::error::{RegistryError, Result};
 use crate::invalid::InvalidValue;
-use crate::manifest::{Manifest, ModelFile};
+use crate::manifest::{Manifest, ModelFile, Provenance};
 use crate::name::{ModelName, Version};
 use crate::random::random_id;
 use crate::registry::Registry;
@@ -58,6 +58,8 @@ pub struct VersionDraft {
     pub checksum: Option<Digest>,
     /// Kinds of risks that the files may have. The manifest records those that they have.
     pub accept: Vec<Risk>,
+    /// Origin of the version; each text has at most 4096 bytes.
+    pub provenance: Provenance,
     /// Name of the registering person or program, at most 4096 bytes and not blank.
     pub by: String,
 }
@@ -67,9 +69,8 @@ impl VersionDraft {
         if self.by.trim().is_empty() {
             return Err(InvalidValue::new("author", &self.by, "say who registers it"));
         }
-        for text in
-            [&self.by, &self.description, &self.framework, &self.framework_version].into_iter().chain(&self.tags)
-        {
+        let texts = [&self.by, &self.description, &self.framework, &self.framework_version].into_iter();
+        for text in texts.chain(&self.tags).chain(self.provenance.texts()) {
             if text.len() > MAX_TEXT_LEN {
                 let start: String = text.chars().take(40).collect();
                 return Err(InvalidValue::new("text for a manifest", start, "it is longer than 4096 bytes"));
@@ -196,6 +197,7 @@ fn manifest(draft: &VersionDraft, files: Vec<ModelFile>, id: &str, at: Timestamp
         performance_metrics: draft.performance_metrics.clone(),
         validation_results: draft.validation_results.clone(),
         tags,
+        provenance: draft.provenance.clone(),
         accepted: Vec::new(),
         files,
         upload: id.to_owned(),
