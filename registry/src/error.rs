@@ -6,9 +6,13 @@ use crate::digest::Digest;
 use crate::invalid::InvalidValue;
 use crate::manifest::Manifest;
 use crate::name::{ModelName, Version};
+use crate::scan::Finding;
 
 /// The result type of this crate's functions.
 pub type Result<T, E = RegistryError> = std::result::Result<T, E>;
+
+/// Maximum number of findings in a message.
+const MAX_LISTED: usize = 5;
 
 /// The reason why an operation of the registry failed.
 #[derive(Debug, thiserror::Error)]
@@ -145,6 +149,12 @@ pub enum RegistryError {
         /// Number of attempts made.
         attempts: u32,
     },
+    /// Files have risks that were not accepted.
+    #[error(
+        "{}; nothing was registered: mend the files, or accept a kind of risk with --accept, which the manifest records",
+        listed(.0)
+    )]
+    Risky(Vec<Finding>),
     /// The store does not create an object only if it is missing, or does not say whether it does.
     #[error(
         "{place} is not fit for a registry: {reason}; writers would replace each other's versions, so upgrade the store or \
@@ -203,4 +213,11 @@ impl RegistryError {
     pub(crate) fn damaged(key: &object_store::path::Path, reason: impl std::fmt::Display) -> RegistryError {
         RegistryError::Damaged { key: key.to_string(), reason: reason.to_string() }
     }
+}
+
+/// Joins the first findings, and says how many more there are.
+fn listed(findings: &[Finding]) -> String {
+    let shown: Vec<String> = findings.iter().take(MAX_LISTED).map(ToString::to_string).collect();
+    let more = findings.len().saturating_sub(MAX_LISTED);
+    if more == 0 { shown.join("; ") } else { format!("{}; and {more} more", shown.join("; ")) }
 }

@@ -74,11 +74,14 @@ impl Registry {
     /// manifest's order.
     ///
     /// # Errors
-    /// The version has no such file, the directory has other files that may not be removed or is in use by another
+    /// The version has no such file or, if the registry has a key, no valid signature; the directory has other files that may not be removed or is in use by another
     /// download for longer than `wait`, a file in the store is damaged, or a local file can't be read or written.
     pub async fn fetch(&self, manifest: &Manifest, directory: &Path, options: &FetchOptions) -> Result<Vec<Fetched>> {
         if let Some(path) = options.files.iter().find(|path| manifest.files.iter().all(|file| file.path != **path)) {
             return Err(absent_file(manifest, path));
+        }
+        if let Some(key) = &self.key {
+            self.verify_signature(manifest, key).await?;
         }
         let target = open_target(directory, manifest, options).await?;
         let mut fetched = Vec::new();

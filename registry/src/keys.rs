@@ -9,6 +9,9 @@
 //! environments/ENV/NAME/NUMBER.json        moves of the environment's pointer; the highest number is its position
 //! aliases/NAME/ALIAS/NUMBER.json           moves of an alias
 //! ```
+//!
+//! NAME is one segment without capitals, so that no file system takes two models for one: a capital is written as `!` and
+//! the small letter, and a slash as `!!`. `org/Model-7B` is `org!!!model-7!b`.
 
 use object_store::path::Path;
 
@@ -23,13 +26,42 @@ pub(crate) fn root() -> Path {
     Path::from(ROOT)
 }
 
+/// Writes a model's name as one segment of a key.
+fn segment(name: &ModelName) -> String {
+    let mut segment = String::new();
+    for c in name.to_string().chars() {
+        match c {
+            '/' => segment.push_str("!!"),
+            c if c.is_ascii_uppercase() => segment.extend(['!', c.to_ascii_lowercase()]),
+            c => segment.push(c),
+        }
+    }
+    segment
+}
+
+/// Reads the model's name in a segment of a key; `None` if the segment is not of this layout.
+pub(crate) fn name_of(text: &str) -> Option<ModelName> {
+    let mut name = String::new();
+    let mut chars = text.chars();
+    while let Some(c) = chars.next() {
+        match (c, c == '!') {
+            (_, true) => name.push(match chars.next()? {
+                '!' => '/',
+                c => c.to_ascii_uppercase(),
+            }),
+            (c, false) => name.push(c),
+        }
+    }
+    name.parse().ok().filter(|name| segment(name) == text)
+}
+
 pub(crate) fn models() -> Path {
     Path::from("models")
 }
 
 /// Returns the prefix of all manifests of a model.
 pub(crate) fn versions(name: &ModelName) -> Path {
-    models().join(name.to_string())
+    models().join(segment(name))
 }
 
 pub(crate) fn manifest(name: &ModelName, version: &Version) -> Path {
@@ -48,7 +80,7 @@ pub(crate) fn uploads() -> Path {
 
 /// Returns the prefix of one upload's files.
 pub(crate) fn upload(name: &ModelName, version: &Version, id: &str) -> Path {
-    uploads().join(name.to_string()).join(version.to_string()).join(id.to_owned())
+    uploads().join(segment(name)).join(version.to_string()).join(id.to_owned())
 }
 
 /// Returns the key of file number `at` of an upload.
@@ -65,12 +97,12 @@ pub(crate) fn closed(upload: &Path) -> Path {
 pub(crate) fn upload_of(key: &Path) -> Option<(ModelName, Version, String)> {
     let mut parts = key.parts().skip(1);
     let mut next = || parts.next().map(|part| part.as_ref().to_owned());
-    Some((next()?.parse().ok()?, next()?.parse().ok()?, next()?))
+    Some((name_of(&next()?)?, next()?.parse().ok()?, next()?))
 }
 
 /// Returns the prefix of all reports on a version.
 pub(crate) fn reports(name: &ModelName, version: &Version) -> Path {
-    Path::from("reports").join(name.to_string()).join(version.to_string())
+    Path::from("reports").join(segment(name)).join(version.to_string())
 }
 
 pub(crate) fn report(name: &ModelName, version: &Version, suite: &SuiteName, digest: &Digest) -> Path {
@@ -89,12 +121,12 @@ pub(crate) fn environments() -> Path {
 
 /// Returns the prefix of the moves of an environment's pointer.
 pub(crate) fn environment(environment: &Environment, name: &ModelName) -> Path {
-    environments().join(environment.to_string()).join(name.to_string())
+    environments().join(environment.to_string()).join(segment(name))
 }
 
 /// Returns the prefix of all aliases of a model.
 pub(crate) fn aliases(name: &ModelName) -> Path {
-    Path::from("aliases").join(name.to_string())
+    Path::from("aliases").join(segment(name))
 }
 
 /// Returns the prefix of the moves of an alias.
@@ -110,4 +142,36 @@ pub(crate) fn pointer_move(line: &Path, number: u64) -> Path {
 /// Returns the number that a move's key names, or `None` if the key is not of this layout.
 pub(crate) fn number_of(key: &Path) -> Option<u64> {
     key.filename()?.strip_suffix(".json")?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn a_hubs_name_is_one_segment_without_capitals() {
+        let name: ModelName = "org/Model-7B".parse().unwrap();
+        assert_eq!(versions(&name).as_ref(), "models/org!!!model-7!b");
+        assert_eq!(name_of("org!!!model-7!b"), Some(name));
+        for other in ["", "!", "a!", "a!1", "a!!", "Model", "a!!b!!c", "a!.b"] {
+            assert_eq!(name_of(other), None, "{other}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_name_is_read_back_from_its_segment(name in "[A-Za-z0-9._/-]{1,12}|[A-Z]{120,130}|\\PC{0,12}") {
+            if let Ok(name) = name.parse::<ModelName>() {
+                let segment = segment(&name);
+                prop_assert_eq!(segment.to_lowercase(), segment.clone());
+                prop_assert!(segment.len() <= 256 && !segment.contains(['/', '#', '%', ' ', '\\']));
+                let path = Path::from(segment.as_str());
+                prop_assert_eq!(path.parts().count(), 1);
+                prop_assert_eq!(path.as_ref(), segment.as_str());
+                prop_assert_eq!(name_of(&segment), Some(name));
+            }
+        }
+    }
 }

@@ -57,6 +57,8 @@
 //!     validation_results: Default::default(),
 //!     tags: vec!["nlp".to_owned()],
 //!     checksum: None,
+//!     accept: Vec::new(),
+//!     provenance: Default::default(),
 //!     by: "ada".to_owned(),
 //! };
 //! let manifest = registry.register(draft, source::files(&[weights])?, now).await?;
@@ -88,8 +90,9 @@
 //! - The store: [`options`], `store` (the allowed operations), `root` (the place of a registry), `open`, `seal` (small objects with their own digest),
 //!   `random`.
 //! - The registry: `verifying_key`, `registry` (the type [`Registry`]), `lookup` (finding versions).
-//! - Registering: [`source`] (local files), `upload`, [`register`].
-//! - Reading: `pieces`, `target` (the local directory), [`fetch`], [`signature`], [`report`].
+//! - Registering: `target` (a directory with a downloaded version), [`source`] (local files), [`scan`] (their risks),
+//!   `upload`, [`register`].
+//! - Reading: `pieces`, [`fetch`], [`signature`], [`report`].
 //! - Pointers: [`mod@line`] (moves), `advance` (making the next move), [`point`] (promotion, restoration, aliases).
 //! - Lists and cleaning: [`list`], [`gc`].
 
@@ -108,11 +111,12 @@ mod random;
 mod verifying_key;
 mod registry;
 mod lookup;
+mod target;
 pub mod source;
+pub mod scan;
 mod upload;
 pub mod register;
 mod pieces;
-mod target;
 pub mod fetch;
 pub mod signature;
 pub mod report;

@@ -140,15 +140,18 @@ impl Registry {
     /// page.
     ///
     /// # Errors
-    /// The store fails.
+    /// `after` is not a token, or the store fails.
     pub async fn models(&self, limit: usize, after: Option<&str>) -> Result<Page<ModelSummary>> {
-        let mut names = self.store.names(&keys::models()).await?;
-        names.retain(|name| after.is_none_or(|after| name.as_str() > after));
+        let after = after.map(str::parse::<ModelName>).transpose()?;
+        let names = self.store.names(&keys::models()).await?;
+        let mut names: Vec<ModelName> = names.iter().filter_map(|name| keys::name_of(name)).collect();
+        names.sort_unstable();
+        names.retain(|name| after.as_ref().is_none_or(|after| name > after));
         let more = names.len() > limit.max(1);
         names.truncate(limit.max(1));
-        let next = names.last().filter(|_| more).cloned();
+        let next = names.last().filter(|_| more).map(ToString::to_string);
         let mut items = Vec::new();
-        for name in names.iter().filter_map(|name| name.parse::<ModelName>().ok()) {
+        for name in names {
             let versions = self.versions(&name).await?;
             // A folder without a manifest is no model.
             if versions.is_empty() {

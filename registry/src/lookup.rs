@@ -54,6 +54,8 @@ impl Registry {
             }
             _ => {
                 let models = self.store.names(&keys::models()).await.unwrap_or_default();
+                let names = models.iter().filter_map(|name| keys::name_of(name));
+                let models: Vec<String> = names.map(|name| name.to_string()).collect();
                 let hint = if models.is_empty() {
                     "; nothing is registered there yet".to_owned()
                 } else {

@@ -11,6 +11,7 @@ use crate::digest::Digest;
 use crate::invalid::InvalidValue;
 use crate::keys;
 use crate::name::{ModelName, Version};
+use crate::scan::Finding;
 
 /// The schema of manifests that this program writes, and the only one that it reads.
 const SCHEMA: &str = "bellwether.dev/model/v1";
@@ -45,10 +46,35 @@ pub struct Manifest {
     pub validation_results: BTreeMap<String, Value>,
     /// Search tags, sorted and without duplicates.
     pub tags: Vec<String>,
+    /// Origin of the version.
+    pub provenance: Provenance,
+    /// Risks of the files that the registering side accepted.
+    pub accepted: Vec<Finding>,
     /// The model's files, in the order of their paths.
     pub files: Vec<ModelFile>,
     /// Id of the upload that holds the files: 32 hexadecimal digits.
     pub upload: String,
+}
+
+/// The origin of a version, as its makers state it; it is not verified.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
+pub struct Provenance {
+    /// Models that the version was made from, as in `org/Base-7B@1.0.0` or a URL.
+    pub base: Vec<String>,
+    /// Licence of the version as an SPDX expression, as in `Apache-2.0`; may be empty.
+    pub license: String,
+    /// Data sets that it was trained or tuned with, by name or URL.
+    pub datasets: Vec<String>,
+    /// Commit of the code that made it; may be empty.
+    pub commit: String,
+}
+
+impl Provenance {
+    /// Returns all texts.
+    pub(crate) fn texts(&self) -> impl Iterator<Item = &String> {
+        [&self.license, &self.commit].into_iter().chain(&self.base).chain(&self.datasets)
+    }
 }
 
 /// One file of a model.

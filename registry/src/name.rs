@@ -1,8 +1,8 @@
 //! Names and versions. Each becomes part of an object's key, so it is checked once, when it is parsed.
 //!
 //! The rules are narrow on purpose. A name without slashes, upper case and a leading dot is one segment of a key in every
-//! store and one file name on every file system. A version without build metadata has exactly one place in the order of
-//! versions.
+//! store and one file name on every file system. Models are named as the hubs name them, with capitals and one slash; `keys`
+//! writes those differently. A version without build metadata has exactly one place in the order of versions.
 
 use std::fmt::{self, Display};
 use std::str::FromStr;
@@ -28,8 +28,26 @@ fn check_name(kind: &'static str, text: &str) -> Result<(), InvalidValue> {
     Ok(())
 }
 
+/// Checks that `text` is a model's name: one part, or two with a slash between them, of letters, digits, `.`, `_` and `-`.
+fn check_model_name(kind: &'static str, text: &str) -> Result<(), InvalidValue> {
+    if text.len() > MAX_NAME_LEN {
+        let reason = format!("it is {} characters long, and {MAX_NAME_LEN} are allowed", text.len());
+        return Err(InvalidValue::new(kind, text, reason));
+    }
+    let is_part = |part: &str| {
+        let plain = |c: char| c.is_ascii_alphanumeric();
+        part.starts_with(plain) && part.ends_with(plain) && part.chars().all(|c| plain(c) || "._-".contains(c))
+    };
+    if text.split('/').count() > 2 || !text.split('/').all(is_part) {
+        let reason = "write letters and digits, with `-`, `_` and `.` between them, and at most one `/`, as in \
+                      summarizer-large or org/Model-7B";
+        return Err(InvalidValue::new(kind, text, reason));
+    }
+    Ok(())
+}
+
 macro_rules! name {
-    ($(#[$doc:meta])* $type:ident, $kind:literal) => {
+    ($(#[$doc:meta])* $type:ident, $kind:literal, $check:ident) => {
         $(#[$doc])*
         #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
         #[serde(try_from = "String", into = "String")]
@@ -39,7 +57,7 @@ macro_rules! name {
             type Err = InvalidValue;
 
             fn from_str(text: &str) -> Result<Self, InvalidValue> {
-                check_name($kind, text)?;
+                $check($kind, text)?;
                 Ok($type(text.to_owned()))
             }
         }
@@ -48,7 +66,7 @@ macro_rules! name {
             type Error = InvalidValue;
 
             fn try_from(text: String) -> Result<Self, InvalidValue> {
-                check_name($kind, &text)?;
+                $check($kind, &text)?;
                 Ok($type(text))
             }
         }
@@ -68,24 +86,28 @@ macro_rules! name {
 }
 
 name!(
-    /// A model's name, as in `summarizer-large`.
+    /// A model's name, as in `summarizer-large` or `org/Model-7B`.
     ModelName,
-    "model name"
+    "model name",
+    check_model_name
 );
 name!(
     /// An environment in which one version of each model is current, as in `staging` or `production`.
     Environment,
-    "environment"
+    "environment",
+    check_name
 );
 name!(
     /// A movable name for one version of a model, as in `champion`. On the command line it is written with a leading `@`.
     Alias,
-    "alias"
+    "alias",
+    check_name
 );
 name!(
     /// The name of a gate's suite as its reports give it, as in `safety`.
     SuiteName,
-    "suite of gates"
+    "suite of gates",
+    check_name
 );
 
 /// A model's version: a semantic version without build metadata, in lower case.

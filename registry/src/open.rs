@@ -55,7 +55,8 @@ pub(crate) fn open(options: &Options, create: bool) -> Result<Store> {
             };
             let whole = open(RetryConfig::default().max_retries)?;
             let (part_size, concurrency) = REMOTE;
-            let base = options.url.trim_end_matches('/').trim_end_matches(prefix.as_str()).to_owned();
+            let url = options.url.trim_end_matches('/');
+            let base = url.strip_suffix(prefix.as_str()).unwrap_or(url).to_owned();
             Ok(Store {
                 inner: within(whole.clone()),
                 prober: within(open(PROBE_RETRIES)?),

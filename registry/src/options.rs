@@ -26,8 +26,8 @@ pub struct Options {
     pub encryption: Encryption,
     /// Id or ARN of the key for [`Encryption::Kms`].
     pub kms_key: Option<String>,
-    /// File with the public key (PEM, ECDSA P-256) with which a version must be signed before it becomes current in any
-    /// environment. Without it signatures are not checked.
+    /// File with the public key (PEM, ECDSA P-256) with which a version must be signed before it is downloaded or
+    /// becomes current in any environment. Without it signatures are not checked.
     pub signature_key: Option<PathBuf>,
     /// Suites that a version must have passed before it becomes current, by environment.
     pub require: BTreeMap<Environment, Vec<SuiteName>>,

@@ -12,14 +12,16 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use serde_json::Value;
+use tokio::task::spawn_blocking;
 
 use crate::digest::Digest;
 use crate::error::{RegistryError, Result};
 use crate::invalid::InvalidValue;
-use crate::manifest::{Manifest, ModelFile};
+use crate::manifest::{Manifest, ModelFile, Provenance};
 use crate::name::{ModelName, Version};
 use crate::random::random_id;
 use crate::registry::Registry;
+use crate::scan::{Finding, Risk, check, scan};
 use crate::source::SourceFile;
 use crate::store::Created;
 use crate::upload::upload;
@@ -54,6 +56,10 @@ pub struct VersionDraft {
     pub tags: Vec<String>,
     /// Expected digest of the model; `None`: any digest is accepted.
     pub checksum: Option<Digest>,
+    /// Kinds of risks that the files may have. The manifest records those that they have.
+    pub accept: Vec<Risk>,
+    /// Origin of the version; each text has at most 4096 bytes.
+    pub provenance: Provenance,
     /// Name of the registering person or program, at most 4096 bytes and not blank.
     pub by: String,
 }
@@ -63,9 +69,8 @@ impl VersionDraft {
         if self.by.trim().is_empty() {
             return Err(InvalidValue::new("author", &self.by, "say who registers it"));
         }
-        for text in
-            [&self.by, &self.description, &self.framework, &self.framework_version].into_iter().chain(&self.tags)
-        {
+        let texts = [&self.by, &self.description, &self.framework, &self.framework_version].into_iter();
+        for text in texts.chain(&self.tags).chain(self.provenance.texts()) {
             if text.len() > MAX_TEXT_LEN {
                 let start: String = text.chars().take(40).collect();
                 return Err(InvalidValue::new("text for a manifest", start, "it is longer than 4096 bytes"));
@@ -85,7 +90,7 @@ impl Registry {
     /// same version at the same time, exactly one of them succeeds.
     ///
     /// # Errors
-    /// The draft is invalid, the version exists, a file can't be read, the checksum is not the expected one, the upload was
+    /// The draft is invalid, the version exists, a file can't be read or has a risk that is not accepted, the checksum is not the expected one, the upload was
     /// collected, or the store fails. Nothing is registered then, except that after a failure of the store the version may
     /// exist: the answer to its creation may be lost.
     pub async fn register(&self, draft: VersionDraft, files: Vec<SourceFile>, at: Timestamp) -> Result<Manifest> {
@@ -96,8 +101,12 @@ impl Registry {
         if let Some(manifest) = self.find(&draft.name, &draft.version).await? {
             return Err(RegistryError::Exists(Box::new(manifest)));
         }
+        let to_scan = files.clone();
+        let found = spawn_blocking(move || scan(&to_scan)).await;
+        let found = found.map_err(|_| RegistryError::Interrupted { task: "the scan of the files".to_owned() })??;
+        let accepted = check(found, &draft.accept)?;
         let id = random_id()?;
-        let registered = self.upload_and_create(&draft, files, &id, at).await;
+        let registered = self.upload_and_create(&draft, files, accepted, &id, at).await;
         // The files are removed only if it is certain that no manifest names them, now or later: a request that was
         // answered by an error may still take effect. In the other cases the collector removes them.
         if let Err(RegistryError::Exists(_) | RegistryError::Checksum { .. } | RegistryError::File { .. }) = registered
@@ -111,6 +120,7 @@ impl Registry {
         &self,
         draft: &VersionDraft,
         files: Vec<SourceFile>,
+        accepted: Vec<Finding>,
         id: &str,
         at: Timestamp,
     ) -> Result<Manifest> {
@@ -120,7 +130,7 @@ impl Registry {
             let file = upload(&self.store, &keys::file(&prefix, number), from).await?;
             uploaded.push(ModelFile { path, size: file.size, checksum: file.checksum });
         }
-        let manifest = manifest(draft, uploaded, id, at)?;
+        let manifest = Manifest { accepted, ..manifest(draft, uploaded, id, at)? };
         self.close_upload(&manifest).await?;
         let key = keys::manifest(&manifest.name, &manifest.version);
         if self.store.create(&key, seal::write(&manifest)?).await? == Created::Yes {
@@ -187,6 +197,8 @@ fn manifest(draft: &VersionDraft, files: Vec<ModelFile>, id: &str, at: Timestamp
         performance_metrics: draft.performance_metrics.clone(),
         validation_results: draft.validation_results.clone(),
         tags,
+        provenance: draft.provenance.clone(),
+        accepted: Vec::new(),
         files,
         upload: id.to_owned(),
     })

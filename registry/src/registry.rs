@@ -22,7 +22,7 @@ pub struct Registry {
     pub(crate) store: Store,
     /// Suites that a version must have passed before it becomes current, by environment.
     pub(crate) require: BTreeMap<Environment, Vec<SuiteName>>,
-    /// Key with which a version must be signed before it becomes current; `None`: signatures are not checked.
+    /// Key with which a version must be signed before it is downloaded or becomes current; `None`: signatures are not checked.
     pub(crate) key: Option<VerifyingKey>,
 }
 

@@ -78,11 +78,24 @@ struct Resource {
 #[derive(Deserialize)]
 struct Serialization {
     method: String,
+    /// Files and directories that the signing side left out, relative to the model.
+    #[serde(default)]
+    ignore_paths: Vec<String>,
+}
+
+impl Serialization {
+    /// Returns whether the signature leaves a file out: the file itself, or a directory that it is in.
+    fn ignores(&self, file: &str) -> bool {
+        self.ignore_paths.iter().any(|path| {
+            let path = path.trim_start_matches("./").trim_end_matches('/');
+            !path.is_empty() && file.strip_prefix(path).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        })
+    }
 }
 
 impl Registry {
-    /// Verifies that `key` signed exactly the files of this manifest: all of them, and no others. The files' bytes are not
-    /// read; [`Registry::verify`] does that.
+    /// Verifies that `key` signed exactly the files of this manifest: all of them but those that the signature leaves out
+    /// (`ignore_paths`), and no others. The files' bytes are not read; [`Registry::verify`] does that.
     ///
     /// # Errors
     /// There is no signature, it was made with another key or for other files, or the store fails.
@@ -130,7 +143,7 @@ fn verified_statement(bytes: &[u8], key: &VerifyingKey) -> Result<Statement, Str
     serde_json::from_slice(&payload).map_err(|error| format!("{FILE} holds no statement about a model: {error}"))
 }
 
-/// Checks that the statement covers exactly the manifest's files, except the signature itself.
+/// Checks that the statement covers exactly the manifest's files, except the signature itself and those that it leaves out.
 fn check_statement(statement: Statement, manifest: &Manifest) -> Result<(), String> {
     let Statement { subject, predicate_type, predicate: Predicate { resources, serialization } } = statement;
     if predicate_type != PREDICATE || serialization.method != "files" {
@@ -153,7 +166,9 @@ fn check_statement(statement: Statement, manifest: &Manifest) -> Result<(), Stri
     if !matches!(&subject[..], [one] if one.digest.get("sha256") == Some(&root)) {
         return Err("its subject is not the digest of its list of files".to_owned());
     }
-    let files = manifest.files.iter().filter(|file| file.path.as_str() != FILE);
+    // A file that is signed is compared even if the signature says that it is left out.
+    let counts = |file: &str| file != FILE && (signed.contains_key(file) || !serialization.ignores(file));
+    let files = manifest.files.iter().filter(|file| counts(file.path.as_str()));
     let files: BTreeMap<String, Digest> = files.map(|file| (file.path.as_str().to_owned(), file.checksum)).collect();
     // The signing tool lists a model that is a single file as `.`.
     let single = files.len() == 1 && signed.len() == 1 && signed.contains_key(".");

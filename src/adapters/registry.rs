@@ -98,6 +98,7 @@ impl Models for RegistryModels {
                 RegistryError::Invalid(_)
                 | RegistryError::Options { .. }
                 | RegistryError::Unconditional { .. }
+                | RegistryError::Risky(_)
                 | RegistryError::Exists(_)
                 | RegistryError::Absent { .. }
                 | RegistryError::File { .. }
@@ -124,8 +125,10 @@ mod tests {
 
     #[test]
     fn only_a_name_and_a_version_are_parsed_as_a_model() {
-        assert!(name_and_version("chat@1.3.0").is_ok());
-        for wrong in ["chat", "chat@", "@1.0.0", "chat@one", "Chat@1.0.0"] {
+        for right in ["chat@1.3.0", "org/Chat-7B@1.3.0"] {
+            assert!(name_and_version(right).is_ok(), "{right}");
+        }
+        for wrong in ["chat", "chat@", "@1.0.0", "chat@one", "-chat@1.0.0"] {
             assert!(name_and_version(wrong).is_err(), "{wrong}");
         }
     }

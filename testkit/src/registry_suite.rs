@@ -7,8 +7,10 @@ use std::path::{Path, PathBuf};
 
 use bellwether_registry::fetch::FetchOptions;
 use bellwether_registry::list::Filter;
+use bellwether_registry::manifest::Provenance;
 use bellwether_registry::point::{MoveContext, Promotion, Restoration};
 use bellwether_registry::register::VersionDraft;
+use bellwether_registry::scan::Risk;
 use bellwether_registry::{Manifest, Registry, RegistryError, VersionReference, source};
 use futures::{StreamExt, stream};
 use jiff::Timestamp;
@@ -33,6 +35,13 @@ pub fn draft(name: &str, version: &str) -> VersionDraft {
         validation_results: BTreeMap::from([("cases".to_owned(), serde_json::json!({"n": 250, "ok": true}))]),
         tags: vec!["nlp".to_owned()],
         checksum: None,
+        accept: vec![Risk::EmptyFile],
+        provenance: Provenance {
+            base: vec!["org/Base-7B@1.0.0".to_owned()],
+            license: "Apache-2.0".to_owned(),
+            datasets: vec!["org/texts".to_owned()],
+            commit: "076b0e7".to_owned(),
+        },
         by: "ada".to_owned(),
     }
 }
@@ -76,7 +85,36 @@ pub async fn check(registry: &Registry, part_size: usize, versions: usize) {
     one_of_many_registers(registry).await;
     no_promotion_is_lost(registry).await;
     restorations_go_back_and_effects_happen_once(registry).await;
+    hub_names(registry).await;
     pages(registry, versions).await;
+}
+
+/// Models with the names of hubs are kept apart, whatever their capitals, and have all that others have.
+pub async fn hub_names(registry: &Registry) {
+    let directory = tempfile::tempdir().unwrap();
+    let names = ["Org/Model-7B", "org/Model-7B", "org/model-7b", "org"];
+    for (n, name) in names.into_iter().enumerate() {
+        let paths = write_model(&directory.path().join(n.to_string()), &[("model.bin", 100 + n)]);
+        let manifest = register(registry, draft(name, "1.0.0"), &paths).await.unwrap();
+        assert_eq!(manifest.name.to_string(), name);
+        assert!(registry.promote(&promotion(name, "1.0.0", 1)).await.unwrap().created);
+    }
+    let (mut listed, mut after) = (Vec::new(), None::<String>);
+    loop {
+        let page = registry.models(2, after.as_deref()).await.unwrap();
+        listed.extend(page.items.into_iter().map(|model| (model.name.to_string(), model.versions)));
+        match page.next {
+            Some(next) => after = Some(next),
+            None => break,
+        }
+    }
+    for (n, name) in names.into_iter().enumerate() {
+        assert_eq!(listed.iter().filter(|model| **model == (name.to_owned(), 1)).count(), 1, "{listed:?}");
+        let manifest = registry.manifest(&name.parse().unwrap(), &"1.0.0".parse().unwrap()).await.unwrap();
+        assert_eq!(manifest.size, 100 + n as u64);
+        let current = registry.current(&"production".parse().unwrap(), &manifest.name).await.unwrap().unwrap();
+        assert_eq!(current.checksum, Some(manifest.checksum));
+    }
 }
 
 /// Files below, at and above the size of a part come back unchanged, and so does the manifest.

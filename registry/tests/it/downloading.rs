@@ -6,6 +6,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bellwether_registry::fetch::{FetchOptions, Fetched};
+use bellwether_registry::register::VersionDraft;
+use bellwether_registry::scan::Risk;
 use bellwether_registry::{Manifest, Registry, RegistryError};
 use object_store::memory::InMemory;
 
@@ -23,7 +25,9 @@ async fn registered(versions: &[(&str, &[(&str, usize)])]) -> (Arc<InMemory>, Ve
     for (version, files) in versions {
         let directory = tempfile::tempdir().unwrap();
         let paths = write_model(directory.path(), files);
-        manifests.push(register(&registry, draft("model", version), &paths).await.unwrap());
+        // The content of the files is made up, whatever they are named.
+        let draft = VersionDraft { accept: vec![Risk::UnreadablePickle], ..draft("model", version) };
+        manifests.push(register(&registry, draft, &paths).await.unwrap());
     }
     (inner, manifests)
 }

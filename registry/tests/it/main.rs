@@ -10,6 +10,7 @@ mod interleaved;
 mod place;
 mod refused;
 mod reports;
+mod scanned;
 mod signed;
 mod stepped;
 mod stores;

@@ -3,7 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use bellwether_registry::{Options, Registry, VerifyingKey};
+use bellwether_registry::fetch::FetchOptions;
+use bellwether_registry::{Options, Registry, RegistryError, VerifyingKey};
 use object_store::memory::InMemory;
 
 use crate::suite::{draft, promotion, register};
@@ -35,9 +36,10 @@ async fn only_the_files_that_sigstores_tool_signed_are_accepted() {
     let key = VerifyingKey::read(&signed().join("key.pub")).unwrap();
     assert_eq!(verification(copy().path(), &key).await, "valid");
     type Change = fn(&Path);
-    let rows: [(Change, &str); 6] = [
+    let rows: [(Change, &str); 7] = [
         (|path| std::fs::write(path.join("weights.bin"), "Weights").unwrap(), "weights.bin is not as it was signed"),
         (|path| std::fs::write(path.join("more.bin"), "").unwrap(), "more.bin is not as it was signed"),
+        (|path| std::fs::write(path.join(".gitmodules"), "x").unwrap(), ".gitmodules is not as it was signed"),
         (|path| std::fs::remove_file(path.join("sub/vocab.txt")).unwrap(), "sub/vocab.txt is not as it was signed"),
         (|path| std::fs::remove_file(path.join("model.sig")).unwrap(), "no model.sig"),
         (|path| change(&path.join("model.sig"), "MEYCIQD6", "MEYCIQD7"), "not made with this key, or was changed"),
@@ -55,6 +57,36 @@ fn change(path: &Path, from: &str, to: &str) {
     let text = std::fs::read_to_string(path).unwrap();
     assert!(text.contains(from), "{text}");
     std::fs::write(path, text.replace(from, to)).unwrap();
+}
+
+/// The signing tool lists what it left out: `.git`, `.github`, `.gitattributes`, `.gitignore` and the signature.
+#[tokio::test]
+async fn files_that_the_signature_leaves_out_are_not_asked_for() {
+    let key = VerifyingKey::read(&signed().join("key.pub")).unwrap();
+    let directory = copy();
+    for (path, text) in [(".gitattributes", "*.bin filter=lfs"), (".git/config", "[core]"), (".github/ci.yml", "on:")] {
+        let path = directory.path().join(path);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, text).unwrap();
+    }
+    assert_eq!(verification(directory.path(), &key).await, "valid");
+}
+
+#[tokio::test]
+async fn with_a_key_an_unsigned_version_is_not_downloaded() {
+    let root = tempfile::tempdir().unwrap();
+    let url = root.path().join("models").display().to_string();
+    let plain = Registry::create(&Options { url: url.clone(), ..Options::default() }).unwrap();
+    let good = register(&plain, draft("model", "1.0.0"), &[copy().path().to_owned()]).await.unwrap();
+    let changed = copy();
+    std::fs::write(changed.path().join("weights.bin"), "Weights").unwrap();
+    let bad = register(&plain, draft("model", "1.1.0"), &[changed.path().to_owned()]).await.unwrap();
+    let options = Options { url, signature_key: Some(signed().join("key.pub")), ..Options::default() };
+    let registry = Registry::open(&options).unwrap();
+    let to = root.path().join("downloaded");
+    let error = registry.fetch(&bad, &to, &FetchOptions::default()).await.unwrap_err();
+    assert!(matches!(error, RegistryError::Signature { .. }) && !to.exists(), "{error}");
+    registry.fetch(&good, &to, &FetchOptions::default()).await.unwrap();
 }
 
 #[tokio::test]

@@ -53,6 +53,10 @@ pub(super) fn describe(manifest: &Manifest) -> String {
         ("checksum", manifest.checksum.to_string()),
         ("registered", format!("{:.0} by {}", manifest.created_at, manifest.created_by)),
         ("tags", manifest.tags.join(", ")),
+        ("made from", manifest.provenance.base.join(", ")),
+        ("licence", manifest.provenance.license.clone()),
+        ("datasets", manifest.provenance.datasets.join(", ")),
+        ("commit", manifest.provenance.commit.clone()),
     ];
     for (label, value) in rows.iter().filter(|(_, value)| !value.is_empty()) {
         let _ = writeln!(text, "  {label:<12} {value}");
@@ -62,6 +66,9 @@ pub(super) fn describe(manifest: &Manifest) -> String {
     }
     for (name, value) in &manifest.validation_results {
         let _ = writeln!(text, "  {:<12} {name} = {value}", "validation");
+    }
+    for finding in &manifest.accepted {
+        let _ = writeln!(text, "  {:<12} {finding}", "accepted");
     }
     for file in &manifest.files {
         let _ =

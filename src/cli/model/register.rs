@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use anyhow::{Context, bail};
+use bellwether_registry::manifest::Provenance;
 use bellwether_registry::register::VersionDraft;
+use bellwether_registry::scan::Risk;
 use bellwether_registry::{Digest, ModelName, Registry, Version, VersionReference, source};
 use clap::Args;
 use serde_json::Value;
@@ -47,10 +49,25 @@ pub(super) struct RegisterArgs {
     /// Tag to find the version by; may be repeated.
     #[arg(long, value_name = "TAG", value_delimiter = ',')]
     tag: Vec<String>,
+    /// Model that this version was made from, as in org/Base-7B@1.0.0 or a URL; may be repeated.
+    #[arg(long, value_name = "MODEL")]
+    base: Vec<String>,
+    /// Licence as an SPDX expression, as in Apache-2.0.
+    #[arg(long, default_value = "", value_name = "SPDX")]
+    license: String,
+    /// Data set that the version was trained or tuned with; may be repeated.
+    #[arg(long, value_name = "NAME|URL")]
+    dataset: Vec<String>,
+    /// Commit of the code that made the version.
+    #[arg(long, default_value = "", value_name = "COMMIT")]
+    commit: String,
     /// Expected digest, as sha256:…: that of the file, or for several files that of the list that `sha256sum` prints of
     /// them.
     #[arg(long, value_name = "DIGEST")]
     checksum: Option<Digest>,
+    /// Kind of risk that the files may have, as the refusal names it; the manifest records it. May be repeated.
+    #[arg(long, value_name = "RISK", value_delimiter = ',')]
+    accept: Vec<Risk>,
 }
 
 fn metric(text: &str) -> Result<(String, f64), String> {
@@ -71,6 +88,8 @@ pub(super) async fn register(args: RegisterArgs, registry: &Registry, output: Ou
         validation_results: args.validation.map(validation).transpose()?.unwrap_or_default(),
         tags: args.tag,
         checksum: args.checksum,
+        accept: args.accept,
+        provenance: Provenance { base: args.base, license: args.license, datasets: args.dataset, commit: args.commit },
         by: args.by,
     };
     let manifest = Box::pin(registry.register(draft, files, SystemClock.now())).await?;
