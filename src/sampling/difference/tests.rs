@@ -198,6 +198,24 @@ fn a_fall_is_a_restart_only_with_evidence() {
     ]);
 }
 
+/// Two replicas of which one is behind, and another reading of the replica that is behind before the one that is ahead: from 100 the
+/// count is the 10 that are new, and not the 12 or 11 since a value that was seen late.
+#[test]
+fn after_a_flip_back_no_request_counts_twice() {
+    let counter = |values: &[f64]| {
+        let history: Vec<At> = (0..).zip(values).map(|(n, value)| at(1010 + 15 * n, &[("a", *value)])).collect();
+        counts_of_last(&history)
+    };
+    assert_eq!(counter(&[100.0, 98.0, 110.0]), "a:10");
+    assert_eq!(counter(&[100.0, 98.0, 99.0]), "counter web-1 a fell although its process had not restarted");
+    assert_eq!(counter(&[100.0, 98.0, 99.0, 110.0]), "a:10");
+    // A young counter falls by more: from 20 the new requests are 10, and not the 18 since the value that was seen late.
+    assert_eq!(counter(&[20.0, 12.0]), "counter web-1 a fell although its process had not restarted");
+    assert_eq!(counter(&[20.0, 12.0, 30.0]), "the counters' starting values are not known");
+    assert_eq!(counter(&[20.0, 12.0, 30.0, 34.0]), "a:4");
+    assert_eq!(counter(&[20.0, 3.0, 7.0]), "a:4", "it has stayed below, so it was restarted");
+}
+
 /// A store of two Prometheus replicas, of which one is a little behind: no reading of it may void the block or count twice.
 #[test]
 fn replicas_that_alternate_add_up_to_the_true_total() {
