@@ -2,7 +2,7 @@
 //! only reads, so it can run beside a daemon.
 
 use anyhow::Context;
-use bellwether_core::measure::metric::Unit;
+use bellwether_core::measure::metric::{ArmSource, Metric, Unit};
 use bellwether_core::policy::Policy;
 use bellwether_core::time::Span;
 use clap::Args;
@@ -85,6 +85,7 @@ pub async fn run(args: &CheckArgs, common: &Common) -> anyhow::Result<u8> {
         Ok(config) => {
             let mut findings = vec![config_finding(&config)];
             findings.extend(config.policies.iter().filter_map(|policy| impatience(policy, &config.prometheus)));
+            findings.extend(config.policies.iter().flat_map(merged_services));
             findings.extend(config.policies.iter().filter_map(independent_requests));
             if args.online {
                 findings.extend(online::findings(&config).await);
@@ -145,6 +146,21 @@ fn impatience(policy: &Policy, reading: &prometheus::Options) -> Option<CheckFin
         text,
         format!("set patience.blind and patience.insufficient to {first_counts} or more"),
     ))
+}
+
+/// Returns a warning for each metric that tells the arms by the name of a Service, without its namespace.
+fn merged_services(policy: &Policy) -> Vec<CheckFinding> {
+    let is_merged = |metric: &Metric| match &metric.arms {
+        ArmSource::Service { value, .. } => !value.contains("{{namespace}}") && metric.namespace_label.is_none(),
+        ArmSource::Pods => false,
+    };
+    let merged = policy.metrics.iter().filter(|(_, metric)| is_merged(metric));
+    let warning = |(name, _): (&String, &Metric)| {
+        let text = format!("policy {}: {name} counts Services of equal names in two namespaces together", policy.name);
+        let remedy = "name the label with the namespace, as in namespace-label = \"namespace\", or write {{namespace}} into the value";
+        CheckFinding::warning("config", text, remedy)
+    };
+    merged.map(warning).collect()
 }
 
 /// Returns a warning if an A/B test counts requests as independent without saying so. Those of one user are not.
@@ -222,5 +238,19 @@ min-time = "5m"
              (prometheus.lag 15s, scrape-interval 15s, two intervals of 15s)"
         );
         assert_eq!(finding(&POLICY.replace("30s", "60s")), None);
+    }
+
+    #[test]
+    fn a_service_without_its_namespace_is_a_warning() {
+        let count = |value: &str, namespace: &str| {
+            let metric = format!(
+                "[metric.error-rate]\nkind = \"ratio\"\nseries = \"requests\"\nhits = {{ label = \"code\", matches = \"5..\" }}\n\
+                 arms = {{ service = {{ label = \"service\", value = \"{value}\" }} }}\n{namespace}\n"
+            );
+            merged_services(&config::of_text(&format!("{POLICY}{metric}")).policies[0]).len()
+        };
+        assert_eq!(count("{{service}}", ""), 1);
+        assert_eq!(count("{{namespace}}/{{service}}", ""), 0);
+        assert_eq!(count("{{service}}", "namespace-label = \"namespace\""), 0);
     }
 }

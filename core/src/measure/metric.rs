@@ -40,6 +40,13 @@ pub struct Metric {
     /// The property by which the canary's series are told from the stable's.
     #[serde(default)]
     pub arms: ArmSource,
+    /// The label with the name of the exporting pod; `None` for `pod`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pod_label: Option<String>,
+    /// The label with the namespace: of the exporting pod (`None` for `namespace`), or of the arm's Service (`None` if the
+    /// Service's label names it alone).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub namespace_label: Option<String>,
     /// The labels that identify the exporting process; empty for the default of [`Metric::process_labels`]. The
     /// differences of counters are taken for each process before they are summed.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -151,7 +158,7 @@ pub enum ArmSource {
     Service {
         /// The label's name.
         label: String,
-        /// The label's value, with the placeholders `{{namespace}}`, `{{service}}` and `{{port}}`.
+        /// The label's value, with the placeholders `{{namespace}}`, `{{workload}}`, `{{service}}` and `{{port}}`.
         value: String,
     },
 }
@@ -194,9 +201,17 @@ impl Metric {
             return self.process.clone();
         }
         match self.arms {
-            ArmSource::Pods => ["namespace", "pod", "container", "instance"].map(str::to_owned).to_vec(),
+            ArmSource::Pods => {
+                let [namespace, pod] = self.pod_labels();
+                [namespace, pod, "container", "instance"].map(str::to_owned).to_vec()
+            }
             ArmSource::Service { .. } => vec!["instance".to_owned()],
         }
+    }
+
+    /// Returns the labels with the namespace and the name of the exporting pod.
+    pub fn pod_labels(&self) -> [&str; 2] {
+        [self.namespace_label.as_deref().unwrap_or("namespace"), self.pod_label.as_deref().unwrap_or("pod")]
     }
 
     /// Returns the problems of the definition: the key, and a sentence with the remedy. An empty list means a valid
@@ -227,6 +242,14 @@ impl Metric {
             if self.kind != MetricKind::Drift && !unset {
                 problems.push((key, "this belongs to kind = \"drift\", and to no other".to_owned()));
             }
+        }
+        let has_arms = !matches!(self.kind, MetricKind::Query | MetricKind::Availability);
+        if self.pod_label.is_some() && !(has_arms && self.arms == ArmSource::Pods) {
+            problems.push(("pod-label", "only series with arms = \"pods\" are assigned by their pod".to_owned()));
+        }
+        if self.namespace_label.is_some() && !has_arms {
+            problems
+                .push(("namespace-label", "only series are assigned by labels; write it into the query".to_owned()));
         }
         if self.native && !buckets {
             problems.push(("native", "only kind = \"histogram\" and kind = \"drift\" have buckets".to_owned()));

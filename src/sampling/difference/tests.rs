@@ -66,7 +66,10 @@ fn counts_of_last(history: &[At]) -> String {
         } else {
             Snapshot(BTreeMap::from([(process.clone(), Ok(cells))]))
         };
-        let target = reading.up.map(|up| Target { up, scraped: reading.second as f64, started: reading.start });
+        let target = reading.up.map(|up| {
+            let (scraped, started) = (reading.second as f64, reading.start);
+            Target { up, scraped, started, pushed: false }
+        });
         let targets: Targets = Some(target.into_iter().map(|target| (process.clone(), target)).collect());
         let second = |second| Timestamp::from_second(second).unwrap();
         let facts = |_: &Process| ProcessFacts {
@@ -308,7 +311,7 @@ fn a_process_with_new_labels_is_not_counted_twice() {
             let process: Process = ["shop", "web-1", instance].map(str::to_owned).to_vec();
             let cells = BTreeMap::from([(Class::default(), Cell { value, members: 1 })]);
             let snapshot = Snapshot(BTreeMap::from([(process.clone(), Ok(cells))]));
-            let target = Target { up: true, scraped: at as f64, started };
+            let target = Target { up: true, scraped: at as f64, started, pushed: false };
             let pod = Some(("shop".to_owned(), "web-1".to_owned()));
             let facts = |_: &Process| ProcessFacts { pod: pod.clone(), started: Some(second(1001)), restarts: None };
             let context = ReadingContext {

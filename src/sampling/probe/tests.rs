@@ -70,6 +70,37 @@ async fn each_problem_is_one_sentence() {
 }
 
 #[tokio::test]
+async fn labels_by_other_names_are_a_problem_that_names_them() {
+    check(
+        &[("requests_total", "namespace=,pod=,k8s_namespace_name=shop,k8s_pod_name=web-1,code=200")],
+        RATIO,
+        &[],
+        expect![[r#"
+            Problem("m: the pods of requests_total are named by the label \"k8s_pod_name\"; write pod-label = \"k8s_pod_name\", namespace-label = \"k8s_namespace_name\"")
+            Warning("m: no `up` series has the labels of its targets, so a scrape that fails looks like a pod that is gone")"#]],
+    )
+    .await;
+    // The labels of a collector's own pod are not those of the workload's.
+    check(
+        &[("requests_total", "namespace=mon,pod=collector-1,exported_namespace=shop,exported_pod=web-1,code=200")],
+        RATIO,
+        &[],
+        expect![[r#"
+            Problem("m: the pods of requests_total are named by the label \"exported_pod\"; write pod-label = \"exported_pod\", namespace-label = \"exported_namespace\"")
+            Warning("m: no `up` series has the labels of its targets, so a scrape that fails looks like a pod that is gone")"#]],
+    )
+    .await;
+    let named = format!("{RATIO}\npod-label = \"exported_pod\"\nnamespace-label = \"exported_namespace\"");
+    check(
+        &[("requests_total", "namespace=mon,pod=collector-1,exported_namespace=shop,exported_pod=web-1,code=200")],
+        &named,
+        &[],
+        expect![[r#"Warning("m: no `up` series has the labels of its targets, so a scrape that fails looks like a pod that is gone")"#]],
+    )
+    .await;
+}
+
+#[tokio::test]
 async fn native_histograms_are_probed() {
     let problem = |text: &str| format!("Problem(\"m: {text}\")");
     let between = "300 ms is not an edge of seconds; the nearest are 297.3 ms and 353.6 ms";
