@@ -14,7 +14,7 @@ use bellwether_core::ids::Workload;
 use bellwether_core::input::effect::Probe;
 use bellwether_core::input::event::{Failure, FailureKind, Outcome};
 use bellwether_core::measure::calibration::{Calibration, Criterion, past};
-use bellwether_core::measure::metric::{ArmSource, Metric, MetricKind};
+use bellwether_core::measure::metric::{ArmSource, Metric, MetricKind, Unit};
 use bellwether_core::measure::watch::{ArmKey, ProbeTarget, Watch};
 use bellwether_core::stats::histogram::edge_at;
 use bellwether_core::time::{Span, Timestamp};
@@ -52,7 +52,10 @@ impl Prober {
 
     /// Returns all problems and warnings about the metrics.
     pub async fn findings(&self, workload: &Workload, stable: &ArmKey, metrics: &[ProbeTarget]) -> Vec<ProbeFinding> {
-        probe(&self.run(workload, stable), metrics, self.options.lag.before(self.clock.now())).await
+        let (run, now) = (self.run(workload, stable), self.clock.now());
+        let mut findings = probe(&run, metrics, self.options.lag.before(now)).await;
+        findings.extend(run.timing_findings(metrics, now, &self.options).await);
+        findings
     }
 
     fn run<'a>(&'a self, workload: &'a Workload, stable: &'a ArmKey) -> ProbeRun<'a> {
@@ -118,7 +121,7 @@ impl Prober {
     }
 }
 
-/// One finding of the probe, as a sentence that begins with the metric's name.
+/// One finding of the probe, as a sentence that begins with the name of the metric or of the scrape job.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum ProbeFinding {
     /// The metric can't be measured as it is defined.
@@ -493,7 +496,20 @@ fn bucket_findings(probed: &ProbeTarget, points: &[SeriesPoint]) -> Vec<ProbeFin
     }
     edges.retain(|edge| edge.is_finite());
     findings.extend(limit_findings(probed, &edges));
+    findings.extend(unit_finding(probed, &edges));
     findings
+}
+
+/// The upper bound of a bucket, in seconds, above which a histogram does not count seconds: no request takes a day.
+const LONGEST: f64 = 86_400.0;
+
+/// Returns a problem if a histogram whose unit is seconds has an edge of more than a day: its edges are milliseconds, and a limit
+/// that happens to be one of them would be a thousandth of what is meant.
+fn unit_finding(probed: &ProbeTarget, edges: &[f64]) -> Option<ProbeFinding> {
+    let last = edges.last().filter(|last| probed.metric.unit() == Unit::Seconds && **last > LONGEST)?;
+    let series = probed.metric.series.as_deref().unwrap_or_default();
+    let text = format!("the last edge of {series} is {last}, which can't be seconds; write unit = \"milliseconds\"");
+    Some(problem(&probed.name, text))
 }
 
 /// Returns the findings about native histograms: buckets that can't be counted, or a limit that is not an edge of all
@@ -535,6 +551,8 @@ fn limit_findings(probed: &ProbeTarget, edges: &[f64]) -> Vec<ProbeFinding> {
         })
         .collect()
 }
+
+mod timing;
 
 #[cfg(test)]
 mod tests;

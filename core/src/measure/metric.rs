@@ -243,6 +243,9 @@ impl Metric {
                 problems.push((key, "this belongs to kind = \"drift\", and to no other".to_owned()));
             }
         }
+        if self.kind == MetricKind::Histogram {
+            problems.extend(self.unit_problem().map(|message| ("unit", message)));
+        }
         let has_arms = !matches!(self.kind, MetricKind::Query | MetricKind::Availability);
         if self.pod_label.is_some() && !(has_arms && self.arms == ArmSource::Pods) {
             problems.push(("pod-label", "only series with arms = \"pods\" are assigned by their pod".to_owned()));
@@ -268,6 +271,23 @@ impl Metric {
             (None, _) => {}
         }
         problems
+    }
+}
+
+impl Metric {
+    /// Returns the problem of a histogram whose name says another unit than `unit`. A limit would then be read in the wrong one:
+    /// `"500ms"` is 0.5 in seconds, which is an edge of many histograms in milliseconds.
+    fn unit_problem(&self) -> Option<String> {
+        let series = self.series.as_deref()?;
+        let named = [("_milliseconds", "milliseconds"), ("_ms", "milliseconds"), ("_seconds", "seconds")];
+        let (_, named) = named.into_iter().find(|(end, _)| series.ends_with(end))?;
+        let written = match self.unit {
+            HistogramUnit::Seconds => "seconds",
+            HistogramUnit::Milliseconds => "milliseconds",
+            HistogramUnit::Number => return None,
+        };
+        (named != written)
+            .then(|| format!("{series} counts {named} by its name, and `unit` is {written}; write unit = \"{named}\""))
     }
 }
 
@@ -479,6 +499,32 @@ mod tests {
         }
         let written = [0.25, edges[33], 1.0, edges[49], 0.0].map(|edge| Unit::Seconds.write(edge));
         assert_eq!(written, ["250 ms", "297.3 ms", "1 s", "4.757 s", "0 ms"]);
+    }
+
+    #[test]
+    fn a_unit_that_the_name_contradicts_is_refused() {
+        let problem = |series: &str, unit: &str| {
+            let text = format!(r#"{{ "kind": "histogram", "series": "{series}"{unit} }}"#);
+            let metric: Metric = serde_json::from_str(&text).unwrap();
+            metric.problems().pop().map(|(key, message)| format!("{key}: {message}"))
+        };
+        let milliseconds = r#", "unit": "milliseconds""#;
+        assert_eq!(
+            problem("istio_request_duration_milliseconds", "").unwrap(),
+            "unit: istio_request_duration_milliseconds counts milliseconds by its name, and `unit` is seconds; \
+             write unit = \"milliseconds\""
+        );
+        assert!(problem("response_latency_ms", "").is_some());
+        assert!(problem("http_request_duration_seconds", milliseconds).is_some());
+        for (series, unit) in [
+            ("istio_request_duration_milliseconds", milliseconds),
+            ("http_request_duration_seconds", ""),
+            ("envoy_cluster_upstream_rq_time", milliseconds),
+            ("envoy_cluster_upstream_rq_time", ""),
+            ("items", r#", "unit": "number""#),
+        ] {
+            assert_eq!(problem(series, unit), None, "{series}");
+        }
     }
 
     #[test]
