@@ -29,6 +29,8 @@
 //!   over processes before their differences are taken.
 //! - A *target* is a process that Prometheus scrapes. Its `up` series says whether the last scrape succeeded and when
 //!   that was. A process whose target is down is not read: its counts are late, not lost.
+//!   Metrics that are pushed have no target. The time of a process's newest sample then takes the place of the last scrape,
+//!   so a process that no longer pushes is not taken for one without requests.
 //! - A *family* is a set of series that one query reads: one name and one set of matchers.
 //! - A *class* is the part of a process's series that is counted as one number, such as a status code or a bucket.
 //! - A *gap* replaces the sample of a metric if the count is not known for certain. It holds the reason, covers both

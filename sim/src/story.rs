@@ -47,6 +47,8 @@ fn metric(kind: MetricKind, series: Option<&str>) -> Metric {
         distance: Distance::Psi,
         against: Against::Stable,
         arms: ArmSource::Pods,
+        pod_label: None,
+        namespace_label: None,
         process: Vec::new(),
         targets: None,
         native: false,

@@ -1,14 +1,16 @@
 //! `bellwether check`: every problem of the configuration, and with `--online` of everything that it names. The command
 //! only reads, so it can run beside a daemon.
 
+use std::collections::BTreeSet;
+
 use anyhow::Context;
-use bellwether_core::measure::metric::Unit;
+use bellwether_core::measure::metric::{ArmSource, Metric, Unit};
 use bellwether_core::policy::Policy;
 use bellwether_core::time::Span;
 use clap::Args;
 use serde::Serialize;
 
-use super::{Common, Output, print, table};
+use super::{Common, Output, print, run, table};
 use crate::adapters::prometheus;
 use crate::config::{self, Config};
 use crate::exit;
@@ -85,6 +87,9 @@ pub async fn run(args: &CheckArgs, common: &Common) -> anyhow::Result<u8> {
         Ok(config) => {
             let mut findings = vec![config_finding(&config)];
             findings.extend(config.policies.iter().filter_map(|policy| impatience(policy, &config.prometheus)));
+            let window = run::sampling_options(&config).window;
+            findings.extend(config.policies.iter().flat_map(|policy| blended_guard(policy, window)));
+            findings.extend(config.policies.iter().flat_map(merged_services));
             findings.extend(config.policies.iter().filter_map(independent_requests));
             if args.online {
                 findings.extend(online::findings(&config).await);
@@ -145,6 +150,42 @@ fn impatience(policy: &Policy, reading: &prometheus::Options) -> Option<CheckFin
         text,
         format!("set patience.blind and patience.insufficient to {first_counts} or more"),
     ))
+}
+
+/// Returns a warning for each query of the guard whose window reaches back before the promotion for half of the guard or longer.
+/// It then tells of the old version's requests too. A query by `{{pod-hash}}` reads the new version alone.
+fn blended_guard(policy: &Policy, window: Span) -> Vec<CheckFinding> {
+    let Some(guard) = policy.guard.as_ref().filter(|guard| guard.length < window + window) else { return Vec::new() };
+    let is_blended = |name: &&String| {
+        let query = policy.metrics.get(*name).and_then(|metric| metric.query.as_deref()).unwrap_or_default();
+        query.contains("{{window}}") && !query.contains("{{pod-hash}}")
+    };
+    let metrics: BTreeSet<&String> = guard.checks.iter().map(|check| &check.metric).filter(is_blended).collect();
+    let warning = |metric: &String| {
+        let text = format!(
+            "policy {}: in the first {window} of its guard of {}, the query {metric} counts requests from before the promotion too",
+            policy.name, guard.length
+        );
+        let remedy =
+            format!("set guard.for to {} or more, or use a metric with counters instead of a query", window + window);
+        CheckFinding::warning("config", text, remedy)
+    };
+    metrics.into_iter().map(warning).collect()
+}
+
+/// Returns a warning for each metric that tells the arms by the name of a Service, without its namespace.
+fn merged_services(policy: &Policy) -> Vec<CheckFinding> {
+    let is_merged = |metric: &Metric| match &metric.arms {
+        ArmSource::Service { value, .. } => !value.contains("{{namespace}}") && metric.namespace_label.is_none(),
+        ArmSource::Pods => false,
+    };
+    let merged = policy.metrics.iter().filter(|(_, metric)| is_merged(metric));
+    let warning = |(name, _): (&String, &Metric)| {
+        let text = format!("policy {}: {name} counts Services of equal names in two namespaces together", policy.name);
+        let remedy = "name the label with the namespace, as in namespace-label = \"namespace\", or write {{namespace}} into the value";
+        CheckFinding::warning("config", text, remedy)
+    };
+    merged.map(warning).collect()
 }
 
 /// Returns a warning if an A/B test counts requests as independent without saying so. Those of one user are not.
@@ -222,5 +263,41 @@ min-time = "5m"
              (prometheus.lag 15s, scrape-interval 15s, two intervals of 15s)"
         );
         assert_eq!(finding(&POLICY.replace("30s", "60s")), None);
+    }
+
+    #[test]
+    fn a_query_that_reaches_back_before_a_short_guard_is_a_warning() {
+        let query = |query: &str, length: &str| {
+            let rest = format!(
+                "[policy.guard]\nfor = \"{length}\"\n[[policy.guard.check]]\nmetric = \"load\"\nmax = 1\n\
+                 [metric.load]\nkind = \"query\"\nquery = 'sum(rate(load{{{query}}}[{{{{window}}}}]))'\n"
+            );
+            let config = config::of_text(&format!("{POLICY}{rest}"));
+            let window = run::sampling_options(&config).window;
+            blended_guard(&config.policies[0], window).into_iter().map(|finding| finding.text).collect::<Vec<_>>()
+        };
+        assert_eq!(
+            query("service=\"{{service}}\"", "5m"),
+            [
+                "policy web: in the first 5m of its guard of 5m, the query load counts requests from before the promotion too"
+            ]
+        );
+        assert_eq!(query("service=\"{{service}}\"", "9m").len(), 1);
+        assert_eq!(query("service=\"{{service}}\"", "10m"), [""; 0]);
+        assert_eq!(query("pod=~\".*{{pod-hash}}.*\"", "5m"), [""; 0]);
+    }
+
+    #[test]
+    fn a_service_without_its_namespace_is_a_warning() {
+        let count = |value: &str, namespace: &str| {
+            let metric = format!(
+                "[metric.error-rate]\nkind = \"ratio\"\nseries = \"requests\"\nhits = {{ label = \"code\", matches = \"5..\" }}\n\
+                 arms = {{ service = {{ label = \"service\", value = \"{value}\" }} }}\n{namespace}\n"
+            );
+            merged_services(&config::of_text(&format!("{POLICY}{metric}")).policies[0]).len()
+        };
+        assert_eq!(count("{{service}}", ""), 1);
+        assert_eq!(count("{{namespace}}/{{service}}", ""), 0);
+        assert_eq!(count("{{service}}", "namespace-label = \"namespace\""), 0);
     }
 }

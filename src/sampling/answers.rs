@@ -4,14 +4,15 @@
 //! with an unusual name does not blind the others.
 #![expect(clippy::wildcard_enum_match_arm, reason = "matches one kind and treats all others alike")]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bellwether_core::measure::block::Gap;
 use bellwether_core::measure::watch::Watch;
 use bellwether_core::time::Timestamp;
 use futures::future::join_all;
 
-use super::plan::{PromQuery, SeriesRequest, queries, service_values};
+use super::plan::{PromQuery, SeriesRequest, queries, service_owners};
+use super::snapshot::{Process, process_of};
 use crate::ports::{Metrics, MetricsError, PodDirectory, SeriesPoint};
 
 /// The largest number of splits of one query. Isolating one refused selector among the 500 of the largest query takes
@@ -42,12 +43,40 @@ impl Answers {
     /// # Errors
     /// The gap that stands for the points.
     pub fn points(&self, request: &SeriesRequest, watch: usize) -> Result<Vec<&SeriesPoint>, Gap> {
-        match self.0.get(request).and_then(|answers| answers.get(&watch)) {
-            Some(Ok(points)) => Ok(points.iter().collect()),
-            Some(Err(gap)) => Err(gap.clone()),
-            // The plan leaves out watches whose Service is unknown.
-            None => Err(Gap::Malformed { problem: "the workload's Service is not known".to_owned() }),
+        // The plan leaves out watches whose Service is unknown.
+        let unknown = || Err(Gap::Malformed { problem: "the workload's Service is not known".to_owned() });
+        self.points_if_asked(request, watch).unwrap_or_else(unknown)
+    }
+
+    /// Returns the same as [`Answers::points`]; `None` if the request was not sent for the watch.
+    pub fn points_if_asked(&self, request: &SeriesRequest, watch: usize) -> Option<Result<Vec<&SeriesPoint>, Gap>> {
+        let answer = self.0.get(request)?.get(&watch)?;
+        Some(answer.as_ref().map(|points| points.iter().collect()).map_err(Clone::clone))
+    }
+
+    /// Adds the answers to other requests.
+    pub fn extend(&mut self, other: Answers) {
+        self.0.extend(other.0);
+    }
+
+    /// Returns the requests for the newest samples of the families that processes without an `up` series export, with the watches
+    /// that they belong to. `requests` are those of the tick.
+    pub fn of_pushed(&self, requests: &BTreeMap<SeriesRequest, Vec<usize>>) -> BTreeMap<SeriesRequest, Vec<usize>> {
+        let mut newest = BTreeMap::new();
+        for (request, watches) in requests {
+            let SeriesRequest::Series(family, _) = request else { continue };
+            let targets = SeriesRequest::Targets(family.source.clone());
+            let processes = |request, watch| -> BTreeSet<Process> {
+                let points = self.points_if_asked(request, watch).and_then(Result::ok).unwrap_or_default();
+                points.into_iter().map(|point| process_of(&family.source, point)).collect()
+            };
+            let is_pushed = |watch: &&usize| !processes(request, **watch).is_subset(&processes(&targets, **watch));
+            let pushed: Vec<usize> = watches.iter().filter(is_pushed).copied().collect();
+            if !pushed.is_empty() {
+                newest.insert(SeriesRequest::Newest(family.clone()), pushed);
+            }
         }
+        newest
     }
 }
 
@@ -142,8 +171,8 @@ impl SeriesFetcher<'_> {
                 uids.dedup();
                 uids
             }
-            (SeriesRequest::Series(..) | SeriesRequest::PastSeries(..), Some(_)) => {
-                service_values(request.source(), watch, self.pods).into_iter().flatten().collect()
+            (SeriesRequest::Series(..) | SeriesRequest::PastSeries(..) | SeriesRequest::Newest(_), Some(_)) => {
+                service_owners(request.source(), watch, self.pods).into_iter().flatten().collect()
             }
             (SeriesRequest::Targets(_) | SeriesRequest::PastTargets(..), Some(_)) => vec![String::new()],
         }
@@ -152,11 +181,14 @@ impl SeriesFetcher<'_> {
     /// Returns the key of a point, as in [`SeriesFetcher::watch_keys`]. `None`: its pod is unknown, or a label is
     /// missing.
     fn point_key(&self, request: &SeriesRequest, point: &SeriesPoint) -> Option<String> {
-        let label = |name: &str| point.labels.get(name);
-        match (request, &request.source().service) {
-            (_, None) => Some(self.pods.locate(label("namespace")?, label("pod")?)?.deployment_uid),
-            (SeriesRequest::Series(..) | SeriesRequest::PastSeries(..), Some((name, _))) => label(name).cloned(),
+        let (source, value) = (request.source(), |label: &str| point.labels.get(label).map(String::as_str));
+        match (request, &source.service) {
+            (_, None) => {
+                let (namespace, pod) = source.pod_of(value)?;
+                Some(self.pods.locate(namespace, pod)?.deployment_uid)
+            }
             (SeriesRequest::Targets(_) | SeriesRequest::PastTargets(..), Some(_)) => Some(String::new()),
+            (_, Some(_)) => source.owner_of(value),
         }
     }
 }

@@ -11,9 +11,9 @@ use bellwether_core::time::{Span, Timestamp};
 use super::answers::Answers;
 use super::difference::{BucketKind, Memory, ProcessCounts, ProcessFacts, ReadingContext};
 use super::options::Options;
-use super::plan::{BOUND, Family, SeriesRequest, SeriesSource, families, service_values};
+use super::plan::{BOUND, Family, SeriesRequest, SeriesSource, families, service_owners};
 use super::reading::{ArmCounts, ArmReading, counted_sample, gauge_sample, part_readings};
-use super::snapshot::{Class, Process, Snapshot, Targets, process_of, read_targets};
+use super::snapshot::{Class, Process, Snapshot, Targets, process_of, read_newest, read_targets};
 use super::state::{BlockStart, FamilyState, MissingStart, SamplerState};
 use crate::ports::{PodDirectory, PodFacts};
 
@@ -128,7 +128,7 @@ impl WatchTick<'_> {
         let label_list: Vec<String> = labels.iter().cloned().collect();
         let read = self
             .snapshot(self.at_end, family, &label_list, request)
-            .and_then(|now| Ok((now, self.targets(self.at_end, &family.source)?)));
+            .and_then(|now| Ok((now, self.targets(self.at_end, family)?)));
         let (now, targets) = match read {
             Ok(read) => read,
             Err(gap) => return FamilyReading::Unread(gap),
@@ -180,7 +180,7 @@ impl WatchTick<'_> {
             return Ok(known);
         }
         let snapshot = self.snapshot(self.at_start, family, label_list, request)?;
-        let targets = self.targets(self.at_start, &family.source)?;
+        let targets = self.targets(self.at_start, family)?;
         let context = self.context(start.state.last_read, family, &labels);
         let facts = |process: &Process| self.facts(&family.source, process);
         if missing == MissingStart::Values {
@@ -213,18 +213,24 @@ impl WatchTick<'_> {
         Ok(Snapshot::read(family, labels, &answers.points(request, self.index)?))
     }
 
-    fn targets(&self, answers: &Answers, source: &SeriesSource) -> Result<Targets, Gap> {
-        if !source.has_targets() {
-            return Ok(None);
+    fn targets(&self, answers: &Answers, family: &Family) -> Result<Targets, Gap> {
+        let source = &family.source;
+        let mut targets = BTreeMap::new();
+        if source.has_targets() {
+            targets = read_targets(source, &answers.points(&SeriesRequest::Targets(source.clone()), self.index)?);
         }
-        let points = answers.points(&SeriesRequest::Targets(source.clone()), self.index)?;
-        // No `up` series at all (a pushed metric, other labels) means that the targets are unknown, and not that all of
-        // them have left.
-        Ok(Some(read_targets(source, &points)).filter(|targets| !targets.is_empty()))
+        if let Some(points) = answers.points_if_asked(&SeriesRequest::Newest(family.clone()), self.index) {
+            for (process, target) in read_newest(source, &points?, self.at, self.options.stale_seconds()) {
+                targets.entry(process).or_insert(target);
+            }
+        }
+        // No target at all means that the targets are unknown, and not that all of them have left.
+        Ok(Some(targets).filter(|targets| !targets.is_empty()))
     }
 
     fn pod(&self, source: &SeriesSource, process: &Process) -> Option<PodFacts> {
-        self.pods.locate(source.value(process, "namespace")?, source.value(process, "pod")?)
+        let (namespace, pod) = source.pod_of(|label| source.value(process, label))?;
+        self.pods.locate(namespace, pod)
     }
 
     fn facts(&self, source: &SeriesSource, process: &Process) -> ProcessFacts {
@@ -233,9 +239,9 @@ impl WatchTick<'_> {
         }
         let Some(pod) = self.pod(source, process) else { return ProcessFacts::default() };
         let container = source.value(process, "container").and_then(|name| pod.restarts.get(name)).copied();
-        let label = |label| source.value(process, label).unwrap_or_default().to_owned();
+        let pod_name = source.pod_of(|label| source.value(process, label));
         ProcessFacts {
-            pod: Some((label("namespace"), label("pod"))),
+            pod: pod_name.map(|(namespace, name)| (namespace.to_owned(), name.to_owned())),
             started: Some(pod.started),
             restarts: Some(container.unwrap_or_else(|| pod.restarts.values().sum())),
         }
@@ -246,7 +252,7 @@ impl WatchTick<'_> {
     fn arm_of(&self, source: &SeriesSource, process: &Process, class: Option<&Class>) -> Option<ArmReading> {
         if source.service.is_some() {
             let Some(class) = class else { return Some(ArmReading::Stable) };
-            let [stable, canary] = service_values(source, self.watch, self.pods)?;
+            let [stable, canary] = service_owners(source, self.watch, self.pods)?;
             return match class.owner.as_ref()? {
                 owner if *owner == canary => self.watch.canary.as_ref().map(|_| ArmReading::Canary),
                 owner => (*owner == stable).then_some(ArmReading::Stable),
@@ -281,7 +287,7 @@ impl WatchTick<'_> {
             let had_targets = memory.scraped().any(|(process, _)| arm_of(process).is_some());
             return (had_targets || had_series && !has_series).then(|| age(seconds(from)));
         };
-        let limit = 2.5 * self.options.scrape_interval.as_secs_f64();
+        let limit = self.options.stale_seconds();
         let own: Vec<_> = targets.iter().filter_map(|(process, target)| Some((arm_of(process)?, target))).collect();
         let old = own.iter().filter(|(_, target)| target.up && seconds(self.at) - target.scraped > limit);
         if let Some(oldest) = old.map(|(_, target)| age(target.scraped)).max() {
@@ -292,7 +298,9 @@ impl WatchTick<'_> {
             let last = scrapes.map(|(_, scraped)| scraped).max_by(f64::total_cmp)?;
             let is_down =
                 own.iter().any(|(of, _)| *of == arm) && !own.iter().any(|(of, target)| *of == arm && target.up);
-            (is_down || own.is_empty()).then(|| age(last))
+            // Scraped targets that are gone have left. Pushed series just end.
+            let is_gone = !own.iter().any(|(of, target)| *of == arm || !target.pushed);
+            (is_down || is_gone).then(|| age(last))
         })
     }
 
@@ -332,12 +340,26 @@ impl WatchTick<'_> {
             .find(|request| matches!(request, SeriesRequest::Series(family, _) if own.contains(family)));
         let Some(request @ SeriesRequest::Series(family, labels)) = request else { return Err(Gap::NoBaseline) };
         let labels: Vec<String> = labels.iter().cloned().collect();
-        let now = self.snapshot(self.at_end, family, &labels, request)?;
-        let targets = self.targets(self.at_end, &source)?;
-        match self.stale_seconds(&source, &Memory::default(), &now, &targets, self.at) {
+        let mut now = self.snapshot(self.at_end, family, &labels, request)?;
+        let targets = self.targets(self.at_end, family)?;
+        let stale = self.stale_seconds(&source, &Memory::default(), &now, &targets, self.at);
+        match stale.or_else(|| self.drop_stale_gauges(&source, &mut now, &targets)) {
             Some(seconds) => Err(Gap::Stale { seconds }),
             None => Ok(gauge_sample(&now, &|process, class| self.arm_of(&source, process, class))),
         }
+    }
+
+    /// Removes the stale values of pushed gauges. Returns the age of the newest one of an arm in seconds if the arm has no other.
+    fn drop_stale_gauges(&self, source: &SeriesSource, now: &mut Snapshot, targets: &Targets) -> Option<u64> {
+        let is_old = |process: &Process| {
+            let target = targets.as_ref()?.get(process).filter(|target| target.pushed && !target.up)?;
+            Some((self.at.as_millisecond() as f64 / 1000.0 - target.scraped) as u64)
+        };
+        let arm_of = |process: &Process| self.arm_of(source, process, None);
+        let old: Vec<_> = now.0.keys().filter_map(|process| Some((arm_of(process)?, is_old(process)?))).collect();
+        now.0.retain(|process, _| is_old(process).is_none());
+        let has_other = |arm| now.0.keys().any(|process| arm_of(process) == Some(arm));
+        old.into_iter().filter(|(arm, _)| !has_other(*arm)).map(|(_, age)| age).min()
     }
 
     /// Returns the readings of the stable's single processes, for the metrics in `Watch::per_process`.
@@ -350,7 +372,7 @@ impl WatchTick<'_> {
     /// Returns the readings of the single pods of the version that is judged, for the metrics in `Watch::per_pod`.
     fn judged_pods(&self, readings: &BTreeMap<Family, FamilyReading>) -> BTreeMap<String, BTreeMap<String, Reading>> {
         let judged = if self.watch.canary.is_some() { ArmReading::Canary } else { ArmReading::Stable };
-        let pod = |source: &SeriesSource, process: &Process| source.value(process, "pod").map(str::to_owned);
+        let pod = |source: &SeriesSource, process: &Process| source.value(process, &source.pod).map(str::to_owned);
         self.parts(&self.watch.per_pod, readings, judged, pod).filter(|(_, pods)| !pods.is_empty()).collect()
     }
 

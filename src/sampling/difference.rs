@@ -9,9 +9,11 @@
 //!   counting starts at this reading.
 //! - A process that could not be scraped for a while counts from its last values: late, but once.
 //! - A reading with counters a little below the last ones is an older one, as from another replica of Prometheus. The
-//!   process counts on from the last ones at the next reading: late, but once.
+//!   process counts on from the last ones at the first reading above them: late, but once. From the second older reading
+//!   in a row on, that is a gap until then.
 //! - A counter that fell is a restart only with further evidence (start time, or the restarts that the API server
-//!   reports). Then its new value is the count.
+//!   reports). Then its new value is the count. Without it the fall is a gap, and so is the next reading if it is above
+//!   the value before the fall: then either an older reading or a restart lies between.
 //! - Everything else is a gap, and the next block starts behind it.
 //!
 //! The counts of consecutive blocks add up to the difference of the outermost readings. An error here would stay in the
@@ -84,7 +86,7 @@ struct KnownProcess {
     reported_restarts: Option<u32>,
     /// The first reading at which the API server reported that number. `None`: the values include all of them.
     reported_since: Option<Timestamp>,
-    /// Whether the reading after that one was passed over as an older one.
+    /// Whether the readings after that one were passed over as older ones.
     passed_over: bool,
     /// Whether it was in sight while its series could not be read.
     series_unknown: bool,
@@ -102,6 +104,8 @@ struct KnownCell {
     members: u64,
     /// Whether it was missing at the last reading although its process was in sight.
     lost: bool,
+    /// The count before the last reading if it fell there without a restart. `None`: it did not fall.
+    fell_from: Option<u64>,
 }
 
 /// The last reading of each process of a family that was in sight since the rollout's first reading.
@@ -156,7 +160,11 @@ impl Memory {
                 memory.0.extend(known.map(|known| (process.clone(), known.clone())));
                 continue;
             }
-            if let Some(known) = known.filter(|known| current.is_older_than(known)) {
+            if let Some((known, fallen)) = known.and_then(|known| Some((known, current.older_than(known)?))) {
+                if known.passed_over {
+                    let gap = Gap::Fell { series: class_text(fallen) };
+                    counts.insert(process.clone(), Err(with_process(gap, process)));
+                }
                 memory.0.insert(process.clone(), KnownProcess { passed_over: true, ..known.clone() });
                 continue;
             }
@@ -303,19 +311,21 @@ impl CurrentProcess<'_> {
         has_requests.then_some(if is_new { self.context.at } else { Timestamp::MIN })
     }
 
-    /// Returns whether this reading is older than the remembered one: all of its series are there, some are lower, none by a
-    /// quarter or more, and nothing else tells of a restart. A second such reading in a row is not passed over.
-    fn is_older_than(&self, known: &KnownProcess) -> bool {
-        let (Ok(cells), Ok(Restart::No)) = (self.cells(), self.restart_since(known)) else { return false };
-        let pairs =
-            || known.series.iter().filter_map(|(class, before)| Some((before.count? as f64, cells.get(class)?.value)));
+    /// Returns the first series that is lower if this reading is older than the remembered one: all of its series are there, some
+    /// are lower, none by a quarter or more, and nothing else tells of a restart. `None`: it is not older.
+    fn older_than<'k>(&self, known: &'k KnownProcess) -> Option<&'k Class> {
+        let (Ok(cells), Ok(Restart::No)) = (self.cells(), self.restart_since(known)) else { return None };
+        let pairs = || {
+            let both =
+                |(class, before): (&'k Class, &KnownCell)| Some((class, before.count? as f64, cells.get(class)?.value));
+            known.series.iter().filter_map(both)
+        };
         let is_there = |(class, before): (&Class, &KnownCell)| {
             before.lost || cells.get(class).is_some_and(|cell| cell.members >= before.members)
         };
-        !known.passed_over
-            && known.series.iter().all(is_there)
-            && pairs().any(|(before, now)| now < before)
-            && pairs().all(|(before, now)| now > LEAST_OF_OLDER * before || now >= before)
+        let is_close = pairs().all(|(_, before, now)| now > LEAST_OF_OLDER * before || now >= before);
+        let fallen = pairs().find(|(_, before, now)| now < before).map(|(class, ..)| class);
+        fallen.filter(|_| is_close && known.series.iter().all(is_there))
     }
 
     fn counts_since(&self, known: &KnownProcess) -> ProcessCounts {
@@ -374,6 +384,7 @@ impl CurrentProcess<'_> {
                 Some(KnownCell { members, .. }) if cell.members < *members => {
                     return Err(Gap::Vanished { series: series() });
                 }
+                Some(KnownCell { fell_from: Some(above), .. }) if value >= *above => return Err(Gap::NoBaseline),
                 Some(KnownCell { count: Some(before), .. }) => {
                     value.checked_sub(*before).ok_or_else(|| Gap::Fell { series: series() })?
                 }
@@ -468,8 +479,12 @@ impl CurrentProcess<'_> {
         }
         let cells = self.cells();
         let series_unknown = cells.is_err();
+        let unexplained = known.filter(|_| matches!(restart, Some(Ok(Restart::No))));
+        let before = |class: &Class| unexplained.and_then(|known| known.series.get(class)?.count);
         for (class, cell) in cells.into_iter().flatten() {
-            series.insert(class.clone(), KnownCell { count: count(cell.value), members: cell.members, lost: false });
+            let fell_from = before(class).filter(|before| cell.value < *before as f64);
+            let known = KnownCell { count: count(cell.value), members: cell.members, lost: false, fell_from };
+            series.insert(class.clone(), known);
         }
         KnownProcess {
             scraped: self.target.map(|target| target.scraped),

@@ -16,6 +16,16 @@ pub struct Options {
     pub window: Span,
 }
 
+/// The scrape intervals after which a sample is stale.
+pub const STALE_INTERVALS: f64 = 2.5;
+
+impl Options {
+    /// Returns the age above which a sample is stale, in seconds.
+    pub fn stale_seconds(&self) -> f64 {
+        STALE_INTERVALS * self.scrape_interval.as_secs_f64()
+    }
+}
+
 impl Default for Options {
     fn default() -> Options {
         Options {

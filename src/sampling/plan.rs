@@ -28,6 +28,9 @@ pub const MEMBERS: &str = "members";
 /// The label with a bucket's upper bound. A native histogram has no such label and is counted as if it had one.
 pub const BOUND: &str = "le";
 
+/// The label with the scrape job.
+pub const JOB: &str = "job";
+
 /// The longest query text, in bytes; a longer one is split. Proxies and Prometheus' own form parser have limits near
 /// it.
 const MAX_TEXT: usize = 8 * 1024;
@@ -57,6 +60,10 @@ pub struct SeriesSource {
     pub process: Vec<String>,
     /// PromQL matchers for the processes' `up` series.
     pub targets: Option<String>,
+    /// The label with the name of the exporting pod.
+    pub pod: String,
+    /// The label with the namespace of the pod or of the Service. `None`: the Service's label is enough.
+    pub namespace: Option<String>,
     /// The label that names an arm's Service, and the template of its value. `None`: the pod tells the arm.
     pub service: Option<(String, String)>,
 }
@@ -69,15 +76,32 @@ impl SeriesSource {
             ArmSource::Pods => None,
             ArmSource::Service { label, value } => Some((label.clone(), value.clone())),
         };
+        let [namespace, pod] = metric.pod_labels();
         if service.is_none() {
             // The pod directory finds a pod by these two labels.
-            for needed in ["pod", "namespace"] {
+            for needed in [pod, namespace] {
                 if !process.iter().any(|label| label == needed) {
                     process.insert(0, needed.to_owned());
                 }
             }
         }
-        SeriesSource { process, targets: metric.targets.clone(), service }
+        let (pod, namespace) = (pod.to_owned(), namespace.to_owned());
+        let namespace = Some(namespace).filter(|_| service.is_none() || metric.namespace_label.is_some());
+        SeriesSource { process, targets: metric.targets.clone(), pod, namespace, service }
+    }
+
+    /// Returns the namespace and the name of the pod that a process or a series belongs to, from the values of its labels; `None`
+    /// if one is missing.
+    pub fn pod_of<'a>(&self, value: impl Fn(&str) -> Option<&'a str>) -> Option<(&'a str, &'a str)> {
+        Some((value(self.namespace.as_deref()?)?, value(&self.pod)?))
+    }
+
+    /// Returns the Service that a series belongs to, as in [`service_owners`], from the values of its labels. `None`: the pod
+    /// tells the arm.
+    pub fn owner_of<'a>(&self, value: impl Fn(&str) -> Option<&'a str>) -> Option<String> {
+        let (label, _) = self.service.as_ref()?;
+        let namespace = self.namespace.as_deref().map(|label| value(label).unwrap_or_default());
+        Some(owner(namespace, value(label).unwrap_or_default()))
     }
 
     /// Returns whether the `up` series of the processes can be selected: pods by their names, a gateway by its matchers
@@ -132,6 +156,9 @@ pub enum SeriesRequest {
     Series(Family, BTreeSet<String>),
     /// The targets of a source: whether they are up, the time of their last scrape, and the start of their process.
     Targets(SeriesSource),
+    /// The time of each process's newest sample of a family, by scrape job. It shows whether series without `up`, such as pushed
+    /// ones, still get samples.
+    Newest(Family),
     /// The classes of a family that existed at any time in the span.
     PastSeries(Family, BTreeSet<String>, Span),
     /// The processes of a source that were scraped at any time in the span.
@@ -142,7 +169,9 @@ impl SeriesRequest {
     /// Returns the processes that the request is about.
     pub fn source(&self) -> &SeriesSource {
         match self {
-            SeriesRequest::Series(family, _) | SeriesRequest::PastSeries(family, ..) => &family.source,
+            SeriesRequest::Series(family, _)
+            | SeriesRequest::PastSeries(family, ..)
+            | SeriesRequest::Newest(family) => &family.source,
             SeriesRequest::Targets(source) | SeriesRequest::PastTargets(source, _) => source,
         }
     }
@@ -180,6 +209,13 @@ impl SeriesRequest {
                 let series = selector(&family.series, &series_matchers(family, filter));
                 format!("count by ({by}) (last_over_time({series}[{}s]))", whole_seconds(*span))
             }
+            SeriesRequest::Newest(family) => {
+                let mut matchers = series_matchers(family, filter);
+                // The buckets of a histogram have equal times.
+                matchers.extend(family.series.ends_with("_bucket").then(|| format!("{BOUND}=\"+Inf\"")));
+                let by = grouping_labels(family, &BTreeSet::from([JOB.to_owned()]));
+                format!("max by ({by}) (timestamp({}))", selector(&family.series, &matchers))
+            }
             SeriesRequest::Targets(source) => {
                 let by = label_list(source.process.iter());
                 let up = selector("up", &target_matchers(source, filter));
@@ -209,7 +245,8 @@ fn whole_seconds(span: Span) -> u64 {
 }
 
 fn grouping_labels(family: &Family, classes: &BTreeSet<String>) -> String {
-    let service = family.source.service.as_ref().map(|(label, _)| label);
+    let namespace = family.source.namespace.iter();
+    let service = family.source.service.as_ref().map(|(label, _)| label).into_iter().chain(namespace);
     let classes = classes.iter().filter(|label| !(family.native && *label == BOUND));
     label_list(family.source.process.iter().chain(service).chain(classes))
 }
@@ -227,8 +264,11 @@ fn label_list<'a>(labels: impl Iterator<Item = &'a String>) -> String {
 fn series_matchers(family: &Family, filter: &WorkloadFilter) -> Vec<String> {
     let mut matchers: Vec<String> = family.matching.iter().cloned().collect();
     match &family.source.service {
-        Some((label, _)) => matchers.push(one_of(label, &filter.service_values)),
-        None => matchers.extend(filter.pod_matchers()),
+        Some((label, _)) => {
+            matchers.extend(family.source.namespace.iter().map(|label| one_of(label, &filter.namespaces)));
+            matchers.push(one_of(label, &filter.service_values));
+        }
+        None => matchers.extend(filter.pod_matchers(&family.source)),
     }
     matchers
 }
@@ -236,7 +276,7 @@ fn series_matchers(family: &Family, filter: &WorkloadFilter) -> Vec<String> {
 fn target_matchers(source: &SeriesSource, filter: &WorkloadFilter) -> Vec<String> {
     let mut matchers: Vec<String> = source.targets.iter().map(|text| without_braces(text)).collect();
     if source.service.is_none() {
-        matchers.extend(filter.pod_matchers());
+        matchers.extend(filter.pod_matchers(source));
     }
     matchers
 }
@@ -258,8 +298,9 @@ struct WorkloadFilter {
 }
 
 impl WorkloadFilter {
-    fn pod_matchers(&self) -> Vec<String> {
-        vec![one_of("namespace", &self.namespaces), begins_with("pod", &self.pod_prefixes)]
+    fn pod_matchers(&self, source: &SeriesSource) -> Vec<String> {
+        let namespace = source.namespace.iter().map(|label| one_of(label, &self.namespaces));
+        namespace.chain([begins_with(&source.pod, &self.pod_prefixes)]).collect()
     }
 
     fn union(&self, other: &WorkloadFilter) -> WorkloadFilter {
@@ -343,12 +384,13 @@ pub fn queries(
 /// Returns the filter that selects both arms of a watch. `None`: the Service of the workload is unknown.
 fn workload_filter(source: &SeriesSource, watch: &Watch, pods: &dyn PodDirectory) -> Option<WorkloadFilter> {
     let mut filter = WorkloadFilter::default();
+    if source.namespace.is_some() {
+        filter.namespaces.insert(watch.workload.namespace.clone());
+    }
     if source.service.is_some() {
-        let [stable, canary] = service_values(source, watch, pods)?;
-        filter.service_values.extend([stable, canary]);
+        filter.service_values.extend(service_values(source, watch, pods)?);
         return Some(filter);
     }
-    filter.namespaces.insert(watch.workload.namespace.clone());
     let stable = format!("{}-", watch.stable.name);
     // `web-.*` also matches `web-canary-…`, so that a canary's pods are read from their first sample on.
     let canary =
@@ -361,16 +403,38 @@ fn workload_filter(source: &SeriesSource, watch: &Watch, pods: &dyn PodDirectory
 /// Returns the values of a gateway's Service label for the stable's Service and the canary's, in this order. It is
 /// always both: the counts that an earlier canary left in the gateway must be known before the next canary starts.
 /// `None`: the source has no Service label, or the Service of the workload is unknown.
-pub fn service_values(source: &SeriesSource, watch: &Watch, pods: &dyn PodDirectory) -> Option<[String; 2]> {
+fn service_values(source: &SeriesSource, watch: &Watch, pods: &dyn PodDirectory) -> Option<[String; 2]> {
     let (_, template) = source.service.as_ref()?;
-    let (service, port) = pods.service(&watch.workload)?;
-    let value = |service: &str| {
+    let known = pods.service(&watch.workload);
+    if known.is_none() && names_service(template) {
+        return None;
+    }
+    let (service, port) = known.unwrap_or_default();
+    let value = |service: &str, workload: &str| {
         template
             .replace("{{namespace}}", &watch.workload.namespace)
+            .replace("{{workload}}", workload)
             .replace("{{service}}", service)
             .replace("{{port}}", &port.to_string())
     };
-    Some([value(&service), value(&watch.workload.canary_name())])
+    let canary = watch.workload.canary_name();
+    Some([value(&service, &watch.workload.name), value(&canary, &canary)])
+}
+
+/// Returns whether the value of a Service label can be known only with the workload's Service.
+pub fn names_service(template: &str) -> bool {
+    ["{{service}}", "{{port}}"].iter().any(|placeholder| template.contains(placeholder))
+}
+
+/// Returns the Services of both arms, the stable's first: the label's value, after the namespace if a second label holds it.
+/// `None`: as for the values.
+pub fn service_owners(source: &SeriesSource, watch: &Watch, pods: &dyn PodDirectory) -> Option<[String; 2]> {
+    let namespace = source.namespace.as_ref().map(|_| watch.workload.namespace.as_str());
+    Some(service_values(source, watch, pods)?.map(|value| owner(namespace, &value)))
+}
+
+fn owner(namespace: Option<&str>, value: &str) -> String {
+    namespace.map_or_else(|| value.to_owned(), |namespace| format!("{namespace}/{value}"))
 }
 
 /// Returns the text of the raw query of `metric` for one arm, with its parameters filled in.

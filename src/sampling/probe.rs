@@ -14,20 +14,22 @@ use bellwether_core::ids::Workload;
 use bellwether_core::input::effect::Probe;
 use bellwether_core::input::event::{Failure, FailureKind, Outcome};
 use bellwether_core::measure::calibration::{Calibration, Criterion, past};
-use bellwether_core::measure::metric::{ArmSource, Metric, MetricKind};
+use bellwether_core::measure::metric::{ArmSource, Metric, MetricKind, Unit};
 use bellwether_core::measure::watch::{ArmKey, ProbeTarget, Watch};
 use bellwether_core::stats::histogram::edge_at;
 use bellwether_core::time::{Span, Timestamp};
 
 use super::options::Options;
-use super::plan::{BOUND, PART, SeriesRequest, class_label, families, queries, raw_query, series_requests};
-use super::promql::{literal, selector, string};
+use super::plan::{
+    BOUND, PART, SeriesRequest, class_label, families, names_service, queries, raw_query, series_requests,
+};
+use super::promql::{label_name, literal, selector, string};
 use super::reading::hit_pattern;
 use super::snapshot::parse_bound;
 use super::ticks::grid;
 use super::{history, native};
 use crate::clock::Clock;
-use crate::ports::{Metrics, MetricsError, PodDirectory, SeriesPoint};
+use crate::ports::{Metrics, MetricsError, PodDirectory, PodFacts, SeriesPoint};
 
 /// Tries the queries of rollouts, with the settings of the sampler.
 pub struct Prober {
@@ -50,7 +52,10 @@ impl Prober {
 
     /// Returns all problems and warnings about the metrics.
     pub async fn findings(&self, workload: &Workload, stable: &ArmKey, metrics: &[ProbeTarget]) -> Vec<ProbeFinding> {
-        probe(&self.run(workload, stable), metrics, self.options.lag.before(self.clock.now())).await
+        let (run, now) = (self.run(workload, stable), self.clock.now());
+        let mut findings = probe(&run, metrics, self.options.lag.before(now)).await;
+        findings.extend(run.timing_findings(metrics, now, &self.options).await);
+        findings
     }
 
     fn run<'a>(&'a self, workload: &'a Workload, stable: &'a ArmKey) -> ProbeRun<'a> {
@@ -116,7 +121,7 @@ impl Prober {
     }
 }
 
-/// One finding of the probe, as a sentence that begins with the metric's name.
+/// One finding of the probe, as a sentence that begins with the name of the metric or of the scrape job.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum ProbeFinding {
     /// The metric can't be measured as it is defined.
@@ -219,7 +224,10 @@ impl ProbeRun<'_> {
         if let Some(Err(what)) = metric.hits.as_ref().filter(|hits| hits.label.is_some()).map(hit_pattern) {
             findings.push(problem(name, what));
         }
-        if matches!(metric.arms, ArmSource::Service { .. }) && self.pods.service(self.workload).is_none() {
+        if let ArmSource::Service { value, .. } = &metric.arms
+            && names_service(value)
+            && self.pods.service(self.workload).is_none()
+        {
             findings.push(problem(
                 name,
                 format!("the Service of {} is not known, and canary and stable are told apart by it", self.workload),
@@ -298,15 +306,12 @@ impl ProbeRun<'_> {
         if let Some(label) = class_label(metric).filter(|label| !metric.native && !has(label)) {
             findings.push(problem(name, format!("the series of {series} have no label {label:?}")));
         }
-        if metric.arms == ArmSource::Pods && !has("pod") {
-            findings.push(problem(name, without_pod_label(series)));
+        let labels @ [_, pod] = metric.pod_labels();
+        if metric.arms == ArmSource::Pods && !has(pod) {
+            findings.push(problem(name, without_pod_label(series, pod)));
         }
-        let is_known = |point: &SeriesPoint| {
-            let pod = point.labels.get("namespace").zip(point.labels.get("pod"));
-            pod.is_some_and(|(namespace, pod)| self.pods.locate(namespace, pod).is_some())
-        };
-        if metric.arms == ArmSource::Pods && has("pod") && !points.iter().any(is_known) {
-            findings.push(problem(name, format!("no label \"pod\" of {series} names a pod that the cluster knows")));
+        if metric.arms == ArmSource::Pods && has(pod) && !points.iter().any(|point| self.pod(point, labels).is_some()) {
+            findings.push(problem(name, format!("no label {pod:?} of {series} names a pod that the cluster knows")));
         }
         if metric.native {
             findings.extend(native_findings(probed, points));
@@ -314,6 +319,11 @@ impl ProbeRun<'_> {
             findings.extend(bucket_findings(probed, points));
         }
         findings
+    }
+
+    /// Returns the pod that the labels with a namespace and a pod's name give; `None` if the cluster knows none.
+    fn pod(&self, point: &SeriesPoint, [namespace, pod]: [&str; 2]) -> Option<PodFacts> {
+        self.pods.locate(point.labels.get(namespace)?, point.labels.get(pod)?)
     }
 
     /// Returns a sentence if the series are native histograms and the metric's are not, or the other way round.
@@ -336,14 +346,30 @@ impl ProbeRun<'_> {
         // Only the first family: a second one counts the hits alone, and its series may begin with the first hit.
         let Some(family) = families(metric).into_iter().next() else { return Vec::new() };
         let series = family.series.as_str();
-        let any = format!("count by (pod) ({})", selector(series, &[]));
+        let labels @ [_, pod] = metric.pod_labels();
+        let mut by: Vec<&str> = labels.into_iter().chain(POD_LABELS.into_iter().flatten()).collect();
+        by.sort_unstable();
+        by.dedup();
+        let by: Vec<String> = by.into_iter().map(label_name).collect();
+        let any = format!("count by ({}) ({})", by.join(", "), selector(series, &[]));
         vec![match self.metrics.instant(&any, at).await {
             Err(error) => problem(name, query_failure(&error)),
             Ok(points) if points.is_empty() => self.probe_name(probed, series, at).await,
             Ok(points) => {
-                let has_pods = points.iter().any(|point| point.labels.get("pod").is_some_and(|pod| !pod.is_empty()));
-                if metric.arms == ArmSource::Pods && !has_pods {
-                    problem(name, without_pod_label(series))
+                let has_pods = points.iter().any(|point| point.labels.get(pod).is_some_and(|pod| !pod.is_empty()));
+                let others = POD_LABELS.into_iter().filter(|others| *others != labels);
+                let is_own = |pod: PodFacts| pod.deployment_uid == self.stable.deployment_uid;
+                let mut naming =
+                    others.filter(|others| points.iter().any(|it| self.pod(it, *others).is_some_and(is_own)));
+                if metric.arms != ArmSource::Pods {
+                    warning(name, format!("{} has no series of {series} yet", self.workload))
+                } else if let Some([namespace, pod]) = naming.next() {
+                    let text = format!(
+                        "the pods of {series} are named by the label {pod:?}; write pod-label = {pod:?}, namespace-label = {namespace:?}"
+                    );
+                    problem(name, text)
+                } else if !has_pods {
+                    problem(name, without_pod_label(series, pod))
                 } else {
                     warning(name, format!("{} has no series of {series} yet", self.workload))
                 }
@@ -442,8 +468,17 @@ fn query_failure(error: &MetricsError) -> String {
     }
 }
 
-fn without_pod_label(series: &str) -> String {
-    format!("the series of {series} have no label \"pod\", so canary and stable can't be told apart")
+/// The labels with the namespace and the name of a pod that are in use: those of Prometheus itself, those of an exporter whose
+/// own labels collide with them, and those of OpenTelemetry's resources.
+const POD_LABELS: [[&str; 2]; 4] = [
+    ["namespace", "pod"],
+    ["exported_namespace", "exported_pod"],
+    ["k8s_namespace_name", "k8s_pod_name"],
+    ["kubernetes_namespace", "kubernetes_pod_name"],
+];
+
+fn without_pod_label(series: &str, pod: &str) -> String {
+    format!("the series of {series} have no label {pod:?}, so canary and stable can't be told apart")
 }
 
 /// Returns the findings about classic buckets: no `+Inf` bucket, or a limit between two edges.
@@ -461,7 +496,20 @@ fn bucket_findings(probed: &ProbeTarget, points: &[SeriesPoint]) -> Vec<ProbeFin
     }
     edges.retain(|edge| edge.is_finite());
     findings.extend(limit_findings(probed, &edges));
+    findings.extend(unit_finding(probed, &edges));
     findings
+}
+
+/// The upper bound of a bucket, in seconds, above which a histogram does not count seconds: no request takes a day.
+const LONGEST: f64 = 86_400.0;
+
+/// Returns a problem if a histogram whose unit is seconds has an edge of more than a day: its edges are milliseconds, and a limit
+/// that happens to be one of them would be a thousandth of what is meant.
+fn unit_finding(probed: &ProbeTarget, edges: &[f64]) -> Option<ProbeFinding> {
+    let last = edges.last().filter(|last| probed.metric.unit() == Unit::Seconds && **last > LONGEST)?;
+    let series = probed.metric.series.as_deref().unwrap_or_default();
+    let text = format!("the last edge of {series} is {last}, which can't be seconds; write unit = \"milliseconds\"");
+    Some(problem(&probed.name, text))
 }
 
 /// Returns the findings about native histograms: buckets that can't be counted, or a limit that is not an edge of all
@@ -503,6 +551,8 @@ fn limit_findings(probed: &ProbeTarget, edges: &[f64]) -> Vec<ProbeFinding> {
         })
         .collect()
 }
+
+mod timing;
 
 #[cfg(test)]
 mod tests;

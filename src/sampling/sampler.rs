@@ -53,11 +53,14 @@ impl Sampler {
 
         let requests = series_requests(&watches);
         let fetcher = SeriesFetcher { metrics, pods: &*self.pods, watches: &watches };
-        let (at_end, at_starts, query_samples) = futures::join!(
+        let (mut at_end, at_starts, query_samples) = futures::join!(
             fetcher.fetch(&requests, at),
             fetch_starts(&fetcher, &requests, &starts, self.options.lag),
             self.query_samples(metrics, &watches, at)
         );
+
+        let pushed = at_end.of_pushed(&requests);
+        at_end.extend(fetcher.fetch(&pushed, at).await);
 
         let mut blocks = Vec::new();
         for (((index, watch), start), query_samples) in watches.iter().enumerate().zip(starts).zip(query_samples) {

@@ -5,6 +5,8 @@
 
 use std::collections::BTreeMap;
 
+use bellwether_core::time::Timestamp;
+
 use super::native::{cumulative, edges};
 use super::plan::{BOUND, Family, MEMBERS, PART, SeriesSource};
 use crate::ports::SeriesPoint;
@@ -15,7 +17,7 @@ pub type Process = Vec<String>;
 /// The part of a process's series that is counted as one number.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub struct Class {
-    /// The value of the label that names the arm's Service. `None`: the pod tells the arm.
+    /// The arm's Service, as its labels name it. `None`: the pod tells the arm.
     pub owner: Option<String>,
     /// The values of the family's class labels, in the order of the labels.
     pub values: Vec<String>,
@@ -53,6 +55,9 @@ pub struct Target {
     pub scraped: f64,
     /// Start of the process, in Unix seconds. `None`: it does not export it.
     pub started: Option<f64>,
+    /// Whether the process has no `up` series, as with pushed metrics. Then its newest sample stands for the last scrape, which
+    /// succeeded if the sample is not stale.
+    pub pushed: bool,
 }
 
 /// All targets of a source at one instant. `None`: the source has no `up` series, so it is not known which processes
@@ -67,7 +72,7 @@ pub fn process_of(source: &SeriesSource, point: &SeriesPoint) -> Process {
 fn class_of(family: &Family, labels: &[String], point: &SeriesPoint) -> Class {
     let value = |label: &String| point.labels.get(label).cloned().unwrap_or_default();
     Class {
-        owner: family.source.service.as_ref().map(|(label, _)| value(label)),
+        owner: family.source.owner_of(|label| point.labels.get(label).map(String::as_str)),
         values: labels.iter().map(value).collect(),
         member: None,
     }
@@ -194,6 +199,24 @@ pub fn read_targets(source: &SeriesSource, points: &[&SeriesPoint]) -> BTreeMap<
     }
     // A start time without an `up` series comes from a scrape job that labels its targets otherwise.
     targets.retain(|_, target| target.scraped > 0.0);
+    targets
+}
+
+/// Reads the answer to [`super::plan::SeriesRequest::Newest`]: a target for each process, which is up if its newest sample is at
+/// most `most` seconds older than `at`.
+pub fn read_newest(
+    source: &SeriesSource,
+    points: &[&SeriesPoint],
+    at: Timestamp,
+    most: f64,
+) -> BTreeMap<Process, Target> {
+    let mut targets: BTreeMap<Process, Target> = BTreeMap::new();
+    for point in points {
+        let target = targets.entry(process_of(source, point)).or_default();
+        let scraped = target.scraped.max(point.value);
+        let up = at.as_millisecond() as f64 / 1000.0 - scraped <= most;
+        *target = Target { up, scraped, started: None, pushed: true };
+    }
     targets
 }
 

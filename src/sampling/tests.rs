@@ -343,6 +343,116 @@ async fn a_gateway_tells_the_arms_apart_by_their_services() {
     assert_eq!(world.read(15).await, arms(0, 15, Some((2, 10)), Some((0, 100))));
 }
 
+/// A ratio of counters that are pushed with OpenTelemetry's labels, and therefore have no `up` series.
+fn pushed(metric: &Metric) -> Metric {
+    let (pod_label, namespace_label) = (Some("k8s_pod_name".to_owned()), Some("k8s_namespace_name".to_owned()));
+    Metric { pod_label, namespace_label, ..metric.clone() }
+}
+
+fn push(world: &World, pod: &str, at: i64, value: f64) {
+    let labels = [("job", "shop/web"), ("instance", pod), ("k8s_namespace_name", "shop"), ("k8s_pod_name", pod)];
+    world.store.put(world.metric.series.as_deref().unwrap(), &[&labels[..], &[("code", "200")]].concat(), t(at), value);
+}
+
+/// The canary pushes nothing between 30 and 120, and its counters stand still in the store.
+#[tokio::test]
+async fn pushed_metrics_that_freeze_are_stale_and_then_one_block() {
+    let mut world = World::new();
+    world.metric = pushed(&world.metric);
+    for at in (0..=120).step_by(15) {
+        push(&world, "web-1", at, 100.0 + at as f64);
+        if at <= 30 || at == 120 {
+            push(&world, "web-canary-1", at, 10.0 + at as f64);
+        }
+        let block = world.read(at).await;
+        let stale = |seconds| Some((at - 15, at, Sample::Gap(Gap::Stale { seconds })));
+        match at {
+            0 => assert_eq!(block, None),
+            15 | 30 => assert_eq!(block, arms(at - 15, at, Some((0, 15)), Some((0, 15)))),
+            // One push may be late.
+            45 | 60 => assert_eq!(block, arms(at - 15, at, Some((0, 0)), Some((0, 15)))),
+            75 | 90 | 105 => assert_eq!(block, stale(u64::try_from(at).unwrap() - 30)),
+            _ => assert_eq!(block, arms(60, 120, Some((0, 90)), Some((0, 60)))),
+        }
+    }
+}
+
+#[tokio::test]
+async fn of_two_pods_that_push_one_may_freeze_and_is_late() {
+    let mut world = World::new();
+    world.add("web-2", "stable", -1000);
+    world.metric = pushed(&world.metric);
+    let mut blocks = Vec::new();
+    for at in (0..=120).step_by(15) {
+        push(&world, "web-1", at, 100.0 + at as f64);
+        if at == 0 || at == 120 {
+            push(&world, "web-2", at, 200.0 + at as f64);
+        }
+        blocks.extend(world.read(at).await);
+    }
+    let stable = |total| Sample::Arms { canary: None, stable: Some(Reading::Ratio { hits: 0, total }) };
+    let counts: Vec<Sample> = blocks.into_iter().map(|(.., sample)| sample).collect();
+    assert_eq!(counts[..7], vec![stable(15); 7]);
+    assert_eq!(counts[7], stable(15 + 120));
+}
+
+#[tokio::test]
+async fn a_pushed_gauge_that_freezes_is_left_out_and_then_stale() {
+    let mut world = World::new();
+    world.add("web-2", "stable", -1000);
+    world.metric =
+        Metric { kind: MetricKind::Gauge, hits: None, series: Some("depth".to_owned()), ..pushed(&world.metric) };
+    push(&world, "web-2", 0, 9.0);
+    for at in [0, 15, 30, 45] {
+        push(&world, "web-1", at, 1.0);
+    }
+    world.read(0).await;
+    let value = |value| Sample::Arms { canary: None, stable: Some(Reading::Value(value)) };
+    for (at, wanted) in [(30, value(5.0)), (45, value(1.0)), (105, Sample::Gap(Gap::Stale { seconds: 60 }))] {
+        assert_eq!(world.read(at).await.unwrap().2, wanted, "{at}");
+    }
+}
+
+/// Two teams have a Service of the name `web` each.
+#[tokio::test]
+async fn equal_services_of_two_namespaces_are_told_apart_by_a_second_label() {
+    let counted = |shop, pay| [("pay".to_owned(), pay), ("shop".to_owned(), shop)];
+    assert_eq!(counts_of_two_namespaces(None).await, counted(80, 80), "the name alone merges them");
+    assert_eq!(counts_of_two_namespaces(Some("namespace")).await, counted(10, 70));
+}
+
+/// Returns the requests of both teams in a block, of which 10 are of `shop` and 70 of `pay`.
+async fn counts_of_two_namespaces(namespace_label: Option<&str>) -> Vec<(String, u64)> {
+    let world = World::new();
+    let metric = Metric {
+        arms: ArmSource::Service { label: "service".to_owned(), value: "{{service}}".to_owned() },
+        namespace_label: namespace_label.map(str::to_owned),
+        targets: Some("job=\"gateway\"".to_owned()),
+        ..world.metric.clone()
+    };
+    let watches = ["shop", "pay"].map(|namespace| {
+        let mut watch = world.watch();
+        watch.workload.namespace = namespace.to_owned();
+        watch.metrics.insert("errors".to_owned(), metric.clone());
+        watch
+    });
+    let mut sampler = world.sampler();
+    let mut blocks = Vec::new();
+    for (at, shop, pay) in [(0, 100.0, 500.0), (15, 110.0, 570.0)] {
+        world.store.put("up", &[("instance", "g:1"), ("job", "gateway")], t(at), 1.0);
+        for (namespace, value) in [("shop", shop), ("pay", pay)] {
+            let labels = [("instance", "g:1"), ("namespace", namespace), ("service", "web"), ("code", "200")];
+            world.store.put("requests_total", &labels, t(at), value);
+        }
+        blocks = sampler.tick(&watches, t(at)).await;
+    }
+    let total = |(workload, block): &(Workload, Block)| match &block.metrics["errors"] {
+        Sample::Arms { stable: Some(Reading::Ratio { total, .. }), .. } => (workload.namespace.clone(), *total),
+        other => panic!("{other:?}"),
+    };
+    blocks.iter().map(total).collect()
+}
+
 #[tokio::test]
 async fn a_raw_query_is_sent_for_each_arm() {
     let mut world = World::new();
@@ -614,6 +724,8 @@ impl World {
             distance: Distance::Psi,
             against: Against::Stable,
             arms: ArmSource::Pods,
+            pod_label: None,
+            namespace_label: None,
             process: Vec::new(),
             targets: None,
             native: false,

@@ -40,6 +40,13 @@ pub struct Metric {
     /// The property by which the canary's series are told from the stable's.
     #[serde(default)]
     pub arms: ArmSource,
+    /// The label with the name of the exporting pod; `None` for `pod`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pod_label: Option<String>,
+    /// The label with the namespace: of the exporting pod (`None` for `namespace`), or of the arm's Service (`None` if the
+    /// Service's label names it alone).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub namespace_label: Option<String>,
     /// The labels that identify the exporting process; empty for the default of [`Metric::process_labels`]. The
     /// differences of counters are taken for each process before they are summed.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -151,7 +158,7 @@ pub enum ArmSource {
     Service {
         /// The label's name.
         label: String,
-        /// The label's value, with the placeholders `{{namespace}}`, `{{service}}` and `{{port}}`.
+        /// The label's value, with the placeholders `{{namespace}}`, `{{workload}}`, `{{service}}` and `{{port}}`.
         value: String,
     },
 }
@@ -194,9 +201,17 @@ impl Metric {
             return self.process.clone();
         }
         match self.arms {
-            ArmSource::Pods => ["namespace", "pod", "container", "instance"].map(str::to_owned).to_vec(),
+            ArmSource::Pods => {
+                let [namespace, pod] = self.pod_labels();
+                [namespace, pod, "container", "instance"].map(str::to_owned).to_vec()
+            }
             ArmSource::Service { .. } => vec!["instance".to_owned()],
         }
+    }
+
+    /// Returns the labels with the namespace and the name of the exporting pod.
+    pub fn pod_labels(&self) -> [&str; 2] {
+        [self.namespace_label.as_deref().unwrap_or("namespace"), self.pod_label.as_deref().unwrap_or("pod")]
     }
 
     /// Returns the problems of the definition: the key, and a sentence with the remedy. An empty list means a valid
@@ -228,6 +243,17 @@ impl Metric {
                 problems.push((key, "this belongs to kind = \"drift\", and to no other".to_owned()));
             }
         }
+        if self.kind == MetricKind::Histogram {
+            problems.extend(self.unit_problem().map(|message| ("unit", message)));
+        }
+        let has_arms = !matches!(self.kind, MetricKind::Query | MetricKind::Availability);
+        if self.pod_label.is_some() && !(has_arms && self.arms == ArmSource::Pods) {
+            problems.push(("pod-label", "only series with arms = \"pods\" are assigned by their pod".to_owned()));
+        }
+        if self.namespace_label.is_some() && !has_arms {
+            problems
+                .push(("namespace-label", "only series are assigned by labels; write it into the query".to_owned()));
+        }
         if self.native && !buckets {
             problems.push(("native", "only kind = \"histogram\" and kind = \"drift\" have buckets".to_owned()));
         }
@@ -245,6 +271,23 @@ impl Metric {
             (None, _) => {}
         }
         problems
+    }
+}
+
+impl Metric {
+    /// Returns the problem of a histogram whose name says another unit than `unit`. A limit would then be read in the wrong one:
+    /// `"500ms"` is 0.5 in seconds, which is an edge of many histograms in milliseconds.
+    fn unit_problem(&self) -> Option<String> {
+        let series = self.series.as_deref()?;
+        let named = [("_milliseconds", "milliseconds"), ("_ms", "milliseconds"), ("_seconds", "seconds")];
+        let (_, named) = named.into_iter().find(|(end, _)| series.ends_with(end))?;
+        let written = match self.unit {
+            HistogramUnit::Seconds => "seconds",
+            HistogramUnit::Milliseconds => "milliseconds",
+            HistogramUnit::Number => return None,
+        };
+        (named != written)
+            .then(|| format!("{series} counts {named} by its name, and `unit` is {written}; write unit = \"{named}\""))
     }
 }
 
@@ -456,6 +499,32 @@ mod tests {
         }
         let written = [0.25, edges[33], 1.0, edges[49], 0.0].map(|edge| Unit::Seconds.write(edge));
         assert_eq!(written, ["250 ms", "297.3 ms", "1 s", "4.757 s", "0 ms"]);
+    }
+
+    #[test]
+    fn a_unit_that_the_name_contradicts_is_refused() {
+        let problem = |series: &str, unit: &str| {
+            let text = format!(r#"{{ "kind": "histogram", "series": "{series}"{unit} }}"#);
+            let metric: Metric = serde_json::from_str(&text).unwrap();
+            metric.problems().pop().map(|(key, message)| format!("{key}: {message}"))
+        };
+        let milliseconds = r#", "unit": "milliseconds""#;
+        assert_eq!(
+            problem("istio_request_duration_milliseconds", "").unwrap(),
+            "unit: istio_request_duration_milliseconds counts milliseconds by its name, and `unit` is seconds; \
+             write unit = \"milliseconds\""
+        );
+        assert!(problem("response_latency_ms", "").is_some());
+        assert!(problem("http_request_duration_seconds", milliseconds).is_some());
+        for (series, unit) in [
+            ("istio_request_duration_milliseconds", milliseconds),
+            ("http_request_duration_seconds", ""),
+            ("envoy_cluster_upstream_rq_time", milliseconds),
+            ("envoy_cluster_upstream_rq_time", ""),
+            ("items", r#", "unit": "number""#),
+        ] {
+            assert_eq!(problem(series, unit), None, "{series}");
+        }
     }
 
     #[test]

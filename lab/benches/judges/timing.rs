@@ -83,6 +83,8 @@ fn check() -> (Check, Metric) {
         distance: Distance::Psi,
         against: Against::Stable,
         arms: ArmSource::Pods,
+        pod_label: None,
+        namespace_label: None,
         process: Vec::new(),
         targets: None,
         native: false,

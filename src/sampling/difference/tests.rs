@@ -66,7 +66,10 @@ fn counts_of_last(history: &[At]) -> String {
         } else {
             Snapshot(BTreeMap::from([(process.clone(), Ok(cells))]))
         };
-        let target = reading.up.map(|up| Target { up, scraped: reading.second as f64, started: reading.start });
+        let target = reading.up.map(|up| {
+            let (scraped, started) = (reading.second as f64, reading.start);
+            Target { up, scraped, started, pushed: false }
+        });
         let targets: Targets = Some(target.into_iter().map(|target| (process.clone(), target)).collect());
         let second = |second| Timestamp::from_second(second).unwrap();
         let facts = |_: &Process| ProcessFacts {
@@ -198,6 +201,24 @@ fn a_fall_is_a_restart_only_with_evidence() {
     ]);
 }
 
+/// Two replicas of which one is behind, and another reading of the replica that is behind before the one that is ahead: from 100 the
+/// count is the 10 that are new, and not the 12 or 11 since a value that was seen late.
+#[test]
+fn after_a_flip_back_no_request_counts_twice() {
+    let counter = |values: &[f64]| {
+        let history: Vec<At> = (0..).zip(values).map(|(n, value)| at(1010 + 15 * n, &[("a", *value)])).collect();
+        counts_of_last(&history)
+    };
+    assert_eq!(counter(&[100.0, 98.0, 110.0]), "a:10");
+    assert_eq!(counter(&[100.0, 98.0, 99.0]), "counter web-1 a fell although its process had not restarted");
+    assert_eq!(counter(&[100.0, 98.0, 99.0, 110.0]), "a:10");
+    // A young counter falls by more: from 20 the new requests are 10, and not the 18 since the value that was seen late.
+    assert_eq!(counter(&[20.0, 12.0]), "counter web-1 a fell although its process had not restarted");
+    assert_eq!(counter(&[20.0, 12.0, 30.0]), "the counters' starting values are not known");
+    assert_eq!(counter(&[20.0, 12.0, 30.0, 34.0]), "a:4");
+    assert_eq!(counter(&[20.0, 3.0, 7.0]), "a:4", "it has stayed below, so it was restarted");
+}
+
 /// A store of two Prometheus replicas, of which one is a little behind: no reading of it may void the block or count twice.
 #[test]
 fn replicas_that_alternate_add_up_to_the_true_total() {
@@ -290,7 +311,7 @@ fn a_process_with_new_labels_is_not_counted_twice() {
             let process: Process = ["shop", "web-1", instance].map(str::to_owned).to_vec();
             let cells = BTreeMap::from([(Class::default(), Cell { value, members: 1 })]);
             let snapshot = Snapshot(BTreeMap::from([(process.clone(), Ok(cells))]));
-            let target = Target { up: true, scraped: at as f64, started };
+            let target = Target { up: true, scraped: at as f64, started, pushed: false };
             let pod = Some(("shop".to_owned(), "web-1".to_owned()));
             let facts = |_: &Process| ProcessFacts { pod: pod.clone(), started: Some(second(1001)), restarts: None };
             let context = ReadingContext {

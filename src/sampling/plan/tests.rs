@@ -31,6 +31,54 @@ fn a_gateways_series_are_selected_by_the_services_of_both_arms() {
     .assert_eq(&texts(&[watch("web", "shop", &[("time", gateway)])]));
 }
 
+/// A mesh names workloads, and a collector names pods by OpenTelemetry's labels. The workload has no Service.
+#[test]
+fn arms_are_told_by_the_labels_that_the_metric_names() {
+    let mesh = r#"
+        kind = "throughput"
+        series = "mesh_requests"
+        arms = { service = { label = "destination_workload", value = "{{workload}}" } }
+        namespace-label = "destination_namespace"
+    "#;
+    let pushed = r#"
+        kind = "throughput"
+        series = "requests"
+        pod-label = "k8s_pod_name"
+        namespace-label = "k8s_namespace_name"
+        process = ["service_instance_id"]
+    "#;
+    let watches = [watch("web", "shop", &[("mesh", mesh), ("pushed", pushed)])];
+    let families = series_requests(&watches);
+    let texts: Vec<String> = families
+        .keys()
+        .filter_map(|request| match request {
+            SeriesRequest::Series(family, _) => Some(SeriesRequest::Newest(family.clone())),
+            _ => None,
+        })
+        .flat_map(|request| queries(&request, &[0], &watches, &NoService))
+        .map(|query| query.text)
+        .collect();
+    expect![[r#"
+        max by (instance, destination_workload, destination_namespace, job) (timestamp(mesh_requests{destination_namespace="shop", destination_workload=~"web|web-canary"}))
+        max by (k8s_namespace_name, k8s_pod_name, service_instance_id, job) (timestamp(requests{k8s_namespace_name="shop", k8s_pod_name=~"web-.*"}))"#]]
+    .assert_eq(&texts.join("\n"));
+    let SeriesRequest::Series(mesh, _) = families.keys().next().unwrap() else { panic!("{families:?}") };
+    let owners = service_owners(&mesh.source, &watches[0], &NoService).unwrap();
+    assert_eq!(owners, ["shop/web", "shop/web-canary"]);
+}
+
+struct NoService;
+
+impl PodDirectory for NoService {
+    fn locate(&self, _: &str, _: &str) -> Option<PodFacts> {
+        None
+    }
+
+    fn service(&self, _: &Workload) -> Option<(String, u16)> {
+        None
+    }
+}
+
 #[test]
 fn a_native_histogram_is_queried_by_its_plain_name() {
     let native = "kind = \"histogram\"\nseries = \"seconds\"\nnative = true";

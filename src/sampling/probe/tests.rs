@@ -70,6 +70,119 @@ async fn each_problem_is_one_sentence() {
 }
 
 #[tokio::test]
+async fn labels_by_other_names_are_a_problem_that_names_them() {
+    check(
+        &[("requests_total", "namespace=,pod=,k8s_namespace_name=shop,k8s_pod_name=web-1,code=200")],
+        RATIO,
+        &[],
+        expect![[r#"
+            Problem("m: the pods of requests_total are named by the label \"k8s_pod_name\"; write pod-label = \"k8s_pod_name\", namespace-label = \"k8s_namespace_name\"")
+            Warning("m: no `up` series has the labels of its targets, so a scrape that fails looks like a pod that is gone")"#]],
+    )
+    .await;
+    // The labels of a collector's own pod are not those of the workload's.
+    check(
+        &[("requests_total", "namespace=mon,pod=collector-1,exported_namespace=shop,exported_pod=web-1,code=200")],
+        RATIO,
+        &[],
+        expect![[r#"
+            Problem("m: the pods of requests_total are named by the label \"exported_pod\"; write pod-label = \"exported_pod\", namespace-label = \"exported_namespace\"")
+            Warning("m: no `up` series has the labels of its targets, so a scrape that fails looks like a pod that is gone")"#]],
+    )
+    .await;
+    let named = format!("{RATIO}\npod-label = \"exported_pod\"\nnamespace-label = \"exported_namespace\"");
+    check(
+        &[("requests_total", "namespace=mon,pod=collector-1,exported_namespace=shop,exported_pod=web-1,code=200")],
+        &named,
+        &[],
+        expect![[r#"Warning("m: no `up` series has the labels of its targets, so a scrape that fails looks like a pod that is gone")"#]],
+    )
+    .await;
+}
+
+/// Envoy counts in milliseconds up to an hour. A limit of 500 ms is 0.5 in seconds, which is its first edge.
+#[tokio::test]
+async fn milliseconds_without_their_unit_are_a_problem() {
+    let buckets = ["0.5", "500", "3.6e+06", "+Inf"].map(|edge| ("seconds_bucket", format!("le={edge}")));
+    let mut series: Vec<(&str, &str)> = buckets.iter().map(|(name, label)| (*name, label.as_str())).collect();
+    series.push(("up", ""));
+    check(
+        &series,
+        HISTOGRAM,
+        &[0.5],
+        expect![[
+            r#"Problem("m: the last edge of seconds is 3600000, which can't be seconds; write unit = \"milliseconds\"")"#
+        ]],
+    )
+    .await;
+    let unit = "kind = \"histogram\"\nseries = \"seconds\"\nunit = \"milliseconds\"";
+    check(&series, unit, &[500.0], expect![""]).await;
+}
+
+/// Returns the findings about the times of a job whose samples come every `every` seconds, and are visible `delay` seconds later.
+/// The stretches in `outages` have none.
+async fn timing_of(every: i64, delay: i64, outages: &[std::ops::Range<i64>]) -> Vec<String> {
+    let now = 1_000_000;
+    let store = Store::default();
+    let labels = [
+        ("namespace", "shop"),
+        ("pod", "web-1"),
+        ("container", "app"),
+        ("instance", "i"),
+        ("job", "web"),
+        ("code", "200"),
+    ];
+    for at in
+        (now - 600..=now - delay).filter(|at| at % every == 7 && !outages.iter().any(|out| out.contains(&(now - at))))
+    {
+        store.put("requests_total", &labels, Timestamp::from_second(at).unwrap(), 1.0);
+    }
+    let workload =
+        Workload { cluster: "c".into(), namespace: "shop".into(), kind: WorkloadKind::Deployment, name: "web".into() };
+    let stable = ArmKey { deployment_uid: "stable".to_owned(), pod_hash: None, name: "web".to_owned() };
+    let run =
+        ProbeRun { metrics: &store, pods: &OnePod, workload: &workload, stable: &stable, window: Span::from_secs(60) };
+    let probed = ProbeTarget { name: "m".to_owned(), metric: toml::from_str(RATIO).unwrap(), limits: Vec::new() };
+    let now = Timestamp::from_second(now).unwrap();
+    let found = run.timing_findings(&[probed], now, &Options::default()).await;
+    found.iter().map(|finding| format!("{finding:?}")).collect()
+}
+
+#[tokio::test]
+async fn the_scrape_interval_and_the_lag_are_compared_with_each_jobs_samples() {
+    assert_eq!(timing_of(15, 0, &[]).await, [""; 0]);
+    assert_eq!(timing_of(15, 1, &[100..240]).await, [""; 0], "an outage is no other interval");
+    assert_eq!(
+        timing_of(60, 1, &[]).await,
+        [
+            "Problem(\"job \\\"web\\\" has a sample every 1m, and prometheus.scrape-interval is 15s, so most readings are stale; \
+             set prometheus.scrape-interval to 1m\")",
+            "Warning(\"job \\\"web\\\": its newest sample is 33s old and it has one every 1m, and prometheus.lag is 15s, so \
+             requests are counted a block late; set prometheus.lag to 1m or more\")",
+        ]
+    );
+    assert_eq!(
+        timing_of(30, 1, &[]).await[0],
+        "Warning(\"job \\\"web\\\" has a sample every 30s, and prometheus.scrape-interval is 15s, so one late scrape is stale; \
+         set prometheus.scrape-interval to 30s\")"
+    );
+    assert_eq!(
+        timing_of(8, 0, &[]).await,
+        [
+            "Warning(\"job \\\"web\\\" has a sample every 8s, and prometheus.scrape-interval is 15s, so an outage of its scrapes is \
+          seen after 37s; set prometheus.scrape-interval to 8s\")"
+        ]
+    );
+    assert_eq!(
+        timing_of(15, 40, &[]).await,
+        [
+            "Warning(\"job \\\"web\\\": its newest sample is 48s old and it has one every 15s, and prometheus.lag is 15s, so \
+          requests are counted a block late; set prometheus.lag to 50s or more\")"
+        ]
+    );
+}
+
+#[tokio::test]
 async fn native_histograms_are_probed() {
     let problem = |text: &str| format!("Problem(\"m: {text}\")");
     let between = "300 ms is not an edge of seconds; the nearest are 297.3 ms and 353.6 ms";

@@ -229,7 +229,8 @@ fn check_members(buckets: &[(&str, f64, u64)], expected: Expect) {
     use bellwether_core::time::{Span, Timestamp};
 
     let metric: Metric = toml::from_str(HISTOGRAM).unwrap();
-    let source = SeriesSource { process: vec!["pod".to_owned()], targets: None, service: None };
+    let (process, pod, namespace) = (vec!["pod".to_owned()], "pod".to_owned(), Some("namespace".to_owned()));
+    let source = SeriesSource { process, targets: None, pod, namespace, service: None };
     let family = Family { series: "seconds_bucket".to_owned(), matching: None, source, counter: true, native: false };
     let labels = ["le".to_owned()];
     let points: Vec<SeriesPoint> = buckets
@@ -241,7 +242,7 @@ fn check_members(buckets: &[(&str, f64, u64)], expected: Expect) {
             [SeriesPoint::number(own, *value), SeriesPoint::number(marked, *members as f64)]
         })
         .collect();
-    let target = Target { up: true, scraped: 1.0, started: None };
+    let target = Target { up: true, scraped: 1.0, started: None, pushed: false };
     let targets: Targets = Some(BTreeMap::from([(vec!["web-1".to_owned()], target)]));
     let epoch = Timestamp::UNIX_EPOCH;
     let context = ReadingContext {
