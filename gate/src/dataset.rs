@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use bellwether_core::dice::Random;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
@@ -124,12 +125,23 @@ impl Dataset {
         }
         Err(DatasetError { name: name.to_owned(), problems })
     }
+
+    /// Returns the cases in an order that depends on `seed` alone (Fisher and Yates). Cases are asked in this order, so that
+    /// a change of the target over time does not meet one kind of cases, as sorted ones would.
+    pub fn shuffled(&self, seed: u64) -> Vec<&Case> {
+        let mut cases: Vec<&Case> = self.cases.iter().collect();
+        let mut random = Random::new(seed);
+        for last in (1..cases.len()).rev() {
+            cases.swap(last, random.below(last + 1));
+        }
+        cases
+    }
 }
 
-/// Returns the SHA-256 of `text` in 64 hexadecimal digits, as `sha256sum` prints it.
-pub fn sha256(text: &str) -> String {
+/// Returns the SHA-256 of `content` in 64 hexadecimal digits, as `sha256sum` prints it.
+pub fn sha256(content: impl AsRef<[u8]>) -> String {
     use std::fmt::Write as _;
-    Sha256::digest(text.as_bytes()).iter().fold(String::with_capacity(64), |mut hex, byte| {
+    Sha256::digest(content.as_ref()).iter().fold(String::with_capacity(64), |mut hex, byte| {
         // Writing to a String can't fail.
         let _ = write!(hex, "{byte:02x}");
         hex

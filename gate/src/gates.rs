@@ -41,6 +41,17 @@ pub struct Recorded<'a> {
     pub refused: Option<String>,
 }
 
+impl Recorded<'_> {
+    /// Returns the number of cases that the run did not ask of an arm, or not as often as the gate requires.
+    pub fn not_asked(&self) -> usize {
+        let arms: &[GateArm] = if self.paired { &[GateArm::Candidate, GateArm::Stable] } else { &[GateArm::Candidate] };
+        let asked: Vec<ByCase<'_>> =
+            arms.iter().map(|arm| by_case(self.observations, *arm, self.gate.repeats)).collect();
+        let is_asked = |case: &&Case| asked.iter().all(|arm| arm.contains_key(case.id.as_str()));
+        self.dataset.cases.iter().filter(|case| !is_asked(case)).count()
+    }
+}
+
 /// A limit with its measurements, before it is judged.
 struct PendingClaim<'a> {
     limit: &'a GateLimit,
@@ -54,12 +65,11 @@ struct PendingClaim<'a> {
 
 /// Evaluates all gates of a suite. Returns one result for each recorded gate, in the same order.
 ///
-/// The limits of all enforcing gates share `alpha`. Each other gate, and each gate whose verdict is `error`, is judged
-/// by itself and uses up none of it.
+/// The limits of all enforcing gates share `alpha`, including those of gates that can't be judged yet: a later
+/// continuation of the run may judge them. Each other gate is judged by itself and uses up none of it.
 pub fn evaluate(suite: &Suite, recorded: &[Recorded<'_>]) -> Vec<GateResult> {
     let pending: Vec<Vec<PendingClaim<'_>>> = recorded.iter().map(|gate| pending_claims(suite, gate)).collect();
-    let decides =
-        |index: usize| recorded[index].gate.mode == GateMode::Enforce && failure(suite, &recorded[index]).is_none();
+    let decides = |index: usize| recorded[index].gate.mode == GateMode::Enforce;
     let hypotheses_of =
         |claims: &[PendingClaim<'_>]| claims.iter().filter_map(|claim| claim.hypothesis.clone()).collect::<Vec<_>>();
     let shared: Vec<Hypothesis> =
@@ -91,14 +101,14 @@ fn pending_claims<'a>(suite: &Suite, recorded: &Recorded<'a>) -> Vec<PendingClai
         .map(|limit| {
             let candidate = measure(&candidate, limit);
             let stable = recorded.paired.then(|| measure(&stable, limit));
-            pending_claim(suite, recorded.gate, limit, &candidate, stable.as_ref())
+            pending_claim(suite, recorded, limit, &candidate, stable.as_ref())
         })
         .collect()
 }
 
 fn pending_claim<'a>(
     suite: &Suite,
-    gate: &Gate,
+    recorded: &Recorded<'_>,
     limit: &'a GateLimit,
     candidate: &Measured,
     stable: Option<&Measured>,
@@ -118,7 +128,8 @@ fn pending_claim<'a>(
     let paired_share = matches!(limit.comparison, Comparison::Margin(_)) && aggregation == Aggregation::Share;
     let p = evidence.as_ref().filter(|_| paired_share).and_then(|evidence| mcnemar_p(&evidence.for_fail, worse));
     let hypothesis = evidence.map(|evidence| Hypothesis {
-        enough: evidence.for_pass.n() >= gate.min_cases,
+        enough: evidence.for_pass.n() >= recorded.gate.min_cases,
+        complete: recorded.not_asked() == 0 && failure(suite, recorded).is_none(),
         at_most,
         limit: value,
         rule: limit.rule,
@@ -210,7 +221,7 @@ fn result(suite: &Suite, recorded: &Recorded<'_>, pending: Vec<PendingClaim<'_>>
                     tail: 1.0,
                     from_above: true,
                 });
-                sentence::judged_claim(gate, claim.limit, &hypothesis, ruling, claim.stable, claim.p)
+                sentence::judged_claim(recorded, claim.limit, &hypothesis, ruling, (claim.stable, claim.p))
             }
             None => sentence::skipped_claim(claim.limit),
         })
@@ -223,22 +234,25 @@ fn result(suite: &Suite, recorded: &Recorded<'_>, pending: Vec<PendingClaim<'_>>
         name: gate.name.clone(),
         kind: gate.kind,
         mode: gate.mode,
-        counts: counted_verdict(gate, verdict),
+        counts: counted_verdict(recorded, verdict),
         sentence: sentence::gate_sentence(gate, verdict, failure.as_deref(), &claims),
         verdict,
         claims: if failure.is_some() { Vec::new() } else { claims },
         dataset: DatasetSummary::of(recorded.dataset),
         asked: recorded.observations.len(),
-        not_asked: recorded.dataset.cases.len().saturating_sub(candidate.len()),
+        not_asked: recorded.not_asked(),
         missing: count_missing(recorded.observations, GateArm::Candidate),
         breakdown: safety::breakdown(gate, &recorded.dataset.cases, &candidate, suite.beta),
         reliability: calibration::reliability(gate, &candidate, suite.seed),
     }
 }
 
-/// Returns the verdict that the gate contributes to its suite's.
-fn counted_verdict(gate: &Gate, verdict: Verdict) -> Verdict {
+/// Returns the verdict that the gate contributes to its suite's. `on-inconclusive` is about cases that show too little, and
+/// not about cases that were not asked.
+fn counted_verdict(recorded: &Recorded<'_>, verdict: Verdict) -> Verdict {
+    let gate = recorded.gate;
     match (gate.mode, verdict, gate.on_inconclusive) {
+        (GateMode::Enforce, Verdict::Inconclusive, _) if recorded.not_asked() > 0 => Verdict::Inconclusive,
         (GateMode::Warn | GateMode::Shadow, ..) => Verdict::Skipped,
         (GateMode::Enforce, Verdict::Inconclusive, OnInconclusive::Fail) => Verdict::Fail,
         (GateMode::Enforce, Verdict::Inconclusive, OnInconclusive::Pass) => Verdict::Pass,

@@ -251,11 +251,14 @@ pub enum ReportError {
 }
 
 impl GateReport {
-    /// Returns the verdict of a suite from the results of its gates. Only enforcing gates count; without one the
-    /// verdict is inconclusive, because nothing was shown.
+    /// Returns the verdict of a suite from the results of its gates. Only enforcing gates count. If all gates only warn or
+    /// are shadows, the verdict is skipped: the suite decides nothing. Enforcing gates that were all skipped are
+    /// inconclusive, because nothing was shown.
     pub fn suite_verdict(gates: &[GateResult]) -> Verdict {
+        let decides_nothing = !gates.is_empty() && gates.iter().all(|gate| gate.mode != GateMode::Enforce);
         match Verdict::of_all(gates.iter().map(|gate| gate.counts)) {
-            Verdict::Skipped => Verdict::Inconclusive,
+            Verdict::Skipped if !decides_nothing => Verdict::Inconclusive,
+            Verdict::Skipped => Verdict::Skipped,
             verdict @ (Verdict::Pass | Verdict::Fail | Verdict::Inconclusive | Verdict::Error) => verdict,
         }
     }
@@ -290,7 +293,22 @@ impl GateReport {
         if !self.stopped.is_empty() {
             text += &format!("stopped early: {}\n", self.stopped);
         }
+        if let Some(warning) = self.warning() {
+            text += &format!("warning: {warning}\n");
+        }
         text + &format!("{}: {}\n", self.suite, self.verdict)
+    }
+
+    /// Returns the warning of a suite that decides nothing because no gate enforces; `None` for other suites.
+    pub fn warning(&self) -> Option<String> {
+        if self.verdict != Verdict::Skipped {
+            return None;
+        }
+        let not_passed: Vec<&str> =
+            self.gates.iter().filter(|gate| gate.verdict != Verdict::Pass).map(|gate| gate.name.as_str()).collect();
+        let found =
+            if not_passed.is_empty() { "all passed".to_owned() } else { not_passed.join(", ") + " did not pass" };
+        Some(format!("no gate of this suite has mode = \"enforce\", so it stops nothing; {found}"))
     }
 
     /// Returns the reason for the verdict, as for an event's `reason`: the sentences of the gates that count with the

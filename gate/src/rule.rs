@@ -10,6 +10,13 @@
 //! demands more than equal shares of `alpha` would. Each reported bound has the level at which it was compared with its
 //! limit, so a reader can follow the verdict.
 //!
+//! A run that its budget ends early can be continued with a larger one. Looking at the first cases and again at all of
+//! them would be two tests, each with its own chance of an error, so there is one: a hypothesis is judged when all of its
+//! cases were asked. Until then it counts in `m`, so the hypotheses that are judged before it get no more of `alpha` than
+//! they will have in the end, and Holm's procedure never takes a refutation back. Missing answers that are asked for again
+//! cost nothing either: the evidence for failing took them as the best possible, and that for passing as the worst, so a
+//! verdict that was reached without them is the verdict with them.
+//!
 //! Two settings are outside of these error rates: plain thresholds ([`RuleKind::Threshold`]), and `none`, with which a
 //! single hit refutes the hypothesis.
 
@@ -35,6 +42,9 @@ pub struct Hypothesis {
     pub none: bool,
     /// Whether there are as many cases as the gate requires; otherwise the statement can't pass.
     pub enough: bool,
+    /// Whether the evidence is final: every case was asked. A statement is judged once, with all of its cases; before
+    /// that it neither passes nor fails, but its share of `alpha` is reserved.
+    pub complete: bool,
 }
 
 /// The verdict on a hypothesis, with the bound that it was read from.
@@ -59,9 +69,10 @@ pub fn judge(hypotheses: &[Hypothesis], alpha: f64, beta: f64) -> Vec<Ruling> {
 
 /// Returns the ruling on one hypothesis, which was refuted at `refuted_at` if that is not `None`.
 fn rule_on(hypothesis: &Hypothesis, refuted_at: Option<f64>, beta: f64) -> Ruling {
-    let Hypothesis { evidence, rule, enough, .. } = hypothesis;
+    let Hypothesis { evidence, rule, enough, complete, .. } = hypothesis;
     if *rule == RuleKind::Threshold {
         let verdict = match evidence.for_pass.estimate() {
+            _ if !complete => Verdict::Inconclusive,
             _ if has_forbidden_hit(hypothesis) => Verdict::Fail,
             Some(_) if !enough => Verdict::Inconclusive,
             Some(estimate) if within_limit(hypothesis, estimate) => Verdict::Pass,
@@ -80,6 +91,7 @@ fn rule_on(hypothesis: &Hypothesis, refuted_at: Option<f64>, beta: f64) -> Rulin
     }
     let bound = if hypothesis.at_most { evidence.for_pass.upper(beta) } else { evidence.for_pass.lower(beta) };
     let verdict = match has_forbidden_hit(hypothesis) {
+        _ if !complete => Verdict::Inconclusive,
         true => Verdict::Fail,
         false if *enough && within_limit(hypothesis, bound) => Verdict::Pass,
         false => Verdict::Inconclusive,
@@ -95,7 +107,7 @@ fn refute(hypotheses: &[Hypothesis], alpha: f64) -> Vec<Option<f64>> {
     loop {
         let tail = alpha / left.max(1) as f64;
         let next = hypotheses.iter().enumerate().find(|(index, hypothesis)| {
-            let open = refuted[*index].is_none() && hypothesis.rule == RuleKind::Bound;
+            let open = refuted[*index].is_none() && hypothesis.complete && hypothesis.rule == RuleKind::Bound;
             open && hypothesis.evidence.for_fail.n() > 0 && !within_limit(hypothesis, refuting_bound(hypothesis, tail))
         });
         let Some((index, _)) = next else { return refuted };

@@ -52,7 +52,7 @@ pub enum SuiteResult {
     Inconclusive,
     /// The suite could not be run.
     Error,
-    /// The suite was not run.
+    /// The suite was not run, or none of its gates decides.
     Skipped,
 }
 

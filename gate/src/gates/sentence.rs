@@ -2,6 +2,7 @@
 
 use bellwether_core::measure::metric::Unit;
 
+use super::Recorded;
 use crate::evidence::SampleEvidence;
 use crate::metric::Aggregation;
 use crate::report::ReportedClaim;
@@ -10,12 +11,11 @@ use crate::suite::{Comparison, Gate, GateLimit, RuleKind};
 
 /// Returns the claim of a limit that was judged.
 pub(super) fn judged_claim(
-    gate: &Gate,
+    recorded: &Recorded<'_>,
     limit: &GateLimit,
     hypothesis: &Hypothesis,
     ruling: Ruling,
-    stable: Option<f64>,
-    p: Option<f64>,
+    (stable, p): (Option<f64>, Option<f64>),
 ) -> ReportedClaim {
     let evidence =
         if ruling.verdict == Verdict::Fail { &hypothesis.evidence.for_fail } else { &hypothesis.evidence.for_pass };
@@ -48,7 +48,7 @@ pub(super) fn judged_claim(
         estimate_words(limit, &claim),
         bound_words(limit, &claim),
         limit_words(limit, &claim),
-        verdict_words(gate, &claim)
+        verdict_words(recorded, &claim)
     );
     claim
 }
@@ -138,9 +138,15 @@ fn limit_words(limit: &GateLimit, claim: &ReportedClaim) -> String {
     }
 }
 
-fn verdict_words(gate: &Gate, claim: &ReportedClaim) -> String {
-    let too_few = claim.verdict == Verdict::Inconclusive && claim.n < gate.min_cases;
-    if too_few { format!("inconclusive, {} cases are required", gate.min_cases) } else { claim.verdict.to_string() }
+fn verdict_words(recorded: &Recorded<'_>, claim: &ReportedClaim) -> String {
+    let (cases, not_asked, required) = (recorded.dataset.cases.len(), recorded.not_asked(), recorded.gate.min_cases);
+    match claim.verdict {
+        Verdict::Inconclusive if not_asked > 0 => {
+            format!("inconclusive, {not_asked} of {cases} cases were not asked; the verdict is read from all of them")
+        }
+        Verdict::Inconclusive if claim.n < required => format!("inconclusive, {required} cases are required"),
+        verdict => verdict.to_string(),
+    }
 }
 
 /// Returns the sentence of a gate: the reason for its failure, or the first claim that has the gate's verdict and the

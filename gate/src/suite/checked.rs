@@ -20,7 +20,7 @@ pub struct Suite {
     /// The SHA-256 of the suite without its `[budget]`, which identifies a run: a run that is resumed with a larger
     /// budget is the same run.
     pub run_sha256: String,
-    /// The seed of all resampling.
+    /// The seed of all resampling and of the order of the cases.
     pub seed: u64,
     /// The largest probability that the suite fails a good version, from 0 to 0.5, over all enforcing gates together.
     pub alpha: f64,

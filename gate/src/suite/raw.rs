@@ -20,7 +20,7 @@ use crate::metric::GateMetricKind;
 pub struct RawSuite {
     /// The suite's name.
     pub name: String,
-    /// The seed of all resampling; 0 by default.
+    /// The seed of all resampling and of the order of the cases; 0 by default.
     #[serde(default)]
     pub seed: u64,
     /// The largest probability of failing a good version, as in `5%`, which is the default.

@@ -1,6 +1,9 @@
 //! One run of a suite: sends the requests that the ledger has no answer to, at the suite's concurrency and within its
 //! budget.
 //!
+//! Cases are asked in an order that the suite's seed determines, and not in the order of the file. A run that its budget
+//! ends early is inconclusive; the same run continues it with a larger budget.
+//!
 //! Gates run one after the other, so that a performance gate measures under its own load alone. The two arms take turns
 //! case by case, so that a change over time affects both of them alike.
 
@@ -142,7 +145,7 @@ fn remaining<'a>(
         if suite.stable.is_some() { &[GateArm::Candidate, GateArm::Stable] } else { &[GateArm::Candidate] };
     let answered: BTreeSet<ObservationKey> = known.iter().map(|observation| observation.key.clone()).collect();
     let mut remaining = Vec::new();
-    for case in &dataset.cases {
+    for case in dataset.shuffled(suite.seed) {
         for repeat in 0..gate.repeats {
             for arm in arms {
                 let key = ObservationKey { gate: gate.name.clone(), case: case.id.clone(), repeat, arm: *arm };
