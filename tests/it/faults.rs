@@ -1,9 +1,9 @@
 //! The list of faults with the expected behaviour and the tests that show it. `docs/faults.md` is generated from this list,
 //! and every test that it names must exist.
 
-use std::path::Path;
-
 use expect_test::expect_file;
+
+use crate::named::missing_tests;
 
 /// A row of the table.
 struct Fault {
@@ -56,7 +56,7 @@ const FAULTS: &[Fault] = &[
     fault(21, "Prometheus is unavailable", "the rollout is held as blind, makes no decision and continues by itself", &["away::two_minutes_without_prometheus_decide_nothing_but_a_hold", "away::without_prometheus_a_rollout_waits_and_then_goes_on", "soak::ten_minutes_without_prometheus_decide_nothing_but_a_hold", "ten_minutes_without_prometheus_roll_nothing_back"]),
     fault(22, "Prometheus is slow, or answers 422, 429 or 503", "no block for either arm; the query is split", &["away::a_prometheus_that_never_answers_holds_the_rollout_as_blind", "every_answer_is_points_or_the_right_error", "a_refused_selector_blinds_only_its_own_workload"]),
     fault(23, "a response with warnings", "no evidence from it", &["a_partial_answer_is_used_if_the_options_accept_it", "every_answer_is_points_or_the_right_error"]),
-    fault(24, "the canary's series are missing and the stable's exist", "a gap, not zero errors", &["a_gap_of_one_arm_is_a_gap_of_both_and_other_processes_do_not_count", "a_failing_scrape_of_all_of_an_arm_is_stale_and_of_one_pod_is_late"]),
+    fault(24, "the canary's series are missing and the stable's exist", "not zero errors: a gap, or no requests if its pods were scraped, and then its share is tested", &["a_scraped_arm_without_series_beside_one_with_requests_had_none", "unkind::a_canary_that_answers_nothing_is_given_up_by_its_share_of_the_requests", "a_gap_of_one_arm_is_a_gap_of_both_and_other_processes_do_not_count", "a_failing_scrape_of_all_of_an_arm_is_stale_and_of_one_pod_is_late"]),
     fault(25, "there are requests and no series of errors", "zero errors", &["hits_that_are_counted_apart_are_a_part_of_the_whole", "hits_are_found_by_their_label"]),
     fault(26, "a pod restarts and counts from zero", "its new value is the increase", &["a_fall_is_a_restart_only_with_evidence", "blocks_add_up_to_the_total"]),
     fault(27, "a counter decreases without a restart (two Prometheus replicas)", "a typed gap, not a burst", &["a_fall_is_a_restart_only_with_evidence"]),
@@ -122,37 +122,6 @@ fn every_fault_has_a_row_and_every_required_fault_a_test() {
 
 #[test]
 fn every_named_test_exists() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let folders = ["src".to_owned(), "tests".to_owned()].into_iter().chain(members(root));
-    let sources: String = folders.map(|folder| read(&root.join(folder))).collect();
-    let missing: Vec<&str> = FAULTS
-        .iter()
-        .flat_map(|fault| fault.tests.iter().copied())
-        .filter(|name| {
-            // A test with a harness of its own is registered by a call that begins with its name.
-            !sources.contains(&format!("fn {name}(")) && !sources.contains(&format!("(\"{name}\", "))
-        })
-        .collect();
+    let missing = missing_tests(FAULTS.iter().flat_map(|fault| fault.tests.iter().copied()));
     assert!(missing.is_empty(), "the list names tests that do not exist: {missing:?}");
-}
-
-/// Returns the folders of the workspace's members.
-fn members(root: &Path) -> Vec<String> {
-    let manifest: toml::Table = toml::from_str(&std::fs::read_to_string(root.join("Cargo.toml")).unwrap()).unwrap();
-    let members = manifest["workspace"]["members"].as_array().unwrap();
-    members.iter().map(|member| member.as_str().unwrap().to_owned()).collect()
-}
-
-/// Returns the text of all Rust files in a folder, without this file's.
-fn read(folder: &Path) -> String {
-    let mut text = String::new();
-    for entry in std::fs::read_dir(folder).unwrap() {
-        let path = entry.unwrap().path();
-        if path.is_dir() {
-            text += &read(&path);
-        } else if path.extension().is_some_and(|extension| extension == "rs") && !path.ends_with("tests/it/faults.rs") {
-            text += &std::fs::read_to_string(&path).unwrap();
-        }
-    }
-    text
 }

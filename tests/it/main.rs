@@ -1,6 +1,7 @@
 //! Everything that needs no service, in one binary.
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test that can't go on has failed")]
 
+mod article;
 mod cli;
 mod daemon;
 mod events;
@@ -10,6 +11,7 @@ mod image;
 mod journal;
 mod kafka;
 mod load;
+mod named;
 mod pipeline;
 mod recipes;
 mod script;

@@ -57,6 +57,14 @@ impl WorkloadStatus {
     pub fn has_no_rollout_objects(&self) -> bool {
         self.canary.is_none() && self.baseline.is_none() && self.route.is_none()
     }
+
+    /// Returns the message with which a gateway refuses the route that names the canary; `None` if none does.
+    pub fn route_refusal(&self) -> Option<&str> {
+        match &self.route.as_ref()?.accepted {
+            Acceptance::Refused(message) => Some(message),
+            Acceptance::Accepted | Acceptance::Unknown => None,
+        }
+    }
 }
 
 /// The canary's place in the route.

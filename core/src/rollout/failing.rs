@@ -1,7 +1,6 @@
 //! Pods that fail in a rollout: the trouble that ends it, the lack of room that holds it, and a canary with too few ready pods.
 
 use super::cause::{EndCause, Fired};
-use super::observed::refusal;
 use super::phase::{NextPhase, Phase, Trigger, next};
 use super::pods::{Trouble, Troubles, of_version, trouble};
 use super::reason::Reason;
@@ -163,7 +162,7 @@ impl Rollout {
             return Some(Reason::NoRoom { problem: problem.clone(), after: Span::between(since, context.now) });
         }
         let is_available = self.phase() != Phase::Promoting && self.canary_available(context.status);
-        let message = refusal(context.status).filter(|_| is_available)?;
+        let message = context.status.and_then(WorkloadStatus::route_refusal).filter(|_| is_available)?;
         Some(Reason::RouteRefused { message: message.to_owned() })
     }
 

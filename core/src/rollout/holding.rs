@@ -6,13 +6,13 @@
 use super::analysis::{Shortfall, StepAnalysis};
 use super::cause::{Hold, HoldCause};
 use super::decision::DecisionKind;
-use super::observed::refusal;
 use super::phase::{NextPhase, Phase, Trigger, next};
 use super::reason::Reason;
 use super::state::{Rollout, RolloutContext, StepOutput};
 use super::timers::Timer;
 use crate::ids::Weight;
 use crate::input::report::{self, SuiteReport, SuiteResult};
+use crate::input::status::WorkloadStatus;
 use crate::policy::{Approval, ApprovalPoint, PatienceAction};
 use crate::stats::share::ShareVerdict;
 use crate::time::{Span, Timestamp};
@@ -77,7 +77,9 @@ impl Rollout {
         let late = self.is_due(Timer::ShareDeadline, context.now) && !self.has_its_share(context.status);
         let waits = || self.waiting_reason(Span::between(passed, context.now));
         let refused = |message: &str| Reason::RouteRefused { message: message.to_owned() };
-        late.then(|| (HoldCause::Slow, refusal(context.status).map_or_else(waits, refused)))
+        late.then(|| {
+            (HoldCause::Slow, context.status.and_then(WorkloadStatus::route_refusal).map_or_else(waits, refused))
+        })
     }
 
     fn evidence_to_hold_for(&self, now: Timestamp) -> Option<(HoldCause, Reason)> {

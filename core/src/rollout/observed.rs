@@ -4,7 +4,7 @@ use super::phase::Phase;
 use super::state::Rollout;
 use super::timers::Timer;
 use crate::ids::{Weight, all_run, runs};
-use crate::input::status::{Acceptance, DeploymentStatus, RouteStatus, WorkloadStatus};
+use crate::input::status::{DeploymentStatus, RouteStatus, WorkloadStatus};
 use crate::time::Timestamp;
 
 impl Rollout {
@@ -70,7 +70,8 @@ impl Rollout {
 
     /// Whether the canary has the step's share of the traffic, by either witness: the router's status, or the counts.
     pub(super) fn has_its_share(&self, status: Option<&WorkloadStatus>) -> bool {
-        self.weight_seen(status) || (refusal(status).is_none() && self.share_is_as_asked())
+        self.weight_seen(status)
+            || (status.and_then(WorkloadStatus::route_refusal).is_none() && self.share_is_as_asked())
     }
 
     /// Whether the step's share was accepted as it was asked for.
@@ -83,13 +84,5 @@ impl Rollout {
         }
         let route = status.and_then(|status| status.route.as_ref());
         route.is_some_and(|route| route.is_accepted() && route.weight == self.asked())
-    }
-}
-
-/// Returns the message with which a gateway refuses the route that names the canary; `None` if none does.
-pub(super) fn refusal(status: Option<&WorkloadStatus>) -> Option<&str> {
-    match &status?.route.as_ref()?.accepted {
-        Acceptance::Refused(message) => Some(message),
-        Acceptance::Accepted | Acceptance::Unknown => None,
     }
 }

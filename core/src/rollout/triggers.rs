@@ -2,7 +2,6 @@
 
 use super::analysis::AnalysisStatus;
 use super::cause::{EndCause, Fired};
-use super::observed::refusal;
 use super::phase::{Phase, Trigger};
 use super::reason::Reason;
 use super::state::{Rollout, RolloutContext};
@@ -187,7 +186,7 @@ impl Rollout {
             Phase::Preparing | Phase::Growing | Phase::Withdrawn => {
                 let reason = Reason::CanaryReady { replicas: self.canary.size, took };
                 // The route names the canary before it has any weight, so that a refusal costs no request.
-                let ready = self.canary_available(status) && refusal(status).is_none();
+                let ready = self.canary_available(status) && status.and_then(WorkloadStatus::route_refusal).is_none();
                 onward(ready, Trigger::CanaryReady, reason)
             }
             Phase::Stepping => self.step_passed(context),
