@@ -10,5 +10,6 @@ mod refusals;
 mod reports;
 mod schema;
 mod scorers;
+mod starter;
 mod vectors;
 mod verdicts;
