@@ -2,6 +2,7 @@
 //! results of other tools and publishes reports.
 
 mod publish;
+mod show;
 
 use std::path::{Path, PathBuf};
 
@@ -35,6 +36,8 @@ enum GateCommand {
         /// The suite's TOML file
         suite: PathBuf,
     },
+    /// Show the recorded answers of a case
+    Show(show::GateShowArgs),
     /// Make a report of the results of another tool
     Import(ImportArgs),
     /// Send a report as a CDEvent, so that a policy's requirement is met
@@ -177,6 +180,7 @@ fn digest(text: &str) -> Result<String, String> {
 /// be used.
 pub async fn run(args: GateArgs, common: &Common) -> anyhow::Result<u8> {
     match args.command {
+        GateCommand::Show(args) => show::run(&args, common),
         GateCommand::Run(args) => run_and_report(args, common).await,
         GateCommand::Check { suite } => check(&suite, common),
         GateCommand::Import(args) => import_results(args, common).await,
