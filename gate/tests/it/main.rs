@@ -6,6 +6,7 @@ mod error_rates;
 mod fixtures;
 mod imports;
 mod invalid_input;
+mod plan;
 mod refusals;
 mod reports;
 mod schema;
