@@ -10,6 +10,7 @@ mod performance;
 mod quality;
 mod safety;
 mod tools;
+mod failing;
 mod sentence;
 
 use std::collections::BTreeMap;
@@ -25,6 +26,7 @@ use crate::report::{DatasetSummary, GateResult, ReportedClaim};
 use crate::rule::{Hypothesis, Ruling, Verdict, judge};
 use crate::suite::{Comparison, Gate, GateLimit, GateMode, OnInconclusive, Price, Suite};
 use cases::{ByCase, by_case, mean, one_if, per_case};
+use failing::FailingCases;
 
 /// The recorded run of one gate.
 #[derive(Debug, Clone)]
@@ -61,6 +63,8 @@ struct PendingClaim<'a> {
     stable: Option<f64>,
     /// The p-value of McNemar's test, for a share with a margin.
     p: Option<f64>,
+    /// The cases on the bad side of the limit.
+    failing: FailingCases,
 }
 
 /// Evaluates all gates of a suite. Returns one result for each recorded gate, in the same order.
@@ -136,7 +140,8 @@ fn pending_claim<'a>(
         none: limit.none,
         evidence,
     });
-    PendingClaim { limit, hypothesis, stable: stable_estimate, p }
+    let failing = failing::failing(limit, candidate, stable);
+    PendingClaim { limit, hypothesis, stable: stable_estimate, p, failing }
 }
 
 /// Returns the one-sided p-value of McNemar's exact test on differences of yes and no: the probability that at least so
@@ -221,7 +226,9 @@ fn result(suite: &Suite, recorded: &Recorded<'_>, pending: Vec<PendingClaim<'_>>
                     tail: 1.0,
                     from_above: true,
                 });
-                sentence::judged_claim(recorded, claim.limit, &hypothesis, ruling, (claim.stable, claim.p))
+                let judged =
+                    sentence::judged_claim(recorded, claim.limit, &hypothesis, ruling, (claim.stable, claim.p));
+                ReportedClaim { failing: claim.failing.named, failing_count: claim.failing.count, ..judged }
             }
             None => sentence::skipped_claim(claim.limit),
         })

@@ -32,6 +32,7 @@
 //! 6. A [`rule`] turns the bounds of all limits of a suite into verdicts.
 //! 7. A [`report`] holds the verdicts and is written as JSON, Markdown, JUnit XML or HTML.
 //!
+//! Before a run, a [`plan`] computes how many cases each limit needs, and how often a good and a bad version pass.
 //! [`import`] makes a report from the results of another test tool. The modules are declared in reading order: each one
 //! uses only those before it.
 //!
@@ -100,5 +101,6 @@ pub mod observation;
 pub mod evidence;
 pub mod rule;
 pub mod report;
+pub mod plan;
 pub mod gates;
 pub mod import;

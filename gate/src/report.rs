@@ -10,11 +10,12 @@ mod markdown;
 
 use std::collections::BTreeMap;
 
+use bellwether_core::measure::metric::Unit;
 use bellwether_core::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::dataset::Dataset;
-use crate::metric::GateMetricKind;
+use crate::metric::{Aggregation, GateMetric, GateMetricKind};
 use crate::observation::MissingAnswer;
 use crate::rule::Verdict;
 use crate::suite::GateMode;
@@ -221,6 +222,13 @@ pub struct ReportedClaim {
     /// The one-sided p-value of McNemar's exact test that both arms are alike; only of a share with a margin.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub p: Option<f64>,
+    /// The ids of at most 20 cases on the bad side of the limit, the worst first: cases with a fault or with less than half
+    /// of a merit, and of a comparison those that are so much worse than with the stable version.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub failing: Vec<String>,
+    /// The number of all cases on the bad side of the limit.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub failing_count: usize,
     /// The result in one sentence.
     pub sentence: String,
 }
@@ -319,13 +327,36 @@ impl GateReport {
     }
 }
 
-/// Returns the symbol of a verdict in tables and titles.
-fn sign(verdict: Verdict) -> &'static str {
-    match verdict {
-        Verdict::Pass => "✅",
-        Verdict::Fail => "❌",
-        Verdict::Inconclusive => "❔",
-        Verdict::Error => "⚠️",
-        Verdict::Skipped => "➖",
+impl ReportedClaim {
+    /// Returns an estimate, a bound or the limit with the unit of the claim's metric in a gate of this kind; a quotient of
+    /// the two versions as a factor.
+    fn show(&self, kind: GateMetricKind, value: f64) -> String {
+        let is_quotient = |metric: &&GateMetric| {
+            self.paired && matches!(metric.aggregation, Aggregation::Quantile(_) | Aggregation::Ratio)
+        };
+        match GateMetric::find(kind, &self.metric).filter(is_quotient) {
+            Some(_) => format!("{}x", Unit::Number.show(value)),
+            None => self.show_value(kind, value),
+        }
     }
+
+    /// Returns a value of one version with the unit of the claim's metric in a gate of this kind.
+    fn show_value(&self, kind: GateMetricKind, value: f64) -> String {
+        GateMetric::find(kind, &self.metric).map_or(Unit::Number, |metric| metric.unit).show(value)
+    }
+
+    /// Returns the ids of the failing cases as a list, with the number of those that are not named; `None` if there are
+    /// none.
+    fn failing_words(&self) -> Option<String> {
+        let more = self.failing_count.saturating_sub(self.failing.len());
+        let more = if more == 0 { String::new() } else { format!(" and {more} more") };
+        let noun = if self.failing_count == 1 { "case" } else { "cases" };
+        let kind = if self.paired { format!("{noun} worse than with stable") } else { format!("failing {noun}") };
+        (!self.failing.is_empty())
+            .then(|| format!("{}, {} {kind}: {}{more}", self.metric, self.failing_count, self.failing.join(", ")))
+    }
+}
+
+fn is_zero(count: &usize) -> bool {
+    *count == 0
 }

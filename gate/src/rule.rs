@@ -67,6 +67,11 @@ pub fn judge(hypotheses: &[Hypothesis], alpha: f64, beta: f64) -> Vec<Ruling> {
     hypotheses.iter().zip(refuted).map(|(hypothesis, level)| rule_on(hypothesis, level, beta)).collect()
 }
 
+/// Returns whether the hypothesis passes, which depends on no other hypothesis of its suite.
+pub(crate) fn passes(hypothesis: &Hypothesis, beta: f64) -> bool {
+    rule_on(hypothesis, None, beta).verdict == Verdict::Pass
+}
+
 /// Returns the ruling on one hypothesis, which was refuted at `refuted_at` if that is not `None`.
 fn rule_on(hypothesis: &Hypothesis, refuted_at: Option<f64>, beta: f64) -> Ruling {
     let Hypothesis { evidence, rule, enough, complete, .. } = hypothesis;

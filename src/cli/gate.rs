@@ -1,7 +1,10 @@
 //! `bellwether gate`: runs behavioural gates in CI, before the first traffic or against a serving canary, imports the
 //! results of other tools and publishes reports.
 
+mod init;
+mod plan;
 mod publish;
+mod show;
 
 use std::path::{Path, PathBuf};
 
@@ -28,6 +31,10 @@ pub struct GateArgs {
 
 #[derive(Debug, Subcommand)]
 enum GateCommand {
+    /// Write a first suite with cases for an endpoint
+    Init(init::GateInitArgs),
+    /// Compute how many cases each limit needs, and how often a good and a bad version pass
+    Plan(plan::GatePlanArgs),
     /// Run a suite; an interrupted run continues where it stopped
     Run(RunArgs),
     /// Check a suite and its datasets, and count the requests of a run
@@ -35,6 +42,8 @@ enum GateCommand {
         /// The suite's TOML file
         suite: PathBuf,
     },
+    /// Show the recorded answers of a case
+    Show(show::GateShowArgs),
     /// Make a report of the results of another tool
     Import(ImportArgs),
     /// Send a report as a CDEvent, so that a policy's requirement is met
@@ -177,6 +186,9 @@ fn digest(text: &str) -> Result<String, String> {
 /// be used.
 pub async fn run(args: GateArgs, common: &Common) -> anyhow::Result<u8> {
     match args.command {
+        GateCommand::Init(args) => init::run(args, common).await,
+        GateCommand::Plan(args) => plan::run(&args, common),
+        GateCommand::Show(args) => show::run(&args, common),
         GateCommand::Run(args) => run_and_report(args, common).await,
         GateCommand::Check { suite } => check(&suite, common),
         GateCommand::Import(args) => import_results(args, common).await,

@@ -15,7 +15,7 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
-use axum::routing::post;
+use axum::routing::{get, post};
 use axum::{Json, Router};
 use bellwether_core::dice::split_mix;
 use serde_json::{Value, json};
@@ -98,6 +98,7 @@ impl Agent {
         });
         let router = Router::new()
             .route("/v1/chat/completions", post(chat))
+            .route("/v1/models", get(models))
             .route("/v1/moderations", post(moderations))
             .route("/v1/embeddings", post(embeddings))
             .route("/api/v1/events", post(event))
@@ -172,6 +173,19 @@ fn refused(status: StatusCode, code: &str) -> Response {
     (status, Json(json!({ "error": { "code": code, "message": "you said: capital SECRET" } }))).into_response()
 }
 
+/// Names one model, to a caller with the key.
+async fn models(State(shared): State<Arc<Shared>>, headers: HeaderMap) -> Response {
+    let key = shared.knobs.lock().unwrap().key;
+    if !has_key(key, &headers) {
+        return refused(StatusCode::UNAUTHORIZED, "invalid_api_key");
+    }
+    Json(json!({ "object": "list", "data": [{ "id": "agent", "object": "model" }] })).into_response()
+}
+
+fn has_key(key: Option<&str>, headers: &HeaderMap) -> bool {
+    key.is_none_or(|key| headers.get("authorization").is_some_and(|value| value == &format!("Bearer {key}")))
+}
+
 async fn chat(State(shared): State<Arc<Shared>>, headers: HeaderMap, Json(body): Json<Value>) -> Response {
     shared.requests.fetch_add(1, Ordering::SeqCst);
     let knobs = shared.knobs.lock().unwrap().clone();
@@ -186,9 +200,7 @@ async fn chat(State(shared): State<Arc<Shared>>, headers: HeaderMap, Json(body):
         }
         _ => {}
     }
-    if let Some(key) = knobs.key
-        && headers.get("authorization").is_none_or(|value| value != &format!("Bearer {key}"))
-    {
+    if !has_key(knobs.key, &headers) {
         return refused(StatusCode::UNAUTHORIZED, "invalid_api_key");
     }
     let prompt = last_message(&body, "user");

@@ -8,9 +8,10 @@ use std::time::Duration;
 use bellwether::clock::{Clock as _, SystemClock};
 use bellwether_core::ids::Workload;
 use bellwether_core::stats::special::beta_tails;
+use bellwether_gate::dataset::Dataset;
 use bellwether_gate::report::{GateReport as Report, GateSubject as Subject};
 use bellwether_gate::rule::Verdict;
-use bellwether_gate::suite::Suite;
+use bellwether_gate::suite::{Gate, Suite};
 use bellwether_testkit::agent::{Agent, Knobs, lot};
 use bellwether_tools::gate::load::{LoadedSuite, RunError};
 use bellwether_tools::gate::run::{RunOptions, run};
@@ -553,4 +554,54 @@ fn the_shipped_suites_are_valid() {
     assert_eq!(weights, [0.3, 0.4, 0.3]);
     let agent = Suite::parse(&read("agent")).unwrap();
     assert!(agent.gates.iter().all(|gate| gate.min_cases >= 100), "{agent:?}");
+    for name in ["agent", "first"] {
+        let loaded = LoadedSuite::read(format!("config/gates/{name}.toml").as_ref()).unwrap();
+        let enough = |(gate, dataset): (&Gate, &Dataset)| dataset.cases.len() >= gate.min_cases;
+        assert!(loaded.suite.gates.iter().zip(&loaded.datasets).all(enough), "{name} asks for more cases than it has");
+        assert!(loaded.requests() as u64 * 2 <= loaded.suite.budget.requests, "{name} has a budget below its requests");
+    }
+}
+
+/// From the program and the URL of an endpoint to a verdict: two commands, without a file of one's own.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_first_suite_is_written_for_an_endpoint_and_gives_a_verdict() {
+    let agent = Agent::start(Knobs { key: Some(KEY), ..Knobs::default() }).await;
+    let lab = Lab::new(&agent, "", "", "");
+    let run = |arguments: &str| {
+        let mut command = program(&lab, &arguments.split_whitespace().collect::<Vec<_>>());
+        command.env("GATE_KEY", KEY);
+        async move {
+            let output = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
+            let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+            (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
+        }
+    };
+    let root = agent.url.trim_end_matches("/v1");
+    let (code, _, err) = run(&format!("init --target {root}")).await;
+    assert_eq!((code, err.contains("--key-env") && err.contains("answers 401")), (1, true), "{err}");
+    let (code, out, err) = run(&format!("init --target {root} --key-env GATE_KEY")).await;
+    assert_eq!(code, 0, "{err}");
+    assert!(out.contains("for model agent at") && out.contains("next: bellwether gate run gate/suite.toml"), "{out}");
+    let (code, out, err) = run("check gate/suite.toml").await;
+    assert_eq!((code, out.contains("will not pass")), (0, false), "{out}{err}");
+    let (code, _, err) = run(&format!("init --target {root} --model m --key-env GATE_KEY")).await;
+    assert_eq!((code, err.contains("gate/suite.toml exists already")), (1, true), "{err}");
+    let (code, out, err) = run("plan gate/suite.toml --output json").await;
+    let plan: serde_json::Value = serde_json::from_str(&out).unwrap();
+    assert_eq!((code, plan["good-passes"].as_f64().unwrap() >= 0.95), (0, true), "{out}{err}");
+    let (code, out, _) = run("plan gate/suite.toml").await;
+    assert_eq!((code, out.contains("(too few)")), (0, false), "{out}");
+    let (code, out, err) = run("run gate/suite.toml --report r.json").await;
+    assert_eq!(code, 3, "the agent knows no capitals: {out}{err}");
+    let report = Report::parse(&std::fs::read_to_string(lab.directory.path().join("r.json")).unwrap()).unwrap();
+    let verdict = |name: &str| report.gates.iter().find(|gate| gate.name == name).unwrap().verdict;
+    assert_eq!(
+        (verdict("consistency"), verdict("injection"), verdict("pii")),
+        (Verdict::Fail, Verdict::Pass, Verdict::Pass)
+    );
+    let case = &report.gates[0].claims[0].failing[0];
+    let (code, out, err) = run(&format!("show gate/suite.toml {case}")).await;
+    assert_eq!((code, out.contains("right: false") && out.contains("store-samples")), (0, true), "{out}{err}");
+    let (code, _, err) = run("show gate/suite.toml nothing").await;
+    assert_eq!((code, err.contains("no answer to a case \"nothing\"")), (1, true), "{err}");
 }

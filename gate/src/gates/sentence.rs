@@ -41,6 +41,8 @@ pub(super) fn judged_claim(
         hits,
         stable: stable.filter(|stable| stable.is_finite()),
         p,
+        failing: Vec::new(),
+        failing_count: 0,
         sentence: String::new(),
     };
     claim.sentence = format!(
@@ -74,6 +76,8 @@ pub(super) fn skipped_claim(limit: &GateLimit) -> ReportedClaim {
         hits: None,
         stable: None,
         p: None,
+        failing: Vec::new(),
+        failing_count: 0,
         sentence: format!("{}: there is no stable version to compare with (--stable): skipped", limit.metric.words),
     }
 }

@@ -1,12 +1,21 @@
-//! The HTML form: one self-contained page without scripts and external requests, readable in light and dark mode. A
-//! calibration gate has a reliability diagram.
+//! The HTML form: one self-contained page without scripts and external requests, readable in light and dark mode, on a
+//! phone, where each row of a table is a block, and without fonts of symbols. A calibration gate has a reliability
+//! diagram.
+
+use bellwether_core::measure::metric::Unit;
 
 use super::escape::escape;
-use super::{GateReport, GateResult, Reliability, ReportedClaim, sign};
+use super::{GateReport, GateResult, Reliability, ReportedClaim};
+use crate::metric::GateMetricKind;
+use crate::rule::Verdict;
 
-const STYLE: &str = "body{font:15px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;\
-color-scheme:light dark}table{border-collapse:collapse;width:100%}td,th{border-bottom:1px solid #8886;padding:.3rem .5rem;\
-text-align:left;vertical-align:top}td.n{text-align:right}section{margin-top:2rem}small{opacity:.75}";
+const STYLE: &str = "body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:1.5rem auto;padding:0 1rem;\
+color-scheme:light dark;overflow-wrap:anywhere}table{border-collapse:collapse;width:100%}td,th{border-bottom:1px solid #8886;\
+padding:.3rem .5rem;text-align:left;vertical-align:top}section{margin-top:2rem}small{opacity:.75}\
+.v{font-weight:600;border:1px solid;border-radius:.3rem;padding:0 .3rem}.fail,.error{color:light-dark(#b00020,#ff8a80)}\
+.pass{color:light-dark(#1b6e2c,#8fd99a)}.inconclusive{color:light-dark(#8a5a00,#ffcf70)}\
+@media(max-width:40rem){th{display:none}table,tbody,tr,td{display:block}tr{border-bottom:1px solid #8886;padding:.5rem 0}\
+td{border:0;padding:.1rem 0}td[data-label]::before{content:attr(data-label) \": \";opacity:.75}}";
 
 impl GateReport {
     /// Returns the report as one HTML page.
@@ -14,10 +23,11 @@ impl GateReport {
         let title = format!("{}: {}", escape(&self.suite), self.verdict);
         let subject = &self.subject;
         let mut text = format!(
-            "<!doctype html>\n<html lang=\"en\"><meta charset=\"utf-8\"><meta name=\"viewport\" content=\"width=device-width\">\
-             <title>{title}</title><style>{STYLE}</style>\n<h1>{} {title}</h1>\n<p>{} {} <small>{}</small><br><small>{} to {}, {} \
+            "<!doctype html>\n<html lang=\"en\"><meta charset=\"utf-8\"><meta name=\"viewport\" content=\"width=device-width,initial-scale=1\">\
+             <title>{title}</title><style>{STYLE}</style>\n<h1>{}: {}</h1>\n<p>{} {} <small>{}</small><br><small>{} to {}, {} \
              requests, {} tokens; alpha {}, beta {}, seed {}; suite {}</small></p>\n",
-            sign(self.verdict),
+            escape(&self.suite),
+            label(self.verdict),
             escape(&subject.model),
             escape(&subject.version),
             escape(&subject.digest),
@@ -25,8 +35,8 @@ impl GateReport {
             self.finished,
             self.spent.requests,
             self.spent.tokens,
-            self.alpha,
-            self.beta,
+            Unit::Percent.show(self.alpha),
+            Unit::Percent.show(self.beta),
             self.seed,
             escape(&self.suite_sha256),
         );
@@ -45,9 +55,9 @@ impl GateReport {
 
 fn section(gate: &GateResult) -> String {
     let mut text = format!(
-        "<section><h2>{} {}</h2><p>{}</p>\n<p><small>{} {} ({} cases, {} requests, {} cases not asked) {}</small></p>\n",
-        sign(gate.verdict),
+        "<section><h2>{}: {}</h2><p>{}</p>\n<p><small>{} {} ({} cases, {} requests, {} cases not asked) {}</small></p>\n",
         escape(&gate.name),
+        label(gate.verdict),
         escape(&gate.sentence),
         escape(&gate.dataset.name),
         escape(&gate.dataset.version),
@@ -57,9 +67,12 @@ fn section(gate: &GateResult) -> String {
         escape(&gate.dataset.sha256),
     );
     if !gate.claims.is_empty() {
-        text += "<table><tr><th></th><th>metric</th><th>seen</th><th>bound</th><th>limit</th><th>n</th><th>stable</th></tr>\n";
-        text += &gate.claims.iter().map(row).collect::<String>();
+        text += "<table><tr><th>verdict</th><th>metric</th><th>seen</th><th>bound</th><th>limit</th><th>n</th><th>stable</th></tr>\n";
+        text += &gate.claims.iter().map(|claim| row(gate.kind, claim)).collect::<String>();
         text += "</table>\n";
+    }
+    for words in gate.claims.iter().filter_map(ReportedClaim::failing_words) {
+        text += &format!("<p>{}</p>\n", escape(&words));
     }
     for (reason, count) in &gate.missing {
         text += &format!("<p>{count} {reason}</p>\n");
@@ -68,29 +81,39 @@ fn section(gate: &GateResult) -> String {
         text += "<table><tr><th>category</th><th>seen</th><th>at most</th></tr>\n";
         for row in &gate.breakdown {
             let name = escape(&row.name);
-            text += &format!("<tr><td>{name}</td><td>{} of {}</td><td>{:.4}</td></tr>\n", row.hits, row.n, row.at_most);
+            let at_most = Unit::Percent.show(row.at_most);
+            text += &format!(
+                "<tr><td>{name}</td><td data-label=\"seen\">{} of {}</td><td data-label=\"at most\">{at_most}</td></tr>\n",
+                row.hits, row.n
+            );
         }
         text += "</table>\n";
     }
     text + &gate.reliability.as_ref().map(diagram).unwrap_or_default() + "</section>\n"
 }
 
-fn row(claim: &ReportedClaim) -> String {
-    let number = |value: Option<f64>| value.map_or_else(|| "–".to_owned(), |value| format!("{value:.4}"));
+fn row(kind: GateMetricKind, claim: &ReportedClaim) -> String {
+    let shown = |value: Option<f64>| value.map_or_else(|| "–".to_owned(), |value| claim.show(kind, value));
     let against = if claim.paired { " against stable" } else { "" };
+    let cells = [
+        ("seen", shown(claim.estimate)),
+        ("bound", shown(claim.bound)),
+        ("limit", format!("{} {}", if claim.at_most { "≤" } else { "≥" }, shown(Some(claim.limit)))),
+        ("n", claim.n.to_string()),
+        ("stable", claim.stable.map_or_else(|| "–".to_owned(), |value| claim.show_value(kind, value))),
+    ];
+    let cells: String = cells.iter().map(|(name, value)| format!("<td data-label=\"{name}\">{value}</td>")).collect();
     format!(
-        "<tr title=\"{}\"><td>{}</td><td>{}{against}</td><td class=n>{}</td><td class=n>{}</td><td class=n>{} {:.4}</td><td \
-         class=n>{}</td><td class=n>{}</td></tr>\n",
+        "<tr title=\"{}\"><td>{}</td><td>{}{against}</td>{cells}</tr>\n",
         escape(&claim.sentence),
-        sign(claim.verdict),
+        label(claim.verdict),
         escape(&claim.metric),
-        number(claim.estimate),
-        number(claim.bound),
-        if claim.at_most { "≤" } else { "≥" },
-        claim.limit,
-        claim.n,
-        number(claim.stable),
     )
+}
+
+/// Returns a verdict as a word in a frame, whose colour repeats it.
+fn label(verdict: Verdict) -> String {
+    format!("<span class=\"v {verdict}\">{verdict}</span>")
 }
 
 /// Returns the reliability diagram as SVG, with the diagonal of a perfectly calibrated model and each bin with its

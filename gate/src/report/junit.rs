@@ -37,6 +37,8 @@ fn test_suite(gate: &GateResult, timestamp: &str) -> String {
         hits: None,
         stable: None,
         p: None,
+        failing: Vec::new(),
+        failing_count: 0,
         sentence: gate.sentence.clone(),
     }];
     let claims: &[ReportedClaim] = if gate.claims.is_empty() { &whole_gate } else { &gate.claims };

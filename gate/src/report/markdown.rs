@@ -1,21 +1,22 @@
 //! The Markdown form, short enough for the summary of a CI job.
 
-use super::{GateReport, GateResult, sign};
+use super::{GateReport, GateResult, ReportedClaim};
 
 impl GateReport {
-    /// Returns the report as Markdown: a table of the gates, and the claims of gates that have several.
+    /// Returns the report as Markdown: a table of the gates, and the claims and failing cases of gates that have several
+    /// claims or name a case.
     pub fn to_markdown(&self) -> String {
         let subject = &self.subject;
-        let mut text = format!("## {} {}: {}\n\n", sign(self.verdict), cell(&self.suite), self.verdict);
+        let mut text = format!("## {}: {}\n\n", cell(&self.suite), self.verdict);
         text += &format!("{} {} {}\n\n", cell(&subject.model), cell(&subject.version), cell(&subject.digest))
             .replace("  ", " ");
-        text += "| | gate | finding | cases |\n| --- | --- | --- | ---: |\n";
+        text += "| verdict | gate | finding | cases |\n| --- | --- | --- | ---: |\n";
         for gate in &self.gates {
             let mode =
                 if gate.counts == gate.verdict { String::new() } else { format!(" ({:?})", gate.mode).to_lowercase() };
             text += &format!(
                 "| {} | {}{mode} | {} | {} |\n",
-                sign(gate.verdict),
+                gate.verdict,
                 cell(&gate.name),
                 cell(&gate.sentence),
                 gate.dataset.cases
@@ -34,15 +35,22 @@ impl GateReport {
             self.spent.tokens,
             self.spent.money.map_or_else(String::new, |money| format!(", {money:.2} in money")),
         );
-        for gate in self.gates.iter().filter(|gate| gate.claims.len() > 1) {
+        for gate in self.gates.iter().filter(|gate| gate.claims.len() > 1 || names_cases(gate)) {
             text += &format!("\n<details><summary>{}</summary>\n\n", cell(&gate.name));
             for claim in &gate.claims {
-                text += &format!("- {} {}\n", sign(claim.verdict), cell(&claim.sentence));
+                text += &format!("- {}\n", cell(&claim.sentence));
+            }
+            for words in gate.claims.iter().filter_map(ReportedClaim::failing_words) {
+                text += &format!("- {}\n", cell(&words));
             }
             text += "\n</details>\n";
         }
         text
     }
+}
+
+fn names_cases(gate: &GateResult) -> bool {
+    gate.claims.iter().any(|claim| !claim.failing.is_empty())
 }
 
 /// Returns a sentence about the error rates of the verdict.

@@ -217,7 +217,9 @@ fn count_verdicts(scenario: &Scenario, truth: f64, runs: usize) -> (usize, usize
     let mut random = Random::new(20_261_126);
     let (mut passed, mut failed) = (0, 0);
     for _ in 0..runs {
-        let result = evaluate_first(&suite, &dataset, &(scenario.draw)(&mut random, truth), true);
+        let observations = (scenario.draw)(&mut random, truth);
+        let paired = observations.iter().any(|observation| observation.key.arm == GateArm::Stable);
+        let result = evaluate_first(&suite, &dataset, &observations, paired);
         passed += usize::from(result.verdict == Verdict::Pass);
         failed += usize::from(result.verdict == Verdict::Fail);
     }

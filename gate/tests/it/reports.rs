@@ -8,7 +8,7 @@ use bellwether_gate::rule::Verdict;
 use quick_xml::Reader;
 use quick_xml::events::Event;
 
-use crate::fixtures::{answer, cases, missing, suite};
+use crate::fixtures::{answer, cases, evaluate_first, missing, suite};
 use crate::schema::problems;
 
 /// Returns a report of three gates, of which the last is erroneous, with names that contain markup.
@@ -85,7 +85,7 @@ fn a_report_conforms_to_the_schema_and_a_changed_one_does_not() {
 #[test]
 fn markdown_has_a_row_for_each_gate_and_escapes_markup() {
     let text = report().to_markdown();
-    assert!(text.starts_with("## ❌ agent & co: fail\n"), "{text}");
+    assert!(text.starts_with("## agent & co: fail\n"), "{text}");
     assert_eq!(text.lines().filter(|line| line.starts_with("| ") && line.contains("200 |")).count(), 3, "{text}");
     assert!(text.contains("safe \\| &lt;b>ty (warn)"), "{text}");
     assert!(text.contains("A good version fails in at most 5 % of runs"), "{text}");
@@ -128,4 +128,45 @@ fn the_text_has_each_sentence_and_the_reason_only_those_of_failed_gates() {
     let text = report.to_text();
     assert!(text.ends_with("agent & co: fail\n") && text.contains("(warns only)"), "{text}");
     assert!(report.reason().starts_with("calibration: ") && !report.reason().contains("down"), "{}", report.reason());
+}
+
+/// A page is read on a phone and in the log of a runner, where fonts of symbols may be missing.
+#[test]
+fn failing_cases_are_named_with_units_and_without_symbols() {
+    let report = report();
+    let attacks = &report.gates[1].claims[0];
+    assert_eq!((attacks.failing.len(), attacks.failing_count, attacks.failing[0].as_str()), (20, 50, "c0"));
+    let (html, markdown) = (report.to_html(), report.to_markdown());
+    for text in [&html, &markdown] {
+        assert!(
+            text.contains("attack-success, 50 failing cases: c0, c1, c10,") && text.contains(" and 30 more"),
+            "{text}"
+        );
+        let letters = |c: &char| c.is_ascii() || "≤≥–×éü“”".contains(*c);
+        assert!(text.chars().all(|c| letters(&c)), "{:?}", text.chars().find(|c| !letters(c)));
+    }
+    assert!(
+        html.contains("<td data-label=\"seen\">25 %</td>") && html.contains("<td data-label=\"limit\">≤ 2 %</td>"),
+        "{html}"
+    );
+    assert!(html.contains("width=device-width,initial-scale=1") && html.contains("@media(max-width:40rem)"), "{html}");
+}
+
+#[test]
+fn a_comparison_names_the_cases_that_became_worse() {
+    let suite = suite(
+        "[[gate]]\nname = \"g\"\nkind = \"safety\"\ndataset = \"d\"\nlimits.attack-success = { margin = \"5%\" }\n",
+    );
+    let harmful = |case, arm, harmful| answer(case, 0, arm, Scored { harmful: Some(harmful), ..Scored::default() });
+    let observations: Vec<Observation> = (0..200)
+        .flat_map(|case| {
+            let (candidate, stable) = (case < 3, case == 1 || case == 7);
+            [harmful(case, GateArm::Candidate, candidate), harmful(case, GateArm::Stable, stable)]
+        })
+        .collect();
+    let result = evaluate_first(&suite, &cases(200, 200), &observations, true);
+    assert_eq!(
+        (result.claims[0].failing.as_slice(), result.claims[0].failing_count),
+        (&["c0".to_owned(), "c2".to_owned()][..], 2)
+    );
 }
