@@ -6,7 +6,7 @@ use crate::digest::Digest;
 use crate::invalid::InvalidValue;
 use crate::manifest::Manifest;
 use crate::name::{ModelName, Version};
-use crate::scan::Finding;
+use crate::scan::FoundRisk;
 
 /// The result type of this crate's functions.
 pub type Result<T, E = RegistryError> = std::result::Result<T, E>;
@@ -154,7 +154,7 @@ pub enum RegistryError {
         "{}; nothing was registered: mend the files, or accept a kind of risk with --accept, which the manifest records",
         listed(.0)
     )]
-    Risky(Vec<Finding>),
+    Risky(Vec<FoundRisk>),
     /// The store does not create an object only if it is missing, or does not say whether it does.
     #[error(
         "{place} is not fit for a registry: {reason}; writers would replace each other's versions, so upgrade the store or \
@@ -216,7 +216,7 @@ impl RegistryError {
 }
 
 /// Joins the first findings, and says how many more there are.
-fn listed(findings: &[Finding]) -> String {
+fn listed(findings: &[FoundRisk]) -> String {
     let shown: Vec<String> = findings.iter().take(MAX_LISTED).map(ToString::to_string).collect();
     let more = findings.len().saturating_sub(MAX_LISTED);
     if more == 0 { shown.join("; ") } else { format!("{}; and {more} more", shown.join("; ")) }

@@ -11,7 +11,7 @@ use crate::digest::Digest;
 use crate::invalid::InvalidValue;
 use crate::keys;
 use crate::name::{ModelName, Version};
-use crate::scan::Finding;
+use crate::scan::FoundRisk;
 
 /// The schema of manifests that this program writes, and the only one that it reads.
 const SCHEMA: &str = "bellwether.dev/model/v1";
@@ -49,7 +49,7 @@ pub struct Manifest {
     /// Origin of the version.
     pub provenance: Provenance,
     /// Risks of the files that the registering side accepted.
-    pub accepted: Vec<Finding>,
+    pub accepted: Vec<FoundRisk>,
     /// The model's files, in the order of their paths.
     pub files: Vec<ModelFile>,
     /// Id of the upload that holds the files: 32 hexadecimal digits.

@@ -21,7 +21,7 @@ use crate::manifest::{Manifest, ModelFile, Provenance};
 use crate::name::{ModelName, Version};
 use crate::random::random_id;
 use crate::registry::Registry;
-use crate::scan::{Finding, Risk, check, scan};
+use crate::scan::{FoundRisk, Risk, check, scan};
 use crate::source::SourceFile;
 use crate::store::Created;
 use crate::upload::upload;
@@ -120,7 +120,7 @@ impl Registry {
         &self,
         draft: &VersionDraft,
         files: Vec<SourceFile>,
-        accepted: Vec<Finding>,
+        accepted: Vec<FoundRisk>,
         id: &str,
         at: Timestamp,
     ) -> Result<Manifest> {

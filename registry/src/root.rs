@@ -34,7 +34,8 @@ impl Store {
                 reason: "it created one object twice, although the requests said `If-None-Match: *`",
             })
         };
-        self.proven.get_or_try_init(prove).await.map(|()| ())
+        self.proven.get_or_try_init(prove).await?;
+        Ok(())
     }
 }
 

@@ -86,7 +86,7 @@ impl FromStr for Risk {
 /// A risk that was found in a file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Finding {
+pub struct FoundRisk {
     /// The kind of the risk.
     pub risk: Risk,
     /// The file's path within the model.
@@ -95,7 +95,7 @@ pub struct Finding {
     pub detail: String,
 }
 
-impl fmt::Display for Finding {
+impl fmt::Display for FoundRisk {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: {} ({})", self.path.as_str(), self.detail, self.risk)
     }
@@ -105,12 +105,12 @@ impl fmt::Display for Finding {
 ///
 /// # Errors
 /// A file can't be read.
-pub(crate) fn scan(files: &[SourceFile]) -> Result<Vec<Finding>> {
+pub(crate) fn scan(files: &[SourceFile]) -> Result<Vec<FoundRisk>> {
     let mut found = Vec::new();
     for SourceFile { path, from } in files {
         let mut risks = Risks::default();
         scan_file(&path.as_str().to_ascii_lowercase(), from, &mut risks).map_err(unreadable(from))?;
-        found.extend(risks.0.into_iter().map(|(risk, detail)| Finding { risk, path: path.clone(), detail }));
+        found.extend(risks.0.into_iter().map(|(risk, detail)| FoundRisk { risk, path: path.clone(), detail }));
     }
     Ok(found)
 }
@@ -288,8 +288,8 @@ fn extension(path: &str) -> &str {
 ///
 /// # Errors
 /// There are findings of other kinds.
-pub(crate) fn check(found: Vec<Finding>, accept: &[Risk]) -> Result<Vec<Finding>> {
-    let (accepted, refused): (Vec<Finding>, Vec<Finding>) =
+pub(crate) fn check(found: Vec<FoundRisk>, accept: &[Risk]) -> Result<Vec<FoundRisk>> {
+    let (accepted, refused): (Vec<FoundRisk>, Vec<FoundRisk>) =
         found.into_iter().partition(|finding| accept.contains(&finding.risk));
     if refused.is_empty() { Ok(accepted) } else { Err(RegistryError::Risky(refused)) }
 }

@@ -14,7 +14,7 @@ use axum::response::{IntoResponse, Response};
 
 /// The behaviour of a store towards conditional creations (`PUT` with `If-None-Match: *`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Mood {
+pub enum StoreMood {
     /// An existing object is kept, and the request is answered by 412, as Amazon S3 does.
     Honest,
     /// The condition is ignored and the object replaced, as MinIO and Ceph did for a long time.
@@ -36,7 +36,7 @@ pub struct S3 {
 }
 
 struct Store {
-    mood: Mood,
+    mood: StoreMood,
     content: Mutex<Content>,
 }
 
@@ -51,7 +51,7 @@ struct Content {
 
 impl S3 {
     /// Starts a store on a free port of loopback. It ends with the runtime.
-    pub async fn start(mood: Mood) -> S3 {
+    pub async fn start(mood: StoreMood) -> S3 {
         let store = Arc::new(Store { mood, content: Mutex::default() });
         let router = Router::new().fallback(answer).with_state(store.clone());
         let listener = tokio::net::TcpListener::bind(SocketAddr::from(([127, 0, 0, 1], 0))).await.unwrap();
@@ -119,18 +119,20 @@ async fn answer(State(store): State<Arc<Store>>, request: Request) -> Response {
     }
 }
 
-fn create(content: &mut Content, mood: Mood, key: String, body: Bytes) -> Response {
+fn create(content: &mut Content, mood: StoreMood, key: String, body: Bytes) -> Response {
     let nth = content.creations.entry(key.clone()).or_default();
     *nth += 1;
     match mood {
-        Mood::Refuses => return error(StatusCode::NOT_IMPLEMENTED, "NotImplemented"),
-        Mood::Conflicts(count) if *nth <= count => return error(StatusCode::CONFLICT, "ConditionalRequestConflict"),
-        Mood::Honest | Mood::Conflicts(_) | Mood::LosesAnswers if content.objects.contains_key(&key) => {
+        StoreMood::Refuses => return error(StatusCode::NOT_IMPLEMENTED, "NotImplemented"),
+        StoreMood::Conflicts(count) if *nth <= count => {
+            return error(StatusCode::CONFLICT, "ConditionalRequestConflict");
+        }
+        StoreMood::Honest | StoreMood::Conflicts(_) | StoreMood::LosesAnswers if content.objects.contains_key(&key) => {
             return error(StatusCode::PRECONDITION_FAILED, "PreconditionFailed");
         }
-        Mood::Honest | Mood::Conflicts(_) | Mood::LosesAnswers | Mood::Ignores => {}
+        StoreMood::Honest | StoreMood::Conflicts(_) | StoreMood::LosesAnswers | StoreMood::Ignores => {}
     }
-    let lost = mood == Mood::LosesAnswers;
+    let lost = mood == StoreMood::LosesAnswers;
     content.objects.insert(key, body);
     if lost { error(StatusCode::INTERNAL_SERVER_ERROR, "InternalError") } else { stored() }
 }

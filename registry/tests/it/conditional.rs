@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bellwether_registry::{Registry, RegistryError};
-use bellwether_testkit::s3::{Mood, S3};
+use bellwether_testkit::s3::{S3, StoreMood};
 use object_store::aws::AmazonS3Builder;
 use object_store::{BackoffConfig, ClientOptions, RetryConfig};
 
@@ -45,7 +45,7 @@ async fn use_it(registry: &Registry) -> Result<(), RegistryError> {
 
 #[tokio::test]
 async fn a_store_that_honours_the_condition_is_asked_for_it_once_per_process() {
-    let s3 = S3::start(Mood::Honest).await;
+    let s3 = S3::start(StoreMood::Honest).await;
     use_it(&registry(&s3)).await.unwrap();
     assert_eq!(
         s3.creations()["registry.json"],
@@ -64,7 +64,9 @@ async fn a_store_that_honours_the_condition_is_asked_for_it_once_per_process() {
 
 #[tokio::test]
 async fn a_store_that_ignores_the_condition_or_refuses_it_is_not_used() {
-    for (mood, wanted) in [(Mood::Ignores, "it created one object twice"), (Mood::Refuses, "does not implement")] {
+    for (mood, wanted) in
+        [(StoreMood::Ignores, "it created one object twice"), (StoreMood::Refuses, "does not implement")]
+    {
         let s3 = S3::start(mood).await;
         let registry = registry(&s3);
         let error = use_it(&registry).await.unwrap_err();
@@ -78,12 +80,12 @@ async fn a_store_that_ignores_the_condition_or_refuses_it_is_not_used() {
 #[tokio::test]
 async fn a_conflict_with_another_creation_is_tried_again() {
     for count in [1, 3] {
-        let s3 = S3::start(Mood::Conflicts(count)).await;
+        let s3 = S3::start(StoreMood::Conflicts(count)).await;
         use_it(&registry(&s3)).await.unwrap();
         let move_key = format!("environments/production/model/{:020}.json", 1);
         assert_eq!(s3.creations()[&move_key], count + 1);
     }
-    let s3 = S3::start(Mood::Conflicts(u32::MAX)).await;
+    let s3 = S3::start(StoreMood::Conflicts(u32::MAX)).await;
     let error = use_it(&registry(&s3)).await.unwrap_err();
     assert!(matches!(error, RegistryError::Busy { attempts: 8, .. }), "{error}");
     assert_eq!(s3.creations()["registry.json"], 8, "the number of attempts is bounded");
@@ -91,6 +93,6 @@ async fn a_conflict_with_another_creation_is_tried_again() {
 
 #[tokio::test]
 async fn a_creation_whose_answer_is_lost_happens_once() {
-    let s3 = S3::start(Mood::LosesAnswers).await;
+    let s3 = S3::start(StoreMood::LosesAnswers).await;
     use_it(&registry(&s3)).await.unwrap();
 }
