@@ -101,10 +101,13 @@ fn described(line: &Map<String, Value>) -> String {
 /// Returns the fields of an answer, one on each line. Vectors are only counted, because they say nothing to a reader.
 fn fields(key: &str, value: &Value) -> String {
     let Some(object) = value.as_object() else { return format!("  {key}: {value}\n") };
-    let shown = object.iter().filter(|(_, value)| !value.is_null()).map(|(name, value)| match value {
-        Value::Array(numbers) if name == "vector" => format!("  {name}: {} numbers\n", numbers.len()),
-        Value::String(text) => format!("  {name}: {text}\n"),
-        other => format!("  {name}: {other}\n"),
+    let shown = object.iter().filter(|(_, value)| !value.is_null()).map(|(name, value)| {
+        let text = match (name.as_str(), value.as_array(), value.as_str()) {
+            ("vector", Some(numbers), _) => format!("{} numbers", numbers.len()),
+            (_, _, Some(text)) => text.to_owned(),
+            _ => value.to_string(),
+        };
+        format!("  {name}: {text}\n")
     });
     format!("  {key}\n{}", shown.collect::<String>())
 }
