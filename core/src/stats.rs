@@ -21,6 +21,7 @@
 //! | is a share above its limit, or shown to be below? | [`slo`] | independent requests |
 //! | does the canary get the share of the requests that was asked for? | [`share`] | sessions, by their design effect |
 //! | the same for large shares, or by a difference | [`two_sample`] | independent requests |
+//! | is the canary not worse at its own mix of routes? | [`standardized`] | independent requests |
 //! | did the whole shape of a distribution change? | [`shape`] | independent observations |
 //! | how many failed requests has the canary cost? | [`harm`] | independent requests, any rates |
 //! | within which interval does a share lie? (for display) | [`confidence`] | independent requests |
@@ -50,6 +51,7 @@ pub mod odds_grid;
 pub mod slo;
 pub mod share;
 pub mod two_sample;
+pub mod standardized;
 pub mod combine;
 pub mod harm;
 pub mod confidence;

@@ -49,6 +49,7 @@ fn metric(kind: MetricKind, series: Option<&str>) -> Metric {
         arms: ArmSource::Pods,
         pod_label: None,
         namespace_label: None,
+        strata_label: None,
         process: Vec::new(),
         targets: None,
         native: false,

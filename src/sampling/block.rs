@@ -93,6 +93,7 @@ impl WatchTick<'_> {
             to: self.at,
             metrics: self.samples(&readings),
             cold: self.cold_samples(&readings),
+            strata: BTreeMap::new(),
             processes: self.stable_processes(&readings),
             pods: self.judged_pods(&readings),
         });

@@ -726,6 +726,7 @@ impl World {
             arms: ArmSource::Pods,
             pod_label: None,
             namespace_label: None,
+            strata_label: None,
             process: Vec::new(),
             targets: None,
             native: false,

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::numbers::Numbers;
-use crate::measure::block::Reading;
+use crate::measure::block::{Reading, Sample};
 use crate::measure::calibration::History;
 use crate::measure::metric::{Limit, Metric, RawLimit};
 use crate::measure::window::{Arm, Measure, Ring};
@@ -114,6 +114,8 @@ pub struct Look<'a> {
     pub processes: &'a [Reading],
     /// The new block's readings of the judged pods, by name; `None` if they are not known.
     pub pods: Option<&'a BTreeMap<String, Reading>>,
+    /// The new block's samples by stratum; `None` if the metric has no strata.
+    pub strata: Option<&'a BTreeMap<String, Sample>>,
     /// The judged arm.
     pub arm: Arm,
     /// The share of the judged arm's pods that are ready; `None` if the arm was not observed.

@@ -60,11 +60,12 @@ impl<'a> CheckRun<'a> {
     /// Lets the check look at a block. The arguments and the result are those of [`CheckRun::look`].
     pub fn look_at(
         &mut self,
-        block: Block,
+        mut block: Block,
         processes: &[Reading],
         pods: Option<&BTreeMap<String, Reading>>,
     ) -> Option<&Evidence> {
         let Setting { check, metric, arm, proof, planned, .. } = self.setting;
+        let strata = block.strata.remove(&check.metric);
         self.ring.push(block, check.judge.window());
         let look = Look {
             check: &check.name,
@@ -74,6 +75,7 @@ impl<'a> CheckRun<'a> {
             ring: &self.ring,
             processes,
             pods,
+            strata: strata.as_ref(),
             arm,
             availability: None,
             history: Some(&self.setting.history),

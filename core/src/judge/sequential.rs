@@ -22,6 +22,9 @@
 //! A cold process is not compared. Its requests count for the limit alone, which is then one half, or the check's if that
 //! is higher: a version that answers hardly any request is found before its processes are warm. They count for `harm` too.
 //!
+//! A metric may name a label, such as the route, by which both versions are compared stratum by stratum ([`Strata`]). Another mix of
+//! requests is then no fault of a version, and hides none.
+//!
 //! Pods of one version may differ for as long as they live. If the stable's do, `margin` is at least the ratio that two groups of
 //! such pods may have by chance ([`Spread`]).
 //!
@@ -64,17 +67,19 @@ use crate::stats::histogram::edge_at;
 use crate::stats::mixture::{Mixture, Onset};
 use crate::stats::slo::{Ceiling, LimitGrid};
 use crate::stats::spread::Spread;
-use crate::stats::tally::{Pair, Tally, Unusable, Worth};
+use crate::stats::tally::{Pair, Phi, Tally, Unusable, Worth};
 use crate::stats::two_sample::EffectsState;
 use crate::time::{Span, Timestamp};
 
 mod beside;
 mod finding;
 mod rule;
+mod strata;
 
 use beside::StableLimit;
+use strata::{Strata, StrataBlock};
 
-pub use finding::{Claim, SequentialFinding, odds};
+pub use finding::{Claim, SequentialFinding, WorstStratum, odds};
 use rule::SequentialTests;
 pub use rule::{SequentialRule, allowed};
 
@@ -209,6 +214,9 @@ pub struct SequentialState {
     /// The margin that they asked for in the newest block; `None` if there are none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     margin: Option<f64>,
+    /// The comparison by strata; `None` if the metric has none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    strata: Option<Box<Strata>>,
     /// The counts of each pod, to find an outlier.
     #[serde(default, skip_serializing_if = "PodCounts::is_empty")]
     pods: PodCounts,
@@ -237,6 +245,7 @@ impl SequentialState {
             dispersion: past.dispersion,
             spread: past.spread,
             margin: None,
+            strata: None,
             pods: PodCounts::default(),
         }
     }
@@ -266,6 +275,7 @@ impl SequentialState {
         let margin = query.rule.margin.max(libm::ceil(ratio * 100.0) / 100.0);
         if self.margin.replace(margin).is_some_and(|before| margin < before) {
             self.not_inferior = Mixture::default();
+            self.strata.iter_mut().for_each(|strata| strata.forget_proof());
         }
         Query { rule: SequentialRule { margin, ..query.rule }, ..query }
     }
@@ -288,13 +298,17 @@ impl SequentialState {
         let cold = query.cold(arm);
         let cold_tally = cold.tally().unwrap_or_default();
         absorb_or_restart(&mut self.worse, |state| tests.worse.absorb(state, pair, phi));
+        let by_strata = self.absorb_strata(tests, query, pair, phi);
         let past = self.further.stable();
         absorb_or_restart(&mut self.not_inferior, |state| tests.not_inferior.absorb(state, past, pair, phi));
         absorb_or_restart(&mut self.further, |state| tests.further.absorb(state, pair, phi));
         // The earlier blocks decide whether this one counts, so that it can't choose itself.
         if self.stable_breaks(query).is_none() {
             let kinds = [(&tests.above, canary), (&tests.cold, cold_tally)];
-            absorb_or_restart(&mut self.above, |state| LimitGrid::absorb_beside(&kinds, stable_tally, state, phi));
+            let beside = by_strata.as_ref().map(|block| &block.beside);
+            absorb_or_restart(&mut self.above, |state| {
+                LimitGrid::absorb_beside(&kinds, stable_tally, beside.cloned(), state, phi)
+            });
         }
         if arm == Arm::Canary {
             self.beside.absorb(length, stable_tally, phi, &tests.below, query.rule.alpha);
@@ -305,7 +319,9 @@ impl SequentialState {
         }
         if query.rule.harm.is_some() {
             let all = Pair { canary: canary.plus(cold_tally), ..pair };
-            self.harm.get_or_insert_default().absorb(all, phi);
+            let pairs = by_strata.as_ref().filter(|_| cold_tally.n() == 0.0).map(|block| block.pairs.as_slice());
+            let harm = self.harm.get_or_insert_default();
+            pairs.unwrap_or(&[all]).iter().for_each(|pair| harm.absorb(*pair, phi));
         }
         self.subject.add(subject);
         self.cold.add(cold);
@@ -313,6 +329,20 @@ impl SequentialState {
         self.dispersion.absorb(&processes);
         let pods = pods.into_iter().flatten();
         self.pods.absorb(pods.filter_map(|(name, reading)| Some((name, Counts::of(reading, limit)?))));
+    }
+
+    /// Adds a block to the comparison by strata, and returns it by strata; `None` if the metric has none.
+    fn absorb_strata(
+        &mut self,
+        tests: &SequentialTests,
+        query: Query<'_>,
+        pair: Pair,
+        phi: Phi,
+    ) -> Option<StrataBlock> {
+        let Look { target: Target { metric, limit, .. }, arm, strata, .. } = *query.look;
+        metric.strata_label.as_ref().filter(|_| arm == Arm::Canary)?;
+        let past = self.further.stable();
+        Some(self.strata.get_or_insert_default().absorb(tests, strata, limit, (pair, past), phi))
     }
 
     /// Returns the stable's recent share if it breaks the limit, so that the comparison alone decides. With `either` the limit
@@ -341,7 +371,8 @@ impl SequentialState {
         let above = tests.above.ln_e(&self.above);
         let stable_breaks = self.stable_breaks(query);
         let limit = Some((Claim::Limit, above)).filter(|_| stable_breaks.is_none());
-        let relative = || ln_least(&[tests.worse.ln_e(&self.worse), tests.further.ln_e(&self.further)]);
+        let together = || ln_least(&[tests.worse.ln_e(&self.worse), tests.further.ln_e(&self.further)]);
+        let relative = || self.strata.as_ref().map_or_else(together, |strata| strata.ln_worse(tests));
         let harm = query.rule.harm.zip(self.harm);
         let harmed = harm.map(|(budget, harm)| (Claim::Harm, harm.ln_e(budget)));
         let claims = match (has_stable, query.rule.either) {
@@ -359,6 +390,7 @@ impl SequentialState {
             stable_breaks: stable_breaks.or_else(|| self.replaced_breaks(query)),
             phi: self.dispersion.phi(),
             outlier: None,
+            worst: None,
             stated_margin: None,
             past: self.past(query),
             cold: (self.cold.n > 0).then(|| self.cold.measure(query.look.target.limit)),
@@ -369,11 +401,12 @@ impl SequentialState {
     /// limit and the comparison. With `either`, their mean. The guard has its limit alone.
     fn proven(&self, tests: &SequentialTests, query: Query<'_>) -> (Claim, f64) {
         let below = (Claim::Limit, tests.below.ln_compliance(self.below));
+        let together = || tests.not_inferior.ln_e(&self.not_inferior);
         let relative = match self.past(query) {
             _ if query.look.arm == Arm::Stable => None,
             Some(past) => self.near_past(past, query),
             None if self.stable.n == 0 => None,
-            None => Some(tests.not_inferior.ln_e(&self.not_inferior)),
+            None => Some(self.strata.as_ref().map_or_else(together, |strata| strata.ln_not_inferior(tests))),
         };
         let Some(relative) = relative else { return below };
         let not_inferior = (Claim::Relative, relative);
@@ -399,6 +432,14 @@ impl SequentialState {
         Some(Ceiling::new(most).ok()?.ln_compliance(self.below))
     }
 
+    /// Returns the stratum with most bad requests beyond the stable's share of them; `None` without strata.
+    fn worst(&self, query: Query<'_>) -> Option<WorstStratum> {
+        let Target { limit, metric, .. } = query.look.target;
+        let (name, [subject, stable]) = self.strata.as_ref()?.worst()?;
+        let label = metric.strata_label.clone()?;
+        Some(WorstStratum { label, name, subject: subject.measure(limit), stable: stable.measure(limit) })
+    }
+
     /// Returns the pod that may cause the regression: without its requests, the version's share would keep the limit and the
     /// comparison. `None` if there is no such pod.
     fn outlier(&self, query: Query<'_>) -> Option<Outlier> {
@@ -418,6 +459,7 @@ impl SequentialState {
         let stable = self.stable.measure(target.limit);
         let verdict = if finding.alarms() {
             finding.outlier = self.outlier(query);
+            finding.worst = self.worst(query);
             Verdict::Regressed
         } else if self.subject.n >= min_requests && finding.passes() {
             Verdict::Pass

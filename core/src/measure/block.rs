@@ -20,6 +20,10 @@ pub struct Block {
     /// [`Watch::warm_up`](super::watch::Watch::warm_up) before `from`. Metrics of which no process is cold are left out.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub cold: BTreeMap<String, Sample>,
+    /// The samples of each stratum, by metric name and value of the metric's `strata-label`, without the requests of cold
+    /// processes. Metrics without that label, or with a gap, are left out, and compared as one stratum.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub strata: BTreeMap<String, BTreeMap<String, Sample>>,
     /// The readings of each single process of the stable, by metric name, for the metrics in
     /// [`Watch::per_process`](super::watch::Watch::per_process). The dispersion of errors is learned from them.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
@@ -31,10 +35,10 @@ pub struct Block {
 }
 
 impl Block {
-    /// Returns a block without cold processes and without readings of single processes and pods.
+    /// Returns a block without cold processes, strata, and readings of single processes and pods.
     pub fn new(from: Timestamp, to: Timestamp, metrics: BTreeMap<String, Sample>) -> Block {
-        let (cold, processes, pods) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
-        Block { from, to, metrics, cold, processes, pods }
+        let (cold, strata, processes, pods) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
+        Block { from, to, metrics, cold, strata, processes, pods }
     }
 }
 

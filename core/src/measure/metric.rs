@@ -47,6 +47,9 @@ pub struct Metric {
     /// Service's label names it alone).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub namespace_label: Option<String>,
+    /// The label by which a ratio or a histogram is compared apart, such as the route; `None` to compare all requests together.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub strata_label: Option<String>,
     /// The labels that identify the exporting process; empty for the default of [`Metric::process_labels`]. The
     /// differences of counters are taken for each process before they are summed.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -253,6 +256,12 @@ impl Metric {
         if self.namespace_label.is_some() && !has_arms {
             problems
                 .push(("namespace-label", "only series are assigned by labels; write it into the query".to_owned()));
+        }
+        if self.strata_label.is_some() && !matches!(self.kind, MetricKind::Ratio | MetricKind::Histogram) {
+            problems.push((
+                "strata-label",
+                "only good and bad requests are compared by strata; use a ratio or a histogram".to_owned(),
+            ));
         }
         if self.native && !buckets {
             problems.push(("native", "only kind = \"histogram\" and kind = \"drift\" have buckets".to_owned()));

@@ -197,6 +197,7 @@ impl StepAnalysis {
         self.test_share(&block, rules.asked);
         // These are read once, so the ring doesn't keep them.
         let (processes, pods) = (std::mem::take(&mut block.processes), std::mem::take(&mut block.pods));
+        let strata = std::mem::take(&mut block.strata);
         let checks = self.scope.checks(rules.policy);
         let keep = checks.iter().map(|check| check.judge.window()).max().unwrap_or(Span::ZERO);
         if !self.ring.push(block, keep) {
@@ -214,6 +215,7 @@ impl StepAnalysis {
                 ring: &self.ring,
                 processes: processes.get(&check.metric).map_or(&[][..], Vec::as_slice),
                 pods: pods.get(&check.metric),
+                strata: strata.get(&check.metric),
                 arm: self.scope.judged_arm(),
                 availability: availability.as_ref(),
                 history: rules.history(check),

@@ -145,11 +145,24 @@ impl OddsGrid {
     /// [`Unusable::OtherShape`] if the state belongs to a test with another number of alternatives; it is then
     /// unchanged.
     pub fn absorb(&self, state: &mut Mixture, pair: Pair, phi: Phi) -> Result<(), Unusable> {
-        state.absorb(self.onset, &self.factors(pair, phi))
+        self.absorb_factors(state, &self.factors(pair, phi))
+    }
+
+    /// Adds a block with the given `ln` of each component's factor. They must have an expectation of at most one under the null.
+    ///
+    /// # Errors
+    /// As [`OddsGrid::absorb`].
+    pub(crate) fn absorb_factors(&self, state: &mut Mixture, factors: &[f64]) -> Result<(), Unusable> {
+        state.absorb(self.onset, factors)
+    }
+
+    /// Returns the factors of a block without evidence.
+    pub(crate) fn neutral_factors(&self) -> Vec<f64> {
+        self.grid.neutral_factors()
     }
 
     /// Returns the `ln` of each component's factor for one block.
-    pub(super) fn factors(&self, pair: Pair, phi: Phi) -> Vec<f64> {
+    pub(crate) fn factors(&self, pair: Pair, phi: Phi) -> Vec<f64> {
         let (canary, stable) = (pair.canary, pair.stable);
         let errors = canary.hits() + stable.hits();
         if canary.n() == 0.0 || stable.n() == 0.0 || errors == 0.0 {

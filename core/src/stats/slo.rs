@@ -149,11 +149,15 @@ impl LimitGrid {
     /// keeps its limit, because their requests are independent given the past. Without requests of the stable, one kind counts
     /// as in [`LimitGrid::absorb`].
     ///
+    /// `by_strata` has the factors of the first kind against the stable by strata ([`LimitGrid::factors_beside`]). The block is then
+    /// also evidence only if the canary is worse in a stratum, or another kind is above its limit.
+    ///
     /// # Errors
     /// As [`LimitGrid::absorb`].
     pub fn absorb_beside(
         kinds: &[(&LimitGrid, Tally)],
         stable: Tally,
+        by_strata: Option<Vec<f64>>,
         state: &mut Mixture,
         phi: Phi,
     ) -> Result<(), Unusable> {
@@ -167,7 +171,19 @@ impl LimitGrid {
             let equal = equal.factors(Pair { canary, stable }, phi);
             factors.iter_mut().zip(equal).for_each(|(factor, equal)| *factor = factor.min(equal));
         }
+        if let Some(mut by_strata) = by_strata {
+            for (test, tally) in kinds.iter().skip(1) {
+                by_strata.iter_mut().zip(test.factors(*tally, phi)).for_each(|(factor, own)| *factor += own);
+            }
+            factors.iter_mut().zip(by_strata).for_each(|(factor, stratified)| *factor = factor.min(stratified));
+        }
         state.absorb(*onset, &factors)
+    }
+
+    /// Returns the `ln` of each component's factor of a stratum against equal rates of both arms. A stratum that the stable never had
+    /// (`is_new`), such as a new route, is held against the limit.
+    pub(crate) fn factors_beside(&self, pair: Pair, is_new: bool, phi: Phi) -> Vec<f64> {
+        if is_new { self.factors(pair.canary, phi) } else { self.equal.factors(pair, phi) }
     }
 
     /// Returns the `ln` of each component's factor for one block.

@@ -175,7 +175,7 @@ impl PlugIn {
     }
 }
 
-fn smoothed(counts: Worth) -> f64 {
+pub(super) fn smoothed(counts: Worth) -> f64 {
     (counts.hits() + PSEUDO) / (counts.n() + 2.0 * PSEUDO)
 }
 
@@ -251,10 +251,14 @@ impl Effects {
     /// [`Unusable::OtherShape`] if the state belongs to a test with another number of alternatives; it is then
     /// unchanged.
     pub fn absorb(&self, state: &mut EffectsState, pair: Pair, phi: Phi) -> Result<(), Unusable> {
-        let alternatives = self.alternatives(state.stable);
-        absorb_alternatives(self.null, alternatives, self.onset, &mut state.mixture, pair, phi)?;
+        state.mixture.absorb(self.onset, &self.factors(state, pair, phi))?;
         state.stable.absorb(pair.stable, Phi::ONE);
         Ok(())
+    }
+
+    /// Returns the `ln` of each component's factor for a block that is not in `state` yet.
+    pub(crate) fn factors(&self, state: &EffectsState, pair: Pair, phi: Phi) -> Vec<f64> {
+        self.alternatives(state.stable).map(|alt| self.null.ln_e(alt, pair) / phi.value()).collect()
     }
 
     /// Returns the alternatives for the next block. Odds are multiplied instead of shares, so that every alternative

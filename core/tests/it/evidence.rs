@@ -264,7 +264,7 @@ fn the_expected_evidence_against_a_limit_is_at_most_one_under_the_null() {
                 let of_kinds = expectation((n.min(20), n.min(20)), (below, (limit + 0.2) * part), |pair| {
                     let (kinds, none) = ([(&grid, pair.canary), (&higher, pair.stable)], Tally::default());
                     let mut state = Mixture::default();
-                    LimitGrid::absorb_beside(&kinds, none, &mut state, Phi::ONE).unwrap();
+                    LimitGrid::absorb_beside(&kinds, none, None, &mut state, Phi::ONE).unwrap();
                     grid.ln_e(&state)
                 });
                 assert_at_most_one(&case, of_kinds);

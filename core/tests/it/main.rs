@@ -18,6 +18,7 @@ mod pod_conditions;
 mod ranks;
 mod returning;
 mod sequential;
+mod strata;
 mod suites;
 mod transitions;
 mod vectors;

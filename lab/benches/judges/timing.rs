@@ -85,6 +85,7 @@ fn check() -> (Check, Metric) {
         arms: ArmSource::Pods,
         pod_label: None,
         namespace_label: None,
+        strata_label: None,
         process: Vec::new(),
         targets: None,
         native: false,

@@ -1,5 +1,7 @@
 //! The finding of the sequential judge, and its sentence.
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 
 use super::rule::{COLD_LIMIT, SequentialRule};
@@ -59,6 +61,10 @@ pub struct SequentialFinding {
     /// The pod that may cause the regression instead of the version; `None` unless the verdict is a regression.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub outlier: Option<Outlier>,
+    /// The stratum, such as a route, with most bad requests beyond the stable's share; `None` without strata, and unless the verdict
+    /// is a regression.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub worst: Option<WorstStratum>,
     /// The stable's share before the rollout, from 0 to 1, if a proof compares with it for want of a stable beside the canary.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub past: Option<f64>,
@@ -68,6 +74,28 @@ pub struct SequentialFinding {
     /// The requests of cold processes; `None` if there were none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cold: Option<Measure>,
+}
+
+/// The stratum in which a version is worst.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct WorstStratum {
+    /// The metric's label that divides it into strata.
+    pub label: String,
+    /// The label's value.
+    pub name: String,
+    /// The requests of the judged arm in it.
+    pub subject: Measure,
+    /// The stable's requests in it.
+    pub stable: Measure,
+}
+
+impl fmt::Display for WorstStratum {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let WorstStratum { label, name, subject, stable } = self;
+        let counted = |measure: &Measure| format!("{} of {}", measure.hits.unwrap_or(0), measure.n);
+        write!(f, "worst in {label}={name:?}: {} against {}", counted(subject), counted(stable))
+    }
 }
 
 impl SequentialFinding {
@@ -254,6 +282,7 @@ impl Finding for SequentialFinding {
                 "; pods of the stable differ lastingly, so {margin} times is allowed instead of {stated}"
             ));
         }
+        self.worst.iter().for_each(|worst| sentence.push_str(&format!("; {worst}")));
         self.outlier.iter().for_each(|outlier| sentence.push_str(&format!("; {outlier}")));
         Some(sentence)
     }

@@ -8,6 +8,7 @@ use crate::stats::BadTest;
 use crate::stats::mixture::Onset;
 use crate::stats::odds_grid::OddsGrid;
 use crate::stats::slo::{Ceiling, LimitGrid};
+use crate::stats::standardized::Standardized;
 use crate::stats::two_sample::non_inferior::NonInferior;
 use crate::stats::two_sample::{Effects, Null};
 
@@ -141,6 +142,8 @@ pub(crate) struct SequentialTests {
     pub(crate) cold: LimitGrid,
     /// The test of the claim that the share is below `margin` times the stable's, or above it by less than `floor`.
     pub(crate) not_inferior: NonInferior,
+    /// The same by strata, at the canary's mix of requests.
+    pub(crate) standardized: Standardized,
     /// The test of the claim that the share is below the limit.
     pub(crate) below: Ceiling,
 }
@@ -157,6 +160,7 @@ impl SequentialTests {
             above: LimitGrid::above(allowed, onset)?,
             cold: LimitGrid::above(allowed.max(COLD_LIMIT), onset)?,
             not_inferior: NonInferior::new(rule.margin, rule.floor)?,
+            standardized: Standardized::new(rule.margin, rule.floor)?,
             below: Ceiling::new(allowed)?,
         })
     }
