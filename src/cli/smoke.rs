@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use anyhow::Context;
+use bellwether_tools::secret;
 use bellwether_tools::smoke::{CheckedRequest, ask_all, junit, read};
 use clap::Args;
 use reqwest::Url;
@@ -23,6 +24,9 @@ pub struct SmokeArgs {
     /// The base URL of the requests (default: the file's `base`).
     #[arg(long, value_name = "URL")]
     base: Option<Url>,
+    /// The file that holds a bearer token, for the requests of the file that name no token of their own.
+    #[arg(long, value_name = "FILE")]
+    bearer_token_file: Option<PathBuf>,
     /// Also write the result as JUnit XML into this file.
     #[arg(long, value_name = "FILE")]
     junit: Option<PathBuf>,
@@ -43,7 +47,10 @@ struct SmokeReport<'a> {
 /// # Errors
 /// If the file can't be read or is invalid, or a result can't be written.
 pub async fn run(args: SmokeArgs, common: &Common) -> anyhow::Result<u8> {
-    let plan = read(&args.file, args.base.as_ref())?;
+    let mut plan = read(&args.file, args.base.as_ref())?;
+    if let Some(path) = &args.bearer_token_file {
+        plan.bearer(&secret::read(path)?)?;
+    }
     let as_lines = common.output == Output::Table;
     let results = ask_all(&plan, |checked| {
         if as_lines {

@@ -1,5 +1,12 @@
-//! Checks of the pipelines in `deploy/`: actions are pinned, jobs have minimal permissions, and GitHub, GitLab and the shell
-//! run the same stages.
+//! Checks of the pipelines in `deploy/`: actions are pinned, jobs have minimal permissions, GitHub, GitLab and the shell
+//! run the same stages, and each job runs with exactly the inputs, secrets and environments that its file declares.
+
+mod expression;
+mod github;
+mod gitlab;
+mod hooks;
+mod machine;
+mod runs;
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -32,6 +39,11 @@ fn workflows() -> Vec<(String, String, Value)> {
             (path.file_name().unwrap().to_string_lossy().into_owned(), text, value)
         })
         .collect()
+}
+
+/// Returns a parsed workflow by its file name.
+fn workflow(name: &str) -> Value {
+    serde_saphyr::from_str(&text(format!("deploy/github/{name}"))).unwrap_or_else(|error| panic!("{name}: {error}"))
 }
 
 fn jobs(workflow: &Value) -> impl Iterator<Item = (&String, &Value)> {
@@ -77,8 +89,9 @@ fn every_job_has_minimal_permissions_and_a_timeout() {
                 .map(|(permission, _)| permission)
                 .collect();
             let allowed = match job.as_str() {
-                "image" => vec!["packages"],
-                "model" | "staging" | "production" => vec!["id-token"],
+                "image" => vec!["id-token", "packages", "security-events"],
+                "quality" => vec!["security-events"],
+                "model" | "staging" => vec!["id-token"],
                 _ => vec![],
             };
             assert_eq!(writes, allowed, "{name}: {job}");
@@ -141,12 +154,13 @@ fn every_variable_of_a_stage_is_documented() {
     let documented = text("docs/pipeline.md");
     for stage in STAGES {
         let script = text(format!("deploy/shell/stages/{stage}.sh"));
+        let script = script + &text("deploy/shell/hooks/quality") + &text("deploy/shell/hooks/test");
         let variables: BTreeSet<&str> = script
             .split("${")
             .skip(1)
             .filter_map(|rest| rest.split([':', '}']).next())
             .filter(|name| name.len() > 3 && name.chars().all(|c| c.is_ascii_uppercase() || c == '_'))
-            .filter(|name| !["BASH_SOURCE"].contains(name))
+            .filter(|name| *name != "BASH_SOURCE")
             .collect();
         for variable in variables {
             assert!(
@@ -185,9 +199,15 @@ impl Project {
             echo '{{ "containerimage.digest": "sha256:{digest}" }}' >"$2""#
             ),
         );
-        for name in ["grype", "kubectl"] {
+        for name in ["grype", "cosign"] {
             project.program(&format!("bin/{name}"), &format!("echo \"{name} $1 $2\" >>\"$LOG\""));
         }
+        // The deployment has an init container of the agent's repository, and two containers of others.
+        project.program(
+            "bin/kubectl",
+            r#"echo "kubectl $*" | tr '\n' ' ' | sed 's/ --output .*//; s/ *$//' >>"$LOG"; echo >>"$LOG"
+            [ "$3" != get ] || printf '%s\n' 'ref r/assistant:0' 'weights r/bellwether:1' 'agent r/assistant:0@sha256:ab' 'log r/log:1'"#,
+        );
         for hook in ["quality", "test"] {
             project.program(&format!("ci/{hook}"), &format!("echo \"{hook}\" >>\"$LOG\""));
         }
@@ -211,6 +231,11 @@ impl Project {
             ("MODEL_VERSION", "2.4.0"),
             ("IMAGE", "r/assistant"),
             ("IMAGE_TAG", "1"),
+            ("IMAGE_CONTEXT", "."),
+            ("BELLWETHER_REGISTRY__URL", "s3://models"),
+            ("BELLWETHER_API", "http://bellwether"),
+            ("TARGET_TOKEN", "hush"),
+            ("TMPDIR", "/tmp"),
             ("STAGING_URL", "http://staging"),
             ("STAGING_WORKLOAD", "shop/assistant"),
             ("WORKLOAD", "prod/shop/Deployment/assistant"),
@@ -228,6 +253,7 @@ impl Project {
         let calls = std::fs::read_to_string(&log).unwrap_or_default();
         let _ = std::fs::remove_file(&log);
         assert!(!calls.contains("hush") && !stderr.contains("hush"), "{calls}\n{stderr}");
+        let calls = regex::Regex::new(r"/tmp/tmp\.\w+|/dev/fd/\d+").unwrap().replace_all(&calls, "PATH").into_owned();
         let secret = home.join("out/.KAFKA_PASSWORD");
         assert!(!secret.exists(), "a secret is left in a folder that is uploaded");
         (output.status.code().unwrap_or_else(|| panic!("{stderr}")), calls.lines().map(str::to_owned).collect())
@@ -242,20 +268,25 @@ fn a_good_version_passes_all_stages() {
     assert_eq!(code, 0, "{calls}");
     expect_test::expect![[r#"
         quality
-        grype dir:. --fail-on
+        grype dir:. --exclude
         test
-        bellwether model get assistant 2.4.0 --to out/model --output json
-        serve out/model
+        bellwether model get assistant 2.4.0 --to PATH --output json
+        serve PATH
         bellwether gate run ci/gate.toml --target http://model --subject assistant@2.4.0 --digest DIGEST --report out/gate.json --markdown out/gate.md
         bellwether model attach assistant 2.4.0 out/gate.json
-        bellwether load http://model/v1/chat/completions --rate 5/s --duration 60s --warm-up 10s --report out/benchmark.json --threshold p95<=10s --threshold errors<=1%
+        bellwether load http://model/chat/completions --rate 5/s --duration 2m --warm-up 10s --report out/benchmark.json --body-file ci/questions.jsonl --threshold p95<=10s --threshold errors<=2% --bearer-token-file PATH
         serve stop
         docker buildx build
-        grype registry:r/assistant@DIGEST --fail-on
-        kubectl --namespace shop
-        kubectl --namespace shop
-        bellwether smoke ci/smoke.toml --base http://staging --junit out/smoke.xml --report out/smoke.json
-        bellwether load http://staging/ --rate 20/s --duration 300s --warm-up 15s --report out/load.json --threshold p95<=1s --threshold errors<=1%
+        grype registry:r/assistant@DIGEST --platform
+        grype registry:r/assistant@DIGEST --platform
+        cosign sign --yes
+        kubectl --namespace shop get deployment assistant
+        kubectl --namespace shop set image deployment/assistant ref=r/assistant:1@DIGEST agent=r/assistant:1@DIGEST
+        kubectl --namespace shop rollout status deployment/assistant --timeout 30m
+        bellwether smoke ci/smoke.toml --base http://staging --junit out/smoke.xml --report out/smoke.json --bearer-token-file PATH
+        bellwether gate run ci/gate.toml --target http://staging/v1 --report out/staging-gate.json --markdown out/staging-gate.md --subject assistant@2.4.0
+        bellwether gate publish out/staging-gate.json --workload prod/shop/Deployment/assistant --image r/assistant:1@DIGEST --environment staging
+        bellwether load http://staging/ --rate 20/s --duration 300s --warm-up 15s --report out/load.json --threshold p95<=1s --threshold errors<=1% --bearer-token-file PATH
         bellwether emit request --workload prod/shop/Deployment/assistant --image r/assistant:1@DIGEST --reason pipeline --model assistant@2.4.0
         bellwether status assistant-0123456789 --wait --timeout 2h
         bellwether why assistant-0123456789"#]]

@@ -40,7 +40,9 @@ fn workflows() -> Result<()> {
 
 fn stages() -> Result<()> {
     let mut lint = Command::new(program("shellcheck")?);
-    lint.arg("--external-sources").args(files("deploy/shell/stages")?).arg(root().join("deploy/shell/pipeline.sh"));
+    let more = ["shell/pipeline.sh", "shell/hooks/quality", "shell/hooks/test", "release.sh"];
+    let more = more.map(|name| root().join("deploy").join(name));
+    lint.arg("--external-sources").args(files("deploy/shell/stages")?).args(more);
     succeeds(&mut lint)
 }
 

@@ -26,7 +26,7 @@
 //!
 //! use bellwether_core::time::Span;
 //! use bellwether_tools::load::verdict::judge;
-//! use bellwether_tools::load::{Arrivals, LoadTally, LoadVerdict, RequestTiming, Schedule};
+//! use bellwether_tools::load::{Arrivals, GoodAnswer, LoadTally, LoadVerdict, RequestTiming, Schedule};
 //!
 //! let schedule = Schedule {
 //!     rate: "50/s".parse()?,
@@ -34,10 +34,10 @@
 //!     warm_up: Span::ZERO,
 //!     duration: Span::from_secs(10),
 //! };
-//! let mut tally = LoadTally::new();
+//! let mut tally = LoadTally::default();
 //! for due in schedule.instants() {
-//!     let ended = Ok(due + Duration::from_millis(20));
-//!     tally.add(&RequestTiming { due, sent: Some(due), first_byte: None, ended });
+//!     let ended = Ok(GoodAnswer::at(due + Duration::from_millis(20)));
+//!     tally.add(&RequestTiming { due, sent: Some(due), ended });
 //! }
 //! let outcome = judge(&tally, &schedule, &["p95<=800ms".parse()?, "p99.9<=800ms".parse()?]);
 //! assert_eq!(outcome.findings[0].verdict, LoadVerdict::Pass);

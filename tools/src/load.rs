@@ -5,20 +5,22 @@
 //! (coordinated omission): in a stall of one second it sends one request where independent users send a hundred, and
 //! its percentiles show one slow request. Here the due time of every request is fixed before the first one is sent
 //! ([`schedule`]), and a latency counts from the due time, even if the generator or a connection was not ready then.
-//! Requests that could not be sent are counted, and requests without a good answer rank behind all others ([`tally`]).
+//! Requests that could not be sent are counted, and requests without a good answer rank behind all others ([`tally`]). An
+//! answer is good only if it is complete: a stream needs content and its end ([`stream`]).
 //!
-//! A threshold passes only if enough requests were due to show it and the generator was not the bottleneck
-//! ([`verdict`]). [`mod@drive`] is the only module with I/O.
+//! A threshold passes or is missed only if the requests show it with the stated confidence, and the generator was not the
+//! bottleneck ([`verdict`]). [`mod@drive`] is the only module with I/O.
 
 pub mod drive;
 pub mod report;
 pub mod schedule;
+pub mod stream;
 pub mod tally;
 pub mod threshold;
 pub mod verdict;
 
-pub use drive::{LoadRequest, LoadSetupError, drive};
+pub use drive::{LoadOptions, LoadRequest, LoadSetupError, drive};
 pub use schedule::{Arrivals, Rate, Schedule};
-pub use tally::{LoadTally, RequestFailure, RequestTiming};
+pub use tally::{GoodAnswer, LoadTally, RequestFailure, RequestTiming};
 pub use threshold::Threshold;
 pub use verdict::{LoadOutcome, LoadVerdict, ThresholdFinding};

@@ -2,7 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use secrecy::SecretString;
+use reqwest::header::HeaderValue;
+use secrecy::{ExposeSecret as _, SecretString};
 use serde::{Deserialize, Deserializer};
 
 /// A secret that is itself a value of the configuration, not a path. The configuration accepts it from the environment
@@ -55,4 +56,20 @@ pub fn read(path: &Path) -> Result<SecretString, SecretError> {
         "" => Err(SecretError::Empty(path.to_owned())),
         secret => Ok(SecretString::from(secret)),
     }
+}
+
+/// The error of a token that can't be in a header.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the token has characters that can't be in a header")]
+pub struct BadToken;
+
+/// Returns the value of the header `Authorization` with the bearer token, marked as sensitive, so that it can't be
+/// printed.
+///
+/// # Errors
+/// [`BadToken`] if the token has characters that a header can't hold.
+pub fn bearer(token: &SecretString) -> Result<HeaderValue, BadToken> {
+    let mut value = HeaderValue::from_str(&format!("Bearer {}", token.expose_secret())).map_err(|_| BadToken)?;
+    value.set_sensitive(true);
+    Ok(value)
 }

@@ -11,14 +11,19 @@ out=${OUT:-out}
 mkdir -p "$out"
 tools=$out/.tools
 bellwether=${BELLWETHER:-bellwether}
+shell=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+
+# Secrets stay variables of the stage and leave its environment, so that hooks and tools do not inherit them.
+secrets=(TARGET_TOKEN JUDGE_TOKEN CLASSIFIER_TOKEN)
+export -n "${secrets[@]}" KAFKA_PASSWORD
 
 # The pinned version of the scanner and its checksums. Another version needs both GRYPE_VERSION and GRYPE_SHA256.
 grype_version=0.104.0
 grype_sha256_x86_64=862816d0addab60968f9401fe5dbaeaf244bf86a3f759003103c11efe151b31d
 grype_sha256_aarch64=531c9fcc6dab7efd5eccee629bc4c524badf3d66c5382fc0e771059b76dc617e
 
-# Unset empty variables, which the program would otherwise read as values.
-for name in AWS_ROLE_ARN "${!BELLWETHER_@}"; do
+# Unset empty variables, which programs would otherwise read as values.
+for name in AWS_ROLE_ARN AWS_REGION DOCKER_HOST "${!BELLWETHER_@}"; do
     [[ -n ${!name:-} ]] || unset "$name"
 done
 unset name
@@ -38,17 +43,36 @@ want() {
     done
 }
 
-# hook NAME ARGUMENT...: runs the project's own part of a stage, a program in its repository.
-hook() {
-    local program=${HOOKS:-ci}/$1
-    shift
-    [[ -x $program ]] || die "$program does not exist or is not executable; docs/pipeline.md describes it"
-    say "$program $*"
-    "$program" "$@"
+# find_hook NAME: prints the path of a hook: the project's own, or the one that is shipped.
+find_hook() {
+    local program
+    for program in "${HOOKS:-ci}/$1" "$shell/hooks/$1"; do
+        if [[ -x $program ]]; then
+            printf '%s\n' "$program"
+            # With its code, because in a trap a bare `return` repeats the code that the stage ends with.
+            return 0
+        fi
+    done
+    return 1
 }
 
-# has_hook NAME: succeeds if the project has this hook.
-has_hook() { [[ -x ${HOOKS:-ci}/$1 ]]; }
+# hook NAME ARGUMENT...: runs the project's part of a stage.
+hook() {
+    local program
+    program=$(find_hook "$1") || die "${HOOKS:-ci}/$1 does not exist or is not executable; docs/pipeline.md describes it"
+    shift
+    say "$program $*"
+    OUT=$out "$program" "$@"
+}
+
+# has_hook NAME: succeeds if there is such a hook.
+has_hook() { find_hook "$1" >/dev/null; }
+
+# with_secrets COMMAND...: runs a program that reads the secrets of a suite from its environment.
+with_secrets() (
+    for name in "${secrets[@]}"; do [[ -z ${!name:-} ]] || export "${name?}"; done
+    exec "$@"
+)
 
 # download URL SHA256 FILE: downloads a file, and keeps it only if its checksum is correct.
 download() {
@@ -61,12 +85,15 @@ download() {
 
 # need_bellwether: uses the program in PATH, or downloads the release that the pipeline names with its checksum.
 need_bellwether() {
+    local url=${BELLWETHER_URL:-} sha256=${BELLWETHER_SHA256:-}
+    # The program would take them for settings of its own.
+    unset BELLWETHER_URL BELLWETHER_SHA256
     command -v "$bellwether" >/dev/null && return
-    want BELLWETHER_URL BELLWETHER_SHA256
+    [[ -n $url && -n $sha256 ]] || die "bellwether is not in PATH, and BELLWETHER_URL or BELLWETHER_SHA256 is not set"
     mkdir -p "$tools"
     bellwether=$tools/bellwether
     [[ -x $bellwether ]] && return
-    download "$BELLWETHER_URL" "$BELLWETHER_SHA256" "$bellwether"
+    download "$url" "$sha256" "$bellwether"
     chmod +x "$bellwether"
 }
 
@@ -89,6 +116,86 @@ need_grype() {
         "${GRYPE_SHA256:-$sha256}" "$tools/grype.tar.gz"
     tar -xzf "$tools/grype.tar.gz" -C "$tools" grype
     rm "$tools/grype.tar.gz"
+}
+
+# scan SUBJECT REPORT [PLATFORM]: scans a folder (.) or a pushed image, and writes REPORT.json and REPORT.sarif. Ends the
+# stage with 3 if a vulnerability is at least as severe as FAIL_ON.
+scan() {
+    local subject=$1 report=$out/$2 platform=${3:-} status=0
+    case ${SCANNER:-grype} in
+    grype) scan_with_grype || status=$? ;;
+    trivy) scan_with_trivy || status=$? ;;
+    *) die "SCANNER is $SCANNER; the known scanners are grype and trivy" ;;
+    esac
+    ((status == 0)) || exit "$status"
+}
+
+scan_with_grype() {
+    need_grype
+    local arguments=(dir:. --exclude './out/**' --exclude './.git/**') status=0
+    [[ $subject == . ]] || arguments=("registry:$subject")
+    [[ -z $platform ]] || arguments+=(--platform "$platform")
+    "$grype" "${arguments[@]}" --fail-on "${FAIL_ON:-high}" --output table --output "json=$report.json" \
+        --output "sarif=$report.sarif" || status=$?
+    # Its code for a vulnerability of that severity is 2.
+    ((status != 2)) || status=3
+    return "$status"
+}
+
+scan_with_trivy() {
+    command -v trivy >/dev/null || die "trivy is not in PATH"
+    local arguments=(fs --skip-dirs out) severities
+    [[ $subject == . ]] || arguments=(image)
+    [[ -z $platform ]] || arguments+=(--platform "$platform")
+    case ${FAIL_ON:-high} in
+    critical) severities=CRITICAL ;;
+    high) severities=HIGH,CRITICAL ;;
+    medium) severities=MEDIUM,HIGH,CRITICAL ;;
+    *) severities=UNKNOWN,LOW,MEDIUM,HIGH,CRITICAL ;;
+    esac
+    trivy "${arguments[@]}" --format json --output "$report.json" "$subject" || return 1
+    trivy convert --format sarif --output "$report.sarif" "$report.json" || return 1
+    trivy convert --format table --severity "$severities" --exit-code 3 "$report.json"
+}
+
+# roll_out WORKLOAD API EVENTS_URL: requests IMAGE_REF and the model on a workload, and waits for the rollout's end. An
+# empty EVENTS_URL stands for Kafka. The exit code of the wait is left in `rolled`.
+roll_out() {
+    local on=$1 api=$2 events_url=$3 rollout request
+    [[ -n $api ]] || die "BELLWETHER_API is not set; docs/pipeline.md describes it"
+    request=(emit request --workload "$on" --image "$IMAGE_REF" --reason "${REASON:-pipeline}${RUN_URL:+ $RUN_URL}")
+    [[ -z ${RUN_URL:-} ]] || request+=(--source "$RUN_URL")
+    [[ -z ${POLICY:-} ]] || request+=(--policy "$POLICY")
+    [[ -z $events_url ]] || request+=(--url "$events_url")
+    [[ -z ${MODEL_NAME:-} ]] || request+=(--model "$(model)")
+
+    say "requesting $IMAGE_REF on $on"
+    rollout=$("$bellwether" "${request[@]}")
+    tell ROLLOUT "$rollout"
+
+    say "rollout $rollout"
+    rolled=0
+    # shellcheck disable=SC2034 # Stages read it.
+    BELLWETHER_API=$api "$bellwether" status "$rollout" --wait --timeout "${ROLLOUT_TIMEOUT:-2h}" || rolled=$?
+    {
+        printf '### Rollout %s\n\n' "$rollout"
+        printf '```\n'
+        BELLWETHER_API=$api "$bellwether" why "$rollout" || true
+        printf '```\n'
+    } >"$out/rollout.md"
+    summary "$out/rollout.md"
+}
+
+# model: prints the model as events name it.
+model() {
+    want MODEL_NAME MODEL_VERSION
+    printf '%s@%s\n' "$MODEL_NAME" "$MODEL_VERSION"
+}
+
+# with_token COMMAND...: runs a program that takes the target's token as a file. The token is in no file and no command
+# line.
+with_token() {
+    if [[ -z ${TARGET_TOKEN:-} ]]; then "$@"; else "$@" --bearer-token-file <(printf '%s\n' "$TARGET_TOKEN"); fi
 }
 
 # summary FILE: shows a file on the page of the run (GitHub), or in the log.
@@ -116,7 +223,7 @@ told() {
 # issuer (a cloud's roles, a Kubernetes API server with structured authentication) need no stored password.
 identity() {
     local file=$out/.identity
-    if [[ -n ${IDENTITY_AUDIENCE:-} && -z ${IDENTITY_TOKEN:-} ]]; then
+    if [[ -n ${GITHUB_ACTIONS:-} && -n ${IDENTITY_AUDIENCE:-} ]]; then
         want ACTIONS_ID_TOKEN_REQUEST_URL ACTIONS_ID_TOKEN_REQUEST_TOKEN
         # By standard input, because every user of the machine can read a command line.
         (umask 077 && printf 'header = "Authorization: bearer %s"\n' "$ACTIONS_ID_TOKEN_REQUEST_TOKEN" |
@@ -132,9 +239,15 @@ identity() {
     [[ -s $file ]] || die "the CI system gave no identity token; does the job have id-token: write?"
     file=$(cd "$out" && pwd)/.identity
     # AWS' libraries, and compatible ones, exchange the token themselves.
-    [[ -z ${AWS_ROLE_ARN:-} ]] || export AWS_WEB_IDENTITY_TOKEN_FILE=$file
+    if [[ -n ${AWS_ROLE_ARN:-} ]]; then
+        want AWS_REGION
+        export AWS_WEB_IDENTITY_TOKEN_FILE=$file
+    fi
     [[ -z ${KUBE_SERVER:-} ]] || kubeconfig "$file"
 }
+
+# digest_in FILE KEY: prints the first digest that a JSON file has under the key.
+digest_in() { sed -n "s/.*\"$2\": *\"\(sha256:[0-9a-f]\{64\}\)\".*/\1/;T;p;q" "$1"; }
 
 # kubeconfig TOKEN_FILE: writes a kubeconfig for a cluster that trusts the token's issuer. KUBE_CA is the cluster's CA
 # certificate in base64.
@@ -152,17 +265,14 @@ users: [{ name: ci, user: { tokenFile: "$1" } }]
 KUBECONFIG
 }
 
-# secret_file NAME VARIABLE: moves the secret NAME from the environment to a file that only this user can read, and sets
-# VARIABLE to the file's path, so that the programs started from here do not inherit the secret.
-secret_file() {
-    local file
-    [[ -n ${!1:-} ]] || return 0
-    file=$(cd "$out" && pwd)/.$1
-    (umask 077 && printf '%s\n' "${!1}" >"$file")
-    unset "$1"
-    export "$2=$file"
+# kafka_password: writes KAFKA_PASSWORD to a file that only this user can read, for the programs that send events.
+kafka_password() {
+    [[ -n ${KAFKA_PASSWORD:-} ]] || return 0
+    BELLWETHER_KAFKA__SECURITY__PASSWORD_FILE=$(cd "$out" && pwd)/.KAFKA_PASSWORD
+    export BELLWETHER_KAFKA__SECURITY__PASSWORD_FILE
+    (umask 077 && printf '%s\n' "$KAFKA_PASSWORD" >"$BELLWETHER_KAFKA__SECURITY__PASSWORD_FILE")
 }
 
 # Removes the secrets from the folder, which is uploaded.
-forget() { rm -f "$out"/.identity "$out"/.kubeconfig "$out"/.KAFKA_PASSWORD "$out"/.TARGET_TOKEN; }
+forget() { rm -f "$out"/.identity "$out"/.kubeconfig "$out"/.KAFKA_PASSWORD; }
 trap forget EXIT

@@ -17,34 +17,12 @@
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
 told IMAGE_REF
-want IMAGE_REF WORKLOAD
+want IMAGE_REF WORKLOAD BELLWETHER_API
 need_bellwether
-identity
-secret_file KAFKA_PASSWORD BELLWETHER_KAFKA__SECURITY__PASSWORD_FILE
+kafka_password
 
-request=(emit request --workload "$WORKLOAD" --image "$IMAGE_REF" --reason "${REASON:-pipeline}${RUN_URL:+ $RUN_URL}")
-[[ -z ${RUN_URL:-} ]] || request+=(--source "$RUN_URL")
-[[ -z ${POLICY:-} ]] || request+=(--policy "$POLICY")
-[[ -z ${EVENTS_URL:-} ]] || request+=(--url "$EVENTS_URL")
-if [[ -n ${MODEL_NAME:-} ]]; then
-    want MODEL_VERSION
-    # Refused before any traffic if the model is not registered or has not passed its suites.
-    request+=(--model "$MODEL_NAME@$MODEL_VERSION")
-fi
-
-say "requesting $IMAGE_REF on $WORKLOAD"
-rollout=$("$bellwether" "${request[@]}")
-tell ROLLOUT "$rollout"
-
-say "rollout $rollout"
-status=0
-"$bellwether" status "$rollout" --wait --timeout "${ROLLOUT_TIMEOUT:-2h}" || status=$?
-{
-    printf '### Rollout %s\n\n' "$rollout"
-    printf '```\n'
-    "$bellwether" why "$rollout" || true
-    printf '```\n'
-} >"$out/rollout.md"
-summary "$out/rollout.md"
+# One reference for every container that runs an image of its repository. The rollout is refused before any traffic if the
+# model is not registered or has not passed its suites.
+roll_out "$WORKLOAD" "$BELLWETHER_API" "${EVENTS_URL:-}"
 # 3: rolled back, and the model's pointer too. 4: held or given up; a person has to look.
-exit "$status"
+exit "$rolled"

@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
-# Stage 1, quality and security: the project's own linters, and the known vulnerabilities of its dependencies.
+# Stage 1, quality and security: linters and static analysis, and the known vulnerabilities of the dependencies.
 #
-#   HOOKS/quality    formatters, linters and static analysis of the project's language
+#   HOOKS/quality    formatters, linters and static analysis of the project's language; without it those for Python
+#   SCANNER          scanner of dependencies: grype (default) or trivy
 #   FAIL_ON          lowest severity that fails the stage: negligible, low, medium, high (default) or critical
 # shellcheck source-path=SCRIPTDIR
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
-hook quality
+hook quality "$out"
 
-need_grype
 say "known vulnerabilities of the dependencies"
-"$grype" dir:. --fail-on "${FAIL_ON:-high}" --output table --output "json=$out/dependencies.json"
+scan . dependencies

@@ -8,7 +8,7 @@ use bellwether_core::time::Span;
 use serde::Serialize;
 
 use super::schedule::{Rate, Schedule};
-use super::tally::{LoadTally, Quantile, RequestFailure};
+use super::tally::{LoadTally, Quantile, RequestFailure, TimeFigure};
 use super::verdict::{LoadOutcome, seconds, show};
 
 /// The version of the JSON. Fields may be added; a field that changes its meaning makes a new version.
@@ -30,10 +30,21 @@ pub struct LoadReport {
     counts: Counts,
     errors: BTreeMap<RequestFailure, u64>,
     good_per_second: f64,
+    /// Good answers per second that keep the time limits of all thresholds.
+    goodput_per_second: f64,
+    /// Tokens of good streams per second; `None` without streams.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tokens_per_second: Option<f64>,
+    /// Cause of the first failure of each kind that has one.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    first_causes: BTreeMap<RequestFailure, String>,
     /// Percentiles of the milliseconds from due to complete; `null` for "never".
     latency_ms: BTreeMap<&'static str, Option<f64>>,
-    /// Percentiles of the milliseconds from due to the first byte; `null` for "never".
-    first_byte_ms: BTreeMap<&'static str, Option<f64>>,
+    /// Percentiles of the milliseconds from due to the first event with content, or to the first byte; `null` for "never".
+    first_event_ms: BTreeMap<&'static str, Option<f64>>,
+    /// Percentiles of the mean milliseconds between two tokens of a stream; `None` without streams.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    inter_token_ms: Option<BTreeMap<&'static str, Option<f64>>>,
     /// Percentiles of the milliseconds from due to sent.
     lateness_ms: BTreeMap<&'static str, Option<f64>>,
     #[serde(flatten)]
@@ -59,6 +70,7 @@ impl LoadReport {
         let percentiles = |quantile: &dyn Fn(f64) -> Quantile| {
             SHARES.iter().map(|(name, share)| (*name, millis(quantile(*share)))).collect()
         };
+        let streams = tally.has_streams();
         LoadReport {
             schema: SCHEMA,
             url,
@@ -75,8 +87,13 @@ impl LoadReport {
             },
             errors: tally.failures.clone(),
             good_per_second: tally.good_per_second(schedule.warm_up.to_std(), schedule.duration.to_std()),
-            latency_ms: percentiles(&|share| tally.latency(share)),
-            first_byte_ms: percentiles(&|share| tally.first_byte(share)),
+            goodput_per_second: tally.goodput(schedule.warm_up.to_std(), schedule.duration.to_std()),
+            tokens_per_second: streams
+                .then(|| tally.tokens_per_second(schedule.warm_up.to_std(), schedule.duration.to_std())),
+            first_causes: tally.causes.clone(),
+            latency_ms: percentiles(&|share| tally.time(TimeFigure::Latency, share)),
+            first_event_ms: percentiles(&|share| tally.time(TimeFigure::First, share)),
+            inter_token_ms: streams.then(|| percentiles(&|share| tally.time(TimeFigure::InterToken, share))),
             lateness_ms: percentiles(&|share| Quantile::Within(tally.lateness(share))),
             outcome,
             longest: tally.longest(),
@@ -94,7 +111,7 @@ impl LoadReport {
         let failed_share = Unit::Percent.show(if *sent == 0 { 0.0 } else { *failed as f64 / *sent as f64 });
         let kinds: Vec<String> = self.errors.iter().map(|(failure, n)| format!("{n} {failure}")).collect();
         let kinds = if kinds.is_empty() { String::new() } else { format!(": {}", kinds.join(", ")) };
-        format!(
+        let mut text = format!(
             "{}: {} for {} ({}), after {} of warm-up\n\
              {due} due, {sent} sent, {not_sent} not sent; {good} good ({}), {failed} errors ({failed_share}){kinds}\n",
             self.url,
@@ -103,7 +120,15 @@ impl LoadReport {
             self.arrivals,
             self.warm_up,
             Unit::PerSecond.show(self.good_per_second),
-        )
+        );
+        if let Some(tokens) = self.tokens_per_second {
+            let goodput = Unit::PerSecond.show(self.goodput_per_second);
+            text += &format!("{} of tokens; {goodput} good within all time limits\n", Unit::PerSecond.show(tokens));
+        }
+        for (failure, cause) in &self.first_causes {
+            text += &format!("{failure}: {cause}\n");
+        }
+        text
     }
 
     /// Returns the percentiles as a table: the headings and the rows.
@@ -113,11 +138,16 @@ impl LoadReport {
             let cells = SHARES.iter().map(|(share, _)| text(of.get(share).copied().flatten()));
             std::iter::once(name.to_owned()).chain(cells).chain([longest]).collect()
         };
-        let rows = vec![
+        let mut rows = vec![
             row("latency", &self.latency_ms, seconds(self.longest)),
-            row("first byte", &self.first_byte_ms, "–".to_owned()),
-            row("sent late by", &self.lateness_ms, "–".to_owned()),
+            row(
+                if self.inter_token_ms.is_some() { "first event" } else { "first byte" },
+                &self.first_event_ms,
+                "–".to_owned(),
+            ),
         ];
+        rows.extend(self.inter_token_ms.as_ref().map(|times| row("inter-token", times, "–".to_owned())));
+        rows.push(row("sent late by", &self.lateness_ms, "–".to_owned()));
         (headings, rows)
     }
 }

@@ -1,4 +1,4 @@
-//! The limits of a load test, as people write them: `p95<=800ms`, `first-byte-p99<=300ms`, `errors<=1%`, `rate>=45/s`.
+//! The limits of a load test, as people write them: `p95<=800ms`, `first-event-p99<=300ms`, `errors<=1%`, `rate>=45/s`.
 
 use std::fmt;
 use std::str::FromStr;
@@ -8,6 +8,7 @@ use bellwether_core::time::Span;
 use serde::{Serialize, Serializer};
 
 use super::schedule::Rate;
+use super::tally::{TimeFigure, TimeLimits};
 
 /// A limit on one figure of the result, with its text.
 #[derive(Debug, Clone, PartialEq)]
@@ -22,52 +23,72 @@ pub struct Threshold {
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum ThresholdLimit {
     /// The time within which a share of the due requests must have a good answer.
-    Latency {
+    Time {
+        /// Figure that is limited.
+        figure: TimeFigure,
         /// Share of the due requests, above 0 and below 1.
         share: f64,
-        /// Longest time from due to complete.
+        /// Longest time.
         within: Span,
     },
-    /// The time within which a share of the due requests must have the first byte of a good answer.
-    FirstByte {
-        /// Share of the due requests, above 0 and below 1.
-        share: f64,
-        /// Longest time from due to the first byte.
-        within: Span,
-    },
-    /// The largest share (0 to 1) of the sent requests without a good answer.
+    /// The largest share (0 to 1) of the due requests without a good answer.
     Errors(f64),
     /// The largest share (0 to 1) of the due requests that are not sent.
     NotSent(f64),
-    /// The lowest number of good answers per second.
-    Rate(f64),
+    /// The lowest number per second.
+    Rate {
+        /// Figure that is limited.
+        figure: RateFigure,
+        /// Lowest number per second.
+        least: f64,
+    },
 }
+
+/// A number per second that a threshold limits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RateFigure {
+    /// Good answers.
+    Good,
+    /// Good answers that keep the time limits of all thresholds.
+    Goodput,
+    /// Tokens of good streams.
+    Tokens,
+}
+
+/// The forms of thresholds, for messages.
+pub const FORMS: &str = "p95<=800ms, first-event-p95<=300ms, inter-token-p95<=80ms, errors<=1%, not-sent<=0%, \
+                         rate>=45/s, goodput>=40/s or tokens>=500/s";
 
 /// The error of a text that is not a threshold.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "{text:?} is not a threshold: {why}; write p95<=800ms, first-byte-p95<=300ms, errors<=1%, not-sent<=0% or rate>=45/s"
-)]
+#[error("{text:?} is not a threshold: {why}; write {FORMS}")]
 pub struct BadThreshold {
     text: String,
     why: String,
 }
 
 impl Threshold {
-    /// Returns the number of due requests that are needed to show with 95 % confidence that the limit is kept.
-    ///
-    /// If p is the allowed share of bad requests, n good requests in a row rule out a larger share if (1 − p)ⁿ ≤ 0.05.
-    /// So n = ⌈ln 0.05 / ln(1 − p)⌉: 59 for p95 and 299 for p99.
-    pub fn needs(&self) -> u64 {
-        let allowed = match self.limit {
-            ThresholdLimit::Latency { share, .. } | ThresholdLimit::FirstByte { share, .. } => 1.0 - share,
-            ThresholdLimit::Errors(share) => share,
-            // These figures are counted and not estimated from a sample.
-            ThresholdLimit::NotSent(_) | ThresholdLimit::Rate(_) => return 1,
-        };
-        // No number of requests shows that errors never happen, so a limit of 0 % is kept if none was seen.
-        if allowed <= 0.0 || allowed >= 1.0 { 1 } else { (0.05_f64.ln() / (1.0 - allowed).ln()).ceil() as u64 }
+    /// Returns the largest share of bad requests that the threshold allows; `None` if it limits a count, which is not
+    /// estimated from a sample: a rate, the requests that were not sent, and errors of 0 %, which no sample can show.
+    pub fn allowed(&self) -> Option<f64> {
+        match self.limit {
+            ThresholdLimit::Time { share, .. } => Some(1.0 - share),
+            ThresholdLimit::Errors(share) => Some(share).filter(|share| *share > 0.0),
+            ThresholdLimit::NotSent(_) | ThresholdLimit::Rate { .. } => None,
+        }
     }
+}
+
+/// Returns the limits of all thresholds on times, the shortest of each figure.
+pub fn time_limits(thresholds: &[Threshold]) -> TimeLimits {
+    let mut limits = TimeLimits::new();
+    for threshold in thresholds {
+        if let ThresholdLimit::Time { figure, within, .. } = threshold.limit {
+            let limit = limits.entry(figure).or_insert(within.to_std());
+            *limit = within.to_std().min(*limit);
+        }
+    }
+    limits
 }
 
 impl FromStr for Threshold {
@@ -99,19 +120,29 @@ fn read(text: &str) -> Result<ThresholdLimit, String> {
     } else {
         return Err("it has no <= or >=".to_owned());
     };
-    if up != (name == "rate") {
+    let rate = match name {
+        "rate" => Some(RateFigure::Good),
+        "goodput" => Some(RateFigure::Goodput),
+        "tokens" => Some(RateFigure::Tokens),
+        _ => None,
+    };
+    if up != rate.is_some() {
         return Err(format!("a limit on {name} takes {}", if up { "<=" } else { ">=" }));
     }
-    if let Some(quantile) = name.strip_prefix("first-byte-") {
-        return Ok(ThresholdLimit::FirstByte { share: share(quantile)?, within: time(value)? });
+    if let Some(figure) = rate {
+        let least = value.parse::<Rate>().map_err(|error| error.to_string())?.per_second();
+        return Ok(ThresholdLimit::Rate { figure, least });
     }
+    let figures =
+        [("first-event-", TimeFigure::First), ("inter-token-", TimeFigure::InterToken), ("", TimeFigure::Latency)];
     match name {
         "errors" => percent(value).map(ThresholdLimit::Errors),
         "not-sent" => percent(value).map(ThresholdLimit::NotSent),
-        "rate" => {
-            value.parse::<Rate>().map(|rate| ThresholdLimit::Rate(rate.per_second())).map_err(|error| error.to_string())
+        name => {
+            let found = figures.iter().find_map(|(prefix, figure)| Some((name.strip_prefix(prefix)?, *figure)));
+            let (quantile, figure) = found.unwrap_or((name, TimeFigure::Latency));
+            Ok(ThresholdLimit::Time { figure, share: share(quantile)?, within: time(value)? })
         }
-        quantile => Ok(ThresholdLimit::Latency { share: share(quantile)?, within: time(value)? }),
     }
 }
 
@@ -143,22 +174,27 @@ mod tests {
     #[test]
     fn every_form_of_threshold_is_parsed() {
         let within = Span::from_millis(800);
+        let time = |figure, share| ThresholdLimit::Time { figure, share, within };
+        let rate = |figure| ThresholdLimit::Rate { figure, least: 45.0 };
         let rows = [
-            ("p95<=800ms", ThresholdLimit::Latency { share: 0.95, within }),
-            ("p99.9 <= 800ms", ThresholdLimit::Latency { share: 0.9990000000000001, within }),
-            ("first-byte-p50<=800ms", ThresholdLimit::FirstByte { share: 0.5, within }),
+            ("p95<=800ms", time(TimeFigure::Latency, 0.95)),
+            ("p99.9 <= 800ms", time(TimeFigure::Latency, 0.9990000000000001)),
+            ("first-event-p50<=800ms", time(TimeFigure::First, 0.5)),
+            ("inter-token-p95<=800ms", time(TimeFigure::InterToken, 0.95)),
             ("errors<=1%", ThresholdLimit::Errors(0.01)),
             ("not-sent<=0%", ThresholdLimit::NotSent(0.0)),
-            ("rate>=45/s", ThresholdLimit::Rate(45.0)),
+            ("rate>=45/s", rate(RateFigure::Good)),
+            ("goodput>=45/s", rate(RateFigure::Goodput)),
+            ("tokens>=45/s", rate(RateFigure::Tokens)),
         ];
         for (text, limit) in rows {
-            let (ThresholdLimit::Latency { share: a, .. }, ThresholdLimit::Latency { share: b, .. }) =
+            let (ThresholdLimit::Time { figure: f, share: a, .. }, ThresholdLimit::Time { figure: g, share: b, .. }) =
                 (parsed(text).limit, limit)
             else {
                 assert_eq!(parsed(text).limit, limit, "{text}");
                 continue;
             };
-            assert!((a - b).abs() < 1e-9, "{text}");
+            assert!(f == g && (a - b).abs() < 1e-9, "{text}");
         }
     }
 
@@ -181,17 +217,25 @@ mod tests {
     }
 
     #[test]
-    fn the_needed_requests_follow_from_the_allowed_share() {
+    fn the_allowed_share_is_that_of_bad_requests() {
         let rows = [
-            ("p50<=1s", 5),
-            ("p95<=1s", 59),
-            ("p99<=1s", 299),
-            ("errors<=1%", 299),
-            ("errors<=0%", 1),
-            ("rate>=1/s", 1),
+            ("p95<=1s", Some(0.05)),
+            ("errors<=1%", Some(0.01)),
+            ("errors<=0%", None),
+            ("not-sent<=1%", None),
+            ("rate>=1/s", None),
         ];
-        for (text, needs) in rows {
-            assert_eq!(parsed(text).needs(), needs, "{text}");
+        for (text, allowed) in rows {
+            let found = parsed(text).allowed();
+            assert!(found.zip(allowed).map_or(found == allowed, |(a, b)| (a - b).abs() < 1e-9), "{text}: {found:?}");
         }
+    }
+
+    #[test]
+    fn the_shortest_limit_of_each_figure_is_that_of_goodput() {
+        let limits = time_limits(&["p50<=1s", "p95<=5s", "inter-token-p95<=80ms", "errors<=1%"].map(parsed));
+        let millis = |figure| limits.get(&figure).map(std::time::Duration::as_millis);
+        assert_eq!(millis(TimeFigure::Latency), Some(1000));
+        assert_eq!((millis(TimeFigure::First), millis(TimeFigure::InterToken)), (None, Some(80)));
     }
 }

@@ -77,7 +77,11 @@ async fn attempt(client: &Client, request: &SmokeRequest) -> Attempt {
     let response = match builder.send().await {
         Ok(response) => response,
         Err(error) if error.is_timeout() => return Attempt::Failed("it does not answer in time".to_owned()),
-        Err(error) if error.is_connect() => return Attempt::NotUpYet(describe(error)),
+        Err(error) if error.is_connect() => {
+            // A refused certificate stays refused.
+            let problem = crate::tls::certificate_problem(&error);
+            return problem.map_or_else(|| Attempt::NotUpYet(describe(error)), Attempt::Failed);
+        }
         Err(error) => return Attempt::Failed(describe(error)),
     };
     let (status, headers) = (response.status().as_u16(), response.headers().clone());

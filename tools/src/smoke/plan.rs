@@ -8,11 +8,11 @@ use bellwether_core::time::Span;
 use regex::Regex;
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 use reqwest::{Method, Url};
-use secrecy::ExposeSecret as _;
+use secrecy::SecretString;
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::secret;
+use crate::secret::{self, BadToken};
 
 /// The file as it is written, before the checks.
 #[derive(Debug, Clone, Deserialize)]
@@ -176,6 +176,20 @@ pub fn read(path: &Path, base: Option<&Url>) -> Result<SmokePlan, BadPlan> {
     check(raw, base).map_err(|problems| BadPlan::Problems { path: path.to_owned(), problems: Problems(problems) })
 }
 
+impl SmokePlan {
+    /// Adds a bearer token to the requests that have no `Authorization` header of their own.
+    ///
+    /// # Errors
+    /// The token has characters that a header can't hold.
+    pub fn bearer(&mut self, token: &SecretString) -> Result<(), BadToken> {
+        let value = secret::bearer(token)?;
+        for request in &mut self.requests {
+            request.headers.entry(reqwest::header::AUTHORIZATION).or_insert_with(|| value.clone());
+        }
+        Ok(())
+    }
+}
+
 fn check(raw: RawPlan, base: Option<&Url>) -> Result<SmokePlan, Vec<String>> {
     let mut problems = Vec::new();
     let base = match (base, &raw.base) {
@@ -258,10 +272,7 @@ impl RawRequest {
 
 fn bearer(path: &Path) -> Result<HeaderValue, String> {
     let token = secret::read(path).map_err(|error| error.to_string())?;
-    let mut value = HeaderValue::from_str(&format!("Bearer {}", token.expose_secret()))
-        .map_err(|_| format!("the token in {} can't be in a header", path.display()))?;
-    value.set_sensitive(true);
-    Ok(value)
+    secret::bearer(&token).map_err(|error| format!("{}: {error}", path.display()))
 }
 
 impl RawExpect {
