@@ -2,13 +2,16 @@
 //!
 //! Each tool has its own format and its own kind of repeats. All of them have cases that passed, failed, could not be
 //! run or were skipped. They become a gate with one claim, the share of cases that passed, which is judged by the same
-//! confidence bound as other shares. A case that was run several times has passed if every run passed.
+//! confidence bound as other shares. A case that was run several times has passed if every run passed, and counts once. A run
+//! that was ended early, and one with skipped cases, is refused: the cases that it has may be the easy ones.
 
 mod outcome;
 mod deepeval;
+mod garak;
 mod inspect;
 mod jsonl;
 mod junit;
+mod lm_eval;
 mod promptfoo;
 
 use std::collections::BTreeMap;
@@ -32,12 +35,16 @@ const MAX_ERROR_CHARS: usize = 200;
 pub enum ImportFormat {
     /// The JSON output of promptfoo.
     Promptfoo,
-    /// An eval log of Inspect as JSON.
+    /// An eval log of Inspect, as JSON or as an `.eval` file.
     Inspect,
     /// A test run of DeepEval as JSON.
     Deepeval,
     /// JUnit XML of any tool.
     Junit,
+    /// The results of lm-eval-harness as JSON, or its samples as JSONL.
+    LmEval,
+    /// The report of garak as JSONL.
+    Garak,
     /// JSONL with a line for each case: `id`, and `passed`, `error` or `skipped`.
     Jsonl,
 }
@@ -50,6 +57,8 @@ impl ImportFormat {
             ImportFormat::Inspect => "inspect",
             ImportFormat::Deepeval => "deepeval",
             ImportFormat::Junit => "junit",
+            ImportFormat::LmEval => "lm-eval",
+            ImportFormat::Garak => "garak",
             ImportFormat::Jsonl => "jsonl",
         }
     }
@@ -64,6 +73,8 @@ pub struct ImportSettings {
     pub min_pass: String,
     /// Whether the plain share is compared with `min_pass`; otherwise its confidence bound.
     pub plain: bool,
+    /// The provider (promptfoo) or the metric (lm-eval) whose results are read; `None` if there is only one.
+    pub select: Option<String>,
     /// The version that was tested.
     pub subject: GateSubject,
     /// The time of the import, which the report has as its start and end.
@@ -73,25 +84,32 @@ pub struct ImportSettings {
 /// Reads the results of another tool and judges them.
 ///
 /// # Errors
-/// Returns an error if the text has not the form of the tool's results, if it contains no case, or if the settings are
-/// invalid.
-pub fn import(format: ImportFormat, text: &str, settings: &ImportSettings) -> Result<GateReport, ImportError> {
+/// Returns an error if the bytes have not the form of the tool's results, if the run was ended early, if it contains no case,
+/// skipped ones or those of several versions, or if the settings are invalid.
+pub fn import(format: ImportFormat, bytes: &[u8], settings: &ImportSettings) -> Result<GateReport, ImportError> {
+    let select = settings.select.as_deref();
+    let text = || std::str::from_utf8(bytes).map_err(|_| ImportError::NotText);
     let outcomes = match format {
-        ImportFormat::Promptfoo => promptfoo::read(&serde_json::from_str(text)?)?,
-        ImportFormat::Inspect => inspect::read(&serde_json::from_str(text)?)?,
-        ImportFormat::Deepeval => deepeval::read(&serde_json::from_str(text)?)?,
-        ImportFormat::Junit => junit::read(text)?,
-        ImportFormat::Jsonl => jsonl::read(text)?,
+        ImportFormat::Promptfoo => promptfoo::read(&serde_json::from_slice(bytes)?, select)?,
+        ImportFormat::Inspect => inspect::read(bytes)?,
+        ImportFormat::Deepeval => deepeval::read(&serde_json::from_slice(bytes)?)?,
+        ImportFormat::Junit => junit::read(text()?)?,
+        ImportFormat::LmEval => lm_eval::read(text()?, select)?,
+        ImportFormat::Garak => garak::read(text()?)?,
+        ImportFormat::Jsonl => jsonl::read(text()?)?,
     };
+    let skipped = outcomes.iter().filter(|(_, outcome)| *outcome == ImportedOutcome::Skipped).count();
+    if skipped > 0 {
+        return Err(ImportError::Skipped { skipped, cases: outcomes.len() });
+    }
     let cases = by_case(outcomes);
     if cases.is_empty() {
         return Err(ImportError::Empty);
     }
-    report(format, text, &cases, settings)
+    report(format, bytes, &cases, settings)
 }
 
-/// Combines the runs of each case: the worst outcome counts, from errored through failed to passed. Skipped runs are
-/// dropped.
+/// Combines the runs of each case: the worst outcome counts, from errored through failed to passed.
 fn by_case(outcomes: Vec<(String, ImportedOutcome)>) -> BTreeMap<String, ImportedOutcome> {
     let severity = |outcome: &ImportedOutcome| match outcome {
         ImportedOutcome::Errored(_) => 2,
@@ -99,7 +117,7 @@ fn by_case(outcomes: Vec<(String, ImportedOutcome)>) -> BTreeMap<String, Importe
         ImportedOutcome::Passed | ImportedOutcome::Skipped => 0,
     };
     let mut cases: BTreeMap<String, ImportedOutcome> = BTreeMap::new();
-    for (id, outcome) in outcomes.into_iter().filter(|(_, outcome)| *outcome != ImportedOutcome::Skipped) {
+    for (id, outcome) in outcomes {
         let known = cases.entry(id).or_insert(ImportedOutcome::Passed);
         if severity(&outcome) > severity(known) {
             *known = outcome;
@@ -110,7 +128,7 @@ fn by_case(outcomes: Vec<(String, ImportedOutcome)>) -> BTreeMap<String, Importe
 
 fn report(
     format: ImportFormat,
-    text: &str,
+    bytes: &[u8],
     cases: &BTreeMap<String, ImportedOutcome>,
     settings: &ImportSettings,
 ) -> Result<GateReport, ImportError> {
@@ -121,7 +139,7 @@ fn report(
     let dataset = Dataset {
         name: format.name().to_owned(),
         version: String::new(),
-        sha256: sha256(text),
+        sha256: sha256(bytes),
         cases: cases.keys().map(|id| case(id)).collect(),
     };
     let recorded = Recorded { gate, dataset: &dataset, observations: &observations, paired: false, refused: None };

@@ -127,8 +127,8 @@ pub struct GateResult {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Reliability {
-    /// The expected calibration error: the mean distance of confidence and accuracy over bins of equal size, from 0 to
-    /// 1.
+    /// The expected calibration error: the mean distance of confidence and accuracy over bins of about equal size, from 0
+    /// to 1. Answers with the same confidence are in the same bin.
     pub ece: f64,
     /// The calibration error less the mean error that a perfectly calibrated model shows by chance; at least 0.
     pub ece_corrected: f64,

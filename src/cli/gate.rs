@@ -144,6 +144,9 @@ struct ImportArgs {
     /// Compare the plain share without a confidence bound; the verdict has no error rate then
     #[arg(long)]
     plain: bool,
+    /// The provider (promptfoo) or the metric (lm-eval, as in exact_match,strict-match) to read, if there are several
+    #[arg(long, value_name = "NAME")]
+    select: Option<String>,
     #[command(flatten)]
     subject: SubjectArgs,
     #[command(flatten)]
@@ -168,6 +171,8 @@ enum Tool {
     Inspect,
     Deepeval,
     Junit,
+    LmEval,
+    Garak,
     Jsonl,
 }
 
@@ -225,16 +230,20 @@ async fn import_results(args: ImportArgs, common: &Common) -> anyhow::Result<u8>
         Tool::Inspect => From::Inspect,
         Tool::Deepeval => From::Deepeval,
         Tool::Junit => From::Junit,
+        Tool::LmEval => From::LmEval,
+        Tool::Garak => From::Garak,
         Tool::Jsonl => From::Jsonl,
     };
     let wanted = Wanted {
         name: args.name,
         min_pass: args.min_pass,
         plain: args.plain,
+        select: args.select,
         subject: subject(&args.subject, ""),
         at: SystemClock.now(),
     };
-    let report = import(from, &read(&args.file)?, &wanted).with_context(|| args.file.display().to_string())?;
+    let bytes = std::fs::read(&args.file).with_context(|| format!("can't read {}", args.file.display()))?;
+    let report = import(from, &bytes, &wanted).with_context(|| args.file.display().to_string())?;
     deliver(&report, &args.files, &args.publishing, common).await
 }
 

@@ -2,8 +2,10 @@
 //!
 //! Limits are set for the Brier score, a proper scoring rule: a model can't improve it by stating another confidence
 //! than it has. The expected calibration error is only reported, because even a *perfectly calibrated* model shows one
-//! by chance (0.05 for 200 answers in ten bins). For the report, bins have equal size, the error expected by chance is
-//! subtracted (Bröcker 2012; Ferro and Fricker 2012), and the diagram shows each bin with its interval.
+//! by chance (0.05 for 200 answers in ten bins). For the report, bins have about equal sizes, the error expected by chance is
+//! subtracted (Bröcker 2012; Ferro and Fricker 2012), and the diagram shows each bin with its interval. Answers with the same
+//! confidence are in the same bin: otherwise a model that always says 0.9 would have bins of nothing but right and of
+//! nothing but wrong answers, and an error that it does not make.
 
 use bellwether_core::dice::Random;
 use bellwether_core::stats::confidence::wilson;
@@ -71,13 +73,14 @@ impl Reliability {
     }
 }
 
-/// Divides sorted answers into bins whose sizes differ by at most one; the first bins are the larger ones.
+/// Divides sorted answers into bins of about equal sizes. A bin ends where the confidence changes, so there are fewer bins
+/// than [`BINS`] if many answers have the same one.
 fn bins(sorted: &[(f64, bool)]) -> Vec<Bin> {
-    let count = BINS.min(sorted.len());
     let mut rest = sorted;
-    let mut bins = Vec::with_capacity(count);
-    for left in (1..=count).rev() {
-        let (bin, after) = rest.split_at(rest.len().div_ceil(left));
+    let mut bins: Vec<Bin> = Vec::with_capacity(BINS);
+    while let Some(wanted) = rest.len().div_ceil(BINS.saturating_sub(bins.len()).max(1)).checked_sub(1) {
+        let last = rest[wanted].0;
+        let (bin, after) = rest.split_at(rest.partition_point(|(confidence, _)| *confidence <= last));
         rest = after;
         let n = bin.len();
         let right = bin.iter().filter(|(_, right)| *right).count();

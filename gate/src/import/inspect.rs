@@ -1,24 +1,93 @@
-//! Results of Inspect: `samples[]`, each with a score from each scorer. The scores `C`, `yes`, `true` and 1 are right,
-//! all others are wrong. A case has passed if all of its scores are right in every epoch.
+//! Results of Inspect: an eval log as JSON, or as an `.eval` file, which is a zip archive with a file for each sample. Each
+//! sample has a score from each scorer. The scores `C`, `yes`, `true` and 1 are right, all others are wrong. A case has
+//! passed if all of its scores are right in every epoch. A log whose status is not `success` is of a run that was ended
+//! early, and its samples are those that came first.
+
+use std::io::{Cursor, Read};
 
 use serde_json::Value;
+use zip::ZipArchive;
 
 use super::outcome::{ImportError, ImportedOutcome, error_message, id};
 
+const TOOL: &str = "Inspect";
+
+/// The largest size of one file of an archive, uncompressed, in bytes.
+const MAX_FILE: u64 = 256 << 20;
+
+/// The largest size of all files of an archive together, uncompressed, in bytes.
+const MAX_FILES: u64 = 4 << 30;
+
 /// Reads the id and the outcome of each sample.
-pub(super) fn read(value: &Value) -> Result<Vec<(String, ImportedOutcome)>, ImportError> {
+pub(super) fn read(bytes: &[u8]) -> Result<Vec<(String, ImportedOutcome)>, ImportError> {
+    if bytes.starts_with(b"PK\x03\x04") {
+        return read_archive(bytes);
+    }
+    let value: Value = serde_json::from_slice(bytes)?;
+    check_status(&value)?;
     let samples = value.get("samples").and_then(Value::as_array);
-    let samples = samples
-        .ok_or_else(|| not_results("there is no list `samples`; write the log as JSON, with its samples".to_owned()))?;
-    samples.iter().enumerate().map(|(index, sample)| read_sample(index, sample)).collect()
+    let samples = samples.ok_or_else(|| {
+        not_results("there is no list `samples`; write the log with its samples, not its header alone".to_owned())
+    })?;
+    samples.iter().enumerate().map(|(index, sample)| read_sample(&format!("sample {index}"), sample)).collect()
 }
 
 fn not_results(problem: String) -> ImportError {
-    ImportError::Form { tool: "Inspect", problem }
+    ImportError::Form { tool: TOOL, problem }
 }
 
-fn read_sample(index: usize, sample: &Value) -> Result<(String, ImportedOutcome), ImportError> {
-    let id = id(sample.get("id")).ok_or_else(|| not_results(format!("sample {index} has no id")))?;
+fn read_archive(bytes: &[u8]) -> Result<Vec<(String, ImportedOutcome)>, ImportError> {
+    let mut archive = ZipArchive::new(Cursor::new(bytes)).map_err(|error| not_results(error.to_string()))?;
+    // Before version 2 of the format the status is in `results.json`.
+    let header = ["header.json", "results.json"].into_iter().find(|name| archive.index_for_name(name).is_some());
+    let Some(header) = header else {
+        let problem = "the log has no header, which is written at the end of a run".to_owned();
+        return Err(ImportError::Unfinished { tool: TOOL, problem });
+    };
+    let mut left = MAX_FILES;
+    check_status(&file(&mut archive, header, &mut left)?)?;
+    let mut names = Vec::new();
+    for name in archive.file_names() {
+        let name = name.map_err(|error| not_results(error.to_string()))?;
+        if is_sample(&name) {
+            names.push(name.into_owned());
+        }
+    }
+    names.iter().map(|name| read_sample(name, &file(&mut archive, name, &mut left)?)).collect()
+}
+
+fn is_sample(name: &str) -> bool {
+    name.starts_with("samples/") && name.ends_with(".json")
+}
+
+/// Reads a file of the archive. `left` is the number of bytes that may still be read.
+fn file(archive: &mut ZipArchive<Cursor<&[u8]>>, name: &str, left: &mut u64) -> Result<Value, ImportError> {
+    let broken = |problem: String| not_results(format!("{name}: {problem}"));
+    let file = archive.by_name(name).map_err(|error| broken(error.to_string()))?;
+    let most = MAX_FILE.min(*left);
+    let mut text = Vec::new();
+    let read = file.take(most + 1).read_to_end(&mut text).map_err(|error| broken(error.to_string()))? as u64;
+    if read > most {
+        return Err(broken(format!("it has more than {most} bytes")));
+    }
+    *left -= read;
+    serde_json::from_slice(&text).map_err(|error| broken(error.to_string()))
+}
+
+/// Checks that the run has come to its end.
+fn check_status(header: &Value) -> Result<(), ImportError> {
+    match header.get("status").and_then(Value::as_str) {
+        None | Some("success") => Ok(()),
+        Some(status) => {
+            let error = header.get("error").filter(|error| !error.is_null()).map(error_message);
+            let error = error.map_or_else(String::new, |error| format!(": {error}"));
+            Err(ImportError::Unfinished { tool: TOOL, problem: format!("its status is {status:?}{error}") })
+        }
+    }
+}
+
+fn read_sample(name: &str, sample: &Value) -> Result<(String, ImportedOutcome), ImportError> {
+    let id = id(sample.get("id")).ok_or_else(|| not_results(format!("{name} has no id")))?;
     if let Some(error) = sample.get("error").filter(|error| !error.is_null()) {
         return Ok((id, ImportedOutcome::Errored(error_message(error))));
     }

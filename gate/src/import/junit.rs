@@ -12,10 +12,13 @@ pub(super) fn read(text: &str) -> Result<Vec<(String, ImportedOutcome)>, ImportE
     let mut outcomes = Vec::new();
     // The test case whose end has not been read yet.
     let mut open: Option<(String, ImportedOutcome)> = None;
-    let mut has_suite = false;
+    let (mut has_suite, mut declared) = (false, None);
     loop {
         match reader.read_event().map_err(|error| ImportError::Xml(error.to_string()))? {
             Event::Start(tag) => {
+                if is_suite(&tag) && !has_suite {
+                    declared = attribute(&tag, b"tests")?.and_then(|tests| tests.trim().parse::<usize>().ok());
+                }
                 has_suite |= is_suite(&tag);
                 read_start(&tag, &mut open)?;
             }
@@ -38,7 +41,14 @@ pub(super) fn read(text: &str) -> Result<Vec<(String, ImportedOutcome)>, ImportE
             | Event::GeneralRef(_) => {}
         }
     }
-    if has_suite { Ok(outcomes) } else { Err(not_results("there is no testsuite")) }
+    match declared {
+        _ if !has_suite => Err(not_results("there is no testsuite")),
+        Some(declared) if declared > outcomes.len() => {
+            let problem = format!("it declares {declared} tests, and {} are there", outcomes.len());
+            Err(ImportError::Unfinished { tool: "JUnit", problem })
+        }
+        _ => Ok(outcomes),
+    }
 }
 
 fn not_results(problem: &str) -> ImportError {

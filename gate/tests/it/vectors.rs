@@ -133,3 +133,20 @@ fn kappa_equals_that_of_scikit_learn() {
     let pairs: Vec<(f64, bool)> = numbers(&data["scores"]).into_iter().zip(people).collect();
     assert_close(kappa(&pairs).unwrap(), number(&data["kappa"]), 1e-12, "kappa");
 }
+
+/// Answers with one confidence are one bin, so a calibrated model has no error, in whichever order its answers come.
+#[test]
+fn answers_with_the_same_confidence_are_in_one_bin() {
+    let answers = |confidence: f64, n: usize, right: usize| (0..n).map(move |at| (confidence, at % n < right));
+    let calibrated = Reliability::of(answers(0.9, 200, 180).collect(), 1).unwrap();
+    assert_eq!(calibrated.bins.len(), 1);
+    assert!(calibrated.ece < 1e-12 && calibrated.ece_corrected < 1e-12, "{calibrated:?}");
+    // Three confidences, of which one is wrong by 0.3 for a quarter of the answers.
+    let three = answers(0.9, 100, 90).chain(answers(0.5, 50, 25)).chain(answers(0.6, 50, 45));
+    let found = Reliability::of(three.collect(), 1).unwrap();
+    assert!((found.ece - 0.3 * 0.25).abs() < 1e-12, "{found:?}");
+    assert_eq!(found.bins.iter().map(|bin| bin.n).collect::<Vec<_>>(), [50, 50, 100]);
+    // Distinct confidences are divided evenly.
+    let distinct = Reliability::of((0..95).map(|at| (f64::from(at) / 95.0, at % 2 == 0)).collect(), 1).unwrap();
+    assert_eq!(distinct.bins.iter().map(|bin| bin.n).collect::<Vec<_>>(), [10, 10, 10, 10, 10, 9, 9, 9, 9, 9]);
+}
