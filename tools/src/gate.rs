@@ -10,5 +10,6 @@ pub mod budget;
 pub mod client;
 pub mod ledger;
 pub mod load;
+pub mod probe;
 pub mod run;
 pub mod wire;

@@ -58,8 +58,8 @@ fn section(gate: &GateResult) -> String {
         text += &gate.claims.iter().map(row).collect::<String>();
         text += "</table>\n";
     }
-    for (reason, count) in &gate.missing {
-        text += &format!("<p>{count} {reason}</p>\n");
+    for note in gate.notes() {
+        text += &format!("<p>{}</p>\n", escape(&note));
     }
     if !gate.breakdown.is_empty() {
         text += "<table><tr><th>category</th><th>seen</th><th>at most</th></tr>\n";
