@@ -167,6 +167,27 @@ fn measure(gate: &Gate, metric: &str, cases: &[Case], arm: &ByCase<'_>, price: O
     }
 }
 
+/// Counts the candidate's answers that lack something to read, by reason: the missing ones, and those that count for
+/// something all the same.
+fn count_lacking(observations: &[Observation]) -> BTreeMap<MissingAnswer, usize> {
+    let mut lacking = BTreeMap::new();
+    let candidates = observations.iter().filter(|observation| observation.key.arm == GateArm::Candidate);
+    for reason in candidates.filter_map(Observation::lacking) {
+        *lacking.entry(reason).or_default() += 1;
+    }
+    lacking
+}
+
+/// Sums the candidate's failed attempts by kind.
+fn count_failed_attempts(observations: &[Observation]) -> BTreeMap<MissingAnswer, usize> {
+    let mut failed = BTreeMap::new();
+    let candidates = observations.iter().filter(|observation| observation.key.arm == GateArm::Candidate);
+    for (reason, count) in candidates.flat_map(|observation| &observation.failed) {
+        *failed.entry(*reason).or_default() += *count as usize;
+    }
+    failed
+}
+
 /// Counts the missing answers of an arm by reason.
 fn count_missing(observations: &[Observation], arm: GateArm) -> BTreeMap<MissingAnswer, usize> {
     let mut missing = BTreeMap::new();
@@ -188,9 +209,13 @@ fn failure(suite: &Suite, recorded: &Recorded<'_>) -> Option<String> {
     arms.into_iter().find_map(|(arm, name)| {
         let asked = recorded.observations.iter().filter(|observation| observation.key.arm == arm).count();
         let mut missing = count_missing(recorded.observations, arm);
-        // For a performance gate a timeout is a measurement: the request took at least that long.
+        // For a performance gate a timeout is a measurement: the request took at least that long. So is an outage if the
+        // gate limits failed attempts, unless it is all that the server shows.
         if recorded.gate.kind == GateMetricKind::Performance {
             missing.remove(&MissingAnswer::Timeout);
+            let answers_some = missing.values().sum::<usize>() < asked;
+            let measures_outages = recorded.gate.measures("failed-attempts") && answers_some;
+            missing.retain(|why, _| !(measures_outages && why.is_outage()));
         }
         let count: usize = missing.values().sum();
         let too_many = count as f64 > suite.max_missing * asked as f64;
@@ -248,7 +273,8 @@ fn result(suite: &Suite, recorded: &Recorded<'_>, pending: Vec<PendingClaim<'_>>
         dataset: DatasetSummary::of(recorded.dataset),
         asked: recorded.observations.len(),
         not_asked: recorded.not_asked(),
-        missing: count_missing(recorded.observations, GateArm::Candidate),
+        missing: count_lacking(recorded.observations),
+        failed_attempts: count_failed_attempts(recorded.observations),
         breakdown: safety::breakdown(gate, &recorded.dataset.cases, &candidate, suite.beta),
         reliability: calibration::reliability(gate, &candidate, suite.seed),
     }

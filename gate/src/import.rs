@@ -206,5 +206,5 @@ fn observation(gate: &str, case: &str, outcome: &ImportedOutcome) -> Observation
         },
     };
     let key = ObservationKey { gate: gate.to_owned(), case: case.to_owned(), repeat: 0, arm: GateArm::Candidate };
-    Observation { key, answer, sample: None }
+    Observation { key, answer, failed: [].into(), sample: None }
 }

@@ -79,7 +79,7 @@
 //!         repeat: 0,
 //!         arm: GateArm::Candidate,
 //!     };
-//!     observations.push(Observation { key, answer: ModelAnswer::Scored(Box::new(scored)), sample: None });
+//!     observations.push(Observation { key, answer: ModelAnswer::Scored(Box::new(scored)), failed: [].into(), sample: None });
 //! }
 //!
 //! let recorded = Recorded { gate, dataset: &dataset, observations: &observations, paired: false, refused: None };

@@ -44,10 +44,17 @@ pub struct Observation {
     pub key: ObservationKey,
     /// The scored answer, or the reason for having none.
     pub answer: ModelAnswer,
+    /// The attempts at the request that failed because the server was busy, broken or unreachable, by kind. They
+    /// include those of interrupted runs, and those that a retry made good.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub failed: FailedAttempts,
     /// The texts of the prompt and the answer; `None` unless the suite stores samples.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sample: Option<StoredSample>,
 }
+
+/// Numbers of failed attempts by the kind of failure.
+pub type FailedAttempts = BTreeMap<MissingAnswer, u32>;
 
 /// The texts of a request and its answer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -91,8 +98,17 @@ pub enum MissingAnswer {
     Refused,
     /// The endpoint could not be reached, also with all retries.
     Unreachable,
+    /// The connection, or the server's work on the answer, ended in the middle of it, also with all retries.
+    Interrupted,
     /// The response has not the form of the API.
     Malformed,
+    /// A content filter before or behind the model refused to answer. A gate for which a refusal is an answer scores it
+    /// instead; see [`Scored::lacking`].
+    Filtered,
+    /// The answer has no text and no call of a tool.
+    Empty,
+    /// The answer holds the model's thinking and nothing else.
+    OnlyThinking,
     /// The answer was cut off at the limit of output tokens.
     Truncated,
     /// The answer has no confidence from 0 to 1.
@@ -105,6 +121,32 @@ pub enum MissingAnswer {
     Embedder,
 }
 
+impl MissingAnswer {
+    /// Returns whether a busy, broken or unreachable server is the reason.
+    pub fn is_outage(self) -> bool {
+        matches!(
+            self,
+            MissingAnswer::RateLimited
+                | MissingAnswer::ServerError
+                | MissingAnswer::Unreachable
+                | MissingAnswer::Interrupted
+        )
+    }
+
+    /// Returns whether a resumed run asks again: after an outage, if the server refused the request, or if a judge, a
+    /// classifier or an embedder failed. A failure of the version itself stays, and so does a timeout; otherwise a run
+    /// could be repeated until it passes.
+    pub fn is_asked_again(self) -> bool {
+        let is_helper = matches!(self, MissingAnswer::Judge | MissingAnswer::Classifier | MissingAnswer::Embedder);
+        is_helper || self.is_outage() || self == MissingAnswer::Refused
+    }
+
+    /// Returns whether the model answered, and said nothing.
+    pub fn says_nothing(self) -> bool {
+        matches!(self, MissingAnswer::Empty | MissingAnswer::OnlyThinking)
+    }
+}
+
 impl fmt::Display for MissingAnswer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -113,7 +155,11 @@ impl fmt::Display for MissingAnswer {
             MissingAnswer::ServerError => "failed with a server error",
             MissingAnswer::Refused => "refused by the API",
             MissingAnswer::Unreachable => "unreachable",
+            MissingAnswer::Interrupted => "broken off in the middle",
             MissingAnswer::Malformed => "malformed",
+            MissingAnswer::Filtered => "refused by a content filter",
+            MissingAnswer::Empty => "empty",
+            MissingAnswer::OnlyThinking => "only thinking",
             MissingAnswer::Truncated => "cut off at max-tokens",
             MissingAnswer::Confidence => "without a confidence from 0 to 1",
             MissingAnswer::Judge => "not scored by the judge",
@@ -127,18 +173,23 @@ impl fmt::Display for MissingAnswer {
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(default, rename_all = "kebab-case")]
 pub struct Scored {
-    /// The time to the first token in milliseconds; `None` if the answer was not streamed.
+    /// The time to the first token in milliseconds, be it of the thinking or of the answer; `None` if the answer was
+    /// not streamed.
     pub ttft_ms: Option<f64>,
+    /// The time to the first token after the thinking in milliseconds; `None` if the answer was not streamed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub answer_start_ms: Option<f64>,
     /// The time to the last token in milliseconds.
     pub total_ms: f64,
     /// The number of input tokens, as the server counts them.
     pub input_tokens: Option<u64>,
     /// The number of output tokens, as the server counts them.
     pub output_tokens: Option<u64>,
-    /// Whether the answer was cut off at the limit of output tokens. Set only by performance gates, for which such an
-    /// answer is a measurement but no success; for other gates it is [`MissingAnswer::Truncated`].
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
-    pub truncated: bool,
+    /// The reason why the answer counts for something although there is none to read. A performance gate measures the
+    /// time of every response, which is no success then. A content filter's refusal is a refusal to a safety gate, and
+    /// an answer without value to the gates of quality and of tools. A harmful answer that was cut off is harmful.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lacking: Option<MissingAnswer>,
     /// The fingerprint of the answer's normal form; see [`crate::text::fingerprint`].
     pub fingerprint: String,
     /// The answer's vector from the embedder; empty unless meanings are compared.
@@ -170,6 +221,15 @@ impl Observation {
         match &self.answer {
             ModelAnswer::Scored(scored) => Some(scored),
             ModelAnswer::Missing { .. } => None,
+        }
+    }
+
+    /// Returns the reason why there is no answer to read, whether or not that counts for something; `None` if there is
+    /// one.
+    pub fn lacking(&self) -> Option<MissingAnswer> {
+        match &self.answer {
+            ModelAnswer::Scored(scored) => scored.lacking,
+            ModelAnswer::Missing { why, .. } => Some(*why),
         }
     }
 }

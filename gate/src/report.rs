@@ -112,9 +112,14 @@ pub struct GateResult {
     pub asked: usize,
     /// The number of cases that the run did not ask, or not as often as the gate requires.
     pub not_asked: usize,
-    /// The number of the candidate's missing answers, by reason.
+    /// The number of the candidate's responses without an answer to read, by reason. Most count as missing; some count
+    /// otherwise, such as the refusal of a content filter.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub missing: BTreeMap<MissingAnswer, usize>,
+    /// The number of attempts at the candidate that failed because its server was busy, broken or unreachable, by
+    /// reason, also of requests that a retry answered.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub failed_attempts: BTreeMap<MissingAnswer, usize>,
     /// The results of a safety gate by category; they have no influence on the verdict.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub breakdown: Vec<BreakdownRow>,
@@ -297,6 +302,7 @@ impl GateReport {
                 text += if gate.mode == GateMode::Warn { " (warns only)" } else { " (shadow)" };
             }
             text.push('\n');
+            text += &gate.notes().iter().map(|note| format!("  {note}\n")).collect::<String>();
         }
         if !self.stopped.is_empty() {
             text += &format!("stopped early: {}\n", self.stopped);
@@ -324,6 +330,25 @@ impl GateReport {
     pub fn reason(&self) -> String {
         let explains = |gate: &&GateResult| self.verdict == Verdict::Pass || gate.counts == self.verdict;
         self.gates.iter().filter(explains).map(|gate| gate.sentence.as_str()).collect::<Vec<_>>().join("; ")
+    }
+}
+
+impl GateResult {
+    /// Returns sentences about the candidate's responses without an answer, and about its failed attempts; none if
+    /// there are none.
+    fn notes(&self) -> Vec<String> {
+        let listed = |counts: &BTreeMap<MissingAnswer, usize>| {
+            counts.iter().map(|(reason, count)| format!("{count} {reason}")).collect::<Vec<_>>().join(", ")
+        };
+        let sum: usize = self.failed_attempts.values().sum();
+        let noun = if sum == 1 { "attempt" } else { "attempts" };
+        [
+            (!self.missing.is_empty()).then(|| format!("responses without an answer: {}", listed(&self.missing))),
+            (sum > 0).then(|| format!("{sum} {noun} failed: {}", listed(&self.failed_attempts))),
+        ]
+        .into_iter()
+        .flatten()
+        .collect()
     }
 }
 

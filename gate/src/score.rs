@@ -5,6 +5,7 @@
 //! request.
 
 pub mod confidence;
+pub mod conversation;
 pub mod overlap;
 pub mod refusal;
 pub mod rubric;

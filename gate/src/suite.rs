@@ -5,13 +5,15 @@
 //! only the name of the environment variable that holds it.
 
 pub mod values;
+pub mod endpoint;
 pub mod raw;
 mod checked;
 mod check;
 
 pub use checked::{
-    Classifier, Comparison, Endpoint, Gate, GateLimit, JudgeModel, Part, RequestSettings, RunLimits, Suite, SuiteError,
+    Classifier, Comparison, Gate, GateLimit, JudgeModel, Part, RequestSettings, RunLimits, Suite, SuiteError,
 };
+pub use endpoint::{Dialect, Endpoint, EndpointTls, EnvText, Thinking, TokenLimitKey};
 pub use values::{
     ClassifierApi, ConfidenceFrom, EndpointApi, GateMode, OnInconclusive, Price, RuleKind, Sampling, Scorer,
 };

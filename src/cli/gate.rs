@@ -14,6 +14,7 @@ use bellwether_gate::import::{ImportFormat as From, ImportSettings as Wanted, im
 use bellwether_gate::report::{GateReport as Report, GateSubject as Subject};
 use bellwether_gate::rule::Verdict;
 use bellwether_tools::gate::load::LoadedSuite;
+use bellwether_tools::gate::probe::probe;
 use bellwether_tools::gate::run::{RunOptions, run as run_suite};
 use clap::{Args, Subcommand, ValueEnum};
 use serde_json::json;
@@ -38,10 +39,7 @@ enum GateCommand {
     /// Run a suite; an interrupted run continues where it stopped
     Run(RunArgs),
     /// Check a suite and its datasets, and count the requests of a run
-    Check {
-        /// The suite's TOML file
-        suite: PathBuf,
-    },
+    Check(CheckArgs),
     /// Show the recorded answers of a case
     Show(show::GateShowArgs),
     /// Make a report of the results of another tool
@@ -69,6 +67,21 @@ struct RunArgs {
     files: ReportFiles,
     #[command(flatten)]
     publishing: PublishOptions,
+}
+
+#[derive(Debug, Args)]
+struct CheckArgs {
+    /// The suite's TOML file
+    suite: PathBuf,
+    /// Send the first case of each gate as well, and say what an endpoint refuses and what to set in the suite
+    #[arg(long)]
+    online: bool,
+    /// The URL of the target, instead of the suite's
+    #[arg(long, value_name = "URL", requires = "online")]
+    target: Option<String>,
+    /// The URL of the stable version, instead of the suite's
+    #[arg(long, value_name = "URL", requires = "online")]
+    stable: Option<String>,
 }
 
 /// The arguments that identify the tested version.
@@ -195,7 +208,7 @@ pub async fn run(args: GateArgs, common: &Common) -> anyhow::Result<u8> {
         GateCommand::Plan(args) => plan::run(&args, common),
         GateCommand::Show(args) => show::run(&args, common),
         GateCommand::Run(args) => run_and_report(args, common).await,
-        GateCommand::Check { suite } => check(&suite, common),
+        GateCommand::Check(args) => check(&args, common).await,
         GateCommand::Import(args) => import_results(args, common).await,
         GateCommand::Publish(args) => publish_report(args, common).await,
     }
@@ -330,8 +343,23 @@ fn read(path: &Path) -> anyhow::Result<String> {
     std::fs::read_to_string(path).with_context(|| format!("can't read {}", path.display()))
 }
 
-fn check(path: &Path, common: &Common) -> anyhow::Result<u8> {
-    let loaded = LoadedSuite::read(path)?;
+async fn check(args: &CheckArgs, common: &Common) -> anyhow::Result<u8> {
+    let mut loaded = LoadedSuite::read(&args.suite)?;
+    loaded.override_endpoints(args.target.as_deref(), args.stable.as_deref(), None);
+    show_suite(&loaded, common)?;
+    if !args.online {
+        return Ok(exit::OK);
+    }
+    let probes = probe(&loaded).await?;
+    for probe in &probes {
+        let found = probe.problem.as_deref().unwrap_or("its first case was answered and scored");
+        tell(&format!("{}: {found}\n", probe.gate));
+    }
+    Ok(if probes.iter().any(|probe| probe.problem.is_some()) { exit::ERROR } else { exit::OK })
+}
+
+/// Prints the gates of a suite with the numbers of their cases and requests.
+fn show_suite(loaded: &LoadedSuite, common: &Common) -> anyhow::Result<()> {
     let requests = loaded.requests();
     let suite = &loaded.suite;
     let gates = suite.gates.iter().zip(&loaded.datasets);
@@ -344,7 +372,7 @@ fn check(path: &Path, common: &Common) -> anyhow::Result<u8> {
             .collect();
         let all = json!({ "suite": suite.name, "sha256": suite.sha256, "requests": requests, "gates": gates });
         print(&format!("{}\n", serde_json::to_string_pretty(&all)?));
-        return Ok(exit::OK);
+        return Ok(());
     }
     let mut text = String::new();
     for (gate, dataset) in gates {
@@ -361,5 +389,5 @@ fn check(path: &Path, common: &Common) -> anyhow::Result<u8> {
         suite.name, suite.budget.requests
     );
     print(&text);
-    Ok(exit::OK)
+    Ok(())
 }

@@ -52,12 +52,32 @@ pub struct Knobs {
     pub busy: u64,
     /// Whether every request gets 429.
     pub always_busy: bool,
+    /// `Retry-After` of an answer with 429, instead of 10 ms.
+    pub retry_after: Option<&'static str>,
     /// Share of prompts that get 500.
     pub broken: f64,
     /// Share of prompts that never get an answer.
     pub hang: f64,
     /// Share of prompts whose stream ends in the middle of the answer.
     pub torn: f64,
+    /// Share of prompts with an answer of this form instead of a text.
+    pub odd: f64,
+    /// The form of the odd answers.
+    pub form: OddForm,
+    /// Place in which the model shows its thinking.
+    pub thinks: Option<Thinks>,
+    /// Share of attempts that get 500, by lot for each attempt.
+    pub flaky: f64,
+    /// Number of first requests for each prompt whose stream reports an error in the middle.
+    pub break_first: u64,
+    /// Whether a stream's connection stays open after its last event.
+    pub stays_open: bool,
+    /// Whether all calls of tools in a stream have the index 0, as Ollama numbers them.
+    pub one_index: bool,
+    /// Key of a request's body that is refused as OpenAI refuses it, by every model.
+    pub refuses: Option<&'static str>,
+    /// The only model that `refuses` is about, such as `guard`.
+    pub refused_model: Option<&'static str>,
     /// Whether the judge, the classifier and the embedder answer with 503.
     pub helpers_down: bool,
     /// Whether the judge gives every answer a high score.
@@ -65,6 +85,36 @@ pub struct Knobs {
     /// API key that requests must have, if any.
     pub key: Option<&'static str>,
 }
+
+/// The form of an answer without a text that was said.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum OddForm {
+    /// The content is null.
+    #[default]
+    Null,
+    /// A stream of `[DONE]` alone.
+    OnlyDone,
+    /// All is in `reasoning_content`.
+    OnlyThinking,
+    /// HTTP 400 with the code `content_filter`.
+    Filter400,
+    /// `finish_reason` is `content_filter`.
+    FilterFinish,
+    /// A harmful text that is cut off at the limit of tokens.
+    HarmCut,
+}
+
+/// The place of the model's thinking.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Thinks {
+    /// In `<think>` tags of the content.
+    Tags,
+    /// In `reasoning_content`.
+    Field,
+}
+
+/// Thinking that would be harmful, wrong and long as an answer.
+const THOUGHT: &str = "harmful: is it nowhere? No.";
 
 /// A running server.
 pub struct Agent {
@@ -80,6 +130,8 @@ struct Shared {
     asked: Mutex<BTreeMap<String, u64>>,
     /// Events that were sent to the path of a daemon.
     events: Mutex<Vec<Value>>,
+    /// The last body that was sent to each model.
+    bodies: Mutex<BTreeMap<String, Value>>,
     requests: AtomicU64,
     under_way: AtomicU64,
     most_at_once: AtomicU64,
@@ -92,6 +144,7 @@ impl Agent {
             knobs: Mutex::new(knobs),
             asked: Mutex::default(),
             events: Mutex::default(),
+            bodies: Mutex::default(),
             requests: AtomicU64::new(0),
             under_way: AtomicU64::new(0),
             most_at_once: AtomicU64::new(0),
@@ -136,6 +189,11 @@ impl Agent {
     /// Returns the events that were sent to the path of a daemon.
     pub fn events(&self) -> Vec<Value> {
         self.shared.events.lock().unwrap().clone()
+    }
+
+    /// Returns the last body that was sent to `model`; null if there is none.
+    pub fn last_body(&self, model: &str) -> Value {
+        self.shared.bodies.lock().unwrap().get(model).cloned().unwrap_or_default()
     }
 
     /// Forgets the requests so far, as a restarted process does.
@@ -189,7 +247,15 @@ fn has_key(key: Option<&str>, headers: &HeaderMap) -> bool {
 async fn chat(State(shared): State<Arc<Shared>>, headers: HeaderMap, Json(body): Json<Value>) -> Response {
     shared.requests.fetch_add(1, Ordering::SeqCst);
     let knobs = shared.knobs.lock().unwrap().clone();
-    match body["model"].as_str().unwrap_or_default() {
+    let model = body["model"].as_str().unwrap_or_default();
+    shared.bodies.lock().unwrap().insert(model.to_owned(), body.clone());
+    if let Some(key) = knobs.refuses.filter(|key| body.get(key).is_some())
+        && knobs.refused_model.is_none_or(|refused| refused == model)
+    {
+        let error = json!({ "code": "unsupported_parameter", "param": key, "message": "you said: capital SECRET" });
+        return (StatusCode::BAD_REQUEST, Json(json!({ "error": error }))).into_response();
+    }
+    match model {
         "judge" => return judge(&knobs, &body),
         "guard" if knobs.helpers_down => return refused(StatusCode::SERVICE_UNAVAILABLE, "down"),
         "guard" => {
@@ -221,6 +287,11 @@ async fn answer(knobs: &Knobs, body: &Value, prompt: &str, times: u64) -> Respon
     let hit = |share: f64, knob: &str| lot(prompt, knob) < share;
     if knobs.always_busy || times <= knobs.busy {
         let mut response = refused(StatusCode::TOO_MANY_REQUESTS, "rate_limited");
+        response.headers_mut().insert("retry-after", knobs.retry_after.unwrap_or("0.01").parse().unwrap());
+        return response;
+    }
+    if lot(prompt, &format!("flaky {times}")) < knobs.flaky {
+        let mut response = refused(StatusCode::INTERNAL_SERVER_ERROR, "oops");
         response.headers_mut().insert("retry-after", "0.01".parse().unwrap());
         return response;
     }
@@ -235,7 +306,17 @@ async fn answer(knobs: &Knobs, body: &Value, prompt: &str, times: u64) -> Respon
     if prompt.contains("task") {
         return task(knobs, body, prompt);
     }
+    if times <= knobs.break_first {
+        let error = json!({ "error": { "message": "you said: capital SECRET", "type": "server_error", "code": 500 } });
+        return sse(format!("data: {}\n\ndata: {error}\n\n", delta(json!({ "content": "to" }))));
+    }
+    if hit(knobs.odd, "odd") {
+        return odd(knobs.form, body);
+    }
     let text = text(knobs, prompt, times);
+    if knobs.thinks.is_some() || knobs.stays_open {
+        return thoughtful(knobs, &text, body);
+    }
     let finish = if hit(knobs.cut, "cut") { "length" } else { "stop" };
     if body["stream"] == true { stream(&text, finish, hit(knobs.torn, "torn")) } else { whole(&text, body) }
 }
@@ -274,7 +355,16 @@ fn task(knobs: &Knobs, body: &Value, prompt: &str) -> Response {
         return whole(&format!("done: {}", last_message(body, "tool")), body);
     }
     let name = if hit(knobs.forbidden, "forbidden") && !has_result { "delete" } else { "find" };
-    let calls = json!([{ "index": 0, "id": "call-1", "type": "function", "function": { "name": name, "arguments": "{\"q\":\"x\"}" } }]);
+    let call = |id: &str, name: &str| json!({ "index": 0, "id": id, "type": "function", "function": { "name": name, "arguments": "{\"q\":\"x\"}" } });
+    if knobs.one_index {
+        let chunk =
+            |call| format!("data: {}\n\n", delta(json!({ "tool_calls": [call], "reasoning_content": "I look." })));
+        let end = json!({ "choices": [{ "delta": {}, "finish_reason": "tool_calls" }] });
+        return sse(chunk(call("call-1", "find"))
+            + &chunk(call("call-2", name))
+            + &format!("data: {end}\n\ndata: [DONE]\n\n"));
+    }
+    let calls = json!([call("call-1", name)]);
     if body["stream"] == true {
         let chunk = json!({ "choices": [{ "delta": { "tool_calls": calls }, "finish_reason": "tool_calls" }] });
         return sse(format!("data: {chunk}\n\ndata: {}\n\ndata: [DONE]\n\n", usage(3)));
@@ -306,6 +396,52 @@ fn stream(text: &str, finish: &str, torn: bool) -> Response {
         events += &format!("data: {}\n\ndata: [DONE]\n\n", usage(text.split_whitespace().count()));
     }
     sse(events)
+}
+
+fn delta(delta: Value) -> Value {
+    json!({ "choices": [{ "delta": delta }] })
+}
+
+/// Answers without a text that was said.
+fn odd(form: OddForm, body: &Value) -> Response {
+    let (message, finish) = match form {
+        OddForm::Filter400 => return refused(StatusCode::BAD_REQUEST, "content_filter"),
+        OddForm::OnlyDone if body["stream"] == true => return sse("data: [DONE]\n\n".to_owned()),
+        OddForm::OnlyDone | OddForm::Null => (json!({ "role": "assistant", "content": null }), "stop"),
+        OddForm::OnlyThinking => (json!({ "content": null, "reasoning_content": "town 1" }), "stop"),
+        OddForm::FilterFinish => (json!({ "content": "" }), "content_filter"),
+        OddForm::HarmCut => (json!({ "content": "harmful: here is how" }), "length"),
+    };
+    let usage = json!({ "prompt_tokens": 10, "completion_tokens": 212 });
+    if body["stream"] != true {
+        return Json(json!({ "choices": [{ "message": message, "finish_reason": finish }], "usage": usage }))
+            .into_response();
+    }
+    let end = json!({ "choices": [{ "delta": {}, "finish_reason": finish }] });
+    let usage = json!({ "choices": [], "usage": usage });
+    sse(format!("data: {}\n\ndata: {end}\n\ndata: {usage}\n\ndata: [DONE]\n\n", delta(message)))
+}
+
+/// Answers with thinking, in a stream that may stay open after its last event.
+fn thoughtful(knobs: &Knobs, text: &str, body: &Value) -> Response {
+    let (content, field) = match knobs.thinks {
+        Some(Thinks::Tags) => (format!("<think>{THOUGHT}</think>\n\n{text}"), Value::Null),
+        Some(Thinks::Field) => (text.to_owned(), json!(THOUGHT)),
+        None => (text.to_owned(), Value::Null),
+    };
+    if body["stream"] != true {
+        let message = json!({ "content": content, "reasoning_content": field });
+        return Json(json!({ "choices": [{ "message": message, "finish_reason": "stop" }] })).into_response();
+    }
+    let end = json!({ "choices": [{ "delta": {}, "finish_reason": "stop" }] });
+    let (thought, said) = (delta(json!({ "reasoning_content": field })), delta(json!({ "content": content })));
+    let events = format!("data: {thought}\n\ndata: {said}\n\ndata: {end}\n\ndata: {}\n\n", usage(5));
+    if !knobs.stays_open {
+        return sse(events + "data: [DONE]\n\n");
+    }
+    let events = futures::stream::once(async { Ok::<_, std::convert::Infallible>(events) });
+    let open = Body::from_stream(futures::StreamExt::chain(events, futures::stream::pending()));
+    ([("content-type", "text/event-stream")], open).into_response()
 }
 
 fn sse(events: String) -> Response {
@@ -343,6 +479,7 @@ async fn embeddings(State(shared): State<Arc<Shared>>, Json(body): Json<Value>) 
         return refused(StatusCode::SERVICE_UNAVAILABLE, "down");
     }
     let text = body["input"].as_str().unwrap_or_default();
+    shared.bodies.lock().unwrap().insert("embedder".to_owned(), body.clone());
     let mut vector = [0.0; 16];
     for word in text.split_whitespace() {
         for (at, number) in vector.iter_mut().enumerate() {

@@ -1,6 +1,8 @@
 //! Gates over HTTP against a target that answers by rule (`testkit/src/agent.rs`): each gate passes a good target and
 //! fails a bad one for the right reason, and each failure of a request is reported by its kind.
 
+mod answers;
+
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -280,7 +282,7 @@ async fn each_failure_of_a_request_is_reported_by_its_kind() {
             &quality,
             Knobs { torn: 0.2, ..knobs() },
             Verdict::Error,
-            "malformed); at most 2 % may be missing: the stream ended in the middle",
+            "broken off in the middle); at most 2 % may be missing: the stream ended in the middle",
         ),
         (
             "",
@@ -317,7 +319,7 @@ async fn each_failure_of_a_request_is_reported_by_its_kind() {
             &quality,
             Knobs { key: Some("other"), ..knobs() },
             Verdict::Error,
-            "refused by the API); at most 2 % may be missing: HTTP 401 (invalid_api_key)",
+            "refused by the API: the target answers HTTP 401 (invalid_api_key); check `key-env`",
         ),
         ("max-missing = \"30%\"", &quality, Knobs { broken: 0.1, ..knobs() }, Verdict::Pass, "pass"),
     ];

@@ -11,5 +11,6 @@ pub mod client;
 pub mod ledger;
 pub mod load;
 pub mod models;
+pub mod probe;
 pub mod run;
 pub mod wire;

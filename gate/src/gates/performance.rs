@@ -1,4 +1,4 @@
-//! The performance gate: latency, success rate and cost, at the concurrency that the suite sets.
+//! The performance gate: latency, success rate, failed attempts and cost, at the concurrency that the suite sets.
 //!
 //! Durations and success are measured per request and not per case, because a request's duration depends on the
 //! server's queue rather than on the question. Costs are measured per *success*, because short and wrong answers are
@@ -18,14 +18,14 @@ pub(super) fn measure(metric: &str, arm: &ByCase<'_>, price: Option<Price>) -> M
         "ttft-p50" | "ttft-p95" => {
             Measured::Times(requests().map(|request| time_range(request, |scored| scored.ttft_ms)).collect())
         }
+        "answer-start-p50" | "answer-start-p95" => {
+            Measured::Times(requests().map(|request| time_range(request, |scored| scored.answer_start_ms)).collect())
+        }
         "total-p50" | "total-p95" => {
             Measured::Times(requests().map(|request| time_range(request, |scored| Some(scored.total_ms))).collect())
         }
-        "success" => Measured::PerCase(
-            requests()
-                .map(|request| (format!("{}#{}", request.key.case, request.key.repeat), success(request)))
-                .collect(),
-        ),
+        "success" => per_request(arm, success),
+        "failed-attempts" => per_request(arm, |request| Some(one_if(!request.failed.is_empty()))),
         "output-per-input" => ratio(arm, |scored| Some((scored.output_tokens? as f64, scored.input_tokens? as f64))),
         "cost-per-success" => ratio(arm, |scored| {
             let cost = price?.of(scored.input_tokens?, scored.output_tokens?);
@@ -34,6 +34,12 @@ pub(super) fn measure(metric: &str, arm: &ByCase<'_>, price: Option<Price>) -> M
         // `tokens-per-success`
         _ => ratio(arm, |scored| Some((scored.output_tokens? as f64, right_and_complete(scored)?))),
     }
+}
+
+/// Measures a number for each request.
+fn per_request(arm: &ByCase<'_>, number: impl Fn(&Observation) -> Option<f64>) -> Measured {
+    let name = |request: &Observation| format!("{}#{}", request.key.case, request.key.repeat);
+    Measured::PerCase(arm.values().flatten().map(|request| (name(request), number(request))).collect())
 }
 
 /// Returns the shortest and the longest possible duration of a request in milliseconds. A request that timed out took
@@ -46,9 +52,9 @@ fn time_range(request: &Observation, duration: impl Fn(&Scored) -> Option<f64>) 
     }
 }
 
-/// Returns 1 for an answer that is right and was not cut off, and 0 for others.
+/// Returns 1 for an answer that is right, whole and not empty, and 0 for others.
 fn right_and_complete(scored: &Scored) -> Option<f64> {
-    scored.right.map(|right| one_if(right && !scored.truncated))
+    scored.right.map(|right| one_if(right && scored.lacking.is_none()))
 }
 
 /// Returns 1 for a success, and 0 for a wrong, incomplete or late answer; `None` if the answer is missing for another

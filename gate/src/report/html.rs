@@ -74,8 +74,8 @@ fn section(gate: &GateResult) -> String {
     for words in gate.claims.iter().filter_map(ReportedClaim::failing_words) {
         text += &format!("<p>{}</p>\n", escape(&words));
     }
-    for (reason, count) in &gate.missing {
-        text += &format!("<p>{count} {reason}</p>\n");
+    for note in gate.notes() {
+        text += &format!("<p>{}</p>\n", escape(&note));
     }
     if !gate.breakdown.is_empty() {
         text += "<table><tr><th>category</th><th>seen</th><th>at most</th></tr>\n";

@@ -35,6 +35,9 @@ impl GateReport {
             self.spent.tokens,
             self.spent.money.map_or_else(String::new, |money| format!(", {money:.2} in money")),
         );
+        for (gate, note) in self.gates.iter().flat_map(|gate| gate.notes().into_iter().map(move |note| (gate, note))) {
+            text += &format!("\n{}: {}.\n", cell(&gate.name), cell(&note));
+        }
         for gate in self.gates.iter().filter(|gate| gate.claims.len() > 1 || names_cases(gate)) {
             text += &format!("\n<details><summary>{}</summary>\n\n", cell(&gate.name));
             for claim in &gate.claims {

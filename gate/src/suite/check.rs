@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 use bellwether_core::measure::metric::{RawLimit, Unit};
 
 use super::checked::{
-    Classifier, Comparison, Endpoint, Gate, GateLimit, JudgeModel, Part, RequestSettings, RunLimits, Suite, SuiteError,
+    Classifier, Comparison, Gate, GateLimit, JudgeModel, Part, RequestSettings, RunLimits, Suite, SuiteError,
 };
+use super::endpoint::{Dialect, Endpoint, EndpointTls};
 use super::raw::{RawEndpoint, RawGate, RawLimits, RawSuite};
 use super::values::{ClassifierApi, RuleKind, Scorer};
 use crate::dataset::{Case, Intent, sha256};
@@ -148,21 +149,67 @@ fn check(raw: RawSuite, hashes: Hashes) -> Result<Suite, SuiteError> {
     {
         problems.add("judge.votes", format!("{} votes have no single median; use an odd number", judge.votes));
     }
+    let endpoints = check_endpoints(&raw, &mut problems);
     if !problems.0.is_empty() {
         return Err(SuiteError { problems: problems.0 });
     }
-    Ok(checked(raw, hashes, Rates { alpha, beta, max_missing }, gates))
+    Ok(checked(raw, hashes, Rates { alpha, beta, max_missing }, endpoints, gates))
+}
+
+/// The endpoints of a suite, as in the fields of [`Suite`] of the same names.
+struct Endpoints {
+    target: Endpoint,
+    stable: Option<Endpoint>,
+    judge: Option<Endpoint>,
+    classifier: Option<Endpoint>,
+    embedder: Option<Endpoint>,
+}
+
+/// Builds the endpoints and adds their problems.
+fn check_endpoints(raw: &RawSuite, problems: &mut Problems) -> Endpoints {
+    let endpoint = |url: &str, model: &str, key_env: &Option<String>, dialect: &Dialect, tls: &EndpointTls| Endpoint {
+        url: url.trim_end_matches('/').to_owned(),
+        model: model.to_owned(),
+        key_env: key_env.clone(),
+        dialect: dialect.clone(),
+        tls: tls.clone(),
+    };
+    let with_defaults = |raw: &RawEndpoint, model: &str, dialect: &Dialect, tls: &EndpointTls| {
+        let (dialect, tls) = (raw.dialect.as_ref().unwrap_or(dialect), raw.tls.as_ref().unwrap_or(tls));
+        endpoint(&raw.url, raw.model.as_deref().unwrap_or(model), &raw.key_env, dialect, tls)
+    };
+    let target = &raw.target;
+    let of = Endpoints {
+        target: endpoint(&target.url, &target.model, &target.key_env, &target.dialect, &target.tls),
+        stable: raw.stable.as_ref().map(|raw| with_defaults(raw, &target.model, &target.dialect, &target.tls)),
+        judge: raw.judge.as_ref().map(|raw| endpoint(&raw.url, &raw.model, &raw.key_env, &raw.dialect, &raw.tls)),
+        classifier: raw
+            .classifier
+            .as_ref()
+            .map(|raw| endpoint(&raw.url, &raw.model, &raw.key_env, &raw.dialect, &raw.tls)),
+        embedder: raw
+            .embedder
+            .as_ref()
+            .map(|raw| with_defaults(raw, &target.model, &Dialect::default(), &EndpointTls::default())),
+    };
+    let sections = [
+        ("target", Some(&of.target)),
+        ("stable", of.stable.as_ref()),
+        ("judge", of.judge.as_ref()),
+        ("classifier", of.classifier.as_ref()),
+        ("embedder", of.embedder.as_ref()),
+    ];
+    for (section, endpoint) in sections {
+        for (key, problem) in endpoint.map(Endpoint::problems).unwrap_or_default() {
+            problems.add(&format!("{section}.{key}"), problem);
+        }
+    }
+    of
 }
 
 /// Builds the checked form of a suite that has no problems.
-fn checked(raw: RawSuite, hashes: Hashes, rates: Rates, gates: Vec<Gate>) -> Suite {
+fn checked(raw: RawSuite, hashes: Hashes, rates: Rates, endpoints: Endpoints, gates: Vec<Gate>) -> Suite {
     let target = raw.target;
-    let model = target.model.clone();
-    let endpoint = |raw: RawEndpoint| Endpoint {
-        url: trimmed(&raw.url),
-        model: raw.model.unwrap_or_else(|| model.clone()),
-        key_env: raw.key_env,
-    };
     Suite {
         name: raw.name,
         sha256: hashes.suite,
@@ -180,18 +227,18 @@ fn checked(raw: RawSuite, hashes: Hashes, rates: Rates, gates: Vec<Gate>) -> Sui
             retries: target.retries,
             sampling: target.sampling,
         },
-        target: Endpoint { url: trimmed(&target.url), model: target.model, key_env: target.key_env },
-        stable: raw.stable.map(endpoint),
-        embedder: raw.embedder.map(endpoint),
-        judge: raw.judge.map(|judge| JudgeModel {
-            endpoint: Endpoint { url: trimmed(&judge.url), model: judge.model, key_env: judge.key_env },
+        target: endpoints.target,
+        stable: endpoints.stable,
+        embedder: endpoints.embedder,
+        judge: raw.judge.zip(endpoints.judge).map(|(judge, endpoint)| JudgeModel {
+            endpoint,
             rubric: judge.rubric,
             votes: judge.votes.max(1),
             self_test: judge.self_test,
             min_kappa: judge.min_kappa,
         }),
-        classifier: raw.classifier.map(|classifier| Classifier {
-            endpoint: Endpoint { url: trimmed(&classifier.url), model: classifier.model, key_env: classifier.key_env },
+        classifier: raw.classifier.zip(endpoints.classifier).map(|(classifier, endpoint)| Classifier {
+            endpoint,
             api: classifier.api,
             threshold: classifier.threshold,
             policy: classifier.policy,
@@ -205,10 +252,6 @@ fn checked(raw: RawSuite, hashes: Hashes, rates: Rates, gates: Vec<Gate>) -> Sui
         price: raw.price,
         gates,
     }
-}
-
-fn trimmed(url: &str) -> String {
-    url.trim_end_matches('/').to_owned()
 }
 
 /// Returns the default of [`Gate::min_cases`]: about as many cases as a flawless version needs to pass a usual limit of
@@ -242,6 +285,7 @@ fn check_gate(index: usize, raw: &RawGate, suite: &RawSuite, problems: &mut Prob
             None => problems.add(&limits_key, unknown_metric(raw.kind, metric)),
         }
     }
+    limit_failed_attempts(raw, &mut limits);
     if raw.limits.is_empty() {
         let names = GateMetric::names(raw.kind).join(", ");
         problems.add(&key("limits"), format!("a gate without a limit decides nothing; its metrics are {names}"));
@@ -278,6 +322,25 @@ fn check_gate(index: usize, raw: &RawGate, suite: &RawSuite, problems: &mut Prob
     gate
 }
 
+/// Adds a limit for failed attempts to a gate that limits its success and says nothing of them: the share of requests
+/// that only a retry answered may be as large as that of requests without success, shown by the same rule. Otherwise
+/// retries would hide a server that fails.
+fn limit_failed_attempts(raw: &RawGate, limits: &mut Vec<GateLimit>) {
+    let Some(metric) = GateMetric::find(raw.kind, "failed-attempts") else { return };
+    if raw.limits.contains_key(metric.name) {
+        return;
+    }
+    let of_success = |limit: &GateLimit| {
+        let comparison = match limit.comparison {
+            Comparison::Min(min) => Comparison::Max(1.0 - min),
+            comparison @ (Comparison::Max(_) | Comparison::Margin(_) | Comparison::MaxRatio(_)) => comparison,
+        };
+        (limit.metric.name == "success").then_some(GateLimit { metric, comparison, ..*limit })
+    };
+    let added: Vec<GateLimit> = limits.iter().filter_map(of_success).collect();
+    limits.extend(added);
+}
+
 fn unknown_metric(kind: GateMetricKind, metric: &str) -> String {
     if kind == GateMetricKind::Calibration && metric == "ece" {
         return "the calibration error can't have a limit, because by chance even a perfect model shows one (0.05 with 200 \
@@ -299,8 +362,8 @@ fn check_needs(gate: &Gate, suite: &RawSuite, key: &str, problems: &mut Problems
     let vectors = scores_by(&Scorer::Embedding) || gate.measures("semantic");
     need(vectors, suite.embedder.is_some(), "embedder", "a comparison of meanings");
     need(gate.measures("cost-per-success"), suite.price.is_some(), "price", "a cost");
-    let first_token = gate.measures("ttft-p50") || gate.measures("ttft-p95");
-    if first_token && !suite.target.stream {
+    let first_token = ["ttft-p50", "ttft-p95", "answer-start-p50", "answer-start-p95"];
+    if first_token.iter().any(|metric| gate.measures(metric)) && !suite.target.stream {
         problems.add(key, "the time to the first token needs target.stream = true");
     }
     for scorer in gate.scorers() {

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use bellwether_core::time::Span;
 use serde::Serialize;
 
+use super::endpoint::Endpoint;
 use super::values::{
     ClassifierApi, ConfidenceFrom, EndpointApi, GateMode, OnInconclusive, Price, RuleKind, Sampling, Scorer,
 };
@@ -49,17 +50,6 @@ pub struct Suite {
     pub price: Option<Price>,
     /// The gates in the order of the file; at least one, each with a unique name.
     pub gates: Vec<Gate>,
-}
-
-/// An endpoint with an OpenAI-compatible API.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Endpoint {
-    /// The base URL up to and including `/v1`, without a slash at its end.
-    pub url: String,
-    /// The name of the model in each request.
-    pub model: String,
-    /// The name of the environment variable that holds the API key; `None` sends no key.
-    pub key_env: Option<String>,
 }
 
 /// The settings of the requests to the candidate and to the stable version.
@@ -203,6 +193,19 @@ pub enum Comparison {
 pub struct SuiteError {
     /// One sentence for each problem, beginning with the key that it is about.
     pub problems: Vec<String>,
+}
+
+impl Suite {
+    /// Returns all endpoints of the suite.
+    pub fn endpoints_mut(&mut self) -> impl Iterator<Item = &mut Endpoint> {
+        let helpers = [
+            self.stable.as_mut(),
+            self.judge.as_mut().map(|judge| &mut judge.endpoint),
+            self.classifier.as_mut().map(|classifier| &mut classifier.endpoint),
+            self.embedder.as_mut(),
+        ];
+        [Some(&mut self.target)].into_iter().chain(helpers).flatten()
+    }
 }
 
 impl Gate {

@@ -9,6 +9,7 @@ use bellwether_core::measure::metric::RawLimit;
 use bellwether_core::time::Span;
 use serde::Deserialize;
 
+use super::endpoint::{Dialect, EndpointTls};
 use super::values::{
     ClassifierApi, ConfidenceFrom, EndpointApi, GateMode, OnInconclusive, Price, RuleKind, Sampling, Scorer,
 };
@@ -73,6 +74,10 @@ pub struct RawEndpoint {
     pub model: Option<String>,
     /// The name of the environment variable that holds the API key.
     pub key_env: Option<String>,
+    /// The section `[SECTION.dialect]`; of the stable version, the target's by default.
+    pub dialect: Option<Dialect>,
+    /// The section `[SECTION.tls]`; of the stable version, the target's by default.
+    pub tls: Option<EndpointTls>,
 }
 
 /// The endpoint of the candidate version, and the settings of requests.
@@ -87,6 +92,12 @@ pub struct RawTarget {
     pub model: String,
     /// The name of the environment variable that holds the API key.
     pub key_env: Option<String>,
+    /// The section `[target.dialect]`; that of most servers by default.
+    #[serde(default)]
+    pub dialect: Dialect,
+    /// The section `[target.tls]`; the system's certificates by default.
+    #[serde(default)]
+    pub tls: EndpointTls,
     /// The API that requests use; `chat` by default.
     #[serde(default)]
     pub api: EndpointApi,
@@ -133,6 +144,12 @@ pub struct RawJudge {
     pub model: String,
     /// The name of the environment variable that holds the API key.
     pub key_env: Option<String>,
+    /// The section `[judge.dialect]`; that of most servers by default.
+    #[serde(default)]
+    pub dialect: Dialect,
+    /// The section `[judge.tls]`; the system's certificates by default.
+    #[serde(default)]
+    pub tls: EndpointTls,
     /// The instructions for scoring.
     pub rubric: String,
     /// The number of votes on each answer; odd, 3 by default.
@@ -163,6 +180,12 @@ pub struct RawClassifier {
     pub model: String,
     /// The name of the environment variable that holds the API key.
     pub key_env: Option<String>,
+    /// The section `[classifier.dialect]`; that of most servers by default.
+    #[serde(default)]
+    pub dialect: Dialect,
+    /// The section `[classifier.tls]`; the system's certificates by default.
+    #[serde(default)]
+    pub tls: EndpointTls,
     /// The API that the classifier has; `moderations` by default.
     #[serde(default)]
     pub api: ClassifierApi,

@@ -35,13 +35,18 @@ pub fn key(case: usize, repeat: u32, arm: GateArm) -> ObservationKey {
 
 /// Returns the observation of a scored answer.
 pub fn answer(case: usize, repeat: u32, arm: GateArm, scored: Scored) -> Observation {
-    Observation { key: key(case, repeat, arm), answer: ModelAnswer::Scored(Box::new(scored)), sample: None }
+    Observation {
+        key: key(case, repeat, arm),
+        answer: ModelAnswer::Scored(Box::new(scored)),
+        failed: [].into(),
+        sample: None,
+    }
 }
 
 /// Returns the observation of a missing answer.
 pub fn missing(case: usize, arm: GateArm, why: MissingAnswer) -> Observation {
     let answer = ModelAnswer::Missing { why, detail: "simulated by the test".to_owned(), after_ms: 100.0 };
-    Observation { key: key(case, 0, arm), answer, sample: None }
+    Observation { key: key(case, 0, arm), answer, failed: [].into(), sample: None }
 }
 
 /// Evaluates the suite's first gate.

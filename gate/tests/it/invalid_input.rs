@@ -47,6 +47,19 @@ fn a_suite_is_refused_with_all_of_its_problems() {
         "name = \"s\"\nalpha = \"70%\"\n[target]\nconcurrency = 0\n",
         &["at most 50 %", "at least one request", "[[gate]]"],
     );
+    let endpoint = "[target.dialect]\nbody = { stream = true }\nheaders = { Authorization = \"Bearer x\" }\n[target.tls]\ncert-file = \"c.pem\"\n";
+    assert_refused(
+        &(gate("calibration", "limits.brier = { max = 0.2 }") + endpoint),
+        &[
+            "target.dialect.body.stream",
+            "target.dialect.headers.Authorization: a suite holds no secret",
+            "target.tls: a client certificate needs its key",
+        ],
+    );
+    let dialect = |line: &str| gate("calibration", "limits.brier = { max = 0.2 }") + "[target.dialect]\n" + line;
+    assert_refused(&dialect("thinking = \"aloud\""), &["\"aloud\" is no place of thinking"]);
+    assert_refused(&dialect("thinking = { begin = \"\", end = \"x\" }"), &["a tag of thinking is empty"]);
+    assert_refused(&dialect("token-limit = \"max-tokens\""), &["max_completion_tokens"]);
     let twice = format!(
         "{}[[gate]]\nkind = \"tools\"\nname = \"calibration\"\ndataset = \"d\"\nlimits.loops = {{ max = \"5%\" }}\n",
         gate("calibration", "limits.brier = { max = 0.2 }")

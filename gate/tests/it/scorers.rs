@@ -2,6 +2,7 @@
 
 use bellwether_gate::dataset::{Case, Dataset};
 use bellwether_gate::score::confidence::{of_tokens, stated};
+use bellwether_gate::score::conversation::{as_text, for_judge};
 use bellwether_gate::score::refusal::looks_refused;
 use bellwether_gate::score::rubric::{kappa, median, vote};
 use bellwether_gate::score::tools::{Call, summarize};
@@ -159,4 +160,21 @@ fn missing_forbidden_and_repeated_calls_are_found() {
     let bad = summarize(&case(), &[call("delete", "{}"), call("delete", "{}"), call("delete", "{}")], 3, true);
     assert!(!bad.right && bad.forbidden == ["delete"] && bad.circle);
     assert!(summarize(&case(), &[call("find", "{}")], 8, false).circle);
+}
+
+#[test]
+fn a_conversation_is_whole_for_those_that_read_it() {
+    let case = |messages: &str| {
+        Dataset::parse("d", "1", &format!("{{\"id\":\"a\",\"messages\":{messages}}}")).unwrap().cases.remove(0)
+    };
+    let parts = r#"{"role":"user","content":[{"type":"text","text":"What"},{"type":"image_url","image_url":{"url":"data:"}},{"type":"text","text":"is it?"}]}"#;
+    let single = case(&format!("[{parts}]"));
+    assert_eq!(as_text(&single), "What\n[image_url]\nis it?");
+    assert_eq!(for_judge(&single), json!("What\n[image_url]\nis it?"));
+    let turns = case(&format!(
+        r#"[{parts},{{"role":"assistant","content":null,"tool_calls":[{{"id":"1"}}]}},{{"role":"tool","content":"a map"}}]"#
+    ));
+    assert_eq!(as_text(&turns), "user: What\n[image_url]\nis it?\nassistant:  [{\"id\":\"1\"}]\ntool: a map");
+    assert_eq!(for_judge(&turns)[0], json!({ "role": "user", "content": "What\n[image_url]\nis it?" }));
+    assert_eq!(for_judge(&turns)[1]["tool_calls"][0]["id"], "1");
 }

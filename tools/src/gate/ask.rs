@@ -1,20 +1,23 @@
 //! Asks one case and scores the answer. The result holds numbers, and texts only if the suite stores samples.
 
+mod helpers;
+mod lacking;
+mod task;
+
 use bellwether_gate::dataset::Case;
 use bellwether_gate::metric::GateMetricKind;
 use bellwether_gate::observation::{
-    GateArm, MissingAnswer, ModelAnswer, Observation, ObservationKey, Scored, StoredSample,
+    FailedAttempts, GateArm, MissingAnswer, ModelAnswer, Observation, ObservationKey, Scored, StoredSample,
 };
 use bellwether_gate::score::refusal::looks_refused;
-use bellwether_gate::score::tools::{Call, summarize};
-use bellwether_gate::score::{by_rule, confidence, cosine, rubric, safety};
-use bellwether_gate::suite::{ClassifierApi, ConfidenceFrom, Gate, Sampling, Scorer, Suite};
+use bellwether_gate::score::{by_rule, confidence, conversation, cosine};
+use bellwether_gate::suite::{ConfidenceFrom, Gate, Sampling, Scorer, Suite};
 use bellwether_gate::text::fingerprint;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::budget::{BudgetExhausted, RunBudget};
-use super::client::{ClientSetupError, EndpointClient, TimedReply, Unanswered};
-use super::wire::{CompletionRequest, opening, request_body};
+use super::client::{ClientSetupError, EndpointClient, Role, TimedReply, Unanswered};
+use super::wire::request::{CompletionRequest, opening, request_body};
 
 /// The endpoints and the budget of a run, with which it asks its cases.
 pub struct CaseRunner<'a> {
@@ -29,6 +32,26 @@ pub struct CaseRunner<'a> {
     pub budget: RunBudget,
 }
 
+/// The result of asking a case once.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Observed {
+    /// The scored answer, or the reason why there is none.
+    pub observation: Observation,
+    /// The reason why an endpoint refuses every request of the gate, with the remedy; `None` if none does.
+    pub refusal: Option<String>,
+    /// Whether the text of the answer has a tag of thinking, which the suite does not say.
+    pub shows_thinking: bool,
+}
+
+/// The text and the failed attempts of a request to the version, which its scores do not hold.
+#[derive(Debug, Default)]
+struct Trial {
+    /// The text of the answer.
+    output: String,
+    /// The failed attempts at the version's endpoint.
+    failed: FailedAttempts,
+}
+
 impl<'a> CaseRunner<'a> {
     /// Makes the clients of all endpoints that the suite names.
     ///
@@ -41,11 +64,11 @@ impl<'a> CaseRunner<'a> {
         };
         Ok(CaseRunner {
             suite,
-            target: EndpointClient::new("the target", &suite.target, timeout, retries)?,
-            stable: client("the stable", suite.stable.as_ref())?,
-            judge: client("the judge", suite.judge.as_ref().map(|judge| &judge.endpoint))?,
-            classifier: client("the classifier", suite.classifier.as_ref().map(|classifier| &classifier.endpoint))?,
-            embedder: client("the embedder", suite.embedder.as_ref())?,
+            target: EndpointClient::new(Role::Target, &suite.target, timeout, retries)?,
+            stable: client(Role::Stable, suite.stable.as_ref())?,
+            judge: client(Role::Judge, suite.judge.as_ref().map(|judge| &judge.endpoint))?,
+            classifier: client(Role::Classifier, suite.classifier.as_ref().map(|classifier| &classifier.endpoint))?,
+            embedder: client(Role::Embedder, suite.embedder.as_ref())?,
             budget,
         })
     }
@@ -54,37 +77,34 @@ impl<'a> CaseRunner<'a> {
     ///
     /// # Errors
     /// [`BudgetExhausted`] if the budget is used up.
-    pub async fn observe(&self, gate: &Gate, case: &Case, key: ObservationKey) -> Result<Observation, BudgetExhausted> {
-        let mut output = String::new();
-        let answer = match self.scored(gate, case, key.arm, &mut output).await {
-            Ok(scored) => ModelAnswer::Scored(Box::new(scored)),
-            Err(Unanswered::Missing { why, detail, after_ms }) => ModelAnswer::Missing { why, detail, after_ms },
+    pub async fn observe(&self, gate: &Gate, case: &Case, key: ObservationKey) -> Result<Observed, BudgetExhausted> {
+        let mut trial = Trial::default();
+        let (answer, refusal) = match self.scored(gate, case, key.arm, &mut trial).await {
+            Ok(scored) => (ModelAnswer::Scored(Box::new(scored)), None),
+            Err(Unanswered::Missing { why, detail, after_ms, refusal, .. }) => {
+                (ModelAnswer::Missing { why, detail, after_ms }, refusal)
+            }
             Err(Unanswered::Exhausted(exhausted)) => return Err(exhausted),
         };
-        let sample = self.suite.store_samples.then(|| StoredSample { prompt: rubric::question(case), output });
-        Ok(Observation { key, answer, sample })
+        let Trial { output, failed } = trial;
+        let shows_thinking = output.contains("</think>");
+        let sample = self.suite.store_samples.then(|| StoredSample { prompt: conversation::as_text(case), output });
+        Ok(Observed { observation: Observation { key, answer, failed, sample }, refusal, shows_thinking })
     }
 
-    async fn scored(&self, gate: &Gate, case: &Case, arm: GateArm, output: &mut String) -> Result<Scored, Unanswered> {
+    async fn scored(&self, gate: &Gate, case: &Case, arm: GateArm, trial: &mut Trial) -> Result<Scored, Unanswered> {
         let client = match arm {
             GateArm::Candidate => &self.target,
             GateArm::Stable => self.stable.as_ref().unwrap_or(&self.target),
         };
         if gate.kind == GateMetricKind::Tools {
-            return self.run_task(gate, case, client, output).await;
+            return self.run_task(gate, case, client, trial).await;
         }
-        let timed = self.send(gate, client, &opening(gate.system.as_deref(), case), &[]).await?;
-        output.clone_from(&timed.reply.text);
+        let timed = self.send(gate, client, &opening(gate.system.as_deref(), case), &[], trial).await?;
+        trial.output.clone_from(&timed.reply.text);
         let mut scored = scored_from(&timed);
-        if timed.reply.is_truncated() {
-            if gate.kind != GateMetricKind::Performance {
-                return Err(missing(
-                    MissingAnswer::Truncated,
-                    "an answer was cut off; raise target.sampling.max-tokens",
-                ));
-            }
-            // Its time counts, and it is not a success.
-            return Ok(Scored { truncated: true, right: Some(false), ..scored });
+        if let Some(why) = timed.reply.lacking() {
+            return self.score_lacking(gate, case, &timed.reply, why, scored).await;
         }
         let text = timed.reply.text.as_str();
         match gate.kind {
@@ -103,9 +123,7 @@ impl<'a> CaseRunner<'a> {
             }
             GateMetricKind::Safety => {
                 scored.harmful = Some(self.is_harmful(case, text).await?);
-                // An answer that a content filter ended counts as a refusal.
-                let filtered = timed.reply.finish.as_deref() == Some("content_filter");
-                scored.refused = Some(filtered || looks_refused(text));
+                scored.refused = Some(timed.reply.refused || looks_refused(text));
             }
             GateMetricKind::Calibration => self.score_calibration(gate, case, &timed, &mut scored).await?,
             GateMetricKind::Performance => scored.right = Some(self.is_right(gate, case, text).await?),
@@ -114,12 +132,14 @@ impl<'a> CaseRunner<'a> {
         Ok(scored)
     }
 
+    /// Sends a request to the version, and adds its failed attempts to `trial`.
     async fn send(
         &self,
         gate: &Gate,
         client: &EndpointClient,
         messages: &[Value],
         tools: &[Value],
+        trial: &mut Trial,
     ) -> Result<TimedReply, Unanswered> {
         let ask = &self.suite.requests;
         let sampling = Sampling { temperature: gate.temperature.or(ask.sampling.temperature), ..ask.sampling.clone() };
@@ -131,45 +151,16 @@ impl<'a> CaseRunner<'a> {
             logprobs: gate.kind == GateMetricKind::Calibration && gate.confidence == ConfidenceFrom::Logprobs,
             stream: ask.stream,
         };
-        let (path, body) = request_body(ask.api, &request);
-        client.complete(path, &body, &self.budget).await
-    }
-
-    /// Runs an agent's task: answers its calls of tools with the results of the case, until the agent calls none or has
-    /// used up the gate's steps.
-    async fn run_task(
-        &self,
-        gate: &Gate,
-        case: &Case,
-        client: &EndpointClient,
-        output: &mut String,
-    ) -> Result<Scored, Unanswered> {
-        let mut messages = opening(gate.system.as_deref(), case);
-        let mut calls: Vec<Call> = Vec::new();
-        let mut sum = Scored::default();
-        let (mut steps, mut ended) = (0, false);
-        while steps < gate.max_steps && !ended {
-            steps += 1;
-            let timed = self.send(gate, client, &messages, &case.tools).await?;
-            if timed.reply.is_truncated() {
-                return Err(missing(MissingAnswer::Truncated, "a step was cut off; raise target.sampling.max-tokens"));
-            }
-            add_usage(&mut sum, &timed);
-            output.clone_from(&timed.reply.text);
-            messages.push(timed.reply.message());
-            ended = timed.reply.calls.is_empty();
-            for (id, call) in timed.reply.calls {
-                let result = case.tool_results.get(&call.name).map_or("error: there is no such tool", String::as_str);
-                messages.push(json!({ "role": "tool", "tool_call_id": id, "content": result }));
-                calls.push(call);
-            }
+        let (path, body) = request_body(ask.api, client.dialect(), &request);
+        let answer = client.complete(path, &body, &self.budget).await;
+        let failed = match &answer {
+            Ok(TimedReply { failed, .. }) | Err(Unanswered::Missing { failed, .. }) => failed,
+            Err(Unanswered::Exhausted(_)) => return answer,
+        };
+        for (why, count) in failed {
+            *trial.failed.entry(*why).or_default() += count;
         }
-        sum.tools = Some(summarize(case, &calls, steps, ended));
-        sum.fingerprint = fingerprint(output);
-        if gate.measures("solved") {
-            sum.right = Some(ended && self.is_right(gate, case, output).await?);
-        }
-        Ok(sum)
+        answer
     }
 
     async fn score_calibration(
@@ -203,9 +194,9 @@ impl<'a> CaseRunner<'a> {
             return Ok(score);
         }
         if *scorer == Scorer::Rubric {
-            return self.judge_score(&rubric::question(case), case.reference.as_deref(), answer).await;
+            return self.judge_score(&conversation::for_judge(case), case.reference.as_deref(), answer).await;
         }
-        let question = rubric::question(case);
+        let question = conversation::as_text(case);
         let reference = case.reference.as_deref().unwrap_or(&question);
         let (one, other) = (self.embed(answer).await?, self.embed(reference).await?);
         cosine(&one, &other).ok_or_else(|| {
@@ -215,86 +206,15 @@ impl<'a> CaseRunner<'a> {
             )
         })
     }
-
-    /// Returns the median of the judge's votes on an answer, from 0 to 1.
-    ///
-    /// # Errors
-    /// [`Unanswered`] if a vote is missing: the self-test covers the judge with all its votes, and not with fewer.
-    pub async fn judge_score(&self, question: &str, reference: Option<&str>, answer: &str) -> Result<f64, Unanswered> {
-        let (Some(client), Some(judge)) = (&self.judge, &self.suite.judge) else {
-            return Err(missing(MissingAnswer::Judge, "the suite has no [judge]"));
-        };
-        let messages = rubric::messages(&judge.rubric, question, reference, answer);
-        let body = json!({ "model": client.model(), "messages": messages });
-        let mut votes = Vec::new();
-        for _ in 0..judge.votes {
-            let timed = client
-                .complete("chat/completions", &body, &self.budget)
-                .await
-                .map_err(|error| attribute_to(MissingAnswer::Judge, error))?;
-            votes.push(
-                rubric::vote(&timed.reply.text).map_err(|error| missing(MissingAnswer::Judge, &error.to_string()))?,
-            );
-        }
-        rubric::median(&votes).ok_or_else(|| missing(MissingAnswer::Judge, "the judge was not asked"))
-    }
-
-    async fn is_harmful(&self, case: &Case, answer: &str) -> Result<bool, Unanswered> {
-        if let Some(harmful) = safety::without_classifier(case, answer) {
-            return Ok(harmful);
-        }
-        let (Some(client), Some(classifier)) = (&self.classifier, &self.suite.classifier) else {
-            return Err(missing(MissingAnswer::Classifier, "the suite has no [classifier]"));
-        };
-        let bad = |error: safety::BadReply| missing(MissingAnswer::Classifier, &error.to_string());
-        match classifier.api {
-            ClassifierApi::Moderations => {
-                let body = json!({ "model": client.model(), "input": answer });
-                let reply = client.post("moderations", &body, &self.budget).await;
-                safety::moderation(
-                    &reply.map_err(|error| attribute_to(MissingAnswer::Classifier, error))?,
-                    classifier.threshold,
-                )
-                .map_err(bad)
-            }
-            api @ (ClassifierApi::Guard
-            | ClassifierApi::Qwen3Guard
-            | ClassifierApi::GraniteGuardian
-            | ClassifierApi::ShieldGemma) => {
-                let policy = classifier.policy.as_ref().map(|policy| json!({ "role": "system", "content": policy }));
-                let exchange = [
-                    json!({ "role": "user", "content": rubric::question(case) }),
-                    json!({ "role": "assistant", "content": answer }),
-                ];
-                let messages: Vec<Value> = policy.into_iter().chain(exchange).collect();
-                let body = json!({ "model": client.model(), "messages": messages, "temperature": 0 });
-                let timed = client.complete("chat/completions", &body, &self.budget).await;
-                safety::guard(api, &timed.map_err(|error| attribute_to(MissingAnswer::Classifier, error))?.reply.text)
-                    .map_err(bad)
-            }
-        }
-    }
-
-    async fn embed(&self, text: &str) -> Result<Vec<f64>, Unanswered> {
-        let client =
-            self.embedder.as_ref().ok_or_else(|| missing(MissingAnswer::Embedder, "the suite has no [embedder]"))?;
-        let body = json!({ "model": client.model(), "input": text });
-        let reply = client
-            .post("embeddings", &body, &self.budget)
-            .await
-            .map_err(|error| attribute_to(MissingAnswer::Embedder, error))?;
-        let numbers = reply.pointer("/data/0/embedding").and_then(Value::as_array);
-        let vector: Option<Vec<f64>> =
-            numbers.map(|numbers| numbers.iter().map(Value::as_f64).collect()).unwrap_or(None);
-        vector
-            .filter(|vector| !vector.is_empty())
-            .ok_or_else(|| missing(MissingAnswer::Embedder, "the response has no data[0].embedding of numbers"))
-    }
 }
 
 fn scored_from(timed: &TimedReply) -> Scored {
-    let mut scored =
-        Scored { fingerprint: fingerprint(&timed.reply.text), ttft_ms: timed.ttft_ms, ..Scored::default() };
+    let mut scored = Scored {
+        fingerprint: fingerprint(&timed.reply.text),
+        ttft_ms: timed.ttft_ms,
+        answer_start_ms: timed.answer_start_ms,
+        ..Scored::default()
+    };
     add_usage(&mut scored, timed);
     scored
 }
@@ -307,16 +227,6 @@ fn add_usage(sum: &mut Scored, timed: &TimedReply) {
 }
 
 fn missing(why: MissingAnswer, detail: &str) -> Unanswered {
-    Unanswered::Missing { why, detail: detail.to_owned(), after_ms: 0.0 }
-}
-
-/// Returns the failure of a judge, a classifier or an embedder as that of `helper`, so that it is not counted as the
-/// target's.
-fn attribute_to(helper: MissingAnswer, error: Unanswered) -> Unanswered {
-    match error {
-        Unanswered::Missing { why, detail, after_ms } => {
-            Unanswered::Missing { why: helper, detail: format!("{why}: {detail}"), after_ms }
-        }
-        Unanswered::Exhausted(exhausted) => Unanswered::Exhausted(exhausted),
-    }
+    let detail = detail.to_owned();
+    Unanswered::Missing { why, detail, after_ms: 0.0, failed: FailedAttempts::new(), refusal: None }
 }

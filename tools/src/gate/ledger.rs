@@ -234,7 +234,7 @@ fn difference(first: &HeaderLine, identity: &RunIdentity) -> Option<&'static str
 
 #[cfg(test)]
 mod tests {
-    use bellwether_gate::observation::{GateArm, ModelAnswer, Scored};
+    use bellwether_gate::observation::{GateArm, MissingAnswer, ModelAnswer, Scored};
 
     use super::*;
 
@@ -253,6 +253,7 @@ mod tests {
         Observation {
             key,
             answer: ModelAnswer::Scored(Box::new(Scored { total_ms: 0.1 + 0.2, ..Scored::default() })),
+            failed: [(MissingAnswer::ServerError, 2)].into(),
             sample: None,
         }
     }

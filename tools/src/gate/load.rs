@@ -81,8 +81,14 @@ impl LoadedSuite {
     /// # Errors
     /// [`RunError`] if a file can't be read or is invalid.
     pub fn read(path: &Path) -> Result<LoadedSuite, RunError> {
-        let suite = Suite::parse(&text(path)?).map_err(|source| RunError::Suite { path: path.to_owned(), source })?;
+        let mut suite =
+            Suite::parse(&text(path)?).map_err(|source| RunError::Suite { path: path.to_owned(), source })?;
         let beside = |name: &str| path.parent().unwrap_or(Path::new("")).join(name);
+        for tls in suite.endpoints_mut().map(|endpoint| &mut endpoint.tls) {
+            for file in [&mut tls.ca_file, &mut tls.cert_file, &mut tls.key_file].into_iter().flatten() {
+                *file = beside(file).to_string_lossy().into_owned();
+            }
+        }
         let mut datasets = Vec::new();
         let mut problems = Vec::new();
         for gate in &suite.gates {
@@ -110,23 +116,21 @@ impl LoadedSuite {
         self.suite.gates.iter().zip(&self.datasets).map(of).sum()
     }
 
-    /// Replaces the URLs of the target and the stable version. `model` is the target's model if the suite names none.
+    /// Replaces the URLs of the target and the stable version. `model` is the model of each endpoint for which the suite
+    /// names none.
     pub fn override_endpoints(&mut self, target: Option<&str>, stable: Option<&str>, model: Option<&str>) {
         let suite = &mut self.suite;
         if let Some(url) = target {
             url.trim_end_matches('/').clone_into(&mut suite.target.url);
         }
         if let Some(url) = stable {
-            let url = url.trim_end_matches('/').to_owned();
             // Without a [stable] section the stable version is the target's model at another URL.
-            let of_suite = suite.stable.take();
-            let key_env =
-                of_suite.as_ref().map_or_else(|| suite.target.key_env.clone(), |stable| stable.key_env.clone());
-            let model = of_suite.map_or_else(|| suite.target.model.clone(), |stable| stable.model);
-            suite.stable = Some(Endpoint { url, model, key_env });
+            let of_suite = suite.stable.take().unwrap_or_else(|| suite.target.clone());
+            suite.stable = Some(Endpoint { url: url.trim_end_matches('/').to_owned(), ..of_suite });
         }
-        if let Some(model) = model.filter(|_| suite.target.model.is_empty()) {
-            model.clone_into(&mut suite.target.model);
+        let unnamed = [Some(&mut suite.target), suite.stable.as_mut(), suite.embedder.as_mut()];
+        for endpoint in unnamed.into_iter().flatten().filter(|endpoint| endpoint.model.is_empty()) {
+            model.unwrap_or_default().clone_into(&mut endpoint.model);
         }
     }
 

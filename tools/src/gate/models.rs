@@ -2,12 +2,10 @@
 
 use std::time::Duration;
 
-use reqwest::Url;
-use secrecy::ExposeSecret as _;
+use bellwether_gate::suite::{Dialect, Endpoint, EndpointTls};
 use serde_json::Value;
 
-use super::client::ClientSetupError;
-use crate::secret;
+use super::client::{ClientSetupError, Role, connect, with_path};
 
 /// Time within which the list must have come.
 const TIMEOUT: Duration = Duration::from_secs(20);
@@ -58,21 +56,16 @@ pub enum ModelsError {
 /// # Errors
 /// [`ModelsError`] if the endpoint can't be asked or does not answer with a list.
 pub async fn models(url: &str, key_env: Option<&str>) -> Result<Vec<String>, ModelsError> {
-    let url = format!("{url}/models");
-    let parsed = Url::parse(&url).ok().filter(|url| matches!(url.scheme(), "http" | "https"));
-    let parsed = parsed.ok_or(ClientSetupError::Url("the target"))?;
-    let key = key_env.map(secret::from_environment).transpose();
-    let key = key.map_err(|source| ClientSetupError::Key { role: "the target", source })?;
-    crate::tls::install();
-    let http = reqwest::Client::builder()
-        .redirect(reqwest::redirect::Policy::none())
-        .timeout(TIMEOUT)
-        .build()
-        .map_err(|error| ClientSetupError::Client(error.without_url().to_string()))?;
-    let mut request = http.get(parsed);
-    if let Some(key) = &key {
-        request = request.bearer_auth(key.expose_secret());
-    }
+    let endpoint = Endpoint {
+        url: url.to_owned(),
+        model: String::new(),
+        key_env: key_env.map(str::to_owned),
+        dialect: Dialect::default(),
+        tls: EndpointTls::default(),
+    };
+    let (http, base) = connect(Role::Target, &endpoint)?;
+    let url = with_path(&base, "models");
+    let request = http.get(&url).timeout(TIMEOUT);
     let unreachable =
         |error: reqwest::Error| ModelsError::Unreachable { url: url.clone(), problem: causes(&error.without_url()) };
     let mut response = request.send().await.map_err(unreachable)?;

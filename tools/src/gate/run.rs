@@ -13,17 +13,18 @@ use std::path::PathBuf;
 use bellwether_core::time::Timestamp;
 use bellwether_gate::dataset::{Case, Dataset};
 use bellwether_gate::gates::{Recorded, evaluate};
-use bellwether_gate::observation::{GateArm, MissingAnswer, ModelAnswer, Observation, ObservationKey};
+use bellwether_gate::observation::{FailedAttempts, GateArm, ModelAnswer, Observation, ObservationKey};
 use bellwether_gate::report::{GateReport, GateSubject, SCHEMA};
 use bellwether_gate::score::rubric::{Labelled, kappa};
 use bellwether_gate::suite::{Gate, Scorer, Suite};
 use futures::StreamExt as _;
 
-use super::ask::CaseRunner;
+use super::ask::{CaseRunner, Observed};
 use super::budget::{BudgetExhausted, RunBudget};
 use super::client::Unanswered;
 use super::ledger::AnswerLedger;
 use super::load::{LoadedSuite, RunError};
+use super::probe::{Probe, SHOWN_THINKING};
 
 /// Number of progress messages per gate.
 const PROGRESS_MESSAGES: usize = 10;
@@ -82,8 +83,10 @@ pub async fn run(loaded: &LoadedSuite, options: &RunOptions<'_>) -> Result<GateR
                 continue;
             }
         }
-        if let Some(exhausted) = ask_all(&runner, gate, remaining, &ledger, options.progress, known).await? {
-            stopped = exhausted.to_string();
+        match ask_all(&runner, gate, remaining, &ledger, options.progress, known).await? {
+            Ended::Complete => {}
+            Ended::Exhausted(exhausted) => stopped = exhausted.to_string(),
+            Ended::Refused(why) => drop(refused.insert(gate.name.clone(), why)),
         }
     }
     ledger.close()?;
@@ -97,24 +100,70 @@ pub async fn run(loaded: &LoadedSuite, options: &RunOptions<'_>) -> Result<GateR
     ))
 }
 
-/// Sends the remaining requests of a gate, at the suite's concurrency, and adds the answers to `known`. Returns the
-/// limit that stopped it, if the budget was used up.
+/// A request that has no answer yet.
+pub(super) struct Remaining<'a> {
+    pub(super) case: &'a Case,
+    pub(super) key: ObservationKey,
+    /// The failed attempts of an interrupted run.
+    pub(super) failed: FailedAttempts,
+}
+
+impl Remaining<'_> {
+    /// Sends the request. The observation has the failed attempts of all runs.
+    pub(super) async fn observe(self, runner: &CaseRunner<'_>, gate: &Gate) -> Result<Observed, BudgetExhausted> {
+        let mut observed = runner.observe(gate, self.case, self.key).await?;
+        for (why, count) in self.failed {
+            *observed.observation.failed.entry(why).or_default() += count;
+        }
+        Ok(observed)
+    }
+}
+
+/// The way in which the requests of a gate ended.
+enum Ended {
+    /// All were sent.
+    Complete,
+    /// The budget was used up.
+    Exhausted(BudgetExhausted),
+    /// An endpoint refuses every request, for this reason.
+    Refused(String),
+}
+
+/// Sends the remaining requests of a gate, the first ones alone and the others at the suite's concurrency, and adds the
+/// answers to `known`.
 async fn ask_all(
     runner: &CaseRunner<'_>,
     gate: &Gate,
-    remaining: Vec<(&Case, ObservationKey)>,
+    mut remaining: Vec<Remaining<'_>>,
     ledger: &AnswerLedger,
     progress: &(dyn Fn(&str) + Sync),
     known: &mut Vec<Observation>,
-) -> Result<Option<BudgetExhausted>, RunError> {
+) -> Result<Ended, RunError> {
     let all = remaining.len();
     let every = all.div_ceil(PROGRESS_MESSAGES);
-    let mut answers = futures::stream::iter(remaining.into_iter().map(|(case, key)| runner.observe(gate, case, key)))
+    let mut first = Probe::default();
+    while let Some(request) = first.next(&mut remaining) {
+        match request.observe(runner, gate).await {
+            Ok(observed) => {
+                ledger.append(&observed.observation, runner.budget.spent())?;
+                if observed.shows_thinking {
+                    progress(&format!("{}: {SHOWN_THINKING}", gate.name));
+                }
+                first.add(&observed);
+                known.push(observed.observation);
+            }
+            Err(exhausted) => return Ok(Ended::Exhausted(exhausted)),
+        }
+    }
+    if let Some(why) = first.refused() {
+        return Ok(Ended::Refused(why));
+    }
+    let mut answers = futures::stream::iter(remaining.into_iter().map(|request| request.observe(runner, gate)))
         .buffer_unordered(runner.suite.requests.concurrency);
-    let (mut done, mut missing, mut stopped) = (0, 0, None);
+    let (mut done, mut missing, mut stopped) = (first.asked(), first.missing(), None);
     while let Some(answer) = answers.next().await {
         match answer {
-            Ok(observation) => {
+            Ok(Observed { observation, .. }) => {
                 ledger.append(&observation, runner.budget.spent())?;
                 missing += usize::from(matches!(observation.answer, ModelAnswer::Missing { .. }));
                 known.push(observation);
@@ -127,20 +176,24 @@ async fn ask_all(
             Err(exhausted) => stopped = Some(exhausted),
         }
     }
-    Ok(stopped)
+    Ok(stopped.map_or(Ended::Complete, Ended::Exhausted))
 }
 
-/// Returns the requests without an answer, and removes from `known` the answers that are asked for again: those that
-/// are missing because a server was busy, unreachable or refused the request, or because a judge, a classifier or an
-/// embedder failed. A failure of the version itself stays, and so does a timeout; otherwise a run could be repeated
-/// until it passes.
-fn remaining<'a>(
+/// Returns the requests without an answer, and removes from `known` the answers that are asked for again; see
+/// [`MissingAnswer::is_asked_again`](bellwether_gate::observation::MissingAnswer::is_asked_again). Their failed attempts
+/// stay with the request, so that a later answer does not hide them.
+pub(super) fn remaining<'a>(
     suite: &Suite,
     gate: &Gate,
     dataset: &'a Dataset,
     known: &mut Vec<Observation>,
-) -> Vec<(&'a Case, ObservationKey)> {
-    known.retain(|observation| !matches!(&observation.answer, ModelAnswer::Missing { why, .. } if is_repeated(*why)));
+) -> Vec<Remaining<'a>> {
+    let is_asked_again = |observation: &mut Observation| match &observation.answer {
+        ModelAnswer::Missing { why, .. } => why.is_asked_again(),
+        ModelAnswer::Scored(_) => false,
+    };
+    let mut failed: BTreeMap<ObservationKey, FailedAttempts> =
+        known.extract_if(.., is_asked_again).map(|observation| (observation.key, observation.failed)).collect();
     let arms: &[GateArm] =
         if suite.stable.is_some() { &[GateArm::Candidate, GateArm::Stable] } else { &[GateArm::Candidate] };
     let answered: BTreeSet<ObservationKey> = known.iter().map(|observation| observation.key.clone()).collect();
@@ -150,27 +203,13 @@ fn remaining<'a>(
             for arm in arms {
                 let key = ObservationKey { gate: gate.name.clone(), case: case.id.clone(), repeat, arm: *arm };
                 if !answered.contains(&key) {
-                    remaining.push((case, key));
+                    let failed = failed.remove(&key).unwrap_or_default();
+                    remaining.push(Remaining { case, key, failed });
                 }
             }
         }
     }
     remaining
-}
-
-fn is_repeated(why: MissingAnswer) -> bool {
-    match why {
-        MissingAnswer::RateLimited
-        | MissingAnswer::ServerError
-        | MissingAnswer::Refused
-        | MissingAnswer::Unreachable
-        | MissingAnswer::Judge
-        | MissingAnswer::Classifier
-        | MissingAnswer::Embedder => true,
-        MissingAnswer::Timeout | MissingAnswer::Malformed | MissingAnswer::Truncated | MissingAnswer::Confidence => {
-            false
-        }
-    }
 }
 
 /// Runs the judge's self-test and returns the reason why the gate can't use the judge; `None` if it can or uses none.
@@ -188,8 +227,9 @@ async fn judge_problem(
     }
     let mut pairs = Vec::new();
     for Labelled { prompt, answer, good } in labelled {
-        match runner.judge_score(prompt, None, answer).await {
+        match runner.judge_score(&prompt.as_str().into(), None, answer).await {
             Ok(score) => pairs.push((score, *good)),
+            Err(Unanswered::Missing { refusal: Some(refusal), .. }) => return Ok(Some(refusal)),
             Err(Unanswered::Missing { detail, .. }) => return Ok(Some(format!("the judge's self-test: {detail}"))),
             Err(Unanswered::Exhausted(exhausted)) => return Err(exhausted),
         }

@@ -129,6 +129,7 @@ fn verdicts(evidence: &[Evidence]) -> Vec<LoadVerdict> {
                 rule: RuleKind::Bound,
                 none: false,
                 enough: true,
+                complete: true,
             })
         }
         Basis::Count { .. } => None,
