@@ -14,7 +14,7 @@
 //! 4. *Difference.* [`difference`] compares a snapshot with the previous one, process by process and class by class.
 //!    The result is the exact count of the time between, or a gap. Nothing is extrapolated.
 //! 5. *Count.* [`reading`] adds up the processes of each arm and makes the metric's sample: a ratio, a histogram, a
-//!    count.
+//!    count. A metric with a `strata-label` has a sample for each of its values too.
 //! 6. *Block.* [`block`] puts the samples of one watch into a block; [`state`] keeps the values that the next tick
 //!    subtracts. [`sampler`] does all of this at every tick.
 //!
@@ -59,6 +59,7 @@ pub mod native;
 pub mod snapshot;
 pub mod difference;
 pub mod reading;
+mod strata;
 pub mod state;
 pub mod block;
 pub mod sampler;

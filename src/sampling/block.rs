@@ -15,6 +15,7 @@ use super::plan::{BOUND, Family, SeriesRequest, SeriesSource, families, service_
 use super::reading::{ArmCounts, ArmReading, counted_sample, gauge_sample, part_readings};
 use super::snapshot::{Class, Process, Snapshot, Targets, process_of, read_newest, read_targets};
 use super::state::{BlockStart, FamilyState, MissingStart, SamplerState};
+use super::strata::strata_samples;
 use crate::ports::{PodDirectory, PodFacts};
 
 /// One watch at one tick, with everything that its block is made of.
@@ -93,7 +94,7 @@ impl WatchTick<'_> {
             to: self.at,
             metrics: self.samples(&readings),
             cold: self.cold_samples(&readings),
-            strata: BTreeMap::new(),
+            strata: self.strata(&readings),
             processes: self.stable_processes(&readings),
             pods: self.judged_pods(&readings),
         });
@@ -330,6 +331,13 @@ impl WatchTick<'_> {
             (sample != Sample::Arms { canary: None, stable: None }).then_some(sample)
         };
         self.watch.metrics.iter().filter_map(|(name, metric)| Some((name.clone(), cold(metric)?))).collect()
+    }
+
+    /// Returns the samples of the strata, for the metrics that have some and no gap.
+    fn strata(&self, readings: &BTreeMap<Family, FamilyReading>) -> BTreeMap<String, BTreeMap<String, Sample>> {
+        let divided = self.watch.metrics.iter().filter(|(_, metric)| metric.strata_label.is_some());
+        let strata = |metric| self.with_counts(metric, readings, Part::Compared, strata_samples).ok()?.ok();
+        divided.filter_map(|(name, metric)| Some((name.clone(), strata(metric)?))).collect()
     }
 
     fn gauge(&self, metric: &Metric) -> Result<Sample, Gap> {

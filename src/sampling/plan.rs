@@ -332,7 +332,8 @@ pub fn series_requests(watches: &[Watch]) -> BTreeMap<SeriesRequest, Vec<usize>>
         for (index, family) in families(metric).into_iter().enumerate() {
             // The second family counts the hits alone and has no classes.
             let label = if index == 0 { class_label(metric) } else { None };
-            classes.entry(family).or_default().extend(label.map(str::to_owned));
+            let labels = label.into_iter().chain(metric.strata_label.as_deref());
+            classes.entry(family).or_default().extend(labels.map(str::to_owned));
         }
     }
     let mut requests: BTreeMap<SeriesRequest, Vec<usize>> = BTreeMap::new();

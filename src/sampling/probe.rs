@@ -306,6 +306,9 @@ impl ProbeRun<'_> {
         if let Some(label) = class_label(metric).filter(|label| !metric.native && !has(label)) {
             findings.push(problem(name, format!("the series of {series} have no label {label:?}")));
         }
+        if let Some(label) = metric.strata_label.as_deref().filter(|label| !has(label)) {
+            findings.push(problem(name, format!("the series of {series} have no label {label:?} to compare them by")));
+        }
         let labels @ [_, pod] = metric.pod_labels();
         if metric.arms == ArmSource::Pods && !has(pod) {
             findings.push(problem(name, without_pod_label(series, pod)));

@@ -83,6 +83,11 @@ impl ArmCounts<'_> {
     fn label_index(&self, label: &str) -> Option<usize> {
         self.labels.iter().position(|name| name == label)
     }
+
+    /// Returns the value of a class label of the family; empty if the class has none.
+    pub fn value<'a>(&self, class: &'a Class, label: &str) -> &'a str {
+        self.label_index(label).and_then(|at| class.values.get(at)).map_or("", String::as_str)
+    }
 }
 
 /// Returns the sample with the readings that `read` makes of each arm, or the first gap.

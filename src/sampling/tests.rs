@@ -454,6 +454,41 @@ async fn counts_of_two_namespaces(namespace_label: Option<&str>) -> Vec<(String,
 }
 
 #[tokio::test]
+async fn requests_are_counted_by_route_too() {
+    let world = World::new();
+    let mut watch = world.watch();
+    watch
+        .metrics
+        .insert("errors".to_owned(), Metric { strata_label: Some("route".to_owned()), ..world.metric.clone() });
+    let mut sampler = world.sampler();
+    let mut blocks = Vec::new();
+    for (at, times) in [(0, 1.0), (15, 2.0)] {
+        for pod in ["web-1", "web-canary-1"] {
+            world.store.put("up", &labels(pod), t(at), 1.0);
+            let rare = (0..20).map(|n| (format!("/rare/{n}"), 1.0, 0.0));
+            for (route, good, bad) in
+                [("/page".to_owned(), 100.0, 1.0), ("/pay".to_owned(), 50.0, 5.0)].into_iter().chain(rare)
+            {
+                for (code, count) in [("200", good), ("500", bad)] {
+                    let own = [("code", code), ("route", route.as_str())];
+                    world.store.put("requests_total", &[&labels(pod)[..], &own].concat(), t(at), times * count);
+                }
+            }
+        }
+        blocks = sampler.tick(&[watch.clone()], t(at)).await;
+    }
+    let block = &blocks[0].1;
+    let both = |hits, total| Sample::Arms {
+        canary: Some(Reading::Ratio { hits, total }),
+        stable: Some(Reading::Ratio { hits, total }),
+    };
+    let strata = &block.strata["errors"];
+    assert_eq!(block.metrics["errors"], both(6, 176));
+    assert_eq!((strata["/page"].clone(), strata["/pay"].clone()), (both(1, 101), both(5, 55)));
+    assert_eq!((strata.len(), strata["others"].clone()), (16, both(0, 7)), "the largest fifteen, and the others");
+}
+
+#[tokio::test]
 async fn a_raw_query_is_sent_for_each_arm() {
     let mut world = World::new();
     let query = r#"sum(depth{pod=~"{{workload}}-{{pod-hash}}-.*"})"#;

@@ -100,6 +100,19 @@ async fn labels_by_other_names_are_a_problem_that_names_them() {
     .await;
 }
 
+#[tokio::test]
+async fn strata_without_their_label_are_a_problem() {
+    let by_route = format!("{RATIO}\nstrata-label = \"route\"");
+    check(&[("up", ""), ("requests_total", "code=200,route=/pay")], &by_route, &[], expect![""]).await;
+    check(
+        &[("up", ""), ("requests_total", "code=200")],
+        &by_route,
+        &[],
+        expect![[r#"Problem("m: the series of requests_total have no label \"route\" to compare them by")"#]],
+    )
+    .await;
+}
+
 /// Envoy counts in milliseconds up to an hour. A limit of 500 ms is 0.5 in seconds, which is its first edge.
 #[tokio::test]
 async fn milliseconds_without_their_unit_are_a_problem() {
