@@ -20,6 +20,9 @@ const PROGRAM: &str = env!("CARGO_BIN_EXE_bellwether");
 /// Number of processes that register one version at the same time.
 const WRITERS: usize = 32;
 
+/// Number of processes that download one version into one directory at the same time.
+const DOWNLOADS: usize = 20;
+
 /// Maximum memory of the program in bytes, for a model of any size.
 const MEMORY: u64 = 64 << 20;
 
@@ -31,6 +34,10 @@ pub fn trials(soak: bool) -> Vec<Trial> {
         trial("registry::exactly_one_of_32_processes_registers_a_version", one_of_many),
         trial("registry::a_killed_registration_leaves_a_complete_version_or_none", killed),
         trial("registry::a_flipped_byte_is_refused", flipped_byte),
+        trial("registry::concurrent_downloads_leave_the_right_bytes", concurrent_downloads),
+        trial("registry::a_killed_download_is_completed_by_the_next_one", killed_download),
+        trial("registry::a_full_disk_loses_nothing", full_disk),
+        trial("registry::every_command_fails_at_a_wrong_place", wrong_place),
         trial("registry::a_version_goes_from_registration_to_promotion_and_rollback", life_of_a_version),
         trial("registry::a_model_of_256_mb_streams_in_little_memory", || streams(256 << 20, false)),
     ];
@@ -211,6 +218,122 @@ fn killed() -> Result<()> {
         let garbage = store.succeed(&["gc", "--older-than", "1h", "--delete"])?;
         ensure!(garbage == serde_json::json!([]), "young uploads are not garbage: {garbage}");
         store.succeed(&["verify", "m", "2.0.0"])?;
+    }
+    Ok(())
+}
+
+/// Several processes download one version into one directory. Each that succeeds must have left the right bytes.
+fn concurrent_downloads() -> Result<()> {
+    for store in TestStore::both("concurrent-downloads")? {
+        let directory = tempfile::tempdir()?;
+        let model = write_random(directory.path(), 8 << 20)?;
+        store.succeed(&["register", "m", "1.0.0", &model.display().to_string()])?;
+        let right = fs::read(&model)?;
+        let to = directory.path().join("downloaded");
+        let target = to.display().to_string();
+        let children: Vec<Child> = (0..DOWNLOADS)
+            .map(|_| Ok(store.command(&["get", "m", "1.0.0", "--to", &target]).spawn()?))
+            .collect::<Result<_>>()?;
+        let mut downloaded = 0;
+        for child in children {
+            let output = child.wait_with_output()?;
+            ensure!(output.status.success(), "{}", error_text(&output));
+            ensure!(fs::read(to.join("model.bin"))? == right, "a download succeeded and left wrong bytes");
+            let report: Value = serde_json::from_slice(&output.stdout)?;
+            downloaded += usize::from(report["files"][0]["kept"] == false);
+        }
+        ensure!(downloaded == 1, "{downloaded} processes have downloaded the file");
+    }
+    Ok(())
+}
+
+/// A download that is killed at any moment leaves no file with wrong bytes, and the next one completes it.
+fn killed_download() -> Result<()> {
+    for store in TestStore::both("killed-download")? {
+        let directory = tempfile::tempdir()?;
+        let model = write_random(directory.path(), 64 << 20)?;
+        store.succeed(&["register", "m", "1.0.0", &model.display().to_string()])?;
+        let right = fs::read(&model)?;
+        let to = directory.path().join("downloaded");
+        let target = to.display().to_string();
+        let get = ["get", "m", "1.0.0", "--to", &target];
+        let started = Instant::now();
+        store.succeed(&get)?;
+        let duration = started.elapsed();
+        for n in 0..12_u32 {
+            fs::remove_dir_all(&to)?;
+            let mut child = store.command(&get).spawn()?;
+            std::thread::sleep(duration * n / 12);
+            child.kill()?;
+            child.wait()?;
+            let file = to.join("model.bin");
+            ensure!(!file.exists() || fs::read(&file)? == right, "a killed download left wrong bytes");
+            store.succeed(&get)?;
+            ensure!(fs::read(&file)? == right, "a download after a killed one left wrong bytes");
+        }
+    }
+    Ok(())
+}
+
+/// On a full disk, registering and downloading fail; what was there stays, and both succeed once there is room.
+fn full_disk() -> Result<()> {
+    let directory = tempfile::tempdir()?;
+    let disk = directory.path().join("disk");
+    fs::create_dir(&disk)?;
+    let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", "size=24m", "tmpfs"]).arg(&disk).status()?;
+    ensure!(mounted.success(), "a small file system can't be mounted");
+    let store = TestStore { url: format!("file://{}/models", disk.display()), files: disk.join("models") };
+    let model = write_random(directory.path(), 10 << 20)?.display().to_string();
+    store.succeed(&["register", "m", "1.0.0", &model])?;
+    let filler = disk.join("filler");
+    fs::write(&filler, vec![0; 8 << 20])?;
+    let error = store.fail(&["register", "m", "1.1.0", &model])?;
+    ensure!(error.contains("No space left"), "{error}");
+    let to = disk.join("downloaded").display().to_string();
+    let get = ["get", "m", "1.0.0", "--to", &to];
+    let error = store.fail(&get)?;
+    ensure!(error.contains("No space left"), "{error}");
+    ensure!(!Path::new(&to).join("model.bin").exists(), "a part of a file has the file's name");
+    let listed = store.succeed(&["list", "m"])?;
+    ensure!(listed["items"].as_array().is_some_and(|items| items.len() == 1), "{listed}");
+    store.succeed(&["verify", "m", "1.0.0"])?;
+    fs::remove_file(&filler)?;
+    store.succeed(&get)?;
+    ensure!(fs::read(Path::new(&to).join("model.bin"))? == fs::read(&model)?, "the file differs");
+    fs::remove_dir_all(&to)?;
+    store.succeed(&["register", "m", "1.1.0", &model])?;
+    ensure!(Command::new("umount").arg(&disk).status()?.success(), "the file system is still in use");
+    Ok(())
+}
+
+/// A URL with a segment too much or too few is no empty registry.
+fn wrong_place() -> Result<()> {
+    for store in TestStore::both("wrong-place/models")? {
+        let directory = tempfile::tempdir()?;
+        let model = write_random(directory.path(), 1 << 10)?.display().to_string();
+        store.succeed(&["register", "m", "1.0.0", &model])?;
+        let (parent, name) = store.url.rsplit_once('/').context("a URL with a path")?;
+        for (url, files) in [
+            (parent.to_owned(), store.files.join("..")),
+            (format!("{}/uploads", store.url), store.files.join("uploads")),
+        ] {
+            let wrong = TestStore { url: url.clone(), files };
+            for command in [
+                &["list"][..],
+                &["list", "m"],
+                &["get", "m", "--manifest"],
+                &["verify", "m"],
+                &["promote", "m", "1.0.0", "--to", "production"],
+                &["rollback", "m", "--in", "production"],
+                &["alias", "m", "champion"],
+                &["history", "m", "production"],
+                &["gc"],
+            ] {
+                let error = wrong.fail(command)?;
+                ensure!(error.contains("there is no registry at"), "{command:?}: {error}");
+                ensure!(error.contains(&format!("/{name}, so set registry.url to that")), "{command:?}: {error}");
+            }
+        }
     }
     Ok(())
 }
