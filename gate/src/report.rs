@@ -22,7 +22,7 @@ use crate::suite::GateMode;
 /// The name and version of the report's JSON form, contained in every report.
 pub const SCHEMA: &str = "bellwether.dev/gate-report/v1";
 
-/// The version that was tested.
+/// The combination that was tested. A report opens traffic only for the same combination.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct GateSubject {
@@ -31,9 +31,18 @@ pub struct GateSubject {
     /// The version of the model; may be empty.
     #[serde(default)]
     pub version: String,
-    /// The digest of the image, as in `sha256:…`, by which a policy's requirement recognizes it; may be empty.
+    /// The digest of the model's files, as in `sha256:…`, by which the model registry recognizes them; may be empty.
     #[serde(default)]
     pub digest: String,
+    /// The references of the images that served the tested requests, by digest if possible.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub images: Vec<String>,
+    /// The digest of the prompt, as in `sha256:…`; empty if it is part of the images.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub prompt: String,
+    /// The digest of the definitions of the tools, as in `sha256:…`; empty if they are part of the images.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub tools: String,
 }
 
 /// The result of a run of a suite.

@@ -62,6 +62,7 @@
 //!     environment: "production".parse()?,
 //!     name: manifest.name.clone(),
 //!     version: manifest.version.clone(),
+//!     with: None,
 //!     require: Vec::new(),
 //!     context: MoveContext { by: "ada".to_owned(), why: String::new(), at: now, effect: None, expected: None },
 //! };

@@ -1,8 +1,9 @@
 //! Gate reports: a suite's result for a version, attached to the version permanently under the digest of the report's
 //! bytes.
 //!
-//! A report opens a gate only if its subject's digest is that of this version's files and its result is `pass`. If a suite
-//! was run several times, the last run counts, so that a failure can't be hidden behind an older success.
+//! A report opens a gate only if its subject's digest is that of this version's files and its result is `pass`. If the version
+//! is brought together with images, a prompt and tools, the report must be about the same combination ([`Brought`]). If a suite
+//! was run several times on it, the last run counts, so that a failure can't be hidden behind an older success.
 
 use std::fmt;
 
@@ -37,6 +38,47 @@ struct Subject {
     model: ModelName,
     version: Version,
     digest: Digest,
+    #[serde(flatten)]
+    with: Brought,
+}
+
+/// The parts that were tested together with a version, or that a promotion brings with it. In a report's subject they are
+/// beside the model.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Brought {
+    /// References of the images, by digest if possible.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub images: Vec<String>,
+    /// Digest of the prompt, `sha256:…`; empty if it is part of the images.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub prompt: String,
+    /// Digest of the definitions of the tools, `sha256:…`; empty if they are part of the images.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub tools: String,
+}
+
+impl Brought {
+    /// Returns the first difference between these tested parts and those that are brought, as a clause; `None` if all of the
+    /// brought images were tested with the brought prompt and tools.
+    fn difference(&self, brought: &Brought) -> Option<String> {
+        let is_tested = |image: &&String| self.images.iter().any(|tested| is_same_image(tested, image));
+        if let Some(image) = brought.images.iter().find(|image| !is_tested(image)) {
+            return Some(format!("it did not test {image}"));
+        }
+        let parts = [("prompt", &self.prompt, &brought.prompt), ("tools", &self.tools, &brought.tools)];
+        parts.into_iter().find(|(_, tested, brought)| tested != brought).map(|(part, tested, brought)| {
+            let named =
+                |digest: &str| if digest.is_empty() { format!("no {part}") } else { format!("{part} {digest}") };
+            format!("it names {}, and the promotion {}", named(tested), named(brought))
+        })
+    }
+}
+
+/// Returns whether two image references are equal or have the same digest. Beside a digest, a tag has no meaning.
+fn is_same_image(one: &str, other: &str) -> bool {
+    let digest = |image: &str| image.rsplit_once('@').map(|(_, digest)| digest.to_owned());
+    one == other || digest(one).is_some_and(|one| digest(other) == Some(one))
 }
 
 /// The result of a suite, as the field `verdict` of its report.
@@ -76,6 +118,8 @@ pub struct AttachedReport {
     pub verdict: ReportResult,
     /// Time at which the run ended.
     pub finished: Timestamp,
+    /// The parts that were tested with the version.
+    pub with: Brought,
     /// Digest of the report's own bytes.
     pub digest: Digest,
 }
@@ -134,26 +178,35 @@ impl Registry {
         Err(RegistryError::Absent { thing, hint: "; attach it with `bellwether model attach`".to_owned() })
     }
 
-    /// Returns the last report of each of these suites if all of them have passed. `environment` is named in the error.
+    /// Returns the last report of each of these suites if all of them have passed. With `brought`, only the reports on this
+    /// combination count. `environment` is named in the error.
     ///
     /// # Errors
-    /// A suite has no report, or its last report is not a pass; all such reasons are given. A report is damaged, or the
-    /// store fails.
+    /// A suite has no report that counts, or the last one is not a pass; all such reasons are given. A report is damaged, or
+    /// the store fails.
     pub(crate) async fn check_suites(
         &self,
         manifest: &Manifest,
         suites: &[SuiteName],
+        brought: Option<&Brought>,
         environment: &str,
     ) -> Result<Vec<AttachedReport>> {
         let reports = if suites.is_empty() { Vec::new() } else { self.reports(manifest).await? };
         let (mut passed, mut reasons) = (Vec::new(), Vec::new());
+        let difference = |report: &AttachedReport| brought.and_then(|brought| report.with.difference(brought));
         for suite in suites {
-            match reports.iter().find(|report| report.suite == *suite) {
+            let of_suite = || reports.iter().filter(|report| report.suite == *suite);
+            match of_suite().find(|report| difference(report).is_none()) {
                 Some(report) if report.verdict == ReportResult::Pass => passed.push(report.clone()),
                 Some(report) => {
                     reasons.push(format!("the last {suite} report, of {}, says {}", report.finished, report.verdict));
                 }
-                None => reasons.push(format!("it has no {suite} report; attach one with `bellwether model attach`")),
+                None => reasons.push(match of_suite().find_map(|report| Some((report.finished, difference(report)?))) {
+                    Some((at, difference)) => format!(
+                        "it has no {suite} report on this combination; of the last one, of {at}: {difference}; run the suite on what is deployed"
+                    ),
+                    None => format!("it has no {suite} report; attach one with `bellwether model attach`"),
+                }),
             }
         }
         if reasons.is_empty() {
@@ -171,7 +224,7 @@ fn read(manifest: &Manifest, bytes: &[u8]) -> Result<AttachedReport, String> {
     if fields.schema != SCHEMA {
         return Err(format!("its schema is {:?} and should be {SCHEMA:?}", fields.schema));
     }
-    let Subject { model, version, digest } = fields.subject;
+    let Subject { model, version, digest, with } = fields.subject;
     if (&model, &version) != (&manifest.name, &manifest.version) {
         return Err(format!("it is about {model} {version}"));
     }
@@ -182,5 +235,5 @@ fn read(manifest: &Manifest, bytes: &[u8]) -> Result<AttachedReport, String> {
         ));
     }
     let ReportFields { suite, verdict, finished, .. } = fields;
-    Ok(AttachedReport { suite, verdict, finished, digest: Digest::of(bytes) })
+    Ok(AttachedReport { suite, verdict, finished, with, digest: Digest::of(bytes) })
 }
