@@ -89,11 +89,34 @@ pub struct GateReport {
 pub struct Spent {
     /// The number of requests to all endpoints.
     pub requests: u64,
-    /// The number of tokens, as far as the servers count them.
+    /// The number of tokens. Those that a server does not count are estimated from the size of the texts.
     pub tokens: u64,
+    /// The number of answers whose tokens are estimated, in whole or in part.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub estimated: u64,
+    /// The time that the attempts at the run took together, in milliseconds.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub ms: u64,
     /// The cost in the currency of the suite's price; `None` without a price.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub money: Option<f64>,
+}
+
+fn is_zero(number: &u64) -> bool {
+    *number == 0
+}
+
+impl Spent {
+    /// Returns the use as a sentence's end, as in "600 requests, 12000 tokens (estimated for 5 answers), 0.25 in money".
+    pub(crate) fn words(&self) -> String {
+        let estimated = match self.estimated {
+            0 => String::new(),
+            1 => " (estimated for 1 answer)".to_owned(),
+            n => format!(" (estimated for {n} answers)"),
+        };
+        let money = self.money.map_or_else(String::new, |money| format!(", {money:.2} in money"));
+        format!("{} requests, {} tokens{estimated}{money}", self.requests, self.tokens)
+    }
 }
 
 /// The result of one gate.
@@ -304,6 +327,9 @@ impl GateReport {
         }
         if let Some(warning) = self.warning() {
             text += &format!("warning: {warning}\n");
+        }
+        if self.spent.requests > 0 {
+            text += &format!("{}\n", self.spent.words());
         }
         text + &format!("{}: {}\n", self.suite, self.verdict)
     }

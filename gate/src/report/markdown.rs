@@ -27,13 +27,7 @@ impl GateReport {
         if let Some(warning) = self.warning() {
             text += &format!("\nWarning: {}\n", cell(&warning));
         }
-        text += &format!(
-            "\n{} {} requests, {} tokens{}.\n",
-            guarantee(self),
-            self.spent.requests,
-            self.spent.tokens,
-            self.spent.money.map_or_else(String::new, |money| format!(", {money:.2} in money")),
-        );
+        text += &format!("\n{} {}.\n", guarantee(self), self.spent.words(),);
         for gate in self.gates.iter().filter(|gate| gate.claims.len() > 1) {
             text += &format!("\n<details><summary>{}</summary>\n\n", cell(&gate.name));
             for claim in &gate.claims {

@@ -135,10 +135,29 @@ fn check(raw: RawSuite, hashes: Hashes) -> Result<Suite, SuiteError> {
     {
         problems.add("judge.votes", format!("{} votes have no single median; use an odd number", judge.votes));
     }
+    if raw.budget.money.is_some() {
+        check_prices(&raw, &mut problems);
+    }
     if !problems.0.is_empty() {
         return Err(SuiteError { problems: problems.0 });
     }
     Ok(checked(raw, hashes, Rates { alpha, beta, max_missing }, gates))
+}
+
+/// Adds a problem for each endpoint whose price is not known, although the suite limits its cost.
+fn check_prices(raw: &RawSuite, problems: &mut Problems) {
+    let unpriced = [
+        ("price", raw.price.is_none()),
+        ("judge.price", raw.judge.as_ref().is_some_and(|judge| judge.price.is_none())),
+        ("classifier.price", raw.classifier.as_ref().is_some_and(|classifier| classifier.price.is_none())),
+        ("embedder.price", raw.embedder.as_ref().is_some_and(|embedder| embedder.price.is_none())),
+    ];
+    for (key, _) in unpriced.into_iter().filter(|(_, unpriced)| *unpriced) {
+        problems.add(
+            "budget.money",
+            format!("a cost is counted with the price of each endpoint; write {key} = {{ input = …, output = … }}, 0 if it costs nothing"),
+        );
+    }
 }
 
 /// Builds the checked form of a suite that has no problems.
@@ -149,6 +168,7 @@ fn checked(raw: RawSuite, hashes: Hashes, rates: Rates, gates: Vec<Gate>) -> Sui
         url: trimmed(&raw.url),
         model: raw.model.unwrap_or_else(|| model.clone()),
         key_env: raw.key_env,
+        price: raw.price,
     };
     Suite {
         name: raw.name,
@@ -167,18 +187,28 @@ fn checked(raw: RawSuite, hashes: Hashes, rates: Rates, gates: Vec<Gate>) -> Sui
             retries: target.retries,
             sampling: target.sampling,
         },
-        target: Endpoint { url: trimmed(&target.url), model: target.model, key_env: target.key_env },
+        target: Endpoint { url: trimmed(&target.url), model: target.model, key_env: target.key_env, price: None },
         stable: raw.stable.map(endpoint),
         embedder: raw.embedder.map(endpoint),
         judge: raw.judge.map(|judge| JudgeModel {
-            endpoint: Endpoint { url: trimmed(&judge.url), model: judge.model, key_env: judge.key_env },
+            endpoint: Endpoint {
+                url: trimmed(&judge.url),
+                model: judge.model,
+                key_env: judge.key_env,
+                price: judge.price,
+            },
             rubric: judge.rubric,
             votes: judge.votes.max(1),
             self_test: judge.self_test,
             min_kappa: judge.min_kappa,
         }),
         classifier: raw.classifier.map(|classifier| Classifier {
-            endpoint: Endpoint { url: trimmed(&classifier.url), model: classifier.model, key_env: classifier.key_env },
+            endpoint: Endpoint {
+                url: trimmed(&classifier.url),
+                model: classifier.model,
+                key_env: classifier.key_env,
+                price: classifier.price,
+            },
             api: classifier.api,
             threshold: classifier.threshold,
         }),

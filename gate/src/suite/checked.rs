@@ -45,14 +45,14 @@ pub struct Suite {
     pub embedder: Option<Endpoint>,
     /// The limits of a run: time, requests, tokens and money.
     pub budget: RunLimits,
-    /// The price of tokens, if costs are measured.
+    /// The price of the target's tokens, and of those of each endpoint without a price of its own.
     pub price: Option<Price>,
     /// The gates in the order of the file; at least one, each with a unique name.
     pub gates: Vec<Gate>,
 }
 
 /// An endpoint with an OpenAI-compatible API.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Endpoint {
     /// The base URL up to and including `/v1`, without a slash at its end.
     pub url: String,
@@ -60,6 +60,8 @@ pub struct Endpoint {
     pub model: String,
     /// The name of the environment variable that holds the API key; `None` sends no key.
     pub key_env: Option<String>,
+    /// The price of a million tokens; `None` if it is the suite's.
+    pub price: Option<Price>,
 }
 
 /// The settings of the requests to the candidate and to the stable version.
@@ -109,7 +111,7 @@ pub struct Classifier {
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct RunLimits {
-    /// The longest time that one attempt at the run may take.
+    /// The longest time that the run may take, all of its attempts together.
     pub time: Span,
     /// The largest number of requests to all endpoints together.
     pub requests: u64,

@@ -96,3 +96,24 @@ fn cases_without_a_field_that_the_gate_needs_are_named() {
         "{missing:?}"
     );
 }
+
+#[test]
+fn a_limit_of_the_cost_needs_the_price_of_each_endpoint() {
+    let suite = |prices: [&str; 3], money: &str| {
+        let [all, judge, classifier] = prices;
+        Suite::parse(&format!(
+            "name = \"s\"\n[target]\n[judge]\nurl = \"http://j\"\nmodel = \"j\"\nrubric = \"r\"\n{judge}\n[classifier]\nurl = \"http://c\"\n\
+             model = \"c\"\n{classifier}\n{all}\n[budget]\n{money}\n[[gate]]\nkind = \"safety\"\ndataset = \"d\"\n\
+             limits.attack-success = {{ max = \"2%\" }}\n"
+        ))
+    };
+    let price = "price = { input = 1.0, output = 2.0 }";
+    let problems = suite(["", "", price], "money = 5").unwrap_err().to_string();
+    for (key, missing) in [("write price =", true), ("write judge.price =", true), ("write classifier.price =", false)]
+    {
+        assert_eq!(problems.contains(key), missing, "{key}: {problems}");
+    }
+    let all = "[price]\ninput = 1.0\noutput = 2.0";
+    assert!(suite([all, price, price], "money = 5").is_ok());
+    assert!(suite(["", "", ""], "").is_ok());
+}

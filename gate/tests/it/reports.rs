@@ -61,7 +61,7 @@ fn report() -> GateReport {
         alpha: suite.alpha,
         beta: suite.beta,
         seed: suite.seed,
-        spent: Spent { requests: 600, tokens: 12_000, money: Some(0.25) },
+        spent: Spent { requests: 600, tokens: 12_000, estimated: 5, ms: 90_000, money: Some(0.25) },
         stopped: String::new(),
         imported_from: String::new(),
         gates,
@@ -96,6 +96,7 @@ fn markdown_has_a_row_for_each_gate_and_escapes_markup() {
     assert_eq!(text.lines().filter(|line| line.starts_with("| ") && line.contains("200 |")).count(), 3, "{text}");
     assert!(text.contains("safe \\| &lt;b>ty (warn)"), "{text}");
     assert!(text.contains("A good version fails in at most 5 % of runs"), "{text}");
+    assert!(text.contains("600 requests, 12000 tokens (estimated for 5 answers), 0.25 in money."), "{text}");
     let mut plain = report();
     plain.gates[0].claims[0].confidence = None;
     assert!(plain.to_markdown().contains("no error rate is guaranteed"), "{text}");

@@ -15,7 +15,7 @@ use secrecy::{ExposeSecret, SecretString};
 use serde_json::Value;
 use tokio::time::Instant;
 
-use super::budget::{BudgetExhausted, RunBudget};
+use super::budget::{BudgetExhausted, RunBudget, Usage};
 use super::wire::{Reply, ReplyStream, StreamPart, parse_reply};
 use crate::secret::{self, SecretError};
 
@@ -93,6 +93,10 @@ struct FailedAttempt {
     retry: Option<Option<Duration>>,
 }
 
+fn usage(body: &Value, input: Option<u64>, output: Option<u64>, text: &str) -> Usage {
+    Usage { input, output, sent: body.to_string().len(), received: text.len() }
+}
+
 impl EndpointClient {
     /// Returns a client of `endpoint` with `timeout` for each attempt and at most `retries` retries of a request.
     /// `role` names the endpoint in errors, as in "the judge".
@@ -144,7 +148,8 @@ impl EndpointClient {
         })
         .await
         .inspect(|timed| {
-            budget.add_tokens(timed.reply.input_tokens.unwrap_or(0), timed.reply.output_tokens.unwrap_or(0));
+            let reply = &timed.reply;
+            budget.add_tokens(self.endpoint.price, usage(body, reply.input_tokens, reply.output_tokens, &reply.text));
         })
     }
 
@@ -154,8 +159,10 @@ impl EndpointClient {
     /// [`Unanswered`] with the reason why there is no answer.
     pub async fn post(&self, path: &str, body: &Value, budget: &RunBudget) -> Result<Value, Unanswered> {
         let value = self.with_retries(budget, async || read_json(self.send(path, body).await?).await).await?;
-        let count = |key: &str| value.pointer(key).and_then(Value::as_u64).unwrap_or(0);
-        budget.add_tokens(count("/usage/prompt_tokens"), count("/usage/completion_tokens"));
+        let count = |key: &str| value.pointer(key).and_then(Value::as_u64);
+        // Vectors and verdicts are no tokens.
+        let output = count("/usage/completion_tokens").or(Some(0));
+        budget.add_tokens(self.endpoint.price, usage(body, count("/usage/prompt_tokens"), output, ""));
         Ok(value)
     }
 

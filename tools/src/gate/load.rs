@@ -122,8 +122,9 @@ impl LoadedSuite {
             let of_suite = suite.stable.take();
             let key_env =
                 of_suite.as_ref().map_or_else(|| suite.target.key_env.clone(), |stable| stable.key_env.clone());
+            let price = of_suite.as_ref().and_then(|stable| stable.price);
             let model = of_suite.map_or_else(|| suite.target.model.clone(), |stable| stable.model);
-            suite.stable = Some(Endpoint { url, model, key_env });
+            suite.stable = Some(Endpoint { url, model, key_env, price });
         }
         if let Some(model) = model.filter(|_| suite.target.model.is_empty()) {
             model.clone_into(&mut suite.target.model);
