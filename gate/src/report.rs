@@ -56,6 +56,10 @@ pub struct GateReport {
     /// The SHA-256 of the suite's text in hexadecimal digits; empty for imported results.
     #[serde(default)]
     pub suite_sha256: String,
+    /// The SHA-256 of the test: the suite without its budget, with `alpha` and `beta`, and the cases of its datasets. Reports
+    /// with the same pin are of the same test. Empty for imported results.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub pin: String,
     /// The verdict of the suite.
     pub verdict: Verdict,
     /// The version that was tested.
@@ -73,6 +77,9 @@ pub struct GateReport {
     /// The requests, tokens and money that the run has used.
     #[serde(default)]
     pub spent: Spent,
+    /// The number of answers that an earlier attempt at the run has recorded, and that were not asked for again.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub replayed: u64,
     /// The reason why the run ended before all cases were asked; empty if all were asked.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub stopped: String,
@@ -325,6 +332,9 @@ impl GateReport {
         if !self.stopped.is_empty() {
             text += &format!("stopped early: {}\n", self.stopped);
         }
+        if let Some(replay) = self.replay() {
+            text += &format!("{replay}\n");
+        }
         if let Some(warning) = self.warning() {
             text += &format!("warning: {warning}\n");
         }
@@ -332,6 +342,18 @@ impl GateReport {
             text += &format!("{}\n", self.spent.words());
         }
         text + &format!("{}: {}\n", self.suite, self.verdict)
+    }
+
+    /// Returns a sentence about the answers of earlier attempts; `None` if there are none.
+    pub fn replay(&self) -> Option<String> {
+        let all: usize = self.gates.iter().map(|gate| gate.asked).sum();
+        match self.replayed {
+            0 => None,
+            n if n as usize >= all => {
+                Some(format!("replayed: all {n} answers are of an earlier attempt at this run, and nothing was asked"))
+            }
+            n => Some(format!("replayed: {n} of {all} answers are of an earlier attempt at this run")),
+        }
     }
 
     /// Returns the warning of a suite that decides nothing because no gate enforces; `None` for other suites.

@@ -84,9 +84,9 @@
 //! - Values: `invalid`, [`name`], [`digest`], `keys` (the layout of the store), [`manifest`], [`error`].
 //! - The store: [`options`], `store` (the allowed operations), `open`, `seal` (small objects with their own digest),
 //!   `random`.
-//! - The registry: `verifying_key`, `registry` (the type [`Registry`]), `lookup` (finding versions).
+//! - The registry: `verifying_key`, `signing_key`, `dsse` (signed envelopes), `registry` (the type [`Registry`]), `lookup` (finding versions).
 //! - Registering: [`source`] (local files), `upload`, [`register`].
-//! - Reading: `pieces`, [`fetch`], [`signature`], [`report`].
+//! - Reading: `pieces`, [`fetch`], [`signature`], [`attest`] (signed reports), [`report`], [`ledger`] (of runs of gates).
 //! - Pointers: [`mod@line`] (moves), `advance` (making the next move), [`point`] (promotion, restoration, aliases).
 //! - Lists and cleaning: [`list`], [`gc`].
 
@@ -102,6 +102,8 @@ mod open;
 mod seal;
 mod random;
 mod verifying_key;
+mod signing_key;
+mod dsse;
 mod registry;
 mod lookup;
 pub mod source;
@@ -110,7 +112,9 @@ pub mod register;
 mod pieces;
 pub mod fetch;
 pub mod signature;
+pub mod attest;
 pub mod report;
+pub mod ledger;
 pub mod line;
 mod advance;
 pub mod point;
@@ -124,4 +128,5 @@ pub use self::manifest::Manifest;
 pub use self::name::{Alias, Environment, ModelName, SuiteName, Version, VersionReference};
 pub use self::options::Options;
 pub use self::registry::Registry;
+pub use self::signing_key::SigningKey;
 pub use self::verifying_key::VerifyingKey;

@@ -3,7 +3,9 @@
 //!
 //! A report opens a gate only if its subject's digest is that of this version's files and its result is `pass`. If the version
 //! is brought together with images, a prompt and tools, the report must be about the same combination ([`Brought`]). If a suite
-//! was run several times on it, the last run counts, so that a failure can't be hidden behind an older success.
+//! was run several times on it, the last run counts, so that a failure can't be hidden behind an older success. A report may be
+//! attested, which is a signed envelope around it; with a key for reports (`registry.report-key`) only those count that it has
+//! signed.
 
 use std::fmt;
 
@@ -11,6 +13,7 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use crate::attest;
 use crate::digest::Digest;
 use crate::error::{RegistryError, Result};
 use crate::keys;
@@ -122,6 +125,8 @@ pub struct AttachedReport {
     pub with: Brought,
     /// Digest of the report's own bytes.
     pub digest: Digest,
+    /// Whether the registry's key for reports has signed it; false without such a key.
+    pub signed: bool,
 }
 
 impl Registry {
@@ -138,7 +143,11 @@ impl Registry {
         if report.len() > MAX_OBJECT_SIZE {
             return Err(refused(format!("it has {} bytes, and {MAX_OBJECT_SIZE} are allowed", report.len())));
         }
-        let attached = read(manifest, &report).map_err(refused)?;
+        let attached = self.read_report(manifest, &report).map_err(refused)?;
+        if self.report_key.is_some() && !attached.signed {
+            let reason = "it is not signed with the registry's key for reports (registry.report-key); sign it with `bellwether gate attest`";
+            return Err(refused(reason.to_owned()));
+        }
         let key = keys::report(&manifest.name, &manifest.version, &attached.suite, &attached.digest);
         // An existing object is as good as a new one: the key contains the digest of the content.
         self.store.create(&key, report).await?;
@@ -157,7 +166,7 @@ impl Registry {
             if Digest::of(&bytes) != named {
                 return Err(RegistryError::damaged(&key, "its bytes do not have the digest in its name"));
             }
-            reports.push(read(manifest, &bytes).map_err(|reason| RegistryError::damaged(&key, reason))?);
+            reports.push(self.read_report(manifest, &bytes).map_err(|reason| RegistryError::damaged(&key, reason))?);
         }
         reports.sort_by_key(|report| (std::cmp::Reverse(report.finished), report.digest));
         Ok(reports)
@@ -195,7 +204,9 @@ impl Registry {
         let (mut passed, mut reasons) = (Vec::new(), Vec::new());
         let difference = |report: &AttachedReport| brought.and_then(|brought| report.with.difference(brought));
         for suite in suites {
-            let of_suite = || reports.iter().filter(|report| report.suite == *suite);
+            let counts =
+                |report: &&AttachedReport| report.suite == *suite && (report.signed || self.report_key.is_none());
+            let of_suite = || reports.iter().filter(counts);
             match of_suite().find(|report| difference(report).is_none()) {
                 Some(report) if report.verdict == ReportResult::Pass => passed.push(report.clone()),
                 Some(report) => {
@@ -217,10 +228,24 @@ impl Registry {
     }
 }
 
-/// Parses a report, and checks that it is about this version's files.
-fn read(manifest: &Manifest, bytes: &[u8]) -> Result<AttachedReport, String> {
+impl Registry {
+    /// Parses a report, attested or not, and checks that it is about this version's files.
+    fn read_report(&self, manifest: &Manifest, bytes: &[u8]) -> Result<AttachedReport, String> {
+        if !attest::is_envelope(bytes) {
+            return read(manifest, bytes, bytes);
+        }
+        let signed = self.report_key.as_ref().and_then(|key| attest::attested_report(bytes, Some(key)).ok());
+        match signed {
+            Some(report) => Ok(AttachedReport { signed: true, ..read(manifest, &report, bytes)? }),
+            None => read(manifest, &attest::attested_report(bytes, None)?, bytes),
+        }
+    }
+}
+
+/// Parses a report, and checks that it is about this version's files. `stored` are the bytes that are stored.
+fn read(manifest: &Manifest, report: &[u8], stored: &[u8]) -> Result<AttachedReport, String> {
     let fields: ReportFields =
-        serde_json::from_slice(bytes).map_err(|error| format!("it is no gate report: {error}"))?;
+        serde_json::from_slice(report).map_err(|error| format!("it is no gate report: {error}"))?;
     if fields.schema != SCHEMA {
         return Err(format!("its schema is {:?} and should be {SCHEMA:?}", fields.schema));
     }
@@ -235,5 +260,5 @@ fn read(manifest: &Manifest, bytes: &[u8]) -> Result<AttachedReport, String> {
         ));
     }
     let ReportFields { suite, verdict, finished, .. } = fields;
-    Ok(AttachedReport { suite, verdict, finished, with, digest: Digest::of(bytes) })
+    Ok(AttachedReport { suite, verdict, finished, with, digest: Digest::of(stored), signed: false })
 }

@@ -105,6 +105,7 @@ impl Models for RegistryModels {
                 | RegistryError::Damaged { .. }
                 | RegistryError::Collected { .. }
                 | RegistryError::Report { .. }
+                | RegistryError::Ledger { .. }
                 | RegistryError::Signature { .. }
                 | RegistryError::Refused { .. }
                 | RegistryError::Effect { .. }

@@ -1,6 +1,8 @@
 //! `bellwether gate`: runs behavioural gates in CI, before the first traffic or against a serving canary, imports the
 //! results of other tools and publishes reports.
 
+mod attest;
+mod keep;
 mod publish;
 
 use std::path::{Path, PathBuf};
@@ -40,6 +42,10 @@ enum GateCommand {
     Import(ImportArgs),
     /// Send a report as a CDEvent, so that a policy's requirement is met
     Publish(PublishArgs),
+    /// Sign a report: an in-toto attestation, which the model registry can require
+    Attest(attest::AttestArgs),
+    /// Verify a signed report; the exit code is that of its verdict
+    Verify(attest::VerifyArgs),
 }
 
 #[derive(Debug, Args)]
@@ -55,6 +61,10 @@ struct RunArgs {
     /// The file that keeps the answers, so that a run can continue (default: a file of this run beside the suite)
     #[arg(long, value_name = "FILE")]
     ledger: Option<PathBuf>,
+    /// Keep the answers with the version in the model registry and continue from those that are there, so that the run can't
+    /// be repeated until it passes; the target's address may change
+    #[arg(long, requires = "subject")]
+    keep: bool,
     #[command(flatten)]
     subject: SubjectArgs,
     #[command(flatten)]
@@ -189,6 +199,12 @@ pub async fn run(args: GateArgs, common: &Common) -> anyhow::Result<u8> {
         GateCommand::Check { suite } => check(&suite, common),
         GateCommand::Import(args) => import_results(args, common).await,
         GateCommand::Publish(args) => publish_report(args, common).await,
+        GateCommand::Attest(args) => attest::write(&args),
+        GateCommand::Verify(args) => {
+            let report = attest::verify(&args, SystemClock.now())?;
+            print(&if common.output == Output::Json { report.to_json()? } else { report.to_text() });
+            Ok(exit_code(report.verdict))
+        }
     }
 }
 
@@ -201,13 +217,16 @@ async fn run_and_report(args: RunArgs, common: &Common) -> anyhow::Result<u8> {
     if args.publishing.publish && subject.images.is_empty() && subject.digest.is_empty() && subject.version.is_empty() {
         return Err(publish::Unpublishable::Unidentified.into());
     }
-    let options = RunOptions {
+    let mut options = RunOptions {
         subject,
         ledger: args.ledger,
         progress: &|line| tell(&format!("{line}\n")),
         now: &|| SystemClock.now(),
     };
-    let report = run_suite(&loaded, &options).await?;
+    let report = match args.keep {
+        true => keep::run_kept(&mut loaded, &mut options, common).await?,
+        false => run_suite(&loaded, &options).await?,
+    };
     deliver(&report, &args.files, &args.publishing, common).await
 }
 
@@ -291,7 +310,7 @@ fn exit_code(verdict: Verdict) -> u8 {
 }
 
 async fn publish_report(args: PublishArgs, common: &Common) -> anyhow::Result<u8> {
-    let report = Report::parse(&read(&args.report)?).with_context(|| args.report.display().to_string())?;
+    let report = attest::read_report(&args.report)?;
     send(&report, &args.images, &args.about, &args.transport, common).await?;
     Ok(exit::OK)
 }
@@ -322,10 +341,6 @@ async fn send(
     emit::send(transport, common, &event).await
 }
 
-fn read(path: &Path) -> anyhow::Result<String> {
-    std::fs::read_to_string(path).with_context(|| format!("can't read {}", path.display()))
-}
-
 fn check(path: &Path, common: &Common) -> anyhow::Result<u8> {
     let loaded = LoadedSuite::read(path)?;
     let requests = loaded.requests();
@@ -338,7 +353,7 @@ fn check(path: &Path, common: &Common) -> anyhow::Result<u8> {
                         "sha256": dataset.sha256 })
             })
             .collect();
-        let all = json!({ "suite": suite.name, "sha256": suite.sha256, "requests": requests, "gates": gates });
+        let all = json!({ "suite": suite.name, "sha256": suite.sha256, "pin": loaded.pin(), "requests": requests, "gates": gates });
         print(&format!("{}\n", serde_json::to_string_pretty(&all)?));
         return Ok(exit::OK);
     }
@@ -353,8 +368,10 @@ fn check(path: &Path, common: &Common) -> anyhow::Result<u8> {
         text += &format!("{}: {cases} cases, each {repeats} times, {}{few}\n", gate.name, &dataset.sha256[..12]);
     }
     text += &format!(
-        "{}: {requests} requests to the target and the stable; the budget is {}\n",
-        suite.name, suite.budget.requests
+        "{}: {requests} requests to the target and the stable; the budget is {}\npin: {}\n",
+        suite.name,
+        suite.budget.requests,
+        loaded.pin()
     );
     print(&text);
     Ok(exit::OK)

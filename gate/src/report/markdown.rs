@@ -24,6 +24,9 @@ impl GateReport {
         if !self.stopped.is_empty() {
             text += &format!("\nStopped early: {}\n", self.stopped);
         }
+        if let Some(replay) = self.replay() {
+            text += &format!("\n{replay}.\n");
+        }
         if let Some(warning) = self.warning() {
             text += &format!("\nWarning: {}\n", cell(&warning));
         }

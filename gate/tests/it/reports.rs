@@ -47,6 +47,8 @@ fn report() -> GateReport {
         schema: SCHEMA.to_owned(),
         suite: "agent & co".to_owned(),
         suite_sha256: suite.sha256.clone(),
+        pin: "ab12".to_owned(),
+        replayed: 200,
         verdict: GateReport::suite_verdict(&gates),
         subject: GateSubject {
             model: "m".to_owned(),
@@ -135,5 +137,8 @@ fn the_text_has_each_sentence_and_the_reason_only_those_of_failed_gates() {
     assert_eq!(report.verdict, Verdict::Fail);
     let text = report.to_text();
     assert!(text.ends_with("agent & co: fail\n") && text.contains("(warns only)"), "{text}");
+    assert!(text.contains("replayed: 200 of 600 answers are of an earlier attempt at this run\n"), "{text}");
+    let again = GateReport { replayed: 600, ..report.clone() };
+    assert!(again.to_text().contains("replayed: all 600 answers") && again.to_text().contains("nothing was asked"));
     assert!(report.reason().starts_with("calibration: ") && !report.reason().contains("down"), "{}", report.reason());
 }

@@ -63,8 +63,7 @@ pub async fn run(loaded: &LoadedSuite, options: &RunOptions<'_>) -> Result<GateR
     for observation in contents.observations {
         observations.entry(observation.key.gate.clone()).or_default().push(observation);
     }
-    let mut refused = BTreeMap::new();
-    let mut stopped = String::new();
+    let (mut refused, mut stopped, mut asked) = (BTreeMap::new(), String::new(), 0);
     for (gate, dataset) in suite.gates.iter().zip(&loaded.datasets) {
         let known = observations.entry(gate.name.clone()).or_default();
         let remaining = remaining(suite, gate, dataset, known);
@@ -82,9 +81,11 @@ pub async fn run(loaded: &LoadedSuite, options: &RunOptions<'_>) -> Result<GateR
                 continue;
             }
         }
+        let before = known.len();
         if let Some(exhausted) = ask_all(&runner, gate, remaining, &ledger, options.progress, known).await? {
             stopped = exhausted.to_string();
         }
+        asked += known.len() - before;
     }
     ledger.close()?;
     Ok(make_report(
@@ -93,7 +94,7 @@ pub async fn run(loaded: &LoadedSuite, options: &RunOptions<'_>) -> Result<GateR
         (contents.started.unwrap_or(now), (options.now)()),
         &observations,
         &refused,
-        (stopped, &runner),
+        (stopped, asked, &runner),
     ))
 }
 
@@ -214,7 +215,7 @@ fn make_report(
     (started, finished): (Timestamp, Timestamp),
     observations: &BTreeMap<String, Vec<Observation>>,
     refused: &BTreeMap<String, String>,
-    (stopped, runner): (String, &CaseRunner<'_>),
+    (stopped, asked, runner): (String, usize, &CaseRunner<'_>),
 ) -> GateReport {
     let suite = &loaded.suite;
     let recorded: Vec<Recorded<'_>> = suite
@@ -234,6 +235,8 @@ fn make_report(
         schema: SCHEMA.to_owned(),
         suite: suite.name.clone(),
         suite_sha256: suite.sha256.clone(),
+        pin: loaded.pin(),
+        replayed: observations.values().map(Vec::len).sum::<usize>().saturating_sub(asked) as u64,
         verdict: GateReport::suite_verdict(&gates),
         subject: options.subject.clone(),
         started,
