@@ -28,7 +28,7 @@ pub fn of_file(text: &str) -> Result<String, String> {
     }
     let content = std::fs::read_to_string(Path::new(text))
         .map_err(|error| format!("{text:?} is no digest (sha256:…), and can't be read as a file: {error}"))?;
-    Ok(format!("sha256:{}", sha256(&content)))
+    Ok(format!("sha256:{}", sha256(content)))
 }
 
 #[cfg(test)]

@@ -32,7 +32,7 @@ pub enum Task {
     /// Roll out the requested version.
     Roll {
         /// The request.
-        request: Request,
+        request: Box<Request>,
     },
     /// Guard a version that another tool has deployed.
     Guard {

@@ -25,7 +25,7 @@ impl Suite {
             toml::from_str(text).map_err(|error| SuiteError { problems: vec![error.to_string().trim().to_owned()] })?;
         let mut table: toml::Table = toml::from_str(text).unwrap_or_default();
         table.remove("budget");
-        check(raw, Hashes { suite: sha256(text), run: sha256(&table.to_string()) })
+        check(raw, Hashes { suite: sha256(text), run: sha256(table.to_string()) })
     }
 }
 

@@ -75,7 +75,7 @@ pub fn event(
     if images.is_empty() && model.is_none() {
         return Err(Unpublishable::Unidentified);
     }
-    let sha256 = sha256(&report.to_json().unwrap_or_default());
+    let sha256 = sha256(report.to_json().unwrap_or_default());
     let gates: Vec<Value> =
         report.gates.iter().map(|gate| json!({ "name": gate.name, "verdict": gate.verdict })).collect();
     let content = tested(&report.suite, report.verdict, about.environment, Some(shortened(&report.reason())));

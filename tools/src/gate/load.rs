@@ -92,7 +92,7 @@ impl LoadedSuite {
             let text = text(&path)?;
             let dataset = Dataset::parse(&gate.dataset, &gate.version, &text)?;
             if let Some(pinned) = gate.sha256.as_ref().filter(|pinned| **pinned != dataset.sha256) {
-                return Err(RunError::Pinned { path, found: sha256(&text), pinned: pinned.clone() });
+                return Err(RunError::Pinned { path, found: sha256(text), pinned: pinned.clone() });
             }
             problems.extend(gate.missing_fields(&dataset.cases));
             datasets.push(dataset);
