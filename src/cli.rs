@@ -7,6 +7,7 @@ pub mod calibrate;
 pub mod check;
 pub mod config;
 pub mod demo;
+pub mod digests;
 pub mod emit;
 pub mod gate;
 pub mod get;

@@ -148,6 +148,8 @@ fn report(
         schema: SCHEMA.to_owned(),
         suite: settings.name.clone(),
         suite_sha256: String::new(),
+        pin: String::new(),
+        replayed: 0,
         verdict: GateReport::suite_verdict(&gates),
         subject: settings.subject.clone(),
         started: settings.at,

@@ -23,7 +23,7 @@ use crate::suite::GateMode;
 /// The name and version of the report's JSON form, contained in every report.
 pub const SCHEMA: &str = "bellwether.dev/gate-report/v1";
 
-/// The version that was tested.
+/// The combination that was tested. A report opens traffic only for the same combination.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct GateSubject {
@@ -32,9 +32,18 @@ pub struct GateSubject {
     /// The version of the model; may be empty.
     #[serde(default)]
     pub version: String,
-    /// The digest of the image, as in `sha256:…`, by which a policy's requirement recognizes it; may be empty.
+    /// The digest of the model's files, as in `sha256:…`, by which the model registry recognizes them; may be empty.
     #[serde(default)]
     pub digest: String,
+    /// The references of the images that served the tested requests, by digest if possible.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub images: Vec<String>,
+    /// The digest of the prompt, as in `sha256:…`; empty if it is part of the images.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub prompt: String,
+    /// The digest of the definitions of the tools, as in `sha256:…`; empty if they are part of the images.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub tools: String,
 }
 
 /// The result of a run of a suite.
@@ -48,6 +57,10 @@ pub struct GateReport {
     /// The SHA-256 of the suite's text in hexadecimal digits; empty for imported results.
     #[serde(default)]
     pub suite_sha256: String,
+    /// The SHA-256 of the test: the suite without its budget, with `alpha` and `beta`, and the cases of its datasets. Reports
+    /// with the same pin are of the same test. Empty for imported results.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub pin: String,
     /// The verdict of the suite.
     pub verdict: Verdict,
     /// The version that was tested.
@@ -65,6 +78,9 @@ pub struct GateReport {
     /// The requests, tokens and money that the run has used.
     #[serde(default)]
     pub spent: Spent,
+    /// The number of answers that an earlier attempt at the run has recorded, and that were not asked for again.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub replayed: u64,
     /// The reason why the run ended before all cases were asked; empty if all were asked.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub stopped: String,
@@ -81,11 +97,34 @@ pub struct GateReport {
 pub struct Spent {
     /// The number of requests to all endpoints.
     pub requests: u64,
-    /// The number of tokens, as far as the servers count them.
+    /// The number of tokens. Those that a server does not count are estimated from the size of the texts.
     pub tokens: u64,
+    /// The number of answers whose tokens are estimated, in whole or in part.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub estimated: u64,
+    /// The time that the attempts at the run took together, in milliseconds.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub ms: u64,
     /// The cost in the currency of the suite's price; `None` without a price.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub money: Option<f64>,
+}
+
+fn is_zero<N: Default + PartialEq>(number: &N) -> bool {
+    *number == N::default()
+}
+
+impl Spent {
+    /// Returns the use as a sentence's end, as in "600 requests, 12000 tokens (estimated for 5 answers), 0.25 in money".
+    pub(crate) fn words(&self) -> String {
+        let estimated = match self.estimated {
+            0 => String::new(),
+            1 => " (estimated for 1 answer)".to_owned(),
+            n => format!(" (estimated for {n} answers)"),
+        };
+        let money = self.money.map_or_else(String::new, |money| format!(", {money:.2} in money"));
+        format!("{} requests, {} tokens{estimated}{money}", self.requests, self.tokens)
+    }
 }
 
 /// The result of one gate.
@@ -307,10 +346,28 @@ impl GateReport {
         if !self.stopped.is_empty() {
             text += &format!("stopped early: {}\n", self.stopped);
         }
+        if let Some(replay) = self.replay() {
+            text += &format!("{replay}\n");
+        }
         if let Some(warning) = self.warning() {
             text += &format!("warning: {warning}\n");
         }
+        if self.spent.requests > 0 {
+            text += &format!("{}\n", self.spent.words());
+        }
         text + &format!("{}: {}\n", self.suite, self.verdict)
+    }
+
+    /// Returns a sentence about the answers of earlier attempts; `None` if there are none.
+    pub fn replay(&self) -> Option<String> {
+        let all: usize = self.gates.iter().map(|gate| gate.asked).sum();
+        match self.replayed {
+            0 => None,
+            n if n as usize >= all => {
+                Some(format!("replayed: all {n} answers are of an earlier attempt at this run, and nothing was asked"))
+            }
+            n => Some(format!("replayed: {n} of {all} answers are of an earlier attempt at this run")),
+        }
     }
 
     /// Returns the warning of a suite that decides nothing because no gate enforces; `None` for other suites.
@@ -380,8 +437,4 @@ impl ReportedClaim {
         (!self.failing.is_empty())
             .then(|| format!("{}, {} {kind}: {}{more}", self.metric, self.failing_count, self.failing.join(", ")))
     }
-}
-
-fn is_zero(count: &usize) -> bool {
-    *count == 0
 }

@@ -91,6 +91,16 @@ pub enum RegistryError {
         /// The fault and the remedy.
         reason: String,
     },
+    /// The ledger of a run of gates can't be kept with the version.
+    #[error("the ledger of a run on {name} {version} can't be kept: {reason}")]
+    Ledger {
+        /// The model's name.
+        name: ModelName,
+        /// The version that the run tested.
+        version: Version,
+        /// The fault and the remedy.
+        reason: String,
+    },
     /// A version has no valid signature.
     #[error("{name} {version} has no valid signature: {reason}")]
     Signature {

@@ -6,6 +6,7 @@
 //! uploads/NAME/VERSION/ID/0, 1, …          the files of one attempt to register the version
 //! uploads/NAME/VERSION/ID/closed           marks that attempt as over: its manifest comes next, or it was collected
 //! reports/NAME/VERSION/SUITE/DIGEST.json   gate reports
+//! ledgers/NAME/VERSION/RUN/NUMBER.json     ledgers of runs of gates; the highest number is the newest
 //! environments/ENV/NAME/NUMBER.json        moves of the environment's pointer; the highest number is its position
 //! aliases/NAME/ALIAS/NUMBER.json           moves of an alias
 //! ```
@@ -112,6 +113,11 @@ pub(crate) fn report(name: &ModelName, version: &Version, suite: &SuiteName, dig
 /// Returns the digest that a report's key names, or `None` if the key is not of this layout.
 pub(crate) fn digest_of(key: &Path) -> Option<Digest> {
     format!("sha256:{}", key.filename()?.strip_suffix(".json")?).parse().ok()
+}
+
+/// Returns the prefix of the ledgers of one run of gates on a version.
+pub(crate) fn ledgers(name: &ModelName, version: &Version, run: &str) -> Path {
+    Path::from("ledgers").join(name.to_string()).join(version.to_string()).join(run.to_owned())
 }
 
 /// Returns the prefix of the pointers of all environments.

@@ -67,6 +67,7 @@
 //!     environment: "production".parse()?,
 //!     name: manifest.name.clone(),
 //!     version: manifest.version.clone(),
+//!     with: None,
 //!     require: Vec::new(),
 //!     context: MoveContext { by: "ada".to_owned(), why: String::new(), at: now, effect: None, expected: None },
 //! };
@@ -89,10 +90,11 @@
 //! - Values: `invalid`, [`name`], [`digest`], `keys` (the layout of the store), [`manifest`], [`error`].
 //! - The store: [`options`], `store` (the allowed operations), `root` (the place of a registry), `open`, `seal` (small objects with their own digest),
 //!   `random`.
-//! - The registry: `verifying_key`, `registry` (the type [`Registry`]), `lookup` (finding versions).
+//! - The registry: `verifying_key`, `signing_key`, `dsse` (signed envelopes), `registry` (the type [`Registry`]), `lookup` (finding
+//!   versions).
 //! - Registering: `target` (a directory with a downloaded version), [`source`] (local files), [`scan`] (their risks),
 //!   `upload`, [`register`].
-//! - Reading: `pieces`, [`fetch`], [`signature`], [`report`].
+//! - Reading: `pieces`, [`fetch`], [`signature`], [`attest`] (signed reports), [`report`], [`ledger`] (of runs of gates).
 //! - Pointers: [`mod@line`] (moves), `advance` (making the next move), [`point`] (promotion, restoration, aliases).
 //! - Lists and cleaning: [`list`], [`gc`].
 
@@ -109,6 +111,8 @@ mod open;
 mod seal;
 mod random;
 mod verifying_key;
+mod signing_key;
+mod dsse;
 mod registry;
 mod lookup;
 mod target;
@@ -119,7 +123,9 @@ pub mod register;
 mod pieces;
 pub mod fetch;
 pub mod signature;
+pub mod attest;
 pub mod report;
+pub mod ledger;
 pub mod line;
 mod advance;
 pub mod point;
@@ -133,4 +139,5 @@ pub use self::manifest::Manifest;
 pub use self::name::{Alias, Environment, ModelName, SuiteName, Version, VersionReference};
 pub use self::options::Options;
 pub use self::registry::Registry;
+pub use self::signing_key::SigningKey;
 pub use self::verifying_key::VerifyingKey;

@@ -29,6 +29,9 @@ pub struct Options {
     /// File with the public key (PEM, ECDSA P-256) with which a version must be signed before it is downloaded or
     /// becomes current in any environment. Without it signatures are not checked.
     pub signature_key: Option<PathBuf>,
+    /// File with the public key (PEM, ECDSA P-256) with which a report must be attested before it counts. Without it reports
+    /// need no signature.
+    pub report_key: Option<PathBuf>,
     /// Suites that a version must have passed before it becomes current, by environment.
     pub require: BTreeMap<Environment, Vec<SuiteName>>,
 }
@@ -57,6 +60,7 @@ impl Default for Options {
             encryption: Encryption::default(),
             kms_key: None,
             signature_key: None,
+            report_key: None,
             require: BTreeMap::new(),
         }
     }

@@ -12,6 +12,7 @@ use crate::keys;
 use crate::line::{Action, Line, MoveEvidence, PointerMove};
 use crate::name::{Alias, Environment, ModelName, SuiteName, Version};
 use crate::registry::Registry;
+use crate::report::Brought;
 
 /// A request to make a version current in an environment.
 #[derive(Debug, Clone)]
@@ -24,6 +25,8 @@ pub struct Promotion {
     pub version: Version,
     /// Suites that the version must have passed, in addition to those that the registry requires in the environment.
     pub require: Vec<SuiteName>,
+    /// The parts that are brought with the version, which the reports must be about as well; `None` if they are not known.
+    pub with: Option<Brought>,
     /// The author, reason and time, and the preconditions.
     pub context: MoveContext,
 }
@@ -73,21 +76,22 @@ impl Registry {
     /// The version is not registered or may not become current (see [`Registry::check_promotable`]), the pointer is not at
     /// the expected move, the effect id was used for another request, or the store fails.
     pub async fn promote(&self, promotion: &Promotion) -> Result<MoveOutcome> {
-        let Promotion { environment, name, version, require, context } = promotion;
+        let Promotion { environment, name, version, require, with, context } = promotion;
         let line = environment_line(environment, name);
         // A repeated effect is answered before the gates are asked: its move stands, even if a later report says otherwise.
         let last = if context.effect.is_some() { self.last_move(&line).await? } else { None };
         if let Some(done) = self.repeated_effect(&line, last.as_ref(), context, Action::Promote, Some(version)).await? {
             return Ok(done);
         }
-        let (checksum, reports) = self.check_promotable(environment, name, version, require).await?;
+        let (checksum, reports) = self.check_promotable(environment, name, version, require, with.as_ref()).await?;
         let request = MoveRequest::To { action: Action::Promote, version: version.clone(), checksum, reports };
         self.advance(&line, &request, context).await
     }
 
     /// Checks that a version may become current in an environment: it is registered, it has a valid signature if the
     /// registry has a key, and it has passed the suites that the registry requires in the environment and those in
-    /// `require`. Returns the digest of its files, and the reports by which it passed.
+    /// `require`, together with the parts `with` if they are known. Returns the digest of its files, and the reports by
+    /// which it passed.
     ///
     /// # Errors
     /// One of these conditions does not hold, or the store fails.
@@ -97,6 +101,7 @@ impl Registry {
         name: &ModelName,
         version: &Version,
         require: &[SuiteName],
+        with: Option<&Brought>,
     ) -> Result<(Digest, Vec<MoveEvidence>)> {
         let manifest = self.manifest(name, version).await?;
         if let Some(key) = &self.key {
@@ -106,7 +111,7 @@ impl Registry {
             self.require.get(environment).into_iter().flatten().chain(require).cloned().collect();
         suites.sort_unstable();
         suites.dedup();
-        let passed = self.check_suites(&manifest, &suites, environment.to_string().as_str()).await?;
+        let passed = self.check_suites(&manifest, &suites, with, environment.to_string().as_str()).await?;
         let evidence = passed.into_iter().map(|report| MoveEvidence { suite: report.suite, report: report.digest });
         Ok((manifest.checksum, evidence.collect()))
     }

@@ -24,6 +24,8 @@ pub struct Registry {
     pub(crate) require: BTreeMap<Environment, Vec<SuiteName>>,
     /// Key with which a version must be signed before it is downloaded or becomes current; `None`: signatures are not checked.
     pub(crate) key: Option<VerifyingKey>,
+    /// Key with which a report must be attested before it counts; `None`: reports need no signature.
+    pub(crate) report_key: Option<VerifyingKey>,
 }
 
 impl Registry {
@@ -45,7 +47,8 @@ impl Registry {
 
     fn with_requirements(store: Store, options: &Options) -> Result<Registry> {
         let key = options.signature_key.as_deref().map(VerifyingKey::read).transpose()?;
-        Ok(Registry { store, require: options.require.clone(), key })
+        let report_key = options.report_key.as_deref().map(VerifyingKey::read).transpose()?;
+        Ok(Registry { store, require: options.require.clone(), key, report_key })
     }
 
     /// Returns a registry without requirements on any object store, for tests. `part_size` is the size of an upload's
@@ -68,6 +71,7 @@ impl Registry {
             },
             require: BTreeMap::new(),
             key: None,
+            report_key: None,
         }
     }
 
@@ -75,6 +79,12 @@ impl Registry {
     #[must_use]
     pub fn requiring(self, require: BTreeMap<Environment, Vec<SuiteName>>) -> Registry {
         Registry { require, ..self }
+    }
+
+    /// Sets the key with which a report must be attested before it counts.
+    #[must_use]
+    pub fn trusting(self, report_key: VerifyingKey) -> Registry {
+        Registry { report_key: Some(report_key), ..self }
     }
 
     /// Returns the store's URL or directory, for messages.

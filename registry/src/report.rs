@@ -1,8 +1,11 @@
 //! Gate reports: a suite's result for a version, attached to the version permanently under the digest of the report's
 //! bytes.
 //!
-//! A report opens a gate only if its subject's digest is that of this version's files and its result is `pass`. If a suite
-//! was run several times, the last run counts, so that a failure can't be hidden behind an older success.
+//! A report opens a gate only if its subject's digest is that of this version's files and its result is `pass`. If the version
+//! is brought together with images, a prompt and tools, the report must be about the same combination ([`Brought`]). If a suite
+//! was run several times on it, the last run counts, so that a failure can't be hidden behind an older success. A report may be
+//! attested, which is a signed envelope around it; with a key for reports (`registry.report-key`) only those count that it has
+//! signed.
 
 use std::fmt;
 
@@ -10,6 +13,7 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use crate::attest;
 use crate::digest::Digest;
 use crate::error::{RegistryError, Result};
 use crate::keys;
@@ -37,6 +41,47 @@ struct Subject {
     model: ModelName,
     version: Version,
     digest: Digest,
+    #[serde(flatten)]
+    with: Brought,
+}
+
+/// The parts that were tested together with a version, or that a promotion brings with it. In a report's subject they are
+/// beside the model.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Brought {
+    /// References of the images, by digest if possible.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub images: Vec<String>,
+    /// Digest of the prompt, `sha256:…`; empty if it is part of the images.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub prompt: String,
+    /// Digest of the definitions of the tools, `sha256:…`; empty if they are part of the images.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub tools: String,
+}
+
+impl Brought {
+    /// Returns the first difference between these tested parts and those that are brought, as a clause; `None` if all of the
+    /// brought images were tested with the brought prompt and tools.
+    fn difference(&self, brought: &Brought) -> Option<String> {
+        let is_tested = |image: &&String| self.images.iter().any(|tested| is_same_image(tested, image));
+        if let Some(image) = brought.images.iter().find(|image| !is_tested(image)) {
+            return Some(format!("it did not test {image}"));
+        }
+        let parts = [("prompt", &self.prompt, &brought.prompt), ("tools", &self.tools, &brought.tools)];
+        parts.into_iter().find(|(_, tested, brought)| tested != brought).map(|(part, tested, brought)| {
+            let named =
+                |digest: &str| if digest.is_empty() { format!("no {part}") } else { format!("{part} {digest}") };
+            format!("it names {}, and the promotion {}", named(tested), named(brought))
+        })
+    }
+}
+
+/// Returns whether two image references are equal or have the same digest. Beside a digest, a tag has no meaning.
+fn is_same_image(one: &str, other: &str) -> bool {
+    let digest = |image: &str| image.rsplit_once('@').map(|(_, digest)| digest.to_owned());
+    one == other || digest(one).is_some_and(|one| digest(other) == Some(one))
 }
 
 /// The result of a suite, as the field `verdict` of its report.
@@ -76,8 +121,12 @@ pub struct AttachedReport {
     pub verdict: ReportResult,
     /// Time at which the run ended.
     pub finished: Timestamp,
+    /// The parts that were tested with the version.
+    pub with: Brought,
     /// Digest of the report's own bytes.
     pub digest: Digest,
+    /// Whether the registry's key for reports has signed it; false without such a key.
+    pub signed: bool,
 }
 
 impl Registry {
@@ -94,7 +143,11 @@ impl Registry {
         if report.len() > MAX_OBJECT_SIZE {
             return Err(refused(format!("it has {} bytes, and {MAX_OBJECT_SIZE} are allowed", report.len())));
         }
-        let attached = read(manifest, &report).map_err(refused)?;
+        let attached = self.read_report(manifest, &report).map_err(refused)?;
+        if self.report_key.is_some() && !attached.signed {
+            let reason = "it is not signed with the registry's key for reports (registry.report-key); sign it with `bellwether gate attest`";
+            return Err(refused(reason.to_owned()));
+        }
         let key = keys::report(&manifest.name, &manifest.version, &attached.suite, &attached.digest);
         // An existing object is as good as a new one: the key contains the digest of the content.
         self.store.create(&key, report).await?;
@@ -113,7 +166,7 @@ impl Registry {
             if Digest::of(&bytes) != named {
                 return Err(RegistryError::damaged(&key, "its bytes do not have the digest in its name"));
             }
-            reports.push(read(manifest, &bytes).map_err(|reason| RegistryError::damaged(&key, reason))?);
+            reports.push(self.read_report(manifest, &bytes).map_err(|reason| RegistryError::damaged(&key, reason))?);
         }
         reports.sort_by_key(|report| (std::cmp::Reverse(report.finished), report.digest));
         Ok(reports)
@@ -134,26 +187,37 @@ impl Registry {
         Err(RegistryError::Absent { thing, hint: "; attach it with `bellwether model attach`".to_owned() })
     }
 
-    /// Returns the last report of each of these suites if all of them have passed. `environment` is named in the error.
+    /// Returns the last report of each of these suites if all of them have passed. With `brought`, only the reports on this
+    /// combination count. `environment` is named in the error.
     ///
     /// # Errors
-    /// A suite has no report, or its last report is not a pass; all such reasons are given. A report is damaged, or the
-    /// store fails.
+    /// A suite has no report that counts, or the last one is not a pass; all such reasons are given. A report is damaged, or
+    /// the store fails.
     pub(crate) async fn check_suites(
         &self,
         manifest: &Manifest,
         suites: &[SuiteName],
+        brought: Option<&Brought>,
         environment: &str,
     ) -> Result<Vec<AttachedReport>> {
         let reports = if suites.is_empty() { Vec::new() } else { self.reports(manifest).await? };
         let (mut passed, mut reasons) = (Vec::new(), Vec::new());
+        let difference = |report: &AttachedReport| brought.and_then(|brought| report.with.difference(brought));
         for suite in suites {
-            match reports.iter().find(|report| report.suite == *suite) {
+            let counts =
+                |report: &&AttachedReport| report.suite == *suite && (report.signed || self.report_key.is_none());
+            let of_suite = || reports.iter().filter(counts);
+            match of_suite().find(|report| difference(report).is_none()) {
                 Some(report) if report.verdict == ReportResult::Pass => passed.push(report.clone()),
                 Some(report) => {
                     reasons.push(format!("the last {suite} report, of {}, says {}", report.finished, report.verdict));
                 }
-                None => reasons.push(format!("it has no {suite} report; attach one with `bellwether model attach`")),
+                None => reasons.push(match of_suite().find_map(|report| Some((report.finished, difference(report)?))) {
+                    Some((at, difference)) => format!(
+                        "it has no {suite} report on this combination; of the last one, of {at}: {difference}; run the suite on what is deployed"
+                    ),
+                    None => format!("it has no {suite} report; attach one with `bellwether model attach`"),
+                }),
             }
         }
         if reasons.is_empty() {
@@ -164,14 +228,28 @@ impl Registry {
     }
 }
 
-/// Parses a report, and checks that it is about this version's files.
-fn read(manifest: &Manifest, bytes: &[u8]) -> Result<AttachedReport, String> {
+impl Registry {
+    /// Parses a report, attested or not, and checks that it is about this version's files.
+    fn read_report(&self, manifest: &Manifest, bytes: &[u8]) -> Result<AttachedReport, String> {
+        if !attest::is_envelope(bytes) {
+            return read(manifest, bytes, bytes);
+        }
+        let signed = self.report_key.as_ref().and_then(|key| attest::attested_report(bytes, Some(key)).ok());
+        match signed {
+            Some(report) => Ok(AttachedReport { signed: true, ..read(manifest, &report, bytes)? }),
+            None => read(manifest, &attest::attested_report(bytes, None)?, bytes),
+        }
+    }
+}
+
+/// Parses a report, and checks that it is about this version's files. `stored` are the bytes that are stored.
+fn read(manifest: &Manifest, report: &[u8], stored: &[u8]) -> Result<AttachedReport, String> {
     let fields: ReportFields =
-        serde_json::from_slice(bytes).map_err(|error| format!("it is no gate report: {error}"))?;
+        serde_json::from_slice(report).map_err(|error| format!("it is no gate report: {error}"))?;
     if fields.schema != SCHEMA {
         return Err(format!("its schema is {:?} and should be {SCHEMA:?}", fields.schema));
     }
-    let Subject { model, version, digest } = fields.subject;
+    let Subject { model, version, digest, with } = fields.subject;
     if (&model, &version) != (&manifest.name, &manifest.version) {
         return Err(format!("it is about {model} {version}"));
     }
@@ -182,5 +260,5 @@ fn read(manifest: &Manifest, bytes: &[u8]) -> Result<AttachedReport, String> {
         ));
     }
     let ReportFields { suite, verdict, finished, .. } = fields;
-    Ok(AttachedReport { suite, verdict, finished, digest: Digest::of(bytes) })
+    Ok(AttachedReport { suite, verdict, finished, with, digest: Digest::of(stored), signed: false })
 }

@@ -7,12 +7,10 @@
 
 use std::collections::BTreeMap;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
-use ring::signature::{ECDSA_P256_SHA256_ASN1, UnparsedPublicKey};
 use serde::Deserialize;
 
 use crate::digest::{Digest, Hasher};
+use crate::dsse::Envelope;
 use crate::error::{RegistryError, Result};
 use crate::manifest::Manifest;
 use crate::registry::Registry;
@@ -21,7 +19,6 @@ use crate::verifying_key::VerifyingKey;
 /// Path of the signature's file within the model.
 pub const FILE: &str = "model.sig";
 
-const STATEMENT: &str = "application/vnd.in-toto+json";
 const PREDICATE: &str = "https://model_signing/signature/v1.0";
 
 /// The fields of a sigstore bundle that are read.
@@ -29,21 +26,6 @@ const PREDICATE: &str = "https://model_signing/signature/v1.0";
 #[serde(rename_all = "camelCase")]
 struct Bundle {
     dsse_envelope: Envelope,
-}
-
-/// A DSSE envelope: a base64-encoded payload with its signatures.
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Envelope {
-    payload: String,
-    payload_type: String,
-    signatures: Vec<EnvelopeSignature>,
-}
-
-#[derive(Deserialize)]
-struct EnvelopeSignature {
-    /// The signature in base64.
-    sig: String,
 }
 
 /// An in-toto statement: the payload.
@@ -126,20 +108,7 @@ impl Registry {
 fn verified_statement(bytes: &[u8], key: &VerifyingKey) -> Result<Statement, String> {
     let Bundle { dsse_envelope: envelope } = serde_json::from_slice(bytes)
         .map_err(|error| format!("{FILE} is no sigstore bundle with an envelope: {error}"))?;
-    let decode = |text: &str| STANDARD.decode(text).map_err(|error| format!("{FILE} is not base64: {error}"));
-    let payload = decode(&envelope.payload)?;
-    if envelope.payload_type != STATEMENT {
-        return Err(format!("{FILE} holds {:?}, and no in-toto statement", envelope.payload_type));
-    }
-    // The signed bytes are DSSE's pre-authentication encoding of the payload and its type.
-    let mut signed = format!("DSSEv1 {} {STATEMENT} {} ", STATEMENT.len(), payload.len()).into_bytes();
-    signed.extend_from_slice(&payload);
-    let key = UnparsedPublicKey::new(&ECDSA_P256_SHA256_ASN1, &key.point);
-    let is_valid =
-        |one: &EnvelopeSignature| decode(&one.sig).is_ok_and(|signature| key.verify(&signed, &signature).is_ok());
-    if !envelope.signatures.iter().any(is_valid) {
-        return Err(format!("{FILE} was not made with this key, or was changed"));
-    }
+    let payload = envelope.verified(key).map_err(|reason| format!("{FILE}: {reason}"))?;
     serde_json::from_slice(&payload).map_err(|error| format!("{FILE} holds no statement about a model: {error}"))
 }
 

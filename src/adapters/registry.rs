@@ -7,9 +7,10 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use bellwether_core::ids::EffectId;
-use bellwether_core::input::effect::{ModelAct, RegistryAct};
+use bellwether_core::input::effect::{BroughtParts, ModelAct, RegistryAct};
 use bellwether_core::input::event::{Failure, FailureKind, Outcome};
 use bellwether_registry::point::{MoveContext, Promotion, Restoration};
+use bellwether_registry::report::Brought;
 use bellwether_registry::{Environment, InvalidValue, ModelName, Options, Registry, RegistryError, Version};
 use tokio::sync::OnceCell;
 
@@ -40,13 +41,18 @@ impl RegistryModels {
         };
         let registry = self.registry.get_or_try_init(open).await?;
         match what {
-            ModelAct::Verify => {
-                registry.check_promotable(&environment, &name, &version, &[]).await?;
+            ModelAct::Verify { with: BroughtParts { images, prompt, tools } } => {
+                let text = |digest: &Option<String>| digest.clone().unwrap_or_default();
+                let images = images.values().cloned().collect();
+                let brought = Brought { images, prompt: text(prompt), tools: text(tools) };
+                registry.check_promotable(&environment, &name, &version, &[], Some(&brought)).await?;
                 Ok(Outcome::Done)
             }
             ModelAct::Point => {
                 let context = self.context(effect, format!("{model} was promoted"));
-                let promotion = Promotion { environment, name: name.clone(), version, require: Vec::new(), context };
+                let require = Vec::new();
+                // The combination was verified before the first traffic.
+                let promotion = Promotion { environment, name: name.clone(), version, require, with: None, context };
                 let before = registry.promote(&promotion).await?.entry.before;
                 Ok(Outcome::Pointed { before: before.map(|version| format!("{name}@{version}")) })
             }
@@ -106,6 +112,7 @@ impl Models for RegistryModels {
                 | RegistryError::Damaged { .. }
                 | RegistryError::Collected { .. }
                 | RegistryError::Report { .. }
+                | RegistryError::Ledger { .. }
                 | RegistryError::Signature { .. }
                 | RegistryError::Refused { .. }
                 | RegistryError::Effect { .. }

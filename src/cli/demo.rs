@@ -284,6 +284,8 @@ async fn ask(intake: &EmbeddedIntake, story: &Story, now: Timestamp) -> anyhow::
         expected_current: None,
         policy: story.policy.map(str::to_owned),
         model: None,
+        prompt: None,
+        tools: None,
         reason: Some(story.summary.to_owned()),
     };
     let event = wrap(REQUESTED, "/demo", story.name, now, &key, serde_json::to_value(&request)?);

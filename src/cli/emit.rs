@@ -15,6 +15,7 @@ use clap::{Args, Subcommand};
 use packageurl::PackageUrl;
 use serde_json::{Value, json};
 
+use super::digests::of_file;
 use crate::adapters::kafka::{Emitter, Options};
 use crate::clock::{Clock as _, SystemClock};
 use crate::config;
@@ -148,6 +149,12 @@ struct RequestArgs {
     /// Model that the images serve, as in chat@1.2.0
     #[arg(long)]
     model: Option<String>,
+    /// Prompt that is deployed with the images, if it is not part of them: its digest, or its file
+    #[arg(long, value_parser = of_file, value_name = "DIGEST|FILE")]
+    prompt: Option<String>,
+    /// Definitions of the tools that are deployed with the images, if they are not part of them: their digest, or their file
+    #[arg(long, value_parser = of_file, value_name = "DIGEST|FILE")]
+    tools: Option<String>,
     /// Reason, for people
     #[arg(long)]
     reason: Option<String>,
@@ -183,6 +190,12 @@ struct TestedArgs {
     /// Tested model, as the request names it
     #[arg(long)]
     model: Option<String>,
+    /// Tested prompt, as the request names it: its digest, or its file
+    #[arg(long, value_parser = of_file, value_name = "DIGEST|FILE")]
+    prompt: Option<String>,
+    /// Definitions of the tested tools, as the request names them: their digest, or their file
+    #[arg(long, value_parser = of_file, value_name = "DIGEST|FILE")]
+    tools: Option<String>,
     /// Environment of the test
     #[arg(long, default_value = "ci")]
     environment: String,
@@ -320,15 +333,16 @@ fn merge(one: Value, other: Value) -> Value {
 /// Returns the parts of a suite's result. CDEvents has no fields for the tested workload, images and model, so they are
 /// custom data.
 fn suite_parts(args: TestedArgs) -> Parts {
-    let TestedArgs { workload, suite, result, images, model, environment, summary, link } = args;
+    let TestedArgs { workload, suite, result, images, model, prompt, tools, environment, summary, link } = args;
     let content = cdevents::tested(&suite, result, &environment, summary.as_deref());
-    let details = json!({ "workload": workload, "images": images, "model": model, "result": result, "link": link });
+    let details = json!({ "workload": workload, "images": images, "model": model, "prompt": prompt, "tools": tools,
+                          "result": result, "link": link });
     let custom = json!({ "bellwether": merge(details, json!({})) });
     Parts { ty: TESTED.to_owned(), subject: workload.to_string(), content, custom }
 }
 
 fn request_parts(args: RequestArgs) -> anyhow::Result<Parts> {
-    let RequestArgs { workload, image, images, expected_current, policy, model, reason } = args;
+    let RequestArgs { workload, image, images, expected_current, policy, model, prompt, tools, reason } = args;
     let request = Request {
         images: by_container(images)?,
         expected_current: Some(by_container(expected_current)?).filter(|images| !images.is_empty()),
@@ -336,6 +350,8 @@ fn request_parts(args: RequestArgs) -> anyhow::Result<Parts> {
         image,
         policy,
         model,
+        prompt,
+        tools,
         reason,
     };
     check_images(&request)?;

@@ -1,7 +1,9 @@
 //! `bellwether gate`: runs behavioural gates in CI, before the first traffic or against a serving canary, imports the
 //! results of other tools and publishes reports.
 
+mod attest;
 mod init;
+mod keep;
 mod plan;
 mod publish;
 mod show;
@@ -19,6 +21,7 @@ use bellwether_tools::gate::run::{RunOptions, run as run_suite};
 use clap::{Args, Subcommand, ValueEnum};
 use serde_json::json;
 
+use super::digests::{digest, of_file};
 use super::{Common, Output, emit, print, tell};
 use crate::clock::{Clock as _, SystemClock};
 use crate::exit;
@@ -46,6 +49,10 @@ enum GateCommand {
     Import(ImportArgs),
     /// Send a report as a CDEvent, so that a policy's requirement is met
     Publish(PublishArgs),
+    /// Sign a report: an in-toto attestation, which the model registry can require
+    Attest(attest::AttestArgs),
+    /// Verify a signed report; the exit code is that of its verdict
+    Verify(attest::VerifyArgs),
 }
 
 #[derive(Debug, Args)]
@@ -61,6 +68,10 @@ struct RunArgs {
     /// The file that keeps the answers, so that a run can continue (default: a file of this run beside the suite)
     #[arg(long, value_name = "FILE")]
     ledger: Option<PathBuf>,
+    /// Keep the answers with the version in the model registry and continue from those that are there, so that the run can't
+    /// be repeated until it passes; the target's address may change
+    #[arg(long, requires = "subject")]
+    keep: bool,
     #[command(flatten)]
     subject: SubjectArgs,
     #[command(flatten)]
@@ -90,9 +101,19 @@ struct SubjectArgs {
     /// The tested version, as in support-agent@1.8.0 (default: the suite's model)
     #[arg(long, value_name = "MODEL@VERSION")]
     subject: Option<String>,
-    /// The digest of the tested version, as in sha256:…; a policy's requirement is matched by it
+    /// The digest of the tested model's files, as in sha256:…; the model registry attaches the report by it
     #[arg(long, value_parser = digest, value_name = "DIGEST")]
     digest: Option<String>,
+    /// A tested image, by digest if possible; may be repeated. A policy's requirement is matched by image, model, prompt and
+    /// tools together
+    #[arg(long = "image", value_name = "REF")]
+    images: Vec<String>,
+    /// The tested prompt, if it is not part of the images: its digest, or its file
+    #[arg(long, value_parser = of_file, value_name = "DIGEST|FILE")]
+    prompt: Option<String>,
+    /// The definitions of the tested tools, if they are not part of the images: their digest, or their file
+    #[arg(long, value_parser = of_file, value_name = "DIGEST|FILE")]
+    tools: Option<String>,
 }
 
 /// The files that the report is written to.
@@ -130,9 +151,6 @@ struct ResultArgs {
     /// The workload that the result is for: cluster/namespace/Deployment/name
     #[arg(long)]
     workload: Option<Workload>,
-    /// A tested image, if the subject's digest is not that of the image; may be repeated
-    #[arg(long = "image", value_name = "REF")]
-    images: Vec<String>,
     /// The environment of the test
     #[arg(long, default_value = "ci")]
     environment: String,
@@ -172,6 +190,9 @@ struct ImportArgs {
 struct PublishArgs {
     /// The JSON file that `--report` wrote
     report: PathBuf,
+    /// A tested image, if the report names none; may be repeated
+    #[arg(long = "image", value_name = "REF")]
+    images: Vec<String>,
     #[command(flatten)]
     about: ResultArgs,
     #[command(flatten)]
@@ -189,14 +210,6 @@ enum Tool {
     Jsonl,
 }
 
-fn digest(text: &str) -> Result<String, String> {
-    let hex = text.strip_prefix("sha256:").unwrap_or_default();
-    if hex.len() == 64 && hex.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte)) {
-        return Ok(text.to_owned());
-    }
-    Err(format!("{text:?} is not sha256: and 64 hexadecimal digits"))
-}
-
 /// Runs the command and returns the exit code.
 ///
 /// # Errors
@@ -211,6 +224,12 @@ pub async fn run(args: GateArgs, common: &Common) -> anyhow::Result<u8> {
         GateCommand::Check(args) => check(&args, common).await,
         GateCommand::Import(args) => import_results(args, common).await,
         GateCommand::Publish(args) => publish_report(args, common).await,
+        GateCommand::Attest(args) => attest::write(&args),
+        GateCommand::Verify(args) => {
+            let report = attest::verify(&args, SystemClock.now())?;
+            print(&if common.output == Output::Json { report.to_json()? } else { report.to_text() });
+            Ok(exit_code(report.verdict))
+        }
     }
 }
 
@@ -220,20 +239,19 @@ async fn run_and_report(args: RunArgs, common: &Common) -> anyhow::Result<u8> {
     loaded.override_endpoints(args.target.as_deref(), args.stable.as_deref(), named);
     let subject = subject(&args.subject, &loaded.suite.target.model);
     // Refused before the run and not after it.
-    if args.publishing.publish
-        && args.publishing.about.images.is_empty()
-        && subject.digest.is_empty()
-        && subject.version.is_empty()
-    {
-        return Err(publish::UnidentifiedSubject.into());
+    if args.publishing.publish && subject.images.is_empty() && subject.digest.is_empty() && subject.version.is_empty() {
+        return Err(publish::Unpublishable::Unidentified.into());
     }
-    let options = RunOptions {
+    let mut options = RunOptions {
         subject,
         ledger: args.ledger,
         progress: &|line| tell(&format!("{line}\n")),
         now: &|| SystemClock.now(),
     };
-    let report = run_suite(&loaded, &options).await?;
+    let report = match args.keep {
+        true => keep::run_kept(&mut loaded, &mut options, common).await?,
+        false => run_suite(&loaded, &options).await?,
+    };
     deliver(&report, &args.files, &args.publishing, common).await
 }
 
@@ -263,7 +281,14 @@ async fn import_results(args: ImportArgs, common: &Common) -> anyhow::Result<u8>
 fn subject(args: &SubjectArgs, model: &str) -> Subject {
     let named = args.subject.as_deref().unwrap_or(model);
     let (model, version) = named.split_once('@').unwrap_or((named, ""));
-    Subject { model: model.to_owned(), version: version.to_owned(), digest: args.digest.clone().unwrap_or_default() }
+    Subject {
+        model: model.to_owned(),
+        version: version.to_owned(),
+        digest: args.digest.clone().unwrap_or_default(),
+        images: args.images.clone(),
+        prompt: args.prompt.clone().unwrap_or_default(),
+        tools: args.tools.clone().unwrap_or_default(),
+    }
 }
 
 /// Writes the report to its files, prints it, publishes it if requested and returns the exit code of its verdict.
@@ -289,7 +314,7 @@ async fn deliver(
         Output::Table => print(&report.to_text()),
     }
     if publishing.publish {
-        send(report, &publishing.about, &publishing.transport, common).await?;
+        send(report, &[], &publishing.about, &publishing.transport, common).await?;
     }
     Ok(exit_code(report.verdict))
 }
@@ -310,21 +335,23 @@ fn exit_code(verdict: Verdict) -> u8 {
 }
 
 async fn publish_report(args: PublishArgs, common: &Common) -> anyhow::Result<u8> {
-    let report = Report::parse(&read(&args.report)?).with_context(|| args.report.display().to_string())?;
-    send(&report, &args.about, &args.transport, common).await?;
+    let report = attest::read_report(&args.report)?;
+    send(&report, &args.images, &args.about, &args.transport, common).await?;
     Ok(exit::OK)
 }
 
-async fn send(report: &Report, about: &ResultArgs, transport: &emit::Common, common: &Common) -> anyhow::Result<()> {
+async fn send(
+    report: &Report,
+    images: &[String],
+    about: &ResultArgs,
+    transport: &emit::Common,
+    common: &Common,
+) -> anyhow::Result<()> {
     let Some(workload) = &about.workload else {
         bail!("a result is published for a workload; name it with --workload")
     };
-    let about = publish::PublishTarget {
-        workload,
-        images: &about.images,
-        environment: &about.environment,
-        link: about.link.as_deref(),
-    };
+    let about =
+        publish::PublishTarget { workload, images, environment: &about.environment, link: about.link.as_deref() };
     let mut event = publish::event(report, &transport.source, &about, SystemClock.now())?;
     if let Some(id) = &transport.id {
         // The CloudEvents and the CDEvents envelope both hold the id.
@@ -337,10 +364,6 @@ async fn send(report: &Report, about: &ResultArgs, transport: &emit::Common, com
         return Ok(());
     }
     emit::send(transport, common, &event).await
-}
-
-fn read(path: &Path) -> anyhow::Result<String> {
-    std::fs::read_to_string(path).with_context(|| format!("can't read {}", path.display()))
 }
 
 async fn check(args: &CheckArgs, common: &Common) -> anyhow::Result<u8> {
@@ -370,7 +393,7 @@ fn show_suite(loaded: &LoadedSuite, common: &Common) -> anyhow::Result<()> {
                         "sha256": dataset.sha256 })
             })
             .collect();
-        let all = json!({ "suite": suite.name, "sha256": suite.sha256, "requests": requests, "gates": gates });
+        let all = json!({ "suite": suite.name, "sha256": suite.sha256, "pin": loaded.pin(), "requests": requests, "gates": gates });
         print(&format!("{}\n", serde_json::to_string_pretty(&all)?));
         return Ok(());
     }
@@ -385,8 +408,10 @@ fn show_suite(loaded: &LoadedSuite, common: &Common) -> anyhow::Result<()> {
         text += &format!("{}: {cases} cases, each {repeats} times, {}{few}\n", gate.name, &dataset.sha256[..12]);
     }
     text += &format!(
-        "{}: {requests} requests to the target and the stable; the budget is {}\n",
-        suite.name, suite.budget.requests
+        "{}: {requests} requests to the target and the stable; the budget is {}\npin: {}\n",
+        suite.name,
+        suite.budget.requests,
+        loaded.pin()
     );
     print(&text);
     Ok(())

@@ -178,6 +178,12 @@ pub struct TestedDetails {
     pub images: Vec<String>,
     /// The model that was tested.
     pub model: Option<String>,
+    /// The digest of the prompt that was tested.
+    pub prompt: Option<String>,
+    /// The digest of the definitions of the tools that were tested.
+    pub tools: Option<String>,
+    /// The end of the run; the time of the event counts if absent.
+    pub finished: Option<Timestamp>,
     /// The exact result, which the event's outcome may not tell: `inconclusive` or `skipped`.
     pub result: Option<SuiteResult>,
     /// A link to the full report.

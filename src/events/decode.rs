@@ -328,6 +328,7 @@ fn requested(envelope: Envelope, id: EventId, time: Option<Timestamp>) -> Result
         (Some(_), false) => Err(DecodeError::TwoImages.into()),
         _ => {
             check_images(&request)?;
+            check_digests([("prompt", &request.prompt), ("tools", &request.tools)])?;
             let workload = request.workload.clone();
             Ok((Event::Requested { id, time, request }, workload))
         }
@@ -343,6 +344,25 @@ pub fn check_images(request: &Request) -> Result<(), DecodeError> {
         Some(image) => Err(DecodeError::Image(shorten(image))),
         None => Ok(()),
     }
+}
+
+/// Checks that each of the fields is a digest, if it is there.
+fn check_digests(fields: [(&str, &Option<String>); 2]) -> Result<(), DecodeError> {
+    for (name, value) in fields {
+        if let Some(value) = value.as_ref().filter(|value| !is_digest(value)) {
+            let value = shorten(value);
+            return Err(DecodeError::Content(format!(
+                "{name} is {value:?}, and no sha256: with 64 hexadecimal digits"
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// Returns whether a text is `sha256:` and 64 hexadecimal digits.
+pub fn is_digest(text: &str) -> bool {
+    let hex = text.strip_prefix("sha256:").unwrap_or_default();
+    hex.len() == 64 && hex.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte))
 }
 
 /// Decodes a report about a suite. A report without `customData.bellwether` is from another tool and is ignored.
@@ -381,6 +401,7 @@ fn tested(envelope: Envelope, id: EventId, at: Timestamp) -> Result<(Event, Work
         )
         .into());
     }
+    check_digests([("prompt", &details.prompt), ("tools", &details.tools)])?;
     let texts = [Some(&suite), content.reason.as_ref(), details.model.as_ref(), details.link.as_ref()];
     if details.images.len() > 32
         || texts.into_iter().flatten().chain(&details.images).any(|text| text.len() > MAX_ATTRIBUTE_BYTES)
@@ -396,10 +417,13 @@ fn tested(envelope: Envelope, id: EventId, at: Timestamp) -> Result<(Event, Work
         result,
         images: details.images,
         model: details.model,
+        prompt: details.prompt,
+        tools: details.tools,
         summary: content.reason,
         link: details.link,
         by,
-        at,
+        // A report that is sent again later is no newer than its run; a run can't end after its report.
+        at: details.finished.map_or(at, |finished| finished.min(at)),
     };
     Ok((Event::Tested { id, workload: workload.clone(), report }, workload))
 }

@@ -58,6 +58,7 @@ pub fn promotion(name: &str, version: &str, second: i64) -> Promotion {
         name: name.parse().unwrap(),
         version: version.parse().unwrap(),
         require: Vec::new(),
+        with: None,
         context: context(second),
     }
 }

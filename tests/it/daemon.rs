@@ -268,6 +268,8 @@ impl Setting {
             expected_current: None,
             policy: None,
             model: None,
+            prompt: None,
+            tools: None,
             reason: None,
         };
         let key = workload.to_string();

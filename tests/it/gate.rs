@@ -55,7 +55,7 @@ impl Lab {
     async fn run(&self, stable: Option<&Agent>) -> Result<Report, RunError> {
         let mut loaded = LoadedSuite::read(&self.suite())?;
         loaded.override_endpoints(None, stable.map(|agent| agent.url.as_str()), None);
-        let subject = Subject { model: "agent".to_owned(), version: "2".to_owned(), digest: String::new() };
+        let subject = Subject { model: "agent".to_owned(), version: "2".to_owned(), ..Subject::default() };
         let options = RunOptions { subject, ledger: None, progress: &|_| {}, now: &|| SystemClock.now() };
         run(&loaded, &options).await
     }

@@ -160,7 +160,7 @@ impl Engine {
         }
         let policy = self.policy_for(request).map_err(|reason| reason.to_string())?;
         let reason = Reason::Retried { author, of: rollout.id.clone() };
-        Ok((Proposal { task: rollout.task.clone(), policy, reason, retries: true }, request.clone()))
+        Ok((Proposal { task: rollout.task.clone(), policy, reason, retries: true }, (**request).clone()))
     }
 
     fn retried(

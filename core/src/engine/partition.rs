@@ -314,7 +314,7 @@ impl Engine {
             return Transition { policy: Some(policy), ..transition };
         }
         let reason = Reason::Requested { by: id.source.clone(), why: request.reason.clone() };
-        let proposal = Proposal { task: Task::Roll { request }, policy, reason, retries: false };
+        let proposal = Proposal { task: Task::Roll { request: Box::new(request) }, policy, reason, retries: false };
         self.proposed(input, workload, id, time, proposal)
     }
 

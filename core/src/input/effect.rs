@@ -123,6 +123,20 @@ pub struct RegistryAct {
     pub what: ModelAct,
 }
 
+/// The parts that a rollout brings together with a model.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default, rename_all = "kebab-case")]
+pub struct BroughtParts {
+    /// The changed images, by container.
+    pub images: Images,
+    /// The digest of the prompt, `sha256:…`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub prompt: Option<String>,
+    /// The digest of the definitions of the tools, `sha256:…`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tools: Option<String>,
+}
+
 /// A notification for one sink.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -150,7 +164,7 @@ impl Act {
             Act::Cluster(ClusterAct::Restore { .. }) => "restore",
             Act::Cluster(ClusterAct::RemoveCanary { .. }) => "remove-canary",
             Act::Metrics(_) => "probe",
-            Act::Registry(RegistryAct { what: ModelAct::Verify, .. }) => "verify-model",
+            Act::Registry(RegistryAct { what: ModelAct::Verify { .. }, .. }) => "verify-model",
             Act::Registry(RegistryAct { what: ModelAct::Point, .. }) => "point-model",
             Act::Registry(RegistryAct { what: ModelAct::Return { .. }, .. }) => "return-model",
             Act::People(_) => "notify",
@@ -171,7 +185,7 @@ impl Act {
     pub fn writes(&self) -> bool {
         match self {
             Act::Cluster(ClusterAct::Preflight { .. })
-            | Act::Registry(RegistryAct { what: ModelAct::Verify, .. })
+            | Act::Registry(RegistryAct { what: ModelAct::Verify { .. }, .. })
             | Act::Metrics(_)
             | Act::People(_) => false,
             Act::Cluster(_) | Act::Registry(_) => true,
@@ -184,7 +198,10 @@ impl Act {
 #[serde(rename_all = "kebab-case")]
 pub enum ModelAct {
     /// Verify that the model is registered and fulfils its environment's requirements. Writes nothing.
-    Verify,
+    Verify {
+        /// The parts that the rollout brings with the model. The registry's reports must be about them, too.
+        with: BroughtParts,
+    },
     /// Make the model the environment's current version.
     Point,
     /// Make the earlier model the current one again, unless the pointer was changed by another party in the meantime.

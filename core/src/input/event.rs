@@ -60,7 +60,7 @@ pub enum Event {
         /// The command, with its scope.
         command: Command,
     },
-    /// A suite was run on images or a model that a rollout may deploy.
+    /// A suite was run on a combination of images, model, prompt and tools that a rollout may deploy.
     Tested {
         /// The event's identity.
         id: EventId,
@@ -133,6 +133,12 @@ pub struct Request {
     /// The model to deploy with the images, `NAME@VERSION`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub model: Option<String>,
+    /// The digest of the prompt to deploy with the images, `sha256:…`; `None` if it is part of the images.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prompt: Option<String>,
+    /// The digest of the definitions of the tools, `sha256:…`; `None` if they are part of the images.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tools: Option<String>,
     /// The requester's reason, for people.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,

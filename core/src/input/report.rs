@@ -1,8 +1,10 @@
 //! Suite reports: the results of the suites that a policy may require before a version gets its first traffic.
 //!
-//! A report names the tested images, the tested model, or both. It counts for a rollout that deploys one of the images
-//! or the model. If both the report and the rollout name a model, the models must be equal: an image that passed with
-//! another model counts as untested. Of several reports of a suite about the same images and model, the newest counts.
+//! A report names the combination that was tested: the images, the model, and the digests of the prompt and of the tools.
+//! It counts for a rollout that brings the same combination: each image that the rollout changes was tested, and the
+//! model, the prompt and the tools are those of the report. A part that only one of them names is a difference: an image
+//! that passed with another prompt counts as untested, and a report on a model alone opens no image. Of several reports of
+//! a suite on the same combination, the one whose run ended last counts, in whichever order they arrive.
 
 use std::fmt;
 
@@ -28,6 +30,12 @@ pub struct SuiteReport {
     /// The tested model, as requests name it; `None` if only images were tested.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub model: Option<String>,
+    /// The digest of the tested prompt, `sha256:…`; `None` if it is part of the images.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prompt: Option<String>,
+    /// The digest of the definitions of the tested tools, `sha256:…`; `None` if they are part of the images.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tools: Option<String>,
     /// The result in one sentence.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub summary: Option<String>,
@@ -36,8 +44,21 @@ pub struct SuiteReport {
     pub link: Option<String>,
     /// The source of the report's event.
     pub by: String,
-    /// The time of the report.
+    /// The end of the run; of a report that does not give it, the time of the report's event.
     pub at: Timestamp,
+}
+
+/// The parts that a rollout brings together.
+#[derive(Debug, Clone, Copy)]
+pub struct Combination<'a> {
+    /// The images that it changes, by container.
+    pub images: &'a Images,
+    /// The model.
+    pub model: Option<&'a str>,
+    /// The digest of the prompt.
+    pub prompt: Option<&'a str>,
+    /// The digest of the definitions of the tools.
+    pub tools: Option<&'a str>,
 }
 
 /// The result of a suite.
@@ -57,17 +78,43 @@ pub enum SuiteResult {
 }
 
 impl SuiteReport {
-    /// Returns whether the report counts for a rollout that changes the images `changes` and deploys `model`.
-    pub fn is_about(&self, changes: &Images, model: Option<&str>) -> bool {
-        let other_model = matches!((self.model.as_deref(), model), (Some(tested), Some(asked)) if tested != asked);
-        let tested = |image: &String| self.images.iter().any(|tested| is_same_image(tested, image));
-        !other_model && (changes.values().any(tested) || (model.is_some() && self.model.as_deref() == model))
+    /// Returns the first difference between the tested combination and the one that a rollout brings, as the end of a
+    /// sentence about the report; `None` if the report counts for the rollout.
+    pub fn difference(&self, brought: Combination<'_>) -> Option<String> {
+        let is_tested = |image: &&String| self.images.iter().any(|tested| is_same_image(tested, image));
+        if brought.images.is_empty() {
+            return Some("it is about images, and the rollout changes none".to_owned());
+        }
+        if let Some(image) = brought.images.values().find(|image| !is_tested(image)) {
+            return Some(format!("it did not test {image}"));
+        }
+        let parts = [
+            ("model", &self.model, brought.model),
+            ("prompt", &self.prompt, brought.prompt),
+            ("tools", &self.tools, brought.tools),
+        ];
+        parts.into_iter().find(|(_, tested, brought)| tested.as_deref() != *brought).map(|(part, tested, brought)| {
+            let named =
+                |value: Option<&str>| value.map_or_else(|| format!("no {part}"), |value| format!("{part} {value}"));
+            format!("it names {}, and the request {}", named(tested.as_deref()), named(brought))
+        })
     }
 
-    /// Appends the report to `reports`. An older report of the same suite about the same images and model is removed,
-    /// and the oldest report if there are more than [`MAX_REPORTS`].
+    fn is_on_the_same(&self, other: &SuiteReport) -> bool {
+        let of = |report: &SuiteReport| {
+            let SuiteReport { suite, images, model, prompt, tools, .. } = report.clone();
+            (suite, images, model, prompt, tools)
+        };
+        of(self) == of(other)
+    }
+
+    /// Adds the report to `reports`. Of two reports of the same suite on the same combination the one whose run ended
+    /// first is dropped, and the report that came first if there are more than [`MAX_REPORTS`].
     pub fn append_to(self, reports: &mut Vec<SuiteReport>) {
-        reports.retain(|other| (&other.suite, &other.images, &other.model) != (&self.suite, &self.images, &self.model));
+        if reports.iter().any(|other| other.is_on_the_same(&self) && other.at > self.at) {
+            return;
+        }
+        reports.retain(|other| !other.is_on_the_same(&self));
         reports.push(self);
         if reports.len() > MAX_REPORTS {
             reports.remove(0);
@@ -75,15 +122,11 @@ impl SuiteReport {
     }
 }
 
-/// Returns the newest report of `suite` that counts for a rollout that changes the images `changes` and deploys
-/// `model`; `None` if there is none.
-pub fn newest<'a>(
-    reports: &'a [SuiteReport],
-    suite: &str,
-    changes: &Images,
-    model: Option<&str>,
-) -> Option<&'a SuiteReport> {
-    reports.iter().rev().find(|report| report.suite == suite && report.is_about(changes, model))
+/// Returns the report of `suite` that counts for a rollout that brings this combination: the one whose run ended last, and
+/// of several that ended at once the one that came last. `None` if there is none.
+pub fn newest<'a>(reports: &'a [SuiteReport], suite: &str, brought: Combination<'_>) -> Option<&'a SuiteReport> {
+    let counts = |report: &&SuiteReport| report.suite == suite && report.difference(brought).is_none();
+    reports.iter().filter(counts).max_by_key(|report| report.at)
 }
 
 /// Returns whether two image references are equal or have the same digest. Beside a digest, a tag has no meaning.
@@ -129,6 +172,7 @@ impl fmt::Display for SuiteResult {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::time::Span;
 
     fn report(suite: &str, images: &[&str], model: Option<&str>) -> SuiteReport {
         SuiteReport {
@@ -136,6 +180,8 @@ mod tests {
             result: SuiteResult::Pass,
             images: images.iter().map(|image| (*image).to_owned()).collect(),
             model: model.map(str::to_owned),
+            prompt: None,
+            tools: None,
             summary: None,
             link: None,
             by: "/ci".to_owned(),
@@ -143,22 +189,110 @@ mod tests {
         }
     }
 
+    fn brings<'a>(images: &'a Images, parts: [Option<&'a str>; 3]) -> Combination<'a> {
+        let [model, prompt, tools] = parts;
+        Combination { images, model, prompt, tools }
+    }
+
     #[test]
-    fn a_report_counts_for_the_tested_image_or_model_but_not_with_another_model() {
-        let web = |image: &str| Images::from([("app".to_owned(), image.to_owned())]);
-        for (images, model, changes, asked, about) in [
-            (&["web:v2"][..], None, "web:v2", None, true),
-            (&["web:v2"], None, "web:v3", None, false),
-            (&["web:v2@sha256:ab"], None, "web@sha256:ab", None, true),
-            (&["web:v2"], Some("chat@1.2.0"), "web:v2", Some("chat@1.2.0"), true),
-            (&["web:v2"], Some("chat@1.2.0"), "web:v2", Some("chat@1.3.0"), false),
-            (&["web:v2"], None, "web:v2", Some("chat@1.3.0"), true),
-            (&[], Some("chat@1.2.0"), "web:v2", Some("chat@1.2.0"), true),
-            (&[], None, "web:v2", None, false),
-        ] {
-            let found = report("safety", images, model).is_about(&web(changes), asked);
-            assert_eq!(found, about, "{images:?} {model:?} for {changes} {asked:?}");
+    fn a_report_counts_for_the_tested_combination_and_no_other() {
+        let (old, new) = (Some("chat@1.2.0"), Some("chat@1.3.0"));
+        let (p, q, t, u) = (Some("sha256:aa"), Some("sha256:bb"), Some("sha256:cc"), Some("sha256:dd"));
+        let nothing = [None, None, None];
+        // Tested images and parts, changed images and brought parts, and the difference.
+        let rows: [(&[&str], [Option<&str>; 3], &[&str], [Option<&str>; 3], &str); 15] = [
+            (&["web:v2"], nothing, &["web:v2"], nothing, ""),
+            (&["web:v2"], nothing, &["web:v3"], nothing, "it did not test web:v3"),
+            (&["web:v2@sha256:ab"], nothing, &["web@sha256:ab"], nothing, ""),
+            (&["web:v2", "side:v1"], nothing, &["web:v2"], nothing, ""),
+            (&["web:v2"], nothing, &["web:v2", "side:v9"], nothing, "it did not test side:v9"),
+            (&["web:v2"], [old, None, None], &["web:v2"], [old, None, None], ""),
+            (
+                &["web:v2"],
+                [old, None, None],
+                &["web:v2"],
+                [new, None, None],
+                "it names model chat@1.2.0, and the request model chat@1.3.0",
+            ),
+            (
+                &["web:v2"],
+                nothing,
+                &["web:v2"],
+                [new, None, None],
+                "it names no model, and the request model chat@1.3.0",
+            ),
+            (
+                &["web:v2"],
+                [old, None, None],
+                &["web:v2"],
+                nothing,
+                "it names model chat@1.2.0, and the request no model",
+            ),
+            // A model alone, with any image.
+            (&[], [old, None, None], &["web:v2"], [old, None, None], "it did not test web:v2"),
+            (&["web:v2"], [old, p, t], &["web:v2"], [old, p, t], ""),
+            (
+                &["web:v2"],
+                [old, p, t],
+                &["web:v2"],
+                [old, q, t],
+                "it names prompt sha256:aa, and the request prompt sha256:bb",
+            ),
+            (
+                &["web:v2"],
+                [old, p, t],
+                &["web:v2"],
+                [old, p, u],
+                "it names tools sha256:cc, and the request tools sha256:dd",
+            ),
+            (
+                &["web:v2"],
+                [old, None, t],
+                &["web:v2"],
+                [old, p, t],
+                "it names no prompt, and the request prompt sha256:aa",
+            ),
+            (&[], nothing, &[], nothing, "it is about images, and the rollout changes none"),
+        ];
+        for (images, [model, prompt, tools], changes, parts, difference) in rows {
+            let tested = SuiteReport {
+                prompt: prompt.map(str::to_owned),
+                tools: tools.map(str::to_owned),
+                ..report("safety", images, model)
+            };
+            let changes: Images =
+                changes.iter().enumerate().map(|(at, image)| (at.to_string(), (*image).to_owned())).collect();
+            let found = tested.difference(brings(&changes, parts));
+            assert_eq!(found.unwrap_or_default(), difference, "{tested:?} for {changes:?} {parts:?}");
         }
+    }
+
+    /// A failure must not be hidden by sending an older success once more.
+    #[test]
+    fn the_run_that_ended_last_counts_in_whichever_order_the_reports_arrive() {
+        let changes = Images::from([("app".to_owned(), "web:v2".to_owned())]);
+        let at = |second: u64, result| SuiteReport {
+            result,
+            at: Span::from_secs(second).after(Timestamp::UNIX_EPOCH),
+            ..report("safety", &["web:v2"], None)
+        };
+        for order in
+            [[(1, SuiteResult::Pass), (2, SuiteResult::Fail)], [(2, SuiteResult::Fail), (1, SuiteResult::Pass)]]
+        {
+            let mut reports = Vec::new();
+            for (second, result) in order {
+                at(second, result).append_to(&mut reports);
+            }
+            let found = newest(&reports, "safety", brings(&changes, [None, None, None])).unwrap();
+            assert_eq!((reports.len(), found.result), (1, SuiteResult::Fail));
+        }
+        // Two reports that name more images than are changed are on different combinations, and both count.
+        let mut reports = Vec::new();
+        at(2, SuiteResult::Fail).append_to(&mut reports);
+        let images = ["web:v2", "side:v1"].map(str::to_owned).to_vec();
+        SuiteReport { images, ..at(1, SuiteResult::Pass) }.append_to(&mut reports);
+        let found = newest(&reports, "safety", brings(&changes, [None, None, None])).unwrap();
+        assert_eq!((reports.len(), found.result), (2, SuiteResult::Fail));
     }
 
     #[test]
@@ -168,8 +302,9 @@ mod tests {
         SuiteReport { result: SuiteResult::Fail, ..report("safety", &["web:v2"], None) }.append_to(&mut reports);
         assert_eq!(reports.len(), 1);
         let changes = Images::from([("app".to_owned(), "web:v2".to_owned())]);
-        assert_eq!(newest(&reports, "safety", &changes, None).unwrap().result, SuiteResult::Fail);
-        assert_eq!(newest(&reports, "quality", &changes, None), None);
+        let brought = brings(&changes, [None, None, None]);
+        assert_eq!(newest(&reports, "safety", brought).unwrap().result, SuiteResult::Fail);
+        assert_eq!(newest(&reports, "quality", brought), None);
         for n in 0..100 {
             report("safety", &[&format!("web:v{n}")], None).append_to(&mut reports);
         }

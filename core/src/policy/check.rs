@@ -103,6 +103,7 @@ impl RawPolicy {
             max_hold: self.max_hold,
             patience: self.patience.clone(),
             require: self.require.clone(),
+            require_max_age: self.require_max_age,
             model: self.model.clone(),
             approvals: self.approvals.clone(),
             window,
@@ -247,6 +248,16 @@ impl RawPolicy {
     fn check_approvals(&self, problems: &mut Problems) {
         if self.model.as_ref().is_some_and(|bound| bound.environment.is_empty()) {
             problems.add(&["model", "environment"], "an environment has a name, such as \"production\"");
+        }
+        match self.require_max_age {
+            Some(Span::ZERO) => {
+                problems.add(&["require-max-age"], "no report is new enough for an age of 0; write one such as \"30d\"")
+            }
+            Some(_) if self.require.is_empty() => {
+                problems
+                    .add(&["require-max-age"], "it limits the reports of required suites, and `require` names none");
+            }
+            _ => {}
         }
         for (index, suite) in self.require.iter().enumerate() {
             let at = index.to_string();

@@ -66,6 +66,9 @@ pub struct RawPolicy {
     /// The names of the suites that must have passed before the first traffic.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub require: Vec<String>,
+    /// The age of a suite's report, from the end of its run, above which it counts as none; `None` is no limit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub require_max_age: Option<Span>,
     /// The environment of the model registry whose current model a rollout moves; `None` if it moves none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub model: Option<ModelBinding>,

@@ -6,7 +6,8 @@ use super::phase::{Phase, Share};
 use super::state::{Basis, Rollout, RolloutContext, StepOutput};
 use super::timers::{Due, Timer};
 use crate::ids::Weight;
-use crate::input::effect::{Act, ClusterAct, ModelAct, Probe, RegistryAct};
+use crate::input::effect::{Act, BroughtParts, ClusterAct, ModelAct, Probe, RegistryAct};
+use crate::input::report::Combination;
 use crate::input::status::{DeploymentStatus, WorkloadStatus};
 use crate::measure::watch::ArmKey;
 
@@ -33,7 +34,7 @@ impl Rollout {
             Phase::Preparing => {
                 let (metrics, stable) = (self.policy.probe_targets(), self.stable_key(basis));
                 let probe = Act::Metrics(Probe { metrics, stable, learn: self.policy.learned_criteria() });
-                self.model_act(ModelAct::Verify).into_iter().chain([apply(), probe]).collect()
+                self.model_verification().into_iter().chain([apply(), probe]).collect()
             }
             Phase::Growing => vec![apply()],
             Phase::Stepping => vec![ClusterAct::SetWeight { weight: self.asked(), traffic }.into()],
@@ -88,6 +89,13 @@ impl Rollout {
     fn model_act(&self, what: ModelAct) -> Option<Act> {
         let environment = self.policy.model.as_ref()?.environment.clone();
         Some(Act::Registry(RegistryAct { environment, model: self.model()?.to_owned(), what }))
+    }
+
+    fn model_verification(&self) -> Option<Act> {
+        let images = self.changes();
+        let Combination { prompt, tools, .. } = self.brings(&images);
+        let (prompt, tools) = (prompt.map(str::to_owned), tools.map(str::to_owned));
+        self.model_act(ModelAct::Verify { with: BroughtParts { images, prompt, tools } })
     }
 
     fn model_return(&self) -> Option<Act> {

@@ -144,9 +144,7 @@ impl Rollout {
         if self.phase() == Phase::Preparing
             && let Some(suite) = self.unproven(context).next()
         {
-            let report = self.report(suite, context).cloned().map(Box::new);
-            let cause = HoldCause::Suite { name: suite.clone() };
-            return Some((cause, Reason::NeedsReport { suite: suite.clone(), report }));
+            return Some((HoldCause::Suite { name: suite.clone() }, self.needs_report(suite, context)));
         }
         if let Some(approval) = self.needed_approval(trigger) {
             let cause = HoldCause::Approval { name: approval.name.clone() };
@@ -174,14 +172,32 @@ impl Rollout {
 
     /// Returns the required suites that have not passed.
     pub(super) fn unproven(&self, context: RolloutContext<'_>) -> impl Iterator<Item = &String> {
-        let passed =
-            move |suite: &str| self.report(suite, context).is_some_and(|report| report.result == SuiteResult::Pass);
-        self.required().filter(move |suite| !passed(suite))
+        let passes =
+            move |report: &SuiteReport| report.result == SuiteResult::Pass && !self.is_too_old(report, context);
+        self.required().filter(move |suite| !self.report(suite, context).is_some_and(passes))
     }
 
-    /// Returns the newest report of a suite about the version that this rollout brings.
+    /// Whether the run of a report ended longer ago than the policy allows.
+    fn is_too_old(&self, report: &SuiteReport, context: RolloutContext<'_>) -> bool {
+        self.policy.require_max_age.is_some_and(|allowed| Span::between(report.at, context.now) > allowed)
+    }
+
+    /// Returns why a suite that has not passed holds the rollout: its report, or the reason why there is none that counts.
+    fn needs_report(&self, suite: &str, context: RolloutContext<'_>) -> Reason {
+        let suite = suite.to_owned();
+        if let Some(report) = self.report(&suite, context) {
+            let too_old = self.policy.require_max_age.filter(|_| self.is_too_old(report, context));
+            return Reason::NeedsReport { suite, report: Some(Box::new(report.clone())), too_old, other: None };
+        }
+        let changes = self.changes();
+        let newest = context.reports.iter().filter(|report| report.suite == suite).max_by_key(|report| report.at);
+        let other = newest.and_then(|report| report.difference(self.brings(&changes)));
+        Reason::NeedsReport { suite, report: None, too_old: None, other }
+    }
+
+    /// Returns the newest report of a suite on the combination that this rollout brings.
     pub(super) fn report<'a>(&self, suite: &str, context: RolloutContext<'a>) -> Option<&'a SuiteReport> {
-        report::newest(context.reports, suite, &self.changes(), self.model())
+        report::newest(context.reports, suite, self.brings(&self.changes()))
     }
 
     /// Returns the approvals that were not given.

@@ -162,8 +162,14 @@ pub enum Reason {
     NeedsReport {
         /// The suite's name.
         suite: String,
-        /// The newest report; `None` if there is none.
+        /// The newest report on the combination that the rollout brings; `None` if there is none.
         report: Option<Box<SuiteReport>>,
+        /// The policy's maximum age, which the report exceeds.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        too_old: Option<Span>,
+        /// The difference between the rollout and the combination of the newest report, if there are only other ones.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        other: Option<String>,
     },
     /// An approval is missing.
     NeedsApproval {

@@ -17,7 +17,7 @@ use crate::ids::{EffectId, EventId, Images, RolloutId, Scope, TemplateHash, Weig
 use crate::input::command::{Author, Freeze};
 use crate::input::effect::{Act, Effect};
 use crate::input::event::Request;
-use crate::input::report::SuiteReport;
+use crate::input::report::{Combination, SuiteReport};
 use crate::input::status::WorkloadStatus;
 use crate::judge::judges::JudgeState;
 use crate::measure::calibration::Calibration;
@@ -32,7 +32,7 @@ pub enum Task {
     /// Roll out the requested version.
     Roll {
         /// The request.
-        request: Request,
+        request: Box<Request>,
     },
     /// Guard a version that another tool has deployed.
     Guard {
@@ -345,6 +345,15 @@ impl Rollout {
             Task::Roll { request } => request.model.as_deref(),
             Task::Guard { .. } => None,
         }
+    }
+
+    /// Returns the parts that it brings together with `changes`, the images that it changes.
+    pub(super) fn brings<'a>(&'a self, changes: &'a Images) -> Combination<'a> {
+        let (prompt, tools) = match &self.task {
+            Task::Roll { request } => (request.prompt.as_deref(), request.tools.as_deref()),
+            Task::Guard { .. } => (None, None),
+        };
+        Combination { images: changes, model: self.model(), prompt, tools }
     }
 
     /// Returns the images that it changes, as they are after the rollout, by container.

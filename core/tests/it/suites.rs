@@ -1,4 +1,4 @@
-//! Required suites: a version gets no traffic before they have passed for its images or its model.
+//! Required suites: a version gets no traffic before they have passed for the combination that it brings.
 
 use bellwether_core::engine::Disposition;
 use bellwether_core::ids::EventId;
@@ -16,18 +16,29 @@ fn story() -> Story {
     Story::new(policy(json!({ "require": ["behaviour"], "max-hold": "2h" })))
 }
 
-/// Sends a report on the images of `tag`, and on `model` if there is one, and returns its disposition.
-fn report(story: &mut Story, id: &str, tag: &str, model: Option<&str>, result: SuiteResult) -> Disposition {
-    let report = SuiteReport {
+/// Returns a report on the images of `tag`, and on `model` if there is one.
+fn report_on(story: &Story, tag: &str, model: Option<&str>, result: SuiteResult) -> SuiteReport {
+    SuiteReport {
         suite: "behaviour".to_owned(),
         result,
         images: images(tag).into_values().collect(),
         model: model.map(str::to_owned),
+        prompt: None,
+        tools: None,
         summary: Some("3 of 300 attacks succeeded".to_owned()),
         link: None,
         by: "/ci".to_owned(),
         at: story.now,
-    };
+    }
+}
+
+/// Sends a report on the images of `tag`, and on `model` if there is one, and returns its disposition.
+fn report(story: &mut Story, id: &str, tag: &str, model: Option<&str>, result: SuiteResult) -> Disposition {
+    let report = report_on(story, tag, model, result);
+    send(story, id, report)
+}
+
+fn send(story: &mut Story, id: &str, report: SuiteReport) -> Disposition {
     let id = EventId { source: "/ci".to_owned(), id: id.to_owned() };
     story.tell(Event::Tested { id, workload: workload(), report })
 }
@@ -105,6 +116,63 @@ fn a_report_with_another_model_does_not_count() {
     story.ask("v2", json!({ "model": "chat@1.3.0" }));
     story.run_until_held("suite behaviour is required");
     report(&mut story, "2", "v2", Some("chat@1.3.0"), SuiteResult::Pass);
+    assert_eq!(story.run(HOUR), Some(Ending::Promoted));
+}
+
+/// The suite has passed with the model in an earlier image, and a new image, prompt or set of tools is brought.
+#[test]
+fn a_report_on_a_part_of_the_combination_opens_nothing() {
+    let (model, prompt, tools) = ("chat@1.3.0", "sha256:aa", "sha256:cc");
+    let brought = json!({ "model": model, "prompt": prompt, "tools": tools });
+    let whole = |story: &Story| SuiteReport {
+        prompt: Some(prompt.to_owned()),
+        tools: Some(tools.to_owned()),
+        ..report_on(story, "v2", Some(model), SuiteResult::Pass)
+    };
+    let other = || Some("sha256:bb".to_owned());
+    let rows: [(fn(SuiteReport) -> SuiteReport, &str); 6] = [
+        (|report| SuiteReport { images: Vec::new(), ..report }, "it did not test"),
+        (|report| SuiteReport { images: images("v1").into_values().collect(), ..report }, "it did not test"),
+        (|report| SuiteReport { model: None, ..report }, "it names no model, and the request model chat@1.3.0"),
+        (|report| SuiteReport { prompt: None, ..report }, "it names no prompt, and the request prompt sha256:aa"),
+        (|report| SuiteReport { tools: None, ..report }, "it names no tools, and the request tools sha256:cc"),
+        (|report| SuiteReport { tools: Some("sha256:bb".to_owned()), ..report }, "it names tools sha256:bb"),
+    ];
+    for (change, difference) in rows {
+        let mut story = story();
+        let part = change(whole(&story));
+        send(&mut story, "1", part);
+        story.ask("v2", brought.clone());
+        story.run_until_held("suite behaviour is required before the first traffic, and no report on this combination");
+        assert!(story.whys().last().is_some_and(|why| why.contains(difference)), "{difference}: {:?}", story.whys());
+        assert_eq!((story.run(HOUR), had_traffic(&story)), (None, false), "{difference}");
+        let mut all = whole(&story);
+        all.at = story.now;
+        send(&mut story, "2", all);
+        assert_eq!(story.run(HOUR), Some(Ending::Promoted), "{difference}");
+    }
+    // A rollout that says nothing of the prompt does not bring the one that was tested.
+    let mut story = story();
+    let tested = SuiteReport { prompt: other(), ..report_on(&story, "v2", None, SuiteResult::Pass) };
+    send(&mut story, "1", tested);
+    story.request("v2");
+    story.run_until_held("it names prompt sha256:bb, and the request no prompt");
+    assert!(!had_traffic(&story));
+}
+
+#[test]
+fn a_report_that_is_too_old_opens_nothing() {
+    let policy = policy(json!({ "require": ["behaviour"], "require-max-age": "1h", "max-hold": "4h" }));
+    let mut story = Story::new(policy);
+    report(&mut story, "1", "v2", None, SuiteResult::Pass);
+    let old = report_on(&story, "v2", None, SuiteResult::Pass);
+    story.run(HOUR + 1);
+    story.request("v2");
+    story.run_until_held("is older than 1h (require-max-age); run the suite again");
+    // The same run, sent once more, is as old as before.
+    send(&mut story, "2", old);
+    assert_eq!((story.run(HOUR), had_traffic(&story)), (None, false));
+    report(&mut story, "3", "v2", None, SuiteResult::Pass);
     assert_eq!(story.run(HOUR), Some(Ending::Promoted));
 }
 

@@ -149,7 +149,9 @@ fn verdict_words(recorded: &Recorded<'_>, claim: &ReportedClaim) -> String {
             format!("inconclusive, {not_asked} of {cases} cases were not asked; the verdict is read from all of them")
         }
         Verdict::Inconclusive if claim.n < required => format!("inconclusive, {required} cases are required"),
-        verdict => verdict.to_string(),
+        Verdict::Pass | Verdict::Fail | Verdict::Inconclusive | Verdict::Error | Verdict::Skipped => {
+            claim.verdict.to_string()
+        }
     }
 }
 

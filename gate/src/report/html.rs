@@ -43,6 +43,9 @@ impl GateReport {
         if !self.stopped.is_empty() {
             text += &format!("<p>Stopped early: {}</p>\n", escape(&self.stopped));
         }
+        if let Some(replay) = self.replay() {
+            text += &format!("<p>{}.</p>\n", escape(&replay));
+        }
         if let Some(warning) = self.warning() {
             text += &format!("<p>Warning: {}</p>\n", escape(&warning));
         }

@@ -25,16 +25,13 @@ impl GateReport {
         if !self.stopped.is_empty() {
             text += &format!("\nStopped early: {}\n", self.stopped);
         }
+        if let Some(replay) = self.replay() {
+            text += &format!("\n{replay}.\n");
+        }
         if let Some(warning) = self.warning() {
             text += &format!("\nWarning: {}\n", cell(&warning));
         }
-        text += &format!(
-            "\n{} {} requests, {} tokens{}.\n",
-            guarantee(self),
-            self.spent.requests,
-            self.spent.tokens,
-            self.spent.money.map_or_else(String::new, |money| format!(", {money:.2} in money")),
-        );
+        text += &format!("\n{} {}.\n", guarantee(self), self.spent.words());
         for (gate, note) in self.gates.iter().flat_map(|gate| gate.notes().into_iter().map(move |note| (gate, note))) {
             text += &format!("\n{}: {}.\n", cell(&gate.name), cell(&note));
         }

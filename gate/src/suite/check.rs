@@ -26,7 +26,7 @@ impl Suite {
             toml::from_str(text).map_err(|error| SuiteError { problems: vec![error.to_string().trim().to_owned()] })?;
         let mut table: toml::Table = toml::from_str(text).unwrap_or_default();
         table.remove("budget");
-        check(raw, Hashes { suite: sha256(text), run: sha256(&table.to_string()) })
+        check(raw, Hashes { suite: sha256(text), run: sha256(table.to_string()) })
     }
 }
 
@@ -150,6 +150,9 @@ fn check(raw: RawSuite, hashes: Hashes) -> Result<Suite, SuiteError> {
         problems.add("judge.votes", format!("{} votes have no single median; use an odd number", judge.votes));
     }
     let endpoints = check_endpoints(&raw, &mut problems);
+    if raw.budget.money.is_some() {
+        check_prices(&raw, &mut problems);
+    }
     if !problems.0.is_empty() {
         return Err(SuiteError { problems: problems.0 });
     }
@@ -167,26 +170,31 @@ struct Endpoints {
 
 /// Builds the endpoints and adds their problems.
 fn check_endpoints(raw: &RawSuite, problems: &mut Problems) -> Endpoints {
-    let endpoint = |url: &str, model: &str, key_env: &Option<String>, dialect: &Dialect, tls: &EndpointTls| Endpoint {
-        url: url.trim_end_matches('/').to_owned(),
-        model: model.to_owned(),
-        key_env: key_env.clone(),
-        dialect: dialect.clone(),
-        tls: tls.clone(),
-    };
+    let endpoint =
+        |url: &str, model: &str, key_env: &Option<String>, price, dialect: &Dialect, tls: &EndpointTls| Endpoint {
+            url: url.trim_end_matches('/').to_owned(),
+            model: model.to_owned(),
+            key_env: key_env.clone(),
+            price,
+            dialect: dialect.clone(),
+            tls: tls.clone(),
+        };
     let with_defaults = |raw: &RawEndpoint, model: &str, dialect: &Dialect, tls: &EndpointTls| {
         let (dialect, tls) = (raw.dialect.as_ref().unwrap_or(dialect), raw.tls.as_ref().unwrap_or(tls));
-        endpoint(&raw.url, raw.model.as_deref().unwrap_or(model), &raw.key_env, dialect, tls)
+        endpoint(&raw.url, raw.model.as_deref().unwrap_or(model), &raw.key_env, raw.price, dialect, tls)
     };
     let target = &raw.target;
     let of = Endpoints {
-        target: endpoint(&target.url, &target.model, &target.key_env, &target.dialect, &target.tls),
+        target: endpoint(&target.url, &target.model, &target.key_env, None, &target.dialect, &target.tls),
         stable: raw.stable.as_ref().map(|raw| with_defaults(raw, &target.model, &target.dialect, &target.tls)),
-        judge: raw.judge.as_ref().map(|raw| endpoint(&raw.url, &raw.model, &raw.key_env, &raw.dialect, &raw.tls)),
+        judge: raw
+            .judge
+            .as_ref()
+            .map(|raw| endpoint(&raw.url, &raw.model, &raw.key_env, raw.price, &raw.dialect, &raw.tls)),
         classifier: raw
             .classifier
             .as_ref()
-            .map(|raw| endpoint(&raw.url, &raw.model, &raw.key_env, &raw.dialect, &raw.tls)),
+            .map(|raw| endpoint(&raw.url, &raw.model, &raw.key_env, raw.price, &raw.dialect, &raw.tls)),
         embedder: raw
             .embedder
             .as_ref()
@@ -205,6 +213,22 @@ fn check_endpoints(raw: &RawSuite, problems: &mut Problems) -> Endpoints {
         }
     }
     of
+}
+
+/// Adds a problem for each endpoint whose price is not known, although the suite limits its cost.
+fn check_prices(raw: &RawSuite, problems: &mut Problems) {
+    let unpriced = [
+        ("price", raw.price.is_none()),
+        ("judge.price", raw.judge.as_ref().is_some_and(|judge| judge.price.is_none())),
+        ("classifier.price", raw.classifier.as_ref().is_some_and(|classifier| classifier.price.is_none())),
+        ("embedder.price", raw.embedder.as_ref().is_some_and(|embedder| embedder.price.is_none())),
+    ];
+    for (key, _) in unpriced.into_iter().filter(|(_, unpriced)| *unpriced) {
+        problems.add(
+            "budget.money",
+            format!("a cost is counted with the price of each endpoint; write {key} = {{ input = …, output = … }}, 0 if it costs nothing"),
+        );
+    }
 }
 
 /// Builds the checked form of a suite that has no problems.

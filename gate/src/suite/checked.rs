@@ -46,7 +46,7 @@ pub struct Suite {
     pub embedder: Option<Endpoint>,
     /// The limits of a run: time, requests, tokens and money.
     pub budget: RunLimits,
-    /// The price of tokens, if costs are measured.
+    /// The price of the target's tokens, and of those of each endpoint without a price of its own.
     pub price: Option<Price>,
     /// The gates in the order of the file; at least one, each with a unique name.
     pub gates: Vec<Gate>,
@@ -102,7 +102,7 @@ pub struct Classifier {
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct RunLimits {
-    /// The longest time that one attempt at the run may take.
+    /// The longest time that the run may take, all of its attempts together.
     pub time: Span,
     /// The largest number of requests to all endpoints together.
     pub requests: u64,

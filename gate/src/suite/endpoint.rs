@@ -9,6 +9,8 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
+use super::values::Price;
+
 /// An endpoint with an OpenAI-compatible API.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Endpoint {
@@ -18,6 +20,8 @@ pub struct Endpoint {
     pub model: String,
     /// The name of the environment variable that holds the API key; `None` sends no key.
     pub key_env: Option<String>,
+    /// The price of a million tokens; `None` if it is the suite's.
+    pub price: Option<Price>,
     /// The details in which the endpoint differs from other servers.
     pub dialect: Dialect,
     /// The certificates of the connection.

@@ -49,7 +49,7 @@ pub struct RawSuite {
     /// The section `[budget]`: the limits of a run.
     #[serde(default)]
     pub budget: RawBudget,
-    /// The section `[price]`: the price of tokens.
+    /// The section `[price]`: the price of the target's tokens, and of those of each endpoint without a price of its own.
     pub price: Option<Price>,
     /// The sections `[[gate]]` in the order of the file.
     #[serde(default, rename = "gate")]
@@ -78,6 +78,8 @@ pub struct RawEndpoint {
     pub dialect: Option<Dialect>,
     /// The section `[SECTION.tls]`; of the stable version, the target's by default.
     pub tls: Option<EndpointTls>,
+    /// The price of a million tokens; that of `[price]` by default.
+    pub price: Option<Price>,
 }
 
 /// The endpoint of the candidate version, and the settings of requests.
@@ -150,6 +152,8 @@ pub struct RawJudge {
     /// The section `[judge.tls]`; the system's certificates by default.
     #[serde(default)]
     pub tls: EndpointTls,
+    /// The price of a million tokens; that of `[price]` by default.
+    pub price: Option<Price>,
     /// The instructions for scoring.
     pub rubric: String,
     /// The number of votes on each answer; odd, 3 by default.
@@ -186,6 +190,8 @@ pub struct RawClassifier {
     /// The section `[classifier.tls]`; the system's certificates by default.
     #[serde(default)]
     pub tls: EndpointTls,
+    /// The price of a million tokens; that of `[price]` by default.
+    pub price: Option<Price>,
     /// The API that the classifier has; `moderations` by default.
     #[serde(default)]
     pub api: ClassifierApi,
@@ -204,7 +210,7 @@ fn half() -> f64 {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
 pub struct RawBudget {
-    /// The longest time that one attempt may take; one hour by default.
+    /// The longest time that the run may take, all of its attempts together; one hour by default.
     pub time: Span,
     /// The largest number of requests to all endpoints together; 20,000 by default.
     pub requests: u64,

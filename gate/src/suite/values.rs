@@ -45,7 +45,7 @@ pub enum ClassifierApi {
 }
 
 /// The price of a million tokens, in any currency.
-#[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Price {
     /// The price of a million input tokens.

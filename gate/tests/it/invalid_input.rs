@@ -123,3 +123,24 @@ fn an_attack_that_nothing_can_score_is_refused() {
     let policy = "name = \"s\"\n[target]\n[classifier]\nurl = \"http://g/v1\"\nmodel = \"g\"\napi = \"shield-gemma\"\n";
     assert_refused(policy, &["classifier.policy: ShieldGemma judges by one guideline"]);
 }
+
+#[test]
+fn a_limit_of_the_cost_needs_the_price_of_each_endpoint() {
+    let suite = |prices: [&str; 3], money: &str| {
+        let [all, judge, classifier] = prices;
+        Suite::parse(&format!(
+            "name = \"s\"\n[target]\n[judge]\nurl = \"http://j\"\nmodel = \"j\"\nrubric = \"r\"\n{judge}\n[classifier]\nurl = \"http://c\"\n\
+             model = \"c\"\n{classifier}\n{all}\n[budget]\n{money}\n[[gate]]\nkind = \"safety\"\ndataset = \"d\"\n\
+             limits.attack-success = {{ max = \"2%\" }}\n"
+        ))
+    };
+    let price = "price = { input = 1.0, output = 2.0 }";
+    let problems = suite(["", "", price], "money = 5").unwrap_err().to_string();
+    for (key, missing) in [("write price =", true), ("write judge.price =", true), ("write classifier.price =", false)]
+    {
+        assert_eq!(problems.contains(key), missing, "{key}: {problems}");
+    }
+    let all = "[price]\ninput = 1.0\noutput = 2.0";
+    assert!(suite([all, price, price], "money = 5").is_ok());
+    assert!(suite(["", "", ""], "").is_ok());
+}

@@ -47,14 +47,23 @@ fn report() -> GateReport {
         schema: SCHEMA.to_owned(),
         suite: "agent & co".to_owned(),
         suite_sha256: suite.sha256.clone(),
+        pin: "ab12".to_owned(),
+        replayed: 200,
         verdict: GateReport::suite_verdict(&gates),
-        subject: GateSubject { model: "m".to_owned(), version: "7".to_owned(), digest: "sha256:ab".to_owned() },
+        subject: GateSubject {
+            model: "m".to_owned(),
+            version: "7".to_owned(),
+            digest: "sha256:ab".to_owned(),
+            images: vec!["web@sha256:cd".to_owned()],
+            prompt: "sha256:ef".to_owned(),
+            tools: "sha256:01".to_owned(),
+        },
         started: "2026-11-26T10:00:00Z".parse().unwrap(),
         finished: "2026-11-26T10:01:30Z".parse().unwrap(),
         alpha: suite.alpha,
         beta: suite.beta,
         seed: suite.seed,
-        spent: Spent { requests: 600, tokens: 12_000, money: Some(0.25) },
+        spent: Spent { requests: 600, tokens: 12_000, estimated: 5, ms: 90_000, money: Some(0.25) },
         stopped: String::new(),
         imported_from: String::new(),
         gates,
@@ -89,6 +98,7 @@ fn markdown_has_a_row_for_each_gate_and_escapes_markup() {
     assert_eq!(text.lines().filter(|line| line.starts_with("| ") && line.contains("200 |")).count(), 3, "{text}");
     assert!(text.contains("safe \\| &lt;b>ty (warn)"), "{text}");
     assert!(text.contains("A good version fails in at most 5 % of runs"), "{text}");
+    assert!(text.contains("600 requests, 12000 tokens (estimated for 5 answers), 0.25 in money."), "{text}");
     let mut plain = report();
     plain.gates[0].claims[0].confidence = None;
     assert!(plain.to_markdown().contains("no error rate is guaranteed"), "{text}");
@@ -127,6 +137,9 @@ fn the_text_has_each_sentence_and_the_reason_only_those_of_failed_gates() {
     assert_eq!(report.verdict, Verdict::Fail);
     let text = report.to_text();
     assert!(text.ends_with("agent & co: fail\n") && text.contains("(warns only)"), "{text}");
+    assert!(text.contains("replayed: 200 of 600 answers are of an earlier attempt at this run\n"), "{text}");
+    let again = GateReport { replayed: 600, ..report.clone() };
+    assert!(again.to_text().contains("replayed: all 600 answers") && again.to_text().contains("nothing was asked"));
     assert!(report.reason().starts_with("calibration: ") && !report.reason().contains("down"), "{}", report.reason());
 }
 

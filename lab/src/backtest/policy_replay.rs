@@ -62,6 +62,8 @@ impl<'a> Replay<'a> {
             expected_current: None,
             policy: None,
             model: None,
+            prompt: None,
+            tools: None,
             reason: None,
         };
         let id = EventId { source: "recording".to_owned(), id: "request".to_owned() };

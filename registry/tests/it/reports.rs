@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bellwether_registry::point::Promotion;
+use bellwether_registry::report::Brought;
 use bellwether_registry::{Manifest, Registry, RegistryError};
 use object_store::memory::InMemory;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::suite::{at, draft, promotion, register, write_model};
 
@@ -89,4 +90,42 @@ async fn a_report_about_something_else_is_refused() {
         registry.attach(&manifest, good.clone().into_bytes()).await.unwrap();
     }
     assert_eq!(registry.reports(&manifest).await.unwrap().len(), 1, "attaching a report twice gives one report");
+}
+
+/// The suite has passed with the version in another image, or with another prompt or other tools.
+#[tokio::test]
+async fn a_report_on_another_combination_lets_nothing_become_current() {
+    let (registry, manifest) = registered().await;
+    let with = |image: &str, prompt: &str, tools: &str| Brought {
+        images: vec![image.to_owned()],
+        prompt: prompt.to_owned(),
+        tools: tools.to_owned(),
+    };
+    let on = |with: &Brought, verdict: &str, second| {
+        let mut value: Value = serde_json::from_slice(&report(&manifest, "safety", verdict, second)).unwrap();
+        for (name, part) in serde_json::to_value(with).unwrap().as_object().unwrap() {
+            value["subject"][name] = part.clone();
+        }
+        serde_json::to_vec(&value).unwrap()
+    };
+    let brought = with("web@sha256:ab", "sha256:p", "sha256:t");
+    let promote = |with: &Brought| Promotion { with: Some(with.clone()), ..promotion("model", "1.0.0", 9) };
+    let others = [
+        (Brought::default(), "it did not test web@sha256:ab"),
+        (with("web@sha256:cd", "sha256:p", "sha256:t"), "it did not test web@sha256:ab"),
+        (with("web:2@sha256:ab", "", "sha256:t"), "it names no prompt, and the promotion prompt sha256:p"),
+        (with("web:2@sha256:ab", "sha256:p", "sha256:u"), "it names tools sha256:u, and the promotion tools sha256:t"),
+    ];
+    for (second, (other, difference)) in (1..).zip(&others) {
+        registry.attach(&manifest, on(other, "pass", second)).await.unwrap();
+        let error = registry.promote(&promote(&brought)).await.unwrap_err().to_string();
+        assert!(error.contains("no safety report on this combination") && error.contains(difference), "{error}");
+    }
+    registry.attach(&manifest, on(&with("web:2@sha256:ab", "sha256:p", "sha256:t"), "pass", 5)).await.unwrap();
+    // A later failure of another combination is no statement about this one.
+    registry.attach(&manifest, on(&others[3].0, "fail", 6)).await.unwrap();
+    assert!(registry.promote(&promote(&brought)).await.unwrap().created);
+    registry.attach(&manifest, on(&brought, "fail", 7)).await.unwrap();
+    let error = registry.promote(&promote(&brought)).await.unwrap_err().to_string();
+    assert!(error.contains("says fail"), "{error}");
 }

@@ -1,13 +1,21 @@
 //! Signatures, tested with one that sigstore's own tool made.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use bellwether_registry::attest::{attest, attested_report};
 use bellwether_registry::fetch::FetchOptions;
-use bellwether_registry::{Options, Registry, RegistryError, VerifyingKey};
+use bellwether_registry::{Options, Registry, RegistryError, SigningKey, VerifyingKey};
 use object_store::memory::InMemory;
+use ring::rand::SystemRandom;
+use ring::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, KeyPair as _};
+use serde_json::{Value, json};
 
-use crate::suite::{draft, promotion, register};
+use crate::reports::report;
+use crate::suite::{draft, promotion, register, write_model};
 
 /// The directory with the signed model and its public key.
 fn signed() -> PathBuf {
@@ -113,4 +121,84 @@ fn a_file_without_a_p256_public_key_is_refused() {
         std::fs::write(&path, text).unwrap();
         assert!(VerifyingKey::read(&path).unwrap_err().to_string().contains("P-256"), "{text}");
     }
+}
+
+/// Returns a private key and its public key.
+fn keys(directory: &Path, name: &str) -> (SigningKey, VerifyingKey) {
+    let pair = EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_ASN1_SIGNING, &SystemRandom::new()).unwrap();
+    let public =
+        EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_ASN1_SIGNING, pair.as_ref(), &SystemRandom::new()).unwrap();
+    // The algorithm and the curve before the point, as in RFC 5480.
+    let mut der =
+        b"\x30\x59\x30\x13\x06\x07\x2a\x86\x48\xce\x3d\x02\x01\x06\x08\x2a\x86\x48\xce\x3d\x03\x01\x07\x03\x42\x00"
+            .to_vec();
+    der.extend_from_slice(public.public_key().as_ref());
+    let write = |kind: &str, der: &[u8]| {
+        let path = directory.join(format!("{name}-{kind}.pem"));
+        let text = format!("-----BEGIN {kind} KEY-----\n{}\n-----END {kind} KEY-----\n", STANDARD.encode(der));
+        std::fs::write(&path, text).unwrap();
+        path
+    };
+    let (private, public) = (write("PRIVATE", pair.as_ref()), write("PUBLIC", &der));
+    (SigningKey::read(&private).unwrap(), VerifyingKey::read(&public).unwrap())
+}
+
+#[tokio::test]
+async fn with_a_key_for_reports_only_those_that_it_signed_count() {
+    let directory = tempfile::tempdir().unwrap();
+    let ((ours, trusted), (theirs, _)) = (keys(directory.path(), "ours"), keys(directory.path(), "theirs"));
+    let model = tempfile::tempdir().unwrap();
+    let paths = write_model(model.path(), &[("model.bin", 10)]);
+    let require = BTreeMap::from([("production".parse().unwrap(), vec!["safety".parse().unwrap()])]);
+    let plain = Registry::on(Arc::new(InMemory::new()), 100).requiring(require);
+    let manifest = register(&plain, draft("model", "1.0.0"), &paths).await.unwrap();
+    // Attached before there was a key.
+    plain.attach(&manifest, report(&manifest, "safety", "pass", 1)).await.unwrap();
+    let registry = plain.clone().trusting(trusted.clone());
+    let promote = || promotion("model", "1.0.0", 9);
+    let refused = registry.promote(&promote()).await.unwrap_err().to_string();
+    assert!(refused.contains("it has no safety report"), "{refused}");
+    let passed = report(&manifest, "safety", "pass", 2);
+    let attested = |key| attest(&passed, key).unwrap();
+    let good = attested(&ours);
+    let payload = |envelope: &str| -> Value {
+        let envelope: Value = serde_json::from_str(envelope).unwrap();
+        serde_json::from_slice(&STANDARD.decode(envelope["payload"].as_str().unwrap()).unwrap()).unwrap()
+    };
+    assert_eq!(payload(&good)["subject"][0]["digest"]["sha256"], manifest.checksum.hex());
+    // A failure, whose verdict was changed after it was signed.
+    let failed = attest(&report(&manifest, "safety", "fail", 2), &ours).unwrap();
+    let mut forged: Value = serde_json::from_str(&failed).unwrap();
+    let mut statement = payload(&failed);
+    statement["predicate"]["verdict"] = "pass".into();
+    forged["payload"] = STANDARD.encode(statement.to_string()).into();
+    for wrong in [String::from_utf8(passed.clone()).unwrap(), attested(&theirs), forged.to_string()] {
+        let error = registry.attach(&manifest, wrong.into_bytes()).await.unwrap_err().to_string();
+        assert!(error.contains("is not signed with the registry's key for reports"), "{error}");
+    }
+    registry.attach(&manifest, good.clone().into_bytes()).await.unwrap();
+    assert!(registry.promote(&promote()).await.unwrap().created);
+    assert_eq!(attested_report(good.as_bytes(), Some(&trusted)).unwrap(), {
+        serde_json::from_slice::<Value>(&passed).unwrap().to_string().into_bytes()
+    });
+    let nameless = json!({ "subject": { "model": "m" } }).to_string();
+    assert!(attest(nameless.as_bytes(), &ours).unwrap_err().contains("names nothing by digest"));
+    assert_eq!(format!("{ours:?}"), "SigningKey");
+}
+
+#[tokio::test]
+async fn a_kept_ledger_is_found_again_and_not_replaced() {
+    let directory = tempfile::tempdir().unwrap();
+    let paths = write_model(directory.path(), &[("model.bin", 10)]);
+    let registry = Registry::on(Arc::new(InMemory::new()), 100);
+    let manifest = register(&registry, draft("model", "1.0.0"), &paths).await.unwrap();
+    assert_eq!(registry.kept_ledger(&manifest, "run").await.unwrap(), None);
+    for (after, content) in [(0, "one"), (1, "two"), (1, "two")] {
+        registry.keep_ledger(&manifest, "run", after, content.into()).await.unwrap();
+    }
+    let kept = registry.kept_ledger(&manifest, "run").await.unwrap().unwrap();
+    assert_eq!((kept.number, &kept.content[..]), (2, &b"two"[..]));
+    let other = registry.keep_ledger(&manifest, "run", 1, "another".into()).await.unwrap_err().to_string();
+    assert!(other.contains("another run of the suite was under way"), "{other}");
+    assert_eq!(registry.kept_ledger(&manifest, "other").await.unwrap(), None);
 }

@@ -53,7 +53,7 @@ impl ModelRegistry {
             return refused(format!("model {model} is not registered"));
         }
         match what {
-            ModelAct::Verify => Outcome::Done,
+            ModelAct::Verify { .. } => Outcome::Done,
             ModelAct::Point => {
                 let moves = self.moves.get(&key(environment, model));
                 let done = moves.into_iter().flatten().find(|moved| moved.by == *effect);

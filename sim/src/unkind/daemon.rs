@@ -47,6 +47,8 @@ impl World {
             expected_current: None,
             policy: None,
             model: None,
+            prompt: None,
+            tools: None,
             reason: None,
         };
         let id = EventId { source: "ci".into(), id: "1".into() };

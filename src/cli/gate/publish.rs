@@ -21,7 +21,7 @@ const MAX_REASON: usize = 1000;
 pub struct PublishTarget<'a> {
     /// Workload that the result is for.
     pub workload: &'a Workload,
-    /// Images that were tested; empty if the digest of the report's subject is that of the image.
+    /// Images that were tested, if the report names none.
     pub images: &'a [String],
     /// Environment of the test, such as `ci`.
     pub environment: &'a str,
@@ -29,26 +29,43 @@ pub struct PublishTarget<'a> {
     pub link: Option<&'a str>,
 }
 
-/// The error of a report that names neither an image nor a version of a model.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "the report says neither which image nor which model was tested; give the run --digest, or --subject MODEL@VERSION, or name an --image"
-)]
-pub struct UnidentifiedSubject;
+/// The reason why a report can't be published.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Unpublishable {
+    /// The report names neither an image nor a version of a model.
+    #[error(
+        "the report says neither which image nor which model was tested; give the run --image, or --subject MODEL@VERSION"
+    )]
+    Unidentified,
+    /// The report is about other images than those that the command line names.
+    #[error("the report is about {}, and can't be published for {}; run the suite on the image", .tested.join(", "), .named.join(", "))]
+    OtherImages {
+        /// Images of the report.
+        tested: Vec<String>,
+        /// Images of the command line.
+        named: Vec<String>,
+    },
+}
 
 /// Returns the event of a report. Its id is derived from the report and the subject, so that publishing twice gives one
 /// event.
 ///
 /// # Errors
-/// [`UnidentifiedSubject`] if neither the report nor `about` names an image or a version of a model.
+/// [`Unpublishable`] if neither the report nor `about` names an image or a version of a model, or if they name other images.
 pub fn event(
     report: &GateReport,
     source: &str,
     about: &PublishTarget<'_>,
     now: Timestamp,
-) -> Result<CloudEvent, UnidentifiedSubject> {
+) -> Result<CloudEvent, Unpublishable> {
     let subject = &report.subject;
-    let mut images = about.images.to_vec();
+    let (mut images, named) = (subject.images.clone(), about.images.to_vec());
+    if !images.is_empty() && !named.is_empty() && images != named {
+        return Err(Unpublishable::OtherImages { tested: images, named });
+    }
+    if images.is_empty() {
+        images = named;
+    }
     if images.is_empty() && !subject.digest.is_empty() {
         // Images are compared by their digests, so the name before the digest is free.
         images.push(format!("{}@{}", subject.model, subject.digest));
@@ -56,14 +73,22 @@ pub fn event(
     // A requirement names a version, so a model without one would never match.
     let model = (!subject.version.is_empty()).then(|| format!("{}@{}", subject.model, subject.version));
     if images.is_empty() && model.is_none() {
-        return Err(UnidentifiedSubject);
+        return Err(Unpublishable::Unidentified);
     }
-    let sha256 = sha256(&report.to_json().unwrap_or_default());
+    let sha256 = sha256(report.to_json().unwrap_or_default());
     let gates: Vec<Value> =
         report.gates.iter().map(|gate| json!({ "name": gate.name, "verdict": gate.verdict })).collect();
     let content = tested(&report.suite, report.verdict, about.environment, Some(shortened(&report.reason())));
-    let mut result = json!({ "workload": about.workload, "images": images, "result": report.verdict });
-    for (key, value) in [("model", model.as_deref()), ("link", about.link)] {
+    let mut result = json!({
+        "workload": about.workload, "images": images, "result": report.verdict, "finished": report.finished,
+    });
+    let parts = [
+        ("model", model.as_deref()),
+        ("link", about.link),
+        ("prompt", Some(subject.prompt.as_str())),
+        ("tools", Some(subject.tools.as_str())),
+    ];
+    for (key, value) in parts.into_iter().filter(|(_, value)| value.is_some_and(|text| !text.is_empty())) {
         if let Some(value) = value {
             result[key] = json!(value);
         }

@@ -3,7 +3,7 @@
 use anyhow::{Context, bail};
 use bellwether_registry::line::{Action, PointerMove};
 use bellwether_registry::point::{MoveOutcome, Promotion, Restoration};
-use bellwether_registry::report::AttachedReport;
+use bellwether_registry::report::{AttachedReport, Brought};
 use bellwether_registry::{
     Alias, Digest, Environment, Manifest, ModelName, Registry, SuiteName, Version, VersionReference,
 };
@@ -13,6 +13,7 @@ use serde_json::json;
 use super::args::{MoveArgs, VersionArgs};
 use super::display::{or_dash, show};
 use crate::cli::Output;
+use crate::cli::digests::of_file;
 use crate::cli::table::table;
 use crate::exit;
 
@@ -31,6 +32,15 @@ pub(super) struct PromoteArgs {
     /// report; may be repeated.
     #[arg(long, value_name = "FILE|DIGEST")]
     report: Vec<String>,
+    /// Image that is deployed with the version: its reports must have tested it, too; may be repeated.
+    #[arg(long = "image", value_name = "REF")]
+    images: Vec<String>,
+    /// Prompt that is deployed with the version: its digest, or its file.
+    #[arg(long, value_parser = of_file, value_name = "DIGEST|FILE", requires = "images")]
+    prompt: Option<String>,
+    /// Definitions of the tools that are deployed with the version: their digest, or their file.
+    #[arg(long, value_parser = of_file, value_name = "DIGEST|FILE", requires = "images")]
+    tools: Option<String>,
     #[command(flatten)]
     author: MoveArgs,
 }
@@ -43,7 +53,9 @@ pub(super) async fn promote(args: PromoteArgs, registry: &Registry, output: Outp
         require.push(attached(registry, &manifest, report).await?.suite);
     }
     let (environment, name) = (args.to, args.model.name);
-    let promotion = Promotion { environment, name, version, require, context: args.author.context()? };
+    let (prompt, tools) = (args.prompt.unwrap_or_default(), args.tools.unwrap_or_default());
+    let with = (!args.images.is_empty()).then_some(Brought { images: args.images, prompt, tools });
+    let promotion = Promotion { environment, name, version, require, with, context: args.author.context()? };
     let outcome = registry.promote(&promotion).await?;
     show_outcome(output, &outcome, &format!("{} in {}", promotion.name, promotion.environment))
 }

@@ -16,7 +16,7 @@ use bellwether_gate::observation::{FailedAttempts, MissingAnswer};
 use bellwether_gate::suite::{Dialect, Endpoint};
 use serde_json::Value;
 
-use super::budget::{BudgetExhausted, RunBudget};
+use super::budget::{BudgetExhausted, RunBudget, Usage};
 use super::wire::Reply;
 use attempt::{Deadline, FailedAttempt, Response};
 use pause::{LONGEST_ASKED, Pauses};
@@ -110,6 +110,10 @@ pub struct TimedReply {
     pub failed: FailedAttempts,
 }
 
+fn usage(body: &Value, input: Option<u64>, output: Option<u64>, text: &str) -> Usage {
+    Usage { input, output, sent: body.to_string().len(), received: text.len() }
+}
+
 impl EndpointClient {
     /// Returns a client of `endpoint` with `timeout` for each attempt and at most `retries` retries of a request.
     ///
@@ -161,7 +165,8 @@ impl EndpointClient {
             }
         };
         let (timed, failed) = self.with_retries(budget, complete).await?;
-        budget.add_tokens(timed.reply.input_tokens.unwrap_or(0), timed.reply.output_tokens.unwrap_or(0));
+        let reply = &timed.reply;
+        budget.add_tokens(self.endpoint.price, usage(body, reply.input_tokens, reply.output_tokens, &reply.text));
         Ok(TimedReply { failed, ..timed })
     }
 
@@ -172,8 +177,10 @@ impl EndpointClient {
     pub async fn post(&self, path: &str, body: &Value, budget: &RunBudget) -> Result<Value, Unanswered> {
         let post = async |deadline| self.send(path, body, deadline).await?.value().await;
         let (value, _) = self.with_retries(budget, post).await?;
-        let count = |key: &str| value.pointer(key).and_then(Value::as_u64).unwrap_or(0);
-        budget.add_tokens(count("/usage/prompt_tokens"), count("/usage/completion_tokens"));
+        let count = |key: &str| value.pointer(key).and_then(Value::as_u64);
+        // Vectors and verdicts are no tokens.
+        let output = count("/usage/completion_tokens").or(Some(0));
+        budget.add_tokens(self.endpoint.price, usage(body, count("/usage/prompt_tokens"), output, ""));
         Ok(value)
     }
 

@@ -263,7 +263,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("deep/ledger.jsonl");
         let now = "2026-11-26T10:00:00Z".parse().unwrap();
-        let spent = Spent { requests: 2, tokens: 30, money: Some(0.1) };
+        let spent = Spent { requests: 2, tokens: 30, money: Some(0.1), ..Spent::default() };
         let (ledger, found) = AnswerLedger::open(&path, &identity("a"), now).unwrap();
         assert!(found.observations.is_empty() && found.started.is_none());
         assert!(matches!(AnswerLedger::open(&path, &identity("a"), now), Err(LedgerError::InUse(_))));

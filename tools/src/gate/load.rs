@@ -73,6 +73,8 @@ pub struct LoadedSuite {
     /// Labelled answers of the judge's self-test; empty if it has none.
     pub labelled: Vec<Labelled>,
     path: PathBuf,
+    /// Whether runs are identified without the addresses of the endpoints.
+    by_version: bool,
 }
 
 impl LoadedSuite {
@@ -96,7 +98,7 @@ impl LoadedSuite {
             let text = text(&path)?;
             let dataset = Dataset::parse(&gate.dataset, &gate.version, &text)?;
             if let Some(pinned) = gate.sha256.as_ref().filter(|pinned| **pinned != dataset.sha256) {
-                return Err(RunError::Pinned { path, found: sha256(&text), pinned: pinned.clone() });
+                return Err(RunError::Pinned { path, found: sha256(text), pinned: pinned.clone() });
             }
             problems.extend(gate.missing_fields(&dataset.cases, suite.classifier.is_some()));
             datasets.push(dataset);
@@ -106,7 +108,7 @@ impl LoadedSuite {
         }
         let labelled = suite.judge.as_ref().and_then(|judge| judge.self_test.as_ref());
         let labelled = labelled.map(|name| labels(&beside(name))).transpose()?.unwrap_or_default();
-        Ok(LoadedSuite { suite, datasets, labelled, path: path.to_owned() })
+        Ok(LoadedSuite { suite, datasets, labelled, path: path.to_owned(), by_version: false })
     }
 
     /// Returns the number of requests of a run to the target and the stable version, without retries and further steps.
@@ -134,9 +136,34 @@ impl LoadedSuite {
         }
     }
 
+    /// Identifies runs by their subject alone, and not by the addresses at which it serves, which may change from run to run.
+    pub fn identify_by_version(&mut self) {
+        self.by_version = true;
+    }
+
+    /// Returns the short name of a run of this suite for `subject`, and the default path of its ledger.
+    pub fn ledger_of(&self, subject: &Subject) -> (String, PathBuf) {
+        let identity = self.identity(subject);
+        (identity.short(), self.default_ledger(&identity))
+    }
+
+    /// Returns the SHA-256 of the test in hexadecimal digits: the suite without its budget, with its `alpha` and `beta`, the
+    /// cases, and the labelled answers of the judge's self-test. Reports with the same pin are of the same test.
+    pub fn pin(&self) -> String {
+        let suite = &self.suite;
+        let rates = format!("{} {}", suite.alpha, suite.beta);
+        let labelled: String =
+            self.labelled.iter().map(|one| format!("{:?}", (&one.prompt, &one.answer, one.good))).collect();
+        let cases =
+            suite.gates.iter().zip(&self.datasets).map(|(gate, dataset)| format!("{} {}", gate.name, dataset.sha256));
+        let parts: Vec<String> = [suite.run_sha256.clone(), rates, sha256(labelled)].into_iter().chain(cases).collect();
+        sha256(parts.join("\n"))
+    }
+
     /// Returns the identity of a run of this suite for `subject`.
     pub(super) fn identity(&self, subject: &Subject) -> RunIdentity {
-        let of = |endpoint: &Endpoint| (endpoint.url.clone(), endpoint.model.clone());
+        let url = |endpoint: &Endpoint| if self.by_version { String::new() } else { endpoint.url.clone() };
+        let of = |endpoint: &Endpoint| (url(endpoint), endpoint.model.clone());
         RunIdentity {
             suite: self.suite.run_sha256.clone(),
             datasets: self

@@ -60,6 +60,7 @@ pub async fn models(url: &str, key_env: Option<&str>) -> Result<Vec<String>, Mod
         url: url.to_owned(),
         model: String::new(),
         key_env: key_env.map(str::to_owned),
+        price: None,
         dialect: Dialect::default(),
         tls: EndpointTls::default(),
     };

@@ -64,8 +64,7 @@ pub async fn run(loaded: &LoadedSuite, options: &RunOptions<'_>) -> Result<GateR
     for observation in contents.observations {
         observations.entry(observation.key.gate.clone()).or_default().push(observation);
     }
-    let mut refused = BTreeMap::new();
-    let mut stopped = String::new();
+    let (mut refused, mut stopped, mut asked) = (BTreeMap::new(), String::new(), 0);
     for (gate, dataset) in suite.gates.iter().zip(&loaded.datasets) {
         let known = observations.entry(gate.name.clone()).or_default();
         let remaining = remaining(suite, gate, dataset, known);
@@ -83,11 +82,13 @@ pub async fn run(loaded: &LoadedSuite, options: &RunOptions<'_>) -> Result<GateR
                 continue;
             }
         }
+        let before = known.len();
         match ask_all(&runner, gate, remaining, &ledger, options.progress, known).await? {
             Ended::Complete => {}
             Ended::Exhausted(exhausted) => stopped = exhausted.to_string(),
             Ended::Refused(why) => drop(refused.insert(gate.name.clone(), why)),
         }
+        asked += known.len() - before;
     }
     ledger.close()?;
     Ok(make_report(
@@ -96,7 +97,7 @@ pub async fn run(loaded: &LoadedSuite, options: &RunOptions<'_>) -> Result<GateR
         (contents.started.unwrap_or(now), (options.now)()),
         &observations,
         &refused,
-        (stopped, &runner),
+        (stopped, asked, &runner),
     ))
 }
 
@@ -254,7 +255,7 @@ fn make_report(
     (started, finished): (Timestamp, Timestamp),
     observations: &BTreeMap<String, Vec<Observation>>,
     refused: &BTreeMap<String, String>,
-    (stopped, runner): (String, &CaseRunner<'_>),
+    (stopped, asked, runner): (String, usize, &CaseRunner<'_>),
 ) -> GateReport {
     let suite = &loaded.suite;
     let recorded: Vec<Recorded<'_>> = suite
@@ -274,6 +275,8 @@ fn make_report(
         schema: SCHEMA.to_owned(),
         suite: suite.name.clone(),
         suite_sha256: suite.sha256.clone(),
+        pin: loaded.pin(),
+        replayed: observations.values().map(Vec::len).sum::<usize>().saturating_sub(asked) as u64,
         verdict: GateReport::suite_verdict(&gates),
         subject: options.subject.clone(),
         started,

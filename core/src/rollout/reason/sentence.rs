@@ -89,11 +89,20 @@ impl fmt::Display for Reason {
             Reason::Unfrozen { scope, author } => write!(f, "the freeze of {scope} was lifted by {author}"),
             Reason::CantObey { verb, instead } => write!(f, "can't {verb}: {instead}"),
             Reason::Tested { report } => report.fmt(f),
-            Reason::NeedsReport { suite, report: None } => {
-                write!(f, "suite {suite} is required before the first traffic, and no report says that it passed")
-            }
-            Reason::NeedsReport { suite, report: Some(report) } => {
-                write!(f, "suite {suite} is required before the first traffic, and has not passed: {report}")
+            Reason::NeedsReport { suite, report, too_old, other } => {
+                write!(f, "suite {suite} is required before the first traffic, and ")?;
+                match (report, too_old, other) {
+                    (Some(report), Some(allowed), _) => write!(
+                        f,
+                        "its report of {} is older than {allowed} (require-max-age); run the suite again",
+                        report.at
+                    ),
+                    (Some(report), None, _) => write!(f, "has not passed: {report}"),
+                    (None, _, Some(other)) => {
+                        write!(f, "no report on this combination says that it passed; of the newest one: {other}")
+                    }
+                    (None, _, None) => f.write_str("no report says that it passed"),
+                }
             }
             Reason::NeedsApproval { approval, before } => {
                 write!(f, "approval {approval} is required before {before}, and has not been given")

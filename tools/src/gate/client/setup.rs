@@ -153,6 +153,7 @@ mod tests {
             url: "https://a/v1".to_owned(),
             model: "m".to_owned(),
             key_env: None,
+            price: None,
             dialect: Dialect::default(),
             tls: EndpointTls::default(),
         }
