@@ -162,6 +162,9 @@ fn parse_case(line: &str) -> Result<Case, String> {
     match (&case.prompt, case.messages.is_empty()) {
         (None, true) => Err(format!("case {:?} has no question; write `prompt` or `messages`", case.id)),
         (Some(_), false) => Err(format!("case {:?} has `prompt` and `messages`; write only one of them", case.id)),
+        _ if case.messages.iter().any(|message| message.get("role").and_then(Value::as_str).is_none()) => {
+            Err(format!("case {:?} has a message without a `role`", case.id))
+        }
         _ => Ok(case),
     }
 }

@@ -65,6 +65,10 @@ fn test_suite(gate: &GateResult, timestamp: &str) -> String {
         };
         text += "</testcase>\n";
     }
+    let notes = gate.notes();
+    if !notes.is_empty() {
+        text += &format!("    <system-out>{}</system-out>\n", escape(&notes.join("; ")));
+    }
     text + "  </testsuite>\n"
 }
 

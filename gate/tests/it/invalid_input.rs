@@ -78,6 +78,8 @@ fn a_dataset_is_refused_with_the_problem_of_each_line() {
         ("{\"id\":\"\",\"prompt\":\"p\"}", "the `id` is empty"),
         ("{\"id\":\"a\"}", "has no question"),
         ("{\"id\":\"a\",\"prompt\":\"p\",\"messages\":[{}]}", "write only one of them"),
+        ("{\"id\":\"a\",\"messages\":[{\"content\":\"p\"}]}", "has a message without a `role`"),
+        ("{\"id\":\"a\",\"messages\":[\"p\"]}", "has a message without a `role`"),
         ("{\"id\":\"a\",\"prompt\":\"p\",\"expcted\":[]}", "expcted"),
         ("not json", "line 1: not JSON"),
         ("\n\n", "it has no case"),

@@ -57,7 +57,7 @@ async fn a_response_without_an_answer_counts_for_what_it_is() {
             let text = report.to_text();
             assert_eq!(report.verdict, *verdict, "{kind} {form:?}: {text}");
             assert!(text.contains(says), "{kind} {form:?}: {text}");
-            for shown in [report.to_html(), report.to_markdown()] {
+            for shown in [report.to_html(), report.to_markdown(), report.to_junit()] {
                 assert!(shown.contains("responses without an answer"), "{kind} {form:?}: {shown}");
             }
         }
