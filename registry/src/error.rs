@@ -4,9 +4,8 @@ use std::path::PathBuf;
 
 use crate::digest::Digest;
 use crate::invalid::InvalidValue;
-use crate::manifest::Manifest;
+use crate::manifest::{FoundRisk, Manifest};
 use crate::name::{ModelName, Version};
-use crate::scan::FoundRisk;
 
 /// The result type of this crate's functions.
 pub type Result<T, E = RegistryError> = std::result::Result<T, E>;

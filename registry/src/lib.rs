@@ -87,12 +87,12 @@
 //!
 //! The modules are listed below in the order in which they are best read; each uses only those before it.
 //!
-//! - Values: `invalid`, [`name`], [`digest`], `keys` (the layout of the store), [`manifest`], [`error`].
-//! - The store: [`options`], `store` (the allowed operations), `root` (the place of a registry), `open`, `seal` (small objects with their own digest),
-//!   `random`.
-//! - The registry: `verifying_key`, `signing_key`, `dsse` (signed envelopes), `registry` (the type [`Registry`]), `lookup` (finding
-//!   versions).
-//! - Registering: `target` (a directory with a downloaded version), [`source`] (local files), [`scan`] (their risks),
+//! - Values: `invalid`, [`name`], [`digest`], `keys` (the layout of the store), [`risk`], [`manifest`], [`error`].
+//! - The store: [`options`], `random`, `store` (the allowed operations), `open`, `seal` (small objects with their own
+//!   digest).
+//! - The registry: `verifying_key`, `signing_key`, `dsse` (signed envelopes), `registry` (the type [`Registry`]), `root` (the place
+//!   of a registry), `lookup` (finding versions).
+//! - Registering: `target` (a directory with a downloaded version), [`source`] (local files), `scan` (their risks),
 //!   `upload`, [`register`].
 //! - Reading: `pieces`, [`fetch`], [`signature`], [`attest`] (signed reports), [`report`], [`ledger`] (of runs of gates).
 //! - Pointers: [`mod@line`] (moves), `advance` (making the next move), [`point`] (promotion, restoration, aliases).
@@ -102,22 +102,23 @@ mod invalid;
 pub mod name;
 pub mod digest;
 mod keys;
+pub mod risk;
 pub mod manifest;
 pub mod error;
 pub mod options;
+mod random;
 mod store;
-mod root;
 mod open;
 mod seal;
-mod random;
 mod verifying_key;
 mod signing_key;
 mod dsse;
 mod registry;
+mod root;
 mod lookup;
 mod target;
 pub mod source;
-pub mod scan;
+mod scan;
 mod upload;
 pub mod register;
 mod pieces;

@@ -1,6 +1,7 @@
 //! The manifest: the permanent description of a version and the list of its files.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use jiff::Timestamp;
 use object_store::path::Path;
@@ -11,7 +12,7 @@ use crate::digest::Digest;
 use crate::invalid::InvalidValue;
 use crate::keys;
 use crate::name::{ModelName, Version};
-use crate::scan::FoundRisk;
+use crate::risk::Risk;
 
 /// The schema of manifests that this program writes, and the only one that it reads.
 const SCHEMA: &str = "bellwether.dev/model/v1";
@@ -74,6 +75,24 @@ impl Provenance {
     /// Returns all texts.
     pub(crate) fn texts(&self) -> impl Iterator<Item = &String> {
         [&self.license, &self.commit].into_iter().chain(&self.base).chain(&self.datasets)
+    }
+}
+
+/// A risk that was found in a file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FoundRisk {
+    /// The kind of the risk.
+    pub risk: Risk,
+    /// The file's path within the model.
+    pub path: FilePath,
+    /// The fault, as in `it imports os.system`.
+    pub detail: String,
+}
+
+impl fmt::Display for FoundRisk {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {} ({})", self.path.as_str(), self.detail, self.risk)
     }
 }
 

@@ -1,5 +1,4 @@
-//! The root object of a registry. It has two purposes: it shows that a registry is at this place, and its creation shows
-//! whether the store honours the condition that everything rests on.
+//! The place of a registry, which its root object marks, and the search for one near a wrong place.
 
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
@@ -7,37 +6,11 @@ use object_store::{ObjectStore, ObjectStoreExt};
 use crate::error::{RegistryError, Result};
 use crate::keys;
 use crate::registry::Registry;
-use crate::store::{Created, Store, Surroundings};
-
-/// Content of the root object.
-const ROOT: &[u8] = b"{\"schema\":\"bellwether.dev/registry/v1\"}\n";
+use crate::store::{ROOT, Store, Surroundings};
 
 /// Maximum number of names in a message, and of places where a registry is looked for.
 const MAX_NAMED: usize = 5;
 const MAX_SEARCHED: usize = 20;
-
-impl Store {
-    /// Creates the root object, and checks that the store does not create it a second time. Once per process is enough: a
-    /// store does not change its mind.
-    ///
-    /// # Errors
-    /// The store has no conditional creation, or fails.
-    pub(crate) async fn prove_conditional(&self) -> Result<()> {
-        let prove = async || {
-            for _ in 0..2 {
-                if self.create_if_absent(&self.prober, &keys::root(), ROOT.to_vec()).await? == Created::Taken {
-                    return Ok(());
-                }
-            }
-            Err(RegistryError::Unconditional {
-                place: self.place.clone(),
-                reason: "it created one object twice, although the requests said `If-None-Match: *`",
-            })
-        };
-        self.proven.get_or_try_init(prove).await?;
-        Ok(())
-    }
-}
 
 impl Registry {
     /// Checks that there is a registry at the place that the options name. Registering creates one.

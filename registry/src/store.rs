@@ -12,10 +12,14 @@ use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt, PutMode};
 use tokio::sync::OnceCell;
 
 use crate::error::{RegistryError, Result};
+use crate::keys;
 use crate::random::random_fraction;
 
 /// Maximum size in bytes of an object that is read into memory whole: a manifest, a move or a report.
 pub(crate) const MAX_OBJECT_SIZE: usize = 16 << 20;
+
+/// Content of the root object. The object marks the place of a registry, and its creation shows whether the store is fit.
+pub(crate) const ROOT: &[u8] = b"{\"schema\":\"bellwether.dev/registry/v1\"}\n";
 
 /// Maximum number of attempts at a creation that the store answers by a conflict. With the delays they take 5 s at most.
 const MAX_ATTEMPTS: u32 = 8;
@@ -102,6 +106,27 @@ impl Store {
             tokio::time::sleep((CONFLICT_DELAY * 2_u32.pow(attempt)).mul_f64(random_fraction()?)).await;
         }
         Err(RegistryError::Busy { place: self.place.clone(), key: key.to_string(), attempts: MAX_ATTEMPTS })
+    }
+
+    /// Creates the root object, and checks that the store does not create it a second time. Once per process is enough: a
+    /// store does not change its mind.
+    ///
+    /// # Errors
+    /// The store has no conditional creation, or fails.
+    pub(crate) async fn prove_conditional(&self) -> Result<()> {
+        let prove = async || {
+            for _ in 0..2 {
+                if self.create_if_absent(&self.prober, &keys::root(), ROOT.to_vec()).await? == Created::Taken {
+                    return Ok(());
+                }
+            }
+            Err(RegistryError::Unconditional {
+                place: self.place.clone(),
+                reason: "it created one object twice, although the requests said `If-None-Match: *`",
+            })
+        };
+        self.proven.get_or_try_init(prove).await?;
+        Ok(())
     }
 
     async fn exists(&self, key: &Path) -> Result<bool> {

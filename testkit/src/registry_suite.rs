@@ -10,7 +10,7 @@ use bellwether_registry::list::Filter;
 use bellwether_registry::manifest::Provenance;
 use bellwether_registry::point::{MoveContext, Promotion, Restoration};
 use bellwether_registry::register::VersionDraft;
-use bellwether_registry::scan::Risk;
+use bellwether_registry::risk::Risk;
 use bellwether_registry::{Manifest, Registry, RegistryError, VersionReference, source};
 use futures::{StreamExt, stream};
 use jiff::Timestamp;

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bellwether_registry::fetch::{FetchOptions, Fetched};
 use bellwether_registry::register::VersionDraft;
-use bellwether_registry::scan::Risk;
+use bellwether_registry::risk::Risk;
 use bellwether_registry::{Manifest, Registry, RegistryError};
 use object_store::memory::InMemory;
 

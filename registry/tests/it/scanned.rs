@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use bellwether_registry::register::VersionDraft;
-use bellwether_registry::scan::Risk;
+use bellwether_registry::risk::Risk;
 use bellwether_registry::{Registry, RegistryError, source};
 use object_store::memory::InMemory;
 

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use anyhow::{Context, bail};
 use bellwether_registry::manifest::Provenance;
 use bellwether_registry::register::VersionDraft;
-use bellwether_registry::scan::Risk;
+use bellwether_registry::risk::Risk;
 use bellwether_registry::{Digest, ModelName, Registry, Version, VersionReference, source};
 use clap::Args;
 use serde_json::Value;
