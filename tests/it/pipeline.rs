@@ -171,6 +171,24 @@ fn every_variable_of_a_stage_is_documented() {
     }
 }
 
+/// docs/pipeline.md must list every variable and secret that the owner of a repository has to set.
+#[test]
+fn every_setting_of_the_repository_is_documented() {
+    let documented = text("docs/pipeline.md");
+    let settings = regex::Regex::new(r"\b(?:vars|secrets)\.([A-Z0-9_]+)").unwrap();
+    let mut found = BTreeSet::new();
+    for (name, text, _) in workflows() {
+        for setting in settings.captures_iter(&text).map(|captures| captures[1].to_owned()) {
+            assert!(
+                documented.contains(&format!("`{setting}`")),
+                "{name} reads {setting}; document it in docs/pipeline.md"
+            );
+            found.insert(setting);
+        }
+    }
+    assert!(found.len() >= 12, "{found:?}");
+}
+
 /// A project with hooks, and programs that only log their calls. The environment sets their exit codes.
 struct Project(tempfile::TempDir);
 

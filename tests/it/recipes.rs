@@ -107,10 +107,12 @@ fn manifests() -> Vec<(String, Value)> {
 
 /// Collects the paths of all values below `value`, with `[]` for each element of a list.
 fn paths(value: &Value, at: &str, found: &mut BTreeSet<String>) {
-    match value {
-        Value::Object(fields) => fields.iter().for_each(|(name, value)| paths(value, &format!("{at}.{name}"), found)),
-        Value::Array(elements) => elements.iter().for_each(|value| paths(value, &format!("{at}[]"), found)),
-        _ => _ = found.insert(at.to_owned()),
+    if let Some(fields) = value.as_object() {
+        fields.iter().for_each(|(name, value)| paths(value, &format!("{at}.{name}"), found));
+    } else if let Some(elements) = value.as_array() {
+        elements.iter().for_each(|value| paths(value, &format!("{at}[]"), found));
+    } else {
+        found.insert(at.to_owned());
     }
 }
 
@@ -186,9 +188,9 @@ fn a_limit_of_a_recipe_is_an_edge_of_the_servers_histogram() {
                 else {
                     continue;
                 };
-                let limit = match &check["max"] {
-                    Value::String(text) => text.parse::<Span>().unwrap().as_secs_f64(),
-                    number => number.as_f64().unwrap(),
+                let limit = match check["max"].as_str() {
+                    Some(text) => text.parse::<Span>().unwrap().as_secs_f64(),
+                    None => check["max"].as_f64().unwrap(),
                 };
                 let is_edge = edges.edges.iter().any(|edge| (edge - limit).abs() < 1e-9);
                 assert!(is_edge, "{page}: {metric} has no edge at {limit} ({})", edges.source);

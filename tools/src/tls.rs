@@ -25,12 +25,14 @@ pub(crate) fn certificate_problem(error: &(dyn Error + 'static)) -> Option<Strin
 }
 
 fn remedy(problem: &CertificateError) -> &'static str {
-    match problem {
-        CertificateError::UnknownIssuer => "for a CA of your own, set SSL_CERT_FILE to a file with its certificate",
-        CertificateError::Expired | CertificateError::ExpiredContext { .. } => "renew it, or set this machine's clock",
-        CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
-            "use the name that it was issued for"
-        }
-        _ => "replace it",
+    use CertificateError as Problem;
+    if matches!(problem, Problem::UnknownIssuer) {
+        "for a CA of your own, set SSL_CERT_FILE to a file with its certificate"
+    } else if matches!(problem, Problem::Expired | Problem::ExpiredContext { .. }) {
+        "renew it, or set this machine's clock"
+    } else if matches!(problem, Problem::NotValidForName | Problem::NotValidForNameContext { .. }) {
+        "use the name that it was issued for"
+    } else {
+        "replace it"
     }
 }

@@ -29,10 +29,10 @@ pub fn evaluate(text: &str, contexts: &Contexts) -> Value {
 
 /// Returns a value as the text that GitHub inserts.
 pub fn written(value: &Value) -> String {
-    match value {
-        Value::Null => String::new(),
-        Value::String(text) => text.clone(),
-        other => other.to_string(),
+    match value.as_str() {
+        Some(text) => text.to_owned(),
+        None if value.is_null() => String::new(),
+        None => value.to_string(),
     }
 }
 

@@ -209,14 +209,14 @@ fn explanation(tally: &LoadTally, threshold: &Threshold, basis: Basis, verdict: 
         (Basis::Share { bad, n, allowed }, LoadVerdict::Missed | LoadVerdict::Insufficient) if n > 0 => {
             let (bad, n) = (bad as usize, n as usize);
             let no_answer = tally.due() - tally.good();
-            let how = match threshold.limit {
-                ThresholdLimit::Time { .. } if no_answer > 0 => format!(" ({no_answer} without a good answer)"),
-                _ => String::new(),
+            let how = match no_answer > 0 && matches!(threshold.limit, ThresholdLimit::Time { .. }) {
+                true => format!(" ({no_answer} without a good answer)"),
+                false => String::new(),
             };
             let percent = |share: f64| Unit::Percent.show(share);
-            let (side, bound, outlook) = match verdict {
-                LoadVerdict::Missed => ("at least", lower_part(bad, n, LEVEL), String::new()),
-                _ => ("at most", upper_part(bad, n, LEVEL), format!("; {}", outlook(bad, n, allowed))),
+            let (side, bound, outlook) = match verdict == LoadVerdict::Missed {
+                true => ("at least", lower_part(bad, n, LEVEL), String::new()),
+                false => ("at most", upper_part(bad, n, LEVEL), format!("; {}", outlook(bad, n, allowed))),
             };
             Some(format!(
                 "{bad} of {n} are bad{how}; with 95 % confidence {side} {}, and {} is allowed{outlook}",
