@@ -49,9 +49,9 @@ enum GateCommand {
     Import(ImportArgs),
     /// Send a report as a CDEvent, so that a policy's requirement is met
     Publish(PublishArgs),
-    /// Sign a report: an in-toto attestation, which the model registry can require
+    /// Sign a report as an in-toto attestation
     Attest(attest::AttestArgs),
-    /// Verify a signed report; the exit code is that of its verdict
+    /// Verify a signed report, and exit with the code of its verdict
     Verify(attest::VerifyArgs),
 }
 
