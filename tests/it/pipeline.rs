@@ -302,8 +302,9 @@ fn a_good_version_passes_all_stages() {
         kubectl --namespace shop set image deployment/assistant ref=r/assistant:1@DIGEST agent=r/assistant:1@DIGEST
         kubectl --namespace shop rollout status deployment/assistant --timeout 30m
         bellwether smoke ci/smoke.toml --base http://staging --junit out/smoke.xml --report out/smoke.json --bearer-token-file PATH
-        bellwether gate run ci/gate.toml --target http://staging/v1 --report out/staging-gate.json --markdown out/staging-gate.md --subject assistant@2.4.0
-        bellwether gate publish out/staging-gate.json --workload prod/shop/Deployment/assistant --image r/assistant:1@DIGEST --environment staging
+        bellwether gate run ci/gate.toml --target http://staging/v1 --image r/assistant:1@DIGEST --report out/staging-gate.json --markdown out/staging-gate.md --subject assistant@2.4.0 --digest DIGEST
+        bellwether model attach assistant 2.4.0 out/staging-gate.json
+        bellwether gate publish out/staging-gate.json --workload prod/shop/Deployment/assistant --environment staging
         bellwether load http://staging/ --rate 20/s --duration 300s --warm-up 15s --report out/load.json --threshold p95<=1s --threshold errors<=1% --bearer-token-file PATH
         bellwether emit request --workload prod/shop/Deployment/assistant --image r/assistant:1@DIGEST --reason pipeline --model assistant@2.4.0
         bellwether status assistant-0123456789 --wait --timeout 2h

@@ -4,6 +4,9 @@
 #
 #   IMAGE_REF                      the image of stage 4
 #   MODEL_NAME, MODEL_VERSION      the model, if there is one
+#   MODEL_REF                      the model with its digest, from stage 3: NAME VERSION DIGEST
+#   BELLWETHER_REGISTRY__URL       optional: the registry, which gets the report of the gate as well; or BELLWETHER_CONFIG
+#   AWS_ROLE_ARN, AWS_REGION       as in stage 3
 #   STAGING_WORKLOAD               cluster/namespace/Deployment/name: the same event as in production, for the daemon of
 #                                  staging. Or namespace/deployment: kubectl sets the image, without a daemon.
 #   STAGING_API                    URL of the API of staging's daemon (default: BELLWETHER_API)
@@ -26,6 +29,7 @@
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
 told IMAGE_REF
+told MODEL_REF
 want IMAGE_REF STAGING_URL
 suite=${STAGING_SUITE:-ci/gate.toml}
 need_bellwether
@@ -74,14 +78,20 @@ with_token "$bellwether" smoke "${SMOKE:-ci/smoke.toml}" --base "$STAGING_URL" -
 if [[ $suite != none ]]; then
     say "behavioural gate of the image"
     status=0
-    gate=(gate run "$suite" --target "${STAGING_TARGET:-$STAGING_URL/v1}" --report "$out/staging-gate.json"
-        --markdown "$out/staging-gate.md")
+    gate=(gate run "$suite" --target "${STAGING_TARGET:-$STAGING_URL/v1}" --image "$IMAGE_REF"
+        --report "$out/staging-gate.json" --markdown "$out/staging-gate.md")
     [[ -z ${MODEL_NAME:-} ]] || gate+=(--subject "$(model)")
+    [[ -z ${MODEL_REF:-} ]] || gate+=(--digest "${MODEL_REF##* }")
     with_secrets "$bellwether" "${gate[@]}" || status=$?
     summary "$out/staging-gate.md"
     # Publish a failed report, too: it closes what an earlier one may have opened.
-    if [[ -n ${WORKLOAD:-} ]] && ((status == 0 || status == 3 || status == 4)); then
-        publish=(gate publish "$out/staging-gate.json" --workload "$WORKLOAD" --image "$IMAGE_REF" --environment staging)
+    said=$((status == 0 || status == 3 || status == 4))
+    # A registry that requires suites wants a report about the model in this image.
+    if ((said)) && [[ -n ${MODEL_REF:-} && -n ${BELLWETHER_REGISTRY__URL:-}${BELLWETHER_CONFIG:-} ]]; then
+        "$bellwether" model attach "$MODEL_NAME" "$MODEL_VERSION" "$out/staging-gate.json"
+    fi
+    if ((said)) && [[ -n ${WORKLOAD:-} ]]; then
+        publish=(gate publish "$out/staging-gate.json" --workload "$WORKLOAD" --environment staging)
         [[ -z ${RUN_URL:-} ]] || publish+=(--link "$RUN_URL")
         [[ -z ${EVENTS_URL:-} ]] || publish+=(--url "$EVENTS_URL")
         "$bellwether" "${publish[@]}"

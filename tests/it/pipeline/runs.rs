@@ -75,7 +75,9 @@ fn complete(machine: &Machine) {
     with(&["cosign sign", DIGEST]);
     // The behavioural suite runs on the model and then on the image in staging. The report of the latter is published.
     assert_eq!(with(&["bellwether gate run"]).len(), 2);
-    with(&["gate publish", "--workload", WORKLOAD, "--image", DIGEST]);
+    with(&["gate run", "--image", DIGEST]);
+    with(&["gate publish", "--workload", WORKLOAD]);
+    assert_eq!(with(&["model attach"]).len(), 2, "{calls:#?}");
     // Staging and production get the same event, for the image by its digest and with its model.
     let requests = with(&["emit request", DIGEST, "--model shop-assistant@2.4.0"]);
     assert_eq!(requests.len(), 2, "{requests:?}");

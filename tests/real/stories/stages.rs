@@ -58,11 +58,12 @@ async fn three_models(sandbox: &Sandbox) -> Result<()> {
     ensure!(moves(&fixture).await? == ["promote 1.3.0"], "{output}");
     ensure!(sandbox.images("web").await?["app"].starts_with("registry.test/shop/web:v2@sha256:"), "{output}");
 
-    // An unsafe model is stopped by its gate, and the daemon refuses a request that is sent all the same.
+    // An unsafe model is stopped by its gate. If its image is built and tested all the same, the daemon refuses the request.
     agent.set(Knobs { harm: 0.5, ..Knobs::default() });
     let (code, output) = project.run(&fixture, &["model", "image"], "1.4.0", "v3").await?;
     ensure!(code == Some(3) && output.contains("model stopped the pipeline (3)"), "{output}");
-    fs::write(project.dir.join("out/told.env"), format!("IMAGE_REF={}\n", image("v3")))?;
+    let (code, output) = project.run(&fixture, &["image", "staging"], "1.4.0", "v3").await?;
+    ensure!(code == Some(3) && output.contains("staging stopped the pipeline (3)"), "{output}");
     let (code, output) = project.run(&fixture, &["production"], "1.4.0", "v3").await?;
     ensure!(code != Some(0) && output.contains("behaviour: fail"), "{code:?}: {output}");
     ensure!(moves(&fixture).await? == ["promote 1.3.0"], "{output}");
@@ -87,16 +88,6 @@ async fn moves(fixture: &Fixture<'_>) -> Result<Vec<String>> {
         format!("{} {}", word("action"), word("version"))
     };
     Ok(moves.as_array().context("moves")?.iter().rev().map(describe).collect())
-}
-
-fn image(tag: &str) -> String {
-    format!("registry.test/shop/web:{tag}@sha256:{}", digest(tag))
-}
-
-/// Returns 64 hexadecimal digits that are different for each tag.
-fn digest(tag: &str) -> String {
-    let hex: String = tag.bytes().map(|byte| format!("{byte:02x}")).collect();
-    format!("{hex:0<64}")[..64].to_owned()
 }
 
 /// A project folder with the hooks of the pipeline.
@@ -180,7 +171,6 @@ impl Project {
             ("MODEL_NAME", "chat".to_owned()),
             ("MODEL_VERSION", version.to_owned()),
             ("TARGET", target.to_owned()),
-            ("GATE_PUBLISH", "yes".to_owned()),
             ("BENCHMARK_PATH", "/chat/completions".to_owned()),
             ("BENCHMARK_BODIES", "ci/questions.jsonl".to_owned()),
             ("BENCHMARK_RATE", "20/s".to_owned()),
@@ -189,7 +179,10 @@ impl Project {
             ("BENCHMARK_LIMITS", "p95<=5s".to_owned()),
             ("IMAGE", "registry.test/shop/web".to_owned()),
             ("IMAGE_TAG", tag.to_owned()),
+            ("IMAGE_CONTEXT", ".".to_owned()),
+            ("SIGN", "none".to_owned()),
             ("STAGING_URL", format!("http://{pod}:8080")),
+            ("STAGING_TARGET", target.to_owned()),
             ("LOAD_RATE", "20/s".to_owned()),
             ("LOAD_TIME", "4s".to_owned()),
             ("LOAD_WARM_UP", "1s".to_owned()),
