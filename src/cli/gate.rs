@@ -37,7 +37,7 @@ pub struct GateArgs {
 enum GateCommand {
     /// Write a first suite with cases for an endpoint
     Init(init::GateInitArgs),
-    /// Compute how many cases each limit needs, and how often a good and a bad version pass
+    /// Compute how many cases each limit needs, and the chances to pass
     Plan(plan::GatePlanArgs),
     /// Run a suite; an interrupted run continues where it stopped
     Run(RunArgs),

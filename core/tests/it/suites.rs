@@ -119,6 +119,9 @@ fn a_report_with_another_model_does_not_count() {
     assert_eq!(story.run(HOUR), Some(Ending::Promoted));
 }
 
+/// A change of a report.
+type Change = fn(SuiteReport) -> SuiteReport;
+
 /// The suite has passed with the model in an earlier image, and a new image, prompt or set of tools is brought.
 #[test]
 fn a_report_on_a_part_of_the_combination_opens_nothing() {
@@ -130,7 +133,7 @@ fn a_report_on_a_part_of_the_combination_opens_nothing() {
         ..report_on(story, "v2", Some(model), SuiteResult::Pass)
     };
     let other = || Some("sha256:bb".to_owned());
-    let rows: [(fn(SuiteReport) -> SuiteReport, &str); 6] = [
+    let rows: [(Change, &str); 6] = [
         (|report| SuiteReport { images: Vec::new(), ..report }, "it did not test"),
         (|report| SuiteReport { images: images("v1").into_values().collect(), ..report }, "it did not test"),
         (|report| SuiteReport { model: None, ..report }, "it names no model, and the request model chat@1.3.0"),
