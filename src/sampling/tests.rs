@@ -448,7 +448,7 @@ async fn counts_of_two_namespaces(namespace_label: Option<&str>) -> Vec<(String,
     }
     let total = |(workload, block): &(Workload, Block)| match &block.metrics["errors"] {
         Sample::Arms { stable: Some(Reading::Ratio { total, .. }), .. } => (workload.namespace.clone(), *total),
-        other => panic!("{other:?}"),
+        other @ (Sample::Arms { .. } | Sample::Gap(_)) => panic!("{other:?}"),
     };
     blocks.iter().map(total).collect()
 }

@@ -194,13 +194,15 @@ mod tests {
         Combination { images, model, prompt, tools }
     }
 
+    /// Tested images and parts, changed images and brought parts, and the difference.
+    type Row<'a> = (&'a [&'a str], [Option<&'a str>; 3], &'a [&'a str], [Option<&'a str>; 3], &'a str);
+
     #[test]
     fn a_report_counts_for_the_tested_combination_and_no_other() {
         let (old, new) = (Some("chat@1.2.0"), Some("chat@1.3.0"));
         let (p, q, t, u) = (Some("sha256:aa"), Some("sha256:bb"), Some("sha256:cc"), Some("sha256:dd"));
         let nothing = [None, None, None];
-        // Tested images and parts, changed images and brought parts, and the difference.
-        let rows: [(&[&str], [Option<&str>; 3], &[&str], [Option<&str>; 3], &str); 15] = [
+        let rows: [Row<'_>; 15] = [
             (&["web:v2"], nothing, &["web:v2"], nothing, ""),
             (&["web:v2"], nothing, &["web:v3"], nothing, "it did not test web:v3"),
             (&["web:v2@sha256:ab"], nothing, &["web@sha256:ab"], nothing, ""),
