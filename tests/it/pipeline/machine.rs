@@ -222,6 +222,7 @@ impl Machine {
         let ended = Command::new(env!("CARGO_BIN_EXE_bellwether"))
             .args(["model", "register", "shop-assistant", "2.4.0", "--by", "ada", "--registry", &self.registry()])
             .arg(&files)
+            .env_clear()
             .output()
             .unwrap();
         assert!(ended.status.success(), "{}", String::from_utf8_lossy(&ended.stderr));
