@@ -14,6 +14,7 @@ const CONFIRMING: u64 = 400;
 /// The bars that are missed at present, by row and by whether the version is good, as `docs/figures-unkind.md` has them. A
 /// row that keeps a bar leaves it out here.
 const MISSED: &[(Row, bool, &[Bar])] = &[
+    (Row::Restarts, true, &[Bar::Unserved]),
     (Row::Restarts, false, &[Bar::Serving]),
     (Row::ScaleToZero, true, &[Bar::Unserved]),
     (Row::NodeTypes, true, &[Bar::Blamed, Bar::Promoted]),
@@ -21,8 +22,7 @@ const MISSED: &[(Row, bool, &[Bar])] = &[
     (Row::HotTenants, false, &[Bar::Serving]),
     (Row::Clusters, true, &[Bar::Blamed, Bar::Promoted, Bar::Late]),
     (Row::Incident, true, &[Bar::Late]),
-    (Row::GatewayLying, true, &[Bar::Promoted, Bar::Unserved]),
-    (Row::GatewayLying, false, &[Bar::Serving, Bar::Unready]),
+    (Row::GatewayLying, true, &[Bar::Promoted]),
 ];
 
 fn summary(row: Row, good: bool, runs: u64) -> Summary {
