@@ -46,6 +46,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod failure;
 mod tls;
 pub mod secret;
 pub mod load;

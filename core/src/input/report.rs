@@ -101,11 +101,9 @@ impl SuiteReport {
     }
 
     fn is_on_the_same(&self, other: &SuiteReport) -> bool {
-        let of = |report: &SuiteReport| {
-            let SuiteReport { suite, images, model, prompt, tools, .. } = report.clone();
-            (suite, images, model, prompt, tools)
-        };
-        of(self) == of(other)
+        let SuiteReport { suite, images, model, prompt, tools, .. } = self;
+        (suite, images, model, prompt, tools)
+            == (&other.suite, &other.images, &other.model, &other.prompt, &other.tools)
     }
 
     /// Adds the report to `reports`. Of two reports of the same suite on the same combination the one whose run ended

@@ -281,9 +281,7 @@ impl Metric {
         }
         problems
     }
-}
 
-impl Metric {
     /// Returns the problem of a histogram whose name says another unit than `unit`. A limit would then be read in the wrong one:
     /// `"500ms"` is 0.5 in seconds, which is an edge of many histograms in milliseconds.
     fn unit_problem(&self) -> Option<String> {

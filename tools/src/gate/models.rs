@@ -6,6 +6,7 @@ use bellwether_gate::suite::{Dialect, Endpoint, EndpointTls};
 use serde_json::Value;
 
 use super::client::{ClientSetupError, Role, connect, with_path};
+use crate::failure::describe;
 
 /// Time within which the list must have come.
 const TIMEOUT: Duration = Duration::from_secs(20);
@@ -67,8 +68,7 @@ pub async fn models(url: &str, key_env: Option<&str>) -> Result<Vec<String>, Mod
     let (http, base) = connect(Role::Target, &endpoint)?;
     let url = with_path(&base, "models");
     let request = http.get(&url).timeout(TIMEOUT);
-    let unreachable =
-        |error: reqwest::Error| ModelsError::Unreachable { url: url.clone(), problem: causes(&error.without_url()) };
+    let unreachable = |error: reqwest::Error| ModelsError::Unreachable { url: url.clone(), problem: describe(error) };
     let mut response = request.send().await.map_err(unreachable)?;
     let status = response.status().as_u16();
     if matches!(status, 401 | 403) {
@@ -89,15 +89,4 @@ fn names(body: &[u8]) -> Option<Vec<String>> {
     let list: Value = serde_json::from_slice(body).ok()?;
     let models = list.get("data").and_then(Value::as_array)?;
     Some(models.iter().filter_map(|model| model.get("id")?.as_str()).take(MAX_MODELS).map(str::to_owned).collect())
-}
-
-/// Returns an error with its causes, of which the last one usually says the reason.
-fn causes(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(next) = cause {
-        text += &format!(": {next}");
-        cause = next.source();
-    }
-    text
 }

@@ -7,6 +7,7 @@ use tokio::time::Instant;
 
 use super::answer::{CheckedRequest, SmokeAnswer};
 use super::plan::{SmokePlan, SmokeRequest};
+use crate::failure::describe;
 
 /// The error of an HTTP client that can't be built.
 #[derive(Debug, thiserror::Error)]
@@ -96,18 +97,6 @@ async fn attempt(client: &Client, request: &SmokeRequest) -> Attempt {
         return Attempt::NotUpYet(format!("it answers {status}"));
     }
     Attempt::Answered(answer)
-}
-
-/// Returns the error with its causes and without its URL, which may hold credentials.
-fn describe(error: reqwest::Error) -> String {
-    let error = error.without_url();
-    let mut text = error.to_string();
-    let mut cause = std::error::Error::source(&error);
-    while let Some(inner) = cause {
-        text = format!("{text}: {inner}");
-        cause = inner.source();
-    }
-    text
 }
 
 fn judged(request: &SmokeRequest, answer: &SmokeAnswer, attempts: u32) -> CheckedRequest {

@@ -13,6 +13,7 @@ use tokio::time::{Instant, timeout_at};
 use super::pause::asked_pause;
 use super::refusal::refusal;
 use super::{Role, TimedReply};
+use crate::failure::describe;
 use crate::gate::wire::assembly::{NoReply, parse_whole};
 use crate::gate::wire::error::ApiError;
 use crate::gate::wire::stream::{Progress, ReplyStream};
@@ -197,11 +198,4 @@ fn from_error(error: &ApiError) -> FailedAttempt {
     };
     let retry = matches!(why, MissingAnswer::RateLimited | MissingAnswer::ServerError);
     FailedAttempt { retry, ..failed(why, error.describe()) }
-}
-
-/// Returns the error and all of its causes as text, without the URL.
-fn describe(error: reqwest::Error) -> String {
-    let error = error.without_url();
-    let causes = std::iter::successors(std::error::Error::source(&error), |cause| cause.source());
-    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
 }
