@@ -22,6 +22,11 @@
 //! A cold process is not compared. Its requests count for the limit alone, which is then one half, or the check's if that
 //! is higher: a version that answers hardly any request is found before its processes are warm. They count for `harm` too.
 //!
+//! Bursts of errors hit one pod, and may be larger than those of the past that [`Dispersion`] has learnt from. The evidence of the
+//! first two claims is therefore the least that is left without the requests of one pod in one block ([`Mixture::absorb_sparing`]).
+//! Of the second claim, whose evidence is the smaller one of two, this concerns the ratio. Without counts of single pods, and by
+//! strata, no burst is left out.
+//!
 //! A metric may name a label, such as the route, by which both versions are compared stratum by stratum ([`Strata`]). Another mix of
 //! requests is then no fault of a version, and hides none.
 //!
@@ -65,7 +70,7 @@ use crate::stats::dispersion::Dispersion;
 use crate::stats::harm::Harm;
 use crate::stats::histogram::edge_at;
 use crate::stats::mixture::{Mixture, Onset};
-use crate::stats::slo::{Ceiling, LimitGrid};
+use crate::stats::slo::{BesideBlock, Ceiling, LimitGrid};
 use crate::stats::spread::Spread;
 use crate::stats::tally::{Pair, Phi, Tally, Unusable, Worth};
 use crate::stats::two_sample::EffectsState;
@@ -297,18 +302,21 @@ impl SequentialState {
         }
         let cold = query.cold(arm);
         let cold_tally = cold.tally().unwrap_or_default();
-        absorb_or_restart(&mut self.worse, |state| tests.worse.absorb(state, pair, phi));
+        let spared = without_worst(pods, limit, canary);
+        let without = spared.map(|canary| Pair { canary, ..pair });
+        absorb_or_restart(&mut self.worse, |state| tests.worse.absorb_sparing(state, pair, without, phi));
         let by_strata = self.absorb_strata(tests, query, pair, phi);
         let past = self.further.stable();
         absorb_or_restart(&mut self.not_inferior, |state| tests.not_inferior.absorb(state, past, pair, phi));
         absorb_or_restart(&mut self.further, |state| tests.further.absorb(state, pair, phi));
         // The earlier blocks decide whether this one counts, so that it can't choose itself.
         if self.stable_breaks(query).is_none() {
-            let kinds = [(&tests.above, canary), (&tests.cold, cold_tally)];
-            let beside = by_strata.as_ref().map(|block| &block.beside);
-            absorb_or_restart(&mut self.above, |state| {
-                LimitGrid::absorb_beside(&kinds, stable_tally, beside.cloned(), state, phi)
-            });
+            let kinds = &[(&tests.above, canary), (&tests.cold, cold_tally)];
+            let by_strata = by_strata.as_ref().map(|block| block.beside.as_slice());
+            // The strata's counts of a process are not known.
+            let spared = spared.filter(|_| by_strata.is_none());
+            let block = BesideBlock { kinds, stable: stable_tally, by_strata, spared };
+            absorb_or_restart(&mut self.above, |state| LimitGrid::absorb_beside(block, state, phi));
         }
         if arm == Arm::Canary {
             self.beside.absorb(length, stable_tally, phi, &tests.below, query.rule.alpha);
@@ -483,6 +491,16 @@ impl SequentialState {
         };
         Opinion { numbers, finding }
     }
+}
+
+/// Returns the counts of a version without its pod with most bad requests; `None` if no pod has any.
+fn without_worst(pods: Option<&BTreeMap<String, Reading>>, limit: Limit, all: Tally) -> Option<Tally> {
+    let worst = pods?
+        .values()
+        .filter_map(|pod| counted(pod, limit))
+        .max_by(|one, other| one.hits().total_cmp(&other.hits()))?;
+    let left = || Tally::new(all.hits() - worst.hits(), all.n() - worst.n()).ok();
+    (worst.hits() > 0.0).then(left).flatten()
 }
 
 /// Adds a block to a test's state. If the state is unusable, the test restarts with this block. The counts are always valid,

@@ -12,6 +12,16 @@
 //! The reserve keeps its value, and each stake is placed before its block is known; hence `E[E_t | past] <= E_(t-1)`
 //! for any `w` that is fixed in advance and sums to at most one. (It is the mixture form of Shiryaev's and Roberts'
 //! procedure, here kept below one; see Shin, Ramdas and Rinaldo 2023, "E-detectors".)
+//!
+//! **One burst decides nothing.** Errors come in bursts that hit one process, and a burst may be larger than any of the past, from
+//! which the dispersion φ was learnt. [`Mixture::absorb_sparing`] therefore also gets each block's factors without the counts of one
+//! process, `g_k,t`, and keeps the least evidence that is left without one of these counts:
+//!
+//! ```text
+//! S_k <- min((S_k + w_t) * f_k,t, (R_k + w_t) * g_k,t)        E_t = Σ_k v_k S_k + (1 - Σ_{s<=t} w_s)
+//! ```
+//!
+//! By induction `S_k <= R_k`, so this evidence has the same error rate, in whichever way the process is chosen.
 
 use serde::{Deserialize, Serialize};
 
@@ -84,6 +94,9 @@ pub struct Mixture {
     /// The components `R_k`, each from 0 to [`MOST`].
     #[serde(default)]
     r: Vec<f64>,
+    /// The components `S_k` without the block of one process; empty if no block named one.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    spared: Vec<f64>,
 }
 
 impl Mixture {
@@ -94,20 +107,34 @@ impl Mixture {
     /// [`Unusable::OtherShape`] if the state has another number of components, and [`Unusable::NotFinite`] if a factor
     /// is NaN; the state is then unchanged.
     pub fn absorb(&mut self, onset: Onset, factors: &[f64]) -> Result<(), Unusable> {
-        if factors.iter().any(|factor| factor.is_nan()) {
+        self.absorb_sparing(onset, factors, None)
+    }
+
+    /// Adds a block as [`Mixture::absorb`] does. `without` has the factors without the counts of one process; `None` if no process
+    /// is left out of this block.
+    ///
+    /// # Errors
+    /// As [`Mixture::absorb`].
+    pub fn absorb_sparing(&mut self, onset: Onset, factors: &[f64], without: Option<&[f64]>) -> Result<(), Unusable> {
+        if factors.iter().chain(without.into_iter().flatten()).any(|factor| factor.is_nan()) {
             return Err(Unusable::NotFinite);
         }
-        if self.blocks == 0 {
-            self.r = vec![0.0; factors.len()];
-        } else if self.r.len() != factors.len() {
+        let components = if self.blocks == 0 { factors.len() } else { self.r.len() };
+        if factors.len() != components || without.is_some_and(|without| without.len() != components) {
             return Err(Unusable::OtherShape);
+        }
+        self.r.resize(components, 0.0);
+        if without.is_some() && self.spared.len() != components {
+            self.spared = self.r.clone();
         }
         self.blocks = self.blocks.saturating_add(1);
         let stake = onset.stake(self.blocks);
+        for (k, spared) in self.spared.iter_mut().enumerate() {
+            let left_out = without.map_or(f64::INFINITY, |without| grown(self.r[k] + stake, without[k]));
+            *spared = grown(*spared + stake, factors[k]).min(left_out);
+        }
         for (r, factor) in self.r.iter_mut().zip(factors) {
-            let staked = *r + stake;
-            // Zero stays zero, also if the factor is infinite.
-            *r = if staked > 0.0 { (staked * libm::exp(*factor)).min(MOST) } else { 0.0 };
+            *r = grown(*r + stake, *factor);
         }
         Ok(())
     }
@@ -122,7 +149,7 @@ impl Mixture {
         if self.blocks == 0 || self.r.is_empty() {
             return 0.0;
         }
-        let mixed: f64 = self.r.iter().zip(stakes).map(|(r, stake)| r * stake).sum();
+        let mixed: f64 = self.components().iter().zip(stakes).map(|(r, stake)| r * stake).sum();
         libm::log((mixed + onset.rest(self.blocks)).max(1.0 / MOST))
     }
 
@@ -131,10 +158,16 @@ impl Mixture {
         self.blocks
     }
 
-    /// Returns the components `R_k`, each from 0 to 1e300.
+    /// Returns the components that make the evidence, each from 0 to 1e300: `S_k` if blocks named a process to leave out, otherwise
+    /// `R_k`.
     pub fn components(&self) -> &[f64] {
-        &self.r
+        if self.spared.is_empty() { &self.r } else { &self.spared }
     }
+}
+
+/// Returns the stake after a block with the given `ln` of its factor. Zero stays zero, also if the factor is infinite.
+fn grown(staked: f64, factor: f64) -> f64 {
+    if staked > 0.0 { (staked * libm::exp(factor)).min(MOST) } else { 0.0 }
 }
 
 #[cfg(test)]
@@ -169,6 +202,46 @@ mod tests {
                 assert!(mixture.ln_e(onset, &even(8)).abs() < 1e-12, "{onset:?}");
             }
         }
+    }
+
+    #[test]
+    fn the_evidence_is_the_least_without_one_block_of_a_process() {
+        // The evidence without the process of each single block, by hand: its stakes stay, its factor is the other one.
+        let blocks = [(0.7, 0.1), (-0.3, 0.2), (2.5, -0.1), (0.4, 0.4), (1.1, -0.6)];
+        for onset in ONSETS {
+            let (mut sparing, mut all) = (Mixture::default(), Mixture::default());
+            for (number, (factor, without)) in blocks.iter().enumerate() {
+                sparing.absorb_sparing(onset, &[*factor], Some(&[*without])).unwrap();
+                all.absorb(onset, &[*factor]).unwrap();
+                let left_out = (0..=number).map(|left_out| {
+                    let mut mixture = Mixture::default();
+                    for (place, (factor, without)) in blocks[..=number].iter().enumerate() {
+                        mixture.absorb(onset, &[if place == left_out { *without } else { *factor }]).unwrap();
+                    }
+                    mixture.ln_e(onset, &[1.0])
+                });
+                let least = left_out.fold(all.ln_e(onset, &[1.0]), f64::min);
+                let evidence = sparing.ln_e(onset, &[1.0]);
+                assert!(evidence <= least + 1e-12, "{onset:?} {number}: {evidence} > {least}");
+                assert!(evidence <= all.ln_e(onset, &[1.0]) + 1e-12, "more evidence than that of all processes");
+                // With the whole stake at the first block nothing else lowers it.
+                assert!(onset != Onset::First || (evidence - least).abs() < 1e-12, "{number}: {evidence} < {least}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_process_is_left_out_from_the_first_block_that_names_one() {
+        let mut mixture = Mixture::default();
+        mixture.absorb(Onset::First, &[3.0]).unwrap();
+        mixture.absorb_sparing(Onset::First, &[2.0], Some(&[0.5])).unwrap();
+        mixture.absorb(Onset::First, &[1.0]).unwrap();
+        assert!((mixture.ln_e(Onset::First, &[1.0]) - 4.5).abs() < 1e-12);
+        let kept: Mixture = serde_json::from_str(&serde_json::to_string(&mixture).unwrap()).unwrap();
+        assert_eq!(kept, mixture);
+        assert_eq!(mixture.absorb_sparing(Onset::First, &[1.0], Some(&[1.0; 2])), Err(Unusable::OtherShape));
+        assert_eq!(mixture.absorb_sparing(Onset::First, &[1.0], Some(&[f64::NAN])), Err(Unusable::NotFinite));
+        assert_eq!(kept, mixture);
     }
 
     #[test]

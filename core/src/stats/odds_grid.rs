@@ -148,6 +148,22 @@ impl OddsGrid {
         self.absorb_factors(state, &self.factors(pair, phi))
     }
 
+    /// Adds a block as [`OddsGrid::absorb`] does, and `spared`, the block without the counts of one of the canary's processes
+    /// ([`Mixture::absorb_sparing`]).
+    ///
+    /// # Errors
+    /// As [`OddsGrid::absorb`].
+    pub fn absorb_sparing(
+        &self,
+        state: &mut Mixture,
+        pair: Pair,
+        spared: Option<Pair>,
+        phi: Phi,
+    ) -> Result<(), Unusable> {
+        let without = spared.map(|spared| self.factors(spared, phi));
+        state.absorb_sparing(self.onset, &self.factors(pair, phi), without.as_deref())
+    }
+
     /// Adds a block with the given `ln` of each component's factor. They must have an expectation of at most one under the null.
     ///
     /// # Errors

@@ -111,6 +111,53 @@ fn ln_mass(share: f64) -> f64 {
     libm::log(libm::asin(libm::sqrt(share)) * 2.0 / PI)
 }
 
+/// A block of both arms, of which the canary is held against limits.
+#[derive(Debug, Clone, Copy)]
+pub struct BesideBlock<'a> {
+    /// The canary's requests by kind, such as those of warm and of cold processes, each with the test of its own limit.
+    pub kinds: &'a [(&'a LimitGrid, Tally)],
+    /// The stable's requests. Without any, one kind counts as in [`LimitGrid::absorb`].
+    pub stable: Tally,
+    /// The factors of the first kind against the stable by strata ([`LimitGrid::factors_beside`]); `None` without strata. The block is
+    /// then also evidence only if the canary is worse in a stratum, or another kind is above its limit.
+    pub by_strata: Option<&'a [f64]>,
+    /// The requests of the first kind without one process ([`Mixture::absorb_sparing`]); `None` if no process is left out.
+    pub spared: Option<Tally>,
+}
+
+impl BesideBlock<'_> {
+    /// Returns the `ln` of each component's factor with these requests of the first kind.
+    fn factors(&self, first: Tally, phi: Phi) -> Vec<f64> {
+        let Some(((test, _), others)) = self.kinds.split_first() else { return Vec::new() };
+        let mut factors = test.factors(first, phi);
+        for (test, tally) in others {
+            add(&mut factors, &test.factors(*tally, phi));
+        }
+        if self.stable.n() > 0.0 {
+            let canary = others.iter().fold(first, |sum, (_, tally)| sum.plus(*tally));
+            lower(&mut factors, &test.equal.factors(Pair { canary, stable: self.stable }, phi));
+        }
+        if let Some(by_strata) = self.by_strata {
+            let mut by_strata = by_strata.to_vec();
+            for (test, tally) in others {
+                add(&mut by_strata, &test.factors(*tally, phi));
+            }
+            lower(&mut factors, &by_strata);
+        }
+        factors
+    }
+}
+
+/// Adds the other factors' logarithms.
+fn add(factors: &mut [f64], others: &[f64]) {
+    factors.iter_mut().zip(others).for_each(|(factor, other)| *factor += other);
+}
+
+/// Leaves the smaller one of each two factors.
+fn lower(factors: &mut [f64], others: &[f64]) {
+    factors.iter_mut().zip(others).for_each(|(factor, other)| *factor = factor.min(*other));
+}
+
 /// The test of one arm's share against a limit with the grid of [`super::odds_grid`].
 #[derive(Debug, Clone, PartialEq)]
 pub struct LimitGrid {
@@ -143,41 +190,16 @@ impl LimitGrid {
         state.absorb(self.onset, &self.factors(tally, phi))
     }
 
-    /// Adds a block of both arms. The canary's requests may be of several kinds, such as those of warm and of cold processes, each
-    /// with a limit of its own; the tests must have the same onset. It is evidence that a kind is above its limit, and that all
-    /// kinds together are above the stable's share. The product of the kinds' factors has an expectation of at most one if each
-    /// keeps its limit, because their requests are independent given the past. Without requests of the stable, one kind counts
-    /// as in [`LimitGrid::absorb`].
-    ///
-    /// `by_strata` has the factors of the first kind against the stable by strata ([`LimitGrid::factors_beside`]). The block is then
-    /// also evidence only if the canary is worse in a stratum, or another kind is above its limit.
+    /// Adds a block of both arms, whose evidence is divided by `phi`. The kinds' tests must have the same onset. The block is evidence
+    /// that a kind is above its limit, and that all kinds together are above the stable's share. The product of the kinds' factors has
+    /// an expectation of at most one if each keeps its limit, because their requests are independent given the past.
     ///
     /// # Errors
     /// As [`LimitGrid::absorb`].
-    pub fn absorb_beside(
-        kinds: &[(&LimitGrid, Tally)],
-        stable: Tally,
-        by_strata: Option<Vec<f64>>,
-        state: &mut Mixture,
-        phi: Phi,
-    ) -> Result<(), Unusable> {
-        let Some((LimitGrid { onset, grid, equal, .. }, _)) = kinds.first() else { return Ok(()) };
-        let mut factors = grid.neutral_factors();
-        for (test, tally) in kinds {
-            factors.iter_mut().zip(test.factors(*tally, phi)).for_each(|(factor, own)| *factor += own);
-        }
-        if stable.n() > 0.0 {
-            let canary = kinds.iter().fold(Tally::default(), |sum, (_, tally)| sum.plus(*tally));
-            let equal = equal.factors(Pair { canary, stable }, phi);
-            factors.iter_mut().zip(equal).for_each(|(factor, equal)| *factor = factor.min(equal));
-        }
-        if let Some(mut by_strata) = by_strata {
-            for (test, tally) in kinds.iter().skip(1) {
-                by_strata.iter_mut().zip(test.factors(*tally, phi)).for_each(|(factor, own)| *factor += own);
-            }
-            factors.iter_mut().zip(by_strata).for_each(|(factor, stratified)| *factor = factor.min(stratified));
-        }
-        state.absorb(*onset, &factors)
+    pub fn absorb_beside(block: BesideBlock<'_>, state: &mut Mixture, phi: Phi) -> Result<(), Unusable> {
+        let Some((LimitGrid { onset, .. }, _)) = block.kinds.first() else { return Ok(()) };
+        let without = block.spared.map(|tally| block.factors(tally, phi));
+        state.absorb_sparing(*onset, &block.factors(block.kinds[0].1, phi), without.as_deref())
     }
 
     /// Returns the `ln` of each component's factor of a stratum against equal rates of both arms. A stratum that the stable never had

@@ -6,7 +6,7 @@ use bellwether_core::stats::harm::Harm;
 use bellwether_core::stats::mixture::{Mixture, Onset};
 use bellwether_core::stats::odds_grid::OddsGrid;
 use bellwether_core::stats::shape::Shapes;
-use bellwether_core::stats::slo::{Ceiling, LimitGrid};
+use bellwether_core::stats::slo::{BesideBlock, Ceiling, LimitGrid};
 use bellwether_core::stats::special::ln_gamma;
 use bellwether_core::stats::tally::{Pair, Phi, Tally, Worth};
 use bellwether_core::stats::two_sample::non_inferior::NonInferior;
@@ -262,9 +262,10 @@ fn the_expected_evidence_against_a_limit_is_at_most_one_under_the_null() {
                 // Requests of a second kind, with a higher limit.
                 let higher = LimitGrid::above(limit + 0.2, Onset::Any).unwrap();
                 let of_kinds = expectation((n.min(20), n.min(20)), (below, (limit + 0.2) * part), |pair| {
-                    let (kinds, none) = ([(&grid, pair.canary), (&higher, pair.stable)], Tally::default());
+                    let kinds = &[(&grid, pair.canary), (&higher, pair.stable)];
+                    let block = BesideBlock { kinds, stable: Tally::default(), by_strata: None, spared: None };
                     let mut state = Mixture::default();
-                    LimitGrid::absorb_beside(&kinds, none, None, &mut state, Phi::ONE).unwrap();
+                    LimitGrid::absorb_beside(block, &mut state, Phi::ONE).unwrap();
                     grid.ln_e(&state)
                 });
                 assert_at_most_one(&case, of_kinds);

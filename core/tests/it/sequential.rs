@@ -192,7 +192,7 @@ fn rollback_sentence(side: Arm, errors: [u64; 2]) -> String {
 fn a_bad_pod_is_told_from_a_bad_version() {
     let blamed = "it or its node may be at fault, not the version";
     let why = rollback_sentence(Arm::Canary, [24, 1]);
-    assert!(why.ends_with(&format!("; pod web-canary-a has 72 of 750, the others 3 of 750: {blamed}")), "{why}");
+    assert!(why.ends_with(&format!("; pod web-canary-a has 120 of 1250, the others 5 of 1250: {blamed}")), "{why}");
     let why = rollback_sentence(Arm::Stable, [3, 40]);
     assert!(why.contains("; pod web-canary-b has "), "a pod of the promoted version is named, too: {why}");
     for (errors, case) in [([13, 12], "both pods are bad"), ([40, 14], "one pod is worse, and the other is bad")] {
@@ -203,9 +203,35 @@ fn a_bad_pod_is_told_from_a_bad_version() {
     }
 }
 
+/// The past had single errors alone, so φ is 1. The canary's burst of 80 errors in one pod is 70 times what its requests lead one to
+/// expect.
+#[test]
+fn a_burst_of_errors_in_one_pod_decides_nothing_until_there_is_a_second_one() {
+    let policy = policy(json!({ "check": [{ "metric": "error-rate", "max": "5%" }] }));
+    let at = |n: i64| Timestamp::from_second(15 * n).unwrap();
+    let ratio = |hits, total| Reading::Ratio { hits, total };
+    let first_alarm = |bursts: &[i64], names_pods: bool| {
+        let mut run = CheckRun::new(setting(&policy.steps[0].checks[0], &policy.metrics["error-rate"]));
+        (1..=60i64).find(|n| {
+            let (stable, quiet) = (vec![ratio(1, 500); 8], ratio(n.unsigned_abs() % 2, 500));
+            let loud = if bursts.contains(n) { ratio(80, 500) } else { quiet.clone() };
+            let Reading::Ratio { hits, .. } = loud else { return false };
+            let sample =
+                Sample::Arms { canary: Some(ratio(hits + n.unsigned_abs() % 2, 1000)), stable: Some(ratio(8, 4000)) };
+            let pods = BTreeMap::from([("web-canary-a".to_owned(), loud), ("web-canary-b".to_owned(), quiet)]);
+            let pods = names_pods.then_some(&pods);
+            let opinion = run.look((at(n - 1), at(*n)), sample, &stable, pods).unwrap();
+            opinion.verdict == Verdict::Regressed
+        })
+    };
+    assert_eq!(first_alarm(&[30], true), None, "one burst");
+    assert_eq!(first_alarm(&[30, 40], true), Some(40), "a second burst is no chance");
+    assert_eq!(first_alarm(&[30], false), Some(30), "without counts of single pods a burst can't be told from others");
+}
+
 /// A check of one hour, with twenty pods whose names have the maximum length.
 #[test]
-fn the_state_of_three_checks_fits_in_four_kilobytes() {
+fn the_state_of_three_checks_fits_in_five_kilobytes() {
     let policy = policy(json!({ "check": [{ "metric": "error-rate", "max": "2%", "harm": 100 }] }));
     let check = &policy.steps[0].checks[0];
     let at = |n: i64| Timestamp::from_second(1_700_000_000 + 15 * n).unwrap();
@@ -222,7 +248,7 @@ fn the_state_of_three_checks_fits_in_four_kilobytes() {
     }
     let size = serde_json::to_string(run.memory().unwrap()).unwrap().len();
     println!("the state of a check: {size} bytes of JSON");
-    assert!(3 * size <= 4096, "{size} bytes of each of three checks");
+    assert!(3 * size <= 5 * 1024, "{size} bytes of each of three checks");
 }
 
 #[test]
