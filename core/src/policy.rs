@@ -56,6 +56,10 @@ pub struct Policy {
     pub ready_within: Span,
     /// The deadline for the stable's pods to be available with the new version, from the start of the phase.
     pub promote_within: Span,
+    /// The time that a gateway may take to send the canary its share, while the stable still gets all requests. The data plane of
+    /// a cloud load balancer follows minutes after the route is accepted.
+    #[serde(default = "defaults::follows_within")]
+    pub follows_within: Span,
     /// The time for which the canary keeps running after its weight is 0. A gateway accepts a weight before each of its
     /// proxies does, and a late proxy would answer requests for removed pods with errors.
     #[serde(default = "defaults::drain")]

@@ -21,6 +21,7 @@ pub mod decision;
 pub mod in_flight;
 pub mod current;
 pub mod analysis;
+pub mod split;
 pub mod state;
 pub mod timers;
 mod preflight;

@@ -20,7 +20,7 @@ pub const PAST: Span = Span::from_secs(6 * 3600);
 /// The part of it that is read as closely as the present, 20 minutes, for workloads that are not older.
 pub const RECENT: Span = Span::from_secs(20 * 60);
 /// The last part of it, whose rate of requests is that of the present.
-const PRESENT: Span = Span::from_secs(5 * 60);
+const PRESENT: Span = Span::from_secs(2 * 60);
 /// The length of the blocks before that. The dispersion does not depend on it.
 const EARLIER: Span = Span::from_secs(180);
 

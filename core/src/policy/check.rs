@@ -97,6 +97,7 @@ impl RawPolicy {
             fresh_baseline: self.fresh_baseline,
             ready_within: self.ready_within,
             promote_within: self.promote_within,
+            follows_within: self.follows_within,
             drain: self.drain,
             warm_up: self.warm_up,
             block_age: defaults::block_age(),

@@ -16,6 +16,10 @@ pub(super) fn promote_within() -> Span {
     Span::from_secs(600)
 }
 
+pub(super) fn follows_within() -> Span {
+    Span::from_secs(120)
+}
+
 pub(super) fn drain() -> Span {
     Span::from_secs(10)
 }

@@ -45,6 +45,9 @@ pub struct RawPolicy {
     /// The deadline for the stable's pods to be available with the new version.
     #[serde(default = "defaults::promote_within")]
     pub promote_within: Span,
+    /// The time that a gateway may take to send the canary its share, while the stable still gets all requests.
+    #[serde(default = "defaults::follows_within")]
+    pub follows_within: Span,
     /// The time for which the canary keeps running after its weight is 0, because some proxies of the gateway are late.
     #[serde(default = "defaults::drain")]
     pub drain: Span,

@@ -1,12 +1,12 @@
 //! The analysis of one step, or of the guard: from the first block of its traffic to its end.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
 use super::pods::of_version;
 use super::reason::Reason;
-use crate::ids::Weight;
+use super::split::AskedShare;
 use crate::input::status::DeploymentStatus;
 use crate::judge::check::{Check, CheckState};
 use crate::judge::evidence::{Evidence, Findings};
@@ -14,20 +14,11 @@ use crate::judge::judges::JudgeState;
 use crate::judge::numbers::Verdict;
 use crate::judge::rule::{Look, Proof};
 use crate::measure::block::Block;
-use crate::measure::calibration::{Calibration, History, Traffic};
-use crate::measure::window::{Arm, Measure, Ring, requests};
+use crate::measure::calibration::{Calibration, History};
+use crate::measure::window::{Arm, Measure, Ring};
 use crate::policy::{Patience, PatienceAction, Policy, Step};
-use crate::stats::share::{ShareTest, ShareVerdict};
+use crate::stats::share::ShareTest;
 use crate::time::{Span, Timestamp};
-
-/// The error rate of the test of the canary's share.
-const SHARE_ALPHA: f64 = 0.001;
-/// The time that a router has to follow a weight before the canary's share is tested.
-const SETTLING: Span = Span::from_secs(30);
-/// The number of requests whose absence tells that the canary answers none.
-const MISSED_REQUESTS: f64 = 100.0;
-/// The number of blocks that tell the canary's present share.
-const RECENT_BLOCKS: usize = 4;
 
 /// The subject of an analysis.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -126,8 +117,8 @@ pub struct AnalysisRules<'a> {
     pub policy: &'a Policy,
     /// The calibrations of the policy's criteria.
     pub calibrations: &'a [Calibration],
-    /// The share of the requests that the canary is asked to get, from 0 to 1; `None` if it is not tested.
-    pub asked: Option<f64>,
+    /// The share of the requests that the canary is asked to get; `None` if it is not tested.
+    pub asked: Option<AskedShare>,
 }
 
 impl AnalysisRules<'_> {
@@ -194,7 +185,7 @@ impl StepAnalysis {
         if block.from < self.since {
             return;
         }
-        self.test_share(&block, rules.asked);
+        self.test_share(&block, rules.asked.as_ref());
         // These are read once, so the ring doesn't keep them.
         let (processes, pods) = (std::mem::take(&mut block.processes), std::mem::take(&mut block.pods));
         let strata = std::mem::take(&mut block.strata);
@@ -327,67 +318,6 @@ impl StepAnalysis {
     fn short_since(&self) -> Timestamp {
         self.shortfall.map_or(self.since, |(_, since)| since)
     }
-
-    /// Returns the canary's share of the counted requests, 0 to 1, and their number; `None` unless both arms are counted.
-    ///
-    /// An arm without a reading is not an arm without requests: a canary's first scrape comes some blocks after its first
-    /// request and brings all of them at once. So the other arm's counts of those blocks belong to it.
-    pub fn share(&self) -> Option<(f64, u64)> {
-        let names: BTreeSet<&String> = self.ring.blocks().flat_map(|block| block.metrics.keys()).collect();
-        names.into_iter().find_map(|name| {
-            let (canary, stable) = (self.requests(name, Arm::Canary)?, self.requests(name, Arm::Stable)?);
-            let n = canary.saturating_add(stable);
-            (n > 0).then(|| (canary as f64 / n as f64, n))
-        })
-    }
-
-    /// Returns the requests that a metric has counted in one arm; `None` if the arm has no reading of it.
-    fn requests(&self, metric: &str, side: Arm) -> Option<u64> {
-        self.ring.blocks().filter_map(|block| requests(block, metric, side)).reduce(u64::saturating_add)
-    }
-
-    /// Returns the verdict on the canary's share of the requests; `None` if it is not tested.
-    pub fn share_verdict(&self) -> Option<ShareVerdict> {
-        self.share_test.as_ref().map(ShareTest::verdict)
-    }
-
-    /// Returns whether the canary has lately had less than a fifth of the asked share. Callers that don't come through the
-    /// router lower the share as well, and are no fault.
-    pub fn gets_hardly_any(&self, asked: Weight) -> bool {
-        let recent = self.ring.blocks().rev().take(RECENT_BLOCKS);
-        let mut seen = (0_u64, 0_u64);
-        for (canary, stable) in recent.filter_map(requests_of) {
-            seen = (seen.0.saturating_add(canary), seen.1.saturating_add(stable));
-        }
-        let n = seen.0.saturating_add(seen.1);
-        n > 0 && (seen.0 as f64) * 5.0 < asked.as_share() * n as f64
-    }
-
-    /// Returns the requests that should have come in the newest blocks by the traffic before the rollout, and the time of the
-    /// blocks, if no request came to either arm and at least [`MISSED_REQUESTS`] are missing.
-    pub fn silence(&self, before: Traffic) -> Option<(u64, Span)> {
-        let newest: Vec<&Block> = self.ring.blocks().rev().take(RECENT_BLOCKS).collect();
-        let is_silent = |block: &&Block| requests_of(block) == Some((0, 0)) && block.from >= SETTLING.after(self.since);
-        let (last, first) = (newest.first()?, newest.get(RECENT_BLOCKS - 1)?);
-        let time = Span::between(first.from, last.to);
-        let expected = before.within(time);
-        (newest.iter().all(is_silent) && expected >= MISSED_REQUESTS).then_some((expected as u64, time))
-    }
-
-    /// Tests the canary's share by a block. The router has [`SETTLING`] to follow. A block in which an arm has no reading tells
-    /// nothing of the share.
-    fn test_share(&mut self, block: &Block, asked: Option<f64>) {
-        let Some(asked) = asked.filter(|_| block.from >= SETTLING.after(self.since)) else { return };
-        let Some((canary, stable)) = requests_of(block) else { return };
-        let fresh = || ShareTest::new(asked, SHARE_ALPHA).ok();
-        if self.share_test.is_none() {
-            self.share_test = fresh();
-        }
-        // A state of another version of the test begins anew.
-        if self.share_test.as_mut().is_some_and(|test| test.absorb(canary, stable).is_err()) {
-            self.share_test = fresh();
-        }
-    }
 }
 
 /// The size of the judged Deployment without the pods that an autoscaler has added a short time ago.
@@ -410,12 +340,6 @@ impl SettledSize {
     }
 }
 
-/// Returns the requests of both arms in a block, by the first metric that counts them in both; `None` if none does.
-fn requests_of(block: &Block) -> Option<(u64, u64)> {
-    let of = |name: &str, arm| requests(block, name, arm);
-    block.metrics.keys().find_map(|name| Some((of(name, Arm::Canary)?, of(name, Arm::Stable)?)))
-}
-
 /// Returns the share of the requested pods that are ready, of those that have had their time to start (`settled`). A Deployment of
 /// no pods misses none, and pods that the cluster does not run, such as those that wait for a node, are not missed either.
 fn availability(deployment: &DeploymentStatus, settled: u32) -> Measure {
@@ -425,67 +349,4 @@ fn availability(deployment: &DeploymentStatus, settled: u32) -> Measure {
     let ready = deployment.ready.min(requested);
     let value = if requested == 0 { 1.0 } else { f64::from(ready) / f64::from(requested) };
     Measure { value, hits: Some(u64::from(ready)), n: u64::from(requested), beyond: false }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::measure::block::{Reading, Sample};
-
-    /// The requests of the canary and of the stable in one block.
-    type Requests = (Option<u64>, Option<u64>);
-
-    type Row<'a> = (&'a [Requests], Option<(f64, u64)>);
-
-    fn analysis(blocks: &[Requests]) -> StepAnalysis {
-        let at = |n: usize| Timestamp::from_second(n as i64 * 10).unwrap();
-        let mut analysis = StepAnalysis {
-            scope: Scope::Step(0),
-            since: at(0),
-            unseen: Span::ZERO,
-            share_test: None,
-            size: None,
-            ring: Ring::default(),
-            checks: Vec::new(),
-            shortfall: None,
-            passed: None,
-        };
-        for (n, (canary, stable)) in blocks.iter().enumerate() {
-            let sample = Sample::Arms { canary: canary.map(Reading::Count), stable: stable.map(Reading::Count) };
-            let metrics = BTreeMap::from([("requests".to_owned(), sample)]);
-            analysis.ring.push(Block::new(at(n), at(n + 1), metrics), Span::from_secs(3600));
-        }
-        analysis
-    }
-
-    #[test]
-    fn the_share_of_a_canary_whose_first_scrape_is_late_covers_all_blocks_since() {
-        let rows: [Row<'_>; 5] = [
-            (&[], None),
-            (&[(None, Some(80)), (None, Some(80))], None),
-            (&[(None, Some(80)), (None, Some(80)), (Some(60), Some(80))], Some((0.2, 300))),
-            (&[(Some(10), None), (Some(10), Some(80))], Some((0.2, 100))),
-            (&[(Some(0), Some(0))], None),
-        ];
-        for (blocks, expected) in rows {
-            assert_eq!(analysis(blocks).share(), expected, "{blocks:?}");
-        }
-    }
-
-    #[test]
-    fn requests_that_no_longer_come_are_told_from_few_and_from_unknown_ones() {
-        let traffic = |requests| Traffic { requests, time: Span::from_secs(300) };
-        let none = (Some(0), Some(0));
-        // Blocks of 10 s, of which the first three may still have requests of the earlier weight.
-        let silent = [vec![(Some(5), Some(5)); 3], vec![none; 4]].concat();
-        assert_eq!(analysis(&silent).silence(traffic(3000)), Some((400, Span::from_secs(40))));
-        assert_eq!(analysis(&silent).silence(traffic(600)), None, "80 requests are missing");
-        assert_eq!(analysis(&silent).silence(Traffic::default()), None, "the traffic before is not known");
-        for other in [(Some(0), Some(1)), (Some(1), Some(0)), (None, Some(0))] {
-            let mut blocks = silent.clone();
-            blocks[5] = other;
-            assert_eq!(analysis(&blocks).silence(traffic(3000)), None, "{other:?}");
-        }
-        assert_eq!(analysis(&silent[1..]).silence(traffic(3000)), None, "the router has its time");
-    }
 }

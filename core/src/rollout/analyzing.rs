@@ -6,13 +6,14 @@ use super::analysis::{AnalysisRules, Scope, StepAnalysis};
 use super::decision::DecisionKind;
 use super::phase::Phase;
 use super::reason::Reason;
+use super::split::AskedShare;
 use super::state::{Rollout, RolloutContext, StepOutput};
 use super::timers::Timer;
 use crate::input::status::{DeploymentStatus, WorkloadStatus};
 use crate::judge::evidence::Evidence;
 use crate::judge::judges::JudgeState;
 use crate::measure::block::Block;
-use crate::measure::calibration::Calibration;
+use crate::measure::calibration::{Calibration, Traffic};
 use crate::measure::watch::{ArmKey, Watch};
 use crate::measure::window::{Arm, requests};
 use crate::rollout::reward::{Reward, Score};
@@ -58,11 +59,14 @@ impl Rollout {
     /// Lets the analysis look at a block.
     pub(super) fn analyze(&mut self, block: Block, context: RolloutContext<'_>) {
         let judged = self.judged_deployment(context.status).cloned();
-        let asked = self.tests_share().then(|| self.achievable().as_share());
+        let asked = self.asked_share();
         let measured = &mut self.measured;
         if let Some(analysis) = &mut measured.analysis {
+            measured.router_lags |= asked.is_some_and(|asked| analysis.router_lags(&block, &asked));
             let rules = AnalysisRules { policy: &self.policy, calibrations: &measured.calibrations, asked };
             analysis.absorb(block, &rules, &mut measured.judges, judged.as_ref(), context.now);
+            // A share that has not come at all may still come.
+            measured.router_lags |= analysis.share_verdict() == Some(ShareVerdict::TooLittle);
         }
     }
 
@@ -73,16 +77,35 @@ impl Rollout {
         self.phase() == Phase::Stepping && by_weight
     }
 
+    /// Returns the share of the requests that the canary is asked to get; `None` if it is not tested.
+    pub(super) fn asked_share(&self) -> Option<AskedShare> {
+        let before = self.step.checked_sub(1).and_then(|step| self.policy.steps.get(step));
+        self.tests_share().then(|| AskedShare {
+            share: self.achievable().as_share(),
+            before: before.map_or(0.0, |step| step.weight.as_share()),
+            traffic: self.traffic_before(),
+            follows_within: self.policy.follows_within,
+        })
+    }
+
+    /// Returns the workload's requests before the rollout, by the metric that counts most; none if they are not known.
+    fn traffic_before(&self) -> Traffic {
+        let histories = self.measured.calibrations.iter().map(|known| known.history.present);
+        histories.max_by_key(|traffic| traffic.requests).unwrap_or_default()
+    }
+
     /// Whether the counts show that the canary has the share that it was asked to get.
     pub(super) fn share_is_as_asked(&self) -> bool {
         let verdict = self.judging().and_then(StepAnalysis::share_verdict);
         self.tests_share() && verdict == Some(ShareVerdict::AsAsked)
     }
 
-    /// Notes whether the canary had no request in a block that lies in the present phase.
-    pub(super) fn note_quiet(&mut self, block: &Block) {
+    /// Notes the canary's requests in a block that lies in the present phase.
+    pub(super) fn note_requests(&mut self, block: &Block) {
         let requests = block.metrics.keys().filter_map(|name| requests(block, name, Arm::Canary)).max();
-        self.current.quiet = block.from >= self.current.since && requests == Some(0);
+        if block.from >= self.current.since {
+            self.current.requests = self.current.requests.after(requests);
+        }
     }
 
     /// Notes that every check has passed for the minimum time.

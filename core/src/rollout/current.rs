@@ -28,9 +28,9 @@ pub struct PhaseState {
     /// Whether the cluster did not run the pods that the phase waits for, at the last look.
     #[serde(default)]
     pub lacks_room: bool,
-    /// Whether the newest block of this phase has no request of the canary.
+    /// The canary's requests in the blocks of this phase.
     #[serde(default)]
-    pub quiet: bool,
+    pub requests: CanaryRequests,
     /// The weight that the canary keeps for the present; `None` if the phase leaves or gives it its whole weight.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub remainder: Option<Remainder>,
@@ -42,6 +42,33 @@ pub struct PhaseState {
     /// could not be seen.
     #[serde(default)]
     pub uncounted: Span,
+}
+
+/// The canary's requests in the blocks of a phase.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum CanaryRequests {
+    /// No block tells.
+    #[default]
+    Unknown,
+    /// The newest block has some.
+    Coming,
+    /// The newest block has none, and an earlier one had some.
+    Ended,
+    /// No block has any.
+    None,
+}
+
+impl CanaryRequests {
+    /// Returns the state after a block with this number of requests; `None` if the block doesn't tell.
+    pub fn after(self, requests: Option<u64>) -> CanaryRequests {
+        match (requests, self) {
+            (None, _) => CanaryRequests::Unknown,
+            (Some(0), CanaryRequests::Coming | CanaryRequests::Ended) => CanaryRequests::Ended,
+            (Some(0), CanaryRequests::Unknown | CanaryRequests::None) => CanaryRequests::None,
+            (Some(_), _) => CanaryRequests::Coming,
+        }
+    }
 }
 
 /// The weight that the canary keeps while its traffic returns, and the time since which it has it.
@@ -64,7 +91,7 @@ impl PhaseState {
             settled: false,
             progress: None,
             lacks_room: false,
-            quiet: false,
+            requests: CanaryRequests::Unknown,
             remainder: None,
             in_flight: None,
             hold: None,

@@ -41,7 +41,7 @@ impl Rollout {
             return false;
         }
         self.measured.last_block = Some(block.to);
-        self.note_quiet(&block);
+        self.note_requests(&block);
         self.count_rewards(&block);
         self.analyze(block, context);
         self.drive(context, out);

@@ -108,7 +108,8 @@ impl Rollout {
     /// Returns what follows from a share that is shown to be far from the asked one: with too much the rollout is held, and with
     /// hardly any it is given up, because the requests that are missing may be failing.
     fn share_off(&self, analysis: &StepAnalysis) -> Option<(PatienceAction, Reason)> {
-        let (asked, verdict) = (self.achievable(), analysis.share_verdict().filter(|_| self.tests_share())?);
+        let (share, verdict) = (self.asked_share()?, analysis.share_verdict()?);
+        let asked = self.achievable();
         // A gateway that has not followed yet splits the traffic as in the step before.
         let before = self.step.checked_sub(1).and_then(|step| self.policy.steps.get(step)).map(|step| step.weight);
         let action = match verdict {
@@ -122,16 +123,15 @@ impl Rollout {
             ShareVerdict::TooLittle | ShareVerdict::AsAsked | ShareVerdict::Undecided => return None,
         };
         let (seen, n) = analysis.share()?;
-        Some((action, Reason::ShareOff { asked, seen, n }))
+        let stays = share.before == 0.0 && seen < share.share && analysis.stable_has_all(&share, None);
+        Some((action, Reason::ShareOff { asked, seen, n, stays }))
     }
 
     /// Returns what follows from requests that no longer come when the canary has all of the traffic: it answers none, or there are
     /// none. There is no share of them that could tell.
     fn silent(&self, analysis: &StepAnalysis) -> Option<(PatienceAction, Reason)> {
-        let has_all = self.tests_share() && self.achievable() == Weight::FULL;
-        let histories = self.measured.calibrations.iter().filter(|_| has_all).map(|known| known.history.present);
-        let before = histories.max_by_key(|traffic| traffic.requests)?;
-        let (missing, time) = analysis.silence(before)?;
+        let share = self.asked_share().filter(|_| self.achievable() == Weight::FULL)?;
+        let (missing, time) = analysis.silence(share.traffic)?;
         Some((PatienceAction::GiveUp, Reason::Silence { missing, time }))
     }
 

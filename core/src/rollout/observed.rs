@@ -1,8 +1,9 @@
 //! Questions that a rollout asks of the workload's observed status.
 
+use super::current::CanaryRequests;
 use super::phase::Phase;
 use super::state::Rollout;
-use super::timers::Timer;
+use super::timers::{Due, Timer};
 use crate::ids::{Weight, all_run, runs};
 use crate::input::status::{DeploymentStatus, RouteStatus, WorkloadStatus};
 use crate::time::Timestamp;
@@ -61,8 +62,13 @@ impl Rollout {
     /// wait for.
     pub(super) fn canary_is_empty(&self, status: Option<&WorkloadStatus>, now: Timestamp) -> bool {
         // A gateway may never report. Then the counts say that no request comes any more, or the time is up.
-        let is_over = self.current.quiet || self.is_due(Timer::PhaseDeadline, now);
-        let is_zero = |route: &RouteStatus| (route.is_accepted() || is_over) && route.weight == Weight::ZERO;
+        let requests = self.current.requests;
+        let is_quiet = matches!(requests, CanaryRequests::None | CanaryRequests::Ended);
+        let is_over = is_quiet || self.is_due(Timer::PhaseDeadline, now);
+        // A router that followed late before may even send requests of an earlier weight that have not come yet.
+        let has_followed = requests == CanaryRequests::Ended || !matches!(self.due(Timer::Followed, now), Due::At(_));
+        let is_zero =
+            |route: &RouteStatus| (route.is_accepted() || is_over) && has_followed && route.weight == Weight::ZERO;
         let left = |status: &WorkloadStatus| status.route.as_ref().is_none_or(is_zero);
         let is_asked = self.asked() == Weight::ZERO;
         !self.policy.traffic.splits_by_weight() || !self.canary.exists || (is_asked && status.is_some_and(left))

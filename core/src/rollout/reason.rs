@@ -396,6 +396,9 @@ pub enum Reason {
         seen: f64,
         /// The counted requests of both arms.
         n: u64,
+        /// Whether the stable still gets as many requests as before the rollout.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        stays: bool,
     },
     /// The canary has all of the traffic, and no request is counted any more.
     Silence {

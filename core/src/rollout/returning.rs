@@ -17,6 +17,9 @@ use crate::time::{Span, Timestamp};
 const MOST_LOAD: f64 = 1.25;
 /// The time for which the rest of the traffic waits for more pods. After it the load of each pod rises by as much again.
 const WAIT: Span = Span::from_secs(120);
+/// The share of the traffic that returns first to a stable that is scaled to zero: its traffic scales it up, and what comes before
+/// its first pod is ready may be lost.
+const WAKING: f64 = 0.01;
 
 impl Rollout {
     /// Lowers the weight that the canary keeps. While an act is in flight it stays, so that each one is confirmed.
@@ -43,13 +46,11 @@ impl Rollout {
         }
     }
 
-    /// Returns the weight that the canary keeps while the stable is smaller than before the rollout.
+    /// Returns the weight that the canary keeps while fewer pods of the stable are available than before the rollout.
     fn room(&self, context: RolloutContext<'_>) -> Weight {
         let size = self.basis.as_ref().map_or(0, |basis| basis.replicas);
         let stable = context.status.and_then(|status| status.stable.as_ref());
-        // A stable that is scaled to zero is scaled up by its traffic.
-        let is_shrunk = |stable: &&DeploymentStatus| (1..size).contains(&stable.replicas) && stable.available < size;
-        let Some(stable) = stable.filter(is_shrunk) else {
+        let Some(stable) = stable.filter(|stable| stable.available < size) else {
             return Weight::ZERO;
         };
         if self.canary_lacks_pods(context.status) {
@@ -58,7 +59,8 @@ impl Rollout {
         let of_size = f64::from(stable.available) / f64::from(size);
         let waited = self.current.remainder.filter(|kept| WAIT.after(kept.since) <= context.now);
         let of_time = waited.map_or(0.0, |kept| 1.0 - kept.weight.as_share());
-        let share = (1.0 - MOST_LOAD * of_size.max(of_time)).max(0.0);
+        let least = if stable.replicas == 0 { WAKING } else { 0.0 };
+        let share = (1.0 - (MOST_LOAD * of_size.max(of_time)).max(least)).max(0.0);
         Weight::basis_points((share * 10_000.0) as u16).min(self.canary.weight)
     }
 

@@ -151,6 +151,9 @@ pub struct Measurements {
     pub calibrations: Vec<Calibration>,
     /// The end of the newest block.
     pub last_block: Option<Timestamp>,
+    /// Whether the router followed a weight of this rollout late.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub router_lags: bool,
     /// The names of the checks that have warned.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub warned: Vec<String>,

@@ -19,6 +19,8 @@ pub enum Timer {
     HoldExpires,
     /// The end of the drain: a canary that had traffic may be removed.
     Drained,
+    /// The end of the time in which a late router may still send the canary requests.
+    Followed,
     /// The end of the analysis' minimum time.
     MinTime,
     /// The time at which an A/B test ends in a draw.
@@ -47,12 +49,13 @@ pub enum Due {
 }
 
 impl Timer {
-    const ALL: [Timer; 12] = [
+    const ALL: [Timer; 13] = [
         Timer::Retry,
         Timer::PhaseDeadline,
         Timer::HoldEnds,
         Timer::HoldExpires,
         Timer::Drained,
+        Timer::Followed,
         Timer::MinTime,
         Timer::TestEnds,
         Timer::Pause,
@@ -70,6 +73,7 @@ impl Timer {
             Timer::PhaseDeadline
             | Timer::HoldExpires
             | Timer::Drained
+            | Timer::Followed
             | Timer::MinTime
             | Timer::TestEnds
             | Timer::Pause
@@ -123,6 +127,7 @@ impl Rollout {
             Timer::HoldEnds => current.hold.as_ref()?.cause.ends(),
             Timer::HoldExpires => self.hold_expires(),
             Timer::Drained => self.drained(),
+            Timer::Followed => self.followed(),
             Timer::MinTime => Some(analysis?.scope.min_time(&self.policy).after(analysis?.counted_since())),
             Timer::TestEnds => Some(self.policy.ab.as_ref()?.longest.after(analysis?.counted_since())),
             Timer::Pause => Some(self.policy.steps.get(self.step)?.pause.after(passed?)),
@@ -168,5 +173,12 @@ impl Rollout {
         let removes = matches!(self.phase(), Phase::Cleaning | Phase::Removing);
         let waits = removes && self.canary.exists && !self.observes();
         (waits && self.policy.traffic.splits_by_weight()).then(|| self.policy.drain.after(self.current.since))
+    }
+
+    /// Returns the time by which a router that follows late sends the canary no more requests; `None` if there is nothing to wait for.
+    fn followed(&self) -> Option<Timestamp> {
+        let leaves = matches!(self.phase(), Phase::Returning | Phase::Draining) && self.canary.exists;
+        let since = self.current.remainder.map_or(self.current.since, |kept| kept.since);
+        (leaves && self.measured.router_lags).then(|| self.policy.follows_within.after(since))
     }
 }

@@ -29,7 +29,7 @@ pub enum Bar {
     Unserved,
     /// The canary has no traffic without a ready pod for longer than 2 s after the watch told, and the time of the data plane.
     Unready,
-    /// The canary has no traffic of which it answers nothing for longer than three minutes, while the daemon can count and act.
+    /// The canary has no traffic of which it answers nothing for longer than three minutes, until its weight is taken back.
     Unanswered,
 }
 

@@ -6,7 +6,7 @@ use bellwether_core::input::status::{Acceptance, RouteStatus};
 use super::agenda::{MINUTE, Ms, SECOND};
 
 /// The time that a data plane takes to follow a written weight.
-pub(super) const PROGRAMMING: Ms = 2 * SECOND;
+const PROGRAMMING: Ms = 2 * SECOND;
 
 /// The behaviour of the gateway's status and data plane.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,15 +52,20 @@ impl Gateway {
         self.writes = if self.written.is_none() { 0 } else { self.writes + 1 };
         self.written = weight;
         self.at = now;
+        let never = self.manners == Manners::Lying(None) && weight.is_some_and(|weight| weight > Weight::ZERO);
+        (!never).then(|| self.programming())
+    }
+
+    /// Returns the time that the data plane takes to follow a write, if it ever does.
+    pub(super) fn programming(&self) -> Ms {
         match self.manners {
-            Manners::Lying(None) if weight.is_some_and(|weight| weight > Weight::ZERO) => None,
-            Manners::Lying(Some(delay)) => Some(delay),
+            Manners::Lying(Some(delay)) => delay,
             Manners::Good
             | Manners::Late(_)
             | Manners::Partial
             | Manners::Frozen
             | Manners::Silent
-            | Manners::Lying(None) => Some(PROGRAMMING),
+            | Manners::Lying(None) => PROGRAMMING,
         }
     }
 

@@ -77,6 +77,8 @@ rows! {
     GatewayFrozen = "gateway-frozen",
     /// The gateway writes no status; its data plane follows at once.
     GatewaySilent = "gateway-silent",
+    /// The gateway accepts every weight, and its data plane follows half a minute to 100 s later, as that of a cloud load balancer.
+    GatewaySlow = "gateway-slow",
     /// The gateway accepts every weight, and its data plane follows minutes later, or never gives the canary any.
     GatewayLying = "gateway-lying",
     /// 50 pods, three minutes to start, minReadySeconds 30: a promotion takes more than twelve minutes.

@@ -177,6 +177,7 @@ impl Setting {
             Row::GatewayPartial => self.manners = Manners::Partial,
             Row::GatewayFrozen => self.manners = Manners::Frozen,
             Row::GatewaySilent => self.manners = Manners::Silent,
+            Row::GatewaySlow => self.manners = Manners::Lying(Some(time(dice, (30 * SECOND, 100 * SECOND)))),
             Row::GatewayLying => {
                 let late = Some(time(dice, (3 * MINUTE, 8 * MINUTE)));
                 self.manners = Manners::Lying(late.filter(|_| dice.below(2) == 0));

@@ -1,12 +1,12 @@
 //! The workload's status, as the API watch tells it.
 
+use bellwether_core::ids::Weight;
 use bellwether_core::input::status::{DeploymentStatus, PodProblem, WorkloadStatus};
 
 use super::absence::Party;
 use super::agenda::{Ms, SECOND};
 use super::defect::Defect;
 use super::deployment::Deployment;
-use super::gateway::PROGRAMMING;
 use super::pod::{Arm, PodState};
 use super::scrape::pod_name;
 use super::world::World;
@@ -83,16 +83,18 @@ impl World {
     /// Returns whether the daemon was told of a canary without a ready pod while the canary has traffic, and could act. It has
     /// 2 s for that, and the gateway's data plane its own time.
     pub(super) fn is_known_unready(&self) -> bool {
-        let is_told = self.now > self.told_at + 2 * SECOND + PROGRAMMING;
+        let is_told = self.now > self.told_at + 2 * SECOND + self.gateway.programming();
         let is_unready = self.canary.as_ref().is_none_or(|canary| canary.ready() == 0);
         is_told && is_unready && self.gateway.share > 0.0 && !self.is_helpless()
     }
 
-    /// Returns whether the canary's ready pods get requests and answer none of them, while the daemon can count and act.
+    /// Returns whether the canary's ready pods get requests and answer none of them, while the daemon can count and has not taken
+    /// the weight back.
     pub(super) fn is_unanswered(&self) -> bool {
         let Some(canary) = &self.canary else { return false };
         let is_silent = canary.ready() > 0 && canary.pods.iter().all(|pod| pod.rate.n == 0.0);
         let is_counted = !self.absences.is_away(Party::Prometheus, self.now) && self.fast == 0;
-        is_silent && is_counted && self.gateway.share > 0.0 && !self.is_helpless()
+        let is_asked = self.gateway.written.is_some_and(|weight| weight > Weight::ZERO);
+        is_silent && is_counted && is_asked && self.gateway.share > 0.0 && !self.is_helpless()
     }
 }

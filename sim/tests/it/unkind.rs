@@ -20,9 +20,9 @@ const MISSED: &[(Row, bool, &[Bar])] = &[
     (Row::NodeTypes, true, &[Bar::Blamed, Bar::Promoted]),
     (Row::HotTenants, true, &[Bar::Promoted]),
     (Row::HotTenants, false, &[Bar::Serving]),
-    (Row::Clusters, true, &[Bar::Blamed, Bar::Promoted, Bar::Late]),
+    (Row::Clusters, true, &[Bar::Promoted, Bar::Late]),
     (Row::Incident, true, &[Bar::Late]),
-    (Row::GatewayLying, true, &[Bar::Promoted]),
+    (Row::GatewayLying, true, &[Bar::Promoted, Bar::Unserved]),
 ];
 
 fn summary(row: Row, good: bool, runs: u64) -> Summary {

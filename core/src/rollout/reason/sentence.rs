@@ -214,8 +214,13 @@ impl fmt::Display for Reason {
             Reason::Blind { evidence, since } => {
                 write!(f, "blind since {since}: {evidence}; nothing is judged and nothing is changed")
             }
-            Reason::ShareOff { asked, seen, n } => {
+            Reason::ShareOff { asked, seen, n, stays } => {
                 write!(f, "the canary has {:.1} % of the {n} counted requests instead of {asked}; ", seen * 100.0)?;
+                if *stays {
+                    return f.write_str(
+                        "the stable still gets as many as before, so the route does not send the canary its share",
+                    );
+                }
                 f.write_str("the route or sticky sessions split them differently")?;
                 if *seen < asked.as_share() {
                     f.write_str(", or the new version answers few of its requests, or counts them under another name")?;
