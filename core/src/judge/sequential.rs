@@ -17,7 +17,8 @@
 //! beside it: if the version before the rollout broke the limit, the guard's limit is `margin` times its share.
 //!
 //! A block in which the stable's share jumps, because an incident begins or ends, is left out: the pods are scraped at different
-//! times, so it has different parts of the incident in both arms. The stable alone decides that.
+//! times, so it has different parts of the incident in both arms. The stable alone decides that. The estimate of the stable's share,
+//! from which the alternatives of the next blocks come, begins anew with such a block.
 //!
 //! A cold process is not compared. Its requests count for the limit alone, which is then one half, or the check's if that
 //! is higher: a version that answers hardly any request is found before its processes are warm. They count for `harm` too.
@@ -296,7 +297,9 @@ impl SequentialState {
         let (Some(canary), Some(stable_tally)) = (subject.tally(), stable.tally()) else { return };
         let (pair, phi) = (Pair { canary, stable: stable_tally }, self.dispersion.phi());
         let processes = tallies(processes, limit);
+        self.beside.begin(query.allowed(), query.rule.alpha);
         if arm == Arm::Canary && self.beside.jumps(&processes, stable_tally, phi) {
+            self.further.estimate_anew(stable_tally);
             self.beside.absorb(length, stable_tally, phi, &tests.below, query.rule.alpha);
             return;
         }
@@ -306,7 +309,7 @@ impl SequentialState {
         let without = spared.map(|canary| Pair { canary, ..pair });
         absorb_or_restart(&mut self.worse, |state| tests.worse.absorb_sparing(state, pair, without, phi));
         let by_strata = self.absorb_strata(tests, query, pair, phi);
-        let past = self.further.stable();
+        let past = self.past_for_proof();
         absorb_or_restart(&mut self.not_inferior, |state| tests.not_inferior.absorb(state, past, pair, phi));
         absorb_or_restart(&mut self.further, |state| tests.further.absorb(state, pair, phi));
         // The earlier blocks decide whether this one counts, so that it can't choose itself.
@@ -339,6 +342,12 @@ impl SequentialState {
         self.pods.absorb(pods.filter_map(|(name, reading)| Some((name, Counts::of(reading, limit)?))));
     }
 
+    /// Returns the stable's counts from which the proof's alternatives come. There are none in an incident of both arms, so that its
+    /// blocks prove nothing: a version that is worse by a difference is hardly worse by a ratio then.
+    fn past_for_proof(&self) -> Worth {
+        if self.beside.is_incident() { Worth::default() } else { self.further.stable() }
+    }
+
     /// Adds a block to the comparison by strata, and returns it by strata; `None` if the metric has none.
     fn absorb_strata(
         &mut self,
@@ -349,7 +358,7 @@ impl SequentialState {
     ) -> Option<StrataBlock> {
         let Look { target: Target { metric, limit, .. }, arm, strata, .. } = *query.look;
         metric.strata_label.as_ref().filter(|_| arm == Arm::Canary)?;
-        let past = self.further.stable();
+        let past = self.past_for_proof();
         Some(self.strata.get_or_insert_default().absorb(tests, strata, limit, (pair, past), phi))
     }
 
@@ -396,6 +405,7 @@ impl SequentialState {
             shown: (query.look.proof == Proof::NonInferior).then(|| self.proven(tests, query)),
             excess: harm.and_then(|(_, harm)| harm.lower_bound(query.rule.level())),
             stable_breaks: stable_breaks.or_else(|| self.replaced_breaks(query)),
+            incident: stable_breaks.is_some() && self.beside.is_incident(),
             phi: self.dispersion.phi(),
             outlier: None,
             worst: None,

@@ -22,6 +22,9 @@ const RECENT_BLOCKS: usize = 4;
 /// that come in sessions of four.
 const CLEAR: f64 = 6.0;
 
+/// The growth of the traffic since the time before the rollout up to which both are comparable.
+const MOST_GROWTH: f64 = 1.25;
+
 /// The share of the requests that the canary is asked to get, and the split before.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct AskedShare {
@@ -115,7 +118,7 @@ impl StepAnalysis {
     }
 
     /// Returns whether the stable still gets as many requests as before the rollout, in all blocks so far and `newest`: clearly more
-    /// than are left of them without the canary's share.
+    /// than are left of them without the canary's share, and not so many more that the traffic before tells nothing.
     pub fn stable_has_all(&self, asked: &AskedShare, newest: Option<&Block>) -> bool {
         let counted = self.ring.blocks().chain(newest).filter_map(|block| Some((block, requests_of(block)?.1)));
         let (seen, time) = counted.fold((0.0, Span::ZERO), |(seen, time), (block, stable)| {
@@ -123,7 +126,8 @@ impl StepAnalysis {
         });
         let expected = asked.traffic.within(time);
         let moved = asked.share * expected;
-        seen - (expected - moved) > (moved / 2.0).max(CLEAR * libm::sqrt(expected))
+        let is_comparable = seen <= MOST_GROWTH * expected;
+        is_comparable && seen - (expected - moved) > (moved / 2.0).max(CLEAR * libm::sqrt(expected))
     }
 }
 

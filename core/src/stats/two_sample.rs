@@ -27,6 +27,9 @@ pub mod non_inferior;
 /// case (Turner, Ly and Grünwald 2024).
 pub const PSEUDO: f64 = 0.18;
 
+/// The weight that the counts before a change of the stable's share keep, as a part of the weight of the block of the change.
+const LEFT: f64 = 0.25;
+
 /// The null hypothesis: the canary's allowed share `θ_c`, given the stable's share `θ_b`.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -220,9 +223,20 @@ impl EffectsState {
         EffectsState { stable: Worth::from(stable), mixture: Mixture::default() }
     }
 
-    /// Returns the stable's counts so far.
+    /// Returns the stable's counts from which its share is estimated.
     pub fn stable(&self) -> Worth {
         self.stable
+    }
+
+    /// Begins the estimate of the stable's share anew with a block in which it has changed, as by an incident of both arms. The
+    /// counts before are left a quarter of the block's weight, because a block of few hits may have changed by chance. As the
+    /// estimate for a block depends on the blocks before alone, the error rate stays.
+    pub fn estimate_anew(&mut self, stable: Tally) {
+        let before = self.stable.n();
+        if before > 0.0 {
+            self.stable.fade((LEFT * stable.n() / before).min(1.0));
+        }
+        self.stable.absorb(stable, Phi::ONE);
     }
 }
 

@@ -187,6 +187,23 @@ fn a_shared_incident_does_not_roll_a_good_version_back() {
     }
 }
 
+/// In an incident a version that is worse by 0.4 points is hardly worse by a ratio, and after it the stable's share is another one.
+#[test]
+fn an_incident_of_both_arms_proves_nothing_and_delays_the_proof_by_its_length() {
+    let (runs, policy) = (runs(60), sequential("1%"));
+    for (worse_by, promotes) in [(0.0, true), (0.004, false)] {
+        let shares = move |second: usize| {
+            let incident = if (500..800).contains(&second) { 0.05 } else { 0.0 };
+            (0.002 + worse_by + incident, 0.002 + incident)
+        };
+        let rollout = Rollout { policy: &policy, rps: 200.0, legs: &CANARY, shares: &shares, lasts: 3600 };
+        let times = rollout.ended(Verdict::Pass, runs);
+        println!("worse by {worse_by}: promoted {} of {runs}, in a median of {:?} s", times.len(), times.get(runs / 2));
+        assert!(promotes || !is_above(0.05, times.len(), runs), "{} of {runs} bad ones", times.len());
+        assert!(!promotes || times.len() == runs && times[runs / 2] < 2000, "{} good ones: {times:?}", times.len());
+    }
+}
+
 /// The stable is broken, and the canary is the repair.
 #[test]
 fn a_better_version_is_promoted_beside_a_stable_that_breaks_the_limit() {

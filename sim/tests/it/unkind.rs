@@ -21,7 +21,6 @@ const MISSED: &[(Row, bool, &[Bar])] = &[
     (Row::HotTenants, true, &[Bar::Promoted]),
     (Row::HotTenants, false, &[Bar::Serving]),
     (Row::Clusters, true, &[Bar::Promoted, Bar::Late]),
-    (Row::Incident, true, &[Bar::Late]),
     (Row::GatewayLying, true, &[Bar::Promoted, Bar::Unserved]),
 ];
 

@@ -25,6 +25,12 @@ pub(super) struct StableLimit {
     /// The share of bad requests among them, 0 to 1, if it is shown to be above the limit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     broken: Option<f64>,
+    /// The counts of the history, divided by φ; `None` from the first block on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    before: Option<Worth>,
+    /// Whether the stable is known to have kept the limit before the first block.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    kept: bool,
     /// The bad requests and all requests of the last block, without the pod that had most bad ones.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     last: Option<(u64, u64)>,
@@ -33,18 +39,27 @@ pub(super) struct StableLimit {
 impl StableLimit {
     /// Returns the state after the history before the rollout.
     pub(super) fn after(history: &History) -> StableLimit {
-        let mut recent = Worth::default();
+        let mut before = Worth::default();
         if let Some(tally) = history.counts.tally() {
-            recent.absorb(tally, history.dispersion.phi());
-            // As much of the evenly weighted history as the half-life leaves of requests that go on for ever.
-            recent.fade(HALF_LIFE.as_secs_f64() / core::f64::consts::LN_2 / PAST.as_secs_f64());
+            before.absorb(tally, history.dispersion.phi());
         }
-        StableLimit { recent, broken: None, last: None }
+        let mut recent = before;
+        // As much of the evenly weighted history as the half-life leaves of requests that go on for ever.
+        recent.fade(HALF_LIFE.as_secs_f64() / core::f64::consts::LN_2 / PAST.as_secs_f64());
+        StableLimit { recent, broken: None, before: Some(before), kept: false, last: None }
+    }
+
+    /// Notes once, before the first block, whether the stable kept the limit `allowed` in its history: its requests are not shown to
+    /// break it at the error rate `level`.
+    pub(super) fn begin(&mut self, allowed: f64, level: f64) {
+        if let (Some(before), Ok(ceiling)) = (self.before.take(), Ceiling::new(allowed)) {
+            self.kept = before.n() > 0.0 && ceiling.ln_violation(before) < -libm::log(level);
+        }
     }
 
     /// Returns whether the stable's share of bad requests has jumped since the block before, up or down. An incident begins or ends
-    /// then. Each pod is scraped at its own time, so it falls into different parts of both arms' blocks. After a jump down
-    /// the requests of the incident don't count as recent. A burst of errors in one pod is no incident, so the pod with most bad
+    /// then. Each pod is scraped at its own time, so it falls into different parts of both arms' blocks. The requests before a
+    /// jump don't count as recent. A burst of errors in one pod is no incident, so the pod with most bad
     /// requests is left out of `pods`; without pods all requests (`tally`) count.
     pub(super) fn jumps(&mut self, pods: &[Tally], tally: Tally, phi: Phi) -> bool {
         let tally = without_worst(pods).unwrap_or(tally);
@@ -55,7 +70,7 @@ impl StableLimit {
         let variance = phi.value() * share * (1.0 - share) * (1.0 / n + 1.0 / tally.n());
         let fall = hits / n - tally.hits() / tally.n();
         let jumps = fall * fall > JUMP * variance;
-        if jumps && fall > 0.0 {
+        if jumps {
             self.recent = Worth::default();
         }
         jumps
@@ -75,6 +90,11 @@ impl StableLimit {
     /// Returns the stable's recent share if it is shown to be above the limit.
     pub(super) fn broken(&self) -> Option<f64> {
         self.broken
+    }
+
+    /// Whether the stable breaks a limit that it kept before the rollout: an incident is going on.
+    pub(super) fn is_incident(&self) -> bool {
+        self.broken.is_some() && self.kept
     }
 
     /// Returns the share of the counts so far if it is shown to be above the limit at the error rate `level`.

@@ -56,6 +56,10 @@ pub struct SequentialFinding {
     /// beside the judged arm, the share of the version before if that one broke the limit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stable_breaks: Option<f64>,
+    /// Whether the stable kept the limit before the rollout, and breaks it now. A proof waits for the end of such an incident, because
+    /// the promoted version has no stable beside it that shows the same.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub incident: bool,
     /// The dispersion of the errors, and whether it is calibrated.
     pub phi: Phi,
     /// The pod that may cause the regression instead of the version; `None` unless the verdict is a regression.
@@ -104,9 +108,9 @@ impl SequentialFinding {
         self.alarm.1 >= -libm::log(self.rule.level())
     }
 
-    /// Returns whether the evidence for the version reaches `beta`; true if no proof is asked for.
+    /// Returns whether the evidence for the version reaches `beta`, and no incident is going on; true if no proof is asked for.
     pub(crate) fn passes(&self) -> bool {
-        self.shown.is_none_or(|(_, ln_e)| ln_e >= -libm::log(self.rule.beta))
+        self.shown.is_none_or(|(_, ln_e)| ln_e >= -libm::log(self.rule.beta) && !self.incident)
     }
 
     /// Returns an interval that holds the true share with 95 % confidence at every look; `None` if nothing was counted.
@@ -190,8 +194,9 @@ impl SequentialFinding {
         let share = Unit::Percent.show(share);
         match numbers.stable {
             Some(_) => format!(
-                "; the stable breaks the limit of {} too ({share}), so the comparison alone decides",
-                self.limit(numbers)
+                "; the stable breaks the limit of {} too ({share}), so the comparison alone decides{}",
+                self.limit(numbers),
+                if self.incident && self.shown.is_some() { ", after the incident" } else { "" }
             ),
             None => {
                 format!(
