@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::analysis::{AnalysisRules, Scope, StepAnalysis};
+use super::answers::ReadyPods;
 use super::decision::DecisionKind;
 use super::phase::Phase;
 use super::reason::Reason;
@@ -17,7 +18,12 @@ use crate::measure::watch::{ArmKey, Watch};
 use crate::measure::window::{Arm, requests};
 use crate::rollout::reward::{Reward, Score};
 use crate::stats::share::ShareVerdict;
-use crate::time::Timestamp;
+use crate::time::{Span, Timestamp};
+
+/// Returns the canary's requests in a block; `None` if no metric counts them.
+pub(super) fn canary_requests(block: &Block) -> Option<u64> {
+    block.metrics.keys().filter_map(|name| requests(block, name, Arm::Canary)).max()
+}
 
 impl Rollout {
     /// Whether counts are needed in the present phase.
@@ -59,9 +65,10 @@ impl Rollout {
     pub(super) fn analyze(&mut self, block: Block, context: RolloutContext<'_>) {
         let judged = self.judged_deployment(context.status).cloned();
         let asked = self.tests_share().then(|| self.achievable().as_share());
+        let ready = self.compared_pods(context.status);
         let measured = &mut self.measured;
         if let Some(analysis) = &mut measured.analysis {
-            let rules = AnalysisRules { policy: &self.policy, calibrations: &measured.calibrations, asked };
+            let rules = AnalysisRules { policy: &self.policy, calibrations: &measured.calibrations, asked, ready };
             analysis.absorb(block, &rules, &mut measured.judges, judged.as_ref(), context.now);
         }
     }
@@ -73,6 +80,14 @@ impl Rollout {
         self.phase() == Phase::Stepping && by_weight
     }
 
+    /// Returns the numbers of ready pods in the present step; `None` if the canary's single pods are not compared. Without a router
+    /// the connections of clients stay with the pods that they have.
+    fn compared_pods(&self, status: Option<&WorkloadStatus>) -> Option<ReadyPods> {
+        let status = status.filter(|_| self.phase() == Phase::Stepping && self.policy.traffic.splits_by_weight())?;
+        let beside = if self.policy.fresh_baseline { &status.baseline } else { &status.stable };
+        Some(ReadyPods { canary: status.canary.as_ref()?.ready, stable: beside.as_ref()?.ready })
+    }
+
     /// Whether the counts show that the canary has the share that it was asked to get.
     pub(super) fn share_is_as_asked(&self) -> bool {
         let verdict = self.judging().and_then(StepAnalysis::share_verdict);
@@ -81,8 +96,17 @@ impl Rollout {
 
     /// Notes whether the canary had no request in a block that lies in the present phase.
     pub(super) fn note_quiet(&mut self, block: &Block) {
-        let requests = block.metrics.keys().filter_map(|name| requests(block, name, Arm::Canary)).max();
-        self.current.quiet = block.from >= self.current.since && requests == Some(0);
+        self.current.quiet = block.from >= self.current.since && canary_requests(block) == Some(0);
+    }
+
+    /// Notes for how long the router has not followed the step's weight: the canary had no request up to the end of the newest
+    /// block, which begins at `begins` and has these `requests` of the canary.
+    pub(super) fn note_router_lag(&mut self, begins: Timestamp, requests: Option<u64>) {
+        let Some(analysis) = self.judging().filter(|_| self.phase() == Phase::Stepping) else { return };
+        let known = self.measured.router_lag;
+        let is_next = analysis.ring.blocks().count() == 1 || Span::between(analysis.since, begins) <= known;
+        let Some(to) = analysis.ring.last().filter(|_| is_next && requests == Some(0)) else { return };
+        self.measured.router_lag = Span::between(analysis.since, to).min(self.policy.ready_within).max(known);
     }
 
     /// Notes that every check has passed for the minimum time.

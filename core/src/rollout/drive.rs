@@ -1,5 +1,6 @@
 //! The movement of a rollout: facts come in, triggers fire, phases change, decisions go out.
 
+use super::analyzing::canary_requests;
 use super::cause::{Conclusion, EndCause, Fired};
 use super::current::PhaseState;
 use super::decision::{Decision, DecisionKind};
@@ -43,7 +44,9 @@ impl Rollout {
         self.measured.last_block = Some(block.to);
         self.note_quiet(&block);
         self.count_rewards(&block);
+        let (begins, requests) = (block.from, canary_requests(&block));
         self.analyze(block, context);
+        self.note_router_lag(begins, requests);
         self.drive(context, out);
         true
     }

@@ -23,7 +23,7 @@ use crate::judge::judges::JudgeState;
 use crate::measure::calibration::Calibration;
 use crate::policy::{Mode, Policy};
 use crate::rollout::reward::Reward;
-use crate::time::Timestamp;
+use crate::time::{Span, Timestamp};
 
 /// The task of a rollout.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -151,6 +151,9 @@ pub struct Measurements {
     pub calibrations: Vec<Calibration>,
     /// The end of the newest block.
     pub last_block: Option<Timestamp>,
+    /// The time for which the router did not follow a weight: the canary had no request after it was written. At most `ready-within`.
+    #[serde(default)]
+    pub router_lag: Span,
     /// The names of the checks that have warned.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub warned: Vec<String>,

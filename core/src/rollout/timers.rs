@@ -162,11 +162,13 @@ impl Rollout {
         }
     }
 
-    /// Returns the time from which a canary that had traffic may be removed. Pods behind one Service leave the traffic when
-    /// they are told to end, so there is nothing to wait for by replica ratio.
+    /// Returns the time from which a canary that had traffic may be removed. A router that was late to give it traffic is as late
+    /// to take it away. Pods behind one Service leave the traffic when they are told to end, so there is nothing to wait for by
+    /// replica ratio.
     fn drained(&self) -> Option<Timestamp> {
         let removes = matches!(self.phase(), Phase::Cleaning | Phase::Removing);
         let waits = removes && self.canary.exists && !self.observes();
-        (waits && self.policy.traffic.splits_by_weight()).then(|| self.policy.drain.after(self.current.since))
+        let drain = self.policy.drain.max(self.measured.router_lag);
+        (waits && self.policy.traffic.splits_by_weight()).then(|| drain.after(self.current.since))
     }
 }
