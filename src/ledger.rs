@@ -4,8 +4,11 @@
 //! then, in slots that are reused after the next snapshot and that name the snapshot which they follow; and `W/template/<hash>`, the
 //! pod templates that may have to be restored. `seen/<hash>` remembers processed events, `freeze/<scope>` the freezes, `epoch`
 //! the number of the owner, and `cluster` the cluster that it acts in. A restore is the snapshot and then the inputs through the ordinary `step`; a state comes about in no
-//! other way. Compaction keeps the last value of each key, and a restore reads nothing else. A workload with an entry that can't be
-//! read, as after a downgrade, is isolated: nothing of it is written or removed, and the others go on.
+//! other way. Compaction keeps the last value of each key, and a restore reads nothing else.
+//!
+//! An entry that can't be read, as after a downgrade, concerns as little as possible. A workload with one is isolated: nothing of it is
+//! written or removed, and the others go on. A freeze holds until a person ends it, since its key names the scope. An event is known
+//! by its key. When an isolated workload can be read again, it is told of the freezes that have begun or ended meanwhile.
 //!
 //! At each snapshot the same inputs go to the decisions topic together with the decisions, so that they can be replayed.
 
@@ -13,8 +16,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bellwether_core::engine::record::{AuditRecord, ENGINE, requests_rollout};
 use bellwether_core::engine::{Disposition, Engine, Transition, WorkloadState};
-use bellwether_core::ids::{EventId, Scope, TemplateHash, Workload, digest};
-use bellwether_core::input::command::Freeze;
+use bellwether_core::ids::{Scope, TemplateHash, Workload};
 use bellwether_core::input::effect::{Act, ClusterAct, Effect};
 use bellwether_core::input::event::{Event, Input};
 use bellwether_core::policy::Policy;
@@ -24,6 +26,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::ports::{Batch, Epoch, JournalError, PodTemplate};
 
+mod shared;
+
+use shared::MissedFreeze;
+
 /// The number of inputs between two snapshots: enough that snapshots are a small part of the journal, few enough that a restore reads
 /// little.
 const SNAPSHOT_EVERY: usize = 16;
@@ -31,7 +37,6 @@ const SNAPSHOT_EVERY: usize = 16;
 const EPOCH: &str = "epoch";
 /// The key of the name of the cluster that the journal belongs to.
 const CLUSTER: &str = "cluster";
-const FREEZE: &str = "freeze/";
 
 /// The format of the snapshots that this version writes. It is raised when an older version could lose or misread a part of
 /// them.
@@ -71,13 +76,6 @@ struct SlotHead {
     follows: u64,
 }
 
-/// `seen/<hash of source and id>`.
-#[derive(Debug, Serialize, Deserialize)]
-struct SeenEvent {
-    event: EventId,
-    until: Timestamp,
-}
-
 /// The inputs and decisions of a workload since its last snapshot.
 #[derive(Debug, Default)]
 struct Tail {
@@ -96,6 +94,12 @@ pub struct Ledger {
     templates: BTreeMap<Workload, BTreeMap<TemplateHash, PodTemplate>>,
     /// The workloads that can't be read, by their key in the journal, each with the reason and the remedy.
     unreadable: BTreeMap<String, String>,
+    /// The freezes that can't be read, each as a sentence with its consequence and the remedy.
+    problems: Vec<String>,
+    /// The keys of freezes whose scope can't be read. They end with the freeze of the whole cluster that stands for them.
+    unknown_freezes: Vec<String>,
+    /// The freezes that a restored workload does not have as the journal has them.
+    missed: BTreeMap<Scope, MissedFreeze>,
 }
 
 /// The entries of a workload, as they are read from the journal.
@@ -112,7 +116,7 @@ impl Ledger {
     /// A workload with an entry that can't be read is isolated: its entries stay as they are, and the engine refuses its events.
     ///
     /// # Errors
-    /// An entry that belongs to no workload can't be read; the error names it.
+    /// The epoch or the cluster can't be read; the error names the entry.
     pub fn restore(entries: &BTreeMap<String, Vec<u8>>, blank: Engine) -> Result<(Ledger, Epoch), JournalError> {
         let epoch = Ledger::epoch(entries, blank.cluster())?;
         let mut ledger = Ledger {
@@ -120,18 +124,22 @@ impl Ledger {
             tails: BTreeMap::new(),
             templates: BTreeMap::new(),
             unreadable: BTreeMap::new(),
+            problems: Vec::new(),
+            unknown_freezes: Vec::new(),
+            missed: BTreeMap::new(),
         };
+        let mut freezes = BTreeMap::new();
         for (key, value) in entries {
-            if key.starts_with("seen/") {
-                let SeenEvent { event, until } = read(key, value).map_err(broken)?;
-                ledger.engine.restore_seen(event, until);
-            } else if let Some(scope) = key.strip_prefix(FREEZE) {
-                let scope: Scope = scope.parse().map_err(|error| broken(unreadable(key, &error)))?;
-                ledger.engine.restore_freeze(scope, read(key, value).map_err(broken)?);
+            if let Some(digest) = key.strip_prefix(shared::SEEN) {
+                ledger.restore_seen(key, digest, value);
+            } else if let Some(scope) = key.strip_prefix(shared::FREEZE) {
+                let (scope, freeze) = ledger.read_freeze(key, scope, value);
+                freezes.insert(scope, freeze);
             } else if let Some(workload) = key.strip_suffix("/snap") {
                 ledger.restore_workload(workload, entries, &blank);
             }
         }
+        ledger.restore_freezes(freezes);
         Ok((ledger, epoch))
     }
 
@@ -195,7 +203,7 @@ impl Ledger {
         let basis = self.basis(&event, batch)?;
         let transitions = self.engine.step(event, now);
         for transition in &transitions {
-            write_shared_entries(transition, batch)?;
+            self.write_shared_entries(transition, batch)?;
             if let (Disposition::Changed, Some(workload)) = (transition.disposition, &transition.workload) {
                 self.remember(workload, transition, basis.clone(), batch)?;
             }
@@ -314,16 +322,6 @@ impl Ledger {
         self.templates.get(&effect.workload)?.get(template).cloned()
     }
 
-    /// Forgets the events that are older than the topic's retention and can't be delivered again, and the freezes that have ended.
-    pub fn forget(&mut self, now: Timestamp, batch: &mut Batch) {
-        for scope in self.engine.forget_freezes(now) {
-            batch.puts.push((format!("{FREEZE}{scope}"), None));
-        }
-        for event in self.engine.forget_seen(now) {
-            batch.puts.push((seen_key(&event), None));
-        }
-    }
-
     /// Adds the epoch and the cluster of a new owner to its first batch.
     ///
     /// # Errors
@@ -349,25 +347,6 @@ fn check_cluster(entries: &BTreeMap<String, Vec<u8>>, own: &str) -> Result<(), J
         ))),
         _ => Ok(()),
     }
-}
-
-/// Adds the entries of a transition that don't belong to a workload: the processed event, and a freeze that begins or ends.
-fn write_shared_entries(transition: &Transition, batch: &mut Batch) -> Result<(), JournalError> {
-    if let Some((event, until)) = &transition.seen {
-        let key = seen_key(event);
-        batch.puts.push((key.clone(), Some(write(&key, &SeenEvent { event: event.clone(), until: *until })?)));
-    }
-    if let Some((scope, freeze)) = &transition.freeze {
-        let key = format!("{FREEZE}{scope}");
-        let value = freeze.as_ref().map(|freeze: &Freeze| write(&key, freeze)).transpose()?;
-        batch.puts.push((key, value));
-    }
-    Ok(())
-}
-
-/// Returns the key of a processed event: a hash, because source and id may contain slashes. The entry holds both in full.
-fn seen_key(event: &EventId) -> String {
-    format!("seen/{}", digest(&[&event.source, &event.id]))
 }
 
 /// Reads the entries of a workload: its snapshot, the inputs since then, and its templates.

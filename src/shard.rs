@@ -43,7 +43,7 @@ const EVERYWHERE: &str = "bellwether-everywhere";
 pub enum ShardInput {
     /// A record of the events topic, which still has to be decoded.
     Record(Delivery),
-    /// An event about one workload: an observed status, or a block of counts.
+    /// An event from inside the daemon: an observed status, a block of counts, or a freeze that a workload has missed.
     Event {
         /// The event.
         event: Box<Event>,
@@ -138,6 +138,13 @@ impl Shard {
         for (workload, why) in self.ledger.unreadable() {
             tracing::error!(workload, "workload isolated: {why}");
             self.shared.board.show_unreadable(workload, why, self.forgot);
+        }
+        for problem in self.ledger.problems() {
+            tracing::error!("{problem}");
+        }
+        for event in self.ledger.missed_freezes(self.forgot) {
+            // The receiver is the shard's own.
+            let _ = self.reports.send(ShardInput::Event { event: Box::new(event), templates: Vec::new() });
         }
         for effect in self.ledger.engine().unfinished() {
             tracing::info!(effect = %effect.id, act = effect.act.name(), workload = %effect.workload, "effect taken up again");

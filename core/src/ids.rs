@@ -104,6 +104,13 @@ pub struct EventId {
     pub id: String,
 }
 
+impl EventId {
+    /// Returns the SHA-256 of source and id in hexadecimal digits, by which a processed event is remembered.
+    pub fn digest(&self) -> String {
+        digest(&[&self.source, &self.id])
+    }
+}
+
 impl fmt::Display for EventId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}", self.source, self.id)

@@ -112,12 +112,14 @@ impl Policy {
         matches_any(&self.matches.images, repository(image))
     }
 
-    /// Returns the planned duration of the guard (`of_guard`), or of all steps with their pauses.
+    /// Returns the planned duration of the guard (`of_guard`), or of all steps with their pauses. An A/B test may take until it
+    /// is a draw.
     pub fn planned(&self, of_guard: bool) -> Span {
         let guard = || self.guard.as_ref().map_or(Span::ZERO, |guard| guard.length);
         let times = || self.steps.iter().flat_map(|step| [step.min_time, step.pause]);
         let steps = || Span::from_millis(times().map(Span::as_millis).fold(0, u64::saturating_add));
-        if of_guard { guard() } else { steps() }
+        let test = || self.ab.as_ref().map(|test| test.longest);
+        if of_guard { guard() } else { test().unwrap_or_else(steps) }
     }
 
     /// Returns the metrics that are measured by queries: all but availability, which is taken from the workload status.

@@ -12,6 +12,7 @@
 
 pub mod phase;
 pub mod reward;
+pub mod answers;
 pub mod reason;
 pub mod ending;
 pub mod cause;
@@ -20,6 +21,7 @@ pub mod restarts;
 pub mod decision;
 pub mod in_flight;
 pub mod current;
+pub mod availability;
 pub mod analysis;
 pub mod split;
 pub mod state;

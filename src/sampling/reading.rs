@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use bellwether_core::measure::block::{Gap, Reading, Sample};
+use bellwether_core::measure::block::{Gap, MAX_PARTS, Reading, Sample};
 use bellwether_core::measure::metric::{ArmSource, Hits, Metric, MetricKind};
 use regex::Regex;
 
@@ -121,10 +121,6 @@ pub fn counted_sample(metric: &Metric, all: &ArmCounts<'_>, hits: Option<&ArmCou
     };
     all.with_idle_arm(sample.unwrap_or_else(Sample::Gap))
 }
-
-/// The largest number of processes or pods of an arm with a reading of their own. The counts of all others are only in
-/// the arm's sum.
-const MAX_PARTS: usize = 32;
 
 /// Returns the reading of each part of an arm; `part` gives the part that a process belongs to, such as its pod. There
 /// are parts only if processes are the arm's pods, as they are not at a gateway. Parts with a gap are left out.

@@ -13,6 +13,7 @@ mod kafka;
 mod load;
 mod named;
 mod pipeline;
+mod presets;
 mod recipes;
 mod script;
 mod smoke;

@@ -72,6 +72,7 @@ pub fn all() -> Vec<Story> {
     if std::env::var_os("BELLWETHER_SOAK").is_some() {
         all.extend(away::soaks());
         all.extend(unkind_many::soaks());
+        all.extend(unkind_traffic::soaks());
     }
     all.sort_by_key(|story| story.exclusive);
     all

@@ -20,7 +20,7 @@ impl Engine {
         time: Option<Timestamp>,
         command: &Command,
     ) -> Vec<Transition> {
-        if self.seen.contains_key(&id) {
+        if self.has_seen(&id) {
             return vec![without_effect(command, input, Disposition::Duplicate, Reason::Duplicate { event: id })];
         }
         let until = self.remember(&id);

@@ -26,7 +26,8 @@ pub struct Engine {
     pub(super) retention: Span,
     sinks: Vec<Sink>,
     pub(super) states: BTreeMap<Workload, WorkloadState>,
-    pub(super) seen: BTreeMap<EventId, Timestamp>,
+    /// The processed events by their [digests](EventId::digest), each with the time until which it is remembered.
+    pub(super) seen: BTreeMap<String, Timestamp>,
     pub(super) freezes: BTreeMap<Scope, Freeze>,
     /// The workloads whose state exists and can't be read, each with the reason and the remedy.
     unreadable: BTreeMap<Workload, String>,
@@ -103,9 +104,10 @@ impl Engine {
         self.unreadable.contains_key(workload)
     }
 
-    /// Restores a processed event, which is remembered until `until`.
-    pub fn restore_seen(&mut self, event: EventId, until: Timestamp) {
-        self.seen.insert(event, until);
+    /// Restores a processed event by its digest. It is remembered until `until`; `None` if that time is not known, and
+    /// the event is then remembered for as long as a new one.
+    pub fn restore_seen(&mut self, digest: String, until: Option<Timestamp>) {
+        self.seen.insert(digest, until.unwrap_or(Timestamp::MAX));
     }
 
     /// Restores a freeze.
@@ -123,12 +125,14 @@ impl Engine {
         over
     }
 
-    /// Forgets the events that can't be delivered again, and returns their ids for the journal.
-    pub fn forget_seen(&mut self, now: Timestamp) -> Vec<EventId> {
-        let old: Vec<EventId> =
-            self.seen.iter().filter(|(_, until)| **until <= now).map(|(id, _)| id.clone()).collect();
-        for id in &old {
-            self.seen.remove(id);
+    /// Forgets the events that can't be delivered again, and returns their digests for the journal.
+    pub fn forget_seen(&mut self, now: Timestamp) -> Vec<String> {
+        let latest = self.retention.after(now);
+        self.seen.values_mut().for_each(|until| *until = (*until).min(latest));
+        let old: Vec<String> =
+            self.seen.iter().filter(|(_, until)| **until <= now).map(|(digest, _)| digest.clone()).collect();
+        for digest in &old {
+            self.seen.remove(digest);
         }
         old
     }
@@ -346,7 +350,7 @@ impl Engine {
         proposal: Proposal,
     ) -> Transition {
         let policy = Some(proposal.policy.clone());
-        if self.seen.contains_key(&id) {
+        if self.has_seen(&id) {
             let reason = Reason::Duplicate { event: id };
             return Transition { policy, ..Transition::unchanged(workload, input, Disposition::Duplicate, reason) };
         }
@@ -368,10 +372,15 @@ impl Engine {
         Transition { seen: Some((id, until)), policy, ..transition }
     }
 
+    /// Whether an event was processed.
+    pub(super) fn has_seen(&self, id: &EventId) -> bool {
+        self.seen.contains_key(&id.digest())
+    }
+
     /// Remembers an event as processed, and returns the time until which it is remembered.
     pub(super) fn remember(&mut self, id: &EventId) -> Timestamp {
         let until = self.retention.after(self.now);
-        self.seen.insert(id.clone(), until);
+        self.seen.insert(id.digest(), until);
         until
     }
 
@@ -383,7 +392,7 @@ impl Engine {
 
     /// Takes a suite report in. It may arrive before the rollout that needs it is requested.
     fn tested(&mut self, input: Input, workload: Workload, id: EventId, report: SuiteReport) -> Transition {
-        if self.seen.contains_key(&id) {
+        if self.has_seen(&id) {
             return Transition::unchanged(workload, input, Disposition::Duplicate, Reason::Duplicate { event: id });
         }
         if !self.covers(&workload) {

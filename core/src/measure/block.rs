@@ -7,6 +7,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::time::Timestamp;
 
+/// The highest number of single processes or pods of an arm in a block. The counts of all others are only in the arm's sum.
+pub const MAX_PARTS: usize = 32;
+
 /// Counts of both arms between two instants at which the counters were read.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Block {
@@ -39,6 +42,15 @@ impl Block {
     pub fn new(from: Timestamp, to: Timestamp, metrics: BTreeMap<String, Sample>) -> Block {
         let (cold, strata, processes, pods) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
         Block { from, to, metrics, cold, strata, processes, pods }
+    }
+
+    /// Counts the canary's requests of a metric as those of cold processes. It is for a gateway's metrics, which do not tell the
+    /// processes apart.
+    pub fn count_canary_as_cold(&mut self, metric: &str) {
+        let Some(Sample::Arms { canary, .. }) = self.metrics.get_mut(metric) else { return };
+        let Some(reading) = canary.take() else { return };
+        self.cold.insert(metric.to_owned(), Sample::Arms { canary: Some(reading), stable: None });
+        self.strata.remove(metric);
     }
 }
 

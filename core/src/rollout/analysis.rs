@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::pods::of_version;
+use super::answers::{Answers, ReadyPods};
+use super::availability::{SettledSize, availability};
 use super::reason::Reason;
 use super::split::AskedShare;
 use crate::input::status::DeploymentStatus;
@@ -15,7 +16,8 @@ use crate::judge::numbers::Verdict;
 use crate::judge::rule::{Look, Proof};
 use crate::measure::block::Block;
 use crate::measure::calibration::{Calibration, History};
-use crate::measure::window::{Arm, Measure, Ring};
+use crate::measure::metric::{ArmSource, Metric};
+use crate::measure::window::{Arm, Ring};
 use crate::policy::{Patience, PatienceAction, Policy, Step};
 use crate::stats::share::ShareTest;
 use crate::time::{Span, Timestamp};
@@ -119,11 +121,19 @@ pub struct AnalysisRules<'a> {
     pub calibrations: &'a [Calibration],
     /// The share of the requests that the canary is asked to get; `None` if it is not tested.
     pub asked: Option<AskedShare>,
+    /// The numbers of ready pods; `None` if the canary's single pods are not compared.
+    pub ready: Option<ReadyPods>,
 }
 
 impl AnalysisRules<'_> {
     fn history(&self, check: &Check) -> Option<&History> {
         Calibration::of(self.calibrations, &check.criterion())
+    }
+
+    /// Returns the metrics that a gateway counts.
+    fn metrics_of_gateways(&self) -> impl Iterator<Item = &String> {
+        let is_of_gateway = |metric: &Metric| matches!(metric.arms, ArmSource::Service { .. });
+        self.policy.metrics.iter().filter(move |(_, metric)| is_of_gateway(metric)).map(|(name, _)| name)
     }
 }
 
@@ -141,6 +151,9 @@ pub struct StepAnalysis {
     /// The test of the canary's share; `None` before its first block.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub share_test: Option<ShareTest>,
+    /// The answers of the canary's single pods.
+    #[serde(default, skip_serializing_if = "Answers::is_empty")]
+    pub answers: Answers,
     /// The size of the judged Deployment; `None` before the first block.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub size: Option<SettledSize>,
@@ -163,6 +176,7 @@ impl StepAnalysis {
             since: now,
             unseen: Span::ZERO,
             share_test: None,
+            answers: Answers::default(),
             size: None,
             ring: Ring::default(),
             checks: vec![CheckState::default(); scope.checks(policy).len()],
@@ -185,7 +199,14 @@ impl StepAnalysis {
         if block.from < self.since {
             return;
         }
+        // A gateway does not tell the canary's processes apart. They are new ones.
+        if self.scope != Scope::Guard && block.from < rules.policy.warm_up.after(self.since) {
+            rules.metrics_of_gateways().for_each(|metric| block.count_canary_as_cold(metric));
+        }
         self.test_share(&block, rules.asked.as_ref());
+        if let Some(ready) = rules.ready {
+            self.answers.absorb(&block, ready, rules.policy.warm_up);
+        }
         // These are read once, so the ring doesn't keep them.
         let (processes, pods) = (std::mem::take(&mut block.processes), std::mem::take(&mut block.pods));
         let strata = std::mem::take(&mut block.strata);
@@ -245,6 +266,7 @@ impl StepAnalysis {
         self.unseen = self.unseen.saturating_sub(by);
         self.since = self.since.min(now);
         self.passed = self.passed.map(|passed| passed.min(now));
+        self.answers = Answers::default();
         self.shortfall = self.shortfall.map(|(kind, since)| (kind, since.min(now)));
         self.ring.drop_after(now);
     }
@@ -318,35 +340,4 @@ impl StepAnalysis {
     fn short_since(&self) -> Timestamp {
         self.shortfall.map_or(self.since, |(_, since)| since)
     }
-}
-
-/// The size of the judged Deployment without the pods that an autoscaler has added a short time ago.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub struct SettledSize {
-    /// The number of pods.
-    pub pods: u32,
-    /// The time since which more are requested; `None` if no more are.
-    raised: Option<Timestamp>,
-}
-
-impl SettledSize {
-    /// Returns the size of a Deployment of `replicas` pods. Further pods count once they have had the time `starts` to start.
-    pub fn follow(known: Option<SettledSize>, replicas: u32, starts: Span, now: Timestamp) -> SettledSize {
-        let settled = SettledSize { pods: replicas, raised: None };
-        let Some(known) = known.filter(|known| known.pods < replicas) else { return settled };
-        let raised = known.raised.unwrap_or(now);
-        if starts.after(raised) <= now { settled } else { SettledSize { raised: Some(raised), ..known } }
-    }
-}
-
-/// Returns the share of the requested pods that are ready, of those that have had their time to start (`settled`). A Deployment of
-/// no pods misses none, and pods that the cluster does not run, such as those that wait for a node, are not missed either.
-fn availability(deployment: &DeploymentStatus, settled: u32) -> Measure {
-    let blocked = deployment.problem.as_ref().filter(|problem| of_version(problem).is_none());
-    let started = deployment.replicas.min(settled);
-    let requested = started.min(deployment.replicas.saturating_sub(blocked.map_or(0, |problem| problem.pods)));
-    let ready = deployment.ready.min(requested);
-    let value = if requested == 0 { 1.0 } else { f64::from(ready) / f64::from(requested) };
-    Measure { value, hits: Some(u64::from(ready)), n: u64::from(requested), beyond: false }
 }

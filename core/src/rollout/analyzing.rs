@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::analysis::{AnalysisRules, Scope, StepAnalysis};
+use super::answers::ReadyPods;
 use super::decision::DecisionKind;
 use super::phase::Phase;
 use super::reason::Reason;
@@ -59,11 +60,11 @@ impl Rollout {
     /// Lets the analysis look at a block.
     pub(super) fn analyze(&mut self, block: Block, context: RolloutContext<'_>) {
         let judged = self.judged_deployment(context.status).cloned();
-        let asked = self.asked_share();
+        let (asked, ready) = (self.asked_share(), self.compared_pods(context.status));
         let measured = &mut self.measured;
         if let Some(analysis) = &mut measured.analysis {
-            measured.router_lags |= asked.is_some_and(|asked| analysis.router_lags(&block, &asked));
-            let rules = AnalysisRules { policy: &self.policy, calibrations: &measured.calibrations, asked };
+            measured.router_lags |= asked.is_some_and(|asked| analysis.awaits_share(&block, &asked));
+            let rules = AnalysisRules { policy: &self.policy, calibrations: &measured.calibrations, asked, ready };
             analysis.absorb(block, &rules, &mut measured.judges, judged.as_ref(), context.now);
             // A share that has not come at all may still come.
             measured.router_lags |= analysis.share_verdict() == Some(ShareVerdict::TooLittle);
@@ -92,6 +93,14 @@ impl Rollout {
     fn traffic_before(&self) -> Traffic {
         let histories = self.measured.calibrations.iter().map(|known| known.history.present);
         histories.max_by_key(|traffic| traffic.requests).unwrap_or_default()
+    }
+
+    /// Returns the numbers of ready pods in the present step; `None` if the canary's single pods are not compared. Without a router
+    /// the connections of clients stay with the pods that they have.
+    fn compared_pods(&self, status: Option<&WorkloadStatus>) -> Option<ReadyPods> {
+        let status = status.filter(|_| self.phase() == Phase::Stepping && self.policy.traffic.splits_by_weight())?;
+        let beside = if self.policy.fresh_baseline { &status.baseline } else { &status.stable };
+        Some(ReadyPods { canary: status.canary.as_ref()?.ready, stable: beside.as_ref()?.ready })
     }
 
     /// Whether the counts show that the canary has the share that it was asked to get.

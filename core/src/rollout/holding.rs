@@ -90,7 +90,7 @@ impl Rollout {
     /// Returns the evidence that has been missing for longer than the policy's patience.
     pub(super) fn evidence_missing(&self, now: Timestamp) -> Option<MissingEvidence> {
         let analysis = self.judging()?;
-        if let Some((action, reason)) = self.share_off(analysis).or_else(|| self.silent(analysis)) {
+        if let Some((action, reason)) = self.requests_missing(analysis) {
             return Some(MissingEvidence { action, cause: HoldCause::ShareOff, reason });
         }
         if !self.is_due(Timer::Patience, now) {
@@ -103,6 +103,11 @@ impl Rollout {
             Shortfall::Evidence => HoldCause::Insufficient,
         };
         Some(MissingEvidence { action, cause, reason: analysis.shortfall_reason()? })
+    }
+
+    /// Returns what follows from requests that are not counted where they should be: in the canary, or in some of its pods.
+    pub(super) fn requests_missing(&self, analysis: &StepAnalysis) -> Option<(PatienceAction, Reason)> {
+        self.share_off(analysis).or_else(|| self.silent(analysis)).or_else(|| mute(analysis))
     }
 
     /// Returns what follows from a share that is shown to be far from the asked one: with too much the rollout is held, and with
@@ -232,6 +237,12 @@ impl Rollout {
             (None, None) => {}
         }
     }
+}
+
+/// Returns what follows from pods of the canary that answer no request while they are ready: some requests are lost, and the
+/// counts of the other pods prove nothing of them.
+fn mute(analysis: &StepAnalysis) -> Option<(PatienceAction, Reason)> {
+    Some((PatienceAction::GiveUp, Reason::Mute(analysis.answers.mute()?)))
 }
 
 /// Evidence that has been missing for longer than the policy's patience.

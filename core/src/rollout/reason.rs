@@ -11,6 +11,7 @@ use crate::input::report::SuiteReport;
 use crate::input::status::{PodProblem, PreflightIssue};
 use crate::judge::evidence::{Evidence, Findings};
 use crate::policy::OnDraw;
+use crate::rollout::answers::MutePods;
 use crate::rollout::reward::Score;
 use crate::time::{Span, Timestamp};
 
@@ -407,6 +408,8 @@ pub enum Reason {
         /// The time without requests.
         time: Span,
     },
+    /// Pods of the canary are ready and answer no request, while its others answer theirs.
+    Mute(MutePods),
     /// The step's minimum time is not over, and no check has regressed.
     Waiting {
         /// The end of the minimum time.

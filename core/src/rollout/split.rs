@@ -103,12 +103,23 @@ impl StepAnalysis {
         }
     }
 
+    /// Returns whether the canary's share has not come in a block, and may come later: the router splits the requests as before, or
+    /// the canary has none, which in little traffic tells nothing more.
+    pub(super) fn awaits_share(&self, block: &Block, asked: &AskedShare) -> bool {
+        let has_none = || self.follows_weight(block) && requests_of(block).is_some_and(|(canary, _)| canary == 0);
+        self.router_lags(block, asked) || has_none()
+    }
+
+    /// Whether a block began long enough after the step's weight was written: the counters are read up to an interval late, so the first
+    /// block may have requests from before.
+    fn follows_weight(&self, block: &Block) -> bool {
+        block.from >= Span::between(block.from, block.to).after(self.since)
+    }
+
     /// Returns whether the router still splits the requests of a block as before the step. A canary that got none before gets none
     /// either if it answers none. Then the stable tells: it still has all of the requests, or it lacks those of the canary.
-    pub(super) fn router_lags(&self, block: &Block, asked: &AskedShare) -> bool {
-        // The counters are read up to an interval late, so the first block may have requests from before.
-        let begin = Span::between(block.from, block.to).after(self.since);
-        let Some((canary, stable)) = requests_of(block).filter(|_| block.from >= begin) else { return false };
+    fn router_lags(&self, block: &Block, asked: &AskedShare) -> bool {
+        let Some((canary, stable)) = requests_of(block).filter(|_| self.follows_weight(block)) else { return false };
         let n = canary.saturating_add(stable);
         let seen = canary as f64 / n.max(1) as f64;
         if n == 0 || seen >= (asked.before + asked.share) / 2.0 {
@@ -145,6 +156,7 @@ mod tests {
     use crate::measure::block::{Reading, Sample};
     use crate::measure::window::Ring;
     use crate::rollout::analysis::Scope;
+    use crate::rollout::answers::Answers;
     use crate::time::Timestamp;
 
     /// The requests of the canary and of the stable in one block.
@@ -159,6 +171,7 @@ mod tests {
             since: at(0),
             unseen: Span::ZERO,
             share_test: None,
+            answers: Answers::default(),
             size: None,
             ring: Ring::default(),
             checks: Vec::new(),

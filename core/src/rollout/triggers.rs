@@ -217,7 +217,10 @@ impl Rollout {
         let now = context.now;
         let analysis = self.judging().filter(|_| self.has_recent_block(now))?;
         let AnalysisStatus::Pass(evidence) = analysis.status() else { return None };
-        if !self.is_due(Timer::Pause, now) || !self.has_its_share(context.status) {
+        if !self.is_due(Timer::Pause, now)
+            || !self.has_its_share(context.status)
+            || self.requests_missing(analysis).is_some()
+        {
             return None;
         }
         if let (Some((score, since)), Some(test)) = (self.score(), &self.policy.ab) {

@@ -113,6 +113,11 @@ fn an_invalid_test_is_refused_with_its_problem() {
 
 /// The sentence of a winner states the design effect.
 #[test]
+fn the_guard_rails_of_a_test_are_planned_for_its_longest_time() {
+    assert_eq!(policy(json!({ "shortest": "10m" })).planned(false), Span::from_secs(2 * HOUR));
+}
+
+#[test]
 fn a_stated_design_effect_is_told() {
     let mut story = Story::new(policy(json!({ "design-effect": 3.5 })));
     story.request("v2-err8");

@@ -4,6 +4,7 @@
 
 mod ab_test;
 mod absence;
+mod answers;
 mod baseline;
 mod blame;
 mod drifts;

@@ -1,6 +1,8 @@
 //! The canary's traffic on its way back to the stable.
 
 use bellwether_core::ids::Weight;
+use bellwether_core::input::event::Event;
+use bellwether_core::input::status::{DeploymentStatus, PodProblem};
 use bellwether_core::rollout::ending::Ending;
 use bellwether_core::rollout::phase::Phase;
 use bellwether_core::time::Span;
@@ -82,4 +84,69 @@ fn a_canary_that_loses_its_pods_while_the_workload_is_promoted_loses_its_traffic
     assert_eq!(story.model.status(&workload(), story.now).route.unwrap().weight, Weight::ZERO, "{:#?}", story.whys());
     assert_eq!(story.run(HOUR), Some(Ending::Promoted));
     assert_eq!(story.running(), images("v2"));
+}
+
+/// The canary's pods have the load of the stable's, n·w/(1−w), by the stable's size before its autoscaler followed the traffic.
+#[test]
+fn the_canary_grows_with_its_traffic_although_the_stable_is_shrunk() {
+    let steps = [10, 50, 90].map(|weight| json!({ "weight": format!("{weight}%"), "min-time": "2m" }));
+    let mut story = Story::new(policy(json!({ "step": steps })));
+    story.request("v2");
+    let mut sizes = Vec::new();
+    for weight in [10, 50, 90] {
+        for _ in 0..HOUR {
+            if story.rollout().canary.weight == Weight::percent(weight) {
+                break;
+            }
+            story.second();
+        }
+        sizes.push(story.model.status(&workload(), story.now).canary.unwrap().replicas);
+        if weight == 50 {
+            story.model.scale(&workload(), 5, "kube-controller-manager", story.now);
+        }
+    }
+    assert_eq!(sizes, [2, 10, 10], "{:#?}", story.whys());
+}
+
+/// Tells the rollout of a status of the stable, which the model's next one does not contradict until something changes.
+fn observe(story: &mut Story, change: impl Fn(&mut DeploymentStatus)) {
+    let mut status = story.model.status(&workload(), story.now);
+    status.stable.as_mut().into_iter().for_each(change);
+    story.tell(Event::Observed { workload: workload(), status: Box::new(status) });
+}
+
+fn seconds(story: &mut Story, n: u64) {
+    (0..n).for_each(|_| story.second());
+}
+
+#[test]
+fn a_promotion_beyond_its_deadline_goes_on_while_pods_come_and_ends_when_none_does() {
+    let mut story = Story::new(policy(json!({ "promote-within": "5m", "ready-within": "5m" })));
+    story.request("v2-nevertaken");
+    run_until(&mut story, Phase::Promoting);
+    for pods in 1..=5 {
+        seconds(&mut story, 240);
+        observe(&mut story, |stable| (stable.updated, stable.total, stable.available) = (pods, 10, 10));
+        assert_eq!(story.rollout().phase(), Phase::Promoting, "{pods} pods: {:#?}", story.whys());
+    }
+    seconds(&mut story, 320);
+    assert_ne!(story.rollout().phase(), Phase::Promoting, "{:#?}", story.whys());
+}
+
+#[test]
+fn traffic_returns_to_a_restored_stable_of_which_one_pod_of_ten_has_no_node() {
+    for (reason, returns) in [("Unschedulable", true), ("CrashLoopBackOff", false)] {
+        let mut story = Story::new(policy(json!({ "promote-within": "5m", "ready-within": "5m" })));
+        story.request("v2-nevertaken");
+        run_until(&mut story, Phase::Promoting);
+        story.model.mend_stable(&workload(), Span::from_secs(86_400));
+        run_until(&mut story, Phase::Restoring);
+        seconds(&mut story, 10);
+        let problem = PodProblem { object: "web-9".into(), reason: reason.into(), message: "no".into(), pods: 1 };
+        observe(&mut story, |stable| {
+            (stable.updated, stable.total, stable.ready, stable.available) = (9, 9, 9, 9);
+            stable.problem = Some(problem.clone());
+        });
+        assert_eq!(story.rollout().phase() != Phase::Restoring, returns, "{reason}: {:#?}", story.whys());
+    }
 }

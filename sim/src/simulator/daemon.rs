@@ -38,7 +38,7 @@ impl Simulator {
         }
         if self.defect != Some(Defect::SkipDedup) {
             for (event, until) in &self.journal().seen {
-                engine.restore_seen(event.clone(), *until);
+                engine.restore_seen(event.digest(), Some(*until));
             }
         }
         for (scope, freeze) in &self.journal().freezes {

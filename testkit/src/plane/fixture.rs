@@ -54,6 +54,7 @@ match = { namespaces = ["*"], workloads = ["*"], images = ["registry.test/shop/*
 traffic = "gateway"
 ready-within = "60s"
 promote-within = "60s"
+follows-within = "10s"
 drain = "4s"
 warm-up = "0s"
 max-hold = "10s"

@@ -1,8 +1,13 @@
 //! A workload with journal entries that can't be read, beside one whose entries can.
 
+use bellwether::events::cdevents::{VERB, VERB_VERSION};
 use bellwether::ledger::Ledger;
+use bellwether_core::engine::Disposition;
 use bellwether_core::engine::view::RolloutView;
+use bellwether_core::ids::{EventId, Scope};
+use bellwether_core::input::event::Event;
 use bellwether_core::rollout::phase::Phase;
+use bellwether_core::time::Timestamp;
 use serde_json::{Value, json};
 
 use super::*;
@@ -108,4 +113,136 @@ impl Setting {
         let puts = entries.iter().map(|(key, value)| (key.clone(), Some(value.clone()))).collect();
         journal.commit(Batch { puts, ..Batch::default() }).await.unwrap();
     }
+}
+
+/// A journal without a daemon: the entries that a ledger writes, and the next one restores.
+struct Entries {
+    policies: Vec<Policy>,
+    entries: BTreeMap<String, Vec<u8>>,
+}
+
+impl Entries {
+    fn new() -> Entries {
+        Entries { policies: Setting::new().policies, entries: BTreeMap::new() }
+    }
+
+    fn restore(&self) -> Ledger {
+        let blank = Engine::new("test".to_owned(), self.policies.clone(), Span::from_secs(86_400));
+        Ledger::restore(&self.entries, blank).unwrap().0
+    }
+
+    /// Takes an event in, and returns its disposition and the reason.
+    fn step(&mut self, ledger: &mut Ledger, event: Event) -> (Disposition, String) {
+        let mut batch = Batch::default();
+        let transitions = ledger.step(event, now(), &mut batch).unwrap();
+        for (key, value) in batch.puts {
+            match value {
+                Some(value) => self.entries.insert(key, value),
+                None => self.entries.remove(&key),
+            };
+        }
+        (transitions[0].disposition, transitions[0].reason.to_string())
+    }
+}
+
+fn now() -> Timestamp {
+    "2026-01-31T12:00:00Z".parse().unwrap()
+}
+
+fn event_id(id: &str) -> EventId {
+    EventId { source: "/test".to_owned(), id: id.to_owned() }
+}
+
+fn requested(workload: &Workload, id: &str) -> Event {
+    let request = json!({ "workload": workload, "images": images("2") });
+    Event::Requested { id: event_id(id), time: None, request: serde_json::from_value(request).unwrap() }
+}
+
+fn commanded(verb: &str, scope: &str) -> Event {
+    let command = json!({ "scope": scope.parse::<Scope>().unwrap(), "verb": { "verb": verb } });
+    Event::Commanded { id: event_id(verb), time: None, command: serde_json::from_value(command).unwrap() }
+}
+
+#[test]
+fn an_unreadable_event_is_known_by_its_key_and_an_unreadable_freeze_holds_until_a_person_ends_it() {
+    for (key, scope) in [("freeze/test/shop", "test/shop"), ("freeze/of/a/newer/version", "test")] {
+        let mut journal = Entries::new();
+        for key in [key.to_owned(), format!("seen/{}", event_id("a").digest())] {
+            journal.entries.insert(key, b"{}".to_vec());
+        }
+        let mut ledger = journal.restore();
+        assert_eq!(journal.step(&mut ledger, requested(&workload(), "a")).0, Disposition::Duplicate);
+        let [problem] = ledger.problems() else { panic!("{:?}", ledger.problems()) };
+        assert!(problem.contains(key) && problem.contains(&format!("{scope} counts as frozen")), "{problem}");
+        let (disposition, why) = journal.step(&mut ledger, requested(&workload(), "b"));
+        assert_eq!(disposition, Disposition::Changed);
+        assert!(why.contains(&format!("`bellwether emit unfreeze --scope {scope}` ends the freeze")), "{why}");
+        assert_eq!(journal.step(&mut ledger, commanded("unfreeze", scope)).0, Disposition::Changed);
+        assert!(journal.restore().problems().is_empty(), "{:?}", journal.entries.keys());
+        // It is remembered for a day, as a new one.
+        let event = format!("seen/{}", event_id("a").digest());
+        let forgotten = [1, 2].map(|days| {
+            let mut batch = Batch::default();
+            ledger.forget(Span::from_secs(days * 86_400).after(now()), &mut batch);
+            batch.puts.contains(&(event.clone(), None))
+        });
+        assert_eq!(forgotten, [false, true]);
+    }
+}
+
+#[test]
+fn a_workload_that_can_be_read_again_is_told_of_the_freezes_that_began_or_ended_meanwhile() {
+    for begins in [true, false] {
+        let mut journal = Entries::new();
+        let mut ledger = journal.restore();
+        if !begins {
+            journal.step(&mut ledger, commanded("freeze", "test/shop"));
+        }
+        journal.step(&mut ledger, requested(&workload(), "a"));
+        let snapshot = format!("{}/snap", workload());
+        let whole = journal.entries.insert(snapshot.clone(), b"{}".to_vec()).unwrap();
+        let mut ledger = journal.restore();
+        assert!(ledger.engine().is_isolated(&workload()));
+        journal.step(&mut ledger, commanded(if begins { "freeze" } else { "unfreeze" }, "test/shop"));
+
+        journal.entries.insert(snapshot, whole);
+        let mut ledger = journal.restore();
+        for event in ledger.missed_freezes(now()) {
+            assert_eq!(journal.step(&mut ledger, event).0, Disposition::Changed);
+        }
+        assert_eq!(ledger.engine().state(&workload()).unwrap().freezes.len(), usize::from(begins));
+        assert_eq!(journal.entries.contains_key("freeze/test/shop"), begins);
+        let (_, why) = journal.step(&mut ledger, requested(&api(), "b"));
+        assert_eq!(why.contains("test/shop is frozen by /test"), begins, "{why}");
+        assert!(journal.restore().missed_freezes(now()).is_empty(), "they are told once");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_daemon_holds_a_workload_that_can_be_read_again_by_a_freeze_of_its_namespace() {
+    let mut setting = Setting::new();
+    let mut daemon = setting.start().await;
+    setting.request(&daemon, "a", "2").await;
+    daemon.until(|decision| decision.to == Phase::Stepping).await;
+    daemon.kill();
+    let whole = setting.entries().await;
+    let mut damaged = whole.clone();
+    damaged.insert(format!("{}/snap", workload()), b"{}".to_vec());
+    setting.write(&damaged).await;
+
+    let daemon = setting.start().await;
+    let at = "2026-01-31T12:00:00Z".parse().unwrap();
+    let freeze =
+        wrap(&format!("{VERB}freeze{VERB_VERSION}"), "/anna", "f", at, "test/shop", json!({ "scope": "test/shop" }));
+    let record = EventRecord { partition: 0, offset: setting.offset, ..freeze.to_record("test/shop") };
+    setting.offset += 1;
+    let receipt = daemon.send(record).await;
+    assert!(matches!(receipt, Some(Receipt::Decided(_))), "{receipt:?}");
+    daemon.stop().await;
+
+    setting.write(&whole).await;
+    let mut daemon = setting.start().await;
+    let decisions = daemon.until(|decision| decision.why.contains("test/shop is frozen by /anna")).await;
+    assert!(decisions.iter().all(|decision| decision.to == Phase::Stepping), "{:#?}", described(&decisions));
+    daemon.stop().await;
 }

@@ -35,6 +35,11 @@ pub fn stories() -> Vec<Story> {
     ]
 }
 
+/// Returns the stories of `tests/run soak`.
+pub fn soaks() -> Vec<Story> {
+    vec![story("soak::a_canary_with_a_hung_pod_that_stays_ready_is_given_up", hung_pod_that_stays_ready)]
+}
+
 /// Half of all requests fail for half a minute in both arms, as if a dependency was away.
 async fn shared_outage(sandbox: &Sandbox) -> Result<()> {
     let policy = proving_policy().replace("max-hold = \"10s\"", "max-hold = \"120s\"");
@@ -99,6 +104,29 @@ async fn hung_pod(sandbox: &Sandbox) -> Result<()> {
     println!("{} requests hung in one pod, of {}", hung(), counts.sent);
     ensure!(counts.failed() == counts.lost && counts.lost == hung(), "{} hung: {counts:?}", hung());
     fixture.cleaned_up_after_promotion(before.with_image("web", "app", V2)).await?;
+    fixture.replays().await
+}
+
+/// One of the canary's two pods takes requests and answers none. It stays ready and is scraped, so it keeps half of the canary's
+/// requests, and the counts of the other pod are flawless.
+async fn hung_pod_that_stays_ready(sandbox: &Sandbox) -> Result<()> {
+    let fixture =
+        Fixture::start(sandbox, &proving_policy().replace("min-time = \"20s\"", "min-time = \"10m\"")).await?;
+    let before = sandbox.specs().await?;
+    let load = sandbox.load(200.0)?;
+    let id = fixture.request(V2, &[]).await?;
+    fixture.until(&id, LONG, "judged", is_judged).await?;
+    let pods = sandbox.plane.pods.of(&sandbox.namespace);
+    let pod = pods.iter().find(|pod| pod.name.starts_with("web-canary-"));
+    let Some(pod) = pod else { bail!("the canary has no pod") };
+    pod.set_node_faults(Behaviour::of("registry.test/shop/node:hung-slow100_600000")?);
+    // The pod has answered requests in the first window of two minutes, and none in the second one.
+    let rollout = fixture.ended_as(&id, "given-up", Duration::from_secs(420)).await?;
+    let reason = rollout["reason"].as_str().unwrap_or_default();
+    ensure!(reason.contains("in 1 of the canary's 2 ready pods"), "{reason}");
+    let counts = load.stop().await?;
+    println!("{} of {} requests were lost: {reason}", counts.lost, counts.sent);
+    fixture.cleaned_up(before).await?;
     fixture.replays().await
 }
 

@@ -6,6 +6,7 @@ use super::Reason;
 use crate::ids::{Images, version};
 use crate::judge::evidence::Evidence;
 use crate::policy::OnDraw;
+use crate::rollout::answers::MutePods;
 
 /// Returns the field manager's name, or a phrase for an unknown one.
 fn client(by: &Option<String>) -> &str {
@@ -230,6 +231,10 @@ impl fmt::Display for Reason {
             Reason::Silence { missing, time } => write!(
                 f,
                 "no request was counted for {time} although the canary has all of the traffic, and about {missing} came in such a time before; the new version answers none, or there are none"
+            ),
+            Reason::Mute(MutePods { pods, ready, requests, time }) => write!(
+                f,
+                "no request was counted for {time} in {pods} of the canary's {ready} ready pods, and {requests} in the others; look at a pod that hangs or can't be scraped"
             ),
             Reason::Waiting { until, passing: true } => write!(f, "all checks pass; the step's time ends at {until}"),
             Reason::Waiting { until, passing: false } => {
