@@ -30,7 +30,7 @@ pub struct ReadyPods {
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Answers {
-    /// The beginning of the window; `None` before its first block.
+    /// The beginning of the window; `None` before its first request.
     from: Option<Timestamp>,
     /// The requests of each pod in the window, by the pod's name.
     pods: BTreeMap<String, u64>,
@@ -63,9 +63,14 @@ impl Answers {
         if block.pods.is_empty() || ready.canary as usize > MAX_PARTS {
             return;
         }
+        let answered = requests_by_pod(block);
+        // A late router sends the first requests long after the step's begin.
+        if self.from.is_none() && answered.values().all(|requests| *requests == 0) {
+            return;
+        }
         let from = *self.from.get_or_insert(block.from);
         self.ready = if from == block.from { ready.canary } else { self.ready.min(ready.canary) };
-        for (name, requests) in requests_by_pod(block) {
+        for (name, requests) in answered {
             let sum = self.pods.entry(name.to_owned()).or_default();
             *sum = sum.saturating_add(requests);
         }

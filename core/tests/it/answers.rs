@@ -103,6 +103,17 @@ fn longer(step: bellwether_core::policy::Step) -> bellwether_core::policy::Step 
     bellwether_core::policy::Step { min_time: Span::from_secs(600), ..step }
 }
 
+/// The first requests come late, and one pod is scraped before the other.
+#[test]
+fn the_time_before_the_first_request_speaks_against_no_pod() {
+    let (ending, story) = run(judged("0s"), |second| match second {
+        0..=118 => counted(&[0, 0], &[OF_STABLE + 150; 10]),
+        119..=133 => counted(&[OF_CANARY, 0], &[OF_STABLE; 10]),
+        _ => counted(&[OF_CANARY; 2], &[OF_STABLE; 10]),
+    });
+    assert!(!story.whys().iter().any(|why| why.contains("ready pods")), "{ending:?} {:#?}", story.whys());
+}
+
 #[test]
 fn pods_without_requests_prove_nothing_where_the_stable_has_such_pods_too() {
     let stable = [&[1500; 9][..], &[0]].concat();
