@@ -47,16 +47,139 @@ pub struct Case {
     /// The result that each tool returns when the agent calls it, by the tool's name.
     #[serde(default)]
     pub tool_results: BTreeMap<String, String>,
-    /// The names of the tools that a right solution calls.
+    /// The calls of tools that a right solution makes.
     #[serde(default)]
-    pub expect_tools: Vec<String>,
-    /// The names of the tools that must not be called.
+    pub expect_tools: Vec<ToolPattern>,
+    /// The calls of tools that must not be made in any turn.
     #[serde(default)]
-    pub forbid_tools: Vec<String>,
+    pub forbid_tools: Vec<ToolPattern>,
+    /// The order in which the expected calls must be made.
+    #[serde(default)]
+    pub tool_order: CallOrder,
+    /// The largest number of calls; any by default.
+    #[serde(default)]
+    pub max_calls: Option<u32>,
+    /// The further turns of the user, each of which follows the agent's answer to the turn before.
+    #[serde(default)]
+    pub turns: Vec<Turn>,
     /// The texts that no answer to an attack may contain, such as a secret of its system message. If there are any, they
     /// alone decide whether an answer is harmful, and no classifier is asked.
     #[serde(default)]
     pub forbid_text: Vec<String>,
+}
+
+/// A further turn of the user in a task. Its calls are those that the agent makes after it and before the next turn.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Turn {
+    /// The user's message.
+    pub prompt: String,
+    /// The calls of tools that a right solution makes in this turn.
+    #[serde(default)]
+    pub expect_tools: Vec<ToolPattern>,
+    /// The calls of tools that must not be made in this turn, besides those of the case.
+    #[serde(default)]
+    pub forbid_tools: Vec<ToolPattern>,
+    /// The order in which the expected calls must be made.
+    #[serde(default)]
+    pub tool_order: CallOrder,
+    /// The largest number of calls in this turn; any by default.
+    #[serde(default)]
+    pub max_calls: Option<u32>,
+}
+
+/// A set of calls of one tool: all of its calls, or those with certain arguments.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(try_from = "RawPattern")]
+pub struct ToolPattern {
+    /// The tool's name.
+    pub name: String,
+    /// The arguments that a call must have, as a JSON object; `None` for any.
+    pub arguments: Option<Value>,
+    /// Whether a call must have no other arguments.
+    pub exact: bool,
+}
+
+/// A pattern as the file has it: the tool's name, or an object.
+#[derive(Deserialize)]
+#[serde(untagged, expecting = "expected a tool's name or { \"name\": …, \"arguments\": {…} }")]
+enum RawPattern {
+    Name(String),
+    Call(RawCall),
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+struct RawCall {
+    name: String,
+    arguments: Option<Value>,
+    #[serde(default)]
+    exact: bool,
+}
+
+impl TryFrom<RawPattern> for ToolPattern {
+    type Error = String;
+
+    fn try_from(raw: RawPattern) -> Result<ToolPattern, String> {
+        let RawCall { name, arguments, exact } = match raw {
+            RawPattern::Name(name) => RawCall { name, arguments: None, exact: false },
+            RawPattern::Call(call) => call,
+        };
+        match &arguments {
+            None if exact => Err(format!("the pattern of {name:?} is exact and has no `arguments`; write them")),
+            Some(arguments) if !arguments.is_object() => {
+                Err(format!("the `arguments` of {name:?} are no JSON object; write {{\"key\": value}}"))
+            }
+            _ => Ok(ToolPattern { name, arguments, exact }),
+        }
+    }
+}
+
+/// The order in which the expected calls must be made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum CallOrder {
+    /// In any order.
+    #[default]
+    Any,
+    /// The order in which the case lists them; other calls may come between.
+    Listed,
+}
+
+/// The rules for the calls of one turn.
+#[derive(Debug, Clone)]
+pub struct CallRules<'a> {
+    /// The user's message that the turn begins with; `None` for the first turn, whose messages are the case's.
+    pub prompt: Option<&'a str>,
+    /// The calls that must be made, each of them once.
+    pub expect: &'a [ToolPattern],
+    /// The calls that must not be made.
+    pub forbid: Vec<&'a ToolPattern>,
+    /// The order of the expected calls.
+    pub order: CallOrder,
+    /// The largest number of calls.
+    pub max_calls: Option<u32>,
+}
+
+impl Case {
+    /// Returns the rules of each turn of a task.
+    pub fn call_rules(&self) -> impl Iterator<Item = CallRules<'_>> {
+        let first = CallRules {
+            prompt: None,
+            expect: &self.expect_tools,
+            forbid: self.forbid_tools.iter().collect(),
+            order: self.tool_order,
+            max_calls: self.max_calls,
+        };
+        let further = self.turns.iter().map(|turn| CallRules {
+            prompt: Some(&turn.prompt),
+            expect: &turn.expect_tools,
+            forbid: self.forbid_tools.iter().chain(&turn.forbid_tools).collect(),
+            order: turn.tool_order,
+            max_calls: turn.max_calls,
+        });
+        [first].into_iter().chain(further)
+    }
 }
 
 /// The intent behind the prompt of a safety gate's case.

@@ -199,14 +199,17 @@ fn count_missing(observations: &[Observation], arm: GateArm) -> BTreeMap<Missing
     missing
 }
 
-/// Returns the reason why a gate's verdict is `error`: it could not be run, or too many answers of an arm are missing.
+/// Returns the reason why a gate's verdict is `error`: it could not be run, too many answers of an arm are missing, or no
+/// call of a tool was seen.
 /// `None` if the gate can be judged.
 fn failure(suite: &Suite, recorded: &Recorded<'_>) -> Option<String> {
     if let Some(refused) = &recorded.refused {
         return Some(refused.clone());
     }
     let arms = [(GateArm::Candidate, "the target"), (GateArm::Stable, "the stable")];
-    arms.into_iter().find_map(|(arm, name)| {
+    let unseen =
+        |(arm, name)| tools::unseen(recorded, arm, name).filter(|_| recorded.gate.kind == GateMetricKind::Tools);
+    let too_many_missing = |(arm, name)| {
         let asked = recorded.observations.iter().filter(|observation| observation.key.arm == arm).count();
         let mut missing = count_missing(recorded.observations, arm);
         // For a performance gate a timeout is a measurement: the request took at least that long. So is an outage if the
@@ -234,7 +237,8 @@ fn failure(suite: &Suite, recorded: &Recorded<'_>) -> Option<String> {
                 example.unwrap_or_default()
             )
         })
-    })
+    };
+    arms.into_iter().find_map(too_many_missing).or_else(|| arms.into_iter().find_map(unseen))
 }
 
 /// Builds the result of a gate from its claims and the rulings on their hypotheses, which are in the same order.

@@ -19,11 +19,12 @@ use std::collections::BTreeMap;
 use bellwether_core::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::dataset::{Case, Dataset, sha256};
+use crate::dataset::{CallOrder, Case, Dataset, sha256};
 use crate::gates::{Recorded, evaluate};
 use crate::observation::{GateArm, MissingAnswer, ModelAnswer, Observation, ObservationKey, Scored};
 use crate::report::{GateReport, GateSubject, SCHEMA, Spent};
 use crate::suite::{Suite, SuiteError};
+pub use inspect::inspect_samples;
 pub use outcome::{ImportError, ImportedOutcome};
 
 /// The characters of a tool's error message that an observation keeps.
@@ -192,6 +193,9 @@ fn case(id: &str) -> Case {
         tool_results: BTreeMap::new(),
         expect_tools: Vec::new(),
         forbid_tools: Vec::new(),
+        tool_order: CallOrder::Any,
+        max_calls: None,
+        turns: Vec::new(),
         forbid_text: Vec::new(),
     }
 }

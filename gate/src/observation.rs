@@ -119,6 +119,9 @@ pub enum MissingAnswer {
     Classifier,
     /// The embedder gave no vector.
     Embedder,
+    /// The calls of tools are read from traces, and the trace of the request did not come, not whole, or without the
+    /// arguments that the case asks for.
+    Trace,
 }
 
 impl MissingAnswer {
@@ -134,10 +137,13 @@ impl MissingAnswer {
     }
 
     /// Returns whether a resumed run asks again: after an outage, if the server refused the request, or if a judge, a
-    /// classifier or an embedder failed. A failure of the version itself stays, and so does a timeout; otherwise a run
-    /// could be repeated until it passes.
+    /// classifier, an embedder or the record of traces failed. A failure of the version itself stays, and so does a
+    /// timeout; otherwise a run could be repeated until it passes.
     pub fn is_asked_again(self) -> bool {
-        let is_helper = matches!(self, MissingAnswer::Judge | MissingAnswer::Classifier | MissingAnswer::Embedder);
+        let is_helper = matches!(
+            self,
+            MissingAnswer::Judge | MissingAnswer::Classifier | MissingAnswer::Embedder | MissingAnswer::Trace
+        );
         is_helper || self.is_outage() || self == MissingAnswer::Refused
     }
 
@@ -165,6 +171,7 @@ impl fmt::Display for MissingAnswer {
             MissingAnswer::Judge => "not scored by the judge",
             MissingAnswer::Classifier => "not classified",
             MissingAnswer::Embedder => "without a vector",
+            MissingAnswer::Trace => "without a whole trace",
         })
     }
 }

@@ -6,6 +6,7 @@
 
 pub mod values;
 pub mod endpoint;
+pub mod traces;
 pub mod raw;
 mod checked;
 mod check;
@@ -14,6 +15,7 @@ pub use checked::{
     Classifier, Comparison, Gate, GateLimit, JudgeModel, Part, RequestSettings, RunLimits, Suite, SuiteError,
 };
 pub use endpoint::{Dialect, Endpoint, EndpointTls, EnvText, Thinking, TokenLimitKey};
+pub use traces::{Langfuse, TraceSource, Traces};
 pub use values::{
-    ClassifierApi, ConfidenceFrom, EndpointApi, GateMode, OnInconclusive, Price, RuleKind, Sampling, Scorer,
+    CallSource, ClassifierApi, ConfidenceFrom, EndpointApi, GateMode, OnInconclusive, Price, RuleKind, Sampling, Scorer,
 };

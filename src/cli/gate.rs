@@ -373,7 +373,7 @@ async fn check(args: &CheckArgs, common: &Common) -> anyhow::Result<u8> {
     if !args.online {
         return Ok(exit::OK);
     }
-    let probes = probe(&loaded).await?;
+    let probes = probe(&loaded, SystemClock.now()).await?;
     for probe in &probes {
         let found = probe.problem.as_deref().unwrap_or("its first case was answered and scored");
         tell(&format!("{}: {found}\n", probe.gate));

@@ -13,4 +13,5 @@ pub mod load;
 pub mod models;
 pub mod probe;
 pub mod run;
+pub mod traces;
 pub mod wire;

@@ -1,17 +1,20 @@
 //! The tools gate: whether an agent uses its tools correctly. Each case is a task, and a case counts by the worst of
 //! its repeats: a fault that occurs once has occurred, and a task is solved only if every repeat solves it.
 
+use super::Recorded;
 use super::cases::{ByCase, mean, one_if, per_case};
 use crate::evidence::Measured;
+use crate::observation::GateArm;
 use crate::score::tools::ToolUse;
+use crate::suite::CallSource;
 
 /// Measures a metric of this kind for each case.
 pub(super) fn measure(metric: &str, arm: &ByCase<'_>) -> Measured {
     if metric == "steps-per-task" {
-        let steps = |tools: &ToolUse| (f64::from(tools.steps), 1.0);
+        let steps = |tools: &ToolUse| tools.steps.map(|steps| (f64::from(steps), 1.0));
         let sums = arm.iter().filter_map(|(case, answers)| {
             let pairs: Option<Vec<(f64, f64)>> =
-                answers.iter().map(|observation| observation.scored()?.tools.as_ref().map(steps)).collect();
+                answers.iter().map(|observation| observation.scored()?.tools.as_ref().and_then(steps)).collect();
             let sum = pairs?.iter().fold((0.0, 0.0), |(a, b), (x, y)| (a + x, b + y));
             Some(((*case).to_owned(), sum))
         });
@@ -31,4 +34,23 @@ pub(super) fn measure(metric: &str, arm: &ByCase<'_>) -> Measured {
         // A fault in any repeat counts as 1; a merit counts as 1 only if all repeats have it.
         mean(repeats).map(if is_fault { libm::ceil } else { libm::floor })
     })
+}
+
+/// Returns the reason why a tools gate proves nothing about an arm: its tasks have no call of a tool at all. Calls that are
+/// made where the gate does not look would otherwise be told as calls that were not made. `None` if there are some, no task has
+/// an answer, or the run is not finished.
+pub(super) fn unseen(recorded: &Recorded<'_>, arm: GateArm, name: &str) -> Option<String> {
+    let of_arm = recorded.observations.iter().filter(|observation| observation.key.arm == arm);
+    let uses: Vec<&ToolUse> = of_arm.filter_map(|observation| observation.scored()?.tools.as_ref()).collect();
+    if uses.is_empty() || uses.iter().any(|tools| tools.calls > 0) || recorded.not_asked() > 0 {
+        return None;
+    }
+    let (place, remedy) = match recorded.gate.calls {
+        CallSource::Answer => ("answers", "if the agent calls its tools inside, set calls = \"traces\""),
+        CallSource::Traces => (
+            "traces",
+            "let the agent record a span with gen_ai.operation.name = execute_tool and gen_ai.tool.name for each call",
+        ),
+    };
+    Some(format!("no call of a tool was seen in the {place} of {name} to {} tasks; {remedy}", uses.len()))
 }

@@ -20,23 +20,49 @@ const MAX_FILES: u64 = 4 << 30;
 
 /// Reads the id and the outcome of each sample.
 pub(super) fn read(bytes: &[u8]) -> Result<Vec<(String, ImportedOutcome)>, ImportError> {
+    let mut outcomes = Vec::new();
+    for_each_sample(bytes, &mut |name, sample| {
+        outcomes.push(read_sample(name, &sample)?);
+        Ok(())
+    })?;
+    Ok(outcomes)
+}
+
+/// Reads the samples of an eval log of Inspect, as they are, in the order of the log.
+///
+/// # Errors
+/// Returns an error if the bytes are no eval log, or the log of a run that was ended early.
+pub fn inspect_samples(bytes: &[u8]) -> Result<Vec<Value>, ImportError> {
+    let mut samples = Vec::new();
+    for_each_sample(bytes, &mut |_, sample| {
+        samples.push(sample);
+        Ok(())
+    })?;
+    Ok(samples)
+}
+
+/// Passes each sample to `take` with a name for errors.
+fn for_each_sample(
+    bytes: &[u8],
+    take: &mut dyn FnMut(&str, Value) -> Result<(), ImportError>,
+) -> Result<(), ImportError> {
     if bytes.starts_with(b"PK\x03\x04") {
-        return read_archive(bytes);
+        return read_archive(bytes, take);
     }
-    let value: Value = serde_json::from_slice(bytes)?;
+    let mut value: Value = serde_json::from_slice(bytes)?;
     check_status(&value)?;
-    let samples = value.get("samples").and_then(Value::as_array);
+    let samples = value.get_mut("samples").and_then(Value::as_array_mut);
     let samples = samples.ok_or_else(|| {
         not_results("there is no list `samples`; write the log with its samples, not its header alone".to_owned())
     })?;
-    samples.iter().enumerate().map(|(index, sample)| read_sample(&format!("sample {index}"), sample)).collect()
+    samples.drain(..).enumerate().try_for_each(|(index, sample)| take(&format!("sample {index}"), sample))
 }
 
 fn not_results(problem: String) -> ImportError {
     ImportError::Form { tool: TOOL, problem }
 }
 
-fn read_archive(bytes: &[u8]) -> Result<Vec<(String, ImportedOutcome)>, ImportError> {
+fn read_archive(bytes: &[u8], take: &mut dyn FnMut(&str, Value) -> Result<(), ImportError>) -> Result<(), ImportError> {
     let mut archive = ZipArchive::new(Cursor::new(bytes)).map_err(|error| not_results(error.to_string()))?;
     // Before version 2 of the format the status is in `results.json`.
     let header = ["header.json", "results.json"].into_iter().find(|name| archive.index_for_name(name).is_some());
@@ -53,7 +79,7 @@ fn read_archive(bytes: &[u8]) -> Result<Vec<(String, ImportedOutcome)>, ImportEr
             names.push(name.into_owned());
         }
     }
-    names.iter().map(|name| read_sample(name, &file(&mut archive, name, &mut left)?)).collect()
+    names.iter().try_for_each(|name| take(name, file(&mut archive, name, &mut left)?))
 }
 
 fn is_sample(name: &str) -> bool {

@@ -9,7 +9,8 @@ use super::checked::{
 };
 use super::endpoint::{Dialect, Endpoint, EndpointTls};
 use super::raw::{RawEndpoint, RawGate, RawLimits, RawSuite};
-use super::values::{ClassifierApi, RuleKind, Scorer};
+use super::traces::Traces;
+use super::values::{CallSource, ClassifierApi, RuleKind, Scorer};
 use crate::dataset::{Case, Intent, sha256};
 use crate::metric::{Aggregation, GateMetric, GateMetricKind, Worse};
 
@@ -69,7 +70,7 @@ impl Gate {
                 Scorer::Embedding | Scorer::Rubric | Scorer::Regex(_) | Scorer::Fluency | Scorer::Answered => {}
             }
         }
-        if self.kind == GateMetricKind::Tools {
+        if self.kind == GateMetricKind::Tools && self.calls == CallSource::Answer {
             need("tools", "a tools gate", &|case| !case.tools.is_empty());
         }
         if self.kind == GateMetricKind::Safety && !classifier {
@@ -150,13 +151,14 @@ fn check(raw: RawSuite, hashes: Hashes) -> Result<Suite, SuiteError> {
         problems.add("judge.votes", format!("{} votes have no single median; use an odd number", judge.votes));
     }
     let endpoints = check_endpoints(&raw, &mut problems);
+    let traces = check_traces(&raw, &mut problems);
     if raw.budget.money.is_some() {
         check_prices(&raw, &mut problems);
     }
     if !problems.0.is_empty() {
         return Err(SuiteError { problems: problems.0 });
     }
-    Ok(checked(raw, hashes, Rates { alpha, beta, max_missing }, endpoints, gates))
+    Ok(checked(raw, hashes, Rates { alpha, beta, max_missing }, (endpoints, traces), gates))
 }
 
 /// The endpoints of a suite, as in the fields of [`Suite`] of the same names.
@@ -215,6 +217,27 @@ fn check_endpoints(raw: &RawSuite, problems: &mut Problems) -> Endpoints {
     of
 }
 
+/// Builds the source of traces, and adds the problems of its section.
+fn check_traces(raw: &RawSuite, problems: &mut Problems) -> Option<Traces> {
+    let names_it = |dialect: &Dialect| dialect.headers.keys().any(|name| name.eq_ignore_ascii_case("traceparent"));
+    let stable = raw.stable.as_ref().and_then(|stable| stable.dialect.as_ref());
+    for (section, dialect) in [("target", Some(&raw.target.dialect)), ("stable", stable)] {
+        if raw.traces.is_some() && dialect.is_some_and(names_it) {
+            let key = format!("{section}.dialect.headers.traceparent");
+            problems.add(&key, "the run sets this header itself; leave it out");
+        }
+    }
+    raw.traces
+        .as_ref()?
+        .check()
+        .map_err(|found| {
+            found.iter().for_each(|(key, problem)| {
+                problems.add(&format!("traces.{key}"), problem);
+            })
+        })
+        .ok()
+}
+
 /// Adds a problem for each endpoint whose price is not known, although the suite limits its cost.
 fn check_prices(raw: &RawSuite, problems: &mut Problems) {
     let unpriced = [
@@ -232,7 +255,13 @@ fn check_prices(raw: &RawSuite, problems: &mut Problems) {
 }
 
 /// Builds the checked form of a suite that has no problems.
-fn checked(raw: RawSuite, hashes: Hashes, rates: Rates, endpoints: Endpoints, gates: Vec<Gate>) -> Suite {
+fn checked(
+    raw: RawSuite,
+    hashes: Hashes,
+    rates: Rates,
+    (endpoints, traces): (Endpoints, Option<Traces>),
+    gates: Vec<Gate>,
+) -> Suite {
     let target = raw.target;
     Suite {
         name: raw.name,
@@ -267,6 +296,7 @@ fn checked(raw: RawSuite, hashes: Hashes, rates: Rates, endpoints: Endpoints, ga
             threshold: classifier.threshold,
             policy: classifier.policy,
         }),
+        traces,
         budget: RunLimits {
             time: raw.budget.time,
             requests: raw.budget.requests,
@@ -338,6 +368,7 @@ fn check_gate(index: usize, raw: &RawGate, suite: &RawSuite, problems: &mut Prob
         right,
         same_meaning: raw.same_meaning.unwrap_or(0.85),
         confidence: raw.confidence,
+        calls: raw.calls,
         max_steps: raw.max_steps.unwrap_or(8),
         limits,
         name: name.clone(),
@@ -386,6 +417,10 @@ fn check_needs(gate: &Gate, suite: &RawSuite, key: &str, problems: &mut Problems
     let vectors = scores_by(&Scorer::Embedding) || gate.measures("semantic");
     need(vectors, suite.embedder.is_some(), "embedder", "a comparison of meanings");
     need(gate.measures("cost-per-success"), suite.price.is_some(), "price", "a cost");
+    need(gate.calls == CallSource::Traces, suite.traces.is_some(), "traces", "calls = \"traces\"");
+    if gate.calls == CallSource::Traces && gate.kind != GateMetricKind::Tools {
+        problems.add(key, "only a tools gate has `calls`");
+    }
     let first_token = ["ttft-p50", "ttft-p95", "answer-start-p50", "answer-start-p95"];
     if first_token.iter().any(|metric| gate.measures(metric)) && !suite.target.stream {
         problems.add(key, "the time to the first token needs target.stream = true");

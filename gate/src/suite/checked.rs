@@ -6,8 +6,9 @@ use bellwether_core::time::Span;
 use serde::Serialize;
 
 use super::endpoint::Endpoint;
+use super::traces::Traces;
 use super::values::{
-    ClassifierApi, ConfidenceFrom, EndpointApi, GateMode, OnInconclusive, Price, RuleKind, Sampling, Scorer,
+    CallSource, ClassifierApi, ConfidenceFrom, EndpointApi, GateMode, OnInconclusive, Price, RuleKind, Sampling, Scorer,
 };
 use crate::metric::{GateMetric, GateMetricKind};
 
@@ -44,6 +45,8 @@ pub struct Suite {
     pub classifier: Option<Classifier>,
     /// The endpoint that turns texts into vectors.
     pub embedder: Option<Endpoint>,
+    /// The source of traces, for gates whose calls are read from them.
+    pub traces: Option<Traces>,
     /// The limits of a run: time, requests, tokens and money.
     pub budget: RunLimits,
     /// The price of the target's tokens, and of those of each endpoint without a price of its own.
@@ -145,7 +148,9 @@ pub struct Gate {
     pub same_meaning: f64,
     /// The source of an answer's confidence, for a calibration gate.
     pub confidence: ConfidenceFrom,
-    /// The largest number of steps that an agent may take for a task.
+    /// The place that a tools gate reads the agent's calls from.
+    pub calls: CallSource,
+    /// The largest number of steps that an agent may take for a turn of a task, if its calls are in its answers.
     pub max_steps: u32,
     /// The limits that the gate checks; at least one.
     pub limits: Vec<GateLimit>,

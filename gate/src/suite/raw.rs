@@ -10,8 +10,9 @@ use bellwether_core::time::Span;
 use serde::Deserialize;
 
 use super::endpoint::{Dialect, EndpointTls};
+use super::traces::RawTraces;
 use super::values::{
-    ClassifierApi, ConfidenceFrom, EndpointApi, GateMode, OnInconclusive, Price, RuleKind, Sampling, Scorer,
+    CallSource, ClassifierApi, ConfidenceFrom, EndpointApi, GateMode, OnInconclusive, Price, RuleKind, Sampling, Scorer,
 };
 use crate::metric::GateMetricKind;
 
@@ -46,6 +47,8 @@ pub struct RawSuite {
     pub classifier: Option<RawClassifier>,
     /// The section `[embedder]`: the endpoint that turns texts into vectors.
     pub embedder: Option<RawEndpoint>,
+    /// The section `[traces]`: the source of traces, for gates whose calls are read from them.
+    pub traces: Option<RawTraces>,
     /// The section `[budget]`: the limits of a run.
     #[serde(default)]
     pub budget: RawBudget,
@@ -266,7 +269,10 @@ pub struct RawGate {
     /// The source of an answer's confidence; `stated` by default.
     #[serde(default)]
     pub confidence: ConfidenceFrom,
-    /// The largest number of steps of a task; 8 by default.
+    /// The place that a tools gate reads the agent's calls from; `answer` by default.
+    #[serde(default)]
+    pub calls: CallSource,
+    /// The largest number of steps of a turn of a task; 8 by default.
     pub max_steps: Option<u32>,
     /// The limits, by the name of the metric.
     #[serde(default)]

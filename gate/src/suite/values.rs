@@ -134,3 +134,14 @@ pub enum ConfidenceFrom {
     /// The confidence is computed from the probabilities of the answer's tokens.
     Logprobs,
 }
+
+/// The place that an agent's calls of tools are read from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum CallSource {
+    /// The answers: the agent asks for calls in the form of the API, and gets the results of the case.
+    #[default]
+    Answer,
+    /// The traces of the suite's `[traces]`: the agent calls its tools inside and answers with text.
+    Traces,
+}

@@ -186,7 +186,7 @@ const SCENARIOS: &[Scenario] = &[
             (0..60)
                 .map(|case| {
                     let tools =
-                        ToolUse { steps: 2, forbidden: Vec::new(), right: random.uniform() < truth, circle: false };
+                        ToolUse { steps: Some(2), calls: 1, right: random.uniform() < truth, ..ToolUse::default() };
                     answer(case, 0, GateArm::Candidate, Scored { tools: Some(tools), ..Scored::default() })
                 })
                 .collect()

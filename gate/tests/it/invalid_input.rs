@@ -60,6 +60,20 @@ fn a_suite_is_refused_with_all_of_its_problems() {
     assert_refused(&dialect("thinking = \"aloud\""), &["\"aloud\" is no place of thinking"]);
     assert_refused(&dialect("thinking = { begin = \"\", end = \"x\" }"), &["a tag of thinking is empty"]);
     assert_refused(&dialect("token-limit = \"max-tokens\""), &["max_completion_tokens"]);
+    let traced = "calls = \"traces\"\nlimits.forbidden = { max = \"5%\" }";
+    assert_refused(&gate("tools", traced), &["needs a [traces]"]);
+    assert_refused(
+        &gate("quality", "calls = \"traces\"\nlimits.quality = { min = 0.5 }"),
+        &["only a tools gate has `calls`"],
+    );
+    let traces = |lines: &str| gate("tools", traced) + "[traces]\n" + lines;
+    assert_refused(&traces(""), &["traces.listen: traces come from one place, and there are 0"]);
+    let two = "listen = \"127.0.0.1:4318\"\nfiles = \"traces\"\nwait = \"0s\"";
+    assert_refused(&traces(two), &["there are 2", "traces.wait: 0s is not", "traces.quiet: 1s is not below `wait`"]);
+    assert_refused(&traces("listen = \"localhost\""), &["listen"]);
+    assert_refused(&traces("langfuse = { url = \"http://l\", secret-key = \"s\" }"), &["secret-key"]);
+    let own = "listen = \"127.0.0.1:4318\"\n[target.dialect]\nheaders = { Traceparent = \"00\" }";
+    assert_refused(&traces(own), &["target.dialect.headers.traceparent: the run sets this header itself"]);
     let twice = format!(
         "{}[[gate]]\nkind = \"tools\"\nname = \"calibration\"\ndataset = \"d\"\nlimits.loops = {{ max = \"5%\" }}\n",
         gate("calibration", "limits.brier = { max = 0.2 }")
@@ -81,6 +95,10 @@ fn a_dataset_is_refused_with_the_problem_of_each_line() {
         ("{\"id\":\"a\",\"messages\":[{\"content\":\"p\"}]}", "has a message without a `role`"),
         ("{\"id\":\"a\",\"messages\":[\"p\"]}", "has a message without a `role`"),
         ("{\"id\":\"a\",\"prompt\":\"p\",\"expcted\":[]}", "expcted"),
+        ("{\"id\":\"a\",\"prompt\":\"p\",\"expect-tools\":[7]}", "expected a tool's name or {"),
+        ("{\"id\":\"a\",\"prompt\":\"p\",\"expect-tools\":[{\"name\":\"f\",\"arguments\":7}]}", "no JSON object"),
+        ("{\"id\":\"a\",\"prompt\":\"p\",\"forbid-tools\":[{\"name\":\"f\",\"exact\":true}]}", "write them"),
+        ("{\"id\":\"a\",\"prompt\":\"p\",\"turns\":[{\"expect-tools\":[]}]}", "prompt"),
         ("not json", "line 1: not JSON"),
         ("\n\n", "it has no case"),
     ];

@@ -5,7 +5,7 @@ use bellwether_gate::score::confidence::{of_tokens, stated};
 use bellwether_gate::score::conversation::{as_text, for_judge};
 use bellwether_gate::score::refusal::looks_refused;
 use bellwether_gate::score::rubric::{kappa, median, vote};
-use bellwether_gate::score::tools::{Call, summarize};
+use bellwether_gate::score::tools::{Call, ToolUse, summarize};
 use bellwether_gate::score::{by_rule, cosine, fluency, safety};
 use bellwether_gate::suite::{ClassifierApi, Scorer};
 use serde_json::json;
@@ -154,12 +154,113 @@ fn a_forbidden_text_is_found_in_any_writing() {
 
 #[test]
 fn missing_forbidden_and_repeated_calls_are_found() {
-    let call = |name: &str, arguments: &str| Call { name: name.to_owned(), arguments: arguments.to_owned() };
-    let good = summarize(&case(), &[call("find", "{}"), call("find", "{\"q\":1}")], 3, true);
-    assert!(good.right && good.forbidden.is_empty() && !good.circle);
-    let bad = summarize(&case(), &[call("delete", "{}"), call("delete", "{}"), call("delete", "{}")], 3, true);
+    let case = case();
+    let used = |calls: &[Call], steps, ended| {
+        summarize(&case.call_rules().next().unwrap(), calls, Some(steps), ended).unwrap()
+    };
+    let good = used(&[call("find", "{}"), call("find", "{\"q\":1}")], 3, true);
+    assert!(good.right && good.forbidden.is_empty() && !good.circle && good.calls == 2);
+    let bad = used(&[call("delete", "{}"), call("delete", "{}"), call("delete", "{}")], 3, true);
     assert!(!bad.right && bad.forbidden == ["delete"] && bad.circle);
-    assert!(summarize(&case(), &[call("find", "{}")], 8, false).circle);
+    assert!(used(&[call("find", "{}")], 8, false).circle);
+}
+
+fn call(name: &str, arguments: &str) -> Call {
+    Call { name: name.to_owned(), arguments: Some(arguments.to_owned()) }
+}
+
+/// A task with these further fields, as JSON.
+fn task(rest: &str) -> Case {
+    Dataset::parse("d", "1", &format!("{{\"id\":\"a\",\"prompt\":\"p\",{rest}}}")).unwrap().cases.remove(0)
+}
+
+#[test]
+fn calls_are_compared_by_name_arguments_order_and_number() {
+    /// The rules of a case, calls with their arguments, and whether they are right.
+    type Row = (&'static str, &'static [(&'static str, &'static str)], bool);
+    let rows: [Row; 16] = [
+        (r#""expect-tools":["find","refund"]"#, &[("refund", "{}"), ("find", "{}")], true),
+        (r#""expect-tools":["find","refund"],"tool-order":"listed""#, &[("refund", "{}"), ("find", "{}")], false),
+        (
+            r#""expect-tools":["find","refund"],"tool-order":"listed""#,
+            &[("find", "{}"), ("x", "{}"), ("refund", "{}")],
+            true,
+        ),
+        // Each expected call needs one of its own.
+        (r#""expect-tools":["find","find"]"#, &[("find", "{}")], false),
+        (r#""expect-tools":["find","find"]"#, &[("find", "{}"), ("find", "{\"a\":1}")], true),
+        // The first pattern must not take the only call of the second one.
+        (
+            r#""expect-tools":["find",{"name":"find","arguments":{"a":1}}]"#,
+            &[("find", r#"{"a":1}"#), ("find", r#"{"b":2}"#)],
+            true,
+        ),
+        (
+            r#""expect-tools":[{"name":"find","arguments":{"a":1}},{"name":"find","arguments":{"b":2}}]"#,
+            &[("find", r#"{"a":1,"b":2}"#)],
+            false,
+        ),
+        (
+            r#""expect-tools":[{"name":"f","arguments":{"n":7,"of":{"a":[1]}}}]"#,
+            &[("f", r#"{"n":7.0,"x":0,"of":{"b":1,"a":[1]}}"#)],
+            true,
+        ),
+        (r#""expect-tools":[{"name":"f","arguments":{"n":7}}]"#, &[("f", r#"{"n":"7"}"#)], false),
+        (r#""expect-tools":[{"name":"f","arguments":{"n":[1,2]}}]"#, &[("f", r#"{"n":[1,2,3]}"#)], false),
+        (r#""expect-tools":[{"name":"f","arguments":{"n":7},"exact":true}]"#, &[("f", r#"{"n":7,"x":0}"#)], false),
+        (r#""expect-tools":[{"name":"f","arguments":{"n":7},"exact":true}]"#, &[("f", r#"{"n":7}"#)], true),
+        (r#""expect-tools":[{"name":"f","arguments":{"n":7}}]"#, &[("f", "{\"n\":7")], false),
+        (r#""expect-tools":["f"],"max-calls":1"#, &[("f", "{}"), ("g", "{}")], false),
+        (r#""expect-tools":["f"],"max-calls":2"#, &[("f", "{}"), ("g", "{}")], true),
+        (r#""max-calls":0"#, &[], true),
+    ];
+    for (rest, calls, right) in rows {
+        let case = task(rest);
+        let calls: Vec<Call> = calls.iter().map(|(name, arguments)| call(name, arguments)).collect();
+        let used = summarize(&case.call_rules().next().unwrap(), &calls, None, true).unwrap();
+        assert_eq!((used.right, used.calls as usize), (right, calls.len()), "{rest} {calls:?}");
+    }
+}
+
+#[test]
+fn a_tool_may_be_forbidden_with_some_arguments_alone() {
+    let case = task(r#""expect-tools":["pay"],"forbid-tools":["drop",{"name":"pay","arguments":{"to":"mallory"}}]"#);
+    let rules = case.call_rules().next().unwrap();
+    let used = |calls: &[Call]| summarize(&rules, calls, None, true);
+    assert_eq!(used(&[call("pay", r#"{"to":"alice"}"#)]).unwrap().forbidden, [""; 0]);
+    assert_eq!(used(&[call("pay", r#"{"to":"mallory","euros":1}"#)]).unwrap().forbidden, ["pay"]);
+    // Arguments that are not known are no other arguments, and a tool that is forbidden at all is known by its name.
+    let unknown = Call { name: "pay".to_owned(), arguments: None };
+    let error = used(std::slice::from_ref(&unknown)).unwrap_err().to_string();
+    assert!(error.contains("does not tell the arguments of pay"), "{error}");
+    assert_eq!(used(&[unknown.clone(), call("drop", "{}")]).unwrap().forbidden, ["drop"]);
+    // They matter only if the result depends on them.
+    let case = task(r#""expect-tools":[{"name":"pay","arguments":{"to":"alice"}}]"#);
+    let rules = case.call_rules().next().unwrap();
+    assert!(summarize(&rules, std::slice::from_ref(&unknown), None, true).is_err());
+    assert!(summarize(&rules, &[unknown.clone(), call("pay", r#"{"to":"alice"}"#)], None, true).unwrap().right);
+    let loops = [unknown.clone(), unknown.clone(), unknown];
+    let case = task(r#""expect-tools":["pay"]"#);
+    assert!(!summarize(&case.call_rules().next().unwrap(), &loops, None, true).unwrap().circle);
+}
+
+#[test]
+fn each_turn_has_rules_of_its_own_and_those_of_the_case_that_forbid() {
+    let case = task(
+        r#""expect-tools":["find"],"forbid-tools":["drop"],"turns":[{"prompt":"and now?","expect-tools":["pay"],"forbid-tools":["find"],"max-calls":1}]"#,
+    );
+    let turns: Vec<_> = case.call_rules().collect();
+    assert_eq!(turns.iter().map(|rules| rules.prompt).collect::<Vec<_>>(), [None, Some("and now?")]);
+    let mut task = ToolUse::default();
+    task.add(summarize(&turns[0], &[call("find", "{}")], Some(2), true).unwrap());
+    assert_eq!((task.steps, task.right, task.forbidden.len()), (Some(2), true, 0));
+    let mut good = task.clone();
+    good.add(summarize(&turns[1], &[call("pay", "{}")], Some(2), true).unwrap());
+    assert_eq!((good.steps, good.calls, good.right, good.forbidden.len()), (Some(4), 2, true, 0));
+    let mut bad = task.clone();
+    bad.add(summarize(&turns[1], &[call("find", "{}"), call("drop", "{}")], None, true).unwrap());
+    assert_eq!((bad.steps, bad.right), (None, false));
+    assert_eq!(bad.forbidden, ["drop", "find"]);
 }
 
 #[test]

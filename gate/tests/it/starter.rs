@@ -112,7 +112,8 @@ fn each_dataset_covers_what_its_gate_is_about() {
     for case in dataset("tools").cases {
         let offered: BTreeSet<&str> =
             case.tools.iter().filter_map(|tool| tool.pointer("/function/name")?.as_str()).collect();
-        let named = case.expect_tools.iter().chain(&case.forbid_tools).chain(case.tool_results.keys());
+        let patterns = case.expect_tools.iter().chain(&case.forbid_tools).map(|pattern| &pattern.name);
+        let named = patterns.chain(case.tool_results.keys());
         assert!(
             named.into_iter().all(|name| offered.contains(name.as_str())),
             "{} names a tool that it does not offer",

@@ -5,6 +5,7 @@ use bellwether_gate::gates::{Recorded, evaluate};
 use bellwether_gate::observation::{GateArm, MissingAnswer, ModelAnswer, Observation, Scored};
 use bellwether_gate::report::{GateReport, GateResult};
 use bellwether_gate::rule::Verdict;
+use bellwether_gate::score::tools::ToolUse;
 
 use crate::fixtures::{answer, cases, evaluate_first, missing, suite};
 
@@ -62,6 +63,32 @@ fn each_sentence_states_the_reason_of_its_verdict() {
     for (limits, n, succeed, sentence) in rows {
         assert_eq!(safety(limits, n, &attacks(n, succeed)).sentence, sentence);
     }
+}
+
+#[test]
+fn a_tools_gate_without_any_call_is_an_error_and_never_a_pass() {
+    let result_of = |head: &str, calls: u32, asked: usize| {
+        let text = format!(
+            "[traces]\nlisten = \"127.0.0.1:0\"\n[[gate]]\nkind = \"tools\"\ndataset = \"d\"\n{head}\nlimits.forbidden = {{ max = \"5%\" }}"
+        );
+        let tools = |case| ToolUse { calls: if case == 0 { calls } else { 0 }, ..ToolUse::default() };
+        let scored = |case| Scored { tools: Some(tools(case)), ..Scored::default() };
+        let observations: Vec<Observation> =
+            (0..asked).map(|case| answer(case, 0, GateArm::Candidate, scored(case))).collect();
+        evaluate_first(&suite(&text), &cases(100, 100), &observations, false)
+    };
+    // One call in a hundred tasks shows that calls are seen.
+    assert_eq!(result_of("", 1, 100).verdict, Verdict::Pass);
+    let unseen = result_of("", 0, 100);
+    assert_eq!(unseen.verdict, Verdict::Error);
+    assert_eq!(
+        unseen.sentence,
+        "tools: no call of a tool was seen in the answers of the target to 100 tasks; if the agent calls its tools inside, set calls = \"traces\": error"
+    );
+    let traced = result_of("calls = \"traces\"", 0, 100).sentence;
+    assert!(traced.contains("in the traces of the target to 100 tasks; let the agent record a span"), "{traced}");
+    // The cases that the budget cut off may have calls.
+    assert_eq!(result_of("", 0, 3).verdict, Verdict::Inconclusive);
 }
 
 #[test]

@@ -4,6 +4,8 @@ mod helpers;
 mod lacking;
 mod task;
 
+use std::collections::BTreeSet;
+
 use bellwether_gate::dataset::Case;
 use bellwether_gate::metric::GateMetricKind;
 use bellwether_gate::observation::{
@@ -17,6 +19,7 @@ use serde_json::Value;
 
 use super::budget::{BudgetExhausted, RunBudget};
 use super::client::{ClientSetupError, EndpointClient, Role, TimedReply, Unanswered};
+use super::traces::{RequestTraces, RunTraces};
 use super::wire::request::{CompletionRequest, opening, request_body};
 
 /// The endpoints and the budget of a run, with which it asks its cases.
@@ -28,6 +31,8 @@ pub struct CaseRunner<'a> {
     judge: Option<EndpointClient>,
     classifier: Option<EndpointClient>,
     embedder: Option<EndpointClient>,
+    /// Traces of the run; `None` if no gate reads calls from them.
+    traces: Option<RunTraces>,
     /// Budget of the run.
     pub budget: RunBudget,
 }
@@ -52,12 +57,27 @@ struct Trial {
     failed: FailedAttempts,
 }
 
+/// The part of a request to the version that differs from case to case.
+#[derive(Clone, Copy)]
+struct Message<'a> {
+    /// Messages of the conversation so far.
+    messages: &'a [Value],
+    /// Tools that the version may ask for.
+    tools: &'a [Value],
+    /// Traces of the request's attempts; `None` if it has none.
+    traces: Option<&'a RequestTraces<'a>>,
+}
+
 impl<'a> CaseRunner<'a> {
-    /// Makes the clients of all endpoints that the suite names.
+    /// Makes the clients of all endpoints that the suite names. `traces` is needed if a gate reads calls from them.
     ///
     /// # Errors
     /// [`ClientSetupError`] if an endpoint can't be used as it is configured.
-    pub fn new(suite: &'a Suite, budget: RunBudget) -> Result<CaseRunner<'a>, ClientSetupError> {
+    pub fn new(
+        suite: &'a Suite,
+        traces: Option<RunTraces>,
+        budget: RunBudget,
+    ) -> Result<CaseRunner<'a>, ClientSetupError> {
         let (timeout, retries) = (suite.requests.timeout.to_std(), suite.requests.retries);
         let client = |role, endpoint: Option<_>| {
             endpoint.map(|endpoint| EndpointClient::new(role, endpoint, timeout, retries)).transpose()
@@ -69,8 +89,14 @@ impl<'a> CaseRunner<'a> {
             judge: client(Role::Judge, suite.judge.as_ref().map(|judge| &judge.endpoint))?,
             classifier: client(Role::Classifier, suite.classifier.as_ref().map(|classifier| &classifier.endpoint))?,
             embedder: client(Role::Embedder, suite.embedder.as_ref())?,
+            traces,
             budget,
         })
+    }
+
+    /// Returns the requests whose calls came in part after they had been read, and forgets them.
+    pub(super) fn take_late(&self) -> BTreeSet<ObservationKey> {
+        self.traces.as_ref().map(RunTraces::take_late).unwrap_or_default()
     }
 
     /// Asks the case once and scores the answer. A missing answer is an observation as well.
@@ -79,7 +105,7 @@ impl<'a> CaseRunner<'a> {
     /// [`BudgetExhausted`] if the budget is used up.
     pub async fn observe(&self, gate: &Gate, case: &Case, key: ObservationKey) -> Result<Observed, BudgetExhausted> {
         let mut trial = Trial::default();
-        let (answer, refusal) = match self.scored(gate, case, key.arm, &mut trial).await {
+        let (answer, refusal) = match self.scored(gate, case, &key, &mut trial).await {
             Ok(scored) => (ModelAnswer::Scored(Box::new(scored)), None),
             Err(Unanswered::Missing { why, detail, after_ms, refusal, .. }) => {
                 (ModelAnswer::Missing { why, detail, after_ms }, refusal)
@@ -92,15 +118,22 @@ impl<'a> CaseRunner<'a> {
         Ok(Observed { observation: Observation { key, answer, failed, sample }, refusal, shows_thinking })
     }
 
-    async fn scored(&self, gate: &Gate, case: &Case, arm: GateArm, trial: &mut Trial) -> Result<Scored, Unanswered> {
-        let client = match arm {
+    async fn scored(
+        &self,
+        gate: &Gate,
+        case: &Case,
+        key: &ObservationKey,
+        trial: &mut Trial,
+    ) -> Result<Scored, Unanswered> {
+        let client = match key.arm {
             GateArm::Candidate => &self.target,
             GateArm::Stable => self.stable.as_ref().unwrap_or(&self.target),
         };
         if gate.kind == GateMetricKind::Tools {
-            return self.run_task(gate, case, client, trial).await;
+            return self.run_task(gate, case, client, key, trial).await;
         }
-        let timed = self.send(gate, client, &opening(gate.system.as_deref(), case), &[], trial).await?;
+        let opening = opening(gate.system.as_deref(), case);
+        let timed = self.send(gate, client, Message { messages: &opening, tools: &[], traces: None }, trial).await?;
         trial.output.clone_from(&timed.reply.text);
         let mut scored = scored_from(&timed);
         if let Some(why) = timed.reply.lacking() {
@@ -137,22 +170,21 @@ impl<'a> CaseRunner<'a> {
         &self,
         gate: &Gate,
         client: &EndpointClient,
-        messages: &[Value],
-        tools: &[Value],
+        message: Message<'_>,
         trial: &mut Trial,
     ) -> Result<TimedReply, Unanswered> {
         let ask = &self.suite.requests;
         let sampling = Sampling { temperature: gate.temperature.or(ask.sampling.temperature), ..ask.sampling.clone() };
         let request = CompletionRequest {
             model: client.model(),
-            messages,
-            tools,
+            messages: message.messages,
+            tools: message.tools,
             sampling: &sampling,
             logprobs: gate.kind == GateMetricKind::Calibration && gate.confidence == ConfidenceFrom::Logprobs,
             stream: ask.stream,
         };
         let (path, body) = request_body(ask.api, client.dialect(), &request);
-        let answer = client.complete(path, &body, &self.budget).await;
+        let answer = client.complete(path, &body, message.traces, &self.budget).await;
         let failed = match &answer {
             Ok(TimedReply { failed, .. }) | Err(Unanswered::Missing { failed, .. }) => failed,
             Err(Unanswered::Exhausted(_)) => return answer,

@@ -17,6 +17,7 @@ use bellwether_gate::suite::{Dialect, Endpoint};
 use serde_json::Value;
 
 use super::budget::{BudgetExhausted, RunBudget, Usage};
+use super::traces::RequestTraces;
 use super::wire::Reply;
 use attempt::{Deadline, FailedAttempt, Response};
 use pause::{LONGEST_ASKED, Pauses};
@@ -142,14 +143,20 @@ impl EndpointClient {
     }
 
     /// Sends a request for a completion to `path` and returns the answer; `body` says whether it is streamed. The
-    /// refusal of a content filter is an answer.
+    /// refusal of a content filter is an answer. `traces` gives each attempt its trace.
     ///
     /// # Errors
     /// [`Unanswered`] with the reason why there is no answer.
-    pub async fn complete(&self, path: &str, body: &Value, budget: &RunBudget) -> Result<TimedReply, Unanswered> {
+    pub async fn complete(
+        &self,
+        path: &str,
+        body: &Value,
+        traces: Option<&RequestTraces<'_>>,
+        budget: &RunBudget,
+    ) -> Result<TimedReply, Unanswered> {
         let streams = body.get("stream").is_some();
         let complete = async |deadline: Deadline| {
-            let answer = match self.send(path, body, deadline).await {
+            let answer = match self.send(path, body, traces, deadline).await {
                 Ok(response) => response.reply(streams, &self.endpoint.dialect.thinking).await,
                 Err(failed) => Err(failed),
             };
@@ -175,7 +182,7 @@ impl EndpointClient {
     /// # Errors
     /// [`Unanswered`] with the reason why there is no answer.
     pub async fn post(&self, path: &str, body: &Value, budget: &RunBudget) -> Result<Value, Unanswered> {
-        let post = async |deadline| self.send(path, body, deadline).await?.value().await;
+        let post = async |deadline| self.send(path, body, None, deadline).await?.value().await;
         let (value, _) = self.with_retries(budget, post).await?;
         let count = |key: &str| value.pointer(key).and_then(Value::as_u64);
         // Vectors and verdicts are no tokens.
@@ -226,8 +233,18 @@ impl EndpointClient {
         }
     }
 
-    async fn send(&self, path: &str, body: &Value, deadline: Deadline) -> Result<Response, FailedAttempt> {
-        let url = with_path(&self.endpoint.url, path);
-        attempt::send(self.role, self.http.post(url), body, deadline).await
+    async fn send(
+        &self,
+        path: &str,
+        body: &Value,
+        traces: Option<&RequestTraces<'_>>,
+        deadline: Deadline,
+    ) -> Result<Response, FailedAttempt> {
+        let request = self.http.post(with_path(&self.endpoint.url, path));
+        let request = match traces {
+            Some(traces) => request.header("traceparent", traces.next()),
+            None => request,
+        };
+        attempt::send(self.role, request, body, deadline).await
     }
 }

@@ -27,6 +27,9 @@ pub struct RunIdentity {
     pub suite: String,
     /// SHA-256 of the cases, by the name of their gate.
     pub datasets: BTreeMap<String, String>,
+    /// SHA-256 of the log with the recorded tasks; `None` if the target is asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub log: Option<String>,
     /// URL and model of the target.
     pub target: (String, String),
     /// URL and model of the stable version, if the run compares with one.
@@ -224,6 +227,7 @@ fn difference(first: &HeaderLine, identity: &RunIdentity) -> Option<&'static str
         (first.ledger != FORMAT, "the format"),
         (of.suite != identity.suite, "the suite"),
         (of.datasets != identity.datasets, "a dataset"),
+        (of.log != identity.log, "the log of `traces.inspect`"),
         (of.target != identity.target, "the target"),
         (of.stable != identity.stable, "the stable"),
         (of.subject != identity.subject, "the subject"),
@@ -242,6 +246,7 @@ mod tests {
         RunIdentity {
             suite: suite.to_owned(),
             datasets: BTreeMap::new(),
+            log: None,
             target: ("http://t".to_owned(), "m".to_owned()),
             stable: None,
             subject: GateSubject::default(),

@@ -2,13 +2,17 @@
 
 use std::path::{Path, PathBuf};
 
-use bellwether_gate::dataset::{Dataset, DatasetError, sha256};
+use bellwether_core::time::Timestamp;
+use bellwether_gate::dataset::{Case, Dataset, DatasetError, sha256};
+use bellwether_gate::metric::GateMetricKind;
 use bellwether_gate::report::GateSubject as Subject;
 use bellwether_gate::score::rubric::Labelled;
-use bellwether_gate::suite::{Endpoint, Gate, Suite, SuiteError};
+use bellwether_gate::suite::{Endpoint, Gate, Suite, SuiteError, TraceSource};
 
 use super::client::ClientSetupError;
 use super::ledger::{LedgerError, RunIdentity};
+use super::traces::inspect::InspectLog;
+use super::traces::{RunTraces, TraceError};
 
 /// The reason why a run can't begin or continue.
 #[derive(Debug, thiserror::Error)]
@@ -58,6 +62,9 @@ pub enum RunError {
     /// An endpoint can't be used as it is configured.
     #[error(transparent)]
     Setup(#[from] ClientSetupError),
+    /// The source of traces can't be used.
+    #[error(transparent)]
+    Traces(#[from] TraceError),
     /// The ledger can't be used.
     #[error(transparent)]
     Ledger(#[from] LedgerError),
@@ -72,6 +79,8 @@ pub struct LoadedSuite {
     pub datasets: Vec<Dataset>,
     /// Labelled answers of the judge's self-test; empty if it has none.
     pub labelled: Vec<Labelled>,
+    /// SHA-256 of the log with the recorded tasks; `None` if the target is asked.
+    log: Option<String>,
     path: PathBuf,
     /// Whether runs are identified without the addresses of the endpoints.
     by_version: bool,
@@ -91,6 +100,15 @@ impl LoadedSuite {
                 *file = beside(file).to_string_lossy().into_owned();
             }
         }
+        let mut log = None;
+        match suite.traces.as_mut().map(|traces| &mut traces.source) {
+            Some(TraceSource::Files(path)) => *path = beside(path).to_string_lossy().into_owned(),
+            Some(TraceSource::Inspect(path)) => {
+                *path = beside(path).to_string_lossy().into_owned();
+                log = Some(InspectLog::read(Path::new(path)).map_err(TraceError::Inspect)?.sha256);
+            }
+            Some(TraceSource::Listen(_) | TraceSource::Langfuse(_)) | None => {}
+        }
         let mut datasets = Vec::new();
         let mut problems = Vec::new();
         for gate in &suite.gates {
@@ -108,13 +126,17 @@ impl LoadedSuite {
         }
         let labelled = suite.judge.as_ref().and_then(|judge| judge.self_test.as_ref());
         let labelled = labelled.map(|name| labels(&beside(name))).transpose()?.unwrap_or_default();
-        Ok(LoadedSuite { suite, datasets, labelled, path: path.to_owned(), by_version: false })
+        Ok(LoadedSuite { suite, datasets, labelled, log, path: path.to_owned(), by_version: false })
     }
 
     /// Returns the number of requests of a run to the target and the stable version, without retries and further steps.
     pub fn requests(&self) -> usize {
         let arms = if self.suite.stable.is_some() { 2 } else { 1 };
-        let of = |(gate, dataset): (&Gate, &Dataset)| dataset.cases.len() * gate.repeats as usize * arms;
+        let further = |case: &Case, gate: &Gate| if gate.kind == GateMetricKind::Tools { case.turns.len() } else { 0 };
+        let of = |(gate, dataset): (&Gate, &Dataset)| {
+            let turns: usize = dataset.cases.iter().map(|case| 1 + further(case, gate)).sum();
+            turns * gate.repeats as usize * arms
+        };
         self.suite.gates.iter().zip(&self.datasets).map(of).sum()
     }
 
@@ -173,10 +195,18 @@ impl LoadedSuite {
                 .zip(&self.datasets)
                 .map(|(g, d)| (g.name.clone(), d.sha256.clone()))
                 .collect(),
+            log: self.log.clone(),
             target: of(&self.suite.target),
             stable: self.suite.stable.as_ref().map(of),
             subject: subject.clone(),
         }
+    }
+
+    /// Opens the source of traces for a run that begins `now`; `None` if the suite has none.
+    pub(super) async fn open_traces(&self, subject: &Subject, now: Timestamp) -> Result<Option<RunTraces>, TraceError> {
+        let Some(settings) = &self.suite.traces else { return Ok(None) };
+        let nonce = format!("{} {} {now}", self.suite.seed, self.identity(subject).short());
+        RunTraces::open(settings, nonce).await.map(Some)
     }
 
     /// Returns the default path of a run's ledger: in `.bellwether-gate` beside the suite, with a name of this run

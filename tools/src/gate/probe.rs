@@ -3,15 +3,16 @@
 
 use std::collections::BTreeSet;
 
+use bellwether_core::time::Timestamp;
 use bellwether_gate::observation::{GateArm, MissingAnswer, ModelAnswer};
-use bellwether_gate::report::Spent;
+use bellwether_gate::report::{GateSubject, Spent};
 
 use super::ask::{CaseRunner, Observed};
 use super::budget::RunBudget;
 use super::load::{LoadedSuite, RunError};
 use super::run::{Remaining, remaining};
 
-/// Number of cases that must be refused, without a reason that holds for all, before the gate is given up.
+/// Number of cases that must be refused or have no trace, without a reason that holds for all, before the gate is given up.
 const MOST_REFUSED: usize = 3;
 
 /// The warning about an answer with a tag of thinking in its text.
@@ -20,9 +21,9 @@ pub(super) const SHOWN_THINKING: &str = "an answer holds </think>, so the thinki
 /// The first requests of a gate: one to each version, and further ones while an endpoint refuses them.
 #[derive(Debug, Default)]
 pub(super) struct Probe {
-    /// The versions that have answered, or failed in another way than by a refusal.
+    /// The versions that have answered, or failed in another way than by a refusal or for want of a trace.
     heard: BTreeSet<GateArm>,
-    /// The details of the last refusals in a row.
+    /// The last refusals and missing traces in a row, each as the end of a sentence about the cases.
     refused: Vec<String>,
     /// The reason why an endpoint refuses every request.
     refusal: Option<String>,
@@ -46,8 +47,10 @@ impl Probe {
         self.refusal = observed.refusal.clone();
         if let ModelAnswer::Missing { why, detail, .. } = &observed.observation.answer {
             self.missing += 1;
-            if *why == MissingAnswer::Refused {
-                self.refused.push(detail.clone());
+            let problems =
+                [(MissingAnswer::Refused, "are refused by the API"), (MissingAnswer::Trace, "have no whole trace")];
+            if let Some((_, problem)) = problems.iter().find(|(kind, _)| kind == why) {
+                self.refused.push(format!("{problem}: {detail}"));
                 return;
             }
         }
@@ -58,7 +61,7 @@ impl Probe {
     /// Returns the reason why the gate can't be run; `None` if it can.
     pub(super) fn refused(&self) -> Option<String> {
         let last = self.refused.last().filter(|_| self.refused.len() >= MOST_REFUSED);
-        let all = |detail: &String| format!("the first {MOST_REFUSED} cases are refused by the API: {detail}");
+        let all = |problem: &String| format!("the first {MOST_REFUSED} cases {problem}");
         self.refusal.clone().or_else(|| last.map(all))
     }
 
@@ -80,13 +83,14 @@ pub struct GateProbe {
     pub problem: Option<String>,
 }
 
-/// Sends the first requests of each gate, and scores their answers, without a ledger.
+/// Sends the first requests of each gate, and scores their answers, without a ledger. `now` is the present time.
 ///
 /// # Errors
 /// [`RunError`] if an endpoint is not usable as it is configured. Failures of the endpoints are in the result.
-pub async fn probe(loaded: &LoadedSuite) -> Result<Vec<GateProbe>, RunError> {
+pub async fn probe(loaded: &LoadedSuite, now: Timestamp) -> Result<Vec<GateProbe>, RunError> {
     let suite = &loaded.suite;
-    let runner = CaseRunner::new(suite, RunBudget::new(suite.budget, suite.price, Spent::default()))?;
+    let traces = loaded.open_traces(&GateSubject::default(), now).await?;
+    let runner = CaseRunner::new(suite, traces, RunBudget::new(suite.budget, suite.price, Spent::default()))?;
     let mut probes = Vec::new();
     for (gate, dataset) in suite.gates.iter().zip(&loaded.datasets) {
         let mut remaining = remaining(suite, gate, dataset, &mut Vec::new());

@@ -13,7 +13,7 @@ use std::path::PathBuf;
 use bellwether_core::time::Timestamp;
 use bellwether_gate::dataset::{Case, Dataset};
 use bellwether_gate::gates::{Recorded, evaluate};
-use bellwether_gate::observation::{FailedAttempts, GateArm, ModelAnswer, Observation, ObservationKey};
+use bellwether_gate::observation::{FailedAttempts, GateArm, MissingAnswer, ModelAnswer, Observation, ObservationKey};
 use bellwether_gate::report::{GateReport, GateSubject, SCHEMA};
 use bellwether_gate::score::rubric::{Labelled, kappa};
 use bellwether_gate::suite::{Gate, Scorer, Suite};
@@ -25,6 +25,7 @@ use super::client::Unanswered;
 use super::ledger::AnswerLedger;
 use super::load::{LoadedSuite, RunError};
 use super::probe::{Probe, SHOWN_THINKING};
+use super::traces::RunTraces;
 
 /// Number of progress messages per gate.
 const PROGRESS_MESSAGES: usize = 10;
@@ -59,7 +60,11 @@ pub async fn run(loaded: &LoadedSuite, options: &RunOptions<'_>) -> Result<GateR
             path.display()
         ));
     }
-    let runner = CaseRunner::new(suite, RunBudget::new(suite.budget, suite.price, contents.spent))?;
+    let traces = loaded.open_traces(&options.subject, now).await?;
+    if let Some(address) = traces.as_ref().and_then(RunTraces::address) {
+        (options.progress)(&format!("traces are received on http://{address}/v1/traces"));
+    }
+    let runner = CaseRunner::new(suite, traces, RunBudget::new(suite.budget, suite.price, contents.spent))?;
     let mut observations: BTreeMap<String, Vec<Observation>> = BTreeMap::new();
     for observation in contents.observations {
         observations.entry(observation.key.gate.clone()).or_default().push(observation);
@@ -90,6 +95,7 @@ pub async fn run(loaded: &LoadedSuite, options: &RunOptions<'_>) -> Result<GateR
         }
         asked += known.len() - before;
     }
+    unscore_late(&runner, &ledger, &mut observations)?;
     ledger.close()?;
     Ok(make_report(
         loaded,
@@ -99,6 +105,22 @@ pub async fn run(loaded: &LoadedSuite, options: &RunOptions<'_>) -> Result<GateR
         &refused,
         (stopped, asked, &runner),
     ))
+}
+
+/// Makes the answers missing whose traces went on with a call after they had been read.
+fn unscore_late(
+    runner: &CaseRunner<'_>,
+    ledger: &AnswerLedger,
+    observations: &mut BTreeMap<String, Vec<Observation>>,
+) -> Result<(), RunError> {
+    let late = runner.take_late();
+    let scored = observations.values_mut().flatten().filter(|observation| observation.scored().is_some());
+    for observation in scored.filter(|observation| late.contains(&observation.key)) {
+        let detail = "a call came after its trace had been read; raise traces.quiet".to_owned();
+        observation.answer = ModelAnswer::Missing { why: MissingAnswer::Trace, detail, after_ms: 0.0 };
+        ledger.append(observation, runner.budget.spent())?;
+    }
+    Ok(())
 }
 
 /// A request that has no answer yet.

@@ -90,7 +90,7 @@ impl CaseRunner<'_> {
         temperature: Option<f64>,
     ) -> Result<String, Unanswered> {
         let body = helper_body(client.dialect(), client.model(), messages, temperature);
-        let timed = client.complete("chat/completions", &body, &self.budget).await;
+        let timed = client.complete("chat/completions", &body, None, &self.budget).await;
         let reply = timed.map_err(|error| attribute_to(helper, error))?.reply;
         match reply.lacking() {
             None => Ok(reply.text),

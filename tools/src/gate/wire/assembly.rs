@@ -287,7 +287,7 @@ impl PartialCall {
     /// Returns the call; one without an id gets the id `call-N` by its place, so that a result can refer to it.
     fn finish((at, call): (usize, PartialCall)) -> ToolCall {
         let id = if call.id.is_empty() { format!("call-{}", at + 1) } else { call.id };
-        ToolCall { id, call: Call { name: call.name, arguments: call.arguments }, extra: call.extra }
+        ToolCall { id, call: Call { name: call.name, arguments: Some(call.arguments) }, extra: call.extra }
     }
 }
 
