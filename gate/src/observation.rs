@@ -113,12 +113,15 @@ pub enum MissingAnswer {
     Truncated,
     /// The answer has no confidence from 0 to 1.
     Confidence,
-    /// The judge gave no score.
+    /// The judge could not be reached, or refused the request.
     Judge,
-    /// The classifier gave no verdict.
+    /// The classifier could not be reached, or refused the request.
     Classifier,
-    /// The embedder gave no vector.
+    /// The embedder could not be reached, or refused the request.
     Embedder,
+    /// The judge, the classifier or the embedder answered without a usable score, or not in time. The text that it was
+    /// given may be the reason, as for a judge behind a content filter.
+    Unscored,
 }
 
 impl MissingAnswer {
@@ -133,9 +136,9 @@ impl MissingAnswer {
         )
     }
 
-    /// Returns whether a resumed run asks again: after an outage, if the server refused the request, or if a judge, a
-    /// classifier or an embedder failed. A failure of the version itself stays, and so does a timeout; otherwise a run
-    /// could be repeated until it passes.
+    /// Returns whether a resumed run asks again: after an outage, also of a judge, a classifier or an embedder, or if the
+    /// server refused the request. A failure of the version itself stays, and so do a timeout and an answer that could
+    /// not be scored; otherwise a run could be repeated until it passes.
     pub fn is_asked_again(self) -> bool {
         let is_helper = matches!(self, MissingAnswer::Judge | MissingAnswer::Classifier | MissingAnswer::Embedder);
         is_helper || self.is_outage() || self == MissingAnswer::Refused
@@ -165,6 +168,7 @@ impl fmt::Display for MissingAnswer {
             MissingAnswer::Judge => "not scored by the judge",
             MissingAnswer::Classifier => "not classified",
             MissingAnswer::Embedder => "without a vector",
+            MissingAnswer::Unscored => "without a score that can be used",
         })
     }
 }
