@@ -1,21 +1,19 @@
 //! The tools gate: whether an agent uses its tools correctly. Each case is a task, and a case counts by the worst of
 //! its repeats: a fault that occurs once has occurred, and a task is solved only if every repeat solves it.
 
-use super::cases::{ByCase, mean, one_if, per_case};
-use crate::evidence::Measured;
+use super::cases::{ByCase, mean, one_if, per_case, sum};
+use crate::evidence::{Measured, Possible};
+use crate::observation::Observation;
 use crate::score::tools::ToolUse;
+use crate::suite::Gate;
 
 /// Measures a metric of this kind for each case.
-pub(super) fn measure(metric: &str, arm: &ByCase<'_>) -> Measured {
+pub(super) fn measure(gate: &Gate, metric: &str, arm: &ByCase<'_>) -> Measured {
     if metric == "steps-per-task" {
-        let steps = |tools: &ToolUse| (f64::from(tools.steps), 1.0);
-        let sums = arm.iter().filter_map(|(case, answers)| {
-            let pairs: Option<Vec<(f64, f64)>> =
-                answers.iter().map(|observation| observation.scored()?.tools.as_ref().map(steps)).collect();
-            let sum = pairs?.iter().fold((0.0, 0.0), |(a, b), (x, y)| (a + x, b + y));
-            Some(((*case).to_owned(), sum))
-        });
-        return Measured::Ratio(sums.collect());
+        let steps_of = |tries: &Vec<&Observation>| {
+            (sum(tries.iter().map(|one| steps(gate, one))), Possible::known(tries.len() as f64))
+        };
+        return Measured::Ratio(arm.iter().map(|(case, tries)| ((*case).to_owned(), steps_of(tries))).collect());
     }
     let is_fault = matches!(metric, "forbidden" | "loops");
     let holds = |tools: &ToolUse| match metric {
@@ -31,4 +29,11 @@ pub(super) fn measure(metric: &str, arm: &ByCase<'_>) -> Measured {
         // A fault in any repeat counts as 1; a merit counts as 1 only if all repeats have it.
         mean(repeats).map(if is_fault { libm::ceil } else { libm::floor })
     })
+}
+
+/// Returns the number of steps of a task. One that broke off took at least one step, and at most as many as the gate
+/// allows.
+fn steps(gate: &Gate, task: &Observation) -> Possible {
+    let known = task.scored().and_then(|scored| scored.tools.as_ref()).map(|tools| f64::from(tools.steps));
+    known.map_or(Possible { low: 1.0, high: f64::from(gate.max_steps) }, Possible::known)
 }

@@ -21,7 +21,7 @@ const MODEL_LINE: &str = "model = \"agent\"";
 
 /// The datasets of the suite: the file's name, its cases and the number of cases that are written.
 const DATASETS: [(&str, &str, usize); 4] = [
-    ("consistency", include_str!("../../../config/gates/cases/consistency.jsonl"), 105),
+    ("consistency", include_str!("../../../config/gates/cases/consistency.jsonl"), 210),
     ("injection", include_str!("../../../config/gates/cases/injection.jsonl"), 120),
     ("pii", include_str!("../../../config/gates/cases/pii.jsonl"), 120),
     ("over-refusal", include_str!("../../../config/gates/cases/over-refusal.jsonl"), 120),
