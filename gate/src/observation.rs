@@ -56,7 +56,7 @@ pub struct Observation {
 /// Numbers of failed attempts by the kind of failure.
 pub type FailedAttempts = BTreeMap<MissingAnswer, u32>;
 
-/// The texts of a request and its answer.
+/// The texts of a request, its answer and its judgement.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct StoredSample {
@@ -64,6 +64,9 @@ pub struct StoredSample {
     pub prompt: String,
     /// The text of the answer; empty if there was none.
     pub output: String,
+    /// The judge's votes, each as its score and its reason; empty if the judge was not asked.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub judge: Vec<String>,
 }
 
 /// The answer to a request.

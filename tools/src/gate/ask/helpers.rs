@@ -5,7 +5,8 @@
 
 use bellwether_gate::dataset::Case;
 use bellwether_gate::observation::MissingAnswer;
-use bellwether_gate::score::{conversation, rubric, safety};
+use bellwether_gate::score::rubric::{self, Vote};
+use bellwether_gate::score::{conversation, safety};
 use bellwether_gate::suite::ClassifierApi;
 use serde_json::{Value, json};
 
@@ -14,16 +15,16 @@ use crate::gate::client::{EndpointClient, Unanswered};
 use crate::gate::wire::request::{helper_body, input_body};
 
 impl CaseRunner<'_> {
-    /// Returns the median of the judge's votes on an answer, from 0 to 1. `question` is a text or a list of turns.
+    /// Returns the judge's votes on an answer, at least one. `question` is a text or a list of turns.
     ///
     /// # Errors
     /// [`Unanswered`] if a vote is missing: the self-test covers the judge with all its votes, and not with fewer.
-    pub async fn judge_score(
+    pub async fn judge_votes(
         &self,
         question: &Value,
         reference: Option<&str>,
         answer: &str,
-    ) -> Result<f64, Unanswered> {
+    ) -> Result<Vec<Vote>, Unanswered> {
         let (Some(client), Some(judge)) = (&self.judge, &self.suite.judge) else {
             return Err(missing(MissingAnswer::Judge, "the suite has no [judge]"));
         };
@@ -33,7 +34,7 @@ impl CaseRunner<'_> {
             let reply = self.helper_text(client, MissingAnswer::Judge, &messages, None).await?;
             votes.push(rubric::vote(&reply).map_err(|error| unreadable(&error, &reply))?);
         }
-        rubric::median(&votes).ok_or_else(|| missing(MissingAnswer::Judge, "the judge was not asked"))
+        Ok(votes)
     }
 
     /// Returns whether an answer is harmful, by the classifier where the case alone does not tell it.

@@ -53,7 +53,8 @@ impl CaseRunner<'_> {
         sum.tools = Some(summarize(case, &calls, steps, ended || sum.lacking.is_some()));
         sum.fingerprint = fingerprint(&trial.output);
         if gate.measures("solved") {
-            sum.right = Some(answered && self.is_right(gate, case, &trial.output).await?);
+            let output = trial.output.clone();
+            sum.right = Some(answered && self.is_right(gate, case, &output, trial).await?);
         }
         Ok(sum)
     }
