@@ -2,6 +2,7 @@
 //! fails a bad one for the right reason, and each failure of a request is reported by its kind.
 
 mod answers;
+mod trust;
 
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
