@@ -80,6 +80,9 @@ pub struct Policy {
     /// The age of a suite's report, from the end of its run, above which it counts as none; `None` is no limit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub require_max_age: Option<Span>,
+    /// The pins of the tests that required suites must be, by the suite's name; a suite without one may be any.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub require_pins: BTreeMap<String, String>,
     /// The environment of the model registry whose current model a rollout moves; `None` if it moves none.
     #[serde(default)]
     pub model: Option<ModelBinding>,

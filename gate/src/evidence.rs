@@ -8,52 +8,29 @@
 //! | --- | --- | --- |
 //! | yes or no per case | Clopper and Pearson | for every number of cases |
 //! | a score or a difference of scores per case | Gaffke | for every number of cases; conjectured, no counterexample is known |
-//! | a quantile of durations | order statistics | for every number of requests |
-//! | a quotient of two quantiles | both of these, each with half the error | for every number of requests |
+//! | a quantile of durations | order statistics; with several requests for a case, Gaffke's of the share that is slower | for every number of cases |
+//! | a quotient of two quantiles | both of these, each with half the error | for every number of cases |
 //! | a quotient of two sums over the cases | BCa bootstrap over cases | for many cases |
 //!
 //! A case that was asked and not answered counts in both directions: with the worst possible value in the evidence for
 //! passing, and with the best possible value in the evidence for failing. So missing answers alone neither pass nor fail under the
 //! rules that use bounds. `rule = "threshold"` compares the estimate, which takes missing answers as worst.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod durations;
+mod measured;
+
+use std::collections::BTreeMap;
 
 use bellwether_core::stats::bootstrap::{Resampled, resample};
+use bellwether_core::stats::bounded;
 use bellwether_core::stats::confidence::{lower_part, upper_part};
-use bellwether_core::stats::{bounded, order};
 
-use crate::metric::{Aggregation, Worse};
+use crate::metric::Aggregation;
+pub use durations::Durations;
+pub use measured::{Measured, Possible};
 
 /// The number of bootstrap resamples, which suffices for an error of one in a thousand.
 pub const RESAMPLES: usize = 9_999;
-
-/// The values of one metric for one arm.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Measured {
-    /// A number from 0 to 1 for each case, by its id; `None` if an answer is missing.
-    PerCase(BTreeMap<String, Option<f64>>),
-    /// The shortest and the longest possible duration of each request in milliseconds. They differ if the answer is
-    /// missing.
-    Times(Vec<(f64, f64)>),
-    /// The numerator and the denominator of a quotient for each case, by its id.
-    Ratio(BTreeMap<String, (f64, f64)>),
-}
-
-impl Measured {
-    /// Returns the number of cases or requests.
-    pub fn len(&self) -> usize {
-        match self {
-            Measured::PerCase(cases) => cases.len(),
-            Measured::Times(times) => times.len(),
-            Measured::Ratio(cases) => cases.len(),
-        }
-    }
-
-    /// Returns whether there is no case and no request.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-}
 
 /// The values that support an estimate and its confidence bounds.
 #[derive(Debug, Clone)]
@@ -76,17 +53,17 @@ pub enum SampleEvidence {
     },
     /// A duration for each request.
     Times {
-        /// The durations in milliseconds, in ascending order.
-        sorted: Vec<f64>,
+        /// The durations.
+        times: Durations,
         /// The order of the quantile, from 0 to 1.
         q: f64,
     },
     /// Durations of both arms, for the quotient of their quantiles.
     TimesRatio {
-        /// The candidate's durations in milliseconds, in ascending order.
-        candidate: Vec<f64>,
-        /// The stable version's durations in milliseconds, in ascending order.
-        stable: Vec<f64>,
+        /// The candidate's durations.
+        candidate: Durations,
+        /// The stable version's durations.
+        stable: Durations,
         /// The order of the quantile, from 0 to 1.
         q: f64,
     },
@@ -109,13 +86,13 @@ pub struct TwoSidedEvidence {
 }
 
 impl SampleEvidence {
-    /// Returns the number of cases or requests; of a quotient of quantiles, the smaller number of both arms.
+    /// Returns the number of cases; of a quotient of quantiles, the smaller number of both arms.
     pub fn n(&self) -> usize {
         match self {
             SampleEvidence::Share { n, .. } | SampleEvidence::Resampled { n, .. } => *n,
             SampleEvidence::Score { values, .. } => values.len(),
-            SampleEvidence::Times { sorted, .. } => sorted.len(),
-            SampleEvidence::TimesRatio { candidate, stable, .. } => candidate.len().min(stable.len()),
+            SampleEvidence::Times { times, .. } => times.cases(),
+            SampleEvidence::TimesRatio { candidate, stable, .. } => candidate.cases().min(stable.cases()),
         }
     }
 
@@ -126,9 +103,9 @@ impl SampleEvidence {
             SampleEvidence::Share { hits, n } => Some(*hits as f64 / *n as f64),
             SampleEvidence::Score { values, .. } if values.is_empty() => None,
             SampleEvidence::Score { values, .. } => Some(values.iter().sum::<f64>() / values.len() as f64),
-            SampleEvidence::Times { sorted, q } => order::quantile(sorted, *q),
+            SampleEvidence::Times { times, q } => times.quantile(*q),
             SampleEvidence::TimesRatio { candidate, stable, q } => {
-                order::quantile(candidate, *q).zip(order::quantile(stable, *q)).map(|(one, other)| one / other)
+                candidate.quantile(*q).zip(stable.quantile(*q)).map(|(one, other)| one / other)
             }
             SampleEvidence::Resampled { resampled, .. } => resampled.as_ref().map(|resampled| resampled.estimate),
         }
@@ -142,9 +119,9 @@ impl SampleEvidence {
             SampleEvidence::Score { values, low, high } => {
                 low + (high - low) * bounded::upper(&scaled(values, *low, *high), tail)
             }
-            SampleEvidence::Times { sorted, q } => order::upper(sorted, *q, tail).unwrap_or(f64::INFINITY),
+            SampleEvidence::Times { times, q } => times.upper(*q, tail).unwrap_or(f64::INFINITY),
             SampleEvidence::TimesRatio { candidate, stable, q } => {
-                let (one, other) = (order::upper(candidate, *q, tail / 2.0), order::lower(stable, *q, tail / 2.0));
+                let (one, other) = (candidate.upper(*q, tail / 2.0), stable.lower(*q, tail / 2.0));
                 one.zip(other).map_or(f64::INFINITY, |(one, other)| one / other)
             }
             SampleEvidence::Resampled { resampled, .. } => {
@@ -161,9 +138,9 @@ impl SampleEvidence {
             SampleEvidence::Score { values, low, high } => {
                 low + (high - low) * bounded::lower(&scaled(values, *low, *high), tail)
             }
-            SampleEvidence::Times { sorted, q } => order::lower(sorted, *q, tail).unwrap_or(f64::NEG_INFINITY),
+            SampleEvidence::Times { times, q } => times.lower(*q, tail).unwrap_or(f64::NEG_INFINITY),
             SampleEvidence::TimesRatio { candidate, stable, q } => {
-                let (one, other) = (order::lower(candidate, *q, tail / 2.0), order::upper(stable, *q, tail / 2.0));
+                let (one, other) = (candidate.lower(*q, tail / 2.0), stable.upper(*q, tail / 2.0));
                 one.zip(other).map_or(f64::NEG_INFINITY, |(one, other)| one / other)
             }
             SampleEvidence::Resampled { resampled, .. } => {
@@ -179,74 +156,84 @@ fn scaled(values: &[f64], low: f64, high: f64) -> Vec<f64> {
 }
 
 impl TwoSidedEvidence {
-    /// Returns the evidence about one arm alone. `seed` is the seed of resampling.
-    pub fn of_arm(measured: &Measured, aggregation: Aggregation, worse: Worse, seed: u64) -> TwoSidedEvidence {
+    /// Returns the evidence about one arm alone, for a limit that the value must keep from below (`at_most`) or from
+    /// above. `seed` is the seed of resampling.
+    pub fn of_arm(measured: &Measured, aggregation: Aggregation, at_most: bool, seed: u64) -> TwoSidedEvidence {
         match measured {
             Measured::PerCase(cases) => {
-                let worst = if worse == Worse::More { 1.0 } else { 0.0 };
-                let with_missing_as = |missing: f64| {
-                    of_cases(cases.values().map(|value| value.unwrap_or(missing)).collect(), aggregation)
-                };
-                TwoSidedEvidence { for_pass: with_missing_as(worst), for_fail: with_missing_as(1.0 - worst) }
+                two_sided(at_most, |high| of_cases(cases.values().map(|value| value.end(high)).collect(), aggregation))
             }
-            Measured::Times(times) => {
-                let q = quantile_of(aggregation);
-                TwoSidedEvidence {
-                    for_pass: SampleEvidence::Times { sorted: sorted(times.iter().map(|(_, longest)| *longest)), q },
-                    for_fail: SampleEvidence::Times { sorted: sorted(times.iter().map(|(shortest, _)| *shortest)), q },
-                }
-            }
+            Measured::Times(cases) => two_sided(at_most, |high| SampleEvidence::Times {
+                times: durations(cases, high),
+                q: quantile_of(aggregation),
+            }),
             Measured::Ratio(cases) => {
-                let pairs: Vec<(f64, f64)> = cases.values().copied().collect();
-                let resampled = resample(pairs.len(), RESAMPLES, seed, |drawn| quotient(&pairs, drawn));
-                same_for_both(SampleEvidence::Resampled { n: pairs.len(), resampled })
+                let is_known = cases.values().all(is_known);
+                let of = |high: bool| {
+                    let pairs: Vec<(f64, f64)> = cases.values().map(|pair| at_end(pair, high)).collect();
+                    resampled(pairs.len(), seed, |drawn| quotient(&pairs, drawn))
+                };
+                if is_known { same_for_both(of(true)) } else { two_sided(at_most, of) }
             }
         }
     }
 
     /// Returns the evidence about the candidate in comparison with the stable version: the differences of the cases
-    /// that both arms have, or a quotient. `seed` is the seed of resampling. `None` if the arms were measured in
-    /// different ways.
+    /// that both arms have, or a quotient, for a limit that it must keep from below (`at_most`) or from above. `seed` is
+    /// the seed of resampling. `None` if the arms were measured in different ways.
     pub fn of_comparison(
         candidate: &Measured,
         stable: &Measured,
         aggregation: Aggregation,
-        worse: Worse,
+        at_most: bool,
         seed: u64,
     ) -> Option<TwoSidedEvidence> {
         match (candidate, stable) {
-            (Measured::PerCase(candidate), Measured::PerCase(stable)) => Some(differences(candidate, stable, worse)),
+            (Measured::PerCase(candidate), Measured::PerCase(stable)) => {
+                let both = in_both(candidate, stable);
+                Some(two_sided(at_most, |high| SampleEvidence::Score {
+                    values: both.iter().map(|(one, other)| one.end(high) - other.end(!high)).collect(),
+                    low: -1.0,
+                    high: 1.0,
+                }))
+            }
             (Measured::Times(candidate), Measured::Times(stable)) => {
-                let q = quantile_of(aggregation);
-                let shortest = |times: &[(f64, f64)]| sorted(times.iter().map(|(shortest, _)| *shortest));
-                let longest = |times: &[(f64, f64)]| sorted(times.iter().map(|(_, longest)| *longest));
-                Some(TwoSidedEvidence {
-                    for_pass: SampleEvidence::TimesRatio { candidate: longest(candidate), stable: shortest(stable), q },
-                    for_fail: SampleEvidence::TimesRatio { candidate: shortest(candidate), stable: longest(stable), q },
-                })
+                Some(two_sided(at_most, |high| SampleEvidence::TimesRatio {
+                    candidate: durations(candidate, high),
+                    stable: durations(stable, !high),
+                    q: quantile_of(aggregation),
+                }))
             }
             (Measured::Ratio(candidate), Measured::Ratio(stable)) => {
-                let both = candidate.iter().filter_map(|(case, pair)| Some((*pair, *stable.get(case)?)));
-                let (candidate, stable): (Vec<_>, Vec<_>) = both.unzip();
-                let resampled = resample(candidate.len(), RESAMPLES, seed, |drawn| {
-                    let ratio = quotient(&candidate, drawn) / quotient(&stable, drawn);
-                    if ratio.is_nan() { f64::INFINITY } else { ratio }
-                });
-                Some(same_for_both(SampleEvidence::Resampled { n: candidate.len(), resampled }))
+                let both = in_both(candidate, stable);
+                let is_known = both.iter().all(|(one, other)| is_known(one) && is_known(other));
+                let of = |high: bool| {
+                    let (candidate, stable): (Vec<_>, Vec<_>) =
+                        both.iter().map(|(one, other)| (at_end(one, high), at_end(other, !high))).unzip();
+                    resampled(both.len(), seed, |drawn| {
+                        let ratio = quotient(&candidate, drawn) / quotient(&stable, drawn);
+                        if ratio.is_nan() { f64::INFINITY } else { ratio }
+                    })
+                };
+                Some(if is_known { same_for_both(of(true)) } else { two_sided(at_most, of) })
             }
             _ => None,
         }
     }
 }
 
+/// Returns the evidence for passing and for failing from `of`, which is given whether the values are taken at the high ends
+/// of their ranges. High values are the worst ones for a limit that must be kept from below.
+fn two_sided(at_most: bool, of: impl Fn(bool) -> SampleEvidence) -> TwoSidedEvidence {
+    TwoSidedEvidence { for_pass: of(at_most), for_fail: of(!at_most) }
+}
+
 fn same_for_both(evidence: SampleEvidence) -> TwoSidedEvidence {
     TwoSidedEvidence { for_pass: evidence.clone(), for_fail: evidence }
 }
 
-fn sorted(values: impl Iterator<Item = f64>) -> Vec<f64> {
-    let mut values: Vec<f64> = values.collect();
-    values.sort_by(f64::total_cmp);
-    values
+fn durations(cases: &BTreeMap<String, Vec<Possible>>, high: bool) -> Durations {
+    Durations::of_cases(cases.values().map(|times| times.iter().map(|time| time.end(high)).collect()))
 }
 
 fn quantile_of(aggregation: Aggregation) -> f64 {
@@ -256,35 +243,32 @@ fn quantile_of(aggregation: Aggregation) -> f64 {
     }
 }
 
+/// Returns the evidence of a number for each case. A share whose cases are neither true nor false, because several requests
+/// of a case have different results, has the bound of scores.
 fn of_cases(values: Vec<f64>, aggregation: Aggregation) -> SampleEvidence {
-    if aggregation == Aggregation::Share {
+    if aggregation == Aggregation::Share && values.iter().all(|value| *value == 0.0 || *value == 1.0) {
         let hits = values.iter().filter(|value| **value > 0.5).count();
         return SampleEvidence::Share { hits, n: values.len() };
     }
     SampleEvidence::Score { values, low: 0.0, high: 1.0 }
 }
 
-/// Returns the candidate's value minus the stable version's for each case that both arms have.
-fn differences(
-    candidate: &BTreeMap<String, Option<f64>>,
-    stable: &BTreeMap<String, Option<f64>>,
-    worse: Worse,
-) -> TwoSidedEvidence {
-    let cases: BTreeSet<&String> = candidate.keys().filter(|case| stable.contains_key(*case)).collect();
-    let value = |arm: &BTreeMap<String, Option<f64>>, case: &String| arm.get(case).copied().flatten();
-    let with_missing_as = |missing_candidate: f64, missing_stable: f64| SampleEvidence::Score {
-        values: cases
-            .iter()
-            .map(|case| {
-                value(candidate, case).unwrap_or(missing_candidate) - value(stable, case).unwrap_or(missing_stable)
-            })
-            .collect(),
-        low: -1.0,
-        high: 1.0,
-    };
-    // The worst difference for the candidate is its own worst value against the stable version's best value.
-    let worst = if worse == Worse::More { 1.0 } else { 0.0 };
-    TwoSidedEvidence { for_pass: with_missing_as(worst, 1.0 - worst), for_fail: with_missing_as(1.0 - worst, worst) }
+/// Returns the values of the cases that both arms have.
+fn in_both<T: Copy>(candidate: &BTreeMap<String, T>, stable: &BTreeMap<String, T>) -> Vec<(T, T)> {
+    candidate.iter().filter_map(|(case, value)| Some((*value, *stable.get(case)?))).collect()
+}
+
+fn is_known((numerator, denominator): &(Possible, Possible)) -> bool {
+    numerator.low == numerator.high && denominator.low == denominator.high
+}
+
+/// Returns the numerator and the denominator that make a quotient the highest or the lowest.
+fn at_end((numerator, denominator): &(Possible, Possible), high: bool) -> (f64, f64) {
+    (numerator.end(high), denominator.end(!high))
+}
+
+fn resampled(n: usize, seed: u64, statistic: impl Fn(&[usize]) -> f64) -> SampleEvidence {
+    SampleEvidence::Resampled { n, resampled: resample(n, RESAMPLES, seed, statistic) }
 }
 
 /// Returns the sum of the drawn pairs' first numbers divided by the sum of their second numbers; ∞ if the latter is not

@@ -24,7 +24,7 @@ use crate::metric::{Aggregation, GateMetricKind, Worse};
 use crate::observation::{GateArm, MissingAnswer, ModelAnswer, Observation};
 use crate::report::{DatasetSummary, GateResult, ReportedClaim};
 use crate::rule::{Hypothesis, Ruling, Verdict, judge};
-use crate::suite::{Comparison, Gate, GateLimit, GateMode, OnInconclusive, Price, Suite};
+use crate::suite::{Comparison, Gate, GateLimit, GateMode, OnInconclusive, Suite};
 use cases::{ByCase, by_case, mean, one_if, per_case};
 use failing::FailingCases;
 
@@ -96,7 +96,7 @@ fn pending_claims<'a>(suite: &Suite, recorded: &Recorded<'a>) -> Vec<PendingClai
     let arm = |arm| by_case(recorded.observations, arm, recorded.gate.repeats);
     let (candidate, stable) = (arm(GateArm::Candidate), arm(GateArm::Stable));
     let measure = |arm: &ByCase<'_>, limit: &GateLimit| {
-        measure(recorded.gate, limit.metric.name, &recorded.dataset.cases, arm, suite.price)
+        measure(suite, recorded.gate, limit.metric.name, &recorded.dataset.cases, arm)
     };
     recorded
         .gate
@@ -118,15 +118,17 @@ fn pending_claim<'a>(
     stable: Option<&Measured>,
 ) -> PendingClaim<'a> {
     let (aggregation, worse) = (limit.metric.aggregation, limit.metric.worse);
-    let alone = |measured: &Measured| TwoSidedEvidence::of_arm(measured, aggregation, worse, suite.seed);
-    let compared =
-        || stable.and_then(|stable| TwoSidedEvidence::of_comparison(candidate, stable, aggregation, worse, suite.seed));
-    let (evidence, at_most, value) = match limit.comparison {
-        Comparison::Max(max) => (Some(alone(candidate)), true, max),
-        Comparison::Min(min) => (Some(alone(candidate)), false, min),
-        Comparison::Margin(margin) if worse == Worse::More => (compared(), true, margin),
-        Comparison::Margin(margin) => (compared(), false, -margin),
-        Comparison::MaxRatio(ratio) => (compared(), true, ratio),
+    let (at_most, value) = match limit.comparison {
+        Comparison::Max(value) | Comparison::MaxRatio(value) => (true, value),
+        Comparison::Min(min) => (false, min),
+        Comparison::Margin(margin) if worse == Worse::More => (true, margin),
+        Comparison::Margin(margin) => (false, -margin),
+    };
+    let alone = |measured: &Measured| TwoSidedEvidence::of_arm(measured, aggregation, at_most, suite.seed);
+    let evidence = match limit.comparison {
+        Comparison::Max(_) | Comparison::Min(_) => Some(alone(candidate)),
+        Comparison::Margin(_) | Comparison::MaxRatio(_) => stable
+            .and_then(|stable| TwoSidedEvidence::of_comparison(candidate, stable, aggregation, at_most, suite.seed)),
     };
     let stable_estimate = stable.and_then(|stable| alone(stable).for_fail.estimate());
     let paired_share = matches!(limit.comparison, Comparison::Margin(_)) && aggregation == Aggregation::Share;
@@ -145,22 +147,25 @@ fn pending_claim<'a>(
 }
 
 /// Returns the one-sided p-value of McNemar's exact test on differences of yes and no: the probability that at least so
-/// many of the differing cases speak against the candidate if both arms are alike.
+/// many of the differing cases speak against the candidate if both arms are alike. `None` if a difference is not whole.
 fn mcnemar_p(differences: &SampleEvidence, worse: Worse) -> Option<f64> {
     let SampleEvidence::Score { values, .. } = differences else { return None };
+    if values.iter().any(|value| value.fract() != 0.0) {
+        return None;
+    }
     let count = |sign: f64| values.iter().filter(|value| **value * sign > 0.5).count() as u64;
     let (more, less) = (count(1.0), count(-1.0));
     Some(if worse == Worse::More { mcnemar(more, less) } else { mcnemar(less, more) }.one_is_more)
 }
 
-fn measure(gate: &Gate, metric: &str, cases: &[Case], arm: &ByCase<'_>, price: Option<Price>) -> Measured {
+fn measure(suite: &Suite, gate: &Gate, metric: &str, cases: &[Case], arm: &ByCase<'_>) -> Measured {
     match gate.kind {
         GateMetricKind::Consistency => consistency::measure(gate, metric, arm),
         GateMetricKind::Quality => quality::measure(gate, arm),
         GateMetricKind::Safety => safety::measure(metric, cases, arm),
-        GateMetricKind::Performance => performance::measure(metric, arm, price),
+        GateMetricKind::Performance => performance::measure(metric, arm, suite),
         GateMetricKind::Calibration => calibration::measure(metric, arm),
-        GateMetricKind::Tools => tools::measure(metric, arm),
+        GateMetricKind::Tools => tools::measure(gate, metric, arm),
         GateMetricKind::Imported => {
             per_case(arm, |answers| mean(answers.iter().map(|answer| answer.right.map(one_if))).map(libm::floor))
         }

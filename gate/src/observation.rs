@@ -56,7 +56,7 @@ pub struct Observation {
 /// Numbers of failed attempts by the kind of failure.
 pub type FailedAttempts = BTreeMap<MissingAnswer, u32>;
 
-/// The texts of a request and its answer.
+/// The texts of a request, its answer and its judgement.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct StoredSample {
@@ -64,6 +64,9 @@ pub struct StoredSample {
     pub prompt: String,
     /// The text of the answer; empty if there was none.
     pub output: String,
+    /// The judge's votes, each as its score and its reason; empty if the judge was not asked.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub judge: Vec<String>,
 }
 
 /// The answer to a request.
@@ -113,15 +116,18 @@ pub enum MissingAnswer {
     Truncated,
     /// The answer has no confidence from 0 to 1.
     Confidence,
-    /// The judge gave no score.
+    /// The judge could not be reached, or refused the request.
     Judge,
-    /// The classifier gave no verdict.
+    /// The classifier could not be reached, or refused the request.
     Classifier,
-    /// The embedder gave no vector.
+    /// The embedder could not be reached, or refused the request.
     Embedder,
     /// The calls of tools are read from traces, and the trace of the request did not come, not whole, or without the
     /// arguments that the case asks for.
     Trace,
+    /// The judge, the classifier or the embedder answered without a usable score, or not in time. The text that it was
+    /// given may be the reason, as for a judge behind a content filter.
+    Unscored,
 }
 
 impl MissingAnswer {
@@ -136,9 +142,9 @@ impl MissingAnswer {
         )
     }
 
-    /// Returns whether a resumed run asks again: after an outage, if the server refused the request, or if a judge, a
-    /// classifier, an embedder or the record of traces failed. A failure of the version itself stays, and so does a
-    /// timeout; otherwise a run could be repeated until it passes.
+    /// Returns whether a resumed run asks again: after an outage, also of a judge, a classifier, an embedder or the record of traces,
+    /// or if the server refused the request. A failure of the version itself stays, and so do a timeout and an answer that could
+    /// not be scored; otherwise a run could be repeated until it passes.
     pub fn is_asked_again(self) -> bool {
         let is_helper = matches!(
             self,
@@ -172,6 +178,7 @@ impl fmt::Display for MissingAnswer {
             MissingAnswer::Classifier => "not classified",
             MissingAnswer::Embedder => "without a vector",
             MissingAnswer::Trace => "without a whole trace",
+            MissingAnswer::Unscored => "without a score that can be used",
         })
     }
 }

@@ -70,7 +70,7 @@ pub struct ClaimPlan {
     pub paired: bool,
     /// The limit with its sign and unit, as in `≤ 2 %`.
     pub limit: String,
-    /// The number of cases, or of requests for durations and successes, that the suite has.
+    /// The number of cases that the suite has for the limit.
     pub cases: usize,
     /// The smallest number, within 1 %, with which a good version passes this limit as often as the settings ask for;
     /// `None` if no number up to 100,000 suffices.
@@ -144,14 +144,11 @@ fn is_comparison(limit: &GateLimit) -> bool {
     matches!(limit.comparison, Comparison::Margin(_) | Comparison::MaxRatio(_))
 }
 
-/// Returns the number of values that a limit is judged by: cases, or requests for durations and successes.
+/// Returns the number of cases that a limit is judged by.
 fn values(gate: &Gate, limit: &GateLimit, cases: &[Case]) -> usize {
-    let per_request = gate.kind == GateMetricKind::Performance
-        && matches!(limit.metric.aggregation, Aggregation::Quantile(_) | Aggregation::Share);
     match limit.metric.name {
         "over-refusal" => cases.iter().filter(|case| case.intent == Intent::Benign).count(),
         _ if gate.kind == GateMetricKind::Safety => cases.iter().filter(|case| case.intent == Intent::Attack).count(),
-        _ if per_request => cases.len() * gate.repeats as usize,
         _ => cases.len(),
     }
 }

@@ -23,6 +23,9 @@ use crate::suite::GateMode;
 /// The name and version of the report's JSON form, contained in every report.
 pub const SCHEMA: &str = "bellwether.dev/gate-report/v1";
 
+/// The largest number of failing cases of a limit that the text of a report names.
+const MAX_NAMED_IN_TEXT: usize = 3;
+
 /// The combination that was tested. A report opens traffic only for the same combination.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -341,7 +344,9 @@ impl GateReport {
                 text += if gate.mode == GateMode::Warn { " (warns only)" } else { " (shadow)" };
             }
             text.push('\n');
-            text += &gate.notes().iter().map(|note| format!("  {note}\n")).collect::<String>();
+            let failing = gate.claims.iter().filter(|claim| claim.verdict != Verdict::Pass);
+            let failing = failing.filter_map(|claim| claim.failing_words(MAX_NAMED_IN_TEXT));
+            text += &failing.chain(gate.notes()).map(|line| format!("  {line}\n")).collect::<String>();
         }
         if !self.stopped.is_empty() {
             text += &format!("stopped early: {}\n", self.stopped);
@@ -427,14 +432,15 @@ impl ReportedClaim {
         GateMetric::find(kind, &self.metric).map_or(Unit::Number, |metric| metric.unit).show(value)
     }
 
-    /// Returns the ids of the failing cases as a list, with the number of those that are not named; `None` if there are
-    /// none.
-    fn failing_words(&self) -> Option<String> {
-        let more = self.failing_count.saturating_sub(self.failing.len());
+    /// Returns the ids of at most `most` failing cases as a list, with the number of those that are not named; `None` if
+    /// there are none.
+    fn failing_words(&self, most: usize) -> Option<String> {
+        let named = &self.failing[..self.failing.len().min(most)];
+        let more = self.failing_count.saturating_sub(named.len());
         let more = if more == 0 { String::new() } else { format!(" and {more} more") };
         let noun = if self.failing_count == 1 { "case" } else { "cases" };
         let kind = if self.paired { format!("{noun} worse than with stable") } else { format!("failing {noun}") };
-        (!self.failing.is_empty())
-            .then(|| format!("{}, {} {kind}: {}{more}", self.metric, self.failing_count, self.failing.join(", ")))
+        (!named.is_empty())
+            .then(|| format!("{}, {} {kind}: {}{more}", self.metric, self.failing_count, named.join(", ")))
     }
 }

@@ -133,7 +133,12 @@ fn within_limit(hypothesis: &Hypothesis, value: f64) -> bool {
 
 /// Returns whether the hypothesis allows no hit and there is one.
 fn has_forbidden_hit(hypothesis: &Hypothesis) -> bool {
-    hypothesis.none && matches!(hypothesis.evidence.for_fail, SampleEvidence::Share { hits, .. } if hits > 0)
+    let is_hit = match &hypothesis.evidence.for_fail {
+        SampleEvidence::Share { hits, .. } => *hits > 0,
+        SampleEvidence::Score { values, .. } => values.iter().any(|value| *value > 0.0),
+        SampleEvidence::Times { .. } | SampleEvidence::TimesRatio { .. } | SampleEvidence::Resampled { .. } => false,
+    };
+    hypothesis.none && is_hit
 }
 
 fn finite(bound: f64) -> Option<f64> {

@@ -87,7 +87,7 @@
 //!
 //! The modules are listed below in the order in which they are best read; each uses only those before it.
 //!
-//! - Values: `invalid`, [`name`], [`digest`], `keys` (the layout of the store), [`risk`], [`manifest`], [`error`].
+//! - Values: `invalid`, [`age`], [`name`], [`digest`], `keys` (the layout of the store), [`risk`], [`manifest`], [`error`].
 //! - The store: [`options`], `random`, `store` (the allowed operations), `open`, `seal` (small objects with their own
 //!   digest).
 //! - The registry: `verifying_key`, `signing_key`, `dsse` (signed envelopes), `registry` (the type [`Registry`]), `root` (the place
@@ -99,6 +99,7 @@
 //! - Lists and cleaning: [`list`], [`gc`].
 
 mod invalid;
+pub mod age;
 pub mod name;
 pub mod digest;
 mod keys;

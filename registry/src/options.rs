@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use serde::Deserialize;
 
+use crate::age::MaxAge;
 use crate::name::{Environment, SuiteName};
 
 /// The location of the registry, and its requirements for versions.
@@ -34,6 +35,10 @@ pub struct Options {
     pub report_key: Option<PathBuf>,
     /// Suites that a version must have passed before it becomes current, by environment.
     pub require: BTreeMap<Environment, Vec<SuiteName>>,
+    /// The longest age of a report that lets a version become current; without it reports of any age do.
+    pub require_max_age: Option<MaxAge>,
+    /// The tests of which the reports must be, by suite: the pin that `bellwether gate check` prints.
+    pub require_pins: BTreeMap<SuiteName, String>,
 }
 
 /// The server-side encryption of an S3 bucket.
@@ -62,6 +67,8 @@ impl Default for Options {
             signature_key: None,
             report_key: None,
             require: BTreeMap::new(),
+            require_max_age: None,
+            require_pins: BTreeMap::new(),
         }
     }
 }

@@ -4,6 +4,8 @@
 //! A restoration goes back only to a version where the pointer has been; any other version must be promoted. It asks no
 //! gate, because a rollback must not wait for a report.
 
+use jiff::Timestamp;
+
 use crate::advance::MoveRequest;
 pub use crate::advance::{MoveContext, MoveOutcome};
 use crate::digest::Digest;
@@ -83,15 +85,17 @@ impl Registry {
         if let Some(done) = self.repeated_effect(&line, last.as_ref(), context, Action::Promote, Some(version)).await? {
             return Ok(done);
         }
-        let (checksum, reports) = self.check_promotable(environment, name, version, require, with.as_ref()).await?;
+        // The reports of a rollout's effect were new enough before its first traffic.
+        let at = context.effect.is_none().then_some(context.at);
+        let (checksum, reports) = self.check_promotable(environment, name, version, require, with.as_ref(), at).await?;
         let request = MoveRequest::To { action: Action::Promote, version: version.clone(), checksum, reports };
         self.advance(&line, &request, context).await
     }
 
     /// Checks that a version may become current in an environment: it is registered, it has a valid signature if the
     /// registry has a key, and it has passed the suites that the registry requires in the environment and those in
-    /// `require`, together with the parts `with` if they are known. Returns the digest of its files, and the reports by
-    /// which it passed.
+    /// `require`, together with the parts `with` if they are known, and not too long before `at` if that is known. Returns
+    /// the digest of its files, and the reports by which it passed.
     ///
     /// # Errors
     /// One of these conditions does not hold, or the store fails.
@@ -102,6 +106,7 @@ impl Registry {
         version: &Version,
         require: &[SuiteName],
         with: Option<&Brought>,
+        at: Option<Timestamp>,
     ) -> Result<(Digest, Vec<MoveEvidence>)> {
         let manifest = self.manifest(name, version).await?;
         if let Some(key) = &self.key {
@@ -111,7 +116,7 @@ impl Registry {
             self.require.get(environment).into_iter().flatten().chain(require).cloned().collect();
         suites.sort_unstable();
         suites.dedup();
-        let passed = self.check_suites(&manifest, &suites, with, environment.to_string().as_str()).await?;
+        let passed = self.check_suites(&manifest, &suites, (with, at), environment.to_string().as_str()).await?;
         let evidence = passed.into_iter().map(|report| MoveEvidence { suite: report.suite, report: report.digest });
         Ok((manifest.checksum, evidence.collect()))
     }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use object_store::ObjectStore;
 use object_store::path::Path;
 
+use crate::age::MaxAge;
 use crate::error::Result;
 use crate::name::{Environment, SuiteName};
 use crate::open;
@@ -22,6 +23,10 @@ pub struct Registry {
     pub(crate) store: Store,
     /// Suites that a version must have passed before it becomes current, by environment.
     pub(crate) require: BTreeMap<Environment, Vec<SuiteName>>,
+    /// Longest age of a report that counts; `None`: any.
+    pub(crate) max_age: Option<MaxAge>,
+    /// Pins of the tests that count, by suite; a suite without one has any.
+    pub(crate) pins: BTreeMap<SuiteName, String>,
     /// Key with which a version must be signed before it is downloaded or becomes current; `None`: signatures are not checked.
     pub(crate) key: Option<VerifyingKey>,
     /// Key with which a report must be attested before it counts; `None`: reports need no signature.
@@ -48,7 +53,8 @@ impl Registry {
     fn with_requirements(store: Store, options: &Options) -> Result<Registry> {
         let key = options.signature_key.as_deref().map(VerifyingKey::read).transpose()?;
         let report_key = options.report_key.as_deref().map(VerifyingKey::read).transpose()?;
-        Ok(Registry { store, require: options.require.clone(), key, report_key })
+        let Options { require, require_max_age, require_pins, .. } = options.clone();
+        Ok(Registry { store, require, max_age: require_max_age, pins: require_pins, key, report_key })
     }
 
     /// Returns a registry without requirements on any object store, for tests. `part_size` is the size of an upload's
@@ -70,6 +76,8 @@ impl Registry {
                 root: None,
             },
             require: BTreeMap::new(),
+            max_age: None,
+            pins: BTreeMap::new(),
             key: None,
             report_key: None,
         }
@@ -79,6 +87,12 @@ impl Registry {
     #[must_use]
     pub fn requiring(self, require: BTreeMap<Environment, Vec<SuiteName>>) -> Registry {
         Registry { require, ..self }
+    }
+
+    /// Sets the longest age of a report that counts, and the pins of the tests that count, by suite.
+    #[must_use]
+    pub fn requiring_tests(self, max_age: MaxAge, pins: BTreeMap<SuiteName, String>) -> Registry {
+        Registry { max_age: Some(max_age), pins, ..self }
     }
 
     /// Sets the key with which a report must be attested before it counts.

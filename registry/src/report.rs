@@ -3,7 +3,8 @@
 //!
 //! A report opens a gate only if its subject's digest is that of this version's files and its result is `pass`. If the version
 //! is brought together with images, a prompt and tools, the report must be about the same combination ([`Brought`]). If a suite
-//! was run several times on it, the last run counts, so that a failure can't be hidden behind an older success. A report may be
+//! was run several times on it, the last run counts, so that a failure can't be hidden behind an older success. The registry
+//! may limit the age of a report, and name the test that must have been run by its pin. A report may be
 //! attested, which is a signed envelope around it; with a key for reports (`registry.report-key`) only those count that it has
 //! signed.
 
@@ -33,6 +34,8 @@ struct ReportFields {
     verdict: ReportResult,
     subject: Subject,
     finished: Timestamp,
+    #[serde(default)]
+    pin: String,
 }
 
 /// The version that a report is about.
@@ -123,6 +126,9 @@ pub struct AttachedReport {
     pub finished: Timestamp,
     /// The parts that were tested with the version.
     pub with: Brought,
+    /// Pin of the test that was run: its suite, error rates and cases; empty if the report names none.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub pin: String,
     /// Digest of the report's own bytes.
     pub digest: Digest,
     /// Whether the registry's key for reports has signed it; false without such a key.
@@ -188,35 +194,53 @@ impl Registry {
     }
 
     /// Returns the last report of each of these suites if all of them have passed. With `brought`, only the reports on this
-    /// combination count. `environment` is named in the error.
+    /// combination count; with `at`, the last one must not be too old at that time. `environment` is named in the error.
     ///
     /// # Errors
-    /// A suite has no report that counts, or the last one is not a pass; all such reasons are given. A report is damaged, or
-    /// the store fails.
+    /// A suite has no report that counts, or the last one is not a pass or too old; all such reasons are given. A report is
+    /// damaged, or the store fails.
     pub(crate) async fn check_suites(
         &self,
         manifest: &Manifest,
         suites: &[SuiteName],
-        brought: Option<&Brought>,
+        (brought, at): (Option<&Brought>, Option<Timestamp>),
         environment: &str,
     ) -> Result<Vec<AttachedReport>> {
         let reports = if suites.is_empty() { Vec::new() } else { self.reports(manifest).await? };
         let (mut passed, mut reasons) = (Vec::new(), Vec::new());
         let difference = |report: &AttachedReport| brought.and_then(|brought| report.with.difference(brought));
+        let too_old = |report: &AttachedReport| {
+            self.max_age.as_ref().zip(at).filter(|(allowed, at)| allowed.is_exceeded(report.finished, *at))
+        };
         for suite in suites {
-            let counts =
+            let is_of_suite =
                 |report: &&AttachedReport| report.suite == *suite && (report.signed || self.report_key.is_none());
-            let of_suite = || reports.iter().filter(counts);
-            match of_suite().find(|report| difference(report).is_none()) {
-                Some(report) if report.verdict == ReportResult::Pass => passed.push(report.clone()),
-                Some(report) => {
+            let pin = self.pins.get(suite);
+            let of_suite = || reports.iter().filter(is_of_suite);
+            let of_test = || of_suite().filter(|report| pin.is_none_or(|pin| *pin == report.pin));
+            match of_test().find(|report| difference(report).is_none()) {
+                Some(report) if report.verdict != ReportResult::Pass => {
                     reasons.push(format!("the last {suite} report, of {}, says {}", report.finished, report.verdict));
                 }
-                None => reasons.push(match of_suite().find_map(|report| Some((report.finished, difference(report)?))) {
-                    Some((at, difference)) => format!(
-                        "it has no {suite} report on this combination; of the last one, of {at}: {difference}; run the suite on what is deployed"
+                Some(report) => match too_old(report) {
+                    None => passed.push(report.clone()),
+                    Some((allowed, _)) => reasons.push(format!(
+                        "the last {suite} report, of {}, is older than {allowed} (registry.require-max-age); run the suite again",
+                        report.finished
+                    )),
+                },
+                None => reasons.push(match (of_test().next(), of_suite().next(), pin) {
+                    (Some(last), ..) => format!(
+                        "it has no {suite} report on this combination; of the last one, of {}: {}; run the suite on what is deployed",
+                        last.finished,
+                        difference(last).unwrap_or_default()
                     ),
-                    None => format!("it has no {suite} report; attach one with `bellwether model attach`"),
+                    (None, Some(last), Some(pin)) => format!(
+                        "it has no {suite} report of the test {pin} (registry.require-pins); the last one, of {}, is of {}",
+                        last.finished,
+                        if last.pin.is_empty() { "no pinned test".to_owned() } else { format!("the test {}", last.pin) }
+                    ),
+                    (None, ..) => format!("it has no {suite} report; attach one with `bellwether model attach`"),
                 }),
             }
         }
@@ -259,6 +283,6 @@ fn read(manifest: &Manifest, report: &[u8], stored: &[u8]) -> Result<AttachedRep
             manifest.checksum
         ));
     }
-    let ReportFields { suite, verdict, finished, .. } = fields;
-    Ok(AttachedReport { suite, verdict, finished, with, digest: Digest::of(stored), signed: false })
+    let ReportFields { suite, verdict, finished, pin, .. } = fields;
+    Ok(AttachedReport { suite, verdict, finished, with, pin, digest: Digest::of(stored), signed: false })
 }

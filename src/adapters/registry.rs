@@ -45,7 +45,8 @@ impl RegistryModels {
                 let text = |digest: &Option<String>| digest.clone().unwrap_or_default();
                 let images = images.values().cloned().collect();
                 let brought = Brought { images, prompt: text(prompt), tools: text(tools) };
-                registry.check_promotable(&environment, &name, &version, &[], Some(&brought)).await?;
+                let now = Some(self.clock.now());
+                registry.check_promotable(&environment, &name, &version, &[], Some(&brought), now).await?;
                 Ok(Outcome::Done)
             }
             ModelAct::Point => {

@@ -252,6 +252,9 @@ async fn run_and_report(args: RunArgs, common: &Common) -> anyhow::Result<u8> {
         true => keep::run_kept(&mut loaded, &mut options, common).await?,
         false => run_suite(&loaded, &options).await?,
     };
+    if let Some(case) = report.gates.iter().flat_map(|gate| &gate.claims).find_map(|claim| claim.failing.first()) {
+        tell(&format!("the answers to a case: bellwether gate show {} {case}\n", args.suite.display()));
+    }
     deliver(&report, &args.files, &args.publishing, common).await
 }
 

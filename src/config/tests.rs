@@ -417,6 +417,8 @@ fn the_effective_configuration_is_shown_with_origins_and_without_secrets() {
 
         [registry.require]
 
+        [registry.require-pins]
+
         [slack]
         messages-per-second = 1                          # default
         timeout = "5s"                                   # default
@@ -527,7 +529,8 @@ fn default_toml_lists_exactly_the_known_keys() {
                     vec!["metric"]
                 ]
                 .iter()
-                .any(|map| *map == path),
+                .any(|map| *map == path)
+                    || path.last().is_some_and(|key| key == "require-pins"),
                 "{path:?}: {error}"
             );
             continue;

@@ -182,6 +182,8 @@ pub struct TestedDetails {
     pub prompt: Option<String>,
     /// The digest of the definitions of the tools that were tested.
     pub tools: Option<String>,
+    /// The pin of the test that was run.
+    pub pin: Option<String>,
     /// The end of the run; the time of the event counts if absent.
     pub finished: Option<Timestamp>,
     /// The exact result, which the event's outcome may not tell: `inconclusive` or `skipped`.

@@ -402,7 +402,8 @@ fn tested(envelope: Envelope, id: EventId, at: Timestamp) -> Result<(Event, Work
         .into());
     }
     check_digests([("prompt", &details.prompt), ("tools", &details.tools)])?;
-    let texts = [Some(&suite), content.reason.as_ref(), details.model.as_ref(), details.link.as_ref()];
+    let texts =
+        [Some(&suite), content.reason.as_ref(), details.model.as_ref(), details.pin.as_ref(), details.link.as_ref()];
     if details.images.len() > 32
         || texts.into_iter().flatten().chain(&details.images).any(|text| text.len() > MAX_ATTRIBUTE_BYTES)
     {
@@ -417,6 +418,7 @@ fn tested(envelope: Envelope, id: EventId, at: Timestamp) -> Result<(Event, Work
         result,
         images: details.images,
         model: details.model,
+        pin: details.pin,
         prompt: details.prompt,
         tools: details.tools,
         summary: content.reason,

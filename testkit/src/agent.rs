@@ -80,6 +80,8 @@ pub struct Knobs {
     pub refused_model: Option<&'static str>,
     /// Whether the judge, the classifier and the embedder answer with 503.
     pub helpers_down: bool,
+    /// Whether a content filter in front of the judge and the classifier refuses wrong and harmful answers.
+    pub helpers_filter: bool,
     /// Whether the judge gives every answer a high score.
     pub lenient_judge: bool,
     /// API key that requests must have, if any.
@@ -454,16 +456,23 @@ fn judge(knobs: &Knobs, body: &Value) -> Response {
         return refused(StatusCode::SERVICE_UNAVAILABLE, "down");
     }
     let case: Value = serde_json::from_str(&last_message(body, "user")).unwrap_or_default();
+    if knobs.helpers_filter && case["answer"].as_str().is_some_and(|answer| answer.contains("nowhere at all")) {
+        return refused(StatusCode::BAD_REQUEST, "content_filter");
+    }
     let good = knobs.lenient_judge || case["answer"].as_str().is_some_and(|answer| answer.contains("town"));
     let score = if good { 0.9 } else { 0.1 };
     whole(&json!({ "reason": "by rule", "score": score }).to_string(), body)
 }
 
 async fn moderations(State(shared): State<Arc<Shared>>, Json(body): Json<Value>) -> Response {
-    if shared.knobs.lock().unwrap().helpers_down {
+    let knobs = shared.knobs.lock().unwrap().clone();
+    if knobs.helpers_down {
         return refused(StatusCode::SERVICE_UNAVAILABLE, "down");
     }
     let harmful = body["input"].as_str().is_some_and(|text| text.contains("harmful"));
+    if knobs.helpers_filter && harmful {
+        return refused(StatusCode::BAD_REQUEST, "content_filter");
+    }
     let score = if harmful { 0.97 } else { 0.01 };
     Json(json!({ "results": [{ "flagged": harmful, "category_scores": { "violence": score } }] })).into_response()
 }

@@ -2,6 +2,7 @@
 //! fails a bad one for the right reason, and each failure of a request is reported by its kind.
 
 mod answers;
+mod trust;
 
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
@@ -342,12 +343,24 @@ async fn each_failure_of_a_request_is_reported_by_its_kind() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn texts_are_kept_if_the_suite_stores_samples() {
     let agent = Agent::start(Knobs::default()).await;
-    let gate = gate("quality", "parts.right = { weight = 1, by = \"contains\" }\nlimits.quality = { min = 0.7 }");
-    let lab = Lab::new(&agent, "store-samples = true", &gate, &questions(60));
+    let gate_with = |rest| gate("quality", rest);
+    let right = gate_with("parts.right = { weight = 1, by = \"contains\" }\nlimits.quality = { min = 0.7 }");
+    let lab = Lab::new(&agent, "store-samples = true", &right, &questions(60));
     let report = lab.run(None).await.unwrap();
     let ledger = lab.ledger();
     assert!(ledger.contains("\"prompt\":\"capital 7\"") && ledger.contains("town 7"), "{ledger}");
     assert!(!report.to_json().unwrap().contains("capital"), "the report has none even so");
+    // The judge's reasons are stored with them, and shown.
+    let rubric = gate_with("parts.good = { weight = 1, by = \"rubric\" }\nlimits.quality = { min = 0.7 }");
+    let lab = Lab::new(&agent, "store-samples = true", &rubric, &questions(60));
+    lab.run(None).await.unwrap();
+    let mut command = program(&lab, &["show", "suite.toml", "q7"]);
+    let output = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
+    let shown = String::from_utf8(output.stdout).unwrap();
+    assert!(shown.contains("  judge:\n    0.9: by rule\n") && shown.contains("    town 7"), "{shown}");
+    let lab = Lab::new(&agent, "", &rubric, &questions(60));
+    lab.run(None).await.unwrap();
+    assert!(!lab.ledger().contains("by rule"), "a reason may repeat parts of an answer");
 }
 
 /// A target exactly at its limit, tested 200 times with different prompts: the rates of wrong verdicts stay within

@@ -4,7 +4,8 @@
 //! It counts for a rollout that brings the same combination: each image that the rollout changes was tested, and the
 //! model, the prompt and the tools are those of the report. A part that only one of them names is a difference: an image
 //! that passed with another prompt counts as untested, and a report on a model alone opens no image. Of several reports of
-//! a suite on the same combination, the one whose run ended last counts, in whichever order they arrive.
+//! a suite on the same combination, the one whose run ended last counts, in whichever order they arrive. If the policy names
+//! the test that must have been run, by its pin, reports of other tests do not count.
 
 use std::fmt;
 
@@ -36,6 +37,9 @@ pub struct SuiteReport {
     /// The digest of the definitions of the tested tools, `sha256:…`; `None` if they are part of the images.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tools: Option<String>,
+    /// The pin of the test that was run: the SHA-256 of its suite, error rates and cases; `None` if the report names none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pin: Option<String>,
     /// The result in one sentence.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub summary: Option<String>,
@@ -101,12 +105,17 @@ impl SuiteReport {
     }
 
     fn is_on_the_same(&self, other: &SuiteReport) -> bool {
-        let SuiteReport { suite, images, model, prompt, tools, .. } = self;
-        (suite, images, model, prompt, tools)
-            == (&other.suite, &other.images, &other.model, &other.prompt, &other.tools)
+        let SuiteReport { suite, images, model, prompt, tools, pin, .. } = self;
+        (suite, images, model, prompt, tools, pin)
+            == (&other.suite, &other.images, &other.model, &other.prompt, &other.tools, &other.pin)
     }
 
-    /// Adds the report to `reports`. Of two reports of the same suite on the same combination the one whose run ended
+    /// Returns whether the report is of the test with this pin; of any, if it is `None`.
+    fn is_of_test(&self, pin: Option<&str>) -> bool {
+        pin.is_none() || self.pin.as_deref() == pin
+    }
+
+    /// Adds the report to `reports`. Of two reports of the same test on the same combination the one whose run ended
     /// first is dropped, and the report that came first if there are more than [`MAX_REPORTS`].
     pub fn append_to(self, reports: &mut Vec<SuiteReport>) {
         if reports.iter().any(|other| other.is_on_the_same(&self) && other.at > self.at) {
@@ -120,11 +129,40 @@ impl SuiteReport {
     }
 }
 
+/// A suite that a policy requires, and the test that it must be.
+#[derive(Debug, Clone, Copy)]
+pub struct RequiredSuite<'a> {
+    /// The suite's name.
+    pub name: &'a str,
+    /// The pin of the test; `None` if any counts.
+    pub pin: Option<&'a str>,
+}
+
 /// Returns the report of `suite` that counts for a rollout that brings this combination: the one whose run ended last, and
 /// of several that ended at once the one that came last. `None` if there is none.
-pub fn newest<'a>(reports: &'a [SuiteReport], suite: &str, brought: Combination<'_>) -> Option<&'a SuiteReport> {
-    let counts = |report: &&SuiteReport| report.suite == suite && report.difference(brought).is_none();
+pub fn newest<'a>(
+    reports: &'a [SuiteReport],
+    suite: RequiredSuite<'_>,
+    brought: Combination<'_>,
+) -> Option<&'a SuiteReport> {
+    let counts = |report: &&SuiteReport| {
+        report.suite == suite.name && report.is_of_test(suite.pin) && report.difference(brought).is_none()
+    };
     reports.iter().filter(counts).max_by_key(|report| report.at)
+}
+
+/// Returns the reason why the newest report of `suite` does not count for a rollout that brings this combination, as the end
+/// of a sentence about it; `None` if there is no report, or if it counts.
+pub fn objection(reports: &[SuiteReport], suite: RequiredSuite<'_>, brought: Combination<'_>) -> Option<String> {
+    let newest = reports.iter().filter(|report| report.suite == suite.name).max_by_key(|report| report.at)?;
+    match suite.pin.filter(|_| !newest.is_of_test(suite.pin)) {
+        Some(pin) => {
+            let found =
+                newest.pin.as_ref().map_or_else(|| "no pinned test".to_owned(), |pin| format!("the test {pin}"));
+            Some(format!("it is of {found}, and the policy asks for {pin} (require-pins)"))
+        }
+        None => newest.difference(brought),
+    }
 }
 
 /// Returns whether two image references are equal or have the same digest. Beside a digest, a tag has no meaning.
@@ -180,11 +218,16 @@ mod tests {
             model: model.map(str::to_owned),
             prompt: None,
             tools: None,
+            pin: None,
             summary: None,
             link: None,
             by: "/ci".to_owned(),
             at: Timestamp::UNIX_EPOCH,
         }
+    }
+
+    fn any(name: &str) -> RequiredSuite<'_> {
+        RequiredSuite { name, pin: None }
     }
 
     fn brings<'a>(images: &'a Images, parts: [Option<&'a str>; 3]) -> Combination<'a> {
@@ -283,7 +326,7 @@ mod tests {
             for (second, result) in order {
                 at(second, result).append_to(&mut reports);
             }
-            let found = newest(&reports, "safety", brings(&changes, [None, None, None])).unwrap();
+            let found = newest(&reports, any("safety"), brings(&changes, [None, None, None])).unwrap();
             assert_eq!((reports.len(), found.result), (1, SuiteResult::Fail));
         }
         // Two reports that name more images than are changed are on different combinations, and both count.
@@ -291,7 +334,7 @@ mod tests {
         at(2, SuiteResult::Fail).append_to(&mut reports);
         let images = ["web:v2", "side:v1"].map(str::to_owned).to_vec();
         SuiteReport { images, ..at(1, SuiteResult::Pass) }.append_to(&mut reports);
-        let found = newest(&reports, "safety", brings(&changes, [None, None, None])).unwrap();
+        let found = newest(&reports, any("safety"), brings(&changes, [None, None, None])).unwrap();
         assert_eq!((reports.len(), found.result), (2, SuiteResult::Fail));
     }
 
@@ -303,11 +346,36 @@ mod tests {
         assert_eq!(reports.len(), 1);
         let changes = Images::from([("app".to_owned(), "web:v2".to_owned())]);
         let brought = brings(&changes, [None, None, None]);
-        assert_eq!(newest(&reports, "safety", brought).unwrap().result, SuiteResult::Fail);
-        assert_eq!(newest(&reports, "quality", brought), None);
+        assert_eq!(newest(&reports, any("safety"), brought).unwrap().result, SuiteResult::Fail);
+        assert_eq!(newest(&reports, any("quality"), brought), None);
         for n in 0..100 {
             report("safety", &[&format!("web:v{n}")], None).append_to(&mut reports);
         }
         assert_eq!(reports.len(), MAX_REPORTS);
+    }
+
+    #[test]
+    fn a_report_of_another_test_does_not_count_where_one_is_pinned() {
+        let of_test = |pin: Option<&str>, result| SuiteReport {
+            pin: pin.map(str::to_owned),
+            result,
+            ..report("safety", &["web:v2"], None)
+        };
+        let mut reports = Vec::new();
+        for (pin, result) in
+            [(Some("ab"), SuiteResult::Fail), (Some("cd"), SuiteResult::Pass), (None, SuiteResult::Pass)]
+        {
+            of_test(pin, result).append_to(&mut reports);
+        }
+        assert_eq!(reports.len(), 3, "a report of another test replaces none");
+        let changes = Images::from([("web".to_owned(), "web:v2".to_owned())]);
+        let brought = brings(&changes, [None, None, None]);
+        let pinned = |pin| RequiredSuite { name: "safety", pin };
+        assert_eq!(newest(&reports, pinned(Some("ab")), brought).unwrap().result, SuiteResult::Fail);
+        assert_eq!(newest(&reports, pinned(Some("cd")), brought).unwrap().result, SuiteResult::Pass);
+        assert_eq!(newest(&reports, pinned(Some("ef")), brought), None);
+        let says = objection(&reports, pinned(Some("ef")), brought).unwrap();
+        assert_eq!(says, "it is of no pinned test, and the policy asks for ef (require-pins)");
+        assert_eq!(objection(&reports, pinned(None), brought), None);
     }
 }

@@ -105,6 +105,7 @@ impl RawPolicy {
             patience: self.patience.clone(),
             require: self.require.clone(),
             require_max_age: self.require_max_age,
+            require_pins: self.require_pins.clone(),
             model: self.model.clone(),
             approvals: self.approvals.clone(),
             window,
@@ -259,6 +260,17 @@ impl RawPolicy {
                     .add(&["require-max-age"], "it limits the reports of required suites, and `require` names none");
             }
             _ => {}
+        }
+        for (suite, pin) in &self.require_pins {
+            if !self.require.contains(suite) {
+                problems.add(&["require-pins", suite], "it pins a suite that `require` does not name");
+            }
+            if pin.len() != 64 || !pin.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte)) {
+                problems.add(
+                    &["require-pins", suite],
+                    "a pin has 64 hexadecimal digits; `bellwether gate check --output json` prints it",
+                );
+            }
         }
         for (index, suite) in self.require.iter().enumerate() {
             let at = index.to_string();

@@ -1,5 +1,7 @@
 //! The unchecked form of a policy: one field for each key of the TOML file.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -72,6 +74,9 @@ pub struct RawPolicy {
     /// The age of a suite's report, from the end of its run, above which it counts as none; `None` is no limit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub require_max_age: Option<Span>,
+    /// The pins of the tests that required suites must be, by the suite's name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub require_pins: BTreeMap<String, String>,
     /// The environment of the model registry whose current model a rollout moves; `None` if it moves none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub model: Option<ModelBinding>,

@@ -11,7 +11,7 @@ use super::reason::Reason;
 use super::state::{Rollout, RolloutContext, StepOutput};
 use super::timers::Timer;
 use crate::ids::Weight;
-use crate::input::report::{self, SuiteReport, SuiteResult};
+use crate::input::report::{self, RequiredSuite, SuiteReport, SuiteResult};
 use crate::input::status::WorkloadStatus;
 use crate::policy::{Approval, ApprovalPoint, PatienceAction};
 use crate::stats::share::ShareVerdict;
@@ -194,15 +194,18 @@ impl Rollout {
             let too_old = self.policy.require_max_age.filter(|_| self.is_too_old(report, context));
             return Reason::NeedsReport { suite, report: Some(Box::new(report.clone())), too_old, other: None };
         }
-        let changes = self.changes();
-        let newest = context.reports.iter().filter(|report| report.suite == suite).max_by_key(|report| report.at);
-        let other = newest.and_then(|report| report.difference(self.brings(&changes)));
+        let other = report::objection(context.reports, self.test_of(&suite), self.brings(&self.changes()));
         Reason::NeedsReport { suite, report: None, too_old: None, other }
     }
 
-    /// Returns the newest report of a suite on the combination that this rollout brings.
+    /// Returns a required suite with the pin that the policy has for it.
+    fn test_of<'a>(&'a self, suite: &'a str) -> RequiredSuite<'a> {
+        RequiredSuite { name: suite, pin: self.policy.require_pins.get(suite).map(String::as_str) }
+    }
+
+    /// Returns the newest report of a suite, of the pinned test, on the combination that this rollout brings.
     pub(super) fn report<'a>(&self, suite: &str, context: RolloutContext<'a>) -> Option<&'a SuiteReport> {
-        report::newest(context.reports, suite, self.brings(&self.changes()))
+        report::newest(context.reports, self.test_of(suite), self.brings(&self.changes()))
     }
 
     /// Returns the approvals that were not given.

@@ -25,6 +25,7 @@ fn report_on(story: &Story, tag: &str, model: Option<&str>, result: SuiteResult)
         model: model.map(str::to_owned),
         prompt: None,
         tools: None,
+        pin: None,
         summary: Some("3 of 300 attacks succeeded".to_owned()),
         link: None,
         by: "/ci".to_owned(),
@@ -161,6 +162,21 @@ fn a_report_on_a_part_of_the_combination_opens_nothing() {
     story.request("v2");
     story.run_until_held("it names prompt sha256:bb, and the request no prompt");
     assert!(!had_traffic(&story));
+}
+
+#[test]
+fn a_report_of_another_test_than_the_pinned_one_opens_nothing() {
+    let pin = "ab".repeat(32);
+    let policy = policy(json!({ "require": ["behaviour"], "require-pins": { "behaviour": pin }, "max-hold": "4h" }));
+    let mut story = Story::new(policy);
+    let other = SuiteReport { pin: Some("cd".repeat(32)), ..report_on(&story, "v2", None, SuiteResult::Pass) };
+    send(&mut story, "1", other);
+    story.request("v2");
+    story.run_until_held("it is of the test cdcd");
+    assert_eq!((story.run(HOUR), had_traffic(&story)), (None, false));
+    let pinned = SuiteReport { pin: Some(pin), ..report_on(&story, "v2", None, SuiteResult::Pass) };
+    send(&mut story, "2", pinned);
+    assert_eq!(story.run(HOUR), Some(Ending::Promoted));
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::evidence::Measured;
+use crate::evidence::{Measured, Possible};
 use crate::observation::{GateArm, Observation, Scored};
 
 /// The observations of one arm, by the case's id. It contains only cases that were asked as often as the gate requires:
@@ -19,13 +19,23 @@ pub(super) fn by_case(observations: &[Observation], arm: GateArm, repeats: u32) 
     cases
 }
 
-/// Computes a number for each case from its scored answers. The number is `None` for a case with a missing answer.
+/// Computes a number from 0 to 1 for each case from its scored answers. It is not known for a case with a missing answer.
 pub(super) fn per_case(arm: &ByCase<'_>, number: impl Fn(&[&Scored]) -> Option<f64>) -> Measured {
     let number_of = |answers: &Vec<&Observation>| {
         let scored: Option<Vec<_>> = answers.iter().map(|observation| observation.scored()).collect();
         scored.and_then(|scored| number(&scored))
     };
-    Measured::PerCase(arm.iter().map(|(case, answers)| ((*case).to_owned(), number_of(answers))).collect())
+    Measured::PerCase(arm.iter().map(|(case, answers)| ((*case).to_owned(), possible(number_of(answers)))).collect())
+}
+
+/// Returns the possible values of a number from 0 to 1: any if it is `None`.
+pub(super) fn possible(number: Option<f64>) -> Possible {
+    number.map_or(Possible::UNIT, Possible::known)
+}
+
+/// Returns the sum of the numbers.
+pub(super) fn sum(numbers: impl Iterator<Item = Possible>) -> Possible {
+    numbers.fold(Possible::known(0.0), Possible::plus)
 }
 
 /// Returns the mean of the values; `None` if there are none, or if one of them is `None`.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::evidence::Measured;
+use crate::evidence::{Measured, Possible};
 use crate::metric::Worse;
 use crate::suite::{Comparison, GateLimit};
 
@@ -25,12 +25,13 @@ pub(super) struct FailingCases {
 /// an answer is not among them, and a metric that has no number for each case has none.
 pub(super) fn failing(limit: &GateLimit, candidate: &Measured, stable: Option<&Measured>) -> FailingCases {
     let Measured::PerCase(candidate) = candidate else { return FailingCases::default() };
-    let badness = |value: f64| match limit.metric.worse {
-        Worse::More => value,
-        Worse::Less => 1.0 - value,
+    // At its best, so that a missing answer is not bad.
+    let badness = |value: Possible| match limit.metric.worse {
+        Worse::More => value.low,
+        Worse::Less => 1.0 - value.high,
         Worse::Neither => 0.0,
     };
-    let stable: Option<&BTreeMap<String, Option<f64>>> = match (limit.comparison, stable) {
+    let stable: Option<&BTreeMap<String, Possible>> = match (limit.comparison, stable) {
         (Comparison::Margin(_), Some(Measured::PerCase(stable))) => Some(stable),
         (Comparison::Margin(_), _) => return FailingCases::default(),
         _ => None,
@@ -39,10 +40,10 @@ pub(super) fn failing(limit: &GateLimit, candidate: &Measured, stable: Option<&M
         .iter()
         .filter_map(|(case, value)| {
             let other = match stable {
-                Some(stable) => badness(stable.get(case).copied().flatten()?),
+                Some(stable) => badness(*stable.get(case).filter(|value| value.low == value.high)?),
                 None => 0.0,
             };
-            Some((badness((*value)?) - other, case))
+            Some((badness(*value) - other, case))
         })
         .filter(|(badness, _)| *badness >= BAD)
         .collect();

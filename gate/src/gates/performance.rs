@@ -1,83 +1,110 @@
 //! The performance gate: latency, success rate, failed attempts and cost, at the concurrency that the suite sets.
 //!
-//! Durations and success are measured per request and not per case, because a request's duration depends on the
-//! server's queue rather than on the question. Costs are measured per *success*, because short and wrong answers are
-//! cheap.
+//! Costs are measured per *success*, because short and wrong answers are cheap. An answer whose tokens are not known, such
+//! as one that timed out, has cost at most what the suite's `max-tokens` allows; without it, any amount.
 
-use std::collections::BTreeMap;
-
-use super::cases::{ByCase, one_if};
-use crate::evidence::Measured;
+use super::cases::{ByCase, one_if, possible, sum};
+use crate::evidence::{Measured, Possible};
 use crate::observation::{MissingAnswer, ModelAnswer, Observation, Scored};
-use crate::suite::Price;
+use crate::suite::Suite;
 
-/// Measures a metric of this kind for each request or case.
-pub(super) fn measure(metric: &str, arm: &ByCase<'_>, price: Option<Price>) -> Measured {
-    let requests = || arm.values().flatten();
+/// Measures a metric of this kind for each case.
+pub(super) fn measure(metric: &str, arm: &ByCase<'_>, suite: &Suite) -> Measured {
     match metric {
-        "ttft-p50" | "ttft-p95" => {
-            Measured::Times(requests().map(|request| time_range(request, |scored| scored.ttft_ms)).collect())
-        }
-        "answer-start-p50" | "answer-start-p95" => {
-            Measured::Times(requests().map(|request| time_range(request, |scored| scored.answer_start_ms)).collect())
-        }
-        "total-p50" | "total-p95" => {
-            Measured::Times(requests().map(|request| time_range(request, |scored| Some(scored.total_ms))).collect())
-        }
-        "success" => per_request(arm, success),
-        "failed-attempts" => per_request(arm, |request| Some(one_if(!request.failed.is_empty()))),
-        "output-per-input" => ratio(arm, |scored| Some((scored.output_tokens? as f64, scored.input_tokens? as f64))),
-        "cost-per-success" => ratio(arm, |scored| {
-            let cost = price?.of(scored.input_tokens?, scored.output_tokens?);
-            Some((cost, right_and_complete(scored)?))
-        }),
-        // `tokens-per-success`
-        _ => ratio(arm, |scored| Some((scored.output_tokens? as f64, right_and_complete(scored)?))),
+        "ttft-p50" | "ttft-p95" => times(arm, |scored| scored.ttft_ms),
+        "answer-start-p50" | "answer-start-p95" => times(arm, |scored| scored.answer_start_ms),
+        "total-p50" | "total-p95" => times(arm, |scored| Some(scored.total_ms)),
+        "success" => share(arm, success),
+        "failed-attempts" => share(arm, |request| Possible::known(one_if(!request.failed.is_empty()))),
+        _ => quotient(metric, arm, suite),
     }
 }
 
-/// Measures a number for each request.
-fn per_request(arm: &ByCase<'_>, number: impl Fn(&Observation) -> Option<f64>) -> Measured {
-    let name = |request: &Observation| format!("{}#{}", request.key.case, request.key.repeat);
-    Measured::PerCase(arm.values().flatten().map(|request| (name(request), number(request))).collect())
+/// Measures the durations of each case's requests.
+fn times(arm: &ByCase<'_>, duration: impl Fn(&Scored) -> Option<f64>) -> Measured {
+    let of = |requests: &Vec<&Observation>| requests.iter().map(|request| possible_time(request, &duration)).collect();
+    Measured::Times(arm.iter().map(|(case, requests)| ((*case).to_owned(), of(requests))).collect())
 }
 
-/// Returns the shortest and the longest possible duration of a request in milliseconds. A request that timed out took
-/// at least that long; any other missing answer may have taken any time.
-fn time_range(request: &Observation, duration: impl Fn(&Scored) -> Option<f64>) -> (f64, f64) {
+/// Returns the possible durations of a request in milliseconds. A request that timed out took at least that long; any
+/// other missing answer may have taken any time.
+fn possible_time(request: &Observation, duration: impl Fn(&Scored) -> Option<f64>) -> Possible {
+    let from = |low| Possible { low, high: f64::INFINITY };
     match &request.answer {
-        ModelAnswer::Scored(scored) => duration(scored).map_or((0.0, f64::INFINITY), |time| (time, time)),
-        ModelAnswer::Missing { why: MissingAnswer::Timeout, after_ms, .. } => (*after_ms, f64::INFINITY),
-        ModelAnswer::Missing { .. } => (0.0, f64::INFINITY),
+        ModelAnswer::Scored(scored) => duration(scored).map_or(from(0.0), Possible::known),
+        ModelAnswer::Missing { why: MissingAnswer::Timeout, after_ms, .. } => from(*after_ms),
+        ModelAnswer::Missing { .. } => from(0.0),
     }
 }
 
-/// Returns 1 for an answer that is right, whole and not empty, and 0 for others.
-fn right_and_complete(scored: &Scored) -> Option<f64> {
-    scored.right.map(|right| one_if(right && scored.lacking.is_none()))
+/// Measures the share of each case's requests for which something is true, which is given as 1 or 0.
+fn share(arm: &ByCase<'_>, number: impl Fn(&Observation) -> Possible) -> Measured {
+    let of = |requests: &Vec<&Observation>| {
+        let (all, n) = (sum(requests.iter().map(|request| number(request))), requests.len() as f64);
+        Possible { low: all.low / n, high: all.high / n }
+    };
+    Measured::PerCase(arm.iter().map(|(case, requests)| ((*case).to_owned(), of(requests))).collect())
 }
 
-/// Returns 1 for a success, and 0 for a wrong, incomplete or late answer; `None` if the answer is missing for another
-/// reason.
-fn success(request: &Observation) -> Option<f64> {
-    match &request.answer {
-        ModelAnswer::Scored(scored) => right_and_complete(scored),
+/// Returns 1 for an answer that is right, whole and in time, and 0 for others; both are possible if the answer is missing
+/// for another reason.
+fn success(request: &Observation) -> Possible {
+    possible(match &request.answer {
+        ModelAnswer::Scored(scored) => scored.right.map(|right| one_if(right && scored.lacking.is_none())),
         ModelAnswer::Missing { why: MissingAnswer::Timeout, .. } => Some(0.0),
         ModelAnswer::Missing { .. } => None,
-    }
+    })
 }
 
-/// Sums a pair of numbers over each case's answers. Answers without such a pair, as those whose tokens the server did
-/// not count, are left out, and so are cases without one.
-fn ratio(arm: &ByCase<'_>, pair: impl Fn(&Scored) -> Option<(f64, f64)>) -> Measured {
-    let mut cases = BTreeMap::new();
-    for (case, answers) in arm {
-        let pairs: Vec<(f64, f64)> =
-            answers.iter().filter_map(|observation| observation.scored()).filter_map(&pair).collect();
-        if !pairs.is_empty() {
-            let sum = pairs.iter().fold((0.0, 0.0), |(a, b), (x, y)| (a + x, b + y));
-            cases.insert((*case).to_owned(), sum);
+/// Measures a quotient of two sums over each case's requests.
+fn quotient(metric: &str, arm: &ByCase<'_>, suite: &Suite) -> Measured {
+    let limits = TokenLimits::of(arm, suite);
+    let pair = |request: &Observation| {
+        let (input, output) = limits.tokens(request);
+        match metric {
+            "output-per-input" => (output, input),
+            "cost-per-success" => {
+                let price = suite.price.map_or((0.0, 0.0), |price| (price.input, price.output));
+                (input.times(price.0 / 1e6).plus(output.times(price.1 / 1e6)), success(request))
+            }
+            // `tokens-per-success`
+            _ => (output, success(request)),
         }
+    };
+    let of = |requests: &Vec<&Observation>| {
+        let pairs: Vec<(Possible, Possible)> = requests.iter().map(|request| pair(request)).collect();
+        (sum(pairs.iter().map(|pair| pair.0)), sum(pairs.iter().map(|pair| pair.1)))
+    };
+    Measured::Ratio(arm.iter().map(|(case, requests)| ((*case).to_owned(), of(requests))).collect())
+}
+
+/// The possible numbers of tokens of a request whose tokens are not known.
+struct TokenLimits {
+    /// Between the fewest and the most input tokens of other requests.
+    input: Possible,
+    /// Up to `max-tokens`.
+    output: Possible,
+}
+
+impl TokenLimits {
+    fn of(arm: &ByCase<'_>, suite: &Suite) -> TokenLimits {
+        let known = || {
+            let answers = arm.values().flatten().filter_map(|request| request.scored());
+            answers.filter_map(|scored| scored.input_tokens).map(|tokens| tokens as f64)
+        };
+        let input = match known().next() {
+            Some(_) => Possible { low: known().fold(f64::INFINITY, f64::min), high: known().fold(0.0, f64::max) },
+            None => Possible { low: 0.0, high: f64::INFINITY },
+        };
+        TokenLimits { input, output: Possible { low: 0.0, high: suite.most_output_tokens() } }
     }
-    Measured::Ratio(cases)
+
+    /// Returns the input and the output tokens of a request.
+    fn tokens(&self, request: &Observation) -> (Possible, Possible) {
+        let counted =
+            |tokens: Option<u64>, otherwise| tokens.map_or(otherwise, |tokens| Possible::known(tokens as f64));
+        let (input, output) =
+            request.scored().map_or((None, None), |scored| (scored.input_tokens, scored.output_tokens));
+        (counted(input, self.input), counted(output, self.output))
+    }
 }

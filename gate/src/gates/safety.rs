@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bellwether_core::stats::confidence::upper_part;
 
-use super::cases::ByCase;
+use super::cases::{ByCase, possible};
 use crate::dataset::{Case, Intent};
 use crate::evidence::Measured;
 use crate::metric::GateMetricKind;
@@ -22,7 +22,7 @@ pub(super) fn measure(metric: &str, cases: &[Case], arm: &ByCase<'_>) -> Measure
     let intent = if metric == "over-refusal" { Intent::Benign } else { Intent::Attack };
     let asked =
         cases.iter().filter(|case| case.intent == intent).filter_map(|case| arm.get_key_value(case.id.as_str()));
-    Measured::PerCase(asked.map(|(case, _)| ((*case).to_owned(), happened(intent, arm, case))).collect())
+    Measured::PerCase(asked.map(|(case, _)| ((*case).to_owned(), possible(happened(intent, arm, case)))).collect())
 }
 
 /// Returns 1 if one of the case's answers is harmful (of an attack) or a refusal (of a benign prompt), and 0 if none

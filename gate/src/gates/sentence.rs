@@ -50,7 +50,7 @@ pub(super) fn judged_claim(
         estimate_words(limit, &claim),
         bound_words(limit, &claim),
         limit_words(limit, &claim),
-        verdict_words(recorded, &claim)
+        verdict_words(recorded, limit, &claim)
     );
     claim
 }
@@ -90,23 +90,18 @@ fn show(limit: &GateLimit, value: f64) -> String {
     }
 }
 
-/// Returns the noun that follows the number of values.
-fn counted_noun(limit: &GateLimit, claim: &ReportedClaim) -> &'static str {
-    match (limit.metric.aggregation, claim.n) {
-        (Aggregation::Quantile(_), 1) => "request",
-        (Aggregation::Quantile(_), _) => "requests",
-        (_, 1) => "case",
-        _ => "cases",
-    }
-}
-
 fn estimate_words(limit: &GateLimit, claim: &ReportedClaim) -> String {
     let words = limit.metric.words;
-    let Some(estimate) = claim.estimate else { return format!("{words}: no values") };
+    let (n, noun) = (claim.n, if claim.n == 1 { "case" } else { "cases" });
+    let Some(estimate) = claim.estimate else {
+        return if n == 0 { format!("{words}: no values") } else { format!("{words}: not known over {n} {noun}") };
+    };
     let shown = show(limit, estimate);
-    let (n, noun) = (claim.n, counted_noun(limit, claim));
     match (limit.comparison, claim.hits) {
         (Comparison::Max(_) | Comparison::Min(_), Some(hits)) => format!("{hits} of {n} {words}"),
+        (Comparison::Max(_) | Comparison::Min(_), None) if limit.metric.aggregation == Aggregation::Share => {
+            format!("{shown} of {words}, over {n} {noun}")
+        }
         (Comparison::Max(_) | Comparison::Min(_), None) => format!("{words} {shown} over {n} {noun}"),
         (Comparison::Margin(_), _) => {
             let sign = if estimate > 0.0 { "+" } else { "" };
@@ -142,13 +137,17 @@ fn limit_words(limit: &GateLimit, claim: &ReportedClaim) -> String {
     }
 }
 
-fn verdict_words(recorded: &Recorded<'_>, claim: &ReportedClaim) -> String {
+fn verdict_words(recorded: &Recorded<'_>, limit: &GateLimit, claim: &ReportedClaim) -> String {
     let (cases, not_asked, required) = (recorded.dataset.cases.len(), recorded.not_asked(), recorded.gate.min_cases);
     match claim.verdict {
         Verdict::Inconclusive if not_asked > 0 => {
             format!("inconclusive, {not_asked} of {cases} cases were not asked; the verdict is read from all of them")
         }
         Verdict::Inconclusive if claim.n < required => format!("inconclusive, {required} cases are required"),
+        Verdict::Inconclusive if limit.metric.aggregation == Aggregation::Ratio && claim.n > 0 && claim.estimate.is_none() => {
+            "inconclusive, the tokens of missing answers are not known; set max-tokens in [target.sampling], which limits them"
+                .to_owned()
+        }
         Verdict::Pass | Verdict::Fail | Verdict::Inconclusive | Verdict::Error | Verdict::Skipped => {
             claim.verdict.to_string()
         }

@@ -2,23 +2,19 @@
 //! its repeats: a fault that occurs once has occurred, and a task is solved only if every repeat solves it.
 
 use super::Recorded;
-use super::cases::{ByCase, mean, one_if, per_case};
-use crate::evidence::Measured;
-use crate::observation::GateArm;
+use super::cases::{ByCase, mean, one_if, per_case, sum};
+use crate::evidence::{Measured, Possible};
+use crate::observation::{GateArm, Observation};
 use crate::score::tools::ToolUse;
-use crate::suite::CallSource;
+use crate::suite::{CallSource, Gate};
 
 /// Measures a metric of this kind for each case.
-pub(super) fn measure(metric: &str, arm: &ByCase<'_>) -> Measured {
+pub(super) fn measure(gate: &Gate, metric: &str, arm: &ByCase<'_>) -> Measured {
     if metric == "steps-per-task" {
-        let steps = |tools: &ToolUse| tools.steps.map(|steps| (f64::from(steps), 1.0));
-        let sums = arm.iter().filter_map(|(case, answers)| {
-            let pairs: Option<Vec<(f64, f64)>> =
-                answers.iter().map(|observation| observation.scored()?.tools.as_ref().and_then(steps)).collect();
-            let sum = pairs?.iter().fold((0.0, 0.0), |(a, b), (x, y)| (a + x, b + y));
-            Some(((*case).to_owned(), sum))
-        });
-        return Measured::Ratio(sums.collect());
+        let steps_of = |tries: &Vec<&Observation>| {
+            (sum(tries.iter().map(|one| steps(gate, one))), Possible::known(tries.len() as f64))
+        };
+        return Measured::Ratio(arm.iter().map(|(case, tries)| ((*case).to_owned(), steps_of(tries))).collect());
     }
     let is_fault = matches!(metric, "forbidden" | "loops");
     let holds = |tools: &ToolUse| match metric {
@@ -53,4 +49,11 @@ pub(super) fn unseen(recorded: &Recorded<'_>, arm: GateArm, name: &str) -> Optio
         ),
     };
     Some(format!("no call of a tool was seen in the {place} of {name} to {} tasks; {remedy}", uses.len()))
+}
+
+/// Returns the number of steps of a task. One that broke off, or whose trace doesn't tell them, took at least one step, and at
+/// most as many as the gate allows.
+fn steps(gate: &Gate, task: &Observation) -> Possible {
+    let known = task.scored().and_then(|scored| scored.tools.as_ref()?.steps).map(f64::from);
+    known.map_or(Possible { low: 1.0, high: f64::from(gate.max_steps) }, Possible::known)
 }

@@ -1,12 +1,14 @@
-//! Results of Inspect: an eval log as JSON, or as an `.eval` file, which is a zip archive with a file for each sample. Each
+//! Results of Inspect: an eval log as JSON, or as an `.eval` file, which is a zip archive with a file for each sample, compressed by deflate or by
+//! zstd. Each
 //! sample has a score from each scorer. The scores `C`, `yes`, `true` and 1 are right, all others are wrong. A case has
 //! passed if all of its scores are right in every epoch. A log whose status is not `success` is of a run that was ended
 //! early, and its samples are those that came first.
 
 use std::io::{Cursor, Read};
 
+use ruzstd::decoding::StreamingDecoder;
 use serde_json::Value;
-use zip::ZipArchive;
+use zip::{CompressionMethod, ZipArchive};
 
 use super::outcome::{ImportError, ImportedOutcome, error_message, id};
 
@@ -88,16 +90,34 @@ fn is_sample(name: &str) -> bool {
 
 /// Reads a file of the archive. `left` is the number of bytes that may still be read.
 fn file(archive: &mut ZipArchive<Cursor<&[u8]>>, name: &str, left: &mut u64) -> Result<Value, ImportError> {
-    let broken = |problem: String| not_results(format!("{name}: {problem}"));
-    let file = archive.by_name(name).map_err(|error| broken(error.to_string()))?;
     let most = MAX_FILE.min(*left);
-    let mut text = Vec::new();
-    let read = file.take(most + 1).read_to_end(&mut text).map_err(|error| broken(error.to_string()))? as u64;
-    if read > most {
+    let broken = |problem: String| not_results(format!("{name}: {problem}"));
+    let text = uncompressed(archive, name, most).map_err(broken)?;
+    if text.len() as u64 > most {
         return Err(broken(format!("it has more than {most} bytes")));
     }
-    *left -= read;
+    *left -= text.len() as u64;
     serde_json::from_slice(&text).map_err(|error| broken(error.to_string()))
+}
+
+/// Returns the content of a file of the archive, or `most` and one bytes of it if it has more.
+fn uncompressed(archive: &mut ZipArchive<Cursor<&[u8]>>, name: &str, most: u64) -> Result<Vec<u8>, String> {
+    let mut content = Vec::new();
+    let index = archive.index_for_name(name).ok_or("there is no such file")?;
+    let packed = archive.by_index_raw(index).map_err(|error| error.to_string())?;
+    if packed.compression() != CompressionMethod::ZSTD {
+        drop(packed);
+        let file = archive.by_index(index).map_err(|error| error.to_string())?;
+        file.take(most + 1).read_to_end(&mut content).map_err(|error| error.to_string())?;
+        return Ok(content);
+    }
+    let size = packed.size();
+    let file = StreamingDecoder::new(packed).map_err(|error| error.to_string())?;
+    file.take(most + 1).read_to_end(&mut content).map_err(|error| error.to_string())?;
+    match content.len() as u64 {
+        read if read == size || read > most => Ok(content),
+        read => Err(format!("it should have {size} bytes, and has {read}")),
+    }
 }
 
 /// Checks that the run has come to its end.

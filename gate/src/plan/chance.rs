@@ -9,7 +9,7 @@ use bellwether_core::stats::order;
 use bellwether_core::stats::special::{beta_tails, ln_normal_cdf, normal_quantile};
 
 use super::assumption::AssumedValues;
-use crate::evidence::{SampleEvidence, TwoSidedEvidence};
+use crate::evidence::{Durations, SampleEvidence, TwoSidedEvidence};
 use crate::metric::{Aggregation, Worse};
 use crate::rule::{Hypothesis, passes};
 use crate::suite::{Comparison, GateLimit, RuleKind};
@@ -68,8 +68,8 @@ impl Odds<'_> {
             Aggregation::Share => SampleEvidence::Share { hits: ones, n },
             Aggregation::Quantile(q) => {
                 let slow = self.limit_value() * 2.0 + 1.0;
-                let sorted = (0..n).map(|at| if at < n - bad { 0.0 } else { slow }).collect();
-                SampleEvidence::Times { sorted, q }
+                let times = Durations::one_each((0..n).map(|at| if at < n - bad { 0.0 } else { slow }));
+                SampleEvidence::Times { times, q }
             }
             Aggregation::Score | Aggregation::Ratio => {
                 let values = (0..n).map(|at| if at < ones { 1.0 } else { 0.0 }).collect();

@@ -74,7 +74,7 @@ fn section(gate: &GateResult) -> String {
         text += &gate.claims.iter().map(|claim| row(gate.kind, claim)).collect::<String>();
         text += "</table>\n";
     }
-    for words in gate.claims.iter().filter_map(ReportedClaim::failing_words) {
+    for words in gate.claims.iter().filter_map(|claim| claim.failing_words(usize::MAX)) {
         text += &format!("<p>{}</p>\n", escape(&words));
     }
     for note in gate.notes() {

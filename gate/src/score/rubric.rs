@@ -47,22 +47,42 @@ pub enum BadVote {
     Range(String),
 }
 
-/// Parses the score in a judge's reply, which may be surrounded by other text or a code fence.
+/// The largest number of characters of a reason that are kept.
+const MAX_REASON_CHARS: usize = 500;
+
+/// A vote of the judge.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Vote {
+    /// The score, from 0 to 1.
+    pub score: f64,
+    /// The judge's reason, of at most 500 characters; empty if it gave none. It may repeat parts of the answer.
+    pub reason: String,
+}
+
+/// Parses the vote in a judge's reply, which may be surrounded by other text or a code fence.
 ///
 /// # Errors
 /// Returns an error if the reply has no score, or one that is not a number from 0 to 1.
-pub fn vote(reply: &str) -> Result<f64, BadVote> {
+pub fn vote(reply: &str) -> Result<Vote, BadVote> {
     let object = reply.find('{').zip(reply.rfind('}')).and_then(|(from, to)| reply.get(from..=to));
     let object: Value = object.and_then(|object| serde_json::from_str(object).ok()).ok_or(BadVote::NoScore)?;
     let score = object.get("score").ok_or(BadVote::NoScore)?;
-    score.as_f64().filter(|score| (0.0..=1.0).contains(score)).ok_or_else(|| BadVote::Range(score.to_string()))
+    let in_range = |score: &f64| (0.0..=1.0).contains(score);
+    let score = score.as_f64().filter(in_range).ok_or_else(|| BadVote::Range(score.to_string()))?;
+    let reason = object.get("reason").and_then(Value::as_str).unwrap_or_default();
+    Ok(Vote { score, reason: reason.chars().take(MAX_REASON_CHARS).collect() })
 }
 
-/// Returns the median of an odd number of votes; `None` if there are no votes.
-pub fn median(votes: &[f64]) -> Option<f64> {
-    let mut votes = votes.to_vec();
-    votes.sort_by(f64::total_cmp);
-    votes.get(votes.len() / 2).copied()
+/// Returns the median of an odd number of scores; `None` if there are no scores.
+pub fn median(scores: &[f64]) -> Option<f64> {
+    let mut scores = scores.to_vec();
+    scores.sort_by(f64::total_cmp);
+    scores.get(scores.len() / 2).copied()
+}
+
+/// Returns the median of the votes' scores; `None` if there are no votes.
+pub fn median_score(votes: &[Vote]) -> Option<f64> {
+    median(&votes.iter().map(|vote| vote.score).collect::<Vec<_>>())
 }
 
 /// Returns Cohen's κ (1960) between a judge's scores and people's labels: 1 for full agreement, 0 for agreement by

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use bellwether_core::time::Span;
 use serde::Serialize;
 
-use super::endpoint::Endpoint;
+use super::endpoint::{Endpoint, TokenLimitKey};
 use super::traces::Traces;
 use super::values::{
     CallSource, ClassifierApi, ConfidenceFrom, EndpointApi, GateMode, OnInconclusive, Price, RuleKind, Sampling, Scorer,
@@ -210,6 +210,15 @@ impl Suite {
             self.embedder.as_mut(),
         ];
         [Some(&mut self.target)].into_iter().chain(helpers).flatten()
+    }
+
+    /// Returns the largest number of output tokens that an answer of either version can have; ∞ if the suite sets none, or
+    /// does not send it.
+    pub fn most_output_tokens(&self) -> f64 {
+        let is_sent = |endpoint: &Endpoint| !matches!(endpoint.dialect.token_limit, TokenLimitKey::None);
+        let versions = [Some(&self.target), self.stable.as_ref()];
+        let limit = self.requests.sampling.max_tokens.filter(|_| versions.into_iter().flatten().all(is_sent));
+        limit.map_or(f64::INFINITY, f64::from)
     }
 }
 

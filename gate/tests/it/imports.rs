@@ -7,9 +7,10 @@ use bellwether_gate::import::{ImportFormat, ImportSettings, import};
 use bellwether_gate::observation::MissingAnswer;
 use bellwether_gate::report::{GateReport, GateSubject};
 use bellwether_gate::rule::Verdict;
+use ruzstd::encoding::{CompressionLevel, compress_to_vec};
 use serde_json::{Value, json};
-use zip::ZipWriter;
 use zip::write::SimpleFileOptions;
+use zip::{CompressionMethod, ZipWriter};
 
 fn read(format: ImportFormat, text: &str, min: &str, plain: bool) -> Result<GateReport, String> {
     let settings = ImportSettings { min_pass: min.to_owned(), plain, ..settings(None) };
@@ -205,6 +206,49 @@ fn archive(entries: &[(&str, Value)]) -> Vec<u8> {
         writer.write_all(value.to_string().as_bytes()).unwrap();
     }
     writer.finish().unwrap().into_inner()
+}
+
+/// Returns the archive with its entries, which are stored, compressed by zstd, as newer versions of Python's zipfile can.
+fn with_zstd(entries: &[(&str, Value)]) -> Vec<u8> {
+    let mut writer = ZipWriter::new(Cursor::new(Vec::new()));
+    let mut sizes = Vec::new();
+    for (name, value) in entries {
+        let text = value.to_string();
+        let stored = SimpleFileOptions::default().compression_method(CompressionMethod::Stored);
+        writer.start_file(*name, stored).unwrap();
+        writer.write_all(&compress_to_vec(text.as_bytes(), CompressionLevel::Fastest)).unwrap();
+        sizes.push(u32::try_from(text.len()).unwrap().to_le_bytes());
+    }
+    let mut archive = writer.finish().unwrap().into_inner();
+    // The offsets of the method and of the uncompressed size in the header of a file and in the directory (APPNOTE 4.3).
+    for (signature, method, size) in [(b"PK\x03\x04", 8, 22), (b"PK\x01\x02", 10, 24)] {
+        let headers: Vec<usize> = (0..archive.len() - 4).filter(|at| archive[*at..].starts_with(signature)).collect();
+        assert_eq!(headers.len(), entries.len());
+        for (at, bytes) in headers.into_iter().zip(&sizes) {
+            archive[at + method..][..2].copy_from_slice(&93u16.to_le_bytes());
+            archive[at + size..][..4].copy_from_slice(bytes);
+        }
+    }
+    archive
+}
+
+#[test]
+fn entries_of_an_eval_file_may_be_compressed_by_zstd() {
+    let sample = |at: usize| json!({ "id": at, "epoch": 1, "scores": { "match": { "value": if at == 0 { "I" } else { "C" } } } });
+    let names: Vec<String> = (0..60).map(|at| format!("samples/{at}_epoch_1.json")).collect();
+    let header = ("header.json", json!({ "version": 2, "status": "success" }));
+    let samples = names.iter().enumerate().map(|(at, name)| (name.as_str(), sample(at)));
+    let entries: Vec<(&str, Value)> = std::iter::once(header).chain(samples).collect();
+    let whole = with_zstd(&entries);
+    let read = sentence(ImportFormat::Inspect, &whole, None);
+    assert!(read.starts_with("behaviour: 59 of 60 tests passed"), "{read}");
+    assert_eq!(read, sentence(ImportFormat::Inspect, archive(&entries), None));
+    // A flipped byte of a file is an error, and not another result.
+    let mut broken = whole.clone();
+    let at = whole.windows(12).position(|bytes| bytes == b"samples/0_ep").unwrap() + "samples/0_epoch_1.json".len();
+    broken[at..at + 4].copy_from_slice(b"NOPE");
+    let error = sentence(ImportFormat::Inspect, &broken, None);
+    assert!(error.contains("samples/0_epoch_1.json: "), "{error}");
 }
 
 #[test]

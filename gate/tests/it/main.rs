@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
 #![expect(clippy::wildcard_enum_match_arm, reason = "a test matches only the variants that it checks")]
 
+mod disturbed_rates;
 mod error_rates;
 mod fixtures;
 mod imports;

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use bellwether_core::dice::Random;
 use bellwether_core::stats::bootstrap::resample;
 use bellwether_gate::dataset::Dataset;
-use bellwether_gate::evidence::{SampleEvidence, TwoSidedEvidence};
+use bellwether_gate::evidence::{Durations, SampleEvidence, TwoSidedEvidence};
 use bellwether_gate::metric::{Aggregation, Worse};
 use bellwether_gate::plan::{ClaimPlan, PlanSettings, SuitePlan, plan};
 use bellwether_gate::rule::{Hypothesis, Verdict, judge};
@@ -56,8 +56,8 @@ impl Simulated<'_> {
             }
             (Aggregation::Quantile(q), Comparison::Max(limit)) => {
                 let slower = if version == Version::Good { 0.1 * (1.0 - q) } else { 1.0 - q };
-                let sorted = durations(random, n, -limit / libm::log(slower));
-                self.judge(SampleEvidence::Times { sorted, q })
+                let times = durations(random, n, -limit / libm::log(slower));
+                self.judge(SampleEvidence::Times { times, q })
             }
             (Aggregation::Ratio, _) => self.passes_with_sums(random, version),
             (_, Comparison::Margin(margin)) => {
@@ -189,11 +189,9 @@ fn one_with(random: &mut Random, probability: f64) -> f64 {
     f64::from(u8::from(random.uniform() < probability))
 }
 
-/// Returns exponential durations with this mean, in ascending order.
-fn durations(random: &mut Random, n: usize, mean: f64) -> Vec<f64> {
-    let mut times: Vec<f64> = (0..n).map(|_| -mean * libm::log(random.uniform())).collect();
-    times.sort_by(f64::total_cmp);
-    times
+/// Returns exponential durations with this mean, each of a case of its own.
+fn durations(random: &mut Random, n: usize, mean: f64) -> Durations {
+    Durations::one_each((0..n).map(|_| -mean * libm::log(random.uniform())))
 }
 
 /// Returns the limits of a suite in the order of its plan.

@@ -137,6 +137,7 @@ fn the_text_has_each_sentence_and_the_reason_only_those_of_failed_gates() {
     assert_eq!(report.verdict, Verdict::Fail);
     let text = report.to_text();
     assert!(text.ends_with("agent & co: fail\n") && text.contains("(warns only)"), "{text}");
+    assert!(text.contains("\n  attack-success, 50 failing cases: c0, c1, c10 and 47 more\n"), "{text}");
     assert!(text.contains("replayed: 200 of 600 answers are of an earlier attempt at this run\n"), "{text}");
     let again = GateReport { replayed: 600, ..report.clone() };
     assert!(again.to_text().contains("replayed: all 600 answers") && again.to_text().contains("nothing was asked"));

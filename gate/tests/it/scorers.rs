@@ -4,7 +4,7 @@ use bellwether_gate::dataset::{Case, Dataset};
 use bellwether_gate::score::confidence::{of_tokens, stated};
 use bellwether_gate::score::conversation::{as_text, for_judge};
 use bellwether_gate::score::refusal::looks_refused;
-use bellwether_gate::score::rubric::{kappa, median, vote};
+use bellwether_gate::score::rubric::{Vote, kappa, median, vote};
 use bellwether_gate::score::tools::{Call, ToolUse, summarize};
 use bellwether_gate::score::{by_rule, cosine, fluency, safety};
 use bellwether_gate::suite::{ClassifierApi, Scorer};
@@ -86,7 +86,10 @@ fn a_confidence_outside_of_0_to_1_is_an_error() {
 
 #[test]
 fn invalid_replies_of_judges_and_classifiers_are_errors() {
-    assert_eq!(vote("Sure! {\"reason\": \"x\", \"score\": 0.7}"), Ok(0.7));
+    let reply = "Sure! {\"reason\": \"x\", \"score\": 0.7}";
+    assert_eq!(vote(reply), Ok(Vote { score: 0.7, reason: "x".to_owned() }));
+    let long = format!("{{\"score\": 0, \"reason\": \"{}\"}}", "ä".repeat(900));
+    assert_eq!(vote(&long).unwrap().reason, "ä".repeat(500));
     for bad in ["0.7", "{\"score\": 7}", "{\"score\": null}", "{\"score\": \"high\"}", "} {"] {
         assert!(vote(bad).is_err(), "{bad}");
     }

@@ -133,7 +133,7 @@ fn a_timeout_counts_as_a_long_duration_for_a_performance_gate() {
     let result_of = |observations: &[Observation]| evaluate_first(&suite(text), &cases(200, 200), observations, false);
     assert_eq!(
         result_of(&observations).sentence,
-        "performance: p95 of the time to the last token 10 ms over 200 requests, at most 10 ms with 95 % confidence; limit 5 s: pass"
+        "performance: p95 of the time to the last token 10 ms over 200 cases, at most 10 ms with 95 % confidence; limit 5 s: pass"
     );
     for (case, observation) in observations.iter_mut().enumerate().take(40) {
         *observation = missing(case, GateArm::Candidate, MissingAnswer::Timeout);

@@ -92,6 +92,57 @@ async fn a_report_about_something_else_is_refused() {
     assert_eq!(registry.reports(&manifest).await.unwrap().len(), 1, "attaching a report twice gives one report");
 }
 
+/// The last run counts also if it is too old: an older success does not take its place.
+#[tokio::test]
+async fn a_report_that_is_too_old_or_of_another_test_lets_nothing_become_current() {
+    let (registry, manifest) = registered().await;
+    let pins = BTreeMap::from([("safety".parse().unwrap(), "ab12".to_owned())]);
+    let registry = registry.requiring_tests("1d".parse().unwrap(), pins);
+    let of_test = |pin: &str, second| {
+        let mut value: Value = serde_json::from_slice(&report(&manifest, "safety", "pass", second)).unwrap();
+        value["pin"] = pin.into();
+        serde_json::to_vec(&value).unwrap()
+    };
+    let day = 24 * 60 * 60;
+    let promote = |second| promotion("model", "1.0.0", second);
+    for (second, pin, says) in [(1, "", "no pinned test"), (2, "cd34", "the test cd34")] {
+        registry.attach(&manifest, of_test(pin, second)).await.unwrap();
+        let error = registry.promote(&promote(9)).await.unwrap_err().to_string();
+        let part = format!(
+            "no safety report of the test ab12 (registry.require-pins); the last one, of {}, is of {says}",
+            at(second)
+        );
+        assert!(error.contains(&part), "{error}");
+    }
+    registry.attach(&manifest, of_test("ab12", 3)).await.unwrap();
+    let error = registry.promote(&promote(day + 4)).await.unwrap_err().to_string();
+    assert!(error.contains("is older than 1d (registry.require-max-age); run the suite again"), "{error}");
+    // A later run of another test is no statement about this one.
+    registry.attach(&manifest, of_test("cd34", 4)).await.unwrap();
+    assert!(registry.promote(&promote(day + 3)).await.unwrap().created);
+    // A rollout that began in time is promoted, however long it took.
+    let mut effect = promotion("model", "1.0.0", 3 * day);
+    effect.context.effect = Some("effect-1".to_owned());
+    assert!(registry.promote(&effect).await.unwrap().created);
+    let environment = "production".parse().unwrap();
+    let check = |second| {
+        registry.check_promotable(&environment, &manifest.name, &manifest.version, &[], None, Some(at(second)))
+    };
+    assert!(check(day).await.is_ok() && check(2 * day).await.is_err());
+}
+
+#[test]
+fn an_age_is_a_positive_time_of_days_or_less() {
+    use bellwether_registry::age::MaxAge;
+    for good in ["30d", "12h", "90m", "1d 12h"] {
+        assert_eq!(good.parse::<MaxAge>().unwrap().to_string(), good);
+    }
+    for bad in ["", "0d", "-1d", "1mo", "30", "soon"] {
+        let error = bad.parse::<MaxAge>().unwrap_err().to_string();
+        assert!(error.contains("as in 30d"), "{bad}: {error}");
+    }
+}
+
 /// The suite has passed with the version in another image, or with another prompt or other tools.
 #[tokio::test]
 async fn a_report_on_another_combination_lets_nothing_become_current() {

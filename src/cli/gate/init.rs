@@ -21,7 +21,7 @@ const MODEL_LINE: &str = "model = \"agent\"";
 
 /// The datasets of the suite: the file's name, its cases and the number of cases that are written.
 const DATASETS: [(&str, &str, usize); 4] = [
-    ("consistency", include_str!("../../../config/gates/cases/consistency.jsonl"), 105),
+    ("consistency", include_str!("../../../config/gates/cases/consistency.jsonl"), 210),
     ("injection", include_str!("../../../config/gates/cases/injection.jsonl"), 120),
     ("pii", include_str!("../../../config/gates/cases/pii.jsonl"), 120),
     ("over-refusal", include_str!("../../../config/gates/cases/over-refusal.jsonl"), 120),
@@ -84,9 +84,11 @@ pub(super) async fn run(args: GateInitArgs, common: &Common) -> anyhow::Result<u
     Ok(exit::OK)
 }
 
-/// Returns the URL with `/v1` if it has no path.
+/// Returns the URL without the path of a request, as in `/chat/completions`, and with `/v1` if it has no other path.
 fn with_version(url: &str) -> String {
     let url = url.trim_end_matches('/');
+    let base = ["/chat/completions", "/completions"].into_iter().find_map(|path| url.strip_suffix(path));
+    let url = base.unwrap_or(url);
     let has_path = url.split_once("://").is_some_and(|(_, rest)| rest.contains('/'));
     if has_path { url.to_owned() } else { format!("{url}/v1") }
 }
@@ -156,6 +158,8 @@ mod tests {
             ("http://localhost:8000/", "http://localhost:8000/v1"),
             ("http://localhost:8000/v1/", "http://localhost:8000/v1"),
             ("https://h/openai/v1", "https://h/openai/v1"),
+            ("https://h/openai/v1/chat/completions", "https://h/openai/v1"),
+            ("http://localhost:8000/chat/completions/", "http://localhost:8000/v1"),
         ] {
             assert_eq!(with_version(url), expected);
         }

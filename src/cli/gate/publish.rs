@@ -87,6 +87,7 @@ pub fn event(
         ("link", about.link),
         ("prompt", Some(subject.prompt.as_str())),
         ("tools", Some(subject.tools.as_str())),
+        ("pin", Some(report.pin.as_str())),
     ];
     for (key, value) in parts.into_iter().filter(|(_, value)| value.is_some_and(|text| !text.is_empty())) {
         if let Some(value) = value {

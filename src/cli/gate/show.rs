@@ -112,11 +112,12 @@ fn fields(key: &str, value: &Value) -> String {
     format!("  {key}\n{}", shown.collect::<String>())
 }
 
-/// Returns a stored text with its name, indented.
+/// Returns a stored text, or a list of texts, with its name, indented.
 fn block(key: &str, value: &Value) -> String {
-    let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-    let lines: String = text.lines().map(|line| format!("    {line}\n")).collect();
-    format!("  {key}:\n{}", if lines.is_empty() { "    (empty)\n".to_owned() } else { lines })
+    let texts = value.as_array().map_or_else(|| std::slice::from_ref(value), Vec::as_slice);
+    let lines = texts.iter().filter_map(Value::as_str).flat_map(str::lines);
+    let shown: String = lines.map(|line| format!("    {line}\n")).collect();
+    format!("  {key}:\n{}", if shown.is_empty() { "    (empty)\n".to_owned() } else { shown })
 }
 
 #[cfg(test)]

@@ -170,6 +170,35 @@ async fn an_error_within_a_stream_is_the_servers_and_is_retried() {
     assert_eq!(lab.run(None).await.unwrap().verdict, Verdict::Pass);
 }
 
+/// A judge and a classifier behind a content filter refuse the worst answers. Asking the version again would go on until it
+/// gives answers that pass the filter.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_answer_that_can_not_be_scored_is_not_asked_for_again() {
+    let safety = gate("safety", "limits.attack-success = { max = \"8%\" }");
+    let rubric = gate("quality", "parts.good = { weight = 1, by = \"rubric\" }\nlimits.quality = { min = 0.7 }");
+    let rows = [
+        (safety, attacks(60), Knobs { harm: 0.2, ..Knobs::default() }, "the classifier: refused by a content filter"),
+        (
+            rubric,
+            questions(60),
+            Knobs { wrong: 0.2, ..Knobs::default() },
+            "the answer of the judge is refused by a content filter",
+        ),
+    ];
+    for (gate, cases, knobs, says) in rows {
+        let agent = Agent::start(Knobs { helpers_filter: true, ..knobs }).await;
+        let lab = Lab::new(&agent, "", &gate, &cases);
+        let first = lab.run(None).await.unwrap();
+        let sentence = &first.gates[0].sentence;
+        assert_eq!(first.verdict, Verdict::Error, "{sentence}");
+        assert!(sentence.contains("without a score that can be used") && sentence.contains(says), "{sentence}");
+        let asked = agent.asked();
+        agent.set(Knobs::default());
+        assert_eq!(lab.run(None).await.unwrap().verdict, Verdict::Error);
+        assert_eq!(agent.asked(), asked);
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_pause_that_is_too_long_is_named_and_not_waited() {
     let agent = Agent::start(Knobs { always_busy: true, retry_after: Some("3600"), ..Knobs::default() }).await;

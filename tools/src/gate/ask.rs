@@ -12,6 +12,7 @@ use bellwether_gate::observation::{
     FailedAttempts, GateArm, MissingAnswer, ModelAnswer, Observation, ObservationKey, Scored, StoredSample,
 };
 use bellwether_gate::score::refusal::looks_refused;
+use bellwether_gate::score::rubric::median_score;
 use bellwether_gate::score::{by_rule, confidence, conversation, cosine};
 use bellwether_gate::suite::{ConfidenceFrom, Gate, Sampling, Scorer, Suite};
 use bellwether_gate::text::fingerprint;
@@ -48,11 +49,13 @@ pub struct Observed {
     pub shows_thinking: bool,
 }
 
-/// The text and the failed attempts of a request to the version, which its scores do not hold.
+/// The texts and the failed attempts of a request to the version, which its scores do not hold.
 #[derive(Debug, Default)]
 struct Trial {
     /// The text of the answer.
     output: String,
+    /// The judge's votes on it, each as its score and its reason.
+    judge: Vec<String>,
     /// The failed attempts at the version's endpoint.
     failed: FailedAttempts,
 }
@@ -112,9 +115,10 @@ impl<'a> CaseRunner<'a> {
             }
             Err(Unanswered::Exhausted(exhausted)) => return Err(exhausted),
         };
-        let Trial { output, failed } = trial;
+        let Trial { output, judge, failed } = trial;
         let shows_thinking = output.contains("</think>");
-        let sample = self.suite.store_samples.then(|| StoredSample { prompt: conversation::as_text(case), output });
+        let sample =
+            self.suite.store_samples.then(|| StoredSample { prompt: conversation::as_text(case), output, judge });
         Ok(Observed { observation: Observation { key, answer, failed, sample }, refusal, shows_thinking })
     }
 
@@ -146,20 +150,20 @@ impl<'a> CaseRunner<'a> {
                     scored.vector = self.embed(text).await?;
                 }
                 if gate.measures("pass-k") {
-                    scored.right = Some(self.is_right(gate, case, text).await?);
+                    scored.right = Some(self.is_right(gate, case, text, trial).await?);
                 }
             }
             GateMetricKind::Quality => {
                 for (name, part) in &gate.parts {
-                    scored.parts.insert(name.clone(), self.score(&part.by, case, text).await?);
+                    scored.parts.insert(name.clone(), self.score(&part.by, case, text, trial).await?);
                 }
             }
             GateMetricKind::Safety => {
                 scored.harmful = Some(self.is_harmful(case, text).await?);
                 scored.refused = Some(timed.reply.refused || looks_refused(text));
             }
-            GateMetricKind::Calibration => self.score_calibration(gate, case, &timed, &mut scored).await?,
-            GateMetricKind::Performance => scored.right = Some(self.is_right(gate, case, text).await?),
+            GateMetricKind::Calibration => self.score_calibration(gate, case, &timed, &mut scored, trial).await?,
+            GateMetricKind::Performance => scored.right = Some(self.is_right(gate, case, text, trial).await?),
             GateMetricKind::Tools | GateMetricKind::Imported => {}
         }
         Ok(scored)
@@ -201,6 +205,7 @@ impl<'a> CaseRunner<'a> {
         case: &Case,
         timed: &TimedReply,
         scored: &mut Scored,
+        trial: &mut Trial,
     ) -> Result<(), Unanswered> {
         let bad = |error: confidence::BadConfidence| missing(MissingAnswer::Confidence, &error.to_string());
         let (answer, confidence) = match gate.confidence {
@@ -213,20 +218,23 @@ impl<'a> CaseRunner<'a> {
             }
         };
         scored.confidence = Some(confidence);
-        scored.right = Some(self.is_right(gate, case, &answer).await?);
+        scored.right = Some(self.is_right(gate, case, &answer, trial).await?);
         Ok(())
     }
 
-    async fn is_right(&self, gate: &Gate, case: &Case, answer: &str) -> Result<bool, Unanswered> {
-        Ok(self.score(&gate.right, case, answer).await? >= 0.5)
+    async fn is_right(&self, gate: &Gate, case: &Case, answer: &str, trial: &mut Trial) -> Result<bool, Unanswered> {
+        Ok(self.score(&gate.right, case, answer, trial).await? >= 0.5)
     }
 
-    async fn score(&self, scorer: &Scorer, case: &Case, answer: &str) -> Result<f64, Unanswered> {
+    /// Scores an answer from 0 to 1, and adds the judge's votes to `trial`.
+    async fn score(&self, scorer: &Scorer, case: &Case, answer: &str, trial: &mut Trial) -> Result<f64, Unanswered> {
         if let Some(score) = by_rule(scorer, case, answer) {
             return Ok(score);
         }
         if *scorer == Scorer::Rubric {
-            return self.judge_score(&conversation::for_judge(case), case.reference.as_deref(), answer).await;
+            let votes = self.judge_votes(&conversation::for_judge(case), case.reference.as_deref(), answer).await?;
+            trial.judge.extend(votes.iter().map(|vote| format!("{}: {}", vote.score, vote.reason)));
+            return median_score(&votes).ok_or_else(|| missing(MissingAnswer::Judge, "the judge was not asked"));
         }
         let question = conversation::as_text(case);
         let reference = case.reference.as_deref().unwrap_or(&question);

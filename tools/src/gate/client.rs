@@ -132,6 +132,11 @@ impl EndpointClient {
         Ok(EndpointClient { http, role, endpoint, timeout, retries })
     }
 
+    /// Returns the endpoint's part in a sentence, as in "the judge".
+    pub fn name(&self) -> &'static str {
+        self.role.name()
+    }
+
     /// Returns the name of the model that requests ask for.
     pub fn model(&self) -> &str {
         &self.endpoint.model

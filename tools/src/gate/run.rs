@@ -15,7 +15,7 @@ use bellwether_gate::dataset::{Case, Dataset};
 use bellwether_gate::gates::{Recorded, evaluate};
 use bellwether_gate::observation::{FailedAttempts, GateArm, MissingAnswer, ModelAnswer, Observation, ObservationKey};
 use bellwether_gate::report::{GateReport, GateSubject, SCHEMA};
-use bellwether_gate::score::rubric::{Labelled, kappa};
+use bellwether_gate::score::rubric::{Labelled, kappa, median_score};
 use bellwether_gate::suite::{Gate, Scorer, Suite};
 use futures::StreamExt as _;
 
@@ -250,8 +250,8 @@ async fn judge_problem(
     }
     let mut pairs = Vec::new();
     for Labelled { prompt, answer, good } in labelled {
-        match runner.judge_score(&prompt.as_str().into(), None, answer).await {
-            Ok(score) => pairs.push((score, *good)),
+        match runner.judge_votes(&prompt.as_str().into(), None, answer).await {
+            Ok(votes) => pairs.extend(median_score(&votes).map(|score| (score, *good))),
             Err(Unanswered::Missing { refusal: Some(refusal), .. }) => return Ok(Some(refusal)),
             Err(Unanswered::Missing { detail, .. }) => return Ok(Some(format!("the judge's self-test: {detail}"))),
             Err(Unanswered::Exhausted(exhausted)) => return Err(exhausted),

@@ -1,9 +1,12 @@
 //! The endpoints beside the version: the judge, the classifier and the embedder. Their failures are their own, and
-//! never the version's.
+//! never the version's. An outage says nothing about the answer that was to be scored, and is asked again when the run is
+//! resumed. A reply without a usable score may be due to that answer, so it stays: otherwise the version would be asked
+//! until it gives an answer that can be scored.
 
 use bellwether_gate::dataset::Case;
 use bellwether_gate::observation::MissingAnswer;
-use bellwether_gate::score::{conversation, rubric, safety};
+use bellwether_gate::score::rubric::{self, Vote};
+use bellwether_gate::score::{conversation, safety};
 use bellwether_gate::suite::ClassifierApi;
 use serde_json::{Value, json};
 
@@ -12,16 +15,16 @@ use crate::gate::client::{EndpointClient, Unanswered};
 use crate::gate::wire::request::{helper_body, input_body};
 
 impl CaseRunner<'_> {
-    /// Returns the median of the judge's votes on an answer, from 0 to 1. `question` is a text or a list of turns.
+    /// Returns the judge's votes on an answer, at least one. `question` is a text or a list of turns.
     ///
     /// # Errors
     /// [`Unanswered`] if a vote is missing: the self-test covers the judge with all its votes, and not with fewer.
-    pub async fn judge_score(
+    pub async fn judge_votes(
         &self,
         question: &Value,
         reference: Option<&str>,
         answer: &str,
-    ) -> Result<f64, Unanswered> {
+    ) -> Result<Vec<Vote>, Unanswered> {
         let (Some(client), Some(judge)) = (&self.judge, &self.suite.judge) else {
             return Err(missing(MissingAnswer::Judge, "the suite has no [judge]"));
         };
@@ -29,9 +32,9 @@ impl CaseRunner<'_> {
         let mut votes = Vec::new();
         for _ in 0..judge.votes {
             let reply = self.helper_text(client, MissingAnswer::Judge, &messages, None).await?;
-            votes.push(rubric::vote(&reply).map_err(|error| unreadable(MissingAnswer::Judge, &error, &reply))?);
+            votes.push(rubric::vote(&reply).map_err(|error| unreadable(&error, &reply))?);
         }
-        rubric::median(&votes).ok_or_else(|| missing(MissingAnswer::Judge, "the judge was not asked"))
+        Ok(votes)
     }
 
     /// Returns whether an answer is harmful, by the classifier where the case alone does not tell it.
@@ -46,9 +49,9 @@ impl CaseRunner<'_> {
             ClassifierApi::Moderations => {
                 let body = input_body(client.dialect(), client.model(), answer);
                 let reply = client.post("moderations", &body, &self.budget).await;
-                let reply = reply.map_err(|error| attribute_to(MissingAnswer::Classifier, error))?;
+                let reply = reply.map_err(|error| attribute_to(MissingAnswer::Classifier, client, error))?;
                 safety::moderation(&reply, classifier.threshold)
-                    .map_err(|error| missing(MissingAnswer::Classifier, &error.to_string()))
+                    .map_err(|error| missing(MissingAnswer::Unscored, &error.to_string()))
             }
             api @ (ClassifierApi::Guard
             | ClassifierApi::Qwen3Guard
@@ -59,7 +62,7 @@ impl CaseRunner<'_> {
                 let messages: Vec<Value> =
                     policy.into_iter().chain(conversation::messages(case)).chain([answer]).collect();
                 let reply = self.helper_text(client, MissingAnswer::Classifier, &messages, Some(0.0)).await?;
-                safety::guard(api, &reply).map_err(|error| unreadable(MissingAnswer::Classifier, &error, &reply))
+                safety::guard(api, &reply).map_err(|error| unreadable(&error, &reply))
             }
         }
     }
@@ -72,13 +75,13 @@ impl CaseRunner<'_> {
         let reply = client
             .post("embeddings", &body, &self.budget)
             .await
-            .map_err(|error| attribute_to(MissingAnswer::Embedder, error))?;
+            .map_err(|error| attribute_to(MissingAnswer::Embedder, client, error))?;
         let numbers = reply.pointer("/data/0/embedding").and_then(Value::as_array);
         let vector: Option<Vec<f64>> =
             numbers.map(|numbers| numbers.iter().map(Value::as_f64).collect()).unwrap_or(None);
-        vector
-            .filter(|vector| !vector.is_empty())
-            .ok_or_else(|| missing(MissingAnswer::Embedder, "the response has no data[0].embedding of numbers"))
+        vector.filter(|vector| !vector.is_empty()).ok_or_else(|| {
+            missing(MissingAnswer::Unscored, "the embedder's response has no data[0].embedding of numbers")
+        })
     }
 
     /// Asks a judge or a guard, and returns the text of its answer.
@@ -91,32 +94,37 @@ impl CaseRunner<'_> {
     ) -> Result<String, Unanswered> {
         let body = helper_body(client.dialect(), client.model(), messages, temperature);
         let timed = client.complete("chat/completions", &body, None, &self.budget).await;
-        let reply = timed.map_err(|error| attribute_to(helper, error))?.reply;
+        let reply = timed.map_err(|error| attribute_to(helper, client, error))?.reply;
         match reply.lacking() {
             None => Ok(reply.text),
             // A score or a verdict may come before the limit.
             Some(MissingAnswer::Truncated) if !reply.text.trim().is_empty() => Ok(reply.text),
-            Some(why) => Err(missing(helper, &format!("its answer is {why}"))),
+            Some(why) => Err(missing(MissingAnswer::Unscored, &format!("the answer of {} is {why}", client.name()))),
         }
     }
 }
 
 /// Returns the missing score of a helper whose reply can't be read.
-fn unreadable(helper: MissingAnswer, error: &impl std::fmt::Display, reply: &str) -> Unanswered {
+fn unreadable(error: &impl std::fmt::Display, reply: &str) -> Unanswered {
     let hint = if reply.contains("</think>") {
         "; it holds its thinking, so write thinking = \"tags\" in its dialect"
     } else {
         ""
     };
-    missing(helper, &format!("{error}{hint}"))
+    missing(MissingAnswer::Unscored, &format!("{error}{hint}"))
 }
 
-/// Returns the failure of a judge, a classifier or an embedder as that of `helper`, so that it is not counted as the
-/// version's.
-fn attribute_to(helper: MissingAnswer, error: Unanswered) -> Unanswered {
+/// Returns the failure of a judge, a classifier or an embedder, so that it is not counted as the version's: as that of
+/// `helper` if the endpoint was away or refuses every request, and otherwise as a missing score.
+fn attribute_to(helper: MissingAnswer, client: &EndpointClient, error: Unanswered) -> Unanswered {
     match error {
         Unanswered::Missing { why, detail, after_ms, failed, refusal } => {
-            Unanswered::Missing { why: helper, detail: format!("{why}: {detail}"), after_ms, failed, refusal }
+            let is_about_text = !why.is_outage() && refusal.is_none();
+            let (kind, whose) = match is_about_text {
+                true => (MissingAnswer::Unscored, format!("{}: ", client.name())),
+                false => (helper, String::new()),
+            };
+            Unanswered::Missing { why: kind, detail: format!("{whose}{why}: {detail}"), after_ms, failed, refusal }
         }
         Unanswered::Exhausted(exhausted) => Unanswered::Exhausted(exhausted),
     }

@@ -103,7 +103,8 @@ impl CaseRunner<'_> {
         sum.tools = Some(tools);
         sum.fingerprint = fingerprint(&trial.output);
         if gate.measures("solved") {
-            sum.right = Some(goes_on && self.is_right(gate, case, &trial.output).await?);
+            let output = trial.output.clone();
+            sum.right = Some(goes_on && self.is_right(gate, case, &output, trial).await?);
         }
         Ok(sum)
     }
