@@ -94,7 +94,7 @@
 //!   of a registry), `lookup` (finding versions).
 //! - Registering: `target` (a directory with a downloaded version), [`source`] (local files), `scan` (their risks),
 //!   `upload`, [`register`].
-//! - Reading: `pieces`, [`fetch`], [`signature`], [`attest`] (signed reports), [`report`], [`ledger`] (of runs of gates).
+//! - Reading: `pieces`, `partial` (one file on the disk), [`fetch`], [`signature`], [`attest`] (signed reports), [`report`], [`ledger`] (of runs of gates).
 //! - Pointers: [`mod@line`] (moves), `advance` (making the next move), [`point`] (promotion, restoration, aliases).
 //! - Lists and cleaning: [`list`], [`gc`].
 
@@ -122,6 +122,7 @@ mod scan;
 mod upload;
 pub mod register;
 mod pieces;
+mod partial;
 pub mod fetch;
 pub mod signature;
 pub mod attest;
