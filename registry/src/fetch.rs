@@ -33,11 +33,13 @@ pub struct FetchOptions {
     pub wait: Duration,
     /// The files to download; all if it is empty.
     pub files: Vec<FilePath>,
+    /// Whether a yanked version is downloaded.
+    pub yanked: bool,
 }
 
 impl Default for FetchOptions {
     fn default() -> FetchOptions {
-        FetchOptions { replace: false, wait: Duration::from_secs(600), files: Vec::new() }
+        FetchOptions { replace: false, wait: Duration::from_secs(600), files: Vec::new(), yanked: false }
     }
 }
 
@@ -71,12 +73,14 @@ impl Registry {
     /// manifest's order.
     ///
     /// # Errors
-    /// The version has no such file or, if the registry has a key, no valid signature; the directory has other files that may not be removed or is in use by another
-    /// download for longer than `wait`, a file in the store is damaged, or a local file can't be read or written.
+    /// The version has no such file, is withdrawn or, if the registry has a key, has no valid signature; the directory has
+    /// other files that may not be removed, or is in use by another download for longer than `wait`; a file in the store is
+    /// damaged, or a local file can't be read or written.
     pub async fn fetch(&self, manifest: &Manifest, directory: &Path, options: &FetchOptions) -> Result<Vec<Fetched>> {
         if let Some(path) = options.files.iter().find(|path| manifest.files.iter().all(|file| file.path != **path)) {
             return Err(absent_file(manifest, path));
         }
+        self.check_given_out(&manifest.name, &manifest.version, options.yanked).await?;
         if let Some(key) = &self.key {
             self.verify_signature(manifest, key).await?;
         }
@@ -120,7 +124,7 @@ impl Registry {
     /// The store fails.
     pub async fn verify(&self, manifest: &Manifest) -> Result<Vec<BadFile>> {
         let mut bad = Vec::new();
-        for (at, ModelFile { path, size, checksum }) in manifest.files.iter().enumerate() {
+        for (at, ModelFile { path, size, checksum, .. }) in manifest.files.iter().enumerate() {
             let error = match digest(&self.store, &manifest.key(at), *size).await {
                 Ok(got) if got == *checksum => continue,
                 Ok(got) => checksum_error(manifest, at, got),
@@ -133,7 +137,7 @@ impl Registry {
     }
 }
 
-fn checksum_error(manifest: &Manifest, at: usize, got: Digest) -> RegistryError {
+pub(crate) fn checksum_error(manifest: &Manifest, at: usize, got: Digest) -> RegistryError {
     let file = &manifest.files[at];
     RegistryError::Checksum {
         subject: format!("{} of {} {}, at {},", file.path.as_str(), manifest.name, manifest.version, manifest.key(at)),
