@@ -172,6 +172,8 @@ impl Registry {
             hint: ": it was never current there; promote it".to_owned(),
         })?;
         let manifest = self.manifest(name, to).await?;
+        // A yanked version may be what the instances run: the pointer says so, and `get` refuses it.
+        self.check_given_out(name, to, true).await?;
         let (version, checksum) = (Some(to.clone()), Some(manifest.checksum));
         Ok(Target { action: Action::Restore, version, checksum, before: earlier.before.clone(), reports: Vec::new() })
     }
@@ -208,7 +210,7 @@ impl Registry {
 fn description(action: Action, version: Option<&Version>) -> String {
     let version = version.map_or_else(|| "nothing".to_owned(), ToString::to_string);
     match action {
-        Action::Promote | Action::Set => version,
+        Action::Promote | Action::Set | Action::Yank => version,
         Action::Restore => format!("back to {version}"),
         Action::Remove => "nothing".to_owned(),
     }

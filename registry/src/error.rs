@@ -6,6 +6,7 @@ use crate::digest::Digest;
 use crate::invalid::InvalidValue;
 use crate::manifest::{FoundRisk, Manifest};
 use crate::name::{ModelName, Version};
+use crate::withdraw::Withdrawal;
 
 /// The result type of this crate's functions.
 pub type Result<T, E = RegistryError> = std::result::Result<T, E>;
@@ -79,6 +80,26 @@ pub enum RegistryError {
         name: ModelName,
         /// The version that was being registered.
         version: Version,
+    },
+    /// The version is yanked or deleted.
+    #[error("{name} {version} is withdrawn: {withdrawal}; {}", remedy(.withdrawal))]
+    Withdrawn {
+        /// The model's name.
+        name: ModelName,
+        /// The version that is withdrawn.
+        version: Version,
+        /// The way in which it is withdrawn.
+        withdrawal: Withdrawal,
+    },
+    /// The version may not be deleted.
+    #[error("{name} {version} can't be deleted: {reason}")]
+    Undeletable {
+        /// The model's name.
+        name: ModelName,
+        /// The version that was to be deleted.
+        version: Version,
+        /// The obstacle and the remedy.
+        reason: String,
     },
     /// A report can't be attached to the version.
     #[error("the report can't be attached to {name} {version}: {reason}")]
@@ -229,4 +250,12 @@ fn listed(findings: &[FoundRisk]) -> String {
     let shown: Vec<String> = findings.iter().take(MAX_LISTED).map(ToString::to_string).collect();
     let more = findings.len().saturating_sub(MAX_LISTED);
     if more == 0 { shown.join("; ") } else { format!("{}; and {more} more", shown.join("; ")) }
+}
+
+/// Returns the remedy for a withdrawn version.
+fn remedy(withdrawal: &Withdrawal) -> &'static str {
+    match withdrawal {
+        Withdrawal::Yanked(_) => "use another version, or get this one by its number with --yanked",
+        Withdrawal::Deleted(_) => "use another version",
+    }
 }

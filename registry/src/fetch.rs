@@ -1,25 +1,22 @@
 //! Downloading and verifying a version. A file appears under its name only if its bytes on the disk have the digest that
 //! the manifest gives.
 //!
-//! The bytes of a file are written to a path of their own, made durable, read back and compared with the digest, and
-//! renamed. An interrupted download resumes at the end of the partial file; since all bytes are read back, a changed
+//! The bytes of a file are written to a path of their own (`partial`), made durable, read back and compared with the digest,
+//! and renamed. An interrupted download resumes at the end of the partial file; since all bytes are read back, a changed
 //! partial file is detected. Several processes may download into one directory: they take turns, and each of them checks
 //! the files that the others left.
 
-use std::fs::{self, File};
-use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::fs;
+use std::path::Path;
 use std::time::Duration;
-
-use futures::StreamExt;
-use tokio::task::spawn_blocking;
 
 use crate::digest::Digest;
 use crate::error::{RegistryError, Result};
 use crate::manifest::{FilePath, Manifest, ModelFile};
-use crate::pieces::{digest, pieces};
+use crate::partial::complete;
+use crate::pieces::digest;
 use crate::registry::Registry;
-use crate::target::{Target, hash_file, remove, unreadable, unwritable};
+use crate::target::{Target, blocking, hash_file, remove, unreadable, unwritable};
 
 /// Maximum number of files that an error names.
 const MAX_NAMED: usize = 10;
@@ -36,11 +33,13 @@ pub struct FetchOptions {
     pub wait: Duration,
     /// The files to download; all if it is empty.
     pub files: Vec<FilePath>,
+    /// Whether a yanked version is downloaded.
+    pub yanked: bool,
 }
 
 impl Default for FetchOptions {
     fn default() -> FetchOptions {
-        FetchOptions { replace: false, wait: Duration::from_secs(600), files: Vec::new() }
+        FetchOptions { replace: false, wait: Duration::from_secs(600), files: Vec::new(), yanked: false }
     }
 }
 
@@ -74,12 +73,14 @@ impl Registry {
     /// manifest's order.
     ///
     /// # Errors
-    /// The version has no such file or, if the registry has a key, no valid signature; the directory has other files that may not be removed or is in use by another
-    /// download for longer than `wait`, a file in the store is damaged, or a local file can't be read or written.
+    /// The version has no such file, is withdrawn or, if the registry has a key, has no valid signature; the directory has
+    /// other files that may not be removed, or is in use by another download for longer than `wait`; a file in the store is
+    /// damaged, or a local file can't be read or written.
     pub async fn fetch(&self, manifest: &Manifest, directory: &Path, options: &FetchOptions) -> Result<Vec<Fetched>> {
         if let Some(path) = options.files.iter().find(|path| manifest.files.iter().all(|file| file.path != **path)) {
             return Err(absent_file(manifest, path));
         }
+        self.check_given_out(&manifest.name, &manifest.version, options.yanked).await?;
         if let Some(key) = &self.key {
             self.verify_signature(manifest, key).await?;
         }
@@ -102,11 +103,12 @@ impl Registry {
             return Ok(Fetched::Kept);
         }
         let partial = target.partial(file)?;
-        let (mut start, mut got) = self.complete_partial(manifest, at, &partial).await?;
+        let key = manifest.key(at);
+        let (mut start, mut got) = complete(&self.store, &key, file.size, &partial).await?;
         if got != file.checksum && start > 0 {
             // The existing partial file had wrong bytes: download everything once more.
             remove(&partial)?;
-            (start, got) = self.complete_partial(manifest, at, &partial).await?;
+            (start, got) = complete(&self.store, &key, file.size, &partial).await?;
         }
         if got != file.checksum {
             remove(&partial)?;
@@ -116,32 +118,13 @@ impl Registry {
         Ok(Fetched::DownloadedFrom(start))
     }
 
-    /// Downloads the missing rest of a partial file, and makes it durable. Returns the first byte that was downloaded, and
-    /// the digest of the bytes on the disk.
-    async fn complete_partial(&self, manifest: &Manifest, at: usize, partial: &Path) -> Result<(u64, Digest)> {
-        let size = manifest.files[at].size;
-        let path = partial.to_owned();
-        let mut writer = blocking(move || PartialFile::open(path, size)).await?;
-        let start = writer.existing;
-        let key = manifest.key(at);
-        let mut pieces = std::pin::pin!(pieces(&self.store, &key, start, size));
-        while let Some(piece) = pieces.next().await {
-            let piece = piece?;
-            writer = blocking(move || writer.write(&piece)).await?;
-        }
-        // Both go over the whole file, one on the disk and the other on the processor.
-        let path = partial.to_owned();
-        let ((), got) = futures::try_join!(blocking(move || writer.sync()), blocking(move || hash_file(&path)))?;
-        Ok((start, got))
-    }
-
     /// Reads all of a version's files in the store, and returns those that differ from the registered ones.
     ///
     /// # Errors
     /// The store fails.
     pub async fn verify(&self, manifest: &Manifest) -> Result<Vec<BadFile>> {
         let mut bad = Vec::new();
-        for (at, ModelFile { path, size, checksum }) in manifest.files.iter().enumerate() {
+        for (at, ModelFile { path, size, checksum, .. }) in manifest.files.iter().enumerate() {
             let error = match digest(&self.store, &manifest.key(at), *size).await {
                 Ok(got) if got == *checksum => continue,
                 Ok(got) => checksum_error(manifest, at, got),
@@ -154,7 +137,7 @@ impl Registry {
     }
 }
 
-fn checksum_error(manifest: &Manifest, at: usize, got: Digest) -> RegistryError {
+pub(crate) fn checksum_error(manifest: &Manifest, at: usize, got: Digest) -> RegistryError {
     let file = &manifest.files[at];
     RegistryError::Checksum {
         subject: format!("{} of {} {}, at {},", file.path.as_str(), manifest.name, manifest.version, manifest.key(at)),
@@ -162,10 +145,6 @@ fn checksum_error(manifest: &Manifest, at: usize, got: Digest) -> RegistryError 
         got,
         remedy: "it was refused; restore it from a copy of the store",
     }
-}
-
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
-    spawn_blocking(work).await.map_err(|_| RegistryError::Interrupted { task: "work on a local file".to_owned() })?
 }
 
 /// Locks and prepares the directory, waiting for other downloads.
@@ -216,36 +195,6 @@ fn is_already_there(path: &Path, expected: &ModelFile, replace: bool) -> Result<
             let reason = "another file is there already; use --replace, or another directory with --to";
             Err(RegistryError::file(path, reason))
         }
-    }
-}
-
-/// A file that is being downloaded.
-struct PartialFile {
-    path: PathBuf,
-    file: File,
-    /// Number of bytes that were there when it was opened.
-    existing: u64,
-}
-
-impl PartialFile {
-    /// Opens or creates a partial file. One that is longer than the complete file can't be right, and is started again.
-    fn open(path: PathBuf, size: u64) -> Result<PartialFile> {
-        let file = File::options().create(true).append(true).open(&path).map_err(unwritable(&path))?;
-        let mut existing = file.metadata().map_err(unwritable(&path))?.len();
-        if existing > size {
-            file.set_len(0).map_err(unwritable(&path))?;
-            existing = 0;
-        }
-        Ok(PartialFile { path, file, existing })
-    }
-
-    fn write(mut self, piece: &[u8]) -> Result<PartialFile> {
-        self.file.write_all(piece).map_err(unwritable(&self.path))?;
-        Ok(self)
-    }
-
-    fn sync(self) -> Result<()> {
-        self.file.sync_all().map_err(unwritable(&self.path))
     }
 }
 

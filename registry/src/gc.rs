@@ -1,5 +1,5 @@
 //! Collects the remains of registrations that were killed: uploads that no manifest names, and the unfinished files of a
-//! local directory. Versions, moves and reports are never collected.
+//! local directory. Versions, moves and reports are never collected, also not those of deleted versions.
 //!
 //! A running upload looks the same as an abandoned one, so its age decides, counted from its newest object. If a running
 //! upload is taken for abandoned nevertheless, the collector closes it before it removes anything. The registering side

@@ -7,6 +7,8 @@
 //! uploads/NAME/VERSION/ID/closed           marks that attempt as over: its manifest comes next, or it was collected
 //! reports/NAME/VERSION/SUITE/DIGEST.json   gate reports
 //! ledgers/NAME/VERSION/RUN/NUMBER.json     ledgers of runs of gates; the highest number is the newest
+//! yanks/NAME/VERSION/NUMBER.json           moves of a version's yank; it is yanked while the highest number names it
+//! deletions/NAME/VERSION.json              marks a version as deleted; its files are removed after that
 //! environments/ENV/NAME/NUMBER.json        moves of the environment's pointer; the highest number is its position
 //! aliases/NAME/ALIAS/NUMBER.json           moves of an alias
 //! ```
@@ -79,9 +81,14 @@ pub(crate) fn uploads() -> Path {
     Path::from("uploads")
 }
 
+/// Returns the prefix of all uploads of a model.
+pub(crate) fn uploads_of(name: &ModelName) -> Path {
+    uploads().join(segment(name))
+}
+
 /// Returns the prefix of one upload's files.
 pub(crate) fn upload(name: &ModelName, version: &Version, id: &str) -> Path {
-    uploads().join(segment(name)).join(version.to_string()).join(id.to_owned())
+    uploads_of(name).join(version.to_string()).join(id.to_owned())
 }
 
 /// Returns the key of file number `at` of an upload.
@@ -117,7 +124,32 @@ pub(crate) fn digest_of(key: &Path) -> Option<Digest> {
 
 /// Returns the prefix of the ledgers of one run of gates on a version.
 pub(crate) fn ledgers(name: &ModelName, version: &Version, run: &str) -> Path {
-    Path::from("ledgers").join(name.to_string()).join(version.to_string()).join(run.to_owned())
+    Path::from("ledgers").join(segment(name)).join(version.to_string()).join(run.to_owned())
+}
+
+/// Returns the prefix of the yanks of a model's versions.
+pub(crate) fn yanks(name: &ModelName) -> Path {
+    Path::from("yanks").join(segment(name))
+}
+
+/// Returns the prefix of the moves of a version's yank.
+pub(crate) fn yank(name: &ModelName, version: &Version) -> Path {
+    yanks(name).join(version.to_string())
+}
+
+/// Returns the prefix of the marks of a model's deleted versions.
+pub(crate) fn deletions(name: &ModelName) -> Path {
+    Path::from("deletions").join(segment(name))
+}
+
+pub(crate) fn deletion(name: &ModelName, version: &Version) -> Path {
+    deletions(name).join(format!("{version}.json"))
+}
+
+/// Returns the version that the key of a mark of a deletion names, or `None` if the key is not of this layout.
+pub(crate) fn deleted_version_of(name: &ModelName, key: &Path) -> Option<Version> {
+    let version = key.filename()?.strip_suffix(".json")?.parse().ok()?;
+    (deletion(name, &version) == *key).then_some(version)
 }
 
 /// Returns the prefix of the pointers of all environments.

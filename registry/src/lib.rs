@@ -2,7 +2,8 @@
 //!
 //! # Contents of a registry
 //!
-//! - **Versions.** A version of a model is a [`Manifest`] and the files that it lists. It never changes and is never removed.
+//! - **Versions.** A version of a model is a [`Manifest`] and the files that it lists. It never changes. It can be withdrawn:
+//!   its files are then not given out, or deleted; its manifest stays.
 //! - **Gate reports.** A report is the result of a suite for one version, attached to the version permanently.
 //! - **Pointers.** An environment's pointer names the version of a model that is current there; an alias is a movable name
 //!   for a version. A pointer remembers all of its moves.
@@ -92,11 +93,12 @@
 //!   digest).
 //! - The registry: `verifying_key`, `signing_key`, `dsse` (signed envelopes), `registry` (the type [`Registry`]), `root` (the place
 //!   of a registry), `lookup` (finding versions).
+//! - Lines of moves: [`mod@line`], `advance` (making the next move), [`withdraw`] (yanked and deleted versions).
 //! - Registering: `target` (a directory with a downloaded version), [`source`] (local files), `scan` (their risks),
-//!   `upload`, [`register`].
-//! - Reading: `pieces`, [`fetch`], [`signature`], [`attest`] (signed reports), [`report`], [`ledger`] (of runs of gates).
-//! - Pointers: [`mod@line`] (moves), `advance` (making the next move), [`point`] (promotion, restoration, aliases).
-//! - Lists and cleaning: [`list`], [`gc`].
+//!   `upload`, `share` (files of earlier versions), [`register`].
+//! - Reading: `pieces`, `partial` (one file on the disk), [`fetch`], [`export`] (to a bucket), [`signature`], [`attest`] (signed reports), [`report`], [`ledger`] (of runs of gates).
+//! - Pointers: [`point`] (promotion, restoration, aliases).
+//! - Lists and cleaning: [`list`], [`gc`], [`delete`], [`bom`] (a version as CycloneDX).
 
 mod invalid;
 pub mod age;
@@ -117,22 +119,28 @@ mod dsse;
 mod registry;
 mod root;
 mod lookup;
+pub mod line;
+mod advance;
+pub mod withdraw;
 mod target;
 pub mod source;
 mod scan;
 mod upload;
+mod share;
 pub mod register;
 mod pieces;
+mod partial;
 pub mod fetch;
+pub mod export;
 pub mod signature;
 pub mod attest;
 pub mod report;
 pub mod ledger;
-pub mod line;
-mod advance;
 pub mod point;
 pub mod list;
 pub mod gc;
+pub mod delete;
+pub mod bom;
 
 pub use self::digest::Digest;
 pub use self::error::{RegistryError, Result};

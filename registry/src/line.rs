@@ -43,6 +43,8 @@ pub enum Action {
     Set,
     /// The pointer was moved to no version.
     Remove,
+    /// A version was yanked.
+    Yank,
 }
 
 /// A report by which a version passed a gate.

@@ -10,12 +10,10 @@ use serde::Serialize;
 
 use crate::error::{RegistryError, Result};
 use crate::keys;
+use crate::lookup::CONCURRENT_READS;
 use crate::manifest::Manifest;
 use crate::name::{ModelName, Version, VersionReference};
 use crate::registry::Registry;
-
-/// Number of manifests that are read at a time.
-const CONCURRENT_READS: usize = 16;
 
 /// A filter of versions. Each condition that is set must hold.
 #[derive(Debug, Clone, Default)]
@@ -57,7 +55,7 @@ pub struct ModelSummary {
     pub name: ModelName,
     /// Number of the model's versions.
     pub versions: usize,
-    /// The highest version that is not a pre-release; `None`: there is no such version.
+    /// The highest version that is neither a pre-release nor withdrawn; `None`: there is no such version.
     pub latest: Option<Version>,
 }
 
@@ -89,14 +87,17 @@ impl Registry {
 
     async fn latest(&self, name: &ModelName) -> Result<Version> {
         let versions = self.versions(name).await?;
-        if let Some(version) = versions.iter().find(|version| !version.is_pre_release()) {
+        let withdrawn = self.withdrawals(name).await?;
+        if let Some(version) =
+            versions.iter().find(|version| !version.is_pre_release() && !withdrawn.contains_key(*version))
+        {
             return Ok(version.clone());
         }
         match versions.first() {
             None => Err(self.absent(name, None).await),
             Some(highest) => Err(RegistryError::Absent {
                 thing: format!("latest version of {name}"),
-                hint: format!(": all of its versions are pre-releases; name one, such as {highest}"),
+                hint: format!(": all of its versions are pre-releases or withdrawn; name one, such as {highest}"),
             }),
         }
     }
@@ -157,7 +158,9 @@ impl Registry {
             if versions.is_empty() {
                 continue;
             }
-            let latest = versions.iter().find(|version| !version.is_pre_release()).cloned();
+            let withdrawn = self.withdrawals(&name).await?;
+            let is_latest = |version: &&Version| !version.is_pre_release() && !withdrawn.contains_key(*version);
+            let latest = versions.iter().find(is_latest).cloned();
             items.push(ModelSummary { name, versions: versions.len(), latest });
         }
         Ok(Page { items, next })

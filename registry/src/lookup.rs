@@ -6,6 +6,9 @@ use crate::name::{ModelName, Version};
 use crate::registry::Registry;
 use crate::{keys, seal};
 
+/// Number of manifests or marks that are read at a time.
+pub(crate) const CONCURRENT_READS: usize = 16;
+
 /// Maximum number of existing names in a message about a missing one.
 const MAX_SUGGESTIONS: usize = 5;
 

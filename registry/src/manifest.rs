@@ -106,6 +106,28 @@ pub struct ModelFile {
     pub size: u64,
     /// Digest of the file's bytes.
     pub checksum: Digest,
+    /// Place of the bytes in the upload of an earlier version; `None`: they are in the version's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shared: Option<SharedFile>,
+}
+
+/// A file in the upload of a version of the same model.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct SharedFile {
+    /// The version that was registered with the upload.
+    pub version: Version,
+    /// Id of the upload: 32 hexadecimal digits.
+    pub upload: String,
+    /// Number of the file in the upload, counted from 0.
+    pub number: usize,
+}
+
+impl SharedFile {
+    /// Returns the key of the object with the file's bytes.
+    pub(crate) fn key(&self, name: &ModelName) -> Path {
+        keys::file(&keys::upload(name, &self.version, &self.upload), self.number)
+    }
 }
 
 /// A file's path within a model: relative, with `/` between its parts, and never leading out of the model's directory.
@@ -148,7 +170,10 @@ impl Manifest {
 
     /// Returns the key of the object with the bytes of file number `at`.
     pub(crate) fn key(&self, at: usize) -> Path {
-        keys::file(&keys::upload(&self.name, &self.version, &self.upload), at)
+        match self.files.get(at).and_then(|file| file.shared.as_ref()) {
+            Some(shared) => shared.key(&self.name),
+            None => keys::file(&keys::upload(&self.name, &self.version, &self.upload), at),
+        }
     }
 
     /// Computes the digest of a model of these files, which must be in the order of their paths.

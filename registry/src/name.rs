@@ -179,7 +179,7 @@ impl Display for Version {
 pub enum VersionReference {
     /// Exactly this version.
     Version(Version),
-    /// The highest version that is not a pre-release.
+    /// The highest version that is neither a pre-release nor withdrawn.
     Latest,
     /// The version that an alias points to.
     Alias(Alias),

@@ -15,12 +15,34 @@ use crate::error::{RegistryError, Result};
 use crate::options::{Encryption, Options, StoreKind, StorePlace};
 use crate::store::{Store, Surroundings};
 
-/// Size of a part in bytes, and number of parts in transfer at a time, for a local directory. A disk gains nothing from
-/// larger parts or more of them.
-const LOCAL: (usize, usize) = (1 << 20, 2);
+/// The sizes of transfers.
+#[derive(Clone, Copy)]
+struct Transfer {
+    /// Size in bytes of an upload's parts.
+    part_size: usize,
+    /// Size in bytes of a download's pieces.
+    piece_size: usize,
+    /// Number of parts or pieces in transfer at a time.
+    parallel: usize,
+}
 
-/// The same for a bucket. S3 rejects parts below 5 MiB, and a single connection does not use the whole bandwidth.
-const REMOTE: (usize, usize) = (6 << 20, 4);
+/// The sizes for a local directory. A disk gains nothing from larger parts or more of them.
+const LOCAL: Transfer = Transfer { part_size: 1 << 20, piece_size: 1 << 20, parallel: 2 };
+
+/// The sizes for a bucket. S3 rejects parts below 5 MiB, and a single connection does not use the whole bandwidth.
+const REMOTE: Transfer = Transfer { part_size: 6 << 20, piece_size: 4 << 20, parallel: 4 };
+
+impl Transfer {
+    /// Replaces the sizes that the options set.
+    fn with(self, options: &Options) -> Transfer {
+        let size = options.part_size_mib.map(|size| size << 20);
+        Transfer {
+            part_size: size.unwrap_or(self.part_size),
+            piece_size: size.unwrap_or(self.piece_size),
+            parallel: options.parallel.unwrap_or(self.parallel),
+        }
+    }
+}
 
 /// Time limit for the retries of a request and for each read. A person may be waiting; a daemon retries by itself.
 const TIMEOUT: Duration = Duration::from_secs(60);
@@ -38,7 +60,7 @@ pub(crate) fn open(options: &Options, create: bool) -> Result<Store> {
         return Err(RegistryError::Options { key, reason });
     }
     match options.place().map_err(|reason| RegistryError::Options { key: "url", reason })? {
-        StorePlace::Directory(path) => directory(&path, create),
+        StorePlace::Directory(path) => directory(&path, LOCAL.with(options), create),
         StorePlace::Bucket { kind, bucket, prefix } => {
             // An error means that a provider is installed already; the whole program uses this one.
             let _ = rustls::crypto::ring::default_provider().install_default();
@@ -54,7 +76,7 @@ pub(crate) fn open(options: &Options, create: bool) -> Result<Store> {
                 if prefix.is_empty() { bucket } else { Arc::new(PrefixStore::new(bucket, prefix.as_str())) }
             };
             let whole = open(RetryConfig::default().max_retries)?;
-            let (part_size, concurrency) = REMOTE;
+            let Transfer { part_size, piece_size, parallel: concurrency } = REMOTE.with(options);
             let url = options.url.trim_end_matches('/');
             let base = url.strip_suffix(prefix.as_str()).unwrap_or(url).to_owned();
             Ok(Store {
@@ -64,6 +86,7 @@ pub(crate) fn open(options: &Options, create: bool) -> Result<Store> {
                 surroundings: Surroundings { store: whole, prefix: Path::from(prefix.as_str()), base },
                 place: options.url.clone(),
                 part_size,
+                piece_size,
                 concurrency,
                 root: None,
             })
@@ -71,7 +94,7 @@ pub(crate) fn open(options: &Options, create: bool) -> Result<Store> {
     }
 }
 
-fn directory(path: &std::path::Path, create: bool) -> Result<Store> {
+fn directory(path: &std::path::Path, transfer: Transfer, create: bool) -> Result<Store> {
     let unusable =
         |reason: String| RegistryError::Options { key: "url", reason: format!("{}: {reason}", path.display()) };
     if create {
@@ -82,7 +105,7 @@ fn directory(path: &std::path::Path, create: bool) -> Result<Store> {
     let store = LocalFileSystem::new_with_prefix(path).map_err(|error| unusable(error.to_string()))?;
     // With fsync a registered version survives a power failure.
     let store = store.with_fsync(true).with_automatic_cleanup(true);
-    let (part_size, concurrency) = LOCAL;
+    let Transfer { part_size, piece_size, parallel: concurrency } = transfer;
     let inner: Arc<dyn ObjectStore> = Arc::new(store);
     let prefix = std::fs::canonicalize(path).ok().and_then(|path| Path::from_absolute_path(path).ok());
     let surroundings = match prefix {
@@ -96,6 +119,7 @@ fn directory(path: &std::path::Path, create: bool) -> Result<Store> {
         inner,
         place: path.display().to_string(),
         part_size,
+        piece_size,
         concurrency,
         root: Some(path.to_owned()),
     })

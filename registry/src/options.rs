@@ -9,6 +9,15 @@ use serde::Deserialize;
 use crate::age::MaxAge;
 use crate::name::{Environment, SuiteName};
 
+/// Minimum size in MiB of a part that S3 accepts.
+const MIN_PART_MIB: usize = 5;
+
+/// Maximum size in MiB of a part. S3 accepts larger ones, and several of them are in memory.
+const MAX_PART_MIB: usize = 512;
+
+/// Maximum number of parts in transfer at a time.
+const MAX_PARALLEL: usize = 64;
+
 /// The location of the registry, and its requirements for versions.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
@@ -27,6 +36,14 @@ pub struct Options {
     pub encryption: Encryption,
     /// Id or ARN of the key for [`Encryption::Kms`].
     pub kms_key: Option<String>,
+    /// Size in MiB of an upload's parts and of a download's ranges; `None`: a size by the kind of the store. A part has 5 MiB
+    /// or more in a bucket.
+    pub part_size_mib: Option<usize>,
+    /// Number of parts or ranges in transfer at a time, 1 to 64; `None`: a number by the kind of the store. Together with
+    /// their size it bounds the memory.
+    pub parallel: Option<usize>,
+    /// Number of the newest versions of a model that the retention keeps; `None`: there is no retention.
+    pub keep: Option<usize>,
     /// File with the public key (PEM, ECDSA P-256) with which a version must be signed before it is downloaded or
     /// becomes current in any environment. Without it signatures are not checked.
     pub signature_key: Option<PathBuf>,
@@ -64,6 +81,9 @@ impl Default for Options {
             ca_file: None,
             encryption: Encryption::default(),
             kms_key: None,
+            part_size_mib: None,
+            parallel: None,
+            keep: None,
             signature_key: None,
             report_key: None,
             require: BTreeMap::new(),
@@ -147,6 +167,18 @@ impl Options {
                 problems.push(("kms-key", "a key is used with encryption = \"kms\" only".to_owned()));
             }
             _ => {}
+        }
+        let bucket = matches!(place, Some(StorePlace::Bucket { .. }));
+        let sizes = if bucket { MIN_PART_MIB..=MAX_PART_MIB } else { 1..=MAX_PART_MIB };
+        if self.part_size_mib.is_some_and(|size| !sizes.contains(&size)) {
+            let reason = format!("write {} to {}, which is the size in MiB", sizes.start(), sizes.end());
+            problems.push(("part-size-mib", reason));
+        }
+        if self.parallel.is_some_and(|parallel| !(1..=MAX_PARALLEL).contains(&parallel)) {
+            problems.push(("parallel", format!("write 1 to {MAX_PARALLEL}")));
+        }
+        if self.keep == Some(0) {
+            problems.push(("keep", "write 1 or more, or leave it out to keep all versions".to_owned()));
         }
         let unsafe_endpoint = self.endpoint.as_deref().is_some_and(|endpoint| !endpoint.starts_with("https://"));
         if unsafe_endpoint && !self.allow_http {

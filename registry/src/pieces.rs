@@ -13,12 +13,9 @@ use crate::digest::{Digest, Hasher};
 use crate::error::{RegistryError, Result};
 use crate::store::Store;
 
-/// Maximum size of a piece in bytes. A piece is assembled in memory, for a short time in two copies.
-const MAX_PIECE_SIZE: u64 = 4 << 20;
-
 /// Returns the bytes of an object from `start` to `size`, in order.
 pub(crate) fn pieces(store: &Store, key: &Path, start: u64, size: u64) -> impl Stream<Item = Result<Bytes>> {
-    let step = MAX_PIECE_SIZE.min(store.part_size as u64);
+    let step = store.piece_size as u64;
     let ranges = (0..size.saturating_sub(start).div_ceil(step))
         .map(move |n| start + n * step..(start + (n + 1) * step).min(size));
     let (store, key) = (store.clone(), key.clone());

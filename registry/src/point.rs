@@ -92,7 +92,7 @@ impl Registry {
         self.advance(&line, &request, context).await
     }
 
-    /// Checks that a version may become current in an environment: it is registered, it has a valid signature if the
+    /// Checks that a version may become current in an environment: it is registered and not withdrawn, it has a valid signature if the
     /// registry has a key, and it has passed the suites that the registry requires in the environment and those in
     /// `require`, together with the parts `with` if they are known, and not too long before `at` if that is known. Returns
     /// the digest of its files, and the reports by which it passed.
@@ -109,6 +109,7 @@ impl Registry {
         at: Option<Timestamp>,
     ) -> Result<(Digest, Vec<MoveEvidence>)> {
         let manifest = self.manifest(name, version).await?;
+        self.check_given_out(name, version, false).await?;
         if let Some(key) = &self.key {
             self.verify_signature(&manifest, key).await?;
         }
@@ -174,14 +175,20 @@ impl Registry {
     /// # Errors
     /// A move is damaged, or the store fails.
     pub async fn environments(&self, name: &ModelName) -> Result<Vec<(Environment, Version)>> {
+        let positions = self.positions(name).await?.into_iter();
+        Ok(positions.filter_map(|(environment, last)| Some((environment, last.version?))).collect())
+    }
+
+    /// Returns the last move of a model's pointer in each environment that has one.
+    pub(crate) async fn positions(&self, name: &ModelName) -> Result<Vec<(Environment, PointerMove)>> {
         let known = self.store.names(&keys::environments()).await?;
-        let mut environments = Vec::new();
+        let mut positions = Vec::new();
         for environment in known.iter().filter_map(|name| name.parse::<Environment>().ok()) {
-            if let Some(version) = self.current(&environment, name).await?.and_then(|last| last.version) {
-                environments.push((environment, version));
+            if let Some(last) = self.current(&environment, name).await? {
+                positions.push((environment, last));
             }
         }
-        Ok(environments)
+        Ok(positions)
     }
 
     /// Returns all moves of an alias, the newest first.
@@ -195,7 +202,7 @@ impl Registry {
     /// Points an alias to a version, or to nothing if `version` is `None`.
     ///
     /// # Errors
-    /// The version is not registered, an alias to be removed was never set, the alias is not at the expected move, the
+    /// The version is not registered or is withdrawn, an alias to be removed was never set, the alias is not at the expected move, the
     /// effect id was used for another request, or the store fails.
     pub async fn set_alias(
         &self,
@@ -208,6 +215,9 @@ impl Registry {
             Some(version) => Some(self.manifest(name, version).await?),
             None => None,
         };
+        if let Some(version) = version {
+            self.check_given_out(name, version, false).await?;
+        }
         let line = alias_line(name, alias);
         if version.is_none() && self.last_move(&line).await?.is_none() {
             let hint = "; it was never set".to_owned();

@@ -23,6 +23,7 @@ use crate::random::random_id;
 use crate::registry::Registry;
 use crate::risk::Risk;
 use crate::scan::{check, scan};
+use crate::share::Shareable;
 use crate::source::SourceFile;
 use crate::store::Created;
 use crate::upload::upload;
@@ -91,9 +92,10 @@ impl Registry {
     /// same version at the same time, exactly one of them succeeds.
     ///
     /// # Errors
-    /// The draft is invalid, the version exists, a file can't be read or has a risk that is not accepted, the checksum is not the expected one, the upload was
-    /// collected, or the store fails. Nothing is registered then, except that after a failure of the store the version may
-    /// exist: the answer to its creation may be lost.
+    /// The draft is invalid, the version exists, a file can't be read or has a risk that is not accepted, the checksum is not
+    /// the expected one, the upload was collected, or the store fails. Nothing is registered then, except that after a
+    /// failure of the store the version may exist: the answer to its creation may be lost. If a version whose files the new
+    /// one shares was deleted meanwhile, the new one exists and is marked as deleted.
     pub async fn register(&self, draft: VersionDraft, files: Vec<SourceFile>, at: Timestamp) -> Result<Manifest> {
         draft.check()?;
         // A store that is not fit is refused before anything is uploaded.
@@ -107,29 +109,38 @@ impl Registry {
         let found = found.map_err(|_| RegistryError::Interrupted { task: "the scan of the files".to_owned() })??;
         let accepted = check(found, &draft.accept)?;
         let id = random_id()?;
-        let registered = self.upload_and_create(&draft, files, accepted, &id, at).await;
+        let mut shareable = self.shareable(&draft.name).await?;
+        let registered = self.upload_and_create(&draft, files, &mut shareable, accepted, &id, at).await;
         // The files are removed only if it is certain that no manifest names them, now or later: a request that was
         // answered by an error may still take effect. In the other cases the collector removes them.
         if let Err(RegistryError::Exists(_) | RegistryError::Checksum { .. } | RegistryError::File { .. }) = registered
         {
             let _ = self.remove_upload(&draft, &id).await;
         }
-        registered
+        let manifest = registered?;
+        self.check_shared(&manifest, &shareable).await?;
+        Ok(manifest)
     }
 
     async fn upload_and_create(
         &self,
         draft: &VersionDraft,
         files: Vec<SourceFile>,
+        shareable: &mut Shareable,
         accepted: Vec<FoundRisk>,
         id: &str,
         at: Timestamp,
     ) -> Result<Manifest> {
         let prefix = keys::upload(&draft.name, &draft.version, id);
         let mut uploaded = Vec::with_capacity(files.len());
-        for (number, SourceFile { path, from }) in files.into_iter().enumerate() {
+        for (number, source) in files.into_iter().enumerate() {
+            if let Some(shared) = self.share(&draft.name, &source, shareable).await? {
+                uploaded.push(shared);
+                continue;
+            }
+            let SourceFile { path, from } = source;
             let file = upload(&self.store, &keys::file(&prefix, number), from).await?;
-            uploaded.push(ModelFile { path, size: file.size, checksum: file.checksum });
+            uploaded.push(ModelFile { path, size: file.size, checksum: file.checksum, shared: None });
         }
         let manifest = Manifest { accepted, ..manifest(draft, uploaded, id, at)? };
         self.close_upload(&manifest).await?;
@@ -157,9 +168,11 @@ impl Registry {
             }
         }
         let objects = self.store.list(&prefix).await?;
+        // Those of other versions are looked for after the manifest was created.
+        let own = manifest.files.iter().enumerate().filter(|(_, file)| file.shared.is_none());
         let size =
             |at: usize| objects.iter().find(|object| object.location == manifest.key(at)).map(|object| object.size);
-        match manifest.files.iter().enumerate().all(|(at, file)| size(at) == Some(file.size)) {
+        match own.into_iter().all(|(at, file)| size(at) == Some(file.size)) {
             true => Ok(()),
             false => Err(collected()),
         }

@@ -72,6 +72,7 @@ impl Registry {
                 inner,
                 place: "a store".to_owned(),
                 part_size,
+                piece_size: part_size,
                 concurrency: 2,
                 root: None,
             },

@@ -38,9 +38,11 @@ pub(crate) struct Store {
     pub(crate) surroundings: Surroundings,
     /// URL or directory, for messages.
     pub(crate) place: String,
-    /// Size in bytes of an upload's parts; also the upper bound for a download's pieces.
+    /// Size in bytes of an upload's parts.
     pub(crate) part_size: usize,
-    /// Maximum number of parts or pieces in transfer at a time. With `part_size` it bounds the memory.
+    /// Size in bytes of a download's pieces. A piece is assembled in memory, for a short time in two copies.
+    pub(crate) piece_size: usize,
+    /// Maximum number of parts or pieces in transfer at a time. With their sizes it bounds the memory.
     pub(crate) concurrency: usize,
     /// The directory, if the store is a local one.
     pub(crate) root: Option<PathBuf>,
@@ -129,7 +131,8 @@ impl Store {
         Ok(())
     }
 
-    async fn exists(&self, key: &Path) -> Result<bool> {
+    /// Returns whether there is an object at `key`.
+    pub(crate) async fn exists(&self, key: &Path) -> Result<bool> {
         match self.inner.head(key).await {
             Ok(_) => Ok(true),
             Err(object_store::Error::NotFound { .. }) => Ok(false),

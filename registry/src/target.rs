@@ -17,6 +17,7 @@ use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
+use tokio::task::spawn_blocking;
 
 use crate::digest::{Digest, Hasher};
 use crate::error::{RegistryError, Result};
@@ -286,6 +287,12 @@ pub(crate) fn hash_file(path: &Path) -> Result<Digest> {
             read => hasher.update(&buffer[..read]),
         }
     }
+}
+
+/// Does blocking work on a local file, on a thread for such work.
+pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+    let interrupted = || RegistryError::Interrupted { task: "work on a local file".to_owned() };
+    spawn_blocking(work).await.map_err(|_| interrupted())?
 }
 
 /// Creates the error for a local path that can't be read.

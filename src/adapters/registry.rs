@@ -112,6 +112,8 @@ impl Models for RegistryModels {
                 | RegistryError::Checksum { .. }
                 | RegistryError::Damaged { .. }
                 | RegistryError::Collected { .. }
+                | RegistryError::Withdrawn { .. }
+                | RegistryError::Undeletable { .. }
                 | RegistryError::Report { .. }
                 | RegistryError::Ledger { .. }
                 | RegistryError::Signature { .. }

@@ -11,11 +11,13 @@ use crate::config;
 
 mod args;
 mod display;
+mod export;
 mod fetch;
 mod gc;
 mod list;
 mod point;
 mod register;
+mod withdraw;
 
 /// The arguments of `model`.
 #[derive(Debug, Args)]
@@ -47,6 +49,16 @@ enum ModelCommand {
     Alias(point::AliasArgs),
     /// List the moves of an environment's pointer or of an alias.
     History(point::HistoryArgs),
+    /// Copy a version's files to a bucket under their own paths, for servers that read plain files.
+    Export(export::ExportArgs),
+    /// Print a version's bill of materials (CycloneDX 1.6).
+    Bom(export::BomArgs),
+    /// Withdraw a version: no pointer gives it out any more.
+    Yank(withdraw::YankArgs),
+    /// Delete the files of a yanked version that no pointer names.
+    Delete(withdraw::DeleteArgs),
+    /// Yank a model's old versions, and delete those that were yanked earlier.
+    Prune(withdraw::PruneArgs),
     /// Find the remains of killed registrations, or delete them.
     Gc(gc::GcArgs),
 }
@@ -73,6 +85,11 @@ pub async fn run(args: ModelArgs, common: &Common) -> anyhow::Result<u8> {
         ModelCommand::Rollback(args) => Box::pin(point::rollback(args, &registry, common.output)).await,
         ModelCommand::Alias(args) => Box::pin(point::alias(args, &registry, common.output)).await,
         ModelCommand::History(args) => point::history(&args, &registry, common.output).await,
+        ModelCommand::Export(args) => Box::pin(export::export(&args, &options, &registry, common.output)).await,
+        ModelCommand::Bom(args) => export::bom(&args, &registry).await,
+        ModelCommand::Yank(args) => Box::pin(withdraw::yank(args, &registry, common.output)).await,
+        ModelCommand::Delete(args) => Box::pin(withdraw::delete(args, &registry, common.output)).await,
+        ModelCommand::Prune(args) => Box::pin(withdraw::prune(args, options.keep, &registry, common.output)).await,
         ModelCommand::Gc(args) => gc::gc(&args, &registry, common.output).await,
     }
 }

@@ -20,9 +20,6 @@ const PROGRAM: &str = env!("CARGO_BIN_EXE_bellwether");
 /// Number of processes that register one version at the same time.
 const WRITERS: usize = 32;
 
-/// Number of processes that download one version into one directory at the same time.
-const DOWNLOADS: usize = 20;
-
 /// Maximum memory of the program in bytes, for a model of any size.
 const MEMORY: u64 = 64 << 20;
 
@@ -34,7 +31,9 @@ pub fn trials(soak: bool) -> Vec<Trial> {
         trial("registry::exactly_one_of_32_processes_registers_a_version", one_of_many),
         trial("registry::a_killed_registration_leaves_a_complete_version_or_none", killed),
         trial("registry::a_flipped_byte_is_refused", flipped_byte),
-        trial("registry::concurrent_downloads_leave_the_right_bytes", concurrent_downloads),
+        trial("registry::concurrent_downloads_leave_the_right_bytes", || concurrent_downloads(20, 8 << 20)),
+        trial("registry::a_yanked_version_is_given_out_by_number_alone_and_deleted_later", withdrawn),
+        trial("registry::an_export_is_plain_files_in_a_bucket", exported),
         trial("registry::a_killed_download_is_completed_by_the_next_one", killed_download),
         trial("registry::a_full_disk_loses_nothing", full_disk),
         trial("registry::every_command_fails_at_a_wrong_place", wrong_place),
@@ -43,6 +42,9 @@ pub fn trials(soak: bool) -> Vec<Trial> {
     ];
     if soak {
         trials.push(trial("soak::a_model_of_5_gb_streams_in_little_memory", || streams(5 << 30, true)));
+        trials.push(trial("soak::200_downloads_of_64_mb_into_one_directory_leave_the_right_bytes", || {
+            concurrent_downloads(200, 64 << 20)
+        }));
         trials.push(trial("soak::ten_thousand_versions_are_listed_in_pages", || pages(10_000)));
     }
     trials
@@ -222,17 +224,17 @@ fn killed() -> Result<()> {
     Ok(())
 }
 
-/// Several processes download one version into one directory. Each that succeeds must have left the right bytes.
-fn concurrent_downloads() -> Result<()> {
-    for store in TestStore::both("concurrent-downloads")? {
+/// Several processes download one version of `size` bytes into one directory. Each must succeed, and leave the right bytes.
+fn concurrent_downloads(processes: usize, size: u64) -> Result<()> {
+    for store in TestStore::both(&format!("concurrent-downloads-{processes}"))? {
         let directory = tempfile::tempdir()?;
-        let model = write_random(directory.path(), 8 << 20)?;
+        let model = write_random(directory.path(), size)?;
         store.succeed(&["register", "m", "1.0.0", &model.display().to_string()])?;
         let right = fs::read(&model)?;
         let to = directory.path().join("downloaded");
         let target = to.display().to_string();
-        let children: Vec<Child> = (0..DOWNLOADS)
-            .map(|_| Ok(store.command(&["get", "m", "1.0.0", "--to", &target]).spawn()?))
+        let children: Vec<Child> = (0..processes)
+            .map(|_| Ok(store.command(&["get", "m", "1.0.0", "--to", &target, "--wait", "1h"]).spawn()?))
             .collect::<Result<_>>()?;
         let mut downloaded = 0;
         for child in children {
@@ -244,6 +246,58 @@ fn concurrent_downloads() -> Result<()> {
         }
         ensure!(downloaded == 1, "{downloaded} processes have downloaded the file");
     }
+    Ok(())
+}
+
+/// A yanked version is refused where a pointer names it, and its files are deleted only later and once no pointer does.
+fn withdrawn() -> Result<()> {
+    for store in TestStore::both("withdrawn")? {
+        let directory = tempfile::tempdir()?;
+        let model = write_random(directory.path(), 1 << 20)?.display().to_string();
+        for version in ["1.0.0", "1.1.0"] {
+            let manifest = store.succeed(&["register", "m", version, &model])?;
+            ensure!((version == "1.0.0") == manifest["files"][0]["shared"].is_null(), "{manifest}");
+        }
+        store.succeed(&["alias", "m", "champion", "1.1.0"])?;
+        store.succeed(&["yank", "m", "1.1.0", "--why", "wrong tokenizer"])?;
+        let to = directory.path().join("downloaded").display().to_string();
+        let error = store.fail(&["get", "m", "@champion", "--to", &to])?;
+        ensure!(error.contains("m 1.1.0 is withdrawn") && error.contains("(wrong tokenizer)"), "{error}");
+        let error = store.fail(&["get", "m", "@champion", "--yanked", "--to", &to])?;
+        ensure!(error.contains("needs the version's number"), "{error}");
+        store.succeed(&["get", "m", "1.1.0", "--yanked", "--to", &to])?;
+        let latest = store.succeed(&["get", "m", "--manifest"])?;
+        ensure!(latest["version"] == "1.0.0", "{latest}");
+        let listed = store.succeed(&["list", "m"])?;
+        ensure!(listed["items"][0]["withdrawal"]["yanked"]["why"] == "wrong tokenizer", "{listed}");
+        let error = store.fail(&["delete", "m", "1.1.0"])?;
+        ensure!(error.contains("it was yanked only at"), "{error}");
+        let planned = store.succeed(&["prune", "m", "--keep", "1"])?;
+        ensure!(planned == serde_json::json!([]), "there is one version that is not yanked: {planned}");
+        store.succeed(&["yank", "m", "1.1.0", "--undo"])?;
+        store.succeed(&["get", "m", "@champion", "--to", &to])?;
+        let planned = store.succeed(&["prune", "m", "--keep", "1"])?;
+        ensure!(planned[0]["version"] == "1.0.0" && planned[0]["act"] == "yank", "{planned}");
+    }
+    Ok(())
+}
+
+/// An export has the files under their own paths, and nothing beside them.
+fn exported() -> Result<()> {
+    let store = TestStore::s3("exported/registry");
+    let directory = tempfile::tempdir()?;
+    fs::create_dir(directory.path().join("shards"))?;
+    let model = write_random(directory.path(), 20 << 20)?;
+    fs::write(directory.path().join("shards/config.json"), "{}")?;
+    store.succeed(&["register", "m", "1.0.0", &directory.path().display().to_string()])?;
+    let served = TestStore::s3("exported/served");
+    store.succeed(&["export", "m", "1.0.0", "--to", &served.url])?;
+    ensure!(fs::read(served.files.join("model.bin"))? == fs::read(model)?, "the exported file differs");
+    ensure!(fs::read(served.files.join("shards/config.json"))? == b"{}", "the exported file differs");
+    let error = store.fail(&["export", "m", "1.0.0", "--to", &served.url])?;
+    ensure!(error.contains("use an empty prefix"), "{error}");
+    let bom = store.succeed(&["bom", "m", "1.0.0"])?;
+    ensure!(bom["metadata"]["component"]["components"][1]["name"] == "shards/config.json", "{bom}");
     Ok(())
 }
 

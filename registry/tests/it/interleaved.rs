@@ -47,14 +47,25 @@ async fn run(actors: usize, mut events: mpsc::UnboundedReceiver<Event>, choose: 
     }
 }
 
-/// Registers a version of two files while `collectors` collect with a clock far ahead, and checks the result.
-async fn race(collectors: usize, paths: &[std::path::PathBuf], choose: &mut dyn FnMut(usize) -> usize) -> bool {
-    let inner = Arc::new(InMemory::new());
-    let plain = Registry::on(inner.clone(), 100);
-    let (events, received) = mpsc::unbounded_channel();
-    let mut registries = Vec::new();
-    for actor in 0..=collectors {
-        let events = events.clone();
+/// A race between actors in one order of their operations.
+pub struct Race<'a> {
+    actors: std::cell::Cell<usize>,
+    events: mpsc::UnboundedSender<Event>,
+    received: std::cell::RefCell<Option<mpsc::UnboundedReceiver<Event>>>,
+    choose: std::cell::RefCell<&'a mut dyn FnMut(usize) -> usize>,
+}
+
+impl<'a> Race<'a> {
+    fn new(choose: &'a mut dyn FnMut(usize) -> usize) -> Race<'a> {
+        let (events, received) = mpsc::unbounded_channel();
+        let (received, choose) = (std::cell::RefCell::new(Some(received)), std::cell::RefCell::new(choose));
+        Race { actors: std::cell::Cell::new(0), events, received, choose }
+    }
+
+    /// Returns a registry for the next actor, whose operations wait for their turn.
+    pub fn registry(&self, inner: &Arc<InMemory>) -> Registry {
+        let (actor, events) = (self.actors.get(), self.events.clone());
+        self.actors.set(actor + 1);
         let gate = move |_, key: &str| {
             // The root object is created at the first write, and has no part in the race.
             let events = (key != "registry.json").then(|| events.clone());
@@ -66,25 +77,96 @@ async fn race(collectors: usize, paths: &[std::path::PathBuf], choose: &mut dyn 
             }
             .boxed()
         };
-        registries.push(Registry::on(Arc::new(Stepped::new(inner.clone(), Arc::new(gate))), 100));
+        Registry::on(Arc::new(Stepped::new(inner.clone(), Arc::new(gate))), 100)
     }
-    let files = source::files(paths).unwrap();
-    let mut tasks = Vec::new();
-    let registrar = registries.remove(0);
-    let ended = events.clone();
-    let registered = tokio::spawn(async move {
-        let registered = registrar.register(draft("raced", "1.0.0"), files, at(0)).await;
-        drop(ended.send(Event::Finished));
-        registered
-    });
-    for collector in registries {
-        let ended = events.clone();
-        tasks.push(tokio::spawn(async move {
-            collector.collect(HOUR, true, far_future()).await.unwrap();
+
+    /// Starts an actor.
+    pub fn spawn<T: Send + 'static>(
+        &self,
+        act: impl Future<Output = T> + Send + 'static,
+    ) -> tokio::task::JoinHandle<T> {
+        let ended = self.events.clone();
+        tokio::spawn(async move {
+            let result = act.await;
             drop(ended.send(Event::Finished));
-        }));
+            result
+        })
     }
-    run(collectors + 1, received, choose).await;
+
+    /// Runs the actors to their ends.
+    pub async fn run(&self) {
+        let received = self.received.take().unwrap();
+        run(self.actors.get(), received, &mut **self.choose.borrow_mut()).await;
+    }
+}
+
+/// Runs a race once in each order of its operations, and returns the number of orders.
+pub async fn every_order(mut race: impl AsyncFnMut(&Race)) -> usize {
+    // The choices of a run and their numbers of alternatives; the last choice that has a further one is changed next.
+    let mut choices: Vec<(usize, usize)> = Vec::new();
+    let mut orders = 0;
+    loop {
+        let mut step = 0;
+        let mut choose = |alternatives: usize| {
+            if step == choices.len() {
+                choices.push((0, alternatives));
+            }
+            step += 1;
+            choices[step - 1].0
+        };
+        race(&Race::new(&mut choose)).await;
+        orders += 1;
+        while choices.last().is_some_and(|(choice, alternatives)| choice + 1 == *alternatives) {
+            choices.pop();
+        }
+        match choices.last_mut() {
+            Some((choice, _)) => *choice += 1,
+            None => return orders,
+        }
+    }
+}
+
+/// Runs a race of two actors with one change from one to the other and back at each of their operations, and 100 times in
+/// an order by a fixed sequence of pseudo-random numbers. Returns the number of orders.
+pub async fn some_orders(mut race: impl AsyncFnMut(&Race)) -> usize {
+    /// More operations than an actor has.
+    const OPERATIONS: usize = 40;
+    for (first, at) in (0..2).flat_map(|first| (0..OPERATIONS).map(move |at| (first, at))) {
+        let mut step = 0;
+        let mut choose = |alternatives: usize| {
+            step += 1;
+            // The second actor goes on until it ends.
+            let chosen = if step <= at { first } else { 1 - first };
+            chosen.min(alternatives - 1)
+        };
+        race(&Race::new(&mut choose)).await;
+    }
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    for _ in 0..100 {
+        let mut choose = |alternatives: usize| {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            (state >> 32) as usize % alternatives
+        };
+        race(&Race::new(&mut choose)).await;
+    }
+    2 * OPERATIONS + 100
+}
+
+/// Registers a version of two files while `collectors` collect with a clock far ahead, and checks the result.
+async fn collected(race: &Race<'_>, collectors: usize, paths: &[std::path::PathBuf]) -> bool {
+    let inner = Arc::new(InMemory::new());
+    let plain = Registry::on(inner.clone(), 100);
+    let files = source::files(paths).unwrap();
+    let registrar = race.registry(&inner);
+    let registered = race.spawn(async move { registrar.register(draft("raced", "1.0.0"), files, at(0)).await });
+    let mut tasks = Vec::new();
+    for _ in 0..collectors {
+        let collector = race.registry(&inner);
+        tasks.push(race.spawn(async move { drop(collector.collect(HOUR, true, far_future()).await.unwrap()) }));
+    }
+    race.run().await;
     for task in tasks {
         task.await.unwrap();
     }
@@ -114,28 +196,8 @@ async fn race(collectors: usize, paths: &[std::path::PathBuf], choose: &mut dyn 
 async fn a_collection_at_any_step_of_a_registration_breaks_no_version() {
     let directory = tempfile::tempdir().unwrap();
     let paths = write_model(directory.path(), &[("a", 10), ("b", 20)]);
-    // The choices of a run and their numbers of alternatives; the last choice that has a further one is changed next.
-    let mut choices: Vec<(usize, usize)> = Vec::new();
-    let (mut orders, mut registered) = (0, 0);
-    loop {
-        let mut step = 0;
-        let mut choose = |alternatives: usize| {
-            if step == choices.len() {
-                choices.push((0, alternatives));
-            }
-            step += 1;
-            choices[step - 1].0
-        };
-        registered += usize::from(race(1, &paths, &mut choose).await);
-        orders += 1;
-        while choices.last().is_some_and(|(choice, alternatives)| choice + 1 == *alternatives) {
-            choices.pop();
-        }
-        match choices.last_mut() {
-            Some((choice, _)) => *choice += 1,
-            None => break,
-        }
-    }
+    let mut registered = 0;
+    let orders = every_order(async |race: &Race| registered += usize::from(collected(race, 1, &paths).await)).await;
     assert!(orders > 100 && registered > 50 && registered < orders, "{registered} of {orders} registered");
 }
 
@@ -149,7 +211,7 @@ proptest! {
             let directory = tempfile::tempdir().unwrap();
             let paths = write_model(directory.path(), &[("a", 10), ("b", 20)]);
             let mut order = order.into_iter();
-            race(2, &paths, &mut |alternatives| order.next().unwrap_or(0) % alternatives).await;
+            collected(&Race::new(&mut |alternatives| order.next().unwrap_or(0) % alternatives), 2, &paths).await;
         });
     }
 }

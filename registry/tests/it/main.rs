@@ -3,18 +3,23 @@
 
 mod collecting;
 mod conditional;
+mod bom;
 mod damage;
+mod deleted;
 mod downloading;
+mod exported;
 mod failing_writes;
 mod interleaved;
 mod place;
 mod refused;
 mod reports;
 mod scanned;
+mod shared;
 mod signed;
 mod stepped;
 mod stores;
 mod unstable;
 mod versions;
+mod withdrawn;
 
 use bellwether_testkit::registry_suite as suite;

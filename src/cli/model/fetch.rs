@@ -6,12 +6,16 @@ use bellwether_core::time::Span;
 use bellwether_registry::fetch::{FetchOptions, Fetched};
 use bellwether_registry::manifest::FilePath;
 use bellwether_registry::report::AttachedReport;
-use bellwether_registry::{Environment, InvalidValue, Manifest, Registry, VerifyingKey, VersionReference};
+use bellwether_registry::withdraw::Withdrawal;
+use bellwether_registry::{
+    Environment, InvalidValue, Manifest, Registry, RegistryError, VerifyingKey, VersionReference,
+};
 use clap::Args;
 use serde::Serialize;
 
 use super::args::VersionArgs;
 use super::display::{describe, show, size};
+use super::export::check_yanked;
 use crate::cli::Output;
 use crate::cli::table::{colours, paint};
 use crate::exit;
@@ -34,11 +38,14 @@ pub(super) struct GetArgs {
     /// Get only this file; may be repeated.
     #[arg(long, value_name = "PATH", value_parser = file_path)]
     file: Vec<FilePath>,
+    /// Get a yanked version, which is named by its number.
+    #[arg(long)]
+    yanked: bool,
     /// Maximum time to wait for another download into the directory.
     #[arg(long, value_name = "TIME", default_value = "10m")]
     wait: Span,
     /// Print the manifest only; download nothing.
-    #[arg(long, conflicts_with_all = ["to", "replace", "file"])]
+    #[arg(long, conflicts_with_all = ["to", "replace", "file", "yanked"])]
     manifest: bool,
 }
 
@@ -67,6 +74,7 @@ struct DownloadedFile {
 
 pub(super) async fn get(args: &GetArgs, registry: &Registry, output: Output) -> anyhow::Result<u8> {
     let reference = args.current.clone().map_or_else(|| args.model.version.clone(), VersionReference::Current);
+    check_yanked(args.yanked, &reference)?;
     let version = registry.resolve(&args.model.name, &reference).await?;
     let manifest = registry.manifest(&args.model.name, &version).await?;
     if args.manifest {
@@ -75,7 +83,8 @@ pub(super) async fn get(args: &GetArgs, registry: &Registry, output: Output) -> 
     }
     let default = || PathBuf::from("models").join(manifest.name.to_string()).join(version.to_string());
     let directory = args.to.clone().unwrap_or_else(default);
-    let options = FetchOptions { replace: args.replace, wait: args.wait.to_std(), files: args.file.clone() };
+    let (wait, files) = (args.wait.to_std(), args.file.clone());
+    let options = FetchOptions { replace: args.replace, wait, files, yanked: args.yanked };
     let fetched = registry.fetch(&manifest, &directory, &options).await?;
     let selected = manifest.files.iter().filter(|file| options.selects(file));
     let files = selected.zip(fetched).map(|(file, fetched)| {
@@ -132,6 +141,9 @@ struct FileProblem {
 pub(super) async fn verify(args: &VerifyArgs, registry: &Registry, output: Output) -> anyhow::Result<u8> {
     let version = registry.resolve(&args.model.name, &args.model.version).await?;
     let manifest = registry.manifest(&args.model.name, &version).await?;
+    if let Some(withdrawal @ Withdrawal::Deleted(_)) = registry.withdrawal(&manifest.name, &version).await? {
+        return Err(RegistryError::Withdrawn { name: manifest.name, version, withdrawal }.into());
+    }
     if let Some(key) = &args.key {
         registry.verify_signature(&manifest, &VerifyingKey::read(key)?).await?;
     }

@@ -1,6 +1,7 @@
 //! `model list`: the models, or the versions of one model.
 
 use bellwether_registry::list::{Filter, ModelSummary, Page, VersionReq};
+use bellwether_registry::withdraw::Withdrawal;
 use bellwether_registry::{Manifest, ModelName, Registry, Version};
 use clap::Args;
 use serde::Serialize;
@@ -56,7 +57,7 @@ async fn models(args: &ListArgs, registry: &Registry, output: Output) -> anyhow:
     Ok(exit::OK)
 }
 
-/// A version with the environments in which it is current, and the aliases that point to it.
+/// A version with the environments in which it is current, the aliases that point to it, and its withdrawal.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "kebab-case")]
 struct ListedVersion {
@@ -64,18 +65,22 @@ struct ListedVersion {
     manifest: Manifest,
     current_in: Vec<String>,
     aliases: Vec<String>,
+    /// `None`: it is given out.
+    withdrawal: Option<Withdrawal>,
 }
 
 async fn versions(name: &ModelName, args: &ListArgs, registry: &Registry, output: Output) -> anyhow::Result<u8> {
     let filter = Filter { tags: args.tag.clone(), framework: args.framework.clone(), range: args.range.clone() };
     let found = registry.list(name, &filter, usize::from(args.limit), args.page.as_deref()).await?;
     let (environments, aliases) = (registry.environments(name).await?, registry.aliases(name).await?);
+    let mut withdrawals = registry.withdrawals(name).await?;
     let items = found.items.into_iter().map(|manifest| {
         let is_this = |version: &Version| *version == manifest.version;
         let current_in = environments.iter().filter(|(_, version)| is_this(version)).map(|(name, _)| name.to_string());
         let aliases = aliases.iter().filter(|(_, version)| is_this(version)).map(|(name, _)| name.to_string());
         let (current_in, aliases) = (current_in.collect(), aliases.collect());
-        ListedVersion { manifest, current_in, aliases }
+        let withdrawal = withdrawals.remove(&manifest.version);
+        ListedVersion { manifest, current_in, aliases, withdrawal }
     });
     let page = Page { items: items.collect(), next: found.next };
     show(output, &page, |page| table(&HEADINGS, &page.items.iter().map(row).collect::<Vec<_>>()))?;
@@ -83,13 +88,20 @@ async fn versions(name: &ModelName, args: &ListArgs, registry: &Registry, output
     Ok(exit::OK)
 }
 
-const HEADINGS: [&str; 8] = ["VERSION", "CURRENT IN", "ALIASES", "FRAMEWORK", "SIZE", "CHECKSUM", "REGISTERED", "TAGS"];
+const HEADINGS: [&str; 9] =
+    ["VERSION", "CURRENT IN", "ALIASES", "STATE", "FRAMEWORK", "SIZE", "CHECKSUM", "REGISTERED", "TAGS"];
 
-fn row(ListedVersion { manifest, current_in, aliases }: &ListedVersion) -> Vec<String> {
+fn row(ListedVersion { manifest, current_in, aliases, withdrawal }: &ListedVersion) -> Vec<String> {
+    let state = match withdrawal {
+        None => "",
+        Some(Withdrawal::Yanked(_)) => "yanked",
+        Some(Withdrawal::Deleted(_)) => "deleted",
+    };
     vec![
         manifest.version.to_string(),
         or_dash(&current_in.join(", ")),
         or_dash(&aliases.join(", ")),
+        or_dash(state),
         or_dash(&manifest.framework),
         size(manifest.size),
         short(&manifest.checksum),

@@ -193,6 +193,7 @@ fn row(entry: &PointerMove) -> Vec<String> {
         Action::Restore => "rolled back",
         Action::Set => "set",
         Action::Remove => "removed",
+        Action::Yank => "yanked",
     };
     let reports: Vec<String> = entry.reports.iter().map(|evidence| evidence.suite.to_string()).collect();
     vec![
