@@ -89,7 +89,7 @@ pub enum RegistryError {
         /// The version that is withdrawn.
         version: Version,
         /// The way in which it is withdrawn.
-        withdrawal: Withdrawal,
+        withdrawal: Box<Withdrawal>,
     },
     /// The version may not be deleted.
     #[error("{name} {version} can't be deleted: {reason}")]

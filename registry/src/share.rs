@@ -96,7 +96,11 @@ impl Registry {
                 let deletion = Deletion { name: name.clone(), version: version.clone(), by, why, at };
                 self.mark_deleted(&deletion).await?;
                 let withdrawal = Withdrawal::Deleted(deletion);
-                return Err(RegistryError::Withdrawn { name: name.clone(), version: version.clone(), withdrawal });
+                return Err(RegistryError::Withdrawn {
+                    name: name.clone(),
+                    version: version.clone(),
+                    withdrawal: Box::new(withdrawal),
+                });
             }
         }
         Ok(())

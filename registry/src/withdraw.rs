@@ -112,9 +112,11 @@ impl Registry {
         match self.withdrawal(name, version).await? {
             None => Ok(()),
             Some(Withdrawal::Yanked(_)) if yanked => Ok(()),
-            Some(withdrawal) => {
-                Err(RegistryError::Withdrawn { name: name.clone(), version: version.clone(), withdrawal })
-            }
+            Some(withdrawal) => Err(RegistryError::Withdrawn {
+                name: name.clone(),
+                version: version.clone(),
+                withdrawal: Box::new(withdrawal),
+            }),
         }
     }
 

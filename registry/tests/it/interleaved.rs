@@ -51,14 +51,14 @@ async fn run(actors: usize, mut events: mpsc::UnboundedReceiver<Event>, choose: 
 pub struct Race<'a> {
     actors: std::cell::Cell<usize>,
     events: mpsc::UnboundedSender<Event>,
-    received: std::cell::RefCell<Option<mpsc::UnboundedReceiver<Event>>>,
-    choose: std::cell::RefCell<&'a mut dyn FnMut(usize) -> usize>,
+    received: std::cell::Cell<Option<mpsc::UnboundedReceiver<Event>>>,
+    choose: std::cell::Cell<Option<&'a mut dyn FnMut(usize) -> usize>>,
 }
 
 impl<'a> Race<'a> {
     fn new(choose: &'a mut dyn FnMut(usize) -> usize) -> Race<'a> {
         let (events, received) = mpsc::unbounded_channel();
-        let (received, choose) = (std::cell::RefCell::new(Some(received)), std::cell::RefCell::new(choose));
+        let (received, choose) = (std::cell::Cell::new(Some(received)), std::cell::Cell::new(Some(choose)));
         Race { actors: std::cell::Cell::new(0), events, received, choose }
     }
 
@@ -95,8 +95,8 @@ impl<'a> Race<'a> {
 
     /// Runs the actors to their ends.
     pub async fn run(&self) {
-        let received = self.received.take().unwrap();
-        run(self.actors.get(), received, &mut **self.choose.borrow_mut()).await;
+        let (received, choose) = (self.received.take().unwrap(), self.choose.take().unwrap());
+        run(self.actors.get(), received, choose).await;
     }
 }
 

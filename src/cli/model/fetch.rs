@@ -142,7 +142,7 @@ pub(super) async fn verify(args: &VerifyArgs, registry: &Registry, output: Outpu
     let version = registry.resolve(&args.model.name, &args.model.version).await?;
     let manifest = registry.manifest(&args.model.name, &version).await?;
     if let Some(withdrawal @ Withdrawal::Deleted(_)) = registry.withdrawal(&manifest.name, &version).await? {
-        return Err(RegistryError::Withdrawn { name: manifest.name, version, withdrawal }.into());
+        return Err(RegistryError::Withdrawn { name: manifest.name, version, withdrawal: Box::new(withdrawal) }.into());
     }
     if let Some(key) = &args.key {
         registry.verify_signature(&manifest, &VerifyingKey::read(key)?).await?;
