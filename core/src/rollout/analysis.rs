@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::answers::{Answers, ReadyPods};
+use super::answers::{PodAnswers, ReadyPods};
 use super::availability::{SettledSize, availability};
 use super::reason::Reason;
 use super::split::AskedShare;
@@ -152,8 +152,8 @@ pub struct StepAnalysis {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub share_test: Option<ShareTest>,
     /// The answers of the canary's single pods.
-    #[serde(default, skip_serializing_if = "Answers::is_empty")]
-    pub answers: Answers,
+    #[serde(default, skip_serializing_if = "PodAnswers::is_empty")]
+    pub answers: PodAnswers,
     /// The size of the judged Deployment; `None` before the first block.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub size: Option<SettledSize>,
@@ -176,7 +176,7 @@ impl StepAnalysis {
             since: now,
             unseen: Span::ZERO,
             share_test: None,
-            answers: Answers::default(),
+            answers: PodAnswers::default(),
             size: None,
             ring: Ring::default(),
             checks: vec![CheckState::default(); scope.checks(policy).len()],
@@ -266,7 +266,7 @@ impl StepAnalysis {
         self.unseen = self.unseen.saturating_sub(by);
         self.since = self.since.min(now);
         self.passed = self.passed.map(|passed| passed.min(now));
-        self.answers = Answers::default();
+        self.answers = PodAnswers::default();
         self.shortfall = self.shortfall.map(|(kind, since)| (kind, since.min(now)));
         self.ring.drop_after(now);
     }

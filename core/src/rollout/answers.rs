@@ -29,7 +29,7 @@ pub struct ReadyPods {
 /// The requests that the canary's pods have answered in the present window, and the result of the last complete one.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub struct Answers {
+pub struct PodAnswers {
     /// The beginning of the window; `None` before its first request.
     from: Option<Timestamp>,
     /// The requests of each pod in the window, by the pod's name.
@@ -56,7 +56,7 @@ pub struct MutePods {
     pub time: Span,
 }
 
-impl Answers {
+impl PodAnswers {
     /// Adds the answers in a block. `warm_up` is the time in which the requests of a new process are not counted by pod.
     pub fn absorb(&mut self, block: &Block, ready: ReadyPods, warm_up: Span) {
         // A block names at most `MAX_PARTS` pods.
@@ -80,7 +80,7 @@ impl Answers {
         let time = Span::between(from, block.to);
         let requests = self.pods.values().fold(0, |sum: u64, requests| sum.saturating_add(*requests));
         if time >= LEAST_TIME + warm_up && requests >= LEAST_REQUESTS.saturating_mul(u64::from(self.ready)) {
-            *self = Answers { mute: self.mute_pods(requests, time), ..Answers::default() };
+            *self = PodAnswers { mute: self.mute_pods(requests, time), ..PodAnswers::default() };
         }
     }
 
@@ -94,7 +94,7 @@ impl Answers {
 
     /// Whether nothing was counted.
     pub fn is_empty(&self) -> bool {
-        *self == Answers::default()
+        *self == PodAnswers::default()
     }
 
     /// Returns the pods that answered no request in the last complete window.

@@ -156,7 +156,7 @@ mod tests {
     use crate::measure::block::{Reading, Sample};
     use crate::measure::window::Ring;
     use crate::rollout::analysis::Scope;
-    use crate::rollout::answers::Answers;
+    use crate::rollout::answers::PodAnswers;
     use crate::time::Timestamp;
 
     /// The requests of the canary and of the stable in one block.
@@ -171,7 +171,7 @@ mod tests {
             since: at(0),
             unseen: Span::ZERO,
             share_test: None,
-            answers: Answers::default(),
+            answers: PodAnswers::default(),
             size: None,
             ring: Ring::default(),
             checks: Vec::new(),

@@ -22,7 +22,7 @@ const MAX_ARGUMENTS: usize = 64 << 10;
 /// Largest size of a recorded answer in bytes. A larger one is not read, and its calls are those of their own spans.
 const MAX_ANSWER: usize = 1 << 20;
 
-/// A span as it was exported, with the attributes of [`KEYS`].
+/// A span as it was exported, with the attributes that tell calls.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct RawSpan {
     /// Id of the trace, in 32 lower-case hexadecimal digits.
