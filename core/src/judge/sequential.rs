@@ -514,8 +514,8 @@ fn without_worst(pods: Option<&BTreeMap<String, Reading>>, limit: Limit, all: Ta
 }
 
 /// Adds a block to a test's state. If the state is unusable, the test restarts with this block. The counts are always valid,
-/// so an unusable state was written by another version of this program with other alternatives. A restart loses evidence
-/// but keeps the error rate.
+/// so an unusable state was written by another version of this program with other alternatives. A restart loses the evidence
+/// so far, and is a further test at the same error rate (docs/decisions/0007-the-sequential-judge.md).
 fn absorb_or_restart<S: Default>(state: &mut S, absorb: impl Fn(&mut S) -> Result<(), Unusable>) {
     if absorb(state).is_err() {
         *state = S::default();
