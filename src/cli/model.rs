@@ -49,7 +49,7 @@ enum ModelCommand {
     Alias(point::AliasArgs),
     /// List the moves of an environment's pointer or of an alias.
     History(point::HistoryArgs),
-    /// Copy a version's files to a bucket under their own paths, for servers that read plain files.
+    /// Copy a version as plain files to a bucket.
     Export(export::ExportArgs),
     /// Print a version's bill of materials (CycloneDX 1.6).
     Bom(export::BomArgs),
