@@ -57,7 +57,7 @@ enum ModelCommand {
     Yank(withdraw::YankArgs),
     /// Delete the files of a yanked version that no pointer names.
     Delete(withdraw::DeleteArgs),
-    /// Yank a model's old versions, and delete those that were yanked earlier.
+    /// Yank a model's old versions, and delete those yanked earlier.
     Prune(withdraw::PruneArgs),
     /// Find the remains of killed registrations, or delete them.
     Gc(gc::GcArgs),

@@ -338,10 +338,13 @@ fn full_disk() -> Result<()> {
     ensure!(mounted.success(), "a small file system can't be mounted");
     let store = TestStore { url: format!("file://{}/models", disk.display()), files: disk.join("models") };
     let model = write_random(directory.path(), 10 << 20)?.display().to_string();
+    // A file that a version of the model has already takes no space.
+    fs::create_dir(directory.path().join("other"))?;
+    let other = write_random(&directory.path().join("other"), (10 << 20) + 8)?.display().to_string();
     store.succeed(&["register", "m", "1.0.0", &model])?;
     let filler = disk.join("filler");
     fs::write(&filler, vec![0; 8 << 20])?;
-    let error = store.fail(&["register", "m", "1.1.0", &model])?;
+    let error = store.fail(&["register", "m", "1.1.0", &other])?;
     ensure!(error.contains("No space left"), "{error}");
     let to = disk.join("downloaded").display().to_string();
     let get = ["get", "m", "1.0.0", "--to", &to];
@@ -355,7 +358,7 @@ fn full_disk() -> Result<()> {
     store.succeed(&get)?;
     ensure!(fs::read(Path::new(&to).join("model.bin"))? == fs::read(&model)?, "the file differs");
     fs::remove_dir_all(&to)?;
-    store.succeed(&["register", "m", "1.1.0", &model])?;
+    store.succeed(&["register", "m", "1.1.0", &other])?;
     ensure!(Command::new("umount").arg(&disk).status()?.success(), "the file system is still in use");
     Ok(())
 }
