@@ -7,7 +7,6 @@ use serde::{Deserialize, Serialize};
 use super::answers::{PodAnswers, ReadyPods};
 use super::availability::{SettledSize, availability};
 use super::reason::Reason;
-use super::split::AskedShare;
 use crate::input::status::DeploymentStatus;
 use crate::judge::check::{Check, CheckState};
 use crate::judge::evidence::{Evidence, Findings};
@@ -15,7 +14,7 @@ use crate::judge::judges::JudgeState;
 use crate::judge::numbers::Verdict;
 use crate::judge::rule::{Look, Proof};
 use crate::measure::block::Block;
-use crate::measure::calibration::{Calibration, History};
+use crate::measure::calibration::{Calibration, History, Traffic};
 use crate::measure::metric::{ArmSource, Metric};
 use crate::measure::window::{Arm, Ring};
 use crate::policy::{Patience, PatienceAction, Policy, Step};
@@ -110,6 +109,19 @@ impl AnalysisStatus {
     pub fn is_pass(&self) -> bool {
         matches!(self, AnalysisStatus::Pass(_))
     }
+}
+
+/// The share of the requests that the canary is asked to get, and the split before.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct AskedShare {
+    /// The asked share, from 0 to 1.
+    pub share: f64,
+    /// The share of the step before, from 0 to 1.
+    pub before: f64,
+    /// The workload's requests before the rollout.
+    pub traffic: Traffic,
+    /// The longest time that the router may take to follow.
+    pub follows_within: Span,
 }
 
 /// The rules and the past that an analysis judges by.

@@ -2,12 +2,11 @@
 
 use std::collections::BTreeSet;
 
-use super::analysis::{AnalysisRules, Scope, StepAnalysis};
+use super::analysis::{AnalysisRules, AskedShare, Scope, StepAnalysis};
 use super::answers::ReadyPods;
 use super::decision::DecisionKind;
 use super::phase::Phase;
 use super::reason::Reason;
-use super::split::AskedShare;
 use super::state::{Rollout, RolloutContext, StepOutput};
 use super::timers::Timer;
 use crate::input::status::{DeploymentStatus, WorkloadStatus};

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::analysis::StepAnalysis;
+use super::analysis::{AskedShare, StepAnalysis};
 use crate::ids::Weight;
 use crate::measure::block::Block;
 use crate::measure::calibration::Traffic;
@@ -24,19 +24,6 @@ const CLEAR: f64 = 6.0;
 
 /// The growth of the traffic since the time before the rollout up to which both are comparable.
 const MOST_GROWTH: f64 = 1.25;
-
-/// The share of the requests that the canary is asked to get, and the split before.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct AskedShare {
-    /// The asked share, from 0 to 1.
-    pub share: f64,
-    /// The share of the step before, from 0 to 1.
-    pub before: f64,
-    /// The workload's requests before the rollout.
-    pub traffic: Traffic,
-    /// The longest time that the router may take to follow.
-    pub follows_within: Span,
-}
 
 impl StepAnalysis {
     /// Returns the canary's share of the counted requests, 0 to 1, and their number; `None` unless both arms are counted.
