@@ -63,6 +63,11 @@ impl PodAnswers {
         if block.pods.is_empty() || ready.canary as usize > MAX_PARTS {
             return;
         }
+        // In the block of a long absence the pods that were started in it are cold, and have no counts of their own.
+        if Span::between(block.from, block.to) >= LEAST_TIME {
+            *self = PodAnswers::default();
+            return;
+        }
         let answered = requests_by_pod(block);
         // A late router sends the first requests long after the step's begin.
         if self.from.is_none() && answered.values().all(|requests| *requests == 0) {
