@@ -240,6 +240,10 @@ impl RegistryError {
     }
 
     /// Creates the error for an object that differs from the one that was written.
+    pub(crate) fn withdrawn(name: &ModelName, version: &Version, withdrawal: Withdrawal) -> RegistryError {
+        RegistryError::Withdrawn { name: name.clone(), version: version.clone(), withdrawal: Box::new(withdrawal) }
+    }
+
     pub(crate) fn damaged(key: &object_store::path::Path, reason: impl std::fmt::Display) -> RegistryError {
         RegistryError::Damaged { key: key.to_string(), reason: reason.to_string() }
     }

@@ -95,12 +95,7 @@ impl Registry {
                 let why = format!("it shares files with {used}, which was deleted while it was registered");
                 let deletion = Deletion { name: name.clone(), version: version.clone(), by, why, at };
                 self.mark_deleted(&deletion).await?;
-                let withdrawal = Withdrawal::Deleted(deletion);
-                return Err(RegistryError::Withdrawn {
-                    name: name.clone(),
-                    version: version.clone(),
-                    withdrawal: Box::new(withdrawal),
-                });
+                return Err(RegistryError::withdrawn(name, version, Withdrawal::Deleted(deletion)));
             }
         }
         Ok(())

@@ -108,15 +108,14 @@ impl Registry {
     }
 
     /// Refuses a version that is withdrawn, or with `yanked` only one that was deleted.
-    pub(crate) async fn check_given_out(&self, name: &ModelName, version: &Version, yanked: bool) -> Result<()> {
+    ///
+    /// # Errors
+    /// The version is withdrawn, a mark is damaged, or the store fails.
+    pub async fn check_given_out(&self, name: &ModelName, version: &Version, yanked: bool) -> Result<()> {
         match self.withdrawal(name, version).await? {
             None => Ok(()),
             Some(Withdrawal::Yanked(_)) if yanked => Ok(()),
-            Some(withdrawal) => Err(RegistryError::Withdrawn {
-                name: name.clone(),
-                version: version.clone(),
-                withdrawal: Box::new(withdrawal),
-            }),
+            Some(withdrawal) => Err(RegistryError::withdrawn(name, version, withdrawal)),
         }
     }
 

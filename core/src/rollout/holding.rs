@@ -116,13 +116,11 @@ impl Rollout {
         let (share, verdict) = (self.asked_share()?, analysis.share_verdict()?);
         let asked = self.achievable();
         // A gateway that has not followed yet splits the traffic as in the step before.
-        let before = self.step.checked_sub(1).and_then(|step| self.policy.steps.get(step)).map(|step| step.weight);
+        let split = if share.before > 0.0 { share.before } else { share.share };
         let action = match verdict {
             ShareVerdict::TooMuch => PatienceAction::Hold,
             // Without a router the connections of clients stay with the pods that they have.
-            ShareVerdict::TooLittle
-                if self.policy.traffic.splits_by_weight() && analysis.gets_hardly_any(before.unwrap_or(asked)) =>
-            {
+            ShareVerdict::TooLittle if self.policy.traffic.splits_by_weight() && analysis.gets_hardly_any(split) => {
                 PatienceAction::GiveUp
             }
             ShareVerdict::TooLittle | ShareVerdict::AsAsked | ShareVerdict::Undecided => return None,

@@ -3,7 +3,6 @@
 use std::collections::BTreeSet;
 
 use super::analysis::{AskedShare, StepAnalysis};
-use crate::ids::Weight;
 use crate::measure::block::Block;
 use crate::measure::calibration::Traffic;
 use crate::measure::window::{Arm, requests};
@@ -49,16 +48,16 @@ impl StepAnalysis {
         self.share_test.as_ref().map(ShareTest::verdict)
     }
 
-    /// Returns whether the canary has lately had less than a fifth of the asked share. Callers that don't come through the
+    /// Returns whether the canary has lately had less than a fifth of the asked share, from 0 to 1. Callers that don't come through the
     /// router lower the share as well, and are no fault.
-    pub fn gets_hardly_any(&self, asked: Weight) -> bool {
+    pub fn gets_hardly_any(&self, asked: f64) -> bool {
         let recent = self.ring.blocks().rev().take(RECENT_BLOCKS);
         let mut seen = (0_u64, 0_u64);
         for (canary, stable) in recent.filter_map(requests_of) {
             seen = (seen.0.saturating_add(canary), seen.1.saturating_add(stable));
         }
         let n = seen.0.saturating_add(seen.1);
-        n > 0 && (seen.0 as f64) * 5.0 < asked.as_share() * n as f64
+        n > 0 && (seen.0 as f64) * 5.0 < asked * n as f64
     }
 
     /// Returns the requests that should have come in the newest blocks by the traffic before the rollout, and the time of the

@@ -149,7 +149,7 @@ impl BesideBlock<'_> {
 }
 
 /// Adds the other factors' logarithms.
-fn add(factors: &mut [f64], others: &[f64]) {
+pub(crate) fn add(factors: &mut [f64], others: &[f64]) {
     factors.iter_mut().zip(others).for_each(|(factor, other)| *factor += other);
 }
 

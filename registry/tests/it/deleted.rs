@@ -1,7 +1,6 @@
 //! Deleting versions, and the retention.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bellwether_registry::delete::Pruning;
@@ -12,7 +11,6 @@ use futures::TryStreamExt;
 use object_store::memory::InMemory;
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
-use tokio::sync::Notify;
 
 use crate::stepped::{Operation, Stepped};
 use crate::suite::{context, draft, promotion, register, write_model};
@@ -108,20 +106,8 @@ async fn a_deletion_that_is_killed_at_any_write_is_completed_by_the_next_one() {
     for allowed in 0.. {
         let (inner, registry, manifests) = registered(&["1.0.0", "1.1.0"]).await;
         registry.yank(&name(), &version("1.0.0"), &context(1)).await.unwrap();
-        let (writes, killed) = (Arc::new(AtomicUsize::new(0)), Arc::new(Notify::new()));
-        let (counted, kill) = (writes.clone(), killed.clone());
-        let gate = move |operation: Operation, _: &str| {
-            let changes = matches!(operation, Operation::Put | Operation::Delete);
-            let dies = changes && counted.fetch_add(1, Ordering::SeqCst) >= allowed;
-            let kill = kill.clone();
-            Box::pin(async move {
-                if dies {
-                    kill.notify_one();
-                    std::future::pending().await
-                }
-            }) as futures::future::BoxFuture<'static, ()>
-        };
-        let mortal = Registry::on(Arc::new(Stepped::new(inner.clone(), Arc::new(gate))), 100);
+        let (store, killed) = Stepped::mortal(inner.clone(), &[Operation::Put, Operation::Delete], allowed);
+        let mortal = Registry::on(Arc::new(store), 100);
         let (model, old, late) = (name(), version("1.0.0"), context(1 + HOUR));
         let done = tokio::select! {
             deleted = mortal.delete(&model, &old, &late) => deleted.is_ok(),

@@ -2,7 +2,6 @@
 
 use std::path::Path as FilePath;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bellwether_registry::fetch::{FetchOptions, Fetched};
@@ -159,21 +158,8 @@ async fn a_download_that_is_killed_at_any_read_is_completed_by_the_next_one() {
     for allowed in 0.. {
         let to = tempfile::tempdir().unwrap();
         Registry::on(inner.clone(), PART).fetch(&manifests[0], to.path(), &options).await.unwrap();
-        let reads = Arc::new(AtomicUsize::new(0));
-        let (counted, killed) = (reads.clone(), Arc::new(tokio::sync::Notify::new()));
-        let kill = killed.clone();
-        let gate = move |operation: Operation, _: &str| {
-            let dies = operation == Operation::Get && counted.fetch_add(1, Ordering::SeqCst) >= allowed;
-            let kill = kill.clone();
-            Box::pin(async move {
-                if dies {
-                    kill.notify_one();
-                    std::future::pending().await
-                }
-            }) as futures::future::BoxFuture<'static, ()>
-        };
-        let store = Arc::new(Stepped::new(inner.clone(), Arc::new(gate)));
-        let registry = Registry::on(store, PART);
+        let (store, killed) = Stepped::mortal(inner.clone(), &[Operation::Get], allowed);
+        let registry = Registry::on(Arc::new(store), PART);
         let done = tokio::select! {
             fetched = registry.fetch(&manifests[1], to.path(), &options) => fetched.is_ok(),
             // The pieces that were read before are written in the meantime.

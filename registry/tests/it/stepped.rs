@@ -3,6 +3,7 @@
 use std::fmt::{self, Display};
 use std::ops::Range;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -15,6 +16,7 @@ use object_store::{
     CopyOptions, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore, ObjectStoreExt,
     PutMultipartOptions, PutOptions, PutPayload, PutResult, Result,
 };
+use tokio::sync::Notify;
 
 /// The kind of an operation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,6 +39,24 @@ pub struct Stepped {
 impl Stepped {
     pub fn new(inner: Arc<InMemory>, gate: Arc<Gate>) -> Stepped {
         Stepped { inner, gate }
+    }
+
+    /// Returns a store whose operations of these kinds, after as many as are `allowed`, never go on, as if its process was killed
+    /// there, and the notice of the first one of these.
+    pub fn mortal(inner: Arc<InMemory>, kinds: &'static [Operation], allowed: usize) -> (Stepped, Arc<Notify>) {
+        let (counted, killed) = (AtomicUsize::new(0), Arc::new(Notify::new()));
+        let kill = killed.clone();
+        let gate = move |operation: Operation, _: &str| {
+            let dies = kinds.contains(&operation) && counted.fetch_add(1, Ordering::SeqCst) >= allowed;
+            let kill = kill.clone();
+            Box::pin(async move {
+                if dies {
+                    kill.notify_one();
+                    std::future::pending().await
+                }
+            }) as BoxFuture<'static, ()>
+        };
+        (Stepped::new(inner, Arc::new(gate)), killed)
     }
 }
 

@@ -6,10 +6,7 @@ use bellwether_core::time::Span;
 use bellwether_registry::fetch::{FetchOptions, Fetched};
 use bellwether_registry::manifest::FilePath;
 use bellwether_registry::report::AttachedReport;
-use bellwether_registry::withdraw::Withdrawal;
-use bellwether_registry::{
-    Environment, InvalidValue, Manifest, Registry, RegistryError, VerifyingKey, VersionReference,
-};
+use bellwether_registry::{Environment, InvalidValue, Manifest, Registry, VerifyingKey, VersionReference};
 use clap::Args;
 use serde::Serialize;
 
@@ -141,9 +138,7 @@ struct FileProblem {
 pub(super) async fn verify(args: &VerifyArgs, registry: &Registry, output: Output) -> anyhow::Result<u8> {
     let version = registry.resolve(&args.model.name, &args.model.version).await?;
     let manifest = registry.manifest(&args.model.name, &version).await?;
-    if let Some(withdrawal @ Withdrawal::Deleted(_)) = registry.withdrawal(&manifest.name, &version).await? {
-        return Err(RegistryError::Withdrawn { name: manifest.name, version, withdrawal: Box::new(withdrawal) }.into());
-    }
+    registry.check_given_out(&manifest.name, &version, true).await?;
     if let Some(key) = &args.key {
         registry.verify_signature(&manifest, &VerifyingKey::read(key)?).await?;
     }

@@ -30,11 +30,7 @@ async fn a_workload_that_can_not_be_read_is_isolated_and_the_others_go_on() {
     for damage in [unknown_phase as Damage, newer_format] {
         let mut setting = Setting::new();
         setting.world.deploy(&api(), images("1"), 4, 100);
-        let mut daemon = setting.start().await;
-        setting.request(&daemon, "a", "2").await;
-        daemon.until(|decision| decision.to == Phase::Stepping).await;
-        daemon.kill();
-        let whole = setting.entries().await;
+        let whole = setting.killed_in_a_step().await;
         let mut damaged = whole.clone();
         let snapshot = damaged.get_mut(&format!("{}/snap", workload())).unwrap();
         let mut value: Value = serde_json::from_slice(snapshot).unwrap();
@@ -72,11 +68,7 @@ async fn a_workload_that_can_not_be_read_is_isolated_and_the_others_go_on() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn each_entry_of_a_workload_can_isolate_it_but_for_an_input_before_the_snapshot() {
     let mut setting = Setting::new();
-    let mut daemon = setting.start().await;
-    setting.request(&daemon, "a", "2").await;
-    daemon.until(|decision| decision.to == Phase::Stepping).await;
-    daemon.kill();
-    let whole = setting.entries().await;
+    let whole = setting.killed_in_a_step().await;
     let snapshot: Value = serde_json::from_slice(&whole[&format!("{}/snap", workload())]).unwrap();
     let seq = snapshot["seq"].as_u64().unwrap();
     let input = |follows: u64| json!({ "follows": follows, "input": "of another version" }).to_string().into_bytes();
@@ -100,6 +92,15 @@ fn api() -> Workload {
 }
 
 impl Setting {
+    /// Kills a daemon in the first step of a rollout, and returns the workload's entries in the journal.
+    async fn killed_in_a_step(&mut self) -> BTreeMap<String, Vec<u8>> {
+        let mut daemon = self.start().await;
+        self.request(&daemon, "a", "2").await;
+        daemon.until(|decision| decision.to == Phase::Stepping).await;
+        daemon.kill();
+        self.entries().await
+    }
+
     /// Returns the workload's entries in the journal.
     async fn entries(&self) -> BTreeMap<String, Vec<u8>> {
         let entries = self.journal().await.open(0).await.unwrap().restore().await.unwrap();
@@ -221,11 +222,7 @@ fn a_workload_that_can_be_read_again_is_told_of_the_freezes_that_began_or_ended_
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_daemon_holds_a_workload_that_can_be_read_again_by_a_freeze_of_its_namespace() {
     let mut setting = Setting::new();
-    let mut daemon = setting.start().await;
-    setting.request(&daemon, "a", "2").await;
-    daemon.until(|decision| decision.to == Phase::Stepping).await;
-    daemon.kill();
-    let whole = setting.entries().await;
+    let whole = setting.killed_in_a_step().await;
     let mut damaged = whole.clone();
     damaged.insert(format!("{}/snap", workload()), b"{}".to_vec());
     setting.write(&damaged).await;

@@ -32,6 +32,7 @@ use crate::measure::metric::Limit;
 use crate::measure::window::{Arm, reading};
 use crate::stats::combine::{ln_least, ln_weighted_mean};
 use crate::stats::mixture::Mixture;
+use crate::stats::slo::add;
 use crate::stats::tally::{Pair, Phi, Tally, Worth};
 use crate::stats::two_sample::EffectsState;
 
@@ -190,8 +191,4 @@ fn sum([canary, stable]: ArmCounts, [more_canary, more_stable]: ArmCounts) -> Ar
         counts
     };
     [plus(canary, more_canary), plus(stable, more_stable)]
-}
-
-fn add(sum: &mut [f64], factors: &[f64]) {
-    sum.iter_mut().zip(factors).for_each(|(sum, factor)| *sum += factor);
 }
