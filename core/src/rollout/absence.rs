@@ -24,6 +24,10 @@ impl Rollout {
                 let lost = self.unseen_since.take().unwrap_or(last);
                 let unseen = Span::between(lost, sight.since.min(now));
                 self.leave_out(unseen, now);
+                if was_unseen && let Some(in_flight) = &mut self.current.in_flight {
+                    // Its attempts failed because the API server was away, and the pause before the next one has grown with them.
+                    in_flight.retry_at(now);
+                }
                 was_unseen || unseen > Span::ZERO
             }
         }

@@ -81,6 +81,9 @@ fn a_bad_version_is_rolled_back_while_the_api_server_is_away() {
     }
     assert_eq!(story.rollout().phase(), Phase::Draining, "{:#?}", story.whys());
     story.api_away = false;
+    // The pause before the next attempt has grown to 30 s by now; the first sight makes the attempt due.
+    story.run(5);
+    assert_eq!(story.rollout().phase(), Phase::Removing, "weight 0 still waits: {:#?}", story.whys());
     assert_eq!(story.run(120).map(|ending| ending.to_string()).as_deref(), Some("rolled back"));
 }
 
