@@ -7,12 +7,13 @@ use std::collections::BTreeMap;
 use std::io::ErrorKind;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use bellwether_core::time::Timestamp;
 use redb::{
-    Builder, ConcurrencyMode, Database, DatabaseError, ReadOnlyDatabase, ReadableDatabase, ReadableTable, StorageError,
-    Table, TableDefinition, Value, WriteTransaction,
+    Builder, ConcurrencyMode, Database, DatabaseError, ReadOnlyDatabase, ReadableDatabase, ReadableTable, Table,
+    TableDefinition, Value, WriteTransaction,
 };
 
 use crate::ports::{Batch, EventRecord, JournalError};
@@ -81,14 +82,15 @@ impl JournalFile {
     }
 }
 
-/// Returns an opener of the file at `path`, which creates the file only at its first call.
+/// Returns an opener of the file at `path`, which creates the file only until it has been opened once: a file that is gone later
+/// is no empty journal.
 pub(super) fn opener_of(path: &Path) -> Opener {
     let path = path.to_owned();
-    let created = std::sync::Once::new();
+    let was_open = AtomicBool::new(false);
     Box::new(move || {
-        let mut result = None;
-        created.call_once(|| result = Some(open_or_create(&path)));
-        result.unwrap_or_else(|| Ok(builder().open(&path)?))
+        let database = if was_open.load(Ordering::SeqCst) { builder().open(&path)? } else { open_or_create(&path)? };
+        was_open.store(true, Ordering::SeqCst);
+        Ok(database)
     })
 }
 
