@@ -18,10 +18,10 @@ use bellwether_gate::import::{ImportFormat, ImportSettings, import};
 use bellwether_gate::report::{GateReport, GateSubject};
 
 /// A function that reads bytes.
-pub type Target = fn(&[u8]);
+pub type Function = fn(&[u8]);
 
 /// The targets by the names of their folders in `corpus`.
-pub const TARGETS: &[(&str, Target)] = &[
+pub const TARGETS: &[(&str, Function)] = &[
     ("events", events),
     ("config", configuration),
     ("answers", answers),

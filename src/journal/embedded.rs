@@ -294,7 +294,7 @@ impl Shared {
     }
 
     fn restore(&self) -> Result<BTreeMap<String, Vec<u8>>, JournalError> {
-        self.file.with(|database| read_entries(database)).map_err(|error| self.file.error(&error))
+        self.file.with(read_entries).map_err(|error| self.file.error(&error))
     }
 
     fn commit(&self, number: u64, batch: &Batch) -> Result<(), JournalError> {

@@ -17,7 +17,7 @@ use bellwether_core::engine::Engine;
 use bellwether_core::input::event::Event;
 use bellwether_core::time::{Span, Timestamp};
 
-use self::functions::{TARGETS, Target, record_of};
+use self::functions::{Function, TARGETS, record_of};
 
 #[path = "../../fuzz/functions.rs"]
 mod functions;
@@ -119,7 +119,7 @@ fn journal_of_a_rollout() -> Vec<u8> {
 }
 
 /// Calls the function, and fails with the bytes if it panics.
-fn run(target: &str, function: Target, origin: &str, bytes: &[u8]) {
+fn run(target: &str, function: Function, origin: &str, bytes: &[u8]) {
     if catch_unwind(|| function(bytes)).is_err() {
         panic!("target {target}, {origin}, fails at these bytes: {:?}", String::from_utf8_lossy(bytes));
     }

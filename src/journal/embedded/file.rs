@@ -140,7 +140,7 @@ pub(super) fn create_tables(database: &Database) -> Result<i64, redb::Error> {
 }
 
 /// Returns all entries.
-pub(super) fn read_entries(database: &impl ReadableDatabase) -> Result<BTreeMap<String, Vec<u8>>, redb::Error> {
+pub(super) fn read_entries(database: &Database) -> Result<BTreeMap<String, Vec<u8>>, redb::Error> {
     let table = database.begin_read()?.open_table(ENTRIES)?;
     let mut entries = BTreeMap::new();
     for row in table.iter()? {

@@ -23,8 +23,8 @@ pub(super) struct JointMetrics {
     joint: Vec<JointQuery>,
     /// The place of each watch's own query in the joint ones, by its text.
     own: BTreeMap<String, OwnQuery>,
-    answers: Mutex<BTreeMap<Question, Arc<OnceCell<JointAnswer>>>>,
-    types: Mutex<BTreeMap<String, Arc<OnceCell<Result<Option<String>, MetricsError>>>>>,
+    answers: Once<Question, JointAnswer>,
+    types: Once<String, Result<Option<String>, MetricsError>>,
 }
 
 /// A query for several watches, and the filter of each.
@@ -42,6 +42,8 @@ struct OwnQuery {
     watch: usize,
 }
 
+/// Answers by their question, each of which is asked once.
+type Once<Q, A> = Mutex<BTreeMap<Q, Arc<OnceCell<A>>>>;
 /// A query's text with the instants of its answer, as the first, the last and their distance.
 type Question = (String, Timestamp, Timestamp, Span);
 /// The points at each instant.

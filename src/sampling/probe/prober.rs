@@ -41,7 +41,7 @@ pub struct Prober {
     rounds: Arc<Semaphore>,
 }
 
-/// The metrics store that is probed, and what is needed to ask it.
+/// The metrics store that is probed, and the parts by which it is asked.
 struct ProbedStore {
     metrics: Arc<dyn Metrics>,
     pods: Arc<dyn PodDirectory>,

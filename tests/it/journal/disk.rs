@@ -8,7 +8,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bellwether::clock::{Clock, SystemClock};
 use bellwether::journal::embedded::{Embedded, read_dead, read_decisions};
-use bellwether::ports::{Batch, EventRecord, Journal, JournalError, Journals as _, Wake};
+use bellwether::ports::{Batch, EventRecord, Journal, JournalError, Wake};
 use bellwether_core::time::{Span, Timestamp};
 use bellwether_testkit::journal_suite::{decided, opened, puts};
 use tokio::sync::mpsc;
