@@ -183,9 +183,7 @@ pub(super) fn write_batch(
     prune(&mut table, dead.len(), |(at, ..)| at < keep_from)?;
 
     if let Some(offset) = next_offset {
-        let offset = unsigned(*offset);
-        let before = next.get(NEXT_OFFSET)?.map_or(0, |row| row.value());
-        next.insert(NEXT_OFFSET, offset.max(before))?;
+        next.insert(NEXT_OFFSET, unsigned(*offset))?;
     }
     Ok(())
 }
