@@ -10,7 +10,7 @@
 mod options;
 mod state;
 mod answer;
-mod intake;
+pub mod intake;
 mod page;
 
 use std::collections::BTreeMap;

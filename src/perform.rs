@@ -23,6 +23,9 @@ use crate::ports::{Cluster, Epoch, Models, NotificationError, NotificationSink, 
 /// the cluster, so that none waits behind a slow one of another kind.
 const MAX_AT_ONCE: usize = 32;
 
+/// The probes of the metrics store under way at a time. Those that begin together are asked about together.
+const MAX_PROBES: usize = 512;
+
 /// The executor of effects, with its ports.
 #[derive(Clone)]
 pub struct Executor {
@@ -44,7 +47,8 @@ struct Permits {
 impl Permits {
     fn new() -> Permits {
         let permits = || Semaphore::new(MAX_AT_ONCE);
-        Permits { cluster: permits(), urgent: permits(), metrics: permits(), registry: permits() }
+        let metrics = Semaphore::new(MAX_PROBES);
+        Permits { cluster: permits(), urgent: permits(), metrics, registry: permits() }
     }
 }
 

@@ -19,7 +19,7 @@
 //!    subtracts. [`sampler`] does all of this at every tick.
 //!
 //! [`history`] runs the same sampler over a range of the past. [`probe`] tries the queries of a rollout once, before it
-//! has traffic, and explains the ones that can't work.
+//! has traffic, and explains the ones that can't work; rollouts that begin together are asked about together.
 //!
 //! # Terms
 //!

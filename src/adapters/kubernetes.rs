@@ -37,7 +37,7 @@ use crate::ports::{Cluster, Epoch, PodDirectory, PodFacts, PodTemplate, StatusSo
 mod providers;
 mod api_kind;
 mod marks;
-mod template;
+pub mod template;
 mod patch;
 mod owners;
 mod failure;

@@ -6,7 +6,7 @@
 //! all rollouts together. No error contains a credential, neither of a header nor of the URL.
 
 mod options;
-mod answer;
+pub mod answer;
 mod credentials;
 mod places;
 

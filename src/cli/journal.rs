@@ -5,7 +5,10 @@
 //!
 //! Both open the journal as a daemon does, so a running daemon on Kafka is fenced, and restores from the changed journal;
 //! the file of an embedded journal can't be opened while a daemon runs.
+//!
+//! `bellwether journal backup` copies the file of an embedded journal, also while a daemon runs.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::{Context as _, anyhow, bail};
@@ -19,7 +22,7 @@ use crate::adapters::kubernetes::Kubernetes;
 use crate::clock::SystemClock;
 use crate::config::{self, Config};
 use crate::exit;
-use crate::journal::embedded::Embedded;
+use crate::journal::embedded::{self, Embedded};
 use crate::journal::{JournalKind, partition_of};
 use crate::ledger::Ledger;
 use crate::ports::{Batch, Epoch, Journals, Partition};
@@ -39,6 +42,8 @@ enum JournalCommand {
     Adopt(AdoptArgs),
     /// Remove the entries of a workload that can't be read.
     Forget(ForgetArgs),
+    /// Copy the file of an embedded journal, also while the daemon runs.
+    Backup(BackupArgs),
 }
 
 /// The arguments of `journal adopt`.
@@ -56,10 +61,18 @@ struct ForgetArgs {
     workload: String,
 }
 
+/// The arguments of `journal backup`.
+#[derive(Debug, Args)]
+struct BackupArgs {
+    /// File to write; it must not exist.
+    to: PathBuf,
+}
+
 /// Runs the command, and returns the exit code.
 ///
 /// # Errors
-/// The cluster or the journal can't be read, an object has an implausible epoch, or the workload can be read.
+/// The cluster or the journal can't be read, an object has an implausible epoch, the workload can be read, or the backup can't be
+/// written.
 pub async fn run(args: &JournalArgs, common: &Common) -> anyhow::Result<u8> {
     let config = config::load(&common.sources()).map_err(|report| anyhow!("{report}"))?;
     telemetry::install_tls();
@@ -67,6 +80,13 @@ pub async fn run(args: &JournalArgs, common: &Common) -> anyhow::Result<u8> {
         JournalCommand::Adopt(AdoptArgs { up_to }) => adopt_all(&config, *up_to).await?,
         JournalCommand::Forget(ForgetArgs { workload }) => {
             print(&format!("{}\n", forget(&*journals(&config).await?, &config.cluster, workload).await?));
+        }
+        JournalCommand::Backup(BackupArgs { to }) => {
+            if config.journal.kind == JournalKind::Kafka {
+                bail!("the journal is in Kafka (journal.kind), whose topics have replicas; there is no file to copy");
+            }
+            embedded::back_up(&config.journal.path, to)?;
+            print(&format!("{} is copied to {}\n", config.journal.path.display(), to.display()));
         }
     }
     Ok(exit::OK)

@@ -101,7 +101,8 @@ pub async fn run(_: RunArgs, common: &Common) -> anyhow::Result<u8> {
     let analysis = tokio::spawn(watch_cluster(cluster.clone(), config.cluster.clone(), policies, wakes, stop.clone()));
     let (conditions_now, conditions) = watch::channel(readiness::at_start());
     let split = tokio::spawn(split::follow(cluster.clone(), config.cluster.clone(), shows.watch()));
-    let conditions_task = tokio::spawn(readiness::follow(cluster, owns, backend.pulse(), conditions_now));
+    let conditions_task =
+        tokio::spawn(readiness::follow(cluster, owns, backend.pulse(), backend.embedded(), conditions_now));
     let upkeep = tokio::spawn(run_upkeep(metrics.clone()));
     let shown = Shown { view: shows.watch(), conditions, heartbeat: beat, metrics, intake: backend.http_intake() };
     let server = tokio::spawn(serve(listener, config.http.clone(), shown, stop.clone()));

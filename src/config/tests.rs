@@ -312,6 +312,7 @@ fn the_effective_configuration_is_shown_with_origins_and_without_secrets() {
         [journal]
         kind = "kafka"                                   # default
         path = "bellwether.redb"                         # default
+        retention = "90d"                                # default
 
         [kafka]
         brokers = "localhost:9092"                       # default

@@ -19,7 +19,7 @@ pub(super) async fn take(State(app): State<App>, headers: HeaderMap, body: Bytes
         return problem(StatusCode::FORBIDDEN, refusal);
     }
     let (reply, receipt) = oneshot::channel();
-    let record = EventRecord { value: Some(body.to_vec()), headers: kafka_headers(&headers), ..EventRecord::default() };
+    let record = record_of(&headers, &body);
     match app.shown.intake.try_send(Delivery { record, reply: Some(reply) }) {
         Ok(()) => {}
         Err(mpsc::error::TrySendError::Full(_)) => return busy("the daemon is busy; send the event again in a second"),
@@ -33,6 +33,11 @@ pub(super) async fn take(State(app): State<App>, headers: HeaderMap, body: Bytes
         Ok(Receipt::Dead(reason)) => problem(StatusCode::UNPROCESSABLE_ENTITY, &reason),
         Err(_) => busy("it is not known whether the event was accepted; send the same one again"),
     }
+}
+
+/// Returns the record of a posted event, as in the Kafka binding.
+pub fn record_of(headers: &HeaderMap, body: &[u8]) -> EventRecord {
+    EventRecord { value: Some(body.to_vec()), headers: kafka_headers(headers), ..EventRecord::default() }
 }
 
 /// Returns the reason to refuse a request that may come from a web page; `None` if there is none. A loopback address

@@ -4,36 +4,38 @@
 //! same file is refused at its start. Within the process, opening the journal again fences the earlier handle, as
 //! `init_transactions` fences an earlier producer.
 //!
+//! A disk that is full or fails does not end the process. Nothing is committed then, and so nothing is done; the partition is
+//! assigned again at growing intervals until the file can be written, and [`Embedded::condition`] has the reason meanwhile.
+//!
 //! [`EmbeddedIntake`] numbers the records that arrive over HTTP from the offset in the file, so that `next_offset` has the
 //! same meaning as in Kafka.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex as StdMutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use redb::{Database, DatabaseError, ReadableDatabase, ReadableTable, TableDefinition, TableError};
+use bellwether_core::time::Span;
 use tokio::sync::{Mutex, mpsc, oneshot};
+use tokio::time::Instant;
 
+use self::file::{JournalFile, create_tables, is_full, opener_of, read_entries, write_batch};
+use super::options::Options;
+use crate::clock::{Clock, SystemClock};
 use crate::ports::{Batch, Delivery, EventRecord, Journal, JournalError, Journals, Partition, Receipt, Wake};
 
-/// The journal's entries: key and value.
-const ENTRIES: TableDefinition<&str, &[u8]> = TableDefinition::new("entries");
-/// The decisions, numbered from 0 in their order: key (the workload) and JSON.
-const DECISIONS: TableDefinition<u64, (&str, &[u8])> = TableDefinition::new("decisions");
-/// The dead letters, numbered from 0 in their order.
-const DEAD: TableDefinition<u64, DeadRow> = TableDefinition::new("dead");
-/// One row, with the key [`NEXT_OFFSET`]: the first offset that is not consumed yet.
-const CONSUMED: TableDefinition<&str, i64> = TableDefinition::new("consumed");
-const NEXT_OFFSET: &str = "next-offset";
+mod file;
 
-/// A dead letter: the record's offset, key, value and headers, and its problem.
-type DeadRow<'a> = (i64, Option<&'a [u8]>, Option<&'a [u8]>, Vec<(&'a str, &'a [u8])>, &'a str);
+pub use self::file::{Opener, back_up, read_dead, read_decisions};
 
-/// The delay before the partition is assigned again after a failed commit, which may have failed because the disk is full.
+/// The delay before the partition is assigned again after a failure. It doubles with each failure in a row.
 const RESTART_DELAY: Duration = Duration::from_secs(1);
+/// The longest delay before the partition is assigned again.
+const MAX_RESTART_DELAY: Duration = Duration::from_secs(30);
+/// The time of commits without a failure after which a failure is over.
+const SETTLED: Duration = Duration::from_secs(10);
 
 /// The embedded journal. Clones share one file, which is closed with the last of them.
 #[derive(Clone)]
@@ -42,37 +44,96 @@ pub struct Embedded {
 }
 
 struct Shared {
-    path: PathBuf,
-    database: Database,
+    file: JournalFile,
+    /// The age at which decisions and dead letters are removed.
+    retention: Span,
+    clock: Arc<dyn Clock>,
     /// The number of times that the partition was opened. A handle with a lower number is fenced.
     opened: AtomicU64,
     /// The offset of the next record.
     next_record: AtomicI64,
+    /// The failures since the last commit.
+    failures: StdMutex<Failures>,
     /// The daemon's channel, set by the first call of [`Embedded::intake`].
     wakes: std::sync::OnceLock<mpsc::Sender<Wake>>,
 }
 
+/// The failures in a row. A full disk may take some commits and refuse others, so a single commit does not end the row.
+#[derive(Debug, Default)]
+struct Failures {
+    count: u32,
+    /// The message of the last one.
+    last: String,
+    /// The time of the first commit since the last failure.
+    written: Option<Instant>,
+}
+
+impl Failures {
+    /// Returns whether there was no failure, or only commits for [`SETTLED`].
+    fn are_over(&self) -> bool {
+        self.count == 0 || self.written.is_some_and(|written| written.elapsed() >= SETTLED)
+    }
+}
+
 impl Embedded {
-    /// Opens the file; creates it and its directory if they are missing.
+    /// Opens the file with the default retention; creates it and its directory if they are missing.
     ///
     /// # Errors
-    /// [`JournalError::Broken`] if another process has the file open, or if it can't be created or is not a journal.
+    /// [`JournalError`] if another process writes the file, or if it can't be created or is not a journal. A full disk is no
+    /// error: the journal is opened as soon as there is room.
     pub fn open(path: impl Into<PathBuf>) -> Result<Embedded, JournalError> {
-        let path = path.into();
+        Embedded::with_options(&Options { path: path.into(), ..Options::default() })
+    }
+
+    /// Opens the file of the options; creates it and its directory if they are missing.
+    ///
+    /// # Errors
+    /// As for [`Embedded::open`].
+    pub fn with_options(options: &Options) -> Result<Embedded, JournalError> {
+        let Options { kind: _, path, retention } = options;
         if let Some(parent) = path.parent() {
-            std::fs::create_dir_all(parent).map_err(|error| broken(&path, error))?;
+            let made = std::fs::create_dir_all(parent);
+            made.map_err(|error| JournalError::Broken(format!("journal {}: {error}", path.display())))?;
         }
-        let database = Database::create(&path).map_err(|error| cannot_open(&path, error))?;
-        let next_offset = create_tables(&database).map_err(|error| broken(&path, error))?;
-        Ok(Embedded {
-            shared: Arc::new(Shared {
-                path,
-                database,
-                opened: AtomicU64::new(0),
-                next_record: AtomicI64::new(next_offset),
-                wakes: std::sync::OnceLock::new(),
-            }),
-        })
+        Embedded::over(path.clone(), opener_of(path), *retention, Arc::new(SystemClock))
+    }
+
+    /// Opens a journal by an opener of its database. `path` is for messages alone.
+    ///
+    /// # Errors
+    /// As for [`Embedded::open`].
+    pub fn over(
+        path: PathBuf,
+        opener: Opener,
+        retention: Span,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Embedded, JournalError> {
+        let file = JournalFile::new(path, opener);
+        let next_record = match file.with(create_tables) {
+            Ok(next_offset) => next_offset,
+            Err(redb::Error::Io(error)) if is_full(error.kind()) => 0,
+            // At the start every other failure is a wrong configuration or a damaged file, which a person has to repair.
+            Err(error) => return Err(JournalError::Broken(file.error(&error).to_string())),
+        };
+        let shared = Shared {
+            file,
+            retention,
+            clock,
+            opened: AtomicU64::new(0),
+            next_record: AtomicI64::new(next_record),
+            failures: StdMutex::default(),
+            wakes: std::sync::OnceLock::new(),
+        };
+        Ok(Embedded { shared: Arc::new(shared) })
+    }
+
+    /// Returns whether the journal can be written: without a failure for the last seconds.
+    ///
+    /// # Errors
+    /// The message of the last failure. Nothing is decided without the journal.
+    pub fn condition(&self) -> Result<(), String> {
+        let failures = self.shared.failures();
+        if failures.are_over() { Ok(()) } else { Err(failures.last.clone()) }
     }
 
     /// Returns the intake for records that don't come from Kafka. Sends the daemon `Wake::Assigned` for partition 0.
@@ -144,16 +205,11 @@ impl Journals for Embedded {
 
     async fn open(&self, partition: Partition) -> Result<Box<dyn Journal>, JournalError> {
         if partition != 0 {
-            let path = self.shared.path.display();
+            let path = self.shared.file.path.display();
             return Err(JournalError::Broken(format!("journal {path} has only partition 0, not {partition}")));
         }
-        let shared = Arc::clone(&self.shared);
-        let number = blocking(move || {
-            // Holding the write lock means that no commit of an earlier handle is in progress.
-            let _write_lock = shared.database.begin_write().map_err(|error| broken(&shared.path, error))?;
-            Ok(shared.opened.fetch_add(1, Ordering::SeqCst) + 1)
-        });
-        Ok(Box::new(Handle { shared: Arc::clone(&self.shared), number: number.await?, failed: false }))
+        let number = self.shared.attempt(Shared::open).await?;
+        Ok(Box::new(Handle { shared: Arc::clone(&self.shared), number, failed: false }))
     }
 }
 
@@ -169,8 +225,7 @@ struct Handle {
 #[async_trait]
 impl Journal for Handle {
     async fn restore(&mut self) -> Result<BTreeMap<String, Vec<u8>>, JournalError> {
-        let shared = Arc::clone(&self.shared);
-        blocking(move || read_entries(&shared.database).map_err(|error| broken(&shared.path, error))).await
+        self.shared.attempt(Shared::restore).await
     }
 
     async fn commit(&mut self, batch: Batch) -> Result<(), JournalError> {
@@ -180,171 +235,90 @@ impl Journal for Handle {
         if self.failed {
             return Err(JournalError::Unknown("an earlier commit failed; open the journal again".to_owned()));
         }
-        let (shared, number) = (Arc::clone(&self.shared), self.number);
-        let result = blocking(move || shared.commit(number, batch)).await;
-        if matches!(result, Err(JournalError::Unknown(_))) {
-            self.failed = true;
-            self.assign_again();
+        let number = self.number;
+        let result = self.shared.attempt(move |shared| shared.commit(number, &batch)).await;
+        self.failed = matches!(result, Err(JournalError::Unknown(_)));
+        if result.is_ok() {
+            self.shared.failures().written.get_or_insert_with(Instant::now);
         }
         result
     }
 }
 
-impl Handle {
-    /// Sends the daemon `Wake::Assigned` after a delay, so that it restores from the file.
-    fn assign_again(&self) {
-        let Some(wakes) = self.shared.wakes.get().cloned() else { return };
+impl Shared {
+    fn failures(&self) -> MutexGuard<'_, Failures> {
+        // A panic can't leave it half written.
+        self.failures.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Calls `work` on a thread for blocking work. After a failure of the disk the partition is assigned again.
+    async fn attempt<T: Send + 'static>(
+        self: &Arc<Self>,
+        work: impl FnOnce(&Shared) -> Result<T, JournalError> + Send + 'static,
+    ) -> Result<T, JournalError> {
+        let shared = Arc::clone(self);
+        let result = tokio::task::spawn_blocking(move || work(&shared)).await;
+        let result = result.unwrap_or_else(|error| {
+            Err(JournalError::Unknown(format!("journal {}: its thread ended: {error}", self.file.path.display())))
+        });
+        if let Err(JournalError::Unknown(message)) = &result {
+            self.assign_again(message);
+        }
+        result
+    }
+
+    /// Notes a failure, and sends the daemon `Wake::Assigned` after a delay, so that it restores from the file.
+    fn assign_again(&self, message: &str) {
+        let delay = {
+            let mut failures = self.failures();
+            let before = if failures.are_over() { 0 } else { failures.count };
+            *failures = Failures { count: before.saturating_add(1), last: message.to_owned(), written: None };
+            RESTART_DELAY.saturating_mul(2_u32.saturating_pow(before)).min(MAX_RESTART_DELAY)
+        };
+        let Some(wakes) = self.wakes.get().cloned() else { return };
         tokio::spawn(async move {
-            tokio::time::sleep(RESTART_DELAY).await;
+            tokio::time::sleep(delay).await;
             // The channel is closed if the daemon has ended.
             let _ = wakes.send(Wake::Assigned(0)).await;
         });
     }
-}
 
-impl Shared {
-    fn commit(&self, number: u64, batch: Batch) -> Result<(), JournalError> {
+    /// Fences the earlier handles, and returns the number of the new one. No commit is in progress meanwhile.
+    fn open(&self) -> Result<u64, JournalError> {
+        let opened = self.file.with(|database| {
+            let next_offset = create_tables(database)?;
+            self.next_record.fetch_max(next_offset, Ordering::SeqCst);
+            Ok(self.opened.fetch_add(1, Ordering::SeqCst) + 1)
+        });
+        opened.map_err(|error| self.file.error(&error))
+    }
+
+    fn restore(&self) -> Result<BTreeMap<String, Vec<u8>>, JournalError> {
+        self.file.with(read_entries).map_err(|error| self.file.error(&error))
+    }
+
+    fn commit(&self, number: u64, batch: &Batch) -> Result<(), JournalError> {
+        let path = self.file.path.display();
         if !batch.rekeyed.is_empty() {
             return Err(JournalError::Broken(
                 "the embedded journal has one partition, so no record can be moved to another".to_owned(),
             ));
         }
-        let unknown = |error: redb::Error| JournalError::Unknown(format!("journal {}: {error}", self.path.display()));
-        let writing = self.database.begin_write().map_err(|error| unknown(error.into()))?;
-        // redb has one write transaction at a time, so no other handle can be opened between this check and the commit.
-        if self.opened.load(Ordering::SeqCst) != number {
-            return Err(JournalError::Fenced(format!("journal {} was opened again", self.path.display())));
+        let now = self.clock.now();
+        let committed = self.file.with(|database| {
+            // `with` has one caller at a time, so no other handle can be opened between this check and the commit.
+            if self.opened.load(Ordering::SeqCst) != number {
+                return Ok(false);
+            }
+            let writing = database.begin_write()?;
+            write_batch(&writing, batch, now, self.retention.before(now))?;
+            writing.commit()?;
+            Ok(true)
+        });
+        match committed {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(JournalError::Fenced(format!("journal {path} was opened again"))),
+            Err(error) => Err(self.file.error(&error)),
         }
-        write_batch(&writing, &batch).map_err(unknown)?;
-        writing.commit().map_err(|error| unknown(error.into()))
     }
-}
-
-/// Creates the missing tables, so that readers can rely on them. Returns the first offset that is not consumed yet.
-fn create_tables(database: &Database) -> Result<i64, redb::Error> {
-    let writing = database.begin_write()?;
-    writing.open_table(ENTRIES)?;
-    writing.open_table(DECISIONS)?;
-    writing.open_table(DEAD)?;
-    let next_offset = writing.open_table(CONSUMED)?.get(NEXT_OFFSET)?.map_or(0, |row| row.value());
-    writing.commit()?;
-    Ok(next_offset)
-}
-
-/// Returns all entries.
-fn read_entries(database: &Database) -> Result<BTreeMap<String, Vec<u8>>, redb::Error> {
-    let table = database.begin_read()?.open_table(ENTRIES)?;
-    let mut entries = BTreeMap::new();
-    for row in table.iter()? {
-        let (key, value) = row?;
-        entries.insert(key.value().to_owned(), value.value().to_vec());
-    }
-    Ok(entries)
-}
-
-/// Writes a batch into a transaction.
-fn write_batch(writing: &redb::WriteTransaction, batch: &Batch) -> Result<(), redb::Error> {
-    let Batch { next_offset, puts, decisions, dead, rekeyed: _ } = batch;
-    let mut entries = writing.open_table(ENTRIES)?;
-    for (key, value) in puts {
-        match value {
-            Some(value) => entries.insert(key.as_str(), value.as_slice())?,
-            None => entries.remove(key.as_str())?,
-        };
-    }
-    let mut table = writing.open_table(DECISIONS)?;
-    let next = table.last()?.map_or(0, |(last, _)| last.value() + 1);
-    for (number, (key, json)) in (next..).zip(decisions) {
-        table.insert(number, (key.as_str(), json.as_slice()))?;
-    }
-    let mut table = writing.open_table(DEAD)?;
-    let next = table.last()?.map_or(0, |(last, _)| last.value() + 1);
-    for (number, (record, problem)) in (next..).zip(dead) {
-        let headers = record.headers.iter().map(|(name, value)| (name.as_str(), value.as_slice())).collect();
-        let row: DeadRow<'_> = (record.offset, record.key.as_deref(), record.value.as_deref(), headers, problem);
-        table.insert(number, row)?;
-    }
-    if let Some(next) = next_offset {
-        writing.open_table(CONSUMED)?.insert(NEXT_OFFSET, next)?;
-    }
-    Ok(())
-}
-
-/// Returns all decisions in a journal's file, in their order, each as key (the workload) and JSON.
-///
-/// # Errors
-/// [`JournalError::Broken`] if the file is in use by another process, is missing or can't be read.
-pub fn read_decisions(path: &Path) -> Result<Vec<(String, Vec<u8>)>, JournalError> {
-    let database = Database::open(path).map_err(|error| cannot_open(path, error))?;
-    let read = || -> Result<Vec<(String, Vec<u8>)>, redb::Error> {
-        let table = match database.begin_read()?.open_table(DECISIONS) {
-            Err(TableError::TableDoesNotExist(_)) => return Ok(Vec::new()),
-            other => other?,
-        };
-        let mut decisions = Vec::new();
-        for row in table.iter()? {
-            let (_, row) = row?;
-            let (key, json) = row.value();
-            decisions.push((key.to_owned(), json.to_vec()));
-        }
-        Ok(decisions)
-    };
-    read().map_err(|error| broken(path, error))
-}
-
-/// Returns all dead letters in a journal's file, in their order, each as the record and its problem.
-///
-/// # Errors
-/// [`JournalError::Broken`] if the file is in use by another process, is missing or can't be read.
-pub fn read_dead(path: &Path) -> Result<Vec<(EventRecord, String)>, JournalError> {
-    let database = Database::open(path).map_err(|error| cannot_open(path, error))?;
-    let read = || -> Result<Vec<(EventRecord, String)>, redb::Error> {
-        let table = match database.begin_read()?.open_table(DEAD) {
-            Err(TableError::TableDoesNotExist(_)) => return Ok(Vec::new()),
-            other => other?,
-        };
-        let mut letters = Vec::new();
-        for row in table.iter()? {
-            let (_, row) = row?;
-            letters.push(dead_letter(row.value()));
-        }
-        Ok(letters)
-    };
-    read().map_err(|error| broken(path, error))
-}
-
-fn dead_letter((offset, key, value, headers, problem): DeadRow<'_>) -> (EventRecord, String) {
-    let headers = headers.into_iter().map(|(name, value)| (name.to_owned(), value.to_vec())).collect();
-    let (key, value) = (key.map(<[u8]>::to_vec), value.map(<[u8]>::to_vec));
-    (EventRecord { partition: 0, offset, key, value, headers }, problem.to_owned())
-}
-
-/// Returns the error for a file that can't be opened.
-#[expect(clippy::wildcard_enum_match_arm, reason = "the text of redb's other errors is used as it is")]
-fn cannot_open(path: &Path, error: DatabaseError) -> JournalError {
-    let path = path.display();
-    JournalError::Broken(match error {
-        DatabaseError::DatabaseAlreadyOpen => {
-            format!(
-                "journal {path} is in use by another process; stop that process, or set journal.path to another file"
-            )
-        }
-        DatabaseError::UpgradeRequired(version) => {
-            format!("journal {path} was written in format {version}, which this version does not read")
-        }
-        other => format!("journal {path} can't be opened: {other}"),
-    })
-}
-
-/// Returns the error for a file that can't be read or written.
-fn broken(path: &Path, error: impl std::fmt::Display) -> JournalError {
-    JournalError::Broken(format!("journal {}: {error}", path.display()))
-}
-
-/// Runs `work` on a thread for blocking work.
-async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, JournalError> + Send + 'static,
-) -> Result<T, JournalError> {
-    let result = tokio::task::spawn_blocking(work).await;
-    result.unwrap_or_else(|error| Err(JournalError::Unknown(format!("the journal's thread ended: {error}"))))
 }

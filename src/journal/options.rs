@@ -2,7 +2,11 @@
 
 use std::path::PathBuf;
 
+use bellwether_core::time::Span;
 use serde::Deserialize;
+
+/// The default age at which the embedded journal removes decisions and dead letters: 90 days, as in Kafka.
+const RETENTION: Span = Span::from_secs(90 * 24 * 3600);
 
 /// The choice of the journal.
 #[derive(Debug, Clone, Deserialize)]
@@ -12,6 +16,8 @@ pub struct Options {
     pub kind: JournalKind,
     /// The file of the embedded journal; the journal in Kafka has none.
     pub path: PathBuf,
+    /// The age at which the embedded journal removes decisions and dead letters.
+    pub retention: Span,
 }
 
 /// The kind of the journal.
@@ -27,6 +33,6 @@ pub enum JournalKind {
 
 impl Default for Options {
     fn default() -> Options {
-        Options { kind: JournalKind::default(), path: PathBuf::from("bellwether.redb") }
+        Options { kind: JournalKind::default(), path: PathBuf::from("bellwether.redb"), retention: RETENTION }
     }
 }

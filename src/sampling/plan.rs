@@ -17,7 +17,7 @@ use bellwether_core::measure::watch::{ArmKey, Watch};
 use bellwether_core::time::Span;
 
 use super::promql::{begins_with, fill, label_name, one_of, selector};
-use crate::ports::PodDirectory;
+use crate::ports::{PodDirectory, SeriesPoint};
 
 /// The label that marks the parts of an answer besides its sums. No exporter uses it.
 pub const PART: &str = "bellwether_part";
@@ -290,7 +290,7 @@ fn without_braces(matchers: &str) -> String {
 
 /// The workloads that a query is narrowed to.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-struct WorkloadFilter {
+pub struct WorkloadFilter {
     namespaces: BTreeSet<String>,
     pod_prefixes: BTreeSet<String>,
     /// Values of the label that names an arm's Service.
@@ -301,6 +301,21 @@ impl WorkloadFilter {
     fn pod_matchers(&self, source: &SeriesSource) -> Vec<String> {
         let namespace = source.namespace.iter().map(|label| one_of(label, &self.namespaces));
         namespace.chain([begins_with(&source.pod, &self.pod_prefixes)]).collect()
+    }
+
+    /// Returns whether a query that is narrowed by this filter selects the series of `point`.
+    pub fn selects(&self, request: &SeriesRequest, point: &SeriesPoint) -> bool {
+        let source = request.source();
+        let value = |label: &str| point.labels.get(label).map_or("", String::as_str);
+        let is_in = |label: &Option<String>| label.as_ref().is_none_or(|it| self.namespaces.contains(value(it)));
+        match (request, &source.service) {
+            (SeriesRequest::Targets(_) | SeriesRequest::PastTargets(..), Some(_)) => true,
+            (_, Some((label, _))) => is_in(&source.namespace) && self.service_values.contains(value(label)),
+            (_, None) => {
+                let pod = value(&source.pod);
+                is_in(&source.namespace) && self.pod_prefixes.iter().any(|prefix| pod.starts_with(prefix))
+            }
+        }
     }
 
     fn union(&self, other: &WorkloadFilter) -> WorkloadFilter {
@@ -383,7 +398,7 @@ pub fn queries(
 }
 
 /// Returns the filter that selects both arms of a watch. `None`: the Service of the workload is unknown.
-fn workload_filter(source: &SeriesSource, watch: &Watch, pods: &dyn PodDirectory) -> Option<WorkloadFilter> {
+pub fn workload_filter(source: &SeriesSource, watch: &Watch, pods: &dyn PodDirectory) -> Option<WorkloadFilter> {
     let mut filter = WorkloadFilter::default();
     if source.namespace.is_some() {
         filter.namespaces.insert(watch.workload.namespace.clone());

@@ -6,120 +6,21 @@
 #![expect(clippy::wildcard_enum_match_arm, reason = "matches one kind and treats all others alike")]
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
-
-use async_trait::async_trait;
 
 use bellwether_core::ids::Workload;
-use bellwether_core::input::effect::Probe;
-use bellwether_core::input::event::{Failure, FailureKind, Outcome};
-use bellwether_core::measure::calibration::{Calibration, Criterion, past};
 use bellwether_core::measure::metric::{ArmSource, Metric, MetricKind, Unit};
 use bellwether_core::measure::watch::{ArmKey, ProbeTarget, Watch};
 use bellwether_core::stats::histogram::edge_at;
 use bellwether_core::time::{Span, Timestamp};
 
-use super::options::Options;
+use super::native;
 use super::plan::{
     BOUND, PART, SeriesRequest, class_label, families, names_service, queries, raw_query, series_requests,
 };
 use super::promql::{label_name, literal, selector, string};
 use super::reading::hit_pattern;
 use super::snapshot::parse_bound;
-use super::ticks::grid;
-use super::{history, native};
-use crate::clock::Clock;
 use crate::ports::{Metrics, MetricsError, PodDirectory, PodFacts, SeriesPoint};
-
-/// Tries the queries of rollouts, with the settings of the sampler.
-pub struct Prober {
-    metrics: Arc<dyn Metrics>,
-    pods: Arc<dyn PodDirectory>,
-    clock: Arc<dyn Clock>,
-    options: Options,
-}
-
-impl Prober {
-    /// Returns a prober that queries `metrics` at the instants at which a sampler with the same options would.
-    pub fn new(
-        metrics: Arc<dyn Metrics>,
-        pods: Arc<dyn PodDirectory>,
-        clock: Arc<dyn Clock>,
-        options: Options,
-    ) -> Prober {
-        Prober { metrics, pods, clock, options }
-    }
-
-    /// Returns all problems and warnings about the metrics.
-    pub async fn findings(&self, workload: &Workload, stable: &ArmKey, metrics: &[ProbeTarget]) -> Vec<ProbeFinding> {
-        let (run, now) = (self.run(workload, stable), self.clock.now());
-        let mut findings = probe(&run, metrics, self.options.lag.before(now)).await;
-        findings.extend(run.timing_findings(metrics, now, &self.options).await);
-        findings
-    }
-
-    fn run<'a>(&'a self, workload: &'a Workload, stable: &'a ArmKey) -> ProbeRun<'a> {
-        let (metrics, pods, window) = (self.metrics.as_ref(), self.pods.as_ref(), self.options.window);
-        ProbeRun { metrics, pods, workload, stable, window }
-    }
-}
-
-#[async_trait]
-impl crate::ports::QueryProbe for Prober {
-    async fn probe(&self, workload: &Workload, Probe { metrics, stable, learn }: &Probe) -> Outcome {
-        // If Prometheus is unavailable, the findings would be about it and not about the queries; the caller tries
-        // later.
-        if let Err(MetricsError::Unavailable(message)) = self.metrics.instant("vector(1)", self.clock.now()).await {
-            return Outcome::Failed(Failure { kind: FailureKind::Unavailable, message });
-        }
-        let mut problems = Vec::new();
-        for finding in self.findings(workload, stable, metrics).await {
-            match finding {
-                ProbeFinding::Problem(problem) => problems.push(problem),
-                ProbeFinding::Warning(warning) => {
-                    tracing::info!(%workload, %warning, "the probe of the metrics gave a warning");
-                }
-            }
-        }
-        let calibrations =
-            if problems.is_empty() { self.calibrate(workload, stable, metrics, learn).await } else { Vec::new() };
-        let run = self.run(workload, stable);
-        let queries = metrics.iter().map(|probed| (probed.name.clone(), run.query_texts(probed))).collect();
-        Outcome::Probed { problems, calibrations, queries }
-    }
-}
-
-impl Prober {
-    /// Returns the calibrations of the criteria `learn` from the last minutes. Metrics that can't be read give none and
-    /// are no obstacle: the rollout then learns on its way and says that it was not calibrated.
-    async fn calibrate(
-        &self,
-        workload: &Workload,
-        stable: &ArmKey,
-        metrics: &[ProbeTarget],
-        learn: &[Criterion],
-    ) -> Vec<Calibration> {
-        // The dispersion of errors can be learned from pods alone, the distribution of requests from any source.
-        let is_learned = |probed: &&ProbeTarget| {
-            let by_pods = probed.metric.arms == ArmSource::Pods;
-            learn.iter().any(|bad| bad.metric == probed.name && (by_pods || bad.distribution))
-        };
-        let learned: BTreeMap<String, Metric> =
-            metrics.iter().filter(is_learned).map(|probed| (probed.name.clone(), probed.metric.clone())).collect();
-        if learned.is_empty() {
-            return Vec::new();
-        }
-        let (_, to) = grid(self.clock.now(), self.options.interval, self.options.lag);
-        let per_process: BTreeSet<String> = learned.keys().cloned().collect();
-        let per_pod = per_process.clone();
-        let watch = Watch { per_process, per_pod, ..Watch::of_stable(workload.clone(), learned, stable.clone(), to) };
-        let read = |range| history::blocks(self.metrics.clone(), self.pods.clone(), watch.clone(), range, self.options);
-        let [earlier, recent] = past(to, self.options.interval).map(read);
-        let (mut blocks, recent) = futures::join!(earlier, recent);
-        blocks.extend(recent);
-        Calibration::from(learn.iter().cloned(), &blocks)
-    }
-}
 
 /// One finding of the probe, as a sentence that begins with the name of the metric or of the scrape job.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -555,7 +456,11 @@ fn limit_findings(probed: &ProbeTarget, edges: &[f64]) -> Vec<ProbeFinding> {
         .collect()
 }
 
+mod joint;
+mod prober;
 mod timing;
+
+pub use prober::Prober;
 
 #[cfg(test)]
 mod tests;

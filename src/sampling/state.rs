@@ -66,7 +66,9 @@ impl BlockStart {
         let is_current = |state: &&SamplerState| {
             // If another daemon owned the workload meanwhile, the events in its blocks must not be counted again.
             let agrees = watch.last.is_none_or(|last| Some(last) == state.reported || last == state.last_read);
-            state.since == watch.since && agrees
+            // A state after this tick comes from a clock that was turned back since.
+            let is_past = Some(state.last_read).max(state.reported) <= Some(at);
+            state.since == watch.since && agrees && is_past
         };
         let new_state =
             |last_read| SamplerState { since: watch.since, last_read, reported: watch.last, families: BTreeMap::new() };

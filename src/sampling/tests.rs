@@ -312,6 +312,24 @@ async fn the_same_instant_twice_gives_no_second_block() {
 }
 
 #[tokio::test]
+async fn a_clock_that_jumps_forward_and_back_delays_no_block() {
+    let mut world = World::new();
+    world.scrape(0);
+    assert_eq!(world.read(3600).await, None, "the first reading falls into the jump");
+    world.count("web-1", 5, 0);
+    assert_eq!(world.tick(15).await, None, "the first reading by the right clock");
+    world.count("web-1", 6, 0);
+    assert_eq!(world.tick(30).await, arms(15, 30, Some((0, 0)), Some((0, 6))));
+
+    let gap = world.read(7200).await;
+    assert!(matches!(gap, Some((30, 7200, Sample::Gap(_)))), "nothing was scraped then: {gap:?}");
+    // The engine turns back with its clock.
+    world.last = Some(t(30));
+    world.count("web-1", 7, 1);
+    assert_eq!(world.tick(45).await, arms(30, 45, Some((0, 0)), Some((1, 7))));
+}
+
+#[tokio::test]
 async fn a_gateway_tells_the_arms_apart_by_their_services() {
     let mut world = World::new();
     world.metric = Metric {

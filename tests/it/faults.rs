@@ -19,7 +19,7 @@ struct Fault {
 
 /// The numbers of the faults that must have a test.
 const REQUIRED: &[std::ops::RangeInclusive<u32>] =
-    &[1..=8, 11..=11, 13..=13, 15..=18, 21..=28, 31..=31, 35..=37, 40..=44, 46..=46];
+    &[1..=8, 11..=11, 13..=13, 15..=18, 21..=28, 31..=31, 35..=37, 40..=44, 46..=46, 48..=48];
 
 const fn fault(n: u32, fault: &'static str, expected: &'static str, tests: &'static [&'static str]) -> Fault {
     Fault { n, fault, expected, tests }
@@ -80,8 +80,8 @@ const FAULTS: &[Fault] = &[
     fault(45, "the weight is written and the gateway does not follow", "the rollout is held; the block after a change of the weight is left out", &["a_changed_share_is_reverted_twice_and_then_holds_the_rollout"]),
     fault(46, "killed during a change of weights", "all routes have the intended weights", &[KILLS]),
     fault(47, "credentials expire", "they are read again", &["a_token_is_read_again_when_its_file_changes"]),
-    fault(48, "the disk is full", "the journal reports it; no effect is performed", &[]),
-    fault(49, "thousands of rollouts within a second", "bounded memory, and no more queries than before", &["the_number_of_queries_does_not_grow_with_the_workloads"]),
+    fault(48, "the disk is full", "the journal reports it, no effect is performed, and the daemon goes on when there is room", &["embedded::a_full_disk_delays_a_rollout_and_does_not_end_the_daemon", "on_a_full_disk_the_journal_waits_for_room_and_says_so", "after_an_error_of_the_disk_at_any_write_the_same_journal_goes_on"]),
+    fault(49, "thousands of rollouts within a second", "bounded memory, and no more queries than before", &["the_number_of_queries_does_not_grow_with_the_workloads", "the_number_of_queries_does_not_grow_with_the_rollouts_that_begin_together"]),
     fault(50, "an upgrade of the daemon, and a downgrade", "each version reads the records of the other; a workload that it can't read is isolated", &["a_workload_that_can_not_be_read_is_isolated_and_the_others_go_on"]),
     fault(51, "only one of Kafka, Prometheus and Kubernetes is unavailable", "held; a rollback is possible without Prometheus", &["away::without_kafka_nothing_changes_until_it_is_back", "away::without_the_api_server_the_daemon_waits_and_then_goes_on", "away::without_prometheus_a_rollout_waits_and_then_goes_on", "unkind::without_prometheus_in_preparing_nothing_is_quarantined"]),
     fault(52, "the same seed twice", "the same bytes", &["the_same_seed_gives_the_same_bytes"]),

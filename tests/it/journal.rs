@@ -1,9 +1,12 @@
 //! Tests of the embedded journal: the suite that every journal passes, and the rules of its file and its intake.
 
-use bellwether::journal::embedded::{Embedded, SubmitError, read_dead, read_decisions};
+use bellwether::journal::embedded::{Embedded, SubmitError, back_up, read_dead, read_decisions};
 use bellwether::ports::{Batch, Delivery, EventRecord, JournalError, Journals, Receipt, Wake};
 use bellwether_testkit::journal_suite::{self, decided, opened, puts};
 use tokio::sync::mpsc;
+
+mod disk;
+mod faulty_file;
 
 #[tokio::test]
 async fn the_embedded_journal_passes_the_suite_of_every_journal() {
@@ -103,4 +106,52 @@ async fn a_partition_other_than_zero_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     let journal = Embedded::open(dir.path().join("journal.redb")).unwrap();
     assert!(matches!(journal.open(1).await, Err(JournalError::Broken(_))));
+}
+
+#[tokio::test]
+async fn a_backup_and_the_decisions_are_read_while_the_daemon_writes() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("journal.redb");
+    let journal = Embedded::open(&path).unwrap();
+    let (mut handle, _) = opened(&journal).await;
+    let commits = 100;
+    let write = async {
+        for n in 0..commits {
+            let n = n.to_string();
+            let batch =
+                Batch { decisions: decided(&[1]).decisions, ..puts(&[("count", Some(&n)), ("copy", Some(&n))]) };
+            handle.commit(batch).await.unwrap();
+        }
+    };
+    let copies: Vec<_> = (0..5).map(|n| dir.path().join(format!("backup-{n}"))).collect();
+    let back_up_all = async {
+        for to in copies.clone() {
+            let path = path.clone();
+            tokio::task::spawn_blocking(move || back_up(&path, &to).unwrap()).await.unwrap();
+        }
+    };
+    tokio::join!(write, back_up_all);
+    for copy in &copies {
+        let decisions = read_decisions(copy).unwrap().len();
+        let (_, entries) = opened(&Embedded::open(copy).unwrap()).await;
+        // A backup is the state of one instant: as many decisions as the entries say.
+        let count = entries.get("count").map_or(0, |n| String::from_utf8_lossy(n).parse::<usize>().unwrap() + 1);
+        assert_eq!((count, entries.get("count")), (decisions, entries.get("copy")));
+    }
+    assert_eq!(read_decisions(&path).unwrap().len(), commits, "they are read beside the daemon");
+    let again = back_up(&path, &copies[0]).unwrap_err().to_string();
+    assert!(again.contains("backup-0 exists"), "{again}");
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn only_its_owner_can_read_the_file_and_a_backup() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let dir = tempfile::tempdir().unwrap();
+    let (path, copy) = (dir.path().join("journal.redb"), dir.path().join("backup.redb"));
+    drop(Embedded::open(&path).unwrap());
+    back_up(&path, &copy).unwrap();
+    for file in [path, copy] {
+        assert_eq!(std::fs::metadata(file).unwrap().permissions().mode() & 0o777, 0o600);
+    }
 }

@@ -3,6 +3,7 @@
 
 mod article;
 mod cli;
+mod corpora;
 mod daemon;
 mod events;
 mod faults;

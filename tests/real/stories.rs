@@ -4,6 +4,7 @@ mod away;
 mod baseline;
 mod cohort;
 mod counting;
+mod embedded;
 mod evidence;
 mod exposition;
 mod input;
@@ -54,6 +55,7 @@ pub fn all() -> Vec<Story> {
         kills::stories(),
         away::stories(),
         people::stories(),
+        embedded::stories(),
         rollout::stories(),
         evidence::stories(),
         counting::stories(),

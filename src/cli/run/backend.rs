@@ -46,7 +46,7 @@ impl Backend {
                 Kind::Kafka { kafka, intake }
             }
             JournalKind::Embedded => {
-                let journal = Embedded::open(&config.journal.path)?;
+                let journal = Embedded::with_options(&config.journal)?;
                 let intake = journal.intake(wakes).await;
                 tokio::spawn(Arc::new(intake).serve(posted));
                 Kind::Embedded(journal)
@@ -72,6 +72,14 @@ impl Backend {
         match &self.kind {
             Kind::Kafka { intake, .. } => Some(intake.pulse()),
             Kind::Embedded(_) => None,
+        }
+    }
+
+    /// Returns the embedded journal; `None` with Kafka.
+    pub(super) fn embedded(&self) -> Option<Embedded> {
+        match &self.kind {
+            Kind::Kafka { .. } => None,
+            Kind::Embedded(journal) => Some(journal.clone()),
         }
     }
 

@@ -1,4 +1,5 @@
-//! The conditions of `/readyz`: this process owns partitions, knows the cluster's objects, and its consumer polls.
+//! The conditions of `/readyz`: this process owns partitions, knows the cluster's objects, its consumer polls, and its embedded
+//! journal can be written.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,6 +9,7 @@ use tokio::sync::watch;
 use crate::adapters::kafka::Pulse;
 use crate::adapters::kubernetes::Kubernetes;
 use crate::http::Conditions;
+use crate::journal::embedded::Embedded;
 use crate::ports::Partition;
 
 /// The interval at which the conditions are refreshed.
@@ -20,11 +22,12 @@ pub(super) fn at_start() -> Conditions {
     vec![("partitions".to_owned(), Err("none assigned yet".to_owned()))]
 }
 
-/// Refreshes the conditions until the server has ended. `consumer` is `None` with the embedded journal.
+/// Refreshes the conditions until the server has ended. `consumer` is `None` with the embedded journal, and `journal` with Kafka.
 pub(super) async fn follow(
     cluster: Kubernetes,
     owned: watch::Receiver<Vec<Partition>>,
     consumer: Option<Arc<Pulse>>,
+    journal: Option<Embedded>,
     conditions: watch::Sender<Conditions>,
 ) {
     loop {
@@ -39,6 +42,7 @@ pub(super) async fn follow(
         };
         let mut current = vec![("partitions".to_owned(), partitions), ("kubernetes".to_owned(), listed)];
         current.extend(consumer.as_deref().map(|pulse| ("kafka".to_owned(), of_consumer(pulse))));
+        current.extend(journal.as_ref().map(|journal| ("journal".to_owned(), journal.condition())));
         if conditions.send(current).is_err() {
             return;
         }

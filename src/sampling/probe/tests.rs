@@ -1,6 +1,7 @@
 use bellwether_core::ids::WorkloadKind;
 use expect_test::{Expect, expect};
 
+use super::super::options::Options;
 use super::super::tests::store::Store;
 use super::*;
 use crate::ports::{Bucket, Native, PodFacts};

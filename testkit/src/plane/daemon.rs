@@ -196,6 +196,14 @@ impl Daemon {
         Ok(process.ended(deadline).await?.code())
     }
 
+    /// Returns the id of its process.
+    ///
+    /// # Errors
+    /// The daemon does not run.
+    pub fn pid(&self) -> Result<u32> {
+        self.process.as_ref().and_then(Program::pid).with_context(|| format!("{} does not run", self.name))
+    }
+
     fn running(&mut self) -> Result<&mut Program> {
         self.process.as_mut().with_context(|| format!("{} does not run", self.name))
     }

@@ -51,9 +51,17 @@ impl Plane {
     /// # Errors
     /// A part does not start.
     pub async fn start(paths: &PlanePaths, logs: &Path) -> Result<Self> {
+        Self::start_scraping(paths, logs, SCRAPE_INTERVAL).await
+    }
+
+    /// Starts all parts, with another scrape interval of Prometheus.
+    ///
+    /// # Errors
+    /// As for [`Plane::start`].
+    pub async fn start_scraping(paths: &PlanePaths, logs: &Path, scrape_interval: Duration) -> Result<Self> {
         let (cache, data) = (&cache()?, &paths.data());
         let kafka = timed("Kafka", KafkaBroker::start(cache, data, logs));
-        let prometheus = timed("Prometheus", PrometheusServer::start(cache, data, logs, SCRAPE_INTERVAL));
+        let prometheus = timed("Prometheus", PrometheusServer::start(cache, data, logs, scrape_interval));
         let s3 = timed("S3", S3Server::start(cache, data, logs));
         let cluster = async {
             let kubernetes = timed("Kubernetes", ControlPlane::start(cache, data, logs)).await?;

@@ -35,6 +35,11 @@ impl Program {
         Ok(Self { name: name.to_owned(), log, child })
     }
 
+    /// Returns the id of the process; `None` if it has ended.
+    pub fn pid(&self) -> Option<u32> {
+        self.child.id()
+    }
+
     /// Waits until `probe` succeeds, and returns its value.
     ///
     /// # Errors
