@@ -90,7 +90,8 @@ impl Clock for Still {
 /// Probes all at once. Returns the outcomes, and the number of queries.
 async fn together(store: &Arc<Store>, now: Timestamp, probes: &[(Workload, Probe)]) -> (Vec<Outcome>, usize) {
     let prober = prober(store, Arc::new(Still(now)));
-    (store.take_instant_queries(), store.take_range_queries());
+    store.take_instant_queries();
+    store.take_range_queries();
     let outcomes = join_all(probes.iter().map(|(workload, probe)| prober.probe(workload, probe))).await;
     // The store answers a range query by instant queries of the same text.
     let ranges = store.take_range_queries();
