@@ -19,16 +19,17 @@ use std::time::{Duration, Instant};
 
 use rdkafka::client::ClientContext;
 use rdkafka::config::FromClientConfigAndContext;
-use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext, Rebalance};
-use rdkafka::error::KafkaError;
+use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
+use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::message::{BorrowedMessage, Headers, Message};
 use rdkafka::topic_partition_list::TopicPartitionListElem;
+use rdkafka::types::RDKafkaRespErr;
 use rdkafka::{Offset, Statistics, TopicPartitionList};
 use tokio::sync::{mpsc, oneshot};
 
 use super::error::{self, KafkaClientError};
 use super::options::Options;
-use super::ownership::{Ownership, PollerCommand, StartFailure};
+use super::ownership::{Ownership, PollerCommand};
 use crate::metrics;
 use crate::ports::{Delivery, EventRecord, Partition, Wake};
 
@@ -42,8 +43,10 @@ const BUSY_POLL: Duration = Duration::from_millis(5);
 const PAUSE_AT_WAKES: usize = 256;
 /// The bytes of queued records at which the partitions are paused. They are resumed below a quarter of it.
 const PAUSE_AT_BYTES: usize = 8 << 20;
-/// The time for the broker to answer a query for committed offsets or to seek.
-const BROKER_TIMEOUT: Duration = Duration::from_secs(5);
+/// The time for librdkafka's own threads to set the position of a partition.
+const SEEK_TIMEOUT: Duration = Duration::from_secs(1);
+/// The time to leave the group, beside that of the daemon.
+const LEAVE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A member of the consumer group, polled by a thread. Dropping it stops the thread.
 pub struct KafkaIntake {
@@ -123,12 +126,11 @@ pub(super) fn start(
     let pulse = Arc::new(Pulse { start: Instant::now(), millis: AtomicU64::new(0) });
     let mut poller = Poller {
         topic: options.topic.clone(),
-        cluster: options.cluster.clone(),
-        group: options.group.clone(),
         consumer,
         ownership,
         queue,
         started: HashMap::new(),
+        starting: Vec::new(),
         restarts: Vec::new(),
         paused: false,
         stop: Arc::clone(&stop),
@@ -240,35 +242,43 @@ impl ClientContext for RebalanceContext {
 }
 
 impl ConsumerContext for RebalanceContext {
-    fn pre_rebalance(&self, consumer: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
-        if let Rebalance::Revoke(list) = rebalance {
-            let partitions: Vec<Partition> = list.elements().iter().map(|element| element.partition()).collect();
-            // A lost assignment may belong to another member already, so waiting for the release gains nothing.
-            let timeout = if consumer.assignment_lost() { Duration::ZERO } else { RELEASE_TIMEOUT };
-            self.revoke(&partitions, timeout);
-        }
-    }
-
-    fn post_rebalance(&self, consumer: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
-        match rebalance {
-            Rebalance::Assign(list) => self.assign(consumer, list),
-            Rebalance::Revoke(_) => {}
-            Rebalance::Error(error) => tracing::error!(%error, "rebalance of the consumer group failed"),
+    fn rebalance(&self, consumer: &BaseConsumer<Self>, event: RDKafkaRespErr, list: &mut TopicPartitionList) {
+        let changed = match event {
+            RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS => self.assign(consumer, list),
+            RDKafkaRespErr::RD_KAFKA_RESP_ERR__REVOKE_PARTITIONS => {
+                let partitions: Vec<Partition> = list.elements().iter().map(|element| element.partition()).collect();
+                // A lost assignment may belong to another member already, so waiting for the release gains nothing.
+                let timeout = if consumer.assignment_lost() { Duration::ZERO } else { RELEASE_TIMEOUT };
+                self.revoke(&partitions, timeout);
+                consumer.unassign()
+            }
+            other => {
+                tracing::error!(error = %RDKafkaErrorCode::from(other), "rebalance of the consumer group failed");
+                consumer.unassign()
+            }
+        };
+        if let Err(error) = changed {
+            tracing::error!(%error, "the assignment of the consumer group can't be followed");
         }
     }
 }
 
 impl RebalanceContext {
-    fn assign(&self, consumer: &BaseConsumer<Self>, list: &TopicPartitionList) {
-        // A partition is read only when its journal is open; see the parent module.
+    fn assign(&self, consumer: &BaseConsumer<Self>, list: &mut TopicPartitionList) -> KafkaResult<()> {
+        // The journal has the position, and its start sets it. Until then librdkafka has to have one that always exists:
+        // it does not start a partition whose committed offset is missing or is not stable.
+        list.set_all_offsets(Offset::Beginning)?;
+        consumer.assign(list)?;
+        // A partition is read only when its journal is restored; see the parent module.
         if let Err(error) = consumer.pause(list) {
             tracing::error!(%error, "assigned partitions can't be paused until their journals are open");
         }
-        let Some(membership) = consumer.group_metadata().map(Arc::new) else { return };
+        let Some(membership) = consumer.group_metadata().map(Arc::new) else { return Ok(()) };
         for element in list.elements() {
             self.ownership.assigned(element.partition(), Arc::clone(&membership));
             self.queue.push(Wake::Assigned(element.partition()));
         }
+        Ok(())
     }
 
     /// Revokes partitions and waits until the daemon has released them, for `timeout` at most.
@@ -298,15 +308,14 @@ impl RebalanceContext {
 struct Poller {
     /// The events topic.
     topic: String,
-    /// The name of the cluster; empty if it is not known.
-    cluster: String,
-    group: String,
     consumer: BaseConsumer<RebalanceContext>,
     ownership: Arc<Ownership>,
     queue: Arc<WakeQueue>,
     /// The partitions whose journals are open, each with the next offset to pass to the daemon.
     started: HashMap<Partition, i64>,
-    /// The partitions whose last write has an unknown outcome, each with the instant of its next assignment.
+    /// The starts that librdkafka was not ready for.
+    starting: Vec<PollerCommand>,
+    /// The partitions that can't be written for now, each with the instant of its next assignment.
     restarts: Vec<(Partition, Instant)>,
     /// Whether all started partitions are paused because the queue was full.
     paused: bool,
@@ -330,6 +339,7 @@ impl Poller {
                 Some(Err(KafkaError::MessageConsumptionFatal(code))) => {
                     return Err(KafkaClientError::Consumer(format!("{code}; is kafka.instance-id used twice?")));
                 }
+                Some(Err(KafkaError::MessageConsumption(RDKafkaErrorCode::AutoOffsetReset))) => self.rejoin()?,
                 Some(Err(error)) => tracing::warn!(%error, "polling the consumer failed; it continues"),
                 None => {}
             }
@@ -338,10 +348,18 @@ impl Poller {
         Ok(())
     }
 
+    /// Leaves the group and joins it again. librdkafka has given a partition up, because the broker no longer has the next
+    /// offset, and does not say which one. Each journal compares its position when it is opened again.
+    fn rejoin(&self) -> Result<(), KafkaClientError> {
+        tracing::error!("the broker no longer has the next event of a partition; opening all partitions again");
+        self.consumer.unsubscribe();
+        self.consumer.subscribe(&[&self.topic]).map_err(|error| KafkaClientError::Consumer(error.to_string()))
+    }
+
     /// Leaves the group: revokes all partitions and waits until the daemon has released them.
     fn leave(&mut self) {
         self.consumer.unsubscribe();
-        let deadline = Instant::now() + RELEASE_TIMEOUT + BROKER_TIMEOUT;
+        let deadline = Instant::now() + RELEASE_TIMEOUT + LEAVE_TIMEOUT;
         while !self.ownership.partitions().is_empty() && Instant::now() < deadline {
             // The callback of the revocation runs within `poll`; after a fatal error it does not run.
             if matches!(self.consumer.poll(IDLE_POLL), Some(Err(KafkaError::MessageConsumptionFatal(_)))) {
@@ -356,12 +374,18 @@ impl Poller {
 
     /// Carries out the commands of the journals, and assigns partitions again whose delay is over.
     fn run_commands(&mut self) {
-        for command in self.ownership.take_commands() {
+        let waiting = std::mem::take(&mut self.starting);
+        for command in waiting.into_iter().chain(self.ownership.take_commands()) {
             match command {
-                PollerCommand::Start { partition, rewind, done } => {
-                    // The receiver is gone if opening the journal timed out.
-                    let _ = done.send(self.start_partition(partition, rewind));
-                }
+                // The receiver is gone if opening the journal timed out.
+                PollerCommand::Start { done, .. } if done.is_closed() => {}
+                PollerCommand::Start { partition, position, done } => match self.start_partition(partition, position) {
+                    // The partition was assigned a moment ago, and librdkafka can't move it yet.
+                    Err(error) if error.rdkafka_error_code() == Some(RDKafkaErrorCode::State) => {
+                        self.starting.push(PollerCommand::Start { partition, position, done });
+                    }
+                    result => drop(done.send(result.map_err(|error| error.to_string()))),
+                },
                 PollerCommand::Restart { partition, at } => self.stop_partition(partition, at),
             }
         }
@@ -374,41 +398,16 @@ impl Poller {
         }
     }
 
-    /// Resumes a partition, from its committed offset if `rewind`.
-    fn start_partition(&mut self, partition: Partition, rewind: bool) -> Result<(), StartFailure> {
-        let unknown = |error: KafkaError| StartFailure::Unknown(error.to_string());
-        // The journal is open, so the earlier transaction has ended and the committed offset is final. These calls block
-        // the polling for at most two timeouts, which is less than the group tolerates.
-        let committed = self.consumer.committed_offsets(self.list(partition), BROKER_TIMEOUT).map_err(unknown)?;
-        let committed = committed.find_partition(&self.topic, partition);
-        if let Some(other) = committed.as_ref().and_then(metadata).filter(|other| self.is_foreign(other)) {
-            return Err(StartFailure::Foreign(format!(
-                "group {} belongs to cluster {other}, and this daemon acts in cluster {}; give each cluster its own kafka.group",
-                self.group, self.cluster
-            )));
-        }
-        if rewind {
-            let offset = committed.map_or(Offset::Invalid, |found| found.offset());
-            self.rewind(partition, offset).map_err(unknown)?;
-        }
-        self.started.insert(partition, 0);
-        if self.paused { Ok(()) } else { self.consumer.resume(&self.list(partition)).map_err(unknown) }
-    }
-
-    /// Whether an offset was committed in another cluster. Both names are empty where they are not known.
-    fn is_foreign(&self, cluster: &str) -> bool {
-        !cluster.is_empty() && !self.cluster.is_empty() && cluster != self.cluster
-    }
-
-    /// Moves a partition back to its committed offset, or to its beginning if it has none.
-    fn rewind(&self, partition: Partition, committed: Offset) -> Result<(), KafkaError> {
+    /// Resumes a partition from `position`. Its journal is restored, so its records can be handled.
+    fn start_partition(&mut self, partition: Partition, position: i64) -> Result<(), KafkaError> {
         let mut target = TopicPartitionList::new();
-        let offset = if matches!(committed, Offset::Offset(_)) { committed } else { Offset::Beginning };
-        target.add_partition_offset(&self.topic, partition, offset)?;
-        for element in self.consumer.seek_partitions(target, BROKER_TIMEOUT)?.elements() {
+        target.add_partition_offset(&self.topic, partition, Offset::Offset(position))?;
+        // No broker is asked: the position is set in this process.
+        for element in self.consumer.seek_partitions(target, SEEK_TIMEOUT)?.elements() {
             element.error()?;
         }
-        Ok(())
+        self.started.insert(partition, position);
+        if self.paused { Ok(()) } else { self.consumer.resume(&self.list(partition)) }
     }
 
     /// Pauses a partition and schedules its next assignment for `restart_at`.
@@ -447,7 +446,7 @@ impl Poller {
 
 /// Returns the text that was committed with an offset: the name of the committer's cluster. rdkafka panics on one that is not
 /// UTF-8, and such a text is not ours.
-fn metadata(offset: &TopicPartitionListElem<'_>) -> Option<String> {
+pub(super) fn metadata(offset: &TopicPartitionListElem<'_>) -> Option<String> {
     catch_unwind(AssertUnwindSafe(|| offset.metadata().to_owned())).ok()
 }
 
@@ -482,7 +481,7 @@ fn record(message: &BorrowedMessage<'_>) -> EventRecord {
 
 /// Returns the headers of a message. rdkafka panics on a header name that is not UTF-8, and any producer can send one;
 /// such a header gets the name U+FFFD and no value.
-fn headers(message: &BorrowedMessage<'_>) -> Vec<(String, Vec<u8>)> {
+pub(super) fn headers(message: &BorrowedMessage<'_>) -> Vec<(String, Vec<u8>)> {
     let Some(headers) = message.headers() else { return Vec::new() };
     let read = |index| {
         let header = catch_unwind(AssertUnwindSafe(|| headers.try_get(index)));

@@ -246,6 +246,8 @@ impl Options {
         config
             .set("session.timeout.ms", self.session_timeout.as_millis().to_string())
             .set("enable.partition.eof", "false")
+            // A position that the broker no longer has must not be moved in silence: events would be skipped.
+            .set("auto.offset.reset", "error")
             // Eager: a rebalance revokes all partitions and assigns them again. Cooperative rebalancing would not
             // interrupt the other partitions, but defects of its client side are still being found; with static
             // membership a restart causes no rebalance, and restoring a partition is cheap.
@@ -267,7 +269,7 @@ impl Options {
             .set("group.id", &self.group)
             .set("enable.auto.commit", "false")
             .set("enable.auto.offset.store", "false")
-            // librdkafka's default is the end, which would skip the waiting records.
+            // The topic's retention or compaction may remove the first records while they are read.
             .set("auto.offset.reset", "earliest")
             .set("isolation.level", "read_committed")
             .set("allow.auto.create.topics", "false")

@@ -13,9 +13,11 @@ use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, Top
 use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{IsError, KafkaError, RDKafkaErrorCode};
+use rdkafka::{Offset, TopicPartitionList};
 
 use super::error::{self, KafkaClientError};
 use super::options::{MAX_ENTRY_BYTES, Options};
+use super::reader::Readers;
 
 /// The time for a broker to answer a request, and for all brokers to know a new topic.
 const BROKER_TIMEOUT: Duration = Duration::from_secs(15);
@@ -35,11 +37,29 @@ struct RequiredTopic {
     name: String,
 }
 
+/// The reaction to a journal topic that is missing although the group has read events.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum MissingJournal {
+    /// Refuse it: an empty journal knows none of the rollouts.
+    Refuse,
+    /// Create it.
+    Create,
+}
+
 /// Creates the missing topics and checks the others. Returns the number of partitions of the events topic.
-pub(super) async fn ensure(options: &Options) -> Result<i32, KafkaClientError> {
+pub(super) async fn ensure(options: &Options, missing_journal: MissingJournal) -> Result<i32, KafkaClientError> {
     let required = required_topics(options);
     let found = describe(options, &required).await?;
     let partitions = found[0].unwrap_or(options.partitions);
+    if let ([Some(partitions), None, ..], MissingJournal::Refuse) = (found.as_slice(), missing_journal)
+        && has_read(options.clone(), *partitions).await?
+    {
+        return Err(KafkaClientError::MissingJournal {
+            topic: options.journal_topic.clone(),
+            group: options.group.clone(),
+            events: options.topic.clone(),
+        });
+    }
     let admin: AdminClient<DefaultClientContext> =
         options.producer()?.create().map_err(|error| error::client(&error))?;
     let missing: Vec<&RequiredTopic> =
@@ -50,8 +70,7 @@ pub(super) async fn ensure(options: &Options) -> Result<i32, KafkaClientError> {
     let found = await_topics(options, &required).await?;
     check_partitions(&required, &found)?;
     check_settings(&admin, &required).await?;
-    found[0]
-        .ok_or_else(|| KafkaClientError::Read { topic: options.topic.clone(), problem: "it does not exist".to_owned() })
+    events_partitions(options).await
 }
 
 /// Checks the existing topics, and returns the names of those that [`ensure`] would create.
@@ -82,7 +101,28 @@ pub(super) async fn inspect(options: &Options) -> Result<Vec<String>, KafkaClien
     Ok(missing)
 }
 
-/// Returns the topics that the daemon needs; the events topic is the first.
+/// Returns the number of partitions of the events topic.
+pub(super) async fn events_partitions(options: &Options) -> Result<i32, KafkaClientError> {
+    let found = describe(options, &required_topics(options)).await?;
+    found[0]
+        .ok_or_else(|| KafkaClientError::Read { topic: options.topic.clone(), problem: "it does not exist".to_owned() })
+}
+
+/// Whether the group has a committed offset in the events topic.
+async fn has_read(options: Options, partitions: i32) -> Result<bool, KafkaClientError> {
+    let reading = tokio::task::spawn_blocking(move || {
+        let all = Readers::connect(&options)?.all;
+        let mut list = TopicPartitionList::new();
+        list.add_partition_range(&options.topic, 0, partitions - 1);
+        let failed =
+            |error: KafkaError| KafkaClientError::Read { topic: options.topic.clone(), problem: error.to_string() };
+        let committed = all.committed_offsets(list, BROKER_TIMEOUT).map_err(failed)?;
+        Ok(committed.elements().iter().any(|element| matches!(element.offset(), Offset::Offset(_))))
+    });
+    reading.await.unwrap_or_else(|error| Err(KafkaClientError::Client(error.to_string())))
+}
+
+/// Returns the topics that the daemon needs, in the order events, journal, decisions, dead letters.
 fn required_topics(options: &Options) -> [RequiredTopic; 4] {
     [
         RequiredTopic { role: Role::Events, name: options.topic.clone() },
