@@ -27,6 +27,7 @@ use crate::ports::{Journal, JournalError, Journals, Partition, Wake};
 pub mod error;
 pub mod options;
 mod topics;
+mod settings;
 mod ownership;
 mod intake;
 mod reader;

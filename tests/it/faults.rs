@@ -92,6 +92,7 @@ const DURABILITY: &[Fault] = &[
     fault(3, "the journal is missing, empty, or of another cluster", "it is refused, and the command that answers is named", &["kafka_a_missing_or_empty_journal_of_a_known_group_is_refused", "an_empty_journal_is_begun_once_and_tells_its_cluster", "kafka_a_group_of_another_cluster_is_refused_by_name"]),
     fault(4, "a partition is slow to restore", "its records wait in the topic, and the thread that polls does not wait for it", &["kafka_records_flow_once_the_journal_is_restored_and_go_on_after_a_restart"]),
     fault(6, "the offsets of the group have expired, or the topic no longer has the position", "the journal has the position; a position that the topic no longer has is a question", &["a_position_that_the_topic_no_longer_has_is_a_question", "kafka_a_group_without_offsets_goes_on_where_the_journal_says", "kafka_events_that_expired_before_they_were_read_are_a_question"]),
+    fault(19, "a topic that exists has settings that lose acknowledged writes, or is too small for the records", "what would lose or mix up state is refused by name, and the rest is warned of", &["each_setting_that_loses_state_is_refused_and_a_doubtful_one_warned_of", "kafka_topics_with_wrong_settings_are_refused_by_name"]),
 ];
 
 fn table() -> String {

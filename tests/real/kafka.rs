@@ -83,7 +83,13 @@ async fn created(options: Options) {
 
 async fn refused(options: Options) {
     type Row<'a> = (&'a str, i32, &'a [(&'a str, &'a str)], &'a [&'a str]);
-    let rows: [Row<'_>; 3] = [
+    let rows: [Row<'_>; 4] = [
+        (
+            "journal",
+            4,
+            &[("cleanup.policy", "compact"), ("max.message.bytes", "1000000")],
+            &["max.message.bytes = 1000000", "set it to 4325376"],
+        ),
         ("journal", 4, &[("cleanup.policy", "delete")], &["cleanup.policy = delete", "compact"]),
         ("journal", 3, &[("cleanup.policy", "compact")], &["partitions = 3", "needs the 4"]),
         ("decisions", 4, &[("cleanup.policy", "compact")], &["cleanup.policy = compact", "set it to delete"]),
@@ -297,7 +303,10 @@ async fn two_clusters(options: Options) {
         journal.commit(Batch { next_offset: Some(0), ..Batch::default() }).await.unwrap();
         daemon.stop().await;
     }
-    let other = Kafka::connect(of("edge", &format!("{}.edge", options.journal_topic))).await.unwrap();
+    let edge = of("edge", &format!("{}.edge", options.journal_topic));
+    let refused = Kafka::connect(edge.clone()).await.err().unwrap();
+    assert!(matches!(refused, KafkaClientError::ForeignGroup { .. }), "{refused:?}");
+    let other = Kafka::connect_without_journal(edge).await.unwrap();
     let mut daemon = Daemon::start(&other);
     daemon.until_assigned(&[0, 1, 2, 3]).await;
     let refused = other.open(0).await.unwrap().restore().await.unwrap_err();
@@ -400,6 +409,7 @@ async fn compacted(options: Options) {
         ("segment.ms", "200"),
         ("min.cleanable.dirty.ratio", "0.01"),
         ("max.compaction.lag.ms", "500"),
+        ("max.message.bytes", "4325376"),
     ];
     create(&options, &options.topic, 4, &[]).await;
     create(&options, &options.journal_topic, 4, &soon).await;

@@ -83,6 +83,18 @@ pub enum KafkaClientError {
         /// The events topic.
         events: String,
     },
+    /// A consumer group that another cluster's daemon uses.
+    #[error(
+        "group {group} belongs to cluster {other}, and this daemon acts in cluster {own}; give each cluster its own kafka.group"
+    )]
+    ForeignGroup {
+        /// The consumer group.
+        group: String,
+        /// The cluster whose daemon has committed its offsets.
+        other: String,
+        /// The cluster of this daemon.
+        own: String,
+    },
     /// A topic that can't be read.
     #[error("topic {topic} can't be read: {problem}")]
     Read {

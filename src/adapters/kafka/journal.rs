@@ -230,12 +230,7 @@ fn find_position(
     entries: &mut BTreeMap<String, Vec<u8>>,
 ) -> Result<i64, TransactionFailure> {
     let facts = position::read(options, partition, entries).map_err(failure_of)?;
-    if let Some(other) = facts.other_cluster(&options.cluster) {
-        return Err(TransactionFailure::Broken(format!(
-            "group {} belongs to cluster {other}, and this daemon acts in cluster {}; give each cluster its own kafka.group",
-            options.group, options.cluster
-        )));
-    }
+    facts.check_cluster(options).map_err(|error| TransactionFailure::Broken(error.to_string()))?;
     facts.position().map_err(|problem| TransactionFailure::Asks(problem.sentence(options, partition)))
 }
 

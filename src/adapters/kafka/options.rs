@@ -285,6 +285,8 @@ impl Options {
         let mut config = self.client()?;
         config.set("enable.idempotence", "true").set("partitioner", "murmur2_random");
         unless_set(&mut config, "linger.ms", "0");
+        // The states of the journal are JSON that repeats itself.
+        unless_set(&mut config, "compression.type", "lz4");
         unless_set(&mut config, "message.max.bytes", &(MAX_ENTRY_BYTES + OVERHEAD_BYTES).to_string());
         Ok(config)
     }
@@ -325,6 +327,10 @@ impl Security {
             if let Some(value) = value {
                 config.set(name, value);
             }
+        }
+        if matches!(protocol, Protocol::Ssl | Protocol::SaslSsl) {
+            // The OpenSSL of this program has no default place for the system's certificates.
+            config.set("ssl.ca.location", "probe");
         }
         let files =
             [("ssl.ca.location", ca_file), ("ssl.certificate.location", cert_file), ("ssl.key.location", key_file)];

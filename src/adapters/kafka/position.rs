@@ -11,6 +11,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use rdkafka::consumer::Consumer;
+use rdkafka::error::KafkaError;
+use rdkafka::topic_partition_list::TopicPartitionListElem;
 use rdkafka::{Offset, TopicPartitionList};
 
 use super::error::KafkaClientError;
@@ -87,10 +89,51 @@ impl PositionFacts {
         }
     }
 
-    /// Returns the cluster that committed the group's offset, if it is another one than `own`. A name that is not known is
-    /// no other cluster's.
-    pub(super) fn other_cluster(&self, own: &str) -> Option<&str> {
-        self.cluster.as_deref().filter(|other| !other.is_empty() && !own.is_empty() && *other != own)
+    /// Checks that the group's offset was committed in this daemon's cluster. A name that is not known is no other cluster's.
+    ///
+    /// # Errors
+    /// [`KafkaClientError::ForeignGroup`].
+    pub(super) fn check_cluster(&self, options: &Options) -> Result<(), KafkaClientError> {
+        match self.cluster.as_deref().filter(|other| is_other(other, &options.cluster)) {
+            Some(other) => Err(foreign_group(options, other)),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Whether a cluster is another than `own`. A name that is not known is empty.
+fn is_other(cluster: &str, own: &str) -> bool {
+    !cluster.is_empty() && !own.is_empty() && cluster != own
+}
+
+fn foreign_group(options: &Options, other: &str) -> KafkaClientError {
+    KafkaClientError::ForeignGroup {
+        group: options.group.clone(),
+        other: other.to_owned(),
+        own: options.cluster.clone(),
+    }
+}
+
+/// Returns the name of the cluster that has committed an offset; `None` if there is no offset, or it carries no text.
+fn committer(element: &TopicPartitionListElem<'_>) -> Option<String> {
+    let text = matches!(element.offset(), Offset::Offset(_)).then(|| intake::metadata(element)).flatten()?;
+    Some(text.split_once('#').map_or(text.clone(), |(cluster, _)| cluster.to_owned()))
+}
+
+/// Returns whether the group has a committed offset in one of the first `partitions` partitions of the events topic. Blocks.
+///
+/// # Errors
+/// A broker does not answer, or the group belongs to another cluster.
+pub(super) fn has_read(options: &Options, partitions: i32) -> Result<bool, KafkaClientError> {
+    let mut list = TopicPartitionList::new();
+    list.add_partition_range(&options.topic, 0, partitions - 1);
+    let failed =
+        |error: KafkaError| KafkaClientError::Read { topic: options.topic.clone(), problem: error.to_string() };
+    let committed = Readers::connect(options)?.all.committed_offsets(list, BROKER_TIMEOUT).map_err(failed)?;
+    let elements = committed.elements();
+    match elements.iter().filter_map(committer).find(|cluster| is_other(cluster, &options.cluster)) {
+        Some(other) => Err(foreign_group(options, &other)),
+        None => Ok(elements.iter().any(|element| matches!(element.offset(), Offset::Offset(_)))),
     }
 }
 
@@ -136,12 +179,11 @@ pub(super) fn read(
     let found = readers.all.committed_offsets(list, BROKER_TIMEOUT);
     let found = found.map_err(|error| failure(&options.topic, partition, error.to_string()))?;
     let element = found.find_partition(&options.topic, partition);
-    let committed = match element.as_ref().map(rdkafka::topic_partition_list::TopicPartitionListElem::offset) {
+    let committed = match element.as_ref().map(TopicPartitionListElem::offset) {
         Some(Offset::Offset(offset)) => Some(offset),
         _ => None,
     };
-    let metadata = element.as_ref().filter(|_| committed.is_some()).and_then(intake::metadata);
-    let cluster = metadata.map(|text| text.split_once('#').map_or(text.clone(), |(cluster, _)| cluster.to_owned()));
+    let cluster = element.as_ref().and_then(committer);
     let (low, high) = reader::watermarks(&readers.all, &options.topic, partition)?;
     let is_empty = consumed.is_none() && entries.is_empty();
     Ok(PositionFacts { partition, consumed, committed, cluster, is_empty, low, high })
