@@ -78,7 +78,7 @@ const FAULTS: &[Fault] = &[
     fault(44, "a person edits, scales or undoes the workload during a rollout", "the rollout is held and names the field manager; the edit is kept", &["middle::an_external_edit_is_named_and_kept", "an_edit_of_the_workload_holds_the_rollout_and_is_not_reverted", "a_rollout_undo_during_the_guard_holds_the_rollout", "a_persons_scaling_holds_the_rollout_and_an_autoscalers_is_followed"]),
     fault(45, "the weight is written and the gateway does not follow", "the rollout is held; the block after a change of the weight is left out", &["a_changed_share_is_reverted_twice_and_then_holds_the_rollout"]),
     fault(46, "killed during a change of weights", "all routes have the intended weights", &[KILLS]),
-    fault(47, "credentials expire", "they are read again", &["a_token_is_read_again_when_its_file_changes"]),
+    fault(47, "credentials expire", "they are read again", &["a_token_is_read_again_when_its_file_changes", "kafka_a_changed_password_file_connects_anew"]),
     fault(48, "the disk is full", "the journal reports it; no effect is performed", &[]),
     fault(49, "thousands of rollouts within a second", "bounded memory, and no more queries than before", &["the_number_of_queries_does_not_grow_with_the_workloads"]),
     fault(50, "an upgrade of the daemon, and a downgrade", "each version reads the records of the other; a workload that it can't read is isolated", &["a_workload_that_can_not_be_read_is_isolated_and_the_others_go_on"]),
@@ -92,6 +92,8 @@ const DURABILITY: &[Fault] = &[
     fault(3, "the journal is missing, empty, or of another cluster", "it is refused, and the command that answers is named", &["kafka_a_missing_or_empty_journal_of_a_known_group_is_refused", "an_empty_journal_is_begun_once_and_tells_its_cluster", "kafka_a_group_of_another_cluster_is_refused_by_name"]),
     fault(4, "a partition is slow to restore", "its records wait in the topic, and the thread that polls does not wait for it", &["kafka_records_flow_once_the_journal_is_restored_and_go_on_after_a_restart"]),
     fault(6, "the offsets of the group have expired, or the topic no longer has the position", "the journal has the position; a position that the topic no longer has is a question", &["a_position_that_the_topic_no_longer_has_is_a_question", "kafka_a_group_without_offsets_goes_on_where_the_journal_says", "kafka_events_that_expired_before_they_were_read_are_a_question"]),
+    fault(13, "a replica with a name of its own restarts in an orderly way", "no partition of another replica moves", &["kafka_an_orderly_restart_of_a_static_member_moves_no_partition", "kafka_a_static_member_comes_back_to_its_partitions"]),
+    fault(18, "a file with Kafka credentials changes", "all clients connect anew with the new content", &["a_change_of_content_is_found_once_and_a_missing_file_is_none", "kafka_a_changed_password_file_connects_anew"]),
     fault(19, "a topic that exists has settings that lose acknowledged writes, or is too small for the records", "what would lose or mix up state is refused by name, and the rest is warned of", &["each_setting_that_loses_state_is_refused_and_a_doubtful_one_warned_of", "kafka_topics_with_wrong_settings_are_refused_by_name"]),
 ];
 

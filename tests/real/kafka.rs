@@ -20,6 +20,7 @@ use rdkafka::producer::{FutureProducer, FutureRecord};
 use tokio::sync::mpsc;
 
 mod hanging;
+mod member;
 mod position;
 mod script;
 mod wire;
@@ -42,6 +43,8 @@ pub fn trials(brokers: &str) -> Vec<Trial> {
         trial("kafka_a_record_with_huge_key_headers_and_value_becomes_a_dead_letter", brokers, huge_dead_letter),
         trial("kafka_a_second_replica_takes_its_share_and_fences_the_first", brokers, shared),
         trial("kafka_a_static_member_comes_back_to_its_partitions", brokers, static_member),
+        trial("kafka_an_orderly_restart_of_a_static_member_moves_no_partition", brokers, member::restarted),
+        trial("kafka_a_changed_password_file_connects_anew", brokers, member::new_password),
         trial("kafka_a_second_process_with_the_same_instance_id_ends_the_first", brokers, same_instance),
         trial("kafka_a_group_of_another_cluster_is_refused_by_name", brokers, two_clusters),
         trial("kafka_a_transaction_without_markers_ends_as_it_was_decided", brokers, hanging::ended_as_decided),
@@ -50,11 +53,7 @@ pub fn trials(brokers: &str) -> Vec<Trial> {
         trial("kafka_a_foreign_open_transaction_stops_its_partition_alone", brokers, hanging::of_another_program),
         trial("kafka_events_that_expired_before_they_were_read_are_a_question", brokers, position::expired),
         trial("kafka_events_that_expire_while_they_are_read_are_a_question", brokers, position::expired_while_it_reads),
-        trial(
-            "kafka_a_group_without_offsets_goes_on_where_the_journal_says",
-            brokers,
-            position::forgotten_by_the_group,
-        ),
+        trial("kafka_a_group_without_offsets_goes_on_where_the_journal_says", brokers, position::forgotten),
         trial("kafka_an_events_topic_that_was_created_anew_is_a_question", brokers, position::topic_created_anew),
         trial("kafka_a_missing_or_empty_journal_of_a_known_group_is_refused", brokers, position::journal_is_lost),
         trial("kafka_after_an_unknown_commit_the_records_are_read_again", brokers, doubt),

@@ -11,10 +11,10 @@
     reason = "deadlines of blocking calls on a thread of its own; the engine does not see them"
 )]
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use rdkafka::client::ClientContext;
@@ -28,10 +28,15 @@ use rdkafka::{Offset, Statistics, TopicPartitionList};
 use tokio::sync::{mpsc, oneshot};
 
 use super::error::{self, KafkaClientError};
+use super::hanging;
+use super::lag::{self, Blocked};
 use super::options::Options;
 use super::ownership::{Ownership, PollerCommand};
+use super::queue::{FillLevel, WakeQueue};
+use super::reader::Readers;
+use super::secrets::SecretFiles;
 use crate::metrics;
-use crate::ports::{Delivery, EventRecord, Partition, Wake};
+use crate::ports::{EventRecord, Partition, Wake};
 
 /// The time for the daemon to release revoked partitions.
 const RELEASE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -39,10 +44,6 @@ const RELEASE_TIMEOUT: Duration = Duration::from_secs(5);
 const IDLE_POLL: Duration = Duration::from_millis(50);
 /// The time that one poll waits for a record while wakes are queued.
 const BUSY_POLL: Duration = Duration::from_millis(5);
-/// The number of queued wakes at which the partitions are paused. They are resumed below a quarter of it.
-const PAUSE_AT_WAKES: usize = 256;
-/// The bytes of queued records at which the partitions are paused. They are resumed below a quarter of it.
-const PAUSE_AT_BYTES: usize = 8 << 20;
 /// The time for librdkafka's own threads to set the position of a partition.
 const SEEK_TIMEOUT: Duration = Duration::from_secs(1);
 /// The time to leave the group, beside that of the daemon.
@@ -115,33 +116,20 @@ pub(super) fn start(
     ownership: Arc<Ownership>,
     wakes: mpsc::Sender<Wake>,
 ) -> Result<KafkaIntake, KafkaClientError> {
-    ownership.join();
-    let queue = Arc::new(WakeQueue { wakes, queued: Mutex::default() });
-    let context = RebalanceContext { ownership: Arc::clone(&ownership), queue: Arc::clone(&queue) };
-    let consumer = BaseConsumer::from_config_and_context(&options.group_consumer()?, context)
-        .map_err(|error| error::client(&error))?;
-    consumer.subscribe(&[&options.topic]).map_err(|error| error::client(&error))?;
-    let stop = Arc::new(AtomicBool::new(false));
-    let (result_sender, ended) = oneshot::channel();
-    let pulse = Arc::new(Pulse { start: Instant::now(), millis: AtomicU64::new(0) });
-    let mut poller = Poller {
-        topic: options.topic.clone(),
-        consumer,
+    let parts = Parts {
+        options: options.clone(),
         ownership,
-        queue,
-        started: HashMap::new(),
-        starting: Vec::new(),
-        restarts: Vec::new(),
-        paused: false,
-        stop: Arc::clone(&stop),
-        pulse: Arc::clone(&pulse),
+        queue: Arc::new(WakeQueue::new(wakes)),
+        stop: Arc::default(),
+        pulse: Arc::new(Pulse { start: Instant::now(), millis: AtomicU64::new(0) }),
     };
+    let (stop, pulse) = (Arc::clone(&parts.stop), Arc::clone(&parts.pulse));
+    let (result_sender, ended) = oneshot::channel();
+    let first = Poller::join(&parts)?;
     std::thread::Builder::new()
         .name("kafka-intake".to_owned())
         .spawn(move || {
-            let result = poller.run();
-            poller.leave();
-            drop(poller);
+            let result = poll_to_the_end(&parts, first);
             // The receiver is gone if the intake was dropped.
             let _ = result_sender.send(result);
         })
@@ -149,95 +137,70 @@ pub(super) fn start(
     Ok(KafkaIntake { stop, pulse, ended })
 }
 
-/// The daemon's channel, and the wakes that wait for room in it, in order.
-struct WakeQueue {
-    wakes: mpsc::Sender<Wake>,
-    queued: Mutex<VecDeque<Wake>>,
-}
-
-impl WakeQueue {
-    fn push(&self, wake: Wake) {
-        self.queued().push_back(wake);
-        self.flush();
-    }
-
-    /// Sends wakes until the channel is full or the queue is empty. Returns the fill level of the queue.
-    fn flush(&self) -> FillLevel {
-        let mut queued = self.queued();
-        while let Some(wake) = queued.pop_front() {
-            match self.wakes.try_send(wake) {
-                Ok(()) => {}
-                Err(mpsc::error::TrySendError::Full(wake)) => {
-                    queued.push_front(wake);
-                    break;
-                }
-                // The daemon has ended.
-                Err(mpsc::error::TrySendError::Closed(_)) => queued.clear(),
+/// Polls until the daemon stops, with a new consumer after each change of the credentials. The partitions are then revoked
+/// and assigned again, so the journals get new producers as well.
+fn poll_to_the_end(parts: &Parts, mut poller: Poller) -> Result<(), KafkaClientError> {
+    loop {
+        let result = poller.run();
+        poller.leave();
+        drop(poller);
+        match result? {
+            PollEnd::Stopped => return Ok(()),
+            PollEnd::NewSecrets => {
+                tracing::info!("a file with Kafka credentials has changed; connecting anew");
+                poller = Poller::join(parts)?;
             }
         }
-        FillLevel::of(&queued)
-    }
-
-    /// Drops the queued records of a partition. The partition's next owner reads them again.
-    fn drop_records(&self, partition: Partition) {
-        self.queued()
-            .retain(|wake| !matches!(wake, Wake::Record(Delivery { record, .. }) if record.partition == partition));
-    }
-
-    /// Locks the queue. Poisoning is harmless: each statement leaves the queue consistent.
-    fn queued(&self) -> MutexGuard<'_, VecDeque<Wake>> {
-        self.queued.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// The fill level of the queue.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum FillLevel {
-    Empty,
-    /// Below a quarter of both bounds: paused partitions are resumed.
-    Low,
-    /// Between a quarter of a bound and the bound: partitions stay paused or resumed as they are.
-    Medium,
-    /// At a bound: the partitions are paused.
-    Full,
-}
-
-impl FillLevel {
-    fn of(queued: &VecDeque<Wake>) -> FillLevel {
-        let bytes: usize = queued
-            .iter()
-            .map(|wake| if let Wake::Record(Delivery { record, .. }) = wake { size(record) } else { 0 })
-            .sum();
-        match queued.len() {
-            0 => FillLevel::Empty,
-            wakes if wakes >= PAUSE_AT_WAKES || bytes >= PAUSE_AT_BYTES => FillLevel::Full,
-            wakes if wakes >= PAUSE_AT_WAKES / 4 || bytes >= PAUSE_AT_BYTES / 4 => FillLevel::Medium,
-            _ => FillLevel::Low,
-        }
-    }
-}
-
-/// Returns the bytes of a record: its key, value and headers.
-fn size(record: &EventRecord) -> usize {
-    let headers: usize = record.headers.iter().map(|(name, value)| name.len() + value.len()).sum();
-    record.key.as_ref().map_or(0, Vec::len) + record.value.as_ref().map_or(0, Vec::len) + headers
+/// The parts that outlive a consumer.
+struct Parts {
+    options: Options,
+    ownership: Arc<Ownership>,
+    queue: Arc<WakeQueue>,
+    stop: Arc<AtomicBool>,
+    pulse: Arc<Pulse>,
 }
 
 /// The callbacks of librdkafka for rebalances and statistics. They run on the polling thread, within `poll`.
 struct RebalanceContext {
+    options: Options,
     ownership: Arc<Ownership>,
     queue: Arc<WakeQueue>,
+    /// The partitions that wait for the end of a transaction.
+    blocked: Mutex<Blocked>,
 }
 
 impl ClientContext for RebalanceContext {
     fn stats(&self, statistics: Statistics) {
         let topics = statistics.topics.into_values();
         for (partition, state) in topics.flat_map(|topic| topic.partitions) {
-            // A negative lag is unknown, and the partition -1 holds messages without a partition.
-            if partition >= 0 {
-                metrics::kafka_lag(partition, state.consumer_lag.max(0));
+            if !self.ownership.owns(partition) {
+                continue;
+            }
+            if let Some(records) = lag::lag(&state, self.queue.records_of(partition)) {
+                metrics::kafka_lag(partition, records);
+            }
+            let mut blocked = self.blocked.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Some(offset) = blocked.note(partition, &state, Instant::now()) {
+                self.report(partition, offset);
             }
         }
+    }
+}
+
+impl RebalanceContext {
+    /// Logs a transaction that blocks a partition. A thread of its own looks for its owner, so that the polling goes on.
+    fn report(&self, partition: Partition, offset: i64) {
+        let options = self.options.clone();
+        std::thread::spawn(move || {
+            let problem = Readers::connect(&options).map_or_else(
+                |error| error,
+                |readers| hanging::describe(&options, &readers, &options.topic, partition, offset),
+            );
+            tracing::error!(partition, %problem, "no event of this partition is read");
+        });
     }
 }
 
@@ -287,6 +250,7 @@ impl RebalanceContext {
         for &partition in partitions {
             self.ownership.revoked(partition);
             self.queue.drop_records(partition);
+            metrics::kafka_lag(partition, 0);
             let (done, released) = oneshot::channel();
             self.queue.push(Wake::Revoked { partition, done });
             unreleased.push(released);
@@ -308,6 +272,9 @@ impl RebalanceContext {
 struct Poller {
     /// The events topic.
     topic: String,
+    /// Whether this member has a name of its own in the group.
+    is_static: bool,
+    secrets: SecretFiles,
     consumer: BaseConsumer<RebalanceContext>,
     ownership: Arc<Ownership>,
     queue: Arc<WakeQueue>,
@@ -323,10 +290,51 @@ struct Poller {
     pulse: Arc<Pulse>,
 }
 
+/// The reason why the polling of one consumer has ended.
+enum PollEnd {
+    /// The daemon stops.
+    Stopped,
+    /// A file with credentials has changed.
+    NewSecrets,
+}
+
 impl Poller {
-    fn run(&mut self) -> Result<(), KafkaClientError> {
+    /// Creates a consumer and lets it join the group.
+    fn join(parts: &Parts) -> Result<Poller, KafkaClientError> {
+        let Parts { options, ownership, queue, stop, pulse } = parts;
+        let secrets = SecretFiles::new(options);
+        ownership.join();
+        let context = RebalanceContext {
+            options: options.clone(),
+            ownership: Arc::clone(ownership),
+            queue: Arc::clone(queue),
+            blocked: Mutex::default(),
+        };
+        let consumer = BaseConsumer::from_config_and_context(&options.group_consumer()?, context)
+            .map_err(|error| error::client(&error))?;
+        consumer.subscribe(&[&options.topic]).map_err(|error| error::client(&error))?;
+        Ok(Poller {
+            topic: options.topic.clone(),
+            is_static: options.instance_id.is_some(),
+            secrets,
+            consumer,
+            ownership: Arc::clone(ownership),
+            queue: Arc::clone(queue),
+            started: HashMap::new(),
+            starting: Vec::new(),
+            restarts: Vec::new(),
+            paused: false,
+            stop: Arc::clone(stop),
+            pulse: Arc::clone(pulse),
+        })
+    }
+
+    fn run(&mut self) -> Result<PollEnd, KafkaClientError> {
         while !self.stop.load(Ordering::SeqCst) && !self.queue.wakes.is_closed() {
             self.pulse.mark();
+            if self.secrets.have_changed() {
+                return Ok(PollEnd::NewSecrets);
+            }
             self.run_commands();
             let level = self.queue.flush();
             match level {
@@ -345,7 +353,7 @@ impl Poller {
             }
             self.started.retain(|partition, _| self.ownership.owns(*partition));
         }
-        Ok(())
+        Ok(PollEnd::Stopped)
     }
 
     /// Leaves the group and joins it again. librdkafka has given a partition up, because the broker no longer has the next
@@ -356,8 +364,15 @@ impl Poller {
         self.consumer.subscribe(&[&self.topic]).map_err(|error| KafkaClientError::Consumer(error.to_string()))
     }
 
-    /// Leaves the group: revokes all partitions and waits until the daemon has released them.
+    /// Revokes all partitions, waits until the daemon has released them, and leaves the group. A member with a name of its own
+    /// stays in the group until its session times out: when it is back before, no partition moves. (librdkafka tells the
+    /// broker of an `unsubscribe`, also of such a member, and of the end of the consumer only if it has no name.)
     fn leave(&mut self) {
+        self.started.clear();
+        if self.is_static {
+            self.consumer.context().revoke(&self.ownership.partitions(), RELEASE_TIMEOUT);
+            return;
+        }
         self.consumer.unsubscribe();
         let deadline = Instant::now() + RELEASE_TIMEOUT + LEAVE_TIMEOUT;
         while !self.ownership.partitions().is_empty() && Instant::now() < deadline {

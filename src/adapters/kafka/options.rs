@@ -226,6 +226,13 @@ impl Options {
         }
     }
 
+    /// Returns the files that the properties are read from.
+    pub(super) fn secret_files(&self) -> Vec<PathBuf> {
+        let Security { password_file, ca_file, cert_file, key_file, key_password_file, .. } = &self.security;
+        let files = [password_file, ca_file, cert_file, key_file, key_password_file].into_iter().flatten();
+        files.chain(self.property_files.values()).cloned().collect()
+    }
+
     /// Returns the properties that all clients share.
     fn client(&self) -> Result<ClientConfig, KafkaClientError> {
         let mut config = ClientConfig::new();

@@ -87,7 +87,7 @@ pub async fn expired(options: Options) {
 }
 
 /// A group that was away for long has no offsets any more.
-pub async fn forgotten_by_the_group(options: Options) {
+pub async fn forgotten(options: Options) {
     let kafka = Kafka::connect(options.clone()).await.unwrap();
     send(&kafka, 4, 0).await;
     consumed(&options, 3).await;
