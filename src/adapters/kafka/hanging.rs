@@ -25,6 +25,7 @@ use std::time::{Duration, Instant};
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::message::{BorrowedMessage, Header, Message, OwnedHeaders};
 use rdkafka::producer::Producer as _;
+use rdkafka::topic_partition_list::TopicPartitionListElem;
 use rdkafka::{Offset, TopicPartitionList};
 
 use super::error::KafkaClientError;
@@ -107,7 +108,9 @@ fn open_transactions(
     let mut shared = TopicPartitionList::new();
     for topic in [options.topic.clone(), options.dlq()] {
         let partitions = topics::partitions_of(&readers.all, options, &topic)?.unwrap_or(0);
-        (0..partitions).for_each(|partition| drop(shared.add_partition(&topic, partition)));
+        for partition in 0..partitions {
+            shared.add_partition(&topic, partition);
+        }
     }
     let mut open = open_in(readers, &own)?;
     // A log of another partition without a leader must not keep this one closed.
@@ -155,9 +158,9 @@ fn ends(
             }
         }
     };
-    let end = |element: &rdkafka::topic_partition_list::TopicPartitionListElem<'_>| match element.offset() {
-        Offset::Offset(offset) => Some(((element.topic().to_owned(), element.partition()), offset)),
-        _ => None,
+    let end = |element: &TopicPartitionListElem<'_>| {
+        let Offset::Offset(offset) = element.offset() else { return None };
+        Some(((element.topic().to_owned(), element.partition()), offset))
     };
     Ok(found.elements().iter().filter_map(end).collect())
 }

@@ -206,19 +206,18 @@ impl RebalanceContext {
 
 impl ConsumerContext for RebalanceContext {
     fn rebalance(&self, consumer: &BaseConsumer<Self>, event: RDKafkaRespErr, list: &mut TopicPartitionList) {
-        let changed = match event {
-            RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS => self.assign(consumer, list),
-            RDKafkaRespErr::RD_KAFKA_RESP_ERR__REVOKE_PARTITIONS => {
+        let changed = if event == RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS {
+            self.assign(consumer, list)
+        } else {
+            if event == RDKafkaRespErr::RD_KAFKA_RESP_ERR__REVOKE_PARTITIONS {
                 let partitions: Vec<Partition> = list.elements().iter().map(|element| element.partition()).collect();
                 // A lost assignment may belong to another member already, so waiting for the release gains nothing.
                 let timeout = if consumer.assignment_lost() { Duration::ZERO } else { RELEASE_TIMEOUT };
                 self.revoke(&partitions, timeout);
-                consumer.unassign()
+            } else {
+                tracing::error!(error = %RDKafkaErrorCode::from(event), "rebalance of the consumer group failed");
             }
-            other => {
-                tracing::error!(error = %RDKafkaErrorCode::from(other), "rebalance of the consumer group failed");
-                consumer.unassign()
-            }
+            consumer.unassign()
         };
         if let Err(error) = changed {
             tracing::error!(%error, "the assignment of the consumer group can't be followed");

@@ -61,7 +61,7 @@ mod tests {
         std::fs::write(&password, "one").unwrap();
         let mut files = SecretFiles { files: vec![password.clone()], used: None, looked: Instant::now() };
         files.used = digest(&files.files);
-        let mut look = |files: &mut SecretFiles| {
+        let look = |files: &mut SecretFiles| {
             files.looked = Instant::now().checked_sub(LOOK_EVERY).unwrap();
             files.have_changed()
         };

@@ -175,10 +175,8 @@ fn committed(options: &Options, partition: Partition, isolation: &str) -> Option
     let mut list = TopicPartitionList::new();
     list.add_partition(&options.topic, partition);
     let found = consumer.committed_offsets(list, Duration::from_secs(5)).ok()?;
-    match found.find_partition(&options.topic, partition).unwrap().offset() {
-        Offset::Offset(offset) => Some(offset),
-        _ => None,
-    }
+    let offset = found.find_partition(&options.topic, partition).unwrap().offset();
+    if let Offset::Offset(offset) = offset { Some(offset) } else { None }
 }
 
 /// Returns the end of the journal's partition 0.

@@ -40,10 +40,9 @@ async fn consumed(options: &Options, next: i64) {
 /// Returns the question with which the partition's restore ends.
 async fn question(daemon: &Daemon) -> String {
     let mut journal = daemon.kafka.open(PARTITION).await.unwrap();
-    match journal.restore().await {
-        Err(JournalError::Asks(question)) => question,
-        other => panic!("no question: {other:?}"),
-    }
+    let restored = journal.restore().await;
+    let Err(JournalError::Asks(question)) = restored else { panic!("no question: {restored:?}") };
+    question
 }
 
 fn admin(options: &Options) -> AdminClient<DefaultClientContext> {
