@@ -313,6 +313,10 @@ impl Daemon {
                 tracing::warn!(partition, %message, "partition released until it is assigned again");
                 Ok(())
             }
+            ShardEnd::Asks(message) => {
+                tracing::error!(partition, %message, "partition stopped until a person has answered");
+                Ok(())
+            }
             ShardEnd::Broken(message) => anyhow::bail!("partition {partition}: {message}"),
         }
     }

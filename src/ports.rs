@@ -405,6 +405,10 @@ pub enum JournalError {
     /// It is unknown whether the batch was written: release the partition and wait for [`Wake::Assigned`].
     #[error("{0}")]
     Unknown(String),
+    /// This partition waits for a person; the message has the command. Release it and wait for [`Wake::Assigned`]. The
+    /// others go on.
+    #[error("{0}")]
+    Asks(String),
     /// The journal has wrong settings or unreadable entries: a person has to repair it.
     #[error("{0}")]
     Broken(String),

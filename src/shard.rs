@@ -86,6 +86,8 @@ pub enum ShardEnd {
     Fenced(String),
     /// It is not known whether the journal was written; the partition is assigned again.
     Unknown(String),
+    /// The partition waits for a person's command, and is assigned again.
+    Asks(String),
     /// The journal can't be used, and a person has to look.
     Broken(String),
 }
@@ -454,6 +456,7 @@ fn end_of(error: JournalError) -> ShardEnd {
     match error {
         JournalError::Fenced(message) => ShardEnd::Fenced(message),
         JournalError::Unknown(message) => ShardEnd::Unknown(message),
+        JournalError::Asks(message) => ShardEnd::Asks(message),
         JournalError::Broken(message) => ShardEnd::Broken(message),
     }
 }

@@ -5,6 +5,9 @@
 //! the next epoch of a partition. It aborts the transaction that an older producer has left open, and no older producer
 //! can write or end a transaction afterwards.
 //!
+//! The broker can lose the markers of a transaction: it is ended, and its data stay unreadable until a later producer
+//! repairs the partition. See `src/adapters/kafka/hanging.rs` of the daemon.
+//!
 //! The type of the data is the user's ([`Topics`]): the simulator writes states of engines, a script writes texts. The
 //! same scripts run on a real Kafka (`testkit/src/broker_script.rs`), and both must give the same answers, which
 //! shows that the model agrees with Kafka.
@@ -49,6 +52,8 @@ pub enum Fate {
     WrittenUnheard,
     /// The transaction is aborted, and the producer receives no answer.
     Lost,
+    /// The transaction is committed, the markers of its data are lost, and the producer receives no answer.
+    WrittenUnmarked,
 }
 
 /// The producer's knowledge of the result of a commit.
@@ -76,6 +81,8 @@ pub struct PartitionLog<T: Topics> {
     pub topics: T,
     /// The open transaction, which readers don't see; `None` if there is none.
     pub open: Option<TransactionBatch<T::Writes>>,
+    /// The data of a transaction that has ended and whose markers are lost; `None` if there is none.
+    pub hanging: Option<T::Writes>,
     epoch: u64,
 }
 
@@ -87,7 +94,14 @@ pub struct Broker<T: Topics> {
 impl<T: Topics> Broker<T> {
     /// Makes a broker with empty partitions.
     pub fn new(partitions: usize) -> Self {
-        let empty = |_| PartitionLog { events: Vec::new(), offset: 0, topics: T::default(), open: None, epoch: 0 };
+        let empty = |_| PartitionLog {
+            events: Vec::new(),
+            offset: 0,
+            topics: T::default(),
+            open: None,
+            hanging: None,
+            epoch: 0,
+        };
         Self { partitions: (0..partitions).map(empty).collect() }
     }
 
@@ -101,7 +115,8 @@ impl<T: Topics> Broker<T> {
         self.partitions[partition].events.push(event);
     }
 
-    /// Returns a producer with the next epoch of a partition. Fences older producers and aborts the open transaction.
+    /// Returns a producer with the next epoch of a partition. Fences older producers and aborts the open transaction. A
+    /// hanging one is not ended: the broker does not know of it.
     pub fn init(&mut self, partition: usize) -> Producer {
         let at = &mut self.partitions[partition];
         at.epoch += 1;
@@ -121,11 +136,19 @@ impl<T: Topics> Broker<T> {
         if batch.next_offset.is_none() && T::is_empty(&batch.writes) {
             return (if fate == Fate::Written { CommitAnswer::Written } else { CommitAnswer::Unknown }, None);
         }
-        let ended = self.produce(producer, batch).and_then(|()| self.end(producer, fate != Fate::Lost));
-        match (ended, fate) {
+        if self.produce(producer, batch).is_err() {
+            return (CommitAnswer::Fenced, None);
+        }
+        if fate == Fate::WrittenUnmarked {
+            let ended = self.end_without_markers(producer, true);
+            return (if ended.is_err() { CommitAnswer::Fenced } else { CommitAnswer::Unknown }, None);
+        }
+        match (self.end(producer, fate != Fate::Lost), fate) {
             (Err(Fenced), _) => (CommitAnswer::Fenced, None),
             (Ok(written), Fate::Written) => (CommitAnswer::Written, written),
-            (Ok(written), Fate::WrittenUnheard | Fate::Lost) => (CommitAnswer::Unknown, written),
+            (Ok(written), Fate::WrittenUnheard | Fate::Lost | Fate::WrittenUnmarked) => {
+                (CommitAnswer::Unknown, written)
+            }
         }
     }
 
@@ -147,10 +170,38 @@ impl<T: Topics> Broker<T> {
     /// [`Fenced`] if the partition has a newer producer.
     pub fn end(&mut self, producer: Producer, commit: bool) -> Result<Option<TransactionBatch<T::Writes>>, Fenced> {
         let at = self.current(producer)?;
+        assert!(at.hanging.is_none(), "a transaction hangs, which the marker of this one would end; repair it first");
         let Some(batch) = at.open.take().filter(|_| commit) else { return Ok(None) };
         at.offset = batch.next_offset.unwrap_or(at.offset);
         at.topics.write(&batch.writes);
         Ok(Some(batch))
+    }
+
+    /// Commits or aborts the open transaction, and loses the markers of its data. The offset has its marker.
+    ///
+    /// # Errors
+    /// [`Fenced`] if the partition has a newer producer.
+    pub fn end_without_markers(&mut self, producer: Producer, commit: bool) -> Result<(), Fenced> {
+        let at = self.current(producer)?;
+        assert!(at.hanging.is_none(), "a second transaction hangs; repair the first");
+        let Some(batch) = at.open.take() else { return Ok(()) };
+        if commit {
+            at.offset = batch.next_offset.unwrap_or(at.offset);
+        }
+        at.hanging = Some(batch.writes);
+        Ok(())
+    }
+
+    /// Commits the hanging data, as a daemon does that opens the partition and does not know the decision. Returns the data;
+    /// `None` if there are none.
+    ///
+    /// # Errors
+    /// [`Fenced`] if the partition has a newer producer.
+    pub fn repair(&mut self, producer: Producer) -> Result<Option<T::Writes>, Fenced> {
+        let at = self.current(producer)?;
+        let Some(writes) = at.hanging.take() else { return Ok(None) };
+        at.topics.write(&writes);
+        Ok(Some(writes))
     }
 
     /// Returns the producer's partition, unless the producer is fenced.

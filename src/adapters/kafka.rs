@@ -6,14 +6,17 @@
 //!   fences the earlier producer with that id and ends its open transaction. The offsets are committed in the same
 //!   transaction as the journal entries, with the group metadata of the generation that assigned the partition, so the
 //!   broker refuses them from a member of an earlier generation even before a successor opens the journal.
-//! * **Reading.** An assigned partition stays paused until its journal is open. So no record is fetched before the
-//!   predecessor's last transaction has ended, and the daemon never holds records that it can't handle yet.
-//! * **Unknown outcomes.** After an error whose outcome is unknown, the producer is dropped, the partition is rewound to
-//!   its committed offset, and it is assigned again ([`Wake::Assigned`]). The daemon then does the same as at a start.
+//! * **Hanging transactions.** The broker can lose the end of a transaction. The next owner ends it ([`hanging`]).
+//! * **Reading.** An assigned partition stays paused until its journal is restored, and is then read from the position in
+//!   the journal ([`position`]). So no record is fetched before the predecessor's last transaction has ended, and the daemon
+//!   never holds records that it can't handle yet.
+//! * **Unknown outcomes.** After an error whose outcome is unknown, the producer is dropped, and the partition is assigned
+//!   again ([`Wake::Assigned`]). The daemon then does the same as at a start.
 //!
 //! Blocking calls of librdkafka (all calls of a transaction) run on tokio's threads for blocking work and have deadlines.
 //! The consumer is polled by a thread of its own that never waits for the daemon, except for a revocation.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -24,9 +27,15 @@ use crate::ports::{Journal, JournalError, Journals, Partition, Wake};
 pub mod error;
 pub mod options;
 mod topics;
+mod settings;
 mod ownership;
+mod queue;
 mod intake;
 mod reader;
+mod hanging;
+mod lag;
+mod secrets;
+pub mod position;
 mod transaction;
 mod journal;
 pub mod emitter;
@@ -38,6 +47,8 @@ pub use options::{Options, Protocol, Security};
 pub use reader::read_decisions;
 
 use ownership::Ownership;
+use position::PositionFacts;
+use topics::MissingJournal;
 
 /// A Kafka cluster whose topics were checked.
 #[derive(Clone)]
@@ -52,12 +63,63 @@ impl Kafka {
     /// Connects to the brokers, creates the topics that are missing and checks the others.
     ///
     /// # Errors
-    /// If an option is invalid, no broker answers, a topic can't be created, or a topic has settings that would lose or
-    /// mix up state.
+    /// If an option is invalid, no broker answers, a topic can't be created, a topic has settings that would lose or mix up
+    /// state, or the journal is missing and the group has read events.
     pub async fn connect(options: Options) -> Result<Kafka, KafkaClientError> {
+        Kafka::connect_with(options, MissingJournal::Refuse).await
+    }
+
+    /// Does as [`Kafka::connect`], and also creates the journal topic of a group that has read events.
+    ///
+    /// # Errors
+    /// Those of `connect`.
+    pub async fn connect_without_journal(options: Options) -> Result<Kafka, KafkaClientError> {
+        Kafka::connect_with(options, MissingJournal::Create).await
+    }
+
+    async fn connect_with(options: Options, missing: MissingJournal) -> Result<Kafka, KafkaClientError> {
         options.validate()?;
-        let partitions = topics::ensure(&options).await?;
+        let partitions = topics::ensure(&options, missing).await?;
         Ok(Kafka { options: Arc::new(options), partitions, ownership: Arc::default() })
+    }
+
+    /// Connects to the brokers whose topics exist. Creates and checks nothing.
+    ///
+    /// # Errors
+    /// If an option is invalid, no broker answers, or the events or the journal topic is missing.
+    pub async fn connect_without_creating(options: Options) -> Result<Kafka, KafkaClientError> {
+        let missing = Kafka::inspect(&options).await?;
+        if let Some(topic) = missing.into_iter().find(|name| [&options.topic, &options.journal_topic].contains(&name)) {
+            return Err(KafkaClientError::Read { topic, problem: "it does not exist".to_owned() });
+        }
+        let partitions = topics::events_partitions(&options).await?;
+        Ok(Kafka::with_topics(options, partitions))
+    }
+
+    /// Reads the journal entries of a partition and the facts about its position. The journal is not opened, so a running
+    /// daemon goes on.
+    ///
+    /// # Errors
+    /// The journal or the events topic can't be read.
+    pub async fn look(
+        &self,
+        partition: Partition,
+    ) -> Result<(BTreeMap<String, Vec<u8>>, PositionFacts), KafkaClientError> {
+        let options = Arc::clone(&self.options);
+        let looking = tokio::task::spawn_blocking(move || {
+            let (mut entries, unreadable) = journal::last_values(&options, partition)?;
+            if let Some(offset) = unreadable {
+                tracing::warn!(partition, offset, "a record of the journal has no key in UTF-8");
+            }
+            let facts = position::read(&options, partition, &mut entries)?;
+            Ok((entries, facts))
+        });
+        looking.await.unwrap_or_else(|error| Err(KafkaClientError::Client(error.to_string())))
+    }
+
+    /// Returns the options.
+    pub fn options(&self) -> &Options {
+        &self.options
     }
 
     /// Returns the names of the topics that [`Kafka::connect`] would create. Creates nothing.

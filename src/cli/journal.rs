@@ -3,11 +3,16 @@
 //!
 //! `bellwether journal forget` removes the entries of a workload that can't be read.
 //!
-//! Both open the journal as a daemon does, so a running daemon on Kafka is fenced, and restores from the changed journal;
-//! the file of an embedded journal can't be opened while a daemon runs.
+//! `bellwether journal init` begins an empty journal beside events that were read, which a daemon refuses to do by itself.
+//!
+//! `bellwether journal offsets` shows the positions in the events topic that the topic no longer has, and answers them.
+//!
+//! These open the journal as a daemon does, so a running daemon on Kafka is fenced, and restores from the changed journal;
+//! the file of an embedded journal can't be opened while a daemon runs. `bellwether journal inspect` only reads.
 //!
 //! `bellwether journal backup` copies the file of an embedded journal, also while a daemon runs.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -18,6 +23,7 @@ use clap::{Args, Subcommand};
 
 use super::{Common, print};
 use crate::adapters::kafka::Kafka;
+use crate::adapters::kafka::position::{self, PositionFacts, PositionProblem};
 use crate::adapters::kubernetes::Kubernetes;
 use crate::clock::SystemClock;
 use crate::config::{self, Config};
@@ -44,6 +50,12 @@ enum JournalCommand {
     Forget(ForgetArgs),
     /// Copy the file of an embedded journal, also while the daemon runs.
     Backup(BackupArgs),
+    /// Begin an empty journal, which knows none of the rollouts.
+    Init,
+    /// Show the cluster, the epoch, the workloads and the position of each partition. Changes nothing.
+    Inspect,
+    /// Show the positions that the events topic no longer has.
+    Offsets(OffsetsArgs),
 }
 
 /// The arguments of `journal adopt`.
@@ -68,6 +80,17 @@ struct BackupArgs {
     to: PathBuf,
 }
 
+/// The arguments of `journal offsets`.
+#[derive(Debug, Args)]
+struct OffsetsArgs {
+    /// Partition of the events topic; all of them if absent.
+    #[arg(long, value_name = "NUMBER")]
+    partition: Option<Partition>,
+    /// Go on at the oldest event that the topic has. Events that were deleted are lost.
+    #[arg(long)]
+    accept: bool,
+}
+
 /// Runs the command, and returns the exit code.
 ///
 /// # Errors
@@ -88,6 +111,9 @@ pub async fn run(args: &JournalArgs, common: &Common) -> anyhow::Result<u8> {
             embedded::back_up(&config.journal.path, to)?;
             print(&format!("{} is copied to {}\n", config.journal.path.display(), to.display()));
         }
+        JournalCommand::Init => init_all(&config).await?,
+        JournalCommand::Inspect => inspect_all(&config).await?,
+        JournalCommand::Offsets(args) => return offsets(&config, args).await,
     }
     Ok(exit::OK)
 }
@@ -110,6 +136,106 @@ async fn journals(config: &Config) -> anyhow::Result<Arc<dyn Journals>> {
         JournalKind::Kafka => Arc::new(Kafka::connect(config.kafka.clone()).await?),
         JournalKind::Embedded => Arc::new(Embedded::open(&config.journal.path)?),
     })
+}
+
+async fn init_all(config: &Config) -> anyhow::Result<()> {
+    let journals: Arc<dyn Journals> = match config.journal.kind {
+        JournalKind::Kafka => Arc::new(Kafka::connect_without_journal(config.kafka.clone()).await?),
+        JournalKind::Embedded => Arc::new(Embedded::open(&config.journal.path)?),
+    };
+    for partition in 0..journals.partitions() {
+        print(&format!("partition {partition}: {}\n", init(&*journals, partition, &config.cluster).await?));
+    }
+    Ok(())
+}
+
+/// Gives an empty journal its cluster and an epoch below that of any owner. Returns the result as a sentence.
+async fn init(journals: &dyn Journals, partition: Partition, cluster: &str) -> anyhow::Result<String> {
+    let failed = || format!("the journal of partition {partition}");
+    let mut journal = journals.open(partition).await.with_context(failed)?;
+    let entries = journal.restore().await.with_context(failed)?;
+    if !entries.is_empty() {
+        return Ok(format!("{}; nothing is changed", describe(&entries, cluster)?));
+    }
+    let mut batch = Batch::default();
+    Ledger::raise_epoch(Epoch(0), cluster, &mut batch)?;
+    journal.commit(batch).await.with_context(failed)?;
+    Ok(format!(
+        "an empty journal of cluster {cluster} has begun; if an earlier one has written the cluster's objects, run `bellwether \
+         journal adopt` as well"
+    ))
+}
+
+async fn inspect_all(config: &Config) -> anyhow::Result<()> {
+    match config.journal.kind {
+        JournalKind::Kafka => {
+            let kafka = Kafka::connect_without_creating(config.kafka.clone()).await?;
+            for partition in 0..kafka.partitions() {
+                let (entries, facts) = kafka.look(partition).await?;
+                let position = match facts.position() {
+                    Ok(position) => format!("events are read from offset {position}"),
+                    Err(problem) => problem.sentence(kafka.options(), partition),
+                };
+                let described = describe(&entries, &config.cluster)?;
+                let PositionFacts { low, high, .. } = facts;
+                print(&format!("partition {partition}: {described}; {position} (the topic has {low} to {high})\n"));
+            }
+        }
+        JournalKind::Embedded => {
+            let journals = Embedded::open(&config.journal.path)?;
+            let entries = journals.open(0).await?.restore().await?;
+            print(&format!("{}\n", describe(&entries, &config.cluster)?));
+        }
+    }
+    Ok(())
+}
+
+/// Returns the content of a journal in words.
+///
+/// # Errors
+/// The journal belongs to another cluster than `cluster`, or its epoch can't be read.
+fn describe(entries: &BTreeMap<String, Vec<u8>>, cluster: &str) -> anyhow::Result<String> {
+    if entries.is_empty() {
+        return Ok("no entries".to_owned());
+    }
+    let (ledger, Epoch(epoch)) = Ledger::restore(entries, Engine::new(cluster.to_owned(), Vec::new(), Span::ZERO))?;
+    let (entries, workloads, unreadable) = (entries.len(), ledger.engine().states().count(), ledger.unreadable().len());
+    Ok(format!(
+        "{entries} entries of cluster {cluster} in epoch {epoch}, of {workloads} workloads and {unreadable} unreadable ones"
+    ))
+}
+
+/// Shows the positions that the events topic no longer has, and replaces them if they are accepted. Returns the exit code.
+async fn offsets(config: &Config, args: &OffsetsArgs) -> anyhow::Result<u8> {
+    let JournalKind::Kafka = config.journal.kind else {
+        bail!("an embedded journal has no positions in a topic");
+    };
+    let kafka = Kafka::connect_without_creating(config.kafka.clone()).await?;
+    let mut open = 0_usize;
+    for partition in args.partition.map_or(0..kafka.partitions(), |partition| partition..partition + 1) {
+        let (_, facts) = kafka.look(partition).await?;
+        let sentence = match facts.position() {
+            Ok(position) => format!("events are read from offset {position}"),
+            Err(PositionProblem::Expired { .. } | PositionProblem::BeyondEnd { .. }) if args.accept => {
+                accept(&kafka, partition, &config.cluster, facts.low).await?
+            }
+            Err(problem) => {
+                open += 1;
+                problem.sentence(kafka.options(), partition)
+            }
+        };
+        print(&format!("partition {partition}: {sentence}\n"));
+    }
+    Ok(if open == 0 { exit::OK } else { exit::ERROR })
+}
+
+/// Writes the position of a partition into its journal. Returns the result as a sentence.
+async fn accept(kafka: &Kafka, partition: Partition, cluster: &str, low: i64) -> anyhow::Result<String> {
+    let failed = || format!("the journal of partition {partition}");
+    let mut journal = kafka.open(partition).await.with_context(failed)?;
+    Ledger::epoch(&journal.restore().await.with_context(failed)?, cluster)?;
+    journal.commit(Batch { puts: vec![position::entry(low)], ..Batch::default() }).await.with_context(failed)?;
+    Ok(format!("events are read from offset {low}; a running daemon goes on within a minute"))
 }
 
 /// Raises the epoch of a partition's journal to the highest of `carried`, if it is lower. Returns the result as a sentence.
@@ -188,6 +314,20 @@ mod tests {
         assert!(other.contains("belongs to cluster prod, and this daemon acts in cluster edge"), "{other}");
         let second = adopt(&journals, 0, "prod", &carried, None).await.unwrap();
         assert_eq!(second, "epoch 40 is not below that of any object; nothing is changed");
+    }
+
+    #[tokio::test]
+    async fn an_empty_journal_is_begun_once_and_tells_its_cluster() {
+        let directory = tempfile::tempdir().unwrap();
+        let journals = Embedded::open(directory.path().join("journal")).unwrap();
+        assert_eq!(describe(&BTreeMap::new(), "prod").unwrap(), "no entries");
+        let begun = init(&journals, 0, "prod").await.unwrap();
+        assert!(begun.starts_with("an empty journal of cluster prod has begun"), "{begun}");
+        let again = init(&journals, 0, "prod").await.unwrap();
+        let described = "2 entries of cluster prod in epoch 0, of 0 workloads and 0 unreadable ones";
+        assert_eq!(again, format!("{described}; nothing is changed"));
+        let other = init(&journals, 0, "edge").await.unwrap_err().to_string();
+        assert!(other.contains("belongs to cluster prod, and this daemon acts in cluster edge"), "{other}");
     }
 
     #[tokio::test]

@@ -77,6 +77,16 @@ pub enum Op {
         /// Whether it commits or aborts.
         commit: bool,
     },
+    /// A raw producer opens a partition, writes a transaction and ends it, and the broker loses the markers of its data. The
+    /// next step opens the partition as the product does.
+    LoseMarkers {
+        /// Partition that it opens.
+        partition: usize,
+        /// Content of the transaction; without an offset if it is aborted, because nothing tells the product of the abort.
+        batch: ports::Batch,
+        /// Whether it commits or aborts.
+        commit: bool,
+    },
     /// The process of a producer ends without notice.
     Crash {
         /// Number of the producer.
@@ -140,7 +150,8 @@ impl Script {
     /// the kinds of producers that may occur.
     pub fn new(seed: u64, partitions: usize, steps: usize, kinds: &[ProducerKind]) -> Script {
         let events = vec![0; partitions];
-        let mut author = Author { seed, dice: Dice(seed), kinds, events, producers: Vec::new(), words: 0 };
+        let (dice, producers) = (Dice(seed), Vec::new());
+        let mut author = Author { seed, dice, kinds, events, producers, words: 0, hanging: None };
         let mut ops: Vec<Op> = (0..steps).map(|_| author.op()).collect();
         ops.extend((0..partitions).map(|partition| author.open(partition, kinds[0])));
         Script { seed, partitions, ops, kinds: author.producers.iter().map(|producer| producer.kind).collect() }
@@ -157,6 +168,8 @@ struct Author<'a> {
     producers: Vec<KnownProducer>,
     /// Number of texts so far.
     words: u32,
+    /// The partition with a hanging transaction.
+    hanging: Option<usize>,
 }
 
 /// A producer of the script so far.
@@ -172,6 +185,9 @@ struct KnownProducer {
 
 impl Author<'_> {
     fn op(&mut self) -> Op {
+        if let Some(partition) = self.hanging.take() {
+            return self.open(partition, self.kinds[0]);
+        }
         let partition = self.dice.below(self.events.len() as u64) as usize;
         let raw = self.kinds.contains(&ProducerKind::Raw);
         match self.dice.below(if raw { 100 } else { 65 }) {
@@ -182,7 +198,8 @@ impl Author<'_> {
             10..30 => self.open_any(partition),
             30..65 => self.commit(partition),
             65..74 => self.abort(partition),
-            74..82 => self.leave_open(partition),
+            74..80 => self.leave_open(partition),
+            80..87 => self.lose_markers(partition),
             _ => self.end(partition),
         }
     }
@@ -220,6 +237,15 @@ impl Author<'_> {
         self.producers[producer].spent = self.is_fenced(producer);
         self.producers[producer].open = !self.is_fenced(producer);
         Op::LeaveOpen { producer, batch }
+    }
+
+    fn lose_markers(&mut self, partition: usize) -> Op {
+        let producer = self.producers.len();
+        self.producers.push(KnownProducer { partition, kind: ProducerKind::Raw, open: false, spent: true });
+        self.hanging = Some(partition);
+        let (mut batch, commit) = (self.batch(producer), self.dice.chance(50));
+        batch.next_offset = batch.next_offset.filter(|_| commit);
+        Op::LoseMarkers { partition, batch, commit }
     }
 
     /// Ends an open transaction of any partition. Without one, leaves one open on `partition`.
@@ -323,7 +349,7 @@ impl BrokerModel {
             decisions: at.topics.decisions.clone(),
             offset: at.offset,
             pending: at.events[at.offset..].to_vec(),
-            open: at.open.is_some(),
+            open: at.open.is_some() || at.hanging.is_some(),
         }
     }
 
@@ -342,7 +368,11 @@ impl ScriptedBroker for BrokerModel {
                 StepResult::Done
             }
             Op::Open { partition, kind } => {
-                self.producers.push(self.broker.init(*partition));
+                let producer = self.broker.init(*partition);
+                self.producers.push(producer);
+                if *kind != ProducerKind::Raw {
+                    self.broker.repair(producer).unwrap();
+                }
                 let entries = || self.broker.at(*partition).topics.entries.clone();
                 if *kind == ProducerKind::Raw { StepResult::Done } else { StepResult::Restored(entries()) }
             }
@@ -351,6 +381,12 @@ impl ScriptedBroker for BrokerModel {
             Op::Abort { producer, batch } => self.commit(*producer, batch, Fate::Lost),
             Op::LeaveOpen { producer, batch } => done(self.broker.produce(self.producers[*producer], writes(batch))),
             Op::End { producer, commit } => done(self.broker.end(self.producers[*producer], *commit).map(drop)),
+            Op::LoseMarkers { partition, batch, commit } => {
+                let producer = self.broker.init(*partition);
+                self.producers.push(producer);
+                let written = self.broker.produce(producer, writes(batch));
+                done(written.and_then(|()| self.broker.end_without_markers(producer, *commit)))
+            }
             Op::Crash { producer } => {
                 assert!(*producer < self.producers.len(), "producer {producer} crashes before it has opened");
                 StepResult::Done
@@ -416,6 +452,8 @@ fn kind_of_step(op: &Op, result: &StepResult) -> String {
         Op::LeaveOpen { .. } => "left open",
         Op::End { commit: true, .. } => "late commit",
         Op::End { commit: false, .. } => "late abort",
+        Op::LoseMarkers { commit: true, .. } => "commit without markers",
+        Op::LoseMarkers { commit: false, .. } => "abort without markers",
         Op::Crash { .. } => "crash",
     };
     let fenced = *result == StepResult::Answered(CommitAnswer::Fenced);
@@ -424,16 +462,19 @@ fn kind_of_step(op: &Op, result: &StepResult) -> String {
 
 /// Returns a step for people, with its content as text.
 fn describe(op: &Op) -> String {
-    let (Op::Commit { producer, batch, .. } | Op::Abort { producer, batch } | Op::LeaveOpen { producer, batch }) = op
-    else {
-        return format!("{op:?}");
+    let (subject, batch) = match op {
+        Op::Commit { producer, batch, .. } | Op::Abort { producer, batch } | Op::LeaveOpen { producer, batch } => {
+            (producer, batch)
+        }
+        Op::LoseMarkers { partition, batch, .. } => (partition, batch),
+        Op::Append { .. } | Op::Open { .. } | Op::End { .. } | Op::Crash { .. } => return format!("{op:?}"),
     };
     let kind = kind_of_step(op, &StepResult::Done);
     let put = |(key, value): &(String, Option<Vec<u8>>)| format!("{key}={}", value.as_deref().map_or("-".into(), text));
     let puts: Vec<String> = batch.puts.iter().map(put).collect();
     let decisions: Vec<String> = batch.decisions.iter().map(|(_, json)| text(json)).collect();
     let offset = batch.next_offset.map(|offset| format!(", offset {offset}")).unwrap_or_default();
-    format!("{kind} by {producer}: {}; decisions [{}]{offset}", puts.join(" "), decisions.join(" "))
+    format!("{kind} by {subject}: {}; decisions [{}]{offset}", puts.join(" "), decisions.join(" "))
 }
 
 fn ensure_equal<T: PartialEq + Debug>(

@@ -19,7 +19,7 @@ struct Fault {
 
 /// The numbers of the faults that must have a test.
 const REQUIRED: &[std::ops::RangeInclusive<u32>] =
-    &[1..=8, 11..=11, 13..=13, 15..=18, 21..=28, 31..=31, 35..=37, 40..=44, 46..=46, 48..=48];
+    &[1..=8, 11..=11, 13..=28, 31..=31, 35..=37, 40..=44, 46..=46, 48..=48];
 
 const fn fault(n: u32, fault: &'static str, expected: &'static str, tests: &'static [&'static str]) -> Fault {
     Fault { n, fault, expected, tests }
@@ -46,13 +46,13 @@ const FAULTS: &[Fault] = &[
     fault(11, "a rebalance during an analysis", "the old owner releases the partition before the new owner restores it", &["kafka_a_second_replica_takes_its_share_and_fences_the_first", ZOMBIE]),
     fault(12, "the daemon is slow to take events", "a thread of its own polls the consumer, so it stays in the group", &["kafka_a_slow_daemon_gets_all_records_in_order"]),
     fault(13, "two daemons have the same instance id in the consumer group", "one ends with an error that names the cause; the other continues", &["kafka_a_second_process_with_the_same_instance_id_ends_the_first"]),
-    fault(14, "another producer's transaction never ends", "the lag grows; no wrong decision", &[]),
+    fault(14, "another producer's transaction never ends, or the broker loses the end of one of the daemon's own", "its own ends as it was decided; another's stops its partition alone, which names the command", &["kafka_a_transaction_without_markers_ends_as_it_was_decided", "kafka_events_of_a_transaction_without_markers_are_read", "kafka_an_offset_without_a_marker_is_known_by_the_journal", "kafka_a_foreign_open_transaction_stops_its_partition_alone", MODEL, SEEDS]),
     fault(15, "the same event twice", "the second one is counted and has no effect", &["rollout::a_repeated_event_starts_one_rollout", "a_duplicate_event_is_one_rollout", SEEDS]),
     fault(16, "an event that is late or out of order", "it is ignored; the running rollout keeps its version", &["a_verb_older_than_the_last_request_is_ignored", SEEDS]),
     fault(17, "a newer version during a rollout", "the canary's weight goes to 0, then the newer version starts at its first step", &["middle::no_request_of_fifty_thousand_is_lost", "a_newer_version_gets_no_traffic_before_its_own_first_step", "only_the_newest_request_waits_for_a_promotion"]),
     fault(18, "a message that can't be decoded", "a dead letter with its bytes; the partition continues", &["input::invalid_requests_become_dead_letters", "kafka_dead_letters_and_rekeyed_records_are_in_the_transaction", "kafka_a_header_name_that_is_not_utf8_is_replaced"]),
-    fault(19, "the committed offset is older than the topic's oldest record", "the daemon stops and asks a person", &[]),
-    fault(20, "the journal was emptied or has another number of partitions", "the daemon refuses to start", &["kafka_topics_with_wrong_settings_are_refused_by_name"]),
+    fault(19, "the committed offset is older than the topic's oldest record", "the partition stops and asks a person; the others go on", &["kafka_events_that_expired_before_they_were_read_are_a_question", "kafka_events_that_expire_while_they_are_read_are_a_question", "kafka_an_events_topic_that_was_created_anew_is_a_question"]),
+    fault(20, "the journal was emptied or has another number of partitions", "the daemon refuses to start, or the partition asks a person", &["kafka_topics_with_wrong_settings_are_refused_by_name", "kafka_a_missing_or_empty_journal_of_a_known_group_is_refused"]),
     fault(21, "Prometheus is unavailable", "the rollout is held as blind, makes no decision and continues by itself", &["away::two_minutes_without_prometheus_decide_nothing_but_a_hold", "away::without_prometheus_a_rollout_waits_and_then_goes_on", "soak::ten_minutes_without_prometheus_decide_nothing_but_a_hold", "ten_minutes_without_prometheus_roll_nothing_back"]),
     fault(22, "Prometheus is slow, or answers 422, 429 or 503", "no block for either arm; the query is split", &["away::a_prometheus_that_never_answers_holds_the_rollout_as_blind", "every_answer_is_points_or_the_right_error", "a_refused_selector_blinds_only_its_own_workload"]),
     fault(23, "a response with warnings", "no evidence from it", &["a_partial_answer_is_used_if_the_options_accept_it", "every_answer_is_points_or_the_right_error"]),
@@ -79,12 +79,23 @@ const FAULTS: &[Fault] = &[
     fault(44, "a person edits, scales or undoes the workload during a rollout", "the rollout is held and names the field manager; the edit is kept", &["middle::an_external_edit_is_named_and_kept", "an_edit_of_the_workload_holds_the_rollout_and_is_not_reverted", "a_rollout_undo_during_the_guard_holds_the_rollout", "a_persons_scaling_holds_the_rollout_and_an_autoscalers_is_followed"]),
     fault(45, "the weight is written and the gateway does not follow", "the rollout is held; the block after a change of the weight is left out", &["a_changed_share_is_reverted_twice_and_then_holds_the_rollout"]),
     fault(46, "killed during a change of weights", "all routes have the intended weights", &[KILLS]),
-    fault(47, "credentials expire", "they are read again", &["a_token_is_read_again_when_its_file_changes"]),
+    fault(47, "credentials expire", "they are read again", &["a_token_is_read_again_when_its_file_changes", "kafka_a_changed_password_file_connects_anew"]),
     fault(48, "the disk is full", "the journal reports it, no effect is performed, and the daemon goes on when there is room", &["embedded::a_full_disk_delays_a_rollout_and_does_not_end_the_daemon", "on_a_full_disk_the_journal_waits_for_room_and_says_so", "after_an_error_of_the_disk_at_any_write_the_same_journal_goes_on"]),
     fault(49, "thousands of rollouts within a second", "bounded memory, and no more queries than before", &["the_number_of_queries_does_not_grow_with_the_workloads", "the_number_of_queries_does_not_grow_with_the_rollouts_that_begin_together"]),
     fault(50, "an upgrade of the daemon, and a downgrade", "each version reads the records of the other; a workload that it can't read is isolated", &["a_workload_that_can_not_be_read_is_isolated_and_the_others_go_on"]),
     fault(51, "only one of Kafka, Prometheus and Kubernetes is unavailable", "held; a rollback is possible without Prometheus", &["away::without_kafka_nothing_changes_until_it_is_back", "away::without_the_api_server_the_daemon_waits_and_then_goes_on", "away::without_prometheus_a_rollout_waits_and_then_goes_on", "unkind::without_prometheus_in_preparing_nothing_is_quarantined"]),
     fault(52, "the same seed twice", "the same bytes", &["the_same_seed_gives_the_same_bytes"]),
+];
+
+/// The faults of durability: an input, a workload, a partition, a task or a clock that must not take the others along.
+#[rustfmt::skip]
+const DURABILITY: &[Fault] = &[
+    fault(3, "the journal is missing, empty, or of another cluster", "it is refused, and the command that answers is named", &["kafka_a_missing_or_empty_journal_of_a_known_group_is_refused", "an_empty_journal_is_begun_once_and_tells_its_cluster", "kafka_a_group_of_another_cluster_is_refused_by_name"]),
+    fault(4, "a partition is slow to restore", "its records wait in the topic, and the thread that polls does not wait for it", &["kafka_records_flow_once_the_journal_is_restored_and_go_on_after_a_restart"]),
+    fault(6, "the offsets of the group have expired, or the topic no longer has the position", "the journal has the position; a position that the topic no longer has is a question", &["a_position_that_the_topic_no_longer_has_is_a_question", "kafka_a_group_without_offsets_goes_on_where_the_journal_says", "kafka_events_that_expired_before_they_were_read_are_a_question"]),
+    fault(13, "a replica with a name of its own restarts in an orderly way", "no partition of another replica moves", &["kafka_an_orderly_restart_of_a_static_member_moves_no_partition", "kafka_a_static_member_comes_back_to_its_partitions"]),
+    fault(18, "a file with Kafka credentials changes", "all clients connect anew with the new content", &["a_change_of_content_is_found_once_and_a_missing_file_is_none", "kafka_a_changed_password_file_connects_anew"]),
+    fault(19, "a topic that exists has settings that lose acknowledged writes, or is too small for the records", "what would lose or mix up state is refused by name, and the rest is warned of", &["each_setting_that_loses_state_is_refused_and_a_doubtful_one_warned_of", "kafka_topics_with_wrong_settings_are_refused_by_name"]),
 ];
 
 fn table() -> String {
@@ -94,15 +105,18 @@ fn table() -> String {
          `::` are stories with real components; the others are unit tests and simulations.\n\n\
          | # | fault | expected behaviour | tests |\n| --- | --- | --- | --- |\n",
     );
-    for Fault { n, fault, expected, tests } in FAULTS {
-        let tests = if tests.is_empty() {
-            "none yet".to_owned()
-        } else {
-            tests.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join("<br>")
-        };
-        text += &format!("| {n} | {fault} | {expected} | {tests} |\n");
-    }
+    FAULTS.iter().for_each(|fault| text += &row("", fault));
+    DURABILITY.iter().for_each(|fault| text += &row("D", fault));
     text
+}
+
+fn row(prefix: &str, Fault { n, fault, expected, tests }: &Fault) -> String {
+    let tests = if tests.is_empty() {
+        "none yet".to_owned()
+    } else {
+        tests.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join("<br>")
+    };
+    format!("| {prefix}{n} | {fault} | {expected} | {tests} |\n")
 }
 
 #[test]
@@ -118,10 +132,11 @@ fn every_fault_has_a_row_and_every_required_fault_a_test() {
         let required = REQUIRED.iter().any(|range| range.contains(&fault.n));
         assert!(!required || !fault.tests.is_empty(), "fault {}: {} has no test", fault.n, fault.fault);
     }
+    assert!(DURABILITY.iter().all(|fault| !fault.tests.is_empty()));
 }
 
 #[test]
 fn every_named_test_exists() {
-    let missing = missing_tests(FAULTS.iter().flat_map(|fault| fault.tests.iter().copied()));
+    let missing = missing_tests(FAULTS.iter().chain(DURABILITY).flat_map(|fault| fault.tests.iter().copied()));
     assert!(missing.is_empty(), "the list names tests that do not exist: {missing:?}");
 }

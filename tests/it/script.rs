@@ -56,7 +56,7 @@ impl ScriptedBroker for JournalFile {
                     Err(error) => panic!("{error}"),
                 })
             }
-            Op::Abort { .. } | Op::LeaveOpen { .. } | Op::End { .. } | Op::Crash { .. } => {
+            Op::Abort { .. } | Op::LeaveOpen { .. } | Op::End { .. } | Op::LoseMarkers { .. } | Op::Crash { .. } => {
                 panic!("{op:?}: the script has raw producers, and a file has none")
             }
         }
@@ -107,12 +107,14 @@ enum Defect {
     AbortedOffsetsCount,
     /// A new producer commits the transaction that the previous one left open.
     OpenIsCommitted,
+    /// A transaction without markers is aborted by the next opening.
+    UnmarkedIsAborted,
 }
 
 #[tokio::test]
 async fn each_deliberate_defect_of_a_broker_is_found() {
-    use Defect::{AbortedIsRead, AbortedOffsetsCount, LateEnd, NoFencing, OpenIsCommitted};
-    for defect in [NoFencing, LateEnd, AbortedIsRead, AbortedOffsetsCount, OpenIsCommitted] {
+    use Defect::{AbortedIsRead, AbortedOffsetsCount, LateEnd, NoFencing, OpenIsCommitted, UnmarkedIsAborted};
+    for defect in [NoFencing, LateEnd, AbortedIsRead, AbortedOffsetsCount, OpenIsCommitted, UnmarkedIsAborted] {
         let mut found = None;
         for seed in 0..50 {
             let mut broker =
@@ -167,6 +169,9 @@ impl DefectiveBroker {
             (Op::Abort { producer, batch }, Defect::AbortedOffsetsCount) => {
                 aborted(producer, Batch { next_offset: batch.next_offset, ..Batch::default() })
             }
+            (Op::LoseMarkers { partition, .. }, Defect::UnmarkedIsAborted) => {
+                Op::LoseMarkers { partition: *partition, batch: Batch::default(), commit: false }
+            }
             (op, _) => op.clone(),
         }
     }
@@ -190,6 +195,10 @@ impl ScriptedBroker for DefectiveBroker {
             }
             Op::End { producer, .. } if result == StepResult::Done => {
                 self.left_open.remove(&self.opened[*producer]);
+            }
+            Op::LoseMarkers { partition, .. } => {
+                self.opened.push(*partition);
+                self.left_open.remove(partition);
             }
             Op::Append { .. }
             | Op::Commit { .. }

@@ -19,7 +19,11 @@ use rdkafka::message::{Header, Headers, Message, OwnedHeaders};
 use rdkafka::producer::{FutureProducer, FutureRecord};
 use tokio::sync::mpsc;
 
+mod hanging;
+mod member;
+mod position;
 mod script;
+mod wire;
 
 /// Deadline for one step of a test.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -34,13 +38,24 @@ pub fn trials(brokers: &str) -> Vec<Trial> {
         trial("kafka_topics_with_wrong_settings_are_refused_by_name", brokers, refused),
         trial("kafka_an_unreachable_broker_is_named", brokers, unreachable),
         trial("kafka_partition_of_agrees_with_the_client_library", brokers, partitions_agree),
-        trial("kafka_records_flow_once_the_journal_is_open_and_go_on_after_a_restart", brokers, flow),
+        trial("kafka_records_flow_once_the_journal_is_restored_and_go_on_after_a_restart", brokers, flow),
         trial("kafka_dead_letters_and_rekeyed_records_are_in_the_transaction", brokers, dead_and_rekeyed),
         trial("kafka_a_record_with_huge_key_headers_and_value_becomes_a_dead_letter", brokers, huge_dead_letter),
         trial("kafka_a_second_replica_takes_its_share_and_fences_the_first", brokers, shared),
         trial("kafka_a_static_member_comes_back_to_its_partitions", brokers, static_member),
+        trial("kafka_an_orderly_restart_of_a_static_member_moves_no_partition", brokers, member::restarted),
+        trial("kafka_a_changed_password_file_connects_anew", brokers, member::new_password),
         trial("kafka_a_second_process_with_the_same_instance_id_ends_the_first", brokers, same_instance),
         trial("kafka_a_group_of_another_cluster_is_refused_by_name", brokers, two_clusters),
+        trial("kafka_a_transaction_without_markers_ends_as_it_was_decided", brokers, hanging::ended_as_decided),
+        trial("kafka_events_of_a_transaction_without_markers_are_read", brokers, hanging::of_events),
+        trial("kafka_an_offset_without_a_marker_is_known_by_the_journal", brokers, hanging::of_the_offset),
+        trial("kafka_a_foreign_open_transaction_stops_its_partition_alone", brokers, hanging::of_another_program),
+        trial("kafka_events_that_expired_before_they_were_read_are_a_question", brokers, position::expired),
+        trial("kafka_events_that_expire_while_they_are_read_are_a_question", brokers, position::expired_while_it_reads),
+        trial("kafka_a_group_without_offsets_goes_on_where_the_journal_says", brokers, position::forgotten),
+        trial("kafka_an_events_topic_that_was_created_anew_is_a_question", brokers, position::topic_created_anew),
+        trial("kafka_a_missing_or_empty_journal_of_a_known_group_is_refused", brokers, position::journal_is_lost),
         trial("kafka_after_an_unknown_commit_the_records_are_read_again", brokers, doubt),
         trial("kafka_a_slow_daemon_gets_all_records_in_order", brokers, slow),
         trial("kafka_a_header_name_that_is_not_utf8_is_replaced", brokers, hostile_header),
@@ -67,7 +82,13 @@ async fn created(options: Options) {
 
 async fn refused(options: Options) {
     type Row<'a> = (&'a str, i32, &'a [(&'a str, &'a str)], &'a [&'a str]);
-    let rows: [Row<'_>; 3] = [
+    let rows: [Row<'_>; 4] = [
+        (
+            "journal",
+            4,
+            &[("cleanup.policy", "compact"), ("max.message.bytes", "1000000")],
+            &["max.message.bytes = 1000000", "set it to 4325376"],
+        ),
         ("journal", 4, &[("cleanup.policy", "delete")], &["cleanup.policy = delete", "compact"]),
         ("journal", 3, &[("cleanup.policy", "compact")], &["partitions = 3", "needs the 4"]),
         ("decisions", 4, &[("cleanup.policy", "compact")], &["cleanup.policy = compact", "set it to delete"]),
@@ -112,7 +133,9 @@ async fn flow(options: Options) {
     let mut daemon = Daemon::start(&kafka);
     daemon.until_assigned(&[0, 1, 2, 3]).await;
     daemon.no_wake(Duration::from_millis(400)).await;
-    let mut journal = daemon.open(2).await;
+    let mut journal = kafka.open(2).await.unwrap();
+    daemon.no_wake(Duration::from_millis(400)).await;
+    journal.restore().await.unwrap();
     for n in 0..2 {
         let record = daemon.record().await;
         assert_eq!((record.partition, record.offset, text(&record)), (2, n, n.to_string()));
@@ -272,17 +295,20 @@ async fn two_clusters(options: Options) {
         journal_topic: journal_topic.to_owned(),
         ..options.clone()
     };
-    for (round, cluster) in (0..).zip(["", "prod", "prod"]) {
+    for cluster in ["", "prod", "prod"] {
         let mut daemon = Daemon::start(&Kafka::connect(of(cluster, &options.journal_topic)).await.unwrap());
         daemon.until_assigned(&[0, 1, 2, 3]).await;
         let mut journal = daemon.open(0).await;
-        journal.commit(Batch { next_offset: Some(round), ..Batch::default() }).await.unwrap();
+        journal.commit(Batch { next_offset: Some(0), ..Batch::default() }).await.unwrap();
         daemon.stop().await;
     }
-    let other = Kafka::connect(of("edge", &format!("{}.edge", options.journal_topic))).await.unwrap();
+    let edge = of("edge", &format!("{}.edge", options.journal_topic));
+    let refused = Kafka::connect(edge.clone()).await.err().unwrap();
+    assert!(matches!(refused, KafkaClientError::ForeignGroup { .. }), "{refused:?}");
+    let other = Kafka::connect_without_journal(edge).await.unwrap();
     let mut daemon = Daemon::start(&other);
     daemon.until_assigned(&[0, 1, 2, 3]).await;
-    let refused = other.open(0).await.err().unwrap();
+    let refused = other.open(0).await.unwrap().restore().await.unwrap_err();
     assert!(matches!(refused, JournalError::Broken(_)), "{refused:?}");
     let refused = refused.to_string();
     let parts = [&options.group, "cluster prod", "cluster edge", "kafka.group"];
@@ -382,6 +408,7 @@ async fn compacted(options: Options) {
         ("segment.ms", "200"),
         ("min.cleanable.dirty.ratio", "0.01"),
         ("max.compaction.lag.ms", "500"),
+        ("max.message.bytes", "4325376"),
     ];
     create(&options, &options.topic, 4, &[]).await;
     create(&options, &options.journal_topic, 4, &soon).await;

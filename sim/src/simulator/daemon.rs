@@ -21,6 +21,10 @@ impl Simulator {
     /// effects.
     pub(super) fn take_over(&mut self) {
         let producer = self.broker.init(PARTITION);
+        let repaired = self.broker.repair(producer).unwrap();
+        for step in repaired.iter().flat_map(|writes| &writes.steps) {
+            self.oracle.check_step(step);
+        }
         let epoch = self.journal().epoch + 1;
         let mut engine = self.blank.clone();
         for (workload, entry) in &self.journal().entries {
@@ -140,6 +144,7 @@ impl Simulator {
         let fate = match self.dice.below(if self.faults { 400 } else { u64::MAX }) {
             0 => Fate::WrittenUnheard,
             1 => Fate::Lost,
+            2 => Fate::WrittenUnmarked,
             _ => Fate::Written,
         };
         let batch = TransactionBatch { next_offset, writes: JournalWrites { epoch: None, steps } };

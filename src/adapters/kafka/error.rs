@@ -69,6 +69,32 @@ pub enum KafkaClientError {
         /// The remedy.
         remedy: &'static str,
     },
+    /// A journal topic that is missing although the group has read events.
+    #[error(
+        "journal topic {topic} is missing, and group {group} has read {events}: it was deleted or renamed; restore it, set \
+         kafka.journal-topic to its name, or run `bellwether journal init` to begin with an empty one, which knows none of the \
+         rollouts"
+    )]
+    MissingJournal {
+        /// The journal topic's name.
+        topic: String,
+        /// The consumer group.
+        group: String,
+        /// The events topic.
+        events: String,
+    },
+    /// A consumer group that another cluster's daemon uses.
+    #[error(
+        "group {group} belongs to cluster {other}, and this daemon acts in cluster {own}; give each cluster its own kafka.group"
+    )]
+    ForeignGroup {
+        /// The consumer group.
+        group: String,
+        /// The cluster whose daemon has committed its offsets.
+        other: String,
+        /// The cluster of this daemon.
+        own: String,
+    },
     /// A topic that can't be read.
     #[error("topic {topic} can't be read: {problem}")]
     Read {
@@ -76,6 +102,16 @@ pub enum KafkaClientError {
         topic: String,
         /// The message of librdkafka, or the problem that the reader found.
         problem: String,
+    },
+    /// A partition with a transaction that does not end, so that its committed records can't be read.
+    #[error("{topic} has a transaction that is open since offset {offset}; {remedy}")]
+    Hanging {
+        /// The topic's name with the partition, as in `events[3]`.
+        topic: String,
+        /// The offset of the transaction's first record.
+        offset: i64,
+        /// The remedy, with its command.
+        remedy: String,
     },
     /// An event that was not acknowledged. It may be sent again: an event is identified by its source and id.
     #[error("the event was not written to topic {topic}: {problem}")]

@@ -11,26 +11,32 @@
     reason = "deadlines of blocking calls on a thread of its own; the engine does not see them"
 )]
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use rdkafka::client::ClientContext;
 use rdkafka::config::FromClientConfigAndContext;
-use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext, Rebalance};
-use rdkafka::error::KafkaError;
+use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
+use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::message::{BorrowedMessage, Headers, Message};
 use rdkafka::topic_partition_list::TopicPartitionListElem;
+use rdkafka::types::RDKafkaRespErr;
 use rdkafka::{Offset, Statistics, TopicPartitionList};
 use tokio::sync::{mpsc, oneshot};
 
 use super::error::{self, KafkaClientError};
+use super::hanging;
+use super::lag::{self, Blocked};
 use super::options::Options;
-use super::ownership::{Ownership, PollerCommand, StartFailure};
+use super::ownership::{Ownership, PollerCommand};
+use super::queue::{FillLevel, WakeQueue};
+use super::reader::Readers;
+use super::secrets::SecretFiles;
 use crate::metrics;
-use crate::ports::{Delivery, EventRecord, Partition, Wake};
+use crate::ports::{EventRecord, Partition, Wake};
 
 /// The time for the daemon to release revoked partitions.
 const RELEASE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -38,12 +44,10 @@ const RELEASE_TIMEOUT: Duration = Duration::from_secs(5);
 const IDLE_POLL: Duration = Duration::from_millis(50);
 /// The time that one poll waits for a record while wakes are queued.
 const BUSY_POLL: Duration = Duration::from_millis(5);
-/// The number of queued wakes at which the partitions are paused. They are resumed below a quarter of it.
-const PAUSE_AT_WAKES: usize = 256;
-/// The bytes of queued records at which the partitions are paused. They are resumed below a quarter of it.
-const PAUSE_AT_BYTES: usize = 8 << 20;
-/// The time for the broker to answer a query for committed offsets or to seek.
-const BROKER_TIMEOUT: Duration = Duration::from_secs(5);
+/// The time for librdkafka's own threads to set the position of a partition.
+const SEEK_TIMEOUT: Duration = Duration::from_secs(1);
+/// The time to leave the group, beside that of the daemon.
+const LEAVE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A member of the consumer group, polled by a thread. Dropping it stops the thread.
 pub struct KafkaIntake {
@@ -112,34 +116,20 @@ pub(super) fn start(
     ownership: Arc<Ownership>,
     wakes: mpsc::Sender<Wake>,
 ) -> Result<KafkaIntake, KafkaClientError> {
-    ownership.join();
-    let queue = Arc::new(WakeQueue { wakes, queued: Mutex::default() });
-    let context = RebalanceContext { ownership: Arc::clone(&ownership), queue: Arc::clone(&queue) };
-    let consumer = BaseConsumer::from_config_and_context(&options.group_consumer()?, context)
-        .map_err(|error| error::client(&error))?;
-    consumer.subscribe(&[&options.topic]).map_err(|error| error::client(&error))?;
-    let stop = Arc::new(AtomicBool::new(false));
-    let (result_sender, ended) = oneshot::channel();
-    let pulse = Arc::new(Pulse { start: Instant::now(), millis: AtomicU64::new(0) });
-    let mut poller = Poller {
-        topic: options.topic.clone(),
-        cluster: options.cluster.clone(),
-        group: options.group.clone(),
-        consumer,
+    let parts = Parts {
+        options: options.clone(),
         ownership,
-        queue,
-        started: HashMap::new(),
-        restarts: Vec::new(),
-        paused: false,
-        stop: Arc::clone(&stop),
-        pulse: Arc::clone(&pulse),
+        queue: Arc::new(WakeQueue::new(wakes)),
+        stop: Arc::default(),
+        pulse: Arc::new(Pulse { start: Instant::now(), millis: AtomicU64::new(0) }),
     };
+    let (stop, pulse) = (Arc::clone(&parts.stop), Arc::clone(&parts.pulse));
+    let (result_sender, ended) = oneshot::channel();
+    let first = Poller::join(&parts)?;
     std::thread::Builder::new()
         .name("kafka-intake".to_owned())
         .spawn(move || {
-            let result = poller.run();
-            poller.leave();
-            drop(poller);
+            let result = poll_to_the_end(&parts, first);
             // The receiver is gone if the intake was dropped.
             let _ = result_sender.send(result);
         })
@@ -147,128 +137,110 @@ pub(super) fn start(
     Ok(KafkaIntake { stop, pulse, ended })
 }
 
-/// The daemon's channel, and the wakes that wait for room in it, in order.
-struct WakeQueue {
-    wakes: mpsc::Sender<Wake>,
-    queued: Mutex<VecDeque<Wake>>,
-}
-
-impl WakeQueue {
-    fn push(&self, wake: Wake) {
-        self.queued().push_back(wake);
-        self.flush();
-    }
-
-    /// Sends wakes until the channel is full or the queue is empty. Returns the fill level of the queue.
-    fn flush(&self) -> FillLevel {
-        let mut queued = self.queued();
-        while let Some(wake) = queued.pop_front() {
-            match self.wakes.try_send(wake) {
-                Ok(()) => {}
-                Err(mpsc::error::TrySendError::Full(wake)) => {
-                    queued.push_front(wake);
-                    break;
-                }
-                // The daemon has ended.
-                Err(mpsc::error::TrySendError::Closed(_)) => queued.clear(),
+/// Polls until the daemon stops, with a new consumer after each change of the credentials. The partitions are then revoked
+/// and assigned again, so the journals get new producers as well.
+fn poll_to_the_end(parts: &Parts, mut poller: Poller) -> Result<(), KafkaClientError> {
+    loop {
+        let result = poller.run();
+        poller.leave();
+        drop(poller);
+        match result? {
+            PollEnd::Stopped => return Ok(()),
+            PollEnd::NewSecrets => {
+                tracing::info!("a file with Kafka credentials has changed; connecting anew");
+                poller = Poller::join(parts)?;
             }
         }
-        FillLevel::of(&queued)
-    }
-
-    /// Drops the queued records of a partition. The partition's next owner reads them again.
-    fn drop_records(&self, partition: Partition) {
-        self.queued()
-            .retain(|wake| !matches!(wake, Wake::Record(Delivery { record, .. }) if record.partition == partition));
-    }
-
-    /// Locks the queue. Poisoning is harmless: each statement leaves the queue consistent.
-    fn queued(&self) -> MutexGuard<'_, VecDeque<Wake>> {
-        self.queued.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// The fill level of the queue.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum FillLevel {
-    Empty,
-    /// Below a quarter of both bounds: paused partitions are resumed.
-    Low,
-    /// Between a quarter of a bound and the bound: partitions stay paused or resumed as they are.
-    Medium,
-    /// At a bound: the partitions are paused.
-    Full,
-}
-
-impl FillLevel {
-    fn of(queued: &VecDeque<Wake>) -> FillLevel {
-        let bytes: usize = queued
-            .iter()
-            .map(|wake| if let Wake::Record(Delivery { record, .. }) = wake { size(record) } else { 0 })
-            .sum();
-        match queued.len() {
-            0 => FillLevel::Empty,
-            wakes if wakes >= PAUSE_AT_WAKES || bytes >= PAUSE_AT_BYTES => FillLevel::Full,
-            wakes if wakes >= PAUSE_AT_WAKES / 4 || bytes >= PAUSE_AT_BYTES / 4 => FillLevel::Medium,
-            _ => FillLevel::Low,
-        }
-    }
-}
-
-/// Returns the bytes of a record: its key, value and headers.
-fn size(record: &EventRecord) -> usize {
-    let headers: usize = record.headers.iter().map(|(name, value)| name.len() + value.len()).sum();
-    record.key.as_ref().map_or(0, Vec::len) + record.value.as_ref().map_or(0, Vec::len) + headers
+/// The parts that outlive a consumer.
+struct Parts {
+    options: Options,
+    ownership: Arc<Ownership>,
+    queue: Arc<WakeQueue>,
+    stop: Arc<AtomicBool>,
+    pulse: Arc<Pulse>,
 }
 
 /// The callbacks of librdkafka for rebalances and statistics. They run on the polling thread, within `poll`.
 struct RebalanceContext {
+    options: Options,
     ownership: Arc<Ownership>,
     queue: Arc<WakeQueue>,
+    /// The partitions that wait for the end of a transaction.
+    blocked: Mutex<Blocked>,
 }
 
 impl ClientContext for RebalanceContext {
     fn stats(&self, statistics: Statistics) {
         let topics = statistics.topics.into_values();
         for (partition, state) in topics.flat_map(|topic| topic.partitions) {
-            // A negative lag is unknown, and the partition -1 holds messages without a partition.
-            if partition >= 0 {
-                metrics::kafka_lag(partition, state.consumer_lag.max(0));
+            if !self.ownership.owns(partition) {
+                continue;
+            }
+            if let Some(records) = lag::lag(&state, self.queue.records_of(partition)) {
+                metrics::kafka_lag(partition, records);
+            }
+            let mut blocked = self.blocked.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Some(offset) = blocked.note(partition, &state, Instant::now()) {
+                self.report(partition, offset);
             }
         }
     }
 }
 
-impl ConsumerContext for RebalanceContext {
-    fn pre_rebalance(&self, consumer: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
-        if let Rebalance::Revoke(list) = rebalance {
-            let partitions: Vec<Partition> = list.elements().iter().map(|element| element.partition()).collect();
-            // A lost assignment may belong to another member already, so waiting for the release gains nothing.
-            let timeout = if consumer.assignment_lost() { Duration::ZERO } else { RELEASE_TIMEOUT };
-            self.revoke(&partitions, timeout);
-        }
+impl RebalanceContext {
+    /// Logs a transaction that blocks a partition. A thread of its own looks for its owner, so that the polling goes on.
+    fn report(&self, partition: Partition, offset: i64) {
+        let options = self.options.clone();
+        std::thread::spawn(move || {
+            let problem = Readers::connect(&options).map_or_else(
+                |error| error,
+                |readers| hanging::describe(&options, &readers, &options.topic, partition, offset),
+            );
+            tracing::error!(partition, %problem, "no event of this partition is read");
+        });
     }
+}
 
-    fn post_rebalance(&self, consumer: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
-        match rebalance {
-            Rebalance::Assign(list) => self.assign(consumer, list),
-            Rebalance::Revoke(_) => {}
-            Rebalance::Error(error) => tracing::error!(%error, "rebalance of the consumer group failed"),
+impl ConsumerContext for RebalanceContext {
+    fn rebalance(&self, consumer: &BaseConsumer<Self>, event: RDKafkaRespErr, list: &mut TopicPartitionList) {
+        let changed = if event == RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS {
+            self.assign(consumer, list)
+        } else {
+            if event == RDKafkaRespErr::RD_KAFKA_RESP_ERR__REVOKE_PARTITIONS {
+                let partitions: Vec<Partition> = list.elements().iter().map(|element| element.partition()).collect();
+                // A lost assignment may belong to another member already, so waiting for the release gains nothing.
+                let timeout = if consumer.assignment_lost() { Duration::ZERO } else { RELEASE_TIMEOUT };
+                self.revoke(&partitions, timeout);
+            } else {
+                tracing::error!(error = %RDKafkaErrorCode::from(event), "rebalance of the consumer group failed");
+            }
+            consumer.unassign()
+        };
+        if let Err(error) = changed {
+            tracing::error!(%error, "the assignment of the consumer group can't be followed");
         }
     }
 }
 
 impl RebalanceContext {
-    fn assign(&self, consumer: &BaseConsumer<Self>, list: &TopicPartitionList) {
-        // A partition is read only when its journal is open; see the parent module.
+    fn assign(&self, consumer: &BaseConsumer<Self>, list: &mut TopicPartitionList) -> KafkaResult<()> {
+        // The journal has the position, and its start sets it. Until then librdkafka has to have one that always exists:
+        // it does not start a partition whose committed offset is missing or is not stable.
+        list.set_all_offsets(Offset::Beginning)?;
+        consumer.assign(list)?;
+        // A partition is read only when its journal is restored; see the parent module.
         if let Err(error) = consumer.pause(list) {
             tracing::error!(%error, "assigned partitions can't be paused until their journals are open");
         }
-        let Some(membership) = consumer.group_metadata().map(Arc::new) else { return };
+        let Some(membership) = consumer.group_metadata().map(Arc::new) else { return Ok(()) };
         for element in list.elements() {
             self.ownership.assigned(element.partition(), Arc::clone(&membership));
             self.queue.push(Wake::Assigned(element.partition()));
         }
+        Ok(())
     }
 
     /// Revokes partitions and waits until the daemon has released them, for `timeout` at most.
@@ -277,6 +249,7 @@ impl RebalanceContext {
         for &partition in partitions {
             self.ownership.revoked(partition);
             self.queue.drop_records(partition);
+            metrics::kafka_lag(partition, 0);
             let (done, released) = oneshot::channel();
             self.queue.push(Wake::Revoked { partition, done });
             unreleased.push(released);
@@ -298,15 +271,17 @@ impl RebalanceContext {
 struct Poller {
     /// The events topic.
     topic: String,
-    /// The name of the cluster; empty if it is not known.
-    cluster: String,
-    group: String,
+    /// Whether this member has a name of its own in the group.
+    is_static: bool,
+    secrets: SecretFiles,
     consumer: BaseConsumer<RebalanceContext>,
     ownership: Arc<Ownership>,
     queue: Arc<WakeQueue>,
     /// The partitions whose journals are open, each with the next offset to pass to the daemon.
     started: HashMap<Partition, i64>,
-    /// The partitions whose last write has an unknown outcome, each with the instant of its next assignment.
+    /// The starts that librdkafka was not ready for.
+    starting: Vec<PollerCommand>,
+    /// The partitions that can't be written for now, each with the instant of its next assignment.
     restarts: Vec<(Partition, Instant)>,
     /// Whether all started partitions are paused because the queue was full.
     paused: bool,
@@ -314,10 +289,51 @@ struct Poller {
     pulse: Arc<Pulse>,
 }
 
+/// The reason why the polling of one consumer has ended.
+enum PollEnd {
+    /// The daemon stops.
+    Stopped,
+    /// A file with credentials has changed.
+    NewSecrets,
+}
+
 impl Poller {
-    fn run(&mut self) -> Result<(), KafkaClientError> {
+    /// Creates a consumer and lets it join the group.
+    fn join(parts: &Parts) -> Result<Poller, KafkaClientError> {
+        let Parts { options, ownership, queue, stop, pulse } = parts;
+        let secrets = SecretFiles::new(options);
+        ownership.join();
+        let context = RebalanceContext {
+            options: options.clone(),
+            ownership: Arc::clone(ownership),
+            queue: Arc::clone(queue),
+            blocked: Mutex::default(),
+        };
+        let consumer = BaseConsumer::from_config_and_context(&options.group_consumer()?, context)
+            .map_err(|error| error::client(&error))?;
+        consumer.subscribe(&[&options.topic]).map_err(|error| error::client(&error))?;
+        Ok(Poller {
+            topic: options.topic.clone(),
+            is_static: options.instance_id.is_some(),
+            secrets,
+            consumer,
+            ownership: Arc::clone(ownership),
+            queue: Arc::clone(queue),
+            started: HashMap::new(),
+            starting: Vec::new(),
+            restarts: Vec::new(),
+            paused: false,
+            stop: Arc::clone(stop),
+            pulse: Arc::clone(pulse),
+        })
+    }
+
+    fn run(&mut self) -> Result<PollEnd, KafkaClientError> {
         while !self.stop.load(Ordering::SeqCst) && !self.queue.wakes.is_closed() {
             self.pulse.mark();
+            if self.secrets.have_changed() {
+                return Ok(PollEnd::NewSecrets);
+            }
             self.run_commands();
             let level = self.queue.flush();
             match level {
@@ -330,18 +346,34 @@ impl Poller {
                 Some(Err(KafkaError::MessageConsumptionFatal(code))) => {
                     return Err(KafkaClientError::Consumer(format!("{code}; is kafka.instance-id used twice?")));
                 }
+                Some(Err(KafkaError::MessageConsumption(RDKafkaErrorCode::AutoOffsetReset))) => self.rejoin()?,
                 Some(Err(error)) => tracing::warn!(%error, "polling the consumer failed; it continues"),
                 None => {}
             }
             self.started.retain(|partition, _| self.ownership.owns(*partition));
         }
-        Ok(())
+        Ok(PollEnd::Stopped)
     }
 
-    /// Leaves the group: revokes all partitions and waits until the daemon has released them.
-    fn leave(&mut self) {
+    /// Leaves the group and joins it again. librdkafka has given a partition up, because the broker no longer has the next
+    /// offset, and does not say which one. Each journal compares its position when it is opened again.
+    fn rejoin(&self) -> Result<(), KafkaClientError> {
+        tracing::error!("the broker no longer has the next event of a partition; opening all partitions again");
         self.consumer.unsubscribe();
-        let deadline = Instant::now() + RELEASE_TIMEOUT + BROKER_TIMEOUT;
+        self.consumer.subscribe(&[&self.topic]).map_err(|error| KafkaClientError::Consumer(error.to_string()))
+    }
+
+    /// Revokes all partitions, waits until the daemon has released them, and leaves the group. A member with a name of its own
+    /// stays in the group until its session times out: when it is back before, no partition moves. (librdkafka tells the
+    /// broker of an `unsubscribe`, also of such a member, and of the end of the consumer only if it has no name.)
+    fn leave(&mut self) {
+        self.started.clear();
+        if self.is_static {
+            self.consumer.context().revoke(&self.ownership.partitions(), RELEASE_TIMEOUT);
+            return;
+        }
+        self.consumer.unsubscribe();
+        let deadline = Instant::now() + RELEASE_TIMEOUT + LEAVE_TIMEOUT;
         while !self.ownership.partitions().is_empty() && Instant::now() < deadline {
             // The callback of the revocation runs within `poll`; after a fatal error it does not run.
             if matches!(self.consumer.poll(IDLE_POLL), Some(Err(KafkaError::MessageConsumptionFatal(_)))) {
@@ -356,12 +388,18 @@ impl Poller {
 
     /// Carries out the commands of the journals, and assigns partitions again whose delay is over.
     fn run_commands(&mut self) {
-        for command in self.ownership.take_commands() {
+        let waiting = std::mem::take(&mut self.starting);
+        for command in waiting.into_iter().chain(self.ownership.take_commands()) {
             match command {
-                PollerCommand::Start { partition, rewind, done } => {
-                    // The receiver is gone if opening the journal timed out.
-                    let _ = done.send(self.start_partition(partition, rewind));
-                }
+                // The receiver is gone if opening the journal timed out.
+                PollerCommand::Start { done, .. } if done.is_closed() => {}
+                PollerCommand::Start { partition, position, done } => match self.start_partition(partition, position) {
+                    // The partition was assigned a moment ago, and librdkafka can't move it yet.
+                    Err(error) if error.rdkafka_error_code() == Some(RDKafkaErrorCode::State) => {
+                        self.starting.push(PollerCommand::Start { partition, position, done });
+                    }
+                    result => drop(done.send(result.map_err(|error| error.to_string()))),
+                },
                 PollerCommand::Restart { partition, at } => self.stop_partition(partition, at),
             }
         }
@@ -374,41 +412,16 @@ impl Poller {
         }
     }
 
-    /// Resumes a partition, from its committed offset if `rewind`.
-    fn start_partition(&mut self, partition: Partition, rewind: bool) -> Result<(), StartFailure> {
-        let unknown = |error: KafkaError| StartFailure::Unknown(error.to_string());
-        // The journal is open, so the earlier transaction has ended and the committed offset is final. These calls block
-        // the polling for at most two timeouts, which is less than the group tolerates.
-        let committed = self.consumer.committed_offsets(self.list(partition), BROKER_TIMEOUT).map_err(unknown)?;
-        let committed = committed.find_partition(&self.topic, partition);
-        if let Some(other) = committed.as_ref().and_then(metadata).filter(|other| self.is_foreign(other)) {
-            return Err(StartFailure::Foreign(format!(
-                "group {} belongs to cluster {other}, and this daemon acts in cluster {}; give each cluster its own kafka.group",
-                self.group, self.cluster
-            )));
-        }
-        if rewind {
-            let offset = committed.map_or(Offset::Invalid, |found| found.offset());
-            self.rewind(partition, offset).map_err(unknown)?;
-        }
-        self.started.insert(partition, 0);
-        if self.paused { Ok(()) } else { self.consumer.resume(&self.list(partition)).map_err(unknown) }
-    }
-
-    /// Whether an offset was committed in another cluster. Both names are empty where they are not known.
-    fn is_foreign(&self, cluster: &str) -> bool {
-        !cluster.is_empty() && !self.cluster.is_empty() && cluster != self.cluster
-    }
-
-    /// Moves a partition back to its committed offset, or to its beginning if it has none.
-    fn rewind(&self, partition: Partition, committed: Offset) -> Result<(), KafkaError> {
+    /// Resumes a partition from `position`. Its journal is restored, so its records can be handled.
+    fn start_partition(&mut self, partition: Partition, position: i64) -> Result<(), KafkaError> {
         let mut target = TopicPartitionList::new();
-        let offset = if matches!(committed, Offset::Offset(_)) { committed } else { Offset::Beginning };
-        target.add_partition_offset(&self.topic, partition, offset)?;
-        for element in self.consumer.seek_partitions(target, BROKER_TIMEOUT)?.elements() {
+        target.add_partition_offset(&self.topic, partition, Offset::Offset(position))?;
+        // No broker is asked: the position is set in this process.
+        for element in self.consumer.seek_partitions(target, SEEK_TIMEOUT)?.elements() {
             element.error()?;
         }
-        Ok(())
+        self.started.insert(partition, position);
+        if self.paused { Ok(()) } else { self.consumer.resume(&self.list(partition)) }
     }
 
     /// Pauses a partition and schedules its next assignment for `restart_at`.
@@ -447,7 +460,7 @@ impl Poller {
 
 /// Returns the text that was committed with an offset: the name of the committer's cluster. rdkafka panics on one that is not
 /// UTF-8, and such a text is not ours.
-fn metadata(offset: &TopicPartitionListElem<'_>) -> Option<String> {
+pub(super) fn metadata(offset: &TopicPartitionListElem<'_>) -> Option<String> {
     catch_unwind(AssertUnwindSafe(|| offset.metadata().to_owned())).ok()
 }
 
@@ -482,7 +495,7 @@ fn record(message: &BorrowedMessage<'_>) -> EventRecord {
 
 /// Returns the headers of a message. rdkafka panics on a header name that is not UTF-8, and any producer can send one;
 /// such a header gets the name U+FFFD and no value.
-fn headers(message: &BorrowedMessage<'_>) -> Vec<(String, Vec<u8>)> {
+pub(super) fn headers(message: &BorrowedMessage<'_>) -> Vec<(String, Vec<u8>)> {
     let Some(headers) = message.headers() else { return Vec::new() };
     let read = |index| {
         let header = catch_unwind(AssertUnwindSafe(|| headers.try_get(index)));

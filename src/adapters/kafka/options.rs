@@ -226,6 +226,13 @@ impl Options {
         }
     }
 
+    /// Returns the files that the properties are read from.
+    pub(super) fn secret_files(&self) -> Vec<PathBuf> {
+        let Security { password_file, ca_file, cert_file, key_file, key_password_file, .. } = &self.security;
+        let files = [password_file, ca_file, cert_file, key_file, key_password_file].into_iter().flatten();
+        files.chain(self.property_files.values()).cloned().collect()
+    }
+
     /// Returns the properties that all clients share.
     fn client(&self) -> Result<ClientConfig, KafkaClientError> {
         let mut config = ClientConfig::new();
@@ -246,6 +253,8 @@ impl Options {
         config
             .set("session.timeout.ms", self.session_timeout.as_millis().to_string())
             .set("enable.partition.eof", "false")
+            // A position that the broker no longer has must not be moved in silence: events would be skipped.
+            .set("auto.offset.reset", "error")
             // Eager: a rebalance revokes all partitions and assigns them again. Cooperative rebalancing would not
             // interrupt the other partitions, but defects of its client side are still being found; with static
             // membership a restart causes no rebalance, and restoring a partition is cheap.
@@ -267,7 +276,7 @@ impl Options {
             .set("group.id", &self.group)
             .set("enable.auto.commit", "false")
             .set("enable.auto.offset.store", "false")
-            // librdkafka's default is the end, which would skip the waiting records.
+            // The topic's retention or compaction may remove the first records while they are read.
             .set("auto.offset.reset", "earliest")
             .set("isolation.level", "read_committed")
             .set("allow.auto.create.topics", "false")
@@ -283,6 +292,8 @@ impl Options {
         let mut config = self.client()?;
         config.set("enable.idempotence", "true").set("partitioner", "murmur2_random");
         unless_set(&mut config, "linger.ms", "0");
+        // The states of the journal are JSON that repeats itself.
+        unless_set(&mut config, "compression.type", "lz4");
         unless_set(&mut config, "message.max.bytes", &(MAX_ENTRY_BYTES + OVERHEAD_BYTES).to_string());
         Ok(config)
     }
@@ -323,6 +334,10 @@ impl Security {
             if let Some(value) = value {
                 config.set(name, value);
             }
+        }
+        if matches!(protocol, Protocol::Ssl | Protocol::SaslSsl) {
+            // The OpenSSL of this program has no default place for the system's certificates.
+            config.set("ssl.ca.location", "probe");
         }
         let files =
             [("ssl.ca.location", ca_file), ("ssl.certificate.location", cert_file), ("ssl.key.location", key_file)];

@@ -13,10 +13,6 @@ use tokio::sync::oneshot;
 
 use crate::ports::Partition;
 
-/// The delay before a partition is assigned again after an unknown outcome. Long enough not to spin while no broker
-/// answers, short enough not to be noticed after a single error.
-const RESTART_DELAY: Duration = Duration::from_millis(500);
-
 /// The partitions that this process owns, and the commands of the journals to the polling thread.
 #[derive(Default)]
 pub(super) struct Ownership {
@@ -27,33 +23,17 @@ pub(super) struct Ownership {
 struct State {
     /// Whether this process has joined the group. Tools and tests open journals without joining.
     member: bool,
-    owned: HashMap<Partition, OwnedPartition>,
+    /// The partitions that are assigned, each with the group's metadata of the generation that assigned it.
+    owned: HashMap<Partition, Arc<ConsumerGroupMetadata>>,
     commands: Vec<PollerCommand>,
-}
-
-struct OwnedPartition {
-    /// The group's metadata of the generation that assigned the partition.
-    membership: Arc<ConsumerGroupMetadata>,
-    /// Whether the partition has to be rewound to its committed offset before it is read, because records may have been
-    /// read and not committed.
-    rewind: bool,
 }
 
 /// A command of a journal to the polling thread.
 pub(super) enum PollerCommand {
-    /// The journal is open: resume the partition, from its committed offset if `rewind`, and send the result to `done`.
-    Start { partition: Partition, rewind: bool, done: oneshot::Sender<Result<(), StartFailure>> },
-    /// The outcome of a write is unknown: pause the partition now, and assign it again at this instant.
+    /// The journal is open: resume the partition from `position`, and send the result to `done`.
+    Start { partition: Partition, position: i64, done: oneshot::Sender<Result<(), String>> },
+    /// The partition can't be written for now: pause the partition now, and assign it again at this instant.
     Restart { partition: Partition, at: Instant },
-}
-
-/// The reason why a partition was not started, each with a message.
-#[derive(Debug)]
-pub(super) enum StartFailure {
-    /// The broker did not answer.
-    Unknown(String),
-    /// The group belongs to another cluster, and a person has to separate the two.
-    Foreign(String),
 }
 
 /// The standing of this process towards a partition: whether it may open the journal.
@@ -77,7 +57,7 @@ impl Ownership {
 
     /// Notes that the group assigned a partition to this process.
     pub(super) fn assigned(&self, partition: Partition, membership: Arc<ConsumerGroupMetadata>) {
-        self.lock().owned.insert(partition, OwnedPartition { membership, rewind: false });
+        self.lock().owned.insert(partition, membership);
     }
 
     /// Notes that the group revoked a partition.
@@ -99,7 +79,7 @@ impl Ownership {
     pub(super) fn standing(&self, partition: Partition) -> Standing {
         let state = self.lock();
         match state.owned.get(&partition) {
-            Some(owned) => Standing::Owner(Arc::clone(&owned.membership)),
+            Some(membership) => Standing::Owner(Arc::clone(membership)),
             None if state.member => Standing::NotOwner,
             None => Standing::NoMember,
         }
@@ -107,27 +87,25 @@ impl Ownership {
 
     /// Returns whether this process owns the partition in the generation of `membership`.
     pub(super) fn is_current(&self, partition: Partition, membership: &Arc<ConsumerGroupMetadata>) -> bool {
-        self.lock().owned.get(&partition).is_some_and(|owned| Arc::ptr_eq(&owned.membership, membership))
+        self.lock().owned.get(&partition).is_some_and(|owned| Arc::ptr_eq(owned, membership))
     }
 
-    /// Asks the polling thread for the records of a partition whose journal is open. The result arrives at the receiver;
-    /// its sender is dropped if the partition is not owned.
-    pub(super) fn start(&self, partition: Partition) -> oneshot::Receiver<Result<(), StartFailure>> {
+    /// Asks the polling thread for the records from `position` on of a partition that is restored. The result arrives at the
+    /// receiver; its sender is dropped if the partition is not owned.
+    pub(super) fn start(&self, partition: Partition, position: i64) -> oneshot::Receiver<Result<(), String>> {
         let (done, started) = oneshot::channel();
         let mut state = self.lock();
-        if let Some(owned) = state.owned.get_mut(&partition) {
-            let rewind = std::mem::replace(&mut owned.rewind, false);
-            state.commands.push(PollerCommand::Start { partition, rewind, done });
+        if state.owned.contains_key(&partition) {
+            state.commands.push(PollerCommand::Start { partition, position, done });
         }
         started
     }
 
-    /// Asks the polling thread to rewind and assign a partition again after an unknown outcome, if it is still owned.
-    pub(super) fn restart(&self, partition: Partition) {
+    /// Asks the polling thread to stop a partition and to assign it again after `delay`, if it is still owned.
+    pub(super) fn restart(&self, partition: Partition, delay: Duration) {
         let mut state = self.lock();
-        if let Some(owned) = state.owned.get_mut(&partition) {
-            owned.rewind = true;
-            state.commands.push(PollerCommand::Restart { partition, at: Instant::now() + RESTART_DELAY });
+        if state.owned.contains_key(&partition) {
+            state.commands.push(PollerCommand::Restart { partition, at: Instant::now() + delay });
         }
     }
 

@@ -15,14 +15,16 @@ use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{IsError, KafkaError, RDKafkaErrorCode};
 
 use super::error::{self, KafkaClientError};
-use super::options::{MAX_ENTRY_BYTES, Options};
+use super::options::Options;
+use super::position;
+use super::settings;
 
 /// The time for a broker to answer a request, and for all brokers to know a new topic.
 const BROKER_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// The purpose of a topic.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Role {
+pub(super) enum Role {
     Events,
     Journal,
     Decisions,
@@ -35,11 +37,29 @@ struct RequiredTopic {
     name: String,
 }
 
+/// The reaction to a journal topic that is missing although the group has read events.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum MissingJournal {
+    /// Refuse it: an empty journal knows none of the rollouts.
+    Refuse,
+    /// Create it.
+    Create,
+}
+
 /// Creates the missing topics and checks the others. Returns the number of partitions of the events topic.
-pub(super) async fn ensure(options: &Options) -> Result<i32, KafkaClientError> {
+pub(super) async fn ensure(options: &Options, missing_journal: MissingJournal) -> Result<i32, KafkaClientError> {
     let required = required_topics(options);
     let found = describe(options, &required).await?;
     let partitions = found[0].unwrap_or(options.partitions);
+    if let ([Some(partitions), None, ..], MissingJournal::Refuse) = (found.as_slice(), missing_journal)
+        && has_read(options.clone(), *partitions).await?
+    {
+        return Err(KafkaClientError::MissingJournal {
+            topic: options.journal_topic.clone(),
+            group: options.group.clone(),
+            events: options.topic.clone(),
+        });
+    }
     let admin: AdminClient<DefaultClientContext> =
         options.producer()?.create().map_err(|error| error::client(&error))?;
     let missing: Vec<&RequiredTopic> =
@@ -49,9 +69,8 @@ pub(super) async fn ensure(options: &Options) -> Result<i32, KafkaClientError> {
     }
     let found = await_topics(options, &required).await?;
     check_partitions(&required, &found)?;
-    check_settings(&admin, &required).await?;
-    found[0]
-        .ok_or_else(|| KafkaClientError::Read { topic: options.topic.clone(), problem: "it does not exist".to_owned() })
+    check_settings(&admin, options, &required).await?;
+    events_partitions(options).await
 }
 
 /// Checks the existing topics, and returns the names of those that [`ensure`] would create.
@@ -77,12 +96,25 @@ pub(super) async fn inspect(options: &Options) -> Result<Vec<String>, KafkaClien
     if !present.is_empty() {
         let admin: AdminClient<DefaultClientContext> =
             options.producer()?.create().map_err(|error| error::client(&error))?;
-        check_settings(&admin, &present).await?;
+        check_settings(&admin, options, &present).await?;
     }
     Ok(missing)
 }
 
-/// Returns the topics that the daemon needs; the events topic is the first.
+/// Returns the number of partitions of the events topic.
+pub(super) async fn events_partitions(options: &Options) -> Result<i32, KafkaClientError> {
+    let found = describe(options, &required_topics(options)).await?;
+    found[0]
+        .ok_or_else(|| KafkaClientError::Read { topic: options.topic.clone(), problem: "it does not exist".to_owned() })
+}
+
+/// Whether the group has a committed offset in the events topic.
+async fn has_read(options: Options, partitions: i32) -> Result<bool, KafkaClientError> {
+    let reading = tokio::task::spawn_blocking(move || position::has_read(&options, partitions));
+    reading.await.unwrap_or_else(|error| Err(KafkaClientError::Client(error.to_string())))
+}
+
+/// Returns the topics that the daemon needs, in the order events, journal, decisions, dead letters.
 fn required_topics(options: &Options) -> [RequiredTopic; 4] {
     [
         RequiredTopic { role: Role::Events, name: options.topic.clone() },
@@ -141,7 +173,7 @@ async fn create(
     missing: &[&RequiredTopic],
     partitions: i32,
 ) -> Result<(), KafkaClientError> {
-    let settings: Vec<Vec<(&str, String)>> = missing.iter().map(|topic| settings(topic.role, options)).collect();
+    let settings: Vec<Vec<(&str, String)>> = missing.iter().map(|topic| new_settings(topic.role, options)).collect();
     let topics: Vec<NewTopic<'_>> = missing
         .iter()
         .zip(&settings)
@@ -188,7 +220,7 @@ fn creation_remedy(code: RDKafkaErrorCode) -> &'static str {
 }
 
 /// Returns the settings with which a topic of this role is created.
-fn settings(role: Role, options: &Options) -> Vec<(&'static str, String)> {
+fn new_settings(role: Role, options: &Options) -> Vec<(&'static str, String)> {
     // With three replicas, one broker may be down without a write being lost or refused.
     let min_insync = (options.replication - 1).max(1);
     let mut all = vec![("min.insync.replicas", min_insync.to_string())];
@@ -207,7 +239,7 @@ fn settings(role: Role, options: &Options) -> Vec<(&'static str, String)> {
         }
     }
     if role != Role::Events {
-        all.push(("max.message.bytes", (MAX_ENTRY_BYTES + (128 << 10)).to_string()));
+        all.push(("max.message.bytes", settings::MAX_MESSAGE_BYTES.to_string()));
     }
     all
 }
@@ -235,12 +267,13 @@ fn check_partitions(required: &[RequiredTopic], found: &[Option<i32>]) -> Result
 
 async fn check_settings(
     admin: &AdminClient<DefaultClientContext>,
+    options: &Options,
     required: &[RequiredTopic],
 ) -> Result<(), KafkaClientError> {
     let resources: Vec<ResourceSpecifier<'_>> =
         required.iter().map(|topic| ResourceSpecifier::Topic(&topic.name)).collect();
-    let options = AdminOptions::new().request_timeout(Some(BROKER_TIMEOUT));
-    let answers = match admin.describe_configs(&resources, &options).await {
+    let timeouts = AdminOptions::new().request_timeout(Some(BROKER_TIMEOUT));
+    let answers = match admin.describe_configs(&resources, &timeouts).await {
         Ok(answers) => answers,
         Err(error) => {
             warn_unchecked(&error);
@@ -250,8 +283,14 @@ async fn check_settings(
     for (topic, answer) in required.iter().zip(answers) {
         match answer {
             Ok(config) => {
-                let value = config.get("cleanup.policy").and_then(|entry| entry.value.as_deref()).unwrap_or_default();
-                check_cleanup(topic, value)?;
+                let value_of = |name: &str| config.get(name).and_then(|entry| entry.value.clone());
+                for problem in settings::problems(topic.role, options, value_of) {
+                    let error = problem.error(&topic.name);
+                    if problem.is_refused {
+                        return Err(error);
+                    }
+                    tracing::warn!("{error}");
+                }
             }
             Err(code) => warn_unchecked(&KafkaError::AdminOp(code)),
         }
@@ -262,23 +301,4 @@ async fn check_settings(
 /// Logs that settings could not be read, which is no reason to stop: an ACL may forbid it.
 fn warn_unchecked(error: &KafkaError) {
     tracing::warn!(%error, "the topics' settings can't be checked; grant DescribeConfigs on them");
-}
-
-fn check_cleanup(topic: &RequiredTopic, value: &str) -> Result<(), KafkaClientError> {
-    let policies: Vec<&str> = value.split(',').map(str::trim).collect();
-    let remedy = match topic.role {
-        Role::Journal if policies != ["compact"] => {
-            "state would be deleted after the retention; set it to compact (kafka-configs.sh --alter --add-config)"
-        }
-        Role::Events | Role::Decisions | Role::Dead if policies.contains(&"compact") => {
-            "records would replace each other by key; set it to delete (kafka-configs.sh --alter --add-config)"
-        }
-        Role::Journal | Role::Events | Role::Decisions | Role::Dead => return Ok(()),
-    };
-    Err(KafkaClientError::Topic {
-        topic: topic.name.clone(),
-        setting: "cleanup.policy".to_owned(),
-        value: value.to_owned(),
-        remedy: remedy.to_owned(),
-    })
 }

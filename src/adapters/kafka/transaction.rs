@@ -9,7 +9,7 @@
     reason = "deadlines of blocking calls on threads of their own; the engine does not see them"
 )]
 
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use rdkafka::TopicPartitionList;
 use rdkafka::consumer::ConsumerGroupMetadata;
@@ -43,12 +43,39 @@ const MAX_DEAD_HEADER_BYTES: usize = 256 << 10;
 /// The longest description of the problem in a dead letter, in characters.
 const MAX_ERROR_CHARS: usize = 1000;
 
+/// The header with the name of the transaction that wrote a record. [`super::hanging`] reads it.
+pub(super) const TRANSACTION_HEADER: &str = "bellwether-txn";
+
+/// The names of a producer's transactions. A name is `<transactional id>/<opening>.<n>`: the opening is the time in
+/// milliseconds at which the producer was opened, and n counts its transactions. So no two transactions have one name.
+#[derive(Debug)]
+pub(super) struct TransactionNames {
+    prefix: String,
+    count: u64,
+}
+
+impl TransactionNames {
+    /// Returns the names for a producer with the transactional id `id` that is opened now.
+    pub(super) fn new(id: &str) -> TransactionNames {
+        let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        TransactionNames { prefix: format!("{id}/{}", since.as_millis()), count: 0 }
+    }
+
+    /// Returns the name of the next transaction.
+    pub(super) fn next(&mut self) -> String {
+        self.count += 1;
+        format!("{}.{}", self.prefix, self.count)
+    }
+}
+
 /// The destination of a batch.
 pub(super) struct Target<'a> {
     pub(super) options: &'a Options,
     pub(super) partition: Partition,
     /// The group metadata with which offsets are committed; `None` if this process is no member of the group.
     pub(super) membership: Option<&'a ConsumerGroupMetadata>,
+    /// The transaction's name.
+    pub(super) name: &'a str,
 }
 
 /// The reason why a transaction was not committed, or may not have been, each with a message.
@@ -62,6 +89,8 @@ pub(super) enum TransactionFailure {
     Unknown(String),
     /// A retry would fail in the same way until a person has changed something.
     Broken(String),
+    /// A person has to decide something about this partition alone; the message has the command.
+    Asks(String),
 }
 
 /// Checks what can be checked before anything is sent.
@@ -109,7 +138,7 @@ fn attempt(producer: &Producer, batch: &Batch, target: &Target<'_>, deadline: In
         let mut offsets = TopicPartitionList::new();
         offsets.add_partition_offset(&target.options.topic, target.partition, Offset::Offset(next))?;
         if let Some(mut offset) = offsets.find_partition(&target.options.topic, target.partition) {
-            offset.set_metadata(&target.options.cluster);
+            offset.set_metadata(offset_metadata(&target.options.cluster, target.name));
         }
         retry(deadline, || producer.send_offsets_to_transaction(&offsets, membership, CALL_TIMEOUT))?;
     }
@@ -118,9 +147,14 @@ fn attempt(producer: &Producer, batch: &Batch, target: &Target<'_>, deadline: In
     retry(deadline, || producer.commit_transaction(CALL_TIMEOUT))
 }
 
+/// Returns the text that is committed with an offset: the cluster, and the name of the transaction.
+pub(super) fn offset_metadata(cluster: &str, name: &str) -> String {
+    format!("{cluster}#{name}")
+}
+
 /// Waits until the broker has acknowledged all records. `commit_transaction` waits for that too, but in polls of 100 ms that
 /// never end early and took nine tenths of the time of a commit.
-fn await_delivery(producer: &Producer, deadline: Instant) {
+pub(super) fn await_delivery(producer: &Producer, deadline: Instant) {
     while producer.in_flight_count() > 0 && Instant::now() < deadline {
         std::thread::sleep(Duration::from_micros(200));
     }
@@ -141,39 +175,51 @@ pub(super) fn retry(deadline: Instant, mut call: impl FnMut() -> KafkaResult<()>
 
 fn produce(producer: &Producer, batch: &Batch, target: &Target<'_>, deadline: Instant) -> KafkaResult<()> {
     let Batch { next_offset: _, puts, decisions, dead, rekeyed } = batch;
-    let Target { options, partition, .. } = *target;
+    let Target { options, partition, name, .. } = *target;
+    let origin = || named(OwnedHeaders::new_with_capacity(1), name);
     for (key, value) in puts {
-        let mut record = record_to(&options.journal_topic).partition(partition).key(key.as_bytes());
+        let mut record = record_to(&options.journal_topic).partition(partition).key(key.as_bytes()).headers(origin());
         // A record without a value is a tombstone: compaction removes the key.
         record.payload = value.as_deref();
         send(producer, record, deadline)?;
     }
     for (key, json) in decisions {
-        let record =
-            record_to(&options.decisions_topic).partition(partition).key(key.as_bytes()).payload(json.as_slice());
-        send(producer, record, deadline)?;
+        let record = record_to(&options.decisions_topic).partition(partition).key(key.as_bytes());
+        send(producer, record.payload(json.as_slice()).headers(origin()), deadline)?;
     }
     let dlq = options.dlq();
     for (record, problem) in dead {
-        send(producer, dead_letter(&dlq, options, record, problem), deadline)?;
+        let letter = dead_letter(&dlq, options, record, problem);
+        send(producer, with_name(letter, name), deadline)?;
     }
     for Rekeyed { record, key, partition } in rekeyed {
         let mut copy =
             record_to(&options.topic).partition(*partition).key(key.as_bytes()).headers(headers(&record.headers));
         copy.payload = record.value.as_deref();
-        send(producer, copy, deadline)?;
+        send(producer, with_name(copy, name), deadline)?;
     }
     Ok(())
 }
 
-type OutgoingRecord<'a> = BaseRecord<'a, [u8], [u8]>;
+pub(super) type OutgoingRecord<'a> = BaseRecord<'a, [u8], [u8]>;
 
-fn record_to(topic: &str) -> OutgoingRecord<'_> {
+/// Adds the transaction's name to a record's headers.
+fn with_name<'a>(mut record: OutgoingRecord<'a>, name: &str) -> OutgoingRecord<'a> {
+    record.headers = record.headers.map(|headers| named(headers, name));
+    record
+}
+
+/// Adds the transaction's name to headers.
+fn named(headers: OwnedHeaders, name: &str) -> OwnedHeaders {
+    headers.insert(Header { key: TRANSACTION_HEADER, value: Some(name) })
+}
+
+pub(super) fn record_to(topic: &str) -> OutgoingRecord<'_> {
     BaseRecord::to(topic)
 }
 
 /// Passes a record to the producer; waits for room in its queue until the deadline.
-fn send(producer: &Producer, mut record: OutgoingRecord<'_>, deadline: Instant) -> KafkaResult<()> {
+pub(super) fn send(producer: &Producer, mut record: OutgoingRecord<'_>, deadline: Instant) -> KafkaResult<()> {
     loop {
         match producer.send(record) {
             Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), returned))
@@ -234,9 +280,11 @@ fn fitting_headers(headers: &[(String, Vec<u8>)]) -> &[(String, Vec<u8>)] {
     headers.get(..kept).unwrap_or_default()
 }
 
-/// Returns headers in librdkafka's form, with room for those of a dead letter.
+/// Returns headers in librdkafka's form, with room for those that are added. The name of the transaction that wrote the
+/// record is left out: a copy belongs to the transaction that writes the copy.
 pub(super) fn headers(headers: &[(String, Vec<u8>)]) -> OwnedHeaders {
-    headers.iter().fold(OwnedHeaders::new_with_capacity(headers.len() + 7), |all, (key, value)| {
+    let own = headers.iter().filter(|(key, _)| key != TRANSACTION_HEADER);
+    own.fold(OwnedHeaders::new_with_capacity(headers.len() + 8), |all, (key, value)| {
         all.insert(Header { key, value: Some(value.as_slice()) })
     })
 }

@@ -274,6 +274,8 @@ fn properties(data: &Path) -> String {
         ("transaction.state.log.min.isr", "1"),
         ("transaction.state.log.num.partitions", "4"),
         ("group.initial.rebalance.delay.ms", "0"),
+        // Lets a test write a record of a transaction that the coordinator does not know to belong to it (wire.rs).
+        ("transaction.partition.verification.enable", "false"),
         // Allows short session timeouts, so that a dead static member is soon replaced.
         ("group.min.session.timeout.ms", "1000"),
         // Index files are created at their full size.

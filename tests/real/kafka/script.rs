@@ -24,6 +24,7 @@ use rdkafka::producer::{FutureProducer, FutureRecord, Producer as _};
 use rdkafka::{Offset, TopicPartitionList};
 use tokio::sync::mpsc;
 
+use super::wire::WireProducer;
 use super::{PATIENCE, client, event, key_on};
 
 const SEEDS: u64 = 40;
@@ -34,7 +35,7 @@ const AT_A_TIME: usize = 12;
 const KINDS: [ProducerKind; 3] = [ProducerKind::Member, ProducerKind::Outsider, ProducerKind::Raw];
 
 /// The kinds of steps that must occur in some script. Without one of them the scripts would test less than they should.
-const REQUIRED: [&str; 11] = [
+const REQUIRED: [&str; 13] = [
     "commit",
     "commit, fenced",
     "unanswered commit",
@@ -45,6 +46,8 @@ const REQUIRED: [&str; 11] = [
     "late commit",
     "late commit, fenced",
     "late abort, fenced",
+    "commit without markers",
+    "abort without markers",
     "crash",
 ];
 
@@ -232,6 +235,7 @@ impl ScriptedBroker for RealBroker<'_> {
                 let ended = if *commit { raw.commit_transaction(PATIENCE) } else { raw.abort_transaction(PATIENCE) };
                 done(is_done(raw, ended))
             }
+            Op::LoseMarkers { partition, batch, commit } => self.lose_markers(self.place(*partition), batch, *commit),
             Op::Crash { producer } => {
                 self.producers[*producer].1 = RealProducer::Crashed;
                 StepResult::Done
@@ -269,6 +273,31 @@ impl<'a> RealBroker<'a> {
         StepResult::Restored(entries.into_iter().map(|(key, value)| (key, text(&value))).collect())
     }
 
+    /// Writes a transaction that has an end for its offset alone.
+    fn lose_markers(&mut self, partition: Partition, batch: &Batch, commit: bool) -> StepResult {
+        let Options { topic, journal_topic, decisions_topic, group, brokers, .. } = &self.setting.options;
+        let id = format!("{group}-{partition}");
+        let (mut wire, name) = (WireProducer::take_over(brokers, &id), format!("{id}/1.{}", self.producers.len()));
+        self.producers.push((partition, RealProducer::Crashed));
+        for (key, value) in batch.puts.iter().cloned().chain(batch.next_offset.map(consumed)) {
+            wire.write(journal_topic, partition, Some(&name), &key, value.as_deref());
+        }
+        for (key, json) in &batch.decisions {
+            wire.write(decisions_topic, partition, Some(&name), key, Some(json));
+        }
+        match batch.next_offset {
+            Some(next) => wire.commit_offset(group, topic, partition, next, &format!("#{name}"), true),
+            // A transaction that was never begun can't be ended.
+            None => wire.add(&self.setting.options.dlq(), partition),
+        }
+        wire.end(commit);
+        if batch.next_offset.is_some() {
+            // The broker answers before it has written the offset's marker.
+            self.reader.offset(topic, partition, false);
+        }
+        StepResult::Done
+    }
+
     async fn commit(&mut self, producer: usize, batch: &Batch) -> CommitAnswer {
         let RealProducer::Journal(kind, journal) = &mut self.producers[producer].1 else {
             let done = self.raw_transaction(producer, batch, |raw| raw.commit_transaction(PATIENCE)).await;
@@ -300,7 +329,8 @@ impl<'a> RealBroker<'a> {
     async fn raw_writes(&self, raw: &FutureProducer, partition: Partition, batch: &Batch) -> KafkaResult<()> {
         let Options { topic, journal_topic, decisions_topic, .. } = &self.setting.options;
         raw.begin_transaction()?;
-        let puts = batch.puts.iter().map(|(key, value)| (journal_topic, key, value.as_ref()));
+        let position = batch.next_offset.map(consumed);
+        let puts = batch.puts.iter().chain(&position).map(|(key, value)| (journal_topic, key, value.as_ref()));
         let decisions = batch.decisions.iter().map(|(key, json)| (decisions_topic, key, Some(json)));
         for (topic, key, value) in puts.chain(decisions) {
             let mut record = FutureRecord::to(topic).partition(partition).key(key);
@@ -319,6 +349,11 @@ impl<'a> RealBroker<'a> {
             RealProducer::Journal(..) | RealProducer::Crashed => panic!("producer {producer} is not a raw one"),
         }
     }
+}
+
+/// Returns the journal entry that the product writes with an offset.
+fn consumed(offset: i64) -> (String, Option<Vec<u8>>) {
+    ("kafka/consumed".to_owned(), Some(offset.to_string().into_bytes()))
 }
 
 /// Returns a producer that takes the partition over as the product's producer does.
@@ -395,7 +430,8 @@ impl TopicReader {
         let decisions = decisions.records.iter().filter_map(|(.., value)| value.clone()).collect();
         let (journal_open, journal) = self.update(&journal_topic, partition, open);
         let mut entries = BTreeMap::new();
-        for (_, key, value) in &journal.records {
+        // The adapter's own entries are not the daemon's.
+        for (_, key, value) in journal.records.iter().filter(|(_, key, _)| !key.starts_with("kafka/")) {
             match value {
                 Some(value) => entries.insert(key.clone(), value.clone()),
                 None => entries.remove(key),
