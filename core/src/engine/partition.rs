@@ -361,6 +361,10 @@ impl Engine {
             let reason = Reason::Stale { time, last };
             return Transition { policy, ..Transition::unchanged(workload, input, Disposition::Ignored, reason) };
         }
+        // A request that can't be carried out must not end a rollout that can.
+        if let Some(reason) = self.objection(&workload, &proposal.task) {
+            return Transition { policy, ..Transition::unchanged(workload, input, Disposition::Rejected, reason) };
+        }
         let until = self.remember(&id);
         self.ensure_state(&workload);
         let queued = QueuedRequest { event: id.clone(), proposal };
@@ -370,6 +374,15 @@ impl Engine {
             true
         });
         Transition { seen: Some((id, until)), policy, ..transition }
+    }
+
+    /// Returns why a proposed rollout can't be carried out although the one before it gives way to it; `None` if it can, or
+    /// if that is not known.
+    fn objection(&self, workload: &Workload, task: &Task) -> Option<Reason> {
+        let Task::Roll { request } = task else { return None };
+        let state = self.states.get(workload)?;
+        let is_seen = self.sight_of(workload).is_some_and(|sight| sight.is_fresh(self.now));
+        state.objection(request, state.status.as_ref().filter(|_| is_seen))
     }
 
     /// Whether an event was processed.

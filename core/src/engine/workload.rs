@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::ids::{EffectId, EventId, Scope, Workload, all_run};
 use crate::input::command::{Author, Freeze, Verb};
 use crate::input::effect::{Act, Effect, Notify};
-use crate::input::event::{FailureKind, Outcome};
+use crate::input::event::{FailureKind, Outcome, Request};
 use crate::input::notification::Sink;
 use crate::input::report::SuiteReport;
 use crate::input::sight::Sight;
@@ -18,7 +18,9 @@ use crate::rollout::ending::Ending;
 use crate::rollout::message;
 use crate::rollout::phase::Phase;
 use crate::rollout::reason::Reason;
-use crate::rollout::{InFlight, LastGood, QuarantineEntry, Rollout, RolloutContext, StepOutput, Task};
+use crate::rollout::{
+    InFlight, LastGood, QuarantineEntry, Rollout, RolloutContext, StepOutput, Task, requested_change,
+};
 use crate::time::{Span, Timestamp};
 
 /// The number of a workload's notifications that may wait for one sink; the oldest is dropped first.
@@ -254,6 +256,21 @@ impl WorkloadState {
         if let Some(stable) = self.status.as_ref().and_then(|status| status.stable.as_ref()).filter(healthy) {
             self.last_good = Some(last_good(stable, now));
         }
+    }
+
+    /// Returns why a request can't be carried out, however the running rollout ends; `None` if it can, or if nothing gives way
+    /// to it. `seen` is the workload's status, if it is known to be true.
+    pub(super) fn objection(&self, request: &Request, seen: Option<&WorkloadStatus>) -> Option<Reason> {
+        let active = self.active();
+        if active.is_none() && self.queued.is_none() || active.is_some_and(|rollout| rollout.is_recalled_by(request)) {
+            return None;
+        }
+        let stable = seen.and_then(|status| status.stable.as_ref()).map(|stable| &stable.images);
+        let basis = active.and_then(|rollout| rollout.basis.as_ref());
+        let versions = stable.into_iter().chain(basis.into_iter().flat_map(|basis| [&basis.from, &basis.to]));
+        let mut answers = versions.map(|images| requested_change(request, images, &self.quarantine));
+        let first = answers.next()?.err()?;
+        answers.all(|answer| answer.is_err()).then_some(first)
     }
 
     /// Makes a request the newest one. It starts at once where no rollout runs, ends a rollout about which nothing is decided
