@@ -125,6 +125,7 @@ impl Rollout {
             self.note_progress(context);
             self.begin_analysis(context);
             self.note_pass(context.now);
+            self.note_silence(context.now);
             self.warn(context.now, out);
             self.follow_hold(context, out);
             self.explain_waiting();

@@ -200,7 +200,9 @@ impl fmt::Display for Reason {
             }
             Reason::Passed { evidence, after } => write!(f, "{}; watched for {after}", sentences(evidence)),
             Reason::Regressed { evidence } | Reason::Insufficient { evidence } => evidence.fmt(f),
-            Reason::Unmeasured { since } => write!(f, "no counts have arrived since {since}"),
+            Reason::Unmeasured { since } => {
+                write!(f, "no counts have arrived since {since}; nothing is judged and nothing is changed")
+            }
             Reason::Undecided { score, until } => write!(f, "no winner yet: {score}; it ends in a draw at {until}"),
             Reason::Won { score } => write!(f, "the canary has won: {score}"),
             Reason::Lost { score } => write!(f, "the stable has won: {score}"),
