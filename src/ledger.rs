@@ -225,6 +225,7 @@ impl Ledger {
             | Event::Observed { .. }
             | Event::Measured { .. }
             | Event::Performed { .. }
+            | Event::Uncovered { .. }
             | Event::Tick => return Ok(None),
         };
         if self.tails.get(workload).is_some_and(|tail| !tail.inputs.is_empty()) {

@@ -146,10 +146,19 @@ impl Shard {
             // The receiver is the shard's own.
             let _ = self.reports.send(ShardInput::Event { event: Box::new(event), templates: Vec::new() });
         }
+        for input in self.uncovered() {
+            let _ = self.reports.send(input);
+        }
         for effect in self.ledger.engine().unfinished() {
             tracing::info!(effect = %effect.id, act = effect.act.name(), workload = %effect.workload, "effect taken up again");
             self.perform(effect);
         }
+    }
+
+    /// Returns the inputs that tell rollouts that no policy covers them any more.
+    fn uncovered(&self) -> Vec<ShardInput> {
+        let events = self.ledger.engine().uncovered().into_iter();
+        events.map(|event| ShardInput::Event { event: Box::new(event), templates: Vec::new() }).collect()
     }
 
     /// Returns the workloads of which it knows something.
@@ -220,6 +229,7 @@ impl Shard {
                 ShardInput::Policies(policies) => {
                     self.ledger.set_policies(policies.clone());
                     self.shared.blank.set_policies(policies);
+                    rest.extend(self.uncovered());
                 }
                 ShardInput::Watches(reply) => {
                     // The sampler is gone if the daemon is stopping.

@@ -84,6 +84,13 @@ impl Engine {
         self.policies = policies;
     }
 
+    /// Returns the events that tell of the running rollouts which no policy covers any more and which don't know it.
+    pub fn uncovered(&self) -> Vec<Event> {
+        let unaware = |state: &&WorkloadState| state.active().is_some_and(|rollout| !rollout.is_uncovered);
+        let uncovered = self.states.values().filter(|state| unaware(state) && !self.covers(&state.workload));
+        uncovered.map(|state| Event::Uncovered { workload: state.workload.clone() }).collect()
+    }
+
     /// Restores the state of a workload.
     pub fn restore(&mut self, state: WorkloadState) {
         self.now = self.now.max(state.changed);
@@ -251,6 +258,9 @@ impl Engine {
             Event::Measured { workload, block } => vec![self.update(input, &workload, |state, now, out| {
                 state.with_rollout(now, |rollout, context| rollout.measured(block, context, out)).unwrap_or(false)
             })],
+            Event::Uncovered { workload } => vec![self.update(input, &workload, |state, now, out| {
+                state.with_rollout(now, |rollout, context| rollout.uncovered(context, out)).unwrap_or(false)
+            })],
             Event::Performed { workload, effect, outcome } => {
                 vec![self.update(input, &workload, |state, now, out| state.performed(&effect, outcome, now, out))]
             }
@@ -266,9 +276,11 @@ impl Engine {
             Event::Requested { .. } | Event::Deployed { .. } | Event::Commanded { .. } | Event::Tested { .. } => {
                 Disposition::Rejected
             }
-            Event::Observed { .. } | Event::Measured { .. } | Event::Performed { .. } | Event::Tick => {
-                Disposition::Ignored
-            }
+            Event::Observed { .. }
+            | Event::Measured { .. }
+            | Event::Performed { .. }
+            | Event::Uncovered { .. }
+            | Event::Tick => Disposition::Ignored,
         };
         let reason = Reason::Isolated { workload: workload.clone(), why };
         Some(Transition::unchanged(workload.clone(), input.clone(), disposition, reason))

@@ -35,6 +35,17 @@ impl Rollout {
         self.drive(context, out);
     }
 
+    /// Notes that no policy covers the workload any more, and tells people once. The rollout keeps its policy.
+    pub fn uncovered(&mut self, context: RolloutContext<'_>, out: &mut StepOutput) -> bool {
+        if self.is_uncovered {
+            return false;
+        }
+        self.is_uncovered = true;
+        let reason = Reason::Uncovered { policy: self.policy.name.clone() };
+        self.decide(DecisionKind::Warn, reason, context.now, out);
+        true
+    }
+
     /// Takes a block of counts in. Returns `false` if the block isn't new or isn't needed.
     pub fn measured(&mut self, block: Block, context: RolloutContext<'_>, out: &mut StepOutput) -> bool {
         if self.measured.last_block.is_some_and(|last| block.to <= last) || !self.is_watched() {

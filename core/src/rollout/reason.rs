@@ -58,6 +58,11 @@ pub enum Reason {
         /// The workload that the event names.
         workload: Workload,
     },
+    /// No policy covers the workload of a running rollout any more.
+    Uncovered {
+        /// The policy that the rollout began with and keeps.
+        policy: String,
+    },
     /// The policy that the event names does not exist, or does not cover the workload.
     WrongPolicy {
         /// The policy's name in the event.

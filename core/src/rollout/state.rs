@@ -218,6 +218,9 @@ pub struct Rollout {
     pub measured: Measurements,
     /// A person's orders.
     pub orders: Orders,
+    /// Whether no policy has covered the workload at some time since it began.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_uncovered: bool,
     /// The decided end; `None` while nothing is decided about the version.
     pub conclusion: Option<Conclusion>,
     /// The number of effects so far, for their ids.
@@ -302,6 +305,7 @@ impl Rollout {
             unseen_since: None,
             measured: Measurements::default(),
             orders: Orders::default(),
+            is_uncovered: false,
             conclusion: None,
             effects: 0,
             incident_open: false,

@@ -55,6 +55,10 @@ impl fmt::Display for Reason {
             Reason::NoPolicy { workload } => {
                 write!(f, "no policy covers {workload}; add one whose match names its namespace and name")
             }
+            Reason::Uncovered { policy } => write!(
+                f,
+                "no policy covers the workload any more: policy {policy} was removed, or its match was narrowed; the rollout goes on by it, and `abort` ends it"
+            ),
             Reason::WrongPolicy { policy, workload } => {
                 write!(
                     f,
