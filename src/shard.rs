@@ -8,6 +8,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use bellwether_core::engine::view::AnswerView;
 use bellwether_core::engine::{Disposition, Engine, Transition};
 use bellwether_core::ids::{Scope, Workload};
 use bellwether_core::input::effect::Effect;
@@ -19,7 +20,7 @@ use tokio::sync::{mpsc, oneshot};
 use tracing::Instrument as _;
 
 use crate::clock::{Clock, Stopwatch};
-use crate::events::decode::{DecodeOptions, Decoded, decode};
+use crate::events::decode::{DecodeOptions, Decoded, decode, identity};
 use crate::failpoints::{self, Failpoint};
 use crate::journal::partition_of;
 use crate::ledger::Ledger;
@@ -308,11 +309,15 @@ impl Shard {
             Decoded::Ignored(why) => {
                 metrics::event(EventResult::Ignored);
                 tracing::debug!(reason = %why, "event ignored");
+                if why.has_our_type() {
+                    self.turn_away(&record, AnswerView::IGNORED, &why.to_string(), now);
+                }
                 Receipt::Ignored(why.to_string())
             }
             Decoded::Dead(error) => {
                 metrics::event(EventResult::Dead);
                 tracing::warn!(%error, "event can't be decoded; sent to the dead-letter topic");
+                self.turn_away(&record, AnswerView::REFUSED, &error.to_string(), now);
                 batch.dead.push((record, error.to_string()));
                 Receipt::Dead(error.to_string())
             }
@@ -320,6 +325,20 @@ impl Shard {
         };
         consequences.receipts.extend(reply.map(|reply| (reply, receipt)));
         Ok(())
+    }
+
+    /// Answers the sender of a record that no engine sees, if the record names it.
+    fn turn_away(&self, record: &EventRecord, result: &str, reason: &str, now: Timestamp) {
+        let Some((id, rollout)) = identity(record) else { return };
+        let answer = AnswerView {
+            source: id.source.clone(),
+            id: id.id.clone(),
+            result: result.to_owned(),
+            reason: reason.to_owned(),
+            rollout: rollout.map(|rollout| rollout.to_string()),
+            at: now,
+        };
+        self.shared.board.turned_away(&id, answer);
     }
 
     fn event(

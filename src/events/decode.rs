@@ -92,6 +92,17 @@ pub enum Ignored {
 }
 
 impl Ignored {
+    /// Whether the event's type is one of Bellwether's, so that its sender may wait for an answer.
+    pub fn has_our_type(&self) -> bool {
+        match self {
+            Ignored::OtherVersion { .. }
+            | Ignored::OtherCluster { .. }
+            | Ignored::Expired { .. }
+            | Ignored::NoMapping { .. } => true,
+            Ignored::NotForUs { .. } | Ignored::Tombstone | Ignored::Own => false,
+        }
+    }
+
     /// Returns the reason as the value of a label.
     pub fn label(&self) -> &'static str {
         match self {
@@ -214,6 +225,20 @@ impl<E: Into<DecodeError>> From<E> for NoEvent {
     fn from(error: E) -> NoEvent {
         NoEvent::Dead(error.into())
     }
+}
+
+/// Returns the identity of the event in a record, with the rollout that it requests; `None` if the record has no event that can
+/// be read.
+pub fn identity(record: &EventRecord) -> Option<(EventId, Option<RolloutId>)> {
+    let CloudEvent { id, source, ty, data, .. } = CloudEvent::from_record(record).ok()?;
+    let content = serde_json::from_value(data).map(Envelope::custom_content).ok();
+    let workload = content.filter(|_| cdevents::kind_of(&ty) == EventKind::Requested).and_then(|mut content| {
+        let workload = content.get_mut("workload").map(serde_json::Value::take)?;
+        serde_json::from_value(workload).ok()
+    });
+    let id = EventId { source, id };
+    let rollout = workload.map(|workload: Workload| RolloutId::of(&workload, &id));
+    Some((id, rollout))
 }
 
 /// Ignores a record of another type, whatever its format. Other producers of a shared topic may send any.

@@ -480,14 +480,7 @@ impl Engine {
             state.follow_up(&self.sinks, moment, &mut out);
             state.changed = now;
         }
-        let waits_for_thaw = state.queued.as_ref().filter(|_| state.active().is_none()).and(state.frozen(now));
-        let reason = match (changed, waits_for_thaw, &state.rollout) {
-            (true, Some((scope, freeze)), _) => {
-                Reason::Frozen { scope: scope.to_string(), author: freeze.author.clone(), until: freeze.until }
-            }
-            (true, None, Some(rollout)) => rollout.reason.clone(),
-            (true, None, None) | (false, ..) => Reason::Irrelevant,
-        };
+        let reason = if changed { state.answer_to(&input.event, &out.decisions, now) } else { Reason::Irrelevant };
         // A wake-up that was due before this event is still due: only a tick is sure to have looked at the clock.
         let due = self.wakeup_of.get(workload).copied().filter(|at| *at <= now && input.event != Event::Tick);
         let wakeup = due.or_else(|| state.wakeup(now));
@@ -496,7 +489,7 @@ impl Engine {
         Transition {
             decisions: out.decisions,
             effects: out.effects,
-            replaced: out.replaced,
+            passed: out.passed,
             ..Transition::unchanged(workload.clone(), input, disposition, reason)
         }
     }

@@ -21,6 +21,13 @@ impl Rollout {
         self.decide(DecisionKind::Retry, reason, now, out);
     }
 
+    /// Ends the rollout before it has begun.
+    pub fn end_unbegun(&mut self, fired: Fired, now: Timestamp, out: &mut StepOutput) {
+        let context =
+            RolloutContext { now, status: None, last_good: None, frozen: None, quarantine: &[], reports: &[] };
+        self.move_on(fired, context, out);
+    }
+
     /// Ends the rollout in favour of a newer request.
     pub fn superseded(&mut self, by: EventId, context: RolloutContext<'_>, out: &mut StepOutput) {
         let reason = Reason::Superseded { by };

@@ -24,3 +24,4 @@ mod suites;
 mod transitions;
 mod vectors;
 mod verbs;
+mod waiting;

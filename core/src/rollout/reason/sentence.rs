@@ -72,7 +72,18 @@ impl fmt::Display for Reason {
                 "policy {policy} does not allow image {image} (it allows {}); add its repository to match.images",
                 allowed.join(", ")
             ),
-            Reason::Aborted { author } => write!(f, "aborted by {author}"),
+            Reason::Queued { behind, phase } => write!(f, "waits for the end of {behind}, which is {phase}"),
+            Reason::Aborted { author, undoes, drops } => {
+                write!(f, "aborted by {author}")?;
+                if let Some(undoes) = undoes {
+                    write!(f, "; the workload goes back ({undoes} is undone)")?;
+                }
+                drops.iter().try_for_each(|drops| write!(f, "; {drops}, which waited for it, does not begin"))
+            }
+            Reason::AbortedWaiting { author, goes_on } => {
+                write!(f, "aborted by {author} before it began")?;
+                goes_on.iter().try_for_each(|why| write!(f, "; {why}"))
+            }
             Reason::Released { author } => {
                 write!(f, "released by {author}: all traffic was given to the stable without the daemon")
             }
