@@ -302,6 +302,16 @@ impl Ledger {
         }
     }
 
+    /// Removes the entries of a workload that the engine has forgotten.
+    fn remove(&mut self, workload: &Workload, batch: &mut Batch) {
+        self.tails.remove(workload);
+        let templates = self.templates.remove(workload).unwrap_or_default();
+        let templates = templates.into_keys().map(|hash| format!("{workload}/template/{hash}"));
+        let slots = (0..SNAPSHOT_EVERY).map(|slot| format!("{workload}/block/{slot}"));
+        let keys = slots.chain(templates).chain([format!("{workload}/snap")]);
+        batch.puts.extend(keys.map(|key| (key, None)));
+    }
+
     fn needed_templates(&self, workload: &Workload) -> BTreeSet<TemplateHash> {
         let Some(state) = self.engine.state(workload) else { return BTreeSet::new() };
         let rollout = state.rollout.as_ref();

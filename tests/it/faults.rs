@@ -49,7 +49,7 @@ const FAULTS: &[Fault] = &[
     fault(14, "another producer's transaction never ends", "the lag grows; no wrong decision", &[]),
     fault(15, "the same event twice", "the second one is counted and has no effect", &["rollout::a_repeated_event_starts_one_rollout", "a_duplicate_event_is_one_rollout", SEEDS]),
     fault(16, "an event that is late or out of order", "it is ignored; the running rollout keeps its version", &["a_verb_older_than_the_last_request_is_ignored", SEEDS]),
-    fault(17, "a newer version during a rollout", "the canary's weight goes to 0, then the newer version starts at its first step", &["middle::no_request_of_fifty_thousand_is_lost", "a_newer_version_gets_no_traffic_before_its_own_first_step", "only_the_newest_request_waits_for_a_promotion"]),
+    fault(17, "a newer version during a rollout", "the canary's weight goes to 0, then the newer version starts at its first step", &["middle::no_request_of_fifty_thousand_is_lost", "a_newer_version_gets_no_traffic_before_its_own_first_step", "a_request_that_can_not_be_carried_out_ends_no_rollout_and_replaces_no_request", "only_the_newest_request_waits_for_a_promotion"]),
     fault(18, "a message that can't be decoded", "a dead letter with its bytes; the partition continues", &["input::invalid_requests_become_dead_letters", "kafka_dead_letters_and_rekeyed_records_are_in_the_transaction", "kafka_a_header_name_that_is_not_utf8_is_replaced"]),
     fault(19, "the committed offset is older than the topic's oldest record", "the daemon stops and asks a person", &[]),
     fault(20, "the journal was emptied or has another number of partitions", "the daemon refuses to start", &["kafka_topics_with_wrong_settings_are_refused_by_name"]),
@@ -87,6 +87,14 @@ const FAULTS: &[Fault] = &[
     fault(52, "the same seed twice", "the same bytes", &["the_same_seed_gives_the_same_bytes"]),
 ];
 
+/// The faults of durability: an input, a workload, a partition, a task or a clock that must not take the others along.
+#[rustfmt::skip]
+const DURABILITY: &[Fault] = &[
+    fault(5, "no block of counts arrives, not even one with a gap", "the rollout is held as blind, also after its checks have passed", &["a_rollout_without_any_block_is_held_as_blind_and_goes_on_with_the_next_one"]),
+    fault(11, "a request waits, is replaced, late, repeated, expired, for another cluster or impossible", "its sender gets an answer, and a wait for it ends", &["a_request_behind_a_rollout_is_answered_and_shown_until_it_begins", "a_replaced_request_ends_with_a_decision_of_its_own", "a_request_behind_a_freeze_without_an_end_is_given_up_after_the_longest_hold", "a_request_that_can_not_be_carried_out_ends_no_rollout_and_replaces_no_request", "a_refused_request_has_an_answer_and_a_rollout_that_a_client_can_wait_for", "answers_are_bounded_in_number_and_age"]),
+    fault(12, "a workload is deleted, or its pods come and go at rest", "it is forgotten after a week; nothing is journaled", &["a_deleted_workload_is_forgotten_after_a_week", "a_workload_that_is_there_is_never_forgotten", "pods_that_come_and_go_at_rest_change_no_state"]),
+];
+
 fn table() -> String {
     let mut text = String::from(
         "# Faults\n\nThe faults that the daemon is built for, the expected behaviour, and the tests that show it. This file \
@@ -94,15 +102,18 @@ fn table() -> String {
          `::` are stories with real components; the others are unit tests and simulations.\n\n\
          | # | fault | expected behaviour | tests |\n| --- | --- | --- | --- |\n",
     );
-    for Fault { n, fault, expected, tests } in FAULTS {
-        let tests = if tests.is_empty() {
-            "none yet".to_owned()
-        } else {
-            tests.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join("<br>")
-        };
-        text += &format!("| {n} | {fault} | {expected} | {tests} |\n");
-    }
+    FAULTS.iter().for_each(|fault| text += &row("", fault));
+    DURABILITY.iter().for_each(|fault| text += &row("D", fault));
     text
+}
+
+fn row(prefix: &str, Fault { n, fault, expected, tests }: &Fault) -> String {
+    let tests = if tests.is_empty() {
+        "none yet".to_owned()
+    } else {
+        tests.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join("<br>")
+    };
+    format!("| {prefix}{n} | {fault} | {expected} | {tests} |\n")
 }
 
 #[test]
@@ -118,10 +129,11 @@ fn every_fault_has_a_row_and_every_required_fault_a_test() {
         let required = REQUIRED.iter().any(|range| range.contains(&fault.n));
         assert!(!required || !fault.tests.is_empty(), "fault {}: {} has no test", fault.n, fault.fault);
     }
+    assert!(DURABILITY.iter().all(|fault| !fault.tests.is_empty()));
 }
 
 #[test]
 fn every_named_test_exists() {
-    let missing = missing_tests(FAULTS.iter().flat_map(|fault| fault.tests.iter().copied()));
+    let missing = missing_tests(FAULTS.iter().chain(DURABILITY).flat_map(|fault| fault.tests.iter().copied()));
     assert!(missing.is_empty(), "the list names tests that do not exist: {missing:?}");
 }

@@ -197,6 +197,7 @@ impl Engine {
         proposal: Proposal,
         request: &Request,
     ) -> Transition {
+        self.catch_up(workload);
         let policy = Some(proposal.policy.clone());
         let queued = QueuedRequest { event: id, proposal, since: self.now };
         let asked_for = |name: &String, image: &String| {

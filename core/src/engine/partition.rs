@@ -35,9 +35,11 @@ pub struct Engine {
     wakeups: BTreeSet<(Timestamp, Workload)>,
     wakeup_of: BTreeMap<Workload, Timestamp>,
     /// The sight of the cluster's statuses, as the watches have reported.
-    sight: Option<Sight>,
+    pub(super) sight: Option<Sight>,
     /// The workloads whose status was observed by this engine. A restored status may be of any age.
-    observed: BTreeSet<Workload>,
+    pub(super) observed: BTreeSet<Workload>,
+    /// The newest statuses of workloads at rest that differ from the known ones in their pods alone. They are not journaled.
+    pub(super) at_rest: BTreeMap<Workload, WorkloadStatus>,
     /// Whether the sight was regained and the rollouts have not been woken yet.
     regained: bool,
     /// Whether it takes recorded inputs in, of which each has changed something. A part of the change may lie outside of the
@@ -63,6 +65,7 @@ impl Engine {
             wakeup_of: BTreeMap::new(),
             sight: None,
             observed: BTreeSet::new(),
+            at_rest: BTreeMap::new(),
             regained: false,
             replays: false,
             now: Timestamp::MIN,
@@ -122,28 +125,6 @@ impl Engine {
         self.freezes.insert(scope, freeze);
     }
 
-    /// Forgets the freezes that have ended, and returns their scopes for the journal.
-    pub fn forget_freezes(&mut self, now: Timestamp) -> Vec<Scope> {
-        let over: Vec<Scope> =
-            self.freezes.iter().filter(|(_, freeze)| !freeze.holds(now)).map(|(scope, _)| scope.clone()).collect();
-        for scope in &over {
-            self.freezes.remove(scope);
-        }
-        over
-    }
-
-    /// Forgets the events that can't be delivered again, and returns their digests for the journal.
-    pub fn forget_seen(&mut self, now: Timestamp) -> Vec<String> {
-        let latest = self.retention.after(now);
-        self.seen.values_mut().for_each(|until| *until = (*until).min(latest));
-        let old: Vec<String> =
-            self.seen.iter().filter(|(_, until)| **until <= now).map(|(digest, _)| digest.clone()).collect();
-        for digest in &old {
-            self.seen.remove(digest);
-        }
-        old
-    }
-
     /// Returns the effects that were asked for before a restart and are not known to be carried out.
     pub fn unfinished(&self) -> Vec<Effect> {
         let under_way = |in_flight: &InFlight| in_flight.retry.is_none().then(|| in_flight.effect.clone());
@@ -170,11 +151,21 @@ impl Engine {
 
     /// Returns the state of `workload`, or the one that it begins with.
     pub fn basis(&self, workload: &Workload) -> WorkloadState {
-        self.states.get(workload).cloned().unwrap_or_else(|| {
+        let Some(state) = self.states.get(workload) else {
             let covering = self.freezes.iter().filter(|(scope, _)| scope.covers(workload));
             let freezes = covering.map(|(scope, freeze)| (scope.clone(), freeze.clone())).collect();
-            WorkloadState { freezes, ..WorkloadState::new(workload.clone()) }
-        })
+            return WorkloadState { freezes, ..WorkloadState::new(workload.clone()) };
+        };
+        let newest = self.at_rest.get(workload).or(state.status.as_ref());
+        WorkloadState { status: newest.cloned(), ..state.clone() }
+    }
+
+    /// Takes the newest status of a workload at rest into its state, before a rollout begins. The audit's record of the
+    /// beginning has it in its [basis](Engine::basis).
+    pub(super) fn catch_up(&mut self, workload: &Workload) {
+        if let (Some(newest), Some(state)) = (self.at_rest.remove(workload), self.states.get_mut(workload)) {
+            state.status = Some(newest);
+        }
     }
 
     /// Returns the states of all workloads, in the order of the workloads.
@@ -379,7 +370,8 @@ impl Engine {
         }
         let until = self.remember(&id);
         self.ensure_state(&workload);
-        let queued = QueuedRequest { event: id.clone(), proposal };
+        self.catch_up(&workload);
+        let queued = QueuedRequest { event: id.clone(), proposal, since: self.now };
         let transition = self.update(input, &workload, |state, now, out| {
             state.last_accepted = time.max(state.last_accepted);
             state.enqueue(queued, now, out);
@@ -443,6 +435,11 @@ impl Engine {
             self.ensure_state(&workload);
         }
         let is_first = self.observed.insert(workload.clone());
+        if self.states.get(&workload).is_some_and(|state| state.rests(&status)) {
+            self.at_rest.insert(workload.clone(), status);
+            return Transition::unchanged(workload, input, Disposition::Ignored, Reason::Irrelevant);
+        }
+        self.at_rest.remove(&workload);
         self.update(input, &workload, |state, now, out| {
             if state.status.as_ref() == Some(&status) {
                 // The restored status is confirmed, so the rollout may rest on it.
@@ -494,7 +491,7 @@ impl Engine {
         }
     }
 
-    fn set_wakeup(&mut self, workload: &Workload, at: Option<Timestamp>) {
+    pub(super) fn set_wakeup(&mut self, workload: &Workload, at: Option<Timestamp>) {
         if let Some(before) = self.wakeup_of.remove(workload) {
             self.wakeups.remove(&(before, workload.clone()));
         }

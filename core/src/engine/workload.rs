@@ -29,6 +29,8 @@ const MAX_WAITING: usize = 16;
 /// The difference between two clocks that needs no correction. A time that is earlier than the last one by at most this counts
 /// as the last one.
 pub(super) const CLOCK_TOLERANCE: Span = Span::from_secs(60);
+/// The time after the last change after which a workload that is gone is forgotten.
+const FORGOTTEN_AFTER: Span = Span::from_secs(7 * 86_400);
 /// The number of quarantined versions of a workload; the oldest are forgotten first.
 const MAX_QUARANTINED: usize = 16;
 
@@ -295,6 +297,18 @@ impl WorkloadState {
                 self.outbox.remove(at);
             }
         }
+    }
+
+    /// Whether a status need not be kept: nothing waits for it, and it differs from the known one in the pods alone.
+    pub(super) fn rests(&self, status: &WorkloadStatus) -> bool {
+        let decides_nothing = self.active().is_none() && self.queued.is_none() && self.last_good.is_some();
+        decides_nothing && self.status.as_ref().is_some_and(|known| known.differs_in_pods_alone(status))
+    }
+
+    /// Whether nothing is left to do for the workload, and nothing has changed for `FORGOTTEN_AFTER`.
+    pub(super) fn is_outdated(&self, now: Timestamp) -> bool {
+        let is_at_rest = self.active().is_none() && self.queued.is_none() && self.outbox.is_empty();
+        is_at_rest && Span::between(self.changed, now) >= FORGOTTEN_AFTER
     }
 
     /// Records the present template as last good if none is known and the workload is healthy.

@@ -58,6 +58,16 @@ impl WorkloadStatus {
         self.canary.is_none() && self.baseline.is_none() && self.route.is_none()
     }
 
+    /// Whether a status of the same workload differs in the number and the state of its pods alone, and neither has objects of
+    /// a rollout.
+    pub fn differs_in_pods_alone(&self, other: &WorkloadStatus) -> bool {
+        let mut alike = other.clone();
+        if let (Some(known), Some(other)) = (&self.stable, &mut alike.stable) {
+            other.take_pods_of(known);
+        }
+        self.has_no_rollout_objects() && alike == *self && self != other
+    }
+
     /// Returns the message with which a gateway refuses the route that names the canary; `None` if none does.
     pub fn route_refusal(&self) -> Option<&str> {
         match &self.route.as_ref()?.accepted {
@@ -151,6 +161,12 @@ pub struct DeploymentStatus {
 }
 
 impl DeploymentStatus {
+    /// Takes the number of pods over from another status of the Deployment, with everything that changes with it.
+    fn take_pods_of(&mut self, other: &DeploymentStatus) {
+        let DeploymentStatus { uid, template, pod_hash, images, paused, template_by, .. } = self.clone();
+        *self = DeploymentStatus { uid, template, pod_hash, images, paused, template_by, ..other.clone() };
+    }
+
     /// Returns whether the Deployment is rolled out: the status is about the present generation, and exactly the
     /// requested number of pods exists, each with the present template and available.
     pub fn is_settled(&self) -> bool {

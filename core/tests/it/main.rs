@@ -10,6 +10,7 @@ mod blame;
 mod drifts;
 mod evidence;
 mod external_changes;
+mod forgetting;
 mod images;
 mod lifecycle;
 mod models;
