@@ -319,6 +319,13 @@ pub enum PreflightIssue {
         /// Whether no route of the workload's namespace sends traffic to the Service.
         is_only: bool,
     },
+    /// No gateway has accepted a route of the workload, so the canary may get no traffic by it.
+    RouteNotAccepted {
+        /// The route's name.
+        route: String,
+        /// The message with which a gateway refuses it; `None` if none has reported about its present generation.
+        refusal: Option<String>,
+    },
     /// A GitOps tool owns a route's rules and would undo every weight.
     RouteOwnedByGitOps {
         /// The route's name.
@@ -363,6 +370,7 @@ impl PreflightIssue {
             | PreflightIssue::MonitorMisses { .. }
             | PreflightIssue::OwnedByGitOps { .. } => true,
             PreflightIssue::RouteElsewhere { is_only, .. } => *is_only,
+            PreflightIssue::RouteNotAccepted { refusal, .. } => refusal.is_some(),
             PreflightIssue::ServiceSelectsCanary { .. }
             | PreflightIssue::RouteOwnedByGitOps { .. }
             | PreflightIssue::AutoscalerCountsCanary { .. }
@@ -449,6 +457,13 @@ impl fmt::Display for PreflightIssue {
                     None => Ok(()),
                 }
             }
+            PreflightIssue::RouteNotAccepted { route, refusal: Some(message) } => {
+                write!(f, "a gateway refuses HTTPRoute {route}, so the canary would get no traffic by it: {message}")
+            }
+            PreflightIssue::RouteNotAccepted { route, refusal: None } => write!(
+                f,
+                "no gateway has accepted HTTPRoute {route} as it is now; see its parentRefs and its status, unless the gateway never reports"
+            ),
             PreflightIssue::AutoscalerCountsCanary { name } => {
                 write!(f, "HorizontalPodAutoscaler {name} counts the canary's pods as the workload's own")
             }
