@@ -211,7 +211,7 @@ fn one() -> u32 {
 impl fmt::Display for PodProblem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { object, reason, message, .. } = self;
-        write!(f, "{object} {reason}: {message}")
+        if message.is_empty() { write!(f, "{object} {reason}") } else { write!(f, "{object} {reason}: {message}") }
     }
 }
 

@@ -13,8 +13,11 @@ fn client(by: &Option<String>) -> &str {
     by.as_deref().unwrap_or("an unknown client")
 }
 
-/// Returns the sentences of several checks, joined.
+/// Returns the sentences of several checks, joined, or a phrase for none.
 fn sentences(evidence: &[Evidence]) -> String {
+    if evidence.is_empty() {
+        return "no check decides here".to_owned();
+    }
     evidence.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
 }
 
