@@ -412,7 +412,8 @@ impl Engine {
         if self.has_seen(&id) {
             return Transition::unchanged(workload, input, Disposition::Duplicate, Reason::Duplicate { event: id });
         }
-        if !self.covers(&workload) {
+        // A record has the policies of requests alone; that the report was taken in is a fact of the record.
+        if !self.replays && !self.covers(&workload) {
             let reason = Reason::NoPolicy { workload: workload.clone() };
             return Transition::unchanged(workload, input, Disposition::Ignored, reason);
         }
