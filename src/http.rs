@@ -24,7 +24,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use bellwether_core::engine::show;
-use bellwether_core::engine::view::RolloutView;
+use bellwether_core::engine::view::{AnswerView, RolloutView};
 use serde::Deserialize;
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
@@ -87,7 +87,8 @@ pub fn router(options: &Options, shown: Shown) -> Router {
         .route("/metrics", get(metrics))
         .route("/version", get(version))
         .route("/api/v1/rollouts", get(rollouts))
-        .route("/api/v1/rollouts/{id}", get(rollout));
+        .route("/api/v1/rollouts/{id}", get(rollout))
+        .route("/api/v1/answers", get(answers));
     // `Options::problems` refuses other addresses; this check keeps the intake closed also for unchecked options.
     if options.events && options.listen.ip().is_loopback() {
         router = router.route("/api/v1/events", post(intake::take));
@@ -205,6 +206,32 @@ impl RolloutFilter {
 async fn rollouts(State(app): State<App>, Query(filter): Query<RolloutFilter>) -> Response {
     let view = Arc::clone(&app.shown.view.borrow());
     let found: Vec<&RolloutView> = view.rollouts.values().filter(|rollout| filter.includes(rollout)).collect();
+    Json(found).into_response()
+}
+
+/// The query of `/api/v1/answers`: a filter. An absent field lets all answers through.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct AnswerFilter {
+    /// The event's id.
+    id: Option<String>,
+    /// The event's source.
+    source: Option<String>,
+    /// The id of the rollout that the event requests.
+    rollout: Option<String>,
+}
+
+impl AnswerFilter {
+    fn includes(&self, answer: &AnswerView) -> bool {
+        self.id.as_ref().is_none_or(|wanted| *wanted == answer.id)
+            && self.source.as_ref().is_none_or(|wanted| *wanted == answer.source)
+            && self.rollout.as_ref().is_none_or(|wanted| Some(wanted) == answer.rollout.as_ref())
+    }
+}
+
+async fn answers(State(app): State<App>, Query(filter): Query<AnswerFilter>) -> Response {
+    let view = Arc::clone(&app.shown.view.borrow());
+    let found: Vec<&AnswerView> = view.answers.values().filter(|answer| filter.includes(answer)).collect();
     Json(found).into_response()
 }
 

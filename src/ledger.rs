@@ -225,6 +225,7 @@ impl Ledger {
             | Event::Observed { .. }
             | Event::Measured { .. }
             | Event::Performed { .. }
+            | Event::Uncovered { .. }
             | Event::Tick => return Ok(None),
         };
         if self.tails.get(workload).is_some_and(|tail| !tail.inputs.is_empty()) {
@@ -299,6 +300,16 @@ impl Ledger {
             batch.puts.push((format!("{workload}/template/{hash}"), None));
             kept.remove(&hash);
         }
+    }
+
+    /// Removes the entries of a workload that the engine has forgotten.
+    fn remove(&mut self, workload: &Workload, batch: &mut Batch) {
+        self.tails.remove(workload);
+        let templates = self.templates.remove(workload).unwrap_or_default();
+        let templates = templates.into_keys().map(|hash| format!("{workload}/template/{hash}"));
+        let slots = (0..SNAPSHOT_EVERY).map(|slot| format!("{workload}/block/{slot}"));
+        let keys = slots.chain(templates).chain([format!("{workload}/snap")]);
+        batch.puts.extend(keys.map(|key| (key, None)));
     }
 
     fn needed_templates(&self, workload: &Workload) -> BTreeSet<TemplateHash> {

@@ -8,6 +8,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use bellwether_core::engine::view::AnswerView;
 use bellwether_core::engine::{Disposition, Engine, Transition};
 use bellwether_core::ids::{Scope, Workload};
 use bellwether_core::input::effect::Effect;
@@ -19,7 +20,7 @@ use tokio::sync::{mpsc, oneshot};
 use tracing::Instrument as _;
 
 use crate::clock::{Clock, Stopwatch};
-use crate::events::decode::{DecodeOptions, Decoded, decode};
+use crate::events::decode::{DecodeOptions, Decoded, decode, identity};
 use crate::failpoints::{self, Failpoint};
 use crate::journal::partition_of;
 use crate::ledger::Ledger;
@@ -148,10 +149,19 @@ impl Shard {
             // The receiver is the shard's own.
             let _ = self.reports.send(ShardInput::Event { event: Box::new(event), templates: Vec::new() });
         }
+        for input in self.uncovered() {
+            let _ = self.reports.send(input);
+        }
         for effect in self.ledger.engine().unfinished() {
             tracing::info!(effect = %effect.id, act = effect.act.name(), workload = %effect.workload, "effect taken up again");
             self.perform(effect);
         }
+    }
+
+    /// Returns the inputs that tell rollouts that no policy covers them any more.
+    fn uncovered(&self) -> Vec<ShardInput> {
+        let events = self.ledger.engine().uncovered().into_iter();
+        events.map(|event| ShardInput::Event { event: Box::new(event), templates: Vec::new() }).collect()
     }
 
     /// Returns the workloads of which it knows something.
@@ -222,6 +232,7 @@ impl Shard {
                 ShardInput::Policies(policies) => {
                     self.ledger.set_policies(policies.clone());
                     self.shared.blank.set_policies(policies);
+                    rest.extend(self.uncovered());
                 }
                 ShardInput::Watches(reply) => {
                     // The sampler is gone if the daemon is stopping.
@@ -300,11 +311,15 @@ impl Shard {
             Decoded::Ignored(why) => {
                 metrics::event(EventResult::Ignored);
                 tracing::debug!(reason = %why, "event ignored");
+                if why.has_our_type() {
+                    self.turn_away(&record, AnswerView::IGNORED, &why.to_string(), now);
+                }
                 Receipt::Ignored(why.to_string())
             }
             Decoded::Dead(error) => {
                 metrics::event(EventResult::Dead);
                 tracing::warn!(%error, "event can't be decoded; sent to the dead-letter topic");
+                self.turn_away(&record, AnswerView::REFUSED, &error.to_string(), now);
                 batch.dead.push((record, error.to_string()));
                 Receipt::Dead(error.to_string())
             }
@@ -312,6 +327,20 @@ impl Shard {
         };
         consequences.receipts.extend(reply.map(|reply| (reply, receipt)));
         Ok(())
+    }
+
+    /// Answers the sender of a record that no engine sees, if the record names it.
+    fn turn_away(&self, record: &EventRecord, result: &str, reason: &str, now: Timestamp) {
+        let Some((id, rollout)) = identity(record) else { return };
+        let answer = AnswerView {
+            source: id.source.clone(),
+            id: id.id.clone(),
+            result: result.to_owned(),
+            reason: reason.to_owned(),
+            rollout: rollout.map(|rollout| rollout.to_string()),
+            at: now,
+        };
+        self.shared.board.turned_away(&id, answer);
     }
 
     fn event(

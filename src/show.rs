@@ -3,14 +3,19 @@
 use std::sync::Arc;
 
 use bellwether_core::engine::show;
-use bellwether_core::engine::view::{RolloutView, StatusView};
-use bellwether_core::engine::{Transition, WorkloadState};
+use bellwether_core::engine::view::{AnswerView, RolloutView, StatusView};
+use bellwether_core::engine::{Disposition, Transition, WorkloadState};
+use bellwether_core::ids::EventId;
 use bellwether_core::rollout::decision::Decision;
-use bellwether_core::time::Timestamp;
+use bellwether_core::time::{Span, Timestamp};
 use tokio::sync::{broadcast, watch};
 
 /// Maximum number of rollouts in the view. Beyond it the rollout that ended first is removed.
 const MOST_SHOWN: usize = 20_000;
+/// Maximum number of answers to events in the view. Beyond it the oldest are removed.
+const MOST_ANSWERS: usize = 20_000;
+/// The time for which an answer is shown.
+const ANSWERS_LAST: Span = Span::from_secs(86_400);
 /// Maximum number of decisions that a subscriber may leave unread. Beyond it the subscriber misses the oldest ones.
 const MOST_UNREAD: usize = 1024;
 
@@ -44,11 +49,10 @@ impl StatusBoard {
         let _ = self.decisions.send(decision.clone());
     }
 
-    /// Publishes the rollout of a changed workload, if it has one.
+    /// Publishes the rollouts of a changed workload: the present one and the one that waits.
     pub fn show(&self, state: &WorkloadState) {
-        if let Some(rollout) = &state.rollout {
-            self.put(show::view(rollout));
-        }
+        state.rollout.iter().for_each(|rollout| self.put(show::view(rollout)));
+        show::queued(state).into_iter().for_each(|waiting| self.put(waiting));
     }
 
     /// Publishes a workload whose journal entries can't be read, by its key in the journal.
@@ -56,16 +60,51 @@ impl StatusBoard {
         self.put(show::unreadable(workload, why, now));
     }
 
-    /// Publishes the rollouts of a transition that are not part of a workload's state: a refused request, and rollouts that
-    /// ended and were replaced by the next one.
+    /// Publishes the answer to the event of a transition, and its rollouts that are not part of the workload's state: a request
+    /// that was turned away, and rollouts that ended and gave way to the next one.
     pub fn passed(&self, transition: &Transition) {
-        show::rejected(transition).into_iter().for_each(|shown| self.put(shown));
-        transition.replaced.iter().for_each(|rollout| self.put(show::view(rollout)));
+        transition.passed.iter().for_each(|rollout| self.put(show::view(rollout)));
+        let is_repeated = transition.disposition == Disposition::Duplicate;
+        if let Some(turned_away) = show::turned_away(transition) {
+            self.put_unless(is_repeated, turned_away);
+        }
+        if let (Some(answer), Some(id)) = (show::answer(transition), transition.input.event.id()) {
+            self.answer(id, answer, is_repeated);
+        }
+    }
+
+    /// Publishes the answer to an event that no engine has seen. An earlier answer to the same event stays.
+    pub fn turned_away(&self, id: &EventId, answer: AnswerView) {
+        self.answer(id, answer, true);
+    }
+
+    /// Publishes an answer. With `keeps` an earlier answer to the same event stays.
+    fn answer(&self, id: &EventId, answer: AnswerView, keeps: bool) {
+        let since = ANSWERS_LAST.before(answer.at);
+        self.view.send_modify(|view| {
+            let answers = &mut Arc::make_mut(view).answers;
+            answers.retain(|_, old| old.at >= since);
+            if !(keeps && answers.contains_key(&id.digest())) {
+                answers.insert(id.digest(), answer);
+            }
+            if answers.len() > MOST_ANSWERS
+                && let Some(oldest) = answers.iter().min_by_key(|(_, answer)| answer.at).map(|(id, _)| id.clone())
+            {
+                answers.remove(&oldest);
+            }
+        });
     }
 
     /// Removes the rollouts for which `is_foreign` is true, as those of a released partition.
     pub fn forget(&self, is_foreign: impl Fn(&RolloutView) -> bool) {
         self.view.send_modify(|view| Arc::make_mut(view).rollouts.retain(|_, shown| !is_foreign(shown)));
+    }
+
+    /// Publishes a rollout. With `keeps` one with the same id stays as it is.
+    fn put_unless(&self, keeps: bool, shown: RolloutView) {
+        if !(keeps && self.view.borrow().rollouts.contains_key(&shown.id)) {
+            self.put(shown);
+        }
     }
 
     fn put(&self, shown: RolloutView) {
@@ -80,5 +119,79 @@ impl StatusBoard {
                 }
             }
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bellwether_core::engine::Engine;
+    use bellwether_core::input::event::{Event, Request};
+    use serde_json::json;
+
+    use super::*;
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(second).unwrap()
+    }
+
+    fn id(id: &str) -> EventId {
+        EventId { source: "ci".to_owned(), id: id.to_owned() }
+    }
+
+    fn answer(event: &str, second: i64) -> AnswerView {
+        AnswerView {
+            source: "ci".to_owned(),
+            id: event.to_owned(),
+            result: AnswerView::IGNORED.to_owned(),
+            reason: format!("{event} expired"),
+            rollout: None,
+            at: at(second),
+        }
+    }
+
+    fn reason_of(board: &StatusBoard, event: &str) -> Option<String> {
+        board.watch().borrow().answers.get(&id(event).digest()).map(|answer| answer.reason.clone())
+    }
+
+    #[test]
+    fn a_refused_request_has_an_answer_and_a_rollout_that_a_client_can_wait_for() {
+        let board = StatusBoard::default();
+        let mut engine = Engine::new("prod".to_owned(), Vec::new(), Span::from_secs(3600));
+        let request =
+            json!({ "workload": { "cluster": "prod", "namespace": "shop", "name": "web" }, "image": "web:2" });
+        let request: Request = serde_json::from_value(request).unwrap();
+        for transition in engine.step(Event::Requested { id: id("1"), time: None, request }, at(100)) {
+            board.passed(&transition);
+        }
+        let view = board.watch().borrow().clone();
+        let answer = &view.answers[&id("1").digest()];
+        assert_eq!((answer.result.as_str(), answer.is_taken()), ("refused", false));
+        assert!(answer.reason.starts_with("no policy covers prod/shop/Deployment/web"), "{answer:?}");
+        assert_eq!(view.rollouts[answer.rollout.as_ref().unwrap()].outcome.as_deref(), Some("refused"));
+    }
+
+    #[test]
+    fn the_first_answer_to_an_event_that_comes_again_stays() {
+        let board = StatusBoard::default();
+        board.turned_away(&id("1"), answer("1", 100));
+        board.turned_away(&id("1"), AnswerView { reason: "later".to_owned(), ..answer("1", 200) });
+        assert_eq!(reason_of(&board, "1").as_deref(), Some("1 expired"));
+    }
+
+    #[test]
+    fn answers_are_bounded_in_number_and_age() {
+        let board = StatusBoard::default();
+        board.turned_away(&id("old"), answer("old", 0));
+        board.turned_away(&id("new"), answer("new", 86_400));
+        assert!(reason_of(&board, "old").is_some(), "a day old");
+        board.turned_away(&id("newer"), answer("newer", 86_401));
+        assert_eq!((reason_of(&board, "old"), reason_of(&board, "new").is_some()), (None, true));
+        board.view.send_modify(|view| {
+            let many = (0..MOST_ANSWERS).map(|n| (n.to_string(), answer("one of many", 86_402)));
+            Arc::make_mut(view).answers = many.collect();
+        });
+        board.turned_away(&id("last"), answer("last", 86_403));
+        assert_eq!(board.watch().borrow().answers.len(), MOST_ANSWERS);
+        assert!(reason_of(&board, "last").is_some());
     }
 }

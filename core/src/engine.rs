@@ -24,6 +24,7 @@ mod transition;
 mod workload;
 mod partition;
 mod commands;
+mod forgetting;
 pub mod record;
 pub mod view;
 pub mod show;

@@ -41,6 +41,7 @@ mod commands;
 pub mod message;
 
 pub use in_flight::InFlight;
+pub use preflight::requested_change;
 pub use state::{
     Basis, CanaryState, HistoryEntry, LastGood, Measurements, Orders, PointerChange, QuarantineEntry, Rollout,
     RolloutContext, StepOutput, Task,

@@ -201,6 +201,11 @@ impl Story {
         Event::Commanded { id, time: Some(self.now), command }
     }
 
+    /// Returns the reason of the newest told event's transition.
+    pub fn answer(&self) -> &str {
+        &self.answer
+    }
+
     /// Returns the workload's rollout, which must exist.
     pub fn rollout(&self) -> &Rollout {
         self.engine.state(&workload()).unwrap().rollout.as_ref().unwrap()

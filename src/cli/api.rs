@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use bellwether_core::engine::view::RolloutView;
+use bellwether_core::engine::view::{AnswerView, RolloutView};
 use reqwest::Url;
+use serde::de::DeserializeOwned;
 
 /// A client of one daemon.
 pub struct ApiClient {
@@ -30,19 +31,33 @@ impl ApiClient {
     /// # Errors
     /// The daemon does not answer, or its response is not a list of rollouts.
     pub async fn rollouts(&self, filter: &[(&str, &str)]) -> anyhow::Result<Vec<RolloutView>> {
-        let mut url = self.base.join("/api/v1/rollouts").context("--api")?;
+        let mut rollouts: Vec<RolloutView> = self.list("/api/v1/rollouts", filter).await?;
+        rollouts.sort_by_key(|rollout| std::cmp::Reverse(rollout.started));
+        Ok(rollouts)
+    }
+
+    /// Returns the daemon's answer to the event that matches all pairs of the filter (`source` and `id`, or `rollout`); `None`
+    /// if there is none yet, or none any more.
+    ///
+    /// # Errors
+    /// The daemon does not answer, or its response is not a list of answers.
+    pub async fn answer(&self, filter: &[(&str, &str)]) -> anyhow::Result<Option<AnswerView>> {
+        Ok(self.list("/api/v1/answers", filter).await?.pop())
+    }
+
+    async fn list<T: DeserializeOwned>(&self, path: &str, filter: &[(&str, &str)]) -> anyhow::Result<Vec<T>> {
+        let mut url = self.base.join(path).context("--api")?;
         url.query_pairs_mut().extend_pairs(filter);
         let unavailable = format!("{} does not answer; is the daemon running, and is --api right?", self.base);
         let response = self.client.get(url).send().await.context(unavailable)?;
         if !response.status().is_success() {
             bail!("{} answered {}: {}", self.base, response.status(), response.text().await.unwrap_or_default());
         }
-        let mut rollouts: Vec<RolloutView> = response.json().await.context("the answer is not a list of rollouts")?;
-        rollouts.sort_by_key(|rollout| std::cmp::Reverse(rollout.started));
-        Ok(rollouts)
+        response.json().await.with_context(|| format!("the response to {path} is no list that this version reads"))
     }
 
-    /// Returns the newest rollout of the workload `name`, or the rollout with the id `name`; `None` if there is none.
+    /// Returns the running rollout of the workload `name`, or else its newest one, or the rollout with the id `name`; `None` if
+    /// there is none.
     ///
     /// # Errors
     /// The daemon does not answer, or more than one workload has the name.
@@ -56,6 +71,7 @@ impl ApiClient {
         if let Some(other) = found.iter().find(|other| other.workload != found[0].workload) {
             bail!("{name:?} is {} and {}; write namespace/name", found[0].short_workload(), other.short_workload());
         }
-        Ok(found.first().map(|rollout| (*rollout).clone()))
+        let running = found.iter().find(|rollout| rollout.is_running());
+        Ok(running.or(found.first()).map(|rollout| (*rollout).clone()))
     }
 }

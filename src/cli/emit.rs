@@ -5,19 +5,21 @@
 //! `--id`. Standard output has the rollout's id, which `status` and `why` take.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use bellwether_core::ids::{EventId, Images, RolloutId, Scope, Workload, digest};
 use bellwether_core::input::event::Request;
 use bellwether_core::input::report::SuiteResult;
-use bellwether_core::time::Timestamp;
+use bellwether_core::time::{Span, Timestamp};
 use clap::{Args, Subcommand};
 use packageurl::PackageUrl;
 use serde_json::{Value, json};
 
+use super::api::ApiClient;
 use super::digests::of_file;
 use crate::adapters::kafka::{Emitter, Options};
-use crate::clock::{Clock as _, SystemClock};
+use crate::clock::{Clock as _, Stopwatch, SystemClock};
 use crate::config;
 use crate::events::cdevents::{self, DEPLOYED, REQUESTED, TESTED, VERB, VERB_VERSION, wrap};
 use crate::events::cloudevents::{CloudEvent, STRUCTURED};
@@ -27,6 +29,9 @@ use crate::exit;
 /// The default source of events that people send. It differs from a daemon's own source, which daemons ignore.
 pub(super) const DEFAULT_SOURCE: &str = "/bellwether-cli";
 
+/// The time between two requests for the answer to an event.
+const POLL: Duration = Duration::from_millis(500);
+
 /// The arguments of `emit`.
 #[derive(Debug, Args)]
 pub struct EmitArgs {
@@ -34,6 +39,19 @@ pub struct EmitArgs {
     command: EmitCommand,
     #[command(flatten)]
     common: Common,
+    #[command(flatten)]
+    wait: WaitArgs,
+}
+
+/// The wait for the answer to the event.
+#[derive(Debug, Args)]
+struct WaitArgs {
+    /// Wait for the daemon's answer, from its API; exit code 0 if the event was carried out or waits, else 1
+    #[arg(long, global = true, conflicts_with = "print")]
+    wait: bool,
+    /// Longest time to wait for the answer
+    #[arg(long, global = true, default_value = "1m", requires = "wait")]
+    timeout: Span,
 }
 
 /// The arguments of every subcommand of `emit`.
@@ -224,7 +242,7 @@ fn pair(text: &str) -> Result<(String, String), String> {
 /// # Errors
 /// The arguments are not a valid event, or the event can't be sent.
 pub async fn run(args: EmitArgs, shared: &super::Common) -> anyhow::Result<u8> {
-    let EmitArgs { command, common } = args;
+    let EmitArgs { command, common, wait } = args;
     let event = compose(command, &common, SystemClock.now())?;
     if common.print {
         super::print(&format!("{}\n", serde_json::to_string_pretty(&event.to_structured())?));
@@ -234,7 +252,29 @@ pub async fn run(args: EmitArgs, shared: &super::Common) -> anyhow::Result<u8> {
     // The rollout's id is derived from the event's, so a pipeline can wait for the rollout at once.
     let id = requested_rollout(&event).map_or_else(|| event.id.clone(), |id| id.to_string());
     super::print(&format!("{id}\n"));
-    Ok(exit::OK)
+    if wait.wait { answered(wait.timeout, shared, &event).await } else { Ok(exit::OK) }
+}
+
+/// Waits for the daemon's answer to the event, prints it on standard error, and returns its exit code.
+async fn answered(timeout: Span, shared: &super::Common, event: &CloudEvent) -> anyhow::Result<u8> {
+    let api = ApiClient::new(&shared.api)?;
+    let since = Stopwatch::start();
+    loop {
+        let found = api.answer(&[("source", &event.source), ("id", &event.id)]).await;
+        if let Ok(Some(answer)) = &found {
+            super::tell(&format!("{}: {}\n", answer.result, answer.reason));
+            return Ok(if answer.is_taken() { exit::OK } else { exit::ERROR });
+        }
+        if since.elapsed() >= timeout.to_std() {
+            found?;
+            bail!(
+                "{} has no answer to event {} after {timeout}; is it the daemon of the event's cluster and partition?",
+                shared.api,
+                event.id
+            );
+        }
+        tokio::time::sleep(POLL.min(timeout.to_std())).await;
+    }
 }
 
 /// Sends the event to Kafka or to the daemon of `--url`, and prints its destination on standard error.
@@ -420,7 +460,7 @@ mod tests {
     }
 
     fn composed(line: &str) -> anyhow::Result<CloudEvent> {
-        let EmitArgs { command, common } = Cli::try_parse_from(line.split_whitespace())?.emit;
+        let EmitArgs { command, common, .. } = Cli::try_parse_from(line.split_whitespace())?.emit;
         compose(command, &common, "2026-01-31T12:00:00Z".parse()?)
     }
 

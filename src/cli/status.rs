@@ -50,7 +50,16 @@ pub async fn run(args: &StatusArgs, common: &Common) -> anyhow::Result<u8> {
     let mut printed = String::new();
     loop {
         let last = since.elapsed() >= args.timeout.to_std() || !args.wait;
-        match api.find(&args.workload).await {
+        let found = api.find(&args.workload).await;
+        // A request that no rollout follows from, such as an expired one, has an answer only.
+        if let Ok(None) = found
+            && let Ok(Some(answer)) = api.answer(&[("rollout", &args.workload)]).await
+            && !answer.is_taken()
+        {
+            print(&format!("{}: {}\n", answer.result, answer.reason));
+            return Ok(exit::ERROR);
+        }
+        match found {
             Ok(Some(rollout)) => {
                 let code = code(&rollout, args.until == Some(Until::Promoted));
                 if code.is_some() || last {

@@ -23,16 +23,26 @@ pub struct WhyArgs {
 /// # Errors
 /// The daemon does not answer, or has no such rollout.
 pub async fn run(args: &WhyArgs, common: &Common) -> anyhow::Result<u8> {
-    let Some(rollout) = ApiClient::new(&common.api)?.find(&args.workload).await? else {
+    let api = ApiClient::new(&common.api)?;
+    let Some(rollout) = api.find(&args.workload).await? else {
         bail!("there is no rollout of {:?}; `bellwether get` lists them", args.workload);
     };
     match common.output {
         Output::Json => {
             print(&(serde_json::to_string_pretty(&rollout).context("can't encode the rollout as JSON")? + "\n"))
         }
-        Output::Table => print(&explain(&rollout, colours())),
+        Output::Table => {
+            let waiting = api.rollouts(&[("workload", &rollout.workload), ("phase", RolloutView::QUEUED)]).await?;
+            print(&(explain(&rollout, colours()) + &also_waiting(&rollout, &waiting)));
+        }
     }
     Ok(exit::OK)
+}
+
+/// Returns a line for each rollout that waits for the end of this one.
+fn also_waiting(rollout: &RolloutView, waiting: &[RolloutView]) -> String {
+    let others = waiting.iter().filter(|other| other.id != rollout.id);
+    others.map(|other| format!("Queued: {} ({}), {}\n", other.id, other.versions(), other.reason)).collect()
 }
 
 /// Returns the explanation of a rollout: its state, checks, decisions and next step.

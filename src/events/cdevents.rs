@@ -123,7 +123,7 @@ pub struct CdSubject {
 pub struct ServiceContent {
     /// The environment that the service was deployed to.
     pub environment: CdReference,
-    /// The package URL of the artifact that was deployed.
+    /// The id of the artifact that was deployed: a package URL by recommendation, and any text by the older schemas.
     #[serde(rename = "artifactId")]
     pub artifact: Option<String>,
 }

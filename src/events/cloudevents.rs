@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 
 use bellwether_core::time::Timestamp;
+use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use crate::ports::EventRecord;
@@ -92,6 +93,16 @@ pub enum CloudEventError {
     TooLarge(usize),
 }
 
+/// The part of an event in structured mode that every type has.
+#[derive(Deserialize)]
+struct Head {
+    #[serde(rename = "type")]
+    ty: String,
+    /// The version of CloudEvents. Its presence tells an event from other JSON.
+    #[serde(rename = "specversion")]
+    _specversion: String,
+}
+
 /// A protocol binding of CloudEvents.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Binding {
@@ -118,6 +129,17 @@ impl CloudEvent {
         let value = record.value.as_deref().ok_or(CloudEventError::NoValue)?;
         let headers = record.headers.iter().map(|(name, value)| (name.as_str(), value.as_slice()));
         read(Binding::Kafka, headers, value)
+    }
+
+    /// Returns the type of the event in a Kafka record without a look at the rest, which may be in any format; `None` if the
+    /// record names no type.
+    pub fn type_of(record: &EventRecord) -> Option<String> {
+        let prefix = Binding::Kafka.prefix();
+        let named = record.headers.iter().find(|(name, _)| name.eq_ignore_ascii_case(&format!("{prefix}type")));
+        match named {
+            Some((_, ty)) => std::str::from_utf8(ty).ok().map(str::to_owned),
+            None => serde_json::from_slice::<Head>(record.value.as_deref()?).ok().map(|head| head.ty),
+        }
     }
 
     /// Reads the event in an HTTP request. Header names may be in any case.
@@ -182,14 +204,18 @@ fn read<'a>(
     if size > MAX_EVENT_BYTES {
         return Err(CloudEventError::TooLarge(size));
     }
-    let content_type = headers
-        .iter()
-        .find(|(name, _)| name.eq_ignore_ascii_case("content-type"))
+    let header = |wanted: &str| headers.iter().find(|(name, _)| name.eq_ignore_ascii_case(wanted));
+    // Some producers send the content type as the attribute that it stands for.
+    let attribute = format!("{}datacontenttype", binding.prefix());
+    let content_type = header("content-type")
+        .or_else(|| header(&attribute))
         .map(|(_, value)| String::from_utf8_lossy(value).into_owned())
         .unwrap_or_default();
     let media = content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
     match media.as_str() {
         STRUCTURED => structured(binding, value),
+        // An event without any header can only be in structured mode.
+        "" if serde_json::from_slice::<Head>(value).is_ok() => structured(binding, value),
         batch if batch.starts_with("application/cloudevents-batch") => {
             Err(CloudEventError::Batch(shorten(&content_type)))
         }
@@ -219,6 +245,7 @@ fn binary(binding: Binding, headers: &[(&str, &[u8])], value: &[u8]) -> Result<C
         };
         attributes.insert(name.to_owned(), text);
     }
+    attributes.remove("datacontenttype");
     if value.is_empty() {
         return Err(CloudEventError::NoData);
     }

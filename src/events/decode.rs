@@ -10,8 +10,7 @@ use bellwether_core::ids::{EventId, RolloutId, Scope, Workload, is_image};
 use bellwether_core::input::command::{Command, Verb};
 use bellwether_core::input::event::{Event, Request};
 use bellwether_core::input::report::{SuiteReport, SuiteResult};
-use bellwether_core::time::Timestamp;
-use packageurl::PackageUrl;
+use bellwether_core::time::{Span, Timestamp};
 use serde::Deserialize;
 
 use super::cdevents::{self, Envelope, EventKind, ServiceContent, TestedContent, TestedDetails};
@@ -64,6 +63,8 @@ pub enum Ignored {
         /// The event's type.
         ty: String,
     },
+    /// The record has neither a value nor a type: a tombstone of a compacted topic.
+    Tombstone,
     /// The version of the type is not supported.
     OtherVersion {
         /// The event's type with its version.
@@ -91,10 +92,22 @@ pub enum Ignored {
 }
 
 impl Ignored {
+    /// Whether the event's type is one of Bellwether's, so that its sender may wait for an answer.
+    pub fn has_our_type(&self) -> bool {
+        match self {
+            Ignored::OtherVersion { .. }
+            | Ignored::OtherCluster { .. }
+            | Ignored::Expired { .. }
+            | Ignored::NoMapping { .. } => true,
+            Ignored::NotForUs { .. } | Ignored::Tombstone | Ignored::Own => false,
+        }
+    }
+
     /// Returns the reason as the value of a label.
     pub fn label(&self) -> &'static str {
         match self {
             Ignored::NotForUs { .. } => "not-for-us",
+            Ignored::Tombstone => "tombstone",
             Ignored::OtherVersion { .. } => "other-version",
             Ignored::OtherCluster { .. } => "other-cluster",
             Ignored::Own => "own",
@@ -108,6 +121,7 @@ impl fmt::Display for Ignored {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Ignored::NotForUs { ty } => write!(f, "events of type {ty} are not used here"),
+            Ignored::Tombstone => f.write_str("the record has neither a value nor a type (a tombstone)"),
             Ignored::OtherVersion { ty } => write!(f, "the version of {ty} is not supported"),
             Ignored::OtherCluster { cluster } => {
                 write!(f, "the event is for cluster {cluster}, which this daemon does not act in")
@@ -120,6 +134,9 @@ impl fmt::Display for Ignored {
         }
     }
 }
+
+/// The time by which a producer's clock may be ahead of the daemon's.
+pub const CLOCK_DIFFERENCE: Span = Span::from_secs(300);
 
 /// The largest data of a request or a verb, in bytes. The journal keeps about five copies of its texts.
 pub const MAX_REQUEST_BYTES: usize = 32 << 10;
@@ -149,6 +166,16 @@ pub enum DecodeError {
     /// The content does not have the form that the type asks for.
     #[error("the event's content can't be read: {0}")]
     Content(String),
+    /// The event's time lies in the future. Accepted, it would make every event of the present older than the newest one.
+    #[error(
+        "the event's time is {at}, and here it is {now}; correct the sender's clock or the daemon's, and send a new event"
+    )]
+    Future {
+        /// The event's time.
+        at: Timestamp,
+        /// The daemon's time.
+        now: Timestamp,
+    },
     /// The request has neither `image` nor `images`.
     #[error("the request names no image; set `images` (by container) or `image`")]
     NoImage,
@@ -158,14 +185,6 @@ pub enum DecodeError {
     /// A text that is no image reference, shortened.
     #[error("{0:?} is not an image reference; write REPOSITORY[:TAG][@sha256:DIGEST]")]
     Image(String),
-    /// The artifact is not a package URL.
-    #[error("artifactId {value:?} is not a package URL ({problem}); write it as pkg:oci/NAME@sha256%3A…")]
-    Artifact {
-        /// The value that was sent, shortened.
-        value: String,
-        /// The message of the parser.
-        problem: String,
-    },
     /// A name that no Kubernetes object can have.
     #[error("{part} {value:?} can't be the {part} of a workload; {remedy}")]
     Name {
@@ -186,8 +205,9 @@ fn supported_type(ty: &str) -> String {
 
 /// Decodes a record at the time `now`, for the daemon of `options`.
 pub fn decode(record: &EventRecord, options: &DecodeOptions, now: Timestamp) -> Decoded {
-    let decoded =
-        CloudEvent::from_record(record).map_err(NoEvent::from).and_then(|event| decode_event(event, options, now));
+    let decoded = foreign(record)
+        .and_then(|()| Ok(CloudEvent::from_record(record)?))
+        .and_then(|event| decode_event(event, options, now));
     match decoded {
         Ok((event, scope)) => Decoded::Event { event: Box::new(event), scope },
         Err(NoEvent::Ignored(reason)) => Decoded::Ignored(reason),
@@ -204,6 +224,31 @@ enum NoEvent {
 impl<E: Into<DecodeError>> From<E> for NoEvent {
     fn from(error: E) -> NoEvent {
         NoEvent::Dead(error.into())
+    }
+}
+
+/// Returns the identity of the event in a record, with the rollout that it requests; `None` if the record has no event that can
+/// be read.
+pub fn identity(record: &EventRecord) -> Option<(EventId, Option<RolloutId>)> {
+    let CloudEvent { id, source, ty, data, .. } = CloudEvent::from_record(record).ok()?;
+    let content = serde_json::from_value(data).map(Envelope::custom_content).ok();
+    let workload = content.filter(|_| cdevents::kind_of(&ty) == EventKind::Requested).and_then(|mut content| {
+        let workload = content.get_mut("workload").map(serde_json::Value::take)?;
+        serde_json::from_value(workload).ok()
+    });
+    let id = EventId { source, id };
+    let rollout = workload.map(|workload: Workload| RolloutId::of(&workload, &id));
+    Some((id, rollout))
+}
+
+/// Ignores a record of another type, whatever its format. Other producers of a shared topic may send any.
+fn foreign(record: &EventRecord) -> Result<(), NoEvent> {
+    match CloudEvent::type_of(record) {
+        Some(ty) if cdevents::kind_of(&ty) == EventKind::Other => {
+            Err(NoEvent::Ignored(Ignored::NotForUs { ty: shorten(&ty) }))
+        }
+        None if record.value.is_none() => Err(NoEvent::Ignored(Ignored::Tombstone)),
+        Some(_) | None => Ok(()),
     }
 }
 
@@ -231,6 +276,9 @@ fn decode_event(event: CloudEvent, options: &DecodeOptions, now: Timestamp) -> R
     check_equal("id", envelope.context.id.as_deref(), &id)?;
     check_equal("type", envelope.context.ty.as_deref(), &ty)?;
     let (id, time) = (EventId { source, id }, time.or(envelope.context.timestamp));
+    if let Some(at) = time.filter(|at| *at > CLOCK_DIFFERENCE.after(now)) {
+        return Err(DecodeError::Future { at, now }.into());
+    }
     let (event, scope) = match kind {
         EventKind::Requested => with_workload_scope(requested(envelope, id, time)?),
         EventKind::Verb(verb) => commanded(verb, envelope, id, time)?,
@@ -438,31 +486,24 @@ fn deployed(
 ) -> Result<(Event, Workload), NoEvent> {
     let content: ServiceContent = read(envelope.subject.content).map_err(DecodeError::Content)?;
     let subject = envelope.subject.id.ok_or_else(|| DecodeError::Content("missing field `subject.id`".to_owned()))?;
-    for (name, text) in [("subject.id", &subject), ("environment.id", &content.environment.id)] {
-        if text.len() > MAX_ATTRIBUTE_BYTES {
+    let texts = [
+        ("subject.id", Some(&subject)),
+        ("environment.id", Some(&content.environment.id)),
+        ("artifactId", content.artifact.as_ref()),
+    ];
+    for (name, text) in texts {
+        if text.is_some_and(|text| text.len() > MAX_ATTRIBUTE_BYTES) {
             return Err(DecodeError::Content(format!("{name} is longer than {MAX_ATTRIBUTE_BYTES} bytes")).into());
         }
     }
-    let purl = content.artifact.as_deref().map(package_url).transpose()?;
-    let facts = SubjectFacts {
-        environment: &content.environment.id,
-        subject: &subject,
-        artifact: content.artifact.as_deref().zip(purl.as_ref()),
-    };
+    let facts =
+        SubjectFacts { environment: &content.environment.id, subject: &subject, artifact: content.artifact.as_deref() };
     let Some(workload) = options.mapping.workload(&facts, &options.cluster) else {
         let (subject, environment) = (shorten(&subject), shorten(&content.environment.id));
         return Err(NoEvent::Ignored(Ignored::NoMapping { subject, environment }));
     };
     let event = Event::Deployed { id, time, workload: workload.clone(), artifact: content.artifact.clone() };
     Ok((event, workload))
-}
-
-fn package_url(text: &str) -> Result<PackageUrl<'static>, DecodeError> {
-    let bad = |problem: String| DecodeError::Artifact { value: shorten(text), problem };
-    if text.len() > MAX_ATTRIBUTE_BYTES {
-        return Err(bad("it is too long".to_owned()));
-    }
-    text.parse().map_err(|error: packageurl::Error| bad(error.to_string()))
 }
 
 /// Reads JSON. The error names the wrong field; it is cut to 300 characters, because serde repeats the whole value.

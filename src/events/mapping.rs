@@ -12,6 +12,8 @@
 //! name = "{{subject-name}}"
 //! ```
 
+use std::str::FromStr;
+
 use bellwether_core::ids::{Workload, WorkloadKind};
 use bellwether_core::policy::matches_glob;
 use packageurl::PackageUrl;
@@ -36,7 +38,7 @@ pub struct MappingRule {
     /// The pattern for the subject's id.
     #[serde(default = "anything")]
     pub subject: String,
-    /// The pattern for the artifact's package URL. An event without an artifact matches only if this is absent.
+    /// The pattern for the artifact's id, such as its package URL. An event without an artifact matches only if this is absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub artifact: Option<String>,
     /// The template for the workload's cluster; the daemon's own cluster if absent.
@@ -59,8 +61,8 @@ pub struct SubjectFacts<'a> {
     pub environment: &'a str,
     /// The id of the subject.
     pub subject: &'a str,
-    /// The artifact's package URL as text and parsed, if the event has one.
-    pub artifact: Option<(&'a str, &'a PackageUrl<'a>)>,
+    /// The artifact's id as the event has it, if it has one. CDEvents recommends a package URL.
+    pub artifact: Option<&'a str>,
 }
 
 impl Mapping {
@@ -75,7 +77,7 @@ impl MappingRule {
     fn matches(&self, facts: &SubjectFacts<'_>) -> bool {
         let artifact_matches = match (&self.artifact, facts.artifact) {
             (None, _) => true,
-            (Some(pattern), Some((artifact, _))) => matches_glob(pattern, artifact),
+            (Some(pattern), Some(artifact)) => matches_glob(pattern, artifact),
             (Some(_), None) => false,
         };
         artifact_matches
@@ -129,7 +131,7 @@ pub enum BadTemplate {
 }
 
 impl MappingTemplate {
-    /// Returns the text with the placeholders filled in; `None` if the event has no artifact and a placeholder needs it.
+    /// Returns the text with the placeholders filled in; `None` if a placeholder needs the event's package URL and it has none.
     fn render(&self, facts: &SubjectFacts<'_>) -> Option<String> {
         self.parts.iter().map(|part| part.render(facts)).collect()
     }
@@ -142,7 +144,7 @@ impl Part {
             Part::Subject => facts.subject.to_owned(),
             Part::SubjectName => facts.subject.rsplit('/').next()?.to_owned(),
             Part::Environment => facts.environment.to_owned(),
-            Part::PurlName => facts.artifact?.1.name().to_owned(),
+            Part::PurlName => PackageUrl::from_str(facts.artifact?).ok()?.name().to_owned(),
         })
     }
 }

@@ -20,7 +20,10 @@ struct Server {
 /// Starts a server that shows one rollout; returns it with the daemon's end of its intake.
 async fn server(options: Options) -> (Server, Receiver<Delivery>) {
     let rollout = rollout_view();
-    let (view_to, view) = watch::channel(Arc::new(StatusView { rollouts: [(rollout.id.clone(), rollout)].into() }));
+    let (view_to, view) = watch::channel(Arc::new(StatusView {
+        rollouts: [(rollout.id.clone(), rollout)].into(),
+        answers: [("digest".to_owned(), answer_view())].into(),
+    }));
     let (conditions_to, conditions) = watch::channel(vec![("kafka".to_owned(), Ok(()))]);
     let (heartbeat_to, heartbeat) = watch::channel(Stopwatch::start());
     let (intake, posted) = mpsc::channel(1);
@@ -30,6 +33,17 @@ async fn server(options: Options) -> (Server, Receiver<Delivery>) {
     let base = format!("http://{}", listener.local_addr().unwrap());
     tokio::spawn(async move { serve(listener, &options, shown, CancellationToken::new()).await });
     (Server { base, conditions: conditions_to, _senders: (view_to, heartbeat_to) }, posted)
+}
+
+fn answer_view() -> AnswerView {
+    AnswerView {
+        source: "/ci".to_owned(),
+        id: "e/1".to_owned(),
+        result: AnswerView::REFUSED.to_owned(),
+        reason: "no policy covers it".to_owned(),
+        rollout: Some("web-2".to_owned()),
+        at: bellwether_core::time::Timestamp::UNIX_EPOCH,
+    }
 }
 
 fn rollout_view() -> RolloutView {
@@ -83,6 +97,11 @@ async fn each_route_answers_as_documented() {
         ("/api/v1/rollouts?colour=red", 400, "colour"),
         ("/api/v1/rollouts/web-1", 200, "\"weight\":\"10%\""),
         ("/api/v1/rollouts/none", 404, "there is no rollout"),
+        ("/api/v1/answers", 200, "\"reason\":\"no policy covers it\""),
+        ("/api/v1/answers?source=/ci&id=e%2F1&rollout=web-2", 200, "\"result\":\"refused\""),
+        ("/api/v1/answers?rollout=web-1", 200, "[]"),
+        ("/api/v1/answers?source=/cd", 200, "[]"),
+        ("/api/v1/answers?color=red", 400, "color"),
         ("/nothing", 404, ""),
     ] {
         let (code, body) = get_text(&server.base, path).await;

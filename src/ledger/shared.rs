@@ -122,10 +122,14 @@ impl Ledger {
         Ok(())
     }
 
-    /// Forgets the events that are older than the topic's retention and can't be delivered again, and the freezes that have ended.
+    /// Forgets the events that are older than the topic's retention and can't be delivered again, the freezes that have ended,
+    /// and the workloads that are gone.
     pub fn forget(&mut self, now: Timestamp, batch: &mut Batch) {
         for scope in self.engine.forget_freezes(now) {
             batch.puts.push((format!("{FREEZE}{scope}"), None));
+        }
+        for workload in self.engine.forget_workloads(now) {
+            self.remove(&workload, batch);
         }
         for digest in self.engine.forget_seen(now) {
             batch.puts.push((seen_key(&digest), None));

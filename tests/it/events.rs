@@ -92,6 +92,68 @@ fn events_for_others_are_ignored_with_a_reason() {
     }
     let not_yet = header(requested(request()), "ce_expirytime", "2026-01-31T12:00:00Z");
     assert!(matches!(decoded(&not_yet), Decoded::Event { .. }), "an event counts until its expiry time");
+    let clock_ahead = requested_at("2026-01-31T12:05:00Z");
+    assert!(matches!(decoded(&clock_ahead), Decoded::Event { .. }), "the sender's clock may be ahead");
+}
+
+#[test]
+fn records_of_other_types_are_ignored_in_any_format() {
+    let invoice = |content_type: &str, value: Option<&[u8]>| {
+        let record = header(binary("com.example.invoice.issued", &json!({})), "content-type", content_type);
+        EventRecord { value: value.map(<[u8]>::to_vec), ..record }
+    };
+    let large = vec![0_u8; MAX_EVENT_BYTES + 1];
+    let rows = [
+        ("not-for-us", invoice("application/avro", Some(b"\x00\x01\xff"))),
+        ("not-for-us", invoice("application/avro", Some(b""))),
+        ("not-for-us", invoice("application/json", Some(b""))),
+        ("not-for-us", invoice("application/json", None)),
+        ("not-for-us", invoice("application/json", Some(&large))),
+        ("not-for-us", without(invoice("application/json", Some(b"{}")), "ce_id")),
+        (
+            "not-for-us",
+            structured_raw(r#"{"specversion":"1.0","id":"1","source":"s","type":"t","data_base64":"e30="}"#),
+        ),
+        ("not-for-us", structured_raw(r#"{"specversion":"1.0","id":"1","source":"s","type":"t"}"#)),
+        ("tombstone", EventRecord { key: Some(b"prod/shop/Deployment/web".to_vec()), ..EventRecord::default() }),
+    ];
+    for (label, record) in rows {
+        let Decoded::Ignored(reason) = decoded(&record) else { panic!("{label}: {:?}", decoded(&record)) };
+        assert_eq!(reason.label(), label, "{reason}");
+    }
+}
+
+#[test]
+fn an_event_of_ours_is_taken_in_each_spelling_of_its_mode() {
+    let plain = requested(request());
+    let renamed = header(without(plain.clone(), "content-type"), "ce_datacontenttype", "application/json");
+    let both = header(plain.clone(), "ce_datacontenttype", "application/json");
+    let structured =
+        structured(REQUESTED, &envelope(REQUESTED, json!({ "id": "x", "content": request() }), Value::Null));
+    let bare = EventRecord { headers: Vec::new(), ..structured };
+    for record in [without(plain, "content-type"), renamed, both, bare] {
+        assert!(matches!(decoded(&record), Decoded::Event { .. }), "{:?}", decoded(&record));
+        let event = CloudEvent::from_record(&record).unwrap();
+        assert!(!event.extensions.contains_key("datacontenttype"), "{event:?}");
+    }
+    let avro = header(without(requested(request()), "content-type"), "ce_datacontenttype", "application/avro");
+    let Decoded::Dead(error) = decoded(&avro) else { panic!("{:?}", decoded(&avro)) };
+    assert!(error.to_string().contains("\"application/avro\" is not JSON"), "{error}");
+}
+
+#[test]
+fn an_artifact_is_taken_as_it_is_written() {
+    for artifact in ["registry/shop/web:2", "0d9c1a", "pkg:oci/web@sha256%3Aabc"] {
+        let Decoded::Event { event, .. } = decoded(&deployed("service/web", "prod-eu", artifact)) else {
+            panic!("{artifact}: {:?}", decoded(&deployed("service/web", "prod-eu", artifact)))
+        };
+        let Event::Deployed { artifact: read, .. } = *event else { panic!("{event:?}") };
+        assert_eq!(read.as_deref(), Some(artifact));
+    }
+    // A template that needs a package URL can't be filled in.
+    let mapping = serde_json::from_value(json!([{ "namespace": "shop", "name": "{{purl-name}}" }])).unwrap();
+    let decoded = decode(&deployed("service/web", "prod", "web:2"), &DecodeOptions::new("prod", mapping), now());
+    assert!(matches!(&decoded, Decoded::Ignored(reason) if reason.label() == "no-mapping"), "{decoded:?}");
 }
 
 #[test]
@@ -105,6 +167,22 @@ fn wrong_records_are_dead_letters_with_the_problem_and_its_remedy() {
         (header(requested(request()), "ce_specversion", "0.3"), &["specversion", "\"0.3\"", "only CloudEvents 1.0"]),
         (header(requested(request()), "ce_source", ""), &["source", "must not be empty"]),
         (header(requested(request()), "ce_time", "yesterday"), &["time", "yesterday", "RFC 3339"]),
+        (
+            header(requested(request()), "ce_time", "2099-01-01T00:00:00Z"),
+            &["the event's time is 2099-01-01T00:00:00Z", "correct the sender's clock"],
+        ),
+        (
+            header(verb_event("abort", json!({ "scope": "prod" })), "ce_time", "2026-01-31T12:05:01Z"),
+            &["2026-01-31T12:05:01Z"],
+        ),
+        (
+            header(deployed("service/web", "prod-eu", "pkg:oci/web@1"), "ce_time", "2026-01-31T13:00:00Z"),
+            &["13:00:00Z"],
+        ),
+        (
+            requested_at("2026-01-31T12:05:01Z"),
+            &["the event's time is 2026-01-31T12:05:01Z", "here it is 2026-01-31T12:00:00Z"],
+        ),
         (header(requested(request()), "ce_expirytime", "never"), &["expirytime", "never", "RFC 3339"]),
         (header(requested(request()), "ce_id", &"x".repeat(2000)), &["attribute id", "at most 1024 bytes"]),
         (header(requested(request()), "ce_id", "a\nb"), &["attribute id", "no control characters"]),
@@ -125,15 +203,9 @@ fn wrong_records_are_dead_letters_with_the_problem_and_its_remedy() {
         (requested(with(request(), "/images/app", json!("a b:c"))), &["\"a b:c\"", "REPOSITORY[:TAG]"]),
         (EventRecord { value: Some("[".repeat(100_000).into_bytes()), ..requested(request()) }, &["recursion limit"]),
         (structured_raw("[]"), &["not JSON", "one JSON object"]),
-        (
-            structured_raw(r#"{"specversion":"1.0","id":"1","source":"s","type":"t","data_base64":"e30="}"#),
-            &["data_base64"],
-        ),
-        (structured_raw(r#"{"specversion":"1.0","id":"1","source":"s","type":"t"}"#), &["no data"]),
-        (
-            structured_raw(r#"{"specversion":"1.0","id":{},"source":"s","type":"t","data":{}}"#),
-            &["attribute id", "text, numbers"],
-        ),
+        (structured_raw(&own_structured(r#""id":"1","data_base64":"e30=""#)), &["data_base64"]),
+        (structured_raw(&own_structured(r#""id":"1""#)), &["no data"]),
+        (structured_raw(&own_structured(r#""id":{},"data":{}"#)), &["attribute id", "text, numbers"]),
         (
             binary("dev.cdeventsx.bellwether-rollout.requested.9.9.9", &json!({})),
             &["requested.9.9.9", "send dev.cdeventsx.bellwether-rollout.requested.0.1.0"],
@@ -160,7 +232,7 @@ fn wrong_records_are_dead_letters_with_the_problem_and_its_remedy() {
         (requested(with(request(), "/workload/name", json!("a/b"))), &["name", "\"a/b\"", "lower-case"]),
         (requested(with(request(), "/workload/namespace", json!("Shop"))), &["namespace", "\"Shop\""]),
         (requested(with(request(), "/workload/cluster", json!(""))), &["cluster"]),
-        (deployed("service/web", "prod-eu", "web:2"), &["artifactId", "web:2", "pkg:oci"]),
+        (deployed("service/web", "prod-eu", &"x".repeat(1025)), &["artifactId", "1024"]),
         (deployed("service/Web_1", "prod-eu", "pkg:oci/web@1"), &["name", "Web_1"]),
         (
             binary(DEPLOYED, &envelope(DEPLOYED, json!({ "id": "service/web", "content": {} }), Value::Null)),
@@ -289,6 +361,12 @@ fn requested(content: Value) -> EventRecord {
     binary(REQUESTED, &envelope(REQUESTED, json!({ "id": "x", "content": content }), Value::Null))
 }
 
+/// Returns a request whose CDEvent alone has this time.
+fn requested_at(time: &str) -> EventRecord {
+    let data = envelope(REQUESTED, json!({ "id": "x", "content": request() }), Value::Null);
+    binary(REQUESTED, &with(data, "/context/timestamp", json!(time)))
+}
+
 fn verb_event(verb: &str, content: Value) -> EventRecord {
     let ty = format!("dev.cdeventsx.bellwether-rollout.{verb}.0.1.0");
     binary(&ty, &envelope(&ty, json!({ "id": "x", "content": {} }), content))
@@ -318,6 +396,11 @@ fn structured(ty: &str, data: &Value) -> EventRecord {
     let event = json!({ "specversion": "1.0", "id": "e-1", "source": "/ci", "type": ty, "data": data, "subject": null,
                         "datacontenttype": "application/json", "sequence": 7 });
     structured_raw(&event.to_string())
+}
+
+/// Returns a request in structured mode with these members besides the attributes that are always there.
+fn own_structured(members: &str) -> String {
+    format!(r#"{{"specversion":"1.0","source":"s","type":"{REQUESTED}",{members}}}"#)
 }
 
 fn structured_raw(json: &str) -> EventRecord {

@@ -3,9 +3,10 @@
 use super::partition::Engine;
 use super::transition::{Disposition, Transition};
 use super::workload::{Proposal, QueuedRequest, WorkloadState};
-use crate::ids::{EventId, Scope, Workload, runs};
+use crate::ids::{EventId, RolloutId, Scope, Workload, runs};
 use crate::input::command::{Author, Command, Freeze, Verb};
 use crate::input::event::{Input, Request};
+use crate::rollout::decision::{Decision, DecisionKind};
 use crate::rollout::ending::Ending;
 use crate::rollout::reason::Reason;
 use crate::rollout::{Rollout, Task};
@@ -113,6 +114,10 @@ impl Engine {
             let reason = Reason::Stale { time, last };
             return Transition::unchanged(workload.clone(), input, Disposition::Ignored, reason);
         }
+        let waiting = state.and_then(WorkloadState::waiting).filter(|_| *verb == Verb::Abort);
+        if let Some(waiting) = waiting.filter(|waiting| command.rollout.as_ref().is_none_or(|meant| meant == waiting)) {
+            return self.aborted_waiting(input, workload, &waiting, command.rollout.is_none(), author);
+        }
         let Some((state, rollout)) = state.and_then(|state| Some((state, state.rollout.as_ref()?))) else {
             return reject(input, format!("no rollout of {workload} is known; `bellwether emit request` asks for one"));
         };
@@ -140,6 +145,27 @@ impl Engine {
                 }
             }
         }
+    }
+
+    /// Aborts the rollout that waits, and with `all` the running one as well. The answer is the reason of the first abort.
+    fn aborted_waiting(
+        &mut self,
+        input: Input,
+        workload: &Workload,
+        waiting: &RolloutId,
+        all: bool,
+        author: Author,
+    ) -> Transition {
+        let transition = self.update(input, workload, |state, now, out| {
+            state.abort_waiting(all, author, now, out);
+            true
+        });
+        let aborts = |decision: &&Decision| decision.kind == DecisionKind::Abort;
+        let of_running = |decision: &&Decision| aborts(decision) && decision.rollout != *waiting;
+        let mut decisions = transition.decisions.iter();
+        let told = decisions.clone().find(of_running).or_else(|| decisions.find(aborts));
+        let reason = told.map_or(transition.reason.clone(), |decision| decision.reason.clone());
+        Transition { reason, ..transition }
     }
 
     /// Returns a proposal of the last rollout's change by the present policy, or why it can't be retried.
@@ -171,8 +197,9 @@ impl Engine {
         proposal: Proposal,
         request: &Request,
     ) -> Transition {
+        self.catch_up(workload);
         let policy = Some(proposal.policy.clone());
-        let queued = QueuedRequest { event: id, proposal };
+        let queued = QueuedRequest { event: id, proposal, since: self.now };
         let asked_for = |name: &String, image: &String| {
             let mut asked = request.images.get(name).into_iter().chain(&request.image);
             asked.any(|asked| runs(image, asked))

@@ -35,9 +35,11 @@ pub struct Engine {
     wakeups: BTreeSet<(Timestamp, Workload)>,
     wakeup_of: BTreeMap<Workload, Timestamp>,
     /// The sight of the cluster's statuses, as the watches have reported.
-    sight: Option<Sight>,
+    pub(super) sight: Option<Sight>,
     /// The workloads whose status was observed by this engine. A restored status may be of any age.
-    observed: BTreeSet<Workload>,
+    pub(super) observed: BTreeSet<Workload>,
+    /// The newest statuses of workloads at rest that differ from the known ones in their pods alone. They are not journaled.
+    pub(super) at_rest: BTreeMap<Workload, WorkloadStatus>,
     /// Whether the sight was regained and the rollouts have not been woken yet.
     regained: bool,
     /// Whether it takes recorded inputs in, of which each has changed something. A part of the change may lie outside of the
@@ -63,6 +65,7 @@ impl Engine {
             wakeup_of: BTreeMap::new(),
             sight: None,
             observed: BTreeSet::new(),
+            at_rest: BTreeMap::new(),
             regained: false,
             replays: false,
             now: Timestamp::MIN,
@@ -82,6 +85,13 @@ impl Engine {
     /// Replaces the policies, for rollouts that begin from now on.
     pub fn set_policies(&mut self, policies: Vec<Policy>) {
         self.policies = policies;
+    }
+
+    /// Returns the events that tell of the running rollouts which no policy covers any more and which don't know it.
+    pub fn uncovered(&self) -> Vec<Event> {
+        let unaware = |state: &&WorkloadState| state.active().is_some_and(|rollout| !rollout.is_uncovered);
+        let uncovered = self.states.values().filter(|state| unaware(state) && !self.covers(&state.workload));
+        uncovered.map(|state| Event::Uncovered { workload: state.workload.clone() }).collect()
     }
 
     /// Restores the state of a workload.
@@ -115,28 +125,6 @@ impl Engine {
         self.freezes.insert(scope, freeze);
     }
 
-    /// Forgets the freezes that have ended, and returns their scopes for the journal.
-    pub fn forget_freezes(&mut self, now: Timestamp) -> Vec<Scope> {
-        let over: Vec<Scope> =
-            self.freezes.iter().filter(|(_, freeze)| !freeze.holds(now)).map(|(scope, _)| scope.clone()).collect();
-        for scope in &over {
-            self.freezes.remove(scope);
-        }
-        over
-    }
-
-    /// Forgets the events that can't be delivered again, and returns their digests for the journal.
-    pub fn forget_seen(&mut self, now: Timestamp) -> Vec<String> {
-        let latest = self.retention.after(now);
-        self.seen.values_mut().for_each(|until| *until = (*until).min(latest));
-        let old: Vec<String> =
-            self.seen.iter().filter(|(_, until)| **until <= now).map(|(digest, _)| digest.clone()).collect();
-        for digest in &old {
-            self.seen.remove(digest);
-        }
-        old
-    }
-
     /// Returns the effects that were asked for before a restart and are not known to be carried out.
     pub fn unfinished(&self) -> Vec<Effect> {
         let under_way = |in_flight: &InFlight| in_flight.retry.is_none().then(|| in_flight.effect.clone());
@@ -163,11 +151,21 @@ impl Engine {
 
     /// Returns the state of `workload`, or the one that it begins with.
     pub fn basis(&self, workload: &Workload) -> WorkloadState {
-        self.states.get(workload).cloned().unwrap_or_else(|| {
+        let Some(state) = self.states.get(workload) else {
             let covering = self.freezes.iter().filter(|(scope, _)| scope.covers(workload));
             let freezes = covering.map(|(scope, freeze)| (scope.clone(), freeze.clone())).collect();
-            WorkloadState { freezes, ..WorkloadState::new(workload.clone()) }
-        })
+            return WorkloadState { freezes, ..WorkloadState::new(workload.clone()) };
+        };
+        let newest = self.at_rest.get(workload).or(state.status.as_ref());
+        WorkloadState { status: newest.cloned(), ..state.clone() }
+    }
+
+    /// Takes the newest status of a workload at rest into its state, before a rollout begins. The audit's record of the
+    /// beginning has it in its [basis](Engine::basis).
+    pub(super) fn catch_up(&mut self, workload: &Workload) {
+        if let (Some(newest), Some(state)) = (self.at_rest.remove(workload), self.states.get_mut(workload)) {
+            state.status = Some(newest);
+        }
     }
 
     /// Returns the states of all workloads, in the order of the workloads.
@@ -251,6 +249,9 @@ impl Engine {
             Event::Measured { workload, block } => vec![self.update(input, &workload, |state, now, out| {
                 state.with_rollout(now, |rollout, context| rollout.measured(block, context, out)).unwrap_or(false)
             })],
+            Event::Uncovered { workload } => vec![self.update(input, &workload, |state, now, out| {
+                state.with_rollout(now, |rollout, context| rollout.uncovered(context, out)).unwrap_or(false)
+            })],
             Event::Performed { workload, effect, outcome } => {
                 vec![self.update(input, &workload, |state, now, out| state.performed(&effect, outcome, now, out))]
             }
@@ -266,9 +267,11 @@ impl Engine {
             Event::Requested { .. } | Event::Deployed { .. } | Event::Commanded { .. } | Event::Tested { .. } => {
                 Disposition::Rejected
             }
-            Event::Observed { .. } | Event::Measured { .. } | Event::Performed { .. } | Event::Tick => {
-                Disposition::Ignored
-            }
+            Event::Observed { .. }
+            | Event::Measured { .. }
+            | Event::Performed { .. }
+            | Event::Uncovered { .. }
+            | Event::Tick => Disposition::Ignored,
         };
         let reason = Reason::Isolated { workload: workload.clone(), why };
         Some(Transition::unchanged(workload.clone(), input.clone(), disposition, reason))
@@ -361,15 +364,29 @@ impl Engine {
             let reason = Reason::Stale { time, last };
             return Transition { policy, ..Transition::unchanged(workload, input, Disposition::Ignored, reason) };
         }
+        // A request that can't be carried out must not end a rollout that can.
+        if let Some(reason) = self.objection(&workload, &proposal.task) {
+            return Transition { policy, ..Transition::unchanged(workload, input, Disposition::Rejected, reason) };
+        }
         let until = self.remember(&id);
         self.ensure_state(&workload);
-        let queued = QueuedRequest { event: id.clone(), proposal };
+        self.catch_up(&workload);
+        let queued = QueuedRequest { event: id.clone(), proposal, since: self.now };
         let transition = self.update(input, &workload, |state, now, out| {
             state.last_accepted = time.max(state.last_accepted);
             state.enqueue(queued, now, out);
             true
         });
         Transition { seen: Some((id, until)), policy, ..transition }
+    }
+
+    /// Returns why a proposed rollout can't be carried out although the one before it gives way to it; `None` if it can, or
+    /// if that is not known.
+    fn objection(&self, workload: &Workload, task: &Task) -> Option<Reason> {
+        let Task::Roll { request } = task else { return None };
+        let state = self.states.get(workload)?;
+        let is_seen = self.sight_of(workload).is_some_and(|sight| sight.is_fresh(self.now));
+        state.objection(request, state.status.as_ref().filter(|_| is_seen))
     }
 
     /// Whether an event was processed.
@@ -395,7 +412,8 @@ impl Engine {
         if self.has_seen(&id) {
             return Transition::unchanged(workload, input, Disposition::Duplicate, Reason::Duplicate { event: id });
         }
-        if !self.covers(&workload) {
+        // A record has the policies of requests alone; that the report was taken in is a fact of the record.
+        if !self.replays && !self.covers(&workload) {
             let reason = Reason::NoPolicy { workload: workload.clone() };
             return Transition::unchanged(workload, input, Disposition::Ignored, reason);
         }
@@ -418,6 +436,11 @@ impl Engine {
             self.ensure_state(&workload);
         }
         let is_first = self.observed.insert(workload.clone());
+        if self.states.get(&workload).is_some_and(|state| state.rests(&status)) {
+            self.at_rest.insert(workload.clone(), status);
+            return Transition::unchanged(workload, input, Disposition::Ignored, Reason::Irrelevant);
+        }
+        self.at_rest.remove(&workload);
         self.update(input, &workload, |state, now, out| {
             if state.status.as_ref() == Some(&status) {
                 // The restored status is confirmed, so the rollout may rest on it.
@@ -455,14 +478,7 @@ impl Engine {
             state.follow_up(&self.sinks, moment, &mut out);
             state.changed = now;
         }
-        let waits_for_thaw = state.queued.as_ref().filter(|_| state.active().is_none()).and(state.frozen(now));
-        let reason = match (changed, waits_for_thaw, &state.rollout) {
-            (true, Some((scope, freeze)), _) => {
-                Reason::Frozen { scope: scope.to_string(), author: freeze.author.clone(), until: freeze.until }
-            }
-            (true, None, Some(rollout)) => rollout.reason.clone(),
-            (true, None, None) | (false, ..) => Reason::Irrelevant,
-        };
+        let reason = if changed { state.answer_to(&input.event, &out.decisions, now) } else { Reason::Irrelevant };
         // A wake-up that was due before this event is still due: only a tick is sure to have looked at the clock.
         let due = self.wakeup_of.get(workload).copied().filter(|at| *at <= now && input.event != Event::Tick);
         let wakeup = due.or_else(|| state.wakeup(now));
@@ -471,12 +487,12 @@ impl Engine {
         Transition {
             decisions: out.decisions,
             effects: out.effects,
-            replaced: out.replaced,
+            passed: out.passed,
             ..Transition::unchanged(workload.clone(), input, disposition, reason)
         }
     }
 
-    fn set_wakeup(&mut self, workload: &Workload, at: Option<Timestamp>) {
+    pub(super) fn set_wakeup(&mut self, workload: &Workload, at: Option<Timestamp>) {
         if let Some(before) = self.wakeup_of.remove(workload) {
             self.wakeups.remove(&(before, workload.clone()));
         }

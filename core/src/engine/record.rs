@@ -119,6 +119,7 @@ pub fn requests_rollout(event: &Event) -> bool {
         | Event::Observed { .. }
         | Event::Measured { .. }
         | Event::Performed { .. }
+        | Event::Uncovered { .. }
         | Event::Tick => false,
     }
 }

@@ -1,7 +1,8 @@
 //! The views of rollouts, made from the engine's state.
 
-use crate::engine::view::{CheckView, DecisionView, RolloutView};
-use crate::engine::{Disposition, Transition};
+use crate::engine::record::requests_rollout;
+use crate::engine::view::{AnswerView, CheckView, DecisionView, RolloutView};
+use crate::engine::{Disposition, Proposal, Transition, WorkloadState};
 use crate::ids::{Images, RolloutId, Weight, digest};
 use crate::input::event::Event;
 use crate::judge::evidence::Evidence;
@@ -11,6 +12,7 @@ use crate::policy::{Mode, Policy, Strategy};
 use crate::rollout::decision::DecisionKind;
 use crate::rollout::ending::Ending;
 use crate::rollout::phase::Phase;
+use crate::rollout::reason::Reason;
 use crate::rollout::{Rollout, Task};
 use crate::time::{Span, Timestamp};
 
@@ -54,12 +56,31 @@ pub fn view(rollout: &Rollout) -> RolloutView {
     }
 }
 
-/// Returns the view of a request that was rejected before its rollout began, so that a client that waits for the
-/// rollout's id gets an answer. `None` if the input was not a request, or was not rejected.
-pub fn rejected(transition: &Transition) -> Option<RolloutView> {
+/// Returns the view of a rollout that waits for its beginning; `None` if none does.
+pub fn queued(state: &WorkloadState) -> Option<RolloutView> {
+    let waiting = state.queued.as_ref()?;
+    let Proposal { task, policy, reason, .. } = waiting.proposal.clone();
+    let rollout = Rollout::begin(waiting.event.clone(), state.workload.clone(), task, policy, reason, waiting.since);
+    let (reason, next) = match (state.active(), state.frozen(state.changed)) {
+        (Some(running), _) => {
+            let reason = Reason::Queued { behind: running.id.clone(), phase: running.phase() };
+            (reason, format!("begins when {} has ended", running.id))
+        }
+        (None, Some((scope, freeze))) => (Reason::frozen(scope, freeze), "begins when the freeze is over".to_owned()),
+        (None, None) => (waiting.proposal.reason.clone(), "begins now".to_owned()),
+    };
+    let shown = view(&rollout);
+    Some(RolloutView { phase: RolloutView::QUEUED.to_owned(), reason: reason.to_string(), next, ..shown })
+}
+
+/// Returns the view of a request whose rollout will not begin, so that a client that waits for the rollout's id gets an answer:
+/// it was rejected, ignored as a stale or repeated one, or asked for the version that the stable runs. `None` for other inputs.
+pub fn turned_away(transition: &Transition) -> Option<RolloutView> {
     let Event::Requested { id, request, .. } = &transition.input.event else { return None };
     let (at, reason) = (transition.input.at, transition.reason.to_string());
-    (transition.disposition == Disposition::Rejected).then(|| RolloutView {
+    let is_way_back = matches!(&transition.reason, Reason::Recalled { by } if by == id);
+    let ending = if is_way_back { Ending::Unchanged } else { Ending::Refused };
+    (is_way_back || transition.disposition != Disposition::Changed).then(|| RolloutView {
         id: RolloutId::of(&request.workload, id).to_string(),
         workload: request.workload.to_string(),
         from: Images::new(),
@@ -71,7 +92,7 @@ pub fn rejected(transition: &Transition) -> Option<RolloutView> {
         weight: Weight::ZERO,
         observed: None,
         held: None,
-        outcome: Some(outcome(Ending::Refused).to_owned()),
+        outcome: Some(outcome(ending).to_owned()),
         reason: reason.clone(),
         next: "nothing; remove the cause and request it again".to_owned(),
         since: at,
@@ -79,6 +100,33 @@ pub fn rejected(transition: &Transition) -> Option<RolloutView> {
         ended: Some(at),
         checks: Vec::new(),
         history: vec![DecisionView { at, decision: DecisionKind::Refuse.to_string(), reason, step: None }],
+    })
+}
+
+/// Returns the answer to the event of a transition; `None` if it is an input of the daemon's own, or a part of a freeze that is
+/// answered for the whole partition.
+pub fn answer(transition: &Transition) -> Option<AnswerView> {
+    let event = &transition.input.event;
+    let (id, workload) = (event.id()?, event.workload());
+    if transition.workload.as_ref() != workload {
+        return None;
+    }
+    let begins = workload.filter(|_| requests_rollout(event)).map(|workload| RolloutId::of(workload, id).to_string());
+    let result = match (transition.disposition, &transition.reason) {
+        (Disposition::Changed, Reason::Queued { .. } | Reason::Frozen { .. }) if begins.is_some() => {
+            AnswerView::WAITING
+        }
+        (Disposition::Changed, _) => AnswerView::TAKEN,
+        (Disposition::Ignored | Disposition::Duplicate, _) => AnswerView::IGNORED,
+        (Disposition::Rejected, _) => AnswerView::REFUSED,
+    };
+    Some(AnswerView {
+        source: id.source.clone(),
+        id: id.id.clone(),
+        result: result.to_owned(),
+        reason: transition.reason.to_string(),
+        rollout: begins,
+        at: transition.input.at,
     })
 }
 
@@ -125,7 +173,8 @@ fn phase(rollout: &Rollout) -> &'static str {
 
 /// Returns every value of [`RolloutView::phase`].
 pub fn phases() -> impl Iterator<Item = &'static str> {
-    let special = BLUE_GREEN_NAMES.map(|(_, name)| name).into_iter().chain([RolloutView::UNREADABLE]);
+    let special =
+        BLUE_GREEN_NAMES.map(|(_, name)| name).into_iter().chain([RolloutView::UNREADABLE, RolloutView::QUEUED]);
     Phase::ALL.into_iter().map(|phase| phase.traits().name).chain(special)
 }
 

@@ -39,8 +39,9 @@ pub struct Transition {
     pub decisions: Vec<Decision>,
     /// The effects to perform once the transition is committed, in order.
     pub effects: Vec<Effect>,
-    /// The last state of a rollout that ended and was replaced by the next one.
-    pub replaced: Option<Box<Rollout>>,
+    /// The last states of rollouts that ended and are no part of the workload's state any more, in order: one that the next one
+    /// replaced, and those that ended before they began.
+    pub passed: Vec<Rollout>,
     /// The event to remember as processed, and the time until which it is remembered.
     pub seen: Option<(EventId, Timestamp)>,
     /// The freeze to keep; with `None`, the freeze to forget.
@@ -59,7 +60,7 @@ impl Transition {
             reason,
             decisions: Vec::new(),
             effects: Vec::new(),
-            replaced: None,
+            passed: Vec::new(),
             seen: None,
             freeze: None,
             policy: None,

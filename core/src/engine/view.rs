@@ -27,7 +27,8 @@ pub struct RolloutView {
     /// The policy's mode: `enforce` or `observe`.
     pub mode: String,
     /// The phase's name. In a blue-green rollout, preparing is called `preview` and stepping `switched`.
-    /// A rollout that can't be read is [`UNREADABLE`](RolloutView::UNREADABLE).
+    /// A rollout that can't be read is [`UNREADABLE`](RolloutView::UNREADABLE), and one that waits is
+    /// [`QUEUED`](RolloutView::QUEUED).
     pub phase: String,
     /// The present step, from 1, and the number of steps; `None` for a guard of another tool's deployment.
     pub step: Option<(usize, usize)>,
@@ -103,10 +104,12 @@ pub struct DecisionView {
 impl RolloutView {
     /// The value of [`phase`](RolloutView::phase) for a rollout whose journal entries can't be read.
     pub const UNREADABLE: &'static str = "unreadable";
+    /// The value of [`phase`](RolloutView::phase) for a requested rollout that waits for its beginning.
+    pub const QUEUED: &'static str = "queued";
 
     /// Returns whether a daemon drives the rollout.
     pub fn is_running(&self) -> bool {
-        self.ended.is_none() && self.phase != RolloutView::UNREADABLE
+        self.ended.is_none() && ![RolloutView::UNREADABLE, RolloutView::QUEUED].contains(&self.phase.as_str())
     }
 
     /// Returns the workload without its cluster and kind, as `namespace/name`.
@@ -129,10 +132,49 @@ impl RolloutView {
     }
 }
 
+/// The answer to one event of a person or a tool.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct AnswerView {
+    /// The event's source.
+    pub source: String,
+    /// The event's id.
+    pub id: String,
+    /// The result: [`taken`](AnswerView::TAKEN), [`waiting`](AnswerView::WAITING), [`ignored`](AnswerView::IGNORED) or
+    /// [`refused`](AnswerView::REFUSED).
+    pub result: String,
+    /// The explanation, in one sentence.
+    pub reason: String,
+    /// The id of the rollout that the event requests; `None` for an event that requests none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rollout: Option<String>,
+    /// The time of the answer.
+    pub at: Timestamp,
+}
+
+impl AnswerView {
+    /// The result of an event that was carried out.
+    pub const TAKEN: &'static str = "taken";
+    /// The result of a request that waits for its beginning.
+    pub const WAITING: &'static str = "waiting";
+    /// The result of an event that changes nothing, such as a repeated, late or expired one.
+    pub const IGNORED: &'static str = "ignored";
+    /// The result of an event that can't be carried out. Its sender has to correct it.
+    pub const REFUSED: &'static str = "refused";
+
+    /// Whether the event has the effect that it asks for, now or later.
+    pub fn is_taken(&self) -> bool {
+        [AnswerView::TAKEN, AnswerView::WAITING].contains(&self.result.as_str())
+    }
+}
+
 /// The views of all rollouts that this process owns. The daemon publishes it after each turn of its loop.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct StatusView {
     /// The rollouts by id.
     pub rollouts: BTreeMap<String, RolloutView>,
+    /// The answers to the newest events, by the [digest](crate::ids::EventId::digest) of source and id.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub answers: BTreeMap<String, AnswerView>,
 }

@@ -4,21 +4,24 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::ids::{EffectId, EventId, Scope, Workload, all_run};
+use crate::ids::{EffectId, EventId, RolloutId, Scope, Workload, all_run};
 use crate::input::command::{Author, Freeze, Verb};
 use crate::input::effect::{Act, Effect, Notify};
-use crate::input::event::{FailureKind, Outcome};
+use crate::input::event::{Event, FailureKind, Outcome, Request};
 use crate::input::notification::Sink;
 use crate::input::report::SuiteReport;
 use crate::input::sight::Sight;
 use crate::input::status::{DeploymentStatus, WorkloadStatus};
 use crate::policy::{Mode, Policy};
+use crate::rollout::cause::{EndCause, Fired};
 use crate::rollout::decision::Decision;
 use crate::rollout::ending::Ending;
 use crate::rollout::message;
-use crate::rollout::phase::Phase;
+use crate::rollout::phase::{Phase, Trigger};
 use crate::rollout::reason::Reason;
-use crate::rollout::{InFlight, LastGood, QuarantineEntry, Rollout, RolloutContext, StepOutput, Task};
+use crate::rollout::{
+    InFlight, LastGood, QuarantineEntry, Rollout, RolloutContext, StepOutput, Task, requested_change,
+};
 use crate::time::{Span, Timestamp};
 
 /// The number of a workload's notifications that may wait for one sink; the oldest is dropped first.
@@ -26,6 +29,8 @@ const MAX_WAITING: usize = 16;
 /// The difference between two clocks that needs no correction. A time that is earlier than the last one by at most this counts
 /// as the last one.
 pub(super) const CLOCK_TOLERANCE: Span = Span::from_secs(60);
+/// The time after the last change after which a workload that is gone is forgotten.
+const FORGOTTEN_AFTER: Span = Span::from_secs(7 * 86_400);
 /// The number of quarantined versions of a workload; the oldest are forgotten first.
 const MAX_QUARANTINED: usize = 16;
 
@@ -92,6 +97,8 @@ pub struct QueuedRequest {
     pub event: EventId,
     /// The rollout that it asks for.
     pub proposal: Proposal,
+    /// The time since which it waits.
+    pub since: Timestamp,
 }
 
 impl WorkloadState {
@@ -117,7 +124,54 @@ impl WorkloadState {
         let rollout = self.rollout.as_ref().and_then(|rollout| rollout.next_timer(now)).map(|(at, _)| at);
         let outbox = self.outbox.iter().filter_map(|message| message.retry).filter(|at| *at > now);
         let thaws = self.freezes.values().filter_map(|freeze| freeze.until).filter(|at| *at > now);
-        rollout.into_iter().chain(outbox).chain(thaws).min()
+        let gives_up = self.waiting_expires(now).filter(|at| *at > now);
+        rollout.into_iter().chain(outbox).chain(thaws).chain(gives_up).min()
+    }
+
+    /// Returns the time at which a request is given up that only a freeze without an end keeps from beginning; `None` if there is
+    /// none.
+    fn waiting_expires(&self, now: Timestamp) -> Option<Timestamp> {
+        let waiting = self.queued.as_ref().filter(|_| self.active().is_none())?;
+        let (_, freeze) = self.frozen(now).filter(|(_, freeze)| freeze.until.is_none())?;
+        let ended = self.rollout.as_ref().and_then(|rollout| rollout.ended).unwrap_or(waiting.since);
+        Some(waiting.proposal.policy.max_hold.after(waiting.since.max(freeze.since).max(ended)))
+    }
+
+    /// Gives the waiting request up if its time is over.
+    fn expire_waiting(&mut self, now: Timestamp, out: &mut StepOutput) {
+        let is_over = self.waiting_expires(now).is_some_and(|at| at <= now);
+        let (Some(waiting), Some((scope, freeze)), true) = (&self.queued, self.frozen(now), is_over) else { return };
+        let held = Box::new(Reason::frozen(scope, freeze));
+        let reason = Reason::HoldExpired { held, after: Span::between(waiting.since, now) };
+        self.drop_waiting(Fired::ending(Trigger::GaveUp, EndCause::Undecided, reason), now, out);
+    }
+
+    /// Returns the answer to an event that has changed this state: what its rollout waits for, or the newest explanation.
+    pub(super) fn answer_to(&self, event: &Event, decisions: &[Decision], now: Timestamp) -> Reason {
+        let is_waiting = self.queued.as_ref().is_some_and(|queued| Some(&queued.event) == event.id());
+        match (self.active(), self.queued.as_ref().and(self.frozen(now))) {
+            (Some(running), _) if is_waiting => Reason::Queued { behind: running.id.clone(), phase: running.phase() },
+            (None, Some((scope, freeze))) => Reason::frozen(scope, freeze),
+            (Some(running), _) => running.reason.clone(),
+            (None, None) => {
+                let last = self.rollout.as_ref().map(|rollout| rollout.reason.clone());
+                decisions.last().map(|decision| decision.reason.clone()).or(last).unwrap_or(Reason::Irrelevant)
+            }
+        }
+    }
+
+    /// Returns the id of the rollout that waits for its beginning.
+    pub fn waiting(&self) -> Option<RolloutId> {
+        self.queued.as_ref().map(|queued| RolloutId::of(&self.workload, &queued.event))
+    }
+
+    /// Ends the waiting request without a beginning, with a decision of its own.
+    fn drop_waiting(&mut self, fired: Fired, now: Timestamp, out: &mut StepOutput) {
+        let Some(QueuedRequest { event, proposal, .. }) = self.queued.take() else { return };
+        let Proposal { task, policy, reason, retries: _ } = proposal;
+        let mut rollout = Rollout::begin(event, self.workload.clone(), task, policy, reason, now);
+        rollout.end_unbegun(fired, now, out);
+        out.passed.push(rollout);
     }
 
     /// Whether a tick would change nothing.
@@ -177,6 +231,7 @@ impl WorkloadState {
     pub(super) fn wake(&mut self, now: Timestamp, out: &mut StepOutput) -> bool {
         let before = self.clone();
         self.freezes.retain(|_, freeze| freeze.holds(now));
+        self.expire_waiting(now, out);
         self.with_rollout(now, |rollout, context| rollout.drive(context, out));
         for waiting in &mut self.outbox {
             out.effects.extend(waiting.take_due(now));
@@ -244,6 +299,18 @@ impl WorkloadState {
         }
     }
 
+    /// Whether a status need not be kept: nothing waits for it, and it differs from the known one in the pods alone.
+    pub(super) fn rests(&self, status: &WorkloadStatus) -> bool {
+        let decides_nothing = self.active().is_none() && self.queued.is_none() && self.last_good.is_some();
+        decides_nothing && self.status.as_ref().is_some_and(|known| known.differs_in_pods_alone(status))
+    }
+
+    /// Whether nothing is left to do for the workload, and nothing has changed for `FORGOTTEN_AFTER`.
+    pub(super) fn is_outdated(&self, now: Timestamp) -> bool {
+        let is_at_rest = self.active().is_none() && self.queued.is_none() && self.outbox.is_empty();
+        is_at_rest && Span::between(self.changed, now) >= FORGOTTEN_AFTER
+    }
+
     /// Records the present template as last good if none is known and the workload is healthy.
     pub(super) fn record_healthy(&mut self, now: Timestamp) {
         if self.last_good.is_some() {
@@ -256,10 +323,27 @@ impl WorkloadState {
         }
     }
 
+    /// Returns why a request can't be carried out, however the running rollout ends; `None` if it can, or if nothing gives way
+    /// to it. `seen` is the workload's status, if it is known to be true.
+    pub(super) fn objection(&self, request: &Request, seen: Option<&WorkloadStatus>) -> Option<Reason> {
+        let active = self.active();
+        if active.is_none() && self.queued.is_none() || active.is_some_and(|rollout| rollout.is_recalled_by(request)) {
+            return None;
+        }
+        let stable = seen.and_then(|status| status.stable.as_ref()).map(|stable| &stable.images);
+        let basis = active.and_then(|rollout| rollout.basis.as_ref());
+        let versions = stable.into_iter().chain(basis.into_iter().flat_map(|basis| [&basis.from, &basis.to]));
+        let mut answers = versions.map(|images| requested_change(request, images, &self.quarantine));
+        let first = answers.next()?.err()?;
+        answers.all(|answer| answer.is_err()).then_some(first)
+    }
+
     /// Makes a request the newest one. It starts at once where no rollout runs, ends a rollout about which nothing is decided
     /// yet, and waits for any other.
     pub(super) fn enqueue(&mut self, queued: QueuedRequest, now: Timestamp, out: &mut StepOutput) {
         let by = queued.event.clone();
+        let newer = Reason::Superseded { by: by.clone() };
+        self.drop_waiting(Fired::ending(Trigger::Superseded, EndCause::Superseded, newer), now, out);
         // A request for the stable's own images during a rollout asks for the way back and nothing else.
         let recalled = self.with_rollout(now, |rollout, context| match &queued.proposal.task {
             Task::Roll { request } if rollout.is_recalled_by(request) => {
@@ -269,7 +353,6 @@ impl WorkloadState {
             Task::Roll { .. } | Task::Guard { .. } => false,
         });
         if recalled == Some(true) {
-            self.queued = None;
             return;
         }
         self.queued = Some(queued);
@@ -295,9 +378,18 @@ impl WorkloadState {
         {
             let (task, policy, reason) = (rollout.task.clone(), rollout.policy.clone(), conclusion.reason.clone());
             let proposal = Proposal { task, policy, reason, retries: false };
-            self.queued.get_or_insert(QueuedRequest { event, proposal });
+            self.queued.get_or_insert(QueuedRequest { event, proposal, since: now });
         }
         refusal
+    }
+
+    /// Aborts the waiting rollout, and with `all` the running one as well if it can be aborted.
+    pub(super) fn abort_waiting(&mut self, all: bool, author: Author, now: Timestamp, out: &mut StepOutput) {
+        let (drops, by) = (self.waiting(), author.clone());
+        let abort = |rollout: &mut Rollout, context: RolloutContext<'_>| rollout.abort(by, drops, context, out);
+        let goes_on = if all { self.with_rollout(now, abort).and_then(Result::err) } else { None };
+        let reason = Reason::AbortedWaiting { author, goes_on };
+        self.drop_waiting(Fired::ending(Trigger::Recalled, EndCause::Aborted, reason), now, out);
     }
 
     /// Carries out the consequences of a change: records a good or failed version, queues notifications for `sinks`, and
@@ -310,20 +402,20 @@ impl WorkloadState {
             if out.decisions[told..].iter().any(|decision| decision.ending == Some(Ending::RolledBack)) {
                 self.quarantine_failed();
             }
-            self.queue_notifications(sinks, &out.decisions[told..], &mut out.effects);
+            self.queue_notifications(sinks, told, out);
             told = out.decisions.len();
             if self.active().is_some() {
                 return;
             }
             let frozen = self.frozen(now).is_some();
             let may_start = |queued: &mut QueuedRequest| !frozen || matches!(queued.proposal.task, Task::Guard { .. });
-            let Some(QueuedRequest { event, proposal }) = self.queued.take_if(may_start) else { return };
+            let Some(QueuedRequest { event, proposal, .. }) = self.queued.take_if(may_start) else { return };
             let Proposal { task, policy, reason, retries } = proposal;
             let mut rollout = Rollout::begin(event, self.workload.clone(), task, policy, reason, now);
             if retries {
                 rollout.note_retry(out);
             }
-            out.replaced = self.rollout.replace(rollout).map(Box::new);
+            out.passed.extend(self.rollout.replace(rollout));
             self.follow_sight(moment);
             self.with_rollout(now, |rollout, context| rollout.drive(context, out));
         }
@@ -362,9 +454,12 @@ impl WorkloadState {
         }
     }
 
-    fn queue_notifications(&mut self, sinks: &[Sink], decisions: &[Decision], effects: &mut Vec<Effect>) {
-        let Some(rollout) = &mut self.rollout else { return };
-        for decision in decisions {
+    /// Queues the notifications about the decisions of a step from the one with this index on.
+    fn queue_notifications(&mut self, sinks: &[Sink], first: usize, out: &mut StepOutput) {
+        let StepOutput { decisions, effects, passed } = out;
+        for decision in &decisions[first..] {
+            let mut known = self.rollout.iter_mut().chain(passed.iter_mut());
+            let Some(rollout) = known.find(|rollout| rollout.id == decision.rollout) else { continue };
             let notification = message::about(decision, rollout);
             for sink in sinks.iter().filter(|sink| sink.subscription.includes(&notification)) {
                 let act = Act::People(Notify { sink: sink.clone(), notification: notification.clone() });

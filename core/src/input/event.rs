@@ -92,11 +92,31 @@ pub enum Event {
         /// The outcome of the attempt.
         outcome: Outcome,
     },
+    /// No policy covers a workload any more, while its rollout goes on.
+    Uncovered {
+        /// The workload.
+        workload: Workload,
+    },
     /// Time has passed, without any other event.
     Tick,
 }
 
 impl Event {
+    /// Returns the identity of an event that a person or a tool has sent; `None` for the daemon's own ones.
+    pub fn id(&self) -> Option<&EventId> {
+        match self {
+            Event::Requested { id, .. }
+            | Event::Deployed { id, .. }
+            | Event::Commanded { id, .. }
+            | Event::Tested { id, .. } => Some(id),
+            Event::Observed { .. }
+            | Event::Measured { .. }
+            | Event::Performed { .. }
+            | Event::Uncovered { .. }
+            | Event::Tick => None,
+        }
+    }
+
     /// Returns the workload that the event is about; `None` if it is about several or none.
     pub fn workload(&self) -> Option<&Workload> {
         match self {
@@ -105,7 +125,8 @@ impl Event {
             | Event::Tested { workload, .. }
             | Event::Observed { workload, .. }
             | Event::Measured { workload, .. }
-            | Event::Performed { workload, .. } => Some(workload),
+            | Event::Performed { workload, .. }
+            | Event::Uncovered { workload } => Some(workload),
             Event::Commanded { command, .. } => command.scope.workload(),
             Event::Tick => None,
         }

@@ -58,6 +58,16 @@ impl WorkloadStatus {
         self.canary.is_none() && self.baseline.is_none() && self.route.is_none()
     }
 
+    /// Whether a status of the same workload differs in the number and the state of its pods alone, and neither has objects of
+    /// a rollout.
+    pub fn differs_in_pods_alone(&self, other: &WorkloadStatus) -> bool {
+        let mut alike = other.clone();
+        if let (Some(known), Some(other)) = (&self.stable, &mut alike.stable) {
+            other.take_pods_of(known);
+        }
+        self.has_no_rollout_objects() && alike == *self && self != other
+    }
+
     /// Returns the message with which a gateway refuses the route that names the canary; `None` if none does.
     pub fn route_refusal(&self) -> Option<&str> {
         match &self.route.as_ref()?.accepted {
@@ -151,6 +161,12 @@ pub struct DeploymentStatus {
 }
 
 impl DeploymentStatus {
+    /// Takes the number of pods over from another status of the Deployment, with everything that changes with it.
+    fn take_pods_of(&mut self, other: &DeploymentStatus) {
+        let DeploymentStatus { uid, template, pod_hash, images, paused, template_by, .. } = self.clone();
+        *self = DeploymentStatus { uid, template, pod_hash, images, paused, template_by, ..other.clone() };
+    }
+
     /// Returns whether the Deployment is rolled out: the status is about the present generation, and exactly the
     /// requested number of pods exists, each with the present template and available.
     pub fn is_settled(&self) -> bool {
@@ -195,7 +211,7 @@ fn one() -> u32 {
 impl fmt::Display for PodProblem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { object, reason, message, .. } = self;
-        write!(f, "{object} {reason}: {message}")
+        if message.is_empty() { write!(f, "{object} {reason}") } else { write!(f, "{object} {reason}: {message}") }
     }
 }
 
@@ -303,6 +319,13 @@ pub enum PreflightIssue {
         /// Whether no route of the workload's namespace sends traffic to the Service.
         is_only: bool,
     },
+    /// No gateway has accepted a route of the workload, so the canary may get no traffic by it.
+    RouteNotAccepted {
+        /// The route's name.
+        route: String,
+        /// The message with which a gateway refuses it; `None` if none has reported about its present generation.
+        refusal: Option<String>,
+    },
     /// A GitOps tool owns a route's rules and would undo every weight.
     RouteOwnedByGitOps {
         /// The route's name.
@@ -347,6 +370,7 @@ impl PreflightIssue {
             | PreflightIssue::MonitorMisses { .. }
             | PreflightIssue::OwnedByGitOps { .. } => true,
             PreflightIssue::RouteElsewhere { is_only, .. } => *is_only,
+            PreflightIssue::RouteNotAccepted { refusal, .. } => refusal.is_some(),
             PreflightIssue::ServiceSelectsCanary { .. }
             | PreflightIssue::RouteOwnedByGitOps { .. }
             | PreflightIssue::AutoscalerCountsCanary { .. }
@@ -433,6 +457,13 @@ impl fmt::Display for PreflightIssue {
                     None => Ok(()),
                 }
             }
+            PreflightIssue::RouteNotAccepted { route, refusal: Some(message) } => {
+                write!(f, "a gateway refuses HTTPRoute {route}, so the canary would get no traffic by it: {message}")
+            }
+            PreflightIssue::RouteNotAccepted { route, refusal: None } => write!(
+                f,
+                "no gateway has accepted HTTPRoute {route} as it is now; see its parentRefs and its status, unless the gateway never reports"
+            ),
             PreflightIssue::AutoscalerCountsCanary { name } => {
                 write!(f, "HorizontalPodAutoscaler {name} counts the canary's pods as the workload's own")
             }

@@ -52,6 +52,7 @@ impl Rollout {
     /// times as an absence and counts again.
     pub fn turn_back(&mut self, by: Span, now: Timestamp) {
         let earlier = |time: &mut Timestamp| *time = (*time).min(now);
+        earlier(&mut self.started);
         let current = &mut self.current;
         current.uncounted = current.uncounted.saturating_sub(by);
         earlier(&mut current.since);

@@ -266,6 +266,19 @@ impl StepAnalysis {
         };
     }
 
+    /// Notes that no block arrives any more, not even one with a gap.
+    pub fn note_silence(&mut self, now: Timestamp) {
+        if !matches!(self.shortfall, Some((Shortfall::Visibility, _))) {
+            self.shortfall = Some((Shortfall::Visibility, now));
+        }
+    }
+
+    /// Whether no block arrives. Otherwise the evidence of a check says why it can't be measured.
+    fn is_silent(&self) -> bool {
+        let is_blind = matches!(self.status(), AnalysisStatus::Blind(_));
+        matches!(self.shortfall, Some((Shortfall::Visibility, _))) && !is_blind
+    }
+
     /// Leaves a span in which the cluster could not be seen out of the times. The patience with missing evidence begins anew.
     pub fn leave_out(&mut self, unseen: Span, now: Timestamp) {
         self.unseen = self.unseen + unseen;
@@ -333,6 +346,11 @@ impl StepAnalysis {
         match self.status() {
             AnalysisStatus::Regressed(evidence) => Reason::Regressed { evidence },
             AnalysisStatus::Blind(evidence) => Reason::Blind { evidence, since: self.short_since() },
+            AnalysisStatus::Insufficient(_) | AnalysisStatus::Unmeasured | AnalysisStatus::Pass(_)
+                if self.is_silent() =>
+            {
+                Reason::Unmeasured { since: self.short_since() }
+            }
             AnalysisStatus::Insufficient(evidence) => Reason::Insufficient { evidence },
             AnalysisStatus::Unmeasured => Reason::Waiting { until: ends, passing: false },
             AnalysisStatus::Pass(_) => Reason::Waiting { until: ends, passing: true },
@@ -343,6 +361,9 @@ impl StepAnalysis {
     pub fn shortfall_reason(&self) -> Option<Reason> {
         match self.status() {
             AnalysisStatus::Blind(evidence) => Some(Reason::Blind { evidence, since: self.short_since() }),
+            AnalysisStatus::Insufficient(_) | AnalysisStatus::Pass(_) if self.is_silent() => {
+                Some(Reason::Unmeasured { since: self.short_since() })
+            }
             AnalysisStatus::Insufficient(evidence) => Some(Reason::Insufficient { evidence }),
             AnalysisStatus::Unmeasured => Some(Reason::Unmeasured { since: self.short_since() }),
             AnalysisStatus::Pass(_) | AnalysisStatus::Regressed(_) => None,

@@ -116,6 +116,15 @@ impl Rollout {
         }
     }
 
+    /// Notes that the newest block is too old to rest a decision on.
+    pub(super) fn note_silence(&mut self, now: Timestamp) {
+        if self.is_due(Timer::Silence, now)
+            && let Some(analysis) = &mut self.measured.analysis
+        {
+            analysis.note_silence(now);
+        }
+    }
+
     /// Notes that every check has passed for the minimum time.
     pub(super) fn note_pass(&mut self, now: Timestamp) {
         let over = self.is_due(Timer::MinTime, now) && self.has_recent_block(now);

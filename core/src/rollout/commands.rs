@@ -4,9 +4,9 @@ use super::cause::{EndCause, Fired, HoldCause, Remedy};
 use super::decision::DecisionKind;
 use super::phase::{Phase, Trigger};
 use super::preflight::requested_images;
-use super::reason::Reason;
+use super::reason::{Reason, change};
 use super::state::{Rollout, RolloutContext, StepOutput};
-use crate::ids::all_run;
+use crate::ids::{RolloutId, all_run};
 use crate::input::command::{Author, Verb};
 use crate::input::event::Request;
 use crate::judge::numbers::Verdict;
@@ -25,7 +25,7 @@ impl Rollout {
         out: &mut StepOutput,
     ) -> Result<(), Reason> {
         match verb {
-            Verb::Abort => self.abort(author, context, out),
+            Verb::Abort => self.abort(author, None, context, out),
             Verb::Promote { full } => self.promote(*full, author, context, out),
             Verb::Pause => self.pause(author),
             Verb::Resume => self.resume(author, context, out),
@@ -43,7 +43,17 @@ impl Rollout {
         format!("{} is {}; {remedy}", self.id, self.phase())
     }
 
-    fn abort(&mut self, author: Author, context: RolloutContext<'_>, out: &mut StepOutput) -> Result<(), String> {
+    /// Aborts the rollout. `drops` is the waiting rollout that is aborted with it.
+    ///
+    /// # Errors
+    /// It can't be aborted in the present state: the state and the remedy.
+    pub fn abort(
+        &mut self,
+        author: Author,
+        drops: Option<RolloutId>,
+        context: RolloutContext<'_>,
+        out: &mut StepOutput,
+    ) -> Result<(), String> {
         if !self.can_be_recalled() {
             let remedy = if self.phase() == Phase::Cleaning {
                 "it can be aborted again when its canary is gone"
@@ -55,7 +65,11 @@ impl Rollout {
         // A template that another field manager has written meanwhile is left alone.
         let edited = self.current.hold.as_ref().is_some_and(|hold| hold.cause == HoldCause::TemplateEdited);
         let trigger = if edited { Trigger::Rebased } else { Trigger::Recalled };
-        self.move_on(Fired::ending(trigger, EndCause::Aborted, Reason::Aborted { author }), context, out);
+        let changed = self.basis.as_ref().filter(|_| self.is_roll() && !self.phase().is_before_promotion());
+        let undoes = changed.map(|basis| change(&basis.from, &basis.to));
+        let reason = Reason::Aborted { author, undoes, drops };
+        self.move_on(Fired::ending(trigger, EndCause::Aborted, reason), context, out);
+        self.drive(context, out);
         Ok(())
     }
 

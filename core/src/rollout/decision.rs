@@ -41,7 +41,7 @@ pub enum DecisionKind {
     Supersede,
     /// The request can't be carried out, or the workload runs the requested images already.
     Refuse,
-    /// A check that only warns has regressed.
+    /// A check that only warns has regressed, or no policy covers the workload any more.
     Warn,
     /// An earlier decision is carried out: a promotion, a rollback or a revert reaches its next phase.
     Proceed,

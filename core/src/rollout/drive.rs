@@ -21,6 +21,13 @@ impl Rollout {
         self.decide(DecisionKind::Retry, reason, now, out);
     }
 
+    /// Ends the rollout before it has begun.
+    pub fn end_unbegun(&mut self, fired: Fired, now: Timestamp, out: &mut StepOutput) {
+        let context =
+            RolloutContext { now, status: None, last_good: None, frozen: None, quarantine: &[], reports: &[] };
+        self.move_on(fired, context, out);
+    }
+
     /// Ends the rollout in favour of a newer request.
     pub fn superseded(&mut self, by: EventId, context: RolloutContext<'_>, out: &mut StepOutput) {
         let reason = Reason::Superseded { by };
@@ -33,6 +40,17 @@ impl Rollout {
         let reason = Reason::Recalled { by };
         self.move_on(Fired::ending(Trigger::Recalled, EndCause::Recalled, reason), context, out);
         self.drive(context, out);
+    }
+
+    /// Notes that no policy covers the workload any more, and tells people once. The rollout keeps its policy.
+    pub fn uncovered(&mut self, context: RolloutContext<'_>, out: &mut StepOutput) -> bool {
+        if self.is_uncovered {
+            return false;
+        }
+        self.is_uncovered = true;
+        let reason = Reason::Uncovered { policy: self.policy.name.clone() };
+        self.decide(DecisionKind::Warn, reason, context.now, out);
+        true
     }
 
     /// Takes a block of counts in. Returns `false` if the block isn't new or isn't needed.
@@ -125,6 +143,7 @@ impl Rollout {
             self.note_progress(context);
             self.begin_analysis(context);
             self.note_pass(context.now);
+            self.note_silence(context.now);
             self.warn(context.now, out);
             self.follow_hold(context, out);
             self.explain_waiting();

@@ -132,6 +132,7 @@ fn ending_message(ending: Ending, decision: &Decision, rollout: &Rollout) -> Mes
         rollout.conclusion.as_ref().map_or_else(|| decision.why.clone(), |conclusion| conclusion.reason.to_string());
     let after = Span::between(rollout.started, decision.at);
     let back = change(&to, &from);
+    let unbegun = rollout.basis.is_none();
     let (mood, title, now) = match ending {
         Ending::Promoted => (
             Mood::Good,
@@ -143,6 +144,7 @@ fn ending_message(ending: Ending, decision: &Decision, rollout: &Rollout) -> Mes
             format!("{cluster}: {name} rolled back {back}"),
             format!("The old version serves all of the traffic, after {after}. {}", after_rollback(rollout)),
         ),
+        Ending::Aborted | Ending::GivenUp if unbegun => not_rolled_out(rollout),
         Ending::Aborted => (
             Mood::Asking,
             format!("{cluster}: {name} {} aborted", change(&from, &to)),
@@ -155,13 +157,15 @@ fn ending_message(ending: Ending, decision: &Decision, rollout: &Rollout) -> Mes
                 "Nothing could be decided in {after}. The version is not quarantined: request it again when the cause is gone."
             ),
         ),
-        Ending::Refused | Ending::Superseded | Ending::Unchanged => (
-            Mood::Asking,
-            format!("{cluster}: {name} was not rolled out"),
-            "Nothing was changed. Remove the cause and request it again.".to_owned(),
-        ),
+        Ending::Refused | Ending::Superseded | Ending::Unchanged => not_rolled_out(rollout),
     };
     Message { mood, title: title + observed, why, now, command: Some(why_command(rollout)), footer: footer(rollout) }
+}
+
+/// Returns mood, title and present state of a rollout that ended before it changed anything.
+fn not_rolled_out(rollout: &Rollout) -> (Mood, String, String) {
+    let title = format!("{}: {} was not rolled out", rollout.workload.cluster, rollout.workload.name);
+    (Mood::Asking, title, "Nothing was changed. Remove the cause and request it again.".to_owned())
 }
 
 /// Returns the sentence about the version after a rollback: whether it is quarantined.

@@ -58,20 +58,9 @@ impl Rollout {
         if stable.replicas == 0 {
             return Err(Reason::NoReplicas);
         }
-        for (container, expected) in request.expected_current.iter().flatten() {
-            let found = stable.images.get(container);
-            if !found.is_some_and(|found| runs(found, expected)) {
-                let found = found.cloned().unwrap_or_else(|| "nothing of that name".to_owned());
-                return Err(Reason::Unexpected { container: container.clone(), expected: expected.clone(), found });
-            }
-        }
-        let to = requested_images(request, &stable.images)?;
+        let to = requested_change(request, &stable.images, context.quarantine)?;
         if to == stable.images {
             return Err(Reason::Unchanged);
-        }
-        if let Some(barred) = context.quarantine.iter().find(|failed| failed.bars(&stable.images, &to)) {
-            let QuarantineEntry { images, since, rollout, why } = barred.clone();
-            return Err(Reason::Quarantined { images, since, rollout, why });
         }
         let enforces = self.policy.mode == Mode::Enforce;
         let open = preflight.issues.iter().filter(|issue| !issue.is_accepted(&self.policy.owned_by)).cloned();
@@ -90,6 +79,31 @@ fn guardable(stable: &DeploymentStatus, context: RolloutContext<'_>) -> Option<F
         return Some(Fired::ending(Trigger::Refused, EndCause::Unchanged, Reason::Unchanged));
     }
     Some(Fired::onward(Trigger::Guardable, Reason::Guardable { to: stable.images.clone() }))
+}
+
+/// Returns the images after a request to a workload that runs the images `running`.
+///
+/// # Errors
+/// The workload does not run what the request expects or names, or runs it in a way that leaves the request ambiguous, or
+/// the requested version is quarantined.
+pub fn requested_change(request: &Request, running: &Images, quarantine: &[QuarantineEntry]) -> Result<Images, Reason> {
+    for (container, expected) in request.expected_current.iter().flatten() {
+        let found = running.get(container);
+        if !found.is_some_and(|found| runs(found, expected)) {
+            let found = found.cloned().unwrap_or_else(|| "nothing of that name".to_owned());
+            return Err(Reason::Unexpected { container: container.clone(), expected: expected.clone(), found });
+        }
+    }
+    let to = requested_images(request, running)?;
+    match quarantine.iter().find(|failed| failed.bars(running, &to)) {
+        Some(QuarantineEntry { images, since, rollout, why }) => Err(Reason::Quarantined {
+            images: images.clone(),
+            since: *since,
+            rollout: rollout.clone(),
+            why: why.clone(),
+        }),
+        None => Ok(to),
+    }
 }
 
 /// Returns the running images with those that the request replaces. An image without a container is given to every

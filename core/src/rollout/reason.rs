@@ -5,13 +5,14 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::ids::{EventId, Images, RolloutId, Weight, Workload};
-use crate::input::command::Author;
+use crate::ids::{EventId, Images, RolloutId, Scope, Weight, Workload};
+use crate::input::command::{Author, Freeze};
 use crate::input::report::SuiteReport;
 use crate::input::status::{PodProblem, PreflightIssue};
 use crate::judge::evidence::{Evidence, Findings};
 use crate::policy::OnDraw;
 use crate::rollout::answers::MutePods;
+use crate::rollout::phase::Phase;
 use crate::rollout::reward::Score;
 use crate::time::{Span, Timestamp};
 
@@ -51,12 +52,24 @@ pub enum Reason {
         /// The time of the newest accepted event.
         last: Timestamp,
     },
+    /// The rollout begins when the running one has ended.
+    Queued {
+        /// The running rollout.
+        behind: RolloutId,
+        /// Its phase.
+        phase: Phase,
+    },
     /// The event changes nothing for any known workload.
     Irrelevant,
     /// No policy covers the workload.
     NoPolicy {
         /// The workload that the event names.
         workload: Workload,
+    },
+    /// No policy covers the workload of a running rollout any more.
+    Uncovered {
+        /// The policy that the rollout began with and keeps.
+        policy: String,
     },
     /// The policy that the event names does not exist, or does not cover the workload.
     WrongPolicy {
@@ -88,6 +101,20 @@ pub enum Reason {
     Aborted {
         /// The person and their reason.
         author: Author,
+        /// The change of the workload that is undone, as in `v1 → v2`; `None` if the workload was not changed.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        undoes: Option<String>,
+        /// The rollout that waited for the end of this one, and does not begin either.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        drops: Option<RolloutId>,
+    },
+    /// A person aborted a rollout that waited for its beginning.
+    AbortedWaiting {
+        /// The person and their reason.
+        author: Author,
+        /// The reason why the rollout that runs is not aborted; `None` if it is aborted as well, or if there is none.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        goes_on: Option<String>,
     },
     /// A person gave all traffic to the stable without a daemon.
     Released {
@@ -545,4 +572,11 @@ pub enum Reason {
         /// The time since the phase began.
         after: Span,
     },
+}
+
+impl Reason {
+    /// Returns the reason of everything that waits for the end of a freeze of `scope`.
+    pub fn frozen(scope: &Scope, freeze: &Freeze) -> Reason {
+        Reason::Frozen { scope: scope.to_string(), author: freeze.author.clone(), until: freeze.until }
+    }
 }

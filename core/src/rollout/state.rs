@@ -218,6 +218,9 @@ pub struct Rollout {
     pub measured: Measurements,
     /// A person's orders.
     pub orders: Orders,
+    /// Whether no policy has covered the workload at some time since it began.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_uncovered: bool,
     /// The decided end; `None` while nothing is decided about the version.
     pub conclusion: Option<Conclusion>,
     /// The number of effects so far, for their ids.
@@ -240,8 +243,9 @@ pub struct StepOutput {
     pub decisions: Vec<Decision>,
     /// The effects that it asks for, in order.
     pub effects: Vec<Effect>,
-    /// A rollout that has ended and was replaced by the next one in the same step.
-    pub replaced: Option<Box<Rollout>>,
+    /// The rollouts that have ended and are no part of the workload's state any more, in order: one that the next one replaced,
+    /// and those that ended before they began.
+    pub passed: Vec<Rollout>,
 }
 
 /// Everything that a rollout may look at besides itself.
@@ -264,11 +268,7 @@ pub struct RolloutContext<'a> {
 impl RolloutContext<'_> {
     /// Returns the reason of the freeze in force.
     pub fn frozen_reason(&self) -> Option<Reason> {
-        self.frozen.map(|(scope, freeze)| Reason::Frozen {
-            scope: scope.to_string(),
-            author: freeze.author.clone(),
-            until: freeze.until,
-        })
+        self.frozen.map(|(scope, freeze)| Reason::frozen(scope, freeze))
     }
 }
 
@@ -302,6 +302,7 @@ impl Rollout {
             unseen_since: None,
             measured: Measurements::default(),
             orders: Orders::default(),
+            is_uncovered: false,
             conclusion: None,
             effects: 0,
             incident_open: false,

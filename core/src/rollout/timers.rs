@@ -29,6 +29,8 @@ pub enum Timer {
     Pause,
     /// The time by which a step that has passed must have its share accepted.
     ShareDeadline,
+    /// The time at which the newest block is too old: nothing is measured any more.
+    Silence,
     /// The end of the patience with missing evidence.
     Patience,
     /// The end of the grace for pods that do not run.
@@ -49,7 +51,7 @@ pub enum Due {
 }
 
 impl Timer {
-    const ALL: [Timer; 13] = [
+    const ALL: [Timer; 14] = [
         Timer::Retry,
         Timer::PhaseDeadline,
         Timer::HoldEnds,
@@ -60,6 +62,7 @@ impl Timer {
         Timer::TestEnds,
         Timer::Pause,
         Timer::ShareDeadline,
+        Timer::Silence,
         Timer::Patience,
         Timer::Grace,
         Timer::Return,
@@ -78,6 +81,7 @@ impl Timer {
             | Timer::TestEnds
             | Timer::Pause
             | Timer::ShareDeadline
+            | Timer::Silence
             | Timer::Patience
             | Timer::Grace
             | Timer::Return => false,
@@ -134,6 +138,11 @@ impl Rollout {
             Timer::ShareDeadline => Some(self.policy.ready_within.after(passed?)),
             Timer::Grace => self.grace_ends(),
             Timer::Return => self.returns_more(),
+            Timer::Silence => {
+                let begun = analysis?.since;
+                let newest = self.measured.last_block.map_or(begun, |last| last.max(begun));
+                Some(self.policy.block_age.after(newest))
+            }
             Timer::Patience => {
                 let (shortfall, since) = analysis?.shortfall?;
                 Some(shortfall.patience(&self.policy.patience).0.after(since))

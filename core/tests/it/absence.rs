@@ -2,6 +2,8 @@
 
 use bellwether_core::engine::Engine;
 use bellwether_core::input::event::Event;
+use bellwether_core::rollout::cause::HoldCause;
+use bellwether_core::rollout::ending::Ending;
 use bellwether_core::rollout::phase::Phase;
 use bellwether_core::time::Span;
 use bellwether_sim::story::{Story, policy, workload};
@@ -101,6 +103,47 @@ fn a_pass_on_old_blocks_promotes_nothing() {
     assert_eq!(story.rollout().phase(), Phase::Stepping, "{:#?}", story.whys());
     story.silent = false;
     assert_eq!(story.run(120).map(|ending| ending.to_string()).as_deref(), Some("promoted"), "{:#?}", story.whys());
+}
+
+#[test]
+fn a_rollout_without_any_block_is_held_as_blind_and_goes_on_with_the_next_one() {
+    let guard = json!({ "for": "30m", "check": [{ "metric": "error-rate", "judge": "threshold", "max": "15%", "every": "30s" }] });
+    for phase in [Phase::Stepping, Phase::Guarding] {
+        for before_silence in [0, 120, 200] {
+            let mut story = Story::new(policy(json!({ "guard": guard, "patience": { "blind": "5m" } })));
+            story.request("v2");
+            run_until(&mut story, phase);
+            (0..before_silence).for_each(|_| story.second());
+            story.silent = true;
+            // A minute until the newest block is too old, five of patience, and a block's time before.
+            assert_eq!(story.run(60 + 300 + 20), None, "{phase}: {:#?}", story.whys());
+            let hold = story.rollout().current.hold.as_ref();
+            assert_eq!(hold.map(|hold| &hold.cause), Some(&HoldCause::Blind), "{phase} after {before_silence} s");
+            let why = story.rollout().reason.to_string();
+            assert!(why.starts_with("no counts have arrived since"), "{phase} after {before_silence} s: {why}");
+            story.silent = false;
+            assert_eq!(story.run(3600), Some(Ending::Promoted), "{phase}: {:#?}", story.whys());
+        }
+    }
+}
+
+#[test]
+fn a_rollout_that_begins_on_a_clock_an_hour_ahead_is_measured_when_the_clock_is_right_again() {
+    let mut story = Story::new(policy(json!({})));
+    let hour = Span::from_secs(3600);
+    story.now = hour.after(story.now);
+    // The cluster's clock is right, so nothing is created in its future.
+    story.acts_fail = true;
+    story.request("v2");
+    (0..20).for_each(|_| story.second());
+    story.now = hour.before(story.now);
+    story.acts_fail = false;
+    story.second();
+    assert!(story.rollout().started <= story.now, "it began at {}, and it is {}", story.rollout().started, story.now);
+    run_until(&mut story, Phase::Stepping);
+    let watches = story.engine.watches();
+    assert!(watches[0].since <= story.now, "nothing is measured before {}", watches[0].since);
+    assert_eq!(story.run(900), Some(Ending::Promoted), "{:#?}", story.whys());
 }
 
 #[test]

@@ -249,6 +249,74 @@ fn only_the_newest_request_waits_for_a_promotion() {
     assert_eq!(story.running(), images("v2"));
 }
 
+/// Brings a story into the state that a request meets.
+type SetUp = fn(&mut Story);
+
+/// Requests that can't be carried out on a workload whose only container is `app`, each with its refusal.
+fn impossible_requests() -> [(serde_json::Value, &'static str); 4] {
+    let typo = json!({ "aap": "registry.test/shop/web:v3" });
+    [
+        (json!({ "images": typo }), "the workload has no container \"aap\"; it has app"),
+        (
+            json!({ "images": {}, "image": "registry.test/shop/other:v3" }),
+            "no container runs an image of the repository",
+        ),
+        (json!({ "expectedCurrent": images("v7") }), "and the event expects registry.test/shop/web:v7"),
+        (json!({ "images": images("v0-err50") }), "is quarantined since"),
+    ]
+}
+
+#[test]
+fn a_request_that_can_not_be_carried_out_ends_no_rollout_and_replaces_no_request() {
+    let in_step: SetUp = |story| {
+        while story.rollout().phase() != Phase::Stepping {
+            story.second()
+        }
+    };
+    let behind_promotion: SetUp = |story| {
+        while story.rollout().phase() != Phase::Promoting {
+            story.second();
+        }
+        story.request("v3");
+    };
+    let behind_freeze: SetUp = |story| {
+        assert_eq!(story.run(HOUR), Some(Ending::Promoted));
+        story.say("freeze", json!({}));
+        story.request("v3");
+    };
+    for (set_up, expected) in [(in_step, "v2"), (behind_promotion, "v3"), (behind_freeze, "v3")] {
+        for (changes, refusal) in impossible_requests() {
+            let mut story = Story::new(policy(json!({})));
+            story.request("v0-err50");
+            assert_eq!(story.run(HOUR), Some(Ending::RolledBack));
+            story.request("v2");
+            set_up(&mut story);
+            let before = story.engine.state(&workload()).unwrap().clone();
+            let disposition = story.ask("impossible", changes);
+            assert_eq!(disposition, Disposition::Rejected, "{refusal}: {:#?}", story.whys());
+            assert!(story.answer().contains(refusal), "{}", story.answer());
+            assert_eq!(*story.engine.state(&workload()).unwrap(), before, "{refusal}");
+            story.say("unfreeze", json!({}));
+            for _ in 0..HOUR {
+                story.second();
+            }
+            assert_eq!(story.running(), images(expected), "{refusal}: {:#?}", story.whys());
+        }
+    }
+}
+
+#[test]
+fn a_request_that_fits_the_version_under_promotion_waits_for_it() {
+    let mut story = first_step();
+    while story.rollout().phase() != Phase::Promoting {
+        story.second();
+    }
+    let disposition = story.ask("v3", json!({ "expectedCurrent": images("v2") }));
+    assert_eq!(disposition, Disposition::Changed, "{}", story.answer());
+    assert_eq!(story.run(60), None);
+    assert_eq!(story.rollout().changes(), images("v3"));
+}
+
 #[test]
 fn a_recreated_workload_gives_its_rollout_up() {
     let mut story = first_step();

@@ -369,3 +369,23 @@ fn by_replicas_the_canarys_size_is_the_nearest_to_its_share() {
         .collect();
     assert_eq!(sizes, [1], "1 pod of 11 is the nearest to 10 %");
 }
+
+#[test]
+fn a_rollout_whose_policy_is_removed_says_so_once_and_goes_on() {
+    let mut story = Story::new(policy(json!({})));
+    story.request("v2");
+    while story.rollout().phase() != Phase::Stepping {
+        story.second();
+    }
+    assert_eq!(story.engine.uncovered(), []);
+    story.engine.set_policies(Vec::new());
+    for event in story.engine.uncovered() {
+        assert_eq!(story.tell(event.clone()), Disposition::Changed);
+        assert_eq!(story.tell(event), Disposition::Ignored, "told once");
+    }
+    assert_eq!(story.engine.uncovered(), []);
+    let why = story.whys().pop().unwrap().to_owned();
+    assert!(why.starts_with("no policy covers the workload any more: policy test was removed"), "{why}");
+    assert_eq!(story.messages.len(), 1, "people are told");
+    assert_eq!(story.run(900), Some(Ending::Promoted), "{:#?}", story.whys());
+}

@@ -1,11 +1,12 @@
 //! Required suites: a version gets no traffic before they have passed for the combination that it brings.
 
-use bellwether_core::engine::Disposition;
+use bellwether_core::engine::{Disposition, Engine};
 use bellwether_core::ids::EventId;
 use bellwether_core::input::effect::{Act, ClusterAct};
 use bellwether_core::input::event::Event;
 use bellwether_core::input::report::{SuiteReport, SuiteResult};
 use bellwether_core::rollout::ending::Ending;
+use bellwether_core::time::Span;
 use serde_json::json;
 
 use bellwether_sim::story::{Story, images, policy, workload};
@@ -216,4 +217,22 @@ fn a_person_can_waive_a_suite_and_the_decision_says_so() {
     story.say("promote", json!({}));
     let skipped = story.whys().iter().any(|why| why.ends_with("skipped: suite behaviour"));
     assert!(skipped, "{:?}", story.whys());
+}
+
+#[test]
+fn a_replay_takes_a_report_in_without_the_policies_of_its_time() {
+    let mut story = story();
+    story.request("v2");
+    story.run_until_held("suite behaviour is required");
+    let before = story.engine.state(&workload()).unwrap().clone();
+    let event = Event::Tested {
+        id: EventId { source: "/ci".to_owned(), id: "1".to_owned() },
+        workload: workload(),
+        report: report_on(&story, "v2", None, SuiteResult::Pass),
+    };
+    let decided = story.engine.step(event, story.now);
+    assert!(!decided[0].decisions.is_empty(), "{decided:#?}");
+    let mut blank = Engine::new("test".into(), Vec::new(), Span::ZERO);
+    blank.restore(before);
+    assert_eq!(blank.replay(decided[0].input.clone())[0].decisions, decided[0].decisions);
 }

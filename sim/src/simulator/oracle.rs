@@ -88,6 +88,10 @@ impl Oracle {
                 assert!(!starts_traffic || !lacks_approval(ApprovalPoint::Traffic), "traffic without an approval");
             }
         }
+        let hold = after.and_then(|after| after.rollout.as_ref()?.current.hold.as_ref());
+        for why in [Some(decision.why.clone()), hold.map(|hold| hold.reason.to_string())].into_iter().flatten() {
+            assert!(is_sentence(&why), "{} is explained by {why:?}", decision.kind);
+        }
         match decision.kind {
             DecisionKind::Promote => self.check_pass(decision),
             DecisionKind::Advance if decision.from == Phase::Stepping => self.check_pass(decision),
@@ -169,6 +173,12 @@ fn check_blocks(state: &WorkloadState) {
     }
 }
 
+/// Whether a reason says something, from its beginning to its end.
+fn is_sentence(why: &str) -> bool {
+    let ends_on_nothing = |end: char| why.ends_with(end) || why.starts_with(end);
+    !why.trim().is_empty() && ![' ', ':', ';', ','].into_iter().any(ends_on_nothing)
+}
+
 /// Returns whether a person has promoted; such a promotion may skip checks and approvals.
 fn is_by_person(reason: &Reason) -> bool {
     matches!(reason, Reason::Promoted { .. })
@@ -180,6 +190,9 @@ fn justifies_rollback(reason: &Reason, policy: &Policy) -> bool {
     match reason {
         Reason::Blind { .. } => policy.patience.on_blind == PatienceAction::RollBack,
         Reason::Insufficient { .. } => policy.patience.on_insufficient == PatienceAction::RollBack,
+        Reason::Unmeasured { .. } => {
+            [policy.patience.on_blind, policy.patience.on_insufficient].contains(&PatienceAction::RollBack)
+        }
         Reason::Regressed { evidence } => evidence.iter().all(|evidence| evidence.verdict == Verdict::Regressed),
         Reason::CanaryFailed { .. }
         | Reason::Restarts { .. }

@@ -99,6 +99,7 @@ impl Records {
                     | Event::Commanded { .. }
                     | Event::Tested { .. }
                     | Event::Observed { .. }
+                    | Event::Uncovered { .. }
                     | Event::Tick => {}
                 }
             }

@@ -240,6 +240,7 @@ async fn workload_findings(
         findings.push(CheckFinding::warning(&area, "it is scaled to 0", remedy));
     }
     let probed = policy.probe_targets();
+    let metrics = counted(probed.len(), "metric", "metrics");
     if let Some(prober) = prober {
         let key = ArmKey { deployment_uid: stable.uid, pod_hash: None, name: workload.name.clone() };
         let probe_findings = prober.findings(workload, &key, &probed).await;
@@ -248,9 +249,32 @@ async fn workload_findings(
             probe::ProbeFinding::Warning(text) => CheckFinding::without_remedy(Level::Warning, &area, text),
         }));
     }
-    if findings.is_empty() {
-        let metrics = counted(probed.len(), "metric", "metrics");
-        findings.push(CheckFinding::fine(&area, format!("a rollout can start, and {metrics} can be read")));
-    }
+    findings.extend(conclusion(&area, &metrics, prober.is_some() || probed.is_empty(), findings.is_empty()));
     findings
+}
+
+/// Returns the last finding about a workload whose policy has so many `metrics`: whether they were read, and whether nothing
+/// else was found.
+fn conclusion(area: &str, metrics: &str, were_read: bool, is_only: bool) -> Option<CheckFinding> {
+    if !were_read {
+        let text = format!("{metrics} of its policy could not be read, because Prometheus does not answer");
+        return Some(CheckFinding::problem(area, text, "see prometheus above, and check again"));
+    }
+    is_only.then(|| CheckFinding::fine(area, format!("a rollout can start, and {metrics} can be read")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn metrics_that_were_not_read_are_said_to_be_neither_readable_nor_fine() {
+        let unread = conclusion("shop/web", "2 metrics", false, true).unwrap();
+        assert!(matches!(unread.level, Level::Problem), "{unread:?}");
+        assert!(unread.text.contains("2 metrics of its policy could not be read"), "{unread:?}");
+        assert!(conclusion("shop/web", "2 metrics", false, false).is_some());
+        let read = conclusion("shop/web", "2 metrics", true, true).unwrap();
+        assert!(read.text.contains("2 metrics can be read"), "{read:?}");
+        assert!(conclusion("shop/web", "2 metrics", true, false).is_none(), "the other findings say it");
+    }
 }

@@ -13,8 +13,11 @@ fn client(by: &Option<String>) -> &str {
     by.as_deref().unwrap_or("an unknown client")
 }
 
-/// Returns the sentences of several checks, joined.
+/// Returns the sentences of several checks, joined, or a phrase for none.
 fn sentences(evidence: &[Evidence]) -> String {
+    if evidence.is_empty() {
+        return "no check decides here".to_owned();
+    }
     evidence.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
 }
 
@@ -55,6 +58,10 @@ impl fmt::Display for Reason {
             Reason::NoPolicy { workload } => {
                 write!(f, "no policy covers {workload}; add one whose match names its namespace and name")
             }
+            Reason::Uncovered { policy } => write!(
+                f,
+                "no policy covers the workload any more: policy {policy} was removed, or its match was narrowed; the rollout goes on by it, and `abort` ends it"
+            ),
             Reason::WrongPolicy { policy, workload } => {
                 write!(
                     f,
@@ -68,7 +75,18 @@ impl fmt::Display for Reason {
                 "policy {policy} does not allow image {image} (it allows {}); add its repository to match.images",
                 allowed.join(", ")
             ),
-            Reason::Aborted { author } => write!(f, "aborted by {author}"),
+            Reason::Queued { behind, phase } => write!(f, "waits for the end of {behind}, which is {phase}"),
+            Reason::Aborted { author, undoes, drops } => {
+                write!(f, "aborted by {author}")?;
+                if let Some(undoes) = undoes {
+                    write!(f, "; the workload goes back ({undoes} is undone)")?;
+                }
+                drops.iter().try_for_each(|drops| write!(f, "; {drops}, which waited for it, does not begin"))
+            }
+            Reason::AbortedWaiting { author, goes_on } => {
+                write!(f, "aborted by {author} before it began")?;
+                goes_on.iter().try_for_each(|why| write!(f, "; {why}"))
+            }
             Reason::Released { author } => {
                 write!(f, "released by {author}: all traffic was given to the stable without the daemon")
             }
@@ -200,7 +218,9 @@ impl fmt::Display for Reason {
             }
             Reason::Passed { evidence, after } => write!(f, "{}; watched for {after}", sentences(evidence)),
             Reason::Regressed { evidence } | Reason::Insufficient { evidence } => evidence.fmt(f),
-            Reason::Unmeasured { since } => write!(f, "no counts have arrived since {since}"),
+            Reason::Unmeasured { since } => {
+                write!(f, "no counts have arrived since {since}; nothing is judged and nothing is changed")
+            }
             Reason::Undecided { score, until } => write!(f, "no winner yet: {score}; it ends in a draw at {until}"),
             Reason::Won { score } => write!(f, "the canary has won: {score}"),
             Reason::Lost { score } => write!(f, "the stable has won: {score}"),

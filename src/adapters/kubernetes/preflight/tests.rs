@@ -474,8 +474,37 @@ fn service(name: &str, selector: &Value) -> Service {
 }
 
 fn route(name: &str, service: &str) -> DynamicObject {
+    let accepted = json!([{"type": "Accepted", "status": "True", "observedGeneration": 3},
+        {"type": "ResolvedRefs", "status": "True", "observedGeneration": 3}]);
     from(json!({"apiVersion": "gateway.networking.k8s.io/v1", "kind": "HTTPRoute",
-        "metadata": {"name": name, "namespace": "demo"}, "spec": {"rules": [{"backendRefs": [{"name": service, "port": 80}]}]}}))
+        "metadata": {"name": name, "namespace": "demo", "generation": 3},
+        "spec": {"parentRefs": [{"name": "edge"}], "rules": [{"backendRefs": [{"name": service, "port": 80}]}]},
+        "status": {"parents": [{"parentRef": {"name": "edge"}, "controllerName": "test", "conditions": accepted}]}}))
+}
+
+#[test]
+fn a_route_that_no_gateway_has_accepted_is_named_beforehand() {
+    let with_status = |status: Value| {
+        let mut one = objects();
+        one.routes[0].data["status"] = status;
+        issues(&one, &gateway())
+    };
+    let parents = |condition: Value| json!({"parents": [{"parentRef": {"name": "edge"}, "conditions": [condition]}]});
+    let issue = |refusal: Option<&str>| {
+        vec![PreflightIssue::RouteNotAccepted { route: "shop".into(), refusal: refusal.map(str::to_owned) }]
+    };
+    let refused = json!({"type": "Accepted", "status": "False", "reason": "NotAllowedByListeners", "message": "no",
+        "observedGeneration": 3});
+    let of_an_older_one = json!({"type": "Accepted", "status": "True", "observedGeneration": 2});
+    for (status, expected) in [
+        (Value::Null, issue(None)),
+        (json!({"parents": []}), issue(None)),
+        (parents(of_an_older_one), issue(None)),
+        (parents(refused), issue(Some("NotAllowedByListeners: no"))),
+    ] {
+        assert_eq!(with_status(status.clone()), expected, "{status}");
+        assert_eq!(expected[0].refuses(), expected != issue(None), "{status}");
+    }
 }
 
 fn foreign(kind: &'static str, namespace: &str, name: &str, spec: &Value) -> ForeignPolicy {

@@ -9,7 +9,7 @@
 
 use bellwether_core::ids::{Weight, Workload};
 use bellwether_core::input::event::{Failure, FailureKind};
-use bellwether_core::input::status::{PreflightIssue, RouteStatus};
+use bellwether_core::input::status::{Acceptance, PreflightIssue, RouteStatus};
 use bellwether_core::policy::{Cohort, RouteName, RouterKind, Traffic};
 use json_patch::Patch;
 use kube::core::DynamicObject;
@@ -307,6 +307,16 @@ impl TrafficRouter for GatewayRouter {
             }
             if traffic.cohort.is_some() {
                 found.extend(cohort::too_many(route, workload, &split));
+            }
+            let route_name = super::name(route).to_owned();
+            match acceptance::of(route, &workload.canary_name()) {
+                Acceptance::Accepted => {}
+                Acceptance::Refused(message) => {
+                    found.push(PreflightIssue::RouteNotAccepted { route: route_name, refusal: Some(message) });
+                }
+                Acceptance::Unknown => {
+                    found.push(PreflightIssue::RouteNotAccepted { route: route_name, refusal: None })
+                }
             }
             found.extend(owners::gitops_keeper(&route.metadata, self.rules_path()).map(|manager| {
                 PreflightIssue::RouteOwnedByGitOps { route: super::name(route).to_owned(), manager: manager.to_owned() }
