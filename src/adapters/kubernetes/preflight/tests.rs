@@ -403,8 +403,9 @@ fn a_cohort_that_has_no_room_in_the_route_is_named() {
     let traffic = Traffic { cohort: Some(cohort), ..gateway() };
     let with = |rules: usize, matches: usize| {
         let rule = json!({"matches": vec![json!({"path": {"value": "/"}}); matches], "backendRefs": [{"name": "web"}]});
-        let value = json!({"metadata": {"name": "shop", "namespace": "demo"}, "spec": {"rules": vec![rule; rules]}});
-        PreflightObjects { routes: vec![from(value)], ..objects() }
+        let mut one = objects();
+        one.routes[0].data["spec"]["rules"] = json!(vec![rule; rules]);
+        one
     };
     let issue = |rules, matches| PreflightIssue::TooManyRules { route: "shop".into(), rules, matches };
     assert_eq!(issues(&with(8, 1), &traffic), []);
