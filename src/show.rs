@@ -1,10 +1,12 @@
 //! The present state of the rollouts for readers: the API, the page and the demo read it here and never ask an engine.
 
-use std::sync::Arc;
+use std::collections::BTreeSet;
+use std::sync::{Arc, PoisonError, RwLock};
 
 use bellwether_core::engine::show;
 use bellwether_core::engine::view::{RolloutView, StatusView};
 use bellwether_core::engine::{Transition, WorkloadState};
+use bellwether_core::ids::Workload;
 use bellwether_core::rollout::decision::Decision;
 use bellwether_core::time::Timestamp;
 use tokio::sync::{broadcast, watch};
@@ -19,11 +21,17 @@ const MOST_UNREAD: usize = 1024;
 pub struct StatusBoard {
     view: Arc<watch::Sender<Arc<StatusView>>>,
     decisions: broadcast::Sender<Decision>,
+    /// The workloads with a running rollout.
+    running: Arc<RwLock<BTreeSet<Workload>>>,
 }
 
 impl Default for StatusBoard {
     fn default() -> StatusBoard {
-        StatusBoard { view: Arc::new(watch::Sender::default()), decisions: broadcast::channel(MOST_UNREAD).0 }
+        StatusBoard {
+            view: Arc::new(watch::Sender::default()),
+            decisions: broadcast::channel(MOST_UNREAD).0,
+            running: Arc::default(),
+        }
     }
 }
 
@@ -44,15 +52,31 @@ impl StatusBoard {
         let _ = self.decisions.send(decision.clone());
     }
 
+    /// Returns whether a rollout of the workload runs in this process.
+    pub fn is_running(&self, workload: &Workload) -> bool {
+        self.running.read().unwrap_or_else(PoisonError::into_inner).contains(workload)
+    }
+
     /// Publishes the rollout of a changed workload, if it has one.
     pub fn show(&self, state: &WorkloadState) {
+        self.change_running(|running| {
+            if state.active().is_some() {
+                running.insert(state.workload.clone());
+            } else {
+                running.remove(&state.workload);
+            }
+        });
         if let Some(rollout) = &state.rollout {
             self.put(show::view(rollout));
         }
     }
 
-    /// Publishes a workload whose journal entries can't be read, by its key in the journal.
+    /// Publishes an isolated workload, by its key in the journal.
     pub fn show_unreadable(&self, workload: &str, why: &str, now: Timestamp) {
+        self.change_running(|running| running.retain(|other| other.to_string() != workload));
+        self.view.send_modify(|view| {
+            Arc::make_mut(view).rollouts.retain(|_, shown| shown.workload != workload || shown.ended.is_some());
+        });
         self.put(show::unreadable(workload, why, now));
     }
 
@@ -63,9 +87,15 @@ impl StatusBoard {
         transition.replaced.iter().for_each(|rollout| self.put(show::view(rollout)));
     }
 
-    /// Removes the rollouts for which `is_foreign` is true, as those of a released partition.
-    pub fn forget(&self, is_foreign: impl Fn(&RolloutView) -> bool) {
-        self.view.send_modify(|view| Arc::make_mut(view).rollouts.retain(|_, shown| !is_foreign(shown)));
+    /// Removes the rollouts of the workloads for whose keys `is_foreign` is true, as those of a released partition.
+    pub fn forget(&self, is_foreign: impl Fn(&str) -> bool) {
+        self.change_running(|running| running.retain(|workload| !is_foreign(&workload.to_string())));
+        self.view.send_modify(|view| Arc::make_mut(view).rollouts.retain(|_, shown| !is_foreign(&shown.workload)));
+    }
+
+    fn change_running(&self, change: impl FnOnce(&mut BTreeSet<Workload>)) {
+        // Poisoning is harmless: each change leaves the set consistent.
+        change(&mut self.running.write().unwrap_or_else(PoisonError::into_inner));
     }
 
     fn put(&self, shown: RolloutView) {

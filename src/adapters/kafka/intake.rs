@@ -11,7 +11,7 @@
     reason = "deadlines of blocking calls on a thread of its own; the engine does not see them"
 )]
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -83,12 +83,14 @@ impl Drop for KafkaIntake {
     }
 }
 
-/// The time of the consumer's last poll.
+/// The time of the consumer's last poll, and its connections.
 #[derive(Debug)]
 pub struct Pulse {
     start: Instant,
     /// The milliseconds from `start` to the last poll.
     millis: AtomicU64,
+    /// Whether the last statistics, which are at most five seconds old, have no connected broker.
+    has_no_broker: AtomicBool,
 }
 
 impl Pulse {
@@ -104,6 +106,11 @@ impl Pulse {
     pub fn silent_for(&self) -> Duration {
         Duration::from_millis(self.now().saturating_sub(self.millis.load(Ordering::Relaxed)))
     }
+
+    /// Returns whether the consumer is connected to no broker.
+    pub fn has_no_broker(&self) -> bool {
+        self.has_no_broker.load(Ordering::Relaxed)
+    }
 }
 
 /// Joins the consumer group and starts the polling thread.
@@ -114,13 +121,15 @@ pub(super) fn start(
 ) -> Result<KafkaIntake, KafkaClientError> {
     ownership.join();
     let queue = Arc::new(WakeQueue { wakes, queued: Mutex::default() });
-    let context = RebalanceContext { ownership: Arc::clone(&ownership), queue: Arc::clone(&queue) };
+    let pulse =
+        Arc::new(Pulse { start: Instant::now(), millis: AtomicU64::new(0), has_no_broker: AtomicBool::new(false) });
+    let context =
+        RebalanceContext { ownership: Arc::clone(&ownership), queue: Arc::clone(&queue), pulse: Arc::clone(&pulse) };
     let consumer = BaseConsumer::from_config_and_context(&options.group_consumer()?, context)
         .map_err(|error| error::client(&error))?;
     consumer.subscribe(&[&options.topic]).map_err(|error| error::client(&error))?;
     let stop = Arc::new(AtomicBool::new(false));
     let (result_sender, ended) = oneshot::channel();
-    let pulse = Arc::new(Pulse { start: Instant::now(), millis: AtomicU64::new(0) });
     let mut poller = Poller {
         topic: options.topic.clone(),
         cluster: options.cluster.clone(),
@@ -131,6 +140,7 @@ pub(super) fn start(
         started: HashMap::new(),
         restarts: Vec::new(),
         paused: false,
+        held: HashSet::new(),
         stop: Arc::clone(&stop),
         pulse: Arc::clone(&pulse),
     };
@@ -225,10 +235,13 @@ fn size(record: &EventRecord) -> usize {
 struct RebalanceContext {
     ownership: Arc<Ownership>,
     queue: Arc<WakeQueue>,
+    pulse: Arc<Pulse>,
 }
 
 impl ClientContext for RebalanceContext {
     fn stats(&self, statistics: Statistics) {
+        let is_connected = statistics.brokers.values().any(|broker| broker.state == "UP");
+        self.pulse.has_no_broker.store(!is_connected, Ordering::Relaxed);
         let topics = statistics.topics.into_values();
         for (partition, state) in topics.flat_map(|topic| topic.partitions) {
             // A negative lag is unknown, and the partition -1 holds messages without a partition.
@@ -310,6 +323,8 @@ struct Poller {
     restarts: Vec<(Partition, Instant)>,
     /// Whether all started partitions are paused because the queue was full.
     paused: bool,
+    /// The partitions that the daemon has asked to pause.
+    held: HashSet<Partition>,
     stop: Arc<AtomicBool>,
     pulse: Arc<Pulse>,
 }
@@ -363,6 +378,7 @@ impl Poller {
                     let _ = done.send(self.start_partition(partition, rewind));
                 }
                 PollerCommand::Restart { partition, at } => self.stop_partition(partition, at),
+                PollerCommand::Pace { partition, is_paused } => self.pace(partition, is_paused),
             }
         }
         let now = Instant::now();
@@ -392,6 +408,7 @@ impl Poller {
             self.rewind(partition, offset).map_err(unknown)?;
         }
         self.started.insert(partition, 0);
+        self.held.remove(&partition);
         if self.paused { Ok(()) } else { self.consumer.resume(&self.list(partition)).map_err(unknown) }
     }
 
@@ -422,13 +439,29 @@ impl Poller {
         self.restarts.push((partition, restart_at));
     }
 
-    /// Pauses or resumes all started partitions.
+    /// Pauses or resumes one partition, as the daemon asks.
+    fn pace(&mut self, partition: Partition, is_paused: bool) {
+        let list = self.list(partition);
+        let result = if is_paused {
+            self.held.insert(partition);
+            self.consumer.pause(&list)
+        } else if self.held.remove(&partition) && self.started.contains_key(&partition) && !self.paused {
+            self.consumer.resume(&list)
+        } else {
+            Ok(())
+        };
+        if let Err(error) = result {
+            tracing::warn!(%error, partition, is_paused, "a partition can't be paused or resumed");
+        }
+    }
+
+    /// Pauses or resumes all started partitions, but those that the daemon has asked to pause.
     fn set_paused(&mut self, paused: bool) {
         if paused == self.paused {
             return;
         }
         let mut list = TopicPartitionList::new();
-        for partition in self.started.keys() {
+        for partition in self.started.keys().filter(|partition| !self.held.contains(partition)) {
             list.add_partition(&self.topic, *partition);
         }
         match if paused { self.consumer.pause(&list) } else { self.consumer.resume(&list) } {

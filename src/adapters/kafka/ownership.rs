@@ -45,6 +45,8 @@ pub(super) enum PollerCommand {
     Start { partition: Partition, rewind: bool, done: oneshot::Sender<Result<(), StartFailure>> },
     /// The outcome of a write is unknown: pause the partition now, and assign it again at this instant.
     Restart { partition: Partition, at: Instant },
+    /// The daemon has too many inputs of the partition, or has caught up: pause or resume its records.
+    Pace { partition: Partition, is_paused: bool },
 }
 
 /// The reason why a partition was not started, each with a message.
@@ -128,6 +130,14 @@ impl Ownership {
         if let Some(owned) = state.owned.get_mut(&partition) {
             owned.rewind = true;
             state.commands.push(PollerCommand::Restart { partition, at: Instant::now() + RESTART_DELAY });
+        }
+    }
+
+    /// Asks the polling thread to pause or resume the records of a partition, if it is still owned.
+    pub(super) fn pace(&self, partition: Partition, is_paused: bool) {
+        let mut state = self.lock();
+        if state.owned.contains_key(&partition) {
+            state.commands.push(PollerCommand::Pace { partition, is_paused });
         }
     }
 

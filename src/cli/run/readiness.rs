@@ -1,4 +1,5 @@
-//! The conditions of `/readyz`: this process owns partitions, knows the cluster's objects, and its consumer polls.
+//! The conditions of `/readyz`: this process owns partitions that are restored and whose journals answer, sees every change of
+//! the cluster, and its consumer polls and has a broker. Each is at most some seconds old.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,13 +8,13 @@ use tokio::sync::watch;
 
 use crate::adapters::kafka::Pulse;
 use crate::adapters::kubernetes::Kubernetes;
+use crate::health::Health;
 use crate::http::Conditions;
-use crate::ports::Partition;
 
 /// The interval at which the conditions are refreshed.
 const INTERVAL: Duration = Duration::from_secs(1);
 /// The time without a poll after which the Kafka consumer is reported as not ready.
-const MAX_SILENCE: Duration = Duration::from_secs(10);
+const MAX_SILENCE: Duration = Duration::from_secs(8);
 
 /// Returns the conditions before the first refresh: not ready.
 pub(super) fn at_start() -> Conditions {
@@ -23,21 +24,13 @@ pub(super) fn at_start() -> Conditions {
 /// Refreshes the conditions until the server has ended. `consumer` is `None` with the embedded journal.
 pub(super) async fn follow(
     cluster: Kubernetes,
-    owned: watch::Receiver<Vec<Partition>>,
+    health: Health,
     consumer: Option<Arc<Pulse>>,
     conditions: watch::Sender<Conditions>,
 ) {
     loop {
-        let partitions = match owned.borrow().len() {
-            0 => Err("none assigned; another replica may have them all".to_owned()),
-            _ => Ok(()),
-        };
-        let listed = if cluster.readiness().is_ready() {
-            Ok(())
-        } else {
-            Err("the cluster's objects are not listed yet".to_owned())
-        };
-        let mut current = vec![("partitions".to_owned(), partitions), ("kubernetes".to_owned(), listed)];
+        let seen = cluster.readiness().problem().map_or(Ok(()), Err);
+        let mut current = vec![("partitions".to_owned(), health.check()), ("kubernetes".to_owned(), seen)];
         current.extend(consumer.as_deref().map(|pulse| ("kafka".to_owned(), of_consumer(pulse))));
         if conditions.send(current).is_err() {
             return;
@@ -48,5 +41,11 @@ pub(super) async fn follow(
 
 fn of_consumer(pulse: &Pulse) -> Result<(), String> {
     let silent = pulse.silent_for();
-    if silent <= MAX_SILENCE { Ok(()) } else { Err(format!("the consumer has not polled for {} s", silent.as_secs())) }
+    if silent > MAX_SILENCE {
+        return Err(format!("the consumer has not polled for {} s", silent.as_secs()));
+    }
+    if pulse.has_no_broker() {
+        return Err("no broker is connected; see kafka.brokers and the log".to_owned());
+    }
+    Ok(())
 }
