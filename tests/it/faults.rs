@@ -29,6 +29,7 @@ const KILLS: &str = "kills::forty_kills_over_forty_rollouts_change_nothing";
 const SEEDS: &str = "every_seed_keeps_the_invariants";
 const DOUBT: &str = "after_a_commit_without_an_answer_the_partition_is_opened_again";
 const MODEL: &str = "kafka_agrees_with_the_simulators_broker";
+const SCHEDULES: &str = "every_schedule_of_faults_ends_as_the_one_without";
 const ZOMBIE: &str = "kills::a_daemon_that_wakes_after_its_session_writes_nothing";
 
 #[rustfmt::skip]
@@ -82,9 +83,22 @@ const FAULTS: &[Fault] = &[
     fault(47, "credentials expire", "they are read again", &["a_token_is_read_again_when_its_file_changes"]),
     fault(48, "the disk is full", "the journal reports it; no effect is performed", &[]),
     fault(49, "thousands of rollouts within a second", "bounded memory, and no more queries than before", &["the_number_of_queries_does_not_grow_with_the_workloads"]),
-    fault(50, "an upgrade of the daemon, and a downgrade", "each version reads the records of the other; a workload that it can't read is isolated", &["a_workload_that_can_not_be_read_is_isolated_and_the_others_go_on"]),
+    fault(50, "an upgrade of the daemon, and a downgrade", "each version reads the records of the other; a workload that it can't read is isolated", &["a_workload_that_can_not_be_read_is_isolated_and_the_others_go_on", "a_journal_of_each_format_is_restored"]),
     fault(51, "only one of Kafka, Prometheus and Kubernetes is unavailable", "held; a rollback is possible without Prometheus", &["away::without_kafka_nothing_changes_until_it_is_back", "away::without_the_api_server_the_daemon_waits_and_then_goes_on", "away::without_prometheus_a_rollout_waits_and_then_goes_on", "unkind::without_prometheus_in_preparing_nothing_is_quarantined"]),
     fault(52, "the same seed twice", "the same bytes", &["the_same_seed_gives_the_same_bytes"]),
+];
+
+/// The faults of durability: an input, a workload, a partition, a task or a clock that must not take the others along.
+#[rustfmt::skip]
+const DURABILITY: &[Fault] = &[
+    fault(1, "a record, or the state of a workload, is too large for the journal", "the record becomes a dead letter, or the workload is isolated; the others go on", &["a_workload_that_is_too_large_for_the_journal_is_isolated_and_the_others_go_on", "a_record_with_6_mib_of_headers_is_answered_and_the_next_one_is_decided", "a_text_from_outside_is_journaled_shortened", "inputs_that_are_large_together_are_recorded_before_they_are_too_many"]),
+    fault(2, "the clock jumps, or the machine is suspended", "it is found, logged and counted; no deadline passes, and the rollouts go on", &["each_jump_is_found_once_and_a_slow_correction_is_none", "a_clock_that_jumps_in_a_step_and_back_changes_no_decision", SCHEDULES]),
+    fault(4, "the journal of one partition hangs, also while it is opened", "its records are paused, the other partitions are judged, and the daemon stops in time", &["a_partition_whose_journal_hangs_leaves_the_others_judged", "a_partition_that_is_being_opened_is_paused_and_leaves_the_others_judged", "a_daemon_stops_although_a_commit_hangs"]),
+    fault(10, "a task or a port panics, or hangs", "it is logged and counted; the task is started again, the attempt repeated, or the process ends", &["a_task_that_panics_is_started_again_until_it_returns", "the_end_of_a_vital_task_names_the_task_and_the_panic", "an_attempt_that_panics_or_hangs_is_reported_as_failed_and_frees_its_lane", SCHEDULES]),
+    fault(14, "a partition is not restored, the API server is away, or a watch is refused", "`/readyz` says so within 10 s, with the missing verb", &["a_partition_is_well_once_it_is_restored_and_while_its_journal_answers", "a_refused_watch_and_a_silent_server_are_a_problem_by_name", "lint::promtool_passes_the_shipped_alerts_and_their_cases"]),
+    fault(15, "a notification sink is away for longer than its attempts last", "the notification is given up, logged and counted", &["a_notification_that_is_given_up_is_counted"]),
+    fault(16, "a policy is removed or narrowed under its rollout", "the rollout is still observed", &["a_workload_is_observed_while_a_policy_covers_it_or_its_rollout_runs"]),
+    fault(21, "a file of the configuration changes without a signal", "the policies are reloaded", &["a_changed_and_an_added_file_of_a_directory_are_noticed", "a_refused_configuration_leaves_the_policies_as_they_are"]),
 ];
 
 fn table() -> String {
@@ -94,15 +108,18 @@ fn table() -> String {
          `::` are stories with real components; the others are unit tests and simulations.\n\n\
          | # | fault | expected behaviour | tests |\n| --- | --- | --- | --- |\n",
     );
-    for Fault { n, fault, expected, tests } in FAULTS {
-        let tests = if tests.is_empty() {
-            "none yet".to_owned()
-        } else {
-            tests.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join("<br>")
-        };
-        text += &format!("| {n} | {fault} | {expected} | {tests} |\n");
-    }
+    FAULTS.iter().for_each(|fault| text += &row("", fault));
+    DURABILITY.iter().for_each(|fault| text += &row("D", fault));
     text
+}
+
+fn row(prefix: &str, Fault { n, fault, expected, tests }: &Fault) -> String {
+    let tests = if tests.is_empty() {
+        "none yet".to_owned()
+    } else {
+        tests.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join("<br>")
+    };
+    format!("| {prefix}{n} | {fault} | {expected} | {tests} |\n")
 }
 
 #[test]
@@ -118,10 +135,11 @@ fn every_fault_has_a_row_and_every_required_fault_a_test() {
         let required = REQUIRED.iter().any(|range| range.contains(&fault.n));
         assert!(!required || !fault.tests.is_empty(), "fault {}: {} has no test", fault.n, fault.fault);
     }
+    assert!(DURABILITY.iter().all(|fault| !fault.tests.is_empty()));
 }
 
 #[test]
 fn every_named_test_exists() {
-    let missing = missing_tests(FAULTS.iter().flat_map(|fault| fault.tests.iter().copied()));
+    let missing = missing_tests(FAULTS.iter().chain(DURABILITY).flat_map(|fault| fault.tests.iter().copied()));
     assert!(missing.is_empty(), "the list names tests that do not exist: {missing:?}");
 }

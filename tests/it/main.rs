@@ -15,6 +15,7 @@ mod named;
 mod pipeline;
 mod presets;
 mod recipes;
+mod schedules;
 mod script;
 mod smoke;
 mod tidy;
