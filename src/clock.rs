@@ -7,6 +7,8 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use bellwether_core::time::{Span, Timestamp};
 
+pub mod jumps;
+
 /// A source of the current time that can wait for an instant.
 #[async_trait]
 pub trait Clock: Send + Sync {
@@ -62,12 +64,12 @@ impl Clock for FastClock {
 
 /// A stopwatch for durations within this process. It is independent of the engine's time.
 #[derive(Debug, Clone, Copy)]
-pub struct Stopwatch(Instant);
+pub struct Stopwatch(tokio::time::Instant);
 
 impl Stopwatch {
     /// Returns a stopwatch that starts now.
     pub fn start() -> Stopwatch {
-        Stopwatch(Instant::now())
+        Stopwatch(tokio::time::Instant::now())
     }
 
     /// Returns the time since the start.

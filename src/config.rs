@@ -29,6 +29,7 @@ use self::layers::Layers;
 use crate::{adapters, events, http, journal, telemetry};
 
 pub use self::embedded::{DEFAULT, PRESETS};
+pub use self::layers::config_files;
 pub use self::report::{ConfigProblem, ConfigReport, SourcePlace};
 pub use self::show::show;
 pub use self::sources::Sources;

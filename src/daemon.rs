@@ -8,11 +8,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bellwether_core::input::event::Event;
+use bellwether_core::measure::block::Sample;
 use bellwether_core::measure::watch::Watch;
 use bellwether_core::policy::Policy;
 use bellwether_core::time::Span;
-use futures::StreamExt as _;
 use futures::stream::FuturesUnordered;
+use futures::{FutureExt as _, StreamExt as _};
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
@@ -21,16 +22,28 @@ use tracing::Instrument as _;
 
 use crate::clock::{Clock, Stopwatch};
 use crate::journal::partition_of;
+use crate::metrics;
 use crate::ports::{BlockSource, Partition, StatusSource, Wake};
 use crate::sampling::next_tick;
 use crate::shard::{Shard, ShardEnd, ShardInput, Shared};
+use crate::supervise::{self, Tasks};
 
 /// The inputs that may wait for one shard: about as many as a partition is likely to have of events, and few enough that their senders
 /// notice soon.
 const INBOX: usize = 1024;
 
-/// The inputs that may wait beside a full inbox, over all shards. While more wait, no input is read from the adapters.
+/// The inputs that wait beside the full inbox of a shard before its records are paused. They are resumed below a quarter of it.
+const PAUSE_AT: usize = 512;
+
+/// The inputs that may wait beside the full inbox of a shard whose source of records can't be paused. While more wait, no input
+/// is read from the adapters.
 const BACKLOG: usize = 4096;
+
+/// The time for the earlier shard of a partition to end before the next one is opened, and fences it.
+const RELEASE_PATIENCE: Duration = Duration::from_secs(30);
+
+/// The time for all shards to end their commits under way when the daemon stops.
+const DRAIN_PATIENCE: Duration = Duration::from_secs(10);
 
 /// The time for a shard to say what it watches, so that one partition whose journal hangs leaves the others judged.
 const WATCH_PATIENCE: Duration = Duration::from_secs(1);
@@ -51,8 +64,6 @@ pub struct Parts {
     pub policies: watch::Receiver<Vec<Policy>>,
     /// The heartbeat of the event loop: a stopwatch that is started anew in each turn.
     pub heartbeat: watch::Sender<Stopwatch>,
-    /// The partitions that are open.
-    pub owned: watch::Sender<Vec<Partition>>,
     /// The token that stops the daemon. Nothing is decided because of it.
     pub stop: CancellationToken,
 }
@@ -72,6 +83,8 @@ struct OpenShard {
     backlog: VecDeque<ShardInput>,
     /// Whether a status was dropped because the inbox was full.
     missed_status: bool,
+    /// Whether the source of the partition's records was asked to pause.
+    is_paused: bool,
     task: JoinHandle<(Partition, ShardEnd)>,
 }
 
@@ -110,19 +123,31 @@ impl OpenShard {
         let has_room = self.inbox.capacity() > INBOX / 2;
         has_room && std::mem::take(&mut self.missed_status)
     }
+
+    /// Returns whether the source of the partition's records has to pause or to go on; `None` if it stays as it is.
+    fn changed_pace(&mut self) -> Option<bool> {
+        let is_paused = match self.backlog.len() {
+            waiting if waiting >= PAUSE_AT => true,
+            waiting if waiting < PAUSE_AT / 4 => false,
+            _ => self.is_paused,
+        };
+        (std::mem::replace(&mut self.is_paused, is_paused) != is_paused).then_some(is_paused)
+    }
 }
 
 /// Runs the daemon until it is stopped.
 ///
 /// # Errors
-/// The journal of a partition is broken, or a shard has panicked.
+/// The journal of a partition is broken, or a shard or the sampler has panicked.
 pub async fn run(parts: Parts) -> anyhow::Result<()> {
-    let Parts { shared, mut wakes, counts, grid, statuses, mut policies, heartbeat, owned, stop } = parts;
-    let mut daemon = Daemon { shared, shards: BTreeMap::new(), statuses, owned };
+    let Parts { shared, mut wakes, counts, grid, statuses, mut policies, heartbeat, stop } = parts;
+    let mut daemon = Daemon { shared, shards: BTreeMap::new(), statuses };
     let (ask, mut asked) = mpsc::channel(1);
     let (measured, mut blocks) = mpsc::channel::<Event>(INBOX);
     let clock = daemon.shared.clock.clone();
-    let sampling_task = tokio::spawn(sample(counts, grid, clock.clone(), ask, measured));
+    let mut tasks = Tasks::default();
+    let sampling = sample(counts, grid, clock.clone(), ask, measured);
+    tasks.vital("sampler", sampling.map(Ok));
     let result = loop {
         // A missing listener is no reason to stop.
         let _ = heartbeat.send(Stopwatch::start());
@@ -141,10 +166,11 @@ pub async fn run(parts: Parts) -> anyhow::Result<()> {
             Some(reply) = asked.recv() => daemon.watches(reply),
             Some(event) = blocks.recv() => daemon.tell(ShardInput::Event { event: Box::new(event), templates: Vec::new() }),
             ended = daemon.ended() => if let Err(error) = daemon.close(ended) { break Err(error) },
+            ended = tasks.ended() => break Err(ended.into()),
             () = clock.sleep_until(beat) => {}
         }
     };
-    sampling_task.abort();
+    drop(tasks);
     daemon.drain().await;
     result
 }
@@ -153,7 +179,6 @@ struct Daemon {
     shared: Shared,
     shards: BTreeMap<Partition, OpenShard>,
     statuses: Arc<dyn StatusSource>,
-    owned: watch::Sender<Vec<Partition>>,
 }
 
 impl Daemon {
@@ -162,7 +187,7 @@ impl Daemon {
             Wake::Assigned(partition) => self.open(partition),
             Wake::Revoked { partition, done } => {
                 let ending = self.release(partition);
-                self.publish();
+                self.shared.health.released(partition);
                 let shared = self.shared.clone();
                 tokio::spawn(async move {
                     ending.await;
@@ -185,21 +210,23 @@ impl Daemon {
     /// Opens a shard for an assigned partition. An earlier shard of the partition ends first.
     fn open(&mut self, partition: Partition) {
         let earlier = self.release(partition);
+        self.shared.health.restoring(partition);
         let (inbox, receiver) = mpsc::channel(INBOX);
-        let (shared, statuses) = (self.shared.clone(), self.statuses.clone());
+        let (shared, statuses, health) = (self.shared.clone(), self.statuses.clone(), self.shared.health.clone());
         let task = tokio::spawn(async move {
             earlier.await;
             forget(&shared, partition);
             match Shard::open(partition, shared, receiver).await {
                 Ok(shard) => {
+                    health.restored(partition);
                     statuses.resend(shard.workloads());
                     (partition, shard.run().await)
                 }
                 Err(end) => (partition, end),
             }
         });
-        self.shards.insert(partition, OpenShard { inbox, backlog: VecDeque::new(), missed_status: false, task });
-        self.publish();
+        let shard = OpenShard { inbox, backlog: VecDeque::new(), missed_status: false, is_paused: false, task };
+        self.shards.insert(partition, shard);
     }
 
     fn reload(&mut self, policies: &[Policy]) {
@@ -212,31 +239,37 @@ impl Daemon {
     }
 
     /// Closes the inbox of a partition's shard. The returned future ends with the shard: the batch under way is then committed
-    /// or not, and the shard writes nothing more. The event loop doesn't wait for it, because its journal may hang.
+    /// or not, and the shard writes nothing more. The event loop doesn't wait for it, because its journal may hang. A shard that
+    /// hangs for longer than [`RELEASE_PATIENCE`] is aborted; a write that it has under way is fenced by the next owner.
     fn release(&mut self, partition: Partition) -> impl Future<Output = ()> + Send + 'static {
         let task = self.shards.remove(&partition).map(|shard| shard.task);
         async move {
-            if let Some(task) = task {
-                let _ = task.await;
+            let Some(mut task) = task else { return };
+            if tokio::time::timeout(RELEASE_PATIENCE, &mut task).await.is_err() {
+                tracing::warn!(partition, "the released partition hangs in its journal; its task is aborted");
+                task.abort();
             }
         }
     }
 
-    /// Hands over the inputs that found an inbox full.
+    /// Hands over the inputs that found an inbox full, and paces the source of records of each shard.
     fn flush(&mut self) {
-        let missed = self.shards.values_mut().filter_map(|shard| shard.flush().then_some(())).count();
-        if missed > 0 {
+        let mut missed = false;
+        for (partition, shard) in &mut self.shards {
+            missed |= shard.flush();
+            if let Some(is_paused) = shard.changed_pace() {
+                tracing::info!(partition, is_paused, "the partition's records wait for its journal");
+                self.shared.journals.pace(*partition, is_paused);
+            }
+        }
+        if missed {
             self.statuses.resend(Vec::new());
         }
     }
 
     /// Whether further inputs may be read.
     fn has_room(&self) -> bool {
-        self.shards.values().map(|shard| shard.backlog.len()).sum::<usize>() < BACKLOG
-    }
-
-    fn publish(&self) {
-        let _ = self.owned.send(self.shards.keys().copied().collect());
+        self.shards.values().all(|shard| shard.backlog.len() < BACKLOG)
     }
 
     /// Sends an input about a workload to the shard of the workload.
@@ -302,7 +335,7 @@ impl Daemon {
         let Some((partition, end)) = ended else { anyhow::bail!("a shard has panicked; its journal is whole") };
         self.shards.remove(&partition);
         forget(&self.shared, partition);
-        self.publish();
+        self.shared.health.released(partition);
         match end {
             ShardEnd::Closed => Ok(()),
             ShardEnd::Fenced(message) => {
@@ -311,29 +344,35 @@ impl Daemon {
             }
             ShardEnd::Unknown(message) => {
                 tracing::warn!(partition, %message, "partition released until it is assigned again");
+                self.shared.health.failed(partition, message);
                 Ok(())
             }
             ShardEnd::Asks(message) => {
                 tracing::error!(partition, %message, "partition stopped until a person has answered");
+                self.shared.health.failed(partition, message);
                 Ok(())
             }
             ShardEnd::Broken(message) => anyhow::bail!("partition {partition}: {message}"),
         }
     }
 
-    /// Lets every shard finish its commit under way. Nothing is decided because of it.
+    /// Lets every shard finish its commit under way, within [`DRAIN_PATIENCE`]. Nothing is decided because of it.
     async fn drain(&mut self) {
         let shards = std::mem::take(&mut self.shards);
-        let tasks: Vec<JoinHandle<_>> = shards.into_values().map(|shard| shard.task).collect();
-        futures::future::join_all(tasks).await;
-        self.publish();
+        let mut tasks: Vec<JoinHandle<_>> = shards.into_values().map(|shard| shard.task).collect();
+        let all = futures::future::join_all(tasks.iter_mut());
+        if tokio::time::timeout(DRAIN_PATIENCE, all).await.is_err() {
+            let hanging = tasks.iter().filter(|task| !task.is_finished()).count();
+            tracing::warn!(hanging, "partitions left whose journals hang; their next owners fence what they write");
+            tasks.iter().for_each(JoinHandle::abort);
+        }
     }
 }
 
 /// Removes the rollouts of a released partition from the board, where they would be stale.
 fn forget(shared: &Shared, partition: Partition) {
     let partitions = shared.journals.partitions();
-    shared.board.forget(|shown| partition_of(shown.workload.as_bytes(), partitions) == partition);
+    shared.board.forget(|workload| partition_of(workload.as_bytes(), partitions) == partition);
 }
 
 /// Returns the watches of a shard; `None` if it has ended.
@@ -343,7 +382,8 @@ async fn watches_of(inbox: &mpsc::Sender<ShardInput>) -> Option<Vec<Watch>> {
     answered.await.ok()
 }
 
-/// Asks for the watches at every tick of the grid, and passes on the blocks that were counted.
+/// Asks for the watches at every tick of the grid, and passes on the blocks that were counted. A tick that lies in the
+/// future because the clock was turned back meanwhile is left out, and so is one in which the source panics.
 async fn sample(
     mut counts: Box<dyn BlockSource>,
     grid: Grid,
@@ -354,14 +394,22 @@ async fn sample(
     loop {
         let tick = next_tick(clock.now(), grid.interval);
         clock.sleep_until(tick).await;
+        if clock.now() < tick {
+            continue;
+        }
         let (send, watches) = oneshot::channel();
         if ask.send(send).await.is_err() {
             return;
         }
-        let Ok(watches) = watches.await else { return };
+        let Ok(watches) = watches.await else { continue };
         let at = grid.lag.before(tick);
         let span = tracing::debug_span!("tick", %at, watches = watches.len());
-        for (workload, block) in counts.tick(&watches, at).instrument(span).await {
+        metrics::watches(watches.len());
+        let counted = supervise::caught("tick", counts.tick(&watches, at).instrument(span)).await;
+        for (workload, block) in counted.unwrap_or_default() {
+            if block.metrics.values().any(|sample| !matches!(sample, Sample::Gap(_))) {
+                metrics::block(block.to);
+            }
             if measured.send(Event::Measured { workload, block }).await.is_err() {
                 return;
             }

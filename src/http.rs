@@ -167,6 +167,11 @@ async fn metrics(State(app): State<App>) -> Response {
         *counts.entry(&shown.phase).or_default() += 1;
     }
     counts.into_iter().for_each(|(phase, count)| crate::metrics::rollouts(phase, count));
+    let running = view.rollouts.values().filter(|shown| shown.is_running());
+    crate::metrics::held(running.filter(|shown| shown.held.is_some()).count());
+    for (name, state) in app.shown.conditions.borrow().iter() {
+        crate::metrics::condition(name, state.is_ok());
+    }
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], app.shown.metrics.render()).into_response()
 }
 

@@ -6,8 +6,9 @@
 //! the number of the owner, and `cluster` the cluster that it acts in. A restore is the snapshot and then the inputs through the ordinary `step`; a state comes about in no
 //! other way. Compaction keeps the last value of each key, and a restore reads nothing else.
 //!
-//! An entry that can't be read, as after a downgrade, concerns as little as possible. A workload with one is isolated: nothing of it is
-//! written or removed, and the others go on. A freeze holds until a person ends it, since its key names the scope. An event is known
+//! An entry that can't be read, as after a downgrade, or that the journal does not take concerns as little as possible. A workload
+//! with one is isolated: nothing of it is written or removed, and the others go on. A freeze holds until a person ends it, since its key
+//! names the scope. An event is known
 //! by its key. When an isolated workload can be read again, it is told of the freezes that have begun or ended meanwhile.
 //!
 //! At each snapshot the same inputs go to the decisions topic together with the decisions, so that they can be replayed.
@@ -24,7 +25,7 @@ use bellwether_core::rollout::decision::Decision;
 use bellwether_core::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::ports::{Batch, Epoch, JournalError, PodTemplate};
+use crate::ports::{Batch, Epoch, JournalError, MAX_ENTRY_BYTES, PodTemplate};
 
 mod shared;
 
@@ -33,12 +34,14 @@ use shared::MissedFreeze;
 /// The number of inputs between two snapshots: enough that snapshots are a small part of the journal, few enough that a restore reads
 /// little.
 const SNAPSHOT_EVERY: usize = 16;
+/// The size of the inputs in bytes after which a snapshot follows, so that a decisions record with all of them is short enough.
+const SNAPSHOT_BYTES: usize = MAX_ENTRY_BYTES / 4;
 
 const EPOCH: &str = "epoch";
 /// The key of the name of the cluster that the journal belongs to.
 const CLUSTER: &str = "cluster";
 
-/// The format of the snapshots that this version writes. It is raised when an older version could lose or misread a part of
+/// The format of the snapshots and inputs that this version writes. It is raised when an older version could lose or misread a part of
 /// them.
 const FORMAT: u32 = 1;
 
@@ -66,6 +69,9 @@ struct Snapshot {
 /// `W/block/<slot>`.
 #[derive(Debug, Serialize, Deserialize)]
 struct Slot {
+    /// [`FORMAT`] of the version that wrote it; 0 for those from before formats were numbered.
+    #[serde(default)]
+    format: u32,
     follows: u64,
     input: Input,
 }
@@ -73,6 +79,8 @@ struct Slot {
 /// The part of a slot that says whether the rest counts.
 #[derive(Debug, Deserialize)]
 struct SlotHead {
+    #[serde(default)]
+    format: u32,
     follows: u64,
 }
 
@@ -82,6 +90,8 @@ struct Tail {
     seq: u64,
     next_record: u64,
     inputs: Vec<Input>,
+    /// The size of the inputs' entries, in bytes.
+    bytes: usize,
     decisions: Vec<Decision>,
     basis: Option<Box<WorkloadState>>,
     policies: Vec<Policy>,
@@ -92,8 +102,8 @@ pub struct Ledger {
     engine: Engine,
     tails: BTreeMap<Workload, Tail>,
     templates: BTreeMap<Workload, BTreeMap<TemplateHash, PodTemplate>>,
-    /// The workloads that can't be read, by their key in the journal, each with the reason and the remedy.
-    unreadable: BTreeMap<String, String>,
+    /// The isolated workloads by their key in the journal, each with the reason and the remedy.
+    isolated: BTreeMap<String, String>,
     /// The freezes that can't be read, each as a sentence with its consequence and the remedy.
     problems: Vec<String>,
     /// The keys of freezes whose scope can't be read. They end with the freeze of the whole cluster that stands for them.
@@ -123,7 +133,7 @@ impl Ledger {
             engine: blank.clone(),
             tails: BTreeMap::new(),
             templates: BTreeMap::new(),
-            unreadable: BTreeMap::new(),
+            isolated: BTreeMap::new(),
             problems: Vec::new(),
             unknown_freezes: Vec::new(),
             missed: BTreeMap::new(),
@@ -161,14 +171,14 @@ impl Ledger {
                 if let Ok(workload) = workload {
                     self.engine.isolate(workload, why.clone());
                 }
-                self.unreadable.insert(key.to_owned(), why);
+                self.isolated.insert(key.to_owned(), why);
             }
         }
     }
 
-    /// Returns the workloads that can't be read, by their key in the journal, each with the reason and the remedy.
-    pub fn unreadable(&self) -> &BTreeMap<String, String> {
-        &self.unreadable
+    /// Returns the isolated workloads by their key in the journal, each with the reason and the remedy.
+    pub fn isolated(&self) -> &BTreeMap<String, String> {
+        &self.isolated
     }
 
     /// Returns the epoch of the last writer of `entries`.
@@ -195,43 +205,69 @@ impl Ledger {
         self.engine.set_policies(policies);
     }
 
-    /// Lets the engine take an event in, and adds the journal entries of the step to `batch`.
+    /// Lets the engine take an event in, and adds the journal entries of the step to `batch`. A workload with an entry that the
+    /// journal does not take is isolated: its earlier entries stay, and the event is refused.
     ///
     /// # Errors
-    /// A value can't be written as JSON, which is a defect of this program.
-    pub fn step(&mut self, event: Event, now: Timestamp, batch: &mut Batch) -> Result<Vec<Transition>, JournalError> {
-        let basis = self.basis(&event, batch)?;
-        let transitions = self.engine.step(event, now);
-        for transition in &transitions {
-            self.write_shared_entries(transition, batch)?;
-            if let (Disposition::Changed, Some(workload)) = (transition.disposition, &transition.workload) {
-                self.remember(workload, transition, basis.clone(), batch)?;
+    /// An entry that belongs to no workload can't be written, which is a defect of this program.
+    pub fn step(
+        &mut self,
+        mut event: Event,
+        now: Timestamp,
+        batch: &mut Batch,
+    ) -> Result<Vec<Transition>, JournalError> {
+        event.shorten_texts();
+        let basis = self.basis(&event, batch);
+        let mut committed = Vec::new();
+        for transition in self.engine.step(event, now) {
+            if let (Disposition::Changed, Some(workload)) = (transition.disposition, &transition.workload)
+                && let Err(problem) = self.remember(workload, &transition, basis.clone(), batch)
+            {
+                self.set_aside(workload, &problem);
+                committed.extend(self.engine.refused(&transition.input));
+                continue;
             }
+            self.write_shared_entries(&transition, batch)?;
+            committed.push(transition);
         }
-        Ok(transitions)
+        Ok(committed)
     }
 
-    /// Returns the state before an event that asks for a rollout. A record begins with such an event, so the earlier inputs are
-    /// written to a record of their own.
-    fn basis(&mut self, event: &Event, batch: &mut Batch) -> Result<Option<Box<WorkloadState>>, JournalError> {
+    /// Isolates a workload with an entry that the journal does not take.
+    fn set_aside(&mut self, workload: &Workload, problem: &str) {
+        let why = format!(
+            "{problem}; its rollout stays as it is, and so do its earlier entries: remove the cause and restart Bellwether, which \
+             goes on from them, or run `bellwether release {workload}`"
+        );
+        self.tails.remove(workload);
+        self.templates.remove(workload);
+        self.engine.isolate(workload.clone(), why.clone());
+        self.isolated.insert(workload.to_string(), why);
+    }
+
+    /// Returns the state before an event that asks for a rollout; `None` for another event. A record begins with such an event,
+    /// so the earlier inputs are written to a record of their own.
+    fn basis(&mut self, event: &Event, batch: &mut Batch) -> Option<Box<WorkloadState>> {
         let workload = match event {
             Event::Requested { request, .. } => &request.workload,
             Event::Deployed { workload, .. } => workload,
             Event::Commanded { command, .. } => match command.scope.workload() {
                 Some(workload) if requests_rollout(event) => workload,
-                _ => return Ok(None),
+                _ => return None,
             },
             Event::Tested { .. }
             | Event::Observed { .. }
             | Event::Measured { .. }
             | Event::Performed { .. }
             | Event::Uncovered { .. }
-            | Event::Tick => return Ok(None),
+            | Event::Tick => return None,
         };
-        if self.tails.get(workload).is_some_and(|tail| !tail.inputs.is_empty()) {
-            self.snapshot(workload, batch)?;
+        if self.tails.get(workload).is_some_and(|tail| !tail.inputs.is_empty())
+            && let Err(problem) = self.snapshot(workload, batch)
+        {
+            self.set_aside(workload, &problem);
         }
-        Ok(Some(Box::new(self.engine.basis(workload))))
+        Some(Box::new(self.engine.basis(workload)))
     }
 
     fn remember(
@@ -240,7 +276,7 @@ impl Ledger {
         transition: &Transition,
         basis: Option<Box<WorkloadState>>,
         batch: &mut Batch,
-    ) -> Result<(), JournalError> {
+    ) -> Result<(), String> {
         let tail = self.tails.entry(workload.clone()).or_default();
         let first = tail.seq == 0;
         tail.inputs.push(transition.input.clone());
@@ -253,13 +289,19 @@ impl Ledger {
         if first || matters || tail.inputs.len() >= SNAPSHOT_EVERY {
             return self.snapshot(workload, batch);
         }
-        let slot = Slot { follows: tail.seq, input: transition.input.clone() };
+        let slot = Slot { format: FORMAT, follows: tail.seq, input: transition.input.clone() };
         let key = format!("{workload}/block/{}", tail.inputs.len() - 1);
-        batch.puts.push((key.clone(), Some(write(&key, &slot)?)));
+        let value = write(&key, &slot)?;
+        tail.bytes += value.len();
+        if tail.bytes > SNAPSHOT_BYTES {
+            return self.snapshot(workload, batch);
+        }
+        batch.puts.push((key, Some(value)));
         Ok(())
     }
 
-    fn snapshot(&mut self, workload: &Workload, batch: &mut Batch) -> Result<(), JournalError> {
+    /// Adds a snapshot and the decisions record of the inputs before it to `batch`, or nothing of both.
+    fn snapshot(&mut self, workload: &Workload, batch: &mut Batch) -> Result<(), String> {
         let Some(state) = self.engine.state(workload) else { return Ok(()) };
         let tail = self.tails.entry(workload.clone()).or_default();
         let record = AuditRecord {
@@ -271,13 +313,14 @@ impl Ledger {
             inputs: std::mem::take(&mut tail.inputs),
             decisions: std::mem::take(&mut tail.decisions),
         };
-        let key = workload.to_string();
-        batch.decisions.push((key.clone(), write(&key, &record)?));
+        tail.bytes = 0;
         tail.seq += 1;
         tail.next_record += 1;
         let snapshot = Snapshot { format: FORMAT, seq: tail.seq, next_record: tail.next_record, state: state.clone() };
-        let key = format!("{workload}/snap");
-        batch.puts.push((key.clone(), Some(write(&key, &snapshot)?)));
+        let (decisions, entry) = (workload.to_string(), format!("{workload}/snap"));
+        let (record, snapshot) = (write(&decisions, &record)?, write(&entry, &snapshot)?);
+        batch.decisions.push((decisions, record));
+        batch.puts.push((entry, Some(snapshot)));
         Ok(())
     }
 
@@ -291,6 +334,9 @@ impl Ledger {
         for template in templates.into_iter().filter(|template| needed.contains(&template.hash)) {
             if !kept.contains_key(&template.hash) {
                 let key = format!("{workload}/template/{}", template.hash);
+                if let Err(problem) = check_size(&key, template.expose().len()) {
+                    return self.set_aside(workload, &problem);
+                }
                 batch.puts.push((key, Some(template.expose().as_bytes().to_vec())));
                 kept.insert(template.hash.clone(), template);
             }
@@ -338,8 +384,8 @@ impl Ledger {
     /// # Errors
     /// They can't be written as JSON, which is a defect of this program.
     pub fn raise_epoch(epoch: Epoch, cluster: &str, batch: &mut Batch) -> Result<(), JournalError> {
-        batch.puts.push((CLUSTER.to_owned(), Some(write(CLUSTER, &cluster)?)));
-        batch.puts.push((EPOCH.to_owned(), Some(write(EPOCH, &epoch.0)?)));
+        batch.puts.push((CLUSTER.to_owned(), Some(write(CLUSTER, &cluster).map_err(broken)?)));
+        batch.puts.push((EPOCH.to_owned(), Some(write(EPOCH, &epoch.0).map_err(broken)?)));
         Ok(())
     }
 }
@@ -372,9 +418,7 @@ fn read_workload(
     let key = format!("{workload}/snap");
     let value = entries.get(&key).map(Vec::as_slice).unwrap_or_default();
     let SnapshotHead { format } = read(&key, value)?;
-    if format > FORMAT {
-        return Err(unreadable(&key, &format!("it has format {format}, and this version reads up to {FORMAT}")));
-    }
+    check_format(&key, format)?;
     let Snapshot { seq, next_record, state, .. } = read(&key, value)?;
     // In an engine of its own, so that the inputs meet the same clock as the first time.
     let mut engine = blank.clone();
@@ -383,14 +427,16 @@ fn read_workload(
     for slot in 0..SNAPSHOT_EVERY {
         let key = format!("{workload}/block/{slot}");
         let Some(value) = entries.get(&key) else { break };
-        let SlotHead { follows } = read(&key, value)?;
+        let SlotHead { format, follows } = read(&key, value)?;
         if follows != seq {
             break;
         }
+        check_format(&key, format)?;
         let Slot { input, .. } = read(&key, value)?;
         // The effects of the step are in the state, and are asked for again from there.
         let _ = engine.replay(input.clone());
         tail.inputs.push(input);
+        tail.bytes += value.len();
     }
     let state = engine.basis(workload);
     Ok(RestoredWorkload { state, tail, templates: read_templates(workload, entries)? })
@@ -410,6 +456,14 @@ fn read_templates(
     of_workload.map(template).collect()
 }
 
+/// Checks that an entry was not written by a newer version.
+fn check_format(key: &str, format: u32) -> Result<(), String> {
+    if format <= FORMAT {
+        return Ok(());
+    }
+    Err(unreadable(key, &format!("it has format {format}, and this version reads up to {FORMAT}")))
+}
+
 /// Returns the problem of an entry as text.
 fn unreadable(key: &str, error: &dyn std::fmt::Display) -> String {
     format!("journal entry {key:?} can't be read: {error}; it was written by another version, or is damaged")
@@ -424,6 +478,22 @@ fn read<T: for<'de> Deserialize<'de>>(key: &str, value: &[u8]) -> Result<T, Stri
     serde_json::from_slice(value).map_err(|error| unreadable(key, &error))
 }
 
-fn write<T: Serialize>(key: &str, value: &T) -> Result<Vec<u8>, JournalError> {
-    serde_json::to_vec(value).map_err(|error| JournalError::Broken(format!("entry {key:?} can't be written: {error}")))
+/// Returns the value of an entry.
+///
+/// # Errors
+/// It can't be written as JSON, which is a defect of this program, or it is too long for a journal.
+fn write<T: Serialize>(key: &str, value: &T) -> Result<Vec<u8>, String> {
+    let value =
+        serde_json::to_vec(value).map_err(|error| format!("journal entry {key:?} can't be written: {error}"))?;
+    check_size(key, value.len())?;
+    Ok(value)
+}
+
+/// Checks that an entry is short enough for a journal.
+fn check_size(key: &str, value_bytes: usize) -> Result<(), String> {
+    let bytes = key.len() + value_bytes;
+    if bytes <= MAX_ENTRY_BYTES {
+        return Ok(());
+    }
+    Err(format!("journal entry {key:?} would have {bytes} bytes, and a journal takes at most {MAX_ENTRY_BYTES}"))
 }

@@ -11,6 +11,8 @@ pub mod clock;
 pub mod failpoints;
 pub mod telemetry;
 pub mod metrics;
+pub mod supervise;
+pub mod health;
 pub mod events;
 pub mod journal;
 pub mod ledger;

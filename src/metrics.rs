@@ -6,6 +6,7 @@
 
 use std::time::Duration;
 
+use bellwether_core::time::Timestamp;
 use metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
 
@@ -27,6 +28,21 @@ const PROMQL_ERRORS: &str = "bellwether_promql_errors_total";
 const SAMPLER_TICK_DURATION: &str = "bellwether_sampler_tick_duration_seconds";
 /// Histogram: duration of a commit to the journal in seconds.
 const JOURNAL_COMMIT_DURATION: &str = "bellwether_journal_commit_duration_seconds";
+/// Counter: commits to the journal. Label `outcome`: `done`, or `failed` if it is not known whether the batch was written, or
+/// another process has taken over.
+const JOURNAL_COMMITS: &str = "bellwether_journal_commits_total";
+/// Gauge: partitions that are assigned to this process. Label `state`: `restoring`, `open` or `failed`.
+const PARTITIONS: &str = "bellwether_partitions";
+/// Gauge: rollouts that are held.
+const HELD: &str = "bellwether_rollouts_held";
+/// Gauge: rollouts that counts were asked for at the last tick.
+const WATCHES: &str = "bellwether_watches";
+/// Gauge: Unix time of the last block with counts, in seconds.
+const LAST_BLOCK: &str = "bellwether_last_block_timestamp_seconds";
+/// Counter: jumps of the wall clock against the monotonic one. Label `direction`: `forward` or `back`.
+const CLOCK_JUMPS: &str = "bellwether_clock_jumps_total";
+/// Gauge: 1 if a condition of `/readyz` holds, 0 if not. Label `condition`: the condition's name.
+const CONDITION: &str = "bellwether_ready_condition";
 /// Counter: attempts at notifications. Labels `sink`: the sink's name; `outcome`: [`Attempt`].
 const NOTIFICATIONS: &str = "bellwether_notifications_total";
 /// Gauge: records of the events topic that are not read yet. Label `partition`: the number of the partition.
@@ -35,6 +51,8 @@ const KAFKA_LAG: &str = "bellwether_kafka_lag";
 const SPLIT: &str = "bellwether_split_workloads";
 /// Gauge: those of the split workloads whose rollout runs in this process. Label `cluster`: the cluster's name.
 const SPLIT_OWNED: &str = "bellwether_split_workloads_owned";
+/// Counter: panics of tasks that were caught. Label `task`: the name of the task.
+const TASK_PANICS: &str = "bellwether_task_panics_total";
 /// Gauge: 1 if the last reload of the configuration was accepted, 0 if it was refused.
 const CONFIG_RELOAD: &str = "bellwether_config_last_reload_successful";
 /// Gauge: always 1. Label `version`: the version of the program.
@@ -79,6 +97,8 @@ pub enum Attempt {
     Later,
     /// The attempt failed and will not be retried.
     Failed,
+    /// The notification was given up after as many attempts as it may have, or because too many newer ones wait.
+    Dropped,
 }
 
 impl Attempt {
@@ -87,6 +107,7 @@ impl Attempt {
             Attempt::Done => "done",
             Attempt::Later => "later",
             Attempt::Failed => "failed",
+            Attempt::Dropped => "dropped",
         }
     }
 }
@@ -122,14 +143,29 @@ fn describe() {
     describe_counter!(PROMQL_ERRORS, Unit::Count, "Queries to Prometheus without a usable answer, by kind of error");
     describe_histogram!(SAMPLER_TICK_DURATION, Unit::Seconds, "Duration of one tick of the sampler, for all rollouts");
     describe_histogram!(JOURNAL_COMMIT_DURATION, Unit::Seconds, "Duration of a commit to the journal");
+    describe_counter!(JOURNAL_COMMITS, Unit::Count, "Commits to the journal, by outcome");
+    describe_gauge!(PARTITIONS, Unit::Count, "Partitions that are assigned to this process, by state");
+    describe_gauge!(HELD, Unit::Count, "Rollouts that are held");
+    describe_gauge!(WATCHES, Unit::Count, "Rollouts that counts were asked for at the last tick");
+    describe_gauge!(LAST_BLOCK, Unit::Seconds, "Unix time of the last block with counts");
+    describe_counter!(CLOCK_JUMPS, Unit::Count, "Jumps of the wall clock against the monotonic one, by direction");
+    describe_gauge!(CONDITION, "1 if a condition of /readyz holds, 0 if not");
     describe_counter!(NOTIFICATIONS, Unit::Count, "Attempts at notifications, by sink and outcome");
     describe_gauge!(KAFKA_LAG, Unit::Count, "Records of the events topic that are not read yet, by partition");
     describe_gauge!(SPLIT, Unit::Count, "Workloads of the cluster whose canary has traffic");
     describe_gauge!(SPLIT_OWNED, Unit::Count, "Split workloads whose rollout runs in this process");
+    describe_counter!(TASK_PANICS, Unit::Count, "Panics of tasks that were caught, by task; each is a defect");
     describe_gauge!(CONFIG_RELOAD, "1 if the last reload of the configuration was accepted, 0 if it was refused");
     describe_gauge!(BUILD_INFO, "Always 1; the label version has the version of the program");
     gauge!(BUILD_INFO, "version" => env!("CARGO_PKG_VERSION")).set(1.0);
     gauge!(CONFIG_RELOAD).set(1.0);
+    // A counter that begins with its first event has no increase for an alert to find.
+    for outcome in ["done", "failed"] {
+        counter!(JOURNAL_COMMITS, "outcome" => outcome).increment(0);
+    }
+    for direction in ["forward", "back"] {
+        counter!(CLOCK_JUMPS, "direction" => direction).increment(0);
+    }
 }
 
 /// Counts a record that was read.
@@ -166,9 +202,40 @@ pub fn sampler_tick(took: Duration) {
     histogram!(SAMPLER_TICK_DURATION).record(took.as_secs_f64());
 }
 
-/// Records the duration of a commit to the journal.
-pub fn journal_commit(took: Duration) {
+/// Records the duration of a commit to the journal and counts its outcome.
+pub fn journal_commit(took: Duration, is_done: bool) {
     histogram!(JOURNAL_COMMIT_DURATION).record(took.as_secs_f64());
+    counter!(JOURNAL_COMMITS, "outcome" => if is_done { "done" } else { "failed" }).increment(1);
+}
+
+/// Sets the number of partitions of this process in a state.
+pub fn partitions(state: &'static str, count: usize) {
+    gauge!(PARTITIONS, "state" => state).set(count as f64);
+}
+
+/// Sets the number of rollouts that are held.
+pub fn held(count: usize) {
+    gauge!(HELD).set(count as f64);
+}
+
+/// Sets the number of rollouts that counts are asked for at a tick.
+pub fn watches(count: usize) {
+    gauge!(WATCHES).set(count as f64);
+}
+
+/// Sets the time of the last block with counts.
+pub fn block(at: Timestamp) {
+    gauge!(LAST_BLOCK).set(at.as_millisecond() as f64 / 1000.0);
+}
+
+/// Counts a jump of the wall clock.
+pub fn clock_jump(direction: &'static str) {
+    counter!(CLOCK_JUMPS, "direction" => direction).increment(1);
+}
+
+/// Sets whether a condition of `/readyz` holds.
+pub fn condition(name: &str, holds: bool) {
+    gauge!(CONDITION, "condition" => name.to_owned()).set(if holds { 1.0 } else { 0.0 });
 }
 
 /// Counts an attempt at a notification.
@@ -185,6 +252,11 @@ pub fn kafka_lag(partition: i32, records: i64) {
 pub fn split_workloads(cluster: &str, split: usize, owned: usize) {
     gauge!(SPLIT, "cluster" => cluster.to_owned()).set(split as f64);
     gauge!(SPLIT_OWNED, "cluster" => cluster.to_owned()).set(owned as f64);
+}
+
+/// Counts a panic of a task that was caught.
+pub fn task_panic(task: &'static str) {
+    counter!(TASK_PANICS, "task" => task).increment(1);
 }
 
 /// Sets whether the last reload of the configuration was accepted.
@@ -207,10 +279,18 @@ mod tests {
         PROMQL_ERRORS,
         SAMPLER_TICK_DURATION,
         JOURNAL_COMMIT_DURATION,
+        JOURNAL_COMMITS,
+        PARTITIONS,
+        HELD,
+        WATCHES,
+        LAST_BLOCK,
+        CLOCK_JUMPS,
+        CONDITION,
         NOTIFICATIONS,
         KAFKA_LAG,
         SPLIT,
         SPLIT_OWNED,
+        TASK_PANICS,
         CONFIG_RELOAD,
         BUILD_INFO,
     ];
@@ -238,10 +318,17 @@ mod tests {
             rollouts("stepping", 3);
             promql(Duration::from_millis(5), Some("timeout"));
             sampler_tick(Duration::from_millis(5));
-            journal_commit(Duration::from_millis(5));
+            journal_commit(Duration::from_millis(5), true);
+            partitions("open", 1);
+            held(1);
+            watches(2);
+            block(Timestamp::UNIX_EPOCH);
+            clock_jump("back");
+            condition("kafka", true);
             notification("slack", Attempt::Later);
             kafka_lag(0, 7);
             split_workloads("prod", 2, 1);
+            task_panic("sampler");
             config_reload(true);
         });
         let page = handle.render();

@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
+use std::time::Duration;
 
 use bellwether_core::ids::Workload;
 use bellwether_core::input::effect::{Act, Effect, Notify};
@@ -17,6 +18,7 @@ use crate::clock::Stopwatch;
 use crate::failpoints::{self, Failpoint};
 use crate::metrics::{self, Attempt};
 use crate::ports::{Cluster, Epoch, Models, NotificationError, NotificationSink, PodTemplate, QueryProbe};
+use crate::supervise;
 
 /// The attempts under way at a time over all workloads for each executor: enough to keep it busy without flooding it. The
 /// cluster, the metrics store, the registry and each notification sink have permits of their own, and so have urgent acts on
@@ -25,6 +27,9 @@ const MAX_AT_ONCE: usize = 32;
 
 /// The probes of the metrics store under way at a time. Those that begin together are asked about together.
 const MAX_PROBES: usize = 512;
+/// The time for one attempt from its permit on. The calls of each port have deadlines of their own, which are far shorter; this
+/// one holds for a port that hangs all the same, so that the lane of the workload is free again.
+const ATTEMPT_DEADLINE: Duration = Duration::from_secs(300);
 
 /// The executor of effects, with its ports.
 #[derive(Clone)]
@@ -117,15 +122,16 @@ impl Executor {
             Act::Cluster(act) => {
                 let permits = if effect.act.is_urgent() { &self.permits.urgent } else { &self.permits.cluster };
                 let _permit = permit(permits).await;
-                self.cluster.perform(&effect, act, epoch, template.as_ref()).await
+                let attempt = self.cluster.perform(&effect, act, epoch, template.as_ref());
+                ended(attempt).await.unwrap_or_else(|failure| (Outcome::Failed(failure), Vec::new()))
             }
             Act::Metrics(probe) => {
                 let _permit = permit(&self.permits.metrics).await;
-                (self.probe.probe(&effect.workload, probe).await, Vec::new())
+                (ended(self.probe.probe(&effect.workload, probe)).await.unwrap_or_else(Outcome::Failed), Vec::new())
             }
             Act::Registry(act) => {
                 let _permit = permit(&self.permits.registry).await;
-                (self.models.perform(&effect.id, act).await, Vec::new())
+                (ended(self.models.perform(&effect.id, act)).await.unwrap_or_else(Outcome::Failed), Vec::new())
             }
         };
         JobReport { effect, outcome, templates }
@@ -139,7 +145,8 @@ impl Executor {
             return failed(FailureKind::Refused, message);
         };
         let _permit = permit(&open.permits).await;
-        let result = open.sink.send(effect, notification).await;
+        let later = |Failure { message, .. }| Err(NotificationError::Later { after: None, message });
+        let result = ended(open.sink.send(effect, notification)).await.unwrap_or_else(later);
         let (attempt, outcome) = match result {
             Ok(()) => (Attempt::Done, Outcome::Done),
             Err(NotificationError::Later { message, .. }) => {
@@ -149,6 +156,16 @@ impl Executor {
         };
         metrics::notification(&sink.name, attempt);
         outcome
+    }
+}
+
+/// Waits for the end of an attempt. A panic and the deadline are failures after which the attempt is repeated.
+async fn ended<T>(attempt: impl Future<Output = T>) -> Result<T, Failure> {
+    let unavailable = |message| Failure { kind: FailureKind::Unavailable, message };
+    match tokio::time::timeout(ATTEMPT_DEADLINE, supervise::caught("effect", attempt)).await {
+        Ok(Ok(result)) => Ok(result),
+        Ok(Err(panic)) => Err(unavailable(format!("the attempt panicked, which is a defect of Bellwether: {panic}"))),
+        Err(_) => Err(unavailable(format!("the attempt did not end within {} s", ATTEMPT_DEADLINE.as_secs()))),
     }
 }
 

@@ -333,6 +333,9 @@ pub enum NotificationError {
     Refused(String),
 }
 
+/// The longest entry of a journal and the longest decision in bytes, key and value together.
+pub const MAX_ENTRY_BYTES: usize = 4 << 20;
+
 /// The content of one commit, which is written completely or not at all.
 #[derive(Debug, Clone, Default)]
 pub struct Batch {
@@ -394,6 +397,9 @@ pub trait Journals: Send + Sync {
     /// # Errors
     /// A [`JournalError`], which says how the daemon has to react.
     async fn open(&self, partition: Partition) -> Result<Box<dyn Journal>, JournalError>;
+    /// Asks the source of a partition's records to pause, or to go on. Records that are under way may still come. A source whose
+    /// senders wait for their receipts need not do anything.
+    fn pace(&self, _partition: Partition, _is_paused: bool) {}
 }
 
 /// The failure of a journal's operation, and with it the reaction that it calls for.

@@ -11,8 +11,8 @@ use std::sync::Arc;
 use bellwether_core::engine::view::AnswerView;
 use bellwether_core::engine::{Disposition, Engine, Transition};
 use bellwether_core::ids::{Scope, Workload};
-use bellwether_core::input::effect::Effect;
-use bellwether_core::input::event::{Event, Outcome};
+use bellwether_core::input::effect::{Act, Effect, Notify};
+use bellwether_core::input::event::{Event, FailureKind, Outcome};
 use bellwether_core::measure::watch::Watch;
 use bellwether_core::policy::Policy;
 use bellwether_core::time::{Span, Timestamp};
@@ -22,9 +22,10 @@ use tracing::Instrument as _;
 use crate::clock::{Clock, Stopwatch};
 use crate::events::decode::{DecodeOptions, Decoded, decode, identity};
 use crate::failpoints::{self, Failpoint};
+use crate::health::Health;
 use crate::journal::partition_of;
 use crate::ledger::Ledger;
-use crate::metrics::{self, EventResult};
+use crate::metrics::{self, Attempt, EventResult};
 use crate::perform::{Executor, Job, JobReport, Lanes};
 use crate::ports::{
     Batch, Delivery, Epoch, EventRecord, Journal, JournalError, Journals, Partition, PodTemplate, Receipt, Rekeyed,
@@ -74,6 +75,8 @@ pub struct Shared {
     pub decoding: Arc<DecodeOptions>,
     /// The board on which rollouts are shown.
     pub board: StatusBoard,
+    /// The health of the partitions.
+    pub health: Health,
     /// An engine with the present configuration that knows no workload.
     pub blank: Engine,
 }
@@ -105,6 +108,8 @@ pub struct Shard {
     journal: Box<dyn Journal>,
     epoch: Epoch,
     forgot: Timestamp,
+    /// The isolated workloads that are shown, by their key in the journal.
+    isolated: BTreeSet<String>,
 }
 
 /// The consequences of a batch, carried out once it is committed.
@@ -129,7 +134,9 @@ impl Shard {
         let (reports, reported) = mpsc::unbounded_channel();
         let forgot = shared.clock.now();
         let lanes = Lanes::default();
-        let mut shard = Shard { partition, shared, inbox, reports, reported, lanes, ledger, journal, epoch, forgot };
+        let isolated = BTreeSet::new();
+        let mut shard =
+            Shard { partition, shared, inbox, reports, reported, lanes, ledger, journal, epoch, forgot, isolated };
         shard.take_up();
         Ok(shard)
     }
@@ -138,10 +145,7 @@ impl Shard {
         for state in self.ledger.engine().states() {
             self.shared.board.show(state);
         }
-        for (workload, why) in self.ledger.unreadable() {
-            tracing::error!(workload, "workload isolated: {why}");
-            self.shared.board.show_unreadable(workload, why, self.forgot);
-        }
+        self.show_isolated();
         for problem in self.ledger.problems() {
             tracing::error!("{problem}");
         }
@@ -162,6 +166,16 @@ impl Shard {
     fn uncovered(&self) -> Vec<ShardInput> {
         let events = self.ledger.engine().uncovered().into_iter();
         events.map(|event| ShardInput::Event { event: Box::new(event), templates: Vec::new() }).collect()
+    }
+
+    /// Shows the isolated workloads that are not shown as such yet.
+    fn show_isolated(&mut self) {
+        for (workload, why) in self.ledger.isolated() {
+            if self.isolated.insert(workload.clone()) {
+                tracing::error!(workload, "workload isolated: {why}");
+                self.shared.board.show_unreadable(workload, why, self.shared.clock.now());
+            }
+        }
     }
 
     /// Returns the workloads of which it knows something.
@@ -218,8 +232,10 @@ impl Shard {
             return Ok(());
         }
         let watch = Stopwatch::start();
+        self.shared.health.committing(self.partition);
         let result = self.journal.commit(batch).await;
-        metrics::journal_commit(watch.elapsed());
+        self.shared.health.committed(self.partition);
+        metrics::journal_commit(watch.elapsed(), result.is_ok());
         failpoints::reached(Failpoint::Committed);
         result
     }
@@ -265,12 +281,11 @@ impl Shard {
                     self.record(delivery, now, batch, &mut consequences)?;
                     continue;
                 }
-                ShardInput::Event { event, templates } => (*event, templates),
                 ShardInput::Performed(report) => {
-                    self.log_failure(&report);
-                    let JobReport { effect, outcome, templates } = *report;
-                    (Event::Performed { workload: effect.workload, effect: effect.id, outcome }, templates)
+                    consequences.transitions.extend(self.performed(*report, now, batch)?);
+                    continue;
                 }
+                ShardInput::Event { event, templates } => (*event, templates),
                 ShardInput::Policies(_) | ShardInput::Watches(_) | ShardInput::Sighted(_) => continue,
             };
             let workload = event.workload().cloned();
@@ -284,6 +299,31 @@ impl Shard {
             self.ledger.forget(now, batch);
         }
         Ok(consequences)
+    }
+
+    fn performed(
+        &mut self,
+        report: JobReport,
+        now: Timestamp,
+        batch: &mut Batch,
+    ) -> Result<Vec<Transition>, JournalError> {
+        self.log_failure(&report);
+        let JobReport { effect, outcome, templates } = report;
+        let may_be_given_up = matches!(&outcome, Outcome::Failed(failure) if failure.kind != FailureKind::Refused)
+            .then(|| effect.clone());
+        let Effect { id, workload, .. } = effect;
+        let event = Event::Performed { workload: workload.clone(), effect: id, outcome };
+        let transitions = self.ledger.step(event, now, batch)?;
+        self.ledger.keep_templates(&workload, templates, batch);
+        if let Some(effect) = may_be_given_up
+            && let Act::People(Notify { sink, .. }) = &effect.act
+            && self.ledger.engine().in_flight(&effect).is_none()
+        {
+            metrics::notification(&sink.name, Attempt::Dropped);
+            let span = effect_span(&effect);
+            tracing::error!(parent: &span, sink = sink.name, "notification given up; it was not sent");
+        }
+        Ok(transitions)
     }
 
     /// Logs the failure of an effect once, and again only when its kind or message changes.
@@ -419,6 +459,7 @@ impl Shard {
                 self.shared.board.show(state);
             }
         }
+        self.show_isolated();
         for (reply, receipt) in receipts {
             // The client may have disconnected. The event is taken all the same.
             let _ = reply.send(receipt);

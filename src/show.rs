@@ -1,11 +1,12 @@
 //! The present state of the rollouts for readers: the API, the page and the demo read it here and never ask an engine.
 
-use std::sync::Arc;
+use std::collections::BTreeSet;
+use std::sync::{Arc, PoisonError, RwLock};
 
 use bellwether_core::engine::show;
 use bellwether_core::engine::view::{AnswerView, RolloutView, StatusView};
 use bellwether_core::engine::{Disposition, Transition, WorkloadState};
-use bellwether_core::ids::EventId;
+use bellwether_core::ids::{EventId, Workload};
 use bellwether_core::rollout::decision::Decision;
 use bellwether_core::time::{Span, Timestamp};
 use tokio::sync::{broadcast, watch};
@@ -24,11 +25,17 @@ const MOST_UNREAD: usize = 1024;
 pub struct StatusBoard {
     view: Arc<watch::Sender<Arc<StatusView>>>,
     decisions: broadcast::Sender<Decision>,
+    /// The workloads with a running rollout.
+    running: Arc<RwLock<BTreeSet<Workload>>>,
 }
 
 impl Default for StatusBoard {
     fn default() -> StatusBoard {
-        StatusBoard { view: Arc::new(watch::Sender::default()), decisions: broadcast::channel(MOST_UNREAD).0 }
+        StatusBoard {
+            view: Arc::new(watch::Sender::default()),
+            decisions: broadcast::channel(MOST_UNREAD).0,
+            running: Arc::default(),
+        }
     }
 }
 
@@ -49,14 +56,30 @@ impl StatusBoard {
         let _ = self.decisions.send(decision.clone());
     }
 
+    /// Returns whether a rollout of the workload runs in this process.
+    pub fn is_running(&self, workload: &Workload) -> bool {
+        self.running.read().unwrap_or_else(PoisonError::into_inner).contains(workload)
+    }
+
     /// Publishes the rollouts of a changed workload: the present one and the one that waits.
     pub fn show(&self, state: &WorkloadState) {
+        self.change_running(|running| {
+            if state.active().is_some() {
+                running.insert(state.workload.clone());
+            } else {
+                running.remove(&state.workload);
+            }
+        });
         state.rollout.iter().for_each(|rollout| self.put(show::view(rollout)));
         show::queued(state).into_iter().for_each(|waiting| self.put(waiting));
     }
 
-    /// Publishes a workload whose journal entries can't be read, by its key in the journal.
+    /// Publishes an isolated workload, by its key in the journal.
     pub fn show_unreadable(&self, workload: &str, why: &str, now: Timestamp) {
+        self.change_running(|running| running.retain(|other| other.to_string() != workload));
+        self.view.send_modify(|view| {
+            Arc::make_mut(view).rollouts.retain(|_, shown| shown.workload != workload || shown.ended.is_some());
+        });
         self.put(show::unreadable(workload, why, now));
     }
 
@@ -95,9 +118,15 @@ impl StatusBoard {
         });
     }
 
-    /// Removes the rollouts for which `is_foreign` is true, as those of a released partition.
-    pub fn forget(&self, is_foreign: impl Fn(&RolloutView) -> bool) {
-        self.view.send_modify(|view| Arc::make_mut(view).rollouts.retain(|_, shown| !is_foreign(shown)));
+    /// Removes the rollouts of the workloads for whose keys `is_foreign` is true, as those of a released partition.
+    pub fn forget(&self, is_foreign: impl Fn(&str) -> bool) {
+        self.change_running(|running| running.retain(|workload| !is_foreign(&workload.to_string())));
+        self.view.send_modify(|view| Arc::make_mut(view).rollouts.retain(|_, shown| !is_foreign(&shown.workload)));
+    }
+
+    fn change_running(&self, change: impl FnOnce(&mut BTreeSet<Workload>)) {
+        // Poisoning is harmless: each change leaves the set consistent.
+        change(&mut self.running.write().unwrap_or_else(PoisonError::into_inner));
     }
 
     /// Publishes a rollout. With `keeps` one with the same id stays as it is.

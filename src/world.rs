@@ -81,6 +81,12 @@ impl MemoryWorld {
         self.lock().model.status(workload, now).stable.map(|arm| arm.images)
     }
 
+    /// Returns the present status of a workload.
+    pub fn status(&self, workload: &Workload) -> WorkloadStatus {
+        let now = self.clock.now();
+        self.lock().model.status(workload, now)
+    }
+
     /// Sends the status of each workload that has changed, until the receiver is closed.
     pub async fn watch(self, wakes: mpsc::Sender<Wake>) {
         loop {

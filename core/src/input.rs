@@ -8,5 +8,6 @@ pub mod sight;
 pub mod status;
 pub mod report;
 pub mod event;
+pub mod text;
 pub mod notification;
 pub mod effect;

@@ -164,4 +164,8 @@ impl Journals for Kafka {
         let opened = journal::KafkaJournal::open(&self.options, &self.ownership, partition).await?;
         Ok(Box::new(opened))
     }
+
+    fn pace(&self, partition: Partition, is_paused: bool) {
+        self.ownership.pace(partition, is_paused);
+    }
 }

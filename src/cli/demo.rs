@@ -31,6 +31,7 @@ use crate::events::cdevents::{REQUESTED, wrap};
 use crate::events::decode::DecodeOptions;
 use crate::events::mapping::Mapping;
 use crate::exit;
+use crate::health::Health;
 use crate::http;
 use crate::journal::embedded::{Embedded, EmbeddedIntake};
 use crate::perform::Executor;
@@ -221,6 +222,7 @@ fn parts(
             journals: Arc::new(journal.clone()),
             decoding: Arc::new(DecodeOptions::new("demo", Mapping::default())),
             board: shows.clone(),
+            health: Health::default(),
             blank: engine,
         },
         wakes,
@@ -229,7 +231,6 @@ fn parts(
         statuses: Arc::new(world.clone()),
         policies: watch::channel(Vec::new()).1,
         heartbeat,
-        owned: watch::Sender::default(),
         stop: stop.clone(),
     }
 }

@@ -199,7 +199,7 @@ fn describe(entries: &BTreeMap<String, Vec<u8>>, cluster: &str) -> anyhow::Resul
         return Ok("no entries".to_owned());
     }
     let (ledger, Epoch(epoch)) = Ledger::restore(entries, Engine::new(cluster.to_owned(), Vec::new(), Span::ZERO))?;
-    let (entries, workloads, unreadable) = (entries.len(), ledger.engine().states().count(), ledger.unreadable().len());
+    let (entries, workloads, unreadable) = (entries.len(), ledger.engine().states().count(), ledger.isolated().len());
     Ok(format!(
         "{entries} entries of cluster {cluster} in epoch {epoch}, of {workloads} workloads and {unreadable} unreadable ones"
     ))
@@ -273,8 +273,8 @@ async fn forget(journals: &dyn Journals, cluster: &str, workload: &str) -> anyho
     let entries = journal.restore().await.with_context(failed)?;
     let blank = Engine::new(cluster.to_owned(), Vec::new(), Span::ZERO);
     let (ledger, _) = Ledger::restore(&entries, blank)?;
-    if !ledger.unreadable().contains_key(workload) {
-        let known: Vec<&str> = ledger.unreadable().keys().map(String::as_str).collect();
+    if !ledger.isolated().contains_key(workload) {
+        let known: Vec<&str> = ledger.isolated().keys().map(String::as_str).collect();
         let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
         bail!(
             "no entry of {workload} is unreadable, and nothing is removed; unreadable in partition {partition}: {known}"

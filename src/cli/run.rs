@@ -21,11 +21,13 @@ use super::{Common, sinks};
 use crate::adapters::kubernetes::Kubernetes;
 use crate::adapters::prometheus::{Prometheus, PrometheusForPreparing};
 use crate::adapters::registry::RegistryModels;
+use crate::clock::jumps::{self, Jump};
 use crate::clock::{Clock, Stopwatch, SystemClock};
 use crate::config::{self, Config};
 use crate::daemon::{self, Grid, Parts};
 use crate::events::decode::DecodeOptions;
 use crate::exit;
+use crate::health::Health;
 use crate::http::{self, Shown};
 use crate::perform::Executor;
 use crate::ports::Wake;
@@ -33,10 +35,12 @@ use crate::sampling::probe::Prober;
 use crate::sampling::{self, Sampler};
 use crate::shard::Shared;
 use crate::show::StatusBoard;
+use crate::supervise::Tasks;
 use crate::telemetry;
 
 mod backend;
 mod readiness;
+mod reload;
 mod split;
 
 /// The capacity of the queue of wakes to the daemon, and of the queue of posted events.
@@ -66,7 +70,8 @@ pub async fn run(_: RunArgs, common: &Common) -> anyhow::Result<u8> {
 
     let cluster = Kubernetes::connect(&config.kubernetes, &config.cluster, Arc::clone(&clock)).await?;
     let prometheus = Arc::new(Prometheus::new(&config.prometheus)?);
-    let mut backend = Backend::open(&config, wakes.clone(), &decoding).await?;
+    let mut tasks = Tasks::default();
+    let mut backend = Backend::open(&config, wakes.clone(), &decoding, &mut tasks).await?;
 
     let shows = StatusBoard::default();
     let sampling = sampling_options(&config);
@@ -78,13 +83,14 @@ pub async fn run(_: RunArgs, common: &Common) -> anyhow::Result<u8> {
     let executor = Executor::new(Arc::new(cluster.clone()), Arc::new(prober), Arc::new(models), sinks);
     let engine = Engine::new(config.cluster.clone(), config.policies.clone(), config.kafka.events_retention);
     let (heartbeat, beat) = watch::channel(Stopwatch::start());
-    let (owned, owns) = watch::channel(Vec::new());
+    let health = Health::default();
     let parts = Parts {
         shared: Shared {
             clock: Arc::clone(&clock),
             journals: backend.journals(),
             decoding,
             board: shows.clone(),
+            health: health.clone(),
             blank: engine.with_sinks(executor.sinks()),
             executor,
         },
@@ -94,33 +100,40 @@ pub async fn run(_: RunArgs, common: &Common) -> anyhow::Result<u8> {
         statuses: Arc::new(cluster.clone()),
         policies: policies.clone(),
         heartbeat,
-        owned,
         stop: stop.clone(),
     };
 
-    let analysis = tokio::spawn(watch_cluster(cluster.clone(), config.cluster.clone(), policies, wakes, stop.clone()));
     let (conditions_now, conditions) = watch::channel(readiness::at_start());
-    let split = tokio::spawn(split::follow(cluster.clone(), config.cluster.clone(), shows.watch()));
-    let conditions_task =
-        tokio::spawn(readiness::follow(cluster, owns, backend.pulse(), backend.embedded(), conditions_now));
-    let upkeep = tokio::spawn(run_upkeep(metrics.clone()));
+    let (watched, name, board, cancel) = (cluster.clone(), config.cluster.clone(), shows.clone(), stop.clone());
+    tasks.restarted("watches", move || {
+        watch_cluster(watched.clone(), name.clone(), policies.clone(), board.clone(), wakes.clone(), cancel.clone())
+    });
+    let (watched, name, view) = (cluster.clone(), config.cluster.clone(), shows.watch());
+    tasks.restarted("split", move || split::follow(watched.clone(), name.clone(), view.clone()));
+    let (pulse, embedded) = (backend.pulse(), backend.embedded());
+    tasks.restarted("readiness", move || {
+        readiness::follow(cluster.clone(), health.clone(), pulse.clone(), embedded.clone(), conditions_now.clone())
+    });
+    let handle = metrics.clone();
+    tasks.restarted("upkeep", move || run_upkeep(handle.clone()));
+    tasks.restarted("clock", move || jumps::watch(Arc::clone(&clock), report_jump));
+    let common = common.clone();
+    tasks.restarted("reload", move || reload::follow(common.clone(), policies_now.clone()));
     let shown = Shown { view: shows.watch(), conditions, heartbeat: beat, metrics, intake: backend.http_intake() };
-    let server = tokio::spawn(serve(listener, config.http.clone(), shown, stop.clone()));
-    let reloading = tokio::spawn(reload_on_signal(common.clone(), policies_now)?);
+    tasks.vital("http", serve(listener, config.http.clone(), shown, stop.clone()));
     tracing::info!(cluster = config.cluster, policies = config.policies.len(), listen = %config.http.listen, "running");
 
     let result = tokio::select! {
         result = daemon::run(parts) => result,
         ended = backend.ended() => Err(ended),
+        ended = tasks.ended() => Err(ended.into()),
     };
     // A shutdown makes no decisions: the next owner of each partition continues from the committed state.
     stop.cancel();
     backend.stop().await;
-    for task in [analysis, conditions_task, split, reloading, upkeep] {
-        task.abort();
-    }
-    server.await.context("the HTTP server")??;
+    let stopped = tasks.stop().await;
     result?;
+    stopped?;
     tracing::info!("stopped");
     Ok(exit::OK)
 }
@@ -140,17 +153,33 @@ pub(super) fn sampling_options(config: &Config) -> sampling::Options {
     }
 }
 
+/// Sends the statuses of the workloads that a policy covers, and of those whose rollout runs here: a policy that was removed or
+/// narrowed under a rollout does not blind it.
 async fn watch_cluster(
     cluster: Kubernetes,
     name: String,
     policies: watch::Receiver<Vec<Policy>>,
+    board: StatusBoard,
     wakes: mpsc::Sender<Wake>,
     stop: CancellationToken,
 ) {
-    let wanted = move |workload: &Workload| {
-        workload.cluster == name && policies.borrow().iter().any(|policy| policy.covers(workload))
-    };
+    let wanted = move |workload: &Workload| is_wanted(workload, &name, &policies.borrow(), &board);
     cluster.watch(wanted, wakes, stop).await;
+}
+
+fn is_wanted(workload: &Workload, cluster: &str, policies: &[Policy], board: &StatusBoard) -> bool {
+    let is_covered = policies.iter().any(|policy| policy.covers(workload));
+    workload.cluster == cluster && (is_covered || board.is_running(workload))
+}
+
+/// Logs and counts a jump of the clock.
+fn report_jump(jump: Jump) {
+    crate::metrics::clock_jump(jump.direction());
+    tracing::warn!(
+        direction = jump.direction(),
+        by = %jump.by(),
+        "the clock has jumped, or the machine was suspended; deadlines leave that time out. Check the time service of this machine"
+    );
 }
 
 /// Moves the observations of histograms into their buckets at intervals, so that memory stays bounded without a scrape.
@@ -166,8 +195,8 @@ async fn serve(
     options: http::Options,
     shown: Shown,
     stop: CancellationToken,
-) -> Result<(), http::HttpError> {
-    http::serve(listener, &options, shown, stop).await
+) -> anyhow::Result<()> {
+    Ok(http::serve(listener, &options, shown, stop).await?)
 }
 
 fn stop_on_signals() -> anyhow::Result<CancellationToken> {
@@ -184,29 +213,66 @@ fn stop_on_signals() -> anyhow::Result<CancellationToken> {
     Ok(stop)
 }
 
-/// Reloads the policies on each SIGHUP. They apply to rollouts that begin later. A configuration with problems is logged
-/// and changes nothing.
-fn reload_on_signal(
-    common: Common,
-    policies: watch::Sender<Vec<Policy>>,
-) -> anyhow::Result<impl Future<Output = ()> + Send> {
-    let mut hup = signal(SignalKind::hangup())?;
-    Ok(async move {
-        while hup.recv().await.is_some() {
-            match config::load(&common.sources()) {
-                Ok(config) => {
-                    tracing::info!(policies = config.policies.len(), "policies reloaded; other changes need a restart");
-                    crate::metrics::config_reload(true);
-                    // Sending fails only if the daemon has ended; this task then ends as well.
-                    let _ = policies.send(config.policies);
-                }
-                Err(report) => {
-                    crate::metrics::config_reload(false);
-                    tracing::error!(
-                        "the new configuration is refused and the old one stays in force; correct it and send SIGHUP again:\n{report}"
-                    );
-                }
-            }
-        }
-    })
+#[cfg(test)]
+mod tests {
+    use bellwether_core::engine::{Engine, WorkloadState};
+    use bellwether_core::input::event::Event;
+    use bellwether_core::time::{Span, Timestamp};
+    use serde_json::json;
+
+    use super::*;
+
+    pub(super) const POLICY: &str = r#"
+cluster = "prod"
+
+[metric.errors]
+kind = "ratio"
+series = "requests_total"
+hits = { label = "code", matches = "5.." }
+
+[[policy]]
+name = "shop"
+match = { namespaces = ["shop"], workloads = ["*"], images = ["r/*"] }
+
+[[policy.check]]
+metric = "errors"
+judge = "threshold"
+max = "5%"
+every = "15s"
+window = "60s"
+
+[[policy.step]]
+weight = "10%"
+min-time = "60s"
+"#;
+
+    /// Returns the state of a workload with a running rollout.
+    fn running(workload: &Workload, policies: &[Policy]) -> WorkloadState {
+        let mut engine = Engine::new("prod".to_owned(), policies.to_vec(), Span::from_secs(60));
+        let request = json!({ "workload": workload, "images": { "app": "r/web:2" } });
+        let id = bellwether_core::ids::EventId { source: "/test".to_owned(), id: "1".to_owned() };
+        let request = serde_json::from_value(request).unwrap();
+        drop(engine.step(Event::Requested { id, time: None, request }, Timestamp::UNIX_EPOCH));
+        engine.state(workload).unwrap().clone()
+    }
+
+    #[test]
+    fn a_workload_is_observed_while_a_policy_covers_it_or_its_rollout_runs() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("policy.toml");
+        std::fs::write(&file, POLICY).unwrap();
+        let policies = config::load(&config::Sources { files: vec![file], ..Default::default() }).unwrap().policies;
+        let workload: Workload = "prod/shop/Deployment/web".parse().unwrap();
+        let board = StatusBoard::default();
+        assert!(is_wanted(&workload, "prod", &policies, &board));
+        assert!(!is_wanted(&workload, "edge", &policies, &board), "another cluster");
+        assert!(!is_wanted(&workload, "prod", &[], &board));
+        board.show(&running(&workload, &policies));
+        assert!(is_wanted(&workload, "prod", &[], &board), "its policy was removed under its rollout");
+        board.show(&WorkloadState::new(workload.clone()));
+        assert!(!is_wanted(&workload, "prod", &[], &board), "its rollout is over");
+        board.show(&running(&workload, &policies));
+        board.forget(|_| true);
+        assert!(!is_wanted(&workload, "prod", &[], &board), "its partition is released");
+    }
 }

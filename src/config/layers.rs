@@ -333,7 +333,7 @@ fn read_files(paths: &[PathBuf]) -> (Vec<SourceFile>, Vec<ConfigProblem>) {
 }
 
 /// Returns `path` itself if it is a file, and the `*.toml` files in it if it is a directory.
-fn config_files(path: &Path) -> std::io::Result<Vec<PathBuf>> {
+pub fn config_files(path: &Path) -> std::io::Result<Vec<PathBuf>> {
     if !path.is_dir() {
         return Ok(vec![path.to_owned()]);
     }

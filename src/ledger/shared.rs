@@ -9,7 +9,7 @@ use bellwether_core::input::event::Event;
 use bellwether_core::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{Ledger, read, unreadable, write};
+use super::{Ledger, broken, read, unreadable, write};
 use crate::ports::{Batch, JournalError};
 
 /// The beginning of the keys of freezes, before the scope.
@@ -109,11 +109,12 @@ impl Ledger {
     ) -> Result<(), JournalError> {
         if let Some((event, until)) = &transition.seen {
             let key = seen_key(&event.digest());
-            batch.puts.push((key.clone(), Some(write(&key, &SeenEvent { event: event.clone(), until: *until })?)));
+            let seen = SeenEvent { event: event.clone(), until: *until };
+            batch.puts.push((key.clone(), Some(write(&key, &seen).map_err(broken)?)));
         }
         if let Some((scope, freeze)) = &transition.freeze {
             let key = format!("{FREEZE}{scope}");
-            let value = freeze.as_ref().map(|freeze: &Freeze| write(&key, freeze)).transpose()?;
+            let value = freeze.as_ref().map(|freeze: &Freeze| write(&key, freeze)).transpose().map_err(broken)?;
             if value.is_none() && matches!(scope, Scope::Cluster(_)) {
                 batch.puts.extend(self.unknown_freezes.drain(..).map(|key| (key, None)));
             }

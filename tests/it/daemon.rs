@@ -16,12 +16,12 @@ use bellwether::daemon::{self, Grid, Parts};
 use bellwether::events::cdevents::{REQUESTED, wrap};
 use bellwether::events::decode::DecodeOptions;
 use bellwether::events::mapping::Mapping;
+use bellwether::health::Health;
 use bellwether::journal::embedded::{Embedded, read_decisions};
-use bellwether::journal::partition_of;
 use bellwether::perform::Executor;
 use bellwether::ports::{
-    Batch, Cluster, Delivery, Epoch, EventRecord, Journal, JournalError, Journals, Partition, PodTemplate, Receipt,
-    Wake,
+    Batch, Cluster, Delivery, Epoch, EventRecord, Journal, JournalError, Journals, MAX_ENTRY_BYTES, Partition,
+    PodTemplate, Receipt, Wake,
 };
 use bellwether::shard::Shared;
 use bellwether::show::StatusBoard;
@@ -31,7 +31,7 @@ use bellwether_core::engine::Engine;
 use bellwether_core::engine::view::StatusView;
 use bellwether_core::ids::{Images, Workload};
 use bellwether_core::input::effect::{ClusterAct, Effect};
-use bellwether_core::input::event::{Failure, FailureKind, Outcome, Request};
+use bellwether_core::input::event::{Event, Failure, FailureKind, Outcome, Request};
 use bellwether_core::policy::Policy;
 use bellwether_core::rollout::decision::Decision;
 use bellwether_core::rollout::ending::Ending;
@@ -41,7 +41,11 @@ use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+mod clock;
+mod oversized;
+mod stuck;
 mod unreadable;
+mod versions;
 
 /// Seconds of the world per second of real time: a rollout by the policy below takes three real seconds.
 const FACTOR: u32 = 100;
@@ -135,6 +139,10 @@ impl Journal for Recorded<Box<dyn Journal>> {
         if fault == Some(Fault::Lost) {
             return Err(JournalError::Unknown("the answer is lost, as the test requires".to_owned()));
         }
+        let bytes = |(key, value): &(String, Option<Vec<u8>>)| key.len() + value.as_ref().map_or(0, Vec::len);
+        if batch.puts.iter().map(bytes).any(|bytes| bytes > MAX_ENTRY_BYTES) {
+            return Err(JournalError::Broken("an entry is too large, as for Kafka".to_owned()));
+        }
         for value in batch.puts.iter().filter_map(|(_, value)| value.as_ref()) {
             self.records.committed.lock().unwrap().push_str(&String::from_utf8_lossy(value));
         }
@@ -227,6 +235,7 @@ impl Setting {
                 journals: Arc::new(journals),
                 decoding: Arc::new(DecodeOptions::new("test", Mapping::default())),
                 board: shows,
+                health: Health::default(),
                 blank: engine.with_sinks(sinks),
             },
             wakes: inbox,
@@ -235,7 +244,6 @@ impl Setting {
             statuses: Arc::new(self.world.clone()),
             policies: watch::channel(Vec::new()).1,
             heartbeat: watch::Sender::new(Stopwatch::start()),
-            owned: watch::Sender::default(),
             stop: stop.clone(),
         };
         let task = runtime.spawn(daemon::run(parts));
@@ -456,61 +464,6 @@ async fn after_a_commit_without_an_answer_the_partition_is_opened_again() {
             assert_eq!(*setting.records.uncommitted.lock().unwrap(), Vec::<String>::new(), "{fault:?} at {at}");
         }
     }
-}
-
-/// Journals of two partitions. The one of partition `stuck` answers no commit after its first, which is that of the epoch.
-struct TwoPartitions {
-    stuck: Partition,
-}
-
-struct MemoryJournal {
-    commits_left: u64,
-}
-
-#[async_trait]
-impl Journals for TwoPartitions {
-    fn partitions(&self) -> i32 {
-        2
-    }
-
-    async fn open(&self, partition: Partition) -> Result<Box<dyn Journal>, JournalError> {
-        Ok(Box::new(MemoryJournal { commits_left: if partition == self.stuck { 1 } else { u64::MAX } }))
-    }
-}
-
-#[async_trait]
-impl Journal for MemoryJournal {
-    async fn restore(&mut self) -> Result<BTreeMap<String, Vec<u8>>, JournalError> {
-        Ok(BTreeMap::new())
-    }
-
-    async fn commit(&mut self, _: Batch) -> Result<(), JournalError> {
-        if self.commits_left == 0 {
-            std::future::pending::<()>().await;
-        }
-        self.commits_left -= 1;
-        Ok(())
-    }
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_partition_whose_journal_hangs_leaves_the_others_judged() {
-    let setting = Setting::new();
-    let home = partition_of(workload().to_string().as_bytes(), 2);
-    let stuck = 1 - home;
-    let mut daemon = setting.start_with(TwoPartitions { stuck });
-    for partition in [home, stuck] {
-        daemon.wakes.send(Wake::Assigned(partition)).await.unwrap();
-    }
-    let other = (0..).map(|n| format!("test/shop/Deployment/other-{n}"));
-    let other = other.into_iter().find(|key| partition_of(key.as_bytes(), 2) == stuck).unwrap();
-    let unanswered = EventRecord { partition: stuck, key: Some(other.into_bytes()), ..setting.event("x", "9", 0) };
-    daemon.wakes.send(Wake::Record(unanswered.into())).await.unwrap();
-    let record = EventRecord { partition: home, ..setting.event("a", "2-err50", 0) };
-    assert!(matches!(daemon.send(record).await, Some(Receipt::Decided(_))));
-    let decisions = daemon.until(ended).await;
-    assert_eq!(decisions.last().unwrap().ending, Some(Ending::RolledBack), "{decisions:#?}");
-    daemon.kill();
 }
 
 /// The environment variable by which a test process logs a rollout instead of comparing the log of another one.

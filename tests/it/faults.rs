@@ -29,6 +29,7 @@ const KILLS: &str = "kills::forty_kills_over_forty_rollouts_change_nothing";
 const SEEDS: &str = "every_seed_keeps_the_invariants";
 const DOUBT: &str = "after_a_commit_without_an_answer_the_partition_is_opened_again";
 const MODEL: &str = "kafka_agrees_with_the_simulators_broker";
+const SCHEDULES: &str = "every_schedule_of_faults_ends_as_the_one_without";
 const ZOMBIE: &str = "kills::a_daemon_that_wakes_after_its_session_writes_nothing";
 
 #[rustfmt::skip]
@@ -82,7 +83,7 @@ const FAULTS: &[Fault] = &[
     fault(47, "credentials expire", "they are read again", &["a_token_is_read_again_when_its_file_changes", "kafka_a_changed_password_file_connects_anew"]),
     fault(48, "the disk is full", "the journal reports it, no effect is performed, and the daemon goes on when there is room", &["embedded::a_full_disk_delays_a_rollout_and_does_not_end_the_daemon", "on_a_full_disk_the_journal_waits_for_room_and_says_so", "after_an_error_of_the_disk_at_any_write_the_same_journal_goes_on"]),
     fault(49, "thousands of rollouts within a second", "bounded memory, and no more queries than before", &["the_number_of_queries_does_not_grow_with_the_workloads", "the_number_of_queries_does_not_grow_with_the_rollouts_that_begin_together"]),
-    fault(50, "an upgrade of the daemon, and a downgrade", "each version reads the records of the other; a workload that it can't read is isolated", &["a_workload_that_can_not_be_read_is_isolated_and_the_others_go_on"]),
+    fault(50, "an upgrade of the daemon, and a downgrade", "each version reads the records of the other; a workload that it can't read is isolated", &["a_workload_that_can_not_be_read_is_isolated_and_the_others_go_on", "a_journal_of_each_format_is_restored"]),
     fault(51, "only one of Kafka, Prometheus and Kubernetes is unavailable", "held; a rollback is possible without Prometheus", &["away::without_kafka_nothing_changes_until_it_is_back", "away::without_the_api_server_the_daemon_waits_and_then_goes_on", "away::without_prometheus_a_rollout_waits_and_then_goes_on", "unkind::without_prometheus_in_preparing_nothing_is_quarantined"]),
     fault(52, "the same seed twice", "the same bytes", &["the_same_seed_gives_the_same_bytes"]),
 ];
@@ -90,15 +91,22 @@ const FAULTS: &[Fault] = &[
 /// The faults of durability: an input, a workload, a partition, a task or a clock that must not take the others along.
 #[rustfmt::skip]
 const DURABILITY: &[Fault] = &[
+    fault(1, "a record, or the state of a workload, is too large for the journal", "the record becomes a dead letter, or the workload is isolated; the others go on", &["a_workload_that_is_too_large_for_the_journal_is_isolated_and_the_others_go_on", "a_record_with_6_mib_of_headers_is_answered_and_the_next_one_is_decided", "a_text_from_outside_is_journaled_shortened", "inputs_that_are_large_together_are_recorded_before_they_are_too_many"]),
+    fault(2, "the clock jumps, or the machine is suspended", "it is found, logged and counted; no deadline passes, and the rollouts go on", &["each_jump_is_found_once_and_a_slow_correction_is_none", "a_clock_that_jumps_in_a_step_and_back_changes_no_decision", SCHEDULES]),
     fault(3, "the journal is missing, empty, or of another cluster", "it is refused, and the command that answers is named", &["kafka_a_missing_or_empty_journal_of_a_known_group_is_refused", "an_empty_journal_is_begun_once_and_tells_its_cluster", "kafka_a_group_of_another_cluster_is_refused_by_name"]),
-    fault(4, "a partition is slow to restore", "its records wait in the topic, and the thread that polls does not wait for it", &["kafka_records_flow_once_the_journal_is_restored_and_go_on_after_a_restart"]),
+    fault(4, "a partition is slow to restore", "its records wait in the topic, and the thread that polls does not wait for it", &["kafka_records_flow_once_the_journal_is_restored_and_go_on_after_a_restart", "a_partition_whose_journal_hangs_leaves_the_others_judged", "a_partition_that_is_being_opened_is_paused_and_leaves_the_others_judged", "a_daemon_stops_although_a_commit_hangs"]),
     fault(5, "no block of counts arrives, not even one with a gap", "the rollout is held as blind, also after its checks have passed", &["a_rollout_without_any_block_is_held_as_blind_and_goes_on_with_the_next_one"]),
     fault(6, "the offsets of the group have expired, or the topic no longer has the position", "the journal has the position; a position that the topic no longer has is a question", &["a_position_that_the_topic_no_longer_has_is_a_question", "kafka_a_group_without_offsets_goes_on_where_the_journal_says", "kafka_events_that_expired_before_they_were_read_are_a_question"]),
+    fault(10, "a task or a port panics, or hangs", "it is logged and counted; the task is started again, the attempt repeated, or the process ends", &["a_task_that_panics_is_started_again_until_it_returns", "the_end_of_a_vital_task_names_the_task_and_the_panic", "an_attempt_that_panics_or_hangs_is_reported_as_failed_and_frees_its_lane", SCHEDULES]),
     fault(11, "a request waits, is replaced, late, repeated, expired, for another cluster or impossible", "its sender gets an answer, and a wait for it ends", &["a_request_behind_a_rollout_is_answered_and_shown_until_it_begins", "a_replaced_request_ends_with_a_decision_of_its_own", "a_request_behind_a_freeze_without_an_end_is_given_up_after_the_longest_hold", "a_request_that_can_not_be_carried_out_ends_no_rollout_and_replaces_no_request", "a_refused_request_has_an_answer_and_a_rollout_that_a_client_can_wait_for", "answers_are_bounded_in_number_and_age"]),
     fault(12, "a workload is deleted, or its pods come and go at rest", "it is forgotten after a week; nothing is journaled", &["a_deleted_workload_is_forgotten_after_a_week", "a_workload_that_is_there_is_never_forgotten", "pods_that_come_and_go_at_rest_change_no_state"]),
     fault(13, "a replica with a name of its own restarts in an orderly way", "no partition of another replica moves", &["kafka_an_orderly_restart_of_a_static_member_moves_no_partition", "kafka_a_static_member_comes_back_to_its_partitions"]),
+    fault(14, "a partition is not restored, the API server is away, or a watch is refused", "`/readyz` says so within 10 s, with the missing verb", &["a_partition_is_well_once_it_is_restored_and_while_its_journal_answers", "a_refused_watch_and_a_silent_server_are_a_problem_by_name", "lint::promtool_passes_the_shipped_alerts_and_their_cases"]),
+    fault(15, "a notification sink is away for longer than its attempts last", "the notification is given up, logged and counted", &["a_notification_that_is_given_up_is_counted"]),
+    fault(16, "a policy is removed or narrowed under its rollout", "the rollout is still observed", &["a_workload_is_observed_while_a_policy_covers_it_or_its_rollout_runs"]),
     fault(18, "a file with Kafka credentials changes", "all clients connect anew with the new content", &["a_change_of_content_is_found_once_and_a_missing_file_is_none", "kafka_a_changed_password_file_connects_anew"]),
     fault(19, "a topic that exists has settings that lose acknowledged writes, or is too small for the records", "what would lose or mix up state is refused by name, and the rest is warned of", &["each_setting_that_loses_state_is_refused_and_a_doubtful_one_warned_of", "kafka_topics_with_wrong_settings_are_refused_by_name"]),
+    fault(21, "a file of the configuration changes without a signal", "the policies are reloaded", &["a_changed_and_an_added_file_of_a_directory_are_noticed", "a_refused_configuration_leaves_the_policies_as_they_are"]),
 ];
 
 fn table() -> String {

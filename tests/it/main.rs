@@ -16,6 +16,7 @@ mod named;
 mod pipeline;
 mod presets;
 mod recipes;
+mod schedules;
 mod script;
 mod smoke;
 mod tidy;

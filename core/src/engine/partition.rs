@@ -29,7 +29,7 @@ pub struct Engine {
     /// The processed events by their [digests](EventId::digest), each with the time until which it is remembered.
     pub(super) seen: BTreeMap<String, Timestamp>,
     pub(super) freezes: BTreeMap<Scope, Freeze>,
-    /// The workloads whose state exists and can't be read, each with the reason and the remedy.
+    /// The workloads whose state exists and can't be read or written, each with the reason and the remedy.
     unreadable: BTreeMap<Workload, String>,
     /// The wake-ups in their order. `wakeup_of` has them by workload, so that an entry is found without a search.
     wakeups: BTreeSet<(Timestamp, Workload)>,
@@ -103,13 +103,15 @@ impl Engine {
         self.states.insert(state.workload.clone(), state);
     }
 
-    /// Isolates a workload whose state can't be read, for the reason `why`: nothing is decided about it, and its events are
-    /// refused.
+    /// Isolates a workload whose state can't be read or written, for the reason `why`: nothing is decided about it any more, and
+    /// its events are refused.
     pub fn isolate(&mut self, workload: Workload, why: String) {
+        self.states.remove(&workload);
+        self.set_wakeup(&workload, None);
         self.unreadable.insert(workload, why);
     }
 
-    /// Whether the workload's state can't be read.
+    /// Whether the workload is isolated.
     pub fn is_isolated(&self, workload: &Workload) -> bool {
         self.unreadable.contains_key(workload)
     }
@@ -260,7 +262,7 @@ impl Engine {
 
     /// Returns the refusal of an event about a workload that is isolated; `None` for other events. Reports about the workload
     /// are ignored; its sender has to repeat any other event.
-    fn refused(&self, input: &Input) -> Option<Transition> {
+    pub fn refused(&self, input: &Input) -> Option<Transition> {
         let workload = input.event.workload()?;
         let why = self.unreadable.get(workload)?.clone();
         let disposition = match input.event {

@@ -11,7 +11,7 @@
     reason = "deadlines of blocking calls on a thread of its own; the engine does not see them"
 )]
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -87,12 +87,14 @@ impl Drop for KafkaIntake {
     }
 }
 
-/// The time of the consumer's last poll.
+/// The time of the consumer's last poll, and its connections.
 #[derive(Debug)]
 pub struct Pulse {
     start: Instant,
     /// The milliseconds from `start` to the last poll.
     millis: AtomicU64,
+    /// Whether the last statistics, which are at most five seconds old, have no connected broker.
+    has_no_broker: AtomicBool,
 }
 
 impl Pulse {
@@ -108,6 +110,11 @@ impl Pulse {
     pub fn silent_for(&self) -> Duration {
         Duration::from_millis(self.now().saturating_sub(self.millis.load(Ordering::Relaxed)))
     }
+
+    /// Returns whether the consumer is connected to no broker.
+    pub fn has_no_broker(&self) -> bool {
+        self.has_no_broker.load(Ordering::Relaxed)
+    }
 }
 
 /// Joins the consumer group and starts the polling thread.
@@ -121,7 +128,11 @@ pub(super) fn start(
         ownership,
         queue: Arc::new(WakeQueue::new(wakes)),
         stop: Arc::default(),
-        pulse: Arc::new(Pulse { start: Instant::now(), millis: AtomicU64::new(0) }),
+        pulse: Arc::new(Pulse {
+            start: Instant::now(),
+            millis: AtomicU64::new(0),
+            has_no_broker: AtomicBool::new(false),
+        }),
     };
     let (stop, pulse) = (Arc::clone(&parts.stop), Arc::clone(&parts.pulse));
     let (result_sender, ended) = oneshot::channel();
@@ -170,10 +181,13 @@ struct RebalanceContext {
     queue: Arc<WakeQueue>,
     /// The partitions that wait for the end of a transaction.
     blocked: Mutex<Blocked>,
+    pulse: Arc<Pulse>,
 }
 
 impl ClientContext for RebalanceContext {
     fn stats(&self, statistics: Statistics) {
+        let is_connected = statistics.brokers.values().any(|broker| broker.state == "UP");
+        self.pulse.has_no_broker.store(!is_connected, Ordering::Relaxed);
         let topics = statistics.topics.into_values();
         for (partition, state) in topics.flat_map(|topic| topic.partitions) {
             if !self.ownership.owns(partition) {
@@ -285,6 +299,8 @@ struct Poller {
     restarts: Vec<(Partition, Instant)>,
     /// Whether all started partitions are paused because the queue was full.
     paused: bool,
+    /// The partitions that the daemon has asked to pause.
+    held: HashSet<Partition>,
     stop: Arc<AtomicBool>,
     pulse: Arc<Pulse>,
 }
@@ -308,6 +324,7 @@ impl Poller {
             ownership: Arc::clone(ownership),
             queue: Arc::clone(queue),
             blocked: Mutex::default(),
+            pulse: Arc::clone(pulse),
         };
         let consumer = BaseConsumer::from_config_and_context(&options.group_consumer()?, context)
             .map_err(|error| error::client(&error))?;
@@ -323,6 +340,7 @@ impl Poller {
             starting: Vec::new(),
             restarts: Vec::new(),
             paused: false,
+            held: HashSet::new(),
             stop: Arc::clone(stop),
             pulse: Arc::clone(pulse),
         })
@@ -401,6 +419,7 @@ impl Poller {
                     result => drop(done.send(result.map_err(|error| error.to_string()))),
                 },
                 PollerCommand::Restart { partition, at } => self.stop_partition(partition, at),
+                PollerCommand::Pace { partition, is_paused } => self.pace(partition, is_paused),
             }
         }
         let now = Instant::now();
@@ -421,6 +440,7 @@ impl Poller {
             element.error()?;
         }
         self.started.insert(partition, position);
+        self.held.remove(&partition);
         if self.paused { Ok(()) } else { self.consumer.resume(&self.list(partition)) }
     }
 
@@ -435,13 +455,29 @@ impl Poller {
         self.restarts.push((partition, restart_at));
     }
 
-    /// Pauses or resumes all started partitions.
+    /// Pauses or resumes one partition, as the daemon asks.
+    fn pace(&mut self, partition: Partition, is_paused: bool) {
+        let list = self.list(partition);
+        let result = if is_paused {
+            self.held.insert(partition);
+            self.consumer.pause(&list)
+        } else if self.held.remove(&partition) && self.started.contains_key(&partition) && !self.paused {
+            self.consumer.resume(&list)
+        } else {
+            Ok(())
+        };
+        if let Err(error) = result {
+            tracing::warn!(%error, partition, is_paused, "a partition can't be paused or resumed");
+        }
+    }
+
+    /// Pauses or resumes all started partitions, but those that the daemon has asked to pause.
     fn set_paused(&mut self, paused: bool) {
         if paused == self.paused {
             return;
         }
         let mut list = TopicPartitionList::new();
-        for partition in self.started.keys() {
+        for partition in self.started.keys().filter(|partition| !self.held.contains(partition)) {
             list.add_partition(&self.topic, *partition);
         }
         match if paused { self.consumer.pause(&list) } else { self.consumer.resume(&list) } {

@@ -12,9 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::error::KafkaClientError;
 
-/// The longest entry of the journal and the longest decision in bytes, key and value together. The topics that the daemon
-/// creates accept it.
-pub const MAX_ENTRY_BYTES: usize = 4 << 20;
+pub use crate::ports::MAX_ENTRY_BYTES;
 
 /// An upper bound in bytes for the envelope that librdkafka adds to a record.
 const OVERHEAD_BYTES: usize = 64 << 10;

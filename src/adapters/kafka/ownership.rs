@@ -34,6 +34,8 @@ pub(super) enum PollerCommand {
     Start { partition: Partition, position: i64, done: oneshot::Sender<Result<(), String>> },
     /// The partition can't be written for now: pause the partition now, and assign it again at this instant.
     Restart { partition: Partition, at: Instant },
+    /// The daemon has too many inputs of the partition, or has caught up: pause or resume its records.
+    Pace { partition: Partition, is_paused: bool },
 }
 
 /// The standing of this process towards a partition: whether it may open the journal.
@@ -106,6 +108,14 @@ impl Ownership {
         let mut state = self.lock();
         if state.owned.contains_key(&partition) {
             state.commands.push(PollerCommand::Restart { partition, at: Instant::now() + delay });
+        }
+    }
+
+    /// Asks the polling thread to pause or resume the records of a partition, if it is still owned.
+    pub(super) fn pace(&self, partition: Partition, is_paused: bool) {
+        let mut state = self.lock();
+        if state.owned.contains_key(&partition) {
+            state.commands.push(PollerCommand::Pace { partition, is_paused });
         }
     }
 

@@ -12,12 +12,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
-use std::sync::{Mutex, PoisonError, RwLock};
+use std::sync::PoisonError;
 use std::time::Duration;
 
 use bellwether_core::ids::Workload;
 use bellwether_core::input::status::WorkloadStatus;
-use bellwether_core::time::{Span, Timestamp};
+use bellwether_core::time::Timestamp;
 use futures::stream::{BoxStream, SelectAll};
 use futures::{Stream, StreamExt};
 use k8s_openapi::api::core::v1::{Pod, Service};
@@ -25,26 +25,27 @@ use kube::api::Api;
 use kube::core::{DynamicObject, NamespaceResourceScope, Resource, ResourceExt};
 use kube::runtime::{WatchStreamExt, watcher};
 use serde::de::DeserializeOwned;
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::failure;
 use super::kind::{FieldPath, KINDS};
-use super::objects::{Change, Concerned, Objects, Update};
+use super::objects::{Change, Concerned, Update};
 use super::owners;
 use super::router::ROUTERS;
 use super::server::Server;
 use crate::clock::Clock;
 use crate::ports::Wake;
 
+mod cache;
+
+pub use self::cache::{ClusterCache, Readiness};
+
 /// The time from a change to the computation of the status. Changes come in bursts: a starting pod causes five.
 const DEBOUNCE: Duration = Duration::from_millis(100);
 /// The interval at which the API server is asked for its version, because quiet watches report nothing for minutes. After
 /// each answer the daemon is told that it knows every change.
-const HEARTBEAT: Duration = Duration::from_secs(10);
-/// The time after a failure of a watch for which it is not known to be complete: the longest wait until it is tried again,
-/// and some time for the attempt.
-const RECOVERY: Span = Span::from_secs(35);
+const HEARTBEAT: Duration = Duration::from_secs(4);
 /// The time after which the API server ends a watch, which then restarts. A watch that died silently is noticed 5 s
 /// later.
 const WATCH_SECONDS: u32 = 60;
@@ -60,110 +61,6 @@ pub struct WatchScope<'a> {
     pub namespaces: &'a [String],
     /// The workloads whose status is sent.
     pub wanted: Filter,
-}
-
-/// The state of the watches, shared between the task that fills it and its readers.
-#[derive(Debug, Default)]
-pub struct ClusterCache {
-    objects: RwLock<Objects>,
-    state: Mutex<WatchState>,
-    /// Workloads whose status is to be sent again, changed or not.
-    requested: Mutex<BTreeSet<Workload>>,
-    request: Notify,
-}
-
-#[derive(Debug, Default)]
-struct WatchState {
-    /// By watch: the reason why its list is not complete yet; `None`: it is.
-    lists: BTreeMap<String, Option<String>>,
-    contact: Option<Timestamp>,
-    error: Option<String>,
-    /// The last failure of a watch.
-    failed: Option<Timestamp>,
-}
-
-/// The state of the lists and of the connection to the API server.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Readiness {
-    /// The reason of every list that is not complete yet; empty: all are.
-    pub waiting: Vec<String>,
-    /// The time of the API server's last answer.
-    pub contact: Option<Timestamp>,
-    /// The error since that answer.
-    pub error: Option<String>,
-}
-
-impl Readiness {
-    /// Returns whether all lists are complete. It stays true when the API server becomes unavailable later.
-    pub fn is_ready(&self) -> bool {
-        self.contact.is_some() && self.waiting.is_empty()
-    }
-}
-
-impl ClusterCache {
-    /// Reads the objects.
-    pub fn with<T>(&self, read: impl FnOnce(&Objects) -> T) -> T {
-        read(&self.objects.read().unwrap_or_else(PoisonError::into_inner))
-    }
-
-    /// Requests that the status of these workloads is sent again, changed or not.
-    pub fn resend(&self, workloads: impl IntoIterator<Item = Workload>) {
-        lock(&self.requested).extend(workloads);
-        self.request.notify_one();
-    }
-
-    /// Returns the state of the lists and of the connection.
-    pub fn readiness(&self) -> Readiness {
-        let state = lock(&self.state);
-        Readiness {
-            waiting: state.lists.values().flatten().cloned().collect(),
-            contact: state.contact,
-            error: state.error.clone(),
-        }
-    }
-
-    fn has_all_lists(&self) -> bool {
-        let state = lock(&self.state);
-        !state.lists.is_empty() && state.lists.values().all(Option::is_none)
-    }
-
-    fn expect_list(&self, watch: &str) {
-        lock(&self.state).lists.insert(watch.to_owned(), Some(format!("{watch} are not listed yet")));
-    }
-
-    fn note_list(&self, watch: &str, now: Timestamp) {
-        lock(&self.state).lists.insert(watch.to_owned(), None);
-        self.note_contact(now);
-    }
-
-    fn note_contact(&self, now: Timestamp) {
-        let mut state = lock(&self.state);
-        state.contact = Some(now);
-        state.error = None;
-    }
-
-    /// Returns the time up to which every change is known; `None` if a list is missing, a watch has failed lately, or the
-    /// API server did not answer the last question.
-    fn complete_until(&self) -> Option<Timestamp> {
-        let state = lock(&self.state);
-        let contact = state.contact.filter(|_| state.error.is_none())?;
-        let is_listed = !state.lists.is_empty() && state.lists.values().all(Option::is_none);
-        let has_recovered = state.failed.is_none_or(|failed| Span::between(failed, contact) > RECOVERY);
-        (is_listed && has_recovered).then_some(contact)
-    }
-
-    fn note_watch_failure(&self, watch: &str, error: String, now: Timestamp) {
-        self.note_failure(watch, error);
-        lock(&self.state).failed = Some(now);
-    }
-
-    fn note_failure(&self, watch: &str, error: String) {
-        let mut state = lock(&self.state);
-        if let Some(reason @ Some(_)) = state.lists.get_mut(watch) {
-            *reason = Some(error.clone());
-        }
-        state.error = Some(error);
-    }
 }
 
 /// A report of a watch.
@@ -213,7 +110,7 @@ pub async fn run(
                 true
             }
             Some(()) = pause.next() => sender.send(cancel).await,
-            () = cache.request.notified() => {
+            () = cache.requested() => {
                 sender.mark_requested();
                 true
             }
@@ -315,7 +212,7 @@ impl StatusSender<'_> {
     }
 
     fn mark_requested(&mut self) {
-        let requested = std::mem::take(&mut *lock(&self.cache.requested));
+        let requested = self.cache.take_requested();
         for workload in &requested {
             self.sent.remove(workload);
         }
@@ -503,8 +400,4 @@ fn change<K: Resource, T>(event: watcher::Event<K>, read: impl Fn(&K) -> Option<
         },
         watcher::Event::Delete(object) => Change::Gone(key(&object)),
     })
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

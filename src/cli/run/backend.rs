@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use anyhow::anyhow;
 use bellwether_core::ids::Scope;
+use futures::FutureExt as _;
 use tokio::sync::mpsc;
 
 use super::QUEUE_CAPACITY;
@@ -15,6 +16,7 @@ use crate::events::decode::{DecodeOptions, Decoded, decode};
 use crate::journal::JournalKind;
 use crate::journal::embedded::Embedded;
 use crate::ports::{Delivery, EventRecord, Journals, Receipt, Wake};
+use crate::supervise::Tasks;
 
 /// The journal of the configured kind.
 pub(super) struct Backend {
@@ -28,7 +30,7 @@ enum Kind {
 }
 
 impl Backend {
-    /// Opens the journal and starts both intakes.
+    /// Opens the journal and starts both intakes, of which the one of posted events is among `tasks`.
     ///
     /// # Errors
     /// Kafka's topics have wrong settings, or the embedded journal can't be opened.
@@ -36,19 +38,20 @@ impl Backend {
         config: &Config,
         wakes: mpsc::Sender<Wake>,
         decoding: &Arc<DecodeOptions>,
+        tasks: &mut Tasks,
     ) -> anyhow::Result<Backend> {
         let (http, posted) = mpsc::channel(QUEUE_CAPACITY);
         let kind = match config.journal.kind {
             JournalKind::Kafka => {
                 let kafka = Kafka::connect(config.kafka.clone()).await?;
                 let intake = kafka.consume(wakes)?;
-                tokio::spawn(produce(posted, kafka.emitter()?, Arc::clone(decoding)));
+                tasks.vital("posted-events", produce(posted, kafka.emitter()?, Arc::clone(decoding)).map(Ok));
                 Kind::Kafka { kafka, intake }
             }
             JournalKind::Embedded => {
                 let journal = Embedded::with_options(&config.journal)?;
                 let intake = journal.intake(wakes).await;
-                tokio::spawn(Arc::new(intake).serve(posted));
+                tasks.vital("posted-events", Arc::new(intake).serve(posted).map(Ok));
                 Kind::Embedded(journal)
             }
         };

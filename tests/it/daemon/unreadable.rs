@@ -5,7 +5,6 @@ use bellwether::ledger::Ledger;
 use bellwether_core::engine::Disposition;
 use bellwether_core::engine::view::RolloutView;
 use bellwether_core::ids::{EventId, Scope};
-use bellwether_core::input::event::Event;
 use bellwether_core::rollout::phase::Phase;
 use bellwether_core::time::Timestamp;
 use serde_json::{Value, json};
@@ -76,18 +75,19 @@ async fn each_entry_of_a_workload_can_isolate_it_but_for_an_input_before_the_sna
         ("snap", b"{}".to_vec(), true),
         ("block/0", input(seq), true),
         ("block/0", input(seq - 1), false),
+        ("block/0", json!({ "format": 2, "follows": seq }).to_string().into_bytes(), true),
         ("template/0", vec![0xff], true),
     ] {
         let mut entries = whole.clone();
         entries.insert(format!("{}/{key}", workload()), value);
         let blank = Engine::new("test".to_owned(), setting.policies.clone(), Span::ZERO);
         let (ledger, _) = Ledger::restore(&entries, blank).unwrap();
-        assert_eq!(ledger.unreadable().contains_key(&workload().to_string()), isolates, "{key}");
+        assert_eq!(ledger.isolated().contains_key(&workload().to_string()), isolates, "{key}");
         assert_eq!(ledger.engine().state(&workload()).is_none(), isolates, "{key}");
     }
 }
 
-fn api() -> Workload {
+pub(super) fn api() -> Workload {
     "test/shop/Deployment/api".parse().unwrap()
 }
 
@@ -117,23 +117,25 @@ impl Setting {
 }
 
 /// A journal without a daemon: the entries that a ledger writes, and the next one restores.
-struct Entries {
+pub(super) struct Entries {
     policies: Vec<Policy>,
     entries: BTreeMap<String, Vec<u8>>,
+    /// The decisions records.
+    pub(super) decisions: Vec<Vec<u8>>,
 }
 
 impl Entries {
-    fn new() -> Entries {
-        Entries { policies: Setting::new().policies, entries: BTreeMap::new() }
+    pub(super) fn new() -> Entries {
+        Entries { policies: Setting::new().policies, entries: BTreeMap::new(), decisions: Vec::new() }
     }
 
-    fn restore(&self) -> Ledger {
+    pub(super) fn restore(&self) -> Ledger {
         let blank = Engine::new("test".to_owned(), self.policies.clone(), Span::from_secs(86_400));
         Ledger::restore(&self.entries, blank).unwrap().0
     }
 
     /// Takes an event in, and returns its disposition and the reason.
-    fn step(&mut self, ledger: &mut Ledger, event: Event) -> (Disposition, String) {
+    pub(super) fn step(&mut self, ledger: &mut Ledger, event: Event) -> (Disposition, String) {
         let mut batch = Batch::default();
         let transitions = ledger.step(event, now(), &mut batch).unwrap();
         for (key, value) in batch.puts {
@@ -142,11 +144,12 @@ impl Entries {
                 None => self.entries.remove(&key),
             };
         }
+        self.decisions.extend(batch.decisions.into_iter().map(|(_, record)| record));
         (transitions[0].disposition, transitions[0].reason.to_string())
     }
 }
 
-fn now() -> Timestamp {
+pub(super) fn now() -> Timestamp {
     "2026-01-31T12:00:00Z".parse().unwrap()
 }
 
@@ -154,7 +157,7 @@ fn event_id(id: &str) -> EventId {
     EventId { source: "/test".to_owned(), id: id.to_owned() }
 }
 
-fn requested(workload: &Workload, id: &str) -> Event {
+pub(super) fn requested(workload: &Workload, id: &str) -> Event {
     let request = json!({ "workload": workload, "images": images("2") });
     Event::Requested { id: event_id(id), time: None, request: serde_json::from_value(request).unwrap() }
 }

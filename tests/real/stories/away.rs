@@ -42,6 +42,16 @@ fn soon_blind() -> String {
     patient_policy("20% 40%").replace("blind = \"10s\"", "blind = \"4s\"")
 }
 
+/// Waits until `/readyz` names a condition that does not hold.
+async fn not_ready(fixture: &Fixture<'_>, condition: &str) -> Result<()> {
+    wait::until("a daemon that is not ready", SOON, async || {
+        let (status, body) = fixture.daemon.get("/readyz?verbose").await?;
+        ensure!(status == 503 && body.contains(condition), "{status}: {body}");
+        Ok(())
+    })
+    .await
+}
+
 /// Whether the rollout is in a step and has counts of the canary.
 pub(super) fn is_judged(rollout: &Value) -> bool {
     rollout["phase"] == "stepping" && rollout["checks"][0]["n"].as_u64().is_some_and(|n| n > 0)
@@ -135,6 +145,7 @@ async fn without_api_server(sandbox: &Sandbox) -> Result<()> {
     let id = fixture.request(V2, &[]).await?;
     fixture.until(&id, SOON, "judged", is_judged).await?;
     proxy.set(ProxyMode::Refuse).await;
+    not_ready(&fixture, "[-] kubernetes the API server has not answered").await?;
     // Either the step passes and the next write fails; or the last weight was written just before, and the gateway's
     // status can't be read.
     let retries = |rollout: &Value| {
@@ -159,6 +170,7 @@ async fn without_kafka(sandbox: &Sandbox) -> Result<()> {
     let id = fixture.request(V2, &[]).await?;
     fixture.until(&id, SOON, "judged", is_judged).await?;
     proxy.set(ProxyMode::Refuse).await;
+    not_ready(&fixture, "[-] kafka no broker is connected").await?;
     // A shard with an open transaction gives it up after timeouts of 20 and 30 s, and the next partition waits for it.
     wait::until("a daemon that has no journal", LONG, async || {
         let (status, body) = fixture.daemon.get("/readyz?verbose").await?;

@@ -1,0 +1,280 @@
+//! A topic of events and its journal in memory, with the faults of a broker: slow and lost answers, fenced writers, and partitions
+//! that are taken away.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bellwether::ports::{Batch, Epoch, Journal, JournalError, Journals};
+use bellwether_core::ids::EffectId;
+
+use super::*;
+
+/// The delay before a partition is assigned again after a commit with an unknown outcome.
+const RESTART_DELAY: Duration = Duration::from_millis(500);
+
+/// The topic and the journal. Clones share them.
+#[derive(Clone)]
+pub(super) struct Broker {
+    schedule: Arc<Schedule>,
+    state: Arc<Mutex<State>>,
+    /// The generation of the group in which this process is a member.
+    generation: u64,
+}
+
+#[derive(Default)]
+struct State {
+    /// The group's generation, which rises with each member that joins.
+    generation: u64,
+    partitions: BTreeMap<Partition, Stored>,
+    /// The channel of the daemon that is a member of the group.
+    member: Option<mpsc::Sender<Wake>>,
+    /// The values of all snapshots, of which one names each committed effect.
+    snapshots: Vec<String>,
+    /// The broken rules that a port has seen. A port can't panic over them, because the executor catches panics.
+    broken: Vec<String>,
+    /// The highest epoch that each workload's objects carry.
+    epochs: BTreeMap<Workload, Epoch>,
+}
+
+#[derive(Default)]
+struct Stored {
+    records: Vec<EventRecord>,
+    entries: BTreeMap<String, Vec<u8>>,
+    decisions: Vec<Vec<u8>>,
+    /// The committed offset.
+    next_offset: i64,
+    /// The number of times that the journal was opened; a writer with a lower number is fenced.
+    opened: u64,
+    /// The number of the delivery of records that is not over.
+    delivery: u64,
+}
+
+impl Broker {
+    pub(super) fn new(schedule: Arc<Schedule>) -> Broker {
+        Broker { schedule, state: Arc::default(), generation: 0 }
+    }
+
+    fn with<T>(&self, partition: Partition, use_it: impl FnOnce(&mut Stored) -> T) -> T {
+        use_it(self.state.lock().unwrap().partitions.entry(partition).or_default())
+    }
+
+    /// Appends a record to its partition.
+    pub(super) fn send(&self, record: EventRecord) {
+        self.with(record.partition, |stored| {
+            let offset = stored.records.len() as i64;
+            stored.records.push(EventRecord { offset, ..record });
+        });
+    }
+
+    /// Makes a daemon the group's member, and assigns all partitions to it. Returns the broker for this member.
+    pub(super) fn join(&self, wakes: mpsc::Sender<Wake>) -> Broker {
+        let mut state = self.state.lock().unwrap();
+        state.member = Some(wakes);
+        state.generation += 1;
+        let member = Broker { generation: state.generation, ..self.clone() };
+        drop(state);
+        (0..PARTITIONS).for_each(|partition| self.assign(partition, Duration::ZERO));
+        member
+    }
+
+    /// Removes the member, and ends its deliveries.
+    pub(super) fn leave(&self) {
+        self.state.lock().unwrap().member = None;
+        (0..PARTITIONS).for_each(|partition| self.revoke(partition));
+    }
+
+    /// Ends the delivery of a partition's records.
+    pub(super) fn revoke(&self, partition: Partition) {
+        self.with(partition, |stored| stored.delivery += 1);
+    }
+
+    /// Assigns a partition to the present member after a delay.
+    fn assign(&self, partition: Partition, delay: Duration) {
+        let Some(member) = self.state.lock().unwrap().member.clone() else { return };
+        tokio::spawn(async move {
+            tokio::time::sleep(delay).await;
+            // The daemon may have ended.
+            let _ = member.send(Wake::Assigned(partition)).await;
+        });
+    }
+
+    /// Delivers the records of a partition from the committed offset on, until the delivery is over.
+    fn deliver(&self, partition: Partition) {
+        let Some(member) = self.state.lock().unwrap().member.clone() else { return };
+        let broker = self.clone();
+        let (number, mut next) = self.with(partition, |stored| {
+            stored.delivery += 1;
+            (stored.delivery, stored.next_offset)
+        });
+        tokio::spawn(async move {
+            while !member.is_closed() {
+                let found = broker.with(partition, |stored| {
+                    (stored.delivery == number).then(|| stored.records.get(next as usize).cloned())
+                });
+                match found {
+                    None => return,
+                    Some(None) => tokio::time::sleep(Duration::from_secs(1)).await,
+                    Some(Some(record)) => {
+                        next += 1;
+                        // The daemon may have ended.
+                        let _ = member.send(Wake::Record(record.into())).await;
+                    }
+                }
+            }
+        });
+    }
+
+    /// Returns the ending of a rollout; `None` if it has not ended.
+    pub(super) fn ending(&self, rollout: &RolloutId) -> Option<Ending> {
+        let name = rollout.to_string();
+        let state = self.state.lock().unwrap();
+        let records = state.partitions.values().flat_map(|stored| &stored.decisions);
+        let records = records.filter(|record| String::from_utf8_lossy(record).contains(&name));
+        let records = records.map(|record| serde_json::from_slice::<AuditRecord>(record).unwrap());
+        let decisions = records.flat_map(|record| record.decisions);
+        decisions.filter(|decision| decision.rollout == *rollout).find_map(|decision| decision.ending)
+    }
+
+    /// Returns all decisions in short.
+    pub(super) fn history(&self) -> Vec<String> {
+        let state = self.state.lock().unwrap();
+        let records = state.partitions.values().flat_map(|stored| &stored.decisions);
+        let records = records.map(|record| serde_json::from_slice::<AuditRecord>(record).unwrap());
+        let decisions = records.flat_map(|record| record.decisions);
+        decisions
+            .map(|decision| {
+                format!(
+                    "{} {} {} → {}: {}",
+                    decision.at,
+                    decision.rollout,
+                    decision.kind.name(),
+                    decision.to,
+                    decision.why
+                )
+            })
+            .collect()
+    }
+
+    /// Returns whether an effect was committed.
+    pub(super) fn has_committed(&self, effect: &EffectId) -> bool {
+        let name = format!("{:?}", effect.to_string());
+        self.state.lock().unwrap().snapshots.iter().rev().any(|snapshot| snapshot.contains(&name))
+    }
+
+    /// Notes a broken rule, which fails the schedule.
+    pub(super) fn broken(&self, rule: String) {
+        self.state.lock().unwrap().broken.push(rule);
+    }
+
+    /// Notes the epoch of a write. Returns whether a higher one is on the workload's objects.
+    pub(super) fn fences(&self, workload: &Workload, epoch: Epoch) -> bool {
+        let mut state = self.state.lock().unwrap();
+        let highest = state.epochs.entry(workload.clone()).or_insert(epoch);
+        *highest = epoch.max(*highest);
+        *highest > epoch
+    }
+
+    /// Checks the journal at the end of a schedule: each decision is there once and in order, a replay gives the same, and no
+    /// event was left out.
+    pub(super) fn check(&self) {
+        let state = self.state.lock().unwrap();
+        assert_eq!(state.broken, Vec::<String>::new());
+        for stored in state.partitions.values() {
+            assert_eq!(stored.next_offset, stored.records.len() as i64, "an event was not consumed");
+            let mut numbers: BTreeMap<RolloutId, Vec<u32>> = BTreeMap::new();
+            for decision in replayed(&stored.decisions) {
+                numbers.entry(decision.rollout).or_default().push(decision.n);
+            }
+            for (rollout, numbers) in numbers {
+                assert_eq!(numbers, (0..numbers.len() as u32).collect::<Vec<u32>>(), "the decisions of {rollout}");
+            }
+            let seen = stored.entries.keys().filter(|key| key.starts_with("seen/")).count();
+            let ids: BTreeSet<&[u8]> = stored.records.iter().filter_map(|record| record.value.as_deref()).collect();
+            assert_eq!(seen, ids.len(), "each event is known once");
+        }
+    }
+}
+
+/// An open journal.
+struct Handle {
+    broker: Broker,
+    partition: Partition,
+    /// The value of [`Stored::opened`] when it was opened.
+    number: u64,
+}
+
+#[async_trait]
+impl Journals for Broker {
+    fn partitions(&self) -> i32 {
+        PARTITIONS
+    }
+
+    async fn open(&self, partition: Partition) -> Result<Box<dyn Journal>, JournalError> {
+        self.schedule.delay(200, 20).await;
+        if self.schedule.happens(100) {
+            self.assign(partition, RESTART_DELAY);
+            return Err(JournalError::Unknown("no broker answers".to_owned()));
+        }
+        let mut state = self.state.lock().unwrap();
+        if state.generation != self.generation {
+            return Err(JournalError::Fenced("this process is no member of the group any more".to_owned()));
+        }
+        let stored = state.partitions.entry(partition).or_default();
+        stored.opened += 1;
+        let number = stored.opened;
+        drop(state);
+        Ok(Box::new(Handle { broker: self.clone(), partition, number }))
+    }
+}
+
+impl Handle {
+    /// Returns the error of a commit with an unknown outcome, after which the partition is assigned again.
+    fn unknown(&self) -> JournalError {
+        self.broker.revoke(self.partition);
+        self.broker.assign(self.partition, RESTART_DELAY);
+        JournalError::Unknown("the answer is lost".to_owned())
+    }
+}
+
+#[async_trait]
+impl Journal for Handle {
+    async fn restore(&mut self) -> Result<BTreeMap<String, Vec<u8>>, JournalError> {
+        self.broker.schedule.delay(200, 40).await;
+        let entries = self.broker.with(self.partition, |stored| stored.entries.clone());
+        self.broker.deliver(self.partition);
+        Ok(entries)
+    }
+
+    async fn commit(&mut self, batch: Batch) -> Result<(), JournalError> {
+        if batch.is_empty() {
+            return Ok(());
+        }
+        let schedule = Arc::clone(&self.broker.schedule);
+        schedule.delay(50, 20).await;
+        if schedule.happens(10) {
+            return Err(self.unknown());
+        }
+        let mut state = self.broker.state.lock().unwrap();
+        let snapshots =
+            batch.puts.iter().filter(|(key, _)| key.ends_with("/snap")).filter_map(|(_, value)| value.clone());
+        let snapshots: Vec<String> = snapshots.map(|value| String::from_utf8(value).unwrap()).collect();
+        let stored = state.partitions.entry(self.partition).or_default();
+        if stored.opened != self.number {
+            return Err(JournalError::Fenced("the journal was opened again".to_owned()));
+        }
+        assert!(batch.dead.is_empty() && batch.rekeyed.is_empty(), "{:?} {:?}", batch.dead, batch.rekeyed);
+        for (key, value) in batch.puts {
+            match value {
+                Some(value) => stored.entries.insert(key, value),
+                None => stored.entries.remove(&key),
+            };
+        }
+        stored.decisions.extend(batch.decisions.into_iter().map(|(_, record)| record));
+        stored.next_offset = batch.next_offset.unwrap_or(stored.next_offset);
+        state.snapshots.extend(snapshots);
+        drop(state);
+        if schedule.happens(10) {
+            return Err(self.unknown());
+        }
+        Ok(())
+    }
+}
