@@ -24,8 +24,16 @@ use crate::events::cloudevents::{CloudEvent, STRUCTURED};
 use crate::events::decode::check_images;
 use crate::exit;
 
-/// The default source of events that people send. It differs from a daemon's own source, which daemons ignore.
+/// The default source of events that people send, without the user's name. It differs from a daemon's own source, which daemons
+/// ignore.
 pub(super) const DEFAULT_SOURCE: &str = "/bellwether-cli";
+
+/// Returns the default source of an event: the command line's, and the name of its user if the environment has it. Another
+/// source than that of a request is needed to approve it.
+fn default_source() -> String {
+    let user = std::env::var("USER").ok().filter(|user| !user.is_empty() && !user.contains(['#', '/']));
+    user.map_or_else(|| DEFAULT_SOURCE.to_owned(), |user| format!("{DEFAULT_SOURCE}/{user}"))
+}
 
 /// The arguments of `emit`.
 #[derive(Debug, Args)]
@@ -42,8 +50,8 @@ pub(super) struct Common {
     /// Id of the event; the same id from the same source is the same event (default: derived from content and time)
     #[arg(long, global = true)]
     pub(super) id: Option<String>,
-    /// Sender of the event, a URI reference
-    #[arg(long, global = true, default_value = DEFAULT_SOURCE)]
+    /// Sender of the event, a URI reference (default: /bellwether-cli/USER)
+    #[arg(long, global = true, default_value_t = default_source(), hide_default_value = true)]
     pub(super) source: String,
     /// Ignore the event after this instant, as in 2026-01-31T12:00:00Z
     #[arg(long, global = true, value_name = "TIME")]
