@@ -12,6 +12,7 @@ pub mod failpoints;
 pub mod telemetry;
 pub mod metrics;
 pub mod events;
+pub mod access;
 pub mod journal;
 pub mod ledger;
 pub mod perform;

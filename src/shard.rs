@@ -18,8 +18,10 @@ use bellwether_core::time::{Span, Timestamp};
 use tokio::sync::{mpsc, oneshot};
 use tracing::Instrument as _;
 
+use crate::access;
 use crate::clock::{Clock, Stopwatch};
 use crate::events::decode::{DecodeOptions, Decoded, decode};
+use crate::events::identity::Identity;
 use crate::failpoints::{self, Failpoint};
 use crate::journal::partition_of;
 use crate::ledger::Ledger;
@@ -291,7 +293,10 @@ impl Shard {
         batch.next_offset = Some(record.offset + 1);
         let span = tracing::info_span!("event", partition = self.partition, offset = record.offset);
         let _entered = span.enter();
-        let receipt = match decode(&record, &self.shared.decoding, now) {
+        let decoding = &self.shared.decoding;
+        let (opened, identity) = decoding.access.open(&record);
+        let decoded = decode(&opened, decoding, now);
+        let receipt = match decoded {
             Decoded::Ignored(why) => {
                 metrics::event(EventResult::Ignored);
                 tracing::debug!(reason = %why, "event ignored");
@@ -303,7 +308,18 @@ impl Shard {
                 batch.dead.push((record, error.to_string()));
                 Receipt::Dead(error.to_string())
             }
-            Decoded::Event { event, scope } => self.event(&record, *event, &scope, now, batch, consequences)?,
+            Decoded::Event { mut event, scope } => match decoding.access.admit(&mut event, &scope, &identity, now) {
+                Ok(()) => {
+                    log_sender(&event, &scope, &identity);
+                    self.event(&record, *event, &scope, now, batch, consequences)?
+                }
+                Err(refusal) => {
+                    metrics::event(EventResult::Refused);
+                    tracing::warn!(why = refusal.label(), %refusal, "event refused; sent to the dead-letter topic");
+                    batch.dead.push((record, refusal.to_string()));
+                    Receipt::Dead(refusal.to_string())
+                }
+            },
         };
         consequences.receipts.extend(reply.map(|reply| (reply, receipt)));
         Ok(())
@@ -419,6 +435,13 @@ impl Shard {
 /// Returns the span of an effect, with the ids by which its log lines are found.
 fn effect_span(effect: &Effect) -> tracing::Span {
     tracing::info_span!("effect", effect = %effect.id, act = effect.act.name(), workload = %effect.workload)
+}
+
+/// Logs an event that was admitted, with the identity of its sender.
+fn log_sender(event: &Event, scope: &Scope, identity: &Identity) {
+    let (verb, id) = (access::verb_of(event), access::id_of(event));
+    let (by, id) = (id.map(|id| id.source.as_str()), id.map(|id| id.id.as_str()));
+    tracing::info!(target: "bellwether::audit", verb, %scope, by, id, from = identity.from, "event admitted");
 }
 
 /// The partitions that an event goes to from the one where it was read.

@@ -5,12 +5,14 @@
 //! `--id`. Standard output has the rollout's id, which `status` and `why` take.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use anyhow::{Context as _, bail};
 use bellwether_core::ids::{EventId, Images, RolloutId, Scope, Workload, digest};
 use bellwether_core::input::event::Request;
 use bellwether_core::input::report::SuiteResult;
 use bellwether_core::time::Timestamp;
+use bellwether_registry::SigningKey;
 use clap::{Args, Subcommand};
 use packageurl::PackageUrl;
 use serde_json::{Value, json};
@@ -22,7 +24,10 @@ use crate::config;
 use crate::events::cdevents::{self, DEPLOYED, REQUESTED, TESTED, VERB, VERB_VERSION, wrap};
 use crate::events::cloudevents::{CloudEvent, STRUCTURED};
 use crate::events::decode::check_images;
+use crate::events::identity;
 use crate::exit;
+use crate::ports::EventRecord;
+use crate::secret;
 
 /// The default source of events that people send, without the user's name. It differs from a daemon's own source, which daemons
 /// ignore.
@@ -65,6 +70,15 @@ pub(super) struct Common {
     /// Send the event to this daemon instead of Kafka, as in http://127.0.0.1:8080
     #[arg(long, global = true, conflicts_with = "print")]
     url: Option<String>,
+    /// File with the private key that signs the event (PEM, ECDSA on P-256); see [access.keys]
+    #[arg(long, global = true, value_name = "FILE")]
+    key: Option<PathBuf>,
+    /// File with the bearer token for `--url`
+    #[arg(long, global = true, value_name = "FILE", requires = "url")]
+    token_file: Option<PathBuf>,
+    /// File with the CA certificates (PEM) that are trusted for `--url` instead of the system's
+    #[arg(long, global = true, value_name = "FILE", requires = "url")]
+    ca_file: Option<PathBuf>,
     /// Print the event as JSON, and send nothing
     #[arg(long, global = true)]
     pub(super) print: bool,
@@ -247,9 +261,14 @@ pub async fn run(args: EmitArgs, shared: &super::Common) -> anyhow::Result<u8> {
 
 /// Sends the event to Kafka or to the daemon of `--url`, and prints its destination on standard error.
 pub(super) async fn send(common: &Common, shared: &super::Common, event: &CloudEvent) -> anyhow::Result<()> {
+    let key = event.partitionkey.as_deref().or(event.subject.as_deref()).unwrap_or(&event.id);
+    let record = match &common.key {
+        Some(file) => signed_record(event, &SigningKey::read(file)?, key)?,
+        None => event.to_record(key),
+    };
     let destination = match &common.url {
-        Some(url) => post(url, event).await?,
-        None => produce(common, configured(shared, common)?, event).await?,
+        Some(url) => post(url, common, event, record).await?,
+        None => produce(common, configured(shared, common)?, &record).await?,
     };
     super::tell(&format!("event {} {destination}\n", event.id));
     Ok(())
@@ -385,24 +404,43 @@ fn service_content(args: &DeployedArgs) -> anyhow::Result<Value> {
     Ok(json!({ "environment": { "id": args.environment }, "artifactId": args.artifact }))
 }
 
-async fn produce(common: &Common, configured: Options, event: &CloudEvent) -> anyhow::Result<String> {
+/// Returns the event in an envelope that the key has signed, as a record with the Kafka key `key`.
+fn signed_record(event: &CloudEvent, signer: &SigningKey, key: &str) -> anyhow::Result<EventRecord> {
+    let value =
+        identity::signed(event, signer).map_err(|problem| anyhow::anyhow!("the event can't be signed: {problem}"))?;
+    let headers = vec![("content-type".to_owned(), identity::ENVELOPE.as_bytes().to_vec())];
+    Ok(EventRecord { key: Some(key.into()), value: Some(value.into_bytes()), headers, ..EventRecord::default() })
+}
+
+async fn produce(common: &Common, configured: Options, record: &EventRecord) -> anyhow::Result<String> {
     let options = Options {
         brokers: common.brokers.clone().unwrap_or(configured.brokers),
         topic: common.topic.clone().unwrap_or(configured.topic),
         ..configured
     };
-    let key = event.partitionkey.as_deref().or(event.subject.as_deref()).unwrap_or(&event.id);
-    let written = Emitter::connect(&options)?.send(&event.to_record(key)).await?;
+    let written = Emitter::connect(&options)?.send(record).await?;
     Ok(format!("is on topic {}, partition {}, offset {}", options.topic, written.partition, written.offset))
 }
 
-async fn post(url: &str, event: &CloudEvent) -> anyhow::Result<String> {
+/// Posts the event to the daemon at `url`: the record's value if it is signed, and else the event in structured mode.
+async fn post(url: &str, common: &Common, event: &CloudEvent, record: EventRecord) -> anyhow::Result<String> {
     let url = format!("{}/api/v1/events", url.trim_end_matches('/'));
     // An error means that the TLS provider is installed already.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    let client = reqwest::Client::builder().timeout(std::time::Duration::from_secs(30)).build()?;
-    let sent =
-        client.post(&url).header("content-type", STRUCTURED).body(event.to_structured().to_string()).send().await;
+    let mut client = reqwest::Client::builder().timeout(std::time::Duration::from_secs(30));
+    if let Some(file) = &common.ca_file {
+        let pem = std::fs::read(file).with_context(|| format!("--ca-file {}", file.display()))?;
+        client = client.tls_certs_only(reqwest::Certificate::from_pem_bundle(&pem)?);
+    }
+    let (content_type, body) = match (&common.key, record.value) {
+        (Some(_), Some(value)) => (identity::ENVELOPE, value),
+        _ => (STRUCTURED, event.to_structured().to_string().into_bytes()),
+    };
+    let mut request = client.build()?.post(&url).header("content-type", content_type).body(body);
+    if let Some(file) = &common.token_file {
+        request = request.header("authorization", secret::bearer(&secret::read(file)?)?);
+    }
+    let sent = request.send().await;
     let response =
         sent.with_context(|| format!("{url} does not answer; is the daemon running, and is --url right?"))?;
     let (status, text) = (response.status(), response.text().await.unwrap_or_default());

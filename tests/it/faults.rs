@@ -7,7 +7,7 @@ use crate::named::missing_tests;
 
 /// A row of the table.
 struct Fault {
-    /// The row's number, from 1 without gaps.
+    /// The row's number: from 1 without gaps, or [`DURABILITY`] and the number of a row of the review of durability.
     n: u32,
     /// The fault, as a short phrase.
     fault: &'static str,
@@ -20,6 +20,9 @@ struct Fault {
 /// The numbers of the faults that must have a test.
 const REQUIRED: &[std::ops::RangeInclusive<u32>] =
     &[1..=8, 11..=11, 13..=13, 15..=18, 21..=28, 31..=31, 35..=37, 40..=44, 46..=46];
+
+/// The rows that came with the review of durability have numbers above this one, and are shown as D1, D2 and so on.
+const DURABILITY: u32 = 100;
 
 const fn fault(n: u32, fault: &'static str, expected: &'static str, tests: &'static [&'static str]) -> Fault {
     Fault { n, fault, expected, tests }
@@ -85,6 +88,7 @@ const FAULTS: &[Fault] = &[
     fault(50, "an upgrade of the daemon, and a downgrade", "each version reads the records of the other; a workload that it can't read is isolated", &["a_workload_that_can_not_be_read_is_isolated_and_the_others_go_on"]),
     fault(51, "only one of Kafka, Prometheus and Kubernetes is unavailable", "held; a rollback is possible without Prometheus", &["away::without_kafka_nothing_changes_until_it_is_back", "away::without_the_api_server_the_daemon_waits_and_then_goes_on", "away::without_prometheus_a_rollout_waits_and_then_goes_on", "unkind::without_prometheus_in_preparing_nothing_is_quarantined"]),
     fault(52, "the same seed twice", "the same bytes", &["the_same_seed_gives_the_same_bytes"]),
+    fault(DURABILITY + 17, "an event or a verb of a sender who may not send it: a wrong token, a token without the verb, a forged source or stamp, no signature where one is wanted, an own approval, a repeated old event, a forged epoch, another cluster, or a flood of headers, bytes or requests", "it is refused, counted and logged once; another sender has to approve; a freeze reaches every partition", &["access::a_user_acts_by_the_rights_that_the_api_server_gives", "a_posted_event_needs_a_token_with_the_right_to_its_verb", "without_rules_every_source_is_admitted_and_none_may_claim_an_identity", "a_signed_event_is_of_its_key_alone", "a_posted_event_is_of_the_user_of_its_stamp_over_all_of_it", "no_sender_approves_their_own_request_or_promotes_it_past_an_approval", "an_event_that_may_have_been_forgotten_as_seen_is_refused", "an_implausible_epoch_is_named_and_taken_over_only_by_its_number", "events_for_others_are_ignored_with_a_reason", "no_output_of_any_command_contains_a_secret", "a_body_that_is_too_large_is_refused_and_counted", "a_client_that_sends_its_headers_slowly_is_refused_and_counted", "a_head_with_too_many_headers_or_bytes_is_refused_and_counted", "an_address_that_posts_too_fast_is_refused_and_counted", "a_wide_event_reaches_every_partition_once_from_any_of_them"]),
 ];
 
 fn table() -> String {
@@ -100,6 +104,7 @@ fn table() -> String {
         } else {
             tests.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join("<br>")
         };
+        let n = if *n > DURABILITY { format!("D{}", n - DURABILITY) } else { n.to_string() };
         text += &format!("| {n} | {fault} | {expected} | {tests} |\n");
     }
     text
@@ -112,7 +117,7 @@ fn the_document_is_generated_from_this_list() {
 
 #[test]
 fn every_fault_has_a_row_and_every_required_fault_a_test() {
-    let numbers: Vec<u32> = FAULTS.iter().map(|fault| fault.n).collect();
+    let numbers: Vec<u32> = FAULTS.iter().map(|fault| fault.n).filter(|n| *n <= DURABILITY).collect();
     assert_eq!(numbers, (1..=52).collect::<Vec<u32>>());
     for fault in FAULTS {
         let required = REQUIRED.iter().any(|range| range.contains(&fault.n));

@@ -1,5 +1,6 @@
 //! The stories that run on the plane. A new one is a function and a line in the list of its file.
 
+mod access;
 mod away;
 mod baseline;
 mod cohort;
@@ -54,6 +55,7 @@ pub fn all() -> Vec<Story> {
         kills::stories(),
         away::stories(),
         people::stories(),
+        access::stories(),
         rollout::stories(),
         evidence::stories(),
         counting::stories(),
